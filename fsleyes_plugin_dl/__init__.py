@@ -1,0 +1,1 @@
+"""FSLeyes plugin of FSL-MRS-DL: metabolite and uncertainty maps over the structural image."""
