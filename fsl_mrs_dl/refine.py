@@ -1,0 +1,249 @@
+"""Batched separable nonlinear least squares: variable projection with Levenberg-Marquardt steps.
+
+A spectrum is linear in its concentrations once a few nonlinear parameters (shift, phases, widths) are known.  So the search
+runs over these few only, and at every trial point the concentrations are solved for exactly, non-negative where asked
+(Golub & Pereyra, doi 10.1088/0266-5611/19/2/201; Kaufman's approximation of the Jacobian, doi 10.1007/BF01932995).  Every
+spectrum of a batch has a damping and a stopping of its own; one that cannot be fitted is flagged and the others go on.
+
+The solver takes callables and knows neither physics nor networks.  All arrays are torch tensors with the batch first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+
+__all__ = ["Solution", "solve", "nonnegative_least_squares"]
+
+
+@dataclass
+class Solution:
+    """What :func:`solve` found, a row per spectrum.
+
+    ``theta`` ``(batch, n_theta)``; ``conc`` ``(batch, n_columns)``; ``cost`` ``(batch,)`` the sum of squares left;
+    ``converged`` ``(batch,)`` bool; ``n_iter`` ``(batch,)`` trial points used.
+    """
+
+    theta: torch.Tensor
+    conc: torch.Tensor
+    cost: torch.Tensor
+    converged: torch.Tensor
+    n_iter: torch.Tensor
+
+    def __getitem__(self, index) -> Solution:
+        return Solution(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def update(self, index, other: Solution) -> None:
+        """Overwrite the rows ``index`` by ``other``'s."""
+        for f in fields(self):
+            getattr(self, f.name)[index] = getattr(other, f.name).to(getattr(self, f.name).dtype)
+
+
+def _real(complex_rows: torch.Tensor) -> torch.Tensor:
+    """Complex ``(..., n)`` -> real ``(..., 2n)``, so that real parts of inner products are plain products."""
+    return torch.view_as_real(complex_rows).flatten(-2)
+
+
+def _masked_solve(gram: torch.Tensor, right: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
+    """Solve ``gram x = right`` in the free variables of each row, zero elsewhere.
+
+    ``gram`` ``(batch, n, n)`` symmetric positive semidefinite with unit diagonal, ``right`` ``(batch, n, k)``, ``free``
+    ``(batch, n)`` bool.  A ridge far below rounding of the data keeps twin columns from dividing by zero.
+    """
+    both = free[:, :, None] & free[:, None, :]
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    ridge = 1e-12 if gram.dtype == torch.float64 else 1e-6
+    matrix = torch.where(both, gram, torch.zeros_like(gram)) + eye * torch.where(free, ridge, 1.0).to(gram)[:, None, :]
+    factor, _ = torch.linalg.cholesky_ex(matrix)
+    return torch.cholesky_solve(right * free[..., None], factor)
+
+
+def nonnegative_least_squares(
+    gram: torch.Tensor, right: torch.Tensor, nonnegative: torch.Tensor, start: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Minimise ``x'Gx/2 - x'h`` with ``x >= 0`` where asked, a batch at once, by block principal pivoting.
+
+    Kim & Park, doi 10.1137/110821172.
+
+    Parameters
+    ----------
+    gram : ``(batch, n, n)``
+    right : ``(batch, n)``
+    nonnegative : ``(n,)`` bool
+        Which unknowns may not be negative.
+    start : ``(batch, n)`` bool, optional
+        First guess of the unknowns that are not at zero.
+
+    Returns
+    -------
+    x : ``(batch, n)``
+    free : ``(batch, n)`` bool
+        The unknowns that are not held at zero.
+    """
+    scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+    alive = scale > 0
+    inverse = torch.where(alive, 1 / torch.where(alive, scale, torch.ones_like(scale)), torch.zeros_like(scale))
+    gram = gram * inverse[:, :, None] * inverse[:, None, :]
+    right = right * inverse
+    free = (torch.ones_like(alive) if start is None else start | ~nonnegative) & alive
+    n = gram.shape[-1]
+    tolerance = (1e-10 if gram.dtype == torch.float64 else 1e-5) * right.abs().amax(-1, keepdim=True).clamp(min=1e-300)
+    fewest = torch.full((len(gram),), n + 1, device=gram.device)
+    chances = torch.full((len(gram),), 3, device=gram.device)
+    x = torch.zeros_like(right)
+    for _ in range(10 * n):
+        x = _masked_solve(gram, right[..., None], free)[..., 0]
+        dual = (gram @ x[..., None])[..., 0] - right
+        wrong = nonnegative & alive & ((free & (x < -tolerance)) | (~free & (dual < -tolerance)))
+        count = wrong.sum(-1)
+        if not count.any():
+            break
+        better = count < fewest
+        fewest = torch.where(better, count, fewest)
+        chances = torch.where(better, 3, chances - 1)
+        # Exchanging all wrong ones is fast but can cycle; exchanging only the last one cannot.
+        last = n - 1 - wrong.flip(-1).to(torch.uint8).argmax(-1)
+        single = torch.nn.functional.one_hot(last, n).bool() & wrong
+        free = free ^ torch.where((chances >= 0)[:, None], wrong, single)
+    x = torch.where(nonnegative, x.clamp(min=0), x)
+    return x * inverse, free
+
+
+def _evaluate(columns, target, nonnegative, theta, free=None):
+    """Columns, best concentrations, free set and residual at ``theta``."""
+    spectra = columns(theta)
+    rows = _real(spectra)
+    gram = rows @ rows.mT
+    conc, free = nonnegative_least_squares(gram, (rows @ _real(target)[..., None])[..., 0], nonnegative, free)
+    residual = target - (conc[:, None].to(spectra.dtype) @ spectra)[:, 0]
+    cost = _real(residual).square().sum(-1)
+    return rows, gram, conc, free, residual, torch.where(cost.isfinite(), cost, torch.inf)
+
+
+def _newton_system(rows, gram, free, jacobian, residual):
+    """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated."""
+    jac = _real(jacobian)
+    gradient = (jac @ _real(residual)[..., None])[..., 0]
+    cross = jac @ rows.mT
+    scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+    alive = scale > 0
+    inverse = torch.where(alive, 1 / torch.where(alive, scale, torch.ones_like(scale)), torch.zeros_like(scale))
+    unit = gram * inverse[:, :, None] * inverse[:, None, :]
+    cross = cross * inverse[:, None]
+    system = jac @ jac.mT - cross @ _masked_solve(unit, cross.mT, free & alive)
+    return system, gradient
+
+
+def solve(
+    target: torch.Tensor,
+    columns: Callable[[torch.Tensor], torch.Tensor],
+    derivatives: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    theta: torch.Tensor,
+    *,
+    lower: torch.Tensor,
+    nonnegative: torch.Tensor,
+    fixed: torch.Tensor | None = None,
+    max_iter: int = 60,
+    tolerance: float = 1e-3,
+) -> Solution:
+    """Minimise ``|target - conc @ columns(theta)|**2`` over ``theta >= lower`` and ``conc``.
+
+    Parameters
+    ----------
+    target : complex ``(batch, n_window)``
+    columns : callable
+        ``theta (b, n_theta)`` -> complex ``(b, n_columns, n_window)``.
+    derivatives : callable
+        ``theta (b, n_theta), conc (b, n_columns)`` -> complex ``(b, n_theta, n_window)``.
+    theta : ``(batch, n_theta)``
+        Where to start.
+    lower : ``(n_theta,)``
+        Lower bounds, ``-inf`` for none.
+    nonnegative : ``(n_columns,)`` bool
+    fixed : ``(n_theta,)`` bool, optional
+        Nonlinear parameters that stay where they start.
+    max_iter : int
+        Most trial points per spectrum.
+    tolerance : float
+        A spectrum has converged when the next Newton step would move every nonlinear parameter by less than this
+        fraction of its standard deviation (Newton decrement against the noise left in the residual).
+    """
+    batch, width = target.shape
+    theta = torch.maximum(theta, lower)
+    fixed = torch.zeros_like(lower, dtype=torch.bool) if fixed is None else fixed
+    state = Solution(
+        theta.clone(),
+        torch.zeros(batch, len(nonnegative), dtype=theta.dtype, device=theta.device),
+        torch.full((batch,), torch.inf, dtype=theta.dtype, device=theta.device),
+        torch.zeros(batch, dtype=torch.bool, device=theta.device),
+        torch.ones(batch, dtype=torch.long, device=theta.device),
+    )
+    index = torch.arange(batch, device=theta.device)
+    energy = _real(target).square().sum(-1)
+    rounding = torch.finfo(theta.dtype).eps
+    rows, gram, conc, free, residual, cost = _evaluate(columns, target, nonnegative, theta)
+    # A start that gives no finite cost leads nowhere: it is reported as not converged.
+    usable = cost.isfinite() & energy.isfinite() & (energy > 0)
+    system, gradient = _newton_system(rows, gram, free, derivatives(theta, conc), residual)
+    damping = torch.full((batch,), 1e-3, dtype=theta.dtype, device=theta.device)
+    growth = torch.full_like(damping, 2.0)
+    state.update(slice(None), Solution(theta, conc, cost, state.converged, state.n_iter))
+
+    def keep(mask):
+        nonlocal index, target, energy, theta, conc, free, cost, system, gradient, damping, growth
+        index, target, energy, theta, conc, free = index[mask], target[mask], energy[mask], theta[mask], conc[mask], free[mask]
+        cost, system, gradient, damping, growth = cost[mask], system[mask], gradient[mask], damping[mask], growth[mask]
+
+    keep(usable)
+    for iteration in range(1, max_iter):
+        if len(index) == 0:
+            break
+        held = ((theta <= lower) & (gradient < 0)) | fixed
+        pull = torch.where(held, torch.zeros_like(gradient), gradient)
+        diagonal = system.diagonal(dim1=-2, dim2=-1)
+        # A parameter that nothing depends on (the width of a group without signal) stays where it is.
+        size = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).sqrt()
+        scaled = system / (size[:, :, None] * size[:, None, :])
+        moving = (~held) & (diagonal > 0)
+        newton = _masked_solve(scaled, (pull / size)[..., None], moving)[..., 0]
+        decrement = (newton * pull / size).sum(-1)
+        noise = torch.maximum(cost, 1e3 * rounding**2 * energy) / (2 * width)
+        done = decrement < tolerance**2 * noise
+        # When a step promises less than the cost's own rounding there is nothing left to tell better from worse.
+        done |= decrement < rounding * cost
+        state.converged[index[done]] = True
+        if done.any():
+            going = ~done
+            pull, size, scaled, moving = pull[going], size[going], scaled[going], moving[going]
+            keep(going)
+            if len(index) == 0:
+                break
+        eye = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
+        damped = scaled + damping[:, None, None] * eye
+        step = _masked_solve(damped, (pull / size)[..., None], moving)[..., 0]
+        promised = (step * (2 * pull / size - (scaled @ step[..., None])[..., 0])).sum(-1)
+        trial = torch.maximum(theta + step / size, lower)
+        rows, gram, new_conc, new_free, residual, new_cost = _evaluate(columns, target, nonnegative, trial, free)
+        state.n_iter[index] += 1
+        won = new_cost < cost
+        gain = (cost - new_cost) / promised.clamp(min=torch.finfo(theta.dtype).tiny)
+        shrink = (1 - (2 * gain.clamp(0, 1) - 1) ** 3).clamp(min=1 / 5)
+        damping = torch.where(won, damping * shrink, damping * growth).clamp(1e-9, 1e12)
+        growth = torch.where(won, torch.full_like(growth, 2.0), growth * 2)
+        if won.any():
+            theta[won], conc[won], free[won], cost[won] = trial[won], new_conc[won], new_free[won], new_cost[won]
+            state.update(
+                index[won], Solution(theta[won], conc[won], cost[won], state.converged[index[won]], state.n_iter[index[won]])
+            )
+            if iteration < max_iter - 1:
+                system[won], gradient[won] = _newton_system(
+                    rows[won], gram[won], free[won], derivatives(theta[won], conc[won]), residual[won]
+                )
+        # Nothing improves any more, not even with tiny steps: the minimum, as far as rounding lets one see.
+        stuck = damping > 1e8
+        if stuck.any():
+            state.converged[index[stuck]] = True
+            keep(~stuck)
+    return state
