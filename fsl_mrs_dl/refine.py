@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-__all__ = ["Solution", "solve", "nonnegative_least_squares"]
+__all__ = ["Solution", "solve", "cost", "nonnegative_least_squares"]
 
 
 @dataclass
@@ -122,6 +122,11 @@ def _evaluate(columns, target, nonnegative, theta, free=None):
     return rows, gram, conc, free, residual, torch.where(cost.isfinite(), cost, torch.inf)
 
 
+def cost(target: torch.Tensor, columns: Callable, theta: torch.Tensor, *, nonnegative: torch.Tensor) -> torch.Tensor:
+    """Sum of squares left at ``theta`` with the best concentrations, ``(batch,)``; arguments as for :func:`solve`."""
+    return _evaluate(columns, target, nonnegative, theta)[-1]
+
+
 def _newton_system(rows, gram, free, jacobian, residual):
     """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated."""
     jac = _real(jacobian)
@@ -183,18 +188,18 @@ def solve(
     index = torch.arange(batch, device=theta.device)
     energy = _real(target).square().sum(-1)
     rounding = torch.finfo(theta.dtype).eps
-    rows, gram, conc, free, residual, cost = _evaluate(columns, target, nonnegative, theta)
+    rows, gram, conc, free, residual, left = _evaluate(columns, target, nonnegative, theta)
     # A start that gives no finite cost leads nowhere: it is reported as not converged.
-    usable = cost.isfinite() & energy.isfinite() & (energy > 0)
+    usable = left.isfinite() & energy.isfinite() & (energy > 0)
     system, gradient = _newton_system(rows, gram, free, derivatives(theta, conc), residual)
     damping = torch.full((batch,), 1e-3, dtype=theta.dtype, device=theta.device)
     growth = torch.full_like(damping, 2.0)
-    state.update(slice(None), Solution(theta, conc, cost, state.converged, state.n_iter))
+    state.update(slice(None), Solution(theta, conc, left, state.converged, state.n_iter))
 
     def keep(mask):
-        nonlocal index, target, energy, theta, conc, free, cost, system, gradient, damping, growth
+        nonlocal index, target, energy, theta, conc, free, left, system, gradient, damping, growth
         index, target, energy, theta, conc, free = index[mask], target[mask], energy[mask], theta[mask], conc[mask], free[mask]
-        cost, system, gradient, damping, growth = cost[mask], system[mask], gradient[mask], damping[mask], growth[mask]
+        left, system, gradient, damping, growth = left[mask], system[mask], gradient[mask], damping[mask], growth[mask]
 
     keep(usable)
     for iteration in range(1, max_iter):
@@ -209,10 +214,10 @@ def solve(
         moving = (~held) & (diagonal > 0)
         newton = _masked_solve(scaled, (pull / size)[..., None], moving)[..., 0]
         decrement = (newton * pull / size).sum(-1)
-        noise = torch.maximum(cost, 1e3 * rounding**2 * energy) / (2 * width)
+        noise = torch.maximum(left, 1e3 * rounding**2 * energy) / (2 * width)
         done = decrement < tolerance**2 * noise
         # When a step promises less than the cost's own rounding there is nothing left to tell better from worse.
-        done |= decrement < rounding * cost
+        done |= decrement < rounding * left
         state.converged[index[done]] = True
         if done.any():
             going = ~done
@@ -227,15 +232,15 @@ def solve(
         trial = torch.maximum(theta + step / size, lower)
         rows, gram, new_conc, new_free, residual, new_cost = _evaluate(columns, target, nonnegative, trial, free)
         state.n_iter[index] += 1
-        won = new_cost < cost
-        gain = (cost - new_cost) / promised.clamp(min=torch.finfo(theta.dtype).tiny)
+        won = new_cost < left
+        gain = (left - new_cost) / promised.clamp(min=torch.finfo(theta.dtype).tiny)
         shrink = (1 - (2 * gain.clamp(0, 1) - 1) ** 3).clamp(min=1 / 5)
         damping = torch.where(won, damping * shrink, damping * growth).clamp(1e-9, 1e12)
         growth = torch.where(won, torch.full_like(growth, 2.0), growth * 2)
         if won.any():
-            theta[won], conc[won], free[won], cost[won] = trial[won], new_conc[won], new_free[won], new_cost[won]
+            theta[won], conc[won], free[won], left[won] = trial[won], new_conc[won], new_free[won], new_cost[won]
             state.update(
-                index[won], Solution(theta[won], conc[won], cost[won], state.converged[index[won]], state.n_iter[index[won]])
+                index[won], Solution(theta[won], conc[won], left[won], state.converged[index[won]], state.n_iter[index[won]])
             )
             if iteration < max_iter - 1:
                 system[won], gradient[won] = _newton_system(

@@ -92,7 +92,9 @@ class SignalModel(nn.Module):
         n_metabs, n_points = basis.shape
         groups = list(groups) if groups is not None else [0] * n_metabs
         if len(groups) != n_metabs or sorted(set(groups)) != list(range(max(groups) + 1)):
-            raise OptionError(f"metabolite groups {groups}: one index per metabolite ({n_metabs}) is needed, from 0 without gaps.")
+            raise OptionError(
+                f"metabolite groups {groups}: one index per metabolite ({n_metabs}) is needed, from 0 without gaps."
+            )
         ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
         first, last = units.window_indices(ppm, ppmlim)
         if last - first < 16:
@@ -239,9 +241,20 @@ class SignalModel(nn.Module):
 
         ``theta`` is ``(batch, n_theta)``; gives complex ``(batch, n_metabs, n_window)``.
         """
-        spec = self._spectrum(self.basis * self._decay(theta, per_metabolite=True))
         phase = self._phase(theta, self.frequency[self.window[0] : self.window[1]])
-        return self.eliminate_baseline(spec * phase[:, None])
+        blocks = [
+            self._spectrum(self.basis * self._decay(part, per_metabolite=True))
+            for part in torch.split(theta, self._rows_in_cache(theta.device))
+        ]
+        return self.eliminate_baseline(torch.cat(blocks) * phase[:, None])
+
+    def _rows_in_cache(self, device: torch.device) -> int:
+        """How many spectra's time-domain products to hold at once.
+
+        Buffers beyond a few megabytes cost a processor more in page faults than in arithmetic; a GPU wants them large.
+        """
+        budget = 8e6 if device.type == "cpu" else 2e9
+        return max(1, int(budget / (self.n_metabs * self.n_points * self.basis.element_size())))
 
     def theta_derivatives(self, theta: torch.Tensor, conc: torch.Tensor, *, eliminate: bool = True) -> torch.Tensor:
         """Derivative of the metabolite spectrum in the window by each nonlinear parameter, the baseline eliminated or not.
@@ -273,6 +286,11 @@ class SignalModel(nn.Module):
         member = torch.nn.functional.one_hot(self.group_index, self.n_groups).to(conc)
         weights = (conc[..., None] * member).mT.to(self.complex_dtype)
         return (weights @ self.basis) * self._decay(theta, per_metabolite=False)
+
+    def join_metabolites(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+        """Sum of all metabolites in the window, baseline not touched, complex ``(batch, n_window)``."""
+        total = self._spectrum(self._group_fids(theta, conc).sum(dim=-2))
+        return total * self._phase(theta, self.frequency[self.window[0] : self.window[1]])
 
     def baseline_coefficients(self, residual: torch.Tensor) -> torch.Tensor:
         """Best complex baseline coefficients for ``residual`` ``(batch, n_window)``: ``(batch, n_regressors)``."""

@@ -105,7 +105,7 @@ class ClassicalStarter:
     @staticmethod
     def _norm_in_window(templates: torch.Tensor, model: SignalModel) -> torch.Tensor:
         """Energy of each template inside the window when shifted by each bin of the padded grid, ``(n_widths, 2n)``."""
-        n, pad = model.n_points, 2 * model.n_points
+        pad = 2 * model.n_points
         power = torch.fft.fft(templates, n=pad, dim=-1, norm="ortho").abs() ** 2
         window = torch.zeros(pad, dtype=power.dtype, device=power.device)
         window[torch.cat([2 * model.bins, (2 * model.bins + 1) % pad])] = 1.0

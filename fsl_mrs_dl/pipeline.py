@@ -1,0 +1,343 @@
+"""The two jobs on arrays: :func:`quantify` spectra and (through :mod:`fsl_mrs_dl.align`) align transients; no files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from . import refine, uncertainty, units
+from .basis import Basis
+from .errors import DataError, OptionError
+from .signal_model import SignalModel
+from .starters import ClassicalStarter, Starter
+
+__all__ = ["Quantification", "quantify", "choose_device", "model_for"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """'auto', 'cpu' or 'cuda' -> device.
+
+    Raises
+    ------
+    OptionError
+        If CUDA is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise OptionError(f"--device {name}: no CUDA device is available to PyTorch {torch.__version__}; use --device cpu.")
+    return torch.device(name)
+
+
+@dataclass
+class Quantification:
+    """Fits of a batch of spectra; every array has one row per spectrum, ``n`` of them.
+
+    Attributes
+    ----------
+    model : SignalModel
+        The model that was fitted, with its basis already scaled.
+    names : list of str
+        Metabolites, in the order of the concentrations.
+    params : ndarray ``(n, n_params)``
+        FSL-MRS's parameter vectors, in the units of the scaled data; NaN where nothing could be fitted.
+    cov : ndarray ``(n, k, k)``
+        Cramer-Rao bound of concentrations and nonlinear parameters (``sigma**2`` for ``sigma``), baseline accounted for.
+    noise_sd, noise_outside_sd : ndarray ``(n,)``
+        Noise per real channel of the scaled spectrum: from the residual, and from its signal-free ends.
+    cost : ndarray ``(n,)``
+        Sum of squares left in the window, the baseline's penalty included.
+    converged, usable : bool ndarray ``(n,)``
+    n_iter : int ndarray ``(n,)``
+    fid_scale : float
+        The data were multiplied by this before fitting.
+    basis_scale : ndarray ``(n_metabs,)``
+        And each basis FID by this.
+    starter : str
+        Name of what proposed the starts.
+    """
+
+    model: SignalModel
+    names: list[str]
+    params: np.ndarray
+    cov: np.ndarray
+    noise_sd: np.ndarray
+    noise_outside_sd: np.ndarray
+    cost: np.ndarray
+    converged: np.ndarray
+    usable: np.ndarray
+    n_iter: np.ndarray
+    fid_scale: float
+    basis_scale: np.ndarray
+    starter: str
+    fids: np.ndarray = field(repr=False, default=None)
+
+    @property
+    def conc(self) -> np.ndarray:
+        """Concentrations in the units of the scaled data (FSL-MRS's 'raw'), ``(n, n_metabs)``."""
+        return self.params[:, : len(self.names)]
+
+    @property
+    def crlb_sd(self) -> np.ndarray:
+        """Cramer-Rao standard deviations of the concentrations, ``(n, n_metabs)``."""
+        variance = np.diagonal(self.cov, axis1=1, axis2=2)[:, : len(self.names)]
+        return np.sqrt(np.clip(variance, 0, None))
+
+    @property
+    def misfit(self) -> np.ndarray:
+        """Residual over noise, ``(n,)``: one where the model explains everything."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.noise_sd / self.noise_outside_sd
+
+    def members(self, metab: str) -> list[int]:
+        """Columns of a metabolite or of a sum written with '+'.
+
+        Raises
+        ------
+        OptionError
+            If one of the names was not fitted.
+        """
+        for name in metab.split("+"):
+            if name not in self.names:
+                raise OptionError(f"metabolite {name}: was not fitted; there are {', '.join(self.names)}.")
+        return [self.names.index(name) for name in metab.split("+")]
+
+    def table(self, combined: list[str] = ()) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
+        sums = [self.members(name) for name in combined]
+        conc = [self.conc, *(self.conc[:, rows].sum(-1)[:, None] for rows in sums)]
+        sd = [self.crlb_sd, *(uncertainty.sum_sd(self.cov, rows)[:, None] for rows in sums)]
+        return [*self.names, *combined], np.concatenate(conc, axis=1), np.concatenate(sd, axis=1)
+
+    def block(self, name: str) -> np.ndarray:
+        """One block of the parameters by FSL-MRS's name (``gamma``, ``eps``, ``phi0``, ...), ``(n, size)``."""
+        return self.model.split(torch.as_tensor(self.params))[name].numpy()
+
+    def spectra(self, what: str = "full", rows=slice(None)) -> np.ndarray:
+        """Model spectra over all points, complex ``(n, n_points)``, in the units of the scaled data.
+
+        ``what`` is 'full', 'baseline', 'no baseline' or a metabolite.
+        """
+        params = torch.as_tensor(self.params[rows]).to(self.model.time)
+        chunk = max(1, int(5e7 / (self.model.n_metabs * self.model.n_points * 16)))
+        out = [self._spectra_of(part, what) for part in torch.split(params, chunk)]
+        return torch.cat(out).cpu().numpy()
+
+    def _spectra_of(self, params: torch.Tensor, what: str) -> torch.Tensor:
+        if what == "full":
+            return self.model(params)
+        if what == "baseline":
+            return self.model.baseline_spec(params)
+        if what == "no baseline":
+            return self.model.metabolites(params).sum(-2)
+        return self.model.metabolites(params)[:, self.members(what)].sum(-2)
+
+
+def model_for(
+    basis: Basis,
+    n_points: int,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str,
+    *,
+    ind_scale: list[str] | None = None,
+    rescale: bool = True,
+    **options,
+) -> tuple[SignalModel, np.ndarray]:
+    """The signal model of a basis set on the data's grid, and the factor each basis FID was scaled by.
+
+    Scaling is FSL-MRS's: the mean basis FID gets norm 100, those in ``ind_scale`` each on their own.  ``options`` go to
+    :class:`SignalModel`; without ``ppmlim`` the nucleus' usual window is taken.
+
+    Raises
+    ------
+    BasisError, OptionError
+    """
+    basis.check_match(spec_freq_mhz, nucleus)
+    if options.get("ppmlim") is None:
+        options["ppmlim"] = units.nucleus(nucleus).ppmlim
+        if options["ppmlim"] is None:
+            raise OptionError(f"--ppmlim: there is no usual window for {nucleus}; give its limits in ppm.")
+    fids = basis.resampled(dwelltime, n_points)
+    scale = np.ones(basis.n_metabs)
+    if rescale:
+        alone = np.zeros(basis.n_metabs, bool)
+        for name in ind_scale or ():
+            if name not in basis.names:
+                raise OptionError(f"--ind_scale {name}: not in {basis.source}; it has {', '.join(basis.names)}.")
+            alone[basis.names.index(name)] = True
+        if not alone.all():
+            scale[~alone] = 100 / np.linalg.norm(fids[~alone].mean(0))
+        scale[alone] = 100 / np.linalg.norm(fids[alone], axis=1)
+    model = SignalModel(fids * scale[:, None], dwelltime, spec_freq_mhz, nucleus, **options)
+    return model, scale
+
+
+def quantify(
+    fids: np.ndarray,
+    basis: Basis,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str = "1H",
+    model: str = "voigt",
+    ppmlim: tuple[float, float] | None = None,
+    baseline: str = "poly, 2",
+    groups: list[int] | None = None,
+    ind_scale: list[str] | None = None,
+    rescale: bool = True,
+    starter: Starter | None = None,
+    device: str | torch.device = "auto",
+    max_iter: int = 60,
+    progress: Callable[[int], None] | None = None,
+) -> Quantification:
+    """Fit a linear combination of basis spectra to every FID at once, to the maximum of the likelihood.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(..., n_points)``
+        In the in-memory sign convention; leading dimensions are flattened into rows.
+    basis : Basis
+        Chosen metabolites only (see :meth:`Basis.select`).
+    dwelltime, spec_freq_mhz, nucleus
+        Of the data: s, MHz.
+    model : str
+        One of :data:`fsl_mrs_dl.signal_model.MODELS`.
+    ppmlim : (float, float), optional
+        Fitted window in ppm; the nucleus' usual one by default.
+    baseline : str
+        'off', 'poly, N' or 'spline, STIFFNESS'.
+    groups : list of int, optional
+        Metabolite groups (see :meth:`Basis.groups`).
+    ind_scale, rescale
+        As FSL-MRS's ``--ind_scale`` and the opposite of its ``--no_rescale``.
+    starter : Starter, optional
+        Proposes starts; the classical search by default.
+    device : str
+    max_iter : int
+        Most trial points per spectrum.
+    progress : callable, optional
+        Called with the number of spectra that were finished.
+
+    Raises
+    ------
+    DataError, BasisError, OptionError
+    """
+    fids = np.asarray(fids)
+    if not np.iscomplexobj(fids):
+        raise DataError(f"FIDs are real numbers ({fids.dtype}); complex FIDs are needed.")
+    rows = fids.reshape(-1, fids.shape[-1])
+    usable = np.isfinite(rows).all(-1) & (rows != 0).any(-1)
+    if not usable.any():
+        raise DataError("every FID is zero or holds NaN; there is nothing to fit.")
+    starter = starter or ClassicalStarter()
+    device = choose_device(device) if isinstance(device, str) else device
+    signal_model, basis_scale = model_for(
+        basis,
+        rows.shape[-1],
+        dwelltime,
+        spec_freq_mhz,
+        nucleus,
+        ind_scale=ind_scale,
+        rescale=rescale,
+        model=model,
+        ppmlim=ppmlim,
+        baseline=baseline,
+        groups=groups,
+    )
+    signal_model = signal_model.to(device)
+    # One scale for all rows, so that their raw concentrations can be compared; for a single FID it is FSL-MRS's.
+    energy = np.linalg.norm(rows[usable], axis=-1)
+    fid_scale = 100 / float(np.sqrt(np.mean(energy.astype(float) ** 2))) if rescale else 1.0
+    scaled = rows * fid_scale
+
+    n, n_metabs = len(rows), basis.n_metabs
+    n_fit = n_metabs + sum(signal_model.theta_sizes.values())
+    result = Quantification(
+        model=signal_model,
+        names=list(basis.names),
+        params=np.full((n, signal_model.n_params), np.nan),
+        cov=np.full((n, n_fit, n_fit), np.nan),
+        noise_sd=np.full(n, np.nan),
+        noise_outside_sd=np.full(n, np.nan),
+        cost=np.full(n, np.nan),
+        converged=np.zeros(n, bool),
+        usable=usable,
+        n_iter=np.zeros(n, int),
+        fid_scale=fid_scale,
+        basis_scale=basis_scale,
+        starter=starter.name,
+        fids=scaled,
+    )
+    where = np.flatnonzero(usable)
+    chunk = _rows_per_chunk(signal_model, device)
+    for start in range(0, len(where), chunk):
+        index = where[start : start + chunk]
+        _fit_rows(result, index, starter, max_iter)
+        if progress:
+            progress(len(index))
+    return result
+
+
+def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
+    """Spectra fitted side by side: enough to fill the machine, few enough to stay in cache or memory."""
+    budget = 2e7 if device.type == "cpu" else 2e9
+    width = model.window[1] - model.window[0]
+    return max(1, int(budget / (2 * model.n_metabs * width * model.basis.element_size())))
+
+
+def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_iter: int) -> None:
+    """Fit the rows ``index`` and write them into ``result``."""
+    model = result.model
+    first, last = model.window
+    fid = torch.as_tensor(result.fids[index]).to(model.basis)
+    whole = units.fid_to_spec(fid)
+    spec = whole[:, first:last]
+    solution = fit_spectra(spec, model, result.names, starter, max_iter)
+    theta, conc = solution.theta, solution.conc
+    modelled = model.join_metabolites(theta, conc)
+    coefficients = model.baseline_coefficients(spec - modelled)
+    residual = spec - modelled - coefficients @ model.regressors.mT.to(coefficients)
+    noise = uncertainty.noise_from_residual(model, residual, conc)
+    cov = uncertainty.covariance(uncertainty.fisher_information(model, theta, conc), noise)
+    result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
+    result.cov[index] = cov.cpu().numpy()
+    result.noise_sd[index] = noise.cpu().numpy()
+    result.noise_outside_sd[index] = uncertainty.noise_outside(
+        whole.cpu().numpy(), model.dwelltime, model.spec_freq_mhz, model.nucleus
+    )
+    result.cost[index] = solution.cost.cpu().numpy()
+    result.converged[index] = solution.converged.cpu().numpy()
+    result.n_iter[index] = solution.n_iter.cpu().numpy()
+    failed = index[~np.isfinite(result.cost[index])]
+    result.params[failed] = np.nan
+    result.usable[failed] = False
+
+
+def fit_spectra(
+    spec: torch.Tensor, model: SignalModel, names: list[str], starter: Starter, max_iter: int = 60
+) -> refine.Solution:
+    """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
+    nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=spec.device)
+    target = model.eliminate_baseline(spec)
+    candidates = torch.maximum(starter(spec, model, names), model.theta_lower)
+    n_candidates = candidates.shape[1]
+    theta = candidates[:, 0]
+    if n_candidates > 1:
+        costs = refine.cost(
+            target.repeat_interleave(n_candidates, 0), model.columns, candidates.flatten(0, 1), nonnegative=nonnegative
+        )
+        best = costs.reshape(-1, n_candidates).argmin(-1)
+        theta = candidates[torch.arange(len(best), device=best.device), best]
+    return refine.solve(
+        target,
+        model.columns,
+        model.theta_derivatives,
+        theta,
+        lower=model.theta_lower,
+        nonnegative=nonnegative,
+        max_iter=max_iter,
+    )

@@ -1,0 +1,106 @@
+"""How well the data decide: noise, Fisher information, Cramer-Rao bounds, sums and ratios, misfit.
+
+Bounds are computed with the full covariance of every fitted parameter, baseline included, so that sums and ratios of
+metabolites that trade against each other get their right standard deviations.  Cavassila et al., doi 10.1002/nbm.701;
+Landheer and Juchem, doi 10.1002/nbm.4521.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from . import units
+from .signal_model import SignalModel
+
+__all__ = ["fisher_information", "covariance", "noise_from_residual", "noise_outside", "sum_sd", "ratio_sd"]
+
+
+def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+    """Information of concentrations and nonlinear parameters for unit noise in each real channel, baseline eliminated.
+
+    ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives ``(batch, n, n)``, concentrations first.  With a
+    penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
+    """
+    rows = torch.cat([model.columns(theta), model.theta_derivatives(theta, conc)], dim=-2)
+    rows = torch.view_as_real(rows).flatten(-2)
+    return rows @ rows.mT
+
+
+def covariance(information: torch.Tensor, noise_sd: torch.Tensor) -> torch.Tensor:
+    """Cramer-Rao bound as a matrix: inverse information times noise variance, ``(batch, n, n)``.
+
+    ``noise_sd`` ``(batch,)`` is per real channel.  A parameter nothing depends on gets an infinite variance; two that
+    cannot be told apart get a very large one.
+    """
+    diagonal = information.diagonal(dim1=-2, dim2=-1)
+    alive = diagonal > diagonal.amax(-1, keepdim=True) * 1e-24
+    size = torch.where(alive, diagonal, torch.ones_like(diagonal)).sqrt()
+    eye = torch.eye(information.shape[-1], dtype=information.dtype, device=information.device)
+    both = alive[:, :, None] & alive[:, None, :]
+    scaled = torch.where(both, information / (size[:, :, None] * size[:, None, :]), eye) + 1e-13 * eye
+    finite = torch.isfinite(scaled).all(-1).all(-1)
+    inverse = torch.linalg.inv(torch.where(finite[:, None, None], scaled, eye)) / (size[:, :, None] * size[:, None, :])
+    inverse = inverse * noise_sd[:, None, None] ** 2
+    dead = (eye.bool() & ~alive[:, :, None]) | ~finite[:, None, None]
+    return torch.where(dead, torch.full_like(inverse, torch.inf), torch.where(both, inverse, torch.zeros_like(inverse)))
+
+
+def noise_from_residual(model: SignalModel, residual: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+    """Noise SD per real channel of the spectrum from what the fit left over, ``(batch,)``.
+
+    ``residual`` complex ``(batch, n_window)``.  Degrees of freedom taken by the parameters, the baseline's effective
+    dimension among them, are allowed for; concentrations held at zero take none.
+    """
+    width = residual.shape[-1]
+    used = (conc != 0).sum(-1) + sum(model.theta_sizes.values()) + 2 * model.baseline.used_dimension
+    left = (2 * width - used).clamp(min=1)
+    return (residual.abs().square().sum(-1) / left).sqrt()
+
+
+# Where brain and body have no signal, ppm; the same as FSL-MRS's choice for its signal-to-noise ratios.
+_SIGNAL_FREE = {"1H": (-2.0, 10.0), "2H": (-2.0, 10.0), "31P": (-15.0, 12.0)}
+
+
+def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
+    """Noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` -> ``(...,)``.
+
+    Third differences remove the tails of strong lines.  Filtered edges of oversampled data would read low, so the outer
+    eighth of the bandwidth on either side is left out where enough remains.
+    """
+    n_points = spec.shape[-1]
+    ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
+    low, high = _SIGNAL_FREE.get(nucleus, (ppm[n_points // 8], ppm[-n_points // 8]))
+    quiet = (ppm < low) | (ppm > high)
+    inner = quiet.copy()
+    inner[: n_points // 8] = inner[-n_points // 8 :] = False
+    quiet = inner if inner.sum() >= 64 else quiet
+    if quiet.sum() < 64:
+        quiet = np.zeros(n_points, bool)
+        quiet[:50] = quiet[-50:] = True
+    difference = np.diff(spec, n=3, axis=-1)
+    use = quiet[:-3] & quiet[1:-2] & quiet[2:-1] & quiet[3:]
+    values = difference[..., use]
+    values = np.concatenate([values.real, values.imag], axis=-1)
+    # 20 = 1 + 9 + 9 + 1, the variance of a third difference of white noise; 1.4826 turns a median deviation into an SD.
+    return 1.4826 * np.median(np.abs(values), axis=-1) / np.sqrt(20)
+
+
+def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:
+    """SD of the sum of the concentrations ``members``; ``cov`` ``(..., n, n)`` -> ``(...,)``."""
+    block = cov[..., members, :][..., :, members]
+    return np.sqrt(np.clip(block.sum((-1, -2)), 0, None))
+
+
+def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int]) -> np.ndarray:
+    """SD of a ratio of two sums of concentrations to first order, covariances included.
+
+    ``conc`` ``(..., n)``, ``cov`` ``(..., n, n)`` -> ``(...,)``; infinite where the denominator is zero.
+    """
+    upper, lower = conc[..., over].sum(-1), conc[..., under].sum(-1)
+    slope = np.zeros(conc.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.add.at(slope, (..., over), (1 / lower)[..., None])
+        np.add.at(slope, (..., under), (-upper / lower**2)[..., None])
+        variance = np.einsum("...i,...ij,...j->...", slope, cov, slope)
+        return np.where(lower != 0, np.sqrt(np.clip(variance, 0, None)), np.inf)
