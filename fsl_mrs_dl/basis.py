@@ -50,13 +50,17 @@ class Basis:
 
     def __post_init__(self):
         if self.fids.ndim != 2 or self.fids.shape[0] != len(self.names):
-            raise BasisError(f"{self.source}: {len(self.names)} names for basis FIDs of shape {self.fids.shape}; one row a name is needed.")
+            raise BasisError(
+                f"{self.source}: {len(self.names)} names for basis FIDs of shape {self.fids.shape}; one row a name is needed."
+            )
         doubles = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubles:
             raise BasisError(f"{self.source}: the name {doubles[0]} stands more than once; remove or rename one of them.")
         bad = [name for name, fid in zip(self.names, self.fids) if not np.isfinite(fid).all() or not fid.any()]
         if bad:
-            raise BasisError(f"{self.source}: {bad[0]} is all zero or holds NaN; simulate it again or leave it out with --ignore.")
+            raise BasisError(
+                f"{self.source}: {bad[0]} is all zero or holds NaN; simulate it again or leave it out with --ignore."
+            )
 
     @property
     def n_metabs(self) -> int:
@@ -118,7 +122,10 @@ class Basis:
         """Write FSL-MRS's format, one ``<name>.json`` per metabolite, into ``folder`` (made if absent)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        meta = {"time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"), "SimVersion": f"FSL-MRS-DL {__version__}. {info}".strip()}
+        meta = {
+            "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
+            "SimVersion": f"FSL-MRS-DL {__version__}. {info}".strip(),
+        }
         widths = self.widths_hz or (None,) * self.n_metabs
         for name, fid, width in zip(self.names, self.fids, widths):
             content = {
@@ -151,7 +158,9 @@ class Basis:
         for option, names in (("--keep", keep), ("--ignore", ignore)):
             for name in names or ():
                 if name not in self.names:
-                    raise BasisError(f"{self.source}: no metabolite {name} (given with {option}); it has {', '.join(self.names)}.")
+                    raise BasisError(
+                        f"{self.source}: no metabolite {name} (given with {option}); it has {', '.join(self.names)}."
+                    )
         rows = [i for i, name in enumerate(self.names) if (not keep or name in keep) and name not in (ignore or ())]
         if not rows:
             raise BasisError(f"{self.source}: no metabolite is left after --keep and --ignore; give fewer of them.")
@@ -197,7 +206,9 @@ class Basis:
             If the nucleus differs, or the frequencies differ by more than 3 %: another field strength.
         """
         if self.nucleus != nucleus_name:
-            raise BasisError(f"{self.source}: is for {self.nucleus}, {data_name} is {nucleus_name}; use a basis set of that nucleus.")
+            raise BasisError(
+                f"{self.source}: is for {self.nucleus}, {data_name} is {nucleus_name}; use a basis set of that nucleus."
+            )
         if abs(self.spec_freq_mhz / spec_freq_mhz - 1) > 0.03:
             gamma = units.nucleus(nucleus_name).gamma_mhz_per_t
             raise BasisError(
@@ -236,7 +247,9 @@ class Basis:
         for index, entry in enumerate(spec, start=1):
             for name in str(entry).split("+"):
                 if name not in self.names:
-                    raise BasisError(f"--metab_groups {entry}: no metabolite {name} in {self.source}; it has {', '.join(self.names)}.")
+                    raise BasisError(
+                        f"--metab_groups {entry}: no metabolite {name} in {self.source}; it has {', '.join(self.names)}."
+                    )
                 out[self.names.index(name)] = index
         # A group 0 that nobody is left in would be a set of parameters without data.
         lowest = min(out)
@@ -270,7 +283,9 @@ def detect_conjugation(fids: np.ndarray, dwelltime: float, spec_freq_mhz: float,
 def _read_json_folder(folder: Path) -> Basis:
     files = sorted(folder.glob("*.json"))
     if not files:
-        raise BasisError(f"{folder}: no .json files in this folder; give a folder of FSL-MRS basis files or an LCModel .BASIS file.")
+        raise BasisError(
+            f"{folder}: no .json files in this folder; give a folder of FSL-MRS basis files or an LCModel .BASIS file."
+        )
     fids, names, widths, axes, nuclei = [], [], [], [], []
     for file in files:
         try:
@@ -326,7 +341,9 @@ def _read_lcmodel(path: Path) -> Basis:
                 values.extend(float(word) for word in stripped.replace("D", "E").split())
         dwelltime, frequency = float(settings["BADELT"]), float(settings["HZPPPM"])
     except (KeyError, ValueError) as exc:
-        raise BasisError(f"{path}: not a readable LCModel basis set ({exc!r}); it needs HZPPPM, BADELT and METABO entries.") from exc
+        raise BasisError(
+            f"{path}: not a readable LCModel basis set ({exc!r}); it needs HZPPPM, BADELT and METABO entries."
+        ) from exc
     if dwelltime <= 0:
         raise BasisError(f"{path}: this LCModel basis set is encrypted (BADELT {dwelltime:g}); simulate one of your own.")
     if not spectra or len({len(s) for s in spectra}) != 1 or len(spectra[0]) % 2:

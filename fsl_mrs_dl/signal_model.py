@@ -241,12 +241,16 @@ class SignalModel(nn.Module):
 
         ``theta`` is ``(batch, n_theta)``; gives complex ``(batch, n_metabs, n_window)``.
         """
+        return self.eliminate_baseline(self.plain_columns(theta))
+
+    def plain_columns(self, theta: torch.Tensor) -> torch.Tensor:
+        """As :meth:`columns`, the baseline not eliminated."""
         phase = self._phase(theta, self.frequency[self.window[0] : self.window[1]])
         blocks = [
             self._spectrum(self.basis * self._decay(part, per_metabolite=True))
             for part in torch.split(theta, self._rows_in_cache(theta.device))
         ]
-        return self.eliminate_baseline(torch.cat(blocks) * phase[:, None])
+        return torch.cat(blocks) * phase[:, None]
 
     def _rows_in_cache(self, device: torch.device) -> int:
         """How many spectra's time-domain products to hold at once.
@@ -322,9 +326,7 @@ class SignalModel(nn.Module):
         """
         theta, conc, _ = self.unpack(params)
         first, last = self.window
-        frequency = self.frequency[first:last]
-        phase = self._phase(theta, frequency)[:, None]
-        by_conc = self._spectrum(self.basis * self._decay(theta, per_metabolite=True)) * phase
+        by_conc = self.plain_columns(theta)
         by_theta = self.theta_derivatives(theta, conc, eliminate=False)
         if self.shape.gaussian:
             start = self.n_groups

@@ -1,0 +1,1165 @@
+"""Frequency and phase correction of transients: a search and a refinement on the registration likelihood.
+
+One transient is modelled as ``amplitude * exp(1j * (2 pi shift_hz t + phase)) * reference(t)`` plus white noise, where ``t``
+starts at 0 at the first point (phases are those of the first point).  The correction is the inverse,
+``fid * exp(-1j * (2 pi shift_hz t + phase))``.  A positive ``shift_hz`` is a transient whose peaks lie at higher ppm than
+those of the reference.
+
+Spectral registration (Near et al. 2015, doi:10.1002/mrm.25094) minimises over shift, phase and amplitude ::
+
+    sum over channels and over the points of the ppm window of  |S_k - amplitude * exp(1j * phase) * R_k(shift)|^2
+
+with ``S`` the untouched spectrum of the transient and ``R(shift)`` that of the reference, shifted before the window is cut.
+The data's window never moves, so what lies outside of it (water) has no say, and with a noise-free reference the minimum
+is the maximum-likelihood estimate.  Phase and amplitude are solved in closed form, which leaves one unknown: maximise
+``|C(shift)|^2 / E(shift)``, where ``C = sum S_k conj(R_k)`` and ``E = sum |R_k|^2``.  Both are Fourier sums over time points
+of vectors that do not depend on the shift.  Hence one zero-padded FFT searches the whole range, a few Newton steps finish
+it, and any number of coils costs no more than one.  An optional complex polynomial baseline in the window is solved in
+closed form as well (compare RATS, Wilson 2019, doi:10.1002/mrm.27605) and absorbs the flanks of unstable water and lipid.
+
+Without an external reference the reference is the weighted mean of the aligned transients, built iteratively.  Each
+transient is compared with the mean of the others: its own noise in the mean would hold it where it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .errors import DataError, OptionError
+from .units import ppm_axis, window_indices
+
+__all__ = [
+    "Alignment",
+    "align_transients",
+    "apply_shift_phase",
+    "cramer_rao",
+    "mean_pairwise_correlation",
+    "similarity_matrix",
+]
+
+_TWO_PI = 2 * math.pi
+_MIN_POINTS = 16
+_UNLIKE_Z = 5.0  # robust z-score beyond which a transient is called unlike the others
+_DETECTION_MARGIN = 12.0  # above 2 ln(cells): a noise peak passes for a signal once in exp(6) transients
+_NEIGHBOURS = 4  # transients either side that help one too weak to find its own shift
+_N_CANDIDATES, _N_JUDGES = 6, 24
+_N_REWEIGHT = 4  # weights are frozen after this many passes, so that the iteration can converge
+_CONVERGED = 0.01  # in standard deviations
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What was found for every transient; ``...`` is ``(n_sets,)`` for four-dimensional input and nothing otherwise.
+
+    Attributes
+    ----------
+    shift_hz, phase_deg : ndarray, shape (..., n_transients)
+        Offset of the transient relative to the reference; positive shifts lie towards higher ppm. Phase at the first point.
+    shift_sd_hz, phase_sd_deg : ndarray, shape (..., n_transients)
+        Standard deviations from the Fisher information of shift, phase and amplitude, with the noise taken from the residual
+        (it therefore includes the noise of the reference). NaN where the transient failed.
+    amplitude : ndarray, shape (..., n_transients)
+        Amplitude relative to the reference.
+    similarity : ndarray, shape (..., n_transients)
+        Correlation of the aligned transient with the mean of the others (or the external reference) in the window, -1 to 1.
+    weight : ndarray, shape (..., n_transients)
+        Weight for averaging, 0 to 1: inverse residual variance, 0 for transients that are unlike the others or failed.
+    flag : ndarray of str, shape (..., n_transients)
+        'ok', 'weak' (too little signal to be found alone: its neighbours told where to look), 'unlike' (residual, noise or
+        amplitude far from the others', or shift at the end of the search range), 'failed' (zero or not finite: untouched).
+    reference : ndarray, shape (..., n_channels, n_points)
+        The reference that shifts and phases refer to.
+    n_iterations : int
+        Passes over the data.
+    dwelltime : float
+        Seconds between points.
+    """
+
+    shift_hz: np.ndarray
+    phase_deg: np.ndarray
+    shift_sd_hz: np.ndarray
+    phase_sd_deg: np.ndarray
+    amplitude: np.ndarray
+    similarity: np.ndarray
+    weight: np.ndarray
+    flag: np.ndarray
+    reference: np.ndarray
+    n_iterations: int
+    dwelltime: float
+
+    def apply(self, fid):
+        """The corrected FIDs; ``fid`` has the shape that was aligned, or lacks the channel axis, or has other channels.
+
+        Raises
+        ------
+        DataError
+            If the transients of ``fid`` are not those that were aligned.
+        """
+        shift, phase = self.shift_hz, self.phase_deg
+        if fid.ndim < 2 or fid.shape[-2] != shift.shape[-1]:
+            raise DataError(
+                f"The FIDs have shape {tuple(fid.shape)} but {shift.shape[-1]} transients were aligned: "
+                "give (..., n_transients, n_points)."
+            )
+        if shift.ndim == 2:
+            if fid.shape[0] != shift.shape[0]:
+                raise DataError(
+                    f"The FIDs have shape {tuple(fid.shape)} but {shift.shape[0]} sets were aligned: put the sets first."
+                )
+            between = (1,) * (fid.ndim - 3)
+            shift = shift.reshape(shift.shape[0], *between, shift.shape[1])
+            phase = phase.reshape(shift.shape)
+        return apply_shift_phase(fid, shift, phase, self.dwelltime)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of the spectrum that counts: weights and baseline vectors in FFT order, and their transforms."""
+
+    weight: torch.Tensor  # (n_points,)
+    lag: torch.Tensor  # (n_points,) transform of the weights: the energy's share of every lag
+    baseline: torch.Tensor  # (n_baseline, n_points), weighted, orthonormal
+    baseline_fid: torch.Tensor  # (n_baseline, n_points)
+    smooth: torch.Tensor  # (n_points,) the window with wide flanks, whose transform does not ring
+
+    @property
+    def n_counted(self) -> float:
+        return float(self.weight.sum()) - self.baseline.shape[0]
+
+
+def apply_shift_phase(fid, shift_hz, phase_deg, dwelltime: float):
+    """Remove shifts and phases: ``fid * exp(-1j * (2 pi shift_hz t + phase))`` with ``t = 0`` at the first point.
+
+    Parameters
+    ----------
+    fid : ndarray or tensor, complex, shape (..., n_points)
+    shift_hz, phase_deg : array, broadcastable to shape (...)
+    dwelltime : float
+        Seconds.
+
+    Returns
+    -------
+    ndarray or tensor like ``fid``; FIDs whose shift and phase are both 0 come back bit for bit.
+    """
+    if isinstance(fid, torch.Tensor):
+        real = torch.float64
+        shift = torch.as_tensor(shift_hz, dtype=real, device=fid.device)[..., None]
+        phase = torch.deg2rad(torch.as_tensor(phase_deg, dtype=real, device=fid.device))[..., None]
+        t = torch.arange(fid.shape[-1], dtype=real, device=fid.device) * dwelltime
+        angle = -(_TWO_PI * shift * t + phase)
+        out = fid * torch.polar(torch.ones_like(angle), angle).to(fid.dtype)
+        return torch.where((shift == 0) & (phase == 0), fid, out)
+    fid = np.asarray(fid)
+    shift = np.asarray(shift_hz, dtype=float)[..., None]
+    phase = np.deg2rad(np.asarray(phase_deg, dtype=float))[..., None]
+    t = np.arange(fid.shape[-1]) * dwelltime
+    out = (fid * np.exp(-1j * (_TWO_PI * shift * t + phase))).astype(np.result_type(fid.dtype, np.complex64))
+    return np.where((shift == 0) & (phase == 0), fid, out)
+
+
+# --------------------------------------------------------------------------------------------------- window
+
+
+def _make_window(
+    n_points: int,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str,
+    ppmlim: tuple[float, float] | None,
+    taper_ppm: float,
+    baseline_order: int | None,
+    device: torch.device,
+    real: torch.dtype,
+) -> _Window:
+    """Weights of the spectral points in ``ppmlim`` and the orthonormal baseline polynomials on them."""
+    ppm = ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
+    first, last = window_indices(ppm, ppmlim)
+    n_baseline = 0 if baseline_order is None else baseline_order + 1
+    if last - first < 8 + n_baseline:
+        raise OptionError(
+            f"The ppm window {ppmlim} holds {last - first} spectral points (axis {ppm[0]:.2f} to {ppm[-1]:.2f} ppm): "
+            "give limits inside the axis, or wider ones."
+        )
+    weight = np.zeros(n_points)
+    weight[first:last] = 1.0
+    if taper_ppm > 0:
+        inside = np.minimum(ppm[first:last] - ppm[first], ppm[last - 1] - ppm[first:last])
+        weight[first:last] = 0.5 - 0.5 * np.cos(np.pi * np.clip((inside + 1e-9) / taper_ppm, 0, 1))
+    powers = np.zeros((n_points, n_baseline))
+    x = np.linspace(-1, 1, last - first)
+    powers[first:last] = np.stack([x**m for m in range(n_baseline)], axis=1) if n_baseline else 0.0
+    root = np.sqrt(weight)
+    orthonormal, _ = np.linalg.qr(powers * root[:, None])
+    baseline = np.fft.ifftshift((orthonormal * root[:, None]).T, axes=-1)
+    smooth = np.zeros(n_points)
+    smooth[first:last] = 1.0 if ppmlim is None else np.hanning(last - first + 2)[1:-1]
+    weight, smooth = np.fft.ifftshift(weight), np.fft.ifftshift(smooth)
+    lag = np.fft.fft(weight) / n_points
+    cplx = torch.complex128 if real == torch.float64 else torch.complex64
+    baseline_fid = np.fft.ifft(baseline, axis=-1, norm="ortho")
+    return _Window(
+        torch.as_tensor(weight, dtype=real, device=device),
+        torch.as_tensor(lag, dtype=cplx, device=device),
+        torch.as_tensor(baseline, dtype=real, device=device),
+        torch.as_tensor(baseline_fid, dtype=cplx, device=device),
+        torch.as_tensor(smooth, dtype=real, device=device),
+    )
+
+
+def _window_spec(window: _Window, spec: torch.Tensor) -> torch.Tensor:
+    """The spectrum (FFT order) as the likelihood sees it: weighted, with the best baseline taken out."""
+    out = spec * window.weight
+    for vector in window.baseline:
+        out = out - vector * (spec * vector).sum(-1, keepdim=True)
+    return out
+
+
+def _window_fid(window: _Window, fid: torch.Tensor) -> torch.Tensor:
+    """FID of the windowed spectrum, so that the likelihood's inner products become sums over time points."""
+    return torch.fft.ifft(_window_spec(window, torch.fft.fft(fid, norm="ortho")), norm="ortho")
+
+
+def _autocorrelation(fid: torch.Tensor) -> torch.Tensor:
+    """``sum_t fid[t + lag] conj(fid[t])`` for lags 0 to n_points - 1, shape (..., n_points)."""
+    n = fid.shape[-1]
+    power = torch.fft.fft(fid, n=2 * n).abs() ** 2
+    return torch.fft.ifft(power)[..., :n]
+
+
+def _energy_series(window: _Window, reference: torch.Tensor) -> torch.Tensor:
+    """Series ``q`` with window energy of the shifted reference ``E(shift) = Re sum_t q[t] exp(-2j pi shift t)``.
+
+    ``reference``: (n_sets, n_channels, n_points); the energies of the channels add up: (n_sets, n_points).
+    """
+    series = _autocorrelation(reference).sum(-2) * window.lag
+    for vector in window.baseline_fid:
+        series = series - _autocorrelation(vector.conj() * reference).sum(-2)
+    series = series.conj() * 2
+    series[..., 0] = series[..., 0] / 2
+    return series
+
+
+# --------------------------------------------------------------------------- the one-dimensional likelihood
+
+
+def _blocks(series: torch.Tensor) -> torch.Tensor:
+    """(..., n_points) -> (..., n_coarse, n_fine), zero-padded: a phasor is then a product of two short ones."""
+    n = series.shape[-1]
+    fine = math.isqrt(n - 1) + 1
+    coarse = -(-n // fine)
+    padded = torch.nn.functional.pad(torch.view_as_real(series.resolve_conj()), (0, 0, 0, coarse * fine - n))
+    return torch.view_as_complex(padded.contiguous()).reshape(*series.shape[:-1], coarse, fine)
+
+
+def _phasor(shift: torch.Tensor, n: int, spacing: float, cplx: torch.dtype) -> torch.Tensor:
+    """``exp(-2j pi shift t)`` for ``n`` times, shape (..., n)."""
+    angle = -_TWO_PI * spacing * shift[..., None] * torch.arange(n, device=shift.device, dtype=shift.dtype)
+    return torch.polar(torch.ones_like(angle), angle).to(cplx)
+
+
+def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) -> tuple[torch.Tensor, ...]:
+    """``sum_t x[t] exp(-2j pi shift t)`` and its first two derivatives with respect to ``shift``.
+
+    ``blocks``: (n_sets, n_transients or 1, n_coarse, n_fine); ``shift``: (n_sets, n_transients).
+    """
+    n_coarse, n_fine = blocks.shape[-2:]
+    fine = torch.arange(n_fine, device=shift.device, dtype=shift.dtype)
+    powers = torch.stack([torch.ones_like(fine), fine, fine**2], -1)
+    inner = _phasor(shift, n_fine, dwelltime, blocks.dtype)[..., None] * powers.to(blocks.dtype)
+    if blocks.shape[1] == 1 and shift.shape[1] != 1:  # the same series for every transient of a set: one product
+        n_sets, n_transients = shift.shape
+        flat = inner.permute(0, 2, 1, 3).reshape(n_sets, n_fine, n_transients * 3)
+        moments = (blocks[:, 0] @ flat).reshape(n_sets, n_coarse, n_transients, 3).permute(0, 2, 1, 3)
+    else:
+        moments = blocks @ inner
+    outer = _phasor(shift, n_coarse, dwelltime * n_fine, blocks.dtype)
+    start = torch.arange(n_coarse, device=shift.device, dtype=shift.dtype) * n_fine
+    m0, m1, m2 = moments.unbind(-1)
+    step = -1j * _TWO_PI * dwelltime
+    value = (outer * m0).sum(-1)
+    first = (outer * (start * m0 + m1)).sum(-1) * step
+    second = (outer * (start**2 * m0 + 2 * start * m1 + m2)).sum(-1) * step**2
+    return value, first, second
+
+
+def _search_grid(n_points: int, dwelltime: float, max_shift_hz: float) -> tuple[int, torch.Tensor, np.ndarray]:
+    """Length of the zero-padded transform, indices of its bins within the range (ascending), their shifts in Hz."""
+    n_fft = 1 << (2 * n_points - 1).bit_length()
+    half = max(2, math.floor(max_shift_hz * n_fft * dwelltime))
+    index = np.arange(-half, half + 1)
+    return n_fft, torch.as_tensor(index % n_fft), index / (n_fft * dwelltime)
+
+
+def _likelihood_on_grid(cross, energy, n_fft: int, index: torch.Tensor) -> torch.Tensor:
+    """``|C|^2 / E`` at every shift of the grid, (n_sets, n_transients, n_grid)."""
+    index = index.to(cross.device)
+    c = torch.fft.fft(cross, n=n_fft)[..., index]
+    e = torch.fft.fft(energy, n=n_fft)[..., index].real
+    floor = e.amax(-1, keepdim=True) * 1e-6 + torch.finfo(e.dtype).tiny
+    return (c.abs() ** 2) / torch.maximum(e, floor)[:, None]
+
+
+def _maximise(cross, energy, start, lower, upper, dwelltime: float):
+    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket; returns shift and ``C`` there.
+
+    ``cross`` (n_sets, n_transients, n_points), ``energy`` (n_sets, n_points), the rest (n_sets, n_transients).
+    """
+    cross, energy = _blocks(cross), _blocks(energy)[:, None]
+    shift, lower, upper = start.clone(), lower.clone(), upper.clone()
+    n_points = cross.shape[-1] * cross.shape[-2]
+    tolerance = (1e-7 if start.dtype == torch.float64 else 1e-4) / (n_points * dwelltime)
+    for _ in range(30):
+        c, c1, c2 = _fourier_sum(cross, shift, dwelltime)
+        e, e1, e2 = (x.real for x in _fourier_sum(energy, shift, dwelltime))
+        power = (c.abs() ** 2).clamp_min(torch.finfo(e.dtype).tiny)
+        e = e.clamp_min(torch.finfo(e.dtype).tiny)
+        slope_c = 2 * (c.conj() * c1).real / power
+        slope = slope_c - e1 / e
+        curvature = 2 * (c1.abs() ** 2 + (c.conj() * c2).real) / power - slope_c**2 - e2 / e + (e1 / e) ** 2
+        lower = torch.where(slope > 0, shift, lower)
+        upper = torch.where(slope > 0, upper, shift)
+        newton = -slope / torch.where(curvature < 0, curvature, -torch.ones_like(curvature))
+        proposal = shift + newton
+        # A start that is the maximum already sits on an end of the bracket: it must not be bisected away.
+        arrived = newton.abs() <= tolerance
+        inside = (curvature < 0) & (arrived | ((proposal > lower) & (proposal < upper)))
+        proposal = torch.where(inside, proposal, (lower + upper) / 2)
+        step = proposal - shift
+        shift = proposal
+        if not bool((step.abs() > tolerance).any()):
+            break
+    return shift, _fourier_sum(cross, shift, dwelltime)[0]
+
+
+# --------------------------------------------------------------------------------------------------- noise, information
+
+
+def _noise_sd(fid: torch.Tensor) -> torch.Tensor:
+    """Noise SD per real and imaginary part, (...), from the median second difference of the spectrum.
+
+    Peaks occupy few points and baselines are smooth, so neither reaches the median of the second differences.
+    """
+    spec = torch.fft.fft(fid, norm="ortho")
+    second = (spec[..., 2:] - 2 * spec[..., 1:-1] + spec[..., :-2]).abs()
+    return second.median(-1).values / (math.sqrt(6) * math.sqrt(2 * math.log(2)))
+
+
+def _decay_gain(power: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    """Wiener gain from the model ``power(t) = a exp(-2 t / tau) + b`` with ``b >= floor``.
+
+    ``power``: (n_sets, n_points), ``floor``: (n_sets,).  Means over blocks are gamma distributed: weighted least squares for
+    ``a`` and ``b``, reweighted twice, and the decay of a fixed list that has the highest likelihood.
+    """
+    n_points = power.shape[-1]
+    n_blocks = min(64, n_points // 4)
+    length = n_points // n_blocks
+    level = power[..., : n_blocks * length].reshape(-1, n_blocks, length).mean(-1)[:, None]  # (n_sets, 1, n_blocks)
+    tiny = torch.finfo(power.dtype).tiny
+    t = (torch.arange(n_points, device=power.device, dtype=power.dtype) + 0.5) / n_points
+    tau = torch.logspace(-2.3, 0.7, 25, device=power.device, dtype=power.dtype)
+    decay = torch.exp(-2 * t / tau[:, None])  # (n_tau, n_points)
+    block = decay[:, : n_blocks * length].reshape(-1, n_blocks, length).mean(-1)[None]
+    least = floor[:, None, None].clamp_min(tiny)
+    model = level.mean(-1, keepdim=True).clamp_min(tiny).expand(level.shape[0], len(tau), n_blocks)
+    for _ in range(4):
+        weight = (model.amin(-1, keepdim=True) / model) ** 2
+        w0, w1, w2 = weight.sum(-1), (weight * block).sum(-1), (weight * block**2).sum(-1)
+        y0, y1 = (weight * level).sum(-1), (weight * block * level).sum(-1)
+        b = (w2 * y0 - w1 * y1) / (w0 * w2 - w1**2).clamp_min(tiny)
+        b = torch.maximum(b[..., None], least)
+        a = ((y1 - b[..., 0] * w1) / w2.clamp_min(tiny)).clamp_min(0)[..., None]
+        model = (a * block + b).clamp_min(tiny)
+    best = (torch.log(model) + level / model).sum(-1).argmin(-1)
+    row = torch.arange(len(best), device=best.device)
+    signal = a[row, best] * decay[best]
+    return signal / (signal + b[row, best]).clamp_min(tiny)
+
+
+def _unit_sd(window: _Window, reference: torch.Tensor, dwelltime: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """SD of shift (Hz) and phase (rad) for unit noise and unit amplitude; ``reference`` (n_sets, n_channels, n_points).
+
+    The sandwich form covers tapered windows, whose weights are not the inverse noise variance.
+    """
+    t = torch.arange(reference.shape[-1], device=reference.device, dtype=window.weight.dtype) * dwelltime
+    spec = torch.fft.fft(reference, norm="ortho")
+    slope = torch.fft.fft(2j * math.pi * t * reference, norm="ortho")
+    columns = torch.stack([slope, 1j * spec, spec], 1)  # (n_sets, 3, n_channels, n_points)
+    projected = _window_spec(window, columns)
+    bread = torch.einsum("saxn,sbxn->sab", columns.conj(), projected).real
+    # Noise passes the window once more than the signal: weight squared.
+    meat = torch.einsum("saxn,sbxn->sab", projected.conj(), projected).real
+    scale = bread.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(bread.dtype).tiny).rsqrt()
+    bread = bread * scale[:, :, None] * scale[:, None, :]
+    meat = meat * scale[:, :, None] * scale[:, None, :]
+    eye = torch.eye(3, device=bread.device, dtype=bread.dtype)
+    inverse = torch.linalg.pinv(bread + 1e-14 * eye, hermitian=True)
+    variance = (inverse @ meat @ inverse).diagonal(dim1=-2, dim2=-1) * scale**2
+    return variance[:, 0].sqrt(), variance[:, 1].sqrt()
+
+
+def cramer_rao(
+    reference,
+    noise_sd,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str = "1H",
+    ppmlim: tuple[float, float] | None = (0.2, 4.2),
+    taper_ppm: float = 0.0,
+    baseline_order: int | None = None,
+) -> tuple[float, float]:
+    """Cramer-Rao bound of one transient's shift and phase, amplitude unknown, reference noise-free.
+
+    Parameters
+    ----------
+    reference : complex array, shape (n_points,) or (n_channels, n_points)
+        The noise-free transient, seen by each channel.
+    noise_sd : float or array, shape (n_channels,)
+        Noise SD of the real and of the imaginary part of every FID point.
+    dwelltime, spec_freq_mhz : float
+        Seconds, MHz.
+    ppmlim, taper_ppm, baseline_order
+        As in :func:`align_transients`.
+
+    Returns
+    -------
+    shift_sd_hz, phase_sd_deg : float
+    """
+    reference = torch.as_tensor(np.asarray(reference), dtype=torch.complex128)
+    reference = reference.reshape(-1, reference.shape[-1])
+    sd = torch.as_tensor(np.broadcast_to(np.asarray(noise_sd, dtype=float), reference.shape[:1]).copy())
+    if not bool((sd > 0).all()):
+        raise OptionError(f"The noise SD is {noise_sd}: give a positive value for every channel.")
+    window = _make_window(
+        reference.shape[-1],
+        dwelltime,
+        spec_freq_mhz,
+        nucleus,
+        ppmlim,
+        taper_ppm,
+        baseline_order,
+        reference.device,
+        torch.float64,
+    )
+    shift, phase = _unit_sd(window, (reference / sd[:, None])[None], dwelltime)
+    return float(shift[0]), float(torch.rad2deg(phase[0]))
+
+
+# --------------------------------------------------------------------------------------------------- alignment
+
+
+def align_transients(
+    fid,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str = "1H",
+    ppmlim: tuple[float, float] | None = (0.2, 4.2),
+    reference=None,
+    starter: str | Callable | tuple = "classical",
+    max_shift_hz: float | None = None,
+    starter_error_hz: float = 8.0,
+    taper_ppm: float = 0.0,
+    baseline_order: int | None = None,
+    n_iter: int = 12,
+    device: str | torch.device | None = None,
+    precision: str = "double",
+    max_memory: float = 1e9,
+) -> Alignment:
+    """Find shift and phase of every transient.
+
+    Channels (coils that are not combined yet) share one shift and one phase per transient; each has its own reference, so
+    that constant differences of gain and phase between coils do not matter, and counts with its inverse noise variance.
+    Sets (sub-spectra of edited data, voxels) are independent: each has its own reference.
+
+    Without ``reference`` the mean shift of the transients flagged 'ok' is 0, and so is the circular mean of their phases:
+    the average of the aligned transients stays where the input's was.
+
+    Parameters
+    ----------
+    fid : complex ndarray or tensor
+        Shape (n_transients, n_points), (n_channels, n_transients, n_points) or (n_sets, n_channels, n_transients, n_points).
+    dwelltime : float
+        Seconds.
+    spec_freq_mhz : float
+        Spectrometer frequency in MHz.
+    nucleus : str
+    ppmlim : (float, float) or None
+        Part of the spectrum that is compared; None takes everything.
+    reference : complex array, optional
+        External reference, taken as noise-free: (n_points,) for one channel, (n_channels, n_points), or (n_sets, n_channels,
+        n_points). Default: built from the transients.
+    starter : 'classical', callable, or pair of arrays
+        Who proposes shift and phase. 'classical' searches the whole range for the highest likelihood. A callable takes the
+        FIDs as a complex tensor (n_sets, n_channels, n_transients, n_points) and returns ``(shift_hz, phase_deg)``, each
+        (n_sets, n_transients), relative to any reference common to a set (the external one if given); or give that pair.
+        Proposals may be wrong by ``starter_error_hz``; the likelihood decides within that distance.
+    max_shift_hz : float, optional
+        Half width of the search. Default: 0.35 ppm, at least 40 Hz.
+    taper_ppm : float
+        Width of a cosine taper inside either edge of the window; default none, which is the exact window.
+    baseline_order : int, optional
+        Order of the complex polynomial over the window that is allowed to differ in every transient. Default: none.
+    n_iter : int
+        Most passes over the data; the iteration ends when no transient moves by more than 0.01 of its SD.
+    device : str or torch.device, optional
+        Default: where ``fid`` is.
+    precision : 'double' or 'single'
+    max_memory : float
+        Bytes of working memory to stay below, roughly. The result does not depend on it.
+
+    Returns
+    -------
+    Alignment
+
+    Raises
+    ------
+    DataError
+        Wrong shape, not complex, or nothing finite in the data.
+    OptionError
+        A window outside the axis, an impossible dwell time, range, starter or precision.
+
+    Notes
+    -----
+    Near et al. 2015 (doi:10.1002/mrm.25094), Wilson 2019 (doi:10.1002/mrm.27605), FSL-MRS (doi:10.1002/mrm.28630).
+    Correlation of the noise between channels is not taken into account.
+    """
+    fid, lead = _as_four_dimensional(fid, device)
+    _check_options(dwelltime, spec_freq_mhz, precision, max_memory, n_iter, taper_ppm, baseline_order, ppmlim)
+    half_band = 0.5 / dwelltime
+    if max_shift_hz is None:
+        max_shift_hz = min(max(40.0, 0.35 * spec_freq_mhz), 0.9 * half_band)
+    if not 0 < max_shift_hz < half_band:
+        raise OptionError(
+            f"max_shift_hz is {max_shift_hz}: give a value between 0 and half the bandwidth, {half_band:g} Hz."
+        )
+    external = None if reference is None else _as_reference(reference, fid)
+    n_points = _length_without_padding(fid)
+    n_total, fid = fid.shape[-1], fid[..., :n_points]
+    real = torch.float64 if precision == "double" else torch.float32
+    if fid.device.type == "mps":
+        real = torch.float32
+    window = _make_window(
+        n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, fid.device, real
+    )
+    proposal = _as_proposal(starter, fid)
+    n_sets = _sets_per_chunk(fid, max_memory)
+    parts = []
+    for first in range(0, fid.shape[0], n_sets):
+        chunk = slice(first, first + n_sets)
+        job = _Job(
+            fid[chunk],
+            window,
+            dwelltime,
+            max_shift_hz,
+            None if external is None else external[chunk, :, :n_points],
+            None if proposal is None else tuple(x[chunk] for x in proposal),
+            starter_error_hz,
+            n_iter,
+            max_memory,
+        )
+        parts.append(job.run())
+    return _collect(parts, lead, dwelltime, external, n_total)
+
+
+def _as_four_dimensional(fid, device) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """The FIDs as a tensor (n_sets, n_channels, n_transients, n_points), and the leading shape of the results."""
+    tensor = fid if isinstance(fid, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(fid))
+    if not tensor.is_complex():
+        raise DataError(f"The FIDs are {tensor.dtype}: give complex time-domain data.")
+    if tensor.ndim not in (2, 3, 4) or 0 in tensor.shape:
+        raise DataError(
+            f"The FIDs have shape {tuple(tensor.shape)}: give (n_transients, n_points), (n_channels, n_transients, n_points) "
+            "or (n_sets, n_channels, n_transients, n_points)."
+        )
+    if tensor.shape[-1] < _MIN_POINTS:
+        raise DataError(
+            f"The FIDs have {tensor.shape[-1]} points, at least {_MIN_POINTS} are needed: is time the last axis?"
+        )
+    lead = tuple(tensor.shape[:1]) if tensor.ndim == 4 else ()
+    tensor = tensor.reshape((1,) * (4 - tensor.ndim) + tuple(tensor.shape))
+    return (tensor if device is None else tensor.to(device)).detach(), lead
+
+
+def _check_options(dwelltime, spec_freq_mhz, precision, max_memory, n_iter, taper_ppm, baseline_order, ppmlim) -> None:
+    for name, value in (("dwelltime", dwelltime), ("spec_freq_mhz", spec_freq_mhz), ("max_memory", max_memory)):
+        if not (np.isfinite(value) and value > 0):
+            raise OptionError(f"{name} is {value}: give a positive number.")
+    if precision not in ("double", "single"):
+        raise OptionError(f"precision is '{precision}': give 'double' or 'single'.")
+    if n_iter < 1:
+        raise OptionError(f"n_iter is {n_iter}: give at least 1.")
+    if taper_ppm < 0:
+        raise OptionError(f"taper_ppm is {taper_ppm}: give 0 for none, or a positive width.")
+    if baseline_order is not None and not 0 <= baseline_order <= 20:
+        raise OptionError(f"baseline_order is {baseline_order}: give None, or an order from 0 to 20.")
+    if baseline_order is not None and ppmlim is None:
+        raise OptionError("A baseline needs a ppm window: give ppmlim as well, or leave baseline_order out.")
+
+
+def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
+    """External reference as (n_sets, n_channels, n_points) on the device of the data."""
+    tensor = reference if isinstance(reference, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(reference))
+    tensor = tensor.to(fid.device).detach()
+    n_sets, n_channels, _, n_points = fid.shape
+    wanted = {1: (1, 1), 2: (1, n_channels), 3: (n_sets, n_channels)}.get(tensor.ndim)
+    fits = wanted is not None and tuple(tensor.shape[:-1]) == wanted[3 - tensor.ndim :] and tensor.shape[-1] == n_points
+    if not fits or (tensor.ndim == 1 and n_channels != 1):
+        raise DataError(
+            f"The reference has shape {tuple(tensor.shape)}: give ({n_channels}, {n_points}) for all sets or "
+            f"({n_sets}, {n_channels}, {n_points}), one FID for each channel."
+        )
+    if not (
+        tensor.is_complex() and bool(torch.isfinite(torch.view_as_real(tensor)).all()) and bool((tensor != 0).any())
+    ):
+        raise DataError("The reference is not a finite complex FID: give one without NaN that is not all zero.")
+    return tensor.reshape((1,) * (3 - tensor.ndim) + tuple(tensor.shape)).expand(n_sets, n_channels, n_points)
+
+
+def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The starter's shifts (Hz) and phases (rad), each (n_sets, n_transients); None for the classical search."""
+    if isinstance(starter, str):
+        if starter != "classical":
+            raise OptionError(f"starter is '{starter}': give 'classical', a callable, or a pair of arrays.")
+        return None
+    shift, phase = starter(fid) if callable(starter) else starter
+    shape = (fid.shape[0], fid.shape[2])
+    try:
+        shift, phase = (
+            torch.as_tensor(x, dtype=torch.float64, device=fid.device).detach().reshape(shape) for x in (shift, phase)
+        )
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise OptionError(
+            f"The starter's shift and phase do not have shape {shape}: one each per transient."
+        ) from error
+    return torch.nan_to_num(shift), torch.deg2rad(torch.nan_to_num(phase))
+
+
+def _length_without_padding(fid: torch.Tensor) -> int:
+    """Points up to the last that is not zero everywhere: zero-filling adds points but neither noise nor information."""
+    used = (fid != 0).reshape(-1, fid.shape[-1]).any(0).nonzero()
+    if not len(used):
+        raise DataError("The FIDs are zero everywhere: there is nothing to align.")
+    return max(int(used[-1]) + 1, _MIN_POINTS)
+
+
+_BYTES_PER_POINT = 16 * 10  # double complex, times the working copies of one pass
+
+
+def _sets_per_chunk(fid: torch.Tensor, max_memory: float) -> int:
+    per_set = fid[0].numel() * _BYTES_PER_POINT
+    return max(1, int(max_memory // per_set))
+
+
+@dataclass
+class _State:
+    """Estimates of one chunk of sets; every tensor is (n_sets, n_transients) unless it says otherwise."""
+
+    shift: torch.Tensor
+    phase: torch.Tensor
+    amplitude: torch.Tensor
+    variance: torch.Tensor  # residual variance in units of the channels' noise
+    share: torch.Tensor  # what the transient contributes to the reference: reference = sum share * aligned
+    weight: torch.Tensor
+    similarity: torch.Tensor
+    detection: torch.Tensor
+    shift_sd: torch.Tensor
+    phase_sd: torch.Tensor
+    centre: torch.Tensor  # where to search, Hz
+    reach: torch.Tensor  # how far from there, Hz
+
+
+class _Job:
+    """Alignment of one chunk of independent sets."""
+
+    def __init__(self, fid, window, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory):
+        self.fid, self.window, self.dwelltime = fid, window, dwelltime
+        self.real = window.weight.dtype
+        self.cplx = window.lag.dtype
+        self.n_iter, self.max_memory = n_iter, max_memory
+        self.proposal, self.starter_error_hz, self.max_shift_hz = proposal, starter_error_hz, max_shift_hz
+        self.n_fft, self.grid_index, grid = _search_grid(fid.shape[-1], dwelltime, max_shift_hz)
+        self.grid_hz = torch.as_tensor(grid, dtype=self.real, device=fid.device)
+        per_transient = fid[:, :, 0].numel() * _BYTES_PER_POINT
+        self.chunk = max(1, int(max_memory // per_transient))
+        self._measure_noise()
+        self.external = external is not None
+        if self.external:
+            self.reference = external.to(self.cplx) / self.channel_sd[..., None]
+        self.cache = {}
+
+    # ---- data
+
+    def _slices(self):
+        n = self.fid.shape[2]
+        return [slice(first, min(first + self.chunk, n)) for first in range(0, n, self.chunk)]
+
+    def _measure_noise(self) -> None:
+        """Noise of channels and transients, and which of them count (NaN and zero ones do not)."""
+        n_sets, n_channels, n_transients, _ = self.fid.shape
+        sd = torch.zeros(n_sets, n_channels, n_transients, dtype=self.real, device=self.fid.device)
+        rms = torch.zeros_like(sd)
+        for part in self._slices():
+            fid = self.fid[:, :, part]
+            finite = torch.isfinite(torch.view_as_real(fid.resolve_conj())).all(-1).all(-1)
+            fid = torch.where(finite[..., None], fid, torch.zeros_like(fid)).to(self.cplx)
+            rms[:, :, part] = (fid.abs() ** 2).mean(-1).sqrt()
+            sd[:, :, part] = _noise_sd(fid)
+        valid = torch.isfinite(rms) & (rms > 0)
+        nan = torch.full_like(sd, torch.nan)
+        level = torch.where(valid, rms, nan).nanmedian(-1).values.nan_to_num(1.0)
+        # The floor lets noise-free simulations through.
+        channel_sd = torch.where(valid, sd, nan).nanmedian(-1).values.nan_to_num(1.0)
+        self.channel_sd = torch.maximum(channel_sd, level * 1e-9).clamp_min(torch.finfo(self.real).tiny)
+        relative = sd / self.channel_sd[..., None]
+        # One coil's spike must not cost the transient its other coils.
+        usual = torch.where(valid, relative, nan).nanmedian(1, keepdim=True).values.nan_to_num(1.0)
+        excess = relative / usual.clamp_min(torch.finfo(self.real).tiny)
+        counts = torch.where(excess > 2, excess.clamp_min(1).reciprocal() ** 2, torch.ones_like(excess))
+        self.counts = torch.where(valid, counts, torch.zeros_like(counts))
+        self.valid = valid.any(1)
+        total = self.counts.sum(1).clamp_min(torch.finfo(self.real).tiny)
+        noise = ((relative * self.counts) ** 2).sum(1) / (self.counts**2).sum(1).clamp_min(torch.finfo(self.real).tiny)
+        self.noise_variance = torch.where(self.valid & (total > 0), noise, torch.ones_like(noise)).clamp_min(1e-12)
+
+    def _load(self, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """FIDs in units of their channel's noise, and the same through the window; kept when everything fits."""
+        if part.start in self.cache:
+            return self.cache[part.start]
+        counts = self.counts[:, :, part, None]
+        fid = self.fid[:, :, part]
+        fid = torch.where(counts > 0, fid, torch.zeros_like(fid)).to(self.cplx)
+        fid = fid * (counts / self.channel_sd[..., None, None])
+        loaded = fid, _window_fid(self.window, fid)
+        if len(self._slices()) == 1:
+            self.cache[part.start] = loaded
+        return loaded
+
+    # ---- reference
+
+    def _initial_reference(self) -> torch.Tensor:
+        """The candidate that most transients resemble after the search: the plain mean, or one of the transients."""
+        n_sets, _, n_transients, _ = self.fid.shape
+        order = torch.argsort(self.valid.to(torch.int8), dim=1, descending=True, stable=True)  # valid ones first
+        n_valid = self.valid.sum(1).clamp_min(1)
+        mean = self._weighted_mean(self.valid.to(self.real) / self.noise_variance)
+        judges = self._pick(order, n_valid, min(_N_JUDGES, n_transients))
+        judge = self._gather(judges)
+        judge_window = _window_fid(self.window, judge)
+        noise = torch.gather(self.noise_variance, 1, judges)
+        share = torch.gather(self.valid.to(self.real) / self.noise_variance, 1, judges) / (
+            (self.valid / self.noise_variance).sum(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
+        )
+        own = (judge_window * judge.conj()).sum(1) * share[..., None]
+        best, score = mean, self._score(mean, judge_window, own, noise)
+        candidates = self._pick(order, n_valid, min(_N_CANDIDATES, n_transients))
+        for column in range(candidates.shape[1]):
+            pick = candidates[:, column : column + 1]
+            candidate = self._gather(pick)[:, :, 0]
+            mine = (judges == pick)[..., None]
+            cross_own = torch.where(mine, (judge_window * judge.conj()).sum(1), torch.zeros_like(own))
+            rival = self._score(candidate, judge_window, cross_own, noise)
+            better = rival > score
+            best = torch.where(better[:, None, None], candidate, best)
+            score = torch.maximum(score, rival)
+        return best
+
+    @staticmethod
+    def _pick(order, n_valid, n):
+        """``n`` transients spread evenly over the valid ones of each set, (n_sets, n)."""
+        position = (torch.arange(n, device=order.device) + 0.5) / n
+        index = (position * n_valid[:, None]).long().clamp_max(order.shape[1] - 1)
+        return torch.gather(order, 1, index)
+
+    def _gather(self, index: torch.Tensor) -> torch.Tensor:
+        """Chosen transients in units of noise, (n_sets, n_channels, n_chosen, n_points)."""
+        n_sets, n_channels, _, n_points = self.fid.shape
+        wide = index[:, None, :].expand(n_sets, n_channels, index.shape[1])
+        fid = torch.gather(self.fid, 2, wide[..., None].expand(*wide.shape, n_points))
+        counts = torch.gather(self.counts, 2, wide)[..., None]
+        fid = torch.where(counts > 0, fid, torch.zeros_like(fid)).to(self.cplx)
+        return fid * (counts / self.channel_sd[..., None, None])
+
+    def _score(self, reference, judge_window, own, noise) -> torch.Tensor:
+        """Median over the judges of the likelihood gain, own contribution to the reference taken out, (n_sets,)."""
+        cross = (judge_window * reference[:, :, None].conj()).sum(1) - own
+        energy = _energy_series(self.window, reference)
+        gain = _likelihood_on_grid(cross, energy, self.n_fft, self.grid_index).amax(-1) / noise
+        return torch.nan_to_num(gain).median(1).values
+
+    def _weighted_mean(self, share, shift=None, phase=None) -> torch.Tensor:
+        """``sum_k share_k * aligned_k`` divided by the sum of shares if no shift is given, (n_sets, n_channels, n_points)."""
+        total = 0
+        for part in self._slices():
+            fid, _ = self._load(part)
+            weights = share[:, part].to(self.cplx)
+            if shift is None:
+                total = total + torch.einsum("sckn,sk->scn", fid, weights)
+            else:
+                total = total + torch.einsum("sckn,skn->scn", fid, self._undo(shift[:, part], phase[:, part], weights))
+        if shift is None:
+            total = total / share.sum(1).clamp_min(torch.finfo(self.real).tiny)[:, None, None]
+        return total
+
+    def _undo(self, shift, phase, weights=None) -> torch.Tensor:
+        """The correcting factor (n_sets, n_transients, n_points), times weights."""
+        factor = torch.polar(torch.ones_like(phase), -phase).to(self.cplx)
+        if weights is not None:
+            factor = factor * weights
+        n_points = self.fid.shape[-1]
+        n_fine = math.isqrt(n_points - 1) + 1
+        n_coarse = -(-n_points // n_fine)
+        outer = _phasor(shift, n_coarse, self.dwelltime * n_fine, self.cplx) * factor[..., None]
+        inner = _phasor(shift, n_fine, self.dwelltime, self.cplx)
+        return (outer[..., None] * inner[..., None, :]).flatten(-2)[..., :n_points]
+
+    def _time_filter(self, share, noise) -> torch.Tensor:
+        """Wiener gain over time of a reference built from noisy transients, (n_sets, n_points).
+
+        Late points of the mean are noise; multiplied by the transient's noise they would add variance.  The gain follows an
+        exponential decay fitted to the power in the window: a gain read off the power itself would let through, and so
+        reinforce pass by pass, whatever noise the registration has aligned.
+        """
+        spec = torch.fft.fft(self.reference, norm="ortho") * self.window.smooth
+        power = (torch.fft.ifft(spec, norm="ortho").abs() ** 2).sum(1)
+        passed = 2 * (self.window.smooth**2).mean() * self.fid.shape[1]
+        floor = passed * (share**2 * noise).sum(1)
+        return _decay_gain(power, floor)
+
+    # ---- passes
+
+    def run(self) -> dict[str, np.ndarray | int]:
+        n_sets, _, n_transients, _ = self.fid.shape
+        state = self._first_state()
+        lone = not self.external and n_transients == 1
+        if not self.external:
+            self.reference = self._weighted_mean(state.weight) if lone else self._first_reference(state)
+        passes = 0
+        if not lone:
+            for passes in range(1, self.n_iter + 1):
+                moved = self._pass(state, search=passes <= _N_REWEIGHT, reweight=passes <= _N_REWEIGHT)
+                if self.external and (passes > 1 or not bool(self._weak(state).any())):
+                    break
+                if passes > _N_REWEIGHT and moved < _CONVERGED:
+                    break
+        self._judge(state)
+        if not self.external and not lone:
+            self._centre(state)
+        return self._report(state, passes)
+
+    def _first_state(self) -> _State:
+        zero = torch.zeros_like(self.noise_variance)
+        one = torch.ones_like(zero)
+        centre, reach = zero.clone(), one * self.max_shift_hz
+        shift, phase = zero.clone(), zero.clone()
+        if self.proposal is not None:
+            shift, phase = (x.to(self.real) for x in self.proposal)
+            centre, reach = shift.clone(), one * self.starter_error_hz
+        weight = self.valid.to(self.real) / self.noise_variance
+        return _State(
+            shift, phase, one.clone(), self.noise_variance.clone(), zero.clone(), weight, zero.clone(), zero.clone(),
+            one * torch.inf, one * torch.inf, centre, reach,
+        )  # fmt: skip
+
+    def _first_reference(self, state: _State) -> torch.Tensor:
+        if self.proposal is None:
+            return self._initial_reference()
+        self._set_share(state)
+        return self._weighted_mean(state.share, state.shift, state.phase)
+
+    def _set_share(self, state: _State) -> None:
+        """Least squares for the reference given the amplitudes, whose mean is held at 1."""
+        tiny = torch.finfo(self.real).tiny
+        mean = (state.weight * state.amplitude).sum(1, keepdim=True) / state.weight.sum(1, keepdim=True).clamp_min(tiny)
+        state.amplitude = amplitude = state.amplitude / torch.where(mean > 0, mean, torch.ones_like(mean))
+        total = (state.weight * amplitude**2).sum(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
+        state.share = state.weight * amplitude / total
+
+    def _pass(self, state: _State, search: bool, reweight: bool) -> float:
+        """Register every transient to the mean of the others, then rebuild the mean; largest move in SDs."""
+        built = not self.external and bool((state.share > 0).any())
+        noise = state.variance
+        gain = self._time_filter(state.share, noise) if built else torch.ones_like(self.reference[:, 0].real)
+        template = self.reference * gain[:, None]
+        energy = _energy_series(self.window, template)
+        grid = (
+            torch.zeros(*state.shift.shape, len(self.grid_hz), dtype=self.real, device=self.fid.device)
+            if search
+            else None
+        )
+        old_shift, old_phase = state.shift.clone(), state.phase.clone()
+        for part in self._slices():
+            cross = self._cross(state, part, template, gain, built)
+            if search:
+                grid[:, part] = _likelihood_on_grid(cross, energy, self.n_fft, self.grid_index)
+            self._register(state, part, cross, energy, None if grid is None else grid[:, part])
+        # Compared with the mean of the others, everybody moving at once would overshoot by n / (n - 1).
+        relax = (1 - state.share * state.amplitude).clamp(0.3, 1) if built else torch.ones_like(state.shift)
+        turn = torch.remainder(state.phase - old_phase + math.pi, _TWO_PI) - math.pi
+        # The only valid transient of a set has nobody to be compared with.
+        moves = self.valid if self.external else self.valid & (self.valid.sum(1, keepdim=True) > 1)
+        state.shift = torch.where(moves, old_shift + relax * (state.shift - old_shift), torch.zeros_like(state.shift))
+        state.phase = torch.where(moves, old_phase + relax * turn, torch.zeros_like(state.phase))
+        self._inform(state, template)
+        # A first reference that is one of the transients leaves that one no residual: nothing is learnt from it.
+        if (reweight and built) or (self.external and bool(self._weak(state).any())):
+            self._residual(state)
+        if grid is not None:
+            self._aim(state, grid)
+        if not self.external:
+            if reweight:
+                state.weight = self.valid / state.variance * ~self._unlike(state)
+                self._set_share(state)
+            self.reference = self._weighted_mean(state.share, state.shift, state.phase)
+        return self._largest_move(state, old_shift, old_phase)
+
+    def _cross(self, state, part, template, gain, built) -> torch.Tensor:
+        """Series whose Fourier sum is ``C(shift)``: windowed transient times conjugate template, summed over channels."""
+        fid, windowed = self._load(part)
+        cross = torch.einsum("sckn,scn->skn", windowed, template.conj())
+        if built:
+            own = (windowed * fid.conj()).sum(1) * gain[:, None]
+            undo = self._undo(state.shift[:, part], state.phase[:, part], state.share[:, part].to(self.cplx))
+            rest = (1 - state.share[:, part] * state.amplitude[:, part]).clamp_min(0.05)
+            cross = (cross - own * undo.conj()) / rest[..., None]
+        return cross
+
+    def _register(self, state, part, cross, energy, likelihood) -> None:
+        """Shift and phase of some transients: highest point of the grid within reach, then Newton."""
+        step = 1.0 / (self.n_fft * self.dwelltime)
+        start = state.shift[:, part]
+        if likelihood is not None:
+            distance = (self.grid_hz - state.centre[:, part, None]).abs()
+            allowed = distance <= state.reach[:, part, None].clamp_min(step)
+            best = torch.where(allowed, likelihood, -torch.ones_like(likelihood)).argmax(-1)
+            start = self.grid_hz[best]
+            peak = torch.gather(likelihood, -1, best[..., None])[..., 0]
+            state.detection[:, part] = peak / state.variance[:, part]
+        shift, value = _maximise(cross, energy, start, start - 2 * step, start + 2 * step, self.dwelltime)
+        state.shift[:, part] = torch.nan_to_num(shift)
+        state.phase[:, part] = torch.nan_to_num(torch.angle(value))
+
+    def _inform(self, state: _State, template) -> None:
+        """Standard deviations from the information in the template at the residual's noise."""
+        shift_sd, phase_sd = _unit_sd(self.window, template, self.dwelltime)
+        scale = state.variance.sqrt() / state.amplitude
+        state.shift_sd = shift_sd[:, None] * scale
+        state.phase_sd = phase_sd[:, None] * scale
+
+    def _residual(self, state: _State) -> None:
+        """Amplitude, residual variance and similarity of the aligned transients against the mean of the others."""
+        share = torch.zeros_like(state.share) if self.external else state.share
+        reference = torch.fft.fft(self.reference, norm="ortho")
+        remaining = (1 - share * state.amplitude).clamp_min(0.05)
+        spread = share**2 * state.variance
+        noise = (
+            2 * self.window.n_counted * (self.counts**2).sum(1) * (spread.sum(1, keepdim=True) - spread) / remaining**2
+        )
+        for part in self._slices():
+            fid, _ = self._load(part)
+            spec = torch.fft.fft(fid * self._undo(state.shift[:, part], state.phase[:, part])[:, None], norm="ortho")
+            own = share[:, None, part, None]
+            others = (reference[:, :, None] - own * spec) / remaining[:, None, part, None]
+            others = others * self.counts[:, :, part, None]
+            windowed = _window_spec(self.window, others)
+            power = (others.conj() * windowed).real.sum((1, 3)).clamp_min(torch.finfo(self.real).tiny)
+            inner = (windowed.conj() * spec).sum((1, 3)).real
+            total = (spec.conj() * _window_spec(self.window, spec)).real.sum((1, 3))
+            state.similarity[:, part] = inner / (power * total).sqrt().clamp_min(torch.finfo(self.real).tiny)
+            state.amplitude[:, part] = self._amplitude(part, inner, power, noise[:, part])
+            n_real = 2 * self.window.n_counted * self.counts[:, :, part].sum(1).clamp_min(1e-6)
+            state.variance[:, part] = (total - inner**2 / power).clamp_min(0) / (n_real - 3).clamp_min(1)
+        state.variance = torch.where(self.valid, state.variance, torch.ones_like(state.variance))
+        state.variance = torch.maximum(state.variance, 0.25 * self.noise_variance)
+        state.similarity = torch.where(self.valid, state.similarity, torch.zeros_like(state.similarity))
+
+    def _amplitude(self, part, inner, power, noise) -> torch.Tensor:
+        """Least-squares amplitude; the noise of the reference, which would pull it to 0, is taken out of its energy."""
+        amplitude = inner / torch.maximum(power - noise, 0.2 * power)
+        # Amplitudes are near 1 unless the reference came from elsewhere, on a scale of its own.
+        low, high = (torch.finfo(self.real).tiny, None) if self.external else (0.02, 50)
+        return torch.where(self.valid[:, part], amplitude.clamp(low, high), torch.ones_like(amplitude))
+
+    def _robust_z(self, value: torch.Tensor, floor) -> torch.Tensor:
+        """Deviation from the median of the set in robust SDs, which are at least ``floor``."""
+        seen = torch.where(self.valid, value, torch.full_like(value, torch.nan))
+        deviation = value - seen.nanmedian(1, keepdim=True).values
+        seen = torch.where(self.valid, deviation.abs(), torch.full_like(value, torch.nan))
+        spread = 1.4826 * seen.nanmedian(1, keepdim=True).values
+        return torch.nan_to_num(deviation / torch.maximum(spread, torch.as_tensor(floor, dtype=self.real)))
+
+    def _unlike(self, state: _State) -> torch.Tensor:
+        """Transients whose residual, noise or amplitude stands apart from the rest of their set."""
+        if self.valid.shape[1] < 4:
+            return torch.zeros_like(self.valid)
+        # Chance alone scatters a log variance of n values by sqrt(2 / n); half a per cent is no reason to reject.
+        chance = max(math.sqrt(1.0 / (self.window.n_counted * self.fid.shape[1])), 0.05)
+        excess = self._robust_z(torch.log(state.variance / self.noise_variance), chance)
+        # Inverse-variance weights deal with uneven noise; only five times the usual SD counts as a fault.
+        noisy = self._robust_z(torch.log(self.noise_variance), math.log(25) / _UNLIKE_Z)
+        size = self._robust_z(torch.log(state.amplitude), self._amplitude_sd(state).clamp_min(0.05))
+        return self.valid & ((excess > _UNLIKE_Z) | (noisy > _UNLIKE_Z) | (size.abs() > _UNLIKE_Z))
+
+    def _amplitude_sd(self, state: _State) -> torch.Tensor:
+        """Relative SD of the amplitude: the inverse of the detected signal-to-noise ratio."""
+        return (state.detection.clamp_min(1.0)).rsqrt()
+
+    def _weak(self, state: _State) -> torch.Tensor:
+        cells = max(2.0, 2 * self.max_shift_hz * self.fid.shape[-1] * self.dwelltime)
+        return self.valid & (state.detection < 2 * math.log(cells) + _DETECTION_MARGIN)
+
+    def _aim(self, state: _State, grid: torch.Tensor) -> None:
+        """Where the next search looks: weak transients near the shift that their neighbourhood agrees on."""
+        weak = self._weak(state)
+        if self.proposal is not None or not bool(weak.any()):
+            return
+        score = torch.where(self.valid[..., None], grid / state.variance[..., None], torch.zeros_like(grid))
+        score = torch.nan_to_num(score).movedim(1, -1)
+        width = 2 * _NEIGHBOURS + 1
+        pooled = torch.nn.functional.avg_pool1d(score, width, stride=1, padding=_NEIGHBOURS, count_include_pad=True)
+        centre = self.grid_hz[pooled.argmax(1)]
+        state.centre = torch.where(weak, centre, torch.zeros_like(centre))
+        reach = (4 * state.shift_sd).clamp_max(self.max_shift_hz)
+        state.reach = torch.where(weak, reach, torch.full_like(reach, self.max_shift_hz))
+
+    def _largest_move(self, state, old_shift, old_phase) -> float:
+        """In SDs, common motion of the whole set (which the gauge removes) left out; transients with no weight do not count."""
+        weight = state.weight
+        total = weight.sum(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
+        counted = weight > 0
+        moves = []
+        turn = torch.remainder(state.phase - old_phase + math.pi, _TWO_PI) - math.pi
+        for move, sd in ((state.shift - old_shift, state.shift_sd), (turn, state.phase_sd)):
+            common = (weight * move).sum(1, keepdim=True) / total
+            relative = torch.where(counted, (move - common).abs() / sd, torch.zeros_like(move))
+            moves.append(float(torch.nan_to_num(relative).max()))
+        return max(moves)
+
+    # ---- conclusion
+
+    def _judge(self, state: _State) -> None:
+        """Residual against the final reference, final SDs, weights and flags."""
+        self._residual(state)
+        self._inform(state, self.reference * self._final_gain(state)[:, None])
+        at_end = (
+            (state.shift.abs() >= 0.999 * self.max_shift_hz) if self.proposal is None else torch.zeros_like(self.valid)
+        )
+        self.unlike = self.valid & (self._unlike(state) | at_end)
+        weight = torch.where(self.valid & ~self.unlike, 1 / state.variance, torch.zeros_like(state.variance))
+        state.weight = weight / weight.amax(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
+
+    def _final_gain(self, state: _State) -> torch.Tensor:
+        if self.external:
+            return torch.ones_like(self.reference[:, 0].real)
+        return self._time_filter(state.share, state.variance)
+
+    def _centre(self, state: _State) -> None:
+        """Fix what the data leave open: the mean shift and phase become 0; the reference moves along."""
+        # Equal weights: estimated ones would tie the convention to the noise of their estimate.
+        weight = (self.valid & ~self.unlike & ~self._weak(state)).to(self.real)
+        weight = torch.where(weight.sum(1, keepdim=True) > 0, weight, self.valid.to(self.real))
+        weight = weight / weight.sum(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
+        mean_shift = (weight * state.shift).sum(1)
+        mean_phase = torch.angle((weight * torch.polar(torch.ones_like(state.phase), state.phase)).sum(1))
+        state.shift = torch.where(self.valid, state.shift - mean_shift[:, None], torch.zeros_like(state.shift))
+        state.phase = torch.where(self.valid, state.phase - mean_phase[:, None], torch.zeros_like(state.phase))
+        self.reference = self.reference * self._undo(-mean_shift[:, None], -mean_phase[:, None])
+
+    def _report(self, state: _State, passes: int) -> dict[str, np.ndarray | int]:
+        failed = ~self.valid
+        flag = np.full(tuple(failed.shape), "ok", dtype="<U6")
+        flag[self._weak(state).cpu().numpy()] = "weak"
+        flag[self.unlike.cpu().numpy()] = "unlike"
+        flag[failed.cpu().numpy()] = "failed"
+        phase = torch.remainder(state.phase + math.pi, _TWO_PI) - math.pi
+
+        def out(value, where_failed=0.0):
+            return torch.where(failed, torch.full_like(value, where_failed), value).double().cpu().numpy()
+
+        return {
+            "shift_hz": out(state.shift),
+            "phase_deg": out(torch.rad2deg(phase)),
+            "shift_sd_hz": out(state.shift_sd, torch.nan),
+            "phase_sd_deg": out(torch.rad2deg(state.phase_sd), torch.nan),
+            "amplitude": out(state.amplitude, torch.nan),
+            "similarity": out(state.similarity),
+            "weight": out(state.weight),
+            "flag": flag,
+            "reference": (self.reference * self.channel_sd[..., None]).cpu().numpy(),
+            "n_iterations": passes,
+        }
+
+
+def _collect(parts, lead, dwelltime, external, n_points) -> Alignment:
+    """Join the chunks; drop the set axis that the input did not have; give an external reference back as it came."""
+    joined = {
+        name: max(part[name] for part in parts)
+        if name == "n_iterations"
+        else np.concatenate([part[name] for part in parts], axis=0)
+        for name in parts[0]
+    }
+    if external is not None:
+        joined["reference"] = external.cpu().numpy().copy()
+    else:
+        missing = n_points - joined["reference"].shape[-1]
+        joined["reference"] = np.pad(joined["reference"], ((0, 0), (0, 0), (0, missing)))
+    if not lead:
+        joined = {name: value if name == "n_iterations" else value[0] for name, value in joined.items()}
+    return Alignment(dwelltime=dwelltime, **joined)
+
+
+# --------------------------------------------------------------------------------------------------- similarity
+
+
+def similarity_matrix(
+    fid,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str = "1H",
+    ppmlim: tuple[float, float] | None = (0.2, 4.2),
+) -> np.ndarray:
+    """Pairwise correlation of the transients' complex spectra in the window.
+
+    Real part of ``<S_i, S_j> / (|S_i| |S_j|)`` over the spectral points of the window (plain Fourier transform, mean not
+    removed): 1 only for spectra that agree in frequency, phase and shape.
+
+    Parameters
+    ----------
+    fid : complex ndarray or tensor, shape (..., n_transients, n_points)
+
+    Returns
+    -------
+    ndarray, shape (..., n_transients, n_transients); NaN for transients that are zero or not finite
+    """
+    fid = fid.detach().cpu().numpy() if isinstance(fid, torch.Tensor) else np.asarray(fid)
+    if fid.ndim < 2:
+        raise DataError(f"The FIDs have shape {fid.shape}: give (..., n_transients, n_points).")
+    first, last = window_indices(ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz, nucleus), ppmlim)
+    spec = np.fft.fftshift(np.fft.fft(fid, axis=-1), axes=-1)[..., first:last].astype(np.complex128)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spec = spec / np.linalg.norm(spec, axis=-1, keepdims=True)
+    return (spec @ np.conj(np.swapaxes(spec, -1, -2))).real
+
+
+def mean_pairwise_correlation(
+    fid,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str = "1H",
+    ppmlim: tuple[float, float] | None = (0.2, 4.2),
+) -> np.ndarray:
+    """Mean of :func:`similarity_matrix` over all pairs of different transients, failed ones left out; shape (...)."""
+    matrix = similarity_matrix(fid, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim)
+    row, column = np.triu_indices(matrix.shape[-1], 1)
+    if not len(row):
+        raise DataError("There is one transient only: a pairwise correlation needs at least two.")
+    pairs = matrix[..., row, column]
+    seen = np.isfinite(pairs)
+    return np.where(seen, pairs, 0.0).sum(-1) / np.maximum(seen.sum(-1), 1)

@@ -1,0 +1,287 @@
+"""Result folders of a fit in FSL-MRS's layout: tables, spectra, picture, options; whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import nifti, qc, uncertainty, units
+from .errors import OutputError
+from .pipeline import Quantification
+
+__all__ = ["FitResults", "folder_for", "write_fit"]
+
+
+@contextlib.contextmanager
+def folder_for(path: str | Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder that takes the place of ``path`` when the block ends well, and vanishes when it does not.
+
+    Raises
+    ------
+    OutputError
+        If ``path`` exists and may not be replaced, or cannot be written.
+    """
+    path = nifti.new_output_folder(path, overwrite)
+    try:
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.resolve().parent))
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be made ({exc.strerror}); choose another --output.") from exc
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        if path.exists():
+            # The old results go only once the new ones stand in their place.
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.resolve().parent))
+            os.replace(path, aside / "old")
+            os.replace(temporary, path)
+            shutil.rmtree(aside)
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@dataclass
+class FitResults:
+    """A quantification together with the data it came from: everything the files are made of.
+
+    ``data.fids`` has the shape of the file that was fitted; rows of ``fit`` run over its spectra with the time axis moved to
+    the end.  ``conjugated`` tells that the data were conjugated before fitting.
+    """
+
+    fit: Quantification
+    data: nifti.MrsData
+    internal_ref: list[str]
+    combine: list[str]
+    conjugated: bool = False
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """Where each row comes from: a column per dimension longer than one, counting from zero; no column for an SVS."""
+        shape = self.data.fids.shape
+        names = ["x", "y", "z", *self.data.dim_tags]
+        sizes = [*shape[:3], *shape[4:]]
+        names += [f"dim_{i}" for i in range(len(names) + 2, len(sizes) + 2)]
+        grid = np.indices(sizes).reshape(len(sizes), -1) if sizes else np.zeros((0, 1), int)
+        return pd.DataFrame({name: row for name, row, size in zip(names, grid, sizes) if size > 1}, index=range(len(self.fit.params)))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Metabolites, then the sums."""
+        return [*self.fit.names, *self.sums]
+
+    @cached_property
+    def sums(self) -> list[str]:
+        """Sums that are reported: total creatine where it can be formed, the internal reference, and those asked for."""
+        fitted = set(self.fit.names)
+        wanted = ["Cr+PCr"] if {"Cr", "PCr"} <= fitted else []
+        reference = "+".join(self.internal_ref)
+        if len(self.internal_ref) > 1 and set(self.internal_ref) <= fitted:
+            wanted.append(reference)
+        return list(dict.fromkeys(wanted + self.combine))
+
+    @cached_property
+    def table(self) -> tuple[np.ndarray, np.ndarray]:
+        """Raw concentrations and Cramer-Rao SDs, ``(n, len(names))`` each."""
+        return self.fit.table(self.sums)[1:]
+
+    @cached_property
+    def reference(self) -> np.ndarray | None:
+        """Concentration of the internal reference, ``(n,)``; ``None`` if it was not fitted."""
+        if not set(self.internal_ref) <= set(self.fit.names):
+            return None
+        return self.fit.conc[:, self.fit.members("+".join(self.internal_ref))].sum(-1)
+
+    @cached_property
+    def quality(self) -> tuple[np.ndarray, np.ndarray]:
+        """SNR and line width (Hz) of each fitted metabolite, ``(n, n_metabs)`` each."""
+        fit, model = self.fit, self.fit.model
+        snr = np.full(fit.conc.shape, np.nan)
+        width = snr.copy()
+        gamma = fit.block("gamma") / np.pi
+        widest = gamma.max(-1)
+        if model.shape.gaussian:
+            # Olivero and Longbothum's approximation of the Voigt width, as FSL-MRS reports it.
+            gauss = 2.335 / (2 * np.pi * np.sqrt(0.5)) * fit.block("sigma")
+            widest = (0.5346 * gamma + np.sqrt(0.2166 * gamma**2 + gauss**2)).max(-1)
+        for row in np.flatnonzero(fit.usable):
+            import torch
+
+            specs = model.metabolites(torch.as_tensor(fit.params[row]).to(model.time)).cpu().numpy()
+            snr[row], width[row] = qc.metabolite_qc(
+                fit.fids[row],
+                specs,
+                dwelltime=model.dwelltime,
+                spec_freq_mhz=model.spec_freq_mhz,
+                nucleus=model.nucleus,
+                ppmlim=model.ppmlim,
+                widest_hz=widest[row],
+            )
+        return snr, width
+
+    def percent(self) -> np.ndarray:
+        """SD in percent of the concentration, capped at 999 as LCModel and FSL-MRS do, ``(n, len(names))``."""
+        conc, sd = self.table
+        with np.errstate(divide="ignore", invalid="ignore"):
+            percent = sd / conc * 100
+        return np.where(np.isnan(percent) & ~np.isnan(conc), 999.0, np.minimum(percent, 999.0))
+
+    # -- tables ----------------------------------------------------------------------------------------------------
+
+    def _long(self, columns: dict[str, np.ndarray], label: str, labels: list[str]) -> pd.DataFrame:
+        """One line per spectrum and label from arrays ``(n, len(labels))``."""
+        n = len(self.fit.params)
+        frame = self.index.loc[np.repeat(np.arange(n), len(labels))].reset_index(drop=True)
+        frame[label] = np.tile(labels, n)
+        for name, values in columns.items():
+            frame[name] = np.asarray(values).reshape(-1)
+        return frame
+
+    def summary(self) -> pd.DataFrame:
+        """FSL-MRS's summary.csv; uncertainties of ratios by its formula (uncertainty.csv has them with covariances)."""
+        conc, sd = self.table
+        columns = {}
+        if self.reference is not None:
+            name = "/" + "+".join(self.internal_ref)
+            columns[name], columns[f"{name} CRLB"] = self._internal()
+        else:
+            columns["Raw conc"], columns["Raw CRLB"] = conc, sd
+        columns["%CRLB"] = self.percent()
+        pad = np.full((len(conc), len(self.sums)), np.nan)
+        snr, width = self.quality
+        columns["SNR"], columns["FWHM"] = np.hstack([snr, pad]), np.hstack([width, pad])
+        return self._long(columns, "Metab", self.names)
+
+    def _internal(self) -> tuple[np.ndarray, np.ndarray]:
+        """Concentrations over the internal reference and their SDs as FSL-MRS adds them up."""
+        conc, sd = self.table
+        cov = self.fit.cov
+        reference_sd = uncertainty.sum_sd(cov, self.fit.members("+".join(self.internal_ref)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = 1 / self.reference[:, None]
+            return conc * scale, np.sqrt(sd**2 + reference_sd[:, None] ** 2) * scale
+
+    def concentrations(self) -> pd.DataFrame:
+        """FSL-MRS's concentrations.csv: mean and std, each raw and over the internal reference; two header lines."""
+        conc, sd = self.table
+        mean, std = {"raw": conc}, {"raw": sd}
+        if self.reference is not None:
+            mean["internal"], std["internal"] = self._internal()
+        frame = self._long({}, "Metabs", self.names)
+        frame.columns = pd.MultiIndex.from_tuples([(name, "") for name in frame.columns])
+        for head, parts in (("mean", mean), ("std", std)):
+            for kind, values in parts.items():
+                frame[(head, kind)] = values.reshape(-1)
+        return frame
+
+    def qc(self) -> pd.DataFrame:
+        """FSL-MRS's qc.csv."""
+        snr, width = self.quality
+        return self._long({"SNR": snr, "FWHM": width}, "Metab", self.fit.names)
+
+    def parameters(self) -> pd.DataFrame:
+        """FSL-MRS's all_parameters.csv: every parameter of the model with its SD."""
+        names = self.fit.model.parameter_names(self.fit.names)
+        return self._long({"mean": self.fit.params, "std": self.parameter_sd()}, "parameter", names)
+
+    def parameter_sd(self) -> np.ndarray:
+        """SDs of the parameters in FSL-MRS's order, ``(n, n_params)``."""
+        import torch
+
+        fit, model = self.fit, self.fit.model
+        sd = np.sqrt(np.clip(np.diagonal(fit.cov, axis1=1, axis2=2), 0, None)).copy()
+        n_metabs, groups = len(fit.names), model.n_groups
+        if model.shape.gaussian:
+            # From sigma**2 to sigma; where sigma is zero the variance itself is the scale of what may hide there.
+            block = slice(n_metabs + groups, n_metabs + 2 * groups)
+            sigma = fit.block("sigma")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                sd[:, block] = np.where(sigma**2 > sd[:, block], sd[:, block] / (2 * sigma), np.sqrt(sd[:, block]))
+        solver, out = model.baseline.solver, np.full(fit.params.shape, np.nan)
+        out[:, : sd.shape[1]] = sd
+        first, last = model.window
+        k = fit.cov.shape[1]
+        own = model.baseline.solver @ solver.T
+        for row in np.flatnonzero(fit.usable):
+            params = torch.as_tensor(fit.params[row : row + 1]).to(model.time)
+            theta, conc, _ = model.unpack(params)
+            spec_by = torch.cat([model.plain_columns(theta), model.theta_derivatives(theta, conc, eliminate=False)], 1)
+            leak = spec_by[0].cpu().numpy() @ solver.T
+            cov = np.where(np.isfinite(fit.cov[row]), fit.cov[row], 0.0)
+            # The baseline has its own share of the noise and takes over what the other parameters get wrong.
+            variance = np.diag(own) * fit.noise_sd[row] ** 2
+            parts = [variance + np.einsum("ki,kl,li->i", part, cov, part) for part in (leak.real, leak.imag)]
+            tail = model.baseline.order_coefficients(np.sqrt(parts[0]) + 1j * np.sqrt(parts[1]))
+            out[row, k:] = tail if model.baseline.mode != "off" else 0.0
+        return out
+
+    def uncertainties(self) -> pd.DataFrame:
+        """uncertainty.csv: what the data decided, a line per spectrum and metabolite or sum."""
+        fit = self.fit
+        conc, sd = self.table
+        columns = {"conc": conc, "crlb_sd": sd, "crlb_pct": self.percent()}
+        if self.reference is not None:
+            under = fit.members("+".join(self.internal_ref))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                columns["ratio"] = conc / self.reference[:, None]
+            columns["ratio_sd"] = np.stack(
+                [uncertainty.ratio_sd(fit.conc, fit.cov, fit.members(name), under) for name in self.names], axis=1
+            )
+        held = np.zeros(conc.shape, bool)
+        if not fit.model.shape.negative:
+            held[:, : len(fit.names)] = fit.conc == 0
+        columns["at_zero"] = held
+        per_spectrum = {
+            "noise_sd": fit.noise_sd,
+            "misfit": fit.misfit,
+            "converged": fit.converged,
+            "usable": fit.usable,
+            "n_iter": fit.n_iter,
+        }
+        columns |= {name: np.repeat(values, len(self.names)) for name, values in per_spectrum.items()}
+        return self._long(columns, "Metab", self.names)
+
+    # -- spectra ---------------------------------------------------------------------------------------------------
+
+    def fid_file(self, what: str = "full") -> nifti.MrsData:
+        """Model FIDs in the shape, units and orientation of the data file."""
+        fids = units.spec_to_fid(self.fit.spectra(what)) / self.fit.fid_scale
+        if self.conjugated:
+            fids = fids.conj()
+        shape = self.data.fids.shape
+        moved = fids.reshape(*shape[:3], *shape[4:], shape[3])
+        return replace(self.data, fids=np.moveaxis(moved, -1, 3).astype(self.data.fids.dtype))
+
+
+def write_fit(folder: Path, results: FitResults, *, options: str, filename: str = "fit", export: tuple[str, ...] = ()) -> None:
+    """Write every file of a fit into ``folder``; ``export`` names further spectra, 'baseline', 'no_baseline', 'separate'."""
+    from .figures import fit_summary
+
+    results.summary().to_csv(folder / "summary.csv", index=False)
+    results.concentrations().to_csv(folder / "concentrations.csv", index=False)
+    results.qc().to_csv(folder / "qc.csv", index=False)
+    results.parameters().to_csv(folder / "all_parameters.csv", index=False)
+    results.uncertainties().to_csv(folder / "uncertainty.csv", index=False)
+    (folder / "options.txt").write_text(options)
+    wanted = {"": "full"}
+    if "baseline" in export:
+        wanted["_baseline"] = "baseline"
+    if "no_baseline" in export:
+        wanted["_no_baseline"] = "no baseline"
+    if "separate" in export:
+        wanted |= {f"_{name}": name for name in results.fit.names}
+    for ending, what in wanted.items():
+        nifti.save(folder / f"{filename}{ending}.nii.gz", results.fid_file(what))
+    fit_summary(results, folder / "fit_summary.png")
