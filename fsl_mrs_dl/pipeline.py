@@ -1,20 +1,22 @@
-"""The two jobs on arrays: :func:`quantify` spectra and (through :mod:`fsl_mrs_dl.align`) align transients; no files."""
+"""The two jobs on data in memory: :func:`quantify` spectra and :func:`align_data` transients; no files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from . import refine, uncertainty, units
+from .align import Alignment, align_transients
 from .basis import Basis
 from .errors import DataError, OptionError
+from .nifti import MrsData, check_fids
 from .signal_model import SignalModel
 from .starters import ClassicalStarter, Starter
 
-__all__ = ["Quantification", "quantify", "choose_device", "model_for"]
+__all__ = ["AlignedData", "align_data", "Quantification", "quantify", "choose_device", "model_for"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -30,6 +32,105 @@ def choose_device(name: str = "auto") -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise OptionError(f"--device {name}: no CUDA device is available to PyTorch {torch.__version__}; use --device cpu.")
     return torch.device(name)
+
+
+@dataclass
+class AlignedData:
+    """Aligned transients and how they were found.
+
+    ``data`` as the input, corrected; ``fids`` the uncorrected FIDs as ``(n_sets, n_channels, n_transients, n_points)``,
+    ``alignment`` their result; ``axes`` names the dimensions that run over sets and over transients, with their lengths.
+    """
+
+    data: MrsData
+    fids: np.ndarray
+    alignment: Alignment
+    set_axes: dict[str, int]
+    transient_axes: dict[str, int]
+
+
+def align_data(
+    data: MrsData,
+    *,
+    dim: str = "DIM_DYN",
+    ppmlim: tuple[float, float] | None = None,
+    reference: MrsData | None = None,
+    device: str | torch.device = "auto",
+) -> AlignedData:
+    """Align the transients of a file in frequency and phase.
+
+    Coils that are still separate share one shift and phase per transient.  Every voxel, edit condition or other element of
+    the remaining dimensions is a set with a target of its own; ``dim='all'`` makes one set per voxel of all of them.
+
+    Parameters
+    ----------
+    dim : str
+        Dimension that runs over transients, or 'all'.
+    ppmlim : (float, float), optional
+        Window in ppm; the nucleus' usual one by default.
+    reference : MrsData, optional
+        One FID, or one per coil, to align to.
+
+    Raises
+    ------
+    DataError
+        No such dimension, nothing usable in the file, or a reference that does not fit.
+    """
+    check_fids(data)
+    device = choose_device(device) if isinstance(device, str) else device
+    if ppmlim is None:
+        ppmlim = units.nucleus(data.nucleus).ppmlim
+    names = ["x", "y", "z", "points", *data.dim_tags]
+    coil = names.index("DIM_COIL") if "DIM_COIL" in names else None
+    if dim.lower() == "all":
+        run = [axis for axis in range(4, data.fids.ndim) if axis != coil]
+        if not run:
+            raise DataError(f"{data.name}: has no dimension of transients (--dim all needs at least one); nothing can be aligned.")
+    elif data.axis(dim) == coil:
+        raise DataError(f"{data.name}: coils are not transients; choose another --dim, for example DIM_DYN.")
+    else:
+        run = [data.axis(dim)]
+    shape = data.fids.shape
+    if np.prod([shape[axis] for axis in run]) < 2 and reference is None:
+        raise DataError(f"{data.name}: has one transient along {dim}, which has nothing to be aligned to; give --reference.")
+    sets = [axis for axis in range(data.fids.ndim) if axis not in (3, coil, *run)]
+    order = [*sets, *([coil] if coil is not None else []), *run, 3]
+    moved = data.fids.transpose(order)
+    n_sets = int(np.prod([shape[axis] for axis in sets]))
+    four = moved.reshape(n_sets, shape[coil] if coil is not None else 1, -1, shape[3])
+    alignment = align_transients(
+        four,
+        dwelltime=data.dwelltime,
+        spec_freq_mhz=data.spec_freq_mhz,
+        nucleus=data.nucleus,
+        ppmlim=ppmlim,
+        reference=_reference_fids(reference, data, four.shape[1]) if reference is not None else None,
+        device=device,
+    )
+    back = alignment.apply(four).reshape(moved.shape).transpose(np.argsort(order))
+    return AlignedData(
+        data=replace(data, fids=back.astype(data.fids.dtype)),
+        fids=four,
+        alignment=alignment,
+        set_axes={names[axis]: shape[axis] for axis in sets},
+        transient_axes={names[axis]: shape[axis] for axis in run},
+    )
+
+
+def _reference_fids(reference: MrsData, data: MrsData, n_channels: int) -> np.ndarray:
+    """The reference as ``(n_channels, n_points)``."""
+    same = reference.n_points == data.n_points and np.isclose(reference.dwelltime, data.dwelltime, rtol=1e-4)
+    if not same or not np.isclose(reference.spec_freq_mhz, data.spec_freq_mhz, rtol=1e-3):
+        raise DataError(
+            f"{reference.name}: has {reference.n_points} points of {reference.dwelltime:g} s at {reference.spec_freq_mhz:.2f} MHz, "
+            f"{data.name} {data.n_points} of {data.dwelltime:g} s at {data.spec_freq_mhz:.2f} MHz; a reference must match."
+        )
+    fids = np.moveaxis(reference.fids, 3, -1).reshape(-1, reference.n_points)
+    if len(fids) != n_channels:
+        raise DataError(
+            f"{reference.name}: holds {len(fids)} FIDs, {n_channels} are needed to align {data.name} to (one per coil); average it first."
+        )
+    return fids
 
 
 @dataclass

@@ -95,8 +95,10 @@ def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:
 def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int]) -> np.ndarray:
     """SD of a ratio of two sums of concentrations to first order, covariances included.
 
-    ``conc`` ``(..., n)``, ``cov`` ``(..., n, n)`` -> ``(...,)``; infinite where the denominator is zero.
+    ``conc`` ``(..., n)``, ``cov`` ``(..., m, m)`` whose first n rows are the concentrations' -> ``(...,)``; infinite where
+    the denominator is zero.
     """
+    cov = cov[..., : conc.shape[-1], : conc.shape[-1]]
     upper, lower = conc[..., over].sum(-1), conc[..., under].sum(-1)
     slope = np.zeros(conc.shape)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,0 +1,557 @@
+"""The command ``fsl_mrs_dl``.  Nothing heavy is imported before the arguments are understood, so that help is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import configargparse
+
+from . import __version__
+from .errors import DataError, FslMrsDlError, OptionError, OutputError
+
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 2 for what the user can mend, 1 for a fault of ours, 130 when interrupted."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser, jobs = build_parser()
+    args = parser.parse_args(argv)
+    args.format_values = jobs[args.job].format_values
+    try:
+        args.func(args)
+    except FslMrsDlError as exc:
+        if args.debug:
+            raise
+        print(f"fsl_mrs_dl {args.job}: error: {exc}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nfsl_mrs_dl {args.job}: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception as exc:
+        if args.debug:
+            raise
+        print(f"fsl_mrs_dl {args.job}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr)
+        return 1
+    return 0
+
+
+# -- arguments -----------------------------------------------------------------------------------------------------
+
+
+def build_parser() -> tuple[configargparse.ArgParser, dict[str, configargparse.ArgParser]]:
+    """The parser and its jobs' parsers by name."""
+    parser = configargparse.ArgParser(
+        prog="fsl_mrs_dl",
+        add_config_file_help=False,
+        description="Align and quantify MR spectra: a start is proposed, the physical model decides.",
+    )
+    parser.add_argument("-v", "--version", action="version", version=__version__)
+    jobs = parser.add_subparsers(title="jobs", required=True, dest="job", metavar="JOB")
+    made = {}
+    for name, help_text, fill in (
+        ("align", "align transients in frequency and phase", _align_arguments),
+        ("fit", "quantify metabolites by linear-combination fitting", _fit_arguments),
+        ("simulate", "simulate a basis set, or a single-voxel acquisition", _simulate_arguments),
+        ("example", "run the main job on bundled example data", _example_arguments),
+    ):
+        made[name] = jobs.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", add_config_file_help=False)
+        fill(made[name])
+    return parser, made
+
+
+def _common_arguments(parser, *, output: str = "output folder", device: bool = True) -> None:
+    group = parser.add_argument_group("additional options")
+    if device:
+        group.add_argument("--device", default="auto", metavar="DEVICE", help="auto (default), cpu or cuda")
+    group.add_argument("--overwrite", action="store_true", help=f"replace an existing {output}")
+    group.add_argument("--verbose", action="store_true", help="say what is being done")
+    group.add_argument("--debug", action="store_true", help="show where an error arose")
+
+
+def _align_arguments(parser) -> None:
+    required = parser.add_argument_group("required arguments")
+    required.add_argument("--file", required=True, metavar="FILE", help="NIfTI-MRS file with transients, coils combined or not")
+    required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
+    group = parser.add_argument_group("alignment options")
+    group.add_argument(
+        "--dim", default="DIM_DYN", help='dimension that runs over transients, or "all" for all spectra of a voxel (default DIM_DYN)'
+    )
+    group.add_argument(
+        "--ppm",
+        type=float,
+        nargs=2,
+        metavar=("LO", "HI"),
+        help="window that is aligned (default: the nucleus' usual one, 0.2 to 4.2 for 1H)",
+    )
+    group.add_argument("--reference", metavar="FILE", help="align to this NIfTI-MRS file: one FID, or one per coil")
+    group.add_argument("--filename", metavar="NAME", help="name of the aligned file (default: as --file)")
+    group.add_argument("-r", "--generateReports", action="store_true", help="write an HTML report")
+    group.add_argument("--allreports", action="store_true", help="write a report for every voxel and sub-spectrum")
+    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: dim = DIM_DYN")
+    _common_arguments(parser, output="aligned file")
+    parser.set_defaults(func=_align)
+
+
+def _str_or_int(text: str) -> str | int:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _fit_arguments(parser) -> None:
+    required = parser.add_argument_group("required arguments")
+    required.add_argument("--data", required=True, metavar="FILE", help="NIfTI-MRS file; every spectrum in it is fitted")
+    required.add_argument(
+        "--basis", required=True, metavar="PATH", help="folder of FSL-MRS .json basis files, or LCModel .BASIS file"
+    )
+    required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
+    group = parser.add_argument_group("fitting options")
+    group.add_argument("--ignore", nargs="+", metavar="METAB", help="leave these metabolites out")
+    group.add_argument("--keep", nargs="+", metavar="METAB", help="fit only these metabolites")
+    group.add_argument("--combine", nargs="+", action="append", metavar="METAB", help="report the sum of these [repeatable]")
+    group.add_argument(
+        "--ppmlim", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fitted window (default: the nucleus' usual one)"
+    )
+    group.add_argument("--h2o", metavar="FILE", help="water reference; scaling by it needs FSL-MRS, this command says how")
+    group.add_argument(
+        "--baseline",
+        default="poly, 2",
+        help="'off', 'poly, N', or 'spline, S' with S one of very-stiff, stiff, moderate, flexible, very-flexible, or an "
+        "effective dimension of at least 2 (default 'poly, 2')",
+    )
+    group.add_argument("--metab_groups", nargs="+", type=_str_or_int, help="metabolites with shift and width of their own")
+    group.add_argument("--lorentzian", action="store_true", help="Lorentzian broadening only (default Voigt)")
+    group.add_argument("--free_shift", action="store_true", help="let every metabolite shift on its own")
+    group.add_argument("--negative", action="store_true", help="let concentrations be negative")
+    group.add_argument("--ind_scale", nargs="+", metavar="METAB", help="basis spectra to scale independently of the others")
+    group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
+    group = parser.add_argument_group("output options")
+    group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
+    group.add_argument("--TE", type=float, help="echo time in ms, kept with the results (default: from the header)")
+    group.add_argument("--TR", type=float, help="repetition time in s, kept with the results (default: from the header)")
+    group.add_argument(
+        "--internal_ref", nargs="+", default=["Cr", "PCr"], metavar="METAB", help="internal reference (default: Cr PCr)"
+    )
+    group.add_argument("--report", action="store_true", help="write an HTML report")
+    group.add_argument("--conj_fid", dest="conjfid", action="store_true", default=None, help="conjugate the FIDs")
+    group.add_argument("--no_conj_fid", dest="conjfid", action="store_false", help="never conjugate the FIDs")
+    group.add_argument("--conj_basis", dest="conjbasis", action="store_true", default=None, help="conjugate the basis")
+    group.add_argument("--no_conj_basis", dest="conjbasis", action="store_false", help="never conjugate the basis")
+    group.add_argument("--no_rescale", action="store_true", help="leave the scale of data and basis as it is")
+    group.add_argument("--export_baseline", action="store_true", help="write the baseline too")
+    group.add_argument("--export_no_baseline", action="store_true", help="write the fit without baseline too")
+    group.add_argument("--export_separate", action="store_true", help="write each metabolite too")
+    group.add_argument("-f", "--filename", default="fit", metavar="NAME", help="name of the fitted spectra's file (default fit)")
+    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off")
+    _common_arguments(parser)
+    parser.set_defaults(func=_fit)
+
+
+def _simulate_arguments(parser) -> None:
+    kinds = parser.add_subparsers(title="what", required=True, dest="what", metavar="WHAT")
+    basis = kinds.add_parser("basis", help="a basis set", description="Simulate a basis set.", add_config_file_help=False)
+    basis.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the .json files")
+    basis.add_argument(
+        "--sequence", default="press", help="press (default), steam, slaser, special, mega-press, spin-echo or fid; ideal pulses"
+    )
+    basis.add_argument("--TE", type=float, default=30.0, help="echo time in ms (default 30)")
+    basis.add_argument("--TE1", type=float, help="first echo time of press and mega-press in ms")
+    basis.add_argument("--TM", type=float, help="mixing time of steam in ms")
+    basis.add_argument("--edit", choices=("on", "off"), help="editing condition of mega-press")
+    basis.add_argument("--field", type=float, default=3.0, help="field strength in tesla (default 3)")
+    basis.add_argument("--frequency", type=float, help="spectrometer frequency in MHz, instead of --field")
+    basis.add_argument("--bandwidth", type=float, default=2000.0, help="spectral width in Hz (default 2000)")
+    basis.add_argument("--points", type=int, default=2048, help="number of points (default 2048)")
+    basis.add_argument("--fwhm", type=float, default=2.0, help="line width in Hz (default 2)")
+    basis.add_argument("--metabs", nargs="+", metavar="METAB", help="metabolites (default: twenty of the brain)")
+    basis.add_argument(
+        "--mm", choices=("parametric", "fsl-default", "summed"), help="add macromolecules: one basis spectrum a line, or one sum"
+    )
+    _common_arguments(basis, device=False)
+    basis.set_defaults(func=_simulate_basis)
+    svs = kinds.add_parser("svs", help="a single-voxel acquisition", description="Simulate an SVS.", add_config_file_help=False)
+    svs.add_argument("--basis", required=True, metavar="PATH", help="basis set it is made from")
+    svs.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for svs.nii.gz and truth.json")
+    svs.add_argument("--transients", type=int, default=64, help="number of transients (default 64)")
+    svs.add_argument("--snr", type=float, default=8.0, help="peak height over noise SD in one transient (default 8)")
+    svs.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
+    svs.add_argument("--drift", type=float, nargs=2, default=(10.0, 40.0), metavar=("HZ", "DEG"), help="drift (default 10 40)")
+    svs.add_argument("--TE", type=float, help="echo time in ms for the header")
+    _common_arguments(svs, device=False)
+    svs.set_defaults(func=_simulate_svs)
+
+
+def _example_arguments(parser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("example-results"), metavar="DIR", help="default example-results")
+    _common_arguments(parser)
+    parser.set_defaults(func=_example)
+
+
+# -- jobs ----------------------------------------------------------------------------------------------------------
+
+
+def _say(args, text: str) -> None:
+    if args.verbose:
+        print(text)
+
+
+def _new_file(path: Path, overwrite: bool) -> Path:
+    """A file that may be written: refuse one that is there, before any work is done."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already; choose another --output or --filename, or give --overwrite to replace it.")
+    return path
+
+
+def _align(args) -> None:
+    from . import nifti, pipeline
+
+    data = nifti.load(args.file)
+    if args.output.exists() and not args.output.is_dir():
+        raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
+    stem = args.filename or Path(args.file).name
+    stem = stem.removesuffix(".gz").removesuffix(".nii")
+    target = _new_file(args.output / f"{stem}.nii.gz", args.overwrite)
+    table = _new_file(args.output / "dl_align.csv", args.overwrite)
+    if data.path is not None and target.resolve() == data.path.resolve():
+        raise OutputError(f"{target}: is the input file itself; choose another --output or --filename.")
+    nifti.new_output_folder(args.output, overwrite=True)
+    reference = nifti.load(args.reference) if args.reference else None
+    ppmlim = tuple(args.ppm) if args.ppm else None
+    _say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
+    out = pipeline.align_data(data, dim=args.dim, ppmlim=ppmlim, reference=reference, device=args.device)
+    window = ppmlim or pipeline.units.nucleus(data.nucleus).ppmlim
+    details = (
+        f"fsl_mrs_dl align, dim={args.dim}, ppmlim={window}, target={args.reference or 'weighted mean of the transients'}, "
+        f"starter=classical, {out.alignment.n_iterations} passes."
+    )
+    reports = _reports(args, out, data, window)
+    nifti.save(target, out.data, method="Frequency and phase correction", details=details)
+    _write_whole(table, _alignment_table(out).to_csv(index=False))
+    for path, write in reports:
+        write(path)
+    flags = out.alignment.flag.reshape(-1)
+    shift, phase = out.alignment.shift_hz.reshape(-1), out.alignment.phase_deg.reshape(-1)
+    sure = flags != "failed"
+    odd = {flag: int((flags == flag).sum()) for flag in ("weak", "unlike", "failed") if (flags == flag).any()}
+    print(
+        f"Aligned {int(sure.sum())} of {flags.size} transients: shifts {shift[sure].min():+.2f} to {shift[sure].max():+.2f} Hz, "
+        f"phases {phase[sure].min():+.1f} to {phase[sure].max():+.1f} deg"
+        + (f"; flagged: {', '.join(f'{n} {flag}' for flag, n in odd.items())}" if odd else "")
+        + f".\nWritten: {target}, {table}" + "".join(f", {path}" for path, _ in reports)
+    )
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({exc.strerror}); choose another --output.") from exc
+
+
+def _alignment_table(out):
+    """One row per transient, with a column per dimension that has more than one element."""
+    import numpy as np
+    import pandas as pd
+
+    axes = out.set_axes | out.transient_axes
+    grid = np.indices(tuple(axes.values())).reshape(len(axes), -1)
+    frame = pd.DataFrame({name: row for (name, size), row in zip(axes.items(), grid) if size > 1}, index=range(grid.shape[1]))
+    found = out.alignment
+    for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
+        frame[name] = getattr(found, name).reshape(-1)
+    return frame
+
+
+def _reports(args, out, data, window):
+    """The reports that were asked for: (path, function that writes it)."""
+    if not (args.generateReports or args.allreports):
+        return []
+    from .align_report import write_align_report
+
+    n_sets = len(out.fids)
+    picked = range(n_sets) if args.allreports else range(1)
+    jobs = []
+    for index in picked:
+        name = "report_dl_align.html" if n_sets == 1 or not args.allreports else f"report_dl_align_{index}.html"
+        path = _new_file(args.output / name, args.overwrite)
+
+        def write(path, index=index):
+            write_align_report(
+                path,
+                out.fids,
+                out.alignment,
+                dwelltime=data.dwelltime,
+                spec_freq_mhz=data.spec_freq_mhz,
+                nucleus=data.nucleus,
+                ppmlim=window,
+                set_index=index,
+                title=f"Frequency and phase correction: {Path(args.file).name}",
+            )
+
+        jobs.append((path, write))
+    return jobs
+
+
+def _fit(args) -> None:
+    from . import nifti, results
+
+    if args.h2o:
+        raise OptionError(
+            f"--h2o {args.h2o}: water-scaled quantification is FSL-MRS's; leave --h2o out, or run "
+            "'fsl_mrs --data ... --basis ... --output ... --h2o ...' where FSL-MRS is installed."
+        )
+    nifti.new_output_folder(args.output, args.overwrite)
+    fitted = _fit_data(args, nifti.load(args.data))
+    header = json.dumps({k: v for k, v in vars(args).items() if k not in ("func", "format_values")}, default=str)
+    options = f"{header}\n--------\n{args.format_values()}"
+    export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
+    with results.folder_for(args.output, args.overwrite) as folder:
+        results.write_fit(folder, fitted, options=options, filename=args.filename, export=tuple(export))
+        _link(folder, args.output, "data", Path(args.data))
+        _link(folder, args.output, "basis", Path(args.basis))
+        location = None
+        if args.t1:
+            from .figures import voxel_location
+
+            location = folder / "voxel_location.png"
+            voxel_location(args.t1, fitted.data, location)
+        if args.report:
+            from .report import write_fit_report
+
+            write_fit_report(folder / "report.html", fitted, data=args.data, basis=args.basis, location=location)
+    print(_text_table(fitted))
+    print(f"Written: {args.output}{'/report.html and more' if args.report else ''}")
+
+
+def _fit_data(args, data):
+    """Load, check and fit: everything before anything is written."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from . import basis as basis_module
+    from . import nifti, pipeline, results
+
+    nifti.check_fids(data)
+    basis = basis_module.Basis.load(args.basis)
+    if args.conjbasis is not None:
+        turned = bool(basis.notes)
+        if turned != args.conjbasis:
+            basis = replace(basis, fids=basis.fids.conj(), notes=())
+    for note in basis.notes:
+        print(f"{args.basis}: {note}.")
+    basis.check_match(data.spec_freq_mhz, data.nucleus, str(args.data))
+    basis = basis.select(args.keep, args.ignore)
+    groups = basis.groups(args.metab_groups)
+    default_mm = [n for n in basis.names if n[:2] == "MM" and n[2:].isdigit() and len(n) == 4]
+    if default_mm and len(set(groups)) == 1:
+        print(f"The basis holds {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups {' '.join(default_mm)}")
+    for tag in args.average or ():
+        axis = data.axis(tag)
+        data = _averaged(data, axis)
+    fids = np.moveaxis(data.fids, 3, -1)
+    fids = fids.reshape(-1, fids.shape[-1])
+    conjugated = args.conjfid
+    if conjugated is None:
+        good = fids[np.isfinite(fids).all(-1)]
+        conjugated = basis_module.detect_conjugation(good.mean(0), data.dwelltime, data.spec_freq_mhz, data.nucleus)
+        if conjugated:
+            print(f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid forbids it.")
+    model = "lorentzian" if args.lorentzian else "voigt"
+    if args.free_shift:
+        model = "free_shift_lorentzian" if args.lorentzian else "free_shift"
+    if args.negative:
+        if model != "voigt":
+            raise OptionError("--negative: goes with the Voigt model only; leave out --lorentzian and --free_shift.")
+        model = "negativevoigt"
+    missing = [name for name in args.internal_ref if name not in basis.names]
+    if missing and args.internal_ref != ["Cr", "PCr"]:
+        raise OptionError(f"--internal_ref {missing[0]}: is not fitted; there are {', '.join(basis.names)}.")
+    for names in args.combine or ():
+        for name in names:
+            if name not in basis.names:
+                raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
+    _say(args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}")
+    with _progress(len(fids)) as advance:
+        fit = pipeline.quantify(
+            fids.conj() if conjugated else fids,
+            basis,
+            dwelltime=data.dwelltime,
+            spec_freq_mhz=data.spec_freq_mhz,
+            nucleus=data.nucleus,
+            model=model,
+            ppmlim=tuple(args.ppmlim) if args.ppmlim else None,
+            baseline=args.baseline,
+            groups=groups,
+            ind_scale=args.ind_scale,
+            rescale=not args.no_rescale,
+            device=args.device,
+            progress=advance,
+        )
+    return results.FitResults(fit, data, args.internal_ref, ["+".join(names) for names in args.combine or ()], bool(conjugated))
+
+
+def _averaged(data, axis: int):
+    """Mean over one higher dimension, unusable transients left out; the dimension stays, with one element."""
+    import warnings
+    from dataclasses import replace
+
+    import numpy as np
+
+    from .nifti import check_fids
+
+    usable = np.expand_dims(check_fids(data), 3)
+    with warnings.catch_warnings():
+        # An element without a single usable transient becomes NaN and is flagged later.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = np.nanmean(np.where(usable, data.fids, np.nan), axis=axis, keepdims=True)
+    return replace(data, fids=mean.astype(data.fids.dtype))
+
+
+class _progress:
+    """A progress bar for many spectra on a terminal, nothing otherwise."""
+
+    def __init__(self, total: int):
+        self.total, self.bar = total, None
+
+    def __enter__(self):
+        if self.total >= 200 and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.total, unit="spectra", desc="fit")
+        return self.bar.update if self.bar is not None else (lambda n: None)
+
+    def __exit__(self, *exc):
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _link(folder: Path, final: Path, name: str, target: Path) -> None:
+    """A relative link from the results to what they were made from, as FSL-MRS leaves one."""
+    import os
+
+    ending = "".join(target.suffixes[-2:]) if target.name.endswith(".nii.gz") else (target.suffix if name == "data" else "")
+    link = folder / f"{name}{ending}"
+    link.symlink_to(os.path.relpath(target.resolve(), final.resolve()))
+
+
+def _text_table(fitted) -> str:
+    """Concentrations for the terminal: of the spectrum, or the median over several."""
+    import numpy as np
+
+    fit = fitted.fit
+    rows = np.flatnonzero(fit.usable)
+    conc, sd = fitted.table
+    ratio = fitted.reference is not None
+    name = "/" + "+".join(fitted.internal_ref)
+    shown = fitted.uncertainties()
+    lines = []
+    if len(fit.params) > 1:
+        lines.append(f"{len(rows)} of {len(fit.params)} spectra fitted; medians:")
+    head = f"{'Metab':<10}{'conc':>10}{'SD':>9}{'%SD':>6}" + (f"{name:>12}{'SD':>8}" if ratio else "")
+    lines += [head, "-" * len(head)]
+    with np.errstate(all="ignore"):
+        percent = fitted.percent()
+        for column, metab in enumerate(fitted.names):
+            line = f"{metab:<10}{np.nanmedian(conc[rows, column]):>10.4g}{np.nanmedian(sd[rows, column]):>9.2g}"
+            line += f"{np.nanmedian(percent[rows, column]):>6.0f}"
+            if ratio:
+                part = shown[shown["Metab"] == metab]
+                line += f"{np.nanmedian(part['ratio']):>12.3f}{np.nanmedian(part['ratio_sd']):>8.3f}"
+            lines.append(line)
+    lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is the Cramer-Rao bound; started by {fit.starter}")
+    if not fit.converged[rows].all():
+        lines.append(f"{int((~fit.converged[rows]).sum())} spectra did not converge: see uncertainty.csv")
+    return "\n".join(lines)
+
+
+def _simulate_basis(args) -> None:
+    from . import results, simulate
+
+    basis = simulate.simulate_basis(
+        args.metabs,
+        sequence=args.sequence,
+        te_ms=args.TE if args.sequence != "fid" else None,
+        te1_ms=args.TE1,
+        tm_ms=args.TM,
+        edit=args.edit,
+        field_t=args.field,
+        spec_freq_mhz=args.frequency,
+        bandwidth_hz=args.bandwidth,
+        n_points=args.points,
+        fwhm_hz=args.fwhm,
+        macromolecules=args.mm,
+    )
+    with results.folder_for(args.output, args.overwrite) as folder:
+        basis.save(folder, info=f"{args.sequence}, TE {args.TE:g} ms, ideal pulses.")
+    print(f"Simulated {basis.n_metabs} basis spectra at {basis.spec_freq_mhz:.2f} MHz.\nWritten: {args.output}")
+
+
+def _simulate_svs(args) -> None:
+    from . import nifti, results, simulate
+    from .basis import Basis
+
+    made = simulate.simulate_svs(
+        Basis.load(args.basis),
+        transients=args.transients,
+        snr=args.snr,
+        seed=args.seed,
+        drift_hz=args.drift[0],
+        drift_deg=args.drift[1],
+        te_ms=args.TE,
+    )
+    with results.folder_for(args.output, args.overwrite) as folder:
+        nifti.save(folder / "svs.nii.gz", made.data)
+        (folder / "truth.json").write_text(json.dumps(made.truth, indent=1))
+    print(f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz, {args.output}/truth.json")
+
+
+def _example(args) -> None:
+    from importlib import resources
+
+    bundled = resources.files("fsl_mrs_dl").joinpath("data", "example")
+    flags = [flag for flag, given in (("--overwrite", args.overwrite), ("--verbose", args.verbose)) if given]
+    flags += ["--device", args.device]
+    with resources.as_file(bundled) as folder:
+        if not (folder / "svs.nii.gz").is_file():
+            raise DataError(f"{folder}: the bundled example is missing; install the package again.")
+        aligned = args.output / "aligned"
+        jobs = (
+            ["align", "--file", str(folder / "svs.nii.gz"), "--output", str(aligned), "-r", *flags],
+            ["fit", "--data", str(aligned / "svs.nii.gz"), "--basis", str(folder / "basis"), "--average", "DIM_DYN"]
+            + ["--baseline", "off", "--output", str(args.output / "fit"), "--report", *flags],
+        )
+        for job in jobs:
+            print("\n$ fsl_mrs_dl " + " ".join(f"'{word}'" if " " in word else word for word in job))
+            status = main(job + (["--debug"] if args.debug else []))
+            if status:
+                sys.exit(status)
+        truth = json.loads((folder / "truth.json").read_text())
+    _compare_with_truth(args.output / "fit" / "uncertainty.csv", truth)
+
+
+def _compare_with_truth(table: Path, truth: dict) -> None:
+    """How the example's figures compare with what it was simulated from."""
+    import pandas as pd
+
+    frame = pd.read_csv(table).set_index("Metab")
+    true = truth["concentrations"]
+    total = true["Cr"] + true["PCr"]
+    error = [(frame.loc[name, "ratio"] - value / total) / frame.loc[name, "ratio_sd"] for name, value in true.items()]
+    within = sum(abs(e) < 2 for e in error)
+    print(f"\nThe example is simulated: {within} of {len(error)} ratios lie within two SDs of the truth it was made from.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
