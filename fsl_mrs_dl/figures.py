@@ -114,6 +114,7 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
         raise DataError(f"{t1}: cannot be read as an image ({exc}); give the structural image as NIfTI.") from exc
     size = np.array(data.fids.shape[:3])
     centre = (data.affine @ [*(size - 1) / 2, 1])[:3]
+    middle = (image.affine @ [*(np.array(volume.shape[:3]) - 1) / 2, 1])[:3]
     in_image = (np.linalg.inv(image.affine) @ [*centre, 1])[:3]
     if (in_image < 0).any() or (in_image > np.array(volume.shape[:3]) - 1).any():
         raise DataError(f"{t1}: does not cover the voxel (its centre is at {np.round(centre)} mm); give the same session's image.")
@@ -126,8 +127,8 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
     bright = np.percentile(volume[volume > 0], 99.5) if (volume > 0).any() else 1
     for axes, (across, up, name) in zip(figure.subplots(1, 3), ((1, 2, "sagittal"), (0, 2, "coronal"), (0, 1, "axial"))):
         world = np.tile(centre, (*u.shape, 1))
-        world[..., across] += u
-        world[..., up] += v
+        world[..., across] = middle[across] + u
+        world[..., up] = middle[up] + v
         flat = np.concatenate([world.reshape(-1, 3), np.ones((u.size, 1))], 1).T
         plane = map_coordinates(volume, (to_image @ flat)[:3], order=1).reshape(u.shape)
         voxel = (to_voxel @ flat)[:3]

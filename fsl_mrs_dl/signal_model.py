@@ -98,8 +98,9 @@ class SignalModel(nn.Module):
         ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
         first, last = units.window_indices(ppm, ppmlim)
         if last - first < 16:
+            limits = "all" if ppmlim is None else f"{ppmlim[0]:g} {ppmlim[1]:g}"
             raise OptionError(
-                f"--ppmlim {ppmlim[0]:g} {ppmlim[1]:g}: holds {last - first} spectral points, at least 16 are needed; the data span "
+                f"--ppmlim {limits}: holds {last - first} spectral points, at least 16 are needed; the data span "
                 f"{ppm[0]:.1f} to {ppm[-1]:.1f} ppm."
             )
         width = ppmlim[1] - ppmlim[0] if ppmlim else ppm[-1] - ppm[0]
@@ -182,8 +183,8 @@ class SignalModel(nn.Module):
         conc, tail = blocks.pop("conc"), blocks.pop("baseline")
         if "sigma" in blocks:
             blocks["sigma"] = blocks["sigma"] ** 2
-        baseline = torch.as_tensor(self.baseline.collect_coefficients(tail.detach().cpu().numpy()))
-        return torch.cat(list(blocks.values()), dim=-1), conc, baseline.to(params.device, self.complex_dtype)
+        baseline = self.baseline.collect_coefficients(tail)
+        return torch.cat(list(blocks.values()), dim=-1), conc, baseline.to(self.complex_dtype)
 
     @property
     def theta_sizes(self) -> dict[str, int]:

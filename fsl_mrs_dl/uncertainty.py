@@ -65,7 +65,7 @@ _SIGNAL_FREE = {"1H": (-2.0, 10.0), "2H": (-2.0, 10.0), "31P": (-15.0, 12.0)}
 def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
     """Noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` -> ``(...,)``.
 
-    Third differences remove the tails of strong lines.  Filtered edges of oversampled data would read low, so the outer
+    Second differences remove the tails of strong lines.  Filtered edges of oversampled data would read low, so the outer
     eighth of the bandwidth on either side is left out where enough remains.
     """
     n_points = spec.shape[-1]
@@ -74,16 +74,16 @@ def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucl
     quiet = (ppm < low) | (ppm > high)
     inner = quiet.copy()
     inner[: n_points // 8] = inner[-n_points // 8 :] = False
-    quiet = inner if inner.sum() >= 64 else quiet
+    quiet = inner if inner.sum() >= 256 else quiet
     if quiet.sum() < 64:
         quiet = np.zeros(n_points, bool)
         quiet[:50] = quiet[-50:] = True
-    difference = np.diff(spec, n=3, axis=-1)
-    use = quiet[:-3] & quiet[1:-2] & quiet[2:-1] & quiet[3:]
+    difference = np.diff(spec, n=2, axis=-1)
+    use = quiet[:-2] & quiet[1:-1] & quiet[2:]
     values = difference[..., use]
     values = np.concatenate([values.real, values.imag], axis=-1)
-    # 20 = 1 + 9 + 9 + 1, the variance of a third difference of white noise; 1.4826 turns a median deviation into an SD.
-    return 1.4826 * np.median(np.abs(values), axis=-1) / np.sqrt(20)
+    # 6 = 1 + 4 + 1, the variance of a second difference of white noise; 1.4826 turns a median deviation into an SD.
+    return 1.4826 * np.median(np.abs(values), axis=-1) / np.sqrt(6)
 
 
 def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Sets up FSL-MRS-DL in .venv beside this file; see usage below.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+usage: ./install.sh                  set up in .venv
+       ./install.sh example [...]    set up, then align and fit the bundled example into example-results
+       ./install.sh test [...]       set up with what the tests need, then run them all; the rest goes to pytest
+Python 3.11 or later is needed; PYTHON=/path/to/python says which one to use.
+TEXT
+}
+
+die() {
+    echo "install.sh: $*" >&2
+    exit 1
+}
+
+recent_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+# Debian packs ensurepip apart from Python itself, and venv is of no use without it.
+makes_venvs() { recent_enough "$1" && "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+pick_python() {
+    local candidate
+    if [[ -n "${PYTHON:-}" ]]; then
+        set -- "$PYTHON"
+    else
+        # /usr/bin/python3 once more at the end: another python3 may hide it.
+        set -- python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3
+    fi
+    for candidate; do
+        if makes_venvs "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+install_python3_venv() {
+    local as_root=(env DEBIAN_FRONTEND=noninteractive)
+    local advice="install Python 3.11 or later with its venv module (on Debian and Ubuntu: apt-get install python3-venv), or say PYTHON=/path/to/python"
+    command -v apt-get >/dev/null || die "no Python >= 3.11 that can make virtual environments, and no apt-get to install one: $advice."
+    if [[ "$(id -u)" != 0 ]]; then
+        command -v sudo >/dev/null || die "python3-venv is missing, and installing it needs root or sudo: $advice."
+        as_root=(sudo "${as_root[@]}")
+    fi
+    echo "install.sh: installing python3-venv with apt-get"
+    # One unreachable source among several need not matter; whether the package arrives does.
+    "${as_root[@]}" apt-get update || echo "install.sh: apt-get update had errors; going on." >&2
+    "${as_root[@]}" apt-get install -y python3-venv || die "apt-get could not install python3-venv: $advice."
+}
+
+# What the environment was made from.  The folder is part of it because a moved environment's scripts point to the old place.
+describe() {
+    echo "$here"
+    cat pyproject.toml constraints.txt fsl_mrs_dl/__init__.py | cksum
+}
+
+set_up() {
+    local extra="$1" stamp=.venv/fsl_mrs_dl.stamp wanted python old=""
+    wanted="$(describe)"
+    if [[ -n "${PYTHON:-}" ]] && ! recent_enough "$PYTHON"; then
+        die "PYTHON=$PYTHON is not Python 3.11 or later."
+    fi
+    if [[ -f "$stamp" ]] && recent_enough .venv/bin/python; then
+        old="$(<"$stamp")"
+        # What the tests need includes what running needs, not the other way round.
+        if [[ "$old" == "$wanted"$'\n'test || "$old" == "$wanted"$'\n'"${extra:-run}" ]]; then
+            return
+        fi
+        if [[ "$old" == *$'\n'test ]]; then
+            extra=test
+        fi
+    fi
+    if [[ "${old%%$'\n'*}" != "$here" ]]; then
+        if ! python="$(pick_python)"; then
+            install_python3_venv
+            python="$(pick_python)" || die "${PYTHON:-python3} is too old or still cannot make virtual environments; say PYTHON=/path/to/python for one >= 3.11 that can."
+        fi
+        echo "install.sh: making .venv with $("$python" --version)"
+        "$python" -m venv --clear .venv
+    fi
+    rm -f "$stamp"
+    .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e ".${extra:+[$extra]}"
+    printf '%s\n%s\n' "$wanted" "${extra:-run}" >"$stamp"
+}
+
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)"
+cd -- "$here"
+job="${1:-}"
+if (($#)); then shift; fi
+# A PYTHONPATH or PYTHONHOME of the caller's would mix foreign packages into the environment.
+unset PYTHONPATH PYTHONHOME
+
+case "$job" in
+    "")
+        set_up ""
+        cat <<TEXT
+FSL-MRS-DL is set up in $here/.venv. To go on:
+    source "$here/.venv/bin/activate"
+    fsl_mrs_dl --help
+    fsl_mrs_dl example
+TEXT
+        ;;
+    example)
+        set_up ""
+        exec .venv/bin/fsl_mrs_dl example --overwrite "$@"
+        ;;
+    test)
+        set_up test
+        exec .venv/bin/python -m pytest "$@"
+        ;;
+    -h | --help)
+        usage
+        ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+esac
