@@ -137,6 +137,8 @@ class Baseline:
         # In the basis U the hat matrix is S (S^2 + V P V')^-1 S; its eigenvectors rotate U.
         hat = size[:, None] * np.linalg.solve(np.diag(size**2) + vt @ self.penalty @ vt.T, np.diag(size))
         share, rotation = np.linalg.eigh((hat + hat.T) / 2)
+        # The root would turn rounding of a share of one, 1e-16, into a trace of 1e-8 of the baseline that stays.
+        share = np.where(share > 1 - 1e-12, 1.0, share)
         return u @ rotation, 1 - np.sqrt(np.clip(1 - share, 0, None))
 
     @property

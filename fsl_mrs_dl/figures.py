@@ -72,13 +72,15 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
         frame = results.uncertainties()
         sd = frame["ratio_sd"].to_numpy().reshape(conc.shape) / scale
     value, error = np.nanmedian((conc * scale)[:, order], 0), np.nanmedian((sd * scale)[:, order], 0)
+    # What the data do not hold at all has no finite SD and gets no bar.
+    error = np.where(np.isfinite(error), error, np.nan)
     position = np.arange(len(names))
-    undecided = error > 0.5 * np.abs(value)
+    undecided = ~(error <= 0.5 * np.abs(value))
     for group, colour, text in ((~undecided, GREEN, "SD below 50 %"), (undecided, GREY, "SD above 50 %: not decided by the data")):
         if group.any():
             bars.errorbar(position[group], value[group], error[group], fmt="o", ms=4, color=colour, capsize=2, lw=1, label=text)
     bars.axhline(0, color=GREY, lw=0.5)
-    limit = 1.15 * np.nanmax(value + np.where(undecided, 0, error))
+    limit = 1.15 * max(np.nanmax(value + np.where(undecided, 0, error)), 1e-12)
     bars.set_ylim(min(-0.05 * limit, np.nanmin(np.where(undecided, 0, value - error))), limit)
     bars.set_xticks(position, names, rotation=60, ha="right", fontsize=8)
     bars.set_xlim(-0.7, len(names) - 0.3)

@@ -424,7 +424,8 @@ def fit_spectra(
     """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
     nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=spec.device)
     target = model.eliminate_baseline(spec)
-    candidates = torch.maximum(starter(spec, model, names), model.theta_lower)
+    lower, upper = model.theta_bounds
+    candidates = starter(spec, model, names).clamp(lower, upper)
     n_candidates = candidates.shape[1]
     theta = candidates[:, 0]
     if n_candidates > 1:
@@ -438,7 +439,8 @@ def fit_spectra(
         model.columns,
         model.theta_derivatives,
         theta,
-        lower=model.theta_lower,
+        lower=lower,
+        upper=upper,
         nonnegative=nonnegative,
         max_iter=max_iter,
     )

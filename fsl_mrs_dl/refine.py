@@ -148,12 +148,13 @@ def solve(
     theta: torch.Tensor,
     *,
     lower: torch.Tensor,
+    upper: torch.Tensor | None = None,
     nonnegative: torch.Tensor,
     fixed: torch.Tensor | None = None,
     max_iter: int = 60,
     tolerance: float = 1e-3,
 ) -> Solution:
-    """Minimise ``|target - conc @ columns(theta)|**2`` over ``theta >= lower`` and ``conc``.
+    """Minimise ``|target - conc @ columns(theta)|**2`` over ``lower <= theta <= upper`` and ``conc``.
 
     Parameters
     ----------
@@ -164,8 +165,8 @@ def solve(
         ``theta (b, n_theta), conc (b, n_columns)`` -> complex ``(b, n_theta, n_window)``.
     theta : ``(batch, n_theta)``
         Where to start.
-    lower : ``(n_theta,)``
-        Lower bounds, ``-inf`` for none.
+    lower, upper : ``(n_theta,)``
+        Bounds, ``-inf`` and ``inf`` for none.
     nonnegative : ``(n_columns,)`` bool
     fixed : ``(n_theta,)`` bool, optional
         Nonlinear parameters that stay where they start.
@@ -176,7 +177,8 @@ def solve(
         fraction of its standard deviation (Newton decrement against the noise left in the residual).
     """
     batch, width = target.shape
-    theta = torch.maximum(theta, lower)
+    upper = torch.full_like(lower, torch.inf) if upper is None else upper
+    theta = theta.clamp(lower, upper)
     fixed = torch.zeros_like(lower, dtype=torch.bool) if fixed is None else fixed
     state = Solution(
         theta.clone(),
@@ -205,7 +207,7 @@ def solve(
     for iteration in range(1, max_iter):
         if len(index) == 0:
             break
-        held = ((theta <= lower) & (gradient < 0)) | fixed
+        held = ((theta <= lower) & (gradient < 0)) | ((theta >= upper) & (gradient > 0)) | fixed
         pull = torch.where(held, torch.zeros_like(gradient), gradient)
         diagonal = system.diagonal(dim1=-2, dim2=-1)
         # A parameter that nothing depends on (the width of a group without signal) stays where it is.
@@ -229,7 +231,7 @@ def solve(
         damped = scaled + damping[:, None, None] * eye
         step = _masked_solve(damped, (pull / size)[..., None], moving)[..., 0]
         promised = (step * (2 * pull / size - (scaled @ step[..., None])[..., 0])).sum(-1)
-        trial = torch.maximum(theta + step / size, lower)
+        trial = (theta + step / size).clamp(lower, upper)
         rows, gram, new_conc, new_free, residual, new_cost = _evaluate(columns, target, nonnegative, trial, free)
         state.n_iter[index] += 1
         won = new_cost < left

@@ -43,6 +43,9 @@ MODELS = {
 """The models, by FSL-MRS's names."""
 
 
+_MOST_SHIFT_PPM, _MOST_WIDTH_HZ = 1.0, 200.0
+
+
 class SignalModel(nn.Module):
     """A linear-combination model of a spectrum.
 
@@ -201,10 +204,21 @@ class SignalModel(nn.Module):
         return torch.cat(parts, dim=-1)
 
     @property
-    def theta_lower(self) -> torch.Tensor:
-        """Lower bounds of the nonlinear parameters: line widths are not negative."""
-        bounds = [0.0 if k in ("gamma", "variance") else -torch.inf for k, n in self.theta_sizes.items() for _ in range(n)]
-        return torch.tensor(bounds, dtype=self.dtype, device=self.time.device)
+    def theta_bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lower and upper bounds of the nonlinear parameters, ``(n_theta,)`` each.
+
+        Line widths are not negative.  The upper bounds are far outside of what can be a spectrum; they keep a group of
+        metabolites that the data do not hold from running off to where its lines are flat or out of the band.
+        """
+        most_shift = 2 * torch.pi * _MOST_SHIFT_PPM * self.spec_freq_mhz
+        limits = {
+            "gamma": (0.0, torch.pi * _MOST_WIDTH_HZ),
+            "variance": (0.0, (torch.pi * _MOST_WIDTH_HZ / np.sqrt(4 * np.log(2))) ** 2),
+            "eps": (-most_shift, most_shift),
+        }
+        pairs = [limits.get(name, (-torch.inf, torch.inf)) for name, n in self.theta_sizes.items() for _ in range(n)]
+        bounds = torch.tensor(pairs, dtype=self.dtype, device=self.time.device)
+        return bounds[:, 0], bounds[:, 1]
 
     # -- spectra ---------------------------------------------------------------------------------------------------
 

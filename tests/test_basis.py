@@ -104,7 +104,7 @@ def test_lcmodel_file_as_fsl_mrs_reads_it(invivo_basis_path, reference):
     np.testing.assert_allclose(rows * factor.real, expected, atol=1e-6 * np.abs(expected).max())
     axis = units.ppm_axis(rows.shape[1], float(reference["dwelltime_s"]), basis.spec_freq_mhz)
     naa = units.fid_to_spec(resampled[basis.names.index("NAA")])
-    assert axis[np.abs(naa).argmax()] == pytest.approx(2.01, abs=0.02)
+    assert axis[np.abs(naa).argmax()] == pytest.approx(2.01, abs=0.04)
 
 
 def test_real_json_set(testdata):

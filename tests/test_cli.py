@@ -49,7 +49,8 @@ def test_example_finds_the_truth(example_run):
         error = table[name] - truth[name]
         # Without an external reference the common offset is arbitrary.
         error = (error - error.mean()) / table[name.replace("_hz", "_sd_hz").replace("_deg", "_sd_deg")]
-        assert 0.8 < error.std() < 1.25
+        # 64 errors tell an SD to 9 %.  With a reference built from the transients the stated SDs err on the wide side.
+        assert 0.65 < error.std() < 1.2
     fit = pd.read_csv(example_run / "fit" / "uncertainty.csv").set_index("Metab")
     total = truth["concentrations"]["Cr"] + truth["concentrations"]["PCr"]
     z = [(fit.loc[m, "ratio"] - c / total) / fit.loc[m, "ratio_sd"] for m, c in truth["concentrations"].items()]

@@ -252,7 +252,7 @@ def test_whole_spectrum_as_window():
 
 def test_line_widths_have_a_lower_bound_and_nothing_else():
     model = toy("voigt", (0, 1, 1, 2))
-    lower = model.split_theta(model.theta_lower)
+    lower = model.split_theta(model.theta_bounds[0])
     assert (lower["gamma"] == 0).all() and (lower["variance"] == 0).all()
     assert all((lower[name] == -torch.inf).all() for name in ("eps", "phi0", "phi1"))
 
