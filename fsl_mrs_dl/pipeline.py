@@ -85,7 +85,9 @@ def align_data(
     if dim.lower() == "all":
         run = [axis for axis in range(4, data.fids.ndim) if axis != coil]
         if not run:
-            raise DataError(f"{data.name}: has no dimension of transients (--dim all needs at least one); nothing can be aligned.")
+            raise DataError(
+                f"{data.name}: has no dimension of transients (--dim all needs at least one); nothing can be aligned."
+            )
     elif data.axis(dim) == coil:
         raise DataError(f"{data.name}: coils are not transients; choose another --dim, for example DIM_DYN.")
     else:
@@ -353,7 +355,8 @@ def quantify(
     # One scale for all rows, so that their raw concentrations can be compared; for a single FID it is FSL-MRS's.
     energy = np.linalg.norm(rows[usable], axis=-1)
     fid_scale = 100 / float(np.sqrt(np.mean(energy.astype(float) ** 2))) if rescale else 1.0
-    scaled = rows * fid_scale
+    with np.errstate(invalid="ignore"):  # infinite values in unusable rows
+        scaled = rows * fid_scale
 
     n, n_metabs = len(rows), basis.n_metabs
     n_fit = n_metabs + sum(signal_model.theta_sizes.values())

@@ -43,8 +43,9 @@ def noise_points(spec: np.ndarray, ppm: np.ndarray, nucleus: str = "1H") -> np.n
     if mask.sum() < 100:
         mask[:50] = mask[-50:] = True
         return mask
-    inner_points, outer_points = mask & ~outer, mask & outer
-    if inner_points.sum() < 10 or outer_points.sum() < 10:
+    # FSL-MRS takes the exclusive or: where the quiet regions do not fill the outer quarters, the rest of these is in it too.
+    inner_points, outer_points = mask ^ outer, mask & outer
+    if inner_points.sum() < 2 or outer_points.sum() < 2:
         return mask
     filtered = levene(flat[outer_points], flat[inner_points], center="mean").pvalue < 0.05
     return inner_points if filtered else mask

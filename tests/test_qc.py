@@ -8,7 +8,7 @@ import pytest
 from fsl_mrs_dl import qc, units
 
 N, DWELL, MHZ = 4096, 1 / 2000, 123.2
-T = np.arange(1, N + 1) * DWELL
+T = np.arange(N) * DWELL
 
 
 def singlet(ppm, fwhm_hz, height=1.0):
