@@ -250,11 +250,19 @@ def test_whole_spectrum_as_window():
     assert relative(in_window, model(params)) < 1e-12
 
 
-def test_line_widths_have_a_lower_bound_and_nothing_else():
-    model = toy("voigt", (0, 1, 1, 2))
-    lower = model.split_theta(model.theta_bounds[0])
-    assert (lower["gamma"] == 0).all() and (lower["variance"] == 0).all()
-    assert all((lower[name] == -torch.inf).all() for name in ("eps", "phi0", "phi1"))
+@pytest.mark.parametrize("name", MODELS)
+def test_bounds_of_widths_and_shifts(name):
+    model = toy(name, (0, 1, 1, 2))
+    lower, upper = (model.split_theta(bound) for bound in model.theta_bounds)
+    assert set(lower) == set(model.theta_sizes)
+    for width in {"gamma", "variance"} & set(lower):
+        assert (lower[width] == 0).all()
+        assert (upper[width] > (2 * torch.pi * 30) ** (2 if width == "variance" else 1)).all()
+    # In rad/s: more than the 0.35 ppm to either side in which a start is looked for.
+    assert (upper["eps"] == -lower["eps"]).all()
+    assert (upper["eps"] > 2 * torch.pi * 0.5 * 64).all()
+    for phase in ("phi0", "phi1"):
+        assert (lower[phase] == -torch.inf).all() and (upper[phase] == torch.inf).all()
 
 
 @pytest.mark.parametrize(
