@@ -35,9 +35,7 @@ def simulate(clean, n_sets, n_transients, rng, snr=(9, 27)):
     shape = (n_sets, n_transients)
     shift, phase = rng.uniform(-20, 20, shape), rng.uniform(-90, 90, shape)
     amplitude, sd = rng.normal(1, 0.1, shape), abs(clean[0]) / rng.uniform(*snr, shape)
-    fid = amplitude[..., None] * apply_shift_phase(
-        np.broadcast_to(clean, (*shape, len(clean))), -shift, -phase, RAT["dwelltime"]
-    )
+    fid = amplitude[..., None] * apply_shift_phase(np.broadcast_to(clean, (*shape, len(clean))), -shift, -phase, RAT["dwelltime"])
     fid = fid + sd[..., None] * (rng.normal(size=fid.shape) + 1j * rng.normal(size=fid.shape))
     return fid[:, None], shift, phase, sd, amplitude
 
@@ -71,12 +69,8 @@ def posterior_mean_sd(clean, fid, found, sd, ppmlim) -> tuple[float, np.ndarray]
     log_likelihood = []
     for part in torch.arange(len(cross)).split(100):
         shift = grid[part].T  # every column of the grid is a row of "transients" of its own
-        c = torch.stack(
-            [a._fourier_sum(a._blocks(cross[part])[None], row[None], RAT["dwelltime"])[0][0] for row in shift]
-        )
-        e = torch.stack(
-            [a._fourier_sum(a._blocks(energy)[None], row[None], RAT["dwelltime"])[0][0].real for row in shift]
-        )
+        c = torch.stack([a._fourier_sum(a._blocks(cross[part])[None], row[None], RAT["dwelltime"])[0][0] for row in shift])
+        e = torch.stack([a._fourier_sum(a._blocks(energy)[None], row[None], RAT["dwelltime"])[0][0].real for row in shift])
         log_likelihood.append((c.abs() ** 2 / e).T / (2 * torch.as_tensor(sd[0, part, None]) ** 2))
     posterior = torch.softmax(torch.cat(log_likelihood), -1)
     return (posterior * grid).sum(-1).numpy()
@@ -194,9 +188,7 @@ def real_table() -> None:
         row(f"each coil alone{extra}", mean_pairwise_correlation(single.apply(fid[:, None])[:, 0], **axes))
         row(f"coils jointly{extra}", mean_pairwise_correlation(joint.apply(fid), **axes))
         if order is None:
-            sds = [
-                f"{np.median(x.shift_sd_hz):.2f} Hz and {np.median(x.phase_sd_deg):.2f} deg" for x in (joint, single)
-            ]
+            sds = [f"{np.median(x.shift_sd_hz):.2f} Hz and {np.median(x.phase_sd_deg):.2f} deg" for x in (joint, single)]
     print(f"\nMedian stated SD: coils jointly {sds[0]}, each alone {sds[1]}.")
 
 

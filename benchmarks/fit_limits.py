@@ -35,7 +35,9 @@ def simulate(n: int, seed: int, noise_factor: float):
     mm = next(v for k, v in scipy.io.loadmat(DATA / "mm.mat").items() if not k.startswith("__")).squeeze()
     # The file's frequency axis runs the other way.
     basis = Basis(np.concatenate([fids, mm[None]]).conj(), tuple(NAMES), DWELLTIME, FREQUENCY, source=str(DATA))
-    model, _ = pipeline.model_for(basis, 2048, DWELLTIME, FREQUENCY, "1H", rescale=False, model="lorentzian", baseline="off", ppmlim=(0.2, 4.2))
+    model, _ = pipeline.model_for(
+        basis, 2048, DWELLTIME, FREQUENCY, "1H", rescale=False, model="lorentzian", baseline="off", ppmlim=(0.2, 4.2)
+    )
     random = np.random.default_rng(seed)
     low, high = np.array([RANGES[name] for name in NAMES]).T
     conc = random.uniform(low, high, (n, len(NAMES)))
@@ -61,9 +63,15 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=4, help="independent batches")
     args = parser.parse_args()
     print("# The fit against the Cramer-Rao bound\n")
-    print(f"`python benchmarks/fit_limits.py --n {args.n} --seed {args.seed} --repeat {args.repeat}`, {torch.get_num_threads()} threads,")
-    print(f"{platform.machine()}, torch {torch.__version__}. Window 0.2 to 4.2 ppm, Lorentzian model with first-order phase, baseline")
-    print("off, concentrations not negative, classical starter. SNR 67 +- 15: largest metabolite peak in the magnitude spectrum over")
+    print(
+        f"`python benchmarks/fit_limits.py --n {args.n} --seed {args.seed} --repeat {args.repeat}`, {torch.get_num_threads()} threads,"
+    )
+    print(
+        f"{platform.machine()}, torch {torch.__version__}. Window 0.2 to 4.2 ppm, Lorentzian model with first-order phase, baseline"
+    )
+    print(
+        "off, concentrations not negative, classical starter. SNR 67 +- 15: largest metabolite peak in the magnitude spectrum over"
+    )
     print("the noise SD of the real spectrum.\n")
     for factor, title in ((1.0, "SNR 67 +- 15"), (1.8, "the same with 1.8 times the noise")):
         errors, bounds, truth, took, converged = [], [], [], [], []
@@ -71,7 +79,14 @@ def main() -> None:
             basis, fids, conc, bound = simulate(args.n, args.seed + repeat, factor)
             start = time.perf_counter()
             fit = pipeline.quantify(
-                fids, basis, dwelltime=DWELLTIME, spec_freq_mhz=FREQUENCY, model="lorentzian", baseline="off", ppmlim=(0.2, 4.2), rescale=False
+                fids,
+                basis,
+                dwelltime=DWELLTIME,
+                spec_freq_mhz=FREQUENCY,
+                model="lorentzian",
+                baseline="off",
+                ppmlim=(0.2, 4.2),
+                rescale=False,
             )
             took.append((time.perf_counter() - start) / args.n * 1e3)
             errors.append(fit.conc - conc)
@@ -80,7 +95,9 @@ def main() -> None:
             converged.append(fit.converged.mean())
         error, bound, conc = np.concatenate(errors), np.concatenate(bounds), np.concatenate(truth)
         print(f"## {title}\n")
-        print(f"{error.shape[0]} spectra; {np.mean(converged):.2%} converged; {np.median(took):.2f} ms per spectrum (batch of {args.n}), bounds and noise included.\n")
+        print(
+            f"{error.shape[0]} spectra; {np.mean(converged):.2%} converged; {np.median(took):.2f} ms per spectrum (batch of {args.n}), bounds and noise included.\n"
+        )
         print("| metabolite | RMSE / CRLB | bias / CRLB | R2 | R2 at the bound |\n|---|---|---|---|---|")
         for i, name in enumerate(NAMES):
             rms = np.sqrt(np.mean(bound[:, i] ** 2))

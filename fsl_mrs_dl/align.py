@@ -535,18 +535,14 @@ def align_transients(
     if max_shift_hz is None:
         max_shift_hz = min(max(40.0, 0.35 * spec_freq_mhz), 0.9 * half_band)
     if not 0 < max_shift_hz < half_band:
-        raise OptionError(
-            f"max_shift_hz is {max_shift_hz}: give a value between 0 and half the bandwidth, {half_band:g} Hz."
-        )
+        raise OptionError(f"max_shift_hz is {max_shift_hz}: give a value between 0 and half the bandwidth, {half_band:g} Hz.")
     external = None if reference is None else _as_reference(reference, fid)
     n_points = _length_without_padding(fid)
     n_total, fid = fid.shape[-1], fid[..., :n_points]
     real = torch.float64 if precision == "double" else torch.float32
     if fid.device.type == "mps":
         real = torch.float32
-    window = _make_window(
-        n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, fid.device, real
-    )
+    window = _make_window(n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, fid.device, real)
     proposal = _as_proposal(starter, fid)
     n_sets = _sets_per_chunk(fid, max_memory)
     parts = []
@@ -578,9 +574,7 @@ def _as_four_dimensional(fid, device) -> tuple[torch.Tensor, tuple[int, ...]]:
             "or (n_sets, n_channels, n_transients, n_points)."
         )
     if tensor.shape[-1] < _MIN_POINTS:
-        raise DataError(
-            f"The FIDs have {tensor.shape[-1]} points, at least {_MIN_POINTS} are needed: is time the last axis?"
-        )
+        raise DataError(f"The FIDs have {tensor.shape[-1]} points, at least {_MIN_POINTS} are needed: is time the last axis?")
     lead = tuple(tensor.shape[:1]) if tensor.ndim == 4 else ()
     tensor = tensor.reshape((1,) * (4 - tensor.ndim) + tuple(tensor.shape))
     return (tensor if device is None else tensor.to(device)).detach(), lead
@@ -614,9 +608,7 @@ def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
             f"The reference has shape {tuple(tensor.shape)}: give ({n_channels}, {n_points}) for all sets or "
             f"({n_sets}, {n_channels}, {n_points}), one FID for each channel."
         )
-    if not (
-        tensor.is_complex() and bool(torch.isfinite(torch.view_as_real(tensor)).all()) and bool((tensor != 0).any())
-    ):
+    if not (tensor.is_complex() and bool(torch.isfinite(torch.view_as_real(tensor)).all()) and bool((tensor != 0).any())):
         raise DataError("The reference is not a finite complex FID: give one without NaN that is not all zero.")
     return tensor.reshape((1,) * (3 - tensor.ndim) + tuple(tensor.shape)).expand(n_sets, n_channels, n_points)
 
@@ -634,9 +626,7 @@ def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
             torch.as_tensor(x, dtype=torch.float64, device=fid.device).detach().reshape(shape) for x in (shift, phase)
         )
     except (RuntimeError, TypeError, ValueError) as error:
-        raise OptionError(
-            f"The starter's shift and phase do not have shape {shape}: one each per transient."
-        ) from error
+        raise OptionError(f"The starter's shift and phase do not have shape {shape}: one each per transient.") from error
     return torch.nan_to_num(shift), torch.deg2rad(torch.nan_to_num(phase))
 
 
@@ -887,11 +877,7 @@ class _Job:
         gain = self._time_filter(state.share, noise) if built else torch.ones_like(self.reference[:, 0].real)
         template = self.reference * gain[:, None]
         energy = _energy_series(self.window, template)
-        grid = (
-            torch.zeros(*state.shift.shape, len(self.grid_hz), dtype=self.real, device=self.fid.device)
-            if search
-            else None
-        )
+        grid = torch.zeros(*state.shift.shape, len(self.grid_hz), dtype=self.real, device=self.fid.device) if search else None
         old_shift, old_phase = state.shift.clone(), state.phase.clone()
         for part in self._slices():
             cross = self._cross(state, part, template, gain, built)
@@ -957,9 +943,7 @@ class _Job:
         reference = torch.fft.fft(self.reference, norm="ortho")
         remaining = (1 - share * state.amplitude).clamp_min(0.05)
         spread = share**2 * state.variance
-        noise = (
-            2 * self.window.n_counted * (self.counts**2).sum(1) * (spread.sum(1, keepdim=True) - spread) / remaining**2
-        )
+        noise = 2 * self.window.n_counted * (self.counts**2).sum(1) * (spread.sum(1, keepdim=True) - spread) / remaining**2
         for part in self._slices():
             fid, _ = self._load(part)
             spec = torch.fft.fft(fid * self._undo(state.shift[:, part], state.phase[:, part])[:, None], norm="ortho")
@@ -1046,9 +1030,7 @@ class _Job:
         """Residual against the final reference, final SDs, weights and flags."""
         self._residual(state)
         self._inform(state, self.reference * self._final_gain(state)[:, None])
-        at_end = (
-            (state.shift.abs() >= 0.999 * self.max_shift_hz) if self.proposal is None else torch.zeros_like(self.valid)
-        )
+        at_end = (state.shift.abs() >= 0.999 * self.max_shift_hz) if self.proposal is None else torch.zeros_like(self.valid)
         self.unlike = self.valid & (self._unlike(state) | at_end)
         weight = torch.where(self.valid & ~self.unlike, 1 / state.variance, torch.zeros_like(state.variance))
         state.weight = weight / weight.amax(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)

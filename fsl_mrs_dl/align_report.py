@@ -106,9 +106,7 @@ def _one_set(fid, alignment: Alignment, index: int):
     """One set as (n_channels, n_transients, n_points) and its estimates by name."""
     shape = alignment.shift_hz.shape
     if fid.ndim not in (2, 3, 4) or (fid.ndim == 4) != (len(shape) == 2) or fid.shape[-2] != shape[-1]:
-        raise DataError(
-            f"The FIDs have shape {fid.shape}, which does not fit {shape} aligned transients: give the aligned FIDs."
-        )
+        raise DataError(f"The FIDs have shape {fid.shape}, which does not fit {shape} aligned transients: give the aligned FIDs.")
     if fid.ndim == 4 and not 0 <= index < shape[0]:
         raise DataError(f"There is no set {index} among {shape[0]}: count from 0.")
     fid = fid[index] if fid.ndim == 4 else fid.reshape((1,) * (3 - fid.ndim) + fid.shape)
@@ -257,9 +255,7 @@ def _spectra(before, after, one, axes, limits):
             )
     for fid, colour, name in ((before, _BEFORE, "before"), (after, _AFTER, "after")):
         ppm, spec = _cut(_mean(fid, one["weight"]), axes, limits)
-        figure.add_scatter(
-            x=ppm.round(4), y=spec.real, mode="lines", row=2, col=1, line=dict(width=1.6, color=colour), name=name
-        )
+        figure.add_scatter(x=ppm.round(4), y=spec.real, mode="lines", row=2, col=1, line=dict(width=1.6, color=colour), name=name)
     figure.update_xaxes(range=[limits[1], limits[0]], title_text="Chemical shift (ppm)")
     figure.update_yaxes(showticklabels=False, ticks="")
     usual = shown[one["flag"][shown] != "unlike"]
@@ -309,9 +305,7 @@ def _course(one):
                 col=column,
             )
         for failed in number[~used]:
-            figure.add_vline(
-                x=int(failed), line=dict(color=_FLAG_COLOURS["failed"], dash="dot", width=1), row=1, col=column
-            )
+            figure.add_vline(x=int(failed), line=dict(color=_FLAG_COLOURS["failed"], dash="dot", width=1), row=1, col=column)
     figure.update_xaxes(title_text="Transient", rangemode="tozero")
     figure.update_layout(legend=dict(orientation="h", x=1, xanchor="right", y=1.12))
     return _layout(figure, 400)
@@ -338,9 +332,7 @@ def _matrices(before, after, axes, ppmlim):
             col=column,
             hovertemplate="%{x}, %{y}: %{z:.3f}<extra></extra>",
         )
-        figure.update_yaxes(
-            autorange="reversed", scaleanchor="x" if column == 1 else "x2", constrain="domain", row=1, col=column
-        )
+        figure.update_yaxes(autorange="reversed", scaleanchor="x" if column == 1 else "x2", constrain="domain", row=1, col=column)
         figure.update_xaxes(constrain="domain", title_text="Transient", row=1, col=column)
     figure.update_layout(
         coloraxis=dict(colorscale="Viridis", cmin=low, cmax=high, colorbar=dict(title="correlation", thickness=14))
@@ -402,9 +394,7 @@ def _write(path: Path, text: str) -> None:
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror}): give a file in an existing, writable folder."
-        ) from error
+        raise OutputError(f"{path} cannot be written ({error.strerror}): give a file in an existing, writable folder.") from error
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)

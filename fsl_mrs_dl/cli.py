@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as exc:
         if args.debug:
             raise
-        print(f"fsl_mrs_dl {args.job}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr)
+        print(
+            f"fsl_mrs_dl {args.job}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr
+        )
         return 1
     return 0
 
@@ -60,7 +62,9 @@ def build_parser() -> tuple[configargparse.ArgParser, dict[str, configargparse.A
         ("simulate", "simulate a basis set, or a single-voxel acquisition", _simulate_arguments),
         ("example", "run the main job on bundled example data", _example_arguments),
     ):
-        made[name] = jobs.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", add_config_file_help=False)
+        made[name] = jobs.add_parser(
+            name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", add_config_file_help=False
+        )
         fill(made[name])
     return parser, made
 
@@ -80,7 +84,9 @@ def _align_arguments(parser) -> None:
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("alignment options")
     group.add_argument(
-        "--dim", default="DIM_DYN", help='dimension that runs over transients, or "all" for all spectra of a voxel (default DIM_DYN)'
+        "--dim",
+        default="DIM_DYN",
+        help='dimension that runs over transients, or "all" for all spectra of a voxel (default DIM_DYN)',
     )
     group.add_argument(
         "--ppm",
@@ -244,7 +250,8 @@ def _align(args) -> None:
         f"Aligned {int(sure.sum())} of {flags.size} transients: shifts {shift[sure].min():+.2f} to {shift[sure].max():+.2f} Hz, "
         f"phases {phase[sure].min():+.1f} to {phase[sure].max():+.1f} deg"
         + (f"; flagged: {', '.join(f'{n} {flag}' for flag, n in odd.items())}" if odd else "")
-        + f".\nWritten: {target}, {table}" + "".join(f", {path}" for path, _ in reports)
+        + f".\nWritten: {target}, {table}"
+        + "".join(f", {path}" for path, _ in reports)
     )
 
 
@@ -356,7 +363,9 @@ def _fit_data(args, data):
     groups = basis.groups(args.metab_groups)
     default_mm = [n for n in basis.names if n[:2] == "MM" and n[2:].isdigit() and len(n) == 4]
     if default_mm and len(set(groups)) == 1:
-        print(f"The basis holds {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups {' '.join(default_mm)}")
+        print(
+            f"The basis holds {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups {' '.join(default_mm)}"
+        )
     for tag in args.average or ():
         axis = data.axis(tag)
         data = _averaged(data, axis)
@@ -367,7 +376,9 @@ def _fit_data(args, data):
         good = fids[np.isfinite(fids).all(-1)]
         conjugated = basis_module.detect_conjugation(good.mean(0), data.dwelltime, data.spec_freq_mhz, data.nucleus)
         if conjugated:
-            print(f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid forbids it.")
+            print(
+                f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid forbids it."
+            )
     model = "lorentzian" if args.lorentzian else "voigt"
     if args.free_shift:
         model = "free_shift_lorentzian" if args.lorentzian else "free_shift"
@@ -514,7 +525,9 @@ def _simulate_svs(args) -> None:
     with results.folder_for(args.output, args.overwrite) as folder:
         nifti.save(folder / "svs.nii.gz", made.data)
         (folder / "truth.json").write_text(json.dumps(made.truth, indent=1))
-    print(f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz, {args.output}/truth.json")
+    print(
+        f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz, {args.output}/truth.json"
+    )
 
 
 def _example(args) -> None:

@@ -76,7 +76,10 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     error = np.where(np.isfinite(error), error, np.nan)
     position = np.arange(len(names))
     undecided = ~(error <= 0.5 * np.abs(value))
-    for group, colour, text in ((~undecided, GREEN, "SD below 50 %"), (undecided, GREY, "SD above 50 %: not decided by the data")):
+    for group, colour, text in (
+        (~undecided, GREEN, "SD below 50 %"),
+        (undecided, GREY, "SD above 50 %: not decided by the data"),
+    ):
         if group.any():
             bars.errorbar(position[group], value[group], error[group], fmt="o", ms=4, color=colour, capsize=2, lw=1, label=text)
     bars.axhline(0, color=GREY, lw=0.5)
@@ -119,7 +122,9 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
     middle = (image.affine @ [*(np.array(volume.shape[:3]) - 1) / 2, 1])[:3]
     in_image = (np.linalg.inv(image.affine) @ [*centre, 1])[:3]
     if (in_image < 0).any() or (in_image > np.array(volume.shape[:3]) - 1).any():
-        raise DataError(f"{t1}: does not cover the voxel (its centre is at {np.round(centre)} mm); give the same session's image.")
+        raise DataError(
+            f"{t1}: does not cover the voxel (its centre is at {np.round(centre)} mm); give the same session's image."
+        )
     half, step = 110, 1.0
     grid = np.arange(-half, half + step, step)
     u, v = np.meshgrid(grid, grid, indexing="ij")

@@ -425,6 +425,8 @@ def fit_spectra(
     spec: torch.Tensor, model: SignalModel, names: list[str], starter: Starter, max_iter: int = 60
 ) -> refine.Solution:
     """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
+    if model.shape.free_shift:
+        return _fit_free_shifts(spec, model, names, starter, max_iter)
     nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=spec.device)
     target = model.eliminate_baseline(spec)
     lower, upper = model.theta_bounds
@@ -437,6 +439,50 @@ def fit_spectra(
         )
         best = costs.reshape(-1, n_candidates).argmin(-1)
         theta = candidates[torch.arange(len(best), device=best.device), best]
+    return _solve(target, model, theta, max_iter)
+
+
+# Starts of a fit with free shifts: the SD of the shifts' spread (ppm) and the damping of the first step.
+_FREE_SHIFT_STARTS = (
+    (0.0, 1e-3),
+    (0.0, 10.0),
+    (0.0, 100.0),
+    (0.005, 10.0),
+    (0.005, 100.0),
+    (0.01, 10.0),
+    (0.01, 100.0),
+    (0.02, 100.0),
+)
+
+
+def _fit_free_shifts(spec, model: SignalModel, names, starter: Starter, max_iter: int) -> refine.Solution:
+    """Fit a model in which every metabolite has a shift of its own.
+
+    Its cost has many minima, because a weak metabolite can wander off to a stronger one's line.  The shifts are released from
+    the minimum with shared ones, from several starts around it, and the lowest end is taken.
+    """
+    shared = model.with_shared_shifts()
+    blocks = shared.split_theta(fit_spectra(spec, shared, names, starter, max_iter).theta)
+    eps = blocks.pop("eps")[:, model.group_index]
+    random = torch.Generator().manual_seed(0)
+    target, best = model.eliminate_baseline(spec), None
+    for spread_ppm, damping in _FREE_SHIFT_STARTS:
+        spread = torch.randn(model.n_metabs, generator=random, dtype=torch.float64).to(eps)
+        start = eps + spread * 2 * torch.pi * spread_ppm * model.spec_freq_mhz
+        end = _solve(target, model, model.join_theta(**blocks, eps=start), 3 * max_iter, damping)
+        if best is None:
+            best = end
+        else:
+            lower = end.cost < best.cost
+            best.update(lower, end[lower])
+    return best
+
+
+def _solve(
+    target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int, damping: float = 1e-3
+) -> refine.Solution:
+    """Refine one start per spectrum; ``target`` has the baseline eliminated."""
+    lower, upper = model.theta_bounds
     return refine.solve(
         target,
         model.columns,
@@ -444,6 +490,7 @@ def fit_spectra(
         theta,
         lower=lower,
         upper=upper,
-        nonnegative=nonnegative,
+        nonnegative=torch.full((model.n_metabs,), not model.shape.negative, device=target.device),
         max_iter=max_iter,
+        damping=damping,
     )

@@ -153,6 +153,7 @@ def solve(
     fixed: torch.Tensor | None = None,
     max_iter: int = 60,
     tolerance: float = 1e-3,
+    damping: float | torch.Tensor = 1e-3,
 ) -> Solution:
     """Minimise ``|target - conc @ columns(theta)|**2`` over ``lower <= theta <= upper`` and ``conc``.
 
@@ -175,6 +176,8 @@ def solve(
     tolerance : float
         A spectrum has converged when the next Newton step would move every nonlinear parameter by less than this
         fraction of its standard deviation (Newton decrement against the noise left in the residual).
+    damping : float or ``(batch,)``
+        Of the first step, relative to the curvature: small tries the Newton step, large goes gently downhill from the start.
     """
     batch, width = target.shape
     upper = torch.full_like(lower, torch.inf) if upper is None else upper
@@ -194,7 +197,7 @@ def solve(
     # A start that gives no finite cost leads nowhere: it is reported as not converged.
     usable = left.isfinite() & energy.isfinite() & (energy > 0)
     system, gradient = _newton_system(rows, gram, free, derivatives(theta, conc), residual)
-    damping = torch.full((batch,), 1e-3, dtype=theta.dtype, device=theta.device)
+    damping = torch.as_tensor(damping, dtype=theta.dtype, device=theta.device).expand(batch).clone()
     growth = torch.full_like(damping, 2.0)
     state.update(slice(None), Solution(theta, conc, left, state.converged, state.n_iter))
 

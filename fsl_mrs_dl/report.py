@@ -63,9 +63,15 @@ def _settings(results: FitResults, row: int) -> str:
     blocks = {name: fit.block(name)[row] for name in model.sizes}
     shift = -blocks["eps"] / (2 * np.pi)
     entries = [
-        ("Model", f"{model.name}, {model.n_groups} metabolite group{'s' if model.n_groups > 1 else ''}, baseline {model.baseline}"),
+        (
+            "Model",
+            f"{model.name}, {model.n_groups} metabolite group{'s' if model.n_groups > 1 else ''}, baseline {model.baseline}",
+        ),
         ("Window", f"{model.ppmlim[0]:g} to {model.ppmlim[1]:g} ppm" if model.ppmlim else "all frequencies"),
-        ("Fit", f"{'converged' if fit.converged[row] else 'NOT converged'} after {fit.n_iter[row]} trial points; started by {fit.starter}"),
+        (
+            "Fit",
+            f"{'converged' if fit.converged[row] else 'NOT converged'} after {fit.n_iter[row]} trial points; started by {fit.starter}",
+        ),
         ("Residual over noise", f"{fit.misfit[row]:.2f} (1 means that the model explains everything but noise)"),
         ("Shift to higher ppm", ", ".join(f"{value:.2f}" for value in shift[:6]) + (" ..." if len(shift) > 6 else "") + " Hz"),
         ("Phase", f"{np.degrees(blocks['phi0'][0]):.1f} deg, {blocks['phi1'][0] / (2 * np.pi) * 1e3:.3f} ms first order"),
@@ -74,7 +80,9 @@ def _settings(results: FitResults, row: int) -> str:
     if "sigma" in blocks:
         width = 2.355 * blocks["sigma"] * np.sqrt(2) / (2 * np.pi)
         entries.append(("Gaussian width added", ", ".join(f"{value:.2f}" for value in width) + " Hz"))
-    return '<table class="settings">' + "".join(f"<tr><td>{a}</td><td>{html.escape(b)}</td></tr>" for a, b in entries) + "</table>"
+    return (
+        '<table class="settings">' + "".join(f"<tr><td>{a}</td><td>{html.escape(b)}</td></tr>" for a, b in entries) + "</table>"
+    )
 
 
 def _spectrum_figure(results: FitResults, row: int):
@@ -140,9 +148,7 @@ def _correlation_figure(results: FitResults, row: int):
     sd = np.sqrt(np.diag(cov))
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = cov / np.outer(sd, sd)
-    figure = go.Figure(
-        go.Heatmap(z=correlation, x=results.fit.names, y=results.fit.names, zmin=-1, zmax=1, colorscale="RdBu_r")
-    )
+    figure = go.Figure(go.Heatmap(z=correlation, x=results.fit.names, y=results.fit.names, zmin=-1, zmax=1, colorscale="RdBu_r"))
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(template="simple_white", height=560, width=640, margin={"t": 20, "b": 60, "l": 60, "r": 20})
     return figure

@@ -75,7 +75,9 @@ class FitResults:
         sizes = [*shape[:3], *shape[4:]]
         names += [f"dim_{i}" for i in range(len(names) + 2, len(sizes) + 2)]
         grid = np.indices(sizes).reshape(len(sizes), -1) if sizes else np.zeros((0, 1), int)
-        return pd.DataFrame({name: row for name, row, size in zip(names, grid, sizes) if size > 1}, index=range(len(self.fit.params)))
+        return pd.DataFrame(
+            {name: row for name, row, size in zip(names, grid, sizes) if size > 1}, index=range(len(self.fit.params))
+        )
 
     @cached_property
     def names(self) -> list[str]:

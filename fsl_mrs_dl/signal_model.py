@@ -220,6 +220,15 @@ class SignalModel(nn.Module):
         bounds = torch.tensor(pairs, dtype=self.dtype, device=self.time.device)
         return bounds[:, 0], bounds[:, 1]
 
+    def with_shared_shifts(self) -> SignalModel:
+        """The same model with one shift per group, sharing this one's basis."""
+        import copy
+
+        plain = copy.copy(self)
+        plain.name = "lorentzian" if not self.shape.gaussian else "voigt"
+        plain.shape = MODELS[plain.name]
+        return plain
+
     # -- spectra ---------------------------------------------------------------------------------------------------
 
     def _decay(self, theta: torch.Tensor, per_metabolite: bool) -> torch.Tensor:

@@ -104,7 +104,17 @@ def test_every_transient_gets_a_row(fit_words, tmp_path):
 def test_options_reach_the_fit(fit_words, tmp_path):
     words = [*fit_words, "--average", "DIM_DYN", "--ignore", "Gly", "--combine", "GPC", "PCh", "--combine", "Glu", "Gln"]
     words += ["--metab_groups", "NAA", "Cr+PCr", "--lorentzian", "--ppmlim", "0.5", "4.0", "--baseline", "spline, stiff"]
-    words += ["--internal_ref", "NAA", "--export_baseline", "--export_no_baseline", "--export_separate", "--TE", "30", "--TR", "2"]
+    words += [
+        "--internal_ref",
+        "NAA",
+        "--export_baseline",
+        "--export_no_baseline",
+        "--export_separate",
+        "--TE",
+        "30",
+        "--TR",
+        "2",
+    ]
     assert main(words) == 0
     table = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("Metab")
     assert {"GPC+PCh", "Glu+Gln", "Cr+PCr"} <= set(table.index) and "Gly" not in table.index
@@ -281,10 +291,14 @@ def test_align_to_a_reference(tmp_path):
     assert (second - first).mean() == pytest.approx(-4, abs=0.15)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["align", "--help"], ["fit", "--help"], ["simulate", "basis", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["align", "--help"], ["fit", "--help"], ["simulate", "basis", "--help"], ["--version"]]
+)
 def test_help_of_the_installed_command_needs_nothing_heavy(words):
     program = "import sys; from fsl_mrs_dl.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
-    program += "    print([m for m in ('torch', 'scipy', 'nibabel', 'pandas', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    program += (
+        "    print([m for m in ('torch', 'scipy', 'nibabel', 'pandas', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip()
     assert done.stderr.strip() == "[]"

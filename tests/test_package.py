@@ -95,7 +95,18 @@ def wheel(tmp_path_factory):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    run("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder / "out"), str(source), cwd=folder)
+    run(
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        str(folder / "out"),
+        str(source),
+        cwd=folder,
+    )
     (built,) = (folder / "out").glob("*.whl")
     with zipfile.ZipFile(built) as archive:
         return built, set(archive.namelist())
