@@ -8,9 +8,6 @@ from . import units
 
 __all__ = ["noise_points", "metabolite_qc"]
 
-# Regions without signal, ppm (everything below the first, everything above the second).
-_QUIET = {"1H": (-2.0, 10.0), "2H": (-2.0, 10.0), "31P": (-15.0, 12.0)}
-
 
 def _detrended(values: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Remove a polynomial: order 4, or 1 for few points, none for hardly any."""
@@ -29,11 +26,12 @@ def noise_points(spec: np.ndarray, ppm: np.ndarray, nucleus: str = "1H") -> np.n
     """
     from scipy.stats import levene
 
-    if nucleus not in _QUIET:
+    quiet = units.nucleus(nucleus).signal_free
+    if quiet is None:
         return None
     n = spec.size
     mask, flat = np.zeros(n, bool), np.zeros(n)
-    for limits in ((ppm.min(), _QUIET[nucleus][0]), (_QUIET[nucleus][1], ppm.max())):
+    for limits in ((ppm.min(), quiet[0]), (quiet[1], ppm.max())):
         first, last = units.window_indices(ppm, limits)
         region = slice(first, last + 1)
         mask[region] = True

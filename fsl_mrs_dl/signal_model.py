@@ -272,11 +272,11 @@ class SignalModel(nn.Module):
         phase = self._phase(theta, self.frequency[self.window[0] : self.window[1]])
         blocks = [
             self._spectrum(self.basis * self._decay(part, per_metabolite=True))
-            for part in torch.split(theta, self._rows_in_cache(theta.device))
+            for part in torch.split(theta, self.rows_in_cache(theta.device))
         ]
         return torch.cat(blocks) * phase[:, None]
 
-    def _rows_in_cache(self, device: torch.device) -> int:
+    def rows_in_cache(self, device: torch.device) -> int:
         """How many spectra's time-domain products to hold at once.
 
         Buffers beyond a few megabytes cost a processor more in page faults than in arithmetic; a GPU wants them large.

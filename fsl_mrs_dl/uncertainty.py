@@ -58,10 +58,6 @@ def noise_from_residual(model: SignalModel, residual: torch.Tensor, conc: torch.
     return (residual.abs().square().sum(-1) / left).sqrt()
 
 
-# Where brain and body have no signal, ppm; the same as FSL-MRS's choice for its signal-to-noise ratios.
-_SIGNAL_FREE = {"1H": (-2.0, 10.0), "2H": (-2.0, 10.0), "31P": (-15.0, 12.0)}
-
-
 def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
     """Noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` -> ``(...,)``.
 
@@ -70,7 +66,7 @@ def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucl
     """
     n_points = spec.shape[-1]
     ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
-    low, high = _SIGNAL_FREE.get(nucleus, (ppm[n_points // 8], ppm[-n_points // 8]))
+    low, high = units.nucleus(nucleus).signal_free or (ppm[n_points // 8], ppm[-n_points // 8])
     quiet = (ppm < low) | (ppm > high)
     inner = quiet.copy()
     inner[: n_points // 8] = inner[-n_points // 8 :] = False

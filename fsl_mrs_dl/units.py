@@ -33,20 +33,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Nucleus:
-    """Constants of one nucleus: gyromagnetic ratio (MHz/T), ppm at the carrier, default fitting window (ppm)."""
+    """Constants of one nucleus: gyromagnetic ratio (MHz/T), ppm at the carrier, default fitting window (ppm), and the limits
+    (ppm) below and above which body and brain have no signal."""
 
     name: str
     gamma_mhz_per_t: float
     ppm_reference: float
     ppmlim: tuple[float, float] | None
+    signal_free: tuple[float, float] | None = None
 
 
-# The gyromagnetic ratios are CODATA's; reference and window are FSL-MRS's, so that both fit the same points.
+# The gyromagnetic ratios are CODATA's; references, windows and signal-free regions are FSL-MRS's, so that both programs look at
+# the same points.
 _NUCLEI = {
-    "1H": Nucleus("1H", 42.577, 4.65, (0.2, 4.2)),
-    "2H": Nucleus("2H", 6.536, 4.8, (0.0, 6.0)),
+    "1H": Nucleus("1H", 42.577, 4.65, (0.2, 4.2), (-2.0, 10.0)),
+    "2H": Nucleus("2H", 6.536, 4.8, (0.0, 6.0), (-2.0, 10.0)),
     "13C": Nucleus("13C", 10.708, 0.0, (10.0, 100.0)),
-    "31P": Nucleus("31P", 17.235, 0.0, (-20.0, 10.0)),
+    "31P": Nucleus("31P", 17.235, 0.0, (-20.0, 10.0), (-15.0, 12.0)),
 }
 
 
