@@ -5,6 +5,7 @@ Needs FSL-MRS in the same environment.  Data: human brain at 3 T (PRESS) and 7 T
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -61,6 +62,9 @@ def compare(data_path: Path, basis_path: Path, model: str, baseline: str) -> str
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["voigt", "lorentzian", "negativevoigt"])
+    args = parser.parse_args()
     warnings.filterwarnings("ignore")
     import fsl_mrs
     import torch
@@ -87,7 +91,7 @@ def main() -> None:
             (DATA / "invivo_7t_steam_raw" / "metab_processed.nii.gz", DATA / "invivo_7t_steam_raw" / "STEAM_7T_11ms.BASIS")
         )
         for data, basis in jobs:
-            for model in ("voigt", "lorentzian", "free_shift", "negativevoigt"):
+            for model in args.models:
                 for baseline in ("poly, 2", "spline, moderate"):
                     print(compare(data, basis, model, baseline), flush=True)
 
