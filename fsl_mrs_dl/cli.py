@@ -227,7 +227,8 @@ def _align(args) -> None:
     table = _new_file(args.output / "dl_align.csv", args.overwrite)
     if data.path is not None and target.resolve() == data.path.resolve():
         raise OutputError(f"{target}: is the input file itself; choose another --output or --filename.")
-    nifti.new_output_folder(args.output, overwrite=True)
+    if not args.output.exists():
+        nifti.new_output_folder(args.output, overwrite=False)
     reference = nifti.load(args.reference) if args.reference else None
     ppmlim = tuple(args.ppm) if args.ppm else None
     _say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
@@ -318,12 +319,13 @@ def _fit(args) -> None:
             f"--h2o {args.h2o}: water-scaled quantification is FSL-MRS's; leave --h2o out, or run "
             "'fsl_mrs --data ... --basis ... --output ... --h2o ...' where FSL-MRS is installed."
         )
-    nifti.new_output_folder(args.output, args.overwrite)
+    inputs = tuple(name for name in (args.data, args.basis, args.t1, args.config) if name)
+    nifti.new_output_folder(args.output, args.overwrite, inputs)
     fitted = _fit_data(args, nifti.load(args.data))
     header = json.dumps({k: v for k, v in vars(args).items() if k not in ("func", "format_values")}, default=str)
     options = f"{header}\n--------\n{args.format_values()}"
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
-    with results.folder_for(args.output, args.overwrite) as folder:
+    with results.folder_for(args.output, args.overwrite, inputs) as folder:
         results.write_fit(folder, fitted, options=options, filename=args.filename, export=tuple(export))
         _link(folder, args.output, "data", Path(args.data))
         _link(folder, args.output, "basis", Path(args.basis))
@@ -475,15 +477,28 @@ def _text_table(fitted) -> str:
     with np.errstate(all="ignore"):
         percent = fitted.percent()
         for column, metab in enumerate(fitted.names):
-            line = f"{metab:<10}{np.nanmedian(conc[rows, column]):>10.4g}{np.nanmedian(sd[rows, column]):>9.2g}"
-            line += f"{np.nanmedian(percent[rows, column]):>6.0f}"
+            line = f"{metab:<10}{np.nanmedian(conc[rows, column]):>10.4g}{np.nanmedian(sd[rows, column]):>9.2g} "
+            line += f"{np.nanmedian(percent[rows, column]):>5.0f}"
             if ratio:
                 part = shown[shown["Metab"] == metab]
-                line += f"{np.nanmedian(part['ratio']):>12.3f}{np.nanmedian(part['ratio_sd']):>8.3f}"
+                line += f"{np.nanmedian(part['ratio']):>12.3f} {np.nanmedian(part['ratio_sd']):>7.3g}"
             lines.append(line)
     lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is the Cramer-Rao bound; started by {fit.starter}")
+    if np.nanmedian(fit.misfit[rows]) > 1.5:
+        lines.append(
+            "The model misses more than noise, so the SDs are too small: try --baseline 'spline, moderate', or macromolecules."
+        )
+    for tag, size in zip(fitted.data.dim_tags, fitted.data.fids.shape[4:]):
+        if size > 1:
+            remedy = "combine coils first (fsl_mrs_proc coilcombine)" if tag == "DIM_COIL" else f"--average {tag} fits their mean"
+            lines.append(f"{tag} has {size} elements, fitted one by one: {remedy}.")
+    if not ratio:
+        lines.append(f"No ratios: {'+'.join(fitted.internal_ref)} was not fitted; choose a reference with --internal_ref.")
     if not fit.converged[rows].all():
-        lines.append(f"{int((~fit.converged[rows]).sum())} spectra did not converge: see uncertainty.csv")
+        lines.append(
+            f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they are "
+            "(column converged in uncertainty.csv): give fewer --metab_groups, or leave out what the data do not hold."
+        )
     return "\n".join(lines)
 
 
@@ -522,7 +537,7 @@ def _simulate_svs(args) -> None:
         drift_deg=args.drift[1],
         te_ms=args.TE,
     )
-    with results.folder_for(args.output, args.overwrite) as folder:
+    with results.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
         nifti.save(folder / "svs.nii.gz", made.data)
         (folder / "truth.json").write_text(json.dumps(made.truth, indent=1))
     print(

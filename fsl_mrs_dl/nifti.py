@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -194,19 +195,40 @@ def select(data: MrsData, index: tuple) -> MrsData:
     return replace(data, fids=data.fids[index])
 
 
-def new_output_folder(path: str | Path, overwrite: bool) -> Path:
-    """Check that an output folder may be made; nothing is touched yet.
+# What the programs of this package write; a folder that holds anything else is somebody's own.
+_OURS = re.compile(
+    r"(summary|concentrations|qc|all_parameters|uncertainty|dl_align)\.csv|options\.txt|truth\.json|report[\w-]*\.html"
+    r"|(fit_summary|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz"
+)
+
+
+def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Path:
+    """Check that an output folder may be made or replaced; nothing is touched yet.
+
+    ``inputs`` are files and folders that are read: they must not lie in a folder that is replaced.
 
     Raises
     ------
     OutputError
-        If it exists and ``overwrite`` is false, is a file, or its parent cannot be written.
+        If it exists and ``overwrite`` is false, holds an input or something that is not a result of this package, is a
+        file or the working directory, or its parent cannot be written.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path}: is a file, not a folder; choose another --output.")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise OutputError(f"{path}: exists already; choose another --output, or give --overwrite to replace it.")
+    real = path.resolve()
+    if real == Path.cwd() or real in Path.cwd().parents:
+        raise OutputError(f"{path}: is the folder you work in, or above it; choose a new folder for --output.")
+    if path.is_dir():
+        for given in inputs:
+            source = Path(given).resolve()
+            if source == real or real in source.parents:
+                raise OutputError(f"{path}: holds the input {given} and would be replaced; choose another --output.")
+        for entry in sorted(path.iterdir()):
+            if not entry.is_symlink() and (entry.is_dir() or not _OURS.fullmatch(entry.name)):
+                raise OutputError(f"{path}: holds {entry.name}, which is not a result of this program; choose another --output.")
     parent = path.resolve().parent
     while not parent.exists():
         parent = parent.parent

@@ -22,7 +22,7 @@ __all__ = ["FitResults", "folder_for", "write_fit"]
 
 
 @contextlib.contextmanager
-def folder_for(path: str | Path, overwrite: bool) -> Iterator[Path]:
+def folder_for(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Iterator[Path]:
     """A temporary folder that takes the place of ``path`` when the block ends well, and vanishes when it does not.
 
     Raises
@@ -30,7 +30,7 @@ def folder_for(path: str | Path, overwrite: bool) -> Iterator[Path]:
     OutputError
         If ``path`` exists and may not be replaced, or cannot be written.
     """
-    path = nifti.new_output_folder(path, overwrite)
+    path = nifti.new_output_folder(path, overwrite, inputs)
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.resolve().parent))

@@ -167,6 +167,7 @@ def test_conjugated_data_are_turned_round(fit_words, tmp_path, capsys):
         (["--negative", "--lorentzian"], ["--negative"]),
         (["--t1", "nowhere.nii.gz"], ["nowhere.nii.gz"]),
         (["--device", "cuda"], ["cuda"]),
+        (["--device", "gpu"], ["gpu", "auto, cpu or cuda"]),
     ],
 )
 def test_bad_options_of_fit(fit_words, tmp_path, capsys, words, expected):
@@ -327,3 +328,30 @@ def test_an_interrupted_fit_leaves_nothing(fit_words, tmp_path, monkeypatch, cap
     assert main([*fit_words, "--average", "DIM_DYN"]) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_overwrite_never_takes_inputs_or_what_is_not_ours(tmp_path, capsys, monkeypatch):
+    """A folder is replaced only if it holds results of this program and none of the files that are read."""
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "svs.nii.gz").write_bytes((EXAMPLE / "svs.nii.gz").read_bytes())
+    fit = ["fit", "--data", str(study / "svs.nii.gz"), "--basis", str(EXAMPLE / "basis"), "--overwrite", "--average", "DIM_DYN"]
+    fails([*fit, "--output", str(study)], capsys, "holds the input")
+    assert (study / "svs.nii.gz").is_file()
+    assert main(["simulate", "basis", "--output", str(tmp_path / "basis"), "--metabs", "NAA", "Cr", "PCr"]) == 0
+    capsys.readouterr()
+    fails(
+        ["simulate", "svs", "--basis", str(tmp_path / "basis"), "--output", str(tmp_path / "basis"), "--overwrite"],
+        capsys,
+        "input",
+    )
+    assert (tmp_path / "basis" / "NAA.json").is_file()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.docx").write_text("years of work")
+    fails([*fit, "--output", str(other)], capsys, "thesis.docx")
+    fails(["simulate", "basis", "--output", str(other), "--overwrite"], capsys, "thesis.docx")
+    assert (other / "thesis.docx").read_text() == "years of work"
+    monkeypatch.chdir(other)
+    fails([*fit, "--output", "."], capsys, "work in")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["basis", "other", "study"]

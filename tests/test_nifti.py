@@ -225,9 +225,9 @@ def test_new_output_folder(tmp_path):
     assert nifti.new_output_folder(tmp_path / "a" / "b", overwrite=False) == tmp_path / "a" / "b"
     assert not (tmp_path / "a").exists()
     assert nifti.new_output_folder(tmp_path, overwrite=False) == tmp_path  # empty
-    (tmp_path / "x").write_text("")
+    (tmp_path / "summary.csv").write_text("")
     with pytest.raises(OutputError, match="exists already; .*--overwrite"):
         nifti.new_output_folder(tmp_path, overwrite=False)
     assert nifti.new_output_folder(tmp_path, overwrite=True) == tmp_path
     with pytest.raises(OutputError, match="is a file, not a folder"):
-        nifti.new_output_folder(tmp_path / "x", overwrite=True)
+        nifti.new_output_folder(tmp_path / "summary.csv", overwrite=True)

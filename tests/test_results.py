@@ -98,12 +98,12 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
     with results.folder_for(tmp_path / "out", False) as folder:
-        (folder / "a").write_text("1")
+        (folder / "options.txt").write_text("1")
     with pytest.raises(OutputError, match="overwrite"), results.folder_for(tmp_path / "out", False):
         pass
     with pytest.raises(ZeroDivisionError), results.folder_for(tmp_path / "out", True):
         raise ZeroDivisionError
-    assert (tmp_path / "out" / "a").read_text() == "1"
+    assert (tmp_path / "out" / "options.txt").read_text() == "1"
     with results.folder_for(tmp_path / "out", True) as folder:
         (folder / "b").write_text("2")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"] and len(list(tmp_path.iterdir())) == 1
