@@ -391,7 +391,13 @@ def _fit_data(args, data):
     missing = [name for name in args.internal_ref if name not in basis.names]
     if missing and args.internal_ref != ["Cr", "PCr"]:
         raise OptionError(f"--internal_ref {missing[0]}: is not fitted; there are {', '.join(basis.names)}.")
-    for names in args.combine or ():
+    # 'GPC+PCh' is one sum in one word, the form a configuration file can hold: combine = [GPC+PCh, Glu+Gln]
+    sums = ["+".join(names).split("+") for names in args.combine or ()]
+    for names in sums:
+        if len(names) < 2:
+            raise OptionError(
+                f"--combine {names[0]}: a sum needs two metabolites; write --combine GPC PCh, or GPC+PCh in a file."
+            )
         for name in names:
             if name not in basis.names:
                 raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
@@ -412,7 +418,7 @@ def _fit_data(args, data):
             device=args.device,
             progress=advance,
         )
-    return results.FitResults(fit, data, args.internal_ref, ["+".join(names) for names in args.combine or ()], bool(conjugated))
+    return results.FitResults(fit, data, args.internal_ref, ["+".join(names) for names in sums], bool(conjugated))
 
 
 def _averaged(data, axis: int):

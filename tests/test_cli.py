@@ -129,10 +129,10 @@ def test_options_reach_the_fit(fit_words, tmp_path):
 
 
 def test_config_file_gives_options(fit_words, tmp_path):
-    (tmp_path / "options.ini").write_text("baseline = off\nignore = [Gly, Ala]\n")
+    (tmp_path / "options.ini").write_text("baseline = off\nignore = [Gly, Ala]\ncombine = [GPC+PCh, Glu+Gln]\n")
     assert main([*fit_words, "--average", "DIM_DYN", "--config", str(tmp_path / "options.ini")]) == 0
     names = pd.read_csv(tmp_path / "out" / "summary.csv")["Metab"].tolist()
-    assert "Ala" not in names and "Gly" not in names and "NAA" in names
+    assert "Ala" not in names and "Gly" not in names and {"NAA", "GPC+PCh", "Glu+Gln"} <= set(names)
 
 
 def test_conjugated_data_are_turned_round(fit_words, tmp_path, capsys):
@@ -160,6 +160,7 @@ def test_conjugated_data_are_turned_round(fit_words, tmp_path, capsys):
         (["--ppmlim", "30", "31"], ["30", "spectral points"]),
         (["--internal_ref", "H2O"], ["H2O"]),
         (["--combine", "NAA", "Foo"], ["Foo"]),
+        (["--combine", "NAA"], ["NAA", "two metabolites"]),
         (["--metab_groups", "Bar"], ["Bar"]),
         (["--ind_scale", "Baz"], ["Baz"]),
         (["--average", "DIM_EDIT"], ["DIM_EDIT", "DIM_DYN"]),
