@@ -9,7 +9,7 @@ import datetime
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -188,11 +188,6 @@ def save(
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written ({exc.strerror}); choose another --output.") from exc
     return path
-
-
-def select(data: MrsData, index: tuple) -> MrsData:
-    """The data with ``fids`` indexed; only for indices that keep every axis."""
-    return replace(data, fids=data.fids[index])
 
 
 # What the programs of this package write; a folder that holds anything else is somebody's own.

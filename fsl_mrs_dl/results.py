@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from . import nifti, qc, uncertainty, units
 from .errors import OutputError
@@ -119,8 +120,6 @@ class FitResults:
             gauss = 2.335 / (2 * np.pi * np.sqrt(0.5)) * fit.block("sigma")
             widest = (0.5346 * gamma + np.sqrt(0.2166 * gamma**2 + gauss**2)).max(-1)
         for row in np.flatnonzero(fit.usable):
-            import torch
-
             specs = model.metabolites(torch.as_tensor(fit.params[row]).to(model.time)).cpu().numpy()
             snr[row], width[row] = qc.metabolite_qc(
                 fit.fids[row],
@@ -200,8 +199,6 @@ class FitResults:
 
     def parameter_sd(self) -> np.ndarray:
         """SDs of the parameters in FSL-MRS's order, ``(n, n_params)``."""
-        import torch
-
         fit, model = self.fit, self.fit.model
         sd = np.sqrt(np.clip(np.diagonal(fit.cov, axis1=1, axis2=2), 0, None)).copy()
         n_metabs, groups = len(fit.names), model.n_groups
