@@ -17,7 +17,7 @@ import scipy.io
 import torch
 from nifti_mrs.nifti_mrs import NIFTI_MRS
 
-from fsl_mrs_dl.align import align_transients, apply_shift_phase, cramer_rao, mean_pairwise_correlation
+from fsl_mrs_dl.alignment import align_transients, apply_shift_phase, cramer_rao, mean_pairwise_correlation
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[1] / "../shared/data"))
 RAT = dict(dwelltime=1 / 4401.41, spec_freq_mhz=400.2)
@@ -60,7 +60,7 @@ def without_common(error, circular=False):
 
 def posterior_mean_sd(clean, fid, found, sd, ppmlim) -> tuple[float, np.ndarray]:
     """Shift estimate of least mean square error under a flat prior: likelihood averaged over +-6 Hz instead of maximised."""
-    from fsl_mrs_dl import align as a
+    from fsl_mrs_dl import alignment as a
 
     window = a._make_window(len(clean), *RAT.values(), "1H", ppmlim, 0.0, None, torch.device("cpu"), torch.float64)
     cross = a._window_fid(window, torch.as_tensor(fid[0, 0])) * torch.as_tensor(clean).conj()

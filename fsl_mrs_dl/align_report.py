@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .align import Alignment, apply_shift_phase, mean_pairwise_correlation, similarity_matrix
+from .alignment import Alignment, apply_shift_phase, mean_pairwise_correlation, similarity_matrix
 from .errors import DataError, OutputError
+from .pipeline import AlignedData
 from .units import fid_to_spec, ppm_axis, window_indices
 
-__all__ = ["write_align_report"]
+__all__ = ["write_align_report", "report_paths", "write_reports", "alignment_table", "summary_line"]
 
 _BEFORE, _AFTER, _INK, _GRID = "#c2571a", "#1f5fa8", "#222222", "#e6e6e6"
 _MAX_LINES = 64  # more transients than this are thinned in the overlays, which stay readable and small
@@ -59,7 +60,7 @@ def write_align_report(
         The FIDs that were aligned, uncorrected.
     alignment : Alignment
     dwelltime, spec_freq_mhz, nucleus, ppmlim
-        As given to :func:`fsl_mrs_dl.align.align_transients`.
+        As given to :func:`fsl_mrs_dl.alignment.align_transients`.
     set_index : int
         Which set to show when there are several.
     title : str
@@ -97,6 +98,56 @@ def write_align_report(
     rows = _rows(before, after, one, axes, ppmlim, limits)
     _write(Path(path), _page(title, one, rows, figures, alignment, set_index, limits, nucleus))
     return Path(path)
+
+
+def report_paths(folder, aligned: AlignedData, every_set: bool) -> list[Path]:
+    """The files that :func:`write_reports` writes: one for the first set, or one for each."""
+    n_sets = len(aligned.fids)
+    if n_sets == 1 or not every_set:
+        return [Path(folder) / "report_dl_align.html"]
+    return [Path(folder) / f"report_dl_align_{index}.html" for index in range(n_sets)]
+
+
+def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: str = "") -> list[Path]:
+    """Write the reports of an aligned file, of its first set or of every one; ``name`` is the file's, for their titles."""
+    paths = report_paths(folder, aligned, every_set)
+    for index, path in enumerate(paths):
+        write_align_report(
+            path,
+            aligned.fids,
+            aligned.alignment,
+            dwelltime=aligned.data.dwelltime,
+            spec_freq_mhz=aligned.data.spec_freq_mhz,
+            nucleus=aligned.data.nucleus,
+            ppmlim=aligned.ppmlim,
+            set_index=index,
+            title=f"Frequency and phase correction: {name}" if name else "Frequency and phase correction",
+        )
+    return paths
+
+
+def alignment_table(aligned: AlignedData):
+    """A DataFrame with one row per transient, and a column for each dimension that has more than one element."""
+    import pandas as pd
+
+    axes = aligned.set_axes | aligned.transient_axes
+    grid = np.indices(tuple(axes.values())).reshape(len(axes), -1)
+    frame = pd.DataFrame({name: row for (name, size), row in zip(axes.items(), grid) if size > 1}, index=range(grid.shape[1]))
+    for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
+        frame[name] = getattr(aligned.alignment, name).reshape(-1)
+    return frame
+
+
+def summary_line(alignment: Alignment) -> str:
+    """What was found, in one line for the terminal."""
+    flags = alignment.flag.reshape(-1)
+    sure = flags != "failed"
+    shift, phase = alignment.shift_hz.reshape(-1)[sure], alignment.phase_deg.reshape(-1)[sure]
+    odd = [f"{int((flags == flag).sum())} {flag}" for flag in ("weak", "unlike", "failed") if (flags == flag).any()]
+    return (
+        f"Aligned {int(sure.sum())} of {flags.size} transients: shifts {shift.min():+.2f} to {shift.max():+.2f} Hz, "
+        f"phases {phase.min():+.1f} to {phase.max():+.1f} deg" + (f"; flagged: {', '.join(odd)}" if odd else "") + "."
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ data

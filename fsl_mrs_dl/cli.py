@@ -216,7 +216,7 @@ def _new_file(path: Path, overwrite: bool) -> Path:
 
 
 def _align(args) -> None:
-    from . import nifti, pipeline
+    from . import align_report, nifti, pipeline
 
     data = nifti.load(args.file)
     if args.output.exists() and not args.output.is_dir():
@@ -233,27 +233,16 @@ def _align(args) -> None:
     ppmlim = tuple(args.ppm) if args.ppm else None
     _say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     out = pipeline.align_data(data, dim=args.dim, ppmlim=ppmlim, reference=reference, device=args.device)
-    window = ppmlim or pipeline.units.nucleus(data.nucleus).ppmlim
-    details = (
-        f"fsl_mrs_dl align, dim={args.dim}, ppmlim={window}, target={args.reference or 'weighted mean of the transients'}, "
-        f"starter=classical, {out.alignment.n_iterations} passes."
-    )
-    reports = _reports(args, out, data, window)
+    reports = align_report.report_paths(args.output, out, args.allreports) if args.generateReports or args.allreports else []
+    for path in reports:
+        _new_file(path, args.overwrite)
+    details = out.details("fsl_mrs_dl align", args.dim, args.reference)
     nifti.save(target, out.data, method="Frequency and phase correction", details=details)
-    _write_whole(table, _alignment_table(out).to_csv(index=False))
-    for path, write in reports:
-        write(path)
-    flags = out.alignment.flag.reshape(-1)
-    shift, phase = out.alignment.shift_hz.reshape(-1), out.alignment.phase_deg.reshape(-1)
-    sure = flags != "failed"
-    odd = {flag: int((flags == flag).sum()) for flag in ("weak", "unlike", "failed") if (flags == flag).any()}
-    print(
-        f"Aligned {int(sure.sum())} of {flags.size} transients: shifts {shift[sure].min():+.2f} to {shift[sure].max():+.2f} Hz, "
-        f"phases {phase[sure].min():+.1f} to {phase[sure].max():+.1f} deg"
-        + (f"; flagged: {', '.join(f'{n} {flag}' for flag, n in odd.items())}" if odd else "")
-        + f".\nWritten: {target}, {table}"
-        + "".join(f", {path}" for path, _ in reports)
-    )
+    _write_whole(table, align_report.alignment_table(out).to_csv(index=False))
+    if reports:
+        align_report.write_reports(args.output, out, args.allreports, Path(args.file).name)
+    print(align_report.summary_line(out.alignment))
+    print("Written: " + ", ".join(map(str, [target, table, *reports])))
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -265,50 +254,6 @@ def _write_whole(path: Path, text: str) -> None:
     except OSError as exc:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({exc.strerror}); choose another --output.") from exc
-
-
-def _alignment_table(out):
-    """One row per transient, with a column per dimension that has more than one element."""
-    import numpy as np
-    import pandas as pd
-
-    axes = out.set_axes | out.transient_axes
-    grid = np.indices(tuple(axes.values())).reshape(len(axes), -1)
-    frame = pd.DataFrame({name: row for (name, size), row in zip(axes.items(), grid) if size > 1}, index=range(grid.shape[1]))
-    found = out.alignment
-    for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
-        frame[name] = getattr(found, name).reshape(-1)
-    return frame
-
-
-def _reports(args, out, data, window):
-    """The reports that were asked for: (path, function that writes it)."""
-    if not (args.generateReports or args.allreports):
-        return []
-    from .align_report import write_align_report
-
-    n_sets = len(out.fids)
-    picked = range(n_sets) if args.allreports else range(1)
-    jobs = []
-    for index in picked:
-        name = "report_dl_align.html" if n_sets == 1 or not args.allreports else f"report_dl_align_{index}.html"
-        path = _new_file(args.output / name, args.overwrite)
-
-        def write(path, index=index):
-            write_align_report(
-                path,
-                out.fids,
-                out.alignment,
-                dwelltime=data.dwelltime,
-                spec_freq_mhz=data.spec_freq_mhz,
-                nucleus=data.nucleus,
-                ppmlim=window,
-                set_index=index,
-                title=f"Frequency and phase correction: {Path(args.file).name}",
-            )
-
-        jobs.append((path, write))
-    return jobs
 
 
 def _fit(args) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from . import __version__
 from .errors import DataError, OutputError
 
-__all__ = ["MrsData", "load", "save", "check_fids", "new_output_folder"]
+__all__ = ["MrsData", "load", "from_image", "save", "processing_record", "check_fids", "new_output_folder"]
 
 PROGRAM = "FSL-MRS-DL"
 
@@ -85,8 +85,7 @@ def load(path: str | Path) -> MrsData:
     try:
         # Links are resolved because the image library reads the extension from the target's name.
         image = NIFTI_MRS(file.resolve(), validate_on_creation=False)
-        stored = np.asarray(image.image[:])
-        frequency, isotope = float(image.spectrometer_frequency[0]), str(image.nucleus[0])
+        return from_image(image, path=file, name=str(path))
     except NotNIFTI_MRS as exc:
         raise DataError(f"{path}: not a NIfTI-MRS file ({exc}); convert it with spec2nii.") from exc
     except (ImageFileError, OSError, ValueError, KeyError, EOFError, AttributeError) as exc:
@@ -96,19 +95,43 @@ def load(path: str | Path) -> MrsData:
         if type(exc).__module__.split(".")[0] not in ("fsl", "nifti_mrs", "nibabel"):
             raise
         raise DataError(f"{path}: cannot be read as NIfTI-MRS ({exc}); convert the scanner's file with spec2nii.") from exc
+
+
+def from_image(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
+    """A ``NIFTI_MRS`` object of the ``nifti-mrs`` package, or FSL-MRS's, which is one -> data in memory.
+
+    Raises
+    ------
+    DataError
+        If it holds real numbers.
+    """
+    stored = np.asarray(image.image[:])
     if not np.iscomplexobj(stored):
-        raise DataError(f"{path}: holds real numbers ({stored.dtype}); complex FIDs are needed: convert the raw data again.")
+        raise DataError(
+            f"{name or 'the data'}: holds real numbers ({stored.dtype}); complex FIDs are needed: convert the raw data again."
+        )
     fids = stored.conj().reshape(image.shape)
     return MrsData(
         fids=fids,
         dwelltime=float(image.dwelltime),
-        spec_freq_mhz=frequency,
-        nucleus=isotope,
+        spec_freq_mhz=float(image.spectrometer_frequency[0]),
+        nucleus=str(image.nucleus[0]),
         dim_tags=tuple(tag for tag in image.dim_tags if tag is not None)[: fids.ndim - 4],
         header=image.hdr_ext.to_dict(),
         affine=np.asarray(image.voxToWorldMat),
-        path=file,
+        path=path,
     )
+
+
+def processing_record(method: str, details: str) -> dict[str, str]:
+    """An entry of the standard's ``ProcessingApplied`` for a step of this package."""
+    return {
+        "Time": datetime.datetime.now().isoformat(sep="T", timespec="milliseconds"),
+        "Program": PROGRAM,
+        "Version": __version__,
+        "Method": method,
+        "Details": details,
+    }
 
 
 def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
@@ -162,13 +185,7 @@ def save(
     fids = data.fids.astype(np.complex64 if data.fids.dtype.itemsize <= 8 else np.complex128, copy=False)
     image = gen_nifti_mrs_hdr_ext(fids, data.dwelltime, header, affine=data.affine)
     if method:
-        record = {
-            "Time": datetime.datetime.now().isoformat(sep="T", timespec="milliseconds"),
-            "Program": PROGRAM,
-            "Version": __version__,
-            "Method": method,
-            "Details": details,
-        }
+        record = processing_record(method, details)
         image.add_hdr_field("ProcessingApplied", list(data.header.get("ProcessingApplied", [])) + [record])
     for key, (value, doc) in (extra or {}).items():
         image.add_hdr_field(key, value, doc=doc)

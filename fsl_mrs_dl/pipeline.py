@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from . import refine, uncertainty, units
-from .align import Alignment, align_transients
+from .alignment import Alignment, align_transients
 from .basis import Basis
 from .errors import DataError, OptionError
 from .nifti import MrsData, check_fids
 from .signal_model import SignalModel
 from .starters import ClassicalStarter, Starter
 
-__all__ = ["AlignedData", "align_data", "Quantification", "quantify", "choose_device", "model_for"]
+__all__ = ["AlignedData", "align_data", "Quantification", "quantify", "fit_scaled", "choose_device", "model_for"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -49,6 +49,14 @@ class AlignedData:
     alignment: Alignment
     set_axes: dict[str, int]
     transient_axes: dict[str, int]
+    ppmlim: tuple[float, float] | None = None
+
+    def details(self, command: str, dim: str, target: str | None) -> str:
+        """The step in words, for the header's record of processing."""
+        return (
+            f"{command}, dim={dim}, ppmlim={self.ppmlim}, target={target or 'weighted mean of the transients'}, "
+            f"starter=classical, {self.alignment.n_iterations} passes."
+        )
 
 
 def align_data(
@@ -118,6 +126,7 @@ def align_data(
         alignment=alignment,
         set_axes={names[axis]: shape[axis] for axis in sets},
         transient_axes={names[axis]: shape[axis] for axis in run},
+        ppmlim=ppmlim,
     )
 
 
@@ -335,10 +344,9 @@ def quantify(
     if not np.iscomplexobj(fids):
         raise DataError(f"FIDs are real numbers ({fids.dtype}); complex FIDs are needed.")
     rows = fids.reshape(-1, fids.shape[-1])
-    usable = np.isfinite(rows).all(-1) & (rows != 0).any(-1)
+    usable = _usable(rows)
     if not usable.any():
         raise DataError("every FID is zero or holds NaN; there is nothing to fit.")
-    starter = starter or ClassicalStarter()
     device = choose_device(device) if isinstance(device, str) else device
     signal_model, basis_scale = model_for(
         basis,
@@ -353,19 +361,45 @@ def quantify(
         baseline=baseline,
         groups=groups,
     )
-    signal_model = signal_model.to(device)
     # One scale for all rows, so that their raw concentrations can be compared; for a single FID it is FSL-MRS's.
     energy = np.linalg.norm(rows[usable], axis=-1)
     fid_scale = 100 / float(np.sqrt(np.mean(energy.astype(float) ** 2))) if rescale else 1.0
     with np.errstate(invalid="ignore"):  # infinite values in unusable rows
         scaled = rows * fid_scale
+    result = fit_scaled(
+        scaled, signal_model, list(basis.names), starter=starter, device=device, max_iter=max_iter, progress=progress
+    )
+    result.fid_scale, result.basis_scale = fid_scale, basis_scale
+    return result
 
-    n, n_metabs = len(rows), basis.n_metabs
-    n_fit = n_metabs + sum(signal_model.theta_sizes.values())
+
+def _usable(rows: np.ndarray) -> np.ndarray:
+    """Which FIDs ``(n, n_points)`` can be fitted: those that are finite and not all zero."""
+    return np.isfinite(rows).all(-1) & (rows != 0).any(-1)
+
+
+def fit_scaled(
+    fids: np.ndarray,
+    model: SignalModel,
+    names: list[str],
+    *,
+    starter: Starter | None = None,
+    device: str | torch.device = "auto",
+    max_iter: int = 60,
+    progress: Callable[[int], None] | None = None,
+) -> Quantification:
+    """Fit FIDs ``(n, n_points)`` with a ready model; whoever calls has scaled data and basis.
+
+    Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.
+    """
+    starter = starter or ClassicalStarter()
+    model = model.to(choose_device(device) if isinstance(device, str) else device)
+    usable = _usable(fids)
+    n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())
     result = Quantification(
-        model=signal_model,
-        names=list(basis.names),
-        params=np.full((n, signal_model.n_params), np.nan),
+        model=model,
+        names=names,
+        params=np.full((n, model.n_params), np.nan),
         cov=np.full((n, n_fit, n_fit), np.nan),
         noise_sd=np.full(n, np.nan),
         noise_outside_sd=np.full(n, np.nan),
@@ -373,13 +407,13 @@ def quantify(
         converged=np.zeros(n, bool),
         usable=usable,
         n_iter=np.zeros(n, int),
-        fid_scale=fid_scale,
-        basis_scale=basis_scale,
+        fid_scale=1.0,
+        basis_scale=np.ones(model.n_metabs),
         starter=starter.name,
-        fids=scaled,
+        fids=fids,
     )
     where = np.flatnonzero(usable)
-    chunk = _rows_per_chunk(signal_model, device)
+    chunk = _rows_per_chunk(model, model.time.device)
     for start in range(0, len(where), chunk):
         index = where[start : start + chunk]
         _fit_rows(result, index, starter, max_iter)

@@ -15,9 +15,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from .errors import OptionError
 from .signal_model import SignalModel
 
-__all__ = ["Starter", "ClassicalStarter", "typical_concentrations", "is_macromolecule"]
+__all__ = ["Starter", "ClassicalStarter", "AlsoFrom", "STARTERS", "typical_concentrations", "is_macromolecule"]
 
 
 class Starter(Protocol):
@@ -111,3 +112,46 @@ class ClassicalStarter:
         window[torch.cat([2 * model.bins, (2 * model.bins + 1) % pad])] = 1.0
         moved = torch.fft.ifft(torch.fft.fft(window) * torch.fft.fft(power, dim=-1).conj(), dim=-1).real
         return moved.clamp(min=moved.amax(-1, keepdim=True) * 1e-6)
+
+
+class AlsoFrom:
+    """Another starter's proposals and one more: parameters known beforehand, such as those of a volume's average.
+
+    Parameters
+    ----------
+    starter : Starter
+        Whose proposals are kept; its name too.
+    params : array ``(n_params,)``
+        FSL-MRS's parameter vector of ``model``.
+    model : SignalModel
+
+    Raises
+    ------
+    OptionError
+        If the vector has another length than the model's, or is not finite.
+    """
+
+    def __init__(self, starter: Starter, params, model: SignalModel):
+        vector = torch.as_tensor(np.asarray(params, float).copy())
+        if vector.shape != (model.n_params,) or not torch.isfinite(vector).all():
+            raise OptionError(
+                f"x0: {tuple(vector.shape)} numbers, all finite, were expected to be {model.n_params}: one for each parameter of "
+                f"the {model.name} model with {model.n_metabs} metabolites and this baseline; leave x0 out, or give such a vector."
+            )
+        self.starter, self.name = starter, starter.name
+        theta, _, _ = model.unpack(vector)
+        self.blocks, self.groups = model.split_theta(theta), torch.as_tensor(model.groups)
+
+    def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+        proposals = self.starter(spec, model, names)
+        blocks = dict(self.blocks)
+        if len(blocks["eps"]) != model.theta_sizes["eps"]:
+            # Free shifts are released from a fit with shared ones, which starts from each group's median.
+            eps = blocks["eps"]
+            blocks["eps"] = torch.stack([eps[self.groups == group].median() for group in range(model.n_groups)])
+        known = model.join_theta(**blocks).to(proposals)
+        return torch.cat([proposals, known.expand(len(proposals), 1, -1)], dim=1)
+
+
+STARTERS = {ClassicalStarter.name: ClassicalStarter}
+"""The starters by name."""

@@ -15,7 +15,7 @@ PLUGIN = ROOT / "fsleyes_plugin_dl"
 
 # A module imports only from those above it.  The README shows the same order.
 ORDER = """
-    errors units paths nifti baseline basis spinsim signal_model synthetic encoders align quantify denoise refine starters
+    errors units paths nifti baseline basis spinsim signal_model synthetic encoders alignment quantify denoise refine starters
     uncertainty simulate zoo train pipeline qc figures results report align_report example fslmrs benchmark cli _hook
 """.split()
 

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsl_mrs_dl.align import (
+from fsl_mrs_dl.align_report import write_align_report
+from fsl_mrs_dl.alignment import (
     align_transients,
     apply_shift_phase,
     cramer_rao,
     mean_pairwise_correlation,
     similarity_matrix,
 )
-from fsl_mrs_dl.align_report import write_align_report
 from fsl_mrs_dl.errors import DataError, OptionError
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[1] / "../shared/data"))
