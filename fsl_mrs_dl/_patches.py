@@ -1,0 +1,207 @@
+"""Changes to FSL-MRS's modules, each applied once to the module as it was just imported.
+
+A patch looks first whether the module has the shape it knows, and raises :class:`UnknownShape` without having touched anything if
+not.  FSL-MRS's own code always runs; these wrap it.  Standard library only: everything else is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+
+from .plugin import DlAlign, DlQuant, one_line_errors
+
+__all__ = ["PATCHES", "UnknownShape"]
+
+# An FSL-MRS module that finds plugins by itself says so with this name (docs/fsl_mrs_plugins.md); it is left alone.
+PLUGIN_GROUP = "PLUGIN_GROUP"
+
+# What the running command was told, for fits deep inside of it: {"options": DlOptions}.
+_running: dict = {}
+
+
+class UnknownShape(Exception):
+    """The module is not as any FSL-MRS this package knows."""
+
+
+def _need(condition, what: str) -> None:
+    if not condition:
+        raise UnknownShape(what)
+
+
+@contextlib.contextmanager
+def _replaced(owner, **values):
+    """Attributes of a module or class replaced for a while."""
+    before = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
+
+
+# -- fitting and its report ----------------------------------------------------------------------------------------
+
+
+def patch_fitting(module) -> None:
+    """``fit_FSLModel`` knows ``method='dlquant'``; options of ours may be given as ``dl_device='cpu'`` and so on."""
+    original = getattr(module, "fit_FSLModel", None)
+    _need(callable(original), "no function fit_FSLModel")
+    signature = inspect.signature(original)
+    parameters = list(signature.parameters)
+    wanted = ("mrs", "method", "ppmlim", "metab_groups", "model", "x0", "baseline_order")
+    _need(parameters[:2] == ["mrs", "method"] and set(wanted) <= set(parameters), f"fit_FSLModel{signature}")
+
+    @functools.wraps(original)
+    def fit_FSLModel(*args, **kwargs):
+        if (kwargs.get("method") or (args[1] if len(args) > 1 else None)) != DlQuant.name:
+            return original(*args, **kwargs)
+        own = {name[3:]: kwargs.pop(name) for name in list(kwargs) if name.startswith("dl_")}
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        options = _running.get("options")
+        if own:
+            from .fslmrs import DlOptions
+
+            options = DlOptions(**own)
+        return DlQuant.fit(arguments.pop("mrs"), arguments, options)
+
+    module.fit_FSLModel = fit_FSLModel
+
+
+def patch_report(module) -> None:
+    """The methods section of a report says how ``dlquant`` fitted."""
+    original = getattr(module, "svs_methods_summary", None)
+    _need(callable(original) and list(inspect.signature(original).parameters) == ["res"], "no function svs_methods_summary(res)")
+
+    @functools.wraps(original)
+    def svs_methods_summary(res):
+        text = original(res)
+        if getattr(res, "method", None) != DlQuant.name:
+            return text
+        return f"{text}<p>Optimisation: {DlQuant.describe(res)}</p>"
+
+    module.svs_methods_summary = svs_methods_summary
+
+
+# -- commands ------------------------------------------------------------------------------------------------------
+
+
+def _with_parser(module, before_parsing, after_parsing=None) -> None:
+    """Let the module's ``main`` build its parser from a class that calls back around ``parse_args``."""
+    original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
+    _need(callable(original) and not inspect.signature(original).parameters, "no function main()")
+    base = getattr(library, "ArgParser", None)
+    _need(isinstance(base, type) and hasattr(base, "parse_args") and hasattr(base, "add_subparsers"), "no configargparse.ArgParser")
+
+    class ArgParser(base):
+        def add_subparsers(self, *args, **kwargs):
+            self.dl_subparsers = super().add_subparsers(*args, **kwargs)
+            return self.dl_subparsers
+
+        def parse_args(self, *args, **kwargs):
+            before_parsing(self)
+            parsed = super().parse_args(*args, **kwargs)
+            if after_parsing is not None:
+                after_parsing(self, parsed)
+            return parsed
+
+    class Library:
+        """The parser library with its parser class exchanged."""
+
+        def __getattr__(self, name):
+            return getattr(library, name)
+
+    Library.ArgParser = ArgParser
+
+    @functools.wraps(original)
+    def main():
+        with _replaced(module, configargparse=Library()), one_line_errors(module.__name__.rpartition(".")[2]):
+            try:
+                return original()
+            finally:
+                _running.clear()
+
+    module.main = main
+
+
+def _add_dlquant(parser) -> None:
+    DlQuant.add_arguments(parser.add_argument_group(DlQuant.heading))
+    for action in parser._actions:
+        if action.dest == "algo" and isinstance(action.help, str):
+            text = action.help.rstrip()
+            action.help = f"{text[:-1]}, or {DlQuant.help}]" if text.endswith("]") else f"{text}, or {DlQuant.help}"
+
+
+def _take_options(parser, args) -> None:
+    _running["options"] = DlQuant.options_from(args, args.algo)
+
+
+def patch_fsl_mrs(module) -> None:
+    """``fsl_mrs`` takes ``--algo dlquant`` and its options."""
+    _with_parser(module, _add_dlquant, _take_options)
+
+
+def patch_fsl_mrsi(module) -> None:
+    """``fsl_mrsi`` takes ``--algo dlquant``; see also :func:`patch_mrsi`."""
+    original = getattr(module, "runvoxel", None)
+    parameters = list(inspect.signature(original).parameters) if callable(original) else []
+    _need(parameters[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)")
+    _with_parser(module, _add_dlquant, _take_options)
+
+    @functools.wraps(original)
+    def runvoxel(mrs_in, args, Fitargs, *more, **named):
+        if _running.get("options") is None or "arguments" in _running:
+            return original(mrs_in, args, Fitargs, *more, **named)
+        # The first call is for the volume's average, from which every voxel starts; FSL-MRS fits it with Newton.
+        Fitargs = {**Fitargs, "method": DlQuant.name}
+        result = original(mrs_in, args, Fitargs, *more, **named)
+        _running["arguments"] = {**Fitargs, "x0": result[0].params}
+        return result
+
+    module.runvoxel = runvoxel
+
+
+def patch_mrsi(module) -> None:
+    """While ``fsl_mrsi --algo dlquant`` runs, a volume's voxels are fitted in batches as FSL-MRS iterates over them."""
+    cls = getattr(module, "MRSI", None)
+    _need(isinstance(cls, type) and "__iter__" in vars(cls), "no class MRSI that can be iterated over")
+    original = cls.__iter__
+
+    @functools.wraps(original)
+    def __iter__(self):
+        if "arguments" not in _running:
+            return original(self)
+        return DlQuant.fit_batched(original(self), _running["arguments"], _running["options"])
+
+    cls.__iter__ = __iter__
+
+
+def patch_fsl_mrs_proc(module) -> None:
+    """``fsl_mrs_proc`` has the step ``dl-align``."""
+    _need(callable(getattr(module, "add_common_args", None)), "no function add_common_args")
+
+    def add_step(parser):
+        steps = getattr(parser, "dl_subparsers", None)
+        if steps is None or DlAlign.name in getattr(steps, "choices", {}):
+            return
+        step = steps.add_parser(DlAlign.name, help=DlAlign.help, add_help=False)
+        DlAlign.add_arguments(step.add_argument_group(f"{DlAlign.name} arguments"))
+        step.set_defaults(func=DlAlign.run)
+        module.add_common_args(step)
+
+    _with_parser(module, add_step)
+
+
+PATCHES = {
+    "fsl_mrs.utils.fitting": patch_fitting,
+    "fsl_mrs.utils.report": patch_report,
+    "fsl_mrs.core.mrsi": patch_mrsi,
+    "fsl_mrs.scripts.fsl_mrs": patch_fsl_mrs,
+    "fsl_mrs.scripts.fsl_mrsi": patch_fsl_mrsi,
+    "fsl_mrs.scripts.fsl_mrs_proc": patch_fsl_mrs_proc,
+}

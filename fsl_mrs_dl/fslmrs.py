@@ -1,0 +1,403 @@
+"""FSL-MRS's objects in, FSL-MRS's objects out.  The only module that imports ``fsl_mrs``.
+
+FSL-MRS changed the signature of ``FitRes`` and the making of baselines between its releases; both are met by looking at what is
+there, never at a version number.  Importing this module does not load torch, because FSL-MRS's worker processes import it when
+they unpickle results that were fitted elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+from fsl_mrs.core import MRS
+from fsl_mrs.utils import baseline as fsl_baseline
+from fsl_mrs.utils.results import FitRes
+
+from . import __version__, nifti
+from .baseline import Baseline
+from .errors import DataError, OptionError
+
+__all__ = ["DlOptions", "DlFitRes", "fit", "fit_together", "fit_batched", "align_nifti_mrs", "describe_fit"]
+
+METHOD = "dlquant"
+
+# MRS objects of a volume that are held and fitted at once; each carries a copy of the basis set.
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class DlOptions:
+    """The options that FSL-MRS does not have.
+
+    ``starter`` names what proposes the starts, ``model`` a trained network by name or path, ``estimate`` which of the estimates
+    the concentrations are, ``device`` where to compute.
+    """
+
+    starter: str | None = None
+    model: str | None = None
+    estimate: str = "ml"
+    device: str = "auto"
+
+    def check(self) -> DlOptions:
+        """Raise OptionError, naming the option, if a value cannot be served; returns itself."""
+        from .pipeline import choose_device
+        from .starters import STARTERS
+
+        if self.starter is not None and self.starter not in STARTERS:
+            raise OptionError(f"--dl-starter {self.starter}: there is no such starter; choose one of {', '.join(STARTERS)}.")
+        if self.estimate not in ESTIMATES:
+            raise OptionError(f"--dl-estimate {self.estimate}: there is no such estimate; choose one of {', '.join(ESTIMATES)}.")
+        if self.model is not None:
+            raise OptionError(
+                f"--dl-model {self.model}: this version comes without trained networks and cannot load one; leave --dl-model out."
+            )
+        try:
+            choose_device(self.device)
+        except OptionError as exc:
+            raise OptionError(str(exc).replace("--device", "--dl-device")) from None
+        return self
+
+    def make_starter(self):
+        from .starters import STARTERS, ClassicalStarter
+
+        return STARTERS[self.starter or ClassicalStarter.name]()
+
+
+ESTIMATES = ("ml",)
+"""The estimates that a result can hold: ``ml`` is the maximum of the likelihood."""
+
+
+# -- results -------------------------------------------------------------------------------------------------------
+
+
+class DlFitRes(FitRes):
+    """FSL-MRS's result of a fit by ``dlquant``.
+
+    Everything is FSL-MRS's own.  ``dl`` holds what it has no place for: ``starter``, ``estimate``, ``converged``, ``n_iter``
+    and ``misfit`` (residual over noise; one where the model explains everything but noise).
+    """
+
+    dl: dict = {}
+
+    def getUncertainties(self, type="percentage", metab=None):
+        """As FSL-MRS's: SDs of the concentrations from the Cramer-Rao bound."""
+        # FSL-MRS asks for the method by name here, and for the one it does not know returns nothing.
+        newton = copy.copy(self)
+        newton.method = "Newton"
+        return FitRes.getUncertainties(newton, type=type, metab=metab)
+
+
+class _Held(MRS):
+    """An MRS object for reading only, its formatted basis made once.
+
+    FSL-MRS resamples the basis at every look, some two dozen times for one result; that is half of the time a result takes.
+    """
+
+    @classmethod
+    def of(cls, mrs: MRS) -> MRS:
+        held = copy.copy(mrs)
+        if type(mrs) is MRS:
+            held.__class__ = cls
+        return held
+
+    @cached_property
+    def basis(self):
+        return super().basis
+
+
+if hasattr(fsl_baseline, "Baseline"):
+
+    class _Baseline(fsl_baseline.Baseline):
+        """FSL-MRS's baseline, its regressors made once.
+
+        FSL-MRS makes them anew at every use.  Polynomials of order two and more come from a rank-deficient inverse whose rounding
+        may differ between two calls, and then coefficients found with one do not belong to the other.
+        """
+
+        @cached_property
+        def regressor(self):
+            return super().regressor
+
+
+@dataclass
+class _Job:
+    """The arguments of one call of ``fit_FSLModel``, resolved."""
+
+    model: str
+    groups: list[int]
+    ppmlim: tuple[float, float]
+    words: str
+    order: int | None
+    x0: np.ndarray | None
+
+    def same(self, other: _Job) -> bool:
+        """Would the other call fit the same?  A start does not count: it is no part of the question."""
+        return (self.model, self.groups, self.ppmlim, self.words, self.order) == (
+            other.model,
+            other.groups,
+            other.ppmlim,
+            other.words,
+            other.order,
+        )
+
+
+@dataclass
+class _Solution:
+    """A fit made beforehand, travelling with its MRS object to where FSL-MRS asks for the result."""
+
+    job: _Job
+    params: np.ndarray | None
+    dl: dict = field(default_factory=dict)
+
+
+def fit(mrs, arguments: dict, options: DlOptions | None = None) -> FitRes:
+    """Fit one spectrum; what ``fit_FSLModel(mrs, method='dlquant', ...)`` does.
+
+    Parameters
+    ----------
+    mrs : fsl_mrs.core.MRS
+        With a basis; scaled or not.
+    arguments : dict
+        The other arguments of ``fit_FSLModel`` by name, in whichever form this FSL-MRS has them.
+    options : DlOptions, optional
+
+    Returns
+    -------
+    FitRes
+        A :class:`DlFitRes`.
+
+    Raises
+    ------
+    DataError, OptionError
+    """
+    if mrs.basis is None:
+        raise DataError("the MRS object has no basis; create it with basis=...")
+    job = _job(mrs, arguments)
+    solution = mrs.__dict__.pop("_dl_solution", None)
+    if solution is None or not solution.job.same(job):
+        (solution,) = _solve([mrs], job, (options or DlOptions()).check())
+        if solution.params is None:
+            raise DataError("the FID is zero or holds NaN; there is nothing to fit.")
+    return _result(mrs, solution)
+
+
+def fit_together(mrs: list, arguments: dict, options: DlOptions | None = None) -> list[FitRes]:
+    """Fit spectra that share basis set and options in one batch; a list of results in their order."""
+    return [
+        fit(one, arguments, options) for one in fit_batched(((m,) for m in mrs), arguments, options or DlOptions(), unpack=False)
+    ]
+
+
+def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions, *, unpack: bool = True) -> Iterator:
+    """Iterate over FSL-MRS's ``(mrs, index, tissue)``, a batch of them fitted at once and the fits travelling along.
+
+    A later ``fit_FSLModel(mrs, method='dlquant', ...)`` with the same arguments, in this process or another, finds the fit there.
+    """
+    options = options.check()
+    voxels = iter(voxels)
+    while batch := list(islice(voxels, _BATCH)):
+        spectra = [voxel[0] for voxel in batch]
+        for mrs, solution in zip(spectra, _solve(spectra, _job(spectra[0], arguments), options)):
+            mrs._dl_solution = solution
+        yield from (batch if unpack else spectra)
+
+
+# -- one problem ---------------------------------------------------------------------------------------------------
+
+
+def _job(mrs, arguments: dict) -> _Job:
+    """The arguments of ``fit_FSLModel`` resolved: defaults filled in as FSL-MRS does."""
+    ppmlim = arguments.get("ppmlim")
+    if ppmlim is None:
+        from . import units
+
+        ppmlim = getattr(mrs, "default_ppm_range", None) or units.nucleus(mrs.nucleus).ppmlim
+    if ppmlim is None:
+        raise OptionError(f"--ppmlim: there is no usual window for {mrs.nucleus}; give its limits in ppm.")
+    groups = arguments.get("metab_groups")
+    order = arguments.get("baseline_order")
+    return _Job(
+        model=arguments.get("model") or "voigt",
+        groups=list(groups) if groups is not None else [0] * mrs.numBasis,
+        ppmlim=(float(ppmlim[0]), float(ppmlim[1])),
+        words=arguments.get("baseline") or ("poly, 2" if order is None else ""),
+        order=int(order) if order is not None else None,
+        x0=arguments.get("x0"),
+    )
+
+
+def _their_baseline(mrs, job: _Job):
+    """FSL-MRS's baseline: ``(arguments of FitRes that carry it, complex regressors (n_points, 2 n), our words for it)``."""
+    words = job.words
+    if job.order is not None:
+        words = f"poly, {job.order}" if job.order >= 0 else "off"
+    if hasattr(fsl_baseline, "Baseline"):
+        theirs = _Baseline(mrs, job.ppmlim, words, None)
+        return {"baseline_obj": theirs}, theirs.regressor, words
+    if not hasattr(fsl_baseline, "prepare_baseline_regressor"):
+        raise DataError("this FSL-MRS makes its baselines in a way that this version does not know; use --algo Newton.")
+    kind = Baseline.parse(words, mrs.numPoints, 1.0)
+    if kind.mode == "spline":
+        raise OptionError(f"--baseline '{words}': this FSL-MRS has no spline baseline; use a polynomial or a newer FSL-MRS.")
+    regressor = fsl_baseline.prepare_baseline_regressor(mrs, kind.order, job.ppmlim)
+    return {"baseline_order": kind.order, "B": regressor}, regressor, words
+
+
+def _our_baseline(words: str, regressor: np.ndarray, window: tuple[int, int], ppmlim) -> Baseline:
+    """Our baseline on FSL-MRS's regressors, so that the coefficients mean the same."""
+    first, last = window
+    plain = Baseline.parse(words, last - first, abs(ppmlim[1] - ppmlim[0]))
+    columns = regressor[first:last, : regressor.shape[1] // 2] if plain.mode == "spline" else regressor[first:last, 0::2]
+    return Baseline(
+        plain.mode, plain.n_window, plain.width_ppm, plain.order, plain.effective_dimension, np.ascontiguousarray(columns.real)
+    )
+
+
+def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
+    """Fit MRS objects that share everything but the FID; ``params`` is None where nothing could be fitted."""
+    from .pipeline import fit_scaled
+    from .signal_model import MODELS, SignalModel
+    from .starters import AlsoFrom
+
+    one = spectra[0]
+    for other in spectra[1:]:
+        if _setting(other) != _setting(one):
+            raise DataError("the spectra differ in basis set, length, bandwidth or frequency; fit them one by one.")
+    if job.model not in MODELS:
+        raise OptionError(f"model '{job.model}': unknown; choose one of {', '.join(MODELS)}.")
+    _, regressor, words = _their_baseline(one, job)
+    model = SignalModel(
+        one.basis.T,
+        one.dwellTime,
+        one.centralFrequency / 1e6,
+        one.nucleus,
+        model=job.model,
+        groups=job.groups,
+        ppmlim=job.ppmlim,
+        baseline=_our_baseline(words, regressor, one.ppmlim_to_range(job.ppmlim), job.ppmlim),
+    )
+    starter = options.make_starter()
+    if job.x0 is not None:
+        starter = AlsoFrom(starter, job.x0, model)
+    fids = np.stack([mrs.FID for mrs in spectra])
+    fits = fit_scaled(fids, model, list(one.names), starter=starter, device=options.device)
+    misfit = fits.misfit
+    return [
+        _Solution(
+            job,
+            fits.params[row] if fits.usable[row] else None,
+            {
+                "starter": starter.name,
+                "estimate": options.estimate,
+                "converged": bool(fits.converged[row]),
+                "n_iter": int(fits.n_iter[row]),
+                "misfit": float(misfit[row]),
+            },
+        )
+        for row in range(len(spectra))
+    ]
+
+
+def _setting(mrs) -> tuple:
+    """What spectra of one batch must share."""
+    return (
+        tuple(mrs.names),
+        mrs.numPoints,
+        mrs.bandwidth,
+        mrs.centralFrequency,
+        mrs.nucleus,
+        mrs.conj_Basis,
+        mrs.scaling["basis"],
+    )
+
+
+def _n_shape(job: _Job, n_metabs: int) -> int:
+    """Number of parameters between concentrations and baseline."""
+    n_groups = max(job.groups) + 1
+    widths = n_groups if "lorentzian" in job.model else 2 * n_groups
+    return widths + (n_metabs if "free_shift" in job.model else n_groups) + 2
+
+
+def _result(mrs, solution: _Solution) -> FitRes:
+    """FSL-MRS's result object at the solution; NaN where there is none, as FSL-MRS gives for a FID it cannot fit."""
+    job = solution.job
+    baseline, regressor, _ = _their_baseline(mrs, job)
+    params = solution.params
+    if params is None:
+        params = np.full(len(mrs.names) + _n_shape(job, len(mrs.names)) + regressor.shape[1], np.nan)
+    values = {
+        "mrs": _Held.of(mrs),
+        "results": params,
+        "model": job.model,
+        "method": METHOD,
+        "metab_groups": job.groups,
+        "ppmlim": job.ppmlim,
+        **baseline,
+    }
+    known = inspect.signature(FitRes.__init__).parameters
+    unknown = [name for name, p in known.items() if p.default is p.empty and name not in ("self", *values)]
+    if unknown:
+        raise DataError(f"this FSL-MRS's results need {', '.join(unknown)}, which this version does not know; use --algo Newton.")
+    result = DlFitRes(**values)
+    result.dl = solution.dl
+    return result
+
+
+def describe_fit(result) -> str:
+    """A result's ``dl`` in a sentence, for reports and terminals; empty for results of another method."""
+    dl = getattr(result, "dl", None)
+    if not dl:
+        return ""
+    ended = f"converged after {dl['n_iter']} steps" if dl["converged"] else f"did NOT converge in {dl['n_iter']} steps"
+    return (
+        f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the likelihood, {ended}; "
+        f"residual over noise {dl['misfit']:.2f}."
+    )
+
+
+# -- alignment -----------------------------------------------------------------------------------------------------
+
+
+def align_nifti_mrs(data, *, dim: str = "DIM_DYN", ppmlim=None, reference=None, device: str = "auto", command: str = "align"):
+    """Align the transients of an FSL-MRS ``NIFTI_MRS`` object.
+
+    Parameters as :func:`fsl_mrs_dl.pipeline.align_data`; ``reference`` is a ``NIFTI_MRS`` object too, ``command`` what the
+    header's record of processing calls the step.
+
+    Returns
+    -------
+    (NIFTI_MRS, AlignedData)
+        A corrected copy with the step recorded in its header, and how it was found.
+
+    Raises
+    ------
+    DataError, OptionError
+    """
+    from .pipeline import align_data
+
+    aligned = align_data(
+        nifti.from_image(data, name=_file_name(data)),
+        dim=dim,
+        ppmlim=tuple(ppmlim) if ppmlim else None,
+        reference=nifti.from_image(reference, name=_file_name(reference)) if reference is not None else None,
+        device=device,
+    )
+    out = data.copy()
+    # FSL-MRS conjugates on the way in, as on the way out.
+    out[:] = aligned.data.fids.reshape(out.image.shape)
+    record = nifti.processing_record(
+        "Frequency and phase correction", aligned.details(command, dim, _file_name(reference) if reference is not None else None)
+    )
+    done = out.hdr_ext["ProcessingApplied"] if "ProcessingApplied" in out.hdr_ext else []
+    out.add_hdr_field("ProcessingApplied", [*done, record])
+    return out, aligned
+
+
+def _file_name(data) -> str | None:
+    return str(data.filename) if getattr(data, "filename", None) else None

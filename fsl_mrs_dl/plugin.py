@@ -1,0 +1,141 @@
+"""What this package adds to FSL-MRS: the step ``dl-align`` and the fitting method ``dlquant``.
+
+Both have the form that ``docs/fsl_mrs_plugins.md`` proposes for plugins of FSL-MRS; an FSL-MRS that has the mechanism finds them
+through this package's entry points, any other gets them from :mod:`fsl_mrs_dl._hook`.  Only the standard library is imported
+before there is something to do, so that help texts stay as quick as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from .errors import FslMrsDlError, OptionError
+
+__all__ = ["DlAlign", "DlQuant"]
+
+
+class DlAlign:
+    """``fsl_mrs_proc dl-align``."""
+
+    name = "dl-align"
+    help = "Align FIDs at the Cramer-Rao limit (FSL-MRS-DL)."
+
+    @staticmethod
+    def add_arguments(group) -> None:
+        """Add the step's own options to an argument group."""
+        group.add_argument("--file", type=str, required=True, metavar="FILE", help="file to align, coils combined or not")
+        group.add_argument(
+            "--dim",
+            type=str,
+            default="DIM_DYN",
+            help='NIfTI-MRS dimension tag to align across, or "all" for all spectra of a voxel (default DIM_DYN)',
+        )
+        group.add_argument(
+            "--ppm",
+            type=float,
+            nargs=2,
+            metavar=("<lower-limit>", "<upper-limit>"),
+            default=None,
+            help="ppm limits of the alignment window (default: the nucleus' usual one, 0.2 to 4.2 for 1H)",
+        )
+        group.add_argument(
+            "--reference", type=str, required=False, metavar="FILE", help="align to this file: one FID, or one per coil"
+        )
+        group.add_argument("--device", type=str, default="auto", help="auto (default), cpu or cuda")
+
+    @staticmethod
+    def run(dataobj, args: dict):
+        """FSL-MRS's container of data and reference, and its arguments -> a container of the aligned data."""
+        from .align_report import alignment_table, summary_line, write_reports
+        from .fslmrs import align_nifti_mrs
+
+        with one_line_errors("fsl_mrs_proc dl-align"):
+            data, aligned = align_nifti_mrs(
+                dataobj.data,
+                dim=args["dim"],
+                ppmlim=args["ppm"],
+                reference=dataobj.reference,
+                device=args["device"],
+                command="fsl_mrs_proc dl-align",
+            )
+            folder = Path(args["output"])
+            alignment_table(aligned).to_csv(folder / "dl_align.csv", index=False)
+            if args.get("generateReports") or args.get("allreports"):
+                write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename)
+        print(summary_line(aligned.alignment))
+        return type(dataobj)(data, dataobj.datafilename)
+
+
+class DlQuant:
+    """``fsl_mrs --algo dlquant``, ``fsl_mrsi --algo dlquant`` and ``fit_FSLModel(mrs, method='dlquant')``."""
+
+    name = "dlquant"
+    help = "dlquant (to the maximum of the likelihood, all spectra at once; FSL-MRS-DL)"
+    heading = "dlquant options (FSL-MRS-DL; only with --algo dlquant)"
+
+    _OPTIONS = {
+        "dl_starter": "what proposes the starts of the fits (default classical: a matched filter, needs no training)",
+        "dl_model": "trained network that proposes the starts, by name or folder (default none)",
+        "dl_device": "where to compute: auto (default), cpu or cuda",
+        "dl_estimate": "estimate that is reported (default ml: maximum of the likelihood)",
+    }
+
+    @classmethod
+    def add_arguments(cls, group) -> None:
+        """Add the method's own options to an argument group; ``None`` means that an option was not given."""
+        for name, text in cls._OPTIONS.items():
+            group.add_argument(
+                "--" + name.replace("_", "-"), dest=name, default=None, metavar=name[3:].upper(), help=text
+            )
+
+    @classmethod
+    def options_from(cls, args, algo: str):
+        """The method's options out of parsed arguments, checked; ``None`` if another method was chosen.
+
+        Raises
+        ------
+        OptionError
+            If one of them was given for another method, or has a value that cannot be served.
+        """
+        given = {name[3:]: getattr(args, name) for name in cls._OPTIONS if getattr(args, name, None) is not None}
+        if algo != cls.name:
+            if given:
+                option = f"--dl-{next(iter(given))}"
+                raise OptionError(f"{option}: goes with --algo {cls.name} only, not with --algo {algo}; leave {option} out.")
+            return None
+        from .fslmrs import DlOptions
+
+        return DlOptions(**given).check()
+
+    @classmethod
+    def fit(cls, mrs, arguments: dict, options=None):
+        """One spectrum -> ``FitRes``; see :func:`fsl_mrs_dl.fslmrs.fit`."""
+        from . import fslmrs
+
+        return fslmrs.fit(mrs, arguments, options)
+
+    @classmethod
+    def fit_batched(cls, voxels, arguments: dict, options=None):
+        """FSL-MRS's iterator over voxels -> the same, fitted ahead; see :func:`fsl_mrs_dl.fslmrs.fit_batched`."""
+        from . import fslmrs
+
+        return fslmrs.fit_batched(voxels, arguments, options or fslmrs.DlOptions())
+
+    @classmethod
+    def describe(cls, result) -> str:
+        """The method in a sentence, for the methods section of reports."""
+        from . import fslmrs
+
+        return fslmrs.describe_fit(result)
+
+
+@contextlib.contextmanager
+def one_line_errors(command: str):
+    """Errors a user is meant to read end the command with their one line and status 2, without a traceback."""
+    try:
+        yield
+    except FslMrsDlError as exc:
+        print(f"{command}: error: {exc}", file=sys.stderr)
+        raise SystemExit(2) from exc
