@@ -65,7 +65,7 @@ def patch_fitting(module) -> None:
         arguments = dict(bound.arguments)
         options = _running.get("options")
         if own:
-            from .fslmrs import DlOptions
+            from .options import DlOptions
 
             options = DlOptions(**own)
         return DlQuant.fit(arguments.pop("mrs"), arguments, options)
@@ -96,7 +96,9 @@ def _with_parser(module, before_parsing, after_parsing=None) -> None:
     original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
     _need(callable(original) and not inspect.signature(original).parameters, "no function main()")
     base = getattr(library, "ArgParser", None)
-    _need(isinstance(base, type) and hasattr(base, "parse_args") and hasattr(base, "add_subparsers"), "no configargparse.ArgParser")
+    _need(
+        isinstance(base, type) and hasattr(base, "parse_args") and hasattr(base, "add_subparsers"), "no configargparse.ArgParser"
+    )
 
     class ArgParser(base):
         def add_subparsers(self, *args, **kwargs):
@@ -157,10 +159,11 @@ def patch_fsl_mrsi(module) -> None:
     def runvoxel(mrs_in, args, Fitargs, *more, **named):
         if _running.get("options") is None or "arguments" in _running:
             return original(mrs_in, args, Fitargs, *more, **named)
-        # The first call is for the volume's average, from which every voxel starts; FSL-MRS fits it with Newton.
+        # The first call is for the volume's average, which FSL-MRS fits with Newton and starts every voxel from.  Here each voxel
+        # has starts of its own, which leaves the answer independent of what else is in the volume.
         Fitargs = {**Fitargs, "method": DlQuant.name}
         result = original(mrs_in, args, Fitargs, *more, **named)
-        _running["arguments"] = {**Fitargs, "x0": result[0].params}
+        _running["arguments"] = Fitargs
         return result
 
     module.runvoxel = runvoxel

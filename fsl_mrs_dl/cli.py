@@ -11,24 +11,39 @@ import configargparse
 from . import __version__
 from .errors import DataError, FslMrsDlError, OptionError, OutputError
 
-__all__ = ["main"]
+__all__ = ["main", "FSL_MRS_ONLY"]
+
+FSL_MRS_ONLY = frozenset(
+    "--h2o --tissue_frac --t1-values --t2-values --wref_metabolite --ref_protons --ref_int_limits --h2o_scale --mh_samples "
+    "--disable_MH_priors".split()
+)
+"""Options of ``fsl_mrs`` for what only FSL-MRS does: scaling by water, tissue correction, Metropolis Hastings."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 2 for what the user can mend, 1 for a fault of ours, 130 when interrupted."""
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Run the command; the exit status is 0, 2 for what the user can mend, 1 for a fault of ours, 130 when interrupted.
+
+    ``prog`` is what messages call the job, where it was started under another name.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser, jobs = build_parser()
+    if argv[:1] == ["fit"]:
+        for word in argv:
+            if word.partition("=")[0] in FSL_MRS_ONLY:
+                print(f"{prog or 'fsl_mrs_dl fit'}: error: {_needs_fsl_mrs(word.partition('=')[0])}", file=sys.stderr)
+                return 2
+    parser, jobs = build_parser(prog)
     args = parser.parse_args(argv)
     args.format_values = jobs[args.job].format_values
+    called = prog or f"fsl_mrs_dl {args.job}"
     try:
-        args.func(args)
+        return args.func(args) or 0
     except FslMrsDlError as exc:
         if args.debug:
             raise
-        print(f"fsl_mrs_dl {args.job}: error: {exc}", file=sys.stderr)
+        print(f"{called}: error: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nfsl_mrs_dl {args.job}: interrupted; nothing was written.", file=sys.stderr)
+        print(f"\n{called}: interrupted; nothing was written.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -36,18 +51,24 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as exc:
         if args.debug:
             raise
-        print(
-            f"fsl_mrs_dl {args.job}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr
-        )
+        print(f"{called}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr)
         return 1
-    return 0
+
+
+def _needs_fsl_mrs(option: str) -> str:
+    """What to say of an option of FSL-MRS's that is not here."""
+    what = {"--mh_samples": "Metropolis Hastings fits are", "--disable_MH_priors": "Metropolis Hastings fits are"}
+    return (
+        f"{option}: {what.get(option, 'water-scaled quantification is')} FSL-MRS's; leave {option} out, or, where FSL-MRS is "
+        f"installed, run 'fsl_mrs --algo dlquant --data ... --basis ... --output ... {option} ...'."
+    )
 
 
 # -- arguments -----------------------------------------------------------------------------------------------------
 
 
-def build_parser() -> tuple[configargparse.ArgParser, dict[str, configargparse.ArgParser]]:
-    """The parser and its jobs' parsers by name."""
+def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dict[str, configargparse.ArgParser]]:
+    """The parser and its jobs' parsers by name; ``prog`` is what the jobs' help calls the command."""
     parser = configargparse.ArgParser(
         prog="fsl_mrs_dl",
         add_config_file_help=False,
@@ -61,9 +82,16 @@ def build_parser() -> tuple[configargparse.ArgParser, dict[str, configargparse.A
         ("fit", "quantify metabolites by linear-combination fitting", _fit_arguments),
         ("simulate", "simulate a basis set, or a single-voxel acquisition", _simulate_arguments),
         ("example", "run the main job on bundled example data", _example_arguments),
+        ("doctor", "say what is installed and whether it works together with FSL-MRS", _doctor_arguments),
+        ("hook", "switch what is added to FSL-MRS on or off", _hook_arguments),
+        ("launchers", "make fsl_mrs and fsl_mrs_proc work where FSL-MRS is absent", _launchers_arguments),
     ):
         made[name] = jobs.add_parser(
-            name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", add_config_file_help=False
+            name,
+            help=help_text,
+            description=help_text[0].upper() + help_text[1:] + ".",
+            add_config_file_help=False,
+            **({"prog": prog} if prog else {}),
         )
         fill(made[name])
     return parser, made
@@ -104,6 +132,27 @@ def _align_arguments(parser) -> None:
     parser.set_defaults(func=_align)
 
 
+def _doctor_arguments(parser) -> None:
+    parser.add_argument("--debug", action="store_true", help="show where an error arose")
+    parser.set_defaults(func=_doctor)
+
+
+def _hook_arguments(parser) -> None:
+    parser.add_argument(
+        "action", choices=("on", "off", "status"), help="off keeps FSL-MRS as it is in this environment until on; status tells"
+    )
+    parser.add_argument("--debug", action="store_true", help="show where an error arose")
+    parser.set_defaults(func=_hook)
+
+
+def _launchers_arguments(parser) -> None:
+    parser.add_argument(
+        "action", choices=("add", "remove", "status"), help="add makes them unless there are some, remove takes ours away"
+    )
+    parser.add_argument("--debug", action="store_true", help="show where an error arose")
+    parser.set_defaults(func=_launchers)
+
+
 def _str_or_int(text: str) -> str | int:
     try:
         return int(text)
@@ -125,7 +174,6 @@ def _fit_arguments(parser) -> None:
     group.add_argument(
         "--ppmlim", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fitted window (default: the nucleus' usual one)"
     )
-    group.add_argument("--h2o", metavar="FILE", help="water reference; scaling by it needs FSL-MRS, this command says how")
     group.add_argument(
         "--baseline",
         default="poly, 2",
@@ -138,6 +186,10 @@ def _fit_arguments(parser) -> None:
     group.add_argument("--negative", action="store_true", help="let concentrations be negative")
     group.add_argument("--ind_scale", nargs="+", metavar="METAB", help="basis spectra to scale independently of the others")
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
+    group.add_argument("--starter", metavar="NAME", help="what proposes the starts (default classical: a matched filter)")
+    group.add_argument(
+        "--estimate", default="ml", metavar="NAME", help="estimate that is reported (default ml: maximum likelihood)"
+    )
     group = parser.add_argument_group("output options")
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
     group.add_argument("--TE", type=float, help="echo time in ms, kept with the results (default: from the header)")
@@ -259,11 +311,6 @@ def _write_whole(path: Path, text: str) -> None:
 def _fit(args) -> None:
     from . import nifti, results
 
-    if args.h2o:
-        raise OptionError(
-            f"--h2o {args.h2o}: water-scaled quantification is FSL-MRS's; leave --h2o out, or run "
-            "'fsl_mrs --data ... --basis ... --output ... --h2o ...' where FSL-MRS is installed."
-        )
     inputs = tuple(name for name in (args.data, args.basis, args.t1, args.config) if name)
     nifti.new_output_folder(args.output, args.overwrite, inputs)
     fitted = _fit_data(args, nifti.load(args.data))
@@ -296,6 +343,7 @@ def _fit_data(args, data):
 
     from . import basis as basis_module
     from . import nifti, pipeline, results
+    from .options import DlOptions
 
     nifti.check_fids(data)
     basis = basis_module.Basis.load(args.basis)
@@ -346,6 +394,7 @@ def _fit_data(args, data):
         for name in names:
             if name not in basis.names:
                 raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
+    chosen = DlOptions(starter=args.starter, estimate=args.estimate, device=args.device).check(prefix="--")
     _say(args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}")
     with _progress(len(fids)) as advance:
         fit = pipeline.quantify(
@@ -360,6 +409,7 @@ def _fit_data(args, data):
             groups=groups,
             ind_scale=args.ind_scale,
             rescale=not args.no_rescale,
+            starter=chosen.make_starter(),
             device=args.device,
             progress=advance,
         )
@@ -518,6 +568,43 @@ def _example(args) -> None:
                 sys.exit(status)
         truth = json.loads((folder / "truth.json").read_text())
     _compare_with_truth(args.output / "fit" / "uncertainty.csv", truth)
+
+
+def _doctor(args) -> int:
+    from .doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(finding)
+    bad = sum(finding.mark == "!!" for finding in findings)
+    print("\nAll is well." if not bad else f"\n{bad} {'thing needs' if bad == 1 else 'things need'} mending (marked !!).")
+    return 1 if bad else 0
+
+
+def _hook(args) -> None:
+    from . import switch
+
+    if args.action == "off":
+        print(f"Written: {switch.turn_off()}")
+    elif args.action == "on":
+        for path in switch.turn_on():
+            print(f"{'Written' if path.exists() else 'Removed'}: {path}")
+    print(f"The hook is {switch.status()[1]}.")
+
+
+def _launchers(args) -> None:
+    from . import launchers
+
+    if args.action == "add":
+        print("Written: " + ", ".join(map(str, launchers.add())))
+    elif args.action == "remove":
+        removed = launchers.remove()
+        print("Removed: " + ", ".join(map(str, removed)) if removed else "There are no launchers of FSL-MRS-DL here.")
+    else:
+        found = launchers.found()
+        for name in launchers.NAMES:
+            path, ours = found.get(name, (None, False))
+            print(f"{name}: " + (f"{path} ({'of FSL-MRS-DL' if ours else 'not of FSL-MRS-DL'})" if path else "none"))
 
 
 def _compare_with_truth(table: Path, truth: dict) -> None:

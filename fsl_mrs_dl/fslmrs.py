@@ -19,58 +19,17 @@ from fsl_mrs.core import MRS
 from fsl_mrs.utils import baseline as fsl_baseline
 from fsl_mrs.utils.results import FitRes
 
-from . import __version__, nifti
+from . import __version__
 from .baseline import Baseline
 from .errors import DataError, OptionError
+from .options import DlOptions
 
-__all__ = ["DlOptions", "DlFitRes", "fit", "fit_together", "fit_batched", "align_nifti_mrs", "describe_fit"]
+__all__ = ["DlFitRes", "fit", "fit_together", "fit_batched", "describe_fit"]
 
 METHOD = "dlquant"
 
 # MRS objects of a volume that are held and fitted at once; each carries a copy of the basis set.
 _BATCH = 256
-
-
-@dataclass(frozen=True)
-class DlOptions:
-    """The options that FSL-MRS does not have.
-
-    ``starter`` names what proposes the starts, ``model`` a trained network by name or path, ``estimate`` which of the estimates
-    the concentrations are, ``device`` where to compute.
-    """
-
-    starter: str | None = None
-    model: str | None = None
-    estimate: str = "ml"
-    device: str = "auto"
-
-    def check(self) -> DlOptions:
-        """Raise OptionError, naming the option, if a value cannot be served; returns itself."""
-        from .pipeline import choose_device
-        from .starters import STARTERS
-
-        if self.starter is not None and self.starter not in STARTERS:
-            raise OptionError(f"--dl-starter {self.starter}: there is no such starter; choose one of {', '.join(STARTERS)}.")
-        if self.estimate not in ESTIMATES:
-            raise OptionError(f"--dl-estimate {self.estimate}: there is no such estimate; choose one of {', '.join(ESTIMATES)}.")
-        if self.model is not None:
-            raise OptionError(
-                f"--dl-model {self.model}: this version comes without trained networks and cannot load one; leave --dl-model out."
-            )
-        try:
-            choose_device(self.device)
-        except OptionError as exc:
-            raise OptionError(str(exc).replace("--device", "--dl-device")) from None
-        return self
-
-    def make_starter(self):
-        from .starters import STARTERS, ClassicalStarter
-
-        return STARTERS[self.starter or ClassicalStarter.name]()
-
-
-ESTIMATES = ("ml",)
-"""The estimates that a result can hold: ``ml`` is the maximum of the likelihood."""
 
 
 # -- results -------------------------------------------------------------------------------------------------------
@@ -187,15 +146,17 @@ def fit(mrs, arguments: dict, options: DlOptions | None = None) -> FitRes:
     return _result(mrs, solution)
 
 
-def fit_together(mrs: list, arguments: dict, options: DlOptions | None = None) -> list[FitRes]:
-    """Fit spectra that share basis set and options in one batch; a list of results in their order."""
-    return [
-        fit(one, arguments, options) for one in fit_batched(((m,) for m in mrs), arguments, options or DlOptions(), unpack=False)
-    ]
+def fit_together(spectra: Iterable, arguments: dict, options: DlOptions | None = None) -> list[FitRes]:
+    """Fit MRS objects that share basis set and options in batches; their results in their order.
+
+    A spectrum that is zero or holds NaN gets a result of NaN, as FSL-MRS would give it.
+    """
+    voxels = fit_batched(((mrs,) for mrs in spectra), arguments, options or DlOptions())
+    return [fit(mrs, arguments, options) for (mrs,) in voxels]
 
 
-def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions, *, unpack: bool = True) -> Iterator:
-    """Iterate over FSL-MRS's ``(mrs, index, tissue)``, a batch of them fitted at once and the fits travelling along.
+def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions) -> Iterator[tuple]:
+    """Iterate over tuples that begin with an MRS object, a batch of them fitted at once and the fits travelling along.
 
     A later ``fit_FSLModel(mrs, method='dlquant', ...)`` with the same arguments, in this process or another, finds the fit there.
     """
@@ -205,7 +166,7 @@ def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions, *,
         spectra = [voxel[0] for voxel in batch]
         for mrs, solution in zip(spectra, _solve(spectra, _job(spectra[0], arguments), options)):
             mrs._dl_solution = solution
-        yield from (batch if unpack else spectra)
+        yield from batch
 
 
 # -- one problem ---------------------------------------------------------------------------------------------------
@@ -359,45 +320,3 @@ def describe_fit(result) -> str:
         f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the likelihood, {ended}; "
         f"residual over noise {dl['misfit']:.2f}."
     )
-
-
-# -- alignment -----------------------------------------------------------------------------------------------------
-
-
-def align_nifti_mrs(data, *, dim: str = "DIM_DYN", ppmlim=None, reference=None, device: str = "auto", command: str = "align"):
-    """Align the transients of an FSL-MRS ``NIFTI_MRS`` object.
-
-    Parameters as :func:`fsl_mrs_dl.pipeline.align_data`; ``reference`` is a ``NIFTI_MRS`` object too, ``command`` what the
-    header's record of processing calls the step.
-
-    Returns
-    -------
-    (NIFTI_MRS, AlignedData)
-        A corrected copy with the step recorded in its header, and how it was found.
-
-    Raises
-    ------
-    DataError, OptionError
-    """
-    from .pipeline import align_data
-
-    aligned = align_data(
-        nifti.from_image(data, name=_file_name(data)),
-        dim=dim,
-        ppmlim=tuple(ppmlim) if ppmlim else None,
-        reference=nifti.from_image(reference, name=_file_name(reference)) if reference is not None else None,
-        device=device,
-    )
-    out = data.copy()
-    # FSL-MRS conjugates on the way in, as on the way out.
-    out[:] = aligned.data.fids.reshape(out.image.shape)
-    record = nifti.processing_record(
-        "Frequency and phase correction", aligned.details(command, dim, _file_name(reference) if reference is not None else None)
-    )
-    done = out.hdr_ext["ProcessingApplied"] if "ProcessingApplied" in out.hdr_ext else []
-    out.add_hdr_field("ProcessingApplied", [*done, record])
-    return out, aligned
-
-
-def _file_name(data) -> str | None:
-    return str(data.filename) if getattr(data, "filename", None) else None

@@ -12,11 +12,11 @@ from . import refine, uncertainty, units
 from .alignment import Alignment, align_transients
 from .basis import Basis
 from .errors import DataError, OptionError
-from .nifti import MrsData, check_fids
+from .nifti import MrsData, check_fids, from_image, processing_record
 from .signal_model import SignalModel
 from .starters import ClassicalStarter, Starter
 
-__all__ = ["AlignedData", "align_data", "Quantification", "quantify", "fit_scaled", "choose_device", "model_for"]
+__all__ = ["AlignedData", "align_data", "align_image", "Quantification", "quantify", "fit_scaled", "choose_device", "model_for"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -128,6 +128,42 @@ def align_data(
         transient_axes={names[axis]: shape[axis] for axis in run},
         ppmlim=ppmlim,
     )
+
+
+def align_image(image, *, dim: str = "DIM_DYN", reference=None, command: str = "align", **options):
+    """Align the transients of a ``NIFTI_MRS`` object of the nifti-mrs package or of FSL-MRS, whose is one.
+
+    Parameters
+    ----------
+    image, reference : NIFTI_MRS
+        As ``data`` and ``reference`` of :func:`align_data`, which takes ``dim`` and ``options`` too.
+    command : str
+        What the header's record of processing calls the step.
+
+    Returns
+    -------
+    (NIFTI_MRS, AlignedData)
+        A corrected copy of the same class with the step recorded in its header, and how it was found.
+
+    Raises
+    ------
+    DataError, OptionError
+    """
+
+    def name(one):
+        return str(getattr(one, "filename", "") or "") or None
+
+    if reference is not None:
+        options["reference"] = from_image(reference, name=name(reference))
+    aligned = align_data(from_image(image, name=name(image)), dim=dim, **options)
+    out = image.copy()
+    # The object conjugates on the way in as on the way out.
+    out[:] = aligned.data.fids.reshape(out.image.shape)
+    target = None if reference is None else name(reference) or "a reference"
+    record = processing_record("Frequency and phase correction", aligned.details(command, dim, target))
+    done = out.hdr_ext["ProcessingApplied"] if "ProcessingApplied" in out.hdr_ext else []
+    out.add_hdr_field("ProcessingApplied", [*done, record])
+    return out, aligned
 
 
 def _reference_fids(reference: MrsData, data: MrsData, n_channels: int) -> np.ndarray:

@@ -49,13 +49,13 @@ class DlAlign:
     def run(dataobj, args: dict):
         """FSL-MRS's container of data and reference, and its arguments -> a container of the aligned data."""
         from .align_report import alignment_table, summary_line, write_reports
-        from .fslmrs import align_nifti_mrs
+        from .pipeline import align_image
 
         with one_line_errors("fsl_mrs_proc dl-align"):
-            data, aligned = align_nifti_mrs(
+            data, aligned = align_image(
                 dataobj.data,
                 dim=args["dim"],
-                ppmlim=args["ppm"],
+                ppmlim=tuple(args["ppm"]) if args["ppm"] else None,
                 reference=dataobj.reference,
                 device=args["device"],
                 command="fsl_mrs_proc dl-align",
@@ -86,9 +86,7 @@ class DlQuant:
     def add_arguments(cls, group) -> None:
         """Add the method's own options to an argument group; ``None`` means that an option was not given."""
         for name, text in cls._OPTIONS.items():
-            group.add_argument(
-                "--" + name.replace("_", "-"), dest=name, default=None, metavar=name[3:].upper(), help=text
-            )
+            group.add_argument("--" + name.replace("_", "-"), dest=name, default=None, metavar=name[3:].upper(), help=text)
 
     @classmethod
     def options_from(cls, args, algo: str):
@@ -105,9 +103,9 @@ class DlQuant:
                 option = f"--dl-{next(iter(given))}"
                 raise OptionError(f"{option}: goes with --algo {cls.name} only, not with --algo {algo}; leave {option} out.")
             return None
-        from .fslmrs import DlOptions
+        from .options import DlOptions
 
-        return DlOptions(**given).check()
+        return DlOptions(**given).check(prefix="--dl-")
 
     @classmethod
     def fit(cls, mrs, arguments: dict, options=None):
@@ -120,8 +118,9 @@ class DlQuant:
     def fit_batched(cls, voxels, arguments: dict, options=None):
         """FSL-MRS's iterator over voxels -> the same, fitted ahead; see :func:`fsl_mrs_dl.fslmrs.fit_batched`."""
         from . import fslmrs
+        from .options import DlOptions
 
-        return fslmrs.fit_batched(voxels, arguments, options or fslmrs.DlOptions())
+        return fslmrs.fit_batched(voxels, arguments, options or DlOptions())
 
     @classmethod
     def describe(cls, result) -> str:

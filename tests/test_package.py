@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import fsl_mrs_dl
-from fsl_mrs_dl import paths
+from fsl_mrs_dl import paths, switch
 from fsl_mrs_dl.errors import FslMrsDlError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,7 +93,7 @@ def wheel(tmp_path_factory):
     source = folder / "source"
     for name in ("fsl_mrs_dl", "fsleyes_plugin_dl", "models"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     run(
         "-m",
@@ -129,7 +129,7 @@ def test_wheel_holds_every_module_data_file_and_model(wheel):
 
 def test_wheel_installs_nothing_else(wheel):
     info = f"fsl_mrs_dl-{fsl_mrs_dl.__version__}.dist-info"
-    assert {name.split("/")[0] for name in wheel[1]} == {"fsl_mrs_dl", "fsleyes_plugin_dl", info}
+    assert {name.split("/")[0] for name in wheel[1]} == {"fsl_mrs_dl", "fsleyes_plugin_dl", info, switch.PTH}
     assert f"{info}/licenses/LICENSE" in wheel[1]
 
 

@@ -1,0 +1,142 @@
+"""The two jobs from Python, on FSL-MRS's objects and on plain arrays: ``from fsl_mrs_dl import align, quantify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DataError, OptionError
+
+__all__ = ["align", "quantify"]
+
+_FIT_ARGUMENTS = ("ppmlim", "baseline", "baseline_order", "metab_groups", "model", "x0")
+_OWN_ARGUMENTS = ("starter", "estimate", "device")
+
+
+def align(data, **options):
+    """Align transients in frequency and phase.
+
+    Parameters
+    ----------
+    data : NIFTI_MRS, MrsData or complex array ``(..., n_transients, n_points)``
+        FSL-MRS's (or the nifti-mrs package's) object, this package's own, or FIDs in FSL-MRS's sign convention.
+    **options
+        For objects with a header ``dim``, ``ppmlim``, ``reference``, ``device``, see :func:`fsl_mrs_dl.pipeline.align_data`.
+        For arrays ``dwelltime`` (s) and ``spec_freq_mhz`` are needed; see :func:`fsl_mrs_dl.alignment.align_transients`, whose
+        further options they take.
+
+    Returns
+    -------
+    (aligned, Alignment)
+        The same kind of thing, corrected, and shifts (Hz), phases (degrees), their SDs and flags.
+
+    Raises
+    ------
+    DataError, OptionError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fsl_mrs_dl import align
+    >>> t = np.arange(1, 1025) / 2000
+    >>> line = np.exp(2j * np.pi * -210 * t - 15 * t)
+    >>> off = np.array([0.0, 3.0, -2.0])
+    >>> aligned, found = align(line * np.exp(2j * np.pi * off[:, None] * t), dwelltime=1 / 2000, spec_freq_mhz=127.7)
+    >>> (found.shift_hz - found.shift_hz[0]).round(2).tolist()
+    [0.0, 3.0, -2.0]
+    """
+    from . import nifti
+    from .pipeline import align_data, align_image
+
+    if isinstance(data, nifti.MrsData):
+        aligned = align_data(data, **options)
+        return aligned.data, aligned.alignment
+    if hasattr(data, "hdr_ext") and hasattr(data, "image"):
+        out, aligned = align_image(data, **options)
+        return out, aligned.alignment
+    from .alignment import align_transients
+
+    for name in ("dwelltime", "spec_freq_mhz"):
+        if name not in options:
+            raise OptionError(f"{name}: is needed to align an array of FIDs; give align(fids, {name}=...).")
+    fids = _array(data)
+    found = align_transients(fids, **options)
+    return found.apply(fids), found
+
+
+def quantify(data, basis=None, **options):
+    """Quantify metabolites by a fit to the maximum of the likelihood; many spectra are fitted at once.
+
+    Parameters
+    ----------
+    data : fsl_mrs.core.MRS, MRSI, a list of MRS, or complex array ``(..., n_points)``
+        FSL-MRS's objects carry their basis set, conjugation and scaling; arrays are FIDs in FSL-MRS's sign convention.
+    basis : Basis, fsl_mrs.core.Basis or path
+        For arrays only.
+    **options
+        For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``, ``x0``) and
+        ``starter``, ``estimate``, ``device`` by name.  For arrays those of :func:`fsl_mrs_dl.pipeline.quantify`.
+
+    Returns
+    -------
+    FitRes, list of FitRes, dict or Quantification
+        FSL-MRS's result for an MRS object, a list of them for a list, ``{(x, y, z): FitRes}`` for an MRSI object;
+        :class:`fsl_mrs_dl.pipeline.Quantification` for arrays.
+
+    Raises
+    ------
+    DataError, BasisError, OptionError
+    """
+    if (
+        _is_fsl_mrs(data, "MRS")
+        or _is_fsl_mrs(data, "MRSI")
+        or isinstance(data, (list, tuple))
+        and data
+        and _is_fsl_mrs(data[0], "MRS")
+    ):
+        from . import fslmrs
+        from .options import DlOptions
+
+        if basis is not None:
+            raise OptionError("basis: FSL-MRS's MRS objects have theirs; leave it out, or make the objects with another one.")
+        for name in options:
+            if name not in _FIT_ARGUMENTS + _OWN_ARGUMENTS:
+                raise OptionError(f"{name}: is no option here; there are {', '.join(_FIT_ARGUMENTS + _OWN_ARGUMENTS)}.")
+        own = DlOptions(**{name: options.pop(name) for name in _OWN_ARGUMENTS if name in options})
+        if _is_fsl_mrs(data, "MRS"):
+            return fslmrs.fit(data, options, own)
+        if _is_fsl_mrs(data, "MRSI"):
+            voxels = [(mrs, index) for mrs, index, _ in data]
+            return dict(zip([index for _, index in voxels], fslmrs.fit_together([mrs for mrs, _ in voxels], options, own)))
+        return fslmrs.fit_together(data, options, own)
+    if hasattr(data, "hdr_ext") and hasattr(data, "mrs"):
+        raise OptionError("a NIFTI_MRS object has no basis set yet; give quantify(data.mrs(basis=...)).")
+    from . import pipeline
+    from .basis import Basis
+    from .options import DlOptions
+
+    if basis is None:
+        raise OptionError("basis: is needed to quantify an array of FIDs; give a Basis, FSL-MRS's Basis or a path.")
+    if isinstance(basis, (str, Path)):
+        basis = Basis.load(basis)
+    elif not isinstance(basis, Basis):
+        basis = Basis.from_fsl_mrs(basis)
+    for name in ("dwelltime", "spec_freq_mhz"):
+        if name not in options:
+            raise OptionError(f"{name}: is needed to quantify an array of FIDs; give quantify(fids, basis, {name}=...).")
+    if isinstance(options.get("starter"), str):
+        options["starter"] = DlOptions(starter=options["starter"]).check().make_starter()
+    return pipeline.quantify(_array(data), basis, **options)
+
+
+def _array(data) -> np.ndarray:
+    fids = np.asarray(data)
+    if fids.dtype == object or fids.ndim == 0:
+        raise DataError(f"{type(data).__name__}: is neither an object of FSL-MRS nor an array of FIDs; give one of these.")
+    return fids
+
+
+def _is_fsl_mrs(data, name: str) -> bool:
+    """Is it an object of FSL-MRS's class of that name?  Asked without importing FSL-MRS."""
+    return any(cls.__name__ == name and cls.__module__.split(".")[0] == "fsl_mrs" for cls in type(data).__mro__)

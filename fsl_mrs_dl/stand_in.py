@@ -1,0 +1,81 @@
+"""What the launchers ``fsl_mrs`` and ``fsl_mrs_proc`` do where FSL-MRS is absent: the two jobs of this package, in FSL-MRS's words."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+
+from .cli import FSL_MRS_ONLY, main
+from .plugin import DlAlign, DlQuant, one_line_errors
+
+__all__ = ["fsl_mrs", "fsl_mrs_proc"]
+
+HOW_TO_GET = (
+    "FSL-MRS comes with FSL 6.0.6 and later, or alone through conda: https://open.win.ox.ac.uk/pages/fsl/fsl_mrs/ says how. "
+    "Once it is there, 'fsl_mrs_dl launchers remove' makes way for its own launchers."
+)
+
+
+def _theirs(name: str):
+    """FSL-MRS's own command of that name, if FSL-MRS has been installed since."""
+    if importlib.util.find_spec("fsl_mrs") is None:
+        return None
+    return importlib.import_module(f"fsl_mrs.scripts.{name}").main
+
+
+def _refuse(command: str, what: str) -> int:
+    print(f"{command}: error: {what} needs FSL-MRS, which is not installed here. {HOW_TO_GET}", file=sys.stderr)
+    return 2
+
+
+def fsl_mrs_proc(argv: list[str] | None = None) -> int:
+    """``fsl_mrs_proc dl-align ...`` is done as ``fsl_mrs_dl align ...``; everything else is said to need FSL-MRS."""
+    theirs = _theirs("fsl_mrs_proc")
+    if theirs:
+        return theirs()
+    words = sys.argv[1:] if argv is None else list(argv)
+    # FSL-MRS takes --config before the step.
+    before = []
+    while words[:1] == ["--config"] and len(words) > 1:
+        before, words = [*before, *words[:2]], words[2:]
+    if words[:1] == [DlAlign.name]:
+        return main(["align", *words[1:], *before], prog=f"fsl_mrs_proc {DlAlign.name}")
+    if not words or words[0] in ("-h", "--help"):
+        print(
+            "usage: fsl_mrs_proc dl-align --file FILE --output DIR [options]; 'fsl_mrs_proc dl-align --help' lists them.\n"
+            f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other steps it does not have. {HOW_TO_GET}"
+        )
+        return 0
+    return _refuse("fsl_mrs_proc", f"the step '{words[0]}'")
+
+
+def fsl_mrs(argv: list[str] | None = None) -> int:
+    """``fsl_mrs --algo dlquant ...`` is done as ``fsl_mrs_dl fit ...``; everything else is said to need FSL-MRS."""
+    theirs = _theirs("fsl_mrs")
+    if theirs:
+        return theirs()
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or set(words) & {"-h", "--help"}:
+        print(
+            "usage: fsl_mrs --algo dlquant --data FILE --basis PATH --output DIR [options]; 'fsl_mrs_dl fit --help' lists them.\n"
+            f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other algorithms it does not have. {HOW_TO_GET}"
+        )
+        return 0
+    algo, rest, words = "Newton", [], iter(words)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name == "--algo":
+            algo = value if equals else next(words, "")
+        elif name == "--baseline_order":
+            rest += ["--baseline", f"poly, {value if equals else next(words, '')}"]
+        else:
+            # FSL-MRS's names for our options carry a prefix; options it has and we have not are refused by name.
+            rest.append("--" + word[5:] if name.startswith("--dl-") else word)
+    if algo != DlQuant.name:
+        return _refuse("fsl_mrs", f"--algo {algo} (--algo {DlQuant.name} does not)")
+    for word in rest:
+        if word.partition("=")[0] in FSL_MRS_ONLY:
+            return _refuse("fsl_mrs", word.partition("=")[0])
+    with one_line_errors("fsl_mrs"):
+        return main(["fit", *rest], prog="fsl_mrs")
