@@ -55,7 +55,7 @@ install_python3_venv() {
 # What the environment was made from.  The folder is part of it because a moved environment's scripts point to the old place.
 describe() {
     echo "$here"
-    cat pyproject.toml constraints.txt fsl_mrs_dl/__init__.py | cksum
+    cat pyproject.toml setup.py constraints.txt fsl_mrs_dl/__init__.py fsl_mrs_dl/data/*.pth | cksum
 }
 
 set_up() {
@@ -102,6 +102,8 @@ FSL-MRS-DL is set up in $here/.venv. To go on:
     source "$here/.venv/bin/activate"
     fsl_mrs_dl --help
     fsl_mrs_dl example
+FSL-MRS is not part of it. To have the words 'fsl_mrs_proc dl-align' and 'fsl_mrs --algo dlquant' all the same:
+    fsl_mrs_dl launchers add
 TEXT
         ;;
     example)

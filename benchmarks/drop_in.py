@@ -2,6 +2,7 @@
 
     python benchmarks/drop_in.py --data IN_VIVO --reference WATER --basis BASIS     one row of the table of versions
     python benchmarks/drop_in.py ... --volume 10                                     and fsl_mrsi on 10 x 10 voxels
+    python benchmarks/drop_in.py --start-up 200                                      what the hook costs at every start
 
 Prints Markdown; see benchmarks/drop_in.md for recorded results.
 """
@@ -106,9 +107,7 @@ def volume(path: Path, rows: int, columns: int) -> None:
     conc = typical_concentrations(list(basis.names)) * rng.lognormal(0, 0.2, (n, basis.n_metabs))
     shift = rng.uniform(-0.03, 0.03, n) * basis.spec_freq_mhz * 2 * np.pi
     theta = [rng.uniform(6, 14, n), rng.uniform(60, 200, n), shift, np.deg2rad(rng.uniform(-30, 30, n)), np.zeros(n)]
-    params = model.pack(
-        torch.as_tensor(np.column_stack(theta)), torch.as_tensor(conc), torch.zeros(n, 1, dtype=torch.complex128)
-    )
+    params = model.pack(torch.as_tensor(np.column_stack(theta)), torch.as_tensor(conc), torch.zeros(n, 1, dtype=torch.complex128))
     spec = model(params).numpy()
     first, last = model.window
     sd = np.abs(spec[:, first:last]).max(-1).mean() / 25
@@ -161,13 +160,54 @@ def mrsi(folder: Path, side: int) -> str:
     )
 
 
+def start_up(n: int) -> str:
+    """Medians of paired runs: Python with and without the hook's starter file, and ``fsl_mrs --help`` with the hook on and off."""
+    import fsl_mrs_dl
+    from fsl_mrs_dl import switch
+
+    package = Path(fsl_mrs_dl.__file__).parent
+
+    def seconds(command, **variables):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | variables)
+        return time.perf_counter() - start
+
+    with tempfile.TemporaryDirectory() as folder:
+        pythons = []
+        for name in ("without", "with"):
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", f"{folder}/{name}"], check=True)
+            python = f"{folder}/{name}/bin/python"
+            code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+            site = Path(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip())
+            (site / "path.pth").write_text(f"{package.parent}\n")
+            if name == "with":
+                (site / switch.PTH).write_text((package / "data" / switch.PTH).read_text())
+            pythons.append(python)
+        pairs = np.array([[seconds([python, "-c", "pass"]) for python in pythons] for _ in range(n)])
+    added = np.median(pairs[:, 1] - pairs[:, 0]) * 1e3
+    help_command = [sys.executable, "-c", COMMAND.format("fsl_mrs"), "--help"]
+    helps = np.array([[seconds(help_command, FSL_MRS_DL_HOOK=v) for v in ("off", "on")] for _ in range(max(n // 5, 5))])
+    slower = np.median(helps[:, 1] / helps[:, 0] - 1) * 100
+    off, on = np.median(helps, axis=0)
+    return (
+        f"python -c pass: {np.median(pairs[:, 0]) * 1e3:.2f} ms without the hook, {added:+.2f} ms with it (median of {n} pairs); "
+        f"fsl_mrs --help: {off * 1e3:.0f} ms switched off, {on * 1e3:.0f} ms on, {slower:+.1f} % (median of {len(helps)} pairs)"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("data", "reference", "basis"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--start-up", type=int, metavar="N", help="only time the start of Python, N pairs of runs")
     parser.add_argument("--volume", type=int, default=2, help="side of the volume for fsl_mrsi (default 2)")
     args = parser.parse_args()
     os.environ["MPLBACKEND"] = "agg"
+    if args.start_up:
+        print(start_up(args.start_up))
+        return
+    if not (args.data and args.reference and args.basis):
+        parser.error("--data, --reference and --basis are needed")
     import fsl_mrs
 
     from fsl_mrs_dl.doctor import examine_fsl_mrs

@@ -6,9 +6,7 @@ not.  FSL-MRS's own code always runs; these wrap it.  Standard library only: eve
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import inspect
 
 from .plugin import DlAlign, DlQuant, one_line_errors
 
@@ -30,17 +28,10 @@ def _need(condition, what: str) -> None:
         raise UnknownShape(what)
 
 
-@contextlib.contextmanager
-def _replaced(owner, **values):
-    """Attributes of a module or class replaced for a while."""
-    before = {name: getattr(owner, name) for name in values}
-    for name, value in values.items():
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(owner, name, value)
+def _parameters(function) -> list[str]:
+    """Names of a plain function's parameters, without loading ``inspect``, which would slow every command's help."""
+    code = getattr(function, "__code__", None)
+    return list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) if code else ["?"]
 
 
 # -- fitting and its report ----------------------------------------------------------------------------------------
@@ -50,6 +41,8 @@ def patch_fitting(module) -> None:
     """``fit_FSLModel`` knows ``method='dlquant'``; options of ours may be given as ``dl_device='cpu'`` and so on."""
     original = getattr(module, "fit_FSLModel", None)
     _need(callable(original), "no function fit_FSLModel")
+    import inspect
+
     signature = inspect.signature(original)
     parameters = list(signature.parameters)
     wanted = ("mrs", "method", "ppmlim", "metab_groups", "model", "x0", "baseline_order")
@@ -76,7 +69,7 @@ def patch_fitting(module) -> None:
 def patch_report(module) -> None:
     """The methods section of a report says how ``dlquant`` fitted."""
     original = getattr(module, "svs_methods_summary", None)
-    _need(callable(original) and list(inspect.signature(original).parameters) == ["res"], "no function svs_methods_summary(res)")
+    _need(callable(original) and _parameters(original) == ["res"], "no function svs_methods_summary(res)")
 
     @functools.wraps(original)
     def svs_methods_summary(res):
@@ -94,7 +87,7 @@ def patch_report(module) -> None:
 def _with_parser(module, before_parsing, after_parsing=None) -> None:
     """Let the module's ``main`` build its parser from a class that calls back around ``parse_args``."""
     original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
-    _need(callable(original) and not inspect.signature(original).parameters, "no function main()")
+    _need(callable(original) and not _parameters(original), "no function main()")
     base = getattr(library, "ArgParser", None)
     _need(
         isinstance(base, type) and hasattr(base, "parse_args") and hasattr(base, "add_subparsers"), "no configargparse.ArgParser"
@@ -122,11 +115,13 @@ def _with_parser(module, before_parsing, after_parsing=None) -> None:
 
     @functools.wraps(original)
     def main():
-        with _replaced(module, configargparse=Library()), one_line_errors(module.__name__.rpartition(".")[2]):
-            try:
+        module.configargparse = Library()
+        try:
+            with one_line_errors(module.__name__.rpartition(".")[2]):
                 return original()
-            finally:
-                _running.clear()
+        finally:
+            module.configargparse = library
+            _running.clear()
 
     module.main = main
 
@@ -151,8 +146,7 @@ def patch_fsl_mrs(module) -> None:
 def patch_fsl_mrsi(module) -> None:
     """``fsl_mrsi`` takes ``--algo dlquant``; see also :func:`patch_mrsi`."""
     original = getattr(module, "runvoxel", None)
-    parameters = list(inspect.signature(original).parameters) if callable(original) else []
-    _need(parameters[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)")
+    _need(_parameters(original)[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)")
     _with_parser(module, _add_dlquant, _take_options)
 
     @functools.wraps(original)

@@ -72,8 +72,6 @@ def _device() -> list[Finding]:
 _PROBE = """
 import importlib, json, sys, warnings
 out = {"modules": {}, "warnings": []}
-hook = sys.modules.get("fsl_mrs_dl._hook")
-out["watching"] = bool(hook and hook.finder())
 def line(exc):
     return (type(exc).__name__ + ": " + str(exc)).splitlines()[0]
 with warnings.catch_warnings(record=True) as caught:
@@ -94,6 +92,8 @@ with warnings.catch_warnings(record=True) as caught:
             else:
                 found = hasattr(module, "PLUGIN_GROUP")
                 out["modules"][name] = "plugins" if found else "added" if hasattr(module, "_fsl_mrs_dl") else "plain"
+hook = sys.modules.get("fsl_mrs_dl._hook")
+out["watching"] = bool(hook and hook.finder())
 out["warnings"] = [str(w.message) for w in caught if "FSL-MRS-DL" in str(w.message)]
 print("\\n" + json.dumps(out))
 """

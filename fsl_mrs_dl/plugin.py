@@ -7,12 +7,6 @@ before there is something to do, so that help texts stay as quick as they were.
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from pathlib import Path
-
-from .errors import FslMrsDlError, OptionError
-
 __all__ = ["DlAlign", "DlQuant"]
 
 
@@ -48,6 +42,8 @@ class DlAlign:
     @staticmethod
     def run(dataobj, args: dict):
         """FSL-MRS's container of data and reference, and its arguments -> a container of the aligned data."""
+        from pathlib import Path
+
         from .align_report import alignment_table, summary_line, write_reports
         from .pipeline import align_image
 
@@ -100,6 +96,8 @@ class DlQuant:
         given = {name[3:]: getattr(args, name) for name in cls._OPTIONS if getattr(args, name, None) is not None}
         if algo != cls.name:
             if given:
+                from .errors import OptionError
+
                 option = f"--dl-{next(iter(given))}"
                 raise OptionError(f"{option}: goes with --algo {cls.name} only, not with --algo {algo}; leave {option} out.")
             return None
@@ -130,11 +128,22 @@ class DlQuant:
         return fslmrs.describe_fit(result)
 
 
-@contextlib.contextmanager
-def one_line_errors(command: str):
-    """Errors a user is meant to read end the command with their one line and status 2, without a traceback."""
-    try:
-        yield
-    except FslMrsDlError as exc:
-        print(f"{command}: error: {exc}", file=sys.stderr)
-        raise SystemExit(2) from exc
+class one_line_errors:
+    """Context in which errors a user is meant to read end the command with their one line and status 2, without a traceback."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, exc, traceback):
+        if exc is None:
+            return
+        from .errors import FslMrsDlError
+
+        if isinstance(exc, FslMrsDlError):
+            import sys
+
+            print(f"{self.command}: error: {exc}", file=sys.stderr)
+            raise SystemExit(2) from exc
