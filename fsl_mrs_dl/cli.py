@@ -11,7 +11,7 @@ import configargparse
 from . import __version__
 from .errors import DataError, FslMrsDlError, OptionError, OutputError
 
-__all__ = ["main", "FSL_MRS_ONLY"]
+__all__ = ["main", "fsl_mrs_words", "FSL_MRS_ONLY"]
 
 FSL_MRS_ONLY = frozenset(
     "--h2o --tissue_frac --t1-values --t2-values --wref_metabolite --ref_protons --ref_int_limits --h2o_scale --mh_samples "
@@ -27,10 +27,11 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv[:1] == ["fit"]:
-        for word in argv:
-            if word.partition("=")[0] in FSL_MRS_ONLY:
-                print(f"{prog or 'fsl_mrs_dl fit'}: error: {_needs_fsl_mrs(word.partition('=')[0])}", file=sys.stderr)
-                return 2
+        _, words, refused = fsl_mrs_words(argv[1:])
+        if refused:
+            print(f"{prog or 'fsl_mrs_dl fit'}: error: {refused}", file=sys.stderr)
+            return 2
+        argv = ["fit", *words]
     parser, jobs = build_parser(prog)
     args = parser.parse_args(argv)
     args.format_values = jobs[args.job].format_values
@@ -55,13 +56,37 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
         return 1
 
 
-def _needs_fsl_mrs(option: str) -> str:
-    """What to say of an option of FSL-MRS's that is not here."""
-    what = {"--mh_samples": "Metropolis Hastings fits are", "--disable_MH_priors": "Metropolis Hastings fits are"}
-    return (
-        f"{option}: {what.get(option, 'water-scaled quantification is')} FSL-MRS's; leave {option} out, or, where FSL-MRS is "
-        f"installed, run 'fsl_mrs --algo dlquant --data ... --basis ... --output ... {option} ...'."
-    )
+def fsl_mrs_words(words: list[str]) -> tuple[str | None, list[str], str]:
+    """FSL-MRS's words for a fit in those of ``fsl_mrs_dl fit``: ``(algorithm or None, the other words, why it cannot be done)``.
+
+    ``--algo`` is taken out, ``--baseline_order N`` becomes a baseline, and options of ours lose the prefix they carry there.
+    """
+    algo, rest, refused = None, [], ""
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, value = word.partition("=")
+        if name == "--algo":
+            algo = value if equals else next(remaining, "")
+        elif name == "--baseline_order":
+            rest += ["--baseline", f"poly, {value if equals else next(remaining, '')}"]
+        elif name in FSL_MRS_ONLY:
+            what = "Metropolis Hastings fits are" if "MH" in name.upper() else "water-scaled quantification is"
+            refused = refused or (
+                f"{name}: {what} FSL-MRS's; leave {name} out, or, where FSL-MRS is installed, run 'fsl_mrs --algo dlquant "
+                f"--data ... --basis ... --output ... {name} ...'."
+            )
+        else:
+            rest.append("--" + word[5:] if name.startswith("--dl-") else word)
+    if algo not in (None, "dlquant"):
+        refused = f"--algo {algo}: is FSL-MRS's; give --algo dlquant, or run 'fsl_mrs --algo {algo}' where FSL-MRS is installed."
+    return algo, rest, refused
+
+
+class _Parser(configargparse.ArgParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} ('{self.prog} --help' lists the options)\n")
 
 
 # -- arguments -----------------------------------------------------------------------------------------------------
@@ -69,7 +94,7 @@ def _needs_fsl_mrs(option: str) -> str:
 
 def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dict[str, configargparse.ArgParser]]:
     """The parser and its jobs' parsers by name; ``prog`` is what the jobs' help calls the command."""
-    parser = configargparse.ArgParser(
+    parser = _Parser(
         prog="fsl_mrs_dl",
         add_config_file_help=False,
         description="Align and quantify MR spectra: a start is proposed, the physical model decides.",

@@ -6,8 +6,8 @@ import importlib
 import importlib.util
 import sys
 
-from .cli import FSL_MRS_ONLY, main
-from .plugin import DlAlign, DlQuant, one_line_errors
+from .cli import fsl_mrs_words, main
+from .plugin import DlAlign, DlQuant
 
 __all__ = ["fsl_mrs", "fsl_mrs_proc"]
 
@@ -62,20 +62,9 @@ def fsl_mrs(argv: list[str] | None = None) -> int:
             f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other algorithms it does not have. {HOW_TO_GET}"
         )
         return 0
-    algo, rest, words = "Newton", [], iter(words)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name == "--algo":
-            algo = value if equals else next(words, "")
-        elif name == "--baseline_order":
-            rest += ["--baseline", f"poly, {value if equals else next(words, '')}"]
-        else:
-            # FSL-MRS's names for our options carry a prefix; options it has and we have not are refused by name.
-            rest.append("--" + word[5:] if name.startswith("--dl-") else word)
+    algo, _, refused = fsl_mrs_words(words)
     if algo != DlQuant.name:
-        return _refuse("fsl_mrs", f"--algo {algo} (--algo {DlQuant.name} does not)")
-    for word in rest:
-        if word.partition("=")[0] in FSL_MRS_ONLY:
-            return _refuse("fsl_mrs", word.partition("=")[0])
-    with one_line_errors("fsl_mrs"):
-        return main(["fit", *rest], prog="fsl_mrs")
+        return _refuse("fsl_mrs", f"--algo {algo or 'Newton'} (--algo {DlQuant.name} does not)")
+    if refused:
+        return _refuse("fsl_mrs", refused.partition(":")[0])
+    return main(["fit", *words], prog="fsl_mrs")
