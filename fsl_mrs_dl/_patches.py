@@ -164,18 +164,33 @@ def patch_fsl_mrsi(module) -> None:
 
 
 def patch_mrsi(module) -> None:
-    """While ``fsl_mrsi --algo dlquant`` runs, a volume's voxels are fitted in batches as FSL-MRS iterates over them."""
-    cls = getattr(module, "MRSI", None)
-    _need(isinstance(cls, type) and "__iter__" in vars(cls), "no class MRSI that can be iterated over")
-    original = cls.__iter__
+    """While ``fsl_mrsi --algo dlquant`` runs, a volume's voxels are fitted in batches as FSL-MRS iterates over them.
 
-    @functools.wraps(original)
+    The average it begins with is taken over the voxels that can be fitted; one voxel of NaN would make it NaN.
+    """
+    cls = getattr(module, "MRSI", None)
+    known = isinstance(cls, type) and {"__iter__", "mrs_from_average"} <= set(vars(cls))
+    _need(known, "no class MRSI with __iter__ and mrs_from_average")
+    plain_iter, plain_average = cls.__iter__, cls.mrs_from_average
+
+    @functools.wraps(plain_iter)
     def __iter__(self):
         if "arguments" not in _running:
-            return original(self)
-        return DlQuant.fit_batched(original(self), _running["arguments"], _running["options"])
+            return plain_iter(self)
+        return DlQuant.fit_batched(plain_iter(self), _running["arguments"], _running["options"])
 
-    cls.__iter__ = __iter__
+    @functools.wraps(plain_average)
+    def mrs_from_average(self):
+        if _running.get("options") is None:
+            return plain_average(self)
+        mask = self.mask
+        try:
+            self.mask = DlQuant.usable(self.data, mask)
+            return plain_average(self)
+        finally:
+            self.mask = mask
+
+    cls.__iter__, cls.mrs_from_average = __iter__, mrs_from_average
 
 
 def patch_fsl_mrs_proc(module) -> None:

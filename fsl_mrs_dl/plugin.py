@@ -121,6 +121,24 @@ class DlQuant:
         return fslmrs.fit_batched(voxels, arguments, options or DlOptions())
 
     @classmethod
+    def usable(cls, fids, mask):
+        """Those voxels of a mask ``(x, y, z)`` whose FIDs ``(x, y, z, n_points)`` are finite and not all zero.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        import numpy as np
+
+        from .errors import DataError
+
+        good = (mask != 0) & np.isfinite(fids).all(-1) & (fids != 0).any(-1)
+        if not good.any():
+            raise DataError("every FID in the mask is zero or holds NaN; there is nothing to fit: check --data and --mask.")
+        return good
+
+    @classmethod
     def describe(cls, result) -> str:
         """The method in a sentence, for the methods section of reports."""
         from . import fslmrs
