@@ -87,6 +87,9 @@ with warnings.catch_warnings(record=True) as caught:
         for name in json.loads(sys.argv[1]):
             try:
                 module = importlib.import_module(name)
+            except ModuleNotFoundError as exc:
+                gone = (exc.name or "").split(".")[0] == "fsl_mrs"
+                out["modules"][name] = "missing" if gone else "error: " + line(exc)
             except BaseException as exc:
                 out["modules"][name] = "error: " + line(exc)
             else:
@@ -119,6 +122,11 @@ def examine_fsl_mrs() -> list[Finding]:
     broken = {name: state for name, state in states.items() if state.startswith("error")}
     for name, state in broken.items():
         out.append(Finding(BAD, f"FSL-MRS: {name} cannot be imported ({state.removeprefix('error: ')}); mend it first"))
+    missing = [name for name, state in states.items() if state == "missing"]
+    if missing:
+        out.append(
+            Finding(BAD, f"FSL-MRS {seen['version']} has no {', '.join(missing)}; this FSL-MRS-DL does not know that version")
+        )
     for text in seen["warnings"]:
         out.append(Finding(BAD, text))
     done = [name for name, state in states.items() if state in ("added", "plugins")]
