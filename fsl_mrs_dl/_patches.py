@@ -85,7 +85,10 @@ def patch_report(module) -> None:
 
 
 def _with_parser(module, before_parsing, after_parsing=None) -> None:
-    """Let the module's ``main`` build its parser from a class that calls back around ``parse_args``."""
+    """Let the module's ``main`` build its parser from a class that calls back around ``parse_args``.
+
+    ``before_parsing(parser, words)`` adds what is to be added and returns the words to parse, ``None`` for the command line's.
+    """
     original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
     _need(callable(original) and not _parameters(original), "no function main()")
     base = getattr(library, "ArgParser", None)
@@ -98,9 +101,8 @@ def _with_parser(module, before_parsing, after_parsing=None) -> None:
             self.dl_subparsers = super().add_subparsers(*args, **kwargs)
             return self.dl_subparsers
 
-        def parse_args(self, *args, **kwargs):
-            before_parsing(self)
-            parsed = super().parse_args(*args, **kwargs)
+        def parse_args(self, args=None, *more, **kwargs):
+            parsed = super().parse_args(before_parsing(self, args), *more, **kwargs)
             if after_parsing is not None:
                 after_parsing(self, parsed)
             return parsed
@@ -126,12 +128,13 @@ def _with_parser(module, before_parsing, after_parsing=None) -> None:
     module.main = main
 
 
-def _add_dlquant(parser) -> None:
+def _add_dlquant(parser, words):
     DlQuant.add_arguments(parser.add_argument_group(DlQuant.heading))
     for action in parser._actions:
         if action.dest == "algo" and isinstance(action.help, str):
             text = action.help.rstrip()
             action.help = f"{text[:-1]}, or {DlQuant.help}]" if text.endswith("]") else f"{text}, or {DlQuant.help}"
+    return words
 
 
 def _take_options(parser, args) -> None:
@@ -193,18 +196,49 @@ def patch_mrsi(module) -> None:
     cls.__iter__, cls.mrs_from_average = __iter__, mrs_from_average
 
 
+def _with_config(words, library):
+    """The words with the options of a ``--config`` file written out behind ``dl-align``; those on the command line win.
+
+    FSL-MRS takes ``--config`` before the step, where its parser gives nothing to the step's own required options.
+    """
+    import sys
+
+    given = list(sys.argv[1:] if words is None else words)
+    given = [part for word in given for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    if DlAlign.name not in given or "--config" not in given[:-1]:
+        return words
+    at = given.index("--config")
+    path, given = given[at + 1], given[:at] + given[at + 2 :]
+    try:
+        with open(path) as file:
+            settings = library.DefaultConfigFileParser().parse(file)
+    except Exception as exc:
+        from .errors import OptionError
+
+        raise OptionError(f"--config {path}: cannot be read ({exc}); give a file with one option a line, dim = DIM_DYN.") from exc
+    for key, value in settings.items():
+        option = f"--{key.lstrip('-')}"
+        if option in given or (isinstance(value, str) and value.lower() in ("false", "no")):
+            continue
+        flag = isinstance(value, str) and value.lower() in ("true", "yes")
+        given += [option] if flag else [option, *([value] if isinstance(value, str) else value)]
+    return given
+
+
 def patch_fsl_mrs_proc(module) -> None:
     """``fsl_mrs_proc`` has the step ``dl-align``."""
     _need(callable(getattr(module, "add_common_args", None)), "no function add_common_args")
+    library = getattr(module, "configargparse", None)
 
-    def add_step(parser):
+    def add_step(parser, words):
         steps = getattr(parser, "dl_subparsers", None)
         if steps is None or DlAlign.name in getattr(steps, "choices", {}):
-            return
+            return words
         step = steps.add_parser(DlAlign.name, help=DlAlign.help, add_help=False)
         DlAlign.add_arguments(step.add_argument_group(f"{DlAlign.name} arguments"))
         step.set_defaults(func=DlAlign.run)
         module.add_common_args(step)
+        return _with_config(words, library)
 
     _with_parser(module, add_step)
 

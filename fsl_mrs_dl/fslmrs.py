@@ -51,6 +51,14 @@ class DlFitRes(FitRes):
         newton.method = "Newton"
         return FitRes.getUncertainties(newton, type=type, metab=metab)
 
+    @property
+    def perc_SD(self):
+        """Standard deviations in percent of every parameter, sums of metabolites at the end; 999 at most, as FSL-MRS's."""
+        # FSL-MRS divides by the parameters without the sums, which fails as soon as there is one.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            percent = np.sqrt(self.crlb) / self.params_inc_combine * 100
+        return np.where(np.isnan(percent) | (percent > 999), 999.0, percent)
+
 
 class _Held(MRS):
     """An MRS object for reading only, its formatted basis made once.

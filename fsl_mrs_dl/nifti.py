@@ -119,7 +119,7 @@ def from_image(image, *, path: Path | None = None, name: str | None = None) -> M
         dim_tags=tuple(tag for tag in image.dim_tags if tag is not None)[: fids.ndim - 4],
         header=image.hdr_ext.to_dict(),
         affine=np.asarray(image.voxToWorldMat),
-        path=path,
+        path=path or (Path(name) if name else None),
     )
 
 

@@ -130,7 +130,7 @@ def align_data(
     )
 
 
-def align_image(image, *, dim: str = "DIM_DYN", reference=None, command: str = "align", **options):
+def align_image(image, *, dim: str = "DIM_DYN", reference=None, command: str = "align", file: str | None = None, **options):
     """Align the transients of a ``NIFTI_MRS`` object of the nifti-mrs package or of FSL-MRS, whose is one.
 
     Parameters
@@ -139,6 +139,8 @@ def align_image(image, *, dim: str = "DIM_DYN", reference=None, command: str = "
         As ``data`` and ``reference`` of :func:`align_data`, which takes ``dim`` and ``options`` too.
     command : str
         What the header's record of processing calls the step.
+    file : str, optional
+        The file's name for messages, where the object does not know it.
 
     Returns
     -------
@@ -154,8 +156,8 @@ def align_image(image, *, dim: str = "DIM_DYN", reference=None, command: str = "
         return str(getattr(one, "filename", "") or "") or None
 
     if reference is not None:
-        options["reference"] = from_image(reference, name=name(reference))
-    aligned = align_data(from_image(image, name=name(image)), dim=dim, **options)
+        options["reference"] = from_image(reference, name=name(reference) or "the reference")
+    aligned = align_data(from_image(image, name=file or name(image)), dim=dim, **options)
     out = image.copy()
     # The object conjugates on the way in as on the way out.
     out[:] = aligned.data.fids.reshape(out.image.shape)

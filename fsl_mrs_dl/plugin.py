@@ -55,6 +55,7 @@ class DlAlign:
                 reference=dataobj.reference,
                 device=args["device"],
                 command="fsl_mrs_proc dl-align",
+                file=dataobj.datafilename,
             )
             folder = Path(args["output"])
             alignment_table(aligned).to_csv(folder / "dl_align.csv", index=False)
