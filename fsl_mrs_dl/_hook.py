@@ -86,6 +86,8 @@ class Loader:
         self.plain = plain
 
     def __getattr__(self, name):
+        if name == "plain":  # not set yet, in a copy that is being made
+            raise AttributeError(name)
         return getattr(self.plain, name)
 
     def create_module(self, spec):
@@ -93,6 +95,7 @@ class Loader:
 
     def exec_module(self, module):
         module.__loader__ = module.__spec__.loader = self.plain
+        module.__dict__.pop(MARK, None)  # a module that is loaded again brings its functions anew
         self.plain.exec_module(module)
         change(module)
 
@@ -119,9 +122,12 @@ def _warn_once(module, exc):
     import warnings
 
     version = getattr(sys.modules.get("fsl_mrs"), "__version__", "of unknown version")
-    warnings.warn(
+    text = (
         f"FSL-MRS-DL does not know this FSL-MRS ({version}): {module.__name__}: {exc}. It is left as it is, without what would "
-        f"have been added there; {VARIABLE}=off silences this.",
-        RuntimeWarning,
-        stacklevel=2,
+        f"have been added there; {VARIABLE}=off silences this."
     )
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    except RuntimeWarning:
+        # Warnings are errors here, but nothing is wrong with the module that was imported.
+        print(text, file=sys.stderr)

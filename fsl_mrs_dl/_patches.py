@@ -60,6 +60,9 @@ def patch_fitting(module) -> None:
         if own:
             from .options import DlOptions
 
+            for name in own:
+                if name not in DlOptions.__dataclass_fields__:
+                    raise TypeError(f"fit_FSLModel() got an unexpected keyword argument 'dl_{name}'")
             options = DlOptions(**own)
         return DlQuant.fit(arguments.pop("mrs"), arguments, options)
 

@@ -11,28 +11,23 @@ import configargparse
 from . import __version__
 from .errors import DataError, FslMrsDlError, OptionError, OutputError
 
-__all__ = ["main", "fsl_mrs_words", "FSL_MRS_ONLY"]
+__all__ = ["main"]
 
-FSL_MRS_ONLY = frozenset(
-    "--h2o --tissue_frac --t1-values --t2-values --wref_metabolite --ref_protons --ref_int_limits --h2o_scale --mh_samples "
-    "--disable_MH_priors".split()
-)
-"""Options of ``fsl_mrs`` for what only FSL-MRS does: scaling by water, tissue correction, Metropolis Hastings."""
+# Options of fsl_mrs for what only FSL-MRS does.
+_SCALING = ("h2o", "tissue_frac", "t1-values", "t2-values", "wref_metabolite", "ref_protons", "ref_int_limits", "h2o_scale")
+_SAMPLING = ("mh_samples", "disable_MH_priors")
 
 
-def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> int:
     """Run the command; the exit status is 0, 2 for what the user can mend, 1 for a fault of ours, 130 when interrupted.
 
-    ``prog`` is what messages call the job, where it was started under another name.
+    ``prog`` is what messages call the job, where it was started under another name, and ``defaults`` what its options are unless
+    they are given.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    if argv[:1] == ["fit"]:
-        _, words, refused = fsl_mrs_words(argv[1:])
-        if refused:
-            print(f"{prog or 'fsl_mrs_dl fit'}: error: {refused}", file=sys.stderr)
-            return 2
-        argv = ["fit", *words]
     parser, jobs = build_parser(prog)
+    for job in jobs.values():
+        job.set_defaults(**defaults)
     args = parser.parse_args(argv)
     args.format_values = jobs[args.job].format_values
     called = prog or f"fsl_mrs_dl {args.job}"
@@ -54,32 +49,6 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
             raise
         print(f"{called}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr)
         return 1
-
-
-def fsl_mrs_words(words: list[str]) -> tuple[str | None, list[str], str]:
-    """FSL-MRS's words for a fit in those of ``fsl_mrs_dl fit``: ``(algorithm or None, the other words, why it cannot be done)``.
-
-    ``--algo`` is taken out, ``--baseline_order N`` becomes a baseline, and options of ours lose the prefix they carry there.
-    """
-    algo, rest, refused = None, [], ""
-    remaining = iter(words)
-    for word in remaining:
-        name, equals, value = word.partition("=")
-        if name == "--algo":
-            algo = value if equals else next(remaining, "")
-        elif name == "--baseline_order":
-            rest += ["--baseline", f"poly, {value if equals else next(remaining, '')}"]
-        elif name in FSL_MRS_ONLY:
-            what = "Metropolis Hastings fits are" if "MH" in name.upper() else "water-scaled quantification is"
-            refused = refused or (
-                f"{name}: {what} FSL-MRS's; leave {name} out, or, where FSL-MRS is installed, run 'fsl_mrs --algo dlquant "
-                f"--data ... --basis ... --output ... {name} ...'."
-            )
-        else:
-            rest.append("--" + word[5:] if name.startswith("--dl-") else word)
-    if algo not in (None, "dlquant"):
-        refused = f"--algo {algo}: is FSL-MRS's; give --algo dlquant, or run 'fsl_mrs --algo {algo}' where FSL-MRS is installed."
-    return algo, rest, refused
 
 
 class _Parser(configargparse.ArgParser):
@@ -234,7 +203,37 @@ def _fit_arguments(parser) -> None:
     group.add_argument("-f", "--filename", default="fit", metavar="NAME", help="name of the fitted spectra's file (default fit)")
     group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off")
     _common_arguments(parser)
-    parser.set_defaults(func=_fit)
+    parser.set_defaults(func=_fit, advice="", prefix="--")
+
+    # FSL-MRS's words, understood or answered but not advertised; in configuration files too.
+    hidden = {"help": configargparse.SUPPRESS}
+    parser.add_argument("--algo", **hidden)
+    parser.add_argument("--baseline_order", type=int, **hidden)
+    for name in ("starter", "estimate", "device"):
+        parser.add_argument(f"--dl-{name}", dest=name, default=configargparse.SUPPRESS, **hidden)
+    parser.add_argument("--dl-model", **hidden)
+    for name in (*_SCALING, *_SAMPLING):
+        parser.add_argument(f"--{name}", nargs="*", **hidden)
+
+
+def _check_fsl_mrs_words(args) -> None:
+    """Raise OptionError for what only FSL-MRS does; translate what it says otherwise."""
+    from .plugin import DlQuant
+
+    if args.algo not in (None, DlQuant.name):
+        raise OptionError(
+            f"--algo {args.algo}: needs FSL-MRS, --algo {DlQuant.name} does not; give that, or run 'fsl_mrs --algo {args.algo}' "
+            f"where FSL-MRS is installed.{args.advice}"
+        )
+    for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "a Metropolis Hastings fit")):
+        for name in names:
+            if getattr(args, name.replace("-", "_")) is not None:
+                raise OptionError(
+                    f"--{name}: needs FSL-MRS, whose {what} this is; leave --{name} out, or run 'fsl_mrs --algo {DlQuant.name} "
+                    f"--data ... --basis ... --output ... --{name} ...' where FSL-MRS is installed.{args.advice}"
+                )
+    if args.baseline_order is not None:
+        args.baseline = f"poly, {args.baseline_order}"
 
 
 def _simulate_arguments(parser) -> None:
@@ -336,10 +335,11 @@ def _write_whole(path: Path, text: str) -> None:
 def _fit(args) -> None:
     from . import nifti, results
 
+    _check_fsl_mrs_words(args)
     inputs = tuple(name for name in (args.data, args.basis, args.t1, args.config) if name)
     nifti.new_output_folder(args.output, args.overwrite, inputs)
     fitted = _fit_data(args, nifti.load(args.data))
-    header = json.dumps({k: v for k, v in vars(args).items() if k not in ("func", "format_values")}, default=str)
+    header = json.dumps({k: v for k, v in vars(args).items() if k not in ("func", "format_values", "advice", "prefix")}, default=str)
     options = f"{header}\n--------\n{args.format_values()}"
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
     with results.folder_for(args.output, args.overwrite, inputs) as folder:
@@ -419,7 +419,8 @@ def _fit_data(args, data):
         for name in names:
             if name not in basis.names:
                 raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
-    chosen = DlOptions(starter=args.starter, estimate=args.estimate, device=args.device).check(prefix="--")
+    chosen = DlOptions(starter=args.starter, model=args.dl_model, estimate=args.estimate, device=args.device)
+    chosen.check(prefix=args.prefix)
     _say(args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}")
     with _progress(len(fids)) as advance:
         fit = pipeline.quantify(

@@ -88,7 +88,7 @@ with warnings.catch_warnings(record=True) as caught:
             try:
                 module = importlib.import_module(name)
             except ModuleNotFoundError as exc:
-                gone = (exc.name or "").split(".")[0] == "fsl_mrs"
+                gone = exc.name and (name + ".").startswith(exc.name + ".")
                 out["modules"][name] = "missing" if gone else "error: " + line(exc)
             except BaseException as exc:
                 out["modules"][name] = "error: " + line(exc)
@@ -98,7 +98,7 @@ with warnings.catch_warnings(record=True) as caught:
 hook = sys.modules.get("fsl_mrs_dl._hook")
 out["watching"] = bool(hook and hook.finder())
 out["warnings"] = [str(w.message) for w in caught if "FSL-MRS-DL" in str(w.message)]
-print("\\n" + json.dumps(out))
+print("\\nFSL-MRS-DL:" + json.dumps(out))
 """
 
 
@@ -110,8 +110,9 @@ def examine_fsl_mrs() -> list[Finding]:
     on, how = switch.status()
     hook = Finding(GOOD if on else ABSENT, f"hook: {how}")
     try:
-        seen = json.loads(probe.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
+        # FSL-MRS may print too, at any time.
+        seen = json.loads(next(line[11:] for line in probe.stdout.splitlines() if line.startswith("FSL-MRS-DL:")))
+    except (StopIteration, ValueError):
         return [Finding(BAD, f"FSL-MRS: looking for it ended Python ({_last(probe.stderr)})"), hook]
     if "absent" in seen:
         return [Finding(ABSENT, "FSL-MRS: not installed here; fsl_mrs_dl works without it"), hook]
@@ -137,7 +138,11 @@ def examine_fsl_mrs() -> list[Finding]:
         plain = [name for name, state in states.items() if state == "plain"]
         out.append(Finding(BAD, where + (f", not in {', '.join(plain)}" if plain else "")))
         if not seen["watching"]:
-            out.append(Finding(BAD, f"hook: Python does not start it; run 'fsl_mrs_dl hook on' with {sys.executable}"))
+            out.append(
+                Finding(
+                    BAD, "hook: Python does not start it, although its file is there; is it run with -S, or is site disabled?"
+                )
+            )
     else:
         out.append(Finding(ABSENT, f"{where}, because the hook is not on"))
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -15,7 +16,10 @@ __all__ = ["NAMES", "add", "remove", "found"]
 
 NAMES = ("fsl_mrs", "fsl_mrs_proc")
 _MARK = "Launcher of FSL-MRS-DL"
-_TEXT = """#!{python}
+# A shell starts Python because a #! line can neither hold a blank nor be long; to Python the line is a string.
+_TEXT = """#!/bin/sh
+'''exec' {python} "$0" "$@"
+' '''
 # {mark} for a machine without FSL-MRS; 'fsl_mrs_dl launchers remove' takes it away.
 import sys
 
@@ -41,9 +45,10 @@ def found() -> dict[str, tuple[Path, bool]]:
     """Launchers of these names that a shell would start, or that lie in this environment: name -> (path, is it ours)."""
     out = {}
     for name in NAMES:
-        first = shutil.which(name) or shutil.which(name, path=str(_folder()))
-        if first:
-            out[name] = (Path(first), is_ours(Path(first)))
+        first = shutil.which(name)
+        path = Path(first) if first else _folder() / name
+        if os.path.lexists(path):
+            out[name] = (path, is_ours(path))
     return out
 
 
@@ -59,29 +64,44 @@ def add() -> list[Path]:
     """
     if importlib.util.find_spec("fsl_mrs") is not None:
         raise OptionError("FSL-MRS is installed here and has its own launchers, which do these jobs with it; nothing was added.")
-    for name, (path, ours) in found().items():
-        if not ours:
-            raise OptionError(f"{path}: there is a launcher {name} already, and it is not replaced; nothing was added.")
-    written = []
+    folder = _folder()
     for name in NAMES:
-        path = _folder() / name
-        try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o777), "w") as file:
-                file.write(_TEXT.format(python=sys.executable, mark=_MARK, name=name))
-        except OSError as exc:
-            for done in written:
-                done.unlink(missing_ok=True)
-            raise OutputError(f"{path}: cannot be written ({exc.strerror}); choose an environment of your own.") from exc
-        written.append(path)
-    return written
+        # Every folder of the path, not the first hit alone: ours may stand before somebody else's.
+        for place in [folder, *map(Path, os.environ.get("PATH", "").split(os.pathsep))]:
+            path = place / name
+            if os.path.lexists(path) and not is_ours(path) and (place == folder or os.access(path, os.X_OK)):
+                raise OptionError(f"{path}: there is a launcher {name} already, and it is not replaced; nothing was added.")
+    written = []
+    try:
+        for name in NAMES:
+            written.append(folder / f".{name}.part")
+            text = _TEXT.format(python=shlex.quote(sys.executable), mark=_MARK, name=name)
+            with os.fdopen(os.open(written[-1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o777), "w") as file:
+                file.write(text)
+        for name, path in zip(NAMES, written):
+            path.replace(folder / name)
+    except OSError as exc:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise OutputError(f"{folder}: cannot be written ({exc.strerror}); choose an environment of your own.") from exc
+    return [folder / name for name in NAMES]
 
 
 def remove() -> list[Path]:
-    """Take away the launchers that :func:`add` wrote, and no others; those that were removed."""
+    """Take away the launchers that :func:`add` wrote, and no others; those that were removed.
+
+    Raises
+    ------
+    OutputError
+        If one cannot be removed.
+    """
     removed = []
     for name in NAMES:
         path = _folder() / name
         if path.is_file() and is_ours(path):
-            path.unlink()
+            try:
+                path.unlink()
+            except OSError as exc:
+                raise OutputError(f"{path}: cannot be removed ({exc.strerror}); ask whoever maintains this environment.") from exc
             removed.append(path)
     return removed

@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import sys
 
-from .cli import fsl_mrs_words, main
-from .plugin import DlAlign, DlQuant
+from . import __version__
+from .cli import main
+from .plugin import DlAlign
 
 __all__ = ["fsl_mrs", "fsl_mrs_proc"]
 
@@ -37,10 +38,14 @@ def fsl_mrs_proc(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     # FSL-MRS takes --config before the step.
     before = []
-    while words[:1] == ["--config"] and len(words) > 1:
-        before, words = [*before, *words[:2]], words[2:]
+    while words and words[0].partition("=")[0] == "--config" and len(words) > 1:
+        n = 1 if "=" in words[0] else 2
+        before, words = [*before, *words[:n]], words[n:]
     if words[:1] == [DlAlign.name]:
         return main(["align", *words[1:], *before], prog=f"fsl_mrs_proc {DlAlign.name}")
+    if words and words[0] in ("-v", "--version"):
+        print(f"FSL-MRS-DL {__version__}, standing in for FSL-MRS")
+        return 0
     if not words or words[0] in ("-h", "--help"):
         print(
             "usage: fsl_mrs_proc dl-align --file FILE --output DIR [options]; 'fsl_mrs_proc dl-align --help' lists them.\n"
@@ -56,15 +61,13 @@ def fsl_mrs(argv: list[str] | None = None) -> int:
     if theirs:
         return theirs()
     words = sys.argv[1:] if argv is None else list(argv)
+    if set(words) & {"-v", "--version"}:
+        print(f"FSL-MRS-DL {__version__}, standing in for FSL-MRS")
+        return 0
     if not words or set(words) & {"-h", "--help"}:
         print(
             "usage: fsl_mrs --algo dlquant --data FILE --basis PATH --output DIR [options]; 'fsl_mrs_dl fit --help' lists them.\n"
             f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other algorithms it does not have. {HOW_TO_GET}"
         )
         return 0
-    algo, _, refused = fsl_mrs_words(words)
-    if algo != DlQuant.name:
-        return _refuse("fsl_mrs", f"--algo {algo or 'Newton'} (--algo {DlQuant.name} does not)")
-    if refused:
-        return _refuse("fsl_mrs", refused.partition(":")[0])
-    return main(["fit", *words], prog="fsl_mrs")
+    return main(["fit", *words], prog="fsl_mrs", algo="Newton", advice=f" {HOW_TO_GET}", prefix="--dl-")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import json
 import os
 import pickle
@@ -81,28 +80,55 @@ def succeeds(program, *words, **variables):
     return done
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """``here(program, *words)`` runs a command of FSL-MRS in this process, which spares it the seconds of a start."""
+_COMMANDS = """
+import contextlib, importlib, io, json, sys, traceback, warnings
 
-    def call(program, *words):
-        module = importlib.import_module(f"fsl_mrs.scripts.{program}")
-        monkeypatch.setattr(sys, "argv", [program, *map(str, words)])
-        module.main()
+for line in sys.stdin:
+    program, *words = sys.argv = json.loads(line)
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            importlib.import_module("fsl_mrs.scripts." + program).main()
+        except SystemExit as end:
+            status = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+    from fsl_mrs_dl import _patches
+    module = sys.modules["fsl_mrs.scripts." + program]
+    left = dict(_patches._running) or module.configargparse is not sys.modules["fsl_mrs.auxiliary.configargparse"]
+    print(json.dumps([status, out.getvalue(), err.getvalue(), bool(left)]), flush=True)
+"""
 
-    return call
+
+@pytest.fixture(scope="module")
+def one_after_another():
+    """``one_after_another(program, *words)`` runs a command of FSL-MRS in one process that is started once.
+
+    Not in the tests' own: FSL-MRS brings a copy of the parser library, which recurses where the original is loaded too.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "FSL_MRS_DL_HOOK"} | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _COMMANDS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
+
+        def call(program, *words):
+            process.stdin.write(json.dumps([program, *map(str, words)]) + "\n")
+            process.stdin.flush()
+            status, out, err, left = json.loads(process.stdout.readline())
+            assert not left, f"{program} left something behind for the next command"
+            return subprocess.CompletedProcess([program, *words], status, out, err)
+
+        yield call
+        process.stdin.close()
 
 
-def fails(call, words, capsys, *expected):
-    """The command ends with status 2 and one line on standard error that holds the expected words."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        call(*words)
-    error = capsys.readouterr().err
-    assert end.value.code == 2, error
-    assert error.count("\n") == 1 and "Traceback" not in error, error
+def fails(done, *expected):
+    """The command ended with status 2 and one line on standard error that holds the expected words."""
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
     for word in expected:
-        assert word in error, error
+        assert word in done.stderr, done.stderr
 
 
 def files(folder):
@@ -756,11 +782,11 @@ def test_fsl_mrsi_in_parallel_is_the_same_bit_for_bit(volume_files, volume_run):
         np.testing.assert_array_equal(image(path), image(volume_run / path.relative_to(out)), err_msg=str(path))
 
 
-def test_a_volume_of_nothing_is_refused_in_one_line(volume_files, here, capsys, tmp_path):
+def test_a_volume_of_nothing_is_refused_in_one_line(volume_files, one_after_another, tmp_path):
     data = nifti.load(volume_files / "data.nii.gz")
     nifti.save(tmp_path / "zero.nii.gz", replace(data, fids=np.zeros_like(data.fids)))
     words = ["--data", tmp_path / "zero.nii.gz", "--basis", volume_files / "basis", "--algo", "dlquant", "--parallel", "off"]
-    fails(here, ["fsl_mrsi", *words, "--output", tmp_path / "out"], capsys, "nothing to fit")
+    fails(one_after_another("fsl_mrsi", *words, "--output", tmp_path / "out"), "fsl_mrsi", "nothing to fit")
 
 
 # -- fsl_mrs -------------------------------------------------------------------------------------------------------
@@ -822,9 +848,9 @@ def test_options_of_ours_are_kept_with_the_results(svs_runs):
     ],
 )
 @pytest.mark.parametrize("program", ["fsl_mrs", "fsl_mrsi"])
-def test_bad_options_of_ours_make_nothing(here, capsys, tmp_path, program, words, expected):
+def test_bad_options_of_ours_make_nothing(one_after_another, tmp_path, program, words, expected):
     given = ["--data", EXAMPLE / "svs.nii.gz", "--basis", EXAMPLE / "basis", "--output", tmp_path / "out"]
-    fails(here, [program, *given, *words], capsys, program, *expected)
+    fails(one_after_another(program, *given, *words), f"{program}: error: ", *expected)
     assert not list(tmp_path.iterdir())
 
 
@@ -838,25 +864,12 @@ def test_bad_options_of_ours_in_a_shell(tmp_path):
 
 
 @pytest.mark.parametrize("program", ["fsl_mrs", "fsl_mrsi", "fsl_mrs_proc"])
-def test_help_knows_what_was_added(here, capsys, program):
-    with pytest.raises(SystemExit) as end:
-        here(program, "--help")
-    text = " ".join(capsys.readouterr().out.split())
-    assert not end.value.code
+def test_help_knows_what_was_added(one_after_another, program):
+    done = one_after_another(program, "--help")
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 0 and not done.stderr
     for word in ["dl-align", "Cramer-Rao"] if program == "fsl_mrs_proc" else ["dlquant", "--dl-starter", "--dl-device", "MH"]:
         assert word in text
-
-
-def test_what_one_command_was_told_is_forgotten_afterwards(here, capsys, tmp_path, simulated):
-    """Two commands in one process: the options of the first do not reach the second, nor a fit from Python."""
-    from fsl_mrs_dl import _patches
-
-    given = ["--data", tmp_path / "missing.nii.gz", "--basis", EXAMPLE / "basis", "--output", tmp_path / "out"]
-    with pytest.raises(Exception, match="missing"):
-        here("fsl_mrs", *given, "--algo", "dlquant", "--dl-device", "cpu")
-    assert _patches._running == {}
-    module = importlib.import_module("fsl_mrs.scripts.fsl_mrs")
-    assert module.configargparse.__name__.endswith("configargparse")
 
 
 # -- fsl_mrs_proc dl-align -----------------------------------------------------------------------------------------
@@ -892,12 +905,13 @@ def test_dl_align_is_our_own_command_to_the_bit(processed, tmp_path, capsys):
     assert changed == {"ProcessingApplied"}
 
 
-def test_dl_align_to_a_reference(processed, here, tmp_path):
+def test_dl_align_to_a_reference(processed, one_after_another, tmp_path):
     data = nifti.load(processed)
     mean = replace(data, fids=data.fids.mean(4), dim_tags=(), header={k: v for k, v in data.header.items() if k != "dim_5"})
     reference = nifti.save(tmp_path / "mean.nii.gz", mean)
     words = ["--file", processed, "--reference", reference]
-    here("fsl_mrs_proc", "dl-align", *words, "--output", tmp_path / "theirs", "--filename", "aligned")
+    done = one_after_another("fsl_mrs_proc", "dl-align", *words, "--output", tmp_path / "theirs", "--filename", "aligned")
+    assert done.returncode == 0, done.stderr
     assert our_main(["align", *map(str, words), "--output", str(tmp_path / "ours")]) == 0
     theirs, ours = nifti.load(tmp_path / "theirs" / "aligned.nii.gz"), nifti.load(tmp_path / "ours" / "svs.nii.gz")
     np.testing.assert_array_equal(theirs.fids, ours.fids)
@@ -906,14 +920,32 @@ def test_dl_align_to_a_reference(processed, here, tmp_path):
     assert "mean.nii.gz" in theirs.header["ProcessingApplied"][-1]["Details"]
 
 
-def test_dl_align_goes_with_fsl_mrss_own_steps(processed, here, tmp_path):
+def test_dl_align_goes_with_fsl_mrss_own_steps(processed, one_after_another, tmp_path):
     """What one writes the other reads, and the header remembers both."""
-    here("fsl_mrs_proc", "dl-align", "--file", processed, "--output", tmp_path, "--dim", "all", "--device", "cpu")
-    here("fsl_mrs_proc", "average", "--file", tmp_path / "svs.nii.gz", "--dim", "DIM_DYN", "--output", tmp_path / "mean")
+    words = ["dl-align", "--file", processed, "--output", tmp_path, "--dim", "all", "--device", "cpu"]
+    assert one_after_another("fsl_mrs_proc", *words).returncode == 0
+    words = ["average", "--file", tmp_path / "svs.nii.gz", "--dim", "DIM_DYN", "--output", tmp_path / "mean"]
+    assert one_after_another("fsl_mrs_proc", *words).returncode == 0
     mean, aligned = nifti.load(tmp_path / "mean" / "svs.nii.gz"), nifti.load(tmp_path / "svs.nii.gz")
     np.testing.assert_allclose(np.squeeze(mean.fids), aligned.fids[0, 0, 0].mean(-1), atol=1e-5 * np.abs(mean.fids).max())
     programs = [step["Program"] for step in mean.header["ProcessingApplied"]]
     assert programs == ["FSL-MRS-DL", "FSL-MRS-DL", "FSL-MRS"]
+
+
+def test_dl_align_on_objects_is_the_commands(processed, one_after_another, tmp_path):
+    from fsl_mrs.core import NIFTI_MRS
+
+    from fsl_mrs_dl import align
+
+    source = NIFTI_MRS(str(processed))
+    before = source[:].copy()
+    aligned, found = align(source, device="cpu")
+    assert type(aligned) is NIFTI_MRS and found.shift_hz.size == source.shape[4]
+    done = one_after_another("fsl_mrs_proc", "dl-align", "--file", processed, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(aligned[:], NIFTI_MRS(str(tmp_path / "svs.nii.gz"))[:])
+    np.testing.assert_array_equal(source[:], before)
+    assert len(aligned.hdr_ext["ProcessingApplied"]) == 2 and len(source.hdr_ext["ProcessingApplied"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -924,9 +956,10 @@ def test_dl_align_goes_with_fsl_mrss_own_steps(processed, here, tmp_path):
         (["--ppm", "30", "31"], ["30", "31"]),
     ],
 )
-def test_bad_options_of_dl_align(processed, here, capsys, tmp_path, words, expected):
+def test_bad_options_of_dl_align(processed, one_after_another, tmp_path, words, expected):
     out = tmp_path / "out"
-    fails(here, ["fsl_mrs_proc", "dl-align", "--file", processed, "--output", out, *words], capsys, "fsl_mrs_proc", *expected)
+    done = one_after_another("fsl_mrs_proc", "dl-align", "--file", processed, "--output", out, *words)
+    fails(done, "fsl_mrs_proc dl-align: error: ", *expected)
     assert not (out / "svs.nii.gz").exists() and not (out / "dl_align.csv").exists()
 
 
@@ -957,7 +990,7 @@ except Exception as exc:
     assert str(exc) == "Unknown optimisation method.", exc
 else:
     raise AssertionError("no error")
-assert not any("fsl_mrs_dl" in name and "hook" not in name and name != "fsl_mrs_dl" for name in sys.modules)
+assert not [name for name in sys.modules if name.startswith("fsl_mrs_dl.") and name != "fsl_mrs_dl._hook"]
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | {"FSL_MRS_DL_HOOK": "off"}

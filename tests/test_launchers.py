@@ -124,20 +124,22 @@ def test_fit_is_that_of_our_own_command(tmp_path, monkeypatch, words):
     assert (tmp_path / "a/summary.csv").read_bytes() == (tmp_path / "b/summary.csv").read_bytes()
 
 
-def test_baseline_order_is_a_baseline():
-    from fsl_mrs_dl.cli import fsl_mrs_words
-
-    assert fsl_mrs_words(["--baseline_order", "1", "--data", "d"]) == (None, ["--baseline", "poly, 1", "--data", "d"], "")
+def test_the_older_word_for_a_baseline(tmp_path, monkeypatch):
+    without_fsl_mrs(monkeypatch)
+    words = [*FIT[:-2], "--algo", "dlquant"]
+    assert stand_in.fsl_mrs([*words, "--baseline_order", "1", "--output", str(tmp_path / "a")]) == 0
+    assert main(["fit", *FIT[:-1], "poly, 1", "--output", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a/summary.csv").read_bytes() == (tmp_path / "b/summary.csv").read_bytes()
 
 
 @pytest.mark.parametrize(
     "words, part",
     [
-        ([], "--algo Newton (--algo dlquant does not) needs FSL-MRS"),
+        ([], "--algo Newton: needs FSL-MRS, --algo dlquant does not"),
         (["--algo", "MH"], "--algo MH"),
-        (["--algo", "dlquant", "--tissue_frac", ".5", ".4", ".1"], "--tissue_frac needs FSL-MRS"),
-        (["--algo", "dlquant", "--h2o=w.nii.gz"], "--h2o needs FSL-MRS"),
-        (["--algo", "dlquant", "--dl-starter", "nobody"], "starter nobody"),
+        (["--algo", "dlquant", "--tissue_frac", ".5", ".4", ".1"], "--tissue_frac: needs FSL-MRS"),
+        (["--algo", "dlquant", "--h2o=w.nii.gz"], "--h2o: needs FSL-MRS"),
+        (["--algo", "dlquant", "--dl-starter", "nobody"], "--dl-starter nobody"),
     ],
 )
 def test_what_needs_fsl_mrs_or_is_wrong_is_said_in_one_line(tmp_path, monkeypatch, capsys, words, part):
@@ -159,4 +161,4 @@ def test_help_says_what_it_is(monkeypatch, capsys, command):
 def test_our_own_command_names_fsl_mrs_for_what_only_it_has(tmp_path, capsys, option):
     assert main(["fit", *FIT, "--output", str(tmp_path / "a"), option, "1"]) == 2
     said = capsys.readouterr().err
-    assert option in said and "FSL-MRS's" in said and said.count("\n") == 1
+    assert f"{option}: needs FSL-MRS" in said and said.count("\n") == 1
