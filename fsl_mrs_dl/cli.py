@@ -225,11 +225,11 @@ def _check_fsl_mrs_words(args) -> None:
             f"--algo {args.algo}: needs FSL-MRS, --algo {DlQuant.name} does not; give that, or run 'fsl_mrs --algo {args.algo}' "
             f"where FSL-MRS is installed.{args.advice}"
         )
-    for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "a Metropolis Hastings fit")):
+    for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "Metropolis Hastings fits")):
         for name in names:
             if getattr(args, name.replace("-", "_")) is not None:
                 raise OptionError(
-                    f"--{name}: needs FSL-MRS, whose {what} this is; leave --{name} out, or run 'fsl_mrs --algo {DlQuant.name} "
+                    f"--{name}: needs FSL-MRS, which does {what}; leave --{name} out, or run 'fsl_mrs --algo {DlQuant.name} "
                     f"--data ... --basis ... --output ... --{name} ...' where FSL-MRS is installed.{args.advice}"
                 )
     if args.baseline_order is not None:
