@@ -339,7 +339,9 @@ def _fit(args) -> None:
     inputs = tuple(name for name in (args.data, args.basis, args.t1, args.config) if name)
     nifti.new_output_folder(args.output, args.overwrite, inputs)
     fitted = _fit_data(args, nifti.load(args.data))
-    header = json.dumps({k: v for k, v in vars(args).items() if k not in ("func", "format_values", "advice", "prefix")}, default=str)
+    header = json.dumps(
+        {k: v for k, v in vars(args).items() if k not in ("func", "format_values", "advice", "prefix")}, default=str
+    )
     options = f"{header}\n--------\n{args.format_values()}"
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
     with results.folder_for(args.output, args.overwrite, inputs) as folder:
