@@ -141,6 +141,8 @@ def _add_dlquant(parser, words):
 
 
 def _take_options(parser, args) -> None:
+    if str(args.algo).lower().replace("-", "").replace("_", "") == DlQuant.name:
+        args.algo = DlQuant.name  # DLQuant, dl-quant
     _running["options"] = DlQuant.options_from(args, args.algo)
 
 

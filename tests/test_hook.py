@@ -155,6 +155,12 @@ def test_command_line_options_reach_the_fit_and_end_with_the_command(stand_in):
     assert own.startswith("('own', 'd', 'Newton'")
 
 
+@pytest.mark.parametrize("word", ["DLQuant", "dl-quant"])
+def test_the_name_is_known_in_other_spellings(stand_in, word):
+    said = python(stand_in, f"command('fsl_mrs', '--algo', {word!r}, '--data', 'd')").stdout
+    assert said.startswith("('ours', 'd'") and "'method': 'dlquant'" in said
+
+
 @pytest.mark.parametrize(
     "words, part",
     [

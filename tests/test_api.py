@@ -1,0 +1,384 @@
+"""``align`` and ``quantify`` from Python on everything but FSL-MRS's own objects, and starts that are known beforehand."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fsl_mrs_dl
+from fsl_mrs_dl import align, alignment, api, nifti, pipeline, quantify
+from fsl_mrs_dl.basis import Basis
+from fsl_mrs_dl.errors import BasisError, DataError, OptionError
+from fsl_mrs_dl.starters import STARTERS, AlsoFrom, ClassicalStarter
+
+EXAMPLE = Path(__file__).parents[1] / "fsl_mrs_dl" / "data" / "example"
+GRID = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
+ON_CPU = GRID | {"device": "cpu"}
+
+
+# -- the names -----------------------------------------------------------------------------------------------------
+
+
+def test_the_functions_stay_functions_once_every_module_was_imported():
+    """A module of the same name would take a function's place as soon as anything imports it."""
+    code = (
+        "import importlib, pkgutil, fsl_mrs_dl\n"
+        "for module in pkgutil.iter_modules(fsl_mrs_dl.__path__):\n"
+        "    if module.name != 'fslmrs':\n"
+        "        importlib.import_module(f'fsl_mrs_dl.{module.name}')\n"
+        "from fsl_mrs_dl import align, quantify, api\n"
+        "assert callable(align) and callable(quantify)\n"
+        "assert fsl_mrs_dl.align is align is api.align and fsl_mrs_dl.quantify is quantify is api.quantify\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    names = {module.name for module in pkgutil.iter_modules(fsl_mrs_dl.__path__)}
+    assert not names & {"align", "quantify"}
+
+
+def test_the_package_lists_its_functions_and_knows_no_others():
+    assert {"align", "quantify", "__version__"} <= set(dir(fsl_mrs_dl)) and set(fsl_mrs_dl.__all__) <= set(dir(fsl_mrs_dl))
+    assert dir(fsl_mrs_dl) == sorted(dir(fsl_mrs_dl))
+    with pytest.raises(AttributeError, match="fsl_mrs_dl.*quantise"):
+        fsl_mrs_dl.quantise  # noqa: B018
+    with pytest.raises(ImportError, match="quantise"):
+        importlib.import_module("fsl_mrs_dl").__dict__  # noqa: B018
+        exec("from fsl_mrs_dl import quantise")
+
+
+def test_the_examples_in_the_docstrings_run():
+    found = doctest.testmod(api)
+    assert found.attempted >= 5 and not found.failed
+
+
+def test_nothing_of_fsl_mrs_is_loaded():
+    """Also where it is installed: objects are told by their class's name."""
+    code = (
+        "import sys, numpy as np\nfrom fsl_mrs_dl import align, quantify\nfrom fsl_mrs_dl.simulate import simulate_basis\n"
+        "basis = simulate_basis(['NAA', 'Cr', 'PCr'], n_points=256)\n"
+        "grid = {'dwelltime': basis.dwelltime, 'spec_freq_mhz': basis.spec_freq_mhz}\n"
+        "fids = basis.fids.sum(0) * np.exp(-20 * np.arange(256) / 2000) * np.ones((3, 1))\n"
+        "align(fids, **grid)\nquantify(fids, basis, **grid)\n"
+        "loaded = [name for name in sys.modules if name.split('.')[0] == 'fsl_mrs']\nassert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# -- align ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def transients(simulate):
+    """Twelve transients of one spectrum that drift: ``(12, 1024)``, and their shifts."""
+    truth = simulate(12, snr=40, seed=3, alike=True)
+    shift, time = np.linspace(-4, 4, 12), np.arange(1024) / 2000
+    return truth.fids * np.exp(1j * (2 * np.pi * shift[:, None] * time + 0.1 * shift[:, None])), shift
+
+
+def test_transients_of_an_array_are_aligned(transients):
+    fids, shift = transients
+    before = fids.copy()
+    aligned, found = align(fids, **GRID)
+    assert isinstance(found, alignment.Alignment) and found.shift_hz.shape == found.phase_deg.shape == (12,)
+    error = (found.shift_hz - shift) / found.shift_sd_hz
+    assert np.abs(error - error.mean()).max() < 4.5 and (found.flag == "ok").all()
+    assert aligned.shape == fids.shape and np.iscomplexobj(aligned)
+    np.testing.assert_array_equal(aligned, found.apply(fids))
+    np.testing.assert_array_equal(fids, before)
+    straight = alignment.mean_pairwise_correlation
+    axes = {"dwelltime": GRID["dwelltime"], "spec_freq_mhz": GRID["spec_freq_mhz"]}
+    assert straight(aligned, **axes) > straight(fids, **axes)
+
+
+def test_arrays_of_sets_and_coils_keep_their_shape(transients):
+    fids, _ = transients
+    coils = np.stack([fids, 0.5j * fids])
+    one = align(coils, **GRID)
+    assert one[0].shape == (2, 12, 1024) and one[1].shift_hz.shape == (12,)
+    sets = np.stack([coils, coils[:, ::-1]])
+    aligned, found = align(sets, **GRID)
+    assert aligned.shape == (2, 2, 12, 1024) and found.shift_hz.shape == (2, 12)
+    np.testing.assert_allclose(found.shift_hz[0], one[1].shift_hz, atol=1e-6)
+    np.testing.assert_allclose(found.shift_hz[1], found.shift_hz[0, ::-1], atol=1e-6)
+
+
+def test_options_of_an_alignment_of_arrays_are_passed_on(transients):
+    fids, _ = transients
+    plain = alignment.align_transients(fids, **GRID, ppmlim=(1.8, 3.4), reference=fids[3], n_iter=3)
+    _, found = align(fids, **GRID, ppmlim=(1.8, 3.4), reference=fids[3], n_iter=3)
+    np.testing.assert_array_equal(found.shift_hz, plain.shift_hz)
+    assert found.shift_hz[3] == pytest.approx(0, abs=1e-6)
+
+
+def test_arrays_of_torch_and_of_single_precision_are_arrays(transients):
+    fids, _ = transients
+    aligned, found = align(torch.as_tensor(fids), **GRID)
+    assert isinstance(aligned, np.ndarray)
+    np.testing.assert_allclose(found.shift_hz, align(fids, **GRID)[1].shift_hz, atol=1e-9)
+    single, _ = align(fids.astype(np.complex64), **GRID)
+    assert np.iscomplexobj(single)
+    np.testing.assert_allclose(single, aligned, atol=1e-3 * np.abs(aligned).max())
+
+
+def test_data_with_a_header_are_aligned_as_the_command_does():
+    data = nifti.load(EXAMPLE / "svs.nii.gz")
+    before = data.fids.copy()
+    aligned, found = align(data, ppmlim=(0.5, 4.0), device="cpu")
+    expected = pipeline.align_data(data, ppmlim=(0.5, 4.0), device="cpu")
+    assert isinstance(aligned, nifti.MrsData) and aligned.header == data.header and aligned.dim_tags == data.dim_tags
+    np.testing.assert_array_equal(aligned.fids, expected.data.fids)
+    np.testing.assert_array_equal(found.shift_hz, expected.alignment.shift_hz)
+    np.testing.assert_array_equal(data.fids, before)
+
+
+@pytest.fixture
+def nifti_mrs_object(tmp_path):
+    """An object of the nifti-mrs package, with a step in its header already."""
+    from nifti_mrs.nifti_mrs import NIFTI_MRS
+
+    path = nifti.save(tmp_path / "svs.nii.gz", nifti.load(EXAMPLE / "svs.nii.gz"), method="Eddy current correction")
+    return NIFTI_MRS(path)
+
+
+def test_nifti_mrs_objects_come_back_corrected_and_remember_it(nifti_mrs_object, tmp_path):
+    image = nifti_mrs_object
+    before, steps = image[:].copy(), list(image.hdr_ext["ProcessingApplied"])
+    aligned, found = align(image, ppmlim=(0.5, 4.0))
+    expected = pipeline.align_data(nifti.load(EXAMPLE / "svs.nii.gz"), ppmlim=(0.5, 4.0))
+    assert type(aligned) is type(image) and aligned.shape == image.shape and aligned.dim_tags == image.dim_tags
+    np.testing.assert_array_equal(nifti.from_image(aligned).fids, expected.data.fids)
+    np.testing.assert_array_equal(found.shift_hz, expected.alignment.shift_hz)
+    done = aligned.hdr_ext["ProcessingApplied"]
+    assert done[:-1] == steps and done[-1]["Program"] == "FSL-MRS-DL" and "ppmlim=(0.5, 4.0)" in done[-1]["Details"]
+    np.testing.assert_array_equal(image[:], before)
+    assert image.hdr_ext["ProcessingApplied"] == steps
+    aligned.save(tmp_path / "aligned.nii.gz")
+    np.testing.assert_array_equal(nifti.load(tmp_path / "aligned.nii.gz").fids, expected.data.fids)
+
+
+def test_nifti_mrs_objects_without_a_history_get_one(nifti_mrs_object):
+    from nifti_mrs.nifti_mrs import NIFTI_MRS
+
+    aligned, _ = align(NIFTI_MRS(EXAMPLE / "svs.nii.gz"))
+    assert len(aligned.hdr_ext["ProcessingApplied"]) == 1
+
+
+def test_nifti_mrs_objects_are_aligned_to_another(nifti_mrs_object):
+    from nifti_mrs.tools import split
+
+    one, _ = split(nifti_mrs_object, "DIM_DYN", 0)
+    _, found = align(nifti_mrs_object, reference=one)
+    assert found.shift_hz.ravel()[0] == pytest.approx(0, abs=1e-3)
+    shorter = nifti_mrs_object.copy()
+    with pytest.raises(DataError, match="average it first"):
+        align(nifti_mrs_object, reference=shorter)
+    with pytest.raises(DataError, match="DIM_EDIT"):
+        align(nifti_mrs_object, dim="DIM_EDIT")
+
+
+# -- quantify ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spectra(simulate):
+    return simulate(6, snr=60, seed=5).fids
+
+
+def test_an_array_is_quantified_as_by_the_pipeline(spectra, sim_basis):
+    fit = quantify(spectra, sim_basis, **ON_CPU, model="lorentzian", baseline="poly, 1")
+    expected = pipeline.quantify(spectra, sim_basis, **ON_CPU, model="lorentzian", baseline="poly, 1")
+    assert isinstance(fit, pipeline.Quantification) and fit.conc.shape == (6, sim_basis.n_metabs)
+    np.testing.assert_array_equal(fit.params, expected.params)
+
+
+def test_leading_dimensions_become_rows(spectra, sim_basis):
+    flat = quantify(spectra, sim_basis, **ON_CPU)
+    np.testing.assert_array_equal(quantify(spectra.reshape(3, 1, 2, -1), sim_basis, **ON_CPU).conc, flat.conc)
+    assert quantify(spectra[0], sim_basis, **ON_CPU).conc.shape == (1, sim_basis.n_metabs)
+    np.testing.assert_array_equal(quantify(torch.as_tensor(spectra), sim_basis, **ON_CPU).conc, flat.conc)
+    np.testing.assert_array_equal(quantify(list(spectra), sim_basis, **ON_CPU).conc, flat.conc)
+
+
+class LikeFslMrs:
+    """What ``Basis.from_fsl_mrs`` asks of FSL-MRS's basis object."""
+
+    def __init__(self, basis):
+        self.original_basis_array, self.names = basis.fids.T, list(basis.names)
+        self.original_dwell, self.cf, self.nucleus = basis.dwelltime, basis.spec_freq_mhz, basis.nucleus
+        self.basis_fwhm = [2.0] * basis.n_metabs
+
+
+def test_a_basis_may_be_a_path_or_an_object(spectra, sim_basis, tmp_path):
+    folder = sim_basis.save(tmp_path / "basis")
+    expected = quantify(spectra, Basis.load(folder), **ON_CPU)
+    for given in (folder, str(folder)):
+        np.testing.assert_array_equal(quantify(spectra, given, **ON_CPU).params, expected.params)
+    # Files are rounded; the object is not.
+    found = quantify(spectra, LikeFslMrs(sim_basis), **ON_CPU)
+    np.testing.assert_array_equal(found.params, quantify(spectra, sim_basis, **ON_CPU).params)
+    np.testing.assert_allclose(found.conc, expected.conc, rtol=1e-4, atol=1e-4 * expected.conc.max())
+    with pytest.raises(BasisError, match="nowhere"):
+        quantify(spectra, tmp_path / "nowhere", **ON_CPU)
+
+
+def test_starters_go_by_name_or_are_given(spectra, sim_basis):
+    by_name = quantify(spectra, sim_basis, **ON_CPU, starter="classical")
+    assert by_name.starter == "classical"
+    np.testing.assert_array_equal(by_name.params, quantify(spectra, sim_basis, **ON_CPU).params)
+    wide = quantify(spectra, sim_basis, **ON_CPU, starter=ClassicalStarter(max_shift_ppm=0.5))
+    np.testing.assert_allclose(wide.cost, by_name.cost, rtol=1e-6)
+    with pytest.raises(OptionError, match="oracle.*classical"):
+        quantify(spectra, sim_basis, **ON_CPU, starter="oracle")
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["dwelltime", "spec_freq_mhz"])
+def test_missing_numbers_are_named(transients, spectra, sim_basis, missing):
+    rest = {name: value for name, value in GRID.items() if name != missing}
+    for call in (lambda: align(transients[0], **rest), lambda: quantify(spectra, sim_basis, **rest)):
+        with pytest.raises(OptionError, match=f"^{missing}: is needed.*{missing}=") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_basis_is_named(spectra):
+    with pytest.raises(OptionError, match="^basis: is needed"):
+        quantify(spectra, **GRID)
+
+
+@pytest.mark.parametrize("data", [None, "svs.nii.gz", {"fid": 1}, object(), 1.0, np.array(None)])
+def test_what_is_no_data_is_refused(data, sim_basis):
+    for call in (lambda: align(data, **GRID), lambda: quantify(data, sim_basis, **GRID)):
+        with pytest.raises(DataError) as caught:
+            call()
+        assert "\n" not in str(caught.value) and type(data).__name__ in str(caught.value)
+
+
+def test_lists_of_unequal_length_are_refused(sim_basis):
+    ragged = [np.ones(1024, complex), np.ones(1000, complex)]
+    for call in (lambda: align(ragged, **GRID), lambda: quantify(ragged, sim_basis, **GRID)):
+        with pytest.raises(DataError):
+            call()
+
+
+def test_real_numbers_and_empty_arrays_are_refused(sim_basis):
+    for data in (np.ones((4, 1024)), np.zeros((4, 1024), complex), np.full((4, 1024), np.nan, complex)):
+        with pytest.raises(DataError):
+            quantify(data, sim_basis, **GRID)
+        with pytest.raises(DataError):
+            align(data, **GRID)
+    with pytest.raises(DataError):
+        quantify(np.zeros((0, 1024), complex), sim_basis, **GRID)
+
+
+def test_files_as_objects_are_no_spectra_yet(sim_basis, nifti_mrs_object):
+    """Such an object may hold anything: coils, transients; quantify asks for spectra."""
+    for data in (nifti_mrs_object, nifti.load(EXAMPLE / "svs.nii.gz")):
+        with pytest.raises(DataError, match=type(data).__name__):
+            quantify(data, sim_basis, **GRID)
+
+
+def test_classes_of_the_same_name_from_elsewhere_are_not_taken_for_fsl_mrss(sim_basis):
+    class MRS:
+        basis = None
+
+    with pytest.raises(DataError, match="MRS: is neither"):
+        quantify(MRS(), sim_basis, **GRID)
+    with pytest.raises(DataError):
+        quantify([MRS()], sim_basis, **GRID)
+
+
+# -- starts known beforehand ---------------------------------------------------------------------------------------
+
+
+class Nowhere:
+    """Proposes a start with lines far too wide and shifted out of sight."""
+
+    name = "nowhere"
+
+    def __call__(self, spec, model, names):
+        theta = torch.zeros(len(spec), 1, sum(model.theta_sizes.values()), dtype=model.dtype)
+        theta[..., 0] = 300.0
+        theta[..., -3] = 2 * np.pi * 120
+        return theta
+
+
+def fit_from(spectra, sim_basis, starter=None, **options):
+    return quantify(spectra, sim_basis, **ON_CPU, starter=starter, **options)
+
+
+@pytest.mark.parametrize("words", ["off", "poly, 2", "spline, stiff"])
+def test_known_parameters_are_one_more_proposal(spectra, sim_basis, words):
+    plain = fit_from(spectra[:1], sim_basis, baseline=words)
+    lost = fit_from(spectra[:1], sim_basis, Nowhere(), baseline=words)
+    starter = AlsoFrom(Nowhere(), plain.params[0], plain.model)
+    helped = fit_from(spectra[:1], sim_basis, starter, baseline=words)
+    assert starter.name == helped.starter == "nowhere"
+    assert helped.cost[0] <= plain.cost[0] * (1 + 1e-9) and lost.cost[0] > 1.5 * plain.cost[0]
+    proposals = starter(torch.zeros(3, plain.model.window[1] - plain.model.window[0]) + 0j, plain.model, list(sim_basis.names))
+    assert proposals.shape == (3, 2, sum(plain.model.theta_sizes.values()))
+    theta, _, _ = plain.model.unpack(torch.as_tensor(plain.params[0]))
+    np.testing.assert_allclose(proposals[:, 1], theta.expand(3, -1))
+
+
+@pytest.mark.parametrize("model", ["voigt", "lorentzian", "negativevoigt", "free_shift", "free_shift_lorentzian"])
+def test_known_parameters_never_make_a_fit_worse(spectra, sim_basis, model):
+    """Neither good ones nor nonsense: of all proposals the best is taken."""
+    plain = fit_from(spectra, sim_basis, model=model)
+    nonsense = np.random.default_rng(0).normal(size=plain.params.shape[1])
+    for params in (plain.params[0], plain.params[2], nonsense, 1e3 * nonsense):
+        started = fit_from(spectra, sim_basis, AlsoFrom(ClassicalStarter(), params, plain.model), model=model)
+        assert np.isfinite(started.params).all()
+        assert (started.cost <= plain.cost * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("model", ["free_shift", "free_shift_lorentzian"])
+def test_free_shifts_start_from_each_groups_median(spectra, sim_basis, model):
+    """They are released from a fit with shared shifts, and that is what is started."""
+    groups = sim_basis.groups(["NAA"])
+    free = fit_from(spectra[:1], sim_basis, model=model, groups=groups)
+    shared = free.model.with_shared_shifts()
+    starter = AlsoFrom(Nowhere(), free.params[0], free.model)
+    proposal = starter(torch.zeros(1, shared.window[1] - shared.window[0]) + 0j, shared, list(sim_basis.names))[0, 1]
+    eps = free.block("eps")[0]
+    expected = [np.median(np.sort(eps[np.array(groups) == g])[: (np.array(groups) == g).sum() | 1]) for g in (0, 1)]
+    found = shared.split_theta(proposal)["eps"].numpy()
+    assert found[1] == pytest.approx(expected[1]) and abs(found[0] - expected[0]) <= np.ptp(eps)
+    helped = fit_from(spectra[:1], sim_basis, starter, model=model, groups=groups)
+    assert helped.cost[0] <= free.cost[0] * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("change", ["short", "long", "nan", "infinite", "two rows"])
+def test_other_vectors_are_refused_in_one_line(spectra, sim_basis, change):
+    fit = fit_from(spectra[:1], sim_basis)
+    params = fit.params[0].copy()
+    if change == "nan":
+        params[3] = np.nan
+    elif change == "infinite":
+        params[-1] = np.inf
+    wrong = {"short": params[:-1], "long": np.r_[params, 0.0], "two rows": np.stack([params, params])}.get(change, params)
+    with pytest.raises(OptionError, match=f"^x0: .*{len(params)}.*voigt") as caught:
+        AlsoFrom(ClassicalStarter(), wrong, fit.model)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_vector_stays_the_callers(spectra, sim_basis):
+    fit = fit_from(spectra[:1], sim_basis)
+    params = fit.params[0].copy()
+    starter = AlsoFrom(ClassicalStarter(), params, fit.model)
+    before = {name: value.clone() for name, value in starter.blocks.items()}
+    params[:] = 0
+    for name, value in before.items():
+        assert torch.equal(starter.blocks[name], value)
+    assert STARTERS == {"classical": ClassicalStarter}
