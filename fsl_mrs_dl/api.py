@@ -131,9 +131,14 @@ def quantify(data, basis=None, **options):
 
 
 def _array(data) -> np.ndarray:
-    fids = np.asarray(data)
-    if fids.dtype == object or fids.ndim == 0:
+    try:
+        fids = np.asarray(data)
+    except ValueError:  # rows of unequal length
+        fids = np.asarray(None)
+    if fids.dtype.kind not in "cfiu" or fids.ndim == 0:
         raise DataError(f"{type(data).__name__}: is neither an object of FSL-MRS nor an array of FIDs; give one of these.")
+    if not (np.isfinite(fids).all(-1) & (fids != 0).any(-1)).any():
+        raise DataError("every FID is zero or holds NaN; there is nothing to work on.")
     return fids
 
 
