@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
-PTH = Path("fsl_mrs_dl/data/fsl_mrs_dl_hook.pth")
+STARTER, PTH = "fsl_mrs_dl/data/hook_starter.txt", "fsl_mrs_dl_hook.pth"
 
 
 class BuildPy(build_py):
@@ -16,10 +16,10 @@ class BuildPy(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:
-            self.copy_file(str(PTH), str(Path(self.build_lib) / PTH.name))
+            self.copy_file(STARTER, str(Path(self.build_lib) / PTH))
 
     def get_outputs(self, include_bytecode=True):
-        return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / PTH.name)]
+        return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / PTH)]
 
 
 class EditableWheel(editable_wheel):
@@ -29,7 +29,7 @@ class EditableWheel(editable_wheel):
         super().run()
         (wheel,) = Path(self.dist_dir).glob("*.whl")
         with zipfile.ZipFile(wheel, "a") as archive:
-            archive.write(PTH, PTH.name)
+            archive.write(STARTER, PTH)
 
 
 setup(cmdclass={"build_py": BuildPy, "editable_wheel": EditableWheel})

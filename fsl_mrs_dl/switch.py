@@ -11,7 +11,7 @@ from pathlib import Path
 from . import _hook
 from .errors import OutputError
 
-__all__ = ["PTH", "starter_files", "status", "turn_on", "turn_off"]
+__all__ = ["PTH", "starter_files", "starter_text", "status", "turn_on", "turn_off"]
 
 PTH = "fsl_mrs_dl_hook.pth"
 
@@ -22,6 +22,11 @@ def starter_files() -> list[Path]:
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
     return [path for folder in dict.fromkeys(folders) if (path := Path(folder) / PTH).is_file()]
+
+
+def starter_text() -> str:
+    """What such a file holds."""
+    return resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text()
 
 
 def status() -> tuple[bool, str]:
@@ -73,7 +78,7 @@ def turn_on() -> list[Path]:
     if not starter_files():
         path = Path(sysconfig.get_path("purelib")) / PTH
         try:
-            path.write_text(resources.files("fsl_mrs_dl").joinpath("data", PTH).read_text())
+            path.write_text(starter_text())
         except OSError as exc:
             raise OutputError(f"{path}: cannot be written ({exc.strerror}); ask whoever maintains this environment.") from exc
         changed.append(path)

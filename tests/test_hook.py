@@ -11,7 +11,7 @@ from importlib import resources
 import pytest
 import stand_in_fsl_mrs
 
-START = resources.files("fsl_mrs_dl").joinpath("data/fsl_mrs_dl_hook.pth").read_text()
+START = resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text()
 
 # Without a starter file in this environment (a checkout on the path, say) the tests bring it along; with one, it is a second.
 PREAMBLE = f"""

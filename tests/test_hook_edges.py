@@ -17,7 +17,7 @@ from fsl_mrs_dl import _hook, doctor, launchers, stand_in, switch
 from fsl_mrs_dl.cli import main
 from fsl_mrs_dl.errors import OptionError, OutputError
 
-START = resources.files("fsl_mrs_dl").joinpath("data/fsl_mrs_dl_hook.pth").read_text()
+START = resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text()
 EXAMPLE = Path(str(resources.files("fsl_mrs_dl").joinpath("data/example")))
 FIT = ["--data", str(EXAMPLE / "svs.nii.gz"), "--basis", str(EXAMPLE / "basis"), "--average", "DIM_DYN", "--baseline", "off"]
 
