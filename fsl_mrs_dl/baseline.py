@@ -134,8 +134,14 @@ class Baseline:
         u, size, vt = np.linalg.svd(self.regressors, full_matrices=False)
         keep = size > size[0] * 1e-10
         u, size, vt = u[:, keep], size[keep], vt[keep]
-        # In the basis U the hat matrix is S (S^2 + V P V')^-1 S; its eigenvectors rotate U.
-        hat = size[:, None] * np.linalg.solve(np.diag(size**2) + vt @ self.penalty @ vt.T, np.diag(size))
+        # Coefficients that the window does not see (FSL-MRS's splines may have an empty column) are free, but the penalty ties
+        # them to the others: they are eliminated, not held at zero.
+        unseen = np.linalg.eigh(np.eye(self.n_regressors) - vt.T @ vt)
+        free = unseen[1][:, unseen[0] > 0.5].T
+        cross = vt @ self.penalty @ free.T
+        penalty = vt @ self.penalty @ vt.T - cross @ np.linalg.pinv(free @ self.penalty @ free.T) @ cross.T
+        # In the basis U the hat matrix is S (S^2 + penalty)^-1 S; its eigenvectors rotate U.
+        hat = size[:, None] * np.linalg.solve(np.diag(size**2) + penalty, np.diag(size))
         share, rotation = np.linalg.eigh((hat + hat.T) / 2)
         # The root would turn rounding of a share of one, 1e-16, into a trace of 1e-8 of the baseline that stays.
         share = np.where(share > 1 - 1e-12, 1.0, share)

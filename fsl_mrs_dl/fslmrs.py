@@ -81,15 +81,24 @@ class _Held(MRS):
 if hasattr(fsl_baseline, "Baseline"):
 
     class _Baseline(fsl_baseline.Baseline):
-        """FSL-MRS's baseline, its regressors made once.
+        """FSL-MRS's baseline, its regressors made once and shared by all results of a volume.
 
         FSL-MRS makes them anew at every use.  Polynomials of order two and more come from a rank-deficient inverse whose rounding
         may differ between two calls, and then coefficients found with one do not belong to the other.
         """
 
-        @cached_property
+        @property
         def regressor(self):
-            return super().regressor
+            # Kept outside of the object: every result holds one, and sends it from process to process.
+            key = tuple(sorted((name, str(value)) for name, value in vars(self).items()))
+            if key not in _REGRESSORS:
+                if len(_REGRESSORS) >= 8:
+                    _REGRESSORS.clear()
+                _REGRESSORS[key] = super().regressor
+            return _REGRESSORS[key]
+
+
+_REGRESSORS: dict = {}
 
 
 @dataclass
@@ -143,8 +152,6 @@ def fit(mrs, arguments: dict, options: DlOptions | None = None) -> FitRes:
     ------
     DataError, OptionError
     """
-    if mrs.basis is None:
-        raise DataError("the MRS object has no basis; create it with basis=...")
     job = _job(mrs, arguments)
     solution = mrs.__dict__.pop("_dl_solution", None)
     if solution is None or not solution.job.same(job):
@@ -182,6 +189,8 @@ def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions) ->
 
 def _job(mrs, arguments: dict) -> _Job:
     """The arguments of ``fit_FSLModel`` resolved: defaults filled in as FSL-MRS does."""
+    if mrs.names is None:
+        raise DataError("the MRS object has no basis; create it with basis=...")
     ppmlim = arguments.get("ppmlim")
     if ppmlim is None:
         from . import units

@@ -156,3 +156,15 @@ def test_penalty_is_fsl_mrs_s(words, reference):
     np.testing.assert_allclose(ours.regressors, theirs.regressor[first:last, :n].real, atol=1e-6)
     expected = theirs.cov_penalty_term(2 * n)[:n, :n] / 2
     np.testing.assert_allclose(ours.penalty, expected, rtol=1e-4, atol=1e-6 * expected.max())
+
+
+def test_a_regressor_that_is_empty_in_the_window_changes_nothing():
+    """FSL-MRS's splines have one more column, all zero, in some windows; its coefficient is free, not zero."""
+    plain = Baseline("spline", 274, 2.1, effective_dimension=20.0)
+    more = Baseline("spline", 274, 2.1, effective_dimension=20.0, given=np.column_stack([plain.regressors, np.zeros(274)]))
+    spec = np.random.default_rng(0).normal(size=274).cumsum()
+    for baseline in (plain, more):
+        best = baseline.solver @ spec
+        cost = np.sum((spec - baseline.regressors @ best) ** 2) + best @ baseline.penalty @ best
+        u, d = baseline.projector
+        assert np.sum((spec - u @ (d * (u.T @ spec))) ** 2) == pytest.approx(cost, rel=1e-9)
