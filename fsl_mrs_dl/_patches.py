@@ -64,7 +64,13 @@ def patch_fitting(module) -> None:
                 if name not in DlOptions.__dataclass_fields__:
                     raise TypeError(f"fit_FSLModel() got an unexpected keyword argument 'dl_{name}'")
             options = DlOptions(**own)
-        return DlQuant.fit(arguments.pop("mrs"), arguments, options)
+        result = DlQuant.fit(arguments.pop("mrs"), arguments, options)
+        if _running.get("options") is not None and "arguments" not in _running and hasattr(result, "dl"):
+            # A command's one fit, or a volume's average: FSL-MRS says nothing of how well it went.
+            import sys
+
+            print(DlQuant.describe(result), file=sys.stderr)
+        return result
 
     module.fit_FSLModel = fit_FSLModel
 

@@ -238,6 +238,9 @@ def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> 
             source = Path(given).resolve()
             if source == real or real in source.parents:
                 raise OutputError(f"{path}: holds the input {given} and would be replaced; choose another --output.")
+        names = {entry.name for entry in path.iterdir()}
+        if names and not names & {"summary.csv", "truth.json"} and not all(name.endswith(".json") for name in names):
+            raise OutputError(f"{path}: holds {min(names)} and no results of this kind; choose another --output.")
         for entry in sorted(path.iterdir()):
             if not entry.is_symlink() and (entry.is_dir() or not _OURS.fullmatch(entry.name)):
                 raise OutputError(f"{path}: holds {entry.name}, which is not a result of this program; choose another --output.")
