@@ -4,8 +4,6 @@ A patch looks first whether the module has the shape it knows, and raises :class
 not.  FSL-MRS's own code always runs; these wrap it.  Standard library only: everything else is loaded when it is used.
 """
 
-from __future__ import annotations
-
 import functools
 
 from .plugin import DlAlign, DlQuant, one_line_errors
@@ -72,6 +70,11 @@ def patch_fitting(module) -> None:
             print(DlQuant.describe(result), file=sys.stderr)
         return result
 
+    if original.__doc__:
+        fit_FSLModel.__doc__ = (
+            f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_starter, dl_model, dl_device and "
+            "dl_estimate.\n    "
+        )
     module.fit_FSLModel = fit_FSLModel
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import __version__
 from .alignment import Alignment, apply_shift_phase, mean_pairwise_correlation, similarity_matrix
 from .errors import DataError, OutputError
 from .pipeline import AlignedData
@@ -415,8 +416,10 @@ def _page(title, one, rows, figures, alignment, set_index, limits, nucleus) -> s
         else ""
     )
     channels = f", {len(one['reference'])} channels aligned jointly" if len(one["reference"]) > 1 else ""
+    # FSL-MRS's merge_mrs_reports takes the body's one element and empties the header in all reports but the first.
+    header = f"<header><h1>{html.escape(title)}</h1><p class='note'>FSL-MRS-DL {__version__}</p></header>"
     body = [
-        f"<h1>{html.escape(title)}</h1>",
+        "<h2>Alignment</h2>",
         f"<p class='note'>{len(one['flag'])} transients{channels}{which}; {html.escape(nucleus)}, "
         f"window {limits[0]:g} to {limits[1]:g} ppm; {alignment.n_iterations} passes.</p>",
         "<table><thead><tr><th></th><th>before</th><th>after</th></tr></thead><tbody>",
@@ -431,7 +434,7 @@ def _page(title, one, rows, figures, alignment, set_index, limits, nucleus) -> s
         body.append(f"<h2>{html.escape(heading)}</h2><p class='note'>{html.escape(note)}</p>{code}")
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>"
+        f"<style>{_STYLE}</style></head><body>\n<div>{header}{''.join(body)}</div>\n</body></html>"
     )
 
 

@@ -52,7 +52,7 @@ _N_REWEIGHT = 4  # weights are frozen after this many passes, so that the iterat
 _CONVERGED = 0.01  # in standard deviations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Alignment:
     """What was found for every transient; ``...`` is ``(n_sets,)`` for four-dimensional input and nothing otherwise.
 
@@ -91,6 +91,9 @@ class Alignment:
     reference: np.ndarray
     n_iterations: int
     dwelltime: float
+
+    def __repr__(self) -> str:
+        return f"<Alignment of {self.flag.size} transients, {(self.flag == 'ok').sum()} of them ok>"
 
     def apply(self, fid):
         """The corrected FIDs; ``fid`` has the shape that was aligned, or lacks the channel axis, or has other channels.

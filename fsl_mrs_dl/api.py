@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,13 @@ def align(data, **options):
     from . import nifti
     from .pipeline import align_data, align_image
 
+    _refuse_path(data, "load it with fsl_mrs_dl.nifti.load")
     if isinstance(data, nifti.MrsData):
+        _check_options(align_data, options)
         aligned = align_data(data, **options)
         return aligned.data, aligned.alignment
     if hasattr(data, "hdr_ext") and hasattr(data, "image"):
+        _check_options(align_data, options)
         out, aligned = align_image(data, **options)
         return out, aligned.alignment
     from .alignment import align_transients
@@ -61,6 +65,7 @@ def align(data, **options):
         if name not in options:
             raise OptionError(f"{name}: is needed to align an array of FIDs; give align(fids, {name}=...).")
     fids = _array(data)
+    _check_options(align_transients, options)
     found = align_transients(fids, **options)
     return found.apply(fids), found
 
@@ -82,7 +87,7 @@ def quantify(data, basis=None, **options):
     -------
     FitRes, list of FitRes, dict or Quantification
         FSL-MRS's result for an MRS object, a list of them for a list, ``{(x, y, z): FitRes}`` for an MRSI object;
-        :class:`fsl_mrs_dl.pipeline.Quantification` for arrays.
+        :class:`fsl_mrs_dl.pipeline.Quantification` for arrays, with one row per spectrum.
 
     Raises
     ------
@@ -112,12 +117,16 @@ def quantify(data, basis=None, **options):
         return fslmrs.fit_together(data, options, own)
     if hasattr(data, "hdr_ext") and hasattr(data, "mrs"):
         raise OptionError("a NIFTI_MRS object has no basis set yet; give quantify(data.mrs(basis=...)).")
+    if isinstance(data, (list, tuple)) and not data:
+        raise DataError("the list of spectra is empty; there is nothing to work on.")
+    _refuse_path(data, "fit it with 'fsl_mrs_dl fit', or give its FIDs")
     from . import pipeline
     from .basis import Basis
     from .options import DlOptions
 
+    _check_options(pipeline.quantify, options)
     if basis is None:
-        raise OptionError("basis: is needed to quantify an array of FIDs; give a Basis, FSL-MRS's Basis or a path.")
+        raise OptionError("basis: is needed to quantify FIDs; give a Basis, FSL-MRS's Basis or a path.")
     if isinstance(basis, (str, Path)):
         basis = Basis.load(basis)
     elif not isinstance(basis, Basis):
@@ -128,6 +137,18 @@ def quantify(data, basis=None, **options):
     if isinstance(options.get("starter"), str):
         options["starter"] = DlOptions(starter=options["starter"]).check().make_starter()
     return pipeline.quantify(_array(data), basis, **options)
+
+
+def _refuse_path(data, remedy: str) -> None:
+    if isinstance(data, (str, Path)):
+        raise DataError(f"{data}: is a path ({type(data).__name__}), no data; {remedy}.")
+
+
+def _check_options(function, options) -> None:
+    known = list(inspect.signature(function).parameters)[1:]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"{name}: is no option here; there are {', '.join(known)}.")
 
 
 def _array(data) -> np.ndarray:

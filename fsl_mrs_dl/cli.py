@@ -346,7 +346,12 @@ def _fit(args) -> None:
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
     with results.folder_for(args.output, args.overwrite, inputs) as folder:
         results.write_fit(folder, fitted, options=options, filename=args.filename, export=tuple(export))
-        _link(folder, args.output, "data", Path(args.data))
+        if args.average:
+            # What was fitted is in no other file; FSL-MRS's summary reads the data again from here.
+            what = f"fsl_mrs_dl fit, --average {' '.join(args.average)}, {args.data}."
+            nifti.save(folder / "data.nii.gz", fitted.data, method="Signal averaging", details=what)
+        else:
+            _link(folder, args.output, "data", Path(args.data))
         _link(folder, args.output, "basis", Path(args.basis))
         location = None
         if args.t1:

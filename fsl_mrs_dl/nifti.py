@@ -239,7 +239,11 @@ def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> 
             if source == real or real in source.parents:
                 raise OutputError(f"{path}: holds the input {given} and would be replaced; choose another --output.")
         names = {entry.name for entry in path.iterdir()}
-        if names and not names & {"options.txt", "summary.csv", "truth.json"} and not all(name.endswith(".json") for name in names):
+        if (
+            names
+            and not names & {"options.txt", "summary.csv", "truth.json"}
+            and not all(name.endswith(".json") for name in names)
+        ):
             raise OutputError(f"{path}: holds {min(names)} and no results of this kind; choose another --output.")
         for entry in sorted(path.iterdir()):
             if not entry.is_symlink() and (entry.is_dir() or not _OURS.fullmatch(entry.name)):

@@ -184,7 +184,7 @@ def _reference_fids(reference: MrsData, data: MrsData, n_channels: int) -> np.nd
     return fids
 
 
-@dataclass
+@dataclass(repr=False)
 class Quantification:
     """Fits of a batch of spectra; every array has one row per spectrum, ``n`` of them.
 
@@ -226,6 +226,11 @@ class Quantification:
     basis_scale: np.ndarray
     starter: str
     fids: np.ndarray = field(repr=False, default=None)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Quantification of {len(self.params)} spectra with {len(self.names)} metabolites, {self.converged.sum()} converged>"
+        )
 
     @property
     def conc(self) -> np.ndarray:

@@ -5,8 +5,6 @@ through this package's entry points, any other gets them from :mod:`fsl_mrs_dl._
 before there is something to do, so that help texts stay as quick as they were.
 """
 
-from __future__ import annotations
-
 __all__ = ["DlAlign", "DlQuant"]
 
 

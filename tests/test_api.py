@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import doctest
 import pkgutil
 import subprocess
@@ -22,20 +21,7 @@ from fsl_mrs_dl.starters import STARTERS, AlsoFrom, ClassicalStarter
 EXAMPLE = Path(__file__).parents[1] / "fsl_mrs_dl" / "data" / "example"
 GRID = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
 ON_CPU = GRID | {"device": "cpu"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The problems are small; on a busy machine threads that wait for each other make them many times slower."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        threadpool_limits = contextlib.nullcontext
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- the names -----------------------------------------------------------------------------------------------------
@@ -406,3 +392,16 @@ def test_the_vector_stays_the_callers(few):
     for name, value in before.items():
         assert torch.equal(starter.blocks[name], value)
     assert STARTERS == {"classical": ClassicalStarter}
+
+
+def test_what_is_asked_wrongly_is_answered_in_one_line(transients, spectra, sim_basis):
+    with pytest.raises(DataError, match="empty"):
+        quantify([])
+    for data, call in ((transients[0], align), (spectra, lambda *a, **k: quantify(*a, sim_basis, **k))):
+        with pytest.raises(OptionError, match="^ppm: is no option here; there are .*ppmlim"):
+            call(data, **GRID, ppm=(1, 2))
+
+
+def test_results_describe_themselves_in_a_line(transients, spectra, sim_basis):
+    assert repr(align(transients[0], **ON_CPU)[1]).startswith(f"<Alignment of {len(transients[0])} transients")
+    assert repr(quantify(spectra, sim_basis, **ON_CPU)).count("\n") == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
@@ -26,7 +25,7 @@ from fsl_mrs_dl.simulate import simulate_basis
 from fsl_mrs_dl.starters import typical_concentrations
 
 # What FSL-MRS, and plotting and tables inside of it, warn of is not ours to mend.
-pytestmark = [pytest.mark.with_fsl_mrs, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.with_fsl_mrs, pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 
 EXAMPLE = Path(__file__).parents[1] / "fsl_mrs_dl" / "data" / "example"
 NAMES = ["Cr", "GPC", "Glu", "Ins", "NAA", "PCr"]
@@ -45,22 +44,6 @@ def hook_is_on():
     on, why = switch.status()
     if not on:
         pytest.skip(f"FSL-MRS is left as it is here: the hook is {why}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The problems are small; on a busy machine threads that wait for each other make them a hundred times slower."""
-    import torch
-
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        threadpool_limits = contextlib.nullcontext
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(threads)
 
 
 def run(program, *words, **variables):

@@ -87,8 +87,8 @@ def test_filtered_edges_are_not_counted_as_noise(noise):
 @pytest.mark.parametrize("name", ["voigt", "lorentzian"])
 def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
     import torch
-    from fsl_mrs.utils import qc as their_qc
     from fsl_mrs.utils import mrs_io
+    from fsl_mrs.utils import qc as their_qc
     from fsl_mrs.utils.fitting import fit_FSLModel
     from fsl_mrs.utils.qc import calcQC, idNoiseRegion
 
