@@ -1,7 +1,6 @@
 """FSL-MRS's commands that read other commands' output read this package's too."""
 
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from fsl_mrs_dl import nifti
 from fsl_mrs_dl.cli import main
 
-pytestmark = pytest.mark.with_fsl_mrs
+pytestmark = [pytest.mark.with_fsl_mrs, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +20,7 @@ def results(tmp_path_factory):
 
 def test_summarise_shows_fits_of_averaged_and_of_single_data(results, tmp_path, monkeypatch):
     dash = pytest.importorskip("dash")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what FSL-MRS loads
-        from fsl_mrs.scripts import fsl_mrs_summarise
+    from fsl_mrs.scripts import fsl_mrs_summarise
 
     averaged = nifti.load(results / "fit/data.nii.gz")
     assert averaged.fids.shape == (1, 1, 1, 2048, 1)
