@@ -1,0 +1,159 @@
+"""How often a fit from each starter ends at the best cost that can be found: python benchmarks/starters.py > benchmarks/starters.md
+
+Spectra are simulated on basis sets of real protocols that no network was trained on (the test data's, found through
+FSL_MRS_DL_TESTDATA, default ../shared/data), in five conditions, at three SNRs.  The best cost is the lowest of an exhaustive search:
+the refined ends of the eight best of 252 starts on a grid of shifts, phases and widths, of a start at the truth, and of the starters
+themselves.  A fit has reached it if its cost is at most 0.1 % higher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import torch
+
+from fsl_mrs_dl import pipeline, refine, synthetic, units
+from fsl_mrs_dl.basis import Basis
+from fsl_mrs_dl.starters import STARTERS, ClassicalStarter
+
+DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+CONDITIONS = {
+    "clean": "normal-brain",
+    "water": "residual-water",
+    "lipid": "lipid",
+    "baseline": "strong-baseline",
+    "tumour": "tumour",
+}
+TRUTH = {"fsl_basis_7t": "7 T, FSL-MRS"}
+
+
+def real_bases() -> dict[str, tuple[Basis, float, int]]:
+    """Basis sets and the grids they are used on: bandwidth (Hz) and points."""
+    folder = DATA / "seed_quant_ismrm3t"
+    fids = scipy.io.loadmat(folder / "basisset.mat")["data"].T.conj()
+    names = "Ala Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCh PCr PE Tau Scyllo".split()
+    philips = next((DATA / "invivo_3t_press_philips").rglob("*.BASIS"))
+    steam = next((DATA / "invivo_7t_steam_raw").rglob("*.BASIS"))
+    seven = DATA / "fsl_basis_7t"
+    seven = seven if list(seven.glob("*.json")) else next(path.parent for path in seven.rglob("*.json"))
+    return {
+        "3T PRESS 35 (Philips)": (Basis.load(philips), 2000.0, 1024),
+        "3T ISMRM": (Basis(fids, tuple(names), 0.25e-3, 123.23, source=str(folder)), 2000.0, 1024),
+        "7T STEAM 11": (Basis.load(steam), 6000.0, 2048),
+        "7T sLASER": (Basis.load(seven), 6000.0, 2048),
+    }
+
+
+def simulate(basis: Basis, bandwidth: float, n_points: int, recipe: str, snr: float, n: int, seed: int):
+    """FIDs (complex128), their model, and the drawn truth."""
+    basis = basis.select(None, [name for name in basis.names if name in ("H2O", "Ref", "DSS")] or None)
+    fids = basis.resampled(1 / bandwidth, n_points)
+    protocol = synthetic.protocol_of(fids, basis.names, 1 / bandwidth, basis.spec_freq_mhz)
+    content = dict(synthetic.Recipe.load(recipe).content)
+    content["snr"] = snr
+    if any(synthetic.is_macromolecule(name) for name in basis.names):
+        content.pop("macromolecules", None)
+    drawn = synthetic.draw(
+        synthetic.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed)
+    )
+    data = synthetic.render(drawn, protocol).fid.to(torch.complex128).numpy()
+    data *= 100 / np.linalg.norm(data, axis=-1, keepdims=True)
+    model, _ = pipeline.model_for(basis, n_points, 1 / bandwidth, basis.spec_freq_mhz, "1H", model="voigt", baseline="poly, 2")
+    return basis, model, data, drawn
+
+
+def true_theta(model, drawn) -> torch.Tensor:
+    """The nonlinear parameters that the spectra were made with."""
+    shift_hz = drawn["shift_ppm"].double() * model.spec_freq_mhz + drawn["shift_hz"].double()
+    eps = -2 * torch.pi * shift_hz
+    slope = drawn["phi1"].double() / model.spec_freq_mhz
+    pivot_hz = units.ppm_to_hz(2.2, model.spec_freq_mhz)
+    # The model's time starts at one dwell time, the simulation's at zero: the shift turns the phase by one dwell time's worth.
+    phi0 = drawn["phi0"].double() - slope * pivot_hz - eps * model.dwelltime
+    variance = (torch.pi * drawn["gauss_hz"].double()) ** 2 / (4 * math.log(2))
+    blocks = dict(gamma=torch.pi * drawn["lorentz_hz"].double(), variance=variance, eps=eps, phi0=phi0, phi1=slope)
+    return model.join_theta(**{name: blocks[name][:, None] for name in model.theta_sizes})
+
+
+def grid_theta(spec, model, names) -> torch.Tensor:
+    """252 starts for every spectrum: 21 shifts, 6 phases, 2 widths."""
+    shift = torch.linspace(-0.4, 0.4, 21, dtype=torch.float64) * model.spec_freq_mhz
+    phase = torch.arange(6, dtype=torch.float64) * torch.pi / 3
+    width = torch.tensor([3.0, 12.0], dtype=torch.float64) * torch.pi
+    s, p, w = (x.flatten() for x in torch.meshgrid(shift, phase, width, indexing="ij"))
+    zero = torch.zeros_like(s)
+    blocks = dict(gamma=w, variance=zero, eps=-2 * torch.pi * s, phi0=p, phi1=zero)
+    one = model.join_theta(**{name: blocks[name][:, None] for name in model.theta_sizes})
+    return one.expand(len(spec), *one.shape)
+
+
+def best_costs(spec, model, drawn, n_refined: int) -> torch.Tensor:
+    """Lowest cost from the grid's best starts and from the truth."""
+    target = model.eliminate_baseline(spec)
+    nonnegative = torch.ones(model.n_metabs, dtype=torch.bool)
+    lower, upper = model.theta_bounds
+    truth = true_theta(model, drawn).clamp(lower, upper)
+    best = pipeline._solve(target, model, truth, 60).cost
+    for row in range(0, len(spec), 4):
+        starts = grid_theta(spec[row : row + 4], model, None).clamp(lower, upper)
+        k = starts.shape[1]
+        rows = target[row : row + 4]
+        cost = refine.cost(rows.repeat_interleave(k, 0), model.columns, starts.flatten(0, 1), nonnegative=nonnegative)
+        chosen = cost.reshape(-1, k).topk(n_refined, largest=False).indices
+        theta = torch.gather(starts, 1, chosen[..., None].expand(-1, -1, starts.shape[-1])).flatten(0, 1)
+        end = pipeline._solve(rows.repeat_interleave(n_refined, 0), model, theta, 60).cost.reshape(-1, n_refined).amin(1)
+        best[row : row + 4] = torch.minimum(best[row : row + 4], end)
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=2000, help="spectra per condition, over all SNRs and bases (default 2000)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--starters", nargs="+", default=list(STARTERS))
+    parser.add_argument("--bases", nargs="+", help="only basis sets whose name holds one of these")
+    parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS))
+    parser.add_argument("--snr", nargs="+", type=float, default=[5.0, 15.0, 50.0])
+    parser.add_argument("--refined", type=int, default=8, help="ends of the exhaustive search (default 8)")
+    args = parser.parse_args()
+    bases = real_bases()
+    if args.bases:
+        bases = {name: one for name, one in bases.items() if any(part in name for part in args.bases)}
+    n = max(1, round(args.n / len(bases)))
+    starters = {name: STARTERS[name]() for name in args.starters}
+    print(f"# Starters\n\n`{parser.prog} --n {args.n} --seed {args.seed}`, {platform.processor() or platform.machine()}, "
+          f"torch {torch.__version__}; {n} spectra per basis set, condition and SNR\n")
+    print("| condition | SNR | basis set | " + " | ".join(starters) + " |\n|---|---|---|" + "---|" * len(starters))
+    for condition in args.conditions:
+        for snr in args.snr:
+            total = {name: [] for name in starters}
+            for label, (basis, bandwidth, n_points) in bases.items():
+                chosen, model, data, drawn = simulate(basis, bandwidth, n_points, CONDITIONS[condition], snr, n, args.seed)
+                first, last = model.window
+                spec = units.fid_to_spec(torch.as_tensor(data))[:, first:last]
+                costs, seconds = {}, {}
+                for name, starter in starters.items():
+                    start = time.perf_counter()
+                    costs[name] = torch.cat(
+                        [pipeline.fit_spectra(part, model, list(chosen.names), starter).cost for part in spec.split(64)]
+                    )
+                    seconds[name] = (time.perf_counter() - start) / n
+                best = torch.stack([best_costs(spec, model, drawn, args.refined), *costs.values()]).amin(0)
+                reached = {name: (cost <= best * 1.001) for name, cost in costs.items()}
+                for name in starters:
+                    total[name].append(reached[name])
+                row = " | ".join(f"{100 * reached[name].double().mean():.1f} ({1e3 * seconds[name]:.0f} ms)" for name in starters)
+                print(f"| {condition} | {snr:g} | {label} | {row} |", flush=True)
+            row = " | ".join(f"**{100 * torch.cat(total[name]).double().mean():.1f}**" for name in starters)
+            print(f"| {condition} | {snr:g} | all | {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
