@@ -412,7 +412,8 @@ def draw_transients(recipe: Recipe, n: int, n_transients: int, names, generator:
     -------
     dict
         ``set`` what :func:`draw` gives; ``shift_hz``, ``phi0`` (rad), ``amplitude`` ``(n, n_transients)``; ``lines``
-        ``(n, n_transients, n_lines, 5)``; ``noise_seed``.
+        ``(n, n_transients, n_lines, 5)``; ``noise`` ``(n, n_transients)``, the SD of each transient's noise over that of the recipe's SNR, 1
+        unless changed; ``noise_seed``.
     """
     spec, shape = recipe.get("transients", {}), (n, n_transients)
     lines = []
@@ -429,6 +430,7 @@ def draw_transients(recipe: Recipe, n: int, n_transients: int, names, generator:
         "phi0": _sample(spec.get("phase_deg", 0.0), shape, generator) * (torch.pi / 180),
         "amplitude": _sample(spec.get("amplitude", 1.0), shape, generator).clamp(min=0.05),
         "lines": torch.cat(lines, 2) if lines else torch.zeros(*shape, 0, 5),
+        "noise": torch.ones(shape),
         "noise_seed": torch.randint(2**62, (1,), generator=generator),
     }
 
@@ -449,7 +451,7 @@ def render_transients(drawn: dict, protocol: Protocol) -> tuple[torch.Tensor, Re
     angle = 2 * torch.pi * drawn["shift_hz"].to(device)[..., None] * time - drawn["phi0"].to(device)[..., None]
     fid = torch.polar(drawn["amplitude"].to(device)[..., None].expand_as(angle), angle) * fid
     noise = _noise(fid.shape, int(drawn["noise_seed"]), device)
-    return fid + base.noise_sd[:, None, None] * noise, base
+    return fid + base.noise_sd[:, None, None] * drawn["noise"].to(device)[..., None] * noise, base
 
 
 # -- protocols -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,334 @@
+"""Training of this package's networks on simulated data, with Lightning; the only module that imports it.
+
+A training is a :class:`Task` (how batches come about and what the loss is), a network and a folder.  The folder holds checkpoints
+and logs while it runs, and the finished model as :mod:`fsl_mrs_dl.zoo` reads it.  Every batch has a seed of its own, counted from the
+training's, so that a run that was interrupted goes on exactly where it stopped, and the same seed gives the same network on a CPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from . import synthetic, universal, zoo
+from .errors import OptionError, OutputError
+
+try:
+    import lightning
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+except ImportError as exc:
+    raise OptionError(
+        f"training needs Lightning, which cannot be loaded ({exc}); install it with: pip install 'fsl_mrs_dl[train]'"
+    ) from exc
+
+__all__ = ["Task", "Settings", "TASKS", "train"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained and on what.
+
+    ``batch(recipe, protocol, n, generator)`` makes a batch; ``loss(network, batch)`` gives a dictionary of terms with ``total``;
+    ``ranges`` of the card are taken from the recipe where ``ranges(recipe)`` says so.
+    """
+
+    network: type
+    recipe: str
+    batch: Callable
+    loss: Callable
+    what: str
+    ranges: dict = field(default_factory=dict)
+
+
+_BRAIN_1H = {"nucleus": ["1H"], "spec_freq_mhz": [60.0, 410.0]}
+TASKS = {
+    "quant-universal": Task(
+        universal.QuantUniversal,
+        "universal",
+        universal.quant_batch,
+        universal.quant_loss,
+        "Proposes where a fit starts: shift, phases and widths of a brain spectrum, whatever the basis set.",
+        # Shift: what the network can say, less the width of its last steps.
+        _BRAIN_1H | {"snr": [3.0, 200.0], "shift_ppm": [-0.3, 0.3], "ppm_low": [-10.0, 0.6], "ppm_high": [3.9, 20.0], "acquired_s_mhz": [26.0, 1e9]},
+    ),
+    "align-universal": Task(
+        universal.AlignUniversal,
+        "universal-transients",
+        universal.align_batch,
+        universal.align_loss,
+        "Proposes shift and phase of a transient against its reference, whatever the protocol.",
+        _BRAIN_1H | {"snr": [1.5, 60.0], "shift_ppm": [-0.45, 0.45], "acquired_s_mhz": [26.0, 1e9]},
+    ),
+}
+"""What can be trained, by the name of its architecture."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a training goes; see ``fsl_mrs_dl train --help``."""
+
+    steps: int = 12000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    max_minutes: float | None = None
+    patience: int = 0
+    reduce_on_plateau: bool = False
+    validate_every: int = 500
+    validation_batches: int = 16
+    n_protocols: int = 256
+    seed: int = 0
+    device: str = "auto"
+    tensorboard: bool = False
+    progress: bool = True
+
+
+class _Stream(torch.utils.data.IterableDataset):
+    """Batches ``start, start + 1, ...``, each from a generator of its own."""
+
+    def __init__(self, task: Task, recipe, protocols, batch_size: int, seed: int, first: Callable[[], int], n: int | None = None):
+        self.task, self.recipe, self.protocols = task, recipe, protocols
+        self.batch_size, self.seed, self.first, self.n = batch_size, seed, first, n
+
+    def __iter__(self):
+        index = self.first()
+        last = None if self.n is None else index + self.n
+        while last is None or index < last:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+            protocol = self.protocols[int(torch.randint(len(self.protocols), (1,), generator=generator))]
+            yield self.task.batch(self.recipe, protocol, self.batch_size, generator)
+            index += 1
+
+
+class _Module(lightning.LightningModule):
+    """The network with its optimiser: AdamW; the rate warms up and follows a cosine to the end, or is cut where the loss stalls."""
+
+    def __init__(self, network, task: Task, settings: Settings):
+        super().__init__()
+        self.network, self.task, self.settings = network, task, settings
+        self.before, self.begun = 0.0, time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        """Minutes this training took so far, before an interruption, too."""
+        return self.before + (time.monotonic() - self.begun) / 60
+
+    def on_save_checkpoint(self, checkpoint) -> None:
+        checkpoint["fsl_mrs_dl_minutes"] = self.minutes
+
+    def on_load_checkpoint(self, checkpoint) -> None:
+        self.before = checkpoint.get("fsl_mrs_dl_minutes", 0.0)
+
+    def training_step(self, batch, index):
+        terms = self.task.loss(self.network, batch)
+        self.log_dict({f"train_{name}": value.detach() for name, value in terms.items()}, batch_size=1)
+        return terms["total"]
+
+    def validation_step(self, batch, index):
+        terms = self.task.loss(self.network, batch)
+        self.log_dict({f"val_{name}": value.detach() for name, value in terms.items()}, batch_size=1, prog_bar=True)
+
+    def _part(self, step: int) -> float:
+        """How far the training has come, by steps or by the clock, 0 to 1."""
+        done = step / self.settings.steps
+        if self.settings.max_minutes:
+            done = max(done, self.minutes / self.settings.max_minutes)
+        return min(done, 1.0)
+
+    def configure_optimizers(self):
+        optimiser = torch.optim.AdamW(self.network.parameters(), lr=self.settings.learning_rate, weight_decay=1e-4)
+        if self.settings.reduce_on_plateau:
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=max(2, self.settings.patience // 3))
+            every = self.settings.validate_every
+            return {
+                "optimizer": optimiser,
+                "lr_scheduler": {"scheduler": plateau, "monitor": "val_total", "interval": "step", "frequency": every, "strict": False},
+            }
+
+        def rate(step: int) -> float:
+            cosine = 0.5 * (1 + torch.cos(torch.tensor(self._part(step) * torch.pi)).item())
+            return min((step + 1) / 200, 1.0) * max(cosine, 1e-3)
+
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, rate), "interval": "step"},
+        }
+
+
+class _Clock(Callback):
+    """Ends the training when its minutes are over, counting those before an interruption."""
+
+    def on_train_batch_end(self, trainer, module, *args) -> None:
+        if module.settings.max_minutes and module.minutes >= module.settings.max_minutes:
+            trainer.should_stop = True
+
+
+def protocols_for(recipe, settings: Settings, basis=None) -> list:
+    """The protocols of a training: those of a basis set of the user's, or random ones as the recipe says.
+
+    Raises
+    ------
+    OptionError
+        If the recipe names no ranges of protocols and there is no basis set.
+    """
+    if basis is not None:
+        n_points, bandwidth = 1024, 9.6 * basis.spec_freq_mhz
+        return [synthetic.protocol_of(basis.resampled(1 / bandwidth, n_points), basis.names, 1 / bandwidth, basis.spec_freq_mhz, str(basis.source))]
+    if recipe.get("protocols") is None:
+        raise OptionError(f"--recipe {recipe.name}: says nothing about protocols; give the basis set to train on with --basis.")
+    return synthetic.random_protocols(recipe.get("protocols"), settings.n_protocols, settings.seed)
+
+
+def train(
+    task_name: str,
+    output: str | Path,
+    *,
+    settings: Settings | None = None,
+    recipe: str | Path | None = None,
+    basis=None,
+    network_settings: dict | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    command: str = "",
+) -> zoo.Card:
+    """Train a network and write it as a model.
+
+    Parameters
+    ----------
+    task_name : str
+        One of :data:`TASKS`.
+    output : path
+        Folder of the model; ``checkpoints/`` and ``logs/`` are kept in it.
+    settings : Settings, optional
+    recipe : str or path, optional
+        Ranges of the simulated data; the task's own by default.
+    basis : Basis, optional
+        Train for this basis set only.
+    network_settings : dict, optional
+        Arguments of the network.
+    name : str, optional
+        Of the model; the folder's name by default.
+    resume : bool
+        Go on from the folder's last checkpoint.
+    command : str
+        What the card says the training was started with.
+
+    Raises
+    ------
+    OptionError, OutputError
+        Unknown task or recipe; a folder that holds something else, or nothing to go on from.
+    """
+    if task_name not in TASKS:
+        raise OptionError(f"'{task_name}' cannot be trained; there are {', '.join(TASKS)}.")
+    task, settings, output = TASKS[task_name], settings or Settings(), Path(output)
+    last = output / "checkpoints" / "last.ckpt"
+    if resume and not last.is_file():
+        raise OptionError(f"--resume: {last} is not there; leave --resume out to begin anew.")
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise OutputError(f"{output}: is not empty; choose another --output, or go on with --resume.")
+    drawn_from = synthetic.Recipe.load(recipe or task.recipe)
+    lightning.seed_everything(settings.seed, verbose=False)
+    network = task.network(**(network_settings or {}))
+    protocols = protocols_for(drawn_from, settings, basis)
+    # Validation: other seeds and, where protocols are drawn, other protocols.
+    from dataclasses import replace
+
+    held_back = protocols if basis is not None else protocols_for(drawn_from, replace(settings, seed=settings.seed + 1, n_protocols=32))
+    module = _Module(network, task, settings)
+    make = lambda which, seed, first, n=None: torch.utils.data.DataLoader(  # noqa: E731
+        _Stream(task, drawn_from, which, settings.batch_size, seed, first, n), batch_size=None
+    )
+    checkpoints = ModelCheckpoint(
+        output / "checkpoints", filename="best", monitor="val_total", save_last=True, save_top_k=1, enable_version_counter=False
+    )
+    callbacks: list[Callback] = [checkpoints, _Clock()]
+    if settings.patience:
+        callbacks.append(EarlyStopping("val_total", patience=settings.patience, check_on_train_epoch_end=False))
+    if settings.progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=20))
+    loggers = [CSVLogger(output, name="logs", version="csv", flush_logs_every_n_steps=20)]
+    if settings.tensorboard:
+        try:
+            loggers.append(TensorBoardLogger(output, name="logs", version="tensorboard"))
+        except ModuleNotFoundError as exc:
+            raise OptionError("--tensorboard needs the package tensorboard; install it, or read logs/csv/metrics.csv.") from exc
+    trainer = lightning.Trainer(
+        max_steps=settings.steps,
+        val_check_interval=settings.validate_every,
+        check_val_every_n_epoch=None,
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
+        devices=1,
+        logger=loggers,
+        callbacks=callbacks,
+        gradient_clip_val=1.0,
+        log_every_n_steps=50,
+        enable_progress_bar=settings.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic=True,
+        default_root_dir=output,
+    )
+    trainer.fit(
+        module,
+        make(protocols, settings.seed, lambda: trainer.global_step),
+        make(held_back, settings.seed + 1_000_000, lambda: 0, settings.validation_batches),
+        ckpt_path=last if resume else None,
+        weights_only=False,
+    )
+    if checkpoints.best_model_path:
+        state = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
+        module.load_state_dict(state)
+    # Measured anew on spectra that took no part in choosing the best checkpoint.
+    network = module.network.cpu().eval()
+    accuracy = _measure(network, task, drawn_from, held_back, settings)
+    ranges = dict(task.ranges)
+    if basis is not None:
+        ranges["spec_freq_mhz"] = [basis.spec_freq_mhz * 0.98, basis.spec_freq_mhz * 1.02]
+    return zoo.save(
+        output,
+        network,
+        {
+            "name": name or output.name,
+            "what": task.what,
+            "training": {
+                "command": command,
+                "recipe": {"name": drawn_from.name, **drawn_from.content},
+                "basis": str(basis.source) if basis is not None else f"{settings.n_protocols} simulated protocols",
+                "steps": trainer.global_step,
+                "batch_size": settings.batch_size,
+                "learning_rate": settings.learning_rate,
+                "seed": settings.seed,
+                "minutes": round(module.minutes, 1),
+                "device": _device_name(trainer),
+            },
+            "ranges": ranges,
+            "accuracy": accuracy,
+        },
+    )
+
+
+def _device_name(trainer) -> str:
+    if trainer.strategy.root_device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _measure(network, task: Task, recipe, protocols, settings: Settings, n_batches: int = 32) -> dict:
+    """Terms of the loss on held-back protocols inside the recipe's SNRs, and at and below their lower end."""
+    measured = {}
+    most = recipe.get("snr")
+    cells = {"inside": recipe}
+    if isinstance(most, dict):
+        low = min(next(iter(most.values())))
+        cells["at the lowest SNR"] = synthetic.Recipe.of(recipe.name, recipe.content | {"snr": low})
+        cells["outside: at half the lowest SNR"] = synthetic.Recipe.of(recipe.name, recipe.content | {"snr": low / 2})
+    with torch.no_grad():
+        for label, one in cells.items():
+            stream = _Stream(task, one, protocols, settings.batch_size, settings.seed + 2_000_000, lambda: 0, n_batches)
+            terms = [task.loss(network, batch) for batch in stream]
+            measured[label] = {name: round(float(sum(t[name] for t in terms) / len(terms)), 4) for name in terms[0]}
+    return measured

@@ -1,0 +1,230 @@
+"""Trained networks as folders: ``model.safetensors`` and ``card.json``, which says what they are, are for and can do.
+
+Loading runs no code from the folder: weights are safetensors, the architecture is one of this package's, by name.  The card holds the
+weights' SHA-256, and a card this version does not understand is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import DataError, OptionError, OutputError
+
+__all__ = ["Card", "model_names", "find", "read_card", "load", "save", "covers"]
+
+CARD_FORMAT = 1
+_NEEDED = {
+    "format": int,
+    "name": str,
+    "what": str,
+    "architecture": dict,
+    "training": dict,
+    "ranges": dict,
+    "accuracy": dict,
+    "versions": dict,
+    "sha256": str,
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model card as it was read, and where from."""
+
+    folder: Path
+    content: dict
+
+    def __getitem__(self, key: str):
+        return self.content[key]
+
+    @property
+    def name(self) -> str:
+        return self.content["name"]
+
+    @property
+    def kind(self) -> str:
+        """Name of the architecture."""
+        return self.content["architecture"]["kind"]
+
+
+def _shipped() -> Path:
+    """The folder of the models that come with the package."""
+    from .paths import models_folder
+
+    return models_folder()
+
+
+def model_names() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = _shipped()
+    return sorted(path.parent.name for path in folder.glob("*/card.json")) if folder.is_dir() else []
+
+
+def find(name: str | Path) -> Path:
+    """The folder of a model, by the name of one that comes with the package or by path.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    """
+    shipped = _shipped() / str(name)
+    if str(name) in model_names():
+        return shipped
+    path = Path(name)
+    if path.name in ("card.json", "model.safetensors"):
+        path = path.parent
+    if (path / "card.json").is_file():
+        return path
+    raise OptionError(
+        f"--model {name}: is neither a model of this package ({', '.join(model_names()) or 'none here'}) nor a folder with a card.json; "
+        "'fsl_mrs_dl models list' shows what there is."
+    )
+
+
+def read_card(name: str | Path) -> Card:
+    """Card of a model, checked.
+
+    Raises
+    ------
+    OptionError
+        If there is no such model.
+    DataError
+        If the card is malformed or of another format.
+    """
+    folder = find(name)
+    path = folder / "card.json"
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise DataError(f"{path}: cannot be read as a model card ({exc}); get the model again.") from exc
+    if not isinstance(content, dict) or content.get("format") != CARD_FORMAT:
+        what = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise DataError(
+            f"{path}: is a card of format {what}, this version reads format {CARD_FORMAT}; use the version that wrote it, or train again."
+        )
+    for key, kind in _NEEDED.items():
+        if not isinstance(content.get(key), kind):
+            raise DataError(f"{path}: has no proper entry '{key}'; get the model again.")
+    if not isinstance(content["architecture"].get("kind"), str) or not isinstance(content["architecture"].get("settings"), dict):
+        raise DataError(f"{path}: 'architecture' needs 'kind' and 'settings'; get the model again.")
+    return Card(folder, content)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as exc:
+        raise DataError(f"{path}: cannot be read ({exc.strerror}); get the model again.") from exc
+
+
+def load(name: str | Path, device="cpu"):
+    """A trained network, ready to be asked.
+
+    Returns
+    -------
+    (network, Card)
+
+    Raises
+    ------
+    OptionError
+        If there is no such model.
+    DataError
+        If its card is not understood, or the weights are not those that the card describes.
+    """
+    from safetensors.torch import load as read_weights
+
+    from .universal import NETWORKS
+
+    card = read_card(name)
+    weights = card.folder / "model.safetensors"
+    if _sha256(weights) != card["sha256"]:
+        raise DataError(f"{weights}: is not the file its card describes (SHA-256 differs); get the model again.")
+    if card.kind not in NETWORKS:
+        raise DataError(
+            f"{card.folder / 'card.json'}: describes a network '{card.kind}', this version knows {', '.join(NETWORKS)}; use the version "
+            "that wrote it."
+        )
+    try:
+        network = NETWORKS[card.kind](**card["architecture"]["settings"])
+        network.load_state_dict(read_weights(weights.read_bytes()))
+    except (TypeError, RuntimeError, OptionError) as exc:
+        raise DataError(f"{card.folder}: the weights do not fit the architecture on the card ({str(exc).splitlines()[0]}).") from exc
+    return network.eval().requires_grad_(False).to(device), card
+
+
+def save(folder: str | Path, network, content: dict) -> Card:
+    """Write a model's folder; both files appear whole, the card last.
+
+    Parameters
+    ----------
+    folder : path
+    network : torch.nn.Module
+        With ``settings``, the arguments it was made with.
+    content : dict
+        The card without ``format``, ``sha256``, ``versions`` and the architecture, which are added.
+    """
+    import numpy
+    import torch
+    from safetensors.torch import save as write_weights
+
+    from . import __version__, encoders
+    from .universal import NETWORKS
+
+    folder = Path(folder)
+    kind = next(name for name, cls in NETWORKS.items() if type(network) is cls)
+    data = write_weights({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
+    card = {
+        "format": CARD_FORMAT,
+        **content,
+        "architecture": {
+            "kind": kind,
+            "settings": network.settings,
+            "parameters": encoders.count_parameters(network),
+            **content.get("architecture", {}),
+        },
+        "versions": {"fsl_mrs_dl": __version__, "torch": torch.__version__, "numpy": numpy.__version__},
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "model.safetensors", data)
+        _write(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be written ({exc.strerror}); choose another --output.") from exc
+    return read_card(folder)
+
+
+def _write(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def covers(card: Card, **data) -> str:
+    """Why a model's card does not cover data, in words; empty if it does.
+
+    ``data`` are numbers or words by the names of the card's ``ranges``: a list of two numbers there is a range, one of words a choice.
+    What the card says nothing about is covered.
+    """
+    for key, value in data.items():
+        allowed = card["ranges"].get(key)
+        if allowed is None:
+            continue
+        if all(isinstance(one, str) for one in allowed):
+            if value not in allowed:
+                return f"{key} {value} (made for {', '.join(allowed)})"
+        elif not allowed[0] <= value <= allowed[1]:
+            return f"{key} {value:g} (made for {allowed[0]:g} to {allowed[1]:g})"
+    return ""
