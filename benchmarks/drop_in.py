@@ -97,8 +97,8 @@ def volume(path: Path, rows: int, columns: int) -> None:
 
     from fsl_mrs_dl import nifti
     from fsl_mrs_dl.basis import Basis
+    from fsl_mrs_dl.concentrations import typical_concentrations
     from fsl_mrs_dl.pipeline import model_for
-    from fsl_mrs_dl.starters import typical_concentrations
     from fsl_mrs_dl.units import spec_to_fid
 
     rng, n, n_points = np.random.default_rng(1), rows * columns, 1024

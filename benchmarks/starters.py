@@ -21,7 +21,7 @@ import torch
 
 from fsl_mrs_dl import pipeline, refine, synthetic, units
 from fsl_mrs_dl.basis import Basis
-from fsl_mrs_dl.starters import STARTERS, ClassicalStarter
+from fsl_mrs_dl.starters import STARTERS
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 CONDITIONS = {
@@ -60,9 +60,7 @@ def simulate(basis: Basis, bandwidth: float, n_points: int, recipe: str, snr: fl
     content["snr"] = snr
     if any(synthetic.is_macromolecule(name) for name in basis.names):
         content.pop("macromolecules", None)
-    drawn = synthetic.draw(
-        synthetic.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed)
-    )
+    drawn = synthetic.draw(synthetic.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
     data = synthetic.render(drawn, protocol).fid.to(torch.complex128).numpy()
     data *= 100 / np.linalg.norm(data, axis=-1, keepdims=True)
     model, _ = pipeline.model_for(basis, n_points, 1 / bandwidth, basis.spec_freq_mhz, "1H", model="voigt", baseline="poly, 2")
@@ -128,8 +126,10 @@ def main() -> None:
         bases = {name: one for name, one in bases.items() if any(part in name for part in args.bases)}
     n = max(1, round(args.n / len(bases)))
     starters = {name: STARTERS[name]() for name in args.starters}
-    print(f"# Starters\n\n`{parser.prog} --n {args.n} --seed {args.seed}`, {platform.processor() or platform.machine()}, "
-          f"torch {torch.__version__}; {n} spectra per basis set, condition and SNR\n")
+    print(
+        f"# Starters\n\n`{parser.prog} --n {args.n} --seed {args.seed}`, {platform.processor() or platform.machine()}, "
+        f"torch {torch.__version__}; {n} spectra per basis set, condition and SNR\n"
+    )
     print("| condition | SNR | basis set | " + " | ".join(starters) + " |\n|---|---|---|" + "---|" * len(starters))
     for condition in args.conditions:
         for snr in args.snr:

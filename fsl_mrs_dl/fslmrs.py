@@ -260,7 +260,7 @@ def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
         ppmlim=job.ppmlim,
         baseline=_our_baseline(words, regressor, one.ppmlim_to_range(job.ppmlim), job.ppmlim),
     )
-    starter = options.make_starter()
+    starter = options.make_starter().for_model(model)
     if job.x0 is not None:
         starter = AlsoFrom(starter, job.x0, model)
     fids = np.stack([mrs.FID for mrs in spectra])

@@ -36,19 +36,16 @@ class DlOptions:
     def check(self, prefix: str = "") -> DlOptions:
         """Raise OptionError if a value cannot be served, naming the option with ``prefix``; returns itself."""
         from .pipeline import choose_device
-        from .starters import STARTERS
 
-        if self.starter is not None and self.starter not in STARTERS:
-            raise OptionError(f"{prefix}starter {self.starter}: there is no such starter; choose one of {', '.join(STARTERS)}.")
         if self.estimate not in ESTIMATES:
             raise OptionError(
                 f"{prefix}estimate {self.estimate}: there is no such estimate; choose one of {', '.join(ESTIMATES)}."
             )
-        if self.model is not None:
-            raise OptionError(
-                f"{prefix}model {self.model}: no trained network comes with this version; leave it out, the starts are then "
-                "searched for."
-            )
+        try:
+            self.make_starter()
+        except OptionError as exc:
+            text = str(exc).removeprefix("--")
+            raise OptionError(prefix + text) from None
         try:
             choose_device(self.device)
         except OptionError as exc:
@@ -56,7 +53,7 @@ class DlOptions:
         return self
 
     def make_starter(self):
-        """The starter that was chosen."""
-        from .starters import STARTERS, ClassicalStarter
+        """What chooses the starter once the data are known."""
+        from .starters import Automatic
 
-        return STARTERS[self.starter or ClassicalStarter.name]()
+        return Automatic(self.starter, self.model)

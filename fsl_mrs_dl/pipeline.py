@@ -14,7 +14,7 @@ from .basis import Basis
 from .errors import DataError, OptionError
 from .nifti import MrsData, check_fids, from_image, processing_record
 from .signal_model import SignalModel
-from .starters import ClassicalStarter, Starter
+from .starters import Automatic, Starter
 
 __all__ = ["AlignedData", "align_data", "align_image", "Quantification", "quantify", "fit_scaled", "choose_device", "model_for"]
 
@@ -435,8 +435,10 @@ def fit_scaled(
 
     Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.
     """
-    starter = starter or ClassicalStarter()
     model = model.to(choose_device(device) if isinstance(device, str) else device)
+    starter = starter or Automatic()
+    if isinstance(starter, Automatic):
+        starter = starter.for_model(model)
     usable = _usable(fids)
     n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())
     result = Quantification(
@@ -509,19 +511,48 @@ def fit_spectra(
     """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
     if model.shape.free_shift:
         return _fit_free_shifts(spec, model, names, starter, max_iter)
-    nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=spec.device)
     target = model.eliminate_baseline(spec)
+    starts = [_best_start(target, model, part(spec, model, names)) for part in getattr(starter, "parts", [starter])]
+    theta, cost = starts[0]
+    rivals = []
+    for other, other_cost in starts[1:]:
+        apart = _apart(model, theta, other)
+        rivals.append((other, apart))
+        better = ~apart & (other_cost < cost)
+        theta, cost = torch.where(better[:, None], other, theta), torch.where(better, other_cost, cost)
+    best = _solve(target, model, theta, max_iter)
+    for other, apart in rivals:
+        index = apart.nonzero()[:, 0]
+        if len(index):
+            end = _solve(target[index], model, other[index], max_iter)
+            lower = end.cost < best.cost[index]
+            best.update(index[lower], end[lower])
+    return best
+
+
+def _best_start(target: torch.Tensor, model: SignalModel, candidates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The candidate of lowest cost for every spectrum, ``(batch, n_theta)``, and that cost."""
+    nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=target.device)
     lower, upper = model.theta_bounds
-    candidates = starter(spec, model, names).clamp(lower, upper)
-    n_candidates = candidates.shape[1]
-    theta = candidates[:, 0]
-    if n_candidates > 1:
-        costs = refine.cost(
-            target.repeat_interleave(n_candidates, 0), model.columns, candidates.flatten(0, 1), nonnegative=nonnegative
-        )
-        best = costs.reshape(-1, n_candidates).argmin(-1)
-        theta = candidates[torch.arange(len(best), device=best.device), best]
-    return _solve(target, model, theta, max_iter)
+    candidates = candidates.clamp(lower, upper)
+    n = candidates.shape[1]
+    costs = refine.cost(target.repeat_interleave(n, 0), model.columns, candidates.flatten(0, 1), nonnegative=nonnegative)
+    cost, best = costs.reshape(-1, n).min(-1)
+    return candidates[torch.arange(len(best), device=best.device), best], cost
+
+
+# Starts closer than this end in the same minimum.
+_SAME_SHIFT_PPM, _SAME_PHASE_RAD = 0.02, 0.6
+
+
+def _apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Where two sets of starts lie in different places, bool ``(batch,)``: by their first group's shift, or the phase in the window."""
+    a, b = model.split_theta(one), model.split_theta(other)
+    shift = (a["eps"] - b["eps"])[:, 0] / (2 * torch.pi * model.spec_freq_mhz)
+    middle = sum(model.ppmlim) / 2 if model.ppmlim else units.nucleus(model.nucleus).ppm_reference
+    hz = units.ppm_to_hz(middle, model.spec_freq_mhz, model.nucleus)
+    turn = (a["phi0"] - b["phi0"] + (a["phi1"] - b["phi1"]) * hz + (a["eps"] - b["eps"]) * model.dwelltime)[:, 0]
+    return (shift.abs() > _SAME_SHIFT_PPM) | (torch.remainder(turn + torch.pi, 2 * torch.pi) - torch.pi).abs().gt(_SAME_PHASE_RAD)
 
 
 # Starts of a fit with free shifts: the SD of the shifts' spread (ppm) and the damping of the first step.

@@ -8,9 +8,9 @@ import numpy as np
 
 from . import spinsim, units
 from .basis import Basis
+from .concentrations import typical_concentrations
 from .errors import OptionError
 from .nifti import MrsData
-from .starters import typical_concentrations
 
 __all__ = ["EXAMPLE_METABOLITES", "EXAMPLE_OPTIONS", "SimulatedSvs", "simulate_basis", "simulate_svs"]
 

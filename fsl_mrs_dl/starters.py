@@ -7,18 +7,19 @@ what a brain spectrum roughly looks like; it is also the fallback where no netwo
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
-from importlib import resources
+import math
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from . import units
+from .concentrations import is_macromolecule, typical_concentrations
 from .errors import OptionError
 from .signal_model import SignalModel
 
-__all__ = ["Starter", "ClassicalStarter", "AlsoFrom", "STARTERS", "typical_concentrations", "is_macromolecule"]
+__all__ = ["Starter", "ClassicalStarter", "NetworkStarter", "Together", "AlsoFrom", "Automatic", "STARTERS"]
 
 
 class Starter(Protocol):
@@ -28,26 +29,6 @@ class Starter(Protocol):
 
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         """Spectra in the window, complex ``(batch, n_window)`` -> proposals ``(batch, n_candidates, n_theta)``."""
-
-
-@lru_cache
-def _table() -> dict:
-    return json.loads(resources.files("fsl_mrs_dl").joinpath("data/brain_concentrations.json").read_text())
-
-
-def is_macromolecule(name: str) -> bool:
-    """Is a basis entry a macromolecule or lipid rather than a metabolite?  By the names in use: Mac, mm, MM09, Lip13."""
-    return name.lower() in ("mac", "mm", "mmbg", "macro") or name[:2].upper() == "MM" or name[:3].lower() == "lip"
-
-
-def typical_concentrations(names: list[str]) -> np.ndarray | None:
-    """Typical brain concentration of each name, mmol/kg, shape ``(n_metabs,)``; zero where not known.
-
-    ``None`` if the set does not look like metabolites of the brain: fewer than three known names.
-    """
-    table, aliases = _table()["concentrations"], _table()["aliases"]
-    values = np.array([table.get(aliases.get(name, name), 0.0) for name in names])
-    return values if np.count_nonzero(values) >= 3 else None
 
 
 class ClassicalStarter:
@@ -114,6 +95,85 @@ class ClassicalStarter:
         return moved.clamp(min=moved.amax(-1, keepdim=True) * 1e-6)
 
 
+class NetworkStarter:
+    """A trained network's proposals: its likeliest shifts, each with the phases and widths it sees.
+
+    Parameters
+    ----------
+    network : QuantUniversal
+    card : Card
+        Of the model, see :func:`fsl_mrs_dl.zoo.load`.
+    n_candidates : int
+        Shifts that are proposed.
+    """
+
+    def __init__(self, network, card, n_candidates: int = 3):
+        self.network, self.card, self.n_candidates = network, card, n_candidates
+        self.name = card.name
+        self._grids: dict = {}
+
+    def refuses(self, model: SignalModel) -> str:
+        """Why the network was not made for data like these, in words; empty if it was."""
+        from .zoo import covers
+
+        low, high = model.ppmlim or (-100.0, 100.0)
+        acquired = model.n_points * model.dwelltime * model.spec_freq_mhz
+        return covers(
+            self.card, nucleus=model.nucleus, spec_freq_mhz=model.spec_freq_mhz, ppm_low=low, ppm_high=high, acquired_s_mhz=acquired
+        )  # fmt: skip
+
+    def _grid(self, model: SignalModel):
+        from .universal import PpmGrid
+
+        key = (model.n_points, model.dwelltime, model.spec_freq_mhz, model.window)
+        if key not in self._grids:
+            self._grids = {key: PpmGrid(model.bins.cpu().numpy(), model.n_points, model.dwelltime, model.spec_freq_mhz)}
+        return self._grids[key]
+
+    def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+        self.network.to(spec.device)
+        found = self.network.propose(self._grid(model)(spec), model.spec_freq_mhz, self.n_candidates)
+        return nuisance_theta(
+            model,
+            found["shift_ppm"].to(model.dtype),
+            *(found[name].to(model.dtype)[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz")),
+        )
+
+
+def nuisance_theta(model: SignalModel, shift_ppm, phi0, phi1, lorentz_hz, gauss_hz) -> torch.Tensor:
+    """A model's nonlinear parameters ``(batch, n_candidates, n_theta)`` from what is seen in a spectrum.
+
+    ``shift_ppm`` ``(batch, n_candidates)``; ``phi0`` rad at 2.2 ppm, ``phi1`` rad per ppm, and full widths at half maximum in Hz,
+    ``(batch, 1)`` or as the shifts.
+    """
+    eps = -2 * torch.pi * shift_ppm * model.spec_freq_mhz
+    slope = (phi1 / model.spec_freq_mhz).expand_as(eps)
+    # The model's phases turn about the carrier, and its time starts at one dwell time.
+    zero = phi0 - slope * units.ppm_to_hz(2.2, model.spec_freq_mhz, model.nucleus) - eps * model.dwelltime
+    variance = (torch.pi * gauss_hz) ** 2 / (4 * math.log(2))
+    blocks = {
+        "gamma": (torch.pi * lorentz_hz).expand_as(eps),
+        "variance": variance.expand_as(eps),
+        "eps": eps,
+        "phi0": zero,
+        "phi1": slope,
+    }
+    return model.join_theta(
+        **{name: blocks[name][..., None].expand(*eps.shape, size) for name, size in model.theta_sizes.items()}
+    )
+
+
+class Together:
+    """Several starters: where they disagree, each one's best proposal is refined and the lowest cost decides."""
+
+    def __init__(self, parts):
+        self.parts = list(parts)
+        self.name = " and ".join(part.name for part in self.parts)
+
+    def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+        return torch.cat([part(spec, model, names) for part in self.parts], 1)
+
+
 class AlsoFrom:
     """Another starter's proposals and one more: parameters known beforehand, such as those of a volume's average.
 
@@ -139,6 +199,9 @@ class AlsoFrom:
                 f"the {model.name} model with {model.n_metabs} metabolites and this baseline; leave x0 out, or give such a vector."
             )
         self.starter, self.name = starter, starter.name
+        if hasattr(starter, "parts"):
+            first, *others = starter.parts
+            self.parts = [AlsoFrom(first, params, model), *others]
         theta, _, _ = model.unpack(vector)
         self.blocks, self.groups = model.split_theta(theta), torch.as_tensor(model.groups)
 
@@ -153,5 +216,65 @@ class AlsoFrom:
         return torch.cat([proposals, known.expand(len(proposals), 1, -1)], dim=1)
 
 
-STARTERS = {ClassicalStarter.name: ClassicalStarter}
-"""The starters by name."""
+class Named:
+    """A starter whose name says why it is used."""
+
+    def __init__(self, starter: Starter, name: str):
+        self.starter, self.name = starter, name
+
+    def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+        return self.starter(spec, model, names)
+
+
+class Automatic:
+    """Chooses the starter once the model is known: the network with the classical search where its card covers the data.
+
+    Parameters
+    ----------
+    starter : str, optional
+        One of :data:`STARTERS` to insist on.
+    network : str or path, optional
+        Model to use, by name or folder; 'quant-universal' by default.
+
+    Raises
+    ------
+    OptionError
+        If there is no such starter or model, or the model is not one that starts fits.
+    """
+
+    def __init__(self, starter: str | None = None, network: str | Path | None = None):
+        from .zoo import model_names, read_card
+
+        if starter is not None and starter not in STARTERS:
+            raise OptionError(f"starter {starter}: there is no such starter; choose one of {', '.join(STARTERS)}.")
+        if starter == "classical" and network is not None:
+            raise OptionError(f"model {network}: is not asked by the classical starter; leave one of the two out.")
+        self.asked = starter or ("network" if network is not None else None)
+        self.network = network or "quant-universal"
+        if network is not None or starter in ("network", "together"):
+            card = read_card(self.network)
+            if card.kind != "quant-universal":
+                raise OptionError(f"model {network}: is a network for other things ({card.kind}); give one that starts fits.")
+        self.there = network is not None or self.network in model_names()
+
+    def for_model(self, model: SignalModel) -> Starter:
+        """The starter for a model; the name says why, if it is not the network although there is one."""
+        if self.asked == "classical" or not self.there:
+            return ClassicalStarter()
+        from .zoo import load
+
+        network = NetworkStarter(*load(self.network))
+        why = network.refuses(model)
+        if self.asked == "network":
+            return Named(network, f"{network.name}, outside its range: {why}") if why else network
+        if why:
+            return Named(ClassicalStarter(), f"classical, not {network.name}: {why}")
+        return Together([network, ClassicalStarter()])
+
+
+STARTERS = {
+    "classical": "matched filter with the basis set at typical concentrations",
+    "network": "trained network alone",
+    "together": "both; where they disagree, both are refined and the lower cost decides",
+}
+"""The starters by name, and what they are."""

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from . import spinsim, units
+from .concentrations import is_macromolecule, typical_concentrations
 from .errors import OptionError
-from .starters import is_macromolecule, typical_concentrations
 
 __all__ = [
     "Recipe",
@@ -378,9 +378,7 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
     if lines:
         nuisance = nuisance + height[:, None] * _line_fids(torch.cat(lines, 1), protocol)
     moved = torch.polar(torch.ones_like(shift)[:, None].expand(-1, n_points), shift[:, None] * time)
-    parts = [
-        units.spec_to_fid(_common_phase(drawn, protocol, units.fid_to_spec(part * moved))) for part in (broadened, nuisance)
-    ]
+    parts = [units.spec_to_fid(_common_phase(drawn, protocol, units.fid_to_spec(part * moved))) for part in (broadened, nuisance)]
     fid = parts[0] + parts[1]
     if "spikes" in drawn:
         size, place = drawn["spikes"].to(device).unbind(-1)

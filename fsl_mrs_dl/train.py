@@ -33,7 +33,8 @@ __all__ = ["Task", "Settings", "TASKS", "train"]
 class Task:
     """What is trained and on what.
 
-    ``batch(recipe, protocol, n, generator)`` makes a batch; ``loss(network, batch)`` gives a dictionary of terms with ``total``;
+    ``batch(recipe, protocol, n, generator)`` makes a batch; ``loss(network, batch)`` gives a dictionary of terms with ``total``,
+    ``accuracy(network, batch)`` what the card says of it;
     ``ranges`` of the card are taken from the recipe where ``ranges(recipe)`` says so.
     """
 
@@ -41,6 +42,7 @@ class Task:
     recipe: str
     batch: Callable
     loss: Callable
+    accuracy: Callable
     what: str
     ranges: dict = field(default_factory=dict)
 
@@ -52,15 +54,24 @@ TASKS = {
         "universal",
         universal.quant_batch,
         universal.quant_loss,
+        universal.quant_accuracy,
         "Proposes where a fit starts: shift, phases and widths of a brain spectrum, whatever the basis set.",
         # Shift: what the network can say, less the width of its last steps.
-        _BRAIN_1H | {"snr": [3.0, 200.0], "shift_ppm": [-0.3, 0.3], "ppm_low": [-10.0, 0.6], "ppm_high": [3.9, 20.0], "acquired_s_mhz": [26.0, 1e9]},
+        _BRAIN_1H
+        | {
+            "snr": [3.0, 200.0],
+            "shift_ppm": [-0.3, 0.3],
+            "ppm_low": [-10.0, 0.6],
+            "ppm_high": [3.9, 20.0],
+            "acquired_s_mhz": [26.0, 1e9],
+        },
     ),
     "align-universal": Task(
         universal.AlignUniversal,
         "universal-transients",
         universal.align_batch,
         universal.align_loss,
+        universal.align_accuracy,
         "Proposes shift and phase of a transient against its reference, whatever the protocol.",
         _BRAIN_1H | {"snr": [1.5, 60.0], "shift_ppm": [-0.45, 0.45], "acquired_s_mhz": [26.0, 1e9]},
     ),
@@ -142,11 +153,19 @@ class _Module(lightning.LightningModule):
     def configure_optimizers(self):
         optimiser = torch.optim.AdamW(self.network.parameters(), lr=self.settings.learning_rate, weight_decay=1e-4)
         if self.settings.reduce_on_plateau:
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=max(2, self.settings.patience // 3))
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimiser, factor=0.1, patience=max(2, self.settings.patience // 3)
+            )
             every = self.settings.validate_every
             return {
                 "optimizer": optimiser,
-                "lr_scheduler": {"scheduler": plateau, "monitor": "val_total", "interval": "step", "frequency": every, "strict": False},
+                "lr_scheduler": {
+                    "scheduler": plateau,
+                    "monitor": "val_total",
+                    "interval": "step",
+                    "frequency": every,
+                    "strict": False,
+                },
             }
 
         def rate(step: int) -> float:
@@ -177,7 +196,11 @@ def protocols_for(recipe, settings: Settings, basis=None) -> list:
     """
     if basis is not None:
         n_points, bandwidth = 1024, 9.6 * basis.spec_freq_mhz
-        return [synthetic.protocol_of(basis.resampled(1 / bandwidth, n_points), basis.names, 1 / bandwidth, basis.spec_freq_mhz, str(basis.source))]
+        return [
+            synthetic.protocol_of(
+                basis.resampled(1 / bandwidth, n_points), basis.names, 1 / bandwidth, basis.spec_freq_mhz, str(basis.source)
+            )
+        ]
     if recipe.get("protocols") is None:
         raise OptionError(f"--recipe {recipe.name}: says nothing about protocols; give the basis set to train on with --basis.")
     return synthetic.random_protocols(recipe.get("protocols"), settings.n_protocols, settings.seed)
@@ -237,7 +260,9 @@ def train(
     # Validation: other seeds and, where protocols are drawn, other protocols.
     from dataclasses import replace
 
-    held_back = protocols if basis is not None else protocols_for(drawn_from, replace(settings, seed=settings.seed + 1, n_protocols=32))
+    held_back = (
+        protocols if basis is not None else protocols_for(drawn_from, replace(settings, seed=settings.seed + 1, n_protocols=32))
+    )
     module = _Module(network, task, settings)
     make = lambda which, seed, first, n=None: torch.utils.data.DataLoader(  # noqa: E731
         _Stream(task, drawn_from, which, settings.batch_size, seed, first, n), batch_size=None
@@ -318,17 +343,20 @@ def _device_name(trainer) -> str:
 
 
 def _measure(network, task: Task, recipe, protocols, settings: Settings, n_batches: int = 32) -> dict:
-    """Terms of the loss on held-back protocols inside the recipe's SNRs, and at and below their lower end."""
+    """Accuracy on held-back protocols inside the recipe's ranges, at their lowest SNR and below, and at twice the shifts."""
+    cells = {"inside": {}}
+    if isinstance(recipe.get("snr"), dict):
+        low = min(next(iter(recipe.get("snr").values())))
+        cells[f"at SNR {low:g}"] = {"snr": low}
+        cells[f"outside, at SNR {low / 2:g}"] = {"snr": low / 2}
+    if isinstance(recipe.get("shift_ppm"), dict) and "transients" not in recipe.content:
+        ((kind, (a, b)),) = recipe.get("shift_ppm").items()
+        cells[f"outside, shifts {kind} {2 * a:g} to {2 * b:g} ppm"] = {"shift_ppm": {kind: [2 * a, 2 * b]}}
     measured = {}
-    most = recipe.get("snr")
-    cells = {"inside": recipe}
-    if isinstance(most, dict):
-        low = min(next(iter(most.values())))
-        cells["at the lowest SNR"] = synthetic.Recipe.of(recipe.name, recipe.content | {"snr": low})
-        cells["outside: at half the lowest SNR"] = synthetic.Recipe.of(recipe.name, recipe.content | {"snr": low / 2})
     with torch.no_grad():
-        for label, one in cells.items():
+        for label, change in cells.items():
+            one = synthetic.Recipe.of(recipe.name, recipe.content | change)
             stream = _Stream(task, one, protocols, settings.batch_size, settings.seed + 2_000_000, lambda: 0, n_batches)
-            terms = [task.loss(network, batch) for batch in stream]
-            measured[label] = {name: round(float(sum(t[name] for t in terms) / len(terms)), 4) for name in terms[0]}
+            figures = [task.accuracy(network, batch) for batch in stream]
+            measured[label] = {name: float(f"{sum(f[name] for f in figures) / len(figures):.4g}") for name in figures[0]}
     return measured

@@ -15,7 +15,7 @@ from torch import nn
 
 from . import encoders, synthetic, units
 
-__all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal", "NETWORKS"]
+__all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal", "AlignStarter", "NETWORKS"]
 
 GRID_PPM = 4.65 + 0.009375 * np.arange(-474, -474 + 424)
 """The grid, ppm: 424 points from 0.206 to 4.172."""
@@ -198,6 +198,92 @@ class AlignUniversal(nn.Module):
         return {"shift_ppm": shift[:, 0], "probability": probability[:, 0], "phi0": -angle}
 
 
+class AlignStarter:
+    """``align-universal`` as a starter of :func:`fsl_mrs_dl.alignment.align_transients`.
+
+    Without a reference one is made: the transient most like the others by magnitude first, then the mean of all, twice.
+
+    Parameters
+    ----------
+    network : AlignUniversal
+    card : Card
+    dwelltime, spec_freq_mhz, nucleus
+        Of the data; seconds, MHz.
+    reference : complex array, optional
+        ``(n_points,)``, ``(n_channels, n_points)`` or ``(n_sets, n_channels, n_points)``.
+    """
+
+    def __init__(
+        self, network: AlignUniversal, card, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", reference=None
+    ):
+        self.network, self.card, self.name = network, card, card.name
+        self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
+        self.reference = None if reference is None else np.asarray(reference)
+
+    def refuses(self, n_points: int) -> str:
+        """Why the network was not made for data like these, in words; empty if it was."""
+        from .zoo import covers
+
+        acquired = n_points * self.dwelltime * self.spec_freq_mhz
+        return covers(self.card, nucleus=self.nucleus, spec_freq_mhz=self.spec_freq_mhz, acquired_s_mhz=acquired)
+
+    def __call__(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets, n_transients)``."""
+        n_points = fid.shape[-1]
+        grid = PpmGrid(np.arange(n_points), n_points, self.dwelltime, self.spec_freq_mhz)
+        self.network.to(fid.device)
+        reference = self.reference
+        if reference is not None:
+            reference = torch.as_tensor(reference, device=fid.device)[..., :n_points]
+            reference = reference.expand(len(fid), fid.shape[1], -1)
+        found = [self._one_set(one, None if reference is None else reference[i], grid) for i, one in enumerate(fid)]
+        shift, phase = (torch.stack(parts) for parts in zip(*found))
+        return shift, phase
+
+    def _one_set(self, fid, reference, grid):
+        fid = torch.nan_to_num(fid).to(torch.complex64)
+        combine = _combination(fid if reference is None else reference[:, None].to(torch.complex64))
+        spec = self._spec(torch.einsum("c,ctn->tn", combine, fid), grid)
+        if reference is not None:
+            return self._against(spec, self._spec(combine @ reference.to(torch.complex64), grid))
+        size = spec.abs()
+        size = size / size.mean(-1, keepdim=True).clamp(min=1e-30)
+        first = (size - size.median(0).values).abs().mean(-1).argmin()
+        one, mean = spec[first], None
+        time = torch.arange(fid.shape[-1], device=fid.device) * self.dwelltime
+        combined = torch.einsum("c,ctn->tn", combine, fid)
+        for _ in range(2):
+            shift, phase = self._against(spec, one if mean is None else mean)
+            angle = torch.deg2rad(phase)[:, None] - 2 * torch.pi * shift[:, None] * time
+            # The mean of medians: one transient that is unlike the others does not spoil it.
+            back = self._spec(combined * torch.polar(torch.ones_like(angle), angle), grid)
+            mean = torch.complex(back.real.median(0).values, back.imag.median(0).values)
+        return self._against(spec, mean)
+
+    @staticmethod
+    def _spec(fid, grid):
+        halved = fid.clone()
+        halved[..., 0] *= 0.5
+        return grid(torch.fft.fft(halved, dim=-1, norm="ortho"))
+
+    def _against(self, spec, reference):
+        found = []
+        with torch.no_grad():
+            for part in spec.split(1024):
+                one = self.network.propose(part, reference.expand_as(part), self.spec_freq_mhz)
+                found.append((one["shift_ppm"] * self.spec_freq_mhz, torch.rad2deg(one["phi0"])))
+        return tuple(torch.cat(parts) for parts in zip(*found))
+
+
+def _combination(fid: torch.Tensor) -> torch.Tensor:
+    """Weights that add up channels ``(n_channels, n_transients, n_points)`` to most signal, complex ``(n_channels,)``."""
+    if fid.shape[0] == 1:
+        return torch.ones(1, dtype=fid.dtype, device=fid.device)
+    flat = fid[..., : min(256, fid.shape[-1])].flatten(1)
+    _, vectors = torch.linalg.eigh(flat @ flat.conj().T)
+    return vectors[:, -1].conj()
+
+
 NETWORKS = {"quant-universal": QuantUniversal, "align-universal": AlignUniversal}
 """Architectures by the names that model cards use."""
 
@@ -238,6 +324,33 @@ def align_loss(network: AlignUniversal, batch: dict[str, torch.Tensor]) -> dict[
     guess, _ = peaks(out["shift_logits"].detach(), values, 1)
     terms["within_0.02ppm"] = ((guess[:, 0] - batch["shift_ppm"]).abs() < 0.02).float().mean()
     return terms
+
+
+def _shares(shift_error_ppm, phase_error_rad) -> dict[str, float]:
+    degrees = torch.rad2deg(torch.remainder(phase_error_rad + torch.pi, 2 * torch.pi) - torch.pi).abs()
+    return {
+        "shift within 0.02 ppm (%)": 100 * (shift_error_ppm.abs() < 0.02).float().mean().item(),
+        "phase within 30 degrees (%)": 100 * (degrees < 30).float().mean().item(),
+        "shift, median error (ppm)": shift_error_ppm.abs().median().item(),
+        "phase, median error (degrees)": degrees.median().item(),
+    }
+
+
+def quant_accuracy(network: QuantUniversal, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    """How good the proposals for a batch are, in terms that a person reads."""
+    found = network.propose(batch["spec"], batch["spec_freq_mhz"])
+    error = found["shift_ppm"] - batch["shift_ppm"][:, None]
+    return _shares(error[:, 0], found["phi0"] - batch["phi0"]) | {
+        "one of three shifts within 0.02 ppm (%)": 100 * (error.abs() < 0.02).any(-1).float().mean().item(),
+        "Lorentzian width, median error (Hz)": (found["lorentz_hz"] - batch["lorentz_hz"]).abs().median().item(),
+        "Gaussian width, median error (Hz)": (found["gauss_hz"] - batch["gauss_hz"]).abs().median().item(),
+    }
+
+
+def align_accuracy(network: AlignUniversal, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    """How good the proposals for a batch are, in terms that a person reads."""
+    found = network.propose(batch["transient"], batch["reference"], batch["spec_freq_mhz"])
+    return _shares(found["shift_ppm"] - batch["shift_ppm"], found["phi0"] - batch["phi0"])
 
 
 def soft_labels(value: torch.Tensor, grid: torch.Tensor, sd: float) -> torch.Tensor:

@@ -153,7 +153,9 @@ def load(name: str | Path, device="cpu"):
         network = NETWORKS[card.kind](**card["architecture"]["settings"])
         network.load_state_dict(read_weights(weights.read_bytes()))
     except (TypeError, RuntimeError, OptionError) as exc:
-        raise DataError(f"{card.folder}: the weights do not fit the architecture on the card ({str(exc).splitlines()[0]}).") from exc
+        raise DataError(
+            f"{card.folder}: the weights do not fit the architecture on the card ({str(exc).splitlines()[0]})."
+        ) from exc
     return network.eval().requires_grad_(False).to(device), card
 
 

@@ -125,8 +125,8 @@ def simulate(sim_basis):
     """
     import torch
 
+    from fsl_mrs_dl.concentrations import typical_concentrations
     from fsl_mrs_dl.pipeline import model_for
-    from fsl_mrs_dl.starters import typical_concentrations
     from fsl_mrs_dl.units import spec_to_fid
 
     def make(

@@ -20,9 +20,9 @@ import pytest
 from fsl_mrs_dl import nifti, pipeline, switch
 from fsl_mrs_dl.basis import Basis
 from fsl_mrs_dl.cli import main as our_main
+from fsl_mrs_dl.concentrations import typical_concentrations
 from fsl_mrs_dl.errors import DataError, OptionError
 from fsl_mrs_dl.simulate import simulate_basis
-from fsl_mrs_dl.starters import typical_concentrations
 
 # What FSL-MRS, and plotting and tables inside of it, warn of is not ours to mend.
 pytestmark = [pytest.mark.with_fsl_mrs, pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]

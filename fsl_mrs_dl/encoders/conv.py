@@ -134,7 +134,9 @@ class _Residual(nn.Module):
             nn.Conv1d(outside, outside, kernel, padding=kernel // 2, bias=False),
             nn.GroupNorm(4, outside),
         )
-        self.short = nn.Conv1d(inside, outside, 1, stride=stride, bias=False) if (inside, stride) != (outside, 1) else nn.Identity()
+        self.short = (
+            nn.Conv1d(inside, outside, 1, stride=stride, bias=False) if (inside, stride) != (outside, 1) else nn.Identity()
+        )
 
     def forward(self, x):
         return nn.functional.gelu(self.main(x) + self.short(x))
@@ -149,7 +151,15 @@ class ResNet(Encoder):
     least_points = 16
 
     def __init__(
-        self, *, n_points: int, n_out: int, in_channels: int = 2, widths=(24, 32, 48, 64), depth: int = 1, kernel: int = 5, hidden: int = 128
+        self,
+        *,
+        n_points: int,
+        n_out: int,
+        in_channels: int = 2,
+        widths=(24, 32, 48, 64),
+        depth: int = 1,
+        kernel: int = 5,
+        hidden: int = 128,
     ):
         super().__init__(n_points=n_points, n_out=n_out, in_channels=in_channels)
         layers: list[nn.Module] = [nn.Conv1d(in_channels, widths[0], 7, stride=2, padding=3), nn.GELU()]

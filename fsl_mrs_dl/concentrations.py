@@ -1,0 +1,31 @@
+"""What a brain spectrum roughly holds: typical concentrations by name.  They start searches; they never enter a result."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib import resources
+
+import numpy as np
+
+__all__ = ["typical_concentrations", "is_macromolecule"]
+
+
+@lru_cache
+def _table() -> dict:
+    return json.loads(resources.files("fsl_mrs_dl").joinpath("data/brain_concentrations.json").read_text())
+
+
+def is_macromolecule(name: str) -> bool:
+    """Is a basis entry a macromolecule or lipid rather than a metabolite?  By the names in use: Mac, mm, MM09, Lip13."""
+    return name.lower() in ("mac", "mm", "mmbg", "macro") or name[:2].upper() == "MM" or name[:3].lower() == "lip"
+
+
+def typical_concentrations(names: list[str]) -> np.ndarray | None:
+    """Typical brain concentration of each name, mmol/kg, shape ``(n_metabs,)``; zero where not known.
+
+    ``None`` if the set does not look like metabolites of the brain: fewer than three known names.
+    """
+    table, aliases = _table()["concentrations"], _table()["aliases"]
+    values = np.array([table.get(aliases.get(name, name), 0.0) for name in names])
+    return values if np.count_nonzero(values) >= 3 else None
