@@ -4,12 +4,15 @@ Spectra are simulated on basis sets of real protocols that no network was traine
 FSL_MRS_DL_TESTDATA, default ../shared/data), in five conditions, at three SNRs.  The best cost is the lowest of an exhaustive search:
 the refined ends of the eight best of 252 starts on a grid of shifts, phases and widths, of a start at the truth, and of the starters
 themselves.  A fit has reached it if its cost is at most 0.1 % higher.
+
+What a user wants is another thing where the model lacks something (lipids, a crooked baseline): there the lowest cost may lie where
+metabolites stand in for what is missing, a good part of a ppm away.  So each cell holds two shares, of fits that end at the best
+cost, and of fits that end within 0.03 ppm of the true shift.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import platform
 import time
@@ -21,7 +24,7 @@ import torch
 
 from fsl_mrs_dl import pipeline, refine, synthetic, units
 from fsl_mrs_dl.basis import Basis
-from fsl_mrs_dl.starters import STARTERS
+from fsl_mrs_dl.starters import STARTERS, Automatic, nuisance_theta
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 CONDITIONS = {
@@ -31,7 +34,6 @@ CONDITIONS = {
     "baseline": "strong-baseline",
     "tumour": "tumour",
 }
-TRUTH = {"fsl_basis_7t": "7 T, FSL-MRS"}
 
 
 def real_bases() -> dict[str, tuple[Basis, float, int]]:
@@ -69,15 +71,14 @@ def simulate(basis: Basis, bandwidth: float, n_points: int, recipe: str, snr: fl
 
 def true_theta(model, drawn) -> torch.Tensor:
     """The nonlinear parameters that the spectra were made with."""
-    shift_hz = drawn["shift_ppm"].double() * model.spec_freq_mhz + drawn["shift_hz"].double()
-    eps = -2 * torch.pi * shift_hz
-    slope = drawn["phi1"].double() / model.spec_freq_mhz
-    pivot_hz = units.ppm_to_hz(2.2, model.spec_freq_mhz)
-    # The model's time starts at one dwell time, the simulation's at zero: the shift turns the phase by one dwell time's worth.
-    phi0 = drawn["phi0"].double() - slope * pivot_hz - eps * model.dwelltime
-    variance = (torch.pi * drawn["gauss_hz"].double()) ** 2 / (4 * math.log(2))
-    blocks = dict(gamma=torch.pi * drawn["lorentz_hz"].double(), variance=variance, eps=eps, phi0=phi0, phi1=slope)
-    return model.join_theta(**{name: blocks[name][:, None] for name in model.theta_sizes})
+    shift = drawn["shift_ppm"].double() + drawn["shift_hz"].double() / model.spec_freq_mhz
+    rest = (drawn[name].double()[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz"))
+    return nuisance_theta(model, shift[:, None], *rest)[:, 0]
+
+
+def shift_ppm(model, theta) -> torch.Tensor:
+    """Shift of the first group."""
+    return -model.split_theta(theta)["eps"][:, 0] / (2 * torch.pi * model.spec_freq_mhz)
 
 
 def grid_theta(spec, model, names) -> torch.Tensor:
@@ -116,6 +117,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=2000, help="spectra per condition, over all SNRs and bases (default 2000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--starters", nargs="+", default=list(STARTERS))
+    parser.add_argument("--model", help="network, by name or folder")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--bases", nargs="+", help="only basis sets whose name holds one of these")
     parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS))
     parser.add_argument("--snr", nargs="+", type=float, default=[5.0, 15.0, 50.0])
@@ -125,7 +128,9 @@ def main() -> None:
     if args.bases:
         bases = {name: one for name, one in bases.items() if any(part in name for part in args.bases)}
     n = max(1, round(args.n / len(bases)))
-    starters = {name: STARTERS[name]() for name in args.starters}
+    torch.set_num_threads(args.threads)
+    choices = {name: Automatic(name, args.model if name != "classical" else None) for name in args.starters}
+    starters = choices
     print(
         f"# Starters\n\n`{parser.prog} --n {args.n} --seed {args.seed}`, {platform.processor() or platform.machine()}, "
         f"torch {torch.__version__}; {n} spectra per basis set, condition and SNR\n"
@@ -139,19 +144,27 @@ def main() -> None:
                 first, last = model.window
                 spec = units.fid_to_spec(torch.as_tensor(data))[:, first:last]
                 costs, seconds = {}, {}
-                for name, starter in starters.items():
+                places = {}
+                truth = drawn["shift_ppm"].double()
+                for name, choice in choices.items():
+                    starter = choice.for_model(model)
                     start = time.perf_counter()
-                    costs[name] = torch.cat(
-                        [pipeline.fit_spectra(part, model, list(chosen.names), starter).cost for part in spec.split(64)]
-                    )
+                    ends = [pipeline.fit_spectra(part, model, list(chosen.names), starter) for part in spec.split(64)]
                     seconds[name] = (time.perf_counter() - start) / n
+                    costs[name] = torch.cat([end.cost for end in ends])
+                    places[name] = (shift_ppm(model, torch.cat([end.theta for end in ends])) - truth).abs() < 0.03
                 best = torch.stack([best_costs(spec, model, drawn, args.refined), *costs.values()]).amin(0)
-                reached = {name: (cost <= best * 1.001) for name, cost in costs.items()}
+                reached = {name: torch.stack([cost <= best * 1.001, places[name]]).double() for name, cost in costs.items()}
                 for name in starters:
                     total[name].append(reached[name])
-                row = " | ".join(f"{100 * reached[name].double().mean():.1f} ({1e3 * seconds[name]:.0f} ms)" for name in starters)
+                row = " | ".join(
+                    "{:.1f} / {:.1f} ({:.0f} ms)".format(*(100 * reached[name].mean(1)).tolist(), 1e3 * seconds[name])
+                    for name in starters
+                )
                 print(f"| {condition} | {snr:g} | {label} | {row} |", flush=True)
-            row = " | ".join(f"**{100 * torch.cat(total[name]).double().mean():.1f}**" for name in starters)
+            row = " | ".join(
+                "**{:.1f} / {:.1f}**".format(*(100 * torch.cat(total[name], 1).mean(1)).tolist()) for name in starters
+            )
             print(f"| {condition} | {snr:g} | all | {row} |", flush=True)
 
 

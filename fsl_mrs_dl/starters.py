@@ -249,13 +249,15 @@ class Automatic:
             raise OptionError(f"starter {starter}: there is no such starter; choose one of {', '.join(STARTERS)}.")
         if starter == "classical" and network is not None:
             raise OptionError(f"model {network}: is not asked by the classical starter; leave one of the two out.")
-        self.asked = starter or ("network" if network is not None else None)
+        self.asked = starter
         self.network = network or "quant-universal"
         if network is not None or starter in ("network", "together"):
             card = read_card(self.network)
             if card.kind != "quant-universal":
-                raise OptionError(f"model {network}: is a network for other things ({card.kind}); give one that starts fits.")
-        self.there = network is not None or self.network in model_names()
+                raise OptionError(
+                    f"model {self.network}: is a network for other things ({card.kind}); give one that starts fits."
+                )
+        self.there = network is not None or starter in ("network", "together") or self.network in model_names()
 
     def for_model(self, model: SignalModel) -> Starter:
         """The starter for a model; the name says why, if it is not the network although there is one."""

@@ -22,6 +22,7 @@ GRID_PPM = 4.65 + 0.009375 * np.arange(-474, -474 + 424)
 
 _PIVOT_PPM = 2.2
 _STEP_PPM = 0.009375
+_N_FFT = 1024  # twice the grid and more, so that lags do not wrap round
 
 
 class PpmGrid:
@@ -182,20 +183,37 @@ class AlignUniversal(nn.Module):
             one / one.abs().square().mean(-1, keepdim=True).sqrt().clamp(min=1e-30) * weights[:, index]
             for index, one in enumerate((transient, reference))
         )
-        n = 1024
-        correlation = torch.fft.ifft(torch.fft.fft(x, n) * torch.fft.fft(r, n).conj())[:, self.lags]
+        product = torch.fft.fft(x, _N_FFT) * torch.fft.fft(r, _N_FFT).conj()
+        correlation = torch.fft.ifft(product)[:, self.lags]
         energy = x.abs().square().sum(-1, keepdim=True) * r.abs().square().sum(-1, keepdim=True)
         sharp = nn.functional.softplus(self.sharpness(features.mean(-1)) + 2) * 20
         similar = correlation.abs().square() / energy.clamp(min=1e-30)
-        return {"shift_logits": sharp * similar, "correlation": correlation, "weights": weights}
+        return {"shift_logits": sharp * similar, "correlation": correlation, "weights": weights, "product": product}
 
     def propose(self, transient, reference, spec_freq_mhz) -> dict[str, torch.Tensor]:
-        """The likeliest shift (ppm) and the phase there (rad, FSL-MRS's sign), ``(batch,)`` each."""
+        """The likeliest shift (ppm) and the phase there (rad, FSL-MRS's sign), ``(batch,)`` each.
+
+        The correlation is evaluated between its lags around the likeliest one, and its maximum is what is proposed.
+        """
         out = self(transient, reference, spec_freq_mhz)
-        shift, probability = peaks(out["shift_logits"], self.shifts_ppm.to(torch.float32), 1)
-        index = out["shift_logits"].argmax(-1, keepdim=True)
-        angle = out["correlation"].gather(-1, index)[:, 0].angle()
-        return {"shift_ppm": shift[:, 0], "probability": probability[:, 0], "phi0": -angle}
+        _, probability = peaks(out["shift_logits"], self.shifts_ppm.to(torch.float32), 1)
+        lag = self.lags[out["shift_logits"].argmax(-1)]
+        # The transform of a spectrum runs through time backwards; the first quarter is the little that weighting puts before zero.
+        time = torch.arange(_N_FFT, device=lag.device)
+        time = torch.where(time > 0.25 * _N_FFT, time - _N_FFT, time).to(torch.float32)
+        step = 1 / 16
+        fine = torch.arange(-24, 25, device=lag.device) * step
+        turned = out["product"] * torch.polar(torch.ones(1, device=lag.device), 2 * torch.pi / _N_FFT * lag[:, None] * time)
+        angle = 2 * torch.pi / _N_FFT * time[:, None] * fine
+        around = turned @ torch.polar(torch.ones_like(angle), angle)
+        size = around.abs().square()
+        best = size[:, 1:-1].argmax(-1, keepdim=True) + 1
+        low, middle, high = (size.gather(-1, best + k)[:, 0] for k in (-1, 0, 1))
+        bend = (low - 2 * middle + high).clamp(max=-1e-30)
+        offset = (0.5 * (low - high) / bend).clamp(-1, 1) * step
+        phase = around.gather(-1, best)[:, 0].angle()
+        shift = (lag + fine[best[:, 0]] + offset) * _STEP_PPM
+        return {"shift_ppm": shift, "probability": probability[:, 0], "phi0": -phase}
 
 
 class AlignStarter:
@@ -254,7 +272,7 @@ class AlignStarter:
         combined = torch.einsum("c,ctn->tn", combine, fid)
         for _ in range(2):
             shift, phase = self._against(spec, one if mean is None else mean)
-            angle = torch.deg2rad(phase)[:, None] - 2 * torch.pi * shift[:, None] * time
+            angle = -torch.deg2rad(phase)[:, None] - 2 * torch.pi * shift[:, None] * time
             # The mean of medians: one transient that is unlike the others does not spoil it.
             back = self._spec(combined * torch.polar(torch.ones_like(angle), angle), grid)
             mean = torch.complex(back.real.median(0).values, back.imag.median(0).values)
@@ -271,7 +289,8 @@ class AlignStarter:
         with torch.no_grad():
             for part in spec.split(1024):
                 one = self.network.propose(part, reference.expand_as(part), self.spec_freq_mhz)
-                found.append((one["shift_ppm"] * self.spec_freq_mhz, torch.rad2deg(one["phi0"])))
+                # The alignment's phases are those that the transients have, the models' those that are taken away.
+                found.append((one["shift_ppm"] * self.spec_freq_mhz, -torch.rad2deg(one["phi0"])))
         return tuple(torch.cat(parts) for parts in zip(*found))
 
 
