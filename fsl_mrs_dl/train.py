@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from . import synthetic, universal, zoo
+from . import encoders, synthetic, universal, zoo
 from .errors import OptionError, OutputError
 
 try:
@@ -319,6 +319,7 @@ def train(
         {
             "name": name or output.name,
             "what": task.what,
+            "architecture": {"flops": _flops(network, task, drawn_from, protocols[0])},
             "training": {
                 "command": command,
                 "recipe": {"name": drawn_from.name, **drawn_from.content},
@@ -334,6 +335,13 @@ def train(
             "accuracy": accuracy,
         },
     )
+
+
+def _flops(network, task: Task, recipe, protocol) -> int:
+    """Operations for one spectrum or transient."""
+    batch = task.batch(recipe, protocol, 8, torch.Generator().manual_seed(0))
+    inputs = [batch[name] for name in ("spec", "transient", "reference", "spec_freq_mhz") if name in batch]
+    return encoders.count_flops(network, *inputs) // len(inputs[0])
 
 
 def _device_name(trainer) -> str:

@@ -1,0 +1,122 @@
+"""Training: the same seed gives the same network, an interruption changes nothing, and what comes out is a model."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+
+from fsl_mrs_dl import train, zoo  # noqa: E402
+from fsl_mrs_dl.cli import main  # noqa: E402
+from fsl_mrs_dl.errors import OptionError, OutputError  # noqa: E402
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
+SMALL = {"batch_size": 8, "validate_every": 2, "validation_batches": 1, "n_protocols": 1, "device": "cpu", "progress": False}
+
+
+def run(folder, steps, **options):
+    resume = options.pop("resume", False)
+    return train.train(
+        "align-universal",
+        folder,
+        settings=train.Settings(steps=steps, **SMALL | options),
+        network_settings={"width": 8, "depth": 2},
+        resume=resume,
+    )
+
+
+def weights(folder):
+    return zoo.load(folder)[0].state_dict()
+
+
+def test_same_seed_same_network_and_another_one_another(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(tmp_path / name, 4, seed=seed)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_a_resumed_training_sees_the_batches_that_would_have_come(tmp_path, monkeypatch):
+    seen = []
+    plain = train._Stream.__iter__
+
+    def noted(self):
+        for batch in plain(self):
+            if self.n is None:
+                seen.append(batch["shift_ppm"][0].item())
+            yield batch
+
+    monkeypatch.setattr(train._Stream, "__iter__", noted)
+    run(tmp_path / "whole", 6)
+    whole, seen[:] = seen[:6], []
+    run(tmp_path / "parts", 4)
+    first, seen[:] = seen[:4], []
+    card = run(tmp_path / "parts", 6, resume=True)
+    assert first + seen[:2] == whole and card["training"]["steps"] == 6
+
+
+def test_a_card_says_how_the_network_came_about(tmp_path):
+    card = run(tmp_path / "m", 2)
+    assert card["training"]["recipe"]["name"] == "universal-transients" and card["training"]["seed"] == 0
+    assert set(card["accuracy"]) == {"inside", "at SNR 1.5", "outside, at SNR 0.75"}
+    assert 0 <= card["accuracy"]["inside"]["shift within 0.02 ppm (%)"] <= 100
+    assert (tmp_path / "m/logs/csv/metrics.csv").read_text().startswith("epoch,step")
+    assert json.loads((tmp_path / "m/card.json").read_text())["architecture"]["flops"] > 0
+
+
+def test_the_clock_ends_a_training(tmp_path):
+    card = run(tmp_path / "m", 100000, max_minutes=0.02)
+    assert card["training"]["steps"] < 2000
+
+
+def test_folders_are_not_overwritten_and_nothing_is_resumed_from_nothing(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/precious").write_text("x")
+    with pytest.raises(OutputError, match="not empty"):
+        run(tmp_path / "full", 2)
+    with pytest.raises(OptionError, match="--resume"):
+        run(tmp_path / "new", 2, resume=True)
+    assert (tmp_path / "full/precious").read_text() == "x" and not (tmp_path / "new").exists()
+
+
+def test_the_command_trains_for_a_basis_set_and_fit_uses_it(tmp_path, capsys):
+    from fsl_mrs_dl.simulate import simulate_basis
+
+    simulate_basis(["NAA", "Cr", "PCr", "GPC", "Glu", "Ins"], te_ms=30.0).save(tmp_path / "basis")
+    words = ["train", "quant", "--output", str(tmp_path / "net"), "--basis", str(tmp_path / "basis"), "--steps", "3"]
+    words += ["--batch_size", "8", "--encoder", "align-cnn", "--device", "cpu", "--threads", "1"]
+    assert main(words) == 0, capsys.readouterr().err
+    assert "Trained in" in capsys.readouterr().out
+    card = zoo.read_card(tmp_path / "net")
+    assert card["training"]["command"] == "fsl_mrs_dl " + " ".join(words)
+    assert card["architecture"]["settings"]["encoder"] == "align-cnn"
+    svs = ["simulate", "svs", "--basis", str(tmp_path / "basis"), "--transients", "1", "--output", str(tmp_path / "svs")]
+    assert main(svs) == 0
+    fit = ["fit", "--data", str(tmp_path / "svs/svs.nii.gz"), "--basis", str(tmp_path / "basis")]
+    fit += ["--model", str(tmp_path / "net")]
+    assert main([*fit, "--output", str(tmp_path / "fit")]) == 0
+    assert "started by net and classical" in capsys.readouterr().out
+    assert main([*fit, "--starter", "network", "--output", str(tmp_path / "alone")]) == 0
+    assert "started by net\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--steps", "0"], "--steps 0"),
+        (["--learning_rate", "0"], "--learning_rate 0"),
+        (["--recipe", "nobody's"], "--recipe nobody's"),
+        (["--recipe", "lipid"], "lipid.*--basis"),
+        (["--encoder", "gru"], "--encoder gru.*resnet"),
+        (["--basis", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, capsys, words, message):
+    import re
+
+    assert main(["train", "quant", "--output", str(tmp_path / "net"), "--steps", "2", *words]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1
+    assert not (tmp_path / "net").exists()
