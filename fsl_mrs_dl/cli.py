@@ -121,6 +121,8 @@ def _align_arguments(parser) -> None:
         help="window that is aligned (default: the nucleus' usual one, 0.2 to 4.2 for 1H)",
     )
     group.add_argument("--reference", metavar="FILE", help="align to this NIfTI-MRS file: one FID, or one per coil")
+    group.add_argument("--starter", metavar="NAME", help="what proposes shifts and phases: classical (default) or network")
+    group.add_argument("--model", metavar="NAME", help="trained network that proposes them, by name or folder")
     group.add_argument("--filename", metavar="NAME", help="name of the aligned file (default: as --file)")
     group.add_argument("-r", "--generateReports", action="store_true", help="write an HTML report")
     group.add_argument("--allreports", action="store_true", help="write a report for every voxel and sub-spectrum")
@@ -375,7 +377,8 @@ def _align(args) -> None:
     reference = nifti.load(args.reference) if args.reference else None
     ppmlim = tuple(args.ppm) if args.ppm else None
     _say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
-    out = pipeline.align_data(data, dim=args.dim, ppmlim=ppmlim, reference=reference, device=args.device)
+    asked = {"starter": args.starter, "model": args.model}
+    out = pipeline.align_data(data, dim=args.dim, ppmlim=ppmlim, reference=reference, device=args.device, **asked)
     reports = align_report.report_paths(args.output, out, args.allreports) if args.generateReports or args.allreports else []
     for path in reports:
         _new_file(path, args.overwrite)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,12 +51,13 @@ class AlignedData:
     set_axes: dict[str, int]
     transient_axes: dict[str, int]
     ppmlim: tuple[float, float] | None = None
+    starter: str = "classical"
 
     def details(self, command: str, dim: str, target: str | None) -> str:
         """The step in words, for the header's record of processing."""
         return (
             f"{command}, dim={dim}, ppmlim={self.ppmlim}, target={target or 'weighted mean of the transients'}, "
-            f"starter=classical, {self.alignment.n_iterations} passes."
+            f"starter={self.starter}, {self.alignment.n_iterations} passes."
         )
 
 
@@ -65,6 +67,8 @@ def align_data(
     dim: str = "DIM_DYN",
     ppmlim: tuple[float, float] | None = None,
     reference: MrsData | None = None,
+    starter: str | None = None,
+    model: str | Path | None = None,
     device: str | torch.device = "auto",
 ) -> AlignedData:
     """Align the transients of a file in frequency and phase.
@@ -80,11 +84,17 @@ def align_data(
         Window in ppm; the nucleus' usual one by default.
     reference : MrsData, optional
         One FID, or one per coil, to align to.
+    starter : str, optional
+        'classical' (default) searches the whole range for the highest likelihood; 'network' asks a trained one.
+    model : str or path, optional
+        The network, by name or folder; 'align-universal' by default.
 
     Raises
     ------
     DataError
         No such dimension, nothing usable in the file, or a reference that does not fit.
+    OptionError
+        No such starter or model.
     """
     check_fids(data)
     device = choose_device(device) if isinstance(device, str) else device
@@ -110,15 +120,10 @@ def align_data(
     moved = data.fids.transpose(order)
     n_sets = int(np.prod([shape[axis] for axis in sets]))
     four = moved.reshape(n_sets, shape[coil] if coil is not None else 1, -1, shape[3])
-    alignment = align_transients(
-        four,
-        dwelltime=data.dwelltime,
-        spec_freq_mhz=data.spec_freq_mhz,
-        nucleus=data.nucleus,
-        ppmlim=ppmlim,
-        reference=_reference_fids(reference, data, four.shape[1]) if reference is not None else None,
-        device=device,
-    )
+    target = _reference_fids(reference, data, four.shape[1]) if reference is not None else None
+    axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "nucleus": data.nucleus}
+    proposer, called = _align_starter(starter, model, four.shape[-1], target, axes)
+    alignment = align_transients(four, **axes, ppmlim=ppmlim, reference=target, starter=proposer, device=device)
     back = alignment.apply(four).reshape(moved.shape).transpose(np.argsort(order))
     return AlignedData(
         data=replace(data, fids=back.astype(data.fids.dtype)),
@@ -127,7 +132,28 @@ def align_data(
         set_axes={names[axis]: shape[axis] for axis in sets},
         transient_axes={names[axis]: shape[axis] for axis in run},
         ppmlim=ppmlim,
+        starter=called,
     )
+
+
+def _align_starter(starter: str | None, model, n_points: int, reference, axes: dict):
+    """What :func:`fsl_mrs_dl.alignment.align_transients` takes as a starter, and what to call it."""
+    if starter not in (None, "classical", "network"):
+        raise OptionError(f"--starter {starter}: there is no such starter of alignments; choose classical or network.")
+    if starter == "classical" and model is not None:
+        raise OptionError(f"--model {model}: is not asked by the classical starter; leave one of the two out.")
+    if starter != "network" and model is None:
+        return "classical", "classical"
+    from . import zoo
+    from .universal import AlignStarter
+
+    name = model or "align-universal"
+    if zoo.read_card(name).kind != "align-universal":
+        raise OptionError(f"--model {name}: is a network for other things; give one that starts alignments.")
+    network, card = zoo.load(name)
+    found = AlignStarter(network, card, reference=reference, **axes)
+    why = found.refuses(n_points)
+    return found, f"{card.name}, outside its range: {why}" if why else card.name
 
 
 def align_image(image, *, dim: str = "DIM_DYN", reference=None, command: str = "align", file: str | None = None, **options):

@@ -35,6 +35,8 @@ class DlAlign:
         group.add_argument(
             "--reference", type=str, required=False, metavar="FILE", help="align to this file: one FID, or one per coil"
         )
+        group.add_argument("--starter", type=str, help="what proposes shifts and phases: classical (default) or network")
+        group.add_argument("--model", type=str, metavar="NAME", help="trained network that proposes them, by name or folder")
         group.add_argument("--device", type=str, default="auto", help="auto (default), cpu or cuda")
 
     @staticmethod
@@ -51,6 +53,8 @@ class DlAlign:
                 dim=args["dim"],
                 ppmlim=tuple(args["ppm"]) if args["ppm"] else None,
                 reference=dataobj.reference,
+                starter=args["starter"],
+                model=args["model"],
                 device=args["device"],
                 command="fsl_mrs_proc dl-align",
                 file=dataobj.datafilename,
@@ -71,8 +75,8 @@ class DlQuant:
     heading = "dlquant options (FSL-MRS-DL; only with --algo dlquant)"
 
     _OPTIONS = {
-        "dl_starter": "what proposes the starts of the fits (default classical: a matched filter, needs no training)",
-        "dl_model": "trained network that proposes the starts, by name or folder (default none)",
+        "dl_starter": "what proposes the starts of the fits: classical, network or together (default: as the data allow)",
+        "dl_model": "trained network that proposes the starts, by name or folder (default quant-universal)",
         "dl_device": "where to compute: auto (default), cpu or cuda",
         "dl_estimate": "estimate that is reported (default ml: maximum of the likelihood)",
     }

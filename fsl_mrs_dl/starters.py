@@ -114,12 +114,9 @@ class NetworkStarter:
 
     def refuses(self, model: SignalModel) -> str:
         """Why the network was not made for data like these, in words; empty if it was."""
-        from .zoo import covers
-
         low, high = model.ppmlim or (-100.0, 100.0)
         acquired = model.n_points * model.dwelltime * model.spec_freq_mhz
-        return covers(
-            self.card, nucleus=model.nucleus, spec_freq_mhz=model.spec_freq_mhz, ppm_low=low, ppm_high=high, acquired_s_mhz=acquired
+        return self.card.refuses(nucleus=model.nucleus, spec_freq_mhz=model.spec_freq_mhz, ppm_low=low, ppm_high=high, acquired_s_mhz=acquired
         )  # fmt: skip
 
     def _grid(self, model: SignalModel):

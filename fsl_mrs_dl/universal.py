@@ -240,10 +240,8 @@ class AlignStarter:
 
     def refuses(self, n_points: int) -> str:
         """Why the network was not made for data like these, in words; empty if it was."""
-        from .zoo import covers
-
         acquired = n_points * self.dwelltime * self.spec_freq_mhz
-        return covers(self.card, nucleus=self.nucleus, spec_freq_mhz=self.spec_freq_mhz, acquired_s_mhz=acquired)
+        return self.card.refuses(nucleus=self.nucleus, spec_freq_mhz=self.spec_freq_mhz, acquired_s_mhz=acquired)
 
     def __call__(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets, n_transients)``."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .errors import DataError, OptionError, OutputError
 
-__all__ = ["Card", "model_names", "find", "read_card", "load", "save", "covers"]
+__all__ = ["Card", "model_names", "find", "read_card", "load", "save"]
 
 CARD_FORMAT = 1
 _NEEDED = {
@@ -49,6 +49,23 @@ class Card:
     def kind(self) -> str:
         """Name of the architecture."""
         return self.content["architecture"]["kind"]
+
+    def refuses(self, **data) -> str:
+        """Why the model is not made for data, in words; empty if it is.
+
+        ``data`` are numbers or words by the names of the card's ``ranges``: a list of two numbers there is a range, one of words a
+        choice.  What the card says nothing about is covered.
+        """
+        for key, value in data.items():
+            allowed = self.content["ranges"].get(key)
+            if allowed is None:
+                continue
+            if all(isinstance(one, str) for one in allowed):
+                if value not in allowed:
+                    return f"{key} {value} (made for {', '.join(allowed)})"
+            elif not allowed[0] <= value <= allowed[1]:
+                return f"{key} {value:g} (made for {allowed[0]:g} to {allowed[1]:g})"
+        return ""
 
 
 def _shipped() -> Path:
@@ -212,21 +229,3 @@ def _write(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
-
-
-def covers(card: Card, **data) -> str:
-    """Why a model's card does not cover data, in words; empty if it does.
-
-    ``data`` are numbers or words by the names of the card's ``ranges``: a list of two numbers there is a range, one of words a choice.
-    What the card says nothing about is covered.
-    """
-    for key, value in data.items():
-        allowed = card["ranges"].get(key)
-        if allowed is None:
-            continue
-        if all(isinstance(one, str) for one in allowed):
-            if value not in allowed:
-                return f"{key} {value} (made for {', '.join(allowed)})"
-        elif not allowed[0] <= value <= allowed[1]:
-            return f"{key} {value:g} (made for {allowed[0]:g} to {allowed[1]:g})"
-    return ""

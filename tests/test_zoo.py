@@ -84,9 +84,9 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
 
 def test_the_card_says_what_it_covers(folder):
     card = zoo.read_card(folder)
-    assert zoo.covers(card, nucleus="1H", spec_freq_mhz=123.2, unheard_of=7) == ""
-    assert "31P" in zoo.covers(card, nucleus="31P")
-    assert "51" in zoo.covers(card, spec_freq_mhz=51.0)
+    assert card.refuses(nucleus="1H", spec_freq_mhz=123.2, unheard_of=7) == ""
+    assert "31P" in card.refuses(nucleus="31P")
+    assert "51" in card.refuses(spec_freq_mhz=51.0)
 
 
 def test_every_shipped_model_is_whole():
