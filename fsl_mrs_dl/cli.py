@@ -147,6 +147,19 @@ def _train_arguments(parser) -> None:
         )
         data.add_argument("--basis", metavar="PATH", help="train for this basis set (default: simulated ones of any protocol)")
         data.add_argument("--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)")
+        if kind == "align":
+            data.add_argument(
+                "--method", default="universal", metavar="NAME", help="universal (default), or dsr, dsrf, dcrr or dcrrf"
+            )
+            data.add_argument(
+                "--file",
+                nargs="+",
+                metavar="FILE",
+                help="train on these transients (NIfTI-MRS), self-supervised; not for universal",
+            )
+            data.add_argument(
+                "--encoder", metavar="NAME", help="for all but universal: align-cnn (default), or one of the others"
+            )
         if kind == "quant":
             job.add_argument_group("network").add_argument(
                 "--encoder", default="resnet", metavar="NAME", help="resnet (default), cnn, convnext, mlp-mixer, fc or align-cnn"
@@ -411,16 +424,22 @@ def _train(args):
         patience=args.patience, reduce_on_plateau=args.reduce_lr, validate_every=min(args.validate_every, args.steps),
         n_protocols=args.n_protocols, seed=args.seed, device=device, tensorboard=args.tensorboard, progress=sys.stderr.isatty(),
     )  # fmt: skip
-    card = train.train(
-        f"{args.train}-universal",
-        args.output,
-        settings=settings,
-        recipe=args.recipe,
-        basis=Basis.load(args.basis) if args.basis else None,
-        network_settings={"encoder": args.encoder} if args.train == "quant" else None,
-        resume=args.resume,
-        command=" ".join(["fsl_mrs_dl", *args.words]),
-    )
+    common = {
+        "settings": settings,
+        "recipe": args.recipe,
+        "resume": args.resume,
+        "command": " ".join(["fsl_mrs_dl", *args.words]),
+    }
+    if args.train == "align" and (args.method != "universal" or args.file):
+        card = _train_on_files(args, common)
+    else:
+        card = train.train(
+            f"{args.train}-universal",
+            args.output,
+            basis=Basis.load(args.basis) if args.basis else None,
+            network_settings={"encoder": args.encoder} if args.train == "quant" else None,
+            **common,
+        )
     done = card["training"]
     print(f"Trained in {done['minutes']:g} minutes, {done['steps']} steps, on {done['device']}. On held-back data:")
     _print_accuracy(card)
@@ -429,6 +448,58 @@ def _train(args):
         if args.train == "quant"
         else f"Written: {args.output}/model.safetensors, card.json; 'fsl_mrs_dl align --model {args.output}' uses it."
     )
+
+
+def _train_on_files(args, common: dict):
+    """Self-supervised training of an alignment on the user's own transients."""
+    import numpy as np
+
+    from . import nifti, train
+    from .registration import METHODS
+
+    if args.method not in METHODS:
+        raise OptionError(f"--method {args.method}: is not trained on files; choose one of {', '.join(METHODS)}.")
+    if not args.file:
+        raise OptionError(f"--method {args.method}: is trained on transients of yours; give them with --file.")
+    if args.basis:
+        raise OptionError(f"--basis: goes with --method universal only, not with {args.method}; leave it out.")
+    fids, first = [], None
+    for path in args.file:
+        data = nifti.load(path)
+        first = first or data
+        if not np.isclose(data.dwelltime, first.dwelltime, rtol=1e-3) or not np.isclose(
+            data.spec_freq_mhz, first.spec_freq_mhz, rtol=5e-3
+        ):
+            raise DataError(f"{path}: has another bandwidth or frequency than {args.file[0]}; train one network for each.")
+        fids.append(_transients(data))
+    n_points = min(one.shape[-1] for one in fids)
+    return train.train_registration(
+        args.method,
+        np.concatenate([one[:, :n_points] for one in fids]),
+        args.output,
+        dwelltime=first.dwelltime,
+        spec_freq_mhz=first.spec_freq_mhz,
+        nucleus=first.nucleus,
+        encoder=args.encoder or "align-cnn",
+        source=", ".join(args.file),
+        **common,
+    )
+
+
+def _transients(data):
+    """All FIDs of a file, coils combined with weights of their own, ``(n, n_points)``."""
+    import numpy as np
+    import torch
+
+    from .registration import combination
+
+    fids = np.moveaxis(data.fids, 3, -1)
+    if "DIM_COIL" in data.dim_tags:
+        axis = data.axis("DIM_COIL") - 1
+        fids = np.moveaxis(fids, axis, 0).reshape(fids.shape[axis], -1, fids.shape[-1])
+        weights = combination(torch.as_tensor(np.nan_to_num(fids)))
+        return np.einsum("c,ctn->tn", weights.numpy(), fids)
+    return fids.reshape(-1, fids.shape[-1])
 
 
 def _models(args):

@@ -145,13 +145,16 @@ def _align_starter(starter: str | None, model, n_points: int, reference, axes: d
     if starter != "network" and model is None:
         return "classical", "classical"
     from . import zoo
+    from .registration import RegistrationStarter
     from .universal import AlignStarter
 
     name = model or "align-universal"
-    if zoo.read_card(name).kind != "align-universal":
-        raise OptionError(f"--model {name}: is a network for other things; give one that starts alignments.")
+    kinds = {"align-universal": AlignStarter, "registration": RegistrationStarter}
+    kind = zoo.read_card(name).kind
+    if kind not in kinds:
+        raise OptionError(f"--model {name}: is a network for other things ({kind}); give one that starts alignments.")
     network, card = zoo.load(name)
-    found = AlignStarter(network, card, reference=reference, **axes)
+    found = kinds[kind](network, card, reference=reference, **axes)
     why = found.refuses(n_points)
     return found, f"{card.name}, outside its range: {why}" if why else card.name
 

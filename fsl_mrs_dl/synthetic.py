@@ -34,12 +34,15 @@ __all__ = [
     "render_transients",
     "random_protocols",
     "protocol_of",
+    "sample",
+    "sample_lines",
+    "line_fids",
 ]
 
 _KINDS = {"uniform": 2, "loguniform": 2, "normal": 2, "lognormal": 2}
 _SPECTRUM = {
     "doc", "source", "concentrations", "lorentz_fwhm_hz", "gauss_fwhm_hz", "shift_ppm", "shift_hz", "phase_deg", "phi1_deg_per_ppm",
-    "macromolecules", "baseline", "water", "lipids", "spikes", "apodise_fwhm_hz", "snr", "protocols", "transients",
+    "macromolecules", "baseline", "water", "lipids", "spikes", "apodise_fwhm_hz", "snr", "protocols", "transients", "augment",
 }  # fmt: skip
 _LINES = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
 _WINDOW_PPM = (0.2, 4.2)
@@ -90,8 +93,8 @@ class Recipe:
         unknown = set(content) - _SPECTRUM
         if unknown:
             raise OptionError(f"{name}: '{min(unknown)}' is no entry of a recipe; there are {', '.join(sorted(_SPECTRUM))}.")
-        if "concentrations" not in content or "snr" not in content:
-            raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr'.")
+        if "augment" not in content and not {"concentrations", "snr"} <= set(content):
+            raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr', or 'augment'.")
         for key, value in content.items():
             _check(f"{name}: {key}", value)
         return cls(name, content)
@@ -102,7 +105,7 @@ class Recipe:
 
 
 def _check(where: str, value) -> None:
-    """Every range in a recipe's entry is one that :func:`_sample` knows."""
+    """Every range in a recipe's entry is one that :func:`sample` knows."""
     if isinstance(value, dict):
         kinds = set(value) & set(_KINDS)
         if kinds:
@@ -124,7 +127,7 @@ def _is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _sample(spec, shape, generator: torch.Generator) -> torch.Tensor:
+def sample(spec, shape, generator: torch.Generator) -> torch.Tensor:
     """Draw from a range, float32 of the given shape."""
     if _is_number(spec):
         return torch.full(shape, float(spec))
@@ -161,54 +164,54 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
     # What the table does not know is drawn like a weak metabolite, so that no basis entry goes untrained.
     typical = torch.where((typical == 0) & ~mm, torch.full_like(typical, spec.get("other", 0.5)), typical)
     if prior == "typical":
-        spread = _sample(spec.get("spread", 0.3), (n, 1), generator)
+        spread = sample(spec.get("spread", 0.3), (n, 1), generator)
         conc = typical * torch.exp(spread * torch.randn(n, m, generator=generator))
     elif prior == "uniform":
-        conc = typical * _sample({"uniform": [0, spec.get("most", 2)]}, (n, m), generator)
+        conc = typical * sample({"uniform": [0, spec.get("most", 2)]}, (n, m), generator)
     elif prior == "table":
         conc = torch.zeros(n, m)
         for index, name in enumerate(names):
             if name in spec["ranges"]:
-                conc[:, index] = _sample(spec["ranges"][name], (n,), generator)
+                conc[:, index] = sample(spec["ranges"][name], (n,), generator)
     else:
         raise OptionError(f"concentrations: prior '{prior}' is unknown; choose typical, uniform or table.")
     for name, factor in spec.get("factors", {}).items():
         if name in names:
-            conc[:, list(names).index(name)] *= _sample(factor, (n,), generator)
+            conc[:, list(names).index(name)] *= sample(factor, (n,), generator)
     if "absent" in spec:
         conc *= torch.rand(n, m, generator=generator) >= spec["absent"]
     if prior != "table" and mm.any():
         # A summed pattern of the size of a metabolite set's; single lines vary by themselves, too.
-        whole = _sample(spec.get("macromolecules", {"uniform": [0.5, 1.5]}), (n, 1), generator)
+        whole = sample(spec.get("macromolecules", {"uniform": [0.5, 1.5]}), (n, 1), generator)
         each = torch.exp(0.2 * torch.randn(n, int(mm.sum()), generator=generator)) if mm.sum() > 1 else 1.0
         conc[:, mm] = 8.0 * whole * each
     return conc
 
 
-def _lines(spec, n: int, generator: torch.Generator) -> torch.Tensor:
+def sample_lines(spec, n: int, generator: torch.Generator) -> torch.Tensor:
     """Random lines ``(n, n_lines, 5)``: height, ppm, Lorentzian and Gaussian width (Hz), phase (rad); height 0 where absent.
 
     A list of groups is drawn one after the other.  Widths under ``fwhm_ppm`` are Gaussian and negative in the fourth column:
     -ppm, turned into Hz once the field is known.
     """
     if isinstance(spec, list):
-        return torch.cat([_lines(one, n, generator) for one in spec], 1)
+        return torch.cat([sample_lines(one, n, generator) for one in spec], 1)
     unknown = set(spec) - set(_LINES)
     if unknown:
         raise OptionError(f"lines of a recipe: '{min(unknown)}' is unknown; there are {', '.join(_LINES)}.")
     count = int(spec.get("n", 1))
     there = torch.rand(n, 1, generator=generator) < spec.get("probability", 1.0)
     # The group has a size and its lines divide it unevenly, so that one of many lines can stand for all of them.
-    whole = _sample(spec["height"], (n, 1), generator)
+    whole = sample(spec["height"], (n, 1), generator)
     share = torch.rand(n, count, generator=generator) if count > 1 else torch.ones(n, 1)
     height = whole * share / share.amax(1, keepdim=True) * there
-    ppm = _sample(spec["ppm"], (n, count), generator)
-    lorentz = _sample(spec.get("lorentz_fwhm_hz", 0.0), (n, count), generator)
+    ppm = sample(spec["ppm"], (n, count), generator)
+    lorentz = sample(spec.get("lorentz_fwhm_hz", 0.0), (n, count), generator)
     if "fwhm_ppm" in spec:
-        gauss = -_sample(spec["fwhm_ppm"], (n, count), generator)
+        gauss = -sample(spec["fwhm_ppm"], (n, count), generator)
     else:
-        gauss = _sample(spec.get("gauss_fwhm_hz", 0.0), (n, count), generator)
-    phase = _sample(spec.get("phase_deg", 0.0), (n, count), generator) * (torch.pi / 180)
+        gauss = sample(spec.get("gauss_fwhm_hz", 0.0), (n, count), generator)
+    phase = sample(spec.get("phase_deg", 0.0), (n, count), generator) * (torch.pi / 180)
     return torch.stack([height, ppm, lorentz, gauss, phase], -1)
 
 
@@ -235,28 +238,28 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
     pi = torch.pi
     drawn = {
         "conc": _concentrations(recipe.get("concentrations"), names, n, generator),
-        "lorentz_hz": _sample(recipe.get("lorentz_fwhm_hz", 0.0), (n,), generator).clamp(min=0)
-        + _sample(recipe.get("apodise_fwhm_hz", 0.0), (n,), generator).clamp(min=0),
-        "gauss_hz": _sample(recipe.get("gauss_fwhm_hz", 0.0), (n,), generator).clamp(min=0),
-        "shift_ppm": _sample(recipe.get("shift_ppm", 0.0), (n,), generator),
-        "shift_hz": _sample(recipe.get("shift_hz", 0.0), (n,), generator),
-        "phi0": _sample(recipe.get("phase_deg", 0.0), (n,), generator) * (pi / 180),
-        "phi1": _sample(recipe.get("phi1_deg_per_ppm", 0.0), (n,), generator) * (pi / 180),
-        "snr": _sample(recipe.get("snr"), (n,), generator),
+        "lorentz_hz": sample(recipe.get("lorentz_fwhm_hz", 0.0), (n,), generator).clamp(min=0)
+        + sample(recipe.get("apodise_fwhm_hz", 0.0), (n,), generator).clamp(min=0),
+        "gauss_hz": sample(recipe.get("gauss_fwhm_hz", 0.0), (n,), generator).clamp(min=0),
+        "shift_ppm": sample(recipe.get("shift_ppm", 0.0), (n,), generator),
+        "shift_hz": sample(recipe.get("shift_hz", 0.0), (n,), generator),
+        "phi0": sample(recipe.get("phase_deg", 0.0), (n,), generator) * (pi / 180),
+        "phi1": sample(recipe.get("phi1_deg_per_ppm", 0.0), (n,), generator) * (pi / 180),
+        "snr": sample(recipe.get("snr"), (n,), generator),
         "noise_seed": torch.randint(2**62, (1,), generator=generator),
     }
     mm = recipe.get("macromolecules")
     if mm:
         there = torch.rand(n, 1, generator=generator) < mm.get("probability", 1.0)
         each = torch.exp(mm.get("spread", 0.2) * torch.randn(n, 12, generator=generator))
-        drawn["mm"] = _sample(mm["height"], (n, 1), generator) * each * there
+        drawn["mm"] = sample(mm["height"], (n, 1), generator) * each * there
     for name in ("water", "lipids", "baseline"):
         if recipe.get(name):
-            drawn[name] = _lines(recipe.get(name), n, generator)
+            drawn[name] = sample_lines(recipe.get(name), n, generator)
     spikes = recipe.get("spikes")
     if spikes:
         there = torch.rand(n, generator=generator) < spikes.get("probability", 1.0)
-        height = _sample(spikes["height"], (n,), generator) * there
+        height = sample(spikes["height"], (n,), generator) * there
         drawn["spikes"] = torch.stack([height, torch.rand(n, generator=generator)], -1)
     return drawn
 
@@ -326,21 +329,25 @@ def _widths(time, lorentz_hz, gauss_hz):
     return -pi * lorentz_hz[..., None] * time - (pi * gauss_hz[..., None] * time) ** 2 / (4 * math.log(2))
 
 
-def _line_fids(lines: torch.Tensor, protocol: Protocol) -> torch.Tensor:
-    """Sum of random lines of heights relative to 1, ``(n, n_points)``."""
-    time, n_points = protocol.time, protocol.basis.shape[-1]
+def line_fids(lines: torch.Tensor, n_points: int, dwelltime: float, spec_freq_mhz: float, device="cpu") -> torch.Tensor:
+    """Sum of random lines (see :func:`sample_lines`) of heights relative to 1, complex ``(n, n_points)``."""
+    time = torch.arange(n_points, device=device) * dwelltime
     # Most lines of most recipes are absent; only those that are there cost anything.
     row, column = lines[..., 0].nonzero(as_tuple=True)
     there = lines[row, column].to(time.device)
     height, ppm, lorentz, gauss, phase = there.unbind(-1)
-    gauss = torch.where(gauss < 0, -gauss * protocol.spec_freq_mhz, gauss)
-    hz = units.ppm_to_hz(ppm, protocol.spec_freq_mhz)
+    gauss = torch.where(gauss < 0, -gauss * spec_freq_mhz, gauss)
+    hz = units.ppm_to_hz(ppm, spec_freq_mhz)
     decay = _widths(time, lorentz, gauss).exp()
     # The height of a line is the sum over its decay in the unitary transform.
     size = height * math.sqrt(n_points) / decay.sum(-1)
     angle = phase[..., None] + 2 * torch.pi * hz[..., None] * time
     fids = torch.polar(size[..., None] * decay, angle)
     return fids.new_zeros(len(lines), n_points).index_add(0, row.to(time.device), fids)
+
+
+def _grid(protocol: Protocol):
+    return protocol.basis.shape[-1], protocol.dwelltime, protocol.spec_freq_mhz, protocol.basis.device
 
 
 def _band(protocol: Protocol) -> torch.Tensor:
@@ -376,7 +383,7 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
         nuisance = nuisance + (drawn["mm"].to(device) * height[:, None]).to(nuisance.dtype) @ protocol.mm * decay.exp()
     lines = [drawn[name] for name in ("water", "lipids", "baseline") if name in drawn]
     if lines:
-        nuisance = nuisance + height[:, None] * _line_fids(torch.cat(lines, 1), protocol)
+        nuisance = nuisance + height[:, None] * line_fids(torch.cat(lines, 1), *_grid(protocol))
     moved = torch.polar(torch.ones_like(shift)[:, None].expand(-1, n_points), shift[:, None] * time)
     parts = [units.spec_to_fid(_common_phase(drawn, protocol, units.fid_to_spec(part * moved))) for part in (broadened, nuisance)]
     fid = parts[0] + parts[1]
@@ -417,16 +424,16 @@ def draw_transients(recipe: Recipe, n: int, n_transients: int, names, generator:
     lines = []
     for name in ("unstable_water", "unstable_lipids"):
         if name in spec:
-            one = _lines(spec[name], n * n_transients, generator).reshape(n, n_transients, -1, 5)
+            one = sample_lines(spec[name], n * n_transients, generator).reshape(n, n_transients, -1, 5)
             # A set is unstable or it is not; within one, every transient is.
             there = torch.rand(n, 1, 1, generator=generator) < spec.get(f"{name}_probability", 1.0)
             one[..., 0] *= there
             lines.append(one)
     return {
         "set": draw(recipe, n, names, generator),
-        "shift_hz": _sample(spec.get("shift_hz", 0.0), shape, generator),
-        "phi0": _sample(spec.get("phase_deg", 0.0), shape, generator) * (torch.pi / 180),
-        "amplitude": _sample(spec.get("amplitude", 1.0), shape, generator).clamp(min=0.05),
+        "shift_hz": sample(spec.get("shift_hz", 0.0), shape, generator),
+        "phi0": sample(spec.get("phase_deg", 0.0), shape, generator) * (torch.pi / 180),
+        "amplitude": sample(spec.get("amplitude", 1.0), shape, generator).clamp(min=0.05),
         "lines": torch.cat(lines, 2) if lines else torch.zeros(*shape, 0, 5),
         "noise": torch.ones(shape),
         "noise_seed": torch.randint(2**62, (1,), generator=generator),
@@ -444,7 +451,7 @@ def render_transients(drawn: dict, protocol: Protocol) -> tuple[torch.Tensor, Re
     n, k = drawn["shift_hz"].shape
     fid = base.fid[:, None].expand(n, k, -1)
     if drawn["lines"].shape[2]:
-        unstable = _line_fids(drawn["lines"].flatten(0, 1), protocol).reshape(n, k, -1)
+        unstable = line_fids(drawn["lines"].flatten(0, 1), *_grid(protocol)).reshape(n, k, -1)
         fid = fid + base.height[:, None, None] * unstable
     angle = 2 * torch.pi * drawn["shift_hz"].to(device)[..., None] * time - drawn["phi0"].to(device)[..., None]
     fid = torch.polar(drawn["amplitude"].to(device)[..., None].expand_as(angle), angle) * fid
@@ -478,12 +485,12 @@ def random_protocols(ranges: dict, n: int, seed: int, *, span_ppm: float = 9.6, 
     random = torch.Generator().manual_seed(seed)
     protocols = []
     for _ in range(n):
-        freq = float(_sample(ranges["spec_freq_mhz"], (1,), random))
-        te = float(_sample(ranges["te_ms"], (1,), random))
+        freq = float(sample(ranges["spec_freq_mhz"], (1,), random))
+        te = float(sample(ranges["te_ms"], (1,), random))
         sequence = ranges["sequences"][int(torch.randint(len(ranges["sequences"]), (1,), generator=random))]
         options = {} if sequence == "fid" else {"te_ms": te}
         if sequence == "steam":
-            options["tm_ms"] = float(_sample({"uniform": [6, 40]}, (1,), random))
+            options["tm_ms"] = float(sample({"uniform": [6, 40]}, (1,), random))
         names = _BRAIN + [name for name in _RARE if float(torch.rand(1, generator=random)) < ranges.get("rare", 0.2)]
         fids, names = spinsim.simulate_basis(
             names, sequence, spec_freq_mhz=freq, bandwidth_hz=span_ppm * freq, n_points=n_points, fwhm_hz=0.0, **options

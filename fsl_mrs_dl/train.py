@@ -1,4 +1,4 @@
-"""Training of this package's networks on simulated data, with Lightning; the only module that imports it.
+"""Training of this package's networks with Lightning, on simulated data or on measured ones; the only module that imports it.
 
 A training is a :class:`Task` (how batches come about and what the loss is), a network and a folder.  The folder holds checkpoints
 and logs while it runs, and the finished model as :mod:`fsl_mrs_dl.zoo` reads it.  Every batch has a seed of its own, counted from the
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from . import encoders, synthetic, universal, zoo
-from .errors import OptionError, OutputError
+from . import encoders, registration, synthetic, universal, zoo
+from .errors import DataError, OptionError, OutputError
 
 try:
     import lightning
@@ -26,7 +26,7 @@ except ImportError as exc:
         f"training needs Lightning, which cannot be loaded ({exc}); install it with: pip install 'fsl_mrs_dl[train]'"
     ) from exc
 
-__all__ = ["Task", "Settings", "TASKS", "train"]
+__all__ = ["Task", "Settings", "TASKS", "train", "train_registration"]
 
 
 @dataclass(frozen=True)
@@ -99,28 +99,35 @@ class Settings:
 
 
 class _Stream(torch.utils.data.IterableDataset):
-    """Batches ``start, start + 1, ...``, each from a generator of its own."""
+    """Batches ``first(), first() + 1, ...``, each from a generator of its own; ``make(generator)`` makes one."""
 
-    def __init__(self, task: Task, recipe, protocols, batch_size: int, seed: int, first: Callable[[], int], n: int | None = None):
-        self.task, self.recipe, self.protocols = task, recipe, protocols
-        self.batch_size, self.seed, self.first, self.n = batch_size, seed, first, n
+    def __init__(self, make: Callable, seed: int, first: Callable[[], int], n: int | None = None):
+        self.make, self.seed, self.first, self.n = make, seed, first, n
 
     def __iter__(self):
         index = self.first()
         last = None if self.n is None else index + self.n
         while last is None or index < last:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-            protocol = self.protocols[int(torch.randint(len(self.protocols), (1,), generator=generator))]
-            yield self.task.batch(self.recipe, protocol, self.batch_size, generator)
+            yield self.make(torch.Generator().manual_seed(self.seed * 1_000_003 + index))
             index += 1
+
+
+def _simulated(task: Task, recipe, protocols, n: int) -> Callable:
+    """Makes batches of ``n`` on one of the protocols each."""
+
+    def make(generator):
+        protocol = protocols[int(torch.randint(len(protocols), (1,), generator=generator))]
+        return task.batch(recipe, protocol, n, generator)
+
+    return make
 
 
 class _Module(lightning.LightningModule):
     """The network with its optimiser: AdamW; the rate warms up and follows a cosine to the end, or is cut where the loss stalls."""
 
-    def __init__(self, network, task: Task, settings: Settings):
+    def __init__(self, network, loss: Callable, settings: Settings):
         super().__init__()
-        self.network, self.task, self.settings = network, task, settings
+        self.network, self.loss, self.settings = network, loss, settings
         self.before, self.begun = 0.0, time.monotonic()
 
     @property
@@ -135,12 +142,12 @@ class _Module(lightning.LightningModule):
         self.before = checkpoint.get("fsl_mrs_dl_minutes", 0.0)
 
     def training_step(self, batch, index):
-        terms = self.task.loss(self.network, batch)
+        terms = self.loss(self.network, batch)
         self.log_dict({f"train_{name}": value.detach() for name, value in terms.items()}, batch_size=1)
         return terms["total"]
 
     def validation_step(self, batch, index):
-        terms = self.task.loss(self.network, batch)
+        terms = self.loss(self.network, batch)
         self.log_dict({f"val_{name}": value.detach() for name, value in terms.items()}, batch_size=1, prog_bar=True)
 
     def _part(self, step: int) -> float:
@@ -247,25 +254,139 @@ def train(
     """
     if task_name not in TASKS:
         raise OptionError(f"'{task_name}' cannot be trained; there are {', '.join(TASKS)}.")
-    task, settings, output = TASKS[task_name], settings or Settings(), Path(output)
+    task, settings = TASKS[task_name], settings or Settings()
+    _check_folder(Path(output), resume)
+    drawn_from = synthetic.Recipe.load(recipe or task.recipe)
+    network_settings = network_settings or {}
+    lightning.seed_everything(settings.seed, verbose=False)
+    network = task.network(**network_settings)
+    protocols = protocols_for(drawn_from, settings, basis)
+    # Validation: other seeds and, where protocols are drawn, other protocols.
+    others = replace(settings, seed=settings.seed + 1, n_protocols=32)
+    held_back = protocols if basis is not None else protocols_for(drawn_from, others)
+    n = settings.batch_size
+    ranges = dict(task.ranges)
+    if basis is not None:
+        ranges["spec_freq_mhz"] = [basis.spec_freq_mhz * 0.98, basis.spec_freq_mhz * 1.02]
+    return _run(
+        network,
+        output,
+        settings,
+        train_make=_simulated(task, drawn_from, protocols, n),
+        held_make=_simulated(task, drawn_from, held_back, n),
+        loss=task.loss,
+        resume=resume,
+        card=lambda network: {
+            "name": name or Path(output).name,
+            "what": task.what,
+            "architecture": {"flops": _flops(network, task, drawn_from, protocols[0])},
+            "training": {
+                "command": command,
+                "recipe": {"name": drawn_from.name, **drawn_from.content},
+                "basis": str(basis.source) if basis is not None else f"{settings.n_protocols} simulated protocols",
+            },
+            "ranges": ranges,
+            "accuracy": _measure(network, task, drawn_from, held_back, settings),
+        },
+    )
+
+
+def train_registration(
+    method: str,
+    fids,
+    output: str | Path,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str = "1H",
+    settings: Settings | None = None,
+    recipe: str | Path | None = None,
+    encoder: str = "align-cnn",
+    name: str | None = None,
+    resume: bool = False,
+    command: str = "",
+    source: str = "transients of yours",
+) -> zoo.Card:
+    """Train dSR, dSRF, dCrR or dCrRF on measured transients, without a truth.
+
+    Parameters
+    ----------
+    method : str
+        One of :data:`fsl_mrs_dl.registration.METHODS`.
+    fids : complex array ``(n_transients, n_points)``
+        One in ten, at least one, is held back and measured on.
+    output, settings, name, resume, command
+        As for :func:`train`.
+    dwelltime, spec_freq_mhz, nucleus
+        Of the data; seconds, MHz.
+    recipe : str or path, optional
+        How they are varied; 'augment-transients' by default.
+    encoder : str
+        One of :data:`fsl_mrs_dl.encoders.ENCODERS`.
+    source : str
+        What the card calls the data.
+
+    Raises
+    ------
+    DataError, OptionError, OutputError
+        Too few usable transients; an unknown method or recipe; a folder that holds something else, or nothing to go on from.
+    """
+    settings = settings or Settings()
+    fids = torch.as_tensor(fids).to(torch.complex64)
+    fids = fids[torch.isfinite(torch.view_as_real(fids)).all((-1, -2)) & (fids != 0).any(-1)]
+    if len(fids) < 4:
+        raise DataError(f"{source}: holds {len(fids)} usable transients, training needs 4 at least; give more files.")
+    _check_folder(Path(output), resume)
+    drawn_from = synthetic.Recipe.load(recipe or "augment-transients")
+    lightning.seed_everything(settings.seed, verbose=False)
+    network = registration.Registration(method, dwelltime, spec_freq_mhz, encoder)
+    shuffled = torch.randperm(len(fids), generator=torch.Generator().manual_seed(settings.seed))
+    n_held = max(1, len(fids) // 10)
+    held, used = fids[shuffled[:n_held]], fids[shuffled[n_held:]]
+    if not network.creatine:
+        network.set_reference(used[registration.choose_reference(used, network.n_points, settings.seed)])
+
+    def maker(which):
+        return lambda generator: registration.augment(which, drawn_from, dwelltime, spec_freq_mhz, settings.batch_size, generator)
+
+    maker(used)(torch.Generator())  # a recipe that cannot be drawn from is found out before anything is written
+    return _run(
+        network,
+        output,
+        settings,
+        train_make=maker(used),
+        held_make=maker(held),
+        loss=lambda network, batch: {"total": network.loss(batch["fid"])},
+        resume=resume,
+        card=lambda network: {
+            "name": name or Path(output).name,
+            "what": f"Proposes shift and phase of transients of one protocol ({method}, self-supervised).",
+            "architecture": {"flops": encoders.count_flops(network, used[:1])},
+            "training": {
+                "command": command,
+                "recipe": {"name": drawn_from.name, **drawn_from.content},
+                "basis": f"{len(used)} measured transients: {source}",
+            },
+            "ranges": {"nucleus": [nucleus], "spec_freq_mhz": [spec_freq_mhz * 0.995, spec_freq_mhz * 1.005]},
+            "accuracy": {"variations of held-back transients": registration.accuracy(network, maker(held), settings.seed)},
+        },
+    )
+
+
+def _check_folder(output: Path, resume: bool) -> None:
     last = output / "checkpoints" / "last.ckpt"
     if resume and not last.is_file():
         raise OptionError(f"--resume: {last} is not there; leave --resume out to begin anew.")
     if not resume and output.is_dir() and any(output.iterdir()):
         raise OutputError(f"{output}: is not empty; choose another --output, or go on with --resume.")
-    drawn_from = synthetic.Recipe.load(recipe or task.recipe)
-    lightning.seed_everything(settings.seed, verbose=False)
-    network = task.network(**(network_settings or {}))
-    protocols = protocols_for(drawn_from, settings, basis)
-    # Validation: other seeds and, where protocols are drawn, other protocols.
-    from dataclasses import replace
 
-    held_back = (
-        protocols if basis is not None else protocols_for(drawn_from, replace(settings, seed=settings.seed + 1, n_protocols=32))
-    )
-    module = _Module(network, task, settings)
+
+def _run(network, output, settings: Settings, *, train_make, held_make, loss, resume: bool, card: Callable) -> zoo.Card:
+    """Train, keep the best on held-back data, measure and write."""
+    output = Path(output)
+    module = _Module(network, loss, settings)
     make = lambda which, seed, first, n=None: torch.utils.data.DataLoader(  # noqa: E731
-        _Stream(task, drawn_from, which, settings.batch_size, seed, first, n), batch_size=None
+        _Stream(which, seed, first, n), batch_size=None
     )
     checkpoints = ModelCheckpoint(
         output / "checkpoints", filename="best", monitor="val_total", save_last=True, save_top_k=1, enable_version_counter=False
@@ -299,42 +420,26 @@ def train(
     )
     trainer.fit(
         module,
-        make(protocols, settings.seed, lambda: trainer.global_step),
-        make(held_back, settings.seed + 1_000_000, lambda: 0, settings.validation_batches),
-        ckpt_path=last if resume else None,
+        make(train_make, settings.seed, lambda: trainer.global_step),
+        make(held_make, settings.seed + 1_000_000, lambda: 0, settings.validation_batches),
+        ckpt_path=output / "checkpoints" / "last.ckpt" if resume else None,
         weights_only=False,
     )
     if checkpoints.best_model_path:
         state = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
         module.load_state_dict(state)
-    # Measured anew on spectra that took no part in choosing the best checkpoint.
+    # Measured anew on data that took no part in choosing the best checkpoint.
     network = module.network.cpu().eval()
-    accuracy = _measure(network, task, drawn_from, held_back, settings)
-    ranges = dict(task.ranges)
-    if basis is not None:
-        ranges["spec_freq_mhz"] = [basis.spec_freq_mhz * 0.98, basis.spec_freq_mhz * 1.02]
-    return zoo.save(
-        output,
-        network,
-        {
-            "name": name or output.name,
-            "what": task.what,
-            "architecture": {"flops": _flops(network, task, drawn_from, protocols[0])},
-            "training": {
-                "command": command,
-                "recipe": {"name": drawn_from.name, **drawn_from.content},
-                "basis": str(basis.source) if basis is not None else f"{settings.n_protocols} simulated protocols",
-                "steps": trainer.global_step,
-                "batch_size": settings.batch_size,
-                "learning_rate": settings.learning_rate,
-                "seed": settings.seed,
-                "minutes": round(module.minutes, 1),
-                "device": _device_name(trainer),
-            },
-            "ranges": ranges,
-            "accuracy": accuracy,
-        },
-    )
+    content = card(network)
+    content["training"] |= {
+        "steps": trainer.global_step,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "seed": settings.seed,
+        "minutes": round(module.minutes, 1),
+        "device": _device_name(trainer),
+    }
+    return zoo.save(output, network, content)
 
 
 def _flops(network, task: Task, recipe, protocol) -> int:
@@ -364,7 +469,9 @@ def _measure(network, task: Task, recipe, protocols, settings: Settings, n_batch
     with torch.no_grad():
         for label, change in cells.items():
             one = synthetic.Recipe.of(recipe.name, recipe.content | change)
-            stream = _Stream(task, one, protocols, settings.batch_size, settings.seed + 2_000_000, lambda: 0, n_batches)
+            stream = _Stream(
+                _simulated(task, one, protocols, settings.batch_size), settings.seed + 2_000_000, lambda: 0, n_batches
+            )
             figures = [task.accuracy(network, batch) for batch in stream]
             measured[label] = {name: float(f"{sum(f[name] for f in figures) / len(figures):.4g}") for name in figures[0]}
     return measured

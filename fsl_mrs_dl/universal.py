@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from . import encoders, synthetic, units
+from .registration import Registration, combination
 
 __all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal", "AlignStarter", "NETWORKS"]
 
@@ -258,7 +259,7 @@ class AlignStarter:
 
     def _one_set(self, fid, reference, grid):
         fid = torch.nan_to_num(fid).to(torch.complex64)
-        combine = _combination(fid if reference is None else reference[:, None].to(torch.complex64))
+        combine = combination(fid if reference is None else reference[:, None].to(torch.complex64))
         spec = self._spec(torch.einsum("c,ctn->tn", combine, fid), grid)
         if reference is not None:
             return self._against(spec, self._spec(combine @ reference.to(torch.complex64), grid))
@@ -292,16 +293,7 @@ class AlignStarter:
         return tuple(torch.cat(parts) for parts in zip(*found))
 
 
-def _combination(fid: torch.Tensor) -> torch.Tensor:
-    """Weights that add up channels ``(n_channels, n_transients, n_points)`` to most signal, complex ``(n_channels,)``."""
-    if fid.shape[0] == 1:
-        return torch.ones(1, dtype=fid.dtype, device=fid.device)
-    flat = fid[..., : min(256, fid.shape[-1])].flatten(1)
-    _, vectors = torch.linalg.eigh(flat @ flat.conj().T)
-    return vectors[:, -1].conj()
-
-
-NETWORKS = {"quant-universal": QuantUniversal, "align-universal": AlignUniversal}
+NETWORKS = {"quant-universal": QuantUniversal, "align-universal": AlignUniversal, "registration": Registration}
 """Architectures by the names that model cards use."""
 
 

@@ -38,6 +38,8 @@ def ppm_of(protocol):
 def test_recipes_can_be_drawn_and_say_what_they_are(name, protocol):
     recipe = synthetic.Recipe.load(name)
     assert recipe.content["doc"].endswith(".") and "source" in recipe.content
+    if "augment" in recipe.content:
+        return  # for measured transients; see test_registration.py
     drawn = synthetic.draw(recipe, 16, protocol.names, seeded())
     spectra = synthetic.render(drawn, protocol)
     assert torch.isfinite(torch.view_as_real(spectra.fid)).all() and (drawn["conc"] >= 0).all()
@@ -186,5 +188,5 @@ def test_recipes_come_by_name_or_from_a_file(tmp_path):
 def test_ranges_hold(low, width):
     for kind in ("uniform", "loguniform"):
         a = abs(low) + 0.01 if kind == "loguniform" else low
-        values = synthetic._sample({kind: [a, a + width]}, (200,), seeded())
+        values = synthetic.sample({kind: [a, a + width]}, (200,), seeded())
         assert values.min() >= a - 1e-4 and values.max() <= a + width + 1e-4
