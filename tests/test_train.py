@@ -120,3 +120,57 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, capsys, words, mes
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1
     assert not (tmp_path / "net").exists()
+
+
+def test_search_trains_with_what_it_found(tmp_path, capsys):
+    pytest.importorskip("optuna", reason="Optuna is not installed (pip install 'fsl_mrs_dl[search]')")
+    words = ["train", "quant", "--output", str(tmp_path / "net"), "--steps", "2", "--batch_size", "8", "--n_protocols", "1"]
+    assert main([*words, "--search", "2", "--search_steps", "2", "--device", "cpu", "--threads", "1"]) == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / "net/search.json").read_text())
+    best = min(found["trials"], key=lambda one: one["validation_loss"])
+    card = zoo.read_card(tmp_path / "net")
+    assert len(found["trials"]) == 2 and card["architecture"]["settings"]["encoder"] == best["encoder"] == found["encoder"]
+    assert card["training"]["learning_rate"] == best["learning_rate"] and card["training"]["batch_size"] == best["batch_size"]
+
+
+def test_search_without_optuna_says_what_to_install(tmp_path, capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["train", "quant", "--output", str(tmp_path / "net"), "--search", "2", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "fsl_mrs_dl[search]" in error and error.count("\n") == 1
+
+
+def test_a_training_on_files_and_its_use(tmp_path, capsys):
+    from pathlib import Path
+
+    import fsl_mrs_dl
+    from fsl_mrs_dl import nifti
+
+    example = str(Path(fsl_mrs_dl.__file__).parent / "data/example/svs.nii.gz")
+    words = ["train", "align", "--method", "dsr", "--file", example, "--output", str(tmp_path / "net"), "--steps", "4"]
+    assert main([*words, "--batch_size", "8", "--device", "cpu"]) == 0, capsys.readouterr().err
+    card = zoo.read_card(tmp_path / "net")
+    assert card.kind == "registration" and card["training"]["basis"].startswith("58 measured transients")
+    assert main(["align", "--file", example, "--model", str(tmp_path / "net"), "--output", str(tmp_path / "aligned")]) == 0
+    record = nifti.load(tmp_path / "aligned/svs.nii.gz").header["ProcessingApplied"][-1]
+    assert "starter=net" in record["Details"]
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--method", "dsr"], "--file"),
+        (["--method", "dxr", "--file", "a"], "--method dxr.*dsrf"),
+        (["--file", "a"], "--file.*universal"),
+        (["--encoder", "cnn"], "--encoder.*universal"),
+        (["--method", "dsr", "--file", "nowhere.nii.gz"], "nowhere.nii.gz"),
+    ],
+)
+def test_impossible_trainings_of_alignments_are_said_in_one_line(tmp_path, capsys, words, message):
+    import re
+
+    assert main(["train", "align", "--output", str(tmp_path / "net"), *words]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1 and not (tmp_path / "net").exists()

@@ -1,0 +1,281 @@
+"""The jobs ``train`` and ``models`` of the command; torch is loaded only when one of them runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from .errors import DataError, OptionError, OutputError
+
+__all__ = ["train_arguments", "models_arguments"]
+
+
+def train_arguments(parser) -> None:
+    kinds = parser.add_subparsers(title="what to train", required=True, dest="train", metavar="KIND", parser_class=type(parser))
+    for kind, help_text in (("quant", "what starts fits"), ("align", "what starts alignments")):
+        job = kinds.add_parser(
+            kind, help=help_text, description=f"Train {help_text}, on simulated data.", add_config_file_help=False
+        )
+        required = job.add_argument_group("required arguments")
+        required.add_argument(
+            "--output", required=True, type=Path, metavar="DIR", help="folder of the model; an empty or a new one"
+        )
+        data = job.add_argument_group("data")
+        data.add_argument(
+            "--recipe", metavar="NAME", help="ranges of the simulated data: a recipe's name, or a JSON file of yours"
+        )
+        data.add_argument("--basis", metavar="PATH", help="train for this basis set (default: simulated ones of any protocol)")
+        data.add_argument("--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)")
+        if kind == "align":
+            data.add_argument(
+                "--method", default="universal", metavar="NAME", help="universal (default), or dsr, dsrf, dcrr or dcrrf"
+            )
+            data.add_argument(
+                "--file",
+                nargs="+",
+                metavar="FILE",
+                help="train on these transients (NIfTI-MRS), self-supervised; not for universal",
+            )
+            data.add_argument(
+                "--encoder", metavar="NAME", help="for all but universal: align-cnn (default), or one of the others"
+            )
+        if kind == "quant":
+            job.add_argument_group("network").add_argument(
+                "--encoder", default="resnet", metavar="NAME", help="resnet (default), cnn, convnext, mlp-mixer, fc or align-cnn"
+            )
+        group = job.add_argument_group("training")
+        group.add_argument("--steps", type=int, default=12000, metavar="N", help="batches (default 12000)")
+        group.add_argument("--max-minutes", type=float, metavar="N", help="stop after this time if it is reached first")
+        group.add_argument(
+            "--batch_size", type=int, default=128, metavar="N", help="spectra or transients in a batch (default 128)"
+        )
+        group.add_argument(
+            "--learning_rate", type=float, default=1e-3, metavar="RATE", help="highest learning rate (default 0.001)"
+        )
+        group.add_argument(
+            "--reduce_lr", action="store_true", help="cut the rate when the loss stalls, instead of a cosine to the end"
+        )
+        group.add_argument("--patience", type=int, default=0, metavar="N", help="stop after N validations without improvement")
+        group.add_argument(
+            "--validate_every", type=int, default=500, metavar="N", help="batches from one validation to the next (default 500)"
+        )
+        group.add_argument("--seed", type=int, default=0, help="same seed and threads, same network on a CPU (default 0)")
+        group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
+        group.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
+        group.add_argument(
+            "--search",
+            type=int,
+            default=0,
+            metavar="N",
+            help="first look for learning rate, batch size and encoder in N short trainings",
+        )
+        group.add_argument("--search_steps", type=int, default=500, metavar="N", help="batches of each of these (default 500)")
+        group.add_argument("--tensorboard", action="store_true", help="log for TensorBoard, too")
+        group.add_argument("--device", default="auto", metavar="DEVICE", help="auto (default), cpu or cuda")
+        group.add_argument("--debug", action="store_true", help="show where an error arose")
+        job.set_defaults(func=_train)
+
+
+def models_arguments(parser) -> None:
+    words = parser.add_subparsers(title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser))
+    for word, help_text in (
+        ("list", "the networks that come with the package"),
+        ("show", "what a network is, what it is for and how good it is"),
+        ("path", "the folder of a network"),
+    ):
+        job = words.add_parser(
+            word, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", add_config_file_help=False
+        )
+        if word != "list":
+            job.add_argument("model", metavar="MODEL", help="name, or folder of a network of yours")
+        job.add_argument("--debug", action="store_true", help="show where an error arose")
+        job.set_defaults(func=_models)
+
+
+def _train(args):
+    from dataclasses import replace
+
+    import torch
+
+    from . import train
+    from .encoders import ENCODERS
+    from .pipeline import choose_device
+
+    for name in ("steps", "batch_size", "validate_every", "n_protocols"):
+        if getattr(args, name) < 1:
+            raise OptionError(f"--{name} {getattr(args, name)}: must be at least 1.")
+    if args.learning_rate <= 0:
+        raise OptionError(f"--learning_rate {args.learning_rate:g}: must be above 0.")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = choose_device(args.device).type
+    settings = train.Settings(
+        steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate, max_minutes=args.max_minutes,
+        patience=args.patience, reduce_on_plateau=args.reduce_lr, validate_every=min(args.validate_every, args.steps),
+        n_protocols=args.n_protocols, seed=args.seed, device=device, tensorboard=args.tensorboard, progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    if args.train == "align" and args.method == "universal" and (args.encoder or args.file):
+        what = "--file" if args.file else "--encoder"
+        raise OptionError(f"{what}: does not go with --method universal; choose dsr, dsrf, dcrr or dcrrf, or leave it out.")
+    start = _on_files(args) if args.train == "align" and args.method != "universal" else _on_simulations(args)
+    found = None
+    if args.search:
+        if args.resume:
+            raise OptionError("--search: begins anew; leave --resume out.")
+        if args.output.is_dir() and any(args.output.iterdir()):
+            raise OutputError(f"{args.output}: is not empty; choose another --output.")
+        tried = () if args.train == "align" and args.method == "universal" else tuple(ENCODERS)
+        found = train.search(start, settings, args.search, args.search_steps, tried)
+        for one in found["trials"]:
+            print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.items()))
+        args.encoder = found.get("encoder")
+        settings = replace(settings, learning_rate=found["learning_rate"], batch_size=found["batch_size"])
+    card = start(settings, getattr(args, "encoder", None), args.output)
+    if found:
+        (args.output / "search.json").write_text(json.dumps(found, indent=2) + "\n")
+    done = card["training"]
+    print(f"Trained in {done['minutes']:g} minutes, {done['steps']} steps, on {done['device']}. On held-back data:")
+    _print_accuracy(card)
+    print(
+        f"Written: {args.output}/model.safetensors, card.json; 'fsl_mrs_dl fit --model {args.output}' uses it."
+        if args.train == "quant"
+        else f"Written: {args.output}/model.safetensors, card.json; 'fsl_mrs_dl align --model {args.output}' uses it."
+    )
+
+
+def _on_simulations(args):
+    """``start(settings, encoder, folder)`` of a training on simulated data."""
+    from . import train
+    from .basis import Basis
+
+    basis = Basis.load(args.basis) if args.basis else None
+
+    def start(settings, encoder, folder):
+        return train.train(
+            f"{args.train}-universal",
+            folder,
+            basis=basis,
+            network_settings={"encoder": encoder or "resnet"} if args.train == "quant" else None,
+            settings=settings,
+            recipe=args.recipe,
+            resume=args.resume,
+            command=" ".join(["fsl_mrs_dl", *args.words]),
+        )
+
+    return start
+
+
+def _on_files(args):
+    """``start(settings, encoder, folder)`` of a self-supervised training on the user's own transients."""
+    import numpy as np
+
+    from . import nifti, train
+    from .registration import METHODS
+
+    if args.method not in METHODS:
+        raise OptionError(f"--method {args.method}: there is no such method; choose universal, {', '.join(METHODS)}.")
+    if not args.file:
+        raise OptionError(f"--method {args.method}: is trained on transients of yours; give them with --file.")
+    if args.basis:
+        raise OptionError(f"--basis: goes with --method universal only, not with {args.method}; leave it out.")
+    fids, first = [], None
+    for path in args.file:
+        data = nifti.load(path)
+        first = first or data
+        if not np.isclose(data.dwelltime, first.dwelltime, rtol=1e-3) or not np.isclose(
+            data.spec_freq_mhz, first.spec_freq_mhz, rtol=5e-3
+        ):
+            raise DataError(f"{path}: has another bandwidth or frequency than {args.file[0]}; train one network for each.")
+        fids.append(_transients(data))
+    n_points = min(one.shape[-1] for one in fids)
+    together = np.concatenate([one[:, :n_points] for one in fids])
+
+    def start(settings, encoder, folder):
+        return train.train_registration(
+            args.method,
+            together,
+            folder,
+            dwelltime=first.dwelltime,
+            spec_freq_mhz=first.spec_freq_mhz,
+            nucleus=first.nucleus,
+            encoder=encoder or "align-cnn",
+            source=", ".join(args.file),
+            settings=settings,
+            recipe=args.recipe,
+            resume=args.resume,
+            command=" ".join(["fsl_mrs_dl", *args.words]),
+        )
+
+    return start
+
+
+def _transients(data):
+    """All FIDs of a file, coils combined with weights of their own, ``(n, n_points)``."""
+    import numpy as np
+    import torch
+
+    from .registration import combination
+
+    fids = np.moveaxis(data.fids, 3, -1)
+    if "DIM_COIL" in data.dim_tags:
+        axis = data.axis("DIM_COIL") - 1
+        fids = np.moveaxis(fids, axis, 0).reshape(fids.shape[axis], -1, fids.shape[-1])
+        weights = combination(torch.as_tensor(np.nan_to_num(fids)))
+        return np.einsum("c,ctn->tn", weights.numpy(), fids)
+    return fids.reshape(-1, fids.shape[-1])
+
+
+def _models(args):
+    from . import zoo
+
+    if args.models == "list":
+        for name in zoo.model_names():
+            print(f"{name:18}{zoo.read_card(name)['what']}")
+        return
+    card = zoo.read_card(args.model)
+    if args.models == "path":
+        print(card.folder)
+        return
+    zoo.load(args.model)  # says so if the weights are not the card's
+    architecture, done = card["architecture"], card["training"]
+    settings = ", ".join(f"{key} {value}" for key, value in architecture["settings"].items() if value)
+    print(f"{card.name}: {card['what']}")
+    print(
+        f"Network: {card.kind}"
+        + (f" ({settings})" if settings else "")
+        + f", {architecture['parameters']} parameters"
+        + (f", {architecture['flops'] / 1e6:.1f} million operations for each" if "flops" in architecture else "")
+    )
+    print(
+        f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of {done['batch_size']}, "
+        f"{done['minutes']:g} minutes on {done['device']}, seed {done['seed']}"
+    )
+    print(f"Again: {done['command']}")
+    print("Made for: " + "; ".join(_range_text(key, allowed) for key, allowed in card["ranges"].items()))
+    print("Measured on held-back data:")
+    _print_accuracy(card)
+    print(
+        f"Weights: {card.folder / 'model.safetensors'}, SHA-256 {card['sha256'][:16]}..., versions "
+        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    )
+
+
+def _range_text(key: str, allowed) -> str:
+    words = {
+        "nucleus": "nucleus", "spec_freq_mhz": "spectrometer frequency (MHz)", "snr": "SNR", "shift_ppm": "shift (ppm)",
+        "ppm_low": "window from (ppm)", "ppm_high": "window to (ppm)", "acquired_s_mhz": "acquisition time x frequency (s MHz)",
+    }  # fmt: skip
+    name = words.get(key, key)
+    if all(isinstance(one, str) for one in allowed):
+        return f"{name} {', '.join(allowed)}"
+    low, high = allowed
+    return f"{name} from {low:g}" if high >= 1e8 else f"{name} {low:g} to {high:g}"
+
+
+def _print_accuracy(card) -> None:
+    for label, terms in card["accuracy"].items():
+        if isinstance(terms, dict):
+            print(f"  {label}: " + ", ".join(f"{name} {value:g}" for name, value in terms.items()))
+        else:
+            print(f"  {label}: {terms}")
