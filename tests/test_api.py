@@ -233,7 +233,11 @@ def test_a_basis_may_be_a_path_or_an_object(spectra, sim_basis, tmp_path):
 def test_starters_go_by_name_or_are_given(spectra, sim_basis):
     by_name = quantify(spectra, sim_basis, **ON_CPU, starter="classical")
     assert by_name.starter == "classical"
-    np.testing.assert_array_equal(by_name.params, quantify(spectra, sim_basis, **ON_CPU).params)
+    by_itself = quantify(spectra, sim_basis, **ON_CPU)
+    assert by_itself.starter == "quant-universal and classical"
+    np.testing.assert_array_equal(by_itself.params, quantify(spectra, sim_basis, **ON_CPU, starter="together").params)
+    assert quantify(spectra, sim_basis, **ON_CPU, starter="network").starter == "quant-universal"
+    assert (by_itself.cost <= by_name.cost * (1 + 1e-6)).all()
     wide = quantify(spectra, sim_basis, **ON_CPU, starter=ClassicalStarter(max_shift_ppm=0.5))
     np.testing.assert_allclose(wide.cost, by_name.cost, rtol=1e-6)
     with pytest.raises(OptionError, match="oracle.*classical"):

@@ -587,7 +587,7 @@ def test_words_about_the_result(pair):
         line.split("=")[0] for line in str(newton).splitlines() if "=" in line
     ]
     assert set(ours.dl) == {"starter", "estimate", "converged", "n_iter", "misfit"}
-    assert ours.dl["starter"] == "classical" and ours.dl["estimate"] == "ml" and ours.dl["converged"] is True
+    assert ours.dl["starter"] == "quant-universal and classical" and ours.dl["estimate"] == "ml" and ours.dl["converged"] is True
     assert isinstance(ours.dl["n_iter"], int) and 0.5 < ours.dl["misfit"] < 10
     json.dumps(ours.dl)
 

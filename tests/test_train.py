@@ -125,7 +125,9 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, capsys, words, mes
 def test_search_trains_with_what_it_found(tmp_path, capsys):
     pytest.importorskip("optuna", reason="Optuna is not installed (pip install 'fsl_mrs_dl[search]')")
     words = ["train", "quant", "--output", str(tmp_path / "net"), "--steps", "2", "--batch_size", "8", "--n_protocols", "1"]
-    assert main([*words, "--search", "2", "--search_steps", "2", "--device", "cpu", "--threads", "1"]) == 0, capsys.readouterr().err
+    assert main([*words, "--search", "2", "--search_steps", "2", "--device", "cpu", "--threads", "1"]) == 0, (
+        capsys.readouterr().err
+    )
     found = json.loads((tmp_path / "net/search.json").read_text())
     best = min(found["trials"], key=lambda one: one["validation_loss"])
     card = zoo.read_card(tmp_path / "net")
