@@ -47,7 +47,19 @@ def examine() -> list[Finding]:
 def _ourselves() -> list[Finding]:
     out = [Finding(GOOD, f"FSL-MRS-DL {__version__} in {Path(__file__).parent}, Python {platform.python_version()}")]
     libraries, missing = [], []
-    for name in ("numpy", "scipy", "torch", "nibabel", "nifti-mrs", "pandas", "matplotlib", "plotly", "configargparse", "tqdm"):
+    for name in (
+        "numpy",
+        "scipy",
+        "torch",
+        "nibabel",
+        "nifti-mrs",
+        "pandas",
+        "matplotlib",
+        "plotly",
+        "configargparse",
+        "tqdm",
+        "safetensors",
+    ):
         try:
             libraries.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
@@ -194,9 +206,16 @@ def _models() -> list[Finding]:
         folder = paths.models_folder()
     except FslMrsDlError as exc:
         return [Finding(BAD, str(exc))]
-    names = sorted(path.parent.name for path in folder.glob("*/model.safetensors"))
+    from . import zoo
+
+    names = zoo.model_names()
     if not names:
         return [Finding(ABSENT, "models: none come with this version; starts are searched for")]
+    for name in names:
+        try:
+            zoo.load(name)
+        except FslMrsDlError as exc:
+            return [Finding(BAD, f"models: {exc}")]
     return [Finding(GOOD, f"models: {', '.join(names)} in {folder}")]
 
 

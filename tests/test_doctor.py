@@ -89,3 +89,17 @@ def test_exit_status_says_whether_all_is_well(monkeypatch, capsys, mark, status)
     assert all(line[:4] in ("ok  ", "--  ", "!!  ") for line in lines)
     assert f"{mark}  FSL-MRS: as the test has it" in lines
     assert ("All is well" in verdict) == (status == 0)
+
+
+def test_a_spoilt_model_is_named(monkeypatch, tmp_path):
+    import shutil
+
+    from fsl_mrs_dl import paths
+
+    folder = tmp_path / "models"
+    shutil.copytree(paths.models_folder(), folder)
+    monkeypatch.setattr(paths, "models_folder", lambda: folder)
+    assert [finding.mark for finding in doctor._models()] == [doctor.GOOD]
+    (folder / "align-universal/model.safetensors").write_bytes(b"x")
+    (finding,) = doctor._models()
+    assert finding.mark == doctor.BAD and "align-universal" in finding.text and "SHA-256" in finding.text
