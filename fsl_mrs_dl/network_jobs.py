@@ -41,8 +41,17 @@ def train_arguments(parser) -> None:
                 "--encoder", metavar="NAME", help="for all but universal: align-cnn (default), or one of the others"
             )
         if kind == "quant":
+            data.add_argument("--method", default="universal", metavar="NAME", help="universal (default), or dq-nmm")
+            data.add_argument(
+                "--data",
+                nargs="+",
+                metavar="FILE",
+                help="train on these spectra (NIfTI-MRS), self-supervised; for dq-nmm, with --basis",
+            )
             job.add_argument_group("network").add_argument(
-                "--encoder", default="resnet", metavar="NAME", help="resnet (default), cnn, convnext, mlp-mixer, fc or align-cnn"
+                "--encoder",
+                metavar="NAME",
+                help="cnn, fc, mlp-mixer, convnext, align-cnn or resnet (default resnet, dq-nmm: cnn)",
             )
         group = job.add_argument_group("training")
         group.add_argument("--steps", type=int, default=12000, metavar="N", help="batches (default 12000)")
@@ -118,7 +127,12 @@ def _train(args):
     if args.train == "align" and args.method == "universal" and (args.encoder or args.file):
         what = "--file" if args.file else "--encoder"
         raise OptionError(f"{what}: does not go with --method universal; choose dsr, dsrf, dcrr or dcrrf, or leave it out.")
-    start = _on_files(args) if args.train == "align" and args.method != "universal" else _on_simulations(args)
+    if args.train == "quant" and args.method == "universal" and args.data:
+        raise OptionError("--data: does not go with --method universal; choose --method dq-nmm, or leave it out.")
+    if args.method == "universal":
+        start = _on_simulations(args)
+    else:
+        start = _on_files(args) if args.train == "align" else _quantifier(args)
     found = None
     if args.search:
         if args.resume:
@@ -201,6 +215,46 @@ def _on_files(args):
             nucleus=first.nucleus,
             encoder=encoder or "align-cnn",
             source=", ".join(args.file),
+            settings=settings,
+            recipe=args.recipe,
+            resume=args.resume,
+            command=" ".join(["fsl_mrs_dl", *args.words]),
+        )
+
+    return start
+
+
+def _quantifier(args):
+    """``start(settings, encoder, folder)`` of a self-supervised training for one basis set."""
+    import numpy as np
+
+    from . import nifti, train
+    from .basis import Basis
+    from .quantifiers import METHODS
+
+    if args.method not in METHODS:
+        raise OptionError(f"--method {args.method}: there is no such method; choose universal, {', '.join(METHODS)}.")
+    if not args.basis:
+        raise OptionError(f"--method {args.method}: is trained for one basis set; give it with --basis.")
+    basis, fids, first = Basis.load(args.basis), [], None
+    for path in args.data or ():
+        data = nifti.load(path)
+        basis.check_match(data.spec_freq_mhz, data.nucleus, path)
+        first = first or data
+        if not np.isclose(data.dwelltime, first.dwelltime, rtol=1e-3):
+            raise DataError(f"{path}: has another bandwidth than {args.data[0]}; train one network for each.")
+        fids.append(_transients(data))
+    n_points = min((one.shape[-1] for one in fids), default=0)
+
+    def start(settings, encoder, folder):
+        return train.train_quantifier(
+            args.method,
+            basis,
+            folder,
+            fids=np.concatenate([one[:, :n_points] for one in fids]) if fids else None,
+            dwelltime=first.dwelltime if first else None,
+            encoder=encoder or "cnn",
+            source=", ".join(args.data or ()),
             settings=settings,
             recipe=args.recipe,
             resume=args.resume,

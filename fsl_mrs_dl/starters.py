@@ -19,7 +19,7 @@ from .concentrations import is_macromolecule, typical_concentrations
 from .errors import OptionError
 from .signal_model import SignalModel
 
-__all__ = ["Starter", "ClassicalStarter", "NetworkStarter", "Together", "AlsoFrom", "Automatic", "STARTERS"]
+__all__ = ["Starter", "ClassicalStarter", "NetworkStarter", "PhysicsStarter", "Together", "AlsoFrom", "Automatic", "STARTERS"]
 
 
 class Starter(Protocol):
@@ -137,6 +137,36 @@ class NetworkStarter:
         )
 
 
+class PhysicsStarter:
+    """Proposal of a network that was trained on FIDs of one protocol, such as DQ-nMM.
+
+    Parameters
+    ----------
+    network : DQnMM
+    card : Card
+    """
+
+    def __init__(self, network, card):
+        self.network, self.card, self.name = network, card, card.name
+
+    def refuses(self, model: SignalModel) -> str:
+        """Why the network was not made for data like these, in words; empty if it was."""
+        return self.card.refuses(nucleus=model.nucleus, spec_freq_mhz=model.spec_freq_mhz, dwelltime=model.dwelltime)
+
+    def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+        whole = torch.zeros(len(spec), model.n_points, dtype=torch.complex64, device=spec.device)
+        whole[:, model.bins] = spec.to(torch.complex64)
+        fid = torch.fft.ifft(whole, dim=-1, norm="ortho")
+        fid[:, 0] *= 2
+        with torch.no_grad():
+            found = self.network.to(spec.device)(fid)
+        found = {name: value.to(model.dtype)[:, None] for name, value in found.items() if name != "conc"}
+        zero = torch.zeros_like(found["phi0"])
+        return nuisance_theta(
+            model, found["shift_hz"] / model.spec_freq_mhz, found["phi0"], zero, found["damping"] / torch.pi, zero
+        )  # fmt: skip
+
+
 def nuisance_theta(model: SignalModel, shift_ppm, phi0, phi1, lorentz_hz, gauss_hz) -> torch.Tensor:
     """A model's nonlinear parameters ``(batch, n_candidates, n_theta)`` from what is seen in a spectrum.
 
@@ -250,7 +280,7 @@ class Automatic:
         self.network = network or "quant-universal"
         if network is not None or starter in ("network", "together"):
             card = read_card(self.network)
-            if card.kind != "quant-universal":
+            if card.kind not in _KINDS:
                 raise OptionError(
                     f"model {self.network}: is a network for other things ({card.kind}); give one that starts fits."
                 )
@@ -262,7 +292,8 @@ class Automatic:
             return ClassicalStarter()
         from .zoo import load
 
-        network = NetworkStarter(*load(self.network))
+        network, card = load(self.network)
+        network = _KINDS[card.kind](network, card)
         why = network.refuses(model)
         if self.asked == "network":
             return Named(network, f"{network.name}, outside its range: {why}") if why else network
@@ -270,6 +301,9 @@ class Automatic:
             return Named(ClassicalStarter(), f"classical, not {network.name}: {why}")
         return Together([network, ClassicalStarter()])
 
+
+_KINDS = {"quant-universal": NetworkStarter, "dq-nmm": PhysicsStarter}
+"""Starters by what a model's card says it is."""
 
 STARTERS = {
     "classical": "matched filter with the basis set at typical concentrations",

@@ -7,14 +7,16 @@ training's, so that a run that was interrupted goes on exactly where it stopped,
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from . import encoders, registration, synthetic, universal, zoo
+from . import encoders, quantifiers, registration, synthetic, universal, zoo
 from .errors import DataError, OptionError, OutputError
 
 try:
@@ -26,7 +28,11 @@ except ImportError as exc:
         f"training needs Lightning, which cannot be loaded ({exc}); install it with: pip install 'fsl_mrs_dl[train]'"
     ) from exc
 
-__all__ = ["Task", "Settings", "TASKS", "train", "train_registration", "search"]
+# What Lightning says of itself (devices it looked for, services it knows) is not what a user trains for.
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+__all__ = ["Task", "Settings", "TASKS", "train", "train_registration", "train_quantifier", "search"]
 
 
 @dataclass(frozen=True)
@@ -373,6 +379,109 @@ def train_registration(
     )
 
 
+def train_quantifier(
+    method: str,
+    basis,
+    output: str | Path,
+    *,
+    fids=None,
+    dwelltime: float | None = None,
+    settings: Settings | None = None,
+    recipe: str | Path | None = None,
+    encoder: str = "cnn",
+    name: str | None = None,
+    resume: bool = False,
+    command: str = "",
+    source: str = "spectra of yours",
+) -> zoo.Card:
+    """Train DQ-nMM for a basis set, on simulated or on measured spectra, without a truth.
+
+    Parameters
+    ----------
+    method : str
+        One of :data:`fsl_mrs_dl.quantifiers.METHODS`.
+    basis : Basis
+    output, settings, name, resume, command
+        As for :func:`train`.
+    fids : complex array ``(n, n_points)``, optional
+        Measured spectra's FIDs; one in ten, at least one, is held back.  Simulated ones by default.
+    dwelltime : float, optional
+        Of the data in seconds; the basis set's by default.
+    recipe : str or path, optional
+        Of simulated spectra ('shamaei-table2' by default), or of how measured ones are varied ('augment-spectra').
+    encoder : str
+        One of :data:`fsl_mrs_dl.encoders.ENCODERS`.
+    source : str
+        What the card calls the data.
+
+    Raises
+    ------
+    BasisError, DataError, OptionError, OutputError
+    """
+    settings = settings or Settings()
+    if method not in quantifiers.METHODS:
+        raise OptionError(f"--method {method}: there is no such method; choose one of {', '.join(quantifiers.METHODS)}.")
+    _check_folder(Path(output), resume)
+    drawn_from = synthetic.Recipe.load(recipe or ("shamaei-table2" if fids is None else "augment-spectra"))
+    dwelltime, frequency = dwelltime or basis.dwelltime, basis.spec_freq_mhz
+    lightning.seed_everything(settings.seed, verbose=False)
+    network = quantifiers.METHODS[method](basis.names, dwelltime, frequency, encoder)
+    on_grid = basis.resampled(dwelltime, network.n_points)
+    network.set_basis(on_grid)
+    n = settings.batch_size
+    if fids is None:
+        protocol = synthetic.protocol_of(on_grid, basis.names, dwelltime, frequency)
+
+        def made(generator):
+            return {"fid": synthetic.render(synthetic.draw(drawn_from, n, protocol.names, generator), protocol).fid}
+
+        makers, trained_on = (made, made), f"simulated spectra on {basis.source}"
+    else:
+        fids = torch.as_tensor(fids).to(torch.complex64)
+        fids = fids[torch.isfinite(torch.view_as_real(fids)).all((-1, -2)) & (fids != 0).any(-1)]
+        if len(fids) < 4:
+            raise DataError(f"{source}: holds {len(fids)} usable spectra, training needs 4 at least; give more files.")
+        shuffled = torch.randperm(len(fids), generator=torch.Generator().manual_seed(settings.seed))
+        n_held = max(1, len(fids) // 10)
+        makers = tuple(
+            lambda generator, which=which: registration.augment(which, drawn_from, dwelltime, frequency, n, generator)
+            for which in (fids[shuffled[n_held:]], fids[shuffled[:n_held]])
+        )
+        trained_on = f"{len(fids) - n_held} measured spectra ({source}), basis set {basis.source}"
+    makers[0](torch.Generator())  # a recipe that cannot be drawn from is found out before anything is written
+
+    def accuracy(network):
+        # On other batches than those that chose the best checkpoint.
+        with torch.no_grad():
+            batches = [makers[1](torch.Generator().manual_seed(settings.seed * 1_000_003 + 3_000_000 + k)) for k in range(8)]
+            left = [float(network.loss(batch["fid"]) / network.prepared(batch["fid"]).abs().square().mean()) for batch in batches]
+        return {
+            "held-back spectra": {"part of the signal's energy left unexplained (%)": float(f"{100 * sum(left) / len(left):.4g}")}
+        }
+
+    return _run(
+        network,
+        output,
+        settings,
+        train_make=makers[0],
+        held_make=makers[1],
+        loss=lambda network, batch: {"total": network.loss(batch["fid"])},
+        resume=resume,
+        card=lambda network: {
+            "name": name or Path(output).name,
+            "what": f"Quantifies spectra of one protocol with one basis set ({method}, self-supervised); proposes where their fits start.",
+            "architecture": {"flops": encoders.count_flops(network.encoder, torch.zeros(1, 2, network.n_points))},
+            "training": {"command": command, "recipe": {"name": drawn_from.name, **drawn_from.content}, "basis": trained_on},
+            "ranges": {
+                "nucleus": ["1H"],
+                "spec_freq_mhz": [frequency * 0.995, frequency * 1.005],
+                "dwelltime": [dwelltime * 0.999, dwelltime * 1.001],
+            },
+            "accuracy": accuracy(network),
+        },
+    )
+
+
 def _check_folder(output: Path, resume: bool) -> None:
     last = output / "checkpoints" / "last.ckpt"
     if resume and not last.is_file():
@@ -418,13 +527,17 @@ def _run(network, output, settings: Settings, *, train_make, held_make, loss, re
         deterministic=True,
         default_root_dir=output,
     )
-    trainer.fit(
-        module,
-        make(train_make, settings.seed, lambda: trainer.global_step),
-        make(held_make, settings.seed + 1_000_000, lambda: 0, settings.validation_batches),
-        ckpt_path=output / "checkpoints" / "last.ckpt" if resume else None,
-        weights_only=False,
-    )
+    with warnings.catch_warnings():
+        # Of its own use of other libraries, and advice on loading data that does not apply to data made on the fly.
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers|IterableDataset).*")
+        trainer.fit(
+            module,
+            make(train_make, settings.seed, lambda: trainer.global_step),
+            make(held_make, settings.seed + 1_000_000, lambda: 0, settings.validation_batches),
+            ckpt_path=output / "checkpoints" / "last.ckpt" if resume else None,
+            weights_only=False,
+        )
     if checkpoints.best_model_path:
         state = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
         module.load_state_dict(state)

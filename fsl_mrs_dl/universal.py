@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from . import encoders, synthetic, units
+from .quantifiers import DQnMM
 from .registration import Registration, combination
 
 __all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal", "AlignStarter", "NETWORKS"]
@@ -293,7 +294,12 @@ class AlignStarter:
         return tuple(torch.cat(parts) for parts in zip(*found))
 
 
-NETWORKS = {"quant-universal": QuantUniversal, "align-universal": AlignUniversal, "registration": Registration}
+NETWORKS = {
+    "quant-universal": QuantUniversal,
+    "align-universal": AlignUniversal,
+    "registration": Registration,
+    DQnMM.method: DQnMM,
+}
 """Architectures by the names that model cards use."""
 
 

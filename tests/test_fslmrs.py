@@ -356,7 +356,7 @@ def test_every_way_of_asking_gives_the_same(simulated):
         fit_FSLModel(simulated, "dlquant", None, "polynomial, 2"),
         fit_FSLModel(mrs=simulated, method="dlquant", ppmlim=(0.2, 4.2), baseline="poly, 2", metab_groups=None, x0=None),
         simulated.fit(method="dlquant", MHSamples=3),
-        fit_FSLModel(simulated, method="dlquant", dl_device="cpu", dl_starter="classical", dl_estimate="ml"),
+        fit_FSLModel(simulated, method="dlquant", dl_device="cpu", dl_starter="together", dl_estimate="ml"),
     ]
     for res in ways:
         np.testing.assert_array_equal(res.params, params)

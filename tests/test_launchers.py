@@ -115,12 +115,18 @@ def test_align_is_that_of_our_own_command(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [["--algo", "dlquant"], ["--algo=dlquant", "--dl-starter", "classical", "--dl-device", "cpu"]], ids=" ".join
+    "words, ours",
+    [
+        (["--algo", "dlquant"], []),
+        (["--algo=dlquant", "--dl-starter", "classical", "--dl-device", "cpu"], ["--starter", "classical"]),
+        (["--algo=dlquant", "--dl-starter=network"], ["--starter", "network", "--device", "cpu"]),
+    ],
+    ids=lambda words: " ".join(words) or "same",
 )
-def test_fit_is_that_of_our_own_command(tmp_path, monkeypatch, words):
+def test_fit_is_that_of_our_own_command(tmp_path, monkeypatch, words, ours):
     without_fsl_mrs(monkeypatch)
     assert stand_in.fsl_mrs([*FIT, *words, "--output", str(tmp_path / "a")]) == 0
-    assert main(["fit", *FIT, "--output", str(tmp_path / "b")]) == 0
+    assert main(["fit", *FIT, *ours, "--output", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a/summary.csv").read_bytes() == (tmp_path / "b/summary.csv").read_bytes()
 
 
