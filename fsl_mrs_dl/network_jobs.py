@@ -13,10 +13,13 @@ __all__ = ["train_arguments", "models_arguments"]
 
 def train_arguments(parser) -> None:
     kinds = parser.add_subparsers(title="what to train", required=True, dest="train", metavar="KIND", parser_class=type(parser))
-    for kind, help_text in (("quant", "what starts fits"), ("align", "what starts alignments")):
-        job = kinds.add_parser(
-            kind, help=help_text, description=f"Train {help_text}, on simulated data.", add_config_file_help=False
-        )
+    for kind, help_text in (
+        ("quant", "what starts fits"),
+        ("align", "what starts alignments"),
+        ("denoise", "what takes noise out of spectra"),
+    ):
+        about = "on simulated data" if kind == "denoise" else "on simulated data or on yours"
+        job = kinds.add_parser(kind, help=help_text, description=f"Train {help_text}, {about}.", add_config_file_help=False)
         required = job.add_argument_group("required arguments")
         required.add_argument(
             "--output", required=True, type=Path, metavar="DIR", help="folder of the model; an empty or a new one"
@@ -25,8 +28,22 @@ def train_arguments(parser) -> None:
         data.add_argument(
             "--recipe", metavar="NAME", help="ranges of the simulated data: a recipe's name, or a JSON file of yours"
         )
-        data.add_argument("--basis", metavar="PATH", help="train for this basis set (default: simulated ones of any protocol)")
-        data.add_argument("--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)")
+        if kind == "denoise":
+            required.add_argument("--basis", required=True, metavar="PATH", help="train for this basis set")
+        else:
+            data.add_argument(
+                "--basis", metavar="PATH", help="train for this basis set (default: simulated ones of any protocol)"
+            )
+            data.add_argument("--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)")
+        if kind != "align":
+            only = "" if kind == "denoise" else "dq-nmm on simulated spectra: "
+            data.add_argument("--bandwidth", type=float, metavar="HZ", help=f"{only}your data's (default the basis set's)")
+        if kind == "denoise":
+            data.add_argument("--points", type=int, default=1024, metavar="N", help="your data's points (default 1024)")
+            network = job.add_argument_group("network")
+            network.add_argument("--channels", type=int, default=64, metavar="N", help="of the first layer (default 64)")
+            network.add_argument("--kernel", type=int, default=32, metavar="N", help="width of the kernels (default 32)")
+            network.add_argument("--layers", type=int, default=6, metavar="N", help="an even number (default 6)")
         if kind == "align":
             data.add_argument(
                 "--method", default="universal", metavar="NAME", help="universal (default), or dsr, dsrf, dcrr or dcrrf"
@@ -111,9 +128,11 @@ def _train(args):
     from .encoders import ENCODERS
     from .pipeline import choose_device
 
-    for name in ("steps", "batch_size", "validate_every", "n_protocols"):
-        if getattr(args, name) < 1:
-            raise OptionError(f"--{name} {getattr(args, name)}: must be at least 1.")
+    args.method = getattr(args, "method", "autoencoder")
+    for name in ("steps", "batch_size", "validate_every", "n_protocols", "bandwidth", "points", "channels", "kernel"):
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise OptionError(f"--{name} {value:g}: must be at least 1.")
     if args.learning_rate <= 0:
         raise OptionError(f"--learning_rate {args.learning_rate:g}: must be above 0.")
     if args.threads:
@@ -122,24 +141,27 @@ def _train(args):
     settings = train.Settings(
         steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate, max_minutes=args.max_minutes,
         patience=args.patience, reduce_on_plateau=args.reduce_lr, validate_every=min(args.validate_every, args.steps),
-        n_protocols=args.n_protocols, seed=args.seed, device=device, tensorboard=args.tensorboard, progress=sys.stderr.isatty(),
+        n_protocols=getattr(args, "n_protocols", 1), seed=args.seed, device=device, tensorboard=args.tensorboard, progress=sys.stderr.isatty(),
     )  # fmt: skip
     if args.train == "align" and args.method == "universal" and (args.encoder or args.file):
         what = "--file" if args.file else "--encoder"
         raise OptionError(f"{what}: does not go with --method universal; choose dsr, dsrf, dcrr or dcrrf, or leave it out.")
     if args.train == "quant" and args.method == "universal" and args.data:
         raise OptionError("--data: does not go with --method universal; choose --method dq-nmm, or leave it out.")
+    if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
+        raise OptionError("--bandwidth: goes with --method dq-nmm on simulated spectra; leave it out.")
     if args.method == "universal":
         start = _on_simulations(args)
     else:
-        start = _on_files(args) if args.train == "align" else _quantifier(args)
+        start = {"align": _on_files, "quant": _quantifier, "denoise": _denoiser}[args.train](args)
     found = None
     if args.search:
         if args.resume:
             raise OptionError("--search: begins anew; leave --resume out.")
         if args.output.is_dir() and any(args.output.iterdir()):
             raise OutputError(f"{args.output}: is not empty; choose another --output.")
-        tried = () if args.train == "align" and args.method == "universal" else tuple(ENCODERS)
+        without = args.train == "denoise" or (args.train == "align" and args.method == "universal")
+        tried = () if without else tuple(ENCODERS)
         found = train.search(start, settings, args.search, args.search_steps, tried)
         for one in found["trials"]:
             print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.items()))
@@ -151,11 +173,12 @@ def _train(args):
     done = card["training"]
     print(f"Trained in {done['minutes']:g} minutes, {done['steps']} steps, on {done['device']}. On held-back data:")
     _print_accuracy(card)
-    print(
-        f"Written: {args.output}/model.safetensors, card.json; 'fsl_mrs_dl fit --model {args.output}' uses it."
-        if args.train == "quant"
-        else f"Written: {args.output}/model.safetensors, card.json; 'fsl_mrs_dl align --model {args.output}' uses it."
-    )
+    use = {
+        "quant": f"'fsl_mrs_dl fit --model {args.output}' uses it.",
+        "align": f"'fsl_mrs_dl align --model {args.output}' uses it.",
+        "denoise": f"fsl_mrs_dl.zoo.load({str(args.output)!r}) gives it to Python.",
+    }
+    print(f"Written: {args.output}/model.safetensors, card.json; {use[args.train]}")
 
 
 def _on_simulations(args):
@@ -252,9 +275,32 @@ def _quantifier(args):
             basis,
             folder,
             fids=np.concatenate([one[:, :n_points] for one in fids]) if fids else None,
-            dwelltime=first.dwelltime if first else None,
+            dwelltime=first.dwelltime if first else 1 / args.bandwidth if args.bandwidth else None,
             encoder=encoder or "cnn",
             source=", ".join(args.data or ()),
+            settings=settings,
+            recipe=args.recipe,
+            resume=args.resume,
+            command=" ".join(["fsl_mrs_dl", *args.words]),
+        )
+
+    return start
+
+
+def _denoiser(args):
+    """``start(settings, encoder, folder)`` of a denoiser's training for one basis set."""
+    from . import train
+    from .basis import Basis
+
+    basis = Basis.load(args.basis)
+
+    def start(settings, encoder, folder):
+        return train.train_denoiser(
+            basis,
+            folder,
+            dwelltime=1 / args.bandwidth if args.bandwidth else None,
+            n_points=args.points,
+            network_settings={"channels": args.channels, "kernel": args.kernel, "layers": args.layers},
             settings=settings,
             recipe=args.recipe,
             resume=args.resume,
@@ -319,6 +365,7 @@ def _range_text(key: str, allowed) -> str:
     words = {
         "nucleus": "nucleus", "spec_freq_mhz": "spectrometer frequency (MHz)", "snr": "SNR", "shift_ppm": "shift (ppm)",
         "ppm_low": "window from (ppm)", "ppm_high": "window to (ppm)", "acquired_s_mhz": "acquisition time x frequency (s MHz)",
+        "dwelltime": "dwell time (s)",
     }  # fmt: skip
     name = words.get(key, key)
     if all(isinstance(one, str) for one in allowed):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from . import encoders, quantifiers, registration, synthetic, universal, zoo
+from . import denoisers, encoders, quantifiers, registration, synthetic, universal, zoo
 from .errors import DataError, OptionError, OutputError
 
 try:
@@ -32,7 +32,7 @@ except ImportError as exc:
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-__all__ = ["Task", "Settings", "TASKS", "train", "train_registration", "train_quantifier", "search"]
+__all__ = ["Task", "Settings", "TASKS", "train", "train_registration", "train_quantifier", "train_denoiser", "search"]
 
 
 @dataclass(frozen=True)
@@ -472,6 +472,90 @@ def train_quantifier(
             "what": f"Quantifies spectra of one protocol with one basis set ({method}, self-supervised); proposes where their fits start.",
             "architecture": {"flops": encoders.count_flops(network.encoder, torch.zeros(1, 2, network.n_points))},
             "training": {"command": command, "recipe": {"name": drawn_from.name, **drawn_from.content}, "basis": trained_on},
+            "ranges": {
+                "nucleus": ["1H"],
+                "spec_freq_mhz": [frequency * 0.995, frequency * 1.005],
+                "dwelltime": [dwelltime * 0.999, dwelltime * 1.001],
+            },
+            "accuracy": accuracy(network),
+        },
+    )
+
+
+def train_denoiser(
+    basis,
+    output: str | Path,
+    *,
+    dwelltime: float | None = None,
+    n_points: int = 1024,
+    network_settings: dict | None = None,
+    settings: Settings | None = None,
+    recipe: str | Path | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    command: str = "",
+) -> zoo.Card:
+    """Train a :class:`fsl_mrs_dl.denoisers.Denoiser` on simulated spectra of a basis set, whose noise-free form is the target.
+
+    Parameters
+    ----------
+    basis : Basis
+    output, settings, name, resume, command
+        As for :func:`train`.
+    dwelltime : float, optional
+        Of the data in seconds; the basis set's by default.
+    n_points : int
+        Of the data.
+    network_settings : dict, optional
+        ``channels``, ``kernel``, ``layers``, ``ppmlim`` of the network.
+    recipe : str or path, optional
+        Of the simulated spectra; 'normal-brain' by default.
+
+    Raises
+    ------
+    BasisError, OptionError, OutputError
+    """
+    settings = settings or Settings()
+    _check_folder(Path(output), resume)
+    drawn_from = synthetic.Recipe.load(recipe or "normal-brain")
+    dwelltime, frequency = dwelltime or basis.dwelltime, basis.spec_freq_mhz
+    lightning.seed_everything(settings.seed, verbose=False)
+    network = denoisers.Denoiser(dwelltime, frequency, n_points, **(network_settings or {}))
+    protocol = synthetic.protocol_of(basis.resampled(dwelltime, n_points), basis.names, dwelltime, frequency)
+    low, high = network.ppmlim
+
+    def make(generator, recipe=drawn_from):
+        made = synthetic.render(synthetic.draw(recipe, settings.batch_size, protocol.names, generator), protocol)
+        return {"fid": made.fid, "clean": made.metabolites + made.nuisance}
+
+    def accuracy(network):
+        found = {}
+        with torch.no_grad():
+            for snr in (5, 10, 20, 40):
+                one = synthetic.Recipe.of(drawn_from.name, drawn_from.content | {"snr": snr})
+                batches = [make(torch.Generator().manual_seed(settings.seed * 1_000_003 + 3_000_000 + k), one) for k in range(8)]
+                noise = sum(float(network.window_energy(batch["fid"] - batch["clean"])) for batch in batches)
+                left = sum(float(network.window_energy(network(batch["fid"]) - batch["clean"])) for batch in batches)
+                found[f"at SNR {snr}"] = {"error left, % of the noise": float(f"{100 * (left / noise) ** 0.5:.4g}")}
+        return found
+
+    return _run(
+        network,
+        output,
+        settings,
+        train_make=make,
+        held_make=make,
+        loss=lambda network, batch: {"total": network.loss(batch["fid"], batch["clean"])},
+        resume=resume,
+        card=lambda network: {
+            "name": name or Path(output).name,
+            "what": "Takes noise out of spectra of one protocol; what it gives is to be looked at, not to be quantified.",
+            "architecture": {"flops": encoders.count_flops(network, torch.zeros(1, n_points, dtype=torch.complex64))},
+            "training": {
+                "command": command,
+                "recipe": {"name": drawn_from.name, **drawn_from.content},
+                "basis": f"simulated spectra on {basis.source}, {low:g} to {high:g} ppm",
+            },
             "ranges": {
                 "nucleus": ["1H"],
                 "spec_freq_mhz": [frequency * 0.995, frequency * 1.005],

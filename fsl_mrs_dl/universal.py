@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from . import encoders, synthetic, units
+from .denoisers import Denoiser
 from .quantifiers import DQnMM
 from .registration import Registration, combination
 
@@ -299,6 +300,7 @@ NETWORKS = {
     "align-universal": AlignUniversal,
     "registration": Registration,
     DQnMM.method: DQnMM,
+    Denoiser.method: Denoiser,
 }
 """Architectures by the names that model cards use."""
 
