@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import numpy as np
 import scipy.io
 import torch
 
-from fsl_mrs_dl import pipeline, refine, synthetic, units
+from fsl_mrs_dl import pipeline, refine, spinsim, synthetic, units
 from fsl_mrs_dl.basis import Basis
 from fsl_mrs_dl.starters import STARTERS, Automatic, nuisance_theta
 
@@ -53,8 +54,13 @@ def real_bases() -> dict[str, tuple[Basis, float, int]]:
     }
 
 
-def simulate(basis: Basis, bandwidth: float, n_points: int, recipe: str, snr: float, n: int, seed: int):
-    """FIDs (complex128), their model, and the drawn truth."""
+def simulate(
+    basis: Basis, bandwidth: float, n_points: int, recipe: str, snr: float, n: int, seed: int, baseline="poly, 2", mm=None
+):
+    """FIDs (complex128), their model, and the drawn truth.
+
+    With ``mm`` the model has macromolecules (a kind of :func:`spinsim.macromolecules`), each a group of its own.
+    """
     basis = basis.select(None, [name for name in basis.names if name in ("H2O", "Ref", "DSS")] or None)
     fids = basis.resampled(1 / bandwidth, n_points)
     protocol = synthetic.protocol_of(fids, basis.names, 1 / bandwidth, basis.spec_freq_mhz)
@@ -65,7 +71,17 @@ def simulate(basis: Basis, bandwidth: float, n_points: int, recipe: str, snr: fl
     drawn = synthetic.draw(synthetic.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
     data = synthetic.render(drawn, protocol).fid.to(torch.complex128).numpy()
     data *= 100 / np.linalg.norm(data, axis=-1, keepdims=True)
-    model, _ = pipeline.model_for(basis, n_points, 1 / bandwidth, basis.spec_freq_mhz, "1H", model="voigt", baseline="poly, 2")
+    names, options = [], {}
+    if mm:
+        rows, names = spinsim.macromolecules(mm, spec_freq_mhz=basis.spec_freq_mhz, bandwidth_hz=bandwidth, n_points=n_points)
+        keep = [row for row, name in enumerate(basis.names) if not synthetic.is_macromolecule(name)]
+        both = np.concatenate([fids[keep], rows])
+        basis = Basis(
+            both, (*(basis.names[row] for row in keep), *names), 1 / bandwidth, basis.spec_freq_mhz, source=basis.source
+        )
+        options = {"groups": basis.groups(list(names)), "ind_scale": list(names)}
+    grid = (n_points, 1 / bandwidth, basis.spec_freq_mhz, "1H")
+    model, _ = pipeline.model_for(basis, *grid, model="voigt", baseline=baseline, **options)
     return basis, model, data, drawn
 
 
@@ -153,6 +169,8 @@ def main() -> None:
     parser.add_argument("--bases", nargs="+", help="only basis sets whose name holds one of these")
     parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS))
     parser.add_argument("--snr", nargs="+", type=float, default=[5.0, 15.0, 50.0])
+    parser.add_argument("--baseline", default="poly, 2", help="of the model (default 'poly, 2')")
+    parser.add_argument("--mm", help="macromolecules to add to the model, such as fsl-default")
     parser.add_argument("--refined", type=int, default=8, help="ends of the exhaustive search (default 8)")
     args = parser.parse_args()
     bases = real_bases()
@@ -163,7 +181,7 @@ def main() -> None:
     choices = {name: Automatic(name, args.model if name != "classical" else None) for name in args.starters}
     starters = choices
     print(
-        f"# Starters\n\n`{parser.prog} --n {args.n} --seed {args.seed}`, {platform.processor() or platform.machine()}, "
+        f"# Starters\n\n`{' '.join([parser.prog, *sys.argv[1:]])}`, {platform.processor() or platform.machine()}, "
         f"torch {torch.__version__}; {n} spectra per basis set, condition and SNR\n"
     )
     print("| condition | SNR | basis set | " + " | ".join(starters) + " |\n|---|---|---|" + "---|" * len(starters))
@@ -171,7 +189,9 @@ def main() -> None:
         for snr in args.snr:
             total, theirs = {name: [] for name in starters}, []
             for label, (basis, bandwidth, n_points) in bases.items():
-                chosen, model, data, drawn = simulate(basis, bandwidth, n_points, CONDITIONS[condition], snr, n, args.seed)
+                chosen, model, data, drawn = simulate(
+                    basis, bandwidth, n_points, CONDITIONS[condition], snr, n, args.seed, args.baseline, args.mm
+                )
                 first, last = model.window
                 spec = units.fid_to_spec(torch.as_tensor(data))[:, first:last]
                 costs, seconds = {}, {}
