@@ -76,7 +76,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
         ("align", "align transients in frequency and phase", _align_arguments),
         ("fit", "quantify metabolites by linear-combination fitting", _fit_arguments),
         ("simulate", "simulate a basis set, or a single-voxel acquisition", _simulate_arguments),
-        ("train", "train a network on simulated data", network_jobs.train_arguments),
+        ("train", "train a network on simulated data or on yours", network_jobs.train_arguments),
         ("models", "list trained networks and show what they are for", network_jobs.models_arguments),
         ("example", "run the main job on bundled example data", _example_arguments),
         ("doctor", "say what is installed and whether it works together with FSL-MRS", _doctor_arguments),

@@ -26,7 +26,9 @@ def train_arguments(parser) -> None:
         )
         data = job.add_argument_group("data")
         data.add_argument(
-            "--recipe", metavar="NAME", help="ranges of the simulated data: a recipe's name, or a JSON file of yours"
+            "--recipe",
+            metavar="NAME",
+            help=f"ranges of the simulated data, or of how yours are varied: {', '.join(_recipes())}, or a JSON file of yours",
         )
         if kind == "denoise":
             required.add_argument("--basis", required=True, metavar="PATH", help="train for this basis set")
@@ -86,7 +88,9 @@ def train_arguments(parser) -> None:
         group.add_argument(
             "--validate_every", type=int, default=500, metavar="N", help="batches from one validation to the next (default 500)"
         )
-        group.add_argument("--seed", type=int, default=0, help="same seed and threads, same network on a CPU (default 0)")
+        group.add_argument(
+            "--seed", type=int, default=0, metavar="N", help="same seed and threads, same network on a CPU (default 0)"
+        )
         group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
         group.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
         group.add_argument(
@@ -117,6 +121,11 @@ def models_arguments(parser) -> None:
             job.add_argument("model", metavar="MODEL", help="name, or folder of a network of yours")
         job.add_argument("--debug", action="store_true", help="show where an error arose")
         job.set_defaults(func=_models)
+
+
+def _recipes() -> list[str]:
+    """Names of the recipes that come with the package; without loading what reads them."""
+    return sorted(path.stem for path in (Path(__file__).parent / "data" / "recipes").glob("*.json"))
 
 
 def _train(args):
@@ -377,6 +386,6 @@ def _range_text(key: str, allowed) -> str:
 def _print_accuracy(card) -> None:
     for label, terms in card["accuracy"].items():
         if isinstance(terms, dict):
-            print(f"  {label}: " + ", ".join(f"{name} {value:g}" for name, value in terms.items()))
+            print(f"  {label}: " + "; ".join(f"{name} {value:g}" for name, value in terms.items()))
         else:
             print(f"  {label}: {terms}")
