@@ -15,7 +15,12 @@ is the maximum-likelihood estimate.  Phase and amplitude are solved in closed fo
 ``|C(shift)|^2 / E(shift)``, where ``C = sum S_k conj(R_k)`` and ``E = sum |R_k|^2``.  Both are Fourier sums over time points
 of vectors that do not depend on the shift.  Hence one zero-padded FFT searches the whole range, a few Newton steps finish
 it, and any number of coils costs no more than one.  An optional complex polynomial baseline in the window is solved in
-closed form as well (compare RATS, Wilson 2019, doi:10.1002/mrm.27605) and absorbs the flanks of unstable water and lipid.
+closed form as well (compare RATS, Wilson 2019, doi:10.1002/mrm.27605).
+
+Residual water and lipids often change from one transient to the next, and pull.  Where they are, and how wide, is known; how strong they are
+is not.  So the noise is not white but has a covariance ``1 + tau^2 N``, with ``N`` that of lines drawn from those places and widths, and
+``tau`` as large as the residuals of the aligned transients say: the inverse covariance takes the place of the window in all sums above.
+Where nothing is unstable ``tau`` is 0 and everything in the window counts; where it is large those lines' subspace is projected out.
 
 Without an external reference the reference is the weighted mean of the aligned transients, built iteratively.  Each
 transient is compared with the mean of the others: its own noise in the mean would hold it where it is.
@@ -25,13 +30,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from .errors import DataError, OptionError
-from .units import ppm_axis, window_indices
+from .units import ppm_axis, ppm_to_hz, window_indices
 
 __all__ = [
     "Alignment",
@@ -50,6 +55,8 @@ _NEIGHBOURS = 4  # transients either side that help one too weak to find its own
 _N_CANDIDATES, _N_JUDGES = 6, 24
 _N_REWEIGHT = 4  # weights are frozen after this many passes, so that the iteration can converge
 _CONVERGED = 0.01  # in standard deviations
+_NEVER_LESS = 1e-3  # of the highest peak: noise that is always reckoned with where unstable lines are looked for
+_CREDIBLE = 8.0  # gain in log likelihood from which lines are believed to be unstable
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,6 +136,10 @@ class _Window:
     baseline: torch.Tensor  # (n_baseline, n_points), weighted, orthonormal
     baseline_fid: torch.Tensor  # (n_baseline, n_points)
     smooth: torch.Tensor  # (n_points,) the window with wide flanks, whose transform does not ring
+    unstable: torch.Tensor  # (n_unstable, n_points), weighted, orthonormal: what lines of unknown strength consist of
+    unstable_fid: torch.Tensor  # (n_unstable, n_points)
+    spread: torch.Tensor  # (n_kinds, n_unstable) variance of each for lines of each kind, of height 1
+    taken: torch.Tensor  # (n_sets, n_channels, n_unstable) part of each that is projected out, 0 to 1
 
     @property
     def n_counted(self) -> float:
@@ -178,8 +189,9 @@ def _make_window(
     baseline_order: int | None,
     device: torch.device,
     real: torch.dtype,
+    unstable: tuple[str, ...] = (),
 ) -> _Window:
-    """Weights of the spectral points in ``ppmlim`` and the orthonormal baseline polynomials on them."""
+    """Weights of the spectral points in ``ppmlim``, the orthonormal baseline polynomials on them, and what unstable lines consist of."""
     ppm = ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
     first, last = window_indices(ppm, ppmlim)
     n_baseline = 0 if baseline_order is None else baseline_order + 1
@@ -205,21 +217,88 @@ def _make_window(
     lag = np.fft.fft(weight) / n_points
     cplx = torch.complex128 if real == torch.float64 else torch.complex64
     baseline_fid = np.fft.ifft(baseline, axis=-1, norm="ortho")
+    lines, spread = _unstable_lines(unstable, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline)
     return _Window(
         torch.as_tensor(weight, dtype=real, device=device),
         torch.as_tensor(lag, dtype=cplx, device=device),
         torch.as_tensor(baseline, dtype=real, device=device),
         torch.as_tensor(baseline_fid, dtype=cplx, device=device),
         torch.as_tensor(smooth, dtype=real, device=device),
+        torch.as_tensor(lines, dtype=cplx, device=device),
+        torch.as_tensor(np.fft.ifft(lines, axis=-1, norm="ortho"), dtype=cplx, device=device),
+        torch.as_tensor(spread, dtype=real, device=device),
+        torch.ones(1, 1, len(lines), dtype=real, device=device),
     )
 
 
-def _window_spec(window: _Window, spec: torch.Tensor) -> torch.Tensor:
-    """The spectrum (FFT order) as the likelihood sees it: weighted, with the best baseline taken out."""
+_UNSTABLE = {
+    # Ranges in ppm, widths (full, at half maximum) in Hz or, where susceptibility makes them, in ppm.
+    "water": {"ppm": (4.3, 5.1), "step": 0.04, "hz": (4.0, 8.0, 16.0, 32.0)},
+    "lipids": {"ppm": (0.9, 1.6), "step": 0.05, "in_ppm": (0.08, 0.12, 0.2, 0.3)},
+}
+_UNSTABLE_LEFT = 1e-3  # of a line's height that its subspace may miss, root mean square over the window
+
+
+def _unstable_lines(kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal spectra ``(k, n_points)`` that lines of these kinds consist of, and their variances ``(n_kinds, k)``.
+
+    Kinds come one after the other, each in what those before and the baseline leave, so that every vector belongs to one kind.
+    """
+    t = np.arange(n_points) * dwelltime
+    root = np.sqrt(weight)
+    counted = np.flatnonzero(weight > 0)
+    found = np.zeros((0, n_points), complex)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        before = np.nan_to_num(np.where(weight > 0, baseline / root, 0.0)).astype(complex)
+    spread = []
+    for row, kind in enumerate(kinds):
+        lines = _UNSTABLE[kind]
+        ppm = np.arange(lines["ppm"][0], lines["ppm"][1] + 1e-9, lines["step"])
+        turn = np.exp(2j * np.pi * ppm_to_hz(ppm, spec_freq_mhz, nucleus)[:, None] * t)
+        fids = []
+        for width in np.array([*lines.get("hz", ()), *(w * spec_freq_mhz for w in lines.get("in_ppm", ()))]):
+            lorentz = np.exp(-np.pi * width * t)
+            fids.append(turn * lorentz / lorentz.sum())
+            if kind != "water":
+                gauss = np.exp(-((np.pi * width * t) ** 2) / (4 * np.log(2)))
+                fids.append(turn * gauss / gauss.sum())
+        spec = (np.fft.fft(np.concatenate(fids), axis=-1) * root)[:, counted]
+        others = np.concatenate([before, found])[:, counted]
+        spec = spec - (spec @ others.conj().T) @ others
+        left, size, vectors = np.linalg.svd(spec, full_matrices=False)
+        missed = np.cumsum((np.abs(left * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
+        k = int((missed > _UNSTABLE_LEFT**2).sum())
+        new = np.zeros((k, n_points), complex)
+        new[:, counted] = vectors[:k]
+        found = np.concatenate([found, new])
+        spread.append((row, size[:k] ** 2 / len(spec)))
+    variances = np.zeros((len(spread), len(found)))
+    first = 0
+    for row, values in spread:
+        variances[row, first : first + len(values)] = values
+        first += len(values)
+    return found * root, variances
+
+
+def _window_spec(window: _Window, spec: torch.Tensor, taken: torch.Tensor | None = None) -> torch.Tensor:
+    """The spectrum (FFT order) as the likelihood sees it: weighted, with the best baseline and what is unstable taken out.
+
+    ``taken``, the window's unless given, broadcasts to ``spec`` with unstable vectors in place of points.
+    """
     out = spec * window.weight
     for vector in window.baseline:
         out = out - vector * (spec * vector).sum(-1, keepdim=True)
+    if len(window.unstable):
+        if taken is None:
+            taken = window.taken.reshape(*window.taken.shape[:2], *(1,) * (spec.ndim - 3), -1)
+        if bool((taken > 0).any()):
+            out = out - (_unstable_part(window, spec) * taken) @ window.unstable
     return out
+
+
+def _unstable_part(window: _Window, spec: torch.Tensor) -> torch.Tensor:
+    """How much of each unstable vector is in the spectra, ``(..., n_unstable)``."""
+    return spec @ window.unstable.conj().T
 
 
 def _window_fid(window: _Window, fid: torch.Tensor) -> torch.Tensor:
@@ -242,6 +321,9 @@ def _energy_series(window: _Window, reference: torch.Tensor) -> torch.Tensor:
     series = _autocorrelation(reference).sum(-2) * window.lag
     for vector in window.baseline_fid:
         series = series - _autocorrelation(vector.conj() * reference).sum(-2)
+    for vector, taken in zip(window.unstable_fid, window.taken.unbind(-1)):
+        if bool((taken > 0).any()):
+            series = series - (_autocorrelation(vector.conj() * reference) * taken[..., None]).sum(-2)
     series = series.conj() * 2
     series[..., 0] = series[..., 0] / 2
     return series
@@ -386,16 +468,20 @@ def _decay_gain(power: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
 def _unit_sd(window: _Window, reference: torch.Tensor, dwelltime: float) -> tuple[torch.Tensor, torch.Tensor]:
     """SD of shift (Hz) and phase (rad) for unit noise and unit amplitude; ``reference`` (n_sets, n_channels, n_points).
 
-    The sandwich form covers tapered windows, whose weights are not the inverse noise variance.
+    The sandwich form covers tapered windows, whose weights are not the inverse noise variance.  What is unstable counts as noise.
     """
     t = torch.arange(reference.shape[-1], device=reference.device, dtype=window.weight.dtype) * dwelltime
     spec = torch.fft.fft(reference, norm="ortho")
     slope = torch.fft.fft(2j * math.pi * t * reference, norm="ortho")
     columns = torch.stack([slope, 1j * spec, spec], 1)  # (n_sets, 3, n_channels, n_points)
-    projected = _window_spec(window, columns)
+    taken = window.taken[:, None]
+    projected = _window_spec(window, columns, taken)
     bread = torch.einsum("saxn,sbxn->sab", columns.conj(), projected).real
     # Noise passes the window once more than the signal: weight squared.
     meat = torch.einsum("saxn,sbxn->sab", projected.conj(), projected).real
+    if len(window.unstable):
+        part = _unstable_part(window, projected)
+        meat = meat + torch.einsum("saxk,sbxk->sab", part.conj(), part * (taken / (1 - taken).clamp_min(1e-9))).real
     scale = bread.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(bread.dtype).tiny).rsqrt()
     bread = bread * scale[:, :, None] * scale[:, None, :]
     meat = meat * scale[:, :, None] * scale[:, None, :]
@@ -415,6 +501,7 @@ def cramer_rao(
     ppmlim: tuple[float, float] | None = (0.2, 4.2),
     taper_ppm: float = 0.0,
     baseline_order: int | None = None,
+    unstable: tuple[str, ...] = (),
 ) -> tuple[float, float]:
     """Cramer-Rao bound of one transient's shift and phase, amplitude unknown, reference noise-free.
 
@@ -428,6 +515,8 @@ def cramer_rao(
         Seconds, MHz.
     ppmlim, taper_ppm, baseline_order
         As in :func:`align_transients`.
+    unstable : tuple of {'water', 'lipids'}
+        Lines whose strength is unknown, too, however strong they are.
 
     Returns
     -------
@@ -448,6 +537,7 @@ def cramer_rao(
         baseline_order,
         reference.device,
         torch.float64,
+        unstable,
     )
     shift, phase = _unit_sd(window, (reference / sd[:, None])[None], dwelltime)
     return float(shift[0]), float(torch.rad2deg(phase[0]))
@@ -469,6 +559,7 @@ def align_transients(
     starter_error_hz: float = 8.0,
     taper_ppm: float = 0.0,
     baseline_order: int | None = None,
+    unstable: tuple[str, ...] | None = None,
     n_iter: int = 12,
     device: str | torch.device | None = None,
     precision: str = "double",
@@ -508,6 +599,8 @@ def align_transients(
         Width of a cosine taper inside either edge of the window; default none, which is the exact window.
     baseline_order : int, optional
         Order of the complex polynomial over the window that is allowed to differ in every transient. Default: none.
+    unstable : tuple of {'water', 'lipids'}, optional
+        What may differ in every transient; the data say how much it does. Default: both for 1H with a window, nothing else.
     n_iter : int
         Most passes over the data; the iteration ends when no transient moves by more than 0.01 of its SD.
     device : str or torch.device, optional
@@ -534,6 +627,8 @@ def align_transients(
     """
     fid, lead = _as_four_dimensional(fid, device)
     _check_options(dwelltime, spec_freq_mhz, precision, max_memory, n_iter, taper_ppm, baseline_order, ppmlim)
+    if any(kind not in _UNSTABLE for kind in unstable or ()):
+        raise OptionError(f"unstable is {unstable}: choose from {', '.join(_UNSTABLE)}.")
     half_band = 0.5 / dwelltime
     if max_shift_hz is None:
         max_shift_hz = min(max(40.0, 0.35 * spec_freq_mhz), 0.9 * half_band)
@@ -545,7 +640,10 @@ def align_transients(
     real = torch.float64 if precision == "double" else torch.float32
     if fid.device.type == "mps":
         real = torch.float32
-    window = _make_window(n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, fid.device, real)
+    if unstable is None:
+        unstable = tuple(_UNSTABLE) if nucleus == "1H" and ppmlim is not None else ()
+    grid = (n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order)
+    window = _make_window(*grid, fid.device, real, tuple(unstable))
     proposal = _as_proposal(starter, fid)
     n_sets = _sets_per_chunk(fid, max_memory)
     parts = []
@@ -671,7 +769,10 @@ class _Job:
     """Alignment of one chunk of independent sets."""
 
     def __init__(self, fid, window, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory):
-        self.fid, self.window, self.dwelltime = fid, window, dwelltime
+        self.fid, self.dwelltime = fid, dwelltime
+        n_unstable = len(window.unstable)
+        # Until something is known of them, lines that may be unstable have no say at all.
+        self.window = replace(window, taken=window.taken.expand(*fid.shape[:2], n_unstable).clone())
         self.real = window.weight.dtype
         self.cplx = window.lag.dtype
         self.n_iter, self.max_memory = n_iter, max_memory
@@ -723,7 +824,11 @@ class _Job:
     def _load(self, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
         """FIDs in units of their channel's noise, and the same through the window; kept when everything fits."""
         if part.start in self.cache:
-            return self.cache[part.start]
+            fid, windowed = self.cache[part.start]
+            if windowed is None:
+                windowed = _window_fid(self.window, fid)
+                self.cache[part.start] = fid, windowed
+            return fid, windowed
         counts = self.counts[:, :, part, None]
         fid = self.fid[:, :, part]
         fid = torch.where(counts > 0, fid, torch.zeros_like(fid)).to(self.cplx)
@@ -834,9 +939,15 @@ class _Job:
             self.reference = self._weighted_mean(state.weight) if lone else self._first_reference(state)
         passes = 0
         if not lone:
+            if self.proposal is not None:
+                self._learn(state)
             for passes in range(1, self.n_iter + 1):
-                moved = self._pass(state, search=passes <= _N_REWEIGHT, reweight=passes <= _N_REWEIGHT)
-                if self.external and (passes > 1 or not bool(self._weak(state).any())):
+                early = passes <= _N_REWEIGHT
+                # A first reference that is one of the transients has that one's unstable lines in it.
+                built = self.external or bool((state.share > 0).any())
+                moved = self._pass(state, search=early, reweight=early)
+                learnt = early and built and self._learn(state)
+                if self.external and not learnt and (passes > 1 or not bool(self._weak(state).any())):
                     break
                 if passes > _N_REWEIGHT and moved < _CONVERGED:
                     break
@@ -894,6 +1005,8 @@ class _Job:
         moves = self.valid if self.external else self.valid & (self.valid.sum(1, keepdim=True) > 1)
         state.shift = torch.where(moves, old_shift + relax * (state.shift - old_shift), torch.zeros_like(state.shift))
         state.phase = torch.where(moves, old_phase + relax * turn, torch.zeros_like(state.phase))
+        if search and not self.external:
+            self._recentre(state)
         self._inform(state, template)
         # A first reference that is one of the transients leaves that one no residual: nothing is learnt from it.
         if (reweight and built) or (self.external and bool(self._weak(state).any())):
@@ -933,12 +1046,64 @@ class _Job:
         state.shift[:, part] = torch.nan_to_num(shift)
         state.phase[:, part] = torch.nan_to_num(torch.angle(value))
 
+    def _recentre(self, state: _State) -> None:
+        """Put the middle of the transients where the search is: the first reference may be one that lies at an end of the range."""
+        seen = torch.where(self.valid, state.shift, torch.full_like(state.shift, torch.nan))
+        middle = seen.nanmedian(1, keepdim=True).values.nan_to_num(0.0)
+        state.shift = torch.where(self.valid, state.shift - middle, torch.zeros_like(state.shift))
+        if self.proposal is not None:
+            state.centre = state.centre - middle
+        self.reference = self.reference * self._undo(-middle, torch.zeros_like(middle))
+
     def _inform(self, state: _State, template) -> None:
         """Standard deviations from the information in the template at the residual's noise."""
         shift_sd, phase_sd = _unit_sd(self.window, template, self.dwelltime)
         scale = state.variance.sqrt() / state.amplitude
         state.shift_sd = shift_sd[:, None] * scale
         state.phase_sd = phase_sd[:, None] * scale
+
+    def _learn(self, state: _State) -> bool:
+        """How strong what is unstable is, from what the aligned transients leave; whether that changed what is taken out.
+
+        For each kind of lines the variance of highest likelihood, if that is credibly above that of 0.
+        """
+        window = self.window
+        if not len(window.unstable):
+            return False
+        if self.external:
+            self._residual(state)
+        share = torch.zeros_like(state.share) if self.external else state.share
+        remaining = (1 - share * state.amplitude).clamp_min(0.05)
+        spread = share**2 * self.noise_variance
+        noise = self.noise_variance + (spread.sum(1, keepdim=True) - spread) * (state.amplitude / remaining) ** 2
+        # Without noise what is left of a registration that has not converged yet would count as unstable.
+        peak = (torch.fft.fft(self.reference, norm="ortho") * window.weight).abs().amax((1, 2))
+        noise = noise + (_NEVER_LESS * peak[:, None] * state.amplitude) ** 2
+        tiny = torch.finfo(self.real).tiny
+        total, n = 0, 0
+        for part in self._slices():
+            fid, _ = self._load(part)
+            counts = self.counts[:, :, part]
+            redo = self._undo(state.shift[:, part], state.phase[:, part]).conj() * state.amplitude[:, part, None]
+            left = fid - self.reference[:, :, None] * redo[:, None] * counts[..., None]
+            size = _unstable_part(window, torch.fft.fft(left, norm="ortho")).abs() / remaining[:, None, part, None]
+            seen = (counts > 0) & (self.valid & (state.weight > 0))[:, None, part]
+            scale = (2 * counts**2 * noise[:, None, part]).clamp_min(tiny)[..., None]
+            total = total + torch.where(seen[..., None], size**2 / scale, torch.zeros_like(size)).sum(2)
+            n = n + seen.sum(2)
+        strength = torch.logspace(-2, 12, 57, device=self.fid.device, dtype=self.real)
+        taken = torch.zeros_like(window.taken)
+        for variance in window.spread:
+            inflated = 1 + strength[:, None] * variance  # (n_strengths, n_unstable)
+            mine = (variance > 0).to(self.real)
+            gain = total[:, :, None] * mine * (1 - 1 / inflated) - n[..., None, None] * mine * torch.log(inflated)
+            gain, best = gain.sum(-1).max(-1)
+            part = 1 - 1 / inflated[best]
+            taken = torch.where((gain > _CREDIBLE)[..., None], taken + part, taken)
+        changed = bool((taken - window.taken).abs().max() > 0.05)
+        self.window = replace(window, taken=taken)
+        self.cache = {key: (fid, None) for key, (fid, _) in self.cache.items()}
+        return changed
 
     def _residual(self, state: _State) -> None:
         """Amplitude, residual variance and similarity of the aligned transients against the mean of the others."""

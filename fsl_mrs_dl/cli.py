@@ -121,7 +121,9 @@ def _align_arguments(parser) -> None:
         help="window that is aligned (default: the nucleus' usual one, 0.2 to 4.2 for 1H)",
     )
     group.add_argument("--reference", metavar="FILE", help="align to this NIfTI-MRS file: one FID, or one per coil")
-    group.add_argument("--starter", metavar="NAME", help="what proposes shifts and phases: classical (default) or network")
+    group.add_argument(
+        "--starter", metavar="NAME", help="what proposes shifts and phases: classical or network (default: as the data allow)"
+    )
     group.add_argument("--model", metavar="NAME", help="trained network that proposes them, by name or folder")
     group.add_argument("--filename", metavar="NAME", help="name of the aligned file (default: as --file)")
     group.add_argument("-r", "--generateReports", action="store_true", help="write an HTML report")

@@ -85,7 +85,8 @@ def align_data(
     reference : MrsData, optional
         One FID, or one per coil, to align to.
     starter : str, optional
-        'classical' (default) searches the whole range for the highest likelihood; 'network' asks a trained one.
+        'classical' searches the whole range for the highest likelihood, 'network' asks a trained one; by default the network where it was
+        made for data like these, the search elsewhere.
     model : str or path, optional
         The network, by name or folder; 'align-universal' by default.
 
@@ -142,9 +143,11 @@ def _align_starter(starter: str | None, model, n_points: int, reference, axes: d
         raise OptionError(f"--starter {starter}: there is no such starter of alignments; choose classical or network.")
     if starter == "classical" and model is not None:
         raise OptionError(f"--model {model}: is not asked by the classical starter; leave one of the two out.")
-    if starter != "network" and model is None:
-        return "classical", "classical"
     from . import zoo
+
+    insisted = starter == "network" or model is not None
+    if starter == "classical" or (not insisted and "align-universal" not in zoo.model_names()):
+        return "classical", "classical"
     from .registration import RegistrationStarter
     from .universal import AlignStarter
 
@@ -156,6 +159,8 @@ def _align_starter(starter: str | None, model, n_points: int, reference, axes: d
     network, card = zoo.load(name)
     found = kinds[kind](network, card, reference=reference, **axes)
     why = found.refuses(n_points)
+    if why and not insisted:
+        return "classical", f"classical, not {card.name}: {why}"
     return found, f"{card.name}, outside its range: {why}" if why else card.name
 
 

@@ -35,7 +35,9 @@ class DlAlign:
         group.add_argument(
             "--reference", type=str, required=False, metavar="FILE", help="align to this file: one FID, or one per coil"
         )
-        group.add_argument("--starter", type=str, help="what proposes shifts and phases: classical (default) or network")
+        group.add_argument(
+            "--starter", type=str, help="what proposes shifts and phases: classical or network (default: as the data allow)"
+        )
         group.add_argument("--model", type=str, metavar="NAME", help="trained network that proposes them, by name or folder")
         group.add_argument("--device", type=str, default="auto", help="auto (default), cpu or cuda")
 

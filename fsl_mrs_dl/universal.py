@@ -273,6 +273,8 @@ class AlignStarter:
         combined = torch.einsum("c,ctn->tn", combine, fid)
         for _ in range(2):
             shift, phase = self._against(spec, one if mean is None else mean)
+            # The first may lie far from the others; their mean lies in their middle.
+            shift = shift - shift.median()
             angle = -torch.deg2rad(phase)[:, None] - 2 * torch.pi * shift[:, None] * time
             # The mean of medians: one transient that is unlike the others does not spoil it.
             back = self._spec(combined * torch.polar(torch.ones_like(angle), angle), grid)
