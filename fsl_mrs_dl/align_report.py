@@ -139,15 +139,18 @@ def alignment_table(aligned: AlignedData):
     return frame
 
 
-def summary_line(alignment: Alignment) -> str:
-    """What was found, in one line for the terminal."""
+def summary_line(aligned: AlignedData) -> str:
+    """What was found, and from what start, in one line for the terminal."""
+    alignment = aligned.alignment
     flags = alignment.flag.reshape(-1)
     sure = flags != "failed"
     shift, phase = alignment.shift_hz.reshape(-1)[sure], alignment.phase_deg.reshape(-1)[sure]
     odd = [f"{int((flags == flag).sum())} {flag}" for flag in ("weak", "unlike", "failed") if (flags == flag).any()]
     return (
         f"Aligned {int(sure.sum())} of {flags.size} transients: shifts {shift.min():+.2f} to {shift.max():+.2f} Hz, "
-        f"phases {phase.min():+.1f} to {phase.max():+.1f} deg" + (f"; flagged: {', '.join(odd)}" if odd else "") + "."
+        f"phases {phase.min():+.1f} to {phase.max():+.1f} deg"
+        + (f"; flagged: {', '.join(odd)}" if odd else "")
+        + f"; started by {aligned.starter}."
     )
 
 

@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
             raise
         print(f"{called}: error: {exc}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"\n{called}: interrupted; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as exc:
+        print(f"\n{called}: {exc or 'interrupted; nothing was written.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -328,7 +328,7 @@ def _align(args) -> None:
     _write_whole(table, align_report.alignment_table(out).to_csv(index=False))
     if reports:
         align_report.write_reports(args.output, out, args.allreports, Path(args.file).name)
-    print(align_report.summary_line(out.alignment))
+    print(align_report.summary_line(out))
     print("Written: " + ", ".join(map(str, [target, table, *reports])))
 
 

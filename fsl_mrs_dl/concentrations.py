@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 
-__all__ = ["typical_concentrations", "is_macromolecule"]
+__all__ = ["typical_concentrations", "is_known", "is_macromolecule"]
 
 
 @lru_cache
@@ -19,6 +19,11 @@ def _table() -> dict:
 def is_macromolecule(name: str) -> bool:
     """Is a basis entry a macromolecule or lipid rather than a metabolite?  By the names in use: Mac, mm, MM09, Lip13."""
     return name.lower() in ("mac", "mm", "mmbg", "macro") or name[:2].upper() == "MM" or name[:3].lower() == "lip"
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is one of the table's metabolites, or another name of one."""
+    return _table()["aliases"].get(name, name) in _table()["concentrations"]
 
 
 def typical_concentrations(names: list[str]) -> np.ndarray | None:

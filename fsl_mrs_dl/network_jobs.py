@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from .errors import DataError, OptionError, OutputError
@@ -28,7 +27,8 @@ def train_arguments(parser) -> None:
         data.add_argument(
             "--recipe",
             metavar="NAME",
-            help=f"ranges of the simulated data, or of how yours are varied: {', '.join(_recipes())}, or a JSON file of yours",
+            help=f"ranges of the simulated data, or of how yours are varied: {', '.join(_recipes(kind))}, or a JSON file of yours "
+            f"(default {_DEFAULT_RECIPES[kind]})",
         )
         if kind == "denoise":
             required.add_argument("--basis", required=True, metavar="PATH", help="train for this basis set")
@@ -74,7 +74,12 @@ def train_arguments(parser) -> None:
             )
         group = job.add_argument_group("training")
         group.add_argument("--steps", type=int, default=12000, metavar="N", help="batches (default 12000)")
-        group.add_argument("--max-minutes", type=float, metavar="N", help="stop after this time if it is reached first")
+        group.add_argument(
+            "--max-minutes",
+            type=float,
+            metavar="N",
+            help="stop training after this time, earlier parts of it included, if it is reached first; measuring the network takes a while more",
+        )
         group.add_argument(
             "--batch_size", type=int, default=128, metavar="N", help="spectra or transients in a batch (default 128)"
         )
@@ -123,9 +128,21 @@ def models_arguments(parser) -> None:
         job.set_defaults(func=_models)
 
 
-def _recipes() -> list[str]:
-    """Names of the recipes that come with the package; without loading what reads them."""
-    return sorted(path.stem for path in (Path(__file__).parent / "data" / "recipes").glob("*.json"))
+_DEFAULT_RECIPES = {
+    "quant": "universal; dq-nmm: shamaei-table2, with --data augment-spectra",
+    "align": "universal-transients; with --file augment-transients",
+    "denoise": "normal-brain",
+}
+
+
+def _recipes(kind: str) -> list[str]:
+    """Names of the recipes that come with the package and go with what is trained; without loading what reads them."""
+    names = sorted(path.stem for path in (Path(__file__).parent / "data" / "recipes").glob("*.json"))
+    of_transients = [name for name in names if name.endswith("-transients")]
+    if kind == "align":
+        return of_transients
+    measured = "augment-" if kind == "denoise" else "no such beginning"
+    return [name for name in names if name not in of_transients and not name.startswith(measured)]
 
 
 def _train(args):
@@ -142,6 +159,8 @@ def _train(args):
         value = getattr(args, name, None)
         if value is not None and value < 1:
             raise OptionError(f"--{name} {value:g}: must be at least 1.")
+    if args.max_minutes is not None and args.max_minutes <= 0:
+        raise OptionError(f"--max-minutes {args.max_minutes:g}: must be above 0.")
     if args.learning_rate <= 0:
         raise OptionError(f"--learning_rate {args.learning_rate:g}: must be above 0.")
     if args.threads:
@@ -150,7 +169,7 @@ def _train(args):
     settings = train.Settings(
         steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate, max_minutes=args.max_minutes,
         patience=args.patience, reduce_on_plateau=args.reduce_lr, validate_every=min(args.validate_every, args.steps),
-        n_protocols=getattr(args, "n_protocols", 1), seed=args.seed, device=device, tensorboard=args.tensorboard, progress=sys.stderr.isatty(),
+        n_protocols=getattr(args, "n_protocols", 1), seed=args.seed, device=device, tensorboard=args.tensorboard, progress=True,
     )  # fmt: skip
     if args.train == "align" and args.method == "universal" and (args.encoder or args.file):
         what = "--file" if args.file else "--encoder"
@@ -182,12 +201,26 @@ def _train(args):
     done = card["training"]
     print(f"Trained in {done['minutes']:g} minutes, {done['steps']} steps, on {done['device']}. On held-back data:")
     _print_accuracy(card)
+    _compare(card)
     use = {
         "quant": f"'fsl_mrs_dl fit --model {args.output}' uses it.",
         "align": f"'fsl_mrs_dl align --model {args.output}' uses it.",
-        "denoise": f"fsl_mrs_dl.zoo.load({str(args.output)!r}) gives it to Python.",
+        "denoise": f"'network, card = fsl_mrs_dl.zoo.load({str(args.output)!r})' gives it to Python.",
     }
     print(f"Written: {args.output}/model.safetensors, card.json; {use[args.train]}")
+
+
+def _compare(card) -> None:
+    """How that is, beside what one would have without the network."""
+    from . import zoo
+
+    if card.kind == "autoencoder":
+        left = [value for terms in card["accuracy"].values() for value in terms.values()]
+        if max(left) > 100:
+            print("Where more than 100 % are left, the spectrum is better as it was: train longer.")
+    elif card.kind in zoo.model_names():
+        print(f"{card.kind}, which comes with the package, has:")
+        _print_accuracy(zoo.read_card(card.kind), only=("inside",))
 
 
 def _on_simulations(args):
@@ -344,11 +377,11 @@ def _models(args):
         return
     card = zoo.read_card(args.model)
     if args.models == "path":
-        print(card.folder)
+        print(card.folder.resolve())
         return
     zoo.load(args.model)  # says so if the weights are not the card's
     architecture, done = card["architecture"], card["training"]
-    settings = ", ".join(f"{key} {value}" for key, value in architecture["settings"].items() if value)
+    settings = ", ".join(f"{key} {_short(value)}" for key, value in architecture["settings"].items() if value)
     print(f"{card.name}: {card['what']}")
     print(
         f"Network: {card.kind}"
@@ -358,7 +391,7 @@ def _models(args):
     )
     print(
         f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of {done['batch_size']}, "
-        f"{done['minutes']:g} minutes on {done['device']}, seed {done['seed']}"
+        f"{done['minutes']:g} min on {done['device']}, seed {done['seed']}"
     )
     print(f"Again: {done['command']}")
     print("Made for: " + "; ".join(_range_text(key, allowed) for key, allowed in card["ranges"].items()))
@@ -370,22 +403,29 @@ def _models(args):
     )
 
 
+def _short(value) -> str:
+    return f"{len(value)} of them" if isinstance(value, list) and len(value) > 4 else str(value)
+
+
 def _range_text(key: str, allowed) -> str:
-    words = {
-        "nucleus": "nucleus", "spec_freq_mhz": "spectrometer frequency (MHz)", "snr": "SNR", "shift_ppm": "shift (ppm)",
-        "ppm_low": "window from (ppm)", "ppm_high": "window to (ppm)", "acquired_s_mhz": "acquisition time x frequency (s MHz)",
-        "dwelltime": "dwell time (s)",
-    }  # fmt: skip
-    name = words.get(key, key)
+    from .zoo import RANGE_WORDS
+
+    name = RANGE_WORDS.get(key, key)
     if all(isinstance(one, str) for one in allowed):
         return f"{name} {', '.join(allowed)}"
     low, high = allowed
-    return f"{name} from {low:g}" if high >= 1e8 else f"{name} {low:g} to {high:g}"
+    if high >= 1e8 or high > 0 and 1 < high / max(low, 1e-30) < 1.02:
+        return f"{name} from {low:g}" if high >= 1e8 else f"{name} {(low * high) ** 0.5:.4g}"
+    return f"{name} {low:g} to {high:g}"
 
 
-def _print_accuracy(card) -> None:
+def _print_accuracy(card, only=()) -> None:
     for label, terms in card["accuracy"].items():
+        if only and label not in only:
+            continue
         if isinstance(terms, dict):
-            print(f"  {label}: " + "; ".join(f"{name} {value:g}" for name, value in terms.items()))
+            print(f"  {label}:")
+            for name, value in terms.items():
+                print(f"    {value:<10.4g} {name}")
         else:
             print(f"  {label}: {terms}")

@@ -155,10 +155,13 @@ def _align_starter(starter: str | None, model, n_points: int, reference, axes: d
     kinds = {"align-universal": AlignStarter, "registration": RegistrationStarter}
     kind = zoo.read_card(name).kind
     if kind not in kinds:
-        raise OptionError(f"--model {name}: is a network for other things ({kind}); give one that starts alignments.")
+        does = zoo.KIND_WORDS.get(kind, "does other things")
+        raise OptionError(f"--model {name}: {does}; give one that starts alignments.")
     network, card = zoo.load(name)
     found = kinds[kind](network, card, reference=reference, **axes)
     why = found.refuses(n_points)
+    if why and model is not None:
+        raise OptionError(f"--model {name}: is not for data like these: {why}; leave it out, or train one for them.")
     if why and not insisted:
         return "classical", f"classical, not {card.name}: {why}"
     return found, f"{card.name}, outside its range: {why}" if why else card.name

@@ -65,7 +65,7 @@ class DlAlign:
             alignment_table(aligned).to_csv(folder / "dl_align.csv", index=False)
             if args.get("generateReports") or args.get("allreports"):
                 write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename)
-        print(summary_line(aligned.alignment))
+        print(summary_line(aligned))
         return type(dataobj)(data, dataobj.datafilename)
 
 

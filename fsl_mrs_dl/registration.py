@@ -171,7 +171,9 @@ def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> 
     return int(members[int((fids[members].abs().amax(-1) / noise.clamp(min=1e-30)).argmax())])
 
 
-def augment(fids: torch.Tensor, recipe, dwelltime: float, spec_freq_mhz: float, n: int, generator: torch.Generator) -> dict:
+def augment(
+    fids: torch.Tensor, recipe, dwelltime: float, spec_freq_mhz: float, n: int, generator: torch.Generator, chosen=None
+) -> dict:
     """Credible variations of measured transients (section 2.2 of the paper).
 
     Parameters
@@ -181,6 +183,8 @@ def augment(fids: torch.Tensor, recipe, dwelltime: float, spec_freq_mhz: float, 
         Its ``augment`` holds ranges: ``shift_hz``, ``phase_deg``, ``apodise_fwhm_hz``, ``amplitude``, ``snr`` (largest magnitude of the FID over
         the SD of the added noise), and lines under ``nuisance`` of heights relative to the spectrum's.
     n : int
+    chosen : int tensor ``(n,)``, optional
+        Which FIDs are varied; random ones by default.
 
     Returns
     -------
@@ -190,7 +194,8 @@ def augment(fids: torch.Tensor, recipe, dwelltime: float, spec_freq_mhz: float, 
     spec = recipe.get("augment")
     if spec is None:
         raise OptionError(f"--recipe {recipe.name}: says nothing about augmentation; it needs an entry 'augment'.")
-    chosen = torch.randint(len(fids), (n,), generator=generator)
+    if chosen is None:
+        chosen = torch.randint(len(fids), (n,), generator=generator)
     fid = fids[chosen]
     draw = lambda key, default: synthetic.sample(spec.get(key, default), (n,), generator)  # noqa: E731
     shift, phase, width = (
@@ -213,25 +218,25 @@ def augment(fids: torch.Tensor, recipe, dwelltime: float, spec_freq_mhz: float, 
     return {"fid": (fid + noise_sd * noise).to(torch.complex64), "shift_hz": shift, "phase": phase}
 
 
-def accuracy(network: Registration, make, seed: int, n_batches: int = 8) -> dict[str, float]:
-    """Spread of what a network finds in variations of transients, less what they were varied by.
+def accuracy(network: Registration, fids, recipe, dwelltime: float, spec_freq_mhz: float, seed: int, n: int = 512) -> dict:
+    """Robust SDs of a network's errors, and of what it had to find.
 
-    ``make(generator)`` gives a batch of variations (:func:`augment`).  Measured transients drift by themselves, and nobody knows how
-    much: that is in the figures, too, which are upper limits of the network's errors.
+    Two variations of the same transient differ by what they were varied by; the transient's own drift, which nobody knows, is in
+    both.  The error of that difference is that of one answer times the root of two.
     """
-    shift, phase = [], []
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + 3_000_000)
+    chosen = torch.randint(len(fids), (n,), generator=generator)
+    pair = [augment(fids, recipe, dwelltime, spec_freq_mhz, n, generator, chosen) for _ in range(2)]
     with torch.no_grad():
-        for index in range(n_batches):
-            batch = make(torch.Generator().manual_seed(seed * 1_000_003 + 3_000_000 + index))
-            found = network(batch["fid"])
-            shift.append(found["shift_hz"] - batch["shift_hz"])
-            phase.append(found["phase"] - batch["phase"])
-    shift, phase = torch.cat(shift), torch.cat(phase)
-    turn = torch.polar(torch.ones_like(phase), phase)
-    degrees = torch.rad2deg((turn * turn.mean().conj()).angle())
-    return {
-        "shift, robust SD of the error and of the transients' own (Hz)": float(
-            f"{1.4826 * (shift - shift.median()).abs().median():.4g}"
-        ),
-        "phase, robust SD of the error and of the transients' own (degrees)": float(f"{1.4826 * degrees.abs().median():.4g}"),
-    }
+        found = [network(one["fid"]) for one in pair]
+    turned = lambda x: torch.remainder(x + torch.pi, 2 * torch.pi) - torch.pi  # noqa: E731
+    rows = {}
+    for key, name, wrap, unit in (
+        ("shift_hz", "shift (Hz)", lambda x: x, 1.0),
+        ("phase", "phase (degrees)", turned, 180 / torch.pi),
+    ):
+        asked = unit * wrap(pair[0][key] - pair[1][key])
+        error = unit * wrap(found[0][key] - found[1][key] - (pair[0][key] - pair[1][key]))
+        for label, value in (("error", error), ("what it had to find", asked)):
+            rows[f"{name}, SD of {label}"] = float(f"{1.4826 * value.abs().median() / 2**0.5:.4g}")
+    return rows

@@ -270,19 +270,19 @@ class Automatic:
     """
 
     def __init__(self, starter: str | None = None, network: str | Path | None = None):
-        from .zoo import model_names, read_card
+        from .zoo import KIND_WORDS, model_names, read_card
 
         if starter is not None and starter not in STARTERS:
             raise OptionError(f"starter {starter}: there is no such starter; choose one of {', '.join(STARTERS)}.")
         if starter == "classical" and network is not None:
             raise OptionError(f"model {network}: is not asked by the classical starter; leave one of the two out.")
-        self.asked = starter
+        self.asked, self.given = starter, network is not None
         self.network = network or "quant-universal"
         if network is not None or starter in ("network", "together"):
             card = read_card(self.network)
             if card.kind not in _KINDS:
                 raise OptionError(
-                    f"model {self.network}: is a network for other things ({card.kind}); give one that starts fits."
+                    f"model {self.network}: {KIND_WORDS.get(card.kind, 'does other things')}; give one that starts fits."
                 )
         self.there = network is not None or starter in ("network", "together") or self.network in model_names()
 
@@ -295,6 +295,8 @@ class Automatic:
         network, card = load(self.network)
         network = _KINDS[card.kind](network, card)
         why = network.refuses(model)
+        if why and self.given:
+            raise OptionError(f"model {self.network}: is not for data like these: {why}; leave it out, or train one for them.")
         if self.asked == "network":
             return Named(network, f"{network.name}, outside its range: {why}") if why else network
         if why:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from . import spinsim, units
-from .concentrations import is_macromolecule, typical_concentrations
+from .concentrations import is_known, is_macromolecule, typical_concentrations
 from .errors import OptionError
 
 __all__ = [
@@ -85,7 +85,10 @@ class Recipe:
             content = json.loads(text)
         except json.JSONDecodeError as exc:
             raise OptionError(f"{name}: is not JSON ({exc}).") from exc
-        return cls.of(path.stem, content)
+        try:
+            return cls.of(path.stem, content)
+        except OptionError as exc:
+            raise OptionError(f"--recipe {name}: {str(exc).removeprefix(f'{path.stem}: ')}") from exc
 
     @classmethod
     def of(cls, name: str, content: dict) -> Recipe:
@@ -108,6 +111,9 @@ def _check(where: str, value) -> None:
     """Every range in a recipe's entry is one that :func:`sample` knows."""
     if isinstance(value, dict):
         kinds = set(value) & set(_KINDS)
+        for key, one in value.items():
+            if key not in _KINDS and isinstance(one, list) and len(one) == 2 and all(map(_is_number, one)):
+                raise OptionError(f"{where}: '{key}' is no kind of range; there are {', '.join(_KINDS)}.")
         if kinds:
             kind = kinds.pop()
             numbers = value[kind]
@@ -176,6 +182,8 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
     else:
         raise OptionError(f"concentrations: prior '{prior}' is unknown; choose typical, uniform or table.")
     for name, factor in spec.get("factors", {}).items():
+        if name not in names and not is_macromolecule(name) and not is_known(name):
+            raise OptionError(f"concentrations: factors: there is no metabolite '{name}', here or in a usual basis set.")
         if name in names:
             conc[:, list(names).index(name)] *= sample(factor, (n,), generator)
     if "absent" in spec:

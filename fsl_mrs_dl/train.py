@@ -7,7 +7,10 @@ training's, so that a run that was interrupted goes on exactly where it stopped,
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -21,7 +24,7 @@ from .errors import DataError, OptionError, OutputError
 
 try:
     import lightning
-    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 except ImportError as exc:
     raise OptionError(
@@ -199,6 +202,37 @@ class _Clock(Callback):
             trainer.should_stop = True
 
 
+class _Progress(Callback):
+    """Where the training stands: a bar on a terminal, else a line for every validation."""
+
+    def __init__(self, steps: int):
+        self.steps, self.bar = steps, None
+
+    def on_train_start(self, trainer, module) -> None:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.steps, initial=trainer.global_step, unit="batch", desc="training")
+        else:
+            print(f"Training begins at batch {trainer.global_step} of {self.steps}.", file=sys.stderr, flush=True)
+
+    def on_train_batch_end(self, trainer, module, *args) -> None:
+        if self.bar is not None:
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_validation_end(self, trainer, module) -> None:
+        loss = float(trainer.callback_metrics.get("val_total", torch.nan))
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss on held-back data {loss:.4g}")
+        else:
+            done = f"batch {trainer.global_step} of {self.steps}, {module.minutes:.1f} minutes"
+            print(f"{done}, loss on held-back data {loss:.4g}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
 def protocols_for(recipe, settings: Settings, basis=None) -> list:
     """The protocols of a training: those of a basis set of the user's, or random ones as the recipe says.
 
@@ -271,20 +305,28 @@ def train(
     others = replace(settings, seed=settings.seed + 1, n_protocols=32)
     held_back = protocols if basis is not None else protocols_for(drawn_from, others)
     n = settings.batch_size
-    ranges = dict(task.ranges)
+    ranges, what = dict(task.ranges), task.what
     if basis is not None:
         ranges["spec_freq_mhz"] = [basis.spec_freq_mhz * 0.98, basis.spec_freq_mhz * 1.02]
+        what = what.replace("whatever the basis set", "for one basis set").replace("whatever the protocol", "for one basis set")
+    if drawn_from.name != task.recipe:
+        for key in ("snr", "shift_ppm"):
+            drawn = drawn_from.get(key)
+            if isinstance(drawn, dict) and {"uniform", "loguniform"} & set(drawn):
+                ((low, high),) = drawn.values()
+                ranges[key] = [low, high]
     return _run(
         network,
         output,
         settings,
+        begun={"recipe": drawn_from.content, "basis": None if basis is None else _fingerprint(basis.fids)},
         train_make=_simulated(task, drawn_from, protocols, n),
         held_make=_simulated(task, drawn_from, held_back, n),
         loss=task.loss,
         resume=resume,
         card=lambda network: {
             "name": name or Path(output).name,
-            "what": task.what,
+            "what": what,
             "architecture": {"flops": _flops(network, task, drawn_from, protocols[0])},
             "training": {
                 "command": command,
@@ -345,6 +387,8 @@ def train_registration(
     _check_folder(Path(output), resume)
     drawn_from = synthetic.Recipe.load(recipe or "augment-transients")
     lightning.seed_everything(settings.seed, verbose=False)
+    if nucleus != "1H" and method != "dsr":
+        raise OptionError(f"--method {method}: looks for lines of 1H spectra, the data are {nucleus}; choose dsr.")
     network = registration.Registration(method, dwelltime, spec_freq_mhz, encoder)
     shuffled = torch.randperm(len(fids), generator=torch.Generator().manual_seed(settings.seed))
     n_held = max(1, len(fids) // 10)
@@ -360,6 +404,7 @@ def train_registration(
         network,
         output,
         settings,
+        begun={"recipe": drawn_from.content, "transients": _fingerprint(fids)},
         train_make=maker(used),
         held_make=maker(held),
         loss=lambda network, batch: {"total": network.loss(batch["fid"])},
@@ -374,7 +419,11 @@ def train_registration(
                 "basis": f"{len(used)} measured transients: {source}",
             },
             "ranges": {"nucleus": [nucleus], "spec_freq_mhz": [spec_freq_mhz * 0.995, spec_freq_mhz * 1.005]},
-            "accuracy": {"variations of held-back transients": registration.accuracy(network, maker(held), settings.seed)},
+            "accuracy": {
+                "pairs of variations of held-back transients": registration.accuracy(
+                    network, held, drawn_from, dwelltime, spec_freq_mhz, settings.seed
+                )
+            },
         },
     )
 
@@ -463,6 +512,11 @@ def train_quantifier(
         network,
         output,
         settings,
+        begun={
+            "recipe": drawn_from.content,
+            "basis": _fingerprint(basis.fids),
+            "spectra": None if fids is None else _fingerprint(fids),
+        },
         train_make=makers[0],
         held_make=makers[1],
         loss=lambda network, batch: {"total": network.loss(batch["fid"])},
@@ -543,6 +597,7 @@ def train_denoiser(
         network,
         output,
         settings,
+        begun={"recipe": drawn_from.content, "basis": _fingerprint(basis.fids)},
         train_make=make,
         held_make=make,
         loss=lambda network, batch: {"total": network.loss(batch["fid"], batch["clean"])},
@@ -574,9 +629,15 @@ def _check_folder(output: Path, resume: bool) -> None:
         raise OutputError(f"{output}: is not empty; choose another --output, or go on with --resume.")
 
 
-def _run(network, output, settings: Settings, *, train_make, held_make, loss, resume: bool, card: Callable) -> zoo.Card:
-    """Train, keep the best on held-back data, measure and write."""
+def _run(
+    network, output, settings: Settings, *, train_make, held_make, loss, resume: bool, card: Callable, begun: dict
+) -> zoo.Card:
+    """Train, keep the best on held-back data, measure and write; ``begun`` is what must be the same where it goes on."""
     output = Path(output)
+    last = output / "checkpoints" / "last.ckpt"
+    _remember(
+        output, settings, {"network": type(network).__name__} | begun | {"settings": network.settings}, last if resume else None
+    )
     module = _Module(network, loss, settings)
     make = lambda which, seed, first, n=None: torch.utils.data.DataLoader(  # noqa: E731
         _Stream(which, seed, first, n), batch_size=None
@@ -587,9 +648,12 @@ def _run(network, output, settings: Settings, *, train_make, held_make, loss, re
     callbacks: list[Callback] = [checkpoints, _Clock()]
     if settings.patience:
         callbacks.append(EarlyStopping("val_total", patience=settings.patience, check_on_train_epoch_end=False))
+    progress = _Progress(settings.steps)
     if settings.progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=20))
-    loggers = [CSVLogger(output, name="logs", version="csv", flush_logs_every_n_steps=20)]
+        callbacks.append(progress)
+    # Each part of a training that was interrupted has a log of its own.
+    parts = len(list(output.glob("logs/csv*")))
+    loggers = [CSVLogger(output, name="logs", version=f"csv_{parts + 1}" if parts else "csv", flush_logs_every_n_steps=20)]
     if settings.tensorboard:
         try:
             loggers.append(TensorBoardLogger(output, name="logs", version="tensorboard"))
@@ -605,7 +669,7 @@ def _run(network, output, settings: Settings, *, train_make, held_make, loss, re
         callbacks=callbacks,
         gradient_clip_val=1.0,
         log_every_n_steps=50,
-        enable_progress_bar=settings.progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         deterministic=True,
@@ -615,13 +679,20 @@ def _run(network, output, settings: Settings, *, train_make, held_make, loss, re
         # Of its own use of other libraries, and advice on loading data that does not apply to data made on the fly.
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers|IterableDataset).*")
-        trainer.fit(
-            module,
-            make(train_make, settings.seed, lambda: trainer.global_step),
-            make(held_make, settings.seed + 1_000_000, lambda: 0, settings.validation_batches),
-            ckpt_path=output / "checkpoints" / "last.ckpt" if resume else None,
-            weights_only=False,
-        )
+        try:
+            trainer.fit(
+                module,
+                make(train_make, settings.seed, lambda: trainer.global_step),
+                make(held_make, settings.seed + 1_000_000, lambda: 0, settings.validation_batches),
+                ckpt_path=last if resume else None,
+                weights_only=False,
+            )
+        except (KeyboardInterrupt, SystemExit):
+            # Lightning turns the first into the second.
+            progress.close()
+            kept = f"--resume goes on from {last}" if last.is_file() else "nothing was kept yet"
+            raise KeyboardInterrupt(f"interrupted at batch {trainer.global_step} of {settings.steps}; {kept}.") from None
+        progress.close()
     if checkpoints.best_model_path:
         state = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
         module.load_state_dict(state)
@@ -629,6 +700,7 @@ def _run(network, output, settings: Settings, *, train_make, held_make, loss, re
     network = module.network.cpu().eval()
     content = card(network)
     content["training"] |= {
+        "command": _again(content["training"]["command"], settings, trainer.global_step),
         "steps": trainer.global_step,
         "validation_loss": float(checkpoints.best_model_score) if checkpoints.best_model_score is not None else None,
         "batch_size": settings.batch_size,
@@ -638,6 +710,56 @@ def _run(network, output, settings: Settings, *, train_make, held_make, loss, re
         "device": _device_name(trainer),
     }
     return zoo.save(output, network, content)
+
+
+def _again(command: str, settings: Settings, steps: int) -> str:
+    """The command that makes the same network anew: as many steps as there were, not as many minutes."""
+    words = command.split()
+    for option, n in (("--resume", 1), ("--max-minutes", 2)):
+        while option in words:
+            del words[words.index(option) : words.index(option) + n]
+    words = [word for word in words if not word.startswith("--max-minutes=")]
+    if steps != settings.steps and command:
+        if "--steps" in words:
+            words[words.index("--steps") + 1] = str(steps)
+        else:
+            words = [word for word in words if not word.startswith("--steps=")] + ["--steps", str(steps)]
+    return " ".join(words)
+
+
+def _fingerprint(array) -> str:
+    """A few letters that are others for other numbers."""
+    return hashlib.sha256(torch.as_tensor(array).to(torch.complex64).resolve_conj().contiguous().numpy().tobytes()).hexdigest()[
+        :12
+    ]
+
+
+def _remember(output: Path, settings: Settings, begun: dict, last: Path | None) -> None:
+    """Write down what a training is begun with; where one goes on from ``last``, see that it is the same and has something left to do.
+
+    Raises
+    ------
+    OptionError
+    """
+    path = output / "training.json"
+    now = begun | {name: getattr(settings, name) for name in ("batch_size", "learning_rate", "seed", "n_protocols")}
+    now = json.loads(json.dumps(now))
+    if last is None:
+        output.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(now, indent=2) + "\n")
+        return
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    for key, value in now.items():
+        if key in before and before[key] != value:
+            name, was, new = key.replace("_", " "), str(before[key]), str(value)
+            words = f"{name} {was}, not {new}" if max(len(was), len(new)) < 60 else f"another {name}"
+            raise OptionError(f"--resume: {output} was begun with {words}; give the options that it was begun with.")
+    checkpoint = torch.load(last, map_location="cpu", weights_only=False)
+    step, minutes = checkpoint["global_step"], checkpoint.get("fsl_mrs_dl_minutes", 0.0)
+    if step >= settings.steps:
+        raise OptionError(f"--resume: {output} has been trained for {step} steps already; give more --steps.")
+    if settings.max_minutes and minutes >= settings.max_minutes:
+        raise OptionError(f"--resume: {output} has been trained for {minutes:.1f} minutes already; give more --max-minutes.")
 
 
 def _flops(network, task: Task, recipe, protocol) -> int:

@@ -101,4 +101,6 @@ def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int
         np.add.at(slope, (..., over), (1 / lower)[..., None])
         np.add.at(slope, (..., under), (-upper / lower**2)[..., None])
         variance = np.einsum("...i,...ij,...j->...", slope, cov, slope)
-        return np.where(lower != 0, np.sqrt(np.clip(variance, 0, None)), np.inf)
+        # A sum over itself is 1, whatever rounding says.
+        sd = np.zeros_like(variance) if set(over) == set(under) else np.sqrt(np.clip(variance, 0, None))
+        return np.where(lower != 0, sd, np.inf)

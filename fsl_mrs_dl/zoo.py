@@ -31,6 +31,20 @@ _NEEDED = {
 }
 
 
+RANGE_WORDS = {
+    "nucleus": "nucleus", "spec_freq_mhz": "spectrometer frequency (MHz)", "snr": "SNR", "shift_ppm": "shift (ppm)",
+    "ppm_low": "window from (ppm)", "ppm_high": "window to (ppm)", "acquired_s_mhz": "acquisition time x frequency (s MHz)",
+    "dwelltime": "dwell time (s)",
+}  # fmt: skip
+"""What cards' ranges are called where people read them."""
+
+KIND_WORDS = {
+    "quant-universal": "starts fits", "dq-nmm": "starts fits", "align-universal": "starts alignments",
+    "registration": "starts alignments", "autoencoder": "takes noise out of spectra",
+}  # fmt: skip
+"""What networks do, by the architectures on their cards."""
+
+
 @dataclass(frozen=True)
 class Card:
     """A model card as it was read, and where from."""
@@ -62,9 +76,9 @@ class Card:
                 continue
             if all(isinstance(one, str) for one in allowed):
                 if value not in allowed:
-                    return f"{key} {value} (made for {', '.join(allowed)})"
+                    return f"{RANGE_WORDS.get(key, key)} {value} (made for {', '.join(allowed)})"
             elif not allowed[0] <= value <= allowed[1]:
-                return f"{key} {value:g} (made for {allowed[0]:g} to {allowed[1]:g})"
+                return f"{RANGE_WORDS.get(key, key)} {value:g} (made for {allowed[0]:g} to {allowed[1]:g})"
         return ""
 
 
@@ -97,8 +111,15 @@ def find(name: str | Path) -> Path:
         path = path.parent
     if (path / "card.json").is_file():
         return path
+    if (path / "training.json").is_file():
+        raise OptionError(f"{name}: is a training that has not ended; go on with --resume.")
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), model_names(), 1)
+    if near:
+        raise OptionError(f"{name}: there is no such model; did you mean {near[0]}?")
     raise OptionError(
-        f"--model {name}: is neither a model of this package ({', '.join(model_names()) or 'none here'}) nor a folder with a card.json; "
+        f"{name}: is neither a model of this package ({', '.join(model_names()) or 'none here'}) nor a folder with a card.json; "
         "'fsl_mrs_dl models list' shows what there is."
     )
 
@@ -118,7 +139,7 @@ def read_card(name: str | Path) -> Card:
     try:
         content = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
-        raise DataError(f"{path}: cannot be read as a model card ({exc}); get the model again.") from exc
+        raise DataError(f"{path}: cannot be read as a model card ({exc}); train or copy it again.") from exc
     if not isinstance(content, dict) or content.get("format") != CARD_FORMAT:
         what = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise DataError(
@@ -126,9 +147,9 @@ def read_card(name: str | Path) -> Card:
         )
     for key, kind in _NEEDED.items():
         if not isinstance(content.get(key), kind):
-            raise DataError(f"{path}: has no proper entry '{key}'; get the model again.")
+            raise DataError(f"{path}: has no proper entry '{key}'; train or copy it again.")
     if not isinstance(content["architecture"].get("kind"), str) or not isinstance(content["architecture"].get("settings"), dict):
-        raise DataError(f"{path}: 'architecture' needs 'kind' and 'settings'; get the model again.")
+        raise DataError(f"{path}: 'architecture' needs 'kind' and 'settings'; train or copy it again.")
     return Card(folder, content)
 
 
@@ -136,7 +157,7 @@ def _sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as exc:
-        raise DataError(f"{path}: cannot be read ({exc.strerror}); get the model again.") from exc
+        raise DataError(f"{path}: cannot be read ({exc.strerror}); train or copy it again.") from exc
 
 
 def load(name: str | Path, device="cpu"):
@@ -160,7 +181,7 @@ def load(name: str | Path, device="cpu"):
     card = read_card(name)
     weights = card.folder / "model.safetensors"
     if _sha256(weights) != card["sha256"]:
-        raise DataError(f"{weights}: is not the file its card describes (SHA-256 differs); get the model again.")
+        raise DataError(f"{weights}: is not the file its card describes (SHA-256 differs); train or copy it again.")
     if card.kind not in NETWORKS:
         raise DataError(
             f"{card.folder / 'card.json'}: describes a network '{card.kind}', this version knows {', '.join(NETWORKS)}; use the version "
@@ -171,7 +192,7 @@ def load(name: str | Path, device="cpu"):
         network.load_state_dict(read_weights(weights.read_bytes()))
     except (TypeError, RuntimeError, OptionError) as exc:
         raise DataError(
-            f"{card.folder}: the weights do not fit the architecture on the card ({str(exc).splitlines()[0]})."
+            f"{card.folder}: the weights do not fit the architecture on the card ({str(exc).splitlines()[0].rstrip(' :')})."
         ) from exc
     return network.eval().requires_grad_(False).to(device), card
 

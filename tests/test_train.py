@@ -107,6 +107,8 @@ def test_the_command_trains_for_a_basis_set_and_fit_uses_it(tmp_path, capsys):
     [
         (["--steps", "0"], "--steps 0"),
         (["--learning_rate", "0"], "--learning_rate 0"),
+        (["--max-minutes", "0"], "--max-minutes 0"),
+        (["--max-minutes", "-5"], "--max-minutes -5"),
         (["--recipe", "nobody's"], "--recipe nobody's"),
         (["--recipe", "lipid"], "lipid.*--basis"),
         (["--encoder", "gru"], "--encoder gru.*resnet"),
@@ -176,3 +178,72 @@ def test_impossible_trainings_of_alignments_are_said_in_one_line(tmp_path, capsy
     assert main(["train", "align", "--output", str(tmp_path / "net"), *words]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1 and not (tmp_path / "net").exists()
+
+
+def test_networks_for_1h_lines_are_not_trained_on_other_nuclei(tmp_path):
+    with pytest.raises(OptionError, match="dsrf.*1H.*31P"):
+        fids = torch.randn(8, 512, dtype=torch.complex64)
+        train.train_registration("dsrf", fids, tmp_path / "n", dwelltime=5e-4, spec_freq_mhz=51.7, nucleus="31P")
+
+
+def test_what_a_training_was_begun_with_is_what_it_goes_on_with(tmp_path):
+    run(tmp_path / "m", 2)
+    with pytest.raises(OptionError, match="--resume.*batch size 8, not 4"):
+        run(tmp_path / "m", 4, resume=True, batch_size=4)
+    with pytest.raises(OptionError, match="2 steps already"):
+        run(tmp_path / "m", 2, resume=True)
+    with pytest.raises(OptionError, match="--resume.*network"):
+        train.train("quant-universal", tmp_path / "m", settings=train.Settings(steps=4, **SMALL), resume=True)
+    assert run(tmp_path / "m", 4, resume=True)["training"]["steps"] == 4
+    assert len(list((tmp_path / "m/logs").glob("*/metrics.csv"))) == 2
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    seen = []
+    plain = train._Stream.__iter__
+
+    def interrupted(self):
+        for batch in plain(self):
+            seen.append(self.n is None)
+            if sum(seen) == 4:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(train._Stream, "__iter__", interrupted)
+    words = ["train", "align", "--output", str(tmp_path / "net"), "--steps", "50", "--batch_size", "8", "--validate_every", "2"]
+    words += ["--n_protocols", "1", "--device", "cpu", "--threads", "1"]
+    assert main(words) == 130
+    error = capsys.readouterr().err
+    assert "of 50; " in error and "--resume goes on" in error and "batch 2 of 50" in error
+    with pytest.raises(OptionError, match="not ended; go on with --resume"):
+        zoo.read_card(tmp_path / "net")
+
+
+@pytest.mark.parametrize(
+    "command,steps,again",
+    [
+        ("fsl_mrs_dl train quant --output a --steps 9 --resume", 9, "fsl_mrs_dl train quant --output a --steps 9"),
+        ("fsl_mrs_dl train quant --max-minutes 3 --output a", 7, "fsl_mrs_dl train quant --output a --steps 7"),
+        ("fsl_mrs_dl train quant --steps 9 --max-minutes=3", 7, "fsl_mrs_dl train quant --steps 7"),
+        ("", 7, ""),
+    ],
+)
+def test_the_card_s_command_makes_the_same_network(command, steps, again):
+    assert train._again(command, train.Settings(steps=9), steps) == again
+
+
+def test_a_card_claims_no_more_than_its_recipe_and_basis(tmp_path, capsys):
+    from fsl_mrs_dl.simulate import simulate_basis
+    from fsl_mrs_dl.synthetic import Recipe
+
+    simulate_basis(["NAA", "Cr", "PCr", "GPC", "Glu", "Ins"], te_ms=30.0).save(tmp_path / "basis")
+    content = Recipe.load("tumour").content | {"shift_ppm": {"uniform": [-0.1, 0.1]}, "snr": {"loguniform": [20, 50]}}
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    words = ["train", "quant", "--output", str(tmp_path / "net"), "--basis", str(tmp_path / "basis"), "--steps", "2"]
+    words += ["--recipe", str(tmp_path / "mine.json"), "--batch_size", "8", "--device", "cpu", "--threads", "1"]
+    assert main(words) == 0, capsys.readouterr().err
+    card = zoo.read_card(tmp_path / "net")
+    assert card["ranges"]["shift_ppm"] == [-0.1, 0.1] and card["ranges"]["snr"] == [20, 50]
+    assert "for one basis set" in card["what"]
+    assert main(["models", "show", str(tmp_path / "net")]) == 0
+    assert "SNR 20 to 50" in capsys.readouterr().out

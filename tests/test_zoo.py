@@ -76,7 +76,7 @@ def test_what_is_not_understood_is_refused_in_one_line(folder, spoil, words):
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(OptionError, match="--model nobody.*models list"):
+    with pytest.raises(OptionError, match="nobody.*models list"):
         zoo.load("nobody")
     with pytest.raises(OptionError, match="card.json"):
         zoo.load(tmp_path)
