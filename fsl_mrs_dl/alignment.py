@@ -941,13 +941,18 @@ class _Job:
         if not lone:
             if self.proposal is not None:
                 self._learn(state)
+            settled = 0
             for passes in range(1, self.n_iter + 1):
                 early = passes <= _N_REWEIGHT
                 # A first reference that is one of the transients has that one's unstable lines in it.
                 built = self.external or bool((state.share > 0).any())
                 moved = self._pass(state, search=early, reweight=early)
-                learnt = early and built and self._learn(state)
-                if self.external and not learnt and (passes > 1 or not bool(self._weak(state).any())):
+                if early and built and self._learn(state):
+                    settled = 0
+                    self._forget_aim(state)
+                else:
+                    settled += 1
+                if self.external and (settled > 1 or (settled == 1 and not bool(self._weak(state).any()))):
                     break
                 if passes > _N_REWEIGHT and moved < _CONVERGED:
                     break
@@ -1178,6 +1183,12 @@ class _Job:
         state.centre = torch.where(weak, centre, torch.zeros_like(centre))
         reach = (4 * state.shift_sd).clamp_max(self.max_shift_hz)
         state.reach = torch.where(weak, reach, torch.full_like(reach, self.max_shift_hz))
+
+    def _forget_aim(self, state: _State) -> None:
+        """Search the whole range again: who was weak when everything that may be unstable was taken out need not be now."""
+        if self.proposal is None:
+            state.centre = torch.zeros_like(state.centre)
+            state.reach = torch.full_like(state.reach, self.max_shift_hz)
 
     def _largest_move(self, state, old_shift, old_phase) -> float:
         """In SDs, common motion of the whole set (which the gauge removes) left out; transients with no weight do not count."""
