@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
         print(f"{called}: error: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as exc:
-        print(f"\n{called}: {exc or 'interrupted; nothing was written.'}", file=sys.stderr)
+        print(f"\n{called}: {str(exc) or 'interrupted; nothing was written.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()

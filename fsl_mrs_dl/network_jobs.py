@@ -375,7 +375,11 @@ def _models(args):
         for name in zoo.model_names():
             print(f"{name:18}{zoo.read_card(name)['what']}")
         return
-    card = zoo.read_card(args.model)
+    try:
+        card = zoo.read_card(args.model)
+    except OptionError as exc:
+        # Here the model is no option's value.
+        raise OptionError(str(exc).removeprefix("--model ")) from exc
     if args.models == "path":
         print(card.folder.resolve())
         return
