@@ -770,10 +770,9 @@ class _Job:
 
     def __init__(self, fid, window, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory):
         self.fid, self.dwelltime = fid, dwelltime
-        n_unstable = len(window.unstable)
-        # Until something is known of them, lines that may be unstable have no say at all.
-        self.window = replace(window, taken=window.taken.expand(*fid.shape[:2], n_unstable).clone())
         self.real = window.weight.dtype
+        n_unstable = len(window.unstable)
+        self.window = replace(window, taken=torch.zeros(*fid.shape[:2], n_unstable, dtype=self.real, device=fid.device))
         self.cplx = window.lag.dtype
         self.n_iter, self.max_memory = n_iter, max_memory
         self.proposal, self.starter_error_hz, self.max_shift_hz = proposal, starter_error_hz, max_shift_hz
@@ -941,6 +940,8 @@ class _Job:
         if not lone:
             if self.proposal is not None:
                 self._learn(state)
+            elif len(self.window.unstable):
+                self._try_without(state)
             settled = 0
             for passes in range(1, self.n_iter + 1):
                 early = passes <= _N_REWEIGHT
@@ -960,6 +961,30 @@ class _Job:
         if not self.external and not lone:
             self._centre(state)
         return self._report(state, passes)
+
+    def _try_without(self, state: _State) -> None:
+        """See whether anything is unstable; sets in which something is begin again with all that may be taken out.
+
+        Water and lipids that pull spoil the first registration, after which nothing could be learnt of them but that they are there.
+        """
+        for _ in range(1 if self.external else 2):
+            self._pass(state, search=True, reweight=True)
+        self._learn(state)
+        self._forget_aim(state)
+        there = (self.window.taken > 0).flatten(1).any(1)
+        if not bool(there.any()):
+            return
+        taken = torch.where(there[:, None, None], torch.ones_like(self.window.taken), torch.zeros_like(self.window.taken))
+        self._set_taken(taken)
+        fresh = self._first_state()
+        for name in vars(state):
+            setattr(state, name, torch.where(there[:, None], getattr(fresh, name), getattr(state, name)))
+        if not self.external:
+            self.reference = torch.where(there[:, None, None], self._initial_reference(), self.reference)
+
+    def _set_taken(self, taken: torch.Tensor) -> None:
+        self.window = replace(self.window, taken=taken)
+        self.cache = {key: (fid, None) for key, (fid, _) in self.cache.items()}
 
     def _first_state(self) -> _State:
         zero = torch.zeros_like(self.noise_variance)
@@ -1106,8 +1131,7 @@ class _Job:
             part = 1 - 1 / inflated[best]
             taken = torch.where((gain > _CREDIBLE)[..., None], taken + part, taken)
         changed = bool((taken - window.taken).abs().max() > 0.05)
-        self.window = replace(window, taken=taken)
-        self.cache = {key: (fid, None) for key, (fid, _) in self.cache.items()}
+        self._set_taken(taken)
         return changed
 
     def _residual(self, state: _State) -> None:
