@@ -138,8 +138,10 @@ class _Window:
     smooth: torch.Tensor  # (n_points,) the window with wide flanks, whose transform does not ring
     unstable: torch.Tensor  # (n_unstable, n_points), weighted, orthonormal: what lines of unknown strength consist of
     unstable_fid: torch.Tensor  # (n_unstable, n_points)
-    spread: torch.Tensor  # (n_kinds, n_unstable) variance of each for lines of each kind, of height 1
-    taken: torch.Tensor  # (n_sets, n_channels, n_unstable) part of each that is projected out, 0 to 1
+    strengths: torch.Tensor  # (n_guesses, n_kinds) variances over the noise's that are reckoned with, none first, strongest last
+    filters: torch.Tensor  # (n_guesses, n_unstable, n_unstable) part that each guess takes out: 1 - inverse covariance
+    entropy: torch.Tensor  # (n_guesses,) log determinant of the covariance
+    taken: torch.Tensor  # (n_sets, n_channels, n_unstable, n_unstable) the guess that holds
 
     @property
     def n_counted(self) -> float:
@@ -217,7 +219,8 @@ def _make_window(
     lag = np.fft.fft(weight) / n_points
     cplx = torch.complex128 if real == torch.float64 else torch.complex64
     baseline_fid = np.fft.ifft(baseline, axis=-1, norm="ortho")
-    lines, spread = _unstable_lines(unstable, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline)
+    lines, covariance = _unstable_lines(unstable, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline)
+    strengths, filters, entropy = _guesses(covariance)
     return _Window(
         torch.as_tensor(weight, dtype=real, device=device),
         torch.as_tensor(lag, dtype=cplx, device=device),
@@ -226,8 +229,10 @@ def _make_window(
         torch.as_tensor(smooth, dtype=real, device=device),
         torch.as_tensor(lines, dtype=cplx, device=device),
         torch.as_tensor(np.fft.ifft(lines, axis=-1, norm="ortho"), dtype=cplx, device=device),
-        torch.as_tensor(spread, dtype=real, device=device),
-        torch.ones(1, 1, len(lines), dtype=real, device=device),
+        torch.as_tensor(strengths, dtype=real, device=device),
+        torch.as_tensor(filters, dtype=cplx, device=device),
+        torch.as_tensor(entropy, dtype=real, device=device),
+        torch.as_tensor(filters[-1], dtype=cplx, device=device)[None, None],
     )
 
 
@@ -240,18 +245,14 @@ _UNSTABLE_LEFT = 1e-3  # of a line's height that its subspace may miss, root mea
 
 
 def _unstable_lines(kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal spectra ``(k, n_points)`` that lines of these kinds consist of, and their variances ``(n_kinds, k)``.
-
-    Kinds come one after the other, each in what those before and the baseline leave, so that every vector belongs to one kind.
-    """
+    """Orthonormal spectra ``(k, n_points)`` that lines of these kinds consist of, and each kind's covariance ``(n_kinds, k, k)`` in them."""
     t = np.arange(n_points) * dwelltime
     root = np.sqrt(weight)
     counted = np.flatnonzero(weight > 0)
-    found = np.zeros((0, n_points), complex)
     with np.errstate(invalid="ignore", divide="ignore"):
-        before = np.nan_to_num(np.where(weight > 0, baseline / root, 0.0)).astype(complex)
-    spread = []
-    for row, kind in enumerate(kinds):
+        smooth = np.nan_to_num(np.where(weight > 0, baseline / root, 0.0))[:, counted]
+    families = []
+    for kind in kinds:
         lines = _UNSTABLE[kind]
         ppm = np.arange(lines["ppm"][0], lines["ppm"][1] + 1e-9, lines["step"])
         turn = np.exp(2j * np.pi * ppm_to_hz(ppm, spec_freq_mhz, nucleus)[:, None] * t)
@@ -263,36 +264,51 @@ def _unstable_lines(kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, 
                 gauss = np.exp(-((np.pi * width * t) ** 2) / (4 * np.log(2)))
                 fids.append(turn * gauss / gauss.sum())
         spec = (np.fft.fft(np.concatenate(fids), axis=-1) * root)[:, counted]
-        others = np.concatenate([before, found])[:, counted]
-        spec = spec - (spec @ others.conj().T) @ others
-        left, size, vectors = np.linalg.svd(spec, full_matrices=False)
-        missed = np.cumsum((np.abs(left * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
-        k = int((missed > _UNSTABLE_LEFT**2).sum())
-        new = np.zeros((k, n_points), complex)
-        new[:, counted] = vectors[:k]
-        found = np.concatenate([found, new])
-        spread.append((row, size[:k] ** 2 / len(spec)))
-    variances = np.zeros((len(spread), len(found)))
-    first = 0
-    for row, values in spread:
-        variances[row, first : first + len(values)] = values
-        first += len(values)
-    return found * root, variances
+        # What a baseline takes out nothing else need take out.
+        families.append(spec - (spec @ smooth.T) @ smooth)
+    if not families:
+        return np.zeros((0, n_points), complex), np.zeros((0, 0, 0), complex)
+    left, size, vectors = np.linalg.svd(np.concatenate(families), full_matrices=False)
+    missed = np.cumsum((np.abs(left * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
+    k = int((missed > _UNSTABLE_LEFT**2).sum())
+    found = np.zeros((k, n_points), complex)
+    found[:, counted] = vectors[:k]
+    parts = [family @ vectors[:k].conj().T for family in families]
+    return found * root, np.array([part.T @ part.conj() / len(part) for part in parts])
+
+
+def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Strengths ``(n, n_kinds)`` of lines whose covariances these are, what each takes out ``(n, k, k)``, and log determinants ``(n,)``."""
+    n_kinds, k = covariance.shape[:2]
+    if not k:
+        return np.zeros((1, n_kinds)), np.zeros((1, 0, 0)), np.zeros(1)
+    steps = np.concatenate([[0.0], np.logspace(-1, 12, 14)])
+    strengths = np.stack([one.ravel() for one in np.meshgrid(*[steps] * n_kinds, indexing="ij")], -1)
+    total = np.eye(k) + np.einsum("gb,bij->gij", strengths, covariance)
+    # Rows of coefficients are multiplied from the left, so that the transpose is what is needed.
+    values, vectors = np.linalg.eigh(total)
+    values = np.maximum(values, 1.0)
+    filters = np.einsum("gik,gk,gjk->gij", vectors.conj(), 1 - 1 / values, vectors)
+    return strengths, filters, np.log(values).sum(-1)
 
 
 def _window_spec(window: _Window, spec: torch.Tensor, taken: torch.Tensor | None = None) -> torch.Tensor:
     """The spectrum (FFT order) as the likelihood sees it: weighted, with the best baseline and what is unstable taken out.
 
-    ``taken``, the window's unless given, broadcasts to ``spec`` with unstable vectors in place of points.
+    ``taken``, the window's unless given, broadcasts to ``spec`` with two axes of unstable vectors in place of points.
     """
     out = spec * window.weight
     for vector in window.baseline:
         out = out - vector * (spec * vector).sum(-1, keepdim=True)
     if len(window.unstable):
-        if taken is None:
-            taken = window.taken.reshape(*window.taken.shape[:2], *(1,) * (spec.ndim - 3), -1)
-        if bool((taken > 0).any()):
-            out = out - (_unstable_part(window, spec) * taken) @ window.unstable
+        taken = window.taken if taken is None else taken
+        if bool((taken != 0).any()):
+            part = _unstable_part(window, spec)
+            if spec.ndim == 3 or taken.ndim > 4:
+                part = (part[..., None, :] @ taken)[..., 0, :]
+            else:
+                part = part @ taken
+            out = out - part @ window.unstable
     return out
 
 
@@ -321,9 +337,12 @@ def _energy_series(window: _Window, reference: torch.Tensor) -> torch.Tensor:
     series = _autocorrelation(reference).sum(-2) * window.lag
     for vector in window.baseline_fid:
         series = series - _autocorrelation(vector.conj() * reference).sum(-2)
-    for vector, taken in zip(window.unstable_fid, window.taken.unbind(-1)):
-        if bool((taken > 0).any()):
-            series = series - (_autocorrelation(vector.conj() * reference) * taken[..., None]).sum(-2)
+    if len(window.unstable) and bool((window.taken != 0).any()):
+        values, vectors = torch.linalg.eigh(window.taken.mT)
+        for k in range(values.shape[-1]):
+            if bool((values[..., k] > 1e-6).any()):
+                vector = torch.einsum("scj,jn->scn", vectors[..., k].conj(), window.unstable_fid.conj())
+                series = series - (_autocorrelation(vector * reference) * values[..., k, None]).sum(-2)
     series = series.conj() * 2
     series[..., 0] = series[..., 0] / 2
     return series
@@ -481,7 +500,9 @@ def _unit_sd(window: _Window, reference: torch.Tensor, dwelltime: float) -> tupl
     meat = torch.einsum("saxn,sbxn->sab", projected.conj(), projected).real
     if len(window.unstable):
         part = _unstable_part(window, projected)
-        meat = meat + torch.einsum("saxk,sbxk->sab", part.conj(), part * (taken / (1 - taken).clamp_min(1e-9))).real
+        values, vectors = torch.linalg.eigh(taken)
+        excess = (vectors * (values / (1 - values).clamp_min(1e-9))[..., None, :]) @ vectors.mH
+        meat = meat + torch.einsum("saxk,sbxk->sab", part.conj(), (part[..., None, :] @ excess)[..., 0, :]).real
     scale = bread.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(bread.dtype).tiny).rsqrt()
     bread = bread * scale[:, :, None] * scale[:, None, :]
     meat = meat * scale[:, :, None] * scale[:, None, :]
@@ -771,8 +792,7 @@ class _Job:
     def __init__(self, fid, window, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory):
         self.fid, self.dwelltime = fid, dwelltime
         self.real = window.weight.dtype
-        n_unstable = len(window.unstable)
-        self.window = replace(window, taken=torch.zeros(*fid.shape[:2], n_unstable, dtype=self.real, device=fid.device))
+        self.window = replace(window, taken=window.filters[:1].expand(*fid.shape[:2], -1, -1))
         self.cplx = window.lag.dtype
         self.n_iter, self.max_memory = n_iter, max_memory
         self.proposal, self.starter_error_hz, self.max_shift_hz = proposal, starter_error_hz, max_shift_hz
@@ -971,11 +991,10 @@ class _Job:
             self._pass(state, search=True, reweight=True)
         self._learn(state)
         self._forget_aim(state)
-        there = (self.window.taken > 0).flatten(1).any(1)
+        there = (self.window.taken != 0).flatten(1).any(1)
         if not bool(there.any()):
             return
-        taken = torch.where(there[:, None, None], torch.ones_like(self.window.taken), torch.zeros_like(self.window.taken))
-        self._set_taken(taken)
+        self._set_taken(torch.where(there[:, None, None, None], self.window.filters[-1], self.window.taken))
         fresh = self._first_state()
         for name in vars(state):
             setattr(state, name, torch.where(there[:, None], getattr(fresh, name), getattr(state, name)))
@@ -1095,7 +1114,7 @@ class _Job:
     def _learn(self, state: _State) -> bool:
         """How strong what is unstable is, from what the aligned transients leave; whether that changed what is taken out.
 
-        For each kind of lines the variance of highest likelihood, if that is credibly above that of 0.
+        Of all guesses the one of highest likelihood; each kind of lines must earn its place.
         """
         window = self.window
         if not len(window.unstable):
@@ -1110,26 +1129,20 @@ class _Job:
         peak = (torch.fft.fft(self.reference, norm="ortho") * window.weight).abs().amax((1, 2))
         noise = noise + (_NEVER_LESS * peak[:, None] * state.amplitude) ** 2
         tiny = torch.finfo(self.real).tiny
-        total, n = 0, 0
+        moment, n = 0, 0
         for part in self._slices():
             fid, _ = self._load(part)
             counts = self.counts[:, :, part]
             redo = self._undo(state.shift[:, part], state.phase[:, part]).conj() * state.amplitude[:, part, None]
             left = fid - self.reference[:, :, None] * redo[:, None] * counts[..., None]
-            size = _unstable_part(window, torch.fft.fft(left, norm="ortho")).abs() / remaining[:, None, part, None]
-            seen = (counts > 0) & (self.valid & (state.weight > 0))[:, None, part]
-            scale = (2 * counts**2 * noise[:, None, part]).clamp_min(tiny)[..., None]
-            total = total + torch.where(seen[..., None], size**2 / scale, torch.zeros_like(size)).sum(2)
+            found = _unstable_part(window, torch.fft.fft(left, norm="ortho")) / remaining[:, None, part, None]
+            seen = ((counts > 0) & (self.valid & (state.weight > 0))[:, None, part]).to(self.real)
+            scale = seen / (2 * counts**2 * noise[:, None, part]).clamp_min(tiny)
+            moment = moment + found.mT @ (found.conj() * scale[..., None])
             n = n + seen.sum(2)
-        strength = torch.logspace(-2, 12, 57, device=self.fid.device, dtype=self.real)
-        taken = torch.zeros_like(window.taken)
-        for variance in window.spread:
-            inflated = 1 + strength[:, None] * variance  # (n_strengths, n_unstable)
-            mine = (variance > 0).to(self.real)
-            gain = total[:, :, None] * mine * (1 - 1 / inflated) - n[..., None, None] * mine * torch.log(inflated)
-            gain, best = gain.sum(-1).max(-1)
-            part = 1 - 1 / inflated[best]
-            taken = torch.where((gain > _CREDIBLE)[..., None], taken + part, taken)
+        gain = torch.einsum("gij,scij->scg", window.filters, moment).real - n[..., None] * window.entropy
+        best = (gain - _CREDIBLE * (window.strengths > 0).sum(-1)).argmax(-1)
+        taken = window.filters[best]
         changed = bool((taken - window.taken).abs().max() > 0.05)
         self._set_taken(taken)
         return changed
