@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +85,8 @@ def align_data(
     reference : MrsData, optional
         One FID, or one per coil, to align to.
     starter : str, optional
-        'classical' searches the whole range for the highest likelihood, 'network' asks a trained one; by default the network where it was
-        made for data like these, the search elsewhere.
+        'classical' searches the whole range for the highest likelihood, 'network' asks a trained one; by default the search, and where it
+        finds transients weak the network, if it was made for data like these.
     model : str or path, optional
         The network, by name or folder; 'align-universal' by default.
 
@@ -124,7 +124,11 @@ def align_data(
     target = _reference_fids(reference, data, four.shape[1]) if reference is not None else None
     axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "nucleus": data.nucleus}
     proposer, called = _align_starter(starter, model, four.shape[-1], target, axes)
-    alignment = align_transients(four, **axes, ppmlim=ppmlim, reference=target, starter=proposer, device=device)
+    job = {"ppmlim": ppmlim, "reference": target, "device": device, **axes}
+    if starter is None and model is None and not isinstance(proposer, str):
+        alignment, called = _align_with_help(four, proposer, called, job)
+    else:
+        alignment = align_transients(four, starter=proposer, **job)
     back = alignment.apply(four).reshape(moved.shape).transpose(np.argsort(order))
     return AlignedData(
         data=replace(data, fids=back.astype(data.fids.dtype)),
@@ -135,6 +139,28 @@ def align_data(
         ppmlim=ppmlim,
         starter=called,
     )
+
+
+_MANY_WEAK = 0.05  # share of transients too weak to be found alone from which the network is asked
+
+
+def _align_with_help(four: np.ndarray, network, name: str, job: dict) -> tuple[Alignment, str]:
+    """Classical search; where it finds transients weak, once more from the network's proposal.  Also what to call that.
+
+    With transients that are strong enough both end at the same place and the search is quicker.
+    """
+    alignment = align_transients(four, starter="classical", **job)
+    usable = (alignment.flag != "failed").sum(1)
+    weak = (alignment.flag == "weak").sum(1) > _MANY_WEAK * np.maximum(usable, 1)
+    if not weak.any():
+        return alignment, "classical"
+    again = align_transients(four[weak], starter=network, **job)
+    for part in fields(Alignment):
+        value = getattr(alignment, part.name)
+        if isinstance(value, np.ndarray):
+            value[weak] = getattr(again, part.name)
+    where = "" if weak.all() else f" in {int(weak.sum())} of {len(weak)} sets, where transients are weak, classical elsewhere"
+    return replace(alignment, n_iterations=max(alignment.n_iterations, again.n_iterations)), f"{name}{where}"
 
 
 def _align_starter(starter: str | None, model, n_points: int, reference, axes: dict):

@@ -375,3 +375,61 @@ def test_real_transients_align_at_least_as_well_as_fsl_mrs():
     assert (mean_pairwise_correlation(joint.apply(fid), **axes) >= fsl_after).all()
     assert (mean_pairwise_correlation(single.apply(fid[:, None])[:, 0], **axes) >= fsl_after).all()
     assert (joint.flag == "ok").all() and joint.shift_sd_hz.max() < 0.3
+
+
+def unstable_transients(n, sd, seed, kinds, n_points=N):
+    """Transients with lines at the places of water and lipids, new in every one and up to ten and four times the highest peak."""
+    rng = np.random.default_rng(seed)
+    fid, shift, phase = simulate(n, 0.0, seed)
+    peak = np.abs(np.fft.fft(CLEAN)).max()
+    for row in range(n):
+        lines = []
+        if "water" in kinds:
+            lines.append((rng.normal(4.66, 0.05), rng.uniform(5, 30), 10 ** rng.uniform(-0.5, 1)))
+        if "lipids" in kinds:
+            lines += [(rng.normal(1.25, 0.1), rng.uniform(0.08, 0.3) * FREQ, 10 ** rng.uniform(-1, 0.6)) for _ in range(2)]
+        for ppm, fwhm, height in lines:
+            line = np.exp((2j * np.pi * (ppm - 4.65) * FREQ - np.pi * fwhm) * T + 2j * np.pi * rng.uniform())
+            fid[row] += height * peak * line / np.abs(np.fft.fft(line)).max()
+    noise = sd * (rng.normal(size=fid.shape) + 1j * rng.normal(size=fid.shape))
+    return fid + noise, shift, phase
+
+
+@pytest.mark.parametrize("kinds", [("water",), ("lipids",), ("water", "lipids")])
+def test_unstable_lines_do_not_pull(kinds):
+    fid, shift, phase = unstable_transients(200, 0.1, 3, kinds)
+    found = align_transients(fid, reference=CLEAN, **AXES)
+    shift_sd, phase_sd = cramer_rao(CLEAN, 0.1, unstable=kinds, **AXES)
+    error, turn = found.shift_hz - shift, wrapped(found.phase_deg - phase)
+    # The bound has amplitudes that can be anything; how strong the lines usually are is learnt, and helps.
+    assert 0.6 < 1.4826 * np.median(np.abs(error)) / shift_sd < 1.15
+    assert 0.6 < 1.4826 * np.median(np.abs(turn)) / phase_sd < 1.15
+    assert np.std(error / found.shift_sd_hz) == pytest.approx(1, abs=0.2)
+    believing = align_transients(fid, reference=CLEAN, unstable=(), **AXES)
+    assert np.std(believing.shift_hz - shift) > 3 * np.std(error)
+
+
+def test_with_a_reference_of_their_own_unstable_transients_are_aligned_too():
+    fid, shift, _ = unstable_transients(64, 0.1, 5, ("water", "lipids"))
+    found = align_transients(fid, **AXES)
+    assert np.abs(centred(found.shift_hz, shift)).max() < 3
+
+
+def test_nothing_is_taken_out_where_nothing_is_unstable():
+    fid, _, _ = simulate(64, 0.15, 4)
+    plain, learnt = align_transients(fid, unstable=(), **AXES), align_transients(fid, **AXES)
+    np.testing.assert_allclose(learnt.shift_hz, plain.shift_hz, atol=0.02 * plain.shift_sd_hz.max())
+    np.testing.assert_allclose(learnt.shift_sd_hz, plain.shift_sd_hz, rtol=0.01)
+
+
+def test_the_bound_grows_with_what_is_unknown():
+    bounds = [cramer_rao(CLEAN, 0.1, unstable=kinds, **AXES)[0] for kinds in ((), ("water",), ("water", "lipids"))]
+    assert bounds[0] < bounds[1] < bounds[2] < 2 * bounds[0]
+    with pytest.raises(OptionError, match="unstable.*water, lipids"):
+        align_transients(CLEAN[None].repeat(3, 0), unstable=("wine",), **AXES)
+
+
+def test_a_first_reference_at_the_end_of_the_range_loses_nobody():
+    fid, shift, _ = simulate(32, 0.1, 6, shift=40.0, phase=180.0)
+    found = align_transients(fid, **AXES)
+    assert np.abs(centred(found.shift_hz, shift)).max() < 2

@@ -171,3 +171,31 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
             found[name] += (np.abs(error) < 2).sum()
     assert found["network"] / (6 * 24) > (0.95 if known else 0.85) and found["network"] > found["classical"]
     assert found["refined"] / (6 * 24) > 0.95
+
+
+def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_basis):
+    from fsl_mrs_dl import nifti, pipeline, synthetic
+
+    protocol = synthetic.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    content = dict(synthetic.Recipe.load("universal-transients").content)
+    content["transients"] = content["transients"] | {"unstable_water_probability": 0.0, "unstable_lipids_probability": 0.0}
+    for name in ("water", "lipids", "baseline"):
+        content.pop(name)
+    fids = []
+    for snr in (0.5, 20.0):
+        one = synthetic.Recipe.of("t", content | {"snr": snr, "lorentz_fwhm_hz": 5.0, "gauss_fwhm_hz": 0.0})
+        drawn = synthetic.draw_transients(one, 1, 24, sim_basis.names, torch.Generator().manual_seed(3))
+        fids.append(synthetic.render_transients(drawn, protocol)[0][0].numpy())
+    both = np.stack(fids, -1).transpose(1, 0, 2)[None, None, None]  # points, transients, sets
+    freq, dwelltime = sim_basis.spec_freq_mhz, sim_basis.dwelltime
+
+    def aligned(fids, **options):
+        data = nifti.MrsData(fids, dwelltime, freq, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4))
+        return pipeline.align_data(data, device="cpu", **options)
+
+    found, classical, network = aligned(both), aligned(both, starter="classical"), aligned(both, starter="network")
+    assert found.starter == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"
+    assert (classical.alignment.flag[0] == "weak").mean() > 0.05
+    np.testing.assert_allclose(found.alignment.shift_hz[0], network.alignment.shift_hz[0])
+    np.testing.assert_allclose(found.alignment.shift_hz[1], classical.alignment.shift_hz[1])
+    assert aligned(both[..., 1:]).starter == "classical" and aligned(both[..., :1]).starter == "align-universal"
