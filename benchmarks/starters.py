@@ -182,7 +182,10 @@ def main() -> None:
     starters = choices
     print(
         f"# Starters\n\n`{' '.join([parser.prog, *sys.argv[1:]])}`, {platform.processor() or platform.machine()}, "
-        f"torch {torch.__version__}; {n} spectra per basis set, condition and SNR\n"
+        f"torch {torch.__version__}; {n} spectra per basis set, condition and SNR, model with baseline {args.baseline}"
+        + (f" and {args.mm} macromolecules" if args.mm else "")
+        + ".\n\nShare of fits (%) that end at the best cost found by an exhaustive search, within 0.1 % / within 0.03 ppm of the true shift (time "
+        "per spectrum, one thread beside other work).\n"
     )
     print("| condition | SNR | basis set | " + " | ".join(starters) + " |\n|---|---|---|" + "---|" * len(starters))
     for condition in args.conditions:
