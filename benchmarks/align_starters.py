@@ -7,7 +7,8 @@ A cell holds the share of transients whose shift and phase lie within three Cram
 within 2 Hz; the bound is that of 0.2 to 4.2 ppm, amplitude unknown, and where water or lipids are unstable with their amplitudes unknown, too.
 
 'Matched filter' is the classical search and refinement that believes the window, 'classical' the one that learns what is unstable, 'network,
-refined' the same from the network's proposal (the default), and 'network alone' that proposal as it is.
+refined' the same from the network's proposal, 'default' the classical one and, in sets with weak transients, the network's, and 'network
+alone' the proposal as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fsl_mrs_dl import synthetic, zoo
+from fsl_mrs_dl import pipeline, synthetic, zoo
 from fsl_mrs_dl.alignment import align_transients, cramer_rao
 from fsl_mrs_dl.basis import Basis
 from fsl_mrs_dl.universal import AlignStarter
@@ -60,7 +61,7 @@ def main() -> None:
     protocol = synthetic.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, dwelltime, freq)
     axes = {"dwelltime": dwelltime, "spec_freq_mhz": freq}
     network, card = zoo.load(args.model)
-    methods = ["matched filter", "classical", "network, refined", "network alone"] + ["FSL-MRS align"] * args.fsl_mrs
+    methods = ["matched filter", "classical", "network, refined", "default", "network alone"] + ["FSL-MRS align"] * args.fsl_mrs
     print(
         f"# Starters of the alignment\n\n{args.sets} sets of {args.transients} transients in a cell, seed {args.seed}, "
         f"{platform.machine()}, torch {torch.__version__}. 'Known': aligned to the noise-free spectrum of the set; 'own': to the "
@@ -119,6 +120,10 @@ def _align(method, fid, reference, network, card, axes):
     if method == "network alone":
         shift, phase = starter(torch.as_tensor(fid)[None, None])
         return shift[0].numpy(), phase[0].numpy()
+    if method == "default":
+        target = None if reference is None else reference[None]
+        found, _ = pipeline._align_with_help(fid[None, None], starter, "network", {"reference": target, **axes})
+        return found.shift_hz[0], found.phase_deg[0]
     options = {"starter": starter} if method == "network, refined" else {}
     if method == "matched filter":
         options["unstable"] = ()
