@@ -12,6 +12,7 @@ import numpy as np
 from . import __version__
 from .alignment import Alignment, apply_shift_phase, mean_pairwise_correlation, similarity_matrix
 from .errors import DataError, OutputError
+from .paths import put_in_place
 from .pipeline import AlignedData
 from .units import fid_to_spec, ppm_axis, window_indices
 
@@ -455,10 +456,7 @@ def _write(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}): check space and permissions.") from error
     finally:

@@ -179,9 +179,9 @@ def _train(args):
     if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
         raise OptionError("--bandwidth: goes with --method dq-nmm on simulated spectra; leave it out.")
     if args.method == "universal":
-        start = _on_simulations(args)
+        start = _universal(args)
     else:
-        start = {"align": _on_files, "quant": _quantifier, "denoise": _denoiser}[args.train](args)
+        start = {"align": _registration, "quant": _quantifier, "denoise": _denoiser}[args.train](args)
     found = None
     if args.search:
         if args.resume:
@@ -223,133 +223,115 @@ def _compare(card) -> None:
         _print_accuracy(zoo.read_card(card.kind), only=("inside",))
 
 
-def _on_simulations(args):
-    """``start(settings, encoder, folder)`` of a training on simulated data."""
+def _starter_of(args, job, default_encoder: str | None = None):
+    """``start(settings, encoder, folder)`` that runs ``job(folder, **options)`` of :mod:`fsl_mrs_dl.train` with what all trainings are told."""
+
+    def start(settings, encoder, folder):
+        options = {"encoder": encoder or default_encoder} if default_encoder else {}
+        return job(
+            folder,
+            settings=settings,
+            recipe=args.recipe,
+            resume=args.resume,
+            command=" ".join(["fsl_mrs_dl", *args.words]),
+            **options,
+        )
+
+    return start
+
+
+def _universal(args):
+    """Training of a starter for any protocol, or for those of one basis set."""
     from . import train
     from .basis import Basis
 
     basis = Basis.load(args.basis) if args.basis else None
 
-    def start(settings, encoder, folder):
-        return train.train(
-            f"{args.train}-universal",
-            folder,
-            basis=basis,
-            network_settings={"encoder": encoder or "resnet"} if args.train == "quant" else None,
-            settings=settings,
-            recipe=args.recipe,
-            resume=args.resume,
-            command=" ".join(["fsl_mrs_dl", *args.words]),
-        )
+    def job(folder, encoder=None, **options):
+        network = {"encoder": encoder} if encoder else None
+        return train.train(f"{args.train}-universal", folder, basis=basis, network_settings=network, **options)
 
-    return start
+    return _starter_of(args, job, "resnet" if args.train == "quant" else None)
 
 
-def _on_files(args):
-    """``start(settings, encoder, folder)`` of a self-supervised training on the user's own transients."""
-    import numpy as np
-
-    from . import nifti, train
+def _registration(args):
+    """Self-supervised training on the user's own transients."""
+    from . import train
     from .registration import METHODS
 
-    if args.method not in METHODS:
-        raise OptionError(f"--method {args.method}: there is no such method; choose universal, {', '.join(METHODS)}.")
+    _check_method(args, METHODS)
     if not args.file:
         raise OptionError(f"--method {args.method}: is trained on transients of yours; give them with --file.")
     if args.basis:
         raise OptionError(f"--basis: goes with --method universal only, not with {args.method}; leave it out.")
-    fids, first = [], None
-    for path in args.file:
-        data = nifti.load(path)
-        first = first or data
-        if not np.isclose(data.dwelltime, first.dwelltime, rtol=1e-3) or not np.isclose(
-            data.spec_freq_mhz, first.spec_freq_mhz, rtol=5e-3
-        ):
-            raise DataError(f"{path}: has another bandwidth or frequency than {args.file[0]}; train one network for each.")
-        fids.append(_transients(data))
-    n_points = min(one.shape[-1] for one in fids)
-    together = np.concatenate([one[:, :n_points] for one in fids])
+    fids, first = _measured(args.file)
+    axes = {"dwelltime": first.dwelltime, "spec_freq_mhz": first.spec_freq_mhz, "nucleus": first.nucleus}
 
-    def start(settings, encoder, folder):
-        return train.train_registration(
-            args.method,
-            together,
-            folder,
-            dwelltime=first.dwelltime,
-            spec_freq_mhz=first.spec_freq_mhz,
-            nucleus=first.nucleus,
-            encoder=encoder or "align-cnn",
-            source=", ".join(args.file),
-            settings=settings,
-            recipe=args.recipe,
-            resume=args.resume,
-            command=" ".join(["fsl_mrs_dl", *args.words]),
-        )
+    def job(folder, **options):
+        return train.train_registration(args.method, fids, folder, source=", ".join(args.file), **axes, **options)
 
-    return start
+    return _starter_of(args, job, "align-cnn")
 
 
 def _quantifier(args):
-    """``start(settings, encoder, folder)`` of a self-supervised training for one basis set."""
-    import numpy as np
-
-    from . import nifti, train
+    """Self-supervised training for one basis set."""
+    from . import train
     from .basis import Basis
     from .quantifiers import METHODS
 
-    if args.method not in METHODS:
-        raise OptionError(f"--method {args.method}: there is no such method; choose universal, {', '.join(METHODS)}.")
+    _check_method(args, METHODS)
     if not args.basis:
         raise OptionError(f"--method {args.method}: is trained for one basis set; give it with --basis.")
-    basis, fids, first = Basis.load(args.basis), [], None
-    for path in args.data or ():
-        data = nifti.load(path)
-        basis.check_match(data.spec_freq_mhz, data.nucleus, path)
-        first = first or data
-        if not np.isclose(data.dwelltime, first.dwelltime, rtol=1e-3):
-            raise DataError(f"{path}: has another bandwidth than {args.data[0]}; train one network for each.")
-        fids.append(_transients(data))
-    n_points = min((one.shape[-1] for one in fids), default=0)
+    basis = Basis.load(args.basis)
+    data = {"dwelltime": 1 / args.bandwidth} if args.bandwidth else {}
+    if args.data:
+        fids, first = _measured(args.data, basis)
+        data = {"fids": fids, "dwelltime": first.dwelltime, "source": ", ".join(args.data)}
 
-    def start(settings, encoder, folder):
-        return train.train_quantifier(
-            args.method,
-            basis,
-            folder,
-            fids=np.concatenate([one[:, :n_points] for one in fids]) if fids else None,
-            dwelltime=first.dwelltime if first else 1 / args.bandwidth if args.bandwidth else None,
-            encoder=encoder or "cnn",
-            source=", ".join(args.data or ()),
-            settings=settings,
-            recipe=args.recipe,
-            resume=args.resume,
-            command=" ".join(["fsl_mrs_dl", *args.words]),
-        )
+    def job(folder, **options):
+        return train.train_quantifier(args.method, basis, folder, **data, **options)
 
-    return start
+    return _starter_of(args, job, "cnn")
 
 
 def _denoiser(args):
-    """``start(settings, encoder, folder)`` of a denoiser's training for one basis set."""
+    """Training of a denoiser for one basis set."""
     from . import train
     from .basis import Basis
 
     basis = Basis.load(args.basis)
+    grid = {"dwelltime": 1 / args.bandwidth if args.bandwidth else None, "n_points": args.points}
+    network = {"channels": args.channels, "kernel": args.kernel, "layers": args.layers}
 
-    def start(settings, encoder, folder):
-        return train.train_denoiser(
-            basis,
-            folder,
-            dwelltime=1 / args.bandwidth if args.bandwidth else None,
-            n_points=args.points,
-            network_settings={"channels": args.channels, "kernel": args.kernel, "layers": args.layers},
-            settings=settings,
-            recipe=args.recipe,
-            resume=args.resume,
-            command=" ".join(["fsl_mrs_dl", *args.words]),
-        )
+    def job(folder, **options):
+        return train.train_denoiser(basis, folder, network_settings=network, **grid, **options)
 
-    return start
+    return _starter_of(args, job)
+
+
+def _check_method(args, methods) -> None:
+    if args.method not in methods:
+        raise OptionError(f"--method {args.method}: there is no such method; choose universal, {', '.join(methods)}.")
+
+
+def _measured(paths, basis=None):
+    """The FIDs of files of one protocol, cut to the shortest, ``(n, n_points)``, and the first file's data."""
+    import numpy as np
+
+    from . import nifti
+
+    fids, first = [], None
+    for path in paths:
+        data = nifti.load(path)
+        if basis is not None:
+            basis.check_match(data.spec_freq_mhz, data.nucleus, path)
+        first = first or data
+        same = np.isclose(data.dwelltime, first.dwelltime, rtol=1e-3)
+        if not same or not np.isclose(data.spec_freq_mhz, first.spec_freq_mhz, rtol=5e-3):
+            raise DataError(f"{path}: has another bandwidth or frequency than {paths[0]}; train one network for each.")
+        fids.append(_transients(data))
+    n_points = min(one.shape[-1] for one in fids)
+    return np.concatenate([one[:, :n_points] for one in fids]), first
 
 
 def _transients(data):

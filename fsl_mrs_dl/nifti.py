@@ -16,6 +16,7 @@ import numpy as np
 
 from . import __version__
 from .errors import DataError, OutputError
+from .paths import put_in_place
 
 __all__ = ["MrsData", "load", "from_image", "save", "processing_record", "check_fids", "new_output_folder"]
 
@@ -195,11 +196,7 @@ def save(
         os.close(handle)
         try:
             image.save(temporary)
-            # A temporary file is private to its owner; results get the ordinary mode.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
+            put_in_place(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as exc:

@@ -1,12 +1,21 @@
-"""Where the files are that travel with the package but are not code."""
+"""Where the files are that travel with the package but are not code, and how files come to where they belong."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .errors import FslMrsDlError
 
-__all__ = ["models_folder"]
+__all__ = ["models_folder", "put_in_place"]
+
+
+def put_in_place(temporary: str | Path, path: Path) -> None:
+    """Move a finished temporary file to where it belongs; it is private to its owner until then, and gets the ordinary mode."""
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    os.replace(temporary, path)
 
 
 def models_folder() -> Path:

@@ -380,19 +380,13 @@ def train_registration(
         Too few usable transients; an unknown method or recipe; a folder that holds something else, or nothing to go on from.
     """
     settings = settings or Settings()
-    fids = torch.as_tensor(fids).to(torch.complex64)
-    fids = fids[torch.isfinite(torch.view_as_real(fids)).all((-1, -2)) & (fids != 0).any(-1)]
-    if len(fids) < 4:
-        raise DataError(f"{source}: holds {len(fids)} usable transients, training needs 4 at least; give more files.")
+    used, held = _used_and_held(fids, settings.seed, source)
     _check_folder(Path(output), resume)
     drawn_from = synthetic.Recipe.load(recipe or "augment-transients")
     lightning.seed_everything(settings.seed, verbose=False)
     if nucleus != "1H" and method != "dsr":
         raise OptionError(f"--method {method}: looks for lines of 1H spectra, the data are {nucleus}; choose dsr.")
     network = registration.Registration(method, dwelltime, spec_freq_mhz, encoder)
-    shuffled = torch.randperm(len(fids), generator=torch.Generator().manual_seed(settings.seed))
-    n_held = max(1, len(fids) // 10)
-    held, used = fids[shuffled[:n_held]], fids[shuffled[n_held:]]
     if not network.creatine:
         network.set_reference(used[registration.choose_reference(used, network.n_points, settings.seed)])
 
@@ -486,17 +480,12 @@ def train_quantifier(
 
         makers, trained_on = (made, made), f"simulated spectra on {basis.source}"
     else:
-        fids = torch.as_tensor(fids).to(torch.complex64)
-        fids = fids[torch.isfinite(torch.view_as_real(fids)).all((-1, -2)) & (fids != 0).any(-1)]
-        if len(fids) < 4:
-            raise DataError(f"{source}: holds {len(fids)} usable spectra, training needs 4 at least; give more files.")
-        shuffled = torch.randperm(len(fids), generator=torch.Generator().manual_seed(settings.seed))
-        n_held = max(1, len(fids) // 10)
+        parts = _used_and_held(fids, settings.seed, source)
         makers = tuple(
             lambda generator, which=which: registration.augment(which, drawn_from, dwelltime, frequency, n, generator)
-            for which in (fids[shuffled[n_held:]], fids[shuffled[:n_held]])
+            for which in parts
         )
-        trained_on = f"{len(fids) - n_held} measured spectra ({source}), basis set {basis.source}"
+        trained_on = f"{len(parts[0])} measured spectra ({source}), basis set {basis.source}"
     makers[0](torch.Generator())  # a recipe that cannot be drawn from is found out before anything is written
 
     def accuracy(network):
@@ -619,6 +608,17 @@ def train_denoiser(
             "accuracy": accuracy(network),
         },
     )
+
+
+def _used_and_held(fids, seed: int, source: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Usable FIDs to train on, and one in ten, at least one, that is held back."""
+    fids = torch.as_tensor(fids).to(torch.complex64)
+    fids = fids[torch.isfinite(torch.view_as_real(fids)).all((-1, -2)) & (fids != 0).any(-1)]
+    if len(fids) < 4:
+        raise DataError(f"{source}: holds {len(fids)} usable FIDs, training needs 4 at least; give more files.")
+    shuffled = torch.randperm(len(fids), generator=torch.Generator().manual_seed(seed))
+    n_held = max(1, len(fids) // 10)
+    return fids[shuffled[n_held:]], fids[shuffled[:n_held]]
 
 
 def _check_folder(output: Path, resume: bool) -> None:

@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import paths
 from .errors import DataError, OptionError, OutputError
 
 __all__ = ["Card", "model_names", "find", "read_card", "load", "save"]
@@ -84,9 +85,7 @@ class Card:
 
 def _shipped() -> Path:
     """The folder of the models that come with the package."""
-    from .paths import models_folder
-
-    return models_folder()
+    return paths.models_folder()
 
 
 def model_names() -> list[str]:
@@ -244,9 +243,6 @@ def _write(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        paths.put_in_place(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
