@@ -199,7 +199,7 @@ def _train(args):
     if found:
         (args.output / "search.json").write_text(json.dumps(found, indent=2) + "\n")
     done = card["training"]
-    print(f"Trained in {done['minutes']:g} minutes, {done['steps']} steps, on {done['device']}. On held-back data:")
+    print(f"Trained in {done['minutes']:.1f} minutes, {done['steps']} steps, on {done['device']}. On held-back data:")
     _print_accuracy(card)
     _compare(card)
     use = {

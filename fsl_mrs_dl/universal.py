@@ -240,6 +240,7 @@ class AlignStarter:
         self.network, self.card, self.name = network, card, card.name
         self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
         self.reference = None if reference is None else np.asarray(reference)
+        self._grids: dict = {}
 
     def refuses(self, n_points: int) -> str:
         """Why the network was not made for data like these, in words; empty if it was."""
@@ -249,7 +250,9 @@ class AlignStarter:
     def __call__(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets, n_transients)``."""
         n_points = fid.shape[-1]
-        grid = PpmGrid(np.arange(n_points), n_points, self.dwelltime, self.spec_freq_mhz)
+        if n_points not in self._grids:
+            self._grids = {n_points: PpmGrid(np.arange(n_points), n_points, self.dwelltime, self.spec_freq_mhz)}
+        grid = self._grids[n_points]
         self.network.to(fid.device)
         reference = self.reference
         if reference is not None:
