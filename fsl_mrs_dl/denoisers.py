@@ -80,7 +80,8 @@ class Denoiser(nn.Module):
         """The window of FIDs ``(batch, n)`` as channels of height 1, ``(batch, 2, n_window)``, and what they were divided by ``(batch,)``."""
         spec = units.fid_to_spec(fid)[:, self.inside(fid.shape[-1])]
         height = spec.abs().amax(-1).clamp(min=1e-30)
-        return torch.view_as_real(spec / height[:, None]).permute(0, 2, 1), height
+        x = torch.view_as_real(spec / height[:, None]).permute(0, 2, 1)
+        return x.to(next(self.parameters()).dtype), height
 
     def window_energy(self, fid: torch.Tensor) -> torch.Tensor:
         """Sum of squares of all the FIDs' spectra in the window."""
@@ -98,7 +99,7 @@ class Denoiser(nn.Module):
         """Mean squared error in the window, in units of the noisy spectrum's height squared."""
         x, height = self.scaled(fid)
         spec = units.fid_to_spec(clean)[:, self.inside(clean.shape[-1])] / height[:, None]
-        return (self.layers(x) - torch.view_as_real(spec).permute(0, 2, 1)).square().mean()
+        return (self.layers(x) - torch.view_as_real(spec).permute(0, 2, 1).to(x)).square().mean()
 
 
 METHODS = {Denoiser.method: Denoiser}

@@ -39,6 +39,14 @@ def test_the_answer_scales_with_the_data():
         torch.testing.assert_close(network(1e3 * fid), 1e3 * network(fid), rtol=1e-3, atol=1e-2)
 
 
+def test_double_precision_goes_in_and_comes_out():
+    network, fid = small(), torch.randn(2, 1024, dtype=torch.complex128)
+    with torch.no_grad():
+        out = network(fid)
+        assert out.dtype == fid.dtype
+        torch.testing.assert_close(out.to(torch.complex64), network(fid.to(torch.complex64)), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("settings,message", [({"layers": 3}, "even"), ({"ppmlim": (2.0, 2.05)}, "at least 16")])
 def test_impossible_networks_are_refused(settings, message):
     with pytest.raises(OptionError, match=message):
