@@ -122,7 +122,7 @@ def _align(method, fid, reference, network, card, axes):
         return shift[0].numpy(), phase[0].numpy()
     if method == "default":
         target = None if reference is None else reference[None]
-        found, _ = pipeline._align_with_help(fid[None, None], starter, "network", {"reference": target, **axes})
+        found, _ = pipeline._align_with_help(fid[None, None], target, {**axes, "nucleus": "1H"}, axes)
         return found.shift_hz[0], found.phase_deg[0]
     options = {"starter": starter} if method == "network, refined" else {}
     if method == "matched filter":

@@ -44,6 +44,7 @@ __all__ = [
     "apply_shift_phase",
     "cramer_rao",
     "mean_pairwise_correlation",
+    "similarity_index",
     "similarity_matrix",
 ]
 
@@ -1361,3 +1362,21 @@ def mean_pairwise_correlation(
     pairs = matrix[..., row, column]
     seen = np.isfinite(pairs)
     return np.where(seen, pairs, 0.0).sum(-1) / np.maximum(seen.sum(-1), 1)
+
+
+def similarity_index(
+    fid,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str = "1H",
+    ppmlim: tuple[float, float] | None = (2.5, 3.5),
+) -> np.ndarray:
+    """The alignment paper's similarity index: mean of all elements of :func:`similarity_matrix` between 2.5 and 3.5 ppm; shape (...).
+
+    The paper (doi 10.1002/mrm.29498, section 2.6.1) sums the elements; its figures, which do not grow with the number of transients,
+    are those of the mean.  Failed transients are left out.
+    """
+    matrix = similarity_matrix(fid, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim)
+    seen = np.isfinite(matrix)
+    return np.where(seen, matrix, 0.0).sum((-2, -1)) / np.maximum(seen.sum((-2, -1)), 1)

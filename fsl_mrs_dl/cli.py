@@ -10,6 +10,7 @@ import configargparse
 
 from . import __version__, network_jobs
 from .errors import DataError, FslMrsDlError, OptionError, OutputError
+from .plugin import add_align_arguments, align_options
 
 __all__ = ["main"]
 
@@ -108,23 +109,7 @@ def _align_arguments(parser) -> None:
     required.add_argument("--file", required=True, metavar="FILE", help="NIfTI-MRS file with transients, coils combined or not")
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("alignment options")
-    group.add_argument(
-        "--dim",
-        default="DIM_DYN",
-        help='dimension that runs over transients, or "all" for all spectra of a voxel (default DIM_DYN)',
-    )
-    group.add_argument(
-        "--ppm",
-        type=float,
-        nargs=2,
-        metavar=("LO", "HI"),
-        help="window that is aligned (default: the nucleus' usual one, 0.2 to 4.2 for 1H)",
-    )
-    group.add_argument("--reference", metavar="FILE", help="align to this NIfTI-MRS file: one FID, or one per coil")
-    group.add_argument(
-        "--starter", metavar="NAME", help="what proposes shifts and phases: classical or network (default: as the data allow)"
-    )
-    group.add_argument("--model", metavar="NAME", help="trained network that proposes them, by name or folder")
+    add_align_arguments(group)
     group.add_argument("--filename", metavar="NAME", help="name of the aligned file (default: as --file)")
     group.add_argument("-r", "--generateReports", action="store_true", help="write an HTML report")
     group.add_argument("--allreports", action="store_true", help="write a report for every voxel and sub-spectrum")
@@ -316,10 +301,8 @@ def _align(args) -> None:
     if not args.output.exists():
         nifti.new_output_folder(args.output, overwrite=False)
     reference = nifti.load(args.reference) if args.reference else None
-    ppmlim = tuple(args.ppm) if args.ppm else None
     _say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
-    asked = {"starter": args.starter, "model": args.model}
-    out = pipeline.align_data(data, dim=args.dim, ppmlim=ppmlim, reference=reference, device=args.device, **asked)
+    out = pipeline.align_data(data, reference=reference, device=args.device, **align_options(vars(args)))
     reports = align_report.report_paths(args.output, out, args.allreports) if args.generateReports or args.allreports else []
     for path in reports:
         _new_file(path, args.overwrite)

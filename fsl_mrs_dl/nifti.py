@@ -9,7 +9,7 @@ import datetime
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from . import __version__
 from .errors import DataError, OutputError
 from .paths import put_in_place
 
-__all__ = ["MrsData", "load", "from_image", "save", "processing_record", "check_fids", "new_output_folder"]
+__all__ = ["MrsData", "load", "from_image", "save", "processing_record", "check_fids", "without", "new_output_folder"]
 
 PROGRAM = "FSL-MRS-DL"
 
@@ -151,6 +151,35 @@ def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
     if need_signal and not usable.any():
         raise DataError(f"{data.name}: every FID is zero or holds NaN; there is nothing to work on: check the conversion.")
     return usable
+
+
+def without(data: MrsData, tag: str, numbers) -> MrsData:
+    """The data less some elements of a dimension, those of its header (``dim_N_header``) that vary along it less theirs.
+
+    Raises
+    ------
+    DataError
+        If there is no such dimension.
+    """
+    axis = data.axis(tag)
+    size = data.fids.shape[axis]
+    kept = [index for index in range(size) if index not in set(numbers)]
+
+    def cut(value):
+        if isinstance(value, list) and len(value) == size:
+            return [value[index] for index in kept]
+        if isinstance(value, dict) and {"start", "increment"} <= set(value):
+            # Evenly spaced values are not so any more; the standard allows a list instead.
+            return [value["start"] + index * value["increment"] for index in kept]
+        if isinstance(value, dict) and "Value" in value:
+            return {**value, "Value": cut(value["Value"])}
+        return value
+
+    header = dict(data.header)
+    name = f"dim_{axis + 1}_header"
+    if isinstance(header.get(name), dict):
+        header[name] = {key: cut(value) for key, value in header[name].items()}
+    return replace(data, fids=data.fids.take(kept, axis), header=header)
 
 
 def save(

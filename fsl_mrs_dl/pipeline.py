@@ -10,10 +10,14 @@ import numpy as np
 import torch
 
 from . import refine, uncertainty, units
-from .alignment import Alignment, align_transients
+from .absolute import LINES, Offset, absolute_offset
+from .alignment import Alignment, align_transients, apply_shift_phase
 from .basis import Basis
+from .drift import follow
+from .editing import match_subspectra
 from .errors import DataError, OptionError
-from .nifti import MrsData, check_fids, from_image, processing_record
+from .nifti import MrsData, check_fids, from_image, processing_record, without
+from .registration import combination
 from .signal_model import SignalModel
 from .starters import Automatic, Starter
 
@@ -41,8 +45,11 @@ def choose_device(name: str = "auto") -> torch.device:
 class AlignedData:
     """Aligned transients and how they were found.
 
-    ``data`` as the input, corrected; ``fids`` the uncorrected FIDs as ``(n_sets, n_channels, n_transients, n_points)``,
-    ``alignment`` their result; ``axes`` names the dimensions that run over sets and over transients, with their lengths.
+    ``data`` as the input, corrected, without the transients that were ``excluded`` (numbers along ``dim``, from 0); ``fids`` all uncorrected
+    FIDs as ``(n_sets, n_channels, n_transients, n_points)``, ``alignment`` their result; ``set_axes`` and ``transient_axes`` name the
+    dimensions that run over sets and over transients, with their lengths.  ``subspectra`` says by how much conditions of edited data were
+    moved towards each other: shift (Hz) and phase (degrees), each ``(n_voxels, n_conditions)``; ``offset`` where the lines of known place
+    were found for each set, or None.
     """
 
     data: MrsData
@@ -52,13 +59,28 @@ class AlignedData:
     transient_axes: dict[str, int]
     ppmlim: tuple[float, float] | None = None
     starter: str = "classical"
+    refined: bool = True
+    moving: int | None = None
+    excluded: tuple[int, ...] = ()
+    subspectra: tuple[np.ndarray, np.ndarray] | None = None
+    offset: list[Offset] | None = None
 
     def details(self, command: str, dim: str, target: str | None) -> str:
         """The step in words, for the header's record of processing."""
-        return (
-            f"{command}, dim={dim}, ppmlim={self.ppmlim}, target={target or 'weighted mean of the transients'}, "
-            f"starter={self.starter}, {self.alignment.n_iterations} passes."
-        )
+        words = [
+            f"{command}, dim={dim}, ppmlim={self.ppmlim}, target={target or 'weighted mean of the transients'}",
+            f"starter={self.starter}",
+            f"{self.alignment.n_iterations} passes" if self.refined else "not refined",
+        ]
+        if self.moving:
+            words.append(f"reference of {self.moving} neighbours")
+        if self.subspectra is not None:
+            words.append("sub-spectra matched to each other")
+        if self.offset is not None:
+            words.append("absolute")
+        if self.excluded:
+            words.append(f"transients left out: {' '.join(str(one + 1) for one in self.excluded)}")
+        return ", ".join(words) + "."
 
 
 def align_data(
@@ -67,8 +89,13 @@ def align_data(
     dim: str = "DIM_DYN",
     ppmlim: tuple[float, float] | None = None,
     reference: MrsData | None = None,
-    starter: str | None = None,
+    method: str | None = None,
     model: str | Path | None = None,
+    refine: bool = True,
+    absolute: bool = False,
+    moving: int | None = None,
+    edit_dim: str | None = "DIM_EDIT",
+    exclude_unlike: bool = False,
     device: str | torch.device = "auto",
 ) -> AlignedData:
     """Align the transients of a file in frequency and phase.
@@ -79,23 +106,36 @@ def align_data(
     Parameters
     ----------
     dim : str
-        Dimension that runs over transients, or 'all'.
+        Dimension that runs over transients, 'all' for all spectra of a voxel, or 'voxels' for the voxels themselves; 'all' is 'voxels' where
+        a voxel has one spectrum.
     ppmlim : (float, float), optional
         Window in ppm; the nucleus' usual one by default.
     reference : MrsData, optional
         One FID, or one per coil, to align to.
-    starter : str, optional
-        'classical' searches the whole range for the highest likelihood, 'network' asks a trained one; by default the search, and where it
-        finds transients weak the network, if it was made for data like these.
+    method : str, optional
+        Who proposes shifts and phases: 'classical' searches the whole range for the highest likelihood, 'universal' asks the network that
+        comes with the package, 'dsr', 'dsrf', 'dcrr' and 'dcrrf' one trained on data like these (``model``).  By default the search, and
+        where it finds transients weak the network, if it was made for data like these.
     model : str or path, optional
-        The network, by name or folder; 'align-universal' by default.
+        A network, by name or folder.
+    refine : bool
+        False gives the network's own answer, without SDs.
+    absolute : bool
+        Put the lines of known place (1H: creatine, choline and NAA together) where they belong, upright, in place of leaving the mean where
+        it was.
+    moving : int, optional
+        Compare every transient with about so many of its neighbours in time, not with all; for line shapes that drift.
+    edit_dim : str or None
+        Dimension of edit conditions, which are matched to each other so that they subtract well; None for none.
+    exclude_unlike : bool
+        Leave transients out of ``data`` that are unlike the others or failed, in any of their sub-spectra.
 
     Raises
     ------
     DataError
         No such dimension, nothing usable in the file, or a reference that does not fit.
     OptionError
-        No such starter or model.
+        No such method or model, or options that exclude each other.
     """
     check_fids(data)
     device = choose_device(device) if isinstance(device, str) else device
@@ -103,19 +143,9 @@ def align_data(
         ppmlim = units.nucleus(data.nucleus).ppmlim
     names = ["x", "y", "z", "points", *data.dim_tags]
     coil = names.index("DIM_COIL") if "DIM_COIL" in names else None
-    if dim.lower() == "all":
-        run = [axis for axis in range(4, data.fids.ndim) if axis != coil]
-        if not run:
-            raise DataError(
-                f"{data.name}: has no dimension of transients (--dim all needs at least one); nothing can be aligned."
-            )
-    elif data.axis(dim) == coil:
-        raise DataError(f"{data.name}: coils are not transients; choose another --dim, for example DIM_DYN.")
-    else:
-        run = [data.axis(dim)]
+    run = _transient_axes(data, dim, coil, reference)
+    _check_align_options(data, run, method, model, refine, absolute, moving, exclude_unlike, reference)
     shape = data.fids.shape
-    if np.prod([shape[axis] for axis in run]) < 2 and reference is None:
-        raise DataError(f"{data.name}: has one transient along {dim}, which has nothing to be aligned to; give --reference.")
     sets = [axis for axis in range(data.fids.ndim) if axis not in (3, coil, *run)]
     order = [*sets, *([coil] if coil is not None else []), *run, 3]
     moved = data.fids.transpose(order)
@@ -123,14 +153,27 @@ def align_data(
     four = moved.reshape(n_sets, shape[coil] if coil is not None else 1, -1, shape[3])
     target = _reference_fids(reference, data, four.shape[1]) if reference is not None else None
     axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "nucleus": data.nucleus}
-    proposer, called = _align_starter(starter, model, four.shape[-1], target, axes)
-    job = {"ppmlim": ppmlim, "reference": target, "device": device, **axes}
-    if starter is None and model is None and not isinstance(proposer, str):
-        alignment, called = _align_with_help(four, proposer, called, job)
+    job = {"ppmlim": ppmlim, "device": device, **axes}
+    if not refine:
+        proposer, called = _align_starter(method, model, four.shape[-1], target, axes)
+        alignment = unrefined(four, proposer, keep=getattr(proposer, "absolute", False) or target is not None, **job)
+    elif method is None and model is None:
+        alignment, called = _align_with_help(four, target, axes, job)
     else:
-        alignment = align_transients(four, starter=proposer, **job)
+        proposer, called = _align_starter(method, model, four.shape[-1], target, axes)
+        alignment = align_transients(four, starter=proposer, reference=target, **job)
+    if moving:
+        alignment = follow(four, alignment, moving, **job)
+    grid = [shape[axis] for axis in sets]
+    matched = None
+    edit = sets.index(names.index(edit_dim)) if edit_dim in names and names.index(edit_dim) in sets else None
+    if edit is not None and grid[edit] > 1 and target is None:
+        alignment, matched = _match(four, alignment, grid, edit, job)
+    offset = None
+    if absolute:
+        alignment, offset = _absolute(four, alignment, grid, edit if matched is not None else None, axes)
     back = alignment.apply(four).reshape(moved.shape).transpose(np.argsort(order))
-    return AlignedData(
+    out = AlignedData(
         data=replace(data, fids=back.astype(data.fids.dtype)),
         fids=four,
         alignment=alignment,
@@ -138,23 +181,171 @@ def align_data(
         transient_axes={names[axis]: shape[axis] for axis in run},
         ppmlim=ppmlim,
         starter=called,
+        refined=refine,
+        moving=moving,
+        subspectra=matched,
+        offset=offset,
     )
+    if exclude_unlike:
+        unlike = np.isin(alignment.flag, ("unlike", "failed")).any(0)
+        if unlike.all():
+            raise DataError(f"{data.name}: every transient is unlike the others in one of its sub-spectra; leave --exclude-unlike out.")
+        out.excluded = tuple(int(one) for one in np.flatnonzero(unlike))
+        out.data = without(out.data, dim, out.excluded)
+    return out
+
+
+def _transient_axes(data: MrsData, dim: str, coil: int | None, reference) -> list[int]:
+    """Axes of ``data.fids`` that run over what is aligned."""
+    voxels = [axis for axis in range(3) if data.fids.shape[axis] > 1]
+    if dim.lower() in ("all", "voxels"):
+        run = [axis for axis in range(4, data.fids.ndim) if axis != coil and data.fids.shape[axis] > 1]
+        if dim.lower() == "voxels" or not run:
+            run = voxels
+        if not run:
+            raise DataError(f"{data.name}: holds one spectrum, which has nothing to be aligned to; nothing was done.")
+    elif data.axis(dim) == coil:
+        raise DataError(f"{data.name}: coils are not transients; choose another --dim, for example DIM_DYN.")
+    else:
+        run = [data.axis(dim)]
+    if np.prod([data.fids.shape[axis] for axis in run]) < 2 and reference is None:
+        raise DataError(f"{data.name}: has one transient along {dim}, which has nothing to be aligned to; give --reference.")
+    return run
+
+
+def _check_align_options(data, run, method, model, refine, absolute, moving, exclude_unlike, reference) -> None:
+    """Options that have nothing to go with, or that go against each other."""
+    if not refine and model is None and method in (None, "classical"):
+        raise OptionError("--no-refine: the classical search is the refinement; name a network with --method or --model.")
+    if absolute and reference is not None:
+        raise OptionError("--absolute: the reference says already where everything lies; leave one of --absolute and --reference out.")
+    if absolute and data.nucleus not in LINES:
+        raise OptionError(f"--absolute: no lines of known place for {data.nucleus}, only for {', '.join(LINES)}; leave it out.")
+    if moving and reference is not None:
+        raise OptionError("--moving: a reference that moves with the data is made of them; leave one of --moving and --reference out.")
+    if moving and not refine:
+        raise OptionError("--moving: is a refinement; leave one of --moving and --no-refine out.")
+    if moving and any(axis < 4 for axis in run):
+        raise OptionError("--moving: voxels do not follow each other in time; leave it out.")
+    if exclude_unlike and (len(run) > 1 or run[0] < 4):
+        raise OptionError("--exclude-unlike: works along one dimension of transients; leave it out, or choose another --dim.")
+    if exclude_unlike and np.prod(data.fids.shape[:3]) > 1:
+        raise OptionError(
+            "--exclude-unlike: every voxel has transients of its own that are unlike, but a file has as many for all; leave it out and "
+            "use the weights in dl_align.csv."
+        )
+
+
+def unrefined(fid, starter: Callable, *, keep: bool, dwelltime, spec_freq_mhz, nucleus, ppmlim, device=None) -> Alignment:
+    """A starter's own answer as an :class:`Alignment`, without SDs; its mean is taken out unless ``keep``."""
+    valid = np.isfinite(fid).all((1, 3)) & (fid != 0).any((1, 3))
+    clean = np.where(np.isfinite(fid), fid, 0)
+    tensor = torch.as_tensor(clean)
+    shift, phase = (np.asarray(x.cpu(), dtype=float) for x in starter(tensor if device is None else tensor.to(device)))
+    if not keep:
+        count = np.maximum(valid.sum(1, keepdims=True), 1)
+        shift = shift - (shift * valid).sum(1, keepdims=True) / count
+        phase = phase - np.rad2deg(np.angle((np.exp(1j * np.deg2rad(phase)) * valid).sum(1, keepdims=True)))
+    shift, phase = np.where(valid, shift, 0), np.where(valid, (phase + 180) % 360 - 180, 0)
+    corrected = apply_shift_phase(clean, shift[:, None], phase[:, None], dwelltime)
+    total = np.maximum(valid.sum(1), 1)[:, None, None]
+    mean = (corrected * valid[:, None, :, None]).sum(2) / total
+    first, last = units.window_indices(units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz, nucleus), ppmlim)
+    spec, usual = (np.fft.fftshift(np.fft.fft(x, axis=-1), axes=-1)[..., first:last] for x in (corrected, mean))
+    others = (usual[:, :, None] - spec / total[..., None]) * (total / np.maximum(total - 1, 1))[..., None]
+    inner = (spec * others.conj()).sum((1, 3)).real
+    sizes = [np.maximum((np.abs(x) ** 2).sum((1, 3)), 1e-300) for x in (spec, others)]
+    nan = np.full(shift.shape, np.nan)
+    return Alignment(
+        shift_hz=shift,
+        phase_deg=phase,
+        shift_sd_hz=nan,
+        phase_sd_deg=nan.copy(),
+        amplitude=np.where(valid, inner / sizes[1], np.nan),
+        similarity=np.where(valid, inner / np.sqrt(sizes[0] * sizes[1]), 0),
+        weight=valid.astype(float),
+        flag=np.where(valid, "ok", "failed"),
+        reference=mean,
+        n_iterations=0,
+        dwelltime=dwelltime,
+    )
+
+
+def _means(four: np.ndarray, alignment: Alignment) -> np.ndarray:
+    """Weighted means of the aligned transients, ``(n_sets, n_channels, n_points)``; zero for sets without any."""
+    weight = np.where(np.isin(alignment.flag, ("ok", "weak")), alignment.weight, 0)
+    weight = weight / np.maximum(weight.sum(1, keepdims=True), 1e-300)
+    return np.einsum("sctn,st->scn", alignment.apply(np.where(np.isfinite(four), four, 0)), weight)
+
+
+def _moved(alignment: Alignment, shift_hz: np.ndarray, phase_deg: np.ndarray, **more) -> Alignment:
+    """Every set moved as a whole, by ``(n_sets,)`` more; failed transients stay untouched."""
+    alive = alignment.flag != "failed"
+    phase = (alignment.phase_deg + phase_deg[:, None] + 180) % 360 - 180
+    return replace(
+        alignment,
+        shift_hz=np.where(alive, alignment.shift_hz + shift_hz[:, None], 0),
+        phase_deg=np.where(alive, phase, 0),
+        reference=apply_shift_phase(alignment.reference, shift_hz[:, None], phase_deg[:, None], alignment.dwelltime),
+        **more,
+    )
+
+
+def _match(four, alignment: Alignment, grid: list[int], edit: int, job: dict):
+    """Conditions of every voxel moved towards each other: the alignment, and by how much."""
+    means = _means(four, alignment).reshape(*grid, *four.shape[1::2])
+    means = np.moveaxis(means, edit, -3)
+    axes = {name: job[name] for name in ("dwelltime", "spec_freq_mhz", "nucleus", "ppmlim")}
+    found = np.array([match_subspectra(one, **axes) for one in means.reshape(-1, *means.shape[-3:])])
+    by_set = [np.moveaxis(x.reshape(means.shape[:-2]), -1, edit).reshape(-1) for x in (found[:, 0], found[:, 1])]
+    return _moved(alignment, *by_set), (found[:, 0], found[:, 1])
+
+
+def _absolute(four, alignment: Alignment, grid: list[int], edit: int | None, axes: dict):
+    """Every set with its lines where they belong; conditions that were matched to each other stay so."""
+    means = _means(four, alignment)
+    many = four.shape[1] > 1
+    groups = np.arange(len(means)).reshape(grid)
+    if edit is not None:
+        groups = np.repeat(groups.take([0], edit), grid[edit], edit)
+    groups = groups.reshape(-1)
+    shift, phase, offsets = np.zeros(len(groups)), np.zeros(len(groups)), [None] * len(groups)
+    shift_sd, phase_sd = np.zeros(len(groups)), np.zeros(len(groups))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        whole = means[members].sum(0)
+        coils = combination(torch.as_tensor(whole[:, None])).resolve_conj().numpy()
+        found = absolute_offset(coils @ whole, **axes)
+        for one in members:
+            offsets[one] = found
+        if found.found:
+            shift[members], shift_sd[members] = found.shift_hz, found.shift_sd_hz
+            # Coils that are not combined yet have a phase each: there is no one phase that makes all of them upright.
+            phase[members], phase_sd[members] = (0, 0) if many else (found.phase_deg, found.phase_sd_deg)
+    more = {
+        "shift_sd_hz": np.hypot(alignment.shift_sd_hz, shift_sd[:, None]),
+        "phase_sd_deg": np.hypot(alignment.phase_sd_deg, phase_sd[:, None]),
+    }
+    return _moved(alignment, shift, phase, **more), offsets
 
 
 _MANY_WEAK = 0.05  # share of transients too weak to be found alone from which the network is asked
 
 
-def _align_with_help(four: np.ndarray, network, name: str, job: dict) -> tuple[Alignment, str]:
+def _align_with_help(four: np.ndarray, target, axes: dict, job: dict) -> tuple[Alignment, str]:
     """Classical search; where it finds transients weak, once more from the network's proposal.  Also what to call that.
 
     With transients that are strong enough both end at the same place and the search is quicker.
     """
-    alignment = align_transients(four, starter="classical", **job)
+    alignment = align_transients(four, starter="classical", reference=target, **job)
     usable = (alignment.flag != "failed").sum(1)
     weak = (alignment.flag == "weak").sum(1) > _MANY_WEAK * np.maximum(usable, 1)
     if not weak.any():
         return alignment, "classical"
-    again = align_transients(four[weak], starter=network, **job)
+    network, name = _align_starter(None, None, four.shape[-1], target, axes)
+    if isinstance(network, str):
+        return alignment, name
+    again = align_transients(four[weak], starter=network, reference=target, **job)
     for part in fields(Alignment):
         value = getattr(alignment, part.name)
         if isinstance(value, np.ndarray):
@@ -163,28 +354,41 @@ def _align_with_help(four: np.ndarray, network, name: str, job: dict) -> tuple[A
     return replace(alignment, n_iterations=max(alignment.n_iterations, again.n_iterations)), f"{name}{where}"
 
 
-def _align_starter(starter: str | None, model, n_points: int, reference, axes: dict):
-    """What :func:`fsl_mrs_dl.alignment.align_transients` takes as a starter, and what to call it."""
-    if starter not in (None, "classical", "network"):
-        raise OptionError(f"--starter {starter}: there is no such starter of alignments; choose classical or network.")
-    if starter == "classical" and model is not None:
-        raise OptionError(f"--model {model}: is not asked by the classical starter; leave one of the two out.")
-    from . import zoo
+_UNIVERSAL = "align-universal"
 
-    insisted = starter == "network" or model is not None
-    if starter == "classical" or (not insisted and "align-universal" not in zoo.model_names()):
+
+def _align_starter(method: str | None, model, n_points: int, reference, axes: dict):
+    """What :func:`fsl_mrs_dl.alignment.align_transients` takes as a starter, and what to call it."""
+    from . import zoo
+    from .registration import METHODS
+
+    known = ("classical", "universal", *METHODS)
+    if method not in (None, *known):
+        raise OptionError(f"--method {method}: there is no such method of alignment; choose one of {', '.join(known)}.")
+    if method == "classical" and model is not None:
+        raise OptionError(f"--model {model}: is not asked by the classical method; leave one of the two out.")
+    if method in METHODS and model is None:
+        raise OptionError(
+            f"--method {method}: is a network trained on data like these; give it with --model, or train one with "
+            f"'fsl_mrs_dl train align --method {method} --file FILE --output DIR'."
+        )
+    insisted = method == "universal" or model is not None
+    if method == "classical" or (not insisted and _UNIVERSAL not in zoo.model_names()):
         return "classical", "classical"
     from .registration import RegistrationStarter
     from .universal import AlignStarter
 
-    name = model or "align-universal"
-    kinds = {"align-universal": AlignStarter, "registration": RegistrationStarter}
-    kind = zoo.read_card(name).kind
-    if kind not in kinds:
-        does = zoo.KIND_WORDS.get(kind, "does other things")
+    name = model or _UNIVERSAL
+    kinds = {_UNIVERSAL: AlignStarter, "registration": RegistrationStarter}
+    card = zoo.read_card(name)
+    if card.kind not in kinds:
+        does = zoo.KIND_WORDS.get(card.kind, "does other things")
         raise OptionError(f"--model {name}: {does}; give one that starts alignments.")
+    is_a = "universal" if card.kind == _UNIVERSAL else card["architecture"]["settings"].get("method")
+    if method not in (None, is_a):
+        raise OptionError(f"--model {name}: is a network of method {is_a}, not {method}; leave --method out, or give another --model.")
     network, card = zoo.load(name)
-    found = kinds[kind](network, card, reference=reference, **axes)
+    found = kinds[card.kind](network, card, reference=reference, **axes)
     why = found.refuses(n_points)
     if why and model is not None:
         raise OptionError(f"--model {name}: is not for data like these: {why}; leave it out, or train one for them.")
@@ -222,6 +426,10 @@ def align_image(image, *, dim: str = "DIM_DYN", reference=None, command: str = "
         options["reference"] = from_image(reference, name=name(reference) or "the reference")
     aligned = align_data(from_image(image, name=file or name(image)), dim=dim, **options)
     out = image.copy()
+    if aligned.excluded:
+        from nifti_mrs.tools import split
+
+        out, _ = split(out, dim, list(aligned.excluded))
     # The object conjugates on the way in as on the way out.
     out[:] = aligned.data.fids.reshape(out.image.shape)
     target = None if reference is None else name(reference) or "a reference"

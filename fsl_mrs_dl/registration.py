@@ -17,7 +17,7 @@ from torch import nn
 from . import encoders, synthetic, units
 from .errors import DataError, OptionError
 
-__all__ = ["METHODS", "Registration", "RegistrationStarter", "normalised", "choose_reference", "augment", "accuracy"]
+__all__ = ["METHODS", "Registration", "DSR", "DSRF", "DCrR", "DCrRF", "RegistrationStarter", "normalised", "choose_reference", "augment", "accuracy"]
 
 METHODS = {
     "dsr": {"creatine": False, "ppmlim": None},
@@ -103,6 +103,34 @@ class Registration(nn.Module):
         return units.fid_to_spec(difference)[..., self.inside].abs().square().mean()
 
 
+class DSR(Registration):
+    """dSR: turns a reference transient; the whole FID counts.  Arguments of :class:`Registration` less the method."""
+
+    def __init__(self, dwelltime: float, spec_freq_mhz: float, **arguments):
+        super().__init__("dsr", dwelltime, spec_freq_mhz, **arguments)
+
+
+class DSRF(Registration):
+    """dSRF: turns a reference transient; 2.5 to 3.5 ppm count."""
+
+    def __init__(self, dwelltime: float, spec_freq_mhz: float, **arguments):
+        super().__init__("dsrf", dwelltime, spec_freq_mhz, **arguments)
+
+
+class DCrR(Registration):
+    """dCrR: fits a Lorentzian line to creatine, over the input apodised by 500 Hz; the whole FID counts."""
+
+    def __init__(self, dwelltime: float, spec_freq_mhz: float, **arguments):
+        super().__init__("dcrr", dwelltime, spec_freq_mhz, **arguments)
+
+
+class DCrRF(Registration):
+    """dCrRF: fits a Lorentzian line to creatine, over the input apodised by 500 Hz; 2.5 to 3.5 ppm count."""
+
+    def __init__(self, dwelltime: float, spec_freq_mhz: float, **arguments):
+        super().__init__("dcrrf", dwelltime, spec_freq_mhz, **arguments)
+
+
 class RegistrationStarter:
     """A trained :class:`Registration` as a starter of :func:`fsl_mrs_dl.alignment.align_transients`."""
 
@@ -118,6 +146,11 @@ class RegistrationStarter:
                 f"--model {card.name}: was trained for {1 / network.dwelltime:.0f} Hz at {network.spec_freq_mhz:.1f} MHz, the data have "
                 f"{1 / dwelltime:.0f} Hz at {spec_freq_mhz:.1f} MHz; train one on data like these."
             )
+
+    @property
+    def absolute(self) -> bool:
+        """Whether shifts and phases are those of a line of known place."""
+        return self.network.creatine
 
     def refuses(self, n_points: int) -> str:
         """Why the network was not made for data like these, in words; empty if it was."""
@@ -189,7 +222,8 @@ def augment(
     Returns
     -------
     dict
-        ``fid`` ``(n, n_points)`` and what was added: ``shift_hz``, ``phase`` (rad), of which only tests and benchmarks make use.
+        ``fid`` ``(n, n_points)`` and what was added: ``shift_hz``, ``phase`` (rad), and ``nuisance`` ``(n, n_lines)``, which lines are
+        there; only tests and benchmarks make use of these.
     """
     spec = recipe.get("augment")
     if spec is None:
@@ -206,8 +240,10 @@ def augment(
     amplitude, snr = draw("amplitude", 1.0).clamp(min=0.05), draw("snr", 1e9)
     fid = amplitude[:, None] * fid
     n_points = fid.shape[-1]
+    nuisance = torch.zeros(n, 0, dtype=torch.bool)
     if "nuisance" in spec:
         lines = synthetic.sample_lines(spec["nuisance"], n, generator)
+        nuisance = lines[..., 0] > 0
         height = units.fid_to_spec(fid).abs().amax(-1)
         fid = fid + height[:, None] * synthetic.line_fids(lines, n_points, dwelltime, spec_freq_mhz)
     time = torch.arange(n_points) * dwelltime
@@ -215,7 +251,7 @@ def augment(
     fid = fid * torch.polar(torch.exp(-torch.pi * width[:, None] * time), angle)
     noise_sd = fid.abs().amax(-1, keepdim=True) / snr[:, None]
     noise = torch.view_as_complex(torch.randn(n, n_points, 2, generator=generator))
-    return {"fid": (fid + noise_sd * noise).to(torch.complex64), "shift_hz": shift, "phase": phase}
+    return {"fid": (fid + noise_sd * noise).to(torch.complex64), "shift_hz": shift, "phase": phase, "nuisance": nuisance}
 
 
 def accuracy(network: Registration, fids, recipe, dwelltime: float, spec_freq_mhz: float, seed: int, n: int = 512) -> dict:

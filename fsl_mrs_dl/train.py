@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from . import denoisers, encoders, quantifiers, registration, synthetic, universal, zoo
+from . import denoisers, encoders, quantifiers, registration, supervised, synthetic, universal, zoo
 from .errors import DataError, OptionError, OutputError
 
 try:
@@ -35,7 +35,7 @@ except ImportError as exc:
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-__all__ = ["Task", "Settings", "TASKS", "train", "train_registration", "train_quantifier", "train_denoiser", "search"]
+__all__ = ["Task", "Settings", "TASKS", "train", "train_registration", "train_supervised", "train_quantifier", "train_denoiser", "search"]
 
 
 @dataclass(frozen=True)
@@ -418,6 +418,68 @@ def train_registration(
                     network, held, drawn_from, dwelltime, spec_freq_mhz, settings.seed
                 )
             },
+        },
+    )
+
+
+def train_supervised(
+    method: str,
+    batch,
+    output: str | Path,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    settings: Settings | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    command: str = "",
+    source: str = "simulated transients",
+) -> zoo.Card:
+    """Train one of the supervised pairs on transients with a known truth.
+
+    Parameters
+    ----------
+    method : str
+        One of :data:`fsl_mrs_dl.supervised.METHODS`.
+    batch : dict
+        ``fid`` complex ``(n, n_points)``, ``shift_hz`` and ``phase`` (rad) ``(n,)``; one in ten is held back.
+    output, settings, name, resume, command, source, dwelltime, spec_freq_mhz
+        As for :func:`train_registration`.
+
+    Raises
+    ------
+    OptionError, OutputError
+    """
+    settings = settings or Settings()
+    _check_folder(Path(output), resume)
+    lightning.seed_everything(settings.seed, verbose=False)
+    fids = batch["fid"]
+    network = supervised.FrequencyThenPhase(method, dwelltime, spec_freq_mhz, fids.shape[-1])
+    n_held = max(1, len(fids) // 10)
+
+    def maker(first, last):
+        def make(generator):
+            chosen = torch.randint(first, last, (settings.batch_size,), generator=generator)
+            return {key: batch[key][chosen] for key in ("fid", "shift_hz", "phase")}
+
+        return make
+
+    return _run(
+        network,
+        output,
+        settings,
+        begun={"transients": _fingerprint(fids)},
+        train_make=maker(n_held, len(fids)),
+        held_make=maker(0, n_held),
+        loss=lambda network, one: {"total": network.loss(one["fid"], one["shift_hz"], one["phase"])},
+        resume=resume,
+        card=lambda network: {
+            "name": name or Path(output).name,
+            "what": f"Finds shift and phase of transients of one signal ({method}, supervised); to compare with.",
+            "architecture": {"flops": encoders.count_flops(network, fids[:1])},
+            "training": {"command": command, "recipe": {}, "basis": f"{len(fids) - n_held} transients: {source}"},
+            "ranges": {"nucleus": ["1H"], "spec_freq_mhz": [spec_freq_mhz * 0.995, spec_freq_mhz * 1.005]},
+            "accuracy": {},
         },
     )
 

@@ -17,6 +17,7 @@ from . import encoders, synthetic, units
 from .denoisers import Denoiser
 from .quantifiers import DQnMM
 from .registration import Registration, combination
+from .supervised import FrequencyThenPhase
 
 __all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal", "AlignStarter", "NETWORKS"]
 
@@ -304,6 +305,7 @@ NETWORKS = {
     "quant-universal": QuantUniversal,
     "align-universal": AlignUniversal,
     "registration": Registration,
+    "frequency-then-phase": FrequencyThenPhase,
     DQnMM.method: DQnMM,
     Denoiser.method: Denoiser,
 }

@@ -191,9 +191,9 @@ def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_
 
     def aligned(fids, **options):
         data = nifti.MrsData(fids, dwelltime, freq, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4))
-        return pipeline.align_data(data, device="cpu", **options)
+        return pipeline.align_data(data, device="cpu", edit_dim=None, **options)
 
-    found, classical, network = aligned(both), aligned(both, starter="classical"), aligned(both, starter="network")
+    found, classical, network = aligned(both), aligned(both, method="classical"), aligned(both, method="universal")
     assert found.starter == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"
     assert (classical.alignment.flag[0] == "weak").mean() > 0.05
     np.testing.assert_allclose(found.alignment.shift_hz[0], network.alignment.shift_hz[0])

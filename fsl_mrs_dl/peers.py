@@ -1,0 +1,94 @@
+"""Classical methods of frequency and phase correction by others, as they were published, to compare with.
+
+One transient at a time, with SciPy's optimisers, as the originals do it; none of this is used to align data.  All take FIDs
+``(n_transients, n_points)`` and return ``shift_hz`` and ``phase_deg``, each ``(n_transients,)``, with
+:mod:`fsl_mrs_dl.alignment`'s signs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from . import units
+
+__all__ = ["spectral_registration", "correlation", "creatine_fit"]
+
+_CREATINE_PPM, _CHOLINE_PPM = 3.027, 3.2
+
+
+def spectral_registration(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmlim=None):
+    """Least squares in the time domain over shift and phase, from no shift (Near et al., doi 10.1002/mrm.25094).
+
+    With ``ppmlim`` the part of both spectra in the window is cut out first and transformed back, which makes it the registration
+    over a limited frequency range.  Amplitudes are not fitted; the first 0.4 s are compared, past which there is little but noise.
+    """
+    fid, reference = np.asarray(fid), np.asarray(reference)
+    if ppmlim is not None:
+        first, last = units.window_indices(units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz), ppmlim)
+        n_points = fid.shape[-1]
+        cut = lambda x: np.fft.ifft(np.fft.fftshift(np.fft.fft(x), axes=-1)[..., first:last])  # noqa: E731
+        fid, reference, dwelltime = cut(fid), cut(reference), dwelltime * n_points / (last - first)
+    n_used = max(16, min(fid.shape[-1], int(0.4 / dwelltime)))
+    time = np.arange(n_used) * dwelltime
+    fid, reference = fid[:, :n_used], reference[:n_used]
+    # Hertz and degrees are of the same size here, as in the originals.
+    found = np.empty((len(fid), 2))
+    for row, one in enumerate(fid):
+
+        def left(p, one=one):
+            turned = reference * np.exp(1j * (2 * np.pi * p[0] * time + np.deg2rad(p[1])))
+            return (one - turned).view(float)
+
+        found[row] = least_squares(left, (0.0, 0.0), method="lm", x_scale=(1.0, 1.0)).x
+    return found[:, 0], (found[:, 1] + 180) % 360 - 180
+
+
+def correlation(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmlim=None, zero_fill: int = 4):
+    """Largest correlation of the spectra over shifts; the phase is that of the correlation there (Wiegers et al. 2017).
+
+    Zero-filled, so that shifts are found in steps of ``1 / (zero_fill * acquisition time)``; ``ppmlim`` limits both spectra.
+    """
+    fid, reference = np.asarray(fid), np.asarray(reference)
+    n_fft = zero_fill * fid.shape[-1]
+    if ppmlim is not None:
+        ppm = units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz)
+        inside = np.fft.ifftshift((ppm >= ppmlim[0]) & (ppm <= ppmlim[1]))
+        fid, reference = (np.fft.ifft(np.fft.fft(x) * inside) for x in (fid, reference))
+    # The correlation of two spectra is the transform of one FID times the other's conjugate.
+    value = np.fft.fft(fid * reference.conj(), n=n_fft)
+    best = np.abs(value).argmax(-1)
+    return np.fft.fftfreq(n_fft, dwelltime)[best], np.rad2deg(np.angle(value[np.arange(len(fid)), best]))
+
+
+def creatine_fit(fid, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(2.6, 3.6)):
+    """Creatine and choline as two Lorentzian lines of one width over a straight baseline, fitted to the real part of the spectrum.
+
+    The parameters are those of Gannet's model (Edden et al., doi 10.1002/jmri.24478): height of creatine, its place, width and phase,
+    the ratio of choline to it, offset and slope.  Shifts are relative to 3.027 ppm; the start is the highest point of the magnitude near it.
+    """
+    fid = np.asarray(fid)
+    axis = units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz)
+    first, last = units.window_indices(axis, ppmlim)
+    ppm = axis[first:last]
+    spec = np.fft.fftshift(np.fft.fft(fid, norm="ortho"), axes=-1)[:, first:last]
+    middle = ppm.mean()
+    found = np.empty((len(fid), 2))
+    for row, one in enumerate(spec):
+        near = np.abs(ppm - _CREATINE_PPM) < 0.1
+        top = int(np.flatnonzero(near)[np.abs(one[near]).argmax()])
+
+        def model(p):
+            height, place, width, phase, ratio, offset, slope = p
+            line = 0
+            for size, at in ((1.0, place), (ratio, place + _CHOLINE_PPM - _CREATINE_PPM)):
+                line = line + size * height * width / (width + 1j * (ppm - at))
+            return (line * np.exp(1j * phase)).real + offset + slope * (ppm - middle)
+
+        size = np.abs(one[top])
+        start = (size, ppm[top], 0.02, np.angle(one[top]), 0.7, 0.0, 0.0)
+        scale = (size, 0.05, 0.01, 1.0, 0.5, size, size)
+        fit = least_squares(lambda p, one=one: model(p) - one.real, start, method="lm", x_scale=scale, max_nfev=400).x
+        turned = fit[3] + (np.pi if fit[0] * np.sign(fit[2]) < 0 else 0.0)
+        found[row] = (fit[1] - _CREATINE_PPM) * spec_freq_mhz, turned
+    return found[:, 0], np.rad2deg((found[:, 1] + np.pi) % (2 * np.pi) - np.pi)
