@@ -79,6 +79,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
         ("simulate", "simulate a basis set, or a single-voxel acquisition", _simulate_arguments),
         ("train", "train a network on simulated data or on yours", network_jobs.train_arguments),
         ("models", "list trained networks and show what they are for", network_jobs.models_arguments),
+        ("benchmark", "measure accuracy and speed beside limits and other methods", network_jobs.benchmark_arguments),
         ("example", "run the main job on bundled example data", _example_arguments),
         ("doctor", "say what is installed and whether it works together with FSL-MRS", _doctor_arguments),
         ("hook", "switch what is added to FSL-MRS on or off", _hook_arguments),

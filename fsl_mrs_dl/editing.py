@@ -1,9 +1,10 @@
 """Sub-spectra of edited data aligned to each other, so that what editing leaves alone cancels when they are subtracted.
 
-Editing changes a few lines and leaves the rest.  A least-squares registration is pulled by what changes most (NAA, where the pulse saturates
-it); the sum of magnitudes of the difference is not: lines that change cost much the same wherever they are, lines that do not change must
+Editing changes some lines and leaves the rest.  A least-squares registration is pulled by what changes most (NAA, where the pulse saturates
+it); the sum of magnitudes of the difference is less so: a line that changes costs much the same wherever it is, lines that do not change can
 cancel.  So shift and phase are those with the smallest sum of magnitudes (compare Cleve et al., doi 10.1002/mrm.26440, and Mikkelsen et al.,
-doi 10.1002/nbm.4368), a slowly varying complex baseline left free, since residual water differs.
+doi 10.1002/nbm.4368), tails of residual water of any strength left out.  What editing changes still feigns a tenth of a hertz and a
+degree or so; where sub-spectra were acquired in turn they drift together and lie closer than that already.  So small offsets are left alone.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from .alignment import align_transients
+from .alignment import _make_window, align_transients
 from .units import ppm_axis, window_indices
 
 __all__ = ["match_subspectra"]
 
-_BASELINE_ORDER = 3
+_FEIGNED_PPM, _FEIGNED_DEG = 0.0025, 3.0  # offsets that lines which editing changes can feign
 _MOST_STEPS, _LONGEST_STEP_HZ = 100, 2.0
 
 
@@ -37,7 +39,8 @@ def match_subspectra(
     Returns
     -------
     shift_hz, phase_deg : ndarray ``(n_conditions,)``
-        Of each condition, about their common mean; with :func:`fsl_mrs_dl.alignment.apply_shift_phase` they are removed.
+        Of each condition, about their common mean; with :func:`fsl_mrs_dl.alignment.apply_shift_phase` they are removed.  Offsets below
+        0.0025 ppm and 3 degrees count as none.
         0 throughout where one of the conditions is empty; a condition too weak to be found in the first one is not moved against it.
     """
     fids = np.asarray(fids, dtype=complex)
@@ -67,12 +70,24 @@ def _pair(reference: np.ndarray, fid: np.ndarray, axes: dict) -> tuple[float, fl
     noise = np.median(np.abs(np.diff(wide, n=2, axis=-1)), axis=-1) / np.sqrt(12 * np.log(2))
     # The floor lets noise-free simulations through.
     scale = np.maximum(np.sqrt((noise**2).sum(0)), 1e-6 * np.abs(wide).max((0, 2)))[:, None]
-    smooth = np.linalg.qr(np.linspace(-1, 1, last - first)[:, None] ** np.arange(_BASELINE_ORDER + 1))[0].T
-    problem = _Difference(spec(reference) / scale, fid / scale, spec, np.arange(n_points) * dwelltime, smooth)
+    water = _water_tails(n_points, axes)[:, first:last]
+    problem = _Difference(spec(reference) / scale, fid / scale, spec, np.arange(n_points) * dwelltime, water)
     phase = np.deg2rad(start.phase_deg[0])
     tried = [problem.smallest(np.array(p)) for p in ((start.shift_hz[0], phase), (0.0, phase), (0.0, 0.0))]
     _, (shift, phase) = min(tried, key=lambda one: one[0])
-    return float(shift), float((np.rad2deg(phase) + 180) % 360 - 180)
+    phase = (np.rad2deg(phase) + 180) % 360 - 180
+    if abs(shift) < _FEIGNED_PPM * axes["spec_freq_mhz"] and abs(phase) < _FEIGNED_DEG:
+        return 0.0, 0.0
+    return float(shift), float(phase)
+
+
+def _water_tails(n_points: int, axes: dict) -> np.ndarray:
+    """Spectra ``(k, n_points)`` that residual water of any place, width and strength consists of in the window; none where there is no water."""
+    if axes["nucleus"] != "1H" or axes["ppmlim"] is None:
+        return np.zeros((0, n_points))
+    place = (n_points, axes["dwelltime"], axes["spec_freq_mhz"], axes["nucleus"], axes["ppmlim"], 0.0, None)
+    window = _make_window(*place, torch.device("cpu"), torch.float64, ("water",))
+    return np.fft.fftshift(window.unstable.numpy(), axes=-1)
 
 
 @dataclass(frozen=True)
@@ -83,14 +98,16 @@ class _Difference:
     fid: np.ndarray
     spec: Callable
     time: np.ndarray
-    smooth: np.ndarray
+    water: np.ndarray
 
-    def _without_baseline(self, left, weight):
-        """The weighted least-squares baseline of every channel taken out."""
+    def _without_water(self, left, weight):
+        """The weighted least-squares tails of water taken out of every channel."""
+        if not len(self.water):
+            return left
         out = np.empty_like(left)
         for channel, root in enumerate(np.sqrt(weight)):
-            coefficients, *_ = np.linalg.lstsq((self.smooth * root).T, left[channel] * root, rcond=None)
-            out[channel] = left[channel] - coefficients @ self.smooth
+            coefficients, *_ = np.linalg.lstsq((self.water * root).T, left[channel] * root, rcond=None)
+            out[channel] = left[channel] - coefficients @ self.water
         return out
 
     def smallest(self, p) -> tuple[float, np.ndarray]:
@@ -98,12 +115,12 @@ class _Difference:
         weight, cost = np.ones(self.target.shape), np.inf
         for _ in range(_MOST_STEPS):
             turned = self.fid * np.exp(-1j * (2 * np.pi * p[0] * self.time + p[1]))
-            left = self._without_baseline(self.spec(turned) - self.target, weight)
+            left = self._without_water(self.spec(turned) - self.target, weight)
             magnitude = np.sqrt(np.abs(left) ** 2 + 1)
             weight, cost = 1 / magnitude, magnitude.sum()
             slopes = (self.spec(-2j * np.pi * self.time * turned), self.spec(-1j * turned))
             root = np.sqrt(weight)
-            rows = [(self._without_baseline(one, weight) * root).ravel().view(float) for one in slopes]
+            rows = [(self._without_water(one, weight) * root).ravel().view(float) for one in slopes]
             step = -np.linalg.lstsq(np.stack(rows, 1), (left * root).ravel().view(float), rcond=None)[0]
             p = p + step * min(1.0, _LONGEST_STEP_HZ / max(abs(step[0]), 1e-12))
             if abs(step[0]) < 1e-4 and abs(step[1]) < 1e-5:

@@ -1,4 +1,4 @@
-"""The jobs ``train`` and ``models`` of the command; torch is loaded only when one of them runs."""
+"""The jobs ``train``, ``models`` and ``benchmark`` of the command; torch is loaded only when one of them runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import DataError, OptionError, OutputError
 
-__all__ = ["train_arguments", "models_arguments"]
+__all__ = ["train_arguments", "models_arguments", "benchmark_arguments"]
 
 
 def train_arguments(parser) -> None:
@@ -126,6 +126,65 @@ def models_arguments(parser) -> None:
             job.add_argument("model", metavar="MODEL", help="name, or folder of a network of yours")
         job.add_argument("--debug", action="store_true", help="show where an error arose")
         job.set_defaults(func=_models)
+
+
+def benchmark_arguments(parser) -> None:
+    kinds = parser.add_subparsers(title="what", required=True, dest="benchmark", metavar="WHAT", parser_class=type(parser))
+    text = "frequency and phase correction on simulated transients, beside its limits and other methods"
+    job = kinds.add_parser("align", help=text, description=f"Measure {text}.", add_config_file_help=False)
+    job.add_argument_group("required arguments").add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="folder for table.md, figures and models; models there are used again"
+    )
+    data = job.add_argument_group("data")
+    data.add_argument(
+        "--signal",
+        metavar="FILE",
+        help="NIfTI-MRS file with one FID, or MATLAB file with a variable 'data', that all transients are made from (default: the rat's "
+        "signal of the alignment paper, looked for in FSL_MRS_DL_TESTDATA)",
+    )
+    data.add_argument("--bandwidth", type=float, metavar="HZ", help="of a MATLAB file")
+    data.add_argument("--frequency", type=float, metavar="MHZ", help="spectrometer frequency of a MATLAB file")
+    data.add_argument("--signals", type=int, default=24000, metavar="N", help="transients to train on (default 24000)")
+    data.add_argument("--test", type=int, default=2400, metavar="N", help="transients to measure on (default 2400)")
+    group = job.add_argument_group("networks")
+    group.add_argument(
+        "--networks",
+        nargs="*",
+        metavar="NAME",
+        help="those to train and compare: dsr, dsrf, dcrr, dcrrf, tapper, ma (default all; none after the option for none)",
+    )
+    group.add_argument("--steps", type=int, metavar="N", help="batches of each training (default 30000, supervised 12000)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of data and trainings (default 0)")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
+    group.add_argument("--debug", action="store_true", help="show where an error arose")
+    job.set_defaults(func=_benchmark)
+
+
+def _benchmark(args) -> None:
+    import torch
+
+    from . import benchmark
+
+    for name in ("signals", "test"):
+        if getattr(args, name) < 40:
+            raise OptionError(f"--{name} {getattr(args, name)}: give 40 or more.")
+    if args.output.exists() and not args.output.is_dir():
+        raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    networks = benchmark.NETWORKS if args.networks is None else tuple(args.networks)
+    path = benchmark.write_align(
+        args.output,
+        signal=benchmark.load_signal(args.signal, args.bandwidth, args.frequency),
+        networks=networks,
+        n_signals=args.signals,
+        n_test=args.test,
+        seed=args.seed,
+        steps=args.steps,
+        say=lambda text: print(text, flush=True),
+    )
+    print(path.read_text())
+    print(f"Written: {path} and its figures")
 
 
 _DEFAULT_RECIPES = {

@@ -241,7 +241,7 @@ def augment(
     fid = amplitude[:, None] * fid
     n_points = fid.shape[-1]
     nuisance = torch.zeros(n, 0, dtype=torch.bool)
-    if "nuisance" in spec:
+    if spec.get("nuisance"):
         lines = synthetic.sample_lines(spec["nuisance"], n, generator)
         nuisance = lines[..., 0] > 0
         height = units.fid_to_spec(fid).abs().amax(-1)
