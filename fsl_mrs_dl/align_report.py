@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__
-from .alignment import Alignment, apply_shift_phase, mean_pairwise_correlation, similarity_matrix
+from .absolute import LINES
+from .alignment import Alignment, apply_shift_phase, mean_pairwise_correlation, similarity_index, similarity_matrix
 from .errors import DataError, OutputError
 from .paths import put_in_place
 from .pipeline import AlignedData
@@ -23,8 +24,9 @@ _MAX_LINES = 64  # more transients than this are thinned in the overlays, which 
 _FLAG_COLOURS = {"ok": _AFTER, "weak": "#b8860b", "unlike": "#c1121f", "failed": "#777777"}
 _COURSE_NOTE = (
     "Relative to the reference; bars are one standard deviation. Phases are those of the first point. "
-    "Without an external reference the mean of both over the transients flagged ok is zero."
+    "Unless a reference, absolute places or matched sub-spectra say otherwise, the mean of both over the transients flagged ok is zero."
 )
+_DIFFERENCE_NOTE = "Real part of one weighted mean less the other's, before and after; what editing leaves alone should cancel."
 _STYLE = """
 body { font-family: system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; margin: 0 auto; max-width: 1240px;
        padding: 1.2rem 1.6rem; line-height: 1.45; }
@@ -47,6 +49,8 @@ def write_align_report(
     ppmlim: tuple[float, float] | None = (0.2, 4.2),
     set_index: int = 0,
     title: str = "Frequency and phase correction",
+    note: str = "",
+    partner: int | None = None,
 ) -> Path:
     """Write the report of one set of transients.
 
@@ -66,6 +70,10 @@ def write_align_report(
     set_index : int
         Which set to show when there are several.
     title : str
+    note : str
+        Said of how it was done, under the title.
+    partner : int, optional
+        Another set, the other condition of edited data: the difference of the two is shown, too.
 
     Returns
     -------
@@ -78,7 +86,8 @@ def write_align_report(
     OutputError
         If the file cannot be written.
     """
-    fid, one = _one_set(np.asarray(fid), alignment, set_index)
+    whole = np.asarray(fid)
+    fid, one = _one_set(whole, alignment, set_index)
     before = _combine(fid, one["reference"])
     after = _combine(one["apply"](fid), one["reference"])
     axes = dict(dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus)
@@ -97,8 +106,10 @@ def write_align_report(
             _matrices(before, after, axes, ppmlim),
         ),
     ]
+    if partner is not None:
+        figures.insert(1, ("Difference of the sub-spectra", _DIFFERENCE_NOTE, _difference(whole, alignment, (set_index, partner), axes, limits)))
     rows = _rows(before, after, one, axes, ppmlim, limits)
-    _write(Path(path), _page(title, one, rows, figures, alignment, set_index, limits, nucleus))
+    _write(Path(path), _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note))
     return Path(path)
 
 
@@ -123,9 +134,56 @@ def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: s
             nucleus=aligned.data.nucleus,
             ppmlim=aligned.ppmlim,
             set_index=index,
+            note=notes(aligned, index),
+            partner=_partner(aligned, index),
             title=f"Frequency and phase correction: {name}" if name else "Frequency and phase correction",
         )
     return paths
+
+
+def notes(aligned: AlignedData, index: int | None = None) -> str:
+    """What was done beyond the alignment of transients to each other, in sentences; of one set, or of all."""
+    said = []
+    if not aligned.refined:
+        said.append("The network's own answer, not refined: errors are not known.")
+    if aligned.moving:
+        said.append(f"Compared with about {aligned.moving} neighbours in time.")
+    if aligned.subspectra is not None:
+        shift, phase = (x[np.newaxis] if x.ndim == 1 else x for x in aligned.subspectra)
+        if (shift != 0).any():
+            most = np.unravel_index(np.abs(shift - shift[:, :1]).argmax(), shift.shape)
+            said.append(
+                f"Sub-spectra were moved towards each other by up to {abs(shift[most] - shift[most[0], 0]):.2f} Hz and "
+                f"{np.abs(phase - phase[:, :1]).max():.1f} degrees."
+            )
+        else:
+            said.append("Sub-spectra lie together already and were not moved towards each other.")
+    if aligned.offset is not None:
+        found = [one for one in (aligned.offset if index is None else [aligned.offset[index]]) if one.found]
+        lost = len(aligned.offset if index is None else [0]) - len(found)
+        if found:
+            shift = [one.shift_hz for one in found]
+            where = f"{shift[0]:+.2f}" if max(shift) - min(shift) < 0.005 else f"{min(shift):+.2f} to {max(shift):+.2f}"
+            said.append(f"Put {where} Hz to where {LINES[aligned.data.nucleus]['names']} belong.")
+        if lost:
+            what = "they lie" if lost == 1 and not found else f"{lost} sets lie"
+            said.append(f"{LINES[aligned.data.nucleus]['names'].capitalize()} were not found: {what} where the mean was.")
+    if aligned.excluded:
+        said.append(f"Left out: {_numbers([one + 1 for one in aligned.excluded])}.")
+    return " ".join(said)
+
+
+def _partner(aligned: AlignedData, index: int) -> int | None:
+    """The set of the other edit condition where there are two, for the first of them."""
+    names, sizes = list(aligned.set_axes), list(aligned.set_axes.values())
+    if aligned.subspectra is None or aligned.subspectra[0].shape[-1] != 2:
+        return None
+    edit = next((k for k, name in enumerate(names) if name == aligned.edit_dim), None)
+    place = list(np.unravel_index(index, sizes))
+    if edit is None or place[edit] != 0:
+        return None
+    place[edit] = 1
+    return int(np.ravel_multi_index(place, sizes))
 
 
 def alignment_table(aligned: AlignedData):
@@ -152,6 +210,7 @@ def summary_line(aligned: AlignedData) -> str:
         f"phases {phase.min():+.1f} to {phase.max():+.1f} deg"
         + (f"; flagged: {', '.join(odd)}" if odd else "")
         + f"; started by {aligned.starter}."
+        + (f" {more}" if (more := notes(aligned)) else "")
     )
 
 
@@ -249,12 +308,17 @@ def _rows(before, after, one, axes, ppmlim, limits):
     correlation = [
         f"{float(mean_pairwise_correlation(x, **axes, ppmlim=ppmlim)):.4f}" if several else "-" for x in (before, after)
     ]
+    rows = [("Mean pairwise correlation", *correlation)]
+    low, high = _full_range(before.shape[-1], axes)
+    if several and axes["nucleus"] == "1H" and low < 2.5 and high > 3.5:
+        index = [f"{float(similarity_index(x, **axes)):.4f}" for x in (before, after)]
+        rows.append(("Similarity index (2.5 to 3.5 ppm)", *index))
     means = [_mean(x, one["weight"]) for x in (before, after)]
     widths = [f"{_line_width(x, axes, limits):.2f}" for x in means]
     noise = [_noise_sd(x[None]) for x in means]
     heights = [_cut(x, axes, limits)[1].real.max() for x in means]
     return [
-        ("Mean pairwise correlation", *correlation),
+        *rows,
         ("Line width of the tallest peak of the mean (Hz)", *widths),
         (
             "SNR of the mean (tallest peak / noise SD)",
@@ -322,6 +386,24 @@ def _spectra(before, after, one, axes, limits):
         figure.update_yaxes(range=[low - 0.05 * (high - low), high + 0.08 * (high - low)], row=1)
     figure.update_layout(legend=dict(orientation="h", x=1, xanchor="right", y=0.44, yanchor="bottom"))
     return _layout(figure, 820)
+
+
+def _difference(fid, alignment, pair, axes, limits):
+    import plotly.graph_objects as go
+
+    sets = [_one_set(fid, alignment, index) for index in pair]
+    reference = sets[0][1]["reference"]
+    before = [_mean(_combine(x, reference), one["weight"])[None] for x, one in sets]
+    after = [_mean(_combine(one["apply"](x), reference), one["weight"])[None] for x, one in sets]
+    turned = _zero_order(np.concatenate(before), np.concatenate(after), np.array([0.0, 1.0]), axes, limits)
+    figure = go.Figure()
+    for (first, second), colour, name in zip(turned, (_BEFORE, _AFTER), ("before", "after")):
+        ppm, spec = _cut(first - second, axes, limits)
+        figure.add_scatter(x=ppm.round(4), y=spec.real, mode="lines", line=dict(width=1.6, color=colour), name=name)
+    figure.update_xaxes(range=[limits[1], limits[0]], title_text="Chemical shift (ppm)")
+    figure.update_yaxes(showticklabels=False, ticks="")
+    figure.update_layout(legend=dict(orientation="h", x=1, xanchor="right", y=1.02, yanchor="bottom"))
+    return _layout(figure, 420)
 
 
 def _ramp(index, n):
@@ -402,7 +484,7 @@ def _matrices(before, after, axes, ppmlim):
 # ------------------------------------------------------------------------------------------------------ page
 
 
-def _page(title, one, rows, figures, alignment, set_index, limits, nucleus) -> str:
+def _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note) -> str:
     import plotly.io
 
     flags = {flag: np.flatnonzero(one["flag"] == flag) + 1 for flag in ("weak", "unlike", "failed")}
@@ -410,9 +492,11 @@ def _page(title, one, rows, figures, alignment, set_index, limits, nucleus) -> s
     used = np.isin(one["flag"], ("ok", "weak"))
     spread = ""
     if used.any():
+        errors = [np.median(one[name][used]) for name in ("shift_sd_hz", "phase_sd_deg")]
+        known = np.isfinite(errors).all()
         spread = (
-            f"Shifts span {np.ptp(one['shift_hz'][used]):.2f} Hz (typical error {np.median(one['shift_sd_hz'][used]):.2f} Hz), "
-            f"phases {np.ptp(one['phase_deg'][used]):.1f} degrees (typical error {np.median(one['phase_sd_deg'][used]):.1f})."
+            f"Shifts span {np.ptp(one['shift_hz'][used]):.2f} Hz{f' (typical error {errors[0]:.2f} Hz)' if known else ''}, "
+            f"phases {np.ptp(one['phase_deg'][used]):.1f} degrees{f' (typical error {errors[1]:.1f})' if known else ''}."
         )
     which = (
         f", set {set_index + 1} of {alignment.shift_hz.shape[0]}"
@@ -425,7 +509,7 @@ def _page(title, one, rows, figures, alignment, set_index, limits, nucleus) -> s
     body = [
         "<h2>Alignment</h2>",
         f"<p class='note'>{len(one['flag'])} transients{channels}{which}; {html.escape(nucleus)}, "
-        f"window {limits[0]:g} to {limits[1]:g} ppm; {alignment.n_iterations} passes.</p>",
+        f"window {limits[0]:g} to {limits[1]:g} ppm; {alignment.n_iterations} passes.{' ' + html.escape(note) if note else ''}</p>",
         "<table><thead><tr><th></th><th>before</th><th>after</th></tr></thead><tbody>",
         *(f"<tr><td>{html.escape(a)}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows),
         "</tbody></table>",

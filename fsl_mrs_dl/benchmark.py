@@ -138,7 +138,7 @@ def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000
     from . import train
 
     data = make_set(signal, n_signals, seed)
-    settings = settings or train.Settings(steps=30000 if method in registration.METHODS else 12000, batch_size=64, seed=seed)
+    settings = settings or train.Settings(steps=12000 if method in registration.METHODS else 6000, batch_size=64, seed=seed)
     words = f"fsl_mrs_dl benchmark align, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
     options = {"settings": settings, "command": words, "name": method, "source": f"{n_signals} simulated signals", **signal.axes}
     if method in supervised.METHODS:

@@ -57,6 +57,11 @@ def train_arguments(parser) -> None:
                 help="train on these transients (NIfTI-MRS), self-supervised; not for universal",
             )
             data.add_argument(
+                "--reference", default="mean", metavar="NAME",
+                help="what dsr and dsrf compare with: mean, of some of the transients once aligned (default), or k-means, one of them, chosen as "
+                "published",
+            )  # fmt: skip
+            data.add_argument(
                 "--encoder", metavar="NAME", help="for all but universal: align-cnn (default), or one of the others"
             )
         if kind == "quant":
@@ -153,7 +158,7 @@ def benchmark_arguments(parser) -> None:
         metavar="NAME",
         help="those to train and compare: dsr, dsrf, dcrr, dcrrf, tapper, ma (default all; none after the option for none)",
     )
-    group.add_argument("--steps", type=int, metavar="N", help="batches of each training (default 30000, supervised 12000)")
+    group.add_argument("--steps", type=int, metavar="N", help="batches of each training (default 12000, supervised 6000)")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of data and trainings (default 0)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
     group.add_argument("--debug", action="store_true", help="show where an error arose")
@@ -327,7 +332,8 @@ def _registration(args):
     axes = {"dwelltime": first.dwelltime, "spec_freq_mhz": first.spec_freq_mhz, "nucleus": first.nucleus}
 
     def job(folder, **options):
-        return train.train_registration(args.method, fids, folder, source=", ".join(args.file), **axes, **options)
+        names = ", ".join(args.file)
+        return train.train_registration(args.method, fids, folder, source=names, reference=args.reference, **axes, **options)
 
     return _starter_of(args, job, "align-cnn")
 

@@ -62,6 +62,7 @@ class AlignedData:
     refined: bool = True
     moving: int | None = None
     excluded: tuple[int, ...] = ()
+    edit_dim: str | None = None
     subspectra: tuple[np.ndarray, np.ndarray] | None = None
     offset: list[Offset] | None = None
 
@@ -183,6 +184,7 @@ def align_data(
         starter=called,
         refined=refine,
         moving=moving,
+        edit_dim=edit_dim,
         subspectra=matched,
         offset=offset,
     )

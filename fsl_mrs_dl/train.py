@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from . import denoisers, encoders, quantifiers, registration, supervised, synthetic, universal, zoo
+from . import alignment, denoisers, encoders, quantifiers, registration, supervised, synthetic, units, universal, zoo
 from .errors import DataError, OptionError, OutputError
 
 try:
@@ -350,6 +350,7 @@ def train_registration(
     settings: Settings | None = None,
     recipe: str | Path | None = None,
     encoder: str = "align-cnn",
+    reference: str = "mean",
     name: str | None = None,
     resume: bool = False,
     command: str = "",
@@ -371,6 +372,9 @@ def train_registration(
         How they are varied; 'augment-transients' by default.
     encoder : str
         One of :data:`fsl_mrs_dl.encoders.ENCODERS`.
+    reference : str
+        What dSR and dSRF compare with: 'mean', of some of the transients after they were aligned by search, or 'k-means', one of the
+        transients, chosen as the paper does.
     source : str
         What the card calls the data.
 
@@ -388,7 +392,7 @@ def train_registration(
         raise OptionError(f"--method {method}: looks for lines of 1H spectra, the data are {nucleus}; choose dsr.")
     network = registration.Registration(method, dwelltime, spec_freq_mhz, encoder)
     if not network.creatine:
-        network.set_reference(used[registration.choose_reference(used, network.n_points, settings.seed)])
+        network.set_reference(_reference(reference, used, network.n_points, settings.seed, dwelltime, spec_freq_mhz, nucleus))
 
     def maker(which):
         return lambda generator: registration.augment(which, drawn_from, dwelltime, spec_freq_mhz, settings.batch_size, generator)
@@ -398,7 +402,7 @@ def train_registration(
         network,
         output,
         settings,
-        begun={"recipe": drawn_from.content, "transients": _fingerprint(fids)},
+        begun={"recipe": drawn_from.content, "transients": _fingerprint(fids), "reference": reference},
         train_make=maker(used),
         held_make=maker(held),
         loss=lambda network, batch: {"total": network.loss(batch["fid"])},
@@ -420,6 +424,21 @@ def train_registration(
             },
         },
     )
+
+
+_MOST_ALIGNED = 256
+
+
+def _reference(kind: str, fids: torch.Tensor, n_points: int, seed: int, dwelltime: float, spec_freq_mhz: float, nucleus: str):
+    """The FID that dSR and dSRF compare with, ``(n_points,)``."""
+    if kind == "k-means":
+        return fids[registration.choose_reference(fids, n_points, seed)]
+    if kind != "mean":
+        raise OptionError(f"--reference {kind}: there is no such reference; choose mean or k-means.")
+    some = fids[:_MOST_ALIGNED].to(torch.complex128)
+    ppmlim = units.nucleus(nucleus).ppmlim
+    found = alignment.align_transients(some, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim)
+    return torch.as_tensor(found.reference[0]).to(torch.complex64)
 
 
 def train_supervised(
