@@ -276,9 +276,9 @@ def write_align(
         "# Frequency and phase correction beside its limits and other methods\n",
         f"Made by `fsl_mrs_dl benchmark align`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n",
         _table_1(signal, every, cards, make_set(signal, n_test, seed + 1_000_003), say),
-        _beyond(signal, every, n_test // 4, seed, say),
-        _noise(signal, every, output / "snr.png", seed, say),
-        _monte_carlo(signal, every, output / "monte_carlo.png", seed, say),
+        _beyond(signal, every, max(16, n_test // 4), seed),
+        _noise(signal, every, output / "snr.png", max(16, n_test // 12), seed, say),
+        _monte_carlo(signal, every, output / "monte_carlo.png", max(16, n_test // 6), seed),
     ]
     path = output / "table.md"
     path.write_text("\n".join(parts))
@@ -325,7 +325,7 @@ def _table_1(signal: Signal, every: dict, cards: dict, data: dict, say) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _beyond(signal: Signal, every: dict, n: int, seed: int, say) -> str:
+def _beyond(signal: Signal, every: dict, n: int, seed: int) -> str:
     """Shifts to 40 Hz and all phases, without nuisance peaks."""
     ranges = {"shift_hz": {"uniform": [-40, 40]}, "phase_deg": {"uniform": [-180, 180]}, "nuisance": []}
     data = make_set(signal, n, seed + 2_000_003, **ranges)
@@ -359,7 +359,7 @@ def _reference_less(found, data):
     return shift - shift.mean(), phase
 
 
-def _noise(signal: Signal, every: dict, figure: Path, seed: int, say, n: int = 200) -> str:
+def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) -> str:
     """Section 2.6.2: SNR from 3 to 110 at 5 Hz and 45 degrees."""
     levels = (3, 5, 8, 12, 18, 27, 40, 60, 85, 110)
     shown = [name for name in _SHOWN if name in every]
@@ -398,7 +398,7 @@ def _noise(signal: Signal, every: dict, figure: Path, seed: int, say, n: int = 2
     return "\n".join(lines) + "\n"
 
 
-def _monte_carlo(signal: Signal, every: dict, figure: Path, seed: int, say, n: int = 256) -> str:
+def _monte_carlo(signal: Signal, every: dict, figure: Path, n: int, seed: int) -> str:
     """Section 2.6.3: one SNR, many realisations of the noise; bias where the reference is known."""
     data = _known(signal, n, seed + 4_000_003, 15.0)
     limit = bounds(signal, data, _WINDOW)

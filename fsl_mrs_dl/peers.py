@@ -49,14 +49,15 @@ def correlation(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmli
 
     Zero-filled, so that shifts are found in steps of ``1 / (zero_fill * acquisition time)``; ``ppmlim`` limits both spectra.
     """
-    fid, reference = np.asarray(fid), np.asarray(reference)
-    n_fft = zero_fill * fid.shape[-1]
+    n_fft = zero_fill * np.shape(fid)[-1]
+    fid, reference = (np.fft.fft(np.asarray(x), n=n_fft) for x in (fid, reference))
     if ppmlim is not None:
-        ppm = units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz)
-        inside = np.fft.ifftshift((ppm >= ppmlim[0]) & (ppm <= ppmlim[1]))
-        fid, reference = (np.fft.ifft(np.fft.fft(x) * inside) for x in (fid, reference))
+        ppm = units.hz_to_ppm(np.fft.fftfreq(n_fft, dwelltime), spec_freq_mhz)
+        inside = (ppm >= ppmlim[0]) & (ppm <= ppmlim[1])
+        fid, reference = fid * inside, reference * inside
+    fid, reference = np.fft.ifft(fid), np.fft.ifft(reference)
     # The correlation of two spectra is the transform of one FID times the other's conjugate.
-    value = np.fft.fft(fid * reference.conj(), n=n_fft)
+    value = np.fft.fft(fid * reference.conj())
     best = np.abs(value).argmax(-1)
     return np.fft.fftfreq(n_fft, dwelltime)[best], np.rad2deg(np.angle(value[np.arange(len(fid)), best]))
 
@@ -79,9 +80,10 @@ def creatine_width(fid, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(2.6, 
 
 def _fit_creatine(fid, dwelltime, spec_freq_mhz, ppmlim) -> np.ndarray:
     """Height, place (ppm), half width (ppm), phase (rad), ratio of choline, offset, slope."""
-    axis = units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz)
-    first, last = units.window_indices(axis, ppmlim)
-    ppm = axis[first:last]
+    first, last = units.window_indices(units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz), ppmlim)
+    # FSL-MRS's axis, good for windows, is off by part of a bin; lines are fitted where the transform has its bins.
+    hertz = np.fft.fftshift(np.fft.fftfreq(fid.shape[-1], dwelltime))[first:last]
+    ppm = units.hz_to_ppm(hertz, spec_freq_mhz)
     spec = np.fft.fftshift(np.fft.fft(fid, norm="ortho"))[first:last]
     near = np.abs(ppm - _CREATINE_PPM) < 0.1
     top = int(np.flatnonzero(near)[np.abs(spec[near]).argmax()])
