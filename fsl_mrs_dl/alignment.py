@@ -187,6 +187,17 @@ class _Window:
         )
 
 
+def _squared(x: torch.Tensor) -> torch.Tensor:
+    """``|x|^2``, without the square root that the absolute value would take first."""
+    return x.real**2 + x.imag**2
+
+
+def _rotation(turns: torch.Tensor, cplx: torch.dtype) -> torch.Tensor:
+    """``exp(2j pi turns)`` in another precision; whole turns are dropped in that of ``turns``."""
+    turns = (_TWO_PI * (turns - turns.round())).to(torch.float32 if cplx == torch.complex64 else torch.float64)
+    return torch.polar(torch.ones_like(turns), turns)
+
+
 def _inverse(spec: torch.Tensor) -> torch.Tensor:
     """FIDs of spectra, of none as well."""
     return torch.fft.ifft(spec, norm="ortho") if len(spec) else spec
@@ -408,10 +419,10 @@ def _unstable_part(window: _Window, spec: torch.Tensor) -> torch.Tensor:
 
 def _window_energy(window: _Window, spec: torch.Tensor) -> torch.Tensor:
     """Product of each spectrum with itself as the likelihood sees it; (n_sets, n_channels, n_transients, n_points) less the last."""
-    energy = (spec.real**2 + spec.imag**2) @ window.weight
+    energy = _squared(spec) @ window.weight
     for vector in window.baseline:
         part = (spec * vector).sum(-1)
-        energy = energy - (part.real**2 + part.imag**2)
+        energy = energy - _squared(part)
     if window.takes_out:
         part = _unstable_part(window, spec)
         energy = energy - ((part @ window.taken) * part.conj()).sum(-1).real
@@ -498,7 +509,8 @@ def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) ->
 
 
 _TAPS = np.arange(-12, 13)  # neighbours on the grid that tell what is between
-_DEGREE, _DEGREE_ENERGY = 16, 24  # remainders below 1e-9 one step from the middle
+# Degrees of the power series of C and E; remainders below 1e-9 one step from the middle, and 1e-6 half a step from it.
+_DEGREES = {torch.complex128: (16, 24), torch.complex64: (8, 12)}
 
 
 @functools.lru_cache(maxsize=8)
@@ -530,7 +542,7 @@ def _around(values: torch.Tensor, reach: int) -> torch.Tensor:
 
 def _energy_on_grid(window: _Window, spectra: torch.Tensor, reach: int) -> torch.Tensor:
     """``E`` at the shifts of :func:`_around`, (n_sets, n); ``spectra`` (n_sets, n_channels, n_steps, n_band) of the reference."""
-    power = (spectra.real**2 + spectra.imag**2).sum(1)
+    power = _squared(spectra).sum(1)
     found = torch.fft.ifft(torch.fft.fft(window.weight) * torch.fft.fft(power).conj()).real
     vectors, filters = [], []
     if len(window.baseline):
@@ -553,13 +565,13 @@ def _energy_on_grid(window: _Window, spectra: torch.Tensor, reach: int) -> torch
 def _likelihood(cross: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
     """``|C|^2 / E`` at every shift of a grid, (n_sets, n_transients, n_grid)."""
     floor = energy.amax(-1, keepdim=True) * 1e-6 + torch.finfo(energy.dtype).tiny
-    return (cross.real**2 + cross.imag**2) / torch.maximum(energy, floor)[:, None]
+    return _squared(cross) / torch.maximum(energy, floor)[:, None]
 
 
 def _series(coefficients: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Value, first and second derivative at ``u`` (...) of the power series with these coefficients (..., n)."""
     order = torch.arange(coefficients.shape[-1], device=u.device, dtype=u.dtype)
-    powers = u[..., None] ** order
+    powers = torch.where(order > 0, u[..., None], torch.ones_like(u[..., None])).cumprod(-1)
     value = (coefficients * powers).sum(-1)
     first = (coefficients[..., 1:] * (order[1:] * powers[..., :-1])).sum(-1)
     second = (coefficients[..., 2:] * (order[2:] * order[1:-1] * powers[..., :-2])).sum(-1)
@@ -576,7 +588,7 @@ def _maximise(cross, energy, start, tolerance: float):
     for _ in range(30):
         c, c1, c2 = _series(cross, place)
         e, e1, e2 = _series(energy, place)
-        power = (c.real**2 + c.imag**2).clamp_min(tiny)
+        power = _squared(c).clamp_min(tiny)
         e = e.clamp_min(tiny)
         slope_c = 2 * (c.real * c1.real + c.imag * c1.imag) / power
         slope = slope_c - e1 / e
@@ -605,9 +617,8 @@ def _noise_sd(spec: torch.Tensor) -> torch.Tensor:
 
     Peaks occupy few points and baselines are smooth, so neither reaches the median of the second differences.
     """
-    parts = torch.view_as_real(spec)
-    second = parts[..., 2:, :] + parts[..., :-2, :] - 2 * parts[..., 1:-1, :]
-    return (second**2).sum(-1).median(-1).values.sqrt() / (math.sqrt(6) * math.sqrt(2 * math.log(2)))
+    second = spec[..., 2:] - 2 * spec[..., 1:-1] + spec[..., :-2]
+    return _squared(second).median(-1).values.sqrt() / (math.sqrt(6) * math.sqrt(2 * math.log(2)))
 
 
 def _decay_gain(power: torch.Tensor, floor: torch.Tensor, end: float = 1.0) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -1050,6 +1061,8 @@ class _Job:
 
     def _set_held(self, held: torch.Tensor) -> None:
         """Take out what these guesses say, (n_sets, n_channels)."""
+        if torch.equal(held, self.window.held):
+            return
         self.window, self.bulk_window = replace(self.window, held=held), replace(self.bulk_window, held=held)
         self.cache = {key: (fid, None, None) for key, (fid, _, _) in self.cache.items()}
 
@@ -1072,10 +1085,16 @@ class _Job:
             spec = self._bands(part).to(self.bulk)
             fid = torch.fft.ifft(spec, norm="ortho") if fid is None else fid
             windowed = torch.fft.ifft(_window_spec(self.bulk_window, spec), norm="ortho")
-            own = (windowed * fid.conj()).sum(1)
+            own = self._product(windowed, fid)
             if self.kept is not None:
                 self.cache[part.start] = fid, windowed, own
         return fid, windowed, own
+
+    @staticmethod
+    def _product(windowed: torch.Tensor, fid: torch.Tensor) -> torch.Tensor:
+        """``windowed * conj(fid)``, summed over channels."""
+        product = windowed * fid.conj()
+        return product[:, 0] if product.shape[1] == 1 else product.sum(1)
 
     # ---- reference
 
@@ -1089,7 +1108,7 @@ class _Job:
         spec = self._gather(judges).to(self.bulk)
         fid = torch.fft.ifft(spec, norm="ortho")
         windowed = torch.fft.ifft(_window_spec(self.bulk_window, spec), norm="ortho")
-        judge = windowed, (windowed * fid.conj()).sum(1)
+        judge = windowed, self._product(windowed, fid)
         noise = torch.gather(self.noise_variance, 1, judges)
         share = torch.gather(self.valid.to(self.real) / self.noise_variance, 1, judges) / (
             (self.valid / self.noise_variance).sum(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
@@ -1143,7 +1162,7 @@ class _Job:
             spectra = _shifted_spectra(reference, self.short_time, n_steps)
         else:
             spectra = _shifted_spectra(exact, self.time, n_steps)[..., self.band.index]
-        scale = (spectra.real**2 + spectra.imag**2).sum((1, 3)).amax(1).clamp_min(torch.finfo(self.real).tiny).sqrt()
+        scale = _squared(spectra).sum((1, 3)).amax(1).clamp_min(torch.finfo(self.real).tiny).sqrt()
         spectra = (spectra / scale[:, None, None, None]).to(self.bulk)
         energy = _energy_on_grid(self.bulk_window, spectra, self.reach)
         fids = torch.fft.ifft(spectra[:, :, :: n_steps // 2], norm="ortho")
@@ -1194,11 +1213,11 @@ class _Job:
         n_fine = _block_length(n_points)
         first = torch.arange(0, n_points, n_fine, device=shift.device)
         first = torch.where(first < n_points - n_early, first, first - n_points)
-        turn = _TWO_PI * self.duration / n_points * shift[..., None]
-        angle = -turn * first - phase[..., None]
-        outer = torch.polar(torch.ones_like(angle) if weights is None else weights[..., None].expand_as(angle), angle).to(cplx)
-        angle = -turn * torch.arange(n_fine, device=shift.device)
-        inner = torch.polar(torch.ones_like(angle), angle).to(cplx)
+        turn = -self.duration / n_points * shift[..., None]
+        outer = _rotation(turn * first - phase[..., None] / _TWO_PI, cplx)
+        if weights is not None:
+            outer = outer * weights[..., None].to(outer.real.dtype)
+        inner = _rotation(turn * torch.arange(n_fine, device=shift.device), cplx)
         return (outer[..., None] * inner[..., None, :]).flatten(-2)[..., :n_points]
 
     def _time_filter(self, share, noise) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -1377,12 +1396,13 @@ class _Job:
 
     def _refine(self, state: _State, place, taps, energy, search: bool) -> None:
         """Shift and phase of every transient by Newton's method on the power series of ``C`` and ``E`` around points of the grid."""
+        degree, degree_energy = _DEGREES[self.bulk]
         # Centred on the middle of the FID, ``C`` turns by a quarter from one point of the grid to the next.
-        centred = torch.as_tensor(_taylor_taps(_DEGREE) * (1j**_TAPS)[:, None], device=taps.device).to(self.cplx)
+        centred = torch.as_tensor(_taylor_taps(degree) * (1j**_TAPS)[:, None], device=taps.device).to(self.cplx)
         around = torch.as_tensor(_TAPS, device=taps.device) + 4 * self.reach - 2 * self.half
         near = torch.gather(energy, 1, (2 * place[..., None] + around).flatten(1)).reshape(taps.shape)
         # The energy's grid is twice as fine as its unit here.
-        halved = torch.as_tensor(_taylor_taps(_DEGREE_ENERGY) * 2.0 ** np.arange(_DEGREE_ENERGY + 1), device=taps.device)
+        halved = torch.as_tensor(_taylor_taps(degree_energy) * 2.0 ** np.arange(degree_energy + 1), device=taps.device)
         start = torch.zeros_like(state.shift) if search else ((state.shift - self.grid_hz[place]) / self.step).clamp(-1, 1)
         tolerance = 2e-7 if self.bulk == torch.complex128 else 2e-5
         found, value = _maximise(taps @ centred, near @ halved.to(self.real), start, tolerance)

@@ -115,8 +115,8 @@ BASE_FOUND = align_transients(BASE, **AXES)
 def test_common_shift_phase_and_scale_change_nothing(shift, phase, scale):
     found = align_transients(scale * apply_shift_phase(BASE, shift, phase, DWELL), **AXES)
     # A common shift moves signal and noise across the fixed window, so the noise that counts differs a little.
-    assert np.abs(found.shift_hz - BASE_FOUND.shift_hz).max() < 0.5 * BASE_FOUND.shift_sd_hz.max()
-    assert np.abs(wrapped(found.phase_deg - BASE_FOUND.phase_deg)).max() < 0.5 * BASE_FOUND.phase_sd_deg.max()
+    assert np.abs(found.shift_hz - BASE_FOUND.shift_hz).max() < 0.6 * BASE_FOUND.shift_sd_hz.max()
+    assert np.abs(wrapped(found.phase_deg - BASE_FOUND.phase_deg)).max() < 0.6 * BASE_FOUND.phase_sd_deg.max()
 
 
 @settings(max_examples=15, deadline=None)
