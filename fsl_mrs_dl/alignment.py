@@ -61,6 +61,7 @@ _NEIGHBOURS = 4  # transients either side that help one too weak to find its own
 _N_CANDIDATES, _N_JUDGES = 6, 24
 _N_REWEIGHT = 4  # weights are frozen after this many passes, so that the iteration can converge
 _CONVERGED = 0.01  # in standard deviations
+_NEARLY = 0.1  # in standard deviations: from here on it is worth being more exact
 _NEVER_LESS = 1e-3  # of the highest peak: noise that is always reckoned with where unstable lines are looked for
 _CREDIBLE = 8.0  # gain in log likelihood from which lines are believed to be unstable
 
@@ -257,6 +258,22 @@ def _make_window(
     unstable: tuple[str, ...] = (),
 ) -> _Window:
     """Weights of the spectral points in ``ppmlim``, the orthonormal baseline polynomials on them, and what unstable lines consist of."""
+    limits = None if ppmlim is None else (float(ppmlim[0]), float(ppmlim[1]))
+    arrays = _window_arrays(
+        n_points, float(dwelltime), float(spec_freq_mhz), nucleus, limits, float(taper_ppm), baseline_order, tuple(unstable)
+    )
+    cplx = torch.complex128 if real == torch.float64 else torch.complex64
+    tensors = {
+        name: torch.tensor(array, dtype=cplx if np.iscomplexobj(array) else real, device=device) for name, array in arrays.items()
+    }
+    return _Window(**tensors, held=torch.full((1, 1), len(tensors["filters"]) - 1, device=device))
+
+
+@functools.lru_cache(maxsize=4)
+def _window_arrays(
+    n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, unstable
+) -> dict[str, np.ndarray]:
+    """What :func:`_make_window` holds; kept, as finding out what unstable lines consist of takes longer than dozens of transients."""
     ppm = ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
     first, last = window_indices(ppm, ppmlim)
     n_baseline = 0 if baseline_order is None else baseline_order + 1
@@ -280,24 +297,22 @@ def _make_window(
     smooth[first:last] = 1.0 if ppmlim is None else np.hanning(last - first + 2)[1:-1]
     weight, smooth = np.fft.ifftshift(weight), np.fft.ifftshift(smooth)
     lag = np.fft.fft(weight) / n_points
-    cplx = torch.complex128 if real == torch.float64 else torch.complex64
     baseline_fid = np.fft.ifft(baseline, axis=-1, norm="ortho")
     lines, covariance = _unstable_lines(unstable, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline)
     strengths, filters, excess, entropy = _guesses(covariance)
-    return _Window(
-        torch.as_tensor(weight, dtype=real, device=device),
-        torch.as_tensor(lag, dtype=cplx, device=device),
-        torch.as_tensor(baseline, dtype=real, device=device),
-        torch.as_tensor(baseline_fid, dtype=cplx, device=device),
-        torch.as_tensor(smooth, dtype=real, device=device),
-        torch.as_tensor(lines, dtype=cplx, device=device),
-        torch.as_tensor(np.fft.ifft(lines, axis=-1, norm="ortho"), dtype=cplx, device=device),
-        torch.as_tensor(strengths, dtype=real, device=device),
-        torch.as_tensor(filters, dtype=cplx, device=device),
-        torch.as_tensor(excess, dtype=cplx, device=device),
-        torch.as_tensor(entropy, dtype=real, device=device),
-        torch.full((1, 1), len(filters) - 1, device=device),
-    )
+    return {
+        "weight": weight,
+        "lag": lag,
+        "baseline": baseline,
+        "baseline_fid": baseline_fid,
+        "smooth": smooth,
+        "unstable": lines,
+        "unstable_fid": np.fft.ifft(lines, axis=-1, norm="ortho"),
+        "strengths": strengths,
+        "filters": filters.astype(complex),
+        "excess": excess.astype(complex),
+        "entropy": entropy,
+    }
 
 
 _GUARD = 10  # bins either side of the search's range that its interpolation may use
@@ -387,8 +402,9 @@ def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     # Rows of coefficients are multiplied from the left, so that the transpose is what is needed.
     values, vectors = np.linalg.eigh(total)
     values = np.maximum(values, 1.0)
-    filters = np.einsum("gik,gk,gjk->gij", vectors.conj(), 1 - 1 / values, vectors)
-    excess = np.einsum("gik,gk,gjk->gij", vectors.conj(), (1 - 1 / values) * np.minimum(values, 1e9), vectors)
+    share, back = 1 - 1 / values, vectors.swapaxes(-1, -2)
+    filters = (vectors.conj() * share[:, None]) @ back
+    excess = (vectors.conj() * (share * np.minimum(values, 1e9))[:, None]) @ back
     return strengths, filters, excess, np.log(values).sum(-1)
 
 
@@ -799,7 +815,8 @@ def align_transients(
     unstable : tuple of {'water', 'lipids'}, optional
         What may differ in every transient; the data say how much it does. Default: both for 1H with a window, nothing else.
     n_iter : int
-        Most passes over the data; the iteration ends when no transient moves by more than 0.01 of its SD.
+        Most passes over the data (though one of each kind is always made, see below); the iteration ends when no transient
+        moves by more than 0.01 of its SD.
     device : str or torch.device, optional
         Default: where ``fid`` is.
     precision : 'double' or 'single'
@@ -933,6 +950,8 @@ def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 
 def _length_without_padding(fid: torch.Tensor) -> int:
     """Points up to the last that is not zero everywhere: zero-filling adds points but neither noise nor information."""
+    if bool((fid[..., -1] != 0).any()):
+        return fid.shape[-1]
     used = (fid != 0).reshape(-1, fid.shape[-1]).any(0).nonzero()
     if not len(used):
         raise DataError("The FIDs are zero everywhere: there is nothing to align.")
@@ -1053,6 +1072,9 @@ class _Job:
             self.kept *= (self.counts / self.channel_sd[..., None])[..., None] * self.band.edge
 
     def _set_bulk(self, bulk: torch.dtype) -> None:
+        """Set the precision of what belongs to transients."""
+        if bulk == getattr(self, "bulk", None):
+            return
         self.bulk = bulk
         self.bulk_window = self.window.to(torch.float32 if bulk == torch.complex64 else torch.float64)
         angle = -math.pi * self.short_time
@@ -1232,7 +1254,8 @@ class _Job:
         passed = 2 * (self.window.smooth**2).mean() * self.fid.shape[1]
         floor = passed * (share**2 * noise).sum(1)
         # Filtered, the FID begins a little before its first point, which is found at its end and would pass for noise there.
-        used = self.n_band - max(self.n_early, self.n_band // 32)
+        narrow = bool((self.window.smooth == 0).any())
+        used = self.n_band - (max(self.n_early, self.n_band // 32) if narrow else 0)
         return _decay_gain(power[:, :used], floor, used / self.n_band)
 
     # ---- passes
@@ -1262,7 +1285,8 @@ class _Job:
                     settled += 1
                 if self.external and (settled > 1 or (settled == 1 and not bool(self._weak(state).any()))):
                     break
-                if passes > _N_REWEIGHT and moved < _CONVERGED:
+                # Weak transients are told where to look, and are told better when told again.
+                if moved < _NEARLY and (passes > _N_REWEIGHT or (settled > 1 and not bool(self._weak(state).any()))):
                     break
         passes = self._finish(state, passes, lone)
         self._judge(state)
@@ -1271,23 +1295,23 @@ class _Job:
         return self._report(state, passes)
 
     def _finish(self, state: _State, passes: int, lone: bool) -> int:
-        """Whole FIDs in full precision, until nobody moves any more; the number of passes."""
-        self._set_bulk(self.cplx)
+        """Whole FIDs, in the end in full precision, until nobody moves any more; the number of passes."""
         if lone:
+            self._set_bulk(self.cplx)
             share = state.weight / state.weight.clamp_min(torch.finfo(self.real).tiny)
             self._set_exact(self._exact_mean(share, state.shift, state.phase))
             return passes
-        moved = math.inf
-        while moved >= _CONVERGED:
-            if not self.external:
-                self._set_exact(self._exact_mean(state.share, state.shift, state.phase))
-            if passes >= self.n_iter and moved < math.inf:
-                break
-            moved = self._pass(state, search=False, reweight=False)
-            passes += 1
-            # An external reference is the same in the next pass.
-            if self.external:
-                break
+        # With an external reference every pass has been one with whole FIDs, and none tells the next anything new.
+        for bulk, enough in ((self.bulk, _NEARLY), (self.cplx, _CONVERGED))[self.external :]:
+            self._set_bulk(bulk)
+            moved = math.inf
+            while moved >= enough and (passes < self.n_iter or moved == math.inf):
+                if not self.external:
+                    self._set_exact(self._exact_mean(state.share, state.shift, state.phase))
+                moved = self._pass(state, search=False, reweight=False)
+                passes += 1
+                if self.external:
+                    break
         return passes
 
     def _try_without(self, state: _State) -> None:
@@ -1343,7 +1367,9 @@ class _Job:
         built = not self.external and bool((state.share > 0).any())
         gain = self._time_filter(state.share, state.variance) if built else None
         reference, exact = self._filtered(gain)
-        template, energy, scale = self._template(reference, 4, exact)
+        # Interpolated between two values to a bin, the energy lacks what the last half of the FID has to say, which is noise.
+        n_steps = 2 if exact is None else 4
+        template, energy, scale = self._template(reference, n_steps, exact)
         grid = torch.zeros(*state.shift.shape, len(self.grid_hz), dtype=self.real, device=self.fid.device) if search else None
         place = (torch.round(state.shift / self.step).long() + self.half).clamp(0, 2 * self.half)
         taps = torch.zeros(*place.shape, len(_TAPS), dtype=self.cplx, device=self.fid.device)
@@ -1358,11 +1384,12 @@ class _Job:
             cross = self._cross(windowed, own if built else None, template)
             if search:
                 inside = slice(2 * self.reach - self.half, 2 * self.reach + self.half + 1)
-                likelihood = _likelihood(cross[..., inside], energy[:, 2 * inside.start : 2 * inside.stop - 1 : 2])
+                finer = n_steps // 2
+                likelihood = _likelihood(cross[..., inside], energy[:, inside.start * finer : inside.stop * finer : finer])
                 grid[:, part] = likelihood.to(self.real) / rest[:, part] ** 2
                 place[:, part] = self._highest(state, part, grid[:, part])
             taps[:, part] = torch.gather(cross, -1, place[:, part, None] + around).to(self.cplx) / rest[:, part]
-        self._refine(state, place, taps, energy.to(self.real), search)
+        self._refine(state, place, taps, energy.to(self.real), n_steps // 2, search)
         # Compared with the mean of the others, everybody moving at once would overshoot by n / (n - 1).
         relax = (1 - state.share * state.amplitude).clamp(0.3, 1) if built else torch.ones_like(state.shift)
         turn = torch.remainder(state.phase - old_phase + math.pi, _TWO_PI) - math.pi
@@ -1394,18 +1421,20 @@ class _Job:
         state.detection[:, part] = peak / state.variance[:, part]
         return best
 
-    def _refine(self, state: _State, place, taps, energy, search: bool) -> None:
-        """Shift and phase of every transient by Newton's method on the power series of ``C`` and ``E`` around points of the grid."""
+    def _refine(self, state: _State, place, taps, energy, finer: int, search: bool) -> None:
+        """Shift and phase of every transient by Newton's method on the power series of ``C`` and ``E`` around points of the grid.
+
+        The energy's grid is ``finer`` times as fine.
+        """
         degree, degree_energy = _DEGREES[self.bulk]
         # Centred on the middle of the FID, ``C`` turns by a quarter from one point of the grid to the next.
         centred = torch.as_tensor(_taylor_taps(degree) * (1j**_TAPS)[:, None], device=taps.device).to(self.cplx)
-        around = torch.as_tensor(_TAPS, device=taps.device) + 4 * self.reach - 2 * self.half
-        near = torch.gather(energy, 1, (2 * place[..., None] + around).flatten(1)).reshape(taps.shape)
-        # The energy's grid is twice as fine as its unit here.
-        halved = torch.as_tensor(_taylor_taps(degree_energy) * 2.0 ** np.arange(degree_energy + 1), device=taps.device)
+        around = torch.as_tensor(_TAPS, device=taps.device) + finer * (2 * self.reach - self.half)
+        near = torch.gather(energy, 1, (finer * place[..., None] + around).flatten(1)).reshape(taps.shape)
+        scaled = torch.as_tensor(_taylor_taps(degree_energy) * float(finer) ** np.arange(degree_energy + 1), device=taps.device)
         start = torch.zeros_like(state.shift) if search else ((state.shift - self.grid_hz[place]) / self.step).clamp(-1, 1)
         tolerance = 2e-7 if self.bulk == torch.complex128 else 2e-5
-        found, value = _maximise(taps @ centred, near @ halved.to(self.real), start, tolerance)
+        found, value = _maximise(taps @ centred, near @ scaled.to(self.real), start, tolerance)
         value = value * torch.polar(torch.ones_like(found), -math.pi / 2 * found)
         state.shift = torch.nan_to_num(self.grid_hz[place] + found * self.step)
         state.phase = torch.nan_to_num(torch.angle(value))
@@ -1562,7 +1591,10 @@ class _Job:
         counted = weight > 0
         moves = []
         turn = torch.remainder(state.phase - old_phase + math.pi, _TWO_PI) - math.pi
-        for move, sd in ((state.shift - old_shift, state.shift_sd), (turn, state.phase_sd)):
+        # Single precision cannot tell less than this.
+        least = 1e-3 if self.bulk == torch.complex64 else 0.0
+        shift_sd, phase_sd = state.shift_sd.clamp_min(least * self.step), state.phase_sd.clamp_min(least)
+        for move, sd in ((state.shift - old_shift, shift_sd), (turn, phase_sd)):
             common = (weight * move).sum(1, keepdim=True) / total
             relative = torch.where(counted, (move - common).abs() / sd, torch.zeros_like(move))
             moves.append(float(torch.nan_to_num(relative).max()))
