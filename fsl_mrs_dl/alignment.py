@@ -33,9 +33,11 @@ is exact: means of whole FIDs in double precision, from which one or two passes 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -863,22 +865,49 @@ def align_transients(
     proposal = _as_proposal(starter, fid)
     n_sets = _sets_per_chunk(fid, max_memory)
     parts = []
-    for first in range(0, fid.shape[0], n_sets):
-        chunk = slice(first, first + n_sets)
-        job = _Job(
-            fid[chunk],
-            window,
-            band,
-            dwelltime,
-            max_shift_hz,
-            None if external is None else external[chunk, :, :n_points],
-            None if proposal is None else tuple(x[chunk] for x in proposal),
-            starter_error_hz,
-            n_iter,
-            max_memory,
-        )
-        parts.append(job.run())
+    with _workers(fid.device) as map_:
+        for first in range(0, fid.shape[0], n_sets):
+            chunk = slice(first, first + n_sets)
+            job = _Job(
+                fid[chunk],
+                window,
+                band,
+                dwelltime,
+                max_shift_hz,
+                None if external is None else external[chunk, :, :n_points],
+                None if proposal is None else tuple(x[chunk] for x in proposal),
+                starter_error_hz,
+                n_iter,
+                max_memory,
+                map_,
+            )
+            parts.append(job.run())
     return _collect(parts, lead, dwelltime, external, n_total)
+
+
+@contextlib.contextmanager
+def _workers(device: torch.device):
+    """A ``map`` with as many workers as PyTorch has threads, each with one thread.
+
+    Arrays of a few transients are too short to be shared out among threads one operation at a time: the threads would spend
+    their time waiting for each other, for milliseconds an operation where other programs keep the processor busy.
+    """
+    n_threads = torch.get_num_threads()
+    if device.type != "cpu" or n_threads == 1:
+        yield map
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def with_mode(work, part):
+        with torch.inference_mode(inference):
+            return work(part)
+
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield lambda work, parts: pool.map(functools.partial(with_mode, work), parts) if len(parts) > 1 else map(work, parts)
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _as_four_dimensional(fid, device) -> tuple[torch.Tensor, tuple[int, ...]]:
@@ -993,8 +1022,10 @@ class _Job:
     What belongs to a set (its reference) is in the precision asked for; ``bulk`` is the precision of what belongs to transients.
     """
 
-    def __init__(self, fid, window, band, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory):
-        self.fid, self.band = fid, band
+    def __init__(
+        self, fid, window, band, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory, map_
+    ):
+        self.fid, self.band, self.map = fid, band, map_
         self.real, self.cplx = window.weight.dtype, window.lag.dtype
         self.n_band, self.duration = len(band.index), fid.shape[-1] * dwelltime
         # The band's FIDs begin a little before the first point, as a filtered step does; that is found at their end.
@@ -1032,6 +1063,10 @@ class _Job:
         chunk = max(1, min(self.chunk, int(_CACHED_BYTES // size)))
         return [slice(first, min(first + chunk, n)) for first in range(0, n, chunk)]
 
+    def _each(self, work: Callable, n_points: int | None = None) -> list:
+        """What ``work`` returns for every slice of the transients."""
+        return list(self.map(work, self._slices(n_points)))
+
     def _measure_noise(self) -> None:
         """Noise of channels and transients, and which of them count (NaN and zero ones do not); keeps the bands if they fit."""
         n_sets, n_channels, n_transients, n_points = self.fid.shape
@@ -1039,7 +1074,8 @@ class _Job:
         rms = torch.zeros_like(sd)
         if n_transients <= self.chunk:
             self.kept = torch.empty(*sd.shape, self.n_band, dtype=self.cplx, device=self.fid.device)
-        for part in self._slices(n_points):
+
+        def measure(part: slice):
             fid = self.fid[:, :, part].resolve_conj().to(self.cplx)
             power = (torch.view_as_real(fid) ** 2).sum((-1, -2))
             finite = torch.isfinite(power)
@@ -1051,6 +1087,8 @@ class _Job:
             sd[:, :, part] = _noise_sd(spec)
             if self.kept is not None:
                 self.kept[:, :, part] = spec[..., self.band.index]
+
+        self._each(measure, n_points)
         valid = torch.isfinite(rms) & (rms > 0)
         nan = torch.full_like(sd, torch.nan)
         level = torch.where(valid, rms, nan).nanmedian(-1).values.nan_to_num(1.0)
@@ -1205,23 +1243,26 @@ class _Job:
 
     def _weighted_mean(self, share, shift=None, phase=None) -> torch.Tensor:
         """``sum_k share_k * aligned_k`` divided by the sum of shares if no shift is given, (n_sets, n_channels, n_band)."""
-        total = 0
-        for part in self._slices():
+
+        def add(part: slice) -> torch.Tensor:
             fid = self._load(part)[0]
             weights = share[:, part]
             factor = weights.to(self.bulk)[..., None] if shift is None else self._undo(shift[:, part], phase[:, part], weights)
-            total = total + (fid * factor[:, None]).sum(2).to(self.cplx)
+            return (fid * factor[:, None]).sum(2).to(self.cplx)
+
+        total = sum(self._each(add))
         if shift is None:
             total = total / share.sum(1).clamp_min(torch.finfo(self.real).tiny)[:, None, None]
         return total
 
     def _exact_mean(self, share, shift, phase) -> torch.Tensor:
         """``sum_k share_k * aligned_k`` of whole FIDs, (n_sets, n_channels, n_points)."""
-        total = 0
-        for part in self._slices(self.fid.shape[-1]):
+
+        def add(part: slice) -> torch.Tensor:
             undo = self._undo(shift[:, part], phase[:, part], share[:, part], whole=True)
-            total = total + (self._whole(part) * undo[:, None]).sum(2)
-        return total / self.channel_sd[..., None]
+            return (self._whole(part) * undo[:, None]).sum(2)
+
+        return sum(self._each(add, self.fid.shape[-1])) / self.channel_sd[..., None]
 
     def _set_exact(self, exact: torch.Tensor) -> None:
         """Take a whole FID for the reference from here on."""
@@ -1374,9 +1415,12 @@ class _Job:
         place = (torch.round(state.shift / self.step).long() + self.half).clamp(0, 2 * self.half)
         taps = torch.zeros(*place.shape, len(_TAPS), dtype=self.cplx, device=self.fid.device)
         around = torch.as_tensor(_TAPS, device=self.fid.device) + 2 * self.reach - self.half
-        rest = (1 - state.share * state.amplitude).clamp_min(0.05)[..., None] if built else torch.ones_like(state.shift)[..., None]
+        rest = (
+            (1 - state.share * state.amplitude).clamp_min(0.05)[..., None] if built else torch.ones_like(state.shift)[..., None]
+        )
         old_shift, old_phase = state.shift.clone(), state.phase.clone()
-        for part in self._slices():
+
+        def register(part: slice):
             _, windowed, own = self._load(part)
             if built:
                 turn = self._undo(-state.shift[:, part], -state.phase[:, part], state.share[:, part] / scale)
@@ -1389,6 +1433,8 @@ class _Job:
                 grid[:, part] = likelihood.to(self.real) / rest[:, part] ** 2
                 place[:, part] = self._highest(state, part, grid[:, part])
             taps[:, part] = torch.gather(cross, -1, place[:, part, None] + around).to(self.cplx) / rest[:, part]
+
+        self._each(register)
         self._refine(state, place, taps, energy.to(self.real), n_steps // 2, search)
         # Compared with the mean of the others, everybody moving at once would overshoot by n / (n - 1).
         relax = (1 - state.share * state.amplitude).clamp(0.3, 1) if built else torch.ones_like(state.shift)
@@ -1484,17 +1530,18 @@ class _Job:
         peak = (torch.fft.fft(self.reference, norm="ortho") * window.weight).abs().amax((1, 2))
         noise = noise + (_NEVER_LESS * peak[:, None] * state.amplitude) ** 2
         tiny = torch.finfo(self.real).tiny
-        moment, n = 0, 0
         reference, vectors = self.reference.to(self.bulk), self.bulk_window.unstable_fid.conj().T
-        for part in self._slices():
+
+        def look(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
             counts = self.counts[:, :, part]
             redo = self._undo(-state.shift[:, part], -state.phase[:, part], state.amplitude[:, part])
             left = self._load(part)[0] - reference[:, :, None] * (redo[:, None] * counts[..., None].to(redo.real.dtype))
             found = (left @ vectors).to(self.cplx) / remaining[:, None, part, None]
             seen = ((counts > 0) & (self.valid & (state.weight > 0))[:, None, part]).to(self.real)
             scale = seen / (2 * counts**2 * noise[:, None, part]).clamp_min(tiny)
-            moment = moment + found.mT @ (found.conj() * scale[..., None])
-            n = n + seen.sum(2)
+            return found.mT @ (found.conj() * scale[..., None]), seen.sum(2)
+
+        moment, n = (sum(terms) for terms in zip(*self._each(look)))
         gain = torch.einsum("gij,scij->scg", window.filters, moment).real - n[..., None] * window.entropy
         best = (gain - _CREDIBLE * (window.strengths > 0).sum(-1)).argmax(-1)
         changed = bool((window.filters[best] - window.taken).abs().max() > 0.05)
@@ -1511,8 +1558,11 @@ class _Job:
         remaining = (1 - share * state.amplitude).clamp_min(0.05)
         spread = share**2 * state.variance
         noise = 2 * self.window.n_counted * (self.counts**2).sum(1) * (spread.sum(1, keepdim=True) - spread) / remaining**2
-        for part in self._slices():
-            spec = torch.fft.fft(self._load(part)[0] * self._undo(state.shift[:, part], state.phase[:, part])[:, None], norm="ortho")
+
+        def compare(part: slice):
+            spec = torch.fft.fft(
+                self._load(part)[0] * self._undo(state.shift[:, part], state.phase[:, part])[:, None], norm="ortho"
+            )
             # Products of the transient with itself and with the reference, from which those with the others' mean follow.
             each = _window_energy(self.bulk_window, spec).to(self.real)
             mixed = (spec @ windowed)[..., 0].real.to(self.real)
@@ -1525,6 +1575,8 @@ class _Job:
             state.amplitude[:, part] = self._amplitude(part, inner, power, noise[:, part])
             n_real = 2 * self.window.n_counted * counts.sum(1).clamp_min(1e-6)
             state.variance[:, part] = (total - inner**2 / power).clamp_min(0) / (n_real - 3).clamp_min(1)
+
+        self._each(compare)
         state.variance = torch.where(self.valid, state.variance, torch.ones_like(state.variance))
         state.variance = torch.maximum(state.variance, 0.25 * self.noise_variance)
         state.similarity = torch.where(self.valid, state.similarity, torch.zeros_like(state.similarity))
