@@ -527,8 +527,9 @@ def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) ->
 
 
 _TAPS = np.arange(-12, 13)  # neighbours on the grid that tell what is between
-# Degrees of the power series of C and E; remainders below 1e-9 one step from the middle, and 1e-6 half a step from it.
-_DEGREES = {torch.complex128: (16, 24), torch.complex64: (8, 12)}
+_BRACKET = 2.0  # steps of the grid that Newton's method may go from a point of it
+# Degrees of the power series of C and E: remainders below 1e-9 and 1e-6 within a step.
+_DEGREES = {torch.complex128: (22, 32), torch.complex64: (12, 18)}
 
 
 @functools.lru_cache(maxsize=8)
@@ -597,11 +598,11 @@ def _series(coefficients: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _maximise(cross, energy, start, tolerance: float):
-    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket from -1 to 1; returns the place and ``C`` there.
+    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket around 0; returns the place and ``C`` there.
 
     ``cross`` and ``energy`` are power series (n_sets, n_transients, n), ``start`` (n_sets, n_transients) is where to begin.
     """
-    place, lower, upper = start.clone(), -torch.ones_like(start), torch.ones_like(start)
+    place, lower, upper = start.clone(), torch.full_like(start, -_BRACKET), torch.full_like(start, _BRACKET)
     tiny = torch.finfo(start.dtype).tiny
     for _ in range(30):
         c, c1, c2 = _series(cross, place)
@@ -1042,7 +1043,9 @@ class _Job:
         self.proposal, self.starter_error_hz, self.max_shift_hz = proposal, starter_error_hz, max_shift_hz
         # Two points of the grid to a bin; what is between them is interpolated from the neighbours.
         self.half = max(2, math.floor(2 * max_shift_hz * self.duration))
-        self.reach = (self.half + 1) // 2 + len(_TAPS) // 4 + 1
+        # Without a search transients may leave its range a little by themselves: the range follows the middle of them, which moves.
+        self.beyond = self.half // 2
+        self.reach = (self.half + self.beyond + 1) // 2 + len(_TAPS) // 4 + 1
         self.step = 0.5 / self.duration
         self.grid_hz = torch.arange(-self.half, self.half + 1, dtype=self.real, device=fid.device) * self.step
         per_transient = fid[:, :, 0].numel() * _BYTES_PER_POINT
@@ -1412,7 +1415,8 @@ class _Job:
         n_steps = 2 if exact is None else 4
         template, energy, scale = self._template(reference, n_steps, exact)
         grid = torch.zeros(*state.shift.shape, len(self.grid_hz), dtype=self.real, device=self.fid.device) if search else None
-        place = (torch.round(state.shift / self.step).long() + self.half).clamp(0, 2 * self.half)
+        place = torch.round(state.shift / self.step).long() + self.half
+        place = place.clamp(-self.beyond, 2 * self.half + self.beyond)
         taps = torch.zeros(*place.shape, len(_TAPS), dtype=self.cplx, device=self.fid.device)
         around = torch.as_tensor(_TAPS, device=self.fid.device) + 2 * self.reach - self.half
         rest = (
@@ -1473,16 +1477,17 @@ class _Job:
         The energy's grid is ``finer`` times as fine.
         """
         degree, degree_energy = _DEGREES[self.bulk]
+        point = (place - self.half).to(self.real)
         # Centred on the middle of the FID, ``C`` turns by a quarter from one point of the grid to the next.
         centred = torch.as_tensor(_taylor_taps(degree) * (1j**_TAPS)[:, None], device=taps.device).to(self.cplx)
         around = torch.as_tensor(_TAPS, device=taps.device) + finer * (2 * self.reach - self.half)
         near = torch.gather(energy, 1, (finer * place[..., None] + around).flatten(1)).reshape(taps.shape)
         scaled = torch.as_tensor(_taylor_taps(degree_energy) * float(finer) ** np.arange(degree_energy + 1), device=taps.device)
-        start = torch.zeros_like(state.shift) if search else ((state.shift - self.grid_hz[place]) / self.step).clamp(-1, 1)
+        start = torch.zeros_like(state.shift) if search else (state.shift / self.step - point).clamp(-1, 1)
         tolerance = 2e-7 if self.bulk == torch.complex128 else 2e-5
         found, value = _maximise(taps @ centred, near @ scaled.to(self.real), start, tolerance)
         value = value * torch.polar(torch.ones_like(found), -math.pi / 2 * found)
-        state.shift = torch.nan_to_num(self.grid_hz[place] + found * self.step)
+        state.shift = torch.nan_to_num((point + found) * self.step)
         state.phase = torch.nan_to_num(torch.angle(value))
 
     def _recentre(self, state: _State) -> None:
