@@ -335,7 +335,8 @@ def _make_band(window: _Window, duration: float, max_shift_hz: float) -> _Band:
     depth = np.minimum(np.arange(n_band), np.arange(n_band)[::-1])
     edge = 0.5 - 0.5 * np.cos(np.pi * np.clip((depth + 0.5) / fall, 0, 1))
     return _Band(
-        torch.as_tensor(index, device=window.weight.device), torch.as_tensor(edge, device=window.weight.device).to(window.weight)
+        torch.as_tensor(index, device=window.weight.device),
+        torch.as_tensor(edge, dtype=window.weight.dtype, device=window.weight.device),
     )
 
 
@@ -1488,13 +1489,14 @@ class _Job:
         degree, degree_energy = _DEGREES[self.bulk]
         point = (place - self.half).to(self.real)
         # Centred on the middle of the FID, ``C`` turns by a quarter from one point of the grid to the next.
-        centred = torch.as_tensor(_taylor_taps(degree) * (1j**_TAPS)[:, None], device=taps.device).to(self.cplx)
+        centred = torch.as_tensor(_taylor_taps(degree) * (1j**_TAPS)[:, None], dtype=self.cplx, device=taps.device)
         around = torch.as_tensor(_TAPS, device=taps.device) + finer * (2 * self.reach - self.half)
         near = torch.gather(energy, 1, (finer * place[..., None] + around).flatten(1)).reshape(taps.shape)
-        scaled = torch.as_tensor(_taylor_taps(degree_energy) * float(finer) ** np.arange(degree_energy + 1), device=taps.device)
+        scaled = _taylor_taps(degree_energy) * float(finer) ** np.arange(degree_energy + 1)
+        scaled = torch.as_tensor(scaled, dtype=self.real, device=taps.device)
         start = torch.zeros_like(state.shift) if search else (state.shift / self.step - point).clamp(-1, 1)
         tolerance = 2e-7 if self.bulk == torch.complex128 else 2e-5
-        found, value = _maximise(taps @ centred, near @ scaled.to(self.real), start, tolerance)
+        found, value = _maximise(taps @ centred, near @ scaled, start, tolerance)
         value = value * torch.polar(torch.ones_like(found), -math.pi / 2 * found)
         state.shift = torch.nan_to_num((point + found) * self.step)
         state.phase = torch.nan_to_num(torch.angle(value))
