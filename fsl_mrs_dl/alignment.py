@@ -671,7 +671,8 @@ def _decay_gain(power: torch.Tensor, floor: torch.Tensor, end: float = 1.0) -> C
     a, b, tau = a[row, best], b[row, best], tau[best][:, None]
 
     def gain(time: torch.Tensor) -> torch.Tensor:
-        signal = a * torch.exp(-2 * time.clamp_min(0) / tau)
+        # What a band's FID has before its first point is found at its end, where hardly anything but noise is.
+        signal = a * torch.exp(-2 * time.remainder(1.0) / tau)
         return signal / (signal + b).clamp_min(tiny)
 
     return gain
