@@ -321,15 +321,18 @@ _GUARD = 10  # bins either side of the search's range that its interpolation may
 _WORTHWHILE = 0.8  # of the spectrum: a wider band would save nothing
 
 
+def _everything(window: _Window) -> _Band:
+    return _Band(torch.arange(len(window.weight), device=window.weight.device), torch.ones_like(window.weight))
+
+
 def _make_band(window: _Window, duration: float, max_shift_hz: float) -> _Band:
     """The window, and twice the largest shift around it: the range between two transients that lie at opposite ends of the search."""
     n_points = len(window.weight)
-    everything = _Band(torch.arange(n_points, device=window.weight.device), torch.ones_like(window.weight))
     counted = np.flatnonzero(np.fft.fftshift(window.smooth.cpu().numpy()))
     flat, fall = math.ceil(max_shift_hz * duration) + _GUARD, math.ceil(max_shift_hz * duration)
     n_band = _fast_length(counted[-1] + 1 - counted[0] + 2 * (flat + fall))
     if n_band > _WORTHWHILE * n_points:
-        return everything
+        return _everything(window)
     inside = counted[0] + counted[-1] + 1 - n_band  # twice the first bin
     index = (inside // 2 + np.arange(n_band) - n_points // 2) % n_points
     depth = np.minimum(np.arange(n_band), np.arange(n_band)[::-1])
@@ -864,27 +867,32 @@ def align_transients(
     grid = (n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order)
     window = _make_window(*grid, fid.device, real, tuple(unstable))
     band = _make_band(window, n_points * dwelltime, max_shift_hz)
-    window = window.on(band)
+    attempts = ((window.on(band), band, False), (window, _everything(window), True))
     proposal = _as_proposal(starter, fid)
     n_sets = _sets_per_chunk(fid, max_memory)
     parts = []
     with _workers(fid.device) as map_:
         for first in range(0, fid.shape[0], n_sets):
             chunk = slice(first, first + n_sets)
-            job = _Job(
-                fid[chunk],
-                window,
-                band,
-                dwelltime,
-                max_shift_hz,
-                None if external is None else external[chunk, :, :n_points],
-                None if proposal is None else tuple(x[chunk] for x in proposal),
-                starter_error_hz,
-                n_iter,
-                max_memory,
-                map_,
-            )
-            parts.append(job.run())
+            for short, at_hand, thorough in attempts:
+                job = _Job(
+                    fid[chunk],
+                    short,
+                    at_hand,
+                    thorough,
+                    dwelltime,
+                    max_shift_hz,
+                    None if external is None else external[chunk, :, :n_points],
+                    None if proposal is None else tuple(x[chunk] for x in proposal),
+                    starter_error_hz,
+                    n_iter,
+                    max_memory,
+                    map_,
+                )
+                found = job.run()
+                if found is not None:
+                    parts.append(found)
+                    break
     return _collect(parts, lead, dwelltime, external, n_total)
 
 
@@ -1022,13 +1030,14 @@ _CACHED_BYTES = 2e6  # working arrays of this size stay in the processor's cache
 class _Job:
     """Alignment of one chunk of independent sets.
 
-    What belongs to a set (its reference) is in the precision asked for; ``bulk`` is the precision of what belongs to transients.
+    What belongs to a set (its reference) is in the precision asked for; ``bulk`` is the precision of what belongs to transients,
+    which is single until the end unless the job is ``thorough``.
     """
 
     def __init__(
-        self, fid, window, band, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory, map_
+        self, fid, window, band, thorough, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory, map_
     ):
-        self.fid, self.band, self.map = fid, band, map_
+        self.fid, self.band, self.thorough, self.map = fid, band, thorough, map_
         self.real, self.cplx = window.weight.dtype, window.lag.dtype
         self.n_band, self.duration = len(band.index), fid.shape[-1] * dwelltime
         # The band's FIDs begin a little before the first point, as a filtered step does; that is found at their end.
@@ -1040,7 +1049,7 @@ class _Job:
         self.short_time = torch.where(index < self.n_band - self.n_early, index, index - self.n_band) / self.n_band
         self.time = torch.arange(fid.shape[-1], dtype=self.real, device=fid.device) / fid.shape[-1]
         self.window = replace(window, held=torch.zeros(fid.shape[:2], dtype=torch.long, device=fid.device))
-        self._set_bulk(torch.complex64)
+        self._set_bulk(self.cplx if thorough else torch.complex64)
         self.n_iter, self.max_memory = n_iter, max_memory
         self.proposal, self.starter_error_hz, self.max_shift_hz = proposal, starter_error_hz, max_shift_hz
         # Two points of the grid to a bin; what is between them is interpolated from the neighbours.
@@ -1306,14 +1315,15 @@ class _Job:
 
     # ---- passes
 
-    def run(self) -> dict[str, np.ndarray | int]:
+    def run(self) -> dict[str, np.ndarray | int] | None:
+        """What was found; None where transients are weak and only a thorough job is good enough.
+
+        Which maximum of its likelihood a weak transient takes must not be a matter of rounding, nor of what the band leaves out.
+        """
         lone = not self.external and self.fid.shape[2] == 1
         state, passes = self._iterate(lone)
-        if not lone and self.bulk != self.cplx and bool(self._weak(state).any()):
-            # Whether a weak transient takes one maximum of its likelihood or another must not be a matter of rounding.
-            self._set_bulk(self.cplx)
-            self._set_held(torch.zeros_like(self.window.held))
-            state, passes = self._iterate(lone)
+        if not (lone or self.thorough) and bool(self._weak(state).any()):
+            return None
         passes = self._finish(state, passes, lone)
         self._judge(state)
         if not self.external and not lone:
