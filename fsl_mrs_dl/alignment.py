@@ -13,7 +13,7 @@ with ``S`` the untouched spectrum of the transient and ``R(shift)`` that of the 
 The data's window never moves, so what lies outside of it (water) has no say, and with a noise-free reference the minimum
 is the maximum-likelihood estimate.  Phase and amplitude are solved in closed form, which leaves one unknown: maximise
 ``|C(shift)|^2 / E(shift)``, where ``C = sum S_k conj(R_k)`` and ``E = sum |R_k|^2``.  Both are Fourier sums over time points
-of vectors that do not depend on the shift.  Hence one zero-padded FFT searches the whole range, a few Newton steps finish
+of vectors that do not depend on the shift.  Hence two short FFTs search the whole range, a few Newton steps finish
 it, and any number of coils costs no more than one.  An optional complex polynomial baseline in the window is solved in
 closed form as well (compare RATS, Wilson 2019, doi:10.1002/mrm.27605).
 
@@ -24,13 +24,21 @@ Where nothing is unstable ``tau`` is 0 and everything in the window counts; wher
 
 Without an external reference the reference is the weighted mean of the aligned transients, built iteratively.  Each
 transient is compared with the mean of the others: its own noise in the mean would hold it where it is.
+
+Only a band of the spectrum matters, the window and as far around it as shifts reach, so that the transients are kept as the
+short FIDs of that band.  There a shift is not quite what it is to the whole FID (both are taken for periodic), which touches
+nothing but references built from shifted transients.  So the iteration runs on short FIDs, in single precision, and its end
+is exact: means of whole FIDs in double precision, from which one or two passes find the final shifts and phases.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -56,6 +64,7 @@ _NEIGHBOURS = 4  # transients either side that help one too weak to find its own
 _N_CANDIDATES, _N_JUDGES = 6, 24
 _N_REWEIGHT = 4  # weights are frozen after this many passes, so that the iteration can converge
 _CONVERGED = 0.01  # in standard deviations
+_NEARLY = 0.1  # in standard deviations: from here on it is worth being more exact
 _NEVER_LESS = 1e-3  # of the highest peak: noise that is always reckoned with where unstable lines are looked for
 _CREDIBLE = 8.0  # gain in log likelihood from which lines are believed to be unstable
 
@@ -141,12 +150,69 @@ class _Window:
     unstable_fid: torch.Tensor  # (n_unstable, n_points)
     strengths: torch.Tensor  # (n_guesses, n_kinds) variances over the noise's that are reckoned with, none first, strongest last
     filters: torch.Tensor  # (n_guesses, n_unstable, n_unstable) part that each guess takes out: 1 - inverse covariance
+    excess: torch.Tensor  # (n_guesses, n_unstable, n_unstable) covariance of each guess less the white noise
     entropy: torch.Tensor  # (n_guesses,) log determinant of the covariance
-    taken: torch.Tensor  # (n_sets, n_channels, n_unstable, n_unstable) the guess that holds
+    held: torch.Tensor  # (n_sets, n_channels) the guess that holds
 
     @property
     def n_counted(self) -> float:
         return float(self.weight.sum()) - self.baseline.shape[0]
+
+    @property
+    def taken(self) -> torch.Tensor:
+        """What is taken out of the unstable vectors, (n_sets, n_channels, n_unstable, n_unstable)."""
+        return self.filters[self.held]
+
+    @property
+    def takes_out(self) -> bool:
+        """Whether anything unstable is taken out of any set."""
+        return bool((self.strengths[self.held] > 0).any())
+
+    def to(self, real: torch.dtype) -> _Window:
+        """The same in another precision."""
+        cplx = torch.complex128 if real == torch.float64 else torch.complex64
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _Window(
+            **{k: x.to(cplx if x.is_complex() else real if x.is_floating_point() else x.dtype) for k, x in tensors.items()}
+        )
+
+    def on(self, band: _Band) -> _Window:
+        """The same on a band of the spectrum that holds everything in the window."""
+        weight, baseline, unstable = self.weight[band.index], self.baseline[:, band.index], self.unstable[:, band.index]
+        return replace(
+            self,
+            weight=weight,
+            lag=(torch.fft.fft(weight) / len(weight)).to(self.lag.dtype),
+            baseline=baseline,
+            baseline_fid=_inverse(baseline).to(self.lag.dtype),
+            smooth=self.smooth[band.index],
+            unstable=unstable,
+            unstable_fid=_inverse(unstable).to(self.lag.dtype),
+        )
+
+
+def _squared(x: torch.Tensor) -> torch.Tensor:
+    """``|x|^2``, without the square root that the absolute value would take first."""
+    return x.real**2 + x.imag**2
+
+
+def _rotation(turns: torch.Tensor, cplx: torch.dtype) -> torch.Tensor:
+    """``exp(2j pi turns)`` in another precision; whole turns are dropped in that of ``turns``."""
+    turns = (_TWO_PI * (turns - turns.round())).to(torch.float32 if cplx == torch.complex64 else torch.float64)
+    return torch.polar(torch.ones_like(turns), turns)
+
+
+def _inverse(spec: torch.Tensor) -> torch.Tensor:
+    """FIDs of spectra, of none as well."""
+    return torch.fft.ifft(spec, norm="ortho") if len(spec) else spec
+
+
+@dataclass(frozen=True)
+class _Band:
+    """The part of the spectrum that a registration can touch: the window, and as far around it as shifts reach."""
+
+    index: torch.Tensor  # (n_band,) places in the spectrum (FFT order) of neighbouring bins
+    edge: torch.Tensor  # (n_band,) 1, and a fall to 0 at both ends: a sharp cut would ring through the short FIDs
 
 
 def apply_shift_phase(fid, shift_hz, phase_deg, dwelltime: float):
@@ -195,6 +261,22 @@ def _make_window(
     unstable: tuple[str, ...] = (),
 ) -> _Window:
     """Weights of the spectral points in ``ppmlim``, the orthonormal baseline polynomials on them, and what unstable lines consist of."""
+    limits = None if ppmlim is None else (float(ppmlim[0]), float(ppmlim[1]))
+    arrays = _window_arrays(
+        n_points, float(dwelltime), float(spec_freq_mhz), nucleus, limits, float(taper_ppm), baseline_order, tuple(unstable)
+    )
+    cplx = torch.complex128 if real == torch.float64 else torch.complex64
+    tensors = {
+        name: torch.tensor(array, dtype=cplx if np.iscomplexobj(array) else real, device=device) for name, array in arrays.items()
+    }
+    return _Window(**tensors, held=torch.full((1, 1), len(tensors["filters"]) - 1, device=device))
+
+
+@functools.lru_cache(maxsize=4)
+def _window_arrays(
+    n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, unstable
+) -> dict[str, np.ndarray]:
+    """What :func:`_make_window` holds; kept, as finding out what unstable lines consist of takes longer than dozens of transients."""
     ppm = ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
     first, last = window_indices(ppm, ppmlim)
     n_baseline = 0 if baseline_order is None else baseline_order + 1
@@ -218,23 +300,60 @@ def _make_window(
     smooth[first:last] = 1.0 if ppmlim is None else np.hanning(last - first + 2)[1:-1]
     weight, smooth = np.fft.ifftshift(weight), np.fft.ifftshift(smooth)
     lag = np.fft.fft(weight) / n_points
-    cplx = torch.complex128 if real == torch.float64 else torch.complex64
     baseline_fid = np.fft.ifft(baseline, axis=-1, norm="ortho")
     lines, covariance = _unstable_lines(unstable, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline)
-    strengths, filters, entropy = _guesses(covariance)
-    return _Window(
-        torch.as_tensor(weight, dtype=real, device=device),
-        torch.as_tensor(lag, dtype=cplx, device=device),
-        torch.as_tensor(baseline, dtype=real, device=device),
-        torch.as_tensor(baseline_fid, dtype=cplx, device=device),
-        torch.as_tensor(smooth, dtype=real, device=device),
-        torch.as_tensor(lines, dtype=cplx, device=device),
-        torch.as_tensor(np.fft.ifft(lines, axis=-1, norm="ortho"), dtype=cplx, device=device),
-        torch.as_tensor(strengths, dtype=real, device=device),
-        torch.as_tensor(filters, dtype=cplx, device=device),
-        torch.as_tensor(entropy, dtype=real, device=device),
-        torch.as_tensor(filters[-1], dtype=cplx, device=device)[None, None],
+    strengths, filters, excess, entropy = _guesses(covariance)
+    return {
+        "weight": weight,
+        "lag": lag,
+        "baseline": baseline,
+        "baseline_fid": baseline_fid,
+        "smooth": smooth,
+        "unstable": lines,
+        "unstable_fid": np.fft.ifft(lines, axis=-1, norm="ortho"),
+        "strengths": strengths,
+        "filters": filters.astype(complex),
+        "excess": excess.astype(complex),
+        "entropy": entropy,
+    }
+
+
+_GUARD = 10  # bins either side of the search's range that its interpolation may use
+_WORTHWHILE = 0.8  # of the spectrum: a wider band would save nothing
+
+
+def _everything(window: _Window) -> _Band:
+    return _Band(torch.arange(len(window.weight), device=window.weight.device), torch.ones_like(window.weight))
+
+
+def _make_band(window: _Window, duration: float, max_shift_hz: float) -> _Band:
+    """The window, and twice the largest shift around it: the range between two transients that lie at opposite ends of the search."""
+    n_points = len(window.weight)
+    counted = np.flatnonzero(np.fft.fftshift(window.smooth.cpu().numpy()))
+    flat, fall = math.ceil(max_shift_hz * duration) + _GUARD, math.ceil(max_shift_hz * duration)
+    n_band = _fast_length(counted[-1] + 1 - counted[0] + 2 * (flat + fall))
+    if n_band > _WORTHWHILE * n_points:
+        return _everything(window)
+    inside = counted[0] + counted[-1] + 1 - n_band  # twice the first bin
+    index = (inside // 2 + np.arange(n_band) - n_points // 2) % n_points
+    depth = np.minimum(np.arange(n_band), np.arange(n_band)[::-1])
+    edge = 0.5 - 0.5 * np.cos(np.pi * np.clip((depth + 0.5) / fall, 0, 1))
+    return _Band(
+        torch.as_tensor(index, device=window.weight.device),
+        torch.as_tensor(edge, dtype=window.weight.dtype, device=window.weight.device),
     )
+
+
+def _fast_length(n: int) -> int:
+    """The least length from ``n`` on that has no prime factors but 2, 3 and 5."""
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1
 
 
 _UNSTABLE = {
@@ -278,19 +397,22 @@ def _unstable_lines(kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, 
     return found * root, np.array([part.T @ part.conj() / len(part) for part in parts])
 
 
-def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Strengths ``(n, n_kinds)`` of lines whose covariances these are, what each takes out ``(n, k, k)``, and log determinants ``(n,)``."""
+def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Strengths ``(n, n_kinds)`` of lines whose covariances these are, what each takes out, their covariance (both ``(n, k, k)``),
+    and log determinants ``(n,)``."""
     n_kinds, k = covariance.shape[:2]
     if not k:
-        return np.zeros((1, n_kinds)), np.zeros((1, 0, 0)), np.zeros(1)
+        return np.zeros((1, n_kinds)), np.zeros((1, 0, 0)), np.zeros((1, 0, 0)), np.zeros(1)
     steps = np.concatenate([[0.0], np.logspace(-1, 12, 14)])
     strengths = np.stack([one.ravel() for one in np.meshgrid(*[steps] * n_kinds, indexing="ij")], -1)
     total = np.eye(k) + np.einsum("gb,bij->gij", strengths, covariance)
     # Rows of coefficients are multiplied from the left, so that the transpose is what is needed.
     values, vectors = np.linalg.eigh(total)
     values = np.maximum(values, 1.0)
-    filters = np.einsum("gik,gk,gjk->gij", vectors.conj(), 1 - 1 / values, vectors)
-    return strengths, filters, np.log(values).sum(-1)
+    share, back = 1 - 1 / values, vectors.swapaxes(-1, -2)
+    filters = (vectors.conj() * share[:, None]) @ back
+    excess = (vectors.conj() * (share * np.minimum(values, 1e9))[:, None]) @ back
+    return strengths, filters, excess, np.log(values).sum(-1)
 
 
 def _window_spec(window: _Window, spec: torch.Tensor, taken: torch.Tensor | None = None) -> torch.Tensor:
@@ -302,8 +424,8 @@ def _window_spec(window: _Window, spec: torch.Tensor, taken: torch.Tensor | None
     for vector in window.baseline:
         out = out - vector * (spec * vector).sum(-1, keepdim=True)
     if len(window.unstable):
-        taken = window.taken if taken is None else taken
-        if bool((taken != 0).any()):
+        if window.takes_out:
+            taken = window.taken if taken is None else taken
             part = _unstable_part(window, spec)
             if spec.ndim == 3 or taken.ndim > 4:
                 part = (part[..., None, :] @ taken)[..., 0, :]
@@ -316,6 +438,18 @@ def _window_spec(window: _Window, spec: torch.Tensor, taken: torch.Tensor | None
 def _unstable_part(window: _Window, spec: torch.Tensor) -> torch.Tensor:
     """How much of each unstable vector is in the spectra, ``(..., n_unstable)``."""
     return spec @ window.unstable.conj().T
+
+
+def _window_energy(window: _Window, spec: torch.Tensor) -> torch.Tensor:
+    """Product of each spectrum with itself as the likelihood sees it; (n_sets, n_channels, n_transients, n_points) less the last."""
+    energy = _squared(spec) @ window.weight
+    for vector in window.baseline:
+        part = (spec * vector).sum(-1)
+        energy = energy - _squared(part)
+    if window.takes_out:
+        part = _unstable_part(window, spec)
+        energy = energy - ((part @ window.taken) * part.conj()).sum(-1).real
+    return energy
 
 
 def _window_fid(window: _Window, fid: torch.Tensor) -> torch.Tensor:
@@ -338,7 +472,7 @@ def _energy_series(window: _Window, reference: torch.Tensor) -> torch.Tensor:
     series = _autocorrelation(reference).sum(-2) * window.lag
     for vector in window.baseline_fid:
         series = series - _autocorrelation(vector.conj() * reference).sum(-2)
-    if len(window.unstable) and bool((window.taken != 0).any()):
+    if window.takes_out:
         values, vectors = torch.linalg.eigh(window.taken.mT)
         for k in range(values.shape[-1]):
             if bool((values[..., k] > 1e-6).any()):
@@ -352,10 +486,15 @@ def _energy_series(window: _Window, reference: torch.Tensor) -> torch.Tensor:
 # --------------------------------------------------------------------------- the one-dimensional likelihood
 
 
+def _block_length(n: int) -> int:
+    """Length of the blocks that ``n`` points are cut into: about as many blocks as points in each."""
+    return math.isqrt(n - 1) + 1
+
+
 def _blocks(series: torch.Tensor) -> torch.Tensor:
     """(..., n_points) -> (..., n_coarse, n_fine), zero-padded: a phasor is then a product of two short ones."""
     n = series.shape[-1]
-    fine = math.isqrt(n - 1) + 1
+    fine = _block_length(n)
     coarse = -(-n // fine)
     padded = torch.nn.functional.pad(torch.view_as_real(series.resolve_conj()), (0, 0, 0, coarse * fine - n))
     return torch.view_as_complex(padded.contiguous()).reshape(*series.shape[:-1], coarse, fine)
@@ -392,72 +531,124 @@ def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) ->
     return value, first, second
 
 
-def _search_grid(n_points: int, dwelltime: float, max_shift_hz: float) -> tuple[int, torch.Tensor, np.ndarray]:
-    """Length of the zero-padded transform, indices of its bins within the range (ascending), their shifts in Hz."""
-    n_fft = 1 << (2 * n_points - 1).bit_length()
-    half = max(2, math.floor(max_shift_hz * n_fft * dwelltime))
-    index = np.arange(-half, half + 1)
-    return n_fft, torch.as_tensor(index % n_fft), index / (n_fft * dwelltime)
+_TAPS = np.arange(-12, 13)  # neighbours on the grid that tell what is between
+_BRACKET = 2.0  # steps of the grid that Newton's method may go from a point of it
+# Degrees of the power series of C and E: remainders below 1e-9 and 1e-6 within a step.
+_DEGREES = {torch.complex128: (22, 32), torch.complex64: (12, 18)}
 
 
-def _likelihood_on_grid(cross, energy, n_fft: int, index: torch.Tensor) -> torch.Tensor:
-    """``|C|^2 / E`` at every shift of the grid, (n_sets, n_transients, n_grid)."""
-    index = index.to(cross.device)
-    c = torch.fft.fft(cross, n=n_fft)[..., index]
-    e = torch.fft.fft(energy, n=n_fft)[..., index].real
-    floor = e.amax(-1, keepdim=True) * 1e-6 + torch.finfo(e.dtype).tiny
-    return (c.abs() ** 2) / torch.maximum(e, floor)[:, None]
+@functools.lru_cache(maxsize=8)
+def _taylor_taps(degree: int) -> np.ndarray:
+    """Taylor coefficients (25, degree + 1) at a sample, from its neighbours, of what is sampled at twice the least rate.
 
-
-def _maximise(cross, energy, start, lower, upper, dwelltime: float):
-    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket; returns shift and ``C`` there.
-
-    ``cross`` (n_sets, n_transients, n_points), ``energy`` (n_sets, n_points), the rest (n_sets, n_transients).
+    What oscillates as ``exp(-2j pi x u)`` with ``|x| <= 1/4`` has the coefficients ``(-2j pi x)^n / n!``: least squares over
+    these ``x`` for the weights of the neighbours at ``u = -12 ... 12``.
     """
-    cross, energy = _blocks(cross), _blocks(energy)[:, None]
-    shift, lower, upper = start.clone(), lower.clone(), upper.clone()
-    n_points = cross.shape[-1] * cross.shape[-2]
-    tolerance = (1e-7 if start.dtype == torch.float64 else 1e-4) / (n_points * dwelltime)
+    x = 0.25 * np.cos(np.pi * (np.arange(200) + 0.5) / 200)
+    order = np.arange(degree + 1)
+    wanted = (-2j * np.pi * x[:, None]) ** order / np.array([math.factorial(n) for n in order], dtype=float)
+    waves = np.exp(-2j * np.pi * x[:, None] * _TAPS)
+    split = [np.concatenate([part.real, part.imag]) for part in (waves, wanted)]
+    return np.linalg.lstsq(*split, rcond=1e-13)[0]
+
+
+def _shifted_spectra(fid: torch.Tensor, time: torch.Tensor, n_steps: int) -> torch.Tensor:
+    """Spectra of FIDs shifted by ``0, 1/n_steps ...`` of a bin, (..., n_steps, n_points); ``time`` is from 0 to 1."""
+    angle = _TWO_PI * torch.arange(n_steps, device=fid.device)[:, None] / n_steps * time
+    return torch.fft.fft(fid[..., None, :] * torch.polar(torch.ones_like(angle), angle).to(fid.dtype), norm="ortho")
+
+
+def _around(values: torch.Tensor, reach: int) -> torch.Tensor:
+    """Bins ``-reach ... reach`` of every step of a bin, in ascending order: (..., n_steps, n_band) -> (..., (2 reach + 1) n_steps)."""
+    index = torch.arange(-reach, reach + 1, device=values.device) % values.shape[-1]
+    return values[..., index].transpose(-1, -2).flatten(-2)
+
+
+def _energy_on_grid(window: _Window, spectra: torch.Tensor, reach: int) -> torch.Tensor:
+    """``E`` at the shifts of :func:`_around`, (n_sets, n); ``spectra`` (n_sets, n_channels, n_steps, n_band) of the reference."""
+    power = _squared(spectra).sum(1)
+    found = torch.fft.ifft(torch.fft.fft(window.weight) * torch.fft.fft(power).conj()).real
+    vectors, filters = [], []
+    if len(window.baseline):
+        eye = torch.eye(len(window.baseline), dtype=window.lag.dtype, device=power.device)
+        vectors, filters = [window.baseline_fid], [eye.expand(*window.held.shape, -1, -1)]
+    if window.takes_out:
+        vectors, filters = [*vectors, window.unstable_fid], [*filters, window.taken]
+    found = _around(found, reach)
+    for fids, taken in zip(vectors, filters):
+        turned = torch.fft.ifft(spectra, norm="ortho").conj().resolve_conj()
+        for channel in range(spectra.shape[1]):
+            # The parts of the shifted reference that the vectors can explain; their conjugates, to be exact.
+            part = [_around(torch.fft.fft(fid * turned[:, channel]), reach) for fid in fids]
+            part = torch.stack(part, -1)
+            out = part.conj() @ taken[:, min(channel, taken.shape[1] - 1)]
+            found = found - (out * part).sum(-1).real
+    return found
+
+
+def _likelihood(cross: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
+    """``|C|^2 / E`` at every shift of a grid, (n_sets, n_transients, n_grid)."""
+    floor = energy.amax(-1, keepdim=True) * 1e-6 + torch.finfo(energy.dtype).tiny
+    return _squared(cross) / torch.maximum(energy, floor)[:, None]
+
+
+def _series(coefficients: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Value, first and second derivative at ``u`` (...) of the power series with these coefficients (..., n)."""
+    order = torch.arange(coefficients.shape[-1], device=u.device, dtype=u.dtype)
+    powers = torch.where(order > 0, u[..., None], torch.ones_like(u[..., None])).cumprod(-1)
+    value = (coefficients * powers).sum(-1)
+    first = (coefficients[..., 1:] * (order[1:] * powers[..., :-1])).sum(-1)
+    second = (coefficients[..., 2:] * (order[2:] * order[1:-1] * powers[..., :-2])).sum(-1)
+    return value, first, second
+
+
+def _maximise(cross, energy, start, tolerance: float):
+    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket around 0; returns the place and ``C`` there.
+
+    ``cross`` and ``energy`` are power series (n_sets, n_transients, n), ``start`` (n_sets, n_transients) is where to begin.
+    """
+    place, lower, upper = start.clone(), torch.full_like(start, -_BRACKET), torch.full_like(start, _BRACKET)
+    tiny = torch.finfo(start.dtype).tiny
     for _ in range(30):
-        c, c1, c2 = _fourier_sum(cross, shift, dwelltime)
-        e, e1, e2 = (x.real for x in _fourier_sum(energy, shift, dwelltime))
-        power = (c.abs() ** 2).clamp_min(torch.finfo(e.dtype).tiny)
-        e = e.clamp_min(torch.finfo(e.dtype).tiny)
-        slope_c = 2 * (c.conj() * c1).real / power
+        c, c1, c2 = _series(cross, place)
+        e, e1, e2 = _series(energy, place)
+        power = _squared(c).clamp_min(tiny)
+        e = e.clamp_min(tiny)
+        slope_c = 2 * (c.real * c1.real + c.imag * c1.imag) / power
         slope = slope_c - e1 / e
-        curvature = 2 * (c1.abs() ** 2 + (c.conj() * c2).real) / power - slope_c**2 - e2 / e + (e1 / e) ** 2
-        lower = torch.where(slope > 0, shift, lower)
-        upper = torch.where(slope > 0, upper, shift)
+        turning = c1.real**2 + c1.imag**2 + c.real * c2.real + c.imag * c2.imag
+        curvature = 2 * turning / power - slope_c**2 - e2 / e + (e1 / e) ** 2
+        lower = torch.where(slope > 0, place, lower)
+        upper = torch.where(slope > 0, upper, place)
         newton = -slope / torch.where(curvature < 0, curvature, -torch.ones_like(curvature))
-        proposal = shift + newton
+        proposal = place + newton
         # A start that is the maximum already sits on an end of the bracket: it must not be bisected away.
         arrived = newton.abs() <= tolerance
         inside = (curvature < 0) & (arrived | ((proposal > lower) & (proposal < upper)))
         proposal = torch.where(inside, proposal, (lower + upper) / 2)
-        step = proposal - shift
-        shift = proposal
+        step = proposal - place
+        place = proposal
         if not bool((step.abs() > tolerance).any()):
             break
-    return shift, _fourier_sum(cross, shift, dwelltime)[0]
+    return place, _series(cross, place)[0]
 
 
 # --------------------------------------------------------------------------------------------------- noise, information
 
 
-def _noise_sd(fid: torch.Tensor) -> torch.Tensor:
+def _noise_sd(spec: torch.Tensor) -> torch.Tensor:
     """Noise SD per real and imaginary part, (...), from the median second difference of the spectrum.
 
     Peaks occupy few points and baselines are smooth, so neither reaches the median of the second differences.
     """
-    spec = torch.fft.fft(fid, norm="ortho")
-    second = (spec[..., 2:] - 2 * spec[..., 1:-1] + spec[..., :-2]).abs()
-    return second.median(-1).values / (math.sqrt(6) * math.sqrt(2 * math.log(2)))
+    second = spec[..., 2:] - 2 * spec[..., 1:-1] + spec[..., :-2]
+    return _squared(second).median(-1).values.sqrt() / (math.sqrt(6) * math.sqrt(2 * math.log(2)))
 
 
-def _decay_gain(power: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
-    """Wiener gain from the model ``power(t) = a exp(-2 t / tau) + b`` with ``b >= floor``.
+def _decay_gain(power: torch.Tensor, floor: torch.Tensor, end: float = 1.0) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Wiener gain at any times (0 to 1), from the model ``power(t) = a exp(-2 t / tau) + b`` with ``b >= floor``.
 
-    ``power``: (n_sets, n_points), ``floor``: (n_sets,).  Means over blocks are gamma distributed: weighted least squares for
+    ``power``: (n_sets, n_points) from 0 to ``end``, ``floor``: (n_sets,).  Means over blocks are gamma distributed: weighted least squares for
     ``a`` and ``b``, reweighted twice, and the decay of a fixed list that has the highest likelihood.
     """
     n_points = power.shape[-1]
@@ -465,8 +656,8 @@ def _decay_gain(power: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
     length = n_points // n_blocks
     level = power[..., : n_blocks * length].reshape(-1, n_blocks, length).mean(-1)[:, None]  # (n_sets, 1, n_blocks)
     tiny = torch.finfo(power.dtype).tiny
-    t = (torch.arange(n_points, device=power.device, dtype=power.dtype) + 0.5) / n_points
     tau = torch.logspace(-2.3, 0.7, 25, device=power.device, dtype=power.dtype)
+    t = (torch.arange(n_points, device=power.device, dtype=power.dtype) + 0.5) * (end / n_points)
     decay = torch.exp(-2 * t / tau[:, None])  # (n_tau, n_points)
     block = decay[:, : n_blocks * length].reshape(-1, n_blocks, length).mean(-1)[None]
     least = floor[:, None, None].clamp_min(tiny)
@@ -481,19 +672,28 @@ def _decay_gain(power: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
         model = (a * block + b).clamp_min(tiny)
     best = (torch.log(model) + level / model).sum(-1).argmin(-1)
     row = torch.arange(len(best), device=best.device)
-    signal = a[row, best] * decay[best]
-    return signal / (signal + b[row, best]).clamp_min(tiny)
+    a, b, tau = a[row, best], b[row, best], tau[best][:, None]
+
+    def gain(time: torch.Tensor) -> torch.Tensor:
+        # What a band's FID has before its first point is found at its end, where hardly anything but noise is.
+        signal = a * torch.exp(-2 * time.remainder(1.0) / tau)
+        return signal / (signal + b).clamp_min(tiny)
+
+    return gain
 
 
-def _unit_sd(window: _Window, reference: torch.Tensor, dwelltime: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """SD of shift (Hz) and phase (rad) for unit noise and unit amplitude; ``reference`` (n_sets, n_channels, n_points).
+def _changes(reference: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    """How the spectrum changes with shift, phase and amplitude, (n_sets, 3, n_channels, n_points); ``time`` in seconds."""
+    spec = torch.fft.fft(reference, norm="ortho")
+    slope = torch.fft.fft(2j * math.pi * time * reference, norm="ortho")
+    return torch.stack([slope, 1j * spec, spec], 1)
+
+
+def _unit_sd(window: _Window, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """SD of shift (Hz) and phase (rad) for unit noise and unit amplitude from what :func:`_changes` gives, each (n_sets,).
 
     The sandwich form covers tapered windows, whose weights are not the inverse noise variance.  What is unstable counts as noise.
     """
-    t = torch.arange(reference.shape[-1], device=reference.device, dtype=window.weight.dtype) * dwelltime
-    spec = torch.fft.fft(reference, norm="ortho")
-    slope = torch.fft.fft(2j * math.pi * t * reference, norm="ortho")
-    columns = torch.stack([slope, 1j * spec, spec], 1)  # (n_sets, 3, n_channels, n_points)
     taken = window.taken[:, None]
     projected = _window_spec(window, columns, taken)
     bread = torch.einsum("saxn,sbxn->sab", columns.conj(), projected).real
@@ -501,8 +701,7 @@ def _unit_sd(window: _Window, reference: torch.Tensor, dwelltime: float) -> tupl
     meat = torch.einsum("saxn,sbxn->sab", projected.conj(), projected).real
     if len(window.unstable):
         part = _unstable_part(window, projected)
-        values, vectors = torch.linalg.eigh(taken)
-        excess = (vectors * (values / (1 - values).clamp_min(1e-9))[..., None, :]) @ vectors.mH
+        excess = window.excess[window.held][:, None]
         meat = meat + torch.einsum("saxk,sbxk->sab", part.conj(), (part[..., None, :] @ excess)[..., 0, :]).real
     scale = bread.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(bread.dtype).tiny).rsqrt()
     bread = bread * scale[:, :, None] * scale[:, None, :]
@@ -561,7 +760,8 @@ def cramer_rao(
         torch.float64,
         unstable,
     )
-    shift, phase = _unit_sd(window, (reference / sd[:, None])[None], dwelltime)
+    time = torch.arange(reference.shape[-1], dtype=sd.dtype) * dwelltime
+    shift, phase = _unit_sd(window, _changes((reference / sd[:, None])[None], time))
     return float(shift[0]), float(torch.rad2deg(phase[0]))
 
 
@@ -624,7 +824,8 @@ def align_transients(
     unstable : tuple of {'water', 'lipids'}, optional
         What may differ in every transient; the data say how much it does. Default: both for 1H with a window, nothing else.
     n_iter : int
-        Most passes over the data; the iteration ends when no transient moves by more than 0.01 of its SD.
+        Most passes over the data (though one of each kind is always made, see below); the iteration ends when no transient
+        moves by more than 0.01 of its SD.
     device : str or torch.device, optional
         Default: where ``fid`` is.
     precision : 'double' or 'single'
@@ -666,24 +867,59 @@ def align_transients(
         unstable = tuple(_UNSTABLE) if nucleus == "1H" and ppmlim is not None else ()
     grid = (n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order)
     window = _make_window(*grid, fid.device, real, tuple(unstable))
+    band = _make_band(window, n_points * dwelltime, max_shift_hz)
+    attempts = ((window.on(band), band, False), (window, _everything(window), True))
     proposal = _as_proposal(starter, fid)
     n_sets = _sets_per_chunk(fid, max_memory)
     parts = []
-    for first in range(0, fid.shape[0], n_sets):
-        chunk = slice(first, first + n_sets)
-        job = _Job(
-            fid[chunk],
-            window,
-            dwelltime,
-            max_shift_hz,
-            None if external is None else external[chunk, :, :n_points],
-            None if proposal is None else tuple(x[chunk] for x in proposal),
-            starter_error_hz,
-            n_iter,
-            max_memory,
-        )
-        parts.append(job.run())
+    with _workers(fid.device) as map_:
+        for first in range(0, fid.shape[0], n_sets):
+            chunk = slice(first, first + n_sets)
+            for short, at_hand, thorough in attempts:
+                job = _Job(
+                    fid[chunk],
+                    short,
+                    at_hand,
+                    thorough,
+                    dwelltime,
+                    max_shift_hz,
+                    None if external is None else external[chunk, :, :n_points],
+                    None if proposal is None else tuple(x[chunk] for x in proposal),
+                    starter_error_hz,
+                    n_iter,
+                    max_memory,
+                    map_,
+                )
+                found = job.run()
+                if found is not None:
+                    parts.append(found)
+                    break
     return _collect(parts, lead, dwelltime, external, n_total)
+
+
+@contextlib.contextmanager
+def _workers(device: torch.device):
+    """A ``map`` with as many workers as PyTorch has threads, each with one thread.
+
+    Arrays of a few transients are too short to be shared out among threads one operation at a time: the threads would spend
+    their time waiting for each other, for milliseconds an operation where other programs keep the processor busy.
+    """
+    n_threads = torch.get_num_threads()
+    if device.type != "cpu" or n_threads == 1:
+        yield map
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def with_mode(work, part):
+        with torch.inference_mode(inference):
+            return work(part)
+
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield lambda work, parts: pool.map(functools.partial(with_mode, work), parts) if len(parts) > 1 else map(work, parts)
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _as_four_dimensional(fid, device) -> tuple[torch.Tensor, tuple[int, ...]]:
@@ -755,6 +991,8 @@ def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 
 def _length_without_padding(fid: torch.Tensor) -> int:
     """Points up to the last that is not zero everywhere: zero-filling adds points but neither noise nor information."""
+    if bool((fid[..., -1] != 0).any()):
+        return fid.shape[-1]
     used = (fid != 0).reshape(-1, fid.shape[-1]).any(0).nonzero()
     if not len(used):
         raise DataError("The FIDs are zero everywhere: there is nothing to align.")
@@ -787,43 +1025,85 @@ class _State:
     reach: torch.Tensor  # how far from there, Hz
 
 
-class _Job:
-    """Alignment of one chunk of independent sets."""
+_CACHED_BYTES = 2e6  # working arrays of this size stay in the processor's cache
 
-    def __init__(self, fid, window, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory):
-        self.fid, self.dwelltime = fid, dwelltime
-        self.real = window.weight.dtype
-        self.window = replace(window, taken=window.filters[:1].expand(*fid.shape[:2], -1, -1))
-        self.cplx = window.lag.dtype
+
+class _Job:
+    """Alignment of one chunk of independent sets.
+
+    What belongs to a set (its reference) is in the precision asked for; ``bulk`` is the precision of what belongs to transients,
+    which is single until the end unless the job is ``thorough``.
+    """
+
+    def __init__(
+        self, fid, window, band, thorough, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory, map_
+    ):
+        self.fid, self.band, self.thorough, self.map = fid, band, thorough, map_
+        self.real, self.cplx = window.weight.dtype, window.lag.dtype
+        self.n_band, self.duration = len(band.index), fid.shape[-1] * dwelltime
+        # The band's FIDs begin a little before the first point, as a filtered step does; that is found at their end.
+        self.n_early = 0
+        if self.n_band < fid.shape[-1]:
+            n_fine = _block_length(self.n_band)
+            self.n_early = self.n_band - n_fine * (-(-self.n_band // n_fine) - 2)
+        index = torch.arange(self.n_band, dtype=self.real, device=fid.device)
+        self.short_time = torch.where(index < self.n_band - self.n_early, index, index - self.n_band) / self.n_band
+        self.time = torch.arange(fid.shape[-1], dtype=self.real, device=fid.device) / fid.shape[-1]
+        self.window = replace(window, held=torch.zeros(fid.shape[:2], dtype=torch.long, device=fid.device))
+        self._set_bulk(self.cplx if thorough else torch.complex64)
         self.n_iter, self.max_memory = n_iter, max_memory
         self.proposal, self.starter_error_hz, self.max_shift_hz = proposal, starter_error_hz, max_shift_hz
-        self.n_fft, self.grid_index, grid = _search_grid(fid.shape[-1], dwelltime, max_shift_hz)
-        self.grid_hz = torch.as_tensor(grid, dtype=self.real, device=fid.device)
+        # Two points of the grid to a bin; what is between them is interpolated from the neighbours.
+        self.half = max(2, math.floor(2 * max_shift_hz * self.duration))
+        # Without a search transients may leave its range a little by themselves: the range follows the middle of them, which moves.
+        self.beyond = self.half // 2
+        self.reach = (self.half + self.beyond + 1) // 2 + len(_TAPS) // 4 + 1
+        self.step = 0.5 / self.duration
+        self.grid_hz = torch.arange(-self.half, self.half + 1, dtype=self.real, device=fid.device) * self.step
         per_transient = fid[:, :, 0].numel() * _BYTES_PER_POINT
         self.chunk = max(1, int(max_memory // per_transient))
+        self.kept = None
         self._measure_noise()
         self.external = external is not None
+        self.exact = None  # reference in full length; until it is there, that of the band counts
         if self.external:
-            self.reference = external.to(self.cplx) / self.channel_sd[..., None]
-        self.cache = {}
+            self._set_exact(external.to(self.cplx) / self.channel_sd[..., None])
 
     # ---- data
 
-    def _slices(self):
-        n = self.fid.shape[2]
-        return [slice(first, min(first + self.chunk, n)) for first in range(0, n, self.chunk)]
+    def _slices(self, n_points: int | None = None, bytes_per_point: int = 16):
+        """Transients that are worked on together: few enough for the memory, and for the processor's cache."""
+        n_sets, n_channels, n = self.fid.shape[:3]
+        size = n_sets * n_channels * (self.n_band if n_points is None else n_points) * bytes_per_point
+        chunk = max(1, min(self.chunk, int(_CACHED_BYTES // size)))
+        return [slice(first, min(first + chunk, n)) for first in range(0, n, chunk)]
+
+    def _each(self, work: Callable, n_points: int | None = None) -> list:
+        """What ``work`` returns for every slice of the transients."""
+        return list(self.map(work, self._slices(n_points)))
 
     def _measure_noise(self) -> None:
-        """Noise of channels and transients, and which of them count (NaN and zero ones do not)."""
-        n_sets, n_channels, n_transients, _ = self.fid.shape
+        """Noise of channels and transients, and which of them count (NaN and zero ones do not); keeps the bands if they fit."""
+        n_sets, n_channels, n_transients, n_points = self.fid.shape
         sd = torch.zeros(n_sets, n_channels, n_transients, dtype=self.real, device=self.fid.device)
         rms = torch.zeros_like(sd)
-        for part in self._slices():
-            fid = self.fid[:, :, part]
-            finite = torch.isfinite(torch.view_as_real(fid.resolve_conj())).all(-1).all(-1)
-            fid = torch.where(finite[..., None], fid, torch.zeros_like(fid)).to(self.cplx)
-            rms[:, :, part] = (fid.abs() ** 2).mean(-1).sqrt()
-            sd[:, :, part] = _noise_sd(fid)
+        if n_transients <= self.chunk:
+            self.kept = torch.empty(*sd.shape, self.n_band, dtype=self.cplx, device=self.fid.device)
+
+        def measure(part: slice):
+            fid = self.fid[:, :, part].resolve_conj().to(self.cplx)
+            power = (torch.view_as_real(fid) ** 2).sum((-1, -2))
+            finite = torch.isfinite(power)
+            if not bool(finite.all()):
+                fid = torch.where(finite[..., None], fid, torch.zeros_like(fid))
+                power = torch.where(finite, power, torch.zeros_like(power))
+            rms[:, :, part] = (power / n_points).sqrt()
+            spec = torch.fft.fft(fid, norm="ortho")
+            sd[:, :, part] = _noise_sd(spec)
+            if self.kept is not None:
+                self.kept[:, :, part] = spec[..., self.band.index]
+
+        self._each(measure, n_points)
         valid = torch.isfinite(rms) & (rms > 0)
         nan = torch.full_like(sd, torch.nan)
         level = torch.where(valid, rms, nan).nanmedian(-1).values.nan_to_num(1.0)
@@ -841,47 +1121,80 @@ class _Job:
         noise = ((relative * self.counts) ** 2).sum(1) / (self.counts**2).sum(1).clamp_min(torch.finfo(self.real).tiny)
         self.noise_variance = torch.where(self.valid & (total > 0), noise, torch.ones_like(noise)).clamp_min(1e-12)
 
-    def _load(self, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """FIDs in units of their channel's noise, and the same through the window; kept when everything fits."""
-        if part.start in self.cache:
-            fid, windowed = self.cache[part.start]
-            if windowed is None:
-                windowed = _window_fid(self.window, fid)
-                self.cache[part.start] = fid, windowed
-            return fid, windowed
-        counts = self.counts[:, :, part, None]
-        fid = self.fid[:, :, part]
-        fid = torch.where(counts > 0, fid, torch.zeros_like(fid)).to(self.cplx)
-        fid = fid * (counts / self.channel_sd[..., None, None])
-        loaded = fid, _window_fid(self.window, fid)
-        if len(self._slices()) == 1:
-            self.cache[part.start] = loaded
-        return loaded
+        if self.kept is not None:
+            self.kept *= (self.counts / self.channel_sd[..., None])[..., None] * self.band.edge
+
+    def _set_bulk(self, bulk: torch.dtype) -> None:
+        """Set the precision of what belongs to transients."""
+        if bulk == getattr(self, "bulk", None):
+            return
+        self.bulk = bulk
+        self.bulk_window = self.window.to(torch.float32 if bulk == torch.complex64 else torch.float64)
+        angle = -math.pi * self.short_time
+        self.half_bin = torch.stack([torch.ones_like(angle).to(bulk), torch.polar(torch.ones_like(angle), angle).to(bulk)])
+        self.cache = {}
+
+    def _set_held(self, held: torch.Tensor) -> None:
+        """Take out what these guesses say, (n_sets, n_channels)."""
+        if torch.equal(held, self.window.held):
+            return
+        self.window, self.bulk_window = replace(self.window, held=held), replace(self.bulk_window, held=held)
+        self.cache = {key: (fid, None, None) for key, (fid, _, _) in self.cache.items()}
+
+    def _whole(self, part: slice) -> torch.Tensor:
+        """Whole FIDs, as much of them as counts."""
+        fid, counts = self.fid[:, :, part].to(self.cplx), self.counts[:, :, part, None]
+        return fid if bool((counts == 1).all()) else torch.where(counts > 0, fid, torch.zeros_like(fid)) * counts
+
+    def _bands(self, part: slice) -> torch.Tensor:
+        """Spectra of the band in units of the channels' noise."""
+        if self.kept is not None:
+            return self.kept[:, :, part]
+        spec = torch.fft.fft(self._whole(part), norm="ortho")[..., self.band.index]
+        return spec * (self.band.edge / self.channel_sd[..., None, None])
+
+    def _load(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Short FIDs in units of their channel's noise, the same through the window, and the products of both; kept if they fit."""
+        fid, windowed, own = self.cache.get(part.start, (None, None, None))
+        if windowed is None:
+            spec = self._bands(part).to(self.bulk)
+            fid = torch.fft.ifft(spec, norm="ortho") if fid is None else fid
+            windowed = torch.fft.ifft(_window_spec(self.bulk_window, spec), norm="ortho")
+            own = self._product(windowed, fid)
+            if self.kept is not None:
+                self.cache[part.start] = fid, windowed, own
+        return fid, windowed, own
+
+    @staticmethod
+    def _product(windowed: torch.Tensor, fid: torch.Tensor) -> torch.Tensor:
+        """``windowed * conj(fid)``, summed over channels."""
+        product = windowed * fid.conj()
+        return product[:, 0] if product.shape[1] == 1 else product.sum(1)
 
     # ---- reference
 
     def _initial_reference(self) -> torch.Tensor:
         """The candidate that most transients resemble after the search: the plain mean, or one of the transients."""
-        n_sets, _, n_transients, _ = self.fid.shape
+        n_transients = self.fid.shape[2]
         order = torch.argsort(self.valid.to(torch.int8), dim=1, descending=True, stable=True)  # valid ones first
         n_valid = self.valid.sum(1).clamp_min(1)
         mean = self._weighted_mean(self.valid.to(self.real) / self.noise_variance)
         judges = self._pick(order, n_valid, min(_N_JUDGES, n_transients))
-        judge = self._gather(judges)
-        judge_window = _window_fid(self.window, judge)
+        spec = self._gather(judges).to(self.bulk)
+        fid = torch.fft.ifft(spec, norm="ortho")
+        windowed = torch.fft.ifft(_window_spec(self.bulk_window, spec), norm="ortho")
+        judge = windowed, self._product(windowed, fid)
         noise = torch.gather(self.noise_variance, 1, judges)
         share = torch.gather(self.valid.to(self.real) / self.noise_variance, 1, judges) / (
             (self.valid / self.noise_variance).sum(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
         )
-        own = (judge_window * judge.conj()).sum(1) * share[..., None]
-        best, score = mean, self._score(mean, judge_window, own, noise)
+        best, score = mean, self._score(mean, *judge, share, noise)
         candidates = self._pick(order, n_valid, min(_N_CANDIDATES, n_transients))
+        candidate_fids = torch.fft.ifft(self._gather(candidates), norm="ortho")
         for column in range(candidates.shape[1]):
-            pick = candidates[:, column : column + 1]
-            candidate = self._gather(pick)[:, :, 0]
-            mine = (judges == pick)[..., None]
-            cross_own = torch.where(mine, (judge_window * judge.conj()).sum(1), torch.zeros_like(own))
-            rival = self._score(candidate, judge_window, cross_own, noise)
+            candidate = candidate_fids[:, :, column]
+            mine = (judges == candidates[:, column : column + 1]).to(self.real)
+            rival = self._score(candidate, *judge, mine, noise)
             better = rival > score
             best = torch.where(better[:, None, None], candidate, best)
             score = torch.maximum(score, rival)
@@ -895,49 +1208,98 @@ class _Job:
         return torch.gather(order, 1, index)
 
     def _gather(self, index: torch.Tensor) -> torch.Tensor:
-        """Chosen transients in units of noise, (n_sets, n_channels, n_chosen, n_points)."""
-        n_sets, n_channels, _, n_points = self.fid.shape
+        """Spectra of chosen transients in the band, in units of noise, (n_sets, n_channels, n_chosen, n_band)."""
+        n_sets, n_channels = self.fid.shape[:2]
         wide = index[:, None, :].expand(n_sets, n_channels, index.shape[1])
-        fid = torch.gather(self.fid, 2, wide[..., None].expand(*wide.shape, n_points))
+        source = self.fid if self.kept is None else self.kept
+        chosen = torch.gather(source, 2, wide[..., None].expand(*wide.shape, source.shape[-1]))
+        if self.kept is not None:
+            return chosen
         counts = torch.gather(self.counts, 2, wide)[..., None]
-        fid = torch.where(counts > 0, fid, torch.zeros_like(fid)).to(self.cplx)
-        return fid * (counts / self.channel_sd[..., None, None])
+        fid = torch.where(counts > 0, chosen, torch.zeros_like(chosen)).to(self.cplx)
+        spec = torch.fft.fft(fid, norm="ortho")[..., self.band.index]
+        return spec * (self.band.edge * counts / self.channel_sd[..., None, None])
 
-    def _score(self, reference, judge_window, own, noise) -> torch.Tensor:
-        """Median over the judges of the likelihood gain, own contribution to the reference taken out, (n_sets,)."""
-        cross = (judge_window * reference[:, :, None].conj()).sum(1) - own
-        energy = _energy_series(self.window, reference)
-        gain = _likelihood_on_grid(cross, energy, self.n_fft, self.grid_index).amax(-1) / noise
+    def _score(self, reference, judge_window, judge_own, share, noise) -> torch.Tensor:
+        """Median over the judges of the likelihood gain, their ``share`` of the reference taken out, (n_sets,)."""
+        template, energy, scale = self._template(reference, 2)
+        cross = self._cross(judge_window, judge_own * (share / scale)[..., None].to(self.bulk), template)
+        beyond = 2 * self.reach - self.half
+        inside = slice(beyond, beyond + len(self.grid_hz))
+        gain = _likelihood(cross[..., inside], energy[..., inside]).amax(-1).to(self.real) / noise
         return torch.nan_to_num(gain).median(1).values
 
+    def _template(self, reference: torch.Tensor, n_steps: int, exact: torch.Tensor | None = None):
+        """The reference as :meth:`_cross` and the energy need it: FIDs (n_sets, n_channels, 2, n_band) half a bin apart, the
+        energy at ``n_steps`` shifts to a bin, and the scale (n_sets, 1) that both are divided by, which keeps them in range.
+        """
+        if exact is None:
+            spectra = _shifted_spectra(reference, self.short_time, n_steps)
+        else:
+            spectra = _shifted_spectra(exact, self.time, n_steps)[..., self.band.index]
+        scale = _squared(spectra).sum((1, 3)).amax(1).clamp_min(torch.finfo(self.real).tiny).sqrt()
+        spectra = (spectra / scale[:, None, None, None]).to(self.bulk)
+        energy = _energy_on_grid(self.bulk_window, spectra, self.reach)
+        fids = torch.fft.ifft(spectra[:, :, :: n_steps // 2], norm="ortho")
+        return fids.conj().resolve_conj(), energy, scale[:, None]
+
+    def _cross(self, windowed, own, template) -> torch.Tensor:
+        """``C`` at every shift of the grid and a little beyond, two to a bin, (n_sets, n_transients, n).
+
+        It is the Fourier sum of windowed transient times conjugate template, summed over channels, without ``own``, the same of
+        what the transient itself has contributed to the template.
+        """
+        product = windowed[:, 0, :, None] * template[:, 0, None]
+        for channel in range(1, windowed.shape[1]):
+            product += windowed[:, channel, :, None] * template[:, channel, None]
+        if own is not None:
+            product -= own[:, :, None] * self.half_bin
+        return _around(torch.fft.fft(product), self.reach)
+
     def _weighted_mean(self, share, shift=None, phase=None) -> torch.Tensor:
-        """``sum_k share_k * aligned_k`` divided by the sum of shares if no shift is given, (n_sets, n_channels, n_points)."""
-        total = 0
-        for part in self._slices():
-            fid, _ = self._load(part)
-            weights = share[:, part].to(self.cplx)
-            if shift is None:
-                total = total + torch.einsum("sckn,sk->scn", fid, weights)
-            else:
-                total = total + torch.einsum("sckn,skn->scn", fid, self._undo(shift[:, part], phase[:, part], weights))
+        """``sum_k share_k * aligned_k`` divided by the sum of shares if no shift is given, (n_sets, n_channels, n_band)."""
+
+        def add(part: slice) -> torch.Tensor:
+            fid = self._load(part)[0]
+            weights = share[:, part]
+            factor = weights.to(self.bulk)[..., None] if shift is None else self._undo(shift[:, part], phase[:, part], weights)
+            return (fid * factor[:, None]).sum(2).to(self.cplx)
+
+        total = sum(self._each(add))
         if shift is None:
             total = total / share.sum(1).clamp_min(torch.finfo(self.real).tiny)[:, None, None]
         return total
 
-    def _undo(self, shift, phase, weights=None) -> torch.Tensor:
-        """The correcting factor (n_sets, n_transients, n_points), times weights."""
-        factor = torch.polar(torch.ones_like(phase), -phase).to(self.cplx)
+    def _exact_mean(self, share, shift, phase) -> torch.Tensor:
+        """``sum_k share_k * aligned_k`` of whole FIDs, (n_sets, n_channels, n_points)."""
+
+        def add(part: slice) -> torch.Tensor:
+            undo = self._undo(shift[:, part], phase[:, part], share[:, part], whole=True)
+            return (self._whole(part) * undo[:, None]).sum(2)
+
+        return sum(self._each(add, self.fid.shape[-1])) / self.channel_sd[..., None]
+
+    def _set_exact(self, exact: torch.Tensor) -> None:
+        """Take a whole FID for the reference from here on."""
+        self.exact = exact
+        spec = torch.fft.fft(exact, norm="ortho")[..., self.band.index]
+        self.reference = torch.fft.ifft(spec * self.band.edge, norm="ortho")
+
+    def _undo(self, shift, phase, weights=None, whole: bool = False) -> torch.Tensor:
+        """The correcting factor (n_sets, n_transients, n_band or n_points), times weights."""
+        n_points, n_early, cplx = (self.fid.shape[-1], 0, self.cplx) if whole else (self.n_band, self.n_early, self.bulk)
+        n_fine = _block_length(n_points)
+        first = torch.arange(0, n_points, n_fine, device=shift.device)
+        first = torch.where(first < n_points - n_early, first, first - n_points)
+        turn = -self.duration / n_points * shift[..., None]
+        outer = _rotation(turn * first - phase[..., None] / _TWO_PI, cplx)
         if weights is not None:
-            factor = factor * weights
-        n_points = self.fid.shape[-1]
-        n_fine = math.isqrt(n_points - 1) + 1
-        n_coarse = -(-n_points // n_fine)
-        outer = _phasor(shift, n_coarse, self.dwelltime * n_fine, self.cplx) * factor[..., None]
-        inner = _phasor(shift, n_fine, self.dwelltime, self.cplx)
+            outer = outer * weights[..., None].to(outer.real.dtype)
+        inner = _rotation(turn * torch.arange(n_fine, device=shift.device), cplx)
         return (outer[..., None] * inner[..., None, :]).flatten(-2)[..., :n_points]
 
-    def _time_filter(self, share, noise) -> torch.Tensor:
-        """Wiener gain over time of a reference built from noisy transients, (n_sets, n_points).
+    def _time_filter(self, share, noise) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Wiener gain of a reference built from noisy transients, at times from 0 to 1: (n_sets, n_times).
 
         Late points of the mean are noise; multiplied by the transient's noise they would add variance.  The gain follows an
         exponential decay fitted to the power in the window: a gain read off the power itself would let through, and so
@@ -947,16 +1309,33 @@ class _Job:
         power = (torch.fft.ifft(spec, norm="ortho").abs() ** 2).sum(1)
         passed = 2 * (self.window.smooth**2).mean() * self.fid.shape[1]
         floor = passed * (share**2 * noise).sum(1)
-        return _decay_gain(power, floor)
+        # Filtered, the FID begins a little before its first point, which is found at its end and would pass for noise there.
+        narrow = bool((self.window.smooth == 0).any())
+        used = self.n_band - (max(self.n_early, self.n_band // 32) if narrow else 0)
+        return _decay_gain(power[:, :used], floor, used / self.n_band)
 
     # ---- passes
 
-    def run(self) -> dict[str, np.ndarray | int]:
-        n_sets, _, n_transients, _ = self.fid.shape
+    def run(self) -> dict[str, np.ndarray | int] | None:
+        """What was found; None where transients are weak and only a thorough job is good enough.
+
+        Which maximum of its likelihood a weak transient takes must not be a matter of rounding, nor of what the band leaves out.
+        """
+        lone = not self.external and self.fid.shape[2] == 1
+        state, passes = self._iterate(lone)
+        if not (lone or self.thorough) and bool(self._weak(state).any()):
+            return None
+        passes = self._finish(state, passes, lone)
+        self._judge(state)
+        if not self.external and not lone:
+            self._centre(state)
+        return self._report(state, passes)
+
+    def _iterate(self, lone: bool) -> tuple[_State, int]:
+        """The passes with short FIDs, and how many there were."""
         state = self._first_state()
-        lone = not self.external and n_transients == 1
         if not self.external:
-            self.reference = self._weighted_mean(state.weight) if lone else self._first_reference(state)
+            self.reference = None if lone else self._first_reference(state)
         passes = 0
         if not lone:
             if self.proposal is not None:
@@ -964,7 +1343,7 @@ class _Job:
             elif len(self.window.unstable):
                 self._try_without(state)
             settled = 0
-            for passes in range(1, self.n_iter + 1):
+            for passes in range(1, max(1, self.n_iter - 1) + 1):
                 early = passes <= _N_REWEIGHT
                 # A first reference that is one of the transients has that one's unstable lines in it.
                 built = self.external or bool((state.share > 0).any())
@@ -976,12 +1355,30 @@ class _Job:
                     settled += 1
                 if self.external and (settled > 1 or (settled == 1 and not bool(self._weak(state).any()))):
                     break
-                if passes > _N_REWEIGHT and moved < _CONVERGED:
+                # Weak transients are told where to look, and are told better when told again.
+                if moved < _NEARLY and (passes > _N_REWEIGHT or (settled > 1 and not bool(self._weak(state).any()))):
                     break
-        self._judge(state)
-        if not self.external and not lone:
-            self._centre(state)
-        return self._report(state, passes)
+        return state, passes
+
+    def _finish(self, state: _State, passes: int, lone: bool) -> int:
+        """Whole FIDs, in the end in full precision, until nobody moves any more; the number of passes."""
+        if lone:
+            self._set_bulk(self.cplx)
+            share = state.weight / state.weight.clamp_min(torch.finfo(self.real).tiny)
+            self._set_exact(self._exact_mean(share, state.shift, state.phase))
+            return passes
+        # With an external reference every pass has been one with whole FIDs, and none tells the next anything new.
+        for bulk, enough in ((self.bulk, _NEARLY), (self.cplx, _CONVERGED))[self.external :]:
+            self._set_bulk(bulk)
+            moved = math.inf
+            while moved >= enough and (passes < self.n_iter or moved == math.inf):
+                if not self.external:
+                    self._set_exact(self._exact_mean(state.share, state.shift, state.phase))
+                moved = self._pass(state, search=False, reweight=False)
+                passes += 1
+                if self.external:
+                    break
+        return passes
 
     def _try_without(self, state: _State) -> None:
         """See whether anything is unstable; sets in which something is begin again with all that may be taken out.
@@ -992,19 +1389,16 @@ class _Job:
             self._pass(state, search=True, reweight=True)
         self._learn(state)
         self._forget_aim(state)
-        there = (self.window.taken != 0).flatten(1).any(1)
+        held = self.window.held
+        there = (self.window.strengths[held] > 0).flatten(1).any(1)
         if not bool(there.any()):
             return
-        self._set_taken(torch.where(there[:, None, None, None], self.window.filters[-1], self.window.taken))
+        self._set_held(torch.where(there[:, None], len(self.window.filters) - 1, held))
         fresh = self._first_state()
         for name in vars(state):
             setattr(state, name, torch.where(there[:, None], getattr(fresh, name), getattr(state, name)))
         if not self.external:
             self.reference = torch.where(there[:, None, None], self._initial_reference(), self.reference)
-
-    def _set_taken(self, taken: torch.Tensor) -> None:
-        self.window = replace(self.window, taken=taken)
-        self.cache = {key: (fid, None) for key, (fid, _) in self.cache.items()}
 
     def _first_state(self) -> _State:
         zero = torch.zeros_like(self.noise_variance)
@@ -1037,17 +1431,37 @@ class _Job:
     def _pass(self, state: _State, search: bool, reweight: bool) -> float:
         """Register every transient to the mean of the others, then rebuild the mean; largest move in SDs."""
         built = not self.external and bool((state.share > 0).any())
-        noise = state.variance
-        gain = self._time_filter(state.share, noise) if built else torch.ones_like(self.reference[:, 0].real)
-        template = self.reference * gain[:, None]
-        energy = _energy_series(self.window, template)
+        gain = self._time_filter(state.share, state.variance) if built else None
+        reference, exact = self._filtered(gain)
+        # Interpolated between two values to a bin, the energy lacks what the last half of the FID has to say, which is noise.
+        n_steps = 2 if exact is None else 4
+        template, energy, scale = self._template(reference, n_steps, exact)
         grid = torch.zeros(*state.shift.shape, len(self.grid_hz), dtype=self.real, device=self.fid.device) if search else None
+        place = torch.round(state.shift / self.step).long() + self.half
+        place = place.clamp(-self.beyond, 2 * self.half + self.beyond)
+        taps = torch.zeros(*place.shape, len(_TAPS), dtype=self.cplx, device=self.fid.device)
+        around = torch.as_tensor(_TAPS, device=self.fid.device) + 2 * self.reach - self.half
+        rest = (
+            (1 - state.share * state.amplitude).clamp_min(0.05)[..., None] if built else torch.ones_like(state.shift)[..., None]
+        )
         old_shift, old_phase = state.shift.clone(), state.phase.clone()
-        for part in self._slices():
-            cross = self._cross(state, part, template, gain, built)
+
+        def register(part: slice):
+            _, windowed, own = self._load(part)
+            if built:
+                turn = self._undo(-state.shift[:, part], -state.phase[:, part], state.share[:, part] / scale)
+                own = own * (turn * gain(self.short_time)[:, None].to(turn.real.dtype))
+            cross = self._cross(windowed, own if built else None, template)
             if search:
-                grid[:, part] = _likelihood_on_grid(cross, energy, self.n_fft, self.grid_index)
-            self._register(state, part, cross, energy, None if grid is None else grid[:, part])
+                inside = slice(2 * self.reach - self.half, 2 * self.reach + self.half + 1)
+                finer = n_steps // 2
+                likelihood = _likelihood(cross[..., inside], energy[:, inside.start * finer : inside.stop * finer : finer])
+                grid[:, part] = likelihood.to(self.real) / rest[:, part] ** 2
+                place[:, part] = self._highest(state, part, grid[:, part])
+            taps[:, part] = torch.gather(cross, -1, place[:, part, None] + around).to(self.cplx) / rest[:, part]
+
+        self._each(register)
+        self._refine(state, place, taps, energy.to(self.real), n_steps // 2, search)
         # Compared with the mean of the others, everybody moving at once would overshoot by n / (n - 1).
         relax = (1 - state.share * state.amplitude).clamp(0.3, 1) if built else torch.ones_like(state.shift)
         turn = torch.remainder(state.phase - old_phase + math.pi, _TWO_PI) - math.pi
@@ -1057,7 +1471,7 @@ class _Job:
         state.phase = torch.where(moves, old_phase + relax * turn, torch.zeros_like(state.phase))
         if search and not self.external:
             self._recentre(state)
-        self._inform(state, template)
+        self._inform(state, reference, exact)
         # A first reference that is one of the transients leaves that one no residual: nothing is learnt from it.
         if (reweight and built) or (self.external and bool(self._weak(state).any())):
             self._residual(state)
@@ -1067,34 +1481,37 @@ class _Job:
             if reweight:
                 state.weight = self.valid / state.variance * ~self._unlike(state)
                 self._set_share(state)
-            self.reference = self._weighted_mean(state.share, state.shift, state.phase)
+            if self.exact is None:
+                self.reference = self._weighted_mean(state.share, state.shift, state.phase)
         return self._largest_move(state, old_shift, old_phase)
 
-    def _cross(self, state, part, template, gain, built) -> torch.Tensor:
-        """Series whose Fourier sum is ``C(shift)``: windowed transient times conjugate template, summed over channels."""
-        fid, windowed = self._load(part)
-        cross = torch.einsum("sckn,scn->skn", windowed, template.conj())
-        if built:
-            own = (windowed * fid.conj()).sum(1) * gain[:, None]
-            undo = self._undo(state.shift[:, part], state.phase[:, part], state.share[:, part].to(self.cplx))
-            rest = (1 - state.share[:, part] * state.amplitude[:, part]).clamp_min(0.05)
-            cross = (cross - own * undo.conj()) / rest[..., None]
-        return cross
+    def _highest(self, state: _State, part: slice, likelihood: torch.Tensor) -> torch.Tensor:
+        """Index of the highest point of the grid within reach, (n_sets, n_transients)."""
+        distance = (self.grid_hz - state.centre[:, part, None]).abs()
+        allowed = distance <= state.reach[:, part, None].clamp_min(self.step)
+        peak, best = torch.where(allowed, likelihood, -torch.ones_like(likelihood)).max(-1)
+        state.detection[:, part] = peak / state.variance[:, part]
+        return best
 
-    def _register(self, state, part, cross, energy, likelihood) -> None:
-        """Shift and phase of some transients: highest point of the grid within reach, then Newton."""
-        step = 1.0 / (self.n_fft * self.dwelltime)
-        start = state.shift[:, part]
-        if likelihood is not None:
-            distance = (self.grid_hz - state.centre[:, part, None]).abs()
-            allowed = distance <= state.reach[:, part, None].clamp_min(step)
-            best = torch.where(allowed, likelihood, -torch.ones_like(likelihood)).argmax(-1)
-            start = self.grid_hz[best]
-            peak = torch.gather(likelihood, -1, best[..., None])[..., 0]
-            state.detection[:, part] = peak / state.variance[:, part]
-        shift, value = _maximise(cross, energy, start, start - 2 * step, start + 2 * step, self.dwelltime)
-        state.shift[:, part] = torch.nan_to_num(shift)
-        state.phase[:, part] = torch.nan_to_num(torch.angle(value))
+    def _refine(self, state: _State, place, taps, energy, finer: int, search: bool) -> None:
+        """Shift and phase of every transient by Newton's method on the power series of ``C`` and ``E`` around points of the grid.
+
+        The energy's grid is ``finer`` times as fine.
+        """
+        degree, degree_energy = _DEGREES[self.bulk]
+        point = (place - self.half).to(self.real)
+        # Centred on the middle of the FID, ``C`` turns by a quarter from one point of the grid to the next.
+        centred = torch.as_tensor(_taylor_taps(degree) * (1j**_TAPS)[:, None], dtype=self.cplx, device=taps.device)
+        around = torch.as_tensor(_TAPS, device=taps.device) + finer * (2 * self.reach - self.half)
+        near = torch.gather(energy, 1, (finer * place[..., None] + around).flatten(1)).reshape(taps.shape)
+        scaled = _taylor_taps(degree_energy) * float(finer) ** np.arange(degree_energy + 1)
+        scaled = torch.as_tensor(scaled, dtype=self.real, device=taps.device)
+        start = torch.zeros_like(state.shift) if search else (state.shift / self.step - point).clamp(-1, 1)
+        tolerance = 2e-7 if self.bulk == torch.complex128 else 2e-5
+        found, value = _maximise(taps @ centred, near @ scaled, start, tolerance)
+        value = value * torch.polar(torch.ones_like(found), -math.pi / 2 * found)
+        state.shift = torch.nan_to_num((point + found) * self.step)
+        state.phase = torch.nan_to_num(torch.angle(value))
 
     def _recentre(self, state: _State) -> None:
         """Put the middle of the transients where the search is: the first reference may be one that lies at an end of the range."""
@@ -1105,9 +1522,20 @@ class _Job:
             state.centre = state.centre - middle
         self.reference = self.reference * self._undo(-middle, torch.zeros_like(middle))
 
-    def _inform(self, state: _State, template) -> None:
-        """Standard deviations from the information in the template at the residual's noise."""
-        shift_sd, phase_sd = _unit_sd(self.window, template, self.dwelltime)
+    def _filtered(self, gain) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The reference, and in full length if there is one, times the gain."""
+        if gain is None:
+            return self.reference, self.exact
+        exact = None if self.exact is None else self.exact * gain(self.time)[:, None]
+        return self.reference * gain(self.short_time)[:, None], exact
+
+    def _inform(self, state: _State, reference, exact) -> None:
+        """Standard deviations from the information in the filtered reference at the residual's noise."""
+        if exact is None:
+            columns = _changes(reference, self.short_time * self.duration)
+        else:
+            columns = _changes(exact, self.time * self.duration)[..., self.band.index]
+        shift_sd, phase_sd = _unit_sd(self.window, columns)
         scale = state.variance.sqrt() / state.amplitude
         state.shift_sd = shift_sd[:, None] * scale
         state.phase_sd = phase_sd[:, None] * scale
@@ -1130,45 +1558,53 @@ class _Job:
         peak = (torch.fft.fft(self.reference, norm="ortho") * window.weight).abs().amax((1, 2))
         noise = noise + (_NEVER_LESS * peak[:, None] * state.amplitude) ** 2
         tiny = torch.finfo(self.real).tiny
-        moment, n = 0, 0
-        for part in self._slices():
-            fid, _ = self._load(part)
+        reference, vectors = self.reference.to(self.bulk), self.bulk_window.unstable_fid.conj().T
+
+        def look(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
             counts = self.counts[:, :, part]
-            redo = self._undo(state.shift[:, part], state.phase[:, part]).conj() * state.amplitude[:, part, None]
-            left = fid - self.reference[:, :, None] * redo[:, None] * counts[..., None]
-            found = _unstable_part(window, torch.fft.fft(left, norm="ortho")) / remaining[:, None, part, None]
+            redo = self._undo(-state.shift[:, part], -state.phase[:, part], state.amplitude[:, part])
+            left = self._load(part)[0] - reference[:, :, None] * (redo[:, None] * counts[..., None].to(redo.real.dtype))
+            found = (left @ vectors).to(self.cplx) / remaining[:, None, part, None]
             seen = ((counts > 0) & (self.valid & (state.weight > 0))[:, None, part]).to(self.real)
             scale = seen / (2 * counts**2 * noise[:, None, part]).clamp_min(tiny)
-            moment = moment + found.mT @ (found.conj() * scale[..., None])
-            n = n + seen.sum(2)
+            return found.mT @ (found.conj() * scale[..., None]), seen.sum(2)
+
+        moment, n = (sum(terms) for terms in zip(*self._each(look)))
         gain = torch.einsum("gij,scij->scg", window.filters, moment).real - n[..., None] * window.entropy
         best = (gain - _CREDIBLE * (window.strengths > 0).sum(-1)).argmax(-1)
-        taken = window.filters[best]
-        changed = bool((taken - window.taken).abs().max() > 0.05)
-        self._set_taken(taken)
+        changed = bool((window.filters[best] - window.taken).abs().max() > 0.05)
+        self._set_held(best)
         return changed
 
     def _residual(self, state: _State) -> None:
         """Amplitude, residual variance and similarity of the aligned transients against the mean of the others."""
         share = torch.zeros_like(state.share) if self.external else state.share
         reference = torch.fft.fft(self.reference, norm="ortho")
+        windowed = _window_spec(self.window, reference)
+        size = (reference.conj() * windowed).real.sum(-1)[..., None]
+        windowed = windowed.conj().resolve_conj()[..., None].to(self.bulk)
         remaining = (1 - share * state.amplitude).clamp_min(0.05)
         spread = share**2 * state.variance
         noise = 2 * self.window.n_counted * (self.counts**2).sum(1) * (spread.sum(1, keepdim=True) - spread) / remaining**2
-        for part in self._slices():
-            fid, _ = self._load(part)
-            spec = torch.fft.fft(fid * self._undo(state.shift[:, part], state.phase[:, part])[:, None], norm="ortho")
-            own = share[:, None, part, None]
-            others = (reference[:, :, None] - own * spec) / remaining[:, None, part, None]
-            others = others * self.counts[:, :, part, None]
-            windowed = _window_spec(self.window, others)
-            power = (others.conj() * windowed).real.sum((1, 3)).clamp_min(torch.finfo(self.real).tiny)
-            inner = (windowed.conj() * spec).sum((1, 3)).real
-            total = (spec.conj() * _window_spec(self.window, spec)).real.sum((1, 3))
+
+        def compare(part: slice):
+            spec = torch.fft.fft(
+                self._load(part)[0] * self._undo(state.shift[:, part], state.phase[:, part])[:, None], norm="ortho"
+            )
+            # Products of the transient with itself and with the reference, from which those with the others' mean follow.
+            each = _window_energy(self.bulk_window, spec).to(self.real)
+            mixed = (spec @ windowed)[..., 0].real.to(self.real)
+            own, counts = share[:, None, part], self.counts[:, :, part]
+            power = (counts**2 * (size - 2 * own * mixed + own**2 * each)).sum(1) / remaining[:, part] ** 2
+            power = power.clamp_min(torch.finfo(self.real).tiny)
+            inner = (counts * (mixed - own * each)).sum(1) / remaining[:, part]
+            total = each.sum(1)
             state.similarity[:, part] = inner / (power * total).sqrt().clamp_min(torch.finfo(self.real).tiny)
             state.amplitude[:, part] = self._amplitude(part, inner, power, noise[:, part])
-            n_real = 2 * self.window.n_counted * self.counts[:, :, part].sum(1).clamp_min(1e-6)
+            n_real = 2 * self.window.n_counted * counts.sum(1).clamp_min(1e-6)
             state.variance[:, part] = (total - inner**2 / power).clamp_min(0) / (n_real - 3).clamp_min(1)
+
+        self._each(compare)
         state.variance = torch.where(self.valid, state.variance, torch.ones_like(state.variance))
         state.variance = torch.maximum(state.variance, 0.25 * self.noise_variance)
         state.similarity = torch.where(self.valid, state.similarity, torch.zeros_like(state.similarity))
@@ -1205,7 +1641,7 @@ class _Job:
         return (state.detection.clamp_min(1.0)).rsqrt()
 
     def _weak(self, state: _State) -> torch.Tensor:
-        cells = max(2.0, 2 * self.max_shift_hz * self.fid.shape[-1] * self.dwelltime)
+        cells = max(2.0, 2 * self.max_shift_hz * self.duration)
         return self.valid & (state.detection < 2 * math.log(cells) + _DETECTION_MARGIN)
 
     def _aim(self, state: _State, grid: torch.Tensor) -> None:
@@ -1235,7 +1671,10 @@ class _Job:
         counted = weight > 0
         moves = []
         turn = torch.remainder(state.phase - old_phase + math.pi, _TWO_PI) - math.pi
-        for move, sd in ((state.shift - old_shift, state.shift_sd), (turn, state.phase_sd)):
+        # Single precision cannot tell less than this.
+        least = 1e-3 if self.bulk == torch.complex64 else 0.0
+        shift_sd, phase_sd = state.shift_sd.clamp_min(least * self.step), state.phase_sd.clamp_min(least)
+        for move, sd in ((state.shift - old_shift, shift_sd), (turn, phase_sd)):
             common = (weight * move).sum(1, keepdim=True) / total
             relative = torch.where(counted, (move - common).abs() / sd, torch.zeros_like(move))
             moves.append(float(torch.nan_to_num(relative).max()))
@@ -1246,16 +1685,11 @@ class _Job:
     def _judge(self, state: _State) -> None:
         """Residual against the final reference, final SDs, weights and flags."""
         self._residual(state)
-        self._inform(state, self.reference * self._final_gain(state)[:, None])
+        self._inform(state, *self._filtered(None if self.external else self._time_filter(state.share, state.variance)))
         at_end = (state.shift.abs() >= 0.999 * self.max_shift_hz) if self.proposal is None else torch.zeros_like(self.valid)
         self.unlike = self.valid & (self._unlike(state) | at_end)
         weight = torch.where(self.valid & ~self.unlike, 1 / state.variance, torch.zeros_like(state.variance))
         state.weight = weight / weight.amax(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
-
-    def _final_gain(self, state: _State) -> torch.Tensor:
-        if self.external:
-            return torch.ones_like(self.reference[:, 0].real)
-        return self._time_filter(state.share, state.variance)
 
     def _centre(self, state: _State) -> None:
         """Fix what the data leave open: the mean shift and phase become 0; the reference moves along."""
@@ -1267,7 +1701,7 @@ class _Job:
         mean_phase = torch.angle((weight * torch.polar(torch.ones_like(state.phase), state.phase)).sum(1))
         state.shift = torch.where(self.valid, state.shift - mean_shift[:, None], torch.zeros_like(state.shift))
         state.phase = torch.where(self.valid, state.phase - mean_phase[:, None], torch.zeros_like(state.phase))
-        self.reference = self.reference * self._undo(-mean_shift[:, None], -mean_phase[:, None])
+        self.exact = self.exact * self._undo(-mean_shift[:, None], -mean_phase[:, None], whole=True)
 
     def _report(self, state: _State, passes: int) -> dict[str, np.ndarray | int]:
         failed = ~self.valid
@@ -1289,7 +1723,7 @@ class _Job:
             "similarity": out(state.similarity),
             "weight": out(state.weight),
             "flag": flag,
-            "reference": (self.reference * self.channel_sd[..., None]).cpu().numpy(),
+            "reference": (self.exact * self.channel_sd[..., None]).cpu().numpy(),
             "n_iterations": passes,
         }
 

@@ -20,6 +20,7 @@ from fsl_mrs_dl.alignment import (
     similarity_matrix,
 )
 from fsl_mrs_dl.errors import DataError, OptionError
+from fsl_mrs_dl.units import ppm_axis, window_indices
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[1] / "../shared/data"))
 N, DWELL, FREQ = 1024, 1 / 2000, 123.2
@@ -115,8 +116,8 @@ BASE_FOUND = align_transients(BASE, **AXES)
 def test_common_shift_phase_and_scale_change_nothing(shift, phase, scale):
     found = align_transients(scale * apply_shift_phase(BASE, shift, phase, DWELL), **AXES)
     # A common shift moves signal and noise across the fixed window, so the noise that counts differs a little.
-    assert np.abs(found.shift_hz - BASE_FOUND.shift_hz).max() < 0.5 * BASE_FOUND.shift_sd_hz.max()
-    assert np.abs(wrapped(found.phase_deg - BASE_FOUND.phase_deg)).max() < 0.5 * BASE_FOUND.phase_sd_deg.max()
+    assert np.abs(found.shift_hz - BASE_FOUND.shift_hz).max() < 0.6 * BASE_FOUND.shift_sd_hz.max()
+    assert np.abs(wrapped(found.phase_deg - BASE_FOUND.phase_deg)).max() < 0.6 * BASE_FOUND.phase_sd_deg.max()
 
 
 @settings(max_examples=15, deadline=None)
@@ -283,6 +284,22 @@ def test_single_precision_and_tensors():
     assert stored.apply(fid.astype(np.complex64)).dtype == np.complex64
     tensor = double.apply(torch.as_tensor(fid))
     assert isinstance(tensor, torch.Tensor) and np.allclose(tensor.numpy(), double.apply(fid))
+
+
+@pytest.mark.parametrize("n_points", [N, 2000, 4 * N])
+def test_the_shift_is_the_maximum_of_the_whole_fids_likelihood(n_points):
+    t = np.arange(n_points) * DWELL
+    clean = sum(a * np.exp((2j * np.pi * (ppm - 4.65) * FREQ - 18) * t) for ppm, a in PEAKS)
+    fid, _, _ = simulate(6, 0.15, 21, clean=clean)
+    found = align_transients(fid, reference=clean, unstable=(), **AXES)
+    window = slice(*window_indices(ppm_axis(n_points, DWELL, FREQ), (0.2, 4.2)))
+
+    def likelihood(one, shift):
+        moved = np.fft.fftshift(np.fft.fft(clean * np.exp(2j * np.pi * shift * t)))[window]
+        return np.abs(np.vdot(moved, np.fft.fftshift(np.fft.fft(one))[window])) ** 2 / np.sum(np.abs(moved) ** 2)
+
+    for one, shift in zip(fid, found.shift_hz):
+        assert likelihood(one, shift) > max(likelihood(one, shift - 1e-5), likelihood(one, shift + 1e-5))
 
 
 def test_zero_filling_adds_no_information():
