@@ -824,8 +824,8 @@ def align_transients(
     unstable : tuple of {'water', 'lipids'}, optional
         What may differ in every transient; the data say how much it does. Default: both for 1H with a window, nothing else.
     n_iter : int
-        Most passes over the data (though one of each kind is always made, see below); the iteration ends when no transient
-        moves by more than 0.01 of its SD.
+        Most passes over the data, though at least one on short FIDs and one on whole ones is made; the iteration ends when no
+        transient moves by more than 0.01 of its SD.
     device : str or torch.device, optional
         Default: where ``fid`` is.
     precision : 'double' or 'single'

@@ -171,17 +171,10 @@ def methods(signal: Signal, models: dict, fsl_mrs: bool = True) -> dict[str, Cal
     }
     if fsl_mrs:
         try:
-            from fsl_mrs.utils.preproc import phase_freq_align
+            from .fslmrs import its_align
         except ImportError:
             return found
-
-        def theirs(fid):
-            _, phase, shift = phase_freq_align(
-                list(fid), 1 / signal.dwelltime, signal.spec_freq_mhz * 1e6, nucleus="1H", ppmlim=_WINDOW, niter=2, target=reference
-            )
-            return np.array(shift), np.rad2deg(np.array(phase))
-
-        found["FSL-MRS align, known reference"] = theirs
+        found["FSL-MRS align, known reference"] = lambda fid: its_align(fid, target=reference, **axes)
     return found
 
 

@@ -49,7 +49,7 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
         return alignment  # the neighbours of one would be all of them
     block = width // 2
     corrected = alignment.apply(np.where(np.isfinite(fid), fid, 0))
-    noise_sd = np.nanmedian(_noise_sd(torch.as_tensor(corrected)).numpy(), -1)  # (n_sets, n_channels)
+    noise_sd = np.nanmedian(_noise_sd(torch.fft.fft(torch.as_tensor(corrected), norm="ortho")).numpy(), -1)  # (n_sets, n_channels)
     usable = np.where(np.isin(alignment.flag, ("ok", "weak")), alignment.weight, 0.0)
     number = np.arange(n)
     jobs = []
@@ -105,4 +105,5 @@ def _noise_filter(reference, share, noise_sd, axes) -> np.ndarray:
     spec = np.fft.fft(reference / level, norm="ortho") * np.fft.ifftshift(smooth)
     power = (np.abs(np.fft.ifft(spec, norm="ortho")) ** 2).sum(1)
     floor = 2 * (smooth**2).mean() * reference.shape[1] * (share**2).sum(1)
-    return _decay_gain(torch.as_tensor(power), torch.as_tensor(floor)).numpy()
+    time = torch.arange(n_points, dtype=torch.float64) / n_points
+    return _decay_gain(torch.as_tensor(power), torch.as_tensor(floor))(time).numpy()

@@ -24,7 +24,7 @@ from .baseline import Baseline
 from .errors import DataError, OptionError
 from .options import DlOptions
 
-__all__ = ["DlFitRes", "fit", "fit_together", "fit_batched", "describe_fit"]
+__all__ = ["DlFitRes", "fit", "fit_together", "fit_batched", "describe_fit", "its_align"]
 
 METHOD = "dlquant"
 
@@ -337,3 +337,30 @@ def describe_fit(result) -> str:
         f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the likelihood, {ended}; "
         f"residual over noise {dl['misfit']:.2f}."
     )
+
+
+# -- to compare with -----------------------------------------------------------------------------------------------
+
+
+def its_align(fids, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(0.2, 4.2), target=None):
+    """FSL-MRS's own alignment with the options its command has by default.
+
+    Parameters
+    ----------
+    fids : complex array ``(n_transients, n_points)``
+    dwelltime, spec_freq_mhz : float
+        Seconds, MHz.
+    target : complex array ``(n_points,)``, optional
+        What is aligned to; by default FSL-MRS finds one.
+
+    Returns
+    -------
+    shift_hz, phase_deg : ndarray ``(n_transients,)``
+        With :mod:`fsl_mrs_dl.alignment`'s signs.
+    """
+    from fsl_mrs.utils.preproc import phase_freq_align
+
+    _, phase, shift = phase_freq_align(
+        list(fids), 1 / dwelltime, spec_freq_mhz * 1e6, nucleus="1H", ppmlim=ppmlim, niter=2, target=target
+    )
+    return np.array(shift), np.rad2deg(np.array(phase))

@@ -157,9 +157,9 @@ def test_a_moving_reference_costs_little_and_follows_what_changes():
     n = 200
     steady, shift, phase = drifting(lines(BRAIN), n, sd=0.2)
     share = np.linspace(0, 1, n)[:, None]
-    # Shimming gets worse: every line splits.
+    # From one end of the scan to the other every line has moved, the difference being in its shape half way.
     split = lines([(ppm + 0.05, a) for ppm, a in BRAIN])
-    changing = (1 - 0.5 * share) * lines(BRAIN) + 0.5 * share * split
+    changing = (1 - share) * lines(BRAIN) + share * split
     changing = noisy(apply_shift_phase(changing, -shift, -phase, DWELL), 0.2, 5)
     place = {"nucleus": "1H", "ppmlim": (0.2, 4.2), **AXES}
 
@@ -174,7 +174,7 @@ def test_a_moving_reference_costs_little_and_follows_what_changes():
         moving = follow(fids[None, None], whole, 24, **place)
         assert abs(moving.shift_hz.mean()) < 1e-6 and moving.n_iterations > whole.n_iterations
         ratio[name] = error(moving) / error(whole)
-    assert ratio["steady"] < 1.15 and ratio["changing"] < 1.0
+    assert ratio["steady"] < 1.15 and ratio["changing"] < 0.7
     # Too few transients for neighbours of their own: nothing changes.
     few = align_transients(steady[None, None, :20], **AXES)
     assert follow(steady[None, None, :20], few, 16, **place) is few
