@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from .alignment import align_transients
 from .errors import OptionError
@@ -80,6 +79,8 @@ def absolute_offset(fid, *, dwelltime: float, spec_freq_mhz: float, nucleus: str
     OptionError
         For a nucleus without lines that are always there.
     """
+    from scipy.optimize import least_squares
+
     if nucleus not in LINES:
         raise OptionError(f"--absolute: no lines of known place for {nucleus}, only for {', '.join(LINES)}; leave it out.")
     lines = LINES[nucleus]
@@ -123,14 +124,17 @@ def absolute_offset(fid, *, dwelltime: float, spec_freq_mhz: float, nucleus: str
         made = spec(turns * shape * np.exp(1j * phase))
         return np.concatenate([np.concatenate([made.real, made.imag], 1), baseline])
 
+    def solved(design):
+        return np.linalg.solve(design @ design.T + 1e-12 * np.trace(design @ design.T) * np.eye(len(design)), design @ seen)
+
     def left(p):
         design = columns(p)
-        return seen - np.linalg.lstsq(design.T, seen, rcond=None)[0] @ design
+        return seen - solved(design) @ design
 
     first = (at, np.deg2rad(start.phase_deg[0]), width / 2, width / 2)
     fit = least_squares(left, first, method="lm", x_scale=(1.0, 0.1, 2.0, 2.0), max_nfev=200)
     design = columns(fit.x)
-    heights, *_ = np.linalg.lstsq(design.T, seen, rcond=None)
+    heights = solved(design)
     variance = 2 * fit.cost / max(len(seen) - len(design) - 4, 1)
     n_lines = len(places)
     covariance = np.linalg.pinv(design @ design.T)[:n_lines, :n_lines] * variance

@@ -164,10 +164,12 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
         if found:
             shift = [one.shift_hz for one in found]
             where = f"{shift[0]:+.2f}" if max(shift) - min(shift) < 0.005 else f"{min(shift):+.2f} to {max(shift):+.2f}"
-            said.append(f"Put {where} Hz to where {LINES[aligned.data.nucleus]['names']} belong.")
+            named = LINES[aligned.data.nucleus]["names"]
+            said.append(f"{named[0].upper()}{named[1:]} lay {where} Hz from their places and were put there.")
         if lost:
             what = "they lie" if lost == 1 and not found else f"{lost} sets lie"
-            said.append(f"{LINES[aligned.data.nucleus]['names'].capitalize()} were not found: {what} where the mean was.")
+            named = LINES[aligned.data.nucleus]["names"]
+            said.append(f"{named[0].upper()}{named[1:]} were not found: {what} where the mean was.")
     if aligned.excluded:
         said.append(f"Left out: {_numbers([one + 1 for one in aligned.excluded])}.")
     return " ".join(said)

@@ -272,6 +272,16 @@ def _make_window(
     return _Window(**tensors, held=torch.full((1, 1), len(tensors["filters"]) - 1, device=device))
 
 
+def _linalg(what: Callable, matrix: np.ndarray, **options) -> list[np.ndarray]:
+    """A decomposition on one thread: on a busy machine threads that wait for each other make small ones take seconds."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [part.numpy() for part in what(torch.as_tensor(matrix), **options)]
+    finally:
+        torch.set_num_threads(n_threads)
+
+
 @functools.lru_cache(maxsize=4)
 def _window_arrays(
     n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, unstable
@@ -388,7 +398,7 @@ def _unstable_lines(kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, 
         families.append(spec - (spec @ smooth.T) @ smooth)
     if not families:
         return np.zeros((0, n_points), complex), np.zeros((0, 0, 0), complex)
-    left, size, vectors = np.linalg.svd(np.concatenate(families), full_matrices=False)
+    left, size, vectors = _linalg(torch.linalg.svd, np.concatenate(families), full_matrices=False)
     missed = np.cumsum((np.abs(left * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
     k = int((missed > _UNSTABLE_LEFT**2).sum())
     found = np.zeros((k, n_points), complex)
@@ -407,7 +417,7 @@ def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     strengths = np.stack([one.ravel() for one in np.meshgrid(*[steps] * n_kinds, indexing="ij")], -1)
     total = np.eye(k) + np.einsum("gb,bij->gij", strengths, covariance)
     # Rows of coefficients are multiplied from the left, so that the transpose is what is needed.
-    values, vectors = np.linalg.eigh(total)
+    values, vectors = _linalg(torch.linalg.eigh, total)
     values = np.maximum(values, 1.0)
     share, back = 1 - 1 / values, vectors.swapaxes(-1, -2)
     filters = (vectors.conj() * share[:, None]) @ back
@@ -549,7 +559,8 @@ def _taylor_taps(degree: int) -> np.ndarray:
     wanted = (-2j * np.pi * x[:, None]) ** order / np.array([math.factorial(n) for n in order], dtype=float)
     waves = np.exp(-2j * np.pi * x[:, None] * _TAPS)
     split = [np.concatenate([part.real, part.imag]) for part in (waves, wanted)]
-    return np.linalg.lstsq(*split, rcond=1e-13)[0]
+    right = torch.as_tensor(split[1])
+    return _linalg(lambda waves: torch.linalg.lstsq(waves, right, rcond=1e-13, driver="gelsd")[:1], split[0])[0]
 
 
 def _shifted_spectra(fid: torch.Tensor, time: torch.Tensor, n_steps: int) -> torch.Tensor:

@@ -104,11 +104,10 @@ class _Difference:
         """The weighted least-squares tails of water taken out of every channel."""
         if not len(self.water):
             return left
-        out = np.empty_like(left)
-        for channel, root in enumerate(np.sqrt(weight)):
-            coefficients, *_ = np.linalg.lstsq((self.water * root).T, left[channel] * root, rcond=None)
-            out[channel] = left[channel] - coefficients @ self.water
-        return out
+        weighted = self.water.conj() * weight[:, None]  # (n_channels, k, n)
+        # Normal equations of three unknowns: what is general enough for more would spend its time on threads.
+        found = np.linalg.solve(weighted @ self.water.T, weighted @ left[..., None])[..., 0]
+        return left - found @ self.water
 
     def smallest(self, p) -> tuple[float, np.ndarray]:
         """Iteratively reweighted least squares for the sum of ``sqrt(|difference|^2 + 1)``: that sum, and shift (Hz) and phase (rad)."""
@@ -120,8 +119,8 @@ class _Difference:
             weight, cost = 1 / magnitude, magnitude.sum()
             slopes = (self.spec(-2j * np.pi * self.time * turned), self.spec(-1j * turned))
             root = np.sqrt(weight)
-            rows = [(self._without_water(one, weight) * root).ravel().view(float) for one in slopes]
-            step = -np.linalg.lstsq(np.stack(rows, 1), (left * root).ravel().view(float), rcond=None)[0]
+            design = np.stack([(self._without_water(one, weight) * root).ravel().view(float) for one in slopes])
+            step = -np.linalg.solve(design @ design.T, design @ (left * root).ravel().view(float))
             p = p + step * min(1.0, _LONGEST_STEP_HZ / max(abs(step[0]), 1e-12))
             if abs(step[0]) < 1e-4 and abs(step[1]) < 1e-5:
                 break
