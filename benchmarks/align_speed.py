@@ -29,14 +29,14 @@ def transients(n, n_points, bandwidth, unstable):
     basis = simulate.simulate_basis(te_ms=30.0, n_points=n_points, bandwidth_hz=bandwidth)
     made = simulate.simulate_svs(basis, transients=n, snr=10.0, drift_hz=20.0, drift_deg=60.0, te_ms=30.0)
     if unstable:
+        from dataclasses import replace
+
         random = np.random.default_rng(1)
         t = np.arange(n_points) / bandwidth
         fids = made.data.fids[0, 0, 0].copy()
         for ppm, width, size in ((4.65, 8.0, 3.0), (1.3, 25.0, 1.0)):
             height = size * np.abs(fids[0]).mean() * random.exponential(1, n) * np.exp(2j * np.pi * random.random(n))
             fids += height * np.exp((2j * np.pi * (ppm - 4.65) * basis.spec_freq_mhz - np.pi * width) * t)[:, None]
-        from dataclasses import replace
-
         made = replace(made, data=replace(made.data, fids=fids[None, None, None].astype(np.complex64)))
     return made
 
@@ -50,13 +50,43 @@ def best(job, times):
     return min(spent)
 
 
+def errors(shift_hz, phase_deg, truth) -> str:
+    turn = np.exp(1j * np.deg2rad(np.asarray(phase_deg) - truth["phase_deg"]))
+    return f"{np.std(np.asarray(shift_hz) - truth['shift_hz']):.3f} / {np.rad2deg(np.angle(turn / turn.mean())).std():.2f}"
+
+
+def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
+    """Rows of (program, seconds file to file, seconds of computation, errors)."""
+    scripts = Path(sys.executable).parent
+    fids = np.ascontiguousarray(made.data.fids[0, 0, 0].T)
+    axes = {"dwelltime": made.data.dwelltime, "spec_freq_mhz": made.data.spec_freq_mhz}
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(nifti.save(Path(folder) / "raw.nii.gz", made.data))
+
+        def run(program):
+            words = [str(scripts / program), "align", "--file", file, "--output", f"{folder}/{program}", "--overwrite"]
+            done = subprocess.run(words, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+
+        align_transients(fids[:50], **axes)  # the first call finds out what the window consists of
+        found = align_transients(fids, **axes)
+        text = errors(found.shift_hz, found.phase_deg, made.truth)
+        rows = [("fsl_mrs_dl align", best(lambda: run("fsl_mrs_dl"), 3), best(lambda: align_transients(fids, **axes), 3), text)]
+        if (scripts / "fsl_mrs_proc").exists():
+            from fsl_mrs_dl.fslmrs import its_align
+
+            whole = best(lambda: run("fsl_mrs_proc"), times_theirs)
+            computed = best(lambda: its_align(fids, **axes), times_theirs)
+            rows.append(("fsl_mrs_proc align", whole, computed, errors(*its_align(fids, **axes), made.truth)))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transients", type=int, default=1000)
     parser.add_argument("--theirs", type=int, default=1, help="times FSL-MRS is run (default 1; the shortest counts)")
     args = parser.parse_args()
-    scripts = Path(sys.executable).parent
-    has_fsl_mrs = (scripts / "fsl_mrs_proc").exists()
     print("# Alignment beside FSL-MRS: speed\n")
     print(
         f"Made by `python benchmarks/align_speed.py`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}. "
@@ -66,45 +96,13 @@ def main() -> None:
     print("| data | | file to file | computation | ms per transient | error |\n|---|---|---|---|---|---|")
     for label, (n_points, bandwidth) in GRIDS.items():
         for unstable in (False, True):
-            made = transients(args.transients, n_points, bandwidth, unstable)
-            fids = np.ascontiguousarray(made.data.fids[0, 0, 0].T)
-            axes = {"dwelltime": made.data.dwelltime, "spec_freq_mhz": made.data.spec_freq_mhz}
-            shift, phase = np.array(made.truth["shift_hz"]), np.array(made.truth["phase_deg"])
-
-            def error(found_shift, found_phase, shift=shift, phase=phase):
-                turn = np.exp(1j * np.deg2rad(np.asarray(found_phase) - phase))
-                left = np.rad2deg(np.angle(turn / turn.mean()))
-                return f"{np.std(np.asarray(found_shift) - shift):.3f} / {left.std():.2f}"
-
-            rows = []
-            with tempfile.TemporaryDirectory() as folder:
-                file = str(nifti.save(Path(folder) / "raw.nii.gz", made.data))
-
-                def run(*words, folder=folder, file=file):
-                    done = subprocess.run([*words, "--file", file, "--output", f"{folder}/{Path(words[0]).name}{words[1]}", "--overwrite"],
-                                          capture_output=True, text=True)  # fmt: skip
-                    if done.returncode:
-                        raise SystemExit(done.stderr)
-
-                align_transients(fids[:50], **axes)
-                found = align_transients(fids, **axes)
-                ours = [best(lambda: run(str(scripts / "fsl_mrs_dl"), "align"), 3), best(lambda: align_transients(fids, **axes), 3)]
-                rows.append(("fsl_mrs_dl align", *ours, error(found.shift_hz, found.phase_deg)))
-                if has_fsl_mrs:
-                    from fsl_mrs.utils.preproc import phase_freq_align
-
-                    scanner = 1 / axes["dwelltime"], axes["spec_freq_mhz"] * 1e6
-                    kept = {}
-
-                    def theirs():
-                        kept["out"] = phase_freq_align(list(fids), *scanner, nucleus="1H", ppmlim=(0.2, 4.2), niter=2)
-
-                    # Its --overwrite asks nothing and its file is named by the input.
-                    whole = best(lambda: run(str(scripts / "fsl_mrs_proc"), "align"), args.theirs)
-                    rows.append(("fsl_mrs_proc align", whole, best(theirs, args.theirs), error(kept["out"][2], np.rad2deg(kept["out"][1]))))
+            rows = measure(transients(args.transients, n_points, bandwidth, unstable), args.theirs)
+            what = f"{label}{', unstable water and lipids' if unstable else ''}"
             for name, whole, computed, text in rows:
-                what = f"{label}{', unstable water and lipids' if unstable else ''}"
-                print(f"| {what} | {name} | {whole:.2f} | {computed:.3f} | {1e3 * computed / args.transients:.3f} | {text} |", flush=True)
+                print(
+                    f"| {what} | {name} | {whole:.2f} | {computed:.3f} | {1e3 * computed / args.transients:.3f} | {text} |",
+                    flush=True,
+                )
             if len(rows) == 2:
                 print(f"| | ratio | {rows[1][1] / rows[0][1]:.1f} | {rows[1][2] / rows[0][2]:.1f} | | |", flush=True)
 

@@ -52,7 +52,9 @@ def acquire(on, off, axes, rng, n=160, snr=12.0, walk_hz=0.0, walk_deg=0.0, bloc
         shift -= np.median(shift)
     order = np.arange(2 * n).reshape(2, n) if blocks else np.arange(2 * n).reshape(n, 2).T
     noise_sd = np.abs(fid_to_spec(off)).max() / snr
-    fids = np.stack([on, off])[:, None] * np.exp(1j * (2 * np.pi * shift[order][..., None] * time + np.deg2rad(phase[order])[..., None]))
+    fids = np.stack([on, off])[:, None] * np.exp(
+        1j * (2 * np.pi * shift[order][..., None] * time + np.deg2rad(phase[order])[..., None])
+    )
     if unstable:
         height = np.abs(off[0])
         for ppm, width, size in ((4.65, 8.0, 3.0), (1.3, 25.0, 0.5)):
@@ -63,7 +65,9 @@ def acquire(on, off, axes, rng, n=160, snr=12.0, walk_hz=0.0, walk_deg=0.0, bloc
 
 
 def ours(fids, axes, **options):
-    data = MrsData(fids.transpose(2, 1, 0)[None, None, None], axes["dwelltime"], axes["spec_freq_mhz"], "1H", ("DIM_DYN", "DIM_EDIT"))
+    data = MrsData(
+        fids.transpose(2, 1, 0)[None, None, None], axes["dwelltime"], axes["spec_freq_mhz"], "1H", ("DIM_DYN", "DIM_EDIT")
+    )
     found = pipeline.align_data(data, device="cpu", **options)
     return found.data.fids[0, 0, 0].transpose(2, 1, 0)
 
@@ -131,7 +135,9 @@ def main() -> None:
         "width of creatine in the mean OFF spectrum (Hz), and error of the difference spectrum against the noise-free one, over what noise alone "
         "leaves, between 2.9 and 3.35 ppm (choline and creatine should cancel) and between 0.2 and 4.2 ppm.\n"
     )
-    print("| condition | aligned by | similarity | Cr width | error at Cho and Cr | error everywhere |\n|---|---|---|---|---|---|")
+    print(
+        "| condition | aligned by | similarity | Cr width | error at Cho and Cr | error everywhere |\n|---|---|---|---|---|---|"
+    )
     for condition, options in CONDITIONS.items():
         scans = [acquire(on, off, axes, np.random.default_rng(k), n=args.transients, **options) for k in range(args.scans)]
         for name, way in ways.items():

@@ -55,7 +55,9 @@ class Offset:
         return bool(np.isfinite(self.shift_hz))
 
 
-def absolute_offset(fid, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", max_shift_hz: float | None = None) -> Offset:
+def absolute_offset(
+    fid, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", max_shift_hz: float | None = None
+) -> Offset:
     """Shift and phase of a spectrum, from its lines of known place.
 
     Parameters

@@ -107,7 +107,14 @@ def write_align_report(
         ),
     ]
     if partner is not None:
-        figures.insert(1, ("Difference of the sub-spectra", _DIFFERENCE_NOTE, _difference(whole, alignment, (set_index, partner), axes, limits)))
+        figures.insert(
+            1,
+            (
+                "Difference of the sub-spectra",
+                _DIFFERENCE_NOTE,
+                _difference(whole, alignment, (set_index, partner), axes, limits),
+            ),
+        )
     rows = _rows(before, after, one, axes, ppmlim, limits)
     _write(Path(path), _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note))
     return Path(path)
@@ -188,16 +195,17 @@ def _partner(aligned: AlignedData, index: int) -> int | None:
     return int(np.ravel_multi_index(place, sizes))
 
 
-def alignment_table(aligned: AlignedData):
-    """A DataFrame with one row per transient, and a column for each dimension that has more than one element."""
-    import pandas as pd
-
+def alignment_table(aligned: AlignedData) -> str:
+    """Comma-separated values with one row per transient, and a column for each dimension that has more than one element."""
     axes = aligned.set_axes | aligned.transient_axes
     grid = np.indices(tuple(axes.values())).reshape(len(axes), -1)
-    frame = pd.DataFrame({name: row for (name, size), row in zip(axes.items(), grid) if size > 1}, index=range(grid.shape[1]))
+    columns = {name: row.tolist() for (name, size), row in zip(axes.items(), grid) if size > 1}
     for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
-        frame[name] = getattr(aligned.alignment, name).reshape(-1)
-    return frame
+        columns[name] = getattr(aligned.alignment, name).reshape(-1).tolist()
+    # Unknown is empty, as pandas writes it.  Loading pandas for this would take as long as aligning a thousand transients.
+    cell = lambda value: "" if isinstance(value, float) and value != value else str(value)  # noqa: E731
+    rows = [",".join(columns), *(",".join(map(cell, row)) for row in zip(*columns.values()))]
+    return "\n".join(rows) + "\n"
 
 
 def summary_line(aligned: AlignedData) -> str:

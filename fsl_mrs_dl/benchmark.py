@@ -21,7 +21,18 @@ from . import peers, registration, supervised, synthetic, zoo
 from .alignment import align_transients, apply_shift_phase, cramer_rao, similarity_index
 from .errors import DataError, OptionError
 
-__all__ = ["Signal", "load_signal", "make_set", "NETWORKS", "PAPER", "train_network", "methods", "precision", "bounds", "write_align"]
+__all__ = [
+    "Signal",
+    "load_signal",
+    "make_set",
+    "NETWORKS",
+    "PAPER",
+    "train_network",
+    "methods",
+    "precision",
+    "bounds",
+    "write_align",
+]
 
 NETWORKS = (*registration.METHODS, *supervised.METHODS)
 """The networks that are trained on the data set."""
@@ -279,7 +290,11 @@ def write_align(
 
 
 def _row(name: str, cells) -> str:
-    return f"| {name} | " + " | ".join(one if isinstance(one, str) else f"{one:.3g}" if abs(one) < 10 else f"{one:.1f}" for one in cells) + " |"
+    return (
+        f"| {name} | "
+        + " | ".join(one if isinstance(one, str) else f"{one:.3g}" if abs(one) < 10 else f"{one:.1f}" for one in cells)
+        + " |"
+    )
 
 
 def _table_1(signal: Signal, every: dict, cards: dict, data: dict, say) -> str:
@@ -298,7 +313,11 @@ def _table_1(signal: Signal, every: dict, cards: dict, data: dict, say) -> str:
     fid = data["fid"].numpy()
     raw = [similarity_index(fid[:240], **signal.axes), peers.creatine_width(fid.mean(0), **signal.axes)]
     lines.append(_row("not corrected", [*precision((0 * data["shift_hz"].numpy(),) * 2, data), *map(float, raw), "", ""]))
-    for label, window in (("bound, 0.2 to 4.2 ppm", _WINDOW), ("bound, 2.5 to 3.5 ppm", _LIMITED), ("bound, all frequencies", None)):
+    for label, window in (
+        ("bound, 0.2 to 4.2 ppm", _WINDOW),
+        ("bound, 2.5 to 3.5 ppm", _LIMITED),
+        ("bound, all frequencies", None),
+    ):
         cells = bounds(signal, data, window)
         if window is None:
             cells = [cells[k] if k in (1, 4) else "" for k in range(6)]
@@ -370,7 +389,12 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
         "|---" * (len(shown) + 2) + "|",
     ]
     for k, snr in enumerate(levels):
-        lines.append(_row(str(snr), [f"{limit[k][1]:.3f} / {limit[k][4]:.2f}", *(f"{sds[name][k][0]:.3f} / {sds[name][k][1]:.2f}" for name in shown)]))
+        lines.append(
+            _row(
+                str(snr),
+                [f"{limit[k][1]:.3f} / {limit[k][4]:.2f}", *(f"{sds[name][k][0]:.3f} / {sds[name][k][1]:.2f}" for name in shown)],
+            )
+        )
     import matplotlib
 
     matplotlib.use("Agg")
@@ -378,7 +402,9 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
 
     drawn, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for panel, row, label in ((panels[0], 0, "SD of the shift (Hz)"), (panels[1], 1, "SD of the phase (degrees)")):
-        panel.loglog(levels, [one[(1, 4)[row]] for one in limit], color="black", linewidth=2.5, label="Cramer-Rao bound, 0.2 to 4.2 ppm")
+        panel.loglog(
+            levels, [one[(1, 4)[row]] for one in limit], color="black", linewidth=2.5, label="Cramer-Rao bound, 0.2 to 4.2 ppm"
+        )
         for name in shown:
             panel.loglog(levels, [one[row] for one in sds[name]], marker="o", markersize=3.5, label=name)
         panel.set(xlabel="SNR at the time origin", ylabel=label)

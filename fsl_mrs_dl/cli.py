@@ -309,7 +309,7 @@ def _align(args) -> None:
         _new_file(path, args.overwrite)
     details = out.details("fsl_mrs_dl align", args.dim, args.reference)
     nifti.save(target, out.data, method="Frequency and phase correction", details=details)
-    _write_whole(table, align_report.alignment_table(out).to_csv(index=False))
+    _write_whole(table, align_report.alignment_table(out))
     if reports:
         align_report.write_reports(args.output, out, args.allreports, Path(args.file).name)
     print(align_report.summary_line(out))

@@ -49,7 +49,9 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
         return alignment  # the neighbours of one would be all of them
     block = width // 2
     corrected = alignment.apply(np.where(np.isfinite(fid), fid, 0))
-    noise_sd = np.nanmedian(_noise_sd(torch.fft.fft(torch.as_tensor(corrected), norm="ortho")).numpy(), -1)  # (n_sets, n_channels)
+    noise_sd = np.nanmedian(
+        _noise_sd(torch.fft.fft(torch.as_tensor(corrected), norm="ortho")).numpy(), -1
+    )  # (n_sets, n_channels)
     usable = np.where(np.isin(alignment.flag, ("ok", "weak")), alignment.weight, 0.0)
     number = np.arange(n)
     jobs = []
@@ -78,7 +80,9 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
     again = align_transients(
         flat(part), reference=flat(reference), starter=(flat(shift), flat(phase)), starter_error_hz=2.0, **axes
     )
-    new = {name: getattr(alignment, name).copy() for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "similarity")}
+    new = {
+        name: getattr(alignment, name).copy() for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "similarity")
+    }
     for name, value in new.items():
         found = getattr(again, name).reshape(n_sets, len(jobs), most)
         for j, (members, _) in enumerate(jobs):

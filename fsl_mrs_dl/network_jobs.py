@@ -138,7 +138,11 @@ def benchmark_arguments(parser) -> None:
     text = "frequency and phase correction on simulated transients, beside its limits and other methods"
     job = kinds.add_parser("align", help=text, description=f"Measure {text}.", add_config_file_help=False)
     job.add_argument_group("required arguments").add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="folder for table.md, figures and models; models there are used again"
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder for table.md, figures and models; models there are used again",
     )
     data = job.add_argument_group("data")
     data.add_argument(

@@ -191,7 +191,9 @@ def align_data(
     if exclude_unlike:
         unlike = np.isin(alignment.flag, ("unlike", "failed")).any(0)
         if unlike.all():
-            raise DataError(f"{data.name}: every transient is unlike the others in one of its sub-spectra; leave --exclude-unlike out.")
+            raise DataError(
+                f"{data.name}: every transient is unlike the others in one of its sub-spectra; leave --exclude-unlike out."
+            )
         out.excluded = tuple(int(one) for one in np.flatnonzero(unlike))
         out.data = without(out.data, dim, out.excluded)
     return out
@@ -220,11 +222,15 @@ def _check_align_options(data, run, method, model, refine, absolute, moving, exc
     if not refine and model is None and method in (None, "classical"):
         raise OptionError("--no-refine: the classical search is the refinement; name a network with --method or --model.")
     if absolute and reference is not None:
-        raise OptionError("--absolute: the reference says already where everything lies; leave one of --absolute and --reference out.")
+        raise OptionError(
+            "--absolute: the reference says already where everything lies; leave one of --absolute and --reference out."
+        )
     if absolute and data.nucleus not in LINES:
         raise OptionError(f"--absolute: no lines of known place for {data.nucleus}, only for {', '.join(LINES)}; leave it out.")
     if moving and reference is not None:
-        raise OptionError("--moving: a reference that moves with the data is made of them; leave one of --moving and --reference out.")
+        raise OptionError(
+            "--moving: a reference that moves with the data is made of them; leave one of --moving and --reference out."
+        )
     if moving and not refine:
         raise OptionError("--moving: is a refinement; leave one of --moving and --no-refine out.")
     if moving and any(axis < 4 for axis in run):
@@ -388,7 +394,9 @@ def _align_starter(method: str | None, model, n_points: int, reference, axes: di
         raise OptionError(f"--model {name}: {does}; give one that starts alignments.")
     is_a = "universal" if card.kind == _UNIVERSAL else card["architecture"]["settings"].get("method")
     if method not in (None, is_a):
-        raise OptionError(f"--model {name}: is a network of method {is_a}, not {method}; leave --method out, or give another --model.")
+        raise OptionError(
+            f"--model {name}: is a network of method {is_a}, not {method}; leave --method out, or give another --model."
+        )
     network, card = zoo.load(name)
     found = kinds[card.kind](network, card, reference=reference, **axes)
     why = found.refuses(n_points)

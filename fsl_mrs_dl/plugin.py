@@ -39,7 +39,10 @@ def add_align_arguments(group) -> None:
         help="put creatine, choline and NAA (31P: PCr) where they belong, upright (default: the mean stays where it was)",
     )
     group.add_argument(
-        "--moving", type=int, metavar="N", help="compare each transient with about N neighbours in time, for line shapes that drift"
+        "--moving",
+        type=int,
+        metavar="N",
+        help="compare each transient with about N neighbours in time, for line shapes that drift",
     )
     group.add_argument(
         "--edit-dim",
@@ -103,7 +106,7 @@ class DlAlign:
                 file=dataobj.datafilename,
             )
             folder = Path(args["output"])
-            alignment_table(aligned).to_csv(folder / "dl_align.csv", index=False)
+            (folder / "dl_align.csv").write_text(alignment_table(aligned))
             if args.get("generateReports") or args.get("allreports"):
                 write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename)
         print(summary_line(aligned))

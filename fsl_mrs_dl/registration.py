@@ -17,7 +17,19 @@ from torch import nn
 from . import encoders, synthetic, units
 from .errors import DataError, OptionError
 
-__all__ = ["METHODS", "Registration", "DSR", "DSRF", "DCrR", "DCrRF", "RegistrationStarter", "normalised", "choose_reference", "augment", "accuracy"]
+__all__ = [
+    "METHODS",
+    "Registration",
+    "DSR",
+    "DSRF",
+    "DCrR",
+    "DCrRF",
+    "RegistrationStarter",
+    "normalised",
+    "choose_reference",
+    "augment",
+    "accuracy",
+]
 
 METHODS = {
     "dsr": {"creatine": False, "ppmlim": None},

@@ -21,16 +21,20 @@ __all__ = ["METHODS", "FrequencyThenPhase"]
 
 
 def _perceptron(n_points: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(n_points, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU(), nn.Linear(512, 1)
-    )
+    return nn.Sequential(nn.Flatten(), nn.Linear(n_points, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU(), nn.Linear(512, 1))
 
 
 def _convolutional(n_points: int) -> nn.Module:
     blocks: list[nn.Module] = []
     channels = 1
     for out in (4, 8):
-        blocks += [nn.Conv1d(channels, out, 3, padding=1), nn.ReLU(), nn.Conv1d(out, out, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)]
+        blocks += [
+            nn.Conv1d(channels, out, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv1d(out, out, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+        ]
         channels = out
     return nn.Sequential(
         *blocks, nn.Flatten(), nn.Linear(channels * (n_points // 4), 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU(),

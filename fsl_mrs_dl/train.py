@@ -35,7 +35,17 @@ except ImportError as exc:
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-__all__ = ["Task", "Settings", "TASKS", "train", "train_registration", "train_supervised", "train_quantifier", "train_denoiser", "search"]
+__all__ = [
+    "Task",
+    "Settings",
+    "TASKS",
+    "train",
+    "train_registration",
+    "train_supervised",
+    "train_quantifier",
+    "train_denoiser",
+    "search",
+]
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,11 @@ def drifting(clean, n, seed=0, sd=0.05, hz=6.0, deg=30.0):
     random = np.random.default_rng(seed)
     shift = np.linspace(-hz / 2, hz / 2, n) + random.normal(0, 0.5, n)
     phase = np.linspace(-deg / 2, deg / 2, n) + random.normal(0, 3, n)
-    return noisy(apply_shift_phase(np.broadcast_to(clean, (n, clean.shape[-1])), -shift, -phase, DWELL), sd, seed + 1), shift, phase
+    return (
+        noisy(apply_shift_phase(np.broadcast_to(clean, (n, clean.shape[-1])), -shift, -phase, DWELL), sd, seed + 1),
+        shift,
+        phase,
+    )
 
 
 def svs(fids, tags=("DIM_DYN",), freq=FREQ, nucleus="1H", header=None):
@@ -199,7 +203,9 @@ def test_unlike_transients_are_left_out_with_their_headers(tmp_path, capsys):
     whole = pipeline.align_data(data, device="cpu")
     np.testing.assert_array_equal(out.data.fids, np.delete(whole.data.fids, (5, 9), -1))
 
-    file = nifti.save(tmp_path / "raw.nii.gz", svs(fids.T, header={"dim_5_header": {"RepetitionTime": [float(k) for k in range(16)]}}))
+    file = nifti.save(
+        tmp_path / "raw.nii.gz", svs(fids.T, header={"dim_5_header": {"RepetitionTime": [float(k) for k in range(16)]}})
+    )
     assert main(["align", "--file", str(file), "--output", str(tmp_path / "out"), "--exclude-unlike", "-r"]) == 0
     assert "Left out: 6, 10" in capsys.readouterr().out
     read = nifti.load(tmp_path / "out" / "raw.nii.gz")
@@ -292,7 +298,12 @@ def test_a_reference_excludes_what_would_contradict_it():
 
 
 def test_published_classes_go_by_their_names():
-    for cls, name in ((registration.DSR, "dsr"), (registration.DSRF, "dsrf"), (registration.DCrR, "dcrr"), (registration.DCrRF, "dcrrf")):
+    for cls, name in (
+        (registration.DSR, "dsr"),
+        (registration.DSRF, "dsrf"),
+        (registration.DCrR, "dcrr"),
+        (registration.DCrRF, "dcrrf"),
+    ):
         network = cls(DWELL, FREQ)
         assert network.method == name and network.creatine == name.startswith("dcr")
 
@@ -328,7 +339,9 @@ def test_reports_show_the_difference_of_edited_data_and_survive_unknown_errors(t
 
     basis = simulate.simulate_basis(["NAA", "Cr", "GPC"], te_ms=30.0, n_points=N)
     fids = np.stack([simulate.simulate_svs(basis, transients=8, seed=k).data.fids[0, 0, 0] for k in (0, 1)], -1)
-    data = nifti.MrsData(fids[None, None, None], basis.dwelltime, basis.spec_freq_mhz, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4))
+    data = nifti.MrsData(
+        fids[None, None, None], basis.dwelltime, basis.spec_freq_mhz, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4)
+    )
     (tmp_path / "a").mkdir()
     out = pipeline.align_data(data, absolute=True, device="cpu")
     (page,) = align_report.write_reports(tmp_path / "a", out)

@@ -123,7 +123,9 @@ def test_the_chosen_reference_is_like_most_others(signal):
     data = benchmark.make_set(signal, 200, 8, nuisance=[], snr={"uniform": [40, 60]})
     fids = data["fid"].clone()
     odd = torch.arange(0, 200, 4)
-    fids[odd] += 2 * torch.exp(2j * torch.pi * torch.rand(len(odd), 1)) * fids.abs().max() * torch.exp(torch.as_tensor(-60.0 * TIME))
+    fids[odd] += (
+        2 * torch.exp(2j * torch.pi * torch.rand(len(odd), 1)) * fids.abs().max() * torch.exp(torch.as_tensor(-60.0 * TIME))
+    )
     assert registration.choose_reference(fids) not in odd.tolist()
 
 
@@ -141,7 +143,15 @@ def test_the_benchmark_writes_its_table_and_figures(tmp_path, capsys, monkeypatc
     assert "Training dsr" in said and text in said
     for name in ("table.md", "snr.png", "monte_carlo.png", "models/dsr/card.json"):
         assert (tmp_path / "out" / name).stat().st_size > 100, name
-    for words_in in ("| dsr |", "| dsr, paper | 1.02", "| bound, 0.2 to 4.2 ppm |", "| default |", "## Beyond", "## SNR", "## Monte Carlo"):
+    for words_in in (
+        "| dsr |",
+        "| dsr, paper | 1.02",
+        "| bound, 0.2 to 4.2 ppm |",
+        "| default |",
+        "## Beyond",
+        "## SNR",
+        "## Monte Carlo",
+    ):
         assert words_in in text, words_in
     assert main([*words, "--networks", "magic"]) == 2 and "--networks magic" in capsys.readouterr().err
     assert main([*words, "--networks", "dsr", "--test", "3"]) == 2 and "--test 3" in capsys.readouterr().err
