@@ -258,8 +258,8 @@ def test_failing_transients_are_flagged_and_the_others_go_on(fit_words, tmp_path
     assert rows["flag"].tolist()[2::2][:2] == ["failed", "failed"] and (rows["flag"] == "ok").sum() == 4
 
 
-def test_edited_sub_spectra_and_coils_keep_their_own_targets(tmp_path):
-    """Two conditions with their own offsets, two coils with their own phases: drift goes, offsets stay."""
+def test_edited_sub_spectra_and_coils_have_targets_of_their_own(tmp_path):
+    """Two conditions with their own offsets, two coils with their own phases: drift goes, and so do offsets unless they are to stay."""
     from dataclasses import replace
 
     data = nifti.load(EXAMPLE / "svs.nii.gz")
@@ -269,13 +269,14 @@ def test_edited_sub_spectra_and_coils_keep_their_own_targets(tmp_path):
     coils = np.stack([np.stack([part, part * 1j], axis=4) for part in (base, off)], axis=-1)
     header = dict(data.header) | {"dim_5": "DIM_COIL", "dim_6": "DIM_DYN", "dim_7": "DIM_EDIT"}
     nifti.save(tmp_path / "edit.nii.gz", replace(data, fids=coils, dim_tags=("DIM_COIL", "DIM_DYN", "DIM_EDIT"), header=header))
-    assert main(["align", "--file", str(tmp_path / "edit.nii.gz"), "--output", str(tmp_path / "a")]) == 0
-    rows = pd.read_csv(tmp_path / "a" / "dl_align.csv")
-    assert len(rows) == 32 and set(rows["DIM_EDIT"]) == {0, 1}
-    halves = [part["shift_hz"].to_numpy() for _, part in rows.groupby("DIM_EDIT")]
-    sd = rows["shift_sd_hz"].mean()
-    # The same transients shifted as a whole: the same drift is found in both, not the 15 Hz between them.
-    assert np.abs(halves[0] - halves[1]).max() < 3 * sd and np.abs(halves[0].mean()) < sd
+    for name, words, between in (("a", [], 15.0), ("b", ["--edit-dim", "none"], 0.0)):
+        assert main(["align", "--file", str(tmp_path / "edit.nii.gz"), "--output", str(tmp_path / name), *words]) == 0
+        rows = pd.read_csv(tmp_path / name / "dl_align.csv")
+        assert len(rows) == 32 and set(rows["DIM_EDIT"]) == {0, 1}
+        halves = [part["shift_hz"].to_numpy() for _, part in rows.groupby("DIM_EDIT")]
+        sd = rows["shift_sd_hz"].mean()
+        # The same transients shifted as a whole: the same drift is found in both.
+        assert np.abs(halves[1] - halves[0] - between).max() < 3 * sd and np.abs(np.mean(halves)) < sd
 
 
 def test_align_to_a_reference(tmp_path):
