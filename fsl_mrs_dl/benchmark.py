@@ -377,6 +377,7 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
     shown = [name for name in _SHOWN if name in every]
     sds, sets = {}, [_known(signal, n, seed + 3_000_003 + k, float(snr)) for k, snr in enumerate(levels)]
     limit = [bounds(signal, one, _WINDOW) for one in sets]
+    wide = [bounds(signal, one, None) for one in sets]
     for name in shown:
         say(f"SNR sweep of {name}.")
         per = [_reference_less(every[name](one["fid"] if name in NETWORKS else one["fid"].numpy()), one) for one in sets]
@@ -402,6 +403,14 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
 
     drawn, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for panel, row, label in ((panels[0], 0, "SD of the shift (Hz)"), (panels[1], 1, "SD of the phase (degrees)")):
+        panel.loglog(
+            levels,
+            [one[(1, 4)[row]] for one in wide],
+            color="black",
+            linestyle="--",
+            linewidth=1.5,
+            label="the same, all frequencies",
+        )
         panel.loglog(
             levels, [one[(1, 4)[row]] for one in limit], color="black", linewidth=2.5, label="Cramer-Rao bound, 0.2 to 4.2 ppm"
         )
@@ -435,19 +444,31 @@ def _monte_carlo(signal: Signal, every: dict, figure: Path, n: int, seed: int) -
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    drawn, panel = pyplot.subplots(figsize=(6.2, 5), layout="constrained")
+    names = [name for name in every if name in (*_SHOWN, "FSL-MRS align, known reference")]
+    columns = min(4, len(names))
+    drawn, panels = pyplot.subplots(
+        -(-len(names) // columns), columns, figsize=(2.7 * columns, 2.6 * -(-len(names) // columns)), sharex=True, sharey=True, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    turn = np.linspace(0, 2 * np.pi, 100)
     truth = data["shift_hz"].numpy(), np.rad2deg(data["phase"].numpy())
-    for name in [name for name in every if name in (*_SHOWN, "FSL-MRS align, known reference")]:
+    for panel in panels.ravel()[len(names) :]:
+        panel.set_axis_off()
+    for name, panel in zip(names, panels.ravel()):
         found = every[name](data["fid"] if name in NETWORKS else data["fid"].numpy())
         shift, phase = np.asarray(found[0]) - truth[0], (np.asarray(found[1]) - truth[1] + 180) % 360 - 180
         cells = []
         for value in (shift, phase):
             cells += [f"{value.mean():+.3f} +- {value.std():.3f}", f"{value.mean() / value.std():+.2f}"]
         lines.append(_row(name, cells))
-        panel.plot(shift - shift.mean(), phase - phase.mean(), ".", markersize=4, alpha=0.5, label=name)
-    panel.set(xlabel="shift less its mean (Hz)", ylabel="phase less its mean (degrees)", xlim=(-3, 3), ylim=(-12, 12))
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=8)
+        panel.plot(shift - shift.mean(), phase - phase.mean(), ".", markersize=3, alpha=0.6)
+        # Twice the bound either way; the errors of shift and phase are correlated, the bounds are not drawn so.
+        panel.plot(2 * limit[1] * np.cos(turn), 2 * limit[4] * np.sin(turn), color="black", linewidth=1)
+        panel.set(title=name, xlim=(-3, 3), ylim=(-12, 12))
+        panel.title.set_fontsize(9)
+        panel.grid(alpha=0.3)
+    drawn.supxlabel("shift less its mean (Hz); ellipse: twice the bound", fontsize=9)
+    drawn.supylabel("phase less its mean (degrees)", fontsize=9)
     drawn.savefig(figure, dpi=110)
     pyplot.close(drawn)
     return "\n".join(lines) + "\n"
