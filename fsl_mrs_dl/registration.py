@@ -107,12 +107,16 @@ class Registration(nn.Module):
         line = torch.polar(found["height"][:, None] * torch.exp(-found["damping"][:, None] * self.time), angle)
         return line + normalised(fid, self.n_points) * torch.exp(-_BASELINE_HZ * self.time)
 
-    def loss(self, fid: torch.Tensor) -> torch.Tensor:
-        """Mean squared difference between transients and what is made of them, in the time domain or the part of the spectrum."""
-        difference = normalised(fid, self.n_points) - self.decode(fid, self(fid))
+    def misfit(self, fid: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean squared difference between each transient and what is made of it, in the time domain or the part of the spectrum; ``(batch,)``."""
+        difference = normalised(fid, self.n_points) - self.decode(fid, found)
         if self.inside.all():
-            return difference.abs().square().mean()
-        return units.fid_to_spec(difference)[..., self.inside].abs().square().mean()
+            return difference.abs().square().mean(-1)
+        return units.fid_to_spec(difference)[..., self.inside].abs().square().mean(-1)
+
+    def loss(self, fid: torch.Tensor) -> torch.Tensor:
+        """Mean of :meth:`misfit` for what the encoder finds."""
+        return self.misfit(fid, self(fid)).mean()
 
 
 class DSR(Registration):
