@@ -81,7 +81,7 @@ def measure(clean, n_sets, n_transients, ppmlim, known, seed=0, snr=(9, 27)) -> 
     fid, shift, phase, sd, amplitude = simulate(clean, n_sets, n_transients, np.random.default_rng(seed), snr)
     align_transients(fid[:, :, :4], ppmlim=ppmlim, **RAT)  # first call: library start-up
     start = time.perf_counter()
-    found = align_transients(fid, ppmlim=ppmlim, reference=clean if known else None, **RAT)
+    found = align_transients(fid, ppmlim=ppmlim, reference=clean if known else None, exact_reference=True, **RAT)
     seconds = time.perf_counter() - start
     shift_error, phase_error = found.shift_hz - shift, wrapped(found.phase_deg - phase)
     if not known:
@@ -168,7 +168,7 @@ def water_table() -> None:
     for order in (2, 4, 6, 8):
         cases[f"polynomial, order {order}"] = ({"baseline_order": order, "unstable": ()}, {"baseline_order": order})
     for label, (options, known) in cases.items():
-        found = align_transients(fid, reference=clean, **options, **RAT)
+        found = align_transients(fid, reference=clean, exact_reference=True, **options, **RAT)
         error = found.shift_hz - shift
         bound = cramer_rao(clean, 1.0, **known, **RAT)[0] * np.sqrt(np.mean((sd / amplitude) ** 2))
         print(

@@ -99,7 +99,11 @@ def write_align_report(
             "Real part; one phase for all, chosen for the mean after correction.",
             _spectra(before, after, one, axes, limits),
         ),
-        ("Shift and phase", _COURSE_NOTE, _course(one)),
+        (
+            "Shift and phase",
+            ("" if np.isfinite(one["shift_sd_hz"]).any() else "Errors are not known. ") + _COURSE_NOTE,
+            _course(one),
+        ),
         (
             "Similarity of the transients",
             "Correlation of the complex spectra in the window, both with the same colours.",
@@ -129,9 +133,9 @@ def report_paths(folder, aligned: AlignedData, every_set: bool) -> list[Path]:
 
 
 def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: str = "") -> list[Path]:
-    """Write the reports of an aligned file, of its first set or of every one; ``name`` is the file's, for their titles."""
+    """Write the reports of an aligned file, of the set that stands for all or of every one; ``name`` is the file's, for their titles."""
     paths = report_paths(folder, aligned, every_set)
-    for index, path in enumerate(paths):
+    for index, path in enumerate(paths) if every_set else ((aligned.shown, paths[0]),):
         write_align_report(
             path,
             aligned.fids,
@@ -151,6 +155,13 @@ def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: s
 def notes(aligned: AlignedData, index: int | None = None) -> str:
     """What was done beyond the alignment of transients to each other, in sentences; of one set, or of all."""
     said = []
+    if index is not None:
+        axes = {name: size for name, size in aligned.set_axes.items() if size > 1}
+        if axes:
+            place = np.unravel_index(index, tuple(aligned.set_axes.values()))
+            where = [f"{name} {place[k]}" for k, name in enumerate(aligned.set_axes) if name in axes]
+            said.append(f"Shown: {', '.join(where)} (counted from 0).")
+        said.append(f"Started by {aligned.starter}.")
     if not aligned.refined:
         said.append("The network's own answer, not refined: errors are not known.")
     if aligned.moving:
@@ -168,17 +179,21 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
     if aligned.offset is not None:
         found = [one for one in (aligned.offset if index is None else [aligned.offset[index]]) if one.found]
         lost = len(aligned.offset if index is None else [0]) - len(found)
+        single = "," not in LINES[aligned.data.nucleus]["names"]
+        places = "its place" if single else "their places"
+        named = LINES[aligned.data.nucleus]["names"]
+        named = f"{named[0].upper()}{named[1:]}"
         if found:
             shift = [one.shift_hz for one in found]
             where = f"{shift[0]:+.2f}" if max(shift) - min(shift) < 0.005 else f"{min(shift):+.2f} to {max(shift):+.2f}"
-            named = LINES[aligned.data.nucleus]["names"]
-            said.append(f"{named[0].upper()}{named[1:]} lay {where} Hz from their places and were put there.")
+            said.append(f"{named} lay {where} Hz from {places} and {'was' if single else 'were'} put there.")
+            if aligned.fids.shape[1] > 1:
+                said.append("Phases were left alone: coils that are not combined have a phase each.")
         if lost:
-            what = "they lie" if lost == 1 and not found else f"{lost} sets lie"
-            named = LINES[aligned.data.nucleus]["names"]
-            said.append(f"{named[0].upper()}{named[1:]} were not found: {what} where the mean was.")
+            where = "" if index is not None or not found else f" in {lost} of {len(aligned.offset)} sets"
+            said.append(f"{named} {'was' if single else 'were'} not found{where}, left where the mean was.")
     if aligned.excluded:
-        said.append(f"Left out: {_numbers([one + 1 for one in aligned.excluded])}.")
+        said.append(f"Left out: {_numbers([one + 1 for one in aligned.excluded])} (counted from 1).")
     return " ".join(said)
 
 
@@ -213,13 +228,21 @@ def summary_line(aligned: AlignedData) -> str:
     alignment = aligned.alignment
     flags = alignment.flag.reshape(-1)
     sure = flags != "failed"
-    shift, phase = alignment.shift_hz.reshape(-1)[sure], alignment.phase_deg.reshape(-1)[sure]
+    usual = np.isin(flags, ("ok", "weak"))
+    usual = usual if usual.any() else sure
+    shift, phase = alignment.shift_hz.reshape(-1)[usual], alignment.phase_deg.reshape(-1)[usual]
+    what = "voxels" if set(aligned.transient_axes) & {"x", "y", "z"} else "transients"
     odd = [f"{int((flags == flag).sum())} {flag}" for flag in ("weak", "unlike", "failed") if (flags == flag).any()]
     return (
-        f"Aligned {int(sure.sum())} of {flags.size} transients: shifts {shift.min():+.2f} to {shift.max():+.2f} Hz, "
+        f"Aligned {int(sure.sum())} of {flags.size} {what}: shifts {shift.min():+.2f} to {shift.max():+.2f} Hz, "
         f"phases {phase.min():+.1f} to {phase.max():+.1f} deg"
         + (f"; flagged: {', '.join(odd)}" if odd else "")
         + f"; started by {aligned.starter}."
+        + (
+            " Most are too weak to be found by themselves: is there signal in the window (--ppm)?"
+            if (flags == "weak").mean() > 0.5
+            else ""
+        )
         + (f" {more}" if (more := notes(aligned)) else "")
     )
 

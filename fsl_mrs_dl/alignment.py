@@ -787,6 +787,7 @@ def align_transients(
     nucleus: str = "1H",
     ppmlim: tuple[float, float] | None = (0.2, 4.2),
     reference=None,
+    exact_reference: bool = False,
     starter: str | Callable | tuple = "classical",
     max_shift_hz: float | None = None,
     starter_error_hz: float = 8.0,
@@ -819,8 +820,11 @@ def align_transients(
     ppmlim : (float, float) or None
         Part of the spectrum that is compared; None takes everything.
     reference : complex array, optional
-        External reference, taken as noise-free: (n_points,) for one channel, (n_channels, n_points), or (n_sets, n_channels,
-        n_points). Default: built from the transients.
+        External reference: (n_points,) for one channel, (n_channels, n_points), or (n_sets, n_channels, n_points). Default: built
+        from the transients.
+    exact_reference : bool
+        Everything in the external reference is signal, down to its end. Otherwise its late points count as far as they stand out
+        of its own noise, where it has any to speak of.
     starter : 'classical', callable, or pair of arrays
         Who proposes shift and phase. 'classical' searches the whole range for the highest likelihood. A callable takes the
         FIDs as a complex tensor (n_sets, n_channels, n_transients, n_points) and returns ``(shift_hz, phase_deg)``, each
@@ -869,6 +873,8 @@ def align_transients(
     if not 0 < max_shift_hz < half_band:
         raise OptionError(f"max_shift_hz is {max_shift_hz}: give a value between 0 and half the bandwidth, {half_band:g} Hz.")
     external = None if reference is None else _as_reference(reference, fid)
+    if external is not None and not exact_reference:
+        external = _without_late_noise(external, fid, dwelltime, spec_freq_mhz, nucleus, ppmlim)
     n_points = _length_without_padding(fid)
     n_total, fid = fid.shape[-1], fid[..., :n_points]
     real = torch.float64 if precision == "double" else torch.float32
@@ -981,6 +987,34 @@ def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
     if not (tensor.is_complex() and bool(torch.isfinite(torch.view_as_real(tensor)).all()) and bool((tensor != 0).any())):
         raise DataError("The reference is not a finite complex FID: give one without NaN that is not all zero.")
     return tensor.reshape((1,) * (3 - tensor.ndim) + tuple(tensor.shape)).expand(n_sets, n_channels, n_points)
+
+
+_NOISELESS = 3e-3  # of the transients' noise: less of it in a reference changes nothing
+
+
+def _without_late_noise(reference: torch.Tensor, fid: torch.Tensor, dwelltime, spec_freq_mhz, nucleus, ppmlim) -> torch.Tensor:
+    """References whose late points, where there is nothing but noise, are turned down.
+
+    Noise that is taken for signal would add noise to every estimate, and to the information that errors are stated from.
+    """
+    noise = _noise_sd(torch.fft.fft(reference, norm="ortho"))  # (n_sets, n_channels)
+    finite = torch.nan_to_num(fid[:, :, : min(fid.shape[2], 64)])
+    usual = _noise_sd(torch.fft.fft(finite, norm="ortho")).median(-1).values
+    noisy = noise > _NOISELESS * usual
+    if not bool(noisy.any()):
+        return reference
+    n_points = reference.shape[-1]
+    first, last = window_indices(ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus), ppmlim)
+    smooth = np.zeros(n_points)
+    smooth[first:last] = 1.0 if ppmlim is None else np.hanning(last - first + 2)[1:-1]
+    smooth = torch.as_tensor(np.fft.ifftshift(smooth), dtype=noise.dtype, device=reference.device)
+    level = noise.clamp_min(torch.finfo(noise.dtype).tiny)[..., None]
+    spec = torch.fft.fft(reference / level, norm="ortho") * smooth
+    power = _squared(torch.fft.ifft(spec, norm="ortho")).sum(1)
+    floor = torch.full_like(power[:, 0], float(2 * (smooth**2).mean()) * reference.shape[1])
+    time = torch.arange(n_points, dtype=noise.dtype, device=reference.device) / n_points
+    gain = _decay_gain(power, floor)(time)
+    return torch.where(noisy.any(1)[:, None, None], reference * gain[:, None], reference)
 
 
 def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -1717,7 +1751,9 @@ class _Job:
     def _report(self, state: _State, passes: int) -> dict[str, np.ndarray | int]:
         failed = ~self.valid
         flag = np.full(tuple(failed.shape), "ok", dtype="<U6")
-        flag[self._weak(state).cpu().numpy()] = "weak"
+        # A shift that could be anywhere in the range was not found, whatever the likelihood's height.
+        lost = self._weak(state) | (state.shift_sd > self.max_shift_hz / 2)
+        flag[lost.cpu().numpy()] = "weak"
         flag[self.unlike.cpu().numpy()] = "unlike"
         flag[failed.cpu().numpy()] = "failed"
         phase = torch.remainder(state.phase + math.pi, _TWO_PI) - math.pi

@@ -176,9 +176,11 @@ def methods(signal: Signal, models: dict, fsl_mrs: bool = True) -> dict[str, Cal
         "CrR": lambda fid: peers.creatine_fit(fid, **axes),
         "Corr": lambda fid: peers.correlation(fid, reference, **axes),
         "CorrF": lambda fid: peers.correlation(fid, reference, ppmlim=_LIMITED, **axes),
-        "default, known reference": lambda fid: _aligned(fid, axes, reference=reference),
+        "default, known reference": lambda fid: _aligned(fid, axes, reference=reference, exact_reference=True),
         "default": lambda fid: _aligned(fid, axes),
-        "default, all frequencies, known reference": lambda fid: _aligned(fid, axes, reference=reference, ppmlim=None),
+        "default, all frequencies, known reference": lambda fid: _aligned(
+            fid, axes, reference=reference, exact_reference=True, ppmlim=None
+        ),
     }
     if fsl_mrs:
         try:
@@ -420,7 +422,9 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
         sds[name] = [(shift.std(), phase.std()) for shift, phase in per]
     lines = [
         "## SNR from 3 to 110\n",
-        f"{n} transients each at 5 Hz and 45 degrees (section 2.6.2 of the paper); SD of shift (Hz) / phase (degrees) about their mean.\n",
+        f"{n} transients each at 5 Hz and 45 degrees (section 2.6.2 of the paper); SD of shift (Hz) / phase (degrees) about their mean. "
+        "A network that always answers the same has no spread at all: read this beside Table 1. Methods that use all frequencies can fall below the "
+        "bound of the window.\n",
         f"![SNR]({figure.name})\n",
         "| SNR | bound, 0.2 to 4.2 ppm | " + " | ".join(shown) + " |",
         "|---" * (len(shown) + 2) + "|",

@@ -78,7 +78,12 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
         reference[:, j] *= _noise_filter(reference[:, j], share, noise_sd, axes)[:, None]
     flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
     again = align_transients(
-        flat(part), reference=flat(reference), starter=(flat(shift), flat(phase)), starter_error_hz=2.0, **axes
+        flat(part),
+        reference=flat(reference),
+        exact_reference=True,
+        starter=(flat(shift), flat(phase)),
+        starter_error_hz=2.0,
+        **axes,
     )
     new = {
         name: getattr(alignment, name).copy() for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "similarity")

@@ -66,6 +66,18 @@ class AlignedData:
     subspectra: tuple[np.ndarray, np.ndarray] | None = None
     offset: list[Offset] | None = None
 
+    @property
+    def shown(self) -> int:
+        """The set that stands for all in a report: of those with most transients found, the one whose transients are most alike."""
+        found = np.isin(self.alignment.flag, ("ok", "weak"))
+        alike = np.where(found, self.alignment.similarity, 0).sum(1)
+        if self.edit_dim in self.set_axes and self.subspectra is not None:
+            # Conditions of a voxel are shown together, beginning with the first.
+            names, sizes = list(self.set_axes), tuple(self.set_axes.values())
+            grid = alike.reshape(sizes).sum(names.index(self.edit_dim), keepdims=True)
+            return int(np.ravel_multi_index(np.unravel_index(int(grid.argmax()), grid.shape), sizes))
+        return int(alike.argmax())
+
     def details(self, command: str, dim: str, target: str | None) -> str:
         """The step in words, for the header's record of processing."""
         words = [
@@ -145,6 +157,10 @@ def align_data(
     names = ["x", "y", "z", "points", *data.dim_tags]
     coil = names.index("DIM_COIL") if "DIM_COIL" in names else None
     run = _transient_axes(data, dim, coil, reference)
+    if edit_dim is not None and edit_dim != "DIM_EDIT" and data.axis(edit_dim) in (*run, coil):
+        raise OptionError(
+            f"--edit-dim {edit_dim}: is aligned along or holds coils; name the dimension of edit conditions, or none."
+        )
     _check_align_options(data, run, method, model, refine, absolute, moving, exclude_unlike, reference)
     shape = data.fids.shape
     sets = [axis for axis in range(data.fids.ndim) if axis not in (3, coil, *run)]
@@ -208,6 +224,9 @@ def _transient_axes(data: MrsData, dim: str, coil: int | None, reference) -> lis
             run = voxels
         if not run:
             raise DataError(f"{data.name}: holds one spectrum, which has nothing to be aligned to; nothing was done.")
+    elif dim not in data.dim_tags and not data.dim_tags:
+        what = "to align its voxels to each other give --dim voxels" if voxels else "one spectrum has nothing to be aligned to"
+        raise DataError(f"{data.name}: has no transients (no dimension {dim} nor any other); {what}.")
     elif data.axis(dim) == coil:
         raise DataError(f"{data.name}: coils are not transients; choose another --dim, for example DIM_DYN.")
     else:
@@ -227,6 +246,13 @@ def _check_align_options(data, run, method, model, refine, absolute, moving, exc
         )
     if absolute and data.nucleus not in LINES:
         raise OptionError(f"--absolute: no lines of known place for {data.nucleus}, only for {', '.join(LINES)}; leave it out.")
+    if moving is not None and moving < 1:
+        raise OptionError(f"--moving {moving}: give the number of neighbours, 8 or more; leave it out for one reference for all.")
+    n_transients = int(np.prod([data.fids.shape[axis] for axis in run]))
+    if moving and 2 * moving > n_transients:
+        raise OptionError(
+            f"--moving {moving}: neighbours of one transient must be fewer than half of all {n_transients}; give less, or leave it out."
+        )
     if moving and reference is not None:
         raise OptionError(
             "--moving: a reference that moves with the data is made of them; leave one of --moving and --reference out."
@@ -270,7 +296,7 @@ def unrefined(fid, starter: Callable, *, keep: bool, dwelltime, spec_freq_mhz, n
         shift_sd_hz=nan,
         phase_sd_deg=nan.copy(),
         amplitude=np.where(valid, inner / sizes[1], np.nan),
-        similarity=np.where(valid, inner / np.sqrt(sizes[0] * sizes[1]), 0),
+        similarity=np.where(valid, inner / np.sqrt(sizes[0]) / np.sqrt(sizes[1]), 0),
         weight=valid.astype(float),
         flag=np.where(valid, "ok", "failed"),
         reference=mean,

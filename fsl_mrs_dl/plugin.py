@@ -36,7 +36,7 @@ def add_align_arguments(group) -> None:
     group.add_argument(
         "--absolute",
         action="store_true",
-        help="put creatine, choline and NAA (31P: PCr) where they belong, upright (default: the mean stays where it was)",
+        help="put creatine, choline and NAA (31P: PCr) where they belong, upright if coils are combined (default: the mean stays where it was)",
     )
     group.add_argument(
         "--moving",

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsl_mrs_dl import nifti, pipeline, registration, simulate, zoo
+from fsl_mrs_dl import align_report, nifti, pipeline, registration, simulate, zoo
 from fsl_mrs_dl.absolute import absolute_offset
 from fsl_mrs_dl.alignment import align_transients, apply_shift_phase, similarity_index
 from fsl_mrs_dl.cli import main
@@ -73,6 +73,16 @@ def test_absolute_places_do_not_need_all_lines():
     for places in (ON, ((3.21, 1.0), (3.027, 0.3))):  # NAA saturated; a tumour
         found = absolute_offset(noisy(apply_shift_phase(lines(places), -7.0, -50.0, DWELL), 0.02), **AXES)
         assert abs(found.shift_hz - 7) < 0.5 and abs(found.phase_deg - 50) < 8
+
+
+def test_absolute_places_are_not_moved_by_what_lies_between():
+    """NAAG beside NAA, glutamate under it: within what is said of the errors."""
+    for te in (30.0, 68.0):
+        basis = simulate.simulate_basis(te_ms=te)
+        made = simulate.simulate_svs(basis, transients=1, snr=100, drift_hz=0, jitter_hz=0, drift_deg=0, jitter_deg=0)
+        found = absolute_offset(made.data.fids[0, 0, 0, :, 0], dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz)
+        assert abs(found.shift_hz) < 0.15 and abs(found.phase_deg) < 3
+        assert abs(found.phase_deg) < 2 * found.phase_sd_deg and abs(found.shift_hz) < 2 * found.shift_sd_hz
 
 
 def test_in_noise_no_place_is_found():
@@ -152,6 +162,30 @@ def test_noise_is_not_matched():
     assert not shift.any() and not phase.any()
     empty = np.stack([lines(BRAIN), np.zeros(N)])[:, None]
     assert not match_subspectra(empty, **AXES)[0].any()
+
+
+# -- a reference that was measured -----------------------------------------------------------------------------------
+
+
+def test_noise_in_a_reference_is_not_taken_for_signal():
+    fids, shift, _ = drifting(lines(BRAIN), 96, sd=0.3)
+    others = apply_shift_phase(fids[64:], shift[64:], np.zeros(32), DWELL)
+    best = align_transients(fids[:64], reference=lines(BRAIN), **AXES)
+    for n in (32, 4):
+        found = align_transients(fids[:64], reference=others[:n].mean(0), **AXES)
+        error = np.std(found.shift_hz - shift[:64])
+        assert error < 1.3 * np.std(best.shift_hz - shift[:64])
+        assert 0.7 < error / found.shift_sd_hz.mean() < 1.4
+    # A reference without noise is taken as it is.
+    exact = align_transients(fids[:64], reference=lines(BRAIN), exact_reference=True, **AXES)
+    np.testing.assert_array_equal(best.shift_hz, exact.shift_hz)
+
+
+def test_nothing_is_found_in_noise():
+    fids, _, _ = drifting(lines(BRAIN), 16, sd=0.3)
+    out = pipeline.align_data(svs(fids.T), ppmlim=(9.0, 11.0), device="cpu")
+    assert (out.alignment.flag == "weak").mean() > 0.5
+    assert "is there signal in the window" in align_report.summary_line(out)
 
 
 # -- a moving reference --------------------------------------------------------------------------------------------
@@ -244,6 +278,11 @@ def test_voxels_are_aligned_to_each_other_and_empty_ones_left_alone():
         assert out.data.fids.shape == grid.shape and out.transient_axes == {"x": 3, "y": 2, "z": 2}
     with pytest.raises(DataError, match="holds one spectrum"):
         pipeline.align_data(svs(fids[0], ()), dim="all", device="cpu")
+    with pytest.raises(DataError, match="--dim voxels"):
+        pipeline.align_data(data, device="cpu")
+    with pytest.raises(DataError, match="DIM_FOO"):
+        pipeline.align_data(svs(fids.T), edit_dim="DIM_FOO", device="cpu")
+    assert "11 of 12 voxels" in align_report.summary_line(out)
 
 
 # -- networks ------------------------------------------------------------------------------------------------------
@@ -279,7 +318,10 @@ def test_a_networks_own_answer_is_kept_as_it_is():
         ({"refine": False, "method": "classical"}, "--no-refine"),
         ({"moving": 4}, "--moving 4"),
         ({"moving": 8, "refine": False, "method": "universal"}, "--moving"),
-        ({"moving": 8, "dim": "voxels"}, "voxels"),
+        ({"moving": 8, "dim": "voxels"}, "moving"),
+        ({"moving": 0}, "--moving 0"),
+        ({"moving": 8}, "--moving 8.*half of all 4"),
+        ({"edit_dim": "DIM_DYN"}, "--edit-dim DIM_DYN"),
     ],
 )
 def test_options_that_cannot_be_served_say_so(options, words):
@@ -290,7 +332,7 @@ def test_options_that_cannot_be_served_say_so(options, words):
 
 
 def test_a_reference_excludes_what_would_contradict_it():
-    fids, _, _ = drifting(lines(BRAIN), 6)
+    fids, _, _ = drifting(lines(BRAIN), 16)
     reference = svs(lines(BRAIN), ())
     for options in ({"absolute": True}, {"moving": 8}):
         with pytest.raises(OptionError, match="reference"):
@@ -335,8 +377,6 @@ def test_the_similarity_index_is_one_for_copies_and_falls_with_drift():
 
 
 def test_reports_show_the_difference_of_edited_data_and_survive_unknown_errors(tmp_path):
-    from fsl_mrs_dl import align_report
-
     basis = simulate.simulate_basis(["NAA", "Cr", "GPC"], te_ms=30.0, n_points=N)
     fids = np.stack([simulate.simulate_svs(basis, transients=8, seed=k).data.fids[0, 0, 0] for k in (0, 1)], -1)
     data = nifti.MrsData(

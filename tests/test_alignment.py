@@ -93,7 +93,7 @@ def test_bound_scales_and_window_costs():
 
 def test_sign_convention_and_inverse():
     moved = apply_shift_phase(CLEAN[None], [-5.0], [-30.0], DWELL)  # 5 Hz towards higher ppm, 30 degrees ahead
-    found = align_transients(moved, reference=CLEAN, **AXES)
+    found = align_transients(moved, reference=CLEAN, exact_reference=True, **AXES)
     assert np.allclose(found.shift_hz, 5, atol=1e-6) and np.allclose(found.phase_deg, 30, atol=1e-5)
     assert np.allclose(found.apply(moved), CLEAN, atol=1e-7)
     spec = np.abs(np.fft.fftshift(np.fft.fft(np.concatenate([moved[0], CLEAN]).reshape(2, N), axis=-1), axes=-1))
