@@ -87,7 +87,7 @@ class Alignment:
     weight : ndarray, shape (..., n_transients)
         Weight for averaging, 0 to 1: inverse residual variance, 0 for transients that are unlike the others or failed.
     flag : ndarray of str, shape (..., n_transients)
-        'ok', 'weak' (too little signal to be found alone: its neighbours told where to look), 'unlike' (residual, noise or
+        'ok', 'weak' (too little signal to be found alone: its neighbours told where to look, or nothing did), 'unlike' (residual, noise or
         amplitude far from the others', or shift at the end of the search range), 'failed' (zero or not finite: untouched).
     reference : ndarray, shape (..., n_channels, n_points)
         The reference that shifts and phases refer to.

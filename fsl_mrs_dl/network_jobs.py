@@ -286,6 +286,10 @@ def _compare(card) -> None:
         left = [value for terms in card["accuracy"].values() for value in terms.values()]
         if max(left) > 100:
             print("Where more than 100 % are left, the spectrum is better as it was: train longer.")
+    elif card.kind == "registration":
+        rows = next(iter(card["accuracy"].values()))
+        if rows["shift (Hz), SD of error"] > 0.5 * rows["shift (Hz), SD of what it had to find"]:
+            print("It has learnt little yet: errors are about as large as what it had to find. Train longer.")
     elif card.kind in zoo.model_names():
         print(f"{card.kind}, which comes with the package, has:")
         _print_accuracy(zoo.read_card(card.kind), only=("inside",))

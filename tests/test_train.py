@@ -155,6 +155,7 @@ def test_a_training_on_files_and_its_use(tmp_path, capsys):
     example = str(Path(fsl_mrs_dl.__file__).parent / "data/example/svs.nii.gz")
     words = ["train", "align", "--method", "dsr", "--file", example, "--output", str(tmp_path / "net"), "--steps", "4"]
     assert main([*words, "--batch_size", "8", "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert "learnt little yet" in capsys.readouterr().out
     card = zoo.read_card(tmp_path / "net")
     assert card.kind == "registration" and card["training"]["basis"].startswith("58 measured transients")
     assert main(["align", "--file", example, "--model", str(tmp_path / "net"), "--output", str(tmp_path / "aligned")]) == 0
