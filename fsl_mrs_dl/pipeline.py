@@ -184,7 +184,8 @@ def align_data(
     grid = [shape[axis] for axis in sets]
     matched = None
     edit = sets.index(names.index(edit_dim)) if edit_dim in names and names.index(edit_dim) in sets else None
-    if edit is not None and grid[edit] > 1 and target is None:
+    lost = (alignment.flag == "weak").mean() > 0.5  # noise has nothing that could be matched
+    if edit is not None and grid[edit] > 1 and target is None and not lost:
         alignment, matched = _match(four, alignment, grid, edit, job)
     offset = None
     if absolute:
