@@ -1164,7 +1164,10 @@ class _Job:
         self.valid = valid.any(1)
         total = self.counts.sum(1).clamp_min(torch.finfo(self.real).tiny)
         noise = ((relative * self.counts) ** 2).sum(1) / (self.counts**2).sum(1).clamp_min(torch.finfo(self.real).tiny)
-        self.noise_variance = torch.where(self.valid & (total > 0), noise, torch.ones_like(noise)).clamp_min(1e-12)
+        noise = torch.where(self.valid & (total > 0), noise, torch.ones_like(noise)).clamp_min(1e-12)
+        # Noise is much alike in all transients but for spikes: one with far less would be a noise-free line that fits the grid.
+        usual = torch.where(self.valid, noise, torch.full_like(noise, torch.nan)).nanmedian(1, keepdim=True).values
+        self.noise_variance = torch.maximum(noise, 0.1 * usual.nan_to_num(0.0))
 
         if self.kept is not None:
             self.kept *= (self.counts / self.channel_sd[..., None])[..., None] * self.band.edge
@@ -1652,6 +1655,11 @@ class _Job:
         self._each(compare)
         state.variance = torch.where(self.valid, state.variance, torch.ones_like(state.variance))
         state.variance = torch.maximum(state.variance, 0.25 * self.noise_variance)
+        if not self.external:
+            # A transient that leaves next to nothing is most of the reference itself, and must not become all of it.
+            seen = torch.where(self.valid, state.variance, torch.full_like(state.variance, torch.nan))
+            usual = seen.nanmedian(1, keepdim=True).values.nan_to_num(0.0)
+            state.variance = torch.where(self.valid, torch.maximum(state.variance, 0.05 * usual), state.variance)
         state.similarity = torch.where(self.valid, state.similarity, torch.zeros_like(state.similarity))
 
     def _amplitude(self, part, inner, power, noise) -> torch.Tensor:

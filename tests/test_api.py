@@ -113,8 +113,9 @@ def test_arrays_of_sets_and_coils_keep_their_shape(transients):
 
 def test_options_of_an_alignment_of_arrays_are_passed_on(transients):
     fids, _ = transients
-    plain = alignment.align_transients(fids, **GRID, ppmlim=(1.8, 3.4), reference=fids[3], n_iter=3)
-    _, found = align(fids, **GRID, ppmlim=(1.8, 3.4), reference=fids[3], n_iter=3)
+    options = {"ppmlim": (1.8, 3.4), "reference": fids[3], "exact_reference": True, "n_iter": 3}
+    plain = alignment.align_transients(fids, **GRID, **options)
+    _, found = align(fids, **GRID, **options)
     np.testing.assert_array_equal(found.shift_hz, plain.shift_hz)
     assert found.shift_hz[3] == pytest.approx(0, abs=1e-6)
 
@@ -177,7 +178,8 @@ def test_nifti_mrs_objects_are_aligned_to_another(nifti_mrs_object):
 
     one, _ = split(nifti_mrs_object, "DIM_DYN", 0)
     _, found = align(nifti_mrs_object, reference=one)
-    assert found.shift_hz.ravel()[0] == pytest.approx(0, abs=1e-3)
+    # Its late noise is turned down in the reference, so that it does not find itself exactly.
+    assert abs(found.shift_hz.ravel()[0]) < 0.1 * found.shift_sd_hz.ravel()[0]
     shorter = nifti_mrs_object.copy()
     with pytest.raises(DataError, match="average it first"):
         align(nifti_mrs_object, reference=shorter)
