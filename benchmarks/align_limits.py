@@ -17,6 +17,7 @@ import scipy.io
 import torch
 from nifti_mrs.nifti_mrs import NIFTI_MRS
 
+from fsl_mrs_dl import alignment
 from fsl_mrs_dl.absolute import absolute_offset
 from fsl_mrs_dl.alignment import align_transients, apply_shift_phase, cramer_rao, mean_pairwise_correlation
 
@@ -59,19 +60,88 @@ def without_common(error, circular=False):
     return error - error.mean(1, keepdims=True)
 
 
+def _window_fid(window: alignment._Window, fid: torch.Tensor) -> torch.Tensor:
+    """FID of the windowed spectrum, so that the likelihood's inner products become sums over time points."""
+    return torch.fft.ifft(alignment._window_spec(window, torch.fft.fft(fid, norm="ortho")), norm="ortho")
+
+
+def _autocorrelation(fid: torch.Tensor) -> torch.Tensor:
+    """``sum_t fid[t + lag] conj(fid[t])`` for lags 0 to n_points - 1, shape (..., n_points)."""
+    n = fid.shape[-1]
+    power = torch.fft.fft(fid, n=2 * n).abs() ** 2
+    return torch.fft.ifft(power)[..., :n]
+
+
+def _energy_series(window: alignment._Window, reference: torch.Tensor) -> torch.Tensor:
+    """Series ``q`` with window energy of the shifted reference ``E(shift) = Re sum_t q[t] exp(-2j pi shift t)``.
+
+    ``reference``: (n_sets, n_channels, n_points); the energies of the channels add up: (n_sets, n_points).
+    """
+    series = _autocorrelation(reference).sum(-2) * window.lag
+    for vector in window.baseline_fid:
+        series = series - _autocorrelation(vector.conj() * reference).sum(-2)
+    if window.takes_out:
+        values, vectors = torch.linalg.eigh(window.taken.mT)
+        for k in range(values.shape[-1]):
+            if bool((values[..., k] > 1e-6).any()):
+                vector = torch.einsum("scj,jn->scn", vectors[..., k].conj(), window.unstable_fid.conj())
+                series = series - (_autocorrelation(vector * reference) * values[..., k, None]).sum(-2)
+    series = series.conj() * 2
+    series[..., 0] = series[..., 0] / 2
+    return series
+
+
+def _blocks(series: torch.Tensor) -> torch.Tensor:
+    """(..., n_points) -> (..., n_coarse, n_fine), zero-padded: a phasor is then a product of two short ones."""
+    n = series.shape[-1]
+    fine = alignment._block_length(n)
+    coarse = -(-n // fine)
+    padded = torch.nn.functional.pad(torch.view_as_real(series.resolve_conj()), (0, 0, 0, coarse * fine - n))
+    return torch.view_as_complex(padded.contiguous()).reshape(*series.shape[:-1], coarse, fine)
+
+
+def _phasor(shift: torch.Tensor, n: int, spacing: float, cplx: torch.dtype) -> torch.Tensor:
+    """``exp(-2j pi shift t)`` for ``n`` times, shape (..., n)."""
+    angle = -alignment._TWO_PI * spacing * shift[..., None] * torch.arange(n, device=shift.device, dtype=shift.dtype)
+    return torch.polar(torch.ones_like(angle), angle).to(cplx)
+
+
+def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) -> tuple[torch.Tensor, ...]:
+    """``sum_t x[t] exp(-2j pi shift t)`` and its first two derivatives with respect to ``shift``.
+
+    ``blocks``: (n_sets, n_transients or 1, n_coarse, n_fine); ``shift``: (n_sets, n_transients).
+    """
+    n_coarse, n_fine = blocks.shape[-2:]
+    fine = torch.arange(n_fine, device=shift.device, dtype=shift.dtype)
+    powers = torch.stack([torch.ones_like(fine), fine, fine**2], -1)
+    inner = _phasor(shift, n_fine, dwelltime, blocks.dtype)[..., None] * powers.to(blocks.dtype)
+    if blocks.shape[1] == 1 and shift.shape[1] != 1:  # the same series for every transient of a set: one product
+        n_sets, n_transients = shift.shape
+        flat = inner.permute(0, 2, 1, 3).reshape(n_sets, n_fine, n_transients * 3)
+        moments = (blocks[:, 0] @ flat).reshape(n_sets, n_coarse, n_transients, 3).permute(0, 2, 1, 3)
+    else:
+        moments = blocks @ inner
+    outer = _phasor(shift, n_coarse, dwelltime * n_fine, blocks.dtype)
+    start = torch.arange(n_coarse, device=shift.device, dtype=shift.dtype) * n_fine
+    m0, m1, m2 = moments.unbind(-1)
+    step = -1j * alignment._TWO_PI * dwelltime
+    value = (outer * m0).sum(-1)
+    first = (outer * (start * m0 + m1)).sum(-1) * step
+    second = (outer * (start**2 * m0 + 2 * start * m1 + m2)).sum(-1) * step**2
+    return value, first, second
+
+
 def posterior_mean_sd(clean, fid, found, sd, ppmlim) -> tuple[float, np.ndarray]:
     """Shift estimate of least mean square error under a flat prior: likelihood averaged over +-6 Hz instead of maximised."""
-    from fsl_mrs_dl import alignment as a
-
-    window = a._make_window(len(clean), *RAT.values(), "1H", ppmlim, 0.0, None, torch.device("cpu"), torch.float64)
-    cross = a._window_fid(window, torch.as_tensor(fid[0, 0])) * torch.as_tensor(clean).conj()
-    energy = a._energy_series(window, torch.as_tensor(clean)[None, None])
+    window = alignment._make_window(len(clean), *RAT.values(), "1H", ppmlim, 0.0, None, torch.device("cpu"), torch.float64)
+    cross = _window_fid(window, torch.as_tensor(fid[0, 0])) * torch.as_tensor(clean).conj()
+    energy = _energy_series(window, torch.as_tensor(clean)[None, None])
     grid = torch.as_tensor(found.shift_hz[0])[:, None] + torch.arange(-6, 6.01, 0.05)
     log_likelihood = []
     for part in torch.arange(len(cross)).split(100):
         shift = grid[part].T  # every column of the grid is a row of "transients" of its own
-        c = torch.stack([a._fourier_sum(a._blocks(cross[part])[None], row[None], RAT["dwelltime"])[0][0] for row in shift])
-        e = torch.stack([a._fourier_sum(a._blocks(energy)[None], row[None], RAT["dwelltime"])[0][0].real for row in shift])
+        c = torch.stack([_fourier_sum(_blocks(cross[part])[None], row[None], RAT["dwelltime"])[0][0] for row in shift])
+        e = torch.stack([_fourier_sum(_blocks(energy)[None], row[None], RAT["dwelltime"])[0][0].real for row in shift])
         log_likelihood.append((c.abs() ** 2 / e).T / (2 * torch.as_tensor(sd[0, part, None]) ** 2))
     posterior = torch.softmax(torch.cat(log_likelihood), -1)
     return (posterior * grid).sum(-1).numpy()

@@ -462,83 +462,12 @@ def _window_energy(window: _Window, spec: torch.Tensor) -> torch.Tensor:
     return energy
 
 
-def _window_fid(window: _Window, fid: torch.Tensor) -> torch.Tensor:
-    """FID of the windowed spectrum, so that the likelihood's inner products become sums over time points."""
-    return torch.fft.ifft(_window_spec(window, torch.fft.fft(fid, norm="ortho")), norm="ortho")
-
-
-def _autocorrelation(fid: torch.Tensor) -> torch.Tensor:
-    """``sum_t fid[t + lag] conj(fid[t])`` for lags 0 to n_points - 1, shape (..., n_points)."""
-    n = fid.shape[-1]
-    power = torch.fft.fft(fid, n=2 * n).abs() ** 2
-    return torch.fft.ifft(power)[..., :n]
-
-
-def _energy_series(window: _Window, reference: torch.Tensor) -> torch.Tensor:
-    """Series ``q`` with window energy of the shifted reference ``E(shift) = Re sum_t q[t] exp(-2j pi shift t)``.
-
-    ``reference``: (n_sets, n_channels, n_points); the energies of the channels add up: (n_sets, n_points).
-    """
-    series = _autocorrelation(reference).sum(-2) * window.lag
-    for vector in window.baseline_fid:
-        series = series - _autocorrelation(vector.conj() * reference).sum(-2)
-    if window.takes_out:
-        values, vectors = torch.linalg.eigh(window.taken.mT)
-        for k in range(values.shape[-1]):
-            if bool((values[..., k] > 1e-6).any()):
-                vector = torch.einsum("scj,jn->scn", vectors[..., k].conj(), window.unstable_fid.conj())
-                series = series - (_autocorrelation(vector * reference) * values[..., k, None]).sum(-2)
-    series = series.conj() * 2
-    series[..., 0] = series[..., 0] / 2
-    return series
-
-
 # --------------------------------------------------------------------------- the one-dimensional likelihood
 
 
 def _block_length(n: int) -> int:
     """Length of the blocks that ``n`` points are cut into: about as many blocks as points in each."""
     return math.isqrt(n - 1) + 1
-
-
-def _blocks(series: torch.Tensor) -> torch.Tensor:
-    """(..., n_points) -> (..., n_coarse, n_fine), zero-padded: a phasor is then a product of two short ones."""
-    n = series.shape[-1]
-    fine = _block_length(n)
-    coarse = -(-n // fine)
-    padded = torch.nn.functional.pad(torch.view_as_real(series.resolve_conj()), (0, 0, 0, coarse * fine - n))
-    return torch.view_as_complex(padded.contiguous()).reshape(*series.shape[:-1], coarse, fine)
-
-
-def _phasor(shift: torch.Tensor, n: int, spacing: float, cplx: torch.dtype) -> torch.Tensor:
-    """``exp(-2j pi shift t)`` for ``n`` times, shape (..., n)."""
-    angle = -_TWO_PI * spacing * shift[..., None] * torch.arange(n, device=shift.device, dtype=shift.dtype)
-    return torch.polar(torch.ones_like(angle), angle).to(cplx)
-
-
-def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) -> tuple[torch.Tensor, ...]:
-    """``sum_t x[t] exp(-2j pi shift t)`` and its first two derivatives with respect to ``shift``.
-
-    ``blocks``: (n_sets, n_transients or 1, n_coarse, n_fine); ``shift``: (n_sets, n_transients).
-    """
-    n_coarse, n_fine = blocks.shape[-2:]
-    fine = torch.arange(n_fine, device=shift.device, dtype=shift.dtype)
-    powers = torch.stack([torch.ones_like(fine), fine, fine**2], -1)
-    inner = _phasor(shift, n_fine, dwelltime, blocks.dtype)[..., None] * powers.to(blocks.dtype)
-    if blocks.shape[1] == 1 and shift.shape[1] != 1:  # the same series for every transient of a set: one product
-        n_sets, n_transients = shift.shape
-        flat = inner.permute(0, 2, 1, 3).reshape(n_sets, n_fine, n_transients * 3)
-        moments = (blocks[:, 0] @ flat).reshape(n_sets, n_coarse, n_transients, 3).permute(0, 2, 1, 3)
-    else:
-        moments = blocks @ inner
-    outer = _phasor(shift, n_coarse, dwelltime * n_fine, blocks.dtype)
-    start = torch.arange(n_coarse, device=shift.device, dtype=shift.dtype) * n_fine
-    m0, m1, m2 = moments.unbind(-1)
-    step = -1j * _TWO_PI * dwelltime
-    value = (outer * m0).sum(-1)
-    first = (outer * (start * m0 + m1)).sum(-1) * step
-    second = (outer * (start**2 * m0 + 2 * start * m1 + m2)).sum(-1) * step**2
-    return value, first, second
 
 
 _TAPS = np.arange(-12, 13)  # neighbours on the grid that tell what is between
