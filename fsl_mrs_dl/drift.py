@@ -11,11 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
-from .alignment import Alignment, _decay_gain, _noise_sd, align_transients
+from .alignment import Alignment, align_transients
 from .errors import OptionError
-from .units import ppm_axis, window_indices
 
 __all__ = ["follow"]
 
@@ -49,9 +47,6 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
         return alignment  # the neighbours of one would be all of them
     block = width // 2
     corrected = alignment.apply(np.where(np.isfinite(fid), fid, 0))
-    noise_sd = np.nanmedian(
-        _noise_sd(torch.fft.fft(torch.as_tensor(corrected), norm="ortho")).numpy(), -1
-    )  # (n_sets, n_channels)
     usable = np.where(np.isin(alignment.flag, ("ok", "weak")), alignment.weight, 0.0)
     number = np.arange(n)
     jobs = []
@@ -75,12 +70,10 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
         reference[:, j] = np.einsum("sctn,st->scn", corrected, share)
         empty = total[:, 0] == 0
         reference[empty, j] = alignment.reference[empty]
-        reference[:, j] *= _noise_filter(reference[:, j], share, noise_sd, axes)[:, None]
     flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
     again = align_transients(
         flat(part),
         reference=flat(reference),
-        exact_reference=True,
         starter=(flat(shift), flat(phase)),
         starter_error_hz=2.0,
         **axes,
@@ -101,18 +94,3 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
     turn = np.rad2deg(np.angle((np.exp(1j * np.deg2rad(new["phase_deg"])) * ok).sum(1, keepdims=True)))
     new["phase_deg"] = np.where(kept, 0, (new["phase_deg"] - turn + 180) % 360 - 180)
     return replace(alignment, n_iterations=alignment.n_iterations + again.n_iterations, **new)
-
-
-def _noise_filter(reference, share, noise_sd, axes) -> np.ndarray:
-    """Gain over time ``(n_sets, n_points)`` that keeps the late noise of means ``(n_sets, n_channels, n_points)`` out of what is compared."""
-    n_points = reference.shape[-1]
-    ppm = ppm_axis(n_points, axes["dwelltime"], axes["spec_freq_mhz"], axes["nucleus"])
-    first, last = window_indices(ppm, axes["ppmlim"])
-    smooth = np.zeros(n_points)
-    smooth[first:last] = 1.0 if axes["ppmlim"] is None else np.hanning(last - first + 2)[1:-1]
-    level = np.where(noise_sd > 0, noise_sd, 1.0)[..., None]
-    spec = np.fft.fft(reference / level, norm="ortho") * np.fft.ifftshift(smooth)
-    power = (np.abs(np.fft.ifft(spec, norm="ortho")) ** 2).sum(1)
-    floor = 2 * (smooth**2).mean() * reference.shape[1] * (share**2).sum(1)
-    time = torch.arange(n_points, dtype=torch.float64) / n_points
-    return _decay_gain(torch.as_tensor(power), torch.as_tensor(floor))(time).numpy()
