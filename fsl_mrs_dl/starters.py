@@ -160,7 +160,7 @@ class PhysicsStarter:
         fid[:, 0] *= 2
         with torch.no_grad():
             found = self.network.to(spec.device)(fid)
-        found = {name: value.to(model.dtype)[:, None] for name, value in found.items() if name != "conc"}
+        found = {name: found[name].to(model.dtype)[:, None] for name in ("damping", "shift_hz", "phi0")}
         zero = torch.zeros_like(found["phi0"])
         return nuisance_theta(
             model, found["shift_hz"] / model.spec_freq_mhz, found["phi0"], zero, found["damping"] / torch.pi, zero
@@ -304,7 +304,7 @@ class Automatic:
         return Together([network, ClassicalStarter()])
 
 
-_KINDS = {"quant-universal": NetworkStarter, "dq-nmm": PhysicsStarter}
+_KINDS = {"quant-universal": NetworkStarter, "dq-nmm": PhysicsStarter, "dq-pmm": PhysicsStarter, "dq-rpmm": PhysicsStarter, "ensemble": PhysicsStarter}
 """Starters by what a model's card says it is."""
 
 STARTERS = {
