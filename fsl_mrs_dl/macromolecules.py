@@ -22,6 +22,7 @@ __all__ = ["add_macromolecules", "in_lines", "fit_lines", "line_fids"]
 _WINDOW_PPM = (0.2, 4.2)
 _WIDTHS_HZ = (8.0, 14.0, 22.0, 34.0, 52.0)  # at 123 MHz
 _APART_PPM = 0.05
+_PROTONS = 5.0  # of a metabolite, roughly
 
 
 def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
@@ -45,6 +46,8 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
         fids, names = spinsim.macromolecules(
             str(what), spec_freq_mhz=basis.spec_freq_mhz, bandwidth_hz=basis.bandwidth, n_points=basis.n_points
         )
+        # Theirs is a unit for each proton; a basis set in another unit has another mean.
+        fids = fids * (np.abs(basis.fids).max(1).mean() / _PROTONS)
     elif Path(what).exists():
         fids, names = _from_file(Path(what), basis)
     else:

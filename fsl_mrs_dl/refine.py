@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-__all__ = ["Solution", "solve", "cost", "nonnegative_least_squares"]
+__all__ = ["Solution", "solve", "cost", "concentrations", "nonnegative_least_squares"]
 
 
 @dataclass
@@ -125,6 +125,11 @@ def _evaluate(columns, target, nonnegative, theta, free=None):
 def cost(target: torch.Tensor, columns: Callable, theta: torch.Tensor, *, nonnegative: torch.Tensor) -> torch.Tensor:
     """Sum of squares left at ``theta`` with the best concentrations, ``(batch,)``; arguments as for :func:`solve`."""
     return _evaluate(columns, target, nonnegative, theta)[-1]
+
+
+def concentrations(target: torch.Tensor, columns: Callable, theta: torch.Tensor, *, nonnegative: torch.Tensor) -> torch.Tensor:
+    """The best concentrations at ``theta``, ``(batch, n_columns)``; arguments as for :func:`solve`."""
+    return _evaluate(columns, target, nonnegative, theta)[2]
 
 
 def _newton_system(rows, gram, free, jacobian, residual):
