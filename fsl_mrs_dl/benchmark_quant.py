@@ -76,17 +76,17 @@ class Network:
 
 
 LAMBDAS = (0, 1, 2, 3, 4, 6, 8)
-SIZES = (1000, 12000, 24000, 96000, 384000)
-_SHARE = 1 / 6  # of the batches of a main training
+SIZES = (1000, 12000, 24000, 96000)
+_SHARE = 0.15  # of the batches of a main training
 
 
 def networks_of(parts) -> list[Network]:
     """The networks that parts of the benchmark need."""
     every = [
         Network("dq-nmm", "dq-nmm", "accuracy"),
-        Network("dq-nmm with prior", "dq-nmm", "accuracy", options={"prior": "shamaei-table2"}),
-        Network("dq-pmm", "dq-pmm", "accuracy"),
-        Network("dq-rpmm", "dq-rpmm", "accuracy"),
+        Network("dq-nmm taught", "dq-nmm", "accuracy", 0.6, {"teacher": "posterior_mean"}),
+        Network("dq-pmm", "dq-pmm", "accuracy", 0.6),
+        Network("dq-rpmm", "dq-rpmm", "accuracy", 0.6),
         *(
             Network(f"dq-rpmm, {encoder}", "dq-rpmm", "architecture", _SHARE, {"encoder": encoder})
             for encoder in ("cnn", "fc", "mlp-mixer", "convnext")

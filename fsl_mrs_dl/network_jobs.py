@@ -97,9 +97,12 @@ def train_arguments(parser) -> None:
                 "--lambda", dest="lam", type=float, metavar="X", help="dq-rpmm: what a late cut-off time costs (default 3)"
             )
             group.add_argument(
-                "--prior",
-                metavar="RECIPE",
-                help="dq-...: learn the most probable answer under this recipe's or file's concentrations, not the likeliest",
+                "--teacher",
+                metavar="NAME",
+                help="dq-...: learn from fits of the training spectra, too: ml, or posterior_mean (not in the paper, and quicker)",
+            )
+            group.add_argument(
+                "--prior", metavar="WHAT", help="of the teacher's posterior mean: a recipe or a file (default: the --recipe's own)"
             )
             group.add_argument("--ensemble", type=int, default=1, metavar="N", help="dq-...: train N networks that vote (default 1)")
         group = job.add_argument_group("training")
@@ -270,7 +273,9 @@ def _train(args):
     if args.train == "quant" and args.method == "universal" and args.data:
         raise OptionError("--data: does not go with --method universal; choose --method dq-nmm, or leave it out.")
     if args.train == "quant" and args.method == "universal":
-        for option, given in (("mm", args.mm), ("lambda", args.lam), ("prior", args.prior), ("ensemble", args.ensemble > 1)):
+        for option, given in (
+            ("mm", args.mm), ("lambda", args.lam), ("teacher", args.teacher), ("prior", args.prior), ("ensemble", args.ensemble > 1)
+        ):
             if given:
                 raise OptionError(f"--{option}: does not go with --method universal; choose --method dq-rpmm, or leave it out.")
     if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
@@ -394,7 +399,7 @@ def _quantifier(args):
 
     def job(folder, **options):
         return train.train_quantifier(
-            args.method, basis, folder, mm=args.mm, prior=args.prior, lam=args.lam, n_members=args.ensemble, **data, **options
+            args.method, basis, folder, mm=args.mm, teacher=args.teacher, prior=args.prior, lam=args.lam, n_members=args.ensemble, **data, **options
         )
 
     return _starter_of(args, job, "cnn")

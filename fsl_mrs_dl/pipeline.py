@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -645,6 +646,18 @@ class Quantification:
         sd = [np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))]
         sd += [uncertainty.sum_sd(cov, rows)[:, None] for rows in sums]
         return [*self.names, *combined], np.concatenate(conc, axis=1), np.concatenate(sd, axis=1)
+
+    def row(self, index: int) -> Quantification:
+        """One spectrum's estimates by themselves, without data and basis set; small, so that it can be sent about."""
+        one = [index]
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, np.ndarray) and name not in ("basis_scale", "networks"):
+                values[name] = value[one]
+        values |= {"fids": None, "model": SimpleNamespace(shape=self.model.shape)}
+        values["networks"] = None if self.networks is None else self.networks[:, one]
+        values["posterior"] = None if self.posterior is None else self.posterior.taken(one)
+        return Quantification(**values)
 
     def block(self, name: str) -> np.ndarray:
         """One block of the parameters by FSL-MRS's name (``gamma``, ``eps``, ``phi0``, ...), ``(n, size)``."""

@@ -245,7 +245,7 @@ def _times_lognormal(mean, sd, median, log_sd, quantiles):
     return first, np.maximum(second, 1e-12 * median**2), out
 
 
-def upper_limit(centre, sd, part: float = 0.95):
+def upper_limit(centre, sd, part: float = 0.68):
     """Below what a number that is not negative lies with this probability, if it was measured as ``centre`` with an error ``sd``."""
     centre, sd = np.broadcast_arrays(np.asarray(centre, float), np.asarray(sd, float))
     known = np.isfinite(centre) & np.isfinite(sd) & (sd > 0)

@@ -22,6 +22,7 @@ from .registration import normalised
 
 __all__ = ["METHODS", "DQnMM", "DQpMM", "DQrpMM", "Ensemble"]
 
+_OF_FIDS = 5.0  # weight of the part of the energy that is left, beside a teacher
 _USUAL_MM = 10.0  # as many times as big as one metabolite's unit; only where a search begins
 
 
@@ -65,8 +66,6 @@ class DQnMM(nn.Module):
         self.register_buffer("inside", torch.as_tensor(inside), persistent=False)
         self.register_buffer("basis_ri", torch.zeros(2, len(self.names), n_points))
         self.register_buffer("usual", torch.ones(len(self.names)))
-        self.register_buffer("prior_mean", torch.zeros(len(self.names)))
-        self.register_buffer("prior_sd", torch.full((len(self.names),), torch.inf))
 
     def set_basis(self, fids) -> None:
         """The basis set, complex ``(n_metabs, n_points)`` on the data's grid."""
@@ -79,11 +78,6 @@ class DQnMM(nn.Module):
         whole = self.limited((usual.to(fids.dtype) @ fids)[None]).abs().max()
         self.basis_ri.copy_(torch.stack([fids.real, fids.imag]))
         self.usual.copy_(usual / whole)
-
-    def set_prior(self, mean, sd) -> None:
-        """What concentrations are expected, in any unit: means and SDs ``(n_metabs,)``, an infinite SD for nothing expected."""
-        self.prior_mean.copy_(torch.as_tensor(np.asarray(mean)))
-        self.prior_sd.copy_(torch.as_tensor(np.asarray(sd)))
 
     def limited(self, fid: torch.Tensor) -> torch.Tensor:
         """FIDs without what lies outside the window."""
@@ -129,37 +123,28 @@ class DQnMM(nn.Module):
         angle = 2 * torch.pi * found["shift_hz"][:, None] * self.time - found["phi0"][:, None]
         return fid * torch.polar(torch.exp(-found["damping"][:, None] * self.time), angle)
 
-    def loss(self, fid: torch.Tensor) -> torch.Tensor:
-        """Mean squared difference between FIDs and what is made of them, in the window's band, and what else the method asks for."""
+    def loss(self, fid: torch.Tensor, target: torch.Tensor | None = None, spread: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean squared difference between FIDs and what is made of them, in the window's band, and what else the method asks for.
+
+        With a teacher, which is not in the paper, the part of the signal's energy that this is, and how far concentrations are from those
+        that were fitted to the same FIDs: ``target`` ``(batch, n_metabs)`` in the data's units, NaN for none, over ``spread`` ``(n_metabs,)``.
+        A fit puts equal weight on all that the data can tell, where a difference of FIDs hardly sees what is weak or overlaps.
+        """
         x = self.prepared(fid)
         found = self.encode(x)
         # In the spectrum's window, which is the same as all of what was limited to it, and quicker.
         apart = units.fid_to_spec(x - self.decode(found))[:, self.inside]
         total = torch.view_as_real(apart).square().sum() / x.numel() + self._rule(x, found)
-        if torch.isfinite(self.prior_sd).any():
-            total = total + self._prior(fid, found["conc"])
-        return total
+        if target is None:
+            return total
+        known = torch.isfinite(target)
+        away = (found["conc"] * self.scale(fid)[:, None] - torch.where(known, target, 0.0)) / spread
+        taught = torch.where(known, away, 0.0).square().sum() / known.sum().clamp(min=1)
+        return _OF_FIDS * total / x.abs().square().mean() + taught
 
     def _rule(self, x: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
         """A method's own term of the loss."""
         return x.real.new_zeros(())
-
-    def _prior(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-        """Distance of concentrations from what is expected, as the likelihood weighs it against the difference of FIDs.
-
-        What is expected has no unit: it is brought to every spectrum's size by least squares first.
-        """
-        weight = 1 / self.prior_sd.square()
-        size = (conc * self.prior_mean * weight).sum(-1) / (self.prior_mean.square() * weight).sum()
-        apart = (conc / size[:, None] - self.prior_mean).square() * weight
-        return (self._noise_variance(fid) * apart.sum(-1)).mean() / self.n_points
-
-    def _noise_variance(self, fid: torch.Tensor) -> torch.Tensor:
-        """Of each channel of a prepared FID before it was limited, ``(batch,)``, from outside of the window."""
-        spec = units.fid_to_spec(normalised(fid, self.n_points))[:, ~self.inside]
-        # The median of a squared magnitude is the variance of one channel times 2 log 2; lines beside the window do not matter to it.
-        variance = spec.abs().square().median(-1).values / (2 * np.log(2))
-        return variance * (fid.abs().amax(-1) / self.scale(fid)).square()
 
 
 class DQpMM(DQnMM):

@@ -525,6 +525,7 @@ def train_quantifier(
     recipe: str | Path | None = None,
     encoder: str = "cnn",
     mm: str | Path | None = None,
+    teacher: str | None = None,
     prior: str | Path | None = None,
     lam: float | None = None,
     n_members: int = 1,
@@ -553,14 +554,17 @@ def train_quantifier(
         One of :data:`fsl_mrs_dl.encoders.ENCODERS`.
     mm : str or path, optional
         Macromolecules to add to the basis set, see :func:`fsl_mrs_dl.macromolecules.add_macromolecules`.
+    teacher : str, optional
+        'ml' or 'posterior_mean': learn from fits of the training spectra, too, whose truth is not looked at.
     prior : str or path, optional
-        Recipe whose concentrations are expected: the network then learns the most probable answer in place of the likeliest.
+        Of the teacher's posterior mean, see :func:`fsl_mrs_dl.priors.load`; the recipe's own concentrations by default.
     lam : float, optional
         Weight of DQ-rpMM's rule, the paper's lambda.
     n_members : int
         Networks of an ensemble, trained one after the other.
     n_signals : int, optional
-        Train on so many simulated spectra, over and over, one in ten held back; on new ones all the time by default.
+        Train on so many simulated spectra, over and over, one in ten held back; by default on new ones all the time, and on 20000 with a
+        teacher.
     source : str
         What the card calls the data.
 
@@ -581,18 +585,18 @@ def train_quantifier(
     lines = basis if method == "dq-nmm" else in_lines(basis)[0]
     makes = {"names": list(lines.names), "dwelltime": dwelltime, "spec_freq_mhz": frequency, "encoder": encoder}
     makes |= {} if lam is None else {"lam": lam}
-    expected = None if prior is None else priors.from_recipe(prior, list(lines.names))
+    if prior is not None and teacher != "posterior_mean":
+        raise OptionError("--prior: is the teacher's; give --teacher posterior_mean, or leave it out.")
 
     def new(seed: int):
         lightning.seed_everything(seed, verbose=False)
         network = quantifiers.METHODS[method](**makes)
         network.set_basis(lines.resampled(dwelltime, network.n_points))
-        if expected is not None:
-            network.set_prior(expected.mean, expected.sd)
         return network
 
     network = new(settings.seed)
     n = settings.batch_size
+    teach = None if teacher is None else _teacher(teacher, prior or (drawn_from if fids is None else "auto"), basis, lines, dwelltime)
     if fids is None:
         # An SNR is that of the whole spectrum, of which the network sees the beginning.
         whole = min(2 * network.n_points, int(basis.n_points * basis.dwelltime / dwelltime + 1e-6))
@@ -604,8 +608,9 @@ def train_quantifier(
             return {"fid": synthetic.render(drawn, protocol).fid, "conc": drawn["conc"]}
 
         makers, trained_on = (made, made), f"simulated spectra on {basis.source}"
-        if n_signals is not None:
-            makers, trained_on = _repeated(made, n_signals, n, settings.seed), f"{n_signals} {trained_on}"
+        many = n_signals or (_TAUGHT if teacher else None)
+        if many is not None:
+            makers, trained_on = _repeated(made, many, n, settings.seed, network.n_points, teach), f"{many} {trained_on}"
     else:
         parts = _used_and_held(_without_lipids(fids, drawn_from, dwelltime, frequency, source), settings.seed, source)
         makers = tuple(
@@ -613,6 +618,8 @@ def train_quantifier(
             for which in parts
         )
         trained_on = f"{len(parts[0])} measured spectra ({source}), basis set {basis.source}"
+        if teacher:
+            makers = tuple(_taught(make, teach, n, settings.seed + k) for k, make in enumerate(makers))
     makers[0](torch.Generator())  # a recipe that cannot be drawn from is found out before anything is written
 
     def held():
@@ -628,6 +635,7 @@ def train_quantifier(
                 "command": command,
                 "recipe": {"name": drawn_from.name, **drawn_from.content},
                 "basis": trained_on,
+                "teacher": teacher,
                 "prior": None if prior is None else str(prior),
             },
             "ranges": {
@@ -641,13 +649,14 @@ def train_quantifier(
 
     begun = {
         "recipe": drawn_from.content, "basis": _fingerprint(lines.fids), "spectra": None if fids is None else _fingerprint(fids),
-        "prior": None if prior is None else str(prior), "signals": n_signals,
+        "teacher": teacher, "prior": None if prior is None else str(prior), "signals": n_signals,
     }  # fmt: skip
 
     def run(network, folder, settings, resume):
         return _run(
             network, folder, settings, begun=begun, train_make=makers[0], held_make=makers[1],
-            loss=lambda network, batch: {"total": network.loss(batch["fid"])}, resume=resume, card=card,
+            loss=lambda network, batch: {"total": network.loss(batch["fid"], batch.get("target"), batch.get("spread"))},
+            resume=resume, card=card,
         )  # fmt: skip
 
     if n_members == 1:
@@ -708,20 +717,72 @@ def _quantifier_accuracy(network, batches, names) -> dict:
     return found
 
 
-def _repeated(made: Callable, n_signals: int, n: int, seed: int) -> tuple[Callable, Callable]:
+def _repeated(made: Callable, n_signals: int, n: int, seed: int, n_points: int, teach: Callable | None = None) -> tuple[Callable, Callable]:
     """Batches out of a set of simulated spectra, nine tenths to train on and one to hold back."""
-    batches = [made(torch.Generator().manual_seed(seed * 1_000_003 + 5_000_000 + k)) for k in range(-(-n_signals // n))]
-    whole = {key: torch.cat([batch[key] for batch in batches])[:n_signals] for key in batches[0]}
+    parts, spread = [], {}
+    for k in range(-(-n_signals // n)):
+        part = made(torch.Generator().manual_seed(seed * 1_000_003 + 5_000_000 + k))
+        if teach is None:
+            part["fid"] = part["fid"][:, :n_points].clone()  # all that the network sees of it
+        parts.append(part)
+    whole = {key: torch.cat([part[key] for part in parts])[:n_signals] for key in parts[0]}
+    if teach is not None:
+        whole["target"], spread["spread"] = teach(whole["fid"])
+        whole["fid"] = whole["fid"][:, :n_points].clone()
     n_held = max(1, n_signals // 10)
 
     def of(first, last):
         def make(generator):
             chosen = torch.randint(first, last, (n,), generator=generator)
-            return {key: values[chosen] for key, values in whole.items()}
+            return {key: values[chosen] for key, values in whole.items()} | spread
 
         return make
 
     return of(n_held, n_signals), of(0, n_held)
+
+
+_TAUGHT = 20000  # spectra that a teacher fits
+
+
+def _taught(make: Callable, teach: Callable, n: int, seed: int) -> Callable:
+    """Batches out of variations of measured spectra, fitted beforehand."""
+    batches = [make(torch.Generator().manual_seed(seed * 1_000_003 + 5_000_000 + k)) for k in range(-(-_TAUGHT // 4 // n))]
+    fid = torch.cat([batch["fid"] for batch in batches])
+    target, spread = teach(fid)
+
+    def taught(generator):
+        chosen = torch.randint(len(fid), (n,), generator=generator)
+        return {"fid": fid[chosen], "target": target[chosen], "spread": spread}
+
+    return taught
+
+
+def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
+    """``teach(fids)`` -> what fits of the FIDs give ``(n, n_metabs)``, in the order of ``lines``, and its SD over all of them."""
+    from . import pipeline
+    from .starters import Automatic
+
+    if estimate not in ("ml", "posterior_mean"):
+        raise OptionError(f"--teacher {estimate}: there is no such teacher; choose ml or posterior_mean.")
+    if isinstance(prior, synthetic.Recipe):
+        prior = priors.from_recipe(prior, list(basis.names))
+
+    def teach(fids):
+        print(f"Fitting {len(fids)} spectra to learn from.", file=sys.stderr, flush=True)
+        fit = pipeline.quantify(
+            fids.numpy(), basis, dwelltime=dwelltime, spec_freq_mhz=basis.spec_freq_mhz, model="lorentzian", baseline="off",
+            rescale=False, starter=Automatic("classical"), prior=prior if estimate == "posterior_mean" else "none", device="cpu",
+        )  # fmt: skip
+        conc = torch.as_tensor(fit.estimate(estimate)[0]).float()
+        conc[torch.as_tensor(~(fit.usable & fit.converged))] = torch.nan
+        target = torch.full((len(fids), lines.n_metabs), torch.nan)
+        for column, name in enumerate(basis.names):
+            if name in lines.names:
+                target[:, lines.names.index(name)] = conc[:, column]
+        spread = torch.as_tensor([float(one[torch.isfinite(one)].std()) if torch.isfinite(one).any() else 1.0 for one in target.T])
+        return target, spread.clamp(min=1e-6 * float(conc.nan_to_num().abs().max()))
+
+    return teach
 
 
 _LIPID_PPM, _BRAIN_PPM = (0.0, 1.85), (1.85, 4.2)

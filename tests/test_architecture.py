@@ -17,7 +17,7 @@ PLUGIN = ROOT / "fsleyes_plugin_dl"
 ORDER = """
     errors units paths nifti baseline basis spinsim signal_model concentrations macromolecules synthetic encoders registration supervised peers quantifiers denoisers
     universal zoo priors novelty posterior alignment absolute editing drift denoise refine starters uncertainty simulate train pipeline qc figures results report align_report options fslmrs api plugin _patches _hook
-    switch launchers doctor benchmark network_jobs cli stand_in
+    switch launchers doctor benchmark benchmark_quant network_jobs cli stand_in
 """.split()
 
 
