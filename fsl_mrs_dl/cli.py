@@ -440,9 +440,7 @@ def _fit_data(args, data):
         for name in names:
             if name not in basis.names:
                 raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
-    chosen = DlOptions(
-        starter=args.starter, model=args.dl_model, estimate=args.estimate, prior=args.prior, device=args.device
-    )
+    chosen = DlOptions(starter=args.starter, model=args.dl_model, estimate=args.estimate, prior=args.prior, device=args.device)
     chosen.check(prefix=args.prefix)
     _say(args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}")
     with _progress(len(fids)) as advance:
@@ -552,7 +550,9 @@ def _text_table(fitted) -> str:
                 pull = np.nanmedian(fitted.pull[rows, column])
                 line += f"{100 * pull:>8.0f}" + ("*" if pull > results.MOSTLY_PRIOR else " ")
             lines.append(line.rstrip())
-    bound = {"ml": "the Cramer-Rao bound", "posterior_mean": "the posterior's", "network": "the networks' spread"}[fitted.estimate]
+    bound = {"ml": "the Cramer-Rao bound", "posterior_mean": "the posterior's", "network": "the networks' spread"}[
+        fitted.estimate
+    ]
     lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {bound}; started by {fit.starter}")
     if fit.posterior is not None:
         lines.append(
@@ -561,7 +561,9 @@ def _text_table(fitted) -> str:
     strange = int((fit.ood[rows] > results.OOD_LIMIT).sum())
     if strange:
         what = "The spectrum is" if len(fit.params) == 1 else f"{strange} of {len(rows)} spectra are"
-        lines.append(f"{what} unlike clean data (score {np.nanmax(fit.ood[rows]):.1f}, above 1; column ood_score in uncertainty.csv).")
+        lines.append(
+            f"{what} unlike clean data (score {np.nanmax(fit.ood[rows]):.1f}, above 1; column ood_score in uncertainty.csv)."
+        )
     if np.nanmedian(fit.misfit[rows]) > 1.5:
         tried = str(fit.model.baseline).startswith("spline")
         remedies = [] if tried else ["--baseline 'spline, moderate'"]

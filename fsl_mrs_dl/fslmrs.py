@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +26,7 @@ from .baseline import Baseline
 from .errors import DataError, OptionError
 from .options import DlOptions
 
-__all__ = ["DlFitRes", "fit", "fit_together", "fit_batched", "describe_fit", "its_align"]
+__all__ = ["DlFitRes", "fit", "fit_together", "fit_batched", "describe_fit", "its_align", "its_fit"]
 
 METHOD = "dlquant"
 
@@ -45,7 +46,8 @@ class DlFitRes(FitRes):
     """
 
     dl: dict = {}
-    dl_row = None  # the fit as this package knows it, without model and data
+    # The fit as this package knows it, without model and data; pickled, so that a worker need not load torch to pass a result on.
+    dl_row: bytes | None = None
 
     def uncertainties(self):
         """Every estimate and what the data decided: the table of ``uncertainty.csv``, a ``pandas.DataFrame``.
@@ -61,8 +63,9 @@ class DlFitRes(FitRes):
 
         reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
         named = str(reference).split("+") if reference else []
-        sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(self.dl_row.names)]
-        return FitResults(self.dl_row, row_data(), named or ["no reference"], sums, False, self.dl["estimate"]).uncertainties()
+        row = pickle.loads(self.dl_row)
+        sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(row.names)]
+        return FitResults(row, row_data(), named or ["no reference"], sums, False, self.dl["estimate"]).uncertainties()
 
     def to_file(self, filename, what="concentrations"):
         """As FSL-MRS's; with its summary, ``uncertainty.csv`` is written into the same folder."""
@@ -156,7 +159,7 @@ class _Solution:
     job: _Job
     params: np.ndarray | None
     dl: dict = field(default_factory=dict)
-    row: object = None
+    row: bytes | None = None
 
 
 def fit(mrs, arguments: dict, options: DlOptions | None = None) -> FitRes:
@@ -316,7 +319,7 @@ def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
                 "misfit": float(misfit[row]),
                 "ood_score": float(ood[row]),
             },
-            fits.row(row) if fits.usable[row] else None,
+            pickle.dumps(fits.row(row)) if fits.usable[row] else None,
         )
         for row in range(len(spectra))
     ]
@@ -379,7 +382,11 @@ def describe_fit(result) -> str:
     if not dl:
         return ""
     ended = f"converged after {dl['n_iter']} steps" if dl["converged"] else f"did NOT converge in {dl['n_iter']} steps"
-    what = {"ml": "", "posterior_mean": " Concentrations are posterior means.", "network": " Concentrations are the network's own."}
+    what = {
+        "ml": "",
+        "posterior_mean": " Concentrations are posterior means.",
+        "network": " Concentrations are the network's own.",
+    }
     strange = " The spectrum is unlike clean data." if dl.get("ood_score", 0) > 1 else ""
     return (
         f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the likelihood, {ended}; "
@@ -412,3 +419,42 @@ def its_align(fids, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(0.2, 4.2)
         list(fids), 1 / dwelltime, spec_freq_mhz * 1e6, nucleus="1H", ppmlim=ppmlim, niter=2, target=target
     )
     return np.array(shift), np.rad2deg(np.array(phase))
+
+
+def its_fit(fids, basis, *, dwelltime: float, spec_freq_mhz: float, model: str = "lorentzian", ppmlim=(0.2, 4.2)):
+    """Concentrations by FSL-MRS Newton in the units of FIDs and basis set, one spectrum after the other, without a baseline.
+
+    Parameters
+    ----------
+    fids : complex array ``(n, n_points)``
+    basis : Basis
+    dwelltime, spec_freq_mhz : float
+        Seconds, MHz.
+
+    Returns
+    -------
+    ndarray ``(n, n_metabs)``
+    """
+    from fsl_mrs.core.basis import Basis as TheirBasis
+    from fsl_mrs.utils.fitting import fit_FSLModel
+
+    n_points = fids.shape[-1]
+    headers = [
+        {
+            "centralFrequency": spec_freq_mhz,
+            "bandwidth": 1 / dwelltime,
+            "dwelltime": dwelltime,
+            "fwhm": None,
+            "nucleus": basis.nucleus,
+        }
+        for _ in basis.names
+    ]
+    theirs = TheirBasis(basis.resampled(dwelltime, n_points).T, list(basis.names), headers)
+    out = []
+    for fid in fids:
+        mrs = MRS(FID=fid, cf=spec_freq_mhz, bw=1 / dwelltime, nucleus=basis.nucleus, basis=theirs)
+        mrs.processForFitting()
+        result = fit_FSLModel(mrs, method="Newton", model=model, ppmlim=ppmlim, baseline="off")
+        scale = np.asarray(mrs.scaling["basis"], float) / float(mrs.scaling["FID"])
+        out.append(np.asarray(result.getConc(scaling="raw"))[: len(basis.names)] * scale)
+    return np.array(out)

@@ -102,9 +102,13 @@ def train_arguments(parser) -> None:
                 help="dq-...: learn from fits of the training spectra, too: ml, or posterior_mean (not in the paper, and quicker)",
             )
             group.add_argument(
-                "--prior", metavar="WHAT", help="of the teacher's posterior mean: a recipe or a file (default: the --recipe's own)"
+                "--prior",
+                metavar="WHAT",
+                help="of the teacher's posterior mean: a recipe or a file (default: the --recipe's own)",
             )
-            group.add_argument("--ensemble", type=int, default=1, metavar="N", help="dq-...: train N networks that vote (default 1)")
+            group.add_argument(
+                "--ensemble", type=int, default=1, metavar="N", help="dq-...: train N networks that vote (default 1)"
+            )
         group = job.add_argument_group("training")
         group.add_argument("--steps", type=int, default=12000, metavar="N", help="batches (default 12000)")
         group.add_argument(
@@ -195,6 +199,63 @@ def benchmark_arguments(parser) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
     group.add_argument("--debug", action="store_true", help="show where an error arose")
     job.set_defaults(func=_benchmark)
+    text = "quantification on simulated spectra, beside its limits and other methods"
+    job = kinds.add_parser("quant", help=text, description=f"Measure {text}.", add_config_file_help=False)
+    job.add_argument_group("required arguments").add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder for table.md, figures and models; models there are used again",
+    )
+    group = job.add_argument_group("options")
+    group.add_argument(
+        "--scale", default="small", metavar="NAME", help="small (default: under an hour on two cores) or paper (days)"
+    )
+    group.add_argument(
+        "--parts",
+        nargs="+",
+        metavar="NAME",
+        help="what to measure: accuracy, monte-carlo, architecture, lambda, data-size, calibration, novelty (default all)",
+    )
+    group.add_argument(
+        "--basis",
+        metavar="PATH",
+        help="basis set with a macromolecule 'mm' (default: the paper's, looked for in FSL_MRS_DL_TESTDATA)",
+    )
+    group.add_argument("--steps", type=int, metavar="N", help="batches of a main training (default: the scale's)")
+    group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of data and trainings (default 0)")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
+    group.add_argument("--debug", action="store_true", help="show where an error arose")
+    job.set_defaults(func=_benchmark_quant)
+
+
+def _benchmark_quant(args) -> None:
+    import torch
+
+    from . import benchmark_quant
+
+    for name, least in (("steps", 50), ("test", 128), ("threads", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise OptionError(f"--{name} {value}: give {least} or more.")
+    if args.output.exists() and not args.output.is_dir():
+        raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    path = benchmark_quant.write_quant(
+        args.output,
+        scale=args.scale,
+        parts=tuple(args.parts or benchmark_quant.PARTS),
+        basis=args.basis,
+        steps=args.steps,
+        n_test=args.test,
+        seed=args.seed,
+        say=lambda text: print(text, flush=True),
+    )
+    print(path.read_text())
+    print(f"Written: {path} and its figures")
 
 
 def _benchmark(args) -> None:
@@ -251,7 +312,19 @@ def _train(args):
     from .pipeline import choose_device
 
     args.method = getattr(args, "method", "autoencoder")
-    for name in ("steps", "batch_size", "validate_every", "n_protocols", "bandwidth", "points", "channels", "kernel", "ensemble", "mean_of", "n_means"):
+    for name in (
+        "steps",
+        "batch_size",
+        "validate_every",
+        "n_protocols",
+        "bandwidth",
+        "points",
+        "channels",
+        "kernel",
+        "ensemble",
+        "mean_of",
+        "n_means",
+    ):
         value = getattr(args, name, None)
         if value is not None and value < 1:
             raise OptionError(f"--{name} {value:g}: must be at least 1.")
@@ -274,7 +347,11 @@ def _train(args):
         raise OptionError("--data: does not go with --method universal; choose --method dq-nmm, or leave it out.")
     if args.train == "quant" and args.method == "universal":
         for option, given in (
-            ("mm", args.mm), ("lambda", args.lam), ("teacher", args.teacher), ("prior", args.prior), ("ensemble", args.ensemble > 1)
+            ("mm", args.mm),
+            ("lambda", args.lam),
+            ("teacher", args.teacher),
+            ("prior", args.prior),
+            ("ensemble", args.ensemble > 1),
         ):
             if given:
                 raise OptionError(f"--{option}: does not go with --method universal; choose --method dq-rpmm, or leave it out.")
@@ -399,7 +476,16 @@ def _quantifier(args):
 
     def job(folder, **options):
         return train.train_quantifier(
-            args.method, basis, folder, mm=args.mm, teacher=args.teacher, prior=args.prior, lam=args.lam, n_members=args.ensemble, **data, **options
+            args.method,
+            basis,
+            folder,
+            mm=args.mm,
+            teacher=args.teacher,
+            prior=args.prior,
+            lam=args.lam,
+            n_members=args.ensemble,
+            **data,
+            **options,
         )
 
     return _starter_of(args, job, "cnn")
@@ -458,7 +544,9 @@ def _random_means(fids, data, mean_of: int, n_means: int, seed: int, path):
     from .units import nucleus
 
     if len(fids) < 2 * mean_of:
-        raise DataError(f"{path}: has {len(fids)} transients, means of {mean_of} need {2 * mean_of} at least; give a lower --mean_of.")
+        raise DataError(
+            f"{path}: has {len(fids)} transients, means of {mean_of} need {2 * mean_of} at least; give a lower --mean_of."
+        )
     ppmlim = nucleus(data.nucleus).ppmlim
     axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "nucleus": data.nucleus}
     found = align_transients(fids[None, None], ppmlim=ppmlim, **axes)

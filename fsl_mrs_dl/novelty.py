@@ -128,7 +128,9 @@ def latent_score(
     with np.errstate(divide="ignore", invalid="ignore"):
         if prior is not None and prior.says.any():
             sd = np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))
-            away = np.stack([_away(kind, *numbers, conc[:, i], sd[:, i]) for i, (kind, numbers) in enumerate(zip(prior.kinds, prior.numbers))])
+            away = np.stack(
+                [_away(kind, *numbers, conc[:, i], sd[:, i]) for i, (kind, numbers) in enumerate(zip(prior.kinds, prior.numbers))]
+            )
             away = np.where(np.isfinite(away), away, 0)
             # The farthest of so many: Bonferroni's limit, 4 for twenty of them.
             scores.append(away.max(0) / _normal_limit(int(prior.says.sum())))

@@ -25,7 +25,17 @@ from .registration import combination
 from .signal_model import SignalModel
 from .starters import Automatic, Starter, answering
 
-__all__ = ["ESTIMATES", "AlignedData", "align_data", "align_image", "Quantification", "quantify", "fit_scaled", "choose_device", "model_for"]
+__all__ = [
+    "ESTIMATES",
+    "AlignedData",
+    "align_data",
+    "align_image",
+    "Quantification",
+    "quantify",
+    "fit_scaled",
+    "choose_device",
+    "model_for",
+]
 
 
 ESTIMATES = ("ml", "posterior_mean", "network")
@@ -854,7 +864,9 @@ def fit_scaled(
     if answering_network is not None and not answering_network.quantifies and estimate != "network":
         answering_network = None
     if answering_network is None and estimate == "network":
-        raise OptionError(f"estimate network: the starter is {starter.name}, which has no answer of its own; give --model, or leave it out.")
+        raise OptionError(
+            f"estimate network: the starter is {starter.name}, which has no answer of its own; give --model, or leave it out."
+        )
     usable = _usable(fids)
     n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())
     result = Quantification(
@@ -937,7 +949,11 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
             i, j = at["gamma"] + group, at["variance"] + group
             by_variance = 4 * np.log(2) / np.pi**2 / (2 * np.maximum(root, 1e-12))
             part = by_gamma / np.pi
-            full = part**2 * result.cov[:, i, i] + 2 * part * by_variance * result.cov[:, i, j] + by_variance**2 * result.cov[:, j, j]
+            full = (
+                part**2 * result.cov[:, i, i]
+                + 2 * part * by_variance * result.cov[:, i, j]
+                + by_variance**2 * result.cov[:, j, j]
+            )
             variance = np.where(full > 0, full, variance)
         shift = -blocks["eps"][:, group] / (2 * np.pi)
         shift_sd = sd[:, at["eps"] + group] / (2 * np.pi)

@@ -108,7 +108,11 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
     fixed, pulled = np.zeros((m, m)), np.zeros(m)
     normal = np.flatnonzero(kinds == "normal")
     if len(normal):
-        spread = np.diag(numbers[normal, 1] ** 2) if prior.cov is None else (prior.cov / np.outer(scale, scale))[np.ix_(normal, normal)]
+        spread = (
+            np.diag(numbers[normal, 1] ** 2)
+            if prior.cov is None
+            else (prior.cov / np.outer(scale, scale))[np.ix_(normal, normal)]
+        )
         inverse = np.linalg.inv(spread)
         fixed[np.ix_(normal, normal)] = inverse
         pulled[normal] = inverse @ numbers[normal, 0]
@@ -131,7 +135,7 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
         start[i], middle[i] = 1 / max(numbers[i, 0] * np.expm1(numbers[i, 1] ** 2) ** 0.5, 1e-9) ** 2, numbers[i, 0]
     tau += start
     nu = tau * middle
-    for sweep in range(_SWEEPS):
+    for _ in range(_SWEEPS):
         sigma = np.linalg.inv(base + tau[:, :, None] * eye)
         mu = np.einsum("nij,nj->ni", sigma, linear + nu)
         variance = np.maximum(np.diagonal(sigma, axis1=1, axis2=2), 1e-20)

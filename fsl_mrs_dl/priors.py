@@ -122,7 +122,9 @@ def load(what: str | Path, names) -> Prior:
 def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
     known = [name for name in names if name in content]
     if not known:
-        raise OptionError(f"--prior {source}: says nothing about any of {', '.join(names)}; name metabolites as the basis set does.")
+        raise OptionError(
+            f"--prior {source}: says nothing about any of {', '.join(names)}; name metabolites as the basis set does."
+        )
     synthetic.check_ranges(f"--prior {source}", content)
     kinds, numbers = zip(*(_kind(content.get(name)) for name in names))
     return Prior(names, kinds, np.array(numbers, float), source=source)

@@ -190,7 +190,9 @@ def _table(results: FitResults, row: int) -> str:
         known = results.names.index("+".join(results.internal_ref)) if value is not conc else None
         reference = 1.0 if known is None else own[known]
         for i in range(len(names)):
-            more[i] += f"<td>{own[i] / reference:.3f}</td>" + (f"<td>{spread[i] / reference:.3f}</td>" if len(fit.networks) > 1 else "")
+            more[i] += f"<td>{own[i] / reference:.3f}</td>" + (
+                f"<td>{spread[i] / reference:.3f}</td>" if len(fit.networks) > 1 else ""
+            )
         head += "<th>network</th>" + ("<th>spread</th>" if len(fit.networks) > 1 else "")
     lines = []
     for i, name in enumerate(names):

@@ -286,7 +286,9 @@ class FitResults:
             with np.errstate(divide="ignore", invalid="ignore"):
                 columns["ratio"] = conc / conc[:, [self.names.index("+".join(self.internal_ref))]]
             columns["ratio_sd"] = stack([uncertainty.ratio_sd(fit.conc, fit.cov, rows, under) for rows in members])
-            low, high = zip(*(uncertainty.ratio_interval(fit.free[:, : len(fit.names)], fit.cov, rows, under) for rows in members))
+            low, high = zip(
+                *(uncertainty.ratio_interval(fit.free[:, : len(fit.names)], fit.cov, rows, under) for rows in members)
+            )
             columns |= {"ratio_ci95_low": stack(low), "ratio_ci95_high": stack(high)}
         held = np.zeros(conc.shape, bool)
         if not fit.model.shape.negative:
@@ -323,7 +325,9 @@ class FitResults:
             with np.errstate(divide="ignore", invalid="ignore"):
                 columns["posterior_ratio"] = mean / found.mean[:, under].sum(1)[:, None]
             limits = [uncertainty.ratio_interval(found.mean, found.cov, rows, under) for rows in members]
-            columns["posterior_ratio_ci95_low"], columns["posterior_ratio_ci95_high"] = (np.stack(part, 1) for part in zip(*limits))
+            columns["posterior_ratio_ci95_low"], columns["posterior_ratio_ci95_high"] = (
+                np.stack(part, 1) for part in zip(*limits)
+            )
         return columns | {"prior_pull": self.pull, "mostly_prior": self.pull > MOSTLY_PRIOR}
 
     # -- spectra ---------------------------------------------------------------------------------------------------

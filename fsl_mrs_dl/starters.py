@@ -19,7 +19,17 @@ from .concentrations import is_macromolecule, typical_concentrations
 from .errors import OptionError
 from .signal_model import SignalModel
 
-__all__ = ["Starter", "ClassicalStarter", "NetworkStarter", "PhysicsStarter", "Together", "AlsoFrom", "Automatic", "answering", "STARTERS"]
+__all__ = [
+    "Starter",
+    "ClassicalStarter",
+    "NetworkStarter",
+    "PhysicsStarter",
+    "Together",
+    "AlsoFrom",
+    "Automatic",
+    "answering",
+    "STARTERS",
+]
 
 
 class Starter(Protocol):
@@ -365,7 +375,13 @@ class Automatic:
         return Together([network, ClassicalStarter()])
 
 
-_KINDS = {"quant-universal": NetworkStarter, "dq-nmm": PhysicsStarter, "dq-pmm": PhysicsStarter, "dq-rpmm": PhysicsStarter, "ensemble": PhysicsStarter}
+_KINDS = {
+    "quant-universal": NetworkStarter,
+    "dq-nmm": PhysicsStarter,
+    "dq-pmm": PhysicsStarter,
+    "dq-rpmm": PhysicsStarter,
+    "ensemble": PhysicsStarter,
+}
 """Starters by what a model's card says it is."""
 
 STARTERS = {

@@ -19,7 +19,20 @@ from pathlib import Path
 
 import torch
 
-from . import alignment, denoisers, encoders, novelty, priors, quantifiers, registration, supervised, synthetic, units, universal, zoo
+from . import (
+    alignment,
+    denoisers,
+    encoders,
+    novelty,
+    priors,
+    quantifiers,
+    registration,
+    supervised,
+    synthetic,
+    units,
+    universal,
+    zoo,
+)
 from .errors import DataError, OptionError, OutputError
 from .macromolecules import add_macromolecules, in_lines
 
@@ -596,7 +609,9 @@ def train_quantifier(
 
     network = new(settings.seed)
     n = settings.batch_size
-    teach = None if teacher is None else _teacher(teacher, prior or (drawn_from if fids is None else "auto"), basis, lines, dwelltime)
+    teach = (
+        None if teacher is None else _teacher(teacher, prior or (drawn_from if fids is None else "auto"), basis, lines, dwelltime)
+    )
     if fids is None:
         # An SNR is that of the whole spectrum, of which the network sees the beginning.
         whole = min(2 * network.n_points, int(basis.n_points * basis.dwelltime / dwelltime + 1e-6))
@@ -704,20 +719,26 @@ def _quantifier_accuracy(network, batches, names) -> dict:
             / float(first.prepared(batch["fid"]).abs().square().mean())
             for batch in batches
         ]
-        found = {"held-back spectra": {"part of the signal's energy left unexplained (%)": float(f"{100 * sum(left) / len(left):.4g}")}}
+        found = {
+            "held-back spectra": {"part of the signal's energy left unexplained (%)": float(f"{100 * sum(left) / len(left):.4g}")}
+        }
         if "conc" not in batches[0]:
             return found
         conc = torch.cat([network.concentrations(batch["fid"]) for batch in batches])
     truth = torch.cat([batch["conc"] for batch in batches])
     found["R2 of concentrations"] = {
-        one: float(f"{1 - float((conc[:, first.names.index(one)] - truth[:, column]).square().mean() / truth[:, column].var()):.3f}")
+        one: float(
+            f"{1 - float((conc[:, first.names.index(one)] - truth[:, column]).square().mean() / truth[:, column].var()):.3f}"
+        )
         for column, one in enumerate(names)
         if one in first.names and float(truth[:, column].var()) > 0
     }
     return found
 
 
-def _repeated(made: Callable, n_signals: int, n: int, seed: int, n_points: int, teach: Callable | None = None) -> tuple[Callable, Callable]:
+def _repeated(
+    made: Callable, n_signals: int, n: int, seed: int, n_points: int, teach: Callable | None = None
+) -> tuple[Callable, Callable]:
     """Batches out of a set of simulated spectra, nine tenths to train on and one to hold back."""
     parts, spread = [], {}
     for k in range(-(-n_signals // n)):
@@ -779,7 +800,9 @@ def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
         for column, name in enumerate(basis.names):
             if name in lines.names:
                 target[:, lines.names.index(name)] = conc[:, column]
-        spread = torch.as_tensor([float(one[torch.isfinite(one)].std()) if torch.isfinite(one).any() else 1.0 for one in target.T])
+        spread = torch.as_tensor(
+            [float(one[torch.isfinite(one)].std()) if torch.isfinite(one).any() else 1.0 for one in target.T]
+        )
         return target, spread.clamp(min=1e-6 * float(conc.nan_to_num().abs().max()))
 
     return teach

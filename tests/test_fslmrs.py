@@ -506,7 +506,7 @@ ACCESSORS = {
     "predicted spectrum, window": lambda r, m: r.predictedSpec(m, mode="full", noBaseline=True, ppmlim=(1.8, 2.2)),
     "groups": lambda r, m: r.metab_in_group_json(),
     "names": lambda r, m: (r.metabs, r.original_metabs, r.params_names, r.params_names_inc_comb, r.metabs_in_groups()),
-    "attributes": lambda r, m: (sorted(set(vars(r)) - {"dl"}), r.model, r.baseline_mode, r.hzperppm, r.bandwidth),
+    "attributes": lambda r, m: (sorted(set(vars(r)) - {"dl", "dl_row"}), r.model, r.baseline_mode, r.hzperppm, r.bandwidth),
     "scalings": lambda r, m: sorted(r.concScalings),
     "table of results": lambda r, m: (list(r.fitResults.columns), r.fitResults.shape),
 }
@@ -586,7 +586,7 @@ def test_words_about_the_result(pair):
     assert [line.split("=")[0] for line in str(ours).splitlines() if "=" in line] == [
         line.split("=")[0] for line in str(newton).splitlines() if "=" in line
     ]
-    assert set(ours.dl) == {"starter", "estimate", "converged", "n_iter", "misfit"}
+    assert set(ours.dl) == {"starter", "estimate", "converged", "n_iter", "misfit", "ood_score"}
     assert ours.dl["starter"] == "quant-universal and classical" and ours.dl["estimate"] == "ml" and ours.dl["converged"] is True
     assert isinstance(ours.dl["n_iter"], int) and 0.5 < ours.dl["misfit"] < 10
     json.dumps(ours.dl)
@@ -820,7 +820,11 @@ def svs_runs(invivo_3t, invivo_water, invivo_basis_path, testdata, tmp_path_fact
 
 def test_fsl_mrs_writes_the_files_of_newton(svs_runs):
     newton, ours, printed = svs_runs
-    assert files(ours) == files(newton) and "dlquant" in printed
+    assert files(ours) == files(newton) | {"uncertainty.csv"} and "dlquant" in printed
+    table = pd.read_csv(ours / "uncertainty.csv").set_index("Metab")
+    mean = pd.read_csv(ours / "all_parameters.csv", index_col=0)["mean"]
+    np.testing.assert_allclose(table["conc"]["NAA+NAAG"], mean["NAA"] + mean["NAAG"], rtol=1e-4)
+    assert (table["posterior_mean"] > 0).all() and table["prior_pull"].between(0, 1).all()
     for name in ("report.html", "voxel_location.png", "fit_NAA.nii.gz", "quantification_info.csv"):
         assert (ours / name).exists()
     for name in ("summary", "concentrations", "qc", "all_parameters", "quantification_info"):
