@@ -207,6 +207,12 @@ def r2(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return 1 - np.mean((estimate - truth) ** 2, 0) / truth.var(0)
 
 
+def slopes(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Slopes of estimate on truth, ``(n_metabs,)``."""
+    centred = truth - truth.mean(0)
+    return (centred * estimate).sum(0) / (centred**2).sum(0)
+
+
 def mape(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Mean absolute errors in percent, ``(n_metabs,)``."""
     return 100 * np.mean(np.abs(estimate - truth) / truth, 0)
@@ -579,10 +585,9 @@ def _calibration(basis: Basis, output: Path, seed: int, n: int) -> str:
         )
         text += [_row("CRPS / SD of the truth, ml", [*(own_crps.mean(0) / truth.std(0)), None])]
         text += [_row("CRPS / SD of the truth, posterior", [*(crps.mean(0) / truth.std(0)), None])]
-        slope = lambda est: ((truth - truth.mean(0)) * est).sum(0) / ((truth - truth.mean(0)) ** 2).sum(0)  # noqa: E731
         text += [
-            _row("slope on the truth, ml", [*slope(fit.conc), None]),
-            _row("slope on the truth, posterior", [*slope(found.mean), None]),
+            _row("slope on the truth, ml", [*slopes(fit.conc, truth), None]),
+            _row("slope on the truth, posterior", [*slopes(found.mean, truth), None]),
         ]
         text += [_row("share of the prior that is left", [*found.pull.mean(0), None]), ""]
         order = np.argsort(np.argsort(truth, 0), 0) * 10 // n

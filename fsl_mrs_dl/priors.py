@@ -214,10 +214,11 @@ def scale_to(prior: Prior, conc: np.ndarray, cov: np.ndarray) -> float:
     first = float(np.median((weight * x / mean).sum(1) / np.maximum(weight.sum(1), 1e-300)))
     if not first > 0:
         return 1.0
-    sd = np.sqrt(np.where(good, variance, 1.0))
+    # In that unit, so that the limit on what one estimate may say below means the same for everybody.
+    x, sd = x / first, np.sqrt(np.where(good, variance, 1.0)) / first
 
     def surprise(log: float) -> float:
-        factor, total = first * math.exp(log), 0.0
+        factor, total = math.exp(log), 0.0
         for column, i in enumerate(says):
             terms = _log_evidence(prior.kinds[i], *(prior.numbers[i]), factor, x[:, column], sd[:, column])
             # One that is far from anything expected must not decide.
