@@ -17,6 +17,7 @@ from .drift import follow
 from .editing import match_subspectra
 from .errors import DataError, OptionError
 from .nifti import MrsData, check_fids, from_image, processing_record, without
+from .reduced import reduced
 from .registration import combination
 from .signal_model import SignalModel
 from .starters import Automatic, Starter
@@ -780,6 +781,7 @@ def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
     if model.shape.free_shift:
         # Derivatives by every metabolite's shift need whole FIDs at once.
         return model.rows_in_cache(device)
+    return 256
     budget = 2e7 if device.type == "cpu" else 2e9
     width = model.window[1] - model.window[0]
     return max(1, int(budget / (2 * model.n_metabs * width * model.basis.element_size())))
@@ -819,8 +821,8 @@ def fit_spectra(
     """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
     if model.shape.free_shift:
         return _fit_free_shifts(spec, model, names, starter, max_iter)
-    target = model.eliminate_baseline(spec)
-    starts = [_best_start(target, model, part(spec, model, names)) for part in getattr(starter, "parts", [starter])]
+    target, small = model.eliminate_baseline(spec), reduced(model)
+    starts = [_best_start(target, small, part(spec, model, names)) for part in getattr(starter, "parts", [starter])]
     theta, cost = starts[0]
     rivals = []
     for other, other_cost in starts[1:]:
@@ -828,11 +830,11 @@ def fit_spectra(
         rivals.append((other, apart))
         better = ~apart & (other_cost < cost)
         theta, cost = torch.where(better[:, None], other, theta), torch.where(better, other_cost, cost)
-    best = _solve(target, model, theta, max_iter)
+    best = _solve(target, small, theta, max_iter)
     for other, apart in rivals:
         index = apart.nonzero()[:, 0]
         if len(index):
-            end = _solve(target[index], model, other[index], max_iter)
+            end = _solve(target[index], small, other[index], max_iter)
             lower = end.cost < best.cost[index]
             best.update(index[lower], end[lower])
     return best

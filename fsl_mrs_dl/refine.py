@@ -90,15 +90,20 @@ def nonnegative_least_squares(
     free = (torch.ones_like(alive) if start is None else start | ~nonnegative) & alive
     n = gram.shape[-1]
     tolerance = (1e-10 if gram.dtype == torch.float64 else 1e-5) * right.abs().amax(-1, keepdim=True).clamp(min=1e-300)
+    x = torch.zeros_like(right)
     fewest = torch.full((len(gram),), n + 1, device=gram.device)
     chances = torch.full((len(gram),), 3, device=gram.device)
-    x = torch.zeros_like(right)
+    # The rows that still have something wrong, and their share of the arrays.
+    index, left = slice(None), (gram, right, alive, free, tolerance, fewest, chances)
     for _ in range(10 * n):
-        x = _masked_solve(gram, right[..., None], free)[..., 0]
-        dual = (gram @ x[..., None])[..., 0] - right
-        wrong = nonnegative & alive & ((free & (x < -tolerance)) | (~free & (dual < -tolerance)))
+        gram, right, alive, trial, tolerance, fewest, chances = left
+        found = _masked_solve(gram, right[..., None], trial)[..., 0]
+        dual = (found[:, None] @ gram)[:, 0] - right
+        x[index], free[index] = found, trial
+        wrong = nonnegative & alive & ((trial & (found < -tolerance)) | (~trial & (dual < -tolerance)))
         count = wrong.sum(-1)
-        if not count.any():
+        again = count.nonzero()[:, 0]
+        if len(again) == 0:
             break
         better = count < fewest
         fewest = torch.where(better, count, fewest)
@@ -106,31 +111,47 @@ def nonnegative_least_squares(
         # Exchanging all wrong ones is fast but can cycle; exchanging only the last one cannot.
         last = n - 1 - wrong.flip(-1).to(torch.uint8).argmax(-1)
         single = torch.nn.functional.one_hot(last, n).bool() & wrong
-        free = free ^ torch.where((chances >= 0)[:, None], wrong, single)
+        trial = trial ^ torch.where((chances >= 0)[:, None], wrong, single)
+        left = tuple(part[again] for part in (gram, right, alive, trial, tolerance, fewest, chances))
+        index = again if isinstance(index, slice) else index[again]
     x = torch.where(nonnegative, x.clamp(min=0), x)
     return x * inverse, free
 
 
+def _products(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Inner products of one vector with the rows of each matrix: ``(batch, n)``, ``(batch, m, n)`` -> ``(batch, m)``.
+
+    Written as a row times a matrix, which batched products are several times faster at than a matrix times a column.
+    """
+    return (vectors[:, None] @ rows.mT)[:, 0]
+
+
 def _evaluate(columns, target, nonnegative, theta, free=None):
-    """Columns, best concentrations, free set and residual at ``theta``."""
-    spectra = columns(theta)
-    rows = _real(spectra)
+    """Columns, best concentrations, free set and residual (as real numbers) at ``theta``."""
+    rows, wanted = _real(columns(theta)), _real(target)
     gram = rows @ rows.mT
-    conc, free = nonnegative_least_squares(gram, (rows @ _real(target)[..., None])[..., 0], nonnegative, free)
-    residual = target - (conc[:, None].to(spectra.dtype) @ spectra)[:, 0]
-    cost = _real(residual).square().sum(-1)
+    conc, free = nonnegative_least_squares(gram, _products(wanted, rows), nonnegative, free)
+    residual = wanted - (conc[:, None] @ rows)[:, 0]
+    cost = residual.square().sum(-1)
     return rows, gram, conc, free, residual, torch.where(cost.isfinite(), cost, torch.inf)
+
+
+_IN_CACHE = 5e6  # bytes of columns
 
 
 def cost(target: torch.Tensor, columns: Callable, theta: torch.Tensor, *, nonnegative: torch.Tensor) -> torch.Tensor:
     """Sum of squares left at ``theta`` with the best concentrations, ``(batch,)``; arguments as for :func:`solve`."""
-    return _evaluate(columns, target, nonnegative, theta)[-1]
+    # Side by side only as many as stay in cache: nothing but the costs is kept.
+    size = len(nonnegative) * target.shape[-1] * target.element_size()
+    rows = max(1, int((_IN_CACHE if target.device.type == "cpu" else 1e9) / size))
+    parts = zip(torch.split(target, rows), torch.split(theta, rows))
+    return torch.cat([_evaluate(columns, *(part, nonnegative, at))[-1] for part, at in parts])
 
 
 def _newton_system(rows, gram, free, jacobian, residual):
     """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated."""
     jac = _real(jacobian)
-    gradient = (jac @ _real(residual)[..., None])[..., 0]
+    gradient = _products(residual, jac)
     cross = jac @ rows.mT
     scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     alive = scale > 0
@@ -202,6 +223,8 @@ def solve(
     state.update(slice(None), Solution(theta, conc, left, state.converged, state.n_iter))
 
     def keep(mask):
+        if mask.all():
+            return
         nonlocal index, target, energy, theta, conc, free, left, system, gradient, damping, growth
         index, target, energy, theta, conc, free = index[mask], target[mask], energy[mask], theta[mask], conc[mask], free[mask]
         left, system, gradient, damping, growth = left[mask], system[mask], gradient[mask], damping[mask], growth[mask]
@@ -243,13 +266,14 @@ def solve(
         damping = torch.where(won, damping * shrink, damping * growth).clamp(1e-9, 1e12)
         growth = torch.where(won, torch.full_like(growth, 2.0), growth * 2)
         if won.any():
-            theta[won], conc[won], free[won], left[won] = trial[won], new_conc[won], new_free[won], new_cost[won]
-            state.update(
-                index[won], Solution(theta[won], conc[won], left[won], state.converged[index[won]], state.n_iter[index[won]])
-            )
+            # All of them is the usual case, which need not copy the columns.
+            better = slice(None) if won.all() else won.nonzero()[:, 0]
+            theta[better], conc[better], free[better], left[better] = trial[better], new_conc[better], new_free[better], new_cost[better]
+            into = index[better]
+            state.update(into, Solution(theta[better], conc[better], left[better], state.converged[into], state.n_iter[into]))
             if iteration < max_iter - 1:
-                system[won], gradient[won] = _newton_system(
-                    rows[won], gram[won], free[won], derivatives(theta[won], conc[won]), residual[won]
+                system[better], gradient[better] = _newton_system(
+                    rows[better], gram[better], free[better], derivatives(theta[better], conc[better]), residual[better]
                 )
         # Nothing improves any more, not even with tiny steps: the minimum, as far as rounding lets one see.
         stuck = damping > 1e8

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import units
+from .reduced import reduced
 from .signal_model import SignalModel
 
 __all__ = ["fisher_information", "covariance", "noise_from_residual", "noise_outside", "sum_sd", "ratio_sd"]
@@ -22,6 +23,7 @@ def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tens
     ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives ``(batch, n, n)``, concentrations first.  With a
     penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
     """
+    model = reduced(model)
     rows = torch.cat([model.columns(theta), model.theta_derivatives(theta, conc)], dim=-2)
     rows = torch.view_as_real(rows).flatten(-2)
     return rows @ rows.mT
