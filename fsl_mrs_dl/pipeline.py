@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from .drift import follow
 from .editing import match_subspectra
 from .errors import DataError, OptionError
 from .nifti import MrsData, check_fids, from_image, processing_record, without
-from .reduced import reduced
+from .reduced import ReducedModel, reduced
 from .registration import combination
 from .signal_model import SignalModel
 from .starters import Automatic, Starter
@@ -822,7 +823,7 @@ def fit_spectra(
     if model.shape.free_shift:
         return _fit_free_shifts(spec, model, names, starter, max_iter)
     target, small = model.eliminate_baseline(spec), reduced(model)
-    starts = [_best_start(target, small, part(spec, model, names)) for part in getattr(starter, "parts", [starter])]
+    starts = [_best_start(target, model, part(spec, model, names)) for part in getattr(starter, "parts", [starter])]
     theta, cost = starts[0]
     rivals = []
     for other, other_cost in starts[1:]:
@@ -841,14 +842,31 @@ def fit_spectra(
 
 
 def _best_start(target: torch.Tensor, model: SignalModel, candidates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The candidate of lowest cost for every spectrum, ``(batch, n_theta)``, and that cost."""
+    """The candidate of lowest cost for every spectrum, ``(batch, n_theta)``, and that cost.
+
+    Single precision is enough to tell starts apart, once the numbers are brought to its middle.
+    """
     nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=target.device)
     lower, upper = model.theta_bounds
     candidates = candidates.clamp(lower, upper)
     n = candidates.shape[1]
-    costs = refine.cost(target.repeat_interleave(n, 0), model.columns, candidates.flatten(0, 1), nonnegative=nonnegative)
+    rough = reduced(model)
+    eliminate = rough.elimination
+    size = torch.ones_like(target[:, :1].real)
+    if isinstance(rough, ReducedModel):
+        rough = rough.single
+        eliminate = eliminate and eliminate.to(torch.float32)
+        size = target.abs().amax(-1, keepdim=True)
+        size = torch.where((size > 0) & size.isfinite(), size, torch.ones_like(size))
+    costs = refine.cost(
+        (target / size).to(rough.basis).repeat_interleave(n, 0),
+        rough.plain_columns,
+        candidates.flatten(0, 1),
+        nonnegative=nonnegative,
+        eliminate=eliminate,
+    )
     cost, best = costs.reshape(-1, n).min(-1)
-    return candidates[torch.arange(len(best), device=best.device), best], cost
+    return candidates[torch.arange(len(best), device=best.device), best], cost.to(candidates) * size[:, 0] ** 2
 
 
 # Starts closer than this end in the same minimum.
@@ -908,12 +926,13 @@ def _solve(
     lower, upper = model.theta_bounds
     return refine.solve(
         target,
-        model.columns,
-        model.theta_derivatives,
+        model.plain_columns,
+        partial(model.theta_derivatives, eliminate=False),
         theta,
         lower=lower,
         upper=upper,
         nonnegative=torch.full((model.n_metabs,), not model.shape.negative, device=target.device),
         max_iter=max_iter,
         damping=damping,
+        eliminate=model.elimination,
     )

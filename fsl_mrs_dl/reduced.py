@@ -11,9 +11,10 @@ of the whole model.
 
 from __future__ import annotations
 
+import copy
 import math
 import weakref
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
@@ -71,6 +72,7 @@ class ReducedModel:
         taper = _rise_and_fall(index.cpu().numpy(), self.extra, (n - 1) / step)
         scale = torch.as_tensor(taper, device=device) * (step / math.sqrt(n))
         self.basis = (coarse[:, index % (2 * n_coarse)] * scale).to(model.complex_dtype)
+        self.size = 1.0  # what the columns are divided by
         self.time = ((index.double() * step + 1) * model.dwelltime).to(model.dtype)
         self.frequency = model.frequency[first:last]
         margin_hz = below / (n * model.dwelltime)
@@ -87,6 +89,7 @@ class ReducedModel:
     theta_bounds = property(lambda self: self.model.theta_bounds)
     n_points = property(lambda self: len(self.time))
     complex_dtype = property(lambda self: self.model.complex_dtype)
+    elimination = property(lambda self: self.model.elimination)
 
     def split_theta(self, theta: torch.Tensor) -> dict[str, torch.Tensor]:
         return self.model.split_theta(theta)
@@ -115,10 +118,22 @@ class ReducedModel:
         fid[..., extra : 2 * extra] += fid[..., n + extra :]
         return torch.fft.fft(fid[..., extra : extra + n], dim=-1)[..., : len(self.frequency)]
 
-    _decay, _group_fids = SignalModel._decay, SignalModel._group_fids
+    _group_fids = SignalModel._group_fids
+
+    def _decay(self, theta: torch.Tensor, per_metabolite: bool) -> torch.Tensor:
+        return SignalModel._decay(self, theta, per_metabolite).to(self.basis.dtype)
 
     def _phase(self, theta: torch.Tensor) -> torch.Tensor:
-        return self.model._phase(theta, self.frequency)
+        return self.model._phase(theta, self.frequency).to(self.basis.dtype)
+
+    @cached_property
+    def single(self) -> ReducedModel:
+        """In single precision, each basis signal brought to a size of one; for costs, which do not depend on the sizes."""
+        small = copy.copy(self)
+        size = self.basis.abs().amax(-1, keepdim=True)
+        small.size = torch.where(size > 0, size, torch.ones_like(size))
+        small.basis = (self.basis / small.size).to(torch.complex64)
+        return small
 
     def columns(self, theta: torch.Tensor) -> torch.Tensor:
         return self.eliminate_baseline(self.plain_columns(theta))
@@ -126,12 +141,15 @@ class ReducedModel:
     def plain_columns(self, theta: torch.Tensor) -> torch.Tensor:
         good = self.covers(theta)
         if not good.all():
-            return self._mixed(good, self.plain_columns, self.model.plain_columns, theta)
+            return self._mixed(good, self.plain_columns, self._whole_columns, theta)
         out = self.basis.new_empty(len(theta), self.n_metabs, len(self.frequency))
         rows = self.rows_in_cache()
         for part, into in zip(torch.split(theta, rows), torch.split(out, rows)):
             torch.mul(self._spectrum(self.basis * self._decay(part, True)), self._phase(part)[:, None], out=into)
         return out
+
+    def _whole_columns(self, theta: torch.Tensor) -> torch.Tensor:
+        return (self.model.plain_columns(theta) / self.size).to(self.basis)
 
     @staticmethod
     def _mixed(good, fast, whole, *arguments):
@@ -170,6 +188,25 @@ class ReducedModel:
         if not good.all():
             return self._mixed(good, self.join_metabolites, self.model.join_metabolites, theta, conc)
         return self._spectrum(self._group_fids(theta, conc).sum(-2)) * self._phase(theta)
+
+    def correlate(self, weights: torch.Tensor, gamma: torch.Tensor, data: torch.Tensor, hz: torch.Tensor) -> torch.Tensor:
+        """Correlation over shifts of the windowed data with templates: a sum of metabolites, damped.  In single precision.
+
+        ``weights`` complex ``(n_metabs,)``, ``gamma`` ``(n,)``, ``data`` complex ``(batch, n_window)``, ``hz`` ``(k,)`` shifts at the bins
+        of a transform of twice the FID's length -> complex ``(batch, n, k)``; each row of the batch in a unit of its own.
+        """
+        n, extra, kind = self.n_coarse, self.extra, torch.complex64
+        size = data.abs().amax(-1, keepdim=True)
+        data = torch.fft.ifft((data / torch.where(size > 0, size, torch.ones_like(size))).to(kind), n=n)
+        templates = (weights @ self.basis) * torch.exp(-gamma[:, None] * self.time)
+        templates = (templates / templates.abs().amax()).conj().to(kind)
+        product = data.new_zeros(len(data), len(gamma), 2 * n)
+        torch.mul(templates[:, extra : extra + n], data[:, None], out=product[..., :n])
+        # The window's data go round, the extended FID does not.
+        torch.mul(templates[:, extra + n :], data[:, None, :extra], out=product[..., n : n + extra])
+        torch.mul(templates[:, :extra], data[:, None, n - extra :], out=product[..., 2 * n - extra :])
+        lags = torch.round(hz * (2 * self.model.n_points * self.model.dwelltime)).long() % (2 * n)
+        return torch.fft.fft(product)[..., lags]
 
 
 def _rise_and_fall(index: np.ndarray, extra: int, last: float) -> np.ndarray:

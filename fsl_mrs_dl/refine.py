@@ -15,7 +15,45 @@ from dataclasses import dataclass, fields
 
 import torch
 
-__all__ = ["Solution", "solve", "cost", "nonnegative_least_squares"]
+__all__ = ["Elimination", "Solution", "solve", "cost", "nonnegative_least_squares"]
+
+
+class Elimination:
+    """What a baseline explains is not looked at: every spectrum counts as ``L x = x - u @ (d * (u.T @ x))``.
+
+    Inner products of ``L x`` need the products with ``u`` only, so the many columns of a model need not be changed one by one.
+
+    Parameters
+    ----------
+    u : real ``(n_window, rank)``
+        Orthonormal columns.
+    d : real ``(rank,)``
+        From 0 to 1.
+    """
+
+    def __init__(self, u: torch.Tensor, d: torch.Tensor):
+        self.u, self.d = u, d
+        self.share = (d * (2 - d)).clamp(min=0)
+        self.complex_u = torch.complex(u, torch.zeros_like(u))
+        self.root = self.complex_u * self.share.sqrt()
+
+    def to(self, dtype: torch.dtype) -> Elimination:
+        return Elimination(self.u.to(dtype), self.d.to(dtype))
+
+    def __call__(self, spectra: torch.Tensor) -> torch.Tensor:
+        """``L`` applied once."""
+        return spectra - (spectra @ self.complex_u * self.d) @ self.complex_u.mT
+
+    def both(self, spectra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``L`` applied once, and twice."""
+        inner = spectra @ self.complex_u
+        once, twice = ((inner * factor) @ self.complex_u.mT for factor in (self.d, self.share))
+        return spectra - once, spectra - twice
+
+    def gram(self, spectra: torch.Tensor) -> torch.Tensor:
+        """Real parts of the inner products of ``L`` times the rows, ``(..., n, n_window)`` -> ``(..., n, n)``."""
+        rows, inner = _real(spectra), _real(spectra @ self.root)
+        return rows @ rows.mT - inner @ inner.mT
 
 
 @dataclass
@@ -126,39 +164,53 @@ def _products(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return (vectors[:, None] @ rows.mT)[:, 0]
 
 
-def _evaluate(columns, target, nonnegative, theta, free=None):
-    """Columns, best concentrations, free set and residual (as real numbers) at ``theta``."""
-    rows, wanted = _real(columns(theta)), _real(target)
-    gram = rows @ rows.mT
+def _evaluate(columns, target, wanted, nonnegative, eliminate, theta, free=None):
+    """Columns, best concentrations, free set and residual at ``theta``; ``wanted`` is the target with ``L`` once more, real."""
+    spectra = columns(theta)
+    rows = _real(spectra)
+    gram = rows @ rows.mT if eliminate is None else eliminate.gram(spectra)
     conc, free = nonnegative_least_squares(gram, _products(wanted, rows), nonnegative, free)
-    residual = wanted - (conc[:, None] @ rows)[:, 0]
-    cost = residual.square().sum(-1)
+    modelled = torch.view_as_complex((conc[:, None] @ rows)[:, 0].unflatten(-1, (-1, 2)))
+    residual = target - (modelled if eliminate is None else eliminate(modelled))
+    cost = _real(residual).square().sum(-1)
     return rows, gram, conc, free, residual, torch.where(cost.isfinite(), cost, torch.inf)
+
+
+def _wanted(target: torch.Tensor, eliminate: Elimination | None) -> torch.Tensor:
+    """What the inner products of columns with the target are taken with."""
+    return _real(target if eliminate is None else eliminate(target))
 
 
 _IN_CACHE = 5e6  # bytes of columns
 
 
-def cost(target: torch.Tensor, columns: Callable, theta: torch.Tensor, *, nonnegative: torch.Tensor) -> torch.Tensor:
+def cost(
+    target: torch.Tensor,
+    columns: Callable,
+    theta: torch.Tensor,
+    *,
+    nonnegative: torch.Tensor,
+    eliminate: Elimination | None = None,
+) -> torch.Tensor:
     """Sum of squares left at ``theta`` with the best concentrations, ``(batch,)``; arguments as for :func:`solve`."""
     # Side by side only as many as stay in cache: nothing but the costs is kept.
     size = len(nonnegative) * target.shape[-1] * target.element_size()
     rows = max(1, int((_IN_CACHE if target.device.type == "cpu" else 1e9) / size))
-    parts = zip(torch.split(target, rows), torch.split(theta, rows))
-    return torch.cat([_evaluate(columns, *(part, nonnegative, at))[-1] for part, at in parts])
+    parts = zip(*(torch.split(each, rows) for each in (target, _wanted(target, eliminate), theta)))
+    return torch.cat([_evaluate(columns, part, wanted, nonnegative, eliminate, at)[-1] for part, wanted, at in parts])
 
 
-def _newton_system(rows, gram, free, jacobian, residual):
+def _newton_system(rows, gram, free, jacobian, residual, eliminate):
     """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated."""
-    jac = _real(jacobian)
-    gradient = _products(residual, jac)
-    cross = jac @ rows.mT
+    once, twice = (_real(part) for part in ((jacobian, jacobian) if eliminate is None else eliminate.both(jacobian)))
+    gradient = _products(_real(residual), once)
+    cross = twice @ rows.mT
     scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     alive = scale > 0
     inverse = torch.where(alive, 1 / torch.where(alive, scale, torch.ones_like(scale)), torch.zeros_like(scale))
     unit = gram * inverse[:, :, None] * inverse[:, None, :]
     cross = cross * inverse[:, None]
-    system = jac @ jac.mT - cross @ _masked_solve(unit, cross.mT, free & alive)
+    system = once @ once.mT - cross @ _masked_solve(unit, cross.mT, free & alive)
     return system, gradient
 
 
@@ -175,6 +227,7 @@ def solve(
     max_iter: int = 60,
     tolerance: float = 1e-3,
     damping: float | torch.Tensor = 1e-3,
+    eliminate: Elimination | None = None,
 ) -> Solution:
     """Minimise ``|target - conc @ columns(theta)|**2`` over ``lower <= theta <= upper`` and ``conc``.
 
@@ -199,6 +252,8 @@ def solve(
         fraction of its standard deviation (Newton decrement against the noise left in the residual).
     damping : float or ``(batch,)``
         Of the first step, relative to the curvature: small tries the Newton step, large goes gently downhill from the start.
+    eliminate : Elimination, optional
+        Applied to columns and derivatives; ``target`` has it applied already.
     """
     batch, width = target.shape
     upper = torch.full_like(lower, torch.inf) if upper is None else upper
@@ -214,10 +269,11 @@ def solve(
     index = torch.arange(batch, device=theta.device)
     energy = _real(target).square().sum(-1)
     rounding = torch.finfo(theta.dtype).eps
-    rows, gram, conc, free, residual, left = _evaluate(columns, target, nonnegative, theta)
+    wanted = _wanted(target, eliminate)
+    rows, gram, conc, free, residual, left = _evaluate(columns, target, wanted, nonnegative, eliminate, theta)
     # A start that gives no finite cost leads nowhere: it is reported as not converged.
     usable = left.isfinite() & energy.isfinite() & (energy > 0)
-    system, gradient = _newton_system(rows, gram, free, derivatives(theta, conc), residual)
+    system, gradient = _newton_system(rows, gram, free, derivatives(theta, conc), residual, eliminate)
     damping = torch.as_tensor(damping, dtype=theta.dtype, device=theta.device).expand(batch).clone()
     growth = torch.full_like(damping, 2.0)
     state.update(slice(None), Solution(theta, conc, left, state.converged, state.n_iter))
@@ -225,8 +281,9 @@ def solve(
     def keep(mask):
         if mask.all():
             return
-        nonlocal index, target, energy, theta, conc, free, left, system, gradient, damping, growth
+        nonlocal index, target, wanted, energy, theta, conc, free, left, system, gradient, damping, growth
         index, target, energy, theta, conc, free = index[mask], target[mask], energy[mask], theta[mask], conc[mask], free[mask]
+        wanted = wanted[mask]
         left, system, gradient, damping, growth = left[mask], system[mask], gradient[mask], damping[mask], growth[mask]
 
     keep(usable)
@@ -258,7 +315,9 @@ def solve(
         step = _masked_solve(damped, (pull / size)[..., None], moving)[..., 0]
         promised = (step * (2 * pull / size - (scaled @ step[..., None])[..., 0])).sum(-1)
         trial = (theta + step / size).clamp(lower, upper)
-        rows, gram, new_conc, new_free, residual, new_cost = _evaluate(columns, target, nonnegative, trial, free)
+        rows, gram, new_conc, new_free, residual, new_cost = _evaluate(
+            columns, target, wanted, nonnegative, eliminate, trial, free
+        )
         state.n_iter[index] += 1
         won = new_cost < left
         gain = (left - new_cost) / promised.clamp(min=torch.finfo(theta.dtype).tiny)
@@ -273,7 +332,7 @@ def solve(
             state.update(into, Solution(theta[better], conc[better], left[better], state.converged[into], state.n_iter[into]))
             if iteration < max_iter - 1:
                 system[better], gradient[better] = _newton_system(
-                    rows[better], gram[better], free[better], derivatives(theta[better], conc[better]), residual[better]
+                    rows[better], gram[better], free[better], derivatives(theta[better], conc[better]), residual[better], eliminate
                 )
         # Nothing improves any more, not even with tiny steps: the minimum, as far as rounding lets one see.
         stuck = damping > 1e8

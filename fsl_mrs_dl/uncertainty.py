@@ -24,8 +24,10 @@ def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tens
     penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
     """
     model = reduced(model)
-    rows = torch.cat([model.columns(theta), model.theta_derivatives(theta, conc)], dim=-2)
-    rows = torch.view_as_real(rows).flatten(-2)
+    spectra = torch.cat([model.plain_columns(theta), model.theta_derivatives(theta, conc, eliminate=False)], dim=-2)
+    if model.elimination is not None:
+        return model.elimination.gram(spectra)
+    rows = torch.view_as_real(spectra).flatten(-2)
     return rows @ rows.mT
 
 

@@ -15,8 +15,8 @@ PLUGIN = ROOT / "fsleyes_plugin_dl"
 
 # A module imports only from those above it.  The README shows the same order.
 ORDER = """
-    errors units paths nifti baseline basis spinsim signal_model concentrations synthetic encoders registration supervised peers quantifiers denoisers
-    universal zoo alignment absolute editing drift denoise refine starters uncertainty simulate train pipeline qc figures results report align_report options fslmrs api plugin _patches _hook
+    errors units paths nifti baseline basis spinsim refine signal_model reduced concentrations synthetic encoders registration supervised peers quantifiers denoisers
+    universal zoo alignment absolute editing drift denoise starters uncertainty simulate train pipeline qc figures results report align_report options fslmrs api plugin _patches _hook
     switch launchers doctor benchmark network_jobs cli stand_in
 """.split()
 
