@@ -782,10 +782,9 @@ def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
     if model.shape.free_shift:
         # Derivatives by every metabolite's shift need whole FIDs at once.
         return model.rows_in_cache(device)
-    return 256
     budget = 2e7 if device.type == "cpu" else 2e9
     width = model.window[1] - model.window[0]
-    return max(1, int(budget / (2 * model.n_metabs * width * model.basis.element_size())))
+    return max(1, int(budget / (model.n_metabs * width * model.basis.element_size())))
 
 
 def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_iter: int) -> None:
@@ -801,7 +800,7 @@ def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_i
     coefficients = model.baseline_coefficients(spec - modelled)
     residual = spec - modelled - coefficients @ model.regressors.mT.to(coefficients)
     noise = uncertainty.noise_from_residual(model, residual, conc)
-    cov = uncertainty.covariance(uncertainty.fisher_information(model, theta, conc), noise)
+    cov = uncertainty.covariance(solution.information, noise)
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
     result.cov[index] = cov.cpu().numpy()
     result.noise_sd[index] = noise.cpu().numpy()

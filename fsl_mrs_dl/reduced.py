@@ -23,14 +23,14 @@ from .signal_model import SignalModel
 
 __all__ = ["ReducedModel", "reduced"]
 
-# Shifts that the margin allows for (ppm), a little more than any starter looks for.
-_MOST_SHIFT_PPM = 0.42
+# Shifts that the margin allows for (ppm), as far as the classical search looks.
+_MOST_SHIFT_PPM = 0.36
 # Shape of the rise and fall: a running sum of Kaiser's window, which falls to exp(-_BETA) outside of _BETA / (pi * length).
-_BETA = 17.0
+_BETA = 15.0
 # Damping over the rise, gamma times its length, up to which its growth before time zero stays harmless.
-_MOST_GROWTH = 5.0
+_MOST_GROWTH = 5.5
 # Lorentzian lines up to this width, the larger of the two, are to be covered.
-_BROAD_HZ, _BROAD_PPM = 32.0, 0.2
+_BROAD_HZ, _BROAD_PPM = 30.0, 0.2
 # Width of the Gaussian line, its SD in frequency, up to which it stays inside the margin; in parts of the margin without the shift.
 _MOST_GAUSS = 1 / 7
 

@@ -61,7 +61,8 @@ class Solution:
     """What :func:`solve` found, a row per spectrum.
 
     ``theta`` ``(batch, n_theta)``; ``conc`` ``(batch, n_columns)``; ``cost`` ``(batch,)`` the sum of squares left;
-    ``converged`` ``(batch,)`` bool; ``n_iter`` ``(batch,)`` trial points used.
+    ``converged`` ``(batch,)`` bool; ``n_iter`` ``(batch,)`` trial points used; ``information`` ``(batch, n, n)`` the inner products of the
+    derivatives by concentrations and ``theta``, in this order, at the end.
     """
 
     theta: torch.Tensor
@@ -69,6 +70,7 @@ class Solution:
     cost: torch.Tensor
     converged: torch.Tensor
     n_iter: torch.Tensor
+    information: torch.Tensor
 
     def __getitem__(self, index) -> Solution:
         return Solution(*(getattr(self, f.name)[index] for f in fields(self)))
@@ -201,17 +203,19 @@ def cost(
 
 
 def _newton_system(rows, gram, free, jacobian, residual, eliminate):
-    """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated."""
+    """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated, and information of both."""
     once, twice = (_real(part) for part in ((jacobian, jacobian) if eliminate is None else eliminate.both(jacobian)))
     gradient = _products(_real(residual), once)
     cross = twice @ rows.mT
+    inner = once @ once.mT
+    information = torch.cat([torch.cat([gram, cross.mT], -1), torch.cat([cross, inner], -1)], -2)
     scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     alive = scale > 0
     inverse = torch.where(alive, 1 / torch.where(alive, scale, torch.ones_like(scale)), torch.zeros_like(scale))
     unit = gram * inverse[:, :, None] * inverse[:, None, :]
     cross = cross * inverse[:, None]
-    system = once @ once.mT - cross @ _masked_solve(unit, cross.mT, free & alive)
-    return system, gradient
+    system = inner - cross @ _masked_solve(unit, cross.mT, free & alive)
+    return system, gradient, information
 
 
 def solve(
@@ -259,13 +263,6 @@ def solve(
     upper = torch.full_like(lower, torch.inf) if upper is None else upper
     theta = theta.clamp(lower, upper)
     fixed = torch.zeros_like(lower, dtype=torch.bool) if fixed is None else fixed
-    state = Solution(
-        theta.clone(),
-        torch.zeros(batch, len(nonnegative), dtype=theta.dtype, device=theta.device),
-        torch.full((batch,), torch.inf, dtype=theta.dtype, device=theta.device),
-        torch.zeros(batch, dtype=torch.bool, device=theta.device),
-        torch.ones(batch, dtype=torch.long, device=theta.device),
-    )
     index = torch.arange(batch, device=theta.device)
     energy = _real(target).square().sum(-1)
     rounding = torch.finfo(theta.dtype).eps
@@ -273,10 +270,17 @@ def solve(
     rows, gram, conc, free, residual, left = _evaluate(columns, target, wanted, nonnegative, eliminate, theta)
     # A start that gives no finite cost leads nowhere: it is reported as not converged.
     usable = left.isfinite() & energy.isfinite() & (energy > 0)
-    system, gradient = _newton_system(rows, gram, free, derivatives(theta, conc), residual, eliminate)
+    system, gradient, information = _newton_system(rows, gram, free, derivatives(theta, conc), residual, eliminate)
     damping = torch.as_tensor(damping, dtype=theta.dtype, device=theta.device).expand(batch).clone()
     growth = torch.full_like(damping, 2.0)
-    state.update(slice(None), Solution(theta, conc, left, state.converged, state.n_iter))
+    state = Solution(
+        theta.clone(),
+        conc.clone(),
+        left.clone(),
+        torch.zeros(batch, dtype=torch.bool, device=theta.device),
+        torch.ones(batch, dtype=torch.long, device=theta.device),
+        information,
+    )
 
     def keep(mask):
         if mask.all():
@@ -329,11 +333,10 @@ def solve(
             better = slice(None) if won.all() else won.nonzero()[:, 0]
             theta[better], conc[better], free[better], left[better] = trial[better], new_conc[better], new_free[better], new_cost[better]
             into = index[better]
-            state.update(into, Solution(theta[better], conc[better], left[better], state.converged[into], state.n_iter[into]))
-            if iteration < max_iter - 1:
-                system[better], gradient[better] = _newton_system(
-                    rows[better], gram[better], free[better], derivatives(theta[better], conc[better]), residual[better], eliminate
-                )
+            state.theta[into], state.conc[into], state.cost[into] = theta[better], conc[better], left[better]
+            system[better], gradient[better], state.information[into] = _newton_system(
+                rows[better], gram[better], free[better], derivatives(theta[better], conc[better]), residual[better], eliminate
+            )
         # Nothing improves any more, not even with tiny steps: the minimum, as far as rounding lets one see.
         stuck = damping > 1e8
         if stuck.any():
