@@ -821,7 +821,7 @@ def fit_spectra(
     """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
     if model.shape.free_shift:
         return _fit_free_shifts(spec, model, names, starter, max_iter)
-    target, small = model.eliminate_baseline(spec), reduced(model)
+    target = model.eliminate_baseline(spec)
     starts = [_best_start(target, model, part(spec, model, names)) for part in getattr(starter, "parts", [starter])]
     theta, cost = starts[0]
     rivals = []
@@ -830,11 +830,11 @@ def fit_spectra(
         rivals.append((other, apart))
         better = ~apart & (other_cost < cost)
         theta, cost = torch.where(better[:, None], other, theta), torch.where(better, other_cost, cost)
-    best = _solve(target, small, theta, max_iter)
+    best = _solve_fast(target, model, theta, max_iter)
     for other, apart in rivals:
         index = apart.nonzero()[:, 0]
         if len(index):
-            end = _solve(target[index], small, other[index], max_iter)
+            end = _solve_fast(target[index], model, other[index], max_iter)
             lower = end.cost < best.cost[index]
             best.update(index[lower], end[lower])
     return best
@@ -848,24 +848,26 @@ def _best_start(target: torch.Tensor, model: SignalModel, candidates: torch.Tens
     nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=target.device)
     lower, upper = model.theta_bounds
     candidates = candidates.clamp(lower, upper)
-    n = candidates.shape[1]
-    rough = reduced(model)
-    eliminate = rough.elimination
-    size = torch.ones_like(target[:, :1].real)
+    n, rough, size = candidates.shape[1], reduced(model), 1.0
     if isinstance(rough, ReducedModel):
         rough = rough.single
-        eliminate = eliminate and eliminate.to(torch.float32)
-        size = target.abs().amax(-1, keepdim=True)
-        size = torch.where((size > 0) & size.isfinite(), size, torch.ones_like(size))
+        target, size = _to_single(target)
     costs = refine.cost(
-        (target / size).to(rough.basis).repeat_interleave(n, 0),
+        target.repeat_interleave(n, 0),
         rough.plain_columns,
         candidates.flatten(0, 1),
         nonnegative=nonnegative,
-        eliminate=eliminate,
+        eliminate=rough.elimination,
     )
     cost, best = costs.reshape(-1, n).min(-1)
-    return candidates[torch.arange(len(best), device=best.device), best], cost.to(candidates) * size[:, 0] ** 2
+    return candidates[torch.arange(len(best), device=best.device), best], cost.to(candidates) * size**2
+
+
+def _to_single(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spectra in single precision, brought to a size of one, and what they were divided by, ``(batch,)``."""
+    size = target.abs().amax(-1)
+    size = torch.where((size > 0) & size.isfinite(), size, torch.ones_like(size))
+    return (target / size[:, None]).to(torch.complex64), size
 
 
 # Starts closer than this end in the same minimum.
@@ -918,11 +920,47 @@ def _fit_free_shifts(spec, model: SignalModel, names, starter: Starter, max_iter
     return best
 
 
+# The first steps in single precision: most of them, and how near to the minimum they go, in SDs.
+_ROUGH_STEPS, _ROUGH_TOLERANCE = 6, 0.1
+# How far the coarse grid may put any parameter off, in SDs.
+_MOST_OFF = 1e-3
+
+
+def _solve_fast(target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int) -> refine.Solution:
+    """As :func:`_solve` with the whole model, but there by way of the reduced one; the cost is the whole model's."""
+    small = reduced(model)
+    if not isinstance(small, ReducedModel):
+        return _solve(target, model, theta, max_iter)
+    used = 0
+    if max_iter > 3 * _ROUGH_STEPS:
+        rough = _solve(_to_single(target)[0], small.single, theta.float(), _ROUGH_STEPS, tolerance=_ROUGH_TOLERANCE)
+        theta, used = torch.where(rough.cost.isfinite()[:, None], rough.theta.to(theta), theta), rough.n_iter
+        max_iter -= _ROUGH_STEPS
+    best = _solve(target, small, theta, max_iter)
+    best.n_iter += used
+    # What the two models differ by moves a parameter by no more SDs than its norm is in units of the noise.
+    exact = model.join_metabolites(best.theta, best.conc)
+    off = model.eliminate_baseline(exact - small.join_metabolites(best.theta, best.conc)).abs().square().sum(-1)
+    cost = (target - model.eliminate_baseline(exact)).abs().square().sum(-1)
+    best.cost = torch.where(cost.isfinite(), cost, torch.inf)
+    index = (off > _MOST_OFF**2 * cost / (2 * target.shape[-1])).nonzero()[:, 0]
+    if len(index):
+        end = _solve(target[index], model, best.theta[index], max_iter)
+        end.n_iter += best.n_iter[index]
+        best.update(index, end)
+    return best
+
+
 def _solve(
-    target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int, damping: float = 1e-3
+    target: torch.Tensor,
+    model: SignalModel | ReducedModel,
+    theta: torch.Tensor,
+    max_iter: int,
+    damping: float = 1e-3,
+    tolerance: float = 1e-3,
 ) -> refine.Solution:
     """Refine one start per spectrum; ``target`` has the baseline eliminated."""
-    lower, upper = model.theta_bounds
+    lower, upper = (bound.to(theta) for bound in model.theta_bounds)
     return refine.solve(
         target,
         model.plain_columns,
@@ -932,6 +970,7 @@ def _solve(
         upper=upper,
         nonnegative=torch.full((model.n_metabs,), not model.shape.negative, device=target.device),
         max_iter=max_iter,
+        tolerance=tolerance,
         damping=damping,
         eliminate=model.elimination,
     )

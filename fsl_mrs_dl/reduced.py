@@ -30,7 +30,7 @@ _BETA = 15.0
 # Damping over the rise, gamma times its length, up to which its growth before time zero stays harmless.
 _MOST_GROWTH = 5.5
 # Lorentzian lines up to this width, the larger of the two, are to be covered.
-_BROAD_HZ, _BROAD_PPM = 30.0, 0.2
+_BROAD_HZ, _BROAD_PPM = 30.5, 0.2
 # Width of the Gaussian line, its SD in frequency, up to which it stays inside the margin; in parts of the margin without the shift.
 _MOST_GAUSS = 1 / 7
 
@@ -72,12 +72,13 @@ class ReducedModel:
         taper = _rise_and_fall(index.cpu().numpy(), self.extra, (n - 1) / step)
         scale = torch.as_tensor(taper, device=device) * (step / math.sqrt(n))
         self.basis = (coarse[:, index % (2 * n_coarse)] * scale).to(model.complex_dtype)
-        self.size = 1.0  # what the columns are divided by
+        self.exact, self.elimination = self, model.elimination
+        self.size = torch.ones(len(fids), dtype=model.dtype, device=device)  # what the columns are divided by
         self.time = ((index.double() * step + 1) * model.dwelltime).to(model.dtype)
         self.frequency = model.frequency[first:last]
         margin_hz = below / (n * model.dwelltime)
         self.most_shift = 2 * math.pi * _MOST_SHIFT_PPM * model.spec_freq_mhz
-        self.most_gamma = _MOST_GROWTH / (self.extra * step * model.dwelltime)
+        self.most_gamma = _MOST_GROWTH / rise_s
         gauss_hz = _MOST_GAUSS * (margin_hz - _MOST_SHIFT_PPM * model.spec_freq_mhz)
         self.most_variance = (2 * math.pi * gauss_hz) ** 2 / 2
 
@@ -89,13 +90,12 @@ class ReducedModel:
     theta_bounds = property(lambda self: self.model.theta_bounds)
     n_points = property(lambda self: len(self.time))
     complex_dtype = property(lambda self: self.model.complex_dtype)
-    elimination = property(lambda self: self.model.elimination)
 
     def split_theta(self, theta: torch.Tensor) -> dict[str, torch.Tensor]:
         return self.model.split_theta(theta)
 
     def eliminate_baseline(self, spec: torch.Tensor) -> torch.Tensor:
-        return self.model.eliminate_baseline(spec)
+        return spec if self.elimination is None else self.elimination(spec)
 
     def covers(self, theta: torch.Tensor) -> torch.Tensor:
         """Which nonlinear parameters ``(batch, n_theta)`` the coarse grid is good for, bool ``(batch,)``."""
@@ -121,18 +121,25 @@ class ReducedModel:
     _group_fids = SignalModel._group_fids
 
     def _decay(self, theta: torch.Tensor, per_metabolite: bool) -> torch.Tensor:
-        return SignalModel._decay(self, theta, per_metabolite).to(self.basis.dtype)
+        exact = self.exact
+        return SignalModel._decay(exact, theta.to(exact.time), per_metabolite).to(self.basis)
 
     def _phase(self, theta: torch.Tensor) -> torch.Tensor:
-        return self.model._phase(theta, self.frequency).to(self.basis.dtype)
+        exact = self.exact
+        return self.model._phase(theta.to(exact.time), exact.frequency).to(self.basis)
 
     @cached_property
     def single(self) -> ReducedModel:
-        """In single precision, each basis signal brought to a size of one; for costs, which do not depend on the sizes."""
+        """In single precision, each basis signal brought to a size of one, so concentrations mean something else.
+
+        Phases go round many times; they are still computed with all digits.
+        """
         small = copy.copy(self)
-        size = self.basis.abs().amax(-1, keepdim=True)
+        size = self.basis.abs().amax(-1)
         small.size = torch.where(size > 0, size, torch.ones_like(size))
-        small.basis = (self.basis / small.size).to(torch.complex64)
+        small.basis = (self.basis / small.size[:, None]).to(torch.complex64)
+        small.time, small.frequency = self.time.float(), self.frequency.float()
+        small.elimination = self.elimination and self.elimination.to(torch.float32)
         return small
 
     def columns(self, theta: torch.Tensor) -> torch.Tensor:
@@ -149,7 +156,11 @@ class ReducedModel:
         return out
 
     def _whole_columns(self, theta: torch.Tensor) -> torch.Tensor:
-        return (self.model.plain_columns(theta) / self.size).to(self.basis)
+        return (self.model.plain_columns(theta.to(self.model.time)) / self.size[:, None]).to(self.basis)
+
+    def _whole_derivatives(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+        time = self.model.time
+        return self.model.theta_derivatives(theta.to(time), conc.to(time) / self.size, eliminate=False).to(self.basis)
 
     @staticmethod
     def _mixed(good, fast, whole, *arguments):
@@ -162,10 +173,13 @@ class ReducedModel:
         return both
 
     def theta_derivatives(self, theta: torch.Tensor, conc: torch.Tensor, *, eliminate: bool = True) -> torch.Tensor:
+        rows = self._plain_derivatives(theta, conc)
+        return self.eliminate_baseline(rows) if eliminate else rows
+
+    def _plain_derivatives(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         good = self.covers(theta)
         if not good.all():
-            fast = partial(self.theta_derivatives, eliminate=eliminate)
-            return self._mixed(good, fast, partial(self.model.theta_derivatives, eliminate=eliminate), theta, conc)
+            return self._mixed(good, self._plain_derivatives, self._whole_derivatives, theta, conc)
         weighted = self._group_fids(theta, conc)
         moments = [weighted * -self.time]
         if self.shape.gaussian:
@@ -180,8 +194,7 @@ class ReducedModel:
         else:
             by_decay.append(1j * by_decay[0])
         by_phase = -1j * total
-        rows = torch.cat([*by_decay, by_phase, self.frequency * by_phase], dim=-2)
-        return self.eliminate_baseline(rows) if eliminate else rows
+        return torch.cat([*by_decay, by_phase, self.frequency * by_phase], dim=-2)
 
     def join_metabolites(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         good = self.covers(theta)

@@ -331,7 +331,12 @@ def solve(
         if won.any():
             # All of them is the usual case, which need not copy the columns.
             better = slice(None) if won.all() else won.nonzero()[:, 0]
-            theta[better], conc[better], free[better], left[better] = trial[better], new_conc[better], new_free[better], new_cost[better]
+            theta[better], conc[better], free[better], left[better] = (
+                trial[better],
+                new_conc[better],
+                new_free[better],
+                new_cost[better],
+            )
             into = index[better]
             state.theta[into], state.conc[into], state.cost[into] = theta[better], conc[better], left[better]
             system[better], gradient[better], state.information[into] = _newton_system(
