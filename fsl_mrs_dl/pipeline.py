@@ -920,8 +920,8 @@ def _fit_free_shifts(spec, model: SignalModel, names, starter: Starter, max_iter
     return best
 
 
-# The first steps in single precision: most of them, and how near to the minimum they go, in SDs.
-_ROUGH_STEPS, _ROUGH_TOLERANCE = 6, 0.1
+# The first steps in single precision: most of them, how near to the minimum they go (in SDs), and the fewest spectra that they pay for.
+_ROUGH_STEPS, _ROUGH_TOLERANCE, _ROUGH_ROWS = 6, 0.1, 8
 # How far the coarse grid may put any parameter off, in SDs.
 _MOST_OFF = 1e-3
 
@@ -932,7 +932,7 @@ def _solve_fast(target: torch.Tensor, model: SignalModel, theta: torch.Tensor, m
     if not isinstance(small, ReducedModel):
         return _solve(target, model, theta, max_iter)
     used = 0
-    if max_iter > 3 * _ROUGH_STEPS:
+    if max_iter > 3 * _ROUGH_STEPS and len(target) >= _ROUGH_ROWS:
         rough = _solve(_to_single(target)[0], small.single, theta.float(), _ROUGH_STEPS, tolerance=_ROUGH_TOLERANCE)
         theta, used = torch.where(rough.cost.isfinite()[:, None], rough.theta.to(theta), theta), rough.n_iter
         max_iter -= _ROUGH_STEPS

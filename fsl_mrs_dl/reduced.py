@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 
 import numpy as np
 import torch

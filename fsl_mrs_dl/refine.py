@@ -291,7 +291,7 @@ def solve(
         left, system, gradient, damping, growth = left[mask], system[mask], gradient[mask], damping[mask], growth[mask]
 
     keep(usable)
-    for iteration in range(1, max_iter):
+    for _ in range(1, max_iter):
         if len(index) == 0:
             break
         held = ((theta <= lower) & (gradient < 0)) | ((theta >= upper) & (gradient > 0)) | fixed
