@@ -28,7 +28,7 @@ _MOST_SHIFT_PPM = 0.36
 # Shape of the rise and fall: a running sum of Kaiser's window, which falls to exp(-_BETA) outside of _BETA / (pi * length).
 _BETA = 15.0
 # Damping over the rise, gamma times its length, up to which its growth before time zero stays harmless.
-_MOST_GROWTH = 5.5
+_MOST_GROWTH = 5.6
 # Lorentzian lines up to this width, the larger of the two, are to be covered.
 _BROAD_HZ, _BROAD_PPM = 30.5, 0.2
 # Width of the Gaussian line, its SD in frequency, up to which it stays inside the margin; in parts of the margin without the shift.
@@ -150,9 +150,12 @@ class ReducedModel:
         if not good.all():
             return self._mixed(good, self.plain_columns, self._whole_columns, theta)
         out = self.basis.new_empty(len(theta), self.n_metabs, len(self.frequency))
-        rows = self.rows_in_cache()
-        for part, into in zip(torch.split(theta, rows), torch.split(out, rows)):
-            torch.mul(self._spectrum(self.basis * self._decay(part, True)), self._phase(part)[:, None], out=into)
+        decay, phase, rows = self._decay(theta, True), self._phase(theta)[:, None], self.rows_in_cache()
+        room = self.basis.new_empty(min(rows, len(theta)), *self.basis.shape)
+        for start in range(0, len(theta), rows):
+            part = slice(start, start + rows)
+            product = torch.mul(self.basis, decay[part], out=room[: len(decay[part])])
+            torch.mul(self._spectrum(product), phase[part], out=out[part])
         return out
 
     def _whole_columns(self, theta: torch.Tensor) -> torch.Tensor:

@@ -93,9 +93,9 @@ def _masked_solve(gram: torch.Tensor, right: torch.Tensor, free: torch.Tensor) -
     ``(batch, n)`` bool.  A ridge far below rounding of the data keeps twin columns from dividing by zero.
     """
     both = free[:, :, None] & free[:, None, :]
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     ridge = 1e-12 if gram.dtype == torch.float64 else 1e-6
-    matrix = torch.where(both, gram, torch.zeros_like(gram)) + eye * torch.where(free, ridge, 1.0).to(gram)[:, None, :]
+    matrix = torch.where(both, gram, torch.zeros_like(gram[:1]))
+    matrix.diagonal(dim1=-2, dim2=-1).add_(torch.where(free, ridge, 1.0).to(gram))
     factor, _ = torch.linalg.cholesky_ex(matrix)
     return torch.cholesky_solve(right * free[..., None], factor)
 
@@ -183,7 +183,7 @@ def _wanted(target: torch.Tensor, eliminate: Elimination | None) -> torch.Tensor
     return _real(target if eliminate is None else eliminate(target))
 
 
-_IN_CACHE = 5e6  # bytes of columns
+_IN_CACHE = 1e7  # bytes of columns
 
 
 def cost(

@@ -331,8 +331,9 @@ class SignalModel(nn.Module):
         member = torch.nn.functional.one_hot(self.group_index, self.n_groups).to(conc)
         weights = (conc[..., None] * member).mT
         # The weights are real: half of a complex product would be spent on zeros.
-        sums = weights @ torch.view_as_real(self.basis).flatten(-2)
-        return torch.view_as_complex(sums.unflatten(-1, (-1, 2))) * self._decay(theta, per_metabolite=False)
+        sums = weights.reshape(-1, self.n_metabs) @ torch.view_as_real(self.basis).flatten(-2)
+        fids = torch.view_as_complex(sums.reshape(*weights.shape[:-1], self.n_points, 2))
+        return fids * self._decay(theta, per_metabolite=False)
 
     def join_metabolites(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """Sum of all metabolites in the window, baseline not touched, complex ``(batch, n_window)``."""
