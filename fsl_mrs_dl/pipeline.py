@@ -848,7 +848,7 @@ def _best_start(target: torch.Tensor, model: SignalModel, candidates: torch.Tens
     nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=target.device)
     lower, upper = model.theta_bounds
     candidates = candidates.clamp(lower, upper)
-    n, rough, size = candidates.shape[1], reduced(model), 1.0
+    n, rough, size = candidates.shape[1], reduced(model, len(target)), 1.0
     if isinstance(rough, ReducedModel):
         rough = rough.single
         target, size = _to_single(target)
@@ -928,7 +928,7 @@ _MOST_OFF = 1e-3
 
 def _solve_fast(target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int) -> refine.Solution:
     """As :func:`_solve` with the whole model, but there by way of the reduced one; the cost is the whole model's."""
-    small = reduced(model)
+    small = reduced(model, len(target))
     if not isinstance(small, ReducedModel):
         return _solve(target, model, theta, max_iter)
     used = 0

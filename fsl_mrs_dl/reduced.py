@@ -39,7 +39,7 @@ class ReducedModel:
     """Stands in for a :class:`SignalModel` where spectra in the window are computed.
 
     ``columns``, ``plain_columns``, ``theta_derivatives`` and ``join_metabolites`` are the model's, ``(batch, ..., n_window)``.
-    Everything else is asked of ``model``.
+    Everything else is asked of ``model``, which has to be there as long as this one is used.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ class ReducedModel:
     """
 
     def __init__(self, model: SignalModel, n_coarse: int, rise_s: float):
-        self.model = model
+        # Not kept alive from here: the model keeps its reduced one, see :func:`reduced`.
+        self.model = weakref.proxy(model)
         n, (first, last) = model.n_points, model.window
         width = last - first
         below = (n_coarse - width) // 2  # bins of the margin
@@ -72,15 +73,21 @@ class ReducedModel:
         taper = _rise_and_fall(index.cpu().numpy(), self.extra, (n - 1) / step)
         scale = torch.as_tensor(taper, device=device) * (step / math.sqrt(n))
         self.basis = (coarse[:, index % (2 * n_coarse)] * scale).to(model.complex_dtype)
-        self.exact, self.elimination = self, model.elimination
+        self.elimination = model.elimination
         self.size = torch.ones(len(fids), dtype=model.dtype, device=device)  # what the columns are divided by
         self.time = ((index.double() * step + 1) * model.dwelltime).to(model.dtype)
         self.frequency = model.frequency[first:last]
+        self.clock, self.axis = self.time, self.frequency  # with all digits, whatever the precision of the rest
         margin_hz = below / (n * model.dwelltime)
         self.most_shift = 2 * math.pi * _MOST_SHIFT_PPM * model.spec_freq_mhz
         self.most_gamma = _MOST_GROWTH / rise_s
         gauss_hz = _MOST_GAUSS * (margin_hz - _MOST_SHIFT_PPM * model.spec_freq_mhz)
         self.most_variance = (2 * math.pi * gauss_hz) ** 2 / 2
+        most = {"gamma": self.most_gamma, "variance": self.most_variance, "eps": self.most_shift}
+        limits = [most.get(name, math.inf) for name, size in model.theta_sizes.items() for _ in range(size)]
+        shifts = [name == "eps" for name, size in model.theta_sizes.items() for _ in range(size)]
+        self.highest = torch.tensor(limits, dtype=model.dtype, device=device)
+        self.lowest = torch.where(torch.tensor(shifts, device=device), -self.highest, -math.inf)
 
     # What a fit asks the model besides spectra.
     n_metabs = property(lambda self: self.model.n_metabs)
@@ -99,11 +106,7 @@ class ReducedModel:
 
     def covers(self, theta: torch.Tensor) -> torch.Tensor:
         """Which nonlinear parameters ``(batch, n_theta)`` the coarse grid is good for, bool ``(batch,)``."""
-        blocks = self.split_theta(theta)
-        good = (blocks["eps"].abs() <= self.most_shift).all(-1) & (blocks["gamma"] <= self.most_gamma).all(-1)
-        if "variance" in blocks:
-            good &= (blocks["variance"] <= self.most_variance).all(-1)
-        return good
+        return ((theta >= self.lowest) & (theta <= self.highest)).all(-1)
 
     def rows_in_cache(self) -> int:
         """How many spectra's products to hold at once, see :meth:`SignalModel.rows_in_cache`."""
@@ -121,12 +124,10 @@ class ReducedModel:
     _group_fids = SignalModel._group_fids
 
     def _decay(self, theta: torch.Tensor, per_metabolite: bool) -> torch.Tensor:
-        exact = self.exact
-        return SignalModel._decay(exact, theta.to(exact.time), per_metabolite).to(self.basis)
+        return self.model._decay(theta.to(self.clock), per_metabolite, self.clock).to(self.basis)
 
     def _phase(self, theta: torch.Tensor) -> torch.Tensor:
-        exact = self.exact
-        return self.model._phase(theta.to(exact.time), exact.frequency).to(self.basis)
+        return self.model._phase(theta.to(self.clock), self.axis).to(self.basis)
 
     @cached_property
     def single(self) -> ReducedModel:
@@ -267,11 +268,20 @@ def _design(model: SignalModel) -> tuple[int, float] | None:
 _made: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def reduced(model: SignalModel) -> SignalModel | ReducedModel:
-    """The model on a coarse grid, or itself where its window is most of the band; made once per model, device and precision."""
-    kept = _made.get(model)
-    if kept is None or kept[0] is not model.basis or kept[1] is not model.shape:
+# Points of all products at one trial point, below which making the reduced model costs more than it saves.
+_LEAST = 6e4
+
+
+def reduced(model: SignalModel, rows: int | None = None) -> SignalModel | ReducedModel:
+    """The model on a coarse grid, made once per model, device and precision.
+
+    The model itself comes back where its window is most of the band, or there are so few ``rows`` to fit that it is not worth making.
+    """
+    basis, version, shape, small = _made.get(model, (None, None, None, None))
+    if basis is not model.basis or version != model.basis._version or shape is not model.shape:
+        if rows is not None and rows * model.n_metabs * model.n_points < _LEAST:
+            return model
         design = _design(model)
-        kept = (model.basis, model.shape, None if design is None else ReducedModel(model, *design))
-        _made[model] = kept
-    return kept[2] or model
+        small = None if design is None else ReducedModel(model, *design)
+        _made[model] = model.basis, model.basis._version, model.shape, small
+    return small or model

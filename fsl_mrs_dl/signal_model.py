@@ -49,6 +49,8 @@ _MOST_SHIFT_PPM, _MOST_WIDTH_HZ = 1.0, 200.0
 
 def _progression(start: torch.Tensor, step: torch.Tensor, n: int) -> torch.Tensor:
     """``exp(start + step * k)`` for k from 0 to n - 1 along a new last axis; most of it by products, which cost less than exponentials."""
+    if step.numel() < 4:
+        return torch.exp(start[..., None] + step[..., None] * torch.arange(n, device=step.device, dtype=step.real.dtype))
     fine = max(1, round(n**0.5))
     low = torch.exp(step[..., None] * torch.arange(fine, device=step.device, dtype=step.real.dtype))
     high = torch.arange(-(-n // fine), device=step.device, dtype=step.real.dtype) * fine
@@ -241,18 +243,19 @@ class SignalModel(nn.Module):
 
     # -- spectra ---------------------------------------------------------------------------------------------------
 
-    def _decay(self, theta: torch.Tensor, per_metabolite: bool) -> torch.Tensor:
-        """Damping and shift in time, ``(..., n, n_points)``, n groups or metabolites."""
+    def _decay(self, theta: torch.Tensor, per_metabolite: bool, time: torch.Tensor | None = None) -> torch.Tensor:
+        """Damping and shift in time (evenly spaced), ``(..., n, n_points)``, n groups or metabolites."""
+        time = self.time if time is None else time
         blocks = self.split_theta(theta)
         gamma, variance, eps = blocks["gamma"], blocks.get("variance"), blocks["eps"]
         if per_metabolite and not (self.n_groups == 1 and not self.shape.free_shift):
             gamma = gamma[..., self.group_index]
             variance = variance[..., self.group_index] if variance is not None else None
             eps = eps if self.shape.free_shift else eps[..., self.group_index]
-        step = (self.time[-1] - self.time[0]) / (len(self.time) - 1)
+        step = (time[-1] - time[0]) / (len(time) - 1)
         slope = -torch.complex(gamma, eps)
-        out = _progression(slope * self.time[0], slope * step, len(self.time))
-        return out if variance is None else out * torch.exp(-variance[..., None] * self.time**2)
+        out = _progression(slope * time[0], slope * step, len(time))
+        return out if variance is None else out * torch.exp(-variance[..., None] * time**2)
 
     def _phase(self, theta: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
         blocks = self.split_theta(theta)

@@ -68,7 +68,7 @@ class ClassicalStarter:
         templates[:, 0] *= 0.5
         norm = self._norm_in_window(templates, model)[:, near].sqrt()
         # The data stay fixed in their window; it is the template that moves.
-        data, small = model.eliminate_baseline(spec), reduced(model)
+        data, small = model.eliminate_baseline(spec), reduced(model, len(spec))
         if isinstance(small, ReducedModel) and self.max_shift_ppm * model.spec_freq_mhz <= small.most_shift / (2 * torch.pi):
             filtered = small.correlate(weights, widths, data, hz[near])
         else:

@@ -23,7 +23,7 @@ def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tens
     ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives ``(batch, n, n)``, concentrations first.  With a
     penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
     """
-    model = reduced(model)
+    model = reduced(model, len(theta))
     spectra = torch.cat([model.plain_columns(theta), model.theta_derivatives(theta, conc, eliminate=False)], dim=-2)
     if model.elimination is not None:
         return model.elimination.gram(spectra)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -44,9 +46,7 @@ def make(
         basis.append((size * np.exp((2j * np.pi * hz - width) * time)).sum(0))
     # Macromolecules are wide already.
     basis[4] *= np.exp(-60 * time)
-    return SignalModel(
-        np.array(basis), dwelltime, mhz, nucleus, model=model, ppmlim=ppmlim, baseline=baseline, groups=groups
-    )
+    return SignalModel(np.array(basis), dwelltime, mhz, nucleus, model=model, ppmlim=ppmlim, baseline=baseline, groups=groups)
 
 
 def draw(model, n, seed=0, shift=0.6, width=0.6):
@@ -141,7 +141,11 @@ def test_at_its_limits_it_is_still_good_and_beyond_it_asks_the_whole_model():
     assert small.covers(edge).all()
     plain = model.plain_columns(edge)
     assert apart(small.plain_columns(edge), plain) < 1e-4
-    for block, value in (("eps", 1.01 * small.most_shift), ("gamma", 1.01 * small.most_gamma), ("variance", 1.01 * small.most_variance)):
+    for block, value in (
+        ("eps", 1.01 * small.most_shift),
+        ("gamma", 1.01 * small.most_gamma),
+        ("variance", 1.01 * small.most_variance),
+    ):
         beyond = dict(model.split_theta(theta))
         beyond[block] = beyond[block].clone()
         beyond[block][1:3] = value
@@ -163,15 +167,41 @@ def test_a_window_that_is_most_of_the_band_is_not_reduced():
     assert reduced(model) is model
 
 
+def test_it_is_not_made_for_few_spectra_but_used_where_it_is():
+    model = make()
+    assert reduced(model, 1) is model
+    assert isinstance(reduced(model, 100), ReducedModel)
+    assert isinstance(reduced(model, 1), ReducedModel)
+
+
 def test_it_is_made_once_and_anew_for_another_model():
     model = make()
     assert reduced(model) is reduced(model)
-    assert reduced(copy.deepcopy(model)) is not reduced(model)
-    shared = make("free_shift")
-    assert reduced(shared.with_shared_shifts()).model is not shared
+    other = copy.deepcopy(model)
+    assert reduced(other) is not reduced(model)
+    free = make("free_shift")
+    shared = free.with_shared_shifts()
+    assert reduced(shared).shape is not reduced(free).shape
     before = reduced(model)
     model.to(torch.device("cpu"))
-    assert reduced(model).model is before.model
+    assert reduced(model) is before
+    model.basis *= 2
+    assert reduced(model) is not before
+    theta, _ = draw(model, 2)
+    assert apart(reduced(model).plain_columns(theta), model.plain_columns(theta)) < 1e-6
+
+
+def test_models_are_not_kept_alive():
+    model = make()
+    assert isinstance(reduced(model), ReducedModel)
+    assert reduced(model).single.basis.dtype == torch.complex64
+    gone = weakref.ref(model), weakref.ref(reduced(model))
+    gc.disable()
+    try:
+        del model
+        assert gone[0]() is None and gone[1]() is None
+    finally:
+        gc.enable()
 
 
 def test_single_precision_spectra_are_scaled_and_near():
@@ -257,7 +287,7 @@ def test_fits_are_those_without_the_reduction(name, monkeypatch):
     names = [str(i) for i in range(8)]
     got = pipeline.fit_spectra(spec, model, names, ClassicalStarter())
     for module in (pipeline, starters, uncertainty):
-        monkeypatch.setattr(module, "reduced", lambda model: model)
+        monkeypatch.setattr(module, "reduced", lambda model, rows=None: model)
     whole = pipeline.fit_spectra(spec, model, names, ClassicalStarter())
     assert (got.converged == whole.converged).float().mean() > 0.9
     np.testing.assert_allclose(got.cost, whole.cost, rtol=1e-5)
@@ -319,7 +349,7 @@ def test_the_matched_filter_finds_the_same(monkeypatch):
     spec, _, _ = simulated(model, shift=0.5)
     names = [str(i) for i in range(8)]
     got = ClassicalStarter()(spec, model, names)
-    monkeypatch.setattr(starters, "reduced", lambda model: model)
+    monkeypatch.setattr(starters, "reduced", lambda model, rows=None: model)
     whole = ClassicalStarter()(spec, model, names)
     # Neighbouring shifts may be equally good.
     same = (got - whole).abs().amax(-1) < 1e-4
