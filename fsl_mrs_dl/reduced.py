@@ -4,9 +4,9 @@ A fit looks at a few ppm of a bandwidth of tens of ppm.  The basis is filtered o
 sampled as coarsely as that band allows; decay, shift and Fourier transform then run over the coarse grid.  Such a product is exact
 if the transform of the decay is narrower than the margin, so that no line outside of the margin reaches into the window.  A decay
 that begins at once is not narrow: its jump is what the long tails of lines are made of.  But the FID is zero before it begins and
-after it ends, so there the decay may be anything, and it is chosen to rise and fall smoothly.  What is left is an error below 1e-7
-of each spectrum, for shifts and widths up to limits that :meth:`ReducedModel.covers` knows; parameters beyond them get the spectra
-of the whole model.
+after it ends, so there the decay may be anything, and it is chosen to rise and fall smoothly.  What is left is an error of 1e-8 of
+each spectrum, growing to 1e-6 towards limits on shift and width that :meth:`ReducedModel.covers` knows; parameters beyond them get the
+spectra of the whole model.
 """
 
 from __future__ import annotations
