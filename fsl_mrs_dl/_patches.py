@@ -72,8 +72,8 @@ def patch_fitting(module) -> None:
 
     if original.__doc__:
         fit_FSLModel.__doc__ = (
-            f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_starter, dl_model, dl_device and "
-            "dl_estimate.\n    "
+            f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_starter, dl_model, dl_device, "
+            "dl_estimate and dl_prior.\n    "
         )
     module.fit_FSLModel = fit_FSLModel
 

@@ -178,7 +178,22 @@ def _fit_arguments(parser) -> None:
     )
     group.add_argument("--model", dest="dl_model", metavar="NAME", help="trained network that proposes them, by name or folder")
     group.add_argument(
-        "--estimate", default="ml", metavar="NAME", help="estimate that is reported (default ml: maximum likelihood)"
+        "--estimate",
+        default="ml",
+        metavar="NAME",
+        help="estimate that the tables hold: ml (default: maximum of the likelihood), posterior_mean or network",
+    )
+    group.add_argument(
+        "--prior",
+        default="auto",
+        metavar="WHAT",
+        help="what concentrations are expected, for posterior_mean: a recipe or a file, 'volume' to learn it from the spectra that are "
+        "fitted, or none (default: normal-brain, if the basis set is a brain's)",
+    )
+    group.add_argument(
+        "--mm",
+        metavar="WHAT",
+        help="macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured ones",
     )
     group = parser.add_argument_group("output options")
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
@@ -205,7 +220,7 @@ def _fit_arguments(parser) -> None:
     hidden = {"help": configargparse.SUPPRESS}
     parser.add_argument("--algo", **hidden)
     parser.add_argument("--baseline_order", type=int, **hidden)
-    for name in ("starter", "estimate", "device"):
+    for name in ("starter", "estimate", "prior", "device"):
         parser.add_argument(f"--dl-{name}", dest=name, default=configargparse.SUPPRESS, **hidden)
     parser.add_argument("--dl-model", **hidden)
     for name in (*_SCALING, *_SAMPLING):
@@ -382,6 +397,10 @@ def _fit_data(args, data):
         print(f"{args.basis}: {note}.")
     basis.check_match(data.spec_freq_mhz, data.nucleus, str(args.data))
     basis = basis.select(args.keep, args.ignore)
+    if args.mm:
+        from .macromolecules import add_macromolecules
+
+        basis = add_macromolecules(basis, args.mm)
     groups = basis.groups(args.metab_groups)
     default_mm = [n for n in basis.names if n[:2] == "MM" and n[2:].isdigit() and len(n) == 4]
     if default_mm and len(set(groups)) == 1:
@@ -421,7 +440,9 @@ def _fit_data(args, data):
         for name in names:
             if name not in basis.names:
                 raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
-    chosen = DlOptions(starter=args.starter, model=args.dl_model, estimate=args.estimate, device=args.device)
+    chosen = DlOptions(
+        starter=args.starter, model=args.dl_model, estimate=args.estimate, prior=args.prior, device=args.device
+    )
     chosen.check(prefix=args.prefix)
     _say(args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}")
     with _progress(len(fids)) as advance:
@@ -438,10 +459,13 @@ def _fit_data(args, data):
             ind_scale=args.ind_scale,
             rescale=not args.no_rescale,
             starter=chosen.make_starter(),
+            prior=args.prior,
+            estimate=args.estimate,
             device=args.device,
             progress=advance,
         )
-    return results.FitResults(fit, data, args.internal_ref, ["+".join(names) for names in sums], bool(conjugated))
+    fit.estimate(args.estimate)  # says so if it was not made
+    return results.FitResults(fit, data, args.internal_ref, ["+".join(names) for names in sums], bool(conjugated), args.estimate)
 
 
 def _averaged(data, axis: int):
@@ -492,16 +516,29 @@ def _text_table(fitted) -> str:
     """Concentrations for the terminal: of the spectrum, or the median over several."""
     import numpy as np
 
+    from . import results
+    from .concentrations import is_macromolecule
+
     fit = fitted.fit
     rows = np.flatnonzero(fit.usable)
     conc, sd = fitted.table
     ratio = fitted.reference is not None
     name = "/" + "+".join(fitted.internal_ref)
-    shown = fitted.uncertainties()
     lines = []
     if len(fit.params) > 1:
         lines.append(f"{len(rows)} of {len(fit.params)} spectra fitted; medians:")
     head = f"{'Metab':<10}{'conc':>10}{'SD':>9}{'%SD':>6}" + (f"{name:>12}{'SD':>8}" if ratio else "")
+    more, unit = [], 1.0
+    for title, estimate, there in (
+        ("posterior", "posterior_mean", fit.posterior is not None), ("network", "network", fit.networks is not None)
+    ):  # fmt: skip
+        if there and estimate != fitted.estimate:
+            values = fit.table(fitted.sums, estimate)[1]
+            with np.errstate(all="ignore"):
+                unit = values[:, [fitted.names.index(name[1:])]] if ratio else 1.0
+                more.append(np.nanmedian((values / unit)[rows], 0))
+            head += f"{title:>11}"
+    head += f"{'% prior':>9}" if fit.posterior is not None else ""
     lines += [head, "-" * len(head)]
     with np.errstate(all="ignore"):
         percent = fitted.percent()
@@ -509,14 +546,28 @@ def _text_table(fitted) -> str:
             line = f"{metab:<10}{np.nanmedian(conc[rows, column]):>10.4g}{np.nanmedian(sd[rows, column]):>9.2g} "
             line += f"{np.nanmedian(percent[rows, column]):>5.0f}"
             if ratio:
-                part = shown[shown["Metab"] == metab]
-                line += f"{np.nanmedian(part['ratio']):>12.3f} {np.nanmedian(part['ratio_sd']):>7.3g}"
-            lines.append(line)
-    lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is the Cramer-Rao bound; started by {fit.starter}")
-    if np.nanmedian(fit.misfit[rows]) > 1.5:
+                line += "{:>12.3f} {:>7.3g}".format(*(np.nanmedian(part[rows, column]) for part in fitted.ratios))
+            line += "".join(f"{values[column]:>11.3f}" for values in more)
+            if fit.posterior is not None:
+                pull = np.nanmedian(fitted.pull[rows, column])
+                line += f"{100 * pull:>8.0f}" + ("*" if pull > results.MOSTLY_PRIOR else " ")
+            lines.append(line.rstrip())
+    bound = {"ml": "the Cramer-Rao bound", "posterior_mean": "the posterior's", "network": "the networks' spread"}[fitted.estimate]
+    lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {bound}; started by {fit.starter}")
+    if fit.posterior is not None:
         lines.append(
-            "The model misses more than noise, so the SDs are too small: try --baseline 'spline, moderate', or macromolecules."
+            f"Posterior: {fit.posterior.prior.source} and the data; % prior is what the data left standing of it, * mostly prior."
         )
+    strange = int((fit.ood[rows] > results.OOD_LIMIT).sum())
+    if strange:
+        what = "The spectrum is" if len(fit.params) == 1 else f"{strange} of {len(rows)} spectra are"
+        lines.append(f"{what} unlike clean data (score {np.nanmax(fit.ood[rows]):.1f}, above 1; column ood_score in uncertainty.csv).")
+    if np.nanmedian(fit.misfit[rows]) > 1.5:
+        tried = str(fit.model.baseline).startswith("spline")
+        remedies = [] if tried else ["--baseline 'spline, moderate'"]
+        remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]
+        advice = f": try {' or '.join(remedies)}." if remedies else "."
+        lines.append(f"The model misses more than noise, so the SDs are too small{advice}")
     for tag, size in zip(fitted.data.dim_tags, fitted.data.fids.shape[4:]):
         if size > 1:
             remedy = "combine coils first (fsl_mrs_proc coilcombine)" if tag == "DIM_COIL" else f"--average {tag} fits their mean"

@@ -69,8 +69,7 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     scale, label = 1.0, "concentration (raw)"
     if results.reference is not None and np.isfinite(results.reference[row]) and results.reference[row] > 0:
         scale, label = 1 / results.reference[:, None], f"ratio to {'+'.join(results.internal_ref)}"
-        frame = results.uncertainties()
-        sd = frame["ratio_sd"].to_numpy().reshape(conc.shape) / scale
+        sd = results.ratios[1] / scale
     value, error = np.nanmedian((conc * scale)[:, order], 0), np.nanmedian((sd * scale)[:, order], 0)
     # What the data do not hold at all has no finite SD and gets no bar.
     error = np.where(np.isfinite(error), error, np.nan)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from fsl_mrs.core import MRS
@@ -38,11 +39,36 @@ _BATCH = 256
 class DlFitRes(FitRes):
     """FSL-MRS's result of a fit by ``dlquant``.
 
-    Everything is FSL-MRS's own.  ``dl`` holds what it has no place for: ``starter``, ``estimate``, ``converged``, ``n_iter``
-    and ``misfit`` (residual over noise; one where the model explains everything but noise).
+    Everything is FSL-MRS's own.  ``dl`` holds what it has no place for: ``starter``, ``estimate``, ``converged``, ``n_iter``,
+    ``misfit`` (residual over noise; one where the model explains everything but noise) and ``ood_score`` (above one the spectrum is unlike
+    clean data).  :meth:`uncertainties` has every estimate with its intervals.
     """
 
     dl: dict = {}
+    dl_row = None  # the fit as this package knows it, without model and data
+
+    def uncertainties(self):
+        """Every estimate and what the data decided: the table of ``uncertainty.csv``, a ``pandas.DataFrame``.
+
+        Raises
+        ------
+        DataError
+            If the spectrum could not be fitted.
+        """
+        if self.dl_row is None:
+            raise DataError("the FID is zero or holds NaN; nothing is known of its concentrations.")
+        from .results import FitResults, row_data
+
+        reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
+        named = str(reference).split("+") if reference else []
+        sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(self.dl_row.names)]
+        return FitResults(self.dl_row, row_data(), named or ["no reference"], sums, False, self.dl["estimate"]).uncertainties()
+
+    def to_file(self, filename, what="concentrations"):
+        """As FSL-MRS's; with its summary, ``uncertainty.csv`` is written into the same folder."""
+        super().to_file(filename, what=what)
+        if what == "summary" and self.dl_row is not None:
+            self.uncertainties().to_csv(Path(filename).with_name("uncertainty.csv"), index=False)
 
     def getUncertainties(self, type="percentage", metab=None):
         """As FSL-MRS's: SDs of the concentrations from the Cramer-Rao bound."""
@@ -130,6 +156,7 @@ class _Solution:
     job: _Job
     params: np.ndarray | None
     dl: dict = field(default_factory=dict)
+    row: object = None
 
 
 def fit(mrs, arguments: dict, options: DlOptions | None = None) -> FitRes:
@@ -264,22 +291,41 @@ def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
     if job.x0 is not None:
         starter = AlsoFrom(starter, job.x0, model)
     fids = np.stack([mrs.FID for mrs in spectra])
-    fits = fit_scaled(fids, model, list(one.names), starter=starter, device=options.device)
-    misfit = fits.misfit
+    fits = fit_scaled(
+        fids,
+        model,
+        list(one.names),
+        starter=starter,
+        prior=options.prior,
+        relative=_relative(one),
+        estimate=options.estimate,
+        device=options.device,
+    )
+    misfit, ood = fits.misfit, fits.ood
+    params = fits.params.copy()
+    params[:, : len(one.names)] = fits.estimate(options.estimate)[0]
     return [
         _Solution(
             job,
-            fits.params[row] if fits.usable[row] else None,
+            params[row] if fits.usable[row] else None,
             {
                 "starter": starter.name,
                 "estimate": options.estimate,
                 "converged": bool(fits.converged[row]),
                 "n_iter": int(fits.n_iter[row]),
                 "misfit": float(misfit[row]),
+                "ood_score": float(ood[row]),
             },
+            fits.row(row) if fits.usable[row] else None,
         )
         for row in range(len(spectra))
     ]
+
+
+def _relative(mrs):
+    """What a prior's numbers are multiplied by where FSL-MRS scaled basis spectra one by one."""
+    scale = np.atleast_1d(np.asarray(mrs.scaling["basis"], dtype=float))
+    return np.median(scale) / scale if scale.size == len(mrs.names) else 1.0
 
 
 def _setting(mrs) -> tuple:
@@ -323,7 +369,7 @@ def _result(mrs, solution: _Solution) -> FitRes:
     if unknown:
         raise DataError(f"this FSL-MRS's results need {', '.join(unknown)}, which this version does not know; use --algo Newton.")
     result = DlFitRes(**values)
-    result.dl = solution.dl
+    result.dl, result.dl_row = solution.dl, solution.row
     return result
 
 
@@ -333,9 +379,11 @@ def describe_fit(result) -> str:
     if not dl:
         return ""
     ended = f"converged after {dl['n_iter']} steps" if dl["converged"] else f"did NOT converge in {dl['n_iter']} steps"
+    what = {"ml": "", "posterior_mean": " Concentrations are posterior means.", "network": " Concentrations are the network's own."}
+    strange = " The spectrum is unlike clean data." if dl.get("ood_score", 0) > 1 else ""
     return (
         f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the likelihood, {ended}; "
-        f"residual over noise {dl['misfit']:.2f}."
+        f"residual over noise {dl['misfit']:.2f}.{what.get(dl.get('estimate', 'ml'), '')}{strange}"
     )
 
 

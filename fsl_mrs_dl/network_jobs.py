@@ -38,7 +38,7 @@ def train_arguments(parser) -> None:
             )
             data.add_argument("--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)")
         if kind != "align":
-            only = "" if kind == "denoise" else "dq-nmm on simulated spectra: "
+            only = "" if kind == "denoise" else "dq-... on simulated spectra: "
             data.add_argument("--bandwidth", type=float, metavar="HZ", help=f"{only}your data's (default the basis set's)")
         if kind == "denoise":
             data.add_argument("--points", type=int, default=1024, metavar="N", help="your data's points (default 1024)")
@@ -65,18 +65,46 @@ def train_arguments(parser) -> None:
                 "--encoder", metavar="NAME", help="for all but universal: align-cnn (default), or one of the others"
             )
         if kind == "quant":
-            data.add_argument("--method", default="universal", metavar="NAME", help="universal (default), or dq-nmm")
+            data.add_argument(
+                "--method", default="universal", metavar="NAME", help="universal (default), or dq-nmm, dq-pmm or dq-rpmm"
+            )
             data.add_argument(
                 "--data",
                 nargs="+",
                 metavar="FILE",
-                help="train on these spectra (NIfTI-MRS), self-supervised; for dq-nmm, with --basis",
+                help="train on these spectra (NIfTI-MRS), self-supervised; for dq-..., with --basis",
             )
-            job.add_argument_group("network").add_argument(
+            data.add_argument(
+                "--mm",
+                metavar="WHAT",
+                help="macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured ones; dq-pmm and "
+                "dq-rpmm turn a measured pattern into lines",
+            )
+            data.add_argument(
+                "--mean_of", type=int, metavar="N", help="train on means of N random transients of each file's, aligned first (default: "
+                "on every FID); with --data"
+            )  # fmt: skip
+            data.add_argument(
+                "--n_means", type=int, default=64, metavar="N", help="such means of each file (default 64); with --mean_of"
+            )
+            group = job.add_argument_group("network")
+            group.add_argument(
                 "--encoder",
                 metavar="NAME",
-                help="cnn, fc, mlp-mixer, convnext, align-cnn or resnet (default resnet, dq-nmm: cnn)",
+                help="cnn, fc, mlp-mixer, convnext, align-cnn or resnet (default resnet, dq-...: cnn)",
             )
+            group.add_argument(
+                "--lambda", dest="lam", type=float, metavar="X", help="dq-rpmm: what a late cut-off time costs (default 3)"
+            )
+            group.add_argument(
+                "--teacher",
+                metavar="NAME",
+                help="dq-...: learn from fits of the training spectra, too: ml, or posterior_mean (not in the paper, and quicker)",
+            )
+            group.add_argument(
+                "--prior", metavar="WHAT", help="of the teacher's posterior mean: a recipe or a file (default: the --recipe's own)"
+            )
+            group.add_argument("--ensemble", type=int, default=1, metavar="N", help="dq-...: train N networks that vote (default 1)")
         group = job.add_argument_group("training")
         group.add_argument("--steps", type=int, default=12000, metavar="N", help="batches (default 12000)")
         group.add_argument(
@@ -197,7 +225,7 @@ def _benchmark(args) -> None:
 
 
 _DEFAULT_RECIPES = {
-    "quant": "universal; dq-nmm: shamaei-table2, with --data augment-spectra",
+    "quant": "universal; dq-...: shamaei-table2, with --data augment-spectra",
     "align": "universal-transients; with --file augment-transients",
     "denoise": "normal-brain",
 }
@@ -223,7 +251,7 @@ def _train(args):
     from .pipeline import choose_device
 
     args.method = getattr(args, "method", "autoencoder")
-    for name in ("steps", "batch_size", "validate_every", "n_protocols", "bandwidth", "points", "channels", "kernel"):
+    for name in ("steps", "batch_size", "validate_every", "n_protocols", "bandwidth", "points", "channels", "kernel", "ensemble", "mean_of", "n_means"):
         value = getattr(args, name, None)
         if value is not None and value < 1:
             raise OptionError(f"--{name} {value:g}: must be at least 1.")
@@ -244,8 +272,14 @@ def _train(args):
         raise OptionError(f"{what}: does not go with --method universal; choose dsr, dsrf, dcrr or dcrrf, or leave it out.")
     if args.train == "quant" and args.method == "universal" and args.data:
         raise OptionError("--data: does not go with --method universal; choose --method dq-nmm, or leave it out.")
+    if args.train == "quant" and args.method == "universal":
+        for option, given in (
+            ("mm", args.mm), ("lambda", args.lam), ("teacher", args.teacher), ("prior", args.prior), ("ensemble", args.ensemble > 1)
+        ):
+            if given:
+                raise OptionError(f"--{option}: does not go with --method universal; choose --method dq-rpmm, or leave it out.")
     if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
-        raise OptionError("--bandwidth: goes with --method dq-nmm on simulated spectra; leave it out.")
+        raise OptionError("--bandwidth: goes with --method dq-... on simulated spectra; leave it out.")
     if args.method == "universal":
         start = _universal(args)
     else:
@@ -357,12 +391,16 @@ def _quantifier(args):
         raise OptionError(f"--method {args.method}: is trained for one basis set; give it with --basis.")
     basis = Basis.load(args.basis)
     data = {"dwelltime": 1 / args.bandwidth} if args.bandwidth else {}
+    if args.mean_of and not args.data:
+        raise OptionError("--mean_of: is of measured transients; give them with --data, or leave it out.")
     if args.data:
-        fids, first = _measured(args.data, basis)
+        fids, first = _measured(args.data, basis, args.mean_of, args.n_means, args.seed)
         data = {"fids": fids, "dwelltime": first.dwelltime, "source": ", ".join(args.data)}
 
     def job(folder, **options):
-        return train.train_quantifier(args.method, basis, folder, **data, **options)
+        return train.train_quantifier(
+            args.method, basis, folder, mm=args.mm, teacher=args.teacher, prior=args.prior, lam=args.lam, n_members=args.ensemble, **data, **options
+        )
 
     return _starter_of(args, job, "cnn")
 
@@ -387,8 +425,12 @@ def _check_method(args, methods) -> None:
         raise OptionError(f"--method {args.method}: there is no such method; choose universal, {', '.join(methods)}.")
 
 
-def _measured(paths, basis=None):
-    """The FIDs of files of one protocol, cut to the shortest, ``(n, n_points)``, and the first file's data."""
+def _measured(paths, basis=None, mean_of=None, n_means=64, seed=0):
+    """The FIDs of files of one protocol, cut to the shortest, ``(n, n_points)``, and the first file's data.
+
+    With ``mean_of``, ``n_means`` means of so many random transients of each file instead, the transients aligned first (section 4.1.2 of
+    doi 10.1016/j.compbiomed.2023.106837).
+    """
     import numpy as np
 
     from . import nifti
@@ -402,9 +444,28 @@ def _measured(paths, basis=None):
         same = np.isclose(data.dwelltime, first.dwelltime, rtol=1e-3)
         if not same or not np.isclose(data.spec_freq_mhz, first.spec_freq_mhz, rtol=5e-3):
             raise DataError(f"{path}: has another bandwidth or frequency than {paths[0]}; train one network for each.")
-        fids.append(_transients(data))
+        one = _transients(data)
+        fids.append(one if mean_of is None else _random_means(one, data, mean_of, n_means, seed, path))
     n_points = min(one.shape[-1] for one in fids)
     return np.concatenate([one[:, :n_points] for one in fids]), first
+
+
+def _random_means(fids, data, mean_of: int, n_means: int, seed: int, path):
+    """Means of random transients of one file, aligned, ``(n_means, n_points)``."""
+    import numpy as np
+
+    from .alignment import align_transients
+    from .units import nucleus
+
+    if len(fids) < 2 * mean_of:
+        raise DataError(f"{path}: has {len(fids)} transients, means of {mean_of} need {2 * mean_of} at least; give a lower --mean_of.")
+    ppmlim = nucleus(data.nucleus).ppmlim
+    axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "nucleus": data.nucleus}
+    found = align_transients(fids[None, None], ppmlim=ppmlim, **axes)
+    aligned = found.apply(fids[None, None])[0, 0]
+    good = np.flatnonzero(np.isin(found.flag[0], ("ok", "weak")))
+    random = np.random.default_rng(seed)
+    return np.stack([aligned[random.choice(good, mean_of, replace=False)].mean(0) for _ in range(n_means)])
 
 
 def _transients(data):

@@ -8,7 +8,7 @@ from .errors import OptionError
 
 __all__ = ["DlOptions", "ESTIMATES"]
 
-ESTIMATES = ("ml",)
+ESTIMATES = ("ml", "posterior_mean", "network")
 """The estimates that a result can hold: ``ml`` is the maximum of the likelihood."""
 
 
@@ -24,6 +24,8 @@ class DlOptions:
         Trained network that proposes them, by name or folder.
     estimate : str
         Which of the estimates the concentrations are, one of :data:`ESTIMATES`.
+    prior : str
+        What concentrations are expected, see :func:`fsl_mrs_dl.pipeline.quantify`.
     device : str
         'auto', 'cpu' or 'cuda'.
     """
@@ -31,6 +33,7 @@ class DlOptions:
     starter: str | None = None
     model: str | None = None
     estimate: str = "ml"
+    prior: str = "auto"
     device: str = "auto"
 
     def check(self, prefix: str = "") -> DlOptions:
@@ -41,6 +44,10 @@ class DlOptions:
             raise OptionError(
                 f"{prefix}estimate {self.estimate}: there is no such estimate; choose one of {', '.join(ESTIMATES)}."
             )
+        if self.estimate == "posterior_mean" and self.prior == "none":
+            raise OptionError(f"{prefix}estimate posterior_mean: needs a prior; leave {prefix}prior none out.")
+        if self.prior not in ("auto", "none", "volume"):
+            self._check_prior(prefix)
         try:
             self.make_starter()
         except OptionError as exc:
@@ -51,6 +58,16 @@ class DlOptions:
         except OptionError as exc:
             raise OptionError(str(exc).replace("--device", f"{prefix}device")) from None
         return self
+
+    def _check_prior(self, prefix: str) -> None:
+        from pathlib import Path
+
+        from .synthetic import recipe_names
+
+        if self.prior not in recipe_names() and not Path(self.prior).is_file():
+            raise OptionError(
+                f"{prefix}prior {self.prior}: no such recipe or file; there are volume, none, {', '.join(recipe_names())}."
+            )
 
     def make_starter(self):
         """What chooses the starter once the data are known."""

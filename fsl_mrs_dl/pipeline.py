@@ -6,24 +6,42 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from . import refine, uncertainty, units
+from . import novelty, priors, refine, uncertainty, units
 from .absolute import LINES, Offset, absolute_offset
 from .alignment import Alignment, align_transients, apply_shift_phase
 from .basis import Basis
+from .concentrations import is_macromolecule, typical_concentrations
 from .drift import follow
 from .editing import match_subspectra
 from .errors import DataError, OptionError
 from .nifti import MrsData, check_fids, from_image, processing_record, without
+from .posterior import Posterior, posterior, upper_limit
+from .priors import Prior
 from .reduced import ReducedModel, reduced
 from .registration import combination
 from .signal_model import SignalModel
-from .starters import Automatic, Starter
+from .starters import Automatic, Starter, answering
 
-__all__ = ["AlignedData", "align_data", "align_image", "Quantification", "quantify", "fit_scaled", "choose_device", "model_for"]
+__all__ = [
+    "ESTIMATES",
+    "AlignedData",
+    "align_data",
+    "align_image",
+    "Quantification",
+    "quantify",
+    "fit_scaled",
+    "choose_device",
+    "model_for",
+]
+
+
+ESTIMATES = ("ml", "posterior_mean", "network")
+"""The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased and the default everywhere."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -520,6 +538,17 @@ class Quantification:
         And each basis FID by this.
     starter : str
         Name of what proposed the starts.
+    free : ndarray ``(n, k)``
+        Concentrations and nonlinear parameters as they would be if concentrations and widths were allowed to be negative: what intervals
+        are centred on.
+    networks : ndarray ``(n_networks, n, n_metabs)`` or None
+        The networks' own answers, where one was asked that quantifies; NaN for what it was not trained on.
+    posterior : Posterior or None
+        Prior and data put together.
+    ood_residual, ood_latent : ndarray ``(n,)``
+        How unlike clean data a spectrum is, by what the fit leaves over and by what it finds; above one it is.
+    ood_network : ndarray ``(n,)`` or None
+        How unlike what the network was trained on.
     """
 
     model: SignalModel
@@ -536,6 +565,12 @@ class Quantification:
     basis_scale: np.ndarray
     starter: str
     fids: np.ndarray = field(repr=False, default=None)
+    free: np.ndarray = field(repr=False, default=None)
+    networks: np.ndarray | None = field(repr=False, default=None)
+    posterior: Posterior | None = field(repr=False, default=None)
+    ood_residual: np.ndarray = field(repr=False, default=None)
+    ood_latent: np.ndarray = field(repr=False, default=None)
+    ood_network: np.ndarray | None = field(repr=False, default=None)
 
     def __repr__(self) -> str:
         return (
@@ -559,6 +594,49 @@ class Quantification:
         with np.errstate(divide="ignore", invalid="ignore"):
             return self.noise_sd / self.noise_outside_sd
 
+    @property
+    def ood(self) -> np.ndarray:
+        """Out-of-distribution score, ``(n,)``: the largest of those there are; above one the spectrum is unlike clean data."""
+        parts = [part for part in (self.ood_residual, self.ood_latent, self.ood_network) if part is not None]
+        return np.where(self.usable, np.fmax.reduce(parts), np.nan)
+
+    def estimate(self, name: str = "ml") -> tuple[np.ndarray, np.ndarray]:
+        """Concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)`` by one of :data:`ESTIMATES`.
+
+        'ml' is the maximum of the likelihood; 'posterior_mean' has the prior in it; 'network' is the networks' mean, and the
+        covariance that of their spread, NaN where there is one network only.
+
+        Raises
+        ------
+        OptionError
+            If that estimate was not made.
+        """
+        m = len(self.names)
+        if name == "ml":
+            return self.conc, self.cov[:, :m, :m]
+        if name == "posterior_mean":
+            if self.posterior is None:
+                raise OptionError("estimate posterior_mean: there is no prior for these metabolites; give one with --prior.")
+            return self.posterior.mean, self.posterior.cov
+        if name != "network":
+            raise OptionError(f"estimate {name}: there is no such estimate; choose one of {', '.join(ESTIMATES)}.")
+        if self.networks is None:
+            raise OptionError("estimate network: no network was asked; give one with --model.")
+        mean = self.networks.mean(0)
+        if len(self.networks) < 2:
+            return mean, np.full((len(mean), m, m), np.nan)
+        apart = self.networks - mean
+        return mean, np.einsum("kni,knj->nij", apart, apart) / (len(apart) - 1)
+
+    def interval(self, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Limits of the 95 % interval of a sum of concentrations by the data alone, ``(n,)`` each; never negative where they cannot be."""
+        centre, sd = self.free[:, : len(self.names)][:, members].sum(1), uncertainty.sum_sd(self.cov, members)
+        low, high = centre - uncertainty.Z95 * sd, centre + uncertainty.Z95 * sd
+        if self.model.shape.negative:
+            return low, high
+        # An estimate far below zero does not make its limit zero.
+        return np.maximum(low, 0), np.maximum(high, upper_limit(centre, sd))
+
     def members(self, metab: str) -> list[int]:
         """Columns of a metabolite or of a sum written with '+'.
 
@@ -572,12 +650,26 @@ class Quantification:
                 raise OptionError(f"metabolite {name}: was not fitted; there are {', '.join(self.names)}.")
         return [self.names.index(name) for name in metab.split("+")]
 
-    def table(self, combined: list[str] = ()) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def table(self, combined: list[str] = (), estimate: str = "ml") -> tuple[list[str], np.ndarray, np.ndarray]:
         """Names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
         sums = [self.members(name) for name in combined]
-        conc = [self.conc, *(self.conc[:, rows].sum(-1)[:, None] for rows in sums)]
-        sd = [self.crlb_sd, *(uncertainty.sum_sd(self.cov, rows)[:, None] for rows in sums)]
+        values, cov = self.estimate(estimate)
+        conc = [values, *(values[:, rows].sum(-1)[:, None] for rows in sums)]
+        sd = [np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))]
+        sd += [uncertainty.sum_sd(cov, rows)[:, None] for rows in sums]
         return [*self.names, *combined], np.concatenate(conc, axis=1), np.concatenate(sd, axis=1)
+
+    def row(self, index: int) -> Quantification:
+        """One spectrum's estimates by themselves, without data and basis set; small, so that it can be sent about."""
+        one = [index]
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, np.ndarray) and name not in ("basis_scale", "networks"):
+                values[name] = value[one]
+        values |= {"fids": None, "model": SimpleNamespace(shape=self.model.shape)}
+        values["networks"] = None if self.networks is None else self.networks[:, one]
+        values["posterior"] = None if self.posterior is None else self.posterior.taken(one)
+        return Quantification(**values)
 
     def block(self, name: str) -> np.ndarray:
         """One block of the parameters by FSL-MRS's name (``gamma``, ``eps``, ``phi0``, ...), ``(n, size)``."""
@@ -657,6 +749,8 @@ def quantify(
     ind_scale: list[str] | None = None,
     rescale: bool = True,
     starter: Starter | None = None,
+    prior: str | Path | Prior | None = "auto",
+    estimate: str = "ml",
     device: str | torch.device = "auto",
     max_iter: int = 60,
     progress: Callable[[int], None] | None = None,
@@ -683,6 +777,11 @@ def quantify(
         As FSL-MRS's ``--ind_scale`` and the opposite of its ``--no_rescale``.
     starter : Starter, optional
         Proposes starts; the classical search by default.
+    prior : str, path or Prior, optional
+        What concentrations are expected, for the posterior: a recipe or file (see :func:`fsl_mrs_dl.priors.load`), 'volume' to learn it from
+        these spectra, 'none', or 'auto': 'normal-brain' where the basis set is a brain's.  It never changes the 'ml' estimate.
+    estimate : str
+        'network' makes sure that the network that proposes starts is asked for its own answer.
     device : str
     max_iter : int
         Most trial points per spectrum.
@@ -720,7 +819,16 @@ def quantify(
     with np.errstate(invalid="ignore"):  # infinite values in unusable rows
         scaled = rows * fid_scale
     result = fit_scaled(
-        scaled, signal_model, list(basis.names), starter=starter, device=device, max_iter=max_iter, progress=progress
+        scaled,
+        signal_model,
+        list(basis.names),
+        starter=starter,
+        prior=prior,
+        relative=np.median(basis_scale) / basis_scale,
+        estimate=estimate,
+        device=device,
+        max_iter=max_iter,
+        progress=progress,
     )
     result.fid_scale, result.basis_scale = fid_scale, basis_scale
     return result
@@ -737,18 +845,30 @@ def fit_scaled(
     names: list[str],
     *,
     starter: Starter | None = None,
+    prior: str | Path | Prior | None = "auto",
+    relative: np.ndarray | float = 1.0,
+    estimate: str = "ml",
     device: str | torch.device = "auto",
     max_iter: int = 60,
     progress: Callable[[int], None] | None = None,
 ) -> Quantification:
     """Fit FIDs ``(n, n_points)`` with a ready model; whoever calls has scaled data and basis.
 
-    Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.
+    Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.  ``relative`` is what a prior's numbers are
+    multiplied by where basis spectra were scaled one by one; the other arguments are those of :func:`quantify`.
     """
     model = model.to(choose_device(device) if isinstance(device, str) else device)
     starter = starter or Automatic()
     if isinstance(starter, Automatic):
         starter = starter.for_model(model)
+    expected = None if prior == "volume" else _prior_of(prior, model, names)
+    answering_network = answering(starter)
+    if answering_network is not None and not answering_network.quantifies and estimate != "network":
+        answering_network = None
+    if answering_network is None and estimate == "network":
+        raise OptionError(
+            f"estimate network: the starter is {starter.name}, which has no answer of its own; give --model, or leave it out."
+        )
     usable = _usable(fids)
     n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())
     result = Quantification(
@@ -766,15 +886,137 @@ def fit_scaled(
         basis_scale=np.ones(model.n_metabs),
         starter=starter.name,
         fids=fids,
+        free=np.full((n, n_fit), np.nan),
+        ood_residual=np.full(n, np.nan),
     )
     where = np.flatnonzero(usable)
     chunk = _rows_per_chunk(model, model.time.device)
     for start in range(0, len(where), chunk):
         index = where[start : start + chunk]
-        _fit_rows(result, index, starter, max_iter)
+        _fit_rows(result, index, starter, max_iter, answering_network)
         if progress:
             progress(len(index))
+    _judge(result, expected, prior, relative)
     return result
+
+
+def _prior_of(prior, model: SignalModel, names: list[str]) -> Prior | None:
+    """The prior that is meant, in its own unit; None for none."""
+    if isinstance(prior, Prior):
+        return prior
+    if prior is None or str(prior) == "none":
+        return None
+    if str(prior) != "auto":
+        return priors.load(prior, names)
+    if model.nucleus != "1H" or typical_concentrations(names) is None:
+        return None
+    # Shifts and widths of the recipe are what networks are trained on, not what is expected of a scanner.
+    return replace(priors.load("normal-brain", names), fwhm_hz=None, shift_hz=None)
+
+
+_WIDEST_PPM = 0.1  # doi 10.1002/mrm.27742: wider lines are not usable
+
+
+def _judge(result: Quantification, expected: Prior | None, asked, relative) -> None:
+    """Posterior and out-of-distribution score, from what the data alone say."""
+    model, m = result.model, len(result.names)
+    free, cov = result.free[:, :m], result.cov[:, :m, :m]
+    if asked == "volume":
+        expected = priors.learn(free[result.converged], cov[result.converged], result.names)
+    elif expected is not None:
+        expected = expected.times(relative)
+        expected = expected.times(priors.scale_to(expected, free, cov))
+    if expected is not None:
+        lower = np.concatenate([np.full(m, -np.inf if model.shape.negative else 0.0), model.theta_bounds[0].cpu().numpy()])
+        lower[m:] = np.where(lower[m:] == 0, 0.0, -np.inf)  # limits far outside of what can be a spectrum say nothing
+        upper = np.full(len(lower), np.inf)
+        if expected.fwhm_hz is not None and not model.shape.gaussian:
+            at = _offsets(model)["gamma"]
+            upper[at : at + model.n_groups] = np.pi * expected.fwhm_hz[1]
+        result.posterior = posterior(expected, result.free, result.cov, lower, upper)
+        _look_again(result, lower, upper, asked != "volume")
+    blocks = {name: result.block(name) for name in ("gamma", "sigma", "eps") if name in model.sizes}
+    group = _main_group(model, result.names)
+    at, sd = _offsets(model), np.sqrt(np.clip(np.diagonal(result.cov, axis1=1, axis2=2), 0, None))
+    gamma, gauss = blocks["gamma"][:, group] / np.pi, np.zeros(len(free))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gamma_sd = sd[:, at["gamma"] + group] / np.pi
+        if "sigma" in blocks:
+            # Gaussian widths are fitted as sigma**2; the sum of both widths is better known than either.
+            gauss = 2 * np.sqrt(2 * np.log(2)) * np.sqrt(2) * blocks["sigma"][:, group] / (2 * np.pi)
+        root = np.sqrt(0.2166 * gamma**2 + gauss**2)
+        width, by_gamma = 0.5346 * gamma + root, 0.5346 + 0.2166 * gamma / np.maximum(root, 1e-12)
+        variance = (by_gamma * gamma_sd) ** 2
+        if "sigma" in blocks:
+            i, j = at["gamma"] + group, at["variance"] + group
+            by_variance = 4 * np.log(2) / np.pi**2 / (2 * np.maximum(root, 1e-12))
+            part = by_gamma / np.pi
+            full = (
+                part**2 * result.cov[:, i, i]
+                + 2 * part * by_variance * result.cov[:, i, j]
+                + by_variance**2 * result.cov[:, j, j]
+            )
+            variance = np.where(full > 0, full, variance)
+        shift = -blocks["eps"][:, group] / (2 * np.pi)
+        shift_sd = sd[:, at["eps"] + group] / (2 * np.pi)
+        result.ood_latent = novelty.latent_score(
+            expected, free, cov, fwhm_hz=width, fwhm_sd=np.sqrt(variance), shift_hz=shift, shift_sd=shift_sd,
+            widest_hz=_WIDEST_PPM * model.spec_freq_mhz,
+        )  # fmt: skip
+    result.ood_latent[~result.usable] = np.nan
+
+
+_CURVED = 0.03  # relative SD of the best known metabolite from which on a spectrum is no longer linear in its widths
+
+
+def _look_again(result: Quantification, lower: np.ndarray, upper: np.ndarray, rescale: bool, passes: int = 2) -> None:
+    """Posterior of weak spectra with the model linearised where the posterior is, not where the likelihood has its maximum.
+
+    There amplitude and width go together, and the bound of an estimate that is too high by chance is too wide.
+    """
+    model, m = result.model, len(result.names)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        best = np.nanmin(np.where(result.conc > 0, result.crlb_sd / result.conc, np.inf), 1)
+    rows = np.flatnonzero((best > _CURVED) & np.isfinite(result.posterior.mean).all(1))
+    first, last = model.window
+    chunk = _rows_per_chunk(model, model.time.device)
+    for _ in range(passes if len(rows) else 0):
+        estimates, cov = np.empty((len(rows), len(lower))), np.empty((len(rows), len(lower), len(lower)))
+        for start in range(0, len(rows), chunk):
+            part = slice(start, start + chunk)
+            spec = units.fid_to_spec(torch.as_tensor(result.fids[rows[part]]).to(model.basis))[:, first:last]
+            point = torch.as_tensor(result.posterior.point[rows[part]]).to(model.time)
+            conc, theta = point[:, :m], point[:, m:]
+            sensitivities = uncertainty.sensitivities(model, theta, conc)
+            noise = torch.as_tensor(result.noise_sd[rows[part]]).to(model.time)
+            unit = uncertainty.covariance(sensitivities @ sensitivities.mT, torch.ones_like(noise))
+            left = model.eliminate_baseline(spec) - (conc[:, None].to(spec) @ model.columns(theta))[:, 0]
+            everything = torch.ones_like(point, dtype=torch.bool)
+            free, moved = uncertainty.without_bounds(sensitivities, left, conc, everything, unit)
+            estimates[part] = torch.cat([free, theta + moved], -1).cpu().numpy()
+            cov[part] = (unit * noise[:, None, None] ** 2).cpu().numpy()
+        prior = result.posterior.prior
+        if rescale and len(rows) > len(result.params) // 2:
+            prior = prior.times(priors.scale_to(prior, estimates[:, :m], cov[:, :m, :m]))
+            result.posterior.prior = prior
+        again = posterior(prior, estimates, cov, lower, upper)
+        good = np.isfinite(again.mean).all(1)
+        result.posterior.update(rows[good], again.taken(good))
+
+
+def _offsets(model: SignalModel) -> dict[str, int]:
+    """Where each block of nonlinear parameters begins in the covariance."""
+    out, at = {}, model.n_metabs
+    for name, size in model.theta_sizes.items():
+        out[name] = at
+        at += size
+    return out
+
+
+def _main_group(model: SignalModel, names: list[str]) -> int:
+    """The group that most metabolites are in; macromolecules are broad by nature."""
+    groups = [group for group, name in zip(model.groups, names) if not is_macromolecule(name)] or list(model.groups)
+    return max(sorted(set(groups)), key=groups.count)
 
 
 def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
@@ -787,7 +1029,7 @@ def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
     return max(1, int(budget / (model.n_metabs * width * model.basis.element_size())))
 
 
-def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_iter: int) -> None:
+def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_iter: int, network=None) -> None:
     """Fit the rows ``index`` and write them into ``result``."""
     model = result.model
     first, last = model.window
@@ -800,19 +1042,53 @@ def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_i
     coefficients = model.baseline_coefficients(spec - modelled)
     residual = spec - modelled - coefficients @ model.regressors.mT.to(coefficients)
     noise = uncertainty.noise_from_residual(model, residual, conc)
-    cov = uncertainty.covariance(solution.information, noise)
+    unit = uncertainty.covariance(solution.information, torch.ones_like(noise))
+    cov = unit * noise[:, None, None] ** 2
+    held = torch.cat([(conc == 0) & (not model.shape.negative), theta <= model.theta_bounds[0]], -1)
+    free, moved = conc.clone(), torch.zeros_like(theta)
+    bound = held.any(-1).nonzero()[:, 0]
+    if len(bound):
+        rows = uncertainty.sensitivities(model, theta[bound], conc[bound])
+        left = model.eliminate_baseline((spec - modelled)[bound])
+        free[bound], moved[bound] = uncertainty.without_bounds(rows, left, conc[bound], held[bound], unit[bound])
+    result.free[index] = torch.cat([free, theta + moved], -1).cpu().numpy()
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
     result.cov[index] = cov.cpu().numpy()
     result.noise_sd[index] = noise.cpu().numpy()
     result.noise_outside_sd[index] = uncertainty.noise_outside(
         whole.cpu().numpy(), model.dwelltime, model.spec_freq_mhz, model.nucleus
     )
+    grid = model.n_points, model.dwelltime, model.spec_freq_mhz, model.nucleus
+    result.ood_residual[index] = novelty.residual_score(
+        residual.cpu().numpy(),
+        result.noise_sd[index],
+        result.noise_outside_sd[index],
+        ppm_per_point=1 / (model.n_points * model.dwelltime * model.spec_freq_mhz),
+        n_outside=int(uncertainty.quiet_points(*grid).sum()),
+    )
+    if network is not None:
+        _ask(result, index, network, spec)
     result.cost[index] = solution.cost.cpu().numpy()
     result.converged[index] = solution.converged.cpu().numpy()
     result.n_iter[index] = solution.n_iter.cpu().numpy()
     failed = index[~np.isfinite(result.cost[index])]
     result.params[failed] = np.nan
+    result.free[failed] = np.nan
+    result.ood_residual[failed] = np.nan
     result.usable[failed] = False
+
+
+def _ask(result: Quantification, index: np.ndarray, network, spec: torch.Tensor) -> None:
+    """A network's own answers for the rows ``index``, and how far they are from what it knows."""
+    own = network.concentrations(spec, result.model, result.names).cpu().numpy()
+    if result.networks is None:
+        result.networks = np.full((len(own), len(result.params), own.shape[-1]), np.nan)
+    result.networks[:, index] = own
+    novel = network.novelty(spec, result.model) if network.quantifies else None
+    if novel is not None:
+        if result.ood_network is None:
+            result.ood_network = np.full(len(result.params), np.nan)
+        result.ood_network[index] = novel
 
 
 def fit_spectra(

@@ -124,7 +124,8 @@ class DlQuant:
         "dl_starter": "what proposes the starts of the fits: classical, network or together (default: as the data allow)",
         "dl_model": "trained network that proposes the starts, by name or folder (default quant-universal)",
         "dl_device": "where to compute: auto (default), cpu or cuda",
-        "dl_estimate": "estimate that is reported (default ml: maximum of the likelihood)",
+        "dl_estimate": "concentrations that are reported: ml (default: maximum of the likelihood), posterior_mean or network",
+        "dl_prior": "what is expected, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)",
     }
 
     @classmethod

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import __version__, units
 from .figures import BLACK, BLUE, GREEN, GREY, RED
-from .results import FitResults
+from .results import MOSTLY_PRIOR, OOD_LIMIT, FitResults
 
 __all__ = ["write_fit_report"]
 
@@ -73,6 +73,7 @@ def _settings(results: FitResults, row: int) -> str:
             f"{'converged' if fit.converged[row] else 'NOT converged'} after {fit.n_iter[row]} trial points; started by {fit.starter}",
         ),
         ("Residual over noise", f"{fit.misfit[row]:.2f} (1 means that the model explains everything but noise)"),
+        ("Unlike clean data", _novelty(fit, row)),
         ("Shift to higher ppm", ", ".join(f"{value:.2f}" for value in shift[:6]) + (" ..." if len(shift) > 6 else "") + " Hz"),
         ("Phase", f"{np.degrees(blocks['phi0'][0]):.1f} deg, {blocks['phi1'][0] / (2 * np.pi) * 1e3:.3f} ms first order"),
         ("Lorentzian width added", ", ".join(f"{value:.2f}" for value in blocks["gamma"] / np.pi) + " Hz"),
@@ -83,6 +84,14 @@ def _settings(results: FitResults, row: int) -> str:
     return (
         '<table class="settings">' + "".join(f"<tr><td>{a}</td><td>{html.escape(b)}</td></tr>" for a, b in entries) + "</table>"
     )
+
+
+def _novelty(fit, row: int) -> str:
+    """The out-of-distribution score in words."""
+    parts = [("residual", fit.ood_residual), ("what was found", fit.ood_latent), ("what the network knows", fit.ood_network)]
+    each = ", ".join(f"{name} {values[row]:.2f}" for name, values in parts if values is not None)
+    word = "YES" if fit.ood[row] > OOD_LIMIT else "no"
+    return f"{word}, score {fit.ood[row]:.2f} ({each}; above 1 the spectrum is unlike clean data)"
 
 
 def _spectrum_figure(results: FitResults, row: int):
@@ -117,9 +126,8 @@ def _shown(results: FitResults, row: int) -> tuple[list[str], np.ndarray, np.nda
     conc, sd = (part[row] for part in results.table)
     if results.reference is None or not results.reference[row] > 0:
         return results.names, conc, sd, "concentration (raw)"
-    frame = results.uncertainties()
-    ratio_sd = frame["ratio_sd"].to_numpy().reshape(results.table[0].shape)[row]
-    return results.names, conc / results.reference[row], ratio_sd, f"ratio to {'+'.join(results.internal_ref)}"
+    ratio, ratio_sd = (part[row] for part in results.ratios)
+    return results.names, ratio, ratio_sd, f"ratio to {'+'.join(results.internal_ref)}"
 
 
 def _concentration_figure(results: FitResults, row: int):
@@ -154,18 +162,44 @@ def _correlation_figure(results: FitResults, row: int):
     return figure
 
 
+_WORDS = {"ml": "maximum of the likelihood", "posterior_mean": "posterior mean", "network": "the network's own answer"}
+
+
 def _table(results: FitResults, row: int) -> str:
+    fit = results.fit
     conc, sd = (part[row] for part in results.table)
     percent = results.percent()[row]
     names, value, value_sd, label = _shown(results, row)
     snr, width = (part[row] for part in results.quality)
+    more = [""] * len(names)
+    head, notes = "", [f"Estimate: {_WORDS[results.estimate]}."]
+    if fit.posterior is not None:
+        _, mean, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "posterior_mean")))
+        reference = 1.0 if value is conc else mean[results.names.index("+".join(results.internal_ref))]
+        pull = results.pull[row]
+        for i in range(len(names)):
+            mark = " *" if pull[i] > MOSTLY_PRIOR else ""
+            more[i] += f"<td>{mean[i] / reference:.3f}{mark}</td><td>{spread[i] / reference:.3f}</td><td>{100 * pull[i]:.0f}</td>"
+        head += "<th>posterior mean</th><th>SD</th><th>% prior</th>"
+        notes.append(
+            f"Posterior: {html.escape(fit.posterior.prior.source)} and the data together; % prior is the share of the prior's variance that "
+            "the data left standing. * mostly prior."
+        )
+    if fit.networks is not None:
+        _, own, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "network")))
+        known = results.names.index("+".join(results.internal_ref)) if value is not conc else None
+        reference = 1.0 if known is None else own[known]
+        for i in range(len(names)):
+            more[i] += f"<td>{own[i] / reference:.3f}</td>" + (f"<td>{spread[i] / reference:.3f}</td>" if len(fit.networks) > 1 else "")
+        head += "<th>network</th>" + ("<th>spread</th>" if len(fit.networks) > 1 else "")
     lines = []
     for i, name in enumerate(names):
         quality = f"<td>{snr[i]:.1f}</td><td>{width[i]:.1f}</td>" if i < len(snr) else "<td></td><td></td>"
         weak = ' class="weak"' if not value_sd[i] <= 0.5 * abs(value[i]) else ""
         lines.append(
             f"<tr{weak}><td>{html.escape(name)}</td><td>{value[i]:.3f}</td><td>{value_sd[i]:.3f}</td><td>{conc[i]:.4g}</td>"
-            f"<td>{sd[i]:.2g}</td><td>{percent[i]:.0f}</td>{quality}</tr>"
+            f"<td>{sd[i]:.2g}</td><td>{percent[i]:.0f}</td>{more[i]}{quality}</tr>"
         )
-    head = f"<tr><th>Metabolite</th><th>{html.escape(label)}</th><th>SD</th><th>raw</th><th>CRLB SD</th><th>%CRLB</th>"
-    return f"<table>{head}<th>SNR</th><th>FWHM (Hz)</th></tr>{''.join(lines)}</table>"
+    first = f"<tr><th>Metabolite</th><th>{html.escape(label)}</th><th>SD</th><th>raw</th><th>raw SD</th><th>%SD</th>{head}"
+    note = f'<p class="note">{" ".join(notes)}</p>'
+    return f"{note}<table>{first}<th>SNR</th><th>FWHM (Hz)</th></tr>{''.join(lines)}</table>"

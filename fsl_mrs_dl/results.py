@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,14 @@ from . import nifti, qc, uncertainty, units
 from .errors import OutputError
 from .pipeline import Quantification
 
-__all__ = ["FitResults", "folder_for", "write_fit"]
+__all__ = ["FitResults", "folder_for", "write_fit", "write_maps", "MOSTLY_PRIOR", "OOD_LIMIT"]
+
+
+MOSTLY_PRIOR = 0.5
+"""Share of the prior's variance from which on an answer is marked as mostly prior."""
+
+OOD_LIMIT = 1.0
+"""Out-of-distribution score above which a spectrum is marked."""
 
 
 @contextlib.contextmanager
@@ -54,12 +62,18 @@ def folder_for(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Iterato
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def row_data() -> SimpleNamespace:
+    """In place of data that are not at hand: one spectrum without dimensions."""
+    return SimpleNamespace(fids=np.zeros((1, 1, 1, 1), complex), dim_tags=())
+
+
 @dataclass
 class FitResults:
     """A quantification together with the data it came from: everything the files are made of.
 
     ``data.fids`` has the shape of the file that was fitted; rows of ``fit`` run over its spectra with the time axis moved to
-    the end.  ``conjugated`` tells that the data were conjugated before fitting.
+    the end.  ``conjugated`` tells that the data were conjugated before fitting; ``estimate`` is the one that FSL-MRS's tables hold, one of
+    :data:`fsl_mrs_dl.pipeline.ESTIMATES`.
     """
 
     fit: Quantification
@@ -67,6 +81,7 @@ class FitResults:
     internal_ref: list[str]
     combine: list[str]
     conjugated: bool = False
+    estimate: str = "ml"
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -97,15 +112,27 @@ class FitResults:
 
     @cached_property
     def table(self) -> tuple[np.ndarray, np.ndarray]:
-        """Raw concentrations and Cramer-Rao SDs, ``(n, len(names))`` each."""
-        return self.fit.table(self.sums)[1:]
+        """Raw concentrations and their SDs, ``(n, len(names))`` each."""
+        return self.fit.table(self.sums, self.estimate)[1:]
 
     @cached_property
     def reference(self) -> np.ndarray | None:
         """Concentration of the internal reference, ``(n,)``; ``None`` if it was not fitted."""
         if not set(self.internal_ref) <= set(self.fit.names):
             return None
-        return self.fit.conc[:, self.fit.members("+".join(self.internal_ref))].sum(-1)
+        return self.fit.estimate(self.estimate)[0][:, self.fit.members("+".join(self.internal_ref))].sum(-1)
+
+    @cached_property
+    def ratios(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ratios to the internal reference and their SDs, covariances included, ``(n, len(names))`` each; None without reference."""
+        if self.reference is None:
+            return None
+        conc, cov = self.fit.estimate(self.estimate)
+        under = self.fit.members("+".join(self.internal_ref))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = self.table[0] / self.reference[:, None]
+            sd = [uncertainty.ratio_sd(conc, cov, self.fit.members(name), under) for name in self.names]
+        return ratio, np.stack(sd, axis=1)
 
     @cached_property
     def quality(self) -> tuple[np.ndarray, np.ndarray]:
@@ -163,6 +190,8 @@ class FitResults:
         pad = np.full((len(conc), len(self.sums)), np.nan)
         snr, width = self.quality
         columns["SNR"], columns["FWHM"] = np.hstack([snr, pad]), np.hstack([width, pad])
+        if self.estimate == "posterior_mean":
+            columns["mostly prior"] = self.pull > MOSTLY_PRIOR
         return self._long(columns, "Metab", self.names)
 
     def _internal(self) -> tuple[np.ndarray, np.ndarray]:
@@ -226,31 +255,76 @@ class FitResults:
             out[row, k:] = tail if model.baseline.mode != "off" else 0.0
         return out
 
+    @cached_property
+    def pull(self) -> np.ndarray | None:
+        """Share of the prior's variance that the data left standing, ``(n, len(names))``; None without a prior."""
+        found = self.fit.posterior
+        if found is None:
+            return None
+        expected = found.prior.sd**2
+        sums = []
+        for name in self.sums:
+            rows = self.fit.members(name)
+            whole = expected[rows].sum() if found.prior.cov is None else found.prior.cov[np.ix_(rows, rows)].sum()
+            whole = whole if np.isfinite(expected[rows]).all() else np.inf
+            sums.append(np.clip(uncertainty.sum_sd(found.cov, rows) ** 2 / whole, 0, 1)[:, None])
+        return np.concatenate([found.pull, *sums], axis=1)
+
     def uncertainties(self) -> pd.DataFrame:
-        """uncertainty.csv: what the data decided, a line per spectrum and metabolite or sum."""
+        """uncertainty.csv: every estimate and what the data decided, a line per spectrum and metabolite or sum."""
         fit = self.fit
-        conc, sd = self.table
-        columns = {"conc": conc, "crlb_sd": sd, "crlb_pct": self.percent()}
-        if self.reference is not None:
-            under = fit.members("+".join(self.internal_ref))
+        members = [fit.members(name) for name in self.names]
+        under = fit.members("+".join(self.internal_ref)) if self.reference is not None else None
+        _, conc, sd = fit.table(self.sums)
+        stack = lambda parts: np.stack(parts, axis=1)  # noqa: E731
+        with np.errstate(divide="ignore", invalid="ignore"):
+            percent = np.where(np.isnan(conc), np.nan, np.minimum(np.nan_to_num(sd / conc * 100, nan=999.0), 999.0))
+        columns = {"conc": conc, "crlb_sd": sd, "crlb_pct": percent}
+        low, high = zip(*(fit.interval(rows) for rows in members))
+        columns |= {"ci95_low": stack(low), "ci95_high": stack(high)}
+        if under is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
-                columns["ratio"] = conc / self.reference[:, None]
-            columns["ratio_sd"] = np.stack(
-                [uncertainty.ratio_sd(fit.conc, fit.cov, fit.members(name), under) for name in self.names], axis=1
-            )
+                columns["ratio"] = conc / conc[:, [self.names.index("+".join(self.internal_ref))]]
+            columns["ratio_sd"] = stack([uncertainty.ratio_sd(fit.conc, fit.cov, rows, under) for rows in members])
+            low, high = zip(*(uncertainty.ratio_interval(fit.free[:, : len(fit.names)], fit.cov, rows, under) for rows in members))
+            columns |= {"ratio_ci95_low": stack(low), "ratio_ci95_high": stack(high)}
         held = np.zeros(conc.shape, bool)
         if not fit.model.shape.negative:
             held[:, : len(fit.names)] = fit.conc == 0
         columns["at_zero"] = held
+        if fit.posterior is not None:
+            columns |= self._posterior_columns(members, under)
+        if fit.networks is not None:
+            _, columns["network"], spread = fit.table(self.sums, "network")
+            if len(fit.networks) > 1:
+                columns["epistemic_sd"] = spread
         per_spectrum = {
             "noise_sd": fit.noise_sd,
             "misfit": fit.misfit,
+            "ood_score": fit.ood,
+            "ood_residual": fit.ood_residual,
+            "ood_latent": fit.ood_latent,
+            "ood_network": fit.ood_network,
             "converged": fit.converged,
             "usable": fit.usable,
             "n_iter": fit.n_iter,
         }
-        columns |= {name: np.repeat(values, len(self.names)) for name, values in per_spectrum.items()}
+        columns |= {name: np.repeat(values, len(self.names)) for name, values in per_spectrum.items() if values is not None}
         return self._long(columns, "Metab", self.names)
+
+    def _posterior_columns(self, members, under) -> dict[str, np.ndarray]:
+        """The posterior's part of uncertainty.csv."""
+        found, n = self.fit.posterior, len(self.fit.names)
+        _, mean, sd = self.fit.table(self.sums, "posterior_mean")
+        low = np.concatenate([found.low, np.maximum(mean[:, n:] - uncertainty.Z95 * sd[:, n:], 0)], axis=1)
+        high = np.concatenate([found.high, mean[:, n:] + uncertainty.Z95 * sd[:, n:]], axis=1)
+        columns = {"posterior_mean": mean, "posterior_sd": sd, "posterior_ci95_low": low, "posterior_ci95_high": high}
+        if under is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                columns["posterior_ratio"] = mean / found.mean[:, under].sum(1)[:, None]
+            limits = [uncertainty.ratio_interval(found.mean, found.cov, rows, under) for rows in members]
+            columns["posterior_ratio_ci95_low"], columns["posterior_ratio_ci95_high"] = (np.stack(part, 1) for part in zip(*limits))
+        return columns | {"prior_pull": self.pull, "mostly_prior": self.pull > MOSTLY_PRIOR}
 
     # -- spectra ---------------------------------------------------------------------------------------------------
 
@@ -284,3 +358,35 @@ def write_fit(folder: Path, results: FitResults, *, options: str, filename: str 
     for ending, what in wanted.items():
         nifti.save(folder / f"{filename}{ending}.nii.gz", results.fid_file(what))
     fit_summary(results, folder / "fit_summary.png")
+    if max(results.data.fids.shape[:3]) > 1:
+        write_maps(folder / "maps", results)
+
+
+_MAPS = (
+    "conc", "crlb_sd", "crlb_pct", "ratio", "ratio_sd", "posterior_mean", "posterior_sd", "prior_pull", "mostly_prior", "network",
+    "epistemic_sd",
+)  # fmt: skip
+_VOXEL_MAPS = ("noise_sd", "misfit", "ood_score", "converged", "usable")
+
+
+def write_maps(folder: Path, results: FitResults) -> None:
+    """Images of what is in uncertainty.csv: ``<quantity>/<metabolite>.nii.gz``, and ``<quantity>.nii.gz`` of what a voxel has once."""
+    import nibabel
+
+    folder.mkdir()
+    shape = results.data.fids.shape
+    grid = (*shape[:3], *(size for size in shape[4:] if size > 1))
+    frame = results.uncertainties()
+
+    def save(path: Path, values) -> None:
+        image = nibabel.Nifti1Image(np.asarray(values, np.float32).reshape(grid), results.data.affine)
+        nibabel.save(image, path)
+
+    m = len(results.names)
+    for name in _VOXEL_MAPS:
+        save(folder / f"{name}.nii.gz", frame[name].to_numpy()[::m])
+    for name in _MAPS:
+        if name in frame:
+            (folder / name).mkdir()
+            for column, metab in enumerate(results.names):
+                save(folder / name / f"{metab}.nii.gz", frame[name].to_numpy()[column::m])

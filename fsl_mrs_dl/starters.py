@@ -20,7 +20,17 @@ from .errors import OptionError
 from .reduced import ReducedModel, reduced
 from .signal_model import SignalModel
 
-__all__ = ["Starter", "ClassicalStarter", "NetworkStarter", "PhysicsStarter", "Together", "AlsoFrom", "Automatic", "STARTERS"]
+__all__ = [
+    "Starter",
+    "ClassicalStarter",
+    "NetworkStarter",
+    "PhysicsStarter",
+    "Together",
+    "AlsoFrom",
+    "Automatic",
+    "answering",
+    "STARTERS",
+]
 
 
 class Starter(Protocol):
@@ -110,6 +120,8 @@ class NetworkStarter:
         Shifts that are proposed.
     """
 
+    quantifies = False  # it was made to propose starts; its concentrations are a by-product
+
     def __init__(self, network, card, n_candidates: int = 3):
         self.network, self.card, self.n_candidates = network, card, n_candidates
         self.name = card.name
@@ -130,6 +142,14 @@ class NetworkStarter:
             self._grids = {key: PpmGrid(model.bins.cpu().numpy(), model.n_points, model.dwelltime, model.spec_freq_mhz)}
         return self._grids[key]
 
+    def concentrations(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+        """What the likeliest of its proposals gives without refinement, ``(1, batch, n_metabs)``."""
+        from . import refine
+
+        nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=spec.device)
+        theta = self(spec, model, names)[:, 0].clamp(*model.theta_bounds)
+        return refine.concentrations(model.eliminate_baseline(spec), model.columns, theta, nonnegative=nonnegative)[None]
+
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         self.network.to(spec.device)
         found = self.network.propose(self._grid(model)(spec), model.spec_freq_mhz, self.n_candidates)
@@ -149,6 +169,8 @@ class PhysicsStarter:
     card : Card
     """
 
+    quantifies = True
+
     def __init__(self, network, card):
         self.network, self.card, self.name = network, card, card.name
 
@@ -156,18 +178,58 @@ class PhysicsStarter:
         """Why the network was not made for data like these, in words; empty if it was."""
         return self.card.refuses(nucleus=model.nucleus, spec_freq_mhz=model.spec_freq_mhz, dwelltime=model.dwelltime)
 
-    def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+    def _fid(self, spec: torch.Tensor, model: SignalModel) -> torch.Tensor:
+        """FIDs of spectra in the window, complex64 ``(batch, n_points)``."""
         whole = torch.zeros(len(spec), model.n_points, dtype=torch.complex64, device=spec.device)
         whole[:, model.bins] = spec.to(torch.complex64)
         fid = torch.fft.ifft(whole, dim=-1, norm="ortho")
         fid[:, 0] *= 2
+        return fid
+
+    def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         with torch.no_grad():
-            found = self.network.to(spec.device)(fid)
-        found = {name: value.to(model.dtype)[:, None] for name, value in found.items() if name != "conc"}
+            found = self.network.to(spec.device)(self._fid(spec, model))
+        found = {name: found[name].to(model.dtype)[:, None] for name in ("damping", "shift_hz", "phi0")}
         zero = torch.zeros_like(found["phi0"])
         return nuisance_theta(
             model, found["shift_hz"] / model.spec_freq_mhz, found["phi0"], zero, found["damping"] / torch.pi, zero
         )  # fmt: skip
+
+    def concentrations(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+        """The networks' own answers in the model's units, ``(n_networks, batch, n_metabs)``; NaN for what they were not trained on."""
+        fid = self._fid(spec, model)
+        with torch.no_grad():
+            network = self.network.to(spec.device)
+            each = network.each(fid) if hasattr(network, "each") else network.concentrations(fid)[None]
+        return each.to(model.dtype) @ self._columns(model, names)
+
+    def _columns(self, model: SignalModel, names: list[str]) -> torch.Tensor:
+        """From the network's concentrations to the model's, ``(n_of_network, n_metabs)``.
+
+        The same metabolite may have another scale in the model's basis set; one that looks different is another, and has no answer.
+        """
+        one = getattr(self.network, "members", [self.network])[0]
+        theirs = torch.complex(*one.basis_ri).to(model.basis)
+        n = min(theirs.shape[-1], model.n_points)
+        out = torch.zeros(len(one.names), len(names), dtype=model.dtype, device=model.basis.device)
+        for column, name in enumerate(names):
+            if name in one.names:
+                a, b = theirs[one.names.index(name), :n], model.basis[column, :n]
+                inner, size = (b.conj() @ a).real, (b.conj() @ b).real
+                if inner > 0.9 * torch.sqrt(size * (a.conj() @ a).real):
+                    out[one.names.index(name), column] = inner / size
+                    continue
+            out[:, column] = torch.nan
+        return out
+
+    def novelty(self, spec: torch.Tensor, model: SignalModel):
+        """How far spectra are from those the network was trained on, ``(batch,)``; None where its card does not say."""
+        from . import novelty
+
+        clean = self.card.content.get("clean")
+        if not clean:
+            return None
+        return novelty.of_network(self.network.to(spec.device), clean, self._fid(spec, model))
 
 
 def nuisance_theta(model: SignalModel, shift_ppm, phi0, phi1, lorentz_hz, gauss_hz) -> torch.Tensor:
@@ -246,6 +308,15 @@ class AlsoFrom:
         return torch.cat([proposals, known.expand(len(proposals), 1, -1)], dim=1)
 
 
+def answering(starter) -> NetworkStarter | PhysicsStarter | None:
+    """The network in a starter that has an answer of its own, or None."""
+    for part in getattr(starter, "parts", [starter]):
+        part = getattr(part, "starter", part)
+        if hasattr(part, "concentrations"):
+            return part
+    return None
+
+
 class Named:
     """A starter whose name says why it is used."""
 
@@ -307,7 +378,13 @@ class Automatic:
         return Together([network, ClassicalStarter()])
 
 
-_KINDS = {"quant-universal": NetworkStarter, "dq-nmm": PhysicsStarter}
+_KINDS = {
+    "quant-universal": NetworkStarter,
+    "dq-nmm": PhysicsStarter,
+    "dq-pmm": PhysicsStarter,
+    "dq-rpmm": PhysicsStarter,
+    "ensemble": PhysicsStarter,
+}
 """Starters by what a model's card says it is."""
 
 STARTERS = {

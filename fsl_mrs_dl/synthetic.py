@@ -28,7 +28,9 @@ __all__ = [
     "Protocol",
     "Rendered",
     "recipe_names",
+    "check_ranges",
     "draw",
+    "draw_concentrations",
     "render",
     "draw_transients",
     "render_transients",
@@ -99,7 +101,7 @@ class Recipe:
         if "augment" not in content and not {"concentrations", "snr"} <= set(content):
             raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr', or 'augment'.")
         for key, value in content.items():
-            _check(f"{name}: {key}", value)
+            check_ranges(f"{name}: {key}", value)
         return cls(name, content)
 
     def get(self, key: str, default=None):
@@ -107,8 +109,8 @@ class Recipe:
         return self.content.get(key, default)
 
 
-def _check(where: str, value) -> None:
-    """Every range in a recipe's entry is one that :func:`sample` knows."""
+def check_ranges(where: str, value) -> None:
+    """Raise OptionError unless every range in a recipe's entry is one that :func:`sample` knows."""
     if isinstance(value, dict):
         kinds = set(value) & set(_KINDS)
         for key, one in value.items():
@@ -123,10 +125,10 @@ def _check(where: str, value) -> None:
                 raise OptionError(f"{where}: {json.dumps(value)}: limits in ascending order, above zero for logarithmic ones.")
             return
         for key, one in value.items():
-            _check(f"{where}: {key}", one)
+            check_ranges(f"{where}: {key}", one)
     elif isinstance(value, list):
         for one in value:
-            _check(where, one)
+            check_ranges(where, one)
 
 
 def _is_number(value) -> bool:
@@ -179,6 +181,11 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
         for index, name in enumerate(names):
             if name in spec["ranges"]:
                 conc[:, index] = sample(spec["ranges"][name], (n,), generator)
+        lines = mm & torch.tensor([name not in spec["ranges"] for name in names])
+        if lines.any() and "mm" in spec["ranges"]:
+            # The range of a summed pattern, where the basis set has its lines one by one.
+            each = torch.exp(0.2 * torch.randn(n, int(lines.sum()), generator=generator)) if lines.sum() > 1 else 1.0
+            conc[:, lines] = sample(spec["ranges"]["mm"], (n, 1), generator) * each
     else:
         raise OptionError(f"concentrations: prior '{prior}' is unknown; choose typical, uniform or table.")
     for name, factor in spec.get("factors", {}).items():
@@ -223,6 +230,11 @@ def sample_lines(spec, n: int, generator: torch.Generator) -> torch.Tensor:
     return torch.stack([height, ppm, lorentz, gauss, phase], -1)
 
 
+def draw_concentrations(recipe: Recipe, n: int, names, generator: torch.Generator) -> torch.Tensor:
+    """The concentrations of ``n`` spectra alone, ``(n, n_metabs)``."""
+    return _concentrations(recipe.get("concentrations"), names, n, generator)
+
+
 def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """All that is random about ``n`` spectra.
 
@@ -253,7 +265,7 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
         "shift_hz": sample(recipe.get("shift_hz", 0.0), (n,), generator),
         "phi0": sample(recipe.get("phase_deg", 0.0), (n,), generator) * (pi / 180),
         "phi1": sample(recipe.get("phi1_deg_per_ppm", 0.0), (n,), generator) * (pi / 180),
-        "snr": sample(recipe.get("snr"), (n,), generator),
+        "snr": sample(recipe.get("snr"), (n,), generator).clamp(min=0.5),
         "noise_seed": torch.randint(2**62, (1,), generator=generator),
     }
     mm = recipe.get("macromolecules")

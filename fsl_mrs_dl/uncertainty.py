@@ -14,7 +14,29 @@ from . import units
 from .reduced import reduced
 from .signal_model import SignalModel
 
-__all__ = ["fisher_information", "covariance", "noise_from_residual", "noise_outside", "sum_sd", "ratio_sd"]
+__all__ = [
+    "sensitivities",
+    "fisher_information",
+    "covariance",
+    "without_bounds",
+    "noise_from_residual",
+    "quiet_points",
+    "noise_outside",
+    "sum_sd",
+    "ratio_sd",
+    "ratio_interval",
+    "Z95",
+]
+
+Z95 = 1.959964
+"""SDs to either side that hold 95 % of a normal distribution."""
+
+
+def sensitivities(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+    """Derivatives of the spectrum by concentrations and nonlinear parameters, baseline eliminated, real ``(batch, n, 2 n_window)``."""
+    model = reduced(model, len(theta))
+    rows = torch.cat([model.columns(theta), model.theta_derivatives(theta, conc)], dim=-2)
+    return torch.view_as_real(rows).flatten(-2)
 
 
 def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
@@ -29,6 +51,33 @@ def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tens
         return model.elimination.gram(spectra)
     rows = torch.view_as_real(spectra).flatten(-2)
     return rows @ rows.mT
+
+
+def without_bounds(
+    rows: torch.Tensor, residual: torch.Tensor, conc: torch.Tensor, held: torch.Tensor, inverse: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Concentrations if they, and widths, were allowed to be negative ``(batch, n_metabs)``; and by how much the other parameters move.
+
+    One Newton step from the estimate with bounds, where only those at a bound pull.  These are what intervals are centred on and what a
+    prior is put together with: at a bound the estimate itself says less than the data do.
+
+    Parameters
+    ----------
+    rows : ``(batch, n, 2 n_window)``
+        See :func:`sensitivities`.
+    residual : complex ``(batch, n_window)``
+        Of the fit, baseline eliminated.
+    conc : ``(batch, n_metabs)``
+    held : bool ``(batch, n)``
+        Which parameters are at a bound; the others have a gradient of nothing but rounding.
+    inverse : ``(batch, n, n)``
+        Of the information, for unit noise.
+    """
+    m = conc.shape[-1]
+    pull = (rows @ torch.view_as_real(residual).flatten(-2)[..., None])[..., 0]
+    pull = torch.where(held & torch.isfinite(inverse.diagonal(dim1=-2, dim2=-1)), pull, torch.zeros_like(pull))
+    step = (torch.nan_to_num(inverse, posinf=0.0) @ pull[..., None])[..., 0]
+    return conc + step[:, :m], step[:, m:]
 
 
 def covariance(information: torch.Tensor, noise_sd: torch.Tensor) -> torch.Tensor:
@@ -62,13 +111,12 @@ def noise_from_residual(model: SignalModel, residual: torch.Tensor, conc: torch.
     return (residual.abs().square().sum(-1) / left).sqrt()
 
 
-def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
-    """Noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` -> ``(...,)``.
+def quiet_points(n_points: int, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
+    """Which points of a spectrum hold noise only, bool ``(n_points,)``.
 
-    Second differences remove the tails of strong lines.  Filtered edges of oversampled data would read low, so the outer
-    eighth of the bandwidth on either side is left out where enough remains.
+    Filtered edges of oversampled data would read low, so the outer eighth of the bandwidth on either side is left out where enough
+    remains.
     """
-    n_points = spec.shape[-1]
     ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
     low, high = units.nucleus(nucleus).signal_free or (ppm[n_points // 8], ppm[-n_points // 8])
     quiet = (ppm < low) | (ppm > high)
@@ -78,6 +126,15 @@ def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucl
     if quiet.sum() < 64:
         quiet = np.zeros(n_points, bool)
         quiet[:50] = quiet[-50:] = True
+    return quiet
+
+
+def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
+    """Noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` -> ``(...,)``.
+
+    Second differences remove the tails of strong lines.
+    """
+    quiet = quiet_points(spec.shape[-1], dwelltime, spec_freq_mhz, nucleus)
     difference = np.diff(spec, n=2, axis=-1)
     use = quiet[:-2] & quiet[1:-1] & quiet[2:]
     values = difference[..., use]
@@ -108,3 +165,26 @@ def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int
         # A sum over itself is 1, whatever rounding says.
         sd = np.zeros_like(variance) if set(over) == set(under) else np.sqrt(np.clip(variance, 0, None))
         return np.where(lower != 0, sd, np.inf)
+
+
+def ratio_interval(
+    conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int], z: float = Z95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a ratio of two sums of concentrations, ``(...,)`` each: all ratios the two may have at this level.
+
+    Fieller's theorem (doi 10.1111/j.2517-6161.1954.tb00159.x), exact for normal errors however uncertain the denominator is; without end
+    where the denominator may be zero.  Arguments as for :func:`ratio_sd`; negative ratios are cut off.
+    """
+    cov = cov[..., : conc.shape[-1], : conc.shape[-1]]
+    a, b = conc[..., over].sum(-1), conc[..., under].sum(-1)
+    block = lambda rows, columns: cov[..., rows, :][..., columns].sum((-1, -2))  # noqa: E731
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vaa, vab, vbb = block(over, over), block(over, under), block(under, under)
+        one, two, three = b**2 - z**2 * vbb, a * b - z**2 * vab, a**2 - z**2 * vaa
+        root = np.sqrt(np.clip(two**2 - one * three, 0, None))
+        bounded = (one > 0) & (b > 0)
+        low, high = np.where(bounded, (two - root) / one, 0.0), np.where(bounded, (two + root) / one, np.inf)
+    if set(over) == set(under):
+        low = high = np.ones_like(a)
+    nothing = ~np.isfinite(a) | ~np.isfinite(b)
+    return np.where(nothing, np.nan, np.maximum(low, 0)), np.where(nothing, np.nan, np.maximum(high, 0))

@@ -15,7 +15,7 @@ from torch import nn
 
 from . import encoders, synthetic, units
 from .denoisers import Denoiser
-from .quantifiers import DQnMM
+from .quantifiers import METHODS, Ensemble
 from .registration import Registration, combination
 from .supervised import FrequencyThenPhase
 
@@ -306,7 +306,8 @@ NETWORKS = {
     "align-universal": AlignUniversal,
     "registration": Registration,
     "frequency-then-phase": FrequencyThenPhase,
-    DQnMM.method: DQnMM,
+    **METHODS,
+    "ensemble": Ensemble,
     Denoiser.method: Denoiser,
 }
 """Architectures by the names that model cards use."""

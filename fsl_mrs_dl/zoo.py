@@ -40,7 +40,8 @@ RANGE_WORDS = {
 """What cards' ranges are called where people read them."""
 
 KIND_WORDS = {
-    "quant-universal": "starts fits", "dq-nmm": "starts fits", "align-universal": "starts alignments",
+    "quant-universal": "starts fits", "dq-nmm": "starts fits", "dq-pmm": "starts fits", "dq-rpmm": "starts fits",
+    "ensemble": "starts fits", "align-universal": "starts alignments",
     "registration": "starts alignments", "autoencoder": "takes noise out of spectra",
     "frequency-then-phase": "finds shift and phase without a start, to compare with",
 }  # fmt: skip
@@ -216,7 +217,7 @@ def save(folder: str | Path, network, content: dict) -> Card:
     from .universal import NETWORKS
 
     folder = Path(folder)
-    kind = next(name for name, cls in NETWORKS.items() if isinstance(network, cls))
+    kind = next(name for name, cls in NETWORKS.items() if type(network) is cls)
     data = write_weights({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
     card = {
         "format": CARD_FORMAT,

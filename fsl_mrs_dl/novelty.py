@@ -1,0 +1,163 @@
+"""Is a spectrum like those a fit or a network was made for?  A score, about one where clean data end, above for what is unlike them.
+
+Two things give a strange spectrum away.  What the model leaves over: its energy over the noise of the spectrum's empty ends, and its
+highest peak once it is smoothed as wide as a line.  And what was found: concentrations, a width or a shift that nobody expected, or, for
+a network, a place far from all that it found in clean data (Lee et al., arXiv 1807.03888).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .priors import Prior, moments
+
+__all__ = ["of_clean", "of_network", "residual_score", "latent_score", "CLEAN_PART"]
+
+CLEAN_PART = 0.99
+"""Part of clean spectra that have a score below one."""
+
+
+def _latents(network, fid) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a network finds, as numbers without bounds ``(batch, k)``, and the logarithm of the energy it leaves ``(batch,)``."""
+    first = getattr(network, "members", [network])[0]
+    found = network(fid)
+    x = first.prepared(fid)
+    left = (x - first.limited(first.decode(found))).abs().square().mean(-1)
+    rows = [(found["conc"] / first.usual).clamp(min=1e-3).log(), found["damping"].clamp(min=1e-2).log()[:, None]]
+    rows += [found["shift_hz"][:, None], found["phi0"][:, None]]
+    return torch.cat(rows, 1).double(), left.clamp(min=1e-30).log().double()
+
+
+def of_clean(network, batches) -> dict:
+    """What a network finds in clean spectra, for its card: ``mean``, ``precision`` and ``limit`` of the latents' distance, and of the residual.
+
+    ``batches`` is a list of FIDs ``(n, n_points)`` it was not trained on; half of them set the place, the others the limits.
+    """
+    with torch.no_grad():
+        parts = [_latents(network, fid) for fid in batches]
+    latents, left = torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
+    half = len(latents) // 2
+    mean = latents[:half].mean(0)
+    cov = torch.cov(latents[:half].mT) + 1e-6 * torch.eye(latents.shape[1])
+    precision = torch.linalg.inv(cov)
+    distance = _distance(latents[half:], mean, precision)
+    return {
+        "mean": [float(f"{value:.6g}") for value in mean],
+        "precision": [[float(f"{value:.6g}") for value in row] for row in precision],
+        "distance": float(f"{torch.quantile(distance, CLEAN_PART):.5g}"),
+        "log_residual": float(f"{torch.quantile(left, CLEAN_PART):.5g}"),
+        "log_residual_sd": float(f"{max(float(left.std()), 1e-3):.5g}"),
+    }
+
+
+def _distance(latents: torch.Tensor, mean: torch.Tensor, precision: torch.Tensor) -> torch.Tensor:
+    apart = latents - mean
+    return (apart @ precision * apart).sum(-1).clamp(min=0).sqrt()
+
+
+def of_network(network, clean: dict, fid: torch.Tensor) -> np.ndarray:
+    """Score of spectra for a network, ``(batch,)``: the larger of its latents' and of its residual's; see :func:`of_clean`."""
+    with torch.no_grad():
+        latents, left = _latents(network, fid)
+    mean, precision = (torch.as_tensor(clean[name], dtype=torch.float64, device=latents.device) for name in ("mean", "precision"))
+    distance = _distance(latents, mean, precision) / clean["distance"]
+    above = 1 + (left - clean["log_residual"]) / (3 * clean["log_residual_sd"])
+    return torch.maximum(distance, above).cpu().numpy()
+
+
+_LINE_PPM = 0.04  # how wide what is missing is thought to be
+
+
+def residual_score(residual, noise_sd, noise_outside_sd, *, ppm_per_point: float, n_outside: int) -> np.ndarray:
+    """Score of what a fit left over, ``(n,)``.
+
+    Parameters
+    ----------
+    residual : complex ``(n, n_window)``
+        Spectra.
+    noise_sd, noise_outside_sd : ``(n,)``
+        From the residual, and from the spectrum's empty ends.
+    ppm_per_point : float
+        Between neighbouring points.
+    n_outside : int
+        Points the latter was found from.
+    """
+    residual = np.asarray(residual)
+    n_window = residual.shape[-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # A median's variance is 2.7 times that of a mean square, and second differences are correlated.
+        spread = np.sqrt(1 / (2 * n_window) * 0.5 + 2.7 / (2 * n_outside))
+        energy = np.log(noise_sd / noise_outside_sd) / (2.6 * spread)
+        half = max(1, int(round(_LINE_PPM / ppm_per_point)))
+        kernel = np.exp(-0.5 * (np.arange(-2 * half, 2 * half + 1) / (0.6 * half)) ** 2)
+        kernel /= np.linalg.norm(kernel)
+        smooth = _convolved(residual, kernel)
+        highest = np.abs(smooth).max(-1) / noise_outside_sd
+    independent = max(2.0, n_window / half)
+    # The highest of so many Rayleigh-distributed magnitudes stays below this in 99 % of all cases.
+    limit = np.sqrt(2 * np.log(independent / (1 - CLEAN_PART))) * (1 + spread)
+    return np.maximum(np.maximum(energy, highest / limit), 0)
+
+
+def _convolved(rows: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    n = rows.shape[-1] + len(kernel) - 1
+    both = np.fft.fft(rows, n, axis=-1) * np.fft.fft(kernel, n)
+    start = len(kernel) // 2
+    return np.fft.ifft(both, axis=-1)[..., start : start + rows.shape[-1]]
+
+
+def latent_score(
+    prior: Prior | None, conc, cov, *, fwhm_hz=None, fwhm_sd=None, shift_hz=None, shift_sd=None, widest_hz: float | None = None
+) -> np.ndarray:
+    """Score of what a fit found, ``(n,)``: how far outside of what is expected, in SDs of the fit and of what is expected.
+
+    Parameters
+    ----------
+    prior : Prior, optional
+        In the unit of the concentrations; without one only widths are judged.
+    conc, cov : ``(n, n_metabs)``, ``(n, n_metabs, n_metabs)``
+        What the data alone say.
+    fwhm_hz, fwhm_sd, shift_hz, shift_sd : ``(n,)``, optional
+        Line width added to the basis set's, shift, and their SDs.
+    widest_hz : float, optional
+        Line width from which on spectra are not usable, where the prior has no range.
+    """
+    n = len(conc)
+    scores = [np.zeros(n)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if prior is not None and prior.says.any():
+            sd = np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))
+            away = np.stack([_away(kind, *numbers, conc[:, i], sd[:, i]) for i, (kind, numbers) in enumerate(zip(prior.kinds, prior.numbers))])
+            away = np.where(np.isfinite(away), away, 0)
+            # The farthest of so many: Bonferroni's limit, 4 for twenty of them.
+            scores.append(away.max(0) / _normal_limit(int(prior.says.sum())))
+        ranges = prior.fwhm_hz if prior is not None else None
+        if ranges is None and widest_hz is not None:
+            ranges = (0.0, widest_hz)
+        if fwhm_hz is not None and ranges is not None:
+            scores.append(_away("uniform", *ranges, fwhm_hz, fwhm_sd) / _normal_limit(1))
+        if shift_hz is not None and prior is not None and prior.shift_hz is not None:
+            scores.append(_away("uniform", *prior.shift_hz, shift_hz, shift_sd) / _normal_limit(1))
+    return np.nanmax(np.where(np.isfinite(scores), scores, np.nan), 0, initial=0.0)
+
+
+def _normal_limit(n: int) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(1 - (1 - CLEAN_PART) / (2 * n)))
+
+
+def _away(kind: str, a: float, b: float, value, sd):
+    """How many SDs a value is from what is expected."""
+    if kind == "uniform":
+        return np.maximum(np.maximum(a - value, value - b), 0) / np.maximum(sd, 1e-12 * max(abs(b), 1e-300))
+    if kind == "any":
+        return np.zeros_like(value)
+    if kind == "lognormal":
+        mean, spread = moments(kind, a, b)
+        linear = np.abs(value - mean) / np.hypot(sd, spread)
+        # What the data decide is compared by its ratio, as the prior says it; the logarithm of noise would mean nothing.
+        ratio = np.abs(np.log(np.maximum(value, 1e-300) / a)) / np.hypot(sd / np.maximum(value, 1e-300), b)
+        return np.where(value > 3 * sd, ratio, linear)
+    return np.abs(value - a) / np.hypot(sd, b)

@@ -1,0 +1,254 @@
+"""What is known of concentrations once prior and data are put together: mean, SD, covariance and intervals of the posterior.
+
+The data's part is Gaussian: the estimate without bounds and its Cramer-Rao covariance, everything else (baseline, shift, width) integrated
+out.  Priors of single metabolites, and that nothing is negative, need not be Gaussian; they are brought in by expectation propagation
+(Minka, UAI 2001; Rasmussen & Williams, Gaussian Processes for Machine Learning, 3.6), for a batch of spectra at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy.special import log_ndtr, ndtri_exp
+
+from .priors import Prior
+
+__all__ = ["Posterior", "posterior", "upper_limit"]
+
+
+@dataclass
+class Posterior:
+    """Posterior of concentrations, a row per spectrum.
+
+    ``mean`` ``(n, n_metabs)``, ``cov`` ``(n, n_metabs, n_metabs)``; ``pull`` ``(n, n_metabs)`` the share of the prior's variance that
+    the data left standing, 0 to 1, zero where nothing was expected (for priors that are not Gaussian: of the Gaussian that the prior
+    looks like where the posterior is); ``low``, ``high`` ``(n, n_metabs)`` limits of the central 95 %
+    interval, ``low68``, ``high68`` of the central 68 %; ``point`` ``(n, k)`` the mean of all parameters.  ``prior`` is what was expected, in
+    the concentrations' unit.
+    """
+
+    mean: np.ndarray
+    cov: np.ndarray
+    pull: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    low68: np.ndarray
+    high68: np.ndarray
+    point: np.ndarray
+    prior: Prior
+
+    def update(self, rows, other: Posterior) -> None:
+        """Overwrite ``rows`` by another's."""
+        for part in fields(self):
+            if part.name != "prior":
+                getattr(self, part.name)[rows] = getattr(other, part.name)
+
+    def taken(self, rows) -> Posterior:
+        """Some of the rows."""
+        return Posterior(*(getattr(self, part.name)[rows] for part in fields(self) if part.name != "prior"), self.prior)
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Standard deviations, ``(n, n_metabs)``."""
+        return np.sqrt(np.clip(np.diagonal(self.cov, axis1=1, axis2=2), 0, None))
+
+
+_SWEEPS, _DAMPING = 30, 0.8
+_GRID = 33
+
+
+def posterior(prior: Prior, estimates: np.ndarray, cov: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> Posterior:
+    """Prior and data put together.
+
+    Parameters
+    ----------
+    prior : Prior
+        Of the first ``n_metabs`` of the parameters, in their unit (see :func:`fsl_mrs_dl.priors.scale_to`).
+    estimates : ndarray ``(n, k)``
+        Of concentrations and, after them, of other parameters, without bounds; NaN where a spectrum could not be fitted.
+    cov : ndarray ``(n, k, k)``
+        Their covariance; an infinite variance for what the data say nothing about.
+    lower, upper : ndarray ``(k,)``
+        Between what limits each of them is known to be, infinite for none.
+    """
+    (n, k), m = estimates.shape, len(prior.names)
+    out = Posterior(*(np.full(shape, np.nan) for shape in ((n, m), (n, m, m), *[(n, m)] * 5, (n, k))), prior)
+    rows = np.flatnonzero(np.isfinite(estimates).all(1))
+    for start in range(0, len(rows), 512):
+        index = rows[start : start + 512]
+        _propagate(out, index, prior.extended(k), estimates[index], cov[index], lower, upper)
+    return out
+
+
+def _precision(cov: np.ndarray) -> np.ndarray:
+    """Inverse covariances; zero for entries the data say nothing about."""
+    variance = np.diagonal(cov, axis1=1, axis2=2)
+    known = np.isfinite(variance) & (variance > 0)
+    size = np.sqrt(np.where(known, variance, 1.0))
+    both = known[:, :, None] & known[:, None, :]
+    eye = np.eye(cov.shape[-1])
+    with np.errstate(invalid="ignore"):
+        unit = np.where(both, cov / (size[:, :, None] * size[:, None, :]), eye)
+    # Two that cannot be told apart have a correlation of minus one, which has no inverse.
+    inverse = np.linalg.inv(unit + 1e-10 * eye)
+    return np.where(both, inverse / (size[:, :, None] * size[:, None, :]), 0.0)
+
+
+def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> None:
+    (n, m), n_out = conc.shape, out.mean.shape[1]
+    kinds = np.array(prior.kinds)
+    scale = np.abs(conc).mean(0) + np.sqrt(np.nanmedian(np.where(np.isfinite(cov), cov, np.nan), 0).diagonal())
+    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+    # All in units of about one, so that limits on numbers below mean the same for everybody.
+    numbers = prior.numbers / scale[:, None]
+    numbers[kinds == "lognormal", 1] = prior.numbers[kinds == "lognormal", 1]
+    data = _precision(cov / np.outer(scale, scale))
+    x = conc / scale
+    fixed, pulled = np.zeros((m, m)), np.zeros(m)
+    normal = np.flatnonzero(kinds == "normal")
+    if len(normal):
+        spread = np.diag(numbers[normal, 1] ** 2) if prior.cov is None else (prior.cov / np.outer(scale, scale))[np.ix_(normal, normal)]
+        inverse = np.linalg.inv(spread)
+        fixed[np.ix_(normal, normal)] = inverse
+        pulled[normal] = inverse @ numbers[normal, 0]
+    base = data + fixed
+    linear = np.einsum("nij,nj->ni", data, x) + pulled
+    low, high = lower / scale, upper / scale
+    uniform = kinds == "uniform"
+    low[uniform] = np.maximum(numbers[uniform, 0], low[uniform])
+    high[uniform] = numbers[uniform, 1]
+    logs = np.flatnonzero(kinds == "lognormal")
+    # Sites: what each factor looks like as a Gaussian, precision and precision times mean.
+    tau = np.zeros((n, m))
+    eye = np.eye(m)
+    # A broad beginning, so that entries of which the data say nothing have a finite variance at all.
+    bounded = np.isfinite(low) & np.isfinite(high)
+    width = np.where(bounded, np.where(bounded, high, 1) - np.where(bounded, low, 0), 1.0)
+    start = np.where(bounded, 12 / np.maximum(width, 1e-9) ** 2, 1e-6)
+    middle = np.where(bounded, np.where(bounded, low, 0) + width / 2, np.maximum(x.mean(0), 0))
+    for i in logs:
+        start[i], middle[i] = 1 / max(numbers[i, 0] * np.expm1(numbers[i, 1] ** 2) ** 0.5, 1e-9) ** 2, numbers[i, 0]
+    tau += start
+    nu = tau * middle
+    for sweep in range(_SWEEPS):
+        sigma = np.linalg.inv(base + tau[:, :, None] * eye)
+        mu = np.einsum("nij,nj->ni", sigma, linear + nu)
+        variance = np.maximum(np.diagonal(sigma, axis1=1, axis2=2), 1e-20)
+        cavity_tau = np.maximum(1 / variance - tau, 1e-8)
+        cavity = (mu / variance - nu) / cavity_tau
+        mean, spread, _ = _tilted(cavity, 1 / cavity_tau, low, high, logs, numbers)
+        new_tau = np.maximum(1 / spread - cavity_tau, 1e-10)
+        new_nu = mean / spread - cavity * cavity_tau
+        moved = np.abs(new_tau - tau) / (new_tau + tau + 1e-8)
+        tau = tau + _DAMPING * (new_tau - tau)
+        nu = nu + _DAMPING * (new_nu - nu)
+        if moved.max() < 1e-4:
+            break
+    sigma = np.linalg.inv(base + tau[:, :, None] * eye)
+    mu = np.einsum("nij,nj->ni", sigma, linear + nu)
+    variance = np.maximum(np.diagonal(sigma, axis1=1, axis2=2), 1e-20)
+    cavity_tau = np.maximum(1 / variance - tau, 1e-8)
+    cavity = (mu / variance - nu) / cavity_tau
+    mean, spread, quantiles = _tilted(cavity, 1 / cavity_tau, low, high, logs, numbers, (0.025, 0.16, 0.84, 0.975))
+    # The marginals are the tilted ones, which are not Gaussian; correlations are those of the approximation.
+    ratio = np.sqrt(spread / variance)
+    out.point[index] = mean * scale
+    out.mean[index] = out.point[index][:, :n_out]
+    out.cov[index] = (sigma * ratio[:, :, None] * ratio[:, None, :] * np.outer(scale, scale))[:, :n_out, :n_out]
+    # What a prior adds to the precision where the posterior is; of a Gaussian prior this is the share of its variance that is left.
+    own = np.where(kinds == "normal", 1 / np.maximum(prior.sd / scale, 1e-30) ** 2, tau)
+    out.pull[index] = np.where(prior.says, np.clip(own * variance, 0, 1), 0.0)[:, :n_out]
+    for part, values in zip((out.low, out.low68, out.high68, out.high), quantiles):
+        part[index] = (values * scale)[:, :n_out]
+
+
+def _tilted(mean, variance, low, high, logs, numbers, quantiles=()):
+    """Moments and quantiles of Gaussians ``(n, m)`` cut off at ``low`` and ``high`` ``(m,)`` or, for ``logs``, times a lognormal density."""
+    sd = np.sqrt(variance)
+    cut_mean, cut_variance, at = _truncated(mean, sd, low, high, quantiles)
+    for i in logs:
+        cut_mean[:, i], cut_variance[:, i], found = _times_lognormal(mean[:, i], sd[:, i], *numbers[i], quantiles)
+        for values, one in zip(at, found):
+            values[:, i] = one
+    return cut_mean, cut_variance, at
+
+
+def _truncated(mean, sd, low, high, quantiles):
+    """Moments and quantiles of normal distributions between two limits, far out in the tails too."""
+    a, b = (low - mean) / sd, (high - mean) / sd
+    a, b = np.clip(a, -1e10, 1e10), np.clip(b, -1e10, 1e10)
+    # The side that holds less is looked at, where differences of probabilities do not cancel.
+    mirrored = a + b > 0
+    a, b = np.where(mirrored, -b, a), np.where(mirrored, -a, b)
+    log_b, log_a = log_ndtr(b), log_ndtr(a)
+    log_mass = log_b + np.log1p(-np.exp(np.minimum(log_a - log_b, -1e-13)))
+    density = lambda x: np.exp(np.maximum(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_mass, -745))  # noqa: E731
+    phi_a, phi_b = density(a), density(b)
+    first = phi_a - phi_b
+    second = 1 + a * phi_a - b * phi_b - first**2
+    # A thin slice far out: uniform between its limits, or an exponential from its nearer one.
+    width = b - a
+    thin = width < 1e-3
+    first = np.where(thin, (a + b) / 2, first)
+    second = np.where(thin, width**2 / 12, second)
+    far = ~thin & (b < -50)
+    rate = -b
+    slope = np.where(far, rate * np.minimum(width, 1e6), 1.0)
+    ending = np.exp(-np.minimum(slope, 700))
+    safe = np.where(far, rate, 1.0)
+    share = slope * ending / np.maximum(1 - ending, 1e-300)
+    exponential = b - (1 - share) / safe
+    spread = (1 - slope * share - share**2) / safe**2
+    first = np.where(far, exponential, first)
+    second = np.where(far, np.maximum(spread, 1e-6 / safe**2), second)
+    second = np.maximum(second, 1e-12)
+    out = []
+    for q in quantiles:
+        part = np.where(mirrored, 1 - q, q)
+        x = ndtri_exp(np.minimum(np.logaddexp(np.log1p(-part) + log_a, np.log(part) + log_b), -1e-300))
+        x = np.where(thin, a + part * width, np.clip(x, a, b))
+        out.append(mean + sd * np.where(mirrored, -x, x))
+    return mean + sd * np.where(mirrored, -first, first), second * sd**2, out
+
+
+def _times_lognormal(mean, sd, median, log_sd, quantiles):
+    """Moments and quantiles of normal distributions ``(n,)`` times one lognormal density, on a grid of the logarithm."""
+    place = np.clip(mean / median, 1e-6, None)
+    # The grid covers the prior, and finely what the data say within it.
+    centre, width = np.log(place), np.minimum(sd / median / place, 50)
+    weight = 1 / log_sd**2 + 1 / width**2
+    middle = np.where(mean > 0, centre / width**2 / weight, 0.0)
+    reach = np.sqrt(1 / weight)
+    step = np.linspace(-1, 1, _GRID)
+    lower = np.maximum(-6 * log_sd, np.minimum(middle - 5 * reach, -2 * log_sd + 0 * middle))
+    upper = np.minimum(6 * log_sd, np.maximum(middle + 5 * reach, 0 * middle))
+    narrow = reach < 0.3 * log_sd
+    lower = np.where(narrow, middle - 5 * reach, lower)
+    upper = np.where(narrow, middle + 5 * reach, upper)
+    log = (lower + upper)[:, None] / 2 + (upper - lower)[:, None] / 2 * step
+    x = median * np.exp(log)
+    # In the logarithm the lognormal density is a normal one.
+    density = -0.5 * (log / log_sd) ** 2 - 0.5 * ((x - mean[:, None]) / sd[:, None]) ** 2
+    density = np.exp(density - density.max(1, keepdims=True))
+    total = density.sum(1)
+    first = (density * x).sum(1) / total
+    second = (density * (x - first[:, None]) ** 2).sum(1) / total
+    below = (np.cumsum(density, 1) - density / 2) / total[:, None]
+    out = []
+    for q in quantiles:
+        at = np.clip((below < q).sum(1), 1, _GRID - 1)
+        row = np.arange(len(x))
+        a, b = below[row, at - 1], below[row, at]
+        part = np.clip((q - a) / np.maximum(b - a, 1e-300), 0, 1)
+        out.append(x[row, at - 1] + part * (x[row, at] - x[row, at - 1]))
+    return first, np.maximum(second, 1e-12 * median**2), out
+
+
+def upper_limit(centre, sd, part: float = 0.68):
+    """Below what a number that is not negative lies with this probability, if it was measured as ``centre`` with an error ``sd``."""
+    centre, sd = np.broadcast_arrays(np.asarray(centre, float), np.asarray(sd, float))
+    known = np.isfinite(centre) & np.isfinite(sd) & (sd > 0)
+    x, s = np.where(known, centre, 0.0), np.where(known, sd, 1.0)
+    (limit,) = _truncated(x, s, np.zeros_like(x), np.full_like(x, np.inf), (part,))[2]
+    return np.where(known, limit, centre + np.where(sd > 0, np.inf, 0.0))
