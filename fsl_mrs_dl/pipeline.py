@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from .errors import DataError, OptionError
 from .nifti import MrsData, check_fids, from_image, processing_record, without
 from .posterior import Posterior, posterior, upper_limit
 from .priors import Prior
+from .reduced import ReducedModel, reduced
 from .registration import combination
 from .signal_model import SignalModel
 from .starters import Automatic, Starter, answering
@@ -1024,7 +1026,7 @@ def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
         return model.rows_in_cache(device)
     budget = 2e7 if device.type == "cpu" else 2e9
     width = model.window[1] - model.window[0]
-    return max(1, int(budget / (2 * model.n_metabs * width * model.basis.element_size())))
+    return max(1, int(budget / (model.n_metabs * width * model.basis.element_size())))
 
 
 def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_iter: int, network=None) -> None:
@@ -1040,12 +1042,15 @@ def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_i
     coefficients = model.baseline_coefficients(spec - modelled)
     residual = spec - modelled - coefficients @ model.regressors.mT.to(coefficients)
     noise = uncertainty.noise_from_residual(model, residual, conc)
-    rows = uncertainty.sensitivities(model, theta, conc)
-    unit = uncertainty.covariance(rows @ rows.mT, torch.ones_like(noise))
+    unit = uncertainty.covariance(solution.information, torch.ones_like(noise))
     cov = unit * noise[:, None, None] ** 2
-    left = model.eliminate_baseline(spec) - (conc[:, None].to(spec) @ model.columns(theta))[:, 0]
     held = torch.cat([(conc == 0) & (not model.shape.negative), theta <= model.theta_bounds[0]], -1)
-    free, moved = uncertainty.without_bounds(rows, left, conc, held, unit)
+    free, moved = conc.clone(), torch.zeros_like(theta)
+    bound = held.any(-1).nonzero()[:, 0]
+    if len(bound):
+        rows = uncertainty.sensitivities(model, theta[bound], conc[bound])
+        left = model.eliminate_baseline((spec - modelled)[bound])
+        free[bound], moved[bound] = uncertainty.without_bounds(rows, left, conc[bound], held[bound], unit[bound])
     result.free[index] = torch.cat([free, theta + moved], -1).cpu().numpy()
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
     result.cov[index] = cov.cpu().numpy()
@@ -1101,25 +1106,44 @@ def fit_spectra(
         rivals.append((other, apart))
         better = ~apart & (other_cost < cost)
         theta, cost = torch.where(better[:, None], other, theta), torch.where(better, other_cost, cost)
-    best = _solve(target, model, theta, max_iter)
+    best = _solve_fast(target, model, theta, max_iter)
     for other, apart in rivals:
         index = apart.nonzero()[:, 0]
         if len(index):
-            end = _solve(target[index], model, other[index], max_iter)
+            end = _solve_fast(target[index], model, other[index], max_iter)
             lower = end.cost < best.cost[index]
             best.update(index[lower], end[lower])
     return best
 
 
 def _best_start(target: torch.Tensor, model: SignalModel, candidates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The candidate of lowest cost for every spectrum, ``(batch, n_theta)``, and that cost."""
+    """The candidate of lowest cost for every spectrum, ``(batch, n_theta)``, and that cost.
+
+    Single precision is enough to tell starts apart, once the numbers are brought to its middle.
+    """
     nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=target.device)
     lower, upper = model.theta_bounds
     candidates = candidates.clamp(lower, upper)
-    n = candidates.shape[1]
-    costs = refine.cost(target.repeat_interleave(n, 0), model.columns, candidates.flatten(0, 1), nonnegative=nonnegative)
+    n, rough, size = candidates.shape[1], reduced(model, len(target)), 1.0
+    if isinstance(rough, ReducedModel):
+        rough = rough.single
+        target, size = _to_single(target)
+    costs = refine.cost(
+        target.repeat_interleave(n, 0),
+        rough.plain_columns,
+        candidates.flatten(0, 1),
+        nonnegative=nonnegative,
+        eliminate=rough.elimination,
+    )
     cost, best = costs.reshape(-1, n).min(-1)
-    return candidates[torch.arange(len(best), device=best.device), best], cost
+    return candidates[torch.arange(len(best), device=best.device), best], cost.to(candidates) * size**2
+
+
+def _to_single(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spectra in single precision, brought to a size of one, and what they were divided by, ``(batch,)``."""
+    size = target.abs().amax(-1)
+    size = torch.where((size > 0) & size.isfinite(), size, torch.ones_like(size))
+    return (target / size[:, None]).to(torch.complex64), size
 
 
 # Starts closer than this end in the same minimum.
@@ -1172,19 +1196,57 @@ def _fit_free_shifts(spec, model: SignalModel, names, starter: Starter, max_iter
     return best
 
 
+# The first steps in single precision: most of them, how near to the minimum they go (in SDs), and the fewest spectra that they pay for.
+_ROUGH_STEPS, _ROUGH_TOLERANCE, _ROUGH_ROWS = 6, 0.1, 8
+# How far the coarse grid may put any parameter off, in SDs.
+_MOST_OFF = 1e-3
+
+
+def _solve_fast(target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int) -> refine.Solution:
+    """As :func:`_solve` with the whole model, but there by way of the reduced one; the cost is the whole model's."""
+    small = reduced(model, len(target))
+    if not isinstance(small, ReducedModel):
+        return _solve(target, model, theta, max_iter)
+    used = 0
+    if max_iter > 3 * _ROUGH_STEPS and len(target) >= _ROUGH_ROWS:
+        rough = _solve(_to_single(target)[0], small.single, theta.float(), _ROUGH_STEPS, tolerance=_ROUGH_TOLERANCE)
+        theta, used = torch.where(rough.cost.isfinite()[:, None], rough.theta.to(theta), theta), rough.n_iter
+        max_iter -= _ROUGH_STEPS
+    best = _solve(target, small, theta, max_iter)
+    best.n_iter += used
+    # What the two models differ by moves a parameter by no more SDs than its norm is in units of the noise.
+    exact = model.join_metabolites(best.theta, best.conc)
+    off = model.eliminate_baseline(exact - small.join_metabolites(best.theta, best.conc)).abs().square().sum(-1)
+    cost = (target - model.eliminate_baseline(exact)).abs().square().sum(-1)
+    best.cost = torch.where(cost.isfinite(), cost, torch.inf)
+    index = (off > _MOST_OFF**2 * cost / (2 * target.shape[-1])).nonzero()[:, 0]
+    if len(index):
+        end = _solve(target[index], model, best.theta[index], max_iter)
+        end.n_iter += best.n_iter[index]
+        best.update(index, end)
+    return best
+
+
 def _solve(
-    target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int, damping: float = 1e-3
+    target: torch.Tensor,
+    model: SignalModel | ReducedModel,
+    theta: torch.Tensor,
+    max_iter: int,
+    damping: float = 1e-3,
+    tolerance: float = 1e-3,
 ) -> refine.Solution:
     """Refine one start per spectrum; ``target`` has the baseline eliminated."""
-    lower, upper = model.theta_bounds
+    lower, upper = (bound.to(theta) for bound in model.theta_bounds)
     return refine.solve(
         target,
-        model.columns,
-        model.theta_derivatives,
+        model.plain_columns,
+        partial(model.theta_derivatives, eliminate=False),
         theta,
         lower=lower,
         upper=upper,
         nonnegative=torch.full((model.n_metabs,), not model.shape.negative, device=target.device),
         max_iter=max_iter,
+        tolerance=tolerance,
         damping=damping,
+        eliminate=model.elimination,
     )

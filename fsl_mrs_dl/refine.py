@@ -15,7 +15,45 @@ from dataclasses import dataclass, fields
 
 import torch
 
-__all__ = ["Solution", "solve", "cost", "concentrations", "nonnegative_least_squares"]
+__all__ = ["Elimination", "Solution", "solve", "cost", "concentrations", "nonnegative_least_squares"]
+
+
+class Elimination:
+    """What a baseline explains is not looked at: every spectrum counts as ``L x = x - u @ (d * (u.T @ x))``.
+
+    Inner products of ``L x`` need the products with ``u`` only, so the many columns of a model need not be changed one by one.
+
+    Parameters
+    ----------
+    u : real ``(n_window, rank)``
+        Orthonormal columns.
+    d : real ``(rank,)``
+        From 0 to 1.
+    """
+
+    def __init__(self, u: torch.Tensor, d: torch.Tensor):
+        self.u, self.d = u, d
+        self.share = (d * (2 - d)).clamp(min=0)
+        self.complex_u = torch.complex(u, torch.zeros_like(u))
+        self.root = self.complex_u * self.share.sqrt()
+
+    def to(self, dtype: torch.dtype) -> Elimination:
+        return Elimination(self.u.to(dtype), self.d.to(dtype))
+
+    def __call__(self, spectra: torch.Tensor) -> torch.Tensor:
+        """``L`` applied once."""
+        return spectra - (spectra @ self.complex_u * self.d) @ self.complex_u.mT
+
+    def both(self, spectra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``L`` applied once, and twice."""
+        inner = spectra @ self.complex_u
+        once, twice = ((inner * factor) @ self.complex_u.mT for factor in (self.d, self.share))
+        return spectra - once, spectra - twice
+
+    def gram(self, spectra: torch.Tensor) -> torch.Tensor:
+        """Real parts of the inner products of ``L`` times the rows, ``(..., n, n_window)`` -> ``(..., n, n)``."""
+        rows, inner = _real(spectra), _real(spectra @ self.root)
+        return rows @ rows.mT - inner @ inner.mT
 
 
 @dataclass
@@ -23,7 +61,8 @@ class Solution:
     """What :func:`solve` found, a row per spectrum.
 
     ``theta`` ``(batch, n_theta)``; ``conc`` ``(batch, n_columns)``; ``cost`` ``(batch,)`` the sum of squares left;
-    ``converged`` ``(batch,)`` bool; ``n_iter`` ``(batch,)`` trial points used.
+    ``converged`` ``(batch,)`` bool; ``n_iter`` ``(batch,)`` trial points used; ``information`` ``(batch, n, n)`` the inner products of the
+    derivatives by concentrations and ``theta``, in this order, at the end.
     """
 
     theta: torch.Tensor
@@ -31,6 +70,7 @@ class Solution:
     cost: torch.Tensor
     converged: torch.Tensor
     n_iter: torch.Tensor
+    information: torch.Tensor
 
     def __getitem__(self, index) -> Solution:
         return Solution(*(getattr(self, f.name)[index] for f in fields(self)))
@@ -53,9 +93,9 @@ def _masked_solve(gram: torch.Tensor, right: torch.Tensor, free: torch.Tensor) -
     ``(batch, n)`` bool.  A ridge far below rounding of the data keeps twin columns from dividing by zero.
     """
     both = free[:, :, None] & free[:, None, :]
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     ridge = 1e-12 if gram.dtype == torch.float64 else 1e-6
-    matrix = torch.where(both, gram, torch.zeros_like(gram)) + eye * torch.where(free, ridge, 1.0).to(gram)[:, None, :]
+    matrix = torch.where(both, gram, torch.zeros_like(gram[:1]))
+    matrix.diagonal(dim1=-2, dim2=-1).add_(torch.where(free, ridge, 1.0).to(gram))
     factor, _ = torch.linalg.cholesky_ex(matrix)
     return torch.cholesky_solve(right * free[..., None], factor)
 
@@ -90,15 +130,20 @@ def nonnegative_least_squares(
     free = (torch.ones_like(alive) if start is None else start | ~nonnegative) & alive
     n = gram.shape[-1]
     tolerance = (1e-10 if gram.dtype == torch.float64 else 1e-5) * right.abs().amax(-1, keepdim=True).clamp(min=1e-300)
+    x = torch.zeros_like(right)
     fewest = torch.full((len(gram),), n + 1, device=gram.device)
     chances = torch.full((len(gram),), 3, device=gram.device)
-    x = torch.zeros_like(right)
+    # The rows that still have something wrong, and their share of the arrays.
+    index, left = slice(None), (gram, right, alive, free, tolerance, fewest, chances)
     for _ in range(10 * n):
-        x = _masked_solve(gram, right[..., None], free)[..., 0]
-        dual = (gram @ x[..., None])[..., 0] - right
-        wrong = nonnegative & alive & ((free & (x < -tolerance)) | (~free & (dual < -tolerance)))
+        gram, right, alive, trial, tolerance, fewest, chances = left
+        found = _masked_solve(gram, right[..., None], trial)[..., 0]
+        dual = (found[:, None] @ gram)[:, 0] - right
+        x[index], free[index] = found, trial
+        wrong = nonnegative & alive & ((trial & (found < -tolerance)) | (~trial & (dual < -tolerance)))
         count = wrong.sum(-1)
-        if not count.any():
+        again = count.nonzero()[:, 0]
+        if len(again) == 0:
             break
         better = count < fewest
         fewest = torch.where(better, count, fewest)
@@ -106,44 +151,76 @@ def nonnegative_least_squares(
         # Exchanging all wrong ones is fast but can cycle; exchanging only the last one cannot.
         last = n - 1 - wrong.flip(-1).to(torch.uint8).argmax(-1)
         single = torch.nn.functional.one_hot(last, n).bool() & wrong
-        free = free ^ torch.where((chances >= 0)[:, None], wrong, single)
+        trial = trial ^ torch.where((chances >= 0)[:, None], wrong, single)
+        left = tuple(part[again] for part in (gram, right, alive, trial, tolerance, fewest, chances))
+        index = again if isinstance(index, slice) else index[again]
     x = torch.where(nonnegative, x.clamp(min=0), x)
     return x * inverse, free
 
 
-def _evaluate(columns, target, nonnegative, theta, free=None):
-    """Columns, best concentrations, free set and residual at ``theta``."""
+def _products(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Inner products of one vector with the rows of each matrix: ``(batch, n)``, ``(batch, m, n)`` -> ``(batch, m)``.
+
+    Written as a row times a matrix, which batched products are several times faster at than a matrix times a column.
+    """
+    return (vectors[:, None] @ rows.mT)[:, 0]
+
+
+def _evaluate(columns, target, wanted, nonnegative, eliminate, theta, free=None):
+    """Columns, best concentrations, free set and residual at ``theta``; ``wanted`` is the target with ``L`` once more, real."""
     spectra = columns(theta)
     rows = _real(spectra)
-    gram = rows @ rows.mT
-    conc, free = nonnegative_least_squares(gram, (rows @ _real(target)[..., None])[..., 0], nonnegative, free)
-    residual = target - (conc[:, None].to(spectra.dtype) @ spectra)[:, 0]
+    gram = rows @ rows.mT if eliminate is None else eliminate.gram(spectra)
+    conc, free = nonnegative_least_squares(gram, _products(wanted, rows), nonnegative, free)
+    modelled = torch.view_as_complex((conc[:, None] @ rows)[:, 0].unflatten(-1, (-1, 2)))
+    residual = target - (modelled if eliminate is None else eliminate(modelled))
     cost = _real(residual).square().sum(-1)
     return rows, gram, conc, free, residual, torch.where(cost.isfinite(), cost, torch.inf)
 
 
-def cost(target: torch.Tensor, columns: Callable, theta: torch.Tensor, *, nonnegative: torch.Tensor) -> torch.Tensor:
+def _wanted(target: torch.Tensor, eliminate: Elimination | None) -> torch.Tensor:
+    """What the inner products of columns with the target are taken with."""
+    return _real(target if eliminate is None else eliminate(target))
+
+
+_IN_CACHE = 1e7  # bytes of columns
+
+
+def cost(
+    target: torch.Tensor,
+    columns: Callable,
+    theta: torch.Tensor,
+    *,
+    nonnegative: torch.Tensor,
+    eliminate: Elimination | None = None,
+) -> torch.Tensor:
     """Sum of squares left at ``theta`` with the best concentrations, ``(batch,)``; arguments as for :func:`solve`."""
-    return _evaluate(columns, target, nonnegative, theta)[-1]
+    # Side by side only as many as stay in cache: nothing but the costs is kept.
+    size = len(nonnegative) * target.shape[-1] * target.element_size()
+    rows = max(1, int((_IN_CACHE if target.device.type == "cpu" else 1e9) / size))
+    parts = zip(*(torch.split(each, rows) for each in (target, _wanted(target, eliminate), theta)))
+    return torch.cat([_evaluate(columns, part, wanted, nonnegative, eliminate, at)[-1] for part, wanted, at in parts])
 
 
 def concentrations(target: torch.Tensor, columns: Callable, theta: torch.Tensor, *, nonnegative: torch.Tensor) -> torch.Tensor:
     """The best concentrations at ``theta``, ``(batch, n_columns)``; arguments as for :func:`solve`."""
-    return _evaluate(columns, target, nonnegative, theta)[2]
+    return _evaluate(columns, target, _real(target), nonnegative, None, theta)[2]
 
 
-def _newton_system(rows, gram, free, jacobian, residual):
-    """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated."""
-    jac = _real(jacobian)
-    gradient = (jac @ _real(residual)[..., None])[..., 0]
-    cross = jac @ rows.mT
+def _newton_system(rows, gram, free, jacobian, residual, eliminate):
+    """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated, and information of both."""
+    once, twice = (_real(part) for part in ((jacobian, jacobian) if eliminate is None else eliminate.both(jacobian)))
+    gradient = _products(_real(residual), once)
+    cross = twice @ rows.mT
+    inner = once @ once.mT
+    information = torch.cat([torch.cat([gram, cross.mT], -1), torch.cat([cross, inner], -1)], -2)
     scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     alive = scale > 0
     inverse = torch.where(alive, 1 / torch.where(alive, scale, torch.ones_like(scale)), torch.zeros_like(scale))
     unit = gram * inverse[:, :, None] * inverse[:, None, :]
     cross = cross * inverse[:, None]
-    system = jac @ jac.mT - cross @ _masked_solve(unit, cross.mT, free & alive)
-    return system, gradient
+    system = inner - cross @ _masked_solve(unit, cross.mT, free & alive)
+    return system, gradient, information
 
 
 def solve(
@@ -159,6 +236,7 @@ def solve(
     max_iter: int = 60,
     tolerance: float = 1e-3,
     damping: float | torch.Tensor = 1e-3,
+    eliminate: Elimination | None = None,
 ) -> Solution:
     """Minimise ``|target - conc @ columns(theta)|**2`` over ``lower <= theta <= upper`` and ``conc``.
 
@@ -183,36 +261,42 @@ def solve(
         fraction of its standard deviation (Newton decrement against the noise left in the residual).
     damping : float or ``(batch,)``
         Of the first step, relative to the curvature: small tries the Newton step, large goes gently downhill from the start.
+    eliminate : Elimination, optional
+        Applied to columns and derivatives; ``target`` has it applied already.
     """
     batch, width = target.shape
     upper = torch.full_like(lower, torch.inf) if upper is None else upper
     theta = theta.clamp(lower, upper)
     fixed = torch.zeros_like(lower, dtype=torch.bool) if fixed is None else fixed
-    state = Solution(
-        theta.clone(),
-        torch.zeros(batch, len(nonnegative), dtype=theta.dtype, device=theta.device),
-        torch.full((batch,), torch.inf, dtype=theta.dtype, device=theta.device),
-        torch.zeros(batch, dtype=torch.bool, device=theta.device),
-        torch.ones(batch, dtype=torch.long, device=theta.device),
-    )
     index = torch.arange(batch, device=theta.device)
     energy = _real(target).square().sum(-1)
     rounding = torch.finfo(theta.dtype).eps
-    rows, gram, conc, free, residual, left = _evaluate(columns, target, nonnegative, theta)
+    wanted = _wanted(target, eliminate)
+    rows, gram, conc, free, residual, left = _evaluate(columns, target, wanted, nonnegative, eliminate, theta)
     # A start that gives no finite cost leads nowhere: it is reported as not converged.
     usable = left.isfinite() & energy.isfinite() & (energy > 0)
-    system, gradient = _newton_system(rows, gram, free, derivatives(theta, conc), residual)
+    system, gradient, information = _newton_system(rows, gram, free, derivatives(theta, conc), residual, eliminate)
     damping = torch.as_tensor(damping, dtype=theta.dtype, device=theta.device).expand(batch).clone()
     growth = torch.full_like(damping, 2.0)
-    state.update(slice(None), Solution(theta, conc, left, state.converged, state.n_iter))
+    state = Solution(
+        theta.clone(),
+        conc.clone(),
+        left.clone(),
+        torch.zeros(batch, dtype=torch.bool, device=theta.device),
+        torch.ones(batch, dtype=torch.long, device=theta.device),
+        information,
+    )
 
     def keep(mask):
-        nonlocal index, target, energy, theta, conc, free, left, system, gradient, damping, growth
+        if mask.all():
+            return
+        nonlocal index, target, wanted, energy, theta, conc, free, left, system, gradient, damping, growth
         index, target, energy, theta, conc, free = index[mask], target[mask], energy[mask], theta[mask], conc[mask], free[mask]
+        wanted = wanted[mask]
         left, system, gradient, damping, growth = left[mask], system[mask], gradient[mask], damping[mask], growth[mask]
 
     keep(usable)
-    for iteration in range(1, max_iter):
+    for _ in range(1, max_iter):
         if len(index) == 0:
             break
         held = ((theta <= lower) & (gradient < 0)) | ((theta >= upper) & (gradient > 0)) | fixed
@@ -240,7 +324,9 @@ def solve(
         step = _masked_solve(damped, (pull / size)[..., None], moving)[..., 0]
         promised = (step * (2 * pull / size - (scaled @ step[..., None])[..., 0])).sum(-1)
         trial = (theta + step / size).clamp(lower, upper)
-        rows, gram, new_conc, new_free, residual, new_cost = _evaluate(columns, target, nonnegative, trial, free)
+        rows, gram, new_conc, new_free, residual, new_cost = _evaluate(
+            columns, target, wanted, nonnegative, eliminate, trial, free
+        )
         state.n_iter[index] += 1
         won = new_cost < left
         gain = (left - new_cost) / promised.clamp(min=torch.finfo(theta.dtype).tiny)
@@ -248,14 +334,19 @@ def solve(
         damping = torch.where(won, damping * shrink, damping * growth).clamp(1e-9, 1e12)
         growth = torch.where(won, torch.full_like(growth, 2.0), growth * 2)
         if won.any():
-            theta[won], conc[won], free[won], left[won] = trial[won], new_conc[won], new_free[won], new_cost[won]
-            state.update(
-                index[won], Solution(theta[won], conc[won], left[won], state.converged[index[won]], state.n_iter[index[won]])
+            # All of them is the usual case, which need not copy the columns.
+            better = slice(None) if won.all() else won.nonzero()[:, 0]
+            theta[better], conc[better], free[better], left[better] = (
+                trial[better],
+                new_conc[better],
+                new_free[better],
+                new_cost[better],
             )
-            if iteration < max_iter - 1:
-                system[won], gradient[won] = _newton_system(
-                    rows[won], gram[won], free[won], derivatives(theta[won], conc[won]), residual[won]
-                )
+            into = index[better]
+            state.theta[into], state.conc[into], state.cost[into] = theta[better], conc[better], left[better]
+            system[better], gradient[better], state.information[into] = _newton_system(
+                rows[better], gram[better], free[better], derivatives(theta[better], conc[better]), residual[better], eliminate
+            )
         # Nothing improves any more, not even with tiny steps: the minimum, as far as rounding lets one see.
         stuck = damping > 1e8
         if stuck.any():

@@ -20,6 +20,7 @@ from torch import nn
 from . import units
 from .baseline import Baseline
 from .errors import OptionError
+from .refine import Elimination
 
 __all__ = ["MODELS", "SignalModel"]
 
@@ -44,6 +45,17 @@ MODELS = {
 
 
 _MOST_SHIFT_PPM, _MOST_WIDTH_HZ = 1.0, 200.0
+
+
+def _progression(start: torch.Tensor, step: torch.Tensor, n: int) -> torch.Tensor:
+    """``exp(start + step * k)`` for k from 0 to n - 1 along a new last axis; most of it by products, which cost less than exponentials."""
+    if step.numel() < 4:
+        return torch.exp(start[..., None] + step[..., None] * torch.arange(n, device=step.device, dtype=step.real.dtype))
+    fine = max(1, round(n**0.5))
+    low = torch.exp(step[..., None] * torch.arange(fine, device=step.device, dtype=step.real.dtype))
+    high = torch.arange(-(-n // fine), device=step.device, dtype=step.real.dtype) * fine
+    high = torch.exp(start[..., None] + step[..., None] * high)
+    return (high[..., None] * low[..., None, :]).flatten(-2)[..., :n]
 
 
 class SignalModel(nn.Module):
@@ -231,23 +243,26 @@ class SignalModel(nn.Module):
 
     # -- spectra ---------------------------------------------------------------------------------------------------
 
-    def _decay(self, theta: torch.Tensor, per_metabolite: bool) -> torch.Tensor:
-        """Damping and shift in time, ``(..., n, n_points)``, n groups or metabolites."""
+    def _decay(self, theta: torch.Tensor, per_metabolite: bool, time: torch.Tensor | None = None) -> torch.Tensor:
+        """Damping and shift in time (evenly spaced), ``(..., n, n_points)``, n groups or metabolites."""
+        time = self.time if time is None else time
         blocks = self.split_theta(theta)
         gamma, variance, eps = blocks["gamma"], blocks.get("variance"), blocks["eps"]
         if per_metabolite and not (self.n_groups == 1 and not self.shape.free_shift):
             gamma = gamma[..., self.group_index]
             variance = variance[..., self.group_index] if variance is not None else None
             eps = eps if self.shape.free_shift else eps[..., self.group_index]
-        exponent = -torch.complex(gamma, eps)[..., None] * self.time
-        if variance is not None:
-            exponent = exponent - variance[..., None] * self.time**2
-        return torch.exp(exponent)
+        step = (time[-1] - time[0]) / (len(time) - 1)
+        slope = -torch.complex(gamma, eps)
+        out = _progression(slope * time[0], slope * step, len(time))
+        return out if variance is None else out * torch.exp(-variance[..., None] * time**2)
 
     def _phase(self, theta: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
         blocks = self.split_theta(theta)
-        angle = blocks["phi0"] + blocks["phi1"] * frequency
-        return torch.polar(torch.ones_like(angle), -angle)
+        step = (frequency[-1] - frequency[0]) / (len(frequency) - 1)
+        first, slope = blocks["phi0"] + blocks["phi1"] * frequency[0], blocks["phi1"] * step
+        zero = torch.zeros_like(first)
+        return _progression(torch.complex(zero, -first), torch.complex(zero, -slope), len(frequency)).squeeze(-2)
 
     def _spectrum(self, fid: torch.Tensor) -> torch.Tensor:
         """FIDs ``(..., n_points)`` of our own making -> the fitted window of their spectra; overwrites the first point."""
@@ -259,6 +274,11 @@ class SignalModel(nn.Module):
         if self.projector_d.numel() == 0:
             return spec
         return spec - (spec @ self.projector_u * self.projector_d) @ self.projector_u.mT
+
+    @property
+    def elimination(self) -> Elimination | None:
+        """:meth:`eliminate_baseline` for a solver that takes the plain spectra; None if there is no baseline."""
+        return Elimination(self.projector_u.real.contiguous(), self.projector_d) if self.projector_d.numel() else None
 
     def columns(self, theta: torch.Tensor) -> torch.Tensor:
         """Spectra of one unit of each metabolite in the window, baseline eliminated.
@@ -312,8 +332,11 @@ class SignalModel(nn.Module):
             out = each.new_zeros(*conc.shape[:-1], self.n_groups, self.n_points)
             return out.index_add(-2, self.group_index, each)
         member = torch.nn.functional.one_hot(self.group_index, self.n_groups).to(conc)
-        weights = (conc[..., None] * member).mT.to(self.complex_dtype)
-        return (weights @ self.basis) * self._decay(theta, per_metabolite=False)
+        weights = (conc[..., None] * member).mT
+        # The weights are real: half of a complex product would be spent on zeros.
+        sums = weights.reshape(-1, self.n_metabs) @ torch.view_as_real(self.basis).flatten(-2)
+        fids = torch.view_as_complex(sums.reshape(*weights.shape[:-1], self.n_points, 2))
+        return fids * self._decay(theta, per_metabolite=False)
 
     def join_metabolites(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """Sum of all metabolites in the window, baseline not touched, complex ``(batch, n_window)``."""

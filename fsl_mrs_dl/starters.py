@@ -17,6 +17,7 @@ import torch
 from . import units
 from .concentrations import is_macromolecule, typical_concentrations
 from .errors import OptionError
+from .reduced import ReducedModel, reduced
 from .signal_model import SignalModel
 
 __all__ = [
@@ -70,20 +71,22 @@ class ClassicalStarter:
             weights = np.array([0.0 if is_macromolecule(name) else 1 / max(size, 1e-300) for name, size in zip(names, norm)])
             weights = weights if weights.any() else np.ones(len(names))
         weights = torch.as_tensor(weights, device=spec.device).to(model.complex_dtype)
-        template = weights @ model.basis
         widths = torch.tensor(self.widths_hz, dtype=model.dtype, device=spec.device) * torch.pi
-        templates = template * torch.exp(-widths[:, None] * model.time)
-
-        # The data stay fixed in their window; it is the template that moves.
-        windowed = spec.new_zeros(len(spec), n)
-        windowed[:, model.bins] = model.eliminate_baseline(spec)
-        data = torch.fft.ifft(windowed, dim=-1, norm="ortho")
-        first_halved = templates.clone()
-        first_halved[:, 0] *= 0.5
         hz = torch.fft.fftfreq(pad, model.dwelltime, dtype=model.dtype, device=spec.device)
         near = (hz.abs() <= self.max_shift_ppm * model.spec_freq_mhz).nonzero()[:, 0]
-        filtered = torch.fft.fft(first_halved.conj() * data[:, None], n=pad, dim=-1)[..., near]
-        score = filtered.abs() / self._norm_in_window(first_halved, model)[:, near].sqrt()
+        templates = (weights @ model.basis) * torch.exp(-widths[:, None] * model.time)
+        templates[:, 0] *= 0.5
+        norm = self._norm_in_window(templates, model)[:, near].sqrt()
+        # The data stay fixed in their window; it is the template that moves.
+        data, small = model.eliminate_baseline(spec), reduced(model, len(spec))
+        if isinstance(small, ReducedModel) and self.max_shift_ppm * model.spec_freq_mhz <= small.most_shift / (2 * torch.pi):
+            filtered = small.correlate(weights, widths, data, hz[near])
+        else:
+            windowed = spec.new_zeros(len(spec), n)
+            windowed[:, model.bins] = data
+            data = torch.fft.ifft(windowed, dim=-1, norm="ortho")
+            filtered = torch.fft.fft(templates.conj() * data[:, None], n=pad, dim=-1)[..., near]
+        score = filtered.abs() / norm
         best = score.argmax(-1, keepdim=True)
         shift = hz[near][best]
         angle = filtered.gather(-1, best).angle()

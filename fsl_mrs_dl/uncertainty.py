@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import units
+from .reduced import reduced
 from .signal_model import SignalModel
 
 __all__ = [
@@ -33,6 +34,7 @@ Z95 = 1.959964
 
 def sensitivities(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
     """Derivatives of the spectrum by concentrations and nonlinear parameters, baseline eliminated, real ``(batch, n, 2 n_window)``."""
+    model = reduced(model, len(theta))
     rows = torch.cat([model.columns(theta), model.theta_derivatives(theta, conc)], dim=-2)
     return torch.view_as_real(rows).flatten(-2)
 
@@ -43,7 +45,11 @@ def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tens
     ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives ``(batch, n, n)``, concentrations first.  With a
     penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
     """
-    rows = sensitivities(model, theta, conc)
+    model = reduced(model, len(theta))
+    spectra = torch.cat([model.plain_columns(theta), model.theta_derivatives(theta, conc, eliminate=False)], dim=-2)
+    if model.elimination is not None:
+        return model.elimination.gram(spectra)
+    rows = torch.view_as_real(spectra).flatten(-2)
     return rows @ rows.mT
 
 

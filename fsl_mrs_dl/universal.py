@@ -45,12 +45,12 @@ class PpmGrid:
     def __init__(self, bins, n_points: int, dwelltime: float, spec_freq_mhz: float, longest_s: float | None = None):
         longest_s = longest_s or 1 / (_STEP_PPM * spec_freq_mhz)
         n_kept = min(n_points, max(1, round(longest_s / dwelltime)))
-        hz = torch.as_tensor(units.ppm_to_hz(GRID_PPM, spec_freq_mhz))
-        time = torch.arange(n_kept, dtype=torch.float64) * dwelltime
-        forward = torch.polar(torch.ones(n_kept, len(hz), dtype=torch.float64), -2 * torch.pi * time[:, None] * hz)
-        angle = 2 * torch.pi * torch.as_tensor(bins)[:, None] * torch.arange(n_kept, dtype=torch.float64) / n_points
-        inverse = torch.polar(torch.ones_like(angle), angle)
-        self.matrix = (inverse @ forward / n_points).to(torch.complex64)
+        hz = torch.as_tensor(units.ppm_to_hz(GRID_PPM, spec_freq_mhz)).double()
+        # The sum over the kept FID of exp(2j pi x k): its turns per point are those of a bin less those of a point of the grid.
+        turns = torch.as_tensor(bins).double()[:, None] / n_points - hz * dwelltime
+        turns = turns - turns.round()
+        size = torch.special.sinc(n_kept * turns) / torch.special.sinc(turns) * (n_kept / n_points)
+        self.matrix = torch.polar(size.abs(), torch.pi * ((n_kept - 1) * turns + (size < 0))).to(torch.complex64)
 
     def __call__(self, spec: torch.Tensor) -> torch.Tensor:
         """Complex ``(..., n_bins)`` -> complex64 ``(..., 424)``."""
