@@ -91,7 +91,7 @@ def networks_of(parts) -> list[Network]:
     """The networks that parts of the benchmark need."""
     every = [
         Network("dq-nmm", "dq-nmm", "accuracy"),
-        Network("dq-nmm taught", "dq-nmm", "accuracy", 0.6, {"teacher": "posterior_mean"}),
+        Network("dq-nmm taught", "dq-nmm", "accuracy", 1.5, {"teacher": "posterior_mean", "n_signals": 40000}),
         Network("dq-pmm", "dq-pmm", "accuracy", 0.6),
         Network("dq-rpmm", "dq-rpmm", "accuracy", 0.6),
         *(

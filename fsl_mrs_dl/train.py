@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from . import (
@@ -763,6 +764,7 @@ def _repeated(
 
 
 _TAUGHT = 20000  # spectra that a teacher fits
+_LITTLE = 0.03
 
 
 def _taught(make: Callable, teach: Callable, n: int, seed: int) -> Callable:
@@ -779,7 +781,7 @@ def _taught(make: Callable, teach: Callable, n: int, seed: int) -> Callable:
 
 
 def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
-    """``teach(fids)`` -> what fits of the FIDs give ``(n, n_metabs)``, in the order of ``lines``, and its SD over all of them."""
+    """``teach(fids)`` -> what fits of the FIDs give ``(n, n_metabs)``, in the order of ``lines``, and the unit of errors ``(n_metabs,)``."""
     from . import pipeline
     from .starters import Automatic
 
@@ -794,16 +796,20 @@ def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
             fids.numpy(), basis, dwelltime=dwelltime, spec_freq_mhz=basis.spec_freq_mhz, model="lorentzian", baseline="off",
             rescale=False, starter=Automatic("classical"), prior=prior if estimate == "posterior_mean" else "none", device="cpu",
         )  # fmt: skip
-        conc = torch.as_tensor(fit.estimate(estimate)[0]).float()
-        conc[torch.as_tensor(~(fit.usable & fit.converged))] = torch.nan
-        target = torch.full((len(fids), lines.n_metabs), torch.nan)
+        conc, cov = fit.estimate(estimate)
+        conc = np.where((fit.usable & fit.converged)[:, None], conc, np.nan)
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a metabolite that was found nowhere
+            varies = np.nanvar(conc, 0)
+            unsure = np.nanmedian(np.diagonal(cov, axis1=1, axis2=2), 0)
+            # What fits know well is to be learnt well: an error is counted in what the data leave open, and a little of what there is to find.
+            spread = np.sqrt(np.minimum(unsure, varies) + _LITTLE * varies)
+        spread = np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
+        target, scale = np.full((len(fids), lines.n_metabs), np.nan), np.ones(lines.n_metabs)
         for column, name in enumerate(basis.names):
             if name in lines.names:
-                target[:, lines.names.index(name)] = conc[:, column]
-        spread = torch.as_tensor(
-            [float(one[torch.isfinite(one)].std()) if torch.isfinite(one).any() else 1.0 for one in target.T]
-        )
-        return target, spread.clamp(min=1e-6 * float(conc.nan_to_num().abs().max()))
+                target[:, lines.names.index(name)], scale[lines.names.index(name)] = conc[:, column], spread[column]
+        return torch.as_tensor(target).float(), torch.as_tensor(scale).float()
 
     return teach
 
