@@ -52,6 +52,154 @@ def test_windows_without_points_are_refused(sim_basis):
         quantifiers.DQnMM(sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz, n_points=512, ppmlim=(2.0, 2.1))
 
 
+@pytest.fixture(scope="module")
+def with_lines(sim_basis):
+    from fsl_mrs_dl.macromolecules import add_macromolecules
+
+    return add_macromolecules(sim_basis, "parametric")
+
+
+def made(method, basis, **options):
+    torch.manual_seed(0)
+    network = quantifiers.METHODS[method](basis.names, basis.dwelltime, basis.spec_freq_mhz, **options)
+    network.set_basis(basis.fids)
+    return network.eval()
+
+
+def truth_of(network, basis, n=3, damping=6.0):
+    conc = torch.as_tensor(np.random.default_rng(0).uniform(0.5, 1.5, (n, basis.n_metabs)), dtype=torch.float32) * network.usual
+    zero = torch.zeros(n)
+    return {"conc": conc, "damping": zero + damping, "shift_hz": zero + 1.0, "phi0": zero + 0.2}
+
+
+def test_a_truth_has_no_loss_and_anything_else_has(network, sim_basis):
+    found = truth_of(network, sim_basis)
+    fid = network.decode(found)
+    x = network.prepared(fid)
+    network.encode = lambda _: {**found, "conc": found["conc"] / network.scale(fid)[:, None]}
+    try:
+        assert float(network.loss(fid)) < 1e-6 * float(x.abs().square().mean())
+        network.encode = lambda _: {**found, "conc": 1.1 * found["conc"] / network.scale(fid)[:, None]}
+        assert float(network.loss(fid)) > 1e-3 * float(x.abs().square().mean())
+    finally:
+        del network.encode
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_concentrations_are_in_the_units_of_the_data(network, sim_basis, size):
+    found = truth_of(network, sim_basis)
+    fid = network.decode(found)
+    one, other = network.concentrations(fid), network.concentrations(size * fid)
+    np.testing.assert_allclose(other.detach().numpy(), size * one.detach().numpy(), rtol=1e-3)
+
+
+def test_lines_of_macromolecules_are_no_metabolites(with_lines, sim_basis):
+    network = made("dq-pmm", with_lines)
+    assert int(network.metabolites.sum()) == sim_basis.n_metabs
+    found = truth_of(network, with_lines)
+    whole, part = network.decode(found), network.decode(found, network.metabolites)
+    other = network.decode(found, ~network.metabolites)
+    np.testing.assert_allclose((part + other).detach().numpy(), whole.detach().numpy(), atol=1e-3 * float(whole.abs().max()))
+
+
+def test_without_macromolecules_dq_pmm_is_refused(sim_basis):
+    with pytest.raises(OptionError, match="--mm"):
+        made("dq-pmm", sim_basis)
+
+
+def test_the_rule_of_dq_rpmm_is_equation_5(with_lines):
+    network = made("dq-rpmm", with_lines, lam=3.0)
+    found = truth_of(network, with_lines)
+    x = network.prepared(network.decode(found))
+    left = (x - network.limited(network.decode(found, network.metabolites))).detach()
+    for cutoff in (0.01025, 0.03025, 0.10025):
+        rule = float(network._rule(x, {**found, "cutoff_s": torch.full((3,), cutoff)}))
+        sharp = (left * (network.time > cutoff)).abs().square().mean() + 3.0 * quantifiers._LAMBDA * cutoff
+        assert rule == pytest.approx(float(sharp) / 2, rel=0.05)
+
+
+def test_a_later_cutoff_leaves_less_and_costs_more(with_lines):
+    network = made("dq-rpmm", with_lines, lam=1e3)
+    found = truth_of(network, with_lines)
+    x = network.prepared(network.decode(found))
+    costs = [float(network._rule(x, {**found, "cutoff_s": torch.full((3,), t)})) for t in (0.05, 0.2)]
+    network.lam = 0.0
+    rests = [float(network._rule(x, {**found, "cutoff_s": torch.full((3,), t)})) for t in (0.05, 0.2)]
+    assert costs[1] > costs[0] and rests[1] < rests[0]
+
+
+def test_an_ensembles_answer_is_the_mean_of_its_members(sim_basis):
+    member = {"names": list(sim_basis.names), "dwelltime": sim_basis.dwelltime, "spec_freq_mhz": sim_basis.spec_freq_mhz}
+    torch.manual_seed(1)
+    ensemble = quantifiers.Ensemble("dq-nmm", 3, member)
+    for one in ensemble.members:
+        one.set_basis(sim_basis.fids)
+    fid = torch.randn(4, 1024, dtype=torch.complex64)
+    ensemble.requires_grad_(False)
+    each = ensemble.each(fid)
+    assert each.shape == (3, 4, sim_basis.n_metabs) and float((each[0] - each[1]).abs().max()) > 0
+    torch.testing.assert_close(ensemble.concentrations(fid), each.mean(0))
+    torch.testing.assert_close(ensemble(fid)["shift_hz"], torch.stack([one(fid)["shift_hz"] for one in ensemble.members]).mean(0))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_method_is_trained_and_answers_in_a_fit(tmp_path, capsys, sim_basis, with_lines, one_thread):
+    pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+    import pandas as pd
+
+    from fsl_mrs_dl import nifti, zoo
+    from fsl_mrs_dl.cli import main
+
+    with_lines.save(tmp_path / "basis")
+    protocol = synthetic.protocol_of(with_lines.fids, with_lines.names, with_lines.dwelltime, with_lines.spec_freq_mhz)
+    drawn = synthetic.draw(synthetic.Recipe.load("shamaei-table2"), 12, with_lines.names, torch.Generator().manual_seed(1))
+    fids = synthetic.render(drawn, protocol).fid.numpy()
+    data = nifti.MrsData(fids.T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4))
+    nifti.save(tmp_path / "data.nii.gz", data)
+    some = ["--basis", str(tmp_path / "basis"), "--steps", "60", "--batch_size", "16", "--validate_every", "30", "--threads", "1"]
+    for words in (
+        ["--method", "dq-rpmm", "--lambda", "2", "--output", str(tmp_path / "r")],
+        ["--method", "dq-pmm", "--ensemble", "2", "--output", str(tmp_path / "p")],
+        ["--method", "dq-nmm", "--teacher", "posterior_mean", "--data", str(tmp_path / "data.nii.gz"), "--output", str(tmp_path / "n")],
+    ):
+        assert main(["train", "quant", *some, *words]) == 0, capsys.readouterr().err
+    assert zoo.read_card(tmp_path / "r")["architecture"]["settings"]["lam"] == 2
+    assert zoo.read_card(tmp_path / "p").kind == "ensemble" and (tmp_path / "p" / "members" / "1" / "card.json").is_file()
+    assert zoo.read_card(tmp_path / "n")["training"]["teacher"] == "posterior_mean"
+    assert {"R2 of concentrations"} < set(zoo.read_card(tmp_path / "r")["accuracy"])
+    fit = ["fit", "--data", str(tmp_path / "data.nii.gz"), "--basis", str(tmp_path / "basis"), "--lorentzian", "--baseline", "off"]
+    for name in ("r", "p"):
+        out = tmp_path / f"fit-{name}"
+        assert main([*fit, "--model", str(tmp_path / name), "--output", str(out), "--prior", "shamaei-table2"]) == 0, capsys.readouterr().err
+        assert "network" in capsys.readouterr().out
+        table = pd.read_csv(out / "uncertainty.csv")
+        assert table["network"].notna().all() and (table["ood_network"] >= 0).all()
+        assert ("epistemic_sd" in table) == (name == "p")
+    assert main([*fit, "--model", str(tmp_path / "p"), "--estimate", "network", "--output", str(tmp_path / "own")]) == 0
+    summary = pd.read_csv(tmp_path / "own" / "concentrations.csv", header=[0, 1])
+    own = table["network"].to_numpy()
+    np.testing.assert_allclose(summary[("mean", "raw")].to_numpy(), own, rtol=1e-4)
+
+
+def test_spectra_with_lipids_are_left_out_of_training(sim_basis, capsys):
+    pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+    from fsl_mrs_dl import train
+    from fsl_mrs_dl.errors import DataError
+
+    protocol = synthetic.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    drawn = synthetic.draw(synthetic.Recipe.load("shamaei-table2"), 10, sim_basis.names, torch.Generator().manual_seed(1))
+    fids = synthetic.render(drawn, protocol).fid
+    t = torch.arange(fids.shape[1]) * sim_basis.dwelltime
+    lipid = torch.exp((2j * math.pi * units.ppm_to_hz(1.3, sim_basis.spec_freq_mhz) - 60) * t).to(fids)
+    fids[:4] += 3 * fids[:4].abs().amax(1, keepdim=True) * lipid
+    recipe = synthetic.Recipe.load("augment-spectra")
+    kept = train._without_lipids(fids, recipe, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "mine")
+    torch.testing.assert_close(kept, fids[4:])
+    assert "4 of 10" in capsys.readouterr().err
+    with pytest.raises(DataError, match="mine.*lipids"):
+        train._without_lipids(fids[:5], recipe, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "mine")
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("measured", [False, True])
 def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basis, measured, one_thread):
@@ -105,6 +253,8 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
         (["--method", "dq-nmm"], "--basis"),
         (["--method", "dq-x", "--basis", "b"], "--method dq-x.*dq-nmm"),
         (["--data", "a.nii.gz"], "--data.*dq-nmm"),
+        (["--mm", "parametric"], "--mm.*universal"),
+        (["--ensemble", "0"], "--ensemble 0"),
     ],
 )
 def test_impossible_trainings_are_said_in_one_line(tmp_path, capsys, words, message):

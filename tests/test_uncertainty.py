@@ -186,3 +186,46 @@ def test_noise_of_a_narrow_spectrum_and_of_another_nucleus(rng):
     noise = units.fid_to_spec(rng.normal(size=(60, 1024)) + 1j * rng.normal(size=(60, 1024)))
     assert uncertainty.noise_outside(noise, 1 / 1000, 123.2).mean() == pytest.approx(1, abs=0.05)
     assert uncertainty.noise_outside(noise, 1 / 4000, 116.0, "19F").mean() == pytest.approx(1, abs=0.05)
+
+
+# -- without bounds, and ratios ------------------------------------------------------------------------------------
+
+
+def test_without_bounds_is_what_a_fit_without_bounds_finds():
+    random = np.random.default_rng(4)
+    rows = torch.as_tensor(random.normal(size=(6, 5, 80)))
+    truth = torch.as_tensor(random.normal(size=(6, 5)))
+    data = (truth[:, None] @ rows)[:, 0] + 0.3 * torch.as_tensor(random.normal(size=(6, 80)))
+    gram, right = rows @ rows.mT, (rows @ data[..., None])[..., 0]
+    from fsl_mrs_dl.refine import nonnegative_least_squares
+
+    mask = torch.tensor([True, True, True, False, False])
+    conc, _ = nonnegative_least_squares(gram, right, mask)
+    assert (conc[:, :3] == 0).any()
+    left = torch.view_as_complex((data - (conc[:, None] @ rows)[:, 0]).reshape(6, 40, 2))
+    found, moved = uncertainty.without_bounds(rows, left, conc[:, :3], conc == 0, torch.linalg.inv(gram))
+    expected = torch.linalg.solve(gram, right)
+    torch.testing.assert_close(found, expected[:, :3], rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(conc[:, 3:] + moved, expected[:, 3:], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("under_sd", [0.02, 0.2, 0.3])
+def test_intervals_of_ratios_hold_the_truth_however_uncertain_the_denominator(under_sd):
+    random = np.random.default_rng(1)
+    n, truth = 40000, np.array([2.0, 1.0])
+    cov = np.array([[0.04, 0.5 * 0.2 * under_sd], [0.5 * 0.2 * under_sd, under_sd**2]])
+    conc = random.multivariate_normal(truth, cov, n)
+    low, high = uncertainty.ratio_interval(conc, np.broadcast_to(cov, (n, 2, 2)), [0], [1])
+    part = np.mean((low <= 2) & (high >= 2))
+    # Where the denominator may be zero, all ratios above zero are given in place of some of them, which holds the truth more often.
+    assert part > 0.944 and (part < 0.956 or under_sd == 0.3)
+
+
+def test_a_ratio_to_what_may_be_zero_has_no_end():
+    cov = np.diag([0.01, 1.0])[None]
+    low, high = uncertainty.ratio_interval(np.array([[2.0, 1.0]]), cov, [0], [1])
+    assert low[0] == 0 and np.isinf(high[0])
+    low, high = uncertainty.ratio_interval(np.array([[2.0, 1.0]]), cov, [1], [1])
+    assert low[0] == high[0] == 1
+    low, high = uncertainty.ratio_interval(np.array([[np.nan, 1.0]]), cov, [0], [1])
+    assert np.isnan(low[0]) and np.isnan(high[0])
