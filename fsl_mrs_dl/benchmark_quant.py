@@ -91,7 +91,7 @@ def networks_of(parts) -> list[Network]:
     """The networks that parts of the benchmark need."""
     every = [
         Network("dq-nmm", "dq-nmm", "accuracy"),
-        Network("dq-nmm taught", "dq-nmm", "accuracy", 1.5, {"teacher": "posterior_mean", "n_signals": 40000}),
+        Network("dq-nmm taught", "dq-nmm", "accuracy", 1.5, {"teacher": "posterior_mean"}),
         Network("dq-pmm", "dq-pmm", "accuracy", 0.6),
         Network("dq-rpmm", "dq-rpmm", "accuracy", 0.6),
         *(
@@ -122,8 +122,8 @@ def train_network(network: Network, basis: Basis, folder: Path, *, steps: int, s
         settings = train.replace(settings, learning_rate=1e-3)
     resume = (folder / "checkpoints" / "last.ckpt").is_file()
     options = dict(network.options)
-    if "n_signals" in options:
-        options["n_signals"] = int(options["n_signals"])
+    if "teacher" in options:
+        options["n_signals"] = min(40000, max(1000, 3 * n))
     return train.train_quantifier(
         network.method, basis, folder, settings=settings, recipe="shamaei-table2", name=network.name, resume=resume, **options
     )
@@ -569,7 +569,7 @@ def _calibration(basis: Basis, output: Path, seed: int, n: int) -> str:
         half = fit.crlb_sd * 0.994458
         inside["ml, 68 %"] = (truth >= np.maximum(middle - half, 0)) & (truth <= np.maximum(middle + half, 0))
         ratios = {
-            "ml, 95 %": uncertainty.ratio_interval(middle, fit.cov, [i], [j]),
+            "ml, 95 %": fit.ratio_interval([i], [j]),
             "posterior, 95 %": uncertainty.ratio_interval(found.mean, found.cov, [i], [j]),
         }
         text += [f"### SNR {snr}\n", *_head("", [*names, "NAA/Cr"])]

@@ -565,7 +565,7 @@ def _text_table(fitted) -> str:
             f"{what} unlike clean data (score {np.nanmax(fit.ood[rows]):.1f}, above 1; column ood_score in uncertainty.csv)."
         )
     if np.nanmedian(fit.misfit[rows]) > 1.5:
-        tried = str(fit.model.baseline).startswith("spline")
+        tried = fit.model.baseline.mode == "spline"
         remedies = [] if tried else ["--baseline 'spline, moderate'"]
         remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]
         advice = f": try {' or '.join(remedies)}." if remedies else "."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import nifti, units
+from .concentrations import is_macromolecule
 
 if TYPE_CHECKING:
     from .results import FitResults
@@ -65,6 +66,8 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
 
     conc, sd = results.table
     names = [name for name in results.names if name not in fit.names] + list(fit.names)
+    # Macromolecules have a unit of their own, which would set the scale for everything else.
+    names = [name for name in names if not is_macromolecule(name)] or names
     order = [results.names.index(name) for name in names]
     scale, label = 1.0, "concentration (raw)"
     if results.reference is not None and np.isfinite(results.reference[row]) and results.reference[row] > 0:

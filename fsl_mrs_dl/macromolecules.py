@@ -80,6 +80,9 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
         fids = fids.conj()
     # About as large as a metabolite set's own pattern, so that its amplitude is a number one can read.
     size = np.abs(fids).max() / np.abs(basis.fids).max(1).mean()
+    # Macromolecules have decayed long before a metabolite basis set ends: what was not acquired of them is nothing.
+    missing = int(np.ceil(basis.n_points * basis.dwelltime / data.dwelltime)) + 2 - fids.shape[1]
+    fids = np.pad(fids, ((0, 0), (0, max(0, missing))))
     one = Basis(fids / size, ("mm",), data.dwelltime, data.spec_freq_mhz, data.nucleus, source=str(path))
     return one.resampled(basis.dwelltime, basis.n_points), ("mm",)
 

@@ -12,7 +12,7 @@ import torch
 
 from .priors import Prior, moments
 
-__all__ = ["of_clean", "of_network", "residual_score", "latent_score", "CLEAN_PART"]
+__all__ = ["of_clean", "of_network", "residual_score", "latent_score", "together", "CLEAN_PART"]
 
 CLEAN_PART = 0.99
 """Part of clean spectra that have a score below one."""
@@ -66,7 +66,14 @@ def of_network(network, clean: dict, fid: torch.Tensor) -> np.ndarray:
     return torch.maximum(distance, above).cpu().numpy()
 
 
-_LINE_PPM = 0.04  # how wide what is missing is thought to be
+def together(*scores: np.ndarray) -> np.ndarray:
+    """One score from several, ``(n,)``: about the largest, and more where several of them are high."""
+    parts = np.stack([np.nan_to_num(np.asarray(score, float), nan=0.0, posinf=1e30) for score in scores])
+    # The factor is what clean spectra have in common: with two parts one in a hundred would be above one by it alone.
+    return (parts**4).sum(0) ** 0.25 / 1.03
+
+
+_LINE_PPM = 0.02  # how wide what is missing is thought to be
 
 
 def residual_score(residual, noise_sd, noise_outside_sd, *, ppm_per_point: float, n_outside: int) -> np.ndarray:

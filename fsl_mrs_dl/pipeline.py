@@ -596,9 +596,9 @@ class Quantification:
 
     @property
     def ood(self) -> np.ndarray:
-        """Out-of-distribution score, ``(n,)``: the largest of those there are; above one the spectrum is unlike clean data."""
+        """Out-of-distribution score, ``(n,)``, all parts of it together; above one the spectrum is unlike clean data."""
         parts = [part for part in (self.ood_residual, self.ood_latent, self.ood_network) if part is not None]
-        return np.where(self.usable, np.fmax.reduce(parts), np.nan)
+        return np.where(self.usable, novelty.together(*parts), np.nan)
 
     def estimate(self, name: str = "ml") -> tuple[np.ndarray, np.ndarray]:
         """Concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)`` by one of :data:`ESTIMATES`.
@@ -634,8 +634,16 @@ class Quantification:
         low, high = centre - uncertainty.Z95 * sd, centre + uncertainty.Z95 * sd
         if self.model.shape.negative:
             return low, high
-        # An estimate far below zero does not make its limit zero.
-        return np.maximum(low, 0), np.maximum(high, upper_limit(centre, sd))
+        # An estimate far below zero does not make its limit zero, and the estimate with bounds is always inside.
+        estimate = self.conc[:, members].sum(1)
+        return np.clip(low, 0, estimate), np.maximum(np.maximum(high, upper_limit(centre, sd)), estimate)
+
+    def ratio_interval(self, members: list[int], under: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Limits of the 95 % interval of a ratio of two sums of concentrations by the data alone, ``(n,)`` each."""
+        low, high = uncertainty.ratio_interval(self.free[:, : len(self.names)], self.cov, members, under)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = self.conc[:, members].sum(1) / self.conc[:, under].sum(1)
+        return np.fmin(low, ratio), np.fmax(high, ratio)
 
     def members(self, metab: str) -> list[int]:
         """Columns of a metabolite or of a sum written with '+'.
@@ -992,7 +1000,9 @@ def _look_again(result: Quantification, lower: np.ndarray, upper: np.ndarray, re
             unit = uncertainty.covariance(sensitivities @ sensitivities.mT, torch.ones_like(noise))
             left = model.eliminate_baseline(spec) - (conc[:, None].to(spec) @ model.columns(theta))[:, 0]
             everything = torch.ones_like(point, dtype=torch.bool)
-            free, moved = uncertainty.without_bounds(sensitivities, left, conc, everything, unit)
+            free, moved = uncertainty.without_bounds(
+                sensitivities, left, conc, everything, unit, torch.full_like(noise, torch.inf)
+            )
             estimates[part] = torch.cat([free, theta + moved], -1).cpu().numpy()
             cov[part] = (unit * noise[:, None, None] ** 2).cpu().numpy()
         prior = result.posterior.prior
@@ -1050,7 +1060,7 @@ def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_i
     if len(bound):
         rows = uncertainty.sensitivities(model, theta[bound], conc[bound])
         left = model.eliminate_baseline((spec - modelled)[bound])
-        free[bound], moved[bound] = uncertainty.without_bounds(rows, left, conc[bound], held[bound], unit[bound])
+        free[bound], moved[bound] = uncertainty.without_bounds(rows, left, conc[bound], held[bound], unit[bound], noise[bound])
     result.free[index] = torch.cat([free, theta + moved], -1).cpu().numpy()
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
     result.cov[index] = cov.cpu().numpy()

@@ -160,9 +160,11 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
     out.point[index] = mean * scale
     out.mean[index] = out.point[index][:, :n_out]
     out.cov[index] = (sigma * ratio[:, :, None] * ratio[:, None, :] * np.outer(scale, scale))[:, :n_out, :n_out]
-    # What a prior adds to the precision where the posterior is; of a Gaussian prior this is the share of its variance that is left.
-    own = np.where(kinds == "normal", 1 / np.maximum(prior.sd / scale, 1e-30) ** 2, tau)
-    out.pull[index] = np.where(prior.says, np.clip(own * variance, 0, 1), 0.0)[:, :n_out]
+    # Of a prior that is not Gaussian what is left of its variance says too much where the data lie in its long tail: there it counts what
+    # it adds to the precision.  Of a Gaussian one both are the same.
+    share = spread / np.where(prior.says, prior.sd / scale, 1.0) ** 2
+    share = np.where(kinds == "normal", share, np.minimum(share, tau * variance))
+    out.pull[index] = np.where(prior.says, np.clip(share, 0, 1), 0.0)[:, :n_out]
     for part, values in zip((out.low, out.low68, out.high68, out.high), quantiles):
         part[index] = (values * scale)[:, :n_out]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, units
+from .concentrations import is_macromolecule
 from .figures import BLACK, BLUE, GREEN, GREY, RED
 from .results import MOSTLY_PRIOR, OOD_LIMIT, FitResults
 
@@ -134,6 +135,9 @@ def _concentration_figure(results: FitResults, row: int):
     import plotly.graph_objects as go
 
     names, value, sd, label = _shown(results, row)
+    # Macromolecules have a unit of their own, which would set the scale for everything else.
+    some = [i for i, name in enumerate(names) if not is_macromolecule(name)] or range(len(names))
+    names, value, sd = [names[i] for i in some], value[list(some)], sd[list(some)]
     decided = sd <= 0.5 * np.abs(value)
     figure = go.Figure()
     for mask, colour, text in ((decided, GREEN, "SD below 50 %"), (~decided, GREY, "SD above 50 %: not decided by the data")):

@@ -286,9 +286,7 @@ class FitResults:
             with np.errstate(divide="ignore", invalid="ignore"):
                 columns["ratio"] = conc / conc[:, [self.names.index("+".join(self.internal_ref))]]
             columns["ratio_sd"] = stack([uncertainty.ratio_sd(fit.conc, fit.cov, rows, under) for rows in members])
-            low, high = zip(
-                *(uncertainty.ratio_interval(fit.free[:, : len(fit.names)], fit.cov, rows, under) for rows in members)
-            )
+            low, high = zip(*(fit.ratio_interval(rows, under) for rows in members))
             columns |= {"ratio_ci95_low": stack(low), "ratio_ci95_high": stack(high)}
         held = np.zeros(conc.shape, bool)
         if not fit.model.shape.negative:

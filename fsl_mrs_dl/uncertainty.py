@@ -53,13 +53,22 @@ def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tens
     return rows @ rows.mT
 
 
+_MOST_NEGATIVE = 2.0  # SDs
+
+
 def without_bounds(
-    rows: torch.Tensor, residual: torch.Tensor, conc: torch.Tensor, held: torch.Tensor, inverse: torch.Tensor
+    rows: torch.Tensor,
+    residual: torch.Tensor,
+    conc: torch.Tensor,
+    held: torch.Tensor,
+    inverse: torch.Tensor,
+    noise_sd: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Concentrations if they, and widths, were allowed to be negative ``(batch, n_metabs)``; and by how much the other parameters move.
 
     One Newton step from the estimate with bounds, where only those at a bound pull.  These are what intervals are centred on and what a
-    prior is put together with: at a bound the estimate itself says less than the data do.
+    prior is put together with: at a bound the estimate itself says less than the data do.  None goes further below its bound than two of
+    its SDs: where data ask for more, the model is wrong, and the others must not follow.
 
     Parameters
     ----------
@@ -69,14 +78,30 @@ def without_bounds(
         Of the fit, baseline eliminated.
     conc : ``(batch, n_metabs)``
     held : bool ``(batch, n)``
-        Which parameters are at a bound; the others have a gradient of nothing but rounding.
+        Which parameters are at a lower bound; the others have a gradient of nothing but rounding.
     inverse : ``(batch, n, n)``
         Of the information, for unit noise.
+    noise_sd : ``(batch,)``
+        Infinite for steps as long as the data ask for.
     """
     m = conc.shape[-1]
+    diagonal = inverse.diagonal(dim1=-2, dim2=-1)
+    held = held & torch.isfinite(diagonal)
     pull = (rows @ torch.view_as_real(residual).flatten(-2)[..., None])[..., 0]
-    pull = torch.where(held & torch.isfinite(inverse.diagonal(dim1=-2, dim2=-1)), pull, torch.zeros_like(pull))
-    step = (torch.nan_to_num(inverse, posinf=0.0) @ pull[..., None])[..., 0]
+    pull = torch.where(held, pull, torch.zeros_like(pull))
+    inverse = torch.nan_to_num(inverse, posinf=0.0)
+    step = (inverse @ pull[..., None])[..., 0]
+    least = -_MOST_NEGATIVE * noise_sd[:, None] * torch.nan_to_num(diagonal, posinf=0.0).clamp(min=0).sqrt()
+    short = held & (step < least)
+    if short.any():
+        # The others move as they do where those at a bound are where they are put.
+        both = held[:, :, None] & held[:, None, :]
+        eye = torch.eye(held.shape[-1], dtype=inverse.dtype, device=inverse.device)
+        size = torch.where(held, diagonal, torch.ones_like(diagonal)).clamp(min=1e-300).sqrt()
+        block = torch.where(both, inverse / (size[:, :, None] * size[:, None, :]), eye) + 1e-10 * eye
+        wanted = torch.where(held, torch.maximum(step, least) / size, torch.zeros_like(step))
+        weight = torch.where(held, torch.linalg.solve(block, wanted) / size, torch.zeros_like(step))
+        step = torch.where(short.any(-1, keepdim=True), (inverse @ weight[..., None])[..., 0], step)
     return conc + step[:, :m], step[:, m:]
 
 

@@ -105,5 +105,7 @@ def test_a_network_knows_what_it_was_trained_on(sim_basis, clean):
     assert set(known) == {"mean", "precision", "distance", "log_residual", "log_residual_sd"}
     usual = novelty.of_network(network, known, fid[100:])
     assert np.mean(usual > 1) < 0.1
-    strange = fid[100:] + 5 * torch.as_tensor(line(sim_basis, fid.shape[1], 1.3, 30)).to(fid) * fid[100:].abs().amax(1, keepdim=True)
+    strange = fid[100:] + 5 * torch.as_tensor(line(sim_basis, fid.shape[1], 1.3, 30)).to(fid) * fid[100:].abs().amax(
+        1, keepdim=True
+    )
     assert np.median(novelty.of_network(network, known, strange)) > np.median(usual)

@@ -40,7 +40,9 @@ def test_one_number_between_limits_is_a_truncated_normal(centre, sd, width):
     # scipy's own moments lose their digits far outside of the limits.
     if abs(centre - inside) < 30 * sd:
         assert found.mean[0, 0] == pytest.approx(exact.mean(), rel=1e-3, abs=1e-3 * min(sd, width))
-        np.testing.assert_allclose([found.low[0, 0], found.high[0, 0]], exact.ppf([0.025, 0.975]), atol=2e-3 * min(sd, width) + 1e-9)
+        np.testing.assert_allclose(
+            [found.low[0, 0], found.high[0, 0]], exact.ppf([0.025, 0.975]), atol=2e-3 * min(sd, width) + 1e-9
+        )
     assert 0 <= found.low[0, 0] <= found.mean[0, 0] <= found.high[0, 0] <= width
 
 
@@ -87,7 +89,9 @@ def test_units_do_not_matter():
 def test_intervals_hold_what_they_say_if_the_prior_is_right():
     random = np.random.default_rng(7)
     n, m = 3000, 4
-    prior = Prior(tuple("abcd"), ("uniform", "uniform", "lognormal", "lognormal"), np.array([[0, 1], [0.5, 1], [1, 0.4], [0.3, 0.5]]))
+    prior = Prior(
+        tuple("abcd"), ("uniform", "uniform", "lognormal", "lognormal"), np.array([[0, 1], [0.5, 1], [1, 0.4], [0.3, 0.5]])
+    )
     truth = np.stack(
         [random.uniform(0, 1, n), random.uniform(0.5, 1, n), np.exp(0.4 * random.normal(size=n)), 0.3 * np.exp(0.5 * random.normal(size=n))], 1
     )  # fmt: skip

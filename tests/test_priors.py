@@ -77,7 +77,9 @@ def test_the_unit_of_nothing_is_one():
 
 
 def test_times_changes_the_unit_of_every_kind():
-    prior = Prior(("a", "b", "c", "d"), ("uniform", "normal", "lognormal", "any"), np.array([[1, 2], [3, 0.5], [4, 0.3], [0, 0.0]]))
+    prior = Prior(
+        ("a", "b", "c", "d"), ("uniform", "normal", "lognormal", "any"), np.array([[1, 2], [3, 0.5], [4, 0.3], [0, 0.0]])
+    )
     twice = prior.times(2.0)
     np.testing.assert_allclose(twice.mean, 2 * prior.mean)
     np.testing.assert_allclose(twice.sd, 2 * prior.sd)

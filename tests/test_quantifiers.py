@@ -154,23 +154,45 @@ def test_every_method_is_trained_and_answers_in_a_fit(tmp_path, capsys, sim_basi
     protocol = synthetic.protocol_of(with_lines.fids, with_lines.names, with_lines.dwelltime, with_lines.spec_freq_mhz)
     drawn = synthetic.draw(synthetic.Recipe.load("shamaei-table2"), 12, with_lines.names, torch.Generator().manual_seed(1))
     fids = synthetic.render(drawn, protocol).fid.numpy()
-    data = nifti.MrsData(fids.T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4))
+    data = nifti.MrsData(
+        fids.T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4)
+    )
     nifti.save(tmp_path / "data.nii.gz", data)
     some = ["--basis", str(tmp_path / "basis"), "--steps", "60", "--batch_size", "16", "--validate_every", "30", "--threads", "1"]
     for words in (
         ["--method", "dq-rpmm", "--lambda", "2", "--output", str(tmp_path / "r")],
         ["--method", "dq-pmm", "--ensemble", "2", "--output", str(tmp_path / "p")],
-        ["--method", "dq-nmm", "--teacher", "posterior_mean", "--data", str(tmp_path / "data.nii.gz"), "--output", str(tmp_path / "n")],
+        [
+            "--method",
+            "dq-nmm",
+            "--teacher",
+            "posterior_mean",
+            "--data",
+            str(tmp_path / "data.nii.gz"),
+            "--output",
+            str(tmp_path / "n"),
+        ],
     ):
         assert main(["train", "quant", *some, *words]) == 0, capsys.readouterr().err
     assert zoo.read_card(tmp_path / "r")["architecture"]["settings"]["lam"] == 2
     assert zoo.read_card(tmp_path / "p").kind == "ensemble" and (tmp_path / "p" / "members" / "1" / "card.json").is_file()
     assert zoo.read_card(tmp_path / "n")["training"]["teacher"] == "posterior_mean"
     assert {"R2 of concentrations"} < set(zoo.read_card(tmp_path / "r")["accuracy"])
-    fit = ["fit", "--data", str(tmp_path / "data.nii.gz"), "--basis", str(tmp_path / "basis"), "--lorentzian", "--baseline", "off"]
+    fit = [
+        "fit",
+        "--data",
+        str(tmp_path / "data.nii.gz"),
+        "--basis",
+        str(tmp_path / "basis"),
+        "--lorentzian",
+        "--baseline",
+        "off",
+    ]
     for name in ("r", "p"):
         out = tmp_path / f"fit-{name}"
-        assert main([*fit, "--model", str(tmp_path / name), "--output", str(out), "--prior", "shamaei-table2"]) == 0, capsys.readouterr().err
+        assert main([*fit, "--model", str(tmp_path / name), "--output", str(out), "--prior", "shamaei-table2"]) == 0, (
+            capsys.readouterr().err
+        )
         assert "network" in capsys.readouterr().out
         table = pd.read_csv(out / "uncertainty.csv")
         assert table["network"].notna().all() and (table["ood_network"] >= 0).all()

@@ -203,10 +203,27 @@ def test_without_bounds_is_what_a_fit_without_bounds_finds():
     conc, _ = nonnegative_least_squares(gram, right, mask)
     assert (conc[:, :3] == 0).any()
     left = torch.view_as_complex((data - (conc[:, None] @ rows)[:, 0]).reshape(6, 40, 2))
-    found, moved = uncertainty.without_bounds(rows, left, conc[:, :3], conc == 0, torch.linalg.inv(gram))
+    found, moved = uncertainty.without_bounds(
+        rows, left, conc[:, :3], conc == 0, torch.linalg.inv(gram), torch.full((6,), torch.inf)
+    )
     expected = torch.linalg.solve(gram, right)
     torch.testing.assert_close(found, expected[:, :3], rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(conc[:, 3:] + moved, expected[:, 3:], rtol=1e-8, atol=1e-8)
+
+
+def test_what_a_wrong_model_pushes_far_below_zero_takes_the_others_along_only_so_far():
+    rows = torch.eye(4)[None, :3].double() + 0.5 * torch.tensor([[[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]]).double()
+    inverse, noise = torch.linalg.inv(rows @ rows.mT), torch.tensor([0.1]).double()
+    data = torch.tensor([[-5.0, 1.0, 2.0, 0.0]]).double()  # the first wants to be far below zero
+    conc = torch.tensor([[0.0, 0.0, 2.0]]).double()
+    conc[0, 1] = (rows[0, 1] @ data[0]) / (rows[0, 1] @ rows[0, 1])
+    conc[0, 1] = max(conc[0, 1], 0.0)
+    left = torch.view_as_complex((data - (conc[:, None] @ rows)[:, 0]).reshape(1, 2, 2))
+    found, _ = uncertainty.without_bounds(rows, left, conc, conc == 0, inverse, noise)
+    sd = 0.1 * inverse[0].diagonal().sqrt()
+    assert (found[0] >= -2.0001 * sd).all() and float(found[0, 0]) == pytest.approx(-2 * float(sd[0]), rel=1e-6)
+    free, _ = uncertainty.without_bounds(rows, left, conc, conc == 0, inverse, torch.tensor([torch.inf]).double())
+    assert float(free[0, 0]) < -2
 
 
 @pytest.mark.parametrize("under_sd", [0.02, 0.2, 0.3])
