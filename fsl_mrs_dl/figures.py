@@ -90,7 +90,7 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     bars.set_xticks(position, names, rotation=60, ha="right", fontsize=8)
     bars.set_xlim(-0.7, len(names) - 0.3)
     bars.set_ylabel(label, fontsize=9)
-    bars.legend(loc="upper right", frameon=False, fontsize=8)
+    bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0, frameon=False, fontsize=8)
     for axes in (spectrum, bars):
         axes.spines[["top", "right"]].set_visible(False)
     spectrum.spines["left"].set_visible(False)

@@ -642,7 +642,12 @@ class Quantification:
         """Limits of the 95 % interval of a ratio of two sums of concentrations by the data alone, ``(n,)`` each."""
         low, high = uncertainty.ratio_interval(self.free[:, : len(self.names)], self.cov, members, under)
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = self.conc[:, members].sum(1) / self.conc[:, under].sum(1)
+            whole = self.conc[:, under].sum(1)
+            ratio = self.conc[:, members].sum(1) / whole
+            # As for the concentration itself.
+            least = upper_limit(self.free[:, members].sum(1), uncertainty.sum_sd(self.cov, members)) / whole
+        if set(members) != set(under) and not self.model.shape.negative:
+            high = np.fmax(high, least)
         return np.fmin(low, ratio), np.fmax(high, ratio)
 
     def members(self, metab: str) -> list[int]:
