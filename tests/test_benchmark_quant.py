@@ -113,6 +113,7 @@ def test_a_small_run_measures_everything(basis, tmp_path, capsys):
     limit = np.array([float(x) for x in rows["limit with the recipe as prior (Bayes, linear)"][:9]])
     assert (ours > limit - 0.15).all() and (ours < limit + 0.1).all()
     # A second run finds its networks.
+    capsys.readouterr()
     assert main(words) == 0 and "Training" not in capsys.readouterr().out
 
 
