@@ -125,7 +125,6 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
     logs = np.flatnonzero(kinds == "lognormal")
     # Sites: what each factor looks like as a Gaussian, precision and precision times mean.
     tau = np.zeros((n, m))
-    eye = np.eye(m)
     # A broad beginning, so that entries of which the data say nothing have a finite variance at all.
     bounded = np.isfinite(low) & np.isfinite(high)
     width = np.where(bounded, np.where(bounded, high, 1) - np.where(bounded, low, 0), 1.0)
@@ -135,25 +134,19 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
         start[i], middle[i] = 1 / max(numbers[i, 0] * np.expm1(numbers[i, 1] ** 2) ** 0.5, 1e-9) ** 2, numbers[i, 0]
     tau += start
     nu = tau * middle
+    going = np.arange(n)
     for _ in range(_SWEEPS):
-        sigma = np.linalg.inv(base + tau[:, :, None] * eye)
-        mu = np.einsum("nij,nj->ni", sigma, linear + nu)
-        variance = np.maximum(np.diagonal(sigma, axis1=1, axis2=2), 1e-20)
-        cavity_tau = np.maximum(1 / variance - tau, 1e-8)
-        cavity = (mu / variance - nu) / cavity_tau
+        t, v = tau[going], nu[going]
+        cavity, cavity_tau, _, _ = _cavities(base[going], linear[going], t, v)
         mean, spread, _ = _tilted(cavity, 1 / cavity_tau, low, high, logs, numbers)
         new_tau = np.maximum(1 / spread - cavity_tau, 1e-10)
         new_nu = mean / spread - cavity * cavity_tau
-        moved = np.abs(new_tau - tau) / (new_tau + tau + 1e-8)
-        tau = tau + _DAMPING * (new_tau - tau)
-        nu = nu + _DAMPING * (new_nu - nu)
-        if moved.max() < 1e-4:
+        tau[going], nu[going] = t + _DAMPING * (new_tau - t), v + _DAMPING * (new_nu - v)
+        # Spectra whose sites have settled are done with.
+        going = going[(np.abs(new_tau - t) / (new_tau + t + 1e-8)).max(1) > 1e-3]
+        if not len(going):
             break
-    sigma = np.linalg.inv(base + tau[:, :, None] * eye)
-    mu = np.einsum("nij,nj->ni", sigma, linear + nu)
-    variance = np.maximum(np.diagonal(sigma, axis1=1, axis2=2), 1e-20)
-    cavity_tau = np.maximum(1 / variance - tau, 1e-8)
-    cavity = (mu / variance - nu) / cavity_tau
+    cavity, cavity_tau, sigma, variance = _cavities(base, linear, tau, nu)
     mean, spread, quantiles = _tilted(cavity, 1 / cavity_tau, low, high, logs, numbers, (0.025, 0.16, 0.84, 0.975))
     # The marginals are the tilted ones, which are not Gaussian; correlations are those of the approximation.
     ratio = np.sqrt(spread / variance)
@@ -169,14 +162,26 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
         part[index] = (values * scale)[:, :n_out]
 
 
+def _cavities(base, linear, tau, nu):
+    """What everything but its own site says of each entry: mean and precision ``(n, m)``; and the whole's covariance and variances."""
+    sigma = np.linalg.inv(base + tau[:, :, None] * np.eye(tau.shape[1]))
+    variance = np.maximum(np.diagonal(sigma, axis1=1, axis2=2), 1e-20)
+    precision = np.maximum(1 / variance - tau, 1e-8)
+    mu = np.einsum("nij,nj->ni", sigma, linear + nu)
+    return (mu / variance - nu) / precision, precision, sigma, variance
+
+
 def _tilted(mean, variance, low, high, logs, numbers, quantiles=()):
     """Moments and quantiles of Gaussians ``(n, m)`` cut off at ``low`` and ``high`` ``(m,)`` or, for ``logs``, times a lognormal density."""
     sd = np.sqrt(variance)
+    if len(logs) == mean.shape[1]:
+        return _times_lognormal(mean, sd, *numbers.T, quantiles)
     cut_mean, cut_variance, at = _truncated(mean, sd, low, high, quantiles)
-    for i in logs:
-        cut_mean[:, i], cut_variance[:, i], found = _times_lognormal(mean[:, i], sd[:, i], *numbers[i], quantiles)
+    if len(logs):
+        first, second, found = _times_lognormal(mean[:, logs], sd[:, logs], *numbers[logs].T, quantiles)
+        cut_mean[:, logs], cut_variance[:, logs] = first, second
         for values, one in zip(at, found):
-            values[:, i] = one
+            values[:, logs] = one
     return cut_mean, cut_variance, at
 
 
@@ -219,35 +224,37 @@ def _truncated(mean, sd, low, high, quantiles):
 
 
 def _times_lognormal(mean, sd, median, log_sd, quantiles):
-    """Moments and quantiles of normal distributions ``(n,)`` times one lognormal density, on a grid of the logarithm."""
-    place = np.clip(mean / median, 1e-6, None)
+    """Moments and quantiles of normal distributions ``(n, m)`` times lognormal densities ``(m,)``, on a grid of the logarithm."""
+    place = np.maximum(mean / median, 1e-6)
     # The grid covers the prior, and finely what the data say within it.
     centre, width = np.log(place), np.minimum(sd / median / place, 50)
     weight = 1 / log_sd**2 + 1 / width**2
     middle = np.where(mean > 0, centre / width**2 / weight, 0.0)
     reach = np.sqrt(1 / weight)
-    step = np.linspace(-1, 1, _GRID)
-    lower = np.maximum(-6 * log_sd, np.minimum(middle - 5 * reach, -2 * log_sd + 0 * middle))
-    upper = np.minimum(6 * log_sd, np.maximum(middle + 5 * reach, 0 * middle))
     narrow = reach < 0.3 * log_sd
-    lower = np.where(narrow, middle - 5 * reach, lower)
-    upper = np.where(narrow, middle + 5 * reach, upper)
-    log = (lower + upper)[:, None] / 2 + (upper - lower)[:, None] / 2 * step
-    x = median * np.exp(log)
+    lower = np.where(narrow, middle - 5 * reach, np.maximum(-6 * log_sd, np.minimum(middle - 5 * reach, -2 * log_sd)))
+    upper = np.where(narrow, middle + 5 * reach, np.minimum(6 * log_sd, np.maximum(middle + 5 * reach, 0)))
+    step = np.linspace(-1, 1, _GRID)
+    log = ((lower + upper) / 2)[..., None] + ((upper - lower) / 2)[..., None] * step
+    x = median[:, None] * np.exp(log)
     # In the logarithm the lognormal density is a normal one.
-    density = -0.5 * (log / log_sd) ** 2 - 0.5 * ((x - mean[:, None]) / sd[:, None]) ** 2
-    density = np.exp(density - density.max(1, keepdims=True))
-    total = density.sum(1)
-    first = (density * x).sum(1) / total
-    second = (density * (x - first[:, None]) ** 2).sum(1) / total
-    below = (np.cumsum(density, 1) - density / 2) / total[:, None]
+    density = ((x - mean[..., None]) / sd[..., None]) ** 2
+    density += (log / log_sd[:, None]) ** 2
+    density -= density.min(-1, keepdims=True)
+    density *= -0.5
+    np.exp(density, out=density)
+    total = density.sum(-1)
+    first = np.einsum("...g,...g->...", density, x) / total
+    second = np.einsum("...g,...g->...", density, (x - first[..., None]) ** 2) / total
     out = []
-    for q in quantiles:
-        at = np.clip((below < q).sum(1), 1, _GRID - 1)
-        row = np.arange(len(x))
-        a, b = below[row, at - 1], below[row, at]
-        part = np.clip((q - a) / np.maximum(b - a, 1e-300), 0, 1)
-        out.append(x[row, at - 1] + part * (x[row, at] - x[row, at - 1]))
+    if quantiles:
+        below = (np.cumsum(density, -1) - density / 2) / total[..., None]
+        for q in quantiles:
+            at = np.clip((below < q).sum(-1), 1, _GRID - 1)[..., None]
+            a, b = (np.take_along_axis(below, at - k, -1)[..., 0] for k in (1, 0))
+            left, right = (np.take_along_axis(x, at - k, -1)[..., 0] for k in (1, 0))
+            part = np.clip((q - a) / np.maximum(b - a, 1e-300), 0, 1)
+            out.append(left + part * (right - left))
     return first, np.maximum(second, 1e-12 * median**2), out
 
 
