@@ -168,14 +168,7 @@ def models_arguments(parser) -> None:
 def benchmark_arguments(parser) -> None:
     kinds = parser.add_subparsers(title="what", required=True, dest="benchmark", metavar="WHAT", parser_class=type(parser))
     text = "frequency and phase correction on simulated transients, beside its limits and other methods"
-    job = kinds.add_parser("align", help=text, description=f"Measure {text}.", add_config_file_help=False)
-    job.add_argument_group("required arguments").add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folder for table.md, figures and models; models there are used again",
-    )
+    job = _benchmark_job(kinds, "align", text)
     data = job.add_argument_group("data")
     data.add_argument(
         "--signal",
@@ -195,19 +188,9 @@ def benchmark_arguments(parser) -> None:
         help="those to train and compare: dsr, dsrf, dcrr, dcrrf, tapper, ma (default all; none after the option for none)",
     )
     group.add_argument("--steps", type=int, metavar="N", help="batches of each training (default 12000, supervised 6000)")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of data and trainings (default 0)")
-    group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
-    group.add_argument("--debug", action="store_true", help="show where an error arose")
-    job.set_defaults(func=_benchmark)
+    _benchmark_run(group, _benchmark, job)
     text = "quantification on simulated spectra, beside its limits and other methods"
-    job = kinds.add_parser("quant", help=text, description=f"Measure {text}.", add_config_file_help=False)
-    job.add_argument_group("required arguments").add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folder for table.md, figures and models; models there are used again",
-    )
+    job = _benchmark_job(kinds, "quant", text)
     group = job.add_argument_group("options")
     group.add_argument(
         "--scale", default="small", metavar="NAME", help="small (default: under an hour on two cores) or paper (days)"
@@ -225,25 +208,47 @@ def benchmark_arguments(parser) -> None:
     )
     group.add_argument("--steps", type=int, metavar="N", help="batches of a main training (default: the scale's)")
     group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
+    _benchmark_run(group, _benchmark_quant, job)
+
+
+def _benchmark_job(kinds, name: str, text: str):
+    """The parser of a benchmark, with what all of them need."""
+    job = kinds.add_parser(name, help=text, description=f"Measure {text}.", add_config_file_help=False)
+    job.add_argument_group("required arguments").add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder for table.md, figures and models; models there are used again",
+    )
+    return job
+
+
+def _benchmark_run(group, function, job) -> None:
+    """How a benchmark runs."""
     group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of data and trainings (default 0)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
     group.add_argument("--debug", action="store_true", help="show where an error arose")
-    job.set_defaults(func=_benchmark_quant)
+    job.set_defaults(func=function)
 
 
-def _benchmark_quant(args) -> None:
+def _check_benchmark(args, least: dict) -> None:
+    """Numbers that are large enough, a folder that can be one, and as many threads as were asked for."""
     import torch
 
-    from . import benchmark_quant
-
-    for name, least in (("steps", 50), ("test", 128), ("threads", 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise OptionError(f"--{name} {value}: give {least} or more.")
+    for name, value in least.items():
+        if getattr(args, name) is not None and getattr(args, name) < value:
+            raise OptionError(f"--{name} {getattr(args, name)}: give {value} or more.")
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
     if args.threads:
         torch.set_num_threads(args.threads)
+
+
+def _benchmark_quant(args) -> None:
+    from . import benchmark_quant
+
+    _check_benchmark(args, {"steps": 50, "test": 128, "threads": 1})
     path = benchmark_quant.write_quant(
         args.output,
         scale=args.scale,
@@ -259,17 +264,9 @@ def _benchmark_quant(args) -> None:
 
 
 def _benchmark(args) -> None:
-    import torch
-
     from . import benchmark
 
-    for name in ("signals", "test"):
-        if getattr(args, name) < 40:
-            raise OptionError(f"--{name} {getattr(args, name)}: give 40 or more.")
-    if args.output.exists() and not args.output.is_dir():
-        raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    _check_benchmark(args, {"signals": 40, "test": 40, "threads": 1})
     networks = benchmark.NETWORKS if args.networks is None else tuple(args.networks)
     path = benchmark.write_align(
         args.output,
