@@ -82,9 +82,9 @@ class Network:
     options: dict = field(default_factory=dict)
 
 
-LAMBDAS = (0, 1, 2, 3, 4, 6, 8)
+LAMBDAS = (0, 0.1, 0.3, 1, 2, 3, 4, 6, 8)
 SIZES = (1000, 12000, 24000, 96000)
-_SHARE = 0.15  # of the batches of a main training
+_SHARE = 0.1  # of the batches of a main training
 
 
 def networks_of(parts) -> list[Network]:
@@ -98,6 +98,7 @@ def networks_of(parts) -> list[Network]:
             Network(f"dq-rpmm, {encoder}", "dq-rpmm", "architecture", _SHARE, {"encoder": encoder})
             for encoder in ("cnn", "fc", "mlp-mixer", "convnext")
         ),
+        Network("dq-pmm, as many batches", "dq-pmm", "lambda", _SHARE),
         *(Network(f"dq-rpmm, lambda {lam}", "dq-rpmm", "lambda", _SHARE, {"lam": float(lam)}) for lam in LAMBDAS),
         *(Network(f"dq-nmm, {size} signals", "dq-nmm", "data-size", _SHARE, {"n_signals": size}) for size in SIZES),
     ]

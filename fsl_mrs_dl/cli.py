@@ -374,7 +374,7 @@ def _fit(args) -> None:
 
             write_fit_report(folder / "report.html", fitted, data=args.data, basis=args.basis, location=location)
     print(_text_table(fitted))
-    print(f"Written: {args.output}{'/report.html and more' if args.report else ''}")
+    print(f"Written: {args.output}/ with uncertainty.csv, summary.csv{', report.html' if args.report else ''} and more")
 
 
 def _fit_data(args, data):
@@ -510,8 +510,16 @@ def _link(folder: Path, final: Path, name: str, target: Path) -> None:
     link.symlink_to(os.path.relpath(target.resolve(), final.resolve()))
 
 
+def _or_dash(value):
+    """A number's format as a function; a dash for what is not known."""
+    import math
+
+    return lambda form: format(value, form) if math.isfinite(value) else f"{'-':>{int(form.split('.')[0])}}"
+
+
 def _text_table(fitted) -> str:
     """Concentrations for the terminal: of the spectrum, or the median over several."""
+
     import numpy as np
 
     from . import results
@@ -556,8 +564,11 @@ def _text_table(fitted) -> str:
     lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {bound}; started by {fit.starter}")
     if fit.posterior is not None:
         lines.append(
-            f"Posterior: {fit.posterior.prior.source} and the data; % prior is what the data left standing of it, * mostly prior."
+            f"Posterior: {fit.posterior.prior.source} and the data{', as ratio' if ratio else ''}; % prior is what the data left standing of it, "
+            "* mostly prior, ! the data say something else than what was expected."
         )
+    if fit.network_note:
+        lines.append(fit.network_note)
     strange = int((fit.ood[rows] > results.OOD_LIMIT).sum())
     if strange:
         what = "The spectrum is" if len(fit.params) == 1 else f"{strange} of {len(rows)} spectra are"

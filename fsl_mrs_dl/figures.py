@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,11 +74,13 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     if results.reference is not None and np.isfinite(results.reference[row]) and results.reference[row] > 0:
         scale, label = 1 / results.reference[:, None], f"ratio to {'+'.join(results.internal_ref)}"
         sd = results.ratios[1] / scale
-    value, error = np.nanmedian((conc * scale)[:, order], 0), np.nanmedian((sd * scale)[:, order], 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of what has no SD anywhere
+        value, error = np.nanmedian((conc * scale)[:, order], 0), np.nanmedian((sd * scale)[:, order], 0)
     # What the data do not hold at all has no finite SD and gets no bar.
     error = np.where(np.isfinite(error), error, np.nan)
     position = np.arange(len(names))
-    undecided = ~(error <= 0.5 * np.abs(value))
+    undecided = ~(error <= 0.5 * np.abs(value)) & ~np.isnan(error).all()
     for group, colour, text in (
         (~undecided, GREEN, "SD below 50 %"),
         (undecided, GREY, "SD above 50 %: not decided by the data"),
@@ -85,8 +88,9 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
         if group.any():
             bars.errorbar(position[group], value[group], error[group], fmt="o", ms=4, color=colour, capsize=2, lw=1, label=text)
     bars.axhline(0, color=GREY, lw=0.5)
-    limit = 1.15 * max(np.nanmax(value + np.where(undecided, 0, error)), 1e-12)
-    bars.set_ylim(min(-0.05 * limit, np.nanmin(np.where(undecided, 0, value - error))), limit)
+    length = np.where(undecided, 0, np.nan_to_num(error))
+    limit = 1.15 * max(np.nanmax(value + length), 1e-12)
+    bars.set_ylim(min(-0.05 * limit, np.nanmin(np.where(undecided, 0, value - length))), limit)
     bars.set_xticks(position, names, rotation=60, ha="right", fontsize=8)
     bars.set_xlim(-0.7, len(names) - 0.3)
     bars.set_ylabel(label, fontsize=9)

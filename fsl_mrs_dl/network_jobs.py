@@ -351,7 +351,9 @@ def _train(args):
             ("ensemble", args.ensemble > 1),
         ):
             if given:
-                raise OptionError(f"--{option}: does not go with --method universal; choose --method dq-rpmm, or leave it out.")
+                raise OptionError(
+                    f"--{option}: does not go with --method universal; choose --method dq-nmm, dq-pmm or dq-rpmm, or leave it out."
+                )
     if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
         raise OptionError("--bandwidth: goes with --method dq-... on simulated spectra; leave it out.")
     if args.method == "universal":

@@ -62,11 +62,11 @@ class DlOptions:
     def _check_prior(self, prefix: str) -> None:
         from pathlib import Path
 
-        from .synthetic import recipe_names
+        from .priors import recipes
 
-        if self.prior not in recipe_names() and not Path(self.prior).is_file():
+        if self.prior not in recipes() and not Path(self.prior).is_file():
             raise OptionError(
-                f"{prefix}prior {self.prior}: no such recipe or file; there are volume, none, {', '.join(recipe_names())}."
+                f"{prefix}prior {self.prior}: no such recipe or file; there are volume, none, {', '.join(recipes())}."
             )
 
     def make_starter(self):

@@ -549,6 +549,8 @@ class Quantification:
         How unlike clean data a spectrum is, by what the fit leaves over and by what it finds; above one it is.
     ood_network : ndarray ``(n,)`` or None
         How unlike what the network was trained on.
+    network_note : str
+        What is to be said of the network's own answers, if anything.
     """
 
     model: SignalModel
@@ -571,6 +573,7 @@ class Quantification:
     ood_residual: np.ndarray = field(repr=False, default=None)
     ood_latent: np.ndarray = field(repr=False, default=None)
     ood_network: np.ndarray | None = field(repr=False, default=None)
+    network_note: str = field(repr=False, default="")
 
     def __repr__(self) -> str:
         return (
@@ -852,6 +855,9 @@ def _usable(rows: np.ndarray) -> np.ndarray:
     return np.isfinite(rows).all(-1) & (rows != 0).any(-1)
 
 
+_LITTLE_LEARNT = 0.3
+
+
 def fit_scaled(
     fids: np.ndarray,
     model: SignalModel,
@@ -875,13 +881,26 @@ def fit_scaled(
     if isinstance(starter, Automatic):
         starter = starter.for_model(model)
     expected = None if prior == "volume" else _prior_of(prior, model, names)
-    answering_network = answering(starter)
-    if answering_network is not None and not answering_network.quantifies and estimate != "network":
+    answering_network, note = answering(starter), ""
+    if answering_network is not None and not answering_network.knows(model, names):
+        note = f"{answering_network.name} was trained on another basis set: its own answers mean nothing here and are left out."
+        if estimate == "network":
+            raise OptionError(
+                f"estimate network: {answering_network.name} was trained on another basis set; train one for this one."
+            )
         answering_network = None
     if answering_network is None and estimate == "network":
         raise OptionError(
-            f"estimate network: the starter is {starter.name}, which has no answer of its own; give --model, or leave it out."
+            f"estimate network: {starter.name} has no answer of its own; give a network that quantifies with --model, or train one "
+            "('fsl_mrs_dl train quant --method dq-nmm')."
         )
+    if answering_network is not None:
+        learnt = answering_network.card["accuracy"].get("R2 of concentrations", {})
+        if learnt and np.median(list(learnt.values())) < _LITTLE_LEARNT:
+            note = (
+                f"{answering_network.name} has learnt little (median R2 {np.median(list(learnt.values())):.2f} in training): do not trust its own "
+                "answers, however small their spread."
+            )
     usable = _usable(fids)
     n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())
     result = Quantification(
@@ -901,6 +920,7 @@ def fit_scaled(
         fids=fids,
         free=np.full((n, n_fit), np.nan),
         ood_residual=np.full(n, np.nan),
+        network_note=note,
     )
     where = np.flatnonzero(usable)
     chunk = _rows_per_chunk(model, model.time.device)
@@ -990,7 +1010,7 @@ def _look_again(result: Quantification, lower: np.ndarray, upper: np.ndarray, re
     model, m = result.model, len(result.names)
     with np.errstate(divide="ignore", invalid="ignore"):
         best = np.nanmin(np.where(result.conc > 0, result.crlb_sd / result.conc, np.inf), 1)
-    rows = np.flatnonzero((best > _CURVED) & np.isfinite(result.posterior.mean).all(1))
+    rows = np.flatnonzero((best > _CURVED) & np.isfinite(result.posterior.point).all(1))
     first, last = model.window
     chunk = _rows_per_chunk(model, model.time.device)
     for _ in range(passes if len(rows) else 0):
@@ -1015,7 +1035,7 @@ def _look_again(result: Quantification, lower: np.ndarray, upper: np.ndarray, re
             prior = prior.times(priors.scale_to(prior, estimates[:, :m], cov[:, :m, :m]))
             result.posterior.prior = prior
         again = posterior(prior, estimates, cov, lower, upper)
-        good = np.isfinite(again.mean).all(1)
+        good = np.isfinite(again.point).all(1)
         result.posterior.update(rows[good], again.taken(good))
 
 
@@ -1099,7 +1119,7 @@ def _ask(result: Quantification, index: np.ndarray, network, spec: torch.Tensor)
     if result.networks is None:
         result.networks = np.full((len(own), len(result.params), own.shape[-1]), np.nan)
     result.networks[:, index] = own
-    novel = network.novelty(spec, result.model) if network.quantifies else None
+    novel = network.novelty(spec, result.model)
     if novel is not None:
         if result.ood_network is None:
             result.ood_network = np.full(len(result.params), np.nan)

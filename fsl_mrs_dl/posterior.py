@@ -24,7 +24,8 @@ class Posterior:
     ``mean`` ``(n, n_metabs)``, ``cov`` ``(n, n_metabs, n_metabs)``; ``pull`` ``(n, n_metabs)`` the share of the prior's variance that
     the data left standing, 0 to 1, zero where nothing was expected (for priors that are not Gaussian: of the Gaussian that the prior
     looks like where the posterior is); ``low``, ``high`` ``(n, n_metabs)`` limits of the central 95 %
-    interval, ``low68``, ``high68`` of the central 68 %; ``point`` ``(n, k)`` the mean of all parameters.  ``prior`` is what was expected, in
+    interval, ``low68``, ``high68`` of the central 68 %; ``conflict`` bool ``(n, n_metabs)`` where the data say something else than what was
+    expected, by more than both allow for; ``point`` ``(n, k)`` the mean of all parameters.  ``prior`` is what was expected, in
     the concentrations' unit.
     """
 
@@ -35,6 +36,7 @@ class Posterior:
     high: np.ndarray
     low68: np.ndarray
     high68: np.ndarray
+    conflict: np.ndarray
     point: np.ndarray
     prior: Prior
 
@@ -55,6 +57,7 @@ class Posterior:
 
 
 _SWEEPS, _DAMPING = 30, 0.8
+_CONFLICT = 3.0  # SDs
 _GRID = 33
 
 
@@ -73,7 +76,8 @@ def posterior(prior: Prior, estimates: np.ndarray, cov: np.ndarray, lower: np.nd
         Between what limits each of them is known to be, infinite for none.
     """
     (n, k), m = estimates.shape, len(prior.names)
-    out = Posterior(*(np.full(shape, np.nan) for shape in ((n, m), (n, m, m), *[(n, m)] * 5, (n, k))), prior)
+    blank = [np.full(shape, np.nan) for shape in ((n, m), (n, m, m), *[(n, m)] * 5)]
+    out = Posterior(*blank, np.zeros((n, m), bool), np.full((n, k), np.nan), prior)
     rows = np.flatnonzero(np.isfinite(estimates).all(1))
     for start in range(0, len(rows), 512):
         index = rows[start : start + 512]
@@ -98,7 +102,8 @@ def _precision(cov: np.ndarray) -> np.ndarray:
 def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> None:
     (n, m), n_out = conc.shape, out.mean.shape[1]
     kinds = np.array(prior.kinds)
-    scale = np.abs(conc).mean(0) + np.sqrt(np.nanmedian(np.where(np.isfinite(cov), cov, np.nan), 0).diagonal())
+    variance = np.diagonal(cov, axis1=1, axis2=2)
+    scale = np.abs(conc).mean(0) + np.sqrt(np.where(np.isfinite(variance), variance, 0)).mean(0)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     # All in units of about one, so that limits on numbers below mean the same for everybody.
     numbers = prior.numbers / scale[:, None]
@@ -153,11 +158,23 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
     out.point[index] = mean * scale
     out.mean[index] = out.point[index][:, :n_out]
     out.cov[index] = (sigma * ratio[:, :, None] * ratio[:, None, :] * np.outer(scale, scale))[:, :n_out, :n_out]
-    # Of a prior that is not Gaussian what is left of its variance says too much where the data lie in its long tail: there it counts what
-    # it adds to the precision.  Of a Gaussian one both are the same.
-    share = spread / np.where(prior.says, prior.sd / scale, 1.0) ** 2
-    share = np.where(kinds == "normal", share, np.minimum(share, tau * variance))
+    # Within limits it is the variance that is left; of a lognormal prior what it adds to the precision where the posterior is, because its
+    # variance says nothing about its tails.  Of a Gaussian one both are the same.
+    share = np.where(kinds == "lognormal", tau * variance, spread / np.where(prior.says, prior.sd / scale, 1.0) ** 2)
     out.pull[index] = np.where(prior.says, np.clip(share, 0, 1), 0.0)[:, :n_out]
+    # Where prior and data are put together they move the data's estimate by what they differ in, and how much that may be is known.
+    own = np.diagonal(cov, axis1=1, axis2=2)[:, :n_out]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = (out.mean[index] - conc[:, :n_out]) / np.sqrt(np.maximum(own - out.sd[index] ** 2, 1e-6 * own))
+    out.conflict[index] = np.where(prior.says[:n_out] & np.isfinite(apart), np.abs(apart), 0.0) > _CONFLICT
+    # Nothing expected and nothing measured: nothing is known.
+    unknown = ~prior.says[:n_out] & ~(np.isfinite(own) & (own > 0))
+    out.mean[index] = np.where(unknown, np.nan, out.mean[index])
+    out.point[index, :n_out] = np.where(unknown, conc[:, :n_out], out.point[index, :n_out])
+    out.pull[index] = np.where(unknown, np.nan, out.pull[index])
+    quantiles = [np.where(np.pad(unknown, ((0, 0), (0, m - n_out))), np.nan, values) for values in quantiles]
+    blank = unknown[:, :, None] | unknown[:, None, :]
+    out.cov[index] = np.where(blank, np.nan, out.cov[index])
     for part, values in zip((out.low, out.low68, out.high68, out.high), quantiles):
         part[index] = (values * scale)[:, :n_out]
 

@@ -17,7 +17,7 @@ from . import synthetic
 from .concentrations import is_known, is_macromolecule
 from .errors import OptionError
 
-__all__ = ["Prior", "load", "from_recipe", "learn", "moments", "scale_to"]
+__all__ = ["LEAST", "Prior", "recipes", "load", "from_recipe", "learn", "moments", "scale_to"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,11 @@ def moments(kind: str, a: float, b: float) -> tuple[float, float]:
     return 0.0, math.inf
 
 
+def recipes() -> list[str]:
+    """Names of the recipes that can be priors: those of spectra, with concentrations."""
+    return [name for name in synthetic.recipe_names() if not name.endswith("-transients") and not name.startswith("augment-")]
+
+
 def load(what: str | Path, names) -> Prior:
     """A prior for metabolites from a recipe's name, a recipe's file, or a file that gives ranges by metabolite.
 
@@ -113,6 +118,8 @@ def load(what: str | Path, names) -> Prior:
             raise OptionError(f"--prior {what}: is not JSON ({exc}).") from exc
         if isinstance(content, dict) and "concentrations" not in content and "augment" not in content:
             return _from_ranges(str(what), content, tuple(names))
+    if str(what) in synthetic.recipe_names() and str(what) not in recipes():
+        raise OptionError(f"--prior {what}: is a recipe of something else than spectra; there are {', '.join(recipes())}.")
     try:
         return from_recipe(what, names)
     except OptionError as exc:
@@ -125,7 +132,14 @@ def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
         raise OptionError(
             f"--prior {source}: says nothing about any of {', '.join(names)}; name metabolites as the basis set does."
         )
+    strange = [name for name in content if name not in names and not is_known(name) and not is_macromolecule(name)]
+    if strange:
+        raise OptionError(f"--prior {source}: there is no metabolite '{strange[0]}' here; there are {', '.join(names)}.")
     synthetic.check_ranges(f"--prior {source}", content)
+    if len(known) < 2:
+        raise OptionError(
+            f"--prior {source}: says something about {known[0]} only; give two metabolites at least, from whose proportions its unit is found."
+        )
     kinds, numbers = zip(*(_kind(content.get(name)) for name in names))
     return Prior(names, kinds, np.array(numbers, float), source=source)
 
@@ -243,6 +257,10 @@ def _log_evidence(kind: str, a: float, b: float, factor: float, x: np.ndarray, s
     return -0.5 * (x - factor * mean) ** 2 / variance - 0.5 * np.log(variance)
 
 
+LEAST = 50
+"""Spectra that a prior can be learnt from."""
+
+
 def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, seed: int = 0) -> Prior:
     """Empirical Bayes: mean and covariance of what spectra hold, freed of what noise adds to it.
 
@@ -253,15 +271,14 @@ def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, see
     Raises
     ------
     OptionError
-        If there are fewer than ten spectra.
+        If there are fewer spectra than :data:`LEAST`.
     """
     names = tuple(names)
     good = np.isfinite(conc).all(1) & np.isfinite(cov).all((1, 2))
     rows = np.flatnonzero(good)
-    if len(rows) < 10:
-        raise OptionError(
-            f"--prior volume: is learnt from ten spectra at least, there are {len(rows)} usable ones; give a recipe or a file."
-        )
+    if len(rows) < LEAST:
+        there = "there is 1 usable one" if len(rows) == 1 else f"there are {len(rows)} usable ones"
+        raise OptionError(f"--prior volume: is learnt from {LEAST} spectra at least, {there}; give a recipe or a file.")
     if len(rows) > 2000:
         rows = np.sort(np.random.default_rng(seed).choice(rows, 2000, replace=False))
     x, c = conc[rows], cov[rows]
@@ -285,6 +302,8 @@ def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, see
         total = left.sum(0) + apart.T @ apart
         spread = (total + 2 * m * np.diag(np.diag(total)) / n) / (n + 2 * m)
         spread = (spread + spread.T) / 2 + np.diag(floor)
+    # Mean and covariance are themselves uncertain.
+    spread = spread * (1 + m / n)
     return Prior(
         names,
         tuple("any" if is_macromolecule(name) else "normal" for name in names),

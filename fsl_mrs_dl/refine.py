@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-__all__ = ["Elimination", "Solution", "solve", "cost", "concentrations", "nonnegative_least_squares"]
+__all__ = ["Elimination", "Solution", "solve", "cost", "nonnegative_least_squares"]
 
 
 class Elimination:
@@ -200,11 +200,6 @@ def cost(
     rows = max(1, int((_IN_CACHE if target.device.type == "cpu" else 1e9) / size))
     parts = zip(*(torch.split(each, rows) for each in (target, _wanted(target, eliminate), theta)))
     return torch.cat([_evaluate(columns, part, wanted, nonnegative, eliminate, at)[-1] for part, wanted, at in parts])
-
-
-def concentrations(target: torch.Tensor, columns: Callable, theta: torch.Tensor, *, nonnegative: torch.Tensor) -> torch.Tensor:
-    """The best concentrations at ``theta``, ``(batch, n_columns)``; arguments as for :func:`solve`."""
-    return _evaluate(columns, target, _real(target), nonnegative, None, theta)[2]
 
 
 def _newton_system(rows, gram, free, jacobian, residual, eliminate):

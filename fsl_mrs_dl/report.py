@@ -34,7 +34,7 @@ def write_fit_report(
     fit = results.fit
     rows = np.flatnonzero(fit.usable)
     row = int(rows[0])
-    of_many = f" (spectrum {row} of {len(fit.params)}; the other results are in the tables)" if len(fit.params) > 1 else ""
+    of_many = f" (spectrum {row + 1} of {len(fit.params)}; the other results are in the tables)" if len(fit.params) > 1 else ""
     figures = [_spectrum_figure(results, row), _concentration_figure(results, row), _correlation_figure(results, row)]
     parts = []
     for index, figure in enumerate(figures):
@@ -138,7 +138,7 @@ def _concentration_figure(results: FitResults, row: int):
     # Macromolecules have a unit of their own, which would set the scale for everything else.
     some = [i for i, name in enumerate(names) if not is_macromolecule(name)] or range(len(names))
     names, value, sd = [names[i] for i in some], value[list(some)], sd[list(some)]
-    decided = sd <= 0.5 * np.abs(value)
+    decided = (sd <= 0.5 * np.abs(value)) | np.isnan(sd).all()
     figure = go.Figure()
     for mask, colour, text in ((decided, GREEN, "SD below 50 %"), (~decided, GREY, "SD above 50 %: not decided by the data")):
         if mask.any():
@@ -146,7 +146,7 @@ def _concentration_figure(results: FitResults, row: int):
             error = {"type": "data", "array": sd[mask], "thickness": 1.5}
             figure.add_scatter(x=shown, y=value[mask], error_y=error, mode="markers", name=text, marker={"color": colour})
     figure.update_xaxes(categoryorder="array", categoryarray=names)
-    finite = np.where(decided, value + sd, value)
+    finite = np.where(decided & np.isfinite(sd), value + sd, value)
     figure.update_yaxes(title=label, range=[-0.08 * np.nanmax(finite), 1.1 * np.nanmax(finite)])
     figure.update_layout(template="simple_white", height=340, margin={"t": 20, "b": 50, "l": 60, "r": 20})
     return figure
@@ -180,14 +180,15 @@ def _table(results: FitResults, row: int) -> str:
     if fit.posterior is not None:
         _, mean, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "posterior_mean")))
         reference = 1.0 if value is conc else mean[results.names.index("+".join(results.internal_ref))]
-        pull = results.pull[row]
+        spread = spread if value is conc else results.posterior_ratio_sd[row]
+        pull, conflict = results.pull[row], results.conflict[row]
         for i in range(len(names)):
-            mark = " *" if pull[i] > MOSTLY_PRIOR else ""
-            more[i] += f"<td>{mean[i] / reference:.3f}{mark}</td><td>{spread[i] / reference:.3f}</td><td>{100 * pull[i]:.0f}</td>"
+            mark = (" *" if pull[i] > MOSTLY_PRIOR else "") + (" !" if conflict[i] else "")
+            more[i] += f"<td>{mean[i] / reference:.3f}{mark}</td><td>{spread[i]:.3f}</td><td>{100 * pull[i]:.0f}</td>"
         head += "<th>posterior mean</th><th>SD</th><th>% prior</th>"
         notes.append(
             f"Posterior: {html.escape(fit.posterior.prior.source)} and the data together; % prior is the share of the prior's variance that "
-            "the data left standing. * mostly prior."
+            "the data left standing. * mostly prior, ! the data say something else than what was expected."
         )
     if fit.networks is not None:
         _, own, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "network")))
@@ -201,7 +202,7 @@ def _table(results: FitResults, row: int) -> str:
     lines = []
     for i, name in enumerate(names):
         quality = f"<td>{snr[i]:.1f}</td><td>{width[i]:.1f}</td>" if i < len(snr) else "<td></td><td></td>"
-        weak = ' class="weak"' if not value_sd[i] <= 0.5 * abs(value[i]) else ""
+        weak = ' class="weak"' if value_sd[i] > 0.5 * abs(value[i]) else ""
         lines.append(
             f"<tr{weak}><td>{html.escape(name)}</td><td>{value[i]:.3f}</td><td>{value_sd[i]:.3f}</td><td>{conc[i]:.4g}</td>"
             f"<td>{sd[i]:.2g}</td><td>{percent[i]:.0f}</td>{more[i]}{quality}</tr>"

@@ -164,7 +164,8 @@ class FitResults:
         conc, sd = self.table
         with np.errstate(divide="ignore", invalid="ignore"):
             percent = sd / conc * 100
-        return np.where(np.isnan(percent) & ~np.isnan(conc), 999.0, np.minimum(percent, 999.0))
+        # An SD that nobody knows, of a single network, has no percentage either.
+        return np.where(np.isnan(percent) & ~np.isnan(conc) & ~np.isnan(sd), 999.0, np.minimum(percent, 999.0))
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
@@ -270,6 +271,20 @@ class FitResults:
             sums.append(np.clip(uncertainty.sum_sd(found.cov, rows) ** 2 / whole, 0, 1)[:, None])
         return np.concatenate([found.pull, *sums], axis=1)
 
+    @cached_property
+    def conflict(self) -> np.ndarray | None:
+        """Where the data say something else than what was expected, ``(n, len(names))``; None without a prior; never of sums."""
+        if self.fit.posterior is None:
+            return None
+        return np.concatenate([self.fit.posterior.conflict, np.zeros((len(self.fit.params), len(self.sums)), bool)], axis=1)
+
+    @cached_property
+    def posterior_ratio_sd(self) -> np.ndarray:
+        """SDs of the posterior's ratios to the internal reference, ``(n, len(names))``."""
+        found, under = self.fit.posterior, self.fit.members("+".join(self.internal_ref))
+        sds = [uncertainty.ratio_sd(found.mean, found.cov, self.fit.members(name), under) for name in self.names]
+        return np.stack(sds, axis=1)
+
     def uncertainties(self) -> pd.DataFrame:
         """uncertainty.csv: every estimate and what the data decided, a line per spectrum and metabolite or sum."""
         fit = self.fit
@@ -322,11 +337,12 @@ class FitResults:
         if under is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 columns["posterior_ratio"] = mean / found.mean[:, under].sum(1)[:, None]
+            columns["posterior_ratio_sd"] = self.posterior_ratio_sd
             limits = [uncertainty.ratio_interval(found.mean, found.cov, rows, under) for rows in members]
             columns["posterior_ratio_ci95_low"], columns["posterior_ratio_ci95_high"] = (
                 np.stack(part, 1) for part in zip(*limits)
             )
-        return columns | {"prior_pull": self.pull, "mostly_prior": self.pull > MOSTLY_PRIOR}
+        return columns | {"prior_pull": self.pull, "mostly_prior": self.pull > MOSTLY_PRIOR, "prior_conflict": self.conflict}
 
     # -- spectra ---------------------------------------------------------------------------------------------------
 
@@ -364,11 +380,7 @@ def write_fit(folder: Path, results: FitResults, *, options: str, filename: str 
         write_maps(folder / "maps", results)
 
 
-_MAPS = (
-    "conc", "crlb_sd", "crlb_pct", "ratio", "ratio_sd", "posterior_mean", "posterior_sd", "prior_pull", "mostly_prior", "network",
-    "epistemic_sd",
-)  # fmt: skip
-_VOXEL_MAPS = ("noise_sd", "misfit", "ood_score", "converged", "usable")
+_OF_SPECTRUM = ("noise_sd", "misfit", "ood_score", "ood_residual", "ood_latent", "ood_network", "converged", "usable", "n_iter")
 
 
 def write_maps(folder: Path, results: FitResults) -> None:
@@ -378,17 +390,20 @@ def write_maps(folder: Path, results: FitResults) -> None:
     folder.mkdir()
     shape = results.data.fids.shape
     grid = (*shape[:3], *(size for size in shape[4:] if size > 1))
-    frame = results.uncertainties()
-
-    def save(path: Path, values) -> None:
-        image = nibabel.Nifti1Image(np.asarray(values, np.float32).reshape(grid), results.data.affine)
-        nibabel.save(image, path)
-
+    frame = results.uncertainties().drop(columns=["Metab", *results.index.columns])
     m = len(results.names)
-    for name in _VOXEL_MAPS:
-        save(folder / f"{name}.nii.gz", frame[name].to_numpy()[::m])
-    for name in _MAPS:
-        if name in frame:
-            (folder / name).mkdir()
-            for column, metab in enumerate(results.names):
-                save(folder / name / f"{metab}.nii.gz", frame[name].to_numpy()[column::m])
+    usable = frame["usable"].to_numpy()[::m]
+
+    def save(path: Path, values, everywhere: bool = False) -> None:
+        # What could not be fitted has no marks either.
+        with np.errstate(over="ignore"):  # an interval may end beyond all that an image can hold
+            values = np.where(usable | everywhere, np.asarray(values, float), np.nan).astype(np.float32)
+        nibabel.save(nibabel.Nifti1Image(values.reshape(grid), results.data.affine), path)
+
+    for name in frame:
+        if name in _OF_SPECTRUM:
+            save(folder / f"{name}.nii.gz", frame[name].to_numpy()[::m], name in ("usable", "converged"))
+            continue
+        (folder / name).mkdir()
+        for column, metab in enumerate(results.names):
+            save(folder / name / f"{metab}.nii.gz", frame[name].to_numpy()[column::m])

@@ -120,8 +120,6 @@ class NetworkStarter:
         Shifts that are proposed.
     """
 
-    quantifies = False  # it was made to propose starts; its concentrations are a by-product
-
     def __init__(self, network, card, n_candidates: int = 3):
         self.network, self.card, self.n_candidates = network, card, n_candidates
         self.name = card.name
@@ -142,14 +140,6 @@ class NetworkStarter:
             self._grids = {key: PpmGrid(model.bins.cpu().numpy(), model.n_points, model.dwelltime, model.spec_freq_mhz)}
         return self._grids[key]
 
-    def concentrations(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """What the likeliest of its proposals gives without refinement, ``(1, batch, n_metabs)``."""
-        from . import refine
-
-        nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=spec.device)
-        theta = self(spec, model, names)[:, 0].clamp(*model.theta_bounds)
-        return refine.concentrations(model.eliminate_baseline(spec), model.columns, theta, nonnegative=nonnegative)[None]
-
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         self.network.to(spec.device)
         found = self.network.propose(self._grid(model)(spec), model.spec_freq_mhz, self.n_candidates)
@@ -168,8 +158,6 @@ class PhysicsStarter:
     network : DQnMM
     card : Card
     """
-
-    quantifies = True
 
     def __init__(self, network, card):
         self.network, self.card, self.name = network, card, card.name
@@ -202,6 +190,10 @@ class PhysicsStarter:
             network = self.network.to(spec.device)
             each = network.each(fid) if hasattr(network, "each") else network.concentrations(fid)[None]
         return each.to(model.dtype) @ self._columns(model, names)
+
+    def knows(self, model: SignalModel, names: list[str]) -> bool:
+        """Whether any of the metabolites is one that the network was trained on, and looks as there."""
+        return bool(torch.isfinite(self._columns(model, names)).any())
 
     def _columns(self, model: SignalModel, names: list[str]) -> torch.Tensor:
         """From the network's concentrations to the model's, ``(n_of_network, n_metabs)``.
@@ -308,7 +300,7 @@ class AlsoFrom:
         return torch.cat([proposals, known.expand(len(proposals), 1, -1)], dim=1)
 
 
-def answering(starter) -> NetworkStarter | PhysicsStarter | None:
+def answering(starter) -> PhysicsStarter | None:
     """The network in a starter that has an answer of its own, or None."""
     for part in getattr(starter, "parts", [starter]):
         part = getattr(part, "starter", part)

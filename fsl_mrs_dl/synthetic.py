@@ -121,6 +121,8 @@ def check_ranges(where: str, value) -> None:
             numbers = value[kind]
             if len(value) != 1 or not isinstance(numbers, list) or len(numbers) != 2 or not all(map(_is_number, numbers)):
                 raise OptionError(f"{where}: {json.dumps(value)} is no range; write for example {{'{kind}': [1, 2]}}.")
+            if kind in ("normal", "lognormal") and numbers[1] < 0:
+                raise OptionError(f"{where}: {json.dumps(value)}: the second number is an SD, which is not negative.")
             if kind in ("uniform", "loguniform") and numbers[0] > numbers[1] or kind[:3] == "log" and numbers[0] <= 0:
                 raise OptionError(f"{where}: {json.dumps(value)}: limits in ascending order, above zero for logarithmic ones.")
             return

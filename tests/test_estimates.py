@@ -116,12 +116,34 @@ def test_estimates_that_were_not_made_are_refused(noisy, sim_basis):
         fitted(sim_basis, noisy[0][:3], estimate="network")
 
 
-def test_the_network_that_comes_along_has_an_answer_when_asked(noisy, sim_basis):
-    fids, conc, _ = noisy
-    fit = fitted(sim_basis, fids[:60], starter=Automatic("network"), estimate="network")
-    mean, cov = fit.estimate("network")
-    naa = fit.names.index("NAA")
-    assert np.corrcoef(mean[:, naa], conc[:60, naa])[0, 1] > 0.5 and np.isnan(cov).all()
+def test_what_only_proposes_starts_has_no_answer(noisy, sim_basis):
+    with pytest.raises(OptionError, match="no answer of its own.*--model"):
+        fitted(sim_basis, noisy[0][:3], starter=Automatic("network"), estimate="network")
+
+
+def test_metabolites_that_no_datum_decides_and_nothing_is_expected_of_are_not_known(noisy, sim_basis):
+    from dataclasses import replace
+
+    from fsl_mrs_dl.macromolecules import add_macromolecules
+
+    more = add_macromolecules(sim_basis, "fsl-default")
+    far = more.fids.copy()
+    far[-1] = np.exp(2j * np.pi * 700 * np.arange(more.n_points) * more.dwelltime)  # outside of the window
+    fids, _, plain = noisy
+    fit = fitted(replace(more, fids=far), fids[:20], groups=[0] * (more.n_metabs - 1) + [1], prior=RECIPE)
+    values = fit.posterior.mean
+    assert (np.isnan(values[:, -1]) | (values[:, -1] < 1e3)).all() and np.isfinite(values[:, : sim_basis.n_metabs]).all()
+
+
+def test_data_that_contradict_the_prior_are_marked(sim_basis):
+    changes = json.loads(json.dumps(synthetic.Recipe.load(RECIPE).content["concentrations"]))
+    changes["ranges"]["Lac"] = 12.0
+    fids, _ = simulated(sim_basis, 40, concentrations=changes)
+    conflict = fitted(sim_basis, fids).posterior.conflict
+    lac = sim_basis.names.index("Lac")
+    assert conflict[:, lac].mean() > 0.9
+    fids, _ = simulated(sim_basis, 200)
+    assert fitted(sim_basis, fids).posterior.conflict.mean() < 0.01
 
 
 def test_one_row_is_small_and_says_the_same(noisy):
@@ -145,8 +167,8 @@ def test_one_row_is_small_and_says_the_same(noisy):
 def files(sim_basis, tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     sim_basis.save(folder / "basis")
-    fids, conc = simulated(sim_basis, 12, seed=5)
-    shaped = fids.reshape(3, 2, 2, -1)
+    fids, conc = simulated(sim_basis, 60, seed=5)
+    shaped = fids.reshape(15, 2, 2, -1)
     shaped[1, 1, 0] = 0
     nifti.save(
         folder / "mrsi.nii.gz", nifti.MrsData(shaped, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), affine=np.eye(4))
@@ -200,12 +222,21 @@ def test_volumes_get_maps(files, tmp_path):
     assert run(files, "--data", files / "mrsi.nii.gz", "--prior", "volume", "--output", tmp_path / "out") == 0
     maps = tmp_path / "out" / "maps"
     table = pd.read_csv(tmp_path / "out" / "uncertainty.csv").set_index(["x", "y", "z", "Metab"])
-    for name in ("conc", "crlb_sd", "posterior_mean", "posterior_sd", "prior_pull", "mostly_prior"):
+    for name in (
+        "conc",
+        "crlb_sd",
+        "posterior_mean",
+        "posterior_sd",
+        "prior_pull",
+        "mostly_prior",
+        "ci95_low",
+        "posterior_ratio",
+    ):
         image = nibabel.load(maps / name / "NAA.nii.gz")
-        assert image.shape == (3, 2, 2)
+        assert image.shape == (15, 2, 2)
         assert image.get_fdata()[2, 1, 1] == pytest.approx(float(table.loc[(2, 1, 1, "NAA"), name]), rel=1e-5)
-        assert name == "mostly_prior" or np.isnan(image.get_fdata()[1, 1, 0])
-    assert nibabel.load(maps / "usable.nii.gz").get_fdata().sum() == 11
+        assert np.isnan(image.get_fdata()[1, 1, 0])
+    assert nibabel.load(maps / "usable.nii.gz").get_fdata().sum() == 59
     assert {"misfit.nii.gz", "ood_score.nii.gz", "converged.nii.gz", "noise_sd.nii.gz"} <= {path.name for path in maps.iterdir()}
 
 
@@ -218,7 +249,8 @@ def test_macromolecules_can_be_added_for_a_fit(files, tmp_path, capsys):
     "words,message",
     [
         (["--prior", "nowhere"], "--prior nowhere: no such recipe or file"),
-        (["--prior", "volume"], "--prior volume.*ten spectra"),
+        (["--prior", "volume"], "--prior volume.*50 spectra at least, there is 1"),
+        (["--prior", "universal-transients"], "--prior universal-transients"),
         (["--estimate", "posterior_mean", "--prior", "none"], "needs a prior"),
         (["--estimate", "median"], "--estimate median.*posterior_mean"),
         (["--estimate", "network", "--starter", "classical"], "estimate network.*classical"),

@@ -40,7 +40,10 @@ def test_a_users_file_of_ranges(tmp_path):
     "content,message",
     [
         ("{", "not JSON"),
-        ('{"Foo": {"normal": [1, 2]}}', "says nothing about any of NAA"),
+        ('{"Glu": {"normal": [1, 2]}}', "says nothing about any of NAA"),
+        ('{"NAAA": {"normal": [1, 2]}, "Cr": 8}', "no metabolite 'NAAA'.*NAA, Cr"),
+        ('{"NAA": {"normal": [12, 1]}, "Glu": 9}', "NAA only.*two metabolites"),
+        ('{"NAA": {"normal": [12, -1]}, "Cr": 8}', "SD, which is not negative"),
         ('{"NAA": {"gauss": [1, 2]}}', "'gauss' is no kind of range"),
         ('{"NAA": {"uniform": [2, 1]}}', "ascending"),
     ],
@@ -100,5 +103,13 @@ def test_a_volumes_mean_and_covariance_are_learnt_without_the_noise():
 
 
 def test_too_few_spectra_teach_nothing():
-    with pytest.raises(OptionError, match="ten spectra"):
-        priors.learn(np.ones((9, 2)), np.broadcast_to(np.eye(2), (9, 2, 2)), ["NAA", "Cr"])
+    with pytest.raises(OptionError, match="50 spectra at least, there are 49"):
+        priors.learn(np.ones((49, 2)), np.broadcast_to(np.eye(2), (49, 2, 2)), ["NAA", "Cr"])
+
+
+def test_recipes_of_other_things_are_no_priors():
+    assert "normal-brain" in priors.recipes() and not [
+        name for name in priors.recipes() if "transients" in name or "augment" in name
+    ]
+    with pytest.raises(OptionError, match="something else than spectra"):
+        priors.load("universal-transients", ["NAA", "Cr"])
