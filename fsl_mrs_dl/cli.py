@@ -519,6 +519,7 @@ def _or_dash(value):
 
 def _text_table(fitted) -> str:
     """Concentrations for the terminal: of the spectrum, or the median over several."""
+    import warnings
 
     import numpy as np
 
@@ -540,27 +541,29 @@ def _text_table(fitted) -> str:
     ):  # fmt: skip
         if there and estimate != fitted.estimate:
             values = fit.table(fitted.sums, estimate)[1]
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
                 unit = values[:, [fitted.names.index(name[1:])]] if ratio else 1.0
                 more.append(np.nanmedian((values / unit)[rows], 0))
             head += f"{title:>11}"
     head += f"{'% prior':>9}" if fit.posterior is not None else ""
     lines += [head, "-" * len(head)]
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of what is known nowhere
+        middle = lambda values, column: _or_dash(np.nanmedian(values[rows, column]))  # noqa: E731
         percent = fitted.percent()
         for column, metab in enumerate(fitted.names):
-            line = f"{metab:<10}{np.nanmedian(conc[rows, column]):>10.4g}{np.nanmedian(sd[rows, column]):>9.2g} "
-            line += f"{np.nanmedian(percent[rows, column]):>5.0f}"
+            line = f"{metab:<10}{middle(conc, column)('10.4g')}{middle(sd, column)('9.2g')} {middle(percent, column)('5.0f')}"
             if ratio:
-                line += "{:>12.3f} {:>7.3g}".format(*(np.nanmedian(part[rows, column]) for part in fitted.ratios))
-            line += "".join(f"{values[column]:>11.3f}" for values in more)
+                line += f"{middle(fitted.ratios[0], column)('12.3f')} {middle(fitted.ratios[1], column)('7.3g')}"
+            line += "".join(f" {_or_dash(values[column])('10.3f')}" for values in more)
             if fit.posterior is not None:
                 pull = np.nanmedian(fitted.pull[rows, column])
-                line += f"{100 * pull:>8.0f}" + ("*" if pull > results.MOSTLY_PRIOR else " ")
-            lines.append(line.rstrip())
-    bound = {"ml": "the Cramer-Rao bound", "posterior_mean": "the posterior's", "network": "the networks' spread"}[
-        fitted.estimate
-    ]
+                line += _or_dash(100 * pull)("8.0f") + ("*" if pull > results.MOSTLY_PRIOR else "")
+                line += "!" if fitted.conflict[rows, column].mean() > 0.5 else ""
+            lines.append(line)
+    spread = "the networks' spread" if fit.networks is not None and len(fit.networks) > 1 else "not known of a single network"
+    bound = {"ml": "the Cramer-Rao bound", "posterior_mean": "the posterior's", "network": spread}[fitted.estimate]
     lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {bound}; started by {fit.starter}")
     if fit.posterior is not None:
         lines.append(

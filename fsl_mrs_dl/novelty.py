@@ -12,7 +12,7 @@ import torch
 
 from .priors import Prior, moments
 
-__all__ = ["of_clean", "of_network", "residual_score", "latent_score", "together", "CLEAN_PART"]
+__all__ = ["of_clean", "of_network", "residual_score", "latent_score", "away", "together", "CLEAN_PART"]
 
 CLEAN_PART = 0.99
 """Part of clean spectra that have a score below one."""
@@ -135,19 +135,19 @@ def latent_score(
     with np.errstate(divide="ignore", invalid="ignore"):
         if prior is not None and prior.says.any():
             sd = np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))
-            away = np.stack(
-                [_away(kind, *numbers, conc[:, i], sd[:, i]) for i, (kind, numbers) in enumerate(zip(prior.kinds, prior.numbers))]
+            far = np.stack(
+                [away(kind, *numbers, conc[:, i], sd[:, i]) for i, (kind, numbers) in enumerate(zip(prior.kinds, prior.numbers))]
             )
-            away = np.where(np.isfinite(away), away, 0)
+            far = np.where(np.isfinite(far), far, 0)
             # The farthest of so many: Bonferroni's limit, 4 for twenty of them.
-            scores.append(away.max(0) / _normal_limit(int(prior.says.sum())))
+            scores.append(far.max(0) / _normal_limit(int(prior.says.sum())))
         ranges = prior.fwhm_hz if prior is not None else None
         if ranges is None and widest_hz is not None:
             ranges = (0.0, widest_hz)
         if fwhm_hz is not None and ranges is not None:
-            scores.append(_away("uniform", *ranges, fwhm_hz, fwhm_sd) / _normal_limit(1))
+            scores.append(away("uniform", *ranges, fwhm_hz, fwhm_sd) / _normal_limit(1))
         if shift_hz is not None and prior is not None and prior.shift_hz is not None:
-            scores.append(_away("uniform", *prior.shift_hz, shift_hz, shift_sd) / _normal_limit(1))
+            scores.append(away("uniform", *prior.shift_hz, shift_hz, shift_sd) / _normal_limit(1))
     return np.nanmax(np.where(np.isfinite(scores), scores, np.nan), 0, initial=0.0)
 
 
@@ -157,7 +157,7 @@ def _normal_limit(n: int) -> float:
     return float(ndtri(1 - (1 - CLEAN_PART) / (2 * n)))
 
 
-def _away(kind: str, a: float, b: float, value, sd):
+def away(kind: str, a: float, b: float, value, sd):
     """How many SDs a value is from what is expected."""
     if kind == "uniform":
         return np.maximum(np.maximum(a - value, value - b), 0) / np.maximum(sd, 1e-12 * max(abs(b), 1e-300))

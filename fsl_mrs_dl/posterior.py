@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
+from .novelty import away
 from .priors import Prior
 
 __all__ = ["Posterior", "posterior", "upper_limit"]
@@ -162,11 +163,11 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
     # variance says nothing about its tails.  Of a Gaussian one both are the same.
     share = np.where(kinds == "lognormal", tau * variance, spread / np.where(prior.says, prior.sd / scale, 1.0) ** 2)
     out.pull[index] = np.where(prior.says, np.clip(share, 0, 1), 0.0)[:, :n_out]
-    # Where prior and data are put together they move the data's estimate by what they differ in, and how much that may be is known.
     own = np.diagonal(cov, axis1=1, axis2=2)[:, :n_out]
     with np.errstate(divide="ignore", invalid="ignore"):
-        apart = (out.mean[index] - conc[:, :n_out]) / np.sqrt(np.maximum(own - out.sd[index] ** 2, 1e-6 * own))
-    out.conflict[index] = np.where(prior.says[:n_out] & np.isfinite(apart), np.abs(apart), 0.0) > _CONFLICT
+        # What everything else says of an entry against what is expected of it.
+        apart = [away(kinds[i], *numbers[i], cavity[:, i], 1 / np.sqrt(cavity_tau[:, i])) for i in range(n_out)]
+    out.conflict[index] = np.stack(apart, 1) > _CONFLICT
     # Nothing expected and nothing measured: nothing is known.
     unknown = ~prior.says[:n_out] & ~(np.isfinite(own) & (own > 0))
     out.mean[index] = np.where(unknown, np.nan, out.mean[index])
