@@ -82,9 +82,9 @@ class Network:
     options: dict = field(default_factory=dict)
 
 
-LAMBDAS = (0, 0.1, 0.3, 1, 2, 3, 4, 6, 8)
+LAMBDAS = (0.01, 0.05, 0.3, 3)
 SIZES = (1000, 12000, 24000, 96000)
-_SHARE = 0.1  # of the batches of a main training
+_SHARE, _SMALL_SHARE = 0.2, 0.1  # of the batches of a main training
 
 
 def networks_of(parts) -> list[Network]:
@@ -100,7 +100,7 @@ def networks_of(parts) -> list[Network]:
         ),
         Network("dq-pmm, as many batches", "dq-pmm", "lambda", _SHARE),
         *(Network(f"dq-rpmm, lambda {lam}", "dq-rpmm", "lambda", _SHARE, {"lam": float(lam)}) for lam in LAMBDAS),
-        *(Network(f"dq-nmm, {size} signals", "dq-nmm", "data-size", _SHARE, {"n_signals": size}) for size in SIZES),
+        *(Network(f"dq-nmm, {size} signals", "dq-nmm", "data-size", _SMALL_SHARE, {"n_signals": size}) for size in SIZES),
     ]
     needs = {"monte-carlo": "accuracy", "calibration": "accuracy", "novelty": "accuracy"}
     wanted = {needs.get(part, part) for part in parts}
@@ -518,7 +518,7 @@ def _monte_carlo(basis: Basis, models: dict, output: Path, seed: int) -> str:
 
 _ABOUT = {
     "architecture": ("Encoders of DQ-rpMM", "The paper finds convolutions best, ConvNeXt as good, fully connected layers and MLP-Mixer worse."),
-    "lambda": ("Weight of the rule of DQ-rpMM", "The paper finds that each metabolite has a best weight of its own."),
+    "lambda": ("Weight of the rule of DQ-rpMM", "The paper finds that each metabolite has a best weight of its own; its unit is not ours."),
     "data-size": ("Number of training signals, DQ-nMM", "The paper finds that 1000 are too few and 12000 the least that will do."),
 }  # fmt: skip
 

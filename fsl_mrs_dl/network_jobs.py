@@ -94,7 +94,7 @@ def train_arguments(parser) -> None:
                 help="cnn, fc, mlp-mixer, convnext, align-cnn or resnet (default resnet, dq-...: cnn)",
             )
             group.add_argument(
-                "--lambda", dest="lam", type=float, metavar="X", help="dq-rpmm: what a late cut-off time costs (default 3)"
+                "--lambda", dest="lam", type=float, metavar="X", help="dq-rpmm: what a late cut-off time costs (default 0.05)"
             )
             group.add_argument(
                 "--teacher",
