@@ -82,9 +82,9 @@ class Network:
     options: dict = field(default_factory=dict)
 
 
-LAMBDAS = (0.01, 0.05, 0.3, 3)
+LAMBDAS = (0.01, 0.05, 0.5, 3)
 SIZES = (1000, 12000, 24000, 96000)
-_SHARE, _SMALL_SHARE = 0.2, 0.1  # of the batches of a main training
+_SHARE, _SMALL_SHARE = 0.15, 0.1  # of the batches of a main training
 
 
 def networks_of(parts) -> list[Network]:
@@ -95,7 +95,7 @@ def networks_of(parts) -> list[Network]:
         Network("dq-pmm", "dq-pmm", "accuracy", 0.6),
         Network("dq-rpmm", "dq-rpmm", "accuracy", 0.6),
         *(
-            Network(f"dq-rpmm, {encoder}", "dq-rpmm", "architecture", _SHARE, {"encoder": encoder})
+            Network(f"dq-rpmm, {encoder}", "dq-rpmm", "architecture", _SMALL_SHARE, {"encoder": encoder})
             for encoder in ("cnn", "fc", "mlp-mixer", "convnext")
         ),
         Network("dq-pmm, as many batches", "dq-pmm", "lambda", _SHARE),

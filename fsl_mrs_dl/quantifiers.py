@@ -182,7 +182,9 @@ class DQrpMM(DQpMM):
         self.settings["lam"] = self.lam = lam
 
     def _own(self, out: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"cutoff_s": torch.sigmoid(out[:, 0] - 5)}
+        # Begins at a quarter of what is seen, where macromolecules have decayed, and moves slowly: one that runs away takes the encoder along.
+        whole = self.n_points * self.dwelltime
+        return {"cutoff_s": 0.5 * whole * torch.sigmoid(0.3 * out[:, 0])}
 
     def _rule(self, x: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
         late = self.time - found["cutoff_s"][:, None]
