@@ -188,7 +188,8 @@ class DQrpMM(DQpMM):
 
     def _rule(self, x: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
         late = self.time - found["cutoff_s"][:, None]
-        after = (1 + late / torch.sqrt(late.square() + _SIGN_S**2)) / 2
+        # What is limited to a band rings about its beginning, and the end of an FID lies next to that.
+        after = (1 + late / torch.sqrt(late.square() + _SIGN_S**2)) / 2 * (self.time < 0.75 * self.n_points * self.dwelltime)
         left = (after * (x - self.limited(self.decode(found, self.metabolites)))).abs().square().mean()
         return (left + self.lam * _LAMBDA * found["cutoff_s"].mean()) / 2
 
