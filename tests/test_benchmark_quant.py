@@ -140,7 +140,8 @@ def test_without_the_papers_basis_set_the_remedy_is_said(monkeypatch, tmp_path):
         bench.load_basis()
 
 
-def test_the_papers_basis_set_ends_at_zero(testdata):
+def test_the_papers_basis_set_ends_at_zero(testdata, monkeypatch):
+    monkeypatch.setenv("FSL_MRS_DL_TESTDATA", str(testdata))
     made = bench.load_basis()
     assert made.names[-1] == "mm" and made.n_metabs == 20
     edge = np.fft.fftshift(np.fft.fft(made.fids[-1]))[[0, -1]]
