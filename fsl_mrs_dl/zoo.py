@@ -217,7 +217,8 @@ def save(folder: str | Path, network, content: dict) -> Card:
     from .universal import NETWORKS
 
     folder = Path(folder)
-    kind = next(name for name, cls in NETWORKS.items() if type(network) is cls)
+    # One of several that are made from each other is the nearest of its ancestors.
+    kind = next(name for ancestor in type(network).__mro__ for name, cls in NETWORKS.items() if cls is ancestor)
     data = write_weights({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
     card = {
         "format": CARD_FORMAT,
