@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .concentrations import ESTIMATES
 from .errors import OptionError
 
 __all__ = ["DlOptions", "ESTIMATES"]
-
-ESTIMATES = ("ml", "posterior_mean", "network")
-"""The estimates that a result can hold: ``ml`` is the maximum of the likelihood."""
 
 
 @dataclass(frozen=True)

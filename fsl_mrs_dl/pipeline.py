@@ -15,7 +15,7 @@ from . import novelty, priors, refine, uncertainty, units
 from .absolute import LINES, Offset, absolute_offset
 from .alignment import Alignment, align_transients, apply_shift_phase
 from .basis import Basis
-from .concentrations import is_macromolecule, typical_concentrations
+from .concentrations import ESTIMATES, is_macromolecule, typical_concentrations
 from .drift import follow
 from .editing import match_subspectra
 from .errors import DataError, OptionError
@@ -38,10 +38,6 @@ __all__ = [
     "choose_device",
     "model_for",
 ]
-
-
-ESTIMATES = ("ml", "posterior_mean", "network")
-"""The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased and the default everywhere."""
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,6 @@ class Prior:
     source: str = ""
     fwhm_hz: tuple[float, float] | None = None
     shift_hz: tuple[float, float] | None = None
-    about: dict = field(default_factory=dict)
 
     @property
     def mean(self) -> np.ndarray:
