@@ -98,12 +98,18 @@ def line_widths(height: np.ndarray, widest: np.ndarray) -> np.ndarray:
     index = np.arange(height.shape[-1])
     left, right = index < at[..., None], index > at[..., None]
     # The highest point is as prominent as it is above the higher of the lowest points on its two sides.
-    base = np.maximum(np.where(left, height, np.inf).min(-1), np.where(right, height, np.inf).min(-1))
+    lowest = [np.where(side, height, np.inf).min(-1) for side in (left, right)]
+    base = np.maximum(*lowest)
+    # Another peak is at most as prominent as it is above the lowest point on its side.
+    peaks = np.zeros(height.shape, bool)
+    peaks[..., 1:-1] = (height[..., 1:-1] >= height[..., :-2]) & (height[..., 1:-1] >= height[..., 2:])
+    others = [np.where(side & peaks, height, -np.inf).max(-1) - least for side, least in zip((left, right), lowest)]
+    first = np.maximum(*others) < top - base
     level = ((top + base) / 2)[..., None]
     low = height <= level
     before = np.where(left & low, index, -1).max(-1)
     after = np.where(right & low, index, height.shape[-1]).min(-1)
-    inside = np.isfinite(base) & (before >= 0) & (after < height.shape[-1])
+    inside = first & np.isfinite(base) & (before >= 0) & (after < height.shape[-1])
 
     def crossing(outer, inner):
         a, b = (np.take_along_axis(height, np.clip(i, 0, height.shape[-1] - 1)[..., None], -1) for i in (outer, inner))
@@ -114,7 +120,7 @@ def line_widths(height: np.ndarray, widest: np.ndarray) -> np.ndarray:
     clear = inside & (top > 0) & (top - base >= 0.4 * top) & (width <= widest[:, None])
     flat = np.take_along_axis(height, np.clip(at + 1, 0, height.shape[-1] - 1)[..., None], -1)[..., 0] == top
     out = np.where(clear & ~flat, width, 0.0)
-    # The highest point is at the edge or on too wide a peak: another one may count.
+    # The highest point is at the edge, on too wide a peak or beside a more prominent one: another one may count.
     for row, metab in np.argwhere((~clear | flat) & (top > 0)):
         out[row, metab] = _line_width(height[row, metab], widest[row])
     return out
