@@ -299,6 +299,12 @@ class FitResults:
 
     def uncertainties(self) -> pd.DataFrame:
         """uncertainty.csv: every estimate and what the data decided, a line per spectrum and metabolite or sum."""
+        columns = self.estimates()
+        columns |= {name: np.repeat(values, len(self.names)) for name, values in self.per_spectrum().items()}
+        return self._long(columns, "Metab", self.names)
+
+    def estimates(self) -> dict[str, np.ndarray]:
+        """Columns of uncertainty.csv that every metabolite or sum has its own value of, ``(n, len(names))`` each."""
         fit = self.fit
         members = [fit.members(name) for name in self.names]
         under = fit.members("+".join(self.internal_ref)) if self.reference is not None else None
@@ -325,7 +331,12 @@ class FitResults:
             _, columns["network"], spread = fit.table(self.sums, "network")
             if len(fit.networks) > 1:
                 columns["epistemic_sd"] = spread
-        per_spectrum = {
+        return columns
+
+    def per_spectrum(self) -> dict[str, np.ndarray]:
+        """Columns of uncertainty.csv that a spectrum has once, ``(n,)`` each."""
+        fit = self.fit
+        values = {
             "noise_sd": fit.noise_sd,
             "misfit": fit.misfit,
             "ood_score": fit.ood,
@@ -336,8 +347,7 @@ class FitResults:
             "usable": fit.usable,
             "n_iter": fit.n_iter,
         }
-        columns |= {name: np.repeat(values, len(self.names)) for name, values in per_spectrum.items() if values is not None}
-        return self._long(columns, "Metab", self.names)
+        return {name: value for name, value in values.items() if value is not None}
 
     def _posterior_columns(self, members, under) -> dict[str, np.ndarray]:
         """The posterior's part of uncertainty.csv."""
