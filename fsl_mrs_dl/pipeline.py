@@ -1163,13 +1163,13 @@ def fit_spectra(
     theta, cost = starts[0]
     rivals = []
     for other, other_cost in starts[1:]:
-        apart = _apart(model, theta, other)
-        rivals.append((other, apart))
-        better = ~apart & (other_cost < cost)
+        elsewhere = apart(model, theta, other)
+        rivals.append((other, elsewhere))
+        better = ~elsewhere & (other_cost < cost)
         theta, cost = torch.where(better[:, None], other, theta), torch.where(better, other_cost, cost)
     best = _solve_fast(target, model, theta, max_iter)
-    for other, apart in rivals:
-        index = apart.nonzero()[:, 0]
+    for other, elsewhere in rivals:
+        index = elsewhere.nonzero()[:, 0]
         if len(index):
             end = _solve_fast(target[index], model, other[index], max_iter)
             lower = end.cost < best.cost[index]
@@ -1211,7 +1211,7 @@ def _to_single(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 _SAME_SHIFT_PPM, _SAME_PHASE_RAD = 0.02, 0.6
 
 
-def _apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Where two sets of starts lie in different places, bool ``(batch,)``: by their first group's shift, or the phase in the window."""
     a, b = model.split_theta(one), model.split_theta(other)
     shift = (a["eps"] - b["eps"])[:, 0] / (2 * torch.pi * model.spec_freq_mhz)
