@@ -238,6 +238,14 @@ _OURS = re.compile(
     r"(summary|concentrations|qc|all_parameters|uncertainty|dl_align)\.csv|options\.txt|truth\.json|report[\w-]*\.html"
     r"|(fit_summary|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz"
 )
+_OUR_FOLDERS = ("basis", "truth")  # of simulated MRSI
+
+
+def _is_ours(entry: Path) -> bool:
+    """Whether a program of this package may have written a file, or a folder and all that is in it."""
+    if entry.is_dir() and not entry.is_symlink():
+        return entry.name in _OUR_FOLDERS and all(not one.is_dir() and _is_ours(one) for one in entry.iterdir())
+    return _OURS.fullmatch(entry.name) is not None
 
 
 def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Path:
@@ -272,7 +280,7 @@ def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> 
         ):
             raise OutputError(f"{path}: holds {min(names)} and no results of this kind; choose another --output.")
         for entry in sorted(path.iterdir()):
-            if not entry.is_symlink() and (entry.is_dir() or not _OURS.fullmatch(entry.name)):
+            if not entry.is_symlink() and not _is_ours(entry):
                 raise OutputError(f"{path}: holds {entry.name}, which is not a result of this program; choose another --output.")
     parent = path.resolve().parent
     while not parent.exists():
