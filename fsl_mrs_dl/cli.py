@@ -77,7 +77,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
         ("align", "align transients in frequency and phase", _align_arguments),
         ("fit", "quantify metabolites by linear-combination fitting", _fit_arguments),
         ("mrsi", "quantify every voxel of an MRSI volume and make maps", _mrsi_arguments),
-        ("simulate", "simulate a basis set, or a single-voxel acquisition", _simulate_arguments),
+        ("simulate", "simulate a basis set, a single-voxel acquisition, or MRSI of a head", _simulate_arguments),
         ("train", "train a network on simulated data or on yours", network_jobs.train_arguments),
         ("models", "list trained networks and show what they are for", network_jobs.models_arguments),
         ("benchmark", "measure accuracy and speed beside limits and other methods", network_jobs.benchmark_arguments),
@@ -327,6 +327,42 @@ def _simulate_arguments(parser) -> None:
     svs.add_argument("--TE", type=float, help="echo time in ms for the header")
     _common_arguments(svs, device=False)
     svs.set_defaults(func=_simulate_svs)
+    mrsi = kinds.add_parser(
+        "mrsi",
+        help="MRSI of a head",
+        description="Simulate MRSI of a head: spectra, structural image, tissue maps and everything they were made from.",
+        add_config_file_help=False,
+    )
+    mrsi.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for mrsi.nii.gz, T1w.nii.gz and the rest")
+    mrsi.add_argument(
+        "--basis",
+        metavar="PATH",
+        help="basis set it is made from (default: 20 metabolites and macromolecules, 3 T, semi-LASER, TE 35 ms, 2000 Hz)",
+    )
+    mrsi.add_argument(
+        "--size", type=int, nargs=3, default=(32, 32, 10), metavar=("X", "Y", "Z"), help="voxels (default 32 32 10)"
+    )
+    mrsi.add_argument(
+        "--fov", type=float, nargs=3, metavar=("X", "Y", "Z"), help="size of the grid in mm (default 220 220 100, or less)"
+    )
+    mrsi.add_argument("--points", type=int, default=1024, help="number of points of an FID (default 1024)")
+    mrsi.add_argument(
+        "--snr",
+        type=float,
+        default=20.0,
+        help="median in the brain of the height of a spectrum's largest metabolite peak over noise SD (default 20)",
+    )
+    mrsi.add_argument("--seed", type=int, default=0, help="seed of the random numbers, the anatomy's too (default 0)")
+    mrsi.add_argument("--b0", type=float, default=20.0, metavar="HZ", help="largest B0 shift in the brain (default 20)")
+    mrsi.add_argument(
+        "--water", type=float, default=1.0, metavar="FACTOR", help="residual water over the largest metabolite peak (default 1)"
+    )
+    mrsi.add_argument("--no-lipids", dest="lipids", action="store_false", help="a scalp without lipids")
+    mrsi.add_argument("--no-lesion", dest="lesion", action="store_false", help="a healthy brain")
+    mrsi.add_argument("--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)")
+    mrsi.add_argument("--TE", type=float, help="echo time in ms for the header, where --basis is given")
+    _common_arguments(mrsi, device=False)
+    mrsi.set_defaults(func=_simulate_mrsi)
 
 
 def _example_arguments(parser) -> None:
@@ -758,6 +794,35 @@ def _simulate_svs(args) -> None:
         (folder / "truth.json").write_text(json.dumps(made.truth, indent=1))
     print(
         f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz, {args.output}/truth.json"
+    )
+
+
+def _simulate_mrsi(args) -> None:
+    from . import nifti, phantom, results
+    from .basis import Basis
+
+    # Found out before the work is done, not after it.
+    nifti.new_output_folder(args.output, args.overwrite, (args.basis,) if args.basis else ())
+    made = phantom.make(
+        Basis.load(args.basis) if args.basis else None,
+        size=args.size,
+        n_points=args.points,
+        snr=args.snr,
+        seed=args.seed,
+        lipids=args.lipids,
+        lesion=args.lesion,
+        b0_hz=args.b0,
+        water=args.water,
+        fov_mm=args.fov,
+        t1_mm=args.t1_mm,
+        te_ms=args.TE,
+    )
+    with results.folder_for(args.output, args.overwrite, (args.basis,) if args.basis else ()) as folder:
+        phantom.write(folder, made)
+    x, y, z = made.mask.shape
+    print(
+        f"Simulated {x} x {y} x {z} voxels, {int(made.mask.sum())} of them brain, seed {args.seed}.\n"
+        f"Written: {args.output}/mrsi.nii.gz, T1w.nii.gz, mask.nii.gz, basis, truth and more, see {args.output}/truth.json"
     )
 
 

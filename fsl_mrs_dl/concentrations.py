@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 
-__all__ = ["ESTIMATES", "typical_concentrations", "is_known", "is_macromolecule"]
+__all__ = ["ESTIMATES", "canonical_name", "typical_concentrations", "is_known", "is_macromolecule"]
 
 
 ESTIMATES = ("ml", "posterior_mean", "network")
@@ -25,9 +25,14 @@ def is_macromolecule(name: str) -> bool:
     return name.lower() in ("mac", "mm", "mmbg", "macro") or name[:2].upper() == "MM" or name[:3].lower() == "lip"
 
 
+def canonical_name(name: str) -> str:
+    """The name that the table has for a metabolite: PCho -> PCh; any other stays."""
+    return _table()["aliases"].get(name, name)
+
+
 def is_known(name: str) -> bool:
     """Whether a name is one of the table's metabolites, or another name of one."""
-    return _table()["aliases"].get(name, name) in _table()["concentrations"]
+    return canonical_name(name) in _table()["concentrations"]
 
 
 def typical_concentrations(names: list[str]) -> np.ndarray | None:

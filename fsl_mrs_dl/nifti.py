@@ -270,9 +270,18 @@ def image_of(data: MrsData):
 # What the programs of this package write; a folder that holds anything else is somebody's own.
 _OURS = re.compile(
     r"(summary|concentrations|qc|all_parameters|uncertainty|dl_align)\.csv|options\.txt|truth\.json|report[\w-]*\.html"
-    r"|(fit_summary|fit_avg|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.tree"
+    r"|(fit_summary|fit_avg|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"
 )
-_OUR_FOLDERS = {"concs", "uncertainties", "flags", "qc", "quality", "nuisance", "fit", "misc", "maps", "truth"}
+_OUR_FOLDERS = ("basis", "concs", "fit", "flags", "maps", "misc", "nuisance", "qc", "quality", "truth", "uncertainties")
+
+
+def _is_ours(entry: Path, inside: bool = False) -> bool:
+    """Whether a program of this package may have written a file, or a folder and all that is in it."""
+    if entry.is_symlink():
+        return True
+    if entry.is_dir():
+        return (inside or entry.name in _OUR_FOLDERS) and all(_is_ours(one, True) for one in entry.iterdir())
+    return _OURS.fullmatch(entry.name) is not None
 
 
 def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Path:
@@ -307,8 +316,7 @@ def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> 
         ):
             raise OutputError(f"{path}: holds {min(names)} and no results of this kind; choose another --output.")
         for entry in sorted(path.iterdir()):
-            ours = entry.name in _OUR_FOLDERS if entry.is_dir() else _OURS.fullmatch(entry.name)
-            if not entry.is_symlink() and not ours:
+            if not _is_ours(entry):
                 raise OutputError(f"{path}: holds {entry.name}, which is not a result of this program; choose another --output.")
     parent = path.resolve().parent
     while not parent.exists():
