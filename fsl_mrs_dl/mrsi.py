@@ -450,8 +450,6 @@ def fit_all(
     ------
     OptionError, DataError, OutputError
     """
-    if parallel not in PARALLEL:
-        raise OptionError(f"--parallel {parallel}: there is no such thing; choose one of {', '.join(PARALLEL)}.")
     done = set(job.done())
     if progress and done:
         progress(sum(job.rows(k).stop - job.rows(k).start for k in done))
@@ -808,6 +806,8 @@ def workers_for(parallel: str, asked: int | None, most_gib: float, basis: Basis,
     OptionError
         If the number is not positive, or the memory not enough for one.
     """
+    if parallel not in PARALLEL:
+        raise OptionError(f"--parallel {parallel}: there is no such thing; choose one of {', '.join(PARALLEL)}.")
     if asked is not None and asked < 1:
         raise OptionError(f"--parallel-workers {asked}: must be at least 1.")
     if parallel == "cluster":

@@ -1021,6 +1021,7 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
     result.ood_latent[~result.usable] = np.nan
 
 
+_STAYS = 0.1  # SDs of the data alone
 _CURVED = 0.03  # relative SD of the best known metabolite from which on a spectrum is no longer linear in its widths
 
 
@@ -1045,7 +1046,8 @@ def _look_again(result: Quantification, lower: np.ndarray, upper: np.ndarray, re
             sensitivities = uncertainty.sensitivities(model, theta, conc)
             noise = torch.as_tensor(result.noise_sd[rows[part]]).to(model.time)
             unit = uncertainty.covariance(sensitivities @ sensitivities.mT, torch.ones_like(noise))
-            left = model.eliminate_baseline(spec) - (conc[:, None].to(spec) @ model.columns(theta))[:, 0]
+            explained = (conc[:, None] @ sensitivities[:, :m])[:, 0].unflatten(-1, (-1, 2))
+            left = model.eliminate_baseline(spec) - torch.view_as_complex(explained)
             everything = torch.ones_like(point, dtype=torch.bool)
             free, moved = uncertainty.without_bounds(
                 sensitivities, left, conc, everything, unit, torch.full_like(noise, torch.inf)
@@ -1058,7 +1060,13 @@ def _look_again(result: Quantification, lower: np.ndarray, upper: np.ndarray, re
             result.posterior.prior = prior
         again = posterior(prior, estimates, cov, lower, upper)
         good = np.isfinite(again.point).all(1)
+        with np.errstate(invalid="ignore"):
+            far = np.abs(again.point - result.posterior.point[rows]) > _STAYS * np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
         result.posterior.update(rows[good], again.taken(good))
+        # Where the posterior has not moved, looking from there shows the same.
+        rows = rows[good & far.any(1)]
+        if not len(rows):
+            break
 
 
 def _offsets(model: SignalModel) -> dict[str, int]:

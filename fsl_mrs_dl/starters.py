@@ -42,6 +42,9 @@ class Starter(Protocol):
         """Spectra in the window, complex ``(batch, n_window)`` -> proposals ``(batch, n_candidates, n_theta)``."""
 
 
+_LIKELY = 2  # line widths that are proposed of those that are tried
+
+
 class ClassicalStarter:
     """Matched filter of the windowed spectrum with the basis at typical concentrations, for a few line widths.
 
@@ -91,8 +94,11 @@ class ClassicalStarter:
         shift = hz[near][best]
         angle = filtered.gather(-1, best).angle()
         zero = torch.zeros_like(angle)
-        # Basis and data both have lines of their own; the proposals differ in what is added to the basis'.
+        # Basis and data both have lines of their own; the proposals differ in what is added to the basis'.  Only those that are most like
+        # the data are worth a closer look.
         gamma = widths[None, :, None].expand_as(angle)
+        likely = score.amax(-1, keepdim=True).topk(min(_LIKELY, len(widths)), dim=1).indices
+        gamma, shift, angle, zero = (values.gather(1, likely) for values in (gamma, shift, angle, zero))
         eps = -2 * torch.pi * shift
         blocks = {"gamma": gamma, "variance": zero, "eps": eps, "phi0": -angle, "phi1": zero}
         return model.join_theta(**{name: blocks[name] for name in model.theta_sizes})
