@@ -13,7 +13,7 @@ __all__ = ["PATCHES", "UnknownShape"]
 # An FSL-MRS module that finds plugins by itself says so with this name (docs/fsl_mrs_plugins.md); it is left alone.
 PLUGIN_GROUP = "PLUGIN_GROUP"
 
-# What the running command was told, for fits deep inside of it: {"options": DlOptions}.
+# What the running command was told, for fits deep inside of it ({"options": DlOptions, "args": ...}), and what it has found so far.
 _running: dict = {}
 
 
@@ -96,10 +96,11 @@ def patch_report(module) -> None:
 # -- commands ------------------------------------------------------------------------------------------------------
 
 
-def _with_parser(module, before_parsing, after_parsing=None) -> None:
+def _with_parser(module, before_parsing, after_parsing=None, afterwards=None) -> None:
     """Let the module's ``main`` build its parser from a class that calls back around ``parse_args``.
 
-    ``before_parsing(parser, words)`` adds what is to be added and returns the words to parse, ``None`` for the command line's.
+    ``before_parsing(parser, words)`` adds what is to be added and returns the words to parse, ``None`` for the command line's;
+    ``afterwards()`` is called when all went well.
     """
     original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
     _need(callable(original) and not _parameters(original), "no function main()")
@@ -132,7 +133,10 @@ def _with_parser(module, before_parsing, after_parsing=None) -> None:
         module.configargparse = Library()
         try:
             with one_line_errors(module.__name__.rpartition(".")[2]):
-                return original()
+                out = original()
+                if afterwards is not None:
+                    afterwards()
+                return out
         finally:
             module.configargparse = library
             _running.clear()
@@ -153,6 +157,14 @@ def _take_options(parser, args) -> None:
     if str(args.algo).lower().replace("-", "").replace("_", "") == DlQuant.name:
         args.algo = DlQuant.name  # DLQuant, dl-quant
     _running["options"] = DlQuant.options_from(args, args.algo)
+    _running["args"] = args
+
+
+def _write_volume() -> None:
+    """The maps that FSL-MRS has not, beside its own."""
+    output = getattr(_running.get("args"), "output", None)
+    if _running.get("volume") is not None and output:
+        _running["volume"].write(output)
 
 
 def patch_fsl_mrs(module) -> None:
@@ -164,7 +176,7 @@ def patch_fsl_mrsi(module) -> None:
     """``fsl_mrsi`` takes ``--algo dlquant``; see also :func:`patch_mrsi`."""
     original = getattr(module, "runvoxel", None)
     _need(_parameters(original)[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)")
-    _with_parser(module, _add_dlquant, _take_options)
+    _with_parser(module, _add_dlquant, _take_options, _write_volume)
 
     @functools.wraps(original)
     def runvoxel(mrs_in, args, Fitargs, *more, **named):
@@ -194,7 +206,7 @@ def patch_mrsi(module) -> None:
     def __iter__(self):
         if "arguments" not in _running:
             return plain_iter(self)
-        return DlQuant.fit_batched(plain_iter(self), _running["arguments"], _running["options"])
+        return DlQuant.fit_batched(plain_iter(self), _running["arguments"], _running["options"], _running)
 
     @functools.wraps(plain_average)
     def mrs_from_average(self):

@@ -26,12 +26,13 @@ from .baseline import Baseline
 from .errors import DataError, OptionError
 from .options import DlOptions
 
-__all__ = ["DlFitRes", "fit", "fit_together", "fit_batched", "describe_fit", "its_align", "its_fit"]
+__all__ = ["DlFitRes", "fit", "fit_together", "fit_batched", "Kept", "describe_fit", "its_align", "its_fit"]
 
 METHOD = "dlquant"
 
 # MRS objects of a volume that are held and fitted at once; each carries a copy of the basis set.
-_BATCH = 256
+_BATCH = 512
+_FOR_PRIOR = 2048  # voxels that a prior is learnt from
 
 
 # -- results -------------------------------------------------------------------------------------------------------
@@ -200,18 +201,90 @@ def fit_together(spectra: Iterable, arguments: dict, options: DlOptions | None =
     return [fit(mrs, arguments, options) for (mrs,) in voxels]
 
 
-def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions) -> Iterator[tuple]:
+def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions, volume: Kept | None = None) -> Iterator[tuple]:
     """Iterate over tuples that begin with an MRS object, a batch of them fitted at once and the fits travelling along.
 
     A later ``fit_FSLModel(mrs, method='dlquant', ...)`` with the same arguments, in this process or another, finds the fit there.
+    What is expected of concentrations is brought to the scale of the first batch, or learnt from it, and is the same for all.  With
+    ``volume``, what maps are made of is kept there.
     """
     options = options.check()
-    voxels = iter(voxels)
-    while batch := list(islice(voxels, _BATCH)):
+    voxels, expected = iter(voxels), None
+    size = _FOR_PRIOR if options.prior == "volume" else _BATCH
+    while batch := list(islice(voxels, size)):
         spectra = [voxel[0] for voxel in batch]
-        for mrs, solution in zip(spectra, _solve(spectra, _job(spectra[0], arguments), options)):
+        job = _job(spectra[0], arguments)
+        fits = _fits(spectra, job, options, expected)
+        expected = expected or (fits.posterior.prior if fits.posterior is not None else None)
+        if volume is not None:
+            volume.keep(fits, [voxel[1] for voxel in batch], spectra)
+        for mrs, solution in zip(spectra, _solutions(fits, job, options)):
             mrs._dl_solution = solution
         yield from batch
+        size = _BATCH
+
+
+class Kept:
+    """What maps of a volume need of its fits, collected batch by batch.
+
+    Parameters
+    ----------
+    internal_ref, combine : list of str
+        Internal reference, and sums written with '+'.
+    estimate : str
+        The one that FSL-MRS's tables hold.
+    """
+
+    def __init__(self, internal_ref: list[str], combine: list[str], estimate: str = "ml"):
+        self.internal_ref, self.combine, self.estimate = internal_ref, combine, estimate
+        self.parts: list[dict] = []
+        self.model, self.names, self.fid_scale = None, None, 1.0
+
+    def keep(self, fits, places: list[tuple], spectra: list) -> None:
+        """Work out the values of one batch, whose voxels are at ``places``."""
+        from . import evaluate, maps
+        from .results import FitResults, row_data
+
+        if self.model is None:
+            self.model, self.names, self.fid_scale = fits.model, list(fits.names), float(spectra[0].scaling["FID"])
+        whole = FitResults(fits, row_data(), self.internal_ref, self.combine, bool(spectra[0].conj_FID), self.estimate)
+        part = maps.values_of(whole)
+        # FSL-MRS scales each voxel's FID by itself; a model for viewers has one scale.
+        scale = self.fid_scale / np.array([float(mrs.scaling["FID"]) for mrs in spectra])
+        params, cov = fits.params.copy(), fits.cov.copy()
+        m, tail = len(fits.names), fits.model.sizes["baseline"]
+        linear = [*range(m), *range(params.shape[1] - tail, params.shape[1])]
+        params[:, linear] *= scale[:, None]
+        cov[:, :m] *= scale[:, None, None]
+        cov[:, :, :m] *= scale[:, None, None]
+        part |= {"params": params.astype(np.float32), "cov": evaluate.packed(cov), "noise": fits.noise_sd * scale}
+        part["place"] = np.array([tuple(place)[:3] for place in places])
+        part["conjugated"] = np.array([bool(mrs.conj_FID) for mrs in spectra])
+        self.parts.append(part)
+
+    def write(self, folder: str | Path) -> None:
+        """Write into FSL-MRS's folder of results the maps that it has not, and what viewers need."""
+        from . import evaluate, layout, maps
+
+        folder = Path(folder)
+        if not self.parts or not (folder / "concs" / "raw").is_dir():
+            return
+        import nibabel
+
+        image = nibabel.load(next((folder / "concs" / "raw").glob("*.nii.gz")))
+        shape = (*image.shape, 1)[:3]
+        get = lambda name: np.concatenate([part[name] for part in self.parts])  # noqa: E731
+        index = np.ravel_multi_index(tuple(get("place").T), shape)
+        kinds = set(self.parts[0]) - {"params", "cov", "noise", "place", "conjugated"}
+        names = maps.all_names(self.names, self.internal_ref, self.combine)
+        maps.write(folder, maps.Grid(shape, image.affine, index), kinds, get, names, ours_only=True)
+        evaluate.write_model(
+            folder, self.model, self.names, grid=shape, fid_scale=self.fid_scale, conjugated=bool(get("conjugated").mean() > 0.5),
+            rows=index, params=get("params"), cov=get("cov"), noise_sd=get("noise"),
+        )  # fmt: skip
+        written = {one.key for one in layout.QUANTITIES if one.key in kinds and (folder / one.path(names[0])).is_file()}
+        written |= {one.key for one in layout.QUANTITIES if one.fsl_mrs and (folder / one.path(names[0])).is_file()}
+        maps.write_for_viewer(folder, names, written | {key for key, path in layout.SPECTRA.items() if (folder / path).is_file()})
 
 
 # -- one problem ---------------------------------------------------------------------------------------------------
@@ -269,6 +342,11 @@ def _our_baseline(words: str, regressor: np.ndarray, window: tuple[int, int], pp
 
 def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
     """Fit MRS objects that share everything but the FID; ``params`` is None where nothing could be fitted."""
+    return _solutions(_fits(spectra, job, options), job, options)
+
+
+def _fits(spectra: list, job: _Job, options: DlOptions, expected=None):
+    """Fits of MRS objects that share everything but the FID; ``expected`` is a prior in the units of the scaled data already."""
     from .pipeline import fit_scaled
     from .signal_model import MODELS, SignalModel
     from .starters import AlsoFrom
@@ -294,25 +372,30 @@ def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
     if job.x0 is not None:
         starter = AlsoFrom(starter, job.x0, model)
     fids = np.stack([mrs.FID for mrs in spectra])
-    fits = fit_scaled(
+    return fit_scaled(
         fids,
         model,
         list(one.names),
         starter=starter,
-        prior=options.prior,
+        prior=options.prior if expected is None else expected,
+        prior_scaled=expected is not None,
         relative=_relative(one),
         estimate=options.estimate,
         device=options.device,
     )
+
+
+def _solutions(fits, job: _Job, options: DlOptions) -> list[_Solution]:
+    """One for each spectrum."""
     misfit, ood = fits.misfit, fits.ood
     params = fits.params.copy()
-    params[:, : len(one.names)] = fits.estimate(options.estimate)[0]
+    params[:, : len(fits.names)] = fits.estimate(options.estimate)[0]
     return [
         _Solution(
             job,
             params[row] if fits.usable[row] else None,
             {
-                "starter": starter.name,
+                "starter": fits.starter,
                 "estimate": options.estimate,
                 "converged": bool(fits.converged[row]),
                 "n_iter": int(fits.n_iter[row]),
@@ -321,7 +404,7 @@ def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
             },
             pickle.dumps(fits.row(row)) if fits.usable[row] else None,
         )
-        for row in range(len(spectra))
+        for row in range(len(fits.params))
     ]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import __version__, evaluate, layout, pipeline, results, units
+from . import __version__, evaluate, layout, maps, pipeline, results, units
 from .basis import Basis, detect_conjugation
 from .errors import DataError, FslMrsDlError, OptionError, OutputError
 from .options import DlOptions
@@ -320,7 +320,7 @@ def _fitted(job: Job, index: np.ndarray, starter) -> dict[str, np.ndarray]:
     fit.fid_scale = job.fid_scale
     s = job.settings
     whole = results.FitResults(fit, results.row_data(), list(s.internal_ref), list(s.combine), job.conjugated, s.dl.estimate)
-    out = _maps(whole)
+    out = maps.values_of(whole)
     out["index"] = index
     out["cost"], out["theta"] = fit.cost, fit.params[:, len(fit.names) :]
     out["params"], out["cov"] = fit.params.astype(np.float32), evaluate.packed(fit.cov)
@@ -359,35 +359,6 @@ def _bad_rows(fit, fids: np.ndarray, rows: np.ndarray) -> list[int]:
         if len(rows) == 1:
             return rows.tolist()
         return [bad for half in np.array_split(rows, 2) for bad in _bad_rows(fit, fids, half)]
-
-
-def _maps(whole: results.FitResults) -> dict[str, np.ndarray]:
-    """Values of every map: those of a metabolite ``(n, len(names))``, of a voxel ``(n,)``, by the map's key."""
-    fit, model = whole.fit, whole.fit.model
-    columns, voxels = whole.estimates(), whole.per_spectrum()
-    by_column = {one.column: one.key for one in layout.QUANTITIES if one.column}
-    out = {by_column[name]: values for name, values in (columns | voxels).items() if name in by_column}
-    out["raw-concentrations"] = whole.table[0]
-    if whole.reference is not None:
-        out["conc-internal"] = whole.ratios[0]
-    out["sd"] = whole.percent()
-    out["SNR"], out["FWHM"] = whole.quality
-    out["failed"] = np.where(fit.usable, np.where(fit.converged, 0, 1), 2)
-    gamma, eps = fit.block("gamma") / np.pi, fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)
-    out["nuisance/p0"] = np.rad2deg(fit.block("phi0")[:, 0])
-    out["nuisance/p1"] = -fit.block("phi1")[:, 0] / (2 * np.pi)
-    sigma = fit.block("sigma") * 2.335 / (2 * np.pi * np.sqrt(0.5)) if model.shape.gaussian else np.zeros_like(gamma)
-    for group in range(eps.shape[1]):
-        out[f"nuisance/shift_group{group}"] = eps[:, group]
-    for group in range(gamma.shape[1]):
-        # Olivero and Longbothum's approximation of the Voigt width, as FSL-MRS reports it.
-        one, other = gamma[:, group], sigma[:, group]
-        out[f"nuisance/combined_lw_group{group}"] = 0.5346 * one + np.sqrt(0.2166 * one**2 + other**2)
-        out[f"nuisance/gamma_group{group}"] = one
-        if model.shape.gaussian:
-            out[f"nuisance/sigma_group{group}"] = other
-    with np.errstate(over="ignore"):  # an interval may end beyond all that an image can hold
-        return {name: np.asarray(values, np.float32) for name, values in out.items()}
 
 
 def _spectra(job: Job, fit: pipeline.Quantification, stored: np.ndarray) -> np.ndarray:
@@ -650,28 +621,19 @@ def write_results(folder: Path, job: Job, *, options: str, pilot: results.FitRes
         Arrays with a row per voxel, by the key of the map; 'names' are the columns of those with several.
     """
     model, fitted, _ = _model(job)
-    shell = results.FitResults(_Names(fitted), results.row_data(), list(job.settings.internal_ref), list(job.settings.combine))
-    names = shell.names
+    names = maps.all_names(fitted, job.settings.internal_ref, job.settings.combine)
     (folder / "options.txt").write_text(options)
     with np.load(job.file(0)) as arrays:
-        kinds = {name.replace("|", "/"): arrays[name].ndim for name in arrays.files}
-    write = partial(_write_map, folder, job)
-    seen: dict[str, np.ndarray] = {"names": np.array(names)}
-    for one in layout.QUANTITIES:
-        if one.key not in kinds:
-            continue
-        (values,) = _gathered(job, [one.key])
-        if one.key in ("raw-concentrations", "conc-internal", "sd", "prior-pull", "failed", "ood-score", "misfit"):
-            seen[one.key] = values
-        if not one.per_metab:
-            write(one.path(), values, one.fsl_mrs)
-            continue
-        for column, metab in enumerate(names[: values.shape[1]]):
-            write(one.path(metab), values[:, column], one.fsl_mrs)
-    for name in kinds:
-        if name.startswith("nuisance/"):
-            write(f"{name}.nii.gz", _gathered(job, [name])[0], False)
-    _write_misc(folder, job, model, fitted, names, set(kinds))
+        kinds = {name.replace("|", "/") for name in arrays.files}
+    grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
+    seen = maps.write(folder, grid, kinds, lambda name: _gathered(job, [name])[0], names)
+    params, cov, noise = _gathered(job, ["params", "cov", "noise-sd"])
+    maps.write_misc(folder, model, fitted, names)
+    evaluate.write_model(
+        folder, model, fitted, grid=grid.shape, fid_scale=job.fid_scale, conjugated=job.conjugated, rows=job.index, params=params, cov=cov,
+        noise_sd=noise,
+    )  # fmt: skip
+    maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.settings.spectra else set()))
     if job.settings.spectra:
         _write_all_spectra(folder, job)
     if pilot is not None:
@@ -679,56 +641,6 @@ def write_results(folder: Path, job: Job, *, options: str, pilot: results.FitRes
 
         fit_summary(pilot, folder / "fit_avg.png")
     return seen
-
-
-class _Names:
-    """In place of fits that are not at hand: what their metabolites are called."""
-
-    def __init__(self, names: list[str]):
-        self.names = names
-
-
-def _write_map(folder: Path, job: Job, name: str, values: np.ndarray, clean: bool) -> None:
-    """One image; zero where there is nothing, and, where FSL-MRS cleans its maps, where a value is negative or beyond all reason."""
-    import nibabel
-
-    image = np.zeros(int(np.prod(job.volume.grid)), np.float32)
-    image[job.index] = np.nan_to_num(values, posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min)
-    if clean:
-        image[(image < 1e-10) | (image > 1e10)] = 0
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(image.reshape(job.volume.grid), job.volume.about.affine), path)
-
-
-def _write_misc(folder: Path, job: Job, model, fitted: list[str], names: list[str], written: set[str]) -> None:
-    """FSL-MRS's misc folder, and what viewers need."""
-    misc = folder / "misc"
-    misc.mkdir()
-    groups = {group: [name for name, own in zip(fitted, model.groups) if own == group] for group in range(model.n_groups)}
-    (misc / "metabolite_groups.json").write_text(json.dumps(groups))
-    parameters = model.parameter_names(fitted)
-    about = {
-        "parameters": parameters,
-        "parameters_inc_comb": [*parameters, *names[len(fitted) :]],
-        "metabolites": fitted,
-        "metabolites_inc_comb": names,
-    }
-    (misc / "mrs_fit_parameters.json").write_text(json.dumps(about))
-    params, cov, noise = _gathered(job, ["params", "cov", "noise-sd"])
-    evaluate.write_model(
-        folder, model, fitted, grid=job.volume.grid, fid_scale=job.fid_scale, conjugated=job.conjugated, rows=job.index, params=params,
-        cov=cov, noise_sd=noise,
-    )  # fmt: skip
-    (folder / layout.TREE).write_text(layout.tree_text(written | (set(layout.SPECTRA) if job.settings.spectra else set())))
-    (folder / layout.COLOURS).write_text(layout.colourscheme_text())
-    for metab in names:
-        link = folder / layout.OF_VOXEL.format(metab=metab).rstrip("/")
-        link.parent.mkdir(exist_ok=True)
-        try:
-            link.symlink_to(Path("../../quality"), target_is_directory=True)
-        except OSError:  # a file system without links
-            shutil.copytree(folder / "quality", link)
 
 
 def _write_all_spectra(folder: Path, job: Job) -> None:

@@ -163,12 +163,21 @@ class DlQuant:
         return fslmrs.fit(mrs, arguments, options)
 
     @classmethod
-    def fit_batched(cls, voxels, arguments: dict, options=None):
-        """FSL-MRS's iterator over voxels -> the same, fitted ahead; see :func:`fsl_mrs_dl.fslmrs.fit_batched`."""
+    def fit_batched(cls, voxels, arguments: dict, options=None, running: dict | None = None):
+        """FSL-MRS's iterator over voxels -> the same, fitted ahead; see :func:`fsl_mrs_dl.fslmrs.fit_batched`.
+
+        ``running`` holds a command's ``args`` and gets ``volume``, which has the maps to be written afterwards.
+        """
         from . import fslmrs
         from .options import DlOptions
 
-        return fslmrs.fit_batched(voxels, arguments, options or DlOptions())
+        options, volume = options or DlOptions(), None
+        if running is not None:
+            args = running.get("args")
+            reference = list(getattr(args, "internal_ref", None) or ["Cr", "PCr"])
+            sums = ["+".join(names) for names in getattr(args, "combine", None) or ()]
+            volume = running["volume"] = fslmrs.Kept(reference, sums, options.estimate)
+        return fslmrs.fit_batched(voxels, arguments, options, volume)
 
     @classmethod
     def usable(cls, fids, mask):

@@ -20,7 +20,7 @@ for line in {START.splitlines()!r}:
     exec(line)
 from fsl_mrs_dl import plugin
 plugin.DlQuant.fit = staticmethod(lambda mrs, arguments, options=None: ('ours', mrs, arguments, options))
-plugin.DlQuant.fit_batched = staticmethod(lambda voxels, arguments, options=None: ((f'batched {{m}}', i, t) for m, i, t in voxels))
+plugin.DlQuant.fit_batched = staticmethod(lambda voxels, arguments, options=None, running=None: ((f'batched {{m}}', i, t) for m, i, t in voxels))
 plugin.DlQuant.describe = staticmethod(lambda res: 'described')
 def command(name, *words):
     import importlib

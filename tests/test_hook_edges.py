@@ -140,7 +140,7 @@ def test_a_fault_in_a_command_is_shown_whole_and_everything_is_put_back(package)
         from fsl_mrs_dl import _patches, plugin
         from fsl_mrs.core.mrsi import MRSI
         from fsl_mrs.scripts import fsl_mrsi
-        def broken(voxels, arguments, options=None):
+        def broken(voxels, arguments, options=None, running=None):
             raise ZeroDivisionError('in the middle')
         plugin.DlQuant.fit = staticmethod(lambda mrs, arguments, options=None: 'ours')
         plugin.DlQuant.fit_batched = staticmethod(broken)
