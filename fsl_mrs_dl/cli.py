@@ -305,7 +305,7 @@ def _simulate_arguments(parser) -> None:
         help="median in the brain of the height of a spectrum's largest metabolite peak over noise SD (default 20)",
     )
     mrsi.add_argument("--seed", type=int, default=0, help="seed of the random numbers, the anatomy's too (default 0)")
-    mrsi.add_argument("--b0", type=float, default=20.0, metavar="HZ", help="largest B0 shift in the brain (default 20)")
+    mrsi.add_argument("--b0", type=float, default=30.0, metavar="HZ", help="largest B0 shift in the brain (default 30)")
     mrsi.add_argument(
         "--water", type=float, default=1.0, metavar="FACTOR", help="residual water over the largest metabolite peak (default 1)"
     )
