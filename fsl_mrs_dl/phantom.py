@@ -309,7 +309,7 @@ def _on_grid(anatomy: Anatomy, names, affine: np.ndarray, size) -> dict[str, np.
 
     fine_mm = np.linalg.norm(anatomy.affine[:3, 0])
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    parts = np.maximum(1, np.ceil(voxel_mm / fine_mm)).astype(int)
+    parts = np.clip(np.ceil(voxel_mm / fine_mm), 1, 30).astype(int)
     # Points that lie evenly in every voxel.
     fine_affine = affine @ np.diag([*(1 / parts), 1.0])
     fine_affine[:3, 3] = (affine @ [*((1 - parts) / (2 * parts)), 1])[:3]
@@ -521,7 +521,7 @@ class Phantom:
     truth: dict
 
 
-def _check(basis: Basis | None, size, n_points, snr, b0_hz, water, fov_mm, t1_mm, mm) -> None:
+def _check(basis: Basis | None, size, n_points, snr, b0_hz, water, fov_mm, t1_mm) -> None:
     """Raise OptionError for numbers that make no sense."""
     if len(size) != 3 or min(size) < 1:
         raise OptionError(f"--size {' '.join(map(str, size))}: three numbers of voxels are needed, each at least 1.")
@@ -608,7 +608,7 @@ def make(
         Impossible numbers, a basis set of another nucleus or without known metabolites, or a grid that holds no brain.
     """
     size = tuple(int(n) for n in size)
-    _check(basis, size, n_points, snr, b0_hz, water, fov_mm, t1_mm, None)
+    _check(basis, size, n_points, snr, b0_hz, water, fov_mm, t1_mm)
     if basis is None:
         basis, te_ms = default_basis(n_points), te_ms or 35.0
     table = tissue_concentrations(basis.names)
