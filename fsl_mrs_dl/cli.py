@@ -76,6 +76,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
     for name, help_text, fill in (
         ("align", "align transients in frequency and phase", _align_arguments),
         ("fit", "quantify metabolites by linear-combination fitting", _fit_arguments),
+        ("mrsi", "quantify every voxel of an MRSI volume and make maps", _mrsi_arguments),
         ("simulate", "simulate a basis set, a single-voxel acquisition, or MRSI of a head", _simulate_arguments),
         ("train", "train a network on simulated data or on yours", network_jobs.train_arguments),
         ("models", "list trained networks and show what they are for", network_jobs.models_arguments),
@@ -155,6 +156,58 @@ def _fit_arguments(parser) -> None:
     )
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("fitting options")
+    _fitting_options(group)
+    group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
+    group = parser.add_argument_group("output options")
+    group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
+    _output_options(group)
+    group.add_argument("--report", action="store_true", help="write an HTML report")
+    group.add_argument("--export_baseline", action="store_true", help="write the baseline too")
+    group.add_argument("--export_no_baseline", action="store_true", help="write the fit without baseline too")
+    group.add_argument("--export_separate", action="store_true", help="write each metabolite too")
+    group.add_argument("-f", "--filename", default="fit", metavar="NAME", help="name of the fitted spectra's file (default fit)")
+    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off")
+    _common_arguments(parser)
+    parser.set_defaults(func=_fit, advice="", prefix="--")
+    _hidden_arguments(parser)
+
+
+def _mrsi_arguments(parser) -> None:
+    required = parser.add_argument_group("required arguments")
+    required.add_argument("--data", required=True, metavar="FILE", help="NIfTI-MRS file with one spectrum per voxel")
+    required.add_argument(
+        "--basis", required=True, metavar="PATH", help="folder of FSL-MRS .json basis files, or LCModel .BASIS file"
+    )
+    required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
+    group = parser.add_argument_group("fitting options")
+    group.add_argument("--mask", metavar="IMAGE", help="voxels to fit, those that are not zero (default: all that hold a signal)")
+    _fitting_options(group)
+    group.add_argument(
+        "--share_starts", action="store_true", help="fit voxels again from where their neighbours ended, where that is elsewhere"
+    )
+    group = parser.add_argument_group("output options")
+    _output_options(group)
+    group.add_argument("--report", action="store_true", help="write an HTML report on the average of some voxels")
+    group.add_argument("--no_spectra", action="store_true", help="write maps only, not the spectra of fit, baseline and residual")
+    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off")
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--parallel",
+        default="off",
+        metavar="WHERE",
+        help="off (default): in this process, on all its cores; local: in several processes; cluster: on the nodes of a SLURM cluster, "
+        "configured as for fsl_mrsi",
+    )
+    group.add_argument("--parallel-workers", type=int, metavar="N", help="how many cores, processes or nodes")
+    group.add_argument("--max-memory", type=float, metavar="GIB", help="memory to stay under (default: 4)", default=4.0)
+    group.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
+    _common_arguments(parser)
+    parser.set_defaults(func=_mrsi, advice="", prefix="--")
+    _hidden_arguments(parser)
+
+
+def _fitting_options(group) -> None:
+    """What is fitted, and how: the same for one spectrum and for a volume."""
     group.add_argument("--ignore", nargs="+", metavar="METAB", help="leave these metabolites out")
     group.add_argument("--keep", nargs="+", metavar="METAB", help="fit only these metabolites")
     group.add_argument("--combine", nargs="+", action="append", metavar="METAB", help="report the sum of these [repeatable]")
@@ -172,7 +225,6 @@ def _fit_arguments(parser) -> None:
     group.add_argument("--free_shift", action="store_true", help="let every metabolite shift on its own")
     group.add_argument("--negative", action="store_true", help="let concentrations be negative")
     group.add_argument("--ind_scale", nargs="+", metavar="METAB", help="basis spectra to scale independently of the others")
-    group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
     group.add_argument(
         "--starter", metavar="NAME", help="what proposes the starts: classical, network or together (default: as the data allow)"
     )
@@ -195,27 +247,23 @@ def _fit_arguments(parser) -> None:
         metavar="WHAT",
         help="macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured ones",
     )
-    group = parser.add_argument_group("output options")
-    group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
+
+
+def _output_options(group) -> None:
+    """What is reported, and how the data lie: the same for one spectrum and for a volume."""
     group.add_argument("--TE", type=float, help="echo time in ms, kept with the results (default: from the header)")
     group.add_argument("--TR", type=float, help="repetition time in s, kept with the results (default: from the header)")
     group.add_argument(
         "--internal_ref", nargs="+", default=["Cr", "PCr"], metavar="METAB", help="internal reference (default: Cr PCr)"
     )
-    group.add_argument("--report", action="store_true", help="write an HTML report")
     group.add_argument("--conj_fid", dest="conjfid", action="store_true", default=None, help="conjugate the FIDs")
     group.add_argument("--no_conj_fid", dest="conjfid", action="store_false", help="never conjugate the FIDs")
     group.add_argument("--conj_basis", dest="conjbasis", action="store_true", default=None, help="conjugate the basis")
     group.add_argument("--no_conj_basis", dest="conjbasis", action="store_false", help="never conjugate the basis")
     group.add_argument("--no_rescale", action="store_true", help="leave the scale of data and basis as it is")
-    group.add_argument("--export_baseline", action="store_true", help="write the baseline too")
-    group.add_argument("--export_no_baseline", action="store_true", help="write the fit without baseline too")
-    group.add_argument("--export_separate", action="store_true", help="write each metabolite too")
-    group.add_argument("-f", "--filename", default="fit", metavar="NAME", help="name of the fitted spectra's file (default fit)")
-    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off")
-    _common_arguments(parser)
-    parser.set_defaults(func=_fit, advice="", prefix="--")
 
+
+def _hidden_arguments(parser) -> None:
     # FSL-MRS's words, understood or answered but not advertised; in configuration files too.
     hidden = {"help": configargparse.SUPPRESS}
     parser.add_argument("--algo", **hidden)
@@ -385,10 +433,7 @@ def _fit(args) -> None:
     inputs = tuple(name for name in (args.data, args.basis, args.t1, args.config) if name)
     nifti.new_output_folder(args.output, args.overwrite, inputs)
     fitted = _fit_data(args, nifti.load(args.data))
-    header = json.dumps(
-        {k: v for k, v in vars(args).items() if k not in ("func", "format_values", "advice", "prefix", "words")}, default=str
-    )
-    options = f"{header}\n--------\n{args.format_values()}"
+    options = _options_text(args)
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
     with results.folder_for(args.output, args.overwrite, inputs) as folder:
         results.write_fit(folder, fitted, options=options, filename=args.filename, export=tuple(export))
@@ -413,17 +458,119 @@ def _fit(args) -> None:
     print(f"Written: {args.output}/ with uncertainty.csv, summary.csv{', report.html' if args.report else ''} and more")
 
 
+def _mrsi(args) -> None:
+    import time
+
+    from . import mrsi, nifti, results
+
+    _check_fsl_mrs_words(args)
+    begun = time.perf_counter()
+    inputs = tuple(name for name in (args.data, args.basis, args.mask, args.config) if name)
+    nifti.new_output_folder(args.output, args.overwrite, inputs)
+    basis, groups = _chosen_basis(args, nifti.load_header(args.data))
+    model, sums, chosen = _checked_options(args, basis)
+    settings = mrsi.Settings(
+        model=model,
+        ppmlim=tuple(args.ppmlim) if args.ppmlim else None,
+        baseline=args.baseline,
+        groups=tuple(groups),
+        ind_scale=tuple(args.ind_scale) if args.ind_scale else None,
+        rescale=not args.no_rescale,
+        internal_ref=tuple(args.internal_ref),
+        combine=tuple(sums),
+        dl=chosen,
+        conjugate=args.conjfid,
+        spectra=not args.no_spectra,
+        share_starts=args.share_starts,
+    )
+    workers = mrsi.workers_for(args.parallel, args.parallel_workers, args.max_memory, basis, args.data)
+    job, pilot = mrsi.prepare(
+        args.data, basis, args.output, settings, mask=args.mask, resume=args.resume, overwrite=args.overwrite
+    )
+    n = len(job.index)
+    _say(
+        args,
+        f"Fitting {n} voxels with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}, in {job.n_chunks} chunks",
+    )
+    try:
+        with _progress(n, "voxels") as advance:
+            mrsi.fit_all(job, parallel=args.parallel, workers=workers, progress=advance)
+    except KeyboardInterrupt:
+        done = sum(len(job.index[job.rows(k)]) for k in job.done())
+        raise KeyboardInterrupt(f"interrupted; {done} of {n} voxels are done: the same command with --resume goes on.") from None
+    _say(args, "Writing maps and spectra")
+    with results.folder_for(args.output, args.overwrite, inputs) as folder:
+        seen = mrsi.write_results(folder, job, options=_options_text(args), pilot=pilot)
+        _link(folder, args.output, "data", Path(args.data))
+        _link(folder, args.output, "basis", Path(args.basis))
+        if args.report and pilot is not None:
+            from .report import write_fit_report
+
+            write_fit_report(folder / "report.html", pilot, data=args.data, basis=args.basis, location=None)
+    mrsi.finish(job)
+    print(mrsi.summary(job, seen))
+    print(f"{mrsi.rate(begun, n)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
+
+
+def _options_text(args) -> str:
+    """Content of options.txt."""
+    known = {k: v for k, v in vars(args).items() if k not in ("func", "format_values", "advice", "prefix", "words")}
+    return f"{json.dumps(known, default=str)}\n--------\n{args.format_values()}"
+
+
 def _fit_data(args, data):
     """Load, check and fit: everything before anything is written."""
-    from dataclasses import replace
-
     import numpy as np
 
     from . import basis as basis_module
     from . import nifti, pipeline, results
-    from .options import DlOptions
 
     nifti.check_fids(data)
+    basis, groups = _chosen_basis(args, data)
+    for tag in args.average or ():
+        axis = data.axis(tag)
+        data = _averaged(data, axis)
+    fids = np.moveaxis(data.fids, 3, -1)
+    fids = fids.reshape(-1, fids.shape[-1])
+    conjugated = args.conjfid
+    if conjugated is None:
+        good = fids[np.isfinite(fids).all(-1)]
+        conjugated = basis_module.detect_conjugation(good.mean(0), data.dwelltime, data.spec_freq_mhz, data.nucleus)
+        if conjugated:
+            print(
+                f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid forbids it."
+            )
+    model, sums, chosen = _checked_options(args, basis)
+    _say(args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}")
+    with _progress(len(fids)) as advance:
+        fit = pipeline.quantify(
+            fids.conj() if conjugated else fids,
+            basis,
+            dwelltime=data.dwelltime,
+            spec_freq_mhz=data.spec_freq_mhz,
+            nucleus=data.nucleus,
+            model=model,
+            ppmlim=tuple(args.ppmlim) if args.ppmlim else None,
+            baseline=args.baseline,
+            groups=groups,
+            ind_scale=args.ind_scale,
+            rescale=not args.no_rescale,
+            starter=chosen.make_starter(),
+            prior=args.prior,
+            estimate=args.estimate,
+            device=args.device,
+            progress=advance,
+        )
+    fit.estimate(args.estimate)  # says so if it was not made
+    return results.FitResults(fit, data, args.internal_ref, sums, bool(conjugated), args.estimate)
+
+
+def _chosen_basis(args, data):
+    """The basis set with what the options say of it, and the group of each metabolite."""
+    from dataclasses import replace
+
+    from . import basis as basis_module
+
     basis = basis_module.Basis.load(args.basis)
     if args.conjbasis is not None:
         turned = bool(basis.notes)
@@ -443,19 +590,13 @@ def _fit_data(args, data):
         print(
             f"The basis holds {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups {' '.join(default_mm)}"
         )
-    for tag in args.average or ():
-        axis = data.axis(tag)
-        data = _averaged(data, axis)
-    fids = np.moveaxis(data.fids, 3, -1)
-    fids = fids.reshape(-1, fids.shape[-1])
-    conjugated = args.conjfid
-    if conjugated is None:
-        good = fids[np.isfinite(fids).all(-1)]
-        conjugated = basis_module.detect_conjugation(good.mean(0), data.dwelltime, data.spec_freq_mhz, data.nucleus)
-        if conjugated:
-            print(
-                f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid forbids it."
-            )
+    return basis, groups
+
+
+def _checked_options(args, basis):
+    """Name of the model, sums of metabolites, and our own options."""
+    from .options import DlOptions
+
     model = "lorentzian" if args.lorentzian else "voigt"
     if args.free_shift:
         model = "free_shift_lorentzian" if args.lorentzian else "free_shift"
@@ -478,28 +619,7 @@ def _fit_data(args, data):
                 raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
     chosen = DlOptions(starter=args.starter, model=args.dl_model, estimate=args.estimate, prior=args.prior, device=args.device)
     chosen.check(prefix=args.prefix)
-    _say(args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}")
-    with _progress(len(fids)) as advance:
-        fit = pipeline.quantify(
-            fids.conj() if conjugated else fids,
-            basis,
-            dwelltime=data.dwelltime,
-            spec_freq_mhz=data.spec_freq_mhz,
-            nucleus=data.nucleus,
-            model=model,
-            ppmlim=tuple(args.ppmlim) if args.ppmlim else None,
-            baseline=args.baseline,
-            groups=groups,
-            ind_scale=args.ind_scale,
-            rescale=not args.no_rescale,
-            starter=chosen.make_starter(),
-            prior=args.prior,
-            estimate=args.estimate,
-            device=args.device,
-            progress=advance,
-        )
-    fit.estimate(args.estimate)  # says so if it was not made
-    return results.FitResults(fit, data, args.internal_ref, ["+".join(names) for names in sums], bool(conjugated), args.estimate)
+    return model, ["+".join(names) for names in sums], chosen
 
 
 def _averaged(data, axis: int):
@@ -522,14 +642,14 @@ def _averaged(data, axis: int):
 class _progress:
     """A progress bar for many spectra on a terminal, nothing otherwise."""
 
-    def __init__(self, total: int):
-        self.total, self.bar = total, None
+    def __init__(self, total: int, unit: str = "spectra"):
+        self.total, self.unit, self.bar = total, unit, None
 
     def __enter__(self):
         if self.total >= 200 and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=self.total, unit="spectra", desc="fit")
+            self.bar = tqdm(total=self.total, unit=f" {self.unit}", desc="fit")
         return self.bar.update if self.bar is not None else (lambda n: None)
 
     def __exit__(self, *exc):

@@ -18,7 +18,18 @@ from . import __version__
 from .errors import DataError, OutputError
 from .paths import put_in_place
 
-__all__ = ["MrsData", "load", "from_image", "save", "processing_record", "check_fids", "without", "new_output_folder"]
+__all__ = [
+    "MrsData",
+    "load",
+    "load_header",
+    "from_image",
+    "image_of",
+    "save",
+    "processing_record",
+    "check_fids",
+    "without",
+    "new_output_folder",
+]
 
 PROGRAM = "FSL-MRS-DL"
 
@@ -76,6 +87,20 @@ def load(path: str | Path) -> MrsData:
     DataError
         If the file is missing, is not NIfTI-MRS, or holds real numbers.
     """
+    return _read(path, from_image)
+
+
+def load_header(path: str | Path) -> MrsData:
+    """As :func:`load` with empty FIDs in place of the file's, which are not read: ``fids`` is ``(1, 1, 1, 2)``.
+
+    Raises
+    ------
+    DataError
+    """
+    return _read(path, _described)
+
+
+def _read(path: str | Path, understand) -> MrsData:
     from nibabel.filebasedimages import ImageFileError
     from nifti_mrs.nifti_mrs import NIFTI_MRS, NotNIFTI_MRS
 
@@ -86,7 +111,7 @@ def load(path: str | Path) -> MrsData:
     try:
         # Links are resolved because the image library reads the extension from the target's name.
         image = NIFTI_MRS(file.resolve(), validate_on_creation=False)
-        return from_image(image, path=file, name=str(path))
+        return understand(image, path=file, name=str(path))
     except NotNIFTI_MRS as exc:
         raise DataError(f"{path}: not a NIfTI-MRS file ({exc}); convert it with spec2nii.") from exc
     except (ImageFileError, OSError, ValueError, KeyError, EOFError, AttributeError) as exc:
@@ -111,13 +136,17 @@ def from_image(image, *, path: Path | None = None, name: str | None = None) -> M
         raise DataError(
             f"{name or 'the data'}: holds real numbers ({stored.dtype}); complex FIDs are needed: convert the raw data again."
         )
-    fids = stored.conj().reshape(image.shape)
+    return replace(_described(image, path=path, name=name), fids=stored.conj().reshape(image.shape))
+
+
+def _described(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
+    """All that a ``NIFTI_MRS`` object says of its FIDs, with empty ones."""
     return MrsData(
-        fids=fids,
+        fids=np.zeros((1, 1, 1, 2), np.complex64),
         dwelltime=float(image.dwelltime),
         spec_freq_mhz=float(image.spectrometer_frequency[0]),
         nucleus=str(image.nucleus[0]),
-        dim_tags=tuple(tag for tag in image.dim_tags if tag is not None)[: fids.ndim - 4],
+        dim_tags=tuple(tag for tag in image.dim_tags if tag is not None)[: max(0, len(image.shape) - 4)],
         header=image.hdr_ext.to_dict(),
         affine=np.asarray(image.voxToWorldMat),
         path=path or (Path(name) if name else None),
@@ -200,20 +229,10 @@ def save(
     OutputError
         If the folder cannot be written.
     """
-    from nifti_mrs.create_nmrs import gen_nifti_mrs_hdr_ext
-    from nifti_mrs.hdr_ext import Hdr_Ext
-
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         path = path.with_name(path.name + ".nii.gz")
-    if data.header:
-        header = Hdr_Ext.from_header_ext(dict(data.header))
-    else:
-        header = Hdr_Ext(data.spec_freq_mhz, data.nucleus, dimensions=data.fids.ndim)
-        for index, tag in enumerate(data.dim_tags):
-            header.set_dim_info(index, tag)
-    fids = data.fids.astype(np.complex64 if data.fids.dtype.itemsize <= 8 else np.complex128, copy=False)
-    image = gen_nifti_mrs_hdr_ext(fids, data.dwelltime, header, affine=data.affine)
+    image = image_of(data)
     if method:
         record = processing_record(method, details)
         image.add_hdr_field("ProcessingApplied", list(data.header.get("ProcessingApplied", [])) + [record])
@@ -233,18 +252,35 @@ def save(
     return path
 
 
+def image_of(data: MrsData):
+    """Data in memory -> a ``NIFTI_MRS`` object of the ``nifti-mrs`` package."""
+    from nifti_mrs.create_nmrs import gen_nifti_mrs_hdr_ext
+    from nifti_mrs.hdr_ext import Hdr_Ext
+
+    if data.header:
+        header = Hdr_Ext.from_header_ext(dict(data.header))
+    else:
+        header = Hdr_Ext(data.spec_freq_mhz, data.nucleus, dimensions=data.fids.ndim)
+        for index, tag in enumerate(data.dim_tags):
+            header.set_dim_info(index, tag)
+    fids = data.fids.astype(np.complex64 if data.fids.dtype.itemsize <= 8 else np.complex128, copy=False)
+    return gen_nifti_mrs_hdr_ext(fids, data.dwelltime, header, affine=data.affine)
+
+
 # What the programs of this package write; a folder that holds anything else is somebody's own.
 _OURS = re.compile(
     r"(summary|concentrations|qc|all_parameters|uncertainty|dl_align)\.csv|options\.txt|truth\.json|report[\w-]*\.html"
-    r"|(fit_summary|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz"
+    r"|(fit_summary|fit_avg|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"
 )
-_OUR_FOLDERS = ("basis", "truth")  # of simulated MRSI
+_OUR_FOLDERS = ("basis", "concs", "fit", "flags", "maps", "misc", "nuisance", "qc", "quality", "truth", "uncertainties")
 
 
-def _is_ours(entry: Path) -> bool:
+def _is_ours(entry: Path, inside: bool = False) -> bool:
     """Whether a program of this package may have written a file, or a folder and all that is in it."""
-    if entry.is_dir() and not entry.is_symlink():
-        return entry.name in _OUR_FOLDERS and all(not one.is_dir() and _is_ours(one) for one in entry.iterdir())
+    if entry.is_symlink():
+        return True
+    if entry.is_dir():
+        return (inside or entry.name in _OUR_FOLDERS) and all(_is_ours(one, True) for one in entry.iterdir())
     return _OURS.fullmatch(entry.name) is not None
 
 
@@ -280,7 +316,7 @@ def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> 
         ):
             raise OutputError(f"{path}: holds {min(names)} and no results of this kind; choose another --output.")
         for entry in sorted(path.iterdir()):
-            if not entry.is_symlink() and not _is_ours(entry):
+            if not _is_ours(entry):
                 raise OutputError(f"{path}: holds {entry.name}, which is not a result of this program; choose another --output.")
     parent = path.resolve().parent
     while not parent.exists():

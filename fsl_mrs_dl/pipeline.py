@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -863,6 +863,7 @@ def fit_scaled(
     prior: str | Path | Prior | None = "auto",
     relative: np.ndarray | float = 1.0,
     estimate: str = "ml",
+    prior_scaled: bool = False,
     device: str | torch.device = "auto",
     max_iter: int = 60,
     progress: Callable[[int], None] | None = None,
@@ -870,7 +871,8 @@ def fit_scaled(
     """Fit FIDs ``(n, n_points)`` with a ready model; whoever calls has scaled data and basis.
 
     Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.  ``relative`` is what a prior's numbers are
-    multiplied by where basis spectra were scaled one by one; the other arguments are those of :func:`quantify`.
+    multiplied by where basis spectra were scaled one by one; ``prior_scaled`` tells that ``prior`` is in the units of these data already,
+    and is not to be brought to them; the other arguments are those of :func:`quantify`.
     """
     model = model.to(choose_device(device) if isinstance(device, str) else device)
     starter = starter or Automatic()
@@ -919,14 +921,38 @@ def fit_scaled(
         network_note=note,
     )
     where = np.flatnonzero(usable)
+    if answering_network is not None and len(where):
+        _prepare_answers(result, answering_network)
     chunk = _rows_per_chunk(model, model.time.device)
-    for start in range(0, len(where), chunk):
-        index = where[start : start + chunk]
-        _fit_rows(result, index, starter, max_iter, answering_network)
+    parts = [where[start : start + chunk] for start in range(0, len(where), chunk)]
+    fit_part = partial(_fit_rows, result, starter=starter, max_iter=max_iter, network=answering_network)
+    for part, _ in zip(parts, side_by_side(fit_part, parts, model.time.device)):
         if progress:
-            progress(len(index))
-    _judge(result, expected, prior, relative)
+            progress(len(part))
+    _judge(result, expected, "scaled" if prior_scaled else prior, relative)
     return result
+
+
+def side_by_side(function: Callable, parts: list, device: torch.device) -> Iterator:
+    """``map`` over parts of a batch, on a processor with as many threads as torch has, each of which computes with one.
+
+    That is faster than one after the other with all threads: most of the work is on matrices too small to share.  Results come in
+    their order, and are the same whatever the number of threads.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads < 2 or len(parts) < 2:
+        yield from map(function, parts)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(threads, len(parts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            waiting = [pool.submit(function, part) for part in parts]
+            for one in waiting:
+                yield one.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads)
 
 
 def _prior_of(prior, model: SignalModel, names: list[str]) -> Prior | None:
@@ -950,9 +976,9 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
     """Posterior and out-of-distribution score, from what the data alone say."""
     model, m = result.model, len(result.names)
     free, cov = result.free[:, :m], result.cov[:, :m, :m]
-    if asked == "volume":
+    if isinstance(asked, str) and asked == "volume":
         expected = priors.learn(free[result.converged], cov[result.converged], result.names)
-    elif expected is not None:
+    elif expected is not None and asked != "scaled":
         expected = expected.times(relative)
         expected = expected.times(priors.scale_to(expected, free, cov))
     if expected is not None:
@@ -963,7 +989,7 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
             at = _offsets(model)["gamma"]
             upper[at : at + model.n_groups] = np.pi * expected.fwhm_hz[1]
         result.posterior = posterior(expected, result.free, result.cov, lower, upper)
-        _look_again(result, lower, upper, asked != "volume")
+        _look_again(result, lower, upper, asked not in ("volume", "scaled"))
     blocks = {name: result.block(name) for name in ("gamma", "sigma", "eps") if name in model.sizes}
     group = _main_group(model, result.names)
     at, sd = _offsets(model), np.sqrt(np.clip(np.diagonal(result.cov, axis1=1, axis2=2), 0, None))
@@ -1060,7 +1086,7 @@ def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
     return max(1, int(budget / (model.n_metabs * width * model.basis.element_size())))
 
 
-def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_iter: int, network=None) -> None:
+def _fit_rows(result: Quantification, index: np.ndarray, *, starter: Starter, max_iter: int, network=None) -> None:
     """Fit the rows ``index`` and write them into ``result``."""
     model = result.model
     first, last = model.window
@@ -1109,17 +1135,21 @@ def _fit_rows(result: Quantification, index: np.ndarray, starter: Starter, max_i
     result.usable[failed] = False
 
 
+def _prepare_answers(result: Quantification, network) -> None:
+    """Make room for a network's own answers, their number and kind learnt from one spectrum of noise."""
+    model = result.model
+    spec = torch.randn(1, len(model.bins), generator=torch.Generator().manual_seed(0)).to(model.basis)
+    own = network.concentrations(spec, model, result.names)
+    result.networks = np.full((len(own), len(result.params), own.shape[-1]), np.nan)
+    if network.novelty(spec, model) is not None:
+        result.ood_network = np.full(len(result.params), np.nan)
+
+
 def _ask(result: Quantification, index: np.ndarray, network, spec: torch.Tensor) -> None:
     """A network's own answers for the rows ``index``, and how far they are from what it knows."""
-    own = network.concentrations(spec, result.model, result.names).cpu().numpy()
-    if result.networks is None:
-        result.networks = np.full((len(own), len(result.params), own.shape[-1]), np.nan)
-    result.networks[:, index] = own
-    novel = network.novelty(spec, result.model)
-    if novel is not None:
-        if result.ood_network is None:
-            result.ood_network = np.full(len(result.params), np.nan)
-        result.ood_network[index] = novel
+    result.networks[:, index] = network.concentrations(spec, result.model, result.names).cpu().numpy()
+    if result.ood_network is not None:
+        result.ood_network[index] = network.novelty(spec, result.model)
 
 
 def fit_spectra(
@@ -1133,13 +1163,13 @@ def fit_spectra(
     theta, cost = starts[0]
     rivals = []
     for other, other_cost in starts[1:]:
-        apart = _apart(model, theta, other)
-        rivals.append((other, apart))
-        better = ~apart & (other_cost < cost)
+        elsewhere = apart(model, theta, other)
+        rivals.append((other, elsewhere))
+        better = ~elsewhere & (other_cost < cost)
         theta, cost = torch.where(better[:, None], other, theta), torch.where(better, other_cost, cost)
     best = _solve_fast(target, model, theta, max_iter)
-    for other, apart in rivals:
-        index = apart.nonzero()[:, 0]
+    for other, elsewhere in rivals:
+        index = elsewhere.nonzero()[:, 0]
         if len(index):
             end = _solve_fast(target[index], model, other[index], max_iter)
             lower = end.cost < best.cost[index]
@@ -1181,7 +1211,7 @@ def _to_single(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 _SAME_SHIFT_PPM, _SAME_PHASE_RAD = 0.02, 0.6
 
 
-def _apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Where two sets of starts lie in different places, bool ``(batch,)``: by their first group's shift, or the phase in the window."""
     a, b = model.split_theta(one), model.split_theta(other)
     shift = (a["eps"] - b["eps"])[:, 0] / (2 * torch.pi * model.spec_freq_mhz)

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +19,7 @@ import torch
 from . import nifti, qc, uncertainty, units
 from .errors import OutputError
 from .pipeline import Quantification
+from .reduced import reduced
 
 __all__ = ["FitResults", "folder_for", "write_fit", "write_maps", "MOSTLY_PRIOR", "OOD_LIMIT"]
 
@@ -65,6 +66,16 @@ def folder_for(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Iterato
 def row_data() -> SimpleNamespace:
     """In place of data that are not at hand: one spectrum without dimensions."""
     return SimpleNamespace(fids=np.zeros((1, 1, 1, 1), complex), dim_tags=())
+
+
+_QC_ROWS = 128  # spectra whose metabolites are held at once
+
+
+def _metabolite_spectra(quick, model, theta: torch.Tensor, conc: torch.Tensor, damping: np.ndarray) -> np.ndarray:
+    """Spectra of the metabolites in the window with some damping (1/s) more, complex ``(n, n_metabs, n_window)``."""
+    blocks = model.split_theta(theta)
+    blocks["gamma"] = blocks["gamma"] + torch.as_tensor(damping).to(theta)[:, None]
+    return (quick.plain_columns(model.join_theta(**blocks)) * conc[..., None]).cpu().numpy()
 
 
 @dataclass
@@ -146,16 +157,17 @@ class FitResults:
             # Olivero and Longbothum's approximation of the Voigt width, as FSL-MRS reports it.
             gauss = 2.335 / (2 * np.pi * np.sqrt(0.5)) * fit.block("sigma")
             widest = (0.5346 * gamma + np.sqrt(0.2166 * gamma**2 + gauss**2)).max(-1)
-        for row in np.flatnonzero(fit.usable):
-            specs = model.metabolites(torch.as_tensor(fit.params[row]).to(model.time)).cpu().numpy()
-            snr[row], width[row] = qc.metabolite_qc(
-                fit.fids[row],
-                specs,
+        quick = reduced(model, len(fit.params))
+        rows = np.flatnonzero(fit.usable)
+        for part in np.array_split(rows, -(-len(rows) // _QC_ROWS)) if len(rows) else ():
+            theta, conc, _ = model.unpack(torch.as_tensor(fit.params[part]).to(model.time))
+            snr[part], width[part] = qc.metabolite_qc(
+                fit.fids[part],
+                partial(_metabolite_spectra, quick, model, theta, conc),
                 dwelltime=model.dwelltime,
                 spec_freq_mhz=model.spec_freq_mhz,
                 nucleus=model.nucleus,
-                ppmlim=model.ppmlim,
-                widest_hz=widest[row],
+                widest_hz=widest[part],
             )
         return snr, width
 
@@ -287,6 +299,12 @@ class FitResults:
 
     def uncertainties(self) -> pd.DataFrame:
         """uncertainty.csv: every estimate and what the data decided, a line per spectrum and metabolite or sum."""
+        columns = self.estimates()
+        columns |= {name: np.repeat(values, len(self.names)) for name, values in self.per_spectrum().items()}
+        return self._long(columns, "Metab", self.names)
+
+    def estimates(self) -> dict[str, np.ndarray]:
+        """Columns of uncertainty.csv that every metabolite or sum has its own value of, ``(n, len(names))`` each."""
         fit = self.fit
         members = [fit.members(name) for name in self.names]
         under = fit.members("+".join(self.internal_ref)) if self.reference is not None else None
@@ -313,7 +331,12 @@ class FitResults:
             _, columns["network"], spread = fit.table(self.sums, "network")
             if len(fit.networks) > 1:
                 columns["epistemic_sd"] = spread
-        per_spectrum = {
+        return columns
+
+    def per_spectrum(self) -> dict[str, np.ndarray]:
+        """Columns of uncertainty.csv that a spectrum has once, ``(n,)`` each."""
+        fit = self.fit
+        values = {
             "noise_sd": fit.noise_sd,
             "misfit": fit.misfit,
             "ood_score": fit.ood,
@@ -324,8 +347,7 @@ class FitResults:
             "usable": fit.usable,
             "n_iter": fit.n_iter,
         }
-        columns |= {name: np.repeat(values, len(self.names)) for name, values in per_spectrum.items() if values is not None}
-        return self._long(columns, "Metab", self.names)
+        return {name: value for name, value in values.items() if value is not None}
 
     def _posterior_columns(self, members, under) -> dict[str, np.ndarray]:
         """The posterior's part of uncertainty.csv."""

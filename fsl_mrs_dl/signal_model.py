@@ -364,7 +364,9 @@ class SignalModel(nn.Module):
 
     def forward(self, params: torch.Tensor) -> torch.Tensor:
         """FSL-MRS's parameter vectors ``(..., n_params)`` -> whole spectra, complex ``(..., n_points)``."""
-        return self.metabolites(params).sum(dim=-2) + self.baseline_spec(params)
+        theta, conc, _ = self.unpack(params)
+        fid = self._group_fids(theta, conc).sum(dim=-2)
+        return units.fid_to_spec(fid) * self._phase(theta, self.frequency) + self.baseline_spec(params)
 
     def jacobian(self, params: torch.Tensor) -> torch.Tensor:
         """Derivative of the spectrum in the window by every parameter of FSL-MRS's vector.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from fsl_mrs_dl import qc, units
+from fsl_mrs_dl import qc, results, units
 
 N, DWELL, MHZ = 4096, 1 / 2000, 123.2
 T = np.arange(N) * DWELL
@@ -16,10 +18,13 @@ def singlet(ppm, fwhm_hz, height=1.0):
 
 
 def run(fid, fids, nucleus="1H", widest_hz=30.0, ppmlim=(0.2, 4.2)):
-    return qc.metabolite_qc(
-        fid, units.fid_to_spec(np.asarray(fids)), dwelltime=DWELL, spec_freq_mhz=MHZ, nucleus=nucleus, ppmlim=ppmlim,
-        widest_hz=widest_hz,
+    first, last = units.window_indices(units.ppm_axis(N, DWELL, MHZ, nucleus), ppmlim)
+    fids, time = np.asarray(fids), units.time_axis(N, DWELL)
+    snr, widths = qc.metabolite_qc(
+        fid[None], lambda damping: units.fid_to_spec(fids * np.exp(-damping[0] * time))[None, :, first:last], dwelltime=DWELL,
+        spec_freq_mhz=MHZ, nucleus=nucleus, widest_hz=np.array([widest_hz]),
     )  # fmt: skip
+    return snr[0], widths[0]
 
 
 @pytest.fixture
@@ -102,13 +107,35 @@ def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
     their_widths, their_snr = calcQC(mrs, fit, ppmlim=(0.2, 4.2))
     dwelltime, frequency = 1 / mrs.bandwidth, mrs.centralFrequency / 1e6
     model = SignalModel(mrs.basis.T, dwelltime, frequency, model=name)
-    specs = model.metabolites(torch.as_tensor(fit.params)).numpy()
+    theta, conc, _ = model.unpack(torch.as_tensor(fit.params)[None])
     snr, widths = qc.metabolite_qc(
-        mrs.FID, specs, dwelltime=dwelltime, spec_freq_mhz=frequency, nucleus="1H", ppmlim=(0.2, 4.2),
-        widest_hz=float(np.max(fit.getLineShapeParams()[0])),
+        mrs.FID[None], partial(results._metabolite_spectra, model, model, theta, conc), dwelltime=dwelltime, spec_freq_mhz=frequency,
+        nucleus="1H", widest_hz=np.array([np.max(fit.getLineShapeParams()[0])]),
     )  # fmt: skip
+    snr, widths = snr[0], widths[0]
     mask = qc.noise_points(mrs.get_spec(), mrs.getAxes())
     np.testing.assert_array_equal(mask, idNoiseRegion(mrs))
     np.testing.assert_allclose(widths, their_widths[[f"fwhm_{metab}" for metab in mrs.names]].to_numpy()[0], rtol=0.01)
     np.testing.assert_allclose(snr, their_snr.peaks[[f"SNR_{metab}" for metab in mrs.names]].to_numpy()[0], rtol=0.01)
     assert snr.max() > 10
+
+
+def test_widths_of_many_spectra_are_scipy_s(rng):
+    index = np.arange(120)
+    centre, width = rng.uniform(0, 120, (40, 6, 3, 1)), rng.uniform(1, 30, (40, 6, 3, 1))
+    height = (rng.exponential(size=(40, 6, 3, 1)) / (1 + ((index - centre) / width) ** 2)).sum(2)
+    height[3, 2] = 0
+    widest = rng.uniform(5, 60, 40)
+    expected = [[qc._line_width(one, most) if one.any() else 0 for one in row] for row, most in zip(height, widest)]
+    np.testing.assert_allclose(qc.line_widths(height, widest), expected, rtol=1e-9)
+    assert 20 < np.count_nonzero(expected) < 239
+
+
+def test_noise_of_many_spectra_is_that_of_each(rng):
+    ppm = units.ppm_axis(N, 1 / 4000, MHZ)
+    specs = rng.normal(size=(6, N)) + 1j * rng.normal(size=(6, N))
+    specs[::2, :600] *= 0.01
+    together = qc.noise_points(specs, ppm)
+    for row, spec in zip(together, specs):
+        np.testing.assert_array_equal(row, qc.noise_points(spec, ppm))
+    assert together[0].sum() < together[1].sum()
