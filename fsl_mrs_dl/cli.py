@@ -343,6 +343,11 @@ def _simulate_arguments(parser) -> None:
         "--size", type=int, nargs=3, default=(32, 32, 10), metavar=("X", "Y", "Z"), help="voxels (default 32 32 10)"
     )
     mrsi.add_argument(
+        "--mm",
+        metavar="WHAT",
+        help="macromolecules to add to --basis, or instead of the default set's: as those of fsl_mrs_dl fit",
+    )
+    mrsi.add_argument(
         "--fov", type=float, nargs=3, metavar=("X", "Y", "Z"), help="size of the grid in mm (default 220 220 100, or less)"
     )
     mrsi.add_argument("--points", type=int, default=1024, help="number of points of an FID (default 1024)")
@@ -800,11 +805,16 @@ def _simulate_svs(args) -> None:
 def _simulate_mrsi(args) -> None:
     from . import nifti, phantom, results
     from .basis import Basis
+    from .macromolecules import add_macromolecules
 
+    inputs = tuple(path for path in (args.basis, args.mm) if path and Path(path).exists())
     # Found out before the work is done, not after it.
-    nifti.new_output_folder(args.output, args.overwrite, (args.basis,) if args.basis else ())
+    nifti.new_output_folder(args.output, args.overwrite, inputs)
+    basis = Basis.load(args.basis) if args.basis else None
+    if args.mm:
+        basis = add_macromolecules(basis or phantom.default_basis(max(64, args.points), None), args.mm)
     made = phantom.make(
-        Basis.load(args.basis) if args.basis else None,
+        basis,
         size=args.size,
         n_points=args.points,
         snr=args.snr,
@@ -815,9 +825,9 @@ def _simulate_mrsi(args) -> None:
         water=args.water,
         fov_mm=args.fov,
         t1_mm=args.t1_mm,
-        te_ms=args.TE,
+        te_ms=args.TE or (None if args.basis else phantom.DEFAULT_TE_MS),
     )
-    with results.folder_for(args.output, args.overwrite, (args.basis,) if args.basis else ()) as folder:
+    with results.folder_for(args.output, args.overwrite, inputs) as folder:
         phantom.write(folder, made)
     x, y, z = made.mask.shape
     print(

@@ -21,7 +21,18 @@ from .concentrations import canonical_name, is_macromolecule, typical_concentrat
 from .errors import OptionError
 from .nifti import MrsData
 
-__all__ = ["TISSUES", "Anatomy", "Phantom", "draw_anatomy", "make", "tissue_concentrations", "write"]
+__all__ = [
+    "TISSUES",
+    "Anatomy",
+    "Field",
+    "Phantom",
+    "default_basis",
+    "draw_anatomy",
+    "make",
+    "point_spread",
+    "tissue_concentrations",
+    "write",
+]
 
 TISSUES = ("gm", "wm", "csf", "lesion")
 """What concentrations are known of."""
@@ -545,10 +556,14 @@ def _check(basis: Basis | None, size, n_points, snr, b0_hz, water, fov_mm, t1_mm
             raise OptionError(f"--points {n_points}: {basis.source} has {basis.n_points}; give at most as many.")
 
 
-def default_basis(n_points: int = 1024) -> Basis:
-    """Twenty metabolites and a macromolecule: semi-LASER, TE 35 ms, 3 T, 2000 Hz."""
+DEFAULT_TE_MS = 35.0
+
+
+def default_basis(n_points: int = 1024, macromolecules: str | None = "summed") -> Basis:
+    """Twenty metabolites and a macromolecule (or a kind of :func:`fsl_mrs_dl.spinsim.macromolecules`, or none): semi-LASER, TE 35 ms,
+    3 T, 2000 Hz."""
     return simulate.simulate_basis(
-        sequence="slaser", te_ms=35.0, field_t=3.0, bandwidth_hz=2000.0, n_points=n_points, macromolecules="summed"
+        sequence="slaser", te_ms=DEFAULT_TE_MS, field_t=3.0, bandwidth_hz=2000.0, n_points=n_points, macromolecules=macromolecules
     )
 
 
@@ -610,7 +625,7 @@ def make(
     size = tuple(int(n) for n in size)
     _check(basis, size, n_points, snr, b0_hz, water, fov_mm, t1_mm)
     if basis is None:
-        basis, te_ms = default_basis(n_points), te_ms or 35.0
+        basis, te_ms = default_basis(n_points), te_ms or DEFAULT_TE_MS
     table = tissue_concentrations(basis.names)
     voxel_mm = np.array(fov_mm) / size if fov_mm else np.minimum(np.array([220.0, 220.0, 100.0]) / size, [40.0, 40.0, 15.0])
     affine = _affine(_rotation(9.0, 1.0, 2.5), voxel_mm, size, (0.0, -17.0, 24.0))

@@ -309,6 +309,19 @@ def test_files(tmp_path, capsys):
     assert truth["tissue_concentrations"]["NAA"]["gm"] == pytest.approx(11)
 
 
+def test_macromolecules_of_another_kind(tmp_path, capsys):
+    out = tmp_path / "head"
+    assert main(["simulate", "mrsi", "--output", str(out), *TINY, "--mm", "fsl-default"]) == 0
+    assert {"MM09", "MM12"} <= set(Basis.load(out / "basis").names)
+    assert nifti.load(out / "mrsi.nii.gz").header["EchoTime"] == 0.035
+    first, second = (nib.load(out / "truth" / f"{name}.nii.gz").get_fdata() for name in ("MM09", "NAA"))
+    assert (first[second > 5] > 2).all()
+    again = ["simulate", "mrsi", "--output", str(tmp_path / "b"), *TINY, "--basis", str(out / "basis")]
+    assert main([*again, "--mm", "fsl-default"]) == 2 and "already" in capsys.readouterr().err
+    assert main([*again, "--snr", "50"]) == 0
+    assert Basis.load(tmp_path / "b" / "basis").names == Basis.load(out / "basis").names
+
+
 def test_overwriting(tmp_path, capsys):
     out = tmp_path / "head"
     words = ["simulate", "mrsi", "--output", str(out), *TINY]
