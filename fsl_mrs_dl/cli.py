@@ -340,12 +340,12 @@ def _simulate_arguments(parser) -> None:
         help="basis set it is made from (default: 20 metabolites and macromolecules, 3 T, semi-LASER, TE 35 ms, 2000 Hz)",
     )
     mrsi.add_argument(
-        "--size", type=int, nargs=3, default=(32, 32, 10), metavar=("X", "Y", "Z"), help="voxels (default 32 32 10)"
-    )
-    mrsi.add_argument(
         "--mm",
         metavar="WHAT",
         help="macromolecules to add to --basis, or instead of the default set's: as those of fsl_mrs_dl fit",
+    )
+    mrsi.add_argument(
+        "--size", type=int, nargs=3, default=(32, 32, 10), metavar=("X", "Y", "Z"), help="voxels (default 32 32 10)"
     )
     mrsi.add_argument(
         "--fov", type=float, nargs=3, metavar=("X", "Y", "Z"), help="size of the grid in mm (default 220 220 100, or less)"
@@ -365,7 +365,7 @@ def _simulate_arguments(parser) -> None:
     mrsi.add_argument("--no-lipids", dest="lipids", action="store_false", help="a scalp without lipids")
     mrsi.add_argument("--no-lesion", dest="lesion", action="store_false", help="a healthy brain")
     mrsi.add_argument("--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)")
-    mrsi.add_argument("--TE", type=float, help="echo time in ms for the header, where --basis is given")
+    mrsi.add_argument("--TE", type=float, metavar="MS", help="echo time for the header, where --basis is given")
     _common_arguments(mrsi, device=False)
     mrsi.set_defaults(func=_simulate_mrsi)
 

@@ -44,7 +44,8 @@ _BRIGHTNESS = {
     "core": 0.32, "eye": 0.25,
 }  # fmt: skip
 
-_MOST_VOXELS = 4_000_000
+_FOV_MM, _LARGEST_VOXEL_MM = (220.0, 220.0, 100.0), (40.0, 40.0, 15.0)
+_MOST_VOXELS = 1_000_000
 _ROWS = 2048  # of spectra that are rendered at once; part of what a seed means
 
 # -- random fields and shapes --------------------------------------------------------------------------------------
@@ -362,10 +363,11 @@ _MACROMOLECULES = {"gm": 7.5, "wm": 5.0, "csf": 0.0, "lesion": 6.5}
 def tissue_concentrations(names) -> np.ndarray:
     """Concentrations of basis entries in pure tissue, mmol/kg, shape ``(len(TISSUES), n_metabs)``; macromolecules in their own unit.
 
-    Typical concentrations of the whole brain (``data/brain_concentrations.json``) times what tissues differ by.  Creatine is higher
-    and choline lower in grey matter: Schuff et al., doi 10.1002/mrm.1119.  Glutamate, glutamine, inositol and taurine are higher in
-    grey matter, NAAG in white, NAA about the same: Pouwels and Frahm, doi 10.1002/mrm.1910390110.  The lesion is like a glial tumour:
-    Howe and Opstad, doi 10.1002/nbm.822.  Rounded, not measured: meant to look like a brain, not to be a reference.
+    Typical concentrations of the whole brain (``data/brain_concentrations.json``) times what tissues differ by.  Creatine, glutamate,
+    glutamine and inositol are higher in grey matter, NAAG in white, NAA is about the same: Pouwels and Frahm, doi
+    10.1002/mrm.1910390110.  Choline is a quarter lower in grey matter: Schuff et al., doi 10.1002/mrm.1119.  The lesion is like a glial
+    tumour: Howe and Opstad, doi 10.1002/nbm.822.  Rounded, and guessed where these say nothing: meant to look like a brain, not to be
+    a reference.
 
     Raises
     ------
@@ -421,6 +423,7 @@ class _Shift:
         return (out - np.float32(self._offset)) * np.float32(self._scale)
 
 
+# What protons of fat in triglycerides there are: doi 10.1194/jlr.D800010-JLR200.
 _LIPID_LINES = (
     (0.9, 0.20, 17),
     (1.3, 1.0, 19),
@@ -633,7 +636,7 @@ def make(
     if basis is None:
         basis, te_ms = default_basis(n_points), te_ms or DEFAULT_TE_MS
     table = tissue_concentrations(basis.names)
-    voxel_mm = np.array(fov_mm) / size if fov_mm else np.minimum(np.array([220.0, 220.0, 100.0]) / size, [40.0, 40.0, 15.0])
+    voxel_mm = np.array(fov_mm) / size if fov_mm else np.minimum(_FOV_MM / np.array(size), _LARGEST_VOXEL_MM)
     affine = _affine(_rotation(9.0, 1.0, 2.5), voxel_mm, size, (0.0, -17.0, 24.0))
 
     anatomy = draw_anatomy(seed, lesion=lesion, t1_mm=t1_mm)
@@ -657,10 +660,7 @@ def make(
     scalp, bins = _lipids(anatomy, shift, lipid_phase, affine, size, _LIPID_HEIGHT * height * lipids)
     bank = _gaussian_lines(_LIPID_LINES, time, basis.spec_freq_mhz) * np.exp(2j * np.pi * bins[:, None] * time)
     residual = _residual_water(random, affine, tissue) * np.float32(water * height)
-    wet = np.zeros(n_points, np.complex64)
-    for ppm, size_, width in _WATER_LINES:
-        line = np.exp((2j * np.pi * units.ppm_to_hz(ppm, basis.spec_freq_mhz) - np.pi * width) * time)
-        wet += (size_ * np.sqrt(n_points) / np.abs(line).sum() * line).astype(np.complex64)
+    wet = _water_fid(time, basis.spec_freq_mhz)
     heights = _render(fids, np.flatnonzero(used), conc, theta, basis.fids[:, :n_points], time, residual, wet)
     _add_lipids(fids, scalp, bank.astype(np.complex64))
     heights[~used] = 0
@@ -753,6 +753,15 @@ def _residual_water(random, affine, tissue) -> np.ndarray:
     share = np.clip(sum(tissue.values()), 0, 1)
     size = np.exp(0.6 * Field(random, 70).on(affine, share.shape)) * share
     return (size * np.exp(1.5j * Field(random, 110).on(affine, share.shape))).astype(np.complex64)
+
+
+def _water_fid(time: np.ndarray, spec_freq_mhz: float) -> np.ndarray:
+    """Residual water of height 1 or so: three lines beside each other, complex64 ``(n_points,)``."""
+    fid = np.zeros(len(time), complex)
+    for ppm, height, width in _WATER_LINES:
+        line = np.exp((2j * np.pi * units.ppm_to_hz(ppm, spec_freq_mhz) - np.pi * width) * time)
+        fid += height * math.sqrt(len(time)) / np.abs(line).sum() * line
+    return fid.astype(np.complex64)
 
 
 def _decay_of(time: np.ndarray, lorentz_hz, gauss_hz) -> np.ndarray:
