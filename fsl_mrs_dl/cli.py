@@ -340,6 +340,11 @@ def _simulate_arguments(parser) -> None:
         help="basis set it is made from (default: 20 metabolites and macromolecules, 3 T, semi-LASER, TE 35 ms, 2000 Hz)",
     )
     mrsi.add_argument(
+        "--mm",
+        metavar="WHAT",
+        help="macromolecules to add to --basis, or instead of the default set's: as those of fsl_mrs_dl fit",
+    )
+    mrsi.add_argument(
         "--size", type=int, nargs=3, default=(32, 32, 10), metavar=("X", "Y", "Z"), help="voxels (default 32 32 10)"
     )
     mrsi.add_argument(
@@ -353,14 +358,14 @@ def _simulate_arguments(parser) -> None:
         help="median in the brain of the height of a spectrum's largest metabolite peak over noise SD (default 20)",
     )
     mrsi.add_argument("--seed", type=int, default=0, help="seed of the random numbers, the anatomy's too (default 0)")
-    mrsi.add_argument("--b0", type=float, default=20.0, metavar="HZ", help="largest B0 shift in the brain (default 20)")
+    mrsi.add_argument("--b0", type=float, default=30.0, metavar="HZ", help="largest B0 shift in the brain (default 30)")
     mrsi.add_argument(
         "--water", type=float, default=1.0, metavar="FACTOR", help="residual water over the largest metabolite peak (default 1)"
     )
     mrsi.add_argument("--no-lipids", dest="lipids", action="store_false", help="a scalp without lipids")
     mrsi.add_argument("--no-lesion", dest="lesion", action="store_false", help="a healthy brain")
     mrsi.add_argument("--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)")
-    mrsi.add_argument("--TE", type=float, help="echo time in ms for the header, where --basis is given")
+    mrsi.add_argument("--TE", type=float, metavar="MS", help="echo time for the header, where --basis is given")
     _common_arguments(mrsi, device=False)
     mrsi.set_defaults(func=_simulate_mrsi)
 
@@ -800,11 +805,16 @@ def _simulate_svs(args) -> None:
 def _simulate_mrsi(args) -> None:
     from . import nifti, phantom, results
     from .basis import Basis
+    from .macromolecules import add_macromolecules
 
+    inputs = tuple(path for path in (args.basis, args.mm) if path and Path(path).exists())
     # Found out before the work is done, not after it.
-    nifti.new_output_folder(args.output, args.overwrite, (args.basis,) if args.basis else ())
+    nifti.new_output_folder(args.output, args.overwrite, inputs)
+    basis = Basis.load(args.basis) if args.basis else None
+    if args.mm:
+        basis = add_macromolecules(basis or phantom.default_basis(max(64, args.points), None), args.mm)
     made = phantom.make(
-        Basis.load(args.basis) if args.basis else None,
+        basis,
         size=args.size,
         n_points=args.points,
         snr=args.snr,
@@ -815,9 +825,9 @@ def _simulate_mrsi(args) -> None:
         water=args.water,
         fov_mm=args.fov,
         t1_mm=args.t1_mm,
-        te_ms=args.TE,
+        te_ms=args.TE or (None if args.basis else phantom.DEFAULT_TE_MS),
     )
-    with results.folder_for(args.output, args.overwrite, (args.basis,) if args.basis else ()) as folder:
+    with results.folder_for(args.output, args.overwrite, inputs) as folder:
         phantom.write(folder, made)
     x, y, z = made.mask.shape
     print(

@@ -21,7 +21,18 @@ from .concentrations import canonical_name, is_macromolecule, typical_concentrat
 from .errors import OptionError
 from .nifti import MrsData
 
-__all__ = ["TISSUES", "Anatomy", "Phantom", "draw_anatomy", "make", "tissue_concentrations", "write"]
+__all__ = [
+    "TISSUES",
+    "Anatomy",
+    "Field",
+    "Phantom",
+    "default_basis",
+    "draw_anatomy",
+    "make",
+    "point_spread",
+    "tissue_concentrations",
+    "write",
+]
 
 TISSUES = ("gm", "wm", "csf", "lesion")
 """What concentrations are known of."""
@@ -33,7 +44,8 @@ _BRIGHTNESS = {
     "core": 0.32, "eye": 0.25,
 }  # fmt: skip
 
-_MOST_VOXELS = 4_000_000
+_FOV_MM, _LARGEST_VOXEL_MM = (220.0, 220.0, 100.0), (40.0, 40.0, 15.0)
+_MOST_VOXELS = 1_000_000
 _ROWS = 2048  # of spectra that are rendered at once; part of what a seed means
 
 # -- random fields and shapes --------------------------------------------------------------------------------------
@@ -57,23 +69,39 @@ class Field:
         out = np.zeros(points.shape[:-1], np.float32)
         # One wave at a time: a table of all waves would be forty times the image.
         for k, phase in zip(self._k, self._phase):
-            out += np.cos(points @ k + phase)
+            out += np.cos(points[..., 0] * k[0] + points[..., 1] * k[1] + (points[..., 2] * k[2] + phase))
         return out * np.float32(math.sqrt(2 / len(self._k)))
+
+    def on(self, affine: np.ndarray, size) -> np.ndarray:
+        """Values on a grid, float32 ``(x, y, z)``: as if called with :func:`_places`, but fast, a plane wave being a product."""
+        k, start = self._k.astype(float), np.asarray(affine, float)[:3, 3]
+        x, y, z = (np.exp(1j * np.outer(np.arange(n), k @ affine[:3, axis])) for axis, n in enumerate(size))
+        x = x * np.exp(1j * (k @ start + self._phase))
+        plane = (x[:, None] * y).reshape(-1, len(k))
+        left = np.concatenate([plane.real, -plane.imag], 1).astype(np.float32)
+        right = np.concatenate([z.real, z.imag], 1).astype(np.float32) * np.float32(math.sqrt(2 / len(k)))
+        return (left @ right.T).reshape(size)
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    # Far quicker than numpy.linalg.norm where the axis is this short.
+    return np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2 + vectors[..., 2] ** 2)
 
 
 def _ellipsoid(p: np.ndarray, centre, axes) -> np.ndarray:
     """About the distance to an ellipsoid in mm, negative inside."""
     q = (p - np.asarray(centre, np.float32)) / np.asarray(axes, np.float32)
-    size = np.linalg.norm(q, axis=-1)
-    slope = np.linalg.norm(q / np.asarray(axes, np.float32), axis=-1)
+    size = _length(q)
+    slope = _length(q / np.asarray(axes, np.float32))
     return size * (size - 1) / np.maximum(slope, 1e-6)
 
 
 def _capsule(p: np.ndarray, ends, radii) -> np.ndarray:
     """The distance to a rod from one end to the other whose radius changes along it, negative inside."""
     a, b = (np.asarray(end, np.float32) for end in ends)
-    part = np.clip((p - a) @ (b - a) / np.sum((b - a) ** 2), 0, 1)
-    return np.linalg.norm(p - a - part[..., None] * (b - a), axis=-1) - (radii[0] + part * (radii[1] - radii[0]))
+    along = (b - a) / np.sum((b - a) ** 2)
+    part = np.clip((p[..., 0] - a[0]) * along[0] + (p[..., 1] - a[1]) * along[1] + (p[..., 2] - a[2]) * along[2], 0, 1)
+    return _length(p - a - part[..., None] * (b - a)) - (radii[0] + part * (radii[1] - radii[0]))
 
 
 def _join(one: np.ndarray, other: np.ndarray, soft_mm: float = 6.0) -> np.ndarray:
@@ -87,9 +115,14 @@ def _meet(one: np.ndarray, other: np.ndarray, soft_mm: float = 6.0) -> np.ndarra
     return -_join(-one, -other, soft_mm)
 
 
+def _stacked(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Coordinates as places ``(..., 3)``, in memory as :func:`_places` has them."""
+    return np.moveaxis(np.stack([x, y, z]), 0, -1)
+
+
 def _mirrored(p: np.ndarray) -> np.ndarray:
     """Both sides as the right one."""
-    return np.concatenate([np.abs(p[..., :1]), p[..., 1:]], -1)
+    return _stacked(np.abs(p[..., 0]), p[..., 1], p[..., 2])
 
 
 def _union(parts) -> np.ndarray:
@@ -134,45 +167,49 @@ def _affine(rotation: np.ndarray, voxel_mm, size, centre_mm) -> np.ndarray:
 
 
 def _places(affine: np.ndarray, size) -> np.ndarray:
-    """Where the voxels of a grid are, mm, float32 ``(x, y, z, 3)``."""
-    steps = (np.arange(n)[:, None] * affine[:3, axis] for axis, n in enumerate(size))
-    x, y, z = (step.astype(np.float32) for step in steps)
-    return x[:, None, None] + y[:, None] + z + affine[:3, 3].astype(np.float32)
+    """Where the voxels of a grid are, mm, float32 ``(x, y, z, 3)``; each coordinate lies together in memory, which is quicker."""
+    x, y, z = (np.arange(n) * affine[:3, axis, None] for axis, n in enumerate(size))
+    x, y, z = (step.astype(np.float32) for step in (x + affine[:3, 3, None], y, z))
+    return np.moveaxis(x[:, :, None, None] + y[:, None, :, None] + z[:, None, None], 0, -1)
 
 
-def _folds(p: np.ndarray, centre, axes, field: Field, mm: float) -> np.ndarray:
-    """The distance to the middle of the next sulcus in mm.
+def _folds(p: np.ndarray, hull: np.ndarray, centre, axes, field: Field, mm: float) -> np.ndarray:
+    """The distance to the middle of the next sulcus in mm, where it matters: within a hull.
 
-    Sulci are sheets that go straight inwards from where a random field on the hull is zero, which gives winding folds of even width.
+    Sulci are sheets where a random field is zero, which gives winding folds of even width.  The field changes less inwards than along
+    the hull, so that they go down rather than along it, and there are none in the middle.
     """
     q = (p - np.asarray(centre, np.float32)) / np.asarray(axes, np.float32)
-    q = q / np.maximum(np.linalg.norm(q, axis=-1, keepdims=True), 1e-3)
-    value = field(q * np.asarray(axes, np.float32))
+    radius = np.maximum(_length(q), 1e-3)
+    q = q * radius[..., None] ** np.float32(-0.6)
+    inside, value = hull < 3 * mm, np.zeros(hull.shape, np.float32)
+    value[inside] = field(q[inside] * np.asarray(axes, np.float32))
     slope = np.sqrt(sum(np.gradient(value, mm, axis=axis) ** 2 for axis in range(3)))
-    return np.minimum(np.abs(value) / np.maximum(slope, 1e-3), 20)
+    sheet = np.minimum(np.abs(value) / np.maximum(slope, 1e-3), 20)
+    return np.hypot(sheet, np.maximum(0, 0.5 - radius) * min(axes))
 
 
-def _cerebrum(p: np.ndarray, random: np.random.Generator, mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cerebrum(p: np.ndarray, random: np.random.Generator, grid, mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distances in mm, negative inside: to the hull of the cerebrum, to its cortex' outer surface, to its white matter."""
     x, y, z = p[..., 0], p[..., 1], p[..., 2]
-    narrowed = np.stack([x * (1 + 0.002 * np.maximum(y + 10, 0)), y, z], -1)
+    narrowed = _stacked(x * (1 + 0.002 * np.maximum(y + 10, 0)), y, z)
     centre, axes = (0, -17, 20), (66, 86, 56)
     base = np.interp(y, [-105, -35, -15, 0, 25, 65], [-14, -5, -10, -16, -18, -10]).astype(np.float32)
     side = _mirrored(p)
     hull = _meet(_ellipsoid(narrowed, centre, axes), base - z, 8)
     hull = _join(hull, _ellipsoid(side, (44, -14, -21), (20, 40, 19)), 5)
-    sulci = _folds(p, centre, axes, Field(random, 27, spread=0.15), mm)
-    floor = 15 + 4 * Field(random, 45)(p)
+    sulci = _folds(p, hull, centre, axes, Field(random, 19, spread=0.12, n=60), mm)
+    floor = 20 + 5 * Field(random, 45).on(*grid)
     sulci = np.hypot(sulci, np.maximum(0, -hull - floor))
     # Between the hemispheres down to the corpus callosum, and between the temporal and the frontal lobe.
-    sway = 1.5 * Field(random, 60)(p)
-    beam = np.stack([np.zeros_like(y), (y + 15) / 54, (z - 6) / 27], -1)
-    middle = np.hypot(x + sway, np.maximum(0, (1 - np.linalg.norm(beam, axis=-1)) * 27))
+    sway = 1.2 * Field(random, 60).on(*grid)
+    beam = np.hypot((y + 15) / 54, (z - 6) / 27)
+    middle = np.hypot(x + sway, np.maximum(0, (1 - beam) * 27))
     sylvian = np.hypot((z + 3 + 0.3 * (y - 20) + sway) / 1.05, np.maximum(0, 38 - side[..., 0]))
     sylvian = np.hypot(sylvian, np.maximum(0, np.maximum(y - 32, -38 - y)))
     depth = np.maximum(-hull, 0)
-    gap = np.minimum(np.minimum(sulci - 0.35 - 0.7 * np.exp(-depth / 7), middle - 0.9), sylvian - 1.2)
-    thickness = 2.7 + 0.3 * Field(random, 40)(p)
+    gap = np.minimum(np.minimum(sulci - 0.25 - 0.7 * np.exp(-depth / 6), middle - 1.0), sylvian - 1.2)
+    thickness = 3.4 + 0.3 * Field(random, 40).on(*grid)
     return hull, np.maximum(hull, -gap), thickness - np.minimum(-hull, gap)
 
 
@@ -181,9 +218,9 @@ def _cerebellum(p: np.ndarray, random: np.random.Generator, mm: float) -> tuple[
     y, z = p[..., 1], p[..., 2]
     roof = np.interp(y, [-105, -35], [-18, -9]).astype(np.float32)
     hull = _meet(_ellipsoid(_mirrored(p), (19, -64, -33), (33, 31, 23)), z - roof, 6)
-    sulci = _folds(p, (0, -48, -30), (52, 48, 26), Field(random, 17, squeeze=(4, 1.6, 1), spread=0.1), mm)
-    gap = np.hypot(sulci, np.maximum(0, -hull - 13)) - 0.35
-    return hull, np.maximum(hull, -gap), 2.2 - np.minimum(-hull, gap)
+    sulci = _folds(p, hull, (0, -48, -30), (52, 48, 26), Field(random, 15, squeeze=(4, 1.6, 1), spread=0.1), mm)
+    gap = np.hypot(sulci, np.maximum(0, -hull - 13)) - 0.3
+    return hull, np.maximum(hull, -gap), 2.3 - np.minimum(-hull, gap)
 
 
 def _inner_parts(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,11 +235,11 @@ def _inner_parts(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ]
     )
     route = [
-        ((7, 33, 6), 3.0), ((8, 17, 15), 4.5), ((9, -8, 21), 4.2), ((14, -32, 20), 5.5), ((25, -44, 9), 6.5), ((22, -66, 8), 3.0),
+        ((8, 34, 6), 4.0), ((9, 18, 15), 5.5), ((10, -8, 21), 5.0), ((15, -32, 20), 6.5), ((25, -44, 9), 7.0), ((22, -66, 8), 3.5),
     ]  # fmt: skip
     lateral = [_capsule(side, (a, b), (r, s)) for (a, r), (b, s) in zip(route, route[1:])]
     horn = _capsule(side, ((26, -42, 4), (31, -12, -14)), (4, 2))
-    third, fourth = _ellipsoid(p, (0, -14, 2), (2.3, 12, 9)), _ellipsoid(p, (0, -46, -30), (6, 4.5, 9))
+    third, fourth = _ellipsoid(p, (0, -14, 2), (2.6, 12, 9)), _ellipsoid(p, (0, -46, -30), (6, 4.5, 9))
     return deep, _union([*lateral, horn, third, fourth])
 
 
@@ -222,26 +259,26 @@ def draw_anatomy(seed: int = 0, *, lesion: bool = True, t1_mm: float = 1.5) -> A
     random = np.random.default_rng([seed, 0])
     size = tuple(max(4, round(length / t1_mm)) for length in (186, 246, 204))
     affine = _affine(_rotation(2.0, -1.5, 1.0), t1_mm, size, (1.0, -1.0, 1.0))
-    true = _places(affine, size)
-    warp = np.stack([Field(random, 110)(true) for _ in range(3)], -1)
-    p = true + np.float32(1.8) * warp
+    grid = (affine, size)
+    # Nothing is quite an ellipsoid, nor are both sides the same.
+    p = _places(affine, size) + np.float32(1.4) * _stacked(*(Field(random, 110).on(*grid) for _ in range(3)))
     side = _mirrored(p)
-    hull, pial, white = _cerebrum(p, random, t1_mm)
+    hull, pial, white = _cerebrum(p, random, grid, t1_mm)
     folia, cerebellar_pial, cerebellar_white = _cerebellum(p, random, t1_mm)
     stem = _capsule(p, ((0, -22, -4), (0, -33, -66)), (13, 9))
+    stem = _join(stem, _ellipsoid(p, (0, -10, -4), (24, 22, 13)), 6)
     deep, ventricles = _inner_parts(p)
-    inside = _join(_join(hull, folia, 10), stem, 10) - 3
-    skin = inside - 12.5 - 1.2 * Field(random, 90)(p)
+    inside = _join(_join(hull, folia, 10), stem, 10) - 2.2
+    skin = np.minimum(inside - 12, _ellipsoid(p, (0, -17, 4), (76, 97, 72))) - 1.2 * Field(random, 90).on(*grid)
     face = _join(_ellipsoid(p, (0, 48, -52), (58, 52, 66)), _capsule(p, ((0, 88, -34), (0, 104, -60)), (5, 10)), 12)
     skin = _join(_join(skin, face, 18), _capsule(p, ((0, -28, -60), (0, -38, -150)), (55, 58)), 25)
-    fat_mm = 4.5 + Field(random, 70)(p)
-    # White matter wherever the hull is deep; around the nuclei the cortex' folds do not reach.
+    fat_mm = 4.5 + Field(random, 70).on(*grid)
     layers = [
         ("soft", skin),
         ("fat", np.maximum(skin + 2, -(skin + 2 + fat_mm))),
         ("air", _union([_ellipsoid(side, (24, 62, -52), (13, 15, 15)), _ellipsoid(p, (0, 66, -48), (6, 26, 20))])),
-        ("bone", inside - 7),
-        ("marrow", np.abs(inside - 3.6) - 1.1),
+        ("bone", inside - 6),
+        ("marrow", np.abs(inside - 3.0) - 1.0),
         ("fat_of_orbit", _ellipsoid(side, (32, 62, -28), (17, 22, 15))),
         ("eye", _ellipsoid(side, (33, 70, -28), (12, 12, 12))),
         ("csf", inside),
@@ -256,7 +293,7 @@ def draw_anatomy(seed: int = 0, *, lesion: bool = True, t1_mm: float = 1.5) -> A
     # The lesion draws from a stream of its own, so that leaving it out changes nothing else.
     drawn = np.random.default_rng([seed, 1])
     centre = np.array([drawn.choice([-1, 1]) * drawn.uniform(27, 33), drawn.uniform(-30, 22), drawn.uniform(30, 38)])
-    bumps = Field(drawn, 26)(p)
+    bumps = Field(drawn, 26).on(*grid)
     if lesion:
         ball = _ellipsoid(p, centre, (16, 19, 16)) + 2.0 * bumps
         ball = np.maximum(ball, hull + 2)
@@ -269,7 +306,7 @@ def draw_anatomy(seed: int = 0, *, lesion: bool = True, t1_mm: float = 1.5) -> A
         shares[name] = shares.get(name, 0) + cover
     names = {"fat_of_orbit": "fat"}
     image = sum(share * _BRIGHTNESS.get(names.get(name, name), 0.0) for name, share in shares.items())
-    image = image * (1 + 0.02 * Field(random, 30)(p)) * np.exp(0.1 * Field(random, 260)(true))
+    image = image * (1 + 0.02 * Field(random, 30).on(*grid)) * np.exp(0.1 * Field(random, 260).on(*grid))
     image = gaussian_filter(image.astype(np.float32), 0.35)
     noise = random.standard_normal((2, *size), dtype=np.float32) * np.float32(0.022)
     t1 = np.round(1000 * np.hypot(image + noise[0], noise[1])).astype(np.int16)
@@ -290,7 +327,7 @@ def _on_grid(anatomy: Anatomy, names, affine: np.ndarray, size) -> dict[str, np.
 
     fine_mm = np.linalg.norm(anatomy.affine[:3, 0])
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    parts = np.maximum(1, np.ceil(voxel_mm / fine_mm)).astype(int)
+    parts = np.clip(np.ceil(voxel_mm / fine_mm), 1, 30).astype(int)
     # Points that lie evenly in every voxel.
     fine_affine = affine @ np.diag([*(1 / parts), 1.0])
     fine_affine[:3, 3] = (affine @ [*((1 - parts) / (2 * parts)), 1])[:3]
@@ -326,10 +363,11 @@ _MACROMOLECULES = {"gm": 7.5, "wm": 5.0, "csf": 0.0, "lesion": 6.5}
 def tissue_concentrations(names) -> np.ndarray:
     """Concentrations of basis entries in pure tissue, mmol/kg, shape ``(len(TISSUES), n_metabs)``; macromolecules in their own unit.
 
-    Typical concentrations of the whole brain (``data/brain_concentrations.json``) times what tissues differ by.  Creatine is higher
-    and choline lower in grey matter: Schuff et al., doi 10.1002/mrm.1119.  Glutamate, glutamine, inositol and taurine are higher in
-    grey matter, NAAG in white, NAA about the same: Pouwels and Frahm, doi 10.1002/mrm.1910390110.  The lesion is like a glial tumour:
-    Howe and Opstad, doi 10.1002/nbm.822.  Rounded, not measured: meant to look like a brain, not to be a reference.
+    Typical concentrations of the whole brain (``data/brain_concentrations.json``) times what tissues differ by.  Creatine, glutamate,
+    glutamine and inositol are higher in grey matter, NAAG in white, NAA is about the same: Pouwels and Frahm, doi
+    10.1002/mrm.1910390110.  Choline is a quarter lower in grey matter: Schuff et al., doi 10.1002/mrm.1119.  The lesion is like a glial
+    tumour: Howe and Opstad, doi 10.1002/nbm.822.  Rounded, and guessed where these say nothing: meant to look like a brain, not to be
+    a reference.
 
     Raises
     ------
@@ -372,13 +410,20 @@ class _Shift:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Hz ``(...,)`` at places ``(..., 3)`` in mm."""
-        out = self._smooth(points)
-        for centre, width, height in (((0, 62, -22), 24, 5.0), ((58, -22, -26), 17, -2.5), ((-58, -22, -26), 17, -2.5)):
+        return self._with_excursions(self._smooth(points), points)
+
+    def on(self, affine: np.ndarray, size) -> np.ndarray:
+        """Hz ``(x, y, z)`` on a grid."""
+        return self._with_excursions(self._smooth.on(affine, size), _places(affine, size))
+
+    def _with_excursions(self, out: np.ndarray, points: np.ndarray) -> np.ndarray:
+        for centre, width, height in (((0, 60, -16), 24, 5.0), ((57, -22, -22), 18, -2.5), ((-57, -22, -22), 18, -2.5)):
             away = np.sum((points - np.asarray(centre, np.float32)) ** 2, -1) / np.float32(2 * width**2)
             out = out + np.float32(height) * np.exp(-away)
         return (out - np.float32(self._offset)) * np.float32(self._scale)
 
 
+# What protons of fat in triglycerides there are: doi 10.1194/jlr.D800010-JLR200.
 _LIPID_LINES = (
     (0.9, 0.20, 17),
     (1.3, 1.0, 19),
@@ -391,7 +436,7 @@ _LIPID_LINES = (
 """Place in ppm, height over that of the CH2, and Gaussian width in Hz at 123 MHz."""
 
 _LIPID_BINS = 5
-_LIPID_HEIGHT, _WATER_HEIGHT = 12.0, 1.0  # over the median of the brain's largest peaks
+_LIPID_HEIGHT, _WATER_HEIGHT = 16.0, 1.0  # over the median of the brain's largest peaks
 _WATER_LINES = ((4.65, 1.0, 6.0), (4.70, 0.35, 14.0), (4.58, 0.25, 18.0))
 
 
@@ -443,16 +488,16 @@ def _lipids(anatomy: Anatomy, shift: _Shift, phase: Field, affine, size, amount:
     fine_affine[:3, 3] = (affine @ [*((1 - np.array(factor)) / (2 * np.array(factor))), 1])[:3]
     fine_size = tuple(n * f for n, f in zip(size, factor))
     fat = _on_grid(anatomy, ("fat",), fine_affine, fine_size)["fat"]
-    places = _places(fine_affine, fine_size)
-    object_ = fat * np.exp(1j * np.deg2rad(40 * phase(places))) * (1 + 0.25 * phase(places[..., ::-1]))
-    hz = shift(places)
+    turned = np.exp(np.complex64(1j) * np.float32(np.deg2rad(40)) * phase.on(fine_affine, fine_size))
+    scalp = fat * turned
+    hz = shift.on(fine_affine, fine_size)
     there = hz[fat > 0.05]
     if not there.size or not amount:
         return np.zeros((*size, 1), np.complex64), np.zeros(1)
     low, high = np.percentile(there, [2, 98])
     bins = np.linspace(low, max(high, low + 1e-3), _LIPID_BINS)
     position = np.clip((hz - bins[0]) / (bins[1] - bins[0]), 0, _LIPID_BINS - 1)
-    spread = [point_spread(object_ * np.maximum(0, 1 - np.abs(position - b)), factor) for b in range(_LIPID_BINS)]
+    spread = [point_spread(scalp * np.maximum(0, 1 - np.abs(position - b)), factor) for b in range(_LIPID_BINS)]
     return np.float32(amount) * np.stack(spread, -1), bins
 
 
@@ -496,7 +541,7 @@ class Phantom:
     truth: dict
 
 
-def _check(basis: Basis | None, size, n_points, snr, b0_hz, water, fov_mm, t1_mm, mm) -> None:
+def _check(basis: Basis | None, size, n_points, snr, b0_hz, water, fov_mm, t1_mm) -> None:
     """Raise OptionError for numbers that make no sense."""
     if len(size) != 3 or min(size) < 1:
         raise OptionError(f"--size {' '.join(map(str, size))}: three numbers of voxels are needed, each at least 1.")
@@ -520,10 +565,14 @@ def _check(basis: Basis | None, size, n_points, snr, b0_hz, water, fov_mm, t1_mm
             raise OptionError(f"--points {n_points}: {basis.source} has {basis.n_points}; give at most as many.")
 
 
-def default_basis(n_points: int = 1024) -> Basis:
-    """Twenty metabolites and a macromolecule: semi-LASER, TE 35 ms, 3 T, 2000 Hz."""
+DEFAULT_TE_MS = 35.0
+
+
+def default_basis(n_points: int = 1024, macromolecules: str | None = "summed") -> Basis:
+    """Twenty metabolites and a macromolecule (or a kind of :func:`fsl_mrs_dl.spinsim.macromolecules`, or none): semi-LASER, TE 35 ms,
+    3 T, 2000 Hz."""
     return simulate.simulate_basis(
-        sequence="slaser", te_ms=35.0, field_t=3.0, bandwidth_hz=2000.0, n_points=n_points, macromolecules="summed"
+        sequence="slaser", te_ms=DEFAULT_TE_MS, field_t=3.0, bandwidth_hz=2000.0, n_points=n_points, macromolecules=macromolecules
     )
 
 
@@ -536,7 +585,7 @@ def make(
     seed: int = 0,
     lipids: bool = True,
     lesion: bool = True,
-    b0_hz: float = 20.0,
+    b0_hz: float = 30.0,
     water: float = _WATER_HEIGHT,
     fov_mm: tuple[float, float, float] | None = None,
     t1_mm: float = 1.5,
@@ -583,11 +632,11 @@ def make(
         Impossible numbers, a basis set of another nucleus or without known metabolites, or a grid that holds no brain.
     """
     size = tuple(int(n) for n in size)
-    _check(basis, size, n_points, snr, b0_hz, water, fov_mm, t1_mm, None)
+    _check(basis, size, n_points, snr, b0_hz, water, fov_mm, t1_mm)
     if basis is None:
-        basis, te_ms = default_basis(n_points), te_ms or 35.0
+        basis, te_ms = default_basis(n_points), te_ms or DEFAULT_TE_MS
     table = tissue_concentrations(basis.names)
-    voxel_mm = np.array(fov_mm) / size if fov_mm else np.minimum(np.array([220.0, 220.0, 100.0]) / size, [40.0, 40.0, 15.0])
+    voxel_mm = np.array(fov_mm) / size if fov_mm else np.minimum(_FOV_MM / np.array(size), _LARGEST_VOXEL_MM)
     affine = _affine(_rotation(9.0, 1.0, 2.5), voxel_mm, size, (0.0, -17.0, 24.0))
 
     anatomy = draw_anatomy(seed, lesion=lesion, t1_mm=t1_mm)
@@ -596,10 +645,9 @@ def make(
     if not mask.any():
         raise OptionError(f"--fov {' '.join(f'{mm:g}' for mm in voxel_mm * size)}: no voxel holds brain; give a larger --size.")
     random = np.random.default_rng([seed, 2])
-    places = _places(affine, size)
     shift = _Shift(random, anatomy, b0_hz)
     lipid_phase = Field(random, 75)
-    conc, theta = _voxels(random, table, tissue, shift, places, affine)
+    conc, theta = _voxels(random, table, tissue, shift, affine)
     used = sum(tissue.values()) > 0.02
 
     fids = np.zeros((*size, n_points), np.complex64)
@@ -611,11 +659,8 @@ def make(
     height = float(np.abs(units.fid_to_spec(typical)).max())
     scalp, bins = _lipids(anatomy, shift, lipid_phase, affine, size, _LIPID_HEIGHT * height * lipids)
     bank = _gaussian_lines(_LIPID_LINES, time, basis.spec_freq_mhz) * np.exp(2j * np.pi * bins[:, None] * time)
-    residual = _residual_water(random, places, tissue) * np.float32(water * height)
-    wet = np.zeros(n_points, np.complex64)
-    for ppm, size_, width in _WATER_LINES:
-        line = np.exp((2j * np.pi * units.ppm_to_hz(ppm, basis.spec_freq_mhz) - np.pi * width) * time)
-        wet += (size_ * np.sqrt(n_points) / np.abs(line).sum() * line).astype(np.complex64)
+    residual = _residual_water(random, affine, tissue) * np.float32(water * height)
+    wet = _water_fid(time, basis.spec_freq_mhz)
     heights = _render(fids, np.flatnonzero(used), conc, theta, basis.fids[:, :n_points], time, residual, wet)
     _add_lipids(fids, scalp, bank.astype(np.complex64))
     heights[~used] = 0
@@ -671,34 +716,52 @@ _ABOUT = {
 }
 
 
-def _voxels(random, table, tissue, shift, places, affine) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _voxels(random, table, tissue, shift, affine) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Concentrations ``(x, y, z, n_metabs)`` and the parameters of the line shape ``(x, y, z)``, all float32."""
     shares = np.stack([tissue[name] for name in TISSUES], -1)
+    grid = (affine, shares.shape[:3])
     conc = shares @ table.astype(np.float32)
     for column in range(conc.shape[-1]):
         # Regions differ by some percent, in every metabolite otherwise.
-        conc[..., column] *= 1 + np.float32(0.06) * Field(random, 80, n=16)(places)
+        conc[..., column] *= 1 + np.float32(0.05) * Field(random, 80, n=16).on(*grid)
     np.maximum(conc, 0, out=conc)
     lorentz = shares @ np.array([4.2, 3.6, 2.5, 6.0], np.float32) / np.maximum(shares.sum(-1), 1e-3)
-    lorentz *= 1 + np.float32(0.08) * Field(random, 60)(places)
+    lorentz *= 1 + np.float32(0.08) * Field(random, 60).on(*grid)
     # A slope of the field across a voxel has the variance of a box; a Gaussian of that variance stands for it.
-    across = sum(
-        (shift(places + np.float32(0.5) * axis) - shift(places - np.float32(0.5) * axis)) ** 2
-        for axis in affine[:3, :3].T.astype(np.float32)
-    )
+    across = np.zeros(grid[1], np.float32)
+    for axis in range(3):
+        ends = (shift.on(_moved(affine, axis, step), grid[1]) for step in (0.5, -0.5))
+        across += (next(ends) - next(ends)) ** 2
     theta = {
-        "shift_hz": shift(places),
+        "shift_hz": shift.on(*grid),
         "lorentz_hz": np.maximum(lorentz, 0.5),
         "gauss_hz": np.sqrt(2.5**2 + 8 * np.log(2) / 12 * across),
-        "phase_deg": 25 * Field(random, 150)(places),
+        "phase_deg": 25 * Field(random, 150).on(*grid),
     }
     return conc, {name: value.astype(np.float32) for name, value in theta.items()}
 
 
-def _residual_water(random, places, tissue) -> np.ndarray:
+def _moved(affine: np.ndarray, axis: int, step: float) -> np.ndarray:
+    """A grid that lies some voxels further along an axis."""
+    out = affine.copy()
+    out[:3, 3] += step * affine[:3, axis]
+    return out
+
+
+def _residual_water(random, affine, tissue) -> np.ndarray:
     """Complex amplitudes of residual water, complex64 ``(x, y, z)``, about 1 in tissue."""
-    size = np.exp(0.6 * Field(random, 70)(places)) * np.clip(sum(tissue.values()), 0, 1)
-    return (size * np.exp(1j * 1.5 * Field(random, 110)(places))).astype(np.complex64)
+    share = np.clip(sum(tissue.values()), 0, 1)
+    size = np.exp(0.6 * Field(random, 70).on(affine, share.shape)) * share
+    return (size * np.exp(1.5j * Field(random, 110).on(affine, share.shape))).astype(np.complex64)
+
+
+def _water_fid(time: np.ndarray, spec_freq_mhz: float) -> np.ndarray:
+    """Residual water of height 1 or so: three lines beside each other, complex64 ``(n_points,)``."""
+    fid = np.zeros(len(time), complex)
+    for ppm, height, width in _WATER_LINES:
+        line = np.exp((2j * np.pi * units.ppm_to_hz(ppm, spec_freq_mhz) - np.pi * width) * time)
+        fid += height * math.sqrt(len(time)) / np.abs(line).sum() * line
+    return fid.astype(np.complex64)
 
 
 def _decay_of(time: np.ndarray, lorentz_hz, gauss_hz) -> np.ndarray:
