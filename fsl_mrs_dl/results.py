@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import nifti, qc, uncertainty, units
+from . import evaluate, nifti, qc, uncertainty, units
 from .errors import OutputError
 from .pipeline import Quantification
 from .reduced import reduced
@@ -398,6 +398,13 @@ def write_fit(folder: Path, results: FitResults, *, options: str, filename: str 
     for ending, what in wanted.items():
         nifti.save(folder / f"{filename}{ending}.nii.gz", results.fid_file(what))
     fit_summary(results, folder / "fit_summary.png")
+    fit, grid = results.fit, results.data.fids.shape[:3]
+    if len(fit.params) == np.prod(grid):
+        rows = np.flatnonzero(fit.usable)
+        evaluate.write_model(
+            folder, fit.model, fit.names, grid=grid, fid_scale=fit.fid_scale, conjugated=results.conjugated, rows=rows,
+            params=fit.params[rows], cov=evaluate.packed(fit.cov[rows]), noise_sd=fit.noise_sd[rows],
+        )  # fmt: skip
     if max(results.data.fids.shape[:3]) > 1:
         write_maps(folder / "maps", results)
 

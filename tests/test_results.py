@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,3 +173,19 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
             t, o = both[f"{column}_t"].to_numpy(float), both[f"{column}_o"].to_numpy(float)
             # Degrees of freedom make our SDs 1.3 % larger; the minima differ by what Newton stops short of.
             assert np.allclose(t, o, rtol=0.03, atol=2e-3 * np.nanmax(np.abs(t)), equal_nan=True), column
+
+
+def test_a_fit_carries_its_model_for_viewers(tmp_path):
+    from fsl_mrs_dl import evaluate
+    from fsl_mrs_dl.cli import main
+
+    example = Path(results.__file__).parent / "data" / "example"
+    out = tmp_path / "out"
+    words = ["fit", "--data", str(example / "svs.nii.gz"), "--basis", str(example / "basis"), "--average", "DIM_DYN"]
+    assert main([*words, "--output", str(out), "--device", "cpu", "--export_separate"]) == 0
+    found = evaluate.Evaluator.open(out)
+    stored = np.asarray(nib.load(out / "fit_NAA.nii.gz").dataobj).reshape(-1)
+    np.testing.assert_allclose(found.contribution((0, 0, 0), "NAA"), stored, atol=2e-4 * np.abs(stored).max())
+    hz, sd = found.band((0, 0, 0))
+    assert len(hz) == len(sd) and (sd > 0).all()
+    assert main([*words, "--output", str(out), "--device", "cpu", "--overwrite"]) == 0
