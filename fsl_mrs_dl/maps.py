@@ -34,7 +34,8 @@ def values_of(whole: results.FitResults) -> dict[str, np.ndarray]:
     out["raw-concentrations"] = whole.table[0]
     if whole.reference is not None:
         out["conc-internal"] = whole.ratios[0]
-    out["sd"] = whole.percent()
+    # As FSL-MRS has it: what is not known at all has 999 %.
+    out["sd"] = np.where(fit.usable[:, None], whole.percent(), 999.0)
     out["SNR"], out["FWHM"] = whole.quality
     out["failed"] = np.where(fit.usable, np.where(fit.converged, 0, 1), 2)
     gamma, eps = fit.block("gamma") / np.pi, fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)

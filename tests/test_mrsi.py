@@ -124,7 +124,7 @@ def test_what_cannot_be_fitted_is_marked_and_the_rest_is_fitted(run):
     failed = read(run / "quality" / "failed.nii.gz")[0].reshape(-1)
     fitted = read(run / "quality" / "fitted.nii.gz")[0].reshape(-1)
     assert failed[7] == failed[11] == 2 and (np.delete(failed, [7, 11]) == 0).all()
-    assert fitted.sum() == N - 3
+    assert fitted.sum() == N - 3 and read(run / "uncertainties" / "NAA_sd.nii.gz")[0].reshape(-1)[7] == 999
     for path in run.rglob("*.nii.gz"):
         if "misc" not in path.parts and not path.is_symlink():
             assert np.isfinite(read(path)[0]).all(), path
@@ -434,3 +434,36 @@ def test_scratch_lies_beside_the_output(tmp_path):
     assert mrsi.scratch_of(tmp_path / "a" / "out") == (tmp_path / "a" / ".out-unfinished").resolve()
     with pytest.raises(OutputError, match="no unfinished run"):
         mrsi._taken_up(tmp_path, "out", "{}")
+
+
+@pytest.mark.with_fsl_mrs
+def test_fsl_mrsi_writes_the_same_maps_beside_its_own(small, run, tmp_path):
+    folder = small[0]
+    out = tmp_path / "out"
+    command = Path(sys.executable).with_name("fsl_mrsi")
+    call = [command, "--data", folder / "mrsi.nii.gz", "--basis", folder / "basis", "--mask", folder / "mask.nii.gz", "--output", out,
+            "--algo", "dlquant", "--dl-device", "cpu", "--parallel", "off", "--internal_ref", "Cr", "--combine", "Glu", "Gln"]  # fmt: skip
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    files = [{str(path.relative_to(place)) for path in place.rglob("*.nii.gz") if not path.is_symlink()} for place in (run, out)]
+    assert files[0] == files[1]
+    for name in (
+        "concs/internal/NAA",
+        "concs/ratio/NAA",
+        "concs/ratio/Glu+Gln",
+        "uncertainties/NAA_ratio_sd",
+        "uncertainties/NAA_sd",
+    ):
+        ours, theirs = (read(place / f"{name}.nii.gz")[0] for place in (run, out))
+        np.testing.assert_allclose(theirs, ours, rtol=0.03, atol=1e-6, err_msg=name)  # they do not count parameters
+    # Expected concentrations are brought to the data's scale by other voxels.
+    ours, theirs = (read(place / "concs" / "posterior_ratio" / "Gln.nii.gz")[0] for place in (run, out))
+    np.testing.assert_allclose(theirs, ours, rtol=0.15)
+    for name in ("quality/failed", "flags/NAA_mostly_prior"):
+        np.testing.assert_array_equal(*(read(place / f"{name}.nii.gz")[0] for place in (run, out)))
+    found, voxel = evaluate.Evaluator.open(out), (2, 1, 1)
+    stored = np.asarray(nib.load(out / "fit" / "fit.nii.gz").dataobj)[voxel]
+    baseline = np.asarray(nib.load(out / "fit" / "baseline.nii.gz").dataobj)[voxel]
+    parts = sum(found.contribution(voxel, name) for name in found.names)
+    np.testing.assert_allclose(parts + baseline, stored, atol=1e-3 * np.abs(stored).max())
+    assert (out / layout.TREE).read_text() == (run / layout.TREE).read_text()
