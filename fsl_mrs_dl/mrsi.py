@@ -342,9 +342,10 @@ def _fit_all_but_bad(job: Job, fids: np.ndarray, starter) -> pipeline.Quantifica
     except (FslMrsDlError, MemoryError):
         raise
     except Exception:
-        if len(fids) == 1:
-            return fit(np.full_like(fids, np.nan))
         bad = _bad_rows(fit, fids, np.arange(len(fids)))
+        if len(bad) == len(fids) > 1:
+            # Nothing is wrong with a voxel where no voxel can be fitted.
+            raise
         fids = fids.copy()
         fids[bad] = np.nan
         return fit(fids)
@@ -366,11 +367,9 @@ def _spectra(job: Job, fit: pipeline.Quantification, stored: np.ndarray) -> np.n
     out = np.zeros((3, stored.shape[1], len(stored)), np.complex64)
     data = stored.conj()
     good = np.flatnonzero(fit.usable)
-    parts = []
-    for what in ("full", "baseline"):
+    for part, what in zip(out, ("full", "baseline")) if len(good) else ():
         fids = units.spec_to_fid(fit.spectra(what, good)) / fit.fid_scale
-        parts.append(fids if job.conjugated else fids.conj())
-    out[0][:, good], out[1][:, good] = parts[0].T, parts[1].T
+        part[:, good] = (fids if job.conjugated else fids.conj()).T
     out[2] = np.nan_to_num(data.T - out[0], posinf=0, neginf=0)
     return out
 

@@ -923,8 +923,7 @@ def fit_scaled(
     where = np.flatnonzero(usable)
     if answering_network is not None and len(where):
         _prepare_answers(result, answering_network)
-    chunk = _rows_per_chunk(model, model.time.device)
-    parts = [where[start : start + chunk] for start in range(0, len(where), chunk)]
+    parts = np.array_split(where, max(1, round(len(where) / _rows_per_chunk(model, model.time.device)))) if len(where) else []
     fit_part = partial(_fit_rows, result, starter=starter, max_iter=max_iter, network=answering_network)
     for part, _ in zip(parts, side_by_side(fit_part, parts, model.time.device)):
         if progress:
@@ -1058,7 +1057,7 @@ def _look_again(result: Quantification, lower: np.ndarray, upper: np.ndarray, re
         if rescale and len(rows) > len(result.params) // 2:
             prior = prior.times(priors.scale_to(prior, estimates[:, :m], cov[:, :m, :m]))
             result.posterior.prior = prior
-        again = posterior(prior, estimates, cov, lower, upper)
+        again = posterior(prior, estimates, cov, lower, upper, near=result.posterior.taken(rows))
         good = np.isfinite(again.point).all(1)
         with np.errstate(invalid="ignore"):
             far = np.abs(again.point - result.posterior.point[rows]) > _STAYS * np.sqrt(np.diagonal(cov, axis1=1, axis2=2))

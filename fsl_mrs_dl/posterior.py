@@ -26,8 +26,8 @@ class Posterior:
     the data left standing, 0 to 1, zero where nothing was expected (for priors that are not Gaussian: of the Gaussian that the prior
     looks like where the posterior is); ``low``, ``high`` ``(n, n_metabs)`` limits of the central 95 %
     interval, ``low68``, ``high68`` of the central 68 %; ``conflict`` bool ``(n, n_metabs)`` where the data say something else than what was
-    expected, by more than both allow for; ``point`` ``(n, k)`` the mean of all parameters.  ``prior`` is what was expected, in
-    the concentrations' unit.
+    expected, by more than both allow for; ``point`` ``(n, k)`` the mean of all parameters; ``sites`` ``(n, 2, k)`` the Gaussians that
+    stand for prior and limits, precision and precision times mean.  ``prior`` is what was expected, in the concentrations' unit.
     """
 
     mean: np.ndarray
@@ -39,6 +39,7 @@ class Posterior:
     high68: np.ndarray
     conflict: np.ndarray
     point: np.ndarray
+    sites: np.ndarray
     prior: Prior
 
     def update(self, rows, other: Posterior) -> None:
@@ -62,7 +63,9 @@ _CONFLICT = 3.0  # SDs
 _GRID = 33
 
 
-def posterior(prior: Prior, estimates: np.ndarray, cov: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> Posterior:
+def posterior(
+    prior: Prior, estimates: np.ndarray, cov: np.ndarray, lower: np.ndarray, upper: np.ndarray, near: Posterior | None = None
+) -> Posterior:
     """Prior and data put together.
 
     Parameters
@@ -75,14 +78,17 @@ def posterior(prior: Prior, estimates: np.ndarray, cov: np.ndarray, lower: np.nd
         Their covariance; an infinite variance for what the data say nothing about.
     lower, upper : ndarray ``(k,)``
         Between what limits each of them is known to be, infinite for none.
+    near : Posterior, optional
+        Of these spectra, from estimates that were a little different: where the search begins.
     """
     (n, k), m = estimates.shape, len(prior.names)
     blank = [np.full(shape, np.nan) for shape in ((n, m), (n, m, m), *[(n, m)] * 5)]
-    out = Posterior(*blank, np.zeros((n, m), bool), np.full((n, k), np.nan), prior)
+    out = Posterior(*blank, np.zeros((n, m), bool), np.full((n, k), np.nan), np.full((n, 2, k), np.nan), prior)
     rows = np.flatnonzero(np.isfinite(estimates).all(1))
     for start in range(0, len(rows), 512):
         index = rows[start : start + 512]
-        _propagate(out, index, prior.extended(k), estimates[index], cov[index], lower, upper)
+        sites = None if near is None else near.sites[index]
+        _propagate(out, index, prior.extended(k), estimates[index], cov[index], lower, upper, sites)
     return out
 
 
@@ -100,7 +106,7 @@ def _precision(cov: np.ndarray) -> np.ndarray:
     return np.where(both, inverse / (size[:, :, None] * size[:, None, :]), 0.0)
 
 
-def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> None:
+def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, sites=None) -> None:
     (n, m), n_out = conc.shape, out.mean.shape[1]
     kinds = np.array(prior.kinds)
     variance = np.diagonal(cov, axis1=1, axis2=2)
@@ -140,6 +146,9 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
         start[i], middle[i] = 1 / max(numbers[i, 0] * np.expm1(numbers[i, 1] ** 2) ** 0.5, 1e-9) ** 2, numbers[i, 0]
     tau += start
     nu = tau * middle
+    if sites is not None:
+        known = np.isfinite(sites).all((1, 2))
+        tau[known], nu[known] = np.maximum(sites[known, 0] * scale**2, 1e-10), sites[known, 1] * scale
     going = np.arange(n)
     for _ in range(_SWEEPS):
         t, v = tau[going], nu[going]
@@ -154,6 +163,7 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper) -> 
             break
     cavity, cavity_tau, sigma, variance = _cavities(base, linear, tau, nu)
     mean, spread, quantiles = _tilted(cavity, 1 / cavity_tau, low, high, logs, numbers, (0.025, 0.16, 0.84, 0.975))
+    out.sites[index] = np.stack([tau / scale**2, nu / scale], axis=1)
     # The marginals are the tilted ones, which are not Gaussian; correlations are those of the approximation.
     ratio = np.sqrt(spread / variance)
     out.point[index] = mean * scale

@@ -268,6 +268,24 @@ def test_a_voxel_that_makes_the_fit_raise_is_marked(small, tmp_path, monkeypatch
     mrsi.fit_all(job, workers=1)
     (failed,) = mrsi._gathered(job, ["failed"])
     assert set(job.index[failed == 2]) == {11, 20}
+    # A fault of ours is none of the voxels'.
+    (job.scratch / "chunk-00000.npz").unlink()
+    monkeypatch.setattr(pipeline, "fit_scaled", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mrsi.fit_all(job, workers=1)
+
+
+def test_a_chunk_without_anything_to_fit(sim_basis, simulate, tmp_path):
+    fids = simulate(6, snr=40, seed=4).fids.astype(np.complex64)
+    fids[:3] = np.nan
+    data = nifti.MrsData(fids.reshape(6, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
+    nifti.save(tmp_path / "mrsi.nii.gz", data)
+    settings = mrsi.Settings(dl=DlOptions(starter="classical", device="cpu"))
+    job, _ = mrsi.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings, chunk=3)
+    mrsi.fit_all(job)
+    (tmp_path / "out").mkdir()
+    seen = mrsi.write_results(tmp_path / "out", job, options="")
+    assert seen["failed"].tolist() == [2, 2, 2, 0, 0, 0] and "3 voxels could not be fitted" in mrsi.summary(job, seen)
 
 
 def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, tmp_path, monkeypatch):
