@@ -84,7 +84,7 @@ class Network:
 
 LAMBDAS = (0.01, 0.05, 0.5, 3)
 SIZES = (1000, 12000, 24000, 96000)
-_SHARE, _SMALL_SHARE = 0.15, 0.1  # of the batches of a main training
+_SHARE, _SMALL_SHARE, _SIZE_SHARE = 0.15, 0.1, 0.3  # of the batches of a main training
 
 
 def networks_of(parts) -> list[Network]:
@@ -100,7 +100,7 @@ def networks_of(parts) -> list[Network]:
         ),
         Network("dq-pmm, as many batches", "dq-pmm", "lambda", _SHARE),
         *(Network(f"dq-rpmm, lambda {lam}", "dq-rpmm", "lambda", _SHARE, {"lam": float(lam)}) for lam in LAMBDAS),
-        *(Network(f"dq-nmm, {size} signals", "dq-nmm", "data-size", _SMALL_SHARE, {"n_signals": size}) for size in SIZES),
+        *(Network(f"dq-nmm, {size} signals", "dq-nmm", "data-size", _SIZE_SHARE, {"n_signals": size}) for size in SIZES),
     ]
     needs = {"monte-carlo": "accuracy", "calibration": "accuracy", "novelty": "accuracy"}
     wanted = {needs.get(part, part) for part in parts}

@@ -72,12 +72,12 @@ QUANTITIES = (
     Quantity("ood-network", "quality/ood_network.nii.gz", "out-of-distribution score, network", "", "hot", "ood_network"),
     Quantity("noise-sd", "quality/noise_sd.nii.gz", "noise SD", "a.u.", "hot", "noise_sd"),
     Quantity("n-iter", "quality/n_iter.nii.gz", "steps of the fit", "", "hot", "n_iter"),
-    Quantity("failed", "quality/failed.nii.gz", "1: not converged, 2: could not be fitted", "", "red", None),
+    Quantity("failed", "quality/failed.nii.gz", "1: not converged, 2: not fitted, 3: only noise", "", "red", None),
     Quantity("fitted", "quality/fitted.nii.gz", "voxels that were fitted", "", "greyscale", "usable"),
 )  # fmt: skip
 """Every kind of map, those of FSL-MRS first within each folder.  A run writes those it has."""
 
-FAILED = {0: "fitted, or outside of the mask", 1: "did not converge", 2: "could not be fitted"}
+FAILED = {0: "fitted, or outside of the mask", 1: "did not converge", 2: "could not be fitted", 3: "holds nothing but noise"}
 """What the values of ``quality/failed.nii.gz`` mean."""
 
 SPECTRA = {"fit-fit": "fit/fit.nii.gz", "fit-baseline": "fit/baseline.nii.gz", "fit-residual": "fit/residual.nii.gz"}

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import __version__, evaluate, layout, maps, pipeline, results, units
+from . import __version__, evaluate, layout, maps, pipeline, results, uncertainty, units
 from .basis import Basis, detect_conjugation
 from .errors import DataError, FslMrsDlError, OptionError, OutputError
 from .options import DlOptions
@@ -35,9 +35,10 @@ PARALLEL = ("off", "local", "cluster")
 CHUNK = 512
 """Voxels of a chunk."""
 
-_PILOT = 512  # voxels that a volume is looked at with beforehand
+_PILOT = 256  # voxels that a volume is looked at with beforehand
 _FOR_PRIOR = 2048  # and those that a prior is learnt from
 _NEIGHBOUR_PASSES = 2
+_MOST_STEPS = 40  # spectra of a brain take ten; those of the scalp are not worth more
 
 
 @dataclass(frozen=True)
@@ -214,17 +215,20 @@ def _planned(
     basis.check_match(about.spec_freq_mhz, about.nucleus, str(data))
     inside = np.ones(volume.grid, bool) if mask is None else load_mask(mask, volume)
     index = np.flatnonzero(inside)
-    usable, energy = _energies(volume, index)
+    usable, energy, contrast = _looked_at(volume, index)
     if not usable.any():
         where = "" if mask is None else " in the mask"
         raise DataError(f"{data}: every FID{where} is zero or holds NaN; there is nothing to fit.")
     if mask is None:
         # Without a mask, a voxel of zeros is outside of what was measured; one of NaN is flagged.
-        index, usable, energy = (values[energy != 0] for values in (index, usable, energy))
+        index, usable, energy, contrast = (values[energy != 0] for values in (index, usable, energy, contrast))
     scale = 100 / float(np.sqrt(energy[usable].mean())) if settings.rescale else 1.0
     rng = np.random.default_rng(0)
-    strong = np.flatnonzero(usable)
-    many = _FOR_PRIOR if settings.dl.prior == "volume" else _PILOT
+    strong, many = np.flatnonzero(usable), _FOR_PRIOR if settings.dl.prior == "volume" else _PILOT
+    if len(strong) > 2 * many:
+        # Neither noise nor, where there is no mask, the scalp's lipids.
+        low, high = np.quantile(contrast[strong], (0.5, 1.0 if mask is not None else 0.85))
+        strong = strong[(contrast[strong] >= low) & (contrast[strong] <= high)]
     chosen = np.sort(rng.choice(strong, min(many, len(strong)), replace=False))
     fids = volume.fids(index[chosen])
     conjugated = settings.conjugate
@@ -253,14 +257,27 @@ def _rows_of(volume: Volume, fids: np.ndarray):
     return replace(volume.about, fids=fids[:, None, None, :])
 
 
-def _energies(volume: Volume, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which voxels can be fitted, bool ``(n,)``, and the sum of squares of their FIDs, ``(n,)``; NaN where a FID is not finite."""
-    energy = np.zeros(len(index))
+def _looked_at(volume: Volume, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which voxels can be fitted, bool ``(n,)``; the sum of squares of their FIDs, NaN where one is not finite; and signal over noise.
+
+    The last is the size of the spectrum where metabolites are over that where there is noise only, whichever way the frequency axis runs.
+    """
+    about, n = volume.about, volume.n_points
+    energy, contrast = np.zeros(len(index)), np.zeros(len(index))
+    axes = n, about.dwelltime, about.spec_freq_mhz, about.nucleus
+    ppm, quiet = units.ppm_axis(*axes), uncertainty.quiet_points(*axes)
+    limits = units.nucleus(about.nucleus).ppmlim
+    first, last = units.window_indices(ppm, limits)
+    window = np.zeros(n, bool)
+    window[first:last] = True
+    window |= window[::-1]
     for part in np.array_split(np.arange(len(index)), -(-len(index) // 4096)):
         fids = volume.fids(index[part])
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             energy[part] = np.square(fids.real, dtype=float).sum(1) + np.square(fids.imag, dtype=float).sum(1)
-    return np.isfinite(energy) & (energy > 0), energy
+            power = np.abs(units.fid_to_spec(fids.astype(np.complex64))) ** 2
+            contrast[part] = np.nan_to_num(power[:, window].mean(1) / power[:, quiet].mean(1))
+    return np.isfinite(energy) & (energy > 0), energy, contrast
 
 
 class _Holder:
@@ -335,7 +352,7 @@ def _fit_all_but_bad(job: Job, fids: np.ndarray, starter) -> pipeline.Quantifica
     s = job.settings
     fit = partial(
         pipeline.fit_scaled, model=model, names=names, starter=starter, prior=job.prior if job.prior is not None else "none",
-        prior_scaled=True, estimate=s.dl.estimate, device=s.dl.device,
+        prior_scaled=True, estimate=s.dl.estimate, device=s.dl.device, max_iter=_MOST_STEPS,
     )  # fmt: skip
     try:
         return fit(fids)
@@ -694,9 +711,11 @@ def summary(job: Job, seen: dict[str, np.ndarray]) -> str:
         if "prior-pull" in seen:
             line += f"{100 * np.mean(seen['prior-pull'][good, column] > results.MOSTLY_PRIOR):11.0f} %"
         lines.append(line)
-    for value, what in ((1, "did not converge"), (2, "could not be fitted")):
+    for value in (1, 2, 3):
         if (failed == value).any():
-            lines.append(f"{int((failed == value).sum())} voxels {what} (quality/failed.nii.gz is {value} there).")
+            lines.append(
+                f"{int((failed == value).sum())} voxels: {layout.FAILED[value]} (quality/failed.nii.gz is {value} there)."
+            )
     strange = int((seen["ood-score"][failed < 2] > results.OOD_LIMIT).sum())
     if strange:
         lines.append(

@@ -537,6 +537,8 @@ class Quantification:
     free : ndarray ``(n, k)``
         Concentrations and nonlinear parameters as they would be if concentrations and widths were allowed to be negative: what intervals
         are centred on.
+    empty : bool ndarray ``(n,)``
+        Where the fit explains no more than it would of noise.
     networks : ndarray ``(n_networks, n, n_metabs)`` or None
         The networks' own answers, where one was asked that quantifies; NaN for what it was not trained on.
     posterior : Posterior or None
@@ -564,6 +566,7 @@ class Quantification:
     starter: str
     fids: np.ndarray = field(repr=False, default=None)
     free: np.ndarray = field(repr=False, default=None)
+    empty: np.ndarray = field(repr=False, default=None)
     networks: np.ndarray | None = field(repr=False, default=None)
     posterior: Posterior | None = field(repr=False, default=None)
     ood_residual: np.ndarray = field(repr=False, default=None)
@@ -917,6 +920,7 @@ def fit_scaled(
         starter=starter.name,
         fids=fids,
         free=np.full((n, n_fit), np.nan),
+        empty=np.zeros(n, bool),
         ood_residual=np.full(n, np.nan),
         network_note=note,
     )
@@ -987,8 +991,9 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
         if expected.fwhm_hz is not None and not model.shape.gaussian:
             at = _offsets(model)["gamma"]
             upper[at : at + model.n_groups] = np.pi * expected.fwhm_hz[1]
-        result.posterior = posterior(expected, result.free, result.cov, lower, upper)
-        _look_again(result, lower, upper, asked not in ("volume", "scaled"))
+        weak = _weak(result)
+        result.posterior = posterior(expected, result.free, result.cov, lower, upper, rough=weak)
+        _look_again(result, np.flatnonzero(weak), lower, upper, asked not in ("volume", "scaled"))
     blocks = {name: result.block(name) for name in ("gamma", "sigma", "eps") if name in model.sizes}
     group = _main_group(model, result.names)
     at, sd = _offsets(model), np.sqrt(np.clip(np.diagonal(result.cov, axis1=1, axis2=2), 0, None))
@@ -1024,17 +1029,25 @@ _STAYS = 0.1  # SDs of the data alone
 _CURVED = 0.03  # relative SD of the best known metabolite from which on a spectrum is no longer linear in its widths
 
 
-def _look_again(result: Quantification, lower: np.ndarray, upper: np.ndarray, rescale: bool, passes: int = 2) -> None:
+def _weak(result: Quantification) -> np.ndarray:
+    """Spectra whose posterior is looked at again, bool ``(n,)``: not those in which there is nothing to be seen."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        best = np.nanmin(np.where(result.conc > 0, result.crlb_sd / result.conc, np.inf), 1)
+    return (best > _CURVED) & result.usable & ~result.empty
+
+
+def _look_again(
+    result: Quantification, rows: np.ndarray, lower: np.ndarray, upper: np.ndarray, rescale: bool, passes: int = 2
+) -> None:
     """Posterior of weak spectra with the model linearised where the posterior is, not where the likelihood has its maximum.
 
     There amplitude and width go together, and the bound of an estimate that is too high by chance is too wide.
     """
     model, m = result.model, len(result.names)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        best = np.nanmin(np.where(result.conc > 0, result.crlb_sd / result.conc, np.inf), 1)
-    rows = np.flatnonzero((best > _CURVED) & np.isfinite(result.posterior.point).all(1))
+    rows = rows[np.isfinite(result.posterior.point[rows]).all(1)]
     first, last = model.window
-    chunk = _rows_per_chunk(model, model.time.device)
+    # Less at once than for a fit: derivatives by everything are held together.
+    chunk = max(1, _rows_per_chunk(model, model.time.device) // 2)
     for _ in range(passes if len(rows) else 0):
         estimates, cov = np.empty((len(rows), len(lower))), np.empty((len(rows), len(lower), len(lower)))
         for start in range(0, len(rows), chunk):
@@ -1132,6 +1145,7 @@ def _fit_rows(result: Quantification, index: np.ndarray, *, starter: Starter, ma
     )
     if network is not None:
         _ask(result, index, network, spec)
+    result.empty[index] = holds_noise_only(model.eliminate_baseline(spec), solution.cost, model).cpu().numpy()
     result.cost[index] = solution.cost.cpu().numpy()
     result.converged[index] = solution.converged.cpu().numpy()
     result.n_iter[index] = solution.n_iter.cpu().numpy()
@@ -1174,14 +1188,36 @@ def fit_spectra(
         rivals.append((other, elsewhere))
         better = ~elsewhere & (other_cost < cost)
         theta, cost = torch.where(better[:, None], other, theta), torch.where(better, other_cost, cost)
-    best = _solve_fast(target, model, theta, max_iter)
+    # What is explained of a spectrum without signal is noise, whose cost has many minima and none worth the search.
+    empty = holds_noise_only(target, cost, model)
+    if empty.any():
+        best = refine.Solution.joined(
+            [(part, _solve_fast(target[part], model, theta[part], steps)) for part, steps in (
+                (empty.nonzero()[:, 0], min(max_iter, _STEPS_IN_NOISE)), ((~empty).nonzero()[:, 0], max_iter)
+            ) if len(part)]
+        )  # fmt: skip
+    else:
+        best = _solve_fast(target, model, theta, max_iter)
     for other, elsewhere in rivals:
-        index = elsewhere.nonzero()[:, 0]
+        index = (elsewhere & ~empty).nonzero()[:, 0]
         if len(index):
             end = _solve_fast(target[index], model, other[index], max_iter)
             lower = end.cost < best.cost[index]
             best.update(index[lower], end[lower])
     return best
+
+
+_STEPS_IN_NOISE, _LEAST_EXPLAINED = 16, 3.0
+
+
+def holds_noise_only(target: torch.Tensor, cost: torch.Tensor, model: SignalModel) -> torch.Tensor:
+    """Whether a fit that leaves ``cost`` ``(batch,)`` of spectra ``(batch, n_window)`` explains no more than it would of noise.
+
+    The baseline is eliminated.  Of noise each parameter explains about as much as one point of it holds, some more by being searched for.
+    """
+    energy = target.abs().square().sum(-1)
+    noise = cost / (2 * target.shape[-1])
+    return (energy - cost) < _LEAST_EXPLAINED * (model.n_metabs + sum(model.theta_sizes.values())) * noise
 
 
 def _best_start(target: torch.Tensor, model: SignalModel, candidates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -58,13 +58,20 @@ class Posterior:
         return np.sqrt(np.clip(np.diagonal(self.cov, axis1=1, axis2=2), 0, None))
 
 
-_SWEEPS, _DAMPING = 30, 0.8
+_SWEEPS, _ROUGH_SWEEPS, _DAMPING = 30, 5, 0.8
 _CONFLICT = 3.0  # SDs
 _GRID = 33
 
 
 def posterior(
-    prior: Prior, estimates: np.ndarray, cov: np.ndarray, lower: np.ndarray, upper: np.ndarray, near: Posterior | None = None
+    prior: Prior,
+    estimates: np.ndarray,
+    cov: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    *,
+    near: Posterior | None = None,
+    rough: np.ndarray | None = None,
 ) -> Posterior:
     """Prior and data put together.
 
@@ -80,6 +87,8 @@ def posterior(
         Between what limits each of them is known to be, infinite for none.
     near : Posterior, optional
         Of these spectra, from estimates that were a little different: where the search begins.
+    rough : bool ndarray ``(n,)``, optional
+        Spectra of which an approximation is enough, because it is where another search begins.
     """
     (n, k), m = estimates.shape, len(prior.names)
     blank = [np.full(shape, np.nan) for shape in ((n, m), (n, m, m), *[(n, m)] * 5)]
@@ -88,7 +97,8 @@ def posterior(
     for start in range(0, len(rows), 512):
         index = rows[start : start + 512]
         sites = None if near is None else near.sites[index]
-        _propagate(out, index, prior.extended(k), estimates[index], cov[index], lower, upper, sites)
+        brief = np.zeros(len(index), bool) if rough is None else rough[index]
+        _propagate(out, index, prior.extended(k), estimates[index], cov[index], lower, upper, brief, sites)
     return out
 
 
@@ -106,7 +116,7 @@ def _precision(cov: np.ndarray) -> np.ndarray:
     return np.where(both, inverse / (size[:, :, None] * size[:, None, :]), 0.0)
 
 
-def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, sites=None) -> None:
+def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, brief, sites=None) -> None:
     (n, m), n_out = conc.shape, out.mean.shape[1]
     kinds = np.array(prior.kinds)
     variance = np.diagonal(cov, axis1=1, axis2=2)
@@ -150,7 +160,11 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, sit
         known = np.isfinite(sites).all((1, 2))
         tau[known], nu[known] = np.maximum(sites[known, 0] * scale**2, 1e-10), sites[known, 1] * scale
     going = np.arange(n)
-    for _ in range(_SWEEPS):
+    for sweep in range(_SWEEPS):
+        if sweep == _ROUGH_SWEEPS:
+            going = going[~brief[going]]
+            if not len(going):
+                break
         t, v = tau[going], nu[going]
         cavity, cavity_tau, _, _ = _cavities(base[going], linear[going], t, v)
         mean, spread, _ = _tilted(cavity, 1 / cavity_tau, low, high, logs, numbers)

@@ -27,7 +27,7 @@ def _detrended(values: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def _levene(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Levene's test of equal spread around the mean, row by row ``(n, k)``, ``(n, l)``: p-values ``(n,)``."""
-    from scipy.stats import f
+    from scipy.special import fdtrc
 
     z = [np.abs(part - part.mean(1, keepdims=True)) for part in (one, other)]
     n = [part.shape[1] for part in z]
@@ -36,7 +36,7 @@ def _levene(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     between = sum(size * (mean - whole) ** 2 for size, mean in zip(n, means))
     within = sum(((part - mean[:, None]) ** 2).sum(1) for part, mean in zip(z, means))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return f.sf((sum(n) - 2) * between / within, 1, sum(n) - 2)
+        return fdtrc(1, sum(n) - 2, (sum(n) - 2) * between / within)
 
 
 def noise_points(spec: np.ndarray, ppm: np.ndarray, nucleus: str = "1H") -> np.ndarray | None:

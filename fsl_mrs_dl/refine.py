@@ -75,6 +75,12 @@ class Solution:
     def __getitem__(self, index) -> Solution:
         return Solution(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    @classmethod
+    def joined(cls, parts: list[tuple[torch.Tensor, Solution]]) -> Solution:
+        """Solutions of parts of a batch, each with its rows' places, in the batch's order."""
+        order = torch.argsort(torch.cat([rows for rows, _ in parts]))
+        return cls(*(torch.cat([getattr(one, f.name) for _, one in parts])[order] for f in fields(cls)))
+
     def update(self, index, other: Solution) -> None:
         """Overwrite the rows ``index`` by ``other``'s."""
         for f in fields(self):

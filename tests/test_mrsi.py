@@ -285,7 +285,7 @@ def test_a_chunk_without_anything_to_fit(sim_basis, simulate, tmp_path):
     mrsi.fit_all(job)
     (tmp_path / "out").mkdir()
     seen = mrsi.write_results(tmp_path / "out", job, options="")
-    assert seen["failed"].tolist() == [2, 2, 2, 0, 0, 0] and "3 voxels could not be fitted" in mrsi.summary(job, seen)
+    assert seen["failed"].tolist() == [2, 2, 2, 0, 0, 0] and "3 voxels: could not be fitted" in mrsi.summary(job, seen)
 
 
 def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, tmp_path, monkeypatch):
