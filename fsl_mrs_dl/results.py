@@ -389,7 +389,7 @@ def write_fit(folder: Path, results: FitResults, *, options: str, filename: str 
     results.uncertainties().to_csv(folder / "uncertainty.csv", index=False)
     (folder / "options.txt").write_text(options)
     wanted = {"": "full"}
-    if "baseline" in export:
+    if "baseline" in export or len(results.fit.params) == 1:
         wanted["_baseline"] = "baseline"
     if "no_baseline" in export:
         wanted["_no_baseline"] = "no baseline"
