@@ -82,6 +82,9 @@ class ResultsPanel(SettingsPanel):
 
     def _add(self, group: str, title: str, widget, tip: str = "") -> None:
         self.getWidgetList().AddWidget(widget, displayName=title, tooltip=tip or None, groupName=group)
+        if isinstance(widget, (wx.Choice, wx.ComboBox)):
+            # The longest label must not push the others out of sight; the list that opens shows all of it.
+            widget.SetMinSize((180, -1))
 
     def _text(self, group: str, title: str, key: str, text: str = "", tip: str = "") -> wx.StaticText:
         self.texts[key] = wx.StaticText(self.getWidgetList(), label=text)
@@ -90,8 +93,6 @@ class ResultsPanel(SettingsPanel):
 
     def _choice(self, group: str, title: str, name: str, tip: str, labels=None) -> None:
         widget = props.makeWidget(self.getWidgetList(), self.scene.settings, name, labels=labels)
-        # The longest label must not push the others out of sight; the list that opens shows all of it.
-        widget.SetMinSize((140, -1))
         self._add(group, title, widget, tip)
 
     def _number(self, group: str, title: str, name: str, tip: str) -> None:
@@ -136,12 +137,17 @@ class ResultsPanel(SettingsPanel):
         scene = self.scene
         found = maps.marks(scene.results, True, True)
         self._group("marks", "Outlined voxels")
-        for name, title, keys in (("markFailed", "Failed", (1, 2)), ("markUnlike", "Unlike clean data", (3,))):
+        kinds = (("markFailed", "Failed", "failed", (1, 2)), ("markUnlike", "Unlike clean data", "ood-score", (3,)))
+        for name, title, quantity, keys in kinds:
+            if not scene.results.has(quantity):
+                continue
             self._tick("marks", title, name)
             for key in keys:
                 meaning, colour = maps.MARKS[key]
                 text = self._text("marks", "", f"mark{key}", f"■ {int((found == key).sum())} {meaning.split(' (')[0]}", meaning)
                 text.SetForegroundColour(wx.Colour(*(int(220 * part) for part in colour)))
+        if not any(scene.results.has(kind[2]) for kind in kinds):
+            self._text("marks", "", "marks", "The folder does not tell.")
 
     def _spectrum(self) -> None:
         scene = self.scene
@@ -152,7 +158,7 @@ class ResultsPanel(SettingsPanel):
         for name in [*there, "autoScale"]:
             self._tick("spectrum", _TEXTS[name], name)
         if scene.results.evaluator is None:
-            self._text("spectrum", "", "model", "The folder holds no model:\nno parts of the fit and no band.")
+            self._text("spectrum", "", "model", "No model in the folder:\nneither parts nor band.")
 
     # -- following -----------------------------------------------------------------------------------------------------
 
@@ -245,8 +251,9 @@ class TablePanel(ControlPanel):
 
     def _widths(self, found) -> None:
         for column, title in enumerate(found.titles):
-            texts = [title, *(cells[column] for cells in found.rows)]
-            self.list.SetColumnWidth(column, max(self.list.GetTextExtent(text)[0] for text in texts) + 18)
+            widest = max([title, *(cells[column] for cells in found.rows)], key=len)
+            # A tenth more for bold letters.
+            self.list.SetColumnWidth(column, int(1.1 * self.list.GetTextExtent(widest)[0]) + 12)
 
     def _bring_out(self) -> None:
         """The chosen metabolite's line in bold, and in sight."""

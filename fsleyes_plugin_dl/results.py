@@ -373,7 +373,8 @@ class Results:
         columns = [column for column in _COLUMNS if any(column[2] in values for values in known.values())]
         titles = ["Metabolite"]
         for title, unit, _, sd in columns:
-            spread = any(sd in values for values in known.values())
+            # That numbers behind "±" are SDs is said once, to save width.
+            spread = len(titles) == 1 and any(sd in values for values in known.values())
             titles.append(title.format(ref=self.reference) + (" ± SD" if spread else "") + (f" ({unit})" if unit else ""))
         # Remarks stand before what matters least, lest they be out of sight.
         n_first = sum(column[2] not in ("snr", "fwhm") for column in columns)

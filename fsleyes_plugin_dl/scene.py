@@ -194,7 +194,8 @@ class Scene:
         if not self.mrs.destroyed:
             canvas = self.mrs.canvas
             canvas.artists = [artist for artist in canvas.artists if artist not in self.artists]
-        for overlay in self.overlays:
+        # The map first: it must not be drawn once the images that fade and hide it are gone.
+        for overlay in sorted(self.overlays, key=lambda image: image is not self.map):
             if overlay in overlays:
                 overlays.remove(overlay)
 
