@@ -166,7 +166,8 @@ def _by_fsleyes(results: Results, look: Look, t1: Path | None, scratch: Path, ou
     layers = _fsleyes_maps(results, look, picture, scratch) if picture is not None else _fsleyes_voxel(results, scratch)
     words += ["--displaySpace", str(t1) if t1 else layers[0]]
     if picture is not None:
-        words += ["--showColourBar", "--colourBarLocation", "bottom", "--colourBarLabelSide", "top-left"]
+        # The bar is that of the selected overlay: they are counted from the bottom.
+        words += ["--selectedOverlay", str(int(t1 is not None)), "--showColourBar", "--colourBarLocation", "bottom", "--colourBarLabelSide", "top-left"]
     if t1:
         values = np.asarray(_read(t1).dataobj)
         low, high = maps.robust_range(values.ravel()[:: max(values.size // 200_000, 1)], 0.0)
@@ -365,9 +366,8 @@ def _by_matplotlib(results: Results, look: Look, t1: Path | None, out: Path) -> 
     if picture is not None:
         axes = figure.add_axes([0.05, 0.115, 0.9, 0.035])
         bar = figure.colorbar(ScalarMappable(Normalize(*picture.range), _cmap(picture.cmap)), cax=axes, orientation="horizontal")
-        bar.set_label(picture.title, color="white", labelpad=-34)
         bar.ax.tick_params(colors="white", labelsize=8)
-        axes.xaxis.set_label_position("top")
+        bar.ax.set_title(picture.title, color="white", fontsize=10, pad=5)
     _write_caption(figure, caption(results, look, picture))
     figure.savefig(out, dpi=100, facecolor="black")
 
