@@ -31,8 +31,8 @@ MRS_DL = "\n".join(
     [
         "fsleyes.views.orthopanel.OrthoPanel,fsleyes_plugin_mrs.views.MRSView",
         _panes(
-            [_pane("OrthoPanel 1", "Ortho View 1", _VIEW, _CENTRE), _pane("MRSView 2", "MRS 2", _SIDE, _RIGHT, best=(800, 900))],
-            {(_CENTRE, 0): 22, (_RIGHT, 0): 800},
+            [_pane("OrthoPanel 1", "Ortho View 1", _VIEW, _CENTRE), _pane("MRSView 2", "MRS 2", _SIDE, _RIGHT, best=(820, 900))],
+            {(_CENTRE, 0): 22, (_RIGHT, 0): 820},
         ),
         f"fsleyes_plugin_dl.panel.ResultsPanel;{_ORTHO}",
         _panes(

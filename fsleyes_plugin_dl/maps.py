@@ -30,17 +30,17 @@ MARKS = {
 class Picture:
     """A map as it is drawn, all arrays float32 ``(x, y, z)``.
 
-    ``values`` in ``unit``; ``percent`` is the relative SD in percent, at most :data:`PERCENT_CAP`, and that where nothing was fitted; ``hide``
-    is what the threshold is compared with, and voxels with ``hide`` above ``hide_above`` are not shown; ``shown`` says which are.
-    ``fades`` is whether the map has an uncertainty of its own.
+    ``values`` in ``unit``; ``percent`` is the relative SD in percent, at most :data:`PERCENT_CAP`, and that where nothing was fitted; voxels are
+    shown where ``keep`` is above ``keep_above``, which is positive: FSLeyes takes 0 for what lies beyond the edge of an image, and that must
+    not be shown.  ``fades`` is whether the map has an uncertainty of its own.
     """
 
     title: str
     unit: str
     values: np.ndarray
     percent: np.ndarray
-    hide: np.ndarray
-    hide_above: float
+    keep: np.ndarray
+    keep_above: float
     fades: bool
     cmap: str
     range: tuple[float, float]
@@ -48,7 +48,7 @@ class Picture:
     @property
     def shown(self) -> np.ndarray:
         """Which voxels are shown, bool."""
-        return self.hide <= self.hide_above
+        return self.keep > self.keep_above
 
 
 def robust_range(values: np.ndarray, low: float | None = 0.0) -> tuple[float, float]:
@@ -86,17 +86,17 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     percent = np.where(fitted, 0.0, PERCENT_CAP) if relative is None else np.where(fitted, relative, PERCENT_CAP)
     percent = np.clip(np.nan_to_num(percent, nan=PERCENT_CAP, posinf=PERCENT_CAP), 0, PERCENT_CAP)
 
-    hide, above = np.where(fitted, 0.0, 2.0), 1.0
+    keep, above = np.where(fitted, 1.0, 0.0), 0.5
     limit = None
     if criterion == "percent" and quantity.per_metab:
         limit = results.crlb_percent(metab)
     elif criterion == "sd" and quantity.per_metab:
         limit = results.sd(key, metab)
     if limit is not None:
-        # Whatever is not known, or held at zero, is above any threshold.
-        cap = max(2 * threshold, 1e-12)
-        hide = np.where(fitted, np.clip(np.nan_to_num(limit, nan=cap, posinf=cap), 0, cap), cap)
-        above = float(threshold)
+        # Whatever is not known, or held at zero, is above any threshold.  A voxel at the threshold is shown.
+        above = max(float(threshold), 1e-9)
+        cap = 2 * above
+        keep = np.where(fitted, cap * (1 + 1e-6) - np.clip(np.nan_to_num(limit, nan=cap, posinf=cap), 0, cap), 0.0)
     low = 0.0 if fades or (fitted.any() and values[fitted].min() >= 0) else None
     known = fitted & np.isfinite(values) & (values != 0)
     # The brightest of what is sure should not be dimmed by what is not.
@@ -112,7 +112,7 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
         quantity.unit,
         values.astype(single),
         percent.astype(single),
-        hide.astype(single),
+        keep.astype(single),
         above,
         fades,
         quantity.cmap,
@@ -155,18 +155,8 @@ def good_voxel(results: Results, metab: str | None = None) -> tuple[int, int, in
     return tuple(int(index) for index in nearest)
 
 
-def padded(values: np.ndarray, affine: np.ndarray, fill: float, every: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One voxel more at either end of axes that have only one (or of ``every`` axis), ``fill`` in it.
-
-    FSLeyes leaves opaque lines at the edges of a single slice that is modulated by another image.
-
-    Returns
-    -------
-    values, affine : ndarray
-    before : int ndarray ``(3,)``
-        How many voxels were put in front.
-    """
-    before = np.array([int(every or size == 1) for size in values.shape])
+def padded(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One voxel of zeros more at either end of every axis, and the affine that goes with it: an outline needs something around it."""
     moved = np.array(affine, float)
-    moved[:3, 3] -= moved[:3, :3] @ before
-    return np.pad(values, [(n, n) for n in before], constant_values=fill), moved, before
+    moved[:3, 3] -= moved[:3, :3].sum(1)
+    return np.pad(values, 1), moved

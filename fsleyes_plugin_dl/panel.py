@@ -82,7 +82,7 @@ class ResultsPanel(SettingsPanel):
 
     def _add(self, group: str, title: str, widget, tip: str = "") -> None:
         self.getWidgetList().AddWidget(widget, displayName=title, tooltip=tip or None, groupName=group)
-        if isinstance(widget, (wx.Choice, wx.ComboBox)):
+        if widget.GetBestSize()[0] > 180:
             # The longest label must not push the others out of sight; the list that opens shows all of it.
             widget.SetMinSize((180, -1))
 

@@ -164,14 +164,22 @@ def _by_fsleyes(results: Results, look: Look, t1: Path | None, scratch: Path, ou
     words += ["--hideCursor", "--layout", "horizontal", "--labelSize", "11", "--performance", "3"]
     words += ["--worldLoc", *(f"{mm:.3f}" for mm in _world(results, look.voxel))]
     layers = _fsleyes_maps(results, look, picture, scratch) if picture is not None else _fsleyes_voxel(results, scratch)
-    words += ["--displaySpace", str(t1) if t1 else layers[0]]
+    words += ["--displaySpace", "world" if t1 else layers[0]]
     if picture is not None:
         # The bar is that of the selected overlay: they are counted from the bottom.
-        words += ["--selectedOverlay", str(int(t1 is not None)), "--showColourBar", "--colourBarLocation", "bottom", "--colourBarLabelSide", "top-left"]
+        words += [
+            "--selectedOverlay",
+            str(int(t1 is not None)),
+            "--showColourBar",
+            "--colourBarLocation",
+            "bottom",
+            "--colourBarLabelSide",
+            "top-left",
+        ]
     if t1:
         values = np.asarray(_read(t1).dataobj)
         low, high = maps.robust_range(values.ravel()[:: max(values.size // 200_000, 1)], 0.0)
-        words += [str(t1), "--name", "T1", "--displayRange", f"{low:g}", f"{1.1 * high:g}"]
+        words += [str(t1), "--name", "T1", "--interpolation", "linear", "--displayRange", f"{low:g}", f"{1.1 * high:g}"]
     environment = {
         **os.environ,
         "PYOPENGL_PLATFORM": "osmesa",
@@ -198,27 +206,25 @@ def _save(path: Path, values: np.ndarray, affine: np.ndarray) -> str:
 def _fsleyes_maps(results: Results, look: Look, picture: maps.Picture, scratch: Path) -> list[str]:
     """The words that show a map; the image that it is drawn from first."""
 
-    def save(name: str, values: np.ndarray, fill: float) -> str:
-        grid, affine, _ = maps.padded(values, results.affine, fill)
-        return _save(scratch / f"{name}.nii.gz", grid, affine)
+    def save(name: str, values: np.ndarray) -> str:
+        return _save(scratch / f"{name}.nii.gz", values, results.affine)
 
-    shown = save("map", picture.values, 0.0)
-    certainty = save("certainty", -picture.percent, -maps.PERCENT_CAP)
-    hide = save("hide", picture.hide, float(picture.hide.max()))
+    shown, certainty, keep = save("map", picture.values), save("certainty", -picture.percent), save("keep", picture.keep)
     words = [shown, "--name", picture.title, "--cmap", picture.cmap, "--displayRange", *(f"{end:g}" for end in picture.range)]
-    words += ["--interpolation", "none", "--clipImage", hide, "--clippingRange", "-1", f"{picture.hide_above:g}"]
+    words += ["--interpolation", "none", "--clipImage", keep]
+    words += ["--clippingRange", f"{picture.keep_above:g}", f"{4 * picture.keep_above:g}"]
     if look.fade and picture.fades:
         words += ["--modulateImage", certainty, "--modulateAlpha", "--modulateRange", f"{-look.unsure:g}", f"{-look.sure:g}"]
     marked = maps.marks(results)
     if marked.any():
         table = scratch / "marks.lut"
         table.write_text("".join(f"{key} {r} {g} {b} {text.split(' (')[0]}\n" for key, (text, (r, g, b)) in maps.MARKS.items()))
-        words += [save("marks", marked, 0), "--overlayType", "label", "--lut", str(table), "--outline", "--outlineWidth", "2"]
-    return [*words[:1], *words[1:], certainty, "--disabled", hide, "--disabled"]
+        words += [save("marks", marked), "--overlayType", "label", "--lut", str(table), "--outline", "--outlineWidth", "2"]
+    return [*words, certainty, "--disabled", keep, "--disabled"]
 
 
 def _fsleyes_voxel(results: Results, scratch: Path) -> list[str]:
-    grid, affine, _ = maps.padded(np.ones(results.shape, np.uint8), results.affine, 0, every=True)
+    grid, affine = maps.padded(np.ones(results.shape, np.uint8), results.affine)
     shown = _save(scratch / "voxel.nii.gz", grid, affine)
     return [
         shown,

@@ -32,13 +32,16 @@ _COLUMNS = (
     ("/ {ref}", "", "ratio", "ratio_sd"),
     ("Molarity", "mM", "molarity", "molarity_sd"),
     ("Molality", "mmol/kg", "molality", "molality_sd"),
-    ("Posterior", "a.u.", "posterior_mean", "posterior_sd"),
     ("Posterior / {ref}", "", "posterior_ratio", "posterior_ratio_sd"),
     ("Prior", "%", "prior_share", None),
+    # Remarks stand here.
+    ("Posterior", "a.u.", "posterior_mean", "posterior_sd"),
     ("Network", "a.u.", "network", "epistemic_sd"),
     ("SNR", "", "snr", None),
     ("FWHM", "Hz", "fwhm", None),
 )
+_AFTER_REMARKS = ("posterior_mean", "network", "snr", "fwhm")
+"""What matters least stands behind the remarks, lest they be out of sight."""
 
 # Columns of maps that FSL-MRS writes, which have none in uncertainty.csv.
 _FSL_COLUMNS = {
@@ -376,8 +379,7 @@ class Results:
             # That numbers behind "±" are SDs is said once, to save width.
             spread = len(titles) == 1 and any(sd in values for values in known.values())
             titles.append(title.format(ref=self.reference) + (" ± SD" if spread else "") + (f" ({unit})" if unit else ""))
-        # Remarks stand before what matters least, lest they be out of sight.
-        n_first = sum(column[2] not in ("snr", "fwhm") for column in columns)
+        n_first = sum(column[2] not in _AFTER_REMARKS for column in columns)
         titles.insert(n_first + 1, "Remarks")
         rows, doubtful = [], []
         for metab, values in known.items():
@@ -422,7 +424,7 @@ def _load(path: Path):
 
 def _values(image, path: Path) -> np.ndarray:
     try:
-        return np.asarray(image.dataobj, np.float64)
+        return np.asarray(image.dataobj, np.float32)
     except (OSError, EOFError, ValueError) as exc:
         raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
 

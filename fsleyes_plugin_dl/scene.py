@@ -15,6 +15,7 @@ import fsleyes.plugins as plugins
 import fsleyes_props as props
 import nibabel
 import numpy as np
+import wx
 from fsl.data.image import Image
 from fsleyes.views.orthopanel import OrthoPanel
 from fsleyes_plugin_mrs.utils import is_nifti_mrs
@@ -112,8 +113,9 @@ class Scene:
         self.t1 = None if t1 is None else _image(t1, "T1")
         self.curves: dict[str, Image] = self._read_curves(data)
         self.voxel: tuple[int, int, int] | None = None
+        self.before = 0  # voxels in front of the first
         self.shown: maps.Picture | None = None
-        self.map = self.certainty = self.hide = self.marks = self.outline = None
+        self.map = self.certainty = self.keep = self.marks = self.outline = None
         self._quiet = False
 
     # -- overlays ------------------------------------------------------------------------------------------------------
@@ -165,9 +167,10 @@ class Scene:
             overlays.append(self.t1)
         if results.kind == "MRSI":
             self._make_maps()
-            overlays += [self.certainty, self.hide, self.map, self.marks]
+            overlays += [self.certainty, self.keep, self.map, self.marks]
         else:
-            grid, affine, self.before = maps.padded(np.ones(results.shape, np.uint8), results.affine, 0, every=True)
+            grid, affine = maps.padded(np.ones(results.shape, np.uint8), results.affine)
+            self.before = 1
             self.outline = MemoryImage(grid, name="voxel", xform=affine)
             overlays.append(self.outline)
         self.overlays = [*overlays, *self.curves.values()]
@@ -181,6 +184,13 @@ class Scene:
         if results.kind == "MRSI":
             self.update_map()
         self.go_to(maps.good_voxel(results))
+        # FSLeyes keeps the section that was in sight before, which may have nothing in it.
+        self.ortho.resetDisplay()
+        wx.CallAfter(self._reset)
+
+    def _reset(self) -> None:
+        if self.alive and not self.ortho.destroyed:
+            self.ortho.resetDisplay()
 
     def close(self) -> None:
         """Take everything away again."""
@@ -200,10 +210,10 @@ class Scene:
                 overlays.remove(overlay)
 
     def _make_maps(self) -> None:
-        shape = self.results.shape
-        empty, affine, self.before = maps.padded(np.zeros(shape, np.float32), self.results.affine, 0)
+        empty, affine = np.zeros(self.results.shape, np.float32), self.results.affine
+        self.before = 0
         self.certainty = MemoryImage(empty.copy(), name="certainty (minus relative SD, %)", xform=affine)
-        self.hide = MemoryImage(empty.copy(), name="threshold (hides voxels)", xform=affine)
+        self.keep = MemoryImage(empty.copy(), name="threshold (what is shown)", xform=affine)
         self.map = MemoryImage(empty.copy(), name="map", xform=affine)
         self.marks = MemoryImage(empty.astype(np.int16), name="marked voxels", xform=affine)
 
@@ -211,8 +221,11 @@ class Scene:
         context = self.ortho.displayCtx
         scene = self.ortho.sceneOpts
         context.autoDisplay = False
-        reference = self.t1 if self.t1 is not None else (self.map if self.map is not None else self.outline)
-        context.displaySpace = reference
+        # Upright with a structural image, however it is stored; along the grid's own axes without.  FSLeyes goes back to its default at any change
+        # of the list of overlays.
+        for one in (self.frame.displayCtx, context, self.mrs.displayCtx):
+            one.defaultDisplaySpace = "world" if self.t1 is not None else "ref"
+        context.displaySpace = "world" if self.t1 is not None else self._anchor
         scene.showColourBar = self.map is not None
         scene.colourBarLocation = "bottom"
         scene.colourBarLabelSide = "top-left"
@@ -220,16 +233,16 @@ class Scene:
         if self.t1 is not None:
             display, opts = context.getDisplay(self.t1), context.getOpts(self.t1)
             display.name = "T1"
-            opts.cmap = "greyscale"
+            opts.cmap, opts.interpolation = "greyscale", "linear"
             low, high = maps.robust_range(np.asarray(self.t1[:]).ravel()[::7], 0.0)
             opts.displayRange = [low, 1.1 * high]
         if self.map is not None:
-            for overlay in (self.certainty, self.hide):
+            for overlay in (self.certainty, self.keep):
                 context.getDisplay(overlay).enabled = False
             opts = self.map_opts
             opts.interpolation = "none"
             opts.linkLowRanges = False
-            opts.clipImage = self.hide
+            opts.clipImage = self.keep
             opts.modulateImage = self.certainty
             self._dress_marks()
             context.selectOverlay(self.map)
@@ -418,19 +431,16 @@ class Scene:
         new = maps.picture(results, settings.quantity, settings.metab, settings.criterion, settings.threshold)
         other = self.shown is None or new.title != self.shown.title
         self.shown = new
-        for image, values, fill in (
-            # Negative, since FSLeyes fades its colour bar as if the fading went by the map's own values: those are above zero, so the bar stays whole.
-            (self.certainty, -new.percent, -maps.PERCENT_CAP),
-            (self.hide, new.hide, float(new.hide.max())),
-            (self.map, new.values, 0.0),
-        ):
-            image[:] = maps.padded(values, results.affine, fill)[0]
+        # Negative, since FSLeyes fades its colour bar as if the fading went by the map's own values: those are above zero, so the bar stays whole.
+        self.certainty[:] = -new.percent
+        self.keep[:] = new.keep
+        self.map[:] = new.values
         opts = self.map_opts
         if other:
             self.ortho.displayCtx.getDisplay(self.map).name = new.title
             opts.cmap = new.cmap
             opts.displayRange = list(new.range)
-        opts.clippingRange = [-1, new.hide_above]
+        opts.clippingRange = [new.keep_above, 4 * new.keep_above]
         opts.modulateRange = [-max(settings.unsure, settings.sure + 0.1), -settings.sure]
         opts.modulateAlpha = bool(settings.fade and new.fades)
         self.update_marks()
@@ -441,7 +451,7 @@ class Scene:
     def update_marks(self, *_) -> None:
         """Outline the voxels that the settings say."""
         found = maps.marks(self.results, self.settings.markFailed, self.settings.markUnlike)
-        self.marks[:] = maps.padded(found, self.results.affine, 0)[0]
+        self.marks[:] = found
 
     def robust(self) -> None:
         """Colours from the map's own robust range again."""
