@@ -74,7 +74,7 @@ class Desk:
         def seen() -> bool:
             try:
                 screenshot(scene.ortho, str(target))
-            except TypeError:  # nothing was drawn yet
+            except (TypeError, ValueError):  # nothing was drawn yet, or not in the new size
                 return False
             return bool(until(np.rint(imread(target)[..., :3] * 255).astype(int)))
 
@@ -99,7 +99,7 @@ class Screen:
         self.process, self.display = None, os.environ.get("DISPLAY")
         if not self.display:
             read, write = os.pipe()
-            words = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1920x1200x24", "-nolisten", "tcp", "-noreset"]
+            words = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"]
             self.process = subprocess.Popen(words, pass_fds=[write], stderr=subprocess.DEVNULL)
             os.close(write)
             with os.fdopen(read) as pipe:
