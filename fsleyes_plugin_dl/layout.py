@@ -20,6 +20,19 @@ def _panes(panes: list[str], docks: dict[tuple[int, int], int]) -> str:
     return "|".join(["layout2", *panes, *sizes]) + "|"
 
 
+def _screen() -> tuple[int, int]:
+    """Width and height of the screen in pixels; usual ones where there is none."""
+    try:
+        import wx
+    except ImportError:
+        return 1920, 1200
+    return tuple(wx.GetDisplaySize()) if wx.GetApp() is not None else (1920, 1200)
+
+
+# A layout gives sizes in pixels, so they have to suit the screen: FSLeyes opens over nine tenths of it.
+_WIDTH, _HEIGHT = _screen()
+_SPECTRUM, _TABLE, _SETTINGS = min(int(0.427 * _WIDTH), 1100), min(int(0.32 * _HEIGHT), 500), 350
+
 _ORTHO = (
     "syncLocation=True,syncOverlayOrder=True,syncOverlayDisplay=True,syncOverlayVolume=True,movieRate=400,movieAxis=3;"
     "showCursor=True,bgColour=#000000ff,fgColour=#ffffffff,cursorColour=#00ff00ff,cursorGap=False,showColourBar=True,"
@@ -31,25 +44,28 @@ MRS_DL = "\n".join(
     [
         "fsleyes.views.orthopanel.OrthoPanel,fsleyes_plugin_mrs.views.MRSView",
         _panes(
-            [_pane("OrthoPanel 1", "Ortho View 1", _VIEW, _CENTRE), _pane("MRSView 2", "MRS 2", _SIDE, _RIGHT, best=(820, 900))],
-            {(_CENTRE, 0): 22, (_RIGHT, 0): 820},
+            [
+                _pane("OrthoPanel 1", "Ortho View 1", _VIEW, _CENTRE),
+                _pane("MRSView 2", "MRS 2", _SIDE, _RIGHT, best=(_SPECTRUM, 900)),
+            ],
+            {(_CENTRE, 0): 22, (_RIGHT, 0): _SPECTRUM},
         ),
         f"fsleyes_plugin_dl.panel.ResultsPanel;{_ORTHO}",
         _panes(
             [
                 _pane("Panel", "", _INSIDE, _CENTRE),
-                _pane("ResultsPanel", "DL-MRS results", _CONTROL, _LEFT, best=(350, 800)),
+                _pane("ResultsPanel", "DL-MRS results", _CONTROL, _LEFT, best=(_SETTINGS, 800)),
             ],
-            {(_CENTRE, 0): 22, (_LEFT, 0): 350},
+            {(_CENTRE, 0): 22, (_LEFT, 0): _SETTINGS},
         ),
         "fsleyes_plugin_mrs.controls.MRSToolBar,fsleyes_plugin_dl.panel.TablePanel;;",
         _panes(
             [
                 _pane("FigureCanvasWxAgg", "", _INSIDE, _CENTRE),
                 _pane("MRSToolBar", "MRS toolbar", _BAR, _TOP, layer=10, best=(440, 34)),
-                _pane("TablePanel", "DL-MRS table", _CONTROL, _BOTTOM, best=(400, 380)),
+                _pane("TablePanel", "DL-MRS table", _CONTROL, _BOTTOM, best=(400, _TABLE)),
             ],
-            {(_CENTRE, 0): 10, (_TOP, 10): 36, (_BOTTOM, 0): 380},
+            {(_CENTRE, 0): 10, (_TOP, 10): 36, (_BOTTOM, 0): _TABLE},
         ),
     ]
 )

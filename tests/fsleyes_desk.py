@@ -99,7 +99,7 @@ class Screen:
         self.process, self.display = None, os.environ.get("DISPLAY")
         if not self.display:
             read, write = os.pipe()
-            words = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"]
+            words = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"]
             self.process = subprocess.Popen(words, pass_fds=[write], stderr=subprocess.DEVNULL)
             os.close(write)
             with os.fdopen(read) as pipe:
