@@ -31,7 +31,7 @@ def _screen() -> tuple[int, int]:
 
 # A layout gives sizes in pixels, so they have to suit the screen: FSLeyes opens over nine tenths of it.
 _WIDTH, _HEIGHT = _screen()
-_SPECTRUM, _TABLE, _SETTINGS = min(int(0.427 * _WIDTH), 1100), min(int(0.32 * _HEIGHT), 500), 350
+_SPECTRUM, _TABLE, _SETTINGS = min(int(0.427 * _WIDTH), 1100), min(int(0.32 * _HEIGHT), 500), 385
 
 _ORTHO = (
     "syncLocation=True,syncOverlayOrder=True,syncOverlayDisplay=True,syncOverlayVolume=True,movieRate=400,movieAxis=3;"

@@ -30,25 +30,31 @@ MARKS = {
 class Picture:
     """A map as it is drawn, all arrays float32 ``(x, y, z)``.
 
-    ``values`` in ``unit``; ``percent`` is the relative SD in percent, at most :data:`PERCENT_CAP`, and that where nothing was fitted; voxels are
-    shown where ``keep`` is above ``keep_above``, which is positive: FSLeyes takes 0 for what lies beyond the edge of an image, and that must
-    not be shown.  ``fades`` is whether the map has an uncertainty of its own.
+    ``values`` in ``unit``; ``percent`` is the relative SD in percent, at most :data:`PERCENT_CAP`, and that where nothing was fitted; ``shown``
+    (bool) says which voxels are.  ``fades`` is whether the map has an uncertainty of its own.
     """
 
     title: str
     unit: str
     values: np.ndarray
     percent: np.ndarray
-    keep: np.ndarray
-    keep_above: float
+    shown: np.ndarray
     fades: bool
     cmap: str
     range: tuple[float, float]
 
     @property
-    def shown(self) -> np.ndarray:
-        """Which voxels are shown, bool."""
-        return self.keep > self.keep_above
+    def drawn(self) -> np.ndarray:
+        """The values of shown voxels, NaN elsewhere: FSLeyes draws nothing there.  (What another image hides it draws at the edges all the same.)"""
+        return np.where(self.shown, self.values, np.float32(np.nan))
+
+    @property
+    def whole_range(self) -> tuple[float, float]:
+        """From below the lowest to above the highest of the shown values."""
+        values = self.values[self.shown]
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+        margin = 0.01 * max(high - low, abs(high), 1e-12)
+        return low - margin, high + margin
 
 
 def robust_range(values: np.ndarray, low: float | None = 0.0) -> tuple[float, float]:
@@ -86,17 +92,15 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     percent = np.where(fitted, 0.0, PERCENT_CAP) if relative is None else np.where(fitted, relative, PERCENT_CAP)
     percent = np.clip(np.nan_to_num(percent, nan=PERCENT_CAP, posinf=PERCENT_CAP), 0, PERCENT_CAP)
 
-    keep, above = np.where(fitted, 1.0, 0.0), 0.5
+    shown = fitted
     limit = None
     if criterion == "percent" and quantity.per_metab:
         limit = results.crlb_percent(metab)
     elif criterion == "sd" and quantity.per_metab:
         limit = results.sd(key, metab)
     if limit is not None:
-        # Whatever is not known, or held at zero, is above any threshold.  A voxel at the threshold is shown.
-        above = max(float(threshold), 1e-9)
-        cap = 2 * above
-        keep = np.where(fitted, cap * (1 + 1e-6) - np.clip(np.nan_to_num(limit, nan=cap, posinf=cap), 0, cap), 0.0)
+        # Whatever is not known, or held at zero, is above any threshold.
+        shown = fitted & (np.nan_to_num(limit, nan=np.inf) <= threshold)
     low = 0.0 if fades or (fitted.any() and values[fitted].min() >= 0) else None
     known = fitted & np.isfinite(values) & (values != 0)
     # The brightest of what is sure should not be dimmed by what is not.
@@ -112,8 +116,7 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
         quantity.unit,
         values.astype(single),
         percent.astype(single),
-        keep.astype(single),
-        above,
+        shown,
         fades,
         quantity.cmap,
         found,
@@ -155,8 +158,11 @@ def good_voxel(results: Results, metab: str | None = None) -> tuple[int, int, in
     return tuple(int(index) for index in nearest)
 
 
-def padded(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One voxel of zeros more at either end of every axis, and the affine that goes with it: an outline needs something around it."""
+def padded(values: np.ndarray, affine: np.ndarray, fill: float = 0) -> tuple[np.ndarray, np.ndarray]:
+    """One voxel of ``fill`` more at either end of every axis, and the affine that goes with it.
+
+    An outline needs something around it; and FSLeyes takes what lies on the very edge of an image that fades another for outside of it.
+    """
     moved = np.array(affine, float)
     moved[:3, 3] -= moved[:3, :3].sum(1)
-    return np.pad(values, 1), moved
+    return np.pad(values, 1, constant_values=fill), moved

@@ -84,7 +84,7 @@ class ResultsPanel(SettingsPanel):
         self.getWidgetList().AddWidget(widget, displayName=title, tooltip=tip or None, groupName=group)
         if widget.GetBestSize()[0] > 180:
             # The longest label must not push the others out of sight; the list that opens shows all of it.
-            widget.SetMinSize((180, -1))
+            widget.SetMinSize((180 if isinstance(widget, wx.Choice) else 260, -1))
 
     def _text(self, group: str, title: str, key: str, text: str = "", tip: str = "") -> wx.StaticText:
         self.texts[key] = wx.StaticText(self.getWidgetList(), label=text)
@@ -108,7 +108,10 @@ class ResultsPanel(SettingsPanel):
         self._choice("map", "Metabolite", "metab", "Whose map is shown, and whose part of the fit is drawn")
         self._choice("map", "Quantity", "quantity", "What the map shows", labels=scene.results.label)
         opts = scene.map_opts
-        self._add("map", "Colours", props.makeWidget(parent, opts, "cmap", labels=_cmap_label), "Colour map")
+        colours = props.makeWidget(parent, opts, "cmap", labels=_cmap_label)
+        self._add("map", "Colours", colours, "Colour map")
+        if isinstance(colours, wx.ComboBox):
+            colours.SetInsertionPoint(0)  # or its text begins out of sight
         self._add(
             "map",
             "Range",

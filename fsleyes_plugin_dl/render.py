@@ -206,21 +206,27 @@ def _save(path: Path, values: np.ndarray, affine: np.ndarray) -> str:
 def _fsleyes_maps(results: Results, look: Look, picture: maps.Picture, scratch: Path) -> list[str]:
     """The words that show a map; the image that it is drawn from first."""
 
-    def save(name: str, values: np.ndarray) -> str:
-        return _save(scratch / f"{name}.nii.gz", values, results.affine)
-
-    shown, certainty, keep = save("map", picture.values), save("certainty", -picture.percent), save("keep", picture.keep)
+    shown = _save(scratch / "map.nii.gz", picture.drawn, results.affine)
+    certainty = _save(scratch / "certainty.nii.gz", *maps.padded(-picture.percent, results.affine, -maps.PERCENT_CAP))
     words = [shown, "--name", picture.title, "--cmap", picture.cmap, "--displayRange", *(f"{end:g}" for end in picture.range)]
-    words += ["--interpolation", "none", "--clipImage", keep]
-    words += ["--clippingRange", f"{picture.keep_above:g}", f"{4 * picture.keep_above:g}"]
+    words += ["--interpolation", "none", "--clippingRange", *(f"{end:g}" for end in picture.whole_range)]
     if look.fade and picture.fades:
         words += ["--modulateImage", certainty, "--modulateAlpha", "--modulateRange", f"{-look.unsure:g}", f"{-look.sure:g}"]
     marked = maps.marks(results)
     if marked.any():
         table = scratch / "marks.lut"
         table.write_text("".join(f"{key} {r} {g} {b} {text.split(' (')[0]}\n" for key, (text, (r, g, b)) in maps.MARKS.items()))
-        words += [save("marks", marked), "--overlayType", "label", "--lut", str(table), "--outline", "--outlineWidth", "2"]
-    return [*words, certainty, "--disabled", keep, "--disabled"]
+        words += [
+            _save(scratch / "marks.nii.gz", marked, results.affine),
+            "--overlayType",
+            "label",
+            "--lut",
+            str(table),
+            "--outline",
+            "--outlineWidth",
+            "2",
+        ]
+    return [*words, certainty, "--disabled"]
 
 
 def _fsleyes_voxel(results: Results, scratch: Path) -> list[str]:

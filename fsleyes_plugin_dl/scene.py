@@ -1,6 +1,6 @@
 """Results on the screen: the overlays of one folder in an ortho view and an MRS view, and the settings that say how they are shown.
 
-Three images carry everything that changes with a choice: the map, the relative SD that fades it and what hides voxels.  They stay the same
+Two images carry what changes with a choice: the map, and the relative SD that fades it.  They stay the same
 overlays while their values change, so that what a user sets in FSLeyes's own panels stays, too.
 """
 
@@ -115,7 +115,7 @@ class Scene:
         self.voxel: tuple[int, int, int] | None = None
         self.before = 0  # voxels in front of the first
         self.shown: maps.Picture | None = None
-        self.map = self.certainty = self.keep = self.marks = self.outline = None
+        self.map = self.certainty = self.marks = self.outline = None
         self._quiet = False
 
     # -- overlays ------------------------------------------------------------------------------------------------------
@@ -167,11 +167,10 @@ class Scene:
             overlays.append(self.t1)
         if results.kind == "MRSI":
             self._make_maps()
-            overlays += [self.certainty, self.keep, self.map, self.marks]
+            overlays += [self.certainty, self.map, self.marks]
         else:
-            grid, affine = maps.padded(np.ones(results.shape, np.uint8), results.affine)
             self.before = 1
-            self.outline = MemoryImage(grid, name="voxel", xform=affine)
+            self.outline = _padded_image(np.ones(results.shape, np.uint8), results.affine, "voxel")
             overlays.append(self.outline)
         self.overlays = [*overlays, *self.curves.values()]
         frame.overlayList.extend(self.overlays)
@@ -204,7 +203,7 @@ class Scene:
         if not self.mrs.destroyed:
             canvas = self.mrs.canvas
             canvas.artists = [artist for artist in canvas.artists if artist not in self.artists]
-        # The map first: it must not be drawn once the images that fade and hide it are gone.
+        # The map first: it must not be drawn once the image that fades it is gone.
         for overlay in sorted(self.overlays, key=lambda image: image is not self.map):
             if overlay in overlays:
                 overlays.remove(overlay)
@@ -212,8 +211,7 @@ class Scene:
     def _make_maps(self) -> None:
         empty, affine = np.zeros(self.results.shape, np.float32), self.results.affine
         self.before = 0
-        self.certainty = MemoryImage(empty.copy(), name="certainty (minus relative SD, %)", xform=affine)
-        self.keep = MemoryImage(empty.copy(), name="threshold (what is shown)", xform=affine)
+        self.certainty = _padded_image(empty, affine, "certainty (minus relative SD, %)")
         self.map = MemoryImage(empty.copy(), name="map", xform=affine)
         self.marks = MemoryImage(empty.astype(np.int16), name="marked voxels", xform=affine)
 
@@ -237,12 +235,10 @@ class Scene:
             low, high = maps.robust_range(np.asarray(self.t1[:]).ravel()[::7], 0.0)
             opts.displayRange = [low, 1.1 * high]
         if self.map is not None:
-            for overlay in (self.certainty, self.keep):
-                context.getDisplay(overlay).enabled = False
+            context.getDisplay(self.certainty).enabled = False
             opts = self.map_opts
             opts.interpolation = "none"
             opts.linkLowRanges = False
-            opts.clipImage = self.keep
             opts.modulateImage = self.certainty
             self._dress_marks()
             context.selectOverlay(self.map)
@@ -432,15 +428,14 @@ class Scene:
         other = self.shown is None or new.title != self.shown.title
         self.shown = new
         # Negative, since FSLeyes fades its colour bar as if the fading went by the map's own values: those are above zero, so the bar stays whole.
-        self.certainty[:] = -new.percent
-        self.keep[:] = new.keep
-        self.map[:] = new.values
+        self.certainty[:] = maps.padded(-new.percent, results.affine, -maps.PERCENT_CAP)[0]
+        self.map[:] = new.drawn
         opts = self.map_opts
         if other:
             self.ortho.displayCtx.getDisplay(self.map).name = new.title
             opts.cmap = new.cmap
             opts.displayRange = list(new.range)
-        opts.clippingRange = [new.keep_above, 4 * new.keep_above]
+        opts.clippingRange = list(new.whole_range)
         opts.modulateRange = [-max(settings.unsure, settings.sure + 0.1), -settings.sure]
         opts.modulateAlpha = bool(settings.fade and new.fades)
         self.update_marks()
@@ -457,6 +452,11 @@ class Scene:
         """Colours from the map's own robust range again."""
         if self.shown is not None:
             self.map_opts.displayRange = list(self.shown.range)
+
+
+def _padded_image(values: np.ndarray, affine: np.ndarray, name: str) -> MemoryImage:
+    grid, moved = maps.padded(values, affine)
+    return MemoryImage(grid, name=name, xform=moved)
 
 
 def _view(frame, kind):

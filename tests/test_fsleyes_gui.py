@@ -89,13 +89,14 @@ def test_metabolite_and_quantity(desk):
     scene = desk.load("mrsi", t1=desk.t1)
     settings, display = scene.settings, scene.ortho.displayCtx.getDisplay(scene.map)
     settings.metab = "Ins"
-    assert np.allclose(scene.map[:], scene.results.map("conc-ml", "Ins"))
+    there = scene.results.fitted
+    assert np.allclose(scene.map[:][there], scene.results.map("conc-ml", "Ins")[there]) and np.isnan(scene.map[:][~there]).all()
     assert display.name == "Ins: maximum-likelihood concentration (a.u.)"
     high = scene.map_opts.displayRange.xhi
     assert 6 < high < 8.5 and scene.map_opts.displayRange.xlo == 0
     assert scene.map_opts.modulateAlpha and scene.map_opts.modulateImage is scene.certainty
     settings.quantity = "misfit"
-    assert display.name == "residual over noise" and np.allclose(scene.map[:], scene.results.map("misfit"))
+    assert display.name == "residual over noise" and np.allclose(scene.map[:][there], scene.results.map("misfit")[there])
     assert not scene.map_opts.modulateAlpha
     settings.quantity = "ratio-ml"
     assert display.name == "Ins: ratio to Cr+PCr, ml" and scene.map_opts.modulateAlpha

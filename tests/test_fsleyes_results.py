@@ -110,7 +110,11 @@ def test_threshold_hides_what_is_above_it(made):
             assert (shown == (results.fitted & (np.nan_to_num(limit, nan=np.inf) <= threshold))).all()
     everything = maps.picture(results, "conc-ml", "NAA")
     assert (everything.shown == results.fitted).all()
-    assert everything.keep_above > 0 and not everything.keep[~results.fitted].any()
+    assert (np.isfinite(everything.drawn) == results.fitted).all()
+    low, high = everything.whole_range
+    assert low < everything.values[results.fitted].min() and high > everything.values.max()
+    nothing = maps.picture(results, "conc-ml", "NAA", "sd", 0.0)
+    assert not nothing.shown.any() and nothing.whole_range[0] < nothing.whole_range[1]
 
 
 def test_only_estimates_fade(made):
