@@ -209,7 +209,7 @@ def _fsleyes_maps(results: Results, look: Look, picture: maps.Picture, scratch: 
     shown = _save(scratch / "map.nii.gz", picture.drawn, results.affine)
     certainty = _save(scratch / "certainty.nii.gz", *maps.padded(-picture.percent, results.affine, -maps.PERCENT_CAP))
     words = [shown, "--name", picture.title, "--cmap", picture.cmap, "--displayRange", *(f"{end:g}" for end in picture.range)]
-    words += ["--interpolation", "none", "--clippingRange", *(f"{end:g}" for end in picture.whole_range)]
+    words += ["--interpolation", "none", "--unlinkLowRanges", "--clippingRange", *(f"{end:g}" for end in picture.whole_range)]
     if look.fade and picture.fades:
         words += ["--modulateImage", certainty, "--modulateAlpha", "--modulateRange", f"{-look.unsure:g}", f"{-look.sure:g}"]
     marked = maps.marks(results)
