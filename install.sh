@@ -7,6 +7,7 @@ usage() {
 usage: ./install.sh                  set up in .venv
        ./install.sh example [...]    set up, then align and fit the bundled example into example-results
        ./install.sh test [...]       set up with what the tests need, then run them all; the rest goes to pytest
+                                     (those inside of FSLeyes follow in .venv-fsleyes; FSLEYES_TESTS=off leaves them out)
 Python 3.11 or later is needed; PYTHON=/path/to/python says which one to use.
 TEXT
 }
@@ -87,6 +88,53 @@ set_up() {
     printf '%s\n%s\n' "$wanted" "${extra:-run}" >"$stamp"
 }
 
+# FSLeyes needs wxPython, which takes an hour to build: Debian's is used, and with it Debian's Python, in an environment of its own.
+# Nothing here stops the other tests; it says why and returns 1.
+set_up_fsleyes() {
+    local stamp=.venv-fsleyes/fsl_mrs_dl.stamp wanted system=/usr/bin/python3
+    local packages=(python3-venv python3-wxgtk4.0 xvfb xauth libosmesa6 libgl1-mesa-dri)
+    local without="the tests inside of FSLeyes are left out:"
+    wanted="$(describe)"
+    if [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]] && .venv-fsleyes/bin/python -c 'import fsleyes, wx' 2>/dev/null && command -v Xvfb >/dev/null; then
+        return
+    fi
+    if ! makes_venvs "$system" || ! "$system" -c 'import wx' >/dev/null 2>&1 || ! command -v Xvfb >/dev/null ||
+        ! { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q libOSMesa; then
+        local as_root=(env DEBIAN_FRONTEND=noninteractive)
+        if ! command -v apt-get >/dev/null; then
+            echo "install.sh: $without they need $system with wxPython, Xvfb and OSMesa, and there is no apt-get to install them." >&2
+            return 1
+        fi
+        if [[ "$(id -u)" != 0 ]]; then
+            if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
+                echo "install.sh: $without installing what they need takes root: apt-get install ${packages[*]}" >&2
+                return 1
+            fi
+            as_root=(sudo -n "${as_root[@]}")
+        fi
+        echo "install.sh: installing ${packages[*]} with apt-get"
+        "${as_root[@]}" apt-get update -q || echo "install.sh: apt-get update had errors; going on." >&2
+        if ! "${as_root[@]}" apt-get install -y -q --no-install-recommends "${packages[@]}"; then
+            echo "install.sh: $without apt-get could not install ${packages[*]}." >&2
+            return 1
+        fi
+    fi
+    if ! makes_venvs "$system"; then
+        echo "install.sh: $without $system is older than 3.11 or makes no virtual environments." >&2
+        return 1
+    fi
+    echo "install.sh: making .venv-fsleyes with $("$system" --version)"
+    rm -f "$stamp"
+    if ! "$system" -m venv --clear --system-site-packages .venv-fsleyes ||
+        ! .venv-fsleyes/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt \
+            fsleyes fsleyes-plugin-mrs pyparsing nifti-mrs nibabel pandas matplotlib scipy ConfigArgParse pytest ||
+        ! .venv-fsleyes/bin/python -m pip install --disable-pip-version-check -q --no-deps -e .; then
+        echo "install.sh: $without FSLeyes could not be installed with pip." >&2
+        return 1
+    fi
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)"
 cd -- "$here"
 job="${1:-}"
@@ -112,7 +160,13 @@ TEXT
         ;;
     test)
         set_up test
-        exec .venv/bin/python -m pytest "$@"
+        status=0
+        .venv/bin/python -m pytest "$@" || status=$?
+        if [[ "${FSLEYES_TESTS:-on}" != off ]] && set_up_fsleyes; then
+            echo "install.sh: tests inside of FSLeyes"
+            .venv-fsleyes/bin/python -m pytest -m with_fsleyes tests/test_fsleyes_gui.py || status=$?
+        fi
+        exit "$status"
         ;;
     -h | --help)
         usage

@@ -1,0 +1,72 @@
+"""The layout ``mrs-dl``: settings and images on the left, the spectrum and its table on the right.
+
+A layout is a text in FSLeyes's own form: views and where they are, then for each view its controls, its settings and where they are.
+"""
+
+__all__ = ["MRS_DL"]
+
+_TOP, _RIGHT, _BOTTOM, _LEFT, _CENTRE = 1, 2, 3, 4, 5
+# What wxPython's AUI calls the state of a panel: which frame and buttons it has.
+_VIEW, _SIDE, _CONTROL, _BAR, _INSIDE = 69474240, 2103292, 2099196, 142332, 768
+
+
+def _pane(name: str, caption: str, state: int, where: int, layer: int = 0, best: tuple[int, int] = (-1, -1)) -> str:
+    sizes = f"bestw={best[0]};besth={best[1]};minw=-1;minh=-1;maxw=-1;maxh=-1;floatx=-1;floaty=-1;floatw=-1;floath=-1"
+    return f"name={name};caption={caption};state={state};dir={where};layer={layer};row=0;pos=0;prop=100000;{sizes}"
+
+
+def _panes(panes: list[str], docks: dict[tuple[int, int], int]) -> str:
+    sizes = [f"dock_size({where},{layer},0)={size}" for (where, layer), size in docks.items()]
+    return "|".join(["layout2", *panes, *sizes]) + "|"
+
+
+def _screen() -> tuple[int, int]:
+    """Width and height of the screen in pixels; usual ones where there is none."""
+    try:
+        import wx
+    except ImportError:
+        return 1920, 1200
+    return tuple(wx.GetDisplaySize()) if wx.GetApp() is not None else (1920, 1200)
+
+
+# A layout gives sizes in pixels, so they have to suit the screen: FSLeyes opens over nine tenths of it.
+_WIDTH, _HEIGHT = _screen()
+_SPECTRUM, _TABLE, _SETTINGS = min(int(0.427 * _WIDTH), 1100), min(int(0.32 * _HEIGHT), 500), 385
+
+_ORTHO = (
+    "syncLocation=True,syncOverlayOrder=True,syncOverlayDisplay=True,syncOverlayVolume=True,movieRate=400,movieAxis=3;"
+    "showCursor=True,bgColour=#000000ff,fgColour=#ffffffff,cursorColour=#00ff00ff,cursorGap=False,showColourBar=True,"
+    "colourBarLocation=bottom,colourBarLabelSide=top-left,showXCanvas=True,showYCanvas=True,showZCanvas=True,"
+    "showLabels=True,labelSize=11,layout=grid,xzoom=100.0,yzoom=100.0,zzoom=100.0"
+)
+
+MRS_DL = "\n".join(
+    [
+        "fsleyes.views.orthopanel.OrthoPanel,fsleyes_plugin_mrs.views.MRSView",
+        _panes(
+            [
+                _pane("OrthoPanel 1", "Ortho View 1", _VIEW, _CENTRE),
+                _pane("MRSView 2", "MRS 2", _SIDE, _RIGHT, best=(_SPECTRUM, 900)),
+            ],
+            {(_CENTRE, 0): 22, (_RIGHT, 0): _SPECTRUM},
+        ),
+        f"fsleyes_plugin_dl.panel.ResultsPanel;{_ORTHO}",
+        _panes(
+            [
+                _pane("Panel", "", _INSIDE, _CENTRE),
+                _pane("ResultsPanel", "DL-MRS results", _CONTROL, _LEFT, best=(_SETTINGS, 800)),
+            ],
+            {(_CENTRE, 0): 22, (_LEFT, 0): _SETTINGS},
+        ),
+        "fsleyes_plugin_mrs.controls.MRSToolBar,fsleyes_plugin_dl.panel.TablePanel;;",
+        _panes(
+            [
+                _pane("FigureCanvasWxAgg", "", _INSIDE, _CENTRE),
+                _pane("MRSToolBar", "MRS toolbar", _BAR, _TOP, layer=10, best=(440, 34)),
+                _pane("TablePanel", "DL-MRS table", _CONTROL, _BOTTOM, best=(400, _TABLE)),
+            ],
+            {(_CENTRE, 0): 10, (_TOP, 10): 36, (_BOTTOM, 0): _TABLE},
+        ),
+    ]
+)
+"""What ``fsleyes -s mrs-dl`` loads."""
