@@ -8,7 +8,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-__all__ = ["Quantity", "QUANTITIES", "by_key", "tree_text", "colourscheme_text", "SPECTRA", "TREE", "COLOURS", "MODEL", "FAILED"]
+__all__ = [
+    "Quantity",
+    "QUANTITIES",
+    "by_key",
+    "tree_text",
+    "colourscheme_text",
+    "SPECTRA",
+    "TREE",
+    "COLOURS",
+    "MODEL",
+    "FAILED",
+    "NOISE",
+]
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,8 @@ QUANTITIES = (
 )  # fmt: skip
 """Every kind of map, those of FSL-MRS first within each folder.  A run writes those it has."""
 
-FAILED = {0: "fitted, or outside of the mask", 1: "did not converge", 2: "could not be fitted", 3: "holds nothing but noise"}
+NOISE = 3
+FAILED = {0: "fitted, or outside of the mask", 1: "did not converge", 2: "could not be fitted", NOISE: "holds nothing but noise"}
 """What the values of ``quality/failed.nii.gz`` mean."""
 
 SPECTRA = {"fit-fit": "fit/fit.nii.gz", "fit-baseline": "fit/baseline.nii.gz", "fit-residual": "fit/residual.nii.gz"}

@@ -37,7 +37,7 @@ def values_of(whole: results.FitResults) -> dict[str, np.ndarray]:
     # As FSL-MRS has it: what is not known at all has 999 %.
     out["sd"] = np.where(fit.usable[:, None], whole.percent(), 999.0)
     out["SNR"], out["FWHM"] = whole.quality
-    out["failed"] = np.where(fit.usable, np.where(fit.empty, 3, np.where(fit.converged, 0, 1)), 2)
+    out["failed"] = np.where(fit.usable, np.where(fit.empty, layout.NOISE, np.where(fit.converged, 0, 1)), 2)
     gamma, eps = fit.block("gamma") / np.pi, fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)
     out["nuisance/p0"] = np.rad2deg(fit.block("phi0")[:, 0])
     out["nuisance/p1"] = -fit.block("phi1")[:, 0] / (2 * np.pi)

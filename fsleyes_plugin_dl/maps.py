@@ -109,7 +109,7 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     if quantity.template.startswith("flags") or key == "prior-pull":
         found = (0.0, 1.0)
     elif key == "failed":
-        found = (0.0, 2.0)
+        found = (0.0, 3.0)
     single = np.float32
     return Picture(
         results.title(key, metab),
@@ -134,7 +134,9 @@ def marks(results: Results, failed: bool = True, unlike: bool = True) -> np.ndar
     if unlike:
         out[results.unlike] = 3
     if failed:
-        out = np.where(results.failed > 0, np.minimum(results.failed, 2), out).astype(np.int16)
+        # Noise is not shown at all, and needs no mark.
+        broken = (results.failed > 0) & (results.failed != layout.NOISE)
+        out = np.where(broken, np.minimum(results.failed, 2), out).astype(np.int16)
     return out
 
 

@@ -215,11 +215,11 @@ class Results:
 
     @cached_property
     def fitted(self) -> np.ndarray:
-        """Which voxels hold something, bool ``(x, y, z)``."""
+        """Which voxels hold something that was fitted, not only noise, bool ``(x, y, z)``."""
         if self.kind == "SVS":
             return np.ones(self.shape, bool)
         if self.map("fitted") is not None:
-            return self.map("fitted") > 0
+            return (self.map("fitted") > 0) & (self.failed != layout.NOISE)
         key = self.default_quantity
         return np.any([self.map(key, metab) != 0 for metab in self.metabs if self.map(key, metab) is not None], axis=0)
 

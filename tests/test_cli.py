@@ -61,7 +61,7 @@ def test_example_finds_the_truth(example_run):
 def test_example_writes_what_fsl_mrs_writes(example_run):
     names = {path.name for path in (example_run / "fit").iterdir()}
     wanted = "summary.csv concentrations.csv qc.csv all_parameters.csv fit.nii.gz fit_summary.png options.txt uncertainty.csv"
-    assert set(wanted.split()) | {"report.html", "basis", "data.nii.gz"} == names
+    assert set(wanted.split()) | {"report.html", "basis", "data.nii.gz", "fit_baseline.nii.gz", "misc"} == names
     summary = pd.read_csv(example_run / "fit" / "summary.csv")
     assert list(summary.columns) == ["Metab", "/Cr+PCr", "/Cr+PCr CRLB", "%CRLB", "SNR", "FWHM"]
     concentrations = pd.read_csv(example_run / "fit" / "concentrations.csv", header=[0, 1])

@@ -299,3 +299,16 @@ def test_every_entry_point_of_fsleyes_is_there():
     from fsleyes_plugin_dl.layout import MRS_DL
 
     assert len(MRS_DL.split("\n")) == 6
+
+
+def test_voxels_of_noise_are_not_shown(tmp_path):
+    folder = made_results.mrsi(tmp_path / "mrsi")
+    before = Results.open(folder)
+    path, at = folder / "quality" / "failed.nii.gz", tuple(np.argwhere(before.fitted)[10])
+    image = nibabel.load(path)
+    values = np.asarray(image.dataobj).copy()
+    values[at] = 3
+    nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
+    after = Results.open(folder)
+    assert before.fitted[at] and not after.fitted[at] and not maps.marks(after)[at]
+    assert not maps.picture(after, "conc-ml", "NAA").shown[at] and "nothing but noise" in after.at(at).state
