@@ -32,12 +32,13 @@ __all__ = ["Settings", "Job", "prepare", "fit_all", "write_results", "scratch_of
 PARALLEL = ("off", "local", "cluster")
 """Where chunks are fitted: in this process, in several of this machine, or on a cluster."""
 
-CHUNK = 512
+CHUNK = 256
 """Voxels of a chunk."""
 
 _PILOT = 256  # voxels that a volume is looked at with beforehand
 _FOR_PRIOR = 2048  # and those that a prior is learnt from
 _NEIGHBOUR_PASSES = 2
+_TOLERANCE = 1e-2  # SDs that a fit may be off its minimum
 _MOST_STEPS = 40  # spectra of a brain take ten; those of the scalp are not worth more
 
 
@@ -352,7 +353,7 @@ def _fit_all_but_bad(job: Job, fids: np.ndarray, starter) -> pipeline.Quantifica
     s = job.settings
     fit = partial(
         pipeline.fit_scaled, model=model, names=names, starter=starter, prior=job.prior if job.prior is not None else "none",
-        prior_scaled=True, estimate=s.dl.estimate, device=s.dl.device, max_iter=_MOST_STEPS,
+        prior_scaled=True, estimate=s.dl.estimate, device=s.dl.device, max_iter=_MOST_STEPS, tolerance=_TOLERANCE,
     )  # fmt: skip
     try:
         return fit(fids)
@@ -642,6 +643,17 @@ def write_results(folder: Path, job: Job, *, options: str, pilot: results.FitRes
     with np.load(job.file(0)) as arrays:
         kinds = {name.replace("|", "/") for name in arrays.files}
     grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
+    with ThreadPoolExecutor(1) as pool:
+        # Packing spectra leaves the interpreter to others.
+        packing = pool.submit(_write_all_spectra, folder, job) if job.settings.spectra else None
+        seen = _write_maps(folder, job, model, fitted, names, kinds, grid, pilot)
+        if packing is not None:
+            packing.result()
+    return seen
+
+
+def _write_maps(folder: Path, job: Job, model, fitted, names, kinds: set[str], grid: maps.Grid, pilot) -> dict[str, np.ndarray]:
+    """All but the spectra."""
     seen = maps.write(folder, grid, kinds, lambda name: _gathered(job, [name])[0], names)
     params, cov, noise = _gathered(job, ["params", "cov", "noise-sd"])
     maps.write_misc(folder, model, fitted, names)
@@ -650,8 +662,6 @@ def write_results(folder: Path, job: Job, *, options: str, pilot: results.FitRes
         noise_sd=noise,
     )  # fmt: skip
     maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.settings.spectra else set()))
-    if job.settings.spectra:
-        _write_all_spectra(folder, job)
     if pilot is not None:
         from .figures import fit_summary
 

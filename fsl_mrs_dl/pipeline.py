@@ -855,6 +855,7 @@ def _usable(rows: np.ndarray) -> np.ndarray:
 
 
 _LITTLE_LEARNT = 0.3
+_TOLERANCE = 1e-3  # SDs
 
 
 def fit_scaled(
@@ -869,13 +870,15 @@ def fit_scaled(
     prior_scaled: bool = False,
     device: str | torch.device = "auto",
     max_iter: int = 60,
+    tolerance: float = _TOLERANCE,
     progress: Callable[[int], None] | None = None,
 ) -> Quantification:
     """Fit FIDs ``(n, n_points)`` with a ready model; whoever calls has scaled data and basis.
 
     Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.  ``relative`` is what a prior's numbers are
     multiplied by where basis spectra were scaled one by one; ``prior_scaled`` tells that ``prior`` is in the units of these data already,
-    and is not to be brought to them; the other arguments are those of :func:`quantify`.
+    and is not to be brought to them; ``tolerance`` is how near to the minimum a fit has to come, in SDs; the other arguments are those of
+    :func:`quantify`.
     """
     model = model.to(choose_device(device) if isinstance(device, str) else device)
     starter = starter or Automatic()
@@ -928,7 +931,7 @@ def fit_scaled(
     if answering_network is not None and len(where):
         _prepare_answers(result, answering_network)
     parts = np.array_split(where, max(1, round(len(where) / _rows_per_chunk(model, model.time.device)))) if len(where) else []
-    fit_part = partial(_fit_rows, result, starter=starter, max_iter=max_iter, network=answering_network)
+    fit_part = partial(_fit_rows, result, starter=starter, max_iter=max_iter, tolerance=tolerance, network=answering_network)
     for part, _ in zip(parts, side_by_side(fit_part, parts, model.time.device)):
         if progress:
             progress(len(part))
@@ -1025,7 +1028,7 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
     result.ood_latent[~result.usable] = np.nan
 
 
-_STAYS = 0.1  # SDs of the data alone
+_STAYS = 0.3  # SDs of the data alone
 _CURVED = 0.03  # relative SD of the best known metabolite from which on a spectrum is no longer linear in its widths
 
 
@@ -1106,14 +1109,16 @@ def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
     return max(1, int(budget / (model.n_metabs * width * model.basis.element_size())))
 
 
-def _fit_rows(result: Quantification, index: np.ndarray, *, starter: Starter, max_iter: int, network=None) -> None:
+def _fit_rows(
+    result: Quantification, index: np.ndarray, *, starter: Starter, max_iter: int, tolerance: float, network=None
+) -> None:
     """Fit the rows ``index`` and write them into ``result``."""
     model = result.model
     first, last = model.window
     fid = torch.as_tensor(result.fids[index]).to(model.basis)
     whole = units.fid_to_spec(fid)
     spec = whole[:, first:last]
-    solution = fit_spectra(spec, model, result.names, starter, max_iter)
+    solution = fit_spectra(spec, model, result.names, starter, max_iter, tolerance)
     theta, conc = solution.theta, solution.conc
     modelled = model.join_metabolites(theta, conc)
     coefficients = model.baseline_coefficients(spec - modelled)
@@ -1174,7 +1179,7 @@ def _ask(result: Quantification, index: np.ndarray, network, spec: torch.Tensor)
 
 
 def fit_spectra(
-    spec: torch.Tensor, model: SignalModel, names: list[str], starter: Starter, max_iter: int = 60
+    spec: torch.Tensor, model: SignalModel, names: list[str], starter: Starter, max_iter: int = 60, tolerance: float = _TOLERANCE
 ) -> refine.Solution:
     """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
     if model.shape.free_shift:
@@ -1192,16 +1197,16 @@ def fit_spectra(
     empty = holds_noise_only(target, cost, model)
     if empty.any():
         best = refine.Solution.joined(
-            [(part, _solve_fast(target[part], model, theta[part], steps)) for part, steps in (
+            [(part, _solve_fast(target[part], model, theta[part], steps, tolerance)) for part, steps in (
                 (empty.nonzero()[:, 0], min(max_iter, _STEPS_IN_NOISE)), ((~empty).nonzero()[:, 0], max_iter)
             ) if len(part)]
         )  # fmt: skip
     else:
-        best = _solve_fast(target, model, theta, max_iter)
+        best = _solve_fast(target, model, theta, max_iter, tolerance)
     for other, elsewhere in rivals:
         index = (elsewhere & ~empty).nonzero()[:, 0]
         if len(index):
-            end = _solve_fast(target[index], model, other[index], max_iter)
+            end = _solve_fast(target[index], model, other[index], max_iter, tolerance)
             lower = end.cost < best.cost[index]
             best.update(index[lower], end[lower])
     return best
@@ -1232,10 +1237,12 @@ def _best_start(target: torch.Tensor, model: SignalModel, candidates: torch.Tens
     if isinstance(rough, ReducedModel):
         rough = rough.single
         target, size = _to_single(target)
-    costs = refine.cost(
-        target.repeat_interleave(n, 0),
+    there = candidates.isfinite().all(-1).flatten()
+    costs = torch.full(there.shape, torch.inf, dtype=target.real.dtype, device=target.device)
+    costs[there] = refine.cost(
+        target.repeat_interleave(n, 0)[there],
         rough.plain_columns,
-        candidates.flatten(0, 1),
+        candidates.flatten(0, 1)[there],
         nonnegative=nonnegative,
         eliminate=rough.elimination,
     )
@@ -1306,17 +1313,19 @@ _ROUGH_STEPS, _ROUGH_TOLERANCE, _ROUGH_ROWS = 6, 0.1, 8
 _MOST_OFF = 1e-3
 
 
-def _solve_fast(target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int) -> refine.Solution:
+def _solve_fast(
+    target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int, tolerance: float = _TOLERANCE
+) -> refine.Solution:
     """As :func:`_solve` with the whole model, but there by way of the reduced one; the cost is the whole model's."""
     small = reduced(model, len(target))
     if not isinstance(small, ReducedModel):
-        return _solve(target, model, theta, max_iter)
+        return _solve(target, model, theta, max_iter, tolerance=tolerance)
     used = 0
     if max_iter > 3 * _ROUGH_STEPS and len(target) >= _ROUGH_ROWS:
         rough = _solve(_to_single(target)[0], small.single, theta.float(), _ROUGH_STEPS, tolerance=_ROUGH_TOLERANCE)
         theta, used = torch.where(rough.cost.isfinite()[:, None], rough.theta.to(theta), theta), rough.n_iter
         max_iter -= _ROUGH_STEPS
-    best = _solve(target, small, theta, max_iter)
+    best = _solve(target, small, theta, max_iter, tolerance=tolerance)
     best.n_iter += used
     # What the two models differ by moves a parameter by no more SDs than its norm is in units of the noise.
     exact = model.join_metabolites(best.theta, best.conc)
@@ -1325,7 +1334,7 @@ def _solve_fast(target: torch.Tensor, model: SignalModel, theta: torch.Tensor, m
     best.cost = torch.where(cost.isfinite(), cost, torch.inf)
     index = (off > _MOST_OFF**2 * cost / (2 * target.shape[-1])).nonzero()[:, 0]
     if len(index):
-        end = _solve(target[index], model, best.theta[index], max_iter)
+        end = _solve(target[index], model, best.theta[index], max_iter, tolerance=tolerance)
         end.n_iter += best.n_iter[index]
         best.update(index, end)
     return best
@@ -1337,7 +1346,7 @@ def _solve(
     theta: torch.Tensor,
     max_iter: int,
     damping: float = 1e-3,
-    tolerance: float = 1e-3,
+    tolerance: float = _TOLERANCE,
 ) -> refine.Solution:
     """Refine one start per spectrum; ``target`` has the baseline eliminated."""
     lower, upper = (bound.to(theta) for bound in model.theta_bounds)

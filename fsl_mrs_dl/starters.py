@@ -39,7 +39,8 @@ class Starter(Protocol):
     name: str
 
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """Spectra in the window, complex ``(batch, n_window)`` -> proposals ``(batch, n_candidates, n_theta)``."""
+        """Spectra in the window, complex ``(batch, n_window)`` -> proposals ``(batch, n_candidates, n_theta)``, the first of each finite; NaN
+        for none."""
 
 
 _LIKELY = 2  # line widths that are proposed of those that are tried
@@ -114,6 +115,9 @@ class ClassicalStarter:
         return moved.clamp(min=moved.amax(-1, keepdim=True) * 1e-6)
 
 
+_IMPOSSIBLE = 1e-3  # of the likeliest shift's probability
+
+
 class NetworkStarter:
     """A trained network's proposals: its likeliest shifts, each with the phases and widths it sees.
 
@@ -149,11 +153,14 @@ class NetworkStarter:
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         self.network.to(spec.device)
         found = self.network.propose(self._grid(model)(spec), model.spec_freq_mhz, self.n_candidates)
-        return nuisance_theta(
+        proposals = nuisance_theta(
             model,
             found["shift_ppm"].to(model.dtype),
             *(found[name].to(model.dtype)[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz")),
         )
+        # What is next to impossible need not be looked at.
+        unlikely = found["probability"] < _IMPOSSIBLE * found["probability"][:, :1]
+        return proposals.masked_fill(unlikely[..., None], torch.nan)
 
 
 class PhysicsStarter:
