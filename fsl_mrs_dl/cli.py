@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +33,9 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
     args = parser.parse_args(argv)
     args.format_values = jobs[args.job].format_values
     args.words = argv
+    if args.job in ("fit", "mrsi"):
+        # Matrices are small and spectra are fitted side by side: threads within a product would be in each other's way.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     called = prog or f"fsl_mrs_dl {args.job}"
     try:
         return args.func(args) or 0
@@ -527,7 +531,7 @@ def _mrsi(args) -> None:
         spectra=not args.no_spectra,
         share_starts=args.share_starts,
     )
-    workers = mrsi.workers_for(args.parallel, args.parallel_workers, args.max_memory, basis, args.data)
+    workers = mrsi.workers_for(args.parallel, args.parallel_workers, args.max_memory)
     job, pilot = mrsi.prepare(
         args.data, basis, args.output, settings, mask=args.mask, resume=args.resume, overwrite=args.overwrite
     )
@@ -703,7 +707,6 @@ class _progress:
 
 def _link(folder: Path, final: Path, name: str, target: Path) -> None:
     """A relative link from the results to what they were made from, as FSL-MRS leaves one."""
-    import os
 
     ending = "".join(target.suffixes[-2:]) if target.name.endswith(".nii.gz") else (target.suffix if name == "data" else "")
     link = folder / f"{name}{ending}"

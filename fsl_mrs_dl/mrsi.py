@@ -672,13 +672,15 @@ def _write_maps(folder: Path, job: Job, model, fitted, names, kinds: set[str], g
 def _write_all_spectra(folder: Path, job: Job) -> None:
     """fit, baseline and residual, one file each, side by side."""
     (folder / "fit").mkdir()
+    parts = []
+    for file in _files(job):
+        with np.load(file) as arrays:
+            parts.append((np.searchsorted(job.index, arrays["index"]), file.with_suffix(".npy")))
 
     def read(which: int, part: slice) -> tuple[np.ndarray, np.ndarray]:
         out = np.zeros((part.stop - part.start, len(job.index)), np.complex64)
-        for file in _files(job):
-            with np.load(file) as arrays:
-                rows = np.searchsorted(job.index, arrays["index"])
-            out[:, rows] = np.load(file.with_suffix(".npy"), mmap_mode="r")[which, part]
+        for rows, file in parts:
+            out[:, rows] = np.load(file, mmap_mode="r")[which, part]
         return job.index, out
 
     with ThreadPoolExecutor(min(3, torch.get_num_threads())) as pool:
@@ -734,11 +736,11 @@ def summary(job: Job, seen: dict[str, np.ndarray]) -> str:
     return "\n".join(lines)
 
 
-_AT_REST, _PER_VALUE = 0.7, 60
-"""Memory (GiB) before anything is fitted, and bytes per voxel, metabolite and point of a chunk that is being fitted."""
+_AT_REST, _EACH = 0.8, 0.3
+"""Memory (GiB) of a run before anything is fitted, and of each chunk that is being fitted."""
 
 
-def workers_for(parallel: str, asked: int | None, most_gib: float, basis: Basis, data) -> int | None:
+def workers_for(parallel: str, asked: int | None, most_gib: float) -> int | None:
     """Number of threads, processes or nodes; as many as there are cores, or fewer where memory is short.
 
     Raises
@@ -752,11 +754,10 @@ def workers_for(parallel: str, asked: int | None, most_gib: float, basis: Basis,
         raise OptionError(f"--parallel-workers {asked}: must be at least 1.")
     if parallel == "cluster":
         return asked
-    each = 0.5
-    least = _AT_REST + each
-    if not most_gib >= least:
-        raise OptionError(f"--max-memory {most_gib:g}: is too little; {least:.1f} GiB are needed.")
-    alone = _AT_REST if parallel == "local" else 0.0
-    most = int((most_gib - (0 if alone else _AT_REST)) / (each + alone))
-    wanted = asked or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else asked or os.cpu_count() or 1
+    at_rest, each = (0.0, _AT_REST + _EACH) if parallel == "local" else (_AT_REST, _EACH)
+    if not most_gib >= _AT_REST + _EACH:
+        raise OptionError(f"--max-memory {most_gib:g}: is too little; {_AT_REST + _EACH:.1f} GiB are needed.")
+    most = int((most_gib - at_rest) / each)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = asked or cores
     return max(1, min(wanted, most))

@@ -149,7 +149,7 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
     return mask
 
 
-_BLOCK_BYTES = 2.5e8
+_BLOCK_BYTES = 6e7
 
 
 def write_spectra(path: Path, volume: Volume, read: Callable[[slice], tuple[np.ndarray, np.ndarray]]) -> None:

@@ -440,12 +440,12 @@ def test_spectra_are_written_plane_by_plane(tmp_path, rng, monkeypatch):
     assert again.dwelltime == pytest.approx(1e-3) and again.nucleus == "1H" and np.allclose(again.affine, AFFINE)
 
 
-def test_memory_decides_how_many_are_fitted_at_once(sim_basis):
-    assert mrsi.workers_for("off", 8, 64.0, sim_basis, "x") == 8
-    few = mrsi.workers_for("off", 8, 2.0, sim_basis, "x")
+def test_memory_decides_how_many_are_fitted_at_once():
+    assert mrsi.workers_for("off", 8, 64.0) == 8
+    few = mrsi.workers_for("off", 8, 2.0)
     assert 1 <= few < 8
     with pytest.raises(OptionError, match="GiB are needed"):
-        mrsi.workers_for("off", 1, 0.2, sim_basis, "x")
+        mrsi.workers_for("off", 1, 0.2)
 
 
 def test_scratch_lies_beside_the_output(tmp_path):
