@@ -81,8 +81,12 @@ def _figure(denoised: DenoisedData, row: int) -> str:
     first, last = units.window_indices(ppm, (low - 0.4, high))
     lines = [units.fid_to_spec(one[0])[first:last].real for one in (raw, out)]
     lines.append(lines[0] - lines[1])
+    top, bottom = max(line.max() for line in lines[:2]), min(line.min() for line in lines[:2])
+    span, middle = 1.08 * (top - bottom), (top + bottom) / 2
+    # As high as it needs to be, so that a point is as many units in all three and nothing of the difference is cut off.
+    share = max(0.4, 2.1 * float(np.abs(lines[2]).max()) / span)
     figure = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.4, 0.4, 0.2],
+        rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[1 / (2 + share), 1 / (2 + share), share / (2 + share)],
         subplot_titles=("Raw", "Denoised", "Difference: raw less denoised"),
     )  # fmt: skip
     for number, (line, colour) in enumerate(zip(lines, (_BEFORE, _AFTER, "#444444")), start=1):
@@ -93,13 +97,9 @@ def _figure(denoised: DenoisedData, row: int) -> str:
         figure.add_vline(x=low, line=dict(color="#999999", dash="dot", width=1), row=number, col=1)
     sd = float(denoised.noise_sd[row])
     figure.add_hrect(y0=-2 * sd, y1=2 * sd, fillcolor=_GRID, line_width=0, layer="below", row=3, col=1)
-    top, bottom = max(line.max() for line in lines[:2]), min(line.min() for line in lines[:2])
-    span = 1.08 * (top - bottom)
-    middle = (top + bottom) / 2
     for number in (1, 2):
         figure.update_yaxes(range=[middle - span / 2, middle + span / 2], row=number)
-    # Half as high, so half the range: a point is as many units in all three.
-    figure.update_yaxes(range=[-span / 4, span / 4], row=3)
+    figure.update_yaxes(range=[-share * span / 2, share * span / 2], row=3)
     figure.update_xaxes(range=[high, low - 0.4])
     figure.update_xaxes(title_text="Chemical shift (ppm)", row=3)
     figure.update_yaxes(showticklabels=False, ticks="")

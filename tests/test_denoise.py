@@ -298,6 +298,6 @@ def test_fsl_mrs_with_dlquant_warns_and_keeps_the_warning(file, model, basis_fol
     assert main(["denoise", "--file", str(tmp_path / "one.nii.gz"), "--model", str(model), "--output", str(tmp_path / "d")]) == 0
     for name, data, warned in (("raw", tmp_path / "one.nii.gz", False), ("out", tmp_path / "d" / "one.nii.gz", True)):
         words = ["--data", data, "--basis", basis_folder, "--output", tmp_path / name, "--baseline", "off", "--algo", "dlquant"]
-        done = test_fslmrs.succeeds("fsl_mrs", *words, "--dl-starter", "classical")
+        done = test_fslmrs.succeeds("fsl_mrs", *words, "--dl-starter", "classical", "--internal_ref", "Cr")
         assert (f"Warning: {data} was denoised" in done.stderr) == warned
         assert ("SDs are too small" in (tmp_path / name / "options.txt").read_text()) == warned
