@@ -50,6 +50,7 @@ SCALES = {
 _NAMES = "Ala Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCh PCr PE Tau Scyllo".split()
 _SHOWN = "NAA Cr Glu Ins Tau GPC GSH GABA Lac".split()
 _TRAINED_AT = {"loguniform": [3, 100]}
+_BEYOND = 1.5
 _RAW, _OUT, _PRIOR, _INK = "#c2571a", "#1f5fa8", "#009E73", "#222222"
 
 
@@ -136,9 +137,12 @@ def _compared(conc, sd, low, high, truth, misfit) -> Compared:
     )
 
 
-def compare_fits(network, basis: Basis, snr: float, n: int, seed: int) -> dict[str, Compared]:
-    """Fits of the same spectra: 'raw', 'denoised', and 'posterior', the raw data's with the recipe's ranges as a prior."""
-    data = make_set(basis, n, seed, snr=snr)
+def compare_fits(network, basis: Basis, snr: float, n: int, seed: int, widen: float = 1.0) -> dict[str, Compared]:
+    """Fits of the same spectra: 'raw', 'denoised', and 'posterior', the raw data's with the recipe's ranges as a prior.
+
+    With ``widen`` above one concentrations are drawn from zero to so many times the upper end of the range that the network was trained on.
+    """
+    data = make_set(basis, n, seed, snr=snr, widen=widen)
     found = {}
     for name, fids in (("raw", data["fid"]), ("denoised", denoised(network, data["fid"]))):
         fit = fitted(basis, {**data, "fid": fids}, prior="shamaei-table2" if name == "raw" else "none")
@@ -195,15 +199,16 @@ def write_denoise(
         say(f"Training the denoiser, {size.steps} batches of {size.batch_size}; it is kept in {folder}.")
         train_network(basis, folder, size, seed=seed)
     network, card = zoo.load(folder)
-    spectra, fits = {}, {}
+    spectra, fits, beyond = {}, {}, {}
     for snr in SNRS:
         say(f"Measuring at SNR {snr}.")
         spectra[snr] = spectrum_errors(network, basis, snr, seed=seed + 1_000_003 + snr)
         fits[snr] = compare_fits(network, basis, snr, size.test, seed + 2_000_003 + snr)
+        beyond[snr] = compare_fits(network, basis, snr, size.test, seed + 3_000_003 + snr, _BEYOND)
     command = f"fsl_mrs_dl benchmark denoise --scale {scale}"
     command += f" --steps {steps}" if steps else ""
     command += f" --test {n_test}" if n_test else ""
-    text = _text(f"{command} --seed {seed}", basis, card, size, spectra, fits)
+    text = _text(f"{command} --seed {seed}", basis, card, size, spectra, fits, beyond)
     parts = [output / f".{name}.part" for name in ("denoise.png", "table.md")]
     try:
         _figure(parts[0], network, basis, fits, seed)
@@ -218,9 +223,8 @@ def write_denoise(
     return output / "table.md"
 
 
-def _text(command: str, basis: Basis, card, size: Scale, spectra: dict, fits: dict) -> str:
+def _text(command: str, basis: Basis, card, size: Scale, spectra: dict, fits: dict, beyond: dict) -> str:
     done = card["training"]
-    metabolites = [column for column, name in enumerate(basis.names) if name != "mm"]
     lines = [
         "# Denoising, and what it is worth to a fit\n",
         f"Made by `{command}`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}, numpy "
@@ -240,20 +244,15 @@ def _text(command: str, basis: Basis, card, size: Scale, spectra: dict, fits: di
         f"{size.test} spectra at each SNR, fitted to the maximum of the likelihood with the model they were made with (Lorentzian, no baseline), raw and "
         "denoised; 'with prior' is the posterior mean of the raw data, which is told the recipe's ranges openly. Error: root mean square against the "
         "truth over that of the raw fit; stated SD over actual error (1 is honest); share of 95 % intervals that hold the truth. Geometric mean, median "
-        "and mean over 19 metabolites. 'Residual' is residual over noise, median.\n",
-        "| SNR | error, denoised | error, with prior | stated SD, raw | denoised | with prior | intervals, raw (%) | denoised | with prior | residual, raw | denoised |",
-        "|" + "---|" * 11,
+        "and mean over 19 metabolites. 'Residual' is residual over noise, median. Concentrations are never negative, which is why errors of weak "
+        "metabolites in raw data are smaller than their SDs.\n",
+        *_summary(basis, fits),
+        "",
+        f"The same for spectra beyond what the network has seen: concentrations from zero to {_BEYOND:g} times the upper end of the range. "
+        "A prior that is wrong misleads as well; it is stated, and `prior_conflict` marks where the data contradict it.\n",
+        *_summary(basis, beyond),
     ]
     names = ("raw", "denoised", "posterior")
-    for snr, one in fits.items():
-        error = {name: one[name].error[metabolites] for name in names}
-        ratio = [np.exp(np.mean(np.log(error[name] / error["raw"]))) for name in names[1:]]
-        honest = [np.median(one[name].sd[metabolites] / error[name]) for name in names]
-        held = [100 * np.mean(one[name].coverage[metabolites]) for name in names]
-        lines.append(
-            f"| {snr} | " + " | ".join(f"{value:.2f}" for value in (*ratio, *honest)) + " | "
-            + " | ".join(f"{value:.0f}" for value in held) + f" | {one['raw'].misfit:.2f} | {one['denoised'].misfit:.2f} |"
-        )  # fmt: skip
     for snr in (10, 40):
         lines += [
             "",
@@ -273,6 +272,30 @@ def _text(command: str, basis: Basis, card, size: Scale, spectra: dict, fits: di
             )  # fmt: skip
     lines += ["", "![A spectrum, errors and intervals](denoise.png)", ""]
     return "\n".join(lines)
+
+
+def _summary(basis: Basis, fits: dict) -> list[str]:
+    """The table of all SNRs, over the metabolites together."""
+    lines = [
+        "| SNR | error, denoised | error, with prior | stated SD, raw | denoised | with prior | intervals, raw (%) | denoised | with prior | residual, raw | denoised |",
+        "|" + "---|" * 11,
+    ]
+    metabolites, names = _metabolites(basis), ("raw", "denoised", "posterior")
+    for snr, one in fits.items():
+        error = {name: one[name].error[metabolites] for name in names}
+        ratio = [np.exp(np.mean(np.log(error[name] / error["raw"]))) for name in names[1:]]
+        honest = [np.median(one[name].sd[metabolites] / error[name]) for name in names]
+        held = [100 * np.mean(one[name].coverage[metabolites]) for name in names]
+        lines.append(
+            f"| {snr} | " + " | ".join(f"{value:.2f}" for value in (*ratio, *honest)) + " | "
+            + " | ".join(f"{value:.0f}" for value in held) + f" | {one['raw'].misfit:.2f} | {one['denoised'].misfit:.2f} |"
+        )  # fmt: skip
+    return lines
+
+
+def _metabolites(basis: Basis) -> list[int]:
+    """Columns of metabolites; macromolecules have a unit of their own."""
+    return [column for column, name in enumerate(basis.names) if name != "mm"]
 
 
 def _figure(path: Path, network, basis: Basis, fits: dict, seed: int) -> None:
@@ -301,7 +324,7 @@ def _figure(path: Path, network, basis: Basis, fits: dict, seed: int) -> None:
     spectrum.set_yticks([])
     spectrum.set_xlabel("chemical shift (ppm)")
     spectrum.set_title("It looks better", loc="left", fontsize=11)
-    metabolites = [column for column, name in enumerate(basis.names) if name != "mm"]
+    metabolites = _metabolites(basis)
     for snr, shade in zip(fits, (0.35, 0.55, 0.75, 1.0)):
         one = fits[snr]
         errors.loglog(
@@ -315,6 +338,10 @@ def _figure(path: Path, network, basis: Basis, fits: dict, seed: int) -> None:
         )
     limits = [min(errors.get_xlim()[0], errors.get_ylim()[0]), max(errors.get_xlim()[1], errors.get_ylim()[1])]
     errors.plot(limits, limits, color="#888888", lw=0.8)
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10) if limits[0] < tick < limits[1]]
+    errors.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    errors.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    errors.minorticks_off()
     errors.set(xlim=limits, ylim=limits, xlabel="error of the fit, raw", ylabel="error of the fit, denoised")
     errors.legend(frameon=False, fontsize=8)
     errors.set_title("Concentrations against truth", loc="left", fontsize=11)

@@ -1,8 +1,8 @@
 """Noise taken out of spectra with a trained network, and data that say of themselves that this was done to them.
 
-What comes out is to be looked at.  A network that knows what spectra look like fills in what the noise has hidden; a fit of the result is no more
-accurate than one of the raw data, and it cannot know how inaccurate it is, because the noise left is not that of the measurement (Dziadosz et al.,
-Denoising MR spectra by deep learning: miracle or mirage?, Proc ISMRM 2022, 2541).
+What comes out is to be looked at.  A network that knows what spectra look like fills in what the noise has hidden with
+what it has seen in training.  A fit of the result leans towards that, and it cannot know by how much it is off, because the noise left is not that of
+the measurement (Dziadosz et al., Denoising MR spectra by deep learning: miracle or mirage?, Proc ISMRM 2022, 2541).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FIELD, METHOD = "Denoised", "Denoising"
 """The user-defined header field that tells programs, and what the record of processing calls the step."""
 
 WARNING = (
-    "the noise left in denoised data is not the noise of the measurement, so SDs are too small and concentrations no better; "
-    "fit the raw data instead"
+    "the noise left in denoised data is not the noise of the measurement, so SDs are too small, and concentrations lean towards what the network "
+    "was trained on; fit the raw data instead"
 )
 
 # More than this much of the noise taken out: signal went with it.
@@ -237,4 +237,4 @@ def summary_line(denoised: DenoisedData) -> str:
         text += f" Zero or not finite, left as they were: {int((~good).sum())} ({'; '.join(places)}{more}, counted from 0)."
     if denoised.too_much.any():
         text += f" In {int(denoised.too_much.sum())} more than noise was taken out: signal went with it."
-    return f"{text} Look at them, and fit the raw data: a fit of denoised data is no more accurate and does not know its errors."
+    return f"{text} Look at them, and fit the raw data: a fit of denoised data leans towards what the network was trained on and does not know its errors."
