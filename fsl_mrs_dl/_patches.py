@@ -6,7 +6,7 @@ not.  FSL-MRS's own code always runs; these wrap it.  Standard library only: eve
 
 import functools
 
-from .plugin import DlAlign, DlQuant, one_line_errors
+from .plugin import STEPS, DlQuant, one_line_errors
 
 __all__ = ["PATCHES", "UnknownShape"]
 
@@ -158,6 +158,8 @@ def _take_options(parser, args) -> None:
         args.algo = DlQuant.name  # DLQuant, dl-quant
     _running["options"] = DlQuant.options_from(args, args.algo)
     _running["args"] = args
+    if args.algo == DlQuant.name and getattr(args, "data", None):
+        DlQuant.warn(args)
 
 
 def _write_volume() -> None:
@@ -223,7 +225,7 @@ def patch_mrsi(module) -> None:
 
 
 def _with_config(words, library):
-    """The words with the options of a ``--config`` file written out behind ``dl-align``; those on the command line win.
+    """The words with the options of a ``--config`` file written out behind a step of ours; those on the command line win.
 
     FSL-MRS takes ``--config`` before the step, where its parser gives nothing to the step's own required options.
     """
@@ -231,7 +233,7 @@ def _with_config(words, library):
 
     given = list(sys.argv[1:] if words is None else words)
     given = [part for word in given for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
-    if DlAlign.name not in given or "--config" not in given[:-1]:
+    if not {step.name for step in STEPS} & set(given) or "--config" not in given[:-1]:
         return words
     at = given.index("--config")
     path, given = given[at + 1], given[:at] + given[at + 2 :]
@@ -252,21 +254,21 @@ def _with_config(words, library):
 
 
 def patch_fsl_mrs_proc(module) -> None:
-    """``fsl_mrs_proc`` has the step ``dl-align``."""
+    """``fsl_mrs_proc`` has the steps ``dl-align`` and ``dl-denoise``."""
     _need(callable(getattr(module, "add_common_args", None)), "no function add_common_args")
     library = getattr(module, "configargparse", None)
 
-    def add_step(parser, words):
+    def add_steps(parser, words):
         steps = getattr(parser, "dl_subparsers", None)
-        if steps is None or DlAlign.name in getattr(steps, "choices", {}):
-            return words
-        step = steps.add_parser(DlAlign.name, help=DlAlign.help, add_help=False)
-        DlAlign.add_arguments(step.add_argument_group(f"{DlAlign.name} arguments"))
-        step.set_defaults(func=DlAlign.run)
-        module.add_common_args(step)
-        return _with_config(words, library)
+        new = [] if steps is None else [one for one in STEPS if one.name not in getattr(steps, "choices", {})]
+        for one in new:
+            step = steps.add_parser(one.name, help=one.help, add_help=False)
+            one.add_arguments(step.add_argument_group(f"{one.name} arguments"))
+            step.set_defaults(func=one.run)
+            module.add_common_args(step)
+        return _with_config(words, library) if new else words
 
-    _with_parser(module, add_step)
+    _with_parser(module, add_steps)
 
 
 PATCHES = {

@@ -11,7 +11,7 @@ import configargparse
 
 from . import __version__, network_jobs
 from .errors import DataError, FslMrsDlError, OptionError, OutputError
-from .plugin import add_align_arguments, align_options
+from .plugin import add_align_arguments, add_denoise_arguments, align_options
 
 __all__ = ["main"]
 
@@ -79,6 +79,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
     made = {}
     for name, help_text, fill in (
         ("align", "align transients in frequency and phase", _align_arguments),
+        ("denoise", "take noise out of spectra with a trained network, to look at them", _denoise_arguments),
         ("fit", "quantify metabolites by linear-combination fitting", _fit_arguments),
         ("mrsi", "quantify every voxel of an MRSI volume and make maps", _mrsi_arguments),
         ("simulate", "simulate a basis set, a single-voxel acquisition, or MRSI of a head", _simulate_arguments),
@@ -124,6 +125,23 @@ def _align_arguments(parser) -> None:
     group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: dim = DIM_DYN")
     _common_arguments(parser, output="aligned file")
     parser.set_defaults(func=_align)
+
+
+def _denoise_arguments(parser) -> None:
+    required = parser.add_argument_group("required arguments")
+    required.add_argument(
+        "--file", required=True, metavar="FILE", help="NIfTI-MRS file; every spectrum in it is denoised by itself"
+    )
+    required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
+    add_denoise_arguments(required)
+    group = parser.add_argument_group("output options")
+    group.add_argument("--filename", metavar="NAME", help="name of the denoised file (default: as --file)")
+    group.add_argument("-r", "--generateReports", action="store_true", help="write an HTML report")
+    # fsl_mrs_proc's word; there is one report.
+    group.add_argument("--allreports", dest="generateReports", action="store_true", help=configargparse.SUPPRESS)
+    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: model = my_denoiser")
+    _common_arguments(parser, output="denoised file")
+    parser.set_defaults(func=_denoise)
 
 
 def _view_arguments(parser) -> None:
@@ -434,20 +452,28 @@ def _new_file(path: Path, overwrite: bool) -> Path:
     return path
 
 
-def _align(args) -> None:
-    from . import align_report, nifti, pipeline
+def _processed_file(args, data) -> Path:
+    """Where a step's result goes: into a folder that may hold other things, which stay; the input is never replaced."""
+    from . import nifti
 
-    data = nifti.load(args.file)
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
     stem = args.filename or Path(args.file).name
     stem = stem.removesuffix(".gz").removesuffix(".nii")
     target = _new_file(args.output / f"{stem}.nii.gz", args.overwrite)
-    table = _new_file(args.output / "dl_align.csv", args.overwrite)
     if data.path is not None and target.resolve() == data.path.resolve():
         raise OutputError(f"{target}: is the input file itself; choose another --output or --filename.")
     if not args.output.exists():
         nifti.new_output_folder(args.output, overwrite=False)
+    return target
+
+
+def _align(args) -> None:
+    from . import align_report, nifti, pipeline
+
+    data = nifti.load(args.file)
+    target = _processed_file(args, data)
+    table = _new_file(args.output / "dl_align.csv", args.overwrite)
     reference = nifti.load(args.reference) if args.reference else None
     _say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     out = pipeline.align_data(data, reference=reference, device=args.device, **align_options(vars(args)))
@@ -463,6 +489,22 @@ def _align(args) -> None:
     print("Written: " + ", ".join(map(str, [target, table, *reports])))
 
 
+def _denoise(args) -> None:
+    from . import denoise, denoise_report, nifti
+
+    data = nifti.load(args.file)
+    target = _processed_file(args, data)
+    report = _new_file(args.output / denoise_report.REPORT, args.overwrite) if args.generateReports else None
+    _say(args, f"Denoising {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
+    out = denoise.denoise_data(data, args.model, args.device)
+    details = out.details("fsl_mrs_dl denoise")
+    nifti.save(target, out.data, method=denoise.METHOD, details=details, extra=out.header_field())
+    if report:
+        denoise_report.write_denoise_report(args.output, out, Path(args.file).name)
+    print(denoise.summary_line(out))
+    print("Written: " + ", ".join(map(str, [target, *([report] if report else [])])))
+
+
 def _write_whole(path: Path, text: str) -> None:
     """Write a text file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
@@ -475,12 +517,14 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _fit(args) -> None:
-    from . import nifti, results
+    from . import denoise, nifti, results
 
     _check_fsl_mrs_words(args)
     inputs = tuple(name for name in (args.data, args.basis, args.t1, args.config) if name)
     nifti.new_output_folder(args.output, args.overwrite, inputs)
-    fitted = _fit_data(args, nifti.load(args.data))
+    data = nifti.load(args.data)
+    denoise.warn(args, data.header)
+    fitted = _fit_data(args, data)
     options = _options_text(args)
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
     with results.folder_for(args.output, args.overwrite, inputs) as folder:
@@ -509,13 +553,15 @@ def _fit(args) -> None:
 def _mrsi(args) -> None:
     import time
 
-    from . import mrsi, nifti, results
+    from . import denoise, mrsi, nifti, results
 
     _check_fsl_mrs_words(args)
     begun = time.perf_counter()
     inputs = tuple(name for name in (args.data, args.basis, args.mask, args.config) if name)
     nifti.new_output_folder(args.output, args.overwrite, inputs)
-    basis, groups = _chosen_basis(args, nifti.load_header(args.data))
+    about = nifti.load_header(args.data)
+    denoise.warn(args, about.header)
+    basis, groups = _chosen_basis(args, about)
     model, sums, chosen = _checked_options(args, basis)
     settings = mrsi.Settings(
         model=model,
@@ -563,7 +609,9 @@ def _mrsi(args) -> None:
 def _options_text(args) -> str:
     """Content of options.txt."""
     known = {k: v for k, v in vars(args).items() if k not in ("func", "format_values", "advice", "prefix", "words")}
-    return f"{json.dumps(known, default=str)}\n--------\n{args.format_values()}"
+    denoised = getattr(args, "denoised", "")
+    note = f"--------\nWarning: {denoised}.\n" if denoised else ""
+    return f"{json.dumps(known, default=str)}\n--------\n{args.format_values()}{note}"
 
 
 def _fit_data(args, data):

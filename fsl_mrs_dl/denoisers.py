@@ -1,6 +1,6 @@
 """Networks that take noise out of spectra.
 
-What a denoiser gives looks better than what went in and knows no more: a fit of it is no more accurate (Dziadosz et al., Denoising MR
+What a denoiser gives looks better than what went in and knows no more: a fit of it is no more certain (Dziadosz et al., Denoising MR
 spectra by deep learning: miracle or mirage?, Proc ISMRM 2022, 2541).
 """
 

@@ -210,6 +210,16 @@ def benchmark_arguments(parser) -> None:
     group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
     _benchmark_run(group, _benchmark_quant, job)
 
+    text = "what denoising does to spectra and to their fits, on simulated spectra"
+    job = _benchmark_job(kinds, "denoise", text)
+    group = job.add_argument_group("options")
+    group.add_argument(
+        "--scale", default="small", metavar="NAME", help="small (default: under ten minutes on a core) or paper (for a GPU)"
+    )
+    group.add_argument("--steps", type=int, metavar="N", help="batches of the training (default: the scale's)")
+    group.add_argument("--test", type=int, metavar="N", help="spectra to fit at each SNR (default: the scale's)")
+    _benchmark_run(group, _benchmark_denoise, job)
+
 
 def _benchmark_job(kinds, name: str, text: str):
     """The parser of a benchmark, with what all of them need."""
@@ -261,6 +271,22 @@ def _benchmark_quant(args) -> None:
     )
     print(path.read_text())
     print(f"Written: {path} and its figures")
+
+
+def _benchmark_denoise(args) -> None:
+    from . import benchmark_denoise
+
+    _check_benchmark(args, {"steps": 10, "test": 16, "threads": 1})
+    path = benchmark_denoise.write_denoise(
+        args.output,
+        scale=args.scale,
+        steps=args.steps,
+        n_test=args.test,
+        seed=args.seed,
+        say=lambda text: print(text, flush=True),
+    )
+    print(path.read_text())
+    print(f"Written: {path} and its figure")
 
 
 def _benchmark(args) -> None:
@@ -383,7 +409,7 @@ def _train(args):
     use = {
         "quant": f"'fsl_mrs_dl fit --model {args.output}' uses it.",
         "align": f"'fsl_mrs_dl align --model {args.output}' uses it.",
-        "denoise": f"'network, card = fsl_mrs_dl.zoo.load({str(args.output)!r})' gives it to Python.",
+        "denoise": f"'fsl_mrs_dl denoise --model {args.output}' uses it.",
     }
     print(f"Written: {args.output}/model.safetensors, card.json; {use[args.train]}")
 

@@ -1,11 +1,11 @@
-"""What this package adds to FSL-MRS: the step ``dl-align`` and the fitting method ``dlquant``.
+"""What this package adds to FSL-MRS: the steps ``dl-align`` and ``dl-denoise``, and the fitting method ``dlquant``.
 
-Both have the form that ``docs/fsl_mrs_plugins.md`` proposes for plugins of FSL-MRS; an FSL-MRS that has the mechanism finds them
+They have the form that ``docs/fsl_mrs_plugins.md`` proposes for plugins of FSL-MRS; an FSL-MRS that has the mechanism finds them
 through this package's entry points, any other gets them from :mod:`fsl_mrs_dl._hook`.  Only the standard library is imported
 before there is something to do, so that help texts stay as quick as they were.
 """
 
-__all__ = ["DlAlign", "DlQuant", "add_align_arguments", "align_options"]
+__all__ = ["DlAlign", "DlDenoise", "STEPS", "DlQuant", "add_align_arguments", "add_denoise_arguments", "align_options"]
 
 
 def add_align_arguments(group) -> None:
@@ -75,6 +75,17 @@ def align_options(args: dict) -> dict:
     }
 
 
+def add_denoise_arguments(group) -> None:
+    """Add the options of a denoising that ``fsl_mrs_dl denoise`` and ``fsl_mrs_proc dl-denoise`` share."""
+    group.add_argument(
+        "--model",
+        type=str,
+        required=True,
+        metavar="NAME",
+        help="network trained for data like these with 'fsl_mrs_dl train denoise', by name or folder",
+    )
+
+
 class DlAlign:
     """``fsl_mrs_proc dl-align``."""
 
@@ -111,6 +122,43 @@ class DlAlign:
                 write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename)
         print(summary_line(aligned))
         return type(dataobj)(data, dataobj.datafilename)
+
+
+class DlDenoise:
+    """``fsl_mrs_proc dl-denoise``."""
+
+    name = "dl-denoise"
+    help = "Take noise out of spectra, to look at them; not for fits (FSL-MRS-DL)."
+
+    @staticmethod
+    def add_arguments(group) -> None:
+        """Add the step's own options to an argument group."""
+        group.add_argument("--file", type=str, required=True, metavar="FILE", help="file to denoise, every spectrum by itself")
+        add_denoise_arguments(group)
+        group.add_argument("--device", type=str, default="auto", help="auto (default), cpu or cuda")
+
+    @staticmethod
+    def run(dataobj, args: dict):
+        """FSL-MRS's container of data and reference, and its arguments -> a container of the denoised data."""
+        from .denoise import denoise_image, summary_line
+        from .denoise_report import write_denoise_report
+
+        with one_line_errors("fsl_mrs_proc dl-denoise"):
+            data, denoised = denoise_image(
+                dataobj.data,
+                args["model"],
+                device=args["device"],
+                command="fsl_mrs_proc dl-denoise",
+                file=dataobj.datafilename,
+            )
+            if args.get("generateReports") or args.get("allreports"):
+                write_denoise_report(args["output"], denoised, dataobj.datafilename)
+        print(summary_line(denoised))
+        return type(dataobj)(data, dataobj.datafilename)
+
+
+STEPS = (DlAlign, DlDenoise)
+"""The steps that are added to ``fsl_mrs_proc``."""
 
 
 class DlQuant:
@@ -154,6 +202,20 @@ class DlQuant:
         from .options import DlOptions
 
         return DlOptions(**given).check(prefix="--dl-")
+
+    @staticmethod
+    def warn(args) -> None:
+        """Say on stderr if a command's data were denoised, and note it in its arguments, which FSL-MRS writes to ``options.txt``."""
+        from .errors import FslMrsDlError
+        from .nifti import load_header
+
+        try:
+            header = load_header(args.data).header
+        except FslMrsDlError:
+            return  # FSL-MRS says in its own words what is wrong with the file
+        from .denoise import warn
+
+        warn(args, header)
 
     @classmethod
     def fit(cls, mrs, arguments: dict, options=None):

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import __version__, units
 from .concentrations import is_macromolecule
+from .denoise import warning_of
 from .figures import BLACK, BLUE, GREEN, GREY, RED
 from .results import MOSTLY_PRIOR, OOD_LIMIT, FitResults
 
@@ -82,6 +83,9 @@ def _settings(results: FitResults, row: int) -> str:
     if "sigma" in blocks:
         width = 2.355 * blocks["sigma"] * np.sqrt(2) / (2 * np.pi)
         entries.append(("Gaussian width added", ", ".join(f"{value:.2f}" for value in width) + " Hz"))
+    denoised = warning_of(results.data.header)
+    if denoised:
+        entries.insert(0, ("Warning", f"The data file {denoised}."))
     return (
         '<table class="settings">' + "".join(f"<tr><td>{a}</td><td>{html.escape(b)}</td></tr>" for a, b in entries) + "</table>"
     )
@@ -174,13 +178,14 @@ def _table(results: FitResults, row: int) -> str:
     conc, sd = (part[row] for part in results.table)
     percent = results.percent()[row]
     names, value, value_sd, label = _shown(results, row)
+    as_ratio = label.startswith("ratio")
     snr, width = (part[row] for part in results.quality)
     more = [""] * len(names)
     head, notes = "", [f"Estimate: {_WORDS[results.estimate]}."]
     if fit.posterior is not None:
         _, mean, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "posterior_mean")))
-        reference = 1.0 if value is conc else mean[results.names.index("+".join(results.internal_ref))]
-        spread = spread if value is conc else results.posterior_ratio_sd[row]
+        reference = 1.0 if not as_ratio else mean[results.names.index("+".join(results.internal_ref))]
+        spread = spread if not as_ratio else results.posterior_ratio_sd[row]
         pull, conflict = results.pull[row], results.conflict[row]
         for i in range(len(names)):
             mark = (" *" if pull[i] > MOSTLY_PRIOR else "") + (" !" if conflict[i] else "")
@@ -192,7 +197,7 @@ def _table(results: FitResults, row: int) -> str:
         )
     if fit.networks is not None:
         _, own, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "network")))
-        known = results.names.index("+".join(results.internal_ref)) if value is not conc else None
+        known = results.names.index("+".join(results.internal_ref)) if as_ratio else None
         reference = 1.0 if known is None else own[known]
         for i in range(len(names)):
             more[i] += f"<td>{own[i] / reference:.3f}</td>" + (

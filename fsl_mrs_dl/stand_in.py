@@ -1,4 +1,4 @@
-"""What the launchers ``fsl_mrs`` and ``fsl_mrs_proc`` do where FSL-MRS is absent: the two jobs of this package, in FSL-MRS's words."""
+"""What the launchers ``fsl_mrs`` and ``fsl_mrs_proc`` do where FSL-MRS is absent: the jobs of this package, in FSL-MRS's words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from . import __version__
 from .cli import main
-from .plugin import DlAlign
+from .plugin import STEPS
 
 __all__ = ["fsl_mrs", "fsl_mrs_proc"]
 
@@ -31,7 +31,7 @@ def _refuse(command: str, what: str) -> int:
 
 
 def fsl_mrs_proc(argv: list[str] | None = None) -> int:
-    """``fsl_mrs_proc dl-align ...`` is done as ``fsl_mrs_dl align ...``; everything else is said to need FSL-MRS."""
+    """``fsl_mrs_proc dl-align ...`` is done as ``fsl_mrs_dl align ...``, ``dl-denoise`` alike; everything else is said to need FSL-MRS."""
     theirs = _theirs("fsl_mrs_proc")
     if theirs:
         return theirs()
@@ -41,14 +41,15 @@ def fsl_mrs_proc(argv: list[str] | None = None) -> int:
     while words and words[0].partition("=")[0] == "--config" and len(words) > 1:
         n = 1 if "=" in words[0] else 2
         before, words = [*before, *words[:n]], words[n:]
-    if words[:1] == [DlAlign.name]:
-        return main(["align", *words[1:], *before], prog=f"fsl_mrs_proc {DlAlign.name}")
+    if words and words[0] in (step.name for step in STEPS):
+        return main([words[0].removeprefix("dl-"), *words[1:], *before], prog=f"fsl_mrs_proc {words[0]}")
     if words and words[0] in ("-v", "--version"):
         print(f"FSL-MRS-DL {__version__}, standing in for FSL-MRS")
         return 0
     if not words or words[0] in ("-h", "--help"):
         print(
             "usage: fsl_mrs_proc dl-align --file FILE --output DIR [options]; 'fsl_mrs_proc dl-align --help' lists them.\n"
+            "       fsl_mrs_proc dl-denoise --file FILE --model NAME --output DIR [options]\n"
             f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other steps it does not have. {HOW_TO_GET}"
         )
         return 0

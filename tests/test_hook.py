@@ -132,15 +132,23 @@ def test_help_lists_what_is_added(stand_in):
     assert "dl-align" in python(stand_in, "command('fsl_mrs_proc', '--help')").stdout
     shown = python(stand_in, "command('fsl_mrs_proc', 'dl-align', '--help')").stdout
     assert "--ppm" in shown and "--output" in shown
+    shown = python(stand_in, "command('fsl_mrs_proc', 'dl-denoise', '--help')").stdout
+    assert "--model" in shown and "--ppm" not in shown
 
 
 def test_step_is_run_with_the_arguments_of_fsl_mrs(stand_in):
     code = """
         plugin.DlAlign.run = staticmethod(lambda data, args: ('ours', data, args['file'], args['dim'], args['output']))
+        plugin.DlDenoise.run = staticmethod(lambda data, args: ('quiet', data, args['file'], args['model'], args['output']))
         command('fsl_mrs_proc', 'dl-align', '--file', 'f', '--output', 'o')
+        command('fsl_mrs_proc', 'dl-denoise', '--file', 'f', '--model', 'm', '--output', 'o')
         command('fsl_mrs_proc', 'align', '--file', 'f', '--output', 'o')
     """
-    assert python(stand_in, code).stdout.splitlines() == ["('ours', 'data', 'f', 'DIM_DYN', 'o')", "own"]
+    assert python(stand_in, code).stdout.splitlines() == [
+        "('ours', 'data', 'f', 'DIM_DYN', 'o')",
+        "('quiet', 'data', 'f', 'm', 'o')",
+        "own",
+    ]
 
 
 def test_command_line_options_reach_the_fit_and_end_with_the_command(stand_in):

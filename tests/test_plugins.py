@@ -27,9 +27,20 @@ def test_step_and_method_are_declared():
             assert hasattr(plugin, name), f"{found.name} has no {name}"
 
 
+def test_every_step_has_the_form_and_is_declared():
+    from fsl_mrs_dl import plugin
+
+    declared = (DRAFT.parents[1] / "pyproject.toml").read_text()
+    assert [step.name for step in plugin.STEPS] == ["dl-align", "dl-denoise"]
+    for step in plugin.STEPS:
+        assert step.help and callable(step.add_arguments) and callable(step.run)
+        assert f'{step.name} = "fsl_mrs_dl.plugin:{step.__name__}"' in declared
+
+
 def test_the_draft_describes_what_is_there():
     text = DRAFT.read_text()
-    for line in ('dl-align = "fsl_mrs_dl.plugin:DlAlign"', 'dlquant = "fsl_mrs_dl.plugin:DlQuant"'):
+    lines = [f'{name} = "fsl_mrs_dl.plugin:{cls}"' for name, cls in (("dl-align", "DlAlign"), ("dl-denoise", "DlDenoise"))]
+    for line in (*lines, 'dlquant = "fsl_mrs_dl.plugin:DlQuant"'):
         assert line in text
         assert line in (DRAFT.parents[1] / "pyproject.toml").read_text()
 
