@@ -46,7 +46,7 @@ class _CReLU(nn.Module):
 class Hatami(_OnSpectrum):
     """Real and imaginary part of the spectrum through five convolutions with concatenated ReLU and max pooling, and two linear layers.
 
-    Hatami, Sdika, Ratiney, MICCAI 2018, doi 10.1007/978-3-030-00928-1_53, arXiv 1806.07237.  32, 64, 128, 256, 512 kernels 3 wide, a hidden
+    Hatami, Sdika, Ratiney, MICCAI 2018, doi 10.48550/arXiv.1806.07237.  32, 64, 128, 256, 512 kernels 3 wide, a hidden
     layer of 1024 with dropout of a half: sizes as in later descriptions of the network (the paper itself was not at hand).
     """
 
@@ -247,7 +247,7 @@ class _UNet(nn.Module):
 class UNet1DR(_OnSpectrum):
     """UNet-1DR: the real part of the spectrum to every metabolite's own, noiseless one, whose integral is the answer; a network for each.
 
-    doi 10.1002/mrm.29561, section 2.2.2, as in doi 10.1002/mrm.27641; numbers of kernels as published for all metabolites (the variant
+    doi 10.1002/mrm.29561, section 2.2.2, after Lee and Kim, doi 10.1002/mrm.27727; numbers of kernels as published for all metabolites (the variant
     UNet-1DR-hp-met has others for each).  Transposed convolutions are 4 wide, not 3, so that twice as long is exactly that.  ``spectra`` gives
     the spectra; who knows the basis set integrates them better than the plain mean that ``forward`` gives.
     """
