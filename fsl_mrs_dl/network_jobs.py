@@ -38,7 +38,7 @@ def train_arguments(parser) -> None:
             )
             data.add_argument("--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)")
         if kind != "align":
-            only = "" if kind == "denoise" else "dq-... on simulated spectra: "
+            only = "" if kind == "denoise" else "supervised, and dq-... on simulated spectra: "
             data.add_argument("--bandwidth", type=float, metavar="HZ", help=f"{only}your data's (default the basis set's)")
         if kind == "denoise":
             data.add_argument("--points", type=int, default=1024, metavar="N", help="your data's points (default 1024)")
@@ -66,7 +66,10 @@ def train_arguments(parser) -> None:
             )
         if kind == "quant":
             data.add_argument(
-                "--method", default="universal", metavar="NAME", help="universal (default), or dq-nmm, dq-pmm or dq-rpmm"
+                "--method",
+                default="universal",
+                metavar="NAME",
+                help="universal (default), dq-nmm, dq-pmm or dq-rpmm, or supervised",
             )
             data.add_argument(
                 "--data",
@@ -91,8 +94,21 @@ def train_arguments(parser) -> None:
             group.add_argument(
                 "--encoder",
                 metavar="NAME",
-                help="cnn, fc, mlp-mixer, convnext, align-cnn or resnet (default resnet, dq-...: cnn)",
+                help="cnn, fc, mlp-mixer, convnext, align-cnn or resnet (default resnet, dq-...: cnn); dq-... and supervised also "
+                "hatami (default of supervised), scalogram, wscn, deepnet-1d, resnet-1d, inceptionnet-1d, unet-1dr[-joint], "
+                "shallownet-2d2c[-relu|-hp], deepnet-2d2c, deepnet-2d1c[-wide], resnet-2d1c[-wide] or inceptionnet-2d1c",
             )
+            group.add_argument(
+                "--water", action="store_true", help="supervised: give the network a line of known size at 0.5 ppm to count in"
+            )
+            group.add_argument(
+                "--stack", nargs="+", metavar="NAME", help="supervised: train networks with these encoders, and one that weighs what they say; "
+                "or shallowens-5n, hybridens-2n, hybridens-10n"
+            )  # fmt: skip
+            group.add_argument(
+                "--active-learning", dest="active", type=int, nargs="?", const=1, default=0, metavar="N", help="supervised: N rounds (default 1) "
+                "after each of which a network is trained anew with more of what the last was worst at"
+            )  # fmt: skip
             group.add_argument(
                 "--lambda", dest="lam", type=float, metavar="X", help="dq-rpmm: what a late cut-off time costs (default 0.05)"
             )
@@ -107,7 +123,7 @@ def train_arguments(parser) -> None:
                 help="of the teacher's posterior mean: a recipe or a file (default: the --recipe's own)",
             )
             group.add_argument(
-                "--ensemble", type=int, default=1, metavar="N", help="dq-...: train N networks that vote (default 1)"
+                "--ensemble", type=int, default=1, metavar="N", help="dq-..., supervised: train N networks that vote (default 1)"
             )
         group = job.add_argument_group("training")
         group.add_argument("--steps", type=int, default=12000, metavar="N", help="batches (default 12000)")
@@ -309,7 +325,7 @@ def _benchmark(args) -> None:
 
 
 _DEFAULT_RECIPES = {
-    "quant": "universal; dq-...: shamaei-table2, with --data augment-spectra",
+    "quant": "universal; dq-... and supervised: shamaei-table2, dq-... with --data augment-spectra",
     "align": "universal-transients; with --file augment-transients",
     "denoise": "normal-brain",
 }
@@ -331,8 +347,9 @@ def _train(args):
     import torch
 
     from . import train
-    from .encoders import ENCODERS
+    from .encoders import OF_POINTS
     from .pipeline import choose_device
+    from .regressors import SEARCHED
 
     args.method = getattr(args, "method", "autoencoder")
     for name in (
@@ -380,6 +397,8 @@ def _train(args):
                 raise OptionError(
                     f"--{option}: does not go with --method universal; choose --method dq-nmm, dq-pmm or dq-rpmm, or leave it out."
                 )
+    if args.train == "quant":
+        _check_supervised(args)
     if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
         raise OptionError("--bandwidth: goes with --method dq-... on simulated spectra; leave it out.")
     if args.method == "universal":
@@ -393,7 +412,7 @@ def _train(args):
         if args.output.is_dir() and any(args.output.iterdir()):
             raise OutputError(f"{args.output}: is not empty; choose another --output.")
         without = args.train == "denoise" or (args.train == "align" and args.method == "universal")
-        tried = () if without else tuple(ENCODERS)
+        tried = () if without else SEARCHED if args.method == "supervised" else OF_POINTS
         found = train.search(start, settings, args.search, args.search_steps, tried)
         for one in found["trials"]:
             print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.items()))
@@ -483,16 +502,25 @@ def _registration(args):
 
 
 def _quantifier(args):
-    """Self-supervised training for one basis set."""
+    """Training for one basis set, self-supervised or supervised."""
     from . import train
     from .basis import Basis
     from .quantifiers import METHODS
 
-    _check_method(args, METHODS)
+    _check_method(args, [*METHODS, "supervised"])
     if not args.basis:
         raise OptionError(f"--method {args.method}: is trained for one basis set; give it with --basis.")
     basis = Basis.load(args.basis)
     data = {"dwelltime": 1 / args.bandwidth} if args.bandwidth else {}
+    if args.method == "supervised":
+        data |= {
+            "mm": args.mm,
+            "water": args.water,
+            "n_members": args.ensemble,
+            "stack": tuple(args.stack or ()),
+            "active": args.active,
+        }
+        return _starter_of(args, lambda folder, **options: train.train_regressor(basis, folder, **data, **options), "hatami")
     if args.mean_of and not args.data:
         raise OptionError("--mean_of: is of measured transients; give them with --data, or leave it out.")
     if args.data:
@@ -514,6 +542,24 @@ def _quantifier(args):
         )
 
     return _starter_of(args, job, "cnn")
+
+
+def _check_supervised(args) -> None:
+    """Refuse what is the supervised networks' with others, and what is the others' with them."""
+    own = {"water": args.water, "stack": args.stack, "active-learning": args.active}
+    others = {"data": args.data, "mean_of": args.mean_of, "teacher": args.teacher, "prior": args.prior, "lambda": args.lam}
+    wrong = others if args.method == "supervised" else own
+    for option, given in wrong.items():
+        if given and args.method == "supervised":
+            raise OptionError(
+                f"--{option}: does not go with --method supervised, which learns from simulated spectra; leave it out."
+            )
+        if given:
+            raise OptionError(f"--{option}: goes with --method supervised, not with {args.method}; leave it out.")
+    if args.stack and (args.encoder or args.search):
+        raise OptionError(
+            f"--{'encoder' if args.encoder else 'search'}: does not go with --stack, which names its encoders; leave it out."
+        )
 
 
 def _denoiser(args):

@@ -887,10 +887,12 @@ def fit_scaled(
     expected = None if prior == "volume" else _prior_of(prior, model, names)
     answering_network, note = answering(starter), ""
     if answering_network is not None and not answering_network.knows(model, names):
-        note = f"{answering_network.name} was trained on another basis set: its own answers mean nothing here and are left out."
+        note = (
+            f"{answering_network.card.name} was trained on another basis set: its own answers mean nothing here and are left out."
+        )
         if estimate == "network":
             raise OptionError(
-                f"estimate network: {answering_network.name} was trained on another basis set; train one for this one."
+                f"estimate network: {answering_network.card.name} was trained on another basis set; train one for this one."
             )
         answering_network = None
     if answering_network is None and estimate == "network":
@@ -902,7 +904,7 @@ def fit_scaled(
         learnt = answering_network.card["accuracy"].get("R2 of concentrations", {})
         if learnt and np.median(list(learnt.values())) < _LITTLE_LEARNT:
             note = (
-                f"{answering_network.name} has learnt little (median R2 {np.median(list(learnt.values())):.2f} in training): do not trust its own "
+                f"{answering_network.card.name} has learnt little (median R2 {np.median(list(learnt.values())):.2f} in training): do not trust its own "
                 "answers, however small their spread."
             )
     usable = _usable(fids)

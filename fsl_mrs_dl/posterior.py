@@ -102,10 +102,13 @@ def posterior(
     return out
 
 
+_NOTHING = 1e16  # variance, of entries of about one, from which on it says nothing
+
+
 def _precision(cov: np.ndarray) -> np.ndarray:
-    """Inverse covariances; zero for entries the data say nothing about."""
+    """Inverse covariances of entries of about one; zero for those the data say nothing about."""
     variance = np.diagonal(cov, axis1=1, axis2=2)
-    known = np.isfinite(variance) & (variance > 0)
+    known = np.isfinite(variance) & (variance > 0) & (variance < _NOTHING)
     size = np.sqrt(np.where(known, variance, 1.0))
     both = known[:, :, None] & known[:, None, :]
     eye = np.eye(cov.shape[-1])
@@ -120,13 +123,14 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, bri
     (n, m), n_out = conc.shape, out.mean.shape[1]
     kinds = np.array(prior.kinds)
     variance = np.diagonal(cov, axis1=1, axis2=2)
-    scale = np.abs(conc).mean(0) + np.sqrt(np.where(np.isfinite(variance), variance, 0)).mean(0)
+    # Of the middle one: a single spectrum that knows next to nothing must not set the scale for the others.
+    scale = np.median(np.abs(conc), 0) + np.median(np.sqrt(np.where(np.isfinite(variance), variance, 0)), 0)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     # All in units of about one, so that limits on numbers below mean the same for everybody.
     numbers = prior.numbers / scale[:, None]
     numbers[kinds == "lognormal", 1] = prior.numbers[kinds == "lognormal", 1]
     data = _precision(cov / np.outer(scale, scale))
-    x = conc / scale
+    x = np.where(data.any(2), conc / scale, 0.0)
     fixed, pulled = np.zeros((m, m)), np.zeros(m)
     normal = np.flatnonzero(kinds == "normal")
     if len(normal):

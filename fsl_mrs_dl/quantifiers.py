@@ -20,14 +20,14 @@ from .concentrations import is_macromolecule, typical_concentrations
 from .errors import OptionError
 from .registration import normalised
 
-__all__ = ["METHODS", "DQnMM", "DQpMM", "DQrpMM", "Ensemble"]
+__all__ = ["METHODS", "Quantifier", "DQnMM", "DQpMM", "DQrpMM", "Ensemble"]
 
 _OF_FIDS = 5.0  # weight of the part of the energy that is left, beside a teacher
 _USUAL_MM = 10.0  # as many times as big as one metabolite's unit; only where a search begins
 
 
-class DQnMM(nn.Module):
-    """Encoder and model decoder with macromolecules as a numeric pattern.
+class Quantifier(nn.Module):
+    """What networks that quantify have in common: metabolites, a grid, a window, a basis set, and sizes that do not matter.
 
     Parameters
     ----------
@@ -41,21 +41,21 @@ class DQnMM(nn.Module):
         Points of the FID that are seen.
     ppmlim : (float, float)
         The window.
+    n_out : int
+        Numbers that the encoder gives.
+    more : dict, optional
+        More arguments of the encoder.
     """
 
-    method = "dq-nmm"
-    _more = 0  # numbers the encoder gives beyond those of all methods
-
-    def __init__(
-        self, names, dwelltime: float, spec_freq_mhz: float, encoder: str = "cnn", n_points: int = 1024, ppmlim=(0.2, 4.2)
-    ):
+    def __init__(self, names, dwelltime: float, spec_freq_mhz: float, encoder: str, n_points: int, ppmlim, n_out: int, more=None):
         super().__init__()
         self.settings = {
             "names": list(names), "dwelltime": dwelltime, "spec_freq_mhz": spec_freq_mhz, "encoder": encoder, "n_points": n_points,
             "ppmlim": list(ppmlim),
         }  # fmt: skip
         self.names, self.dwelltime, self.spec_freq_mhz, self.n_points = list(names), dwelltime, spec_freq_mhz, n_points
-        self.encoder = encoders.make(encoder, n_points=n_points, n_out=len(self.names) + 3 + self._more)
+        band = [float(units.ppm_to_hz(one, spec_freq_mhz)) * dwelltime for one in ppmlim]
+        self.encoder = encoders.make(encoder, n_points=n_points, n_out=n_out, band=band, **(more or {}))
         self.register_buffer("time", torch.arange(n_points) * dwelltime, persistent=False)
         ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz)
         inside = (ppm >= ppmlim[0]) & (ppm <= ppmlim[1])
@@ -92,13 +92,25 @@ class DQnMM(nn.Module):
         whole = fid.abs().amax(-1)
         return whole * self.limited(normalised(fid, self.n_points)).abs().amax(-1)
 
-    def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
-        """FIDs -> ``conc`` ``(batch, n_metabs)`` for a :meth:`prepared` FID, ``damping`` (1/s), ``shift_hz`` and ``phi0`` (rad), ``(batch,)``."""
-        return self.encode(self.prepared(fid))
-
     def concentrations(self, fid: torch.Tensor) -> torch.Tensor:
         """The network's own answer for FIDs ``(batch, n)`` in the units of FID and basis set, ``(batch, n_metabs)``."""
         return self(fid)["conc"] * self.scale(fid)[:, None]
+
+
+class DQnMM(Quantifier):
+    """Encoder and model decoder with macromolecules as a numeric pattern; parameters are :class:`Quantifier`'s."""
+
+    method = "dq-nmm"
+    _more = 0  # numbers the encoder gives beyond those of all methods
+
+    def __init__(
+        self, names, dwelltime: float, spec_freq_mhz: float, encoder: str = "cnn", n_points: int = 1024, ppmlim=(0.2, 4.2)
+    ):
+        super().__init__(names, dwelltime, spec_freq_mhz, encoder, n_points, ppmlim, len(names) + 3 + self._more)
+
+    def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
+        """FIDs -> ``conc`` ``(batch, n_metabs)`` for a :meth:`prepared` FID, ``damping`` (1/s), ``shift_hz`` and ``phi0`` (rad), ``(batch,)``."""
+        return self.encode(self.prepared(fid))
 
     def encode(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """The same from prepared FIDs."""
@@ -212,7 +224,12 @@ class Ensemble(nn.Module):
     def __init__(self, method: str, n: int, member: dict):
         super().__init__()
         self.settings = {"method": method, "n": n, "member": member}
-        self.members = nn.ModuleList(METHODS[method](**member) for _ in range(n))
+        self.members = nn.ModuleList(self.methods()[method](**member) for _ in range(n))
+
+    @staticmethod
+    def methods() -> dict:
+        """What members can be, by name."""
+        return METHODS
 
     @property
     def names(self) -> list[str]:

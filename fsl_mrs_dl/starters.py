@@ -25,6 +25,7 @@ __all__ = [
     "ClassicalStarter",
     "NetworkStarter",
     "PhysicsStarter",
+    "RegressorStarter",
     "Together",
     "AlsoFrom",
     "Automatic",
@@ -172,6 +173,8 @@ class PhysicsStarter:
     card : Card
     """
 
+    proposes = True
+
     def __init__(self, network, card):
         self.network, self.card, self.name = network, card, card.name
 
@@ -235,6 +238,26 @@ class PhysicsStarter:
         if not clean:
             return None
         return novelty.of_network(self.network.to(spec.device), clean, self._fid(spec, model))
+
+
+class RegressorStarter(PhysicsStarter):
+    """A network that only knows concentrations (:mod:`fsl_mrs_dl.regressors`): it answers, and the classical search starts the fit.
+
+    Parameters
+    ----------
+    network : Supervised
+    card : Card
+    """
+
+    proposes = False
+
+    def __init__(self, network, card):
+        super().__init__(network, card)
+        self.name = f"classical, {card.name} answers beside it"
+        self.search = ClassicalStarter()
+
+    def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
+        return self.search(spec, model, names)
 
 
 def nuisance_theta(model: SignalModel, shift_ppm, phi0, phi1, lorentz_hz, gauss_hz) -> torch.Tensor:
@@ -380,6 +403,8 @@ class Automatic:
             return Named(network, f"{network.name}, outside its range: {why}") if why else network
         if why:
             return Named(ClassicalStarter(), f"classical, not {network.name}: {why}")
+        if not getattr(network, "proposes", True):
+            return network
         return Together([network, ClassicalStarter()])
 
 
@@ -389,6 +414,9 @@ _KINDS = {
     "dq-pmm": PhysicsStarter,
     "dq-rpmm": PhysicsStarter,
     "ensemble": PhysicsStarter,
+    "supervised": RegressorStarter,
+    "supervised-ensemble": RegressorStarter,
+    "supervised-stack": RegressorStarter,
 }
 """Starters by what a model's card says it is."""
 

@@ -28,6 +28,7 @@ from . import (
     priors,
     quantifiers,
     registration,
+    regressors,
     supervised,
     synthetic,
     units,
@@ -58,6 +59,7 @@ __all__ = [
     "train_registration",
     "train_supervised",
     "train_quantifier",
+    "train_regressor",
     "train_denoiser",
     "search",
 ]
@@ -614,10 +616,7 @@ def train_quantifier(
         None if teacher is None else _teacher(teacher, prior or (drawn_from if fids is None else "auto"), basis, lines, dwelltime)
     )
     if fids is None:
-        # An SNR is that of the whole spectrum, of which the network sees the beginning.
-        whole = min(2 * network.n_points, int(basis.n_points * basis.dwelltime / dwelltime + 1e-6))
-        on_grid = basis.resampled(dwelltime, max(network.n_points, whole))
-        protocol = synthetic.protocol_of(on_grid, basis.names, dwelltime, frequency)
+        protocol = _protocol_for(basis, dwelltime, network.n_points)
 
         def made(generator):
             drawn = synthetic.draw(drawn_from, n, protocol.names, generator)
@@ -678,6 +677,188 @@ def train_quantifier(
     if n_members == 1:
         return run(network, output, settings, resume)
     return _ensemble(method, makes, n_members, Path(output), settings, new, run, held, basis.names)
+
+
+def train_regressor(
+    basis,
+    output,
+    *,
+    dwelltime: float | None = None,
+    n_points: int = 1024,
+    settings: Settings | None = None,
+    recipe: str | Path | None = None,
+    encoder: str = "hatami",
+    arguments: dict | None = None,
+    mm: str | Path | None = None,
+    water: bool = False,
+    n_members: int = 1,
+    stack: tuple[str, ...] = (),
+    hidden: tuple[int, ...] = (1000, 500),
+    active: int = 0,
+    name: str | None = None,
+    resume: bool = False,
+    command: str = "",
+) -> zoo.Card:
+    """Train a :class:`fsl_mrs_dl.regressors.Supervised` for a basis set, on simulated spectra whose concentrations are known.
+
+    Parameters
+    ----------
+    basis : Basis
+    output, settings, name, resume, command
+        As for :func:`train`.
+    dwelltime : float, optional
+        Of the data in seconds; the basis set's by default.
+    n_points : int
+        Points of the FID that are seen.
+    recipe : str or path, optional
+        Of the simulated spectra; 'shamaei-table2' by default.
+    encoder, arguments, water
+        As for :class:`fsl_mrs_dl.regressors.Supervised`.
+    mm : str or path, optional
+        Macromolecules to add to the basis set, see :func:`fsl_mrs_dl.macromolecules.add_macromolecules`.
+    n_members : int
+        Networks that vote, trained one after the other.
+    stack : tuple of str
+        Encoders of networks that a stacking model is trained on, with ``hidden`` neurons in its layers.
+    active : int
+        Rounds of active learning: after each, a network is trained anew, a quarter of its spectra like those that the one before was worst at.
+
+    Raises
+    ------
+    BasisError, OptionError, OutputError
+    """
+    settings, output = settings or Settings(), Path(output)
+    if stack and n_members > 1:
+        raise OptionError("--stack: is of networks that are weighed, --ensemble of such that vote; leave one of the two out.")
+    if active < 0:
+        raise OptionError(f"--active-learning {active}: must not be negative.")
+    members = regressors.stack_members(stack) if stack else (encoder,) * n_members
+    _check_folder(output, resume)
+    drawn_from = synthetic.Recipe.load(recipe or "shamaei-table2")
+    basis = basis if mm is None else add_macromolecules(basis, mm)
+    dwelltime, frequency, n = dwelltime or basis.dwelltime, basis.spec_freq_mhz, settings.batch_size
+    protocol = _protocol_for(basis, dwelltime, n_points)
+    names = list(basis.names)
+
+    def made(generator, hard=None):
+        drawn = synthetic.draw(drawn_from, n, protocol.names, generator)
+        drawn = drawn if hard is None else regressors.near(drawn, hard, _HARD_SHARE, generator)
+        return {"fid": synthetic.render(drawn, protocol).fid, "conc": drawn["conc"], "snr": drawn["snr"]}
+
+    def batches(offset: int, count: int):
+        return [made(torch.Generator().manual_seed(settings.seed * 1_000_003 + offset + k)) for k in range(count)]
+
+    few = batches(4_000_000, 8)
+
+    def makes(which: str) -> dict:
+        return {
+            "names": names, "dwelltime": dwelltime, "spec_freq_mhz": frequency, "encoder": which, "n_points": n_points, "water": water,
+            "arguments": arguments or {},
+        }  # fmt: skip
+
+    def new(which: str, seed: int):
+        lightning.seed_everything(seed, verbose=False)
+        network = regressors.Supervised(**makes(which))
+        network.set_basis(basis.resampled(dwelltime, n_points))
+        network.set_range(torch.cat([one["fid"] for one in few]), torch.cat([one["conc"] for one in few]))
+        return network
+
+    first = new(members[0], settings.seed)  # what cannot be made is found out before anything is written
+
+    def content(network, what: str, folder: Path, rounds=()) -> dict:
+        # Other batches than those that chose the best checkpoint.
+        held = batches(3_000_000, 8)
+        with torch.no_grad():
+            conc = torch.cat([network.concentrations(one["fid"]) for one in held])
+        return {
+            "name": name or folder.name if folder == output else folder.name,
+            "what": f"Quantifies spectra of one protocol with one basis set ({what}, supervised); fits start without it.",
+            "architecture": {"flops": encoders.count_flops(network, torch.zeros(1, n_points, dtype=torch.complex64))},
+            "training": {
+                "command": command,
+                "recipe": {"name": drawn_from.name, **drawn_from.content},
+                "basis": f"simulated spectra on {basis.source}",
+                "active_learning": list(rounds),
+            },
+            "ranges": {
+                "nucleus": ["1H"],
+                "spec_freq_mhz": [frequency * 0.995, frequency * 1.005],
+                "dwelltime": [dwelltime * 0.999, dwelltime * 1.001],
+            },
+            "accuracy": regressors.scores(conc, torch.cat([one["conc"] for one in held]), names),
+        }
+
+    begun = {
+        "recipe": drawn_from.content, "basis": _fingerprint(basis.fids), "members": list(members), "active learning": active,
+    }  # fmt: skip
+
+    def run(network, folder: Path, settings: Settings, what: str, hard=None, rounds=()) -> zoo.Card:
+        return _run(
+            network,
+            folder,
+            settings,
+            begun=begun,
+            train_make=lambda generator: made(generator, hard),
+            held_make=made,
+            loss=lambda network, batch: {"total": network.loss(batch["fid"], batch["conc"])},
+            resume=(folder / "checkpoints" / "last.ckpt").is_file(),
+            card=lambda network: content(network, what, folder, rounds),
+        )
+
+    def train_one(which: str, folder: Path, settings: Settings) -> zoo.Card:
+        """One network, after its rounds of active learning; rounds that are there stay."""
+        hard, rounds = None, []
+        for index in range(active):
+            part = folder / "rounds" / str(index)
+            if not (part / "card.json").is_file():
+                _say(settings, f"Round {index + 1} of {active} before the last:")
+                run(new(which, settings.seed), part, settings, which, hard, rounds)
+            network, card = zoo.load(part)
+            learnt = list(card["accuracy"]["R2 of concentrations"].values())
+            rounds.append({"median R2 before": float(np.median(learnt)) if learnt else None})
+            hard = regressors.hardest(network, batches(6_000_000 + 1000 * index, _HARD_BATCHES))
+        return run(new(which, settings.seed), folder, settings, which, hard, rounds)
+
+    if len(members) == 1:
+        return train_one(members[0], output, settings)
+    for index, which in enumerate(members):
+        folder = output / "members" / str(index)
+        if not (folder / "card.json").is_file():
+            _say(settings, f"Member {index + 1} of {len(members)}, {which}:")
+            train_one(which, folder, replace(settings, seed=settings.seed + index))
+    del first
+    parts = [zoo.load(output / "members" / str(index)) for index in range(len(members))]
+    together = (
+        regressors.Stack([makes(which) for which in members], hidden)
+        if stack
+        else regressors.Voting("supervised", n_members, makes(encoder))
+    )
+    for member, (network, _) in zip(together.members, parts):
+        member.load_state_dict(network.state_dict())
+    if stack:
+        _say(settings, "Stacking model:")
+        return run(together.fix_members(), output, settings, f"{len(members)} stacked networks")
+    together.eval().requires_grad_(False)
+    done = content(together, f"{n_members} networks that vote, {encoder}", output)
+    first_card = parts[0][1]
+    done["training"] = first_card["training"] | {"minutes": round(sum(card["training"]["minutes"] for _, card in parts), 1)}
+    return zoo.save(output, together, done)
+
+
+_HARD_SHARE = 0.25  # of the spectra of a round, as 5000 of 20000 in the paper
+_HARD_BATCHES = 32  # out of which the worst are looked for
+
+
+def _say(settings: Settings, text: str) -> None:
+    if settings.progress:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _protocol_for(basis, dwelltime: float, n_points: int) -> synthetic.Protocol:
+    """A basis set on the data's grid, as long as its spectra are that networks see ``n_points`` of."""
+    # An SNR is that of the whole spectrum, of which the network sees the beginning.
+    whole = min(2 * n_points, int(basis.n_points * basis.dwelltime / dwelltime + 1e-6))
+    return synthetic.protocol_of(basis.resampled(dwelltime, max(n_points, whole)), basis.names, dwelltime, basis.spec_freq_mhz)
 
 
 def _ensemble(method, makes, n_members: int, output: Path, settings: Settings, new, run, held, names) -> zoo.Card:
@@ -935,7 +1116,9 @@ def _used_and_held(fids, seed: int, source: str) -> tuple[torch.Tensor, torch.Te
 
 def _check_folder(output: Path, resume: bool) -> None:
     last = output / "checkpoints" / "last.ckpt"
-    if resume and not last.is_file():
+    # Members of an ensemble, and rounds of active learning, have folders of their own.
+    parts = [*output.glob("members/*/**/training.json"), *output.glob("rounds/*/training.json")]
+    if resume and not last.is_file() and not parts:
         raise OptionError(f"--resume: {last} is not there; leave --resume out to begin anew.")
     if not resume and output.is_dir() and any(output.iterdir()):
         raise OutputError(f"{output}: is not empty; choose another --output, or go on with --resume.")

@@ -17,6 +17,7 @@ from . import encoders, synthetic, units
 from .denoisers import Denoiser
 from .quantifiers import METHODS, Ensemble
 from .registration import Registration, combination
+from .regressors import NETWORKS as REGRESSORS
 from .supervised import FrequencyThenPhase
 
 __all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal", "AlignStarter", "NETWORKS"]
@@ -308,6 +309,7 @@ NETWORKS = {
     "frequency-then-phase": FrequencyThenPhase,
     **METHODS,
     "ensemble": Ensemble,
+    **REGRESSORS,
     Denoiser.method: Denoiser,
 }
 """Architectures by the names that model cards use."""

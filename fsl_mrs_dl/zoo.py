@@ -41,7 +41,8 @@ RANGE_WORDS = {
 
 KIND_WORDS = {
     "quant-universal": "starts fits", "dq-nmm": "starts fits", "dq-pmm": "starts fits", "dq-rpmm": "starts fits",
-    "ensemble": "starts fits", "align-universal": "starts alignments",
+    "ensemble": "starts fits", "supervised": "quantifies spectra", "supervised-ensemble": "quantifies spectra",
+    "supervised-stack": "quantifies spectra", "align-universal": "starts alignments",
     "registration": "starts alignments", "autoencoder": "takes noise out of spectra",
     "frequency-then-phase": "finds shift and phase without a start, to compare with",
 }  # fmt: skip

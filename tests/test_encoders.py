@@ -1,16 +1,34 @@
-"""Encoders: shapes, sizes, lengths, and that each of them can learn."""
+"""Encoders: shapes, sizes, lengths, and that each of them can learn, be saved and be loaded.
+
+Everything here runs over all of ENCODERS, so that none can be registered without being tried.
+"""
+
+import inspect
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fsl_mrs_dl import encoders
 from fsl_mrs_dl.errors import OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NEEDED = {"scalogram": "ptwt", "scattering": "kymatio"}
+
+
+def small(name):
+    """Arguments that make an encoder quick; skips the test where what it needs is not installed."""
+    library = NEEDED.get(encoders.ENCODERS[name].sees)
+    if library:
+        pytest.importorskip(library, reason=f"{library} is not installed (pip install 'fsl-mrs-dl[timefreq]')")
+    return {"share": 0.1} if "share" in inspect.signature(encoders.ENCODERS[name]).parameters else {}
 
 
 @pytest.mark.parametrize("name", encoders.ENCODERS)
 @pytest.mark.parametrize("n_points", [256, 301, 512, 1024])
 def test_every_length_is_served_and_another_one_refused(name, n_points):
-    network = encoders.make(name, n_points=n_points, n_out=7).eval()
+    network = encoders.make(name, n_points=n_points, n_out=7, **small(name)).eval()
     x = torch.randn(3, 2, n_points)
     assert network(x).shape == (3, 7)
     # One spectrum gives the same alone as in a batch.
@@ -23,7 +41,7 @@ def test_every_length_is_served_and_another_one_refused(name, n_points):
 @pytest.mark.parametrize("name", encoders.ENCODERS)
 def test_shortest_length_works_and_one_less_is_said_to_be_too_short(name):
     least = encoders.ENCODERS[name].least_points
-    assert encoders.make(name, n_points=least, n_out=2)(torch.randn(2, 2, least)).shape == (2, 2)
+    assert encoders.make(name, n_points=least, n_out=2, **small(name))(torch.randn(2, 2, least)).shape == (2, 2)
     with pytest.raises(OptionError, match="too few"):
         encoders.make(name, n_points=least - 1, n_out=2)
 
@@ -49,12 +67,13 @@ def test_counts_are_right():
 def test_each_learns_where_a_line_is(name):
     torch.manual_seed(0)
     time = torch.arange(256) / 256
-    network = encoders.make(name, n_points=256, n_out=1)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    network = encoders.make(name, n_points=256, n_out=1, **small(name))
+    of_points = encoders.ENCODERS[name].sees == "points"
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3 if of_points else 5e-3)
     first, last = None, None
     for step in range(60):
         place = torch.rand(32, 1) * 2 - 1
-        line = torch.exp((2j * torch.pi * 4 * place - 3) * time)
+        line = torch.exp((2j * torch.pi * (4 if of_points else 20) * place - 3) * time)
         loss = (network(torch.view_as_real(line).mT) - place).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -62,6 +81,56 @@ def test_each_learns_where_a_line_is(name):
         first = first if first is not None else loss.item()
         last = loss.item() if step < 50 else 0.9 * last + 0.1 * loss.item()
     assert last < 0.35 * max(first, 0.3)
+
+
+@pytest.mark.parametrize("name", encoders.ENCODERS)
+def test_every_weight_is_reached_by_the_loss(name):
+    torch.manual_seed(0)
+    network = encoders.make(
+        name, n_points=300, n_out=3, in_channels=4 if encoders.ENCODERS[name].sees != "points" else 2, **small(name)
+    )
+    x = torch.randn(4, network.in_channels, 300)
+    network(x).square().sum().backward()
+    for key, weight in network.named_parameters():
+        assert weight.grad is not None and torch.isfinite(weight.grad).all(), key
+    assert sum(float(weight.grad.abs().sum()) > 0 for weight in network.parameters()) > 0.8 * len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("name", encoders.ENCODERS)
+def test_each_is_saved_and_loaded_as_a_quantifier(name, tmp_path):
+    from fsl_mrs_dl import zoo
+    from fsl_mrs_dl.regressors import Supervised
+
+    torch.manual_seed(0)
+    network = Supervised(["NAA", "Cr", "Glu"], 1 / 2000, 123.2, name, n_points=512, arguments=small(name)).eval()
+    network.set_basis(torch.randn(3, 512, dtype=torch.complex64))
+    content = {"name": "n", "what": "w", "training": {}, "ranges": {}, "accuracy": {}}
+    zoo.save(tmp_path / "n", network, content)
+    again, card = zoo.load(tmp_path / "n")
+    fid = torch.randn(2, 512, dtype=torch.complex64)
+    assert card.kind == "supervised" and torch.equal(again.concentrations(fid), network.concentrations(fid))
+
+
+@pytest.mark.parametrize("name", encoders.ENCODERS)
+def test_each_says_where_it_is_from_and_what_it_sees(name):
+    cls = encoders.ENCODERS[name]
+    assert cls.sees in ("points", "spectrum", "spectrogram", "scalogram", "scattering")
+    assert cls.sees == "points" or any(
+        word in inspect.getdoc(cls.__mro__[0]) + inspect.getdoc(cls.__mro__[1]) for word in ("doi 10.", "conference")
+    )
+
+
+@given(st.sampled_from(sorted(encoders.ENCODERS)), st.integers(0, 200), st.integers(1, 5), st.integers(2, 4))
+@settings(max_examples=40, deadline=None)
+def test_shapes_hold_for_any_length_and_numbers(name, longer, n_out, batch):
+    try:
+        arguments = small(name)
+    except pytest.skip.Exception:
+        return
+    n_points = encoders.ENCODERS[name].least_points + longer
+    network = encoders.make(name, n_points=n_points, n_out=n_out, band=(-0.4, 0.1), **arguments)
+    found = network(torch.randn(batch, 2, n_points))
+    assert found.shape == (batch, n_out) and torch.isfinite(found).all()
 
 
 def test_unknown_names_and_arguments_are_refused():

@@ -755,7 +755,7 @@ def test_fsl_mrsi_writes_the_files_of_newton(volume_files, volume_run):
     out = volume_files / "newton"
     words = volume_words(volume_files, "--output_correlations", "--algo", "Newton", "--mask", volume_files / "mask.nii.gz")
     succeeds("fsl_mrsi", *words, "--parallel", "off", "--report", "--output", out)
-    assert files(volume_run) == files(out)
+    assert files(out) <= files(volume_run)
     mask = image(volume_files / "mask.nii.gz").astype(bool)
     for path in sorted(out.rglob("*.nii.gz")):
         theirs, ours = image(path), image(volume_run / path.relative_to(out))

@@ -106,3 +106,21 @@ def test_intervals_hold_what_they_say_if_the_prior_is_right():
 def test_the_upper_limit_is_never_below_zero_nor_below_the_estimate():
     limit = upper_limit(np.array([-50.0, -2.0, 0.0, 3.0, 1.0]), np.array([1.0, 1.0, 1.0, 1.0, np.inf]))
     assert (limit[:4] > np.maximum([-50, -2, 0, 3], 0)).all() and (np.diff(limit[:4]) > 0).all() and np.isinf(limit[4])
+
+
+@pytest.mark.parametrize("size", [1e30, 1e70, np.inf])
+def test_a_spectrum_that_knows_nothing_of_an_entry_disturbs_no_other(rng, size):
+    names = ("NAA", "Cr", "Lac")
+    prior = Prior(names, ("lognormal", "lognormal", "lognormal"), np.array([[10.0, 0.3], [6.0, 0.3], [0.5, 0.3]]))
+    n, k = 40, 4
+    estimates = np.abs(rng.normal(5, 1, (n, k)))
+    cov = np.repeat(np.diag([1.0, 1.0, 4.0, 1.0])[None], n, 0)
+    lower, upper = np.array([0.0, 0, 0, 0]), np.full(k, np.inf)
+    alone = posterior(prior, estimates[1:], cov[1:], lower, upper)
+    cov[0] = np.diag([1.0, 1.0, size, 1.0])
+    estimates[0, 2] = min(size, 1e70)
+    found = posterior(prior, estimates, cov, lower, upper)
+    np.testing.assert_allclose(found.mean[1:], alone.mean, rtol=1e-3)
+    assert found.mean[0, 2] == pytest.approx(0.5 * np.exp(0.045), rel=0.02) and found.pull[0, 2] > 0.98
+    again = posterior(prior, estimates, cov, lower, upper, near=found)
+    np.testing.assert_allclose(again.mean, found.mean, rtol=1e-2)

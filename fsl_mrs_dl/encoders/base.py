@@ -25,6 +25,8 @@ class Encoder(nn.Module):
     """
 
     least_points = 16
+    sees = "points"
+    """What it makes of its input first: nothing ('points'), or the spectrum, spectrogram, scalogram or scattering of an FID."""
 
     def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2):
         super().__init__()

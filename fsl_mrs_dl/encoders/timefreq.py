@@ -1,0 +1,70 @@
+"""Encoders that look at wavelets: a network of convolutions on scalograms, and wavelet scattering with almost nothing after it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .base import Encoder
+from .views import WHOLE, Scalogram, Scattering
+
+__all__ = ["ScalogramCNN", "WSCN"]
+
+
+class ScalogramCNN(Encoder):
+    """Six convolutions with ReLU, five of them followed by max pooling, and a linear layer, on the scalogram of the FID.
+
+    Shamaei, 'Time-frequency domain quantification of MR spectroscopy signals by deep learning' (student conference EEICT, Brno; it has no DOI).
+    Kernels and channels are not in the paper: 3 x 3 and 8 to 64 here.  The paper's scalogram has 340 x 1536 numbers (``n_rows=340,
+    n_columns=1536``), too many for a CPU; the default has 64 x 128.
+    """
+
+    sees = "scalogram"
+    least_points = 64
+
+    def __init__(
+        self, *, n_points: int, n_out: int, in_channels: int = 2, band=WHOLE, n_rows: int = 64, n_columns: int = 128, share: float = 1.0
+    ):  # fmt: skip
+        super().__init__(n_points=n_points, n_out=n_out, in_channels=in_channels)
+        self.view = Scalogram(n_points, in_channels, band, n_rows=n_rows, n_columns=n_columns)
+        layers: list[nn.Module] = []
+        inside, rows, columns = self.view.shape
+        for index, width in enumerate((8, 16, 32, 32, 64, 64)):
+            width = max(1, round(share * width))
+            layers += [nn.Conv2d(inside, width, 3, padding=1), nn.ReLU()]
+            inside = width
+            if index < 5:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
+                rows, columns = -(-rows // 2), -(-columns // 2)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(inside * rows * columns, n_out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, in_channels, n_points)`` -> ``(batch, n_out)``."""
+        self.check(x)
+        return self.layers(self.view(x))
+
+
+class WSCN(Encoder):
+    """Wavelet scattering of the FID, flattened, one hidden layer of 20 neurons and a linear one.
+
+    Shamaei, Starcukova, Starcuk, doi 10.5220/0010318502680275.  The hidden layer's tangent and inputs of one size are those of MATLAB's networks,
+    with which the paper was made; here inputs are scaled by their mean and SD (batch normalisation without weights).  The paper trains by scaled
+    conjugate gradients, we as everything else.
+    """
+
+    sees = "scattering"
+    least_points = 64
+
+    def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2, hidden: int = 20):
+        super().__init__(n_points=n_points, n_out=n_out, in_channels=in_channels)
+        self.view = Scattering(n_points, in_channels)
+        channels, paths, windows = self.view.shape
+        n = channels * paths * windows
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.BatchNorm1d(n, affine=False, eps=1e-12), nn.Linear(n, hidden), nn.Tanh(), nn.Linear(hidden, n_out)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, in_channels, n_points)`` -> ``(batch, n_out)``."""
+        self.check(x)
+        return self.layers(self.view(x))

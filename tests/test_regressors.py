@@ -1,0 +1,306 @@
+"""Supervised quantifiers: what they learn is concentrations in the data's units, whatever the encoder; stacks, votes, rounds; the command."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from fsl_mrs_dl import regressors, synthetic, zoo
+from fsl_mrs_dl.errors import OptionError
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
+SMALL = {"arguments": {"share": 0.1}}
+
+
+def spectra(basis, n, seed=0, recipe="shamaei-table2"):
+    protocol = synthetic.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    drawn = synthetic.draw(synthetic.Recipe.load(recipe), n, basis.names, torch.Generator().manual_seed(seed))
+    return synthetic.render(drawn, protocol).fid, drawn["conc"]
+
+
+def made(basis, encoder="cnn", **options):
+    torch.manual_seed(0)
+    network = regressors.Supervised(basis.names, basis.dwelltime, basis.spec_freq_mhz, encoder, **options)
+    network.set_basis(basis.fids)
+    network.set_range(*spectra(basis, 64))
+    return network.eval()
+
+
+@pytest.mark.parametrize("water", [False, True])
+@pytest.mark.parametrize("encoder,options", [("cnn", {}), ("unet-1dr-joint", SMALL)])
+def test_numbers_and_concentrations_are_each_others_inverse(sim_basis, water, encoder, options):
+    network = made(sim_basis, encoder, water=water, **options)
+    fid, conc = spectra(sim_basis, 5, seed=1)
+    target = network.targets(fid, conc)
+    assert target.shape == (5, sim_basis.n_metabs + water) and target.min() > -0.5 and target.max() < 1.5
+    found = network.amounts(fid, target) * network.scale(fid)[:, None]
+    torch.testing.assert_close(found, conc, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("water", [False, True])
+def test_concentrations_are_in_the_units_of_the_data(sim_basis, size, water):
+    network = made(sim_basis, water=water)
+    fid, _ = spectra(sim_basis, 3)
+    with torch.no_grad():
+        one, other = network.concentrations(fid), network.concentrations(size * fid)
+    np.testing.assert_allclose(other.numpy(), size * one.numpy(), rtol=1e-3, atol=1e-3 * size * float(one.abs().max()))
+
+
+def test_water_is_a_line_at_half_a_ppm_that_is_counted_in(sim_basis):
+    from fsl_mrs_dl import units
+
+    network = made(sim_basis, water=True)
+    line = torch.view_as_complex(network.line_ri)
+    ppm = units.ppm_axis(1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    assert ppm[units.fid_to_spec(line).abs().argmax()] == pytest.approx(0.5, abs=0.02)
+    fid, _ = spectra(sim_basis, 2)
+    numbers = torch.full((2, network.n_out), 0.5)
+    twice = (2 * (numbers * network.span + network.low) - network.low) / network.span
+    # A network that sees everything twice as large, the reference too, gives the same answer.
+    torch.testing.assert_close(network.amounts(fid, numbers), network.amounts(fid, twice))
+    with pytest.raises(OptionError, match="--water.*0.5 ppm"):
+        made(sim_basis, water=True, ppmlim=(1.0, 4.2))
+
+
+def test_painted_spectra_are_integrated_to_what_they_were_painted_with(sim_basis):
+    """An encoder that paints the truth answers the truth, although lines of both signs cancel in a plain integral."""
+    network = made(sim_basis, "unet-1dr-joint", **SMALL)
+    fid, conc = spectra(sim_basis, 4, seed=2)
+    target = network.targets(fid, conc)
+    network.encoder.spectra = lambda x: target[..., None] * network._templates()
+    torch.testing.assert_close(network.numbers(fid), target, rtol=1e-4, atol=1e-5)
+    assert float(network.loss(fid, conc)) < 1e-9
+
+
+def test_a_metabolite_that_never_varies_does_no_harm(sim_basis):
+    network = made(sim_basis)
+    fid, conc = spectra(sim_basis, 8)
+    conc[:, 2] = 0
+    network.set_range(fid, conc)
+    assert torch.isfinite(network.targets(fid, conc)).all() and float(network.span.min()) > 0
+    assert set(regressors.scores(conc, conc, sim_basis.names)["RMSE"]) == set(sim_basis.names) - {sim_basis.names[2]}
+
+
+def test_scores_are_the_papers():
+    truth = torch.linspace(1, 3, 50)[:, None]
+    found = regressors.scores(0.5 * truth + 1, truth, ["NAA"])
+    assert found["slope of found against true"]["NAA"] == pytest.approx(0.5)
+    assert found["intercept"]["NAA"] == pytest.approx(1)
+    assert found["R2 of concentrations"]["NAA"] == pytest.approx(0.75, abs=0.01)
+    assert found["RMSE"]["NAA"] == pytest.approx(float(((0.5 * truth - 1) ** 2).mean().sqrt()), rel=0.01)
+
+
+def test_hard_spectra_are_those_with_the_largest_errors_and_more_of_them_are_drawn(sim_basis):
+    network = made(sim_basis)
+    fid, conc = spectra(sim_basis, 40)
+    network.numbers = lambda _: network.targets(fid, conc) + torch.arange(40)[:, None] / 40
+    hard = regressors.hardest(network, [{"fid": fid, "conc": conc, "snr": torch.arange(40.0)}])
+    assert sorted(hard["snr"].tolist()) == list(range(30, 40))
+    generator = torch.Generator().manual_seed(0)
+    drawn = synthetic.draw(synthetic.Recipe.load("shamaei-table2"), 2000, sim_basis.names, generator)
+    again = regressors.near(drawn, hard, 0.25, generator)
+    changed = again["snr"] != drawn["snr"]
+    assert changed.float().mean() == pytest.approx(0.25, abs=0.04) and set(again["snr"][changed].tolist()) <= set(range(30, 40))
+    assert torch.equal(again["conc"][~changed], drawn["conc"][~changed]) and torch.equal(again["phi0"], drawn["phi0"])
+
+
+def test_a_stack_weighs_its_members_and_leaves_them_alone(sim_basis):
+    members = [made(sim_basis, "cnn"), made(sim_basis, "wscn" if has("kymatio") else "resnet")]
+    torch.manual_seed(3)
+    stack = regressors.Stack([one.settings for one in members], hidden=(16, 8))
+    for mine, one in zip(stack.members, members):
+        mine.load_state_dict(one.state_dict())
+    before = {key: value.clone() for key, value in stack.members.state_dict().items()}
+    optimiser = torch.optim.Adam([p for p in stack.fix_members().parameters() if p.requires_grad], 1e-2)
+    fid, conc = spectra(sim_basis, 64)
+    losses = []
+    for _ in range(30):
+        stack.train()
+        loss = stack.loss(fid, conc)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0] and not stack.members.training
+    assert all(torch.equal(value, before[key]) for key, value in stack.members.state_dict().items())
+
+
+def has(library):
+    from importlib.util import find_spec
+
+    return find_spec(library) is not None
+
+
+@pytest.mark.parametrize("words", [("ShallowEns-5n",), ("hybridens-2n",), ("hybridens-10n",), ("cnn", "resnet")])
+def test_stacks_have_published_names_or_their_own_encoders(words):
+    members = regressors.stack_members(words)
+    assert len(members) == {"S": 5, "c": 2}.get(words[0][0], 2 if "2n" in words[0] else 10)
+    with pytest.raises(OptionError, match="--stack cnn.*shallowens-5n"):
+        regressors.stack_members(("cnn",))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, sim_basis, one_thread):
+    """Spectra with a known truth, a basis set, and networks by the command."""
+    pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+    from fsl_mrs_dl import nifti
+    from fsl_mrs_dl.cli import main
+
+    folder = tmp_path_factory.mktemp("supervised")
+    sim_basis.save(folder / "basis")
+    fids, conc = spectra(sim_basis, 16, seed=5)
+    data = nifti.MrsData(
+        fids.numpy().T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4)
+    )
+    nifti.save(folder / "data.nii.gz", data)
+    some = ["train", "quant", "--method", "supervised", "--basis", str(folder / "basis"), "--threads", "1", "--device", "cpu"]
+    some += ["--batch_size", "32", "--validate_every", "100", "--learning_rate", "0.002"]
+    for name, words in {
+        "one": ["--encoder", "cnn", "--steps", "500", "--water"],
+        "votes": ["--encoder", "align-cnn", "--ensemble", "2", "--steps", "20"],
+        "stack": ["--stack", "align-cnn", "cnn", "--steps", "20", "--active-learning"],
+    }.items():
+        assert main([*some, *words, "--output", str(folder / name)]) == 0
+    return folder, conc.numpy(), some
+
+
+def test_it_learns_concentrations_and_its_card_says_how_well(trained):
+    card = zoo.read_card(trained[0] / "one")
+    assert card.kind == "supervised" and card["architecture"]["settings"]["water"] is True
+    learnt = card["accuracy"]["R2 of concentrations"]
+    assert learnt["NAA"] > 0.7 and learnt["Ins"] > 0.3 and np.median(list(learnt.values())) > 0
+    assert 0.5 < card["accuracy"]["slope of found against true"]["NAA"] < 1.3 and card["architecture"]["flops"] > 0
+    assert "--method supervised" in card["training"]["command"]
+
+
+def test_members_and_rounds_are_models_of_their_own(trained):
+    folder = trained[0]
+    assert (
+        zoo.read_card(folder / "votes").kind == "supervised-ensemble"
+        and zoo.read_card(folder / "stack").kind == "supervised-stack"
+    )
+    for part in ("votes/members/1", "stack/members/0", "stack/members/1/rounds/0"):
+        assert zoo.read_card(folder / part).kind == "supervised"
+    assert len(zoo.read_card(folder / "stack/members/1")["training"]["active_learning"]) == 1
+    network, _ = zoo.load(folder / "stack")
+    for index, member in enumerate(network.members):
+        alone = zoo.load(folder / f"stack/members/{index}")[0].state_dict()
+        assert all(torch.equal(value, alone[key]) for key, value in member.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["one", "votes", "stack"])
+def test_a_fit_starts_without_it_and_has_its_answer_beside_its_own(trained, tmp_path, capsys, name):
+    import pandas as pd
+
+    from fsl_mrs_dl.cli import main
+
+    folder, truth, _ = trained
+    words = ["fit", "--data", str(folder / "data.nii.gz"), "--basis", str(folder / "basis"), "--model", str(folder / name)]
+    words += ["--lorentzian", "--baseline", "off"]
+    assert main([*words, "--output", str(tmp_path / "fit")]) == 0, capsys.readouterr().err
+    assert f"classical, {name} answers beside it" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "fit/uncertainty.csv")
+    assert table["network"].notna().all() and ("epistemic_sd" in table) == (name == "votes")
+    assert main([*words, "--estimate", "network", "--output", str(tmp_path / "own")]) == 0, capsys.readouterr().err
+    own = pd.read_csv(tmp_path / "own/concentrations.csv", header=[0, 1])
+    np.testing.assert_allclose(own[("mean", "raw")].to_numpy(), table["network"].to_numpy(), rtol=1e-4)
+
+
+def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_basis):
+    from fsl_mrs_dl import pipeline
+    from fsl_mrs_dl.starters import Automatic, RegressorStarter
+
+    folder, truth, _ = trained
+    model, _ = pipeline.model_for(sim_basis, 1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H")
+    starter = Automatic(None, folder / "one").for_model(model)
+    assert isinstance(starter, RegressorStarter)
+    fids, conc = spectra(sim_basis, 64, seed=9)
+    fit = pipeline.quantify(
+        7.0 * fids.numpy(), sim_basis, dwelltime=sim_basis.dwelltime, spec_freq_mhz=sim_basis.spec_freq_mhz, starter=starter,
+        rescale=False, device="cpu",
+    )  # fmt: skip
+    column = list(sim_basis.names).index("NAA")
+    found = fit.networks[0, :, column]
+    assert np.corrcoef(found, conc[:, column])[0, 1] > 0.85
+    assert np.median(found / conc[:, column].numpy()) == pytest.approx(7, rel=0.15)
+
+
+def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
+    """A stack whose second member was interrupted: the first stays, the second goes on, the rest follows."""
+    from fsl_mrs_dl import train
+    from fsl_mrs_dl.basis import Basis
+
+    basis = Basis.load(trained[0] / "basis")
+    settings = train.Settings(steps=6, batch_size=8, validate_every=2, validation_batches=1, device="cpu", progress=False)
+    options = {"stack": ("align-cnn", "cnn"), "hidden": (8,), "active": 1}
+    plain, seen = train._Stream.__iter__, []
+
+    def interrupted(self):
+        for batch in plain(self):
+            seen.append(self.n is None)
+            if sum(seen) == 22:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(train._Stream, "__iter__", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
+        train.train_regressor(basis, tmp_path / "net", settings=settings, **options)
+    monkeypatch.setattr(train._Stream, "__iter__", plain)
+    first = (tmp_path / "net/members/0/card.json").read_bytes()
+    assert not (tmp_path / "net/members/1/card.json").exists()
+    card = train.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options)
+    assert card.kind == "supervised-stack" and (tmp_path / "net/members/0/card.json").read_bytes() == first
+    whole = train.train_regressor(basis, tmp_path / "whole", settings=settings, **options)
+    ours, theirs = (zoo.load(one.folder)[0].state_dict() for one in (card, whole))
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    with pytest.raises(OptionError, match="--resume: .*was begun with"):
+        train.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options | {"stack": ("cnn", "cnn")})
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        ([], "--basis"),
+        (["--basis", "b", "--data", "a.nii.gz"], "--data.*simulated"),
+        (["--basis", "b", "--teacher", "ml"], "--teacher.*supervised"),
+        (["--basis", "b", "--lambda", "1"], "--lambda.*supervised"),
+        (["--basis", "BASIS", "--stack", "cnn"], "--stack cnn.*hybridens-2n"),
+        (["--basis", "BASIS", "--stack", "cnn", "cnn", "--ensemble", "2"], "--stack.*--ensemble"),
+        (["--basis", "b", "--stack", "cnn", "cnn", "--encoder", "cnn"], "--encoder.*--stack"),
+        (["--basis", "BASIS", "--active-learning", "-1"], "--active-learning -1"),
+        (["--basis", "BASIS", "--encoder", "gru"], "--encoder gru.*hatami"),
+        (["--method", "dq-nmm", "--basis", "b", "--water"], "--water.*supervised"),
+        (["--method", "universal", "--stack", "cnn", "cnn"], "--stack.*universal"),
+    ],
+)
+def test_impossible_trainings_are_said_in_one_line(trained, tmp_path, capsys, words, message):
+    from fsl_mrs_dl.cli import main
+
+    words = [str(trained[0] / "basis") if word == "BASIS" else word for word in words]
+    first = [] if "--method" in words else ["--method", "supervised"]
+    assert main(["train", "quant", *first, "--output", str(tmp_path / "net"), *words]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1 and not (tmp_path / "net").exists()
+
+
+def test_encoders_of_fids_are_not_for_spectra(tmp_path, capsys):
+    from fsl_mrs_dl.cli import main
+
+    words = ["train", "quant", "--output", str(tmp_path / "net"), "--steps", "1", "--n_protocols", "1", "--encoder", "hatami"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "FIDs" in error and "resnet" in error and error.count("\n") == 1
+
+
+def test_a_search_tries_encoders(trained, tmp_path, monkeypatch):
+    pytest.importorskip("optuna", reason="Optuna is not installed (pip install 'fsl_mrs_dl[search]')")
+    from fsl_mrs_dl.cli import main
+
+    monkeypatch.setattr(regressors, "SEARCHED", ("cnn", "align-cnn"))
+    words = [*trained[2], "--output", str(tmp_path / "net"), "--steps", "2", "--search", "2", "--search_steps", "2"]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "net/search.json").read_text())
+    assert zoo.read_card(tmp_path / "net")["architecture"]["settings"]["encoder"] == found["encoder"]
