@@ -828,6 +828,7 @@ def train_regressor(
             train_one(which, folder, replace(settings, seed=settings.seed + index))
     del first
     parts = [zoo.load(output / "members" / str(index)) for index in range(len(members))]
+    lightning.seed_everything(settings.seed + len(members), verbose=False)  # the same layers, whatever was trained before them
     together = (
         regressors.Stack([makes(which) for which in members], hidden)
         if stack
