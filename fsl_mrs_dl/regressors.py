@@ -121,7 +121,8 @@ class Supervised(Quantifier):
         x = self._seen(fid)[0]
         x = torch.stack([x.real, x.imag], 1)
         if not self._paints:
-            return self.encoder(x)
+            # Begins in the middle of what there is.
+            return self.encoder(x) + 0.5
         # The integral of every spectrum, taken with the sign it should have: lines of both signs would cancel.
         templates = self._templates()
         return (self.encoder.spectra(x) * templates.sign()).sum(-1) / templates.abs().sum(-1)
@@ -245,7 +246,7 @@ class Stack(nn.Module):
         """As :meth:`Supervised.numbers`, in the scale of the first member."""
         with torch.no_grad():
             said = torch.cat([member.numbers(fid) for member in self.members], 1)
-        return self.layers(said)
+        return self.layers(said - 0.5) + 0.5
 
     def targets(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """As :meth:`Supervised.targets`."""

@@ -771,7 +771,7 @@ def train_regressor(
         with torch.no_grad():
             conc = torch.cat([network.concentrations(one["fid"]) for one in held])
         return {
-            "name": name or folder.name if folder == output else folder.name,
+            "name": name if name and folder == output else folder.name,
             "what": f"Quantifies spectra of one protocol with one basis set ({what}, supervised); fits start without it.",
             "architecture": {"flops": encoders.count_flops(network, torch.zeros(1, n_points, dtype=torch.complex64))},
             "training": {
@@ -826,8 +826,11 @@ def train_regressor(
         if not (folder / "card.json").is_file():
             _say(settings, f"Member {index + 1} of {len(members)}, {which}:")
             train_one(which, folder, replace(settings, seed=settings.seed + index))
-    del first
     parts = [zoo.load(output / "members" / str(index)) for index in range(len(members))]
+    for which, (network, card) in zip(members, parts):
+        if network.settings != first.settings | {"encoder": which}:
+            raise OptionError(f"--resume: {card.folder} was begun with other options; give the options that it was begun with.")
+    lightning.seed_everything(settings.seed + len(members), verbose=False)  # the same layers, whatever was trained before them
     together = (
         regressors.Stack([makes(which) for which in members], hidden)
         if stack

@@ -22,11 +22,16 @@ def small(name):
     library = NEEDED.get(encoders.ENCODERS[name].sees)
     if library:
         pytest.importorskip(library, reason=f"{library} is not installed (pip install 'fsl-mrs-dl[timefreq]')")
-    return {"share": 0.1} if "share" in inspect.signature(encoders.ENCODERS[name]).parameters else {}
+    share = {"spectrogram": 0.04, "scalogram": 0.5}.get(encoders.ENCODERS[name].sees, 0.1)
+    return {"share": share} if "share" in inspect.signature(encoders.ENCODERS[name]).parameters else {}
 
 
-@pytest.mark.parametrize("name", encoders.ENCODERS)
-@pytest.mark.parametrize("n_points", [256, 301, 512, 1024])
+LENGTHS = [
+    (name, n) for name in encoders.ENCODERS for n in ((256, 301, 512, 1024) if name in encoders.OF_POINTS else (301, 1024))
+]
+
+
+@pytest.mark.parametrize("name,n_points", LENGTHS)
 def test_every_length_is_served_and_another_one_refused(name, n_points):
     network = encoders.make(name, n_points=n_points, n_out=7, **small(name)).eval()
     x = torch.randn(3, 2, n_points)
@@ -63,17 +68,16 @@ def test_counts_are_right():
     assert encoders.count_flops(network, torch.randn(1, 10)) == 80
 
 
-@pytest.mark.parametrize("name", encoders.ENCODERS)
+@pytest.mark.parametrize("name", encoders.OF_POINTS)
 def test_each_learns_where_a_line_is(name):
     torch.manual_seed(0)
     time = torch.arange(256) / 256
-    network = encoders.make(name, n_points=256, n_out=1, **small(name))
-    of_points = encoders.ENCODERS[name].sees == "points"
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3 if of_points else 5e-3)
+    network = encoders.make(name, n_points=256, n_out=1)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     first, last = None, None
     for step in range(60):
         place = torch.rand(32, 1) * 2 - 1
-        line = torch.exp((2j * torch.pi * (4 if of_points else 20) * place - 3) * time)
+        line = torch.exp((2j * torch.pi * 4 * place - 3) * time)
         loss = (network(torch.view_as_real(line).mT) - place).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -81,6 +85,26 @@ def test_each_learns_where_a_line_is(name):
         first = first if first is not None else loss.item()
         last = loss.item() if step < 50 else 0.9 * last + 0.1 * loss.item()
     assert last < 0.35 * max(first, 0.3)
+
+
+@pytest.mark.parametrize("name", [name for name in encoders.ENCODERS if name not in encoders.OF_POINTS])
+def test_each_that_sees_fids_learns_a_few_lines(name):
+    torch.manual_seed(0)
+    network = encoders.make(name, n_points=256, n_out=1, **small(name))
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    # On one side of the carrier, as metabolites are: scattering does not tell the sides apart.
+    place = torch.linspace(-1, 1, 8)[:, None]
+    lines = torch.view_as_real(torch.exp((2j * torch.pi * (30 + 15 * place) - 3) * torch.arange(256) / 256)).mT
+    loss_now = 1.0
+    for _ in range(150):
+        loss = (network(lines) - place).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        loss_now = 0.8 * loss_now + 0.2 * loss.item()
+        if loss_now < 0.15:
+            break
+    assert loss_now < 0.15  # of 0.43 for the mean
 
 
 @pytest.mark.parametrize("name", encoders.ENCODERS)
@@ -120,8 +144,8 @@ def test_each_says_where_it_is_from_and_what_it_sees(name):
     )
 
 
-@given(st.sampled_from(sorted(encoders.ENCODERS)), st.integers(0, 200), st.integers(1, 5), st.integers(2, 4))
-@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(encoders.ENCODERS)), st.integers(0, 100), st.integers(1, 5), st.integers(2, 3))
+@settings(max_examples=25, deadline=None)
 def test_shapes_hold_for_any_length_and_numbers(name, longer, n_out, batch):
     try:
         arguments = small(name)

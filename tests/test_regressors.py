@@ -108,14 +108,14 @@ def test_hard_spectra_are_those_with_the_largest_errors_and_more_of_them_are_dra
 
 
 def test_a_stack_weighs_its_members_and_leaves_them_alone(sim_basis):
-    members = [made(sim_basis, "cnn"), made(sim_basis, "wscn" if has("kymatio") else "resnet")]
+    members = [made(sim_basis, "cnn"), made(sim_basis, "align-cnn")]
     torch.manual_seed(3)
     stack = regressors.Stack([one.settings for one in members], hidden=(16, 8))
     for mine, one in zip(stack.members, members):
         mine.load_state_dict(one.state_dict())
     before = {key: value.clone() for key, value in stack.members.state_dict().items()}
     optimiser = torch.optim.Adam([p for p in stack.fix_members().parameters() if p.requires_grad], 1e-2)
-    fid, conc = spectra(sim_basis, 64)
+    fid, conc = spectra(sim_basis, 16)
     losses = []
     for _ in range(30):
         stack.train()
@@ -126,12 +126,6 @@ def test_a_stack_weighs_its_members_and_leaves_them_alone(sim_basis):
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0] and not stack.members.training
     assert all(torch.equal(value, before[key]) for key, value in stack.members.state_dict().items())
-
-
-def has(library):
-    from importlib.util import find_spec
-
-    return find_spec(library) is not None
 
 
 @pytest.mark.parametrize("words", [("ShallowEns-5n",), ("hybridens-2n",), ("hybridens-10n",), ("cnn", "resnet")])
@@ -151,7 +145,7 @@ def trained(tmp_path_factory, sim_basis, one_thread):
 
     folder = tmp_path_factory.mktemp("supervised")
     sim_basis.save(folder / "basis")
-    fids, conc = spectra(sim_basis, 16, seed=5)
+    fids, conc = spectra(sim_basis, 16, seed=5, recipe="rizzo")
     data = nifti.MrsData(
         fids.numpy().T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4)
     )
@@ -159,7 +153,7 @@ def trained(tmp_path_factory, sim_basis, one_thread):
     some = ["train", "quant", "--method", "supervised", "--basis", str(folder / "basis"), "--threads", "1", "--device", "cpu"]
     some += ["--batch_size", "32", "--validate_every", "100", "--learning_rate", "0.002"]
     for name, words in {
-        "one": ["--encoder", "cnn", "--steps", "500", "--water"],
+        "one": ["--encoder", "resnet", "--steps", "120", "--water", "--recipe", "rizzo"],
         "votes": ["--encoder", "align-cnn", "--ensemble", "2", "--steps", "20"],
         "stack": ["--stack", "align-cnn", "cnn", "--steps", "20", "--active-learning"],
     }.items():
@@ -171,7 +165,7 @@ def test_it_learns_concentrations_and_its_card_says_how_well(trained):
     card = zoo.read_card(trained[0] / "one")
     assert card.kind == "supervised" and card["architecture"]["settings"]["water"] is True
     learnt = card["accuracy"]["R2 of concentrations"]
-    assert learnt["NAA"] > 0.7 and learnt["Ins"] > 0.3 and np.median(list(learnt.values())) > 0
+    assert learnt["NAA"] > 0.7 and learnt["Cr"] > 0.7 and np.median(list(learnt.values())) > 0.2
     assert 0.5 < card["accuracy"]["slope of found against true"]["NAA"] < 1.3 and card["architecture"]["flops"] > 0
     assert "--method supervised" in card["training"]["command"]
 
@@ -217,7 +211,7 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
     model, _ = pipeline.model_for(sim_basis, 1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H")
     starter = Automatic(None, folder / "one").for_model(model)
     assert isinstance(starter, RegressorStarter)
-    fids, conc = spectra(sim_basis, 64, seed=9)
+    fids, conc = spectra(sim_basis, 64, seed=9, recipe="rizzo")
     fit = pipeline.quantify(
         7.0 * fids.numpy(), sim_basis, dwelltime=sim_basis.dwelltime, spec_freq_mhz=sim_basis.spec_freq_mhz, starter=starter,
         rescale=False, device="cpu",
@@ -225,7 +219,7 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
     column = list(sim_basis.names).index("NAA")
     found = fit.networks[0, :, column]
     assert np.corrcoef(found, conc[:, column])[0, 1] > 0.85
-    assert np.median(found / conc[:, column].numpy()) == pytest.approx(7, rel=0.15)
+    assert np.median(found / conc[:, column].numpy()) == pytest.approx(7, rel=0.2)
 
 
 def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
@@ -241,7 +235,7 @@ def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
     def interrupted(self):
         for batch in plain(self):
             seen.append(self.n is None)
-            if sum(seen) == 22:
+            if sum(seen) == 26:  # one of each training's batches is made ahead
                 raise KeyboardInterrupt
             yield batch
 
