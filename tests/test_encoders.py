@@ -26,9 +26,7 @@ def small(name):
     return {"share": share} if "share" in inspect.signature(encoders.ENCODERS[name]).parameters else {}
 
 
-LENGTHS = [
-    (name, n) for name in encoders.ENCODERS for n in ((256, 301, 512, 1024) if name in encoders.OF_POINTS else (301, 1024))
-]
+LENGTHS = [(name, n) for name in encoders.ENCODERS for n in ((256, 301, 512, 1024) if name in encoders.OF_POINTS else (301,))]
 
 
 @pytest.mark.parametrize("name,n_points", LENGTHS)

@@ -153,9 +153,9 @@ def trained(tmp_path_factory, sim_basis, one_thread):
     some = ["train", "quant", "--method", "supervised", "--basis", str(folder / "basis"), "--threads", "1", "--device", "cpu"]
     some += ["--batch_size", "32", "--validate_every", "100", "--learning_rate", "0.002"]
     for name, words in {
-        "one": ["--encoder", "resnet", "--steps", "120", "--water", "--recipe", "rizzo"],
-        "votes": ["--encoder", "align-cnn", "--ensemble", "2", "--steps", "20"],
-        "stack": ["--stack", "align-cnn", "cnn", "--steps", "20", "--active-learning"],
+        "one": ["--encoder", "resnet", "--steps", "90", "--water", "--recipe", "rizzo"],
+        "votes": ["--encoder", "align-cnn", "--ensemble", "2", "--steps", "4"],
+        "stack": ["--stack", "align-cnn", "cnn", "--steps", "4", "--active-learning"],
     }.items():
         assert main([*some, *words, "--output", str(folder / name)]) == 0
     return folder, conc.numpy(), some
