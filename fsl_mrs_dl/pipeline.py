@@ -1030,7 +1030,7 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
     result.ood_latent[~result.usable] = np.nan
 
 
-_STAYS = 0.3  # SDs of the data alone
+_STAYS, _ASTRAY = 0.3, 20.0  # SDs of the data alone
 _CURVED = 0.03  # relative SD of the best known metabolite from which on a spectrum is no longer linear in its widths
 
 
@@ -1038,7 +1038,7 @@ def _weak(result: Quantification) -> np.ndarray:
     """Spectra whose posterior is looked at again, bool ``(n,)``: not those in which there is nothing to be seen."""
     with np.errstate(divide="ignore", invalid="ignore"):
         best = np.nanmin(np.where(result.conc > 0, result.crlb_sd / result.conc, np.inf), 1)
-    return (best > _CURVED) & result.usable & ~result.empty
+    return (best > _CURVED) & result.usable & result.converged & ~result.empty
 
 
 def _look_again(
@@ -1050,6 +1050,8 @@ def _look_again(
     """
     model, m = result.model, len(result.names)
     rows = rows[np.isfinite(result.posterior.point[rows]).all(1)]
+    untouched = np.zeros(len(result.params), bool)
+    untouched[rows] = True
     first, last = model.window
     # Less at once than for a fit: derivatives by everything are held together.
     chunk = max(1, _rows_per_chunk(model, model.time.device) // 2)
@@ -1076,14 +1078,22 @@ def _look_again(
             prior = prior.times(priors.scale_to(prior, estimates[:, :m], cov[:, :m, :m]))
             result.posterior.prior = prior
         again = posterior(prior, estimates, cov, lower, upper, near=result.posterior.taken(rows))
-        good = np.isfinite(again.point).all(1)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            own = np.sqrt(np.diagonal(result.cov[rows], axis1=1, axis2=2))
+            good = (np.abs(again.point - result.posterior.point[rows]) < _ASTRAY * own).all(1)
             far = np.abs(again.point - result.posterior.point[rows]) > _STAYS * np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
         result.posterior.update(rows[good], again.taken(good))
+        untouched[rows[good]] = False
         # Where the posterior has not moved, looking from there shows the same.
         rows = rows[good & far.any(1)]
         if not len(rows):
             break
+    # Where that led astray, what was only begun is finished.
+    rows = np.flatnonzero(untouched)
+    if len(rows):
+        near = result.posterior.taken(rows)
+        finished = posterior(result.posterior.prior, result.free[rows], result.cov[rows], lower, upper, near=near)
+        result.posterior.update(rows, finished)
 
 
 def _offsets(model: SignalModel) -> dict[str, int]:

@@ -240,7 +240,7 @@ def _truncated(mean, sd, low, high, quantiles):
     a, b = np.where(mirrored, -b, a), np.where(mirrored, -a, b)
     log_b, log_a = log_ndtr(b), log_ndtr(a)
     log_mass = log_b + np.log1p(-np.exp(np.minimum(log_a - log_b, -1e-13)))
-    density = lambda x: np.exp(np.maximum(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_mass, -745))  # noqa: E731
+    density = lambda x: np.exp(np.clip(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_mass, -745, 700))  # noqa: E731
     phi_a, phi_b = density(a), density(b)
     first = phi_a - phi_b
     second = 1 + a * phi_a - b * phi_b - first**2
