@@ -553,7 +553,7 @@ def _fit(args) -> None:
 def _mrsi(args) -> None:
     import time
 
-    from . import denoise, mrsi, nifti, results
+    from . import denoise, mrsi, nifti
 
     _check_fsl_mrs_words(args)
     begun = time.perf_counter()
@@ -586,12 +586,23 @@ def _mrsi(args) -> None:
         args,
         f"Fitting {n} voxels with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}, in {job.n_chunks} chunks",
     )
+    left = n - sum(len(job.index[job.rows(k)]) for k in job.done())
     try:
         with _progress(n, "voxels") as advance:
             mrsi.fit_all(job, parallel=args.parallel, workers=workers, progress=advance)
+        seen = _write_mrsi(args, job, pilot, inputs)
     except KeyboardInterrupt:
         done = sum(len(job.index[job.rows(k)]) for k in job.done())
         raise KeyboardInterrupt(f"interrupted; {done} of {n} voxels are done: the same command with --resume goes on.") from None
+    mrsi.finish(job)
+    print(mrsi.summary(job, seen))
+    print(f"{mrsi.rate(begun, left)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
+
+
+def _write_mrsi(args, job, pilot, inputs) -> dict:
+    """Put a volume's results together; some values of the maps."""
+    from . import mrsi, results
+
     _say(args, "Writing maps and spectra")
     with results.folder_for(args.output, args.overwrite, inputs) as folder:
         seen = mrsi.write_results(folder, job, options=_options_text(args), pilot=pilot)
@@ -601,9 +612,7 @@ def _mrsi(args) -> None:
             from .report import write_fit_report
 
             write_fit_report(folder / "report.html", pilot, data=args.data, basis=args.basis, location=None)
-    mrsi.finish(job)
-    print(mrsi.summary(job, seen))
-    print(f"{mrsi.rate(begun, n)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
+    return seen
 
 
 def _options_text(args) -> str:

@@ -72,7 +72,9 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     order = [results.names.index(name) for name in names]
     scale, label = 1.0, "concentration (raw)"
     if results.reference is not None and np.isfinite(results.reference[row]) and results.reference[row] > 0:
-        scale, label = 1 / results.reference[:, None], f"ratio to {'+'.join(results.internal_ref)}"
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = 1 / np.where(results.reference > 0, results.reference, np.nan)[:, None]
+        label = f"ratio to {'+'.join(results.internal_ref)}"
         sd = results.ratios[1] / scale
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of what has no SD anywhere

@@ -52,7 +52,13 @@ def values_of(whole: results.FitResults) -> dict[str, np.ndarray]:
         if model.shape.gaussian:
             out[f"nuisance/sigma_group{group}"] = other
     with np.errstate(over="ignore"):  # an interval may end beyond all that an image can hold
-        return {name: np.asarray(values, np.float32) for name, values in out.items()}
+        out = {name: np.asarray(values, np.float32) for name, values in out.items()}
+    for name, values in out.items():
+        if values.ndim == 2 and name != "sd":
+            # What is found in noise is nothing to be shown; how it was fitted is.
+            values[fit.empty] = np.nan
+    out["sd"][fit.empty] = 999.0
+    return out
 
 
 class _Names:
@@ -113,7 +119,8 @@ def _write_map(folder: Path, grid: Grid, name: str, values: np.ndarray, clean: b
     import nibabel
 
     image = np.zeros(int(np.prod(grid.shape)), np.float32)
-    image[grid.index] = np.nan_to_num(values, posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min)
+    # A ratio to a reference of which nothing was found has no value.
+    image[grid.index] = np.nan_to_num(values, posinf=0, neginf=0)
     if clean:
         image[(image < 1e-10) | (image > 1e10)] = 0
     path = folder / name

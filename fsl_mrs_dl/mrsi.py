@@ -469,7 +469,11 @@ def _mapped(function, parts: list, parallel: str, workers: int | None, say, devi
     n_workers = min(workers or os.cpu_count() or 1, len(parts))
     client = Client(cluster) if cluster is not None else Client(n_workers=n_workers, threads_per_worker=1, dashboard_address=None)
     with client:
-        say(f"Fitting on {workers or 2} nodes." if cluster is not None else f"Fitting in {n_workers} processes.")
+        say(
+            f"Fitting {len(parts)} chunks on {workers or 2} nodes."
+            if cluster is not None
+            else f"Fitting {len(parts)} chunks, {n_workers} at a time."
+        )
         for future in as_completed(client.map(function, parts, pure=False)):
             yield future.result()
     if cluster is not None:
@@ -703,8 +707,12 @@ def rate(begun: float, n_voxels: int) -> str:
 def summary(job: Job, seen: dict[str, np.ndarray]) -> str:
     """What became of a volume, for the terminal."""
     failed, names = seen["failed"], seen["names"]
-    good = failed == 0
-    lines = [f"{int((failed < 2).sum())} of {len(failed)} voxels fitted; medians:"]
+    good = (failed == 0) & (seen["ood-score"] <= results.OOD_LIMIT)
+    what = "clean ones"
+    if not good.any():
+        good, what = failed == 0, "them"
+    there = int((failed < 2).sum())
+    lines = [f"{there} of {len(failed)} voxels fitted; medians of {int(good.sum())} {what}:"]
     ratio = seen.get("conc-internal")
     reference = "/" + "+".join(job.settings.internal_ref)
     head = (
@@ -732,6 +740,10 @@ def summary(job: Job, seen: dict[str, np.ndarray]) -> str:
     if strange:
         lines.append(
             f"{strange} of {int((failed < 2).sum())} spectra are unlike clean data (quality/ood_score.nii.gz is above 1 there)."
+        )
+    if strange > 0.5 * max(there, 1):
+        lines.append(
+            "Most are: check basis set (sequence, echo time), macromolecules (--mm), baseline (--baseline 'spline, moderate') and --mask."
         )
     return "\n".join(lines)
 

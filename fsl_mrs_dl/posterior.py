@@ -119,6 +119,9 @@ def _precision(cov: np.ndarray) -> np.ndarray:
     return np.where(both, inverse / (size[:, :, None] * size[:, None, :]), 0.0)
 
 
+@np.errstate(
+    over="ignore", invalid="ignore", divide="ignore"
+)  # of spectra that know next to nothing; what comes out is looked at
 def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, brief, sites=None) -> None:
     (n, m), n_out = conc.shape, out.mean.shape[1]
     kinds = np.array(prior.kinds)
