@@ -38,19 +38,13 @@ def values_of(whole: results.FitResults) -> dict[str, np.ndarray]:
     out["sd"] = np.where(fit.usable[:, None], whole.percent(), 999.0)
     out["SNR"], out["FWHM"] = whole.quality
     out["failed"] = np.where(fit.usable, np.where(fit.empty, layout.NOISE, np.where(fit.converged, 0, 1)), 2)
-    gamma, eps = fit.block("gamma") / np.pi, fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)
     out["nuisance/p0"] = np.rad2deg(fit.block("phi0")[:, 0])
     out["nuisance/p1"] = -fit.block("phi1")[:, 0] / (2 * np.pi)
-    sigma = fit.block("sigma") * 2.335 / (2 * np.pi * np.sqrt(0.5)) if model.shape.gaussian else np.zeros_like(gamma)
-    for group in range(eps.shape[1]):
-        out[f"nuisance/shift_group{group}"] = eps[:, group]
-    for group in range(gamma.shape[1]):
-        # Olivero and Longbothum's approximation of the Voigt width, as FSL-MRS reports it.
-        one, other = gamma[:, group], sigma[:, group]
-        out[f"nuisance/combined_lw_group{group}"] = 0.5346 * one + np.sqrt(0.2166 * one**2 + other**2)
-        out[f"nuisance/gamma_group{group}"] = one
-        if model.shape.gaussian:
-            out[f"nuisance/sigma_group{group}"] = other
+    parts = {"shift": fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)}
+    parts |= {"gamma": whole.widths.lorentz, "sigma": whole.widths.gauss, "combined_lw": whole.widths.combined}
+    for part, values in parts.items():
+        if values is not None:
+            out |= {f"nuisance/{part}_group{group}": values[:, group] for group in range(values.shape[1])}
     with np.errstate(over="ignore"):  # an interval may end beyond all that an image can hold
         out = {name: np.asarray(values, np.float32) for name, values in out.items()}
     for name, values in out.items():
@@ -73,7 +67,7 @@ def all_names(fitted: list[str], internal_ref, combine) -> list[str]:
     return results.FitResults(_Names(fitted), results.row_data(), list(internal_ref), list(combine)).names
 
 
-_FOR_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "failed", "ood-score", "misfit")
+_FOR_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "failed", "ood-score")
 
 
 def write(

@@ -1,7 +1,7 @@
 """A whole MRSI volume: fitted in chunks side by side, kept on disk as it goes, put together into FSL-MRS's folder at the end.
 
 A run has a hidden folder beside its output.  Every chunk that is done lies there, so that a run which was interrupted can go on, and
-memory does not grow with the volume.  Chunks are the same whoever fits them: one process, several, or the nodes of a cluster.
+spectra need not be in memory.  Chunks are the same whoever fits them: one process, several, or the nodes of a cluster.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Settings:
 class Job:
     """Everything that fitting a chunk needs, small enough to be sent to another process.
 
-    ``index`` ``(n,)`` are the voxels to fit, counted with z fastest; ``prior`` is in the units of the scaled data.
+    ``index`` ``(n,)`` are the voxels to fit, counted with z fastest, and ``pilot`` those of them that the volume is looked at with beforehand;
+    ``prior`` is in the units of the scaled data.
     """
 
     volume: Volume
@@ -80,6 +81,7 @@ class Job:
     prior: Prior | None
     scratch: Path
     signature: str
+    pilot: np.ndarray
     chunk: int = CHUNK
 
     @property
@@ -119,14 +121,14 @@ def prepare(
     overwrite: bool = False,
     chunk: int = CHUNK,
     say: Callable[[str], None] = print,
-) -> tuple[Job, results.FitResults | None]:
+) -> tuple[Job, results.FitResults]:
     """Open the data, choose voxels, scale and prior; what follows depends on nothing else.
 
     Returns
     -------
     Job
-    FitResults or None
-        Fits of some voxels spread over the volume; None where a run goes on.
+    FitResults
+        Fits of some voxels spread over the volume.
 
     Raises
     ------
@@ -136,7 +138,8 @@ def prepare(
     scratch = scratch_of(output)
     signature = _signature(data, basis, settings, mask, chunk)
     if resume:
-        return _taken_up(scratch, output, signature), None
+        job = _taken_up(scratch, output, signature)
+        return job, _looked_ahead(job, job.prior if job.prior is not None else "none", prior_scaled=True)
     if scratch.exists():
         if not overwrite:
             done = len(list(scratch.glob("chunk-*.npz")))
@@ -237,20 +240,26 @@ def _planned(
         conjugated = detect_conjugation(fids, about.dwelltime, about.spec_freq_mhz, about.nucleus)
         if conjugated:
             say(f"{data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid forbids it.")
-    job = Job(volume, basis, settings, index, scale, bool(conjugated), None, scratch, signature, chunk)
-    model, names, relative = _model(job)
-    fit = pipeline.fit_scaled(
-        (fids.conj() if conjugated else fids) * scale, model, names, starter=_starter(job), prior=settings.dl.prior, relative=relative,
-        estimate=settings.dl.estimate, device=settings.dl.device,
-    )  # fmt: skip
-    fit.fid_scale = scale
-    pilot = results.FitResults(
-        fit, _rows_of(volume, fids), list(settings.internal_ref), list(settings.combine), job.conjugated, settings.dl.estimate
-    )
+    job = Job(volume, basis, settings, index, scale, bool(conjugated), None, scratch, signature, index[chosen], chunk)
+    pilot = _looked_ahead(job, settings.dl.prior)
+    fit = pilot.fit
     fit.estimate(settings.dl.estimate)  # says so if it was not made
     if fit.network_note:
         say(fit.network_note)
     return replace(job, prior=fit.posterior.prior if fit.posterior is not None else None), pilot
+
+
+def _looked_ahead(job: Job, prior, prior_scaled: bool = False) -> results.FitResults:
+    """Fits of the voxels that a volume is looked at with beforehand."""
+    s, (model, names, relative) = job.settings, _model(job)
+    fids = job.volume.fids(job.pilot)
+    fit = pipeline.fit_scaled(
+        (fids.conj() if job.conjugated else fids) * job.fid_scale, model, names, starter=_starter(job), prior=prior, relative=relative,
+        prior_scaled=prior_scaled, estimate=s.dl.estimate, device=s.dl.device,
+    )  # fmt: skip
+    fit.fid_scale = job.fid_scale
+    data = _rows_of(job.volume, fids)
+    return results.FitResults(fit, data, list(s.internal_ref), list(s.combine), job.conjugated, s.dl.estimate)
 
 
 def _rows_of(volume: Volume, fids: np.ndarray):

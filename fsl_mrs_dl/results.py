@@ -146,17 +146,22 @@ class FitResults:
         return ratio, np.stack(sd, axis=1)
 
     @cached_property
+    def widths(self) -> SimpleNamespace:
+        """Full widths (Hz) that were added to the basis set's, ``(n, n_groups)`` each: ``lorentz``, ``gauss`` (or None) and ``combined``."""
+        lorentz = self.fit.block("gamma") / np.pi
+        if not self.fit.model.shape.gaussian:
+            return SimpleNamespace(lorentz=lorentz, gauss=None, combined=lorentz)
+        # Olivero and Longbothum's approximation of the Voigt width, as FSL-MRS reports it.
+        gauss = 2.335 / (2 * np.pi * np.sqrt(0.5)) * self.fit.block("sigma")
+        return SimpleNamespace(lorentz=lorentz, gauss=gauss, combined=0.5346 * lorentz + np.sqrt(0.2166 * lorentz**2 + gauss**2))
+
+    @cached_property
     def quality(self) -> tuple[np.ndarray, np.ndarray]:
         """SNR and line width (Hz) of each fitted metabolite, ``(n, n_metabs)`` each."""
         fit, model = self.fit, self.fit.model
         snr = np.full(fit.conc.shape, np.nan)
         width = snr.copy()
-        gamma = fit.block("gamma") / np.pi
-        widest = gamma.max(-1)
-        if model.shape.gaussian:
-            # Olivero and Longbothum's approximation of the Voigt width, as FSL-MRS reports it.
-            gauss = 2.335 / (2 * np.pi * np.sqrt(0.5)) * fit.block("sigma")
-            widest = (0.5346 * gamma + np.sqrt(0.2166 * gamma**2 + gauss**2)).max(-1)
+        widest = self.widths.combined.max(-1)
         quick = reduced(model, len(fit.params))
         rows = np.flatnonzero(fit.usable)
         for part in np.array_split(rows, -(-len(rows) // _QC_ROWS)) if len(rows) else ():

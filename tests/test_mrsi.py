@@ -247,6 +247,7 @@ def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
     last = subprocess.run([*call, "quick", *words(folder, out, *more, "--resume")], capture_output=True, text=True)
     assert last.returncode == 0, last.stderr
     assert len(before) == done and not scratch.exists()
+    assert (out / "fit_avg.png").is_file()
     found, expected = everything(out), everything(run)
     assert found.keys() == expected.keys() and [key for key in found if found[key] != expected[key]] == []
 
