@@ -226,6 +226,23 @@ def benchmark_arguments(parser) -> None:
     group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
     _benchmark_run(group, _benchmark_quant, job)
 
+    text = "all supervised networks on the data of their papers, beside fits and limits"
+    job = _benchmark_job(kinds, "supervised", text)
+    group = job.add_argument_group("options")
+    group.add_argument(
+        "--scale", default="small", metavar="NAME", help="small (default: under an hour on two cores) or paper (days; for a GPU)"
+    )
+    group.add_argument(
+        "--parts",
+        nargs="+",
+        metavar="NAME",
+        help="what to train and measure: networks, ensembles, active-learning, water, dss, scalogram (default all)",
+    )
+    group.add_argument("--networks", nargs="+", metavar="NAME", help="encoders of the part networks (default all)")
+    group.add_argument("--steps", type=int, metavar="N", help="batches of every training (default: the scale's)")
+    group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
+    _benchmark_run(group, _benchmark_supervised, job)
+
     text = "what denoising does to spectra and to their fits, on simulated spectra"
     job = _benchmark_job(kinds, "denoise", text)
     group = job.add_argument_group("options")
@@ -287,6 +304,24 @@ def _benchmark_quant(args) -> None:
     )
     print(path.read_text())
     print(f"Written: {path} and its figures")
+
+
+def _benchmark_supervised(args) -> None:
+    from . import benchmark_supervised
+
+    _check_benchmark(args, {"steps": 10, "test": 64, "threads": 1})
+    path = benchmark_supervised.write_supervised(
+        args.output,
+        scale=args.scale,
+        parts=tuple(args.parts or benchmark_supervised.PARTS),
+        networks=None if args.networks is None else tuple(args.networks),
+        steps=args.steps,
+        n_test=args.test,
+        seed=args.seed,
+        say=lambda text: print(text, flush=True),
+    )
+    print(path.read_text())
+    print(f"Written: {path}, scores.csv and its figure")
 
 
 def _benchmark_denoise(args) -> None:

@@ -83,6 +83,11 @@ class Supervised(Quantifier):
         return len(self.names) + self.water
 
     @property
+    def keeps_view(self) -> bool:
+        """As :attr:`fsl_mrs_dl.encoders.base.Encoder.keeps_view`."""
+        return self.encoder.keeps_view
+
+    @property
     def _paints(self) -> bool:
         """Whether the encoder gives spectra, which are integrated here."""
         return hasattr(self.encoder, "spectra")
@@ -143,6 +148,15 @@ class Supervised(Quantifier):
     def targets(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """What :meth:`numbers` should be, ``(batch, n_out)``."""
         return (self._relative(fid, conc, self._seen(fid)[1]) - self.low) / self.span
+
+    def views(self, fid: torch.Tensor) -> torch.Tensor:
+        """What the encoder makes of FIDs ``(batch, n)`` before anything that is trained (where it ``keeps_view``)."""
+        x = self._seen(fid)[0]
+        return self.encoder.view(torch.stack([x.real, x.imag], 1))
+
+    def loss_of_views(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """As :meth:`loss`, from :meth:`views` and :meth:`targets`."""
+        return (self.encoder.layers(views) + 0.5 - targets).square().mean()
 
     def loss(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """Mean squared error of the numbers; of the spectra, each over its template's energy, where the encoder gives these."""
@@ -227,7 +241,7 @@ class Stack(nn.Module):
 
     def fix_members(self) -> Stack:
         """Leave nothing but the stacking model to be trained; returns itself."""
-        self.members.requires_grad_(False)
+        self.members.requires_grad_(False).eval()
         return self
 
     @property
@@ -242,11 +256,20 @@ class Stack(nn.Module):
         """As :meth:`fsl_mrs_dl.quantifiers.Quantifier.scale`."""
         return self.members[0].scale(fid)
 
+    keeps_view = True
+
+    def views(self, fid: torch.Tensor) -> torch.Tensor:
+        """What the members say of FIDs ``(batch, n)``, all their numbers in a row."""
+        with torch.no_grad():
+            return torch.cat([member.numbers(fid) for member in self.members], 1)
+
+    def loss_of_views(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """As :meth:`loss`, from :meth:`views` and :meth:`targets`."""
+        return (self.layers(views - 0.5) + 0.5 - targets).square().mean()
+
     def numbers(self, fid: torch.Tensor) -> torch.Tensor:
         """As :meth:`Supervised.numbers`, in the scale of the first member."""
-        with torch.no_grad():
-            said = torch.cat([member.numbers(fid) for member in self.members], 1)
-        return self.layers(said - 0.5) + 0.5
+        return self.layers(self.views(fid) - 0.5) + 0.5
 
     def targets(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """As :meth:`Supervised.targets`."""

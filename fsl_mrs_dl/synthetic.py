@@ -44,9 +44,10 @@ __all__ = [
 _KINDS = {"uniform": 2, "loguniform": 2, "normal": 2, "lognormal": 2}
 _SPECTRUM = {
     "doc", "source", "concentrations", "lorentz_fwhm_hz", "gauss_fwhm_hz", "shift_ppm", "shift_hz", "phase_deg", "phi1_deg_per_ppm",
-    "macromolecules", "baseline", "water", "lipids", "spikes", "apodise_fwhm_hz", "snr", "protocols", "transients", "augment",
+    "macromolecules", "baseline", "water", "lipids", "spikes", "apodise_fwhm_hz", "snr", "snr_of", "each", "protocols", "transients", "augment",
 }  # fmt: skip
 _LINES = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
+_EACH = ("shift_hz", "damping_per_s", "phase_deg")
 _WINDOW_PPM = (0.2, 4.2)
 
 
@@ -102,6 +103,12 @@ class Recipe:
             raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr', or 'augment'.")
         for key, value in content.items():
             check_ranges(f"{name}: {key}", value)
+        of = content.get("snr_of", "peak")
+        if of not in ("peak", "energy") and not (_is_number(of) and of > 0):
+            raise OptionError(f"{name}: snr_of: {json.dumps(of)} is neither peak nor energy nor a positive number.")
+        strange = set(content.get("each", {})) - {*_EACH, "macromolecules"}
+        if strange:
+            raise OptionError(f"{name}: each: '{min(strange)}' is unknown; there are {', '.join(_EACH)} and macromolecules.")
         return cls(name, content)
 
     def get(self, key: str, default=None):
@@ -255,7 +262,9 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
         ``conc`` ``(n, n_metabs)``, ``lorentz_hz`` and ``gauss_hz`` (full widths at half maximum), ``shift_ppm``, ``shift_hz`` (added
         to it), ``phi0`` (rad, at 2.2 ppm) and ``phi1`` (rad per ppm), ``mm`` ``(n, 12)`` heights of the parametric macromolecules'
         lines, ``water``, ``lipids``, ``baseline`` ``(n, n_lines, 5)``, ``spikes`` ``(n, 2)`` height and place, ``snr``,
-        ``noise_seed``.
+        ``noise_seed``.  Where the recipe says so, ``each`` ``(n, n_metabs, 3)``, shift (Hz), damping (1/s, of an exponent that is added, so that
+        below zero is broader) and phase (rad) of every metabolite by itself (macromolecules only with ``"macromolecules": true``), and
+        ``snr_of``, what an SNR of one is the noise's SD of: a number, or 'energy', the FID's root mean square in one channel.
     """
     pi = torch.pi
     drawn = {
@@ -283,6 +292,15 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
         there = torch.rand(n, generator=generator) < spikes.get("probability", 1.0)
         height = sample(spikes["height"], (n,), generator) * there
         drawn["spikes"] = torch.stack([height, torch.rand(n, generator=generator)], -1)
+    each = recipe.get("each")
+    if each:
+        own = torch.stack([sample(each.get(name, 0.0), (n, len(names)), generator) for name in _EACH], -1)
+        own[..., 2] *= pi / 180
+        if not each.get("macromolecules"):
+            own[:, [is_macromolecule(name) for name in names]] = 0
+        drawn["each"] = own
+    if recipe.get("snr_of", "peak") != "peak":
+        drawn["snr_of"] = recipe.get("snr_of")
     return drawn
 
 
@@ -385,6 +403,18 @@ def _common_phase(drawn, protocol, spec):
     return spec * torch.polar(torch.ones_like(angle), -angle)
 
 
+def _mixed(conc: torch.Tensor, each: torch.Tensor | None, protocol: Protocol) -> torch.Tensor:
+    """Basis FIDs times concentrations ``(n, n_metabs)``, summed, ``(n, n_points)``; each with a shift, damping and phase of its own."""
+    if each is None:
+        return conc.to(protocol.basis.dtype) @ protocol.basis
+    shift, damping, phase = each.to(conc.device).unbind(-1)
+    fid = protocol.basis.new_zeros(len(conc), protocol.basis.shape[-1])
+    for k, one in enumerate(protocol.basis):
+        angle = 2 * torch.pi * shift[:, k, None] * protocol.time - phase[:, k, None]
+        fid += one * torch.polar(conc[:, k, None] * torch.exp(damping[:, k, None] * protocol.time), angle)
+    return fid
+
+
 def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = True) -> Rendered:
     """What was drawn, as FIDs on a basis set; deterministic, on the protocol's device.
 
@@ -394,7 +424,7 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
     device, time = protocol.basis.device, protocol.time
     n, n_points = len(drawn["snr"]), protocol.basis.shape[-1]
     conc = drawn["conc"].to(device)
-    metabolites = conc.to(protocol.basis.dtype) @ protocol.basis
+    metabolites = _mixed(conc, drawn.get("each"), protocol)
     shift = 2 * torch.pi * (drawn["shift_ppm"] * protocol.spec_freq_mhz + drawn["shift_hz"]).to(device)
     decay = _widths(time, drawn["lorentz_hz"].to(device), drawn["gauss_hz"].to(device))
     broadened = metabolites * decay.exp()
@@ -414,7 +444,12 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
         fid = fid.clone()
         # One bad point of the FID lifts the whole spectrum by its size over the root of the number of points.
         fid[torch.arange(n), (place * (n_points - 1)).long()] += size * height * math.sqrt(n_points)
-    noise_sd = height / drawn["snr"].to(device)
+    size = height
+    if drawn.get("snr_of") == "energy":
+        size = (fid.abs().square().mean(-1) / 2).sqrt()
+    elif "snr_of" in drawn:
+        size = torch.full_like(height, float(drawn["snr_of"]))
+    noise_sd = size / drawn["snr"].to(device)
     if noise:
         fid = fid + noise_sd[:, None] * _noise((n, n_points), int(drawn["noise_seed"]), device)
     return Rendered(fid, parts[0], parts[1], height, noise_sd)

@@ -695,6 +695,7 @@ def train_regressor(
     stack: tuple[str, ...] = (),
     hidden: tuple[int, ...] = (1000, 500),
     active: int = 0,
+    n_signals: int | None = None,
     name: str | None = None,
     resume: bool = False,
     command: str = "",
@@ -722,6 +723,8 @@ def train_regressor(
         Encoders of networks that a stacking model is trained on, with ``hidden`` neurons in its layers.
     active : int
         Rounds of active learning: after each, a network is trained anew, a quarter of its spectra like those that the one before was worst at.
+    n_signals : int, optional
+        Train on so many spectra, over and over, one in ten held back; by default on new ones all the time.
 
     Raises
     ------
@@ -777,7 +780,7 @@ def train_regressor(
             "training": {
                 "command": command,
                 "recipe": {"name": drawn_from.name, **drawn_from.content},
-                "basis": f"simulated spectra on {basis.source}",
+                "basis": f"{f'{n_signals} ' if n_signals else ''}simulated spectra on {basis.source}",
                 "active_learning": list(rounds),
             },
             "ranges": {
@@ -790,17 +793,29 @@ def train_regressor(
 
     begun = {
         "recipe": drawn_from.content, "basis": _fingerprint(basis.fids), "members": list(members), "active learning": active,
+        "signals": n_signals,
     }  # fmt: skip
 
+    def makers(network, hard) -> tuple[Callable, Callable]:
+        """What makes batches to train on and to hold back."""
+        if n_signals is None:
+            return lambda generator: made(generator, hard), made
+        kept = _views_of(network) if getattr(network, "keeps_view", False) else lambda part: part
+        plain = _repeated(lambda generator: kept(made(generator)), n_signals, n, settings.seed, n_points)
+        if hard is None:
+            return plain
+        return _repeated(lambda generator: kept(made(generator, hard)), n_signals, n, settings.seed, n_points)[0], plain[1]
+
     def run(network, folder: Path, settings: Settings, what: str, hard=None, rounds=()) -> zoo.Card:
+        used, held = makers(network, hard)
         return _run(
             network,
             folder,
             settings,
             begun=begun,
-            train_make=lambda generator: made(generator, hard),
-            held_make=made,
-            loss=lambda network, batch: {"total": network.loss(batch["fid"], batch["conc"])},
+            train_make=used,
+            held_make=held,
+            loss=_regression_loss,
             resume=(folder / "checkpoints" / "last.ckpt").is_file(),
             card=lambda network: content(network, what, folder, rounds),
         )
@@ -846,6 +861,22 @@ def train_regressor(
     first_card = parts[0][1]
     done["training"] = first_card["training"] | {"minutes": round(sum(card["training"]["minutes"] for _, card in parts), 1)}
     return zoo.save(output, together, done)
+
+
+def _views_of(network) -> Callable:
+    """Turns batches into what an encoder that keeps its view needs of them."""
+
+    def views(part: dict) -> dict:
+        with torch.no_grad():
+            return {"view": network.views(part["fid"]), "target": network.targets(part["fid"], part["conc"])}
+
+    return views
+
+
+def _regression_loss(network, batch: dict) -> dict:
+    if "view" in batch:
+        return {"total": network.loss_of_views(batch["view"], batch["target"])}
+    return {"total": network.loss(batch["fid"], batch["conc"])}
 
 
 _HARD_SHARE = 0.25  # of the spectra of a round, as 5000 of 20000 in the paper
@@ -928,7 +959,7 @@ def _repeated(
     parts, spread = [], {}
     for k in range(-(-n_signals // n)):
         part = made(torch.Generator().manual_seed(seed * 1_000_003 + 5_000_000 + k))
-        if teach is None:
+        if teach is None and "fid" in part:
             part["fid"] = part["fid"][:, :n_points].clone()  # all that the network sees of it
         parts.append(part)
     whole = {key: torch.cat([part[key] for part in parts])[:n_signals] for key in parts[0]}

@@ -16,8 +16,8 @@ PLUGIN = ROOT / "fsleyes_plugin_dl"
 # A module imports only from those above it.  The README shows the same order.
 ORDER = """
     errors layout units paths evaluate nifti volume baseline basis spinsim refine signal_model reduced concentrations macromolecules synthetic encoders registration supervised peers quantifiers regressors denoisers
-    universal zoo priors novelty posterior alignment absolute editing drift starters uncertainty simulate phantom pipeline denoise train qc figures results options maps mrsi report align_report denoise_report fslmrs api plugin _patches _hook
-    switch launchers doctor benchmark benchmark_quant benchmark_denoise network_jobs cli stand_in
+    universal zoo priors novelty posterior alignment absolute editing drift starters uncertainty simulate paper_sets phantom pipeline denoise train qc figures results options maps mrsi report align_report denoise_report fslmrs api plugin _patches _hook
+    switch launchers doctor benchmark benchmark_quant benchmark_denoise benchmark_supervised network_jobs cli stand_in
 """.split()
 
 

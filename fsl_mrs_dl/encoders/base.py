@@ -27,6 +27,8 @@ class Encoder(nn.Module):
     least_points = 16
     sees = "points"
     """What it makes of its input first: nothing ('points'), or the spectrum, spectrogram, scalogram or scattering of an FID."""
+    keeps_view = False
+    """Whether what it makes of its input first takes so much longer than the rest, ``layers``, that it is worth making only once."""
 
     def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2):
         super().__init__()
