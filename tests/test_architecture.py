@@ -17,7 +17,7 @@ PLUGIN = ROOT / "fsleyes_plugin_dl"
 ORDER = """
     errors layout units paths evaluate nifti volume baseline basis spinsim refine signal_model reduced concentrations macromolecules synthetic encoders registration supervised peers quantifiers regressors denoisers
     universal zoo priors novelty posterior alignment absolute editing drift starters uncertainty simulate paper_sets phantom pipeline denoise train qc figures results options maps mrsi report align_report denoise_report fslmrs api plugin _patches _hook
-    switch launchers doctor benchmark benchmark_quant benchmark_denoise benchmark_supervised network_jobs cli stand_in
+    switch launchers doctor benchmark benchmark_quant benchmark_denoise supervised_trials benchmark_supervised network_jobs cli stand_in
 """.split()
 
 

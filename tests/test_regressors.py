@@ -39,6 +39,54 @@ def test_numbers_and_concentrations_are_each_others_inverse(sim_basis, water, en
     torch.testing.assert_close(found, conc, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("encoder", ["wscn", "stack"])
+def test_what_is_kept_of_spectra_gives_the_same_loss(sim_basis, encoder):
+    if encoder == "stack":
+        member = made(sim_basis)
+        network = regressors.Stack([member.settings, member.settings], (8,))
+        for one in network.members:
+            one.load_state_dict(member.state_dict())
+        network = network.fix_members()
+    else:
+        pytest.importorskip("kymatio", reason="kymatio is not installed (pip install 'fsl_mrs_dl[timefreq]')")
+        network = made(sim_basis, encoder)
+    assert network.keeps_view
+    fid, conc = spectra(sim_basis, 5, seed=1)
+    with torch.no_grad():
+        kept = network.loss_of_views(network.views(fid), network.targets(fid, conc))
+        torch.testing.assert_close(kept, network.loss(fid, conc))
+
+
+def test_wavelet_scattering_is_scaled_by_what_it_is_first_trained_with():
+    pytest.importorskip("kymatio", reason="kymatio is not installed (pip install 'fsl_mrs_dl[timefreq]')")
+    from fsl_mrs_dl.encoders.timefreq import _Scaled
+
+    scaled, generator = _Scaled(3), torch.Generator().manual_seed(0)
+    batches = 5 + torch.tensor([1.0, 10.0, 0.1]) * torch.randn(40, 64, 3, generator=generator)
+    for batch in batches:
+        scaled(batch)
+    first = batches[:32].flatten(0, 1)
+    torch.testing.assert_close(scaled.mean, first.mean(0))
+    torch.testing.assert_close(scaled.square.sqrt(), first.std(0), rtol=0.02, atol=0)
+    before = scaled(batches[0])
+    scaled.eval()(100 * batches[1])
+    assert torch.equal(scaled(batches[0]), before)
+
+
+def test_a_fixed_set_of_spectra_is_seen_over_and_over(sim_basis, tmp_path, monkeypatch):
+    from fsl_mrs_dl import train
+
+    settings = train.Settings(steps=12, batch_size=8, validate_every=6, validation_batches=2, device="cpu", progress=False)
+    seen, plain = [], regressors.Supervised.loss
+    monkeypatch.setattr(
+        regressors.Supervised, "loss", lambda self, fid, conc: seen.append((self.training, conc)) or plain(self, fid, conc)
+    )
+    card = train.train_regressor(sim_basis, tmp_path / "net", settings=settings, encoder="cnn", n_signals=30, active=1)
+    assert card["training"]["basis"].startswith("30 simulated spectra")
+    rows = {kind: {tuple(row) for training, conc in seen for row in conc.tolist() if training == kind} for kind in (True, False)}
+    assert len(rows[True]) <= 2 * 27 and len(rows[False]) <= 3 and not rows[True] & rows[False]
+
+
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("water", [False, True])
 def test_concentrations_are_in_the_units_of_the_data(sim_basis, size, water):

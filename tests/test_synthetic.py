@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsl_mrs_dl import synthetic, units
+from fsl_mrs_dl import paper_sets, synthetic, units
 from fsl_mrs_dl.errors import OptionError
 
 CLEAN = {"concentrations": {"prior": "typical", "spread": 0.0}, "snr": 50, "lorentz_fwhm_hz": 6.0}
@@ -164,6 +164,10 @@ def test_random_protocols_share_one_grid_in_ppm():
         (CLEAN | {"snr": {"uniform": [2, 1]}}, "ascending"),
         (CLEAN | {"snr": {"loguniform": [0, 1]}}, "above zero"),
         (CLEAN | {"water": {"height": {"normal": ["a", 1]}}}, "water: height"),
+        (CLEAN | {"snr_of": "water"}, "snr_of: .*neither peak nor energy"),
+        (CLEAN | {"snr_of": -1}, "snr_of"),
+        (CLEAN | {"each": {"shift": 1}}, "each: 'shift' is unknown"),
+        (CLEAN | {"each": {"shift_hz": {"uniform": [2, 1]}}}, "each: shift_hz.*ascending"),
     ],
 )
 def test_malformed_recipes_are_refused_in_one_line(content, words):
@@ -190,3 +194,38 @@ def test_ranges_hold(low, width):
         a = abs(low) + 0.01 if kind == "loguniform" else low
         values = synthetic.sample({kind: [a, a + width]}, (200,), seeded())
         assert values.min() >= a - 1e-4 and values.max() <= a + width + 1e-4
+
+
+def test_an_snr_can_be_of_one_size_or_of_energies(protocol):
+    content = CLEAN | {"snr": 4.0, "concentrations": {"prior": "uniform"}}
+    noise = lambda more: made(protocol, content | more, n=32)[1].fid - made(protocol, content | more, n=32, noise=False)[1].fid  # noqa: E731
+    fixed = noise({"snr_of": 80.0})
+    assert fixed.real.std(-1).numpy() == pytest.approx(20, rel=0.1) and fixed.imag.std(-1).numpy() == pytest.approx(20, rel=0.1)
+    clean = made(protocol, content, n=32, noise=False)[1].fid
+    energies = clean.abs().square().sum(-1) / noise({"snr_of": "energy"}).abs().square().sum(-1)
+    assert energies.sqrt().numpy() == pytest.approx(4, rel=0.1)
+
+
+def test_metabolites_can_differ_in_shift_damping_and_phase(protocol):
+    plain = CLEAN | {"lorentz_fwhm_hz": 0.0, "snr": 1e9}
+    same = {"shift_hz": 3.0, "damping_per_s": -4.0, "phase_deg": 20.0}
+    together = plain | {"shift_hz": 3.0, "lorentz_fwhm_hz": 4.0 / math.pi, "phase_deg": 20.0}
+    one, other = made(protocol, plain | {"each": same}, noise=False)[1], made(protocol, together, noise=False)[1]
+    torch.testing.assert_close(one.fid, other.fid, rtol=1e-3, atol=1e-3 * float(other.fid.abs().max()))
+    drawn, spectra = made(protocol, plain | {"each": {"shift_hz": {"uniform": [-10, 10]}}}, n=3, noise=False)
+    assert drawn["each"][..., 0].std(1).min() > 3 and not drawn["each"][..., 1:].any()
+    # By hand, for one spectrum.
+    turn = torch.exp(2j * torch.pi * drawn["each"][1, :, 0, None] * protocol.time)
+    whole = (drawn["conc"][1, :, None] * protocol.basis * turn).sum(0)
+    torch.testing.assert_close(spectra.fid[1], whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+
+
+def test_macromolecules_stay_unless_they_are_meant():
+    basis = paper_sets.dss_basis("DSS1")
+    lines = [name.startswith("mm") for name in basis.names]
+    draw = lambda each: synthetic.draw(  # noqa: E731
+        synthetic.Recipe.of("test", CLEAN | {"each": each}), 4, basis.names, seeded()
+    )["each"]
+    every = {"shift_hz": {"uniform": [-10, 10]}}
+    assert not draw(every)[:, lines].any() and draw(every)[:, [not line for line in lines], 0].all()
+    assert draw(every | {"macromolecules": True})[:, lines, 0].all()

@@ -1,0 +1,254 @@
+"""Trainings of the benchmark of supervised networks: which there are, how large they are, and running them side by side."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from . import paper_sets, zoo
+
+__all__ = [
+    "PARTS",
+    "SCALES",
+    "SHALLOW",
+    "LONG",
+    "Scale",
+    "Job",
+    "jobs_of",
+    "folder_of",
+    "basis_and_recipe",
+    "run_jobs",
+    "train_stacks",
+]
+
+PARTS = ("networks", "ensembles", "active-learning", "water", "dss", "scalogram")
+"""What is trained and measured, in this order; fits are measured with the first of them that is there."""
+
+SHALLOW, LONG = "shallownet-2d2c", "resnet-1d"
+_STACKED = {"shallowens-5n": (5, 0), "hybridens-2n": (1, 1), "hybridens-10n": (5, 5)}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a benchmark is.
+
+    ``budgets`` gives for an encoder its share of the published numbers of kernels, batches, and learning rate; ``many`` are batches of those that are
+    not in it; ``held`` is how many validations without a gain end a training, 0 for none.
+    """
+
+    budgets: dict
+    many: tuple[float, int, float]
+    batch_size: int
+    signals: int
+    test: int
+    held: int
+    dss: tuple[int, int]
+    scalogram: tuple[dict, int]
+    stack_steps: int
+    newton: int
+
+
+SCALES = {
+    "small": Scale(
+        budgets={
+            "cnn": (1.0, 3000, 2e-3),
+            "fc": (1.0, 5000, 1e-3),
+            "mlp-mixer": (1.0, 1200, 1e-3),
+            "convnext": (1.0, 1200, 1e-3),
+            "align-cnn": (1.0, 3000, 2e-3),
+            "resnet": (1.0, 1500, 2e-3),
+            "hatami": (0.5, 800, 5e-4),
+            "scalogram": (1.0, 1100, 1e-3),
+            "wscn": (1.0, 15000, 1e-3),
+            "deepnet-1d": (1.0, 1900, 1e-3),
+            "resnet-1d": (0.5, 1900, 1e-3),
+            "inceptionnet-1d": (0.25, 900, 1e-3),
+            "unet-1dr": (0.0625, 250, 2e-3),
+            "unet-1dr-joint": (0.5, 700, 2e-3),
+            "shallownet-2d2c": (0.5, 700, 1e-3),
+            "shallownet-2d2c-relu": (0.25, 700, 1e-3),
+            "shallownet-2d2c-hp": (0.125, 700, 1e-3),
+            "deepnet-2d2c": (0.125, 600, 1e-3),
+            "deepnet-2d1c": (1.0, 1000, 1e-3),
+            "deepnet-2d1c-wide": (0.25, 600, 1e-3),
+            "resnet-2d1c": (0.125, 300, 1e-3),
+            "resnet-2d1c-wide": (0.125, 300, 1e-3),
+            "inceptionnet-2d1c": (0.25, 600, 1e-3),
+        },
+        many=(1.0, 500, 1e-3),
+        batch_size=32, signals=20000, test=2500, held=0, dss=(15000, 128), scalogram=({"hatami": 0.5, "scalogram": 1.0}, 1800), stack_steps=4000,
+        newton=128,
+    ),
+    "paper": Scale(
+        budgets={"wscn": (1.0, 72000, 1e-3)}, many=(1.0, 72000, 1e-3),
+        batch_size=50, signals=20000, test=2500, held=10, dss=(60000, 128), scalogram=({"hatami": 1.0, "scalogram": 1.0}, 80000), stack_steps=72000,
+        newton=2500,
+    ),
+}  # fmt: skip
+"""'small' gives every network about as many minutes, an hour in all on two cores, most with a part of their kernels; 'paper' has them as published,
+200 epochs at most, and wants a GPU."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: its folder's name, the data ('rizzo', 'rizzo without reference', or a DSS), and what it is trained with."""
+
+    name: str
+    data: str
+    encoder: str
+    part: str
+    steps: int
+    rate: float
+    batch_size: int
+    signals: int
+    seed: int = 0
+    arguments: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+    held: int = 0
+
+
+def _arguments(encoder: str, share: float) -> dict:
+    """The encoder's own, where it has numbers of kernels to take a share of."""
+    return {} if share == 1 else {"share": share}
+
+
+def _rizzo_job(scale: Scale, encoder: str, name: str, part: str, seed: int, data: str = "rizzo", **options) -> Job:
+    share, steps, rate = scale.budgets.get(encoder, scale.many)
+    return Job(
+        name, data, encoder, part, steps, rate, scale.batch_size, scale.signals, seed, _arguments(encoder, share), options, scale.held
+    )  # fmt: skip
+
+
+def jobs_of(scale: Scale, parts, networks, seed: int = 0) -> list[Job]:
+    """The trainings that parts of the benchmark need, stacks left out: these are trained on the others."""
+    made: dict[str, Job] = {}
+
+    def add(job: Job) -> None:
+        made.setdefault(job.name, job)
+
+    for encoder in networks if "networks" in parts else ():
+        add(_rizzo_job(scale, encoder, encoder, "networks", seed))
+    if "ensembles" in parts:
+        for k in range(5):
+            for encoder in (SHALLOW, LONG):
+                add(_rizzo_job(scale, encoder, encoder if k == 0 else f"{encoder}, {k + 1}", "ensembles", seed + k))
+    if "active-learning" in parts:
+        add(_rizzo_job(scale, SHALLOW, SHALLOW, "active-learning", seed))
+        add(_rizzo_job(scale, SHALLOW, f"{SHALLOW}, active learning", "active-learning", seed, active=1))
+    if "water" in parts:
+        for encoder in (SHALLOW, LONG, "unet-1dr-joint"):
+            add(_rizzo_job(scale, encoder, encoder, "water", seed))
+            add(_rizzo_job(scale, encoder, f"{encoder}, no reference", "water", seed, "rizzo without reference"))
+        add(_rizzo_job(scale, SHALLOW, f"{SHALLOW}, line added", "water", seed, "rizzo without reference", water=True))
+    steps, batch = scale.dss
+    for name in paper_sets.DSS if "dss" in parts else ():
+        add(Job(f"wscn, {name}", name, "wscn", "dss", steps, 1e-3, batch, 9000, seed, held=scale.held))
+    shares, steps = scale.scalogram
+    for encoder, share in shares.items() if "scalogram" in parts else ():
+        rate = 5e-4 if encoder == "hatami" else 1e-3
+        add(Job(f"{encoder}, scalogram paper", "DSS1 without noise", encoder, "scalogram", steps, rate, 32, 8800, seed, _arguments(encoder, share), held=scale.held))  # fmt: skip
+    return list(made.values())
+
+
+def folder_of(output: Path, name: str) -> Path:
+    """Where a network is kept."""
+    return output / "models" / name.replace(", ", "_").replace(" ", "-")
+
+
+def basis_and_recipe(data: str):
+    """The basis set and the recipe of a data set by the name that jobs have for it."""
+    if data.startswith("rizzo"):
+        return paper_sets.rizzo_basis(data == "rizzo"), paper_sets.rizzo_recipe()
+    name, _, without = data.partition(" ")
+    return paper_sets.dss_basis(name), paper_sets.dss_recipe(name, noise=not without)
+
+
+def _settings(job: Job, device: str):
+    from . import train
+
+    return train.Settings(
+        steps=job.steps, batch_size=job.batch_size, learning_rate=job.rate, seed=job.seed, progress=False, device=device, patience=job.held,
+        validate_every=max(5, min(job.steps // 10, job.signals // job.batch_size)), validation_batches=32,
+    )  # fmt: skip
+
+
+def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) -> float:
+    """Train one network, unless it is there; one that was interrupted goes on.  Gives the minutes it took."""
+    from . import train
+
+    place = Path(folder)
+    if not (place / "card.json").is_file():
+        basis, recipe = basis_and_recipe(job.data)
+        place.mkdir(parents=True, exist_ok=True)
+        path = place.parent / f"{place.name}.recipe.json"
+        path.write_text(json.dumps(recipe.content, indent=2) + "\n")
+        more = {"stack": members} if members else {"encoder": job.encoder}
+        going = any(place.glob("**/last.ckpt")) or bool(members)
+        try:
+            train.train_regressor(
+                basis, place, settings=_settings(job, device), recipe=path, arguments=job.arguments, n_signals=job.signals, name=job.name,
+                resume=going, command="fsl_mrs_dl benchmark supervised", **more, **job.options,
+            )  # fmt: skip
+        finally:
+            path.unlink(missing_ok=True)
+    return zoo.read_card(place)["training"]["minutes"]
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def run_jobs(jobs, output: Path, workers: int, say: Callable[[str], None], device: str = "auto") -> None:
+    """Train what is not there yet, so many at a time with one thread each, the long ones first."""
+    todo = [job for job in jobs if not (folder_of(output, job.name) / "card.json").is_file()]
+    if not todo:
+        return
+    say(f"Training {len(todo)} networks, {workers} at a time; they are kept in {output / 'models'}.")
+    begun = time.monotonic()
+    # Fresh processes: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
+        order = sorted(todo, key=lambda job: -(1 + job.options.get("active", 0)) * _weight(job))
+        waiting = {pool.submit(_train, job, str(folder_of(output, job.name)), device): job for job in order}
+        try:
+            for n, done in enumerate(as_completed(waiting), 1):
+                job = waiting[done]
+                say(
+                    f"{n} of {len(todo)}: {job.name}, {done.result():.1f} minutes; {(time.monotonic() - begun) / 60:.0f} minutes since the first."
+                )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _weight(job: Job) -> float:
+    return {"scalogram": 3.0, "dss": 0.8}.get(job.part, 1.0)
+
+
+def train_stacks(output: Path, scale: Scale, seed: int, device: str = "auto") -> list[str]:
+    """The stacking models, on copies of networks that are there; gives their names."""
+    names = []
+    share = scale.budgets.get(SHALLOW, scale.many)[0]
+    for name, (shallow, long) in _STACKED.items():
+        folder = folder_of(output, name)
+        names.append(name)
+        if (folder / "card.json").is_file():
+            continue
+        members = []
+        for k in range(max(shallow, long)):
+            members += [(SHALLOW, k)] * (k < shallow) + [(LONG, k)] * (k < long)
+        for index, (encoder, k) in enumerate(members):
+            place = folder / "members" / str(index)
+            if not (place / "card.json").is_file():
+                source = folder_of(output, encoder if k == 0 else f"{encoder}, {k + 1}")
+                shutil.copytree(source, place, ignore=shutil.ignore_patterns("checkpoints", "logs"), dirs_exist_ok=True)
+        job = Job(name, "rizzo", SHALLOW, "ensembles", scale.stack_steps, 1e-3, 64, scale.signals, seed, _arguments(SHALLOW, share), held=scale.held)  # fmt: skip
+        _train(job, str(folder), device, tuple(encoder for encoder, _ in members))
+    return names

@@ -1,0 +1,183 @@
+"""The benchmark of supervised networks: its scores and limits against what is known, and a small run of all of it."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from fsl_mrs_dl import benchmark_supervised as bench
+from fsl_mrs_dl import encoders, paper_sets
+from fsl_mrs_dl import supervised_trials as trials
+from fsl_mrs_dl.cli import main
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
+
+
+def test_scores_of_answers_that_are_known():
+    truth = np.random.default_rng(0).uniform(0, 2, (4000, 3))
+    one = bench.scores(np.stack([truth[:, 0], 0.5 * truth[:, 1] + 0.3, np.full(4000, 1.0)], 1), truth)
+    assert one.a == pytest.approx([1, 0.5, 0], abs=1e-9) and one.q == pytest.approx([0, 0.3, 1], abs=1e-9)
+    assert one.r2[:2] == pytest.approx([1, 1]) and one.sigma[0] == pytest.approx(0, abs=1e-9)
+    assert one.sigma[2] == pytest.approx(2 / np.sqrt(12), rel=0.02)  # who always says the mean
+    noisy = bench.scores(truth + np.random.default_rng(1).normal(0, 0.5, truth.shape), truth)
+    spread = truth.var(0)
+    assert noisy.r2 == pytest.approx(spread / (spread + 0.25), rel=0.05) and noisy.concise == pytest.approx(noisy.a * noisy.r2)
+
+
+def test_what_is_counted_in_water_has_no_scale():
+    names = [*paper_sets.RIZZO_MOST, "mm", paper_sets.REFERENCE]
+    found = np.random.default_rng(0).uniform(1, 2, (5, 18))
+    found[:, -1] = paper_sets.REFERENCE_MM
+    np.testing.assert_allclose(bench.referenced(found, names), found[:, :16])
+    np.testing.assert_allclose(bench.referenced(7 * found, names), found[:, :16])
+    np.testing.assert_allclose(bench.referenced(found[:, :-1], names[:-1]), found[:, :16])
+
+
+def test_every_network_is_in_the_benchmark_once_and_every_budget_is_a_network():
+    small = trials.SCALES["small"]
+    jobs = trials.jobs_of(small, trials.PARTS, tuple(encoders.ENCODERS))
+    assert len({job.name for job in jobs}) == len(jobs)
+    assert {job.name for job in jobs} >= set(encoders.ENCODERS) and set(small.budgets) == set(encoders.ENCODERS)
+    assert {job.data for job in jobs} == {"rizzo", "rizzo without reference", "DSS1 without noise", *paper_sets.DSS}
+    members = [job for job in jobs if job.encoder == "shallownet-2d2c" and job.name[-1] in "2345" and ", " in job.name]
+    assert len({job.seed for job in members}) == 4
+    # Published sizes where there is a machine for them.
+    assert not any(job.arguments for job in trials.jobs_of(trials.SCALES["paper"], trials.PARTS, tuple(encoders.ENCODERS)))
+
+
+def test_fits_reach_the_limit_and_beat_it_only_with_what_they_are_told():
+    data = bench.make_rizzo(192, 5)
+    basis = paper_sets.rizzo_basis()
+    fit, _ = bench.fits(data)
+    truth, limits, bound = data["conc"], bench._limits(data), np.sqrt(np.diagonal(bench.bounds(data), axis1=1, axis2=2))
+    free = bench.referenced(fit.free[:, : basis.n_metabs], basis.names)
+    posterior = bench.scores(bench.referenced(fit.estimate("posterior_mean")[0], basis.names), truth)
+    # Each error over its own bound: of those as they are the few of the lowest SNR would be all there is.
+    size = np.sqrt(np.mean(((free - truth) / bound) ** 2, 0))
+    assert 0.85 < size.min() and size.max() < 1.15 and np.median(size) == pytest.approx(1, abs=0.05)
+    known = limits["limit with the ranges known"]
+    assert (posterior.sigma / known.sigma).max() < 1.2
+    assert (known.sigma < limits["limit without bias"].sigma).all() and (
+        known.concise <= limits["limit without bias"].concise + 1e-9
+    ).all()
+
+
+def test_the_least_error_of_a_data_set_grows_with_what_is_unknown():
+    least = {name: bench.dss_limit(name, 3, 0) for name in ("DSS2", "DSS5", "DSS6", "DSS7")}
+    assert least["DSS2"] < 0.05 and 1 < least["DSS5"] < least["DSS7"] < 8
+    # A background that is known costs nothing; its energy lets more noise in.
+    assert least["DSS5"] < least["DSS6"] <= least["DSS7"]
+
+
+def test_bias_is_seen_at_the_ends_of_the_range():
+    truth = np.random.default_rng(0).uniform(0, 1, (5000, 16)) * np.array(list(paper_sets.RIZZO_MOST.values()))
+    middle = truth.mean(0) + 0.5 * (truth - truth.mean(0))
+    low, high = bench._ends(middle, truth)
+    assert low == pytest.approx(np.full(16, 20), abs=1.5) and high == pytest.approx(np.full(16, -20), abs=1.5)
+    assert np.abs(bench._ends(truth, truth)).max() == 0
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The benchmark with trainings of a few batches, in this process."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    small = trials.Scale(
+        budgets={"shallownet-2d2c": (0.04, 6, 1e-3), "resnet-1d": (0.04, 6, 1e-3), "unet-1dr-joint": (0.04, 6, 1e-3)}, many=(1.0, 6, 1e-3),
+        batch_size=8, signals=40, test=64, held=0, dss=(6, 8), scalogram=({"hatami": 0.04, "scalogram": 0.2}, 6), stack_steps=6, newton=2,
+    )  # fmt: skip
+    monkeypatch.setitem(trials.SCALES, "small", small)
+    monkeypatch.setattr(paper_sets, "DSS", ("DSS1", "DSS7"))
+    monkeypatch.setattr(trials, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    plain = trials.Job
+    monkeypatch.setattr(trials, "Job", lambda *args, **more: bench.replace(plain(*args, **more), signals=40, batch_size=8))
+
+
+def test_a_small_run_of_all_of_it(tiny, tmp_path, capsys):
+    for library in ("lightning", "kymatio", "ptwt"):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    folder = tmp_path / "b"
+    words = [
+        "benchmark",
+        "supervised",
+        "--output",
+        str(folder),
+        "--networks",
+        "cnn",
+        "shallownet-2d2c",
+        "--test",
+        "64",
+        "--threads",
+        "1",
+    ]
+    assert main(words) == 0, capsys.readouterr().err
+    text = (folder / "table.md").read_text()
+    for words_in in (
+        "--networks cnn shallownet-2d2c --seed 0",
+        "| posterior_mean |",
+        "| cnn |",
+        "| hybridens-10n |",
+        "| DSS7 |",
+        "| hatami |",
+    ):
+        assert words_in in text
+    for part in ("### Bias", "### Active learning", "### Water referencing", "## Wavelet scattering", "## Scalogram"):
+        assert part in text
+    assert "nan" not in text.lower()
+    assert (folder / "supervised.png").read_bytes()[:4] == b"\x89PNG"
+    assert sorted(path.name for path in folder.iterdir()) == ["models", "scores.csv", "supervised.png", "table.md"]
+    rows = list(csv.DictReader((folder / "scores.csv").open()))
+    assert {row["method"] for row in rows} >= {"ml", "cnn", "shallowens-5n", "limit without bias"} and len(
+        {row["metabolite"] for row in rows}
+    ) == 16
+    assert all(np.isfinite(float(row["sigma (mM)"])) for row in rows)
+    # What was trained is used again.
+    cards = {path: path.read_bytes() for path in folder.glob("models/*/card.json")}
+    assert len(cards) == len(trials.jobs_of(trials.SCALES["small"], trials.PARTS, ("cnn", "shallownet-2d2c"))) + 3
+    assert main([*words, "--parts", "networks"]) == 0
+    assert cards == {path: path.read_bytes() for path in folder.glob("models/*/card.json")}
+
+
+def test_what_was_interrupted_goes_on(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+    calls, plain = [], trials._train
+
+    def stopped(job, *args):
+        calls.append(job.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(job, *args)
+
+    monkeypatch.setattr(trials, "_train", stopped)
+    run = lambda: bench.write_supervised(  # noqa: E731
+        tmp_path / "b", parts=("networks",), networks=("cnn", "fc"), n_test=64, workers=1, say=lambda _: None
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not (tmp_path / "b" / "table.md").exists()
+    run()
+    assert calls == [calls[0], calls[1], calls[1]] and (tmp_path / "b" / "table.md").is_file()
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--scale", "huge"], "choose small or paper"),
+        (["--parts", "all"], "--parts all: there is no such part"),
+        (["--networks", "net"], "--networks net: there is no such encoder"),
+        (["--test", "3"], "--test 3: give 64 or more"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, words, message):
+    assert main(["benchmark", "supervised", "--output", str(tmp_path / "b"), *words]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+@pytest.mark.with_fsl_mrs
+def test_newton_is_beside_our_fit():
+    data = bench.make_rizzo(6, 3)
+    made, said = bench._fit_methods(data, bench.replace(trials.SCALES["small"], newton=4), lambda _: None)
+    theirs = made["FSL-MRS Newton, first 4"].found
+    assert theirs.shape == (4, 16) and "times faster" in said
+    naa = list(paper_sets.RIZZO_MOST).index("NAA")
+    np.testing.assert_allclose(theirs[:, naa], made["ml"].found[:4, naa], rtol=0.1, atol=0.3)
