@@ -11,12 +11,38 @@ from .views import WHOLE, Scalogram, Scattering
 __all__ = ["ScalogramCNN", "WSCN"]
 
 
+class _Scaled(nn.Module):
+    """Numbers less their mean, over their SD, both of the first batches that it is trained with, for each of ``shape``.
+
+    Not those of every batch, as in batch normalisation: what a batch happens to hold would be an error of a tenth in every number.
+    """
+
+    n_batches = 32
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("square", torch.ones(shape))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and self.seen < self.n_batches:
+            # What has length one in the shape has one mean and SD along it.
+            along = [0, *(axis + 1 for axis, n in enumerate(self.mean.shape) if n == 1 != x.shape[axis + 1])]
+            with torch.no_grad():
+                self.mean += (x.mean(along, keepdim=True)[0] - self.mean) / (self.seen + 1)
+                self.square += ((x - self.mean).square().mean(along, keepdim=True)[0] - self.square) / (self.seen + 1)
+                self.seen += 1
+        return (x - self.mean) / self.square.sqrt().clamp(min=1e-12)
+
+
 class ScalogramCNN(Encoder):
     """Six convolutions with ReLU, five of them followed by max pooling, and a linear layer, on the scalogram of the FID.
 
-    Shamaei, 'Time-frequency domain quantification of MR spectroscopy signals by deep learning' (student conference EEICT, Brno; it has no DOI).
-    Kernels and channels are not in the paper: 3 x 3 and 8 to 64 here.  The paper's scalogram has 340 x 1536 numbers (``n_rows=340,
-    n_columns=1536``), too many for a CPU; the default has 64 x 128.
+    Shamaei, 'Deep learning for magnetic resonance spectroscopy quantification: a time-frequency analysis approach' (Proc STUDENT EEICT II, Brno
+    2020:131, hdl.handle.net/11012/200638).  Kernels and channels are not in the paper: 3 x 3 and 8 to 64 here, and every row is scaled by its mean
+    and SD, without which nothing is learnt for long.  The paper's scalogram has 340 x 1536 numbers (``n_rows=340, n_columns=1536``), too many for a
+    CPU; the default has 64 x 128.
     """
 
     sees = "scalogram"
@@ -36,35 +62,13 @@ class ScalogramCNN(Encoder):
             if index < 5:
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
                 rows, columns = -(-rows // 2), -(-columns // 2)
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(inside * rows * columns, n_out))
+        scaled = _Scaled(*self.view.shape[:2], 1)
+        self.layers = nn.Sequential(scaled, *layers, nn.Flatten(), nn.Linear(inside * rows * columns, n_out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, n_points)`` -> ``(batch, n_out)``."""
         self.check(x)
         return self.layers(self.view(x))
-
-
-class _Scaled(nn.Module):
-    """Numbers less their mean, over their SD, both of the first batches that it is trained with.
-
-    Not those of every batch, as in batch normalisation: what a batch happens to hold would be an error of a tenth in every number.
-    """
-
-    n_batches = 32
-
-    def __init__(self, n: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n))
-        self.register_buffer("square", torch.ones(n))
-        self.register_buffer("seen", torch.zeros(()))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and self.seen < self.n_batches:
-            with torch.no_grad():
-                self.mean += (x.mean(0) - self.mean) / (self.seen + 1)
-                self.square += ((x - self.mean).square().mean(0) - self.square) / (self.seen + 1)
-                self.seen += 1
-        return (x - self.mean) / self.square.sqrt().clamp(min=1e-12)
 
 
 class WSCN(Encoder):
