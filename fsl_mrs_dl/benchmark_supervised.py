@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -336,6 +337,11 @@ def _head(about: dict, networks, trained: float, minutes: float) -> list[str]:
     command += f" --steps {about['steps']}" if about["steps"] else ""
     command += f" --test {about['test']}" if about["test"] != SCALES[about["scale"]].test else ""
     versions = f"fsl_mrs_dl {__version__}, Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
+    for library in ("kymatio", "ptwt", "lightning", "fsl_mrs"):
+        try:
+            versions += f", {library} {metadata.version(library)}"
+        except metadata.PackageNotFoundError:
+            continue
     return [
         "# Supervised networks beside fits and their limits\n",
         f"Made by `{command} --seed {about['seed']}` in {minutes:.0f} minutes (trainings that were there already not counted) on "

@@ -59,32 +59,32 @@ class Scale:
 SCALES = {
     "small": Scale(
         budgets={
-            "cnn": (1.0, 3000, 2e-3),
-            "fc": (1.0, 5000, 1e-3),
-            "mlp-mixer": (1.0, 1200, 1e-3),
-            "convnext": (1.0, 1200, 1e-3),
-            "align-cnn": (1.0, 3000, 2e-3),
-            "resnet": (1.0, 1500, 2e-3),
-            "hatami": (0.5, 800, 5e-4),
-            "scalogram": (1.0, 1100, 1e-3),
-            "wscn": (1.0, 15000, 1e-3),
-            "deepnet-1d": (1.0, 1900, 1e-3),
-            "resnet-1d": (0.5, 1900, 1e-3),
-            "inceptionnet-1d": (0.25, 900, 1e-3),
-            "unet-1dr": (0.0625, 250, 2e-3),
-            "unet-1dr-joint": (0.5, 700, 2e-3),
-            "shallownet-2d2c": (0.5, 700, 1e-3),
-            "shallownet-2d2c-relu": (0.25, 700, 1e-3),
-            "shallownet-2d2c-hp": (0.125, 700, 1e-3),
-            "deepnet-2d2c": (0.125, 600, 1e-3),
-            "deepnet-2d1c": (1.0, 1000, 1e-3),
-            "deepnet-2d1c-wide": (0.25, 600, 1e-3),
-            "resnet-2d1c": (0.125, 300, 1e-3),
-            "resnet-2d1c-wide": (0.125, 300, 1e-3),
-            "inceptionnet-2d1c": (0.25, 600, 1e-3),
+            "cnn": (1.0, 3600, 0.002),
+            "fc": (1.0, 3600, 0.001),
+            "mlp-mixer": (1.0, 1000, 0.001),
+            "convnext": (1.0, 850, 0.002),
+            "align-cnn": (1.0, 4000, 0.002),
+            "resnet": (1.0, 1100, 0.002),
+            "hatami": (0.25, 1400, 0.001),
+            "scalogram": (1.0, 700, 0.003),
+            "wscn": (1.0, 12000, 0.001),
+            "deepnet-1d": (1.0, 1000, 0.003),
+            "resnet-1d": (0.25, 1500, 0.004),
+            "inceptionnet-1d": (0.25, 600, 0.002),
+            "unet-1dr": (0.0625, 150, 0.003),
+            "unet-1dr-joint": (0.25, 850, 0.003),
+            "shallownet-2d2c": (0.25, 900, 0.004),
+            "shallownet-2d2c-relu": (0.125, 800, 0.004),
+            "shallownet-2d2c-hp": (0.0625, 700, 0.004),
+            "deepnet-2d2c": (0.125, 600, 0.003),
+            "deepnet-2d1c": (1.0, 750, 0.003),
+            "deepnet-2d1c-wide": (0.125, 700, 0.003),
+            "resnet-2d1c": (0.0625, 500, 0.004),
+            "resnet-2d1c-wide": (0.0625, 300, 0.004),
+            "inceptionnet-2d1c": (0.0625, 200, 0.002),
         },
         many=(1.0, 500, 1e-3),
-        batch_size=32, signals=20000, test=2500, held=0, dss=(15000, 128), scalogram=({"hatami": 0.5, "scalogram": 1.0}, 1800), stack_steps=4000,
+        batch_size=32, signals=20000, test=2500, held=0, dss=(15000, 128), scalogram=({"hatami": 0.25, "scalogram": 1.0}, 2500), stack_steps=4000,
         newton=128,
     ),
     "paper": Scale(
@@ -153,7 +153,7 @@ def jobs_of(scale: Scale, parts, networks, seed: int = 0) -> list[Job]:
         add(Job(f"wscn, {name}", name, "wscn", "dss", steps, 1e-3, batch, 9000, seed, held=scale.held))
     shares, steps = scale.scalogram
     for encoder, share in shares.items() if "scalogram" in parts else ():
-        rate = 5e-4 if encoder == "hatami" else 1e-3
+        rate = scale.budgets.get(encoder, scale.many)[2]
         add(Job(f"{encoder}, scalogram paper", "DSS1 without noise", encoder, "scalogram", steps, rate, 32, 8800, seed, _arguments(encoder, share), held=scale.held))  # fmt: skip
     return list(made.values())
 

@@ -138,7 +138,7 @@ def test_each_says_where_it_is_from_and_what_it_sees(name):
     cls = encoders.ENCODERS[name]
     assert cls.sees in ("points", "spectrum", "spectrogram", "scalogram", "scattering")
     assert cls.sees == "points" or any(
-        word in inspect.getdoc(cls.__mro__[0]) + inspect.getdoc(cls.__mro__[1]) for word in ("doi 10.", "conference")
+        word in inspect.getdoc(cls.__mro__[0]) + inspect.getdoc(cls.__mro__[1]) for word in ("doi 10.", "has no DOI")
     )
 
 

@@ -33,14 +33,16 @@ class _Scaled(nn.Module):
                 self.mean += (x.mean(along, keepdim=True)[0] - self.mean) / (self.seen + 1)
                 self.square += ((x - self.mean).square().mean(along, keepdim=True)[0] - self.square) / (self.seen + 1)
                 self.seen += 1
-        return (x - self.mean) / self.square.sqrt().clamp(min=1e-12)
+        sd = self.square.sqrt()
+        # What does not vary is nothing, not rounding errors blown up.
+        return (x - self.mean) / torch.maximum(sd, 1e-5 * sd.max()).clamp(min=1e-30)
 
 
 class ScalogramCNN(Encoder):
     """Six convolutions with ReLU, five of them followed by max pooling, and a linear layer, on the scalogram of the FID.
 
     Shamaei, 'Deep learning for magnetic resonance spectroscopy quantification: a time-frequency analysis approach' (Proc STUDENT EEICT II, Brno
-    2020:131, hdl.handle.net/11012/200638).  Kernels and channels are not in the paper: 3 x 3 and 8 to 64 here, and every row is scaled by its mean
+    2020:131, hdl.handle.net/11012/200638; it has no DOI).  Kernels and channels are not in the paper: 3 x 3 and 8 to 64 here, and every row is scaled by its mean
     and SD, without which nothing is learnt for long.  The paper's scalogram has 340 x 1536 numbers (``n_rows=340, n_columns=1536``), too many for a
     CPU; the default has 64 x 128.
     """
