@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
     they are given.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    _Parser.read = ()
     parser, jobs = build_parser(prog)
     for job in jobs.values():
         job.set_defaults(**defaults)
@@ -58,9 +59,22 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
 
 
 class _Parser(configargparse.ArgParser):
-    """A parser whose complaint is one line."""
+    """A parser whose complaint is one line, and names the configuration file where there was one."""
+
+    read: tuple[str, ...] = ()  # configuration files, by all parsers of a command together
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, config_file_open_func=self._opened, **kwargs)
+
+    @staticmethod
+    def _opened(name):
+        file = open(name, encoding="utf-8")
+        _Parser.read = (*_Parser.read, str(name))
+        return file
 
     def error(self, message):
+        if self.read:
+            message = f"{message}, on the command line or in {', '.join(dict.fromkeys(self.read))}"
         self.exit(2, f"{self.prog}: error: {message} ('{self.prog} --help' lists the options)\n")
 
 

@@ -206,8 +206,10 @@ def _models() -> list[Finding]:
         folder = paths.models_folder()
     except FslMrsDlError as exc:
         return [Finding(BAD, str(exc))]
-    from . import zoo
-
+    try:
+        from . import zoo
+    except ImportError as exc:
+        return [Finding(BAD, f"models: cannot be read ({_line(exc)}); install FSL-MRS-DL again with pip")]
     names = zoo.model_names()
     if not names:
         return [Finding(ABSENT, "models: none come with this version; starts are searched for")]

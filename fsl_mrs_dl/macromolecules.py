@@ -22,6 +22,7 @@ __all__ = ["add_macromolecules", "in_lines", "fit_lines", "line_fids"]
 _WINDOW_PPM = (0.2, 4.2)
 _WIDTHS_HZ = (8.0, 14.0, 22.0, 34.0, 52.0)  # at 123 MHz
 _APART_PPM = 0.05
+_MOST_WATER = 30.0  # times the highest macromolecule; a reference has thousands, and its foot reaches far
 _PROTONS = 5.0  # of a metabolite, roughly
 
 
@@ -78,6 +79,7 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
         raise DataError(f"--mm {path}: holds {len(fids)} spectra, one usable one is needed; average it first.")
     if detect_conjugation(fids[0], data.dwelltime, data.spec_freq_mhz, data.nucleus):
         fids = fids.conj()
+    _check_not_water(fids[0], data, path)
     # About as large as a metabolite set's own pattern, so that its amplitude is a number one can read.
     size = np.abs(fids).max() / np.abs(basis.fids).max(1).mean()
     # Macromolecules have decayed long before a metabolite basis set ends: what was not acquired of them is nothing.
@@ -85,6 +87,19 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
     fids = np.pad(fids, ((0, 0), (0, max(0, missing))))
     one = Basis(fids / size, ("mm",), data.dwelltime, data.spec_freq_mhz, data.nucleus, source=str(path))
     return one.resampled(basis.dwelltime, basis.n_points), ("mm",)
+
+
+def _check_not_water(fid: np.ndarray, data, path: Path) -> None:
+    """Refuse a spectrum that is nothing but water: a reference file is given by mistake easily."""
+    if data.nucleus != "1H":
+        return
+    ppm, spec = units.ppm_axis(len(fid), data.dwelltime, data.spec_freq_mhz), np.abs(units.fid_to_spec(fid))
+    inside, water = (ppm > _WINDOW_PPM[0]) & (ppm < _WINDOW_PPM[1] - 1.2), np.abs(ppm - 4.65) < 0.5
+    if inside.any() and water.any() and spec[water].max() > _MOST_WATER * spec[inside].max():
+        raise DataError(
+            f"--mm {path}: its water is {spec[water].max() / spec[inside].max():.0f} times as high as anything from 0.2 to 3 ppm; this looks like a "
+            "water reference. Give a metabolite-nulled spectrum, water suppressed or removed."
+        )
 
 
 def in_lines(basis: Basis, n_lines: int = 18) -> tuple[Basis, np.ndarray]:

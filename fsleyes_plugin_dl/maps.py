@@ -10,7 +10,19 @@ from fsl_mrs_dl import layout
 
 from .results import OOD_LIMIT, Results
 
-__all__ = ["CRITERIA", "MARKS", "PERCENT_CAP", "Picture", "picture", "robust_range", "marks", "good_voxel", "opacity", "padded"]
+__all__ = [
+    "CRITERIA",
+    "MARKS",
+    "PERCENT_CAP",
+    "Picture",
+    "picture",
+    "robust_range",
+    "marks",
+    "good_voxel",
+    "opacity",
+    "visible",
+    "padded",
+]
 
 CRITERIA = {"off": "no threshold", "percent": "CRLB (%)", "sd": "SD (unit of the map)"}
 """What voxels may be hidden by."""
@@ -126,6 +138,11 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
 def opacity(percent: np.ndarray, sure: float, unsure: float) -> np.ndarray:
     """1 where the relative SD is at most ``sure`` percent, 0 from ``unsure`` percent on, straight between."""
     return np.clip((unsure - np.asarray(percent, float)) / max(unsure - sure, 1e-9), 0, 1)
+
+
+def visible(shown: Picture, fade: bool, sure: float, unsure: float) -> np.ndarray:
+    """Which voxels can be seen, bool ``(x, y, z)``: neither hidden nor faded away."""
+    return shown.shown & (opacity(shown.percent, sure, unsure) > 0) if fade and shown.fades else shown.shown
 
 
 def marks(results: Results, failed: bool = True, unlike: bool = True) -> np.ndarray:

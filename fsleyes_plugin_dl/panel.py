@@ -171,7 +171,8 @@ class ResultsPanel(SettingsPanel):
         if scene is None or scene.shown is None or "shown" not in self.texts:
             return
         fitted = int(scene.results.fitted.sum())
-        self.texts["shown"].SetLabel(f"  {int(scene.shown.shown.sum())} of {fitted} fitted voxels")
+        seen = maps.visible(scene.shown, scene.settings.fade, scene.settings.sure, scene.settings.unsure)
+        self.texts["shown"].SetLabel(f"  {int(seen.sum())} of {fitted} fitted voxels")
 
     def voxelChanged(self) -> None:
         """Another voxel; nothing here depends on it."""

@@ -86,6 +86,8 @@ def render(
     if not out.resolve().parent.is_dir():
         raise OutputError(f"--out {out}: the folder {out.parent} does not exist; make it first.")
     look = _look(results, metab, quantity, voxel, hide_above, fade)
+    if t1 is not None:
+        _read(t1)  # one that cannot be drawn is refused by either renderer
     reason = missing()
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "picture.png"
@@ -282,9 +284,13 @@ def _write_caption(figure, texts) -> None:
 
 def _read(path: Path):
     try:
-        return nibabel.squeeze_image(nibabel.load(path))
+        image = nibabel.squeeze_image(nibabel.load(path))
     except (OSError, nibabel.filebasedimages.ImageFileError) as exc:
         raise DataError(f"--t1 {path}: cannot be read ({' '.join(str(exc).split())}).") from exc
+    if image.ndim != 3:
+        size = " x ".join(map(str, image.shape))
+        raise DataError(f"--t1 {path}: has {size} voxels; give one structural volume, in three dimensions.")
+    return image
 
 
 def _sampled(values: np.ndarray, affine: np.ndarray, mm: np.ndarray, outside: float = np.nan) -> np.ndarray:

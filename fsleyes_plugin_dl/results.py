@@ -123,7 +123,7 @@ class Results:
         folder = Path(folder)
         if not folder.is_dir():
             raise DataError(
-                f"{folder}: there is no such folder."
+                f"{folder}: there is no such folder; name the output folder of 'fsl_mrs_dl fit' or 'fsl_mrs_dl mrsi', or of fsl_mrs or fsl_mrsi."
                 if not folder.exists()
                 else f"{folder}: is a file; name the folder of results."
             )

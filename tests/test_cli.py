@@ -135,6 +135,17 @@ def test_config_file_gives_options(fit_words, tmp_path):
     assert "Ala" not in names and "Gly" not in names and {"NAA", "GPC+PCh", "Glu+Gln"} <= set(names)
 
 
+def test_what_is_wrong_in_a_config_file_names_it(fit_words, tmp_path, capsys):
+    (tmp_path / "options.ini").write_text("baselin = off\n")
+    with pytest.raises(SystemExit):
+        main([*fit_words, "--config", str(tmp_path / "options.ini")])
+    said = capsys.readouterr().err
+    assert "--baselin" in said and str(tmp_path / "options.ini") in said and said.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main([*fit_words, "--baselin", "off"])
+    assert "options.ini" not in capsys.readouterr().err
+
+
 def test_conjugated_data_are_turned_round(fit_words, tmp_path, capsys):
     data = nifti.load(EXAMPLE / "svs.nii.gz")
     from dataclasses import replace

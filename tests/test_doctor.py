@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 import pytest
 import stand_in_fsl_mrs
@@ -103,3 +104,10 @@ def test_a_spoilt_model_is_named(monkeypatch, tmp_path):
     (folder / "align-universal/model.safetensors").write_bytes(b"x")
     (finding,) = doctor._models()
     assert finding.mark == doctor.BAD and "align-universal" in finding.text and "SHA-256" in finding.text
+
+
+def test_a_library_that_models_need_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsl_mrs_dl.zoo", None)
+    monkeypatch.delattr("fsl_mrs_dl.zoo", raising=False)
+    (finding,) = doctor._models()
+    assert finding.mark == doctor.BAD and "models: cannot be read" in finding.text and "install FSL-MRS-DL again" in finding.text

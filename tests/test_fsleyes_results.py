@@ -123,6 +123,10 @@ def test_only_estimates_fade(made):
     picture = maps.picture(results, "conc-ml", "NAA")
     assert picture.percent[~results.fitted].min() == maps.PERCENT_CAP
     assert np.allclose(maps.opacity([0, 10, 30, 50, 200], 10, 50), [1, 1, 0.5, 0, 0])
+    # What has faded away is not counted as shown.
+    sure = float(np.median(picture.percent[results.fitted]))
+    assert (maps.visible(picture, False, 1, sure) == picture.shown).all()
+    assert (maps.visible(picture, True, 1, sure) == picture.shown & (picture.percent < sure)).all()
 
 
 def test_ranges_are_robust():
@@ -177,7 +181,7 @@ def test_what_is_no_folder_of_results(made, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder, text in (
         (tmp_path / "empty", "is no folder of results"),
-        (tmp_path / "absent", "there is no such folder"),
+        (tmp_path / "absent", "there is no such folder; name the output folder of"),
         (made / "T1.nii.gz", "is a file"),
         (made, "Did you mean"),
     ):
@@ -216,6 +220,14 @@ def test_render_says_what_is_wrong(made, tmp_path, monkeypatch, capsys, words, t
     status, said = run("render", made / "mrsi", "--out", "a.png", *words, capsys=capsys)
     assert status == 2 and text in said and said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("renderer", ["auto", "matplotlib"])
+def test_a_series_of_volumes_is_no_structural_image(made, tmp_path, capsys, renderer):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 3, 3, 4), np.float32), np.eye(4)), tmp_path / "bold.nii.gz")
+    words = ["--out", tmp_path / "a.png", "--t1", tmp_path / "bold.nii.gz", "--renderer", renderer]
+    status, said = run("render", made / "mrsi", *words, capsys=capsys)
+    assert status == 2 and "bold.nii.gz: has 3 x 3 x 3 x 4 voxels" in said and not (tmp_path / "a.png").exists()
 
 
 def test_view_says_what_is_missing(made, monkeypatch, capsys):

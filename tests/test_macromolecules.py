@@ -64,6 +64,25 @@ def test_measured_ones_from_a_file(sim_basis, tmp_path):
     assert abs(inner) > 0.999 and 0.1 < np.abs(more.fids[-1]).max() / np.abs(sim_basis.fids).max(1).mean() < 10
 
 
+@pytest.mark.parametrize("residual,refused", [(0.0, False), (10.0, False), (1e4, True)])
+def test_a_water_reference_given_by_mistake_is_refused(sim_basis, tmp_path, residual, refused):
+    pattern = macromolecules.add_macromolecules(sim_basis, "summed").fids[-1]
+    time = np.arange(sim_basis.n_points) * sim_basis.dwelltime
+    line = np.exp(2j * np.pi * 3 * time - np.pi * 8 * time)
+    highest = np.abs(window(pattern, sim_basis)).max() / np.abs(units.fid_to_spec(line)).max()
+    fid = pattern + residual * highest * line
+    nifti.save(
+        tmp_path / "mm.nii.gz",
+        nifti.MrsData(fid[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), affine=np.eye(4)),
+    )
+    if not refused:
+        assert macromolecules.add_macromolecules(sim_basis, tmp_path / "mm.nii.gz").names[-1] == "mm"
+        return
+    with pytest.raises(DataError, match="looks like a water reference") as caught:
+        macromolecules.add_macromolecules(sim_basis, tmp_path / "mm.nii.gz")
+    assert str(tmp_path / "mm.nii.gz") in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_measured_ones_from_another_basis_set(sim_basis, tmp_path):
     summed = macromolecules.add_macromolecules(sim_basis, "summed")
     summed.save(tmp_path / "other")
