@@ -33,6 +33,7 @@ from .supervised_trials import (
     Job,
     Scale,
     basis_and_recipe,
+    claim,
     folder_of,
     jobs_of,
     run_jobs,
@@ -304,6 +305,7 @@ def write_supervised(
         (output / "models").mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"{output}: cannot be made ({exc.strerror}); choose another --output.") from exc
+    claim(output, {"scale": scale, "steps": steps, "seed": seed})
     cuda = torch.cuda.is_available()
     run_jobs(jobs, output, 1 if cuda else workers or torch.get_num_threads(), say)
     stacks = []

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from . import paper_sets, zoo
+from .errors import OptionError
 
 __all__ = [
     "PARTS",
@@ -187,11 +188,12 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
     place = Path(folder)
     if not (place / "card.json").is_file():
         basis, recipe = basis_and_recipe(job.data)
-        place.mkdir(parents=True, exist_ok=True)
         path = place.parent / f"{place.name}.recipe.json"
         path.write_text(json.dumps(recipe.content, indent=2) + "\n")
         more = {"stack": members} if members else {"encoder": job.encoder}
         going = any(place.glob("**/last.ckpt")) or bool(members)
+        if not going and place.exists():
+            shutil.rmtree(place)  # begun and interrupted before there was anything to go on from
         try:
             train.train_regressor(
                 basis, place, settings=_settings(job, device), recipe=path, arguments=job.arguments, n_signals=job.signals, name=job.name,
@@ -204,6 +206,24 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def claim(output: Path, about: dict) -> None:
+    """Write down what networks of this folder are trained with, or see that it is the same.
+
+    Raises
+    ------
+    OptionError
+        If the folder holds networks that were trained otherwise.
+    """
+    path = output / "models" / "settings.json"
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if before != about:
+            said = ", ".join(f"{key} {before.get(key)}" for key in about if before.get(key) != about[key])
+            raise OptionError(f"--output {output}: holds networks of another run ({said}); give its options, or another folder.")
+    else:
+        path.write_text(json.dumps(about) + "\n")
 
 
 def run_jobs(jobs, output: Path, workers: int, say: Callable[[str], None], device: str = "auto") -> None:
@@ -223,6 +243,10 @@ def run_jobs(jobs, output: Path, workers: int, say: Callable[[str], None], devic
                 say(
                     f"{n} of {len(todo)}: {job.name}, {done.result():.1f} minutes; {(time.monotonic() - begun) / 60:.0f} minutes since the first."
                 )
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            kept = f"the same command goes on from what is in {output / 'models'}"
+            raise KeyboardInterrupt(f"interrupted; {kept}.") from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

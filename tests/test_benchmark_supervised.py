@@ -159,6 +159,22 @@ def test_what_was_interrupted_goes_on(tiny, tmp_path, monkeypatch):
     assert calls == [calls[0], calls[1], calls[1]] and (tmp_path / "b" / "table.md").is_file()
 
 
+def test_networks_of_another_run_are_not_mixed_with_these(tiny, tmp_path, capsys):
+    (tmp_path / "b" / "models").mkdir(parents=True)
+    trials.claim(tmp_path / "b", {"scale": "small", "steps": None, "seed": 0})
+    trials.claim(tmp_path / "b", {"scale": "small", "steps": None, "seed": 0})
+    assert main(["benchmark", "supervised", "--output", str(tmp_path / "b"), "--seed", "3", "--networks", "cnn"]) == 2
+    assert "holds networks of another run (seed 0)" in capsys.readouterr().err
+
+
+def test_a_training_that_was_stopped_before_its_first_checkpoint_begins_anew(tiny, tmp_path):
+    pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+    (job,) = trials.jobs_of(trials.SCALES["small"], ("networks",), ("cnn",))
+    (tmp_path / "cnn" / "logs").mkdir(parents=True)
+    (tmp_path / "cnn" / "training.json").write_text("{}")
+    assert trials._train(job, str(tmp_path / "cnn"), "cpu") >= 0 and (tmp_path / "cnn" / "card.json").is_file()
+
+
 @pytest.mark.parametrize(
     "words,message",
     [
