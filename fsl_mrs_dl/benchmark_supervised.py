@@ -87,6 +87,11 @@ class Scores:
         """a times R2."""
         return self.a * self.r2
 
+    @property
+    def linear(self) -> np.ndarray:
+        """a times R2, or R2 / a where a is above one: a slope that is too steep is no gain."""
+        return self.r2 * np.where(self.a > 1, 1 / np.maximum(self.a, 1), self.a)
+
 
 def scores(found: np.ndarray, truth: np.ndarray) -> Scores:
     """Scores of concentrations ``(n, n_metabs)``."""
@@ -306,12 +311,11 @@ def write_supervised(
     except OSError as exc:
         raise OutputError(f"{output}: cannot be made ({exc.strerror}); choose another --output.") from exc
     claim(output, {"scale": scale, "steps": steps, "seed": seed})
-    cuda = torch.cuda.is_available()
-    run_jobs(jobs, output, 1 if cuda else workers or torch.get_num_threads(), say)
+    at_once = 1 if torch.cuda.is_available() else workers or torch.get_num_threads()
+    run_jobs(jobs, output, at_once, say)
     stacks = []
     if "ensembles" in parts:
-        say("Training the stacking models.")
-        stacks = train_stacks(output, size, seed)
+        stacks = train_stacks(output, size, seed, at_once, say)
     by_name = {job.name: job for job in jobs}
     text, about = [], {"scale": scale, "seed": seed, "steps": steps, "test": n_test, "parts": parts}
     if set(parts) & {"networks", "ensembles", "active-learning", "water"}:
@@ -421,7 +425,7 @@ def _in_order(methods: dict, found: dict) -> list[str]:
     """Fits first, then networks and ensembles by their mean a R2."""
     rank = {"fit": 0, "network": 1, "ensemble": 2}
     return sorted(
-        methods, key=lambda name: (rank[methods[name].kind], 0 if methods[name].kind == "fit" else -found[name].concise.mean())
+        methods, key=lambda name: (rank[methods[name].kind], 0 if methods[name].kind == "fit" else -found[name].linear.mean())
     )
 
 
@@ -443,18 +447,20 @@ def _main_table(methods, found, limits, shown) -> list[str]:
 def _verdict(methods, found, order) -> list[str]:
     """Who is best in every group, said plainly."""
     compared = [name for name in order if not name.startswith("FSL-MRS")]  # measured on fewer spectra
-    lines = []
+    lines = [
+        "Compared here by R2 times the slope or its inverse, whichever is below one: a slope that is too steep is no gain.\n"
+    ]
     for group in RIZZO_GROUPS:
-        linear = max(compared, key=lambda name: _of_group(found[name].concise, group))
+        linear = max(compared, key=lambda name: _of_group(found[name].linear, group))
         exact = min(compared, key=lambda name: _of_group(_percent(found[name].sigma), group))
         others = [name for name in compared if methods[name].kind != "fit"]
-        best = max(others, key=lambda name: _of_group(found[name].concise, group), default=None)
+        best = max(others, key=lambda name: _of_group(found[name].linear, group), default=None)
         least = min(others, key=lambda name: _of_group(_percent(found[name].sigma), group), default=None)
         lines.append(
-            f"- {group.capitalize()} represented: highest a R2 {linear} ({_of_group(found[linear].concise, group):.3f}), lowest sigma {exact} "
+            f"- {group.capitalize()} represented: highest a R2 {linear} ({_of_group(found[linear].linear, group):.3f}), lowest sigma {exact} "
             f"({_of_group(_percent(found[exact].sigma), group):.1f} %)."
             + (
-                f" Best networks: {best} ({_of_group(found[best].concise, group):.3f}) and {least} "
+                f" Best networks: {best} ({_of_group(found[best].linear, group):.3f}) and {least} "
                 f"({_of_group(_percent(found[least].sigma), group):.1f} %)."
                 if best
                 else ""
@@ -645,23 +651,23 @@ def _figure(path: Path, methods, found, limits, data, shown) -> None:
     from matplotlib import pyplot
 
     drawn, panels = pyplot.subplots(2, 3, figsize=(13, 8.5), layout="constrained")
+    own = dict(zip((name for name in shown if methods[name].kind == "fit"), "sD^v"))
     for panel, group in zip(panels[0], RIZZO_GROUPS):
-        for name, one in limits.items():
+        first = group == "well"
+        for (name, one), marker in zip(limits.items(), "*P"):
             x, y = _of_group(_percent(one.sigma), group), _of_group(one.concise, group)
-            panel.plot(x, y, "*", color="#222222", markersize=12, label=name if group == "well" else None)
-            panel.annotate(name.removeprefix("limit "), (x, y), xytext=(6, 4), textcoords="offset points", fontsize=7)
+            panel.plot(x, y, marker, color="#222222", markersize=10, linestyle="none", label=name if first else None)
         for name in shown:
             x, y = _of_group(_percent(found[name].sigma), group), _of_group(found[name].concise, group)
-            kind = methods[name].kind
-            panel.plot(x, y, "o" if kind == "network" else "s", color=_COLOURS[kind], markersize=6, alpha=0.8)
-            if kind == "fit" and not name.startswith("ml,"):
-                panel.annotate(name, (x, y), xytext=(6, -9), textcoords="offset points", fontsize=7, color=_COLOURS[kind])
+            kind, marker = methods[name].kind, own.get(name, "o")
+            label = name if first and name in own else None
+            panel.plot(x, y, marker, color=_COLOURS[kind], markersize=6, alpha=0.8, linestyle="none", label=label)
         # A network that has learnt nothing has 58 %; what is beyond is not worth the room.
         panel.set(title=f"{group} represented", xlabel="sigma (% of the mean)", ylabel="a R2", xlim=(0, 75))
         panel.grid(alpha=0.3)
-    for kind, colour in _COLOURS.items():
-        panels[0, 0].plot([], [], "o" if kind == "network" else "s", color=colour, label=f"{kind}s")
-    panels[0, 0].legend(fontsize=8)
+    for kind in {methods[name].kind for name in shown} - {"fit"}:
+        panels[0, 0].plot([], [], "o", color=_COLOURS[kind], label=f"{kind}s")
+    panels[0, 0].legend(fontsize=7.5)
     order = _in_order({name: methods[name] for name in shown}, found)
     rows = data["snr"] < _SNR_LIMITS[0]
     for panel, metabolite in zip(panels[1], ("tCho", "NAAG", "Asp")):

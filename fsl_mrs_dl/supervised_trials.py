@@ -79,13 +79,13 @@ SCALES = {
             "shallownet-2d2c-hp": (0.0625, 700, 0.004),
             "deepnet-2d2c": (0.125, 600, 0.003),
             "deepnet-2d1c": (1.0, 750, 0.003),
-            "deepnet-2d1c-wide": (0.125, 700, 0.003),
+            "deepnet-2d1c-wide": (0.125, 450, 0.003),
             "resnet-2d1c": (0.0625, 500, 0.004),
-            "resnet-2d1c-wide": (0.0625, 300, 0.004),
-            "inceptionnet-2d1c": (0.0625, 200, 0.002),
+            "resnet-2d1c-wide": (0.0625, 180, 0.004),
+            "inceptionnet-2d1c": (0.0625, 80, 0.002),
         },
         many=(1.0, 500, 1e-3),
-        batch_size=32, signals=20000, test=2500, held=0, dss=(15000, 128), scalogram=({"hatami": 0.25, "scalogram": 1.0}, 2500), stack_steps=4000,
+        batch_size=32, signals=20000, test=2500, held=0, dss=(8000, 128), scalogram=({"hatami": 0.25, "scalogram": 1.0}, 2500), stack_steps=4000,
         newton=128,
     ),
     "paper": Scale(
@@ -229,20 +229,22 @@ def claim(output: Path, about: dict) -> None:
 def run_jobs(jobs, output: Path, workers: int, say: Callable[[str], None], device: str = "auto") -> None:
     """Train what is not there yet, so many at a time with one thread each, the long ones first."""
     todo = [job for job in jobs if not (folder_of(output, job.name) / "card.json").is_file()]
-    if not todo:
-        return
-    say(f"Training {len(todo)} networks, {workers} at a time; they are kept in {output / 'models'}.")
+    if todo:
+        say(f"Training {len(todo)} networks, {workers} at a time; they are kept in {output / 'models'}.")
+        order = sorted(todo, key=lambda job: -(1 + job.options.get("active", 0)) * _weight(job))
+        _side_by_side([(job, str(folder_of(output, job.name)), device) for job in order], output, workers, say)
+
+
+def _side_by_side(calls: list[tuple], output: Path, workers: int, say: Callable[[str], None]) -> None:
+    """Trainings in processes of their own, each with one thread."""
     begun = time.monotonic()
     # Fresh processes: torch's threads do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
-        order = sorted(todo, key=lambda job: -(1 + job.options.get("active", 0)) * _weight(job))
-        waiting = {pool.submit(_train, job, str(folder_of(output, job.name)), device): job for job in order}
         try:
+            waiting = {pool.submit(_train, *words): words[0].name for words in calls}
             for n, done in enumerate(as_completed(waiting), 1):
-                job = waiting[done]
-                say(
-                    f"{n} of {len(todo)}: {job.name}, {done.result():.1f} minutes; {(time.monotonic() - begun) / 60:.0f} minutes since the first."
-                )
+                minutes = f"{done.result():.1f} minutes; {(time.monotonic() - begun) / 60:.0f} minutes since the first"
+                say(f"{n} of {len(calls)}: {waiting[done]}, {minutes}.")
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             kept = f"the same command goes on from what is in {output / 'models'}"
@@ -256,13 +258,14 @@ def _weight(job: Job) -> float:
     return {"scalogram": 3.0, "dss": 0.8}.get(job.part, 1.0)
 
 
-def train_stacks(output: Path, scale: Scale, seed: int, device: str = "auto") -> list[str]:
+def train_stacks(
+    output: Path, scale: Scale, seed: int, workers: int, say: Callable[[str], None], device: str = "auto"
+) -> list[str]:
     """The stacking models, on copies of networks that are there; gives their names."""
-    names = []
+    calls = []
     share = scale.budgets.get(SHALLOW, scale.many)[0]
     for name, (shallow, long) in _STACKED.items():
         folder = folder_of(output, name)
-        names.append(name)
         if (folder / "card.json").is_file():
             continue
         members = []
@@ -274,5 +277,9 @@ def train_stacks(output: Path, scale: Scale, seed: int, device: str = "auto") ->
                 source = folder_of(output, encoder if k == 0 else f"{encoder}, {k + 1}")
                 shutil.copytree(source, place, ignore=shutil.ignore_patterns("checkpoints", "logs"), dirs_exist_ok=True)
         job = Job(name, "rizzo", SHALLOW, "ensembles", scale.stack_steps, 1e-3, 64, scale.signals, seed, _arguments(SHALLOW, share), held=scale.held)  # fmt: skip
-        _train(job, str(folder), device, tuple(encoder for encoder, _ in members))
-    return names
+        calls.append((job, str(folder), device, tuple(encoder for encoder, _ in members)))
+    if calls:
+        say(f"Training {len(calls)} stacking models.")
+        # Those of most networks take longest.
+        _side_by_side(sorted(calls, key=lambda call: -len(call[3])), output, workers, say)
+    return list(_STACKED)
