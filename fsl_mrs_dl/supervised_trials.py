@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -188,19 +189,17 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
     place = Path(folder)
     if not (place / "card.json").is_file():
         basis, recipe = basis_and_recipe(job.data)
-        path = place.parent / f"{place.name}.recipe.json"
-        path.write_text(json.dumps(recipe.content, indent=2) + "\n")
         more = {"stack": members} if members else {"encoder": job.encoder}
         going = any(place.glob("**/last.ckpt")) or bool(members)
         if not going and place.exists():
             shutil.rmtree(place)  # begun and interrupted before there was anything to go on from
-        try:
+        with tempfile.TemporaryDirectory() as folder_of_recipe:
+            path = Path(folder_of_recipe) / f"{job.data.replace(' ', '-')}.json"
+            path.write_text(json.dumps(recipe.content, indent=2) + "\n")
             train.train_regressor(
                 basis, place, settings=_settings(job, device), recipe=path, arguments=job.arguments, n_signals=job.signals, name=job.name,
                 resume=going, command="fsl_mrs_dl benchmark supervised", **more, **job.options,
             )  # fmt: skip
-        finally:
-            path.unlink(missing_ok=True)
     return zoo.read_card(place)["training"]["minutes"]
 
 
@@ -246,7 +245,9 @@ def _side_by_side(calls: list[tuple], output: Path, workers: int, say: Callable[
                 minutes = f"{done.result():.1f} minutes; {(time.monotonic() - begun) / 60:.0f} minutes since the first"
                 say(f"{n} of {len(calls)}: {waiting[done]}, {minutes}.")
         except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()  # what they have is in their checkpoints
             kept = f"the same command goes on from what is in {output / 'models'}"
             raise KeyboardInterrupt(f"interrupted; {kept}.") from None
         except BaseException:
