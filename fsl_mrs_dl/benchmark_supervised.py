@@ -431,7 +431,7 @@ def _in_order(methods: dict, found: dict) -> list[str]:
 
 def _cells(one: Scores) -> list[str]:
     return [
-        cell for group in RIZZO_GROUPS for cell in (f"{_of_group(one.concise, group):.2f}", f"{_of_group(_percent(one.sigma), group):.1f}")
+        cell for group in RIZZO_GROUPS for cell in (f"{_of_group(one.concise, group):z.2f}", f"{_of_group(_percent(one.sigma), group):.1f}")
     ]  # fmt: skip
 
 
@@ -472,7 +472,7 @@ def _verdict(methods, found, order) -> list[str]:
 def _by_metabolite(limits, found, shown, value, digits: int) -> list[str]:
     lines = ["| | " + " | ".join(_METABOLITES) + " |", "|" + "---|" * (1 + len(_METABOLITES))]
     for name, one in {**limits, **{name: found[name] for name in shown}}.items():
-        lines.append(f"| {name} | " + " | ".join(f"{number:.{digits}f}" for number in value(one)) + " |")
+        lines.append(f"| {name} | " + " | ".join(f"{number:z.{digits}f}" for number in value(one)) + " |")
     return lines
 
 
@@ -530,7 +530,7 @@ def _bias(methods, found, data, order) -> list[str]:
                 for group in groups
                 for cell in (
                     f"{_of_group(ends[0], group):+.1f} / {_of_group(ends[1], group):+.1f}",
-                    f"{_of_group(ratio, group):.2f}",
+                    f"{_of_group(ratio, group):z.2f}",
                 )
             ]
             lines.append(f"| {label} | {name} | " + " | ".join(cells) + " |")

@@ -123,6 +123,16 @@ def test_painted_spectra_are_integrated_to_what_they_were_painted_with(sim_basis
     assert float(network.loss(fid, conc)) < 1e-9
 
 
+@pytest.mark.parametrize("encoder", ["unet-1dr", "unet-1dr-joint"])
+def test_painters_begin_with_empty_spectra(sim_basis, encoder):
+    """Noise all over the band is worse than nothing by far, and took a short training's time to unlearn."""
+    network = made(sim_basis, encoder, **SMALL)
+    fid, conc = spectra(sim_basis, 4)
+    assert float(network.numbers(fid).abs().max()) < 0.05
+    nothing = float(network.targets(fid, conc).square().mean())
+    assert float(network.loss(fid, conc)) == pytest.approx(nothing, rel=0.1)
+
+
 def test_a_metabolite_that_never_varies_does_no_harm(sim_basis):
     network = made(sim_basis)
     fid, conc = spectra(sim_basis, 8)

@@ -229,7 +229,12 @@ class _UNet(nn.Module):
             last = out
         self.up = nn.ModuleList(up)
         wide = few(32, share)
-        self.end = nn.Sequential(conv(last, wide), conv(wide, wide, linear=True), nn.Conv1d(wide, outside, 3, padding=1))
+        paint = nn.Conv1d(wide, outside, 3, padding=1)
+        # Begins with all but empty spectra: noise all over the band is far worse than nothing where lines fill few points of it.
+        with torch.no_grad():
+            paint.weight.mul_(0.01)
+            paint.bias.zero_()
+        self.end = nn.Sequential(conv(last, wide), conv(wide, wide, linear=True), paint)
 
     def forward(self, x):
         n = x.shape[-1]
