@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ import torch
 from . import __version__, paper_sets, pipeline, priors, synthetic, uncertainty, zoo
 from .benchmark_quant import bayes_limit, slopes
 from .encoders import ENCODERS
-from .errors import OptionError, OutputError
+from .errors import OptionError
 from .paper_sets import REFERENCE, REFERENCE_MM, RIZZO_GROUPS, RIZZO_MOST
 from .paths import put_in_place
 from .starters import Automatic
@@ -36,6 +37,7 @@ from .supervised_trials import (
     claim,
     folder_of,
     jobs_of,
+    minutes_of,
     run_jobs,
     train_stacks,
 )
@@ -203,7 +205,7 @@ def _network(output: Path, name: str, data: dict, basis, job: Job | None) -> Met
     found, ms = answers(network, data["fid"])
     done, share = card["training"], 1.0 if job is None else job.arguments.get("share", 1.0)
     about = (
-        f"{100 * share:.3g} %", str(done["steps"]), f"{done['minutes']:.1f}", f"{card['architecture']['parameters'] / 1e6:.2g}", f"{ms:.2f}",
+        f"{100 * share:.3g} %", str(done["steps"]), f"{minutes_of(card):.1f}", f"{card['architecture']['parameters'] / 1e6:.2g}", f"{ms:.2f}",
     )  # fmt: skip
     return Method(referenced(found, basis.names), about)
 
@@ -296,6 +298,10 @@ def write_supervised(
     for part in parts:
         if part not in PARTS:
             raise OptionError(f"--parts {part}: there is no such part; choose from {', '.join(PARTS)}.")
+    if networks is not None and "networks" not in parts:
+        raise OptionError(
+            f"--networks {' '.join(networks)}: are of the part networks, which --parts leaves out; add it, or leave --networks out."
+        )
     networks = tuple(ENCODERS) if networks is None else tuple(networks)
     for name in networks:
         if name not in ENCODERS:
@@ -306,10 +312,6 @@ def write_supervised(
     if steps:
         jobs = [replace(job, steps=steps) for job in jobs]
         size = replace(size, stack_steps=steps)
-    try:
-        (output / "models").mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{output}: cannot be made ({exc.strerror}); choose another --output.") from exc
     claim(output, {"scale": scale, "steps": steps, "seed": seed})
     at_once = 1 if torch.cuda.is_available() else workers or torch.get_num_threads()
     run_jobs(jobs, output, at_once, say)
@@ -317,21 +319,33 @@ def write_supervised(
     if "ensembles" in parts:
         stacks = train_stacks(output, size, seed, at_once, say)
     by_name = {job.name: job for job in jobs}
-    text, about = [], {"scale": scale, "seed": seed, "steps": steps, "test": n_test, "parts": parts}
-    if set(parts) & {"networks", "ensembles", "active-learning", "water"}:
-        text += _idealised(output, size, by_name, stacks, parts, n_test, seed, say)
-    if "dss" in parts:
-        say("Measuring: DSS1 to DSS7.")
-        text += _dss(output, by_name, max(n_test * 2 // 5, 50), seed)
-    if "scalogram" in parts:
-        say("Measuring: scalograms.")
-        text += _scalogram(output, by_name, max(n_test * 4 // 5, 50), seed)
-    trained = sum(zoo.read_card(folder_of(output, name))["training"]["minutes"] for name in [*by_name, *stacks])
-    head = _head(about, networks, trained, (time.monotonic() - begun) / 60)
-    part = output / ".table.md.part"
-    part.write_text("\n".join(head + text) + "\n")
-    put_in_place(part, output / "table.md")
+    about = {"scale": scale, "seed": seed, "steps": steps, "test": n_test, "parts": parts}
+    try:
+        # Table, scores and figure of one run appear together or not at all.
+        with tempfile.TemporaryDirectory(dir=output, prefix=".measuring-") as place:
+            made, text = Path(place), []
+            if set(parts) & {"networks", "ensembles", "active-learning", "water"}:
+                text += _idealised(output, made, size, by_name, stacks, parts, n_test, seed, say)
+            if "dss" in parts:
+                say("Measuring: DSS1 to DSS7.")
+                text += _dss(output, by_name, max(n_test * 2 // 5, 50), seed)
+            if "scalogram" in parts:
+                say("Measuring: scalograms.")
+                text += _scalogram(output, by_name, max(n_test * 4 // 5, 50), seed)
+            trained = sum(minutes_of(zoo.read_card(folder_of(output, name))) for name in [*by_name, *stacks])
+            head = _head(about, networks, trained, (time.monotonic() - begun) / 60)
+            (made / "table.md").write_text("\n".join(head + text) + "\n")
+            for path in sorted(made.iterdir()):
+                put_in_place(path, output / path.name)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; no results were written, and the same command measures the networks in {output / 'models'}."
+        ) from None
     return output / "table.md"
+
+
+def _counted(number: float, of: str) -> str:
+    return f"{number:.0f} {of}{'' if round(number) == 1 else 's'}"
 
 
 def _head(about: dict, networks, trained: float, minutes: float) -> list[str]:
@@ -350,8 +364,9 @@ def _head(about: dict, networks, trained: float, minutes: float) -> list[str]:
             continue
     return [
         "# Supervised networks beside fits and their limits\n",
-        f"Made by `{command} --seed {about['seed']}` in {minutes:.0f} minutes (trainings that were there already not counted) on "
-        f"{torch.get_num_threads()} threads of a {platform.machine()} CPU; {versions}. Trainings take {trained:.0f} minutes of one thread in all.\n",
+        f"Made by `{command} --seed {about['seed']}` in {_counted(minutes, 'minute')} (trainings that were there already not counted) "
+        f"on {_counted(torch.get_num_threads(), 'thread')} of a CPU ({platform.machine()}); {versions}. Trainings take {_counted(trained, 'minute')} "
+        "of one thread in all.\n",
     ]
 
 
@@ -362,8 +377,8 @@ _SMALL = (
 )
 
 
-def _idealised(output, scale: Scale, jobs: dict, stacks, parts, n_test: int, seed: int, say) -> list[str]:
-    """Everything about the idealised spectra; the figure and the file of all scores are written on the way."""
+def _idealised(output, made: Path, scale: Scale, jobs: dict, stacks, parts, n_test: int, seed: int, say) -> list[str]:
+    """Everything about the idealised spectra; the figure and the file of all scores are put into the folder ``made``."""
     data = make_rizzo(n_test, seed + 1_000_003)
     basis = paper_sets.rizzo_basis()
     truth = data["conc"]
@@ -383,8 +398,8 @@ def _idealised(output, scale: Scale, jobs: dict, stacks, parts, n_test: int, see
     found = {name: scores(one.found, truth[: len(one.found)]) for name, one in methods.items()}
     order = _in_order(methods, found)
     shown = [name for name in order if not (name.startswith((f"{SHALLOW}, ", f"{LONG}, ")) and name[-1].isdigit())]
-    _write_scores(output / "scores.csv", limits | {name: found[name] for name in order})
-    _figure(output / "supervised.png", methods, found, limits, data, shown)
+    _write_scores(made / "scores.csv", limits | {name: found[name] for name in order})
+    _figure(made / "supervised.png", methods, found, limits, data, shown)
     sizes = sorted({job.signals for job in jobs.values() if job.data.startswith("rizzo")})
     lines = [
         "## Idealised spectra\n",
@@ -397,7 +412,8 @@ def _idealised(output, scale: Scale, jobs: dict, stacks, parts, n_test: int, see
         else "Networks as published, trained until held-back spectra gain no more.\n",
         "The concise scores: slope times squared correlation, a R2, and root mean square error, sigma, in percent of the mean concentration, both averaged "
         "over the paper's groups of well (NAA, tCho, tCr, mI, Glu), medium (Glc, NAAG, Gln, GSH) and weakly represented metabolites (sI, Gly, Asp, PE, "
-        "Tau, Lac, GABA). Limits: Cramer-Rao bounds at the truth, and the best linear estimate that knows the ranges. The paper's networks have "
+        "Tau, Lac, GABA). Limits: Cramer-Rao bounds at the truth, and the best linear estimate that knows the ranges; a fit that knows that nothing is below "
+        "zero may be better than the first. The paper's networks have "
         "> .80 / .50 to .75 / < .40 on average (sigma < 15 / 20 to 35 / > 35 %), its fit > .95 / .75 to .90 / < .65. Fits: Voigt, shift and phases "
         f"free, no baseline. {said}\n",
         *_main_table(methods, found, limits, shown),
@@ -477,14 +493,12 @@ def _by_metabolite(limits, found, shown, value, digits: int) -> list[str]:
 
 
 def _write_scores(path: Path, found: dict[str, Scores]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "metabolite", "a", "q (mM)", "R2", "a R2", "sigma (mM)", "sigma (% of mean)"])
         for method, one in found.items():
             columns = zip(_METABOLITES, one.a, one.q, one.r2, one.concise, one.sigma, _percent(one.sigma))
             writer.writerows([method, name, *(f"{value:.5g}" for value in values)] for name, *values in columns)
-    put_in_place(part, path)
 
 
 def _typical(methods, found, order) -> list[str]:
@@ -635,7 +649,7 @@ def _scalogram(output, jobs: dict, n_test: int, seed: int) -> list[str]:
             done = card["training"]
             lines.append(
                 f"| {job.encoder} | {errors.mean():.2f} | {absolute:.3f} | {100 * job.arguments.get('share', 1.0):.3g} % | {done['steps']} | "
-                f"{done['minutes']:.1f} | {ends[0]} | {ends[1]} |"
+                f"{minutes_of(card):.1f} | {ends[0]} | {ends[1]} |"
             )
     return [*lines, ""]
 
@@ -662,7 +676,10 @@ def _figure(path: Path, methods, found, limits, data, shown) -> None:
             kind, marker = methods[name].kind, own.get(name, "o")
             label = name if first and name in own else None
             panel.plot(x, y, marker, color=_COLOURS[kind], markersize=6, alpha=0.8, linestyle="none", label=label)
-        # A network that has learnt nothing has 58 %; what is beyond is not worth the room.
+        # A network that has learnt nothing has 58 %; what is beyond is not worth the room, but is counted.
+        beyond = sum(not _of_group(_percent(found[name].sigma), group) <= 75 for name in shown)
+        if beyond:
+            panel.text(0.98, 0.02, f"{beyond} beyond", transform=panel.transAxes, ha="right", fontsize=8)
         panel.set(title=f"{group} represented", xlabel="sigma (% of the mean)", ylabel="a R2", xlim=(0, 75))
         panel.grid(alpha=0.3)
     for kind in {methods[name].kind for name in shown} - {"fit"}:
@@ -688,7 +705,5 @@ def _figure(path: Path, methods, found, limits, data, shown) -> None:
         panel.set(title=f"{metabolite}, SNR below {_SNR_LIMITS[0]:g}", xlabel="truth (mM)", ylabel="mean estimate +- SD (mM)")
         panel.grid(alpha=0.3)
     panels[1, 0].legend(fontsize=8)
-    part = path.with_name(f".{path.stem}.part.png")
-    drawn.savefig(part, dpi=110)
+    drawn.savefig(path, dpi=110)
     pyplot.close(drawn)
-    put_in_place(part, path)

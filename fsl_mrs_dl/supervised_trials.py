@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,7 +17,7 @@ from pathlib import Path
 import torch
 
 from . import paper_sets, zoo
-from .errors import OptionError
+from .errors import OptionError, OutputError
 
 __all__ = [
     "PARTS",
@@ -26,6 +28,7 @@ __all__ = [
     "Job",
     "jobs_of",
     "folder_of",
+    "minutes_of",
     "basis_and_recipe",
     "run_jobs",
     "train_stacks",
@@ -200,29 +203,52 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
                 basis, place, settings=_settings(job, device), recipe=path, arguments=job.arguments, n_signals=job.signals, name=job.name,
                 resume=going, command="fsl_mrs_dl benchmark supervised", **more, **job.options,
             )  # fmt: skip
-    return zoo.read_card(place)["training"]["minutes"]
+    return minutes_of(zoo.read_card(place))
 
 
-def _one_thread() -> None:
+def minutes_of(card: zoo.Card) -> float:
+    """What a training took, with what was computed once before it."""
+    return card["training"]["minutes"] + card["training"].get("preparation_minutes", 0.0)
+
+
+def _begin_worker(parent: int) -> None:
     torch.set_num_threads(1)
+
+    def watch():
+        # A parent that was killed cannot end its children, who would train on and then wait for ever.
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def claim(output: Path, about: dict) -> None:
-    """Write down what networks of this folder are trained with, or see that it is the same.
+    """Make the folder of networks and write down what they are trained with, or see that it is the same.
 
     Raises
     ------
     OptionError
         If the folder holds networks that were trained otherwise.
+    OutputError
+        If it holds something else, or cannot be made.
     """
     path = output / "models" / "settings.json"
-    if path.is_file():
+    try:
+        if not path.is_file() and any(output.iterdir() if output.is_dir() else ()):
+            raise OutputError(
+                f"{output}: holds something else than this benchmark; choose another --output, a new or an empty folder."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            path.write_text(json.dumps(about) + "\n")
+            return
         before = json.loads(path.read_text())
-        if before != about:
-            said = ", ".join(f"{key} {before.get(key)}" for key in about if before.get(key) != about[key])
-            raise OptionError(f"--output {output}: holds networks of another run ({said}); give its options, or another folder.")
-    else:
-        path.write_text(json.dumps(about) + "\n")
+    except OSError as exc:
+        raise OutputError(f"{output}: cannot be written to ({exc.strerror}); choose another --output.") from exc
+    if before != about:
+        said = ", ".join(f"{key} {before.get(key)}" for key in about if before.get(key) != about[key])
+        raise OptionError(f"--output {output}: holds networks of another run ({said}); give its options, or another folder.")
 
 
 def run_jobs(jobs, output: Path, workers: int, say: Callable[[str], None], device: str = "auto") -> None:
@@ -238,7 +264,9 @@ def _side_by_side(calls: list[tuple], output: Path, workers: int, say: Callable[
     """Trainings in processes of their own, each with one thread."""
     begun = time.monotonic()
     # Fresh processes: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(),)
+    ) as pool:
         try:
             waiting = {pool.submit(_train, *words): words[0].name for words in calls}
             for n, done in enumerate(as_completed(waiting), 1):

@@ -766,9 +766,11 @@ def train_regressor(
         network.set_range(torch.cat([one["fid"] for one in few]), torch.cat([one["conc"] for one in few]))
         return network
 
-    first = new(members[0], settings.seed)  # what cannot be made is found out before anything is written
+    for which in dict.fromkeys(members[1:]):  # what cannot be made is found out before anything is written
+        new(which, settings.seed)
+    first = new(members[0], settings.seed)
 
-    def content(network, what: str, folder: Path, rounds=()) -> dict:
+    def content(network, what: str, folder: Path, rounds=(), prepared: float = 0.0) -> dict:
         # Other batches than those that chose the best checkpoint.
         held = batches(3_000_000, 8)
         with torch.no_grad():
@@ -782,6 +784,7 @@ def train_regressor(
                 "recipe": {"name": drawn_from.name, **drawn_from.content},
                 "basis": f"{f'{n_signals} ' if n_signals else ''}simulated spectra on {basis.source}",
                 "active_learning": list(rounds),
+                "preparation_minutes": prepared,
             },
             "ranges": {
                 "nucleus": ["1H"],
@@ -807,7 +810,9 @@ def train_regressor(
         return _repeated(lambda generator: kept(made(generator, hard)), n_signals, n, settings.seed, n_points)[0], plain[1]
 
     def run(network, folder: Path, settings: Settings, what: str, hard=None, rounds=()) -> zoo.Card:
+        began = time.monotonic()
         used, held = makers(network, hard)
+        prepared = round((time.monotonic() - began) / 60, 1)
         return _run(
             network,
             folder,
@@ -817,7 +822,7 @@ def train_regressor(
             held_make=held,
             loss=_regression_loss,
             resume=(folder / "checkpoints" / "last.ckpt").is_file(),
-            card=lambda network: content(network, what, folder, rounds),
+            card=lambda network: content(network, what, folder, rounds, prepared),
         )
 
     def train_one(which: str, folder: Path, settings: Settings) -> zoo.Card:

@@ -1,6 +1,11 @@
 """The benchmark of supervised networks: its scores and limits against what is known, and a small run of all of it."""
 
 import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,11 +165,65 @@ def test_what_was_interrupted_goes_on(tiny, tmp_path, monkeypatch):
 
 
 def test_networks_of_another_run_are_not_mixed_with_these(tiny, tmp_path, capsys):
-    (tmp_path / "b" / "models").mkdir(parents=True)
     trials.claim(tmp_path / "b", {"scale": "small", "steps": None, "seed": 0})
     trials.claim(tmp_path / "b", {"scale": "small", "steps": None, "seed": 0})
     assert main(["benchmark", "supervised", "--output", str(tmp_path / "b"), "--seed", "3", "--networks", "cnn"]) == 2
     assert "holds networks of another run (seed 0)" in capsys.readouterr().err
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path, capsys):
+    (tmp_path / "svs.nii.gz").touch()
+    assert main(["benchmark", "supervised", "--output", str(tmp_path), "--networks", "cnn"]) == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["svs.nii.gz"]
+
+
+def test_results_of_a_measurement_that_was_interrupted_are_not_mixed_with_older_ones(tmp_path, monkeypatch):
+    trials.claim(tmp_path, {"scale": "small", "steps": None, "seed": 0})
+    results = [tmp_path / name for name in ("table.md", "scores.csv", "supervised.png")]
+    for path in results:
+        path.write_text("of before")
+    monkeypatch.setattr(bench, "run_jobs", lambda *_: None)
+
+    def stopped(output, made, *_):
+        (made / "scores.csv").write_text("of now")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "_idealised", stopped)
+    with pytest.raises(KeyboardInterrupt, match="no results were written.*models"):
+        bench.write_supervised(tmp_path, parts=("networks",), networks=("cnn",), say=lambda _: None)
+    assert [path.read_text() for path in results] == ["of before"] * 3
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_trainings_end_with_a_parent_that_was_killed(tmp_path):
+    program = tmp_path / "parent.py"
+    program.write_text(
+        "import multiprocessing, sys, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from fsl_mrs_dl import supervised_trials\n"
+        "import os\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    with ProcessPoolExecutor(1, context, supervised_trials._begin_worker, (os.getpid(),)) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        pool.submit(time.sleep, 300).result()\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+            if "Z" in Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1][:3]:
+                break  # has ended, and nobody asked for its status
+        except (ProcessLookupError, FileNotFoundError):
+            break
+        time.sleep(0.2)
+    else:
+        os.kill(child, 9)
+        raise AssertionError("the child trains on")
 
 
 def test_a_training_that_was_stopped_before_its_first_checkpoint_begins_anew(tiny, tmp_path):
@@ -182,6 +241,7 @@ def test_a_training_that_was_stopped_before_its_first_checkpoint_begins_anew(tin
         (["--parts", "all"], "--parts all: there is no such part"),
         (["--networks", "net"], "--networks net: there is no such encoder"),
         (["--test", "3"], "--test 3: give 64 or more"),
+        (["--parts", "water", "--networks", "fc"], "--networks fc: are of the part networks"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, words, message):

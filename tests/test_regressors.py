@@ -165,6 +165,15 @@ def test_hard_spectra_are_those_with_the_largest_errors_and_more_of_them_are_dra
     assert torch.equal(again["conc"][~changed], drawn["conc"][~changed]) and torch.equal(again["phi0"], drawn["phi0"])
 
 
+def test_a_stack_with_a_misspelt_member_is_refused_before_anything_is_trained(sim_basis, tmp_path):
+    pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+    from fsl_mrs_dl import train
+
+    with pytest.raises(OptionError, match="fcc.*no such encoder"):
+        train.train_regressor(sim_basis, tmp_path / "new", stack=("fc", "fcc"), settings=train.Settings(steps=2, progress=False))
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_stack_weighs_its_members_and_leaves_them_alone(sim_basis):
     members = [made(sim_basis, "cnn"), made(sim_basis, "align-cnn")]
     torch.manual_seed(3)
