@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -31,7 +32,9 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
     parser, jobs = build_parser(prog)
     for job in jobs.values():
         job.set_defaults(**defaults)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        (parser if prog else _deepest(parser, argv)).error(f"unrecognized arguments: {' '.join(unknown)}")
     args.format_values = jobs[args.job].format_values
     args.words = argv
     if args.job in ("fit", "mrsi"):
@@ -76,6 +79,16 @@ class _Parser(configargparse.ArgParser):
         if self.read:
             message = f"{message}, on the command line or in {', '.join(dict.fromkeys(self.read))}"
         self.exit(2, f"{self.prog}: error: {message} ('{self.prog} --help' lists the options)\n")
+
+
+def _deepest(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.ArgumentParser:
+    """The parser of the job that was called, whose help lists the options in question."""
+    for word in argv:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction) and word in action.choices:
+                parser = action.choices[word]
+                break
+    return parser
 
 
 # -- arguments -----------------------------------------------------------------------------------------------------
@@ -510,6 +523,11 @@ def _denoise(args) -> None:
     target = _processed_file(args, data)
     report = _new_file(args.output / denoise_report.REPORT, args.overwrite) if args.generateReports else None
     _say(args, f"Denoising {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
+    if denoise.warning_of(data.header):
+        print(
+            f"Warning: {args.file}: was denoised before; the network was trained on spectra with all of their noise.",
+            file=sys.stderr,
+        )
     out = denoise.denoise_data(data, args.model, args.device)
     details = out.details("fsl_mrs_dl denoise")
     nifti.save(target, out.data, method=denoise.METHOD, details=details, extra=out.header_field())
@@ -539,7 +557,7 @@ def _fit(args) -> None:
     data = nifti.load(args.data)
     denoise.warn(args, data.header)
     fitted = _fit_data(args, data)
-    options = _options_text(args)
+    options = _options_text(args, fitted.fit.network_note)
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
     with results.folder_for(args.output, args.overwrite, inputs) as folder:
         results.write_fit(folder, fitted, options=options, filename=args.filename, export=tuple(export))
@@ -619,7 +637,7 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
 
     _say(args, "Writing maps and spectra")
     with results.folder_for(args.output, args.overwrite, inputs) as folder:
-        seen = mrsi.write_results(folder, job, options=_options_text(args), pilot=pilot)
+        seen = mrsi.write_results(folder, job, options=_options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot)
         _link(folder, args.output, "data", Path(args.data))
         _link(folder, args.output, "basis", Path(args.basis))
         if args.report and pilot is not None:
@@ -629,11 +647,11 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
     return seen
 
 
-def _options_text(args) -> str:
-    """Content of options.txt."""
+def _options_text(args, warning: str = "") -> str:
+    """Content of options.txt, with what is to be said of the network."""
     known = {k: v for k, v in vars(args).items() if k not in ("func", "format_values", "advice", "prefix", "words")}
     denoised = getattr(args, "denoised", "")
-    note = f"--------\nWarning: {denoised}.\n" if denoised else ""
+    note = "".join(f"--------\nWarning: {text}\n" for text in (f"{denoised}." if denoised else "", warning) if text)
     return f"{json.dumps(known, default=str)}\n--------\n{args.format_values()}{note}"
 
 

@@ -83,10 +83,7 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     error = np.where(np.isfinite(error), error, np.nan)
     position = np.arange(len(names))
     undecided = ~(error <= 0.5 * np.abs(value)) & ~np.isnan(error).all()
-    for group, colour, text in (
-        (~undecided, GREEN, "SD below 50 %"),
-        (undecided, GREY, "SD above 50 %: not decided by the data"),
-    ):
+    for group, colour, text in zip((~undecided, undecided), (GREEN, GREY), results.decided_words):
         if group.any():
             bars.errorbar(position[group], value[group], error[group], fmt="o", ms=4, color=colour, capsize=2, lw=1, label=text)
     bars.axhline(0, color=GREY, lw=0.5)

@@ -382,7 +382,7 @@ def _train(args):
     import torch
 
     from . import train
-    from .encoders import OF_POINTS
+    from .encoders import ENCODERS, OF_POINTS
     from .pipeline import choose_device
     from .regressors import SEARCHED
 
@@ -434,6 +434,11 @@ def _train(args):
                 )
     if args.train == "quant":
         _check_supervised(args)
+        if args.method == "universal" and args.encoder in ENCODERS and args.encoder not in OF_POINTS:
+            raise OptionError(
+                f"--encoder {args.encoder}: looks at FIDs of one protocol; give it with --method supervised or dq-..., or choose one of "
+                f"{', '.join(OF_POINTS)}."
+            )
     if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
         raise OptionError("--bandwidth: goes with --method dq-... on simulated spectra; leave it out.")
     if args.method == "universal":
@@ -457,7 +462,9 @@ def _train(args):
     if found:
         (args.output / "search.json").write_text(json.dumps(found, indent=2) + "\n")
     done = card["training"]
-    print(f"Trained in {done['minutes']:.1f} minutes, {done['steps']} steps, on {done['device']}. On held-back data:")
+    print(
+        f"Trained in {done['minutes']:.1f} minutes, {done['steps']} steps, on {done['device']}{_of_members(done)}. On held-back data:"
+    )
     _print_accuracy(card)
     _compare(card)
     use = {
@@ -480,9 +487,24 @@ def _compare(card) -> None:
         rows = next(iter(card["accuracy"].values()))
         if rows["shift (Hz), SD of error"] > 0.5 * rows["shift (Hz), SD of what it had to find"]:
             print("It has learnt little yet: errors are about as large as what it had to find. Train longer.")
+    elif card.kind.startswith("supervised"):
+        _say_little(card)
     elif card.kind in zoo.model_names():
         print(f"{card.kind}, which comes with the package, has:")
         _print_accuracy(zoo.read_card(card.kind), only=("inside",))
+
+
+def _say_little(card) -> None:
+    from . import zoo
+
+    if card.kind.startswith("supervised") and zoo.little_learnt(card):
+        print("It has learnt little yet: its answers say hardly more than the middle of what it was trained on. Train longer.")
+
+
+def _of_members(done: dict) -> str:
+    """What the networks took that this one is made of."""
+    each = [f"{one['encoder']} {one['steps']} steps, {one['minutes']:.1f} minutes" for one in done.get("members", ())]
+    return f" (members: {'; '.join(each)})" if each else ""
 
 
 def _starter_of(args, job, default_encoder: str | None = None):
@@ -705,19 +727,40 @@ def _models(args):
     )
     print(
         f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of {done['batch_size']}, "
-        f"{done['minutes']:g} min on {done['device']}, seed {done['seed']}"
+        f"{done['minutes']:g} min on {done['device']}, seed {done['seed']}{_of_members(done)}"
     )
-    print(f"Again: {done['command']}")
+    timed = " (about: the learning rate of this one followed the clock)" if done.get("timed") else ""
+    print(f"Again{timed}: {done['command']}")
     print("Made for: " + "; ".join(_range_text(key, allowed) for key, allowed in card["ranges"].items()))
     print("Measured on held-back data:")
     _print_accuracy(card)
+    _say_little(card)
     print(
         f"Weights: {card.folder / 'model.safetensors'}, SHA-256 {card['sha256'][:16]}..., versions "
         + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     )
 
 
+def _scores_table(accuracy: dict) -> str:
+    """What a supervised network is worth, a line for each metabolite."""
+    import numpy as np
+
+    from .regressors import SCORES
+
+    heads = ("R2", "slope", "intercept", "RMSE")
+    lines = [f"  {'':<12}" + "".join(f"{head:>10}" for head in heads)]
+    columns = [accuracy[label] for label in SCORES]
+    lines += [f"  {name:<12}" + "".join(f"{column[name]:10.3g}" for column in columns) for name in columns[0]]
+    if columns[0]:
+        lines.append(f"  {'median':<12}" + "".join(f"{np.median(list(column.values())):10.3g}" for column in columns[:2]))
+    return "\n".join([*lines, "  Slope of found against true; intercept and RMSE in the units of the recipe's concentrations."])
+
+
 def _short(value) -> str:
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key} {_short(one)}' for key, one in value.items() if one)})"
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "encoder" in one for one in value):
+        return ", ".join(one["encoder"] for one in value)
     return f"{len(value)} of them" if isinstance(value, list) and len(value) > 4 else str(value)
 
 
@@ -734,6 +777,11 @@ def _range_text(key: str, allowed) -> str:
 
 
 def _print_accuracy(card, only=()) -> None:
+    from . import regressors
+
+    if set(regressors.SCORES) <= set(card["accuracy"]):
+        print(_scores_table(card["accuracy"]))
+        return
     for label, terms in card["accuracy"].items():
         if only and label not in only:
             continue

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from . import novelty, priors, refine, uncertainty, units
+from . import novelty, priors, refine, uncertainty, units, zoo
 from .absolute import LINES, Offset, absolute_offset
 from .alignment import Alignment, align_transients, apply_shift_phase
 from .basis import Basis
@@ -854,7 +854,6 @@ def _usable(rows: np.ndarray) -> np.ndarray:
     return np.isfinite(rows).all(-1) & (rows != 0).any(-1)
 
 
-_LITTLE_LEARNT = 0.3
 _TOLERANCE = 1e-3  # SDs
 
 
@@ -897,15 +896,15 @@ def fit_scaled(
         answering_network = None
     if answering_network is None and estimate == "network":
         raise OptionError(
-            f"estimate network: {starter.name} has no answer of its own; give a network that quantifies with --model, or train one "
-            "('fsl_mrs_dl train quant --method dq-nmm')."
+            f"estimate network: what starts fits here ({starter.name}) has no answer of its own; give a network that has with --model, or train one "
+            "('fsl_mrs_dl train quant --method supervised', or dq-nmm)."
         )
     if answering_network is not None:
-        learnt = answering_network.card["accuracy"].get("R2 of concentrations", {})
-        if learnt and np.median(list(learnt.values())) < _LITTLE_LEARNT:
+        if zoo.little_learnt(answering_network.card):
+            learnt = np.median(list(answering_network.card["accuracy"]["R2 of concentrations"].values()))
             note = (
-                f"{answering_network.card.name} has learnt little (median R2 {np.median(list(learnt.values())):.2f} in training): do not trust its own "
-                "answers, however small their spread."
+                f"{answering_network.card.name} has learnt little (median R2 {learnt:.2f} in training): do not trust its own answers, however "
+                "small their spread."
             )
     usable = _usable(fids)
     n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from . import units
+from .encoders import ENCODERS
 from .errors import OptionError
 from .quantifiers import Ensemble, Quantifier
 from .registration import normalised
@@ -28,6 +29,7 @@ __all__ = [
     "Stack",
     "SEARCHED",
     "stack_members",
+    "SCORES",
     "scores",
     "hardest",
     "near",
@@ -203,6 +205,8 @@ def stack_members(words) -> tuple[str, ...]:
     words = tuple(words)
     if len(words) == 1 and words[0].lower() in STACKS:
         return STACKS[words[0].lower()]
+    if len(words) < 2 and words[0] not in ENCODERS:
+        raise OptionError(f"--stack {words[0]}: there is no such stack; give encoders, or one of {', '.join(STACKS)}.")
     if len(words) < 2:
         raise OptionError(
             f"--stack {' '.join(words)}: is one network; give the encoders of two or more, or one of {', '.join(STACKS)}."
@@ -292,6 +296,9 @@ NETWORKS = {**METHODS, "supervised-ensemble": Voting, "supervised-stack": Stack}
 """Architectures by the names that model cards use."""
 
 
+SCORES = ("R2 of concentrations", "slope of found against true", "intercept", "RMSE")
+
+
 def scores(found: torch.Tensor, truth: torch.Tensor, names) -> dict[str, dict[str, float]]:
     """How good concentrations ``(n, n_metabs)`` are: Rizzo et al.'s slope, intercept, R2 and RMSE by metabolite (section 2.2.4).
 
@@ -299,9 +306,7 @@ def scores(found: torch.Tensor, truth: torch.Tensor, names) -> dict[str, dict[st
     own, a squared correlation, does not see bias.  A metabolite that does not vary is left out.
     """
     found, truth = found.double(), truth.double()
-    rows: dict[str, dict[str, float]] = {
-        name: {} for name in ("R2 of concentrations", "slope of found against true", "intercept", "RMSE")
-    }
+    rows: dict[str, dict[str, float]] = {name: {} for name in SCORES}
     for column, name in enumerate(names):
         x, y = truth[:, column], found[:, column]
         variance = x.var(correction=0)

@@ -54,7 +54,7 @@ def write_fit_report(
 <h2>Concentrations</h2>{parts[1]}{_table(results, row)}
 {picture}
 <h2>Which metabolites the data cannot tell apart</h2>
-<p class="note">Correlation of the estimates. Near -1: only the sum of the two is well determined.</p>{parts[2]}
+<p class="note">Correlation of the fit's estimates. Near -1: only the sum of the two is well determined.</p>{parts[2]}
 </body></html>"""
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)
@@ -86,6 +86,8 @@ def _settings(results: FitResults, row: int) -> str:
     denoised = warning_of(results.data.header)
     if denoised:
         entries.insert(0, ("Warning", f"The data file {denoised}."))
+    if fit.network_note:
+        entries.insert(0, ("Warning", fit.network_note))
     return (
         '<table class="settings">' + "".join(f"<tr><td>{a}</td><td>{html.escape(b)}</td></tr>" for a, b in entries) + "</table>"
     )
@@ -144,7 +146,7 @@ def _concentration_figure(results: FitResults, row: int):
     names, value, sd = [names[i] for i in some], value[list(some)], sd[list(some)]
     decided = (sd <= 0.5 * np.abs(value)) | np.isnan(sd).all()
     figure = go.Figure()
-    for mask, colour, text in ((decided, GREEN, "SD below 50 %"), (~decided, GREY, "SD above 50 %: not decided by the data")):
+    for mask, colour, text in zip((decided, ~decided), (GREEN, GREY), results.decided_words):
         if mask.any():
             shown = np.array(names)[mask]
             error = {"type": "data", "array": sd[mask], "thickness": 1.5}
@@ -195,7 +197,7 @@ def _table(results: FitResults, row: int) -> str:
             f"Posterior: {html.escape(fit.posterior.prior.source)} and the data together; % prior is the share of the prior's variance that "
             "the data left standing. * mostly prior, ! the data say something else than what was expected."
         )
-    if fit.networks is not None:
+    if fit.networks is not None and results.estimate != "network":
         _, own, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "network")))
         known = results.names.index("+".join(results.internal_ref)) if as_ratio else None
         reference = 1.0 if known is None else own[known]

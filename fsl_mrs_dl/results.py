@@ -142,8 +142,9 @@ class FitResults:
         under = self.fit.members("+".join(self.internal_ref))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = self.table[0] / self.reference[:, None]
-            sd = [uncertainty.ratio_sd(conc, cov, self.fit.members(name), under) for name in self.names]
-        return ratio, np.stack(sd, axis=1)
+            sd = np.stack([uncertainty.ratio_sd(conc, cov, self.fit.members(name), under) for name in self.names], axis=1)
+        # Of a single network nothing is known, not even of the reference over itself.
+        return ratio, np.where(np.isnan(self.table[1]), np.nan, sd)
 
     @cached_property
     def widths(self) -> SimpleNamespace:
@@ -175,6 +176,15 @@ class FitResults:
                 widest_hz=widest[part],
             )
         return snr, width
+
+    @property
+    def decided_words(self) -> tuple[str, str]:
+        """What figures call estimates whose SD is below, and above, half of them."""
+        if self.estimate != "network":
+            return "SD below 50 %", "SD above 50 %: not decided by the data"
+        if len(self.fit.networks) == 1:
+            return "the network's own answer, SD unknown", ""
+        return "the networks' own answer, spread below 50 %", "the networks' own answer, spread above 50 %"
 
     def percent(self) -> np.ndarray:
         """SD in percent of the concentration, capped at 999 as LCModel and FSL-MRS do, ``(n, len(names))``."""
@@ -210,12 +220,15 @@ class FitResults:
         columns["SNR"], columns["FWHM"] = np.hstack([snr, pad]), np.hstack([width, pad])
         if self.estimate == "posterior_mean":
             columns["mostly prior"] = self.pull > MOSTLY_PRIOR
+        if self.estimate == "network":
+            # What FSL-MRS's headings call CRLB is the networks' spread.
+            columns["estimate"] = np.full(conc.shape, "network")
         return self._long(columns, "Metab", self.names)
 
     def _internal(self) -> tuple[np.ndarray, np.ndarray]:
         """Concentrations over the internal reference and their SDs as FSL-MRS adds them up."""
         conc, sd = self.table
-        cov = self.fit.cov
+        cov = self.fit.estimate(self.estimate)[1]
         reference_sd = uncertainty.sum_sd(cov, self.fit.members("+".join(self.internal_ref)))
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = 1 / self.reference[:, None]

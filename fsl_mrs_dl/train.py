@@ -322,8 +322,8 @@ def train(
     if task_name not in TASKS:
         raise OptionError(f"'{task_name}' cannot be trained; there are {', '.join(TASKS)}.")
     task, settings = TASKS[task_name], settings or Settings()
-    _check_folder(Path(output), resume)
     drawn_from = synthetic.Recipe.load(recipe or task.recipe)
+    _check_folder(Path(output), resume)
     network_settings = network_settings or {}
     lightning.seed_everything(settings.seed, verbose=False)
     network = task.network(**network_settings)
@@ -412,8 +412,8 @@ def train_registration(
     """
     settings = settings or Settings()
     used, held = _used_and_held(fids, settings.seed, source)
-    _check_folder(Path(output), resume)
     drawn_from = synthetic.Recipe.load(recipe or "augment-transients")
+    _check_folder(Path(output), resume)
     lightning.seed_everything(settings.seed, verbose=False)
     if nucleus != "1H" and method != "dsr":
         raise OptionError(f"--method {method}: looks for lines of 1H spectra, the data are {nucleus}; choose dsr.")
@@ -593,8 +593,8 @@ def train_quantifier(
         raise OptionError(f"--method {method}: there is no such method; choose one of {', '.join(quantifiers.METHODS)}.")
     if lam is not None and method != "dq-rpmm":
         raise OptionError(f"--lambda: is of dq-rpmm, not of {method}; leave it out.")
-    _check_folder(Path(output), resume)
     drawn_from = synthetic.Recipe.load(recipe or ("shamaei-table2" if fids is None else "augment-spectra"))
+    _check_folder(Path(output), resume)
     if mm is not None:
         basis = add_macromolecules(basis, mm)
     dwelltime, frequency = dwelltime or basis.dwelltime, basis.spec_freq_mhz
@@ -736,8 +736,8 @@ def train_regressor(
     if active < 0:
         raise OptionError(f"--active-learning {active}: must not be negative.")
     members = regressors.stack_members(stack) if stack else (encoder,) * n_members
-    _check_folder(output, resume)
     drawn_from = synthetic.Recipe.load(recipe or "shamaei-table2")
+    _check_folder(output, resume)
     basis = basis if mm is None else add_macromolecules(basis, mm)
     dwelltime, frequency, n = dwelltime or basis.dwelltime, basis.spec_freq_mhz, settings.batch_size
     protocol = _protocol_for(basis, dwelltime, n_points)
@@ -770,6 +770,8 @@ def train_regressor(
         new(which, settings.seed)
     first = new(members[0], settings.seed)
 
+    told: list[dict] = []  # of members, on the card of what is made of them
+
     def content(network, what: str, folder: Path, rounds=(), prepared: float = 0.0) -> dict:
         # Other batches than those that chose the best checkpoint.
         held = batches(3_000_000, 8)
@@ -785,6 +787,7 @@ def train_regressor(
                 "basis": f"{f'{n_signals} ' if n_signals else ''}simulated spectra on {basis.source}",
                 "active_learning": list(rounds),
                 "preparation_minutes": prepared,
+                **({"members": told} if told else {}),
             },
             "ranges": {
                 "nucleus": ["1H"],
@@ -831,12 +834,14 @@ def train_regressor(
         for index in range(active):
             part = folder / "rounds" / str(index)
             if not (part / "card.json").is_file():
-                _say(settings, f"Round {index + 1} of {active} before the last:")
+                _say(settings, f"Active learning, round {index + 1} of {active}:")
                 run(new(which, settings.seed), part, settings, which, hard, rounds)
             network, card = zoo.load(part)
             learnt = list(card["accuracy"]["R2 of concentrations"].values())
             rounds.append({"median R2 before": float(np.median(learnt)) if learnt else None})
             hard = regressors.hardest(network, batches(6_000_000 + 1000 * index, _HARD_BATCHES))
+        if active:
+            _say(settings, "The network itself:")
         return run(new(which, settings.seed), folder, settings, which, hard, rounds)
 
     if len(members) == 1:
@@ -850,6 +855,10 @@ def train_regressor(
     for which, (network, card) in zip(members, parts):
         if network.settings != first.settings | {"encoder": which}:
             raise OptionError(f"--resume: {card.folder} was begun with other options; give the options that it was begun with.")
+    told += [
+        {"encoder": which, "steps": card["training"]["steps"], "minutes": card["training"]["minutes"]}
+        for which, (_, card) in zip(members, parts)
+    ]
     lightning.seed_everything(settings.seed + len(members), verbose=False)  # the same layers, whatever was trained before them
     together = (
         regressors.Stack([makes(which) for which in members], hidden)
@@ -864,7 +873,9 @@ def train_regressor(
     together.eval().requires_grad_(False)
     done = content(together, f"{n_members} networks that vote, {encoder}", output)
     first_card = parts[0][1]
-    done["training"] = first_card["training"] | {"minutes": round(sum(card["training"]["minutes"] for _, card in parts), 1)}
+    done["training"] = first_card["training"] | {
+        "minutes": round(sum(card["training"]["minutes"] for _, card in parts), 1), "members": told,
+    }  # fmt: skip
     return zoo.save(output, together, done)
 
 
@@ -1091,8 +1102,8 @@ def train_denoiser(
     BasisError, OptionError, OutputError
     """
     settings = settings or Settings()
-    _check_folder(Path(output), resume)
     drawn_from = synthetic.Recipe.load(recipe or "normal-brain")
+    _check_folder(Path(output), resume)
     dwelltime, frequency = dwelltime or basis.dwelltime, basis.spec_freq_mhz
     lightning.seed_everything(settings.seed, verbose=False)
     network = denoisers.Denoiser(dwelltime, frequency, n_points, **(network_settings or {}))
@@ -1236,6 +1247,7 @@ def _run(
     content["training"] |= {
         "command": _again(content["training"]["command"], settings, trainer.global_step),
         "steps": trainer.global_step,
+        "timed": settings.max_minutes is not None and trainer.global_step < settings.steps,
         "validation_loss": float(checkpoints.best_model_score) if checkpoints.best_model_score is not None else None,
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
@@ -1285,8 +1297,10 @@ def _remember(output: Path, settings: Settings, begun: dict, last: Path | None) 
     before = json.loads(path.read_text()) if path.is_file() else {}
     for key, value in now.items():
         if key in before and before[key] != value:
-            name, was, new = key.replace("_", " "), str(before[key]), str(value)
-            words = f"{name} {was}, not {new}" if max(len(was), len(new)) < 60 else f"another {name}"
+            name = {"members": "encoder", "basis": "basis set"}.get(key, key).replace("_", " ")
+            was, new = (" ".join(map(str, one)) if isinstance(one, list) else str(one) for one in (before[key], value))
+            told = max(len(was), len(new)) < 60 and key not in ("basis", "spectra", "transients")  # these are fingerprints
+            words = f"{name} {was}, not {new}" if told else f"another {name}"
             raise OptionError(f"--resume: {output} was begun with {words}; give the options that it was begun with.")
     checkpoint = torch.load(last, map_location="cpu", weights_only=False)
     step, minutes = checkpoint["global_step"], checkpoint.get("fsl_mrs_dl_minutes", 0.0)

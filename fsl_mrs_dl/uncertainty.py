@@ -180,7 +180,10 @@ def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int
     ``conc`` ``(..., n)``, ``cov`` ``(..., m, m)`` whose first n rows are the concentrations' -> ``(...,)``; infinite where
     the denominator is zero.
     """
-    cov = cov[..., : conc.shape[-1], : conc.shape[-1]]
+    # What is unknown of others must not spread.
+    used = sorted({*over, *under})
+    over, under = ([used.index(row) for row in rows] for rows in (over, under))
+    conc, cov = conc[..., used], cov[..., used, :][..., :, used]
     upper, lower = conc[..., over].sum(-1), conc[..., under].sum(-1)
     slope = np.zeros(conc.shape)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import paths
 from .errors import DataError, OptionError, OutputError
 
-__all__ = ["Card", "model_names", "find", "read_card", "load", "save"]
+__all__ = ["Card", "model_names", "find", "read_card", "little_learnt", "load", "save"]
 
 CARD_FORMAT = 1
 _NEEDED = {
@@ -153,6 +153,15 @@ def read_card(name: str | Path) -> Card:
     if not isinstance(content["architecture"].get("kind"), str) or not isinstance(content["architecture"].get("settings"), dict):
         raise DataError(f"{path}: 'architecture' needs 'kind' and 'settings'; train or copy it again.")
     return Card(folder, content)
+
+
+_LITTLE = 0.3
+
+
+def little_learnt(card: Card) -> bool:
+    """Whether a network's own concentrations are hardly better than the mean of what it was trained on: a median R2 below 0.3."""
+    learnt = sorted(card["accuracy"].get("R2 of concentrations", {}).values())
+    return bool(learnt) and (learnt[(len(learnt) - 1) // 2] + learnt[len(learnt) // 2]) / 2 < _LITTLE
 
 
 def _sha256(path: Path) -> str:

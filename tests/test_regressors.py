@@ -265,9 +265,39 @@ def test_a_fit_starts_without_it_and_has_its_answer_beside_its_own(trained, tmp_
     assert f"classical, {name} answers beside it" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "fit/uncertainty.csv")
     assert table["network"].notna().all() and ("epistemic_sd" in table) == (name == "votes")
-    assert main([*words, "--estimate", "network", "--output", str(tmp_path / "own")]) == 0, capsys.readouterr().err
+    assert main([*words, "--estimate", "network", "--report", "--output", str(tmp_path / "own")]) == 0, capsys.readouterr().err
     own = pd.read_csv(tmp_path / "own/concentrations.csv", header=[0, 1])
     np.testing.assert_allclose(own[("mean", "raw")].to_numpy(), table["network"].to_numpy(), rtol=1e-4)
+    summary = pd.read_csv(tmp_path / "own/summary.csv")
+    assert (summary["estimate"] == "network").all() and (summary["%CRLB"].notna() == (name == "votes")).all()
+    # What is to be thought of the network stays with its numbers.
+    for file in ("options.txt", "report.html"):
+        assert ("has learnt little" in (tmp_path / "own" / file).read_text()) == zoo.little_learnt(zoo.read_card(folder / name))
+
+
+@pytest.mark.parametrize("name", ["one", "votes"])
+def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
+    """Macromolecules that were added for the fit have no answer; ratios of the others keep their spread, where there is one."""
+    from fsl_mrs_dl import pipeline, results
+    from fsl_mrs_dl.basis import Basis
+    from fsl_mrs_dl.macromolecules import add_macromolecules
+    from fsl_mrs_dl.nifti import load
+    from fsl_mrs_dl.starters import Automatic
+
+    data = load(trained[0] / "data.nii.gz")
+    basis = add_macromolecules(Basis.load(trained[0] / "basis"), "summed")
+    fit = pipeline.quantify(
+        np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)[:2], basis, dwelltime=data.dwelltime, spec_freq_mhz=data.spec_freq_mhz,
+        starter=Automatic(None, trained[0] / name), estimate="network", device="cpu",
+    )  # fmt: skip
+    made = results.FitResults(fit, data, ["Cr"], [], estimate="network")
+    sd = made.ratios[1]
+    known = np.array([one != basis.names[-1] for one in made.names])
+    assert np.isnan(sd[:, ~known]).all() and np.isfinite(sd[:, known]).all() == (name == "votes")
+    if name == "one":
+        assert np.isnan(sd).all() and made.decided_words[0] == "the network's own answer, SD unknown"
+    else:
+        np.testing.assert_allclose(made.ratios[0][:, known] * made.reference[:, None], made.table[0][:, known])
 
 
 def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_basis):
@@ -328,7 +358,8 @@ def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
         (["--basis", "b", "--data", "a.nii.gz"], "--data.*simulated"),
         (["--basis", "b", "--teacher", "ml"], "--teacher.*supervised"),
         (["--basis", "b", "--lambda", "1"], "--lambda.*supervised"),
-        (["--basis", "BASIS", "--stack", "cnn"], "--stack cnn.*hybridens-2n"),
+        (["--basis", "BASIS", "--stack", "cnn"], "--stack cnn: is one network.*hybridens-2n"),
+        (["--basis", "BASIS", "--stack", "hybridens-3n"], "--stack hybridens-3n: there is no such stack.*hybridens-2n"),
         (["--basis", "BASIS", "--stack", "cnn", "cnn", "--ensemble", "2"], "--stack.*--ensemble"),
         (["--basis", "b", "--stack", "cnn", "cnn", "--encoder", "cnn"], "--encoder.*--stack"),
         (["--basis", "BASIS", "--active-learning", "-1"], "--active-learning -1"),
@@ -353,7 +384,7 @@ def test_encoders_of_fids_are_not_for_spectra(tmp_path, capsys):
     words = ["train", "quant", "--output", str(tmp_path / "net"), "--steps", "1", "--n_protocols", "1", "--encoder", "hatami"]
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert "FIDs" in error and "resnet" in error and error.count("\n") == 1
+    assert "--encoder hatami" in error and "--method supervised" in error and "resnet" in error and error.count("\n") == 1
 
 
 def test_a_search_tries_encoders(trained, tmp_path, monkeypatch):

@@ -233,6 +233,20 @@ def test_the_card_s_command_makes_the_same_network(command, steps, again):
     assert train._again(command, train.Settings(steps=9), steps) == again
 
 
+@pytest.mark.parametrize(
+    "key,before,now,message",
+    [
+        ("basis", "0a1b", "2c3d", "begun with another basis set;"),
+        ("members", ["fc"], ["cnn"], "begun with encoder fc, not cnn;"),
+        ("active learning", 0, 1, "begun with active learning 0, not 1;"),
+    ],
+)
+def test_what_a_training_was_begun_with_is_said_in_words(tmp_path, key, before, now, message):
+    train._remember(tmp_path, train.Settings(), {key: before}, None)
+    with pytest.raises(OptionError, match=message):
+        train._remember(tmp_path, train.Settings(), {key: now}, tmp_path / "last.ckpt")
+
+
 def test_a_card_claims_no_more_than_its_recipe_and_basis(tmp_path, capsys):
     from fsl_mrs_dl.simulate import simulate_basis
     from fsl_mrs_dl.synthetic import Recipe
