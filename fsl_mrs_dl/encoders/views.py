@@ -188,20 +188,6 @@ def _wavelet_frequencies(band, n_points: int, n_rows: int) -> np.ndarray:
     return np.concatenate([sign * np.geomspace(far, near, n) for (sign, far, near), n in zip(sides, counts)])
 
 
-def _quicker(backend):
-    """kymatio's backend with a multiplication by real filters that need not be spread over real and imaginary parts number by number: the
-    same values in half of the time."""
-
-    class Quicker(backend):
-        @classmethod
-        def cdgmm(cls, A, B):
-            if B.shape[-1] == 1 and A.shape[-2] == B.shape[-2]:
-                return A * B.expand(*B.shape[:-1], 2).contiguous()
-            return super().cdgmm(A, B)
-
-    return Quicker
-
-
 class Scattering(_View):
     """Wavelet scattering of real and imaginary parts, ``(in_channels, n_paths, n_windows)``: two filter banks of quality 8 and 1.
 
@@ -217,10 +203,7 @@ class Scattering(_View):
     def __init__(self, n_points: int, in_channels: int = 2):
         super().__init__(n_points, in_channels)
         try:
-            # kymatio.torch loads its three-dimensional part too, which SciPy 1.17 has nothing for any more; this part is whole.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                from kymatio.scattering1d.frontend.torch_frontend import ScatteringTorch1D
+            from .kymatio_torch import QuickBackend, ScatteringTorch1D
         except ImportError as exc:
             raise OptionError(f"--encoder wscn: needs kymatio, which cannot be loaded ({exc}); {_EXTRA}") from exc
         scattering = None
@@ -234,7 +217,7 @@ class Scattering(_View):
                 continue
         if scattering is None:
             raise OptionError(f"--encoder wscn: {n_points} points are too few for wavelets; use more.")
-        scattering.backend = _quicker(scattering.backend)
+        scattering.backend = QuickBackend
         # In a tuple, so that its filters, which are no weights, are not saved with the network.
         self.transform = (scattering,)
         self.shape = (in_channels, *scattering(torch.zeros(1, n_points)).shape[-2:])
