@@ -310,7 +310,10 @@ def write_supervised(
     n_test = n_test or size.test
     jobs = jobs_of(size, parts, networks, seed)
     if steps:
-        jobs = [replace(job, steps=steps) for job in jobs]
+        jobs = [
+            replace(job, steps=steps, options=job.options | ({"polish": steps} if "polish" in job.options else {}))
+            for job in jobs
+        ]
         size = replace(size, stack_steps=steps)
     claim(output, {"scale": scale, "steps": steps, "seed": seed})
     at_once = 1 if torch.cuda.is_available() else workers or torch.get_num_threads()
@@ -622,7 +625,8 @@ def _dss(output, jobs: dict, n_test: int, seed: int) -> list[str]:
         ends = [f"{names[k]} {errors[k]:.2f}" for k in (errors.argmin(), errors.argmax())]
         lines.append(f"| {name} | {errors.mean():.2f} | {paper} | {least:.2f} | {ends[0]} | {ends[1]} |")
     job = jobs[f"wscn, {paper_sets.DSS[0]}"]
-    return [*lines, "", f"{job.steps} batches of {job.batch_size} each.\n"]
+    how = f"{job.steps} batches of {job.batch_size} each with a weight decay of {job.decay:g}, then up to {job.options['polish']} iterations of L-BFGS on all"
+    return [*lines, "", f"{how} signals, for as long as those held back gain (the paper trains by scaled conjugate gradients).\n"]
 
 
 def _scalogram(output, jobs: dict, n_test: int, seed: int) -> list[str]:

@@ -46,7 +46,8 @@ class Scale:
     """How large a benchmark is.
 
     ``budgets`` gives for an encoder its share of the published numbers of kernels, batches, and learning rate; ``many`` are batches of those that are
-    not in it; ``held`` is how many validations without a gain end a training, 0 for none.
+    not in it; ``held`` is how many validations without a gain end a training, 0 for none.  ``dss`` gives of wavelet scattering on the DSS
+    batches, their size, rate, weight decay, and the most iterations of second order after them.
     """
 
     budgets: dict
@@ -55,7 +56,7 @@ class Scale:
     signals: int
     test: int
     held: int
-    dss: tuple[int, int]
+    dss: dict
     scalogram: tuple[dict, int]
     stack_steps: int
     newton: int
@@ -89,12 +90,14 @@ SCALES = {
             "inceptionnet-2d1c": (0.0625, 60, 0.002),
         },
         many=(1.0, 500, 1e-3),
-        batch_size=32, signals=20000, test=2500, held=0, dss=(8000, 128), scalogram=({"hatami": 0.25, "scalogram": 1.0}, 2000), stack_steps=4000,
+        batch_size=32, signals=20000, test=2500, held=0,
+        dss={"steps": 4000, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 3000}, scalogram=({"hatami": 0.25, "scalogram": 1.0}, 2000), stack_steps=4000,
         newton=64,
     ),
     "paper": Scale(
         budgets={"wscn": (1.0, 72000, 1e-3)}, many=(1.0, 72000, 1e-3),
-        batch_size=50, signals=20000, test=2500, held=10, dss=(60000, 128), scalogram=({"hatami": 1.0, "scalogram": 1.0}, 80000), stack_steps=72000,
+        batch_size=50, signals=20000, test=2500, held=10,
+        dss={"steps": 20000, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 20000}, scalogram=({"hatami": 1.0, "scalogram": 1.0}, 80000), stack_steps=72000,
         newton=2500,
     ),
 }  # fmt: skip
@@ -118,6 +121,7 @@ class Job:
     arguments: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
     held: int = 0
+    decay: float = 1e-4
 
 
 def _arguments(encoder: str, share: float) -> dict:
@@ -153,9 +157,10 @@ def jobs_of(scale: Scale, parts, networks, seed: int = 0) -> list[Job]:
             add(_rizzo_job(scale, encoder, encoder, "water", seed))
             add(_rizzo_job(scale, encoder, f"{encoder}, no reference", "water", seed, "rizzo without reference"))
         add(_rizzo_job(scale, SHALLOW, f"{SHALLOW}, line added", "water", seed, "rizzo without reference", water=True))
-    steps, batch = scale.dss
+    how = dict(scale.dss)
+    polish = {"polish": how.pop("polish")}
     for name in paper_sets.DSS if "dss" in parts else ():
-        add(Job(f"wscn, {name}", name, "wscn", "dss", steps, 1e-3, batch, 9000, seed, held=scale.held))
+        add(Job(f"wscn, {name}", name, "wscn", "dss", signals=9000, seed=seed, options=polish, held=scale.held, **how))
     shares, steps = scale.scalogram
     for encoder, share in shares.items() if "scalogram" in parts else ():
         rate = scale.budgets.get(encoder, scale.many)[2]
@@ -180,7 +185,7 @@ def _settings(job: Job, device: str):
     from . import train
 
     return train.Settings(
-        steps=job.steps, batch_size=job.batch_size, learning_rate=job.rate, seed=job.seed, progress=False, device=device, patience=job.held,
+        steps=job.steps, batch_size=job.batch_size, learning_rate=job.rate, weight_decay=job.decay, seed=job.seed, progress=False, device=device, patience=job.held,
         validate_every=max(5, min(job.steps // 10, job.signals // job.batch_size)), validation_batches=32,
     )  # fmt: skip
 

@@ -122,6 +122,7 @@ class Settings:
     steps: int = 12000
     batch_size: int = 128
     learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
     max_minutes: float | None = None
     patience: int = 0
     reduce_on_plateau: bool = False
@@ -194,7 +195,9 @@ class _Module(lightning.LightningModule):
         return min(done, 1.0)
 
     def configure_optimizers(self):
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=self.settings.learning_rate, weight_decay=1e-4)
+        optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
         if self.settings.reduce_on_plateau:
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimiser, factor=0.1, patience=max(2, self.settings.patience // 3)
@@ -696,6 +699,7 @@ def train_regressor(
     hidden: tuple[int, ...] = (1000, 500),
     active: int = 0,
     n_signals: int | None = None,
+    polish: int = 0,
     name: str | None = None,
     resume: bool = False,
     command: str = "",
@@ -725,6 +729,8 @@ def train_regressor(
         Rounds of active learning: after each, a network is trained anew, a quarter of its spectra like those that the one before was worst at.
     n_signals : int, optional
         Train on so many spectra, over and over, one in ten held back; by default on new ones all the time.
+    polish : int
+        Iterations of second order, at most, on all of ``n_signals`` at once at the end; of networks that keep their view (wscn, stacks) only.
 
     Raises
     ------
@@ -799,22 +805,22 @@ def train_regressor(
 
     begun = {
         "recipe": drawn_from.content, "basis": _fingerprint(basis.fids), "members": list(members), "active learning": active,
-        "signals": n_signals,
+        "signals": n_signals, "polish": polish,
     }  # fmt: skip
 
-    def makers(network, hard) -> tuple[Callable, Callable]:
-        """What makes batches to train on and to hold back."""
+    def makers(network, hard) -> tuple[Callable, Callable, tuple[dict, dict] | None]:
+        """What makes batches to train on and to hold back, and what they are out of."""
         if n_signals is None:
-            return lambda generator: made(generator, hard), made
-        kept = _views_of(network) if getattr(network, "keeps_view", False) else lambda part: part
-        plain = _repeated(lambda generator: kept(made(generator)), n_signals, n, settings.seed, n_points)
-        if hard is None:
-            return plain
-        return _repeated(lambda generator: kept(made(generator, hard)), n_signals, n, settings.seed, n_points)[0], plain[1]
+            return lambda generator: made(generator, hard), made, None
+        seen = _views_of(network) if getattr(network, "keeps_view", False) else lambda part: part
+        used, held = _kept(lambda generator: seen(made(generator)), n_signals, n, settings.seed, n_points)
+        if hard is not None:
+            used, _ = _kept(lambda generator: seen(made(generator, hard)), n_signals, n, settings.seed, n_points)
+        return _batches_of(used, n), _batches_of(held, n), (used, held)
 
     def run(network, folder: Path, settings: Settings, what: str, hard=None, rounds=()) -> zoo.Card:
         began = time.monotonic()
-        used, held = makers(network, hard)
+        used, held, sets = makers(network, hard)
         prepared = round((time.monotonic() - began) / 60, 1)
         return _run(
             network,
@@ -826,6 +832,7 @@ def train_regressor(
             loss=_regression_loss,
             resume=(folder / "checkpoints" / "last.ckpt").is_file(),
             card=lambda network: content(network, what, folder, rounds, prepared),
+            finish=(lambda network: _polished(network, *sets, polish)) if polish and sets and "view" in sets[0] else None,
         )
 
     def train_one(which: str, folder: Path, settings: Settings) -> zoo.Card:
@@ -877,6 +884,44 @@ def train_regressor(
         "minutes": round(sum(card["training"]["minutes"] for _, card in parts), 1), "members": told,
     }  # fmt: skip
     return zoo.save(output, together, done)
+
+
+def _polished(network, used: dict, held: dict, iterations: int) -> dict:
+    """Go on by L-BFGS on all spectra at once for as long as held-back ones gain; what the card says of it.
+
+    A small network that thousands of numbers go into is far from its optimum when batches show no more gain.
+    """
+    network.eval()
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimiser = torch.optim.LBFGS(weights, max_iter=_AT_ONCE, history_size=30, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        loss = network.loss_of_views(used["view"], used["target"])
+        loss.backward()
+        return loss
+
+    def on_held() -> float:
+        with torch.no_grad():
+            return float(network.loss_of_views(held["view"], held["target"]))
+
+    def state() -> list[torch.Tensor]:
+        return [weight.detach().clone() for weight in weights]
+
+    least, best, done, waited = on_held(), state(), 0, 0
+    while done < iterations and waited < _WITHOUT_GAIN:
+        optimiser.step(closure)
+        done, value = done + _AT_ONCE, on_held()
+        waited += 1
+        if value < least:
+            least, best, waited = value, state(), 0
+    with torch.no_grad():
+        for weight, kept in zip(weights, best):
+            weight.copy_(kept)
+    return {"polished": done, "validation_loss": least}
+
+
+_AT_ONCE, _WITHOUT_GAIN = 20, 10
 
 
 def _views_of(network) -> Callable:
@@ -968,10 +1013,8 @@ def _quantifier_accuracy(network, batches, names) -> dict:
     return found
 
 
-def _repeated(
-    made: Callable, n_signals: int, n: int, seed: int, n_points: int, teach: Callable | None = None
-) -> tuple[Callable, Callable]:
-    """Batches out of a set of simulated spectra, nine tenths to train on and one to hold back."""
+def _kept(made: Callable, n_signals: int, n: int, seed: int, n_points: int, teach: Callable | None = None) -> tuple[dict, dict]:
+    """A set of simulated spectra, nine tenths to train on and one to hold back."""
     parts, spread = [], {}
     for k in range(-(-n_signals // n)):
         part = made(torch.Generator().manual_seed(seed * 1_000_003 + 5_000_000 + k))
@@ -983,15 +1026,27 @@ def _repeated(
         whole["target"], spread["spread"] = teach(whole["fid"])
         whole["fid"] = whole["fid"][:, :n_points].clone()
     n_held = max(1, n_signals // 10)
+    return tuple(
+        {key: values[rows] for key, values in whole.items()} | spread for rows in (slice(n_held, None), slice(0, n_held))
+    )
 
-    def of(first, last):
-        def make(generator):
-            chosen = torch.randint(first, last, (n,), generator=generator)
-            return {key: values[chosen] for key, values in whole.items()} | spread
 
-        return make
+def _batches_of(part: dict, n: int) -> Callable:
+    """Makes batches out of one of these."""
 
-    return of(n_held, n_signals), of(0, n_held)
+    def make(generator):
+        size = next(len(values) for key, values in part.items() if key != "spread")
+        chosen = torch.randint(size, (n,), generator=generator)
+        return {key: values if key == "spread" else values[chosen] for key, values in part.items()}
+
+    return make
+
+
+def _repeated(
+    made: Callable, n_signals: int, n: int, seed: int, n_points: int, teach: Callable | None = None
+) -> tuple[Callable, Callable]:
+    """Batches out of a set of simulated spectra: to train on, and held back."""
+    return tuple(_batches_of(part, n) for part in _kept(made, n_signals, n, seed, n_points, teach))
 
 
 _TAUGHT = 20000  # spectra that a teacher fits
@@ -1175,9 +1230,22 @@ def _check_folder(output: Path, resume: bool) -> None:
 
 
 def _run(
-    network, output, settings: Settings, *, train_make, held_make, loss, resume: bool, card: Callable, begun: dict
+    network,
+    output,
+    settings: Settings,
+    *,
+    train_make,
+    held_make,
+    loss,
+    resume: bool,
+    card: Callable,
+    begun: dict,
+    finish: Callable | None = None,
 ) -> zoo.Card:
-    """Train, keep the best on held-back data, measure and write; ``begun`` is what must be the same where it goes on."""
+    """Train, keep the best on held-back data, measure and write; ``begun`` is what must be the same where it goes on.
+
+    ``finish`` is given the best network, on the CPU, to go on with, and gives what the card says of that.
+    """
     output = Path(output)
     last = output / "checkpoints" / "last.ckpt"
     _remember(
@@ -1241,8 +1309,12 @@ def _run(
     if checkpoints.best_model_path:
         state = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
         module.load_state_dict(state)
-    # Measured anew on data that took no part in choosing the best checkpoint.
     network = module.network.cpu().eval()
+    try:
+        finished = finish(network) if finish else {}
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted after batch {trainer.global_step}; --resume goes on from {last}.") from None
+    # Measured anew on data that took no part in choosing the best checkpoint.
     content = card(network)
     content["training"] |= {
         "command": _again(content["training"]["command"], settings, trainer.global_step),
@@ -1254,6 +1326,7 @@ def _run(
         "seed": settings.seed,
         "minutes": round(module.minutes, 1),
         "device": _device_name(trainer),
+        **finished,
     }
     return zoo.save(output, network, content)
 
@@ -1304,6 +1377,8 @@ def _remember(output: Path, settings: Settings, begun: dict, last: Path | None) 
             raise OptionError(f"--resume: {output} was begun with {words}; give the options that it was begun with.")
     checkpoint = torch.load(last, map_location="cpu", weights_only=False)
     step, minutes = checkpoint["global_step"], checkpoint.get("fsl_mrs_dl_minutes", 0.0)
+    if not (output / "card.json").is_file():
+        return  # interrupted after the last batch, at the latest: what was left to do is done
     if step >= settings.steps:
         raise OptionError(f"--resume: {output} has been trained for {step} steps already; give more --steps.")
     if settings.max_minutes and minutes >= settings.max_minutes:

@@ -89,7 +89,7 @@ def tiny(monkeypatch):
 
     small = trials.Scale(
         budgets={"shallownet-2d2c": (0.04, 6, 1e-3), "resnet-1d": (0.04, 6, 1e-3), "unet-1dr-joint": (0.04, 6, 1e-3)}, many=(1.0, 6, 1e-3),
-        batch_size=8, signals=40, test=64, held=0, dss=(6, 8), scalogram=({"hatami": 0.04, "scalogram": 0.2}, 6), stack_steps=6, newton=2,
+        batch_size=8, signals=40, test=64, held=0, dss={"steps": 6, "batch_size": 8, "rate": 1e-3, "decay": 1e-4, "polish": 20}, scalogram=({"hatami": 0.04, "scalogram": 0.2}, 6), stack_steps=6, newton=2,
     )  # fmt: skip
     monkeypatch.setitem(trials.SCALES, "small", small)
     monkeypatch.setattr(paper_sets, "DSS", ("DSS1", "DSS7"))

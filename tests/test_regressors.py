@@ -351,6 +351,58 @@ def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
         train.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options | {"stack": ("cnn", "cnn")})
 
 
+def test_second_order_goes_on_where_batches_end(sim_basis, tmp_path, monkeypatch):
+    """It lowers the loss of held-back spectra by much, says so on the card, and goes on after an interruption."""
+    pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+    pytest.importorskip("kymatio", reason="kymatio is not installed (pip install 'fsl_mrs_dl[timefreq]')")
+    from fsl_mrs_dl import train
+
+    settings = train.Settings(
+        steps=30, batch_size=32, validate_every=10, validation_batches=2, learning_rate=3e-3, device="cpu", progress=False
+    )
+    options = {"encoder": "wscn", "n_signals": 400, "n_points": 256, "settings": settings, "recipe": "rizzo"}
+    plain = train.train_regressor(sim_basis, tmp_path / "plain", **options)
+    polished, stopped = train._polished, {"yes": True}
+
+    def interrupted(*args):
+        if stopped.pop("yes", False):
+            raise KeyboardInterrupt
+        return polished(*args)
+
+    monkeypatch.setattr(train, "_polished", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
+        train.train_regressor(sim_basis, tmp_path / "more", polish=60, **options)
+    card = train.train_regressor(sim_basis, tmp_path / "more", polish=60, resume=True, **options)
+    done = card["training"]
+    assert 20 <= done["polished"] <= 60 and done["steps"] == 30 and "polished" not in plain["training"]
+    assert done["validation_loss"] < 0.8 * plain["training"]["validation_loss"]
+    with pytest.raises(OptionError, match="trained for 30 steps already"):
+        train.train_regressor(sim_basis, tmp_path / "more", polish=60, resume=True, **options)
+
+
+def test_second_order_keeps_the_best_of_held_back_spectra():
+    """On targets that are noise, nothing that it finds holds elsewhere: the network stays as it was."""
+    from fsl_mrs_dl import train
+
+    torch.manual_seed(0)
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.Linear(40, 3)
+            torch.nn.init.zeros_(self.layers.weight)
+            torch.nn.init.zeros_(self.layers.bias)
+
+        def loss_of_views(self, views, targets):
+            return (self.layers(views) - targets).square().mean()
+
+    network = Plain()
+    used, held = ({"view": torch.randn(n, 40), "target": torch.randn(n, 3)} for n in (60, 50))
+    done = train._polished(network, used, held, 400)
+    assert done["polished"] == 20 * train._WITHOUT_GAIN and float(network.layers.weight.detach().abs().max()) == 0
+    assert done["validation_loss"] == pytest.approx(float(held["target"].square().mean()))
+
+
 @pytest.mark.parametrize(
     "words,message",
     [

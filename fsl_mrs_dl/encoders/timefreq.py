@@ -81,7 +81,7 @@ class WSCN(Encoder):
 
     Shamaei, Starcukova, Starcuk, doi 10.5220/0010318502680275.  The hidden layer's tangent and inputs of one size are those of MATLAB's networks,
     with which the paper was made; here inputs are less their mean and over the root of their SD, because wavelets that see nothing but noise should not
-    count as much as those of the lines (5 % less error than with their SD).  The paper trains by scaled conjugate gradients, we as everything else.
+    count as much as those of the lines (5 % less error than with their SD).  The paper trains by scaled conjugate gradients, we as everything else, and the benchmark ends by L-BFGS.
     """
 
     sees = "scattering"
