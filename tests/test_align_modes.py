@@ -131,7 +131,7 @@ def test_subspectra_are_matched_though_editing_changes_lines(shift, phase):
     assert abs(found_shift.sum()) < 1e-9 and abs(found_phase.sum()) < 1e-9
     # Below what lines that change can feign nothing is moved.
     assert abs(found_shift[0] - found_shift[1] - shift) < 0.35
-    assert abs(found_phase[0] - found_phase[1] - phase) < 5
+    assert abs(found_phase[0] - found_phase[1] - phase) < 6  # 3 degrees are left, and as much feigned
 
 
 def test_edited_data_acquired_in_blocks_subtract():
