@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
@@ -253,10 +253,12 @@ def _looked_ahead(job: Job, prior, prior_scaled: bool = False) -> results.FitRes
     """Fits of the voxels that a volume is looked at with beforehand."""
     s, (model, names, relative) = job.settings, _model(job)
     fids = job.volume.fids(job.pilot)
-    fit = pipeline.fit_scaled(
-        (fids.conj() if job.conjugated else fids) * job.fid_scale, model, names, starter=_starter(job), prior=prior, relative=relative,
-        prior_scaled=prior_scaled, estimate=s.dl.estimate, device=s.dl.device,
-    )  # fmt: skip
+    # The prior comes from here: a run that goes on elsewhere is to have the same.
+    with pipeline.one_thread():
+        fit = pipeline.fit_scaled(
+            (fids.conj() if job.conjugated else fids) * job.fid_scale, model, names, starter=_starter(job), prior=prior, relative=relative,
+            prior_scaled=prior_scaled, estimate=s.dl.estimate, device=s.dl.device,
+        )  # fmt: skip
     fit.fid_scale = job.fid_scale
     data = _rows_of(job.volume, fids)
     return results.FitResults(fit, data, list(s.internal_ref), list(s.combine), job.conjugated, s.dl.estimate)
@@ -307,10 +309,11 @@ class _Holder:
 def _prepared(signature: str, n_points: int, dwelltime: float, holder: _Holder):
     job = holder.job
     s, about = job.settings, job.volume.about
-    model, basis_scale = pipeline.model_for(
-        job.basis, n_points, dwelltime, about.spec_freq_mhz, about.nucleus, ind_scale=list(s.ind_scale) if s.ind_scale else None,
-        rescale=s.rescale, model=s.model, ppmlim=s.ppmlim, baseline=s.baseline, groups=list(s.groups) if s.groups else None,
-    )  # fmt: skip
+    with pipeline.one_thread():
+        model, basis_scale = pipeline.model_for(
+            job.basis, n_points, dwelltime, about.spec_freq_mhz, about.nucleus, ind_scale=list(s.ind_scale) if s.ind_scale else None,
+            rescale=s.rescale, model=s.model, ppmlim=s.ppmlim, baseline=s.baseline, groups=list(s.groups) if s.groups else None,
+        )  # fmt: skip
     model = model.to(pipeline.choose_device(s.dl.device))
     return model, list(job.basis.names), np.median(basis_scale) / basis_scale, s.dl.make_starter().for_model(model)
 
@@ -505,7 +508,7 @@ def _cluster(workers: int):
     return cluster
 
 
-def _in_threads(function, parts: list, threads: int) -> Iterator[int]:
+def _in_threads(function, parts: Sequence, threads: int) -> Iterator:
     """Each part in one of some threads; after an interruption no further part is begun."""
     before = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
@@ -579,13 +582,18 @@ def _from_neighbours(job: Job, number: int, parallel: str, workers: int | None, 
     file = job.scratch / f"patch-{number}.npz"
     if not len(rows) or file.is_file():
         return len(rows)
-    better = 0
-    kept: list[dict] = []
-    for part in np.array_split(rows, -(-len(rows) // job.chunk)):
-        found = _fitted(job, job.index[part], _FromNeighbours(known[candidates[part]]))
-        lower = found["cost"] < cost[part] * (1 - 1e-6)
-        better += int(lower.sum())
-        kept.append({name: values[..., lower] if name == "spectra" else values[lower] for name, values in found.items()})
+    parts = np.array_split(rows, -(-len(rows) // job.chunk))
+
+    def better_fits(k: int) -> tuple[int, dict]:
+        torch.set_num_threads(1)
+        found = _fitted(job, job.index[parts[k]], _FromNeighbours(known[candidates[parts[k]]]))
+        lower = found["cost"] < cost[parts[k]] * (1 - 1e-6)
+        return k, {name: values[..., lower] if name == "spectra" else values[lower] for name, values in found.items()}
+
+    here = workers if parallel != "cluster" else None
+    threads = 1 if model.time.device.type != "cpu" else here or torch.get_num_threads()
+    kept = [found for _, found in sorted(_in_threads(better_fits, range(len(parts)), threads), key=lambda one: one[0])]
+    better = sum(len(found["cost"]) for found in kept)
     joined = {name: np.concatenate([one[name] for one in kept], axis=-1 if name == "spectra" else 0) for name in kept[0]}
     _save_chunk(job, file, joined)
     say(f"{better} of {len(rows)} voxels whose neighbours ended elsewhere were better fitted from there.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -940,13 +942,34 @@ def fit_scaled(
     return result
 
 
+_SIDE_BY_SIDE: ContextVar[int | None] = ContextVar("threads that parts of a batch are computed with", default=None)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, and parts of a batch side by side with as many as there were.
+
+    What comes out is then the same to the last digit whatever the number of threads: sums are not split among them.
+    """
+    threads = torch.get_num_threads()
+    token = _SIDE_BY_SIDE.set(_SIDE_BY_SIDE.get() or threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _SIDE_BY_SIDE.reset(token)
+
+
 def side_by_side(function: Callable, parts: list, device: torch.device) -> Iterator:
     """``map`` over parts of a batch, on a processor with as many threads as torch has, each of which computes with one.
 
     That is faster than one after the other with all threads: most of the work is on matrices too small to share.  Results come in
-    their order, and are the same whatever the number of threads.
+    their order, and within :func:`one_thread` they are the same whatever the number of threads; outside of it a single part is
+    computed with all of them.
     """
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    threads = _SIDE_BY_SIDE.get() or before
     if device.type != "cpu" or threads < 2 or len(parts) < 2:
         yield from map(function, parts)
         return
@@ -959,7 +982,7 @@ def side_by_side(function: Callable, parts: list, device: torch.device) -> Itera
                 yield one.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
 
 
 def _prior_of(prior, model: SignalModel, names: list[str]) -> Prior | None:

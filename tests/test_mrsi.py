@@ -209,6 +209,23 @@ def test_any_way_gives_the_same_to_the_last_digit(run, small, tmp_path, monkeypa
         assert [key for key in found if found[key] != expected[key]] == []
 
 
+def test_the_number_of_threads_changes_nothing(run, small, tmp_path, sim_basis):
+    """Neither of the look ahead, from which the prior comes, nor of what is fitted again from its neighbours."""
+    folder = small[0]
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            out = tmp_path / str(threads)
+            assert main(words(folder, out, "--mask", str(folder / "mask.nii.gz"), "--combine", "Glu", "Gln")) == 0
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+        mrsi._prepared.cache_clear()
+        found.append(everything(out))
+    assert found[0].keys() == found[1].keys() and [key for key in found[0] if found[0][key] != found[1][key]] == []
+
+
 def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
     folder = small[0]
     out = tmp_path / "out"
