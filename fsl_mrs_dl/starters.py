@@ -386,6 +386,11 @@ class Automatic:
                 raise OptionError(
                     f"model {self.network}: {KIND_WORDS.get(card.kind, 'does other things')}; give one that starts fits."
                 )
+            if starter == "network" and not getattr(_KINDS[card.kind], "proposes", True):
+                raise OptionError(
+                    f"starter network: {self.network} knows concentrations only and proposes no starts; leave the starter out, the classical "
+                    "search then starts the fits and the network's answers stay as they are."
+                )
         self.there = network is not None or starter in ("network", "together") or self.network in model_names()
 
     def for_model(self, model: SignalModel) -> Starter:

@@ -69,6 +69,9 @@ class Picture:
         return low - margin, high + margin
 
 
+_ENOUGH = 0.2  # of what is shown has to be unmarked, for the range of the colours to be taken from there
+
+
 def robust_range(values: np.ndarray, low: float | None = 0.0) -> tuple[float, float]:
     """From ``low`` (None: the 2nd percentile) to the 98th percentile of the values, which are of shown voxels; never empty."""
     values = np.asarray(values, float)
@@ -117,7 +120,12 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     known = fitted & np.isfinite(values) & (values != 0)
     # The brightest of what is sure should not be dimmed by what is not.
     sure = known & (percent <= 50)
-    found = robust_range(values[sure] if sure.sum() >= 3 else values[known], low)
+    sure = sure if sure.sum() >= 3 else known
+    if fades:
+        # Nor should the brain by the scalp, whose lipids are fitted with what is there: unless all is marked, what is marked may saturate.
+        clean = sure & (marks(results) == 0)
+        sure = clean if clean.sum() >= max(3, _ENOUGH * sure.sum()) else sure
+    found = robust_range(values[sure], low)
     if quantity.template.startswith("flags") or key == "prior-pull":
         found = (0.0, 1.0)
     elif key == "failed":

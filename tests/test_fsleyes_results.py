@@ -137,6 +137,26 @@ def test_ranges_are_robust():
     assert low < high
 
 
+def test_colours_are_not_stretched_by_what_is_unlike_clean_data(made, tmp_path):
+    """A scalp that was fitted, too: a third of the voxels, thirty times as bright."""
+    plain = maps.picture(Results.open(made / "mrsi"), "conc-ml", "NAA").range
+    shutil.copytree(made / "mrsi", tmp_path / "air")
+    files = [tmp_path / "air" / layout.by_key(key).path("NAA") for key in ("conc-ml", "ood-score", "crlb-sd")]
+    for file, change in zip(files, (lambda old: 30 * old, lambda old: 0 * old + 8, lambda old: 30 * old)):
+        image = nibabel.load(file)
+        values = image.get_fdata()
+        values[:, 3:] = change(values[:, 3:])
+        nibabel.save(nibabel.Nifti1Image(values, image.affine), file)
+    found = maps.picture(Results.open(tmp_path / "air"), "conc-ml", "NAA").range
+    assert found == pytest.approx(plain, rel=0.1)
+    score = maps.picture(Results.open(tmp_path / "air"), "ood-score", "NAA").range
+    assert score[1] == 8
+    # Where everything is marked, everything counts.
+    image = nibabel.load(files[1])
+    nibabel.save(nibabel.Nifti1Image(np.full(image.shape, 8.0), image.affine), files[1])
+    assert maps.picture(Results.open(tmp_path / "air"), "conc-ml", "NAA").range[1] > 20 * plain[1]
+
+
 def test_marks_and_cursor(made):
     results = Results.open(made / "mrsi")
     found = maps.marks(results)

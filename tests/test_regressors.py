@@ -319,6 +319,17 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
     assert np.median(found / conc[:, column].numpy()) == pytest.approx(7, rel=0.2)
 
 
+def test_a_network_that_proposes_no_starts_is_not_taken_for_one_that_does(trained, tmp_path, capsys):
+    from fsl_mrs_dl.cli import main
+
+    folder, _, _ = trained
+    words = ["fit", "--data", str(folder / "data.nii.gz"), "--basis", str(folder / "basis"), "--model", str(folder / "votes")]
+    assert main([*words, "--starter", "network", "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "--starter network" in error and "proposes no starts" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
     """A stack whose second member was interrupted: the first stays, the second goes on, the rest follows."""
     from fsl_mrs_dl import train
