@@ -7,6 +7,7 @@ basis set, in which the fitted model is exactly right: whatever the intervals mi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import tempfile
@@ -17,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import synthetic, uncertainty, units, zoo
+from . import __version__, synthetic, uncertainty, units, zoo
 from .basis import Basis
 from .benchmark_quant import fitted, make_set, slopes
 from .errors import OptionError, OutputError
 from .macromolecules import add_macromolecules
-from .paths import put_in_place
+from .paths import claim, put_in_place
 from .simulate import simulate_basis
 
 __all__ = ["SCALES", "SNRS", "Compared", "default_basis", "train_network", "spectrum_errors", "compare_fits", "write_denoise"]
@@ -62,6 +63,12 @@ def default_basis(n_points: int = 1024) -> Basis:
 def _recipe() -> synthetic.Recipe:
     """What the network is trained on: the test spectra's recipe at SNRs that hold all those tested."""
     return synthetic.Recipe.of("denoise", synthetic.Recipe.load("shamaei-table2").content | {"snr": _TRAINED_AT})
+
+
+def _fingerprint(scale: Scale) -> str:
+    """Eight characters that change when the data or the network do."""
+    about = json.dumps([__version__, repr(scale), _recipe().content, _NAMES], sort_keys=True)
+    return hashlib.sha256(about.encode()).hexdigest()[:8]
 
 
 def train_network(basis: Basis, folder: Path, scale: Scale, *, seed: int = 0, progress: bool = False) -> zoo.Card:
@@ -191,20 +198,19 @@ def write_denoise(
     size = replace(chosen, steps=steps or chosen.steps, test=n_test or chosen.test)
     output, basis = Path(output), default_basis()
     folder = output / "models" / "denoiser"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{output}: cannot be made ({exc.strerror}); choose another --output.") from exc
+    claim(output, {"scale": scale, "steps": steps, "seed": seed, "data and network": _fingerprint(chosen)})
+    folder.mkdir(exist_ok=True)
     if not (folder / "card.json").is_file():
         say(f"Training the denoiser, {size.steps} batches of {size.batch_size}; it is kept in {folder}.")
         train_network(basis, folder, size, seed=seed)
     network, card = zoo.load(folder)
     spectra, fits, beyond = {}, {}, {}
+    other = seed * 1_000_003  # where trainings count from, which these are far away from
     for snr in SNRS:
         say(f"Measuring at SNR {snr}.")
-        spectra[snr] = spectrum_errors(network, basis, snr, seed=seed + 1_000_003 + snr)
-        fits[snr] = compare_fits(network, basis, snr, size.test, seed + 2_000_003 + snr)
-        beyond[snr] = compare_fits(network, basis, snr, size.test, seed + 3_000_003 + snr, _BEYOND)
+        spectra[snr] = spectrum_errors(network, basis, snr, seed=other + 1_000_003 + snr)
+        fits[snr] = compare_fits(network, basis, snr, size.test, other + 2_000_003 + snr)
+        beyond[snr] = compare_fits(network, basis, snr, size.test, other + 3_000_003 + snr, _BEYOND)
     command = f"fsl_mrs_dl benchmark denoise --scale {scale}"
     command += f" --steps {steps}" if steps else ""
     command += f" --test {n_test}" if n_test else ""

@@ -430,7 +430,8 @@ def _train(args):
         ):
             if given:
                 raise OptionError(
-                    f"--{option}: does not go with --method universal; choose --method dq-nmm, dq-pmm or dq-rpmm, or leave it out."
+                    f"--{option}: does not go with --method universal; choose another --method ({_ANOTHER.get(option, 'dq-nmm, dq-pmm or dq-rpmm')}), "
+                    "or leave it out."
                 )
     if args.train == "quant":
         _check_supervised(args)
@@ -440,7 +441,7 @@ def _train(args):
                 f"{', '.join(OF_POINTS)}."
             )
     if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
-        raise OptionError("--bandwidth: goes with --method dq-... on simulated spectra; leave it out.")
+        raise OptionError("--bandwidth: goes with --method supervised, and dq-... on simulated spectra; leave it out.")
     if args.method == "universal":
         start = _universal(args)
     else:
@@ -599,6 +600,9 @@ def _quantifier(args):
         )
 
     return _starter_of(args, job, "cnn")
+
+
+_ANOTHER = dict.fromkeys(("mm", "ensemble"), "dq-nmm, dq-pmm, dq-rpmm or supervised")
 
 
 def _check_supervised(args) -> None:

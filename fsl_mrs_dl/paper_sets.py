@@ -18,7 +18,7 @@ from .macromolecules import add_macromolecules
 from .simulate import simulate_basis
 
 __all__ = [
-    "RIZZO_MOST", "RIZZO_GROUPS", "REFERENCE", "REFERENCE_MM", "DSS", "DSS_SMAPE", "rizzo_basis", "rizzo_recipe", "dss_basis", "dss_recipe", "smape",
+    "RIZZO_MOST", "RIZZO_GROUPS", "REFERENCE", "REFERENCE_MM", "WIDTH_HZ", "DSS", "DSS_SMAPE", "rizzo_basis", "rizzo_recipe", "dss_basis", "dss_recipe", "smape",
 ]  # fmt: skip
 
 RIZZO_MOST = {
@@ -103,6 +103,9 @@ DSS_SMAPE = {"DSS2": 1.13, "DSS3": 1.38, "DSS4": 1.7, "DSS5": 3.46, "DSS6": 5.92
 
 _RAT = "Ala Asp Cr Cho GABA GSH Gln Glu Lac NAA NAAG PCh PCr Tau Ins".split()
 _CHALLENGE = "Ala Asc Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCh PCr PE Scyllo Tau".split()
+WIDTH_HZ = {"3 T": 5.0, "9.4 T": 8.0}
+"""Full widths at half maximum of the basis sets of DSS1 and of the others."""
+
 _LINE_MM = 6.0  # a line's concentration in units of a metabolite's unit
 
 
@@ -110,13 +113,13 @@ def dss_basis(name: str) -> Basis:
     """The basis set of a data set: DSS1 20 metabolites and a pattern of macromolecules (3 T, PRESS, TE 30 ms, 4000 Hz, 2048 points), the others 15
     metabolites (9.4 T, PRESS, TE 20 ms, 4401.41 Hz, 2048 points), DSS6 and DSS7 with lines of macromolecules, twelve here and eleven there.
 
-    Widths are not in the paper: 2 Hz at 3 T, 8 Hz at 9.4 T, because the dampings added there are so small that the basis set must be about as
-    wide as in vivo.  Pulses are ideal.
+    Widths (:data:`WIDTH_HZ`) are not in the paper: about as wide as in vivo, because the dampings added there are small, and at 3 T can make lines
+    narrower by 3.2 Hz, which must not make them grow with time.  Pulses are ideal.
     """
     if name == "DSS1":
-        grid = {"te_ms": 30.0, "field_t": 3.0, "bandwidth_hz": 4000.0}
+        grid = {"te_ms": 30.0, "field_t": 3.0, "bandwidth_hz": 4000.0, "fwhm_hz": WIDTH_HZ["3 T"]}
         return add_macromolecules(simulate_basis(_CHALLENGE, n_points=2048, **grid), "summed")
-    basis = simulate_basis(_RAT, te_ms=20.0, field_t=9.4, bandwidth_hz=4401.41, n_points=2048, fwhm_hz=8.0)
+    basis = simulate_basis(_RAT, te_ms=20.0, field_t=9.4, bandwidth_hz=4401.41, n_points=2048, fwhm_hz=WIDTH_HZ["9.4 T"])
     return add_macromolecules(basis, "parametric") if name in ("DSS6", "DSS7") else basis
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
-from .errors import FslMrsDlError
+from .errors import FslMrsDlError, OptionError, OutputError
 
-__all__ = ["models_folder", "put_in_place"]
+__all__ = ["models_folder", "put_in_place", "claim"]
 
 
 def put_in_place(temporary: str | Path, path: Path) -> None:
@@ -30,3 +31,31 @@ def models_folder() -> Path:
         if (folder / "README.md").is_file():
             return folder
     raise FslMrsDlError(f"{package / 'models'}: the folder of trained networks is missing; install FSL-MRS-DL again.")
+
+
+def claim(output: Path, about: dict) -> None:
+    """Make the folder ``models`` of a benchmark's networks and write down what they are trained with, or see that it is the same.
+
+    Raises
+    ------
+    OptionError
+        If the folder holds networks that were trained otherwise.
+    OutputError
+        If it holds something else, or cannot be made.
+    """
+    path = output / "models" / "settings.json"
+    try:
+        if not path.is_file() and any(output.iterdir() if output.is_dir() else ()):
+            raise OutputError(
+                f"{output}: holds something else than this benchmark; choose another --output, a new or an empty folder."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            path.write_text(json.dumps(about) + "\n")
+            return
+        before = json.loads(path.read_text())
+    except OSError as exc:
+        raise OutputError(f"{output}: cannot be written to ({exc.strerror}); choose another --output.") from exc
+    if before != about:
+        said = ", ".join(f"{key} {before.get(key)}" for key in about if before.get(key) != about[key])
+        raise OptionError(f"--output {output}: holds networks of another run ({said}); give its options, or another folder.")

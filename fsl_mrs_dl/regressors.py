@@ -11,6 +11,8 @@ and basis set do not matter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -31,6 +33,7 @@ __all__ = [
     "stack_members",
     "SCORES",
     "scores",
+    "pool_size",
     "hardest",
     "near",
 ]
@@ -125,14 +128,15 @@ class Supervised(Quantifier):
 
     def numbers(self, fid: torch.Tensor) -> torch.Tensor:
         """The encoder's numbers for FIDs ``(batch, n)``: 0 is the least and 1 the most of the training data, ``(batch, n_out)``."""
-        x = self._seen(fid)[0]
-        x = torch.stack([x.real, x.imag], 1)
+        return self._numbers_of(self.views(fid))
+
+    def _numbers_of(self, views: torch.Tensor) -> torch.Tensor:
         if not self._paints:
             # Begins in the middle of what there is.
-            return self.encoder(x) + 0.5
+            return (self.encoder.layers(views) if self.keeps_view else self.encoder(views)) + 0.5
         # The integral of every spectrum, taken with the sign it should have: lines of both signs would cancel.
         templates = self._templates()
-        return (self.encoder.spectra(x) * templates.sign()).sum(-1) / templates.abs().sum(-1)
+        return (self.encoder.spectra(views) * templates.sign()).sum(-1) / templates.abs().sum(-1)
 
     def amounts(self, fid: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Concentrations for a prepared FID ``(batch, n_metabs)`` from such numbers."""
@@ -152,23 +156,32 @@ class Supervised(Quantifier):
         return (self._relative(fid, conc, self._seen(fid)[1]) - self.low) / self.span
 
     def views(self, fid: torch.Tensor) -> torch.Tensor:
-        """What the encoder makes of FIDs ``(batch, n)`` before anything that is trained (where it ``keeps_view``)."""
+        """What the encoder looks at of FIDs ``(batch, n)``, or, where it ``keeps_view``, makes of that before anything that is trained."""
         x = self._seen(fid)[0]
-        return self.encoder.view(torch.stack([x.real, x.imag], 1))
+        x = torch.stack([x.real, x.imag], 1)
+        return self.encoder.view(x) if self.keeps_view else x
 
     def loss_of_views(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """As :meth:`loss`, from :meth:`views` and :meth:`targets`."""
-        return (self.encoder.layers(views) + 0.5 - targets).square().mean()
+        if not self._paints:
+            return (self._numbers_of(views) - targets).square().mean()
+        templates = self._templates()
+        apart = self.encoder.spectra(views) - targets[..., None] * templates
+        return (apart.square().sum(-1) / templates.square().sum(-1)).mean()
+
+    def loss_on(self, views: torch.Tensor, targets: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """:meth:`loss_of_views` of the same spectra, to be asked for time after time, of an encoder that ``keeps_view``.
+
+        What its first layers make of them, which nothing in a training at its end changes, is worked out once.
+        """
+        n = next(at for at, layer in enumerate(self.encoder.layers) if next(layer.parameters(), None) is not None)
+        with torch.no_grad():
+            inputs = self.encoder.layers[:n](views)
+        return lambda: (self.encoder.layers[n:](inputs) + 0.5 - targets).square().mean()
 
     def loss(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """Mean squared error of the numbers; of the spectra, each over its template's energy, where the encoder gives these."""
-        target = self.targets(fid, conc)
-        if not self._paints:
-            return (self.numbers(fid) - target).square().mean()
-        templates = self._templates()
-        x = self._seen(fid)[0]
-        apart = self.encoder.spectra(torch.stack([x.real, x.imag], 1)) - target[..., None] * templates
-        return (apart.square().sum(-1) / templates.square().sum(-1)).mean()
+        return self.loss_of_views(self.views(fid), self.targets(fid, conc))
 
 
 METHODS = {Supervised.method: Supervised}
@@ -269,7 +282,12 @@ class Stack(nn.Module):
 
     def loss_of_views(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """As :meth:`loss`, from :meth:`views` and :meth:`targets`."""
-        return (self.layers(views - 0.5) + 0.5 - targets).square().mean()
+        return self.loss_on(views, targets)()
+
+    def loss_on(self, views: torch.Tensor, targets: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """As :meth:`Supervised.loss_on`."""
+        inputs = views - 0.5
+        return lambda: (self.layers(inputs) + 0.5 - targets).square().mean()
 
     def numbers(self, fid: torch.Tensor) -> torch.Tensor:
         """As :meth:`Supervised.numbers`, in the scale of the first member."""
@@ -320,12 +338,19 @@ def scores(found: torch.Tensor, truth: torch.Tensor, names) -> dict[str, dict[st
     return rows
 
 
+_POOL = 8192
 _HARD_PART = 0.25
 _SPREAD = 0.05
 
 
+def pool_size(seen: int) -> int:
+    """Out of how many spectra the hardest are looked for after a training on ``seen``."""
+    return min(_POOL, seen)
+
+
 def hardest(network, batches) -> dict[str, torch.Tensor]:
-    """The spectra that a network is worst at: the quarter with the largest errors, ``conc`` ``(n, n_metabs)`` and ``snr`` ``(n,)``.
+    """The spectra that a network is worst at: the quarter with the largest errors, ``conc`` ``(n, n_metabs)`` and ``snr`` ``(n,)``;
+    ``low`` and ``high`` ``(n_metabs,)`` are the ends of all concentrations.
 
     ``batches`` are dictionaries with ``fid``, ``conc`` and ``snr``.
     """
@@ -334,18 +359,26 @@ def hardest(network, batches) -> dict[str, torch.Tensor]:
             [(network.numbers(one["fid"]) - network.targets(one["fid"], one["conc"])).square().mean(-1) for one in batches]
         )
     worst = wrong.topk(max(1, round(_HARD_PART * len(wrong)))).indices
-    return {name: torch.cat([one[name] for one in batches])[worst] for name in ("conc", "snr")}
+    every = torch.cat([one["conc"] for one in batches])
+    return {
+        "conc": every[worst],
+        "snr": torch.cat([one["snr"] for one in batches])[worst],
+        "low": every.amin(0),
+        "high": every.amax(0),
+    }
 
 
 def near(drawn: dict[str, torch.Tensor], hard: dict[str, torch.Tensor], part: float, generator: torch.Generator) -> dict:
     """What was drawn (:func:`fsl_mrs_dl.synthetic.draw`), a part of it with concentrations and SNR like those of hard spectra.
 
     Active learning as of section 2.4 of doi 10.1002/mrm.29561, where predictions scored worst for metabolites in very low or high
-    concentration and for low SNR; everything else about these spectra is new.
+    concentration and for low SNR; everything else about these spectra is new.  No concentration leaves the range that others are drawn
+    from, and one that is always the same (a water reference) stays so.
     """
     n = len(drawn["snr"])
     chosen = torch.rand(n, generator=generator) < part
     index = torch.randint(len(hard["snr"]), (n,), generator=generator)
     vary = torch.exp(_SPREAD * torch.randn(n, hard["conc"].shape[1], generator=generator))
-    conc = torch.where(chosen[:, None], hard["conc"][index] * vary, drawn["conc"])
+    like = torch.minimum(torch.maximum(hard["conc"][index] * vary, hard["low"]), hard["high"])
+    conc = torch.where(chosen[:, None], like, drawn["conc"])
     return drawn | {"conc": conc, "snr": torch.where(chosen, hard["snr"][index], drawn["snr"])}

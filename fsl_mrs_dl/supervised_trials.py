@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,8 +17,7 @@ from pathlib import Path
 
 import torch
 
-from . import paper_sets, zoo
-from .errors import OptionError, OutputError
+from . import __version__, paper_sets, zoo
 
 __all__ = [
     "PARTS",
@@ -29,6 +29,8 @@ __all__ = [
     "jobs_of",
     "folder_of",
     "minutes_of",
+    "cards_in",
+    "fingerprint",
     "basis_and_recipe",
     "run_jobs",
     "train_stacks",
@@ -47,7 +49,8 @@ class Scale:
 
     ``budgets`` gives for an encoder its share of the published numbers of kernels, batches, and learning rate; ``many`` are batches of those that are
     not in it; ``held`` is how many validations without a gain end a training, 0 for none.  ``dss`` gives of wavelet scattering on the DSS
-    batches, their size, rate, weight decay, and the most iterations of second order after them.
+    batches, their size, rate, weight decay, and the most iterations of second order after them; ``scalogram`` of the networks of that comparison
+    their arguments, batches and points.
     """
 
     budgets: dict
@@ -57,7 +60,7 @@ class Scale:
     test: int
     held: int
     dss: dict
-    scalogram: tuple[dict, int]
+    scalogram: tuple[dict, int, int]
     stack_steps: int
     newton: int
 
@@ -75,34 +78,35 @@ SCALES = {
             "scalogram": (1.0, 700, 0.003),
             "wscn": (1.0, 12000, 0.001),
             "deepnet-1d": (1.0, 1000, 0.003),
-            "resnet-1d": (0.25, 1200, 0.004),
+            "resnet-1d": (0.25, 1100, 0.004),
             "inceptionnet-1d": (0.25, 600, 0.002),
-            "unet-1dr": (0.0625, 100, 0.01),
+            "unet-1dr": (0.0625, 80, 0.01),
             "unet-1dr-joint": (0.25, 750, 0.003),
-            "shallownet-2d2c": (0.25, 800, 0.004),
+            "shallownet-2d2c": (0.25, 750, 0.004),
             "shallownet-2d2c-relu": (0.125, 750, 0.004),
             "shallownet-2d2c-hp": (0.0625, 650, 0.004),
             "deepnet-2d2c": (0.125, 500, 0.003),
-            "deepnet-2d1c": (1.0, 600, 0.003),
+            "deepnet-2d1c": (1.0, 550, 0.003),
             "deepnet-2d1c-wide": (0.125, 450, 0.003),
             "resnet-2d1c": (0.0625, 350, 0.004),
             "resnet-2d1c-wide": (0.0625, 140, 0.004),
-            "inceptionnet-2d1c": (0.0625, 60, 0.002),
+            "inceptionnet-2d1c": (0.0625, 50, 0.002),
         },
         many=(1.0, 500, 1e-3),
         batch_size=32, signals=20000, test=2500, held=0,
-        dss={"steps": 4000, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 3000}, scalogram=({"hatami": 0.25, "scalogram": 1.0}, 2000), stack_steps=4000,
-        newton=64,
+        dss={"steps": 2500, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 2500}, scalogram=({"hatami": {"share": 0.25}, "scalogram": {}}, 1700, 1024),
+        stack_steps=4000,
+        newton=32,
     ),
     "paper": Scale(
         budgets={"wscn": (1.0, 72000, 1e-3)}, many=(1.0, 72000, 1e-3),
         batch_size=50, signals=20000, test=2500, held=10,
-        dss={"steps": 20000, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 20000}, scalogram=({"hatami": 1.0, "scalogram": 1.0}, 80000), stack_steps=72000,
+        dss={"steps": 20000, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 20000}, scalogram=({"hatami": {}, "scalogram": {"n_rows": 340, "n_columns": 1536}}, 80000, 1536), stack_steps=72000,
         newton=2500,
     ),
 }  # fmt: skip
-"""'small' gives every network about as many minutes, an hour in all on two cores, most with a part of their kernels; 'paper' has them as published,
-200 epochs at most, and wants a GPU."""
+"""'small' gives every network about as many minutes, an hour in all on two cores, most with a part of their kernels; 'paper' has their
+published numbers of kernels and trains for 200 epochs at most (scalograms, wavelet scattering and stacks longer), and wants a GPU."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Job:
     options: dict = field(default_factory=dict)
     held: int = 0
     decay: float = 1e-4
+    n_points: int = 1024
 
 
 def _arguments(encoder: str, share: float) -> dict:
@@ -161,10 +166,10 @@ def jobs_of(scale: Scale, parts, networks, seed: int = 0) -> list[Job]:
     polish = {"polish": how.pop("polish")}
     for name in paper_sets.DSS if "dss" in parts else ():
         add(Job(f"wscn, {name}", name, "wscn", "dss", signals=9000, seed=seed, options=polish, held=scale.held, **how))
-    shares, steps = scale.scalogram
-    for encoder, share in shares.items() if "scalogram" in parts else ():
+    arguments, steps, n_points = scale.scalogram
+    for encoder, own in arguments.items() if "scalogram" in parts else ():
         rate = scale.budgets.get(encoder, scale.many)[2]
-        add(Job(f"{encoder}, scalogram paper", "DSS1 without noise", encoder, "scalogram", steps, rate, 32, 8800, seed, _arguments(encoder, share), held=scale.held))  # fmt: skip
+        add(Job(f"{encoder}, scalogram paper", "DSS1 without noise", encoder, "scalogram", steps, rate, 32, 8800, seed, own, held=scale.held, n_points=n_points))  # fmt: skip
     return list(made.values())
 
 
@@ -205,15 +210,28 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
             path = Path(folder_of_recipe) / f"{job.data.replace(' ', '-')}.json"
             path.write_text(json.dumps(recipe.content, indent=2) + "\n")
             train.train_regressor(
-                basis, place, settings=_settings(job, device), recipe=path, arguments=job.arguments, n_signals=job.signals, name=job.name,
+                basis, place, settings=_settings(job, device), recipe=path, arguments=job.arguments, n_signals=job.signals, n_points=job.n_points, name=job.name,
                 resume=going, command="fsl_mrs_dl benchmark supervised", **more, **job.options,
             )  # fmt: skip
     return minutes_of(zoo.read_card(place))
 
 
 def minutes_of(card: zoo.Card) -> float:
-    """What a training took, with what was computed once before it."""
-    return card["training"]["minutes"] + card["training"].get("preparation_minutes", 0.0)
+    """What a training took, with what was computed once before it and its rounds of active learning; not its members'."""
+    done = [one["training"] for one in (card, *cards_in(card, "rounds"))]
+    return sum(one["minutes"] + one.get("preparation_minutes", 0.0) for one in done)
+
+
+def cards_in(card: zoo.Card, what: str) -> list[zoo.Card]:
+    """Cards of the 'rounds' or 'members' that a network was made of, as far as they are kept beside it."""
+    return [zoo.read_card(path.parent) for path in sorted(Path(card.folder).glob(f"{what}/*/card.json"))]
+
+
+def fingerprint(scale: str) -> str:
+    """Eight characters that change when data or trainings of a scale do."""
+    recipes = [basis_and_recipe(data)[1].content for data in ("rizzo", "DSS1 without noise", *paper_sets.DSS)]
+    about = json.dumps([__version__, repr(SCALES[scale]), paper_sets.WIDTH_HZ, recipes], sort_keys=True)
+    return hashlib.sha256(about.encode()).hexdigest()[:8]
 
 
 def _begin_worker(parent: int) -> None:
@@ -226,34 +244,6 @@ def _begin_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def claim(output: Path, about: dict) -> None:
-    """Make the folder of networks and write down what they are trained with, or see that it is the same.
-
-    Raises
-    ------
-    OptionError
-        If the folder holds networks that were trained otherwise.
-    OutputError
-        If it holds something else, or cannot be made.
-    """
-    path = output / "models" / "settings.json"
-    try:
-        if not path.is_file() and any(output.iterdir() if output.is_dir() else ()):
-            raise OutputError(
-                f"{output}: holds something else than this benchmark; choose another --output, a new or an empty folder."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            path.write_text(json.dumps(about) + "\n")
-            return
-        before = json.loads(path.read_text())
-    except OSError as exc:
-        raise OutputError(f"{output}: cannot be written to ({exc.strerror}); choose another --output.") from exc
-    if before != about:
-        said = ", ".join(f"{key} {before.get(key)}" for key in about if before.get(key) != about[key])
-        raise OptionError(f"--output {output}: holds networks of another run ({said}); give its options, or another folder.")
 
 
 def run_jobs(jobs, output: Path, workers: int, say: Callable[[str], None], device: str = "auto") -> None:

@@ -741,6 +741,9 @@ def train_regressor(
         raise OptionError("--stack: is of networks that are weighed, --ensemble of such that vote; leave one of the two out.")
     if active < 0:
         raise OptionError(f"--active-learning {active}: must not be negative.")
+    if settings.batch_size < 2:
+        # Batch normalisation, and ranges that numbers are scaled by.
+        raise OptionError(f"--batch_size {settings.batch_size}: supervised networks need at least 2 spectra in a batch.")
     members = regressors.stack_members(stack) if stack else (encoder,) * n_members
     drawn_from = synthetic.Recipe.load(recipe or "shamaei-table2")
     _check_folder(output, resume)
@@ -812,7 +815,7 @@ def train_regressor(
         """What makes batches to train on and to hold back, and what they are out of."""
         if n_signals is None:
             return lambda generator: made(generator, hard), made, None
-        seen = _views_of(network) if getattr(network, "keeps_view", False) else lambda part: part
+        seen = _views_of(network)
         used, held = _kept(lambda generator: seen(made(generator)), n_signals, n, settings.seed, n_points)
         if hard is not None:
             used, _ = _kept(lambda generator: seen(made(generator, hard)), n_signals, n, settings.seed, n_points)
@@ -832,7 +835,7 @@ def train_regressor(
             loss=_regression_loss,
             resume=(folder / "checkpoints" / "last.ckpt").is_file(),
             card=lambda network: content(network, what, folder, rounds, prepared),
-            finish=(lambda network: _polished(network, *sets, polish)) if polish and sets and "view" in sets[0] else None,
+            finish=(lambda network: _polished(network, *sets, polish)) if polish and sets and network.keeps_view else None,
         )
 
     def train_one(which: str, folder: Path, settings: Settings) -> zoo.Card:
@@ -846,7 +849,8 @@ def train_regressor(
             network, card = zoo.load(part)
             learnt = list(card["accuracy"]["R2 of concentrations"].values())
             rounds.append({"median R2 before": float(np.median(learnt)) if learnt else None})
-            hard = regressors.hardest(network, batches(6_000_000 + 1000 * index, _HARD_BATCHES))
+            pool = regressors.pool_size(min(settings.steps * n, n_signals or settings.steps * n))
+            hard = regressors.hardest(network, batches(6_000_000 + 10_000 * index, -(-pool // n)))
         if active:
             _say(settings, "The network itself:")
         return run(new(which, settings.seed), folder, settings, which, hard, rounds)
@@ -895,15 +899,17 @@ def _polished(network, used: dict, held: dict, iterations: int) -> dict:
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimiser = torch.optim.LBFGS(weights, max_iter=_AT_ONCE, history_size=30, line_search_fn="strong_wolfe")
 
+    of_used, of_held = (network.loss_on(part["view"], part["target"]) for part in (used, held))
+
     def closure():
         optimiser.zero_grad()
-        loss = network.loss_of_views(used["view"], used["target"])
+        loss = of_used()
         loss.backward()
         return loss
 
     def on_held() -> float:
         with torch.no_grad():
-            return float(network.loss_of_views(held["view"], held["target"]))
+            return float(of_held())
 
     def state() -> list[torch.Tensor]:
         return [weight.detach().clone() for weight in weights]
@@ -925,7 +931,7 @@ _AT_ONCE, _WITHOUT_GAIN = 20, 10
 
 
 def _views_of(network) -> Callable:
-    """Turns batches into what an encoder that keeps its view needs of them."""
+    """Turns batches into what the encoder looks at and what it should say, which are the same whenever a spectrum comes again."""
 
     def views(part: dict) -> dict:
         with torch.no_grad():
@@ -941,7 +947,6 @@ def _regression_loss(network, batch: dict) -> dict:
 
 
 _HARD_SHARE = 0.25  # of the spectra of a round, as 5000 of 20000 in the paper
-_HARD_BATCHES = 32  # out of which the worst are looked for
 
 
 def _say(settings: Settings, text: str) -> None:

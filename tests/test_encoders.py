@@ -60,6 +60,37 @@ def test_sizes_are_the_papers():
     assert next(layer.p for layer in align.modules() if isinstance(layer, torch.nn.Dropout)) == 0.2
 
 
+PUBLISHED = {
+    # Kernels of the first convolutions and how wide they are, neurons of the linear layers, activation, and dropout, of the published programs.
+    "hatami": ([(32, 3), (64, 3), (128, 3), (256, 3), (512, 3)], [1024], "ReLU", {0.5}),
+    "deepnet-1d": ([(8, 3), (16, 3), (32, 3), (64, 3), (128, 3), (256, 3)], [400], "ReLU", {0.1}),
+    "shallownet-2d2c": ([(50, 9), (100, 5), (150, 3)], [], "ELU", {0.1, 0.15}),
+    "shallownet-2d2c-relu": ([(50, 11), (100, 9), (150, 5)], [], "ReLU", {0.1, 0.15}),
+    "shallownet-2d2c-hp": ([(300, 7), (100, 9), (150, 5)], [], "ELU", {0.35}),
+    "deepnet-2d2c": ([(50, 9), (50, 9), (100, 5), (100, 5), (150, 3), (150, 3)], [], "ELU", {0.1, 0.15}),
+    "deepnet-2d1c": ([(8, 3), (16, 3), (32, 3), (64, 3), (128, 3), (256, 3)], [400], "ReLU", {0.1}),
+    "deepnet-2d1c-wide": ([(8, 13), (16, 11), (32, 9), (64, 7), (128, 5), (256, 3)], [400], "ReLU", {0.1}),
+    "inceptionnet-1d": ([(50, 9), (25, 9), (25, 7), (25, 5), (25, 3), (25, 1)], [], "ELU", {0.2, 0.5}),
+    "resnet-1d": ([(8, 3), (16, 3), (32, 1), (32, 3), (128, 1)], [400], "ReLU", {0.3}),
+    "resnet-2d1c": ([(32, 1), (32, 3), (128, 1)], [400], "ReLU", {0.1}),
+    "wscn": ([], [20], "Tanh", set()),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_sizes_are_the_default(name):
+    library = NEEDED.get(encoders.ENCODERS[name].sees)
+    if library:
+        pytest.importorskip(library, reason=f"{library} is not installed (pip install 'fsl-mrs-dl[timefreq]')")
+    kernels, hidden, activation, dropout = PUBLISHED[name]
+    layers = list(encoders.make(name, n_points=1024, n_out=17).modules())
+    found = [(one.out_channels, one.kernel_size[0]) for one in layers if isinstance(one, (torch.nn.Conv1d, torch.nn.Conv2d))]
+    assert found[: len(kernels)] == kernels
+    assert [one.out_features for one in layers if isinstance(one, torch.nn.Linear)] == [*hidden, 17]
+    assert any(type(one).__name__ == activation for one in layers)
+    assert {one.p for one in layers if isinstance(one, (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d))} == dropout
+
+
 def test_counts_are_right():
     network = torch.nn.Linear(10, 4)
     assert encoders.count_parameters(network) == 44

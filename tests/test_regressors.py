@@ -55,6 +55,8 @@ def test_what_is_kept_of_spectra_gives_the_same_loss(sim_basis, encoder):
     with torch.no_grad():
         kept = network.loss_of_views(network.views(fid), network.targets(fid, conc))
         torch.testing.assert_close(kept, network.loss(fid, conc))
+        network.eval()
+        torch.testing.assert_close(network.loss_on(network.views(fid), network.targets(fid, conc))(), network.loss(fid, conc))
 
 
 def test_wavelet_scattering_is_scaled_by_what_it_is_first_trained_with():
@@ -158,11 +160,25 @@ def test_hard_spectra_are_those_with_the_largest_errors_and_more_of_them_are_dra
     hard = regressors.hardest(network, [{"fid": fid, "conc": conc, "snr": torch.arange(40.0)}])
     assert sorted(hard["snr"].tolist()) == list(range(30, 40))
     generator = torch.Generator().manual_seed(0)
+    hard["conc"][:, 0] = hard["low"][0] = hard["high"][0] = 7.0  # a reference that is always the same
     drawn = synthetic.draw(synthetic.Recipe.load("shamaei-table2"), 2000, sim_basis.names, generator)
     again = regressors.near(drawn, hard, 0.25, generator)
     changed = again["snr"] != drawn["snr"]
     assert changed.float().mean() == pytest.approx(0.25, abs=0.04) and set(again["snr"][changed].tolist()) <= set(range(30, 40))
     assert torch.equal(again["conc"][~changed], drawn["conc"][~changed]) and torch.equal(again["phi0"], drawn["phi0"])
+    like = again["conc"][changed]
+    assert (like[:, 0] == 7).all() and (like >= hard["low"]).all() and (like <= hard["high"]).all()
+    assert float(like[:, 1].std()) > 0
+    assert regressors.pool_size(100) == 100 and regressors.pool_size(10**6) < 10**5
+
+
+def test_one_spectrum_in_a_batch_is_refused(sim_basis, tmp_path):
+    pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
+    from fsl_mrs_dl import train
+
+    with pytest.raises(OptionError, match="--batch_size 1: .*at least 2"):
+        train.train_regressor(sim_basis, tmp_path / "new", settings=train.Settings(steps=2, batch_size=1, progress=False))
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_stack_with_a_misspelt_member_is_refused_before_anything_is_trained(sim_basis, tmp_path):
@@ -404,8 +420,8 @@ def test_second_order_keeps_the_best_of_held_back_spectra():
             torch.nn.init.zeros_(self.layers.weight)
             torch.nn.init.zeros_(self.layers.bias)
 
-        def loss_of_views(self, views, targets):
-            return (self.layers(views) - targets).square().mean()
+        def loss_on(self, views, targets):
+            return lambda: (self.layers(views) - targets).square().mean()
 
     network = Plain()
     used, held = ({"view": torch.randn(n, 40), "target": torch.randn(n, 3)} for n in (60, 50))
