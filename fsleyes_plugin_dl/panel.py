@@ -120,7 +120,12 @@ class ResultsPanel(SettingsPanel):
         )
         again = wx.Button(parent, label="Robust range")
         again.Bind(wx.EVT_BUTTON, lambda _: scene.robust())
-        self._add("map", "", again, "From zero to the 98th percentile of voxels whose relative SD is below 50 %")
+        self._add(
+            "map",
+            "",
+            again,
+            "From zero to the 98th percentile of voxels whose relative SD is below 50 % and that are not outlined",
+        )
 
     def _certainty(self) -> None:
         self._group("sure", "Certainty")
