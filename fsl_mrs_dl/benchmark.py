@@ -20,6 +20,7 @@ import torch
 from . import peers, registration, supervised, synthetic, zoo
 from .alignment import align_transients, apply_shift_phase, cramer_rao, similarity_index
 from .errors import DataError, OptionError
+from .paths import claim, fingerprint
 
 __all__ = [
     "Signal",
@@ -291,6 +292,7 @@ def write_align(
     for name in networks:
         if name not in NETWORKS:
             raise OptionError(f"--networks {name}: there is no such network; choose from {', '.join(NETWORKS)}.")
+    claim(output, {"signals": n_signals, "steps": steps, "seed": seed, "signal": fingerprint(signal.axes, signal.fid.numpy())})
     models, cards = {}, {}
     for name in networks:
         folder = output / "models" / name
@@ -304,7 +306,6 @@ def write_align(
             train_network(name, signal, folder, n_signals=n_signals, seed=seed, settings=settings)
         models[name], cards[name] = zoo.load(folder)
     every = methods(signal, models)
-    output.mkdir(parents=True, exist_ok=True)
     parts = [
         "# Frequency and phase correction beside its limits and other methods\n",
         f"Made by `fsl_mrs_dl benchmark align`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n",

@@ -7,7 +7,6 @@ basis set, in which the fitted model is exactly right: whatever the intervals mi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import tempfile
@@ -18,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import __version__, synthetic, uncertainty, units, zoo
+from . import synthetic, uncertainty, units, zoo
 from .basis import Basis
 from .benchmark_quant import fitted, make_set, slopes
 from .errors import OptionError, OutputError
 from .macromolecules import add_macromolecules
-from .paths import claim, put_in_place
+from .paths import claim, fingerprint, put_in_place
 from .simulate import simulate_basis
 
 __all__ = ["SCALES", "SNRS", "Compared", "default_basis", "train_network", "spectrum_errors", "compare_fits", "write_denoise"]
@@ -63,12 +62,6 @@ def default_basis(n_points: int = 1024) -> Basis:
 def _recipe() -> synthetic.Recipe:
     """What the network is trained on: the test spectra's recipe at SNRs that hold all those tested."""
     return synthetic.Recipe.of("denoise", synthetic.Recipe.load("shamaei-table2").content | {"snr": _TRAINED_AT})
-
-
-def _fingerprint(scale: Scale) -> str:
-    """Eight characters that change when the data or the network do."""
-    about = json.dumps([__version__, repr(scale), _recipe().content, _NAMES], sort_keys=True)
-    return hashlib.sha256(about.encode()).hexdigest()[:8]
 
 
 def train_network(basis: Basis, folder: Path, scale: Scale, *, seed: int = 0, progress: bool = False) -> zoo.Card:
@@ -198,7 +191,10 @@ def write_denoise(
     size = replace(chosen, steps=steps or chosen.steps, test=n_test or chosen.test)
     output, basis = Path(output), default_basis()
     folder = output / "models" / "denoiser"
-    claim(output, {"scale": scale, "steps": steps, "seed": seed, "data and network": _fingerprint(chosen)})
+    claim(
+        output,
+        {"scale": scale, "steps": steps, "seed": seed, "data and network": fingerprint(repr(chosen), _recipe().content, _NAMES)},
+    )
     folder.mkdir(exist_ok=True)
     if not (folder / "card.json").is_file():
         say(f"Training the denoiser, {size.steps} batches of {size.batch_size}; it is kept in {folder}.")

@@ -19,6 +19,7 @@ import torch
 from . import novelty, pipeline, spinsim, synthetic, uncertainty, zoo
 from .basis import Basis
 from .errors import DataError, OptionError
+from .paths import claim, fingerprint
 from .starters import Automatic
 
 __all__ = ["PAPER_R2", "PAPER_MAPE", "PARTS", "Network", "load_basis", "networks_of", "train_network", "write_quant"]
@@ -274,7 +275,7 @@ def write_quant(
     missing = [name for name in (*_NINE, "mm") if name not in basis.names]
     if missing:
         raise DataError(f"{basis.source}: has no {missing[0]}; the benchmark needs {', '.join(_NINE)} and mm.")
-    output.mkdir(parents=True, exist_ok=True)
+    claim(output, {"steps": steps, "seed": seed, "basis set": fingerprint(list(basis.names), np.asarray(basis.fids))})
     models = {}
     for network in networks_of(parts):
         folder = folder_of(output, network)

@@ -36,7 +36,7 @@ from .supervised_trials import (
     Scale,
     basis_and_recipe,
     cards_in,
-    fingerprint,
+    fingerprint_of,
     folder_of,
     jobs_of,
     minutes_of,
@@ -368,7 +368,7 @@ def write_supervised(
             for job in jobs
         ]
         size = replace(size, stack_steps=steps)
-    claim(output, {"scale": scale, "steps": steps, "seed": seed, "data and budgets": fingerprint(scale)})
+    claim(output, {"scale": scale, "steps": steps, "seed": seed, "data and budgets": fingerprint_of(scale)})
     at_once = 1 if torch.cuda.is_available() else workers or torch.get_num_threads()
     run_jobs(jobs, output, at_once, say)
     stacks = []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
+from . import __version__
 from .errors import FslMrsDlError, OptionError, OutputError
 
-__all__ = ["models_folder", "put_in_place", "claim"]
+__all__ = ["models_folder", "put_in_place", "claim", "fingerprint"]
 
 
 def put_in_place(temporary: str | Path, path: Path) -> None:
@@ -31,6 +33,12 @@ def models_folder() -> Path:
         if (folder / "README.md").is_file():
             return folder
     raise FslMrsDlError(f"{package / 'models'}: the folder of trained networks is missing; install FSL-MRS-DL again.")
+
+
+def fingerprint(*about) -> str:
+    """Eight characters that change when the version or any of these does: numbers, texts, lists and dictionaries of them, and arrays."""
+    text = json.dumps([__version__, *about], sort_keys=True, default=lambda array: hashlib.sha256(array.tobytes()).hexdigest())
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def claim(output: Path, about: dict) -> None:

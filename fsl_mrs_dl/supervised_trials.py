@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from . import __version__, paper_sets, zoo
+from . import paper_sets, zoo
+from .paths import fingerprint
 
 __all__ = [
     "PARTS",
@@ -30,7 +30,7 @@ __all__ = [
     "folder_of",
     "minutes_of",
     "cards_in",
-    "fingerprint",
+    "fingerprint_of",
     "basis_and_recipe",
     "run_jobs",
     "train_stacks",
@@ -227,11 +227,10 @@ def cards_in(card: zoo.Card, what: str) -> list[zoo.Card]:
     return [zoo.read_card(path.parent) for path in sorted(Path(card.folder).glob(f"{what}/*/card.json"))]
 
 
-def fingerprint(scale: str) -> str:
+def fingerprint_of(scale: str) -> str:
     """Eight characters that change when data or trainings of a scale do."""
     recipes = [basis_and_recipe(data)[1].content for data in ("rizzo", "DSS1 without noise", *paper_sets.DSS)]
-    about = json.dumps([__version__, repr(SCALES[scale]), paper_sets.WIDTH_HZ, recipes], sort_keys=True)
-    return hashlib.sha256(about.encode()).hexdigest()[:8]
+    return fingerprint(repr(SCALES[scale]), paper_sets.WIDTH_HZ, recipes)
 
 
 def _begin_worker(parent: int) -> None:

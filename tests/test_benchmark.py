@@ -153,6 +153,8 @@ def test_the_benchmark_writes_its_table_and_figures(tmp_path, capsys, monkeypatc
         "## Monte Carlo",
     ):
         assert words_in in text, words_in
+    assert main([*words, "--networks", "dsr", "--steps", "3", "--threads", "1"]) == 2
+    assert "networks of another run (steps 2)" in capsys.readouterr().err
     assert main([*words, "--networks", "magic"]) == 2 and "--networks magic" in capsys.readouterr().err
     assert main([*words, "--networks", "dsr", "--test", "3"]) == 2 and "--test 3" in capsys.readouterr().err
     assert main(["benchmark", "align", "--output", "o"]) == 2 and "FSL_MRS_DL_TESTDATA" in capsys.readouterr().err

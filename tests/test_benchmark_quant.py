@@ -115,6 +115,8 @@ def test_a_small_run_measures_everything(basis, tmp_path, capsys):
     # A second run finds its networks.
     capsys.readouterr()
     assert main(words) == 0 and "Training" not in capsys.readouterr().out
+    assert main([*words, "--steps", "51"]) == 2
+    assert "networks of another run (steps 50)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ def test_what_was_interrupted_goes_on(tiny, tmp_path, monkeypatch):
 
 
 def test_networks_of_another_run_are_not_mixed_with_these(tiny, tmp_path, capsys):
-    about = {"scale": "small", "steps": None, "seed": 0, "data and budgets": trials.fingerprint("small")}
+    about = {"scale": "small", "steps": None, "seed": 0, "data and budgets": trials.fingerprint_of("small")}
     claim(tmp_path / "b", about)
     claim(tmp_path / "b", about)
     assert main(["benchmark", "supervised", "--output", str(tmp_path / "b"), "--seed", "3", "--networks", "cnn"]) == 2
@@ -235,7 +235,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path, capsys):
 
 
 def test_results_of_a_measurement_that_was_interrupted_are_not_mixed_with_older_ones(tmp_path, monkeypatch):
-    claim(tmp_path, {"scale": "small", "steps": None, "seed": 0, "data and budgets": trials.fingerprint("small")})
+    claim(tmp_path, {"scale": "small", "steps": None, "seed": 0, "data and budgets": trials.fingerprint_of("small")})
     results = [tmp_path / name for name in ("table.md", "scores.csv", "supervised.png")]
     for path in results:
         path.write_text("of before")
