@@ -97,8 +97,14 @@ def warning_of(header: dict) -> str:
 
 
 def warn(args, header: dict) -> None:
-    """Say on stderr that ``args.data``, to be quantified, were denoised, if their header tells, and keep it in ``args.denoised``."""
+    """Say on stderr that ``args.data``, to be quantified, were denoised, if their header tells, and keep it in ``args.denoised``.
+
+    What this program denoised has its axis the right way round, or would have been refused; where little is left of a spectrum, that cannot be seen
+    any more, so it is not asked again (``args.conjfid``).
+    """
     text = warning_of(header)
+    if FIELD in header and getattr(args, "conjfid", True) is None:
+        args.conjfid = False
     if text:
         args.denoised = f"{args.data} {text}"
         print(f"Warning: {args.denoised}.", file=sys.stderr)

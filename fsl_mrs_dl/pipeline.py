@@ -902,9 +902,15 @@ def fit_scaled(
             "('fsl_mrs_dl train quant --method supervised', or dq-nmm)."
         )
     if answering_network is not None:
+        unknown = answering_network.unknown(model, names)
+        if unknown:
+            note = (
+                f"{answering_network.card.name} has no answer for {', '.join(unknown)}: it was trained without, or with a basis set in which they look "
+                "different. "
+            )
         if zoo.little_learnt(answering_network.card):
             learnt = np.median(list(answering_network.card["accuracy"]["R2 of concentrations"].values()))
-            note = (
+            note += (
                 f"{answering_network.card.name} has learnt little (median R2 {learnt:.2f} in training): do not trust its own answers, however "
                 "small their spread."
             )
@@ -928,7 +934,7 @@ def fit_scaled(
         free=np.full((n, n_fit), np.nan),
         empty=np.zeros(n, bool),
         ood_residual=np.full(n, np.nan),
-        network_note=note,
+        network_note=note.strip(),
     )
     where = np.flatnonzero(usable)
     if answering_network is not None and len(where):

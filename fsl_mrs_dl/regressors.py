@@ -224,6 +224,11 @@ def stack_members(words) -> tuple[str, ...]:
         raise OptionError(
             f"--stack {' '.join(words)}: is one network; give the encoders of two or more, or one of {', '.join(STACKS)}."
         )
+    for name in words:
+        if name not in ENCODERS:
+            raise OptionError(
+                f"--stack {' '.join(words)}: there is no such encoder as {name}; choose from {', '.join(ENCODERS)}."
+            )
     return words
 
 

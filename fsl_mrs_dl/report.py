@@ -212,7 +212,7 @@ def _table(results: FitResults, row: int) -> str:
         weak = ' class="weak"' if value_sd[i] > 0.5 * abs(value[i]) else ""
         lines.append(
             f"<tr{weak}><td>{html.escape(name)}</td><td>{value[i]:.3f}</td><td>{value_sd[i]:.3f}</td><td>{conc[i]:.4g}</td>"
-            f"<td>{sd[i]:.2g}</td><td>{percent[i]:.0f}</td>{more[i]}{quality}</tr>"
+            f"<td>{sd[i]:.2g}</td><td>{percent[i]:.0f}</td>{more[i]}{quality}</tr>".replace("<td>nan</td>", "<td>-</td>")
         )
     first = f"<tr><th>Metabolite</th><th>{html.escape(label)}</th><th>SD</th><th>raw</th><th>raw SD</th><th>%SD</th>{head}"
     note = f'<p class="note">{" ".join(notes)}</p>'

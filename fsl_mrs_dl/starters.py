@@ -211,6 +211,11 @@ class PhysicsStarter:
         """Whether any of the metabolites is one that the network was trained on, and looks as there."""
         return bool(torch.isfinite(self._columns(model, names)).any())
 
+    def unknown(self, model: SignalModel, names: list[str]) -> list[str]:
+        """The metabolites that it has no answer for: it was trained without them, or they looked otherwise there."""
+        known = torch.isfinite(self._columns(model, names)).all(0)
+        return [name for name, there in zip(names, known.tolist()) if not there]
+
     def _columns(self, model: SignalModel, names: list[str]) -> torch.Tensor:
         """From the network's concentrations to the model's, ``(n_of_network, n_metabs)``.
 

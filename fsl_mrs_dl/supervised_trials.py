@@ -50,7 +50,7 @@ class Scale:
     ``budgets`` gives for an encoder its share of the published numbers of kernels, batches, and learning rate; ``many`` are batches of those that are
     not in it; ``held`` is how many validations without a gain end a training, 0 for none.  ``dss`` gives of wavelet scattering on the DSS
     batches, their size, rate, weight decay, and the most iterations of second order after them; ``scalogram`` of the networks of that comparison
-    their arguments, batches and points.
+    their arguments, batches and points; ``steps`` is what all trainings were cut to, if they were.
     """
 
     budgets: dict
@@ -63,6 +63,7 @@ class Scale:
     scalogram: tuple[dict, int, int]
     stack_steps: int
     newton: int
+    steps: int | None = None
 
 
 SCALES = {

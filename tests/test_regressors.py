@@ -185,7 +185,7 @@ def test_a_stack_with_a_misspelt_member_is_refused_before_anything_is_trained(si
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     from fsl_mrs_dl import train
 
-    with pytest.raises(OptionError, match="fcc.*no such encoder"):
+    with pytest.raises(OptionError, match="--stack fc fcc: there is no such encoder as fcc"):
         train.train_regressor(sim_basis, tmp_path / "new", stack=("fc", "fcc"), settings=train.Settings(steps=2, progress=False))
     assert not (tmp_path / "new").exists()
 
@@ -333,6 +333,30 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
     found = fit.networks[0, :, column]
     assert np.corrcoef(found, conc[:, column])[0, 1] > 0.85
     assert np.median(found / conc[:, column].numpy()) == pytest.approx(7, rel=0.2)
+
+
+def test_what_it_has_no_answer_for_is_said(trained, sim_basis):
+    """A metabolite that it was not trained on, and one that looks different there."""
+    from fsl_mrs_dl import pipeline
+    from fsl_mrs_dl.basis import Basis
+    from fsl_mrs_dl.nifti import load
+    from fsl_mrs_dl.starters import Automatic
+
+    data = load(trained[0] / "data.nii.gz")
+    fids = np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)[:2]
+    other = sim_basis.fids.copy()
+    glu = list(sim_basis.names).index("Glu")
+    other[glu] = other[glu] * np.exp(2j * np.pi * 40 * np.arange(other.shape[-1]) * sim_basis.dwelltime)
+    names = tuple("Sugar" if name == "Lac" else name for name in sim_basis.names)
+    changed = Basis(other, names, sim_basis.dwelltime, sim_basis.spec_freq_mhz, sim_basis.nucleus)
+    axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "device": "cpu"}
+    notes = [
+        pipeline.quantify(fids, one, starter=Automatic(None, trained[0] / "one"), **axes).network_note
+        for one in (sim_basis, changed)
+    ]
+    assert "no answer" not in notes[0]
+    there = "one has no answer for " + ", ".join(name for name in names if name in ("Glu", "Sugar"))
+    assert notes[1].startswith(there + ":")
 
 
 def test_a_network_that_proposes_no_starts_is_not_taken_for_one_that_does(trained, tmp_path, capsys):
