@@ -64,6 +64,8 @@ def claim(output: Path, about: dict) -> None:
         before = json.loads(path.read_text())
     except OSError as exc:
         raise OutputError(f"{output}: cannot be written to ({exc.strerror}); choose another --output.") from exc
+    except ValueError as exc:
+        raise OutputError(f"{path}: does not say what the networks beside it are ({exc}); choose another --output.") from exc
     if before != about:
         said = ", ".join(f"{key} {before.get(key)}" for key in about if before.get(key) != about[key])
         raise OptionError(f"--output {output}: holds networks of another run ({said}); give its options, or another folder.")

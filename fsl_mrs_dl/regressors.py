@@ -153,11 +153,16 @@ class Supervised(Quantifier):
 
     def targets(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """What :meth:`numbers` should be, ``(batch, n_out)``."""
-        return (self._relative(fid, conc, self._seen(fid)[1]) - self.low) / self.span
+        return self._scaled(fid, conc, self._seen(fid)[1])
+
+    def _scaled(self, fid: torch.Tensor, conc: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
+        return (self._relative(fid, conc, height) - self.low) / self.span
 
     def views(self, fid: torch.Tensor) -> torch.Tensor:
         """What the encoder looks at of FIDs ``(batch, n)``, or, where it ``keeps_view``, makes of that before anything that is trained."""
-        x = self._seen(fid)[0]
+        return self._viewed(self._seen(fid)[0])
+
+    def _viewed(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.stack([x.real, x.imag], 1)
         return self.encoder.view(x) if self.keeps_view else x
 
@@ -181,7 +186,8 @@ class Supervised(Quantifier):
 
     def loss(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """Mean squared error of the numbers; of the spectra, each over its template's energy, where the encoder gives these."""
-        return self.loss_of_views(self.views(fid), self.targets(fid, conc))
+        x, height = self._seen(fid)
+        return self.loss_of_views(self._viewed(x), self._scaled(fid, conc, height))
 
 
 METHODS = {Supervised.method: Supervised}

@@ -227,6 +227,14 @@ def test_networks_of_another_run_are_not_mixed_with_these(tiny, tmp_path, capsys
     assert "another run (data and budgets of before)" in capsys.readouterr().err
 
 
+def test_settings_that_cannot_be_read_are_said_in_one_line(tmp_path, capsys):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "settings.json").write_text('{"scale": ')
+    assert main(["benchmark", "supervised", "--output", str(tmp_path), "--networks", "cnn"]) == 2
+    error = capsys.readouterr().err
+    assert "settings.json: does not say" in error and error.count("\n") == 1
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path, capsys):
     (tmp_path / "svs.nii.gz").touch()
     assert main(["benchmark", "supervised", "--output", str(tmp_path), "--networks", "cnn"]) == 2
