@@ -164,7 +164,7 @@ TEXT
         .venv/bin/python -m pytest "$@" || status=$?
         if [[ "${FSLEYES_TESTS:-on}" != off ]] && set_up_fsleyes; then
             echo "install.sh: tests inside of FSLeyes"
-            .venv-fsleyes/bin/python -m pytest -m with_fsleyes tests/test_fsleyes_gui.py || status=$?
+            .venv-fsleyes/bin/python -m pytest -m with_fsleyes tests/fsleyes_plugin/test_fsleyes_gui.py || status=$?
         fi
         exit "$status"
         ;;

@@ -104,7 +104,7 @@ def change(module):
     """Apply the patch that belongs to a freshly executed module; whatever goes wrong leaves FSL-MRS as it is."""
     try:
         from . import __version__
-        from ._patches import PATCHES, PLUGIN_GROUP
+        from .fslmrs.patches import PATCHES, PLUGIN_GROUP
 
         # One that finds plugins by itself has found ours by their entry points; one that is marked was changed before.
         if not hasattr(module, PLUGIN_GROUP) and not hasattr(module, MARK):

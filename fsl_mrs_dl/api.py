@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import DataError, OptionError
+from .core.errors import DataError, OptionError
 
 __all__ = ["align", "quantify"]
 
@@ -23,8 +23,8 @@ def align(data, **options):
     data : NIFTI_MRS, MrsData or complex array ``(..., n_transients, n_points)``
         FSL-MRS's (or the nifti-mrs package's) object, this package's own, or FIDs in FSL-MRS's sign convention.
     **options
-        For objects with a header ``dim``, ``ppmlim``, ``reference``, ``device``, see :func:`fsl_mrs_dl.pipeline.align_data`.
-        For arrays ``dwelltime`` (s) and ``spec_freq_mhz`` are needed; see :func:`fsl_mrs_dl.alignment.align_transients`, whose
+        For objects with a header ``dim``, ``ppmlim``, ``reference``, ``device``, see :func:`fsl_mrs_dl.fitting.quantify.align_data`.
+        For arrays ``dwelltime`` (s) and ``spec_freq_mhz`` are needed; see :func:`fsl_mrs_dl.registration.solver.align_transients`, whose
         further options they take.
 
     Returns
@@ -47,10 +47,10 @@ def align(data, **options):
     >>> (found.shift_hz - found.shift_hz[0]).round(2).tolist()
     [0.0, 3.0, -2.0]
     """
-    from . import nifti
-    from .pipeline import align_data, align_image
+    from .fitting.quantify import align_data, align_image
+    from .io import nifti
 
-    _refuse_path(data, "load it with fsl_mrs_dl.nifti.load")
+    _refuse_path(data, "load it with fsl_mrs_dl.io.nifti.load")
     if isinstance(data, nifti.MrsData):
         _check_options(align_data, options)
         aligned = align_data(data, **options)
@@ -59,7 +59,7 @@ def align(data, **options):
         _check_options(align_data, options)
         out, aligned = align_image(data, **options)
         return out, aligned.alignment
-    from .alignment import align_transients
+    from .registration.solver import align_transients
 
     for name in ("dwelltime", "spec_freq_mhz"):
         if name not in options:
@@ -81,13 +81,13 @@ def quantify(data, basis=None, **options):
         For arrays only.
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``, ``x0``) and
-        ``starter``, ``estimate``, ``device`` by name.  For arrays those of :func:`fsl_mrs_dl.pipeline.quantify`.
+        ``starter``, ``estimate``, ``device`` by name.  For arrays those of :func:`fsl_mrs_dl.fitting.quantify.quantify`.
 
     Returns
     -------
     FitRes, list of FitRes, dict or Quantification
         FSL-MRS's result for an MRS object, a list of them for a list, ``{(x, y, z): FitRes}`` for an MRSI object;
-        :class:`fsl_mrs_dl.pipeline.Quantification` for arrays, with one row per spectrum.
+        :class:`fsl_mrs_dl.fitting.quantify.Quantification` for arrays, with one row per spectrum.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def quantify(data, basis=None, **options):
         and data
         and _is_fsl_mrs(data[0], "MRS")
     ):
-        from . import fslmrs
-        from .options import DlOptions
+        from .fitting.options import DlOptions
+        from .fslmrs import fit
 
         if basis is not None:
             raise OptionError("basis: FSL-MRS's MRS objects have theirs; leave it out, or make the objects with another one.")
@@ -110,21 +110,21 @@ def quantify(data, basis=None, **options):
                 raise OptionError(f"{name}: is no option here; there are {', '.join(_FIT_ARGUMENTS + _OWN_ARGUMENTS)}.")
         own = DlOptions(**{name: options.pop(name) for name in _OWN_ARGUMENTS if name in options})
         if _is_fsl_mrs(data, "MRS"):
-            return fslmrs.fit(data, options, own)
+            return fit.fit(data, options, own)
         if _is_fsl_mrs(data, "MRSI"):
             voxels = [(mrs, index) for mrs, index, _ in data]
-            return dict(zip([index for _, index in voxels], fslmrs.fit_together([mrs for mrs, _ in voxels], options, own)))
-        return fslmrs.fit_together(data, options, own)
+            return dict(zip([index for _, index in voxels], fit.fit_together([mrs for mrs, _ in voxels], options, own)))
+        return fit.fit_together(data, options, own)
     if hasattr(data, "hdr_ext") and hasattr(data, "mrs"):
         raise OptionError("a NIFTI_MRS object has no basis set yet; give quantify(data.mrs(basis=...)).")
     if isinstance(data, (list, tuple)) and not data:
         raise DataError("the list of spectra is empty; there is nothing to work on.")
     _refuse_path(data, "fit it with 'fsl_mrs_dl fit', or give its FIDs")
-    from . import pipeline
-    from .basis import Basis
-    from .options import DlOptions
+    from .fitting import quantify as quantify_module
+    from .fitting.options import DlOptions
+    from .io.basis import Basis
 
-    _check_options(pipeline.quantify, options)
+    _check_options(quantify_module.quantify, options)
     if basis is None:
         raise OptionError("basis: is needed to quantify FIDs; give a Basis, FSL-MRS's Basis or a path.")
     if isinstance(basis, (str, Path)):
@@ -136,7 +136,7 @@ def quantify(data, basis=None, **options):
             raise OptionError(f"{name}: is needed to quantify an array of FIDs; give quantify(fids, basis, {name}=...).")
     if isinstance(options.get("starter"), str):
         options["starter"] = DlOptions(starter=options["starter"]).check().make_starter()
-    return pipeline.quantify(_array(data), basis, **options)
+    return quantify_module.quantify(_array(data), basis, **options)
 
 
 def _refuse_path(data, remedy: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fsl_mrs_dl import layout
+from fsl_mrs_dl.results import layout
 
 from .results import OOD_LIMIT, Results
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from fsl_mrs_dl.errors import DataError, OptionError, OutputError
+from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
 
 from . import maps
 from .results import Results

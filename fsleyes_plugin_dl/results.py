@@ -15,10 +15,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from fsl_mrs_dl import layout
-from fsl_mrs_dl.errors import DataError, OptionError
-from fsl_mrs_dl.evaluate import Evaluator
-from fsl_mrs_dl.layout import Quantity
+from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.results import layout
+from fsl_mrs_dl.results.layout import Quantity
+from fsl_mrs_dl.results.model_file import Evaluator
 
 __all__ = ["Results", "Voxel", "OOD_LIMIT"]
 
@@ -225,7 +225,7 @@ class Results:
 
     @cached_property
     def failed(self) -> np.ndarray:
-        """The values of :data:`fsl_mrs_dl.layout.FAILED`, int ``(x, y, z)``; 0 where the folder does not say."""
+        """The values of :data:`fsl_mrs_dl.results.layout.FAILED`, int ``(x, y, z)``; 0 where the folder does not say."""
         values = self.map("failed") if self.kind == "MRSI" else None
         return np.zeros(self.shape, int) if values is None else np.rint(values).astype(int)
 

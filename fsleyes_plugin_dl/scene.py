@@ -21,7 +21,7 @@ from fsleyes.views.orthopanel import OrthoPanel
 from fsleyes_plugin_mrs.utils import is_nifti_mrs
 from fsleyes_plugin_mrs.views import MRSView
 
-from fsl_mrs_dl.errors import DataError, FslMrsDlError
+from fsl_mrs_dl.core.errors import DataError, FslMrsDlError
 
 from . import maps, spectra
 from .artists import Band, Contribution, SpectrumLegend

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from fsl_mrs_dl.errors import DataError
+from fsl_mrs_dl.core.errors import DataError
 
 __all__ = ["COLOURS", "PPM_SHIFT", "PPM_WINDOW", "Axis", "displayed", "read_fid", "limits", "z95"]
 

@@ -9,7 +9,7 @@ import fsl.utils.settings as fslsettings
 import wx
 from fsleyes.actions import Action
 
-from fsl_mrs_dl.errors import FslMrsDlError
+from fsl_mrs_dl.core.errors import FslMrsDlError
 
 from .panel import ResultsPanel, TablePanel
 from .results import Results

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fsl_mrs_dl.errors import DataError, FslMrsDlError, OptionError
+from fsl_mrs_dl.core.errors import DataError, FslMrsDlError, OptionError
 
 from .results import Results
 

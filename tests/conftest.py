@@ -90,8 +90,8 @@ def invivo_basis_path(testdata) -> Path:
 @pytest.fixture(scope="session")
 def sim_basis():
     """Ten metabolites, 3 T PRESS, TE 35 ms, 1024 points, 2000 Hz."""
-    from fsl_mrs_dl.basis import Basis
-    from fsl_mrs_dl.spinsim import simulate_basis
+    from fsl_mrs_dl.io.basis import Basis
+    from fsl_mrs_dl.physics.spinsim import simulate_basis
 
     fids, names = simulate_basis(
         METABOLITES, "press", spec_freq_mhz=FREQ_MHZ, bandwidth_hz=BANDWIDTH_HZ, n_points=N_POINTS, te_ms=35.0
@@ -125,9 +125,9 @@ def simulate(sim_basis):
     """
     import torch
 
-    from fsl_mrs_dl.concentrations import typical_concentrations
-    from fsl_mrs_dl.pipeline import model_for
-    from fsl_mrs_dl.units import spec_to_fid
+    from fsl_mrs_dl.core.metabolites import typical_concentrations
+    from fsl_mrs_dl.core.units import spec_to_fid
+    from fsl_mrs_dl.fitting.quantify import model_for
 
     def make(
         n, *, snr=None, seed=0, model="voigt", baseline="poly, 2", groups=None, shift_ppm=0.02, phase_deg=20.0, spread=0.2,

@@ -1,4 +1,4 @@
-"""The way data takes through the package is the order below, and imports go up it only: read here from the source."""
+"""The package is made of wings, one for a subject, and imports go down the layers below only: read here from the source."""
 
 from __future__ import annotations
 
@@ -13,19 +13,35 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "fsl_mrs_dl"
 PLUGIN = ROOT / "fsleyes_plugin_dl"
 
-# A module imports only from those above it.  The README shows the same order.
-ORDER = """
-    errors layout units paths evaluate nifti volume baseline basis spinsim refine signal_model reduced concentrations macromolecules synthetic encoders registration supervised peers quantifiers regressors denoisers
-    universal zoo priors novelty posterior alignment absolute editing drift starters uncertainty simulate paper_sets phantom pipeline denoise train qc figures results options maps mrsi report align_report denoise_report fslmrs api plugin _patches _hook
-    switch launchers doctor benchmark benchmark_quant benchmark_denoise supervised_trials benchmark_supervised network_jobs cli stand_in
-""".split()
+# A wing imports from itself and from the layers above its own; those on one line do not see each other.
+LAYERS = """
+    core
+    io
+    physics registration
+    simulation
+    networks
+    fitting
+    preproc
+    results training
+    mrsi
+    fslmrs
+    api
+    cli
+"""
+# _hook stands beside them: the standard library is all that it imports at once, and it is there before anything else.
+LAYER = {wing: level for level, line in enumerate(LAYERS.split("\n")) for wing in line.split()}
 
 
 def sources(package):
-    """Every source file of a package, with the name of the module or sub-package at its top level: (name, path)."""
+    """Every source file of a package as (dotted name of its module, path)."""
     for path in sorted(package.rglob("*.py")):
-        relative = path.relative_to(package)
-        yield relative.parts[0].removesuffix(".py"), path
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def wing(module):
+    """The wing that a dotted module is in, or the module itself where it lies at the top of the package."""
+    return module.split(".")[1] if "." in module else module
 
 
 class Imports(ast.NodeVisitor):
@@ -71,62 +87,73 @@ def imports(path):
     return Imports(path).found
 
 
+MODULES = dict(sources(PACKAGE))
+
+
 def modules_of_package(names):
-    """Those modules of fsl_mrs_dl that dotted names point to; what its __init__ defines itself is nobody's module."""
+    """The modules of fsl_mrs_dl that dotted names point to, the deepest each; names that its ``__init__`` defines point to none."""
     for name in names:
         parts = name.split(".")
-        if parts[0] == "fsl_mrs_dl" and len(parts) > 1:
-            if (PACKAGE / f"{parts[1]}.py").is_file() or (PACKAGE / parts[1] / "__init__.py").is_file():
-                yield parts[1]
+        for end in (len(parts), len(parts) - 1):
+            module = ".".join(parts[:end])
+            if module in MODULES and module != "fsl_mrs_dl":
+                yield module
+                break
 
 
-def importers(library, package):
-    return {name for name, path in sources(package) if any(found.split(".")[0] == library for found, _, _ in imports(path))}
+def wings_importing(library):
+    """Wings in which ``library`` is imported."""
+    return {wing(name) for name, path in MODULES.items() if any(found.split(".")[0] == library for found, _, _ in imports(path))}
 
 
-MODULES = [(name, path) for name, path in sources(PACKAGE) if name != "__init__"]
+@pytest.mark.parametrize("name", sorted({wing(name) for name in MODULES} - {"fsl_mrs_dl", "_hook"}))
+def test_wing_has_its_place_in_the_layers(name):
+    assert name in LAYER, f"fsl_mrs_dl/{name} has no layer: a module belongs into a wing, a new wing into LAYERS of this file"
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in MODULES}))
-def test_module_has_its_place_in_the_order(name):
-    assert name in ORDER, f"fsl_mrs_dl/{name} has no place in ORDER: add it to tests/test_architecture.py and to the README"
-
-
-@pytest.mark.parametrize("name, path", MODULES, ids=[str(path.relative_to(PACKAGE)) for _, path in MODULES])
-def test_imports_go_up_the_order_only(name, path):
-    if name not in ORDER:
-        pytest.skip("reported by the test of the module's place")
-    above = ORDER[: ORDER.index(name)]
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"fsl_mrs_dl", "fsl_mrs_dl._hook"}))
+def test_imports_go_down_the_layers_only(name):
+    here = wing(name)
     wrong = [
-        f"{path.relative_to(ROOT)}:{line} imports {module}, which is not above {name}"
-        for found, line, _ in imports(path)
+        f"{MODULES[name].relative_to(ROOT)}:{line} imports {module}, whose layer is not below that of {here}"
+        for found, line, _ in imports(MODULES[name])
         for module in modules_of_package([found])
-        if module != name and module not in above
+        if wing(module) not in (here, "_hook") and LAYER[wing(module)] >= LAYER[here]
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_fsl_mrs_is_imported_by_one_module_only():
-    assert importers("fsl_mrs", PACKAGE) <= {"fslmrs"}
+@pytest.mark.parametrize("package", ["fsl_mrs_dl", "fsleyes_plugin_dl", "benchmarks"])
+def test_no_circle_among_modules(package):
+    """Also none through an import inside a function: it would only hide that two modules are one."""
+    own = dict(sources(ROOT / package))
+    graph = {name: set() for name in own}
+    for name, path in own.items():
+        for found, _, _ in imports(path):
+            known = [module for module in (found, found.rpartition(".")[0]) if module in own and module not in (name, package)]
+            graph[name].update(known[:1])
+    while free := [name for name, needed in graph.items() if not needed & set(graph)]:
+        for name in free:
+            del graph[name]
+    assert not graph, f"these import each other: {sorted(graph)}"
 
 
-def test_lightning_is_imported_by_train_only():
-    assert importers("lightning", PACKAGE) | importers("pytorch_lightning", PACKAGE) <= {"train"}
+def test_fsl_mrs_is_imported_in_its_wing_only():
+    assert wings_importing("fsl_mrs") <= {"fslmrs"}
+
+
+def test_lightning_is_imported_in_training_only():
+    assert wings_importing("lightning") | wings_importing("pytorch_lightning") <= {"training"}
 
 
 def test_hook_needs_the_standard_library_only():
-    path = PACKAGE / "_hook.py"
-    if not path.exists():
-        pytest.skip("there is no _hook.py")
-    at_once = {found.split(".")[0] for found, _, in_function in imports(path) if not in_function}
+    at_once = {found.split(".")[0] for found, _, in_function in imports(PACKAGE / "_hook.py") if not in_function}
     assert at_once <= set(sys.stdlib_module_names)
 
 
 def loads_torch():
     """Modules of fsl_mrs_dl that load torch as they are imported, themselves or through others."""
-    at_once = {}
-    for name, path in sources(PACKAGE):
-        at_once.setdefault(name, set()).update(found for found, _, in_function in imports(path) if not in_function)
+    at_once = {name: {found for found, _, in_function in imports(path) if not in_function} for name, path in MODULES.items()}
     loading = {name for name, found in at_once.items() if any(f.split(".")[0] == "torch" for f in found)}
     while True:
         more = {name for name, found in at_once.items() if loading & set(modules_of_package(found))} - loading
@@ -137,7 +164,7 @@ def loads_torch():
 
 def test_fsleyes_plugin_does_not_load_torch():
     heavy = loads_torch()
-    assert "signal_model" in heavy, "the check itself sees nothing"
+    assert "fsl_mrs_dl.physics.signal_model" in heavy, "the check itself sees nothing"
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {found}"
         for _, path in sources(PLUGIN)
@@ -147,7 +174,10 @@ def test_fsleyes_plugin_does_not_load_torch():
     assert not wrong, "\n".join(wrong)
 
 
-def test_package_itself_loads_nothing_heavy_at_once():
-    at_once = [found for found, _, in_function in imports(PACKAGE / "__init__.py") if not in_function]
-    assert not [found for found in at_once if found.split(".")[0] not in ("fsl_mrs_dl", *sys.stdlib_module_names)]
-    assert not loads_torch() & set(modules_of_package(at_once))
+def test_packages_load_nothing_heavy_at_once():
+    """Neither the package nor a wing does: Python's start, the hook and FSLeyes import them."""
+    for name, path in MODULES.items():
+        if path.name == "__init__.py" and "encoders" not in name:
+            at_once = [found for found, _, in_function in imports(path) if not in_function]
+            assert not [found for found in at_once if found.split(".")[0] not in ("fsl_mrs_dl", *sys.stdlib_module_names)], name
+            assert not loads_torch() & set(modules_of_package(at_once)), name

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import fsl_mrs_dl
-from fsl_mrs_dl import paths, switch
-from fsl_mrs_dl.errors import FslMrsDlError
+from fsl_mrs_dl.core.errors import FslMrsDlError
+from fsl_mrs_dl.fslmrs import switch
+from fsl_mrs_dl.io import files as files_module
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,7 +39,7 @@ def test_importing_the_package_does_not_load_torch():
 
 
 def test_help_answers_without_loading_what_is_slow_to_load():
-    code = "from fsl_mrs_dl.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
+    code = "from fsl_mrs_dl.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
     loaded, printed = loaded_by(code, ["torch", "nibabel", "pandas", "scipy", "matplotlib", "plotly"])
     assert "usage: fsl_mrs_dl" in printed
     assert loaded == []
@@ -57,7 +58,7 @@ def test_command_is_installed():
 
 
 def test_models_folder_is_there():
-    assert (paths.models_folder() / "README.md").is_file()
+    assert (files_module.models_folder() / "README.md").is_file()
 
 
 def test_models_folder_inside_an_installed_package_comes_first(tmp_path, monkeypatch):
@@ -65,15 +66,15 @@ def test_models_folder_inside_an_installed_package_comes_first(tmp_path, monkeyp
     for folder in (package / "models", package.parent / "models"):
         folder.mkdir(parents=True)
         (folder / "README.md").touch()
-    monkeypatch.setattr(paths, "__file__", str(package / "paths.py"))
-    assert paths.models_folder() == package / "models"
+    monkeypatch.setattr(files_module, "__file__", str(package / "io" / "files.py"))
+    assert files_module.models_folder() == package / "models"
 
 
 def test_models_folder_is_not_just_any_folder_of_that_name(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
-    monkeypatch.setattr(paths, "__file__", str(tmp_path / "fsl_mrs_dl/paths.py"))
+    monkeypatch.setattr(files_module, "__file__", str(tmp_path / "fsl_mrs_dl/io/files.py"))
     with pytest.raises(FslMrsDlError, match="install FSL-MRS-DL again"):
-        paths.models_folder()
+        files_module.models_folder()
 
 
 # -- wheel ---------------------------------------------------------------------------------------------------------

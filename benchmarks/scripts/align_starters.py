@@ -1,0 +1,137 @@
+"""How often an alignment from each starter finds a transient: python benchmarks/align_starters.py > benchmarks/align_starters.md
+
+Transients are simulated on a basis set of a real protocol that no network was trained on (3 T PRESS, TE 35 ms; found through
+FSL_MRS_DL_TESTDATA, default ../shared/data): shifts to +-40 Hz, any phase, amplitude 1 +- 0.1, without and with water and lipids that
+change from one transient to the next.  SNR: height of the highest metabolite peak of one transient over the SD of its real part.
+A cell holds the share of transients whose shift and phase lie within three Cramer-Rao SDs of the truth, and the share whose shift lies
+within 2 Hz; the bound is that of 0.2 to 4.2 ppm, amplitude unknown, and where water or lipids are unstable with their amplitudes unknown, too.
+
+'Matched filter' is the classical search and refinement that believes the window, 'classical' the one that learns what is unstable, 'network,
+refined' the same from the network's proposal, 'default' the classical one and, in sets with weak transients, the network's, and 'network
+alone' the proposal as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fsl_mrs_dl.fitting import quantify
+from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.networks import model_cards
+from fsl_mrs_dl.networks.universal import AlignStarter
+from fsl_mrs_dl.registration.solver import align_transients, cramer_rao
+from fsl_mrs_dl.simulation import random_spectra
+
+DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / "../shared/data"))
+BANDWIDTH, N_POINTS = 2000.0, 1024
+
+
+def recipe(condition: str, snr: float) -> random_spectra.Recipe:
+    """The training's recipe for transients without what the condition has not."""
+    content = dict(random_spectra.Recipe.load("universal-transients").content)
+    moving = dict(content["transients"]) | {"shift_hz": {"uniform": [-40, 40]}}
+    for name in ("unstable_water", "unstable_lipids"):
+        moving[f"{name}_probability"] = float(name.removeprefix("unstable_") in condition)
+    for name in ("water", "lipids", "baseline"):
+        content.pop(name)
+    content |= {"transients": moving, "snr": snr, "lorentz_fwhm_hz": {"uniform": [2, 8]}, "gauss_fwhm_hz": {"uniform": [0, 6]}}
+    return random_spectra.Recipe.of(condition, content)
+
+
+def wrapped(deg):
+    return (deg + 180) % 360 - 180
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, default=32, help="sets of transients in a cell (default 32)")
+    parser.add_argument("--transients", type=int, default=32, help="transients in a set (default 32)")
+    parser.add_argument("--snr", nargs="+", type=float, default=[1.5, 3.0, 6.0, 12.0, 30.0])
+    parser.add_argument("--model", default="align-universal")
+    parser.add_argument("--fsl-mrs", action="store_true", help="FSL-MRS align, too, on the first two sets of a cell")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    basis = Basis.load(next((DATA / "invivo_3t_press_philips").rglob("*.BASIS")))
+    freq, dwelltime = basis.spec_freq_mhz, 1 / BANDWIDTH
+    protocol = random_spectra.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, dwelltime, freq)
+    axes = {"dwelltime": dwelltime, "spec_freq_mhz": freq}
+    network, card = model_cards.load(args.model)
+    methods = ["matched filter", "classical", "network, refined", "default", "network alone"] + ["FSL-MRS align"] * args.fsl_mrs
+    print(
+        f"# Starters of the alignment\n\n{args.sets} sets of {args.transients} transients in a cell, seed {args.seed}, "
+        f"{platform.machine()}, torch {torch.__version__}. 'Known': aligned to the noise-free spectrum of the set; 'own': to the "
+        "transients' own mean, and the mean error of a set does not count. Share of transients (%) with shift and phase within three Cramer-Rao "
+        "SDs / with the shift within 2 Hz (time per transient, one thread beside other work).\n"
+    )
+    print("| unstable | SNR | reference | " + " | ".join(methods) + " |\n|---|---|---|" + "---|" * len(methods))
+    for condition in ("nothing", "water", "lipids", "water and lipids"):
+        for snr in args.snr:
+            drawn = random_spectra.draw_transients(
+                recipe(condition, snr), args.sets, args.transients, basis.names, torch.Generator().manual_seed(args.seed)
+            )
+            fid, base = random_spectra.render_transients(drawn, protocol)
+            fid, clean = fid.numpy().astype(complex), base.fid.numpy().astype(complex)
+            shift, phase = drawn["shift_hz"].double().numpy(), -np.rad2deg(drawn["phi0"].double().numpy())
+            amplitude = drawn["amplitude"].double().numpy()
+            kinds = tuple(kind for kind in ("water", "lipids") if kind in condition)
+            bound = [cramer_rao(one, float(sd), unstable=kinds, **axes) for one, sd in zip(clean, base.noise_sd)]
+            bound = np.array(bound)[:, :, None] / amplitude[:, None]
+            for known in (True, False):
+                cells = []
+                for method in methods:
+                    start = time.perf_counter()
+                    used = slice(0, 2) if method.startswith("FSL") else slice(None)
+                    found = [
+                        _align(method, one, reference if known else None, network, card, axes)
+                        for one, reference in zip(fid[used], clean[used])
+                    ]
+                    ms = 1e3 * (time.perf_counter() - start) / (len(found) * args.transients)
+                    ds = np.array([f[0] for f in found]) - shift[used]
+                    dp = wrapped(np.array([f[1] for f in found]) - phase[used])
+                    if not known:
+                        ds = ds - np.median(ds, 1, keepdims=True)
+                        turn = np.exp(1j * np.deg2rad(dp))
+                        dp = np.rad2deg(
+                            np.angle(
+                                turn * np.exp(-1j * np.angle(np.median(turn.real, 1) + 1j * np.median(turn.imag, 1)))[:, None]
+                            )
+                        )
+                    inside = (np.abs(ds) < 3 * bound[used, 0]) & (np.abs(dp) < 3 * bound[used, 1])
+                    cells.append(f"{100 * inside.mean():.1f} / {100 * (np.abs(ds) < 2).mean():.1f} ({ms:.1f} ms)")
+                print(f"| {condition} | {snr:g} | {'known' if known else 'own'} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _align(method, fid, reference, network, card, axes):
+    """Shifts (Hz) and phases (degrees) of one set."""
+    if method == "FSL-MRS align":
+        from fsl_mrs.utils.preproc import phase_freq_align
+
+        target = None if reference is None else reference
+        _, phi, eps = phase_freq_align(
+            list(fid), 1 / axes["dwelltime"], axes["spec_freq_mhz"] * 1e6, nucleus="1H", ppmlim=(0.2, 4.2), niter=2, target=target
+        )
+        return np.array(eps), np.rad2deg(np.array(phi))
+    starter = AlignStarter(network, card, reference=reference, **axes)
+    if method == "network alone":
+        shift, phase = starter(torch.as_tensor(fid)[None, None])
+        return shift[0].numpy(), phase[0].numpy()
+    if method == "default":
+        target = None if reference is None else reference[None]
+        found, _ = quantify._align_with_help(fid[None, None], target, {**axes, "nucleus": "1H"}, axes)
+        return found.shift_hz[0], found.phase_deg[0]
+    options = {"starter": starter} if method == "network, refined" else {}
+    if method == "matched filter":
+        options["unstable"] = ()
+    found = align_transients(fid, reference=reference, **options, **axes)
+    return found.shift_hz, found.phase_deg
+
+
+if __name__ == "__main__":
+    main()

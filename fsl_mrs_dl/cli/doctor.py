@@ -1,0 +1,232 @@
+"""``fsl_mrs_dl doctor``: what is installed, what works together, and what to do about what does not."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import __version__, _hook
+from ..core.errors import FslMrsDlError
+from ..fslmrs import launchers, switch
+from ..io import files
+
+__all__ = ["Finding", "examine", "examine_fsl_mrs"]
+
+GOOD, ABSENT, BAD = "ok", "--", "!!"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of the report: ``mark`` is 'ok', '--' (not there, and need not be) or '!!' (to be mended)."""
+
+    mark: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.mark}  {self.text}"
+
+
+def examine() -> list[Finding]:
+    """Everything there is to say, in the order it is shown."""
+    return [
+        *_ourselves(),
+        *_device(),
+        *examine_fsl_mrs(),
+        *_launchers(),
+        *_fsleyes(),
+        *_models(),
+    ]
+
+
+def _ourselves() -> list[Finding]:
+    out = [Finding(GOOD, f"FSL-MRS-DL {__version__} in {Path(__file__).parents[1]}, Python {platform.python_version()}")]
+    libraries, missing = [], []
+    for name in (
+        "numpy",
+        "scipy",
+        "torch",
+        "nibabel",
+        "nifti-mrs",
+        "pandas",
+        "matplotlib",
+        "plotly",
+        "configargparse",
+        "tqdm",
+        "safetensors",
+    ):
+        try:
+            libraries.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    out.append(Finding(GOOD, ", ".join(libraries)))
+    if missing:
+        out.append(Finding(BAD, f"missing: {', '.join(missing)}; install FSL-MRS-DL again with pip"))
+    return out
+
+
+def _device() -> list[Finding]:
+    try:
+        import torch
+    except Exception as exc:
+        return [Finding(BAD, f"PyTorch cannot be imported ({_line(exc)}); install it again")]
+    if torch.cuda.is_available():
+        return [Finding(GOOD, f"GPU: {torch.cuda.get_device_name(0)} (--device auto uses it)")]
+    return [Finding(ABSENT, f"GPU: none that PyTorch can use; the CPU is used, with {torch.get_num_threads()} threads")]
+
+
+# Run in a fresh Python, so that the hook is started as it is for a user.
+_PROBE = """
+import importlib, json, sys, warnings
+out = {"modules": {}, "warnings": []}
+def line(exc):
+    return (type(exc).__name__ + ": " + str(exc)).splitlines()[0]
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    try:
+        package = importlib.import_module("fsl_mrs")
+        out["version"], out["file"] = getattr(package, "__version__", "?"), getattr(package, "__file__", None) or "?"
+    except ModuleNotFoundError as exc:
+        out["absent" if exc.name == "fsl_mrs" else "error"] = line(exc)
+    except BaseException as exc:
+        out["error"] = line(exc)
+    if "version" in out:
+        for name in json.loads(sys.argv[1]):
+            try:
+                module = importlib.import_module(name)
+            except ModuleNotFoundError as exc:
+                gone = exc.name and (name + ".").startswith(exc.name + ".")
+                out["modules"][name] = "missing" if gone else "error: " + line(exc)
+            except BaseException as exc:
+                out["modules"][name] = "error: " + line(exc)
+            else:
+                found = hasattr(module, "PLUGIN_GROUP")
+                out["modules"][name] = "plugins" if found else "added" if hasattr(module, "_fsl_mrs_dl") else "plain"
+hook = sys.modules.get("fsl_mrs_dl._hook")
+out["watching"] = bool(hook and hook.finder())
+out["warnings"] = [str(w.message) for w in caught if "FSL-MRS-DL" in str(w.message)]
+print("\\nFSL-MRS-DL:" + json.dumps(out))
+"""
+
+
+def examine_fsl_mrs() -> list[Finding]:
+    """FSL-MRS, the hook, and whether the two work together."""
+    probe = subprocess.run(
+        [sys.executable, "-c", _PROBE, json.dumps(sorted(_hook.TARGETS))], capture_output=True, text=True, check=False
+    )
+    on, how = switch.status()
+    hook = Finding(GOOD if on else ABSENT, f"hook: {how}")
+    try:
+        # FSL-MRS may print too, at any time.
+        seen = json.loads(next(line[11:] for line in probe.stdout.splitlines() if line.startswith("FSL-MRS-DL:")))
+    except (StopIteration, ValueError):
+        return [Finding(BAD, f"FSL-MRS: looking for it ended Python ({_last(probe.stderr)})"), hook]
+    if "absent" in seen:
+        return [Finding(ABSENT, "FSL-MRS: not installed here; fsl_mrs_dl works without it"), hook]
+    if "error" in seen:
+        return [Finding(BAD, f"FSL-MRS: is installed but broken ({seen['error']}); mend it first"), hook]
+    out = [Finding(GOOD, f"FSL-MRS {seen['version']} in {Path(seen['file']).parent}"), hook]
+    states = seen["modules"]
+    broken = {name: state for name, state in states.items() if state.startswith("error")}
+    for name, state in broken.items():
+        out.append(Finding(BAD, f"FSL-MRS: {name} cannot be imported ({state.removeprefix('error: ')}); mend it first"))
+    missing = [name for name, state in states.items() if state == "missing"]
+    if missing:
+        out.append(
+            Finding(BAD, f"FSL-MRS {seen['version']} has no {', '.join(missing)}; this FSL-MRS-DL does not know that version")
+        )
+    for text in seen["warnings"]:
+        out.append(Finding(BAD, text))
+    done = [name for name, state in states.items() if state in ("added", "plugins")]
+    where = f"dl-align and dlquant: in {len(done)} of {len(states)} modules of FSL-MRS"
+    if len(done) == len(states):
+        out.append(Finding(GOOD, where))
+    elif on:
+        plain = [name for name, state in states.items() if state == "plain"]
+        out.append(Finding(BAD, where + (f", not in {', '.join(plain)}" if plain else "")))
+        if not seen["watching"]:
+            out.append(
+                Finding(
+                    BAD, "hook: Python does not start it, although its file is there; is it run with -S, or is site disabled?"
+                )
+            )
+    else:
+        out.append(Finding(ABSENT, f"{where}, because the hook is not on"))
+    return out
+
+
+def _launchers() -> list[Finding]:
+    found = launchers.found()
+    if not found:
+        return [Finding(ABSENT, "launchers: no fsl_mrs or fsl_mrs_proc on the path ('fsl_mrs_dl launchers add' makes them)")]
+    there = importlib.util.find_spec("fsl_mrs") is not None
+    out = []
+    for name, (path, ours) in found.items():
+        owner = "FSL-MRS-DL's stand-in" if ours else "FSL-MRS's own" if there else "not of FSL-MRS-DL"
+        if ours and there:
+            out.append(Finding(BAD, f"launcher {name}: {path}, {owner} although FSL-MRS is here; 'fsl_mrs_dl launchers remove'"))
+        elif not ours and there and not _starts_this_python(path):
+            out.append(Finding(ABSENT, f"launcher {name}: {path} is of another environment; the hook here does not reach it"))
+        else:
+            out.append(Finding(GOOD, f"launcher {name}: {path}, {owner}"))
+    return out
+
+
+def _starts_this_python(launcher: Path) -> bool:
+    """Does it lie beside this Python, or is it a script that names this Python's folder, as FSL's wrappers do?"""
+    folder = Path(sys.executable).parent
+    if launcher.parent.resolve() == folder.resolve():
+        return True
+    with contextlib.suppress(OSError):
+        return str(folder) in launcher.read_text(errors="replace")
+    return False
+
+
+def _fsleyes() -> list[Finding]:
+    if importlib.util.find_spec("fsleyes") is None and shutil.which("fsleyes") is None:
+        return [Finding(ABSENT, "FSLeyes: not installed here")]
+    try:
+        text = f"FSLeyes {importlib.metadata.version('fsleyes')}"
+    except importlib.metadata.PackageNotFoundError:
+        return [Finding(ABSENT, f"FSLeyes: {shutil.which('fsleyes')}, of another environment")]
+    try:
+        text += f" with fsleyes-plugin-mrs {importlib.metadata.version('fsleyes-plugin-mrs')}"
+    except importlib.metadata.PackageNotFoundError:
+        text += ", without fsleyes-plugin-mrs, which shows results of FSL-MRS"
+    return [Finding(GOOD, text)]
+
+
+def _models() -> list[Finding]:
+    try:
+        folder = files.models_folder()
+    except FslMrsDlError as exc:
+        return [Finding(BAD, str(exc))]
+    try:
+        from ..networks import model_cards
+    except ImportError as exc:
+        return [Finding(BAD, f"models: cannot be read ({_line(exc)}); install FSL-MRS-DL again with pip")]
+    names = model_cards.model_names()
+    if not names:
+        return [Finding(ABSENT, "models: none come with this version; starts are searched for")]
+    for name in names:
+        try:
+            model_cards.load(name)
+        except FslMrsDlError as exc:
+            return [Finding(BAD, f"models: {exc}")]
+    return [Finding(GOOD, f"models: {', '.join(names)} in {folder}")]
+
+
+def _line(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {exc}".splitlines()[0]
+
+
+def _last(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no message"

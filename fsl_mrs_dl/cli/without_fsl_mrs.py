@@ -1,0 +1,74 @@
+"""What the launchers ``fsl_mrs`` and ``fsl_mrs_proc`` do where FSL-MRS is absent: the jobs of this package, in FSL-MRS's words."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+
+from .. import __version__
+from ..fslmrs.plugin import STEPS
+from .main import main
+
+__all__ = ["fsl_mrs", "fsl_mrs_proc"]
+
+HOW_TO_GET = (
+    "FSL-MRS comes with FSL 6.0.6 and later, or alone through conda: https://open.win.ox.ac.uk/pages/fsl/fsl_mrs/ says how. "
+    "Once it is there, 'fsl_mrs_dl launchers remove' makes way for its own launchers."
+)
+
+
+def _theirs(name: str):
+    """FSL-MRS's own command of that name, if FSL-MRS has been installed since."""
+    if importlib.util.find_spec("fsl_mrs") is None:
+        return None
+    return importlib.import_module(f"fsl_mrs.scripts.{name}").main
+
+
+def _refuse(command: str, what: str) -> int:
+    print(f"{command}: error: {what} needs FSL-MRS, which is not installed here. {HOW_TO_GET}", file=sys.stderr)
+    return 2
+
+
+def fsl_mrs_proc(argv: list[str] | None = None) -> int:
+    """``fsl_mrs_proc dl-align ...`` is done as ``fsl_mrs_dl align ...``, ``dl-denoise`` alike; everything else is said to need FSL-MRS."""
+    theirs = _theirs("fsl_mrs_proc")
+    if theirs:
+        return theirs()
+    words = sys.argv[1:] if argv is None else list(argv)
+    # FSL-MRS takes --config before the step.
+    before = []
+    while words and words[0].partition("=")[0] == "--config" and len(words) > 1:
+        n = 1 if "=" in words[0] else 2
+        before, words = [*before, *words[:n]], words[n:]
+    if words and words[0] in (step.name for step in STEPS):
+        return main([words[0].removeprefix("dl-"), *words[1:], *before], prog=f"fsl_mrs_proc {words[0]}")
+    if words and words[0] in ("-v", "--version"):
+        print(f"FSL-MRS-DL {__version__}, standing in for FSL-MRS")
+        return 0
+    if not words or words[0] in ("-h", "--help"):
+        print(
+            "usage: fsl_mrs_proc dl-align --file FILE --output DIR [options]; 'fsl_mrs_proc dl-align --help' lists them.\n"
+            "       fsl_mrs_proc dl-denoise --file FILE --model NAME --output DIR [options]\n"
+            f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other steps it does not have. {HOW_TO_GET}"
+        )
+        return 0
+    return _refuse("fsl_mrs_proc", f"the step '{words[0]}'")
+
+
+def fsl_mrs(argv: list[str] | None = None) -> int:
+    """``fsl_mrs --algo dlquant ...`` is done as ``fsl_mrs_dl fit ...``; everything else is said to need FSL-MRS."""
+    theirs = _theirs("fsl_mrs")
+    if theirs:
+        return theirs()
+    words = sys.argv[1:] if argv is None else list(argv)
+    if set(words) & {"-v", "--version"}:
+        print(f"FSL-MRS-DL {__version__}, standing in for FSL-MRS")
+        return 0
+    if not words or set(words) & {"-h", "--help"}:
+        print(
+            "usage: fsl_mrs --algo dlquant --data FILE --basis PATH --output DIR [options]; 'fsl_mrs_dl fit --help' lists them.\n"
+            f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other algorithms it does not have. {HOW_TO_GET}"
+        )
+        return 0
+    return main(["fit", *words], prog="fsl_mrs", algo="Newton", advice=f" {HOW_TO_GET}", prefix="--dl-")

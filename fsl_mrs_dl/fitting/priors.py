@@ -1,0 +1,312 @@
+"""What concentrations are expected before the data are looked at: stated by a recipe or a file, or learnt from a volume.
+
+A prior is relative: its unit is brought to the data's by one factor for all spectra (:func:`scale_to`), because raw concentrations have
+a unit that nobody knows beforehand.  Entries it says nothing about, macromolecules for one, are expected to be anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import OptionError
+from ..core.metabolites import is_known, is_macromolecule
+from ..simulation import random_spectra
+
+__all__ = ["LEAST", "Prior", "recipes", "load", "from_recipe", "learn", "moments", "scale_to"]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Expected concentrations of some metabolites.
+
+    Attributes
+    ----------
+    names : tuple of str
+    kinds : tuple of str
+        For each: 'uniform' (limits), 'normal' (mean, SD), 'lognormal' (median, SD of the logarithm), or 'any'.  None is ever negative.
+    numbers : ndarray ``(n_metabs, 2)``
+        The two numbers of each kind.
+    cov : ndarray ``(n_metabs, n_metabs)``, optional
+        Covariance of entries that are 'normal', where they are expected to vary together.
+    source : str
+        Where it is from, in words.
+    fwhm_hz, shift_hz : (float, float), optional
+        Range of the line width that is added to the basis set's, and of the shift.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    numbers: np.ndarray
+    cov: np.ndarray | None = None
+    source: str = ""
+    fwhm_hz: tuple[float, float] | None = None
+    shift_hz: tuple[float, float] | None = None
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Expected values, zero where there are none, ``(n_metabs,)``."""
+        return np.array([moments(kind, *numbers)[0] for kind, numbers in zip(self.kinds, self.numbers)])
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Standard deviations, infinite where anything is expected, ``(n_metabs,)``."""
+        return np.array([moments(kind, *numbers)[1] for kind, numbers in zip(self.kinds, self.numbers)])
+
+    @property
+    def says(self) -> np.ndarray:
+        """Which entries it says something about, bool ``(n_metabs,)``."""
+        return np.array([kind != "any" for kind in self.kinds])
+
+    def extended(self, n: int) -> Prior:
+        """With more entries at the end, ``n`` in all, of which it says nothing."""
+        more = n - len(self.names)
+        return replace(
+            self,
+            names=(*self.names, *[""] * more),
+            kinds=(*self.kinds, *["any"] * more),
+            numbers=np.concatenate([self.numbers, np.zeros((more, 2))]),
+            cov=None if self.cov is None else np.pad(self.cov, (0, more)),
+        )
+
+    def times(self, factor) -> Prior:
+        """In another unit; ``factor`` a number or ``(n_metabs,)``."""
+        factor = np.broadcast_to(np.asarray(factor, float), (len(self.names),))
+        numbers = self.numbers * factor[:, None]
+        logarithmic = np.array([kind == "lognormal" for kind in self.kinds])
+        numbers[logarithmic, 1] = self.numbers[logarithmic, 1]
+        return replace(self, numbers=numbers, cov=None if self.cov is None else self.cov * np.outer(factor, factor))
+
+
+def moments(kind: str, a: float, b: float) -> tuple[float, float]:
+    """Mean and SD of one entry; zero and infinity for 'any'."""
+    if kind == "uniform":
+        return (a + b) / 2, (b - a) / math.sqrt(12)
+    if kind == "normal":
+        return a, b
+    if kind == "lognormal":
+        mean = a * math.exp(b * b / 2)
+        return mean, mean * math.sqrt(math.expm1(b * b))
+    return 0.0, math.inf
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that can be priors: those of spectra, with concentrations."""
+    return [name for name in random_spectra.recipe_names() if not name.endswith("-transients") and not name.startswith("augment-")]
+
+
+def load(what: str | Path, names) -> Prior:
+    """A prior for metabolites from a recipe's name, a recipe's file, or a file that gives ranges by metabolite.
+
+    Such a file is JSON: ``{"NAA": {"normal": [12, 1.5]}, "GABA": {"uniform": [1, 2]}, "Gln": {"lognormal": [3, 0.3]}}``, in any one unit.
+
+    Raises
+    ------
+    OptionError
+        If there is no such recipe or file, or it is malformed.
+    """
+    path = Path(what)
+    if str(what) not in random_spectra.recipe_names() and path.is_file():
+        try:
+            content = json.loads(path.read_text())
+        except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+            raise OptionError(f"--prior {what}: is not JSON ({exc}).") from exc
+        if isinstance(content, dict) and "concentrations" not in content and "augment" not in content:
+            return _from_ranges(str(what), content, tuple(names))
+    if str(what) in random_spectra.recipe_names() and str(what) not in recipes():
+        raise OptionError(f"--prior {what}: is a recipe of something else than spectra; there are {', '.join(recipes())}.")
+    try:
+        return from_recipe(what, names)
+    except OptionError as exc:
+        raise OptionError(str(exc).replace("--recipe", "--prior", 1)) from None
+
+
+def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
+    known = [name for name in names if name in content]
+    if not known:
+        raise OptionError(
+            f"--prior {source}: says nothing about any of {', '.join(names)}; name metabolites as the basis set does."
+        )
+    strange = [name for name in content if name not in names and not is_known(name) and not is_macromolecule(name)]
+    if strange:
+        raise OptionError(f"--prior {source}: there is no metabolite '{strange[0]}' here; there are {', '.join(names)}.")
+    random_spectra.check_ranges(f"--prior {source}", content)
+    if len(known) < 2:
+        raise OptionError(
+            f"--prior {source}: says something about {known[0]} only; give two metabolites at least, from whose proportions its unit is found."
+        )
+    kinds, numbers = zip(*(_kind(content.get(name)) for name in names))
+    return Prior(names, kinds, np.array(numbers, float), source=source)
+
+
+def _kind(spec) -> tuple[str, tuple[float, float]]:
+    """A range as a prior's kind and numbers; a number counts as known to one percent."""
+    if spec is None:
+        return "any", (0.0, 0.0)
+    if isinstance(spec, (int, float)):
+        return "normal", (float(spec), max(abs(spec), 1e-6) * 0.01)
+    ((kind, (a, b)),) = spec.items()
+    if kind == "loguniform":
+        return "lognormal", (math.sqrt(a * b), math.log(b / a) / math.sqrt(12))
+    return kind, (float(a), float(b))
+
+
+def from_recipe(recipe: str | Path | random_spectra.Recipe, names) -> Prior:
+    """The concentrations that a recipe draws, its line widths and shifts among what is expected.
+
+    Ranges of single metabolites are taken as they are; what a recipe multiplies together is summed up by its first two moments.
+    """
+    import torch
+
+    if not isinstance(recipe, random_spectra.Recipe):
+        recipe = random_spectra.Recipe.load(recipe)
+    names, spec = tuple(names), recipe.get("concentrations")
+    if spec is None:
+        raise OptionError(f"--recipe {recipe.name}: says nothing about concentrations.")
+    kinds, numbers = [], []
+    if spec.get("prior", "typical") == "table":
+        kinds, numbers = zip(*(_kind(spec["ranges"].get(name)) for name in names))
+    else:
+        drawn = random_spectra.draw_concentrations(recipe, 20000, list(names), torch.Generator().manual_seed(0)).numpy().astype(float)
+        for column, name in enumerate(names):
+            values = drawn[:, column]
+            if is_macromolecule(name) or not is_known(name):
+                kinds.append("any")
+                numbers.append((0.0, 0.0))
+            elif (values > 0).all():
+                logs = np.log(values)
+                kinds.append("lognormal")
+                numbers.append((float(np.exp(logs.mean())), float(logs.std())))
+            else:
+                kinds.append("normal")
+                numbers.append((float(values.mean()), float(values.std())))
+    if not any(kind != "any" for kind in kinds):
+        raise OptionError(f"--recipe {recipe.name}: says nothing about any of {', '.join(names)}.")
+    widths = [_range(recipe.get(key, 0.0)) for key in ("lorentz_fwhm_hz", "gauss_fwhm_hz", "apodise_fwhm_hz")]
+    return Prior(
+        names,
+        tuple(kinds),
+        np.array(numbers, float),
+        source=f"recipe {recipe.name}",
+        fwhm_hz=(min(low for low, _ in widths), sum(high for _, high in widths)),
+        shift_hz=_range(recipe.get("shift_hz")) if recipe.get("shift_hz") is not None and not recipe.get("shift_ppm") else None,
+    )
+
+
+def _range(spec) -> tuple[float, float]:
+    """Where a range begins and ends, two SDs away where it has no end."""
+    if isinstance(spec, (int, float)):
+        return float(spec), float(spec)
+    ((kind, (a, b)),) = spec.items()
+    return {"normal": (a - 2 * b, a + 2 * b), "lognormal": (a * math.exp(-2 * b), a * math.exp(2 * b))}.get(kind, (a, b))
+
+
+def scale_to(prior: Prior, conc: np.ndarray, cov: np.ndarray) -> float:
+    """The factor that brings a prior to the data's unit: the likeliest one, for all spectra the same.
+
+    ``conc`` ``(n, n_metabs)`` and ``cov`` ``(n, n_metabs, n_metabs)`` are what the data alone say.  Each metabolite is compared with its own
+    prior, as if they were independent (a composite likelihood, doi 10.1093/biomet/asm092); at most 1024 spectra are looked at.
+    """
+    from scipy.optimize import minimize_scalar
+
+    rows = np.flatnonzero(np.isfinite(conc).all(1))
+    rows = rows[np.linspace(0, len(rows) - 1, min(1024, len(rows))).astype(int)] if len(rows) else rows
+    says, mean = np.flatnonzero(prior.says), prior.mean
+    says = says[mean[says] > 0]
+    x, variance = conc[rows][:, says], np.diagonal(cov[rows], axis1=1, axis2=2)[:, says]
+    mean = mean[says]
+    good = np.isfinite(variance) & (variance > 0)
+    if not good.any():
+        return 1.0
+    weight = np.where(good, 1 / np.where(good, variance, 1.0), 0.0) * mean**2
+    # Beginning with the factor that most metabolites ask for.
+    first = float(np.median((weight * x / mean).sum(1) / np.maximum(weight.sum(1), 1e-300)))
+    if not first > 0:
+        return 1.0
+    # In that unit, so that the limit on what one estimate may say below means the same for everybody.
+    x, sd = x / first, np.sqrt(np.where(good, variance, 1.0)) / first
+
+    def surprise(log: float) -> float:
+        factor, total = math.exp(log), 0.0
+        for column, i in enumerate(says):
+            terms = _log_evidence(prior.kinds[i], *(prior.numbers[i]), factor, x[:, column], sd[:, column])
+            # One that is far from anything expected must not decide.
+            total -= np.maximum(terms, -15)[good[:, column]].sum()
+        return total
+
+    grid = np.linspace(-1.2, 1.2, 49)
+    best = grid[int(np.argmin([surprise(log) for log in grid]))]
+    found = minimize_scalar(surprise, bounds=(best - 0.06, best + 0.06), method="bounded", options={"xatol": 1e-4})
+    return float(first * math.exp(found.x))
+
+
+def _log_evidence(kind: str, a: float, b: float, factor: float, x: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """Log density of estimates with normal errors where the true values are drawn from ``factor`` times a prior, up to a constant."""
+    if kind == "uniform" and b > a:
+        from scipy.special import ndtr
+
+        inside = ndtr((x - factor * a) / sd) - ndtr((x - factor * b) / sd)
+        return np.log(np.maximum(inside, 1e-300)) - math.log(factor * (b - a))
+    mean, spread = moments(kind, a, b)
+    variance = sd**2 + (factor * spread) ** 2
+    return -0.5 * (x - factor * mean) ** 2 / variance - 0.5 * np.log(variance)
+
+
+LEAST = 50
+"""Spectra that a prior can be learnt from."""
+
+
+def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, seed: int = 0) -> Prior:
+    """Empirical Bayes: mean and covariance of what spectra hold, freed of what noise adds to it.
+
+    Expectation maximisation of the likelihood of ``conc`` ``(n, n_metabs)`` with errors of covariance ``cov``; the covariance is drawn
+    towards its diagonal as if ``2 n_metabs`` more spectra had been seen that vary independently.  At most 2000 spectra are looked at.
+    Dempster, Laird, Rubin, doi 10.1111/j.2517-6161.1977.tb01600.x.
+
+    Raises
+    ------
+    OptionError
+        If there are fewer spectra than :data:`LEAST`.
+    """
+    names = tuple(names)
+    good = np.isfinite(conc).all(1) & np.isfinite(cov).all((1, 2))
+    rows = np.flatnonzero(good)
+    if len(rows) < LEAST:
+        there = "there is 1 usable one" if len(rows) == 1 else f"there are {len(rows)} usable ones"
+        raise OptionError(f"--prior volume: is learnt from {LEAST} spectra at least, {there}; give a recipe or a file.")
+    if len(rows) > 2000:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, 2000, replace=False))
+    x, c = conc[rows], cov[rows]
+    n, m = x.shape
+    # A few spectra in which the fit went wrong must not decide what all are expected to be.
+    middle = np.median(x, 0)
+    away = np.abs(x - middle) / np.sqrt(np.diagonal(c, axis1=1, axis2=2) + (1.4826 * np.median(np.abs(x - middle), 0)) ** 2)
+    keep = away.max(1) < 8
+    x, c = (x[keep], c[keep]) if keep.sum() >= 10 else (x, c)
+    n = len(x)
+    mean = x.mean(0)
+    noise = np.median(c, 0)
+    floor = (1e-3 * np.maximum(np.abs(mean), np.sqrt(np.diag(noise)))) ** 2
+    spread = np.diag(np.maximum(x.var(0) - np.diag(noise), 0.05 * x.var(0)) + floor)
+    for _ in range(iterations):
+        gain = np.linalg.solve(spread + c, np.broadcast_to(spread, c.shape)).swapaxes(1, 2)
+        expected = mean + np.einsum("nij,nj->ni", gain, x - mean)
+        left = spread - gain @ spread
+        mean = expected.mean(0)
+        apart = expected - mean
+        total = left.sum(0) + apart.T @ apart
+        spread = (total + 2 * m * np.diag(np.diag(total)) / n) / (n + 2 * m)
+        spread = (spread + spread.T) / 2 + np.diag(floor)
+    # Mean and covariance are themselves uncertain.
+    spread = spread * (1 + m / n)
+    return Prior(
+        names,
+        tuple("any" if is_macromolecule(name) else "normal" for name in names),
+        np.stack([mean, np.sqrt(np.diag(spread))], 1),
+        cov=spread,
+        source=f"learnt from {n} spectra",
+    )

@@ -1,0 +1,218 @@
+"""How well the data decide: noise, Fisher information, Cramer-Rao bounds, sums and ratios, misfit.
+
+Bounds are computed with the full covariance of every fitted parameter, baseline included, so that sums and ratios of
+metabolites that trade against each other get their right standard deviations.  Cavassila et al., doi 10.1002/nbm.701;
+Landheer and Juchem, doi 10.1002/nbm.4521.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..core import units
+from ..physics.signal_model import SignalModel
+from .coarse_model import reduced
+
+__all__ = [
+    "sensitivities",
+    "fisher_information",
+    "covariance",
+    "without_bounds",
+    "noise_from_residual",
+    "quiet_points",
+    "noise_outside",
+    "sum_sd",
+    "ratio_sd",
+    "ratio_interval",
+    "Z95",
+]
+
+Z95 = 1.959964
+"""SDs to either side that hold 95 % of a normal distribution."""
+
+
+def sensitivities(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+    """Derivatives of the spectrum by concentrations and nonlinear parameters, baseline eliminated, real ``(batch, n, 2 n_window)``."""
+    model = reduced(model, len(theta))
+    rows = torch.cat([model.columns(theta), model.theta_derivatives(theta, conc)], dim=-2)
+    return torch.view_as_real(rows).flatten(-2)
+
+
+def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+    """Information of concentrations and nonlinear parameters for unit noise in each real channel, baseline eliminated.
+
+    ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives ``(batch, n, n)``, concentrations first.  With a
+    penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
+    """
+    model = reduced(model, len(theta))
+    spectra = torch.cat([model.plain_columns(theta), model.theta_derivatives(theta, conc, eliminate=False)], dim=-2)
+    if model.elimination is not None:
+        return model.elimination.gram(spectra)
+    rows = torch.view_as_real(spectra).flatten(-2)
+    return rows @ rows.mT
+
+
+_MOST_NEGATIVE = 2.0  # SDs
+
+
+def without_bounds(
+    rows: torch.Tensor,
+    residual: torch.Tensor,
+    conc: torch.Tensor,
+    held: torch.Tensor,
+    inverse: torch.Tensor,
+    noise_sd: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Concentrations if they, and widths, were allowed to be negative ``(batch, n_metabs)``; and by how much the other parameters move.
+
+    One Newton step from the estimate with bounds, where only those at a bound pull.  These are what intervals are centred on and what a
+    prior is put together with: at a bound the estimate itself says less than the data do.  None goes further below its bound than two of
+    its SDs: where data ask for more, the model is wrong, and the others must not follow.
+
+    Parameters
+    ----------
+    rows : ``(batch, n, 2 n_window)``
+        See :func:`sensitivities`.
+    residual : complex ``(batch, n_window)``
+        Of the fit, baseline eliminated.
+    conc : ``(batch, n_metabs)``
+    held : bool ``(batch, n)``
+        Which parameters are at a lower bound; the others have a gradient of nothing but rounding.
+    inverse : ``(batch, n, n)``
+        Of the information, for unit noise.
+    noise_sd : ``(batch,)``
+        Infinite for steps as long as the data ask for.
+    """
+    m = conc.shape[-1]
+    diagonal = inverse.diagonal(dim1=-2, dim2=-1)
+    held = held & torch.isfinite(diagonal)
+    pull = (rows @ torch.view_as_real(residual).flatten(-2)[..., None])[..., 0]
+    pull = torch.where(held, pull, torch.zeros_like(pull))
+    inverse = torch.nan_to_num(inverse, posinf=0.0)
+    step = (inverse @ pull[..., None])[..., 0]
+    least = -_MOST_NEGATIVE * noise_sd[:, None] * torch.nan_to_num(diagonal, posinf=0.0).clamp(min=0).sqrt()
+    short = held & (step < least)
+    if short.any():
+        # The others move as they do where those at a bound are where they are put.
+        both = held[:, :, None] & held[:, None, :]
+        eye = torch.eye(held.shape[-1], dtype=inverse.dtype, device=inverse.device)
+        size = torch.where(held, diagonal, torch.ones_like(diagonal)).clamp(min=1e-300).sqrt()
+        block = torch.where(both, inverse / (size[:, :, None] * size[:, None, :]), eye) + 1e-10 * eye
+        wanted = torch.where(held, torch.maximum(step, least) / size, torch.zeros_like(step))
+        weight = torch.where(held, torch.linalg.solve(block, wanted) / size, torch.zeros_like(step))
+        step = torch.where(short.any(-1, keepdim=True), (inverse @ weight[..., None])[..., 0], step)
+    return conc + step[:, :m], step[:, m:]
+
+
+def covariance(information: torch.Tensor, noise_sd: torch.Tensor) -> torch.Tensor:
+    """Cramer-Rao bound as a matrix: inverse information times noise variance, ``(batch, n, n)``.
+
+    ``noise_sd`` ``(batch,)`` is per real channel.  A parameter nothing depends on gets an infinite variance; two that
+    cannot be told apart get a very large one.
+    """
+    diagonal = information.diagonal(dim1=-2, dim2=-1)
+    alive = diagonal > diagonal.amax(-1, keepdim=True) * 1e-24
+    size = torch.where(alive, diagonal, torch.ones_like(diagonal)).sqrt()
+    eye = torch.eye(information.shape[-1], dtype=information.dtype, device=information.device)
+    both = alive[:, :, None] & alive[:, None, :]
+    scaled = torch.where(both, information / (size[:, :, None] * size[:, None, :]), eye) + 1e-13 * eye
+    finite = torch.isfinite(scaled).all(-1).all(-1)
+    inverse = torch.linalg.inv(torch.where(finite[:, None, None], scaled, eye)) / (size[:, :, None] * size[:, None, :])
+    inverse = inverse * noise_sd[:, None, None] ** 2
+    dead = (eye.bool() & ~alive[:, :, None]) | ~finite[:, None, None]
+    return torch.where(dead, torch.full_like(inverse, torch.inf), torch.where(both, inverse, torch.zeros_like(inverse)))
+
+
+def noise_from_residual(model: SignalModel, residual: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+    """Noise SD per real channel of the spectrum from what the fit left over, ``(batch,)``.
+
+    ``residual`` complex ``(batch, n_window)``.  Degrees of freedom taken by the parameters, the baseline's effective
+    dimension among them, are allowed for; concentrations held at zero take none.
+    """
+    width = residual.shape[-1]
+    used = (conc != 0).sum(-1) + sum(model.theta_sizes.values()) + 2 * model.baseline.used_dimension
+    left = (2 * width - used).clamp(min=1)
+    return (residual.abs().square().sum(-1) / left).sqrt()
+
+
+def quiet_points(n_points: int, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
+    """Which points of a spectrum hold noise only, bool ``(n_points,)``.
+
+    Filtered edges of oversampled data would read low, so the outer eighth of the bandwidth on either side is left out where enough
+    remains.
+    """
+    ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
+    low, high = units.nucleus(nucleus).signal_free or (ppm[n_points // 8], ppm[-n_points // 8])
+    quiet = (ppm < low) | (ppm > high)
+    inner = quiet.copy()
+    inner[: n_points // 8] = inner[-n_points // 8 :] = False
+    quiet = inner if inner.sum() >= 256 else quiet
+    if quiet.sum() < 64:
+        quiet = np.zeros(n_points, bool)
+        quiet[:50] = quiet[-50:] = True
+    return quiet
+
+
+def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
+    """Noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` -> ``(...,)``.
+
+    Second differences remove the tails of strong lines.
+    """
+    quiet = quiet_points(spec.shape[-1], dwelltime, spec_freq_mhz, nucleus)
+    difference = np.diff(spec, n=2, axis=-1)
+    use = quiet[:-2] & quiet[1:-1] & quiet[2:]
+    values = difference[..., use]
+    values = np.concatenate([values.real, values.imag], axis=-1)
+    # 6 = 1 + 4 + 1, the variance of a second difference of white noise; 1.4826 turns a median deviation into an SD.
+    return 1.4826 * np.median(np.abs(values), axis=-1) / np.sqrt(6)
+
+
+def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:
+    """SD of the sum of the concentrations ``members``; ``cov`` ``(..., n, n)`` -> ``(...,)``."""
+    block = cov[..., members, :][..., :, members]
+    return np.sqrt(np.clip(block.sum((-1, -2)), 0, None))
+
+
+def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int]) -> np.ndarray:
+    """SD of a ratio of two sums of concentrations to first order, covariances included.
+
+    ``conc`` ``(..., n)``, ``cov`` ``(..., m, m)`` whose first n rows are the concentrations' -> ``(...,)``; infinite where
+    the denominator is zero.
+    """
+    # What is unknown of others must not spread.
+    used = sorted({*over, *under})
+    over, under = ([used.index(row) for row in rows] for rows in (over, under))
+    conc, cov = conc[..., used], cov[..., used, :][..., :, used]
+    upper, lower = conc[..., over].sum(-1), conc[..., under].sum(-1)
+    slope = np.zeros(conc.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.add.at(slope, (..., over), (1 / lower)[..., None])
+        np.add.at(slope, (..., under), (-upper / lower**2)[..., None])
+        variance = np.einsum("...i,...ij,...j->...", slope, cov, slope)
+        # A sum over itself is 1, whatever rounding says.
+        sd = np.zeros_like(variance) if set(over) == set(under) else np.sqrt(np.clip(variance, 0, None))
+        return np.where(lower != 0, sd, np.inf)
+
+
+def ratio_interval(
+    conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int], z: float = Z95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of a ratio of two sums of concentrations, ``(...,)`` each: all ratios the two may have at this level.
+
+    Fieller's theorem (doi 10.1111/j.2517-6161.1954.tb00159.x), exact for normal errors however uncertain the denominator is; without end
+    where the denominator may be zero.  Arguments as for :func:`ratio_sd`; negative ratios are cut off.
+    """
+    cov = cov[..., : conc.shape[-1], : conc.shape[-1]]
+    a, b = conc[..., over].sum(-1), conc[..., under].sum(-1)
+    block = lambda rows, columns: cov[..., rows, :][..., columns].sum((-1, -2))  # noqa: E731
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vaa, vab, vbb = block(over, over), block(over, under), block(under, under)
+        one, two, three = b**2 - z**2 * vbb, a * b - z**2 * vab, a**2 - z**2 * vaa
+        root = np.sqrt(np.clip(two**2 - one * three, 0, None))
+        bounded = (one > 0) & (b > 0)
+        low, high = np.where(bounded, (two - root) / one, 0.0), np.where(bounded, (two + root) / one, np.inf)
+    if set(over) == set(under):
+        low = high = np.ones_like(a)
+    nothing = ~np.isfinite(a) | ~np.isfinite(b)
+    return np.where(nothing, np.nan, np.maximum(low, 0)), np.where(nothing, np.nan, np.maximum(high, 0))

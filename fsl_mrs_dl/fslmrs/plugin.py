@@ -1,0 +1,285 @@
+"""What this package adds to FSL-MRS: the steps ``dl-align`` and ``dl-denoise``, and the fitting method ``dlquant``.
+
+They have the form that ``docs/fsl_mrs_plugins.md`` proposes for plugins of FSL-MRS; an FSL-MRS that has the mechanism finds them
+through this package's entry points, any other gets them from :mod:`fsl_mrs_dl._hook`.  Only the standard library is imported
+before there is something to do, so that help texts stay as quick as they were.
+"""
+
+__all__ = ["DlAlign", "DlDenoise", "STEPS", "DlQuant", "add_align_arguments", "add_denoise_arguments", "align_options"]
+
+
+def add_align_arguments(group) -> None:
+    """Add the options of an alignment that ``fsl_mrs_dl align`` and ``fsl_mrs_proc dl-align`` share."""
+    group.add_argument(
+        "--dim",
+        type=str,
+        default="DIM_DYN",
+        help='dimension tag of the transients, "all" for all spectra of a voxel, or "voxels" for the voxels of an MRSI (default DIM_DYN)',
+    )
+    group.add_argument(
+        "--ppm",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=None,
+        help="window that is aligned (default: the nucleus' usual one, 0.2 to 4.2 for 1H)",
+    )
+    group.add_argument("--reference", type=str, metavar="FILE", help="align to this NIfTI-MRS file: one FID, or one per coil")
+    group.add_argument(
+        "--method",
+        type=str,
+        metavar="NAME",
+        help="what proposes shifts and phases: classical, universal, dsr, dsrf, dcrr or dcrrf (default: as the data allow)",
+    )
+    group.add_argument("--model", type=str, metavar="NAME", help="trained network that proposes them, by name or folder")
+    group.add_argument("--no-refine", dest="no_refine", action="store_true", help="keep the network's own answer")
+    group.add_argument(
+        "--absolute",
+        action="store_true",
+        help="put creatine, choline and NAA (31P: PCr) where they belong, upright if coils are combined (default: the mean stays where it was)",
+    )
+    group.add_argument(
+        "--moving",
+        type=int,
+        metavar="N",
+        help="compare each transient with about N neighbours in time, for line shapes that drift",
+    )
+    group.add_argument(
+        "--edit-dim",
+        dest="edit_dim",
+        type=str,
+        default="DIM_EDIT",
+        metavar="TAG",
+        help="dimension of edit conditions, which are matched to each other; none switches that off (default DIM_EDIT)",
+    )
+    group.add_argument(
+        "--exclude-unlike",
+        dest="exclude_unlike",
+        action="store_true",
+        help="leave out transients that are unlike the others (default: they are only flagged)",
+    )
+
+
+def align_options(args: dict) -> dict:
+    """What :func:`fsl_mrs_dl.fitting.quantify.align_data` takes, out of parsed arguments."""
+    return {
+        "dim": args["dim"],
+        "ppmlim": tuple(args["ppm"]) if args["ppm"] else None,
+        "method": args["method"],
+        "model": args["model"],
+        "refine": not args["no_refine"],
+        "absolute": args["absolute"],
+        "moving": args["moving"],
+        "edit_dim": None if args["edit_dim"].lower() == "none" else args["edit_dim"],
+        "exclude_unlike": args["exclude_unlike"],
+    }
+
+
+def add_denoise_arguments(group) -> None:
+    """Add the options of a denoising that ``fsl_mrs_dl denoise`` and ``fsl_mrs_proc dl-denoise`` share."""
+    group.add_argument(
+        "--model",
+        type=str,
+        required=True,
+        metavar="NAME",
+        help="network trained for data like these with 'fsl_mrs_dl train denoise', by name or folder",
+    )
+
+
+class DlAlign:
+    """``fsl_mrs_proc dl-align``."""
+
+    name = "dl-align"
+    help = "Align FIDs at the Cramer-Rao limit (FSL-MRS-DL)."
+
+    @staticmethod
+    def add_arguments(group) -> None:
+        """Add the step's own options to an argument group."""
+        group.add_argument("--file", type=str, required=True, metavar="FILE", help="file to align, coils combined or not")
+        add_align_arguments(group)
+        group.add_argument("--device", type=str, default="auto", help="auto (default), cpu or cuda")
+
+    @staticmethod
+    def run(dataobj, args: dict):
+        """FSL-MRS's container of data and reference, and its arguments -> a container of the aligned data."""
+        from pathlib import Path
+
+        from ..fitting.quantify import align_image
+        from ..results.reports.alignment import alignment_table, summary_line, write_reports
+
+        with one_line_errors("fsl_mrs_proc dl-align"):
+            data, aligned = align_image(
+                dataobj.data,
+                reference=dataobj.reference,
+                device=args["device"],
+                **align_options(args),
+                command="fsl_mrs_proc dl-align",
+                file=dataobj.datafilename,
+            )
+            folder = Path(args["output"])
+            (folder / "dl_align.csv").write_text(alignment_table(aligned))
+            if args.get("generateReports") or args.get("allreports"):
+                write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename)
+        print(summary_line(aligned))
+        return type(dataobj)(data, dataobj.datafilename)
+
+
+class DlDenoise:
+    """``fsl_mrs_proc dl-denoise``."""
+
+    name = "dl-denoise"
+    help = "Take noise out of spectra, to look at them; not for fits (FSL-MRS-DL)."
+
+    @staticmethod
+    def add_arguments(group) -> None:
+        """Add the step's own options to an argument group."""
+        group.add_argument("--file", type=str, required=True, metavar="FILE", help="file to denoise, every spectrum by itself")
+        add_denoise_arguments(group)
+        group.add_argument("--device", type=str, default="auto", help="auto (default), cpu or cuda")
+
+    @staticmethod
+    def run(dataobj, args: dict):
+        """FSL-MRS's container of data and reference, and its arguments -> a container of the denoised data."""
+        from ..preproc.denoise import denoise_image, summary_line
+        from ..results.reports.denoising import write_denoise_report
+
+        with one_line_errors("fsl_mrs_proc dl-denoise"):
+            data, denoised = denoise_image(
+                dataobj.data,
+                args["model"],
+                device=args["device"],
+                command="fsl_mrs_proc dl-denoise",
+                file=dataobj.datafilename,
+            )
+            if args.get("generateReports") or args.get("allreports"):
+                write_denoise_report(args["output"], denoised, dataobj.datafilename)
+        print(summary_line(denoised))
+        return type(dataobj)(data, dataobj.datafilename)
+
+
+STEPS = (DlAlign, DlDenoise)
+"""The steps that are added to ``fsl_mrs_proc``."""
+
+
+class DlQuant:
+    """``fsl_mrs --algo dlquant``, ``fsl_mrsi --algo dlquant`` and ``fit_FSLModel(mrs, method='dlquant')``."""
+
+    name = "dlquant"
+    help = "dlquant (to the maximum of the likelihood, all spectra at once; FSL-MRS-DL)"
+    heading = "dlquant options (FSL-MRS-DL; only with --algo dlquant)"
+
+    _OPTIONS = {
+        "dl_starter": "what proposes the starts of the fits: classical, network or together (default: as the data allow)",
+        "dl_model": "trained network that proposes the starts, by name or folder (default quant-universal)",
+        "dl_device": "where to compute: auto (default), cpu or cuda",
+        "dl_estimate": "concentrations that are reported: ml (default: maximum of the likelihood), posterior_mean or network",
+        "dl_prior": "what is expected, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)",
+    }
+
+    @classmethod
+    def add_arguments(cls, group) -> None:
+        """Add the method's own options to an argument group; ``None`` means that an option was not given."""
+        for name, text in cls._OPTIONS.items():
+            group.add_argument("--" + name.replace("_", "-"), dest=name, default=None, metavar=name[3:].upper(), help=text)
+
+    @classmethod
+    def options_from(cls, args, algo: str):
+        """The method's options out of parsed arguments, checked; ``None`` if another method was chosen.
+
+        Raises
+        ------
+        OptionError
+            If one of them was given for another method, or has a value that cannot be served.
+        """
+        given = {name[3:]: getattr(args, name) for name in cls._OPTIONS if getattr(args, name, None) is not None}
+        if algo != cls.name:
+            if given:
+                from ..core.errors import OptionError
+
+                option = f"--dl-{next(iter(given))}"
+                raise OptionError(f"{option}: goes with --algo {cls.name} only, not with --algo {algo}; leave {option} out.")
+            return None
+        from ..fitting.options import DlOptions
+
+        return DlOptions(**given).check(prefix="--dl-")
+
+    @staticmethod
+    def warn(args) -> None:
+        """Say on stderr if a command's data were denoised, and note it in its arguments, which FSL-MRS writes to ``options.txt``."""
+        from ..core.errors import FslMrsDlError
+        from ..io.nifti import load_header
+
+        try:
+            header = load_header(args.data).header
+        except FslMrsDlError:
+            return  # FSL-MRS says in its own words what is wrong with the file
+        from ..preproc.denoise import warn
+
+        warn(args, header)
+
+    @classmethod
+    def fit(cls, mrs, arguments: dict, options=None):
+        """One spectrum -> ``FitRes``; see :func:`fsl_mrs_dl.fslmrs.fit`."""
+        from . import fit as fit_module
+
+        return fit_module.fit(mrs, arguments, options)
+
+    @classmethod
+    def fit_batched(cls, voxels, arguments: dict, options=None, running: dict | None = None):
+        """FSL-MRS's iterator over voxels -> the same, fitted ahead; see :func:`fsl_mrs_dl.fslmrs.fit.fit_batched`.
+
+        ``running`` holds a command's ``args`` and gets ``volume``, which has the maps to be written afterwards.
+        """
+        from ..fitting.options import DlOptions
+        from . import fit as fit_module
+
+        options, volume = options or DlOptions(), None
+        if running is not None:
+            args = running.get("args")
+            reference = list(getattr(args, "internal_ref", None) or ["Cr", "PCr"])
+            sums = ["+".join(names) for names in getattr(args, "combine", None) or ()]
+            volume = running["volume"] = fit_module.Kept(reference, sums, options.estimate)
+        return fit_module.fit_batched(voxels, arguments, options, volume)
+
+    @classmethod
+    def usable(cls, fids, mask):
+        """Those voxels of a mask ``(x, y, z)`` whose FIDs ``(x, y, z, n_points)`` are finite and not all zero.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        import numpy as np
+
+        from ..core.errors import DataError
+
+        good = (mask != 0) & np.isfinite(fids).all(-1) & (fids != 0).any(-1)
+        if not good.any():
+            raise DataError("every FID in the mask is zero or holds NaN; there is nothing to fit: check --data and --mask.")
+        return good
+
+    @classmethod
+    def describe(cls, result) -> str:
+        """The method in a sentence, for the methods section of reports."""
+        from . import fit as fit_module
+
+        return fit_module.describe_fit(result)
+
+
+class one_line_errors:
+    """Context in which errors a user is meant to read end the command with their one line and status 2, without a traceback."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, exc, traceback):
+        # By name: the end of a --help is an exception too, and need not load a module to be let through.
+        if any(cls.__name__ == "FslMrsDlError" for cls in getattr(kind, "__mro__", ())):
+            import sys
+
+            print(f"{self.command}: error: {exc}", file=sys.stderr)
+            raise SystemExit(2) from exc

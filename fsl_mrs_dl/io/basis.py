@@ -1,0 +1,357 @@
+"""Basis sets: read from FSL-MRS's JSON folder or an LCModel ``.BASIS`` file, checked, oriented and resampled."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..core import units
+from ..core.errors import BasisError
+
+__all__ = ["Basis", "detect_conjugation"]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A basis set.
+
+    Attributes
+    ----------
+    fids : complex ndarray, shape ``(n_metabs, n_points)``
+        Basis FIDs sampled from time zero, in the in-memory sign convention.
+    names : tuple of str
+        FSL-MRS's metabolite names, one per row.
+    dwelltime : float
+        Seconds.
+    spec_freq_mhz : float
+        Spectrometer frequency in MHz.
+    nucleus : str
+    widths_hz : tuple of float or None
+        Line width put in when the set was simulated, where the file says.
+    source : str
+        Where it was read from, for messages.
+    notes : tuple of str
+        What was repaired on the way in, in sentences.
+    """
+
+    fids: np.ndarray
+    names: tuple[str, ...]
+    dwelltime: float
+    spec_freq_mhz: float
+    nucleus: str = "1H"
+    widths_hz: tuple[float | None, ...] = ()
+    source: str = "the basis set"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.fids.ndim != 2 or self.fids.shape[0] != len(self.names):
+            raise BasisError(
+                f"{self.source}: {len(self.names)} names for basis FIDs of shape {self.fids.shape}; one row a name is needed."
+            )
+        doubles = sorted({name for name in self.names if self.names.count(name) > 1})
+        if doubles:
+            raise BasisError(f"{self.source}: the name {doubles[0]} stands more than once; remove or rename one of them.")
+        bad = [name for name, fid in zip(self.names, self.fids) if not np.isfinite(fid).all() or not fid.any()]
+        if bad:
+            raise BasisError(
+                f"{self.source}: {bad[0]} is all zero or holds NaN; simulate it again or leave it out with --ignore."
+            )
+
+    @property
+    def n_metabs(self) -> int:
+        return len(self.names)
+
+    @property
+    def n_points(self) -> int:
+        return self.fids.shape[1]
+
+    @property
+    def bandwidth(self) -> float:
+        """Spectral width in Hz."""
+        return 1 / self.dwelltime
+
+    @classmethod
+    def load(cls, path: str | Path) -> Basis:
+        """Read a basis set: a folder of FSL-MRS ``.json`` files, or one LCModel ``.BASIS`` file; sorted by name.
+
+        A set that is stored with the opposite sign of the frequency axis is conjugated, and ``notes`` says so.
+
+        Raises
+        ------
+        BasisError
+            Missing, unreadable, inconsistent or doubled entries.
+        """
+        path = Path(path)
+        if path.is_dir():
+            basis = _read_json_folder(path)
+        elif path.is_file() and path.suffix.lower() == ".basis":
+            basis = _read_lcmodel(path)
+        elif path.is_file():
+            raise BasisError(f"{path}: not a basis set; give a folder of FSL-MRS .json files or an LCModel .BASIS file.")
+        else:
+            raise BasisError(f"{path}: no such basis set; give a folder of FSL-MRS .json files or an LCModel .BASIS file.")
+        order = np.argsort(basis.names)
+        basis = replace(
+            basis,
+            fids=basis.fids[order],
+            names=tuple(basis.names[i] for i in order),
+            widths_hz=tuple(basis.widths_hz[i] for i in order),
+        )
+        return basis.oriented()
+
+    @classmethod
+    def from_fsl_mrs(cls, basis, *, conjugate: bool = False) -> Basis:
+        """From a ``fsl_mrs.core.Basis``; nothing of FSL-MRS is imported.  ``conjugate`` as its ``MRS.conj_Basis``."""
+        fids = np.asarray(basis.original_basis_array).T
+        return cls(
+            fids=fids.conj() if conjugate else fids,
+            names=tuple(basis.names),
+            dwelltime=float(basis.original_dwell),
+            spec_freq_mhz=float(basis.cf),
+            nucleus=basis.nucleus,
+            widths_hz=tuple(basis.basis_fwhm),
+            source="the FSL-MRS basis object",
+        )
+
+    def save(self, folder: str | Path, *, info: str = "") -> Path:
+        """Write FSL-MRS's format, one ``<name>.json`` per metabolite, into ``folder`` (made if absent)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        meta = {
+            "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
+            "SimVersion": f"FSL-MRS-DL {__version__}. {info}".strip(),
+        }
+        widths = self.widths_hz or (None,) * self.n_metabs
+        for name, fid, width in zip(self.names, self.fids, widths):
+            content = {
+                "basis_re": np.round(fid.real, 9).tolist(),
+                "basis_im": np.round(fid.imag, 9).tolist(),
+                "basis_dwell": self.dwelltime,
+                "basis_centre": self.spec_freq_mhz,
+                "basis_width": width,
+                "basis_name": name,
+                "basis_nucleus": self.nucleus,
+            }
+            (folder / f"{name}.json").write_text(json.dumps({"basis": content, "meta": meta}))
+        return folder
+
+    def oriented(self) -> Basis:
+        """The set with its frequency axis the right way round; ``notes`` tells if it had to be turned."""
+        if not detect_conjugation(self.fids, self.dwelltime, self.spec_freq_mhz, self.nucleus):
+            return self
+        note = "the frequency axis ran backwards and was turned round (complex conjugate)"
+        return replace(self, fids=self.fids.conj(), notes=self.notes + (note,))
+
+    def select(self, keep: list[str] | None = None, ignore: list[str] | None = None) -> Basis:
+        """Only the metabolites in ``keep`` (``None``: all) and not in ``ignore``; the order stays.
+
+        Raises
+        ------
+        BasisError
+            If a name is not in the set, or nothing is left.
+        """
+        for option, names in (("--keep", keep), ("--ignore", ignore)):
+            for name in names or ():
+                if name not in self.names:
+                    raise BasisError(
+                        f"{self.source}: no metabolite {name} (given with {option}); it has {', '.join(self.names)}."
+                    )
+        rows = [i for i, name in enumerate(self.names) if (not keep or name in keep) and name not in (ignore or ())]
+        if not rows:
+            raise BasisError(f"{self.source}: no metabolite is left after --keep and --ignore; give fewer of them.")
+        widths = tuple(self.widths_hz[i] for i in rows) if self.widths_hz else ()
+        return replace(self, fids=self.fids[rows], names=tuple(self.names[i] for i in rows), widths_hz=widths)
+
+    def resampled(self, dwelltime: float, n_points: int) -> np.ndarray:
+        """Basis FIDs on another time grid, complex ``(n_metabs, n_points)``.
+
+        Band-limited interpolation: the spectrum is cut or padded with zeros to the new bandwidth, then the FID to the new
+        length.  The last requested point must lie within the set (rounded to nanoseconds).
+
+        Raises
+        ------
+        BasisError
+            If the set is too short in time.
+        """
+        have, need = (self.n_points - 1) * self.dwelltime, (n_points - 1) * dwelltime
+        if round(need, 9) > round(have, 9):
+            raise BasisError(
+                f"{self.source}: covers {have * 1e3:.0f} ms, the data need {need * 1e3:.0f} ms; "
+                "simulate it with more points, or shorten the data."
+            )
+        # As LCModel and FSL-MRS do: whole bins are added or taken away on both sides of the spectrum.
+        bins = (1 / dwelltime - self.bandwidth) / (self.bandwidth / self.n_points)
+        half = int(np.round(bins / 2))
+        spectrum = np.fft.fftshift(np.fft.fft(self.fids, axis=-1), axes=-1)
+        if half < 0:
+            spectrum = spectrum[:, -half:half]
+        elif half > 0:
+            spectrum = np.pad(spectrum, ((0, 0), (half, half)))
+        fids = np.fft.ifft(np.fft.ifftshift(spectrum, axes=-1), axis=-1) * (spectrum.shape[1] / self.n_points)
+        if fids.shape[1] < n_points:
+            fids = np.pad(fids, ((0, 0), (0, n_points - fids.shape[1])))
+        return fids[:, :n_points]
+
+    def check_match(self, spec_freq_mhz: float, nucleus_name: str, data_name: str = "the data") -> None:
+        """Is this basis set meant for data of that frequency and nucleus?
+
+        Raises
+        ------
+        BasisError
+            If the nucleus differs, or the frequencies differ by more than 3 %: another field strength.
+        """
+        if self.nucleus != nucleus_name:
+            raise BasisError(
+                f"{self.source}: is for {self.nucleus}, {data_name} is {nucleus_name}; use a basis set of that nucleus."
+            )
+        if abs(self.spec_freq_mhz / spec_freq_mhz - 1) > 0.03:
+            gamma = units.nucleus(nucleus_name).gamma_mhz_per_t
+            raise BasisError(
+                f"{self.source}: simulated at {self.spec_freq_mhz:.1f} MHz ({self.spec_freq_mhz / gamma:.1f} T), {data_name} was "
+                f"acquired at {spec_freq_mhz:.1f} MHz ({spec_freq_mhz / gamma:.1f} T); use a basis set of that field strength."
+            )
+
+    def groups(self, spec: list[str | int] | str | int | None) -> list[int]:
+        """Metabolite groups as FSL-MRS's ``--metab_groups`` means them: a group index per metabolite.
+
+        ``None`` or one number: one group.  ``'separate_all'``, ``'combine_all'``.  Names, each with a group of its own
+        (``A+B`` share one), the rest in group 0.  A list of ``n_metabs`` numbers is taken as it is.
+
+        Raises
+        ------
+        BasisError
+            If a name is not in the set or the numbers are not one per metabolite, counting from 0 without gaps.
+        """
+        if isinstance(spec, (list, tuple)) and len(spec) == 1 and self.n_metabs > 1:
+            spec = spec[0]
+        if spec is None or isinstance(spec, int):
+            return [0] * self.n_metabs
+        if isinstance(spec, str):
+            if spec.lower() == "separate_all":
+                return list(range(self.n_metabs))
+            if spec.lower() == "combine_all":
+                return [0] * self.n_metabs
+            spec = [spec]
+        if all(isinstance(entry, (int, np.integer)) for entry in spec):
+            if len(spec) != self.n_metabs or sorted(set(spec)) != list(range(max(spec) + 1)):
+                raise BasisError(
+                    f"--metab_groups {' '.join(map(str, spec))}: one number per metabolite is needed ({self.n_metabs}), from 0 without gaps."
+                )
+            return [int(entry) for entry in spec]
+        out = [0] * self.n_metabs
+        for index, entry in enumerate(spec, start=1):
+            for name in str(entry).split("+"):
+                if name not in self.names:
+                    raise BasisError(
+                        f"--metab_groups {entry}: no metabolite {name} in {self.source}; it has {', '.join(self.names)}."
+                    )
+                out[self.names.index(name)] = index
+        # A group 0 that nobody is left in would be a set of parameters without data.
+        lowest = min(out)
+        return [group - lowest for group in out]
+
+
+def detect_conjugation(fids: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus_name: str = "1H") -> bool:
+    """Does the signal lie on the wrong side of the carrier?  ``fids`` is ``(..., n_points)``.
+
+    Compares the detrended spectral power in the nucleus' usual window as stored and conjugated, spectrum by spectrum, and
+    takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never turned.
+    """
+    ppmlim = units.nucleus(nucleus_name).ppmlim
+    if ppmlim is None:
+        return False
+    fids = np.atleast_2d(fids)
+    n_points = fids.shape[-1]
+    first, last = units.window_indices(units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus_name), ppmlim)
+    if last - first < 8:
+        return False
+    x = np.linspace(-1, 1, last - first)
+    trend = np.linalg.qr(np.vander(x, 5))[0]
+
+    def power(signal):
+        real = units.fid_to_spec(signal).real[..., first:last]
+        return np.linalg.norm(real - (real @ trend) @ trend.T, axis=-1)
+
+    return bool(np.mean(power(fids) < power(fids.conj())) >= 0.5)
+
+
+def _read_json_folder(folder: Path) -> Basis:
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise BasisError(
+            f"{folder}: no .json files in this folder; give a folder of FSL-MRS basis files or an LCModel .BASIS file."
+        )
+    fids, names, widths, axes, nuclei = [], [], [], [], []
+    for file in files:
+        try:
+            content = json.loads(file.read_text())["basis"]
+            fids.append(np.asarray(content["basis_re"], float) + 1j * np.asarray(content["basis_im"], float))
+            axes.append((float(content["basis_dwell"]), _in_mhz(float(content["basis_centre"])), len(fids[-1])))
+        except (KeyError, TypeError, ValueError, UnicodeDecodeError) as exc:
+            raise BasisError(f"{file}: not an FSL-MRS basis file ({exc!r}); remove it from the folder or make it again.") from exc
+        names.append(str(content.get("basis_name", file.stem)))
+        widths.append(content.get("basis_width"))
+        nuclei.append(content.get("basis_nucleus") or content.get("nucleus") or "1H")
+    for file, axis in zip(files, axes):
+        if not np.allclose(axis, axes[0], rtol=1e-5, atol=0):
+            raise BasisError(
+                f"{file}: dwell time, frequency or length {axis} differs from {files[0].name}'s {axes[0]}; "
+                "all files of a set must agree."
+            )
+    return Basis(np.stack(fids), tuple(names), axes[0][0], axes[0][1], nuclei[0], tuple(widths), str(folder))
+
+
+def _in_mhz(frequency: float) -> float:
+    """Old files hold the spectrometer frequency in Hz; nothing is acquired at 100 GHz."""
+    return frequency / 1e6 if frequency > 1e5 else frequency
+
+
+_ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*'?([^',]*?)'?\s*,?\s*$")
+
+
+def _read_lcmodel(path: Path) -> Basis:
+    """LCModel ``.BASIS``: namelists of settings, then the *spectrum* of each metabolite in rows of two or more numbers."""
+    settings: dict[str, str] = {}
+    names, shifts, spectra = [], [], []
+    in_namelist, values = False, None
+    try:
+        for line in path.read_text(errors="replace").splitlines():
+            stripped = line.strip()
+            if stripped.startswith("$"):
+                section = stripped[1:].split()[0].upper() if stripped[1:].split() else ""
+                in_namelist = section != "END"
+                if section == "BASIS":
+                    settings.pop("METABO", None)
+                    settings.pop("ISHIFT", None)
+                if section == "END" and "METABO" in settings and len(names) == len(spectra):
+                    names.append(settings.pop("METABO").strip())
+                    shifts.append(int(float(settings.pop("ISHIFT", 0))))
+                    values = []
+                    spectra.append(values)
+            elif in_namelist:
+                match = _ASSIGNMENT.match(line)
+                if match:
+                    settings[match[1].upper()] = match[2]
+            elif stripped and values is not None:
+                values.extend(float(word) for word in stripped.replace("D", "E").split())
+        dwelltime, frequency = float(settings["BADELT"]), float(settings["HZPPPM"])
+    except (KeyError, ValueError) as exc:
+        raise BasisError(
+            f"{path}: not a readable LCModel basis set ({exc!r}); it needs HZPPPM, BADELT and METABO entries."
+        ) from exc
+    if dwelltime <= 0:
+        raise BasisError(f"{path}: this LCModel basis set is encrypted (BADELT {dwelltime:g}); simulate one of your own.")
+    if not spectra or len({len(s) for s in spectra}) != 1 or len(spectra[0]) % 2:
+        raise BasisError(f"{path}: its spectra differ in length or are missing; the file is incomplete: copy it again.")
+    numbers = np.asarray(spectra)
+    spec = numbers[:, 0::2] + 1j * numbers[:, 1::2]
+    spec = np.stack([np.roll(row, -shift) for row, shift in zip(spec, shifts)])
+    # LCModel's time axis runs the other way in phase.
+    fids = np.fft.ifft(spec, axis=-1).conj()
+    return Basis(fids, tuple(names), dwelltime, frequency, "1H", (None,) * len(names), str(path))

@@ -1,0 +1,182 @@
+"""Volumes of spectra that need not fit into memory: read voxel by voxel, written plane by plane."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import DataError, OptionError, OutputError
+from . import nifti
+
+__all__ = ["Volume", "open_volume", "load_mask", "write_spectra"]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A NIfTI-MRS file whose FIDs are read when they are asked for.
+
+    ``about`` has everything but the FIDs.  ``file`` is uncompressed; ``offset`` and ``stored`` say
+    where its array begins and of what type its numbers are.
+    """
+
+    about: nifti.MrsData
+    shape: tuple[int, int, int, int]
+    file: Path
+    offset: int
+    stored: str
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Voxels along x, y and z."""
+        return self.shape[:3]
+
+    @property
+    def n_points(self) -> int:
+        return self.shape[3]
+
+    def fids(self, index: np.ndarray) -> np.ndarray:
+        """FIDs of voxels, complex ``(n, n_points)``, in the in-memory convention.
+
+        ``index`` ``(n,)`` counts voxels with z fastest, as NumPy does.
+        """
+        index = np.asarray(index)
+        x, y, z = np.unravel_index(index, self.grid)
+        # Files count with x fastest, and one point of all voxels comes before the next.
+        place = x + self.shape[0] * (y + self.shape[1] * z)
+        flat = np.memmap(
+            self.file, dtype=self.stored, mode="r", offset=self.offset, shape=(self.n_points, int(np.prod(self.grid)))
+        )
+        # The voxels of one row of the file lie together; a copy of it lets go of the file again.
+        low, high = int(place.min()), int(place.max()) + 1
+        if high - low <= 8 * len(place):
+            part = np.array(flat[:, low:high])[:, place - low]
+        else:
+            part = np.array(flat[:, place])
+        wide = np.complex64 if part.dtype.itemsize <= 8 else np.complex128
+        return np.ascontiguousarray(part.T.astype(wide, copy=False).conj())
+
+
+def open_volume(path: str | Path, scratch: Path) -> Volume:
+    """Open a NIfTI-MRS file of one spectrum per voxel; a compressed one is unpacked into the folder ``scratch``, once.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or has higher dimensions.
+    """
+    import nibabel
+
+    about = nifti.load_header(path)
+    image = nibabel.load(about.path.resolve())
+    proxy = image.dataobj
+    if not np.issubdtype(proxy.dtype, np.complexfloating):
+        raise DataError(f"{path}: holds real numbers ({proxy.dtype}); complex FIDs are needed: convert the raw data again.")
+    shape = (*image.shape, *[1] * (4 - len(image.shape)))
+    for tag, size in zip((*about.dim_tags, "dimension 5", "dimension 6", "dimension 7"), shape[4:]):
+        if size > 1:
+            remedy = (
+                "combine coils first (fsl_mrs_proc coilcombine)"
+                if tag == "DIM_COIL"
+                else "average or select it first (fsl_mrs_proc)"
+            )
+            raise DataError(f"{path}: {tag} has {size} elements, one spectrum per voxel is needed: {remedy}.")
+    if shape[3] < 16:
+        raise DataError(f"{path}: FIDs have {shape[3]} points; at least 16 are needed.")
+    file = about.path.resolve()
+    if file.name.endswith(".gz"):
+        target = scratch / "data.nii"
+        if not target.is_file():
+            _unpack(file, target, path)
+        file = target
+    expected = proxy.offset + int(np.prod(shape)) * proxy.dtype.itemsize
+    if file.stat().st_size < expected:
+        raise DataError(f"{path}: is cut short ({file.stat().st_size} bytes, {expected} are needed); copy it again.")
+    return Volume(about, shape[:4], file, int(proxy.offset), proxy.dtype.str)
+
+
+def _unpack(file: Path, target: Path, path) -> None:
+    temporary = target.with_suffix(".part")
+    try:
+        with gzip.open(file) as source, temporary.open("wb") as out:
+            shutil.copyfileobj(source, out, 1 << 22)
+        temporary.replace(target)
+    except EOFError as exc:
+        raise DataError(f"{path}: is cut short ({exc}); copy it again.") from exc
+    except gzip.BadGzipFile as exc:
+        raise DataError(f"{path}: is not a compressed file in spite of its name ({exc}).") from exc
+    except OSError as exc:
+        raise OutputError(
+            f"{target.parent}: cannot unpack {path} there ({exc.strerror or exc}); choose another --output."
+        ) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
+    """A mask image on the grid of the data, bool ``(x, y, z)``.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be read, has another shape, or no voxel.
+    """
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        image = nibabel.load(path)
+        values = np.asanyarray(image.dataobj)
+    except (ImageFileError, OSError, EOFError, ValueError) as exc:
+        raise OptionError(f"--mask {path}: cannot be read as an image ({str(exc).splitlines()[0]}).") from exc
+    shape = values.shape + (1,) * (3 - values.ndim)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if shape != volume.grid:
+        size = " x ".join(map(str, values.shape))
+        raise OptionError(
+            f"--mask {path}: has {size} voxels, {volume.about.name} {' x '.join(map(str, volume.grid))}; resample it to the data's grid."
+        )
+    mask = np.nan_to_num(values.reshape(volume.grid)) != 0
+    if not mask.any():
+        raise OptionError(f"--mask {path}: has no voxel in it; there is nothing to fit.")
+    if not np.allclose(image.affine, volume.about.affine, atol=0.5):
+        print(f"--mask {path}: lies elsewhere than {volume.about.name} by its header; voxels are taken by their number.")
+    return mask
+
+
+_BLOCK_BYTES = 6e7
+
+
+def write_spectra(path: Path, volume: Volume, read: Callable[[slice], tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write FIDs on a volume's grid as NIfTI-MRS, some points in time after the other; voxels without any are zero.
+
+    Parameters
+    ----------
+    path : path
+        Ends in .nii.gz.
+    volume : Volume
+    read : callable
+        Points in time, a slice -> ``(index (n,), fids complex64 (n_points_of_slice, n))`` in the file's own convention, for all voxels
+        that have a spectrum; ``index`` counts voxels with z fastest.
+    """
+    header = nifti.image_of(replace(volume.about, fids=np.zeros((*volume.grid, 2), np.complex64))).header
+    header.set_data_shape(volume.shape)
+    header.set_data_dtype(np.complex64)
+    n_voxels = int(np.prod(volume.grid))
+    step = max(1, int(_BLOCK_BYTES / (8 * n_voxels)))
+    with gzip.open(path, "wb", compresslevel=1) as out:
+        # The header knows where the array is to begin, its extensions lie in between.
+        header.write_to(out)
+        out.write(b"\0" * (int(header.get_data_offset()) - out.tell()))
+        for start in range(0, volume.n_points, step):
+            part = slice(start, min(volume.n_points, start + step))
+            block = np.zeros((part.stop - part.start, n_voxels), np.complex64)
+            index, fids = read(part)
+            x, y, z = np.unravel_index(index, volume.grid)
+            block[:, x + volume.grid[0] * (y + volume.grid[1] * z)] = fids
+            out.write(block.tobytes())

@@ -1,0 +1,109 @@
+"""Networks that look at a signal and give numbers.  No physics here: what the numbers mean is up to who asks.
+
+Every encoder is made for one input shape, ``(in_channels, n_points)``, of any length from its ``least_points`` on, and takes
+``(batch, in_channels, n_points)``, real, to ``(batch, n_out)``.  Those whose class ``sees`` more than points take FIDs, real and imaginary
+parts in turn, and look at a spectrum, spectrogram, scalogram or scattering of them (:mod:`.views`); the others take whatever it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+from torch import nn
+
+from ...core.errors import OptionError
+from .conv import AlignCNN, ConvNeXt, QuantCNN, ResNet
+from .conv2d import (
+    DeepNet2D1C,
+    DeepNet2D1CWide,
+    DeepNet2D2C,
+    InceptionNet2D1C,
+    ResNet2D1C,
+    ResNet2D1CWide,
+    ShallowNet2D2C,
+    ShallowNet2D2CHp,
+    ShallowNet2D2CReLU,
+)
+from .mlp import MLP, MLPMixer
+from .spectrum import DeepNet1D, Hatami, InceptionNet1D, ResNet1D, UNet1DR, UNet1DRJoint
+from .timefreq import WSCN, ScalogramCNN
+
+__all__ = [
+    "ENCODERS",
+    "OF_POINTS",
+    "make",
+    "count_parameters",
+    "count_flops",
+    "AlignCNN",
+    "QuantCNN",
+    "ConvNeXt",
+    "ResNet",
+    "MLP",
+    "MLPMixer",
+]
+
+ENCODERS = {
+    "cnn": QuantCNN,
+    "fc": MLP,
+    "mlp-mixer": MLPMixer,
+    "convnext": ConvNeXt,
+    "align-cnn": AlignCNN,
+    "resnet": ResNet,
+    "hatami": Hatami,
+    "scalogram": ScalogramCNN,
+    "wscn": WSCN,
+    "deepnet-1d": DeepNet1D,
+    "resnet-1d": ResNet1D,
+    "inceptionnet-1d": InceptionNet1D,
+    "unet-1dr": UNet1DR,
+    "unet-1dr-joint": UNet1DRJoint,
+    "shallownet-2d2c": ShallowNet2D2C,
+    "shallownet-2d2c-relu": ShallowNet2D2CReLU,
+    "shallownet-2d2c-hp": ShallowNet2D2CHp,
+    "deepnet-2d2c": DeepNet2D2C,
+    "deepnet-2d1c": DeepNet2D1C,
+    "deepnet-2d1c-wide": DeepNet2D1CWide,
+    "resnet-2d1c": ResNet2D1C,
+    "resnet-2d1c-wide": ResNet2D1CWide,
+    "inceptionnet-2d1c": InceptionNet2D1C,
+}
+"""The encoders by the names that commands and model cards use."""
+
+OF_POINTS = tuple(name for name, cls in ENCODERS.items() if cls.sees == "points")
+"""Those that make no difference between FIDs and anything else."""
+
+
+def make(name: str, *, n_points: int, n_out: int, in_channels: int = 2, band=None, **arguments) -> nn.Module:
+    """An encoder by name; ``band`` is what part of the spectrum matters, in cycles per point, to those that look at one.
+
+    Raises
+    ------
+    OptionError
+        If there is none of that name, the input is too short for it, or it does not take an argument.
+    """
+    if name not in ENCODERS:
+        raise OptionError(f"--encoder {name}: there is no such encoder; choose one of {', '.join(ENCODERS)}.")
+    if band is not None and "band" in inspect.signature(ENCODERS[name]).parameters:
+        arguments["band"] = tuple(band)
+    try:
+        return ENCODERS[name](n_points=n_points, n_out=n_out, in_channels=in_channels, **arguments)
+    except TypeError as exc:
+        raise OptionError(f"--encoder {name}: {exc}.") from exc
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained numbers."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_flops(network: nn.Module, *inputs) -> int:
+    """Floating-point operations of one forward pass (a multiplication and an addition are two), as torch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    training = network.training
+    with counter, torch.no_grad():
+        network.eval()(*inputs)
+    network.train(training)
+    return counter.get_total_flops()

@@ -1,0 +1,262 @@
+"""Trained networks as folders: ``model.safetensors`` and ``card.json``, which says what they are, are for and can do.
+
+Loading runs no code from the folder: weights are safetensors, the architecture is one of this package's, by name.  The card holds the
+weights' SHA-256, and a card this version does not understand is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import DataError, OptionError, OutputError
+from ..io import files
+
+__all__ = ["Card", "model_names", "find", "read_card", "little_learnt", "load", "save"]
+
+CARD_FORMAT = 1
+_NEEDED = {
+    "format": int,
+    "name": str,
+    "what": str,
+    "architecture": dict,
+    "training": dict,
+    "ranges": dict,
+    "accuracy": dict,
+    "versions": dict,
+    "sha256": str,
+}
+
+
+RANGE_WORDS = {
+    "nucleus": "nucleus", "spec_freq_mhz": "spectrometer frequency (MHz)", "snr": "SNR", "shift_ppm": "shift (ppm)",
+    "ppm_low": "window from (ppm)", "ppm_high": "window to (ppm)", "acquired_s_mhz": "acquisition time x frequency (s MHz)",
+    "dwelltime": "dwell time (s)",
+}  # fmt: skip
+"""What cards' ranges are called where people read them."""
+
+KIND_WORDS = {
+    "quant-universal": "starts fits", "dq-nmm": "starts fits", "dq-pmm": "starts fits", "dq-rpmm": "starts fits",
+    "ensemble": "starts fits", "supervised": "quantifies spectra", "supervised-ensemble": "quantifies spectra",
+    "supervised-stack": "quantifies spectra", "align-universal": "starts alignments",
+    "registration": "starts alignments", "autoencoder": "takes noise out of spectra",
+    "frequency-then-phase": "finds shift and phase without a start, to compare with",
+}  # fmt: skip
+"""What networks do, by the architectures on their cards."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model card as it was read, and where from."""
+
+    folder: Path
+    content: dict
+
+    def __getitem__(self, key: str):
+        return self.content[key]
+
+    @property
+    def name(self) -> str:
+        return self.content["name"]
+
+    @property
+    def kind(self) -> str:
+        """Name of the architecture."""
+        return self.content["architecture"]["kind"]
+
+    def refuses(self, **data) -> str:
+        """Why the model is not made for data, in words; empty if it is.
+
+        ``data`` are numbers or words by the names of the card's ``ranges``: a list of two numbers there is a range, one of words a
+        choice.  What the card says nothing about is covered.
+        """
+        for key, value in data.items():
+            allowed = self.content["ranges"].get(key)
+            if allowed is None:
+                continue
+            if all(isinstance(one, str) for one in allowed):
+                if value not in allowed:
+                    return f"{RANGE_WORDS.get(key, key)} {value} (made for {', '.join(allowed)})"
+            elif not allowed[0] <= value <= allowed[1]:
+                return f"{RANGE_WORDS.get(key, key)} {value:g} (made for {allowed[0]:g} to {allowed[1]:g})"
+        return ""
+
+
+def _shipped() -> Path:
+    """The folder of the models that come with the package."""
+    return files.models_folder()
+
+
+def model_names() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = _shipped()
+    return sorted(path.parent.name for path in folder.glob("*/card.json")) if folder.is_dir() else []
+
+
+def find(name: str | Path) -> Path:
+    """The folder of a model, by the name of one that comes with the package or by path.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    """
+    shipped = _shipped() / str(name)
+    if str(name) in model_names():
+        return shipped
+    path = Path(name)
+    if path.name in ("card.json", "model.safetensors"):
+        path = path.parent
+    if (path / "card.json").is_file():
+        return path
+    if (path / "training.json").is_file():
+        raise OptionError(f"--model {name}: is a training that has not ended; go on with --resume.")
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), model_names(), 1)
+    if near:
+        raise OptionError(f"--model {name}: there is no such model; did you mean {near[0]}?")
+    raise OptionError(
+        f"--model {name}: is neither a model of this package ({', '.join(model_names()) or 'none here'}) nor a folder with a card.json; "
+        "'fsl_mrs_dl models list' shows what there is."
+    )
+
+
+def read_card(name: str | Path) -> Card:
+    """Card of a model, checked.
+
+    Raises
+    ------
+    OptionError
+        If there is no such model.
+    DataError
+        If the card is malformed or of another format.
+    """
+    folder = find(name)
+    path = folder / "card.json"
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise DataError(f"{path}: cannot be read as a model card ({exc}); train or copy it again.") from exc
+    if not isinstance(content, dict) or content.get("format") != CARD_FORMAT:
+        what = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise DataError(
+            f"{path}: is a card of format {what}, this version reads format {CARD_FORMAT}; use the version that wrote it, or train again."
+        )
+    for key, kind in _NEEDED.items():
+        if not isinstance(content.get(key), kind):
+            raise DataError(f"{path}: has no proper entry '{key}'; train or copy it again.")
+    if not isinstance(content["architecture"].get("kind"), str) or not isinstance(content["architecture"].get("settings"), dict):
+        raise DataError(f"{path}: 'architecture' needs 'kind' and 'settings'; train or copy it again.")
+    return Card(folder, content)
+
+
+_LITTLE = 0.3
+
+
+def little_learnt(card: Card) -> bool:
+    """Whether a network's own concentrations are hardly better than the mean of what it was trained on: a median R2 below 0.3."""
+    learnt = sorted(card["accuracy"].get("R2 of concentrations", {}).values())
+    return bool(learnt) and (learnt[(len(learnt) - 1) // 2] + learnt[len(learnt) // 2]) / 2 < _LITTLE
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as exc:
+        raise DataError(f"{path}: cannot be read ({exc.strerror}); train or copy it again.") from exc
+
+
+def load(name: str | Path, device="cpu"):
+    """A trained network, ready to be asked.
+
+    Returns
+    -------
+    (network, Card)
+
+    Raises
+    ------
+    OptionError
+        If there is no such model.
+    DataError
+        If its card is not understood, or the weights are not those that the card describes.
+    """
+    from safetensors.torch import load as read_weights
+
+    from .universal import NETWORKS
+
+    card = read_card(name)
+    weights = card.folder / "model.safetensors"
+    if _sha256(weights) != card["sha256"]:
+        raise DataError(f"{weights}: is not the file its card describes (SHA-256 differs); train or copy it again.")
+    if card.kind not in NETWORKS:
+        raise DataError(
+            f"{card.folder / 'card.json'}: describes a network '{card.kind}', this version knows {', '.join(NETWORKS)}; use the version "
+            "that wrote it."
+        )
+    try:
+        network = NETWORKS[card.kind](**card["architecture"]["settings"])
+        network.load_state_dict(read_weights(weights.read_bytes()))
+    except (TypeError, RuntimeError, OptionError) as exc:
+        raise DataError(
+            f"{card.folder}: the weights do not fit the architecture on the card ({str(exc).splitlines()[0].rstrip(' :')})."
+        ) from exc
+    return network.eval().requires_grad_(False).to(device), card
+
+
+def save(folder: str | Path, network, content: dict) -> Card:
+    """Write a model's folder; both files appear whole, the card last.
+
+    Parameters
+    ----------
+    folder : path
+    network : torch.nn.Module
+        With ``settings``, the arguments it was made with.
+    content : dict
+        The card without ``format``, ``sha256``, ``versions`` and the architecture, which are added.
+    """
+    import numpy
+    import torch
+    from safetensors.torch import save as write_weights
+
+    from .. import __version__
+    from . import encoders
+    from .universal import NETWORKS
+
+    folder = Path(folder)
+    # One of several that are made from each other is the nearest of its ancestors.
+    kind = next(name for ancestor in type(network).__mro__ for name, cls in NETWORKS.items() if cls is ancestor)
+    data = write_weights({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
+    card = {
+        "format": CARD_FORMAT,
+        **content,
+        "architecture": {
+            "kind": kind,
+            "settings": network.settings,
+            "parameters": encoders.count_parameters(network),
+            **content.get("architecture", {}),
+        },
+        "versions": {"fsl_mrs_dl": __version__, "torch": torch.__version__, "numpy": numpy.__version__},
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "model.safetensors", data)
+        _write(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+    except OSError as exc:
+        raise OutputError(f"{folder}: cannot be written ({exc.strerror}); choose another --output.") from exc
+    return read_card(folder)
+
+
+def _write(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        files.put_in_place(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,446 @@
+"""The two networks that start fits and alignments of any protocol: ``quant-universal`` and ``align-universal``.
+
+Both look at spectra on one grid, fixed in ppm, so that field strength, bandwidth and number of points do not matter to them.
+:class:`PpmGrid` takes spectra there; what the networks find is in ppm and radians and is turned into a model's parameters by
+:mod:`fsl_mrs_dl.fitting.initialisation` and :mod:`fsl_mrs_dl.registration.solver`'s callers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..core import units
+from ..simulation import random_spectra
+from . import encoders
+from .denoiser import Denoiser
+from .frequency_then_phase import FrequencyThenPhase
+from .self_supervised_quantification import METHODS, Ensemble
+from .self_supervised_registration import Registration, combination
+from .supervised_quantification import NETWORKS as REGRESSORS
+
+__all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal", "AlignStarter", "NETWORKS"]
+
+GRID_PPM = 4.65 + 0.009375 * np.arange(-474, -474 + 424)
+"""The grid, ppm: 424 points from 0.206 to 4.172."""
+
+_PIVOT_PPM = 2.2
+_STEP_PPM = 0.009375
+_N_FFT = 1024  # twice the grid and more, so that lags do not wrap round
+
+
+class PpmGrid:
+    """Spectra on the bins of a discrete Fourier transform -> spectra on the fixed grid, a linear map.
+
+    Parameters
+    ----------
+    bins : int array
+        Bins of the transform (not shifted) that are known; everything outside them counts as zero.
+    n_points, dwelltime, spec_freq_mhz
+        Of the data; seconds, MHz.
+    longest_s : float, optional
+        FIDs are cut there: what comes later is noise to a network.  ``106.7 / spec_freq_mhz`` by default, the resolution of the grid.
+    """
+
+    def __init__(self, bins, n_points: int, dwelltime: float, spec_freq_mhz: float, longest_s: float | None = None):
+        longest_s = longest_s or 1 / (_STEP_PPM * spec_freq_mhz)
+        n_kept = min(n_points, max(1, round(longest_s / dwelltime)))
+        hz = torch.as_tensor(units.ppm_to_hz(GRID_PPM, spec_freq_mhz)).double()
+        # The sum over the kept FID of exp(2j pi x k): its turns per point are those of a bin less those of a point of the grid.
+        turns = torch.as_tensor(bins).double()[:, None] / n_points - hz * dwelltime
+        turns = turns - turns.round()
+        size = torch.special.sinc(n_kept * turns) / torch.special.sinc(turns) * (n_kept / n_points)
+        self.matrix = torch.polar(size.abs(), torch.pi * ((n_kept - 1) * turns + (size < 0))).to(torch.complex64)
+
+    def __call__(self, spec: torch.Tensor) -> torch.Tensor:
+        """Complex ``(..., n_bins)`` -> complex64 ``(..., 424)``."""
+        if self.matrix.device != spec.device:
+            self.matrix = self.matrix.to(spec.device)
+        return spec.to(torch.complex64) @ self.matrix
+
+
+def _channels(spec: torch.Tensor) -> torch.Tensor:
+    """Complex ``(batch, n)`` -> real ``(batch, 4, n)``: once as it is, once with its range compressed.
+
+    A residual water or lipid line may be ten times the metabolites; divided by ``|spec| + median`` both are seen.
+    """
+    size = spec.abs()
+    full = spec / size.amax(-1, keepdim=True).clamp(min=1e-30)
+    soft = spec / (size + 3 * size.median(-1, keepdim=True).values.clamp(min=1e-30))
+    return torch.stack([full.real, full.imag, soft.real, soft.imag], -2)
+
+
+class QuantUniversal(nn.Module):
+    """Nuisance parameters of a spectrum, whatever the basis set; concentrations follow from them linearly.
+
+    The shift is given as a distribution over 81 steps of 0.01 ppm, so that the network can say that there are two possibilities.
+
+    Parameters
+    ----------
+    encoder : str
+        One of :data:`fsl_mrs_dl.networks.encoders.ENCODERS`.
+    arguments : dict, optional
+        Of the encoder.
+    """
+
+    n_shifts, step_ppm, n_knots = 81, 0.01, 16
+
+    def __init__(self, encoder: str = "resnet", arguments: dict | None = None):
+        super().__init__()
+        self.settings = {"encoder": encoder, "arguments": arguments or {}}
+        n_out = self.n_shifts + 2 + 1 + 2 + 2 * self.n_knots
+        self.encoder = encoders.make(encoder, n_points=len(GRID_PPM), n_out=n_out, in_channels=5, **(arguments or {}))
+        self.register_buffer("shifts_ppm", (torch.arange(self.n_shifts) - self.n_shifts // 2) * self.step_ppm, persistent=False)
+
+    def forward(self, spec: torch.Tensor, spec_freq_mhz: float | torch.Tensor) -> dict[str, torch.Tensor]:
+        """Complex spectra on the grid ``(batch, 424)`` and the spectrometer frequency (MHz) -> what is proposed.
+
+        Returns
+        -------
+        dict
+            ``shift_logits`` ``(batch, 81)``; ``phase`` ``(batch, 2)``, cosine and sine of the phase at 2.2 ppm, of any length;
+            ``phi1`` rad per ppm, ``lorentz_hz``, ``gauss_hz`` ``(batch,)``; ``baseline`` complex ``(batch, 16)``, the mean of everything but
+            metabolites over 16 parts of the grid, over the largest magnitude of the spectrum.
+        """
+        frequency = torch.as_tensor(spec_freq_mhz, dtype=torch.float32, device=spec.device).expand(len(spec))
+        known = (torch.log(frequency / 128) / 1.0)[:, None, None].expand(-1, 1, spec.shape[-1])
+        out = self.encoder(torch.cat([_channels(spec), known], 1))
+        shift, phase, phi1, widths, baseline = out.split([self.n_shifts, 2, 1, 2, 2 * self.n_knots], -1)
+        lorentz, gauss = nn.functional.softplus(widths * 4).unbind(-1)
+        return {
+            "shift_logits": shift,
+            "phase": phase,
+            "phi1": phi1[:, 0] * 0.1,
+            "lorentz_hz": lorentz,
+            "gauss_hz": gauss,
+            "baseline": torch.complex(*baseline.chunk(2, -1)),
+        }
+
+    def propose(self, spec, spec_freq_mhz, n_candidates: int = 3) -> dict[str, torch.Tensor]:
+        """The likeliest shifts ``(batch, n_candidates)`` in ppm with their probabilities, and the rest once each."""
+        out = self(spec, spec_freq_mhz)
+        shift, probability = peaks(out["shift_logits"], self.shifts_ppm, n_candidates)
+        cosine, sine = out["phase"].unbind(-1)
+        return {
+            "shift_ppm": shift,
+            "probability": probability,
+            "phi0": torch.atan2(sine, cosine),
+            **{name: out[name] for name in ("phi1", "lorentz_hz", "gauss_hz", "baseline")},
+        }
+
+
+def peaks(logits: torch.Tensor, values: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ``n`` largest maxima of a distribution over evenly spaced values: their place, by the mean of three, and their mass."""
+    mass = torch.softmax(logits, -1)
+    padded = nn.functional.pad(mass, (2, 2))
+    around = padded.unfold(-1, 5, 1)
+    total = around.sum(-1)
+    highest = total == nn.functional.max_pool1d(nn.functional.pad(total, (3, 3))[:, None], 7, 1)[:, 0]
+    probability, index = (total * highest).topk(n, -1)
+    step = values[1] - values[0]
+    part = around.gather(1, index[..., None].expand(-1, -1, 5))
+    offset = (part * torch.arange(-2, 3, device=part.device)).sum(-1) / part.sum(-1).clamp(min=1e-12)
+    return values[index] + offset * step, probability
+
+
+class AlignUniversal(nn.Module):
+    """Relative shift and phase of a transient and its reference: a correlation over the parts of the spectra that can be trusted.
+
+    A small network looks at both and weighs every point of either, so that unstable water and lipids do not count; the correlation of
+    what is left over all lags is the distribution of the shift, and its angle the phase.
+
+    Parameters
+    ----------
+    width, depth : int
+        Channels and number of the convolutions, each of which reaches twice as far as the one before.
+    """
+
+    n_lags = 53  # to either side: 0.497 ppm
+
+    def __init__(self, width: int = 24, depth: int = 6):
+        super().__init__()
+        self.settings = {"width": width, "depth": depth}
+        layers: list[nn.Module] = [nn.Conv1d(9, width, 7, padding=3), nn.GELU()]
+        for index in range(depth - 1):
+            reach = 2 ** (index % 5)
+            layers += [nn.Conv1d(width, width, 5, padding=2 * reach, dilation=reach), nn.GroupNorm(4, width), nn.GELU()]
+        self.body = nn.Sequential(*layers)
+        self.weights = nn.Conv1d(width, 2, 1)
+        self.sharpness = nn.Linear(width, 1)
+        self.register_buffer("lags", torch.arange(-self.n_lags, self.n_lags + 1), persistent=False)
+
+    @property
+    def shifts_ppm(self) -> torch.Tensor:
+        """The shift of every lag, ppm."""
+        return self.lags * _STEP_PPM
+
+    def forward(self, transient: torch.Tensor, reference: torch.Tensor, spec_freq_mhz) -> dict[str, torch.Tensor]:
+        """Complex spectra on the grid, ``(batch, 424)`` each -> ``shift_logits`` and ``correlation`` (complex), ``(batch, 107)``.
+
+        Positive shifts: the transient lies at higher ppm than the reference.  ``weights`` ``(batch, 2, 424)`` is what counted.
+        """
+        frequency = torch.as_tensor(spec_freq_mhz, dtype=torch.float32, device=transient.device).expand(len(transient))
+        known = torch.log(frequency / 128)[:, None, None].expand(-1, 1, transient.shape[-1])
+        features = self.body(torch.cat([_channels(transient), _channels(reference), known], 1))
+        weights = torch.sigmoid(self.weights(features))
+        x, r = (
+            one / one.abs().square().mean(-1, keepdim=True).sqrt().clamp(min=1e-30) * weights[:, index]
+            for index, one in enumerate((transient, reference))
+        )
+        product = torch.fft.fft(x, _N_FFT) * torch.fft.fft(r, _N_FFT).conj()
+        correlation = torch.fft.ifft(product)[:, self.lags]
+        energy = x.abs().square().sum(-1, keepdim=True) * r.abs().square().sum(-1, keepdim=True)
+        sharp = nn.functional.softplus(self.sharpness(features.mean(-1)) + 2) * 20
+        similar = correlation.abs().square() / energy.clamp(min=1e-30)
+        return {"shift_logits": sharp * similar, "correlation": correlation, "weights": weights, "product": product}
+
+    def propose(self, transient, reference, spec_freq_mhz) -> dict[str, torch.Tensor]:
+        """The likeliest shift (ppm) and the phase there (rad, FSL-MRS's sign), ``(batch,)`` each.
+
+        The correlation is evaluated between its lags around the likeliest one, and its maximum is what is proposed.
+        """
+        out = self(transient, reference, spec_freq_mhz)
+        _, probability = peaks(out["shift_logits"], self.shifts_ppm.to(torch.float32), 1)
+        lag = self.lags[out["shift_logits"].argmax(-1)]
+        # The transform of a spectrum runs through time backwards; the first quarter is the little that weighting puts before zero.
+        time = torch.arange(_N_FFT, device=lag.device)
+        time = torch.where(time > 0.25 * _N_FFT, time - _N_FFT, time).to(torch.float32)
+        step = 1 / 16
+        fine = torch.arange(-24, 25, device=lag.device) * step
+        turned = out["product"] * torch.polar(torch.ones(1, device=lag.device), 2 * torch.pi / _N_FFT * lag[:, None] * time)
+        angle = 2 * torch.pi / _N_FFT * time[:, None] * fine
+        around = turned @ torch.polar(torch.ones_like(angle), angle)
+        size = around.abs().square()
+        best = size[:, 1:-1].argmax(-1, keepdim=True) + 1
+        low, middle, high = (size.gather(-1, best + k)[:, 0] for k in (-1, 0, 1))
+        bend = (low - 2 * middle + high).clamp(max=-1e-30)
+        offset = (0.5 * (low - high) / bend).clamp(-1, 1) * step
+        phase = around.gather(-1, best)[:, 0].angle()
+        shift = (lag + fine[best[:, 0]] + offset) * _STEP_PPM
+        return {"shift_ppm": shift, "probability": probability[:, 0], "phi0": -phase}
+
+
+class AlignStarter:
+    """``align-universal`` as a starter of :func:`fsl_mrs_dl.registration.solver.align_transients`.
+
+    Without a reference one is made: the transient most like the others by magnitude first, then the mean of all, twice.
+
+    Parameters
+    ----------
+    network : AlignUniversal
+    card : Card
+    dwelltime, spec_freq_mhz, nucleus
+        Of the data; seconds, MHz.
+    reference : complex array, optional
+        ``(n_points,)``, ``(n_channels, n_points)`` or ``(n_sets, n_channels, n_points)``.
+    """
+
+    def __init__(
+        self, network: AlignUniversal, card, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", reference=None
+    ):
+        self.network, self.card, self.name = network, card, card.name
+        self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
+        self.reference = None if reference is None else np.asarray(reference)
+        self._grids: dict = {}
+
+    def refuses(self, n_points: int) -> str:
+        """Why the network was not made for data like these, in words; empty if it was."""
+        acquired = n_points * self.dwelltime * self.spec_freq_mhz
+        return self.card.refuses(nucleus=self.nucleus, spec_freq_mhz=self.spec_freq_mhz, acquired_s_mhz=acquired)
+
+    def __call__(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets, n_transients)``."""
+        n_points = fid.shape[-1]
+        if n_points not in self._grids:
+            self._grids = {n_points: PpmGrid(np.arange(n_points), n_points, self.dwelltime, self.spec_freq_mhz)}
+        grid = self._grids[n_points]
+        self.network.to(fid.device)
+        reference = self.reference
+        if reference is not None:
+            reference = torch.as_tensor(reference, device=fid.device)[..., :n_points]
+            reference = reference.expand(len(fid), fid.shape[1], -1)
+        found = [self._one_set(one, None if reference is None else reference[i], grid) for i, one in enumerate(fid)]
+        shift, phase = (torch.stack(parts) for parts in zip(*found))
+        return shift, phase
+
+    def _one_set(self, fid, reference, grid):
+        fid = torch.nan_to_num(fid).to(torch.complex64)
+        combine = combination(fid if reference is None else reference[:, None].to(torch.complex64))
+        spec = self._spec(torch.einsum("c,ctn->tn", combine, fid), grid)
+        if reference is not None:
+            return self._against(spec, self._spec(combine @ reference.to(torch.complex64), grid))
+        size = spec.abs()
+        size = size / size.mean(-1, keepdim=True).clamp(min=1e-30)
+        first = (size - size.median(0).values).abs().mean(-1).argmin()
+        one, mean = spec[first], None
+        time = torch.arange(fid.shape[-1], device=fid.device) * self.dwelltime
+        combined = torch.einsum("c,ctn->tn", combine, fid)
+        for _ in range(2):
+            shift, phase = self._against(spec, one if mean is None else mean)
+            # The first may lie far from the others; their mean lies in their middle.
+            shift = shift - shift.median()
+            angle = -torch.deg2rad(phase)[:, None] - 2 * torch.pi * shift[:, None] * time
+            # The mean of medians: one transient that is unlike the others does not spoil it.
+            back = self._spec(combined * torch.polar(torch.ones_like(angle), angle), grid)
+            mean = torch.complex(back.real.median(0).values, back.imag.median(0).values)
+        return self._against(spec, mean)
+
+    @staticmethod
+    def _spec(fid, grid):
+        halved = fid.clone()
+        halved[..., 0] *= 0.5
+        return grid(torch.fft.fft(halved, dim=-1, norm="ortho"))
+
+    def _against(self, spec, reference):
+        found = []
+        with torch.no_grad():
+            for part in spec.split(1024):
+                one = self.network.propose(part, reference.expand_as(part), self.spec_freq_mhz)
+                # The alignment's phases are those that the transients have, the models' those that are taken away.
+                found.append((one["shift_ppm"] * self.spec_freq_mhz, -torch.rad2deg(one["phi0"])))
+        return tuple(torch.cat(parts) for parts in zip(*found))
+
+
+NETWORKS = {
+    "quant-universal": QuantUniversal,
+    "align-universal": AlignUniversal,
+    "registration": Registration,
+    "frequency-then-phase": FrequencyThenPhase,
+    **METHODS,
+    "ensemble": Ensemble,
+    **REGRESSORS,
+    Denoiser.method: Denoiser,
+}
+"""Architectures by the names that model cards use."""
+
+
+def quant_loss(network: QuantUniversal, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Terms of the training loss of :class:`QuantUniversal`; ``total`` is their weighted sum."""
+    out = network(batch["spec"], batch["spec_freq_mhz"])
+    target = soft_labels(batch["shift_ppm"], network.shifts_ppm, 0.8 * network.step_ppm)
+    shift = -(target * torch.log_softmax(out["shift_logits"], -1)).sum(-1)
+    unit = torch.stack([torch.cos(batch["phi0"]), torch.sin(batch["phi0"])], -1)
+    phase = (out["phase"] - unit).square().sum(-1)
+    huber = nn.functional.smooth_l1_loss
+    width = 0.5 * (
+        huber(torch.log1p(out["lorentz_hz"]), torch.log1p(batch["lorentz_hz"]), reduction="none", beta=0.3)
+        + huber(torch.log1p(out["gauss_hz"]), torch.log1p(batch["gauss_hz"]), reduction="none", beta=0.3)
+    )
+    slope = huber(10 * out["phi1"], 10 * batch["phi1"], reduction="none")
+    baseline = huber(torch.view_as_real(out["baseline"]), torch.view_as_real(batch["baseline"]), reduction="none", beta=0.1)
+    terms = {"shift": shift, "phase": phase, "width": width, "phi1": slope, "baseline": baseline.mean((-2, -1))}
+    weights = {"shift": 1.0, "phase": 2.0, "width": 0.5, "phi1": 0.3, "baseline": 2.0}
+    terms = {name: value.mean() for name, value in terms.items()}
+    terms["total"] = sum(weights[name] * terms[name] for name in weights)
+    guess, _ = peaks(out["shift_logits"].detach(), network.shifts_ppm, 1)
+    terms["within_0.02ppm"] = ((guess[:, 0] - batch["shift_ppm"]).abs() < 0.02).float().mean()
+    return terms
+
+
+def align_loss(network: AlignUniversal, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Terms of the training loss of :class:`AlignUniversal`."""
+    out = network(batch["transient"], batch["reference"], batch["spec_freq_mhz"])
+    values = network.shifts_ppm.to(torch.float32)
+    target = soft_labels(batch["shift_ppm"], values, 0.6 * _STEP_PPM)
+    shift = -(target * torch.log_softmax(out["shift_logits"], -1)).sum(-1)
+    angle = (target * out["correlation"]).sum(-1).angle()
+    phase = 1 - torch.cos(angle + batch["phi0"])
+    terms = {"shift": shift.mean(), "phase": phase.mean()}
+    terms["total"] = terms["shift"] + terms["phase"]
+    guess, _ = peaks(out["shift_logits"].detach(), values, 1)
+    terms["within_0.02ppm"] = ((guess[:, 0] - batch["shift_ppm"]).abs() < 0.02).float().mean()
+    return terms
+
+
+def _shares(shift_error_ppm, phase_error_rad) -> dict[str, float]:
+    degrees = torch.rad2deg(torch.remainder(phase_error_rad + torch.pi, 2 * torch.pi) - torch.pi).abs()
+    return {
+        "shift within 0.02 ppm (%)": 100 * (shift_error_ppm.abs() < 0.02).float().mean().item(),
+        "phase within 30 degrees (%)": 100 * (degrees < 30).float().mean().item(),
+        "shift, median error (ppm)": shift_error_ppm.abs().median().item(),
+        "phase, median error (degrees)": degrees.median().item(),
+    }
+
+
+def quant_accuracy(network: QuantUniversal, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    """How good the proposals for a batch are, in terms that a person reads."""
+    found = network.propose(batch["spec"], batch["spec_freq_mhz"])
+    error = found["shift_ppm"] - batch["shift_ppm"][:, None]
+    return _shares(error[:, 0], found["phi0"] - batch["phi0"]) | {
+        "one of three shifts within 0.02 ppm (%)": 100 * (error.abs() < 0.02).any(-1).float().mean().item(),
+        "Lorentzian width, median error (Hz)": (found["lorentz_hz"] - batch["lorentz_hz"]).abs().median().item(),
+        "Gaussian width, median error (Hz)": (found["gauss_hz"] - batch["gauss_hz"]).abs().median().item(),
+    }
+
+
+def align_accuracy(network: AlignUniversal, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    """How good the proposals for a batch are, in terms that a person reads."""
+    found = network.propose(batch["transient"], batch["reference"], batch["spec_freq_mhz"])
+    return _shares(found["shift_ppm"] - batch["shift_ppm"], found["phi0"] - batch["phi0"])
+
+
+def soft_labels(value: torch.Tensor, grid: torch.Tensor, sd: float) -> torch.Tensor:
+    """Gaussian weights of the grid's steps around each value, summing to 1."""
+    return torch.softmax(-0.5 * ((value[:, None] - grid) / sd) ** 2, -1)
+
+
+def quant_batch(recipe, protocol, n: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """New spectra as :func:`quant_loss` needs them; acquisitions end early, too."""
+    drawn = random_spectra.draw(recipe, n, protocol.names, generator)
+    rendered = random_spectra.render(drawn, protocol)
+    kept = _kept(protocol, n, generator)
+    spec = _on_grid(rendered.fid * kept, protocol)
+    nuisance = _on_grid(rendered.nuisance * kept, protocol)
+    knots = nn.functional.adaptive_avg_pool1d(torch.view_as_real(nuisance).permute(0, 2, 1), QuantUniversal.n_knots)
+    knots = torch.complex(*knots.unbind(1)) / spec.abs().amax(-1, keepdim=True).clamp(min=1e-30)
+    device = spec.device
+    freq = protocol.spec_freq_mhz
+    return {
+        "spec": spec,
+        "spec_freq_mhz": torch.full((len(spec),), freq, device=device),
+        "shift_ppm": (drawn["shift_ppm"] + drawn["shift_hz"] / freq).to(device),
+        **{name: drawn[name].to(device) for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz")},
+        "baseline": knots,
+    }
+
+
+def align_batch(recipe, protocol, n: int, generator: torch.Generator, n_transients: int = 8) -> dict[str, torch.Tensor]:
+    """New transients as :func:`align_loss` needs them, ``n`` of them in sets; the first of every set is the others' reference.
+
+    A reference is what a user has: another transient, or the mean of many, with less noise and less of what is unstable.
+    """
+    n_sets = max(1, n // n_transients)
+    drawn = random_spectra.draw_transients(recipe, n_sets, n_transients + 1, protocol.names, generator)
+    drawn["noise"][:, 0] = torch.exp(torch.rand(n_sets, generator=generator) * math.log(0.1))
+    drawn["lines"][:, 0, :, 0] *= torch.rand(n_sets, 1, generator=generator)
+    # References lie near their nominal place; what counts is the difference.
+    drawn["shift_hz"][:, 0] *= 0.1
+    fid, _ = random_spectra.render_transients(drawn, protocol)
+    spec = _on_grid(fid * _kept(protocol, n_sets, generator)[:, None], protocol)
+    shift = (drawn["shift_hz"][:, 1:] - drawn["shift_hz"][:, :1]) / protocol.spec_freq_mhz
+    phase = drawn["phi0"][:, 1:] - drawn["phi0"][:, :1]
+    device = spec.device
+    return {
+        "transient": spec[:, 1:].flatten(0, 1),
+        "reference": spec[:, :1].expand(-1, n_transients, -1).flatten(0, 1),
+        "spec_freq_mhz": torch.full((n_sets * n_transients,), protocol.spec_freq_mhz, device=device),
+        "shift_ppm": shift.flatten().to(device),
+        "phi0": phase.flatten().to(device),
+    }
+
+
+def _kept(protocol, n: int, generator: torch.Generator) -> torch.Tensor:
+    """1 before the end of each of ``n`` acquisitions and 0 after it, ``(n, n_points)``: from a quarter of the grid's to all of it."""
+    end = 0.25 + 0.9 * torch.rand(n, 1, generator=generator)
+    return (torch.linspace(0, 1, protocol.basis.shape[-1]) < end).to(protocol.basis.device)
+
+
+def _on_grid(fid: torch.Tensor, protocol) -> torch.Tensor:
+    """FIDs of a training protocol -> the grid, whose points are bins of its transform."""
+    n = fid.shape[-1]
+    if n != 1024 or not math.isclose(protocol.dwelltime * protocol.spec_freq_mhz, 1 / 9.6, rel_tol=1e-6):
+        raise ValueError("training spectra are made on 1024 points over 9.6 ppm")
+    return units.fid_to_spec(fid)[..., 512 - 474 : 512 - 474 + 424]

@@ -1,0 +1,194 @@
+"""Spectral baselines as FSL-MRS defines them: none, a polynomial, or a penalised spline.
+
+A baseline is linear: real regressors over the fitted window, each with a real and an imaginary coefficient, and for the
+spline a penalty on the second differences of the coefficients.  Being linear it can be eliminated from a fit exactly;
+:meth:`Baseline.projector` gives the operator that does it.
+
+Penalised spline: Eilers & Marx, doi 10.1214/ss/1038425655.  Effective dimension: Hastie & Tibshirani, Generalized Additive
+Models, 1990.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..core.errors import OptionError
+
+__all__ = ["Baseline", "SPLINE_STIFFNESS"]
+
+SPLINE_STIFFNESS = {"very-stiff": 3.0, "stiff": 10.0, "moderate": 20.0, "flexible": 30.0, "very-flexible": 50.0}
+"""FSL-MRS's names for the effective dimension of the spline baseline."""
+
+_SPLINES_PER_PPM = 15
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline over ``n_window`` spectral points spanning ``width_ppm``.
+
+    ``mode`` is 'off', 'polynomial' or 'spline'; ``order`` the polynomial's order; ``effective_dimension`` the spline's.
+    ``given`` replaces the regressors by real ones of the caller's, ``(n_window, n_regressors)``, in the same order.
+    """
+
+    mode: str
+    n_window: int
+    width_ppm: float
+    order: int = 0
+    effective_dimension: float = 0.0
+    given: np.ndarray | None = None
+
+    @classmethod
+    def parse(cls, text: str, n_window: int, width_ppm: float) -> Baseline:
+        """From FSL-MRS's words: 'off', 'poly, N', 'spline, NAME' or 'spline, ED'.
+
+        Raises
+        ------
+        OptionError
+            If the words cannot be understood; the message lists what can.
+        """
+        names = ", ".join(SPLINE_STIFFNESS)
+        help_text = f"write 'off', 'poly, N' (N an order) or 'spline, S' (S one of {names}, or a dimension of at least 2)."
+        match = re.fullmatch(r"\s*(off|poly(?:nomial)?|spline)\s*(?:,?\s*([\w.+-]+))?\s*", text, re.IGNORECASE)
+        if match is None:
+            raise OptionError(f"--baseline '{text}': not understood; {help_text}")
+        kind, value = match[1].lower(), match[2]
+        if kind == "off":
+            return cls("off", n_window, width_ppm)
+        if value is None:
+            raise OptionError(f"--baseline '{text}': incomplete; {help_text}")
+        if kind == "spline":
+            try:
+                dimension = SPLINE_STIFFNESS.get(value) or float(value)
+            except ValueError:
+                dimension = float("nan")
+            if not 2 <= dimension < np.inf:
+                raise OptionError(f"--baseline '{text}': no such stiffness; {help_text}")
+            return cls("spline", n_window, width_ppm, effective_dimension=dimension)
+        if not re.fullmatch(r"[+-]?\d+", value):
+            raise OptionError(f"--baseline '{text}': the order must be a whole number; {help_text}")
+        # FSL-MRS takes a negative order as no baseline.
+        return cls("off", n_window, width_ppm) if int(value) < 0 else cls("polynomial", n_window, width_ppm, order=int(value))
+
+    def __str__(self) -> str:
+        if self.mode == "polynomial":
+            return f"polynomial of order {self.order}"
+        if self.mode == "spline":
+            return f"penalised spline, effective dimension {self.effective_dimension:g}"
+        return "off"
+
+    @cached_property
+    def regressors(self) -> np.ndarray:
+        """Real regressors over the window, shape ``(n_window, n_regressors)``.
+
+        FSL-MRS's parameter vector holds a constant also when the baseline is off; no fit ever makes it other than zero.
+        """
+        if self.given is not None:
+            return self.given
+        if self.mode == "spline":
+            return _spline_regressors(self.n_window, int(_SPLINES_PER_PPM * self.width_ppm))
+        # FSL-MRS means its powers to be orthogonal but makes them with a rank-deficient inverse, so that its higher ones carry
+        # rounding noise of the lower.  The span, and with it every fit, is the same.
+        x = np.linspace(-1, 1, self.n_window)
+        columns = [np.ones_like(x)]
+        for power in range(1, self.order + 1):
+            done = np.stack(columns, axis=1)
+            new = x**power
+            columns.append(new - done @ np.linalg.lstsq(done, new, rcond=None)[0])
+        return np.stack(columns, axis=1)
+
+    @property
+    def n_regressors(self) -> int:
+        return self.regressors.shape[1]
+
+    @cached_property
+    def penalty(self) -> np.ndarray:
+        """Matrix P of the penalty b'Pb on one channel's coefficients, ``(n_regressors, n_regressors)``; zero if unpenalised."""
+        n = self.n_regressors
+        if self.mode != "spline":
+            return np.zeros((n, n))
+        difference = np.diff(np.eye(n), n=2, axis=1)
+        roughness = difference @ difference.T
+        return _penalty_weight(self.effective_dimension, self.regressors, roughness) * roughness
+
+    @cached_property
+    def solver(self) -> np.ndarray:
+        """Matrix that takes a spectrum in the window to its coefficients, ``(n_regressors, n_window)``."""
+        if self.mode == "off":
+            return np.zeros((1, self.n_window))
+        regressors = self.regressors
+        return np.linalg.pinv(regressors.T @ regressors + self.penalty, hermitian=True) @ regressors.T
+
+    @cached_property
+    def projector(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(U, d)`` such that ``x - U @ (d * (U.T @ x))`` eliminates the baseline.
+
+        With ``L`` that operator, ``|L (y - s)|**2`` is the penalised cost of fitting ``y`` by ``s`` and the best baseline.
+        ``U`` is ``(n_window, rank)`` with orthonormal columns, ``d`` is ``(rank,)`` in 0..1.
+        """
+        if self.mode == "off":
+            return np.zeros((self.n_window, 0)), np.zeros(0)
+        u, size, vt = np.linalg.svd(self.regressors, full_matrices=False)
+        keep = size > size[0] * 1e-10
+        u, size, vt = u[:, keep], size[keep], vt[keep]
+        # Coefficients that the window does not see (FSL-MRS's splines may have an empty column) are free, but the penalty ties
+        # them to the others: they are eliminated, not held at zero.
+        unseen = np.linalg.eigh(np.eye(self.n_regressors) - vt.T @ vt)
+        free = unseen[1][:, unseen[0] > 0.5].T
+        cross = vt @ self.penalty @ free.T
+        penalty = vt @ self.penalty @ vt.T - cross @ np.linalg.pinv(free @ self.penalty @ free.T) @ cross.T
+        # In the basis U the hat matrix is S (S^2 + penalty)^-1 S; its eigenvectors rotate U.
+        hat = size[:, None] * np.linalg.solve(np.diag(size**2) + penalty, np.diag(size))
+        share, rotation = np.linalg.eigh((hat + hat.T) / 2)
+        # The root would turn rounding of a share of one, 1e-16, into a trace of 1e-8 of the baseline that stays.
+        share = np.where(share > 1 - 1e-12, 1.0, share)
+        return u @ rotation, 1 - np.sqrt(np.clip(1 - share, 0, None))
+
+    @property
+    def used_dimension(self) -> float:
+        """Real degrees of freedom the baseline takes from one channel: the trace of its hat matrix."""
+        _, d = self.projector
+        return float(np.sum(1 - (1 - d) ** 2))
+
+    def order_coefficients(self, coefficients: np.ndarray) -> np.ndarray:
+        """Complex coefficients ``(..., n_regressors)`` -> the real tail of FSL-MRS's parameter vector.
+
+        Polynomials alternate real and imaginary; splines have all real ones first.
+        """
+        if self.mode == "spline":
+            return np.concatenate([coefficients.real, coefficients.imag], axis=-1)
+        return np.stack([coefficients.real, coefficients.imag], axis=-1).reshape(*coefficients.shape[:-1], -1)
+
+    def collect_coefficients(self, tail: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`order_coefficients`."""
+        n = self.n_regressors
+        if self.mode == "spline":
+            return tail[..., :n] + 1j * tail[..., n:]
+        return tail[..., 0::2] + 1j * tail[..., 1::2]
+
+
+def _spline_regressors(n_window: int, n_segments: int, degree: int = 3) -> np.ndarray:
+    """Cubic B-splines on equidistant knots over the points 1..n_window, ``(n_window, n_segments + degree)``."""
+    from scipy.interpolate import BSpline
+
+    x = np.arange(1.0, n_window + 1)
+    step = (x[-1] - x[0]) / n_segments
+    knots = x[0] + step * np.arange(-degree, n_segments + degree + 1)
+    columns = BSpline.design_matrix(np.clip(x, knots[degree], knots[-degree - 1]), knots, degree).toarray()
+    return columns
+
+
+def _penalty_weight(effective_dimension: float, regressors: np.ndarray, roughness: np.ndarray) -> float:
+    """Weight of the roughness penalty at which the spline has the wanted effective dimension."""
+    from scipy.optimize import fminbound
+
+    gram = regressors.T @ regressors
+
+    def distance(weight):
+        return (np.trace(np.linalg.lstsq(gram + weight * roughness, gram, rcond=None)[0]) - effective_dimension) ** 2
+
+    # FSL-MRS stops at this search's default tolerance; going further would define another baseline.
+    return float(fminbound(distance, 1e-7, 1e7))

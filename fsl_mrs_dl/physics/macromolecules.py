@@ -1,0 +1,226 @@
+"""Macromolecules for a basis set: measured ones, ones from a table, and a measured pattern as a sum of lines.
+
+Three forms are in use (Cudalbu et al., doi 10.1002/nbm.4393).  A measured pattern is one basis spectrum with one amplitude.  Lines of
+known place and width have an amplitude each, so that what is overlaid may change its shape; a measured pattern can be turned into
+such lines.  Simulated patterns of :func:`fsl_mrs_dl.physics.spinsim.macromolecules` stand in where nothing was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..core import units
+from ..core.errors import BasisError, DataError, OptionError
+from ..core.metabolites import is_macromolecule
+from ..io.basis import Basis
+from . import spinsim
+
+__all__ = ["add_macromolecules", "in_lines", "fit_lines", "line_fids"]
+
+_WINDOW_PPM = (0.2, 4.2)
+_WIDTHS_HZ = (8.0, 14.0, 22.0, 34.0, 52.0)  # at 123 MHz
+_APART_PPM = 0.05
+_MOST_WATER = 30.0  # times the highest macromolecule; a reference has thousands, and its foot reaches far
+_PROTONS = 5.0  # of a metabolite, roughly
+
+
+def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
+    """A basis set with macromolecules appended.
+
+    Parameters
+    ----------
+    basis : Basis
+    what : str or path
+        'parametric' (twelve lines), 'fsl-default' (FSL-MRS's five), 'summed' (the twelve as one pattern), or a file: NIfTI-MRS with
+        one measured spectrum, such as a metabolite-nulled one, which becomes 'mm'; or another basis set, whose macromolecules are taken.
+
+    Raises
+    ------
+    BasisError, DataError, OptionError
+        If the basis set has such entries already, or there is nothing of the kind in the file.
+    """
+    if str(what) in spinsim.MACROMOLECULE_KINDS:
+        if basis.nucleus != "1H":
+            raise OptionError(f"--mm {what}: is for 1H, the basis set is {basis.nucleus}; leave it out.")
+        fids, names = spinsim.macromolecules(
+            str(what), spec_freq_mhz=basis.spec_freq_mhz, bandwidth_hz=basis.bandwidth, n_points=basis.n_points
+        )
+        # Theirs is a unit for each proton; a basis set in another unit has another mean.
+        fids = fids * (np.abs(basis.fids).max(1).mean() / _PROTONS)
+    elif Path(what).exists():
+        fids, names = _from_file(Path(what), basis)
+    else:
+        raise OptionError(f"--mm {what}: no such file; give one, or one of {', '.join(spinsim.MACROMOLECULE_KINDS)}.")
+    there = [name for name in names if name in basis.names]
+    if there:
+        raise OptionError(f"--mm {what}: {basis.source} has {there[0]} already; leave one out with --ignore {there[0]}, or --mm.")
+    widths = tuple(basis.widths_hz or (None,) * basis.n_metabs) + (None,) * len(names)
+    return replace(basis, fids=np.concatenate([basis.fids, fids]), names=(*basis.names, *names), widths_hz=widths)
+
+
+def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
+    if path.is_dir() or path.suffix.lower() == ".basis":
+        other = Basis.load(path)
+        other.check_match(basis.spec_freq_mhz, basis.nucleus, str(basis.source))
+        chosen = [name for name in other.names if is_macromolecule(name)] or (list(other.names) if other.n_metabs == 1 else [])
+        if not chosen:
+            raise BasisError(f"--mm {path}: holds no macromolecules ({', '.join(other.names)}); name them mm, Mac or MM09.")
+        other = other.select(chosen)
+        return other.resampled(basis.dwelltime, basis.n_points), other.names
+    from ..io import nifti
+    from ..io.basis import detect_conjugation
+
+    data = nifti.load(path)
+    basis.check_match(data.spec_freq_mhz, data.nucleus, str(path))
+    fids = np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)
+    if len(fids) != 1 or not np.isfinite(fids).all() or not fids.any():
+        raise DataError(f"--mm {path}: holds {len(fids)} spectra, one usable one is needed; average it first.")
+    if detect_conjugation(fids[0], data.dwelltime, data.spec_freq_mhz, data.nucleus):
+        fids = fids.conj()
+    _check_not_water(fids[0], data, path)
+    # About as large as a metabolite set's own pattern, so that its amplitude is a number one can read.
+    size = np.abs(fids).max() / np.abs(basis.fids).max(1).mean()
+    # Macromolecules have decayed long before a metabolite basis set ends: what was not acquired of them is nothing.
+    missing = int(np.ceil(basis.n_points * basis.dwelltime / data.dwelltime)) + 2 - fids.shape[1]
+    fids = np.pad(fids, ((0, 0), (0, max(0, missing))))
+    one = Basis(fids / size, ("mm",), data.dwelltime, data.spec_freq_mhz, data.nucleus, source=str(path))
+    return one.resampled(basis.dwelltime, basis.n_points), ("mm",)
+
+
+def _check_not_water(fid: np.ndarray, data, path: Path) -> None:
+    """Refuse a spectrum that is nothing but water: a reference file is given by mistake easily."""
+    if data.nucleus != "1H":
+        return
+    ppm, spec = units.ppm_axis(len(fid), data.dwelltime, data.spec_freq_mhz), np.abs(units.fid_to_spec(fid))
+    inside, water = (ppm > _WINDOW_PPM[0]) & (ppm < _WINDOW_PPM[1] - 1.2), np.abs(ppm - 4.65) < 0.5
+    if inside.any() and water.any() and spec[water].max() > _MOST_WATER * spec[inside].max():
+        raise DataError(
+            f"--mm {path}: its water is {spec[water].max() / spec[inside].max():.0f} times as high as anything from 0.2 to 3 ppm; this looks like a "
+            "water reference. Give a metabolite-nulled spectrum, water suppressed or removed."
+        )
+
+
+def in_lines(basis: Basis, n_lines: int = 18) -> tuple[Basis, np.ndarray]:
+    """A basis set whose one measured macromolecule is replaced by lines that sum up to it.
+
+    Parameters
+    ----------
+    basis : Basis
+        Sets whose macromolecules are lines already are given back as they are.
+    n_lines : int
+        As many as in doi 10.1016/j.compbiomed.2023.106837 by default.
+
+    Returns
+    -------
+    basis : Basis
+        The metabolites, then the lines, named after their places (MM094 is at 0.94 ppm).
+    shares : ndarray ``(n_metabs,)`` of bool
+        Which entries are macromolecules.
+
+    Raises
+    ------
+    BasisError
+        If there are no macromolecules at all.
+    """
+    mm = np.array([is_macromolecule(name) for name in basis.names])
+    if not mm.any():
+        raise BasisError(f"{basis.source}: has no macromolecules; add some with --mm parametric, or --mm FILE.")
+    widths = tuple(basis.widths_hz or (None,) * basis.n_metabs)
+    order = [*np.flatnonzero(~mm), *np.flatnonzero(mm)]
+    if mm.sum() > 1:
+        ordered = replace(
+            basis, fids=basis.fids[order], names=tuple(basis.names[i] for i in order), widths_hz=tuple(widths[i] for i in order)
+        )
+        return ordered, mm[order]
+    pattern = basis.fids[mm][0]
+    ppm, fwhm_hz, area = fit_lines(pattern, basis.dwelltime, basis.spec_freq_mhz, n_lines)
+    fids = area[:, None] * line_fids(ppm, fwhm_hz, basis.n_points, basis.dwelltime, basis.spec_freq_mhz)
+    names = [f"MM{round(place * 100):03d}" for place in ppm]
+    names = [name if name not in names[:i] else f"{name}{'bcdefgh'[names[:i].count(name) - 1]}" for i, name in enumerate(names)]
+    keep = np.flatnonzero(~mm)
+    made = replace(
+        basis,
+        fids=np.concatenate([basis.fids[keep], fids]),
+        names=(*(basis.names[i] for i in keep), *names),
+        widths_hz=(*(widths[i] for i in keep), *[None] * len(names)),
+    )
+    return made, np.arange(made.n_metabs) >= len(keep)
+
+
+def line_fids(ppm, fwhm_hz, n_points: int, dwelltime: float, spec_freq_mhz: float) -> np.ndarray:
+    """Lorentzian lines of first point one, complex ``(n_lines, n_points)``."""
+    time = np.arange(n_points) * dwelltime
+    hz = units.ppm_to_hz(np.asarray(ppm, float), spec_freq_mhz)
+    return np.exp((2j * np.pi * hz - np.pi * np.asarray(fwhm_hz))[:, None] * time)
+
+
+def fit_lines(fid, dwelltime: float, spec_freq_mhz: float, n_lines: int = 18) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A pattern as upright Lorentzian lines of positive area, by least squares of its spectrum in 0.2 to 4.2 ppm.
+
+    Begins with the lines that explain most, chosen one after the other from all places and five widths.
+
+    Returns
+    -------
+    ppm, fwhm_hz, area : ndarray ``(n_lines,)``
+        Ascending in ppm; fewer where fewer suffice.
+    """
+    from scipy.optimize import least_squares, nnls
+
+    fid = np.asarray(fid)
+    n_points = min(len(fid), int(round(0.5 / dwelltime)))  # broad lines have decayed by then
+    fid = fid[:n_points]
+    axis = units.ppm_axis(n_points, dwelltime, spec_freq_mhz)
+    inside = (axis >= _WINDOW_PPM[0]) & (axis <= _WINDOW_PPM[1])
+
+    def real(fids):
+        spec = units.fid_to_spec(fids)[..., inside]
+        return np.concatenate([spec.real, spec.imag], -1)
+
+    target = real(fid)
+    places = np.arange(_WINDOW_PPM[0] + 0.2, _WINDOW_PPM[1] - 0.1, 0.02)
+    widths = np.array(_WIDTHS_HZ) * spec_freq_mhz / 123.0
+    ppm, fwhm = (grid.ravel() for grid in np.meshgrid(places, widths, indexing="ij"))
+    dictionary = real(line_fids(ppm, fwhm, n_points, dwelltime, spec_freq_mhz))
+    size = np.linalg.norm(dictionary, axis=-1)
+    # A pattern's first point may be off, which lifts its spectrum as a whole; that is none of its lines.
+    flat = np.concatenate([np.ones(inside.sum()), np.zeros(inside.sum())])
+    offset = np.stack([flat, -flat])
+    chosen, left = [], target
+    for _ in range(n_lines):
+        gain = dictionary @ left / size
+        near = (np.abs(ppm[:, None] - ppm[chosen]) < _APART_PPM).any(1)
+        best = int(np.argmax(np.where(near, -np.inf, gain)))
+        if gain[best] <= 0:
+            break
+        chosen.append(best)
+        rows = np.concatenate([dictionary[chosen], offset])
+        left = target - nnls(rows.T, target)[0] @ rows
+    lower, upper = widths[0] / 2, widths[-1] * 2
+    n = len(chosen)
+
+    def split(x):
+        return x[:n], np.exp(x[n : 2 * n])
+
+    def amplitudes(x):
+        rows = np.concatenate([real(line_fids(*split(x), n_points, dwelltime, spec_freq_mhz)), offset])
+        found, _ = nnls(rows.T, target)
+        return rows, found
+
+    def residual(x):
+        rows, found = amplitudes(x)
+        return found @ rows - target
+
+    start = np.concatenate([ppm[chosen], np.log(fwhm[chosen])])
+    bounds = (
+        np.concatenate([ppm[chosen] - 0.1, np.full(n, np.log(lower))]),
+        np.concatenate([ppm[chosen] + 0.1, np.full(n, np.log(upper))]),
+    )
+    end = least_squares(residual, start, bounds=bounds, max_nfev=100, x_scale=np.concatenate([np.full(n, 0.02), np.full(n, 0.2)]))
+    area = amplitudes(end.x)[1][:n]
+    ppm, fwhm = split(end.x)
+    there = np.flatnonzero(area > 1e-6 * area.max())
+    there = there[np.argsort(ppm[there])]
+    return ppm[there], fwhm[there], area[there]

@@ -1,0 +1,603 @@
+"""Density-matrix simulation of basis sets: coupled 1H spins, ideal pulses, any field, echo time and sampling.
+
+Each group of coupled protons is simulated exactly: its full Hamiltonian (shifts and scalar couplings, strong coupling
+included) is diagonalised in the product basis, the density matrix is carried through the pulse sequence, and the FID is
+a sum over the transitions between eigenstates.  Pulses are instantaneous and perfect; slice-selective localisation,
+chemical shift displacement, relaxation and diffusion are not simulated.  Heteronuclei (31P, 14N) couple weakly and feel
+no pulse, so their state is a constant of the motion: a group that couples to them is the average of plain proton
+groups, one per state.
+
+The FIDs follow :mod:`fsl_mrs_dl.core.units`: ``exp(+2j*pi*f*t)``, sampled at ``t = k * dwelltime``, an on-resonance singlet
+upright, one unit per proton.  The physical constants lie with their sources in ``data/spin_systems.json``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from ..core.errors import BasisError, OptionError
+from ..core.units import ppm_to_hz
+
+__all__ = [
+    "SEQUENCES",
+    "MACROMOLECULE_KINDS",
+    "Heteronucleus",
+    "SpinGroup",
+    "SpinSystem",
+    "metabolite_names",
+    "spin_system",
+    "transitions",
+    "simulate_metabolite",
+    "simulate_basis",
+    "macromolecules",
+]
+
+SEQUENCES = ("fid", "spin-echo", "special", "press", "steam", "slaser", "mega-press")
+MACROMOLECULE_KINDS = ("parametric", "fsl-default", "summed")
+
+_DOUBLE_SPIN = {"31P": 1, "14N": 2}
+_EDIT_PPM = {"on": 1.9, "off": 7.5}
+# Scanners keep the first echo of PRESS short; this value explains a real basis best (benchmarks/basis_validation.md).
+_TE1_MS = 14.0
+
+# FSL-MRS's default macromolecules: name, positions in ppm, areas; gamma in 1/s and sigma in rad/s as basis_tools sets.
+_FSL_MM = (
+    ("MM09", (0.9,), (3.0,)),
+    ("MM12", (1.2,), (2.0,)),
+    ("MM14", (1.4,), (2.0,)),
+    ("MM17", (1.7,), (2.0,)),
+    ("MM21", (2.08, 2.25, 1.95, 3.0), (1.33, 0.33, 0.33, 0.4)),
+)
+_FSL_MM_GAMMA, _FSL_MM_SIGMA = 40.0, 30.0
+_MM_WIDTHS_AT_MHZ = 127.7
+
+
+@dataclass(frozen=True)
+class Heteronucleus:
+    """A nucleus that is not excited ('31P' or '14N') and its coupling in Hz to every proton of the group."""
+
+    nucleus: str
+    couplings_hz: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SpinGroup:
+    """Protons coupled among themselves and to nothing outside.
+
+    ``couplings_hz`` holds ``(i, j, J)`` with the protons counted from 0; ``weight`` multiplies the signal.
+    """
+
+    label: str
+    shifts_ppm: tuple[float, ...]
+    couplings_hz: tuple[tuple[int, int, float], ...] = ()
+    heteronuclei: tuple[Heteronucleus, ...] = ()
+    weight: float = 1.0
+
+    @property
+    def n_protons(self) -> float:
+        """Protons this group stands for."""
+        return self.weight * len(self.shifts_ppm)
+
+
+@dataclass(frozen=True)
+class SpinSystem:
+    """A molecule: its uncoupled groups of protons, and where their constants were published."""
+
+    name: str
+    groups: tuple[SpinGroup, ...]
+    full_name: str = ""
+    sources: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def n_protons(self) -> float:
+        """Protons that give signal: the first point of the FID straight after an ideal 90-degree pulse."""
+        return sum(group.n_protons for group in self.groups)
+
+
+@functools.cache
+def _table() -> dict:
+    return json.loads(resources.files("fsl_mrs_dl").joinpath("data/spin_systems.json").read_text(encoding="utf-8"))
+
+
+def metabolite_names() -> tuple[str, ...]:
+    """Names of all metabolites that can be simulated, in alphabetical order without regard to case."""
+    return tuple(_table()["metabolites"])
+
+
+def spin_system(name: str, variant: str | None = None) -> SpinSystem:
+    """The spin system of a metabolite.
+
+    Parameters
+    ----------
+    name : str
+        FSL-MRS's name, for example ``NAA``.
+    variant : str, optional
+        Key of another publication's constants, for example ``near2013`` for GABA.
+
+    Raises
+    ------
+    BasisError
+        If the metabolite or the variant is not in the table.
+    """
+    table = _table()
+    if name not in table["metabolites"]:
+        known = {known.lower(): known for known in metabolite_names()}
+        near = [known[match] for match in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)]
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(metabolite_names())}."
+        raise BasisError(f"'{name}' is not among the {len(known)} metabolites that can be simulated: {hint}")
+    entry = table["metabolites"][name]
+    if variant is not None:
+        variants = table["variants"].get(name, {})
+        if variant not in variants:
+            remedy = f"choose from {', '.join(variants)}." if variants else "leave it out."
+            raise BasisError(f"{name} has no variant '{variant}': {remedy}")
+        entry = variants[variant]
+    return SpinSystem(
+        name=name,
+        groups=tuple(_read_group(group) for group in entry["groups"]),
+        full_name=entry["full_name"],
+        sources=tuple(table["sources"][key] for key in entry["sources"]),
+        note=entry["note"],
+    )
+
+
+def _read_group(entry: dict) -> SpinGroup:
+    return SpinGroup(
+        label=entry["label"],
+        shifts_ppm=tuple(entry["shifts_ppm"]),
+        couplings_hz=tuple((i, j, coupling) for i, j, coupling in entry["couplings_hz"]),
+        heteronuclei=tuple(Heteronucleus(h["nucleus"], tuple(h["couplings_hz"])) for h in entry["heteronuclei"]),
+        weight=entry["weight"],
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Spin operators
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _spin_z(n_spins: int) -> np.ndarray:
+    """Quantum number m of every spin in every product state, shape ``(n_spins, 2**n_spins)``; +1/2 comes first."""
+    states = np.arange(2**n_spins)
+    return np.array([0.5 - (states >> (n_spins - 1 - k) & 1) for k in range(n_spins)]).reshape(n_spins, -1)
+
+
+@functools.cache
+def _total_raising(n_spins: int) -> np.ndarray:
+    """Sum of the raising operators of all spins, shape ``(2**n_spins, 2**n_spins)``."""
+    raising = np.zeros((2**n_spins, 2**n_spins))
+    states = np.arange(2**n_spins)
+    for k in range(n_spins):
+        bit = 1 << (n_spins - 1 - k)
+        down = states[states & bit > 0]
+        raising[down - bit, down] = 1
+    return raising
+
+
+@functools.cache
+def _coherence_order(n_spins: int) -> np.ndarray:
+    """Order of every element of the density matrix, shape ``(2**n_spins, 2**n_spins)``."""
+    m = _spin_z(n_spins).sum(axis=0)
+    return np.rint(m[:, None] - m[None, :]).astype(int)
+
+
+def _hamiltonian(offsets_hz: np.ndarray, couplings_hz: Iterable[tuple[int, int, float]]) -> np.ndarray:
+    """Shifts and scalar couplings in Hz, real symmetric, shape ``(2**n_spins, 2**n_spins)``."""
+    n_spins = len(offsets_hz)
+    z = _spin_z(n_spins)
+    hamiltonian = np.diag(offsets_hz @ z)
+    states = np.arange(2**n_spins)
+    for i, j, coupling in couplings_hz:
+        hamiltonian[states, states] += coupling * z[i] * z[j]
+        # The flip-flop term joins the states in which exactly one of the two spins is up.
+        flipped = states ^ (1 << (n_spins - 1 - i)) ^ (1 << (n_spins - 1 - j))
+        opposite = z[i] != z[j]
+        hamiltonian[states[opposite], flipped[opposite]] += coupling / 2
+    return hamiltonian
+
+
+def _rotation(axis: str, degrees: float, hit: np.ndarray) -> np.ndarray:
+    """Rotation of the spins flagged in ``hit`` about ``axis`` ('x' or 'y'), shape ``(2**n_spins, 2**n_spins)``."""
+    half = np.radians(degrees) / 2
+    off_diagonal = np.array([[0, -1j], [-1j, 0]]) if axis == "x" else np.array([[0, -1], [1, 0]])
+    single = np.cos(half) * np.eye(2) + np.sin(half) * off_diagonal
+    return functools.reduce(np.kron, [single if flag else np.eye(2) for flag in hit])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One group of protons in one state of its heteronuclei
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Spins:
+    """Density matrix of one group on its way through a sequence; product basis, frequencies in Hz from the carrier."""
+
+    def __init__(self, shifts_ppm: np.ndarray, offsets_hz: np.ndarray, couplings_hz, spec_freq_mhz: float):
+        self.shifts_ppm = shifts_ppm
+        self.spec_freq_mhz = spec_freq_mhz
+        self.n_spins = len(shifts_ppm)
+        self.energies, self.states = np.linalg.eigh(_hamiltonian(offsets_hz, couplings_hz))
+        self.rho = np.diag(_spin_z(self.n_spins).sum(axis=0)).astype(complex)
+
+    def _apply(self, unitary: np.ndarray) -> None:
+        self.rho = unitary @ self.rho @ unitary.conj().T
+
+    def delay(self, seconds: float) -> None:
+        self._apply((self.states * np.exp(-2j * np.pi * self.energies * seconds)) @ self.states.T)
+
+    def pulse(self, axis: str, degrees: float) -> None:
+        self._apply(_rotation(axis, degrees, np.ones(self.n_spins, bool)))
+
+    def select(self, order: int) -> None:
+        """What gradients leave behind: only elements of one coherence order."""
+        self.rho = np.where(_coherence_order(self.n_spins) == order, self.rho, 0)
+
+    def edit(self, centre_ppm: float, bandwidth_hz: float) -> None:
+        """Selective 180 between opposite gradients: only what keeps its coherence order is rephased after it."""
+        hit = np.abs(self.shifts_ppm - centre_ppm) * self.spec_freq_mhz <= bandwidth_hz / 2
+        if not hit.any():
+            return
+        unitary = _rotation("y", 180, hit)
+        order = _coherence_order(self.n_spins)
+        kept = np.zeros_like(self.rho)
+        for p in range(-self.n_spins, self.n_spins + 1):
+            turned = unitary @ np.where(order == p, self.rho, 0) @ unitary.conj().T
+            kept += np.where(order == p, turned, 0)
+        self.rho = kept
+
+    def lines(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frequencies (Hz) and complex amplitudes of the lines now observable; one unit per proton at full signal."""
+        raising = self.states.T @ _total_raising(self.n_spins) @ self.states
+        rho = self.states.T @ self.rho @ self.states
+        amplitudes = rho * raising.T / 2 ** (self.n_spins - 2)
+        frequencies = self.energies[None, :] - self.energies[:, None]
+        seen = np.abs(amplitudes) > 1e-10
+        return frequencies[seen], amplitudes[seen]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sequences: lists of steps, each applied to a _Spins
+# ---------------------------------------------------------------------------------------------------------------------
+
+_Step = Callable[[_Spins], None]
+
+
+def _delay(milliseconds: float) -> _Step:
+    return lambda spins: spins.delay(milliseconds * 1e-3)
+
+
+def _pulse(axis: str, degrees: float) -> _Step:
+    return lambda spins: spins.pulse(axis, degrees)
+
+
+def _select(order: int) -> _Step:
+    return lambda spins: spins.select(order)
+
+
+def _edit(centre_ppm: float, bandwidth_hz: float) -> _Step:
+    return lambda spins: spins.edit(centre_ppm, bandwidth_hz)
+
+
+def _echoes(*half_echoes_ms: float) -> list[_Step]:
+    """Excitation and one refocusing pulse in the middle of twice each half echo time."""
+    steps = [_pulse("y", 90)]
+    for half in half_echoes_ms:
+        steps += [_delay(half), _pulse("x", 180), _delay(half)]
+    return steps
+
+
+def _steam(te_ms: float, tm_ms: float) -> list[_Step]:
+    # The stimulated echo: order +1, then order 0 (longitudinal and zero-quantum, which keeps evolving), then -1.
+    steps = [_pulse("y", 90), _delay(te_ms / 2), _select(1), _pulse("y", -90), _select(0), _delay(tm_ms)]
+    return steps + [_pulse("y", 90), _delay(te_ms / 2)]
+
+
+def _mega_press(te_ms: float, te1_ms: float, edit: _Step) -> list[_Step]:
+    # The edited coupling refocuses when the editing pulses are TE/2 apart; the first lies half way in the interval that
+    # this leaves open behind the first refocusing pulse, so that the second lies likewise behind the second.
+    first = (te_ms - te1_ms) / 4
+    rest = te_ms / 2 - first
+    steps = [_pulse("y", 90), _delay(te1_ms / 2), _pulse("x", 180), _delay(first), edit, _delay(rest)]
+    return steps + [_pulse("x", 180), _delay(first), edit, _delay((te_ms - te1_ms) / 2 - first)]
+
+
+def _check_time(name: str, value: float | None, sequence: str, low: float = 0.0, high: float = np.inf) -> float:
+    if value is None:
+        raise OptionError(f"{name} is missing: {sequence} needs it, in milliseconds.")
+    if not low <= value <= high or not np.isfinite(value):
+        span = f"between {low:g} and {high:g} ms" if np.isfinite(high) else f"{low:g} ms or more"
+        raise OptionError(f"{name} = {value:g} ms makes no sense for {sequence}: give {span}.")
+    return float(value)
+
+
+def _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwidth_hz) -> list[_Step]:
+    """The steps of a sequence; its options are checked here."""
+    if sequence not in SEQUENCES:
+        raise OptionError(f"'{sequence}' is not a sequence: choose from {', '.join(SEQUENCES)}.")
+    for name, value, takers in (
+        ("te_ms", te_ms, SEQUENCES[1:]),
+        ("te1_ms", te1_ms, ("press", "mega-press")),
+        ("tm_ms", tm_ms, ("steam",)),
+        ("edit", edit, ("mega-press",)),
+        ("edit_ppm", edit_ppm, ("mega-press",)),
+    ):
+        if value is not None and sequence not in takers:
+            uses = f"it is for {', '.join(takers)}"
+            raise OptionError(f"{name} = {value} means nothing for {sequence}: leave it out ({uses}).")
+    if sequence == "fid":
+        return [_pulse("y", 90)]
+    te_ms = _check_time("te_ms", te_ms, sequence)
+    if sequence in ("spin-echo", "special"):
+        # SPECIAL's inversion only changes the sign of what the add-subtract scheme localises.
+        return _echoes(te_ms / 2)
+    if sequence == "slaser":
+        return _echoes(*[te_ms / 8] * 4)
+    if sequence == "steam":
+        return _steam(te_ms, _check_time("tm_ms", tm_ms, sequence))
+    te1_ms = min(_TE1_MS, te_ms / 2) if te1_ms is None else _check_time("te1_ms", te1_ms, sequence, high=te_ms)
+    if sequence == "press":
+        return _echoes(te1_ms / 2, (te_ms - te1_ms) / 2)
+    if edit not in _EDIT_PPM:
+        raise OptionError(f"edit = {edit} is not an editing condition: give 'on' or 'off'.")
+    if not (np.isfinite(edit_bandwidth_hz) and edit_bandwidth_hz > 0):
+        raise OptionError(f"edit_bandwidth_hz = {edit_bandwidth_hz:g} is impossible: give a positive number of Hz.")
+    return _mega_press(te_ms, te1_ms, _edit(_EDIT_PPM[edit] if edit_ppm is None else edit_ppm, edit_bandwidth_hz))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From steps to lines to FIDs
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _heteronuclear_states(group: SpinGroup) -> tuple[np.ndarray, float]:
+    """Shift in Hz of every proton in every heteronuclear state, ``(n_states, n_spins)``, and a state's population."""
+    ladders = [np.zeros((1, len(group.shifts_ppm)))]
+    for hetero in group.heteronuclei:
+        double_spin = _DOUBLE_SPIN[hetero.nucleus]
+        m = np.arange(-double_spin, double_spin + 1, 2) / 2
+        ladders.append(np.outer(m, hetero.couplings_hz))
+    shifts = np.array([np.sum(rows, axis=0) for rows in itertools.product(*ladders)])
+    return shifts, 1 / len(shifts)
+
+
+def _group_lines(group: SpinGroup, steps: list[_Step], spec_freq_mhz: float) -> tuple[np.ndarray, np.ndarray]:
+    shifts_ppm = np.array(group.shifts_ppm)
+    offsets_hz = ppm_to_hz(shifts_ppm, spec_freq_mhz)
+    extra_hz, population = _heteronuclear_states(group)
+    frequencies, amplitudes = [], []
+    for extra in extra_hz:
+        spins = _Spins(shifts_ppm, offsets_hz + extra, group.couplings_hz, spec_freq_mhz)
+        for step in steps:
+            step(spins)
+        frequency, amplitude = spins.lines()
+        frequencies.append(frequency)
+        amplitudes.append(amplitude * population * group.weight)
+    return np.concatenate(frequencies), np.concatenate(amplitudes)
+
+
+def _merge(frequencies: np.ndarray, amplitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lines of equal frequency (to a microhertz) added up, ascending; lines that cancel dropped."""
+    distinct, index = np.unique(np.round(frequencies, 6), return_inverse=True)
+    summed = np.zeros(len(distinct), complex)
+    np.add.at(summed, index, amplitudes)
+    seen = np.abs(summed) > 1e-9
+    return distinct[seen], summed[seen]
+
+
+def _system_lines(system: SpinSystem, steps: list[_Step], spec_freq_mhz: float) -> tuple[np.ndarray, np.ndarray]:
+    per_group = [_group_lines(group, steps, spec_freq_mhz) for group in system.groups]
+    return _merge(*(np.concatenate(parts) for parts in zip(*per_group)))
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (np.isfinite(value) and value > 0):
+            raise OptionError(f"{name} = {value:g} is impossible: give a positive number.")
+
+
+def _check_sampling(bandwidth_hz: float, n_points: int) -> None:
+    _check_positive(bandwidth_hz=bandwidth_hz)
+    if n_points != int(n_points) or n_points < 1:
+        raise OptionError(f"n_points = {n_points} is impossible: give a whole number of 1 or more.")
+
+
+def _synthesise(frequencies, amplitudes, bandwidth_hz: float, n_points: int) -> np.ndarray:
+    """Sum of undamped exponentials at ``t = k / bandwidth_hz``, shape ``(n_points,)``.
+
+    Every time is a coarse step plus a fine step, so the exponentials of a line are an outer product and the sum over
+    lines is one matrix product instead of ``n_lines * n_points`` exponentials.  Lines outside the bandwidth are left
+    out, as a receiver's filter does; folding them back would put them at a false chemical shift.
+    """
+    inside = np.abs(frequencies) < bandwidth_hz / 2
+    turns = 2j * np.pi * frequencies[inside] / bandwidth_hz
+    block = int(np.ceil(np.sqrt(n_points)))
+    fine = np.exp(np.outer(turns, np.arange(block)))
+    coarse = np.exp(np.outer(turns, np.arange(0, n_points, block)))
+    return ((coarse * amplitudes[inside, None]).T @ fine).ravel()[:n_points]
+
+
+def _as_system(name: str | SpinSystem) -> SpinSystem:
+    return name if isinstance(name, SpinSystem) else spin_system(name)
+
+
+def transitions(
+    name: str | SpinSystem,
+    sequence: str = "press",
+    *,
+    spec_freq_mhz: float,
+    te_ms: float | None = None,
+    te1_ms: float | None = None,
+    tm_ms: float | None = None,
+    edit: str | None = None,
+    edit_ppm: float | None = None,
+    edit_bandwidth_hz: float = 80.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The stick spectrum of a metabolite: what :func:`simulate_basis` samples, with the same options.
+
+    Returns
+    -------
+    frequencies_hz : ndarray, shape ``(n_lines,)``
+        Ascending, from the carrier (4.65 ppm).
+    amplitudes : complex ndarray, shape ``(n_lines,)``
+        In protons.
+
+    Raises
+    ------
+    BasisError
+        Unknown metabolite.
+    OptionError
+        Impossible option.
+    """
+    _check_positive(spec_freq_mhz=spec_freq_mhz)
+    steps = _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwidth_hz)
+    return _system_lines(_as_system(name), steps, spec_freq_mhz)
+
+
+def simulate_basis(
+    names: Iterable[str | SpinSystem] | None = None,
+    sequence: str = "press",
+    *,
+    spec_freq_mhz: float,
+    bandwidth_hz: float,
+    n_points: int,
+    te_ms: float | None = None,
+    te1_ms: float | None = None,
+    tm_ms: float | None = None,
+    edit: str | None = None,
+    edit_ppm: float | None = None,
+    edit_bandwidth_hz: float = 80.0,
+    fwhm_hz: float = 2.0,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Simulate a basis set.
+
+    Parameters
+    ----------
+    names : iterable of str or SpinSystem, optional
+        Metabolites by FSL-MRS's names; all known ones if left out.
+    sequence : str
+        ``fid`` (90, acquire); ``spin-echo`` and ``special`` (90 - TE/2 - 180 - TE/2); ``press``
+        (90 - TE1/2 - 180 - TE/2 - 180 - TE2/2); ``steam`` (three 90s; half the signal); ``slaser`` (90 and four 180s at
+        TE/8, 3TE/8, 5TE/8, 7TE/8); ``mega-press`` (PRESS with two selective 180s, TE/2 apart).
+    spec_freq_mhz : float
+        1H frequency of the scanner in MHz.
+    bandwidth_hz : float
+        Spectral width in Hz; resonances outside it are left out.
+    n_points : int
+    te_ms : float, optional
+        Echo time in ms; every sequence but ``fid`` needs it.
+    te1_ms : float, optional
+        First echo time of ``press`` and ``mega-press`` in ms; if left out 14, or half of TE where that is shorter.
+    tm_ms : float, optional
+        Mixing time of ``steam`` in ms.
+    edit : {'on', 'off'}, optional
+        Editing condition of ``mega-press``.
+    edit_ppm, edit_bandwidth_hz : float, optional
+        Centre (default 1.9 ppm on, 7.5 ppm off: GABA) and full width of the band in which editing pulses turn spins.
+    fwhm_hz : float
+        Lorentzian line width in Hz at half height; 0 for none.
+
+    Returns
+    -------
+    fids : complex ndarray, shape ``(n_metabs, n_points)``
+        One unit per proton, first point at the echo.
+    names : tuple of str, length ``n_metabs``
+
+    Raises
+    ------
+    BasisError
+        Unknown metabolite, or none.
+    OptionError
+        Impossible option, or one that the sequence does not take.
+
+    References
+    ----------
+    Levitt MH. Spin Dynamics, 2nd ed. Wiley 2008.  MEGA: Mescher M, et al. NMR Biomed 1998;11:266-272,
+    doi:10.1002/(SICI)1099-1492(199810)11:6<266::AID-NBM530>3.0.CO;2-J.  The stimulated echo of coupled spins:
+    Young K, et al. J Magn Reson 1999;140:146-152.
+    """
+    _check_positive(spec_freq_mhz=spec_freq_mhz)
+    _check_sampling(bandwidth_hz, n_points)
+    if not (np.isfinite(fwhm_hz) and fwhm_hz >= 0):
+        raise OptionError(f"fwhm_hz = {fwhm_hz:g} is not a line width: give 0 or a positive number of Hz.")
+    steps = _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwidth_hz)
+    systems = [_as_system(name) for name in (metabolite_names() if names is None else names)]
+    if not systems:
+        raise BasisError("no metabolite to simulate: name at least one.")
+    decay = np.exp(-np.pi * fwhm_hz * np.arange(n_points) / bandwidth_hz)
+    lines = (_system_lines(system, steps, spec_freq_mhz) for system in systems)
+    fids = np.array([_synthesise(*line, bandwidth_hz, n_points) * decay for line in lines])
+    return fids, tuple(system.name for system in systems)
+
+
+def simulate_metabolite(name: str | SpinSystem, sequence: str = "press", **options) -> np.ndarray:
+    """Simulate one metabolite: complex ndarray, shape ``(n_points,)``; options and errors of :func:`simulate_basis`."""
+    return simulate_basis([name], sequence, **options)[0][0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Macromolecules
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def macromolecules(
+    kind: str = "parametric", *, spec_freq_mhz: float, bandwidth_hz: float, n_points: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Macromolecular background as broad lines.
+
+    Parameters
+    ----------
+    kind : {'parametric', 'fsl-default', 'summed'}
+        ``parametric``: twelve Gaussian lines, 0.92 to 3.86 ppm, one row each, named MM092 to MM386; their widths grow
+        in proportion to the field.  ``summed``: the same lines as one row, named mm.  ``fsl-default``: the five of
+        FSL-MRS (MM09, MM12, MM14, MM17, MM21) with its widths, the same in Hz at every field.
+    spec_freq_mhz, bandwidth_hz, n_points
+        As for :func:`simulate_basis`.
+
+    Returns
+    -------
+    fids : complex ndarray, shape ``(n_mm, n_points)``
+        First point: the area, 3 at 0.9 ppm.
+    names : tuple of str, length ``n_mm``
+
+    Raises
+    ------
+    OptionError
+        Unknown kind or impossible sampling.
+
+    References
+    ----------
+    Positions: Cudalbu C, et al. NMR Biomed 2021;34:e4393, doi:10.1002/nbm.4393; where areas and widths come from is
+    written in ``data/spin_systems.json``.
+    """
+    if kind not in MACROMOLECULE_KINDS:
+        raise OptionError(f"'{kind}' is not a kind of macromolecules: choose from {', '.join(MACROMOLECULE_KINDS)}.")
+    _check_positive(spec_freq_mhz=spec_freq_mhz)
+    _check_sampling(bandwidth_hz, n_points)
+    time = np.arange(n_points) / bandwidth_hz
+    if kind == "fsl-default":
+        decay = np.exp(-time * (_FSL_MM_GAMMA + time * _FSL_MM_SIGMA**2))
+        rows = [decay * (np.array(areas) @ _rotating(ppms, spec_freq_mhz, time)) for _, ppms, areas in _FSL_MM]
+        return np.array(rows), tuple(name for name, _, _ in _FSL_MM)
+    lines = _table()["macromolecules"]["lines"]
+    ppm, area, fwhm = (np.array([line[key] for line in lines]) for key in ("ppm", "area", "fwhm_hz"))
+    fwhm = fwhm * spec_freq_mhz / _MM_WIDTHS_AT_MHZ
+    gauss = np.exp(-((np.pi * fwhm[:, None] * time) ** 2) / (4 * np.log(2)))
+    fids = area[:, None] * gauss * _rotating(ppm, spec_freq_mhz, time)
+    if kind == "summed":
+        return fids.sum(axis=0, keepdims=True), ("mm",)
+    return fids, tuple(f"MM{position * 100:03.0f}" for position in ppm)
+
+
+def _rotating(ppm, spec_freq_mhz: float, time: np.ndarray) -> np.ndarray:
+    """Undamped unit signals, shape ``(n_lines, n_points)``."""
+    return np.exp(2j * np.pi * np.outer(ppm_to_hz(np.asarray(ppm), spec_freq_mhz), time))

@@ -1,0 +1,234 @@
+"""The fitted model of one voxel of a results folder, evaluated with NumPy alone: for viewers, which need not load torch.
+
+The folder ``misc/dl_model`` holds the model's settings, its basis set, and the parameters of every voxel with their covariance.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core import units
+from ..core.errors import DataError
+from . import layout
+
+__all__ = ["Evaluator", "write_model", "packed", "unpacked"]
+
+
+def packed(cov: np.ndarray) -> np.ndarray:
+    """Symmetric matrices ``(n, k, k)`` -> their lower triangles in single precision, ``(n, k (k + 1) / 2)``."""
+    with np.errstate(over="ignore"):  # what nobody knows may be more than single precision holds
+        return cov[(slice(None), *np.tril_indices(cov.shape[-1]))].astype(np.float32)
+
+
+def unpacked(triangle: np.ndarray, k: int) -> np.ndarray:
+    """A lower triangle ``(k (k + 1) / 2,)`` -> the symmetric matrix ``(k, k)``."""
+    out = np.zeros((k, k))
+    rows, columns = np.tril_indices(k)
+    out[rows, columns] = out[columns, rows] = triangle
+    return out
+
+
+def write_model(
+    folder: Path,
+    model,
+    names: list[str],
+    *,
+    grid,
+    fid_scale: float,
+    conjugated: bool,
+    rows: np.ndarray,
+    params: np.ndarray,
+    cov: np.ndarray,
+    noise_sd: np.ndarray,
+) -> None:
+    """Write what :class:`Evaluator` reads.
+
+    Parameters
+    ----------
+    folder : path
+        Of the results; ``misc/dl_model`` is made in it.
+    model : SignalModel
+    names : list of str
+    grid : (int, int, int)
+        Voxels along x, y, z.
+    fid_scale : float
+        What the data were multiplied by.
+    conjugated : bool
+        Were the data conjugated before they were fitted?
+    rows : int ndarray ``(n,)``
+        Place of each fit in the grid, counted with z fastest.
+    params, noise_sd : ndarray ``(n, n_params)``, ``(n,)``
+    cov : ndarray ``(n, k (k + 1) / 2)``
+        As :func:`packed` gives it.
+    """  # fmt: skip
+    target = folder / layout.MODEL
+    target.mkdir(parents=True)
+    about = {
+        "names": list(names),
+        "groups": list(model.groups),
+        "model": model.name,
+        "gaussian": model.shape.gaussian,
+        "free_shift": model.shape.free_shift,
+        "dwelltime": model.dwelltime,
+        "spec_freq_mhz": model.spec_freq_mhz,
+        "nucleus": model.nucleus,
+        "window": list(model.window),
+        "baseline": str(model.baseline),
+        "fid_scale": fid_scale,
+        "conjugated": bool(conjugated),
+        "grid": [int(size) for size in grid],
+        "units": "conc: data times fid_scale over basis.npy; gamma, sigma 1/s; eps rad/s; phi0 rad; phi1 rad/Hz",
+    }
+    (target / "model.json").write_text(json.dumps(about, indent=2) + "\n")
+    arrays = {
+        "basis": model.basis.cpu().numpy().astype(np.complex64),
+        "projector_u": model.projector_u.real.cpu().numpy().astype(np.float32),
+        "projector_d": model.projector_d.cpu().numpy().astype(np.float32),
+        "rows": np.asarray(rows, np.int32),
+        "params": np.asarray(params, np.float32),
+        "cov": cov,
+        "noise_sd": np.asarray(noise_sd, np.float32),
+    }
+    for name, values in arrays.items():
+        np.save(target / f"{name}.npy", values)
+
+
+@dataclass
+class Evaluator:
+    """The model of a results folder; see :meth:`open`."""
+
+    about: dict
+    arrays: dict
+
+    @classmethod
+    def open(cls, results: str | Path) -> Evaluator | None:
+        """The model of a folder of results; None where there is none, as in FSL-MRS's own.
+
+        Raises
+        ------
+        DataError
+            If it is there and cannot be read.
+        """
+        folder = Path(results) / layout.MODEL
+        if not folder.is_dir():
+            return None
+        try:
+            about = json.loads((folder / "model.json").read_text())
+            names = ("basis", "projector_u", "projector_d", "rows", "params", "cov", "noise_sd")
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+            place = np.full(int(np.prod(about["grid"])), -1)
+            place[arrays["rows"]] = np.arange(len(arrays["rows"]))
+        except (OSError, ValueError, KeyError, IndexError) as exc:
+            raise DataError(f"{folder}: cannot be read ({exc}); make the results again.") from exc
+        return cls(about, {**arrays, "place": place.reshape(about["grid"])})
+
+    @property
+    def names(self) -> list[str]:
+        """The metabolites."""
+        return self.about["names"]
+
+    def _row(self, voxel) -> int | None:
+        """Which fit is a voxel's; None outside of the grid, or where nothing was fitted."""
+        place = self.arrays["place"]
+        if len(voxel) != 3 or any(not 0 <= index < size for index, size in zip(voxel, place.shape)):
+            return None
+        row = int(place[tuple(int(index) for index in voxel)])
+        return None if row < 0 or not np.isfinite(self.arrays["params"][row]).all() else row
+
+    def _blocks(self, row: int) -> dict[str, np.ndarray]:
+        """Concentrations, and width and shift of every metabolite; phases."""
+        values = np.asarray(self.arrays["params"][row], float)
+        groups = np.asarray(self.about["groups"])
+        n, g = len(groups), int(groups.max()) + 1
+        conc, gamma, at = values[:n], values[n : n + g][groups], n + g
+        sigma = np.zeros(n)
+        if self.about["gaussian"]:
+            sigma, at = values[at : at + g][groups], at + g
+        if self.about["free_shift"]:
+            eps, at = values[at : at + n], at + n
+        else:
+            eps, at = values[at : at + g][groups], at + g
+        return {"conc": conc, "gamma": gamma, "sigma": sigma, "eps": eps, "phi0": values[at], "phi1": values[at + 1]}
+
+    def _fids(self, blocks: dict, which=slice(None)) -> np.ndarray:
+        """One unit of each metabolite in time, complex ``(n, n_points)``."""
+        basis = np.asarray(self.arrays["basis"][which], complex)
+        time = units.time_axis(basis.shape[-1], self.about["dwelltime"])
+        gamma, sigma, eps = (blocks[name][which][:, None] for name in ("gamma", "sigma", "eps"))
+        return basis * np.exp(-(1j * eps + gamma + sigma**2 * time) * time)
+
+    def _phase(self, blocks: dict, n_points: int) -> np.ndarray:
+        return np.exp(-1j * (blocks["phi0"] + blocks["phi1"] * units.frequency_axis(n_points, self.about["dwelltime"])))
+
+    def contribution(self, voxel: tuple[int, int, int], metab: str) -> np.ndarray | None:
+        """A metabolite's part of the fit, as ``fit/fit.nii.gz`` stores FIDs: complex ``(n_points,)``; None where nothing was fitted.
+
+        ``metab`` may be a sum written with '+'.
+
+        Raises
+        ------
+        DataError
+            If the metabolite was not fitted.
+        """
+        unknown = [name for name in metab.split("+") if name not in self.names]
+        if unknown:
+            raise DataError(f"metabolite {unknown[0]}: was not fitted; there are {', '.join(self.names)}.")
+        row = self._row(voxel)
+        if row is None:
+            return None
+        which = [self.names.index(name) for name in metab.split("+")]
+        blocks = self._blocks(row)
+        fid = blocks["conc"][which] @ self._fids(blocks, which)
+        fid = units.spec_to_fid(units.fid_to_spec(fid) * self._phase(blocks, len(fid))) / self.about["fid_scale"]
+        # Files hold the conjugate of what is in memory.
+        return fid if self.about["conjugated"] else fid.conj()
+
+    def band(self, voxel: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """How well the fit, baseline included, is known.
+
+        Returns
+        -------
+        hz, sd : ndarray ``(n_window,)``
+            Offsets from the spectrometer frequency, ascending, and the SD of the real spectrum there, in the scale of
+            ``np.fft.fft(fid)`` with the file's FIDs.  None where nothing was fitted, or nothing is known.
+        """
+        row = self._row(voxel)
+        if row is None:
+            return None
+        first, last = self.about["window"]
+        blocks = self._blocks(row)
+        fids = self._fids(blocks)
+        n_points = fids.shape[-1]
+        time = units.time_axis(n_points, self.about["dwelltime"])
+        groups = np.asarray(self.about["groups"])
+        n_groups = int(groups.max()) + 1
+        weighted = blocks["conc"][:, None] * fids
+        by_group = np.zeros((n_groups, n_points), complex)
+        np.add.at(by_group, groups, weighted)
+        parts = [fids, -by_group * time]
+        if self.about["gaussian"]:
+            parts.append(-by_group * time**2)
+        parts.append(-1j * (weighted if self.about["free_shift"] else by_group) * time)
+        total = by_group.sum(0)
+        spec = units.fid_to_spec(np.concatenate([*parts, -1j * total[None]]))
+        spec = np.concatenate([spec, spec[-1:] * units.frequency_axis(n_points, self.about["dwelltime"])])
+        spec = (spec * self._phase(blocks, n_points))[:, first:last]
+        u, d = np.asarray(self.arrays["projector_u"], float), np.asarray(self.arrays["projector_d"], float)
+        if d.size:
+            spec = spec - (spec @ u * d) @ u.T
+        cov = unpacked(np.asarray(self.arrays["cov"][row], float), len(spec))
+        known = np.isfinite(cov).all(0)
+        cov = np.where(np.isfinite(cov), cov, 0.0)
+        if not known.any():
+            return None
+        variance = np.einsum("ki,kl,li->i", spec.real, cov, spec.real)
+        if d.size:
+            # What the baseline takes of the noise.
+            variance = variance + (u**2 @ d) * float(self.arrays["noise_sd"][row]) ** 2
+        sd = np.sqrt(np.clip(variance, 0, None)) * np.sqrt(n_points) / self.about["fid_scale"]
+        hz = (np.arange(first, last) - n_points // 2) / (n_points * self.about["dwelltime"])
+        return (-hz[::-1], sd[::-1]) if self.about["conjugated"] else (hz, sd)

@@ -1,0 +1,177 @@
+"""Quality figures of fits, by FSL-MRS's definitions: line width and signal-to-noise ratio of each metabolite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..core import units
+
+__all__ = ["noise_points", "line_widths", "metabolite_qc"]
+
+
+def _trend(x: np.ndarray) -> np.ndarray:
+    """Orthonormal polynomials over the points x, ``(n_points, order + 1)``: order 4, or 1 for few points, none for hardly any."""
+    if x.size <= 2:
+        return np.zeros((x.size, 0))
+    order = 1 if x.size <= 20 else 4
+    return np.linalg.qr(np.polynomial.polynomial.polyvander(np.interp(x, (x.min(), x.max()), (-1, 1)), order))[0]
+
+
+def _detrended(values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Remove a polynomial from ``(..., n_points)``."""
+    trend = _trend(x)
+    return values - (values @ trend) @ trend.T
+
+
+def _levene(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Levene's test of equal spread around the mean, row by row ``(n, k)``, ``(n, l)``: p-values ``(n,)``."""
+    from scipy.special import fdtrc
+
+    z = [np.abs(part - part.mean(1, keepdims=True)) for part in (one, other)]
+    n = [part.shape[1] for part in z]
+    means = [part.mean(1) for part in z]
+    whole = (n[0] * means[0] + n[1] * means[1]) / sum(n)
+    between = sum(size * (mean - whole) ** 2 for size, mean in zip(n, means))
+    within = sum(((part - mean[:, None]) ** 2).sum(1) for part, mean in zip(z, means))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return fdtrc(1, sum(n) - 2, (sum(n) - 2) * between / within)
+
+
+def noise_points(spec: np.ndarray, ppm: np.ndarray, nucleus: str = "1H") -> np.ndarray | None:
+    """Which points of spectra ``(..., n_points)`` hold noise only, bool of that shape; ``None`` for a nucleus without known regions.
+
+    Where the outer quarters of the bandwidth are quieter or louder than the rest (Levene's test at 5 %), oversampling has
+    left filtered edges, and they are not counted.
+    """
+    found = _two_kinds(spec.reshape(-1, spec.shape[-1]), ppm, nucleus)
+    if found is None:
+        return None
+    masks, which = found
+    return masks[which].reshape(spec.shape)
+
+
+def _two_kinds(spec: np.ndarray, ppm: np.ndarray, nucleus: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Two candidates for the points of noise, bool ``(2, n_points)``, and which of them a spectrum ``(n, n_points)`` has, ``(n,)``."""
+    quiet = units.nucleus(nucleus).signal_free
+    if quiet is None:
+        return None
+    n = spec.shape[-1]
+    mask, flat = np.zeros(n, bool), np.zeros(spec.shape)
+    for limits in ((ppm.min(), quiet[0]), (quiet[1], ppm.max())):
+        first, last = units.window_indices(ppm, limits)
+        region = slice(first, last + 1)
+        mask[region] = True
+        flat[:, region] = _detrended(spec.real[:, region], ppm[region])
+    outer = np.zeros(n, bool)
+    outer[: n // 4] = outer[n - n // 4 :] = True
+    everywhere = np.zeros(len(spec), int)
+    if mask.sum() < 100:
+        mask[:50] = mask[-50:] = True
+        return np.stack([mask, mask]), everywhere
+    # FSL-MRS takes the exclusive or: where the quiet regions do not fill the outer quarters, the rest of these is in it too.
+    inner_points, outer_points = mask ^ outer, mask & outer
+    if inner_points.sum() < 2 or outer_points.sum() < 2:
+        return np.stack([mask, mask]), everywhere
+    filtered = _levene(flat[:, outer_points], flat[:, inner_points]) < 0.05
+    return np.stack([mask, inner_points]), filtered.astype(int)
+
+
+def line_widths(height: np.ndarray, widest: np.ndarray) -> np.ndarray:
+    """Full widths in points, at half prominence, of the most prominent peaks of noise-free spectra.
+
+    Parameters
+    ----------
+    height : ndarray ``(n, n_metabs, n_points)``
+        Not negative.
+    widest : ndarray ``(n,)``
+        Points; wider peaks do not count.
+
+    Returns
+    -------
+    ndarray ``(n, n_metabs)``
+        Zero where no peak rises by 40 % of the highest point.
+    """
+    top = height.max(-1)
+    at = height.argmax(-1)
+    index = np.arange(height.shape[-1])
+    left, right = index < at[..., None], index > at[..., None]
+    # The highest point is as prominent as it is above the higher of the lowest points on its two sides.
+    lowest = [np.where(side, height, np.inf).min(-1) for side in (left, right)]
+    base = np.maximum(*lowest)
+    # Another peak is at most as prominent as it is above the lowest point on its side.
+    peaks = np.zeros(height.shape, bool)
+    peaks[..., 1:-1] = (height[..., 1:-1] >= height[..., :-2]) & (height[..., 1:-1] >= height[..., 2:])
+    others = [np.where(side & peaks, height, -np.inf).max(-1) - least for side, least in zip((left, right), lowest)]
+    first = np.maximum(*others) < top - base
+    level = ((top + base) / 2)[..., None]
+    low = height <= level
+    before = np.where(left & low, index, -1).max(-1)
+    after = np.where(right & low, index, height.shape[-1]).min(-1)
+    inside = first & np.isfinite(base) & (before >= 0) & (after < height.shape[-1])
+
+    def crossing(outer, inner):
+        a, b = (np.take_along_axis(height, np.clip(i, 0, height.shape[-1] - 1)[..., None], -1) for i in (outer, inner))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return ((level - a) / (b - a))[..., 0]
+
+    width = (after - crossing(after, after - 1)) - (before + crossing(before, before + 1))
+    clear = inside & (top > 0) & (top - base >= 0.4 * top) & (width <= widest[:, None])
+    flat = np.take_along_axis(height, np.clip(at + 1, 0, height.shape[-1] - 1)[..., None], -1)[..., 0] == top
+    out = np.where(clear & ~flat, width, 0.0)
+    # The highest point is at the edge, on too wide a peak or beside a more prominent one: another one may count.
+    for row, metab in np.argwhere((~clear | flat) & (top > 0)):
+        out[row, metab] = _line_width(height[row, metab], widest[row])
+    return out
+
+
+def _line_width(height: np.ndarray, widest: float) -> float:
+    """Width in points of the most prominent peak that is not too wide; zero if there is none."""
+    from scipy.signal import find_peaks
+
+    peaks, about = find_peaks(height / height.max(), prominence=(0.4, None), width=(None, widest))
+    return float(about["widths"][np.argmax(about["prominences"])]) if peaks.size else 0.0
+
+
+def metabolite_qc(
+    fids: np.ndarray,
+    spectra: Callable[[np.ndarray], np.ndarray],
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str,
+    widest_hz: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matched-filter SNR and line width (Hz) of every metabolite of fits: two arrays ``(n, n_metabs)``.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(n, n_points)``
+        The data.
+    spectra : callable
+        Additional dampings ``(n,)`` in 1/s -> the fitted spectra of the metabolites in the window, complex ``(n, n_metabs, n_window)``.
+    dwelltime, spec_freq_mhz, nucleus
+    widest_hz : ndarray ``(n,)``
+        The broadening that was fitted.
+
+    Both are NaN for a nucleus whose signal-free regions are not known.
+    """
+    n = fids.shape[-1]
+    ppm = units.ppm_axis(n, dwelltime, spec_freq_mhz, nucleus)
+    plain = spectra(np.zeros(len(fids)))
+    found = _two_kinds(units.fid_to_spec(fids), ppm, nucleus)
+    if found is None:
+        nothing = np.full(plain.shape[:2], np.nan)
+        return nothing, nothing.copy()
+    # FSL-MRS compares a peak's width in points with twice the broadening in Hz.
+    widths = line_widths(np.abs(plain.real), 2 * np.asarray(widest_hz)) / (dwelltime * n)
+    # It takes the narrowest line, in Hz, as the rate of the matched filter.
+    decay = widths.min(1)
+    filtered = units.fid_to_spec(fids * np.exp(-decay[:, None] * units.time_axis(n, dwelltime)))
+    noise = np.empty(len(fids))
+    masks, which = found
+    for kind in (0, 1):
+        part = filtered[which == kind][:, masks[kind]]
+        noise[which == kind] = np.sqrt(2) * np.std(_detrended(part, np.arange(part.shape[1])).real, axis=1)
+    return np.abs(spectra(decay).real).max(-1) / noise[:, None], widths

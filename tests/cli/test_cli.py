@@ -1,0 +1,370 @@
+"""The installed command: the jobs end to end, and bad input that gets one line and loses nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.io import nifti
+
+EXAMPLE = Path(__file__).parents[2] / "fsl_mrs_dl" / "data" / "example"
+
+
+@pytest.fixture(scope="module")
+def example_run(tmp_path_factory):
+    """The bundled example, aligned and fitted."""
+    out = tmp_path_factory.mktemp("example") / "results"
+    assert main(["example", "--output", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def fit_words(tmp_path):
+    """Words of a fit of the bundled transients into a new folder."""
+    return ["fit", "--data", str(EXAMPLE / "svs.nii.gz"), "--basis", str(EXAMPLE / "basis"), "--output", str(tmp_path / "out")]
+
+
+def fails(words: list[str], capsys, *expected: str) -> str:
+    """The command ends with status 2 and one line that holds the expected words and no traceback."""
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "Traceback" not in error
+    for word in expected:
+        assert word in error, error
+    return error
+
+
+def test_example_finds_the_truth(example_run):
+    truth = json.loads((EXAMPLE / "truth.json").read_text())
+    table = pd.read_csv(example_run / "aligned" / "dl_align.csv")
+    for name in ("shift_hz", "phase_deg"):
+        error = table[name] - truth[name]
+        # Without an external reference the common offset is arbitrary.
+        error = (error - error.mean()) / table[name.replace("_hz", "_sd_hz").replace("_deg", "_sd_deg")]
+        # 64 errors tell an SD to 9 %.  With a reference built from the transients the stated SDs err on the wide side.
+        assert 0.65 < error.std() < 1.2
+    fit = pd.read_csv(example_run / "fit" / "uncertainty.csv").set_index("Metab")
+    total = truth["concentrations"]["Cr"] + truth["concentrations"]["PCr"]
+    z = [(fit.loc[m, "ratio"] - c / total) / fit.loc[m, "ratio_sd"] for m, c in truth["concentrations"].items()]
+    assert np.abs(z).max() < 3.5 and 0.5 < np.sqrt(np.mean(np.square(z))) < 1.5
+    assert fit["converged"].all() and 0.8 < fit["misfit"].iloc[0] < 1.25
+
+
+def test_example_writes_what_fsl_mrs_writes(example_run):
+    names = {path.name for path in (example_run / "fit").iterdir()}
+    wanted = "summary.csv concentrations.csv qc.csv all_parameters.csv fit.nii.gz fit_summary.png options.txt uncertainty.csv"
+    assert set(wanted.split()) | {"report.html", "basis", "data.nii.gz", "fit_baseline.nii.gz", "misc"} == names
+    summary = pd.read_csv(example_run / "fit" / "summary.csv")
+    assert list(summary.columns) == ["Metab", "/Cr+PCr", "/Cr+PCr CRLB", "%CRLB", "SNR", "FWHM"]
+    concentrations = pd.read_csv(example_run / "fit" / "concentrations.csv", header=[0, 1])
+    assert [c for c in concentrations.columns][1:] == [("mean", "raw"), ("mean", "internal"), ("std", "raw"), ("std", "internal")]
+    first = (example_run / "fit" / "options.txt").read_text().split("\n--------\n")[0]
+    assert json.loads(first)["average"] == ["DIM_DYN"]
+    assert (example_run / "fit" / "fit_summary.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_fit_file_lies_over_the_data(example_run):
+    data = nifti.load(example_run / "aligned" / "svs.nii.gz").fids[0, 0, 0].mean(-1)
+    fit = nifti.load(example_run / "fit" / "fit.nii.gz").fids[0, 0, 0, :, 0]
+    assert np.abs(np.vdot(fit, data)) / np.linalg.norm(fit) / np.linalg.norm(data) > 0.9
+    assert np.vdot(fit, data).real / np.vdot(fit, fit).real == pytest.approx(1, abs=0.05)
+
+
+def test_align_keeps_header_and_adds_provenance(example_run):
+    before, after = nifti.load(EXAMPLE / "svs.nii.gz"), nifti.load(example_run / "aligned" / "svs.nii.gz")
+    assert after.header["RepetitionTime"] == before.header["RepetitionTime"]
+    (step,) = after.header["ProcessingApplied"]
+    assert step["Program"] == "FSL-MRS-DL" and "DIM_DYN" in step["Details"]
+    assert after.fids.shape == before.fids.shape and np.allclose(after.affine, before.affine)
+
+
+def test_bundled_example_is_what_simulate_makes(tmp_path):
+    assert main(["simulate", "basis", "--output", str(tmp_path / "basis")]) == 0
+    assert main(["simulate", "svs", "--basis", str(tmp_path / "basis"), "--TE", "30", "--output", str(tmp_path / "svs")]) == 0
+    ours, bundled = nifti.load(tmp_path / "svs" / "svs.nii.gz"), nifti.load(EXAMPLE / "svs.nii.gz")
+    assert np.allclose(ours.fids, bundled.fids, rtol=1e-4, atol=1e-4 * np.abs(bundled.fids).max())
+    assert json.loads((tmp_path / "svs" / "truth.json").read_text()) == json.loads((EXAMPLE / "truth.json").read_text())
+
+
+def test_every_transient_gets_a_row(fit_words, tmp_path):
+    assert main([*fit_words, "--keep", "NAA", "Cr", "PCr", "GPC", "Glu", "Ins"]) == 0
+    table = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert table.groupby("DIM_DYN").size().eq(7).all() and table["DIM_DYN"].nunique() == 64
+    assert nifti.load(tmp_path / "out" / "fit.nii.gz").fids.shape == (1, 1, 1, 2048, 64)
+
+
+def test_options_reach_the_fit(fit_words, tmp_path):
+    words = [*fit_words, "--average", "DIM_DYN", "--ignore", "Gly", "--combine", "GPC", "PCh", "--combine", "Glu", "Gln"]
+    words += ["--metab_groups", "NAA", "Cr+PCr", "--lorentzian", "--ppmlim", "0.5", "4.0", "--baseline", "spline, stiff"]
+    words += [
+        "--internal_ref",
+        "NAA",
+        "--export_baseline",
+        "--export_no_baseline",
+        "--export_separate",
+        "--TE",
+        "30",
+        "--TR",
+        "2",
+    ]
+    assert main(words) == 0
+    table = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("Metab")
+    assert {"GPC+PCh", "Glu+Gln", "Cr+PCr"} <= set(table.index) and "Gly" not in table.index
+    assert table.loc["NAA", "/NAA"] == pytest.approx(1)
+    parameters = pd.read_csv(tmp_path / "out" / "all_parameters.csv")["parameter"].tolist()
+    assert "gamma_2" in parameters and not any(name.startswith("sigma") for name in parameters)
+    for ending in ("", "_baseline", "_no_baseline", "_NAA"):
+        assert (tmp_path / "out" / f"fit{ending}.nii.gz").is_file()
+    whole, parts = (nifti.load(tmp_path / "out" / f"fit{e}.nii.gz").fids for e in ("", "_no_baseline"))
+    baseline = nifti.load(tmp_path / "out" / "fit_baseline.nii.gz").fids
+    assert np.allclose(whole, parts + baseline, atol=1e-4 * np.abs(whole).max())
+
+
+def test_config_file_gives_options(fit_words, tmp_path):
+    (tmp_path / "options.ini").write_text("baseline = off\nignore = [Gly, Ala]\ncombine = [GPC+PCh, Glu+Gln]\n")
+    assert main([*fit_words, "--average", "DIM_DYN", "--config", str(tmp_path / "options.ini")]) == 0
+    names = pd.read_csv(tmp_path / "out" / "summary.csv")["Metab"].tolist()
+    assert "Ala" not in names and "Gly" not in names and {"NAA", "GPC+PCh", "Glu+Gln"} <= set(names)
+
+
+def test_what_is_wrong_in_a_config_file_names_it(fit_words, tmp_path, capsys):
+    (tmp_path / "options.ini").write_text("baselin = off\n")
+    with pytest.raises(SystemExit):
+        main([*fit_words, "--config", str(tmp_path / "options.ini")])
+    said = capsys.readouterr().err
+    assert "--baselin" in said and str(tmp_path / "options.ini") in said and said.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main([*fit_words, "--baselin", "off"])
+    assert "options.ini" not in capsys.readouterr().err
+
+
+def test_conjugated_data_are_turned_round(fit_words, tmp_path, capsys):
+    data = nifti.load(EXAMPLE / "svs.nii.gz")
+    from dataclasses import replace
+
+    turned = nifti.save(tmp_path / "turned.nii.gz", replace(data, fids=data.fids.conj()))
+    words = [*fit_words, "--average", "DIM_DYN"]
+    assert main(words) == 0
+    right = pd.read_csv(tmp_path / "out" / "concentrations.csv", header=[0, 1])[("mean", "raw")].to_numpy()
+    words[words.index("--data") + 1] = str(turned)
+    assert main([*words, "--overwrite"]) == 0
+    assert "turned round" in capsys.readouterr().out
+    again = pd.read_csv(tmp_path / "out" / "concentrations.csv", header=[0, 1])[("mean", "raw")].to_numpy()
+    assert np.allclose(right, again, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--keep", "NAA", "Unobtainium"], ["Unobtainium", "NAAG"]),
+        (["--ignore", "Nope"], ["Nope"]),
+        (["--baseline", "wavy"], ["wavy", "very-stiff"]),
+        (["--baseline", "spline, 1"], ["spline, 1"]),
+        (["--ppmlim", "30", "31"], ["30", "spectral points"]),
+        (["--internal_ref", "H2O"], ["H2O"]),
+        (["--combine", "NAA", "Foo"], ["Foo"]),
+        (["--combine", "NAA"], ["NAA", "two metabolites"]),
+        (["--metab_groups", "Bar"], ["Bar"]),
+        (["--ind_scale", "Baz"], ["Baz"]),
+        (["--average", "DIM_EDIT"], ["DIM_EDIT", "DIM_DYN"]),
+        (["--h2o", "water.nii.gz"], ["water", "fsl_mrs"]),
+        (["--negative", "--lorentzian"], ["--negative"]),
+        (["--t1", "nowhere.nii.gz"], ["nowhere.nii.gz"]),
+        (["--device", "cuda"], ["cuda"]),
+        (["--device", "gpu"], ["gpu", "auto, cpu or cuda"]),
+    ],
+)
+def test_bad_options_of_fit(fit_words, tmp_path, capsys, words, expected):
+    import torch
+
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here, so asking for one is no mistake")
+    fails([*fit_words, *words], capsys, *expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_files_of_fit(fit_words, tmp_path, capsys):
+    def with_data(path):
+        return [str(path) if word == str(EXAMPLE / "svs.nii.gz") else word for word in fit_words]
+
+    fails(with_data(tmp_path / "missing.nii.gz"), capsys, "missing.nii.gz", "no such file")
+    (tmp_path / "text.nii.gz").write_text("hello")
+    fails(with_data(tmp_path / "text.nii.gz"), capsys, "text.nii.gz", "spec2nii")
+    nib.Nifti1Image(np.zeros((2, 2, 2)), np.eye(4)).to_filename(tmp_path / "plain.nii.gz")
+    fails(with_data(tmp_path / "plain.nii.gz"), capsys, "plain.nii.gz", "NIfTI-MRS")
+    from dataclasses import replace
+
+    data = nifti.load(EXAMPLE / "svs.nii.gz")
+    nifti.save(tmp_path / "nan.nii.gz", replace(data, fids=np.full_like(data.fids, np.nan)))
+    fails(with_data(tmp_path / "nan.nii.gz"), capsys, "nan.nii.gz", "NaN")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_basis_sets(fit_words, tmp_path, capsys):
+    def with_basis(path):
+        return [str(path) if word == str(EXAMPLE / "basis") else word for word in fit_words]
+
+    fails(with_basis(tmp_path / "none"), capsys, "none", "no such basis set")
+    for name, words, expected in (
+        ("7t", ["--field", "7"], ["7.0 T", "3.0 T"]),
+        ("short", ["--points", "512"], ["ms", "points"]),
+    ):
+        assert main(["simulate", "basis", "--output", str(tmp_path / name), "--metabs", "NAA", "Cr", "PCr", *words]) == 0
+        capsys.readouterr()
+        fails(with_basis(tmp_path / name), capsys, name, *expected)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_input_of_align(tmp_path, capsys):
+    words = ["align", "--file", str(EXAMPLE / "svs.nii.gz"), "--output", str(tmp_path / "out")]
+    fails([*words, "--dim", "DIM_EDIT"], capsys, "DIM_EDIT", "DIM_DYN")
+    fails([*words, "--ppm", "50", "60"], capsys, "50")
+    fails([*words, "--reference", str(EXAMPLE / "svs.nii.gz")], capsys, "64", "average")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten_unasked(fit_words, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("mine")
+    fails([*fit_words, "--average", "DIM_DYN"], capsys, "--overwrite")
+    assert (tmp_path / "out" / "precious.txt").read_text() == "mine"
+    align = ["align", "--file", str(EXAMPLE / "svs.nii.gz"), "--output", str(tmp_path / "a")]
+    assert main(align) == 0
+    capsys.readouterr()
+    stamp = (tmp_path / "a" / "svs.nii.gz").stat().st_mtime_ns
+    fails(align, capsys, "--overwrite")
+    assert (tmp_path / "a" / "svs.nii.gz").stat().st_mtime_ns == stamp
+
+
+def test_align_never_replaces_its_own_input(tmp_path, capsys):
+    copy = tmp_path / "svs.nii.gz"
+    copy.write_bytes((EXAMPLE / "svs.nii.gz").read_bytes())
+    fails(["align", "--file", str(copy), "--output", str(tmp_path), "--overwrite"], capsys, "input")
+    assert copy.read_bytes() == (EXAMPLE / "svs.nii.gz").read_bytes()
+
+
+def test_failing_transients_are_flagged_and_the_others_go_on(fit_words, tmp_path):
+    from dataclasses import replace
+
+    data = nifti.load(EXAMPLE / "svs.nii.gz")
+    fids = data.fids[..., :6].copy()
+    fids[..., 2], fids[..., 4] = 0, np.nan
+    nifti.save(tmp_path / "bad.nii.gz", replace(data, fids=fids))
+    words = [str(tmp_path / "bad.nii.gz") if word == str(EXAMPLE / "svs.nii.gz") else word for word in fit_words]
+    assert main(words) == 0
+    table = pd.read_csv(tmp_path / "out" / "uncertainty.csv")
+    naa = table[table["Metab"] == "NAA"].set_index("DIM_DYN")
+    assert naa["usable"].tolist() == [True, True, False, True, False, True]
+    assert naa["conc"].isna().tolist() == [False, False, True, False, True, False]
+    assert main(["align", "--file", str(tmp_path / "bad.nii.gz"), "--output", str(tmp_path / "a"), "--filename", "ok"]) == 0
+    rows = pd.read_csv(tmp_path / "a" / "dl_align.csv")
+    assert rows["flag"].tolist()[2::2][:2] == ["failed", "failed"] and (rows["flag"] == "ok").sum() == 4
+
+
+def test_edited_sub_spectra_and_coils_have_targets_of_their_own(tmp_path):
+    """Two conditions with their own offsets, two coils with their own phases: drift goes, and so do offsets unless they are to stay."""
+    from dataclasses import replace
+
+    data = nifti.load(EXAMPLE / "svs.nii.gz")
+    base = data.fids[..., :16]
+    time = np.arange(2048)[:, None] * data.dwelltime
+    off = base * np.exp(2j * np.pi * 15 * time)
+    coils = np.stack([np.stack([part, part * 1j], axis=4) for part in (base, off)], axis=-1)
+    header = dict(data.header) | {"dim_5": "DIM_COIL", "dim_6": "DIM_DYN", "dim_7": "DIM_EDIT"}
+    nifti.save(tmp_path / "edit.nii.gz", replace(data, fids=coils, dim_tags=("DIM_COIL", "DIM_DYN", "DIM_EDIT"), header=header))
+    for name, words, between in (("a", [], 15.0), ("b", ["--edit-dim", "none"], 0.0)):
+        assert main(["align", "--file", str(tmp_path / "edit.nii.gz"), "--output", str(tmp_path / name), *words]) == 0
+        rows = pd.read_csv(tmp_path / name / "dl_align.csv")
+        assert len(rows) == 32 and set(rows["DIM_EDIT"]) == {0, 1}
+        halves = [part["shift_hz"].to_numpy() for _, part in rows.groupby("DIM_EDIT")]
+        sd = rows["shift_sd_hz"].mean()
+        # The same transients shifted as a whole: the same drift is found in both.
+        assert np.abs(halves[1] - halves[0] - between).max() < 3 * sd and np.abs(np.mean(halves)) < sd
+
+
+def test_align_to_a_reference(tmp_path):
+    from dataclasses import replace
+
+    data = nifti.load(EXAMPLE / "svs.nii.gz")
+    time = np.arange(2048) * data.dwelltime
+    header = {k: v for k, v in data.header.items() if k != "dim_5"}
+    aligned = main(["align", "--file", str(EXAMPLE / "svs.nii.gz"), "--output", str(tmp_path / "first")])
+    mean = nifti.load(tmp_path / "first" / "svs.nii.gz").fids.mean(-1) * np.exp(2j * np.pi * 4 * time)
+    nifti.save(tmp_path / "ref.nii.gz", replace(data, fids=mean, dim_tags=(), header=header))
+    words = ["align", "--file", str(EXAMPLE / "svs.nii.gz"), "--reference", str(tmp_path / "ref.nii.gz")]
+    assert aligned == 0 and main([*words, "--output", str(tmp_path / "second")]) == 0
+    first, second = (pd.read_csv(tmp_path / name / "dl_align.csv")["shift_hz"] for name in ("first", "second"))
+    assert (second - first).mean() == pytest.approx(-4, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["align", "--help"], ["fit", "--help"], ["simulate", "basis", "--help"], ["--version"]]
+)
+def test_help_of_the_installed_command_needs_nothing_heavy(words):
+    program = "import sys; from fsl_mrs_dl.cli.main import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+    program += (
+        "    print([m for m in ('torch', 'scipy', 'nibabel', 'pandas', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip()
+    assert done.stderr.strip() == "[]"
+
+
+def test_a_fault_of_ours_is_told_apart(fit_words, monkeypatch, capsys):
+    from fsl_mrs_dl.fitting import quantify
+
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(quantify, "quantify", broken)
+    assert main(fit_words) == 1
+    assert "--debug" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        main([*fit_words, "--debug"])
+
+
+def test_an_interrupted_fit_leaves_nothing(fit_words, tmp_path, monkeypatch, capsys):
+    from fsl_mrs_dl.results import figures
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figures, "fit_summary", interrupt)
+    assert main([*fit_words, "--average", "DIM_DYN"]) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_overwrite_never_takes_inputs_or_what_is_not_ours(tmp_path, capsys, monkeypatch):
+    """A folder is replaced only if it holds results of this program and none of the files that are read."""
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "svs.nii.gz").write_bytes((EXAMPLE / "svs.nii.gz").read_bytes())
+    fit = ["fit", "--data", str(study / "svs.nii.gz"), "--basis", str(EXAMPLE / "basis"), "--overwrite", "--average", "DIM_DYN"]
+    fails([*fit, "--output", str(study)], capsys, "holds the input")
+    assert (study / "svs.nii.gz").is_file()
+    assert main(["simulate", "basis", "--output", str(tmp_path / "basis"), "--metabs", "NAA", "Cr", "PCr"]) == 0
+    capsys.readouterr()
+    fails(
+        ["simulate", "svs", "--basis", str(tmp_path / "basis"), "--output", str(tmp_path / "basis"), "--overwrite"],
+        capsys,
+        "input",
+    )
+    assert (tmp_path / "basis" / "NAA.json").is_file()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.docx").write_text("years of work")
+    fails([*fit, "--output", str(other)], capsys, "thesis.docx")
+    fails(["simulate", "basis", "--output", str(other), "--overwrite"], capsys, "thesis.docx")
+    assert (other / "thesis.docx").read_text() == "years of work"
+    monkeypatch.chdir(other)
+    fails([*fit, "--output", "."], capsys, "work in")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["basis", "other", "study"]

@@ -1,0 +1,347 @@
+"""What the viewer reads, computes and draws without FSLeyes: folders of results, maps, spectra, pictures, messages."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from helpers import made_results
+
+from fsl_mrs_dl.cli import main
+from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
+from fsl_mrs_dl.results import layout
+from fsleyes_plugin_dl import maps, spectra, view
+from fsleyes_plugin_dl.render import render
+from fsleyes_plugin_dl.results import Results
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Results in all forms, and a T1."""
+    folder = tmp_path_factory.mktemp("made")
+    made_results.t1(folder / "T1.nii.gz")
+    made_results.mrsi(folder / "mrsi")
+    made_results.fsl_mrsi(folder / "fsl_mrsi")
+    made_results.svs(folder / "fsl_mrs")
+    made_results.svs(folder / "fit", plain=False)
+    return folder
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def test_mrsi(made):
+    results = Results.open(made / "mrsi")
+    assert (results.kind, results.shape, results.reference) == ("MRSI", made_results.SHAPE, "Cr+PCr")
+    assert results.metabs == sorted(made_results.METABS) and results.default_metab == "NAA"
+    assert results.default_quantity == "conc-ml"
+    assert results.fitted.sum() == 74 and results.failed[made_results.FAILED] == 2 and results.unlike.sum() == 1
+    assert results.label("conc-internal") == "ratio to Cr+PCr" and results.title("misfit", "NAA") == "residual over noise"
+    conc, sd, fitted = made_results.concentrations()
+    percent = results.percent("conc-ml", "NAA")
+    assert np.isnan(percent[~fitted]).all() and np.allclose(percent[fitted], 100 * (sd[fitted] / conc[fitted])[:, 0], rtol=1e-5)
+    assert np.allclose(results.sd("conc-posterior", "Ins")[fitted], 0.8 * sd[fitted][:, 3], rtol=1e-5)
+    assert results.evaluator is not None and results.spectrum("fit").is_file()
+
+
+def test_plain_fsl_mrsi(made):
+    results = Results.open(made / "fsl_mrsi")
+    assert [one.key for one in results.quantities] == ["raw-concentrations", "sd", "SNR", "FWHM"]
+    assert results.fitted.sum() == 74 and not results.failed.any() and results.evaluator is None
+    _, sd, fitted = made_results.concentrations()
+    assert np.allclose(results.sd("raw-concentrations", "NAA")[fitted], sd[fitted][:, 0], rtol=1e-4)
+    found = results.at(made_results.SURE)
+    assert found.titles == ["Metabolite", "Conc. ± SD (a.u.)", "CRLB (%)", "Remarks", "SNR", "FWHM (Hz)"]
+
+
+def test_single_voxels(made):
+    for name, model in (("fit", True), ("fsl_mrs", False)):
+        results = Results.open(made / name)
+        assert results.kind == "SVS" and results.metabs == list(made_results.METABS) and results.reference == "Cr+PCr"
+        found = results.at(None)
+        assert found.titles[:4] == ["Metabolite", "Conc. ± SD (a.u.)", "CRLB (%)", "/ Cr+PCr"]
+        assert found.rows[0][0] == "NAA" and "±" in found.rows[0][1] and found.good != model
+        assert (results.evaluator is not None) == model
+        assert results.linked_data == made / name / "data.nii.gz"
+    conc, sd, _ = made_results.concentrations()
+    value, spread = (float(part) for part in found.rows[0][1].split(" ± "))
+    assert abs(value - conc[made_results.SURE][0]) < 0.01 and abs(spread - sd[made_results.SURE][0]) < 0.01
+
+
+def test_maps_of_fit_of_many_voxels(made, tmp_path):
+    """What fsl_mrs_dl fit writes for a file with several voxels: NaN where nothing could be fitted."""
+    for column in ("conc", "crlb_sd"):
+        for metab in made_results.METABS:
+            image = nibabel.load(made / "mrsi" / layout.by_key("conc-ml" if column == "conc" else "crlb-sd").path(metab))
+            values = np.where(image.get_fdata() == 0, np.nan, image.get_fdata())
+            (tmp_path / "maps" / column).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values, image.affine), tmp_path / "maps" / column / f"{metab}.nii.gz")
+    results = Results.open(tmp_path)
+    assert results.kind == "MRSI" and results.fitted.sum() == 74
+    assert results.percent("conc-ml", "NAA")[made_results.SURE] < 5
+
+
+def test_tables_say_what_is_doubtful(made):
+    results = Results.open(made / "mrsi")
+    unsure = results.at((5, 4, 1))
+    assert all(unsure.doubtful) and "mostly prior" in unsure.rows[0]
+    assert "did not converge".upper() in results.at(made_results.BAD_FIT).state
+    assert "UNLIKE CLEAN DATA" in results.at(made_results.STRANGE).state
+    assert "could not be fitted" in results.at(made_results.FAILED).state and not results.at(made_results.FAILED).rows
+    assert "outside of the mask" in results.at((0, 0, 0)).state
+    assert "outside" in results.at(None).state and "outside" in results.at((9, 0, 0)).state
+    sure = results.at(made_results.SURE)
+    assert sure.good and not any(sure.doubtful)
+    assert all(len(row) == len(sure.titles) for row in sure.rows)
+
+
+# -- maps --------------------------------------------------------------------------------------------------------------
+
+
+def test_threshold_hides_what_is_above_it(made):
+    results = Results.open(made / "mrsi")
+    for criterion, limit in (("percent", results.crlb_percent("NAA")), ("sd", results.sd("conc-ml", "NAA"))):
+        for threshold in (0.0, 0.25, 3.0, 20.0):
+            shown = maps.picture(results, "conc-ml", "NAA", criterion, threshold).shown
+            assert (shown == (results.fitted & (np.nan_to_num(limit, nan=np.inf) <= threshold))).all()
+    everything = maps.picture(results, "conc-ml", "NAA")
+    assert (everything.shown == results.fitted).all()
+    assert (np.isfinite(everything.drawn) == results.fitted).all()
+    low, high = everything.whole_range
+    assert low < everything.values[results.fitted].min() and high > everything.values.max()
+    nothing = maps.picture(results, "conc-ml", "NAA", "sd", 0.0)
+    assert not nothing.shown.any() and nothing.whole_range[0] < nothing.whole_range[1]
+
+
+def test_only_estimates_fade(made):
+    results = Results.open(made / "mrsi")
+    assert maps.picture(results, "ratio-ml", "NAA").fades and not maps.picture(results, "crlb-sd", "NAA").fades
+    picture = maps.picture(results, "conc-ml", "NAA")
+    assert picture.percent[~results.fitted].min() == maps.PERCENT_CAP
+    assert np.allclose(maps.opacity([0, 10, 30, 50, 200], 10, 50), [1, 1, 0.5, 0, 0])
+    # What has faded away is not counted as shown.
+    sure = float(np.median(picture.percent[results.fitted]))
+    assert (maps.visible(picture, False, 1, sure) == picture.shown).all()
+    assert (maps.visible(picture, True, 1, sure) == picture.shown & (picture.percent < sure)).all()
+
+
+def test_ranges_are_robust():
+    values = np.r_[np.linspace(1, 10, 1000), 1e6]
+    assert maps.robust_range(values)[0] == 0 and 9 < maps.robust_range(values)[1] < 11
+    assert maps.robust_range(np.zeros(5)) == (0.0, 1.0) and maps.robust_range(np.zeros(0)) == (0.0, 1.0)
+    low, high = maps.robust_range(np.full(4, np.nan))
+    assert low < high
+
+
+def test_colours_are_not_stretched_by_what_is_unlike_clean_data(made, tmp_path):
+    """A scalp that was fitted, too: a third of the voxels, thirty times as bright."""
+    plain = maps.picture(Results.open(made / "mrsi"), "conc-ml", "NAA").range
+    shutil.copytree(made / "mrsi", tmp_path / "air")
+    files = [tmp_path / "air" / layout.by_key(key).path("NAA") for key in ("conc-ml", "ood-score", "crlb-sd")]
+    for file, change in zip(files, (lambda old: 30 * old, lambda old: 0 * old + 8, lambda old: 30 * old)):
+        image = nibabel.load(file)
+        values = image.get_fdata()
+        values[:, 3:] = change(values[:, 3:])
+        nibabel.save(nibabel.Nifti1Image(values, image.affine), file)
+    found = maps.picture(Results.open(tmp_path / "air"), "conc-ml", "NAA").range
+    assert found == pytest.approx(plain, rel=0.1)
+    score = maps.picture(Results.open(tmp_path / "air"), "ood-score", "NAA").range
+    assert score[1] == 8
+    # Where everything is marked, everything counts.
+    image = nibabel.load(files[1])
+    nibabel.save(nibabel.Nifti1Image(np.full(image.shape, 8.0), image.affine), files[1])
+    assert maps.picture(Results.open(tmp_path / "air"), "conc-ml", "NAA").range[1] > 20 * plain[1]
+
+
+def test_marks_and_cursor(made):
+    results = Results.open(made / "mrsi")
+    found = maps.marks(results)
+    assert (found[made_results.FAILED], found[made_results.BAD_FIT], found[made_results.STRANGE]) == (2, 1, 3)
+    assert not maps.marks(results, False, False).any()
+    voxel = maps.good_voxel(results)
+    assert results.fitted[voxel] and found[voxel] == 0 and results.crlb_percent("NAA")[voxel] < 4
+
+
+def test_a_metabolite_without_that_map_shows_nothing(made, tmp_path):
+    shutil.copytree(made / "fsl_mrsi", tmp_path / "part")
+    (tmp_path / "part" / "uncertainties" / "NAA_sd.nii.gz").unlink()
+    results = Results.open(tmp_path / "part")
+    assert not maps.picture(results, "sd", "NAA").shown.any()
+    assert maps.picture(results, "raw-concentrations", "NAA").shown.any()
+
+
+# -- spectra -----------------------------------------------------------------------------------------------------------
+
+
+def test_spectra_lie_where_they_belong(made):
+    results = Results.open(made / "mrsi")
+    axis = spectra.Axis.of(results.spectrum("fit"))
+    assert (axis.n_points, axis.nucleus, axis.window) == (made_results.N_POINTS, "1H", (0.2, 4.2))
+    ppm = axis.ppm(axis.hz)
+    part = spectra.displayed(results.evaluator.contribution(made_results.SURE, "NAA"))
+    assert abs(ppm[np.argmax(part.real)] - 2.01) < 0.04
+    hz, sd = results.evaluator.band(made_results.SURE)
+    assert min(abs(axis.ppm(hz)[np.argmax(sd)] - line) for lines in made_results.LINES.values() for line, _ in lines) < 0.04
+    fid = spectra.read_fid(nibabel.load(results.spectrum("fit")).dataobj, made_results.SURE)
+    low, high = spectra.limits(axis, [spectra.displayed(fid)])
+    assert low < part.real.min() and high > part.real.max()
+    assert spectra.limits(axis, [np.zeros(axis.n_points)]) is None
+    with pytest.raises(DataError, match="is no NIfTI-MRS file"):
+        spectra.Axis.of(made / "T1.nii.gz")
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_folder_of_results(made, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder, text in (
+        (tmp_path / "empty", "is no folder of results"),
+        (tmp_path / "absent", "there is no such folder; name the output folder of"),
+        (made / "T1.nii.gz", "is a file"),
+        (made, "Did you mean"),
+    ):
+        with pytest.raises(DataError, match=text) as caught:
+            Results.open(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_broken_maps_are_told(made, tmp_path):
+    shutil.copytree(made / "fsl_mrsi", tmp_path / "broken")
+    (tmp_path / "broken" / "concs" / "raw" / "NAA.nii.gz").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="NAA.nii.gz: cannot be read"):
+        Results.open(tmp_path / "broken").map("raw-concentrations", "NAA")
+
+
+def run(*words, capsys):
+    status = main.main([str(word) for word in words])
+    said = capsys.readouterr()
+    return status, said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--metab", "Foo"], "there are Cr, Ins, NAA, PCr"),
+        (["--quantity", "foo"], "there are raw-concentrations, conc-internal"),
+        (["--t1", "absent.nii.gz"], "--t1 absent.nii.gz: there is no such file"),
+        (["--slice", "6", "0", "0"], "is outside of the grid of 6 x 5 x 3 voxels"),
+        (["--max_crlb", "-3"], "give a percentage above 0"),
+        (["--out", "a.jpg"], "pictures are PNG files"),
+        (["--out", "absent/a.png"], "does not exist"),
+    ],
+)
+def test_render_says_what_is_wrong(made, tmp_path, monkeypatch, capsys, words, text):
+    monkeypatch.chdir(tmp_path)
+    status, said = run("render", made / "mrsi", "--out", "a.png", *words, capsys=capsys)
+    assert status == 2 and text in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("renderer", ["auto", "matplotlib"])
+def test_a_series_of_volumes_is_no_structural_image(made, tmp_path, capsys, renderer):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 3, 3, 4), np.float32), np.eye(4)), tmp_path / "bold.nii.gz")
+    words = ["--out", tmp_path / "a.png", "--t1", tmp_path / "bold.nii.gz", "--renderer", renderer]
+    status, said = run("render", made / "mrsi", *words, capsys=capsys)
+    assert status == 2 and "bold.nii.gz: has 3 x 3 x 3 x 4 voxels" in said and not (tmp_path / "a.png").exists()
+
+
+def test_view_says_what_is_missing(made, monkeypatch, capsys):
+    monkeypatch.setattr(view, "missing", lambda: "FSLeyes is not installed")
+    status, said = run("view", made / "mrsi", capsys=capsys)
+    assert status == 2 and "pip install 'fsl-mrs-dl[fsleyes]'" in said and "fsl_mrs_dl render" in said
+    status, said = run("view", made, capsys=capsys)
+    assert status == 2 and "is no folder of results" in said, "the folder comes first"
+    monkeypatch.setattr(view, "missing", lambda: None)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    if sys.platform.startswith("linux"):
+        status, said = run("view", made / "mrsi", capsys=capsys)
+        assert status == 2 and "no screen" in said
+    monkeypatch.setenv("DISPLAY", ":7")
+    status, said = run("view", made / "mrsi", "--data", "absent.nii.gz", capsys=capsys)
+    assert status == 2 and "--data absent.nii.gz" in said
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def near(colour, path, tolerance=40):
+    from matplotlib.image import imread
+
+    return int((np.abs(255 * imread(path)[..., :3] - 255 * np.array(colour)).max(-1) < tolerance).sum())
+
+
+def test_matplotlib_draws_where_fsleyes_is_absent(made, tmp_path, capsys):
+    out = tmp_path / "a.png"
+    words = ["--t1", made / "T1.nii.gz", "--slice", 2, 2, 1, "--renderer", "matplotlib"]
+    status, said = run("render", made / "mrsi", "--out", out, *words, capsys=capsys)
+    assert status == 0 and "drawn by matplotlib" in said
+    assert near((1, 0.9, 0), out, 60) > 5000 and near((1, 0.1, 0.1), out, 25) > 50 and near((0.9, 0.2, 1), out, 25) > 50
+    fewer = tmp_path / "b.png"
+    run("render", made / "mrsi", "--out", fewer, *words, "--max_crlb", 20, "--no_fade", capsys=capsys)
+    assert near((1, 0.9, 0), fewer, 60) < near((1, 0.9, 0), out, 60) + 200
+    bare = tmp_path / "c.png"
+    assert render(made / "fsl_mrsi", bare, renderer="matplotlib") == "drawn by matplotlib"
+    voxel = tmp_path / "d.png"
+    render(made / "fit", voxel, t1=made / "T1.nii.gz", renderer="matplotlib")
+    assert near((1, 0.85, 0), voxel, 40) > 200
+
+
+def test_what_drew_the_picture_is_said(made, tmp_path, monkeypatch):
+    from fsleyes_plugin_dl import render as module
+
+    monkeypatch.setattr(module, "missing", lambda: "FSLeyes is not installed")
+    assert render(made / "mrsi", tmp_path / "a.png") == "drawn by matplotlib; FSLeyes is not installed"
+    with pytest.raises(OptionError, match="FSLeyes is not installed"):
+        render(made / "mrsi", tmp_path / "a.png", renderer="fsleyes")
+    monkeypatch.setattr(module, "missing", lambda: None)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert "FSLeyes cannot draw" in render(made / "mrsi", tmp_path / "b.png")
+    with pytest.raises(OutputError):
+        render(made / "mrsi", tmp_path / "absent" / "b.png")
+
+
+def test_viewing_needs_neither_torch_nor_fsleyes(made):
+    """Reading results, and the command that draws them, load none of what is heavy."""
+    code = (
+        "import sys; from fsl_mrs_dl.cli import main as cli;"
+        f"cli.main(['render', {str(made / 'mrsi')!r}, '--out', {str(made / 'x.png')!r}, '--renderer', 'matplotlib']);"
+        "heavy = {'torch', 'wx', 'fsleyes', 'lightning'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_every_entry_point_of_fsleyes_is_there():
+    """They are named in pyproject.toml; FSLeyes says nothing of one that it cannot load."""
+    import tomllib
+    from pathlib import Path
+
+    points = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
+    targets = [target for group, named in points.items() if group.startswith("fsleyes_") for target in named.values()]
+    assert len(targets) >= 10
+    for target in targets:
+        module, name = target.split(":")
+        source = importlib.util.find_spec(module).origin
+        assert name in Path(source).read_text()
+    from fsleyes_plugin_dl.layout import MRS_DL
+
+    assert len(MRS_DL.split("\n")) == 6
+
+
+def test_voxels_of_noise_are_not_shown(tmp_path):
+    folder = made_results.mrsi(tmp_path / "mrsi")
+    before = Results.open(folder)
+    path, at = folder / "quality" / "failed.nii.gz", tuple(np.argwhere(before.fitted)[10])
+    image = nibabel.load(path)
+    values = np.asarray(image.dataobj).copy()
+    values[at] = 3
+    nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
+    after = Results.open(folder)
+    assert before.fitted[at] and not after.fitted[at] and not maps.marks(after)[at]
+    assert not maps.picture(after, "conc-ml", "NAA").shown[at] and "nothing but noise" in after.at(at).state

@@ -1,0 +1,159 @@
+"""Tests inside of FSLeyes: a process of the real program for each, on a virtual screen where there is none.
+
+FSLeyes runs this file as its script; it calls the test that the environment names and leaves a note of how it went.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+# Scripts that FSLeyes runs do not know where they are.
+HERE = Path(os.environ.get("FSLEYES_DESK_TESTS") or Path(__file__).resolve().parents[1])
+LIMIT = 150  # seconds for one test, on a busy machine
+
+
+class Desk:
+    """A window of FSLeyes, and what a test needs to watch it."""
+
+    def __init__(self, frame, folder: Path):
+        self.frame, self.folder, self.t1 = frame, folder, folder / "T1.nii.gz"
+
+    def pump(self, seconds: float = 0.2) -> None:
+        """Let FSLeyes do what it has to."""
+        import wx
+
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            wx.YieldIfNeeded()
+            time.sleep(0.01)
+
+    def wait(self, until, what: str, seconds: float = 30) -> None:
+        """Wait until something is true, and fail where it never is."""
+        end = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < end, f"in {seconds} s it did not happen that {what}"
+            self.pump(0.05)
+
+    def load(self, name: str, **kwargs):
+        """Load results as *Tools > Load DL-MRS results* does, once the folder is chosen."""
+        # FSLeyes keeps the actions of its menus to itself.
+        tools = {item.GetItemLabelText(): action for action, item in self.frame._FSLeyesFrame__toolsMenuActions}
+        scene = tools["Load DL-MRS results"](folder=self.folder / name, **kwargs)
+        self.wait(lambda: scene.voxel is not None, "the cursor is in a voxel")
+        return scene
+
+    def drawn(self, scene, what: str):
+        """The y values of a curve as it is drawn; None where it is not."""
+        found = {series: y for series, _, y in scene.mrs.canvas.getDrawnDataSeries()}
+        return found.get(scene.series(what))
+
+    def panel(self, view, kind):
+        """A panel that is open."""
+        assert view.isPanelOpen(kind), f"{kind.__name__} is not open"
+        return view.getPanel(kind)
+
+    def picture(self, scene, until, what: str) -> None:
+        """Wait until the ortho view shows what it should: ``until`` gets its pixels (rows, columns, 3), 0 to 255.
+
+        Drawing without a graphics card takes seconds, so what is seen at once says nothing.
+        """
+        import numpy as np
+        from fsleyes.actions.screenshot import screenshot
+        from matplotlib.image import imread
+
+        target = Path(os.environ["HOME"]) / "shot.png"
+
+        def seen() -> bool:
+            try:
+                screenshot(scene.ortho, str(target))
+            except (TypeError, ValueError):  # nothing was drawn yet, or not in the new size
+                return False
+            return bool(until(np.rint(imread(target)[..., :3] * 255).astype(int)))
+
+        scene.ortho.sceneOpts.showCursor = False
+        self.wait(seen, what, 60)
+
+
+def lacking() -> str | None:
+    """Why tests cannot run inside of FSLeyes here; None where they can."""
+    for module, name in (("fsleyes", "FSLeyes"), ("fsleyes_plugin_mrs", "fsleyes-plugin-mrs"), ("wx", "wxPython")):
+        if importlib.util.find_spec(module) is None:
+            return f"{name} is not installed here (install.sh test runs these tests in .venv-fsleyes)"
+    if not os.environ.get("DISPLAY") and shutil.which("Xvfb") is None:
+        return "there is no DISPLAY, and no Xvfb to make one"
+    return None
+
+
+class Screen:
+    """The screen that there is, or a virtual one until :meth:`close`."""
+
+    def __init__(self):
+        self.process, self.display = None, os.environ.get("DISPLAY")
+        if not self.display:
+            read, write = os.pipe()
+            words = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp", "-noreset"]
+            self.process = subprocess.Popen(words, pass_fds=[write], stderr=subprocess.DEVNULL)
+            os.close(write)
+            with os.fdopen(read) as pipe:
+                self.display = ":" + pipe.readline().strip()
+
+    def close(self) -> None:
+        """Put the virtual screen away."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(20)
+
+
+def run(module: str, test: str, made: Path, home: Path, display: str) -> str:
+    """Run a test inside of a new FSLeyes; an empty text when it passed, otherwise what went wrong."""
+    note = home / "note.txt"
+    more = {"FSLEYES_DESK_TEST": f"{module}:{test}", "FSLEYES_DESK_NOTE": str(note), "FSLEYES_DESK_MADE": str(made)}
+    more |= {
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home),
+        "DISPLAY": display,
+        "FSLEYES_DESK_TESTS": str(HERE),
+        "OMP_NUM_THREADS": "1",
+    }
+    words = [sys.executable, "-m", "fsleyes", "--skipfslcheck", "--scene", "mrs-dl", "--runscript", str(HERE / "helpers" / "fsleyes_desk.py")]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | more
+    try:
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired as exc:
+        return f"FSLeyes hung for {LIMIT} s; it said:\n{(exc.stderr or b'').decode()[-3000:]}"
+    if not note.is_file():
+        return f"FSLeyes ended with {done.returncode} before the test did; it said:\n{(done.stdout + done.stderr)[-3000:]}"
+    text = note.read_text()
+    # Errors in listeners are only logged by FSLeyes.
+    return text or (done.stderr[-6000:] if "fsleyes_plugin_dl/" in done.stderr else "")
+
+
+def _inside(frame) -> None:
+    """In FSLeyes: run the test and close the window."""
+    text = ""
+    try:
+        sys.path[:0] = [str(HERE), str(HERE / "fsleyes_plugin")]
+        module, test = os.environ["FSLEYES_DESK_TEST"].split(":")
+        function = getattr(importlib.import_module(module), test).inside
+        function(Desk(frame, Path(os.environ["FSLEYES_DESK_MADE"])))
+    except BaseException:
+        text = traceback.format_exc()
+    Path(os.environ["FSLEYES_DESK_NOTE"]).write_text(text)
+    if text:
+        os._exit(1)  # what is half done may hang while it is closed
+    frame.Close(askUnsaved=False, askLayout=False)
+
+
+if "frame" in globals():
+    import wx
+
+    # Not at once: FSLeyes runs scripts in its queue of idle tasks, which would wait for the test.
+    wx.CallLater(300, _inside, globals()["frame"])

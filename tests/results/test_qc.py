@@ -1,0 +1,142 @@
+"""Line widths and signal-to-noise ratios: FSL-MRS's figures, and cases that can be worked out by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fsl_mrs_dl.core import units
+from fsl_mrs_dl.results import qc, tables
+
+N, DWELL, MHZ = 4096, 1 / 2000, 123.2
+T = np.arange(N) * DWELL
+
+
+def singlet(ppm, fwhm_hz, height=1.0):
+    return height * np.exp((2j * np.pi * units.ppm_to_hz(ppm, MHZ) - np.pi * fwhm_hz) * T)
+
+
+def run(fid, fids, nucleus="1H", widest_hz=30.0, ppmlim=(0.2, 4.2)):
+    first, last = units.window_indices(units.ppm_axis(N, DWELL, MHZ, nucleus), ppmlim)
+    fids, time = np.asarray(fids), units.time_axis(N, DWELL)
+    snr, widths = qc.metabolite_qc(
+        fid[None], lambda damping: units.fid_to_spec(fids * np.exp(-damping[0] * time))[None, :, first:last], dwelltime=DWELL,
+        spec_freq_mhz=MHZ, nucleus=nucleus, widest_hz=np.array([widest_hz]),
+    )  # fmt: skip
+    return snr[0], widths[0]
+
+
+@pytest.fixture
+def noise(rng):
+    return rng.normal(size=N) + 1j * rng.normal(size=N)
+
+
+@pytest.mark.parametrize("fwhm", [3.0, 6.0, 12.0])
+def test_line_width_of_a_lorentzian(noise, fwhm):
+    fids = [singlet(2.0, fwhm), singlet(3.0, 2 * fwhm)]
+    _, widths = run(sum(fids) + 0.01 * noise, fids)
+    np.testing.assert_allclose(widths, [fwhm, 2 * fwhm], rtol=0.04)
+
+
+def test_the_strongest_line_counts_and_too_wide_ones_do_not(noise):
+    pair = singlet(2.0, 4.0, 3.0) + singlet(3.0, 10.0, 1.0)
+    _, widths = run(pair + 0.01 * noise, [pair])
+    assert widths[0] == pytest.approx(4, rel=0.05)
+    _, widths = run(pair + 0.01 * noise, [singlet(2.0, 20.0)], widest_hz=5.0)
+    assert widths[0] == 0
+    _, widths = run(pair + 0.01 * noise, [np.zeros(N)])
+    assert widths[0] == 0
+
+
+@pytest.mark.parametrize("height", [1.0, 10.0])
+def test_signal_to_noise_of_a_known_case(noise, height):
+    sd, fwhm = 0.2, 5.0
+    fids = [singlet(2.0, fwhm, height), singlet(3.0, fwhm, 2 * height)]
+    snr, widths = run(sum(fids) + sd * noise, fids)
+    # The filter decays at the narrowest width, in Hz; noise in one channel, times the root of two.
+    decay = widths.min()
+    peak = height * np.sum(np.exp(-(np.pi * fwhm + decay) * T)) / np.sqrt(N)
+    filtered = sd * np.sqrt(np.mean(np.exp(-2 * decay * T)))
+    assert snr[0] == pytest.approx(peak / (np.sqrt(2) * filtered), rel=0.08)
+    assert snr[1] / snr[0] == pytest.approx(2, rel=0.01)
+
+
+def test_signal_to_noise_falls_as_the_noise_rises(noise):
+    fid = singlet(2.0, 5.0)
+    quiet, loud = run(fid + 0.1 * noise, [fid])[0], run(fid + 0.4 * noise, [fid])[0]
+    assert quiet[0] / loud[0] == pytest.approx(4, rel=0.02)
+
+
+def test_a_nucleus_without_known_quiet_regions(noise):
+    snr, widths = run(noise, [singlet(0.1, 5.0)], nucleus="13C", ppmlim=(-1, 1))
+    assert np.isnan(snr).all() and np.isnan(widths).all()
+    assert qc.noise_points(units.fid_to_spec(noise), units.ppm_axis(N, DWELL, MHZ, "13C"), "13C") is None
+
+
+def test_filtered_edges_are_not_counted_as_noise(noise):
+    ppm = units.ppm_axis(N, 1 / 4000, MHZ)
+    spec = units.fid_to_spec(noise)
+    everywhere = qc.noise_points(spec, ppm)
+    quiet = (ppm < -2) | (ppm > 10)
+    # Up to one point at each limit.
+    assert np.count_nonzero(everywhere ^ quiet) <= 4
+    spec[:600] *= 0.01
+    spec[-600:] *= 0.01
+    inner = qc.noise_points(spec, ppm)
+    assert not inner[: N // 4].any() and not inner[-(N // 4) :].any()
+    assert 10 < inner.sum() < everywhere.sum()
+
+
+@pytest.mark.with_fsl_mrs
+@pytest.mark.parametrize("name", ["voigt", "lorentzian"])
+def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
+    import torch
+    from fsl_mrs.utils import mrs_io
+    from fsl_mrs.utils import qc as their_qc
+    from fsl_mrs.utils.fitting import fit_FSLModel
+    from fsl_mrs.utils.qc import calcQC, idNoiseRegion
+
+    from fsl_mrs_dl.physics.signal_model import SignalModel
+
+    # FSL-MRS writes the limits of the first spectrum of a process into its table of regions, and keeps them for all others.
+    monkeypatch.setattr(their_qc, "NOISE_REGION", {"1H": [[None, -2], [10, None]]})
+    mrs = mrs_io.read_FID(str(invivo_3t)).mrs(basis=mrs_io.read_basis(str(invivo_basis_path)))
+    mrs.processForFitting()
+    fit = fit_FSLModel(mrs, method="Newton", model=name, baseline="poly, 2", ppmlim=(0.2, 4.2))
+    their_widths, their_snr = calcQC(mrs, fit, ppmlim=(0.2, 4.2))
+    dwelltime, frequency = 1 / mrs.bandwidth, mrs.centralFrequency / 1e6
+    model = SignalModel(mrs.basis.T, dwelltime, frequency, model=name)
+    theta, conc, _ = model.unpack(torch.as_tensor(fit.params)[None])
+    snr, widths = qc.metabolite_qc(
+        mrs.FID[None], partial(tables._metabolite_spectra, model, model, theta, conc), dwelltime=dwelltime, spec_freq_mhz=frequency,
+        nucleus="1H", widest_hz=np.array([np.max(fit.getLineShapeParams()[0])]),
+    )  # fmt: skip
+    snr, widths = snr[0], widths[0]
+    mask = qc.noise_points(mrs.get_spec(), mrs.getAxes())
+    np.testing.assert_array_equal(mask, idNoiseRegion(mrs))
+    np.testing.assert_allclose(widths, their_widths[[f"fwhm_{metab}" for metab in mrs.names]].to_numpy()[0], rtol=0.01)
+    np.testing.assert_allclose(snr, their_snr.peaks[[f"SNR_{metab}" for metab in mrs.names]].to_numpy()[0], rtol=0.01)
+    assert snr.max() > 10
+
+
+def test_widths_of_many_spectra_are_scipy_s(rng):
+    index = np.arange(120)
+    centre, width = rng.uniform(0, 120, (40, 6, 3, 1)), rng.uniform(1, 30, (40, 6, 3, 1))
+    height = (rng.exponential(size=(40, 6, 3, 1)) / (1 + ((index - centre) / width) ** 2)).sum(2)
+    height[3, 2] = 0
+    widest = rng.uniform(5, 60, 40)
+    expected = [[qc._line_width(one, most) if one.any() else 0 for one in row] for row, most in zip(height, widest)]
+    np.testing.assert_allclose(qc.line_widths(height, widest), expected, rtol=1e-9)
+    assert 20 < np.count_nonzero(expected) < 239
+
+
+def test_noise_of_many_spectra_is_that_of_each(rng):
+    ppm = units.ppm_axis(N, 1 / 4000, MHZ)
+    specs = rng.normal(size=(6, N)) + 1j * rng.normal(size=(6, N))
+    specs[::2, :600] *= 0.01
+    together = qc.noise_points(specs, ppm)
+    for row, spec in zip(together, specs):
+        np.testing.assert_array_equal(row, qc.noise_points(spec, ppm))
+    assert together[0].sum() < together[1].sum()
