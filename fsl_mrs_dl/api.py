@@ -47,8 +47,8 @@ def align(data, **options):
     >>> (found.shift_hz - found.shift_hz[0]).round(2).tolist()
     [0.0, 3.0, -2.0]
     """
-    from .fitting.quantify import align_data, align_image
     from .io import nifti
+    from .preproc.align import align_data, align_image
 
     _refuse_path(data, "load it with fsl_mrs_dl.io.nifti.load")
     if isinstance(data, nifti.MrsData):
@@ -59,7 +59,7 @@ def align(data, **options):
         _check_options(align_data, options)
         out, aligned = align_image(data, **options)
         return out, aligned.alignment
-    from .registration.solver import align_transients
+    from .registration.alignment import align_transients
 
     for name in ("dwelltime", "spec_freq_mhz"):
         if name not in options:

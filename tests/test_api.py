@@ -15,11 +15,15 @@ import torch
 import fsl_mrs_dl
 from fsl_mrs_dl import align, api, quantify
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
+from fsl_mrs_dl.fitting import quantification
 from fsl_mrs_dl.fitting import quantify as quantify_module
-from fsl_mrs_dl.fitting.initialisation import AlsoFrom, ClassicalStarter
+from fsl_mrs_dl.fitting.automatic_initialisation import AlsoFrom
+from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
-from fsl_mrs_dl.registration import solver
+from fsl_mrs_dl.preproc import align as align_module
+from fsl_mrs_dl.preproc import similarity
+from fsl_mrs_dl.registration import alignment
 
 EXAMPLE = Path(__file__).parents[1] / "fsl_mrs_dl" / "data" / "example"
 GRID = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
@@ -90,13 +94,13 @@ def test_transients_of_an_array_are_aligned(transients):
     fids, shift = transients
     before = fids.copy()
     aligned, found = align(fids, **GRID)
-    assert isinstance(found, solver.Alignment) and found.shift_hz.shape == found.phase_deg.shape == (12,)
+    assert isinstance(found, alignment.Alignment) and found.shift_hz.shape == found.phase_deg.shape == (12,)
     error = (found.shift_hz - shift) / found.shift_sd_hz
     assert np.abs(error - error.mean()).max() < 4.5 and (found.flag == "ok").all()
     assert aligned.shape == fids.shape and np.iscomplexobj(aligned)
     np.testing.assert_array_equal(aligned, found.apply(fids))
     np.testing.assert_array_equal(fids, before)
-    correlation = solver.mean_pairwise_correlation
+    correlation = similarity.mean_pairwise_correlation
     assert correlation(aligned, **GRID) > correlation(fids, **GRID)
 
 
@@ -117,7 +121,7 @@ def test_arrays_of_sets_and_coils_keep_their_shape(transients):
 def test_options_of_an_alignment_of_arrays_are_passed_on(transients):
     fids, _ = transients
     options = {"ppmlim": (1.8, 3.4), "reference": fids[3], "exact_reference": True, "n_iter": 3}
-    plain = solver.align_transients(fids, **GRID, **options)
+    plain = alignment.align_transients(fids, **GRID, **options)
     _, found = align(fids, **GRID, **options)
     np.testing.assert_array_equal(found.shift_hz, plain.shift_hz)
     assert found.shift_hz[3] == pytest.approx(0, abs=1e-6)
@@ -137,7 +141,7 @@ def test_data_with_a_header_are_aligned_as_the_command_does():
     data = nifti.load(EXAMPLE / "svs.nii.gz")
     before = data.fids.copy()
     aligned, found = align(data, ppmlim=(0.5, 4.0), device="cpu")
-    expected = quantify_module.align_data(data, ppmlim=(0.5, 4.0), device="cpu")
+    expected = align_module.align_data(data, ppmlim=(0.5, 4.0), device="cpu")
     assert isinstance(aligned, nifti.MrsData) and aligned.header == data.header and aligned.dim_tags == data.dim_tags
     np.testing.assert_array_equal(aligned.fids, expected.data.fids)
     np.testing.assert_array_equal(found.shift_hz, expected.alignment.shift_hz)
@@ -157,7 +161,7 @@ def test_nifti_mrs_objects_come_back_corrected_and_remember_it(nifti_mrs_object,
     image = nifti_mrs_object
     before, steps = image[:].copy(), list(image.hdr_ext["ProcessingApplied"])
     aligned, found = align(image, ppmlim=(0.5, 4.0))
-    expected = quantify_module.align_data(nifti.load(EXAMPLE / "svs.nii.gz"), ppmlim=(0.5, 4.0))
+    expected = align_module.align_data(nifti.load(EXAMPLE / "svs.nii.gz"), ppmlim=(0.5, 4.0))
     assert type(aligned) is type(image) and aligned.shape == image.shape and aligned.dim_tags == image.dim_tags
     np.testing.assert_array_equal(nifti.from_image(aligned).fids, expected.data.fids)
     np.testing.assert_array_equal(found.shift_hz, expected.alignment.shift_hz)
@@ -201,7 +205,7 @@ def spectra(simulate):
 def test_an_array_is_quantified_as_by_the_pipeline(spectra, sim_basis):
     fit = quantify(spectra, sim_basis, **ON_CPU, model="lorentzian", baseline="poly, 1")
     expected = quantify_module.quantify(spectra, sim_basis, **ON_CPU, model="lorentzian", baseline="poly, 1")
-    assert isinstance(fit, quantify_module.Quantification) and fit.conc.shape == (6, sim_basis.n_metabs)
+    assert isinstance(fit, quantification.Quantification) and fit.conc.shape == (6, sim_basis.n_metabs)
     np.testing.assert_array_equal(fit.params, expected.params)
 
 

@@ -19,10 +19,14 @@ import torch
 
 from benchmarks.papers import classical_alignment
 from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.core.fids import apply_shift_phase
 from fsl_mrs_dl.io.files import claim, fingerprint
 from fsl_mrs_dl.networks import frequency_then_phase, model_cards, self_supervised_registration
-from fsl_mrs_dl.registration.solver import align_transients, apply_shift_phase, cramer_rao, similarity_index
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.preproc.similarity import similarity_index
+from fsl_mrs_dl.registration.alignment import align_transients
+from fsl_mrs_dl.registration.bounds import cramer_rao
+from fsl_mrs_dl.simulation import recipes
+from fsl_mrs_dl.training import augmentation
 
 __all__ = [
     "Signal",
@@ -127,17 +131,17 @@ def make_set(signal: Signal, n: int, seed: int, recipe=None, **ranges) -> dict[s
         ``fid`` complex ``(n, n_points)``; ``shift_hz``, ``phase`` (rad), ``amplitude``, ``noise_sd`` ``(n,)``; ``nuisance`` bool ``(n, 2)``:
         unstable water, lipids.
     """
-    recipe = recipe or random_spectra.Recipe.load("paper-transients")
+    recipe = recipe or recipes.Recipe.load("paper-transients")
     content = {**recipe.content["augment"], **ranges}
     snr, amplitude = content.pop("snr"), content.pop("amplitude")
-    recipe = random_spectra.Recipe.of(recipe.name, {**recipe.content, "augment": content})
+    recipe = recipes.Recipe.of(recipe.name, {**recipe.content, "augment": content})
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for first in range(0, n, 2000):
         many = min(2000, n - first)
-        part = self_supervised_registration.augment(signal.fid[None], recipe, signal.dwelltime, signal.spec_freq_mhz, many, generator)
-        part["amplitude"] = random_spectra.sample(amplitude, (many,), generator)
-        part["noise_sd"] = signal.fid[0].abs() / random_spectra.sample(snr, (many,), generator)
+        part = augmentation.augment(signal.fid[None], recipe, signal.dwelltime, signal.spec_freq_mhz, many, generator)
+        part["amplitude"] = recipes.sample(amplitude, (many,), generator)
+        part["noise_sd"] = signal.fid[0].abs() / recipes.sample(snr, (many,), generator)
         noise = torch.view_as_complex(torch.randn(many, signal.fid.shape[-1], 2, generator=generator))
         part["fid"] = part["amplitude"][:, None] * part["fid"] + part["noise_sd"][:, None] * noise
         parts.append(part)
@@ -149,15 +153,16 @@ def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000
 
     The four of the paper see no truth.
     """
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import registration
+    from fsl_mrs_dl.training import settings as settings_module
 
     data = make_set(signal, n_signals, seed)
-    settings = settings or loop.Settings(steps=12000 if method in self_supervised_registration.METHODS else 6000, batch_size=64, seed=seed)
-    words = f"fsl_mrs_dl benchmark align, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
+    settings = settings or settings_module.Settings(steps=12000 if method in self_supervised_registration.METHODS else 6000, batch_size=64, seed=seed)
+    words = f"python -m benchmarks align, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
     options = {"settings": settings, "command": words, "name": method, "source": f"{n_signals} simulated signals", **signal.axes}
     if method in frequency_then_phase.METHODS:
-        return loop.train_supervised(method, data, folder, **options)
-    return loop.train_registration(method, data["fid"].numpy(), folder, recipe="unvaried-transients", **options)
+        return registration.train_supervised(method, data, folder, **options)
+    return registration.train_registration(method, data["fid"].numpy(), folder, recipe="unvaried-transients", **options)
 
 
 # -- methods -------------------------------------------------------------------------------------------------------
@@ -187,7 +192,7 @@ def methods(signal: Signal, models: dict, fsl_mrs: bool = True) -> dict[str, Cal
     }
     if fsl_mrs:
         try:
-            from fsl_mrs_dl.fslmrs.fit import its_align
+            from benchmarks.fsl_mrs_reference import its_align
         except ImportError:
             return found
         found["FSL-MRS align, known reference"] = lambda fid: its_align(fid, target=reference, **axes)
@@ -302,7 +307,7 @@ def write_align(
             say(f"Training {name} on {n_signals} signals; it is kept in {folder}.")
             settings = None
             if steps:
-                from fsl_mrs_dl.training.loop import Settings
+                from fsl_mrs_dl.training.settings import Settings
 
                 settings = Settings(steps=steps, batch_size=64, seed=seed)
             train_network(name, signal, folder, n_signals=n_signals, seed=seed, settings=settings)
@@ -310,7 +315,7 @@ def write_align(
     every = methods(signal, models)
     parts = [
         "# Frequency and phase correction beside its limits and other methods\n",
-        f"Made by `fsl_mrs_dl benchmark align`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n",
+        f"Made by `python -m benchmarks align`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n",
         _table_1(signal, every, models, cards, make_set(signal, n_test, seed + 1_000_003), say),
         _beyond(signal, every, max(16, n_test // 4), seed),
         _noise(signal, every, output / "snr.png", max(16, n_test // 12), seed, say),

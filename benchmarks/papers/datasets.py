@@ -16,7 +16,7 @@ from fsl_mrs_dl.core import units
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics import spinsim
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import recipes
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 __all__ = [
@@ -76,7 +76,7 @@ def rizzo_basis(reference: bool = True, *, n_points: int = 1024, bandwidth_hz: f
     return Basis(np.array(fids), tuple(names), 1 / bandwidth_hz, frequency, "1H", None, about)
 
 
-def rizzo_recipe(bandwidth_hz: float = 2000.0) -> random_spectra.Recipe:
+def rizzo_recipe(bandwidth_hz: float = 2000.0) -> recipes.Recipe:
     """Concentrations, Gaussian shim, macromolecules and SNR as in section 2.1.1; the reference has always its 64.5 mM.
 
     The SNR is that of the FID, whose size is the water's, two protons of 64.5 mM, at 4000 Hz; at another bandwidth the noise of a spectrum is the same
@@ -94,7 +94,7 @@ def rizzo_recipe(bandwidth_hz: float = 2000.0) -> random_spectra.Recipe:
         "snr": {"uniform": [5, 40]},
         "snr_of": 2 * REFERENCE_MM * float(np.sqrt(bandwidth_hz / _SAMPLED_HZ)),
     }
-    return random_spectra.Recipe.of("rizzo-idealised", content)
+    return recipes.Recipe.of("rizzo-idealised", content)
 
 
 DSS = ("DSS1", "DSS2", "DSS3", "DSS4", "DSS5", "DSS6", "DSS7")
@@ -125,7 +125,7 @@ def dss_basis(name: str) -> Basis:
     return add_macromolecules(basis, "parametric") if name in ("DSS6", "DSS7") else basis
 
 
-def dss_recipe(name: str, *, noise: bool = True) -> random_spectra.Recipe:
+def dss_recipe(name: str, *, noise: bool = True) -> recipes.Recipe:
     """The ranges of a data set (Table 1 of the paper); ``noise=False`` leaves out DSS1's, which is the data of the paper on scalograms.
 
     Every metabolite has a shift and damping of its own.  SNRs are MATLAB's ``snr``, energies in decibels: 5 to 15 dB, and 10 dB in DSS1.
@@ -157,7 +157,7 @@ def dss_recipe(name: str, *, noise: bool = True) -> random_spectra.Recipe:
         "snr": snr,
         "snr_of": "energy",
     }
-    return random_spectra.Recipe.of(name, content)
+    return recipes.Recipe.of(name, content)
 
 
 def _amplitude(decibels: float) -> float:

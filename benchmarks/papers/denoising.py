@@ -25,7 +25,7 @@ from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.io.files import claim, fingerprint, put_in_place
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 __all__ = ["SCALES", "SNRS", "Compared", "default_basis", "train_network", "spectrum_errors", "compare_fits", "write_denoise"]
@@ -62,27 +62,28 @@ def default_basis(n_points: int = 1024) -> Basis:
     return add_macromolecules(simulate_basis(_NAMES, te_ms=30.0, bandwidth_hz=2000.0, n_points=n_points, fwhm_hz=2.0), "summed")
 
 
-def _recipe() -> random_spectra.Recipe:
+def _recipe() -> recipes.Recipe:
     """What the network is trained on: the test spectra's recipe at SNRs that hold all those tested."""
-    return random_spectra.Recipe.of("denoise", random_spectra.Recipe.load("shamaei-table2").content | {"snr": _TRAINED_AT})
+    return recipes.Recipe.of("denoise", recipes.Recipe.load("shamaei-table2").content | {"snr": _TRAINED_AT})
 
 
 def train_network(basis: Basis, folder: Path, scale: Scale, *, seed: int = 0, progress: bool = False) -> model_cards.Card:
     """Train the denoiser of the benchmark, or read it where it was trained before; a training that was interrupted goes on."""
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import denoiser
+    from fsl_mrs_dl.training import settings as settings_module
 
     if (folder / "card.json").is_file():
         return model_cards.read_card(folder)
-    settings = loop.Settings(
+    settings = settings_module.Settings(
         steps=scale.steps, batch_size=scale.batch_size, learning_rate=2e-3, validate_every=max(5, scale.steps // 10), seed=seed,
         progress=progress, device="cuda" if torch.cuda.is_available() else "cpu",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         recipe = Path(place) / "denoise.json"
         recipe.write_text(json.dumps(_recipe().content))
-        return loop.train_denoiser(
+        return denoiser.train_denoiser(
             basis, folder, settings=settings, n_points=basis.n_points, network_settings=scale.network, recipe=recipe,
-            name="denoiser", resume=(folder / "checkpoints" / "last.ckpt").is_file(), command="fsl_mrs_dl benchmark denoise",
+            name="denoiser", resume=(folder / "checkpoints" / "last.ckpt").is_file(), command="python -m benchmarks denoise",
         )  # fmt: skip
 
 
@@ -100,8 +101,8 @@ def spectrum_errors(network, basis: Basis, snr: float, *, n: int = 32, repeats: 
 
     ``n`` spectra are denoised with ``repeats`` draws of noise each; the second number is the bias, freed from the noise left in a mean of so many.
     """
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
-    recipe = random_spectra.Recipe.of("denoise", _recipe().content | {"snr": snr})
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    recipe = recipes.Recipe.of("denoise", _recipe().content | {"snr": snr})
     made = random_spectra.render(random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed)), protocol, noise=False)
     clean, random = made.fid.numpy().astype(complex), np.random.default_rng(seed)
     inside, errors = network.inside(clean.shape[-1]), []
@@ -210,7 +211,7 @@ def write_denoise(
         spectra[snr] = spectrum_errors(network, basis, snr, seed=other + 1_000_003 + snr)
         fits[snr] = compare_fits(network, basis, snr, size.test, other + 2_000_003 + snr)
         beyond[snr] = compare_fits(network, basis, snr, size.test, other + 3_000_003 + snr, _BEYOND)
-    command = f"fsl_mrs_dl benchmark denoise --scale {scale}"
+    command = f"python -m benchmarks denoise --scale {scale}"
     command += f" --steps {steps}" if steps else ""
     command += f" --test {n_test}" if n_test else ""
     text = _text(f"{command} --seed {seed}", basis, card, size, spectra, fits, beyond)
@@ -311,8 +312,8 @@ def _figure(path: Path, network, basis: Basis, fits: dict, seed: int) -> None:
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     spectrum, errors, held = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
-    recipe = random_spectra.Recipe.of("denoise", _recipe().content | {"snr": 10, "phase_deg": 0})
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    recipe = recipes.Recipe.of("denoise", _recipe().content | {"snr": 10, "phase_deg": 0})
     made = random_spectra.render(random_spectra.draw(recipe, 1, basis.names, torch.Generator().manual_seed(seed + 7)), protocol)
     inside = network.inside(basis.n_points)
     ppm = units.ppm_axis(basis.n_points, basis.dwelltime, basis.spec_freq_mhz)[inside]

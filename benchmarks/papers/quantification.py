@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.fitting import out_of_distribution, quantify, uncertainty
-from fsl_mrs_dl.fitting.initialisation import Automatic
+from fsl_mrs_dl.fitting import quantify, uncertainty
+from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.io.files import claim, fingerprint
-from fsl_mrs_dl.networks import model_cards
+from fsl_mrs_dl.networks import model_cards, novelty
 from fsl_mrs_dl.physics import spinsim
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 __all__ = ["PAPER_R2", "PAPER_MAPE", "PARTS", "Network", "load_basis", "networks_of", "train_network", "write_quant"]
 
@@ -117,19 +117,20 @@ SCALES = {"small": {"steps": 3000, "test": 1024}, "paper": {"steps": 135000, "te
 
 def train_network(network: Network, basis: Basis, folder: Path, *, steps: int, seed: int = 0, progress: bool = False) -> model_cards.Card:
     """Train a network of the benchmark, or read it where it was trained before; one that was interrupted goes on."""
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import loop, self_supervised
+    from fsl_mrs_dl.training import settings as settings_module
 
     if (folder / "card.json").is_file():
         return model_cards.read_card(folder)
     n = max(50, int(steps * network.share))
-    settings = loop.Settings(steps=n, batch_size=128, learning_rate=2e-3, validate_every=max(25, n // 10), seed=seed, progress=progress, device="auto")  # fmt: skip
+    settings = settings_module.Settings(steps=n, batch_size=128, learning_rate=2e-3, validate_every=max(25, n // 10), seed=seed, progress=progress, device="auto")  # fmt: skip
     if network.options.get("encoder") in ("mlp-mixer", "convnext"):
         settings = loop.replace(settings, learning_rate=1e-3)
     resume = (folder / "checkpoints" / "last.ckpt").is_file()
     options = dict(network.options)
     if "teacher" in options:
         options["n_signals"] = min(40000, max(1000, 3 * n))
-    return loop.train_quantifier(
+    return self_supervised.train_quantifier(
         network.method, basis, folder, settings=settings, recipe="shamaei-table2", name=network.name, resume=resume, **options
     )
 
@@ -160,14 +161,14 @@ def make_set(basis: Basis, n: int, seed: int, *, recipe=None, widen: float = 1.0
         ``fid`` complex128 ``(n, n_points)``; ``conc`` ``(n, n_metabs)`` as a fit defines it, whose time begins one dwell time after the
         echo; ``lorentz_hz``, ``shift_hz``, ``phi0`` and ``noise_sd`` ``(n,)``.
     """
-    recipe = recipe or random_spectra.Recipe.load("shamaei-table2")
+    recipe = recipe or recipes.Recipe.load("shamaei-table2")
     content = {**recipe.content, **changes}
     if widen > 1:
         ranges = {name: one if name == "mm" else {"uniform": [0, widen * one["uniform"][1]]} for name, one in content["concentrations"]["ranges"].items()}  # fmt: skip
         content["concentrations"] = {**content["concentrations"], "ranges": ranges}
-    recipe = random_spectra.Recipe.of(recipe.name, content)
+    recipe = recipes.Recipe.of(recipe.name, content)
     n_points = min(2048, basis.n_points)
-    protocol = random_spectra.protocol_of(basis.fids[:, :n_points], basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids[:, :n_points], basis.names, basis.dwelltime, basis.spec_freq_mhz)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
     made = random_spectra.render(drawn, protocol)
     damping = np.pi * drawn["lorentz_hz"].numpy().astype(float)
@@ -298,7 +299,7 @@ def write_quant(
     }
     text = [
         "# Quantification beside its limits and other methods\n",
-        f"Made by `fsl_mrs_dl benchmark quant --scale {scale}"
+        f"Made by `python -m benchmarks quant --scale {scale}"
         + (f" --steps {steps}" if steps != SCALES[scale]["steps"] else "")
         + f"`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}. Main networks are trained with "
         f"{steps} batches of 128 at most, the others with less; each table says how many.\n",
@@ -437,12 +438,12 @@ def _against_bound(title: str, basis: Basis, fit, truth: np.ndarray, bound: np.n
 def _newton(basis: Basis, data: dict, n: int = 48):
     """FSL-MRS Newton on the first spectra and its milliseconds for each; None where FSL-MRS is not installed."""
     try:
-        from fsl_mrs_dl.fslmrs import fit as fit_module
+        from benchmarks import fsl_mrs_reference
     except ImportError:
         return None
     few = data["fid"][:n]
     begun = time.perf_counter()
-    conc = fit_module.its_fit(few, basis, **axes(basis))
+    conc = fsl_mrs_reference.its_fit(few, basis, **axes(basis))
     return conc, 1e3 * (time.perf_counter() - begun) / len(few)
 
 
@@ -477,7 +478,7 @@ def _monte_carlo(basis: Basis, models: dict, output: Path, seed: int) -> str:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    recipe = random_spectra.Recipe.load("shamaei-table2")
+    recipe = recipes.Recipe.load("shamaei-table2")
     middle = {name: sum(one["uniform"]) / 2 for name, one in recipe.get("concentrations")["ranges"].items()}
     text = ["## Monte Carlo: 256 realisations of the noise on one signal, SNR 50\n"]
     text += [
@@ -619,7 +620,7 @@ def auroc(clean: np.ndarray, strange: np.ndarray) -> float:
 def strange_sets(basis: Basis, n: int, seed: int) -> dict[str, dict]:
     """Spectra that are not like those a fit or a network was made for, by what is strange."""
     sets = {}
-    base = random_spectra.Recipe.load("shamaei-table2").get("concentrations")
+    base = recipes.Recipe.load("shamaei-table2").get("concentrations")
     glycine = {**base["ranges"], "Gly": {"uniform": [10 * x for x in base["ranges"]["Gly"]["uniform"]]}}
     sets["glycine ten times as high"] = make_set(basis, n, seed, concentrations={**base, "ranges": glycine})
     plain = make_set(basis, n, seed + 1)
@@ -673,7 +674,7 @@ def _propylene_glycol(data: dict, time_axis: np.ndarray, basis: Basis) -> np.nda
 def _novelty(basis: Basis, models: dict, seed: int, n: int) -> str:
     """Can spectra that are strange be told from clean ones?"""
     network, card = models["dq-nmm taught"]
-    ask = lambda data: out_of_distribution.of_network(network, card["clean"], torch.as_tensor(data["fid"]).to(torch.complex64))  # noqa: E731
+    ask = lambda data: novelty.of_network(network, card["clean"], torch.as_tensor(data["fid"]).to(torch.complex64))  # noqa: E731
     plain = make_set(basis, n, seed + 2_000_000)
     clean_fit, clean_network = fitted(basis, plain).ood, ask(plain)
     text = [

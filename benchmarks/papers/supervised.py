@@ -40,13 +40,13 @@ from benchmarks.papers.supervised_trainings import (
 )
 from fsl_mrs_dl import __version__
 from fsl_mrs_dl.core.errors import OptionError
-from fsl_mrs_dl.fitting import priors, quantify, uncertainty
-from fsl_mrs_dl.fitting.initialisation import Automatic
+from fsl_mrs_dl.fitting import priors, quantification, quantify, uncertainty
+from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
 from fsl_mrs_dl.io.files import claim, put_in_place
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.networks.encoders import ENCODERS
 from fsl_mrs_dl.networks.supervised_quantification import pool_size
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra
 
 __all__ = ["Scores", "scores", "make_rizzo", "referenced", "fits", "bounds", "best_linear", "dss_limit", "write_supervised"]
 
@@ -60,7 +60,7 @@ def make_rizzo(n: int, seed: int, reference: bool = True) -> dict:
     """Idealised spectra that no network has seen: ``fid`` complex128 ``(n, n_points)``, ``conc`` ``(n, 16)`` in mM, ``all`` of the basis set,
     ``snr``, ``gauss_hz`` and ``noise_sd`` ``(n,)``."""
     basis = datasets.rizzo_basis(reference)
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
     drawn = random_spectra.draw(datasets.rizzo_recipe(), n, basis.names, torch.Generator().manual_seed(seed))
     made = random_spectra.render(drawn, protocol)
     whole = drawn["conc"].numpy().astype(float)
@@ -110,7 +110,7 @@ def scores(found: np.ndarray, truth: np.ndarray) -> Scores:
     return Scores(a, found.mean(0) - a * truth.mean(0), r2, np.sqrt(np.mean((found - truth) ** 2, 0)))
 
 
-def fits(data: dict) -> tuple[quantify.Quantification, float]:
+def fits(data: dict) -> tuple[quantification.Quantification, float]:
     """The idealised spectra fitted with the model they were made with, and milliseconds for each."""
     basis, recipe = basis_and_recipe("rizzo")
     prior = priors.from_recipe(recipe, basis.names)
@@ -216,7 +216,7 @@ def dss_limit(name: str, n: int, seed: int, n_points: int | None = None) -> floa
 
 
 def _drawn(basis, recipe, n: int, seed: int):
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
     return drawn, random_spectra.render(drawn, protocol)
 
@@ -278,12 +278,12 @@ def _fit_methods(data: dict, scale: Scale, say) -> tuple[dict[str, Method], str]
         "posterior_mean": Method(referenced(fit.estimate("posterior_mean")[0], basis.names), ("",) * 5, "fit"),
     }
     try:
-        from fsl_mrs_dl.fslmrs import fit as fit_module
+        from benchmarks import fsl_mrs_reference
 
         few = data["fid"][: scale.newton]
         say(f"FSL-MRS Newton on {len(few)} of them.")
         begun = time.perf_counter()
-        conc = fit_module.its_fit(few, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz, model="voigt")
+        conc = fsl_mrs_reference.its_fit(few, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz, model="voigt")
         newton = 1e3 * (time.perf_counter() - begun) / len(few)
         made[f"FSL-MRS Newton, first {len(few)}"] = Method(referenced(conc, basis.names), about(newton), "fit")
         said = f"Our fit is {newton / ms:.0f} times faster than FSL-MRS Newton in the same run."
@@ -412,7 +412,7 @@ def _counted(number: float, of: str) -> str:
 
 
 def _head(about: dict, networks, trained: float, minutes: float) -> list[str]:
-    command = f"fsl_mrs_dl benchmark supervised --scale {about['scale']}"
+    command = f"python -m benchmarks supervised --scale {about['scale']}"
     if tuple(about["parts"]) != PARTS:
         command += f" --parts {' '.join(about['parts'])}"
     if networks != tuple(ENCODERS):

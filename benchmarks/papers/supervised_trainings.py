@@ -189,9 +189,9 @@ def basis_and_recipe(data: str):
 
 
 def _settings(job: Job, device: str):
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import settings
 
-    return loop.Settings(
+    return settings.Settings(
         steps=job.steps, batch_size=job.batch_size, learning_rate=job.rate, weight_decay=job.decay, seed=job.seed, progress=False, device=device, patience=job.held,
         validate_every=max(5, min(job.steps // 10, job.signals // job.batch_size)), validation_batches=32,
     )  # fmt: skip
@@ -199,7 +199,7 @@ def _settings(job: Job, device: str):
 
 def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) -> float:
     """Train one network, unless it is there; one that was interrupted goes on.  Gives the minutes it took."""
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import supervised
 
     place = Path(folder)
     if not (place / "card.json").is_file():
@@ -211,9 +211,9 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
         with tempfile.TemporaryDirectory() as folder_of_recipe:
             path = Path(folder_of_recipe) / f"{job.data.replace(' ', '-')}.json"
             path.write_text(json.dumps(recipe.content, indent=2) + "\n")
-            loop.train_regressor(
+            supervised.train_regressor(
                 basis, place, settings=_settings(job, device), recipe=path, arguments=job.arguments, n_signals=job.signals, n_points=job.n_points, name=job.name,
-                resume=going, command="fsl_mrs_dl benchmark supervised", **more, **job.options,
+                resume=going, command="python -m benchmarks supervised", **more, **job.options,
             )  # fmt: skip
     return minutes_of(model_cards.read_card(place))
 

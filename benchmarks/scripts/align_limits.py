@@ -17,9 +17,14 @@ import scipy.io
 import torch
 from nifti_mrs.nifti_mrs import NIFTI_MRS
 
+from fsl_mrs_dl.core import fids as fids_module
+from fsl_mrs_dl.core.fids import apply_shift_phase
 from fsl_mrs_dl.preproc.absolute import absolute_offset
-from fsl_mrs_dl.registration import solver
-from fsl_mrs_dl.registration.solver import align_transients, apply_shift_phase, cramer_rao, mean_pairwise_correlation
+from fsl_mrs_dl.preproc.similarity import mean_pairwise_correlation
+from fsl_mrs_dl.registration import likelihood
+from fsl_mrs_dl.registration import window as window_module
+from fsl_mrs_dl.registration.alignment import align_transients
+from fsl_mrs_dl.registration.bounds import cramer_rao
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / "../shared/data"))
 RAT = dict(dwelltime=1 / 4401.41, spec_freq_mhz=400.2)
@@ -60,9 +65,9 @@ def without_common(error, circular=False):
     return error - error.mean(1, keepdims=True)
 
 
-def _window_fid(window: solver._Window, fid: torch.Tensor) -> torch.Tensor:
+def _window_fid(window: window_module._Window, fid: torch.Tensor) -> torch.Tensor:
     """FID of the windowed spectrum, so that the likelihood's inner products become sums over time points."""
-    return torch.fft.ifft(solver._window_spec(window, torch.fft.fft(fid, norm="ortho")), norm="ortho")
+    return torch.fft.ifft(window_module._window_spec(window, torch.fft.fft(fid, norm="ortho")), norm="ortho")
 
 
 def _autocorrelation(fid: torch.Tensor) -> torch.Tensor:
@@ -72,7 +77,7 @@ def _autocorrelation(fid: torch.Tensor) -> torch.Tensor:
     return torch.fft.ifft(power)[..., :n]
 
 
-def _energy_series(window: solver._Window, reference: torch.Tensor) -> torch.Tensor:
+def _energy_series(window: window_module._Window, reference: torch.Tensor) -> torch.Tensor:
     """Series ``q`` with window energy of the shifted reference ``E(shift) = Re sum_t q[t] exp(-2j pi shift t)``.
 
     ``reference``: (n_sets, n_channels, n_points); the energies of the channels add up: (n_sets, n_points).
@@ -94,7 +99,7 @@ def _energy_series(window: solver._Window, reference: torch.Tensor) -> torch.Ten
 def _blocks(series: torch.Tensor) -> torch.Tensor:
     """(..., n_points) -> (..., n_coarse, n_fine), zero-padded: a phasor is then a product of two short ones."""
     n = series.shape[-1]
-    fine = solver._block_length(n)
+    fine = likelihood._block_length(n)
     coarse = -(-n // fine)
     padded = torch.nn.functional.pad(torch.view_as_real(series.resolve_conj()), (0, 0, 0, coarse * fine - n))
     return torch.view_as_complex(padded.contiguous()).reshape(*series.shape[:-1], coarse, fine)
@@ -102,7 +107,7 @@ def _blocks(series: torch.Tensor) -> torch.Tensor:
 
 def _phasor(shift: torch.Tensor, n: int, spacing: float, cplx: torch.dtype) -> torch.Tensor:
     """``exp(-2j pi shift t)`` for ``n`` times, shape (..., n)."""
-    angle = -solver._TWO_PI * spacing * shift[..., None] * torch.arange(n, device=shift.device, dtype=shift.dtype)
+    angle = -fids_module._TWO_PI * spacing * shift[..., None] * torch.arange(n, device=shift.device, dtype=shift.dtype)
     return torch.polar(torch.ones_like(angle), angle).to(cplx)
 
 
@@ -124,7 +129,7 @@ def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) ->
     outer = _phasor(shift, n_coarse, dwelltime * n_fine, blocks.dtype)
     start = torch.arange(n_coarse, device=shift.device, dtype=shift.dtype) * n_fine
     m0, m1, m2 = moments.unbind(-1)
-    step = -1j * solver._TWO_PI * dwelltime
+    step = -1j * fids_module._TWO_PI * dwelltime
     value = (outer * m0).sum(-1)
     first = (outer * (start * m0 + m1)).sum(-1) * step
     second = (outer * (start**2 * m0 + 2 * start * m1 + m2)).sum(-1) * step**2
@@ -133,7 +138,7 @@ def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) ->
 
 def posterior_mean_sd(clean, fid, found, sd, ppmlim) -> tuple[float, np.ndarray]:
     """Shift estimate of least mean square error under a flat prior: likelihood averaged over +-6 Hz instead of maximised."""
-    window = solver._make_window(len(clean), *RAT.values(), "1H", ppmlim, 0.0, None, torch.device("cpu"), torch.float64)
+    window = window_module._make_window(len(clean), *RAT.values(), "1H", ppmlim, 0.0, None, torch.device("cpu"), torch.float64)
     cross = _window_fid(window, torch.as_tensor(fid[0, 0])) * torch.as_tensor(clean).conj()
     energy = _energy_series(window, torch.as_tensor(clean)[None, None])
     grid = torch.as_tensor(found.shift_hz[0])[:, None] + torch.arange(-6, 6.01, 0.05)
@@ -273,8 +278,8 @@ def real_table() -> None:
 def combined_table() -> None:
     """Coils combined first: similarity index and creatine's width, beside FSL-MRS align where it is installed."""
     from benchmarks.papers import classical_alignment
-    from fsl_mrs_dl.networks.self_supervised_registration import combination
-    from fsl_mrs_dl.registration.solver import similarity_index
+    from fsl_mrs_dl.core.fids import combination
+    from fsl_mrs_dl.preproc.similarity import similarity_index
 
     image = NIFTI_MRS(str(DATA / "invivo_7t_steam_raw/metab_raw.nii.gz"))
     fid = image[:][0, 0, 0].transpose(1, 2, 0)
@@ -300,7 +305,7 @@ def combined_table() -> None:
     ways["ours, each coil alone"] = (alone, together(alone))
     ways["ours, coils combined first"] = (None, apply(together(fid), ours(together(fid))))
     try:
-        from fsl_mrs_dl.fslmrs.fit import its_align
+        from benchmarks.fsl_mrs_reference import its_align
 
         theirs = np.stack([apply(one, its_align(one, **axes)) for one in fid])
         ways["FSL-MRS align, each coil alone"] = (theirs, together(theirs))

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from fsl_mrs_dl.io import nifti
-from fsl_mrs_dl.registration.solver import align_transients
+from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.simulation import acquisition
 
 GRIDS = {"2048 points at 2 kHz": (2048, 2000.0), "4096 points at 4 kHz": (4096, 4000.0)}
@@ -75,7 +75,7 @@ def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
         text = errors(found.shift_hz, found.phase_deg, made.truth)
         rows = [("fsl_mrs_dl align", best(lambda: run("fsl_mrs_dl"), 3), best(lambda: align_transients(fids, **axes), 3), text)]
         if (scripts / "fsl_mrs_proc").exists():
-            from fsl_mrs_dl.fslmrs.fit import its_align
+            from benchmarks.fsl_mrs_reference import its_align
 
             whole = best(lambda: run("fsl_mrs_proc"), times_theirs)
             answers = []

@@ -22,27 +22,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.networks import model_cards
-from fsl_mrs_dl.networks.universal import AlignStarter
-from fsl_mrs_dl.registration.solver import align_transients, cramer_rao
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.preproc import proposals
+from fsl_mrs_dl.preproc.proposals import AlignStarter
+from fsl_mrs_dl.registration.alignment import align_transients
+from fsl_mrs_dl.registration.bounds import cramer_rao
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / "../shared/data"))
 BANDWIDTH, N_POINTS = 2000.0, 1024
 
 
-def recipe(condition: str, snr: float) -> random_spectra.Recipe:
+def recipe(condition: str, snr: float) -> recipes.Recipe:
     """The training's recipe for transients without what the condition has not."""
-    content = dict(random_spectra.Recipe.load("universal-transients").content)
+    content = dict(recipes.Recipe.load("universal-transients").content)
     moving = dict(content["transients"]) | {"shift_hz": {"uniform": [-40, 40]}}
     for name in ("unstable_water", "unstable_lipids"):
         moving[f"{name}_probability"] = float(name.removeprefix("unstable_") in condition)
     for name in ("water", "lipids", "baseline"):
         content.pop(name)
     content |= {"transients": moving, "snr": snr, "lorentz_fwhm_hz": {"uniform": [2, 8]}, "gauss_fwhm_hz": {"uniform": [0, 6]}}
-    return random_spectra.Recipe.of(condition, content)
+    return recipes.Recipe.of(condition, content)
 
 
 def wrapped(deg):
@@ -60,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     basis = Basis.load(next((DATA / "invivo_3t_press_philips").rglob("*.BASIS")))
     freq, dwelltime = basis.spec_freq_mhz, 1 / BANDWIDTH
-    protocol = random_spectra.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, dwelltime, freq)
+    protocol = protocols.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, dwelltime, freq)
     axes = {"dwelltime": dwelltime, "spec_freq_mhz": freq}
     network, card = model_cards.load(args.model)
     methods = ["matched filter", "classical", "network, refined", "default", "network alone"] + ["FSL-MRS align"] * args.fsl_mrs
@@ -124,7 +125,7 @@ def _align(method, fid, reference, network, card, axes):
         return shift[0].numpy(), phase[0].numpy()
     if method == "default":
         target = None if reference is None else reference[None]
-        found, _ = quantify._align_with_help(fid[None, None], target, {**axes, "nucleus": "1H"}, axes)
+        found, _ = proposals._align_with_help(fid[None, None], target, {**axes, "nucleus": "1H"}, axes)
         return found.shift_hz[0], found.phase_deg[0]
     options = {"starter": starter} if method == "network, refined" else {}
     if method == "matched filter":

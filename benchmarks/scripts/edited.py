@@ -16,9 +16,9 @@ import torch
 from benchmarks.papers import classical_alignment
 from fsl_mrs_dl.core.metabolites import typical_concentrations
 from fsl_mrs_dl.core.units import fid_to_spec, ppm_axis
-from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.io.nifti import MrsData
-from fsl_mrs_dl.registration.solver import similarity_index
+from fsl_mrs_dl.preproc import align
+from fsl_mrs_dl.preproc.similarity import similarity_index
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 GRID = {"field_t": 3.0, "bandwidth_hz": 2000.0, "n_points": 2048}
@@ -69,7 +69,7 @@ def ours(fids, axes, **options):
     data = MrsData(
         fids.transpose(2, 1, 0)[None, None, None], axes["dwelltime"], axes["spec_freq_mhz"], "1H", ("DIM_DYN", "DIM_EDIT")
     )
-    found = quantify.align_data(data, device="cpu", **options)
+    found = align.align_data(data, device="cpu", **options)
     return found.data.fids[0, 0, 0].transpose(2, 1, 0)
 
 
@@ -86,7 +86,7 @@ def theirs(fids, axes, diff=True):
 
 def best_turn(fid, target, axes):
     """The FID with the one shift and phase that bring it closest to the target: which all alignments leave open."""
-    from fsl_mrs_dl.registration.solver import align_transients
+    from fsl_mrs_dl.registration.alignment import align_transients
 
     return align_transients(fid[None], reference=target, unstable=(), **axes).apply(fid[None])[0]
 
@@ -99,7 +99,7 @@ def judge(fids, on, off, axes, noise_sd):
     width = classical_alignment.creatine_width(straight, **axes)
     # One shift and phase for both: what they differ by is what is judged.
     both = np.concatenate([mean_on, mean_off]).reshape(2, -1)
-    from fsl_mrs_dl.registration.solver import align_transients
+    from fsl_mrs_dl.registration.alignment import align_transients
 
     turn = align_transients(mean_off[None], reference=off, unstable=(), **axes)
     both = np.stack([turn.apply(one[None])[0] for one in both])

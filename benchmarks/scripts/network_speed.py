@@ -15,9 +15,9 @@ import torch
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.fitting import quantify
-from fsl_mrs_dl.fitting.initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
 from fsl_mrs_dl.networks import encoders, model_cards
-from fsl_mrs_dl.networks.universal import AlignStarter
+from fsl_mrs_dl.preproc.proposals import AlignStarter
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 DWELLTIME, N_POINTS = 5e-4, 1024

@@ -24,11 +24,12 @@ import scipy.io
 import torch
 
 from fsl_mrs_dl.core import metabolites, units
-from fsl_mrs_dl.fitting import quantify, varpro
-from fsl_mrs_dl.fitting.initialisation import STARTERS, Automatic, nuisance_theta
+from fsl_mrs_dl.fitting import optimise, quantify, varpro
+from fsl_mrs_dl.fitting.automatic_initialisation import STARTERS, Automatic
+from fsl_mrs_dl.fitting.network_initialisation import nuisance_theta
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics import spinsim
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 CONDITIONS = {
@@ -66,12 +67,12 @@ def simulate(
     """
     basis = basis.select(None, [name for name in basis.names if name in ("H2O", "Ref", "DSS")] or None)
     fids = basis.resampled(1 / bandwidth, n_points)
-    protocol = random_spectra.protocol_of(fids, basis.names, 1 / bandwidth, basis.spec_freq_mhz)
-    content = dict(random_spectra.Recipe.load(recipe).content)
+    protocol = protocols.protocol_of(fids, basis.names, 1 / bandwidth, basis.spec_freq_mhz)
+    content = dict(recipes.Recipe.load(recipe).content)
     content["snr"] = snr
     if any(metabolites.is_macromolecule(name) for name in basis.names):
         content.pop("macromolecules", None)
-    drawn = random_spectra.draw(random_spectra.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
+    drawn = random_spectra.draw(recipes.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
     data = random_spectra.render(drawn, protocol).fid.to(torch.complex128).numpy()
     data *= 100 / np.linalg.norm(data, axis=-1, keepdims=True)
     names, options = [], {}
@@ -118,7 +119,7 @@ def best_costs(spec, model, drawn, n_refined: int) -> torch.Tensor:
     nonnegative = torch.ones(model.n_metabs, dtype=torch.bool)
     lower, upper = model.theta_bounds
     truth = true_theta(model, drawn).clamp(lower, upper)
-    best = quantify._solve(target, model, truth, 60).cost
+    best = optimise._solve(target, model, truth, 60).cost
     for row in range(0, len(spec), 4):
         starts = grid_theta(spec[row : row + 4], model, None).clamp(lower, upper)
         k = starts.shape[1]
@@ -126,7 +127,7 @@ def best_costs(spec, model, drawn, n_refined: int) -> torch.Tensor:
         cost = varpro.cost(rows.repeat_interleave(k, 0), model.columns, starts.flatten(0, 1), nonnegative=nonnegative)
         chosen = cost.reshape(-1, k).topk(n_refined, largest=False).indices
         theta = torch.gather(starts, 1, chosen[..., None].expand(-1, -1, starts.shape[-1])).flatten(0, 1)
-        end = quantify._solve(rows.repeat_interleave(n_refined, 0), model, theta, 60).cost.reshape(-1, n_refined).amin(1)
+        end = optimise._solve(rows.repeat_interleave(n_refined, 0), model, theta, 60).cost.reshape(-1, n_refined).amin(1)
         best[row : row + 4] = torch.minimum(best[row : row + 4], end)
     return best
 
@@ -206,7 +207,7 @@ def main() -> None:
                 for name, choice in choices.items():
                     starter = choice.for_model(model)
                     start = time.perf_counter()
-                    ends = [quantify.fit_spectra(part, model, list(chosen.names), starter) for part in spec.split(64)]
+                    ends = [optimise.fit_spectra(part, model, list(chosen.names), starter) for part in spec.split(64)]
                     seconds[name] = (time.perf_counter() - start) / n
                     costs[name] = torch.cat([end.cost for end in ends])
                     places[name] = (shift_ppm(model, torch.cat([end.theta for end in ends])) - truth).abs() < 0.03

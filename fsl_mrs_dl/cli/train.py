@@ -1,13 +1,15 @@
-"""The jobs ``train``, ``models`` and ``benchmark`` of the command; torch is loaded only when one of them runs."""
+"""The command ``fsl_mrs_dl train``; torch is loaded only when it runs."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from ..core.errors import DataError, OptionError, OutputError
+from ..core.errors import OptionError, OutputError
+from ..training.measured import _measured
+from .tables import _of_members, _print_accuracy, _say_little
 
-__all__ = ["train_arguments", "models_arguments", "benchmark_arguments"]
+__all__ = ["train_arguments"]
 
 
 def train_arguments(parser) -> None:
@@ -165,198 +167,22 @@ def train_arguments(parser) -> None:
         job.set_defaults(func=_train)
 
 
-def models_arguments(parser) -> None:
-    words = parser.add_subparsers(title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser))
-    for word, help_text in (
-        ("list", "the networks that come with the package"),
-        ("show", "what a network is, what it is for and how good it is"),
-        ("path", "the folder of a network"),
-    ):
-        job = words.add_parser(
-            word, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", add_config_file_help=False
-        )
-        if word != "list":
-            job.add_argument("model", metavar="MODEL", help="name, or folder of a network of yours")
-        job.add_argument("--debug", action="store_true", help="show where an error arose")
-        job.set_defaults(func=_models)
 
 
-def benchmark_arguments(parser) -> None:
-    kinds = parser.add_subparsers(title="what", required=True, dest="benchmark", metavar="WHAT", parser_class=type(parser))
-    text = "frequency and phase correction on simulated transients, beside its limits and other methods"
-    job = _benchmark_job(kinds, "align", text)
-    data = job.add_argument_group("data")
-    data.add_argument(
-        "--signal",
-        metavar="FILE",
-        help="NIfTI-MRS file with one FID, or MATLAB file with a variable 'data', that all transients are made from (default: the rat's "
-        "signal of the alignment paper, looked for in FSL_MRS_DL_TESTDATA)",
-    )
-    data.add_argument("--bandwidth", type=float, metavar="HZ", help="of a MATLAB file")
-    data.add_argument("--frequency", type=float, metavar="MHZ", help="spectrometer frequency of a MATLAB file")
-    data.add_argument("--signals", type=int, default=24000, metavar="N", help="transients to train on (default 24000)")
-    data.add_argument("--test", type=int, default=2400, metavar="N", help="transients to measure on (default 2400)")
-    group = job.add_argument_group("networks")
-    group.add_argument(
-        "--networks",
-        nargs="*",
-        metavar="NAME",
-        help="those to train and compare: dsr, dsrf, dcrr, dcrrf, tapper, ma (default all; none after the option for none)",
-    )
-    group.add_argument("--steps", type=int, metavar="N", help="batches of each training (default 12000, supervised 6000)")
-    _benchmark_run(group, _benchmark, job)
-    text = "quantification on simulated spectra, beside its limits and other methods"
-    job = _benchmark_job(kinds, "quant", text)
-    group = job.add_argument_group("options")
-    group.add_argument(
-        "--scale", default="small", metavar="NAME", help="small (default: under an hour on two cores) or paper (days)"
-    )
-    group.add_argument(
-        "--parts",
-        nargs="+",
-        metavar="NAME",
-        help="what to measure: accuracy, monte-carlo, architecture, lambda, data-size, calibration, novelty (default all)",
-    )
-    group.add_argument(
-        "--basis",
-        metavar="PATH",
-        help="basis set with a macromolecule 'mm' (default: the paper's, looked for in FSL_MRS_DL_TESTDATA)",
-    )
-    group.add_argument("--steps", type=int, metavar="N", help="batches of a main training (default: the scale's)")
-    group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
-    _benchmark_run(group, _benchmark_quant, job)
-
-    text = "all supervised networks on the data of their papers, beside fits and limits"
-    job = _benchmark_job(kinds, "supervised", text)
-    group = job.add_argument_group("options")
-    group.add_argument(
-        "--scale", default="small", metavar="NAME", help="small (default: under an hour on two cores) or paper (days; for a GPU)"
-    )
-    group.add_argument(
-        "--parts",
-        nargs="+",
-        metavar="NAME",
-        help="what to train and measure: networks, ensembles, active-learning, water, dss, scalogram (default all)",
-    )
-    group.add_argument("--networks", nargs="+", metavar="NAME", help="encoders of the part networks (default all)")
-    group.add_argument("--steps", type=int, metavar="N", help="batches of every training (default: the scale's)")
-    group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
-    _benchmark_run(group, _benchmark_supervised, job)
-
-    text = "what denoising does to spectra and to their fits, on simulated spectra"
-    job = _benchmark_job(kinds, "denoise", text)
-    group = job.add_argument_group("options")
-    group.add_argument(
-        "--scale", default="small", metavar="NAME", help="small (default: under ten minutes on a core) or paper (for a GPU)"
-    )
-    group.add_argument("--steps", type=int, metavar="N", help="batches of the training (default: the scale's)")
-    group.add_argument("--test", type=int, metavar="N", help="spectra to fit at each SNR (default: the scale's)")
-    _benchmark_run(group, _benchmark_denoise, job)
 
 
-def _benchmark_job(kinds, name: str, text: str):
-    """The parser of a benchmark, with what all of them need."""
-    job = kinds.add_parser(name, help=text, description=f"Measure {text}.", add_config_file_help=False)
-    job.add_argument_group("required arguments").add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folder for table.md, figures and models; models there are used again",
-    )
-    return job
 
 
-def _benchmark_run(group, function, job) -> None:
-    """How a benchmark runs."""
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of data and trainings (default 0)")
-    group.add_argument("--threads", type=int, metavar="N", help="CPU cores to use (default all)")
-    group.add_argument("--debug", action="store_true", help="show where an error arose")
-    job.set_defaults(func=function)
 
 
-def _check_benchmark(args, least: dict) -> None:
-    """Numbers that are large enough, a folder that can be one, and as many threads as were asked for."""
-    import torch
-
-    for name, value in least.items():
-        if getattr(args, name) is not None and getattr(args, name) < value:
-            raise OptionError(f"--{name} {getattr(args, name)}: give {value} or more.")
-    if args.output.exists() and not args.output.is_dir():
-        raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
-    if args.threads:
-        torch.set_num_threads(args.threads)
 
 
-def _benchmark_quant(args) -> None:
-    from benchmarks.papers import quantification
-
-    _check_benchmark(args, {"steps": 50, "test": 128, "threads": 1})
-    path = quantification.write_quant(
-        args.output,
-        scale=args.scale,
-        parts=tuple(args.parts or quantification.PARTS),
-        basis=args.basis,
-        steps=args.steps,
-        n_test=args.test,
-        seed=args.seed,
-        say=lambda text: print(text, flush=True),
-    )
-    print(path.read_text())
-    print(f"Written: {path} and its figures")
 
 
-def _benchmark_supervised(args) -> None:
-    from benchmarks.papers import supervised, supervised_trainings
-
-    _check_benchmark(args, {"steps": 10, "test": 64, "threads": 1})
-    path = supervised.write_supervised(
-        args.output,
-        scale=args.scale,
-        parts=tuple(args.parts or supervised_trainings.PARTS),
-        networks=None if args.networks is None else tuple(args.networks),
-        steps=args.steps,
-        n_test=args.test,
-        seed=args.seed,
-        say=lambda text: print(text, flush=True),
-    )
-    print(path.read_text())
-    print(f"Written: {path}, scores.csv and its figure")
 
 
-def _benchmark_denoise(args) -> None:
-    from benchmarks.papers import denoising
-
-    _check_benchmark(args, {"steps": 10, "test": 16, "threads": 1})
-    path = denoising.write_denoise(
-        args.output,
-        scale=args.scale,
-        steps=args.steps,
-        n_test=args.test,
-        seed=args.seed,
-        say=lambda text: print(text, flush=True),
-    )
-    print(path.read_text())
-    print(f"Written: {path} and its figure")
 
 
-def _benchmark(args) -> None:
-    from benchmarks.papers import alignment
-
-    _check_benchmark(args, {"signals": 40, "test": 40, "threads": 1})
-    networks = alignment.NETWORKS if args.networks is None else tuple(args.networks)
-    path = alignment.write_align(
-        args.output,
-        signal=alignment.load_signal(args.signal, args.bandwidth, args.frequency),
-        networks=networks,
-        n_signals=args.signals,
-        n_test=args.test,
-        seed=args.seed,
-        steps=args.steps,
-        say=lambda text: print(text, flush=True),
-    )
-    print(path.read_text())
-    print(f"Written: {path} and its figures")
 
 
 _DEFAULT_RECIPES = {
@@ -381,10 +207,11 @@ def _train(args):
 
     import torch
 
-    from ..fitting.quantify import choose_device
+    from ..core.device import choose_device
     from ..networks.encoders import ENCODERS, OF_POINTS
     from ..networks.supervised_quantification import SEARCHED
-    from ..training import loop
+    from ..training import search
+    from ..training import settings as settings_module
 
     args.method = getattr(args, "method", "autoencoder")
     for name in (
@@ -410,7 +237,7 @@ def _train(args):
     if args.threads:
         torch.set_num_threads(args.threads)
     device = choose_device(args.device).type
-    settings = loop.Settings(
+    settings = settings_module.Settings(
         steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate, max_minutes=args.max_minutes,
         patience=args.patience, reduce_on_plateau=args.reduce_lr, validate_every=min(args.validate_every, args.steps),
         n_protocols=getattr(args, "n_protocols", 1), seed=args.seed, device=device, tensorboard=args.tensorboard, progress=True,
@@ -454,7 +281,7 @@ def _train(args):
             raise OutputError(f"{args.output}: is not empty; choose another --output.")
         without = args.train == "denoise" or (args.train == "align" and args.method == "universal")
         tried = () if without else SEARCHED if args.method == "supervised" else OF_POINTS
-        found = loop.search(start, settings, args.search, args.search_steps, tried)
+        found = search.search(start, settings, args.search, args.search_steps, tried)
         for one in found["trials"]:
             print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.items()))
         args.encoder = found.get("encoder")
@@ -495,17 +322,8 @@ def _compare(card) -> None:
         _print_accuracy(model_cards.read_card(card.kind), only=("inside",))
 
 
-def _say_little(card) -> None:
-    from ..networks import model_cards
-
-    if card.kind.startswith("supervised") and model_cards.little_learnt(card):
-        print("It has learnt little yet: its answers say hardly more than the middle of what it was trained on. Train longer.")
 
 
-def _of_members(done: dict) -> str:
-    """What the networks took that this one is made of."""
-    each = [f"{one['encoder']} {one['steps']} steps, {one['minutes']:.1f} minutes" for one in done.get("members", ())]
-    return f" (members: {'; '.join(each)})" if each else ""
 
 
 def _starter_of(args, job, default_encoder: str | None = None):
@@ -528,13 +346,13 @@ def _starter_of(args, job, default_encoder: str | None = None):
 def _universal(args):
     """Training of a starter for any protocol, or for those of one basis set."""
     from ..io.basis import Basis
-    from ..training import loop
+    from ..training import universal
 
     basis = Basis.load(args.basis) if args.basis else None
 
     def job(folder, encoder=None, **options):
         network = {"encoder": encoder} if encoder else None
-        return loop.train(f"{args.train}-universal", folder, basis=basis, network_settings=network, **options)
+        return universal.train(f"{args.train}-universal", folder, basis=basis, network_settings=network, **options)
 
     return _starter_of(args, job, "resnet" if args.train == "quant" else None)
 
@@ -542,7 +360,7 @@ def _universal(args):
 def _registration(args):
     """Self-supervised training on the user's own transients."""
     from ..networks.self_supervised_registration import METHODS
-    from ..training import loop
+    from ..training import registration
 
     _check_method(args, METHODS)
     if not args.file:
@@ -554,7 +372,7 @@ def _registration(args):
 
     def job(folder, **options):
         names = ", ".join(args.file)
-        return loop.train_registration(args.method, fids, folder, source=names, reference=args.reference, **axes, **options)
+        return registration.train_registration(args.method, fids, folder, source=names, reference=args.reference, **axes, **options)
 
     return _starter_of(args, job, "align-cnn")
 
@@ -563,7 +381,7 @@ def _quantifier(args):
     """Training for one basis set, self-supervised or supervised."""
     from ..io.basis import Basis
     from ..networks.self_supervised_quantification import METHODS
-    from ..training import loop
+    from ..training import self_supervised, supervised
 
     _check_method(args, [*METHODS, "supervised"])
     if not args.basis:
@@ -578,7 +396,7 @@ def _quantifier(args):
             "stack": tuple(args.stack or ()),
             "active": args.active,
         }
-        return _starter_of(args, lambda folder, **options: loop.train_regressor(basis, folder, **data, **options), "hatami")
+        return _starter_of(args, lambda folder, **options: supervised.train_regressor(basis, folder, **data, **options), "hatami")
     if args.mean_of and not args.data:
         raise OptionError("--mean_of: is of measured transients; give them with --data, or leave it out.")
     if args.data:
@@ -586,7 +404,7 @@ def _quantifier(args):
         data = {"fids": fids, "dwelltime": first.dwelltime, "source": ", ".join(args.data)}
 
     def job(folder, **options):
-        return loop.train_quantifier(
+        return self_supervised.train_quantifier(
             args.method,
             basis,
             folder,
@@ -626,14 +444,14 @@ def _check_supervised(args) -> None:
 def _denoiser(args):
     """Training of a denoiser for one basis set."""
     from ..io.basis import Basis
-    from ..training import loop
+    from ..training import denoiser
 
     basis = Basis.load(args.basis)
     grid = {"dwelltime": 1 / args.bandwidth if args.bandwidth else None, "n_points": args.points}
     network = {"channels": args.channels, "kernel": args.kernel, "layers": args.layers}
 
     def job(folder, **options):
-        return loop.train_denoiser(basis, folder, network_settings=network, **grid, **options)
+        return denoiser.train_denoiser(basis, folder, network_settings=network, **grid, **options)
 
     return _starter_of(args, job)
 
@@ -643,155 +461,17 @@ def _check_method(args, methods) -> None:
         raise OptionError(f"--method {args.method}: there is no such method; choose universal, {', '.join(methods)}.")
 
 
-def _measured(paths, basis=None, mean_of=None, n_means=64, seed=0):
-    """The FIDs of files of one protocol, cut to the shortest, ``(n, n_points)``, and the first file's data.
-
-    With ``mean_of``, ``n_means`` means of so many random transients of each file instead, the transients aligned first (section 4.1.2 of
-    doi 10.1016/j.compbiomed.2023.106837).
-    """
-    import numpy as np
-
-    from ..io import nifti
-
-    fids, first = [], None
-    for path in paths:
-        data = nifti.load(path)
-        if basis is not None:
-            basis.check_match(data.spec_freq_mhz, data.nucleus, path)
-        first = first or data
-        same = np.isclose(data.dwelltime, first.dwelltime, rtol=1e-3)
-        if not same or not np.isclose(data.spec_freq_mhz, first.spec_freq_mhz, rtol=5e-3):
-            raise DataError(f"{path}: has another bandwidth or frequency than {paths[0]}; train one network for each.")
-        one = _transients(data)
-        fids.append(one if mean_of is None else _random_means(one, data, mean_of, n_means, seed, path))
-    n_points = min(one.shape[-1] for one in fids)
-    return np.concatenate([one[:, :n_points] for one in fids]), first
 
 
-def _random_means(fids, data, mean_of: int, n_means: int, seed: int, path):
-    """Means of random transients of one file, aligned, ``(n_means, n_points)``."""
-    import numpy as np
-
-    from ..core.units import nucleus
-    from ..registration.solver import align_transients
-
-    if len(fids) < 2 * mean_of:
-        raise DataError(
-            f"{path}: has {len(fids)} transients, means of {mean_of} need {2 * mean_of} at least; give a lower --mean_of."
-        )
-    ppmlim = nucleus(data.nucleus).ppmlim
-    axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "nucleus": data.nucleus}
-    found = align_transients(fids[None, None], ppmlim=ppmlim, **axes)
-    aligned = found.apply(fids[None, None])[0, 0]
-    good = np.flatnonzero(np.isin(found.flag[0], ("ok", "weak")))
-    random = np.random.default_rng(seed)
-    return np.stack([aligned[random.choice(good, mean_of, replace=False)].mean(0) for _ in range(n_means)])
 
 
-def _transients(data):
-    """All FIDs of a file, coils combined with weights of their own, ``(n, n_points)``."""
-    import numpy as np
-    import torch
-
-    from ..networks.self_supervised_registration import combination
-
-    fids = np.moveaxis(data.fids, 3, -1)
-    if "DIM_COIL" in data.dim_tags:
-        axis = data.axis("DIM_COIL") - 1
-        fids = np.moveaxis(fids, axis, 0).reshape(fids.shape[axis], -1, fids.shape[-1])
-        weights = combination(torch.as_tensor(np.nan_to_num(fids)))
-        return np.einsum("c,ctn->tn", weights.numpy(), fids)
-    return fids.reshape(-1, fids.shape[-1])
 
 
-def _models(args):
-    from ..networks import model_cards
-
-    if args.models == "list":
-        for name in model_cards.model_names():
-            print(f"{name:18}{model_cards.read_card(name)['what']}")
-        return
-    try:
-        card = model_cards.read_card(args.model)
-    except OptionError as exc:
-        # Here the model is no option's value.
-        raise OptionError(str(exc).removeprefix("--model ")) from exc
-    if args.models == "path":
-        print(card.folder.resolve())
-        return
-    model_cards.load(args.model)  # says so if the weights are not the card's
-    architecture, done = card["architecture"], card["training"]
-    settings = ", ".join(f"{key} {_short(value)}" for key, value in architecture["settings"].items() if value)
-    print(f"{card.name}: {card['what']}")
-    print(
-        f"Network: {card.kind}"
-        + (f" ({settings})" if settings else "")
-        + f", {architecture['parameters']} parameters"
-        + (f", {architecture['flops'] / 1e6:.1f} million operations for each" if "flops" in architecture else "")
-    )
-    print(
-        f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of {done['batch_size']}, "
-        f"{done['minutes']:g} min on {done['device']}, seed {done['seed']}{_of_members(done)}"
-    )
-    timed = " (about: the learning rate of this one followed the clock)" if done.get("timed") else ""
-    print(f"Again{timed}: {done['command']}")
-    print("Made for: " + "; ".join(_range_text(key, allowed) for key, allowed in card["ranges"].items()))
-    print("Measured on held-back data:")
-    _print_accuracy(card)
-    _say_little(card)
-    print(
-        f"Weights: {card.folder / 'model.safetensors'}, SHA-256 {card['sha256'][:16]}..., versions "
-        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
-    )
 
 
-def _scores_table(accuracy: dict) -> str:
-    """What a supervised network is worth, a line for each metabolite."""
-    import numpy as np
-
-    from ..networks.supervised_quantification import SCORES
-
-    heads = ("R2", "slope", "intercept", "RMSE")
-    lines = [f"  {'':<12}" + "".join(f"{head:>10}" for head in heads)]
-    columns = [accuracy[label] for label in SCORES]
-    lines += [f"  {name:<12}" + "".join(f"{column[name]:10.3g}" for column in columns) for name in columns[0]]
-    if columns[0]:
-        lines.append(f"  {'median':<12}" + "".join(f"{np.median(list(column.values())):10.3g}" for column in columns[:2]))
-    return "\n".join([*lines, "  Slope of found against true; intercept and RMSE in the units of the recipe's concentrations."])
 
 
-def _short(value) -> str:
-    if isinstance(value, dict):
-        return f"({', '.join(f'{key} {_short(one)}' for key, one in value.items() if one)})"
-    if isinstance(value, list) and value and all(isinstance(one, dict) and "encoder" in one for one in value):
-        return ", ".join(one["encoder"] for one in value)
-    return f"{len(value)} of them" if isinstance(value, list) and len(value) > 4 else str(value)
 
 
-def _range_text(key: str, allowed) -> str:
-    from ..networks.model_cards import RANGE_WORDS
-
-    name = RANGE_WORDS.get(key, key)
-    if all(isinstance(one, str) for one in allowed):
-        return f"{name} {', '.join(allowed)}"
-    low, high = allowed
-    if high >= 1e8 or high > 0 and 1 < high / max(low, 1e-30) < 1.02:
-        return f"{name} from {low:g}" if high >= 1e8 else f"{name} {(low * high) ** 0.5:.4g}"
-    return f"{name} {low:g} to {high:g}"
 
 
-def _print_accuracy(card, only=()) -> None:
-    from ..networks import supervised_quantification
-
-    if set(supervised_quantification.SCORES) <= set(card["accuracy"]):
-        print(_scores_table(card["accuracy"]))
-        return
-    for label, terms in card["accuracy"].items():
-        if only and label not in only:
-            continue
-        if isinstance(terms, dict):
-            print(f"  {label}:")
-            for name, value in terms.items():
-                print(f"    {value:<10.4g} {name}")
-        else:
-            print(f"  {label}: {terms}")

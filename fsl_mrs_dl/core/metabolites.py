@@ -8,11 +8,9 @@ from importlib import resources
 
 import numpy as np
 
-__all__ = ["ESTIMATES", "canonical_name", "typical_concentrations", "is_known", "is_macromolecule"]
+__all__ = ["canonical_name", "typical_concentrations", "is_known", "is_macromolecule"]
 
 
-ESTIMATES = ("ml", "posterior_mean", "network")
-"""The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased and the default everywhere."""
 
 
 @lru_cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.errors import OptionError
-from ..core.metabolites import ESTIMATES
 
 __all__ = ["DlOptions", "ESTIMATES"]
 
@@ -36,7 +35,7 @@ class DlOptions:
 
     def check(self, prefix: str = "") -> DlOptions:
         """Raise OptionError if a value cannot be served, naming the option with ``prefix``; returns itself."""
-        from .quantify import choose_device
+        from ..core.device import choose_device
 
         if self.estimate not in ESTIMATES:
             raise OptionError(
@@ -69,6 +68,12 @@ class DlOptions:
 
     def make_starter(self):
         """What chooses the starter once the data are known."""
-        from .initialisation import Automatic
+        from .automatic_initialisation import Automatic
 
         return Automatic(self.starter, self.model)
+
+
+ESTIMATES = ("ml", "posterior_mean", "network")
+
+
+"""The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased and the default everywhere."""

@@ -16,6 +16,7 @@ import numpy as np
 from ..core.errors import OptionError
 from ..core.metabolites import is_known, is_macromolecule
 from ..simulation import random_spectra
+from ..simulation import recipes as recipes_module
 
 __all__ = ["LEAST", "Prior", "recipes", "load", "from_recipe", "learn", "moments", "scale_to"]
 
@@ -96,7 +97,7 @@ def moments(kind: str, a: float, b: float) -> tuple[float, float]:
 
 def recipes() -> list[str]:
     """Names of the recipes that can be priors: those of spectra, with concentrations."""
-    return [name for name in random_spectra.recipe_names() if not name.endswith("-transients") and not name.startswith("augment-")]
+    return [name for name in recipes_module.recipe_names() if not name.endswith("-transients") and not name.startswith("augment-")]
 
 
 def load(what: str | Path, names) -> Prior:
@@ -110,14 +111,14 @@ def load(what: str | Path, names) -> Prior:
         If there is no such recipe or file, or it is malformed.
     """
     path = Path(what)
-    if str(what) not in random_spectra.recipe_names() and path.is_file():
+    if str(what) not in recipes_module.recipe_names() and path.is_file():
         try:
             content = json.loads(path.read_text())
         except (UnicodeDecodeError, json.JSONDecodeError) as exc:
             raise OptionError(f"--prior {what}: is not JSON ({exc}).") from exc
         if isinstance(content, dict) and "concentrations" not in content and "augment" not in content:
             return _from_ranges(str(what), content, tuple(names))
-    if str(what) in random_spectra.recipe_names() and str(what) not in recipes():
+    if str(what) in recipes_module.recipe_names() and str(what) not in recipes():
         raise OptionError(f"--prior {what}: is a recipe of something else than spectra; there are {', '.join(recipes())}.")
     try:
         return from_recipe(what, names)
@@ -134,7 +135,7 @@ def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
     strange = [name for name in content if name not in names and not is_known(name) and not is_macromolecule(name)]
     if strange:
         raise OptionError(f"--prior {source}: there is no metabolite '{strange[0]}' here; there are {', '.join(names)}.")
-    random_spectra.check_ranges(f"--prior {source}", content)
+    recipes_module.check_ranges(f"--prior {source}", content)
     if len(known) < 2:
         raise OptionError(
             f"--prior {source}: says something about {known[0]} only; give two metabolites at least, from whose proportions its unit is found."
@@ -155,15 +156,15 @@ def _kind(spec) -> tuple[str, tuple[float, float]]:
     return kind, (float(a), float(b))
 
 
-def from_recipe(recipe: str | Path | random_spectra.Recipe, names) -> Prior:
+def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
     """The concentrations that a recipe draws, its line widths and shifts among what is expected.
 
     Ranges of single metabolites are taken as they are; what a recipe multiplies together is summed up by its first two moments.
     """
     import torch
 
-    if not isinstance(recipe, random_spectra.Recipe):
-        recipe = random_spectra.Recipe.load(recipe)
+    if not isinstance(recipe, recipes_module.Recipe):
+        recipe = recipes_module.Recipe.load(recipe)
     names, spec = tuple(names), recipe.get("concentrations")
     if spec is None:
         raise OptionError(f"--recipe {recipe.name}: says nothing about concentrations.")

@@ -10,23 +10,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..core import units
 from ..physics.signal_model import SignalModel
 from .coarse_model import reduced
 
-__all__ = [
-    "sensitivities",
-    "fisher_information",
-    "covariance",
-    "without_bounds",
-    "noise_from_residual",
-    "quiet_points",
-    "noise_outside",
-    "sum_sd",
-    "ratio_sd",
-    "ratio_interval",
-    "Z95",
-]
+__all__ = ["sensitivities", "fisher_information", "covariance", "without_bounds", "noise_from_residual", "sum_sd", "ratio_sd", "ratio_interval", "Z95"]
 
 Z95 = 1.959964
 """SDs to either side that hold 95 % of a normal distribution."""
@@ -136,36 +123,8 @@ def noise_from_residual(model: SignalModel, residual: torch.Tensor, conc: torch.
     return (residual.abs().square().sum(-1) / left).sqrt()
 
 
-def quiet_points(n_points: int, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
-    """Which points of a spectrum hold noise only, bool ``(n_points,)``.
-
-    Filtered edges of oversampled data would read low, so the outer eighth of the bandwidth on either side is left out where enough
-    remains.
-    """
-    ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
-    low, high = units.nucleus(nucleus).signal_free or (ppm[n_points // 8], ppm[-n_points // 8])
-    quiet = (ppm < low) | (ppm > high)
-    inner = quiet.copy()
-    inner[: n_points // 8] = inner[-n_points // 8 :] = False
-    quiet = inner if inner.sum() >= 256 else quiet
-    if quiet.sum() < 64:
-        quiet = np.zeros(n_points, bool)
-        quiet[:50] = quiet[-50:] = True
-    return quiet
 
 
-def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
-    """Noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` -> ``(...,)``.
-
-    Second differences remove the tails of strong lines.
-    """
-    quiet = quiet_points(spec.shape[-1], dwelltime, spec_freq_mhz, nucleus)
-    difference = np.diff(spec, n=2, axis=-1)
-    use = quiet[:-2] & quiet[1:-1] & quiet[2:]
-    values = difference[..., use]
-    values = np.concatenate([values.real, values.imag], axis=-1)
-    # 6 = 1 + 4 + 1, the variance of a second difference of white noise; 1.4826 turns a median deviation into an SD.
-    return 1.4826 * np.median(np.abs(values), axis=-1) / np.sqrt(6)
 
 
 def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:

@@ -15,45 +15,11 @@ from dataclasses import dataclass, fields
 
 import torch
 
-__all__ = ["Elimination", "Solution", "solve", "cost", "nonnegative_least_squares"]
+from ..physics.baseline import Elimination, real_rows
+
+__all__ = ["Solution", "solve", "cost", "nonnegative_least_squares"]
 
 
-class Elimination:
-    """What a baseline explains is not looked at: every spectrum counts as ``L x = x - u @ (d * (u.T @ x))``.
-
-    Inner products of ``L x`` need the products with ``u`` only, so the many columns of a model need not be changed one by one.
-
-    Parameters
-    ----------
-    u : real ``(n_window, rank)``
-        Orthonormal columns.
-    d : real ``(rank,)``
-        From 0 to 1.
-    """
-
-    def __init__(self, u: torch.Tensor, d: torch.Tensor):
-        self.u, self.d = u, d
-        self.share = (d * (2 - d)).clamp(min=0)
-        self.complex_u = torch.complex(u, torch.zeros_like(u))
-        self.root = self.complex_u * self.share.sqrt()
-
-    def to(self, dtype: torch.dtype) -> Elimination:
-        return Elimination(self.u.to(dtype), self.d.to(dtype))
-
-    def __call__(self, spectra: torch.Tensor) -> torch.Tensor:
-        """``L`` applied once."""
-        return spectra - (spectra @ self.complex_u * self.d) @ self.complex_u.mT
-
-    def both(self, spectra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``L`` applied once, and twice."""
-        inner = spectra @ self.complex_u
-        once, twice = ((inner * factor) @ self.complex_u.mT for factor in (self.d, self.share))
-        return spectra - once, spectra - twice
-
-    def gram(self, spectra: torch.Tensor) -> torch.Tensor:
-        """Real parts of the inner products of ``L`` times the rows, ``(..., n, n_window)`` -> ``(..., n, n)``."""
-        rows, inner = _real(spectra), _real(spectra @ self.root)
-        return rows @ rows.mT - inner @ inner.mT
 
 
 @dataclass
@@ -85,11 +51,6 @@ class Solution:
         """Overwrite the rows ``index`` by ``other``'s."""
         for f in fields(self):
             getattr(self, f.name)[index] = getattr(other, f.name).to(getattr(self, f.name).dtype)
-
-
-def _real(complex_rows: torch.Tensor) -> torch.Tensor:
-    """Complex ``(..., n)`` -> real ``(..., 2n)``, so that real parts of inner products are plain products."""
-    return torch.view_as_real(complex_rows).flatten(-2)
 
 
 def _masked_solve(gram: torch.Tensor, right: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
@@ -175,18 +136,18 @@ def _products(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 def _evaluate(columns, target, wanted, nonnegative, eliminate, theta, free=None):
     """Columns, best concentrations, free set and residual at ``theta``; ``wanted`` is the target with ``L`` once more, real."""
     spectra = columns(theta)
-    rows = _real(spectra)
+    rows = real_rows(spectra)
     gram = rows @ rows.mT if eliminate is None else eliminate.gram(spectra)
     conc, free = nonnegative_least_squares(gram, _products(wanted, rows), nonnegative, free)
     modelled = torch.view_as_complex((conc[:, None] @ rows)[:, 0].unflatten(-1, (-1, 2)))
     residual = target - (modelled if eliminate is None else eliminate(modelled))
-    cost = _real(residual).square().sum(-1)
+    cost = real_rows(residual).square().sum(-1)
     return rows, gram, conc, free, residual, torch.where(cost.isfinite(), cost, torch.inf)
 
 
 def _wanted(target: torch.Tensor, eliminate: Elimination | None) -> torch.Tensor:
     """What the inner products of columns with the target are taken with."""
-    return _real(target if eliminate is None else eliminate(target))
+    return real_rows(target if eliminate is None else eliminate(target))
 
 
 _IN_CACHE = 1e7  # bytes of columns
@@ -210,8 +171,8 @@ def cost(
 
 def _newton_system(rows, gram, free, jacobian, residual, eliminate):
     """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated, and information of both."""
-    once, twice = (_real(part) for part in ((jacobian, jacobian) if eliminate is None else eliminate.both(jacobian)))
-    gradient = _products(_real(residual), once)
+    once, twice = (real_rows(part) for part in ((jacobian, jacobian) if eliminate is None else eliminate.both(jacobian)))
+    gradient = _products(real_rows(residual), once)
     cross = twice @ rows.mT
     inner = once @ once.mT
     information = torch.cat([torch.cat([gram, cross.mT], -1), torch.cat([cross, inner], -1)], -2)
@@ -270,7 +231,7 @@ def solve(
     theta = theta.clamp(lower, upper)
     fixed = torch.zeros_like(lower, dtype=torch.bool) if fixed is None else fixed
     index = torch.arange(batch, device=theta.device)
-    energy = _real(target).square().sum(-1)
+    energy = real_rows(target).square().sum(-1)
     rounding = torch.finfo(theta.dtype).eps
     wanted = _wanted(target, eliminate)
     rows, gram, conc, free, residual, left = _evaluate(columns, target, wanted, nonnegative, eliminate, theta)

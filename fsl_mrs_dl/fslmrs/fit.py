@@ -7,26 +7,23 @@ they unpickle results that were fitted elsewhere.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
-from fsl_mrs.core import MRS
 from fsl_mrs.utils import baseline as fsl_baseline
 from fsl_mrs.utils.results import FitRes
 
-from .. import __version__
 from ..core.errors import DataError, OptionError
 from ..fitting.options import DlOptions
 from ..physics.baseline import Baseline
+from .result import _REGRESSORS, DlFitRes, _Held
+from .volume import Kept
 
-__all__ = ["DlFitRes", "fit", "fit_together", "fit_batched", "Kept", "describe_fit", "its_align", "its_fit"]
+__all__ = ["fit", "fit_together", "fit_batched"]
 
 METHOD = "dlquant"
 
@@ -38,74 +35,8 @@ _FOR_PRIOR = 2048  # voxels that a prior is learnt from
 # -- results -------------------------------------------------------------------------------------------------------
 
 
-class DlFitRes(FitRes):
-    """FSL-MRS's result of a fit by ``dlquant``.
-
-    Everything is FSL-MRS's own.  ``dl`` holds what it has no place for: ``starter``, ``estimate``, ``converged``, ``n_iter``,
-    ``misfit`` (residual over noise; one where the model explains everything but noise) and ``ood_score`` (above one the spectrum is unlike
-    clean data).  :meth:`uncertainties` has every estimate with its intervals.
-    """
-
-    dl: dict = {}
-    # The fit as this package knows it, without model and data; pickled, so that a worker need not load torch to pass a result on.
-    dl_row: bytes | None = None
-
-    def uncertainties(self):
-        """Every estimate and what the data decided: the table of ``uncertainty.csv``, a ``pandas.DataFrame``.
-
-        Raises
-        ------
-        DataError
-            If the spectrum could not be fitted.
-        """
-        if self.dl_row is None:
-            raise DataError("the FID is zero or holds NaN; nothing is known of its concentrations.")
-        from ..results.tables import FitResults, row_data
-
-        reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
-        named = str(reference).split("+") if reference else []
-        row = pickle.loads(self.dl_row)
-        sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(row.names)]
-        return FitResults(row, row_data(), named or ["no reference"], sums, False, self.dl["estimate"]).uncertainties()
-
-    def to_file(self, filename, what="concentrations"):
-        """As FSL-MRS's; with its summary, ``uncertainty.csv`` is written into the same folder."""
-        super().to_file(filename, what=what)
-        if what == "summary" and self.dl_row is not None:
-            self.uncertainties().to_csv(Path(filename).with_name("uncertainty.csv"), index=False)
-
-    def getUncertainties(self, type="percentage", metab=None):
-        """As FSL-MRS's: SDs of the concentrations from the Cramer-Rao bound."""
-        # FSL-MRS asks for the method by name here, and for the one it does not know returns nothing.
-        newton = copy.copy(self)
-        newton.method = "Newton"
-        return FitRes.getUncertainties(newton, type=type, metab=metab)
-
-    @property
-    def perc_SD(self):
-        """Standard deviations in percent of every parameter, sums of metabolites at the end; 999 at most, as FSL-MRS's."""
-        # FSL-MRS divides by the parameters without the sums, which fails as soon as there is one.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            percent = np.sqrt(self.crlb) / self.params_inc_combine * 100
-        return np.where(np.isnan(percent) | (percent > 999), 999.0, percent)
 
 
-class _Held(MRS):
-    """An MRS object for reading only, its formatted basis made once.
-
-    FSL-MRS resamples the basis at every look, some two dozen times for one result; that is half of the time a result takes.
-    """
-
-    @classmethod
-    def of(cls, mrs: MRS) -> MRS:
-        held = copy.copy(mrs)
-        if type(mrs) is MRS:
-            held.__class__ = cls
-        return held
-
-    @cached_property
-    def basis(self):
-        return super().basis
 
 
 if hasattr(fsl_baseline, "Baseline"):
@@ -128,7 +59,6 @@ if hasattr(fsl_baseline, "Baseline"):
             return _REGRESSORS[key]
 
 
-_REGRESSORS: dict = {}
 
 
 @dataclass
@@ -224,67 +154,6 @@ def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions, vo
         size = _BATCH
 
 
-class Kept:
-    """What maps of a volume need of its fits, collected batch by batch.
-
-    Parameters
-    ----------
-    internal_ref, combine : list of str
-        Internal reference, and sums written with '+'.
-    estimate : str
-        The one that FSL-MRS's tables hold.
-    """
-
-    def __init__(self, internal_ref: list[str], combine: list[str], estimate: str = "ml"):
-        self.internal_ref, self.combine, self.estimate = internal_ref, combine, estimate
-        self.parts: list[dict] = []
-        self.model, self.names, self.fid_scale = None, None, 1.0
-
-    def keep(self, fits, places: list[tuple], spectra: list) -> None:
-        """Work out the values of one batch, whose voxels are at ``places``."""
-        from ..results import maps, model_file
-        from ..results.tables import FitResults, row_data
-
-        if self.model is None:
-            self.model, self.names, self.fid_scale = fits.model, list(fits.names), float(spectra[0].scaling["FID"])
-        whole = FitResults(fits, row_data(), self.internal_ref, self.combine, bool(spectra[0].conj_FID), self.estimate)
-        part = maps.values_of(whole)
-        # FSL-MRS scales each voxel's FID by itself; a model for viewers has one scale.
-        scale = self.fid_scale / np.array([float(mrs.scaling["FID"]) for mrs in spectra])
-        params, cov = fits.params.copy(), fits.cov.copy()
-        m, tail = len(fits.names), fits.model.sizes["baseline"]
-        linear = [*range(m), *range(params.shape[1] - tail, params.shape[1])]
-        params[:, linear] *= scale[:, None]
-        cov[:, :m] *= scale[:, None, None]
-        cov[:, :, :m] *= scale[:, None, None]
-        part |= {"params": params.astype(np.float32), "cov": model_file.packed(cov), "noise": fits.noise_sd * scale}
-        part["place"] = np.array([tuple(place)[:3] for place in places])
-        part["conjugated"] = np.array([bool(mrs.conj_FID) for mrs in spectra])
-        self.parts.append(part)
-
-    def write(self, folder: str | Path) -> None:
-        """Write into FSL-MRS's folder of results the maps that it has not, and what viewers need."""
-        from ..results import layout, maps, model_file
-
-        folder = Path(folder)
-        if not self.parts or not (folder / "concs" / "raw").is_dir():
-            return
-        import nibabel
-
-        image = nibabel.load(next((folder / "concs" / "raw").glob("*.nii.gz")))
-        shape = (*image.shape, 1)[:3]
-        get = lambda name: np.concatenate([part[name] for part in self.parts])  # noqa: E731
-        index = np.ravel_multi_index(tuple(get("place").T), shape)
-        kinds = set(self.parts[0]) - {"params", "cov", "noise", "place", "conjugated"}
-        names = maps.all_names(self.names, self.internal_ref, self.combine)
-        maps.write(folder, maps.Grid(shape, image.affine, index), kinds, get, names, ours_only=True)
-        model_file.write_model(
-            folder, self.model, self.names, grid=shape, fid_scale=self.fid_scale, conjugated=bool(get("conjugated").mean() > 0.5),
-            rows=index, params=get("params"), cov=get("cov"), noise_sd=get("noise"),
-        )  # fmt: skip
-        written = {one.key for one in layout.QUANTITIES if one.key in kinds and (folder / one.path(names[0])).is_file()}
-        written |= {one.key for one in layout.QUANTITIES if one.fsl_mrs and (folder / one.path(names[0])).is_file()}
-        maps.write_for_viewer(folder, names, written | {key for key, path in layout.SPECTRA.items() if (folder / path).is_file()})
 
 
 # -- one problem ---------------------------------------------------------------------------------------------------
@@ -347,7 +216,7 @@ def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
 
 def _fits(spectra: list, job: _Job, options: DlOptions, expected=None):
     """Fits of MRS objects that share everything but the FID; ``expected`` is a prior in the units of the scaled data already."""
-    from ..fitting.initialisation import AlsoFrom
+    from ..fitting.automatic_initialisation import AlsoFrom
     from ..fitting.quantify import fit_scaled
     from ..physics.signal_model import MODELS, SignalModel
 
@@ -459,85 +328,10 @@ def _result(mrs, solution: _Solution) -> FitRes:
     return result
 
 
-def describe_fit(result) -> str:
-    """A result's ``dl`` in a sentence, for reports and terminals; empty for results of another method."""
-    dl = getattr(result, "dl", None)
-    if not dl:
-        return ""
-    ended = f"converged after {dl['n_iter']} steps" if dl["converged"] else f"did NOT converge in {dl['n_iter']} steps"
-    what = {
-        "ml": "",
-        "posterior_mean": " Concentrations are posterior means.",
-        "network": " Concentrations are the network's own.",
-    }
-    strange = " The spectrum is unlike clean data." if dl.get("ood_score", 0) > 1 else ""
-    return (
-        f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the likelihood, {ended}; "
-        f"residual over noise {dl['misfit']:.2f}.{what.get(dl.get('estimate', 'ml'), '')}{strange}"
-    )
 
 
 # -- to compare with -----------------------------------------------------------------------------------------------
 
 
-def its_align(fids, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(0.2, 4.2), target=None):
-    """FSL-MRS's own alignment with the options its command has by default.
-
-    Parameters
-    ----------
-    fids : complex array ``(n_transients, n_points)``
-    dwelltime, spec_freq_mhz : float
-        Seconds, MHz.
-    target : complex array ``(n_points,)``, optional
-        What is aligned to; by default FSL-MRS finds one.
-
-    Returns
-    -------
-    shift_hz, phase_deg : ndarray ``(n_transients,)``
-        With :mod:`fsl_mrs_dl.registration.solver`'s signs.
-    """
-    from fsl_mrs.utils.preproc import phase_freq_align
-
-    _, phase, shift = phase_freq_align(
-        list(fids), 1 / dwelltime, spec_freq_mhz * 1e6, nucleus="1H", ppmlim=ppmlim, niter=2, target=target
-    )
-    return np.array(shift), np.rad2deg(np.array(phase))
 
 
-def its_fit(fids, basis, *, dwelltime: float, spec_freq_mhz: float, model: str = "lorentzian", ppmlim=(0.2, 4.2)):
-    """Concentrations by FSL-MRS Newton in the units of FIDs and basis set, one spectrum after the other, without a baseline.
-
-    Parameters
-    ----------
-    fids : complex array ``(n, n_points)``
-    basis : Basis
-    dwelltime, spec_freq_mhz : float
-        Seconds, MHz.
-
-    Returns
-    -------
-    ndarray ``(n, n_metabs)``
-    """
-    from fsl_mrs.core.basis import Basis as TheirBasis
-    from fsl_mrs.utils.fitting import fit_FSLModel
-
-    n_points = fids.shape[-1]
-    headers = [
-        {
-            "centralFrequency": spec_freq_mhz,
-            "bandwidth": 1 / dwelltime,
-            "dwelltime": dwelltime,
-            "fwhm": None,
-            "nucleus": basis.nucleus,
-        }
-        for _ in basis.names
-    ]
-    theirs = TheirBasis(basis.resampled(dwelltime, n_points).T, list(basis.names), headers)
-    out = []
-    for fid in fids:
-        mrs = MRS(FID=fid, cf=spec_freq_mhz, bw=1 / dwelltime, nucleus=basis.nucleus, basis=theirs)
-        mrs.processForFitting()
-        result = fit_FSLModel(mrs, method="Newton", model=model, ppmlim=ppmlim, baseline="off")
-        scale = np.asarray(mrs.scaling["basis"], float) / float(mrs.scaling["FID"])
-        out.append(np.asarray(result.getConc(scaling="raw"))[: len(basis.names)] * scale)
-    return np.array(out)

@@ -187,7 +187,7 @@ def load(name: str | Path, device="cpu"):
     """
     from safetensors.torch import load as read_weights
 
-    from .universal import NETWORKS
+    from .architectures import NETWORKS
 
     card = read_card(name)
     weights = card.folder / "model.safetensors"
@@ -225,7 +225,7 @@ def save(folder: str | Path, network, content: dict) -> Card:
 
     from .. import __version__
     from . import encoders
-    from .universal import NETWORKS
+    from .architectures import NETWORKS
 
     folder = Path(folder)
     # One of several that are made from each other is the nearest of its ancestors.

@@ -17,9 +17,9 @@ from torch import nn
 
 from ..core import units
 from ..core.errors import OptionError
+from ..core.fids import normalised
 from ..core.metabolites import is_macromolecule, typical_concentrations
 from . import encoders
-from .self_supervised_registration import normalised
 
 __all__ = ["METHODS", "Quantifier", "DQnMM", "DQpMM", "DQrpMM", "Ensemble"]
 

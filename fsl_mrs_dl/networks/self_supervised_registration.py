@@ -15,23 +15,11 @@ import torch
 from torch import nn
 
 from ..core import units
-from ..core.errors import DataError, OptionError
-from ..simulation import random_spectra
+from ..core.errors import OptionError
+from ..core.fids import normalised
 from . import encoders
 
-__all__ = [
-    "METHODS",
-    "Registration",
-    "DSR",
-    "DSRF",
-    "DCrR",
-    "DCrRF",
-    "RegistrationStarter",
-    "normalised",
-    "choose_reference",
-    "augment",
-    "accuracy",
-]
+__all__ = ["METHODS", "Registration", "DSR", "DSRF", "DCrR", "DCrRF"]
 
 METHODS = {
     "dsr": {"creatine": False, "ppmlim": None},
@@ -44,10 +32,6 @@ METHODS = {
 _CREATINE_PPM, _BASELINE_HZ = 3.027, 500.0
 
 
-def normalised(fid: torch.Tensor, n_points: int) -> torch.Tensor:
-    """FIDs over their largest magnitude, cut to ``n_points``, zeros appended where they are shorter (Eq. 1 of the paper)."""
-    fid = fid / fid.abs().amax(-1, keepdim=True).clamp(min=1e-30)
-    return nn.functional.pad(fid, (0, max(0, n_points - fid.shape[-1])))[..., :n_points].to(torch.complex64)
 
 
 class Registration(nn.Module):
@@ -149,154 +133,13 @@ class DCrRF(Registration):
         super().__init__("dcrrf", dwelltime, spec_freq_mhz, **arguments)
 
 
-class RegistrationStarter:
-    """A trained :class:`Registration` as a starter of :func:`fsl_mrs_dl.registration.solver.align_transients`."""
-
-    def __init__(
-        self, network: Registration, card, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", reference=None
-    ):
-        self.network, self.card, self.name = network, card, card.name
-        self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
-        if not np.isclose(dwelltime, network.dwelltime, rtol=1e-3) or not np.isclose(
-            spec_freq_mhz, network.spec_freq_mhz, rtol=5e-3
-        ):
-            raise DataError(
-                f"--model {card.name}: was trained for {1 / network.dwelltime:.0f} Hz at {network.spec_freq_mhz:.1f} MHz, the data have "
-                f"{1 / dwelltime:.0f} Hz at {spec_freq_mhz:.1f} MHz; train one on data like these."
-            )
-
-    @property
-    def absolute(self) -> bool:
-        """Whether shifts and phases are those of a line of known place."""
-        return self.network.creatine
-
-    def refuses(self, n_points: int) -> str:
-        """Why the network was not made for data like these, in words; empty if it was."""
-        return self.card.refuses(nucleus=self.nucleus)
-
-    def __call__(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets, n_transients)``."""
-        self.network.to(fid.device)
-        fid = torch.nan_to_num(fid).to(torch.complex64)
-        combined = torch.stack([torch.einsum("c,ctn->tn", combination(one), one) for one in fid])
-        with torch.no_grad():
-            found = [self.network(part) for part in combined.flatten(0, 1).split(1024)]
-        shift, phase = (torch.cat([one[name] for one in found]).reshape(combined.shape[:2]) for name in ("shift_hz", "phase"))
-        return shift, torch.rad2deg(phase)
 
 
-def combination(fid: torch.Tensor) -> torch.Tensor:
-    """Weights that add up channels ``(n_channels, n_transients, n_points)`` to most signal, complex ``(n_channels,)``."""
-    if fid.shape[0] == 1:
-        return torch.ones(1, dtype=fid.dtype, device=fid.device)
-    flat = fid[..., : min(256, fid.shape[-1])].flatten(1)
-    _, vectors = torch.linalg.eigh(flat @ flat.conj().T)
-    return vectors[:, -1].conj()
 
 
-def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> int:
-    """Index of the transient to compare with, chosen nearly as the paper does (section 2.4.2).
-
-    Magnitudes fall into two clusters (k-means), with and without unstable water or lipids; the one that begins lower is without.  The paper
-    takes its transient of highest SNR.  Where the clusters differ in something else, noise or line width, that would be one with much water:
-    so it is the one that most others are like, by the distance to the nearest twentieth of them.  What is unstable scatters, and so does noise.
-
-    Raises
-    ------
-    OptionError
-        Where scikit-learn is not installed.
-    """
-    try:
-        from sklearn.cluster import KMeans
-    except ImportError as exc:
-        raise OptionError(
-            f"choosing a reference needs scikit-learn, which cannot be loaded ({exc}); install it with: pip install 'fsl_mrs_dl[train]'"
-        ) from exc
-    x = normalised(fids, n_points).abs()
-    if len(x) < 4:
-        return 0
-    cluster = KMeans(2, n_init=10, random_state=seed).fit(x.numpy()).labels_
-    first = [fids[cluster == k].abs().numpy()[:, :10].mean() if (cluster == k).any() else np.inf for k in (0, 1)]
-    members = np.flatnonzero(cluster == int(np.argmin(first)))
-    members = np.random.default_rng(seed).permutation(members)[:_MOST_COMPARED]
-    if len(members) < 4:
-        return int(members[0])
-    distance = torch.cdist(x[members], x[members]).kthvalue(max(2, len(members) // 20), dim=-1).values
-    return int(members[int(distance.argmin())])
 
 
-_MOST_COMPARED = 3000
 
 
-def augment(
-    fids: torch.Tensor, recipe, dwelltime: float, spec_freq_mhz: float, n: int, generator: torch.Generator, chosen=None
-) -> dict:
-    """Credible variations of measured transients (section 2.2 of the paper).
-
-    Parameters
-    ----------
-    fids : complex ``(n_fids, n_points)``
-    recipe : Recipe
-        Its ``augment`` holds ranges: ``shift_hz``, ``phase_deg``, ``apodise_fwhm_hz``, ``amplitude``, ``snr`` (largest magnitude of the FID over
-        the SD of the added noise), and lines under ``nuisance`` of heights relative to the spectrum's.
-    n : int
-    chosen : int tensor ``(n,)``, optional
-        Which FIDs are varied; random ones by default.
-
-    Returns
-    -------
-    dict
-        ``fid`` ``(n, n_points)`` and what was added: ``shift_hz``, ``phase`` (rad), and ``nuisance`` ``(n, n_lines)``, which lines are
-        there; only tests and benchmarks make use of these.
-    """
-    spec = recipe.get("augment")
-    if spec is None:
-        raise OptionError(f"--recipe {recipe.name}: says nothing about augmentation; it needs an entry 'augment'.")
-    if chosen is None:
-        chosen = torch.randint(len(fids), (n,), generator=generator)
-    fid = fids[chosen]
-    draw = lambda key, default: random_spectra.sample(spec.get(key, default), (n,), generator)  # noqa: E731
-    shift, phase, width = (
-        draw("shift_hz", 0.0),
-        draw("phase_deg", 0.0) * (torch.pi / 180),
-        draw("apodise_fwhm_hz", 0.0).clamp(min=0),
-    )
-    amplitude, snr = draw("amplitude", 1.0).clamp(min=0.05), draw("snr", 1e9)
-    fid = amplitude[:, None] * fid
-    n_points = fid.shape[-1]
-    nuisance = torch.zeros(n, 0, dtype=torch.bool)
-    if spec.get("nuisance"):
-        lines = random_spectra.sample_lines(spec["nuisance"], n, generator)
-        nuisance = lines[..., 0] > 0
-        height = units.fid_to_spec(fid).abs().amax(-1)
-        fid = fid + height[:, None] * random_spectra.line_fids(lines, n_points, dwelltime, spec_freq_mhz)
-    time = torch.arange(n_points) * dwelltime
-    angle = 2 * torch.pi * shift[:, None] * time + phase[:, None]
-    fid = fid * torch.polar(torch.exp(-torch.pi * width[:, None] * time), angle)
-    noise_sd = fid.abs().amax(-1, keepdim=True) / snr[:, None]
-    noise = torch.view_as_complex(torch.randn(n, n_points, 2, generator=generator))
-    return {"fid": (fid + noise_sd * noise).to(torch.complex64), "shift_hz": shift, "phase": phase, "nuisance": nuisance}
 
 
-def accuracy(network: Registration, fids, recipe, dwelltime: float, spec_freq_mhz: float, seed: int, n: int = 512) -> dict:
-    """Robust SDs of a network's errors, and of what it had to find.
-
-    Two variations of the same transient differ by what they were varied by; the transient's own drift, which nobody knows, is in
-    both.  The error of that difference is that of one answer times the root of two.
-    """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + 3_000_000)
-    chosen = torch.randint(len(fids), (n,), generator=generator)
-    pair = [augment(fids, recipe, dwelltime, spec_freq_mhz, n, generator, chosen) for _ in range(2)]
-    with torch.no_grad():
-        found = [network(one["fid"]) for one in pair]
-    turned = lambda x: torch.remainder(x + torch.pi, 2 * torch.pi) - torch.pi  # noqa: E731
-    rows = {}
-    for key, name, wrap, unit in (
-        ("shift_hz", "shift (Hz)", lambda x: x, 1.0),
-        ("phase", "phase (degrees)", turned, 180 / torch.pi),
-    ):
-        asked = unit * wrap(pair[0][key] - pair[1][key])
-        error = unit * wrap(found[0][key] - found[1][key] - (pair[0][key] - pair[1][key]))
-        for label, value in (("error", error), ("what it had to find", asked)):
-            rows[f"{name}, SD of {label}"] = float(f"{1.4826 * value.abs().median() / 2**0.5:.4g}")
-    return rows

@@ -18,9 +18,9 @@ from torch import nn
 
 from ..core import units
 from ..core.errors import OptionError
+from ..core.fids import normalised
 from .encoders import ENCODERS
 from .self_supervised_quantification import Ensemble, Quantifier
-from .self_supervised_registration import normalised
 
 __all__ = [
     "METHODS",

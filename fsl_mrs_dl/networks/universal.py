@@ -16,13 +16,8 @@ from torch import nn
 from ..core import units
 from ..simulation import random_spectra
 from . import encoders
-from .denoiser import Denoiser
-from .frequency_then_phase import FrequencyThenPhase
-from .self_supervised_quantification import METHODS, Ensemble
-from .self_supervised_registration import Registration, combination
-from .supervised_quantification import NETWORKS as REGRESSORS
 
-__all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal", "AlignStarter", "NETWORKS"]
+__all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal"]
 
 GRID_PPM = 4.65 + 0.009375 * np.arange(-474, -474 + 424)
 """The grid, ppm: 424 points from 0.206 to 4.172."""
@@ -223,98 +218,8 @@ class AlignUniversal(nn.Module):
         return {"shift_ppm": shift, "probability": probability[:, 0], "phi0": -phase}
 
 
-class AlignStarter:
-    """``align-universal`` as a starter of :func:`fsl_mrs_dl.registration.solver.align_transients`.
-
-    Without a reference one is made: the transient most like the others by magnitude first, then the mean of all, twice.
-
-    Parameters
-    ----------
-    network : AlignUniversal
-    card : Card
-    dwelltime, spec_freq_mhz, nucleus
-        Of the data; seconds, MHz.
-    reference : complex array, optional
-        ``(n_points,)``, ``(n_channels, n_points)`` or ``(n_sets, n_channels, n_points)``.
-    """
-
-    def __init__(
-        self, network: AlignUniversal, card, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", reference=None
-    ):
-        self.network, self.card, self.name = network, card, card.name
-        self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
-        self.reference = None if reference is None else np.asarray(reference)
-        self._grids: dict = {}
-
-    def refuses(self, n_points: int) -> str:
-        """Why the network was not made for data like these, in words; empty if it was."""
-        acquired = n_points * self.dwelltime * self.spec_freq_mhz
-        return self.card.refuses(nucleus=self.nucleus, spec_freq_mhz=self.spec_freq_mhz, acquired_s_mhz=acquired)
-
-    def __call__(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets, n_transients)``."""
-        n_points = fid.shape[-1]
-        if n_points not in self._grids:
-            self._grids = {n_points: PpmGrid(np.arange(n_points), n_points, self.dwelltime, self.spec_freq_mhz)}
-        grid = self._grids[n_points]
-        self.network.to(fid.device)
-        reference = self.reference
-        if reference is not None:
-            reference = torch.as_tensor(reference, device=fid.device)[..., :n_points]
-            reference = reference.expand(len(fid), fid.shape[1], -1)
-        found = [self._one_set(one, None if reference is None else reference[i], grid) for i, one in enumerate(fid)]
-        shift, phase = (torch.stack(parts) for parts in zip(*found))
-        return shift, phase
-
-    def _one_set(self, fid, reference, grid):
-        fid = torch.nan_to_num(fid).to(torch.complex64)
-        combine = combination(fid if reference is None else reference[:, None].to(torch.complex64))
-        spec = self._spec(torch.einsum("c,ctn->tn", combine, fid), grid)
-        if reference is not None:
-            return self._against(spec, self._spec(combine @ reference.to(torch.complex64), grid))
-        size = spec.abs()
-        size = size / size.mean(-1, keepdim=True).clamp(min=1e-30)
-        first = (size - size.median(0).values).abs().mean(-1).argmin()
-        one, mean = spec[first], None
-        time = torch.arange(fid.shape[-1], device=fid.device) * self.dwelltime
-        combined = torch.einsum("c,ctn->tn", combine, fid)
-        for _ in range(2):
-            shift, phase = self._against(spec, one if mean is None else mean)
-            # The first may lie far from the others; their mean lies in their middle.
-            shift = shift - shift.median()
-            angle = -torch.deg2rad(phase)[:, None] - 2 * torch.pi * shift[:, None] * time
-            # The mean of medians: one transient that is unlike the others does not spoil it.
-            back = self._spec(combined * torch.polar(torch.ones_like(angle), angle), grid)
-            mean = torch.complex(back.real.median(0).values, back.imag.median(0).values)
-        return self._against(spec, mean)
-
-    @staticmethod
-    def _spec(fid, grid):
-        halved = fid.clone()
-        halved[..., 0] *= 0.5
-        return grid(torch.fft.fft(halved, dim=-1, norm="ortho"))
-
-    def _against(self, spec, reference):
-        found = []
-        with torch.no_grad():
-            for part in spec.split(1024):
-                one = self.network.propose(part, reference.expand_as(part), self.spec_freq_mhz)
-                # The alignment's phases are those that the transients have, the models' those that are taken away.
-                found.append((one["shift_ppm"] * self.spec_freq_mhz, -torch.rad2deg(one["phi0"])))
-        return tuple(torch.cat(parts) for parts in zip(*found))
 
 
-NETWORKS = {
-    "quant-universal": QuantUniversal,
-    "align-universal": AlignUniversal,
-    "registration": Registration,
-    "frequency-then-phase": FrequencyThenPhase,
-    **METHODS,
-    "ensemble": Ensemble,
-    **REGRESSORS,
-    Denoiser.method: Denoiser,
-}
-"""Architectures by the names that model cards use."""
 
 
 def quant_loss(network: QuantUniversal, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

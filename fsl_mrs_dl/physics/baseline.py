@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from ..core.errors import OptionError
 
-__all__ = ["Baseline", "SPLINE_STIFFNESS"]
+__all__ = ["Baseline", "SPLINE_STIFFNESS", "Elimination", "real_rows"]
 
 SPLINE_STIFFNESS = {"very-stiff": 3.0, "stiff": 10.0, "moderate": 20.0, "flexible": 30.0, "very-flexible": 50.0}
 """FSL-MRS's names for the effective dimension of the spline baseline."""
@@ -192,3 +193,46 @@ def _penalty_weight(effective_dimension: float, regressors: np.ndarray, roughnes
 
     # FSL-MRS stops at this search's default tolerance; going further would define another baseline.
     return float(fminbound(distance, 1e-7, 1e7))
+
+
+def real_rows(complex_rows: torch.Tensor) -> torch.Tensor:
+    """Complex ``(..., n)`` -> real ``(..., 2n)``, so that real parts of inner products are plain products."""
+    return torch.view_as_real(complex_rows).flatten(-2)
+
+
+class Elimination:
+    """What a baseline explains is not looked at: every spectrum counts as ``L x = x - u @ (d * (u.T @ x))``.
+
+    Inner products of ``L x`` need the products with ``u`` only, so the many columns of a model need not be changed one by one.
+
+    Parameters
+    ----------
+    u : real ``(n_window, rank)``
+        Orthonormal columns.
+    d : real ``(rank,)``
+        From 0 to 1.
+    """
+
+    def __init__(self, u: torch.Tensor, d: torch.Tensor):
+        self.u, self.d = u, d
+        self.share = (d * (2 - d)).clamp(min=0)
+        self.complex_u = torch.complex(u, torch.zeros_like(u))
+        self.root = self.complex_u * self.share.sqrt()
+
+    def to(self, dtype: torch.dtype) -> Elimination:
+        return Elimination(self.u.to(dtype), self.d.to(dtype))
+
+    def __call__(self, spectra: torch.Tensor) -> torch.Tensor:
+        """``L`` applied once."""
+        return spectra - (spectra @ self.complex_u * self.d) @ self.complex_u.mT
+
+    def both(self, spectra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``L`` applied once, and twice."""
+        inner = spectra @ self.complex_u
+        once, twice = ((inner * factor) @ self.complex_u.mT for factor in (self.d, self.share))
+        return spectra - once, spectra - twice
+
+    def gram(self, spectra: torch.Tensor) -> torch.Tensor:
+        """Real parts of the inner products of ``L`` times the rows, ``(..., n, n_window)`` -> ``(..., n, n)``."""
+        rows, inner = real_rows(spectra), real_rows(spectra @ self.root)
+        return rows @ rows.mT - inner @ inner.mT

@@ -19,8 +19,7 @@ from torch import nn
 
 from ..core import units
 from ..core.errors import OptionError
-from ..fitting.varpro import Elimination
-from .baseline import Baseline
+from .baseline import Baseline, Elimination
 
 __all__ = ["MODELS", "SignalModel"]
 

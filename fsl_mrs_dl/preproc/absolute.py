@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.errors import OptionError
 from ..core.units import ppm_axis, ppm_to_hz
-from ..registration.solver import align_transients
+from ..registration.alignment import align_transients
 
 __all__ = ["Offset", "absolute_offset", "LINES"]
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from ..core.units import ppm_axis, window_indices
-from ..registration.solver import _make_window, align_transients
+from ..registration.alignment import align_transients
+from ..registration.window import _make_window
 
 __all__ = ["match_subspectra"]
 

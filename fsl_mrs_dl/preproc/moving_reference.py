@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.errors import OptionError
-from ..registration.solver import Alignment, align_transients
+from ..registration.alignment import Alignment, align_transients
 
 __all__ = ["follow"]
 

@@ -33,973 +33,143 @@ is exact: means of whole FIDs in double precision, from which one or two passes 
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ..core.errors import DataError, OptionError
-from ..core.units import ppm_axis, ppm_to_hz, window_indices
+from ..core.fids import _TWO_PI, _noise_sd, _rotation, _squared
+from .bounds import _changes, _decay_gain, _unit_sd
+from .likelihood import (
+    _DEGREES,
+    _TAPS,
+    _around,
+    _block_length,
+    _energy_on_grid,
+    _likelihood,
+    _maximise,
+    _shifted_spectra,
+    _taylor_taps,
+)
+from .quality import _CREDIBLE, _DETECTION_MARGIN, _NEVER_LESS, _UNLIKE_Z, _State
+from .reference import _N_CANDIDATES, _N_JUDGES
+from .transients import _BYTES_PER_POINT, _CACHED_BYTES
+from .window import _window_energy, _window_spec
 
-__all__ = [
-    "Alignment",
-    "align_transients",
-    "apply_shift_phase",
-    "cramer_rao",
-    "mean_pairwise_correlation",
-    "similarity_index",
-    "similarity_matrix",
-]
+__all__ = []
 
-_TWO_PI = 2 * math.pi
-_MIN_POINTS = 16
-_UNLIKE_Z = 5.0  # robust z-score beyond which a transient is called unlike the others
-_DETECTION_MARGIN = 12.0  # above 2 ln(cells): a noise peak passes for a signal once in exp(6) transients
 _NEIGHBOURS = 4  # transients either side that help one too weak to find its own shift
-_N_CANDIDATES, _N_JUDGES = 6, 24
 _N_REWEIGHT = 4  # weights are frozen after this many passes, so that the iteration can converge
 _CONVERGED = 0.01  # in standard deviations
 _NEARLY = 0.1  # in standard deviations: from here on it is worth being more exact
-_NEVER_LESS = 1e-3  # of the highest peak: noise that is always reckoned with where unstable lines are looked for
-_CREDIBLE = 8.0  # gain in log likelihood from which lines are believed to be unstable
 
 
-@dataclass(frozen=True, repr=False)
-class Alignment:
-    """What was found for every transient; ``...`` is ``(n_sets,)`` for four-dimensional input and nothing otherwise.
-
-    Attributes
-    ----------
-    shift_hz, phase_deg : ndarray, shape (..., n_transients)
-        Offset of the transient relative to the reference; positive shifts lie towards higher ppm. Phase at the first point.
-    shift_sd_hz, phase_sd_deg : ndarray, shape (..., n_transients)
-        Standard deviations from the Fisher information of shift, phase and amplitude, with the noise taken from the residual
-        (it therefore includes the noise of the reference). NaN where the transient failed.
-    amplitude : ndarray, shape (..., n_transients)
-        Amplitude relative to the reference.
-    similarity : ndarray, shape (..., n_transients)
-        Correlation of the aligned transient with the mean of the others (or the external reference) in the window, -1 to 1.
-    weight : ndarray, shape (..., n_transients)
-        Weight for averaging, 0 to 1: inverse residual variance, 0 for transients that are unlike the others or failed.
-    flag : ndarray of str, shape (..., n_transients)
-        'ok', 'weak' (too little signal to be found alone: its neighbours told where to look, or nothing did), 'unlike' (residual, noise or
-        amplitude far from the others', or shift at the end of the search range), 'failed' (zero or not finite: untouched).
-    reference : ndarray, shape (..., n_channels, n_points)
-        The reference that shifts and phases refer to.
-    n_iterations : int
-        Passes over the data.
-    dwelltime : float
-        Seconds between points.
-    """
-
-    shift_hz: np.ndarray
-    phase_deg: np.ndarray
-    shift_sd_hz: np.ndarray
-    phase_sd_deg: np.ndarray
-    amplitude: np.ndarray
-    similarity: np.ndarray
-    weight: np.ndarray
-    flag: np.ndarray
-    reference: np.ndarray
-    n_iterations: int
-    dwelltime: float
-
-    def __repr__(self) -> str:
-        return f"<Alignment of {self.flag.size} transients, {(self.flag == 'ok').sum()} of them ok>"
-
-    def apply(self, fid):
-        """The corrected FIDs; ``fid`` has the shape that was aligned, or lacks the channel axis, or has other channels.
-
-        Raises
-        ------
-        DataError
-            If the transients of ``fid`` are not those that were aligned.
-        """
-        shift, phase = self.shift_hz, self.phase_deg
-        if fid.ndim < 2 or fid.shape[-2] != shift.shape[-1]:
-            raise DataError(
-                f"The FIDs have shape {tuple(fid.shape)} but {shift.shape[-1]} transients were aligned: "
-                "give (..., n_transients, n_points)."
-            )
-        if shift.ndim == 2:
-            if fid.shape[0] != shift.shape[0]:
-                raise DataError(
-                    f"The FIDs have shape {tuple(fid.shape)} but {shift.shape[0]} sets were aligned: put the sets first."
-                )
-            between = (1,) * (fid.ndim - 3)
-            shift = shift.reshape(shift.shape[0], *between, shift.shape[1])
-            phase = phase.reshape(shift.shape)
-        return apply_shift_phase(fid, shift, phase, self.dwelltime)
 
 
-@dataclass(frozen=True)
-class _Window:
-    """The part of the spectrum that counts: weights and baseline vectors in FFT order, and their transforms."""
-
-    weight: torch.Tensor  # (n_points,)
-    lag: torch.Tensor  # (n_points,) transform of the weights: the energy's share of every lag
-    baseline: torch.Tensor  # (n_baseline, n_points), weighted, orthonormal
-    baseline_fid: torch.Tensor  # (n_baseline, n_points)
-    smooth: torch.Tensor  # (n_points,) the window with wide flanks, whose transform does not ring
-    unstable: torch.Tensor  # (n_unstable, n_points), weighted, orthonormal: what lines of unknown strength consist of
-    unstable_fid: torch.Tensor  # (n_unstable, n_points)
-    strengths: torch.Tensor  # (n_guesses, n_kinds) variances over the noise's that are reckoned with, none first, strongest last
-    filters: torch.Tensor  # (n_guesses, n_unstable, n_unstable) part that each guess takes out: 1 - inverse covariance
-    excess: torch.Tensor  # (n_guesses, n_unstable, n_unstable) covariance of each guess less the white noise
-    entropy: torch.Tensor  # (n_guesses,) log determinant of the covariance
-    held: torch.Tensor  # (n_sets, n_channels) the guess that holds
-
-    @property
-    def n_counted(self) -> float:
-        return float(self.weight.sum()) - self.baseline.shape[0]
-
-    @property
-    def taken(self) -> torch.Tensor:
-        """What is taken out of the unstable vectors, (n_sets, n_channels, n_unstable, n_unstable)."""
-        return self.filters[self.held]
-
-    @property
-    def takes_out(self) -> bool:
-        """Whether anything unstable is taken out of any set."""
-        return bool((self.strengths[self.held] > 0).any())
-
-    def to(self, real: torch.dtype) -> _Window:
-        """The same in another precision."""
-        cplx = torch.complex128 if real == torch.float64 else torch.complex64
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return _Window(
-            **{k: x.to(cplx if x.is_complex() else real if x.is_floating_point() else x.dtype) for k, x in tensors.items()}
-        )
-
-    def on(self, band: _Band) -> _Window:
-        """The same on a band of the spectrum that holds everything in the window."""
-        weight, baseline, unstable = self.weight[band.index], self.baseline[:, band.index], self.unstable[:, band.index]
-        return replace(
-            self,
-            weight=weight,
-            lag=(torch.fft.fft(weight) / len(weight)).to(self.lag.dtype),
-            baseline=baseline,
-            baseline_fid=_inverse(baseline).to(self.lag.dtype),
-            smooth=self.smooth[band.index],
-            unstable=unstable,
-            unstable_fid=_inverse(unstable).to(self.lag.dtype),
-        )
 
 
-def _squared(x: torch.Tensor) -> torch.Tensor:
-    """``|x|^2``, without the square root that the absolute value would take first."""
-    return x.real**2 + x.imag**2
 
 
-def _rotation(turns: torch.Tensor, cplx: torch.dtype) -> torch.Tensor:
-    """``exp(2j pi turns)`` in another precision; whole turns are dropped in that of ``turns``."""
-    turns = (_TWO_PI * (turns - turns.round())).to(torch.float32 if cplx == torch.complex64 else torch.float64)
-    return torch.polar(torch.ones_like(turns), turns)
 
 
-def _inverse(spec: torch.Tensor) -> torch.Tensor:
-    """FIDs of spectra, of none as well."""
-    return torch.fft.ifft(spec, norm="ortho") if len(spec) else spec
 
 
-@dataclass(frozen=True)
-class _Band:
-    """The part of the spectrum that a registration can touch: the window, and as far around it as shifts reach."""
-
-    index: torch.Tensor  # (n_band,) places in the spectrum (FFT order) of neighbouring bins
-    edge: torch.Tensor  # (n_band,) 1, and a fall to 0 at both ends: a sharp cut would ring through the short FIDs
 
 
-def apply_shift_phase(fid, shift_hz, phase_deg, dwelltime: float):
-    """Remove shifts and phases: ``fid * exp(-1j * (2 pi shift_hz t + phase))`` with ``t = 0`` at the first point.
-
-    Parameters
-    ----------
-    fid : ndarray or tensor, complex, shape (..., n_points)
-    shift_hz, phase_deg : array, broadcastable to shape (...)
-    dwelltime : float
-        Seconds.
-
-    Returns
-    -------
-    ndarray or tensor like ``fid``; FIDs whose shift and phase are both 0 come back bit for bit.
-    """
-    if isinstance(fid, torch.Tensor):
-        real = torch.float64
-        shift = torch.as_tensor(shift_hz, dtype=real, device=fid.device)[..., None]
-        phase = torch.deg2rad(torch.as_tensor(phase_deg, dtype=real, device=fid.device))[..., None]
-        t = torch.arange(fid.shape[-1], dtype=real, device=fid.device) * dwelltime
-        angle = -(_TWO_PI * shift * t + phase)
-        out = fid * torch.polar(torch.ones_like(angle), angle).to(fid.dtype)
-        return torch.where((shift == 0) & (phase == 0), fid, out)
-    fid = np.asarray(fid)
-    shift = np.asarray(shift_hz, dtype=float)[..., None]
-    phase = np.deg2rad(np.asarray(phase_deg, dtype=float))[..., None]
-    t = np.arange(fid.shape[-1]) * dwelltime
-    out = (fid * np.exp(-1j * (_TWO_PI * shift * t + phase))).astype(np.result_type(fid.dtype, np.complex64))
-    return np.where((shift == 0) & (phase == 0), fid, out)
 
 
 # --------------------------------------------------------------------------------------------------- window
 
 
-def _make_window(
-    n_points: int,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str,
-    ppmlim: tuple[float, float] | None,
-    taper_ppm: float,
-    baseline_order: int | None,
-    device: torch.device,
-    real: torch.dtype,
-    unstable: tuple[str, ...] = (),
-) -> _Window:
-    """Weights of the spectral points in ``ppmlim``, the orthonormal baseline polynomials on them, and what unstable lines consist of."""
-    limits = None if ppmlim is None else (float(ppmlim[0]), float(ppmlim[1]))
-    arrays = _window_arrays(
-        n_points, float(dwelltime), float(spec_freq_mhz), nucleus, limits, float(taper_ppm), baseline_order, tuple(unstable)
-    )
-    cplx = torch.complex128 if real == torch.float64 else torch.complex64
-    tensors = {
-        name: torch.tensor(array, dtype=cplx if np.iscomplexobj(array) else real, device=device) for name, array in arrays.items()
-    }
-    return _Window(**tensors, held=torch.full((1, 1), len(tensors["filters"]) - 1, device=device))
 
 
-def _linalg(what: Callable, matrix: np.ndarray, **options) -> list[np.ndarray]:
-    """A decomposition on one thread: on a busy machine threads that wait for each other make small ones take seconds."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return [part.numpy() for part in what(torch.as_tensor(matrix), **options)]
-    finally:
-        torch.set_num_threads(n_threads)
 
 
-@functools.lru_cache(maxsize=4)
-def _window_arrays(
-    n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, unstable
-) -> dict[str, np.ndarray]:
-    """What :func:`_make_window` holds; kept, as finding out what unstable lines consist of takes longer than dozens of transients."""
-    ppm = ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
-    first, last = window_indices(ppm, ppmlim)
-    n_baseline = 0 if baseline_order is None else baseline_order + 1
-    if last - first < 8 + n_baseline:
-        raise OptionError(
-            f"The ppm window {ppmlim} holds {last - first} spectral points (axis {ppm[0]:.2f} to {ppm[-1]:.2f} ppm): "
-            "give limits inside the axis, or wider ones."
-        )
-    weight = np.zeros(n_points)
-    weight[first:last] = 1.0
-    if taper_ppm > 0:
-        inside = np.minimum(ppm[first:last] - ppm[first], ppm[last - 1] - ppm[first:last])
-        weight[first:last] = 0.5 - 0.5 * np.cos(np.pi * np.clip((inside + 1e-9) / taper_ppm, 0, 1))
-    powers = np.zeros((n_points, n_baseline))
-    x = np.linspace(-1, 1, last - first)
-    powers[first:last] = np.stack([x**m for m in range(n_baseline)], axis=1) if n_baseline else 0.0
-    root = np.sqrt(weight)
-    orthonormal, _ = np.linalg.qr(powers * root[:, None])
-    baseline = np.fft.ifftshift((orthonormal * root[:, None]).T, axes=-1)
-    smooth = np.zeros(n_points)
-    smooth[first:last] = 1.0 if ppmlim is None else np.hanning(last - first + 2)[1:-1]
-    weight, smooth = np.fft.ifftshift(weight), np.fft.ifftshift(smooth)
-    lag = np.fft.fft(weight) / n_points
-    baseline_fid = np.fft.ifft(baseline, axis=-1, norm="ortho")
-    lines, covariance = _unstable_lines(unstable, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline)
-    strengths, filters, excess, entropy = _guesses(covariance)
-    return {
-        "weight": weight,
-        "lag": lag,
-        "baseline": baseline,
-        "baseline_fid": baseline_fid,
-        "smooth": smooth,
-        "unstable": lines,
-        "unstable_fid": np.fft.ifft(lines, axis=-1, norm="ortho"),
-        "strengths": strengths,
-        "filters": filters.astype(complex),
-        "excess": excess.astype(complex),
-        "entropy": entropy,
-    }
 
 
-_GUARD = 10  # bins either side of the search's range that its interpolation may use
-_WORTHWHILE = 0.8  # of the spectrum: a wider band would save nothing
 
 
-def _everything(window: _Window) -> _Band:
-    return _Band(torch.arange(len(window.weight), device=window.weight.device), torch.ones_like(window.weight))
 
 
-def _make_band(window: _Window, duration: float, max_shift_hz: float) -> _Band:
-    """The window, and twice the largest shift around it: the range between two transients that lie at opposite ends of the search."""
-    n_points = len(window.weight)
-    counted = np.flatnonzero(np.fft.fftshift(window.smooth.cpu().numpy()))
-    flat, fall = math.ceil(max_shift_hz * duration) + _GUARD, math.ceil(max_shift_hz * duration)
-    n_band = _fast_length(counted[-1] + 1 - counted[0] + 2 * (flat + fall))
-    if n_band > _WORTHWHILE * n_points:
-        return _everything(window)
-    inside = counted[0] + counted[-1] + 1 - n_band  # twice the first bin
-    index = (inside // 2 + np.arange(n_band) - n_points // 2) % n_points
-    depth = np.minimum(np.arange(n_band), np.arange(n_band)[::-1])
-    edge = 0.5 - 0.5 * np.cos(np.pi * np.clip((depth + 0.5) / fall, 0, 1))
-    return _Band(
-        torch.as_tensor(index, device=window.weight.device),
-        torch.as_tensor(edge, dtype=window.weight.dtype, device=window.weight.device),
-    )
 
 
-def _fast_length(n: int) -> int:
-    """The least length from ``n`` on that has no prime factors but 2, 3 and 5."""
-    while True:
-        rest = n
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1
 
 
-_UNSTABLE = {
-    # Ranges in ppm, widths (full, at half maximum) in Hz or, where susceptibility makes them, in ppm.
-    "water": {"ppm": (4.3, 5.1), "step": 0.04, "hz": (4.0, 8.0, 16.0, 32.0)},
-    "lipids": {"ppm": (0.9, 1.6), "step": 0.05, "in_ppm": (0.08, 0.12, 0.2, 0.3)},
-}
-_UNSTABLE_LEFT = 1e-3  # of a line's height that its subspace may miss, root mean square over the window
 
 
-def _unstable_lines(kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal spectra ``(k, n_points)`` that lines of these kinds consist of, and each kind's covariance ``(n_kinds, k, k)`` in them."""
-    t = np.arange(n_points) * dwelltime
-    root = np.sqrt(weight)
-    counted = np.flatnonzero(weight > 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        smooth = np.nan_to_num(np.where(weight > 0, baseline / root, 0.0))[:, counted]
-    families = []
-    for kind in kinds:
-        lines = _UNSTABLE[kind]
-        ppm = np.arange(lines["ppm"][0], lines["ppm"][1] + 1e-9, lines["step"])
-        turn = np.exp(2j * np.pi * ppm_to_hz(ppm, spec_freq_mhz, nucleus)[:, None] * t)
-        fids = []
-        for width in np.array([*lines.get("hz", ()), *(w * spec_freq_mhz for w in lines.get("in_ppm", ()))]):
-            lorentz = np.exp(-np.pi * width * t)
-            fids.append(turn * lorentz / lorentz.sum())
-            if kind != "water":
-                gauss = np.exp(-((np.pi * width * t) ** 2) / (4 * np.log(2)))
-                fids.append(turn * gauss / gauss.sum())
-        spec = (np.fft.fft(np.concatenate(fids), axis=-1) * root)[:, counted]
-        # What a baseline takes out nothing else need take out.
-        families.append(spec - (spec @ smooth.T) @ smooth)
-    if not families:
-        return np.zeros((0, n_points), complex), np.zeros((0, 0, 0), complex)
-    left, size, vectors = _linalg(torch.linalg.svd, np.concatenate(families), full_matrices=False)
-    missed = np.cumsum((np.abs(left * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
-    k = int((missed > _UNSTABLE_LEFT**2).sum())
-    found = np.zeros((k, n_points), complex)
-    found[:, counted] = vectors[:k]
-    parts = [family @ vectors[:k].conj().T for family in families]
-    return found * root, np.array([part.T @ part.conj() / len(part) for part in parts])
 
 
-def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Strengths ``(n, n_kinds)`` of lines whose covariances these are, what each takes out, their covariance (both ``(n, k, k)``),
-    and log determinants ``(n,)``."""
-    n_kinds, k = covariance.shape[:2]
-    if not k:
-        return np.zeros((1, n_kinds)), np.zeros((1, 0, 0)), np.zeros((1, 0, 0)), np.zeros(1)
-    steps = np.concatenate([[0.0], np.logspace(-1, 12, 14)])
-    strengths = np.stack([one.ravel() for one in np.meshgrid(*[steps] * n_kinds, indexing="ij")], -1)
-    total = np.eye(k) + np.einsum("gb,bij->gij", strengths, covariance)
-    # Rows of coefficients are multiplied from the left, so that the transpose is what is needed.
-    values, vectors = _linalg(torch.linalg.eigh, total)
-    values = np.maximum(values, 1.0)
-    share, back = 1 - 1 / values, vectors.swapaxes(-1, -2)
-    filters = (vectors.conj() * share[:, None]) @ back
-    excess = (vectors.conj() * (share * np.minimum(values, 1e9))[:, None]) @ back
-    return strengths, filters, excess, np.log(values).sum(-1)
 
 
-def _window_spec(window: _Window, spec: torch.Tensor, taken: torch.Tensor | None = None) -> torch.Tensor:
-    """The spectrum (FFT order) as the likelihood sees it: weighted, with the best baseline and what is unstable taken out.
-
-    ``taken``, the window's unless given, broadcasts to ``spec`` with two axes of unstable vectors in place of points.
-    """
-    out = spec * window.weight
-    for vector in window.baseline:
-        out = out - vector * (spec * vector).sum(-1, keepdim=True)
-    if len(window.unstable):
-        if window.takes_out:
-            taken = window.taken if taken is None else taken
-            part = _unstable_part(window, spec)
-            if spec.ndim == 3 or taken.ndim > 4:
-                part = (part[..., None, :] @ taken)[..., 0, :]
-            else:
-                part = part @ taken
-            out = out - part @ window.unstable
-    return out
 
 
-def _unstable_part(window: _Window, spec: torch.Tensor) -> torch.Tensor:
-    """How much of each unstable vector is in the spectra, ``(..., n_unstable)``."""
-    return spec @ window.unstable.conj().T
 
 
-def _window_energy(window: _Window, spec: torch.Tensor) -> torch.Tensor:
-    """Product of each spectrum with itself as the likelihood sees it; (n_sets, n_channels, n_transients, n_points) less the last."""
-    energy = _squared(spec) @ window.weight
-    for vector in window.baseline:
-        part = (spec * vector).sum(-1)
-        energy = energy - _squared(part)
-    if window.takes_out:
-        part = _unstable_part(window, spec)
-        energy = energy - ((part @ window.taken) * part.conj()).sum(-1).real
-    return energy
 
 
 # --------------------------------------------------------------------------- the one-dimensional likelihood
 
 
-def _block_length(n: int) -> int:
-    """Length of the blocks that ``n`` points are cut into: about as many blocks as points in each."""
-    return math.isqrt(n - 1) + 1
 
 
-_TAPS = np.arange(-12, 13)  # neighbours on the grid that tell what is between
-_BRACKET = 2.0  # steps of the grid that Newton's method may go from a point of it
-# Degrees of the power series of C and E: remainders below 1e-9 and 1e-6 within a step.
-_DEGREES = {torch.complex128: (22, 32), torch.complex64: (12, 18)}
 
 
-@functools.lru_cache(maxsize=8)
-def _taylor_taps(degree: int) -> np.ndarray:
-    """Taylor coefficients (25, degree + 1) at a sample, from its neighbours, of what is sampled at twice the least rate.
-
-    What oscillates as ``exp(-2j pi x u)`` with ``|x| <= 1/4`` has the coefficients ``(-2j pi x)^n / n!``: least squares over
-    these ``x`` for the weights of the neighbours at ``u = -12 ... 12``.
-    """
-    x = 0.25 * np.cos(np.pi * (np.arange(200) + 0.5) / 200)
-    order = np.arange(degree + 1)
-    wanted = (-2j * np.pi * x[:, None]) ** order / np.array([math.factorial(n) for n in order], dtype=float)
-    waves = np.exp(-2j * np.pi * x[:, None] * _TAPS)
-    split = [np.concatenate([part.real, part.imag]) for part in (waves, wanted)]
-    right = torch.as_tensor(split[1])
-    return _linalg(lambda waves: torch.linalg.lstsq(waves, right, rcond=1e-13, driver="gelsd")[:1], split[0])[0]
 
 
-def _shifted_spectra(fid: torch.Tensor, time: torch.Tensor, n_steps: int) -> torch.Tensor:
-    """Spectra of FIDs shifted by ``0, 1/n_steps ...`` of a bin, (..., n_steps, n_points); ``time`` is from 0 to 1."""
-    angle = _TWO_PI * torch.arange(n_steps, device=fid.device)[:, None] / n_steps * time
-    return torch.fft.fft(fid[..., None, :] * torch.polar(torch.ones_like(angle), angle).to(fid.dtype), norm="ortho")
 
 
-def _around(values: torch.Tensor, reach: int) -> torch.Tensor:
-    """Bins ``-reach ... reach`` of every step of a bin, in ascending order: (..., n_steps, n_band) -> (..., (2 reach + 1) n_steps)."""
-    index = torch.arange(-reach, reach + 1, device=values.device) % values.shape[-1]
-    return values[..., index].transpose(-1, -2).flatten(-2)
 
 
-def _energy_on_grid(window: _Window, spectra: torch.Tensor, reach: int) -> torch.Tensor:
-    """``E`` at the shifts of :func:`_around`, (n_sets, n); ``spectra`` (n_sets, n_channels, n_steps, n_band) of the reference."""
-    power = _squared(spectra).sum(1)
-    found = torch.fft.ifft(torch.fft.fft(window.weight) * torch.fft.fft(power).conj()).real
-    vectors, filters = [], []
-    if len(window.baseline):
-        eye = torch.eye(len(window.baseline), dtype=window.lag.dtype, device=power.device)
-        vectors, filters = [window.baseline_fid], [eye.expand(*window.held.shape, -1, -1)]
-    if window.takes_out:
-        vectors, filters = [*vectors, window.unstable_fid], [*filters, window.taken]
-    found = _around(found, reach)
-    for fids, taken in zip(vectors, filters):
-        turned = torch.fft.ifft(spectra, norm="ortho").conj().resolve_conj()
-        for channel in range(spectra.shape[1]):
-            # The parts of the shifted reference that the vectors can explain; their conjugates, to be exact.
-            part = [_around(torch.fft.fft(fid * turned[:, channel]), reach) for fid in fids]
-            part = torch.stack(part, -1)
-            out = part.conj() @ taken[:, min(channel, taken.shape[1] - 1)]
-            found = found - (out * part).sum(-1).real
-    return found
 
 
-def _likelihood(cross: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
-    """``|C|^2 / E`` at every shift of a grid, (n_sets, n_transients, n_grid)."""
-    floor = energy.amax(-1, keepdim=True) * 1e-6 + torch.finfo(energy.dtype).tiny
-    return _squared(cross) / torch.maximum(energy, floor)[:, None]
 
 
-def _series(coefficients: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Value, first and second derivative at ``u`` (...) of the power series with these coefficients (..., n)."""
-    order = torch.arange(coefficients.shape[-1], device=u.device, dtype=u.dtype)
-    powers = torch.where(order > 0, u[..., None], torch.ones_like(u[..., None])).cumprod(-1)
-    value = (coefficients * powers).sum(-1)
-    first = (coefficients[..., 1:] * (order[1:] * powers[..., :-1])).sum(-1)
-    second = (coefficients[..., 2:] * (order[2:] * order[1:-1] * powers[..., :-2])).sum(-1)
-    return value, first, second
 
 
-def _maximise(cross, energy, start, tolerance: float):
-    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket around 0; returns the place and ``C`` there.
-
-    ``cross`` and ``energy`` are power series (n_sets, n_transients, n), ``start`` (n_sets, n_transients) is where to begin.
-    """
-    place, lower, upper = start.clone(), torch.full_like(start, -_BRACKET), torch.full_like(start, _BRACKET)
-    tiny = torch.finfo(start.dtype).tiny
-    for _ in range(30):
-        c, c1, c2 = _series(cross, place)
-        e, e1, e2 = _series(energy, place)
-        power = _squared(c).clamp_min(tiny)
-        e = e.clamp_min(tiny)
-        slope_c = 2 * (c.real * c1.real + c.imag * c1.imag) / power
-        slope = slope_c - e1 / e
-        turning = c1.real**2 + c1.imag**2 + c.real * c2.real + c.imag * c2.imag
-        curvature = 2 * turning / power - slope_c**2 - e2 / e + (e1 / e) ** 2
-        lower = torch.where(slope > 0, place, lower)
-        upper = torch.where(slope > 0, upper, place)
-        newton = -slope / torch.where(curvature < 0, curvature, -torch.ones_like(curvature))
-        proposal = place + newton
-        # A start that is the maximum already sits on an end of the bracket: it must not be bisected away.
-        arrived = newton.abs() <= tolerance
-        inside = (curvature < 0) & (arrived | ((proposal > lower) & (proposal < upper)))
-        proposal = torch.where(inside, proposal, (lower + upper) / 2)
-        step = proposal - place
-        place = proposal
-        if not bool((step.abs() > tolerance).any()):
-            break
-    return place, _series(cross, place)[0]
 
 
 # --------------------------------------------------------------------------------------------------- noise, information
 
 
-def _noise_sd(spec: torch.Tensor) -> torch.Tensor:
-    """Noise SD per real and imaginary part, (...), from the median second difference of the spectrum.
-
-    Peaks occupy few points and baselines are smooth, so neither reaches the median of the second differences.
-    """
-    second = spec[..., 2:] - 2 * spec[..., 1:-1] + spec[..., :-2]
-    return _squared(second).median(-1).values.sqrt() / (math.sqrt(6) * math.sqrt(2 * math.log(2)))
 
 
-def _decay_gain(power: torch.Tensor, floor: torch.Tensor, end: float = 1.0) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Wiener gain at any times (0 to 1), from the model ``power(t) = a exp(-2 t / tau) + b`` with ``b >= floor``.
-
-    ``power``: (n_sets, n_points) from 0 to ``end``, ``floor``: (n_sets,).  Means over blocks are gamma distributed: weighted least squares for
-    ``a`` and ``b``, reweighted twice, and the decay of a fixed list that has the highest likelihood.
-    """
-    n_points = power.shape[-1]
-    n_blocks = min(64, n_points // 4)
-    length = n_points // n_blocks
-    level = power[..., : n_blocks * length].reshape(-1, n_blocks, length).mean(-1)[:, None]  # (n_sets, 1, n_blocks)
-    tiny = torch.finfo(power.dtype).tiny
-    tau = torch.logspace(-2.3, 0.7, 25, device=power.device, dtype=power.dtype)
-    t = (torch.arange(n_points, device=power.device, dtype=power.dtype) + 0.5) * (end / n_points)
-    decay = torch.exp(-2 * t / tau[:, None])  # (n_tau, n_points)
-    block = decay[:, : n_blocks * length].reshape(-1, n_blocks, length).mean(-1)[None]
-    least = floor[:, None, None].clamp_min(tiny)
-    model = level.mean(-1, keepdim=True).clamp_min(tiny).expand(level.shape[0], len(tau), n_blocks)
-    for _ in range(4):
-        weight = (model.amin(-1, keepdim=True) / model) ** 2
-        w0, w1, w2 = weight.sum(-1), (weight * block).sum(-1), (weight * block**2).sum(-1)
-        y0, y1 = (weight * level).sum(-1), (weight * block * level).sum(-1)
-        b = (w2 * y0 - w1 * y1) / (w0 * w2 - w1**2).clamp_min(tiny)
-        b = torch.maximum(b[..., None], least)
-        a = ((y1 - b[..., 0] * w1) / w2.clamp_min(tiny)).clamp_min(0)[..., None]
-        model = (a * block + b).clamp_min(tiny)
-    best = (torch.log(model) + level / model).sum(-1).argmin(-1)
-    row = torch.arange(len(best), device=best.device)
-    a, b, tau = a[row, best], b[row, best], tau[best][:, None]
-
-    def gain(time: torch.Tensor) -> torch.Tensor:
-        # What a band's FID has before its first point is found at its end, where hardly anything but noise is.
-        signal = a * torch.exp(-2 * time.remainder(1.0) / tau)
-        return signal / (signal + b).clamp_min(tiny)
-
-    return gain
 
 
-def _changes(reference: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-    """How the spectrum changes with shift, phase and amplitude, (n_sets, 3, n_channels, n_points); ``time`` in seconds."""
-    spec = torch.fft.fft(reference, norm="ortho")
-    slope = torch.fft.fft(2j * math.pi * time * reference, norm="ortho")
-    return torch.stack([slope, 1j * spec, spec], 1)
 
 
-def _unit_sd(window: _Window, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """SD of shift (Hz) and phase (rad) for unit noise and unit amplitude from what :func:`_changes` gives, each (n_sets,).
-
-    The sandwich form covers tapered windows, whose weights are not the inverse noise variance.  What is unstable counts as noise.
-    """
-    taken = window.taken[:, None]
-    projected = _window_spec(window, columns, taken)
-    bread = torch.einsum("saxn,sbxn->sab", columns.conj(), projected).real
-    # Noise passes the window once more than the signal: weight squared.
-    meat = torch.einsum("saxn,sbxn->sab", projected.conj(), projected).real
-    if len(window.unstable):
-        part = _unstable_part(window, projected)
-        excess = window.excess[window.held][:, None]
-        meat = meat + torch.einsum("saxk,sbxk->sab", part.conj(), (part[..., None, :] @ excess)[..., 0, :]).real
-    scale = bread.diagonal(dim1=-2, dim2=-1).clamp_min(torch.finfo(bread.dtype).tiny).rsqrt()
-    bread = bread * scale[:, :, None] * scale[:, None, :]
-    meat = meat * scale[:, :, None] * scale[:, None, :]
-    eye = torch.eye(3, device=bread.device, dtype=bread.dtype)
-    inverse = torch.linalg.pinv(bread + 1e-14 * eye, hermitian=True)
-    variance = (inverse @ meat @ inverse).diagonal(dim1=-2, dim2=-1) * scale**2
-    return variance[:, 0].sqrt(), variance[:, 1].sqrt()
 
 
-def cramer_rao(
-    reference,
-    noise_sd,
-    *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str = "1H",
-    ppmlim: tuple[float, float] | None = (0.2, 4.2),
-    taper_ppm: float = 0.0,
-    baseline_order: int | None = None,
-    unstable: tuple[str, ...] = (),
-) -> tuple[float, float]:
-    """Cramer-Rao bound of one transient's shift and phase, amplitude unknown, reference noise-free.
-
-    Parameters
-    ----------
-    reference : complex array, shape (n_points,) or (n_channels, n_points)
-        The noise-free transient, seen by each channel.
-    noise_sd : float or array, shape (n_channels,)
-        Noise SD of the real and of the imaginary part of every FID point.
-    dwelltime, spec_freq_mhz : float
-        Seconds, MHz.
-    ppmlim, taper_ppm, baseline_order
-        As in :func:`align_transients`.
-    unstable : tuple of {'water', 'lipids'}
-        Lines whose strength is unknown, too, however strong they are.
-
-    Returns
-    -------
-    shift_sd_hz, phase_sd_deg : float
-    """
-    reference = torch.as_tensor(np.asarray(reference), dtype=torch.complex128)
-    reference = reference.reshape(-1, reference.shape[-1])
-    sd = torch.as_tensor(np.broadcast_to(np.asarray(noise_sd, dtype=float), reference.shape[:1]).copy())
-    if not bool((sd > 0).all()):
-        raise OptionError(f"The noise SD is {noise_sd}: give a positive value for every channel.")
-    window = _make_window(
-        reference.shape[-1],
-        dwelltime,
-        spec_freq_mhz,
-        nucleus,
-        ppmlim,
-        taper_ppm,
-        baseline_order,
-        reference.device,
-        torch.float64,
-        unstable,
-    )
-    time = torch.arange(reference.shape[-1], dtype=sd.dtype) * dwelltime
-    shift, phase = _unit_sd(window, _changes((reference / sd[:, None])[None], time))
-    return float(shift[0]), float(torch.rad2deg(phase[0]))
 
 
 # --------------------------------------------------------------------------------------------------- alignment
 
 
-def align_transients(
-    fid,
-    *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str = "1H",
-    ppmlim: tuple[float, float] | None = (0.2, 4.2),
-    reference=None,
-    exact_reference: bool = False,
-    starter: str | Callable | tuple = "classical",
-    max_shift_hz: float | None = None,
-    starter_error_hz: float = 8.0,
-    taper_ppm: float = 0.0,
-    baseline_order: int | None = None,
-    unstable: tuple[str, ...] | None = None,
-    n_iter: int = 12,
-    device: str | torch.device | None = None,
-    precision: str = "double",
-    max_memory: float = 1e9,
-) -> Alignment:
-    """Find shift and phase of every transient.
-
-    Channels (coils that are not combined yet) share one shift and one phase per transient; each has its own reference, so
-    that constant differences of gain and phase between coils do not matter, and counts with its inverse noise variance.
-    Sets (sub-spectra of edited data, voxels) are independent: each has its own reference.
-
-    Without ``reference`` the mean shift of the transients flagged 'ok' is 0, and so is the circular mean of their phases:
-    the average of the aligned transients stays where the input's was.
-
-    Parameters
-    ----------
-    fid : complex ndarray or tensor
-        Shape (n_transients, n_points), (n_channels, n_transients, n_points) or (n_sets, n_channels, n_transients, n_points).
-    dwelltime : float
-        Seconds.
-    spec_freq_mhz : float
-        Spectrometer frequency in MHz.
-    nucleus : str
-    ppmlim : (float, float) or None
-        Part of the spectrum that is compared; None takes everything.
-    reference : complex array, optional
-        External reference: (n_points,) for one channel, (n_channels, n_points), or (n_sets, n_channels, n_points). Default: built
-        from the transients.
-    exact_reference : bool
-        Everything in the external reference is signal, down to its end. Otherwise its late points count as far as they stand out
-        of its own noise, where it has any to speak of.
-    starter : 'classical', callable, or pair of arrays
-        Who proposes shift and phase. 'classical' searches the whole range for the highest likelihood. A callable takes the
-        FIDs as a complex tensor (n_sets, n_channels, n_transients, n_points) and returns ``(shift_hz, phase_deg)``, each
-        (n_sets, n_transients), relative to any reference common to a set (the external one if given); or give that pair.
-        Proposals may be wrong by ``starter_error_hz``; the likelihood decides within that distance.
-    max_shift_hz : float, optional
-        Half width of the search. Default: 0.35 ppm, at least 40 Hz.
-    taper_ppm : float
-        Width of a cosine taper inside either edge of the window; default none, which is the exact window.
-    baseline_order : int, optional
-        Order of the complex polynomial over the window that is allowed to differ in every transient. Default: none.
-    unstable : tuple of {'water', 'lipids'}, optional
-        What may differ in every transient; the data say how much it does. Default: both for 1H with a window, nothing else.
-    n_iter : int
-        Most passes over the data, though at least one on short FIDs and one on whole ones is made; the iteration ends when no
-        transient moves by more than 0.01 of its SD.
-    device : str or torch.device, optional
-        Default: where ``fid`` is.
-    precision : 'double' or 'single'
-    max_memory : float
-        Bytes of working memory to stay below, roughly. The result does not depend on it.
-
-    Returns
-    -------
-    Alignment
-
-    Raises
-    ------
-    DataError
-        Wrong shape, not complex, or nothing finite in the data.
-    OptionError
-        A window outside the axis, an impossible dwell time, range, starter or precision.
-
-    Notes
-    -----
-    Near et al. 2015 (doi:10.1002/mrm.25094), Wilson 2019 (doi:10.1002/mrm.27605), FSL-MRS (doi:10.1002/mrm.28630).
-    Correlation of the noise between channels is not taken into account.
-    """
-    fid, lead = _as_four_dimensional(fid, device)
-    _check_options(dwelltime, spec_freq_mhz, precision, max_memory, n_iter, taper_ppm, baseline_order, ppmlim)
-    if any(kind not in _UNSTABLE for kind in unstable or ()):
-        raise OptionError(f"unstable is {unstable}: choose from {', '.join(_UNSTABLE)}.")
-    half_band = 0.5 / dwelltime
-    if max_shift_hz is None:
-        max_shift_hz = min(max(40.0, 0.35 * spec_freq_mhz), 0.9 * half_band)
-    if not 0 < max_shift_hz < half_band:
-        raise OptionError(f"max_shift_hz is {max_shift_hz}: give a value between 0 and half the bandwidth, {half_band:g} Hz.")
-    external = None if reference is None else _as_reference(reference, fid)
-    if external is not None and not exact_reference:
-        external = _without_late_noise(external, fid, dwelltime, spec_freq_mhz, nucleus, ppmlim)
-    n_points = _length_without_padding(fid)
-    n_total, fid = fid.shape[-1], fid[..., :n_points]
-    real = torch.float64 if precision == "double" else torch.float32
-    if fid.device.type == "mps":
-        real = torch.float32
-    if unstable is None:
-        unstable = tuple(_UNSTABLE) if nucleus == "1H" and ppmlim is not None else ()
-    grid = (n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order)
-    window = _make_window(*grid, fid.device, real, tuple(unstable))
-    band = _make_band(window, n_points * dwelltime, max_shift_hz)
-    attempts = ((window.on(band), band, False), (window, _everything(window), True))
-    proposal = _as_proposal(starter, fid)
-    n_sets = _sets_per_chunk(fid, max_memory)
-    parts = []
-    with _workers(fid.device) as map_:
-        for first in range(0, fid.shape[0], n_sets):
-            chunk = slice(first, first + n_sets)
-            for short, at_hand, thorough in attempts:
-                job = _Job(
-                    fid[chunk],
-                    short,
-                    at_hand,
-                    thorough,
-                    dwelltime,
-                    max_shift_hz,
-                    None if external is None else external[chunk, :, :n_points],
-                    None if proposal is None else tuple(x[chunk] for x in proposal),
-                    starter_error_hz,
-                    n_iter,
-                    max_memory,
-                    map_,
-                )
-                found = job.run()
-                if found is not None:
-                    parts.append(found)
-                    break
-    return _collect(parts, lead, dwelltime, external, n_total)
 
 
-@contextlib.contextmanager
-def _workers(device: torch.device):
-    """A ``map`` with as many workers as PyTorch has threads, each with one thread.
-
-    Arrays of a few transients are too short to be shared out among threads one operation at a time: the threads would spend
-    their time waiting for each other, for milliseconds an operation where other programs keep the processor busy.
-    """
-    n_threads = torch.get_num_threads()
-    if device.type != "cpu" or n_threads == 1:
-        yield map
-        return
-    inference = torch.is_inference_mode_enabled()
-
-    def with_mode(work, part):
-        with torch.inference_mode(inference):
-            return work(part)
-
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield lambda work, parts: pool.map(functools.partial(with_mode, work), parts) if len(parts) > 1 else map(work, parts)
-    finally:
-        torch.set_num_threads(n_threads)
 
 
-def _as_four_dimensional(fid, device) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """The FIDs as a tensor (n_sets, n_channels, n_transients, n_points), and the leading shape of the results."""
-    tensor = fid if isinstance(fid, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(fid))
-    if not tensor.is_complex():
-        raise DataError(f"The FIDs are {tensor.dtype}: give complex time-domain data.")
-    if tensor.ndim not in (2, 3, 4) or 0 in tensor.shape:
-        raise DataError(
-            f"The FIDs have shape {tuple(tensor.shape)}: give (n_transients, n_points), (n_channels, n_transients, n_points) "
-            "or (n_sets, n_channels, n_transients, n_points)."
-        )
-    if tensor.shape[-1] < _MIN_POINTS:
-        raise DataError(f"The FIDs have {tensor.shape[-1]} points, at least {_MIN_POINTS} are needed: is time the last axis?")
-    lead = tuple(tensor.shape[:1]) if tensor.ndim == 4 else ()
-    tensor = tensor.reshape((1,) * (4 - tensor.ndim) + tuple(tensor.shape))
-    return (tensor if device is None else tensor.to(device)).detach(), lead
 
 
-def _check_options(dwelltime, spec_freq_mhz, precision, max_memory, n_iter, taper_ppm, baseline_order, ppmlim) -> None:
-    for name, value in (("dwelltime", dwelltime), ("spec_freq_mhz", spec_freq_mhz), ("max_memory", max_memory)):
-        if not (np.isfinite(value) and value > 0):
-            raise OptionError(f"{name} is {value}: give a positive number.")
-    if precision not in ("double", "single"):
-        raise OptionError(f"precision is '{precision}': give 'double' or 'single'.")
-    if n_iter < 1:
-        raise OptionError(f"n_iter is {n_iter}: give at least 1.")
-    if taper_ppm < 0:
-        raise OptionError(f"taper_ppm is {taper_ppm}: give 0 for none, or a positive width.")
-    if baseline_order is not None and not 0 <= baseline_order <= 20:
-        raise OptionError(f"baseline_order is {baseline_order}: give None, or an order from 0 to 20.")
-    if baseline_order is not None and ppmlim is None:
-        raise OptionError("A baseline needs a ppm window: give ppmlim as well, or leave baseline_order out.")
 
 
-def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
-    """External reference as (n_sets, n_channels, n_points) on the device of the data."""
-    tensor = reference if isinstance(reference, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(reference))
-    tensor = tensor.to(fid.device).detach()
-    n_sets, n_channels, _, n_points = fid.shape
-    wanted = {1: (1, 1), 2: (1, n_channels), 3: (n_sets, n_channels)}.get(tensor.ndim)
-    fits = wanted is not None and tuple(tensor.shape[:-1]) == wanted[3 - tensor.ndim :] and tensor.shape[-1] == n_points
-    if not fits or (tensor.ndim == 1 and n_channels != 1):
-        raise DataError(
-            f"The reference has shape {tuple(tensor.shape)}: give ({n_channels}, {n_points}) for all sets or "
-            f"({n_sets}, {n_channels}, {n_points}), one FID for each channel."
-        )
-    if not (tensor.is_complex() and bool(torch.isfinite(torch.view_as_real(tensor)).all()) and bool((tensor != 0).any())):
-        raise DataError("The reference is not a finite complex FID: give one without NaN that is not all zero.")
-    return tensor.reshape((1,) * (3 - tensor.ndim) + tuple(tensor.shape)).expand(n_sets, n_channels, n_points)
 
 
-_NOISELESS = 3e-3  # of the transients' noise: less of it in a reference changes nothing
 
 
-def _without_late_noise(reference: torch.Tensor, fid: torch.Tensor, dwelltime, spec_freq_mhz, nucleus, ppmlim) -> torch.Tensor:
-    """References whose late points, where there is nothing but noise, are turned down.
-
-    Noise that is taken for signal would add noise to every estimate, and to the information that errors are stated from.
-    """
-    noise = _noise_sd(torch.fft.fft(reference, norm="ortho"))  # (n_sets, n_channels)
-    finite = torch.nan_to_num(fid[:, :, : min(fid.shape[2], 64)])
-    usual = _noise_sd(torch.fft.fft(finite, norm="ortho")).median(-1).values
-    noisy = noise > _NOISELESS * usual
-    if not bool(noisy.any()):
-        return reference
-    n_points = reference.shape[-1]
-    first, last = window_indices(ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus), ppmlim)
-    smooth = np.zeros(n_points)
-    smooth[first:last] = 1.0 if ppmlim is None else np.hanning(last - first + 2)[1:-1]
-    smooth = torch.as_tensor(np.fft.ifftshift(smooth), dtype=noise.dtype, device=reference.device)
-    level = noise.clamp_min(torch.finfo(noise.dtype).tiny)[..., None]
-    spec = torch.fft.fft(reference / level, norm="ortho") * smooth
-    power = _squared(torch.fft.ifft(spec, norm="ortho")).sum(1)
-    floor = torch.full_like(power[:, 0], float(2 * (smooth**2).mean()) * reference.shape[1])
-    time = torch.arange(n_points, dtype=noise.dtype, device=reference.device) / n_points
-    gain = _decay_gain(power, floor)(time)
-    return torch.where(noisy.any(1)[:, None, None], reference * gain[:, None], reference)
 
 
-def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The starter's shifts (Hz) and phases (rad), each (n_sets, n_transients); None for the classical search."""
-    if isinstance(starter, str):
-        if starter != "classical":
-            raise OptionError(f"starter is '{starter}': give 'classical', a callable, or a pair of arrays.")
-        return None
-    shift, phase = starter(fid) if callable(starter) else starter
-    shape = (fid.shape[0], fid.shape[2])
-    try:
-        shift, phase = (
-            torch.as_tensor(x, dtype=torch.float64, device=fid.device).detach().reshape(shape) for x in (shift, phase)
-        )
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise OptionError(f"The starter's shift and phase do not have shape {shape}: one each per transient.") from error
-    return torch.nan_to_num(shift), torch.deg2rad(torch.nan_to_num(phase))
 
 
-def _length_without_padding(fid: torch.Tensor) -> int:
-    """Points up to the last that is not zero everywhere: zero-filling adds points but neither noise nor information."""
-    if bool((fid[..., -1] != 0).any()):
-        return fid.shape[-1]
-    used = (fid != 0).reshape(-1, fid.shape[-1]).any(0).nonzero()
-    if not len(used):
-        raise DataError("The FIDs are zero everywhere: there is nothing to align.")
-    return max(int(used[-1]) + 1, _MIN_POINTS)
 
 
-_BYTES_PER_POINT = 16 * 10  # double complex, times the working copies of one pass
 
 
-def _sets_per_chunk(fid: torch.Tensor, max_memory: float) -> int:
-    per_set = fid[0].numel() * _BYTES_PER_POINT
-    return max(1, int(max_memory // per_set))
 
 
-@dataclass
-class _State:
-    """Estimates of one chunk of sets; every tensor is (n_sets, n_transients) unless it says otherwise."""
-
-    shift: torch.Tensor
-    phase: torch.Tensor
-    amplitude: torch.Tensor
-    variance: torch.Tensor  # residual variance in units of the channels' noise
-    share: torch.Tensor  # what the transient contributes to the reference: reference = sum share * aligned
-    weight: torch.Tensor
-    similarity: torch.Tensor
-    detection: torch.Tensor
-    shift_sd: torch.Tensor
-    phase_sd: torch.Tensor
-    centre: torch.Tensor  # where to search, Hz
-    reach: torch.Tensor  # how far from there, Hz
 
 
-_CACHED_BYTES = 2e6  # working arrays of this size stay in the processor's cache
 
 
 class _Job:
@@ -1712,89 +882,12 @@ class _Job:
         }
 
 
-def _collect(parts, lead, dwelltime, external, n_points) -> Alignment:
-    """Join the chunks; drop the set axis that the input did not have; give an external reference back as it came."""
-    joined = {
-        name: max(part[name] for part in parts)
-        if name == "n_iterations"
-        else np.concatenate([part[name] for part in parts], axis=0)
-        for name in parts[0]
-    }
-    if external is not None:
-        joined["reference"] = external.cpu().numpy().copy()
-    else:
-        missing = n_points - joined["reference"].shape[-1]
-        joined["reference"] = np.pad(joined["reference"], ((0, 0), (0, 0), (0, missing)))
-    if not lead:
-        joined = {name: value if name == "n_iterations" else value[0] for name, value in joined.items()}
-    return Alignment(dwelltime=dwelltime, **joined)
 
 
 # --------------------------------------------------------------------------------------------------- similarity
 
 
-def similarity_matrix(
-    fid,
-    *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str = "1H",
-    ppmlim: tuple[float, float] | None = (0.2, 4.2),
-) -> np.ndarray:
-    """Pairwise correlation of the transients' complex spectra in the window.
-
-    Real part of ``<S_i, S_j> / (|S_i| |S_j|)`` over the spectral points of the window (plain Fourier transform, mean not
-    removed): 1 only for spectra that agree in frequency, phase and shape.
-
-    Parameters
-    ----------
-    fid : complex ndarray or tensor, shape (..., n_transients, n_points)
-
-    Returns
-    -------
-    ndarray, shape (..., n_transients, n_transients); NaN for transients that are zero or not finite
-    """
-    fid = fid.detach().cpu().numpy() if isinstance(fid, torch.Tensor) else np.asarray(fid)
-    if fid.ndim < 2:
-        raise DataError(f"The FIDs have shape {fid.shape}: give (..., n_transients, n_points).")
-    first, last = window_indices(ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz, nucleus), ppmlim)
-    spec = np.fft.fftshift(np.fft.fft(fid, axis=-1), axes=-1)[..., first:last].astype(np.complex128)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spec = spec / np.linalg.norm(spec, axis=-1, keepdims=True)
-    return (spec @ np.conj(np.swapaxes(spec, -1, -2))).real
 
 
-def mean_pairwise_correlation(
-    fid,
-    *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str = "1H",
-    ppmlim: tuple[float, float] | None = (0.2, 4.2),
-) -> np.ndarray:
-    """Mean of :func:`similarity_matrix` over all pairs of different transients, failed ones left out; shape (...)."""
-    matrix = similarity_matrix(fid, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim)
-    row, column = np.triu_indices(matrix.shape[-1], 1)
-    if not len(row):
-        raise DataError("There is one transient only: a pairwise correlation needs at least two.")
-    pairs = matrix[..., row, column]
-    seen = np.isfinite(pairs)
-    return np.where(seen, pairs, 0.0).sum(-1) / np.maximum(seen.sum(-1), 1)
 
 
-def similarity_index(
-    fid,
-    *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str = "1H",
-    ppmlim: tuple[float, float] | None = (2.5, 3.5),
-) -> np.ndarray:
-    """The alignment paper's similarity index: mean of all elements of :func:`similarity_matrix` between 2.5 and 3.5 ppm; shape (...).
-
-    The paper (doi 10.1002/mrm.29498, section 2.6.1) sums the elements; its figures, which do not grow with the number of transients,
-    are those of the mean.  Failed transients are left out.
-    """
-    matrix = similarity_matrix(fid, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim)
-    seen = np.isfinite(matrix)
-    return np.where(seen, matrix, 0.0).sum((-2, -1)) / np.maximum(seen.sum((-2, -1)), 1)

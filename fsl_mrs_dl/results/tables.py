@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,14 +11,13 @@ import pandas as pd
 import torch
 
 from ..core import units
-from ..core.errors import OutputError
 from ..fitting import uncertainty
 from ..fitting.coarse_model import reduced
-from ..fitting.quantify import Quantification
+from ..fitting.quantification import Quantification
 from ..io import nifti
-from . import model_file, qc
+from . import qc
 
-__all__ = ["FitResults", "folder_for", "write_fit", "write_maps", "MOSTLY_PRIOR", "OOD_LIMIT"]
+__all__ = ["FitResults", "MOSTLY_PRIOR", "OOD_LIMIT"]
 
 
 MOSTLY_PRIOR = 0.5
@@ -34,36 +27,6 @@ OOD_LIMIT = 1.0
 """Out-of-distribution score above which a spectrum is marked."""
 
 
-@contextlib.contextmanager
-def folder_for(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``path`` when the block ends well, and vanishes when it does not.
-
-    Raises
-    ------
-    OutputError
-        If ``path`` exists and may not be replaced, or cannot be written.
-    """
-    path = nifti.new_output_folder(path, overwrite, inputs)
-    try:
-        path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.resolve().parent))
-    except OSError as exc:
-        raise OutputError(f"{path}: cannot be made ({exc.strerror}); choose another --output.") from exc
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if path.exists():
-            # The old results go only once the new ones stand in their place.
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.resolve().parent))
-            os.replace(path, aside / "old")
-            os.replace(temporary, path)
-            shutil.rmtree(aside)
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def row_data() -> SimpleNamespace:
@@ -399,61 +362,7 @@ class FitResults:
         return replace(self.data, fids=np.moveaxis(moved, -1, 3).astype(self.data.fids.dtype))
 
 
-def write_fit(folder: Path, results: FitResults, *, options: str, filename: str = "fit", export: tuple[str, ...] = ()) -> None:
-    """Write every file of a fit into ``folder``; ``export`` names further spectra, 'baseline', 'no_baseline', 'separate'."""
-    from .figures import fit_summary
-
-    results.summary().to_csv(folder / "summary.csv", index=False)
-    results.concentrations().to_csv(folder / "concentrations.csv", index=False)
-    results.qc().to_csv(folder / "qc.csv", index=False)
-    results.parameters().to_csv(folder / "all_parameters.csv", index=False)
-    results.uncertainties().to_csv(folder / "uncertainty.csv", index=False)
-    (folder / "options.txt").write_text(options)
-    wanted = {"": "full"}
-    if "baseline" in export or len(results.fit.params) == 1:
-        wanted["_baseline"] = "baseline"
-    if "no_baseline" in export:
-        wanted["_no_baseline"] = "no baseline"
-    if "separate" in export:
-        wanted |= {f"_{name}": name for name in results.fit.names}
-    for ending, what in wanted.items():
-        nifti.save(folder / f"{filename}{ending}.nii.gz", results.fid_file(what))
-    fit_summary(results, folder / "fit_summary.png")
-    fit, grid = results.fit, results.data.fids.shape[:3]
-    if len(fit.params) == np.prod(grid):
-        rows = np.flatnonzero(fit.usable)
-        model_file.write_model(
-            folder, fit.model, fit.names, grid=grid, fid_scale=fit.fid_scale, conjugated=results.conjugated, rows=rows,
-            params=fit.params[rows], cov=model_file.packed(fit.cov[rows]), noise_sd=fit.noise_sd[rows],
-        )  # fmt: skip
-    if max(results.data.fids.shape[:3]) > 1:
-        write_maps(folder / "maps", results)
 
 
-_OF_SPECTRUM = ("noise_sd", "misfit", "ood_score", "ood_residual", "ood_latent", "ood_network", "converged", "usable", "n_iter")
 
 
-def write_maps(folder: Path, results: FitResults) -> None:
-    """Images of what is in uncertainty.csv: ``<quantity>/<metabolite>.nii.gz``, and ``<quantity>.nii.gz`` of what a voxel has once."""
-    import nibabel
-
-    folder.mkdir()
-    shape = results.data.fids.shape
-    grid = (*shape[:3], *(size for size in shape[4:] if size > 1))
-    frame = results.uncertainties().drop(columns=["Metab", *results.index.columns])
-    m = len(results.names)
-    usable = frame["usable"].to_numpy()[::m]
-
-    def save(path: Path, values, everywhere: bool = False) -> None:
-        # What could not be fitted has no marks either.
-        with np.errstate(over="ignore"):  # an interval may end beyond all that an image can hold
-            values = np.where(usable | everywhere, np.asarray(values, float), np.nan).astype(np.float32)
-        nibabel.save(nibabel.Nifti1Image(values.reshape(grid), results.data.affine), path)
-
-    for name in frame:
-        if name in _OF_SPECTRUM:
-            save(folder / f"{name}.nii.gz", frame[name].to_numpy()[::m], name in ("usable", "converged"))
-            continue
-        (folder / name).mkdir()
-        for column, metab in enumerate(results.names):
-            save(folder / name / f"{metab}.nii.gz", frame[name].to_numpy()[column::m])

@@ -10,11 +10,8 @@ recipe means the same at every field and echo time.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,139 +19,22 @@ import torch
 from ..core import units
 from ..core.errors import OptionError
 from ..core.metabolites import is_known, is_macromolecule, typical_concentrations
-from ..physics import spinsim
+from .protocols import Protocol
+from .recipes import _EACH, _LINES, Recipe, _is_number, sample
 
-__all__ = [
-    "Recipe",
-    "Protocol",
-    "Rendered",
-    "recipe_names",
-    "check_ranges",
-    "draw",
-    "draw_concentrations",
-    "render",
-    "draw_transients",
-    "render_transients",
-    "random_protocols",
-    "protocol_of",
-    "sample",
-    "sample_lines",
-    "line_fids",
-]
+__all__ = ["Rendered", "draw", "draw_concentrations", "render", "draw_transients", "render_transients", "sample_lines", "line_fids"]
 
-_KINDS = {"uniform": 2, "loguniform": 2, "normal": 2, "lognormal": 2}
-_SPECTRUM = {
-    "doc", "source", "concentrations", "lorentz_fwhm_hz", "gauss_fwhm_hz", "shift_ppm", "shift_hz", "phase_deg", "phi1_deg_per_ppm",
-    "macromolecules", "baseline", "water", "lipids", "spikes", "apodise_fwhm_hz", "snr", "snr_of", "each", "protocols", "transients", "augment",
-}  # fmt: skip
-_LINES = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
-_EACH = ("shift_hz", "damping_per_s", "phase_deg")
 _WINDOW_PPM = (0.2, 4.2)
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("fsl_mrs_dl").joinpath("data/recipes")
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Ranges to draw from: a dictionary that was read from a file and checked.
-
-    A range is a number, or one of ``{"uniform": [low, high]}``, ``{"loguniform": [low, high]}``, ``{"normal": [mean, sd]}`` and
-    ``{"lognormal": [median, sd of the logarithm]}``.
-    """
-
-    name: str
-    content: dict
-
-    @classmethod
-    def load(cls, name: str | Path) -> Recipe:
-        """A recipe by name (:func:`recipe_names`) or from a JSON file.
-
-        Raises
-        ------
-        OptionError
-            If there is none, or it is malformed: the entry is named.
-        """
-        path = Path(name)
-        if str(name) in recipe_names():
-            text = resources.files("fsl_mrs_dl").joinpath(f"data/recipes/{name}.json").read_text()
-        elif path.is_file():
-            text = path.read_text()
-        else:
-            raise OptionError(f"--recipe {name}: no such recipe or file; there are {', '.join(recipe_names())}.")
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as exc:
-            raise OptionError(f"{name}: is not JSON ({exc}).") from exc
-        try:
-            return cls.of(path.stem, content)
-        except OptionError as exc:
-            raise OptionError(f"--recipe {name}: {str(exc).removeprefix(f'{path.stem}: ')}") from exc
-
-    @classmethod
-    def of(cls, name: str, content: dict) -> Recipe:
-        """A recipe from its content, checked."""
-        unknown = set(content) - _SPECTRUM
-        if unknown:
-            raise OptionError(f"{name}: '{min(unknown)}' is no entry of a recipe; there are {', '.join(sorted(_SPECTRUM))}.")
-        if "augment" not in content and not {"concentrations", "snr"} <= set(content):
-            raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr', or 'augment'.")
-        for key, value in content.items():
-            check_ranges(f"{name}: {key}", value)
-        of = content.get("snr_of", "peak")
-        if of not in ("peak", "energy") and not (_is_number(of) and of > 0):
-            raise OptionError(f"{name}: snr_of: {json.dumps(of)} is neither peak nor energy nor a positive number.")
-        strange = set(content.get("each", {})) - {*_EACH, "macromolecules"}
-        if strange:
-            raise OptionError(f"{name}: each: '{min(strange)}' is unknown; there are {', '.join(_EACH)} and macromolecules.")
-        return cls(name, content)
-
-    def get(self, key: str, default=None):
-        """An entry, or the default."""
-        return self.content.get(key, default)
 
 
-def check_ranges(where: str, value) -> None:
-    """Raise OptionError unless every range in a recipe's entry is one that :func:`sample` knows."""
-    if isinstance(value, dict):
-        kinds = set(value) & set(_KINDS)
-        for key, one in value.items():
-            if key not in _KINDS and isinstance(one, list) and len(one) == 2 and all(map(_is_number, one)):
-                raise OptionError(f"{where}: '{key}' is no kind of range; there are {', '.join(_KINDS)}.")
-        if kinds:
-            kind = kinds.pop()
-            numbers = value[kind]
-            if len(value) != 1 or not isinstance(numbers, list) or len(numbers) != 2 or not all(map(_is_number, numbers)):
-                raise OptionError(f"{where}: {json.dumps(value)} is no range; write for example {{'{kind}': [1, 2]}}.")
-            if kind in ("normal", "lognormal") and numbers[1] < 0:
-                raise OptionError(f"{where}: {json.dumps(value)}: the second number is an SD, which is not negative.")
-            if kind in ("uniform", "loguniform") and numbers[0] > numbers[1] or kind[:3] == "log" and numbers[0] <= 0:
-                raise OptionError(f"{where}: {json.dumps(value)}: limits in ascending order, above zero for logarithmic ones.")
-            return
-        for key, one in value.items():
-            check_ranges(f"{where}: {key}", one)
-    elif isinstance(value, list):
-        for one in value:
-            check_ranges(where, one)
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def sample(spec, shape, generator: torch.Generator) -> torch.Tensor:
-    """Draw from a range, float32 of the given shape."""
-    if _is_number(spec):
-        return torch.full(shape, float(spec))
-    ((kind, (a, b)),) = spec.items()
-    if kind in ("normal", "lognormal"):
-        standard = torch.randn(shape, generator=generator)
-        return a + b * standard if kind == "normal" else a * torch.exp(b * standard)
-    part = torch.rand(shape, generator=generator)
-    return a + (b - a) * part if kind == "uniform" else a * torch.exp(part * math.log(b / a))
 
 
 def _highest(spec) -> float:
@@ -305,47 +185,8 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
     return drawn
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """A basis set on its grid as torch sees it.
-
-    ``basis`` complex64 ``(n_metabs, n_points)``, ``mm`` ``(12, n_points)`` the parametric macromolecules, each line of unit height
-    once it is as wide as the first; ``first_t`` the time of the first point in seconds (0: the echo).
-    """
-
-    basis: torch.Tensor
-    mm: torch.Tensor
-    names: tuple[str, ...]
-    dwelltime: float
-    spec_freq_mhz: float
-    about: str = ""
-
-    @property
-    def time(self) -> torch.Tensor:
-        """Seconds after the echo, float32 ``(n_points,)``."""
-        return torch.arange(self.basis.shape[-1], device=self.basis.device) * self.dwelltime
-
-    def to(self, device) -> Protocol:
-        """The same on another device."""
-        from dataclasses import replace
-
-        return replace(self, basis=self.basis.to(device), mm=self.mm.to(device))
 
 
-def protocol_of(fids, names, dwelltime: float, spec_freq_mhz: float, about: str = "") -> Protocol:
-    """A protocol from basis FIDs, complex ``(n_metabs, n_points)`` in FSL-MRS's sign convention."""
-    fids = np.asarray(fids)
-    mm, _ = spinsim.macromolecules("parametric", spec_freq_mhz=spec_freq_mhz, bandwidth_hz=1 / dwelltime, n_points=fids.shape[-1])
-    # One over the height of the highest of its lines: 'height' of a recipe's macromolecules is that of their highest peak.
-    top = np.abs(units.fid_to_spec(mm.sum(0))).max()
-    return Protocol(
-        torch.as_tensor(fids).to(torch.complex64),
-        torch.as_tensor(mm / top).to(torch.complex64),
-        tuple(names),
-        float(dwelltime),
-        float(spec_freq_mhz),
-        about,
-    )
 
 
 @dataclass(frozen=True)
@@ -519,40 +360,5 @@ def render_transients(drawn: dict, protocol: Protocol) -> tuple[torch.Tensor, Re
 
 # -- protocols -----------------------------------------------------------------------------------------------------
 
-_BRAIN = "Ala Asc Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCh PCr PE Scyllo Tau".split()
-_RARE = ["Ser", "Thr", "Ace", "EA", "Pyr", "2HG", "bHB"]
 
 
-def random_protocols(ranges: dict, n: int, seed: int, *, span_ppm: float = 9.6, n_points: int = 1024) -> list[Protocol]:
-    """Simulated basis sets of random field, sequence and echo time on a grid that is the same in ppm for all.
-
-    Parameters
-    ----------
-    ranges : dict
-        ``spec_freq_mhz`` and ``te_ms`` (ranges), ``sequences`` (list of :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`'s names), ``rare``
-        (probability of each rarely seen metabolite).
-    n, seed : int
-    span_ppm : float
-        Bandwidth over the spectrometer frequency; centred on 4.65 ppm are ``span_ppm / 2`` to either side.
-    n_points : int
-
-    Returns
-    -------
-    list of Protocol
-    """
-    random = torch.Generator().manual_seed(seed)
-    protocols = []
-    for _ in range(n):
-        freq = float(sample(ranges["spec_freq_mhz"], (1,), random))
-        te = float(sample(ranges["te_ms"], (1,), random))
-        sequence = ranges["sequences"][int(torch.randint(len(ranges["sequences"]), (1,), generator=random))]
-        options = {} if sequence == "fid" else {"te_ms": te}
-        if sequence == "steam":
-            options["tm_ms"] = float(sample({"uniform": [6, 40]}, (1,), random))
-        names = _BRAIN + [name for name in _RARE if float(torch.rand(1, generator=random)) < ranges.get("rare", 0.2)]
-        fids, names = spinsim.simulate_basis(
-            names, sequence, spec_freq_mhz=freq, bandwidth_hz=span_ppm * freq, n_points=n_points, fwhm_hz=0.0, **options
-        )
-        about = f"{sequence}, {freq:.1f} MHz" + (f", TE {te:.0f} ms" if options else "")
-        protocols.append(protocol_of(fids, names, 1 / (span_ppm * freq), freq, about))
-    return protocols

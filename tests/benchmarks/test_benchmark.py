@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.__main__ import main
 from benchmarks.papers import alignment, classical_alignment
-from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.core import fids as fids_module
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.networks import frequency_then_phase, model_cards, self_supervised_registration
-from fsl_mrs_dl.registration.solver import apply_shift_phase
-from fsl_mrs_dl.training import loop
+from fsl_mrs_dl.core.fids import apply_shift_phase
+from fsl_mrs_dl.networks import frequency_then_phase, model_cards
+from fsl_mrs_dl.training import registration, settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,8 +77,8 @@ def test_supervised_pairs_can_learn_what_they_are_told(method, signal):
 
 def test_a_supervised_pair_is_trained_kept_and_read(signal, tmp_path):
     data = alignment.make_set(signal, 40, 3)
-    shortest = loop.Settings(steps=2, batch_size=8, validate_every=2, validation_batches=1, progress=False)
-    card = loop.train_supervised("tapper", data, tmp_path / "pair", settings=shortest, **AXES)
+    shortest = settings.Settings(steps=2, batch_size=8, validate_every=2, validation_batches=1, progress=False)
+    card = registration.train_supervised("tapper", data, tmp_path / "pair", settings=shortest, **AXES)
     network, again = model_cards.load(tmp_path / "pair")
     assert card.kind == again.kind == "frequency-then-phase" and network.settings["method"] == "tapper"
     shift, phase = alignment._asked(network)(data["fid"])
@@ -107,18 +108,18 @@ def test_the_default_is_near_its_bound_on_the_data_set(signal):
 
 def test_the_reference_is_the_mean_or_chosen_by_k_means(signal, tmp_path):
     data = alignment.make_set(signal, 120, 7, nuisance=[])
-    shortest = loop.Settings(steps=2, batch_size=8, validate_every=2, validation_batches=1, progress=False)
+    shortest = settings.Settings(steps=2, batch_size=8, validate_every=2, validation_batches=1, progress=False)
     options = {"settings": shortest, "recipe": "unvaried-transients", **AXES}
     made = {}
     for kind in ("mean", "k-means"):
-        loop.train_registration("dsr", data["fid"].numpy(), tmp_path / kind, reference=kind, **options)
+        registration.train_registration("dsr", data["fid"].numpy(), tmp_path / kind, reference=kind, **options)
         made[kind] = torch.complex(*model_cards.load(tmp_path / kind)[0].reference_ri)
     tail = {kind: float(one[-64:].abs().mean()) for kind, one in made.items()}
     assert tail["mean"] < 0.5 * tail["k-means"]  # a mean has less noise than any of its parts
-    same = (self_supervised_registration.normalised(data["fid"], 512) - made["k-means"]).abs().amax(-1).min()
+    same = (fids_module.normalised(data["fid"], 512) - made["k-means"]).abs().amax(-1).min()
     assert float(same) == 0
     with pytest.raises(OptionError, match="--reference best"):
-        loop.train_registration("dsr", data["fid"].numpy(), tmp_path / "x", reference="best", **options)
+        registration.train_registration("dsr", data["fid"].numpy(), tmp_path / "x", reference="best", **options)
 
 
 def test_the_chosen_reference_is_like_most_others(signal):
@@ -128,7 +129,7 @@ def test_the_chosen_reference_is_like_most_others(signal):
     fids[odd] += (
         2 * torch.exp(2j * torch.pi * torch.rand(len(odd), 1)) * fids.abs().max() * torch.exp(torch.as_tensor(-60.0 * TIME))
     )
-    assert self_supervised_registration.choose_reference(fids) not in odd.tolist()
+    assert registration.choose_reference(fids) not in odd.tolist()
 
 
 def test_the_benchmark_writes_its_table_and_figures(tmp_path, capsys, monkeypatch):
@@ -138,7 +139,7 @@ def test_the_benchmark_writes_its_table_and_figures(tmp_path, capsys, monkeypatc
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "signal.nii.gz"
     gen_nifti_mrs(clean().conj()[None, None, None].astype(np.complex64), DWELL, FREQ, no_conj=True).save(str(file))
-    words = ["benchmark", "align", "--output", str(tmp_path / "out"), "--signal", str(file), "--test", "40", "--signals", "60"]
+    words = ["align", "--output", str(tmp_path / "out"), "--signal", str(file), "--test", "40", "--signals", "60"]
     assert main([*words, "--networks", "dsr", "--steps", "2", "--threads", "1"]) == 0
     said = capsys.readouterr().out
     text = (tmp_path / "out" / "table.md").read_text()
@@ -159,7 +160,7 @@ def test_the_benchmark_writes_its_table_and_figures(tmp_path, capsys, monkeypatc
     assert "networks of another run (steps 2)" in capsys.readouterr().err
     assert main([*words, "--networks", "magic"]) == 2 and "--networks magic" in capsys.readouterr().err
     assert main([*words, "--networks", "dsr", "--test", "3"]) == 2 and "--test 3" in capsys.readouterr().err
-    assert main(["benchmark", "align", "--output", "o"]) == 2 and "FSL_MRS_DL_TESTDATA" in capsys.readouterr().err
+    assert main(["align", "--output", "o"]) == 2 and "FSL_MRS_DL_TESTDATA" in capsys.readouterr().err
 
 
 def test_signals_that_cannot_be_used_are_refused(tmp_path):

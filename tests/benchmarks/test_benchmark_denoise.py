@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.__main__ import main
 from benchmarks.papers import denoising as bench
-from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.networks import denoiser
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +47,7 @@ def test_a_small_run_of_all_of_it(tmp_path, capsys, monkeypatch):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     monkeypatch.setattr(bench, "SNRS", (10, 40))
     monkeypatch.setitem(bench.SCALES, "small", bench.Scale({"channels": 4, "kernel": 8, "layers": 2}, 10, 8, 16))
-    words = ["benchmark", "denoise", "--output", str(tmp_path / "b"), "--steps", "10", "--test", "16", "--threads", "1"]
+    words = ["denoise", "--output", str(tmp_path / "b"), "--steps", "10", "--test", "16", "--threads", "1"]
     assert main(words) == 0, capsys.readouterr().err
     text = (tmp_path / "b" / "table.md").read_text()
     assert "benchmark denoise --scale small --steps 10 --test 16 --seed 0" in text and "| NAA |" in text
@@ -62,7 +62,7 @@ def test_a_small_run_of_all_of_it(tmp_path, capsys, monkeypatch):
     # Another one's network is not taken for this one's.
     assert main([*words, "--seed", "1"]) == 2
     assert "holds networks of another run (seed 0)" in capsys.readouterr().err
-    assert main(["benchmark", "denoise", "--output", str(tmp_path / "c"), "--scale", "huge"]) == 2
+    assert main(["denoise", "--output", str(tmp_path / "c"), "--scale", "huge"]) == 2
     assert "choose small or paper" in capsys.readouterr().err and not (tmp_path / "c").exists()
 
 

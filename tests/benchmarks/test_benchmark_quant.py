@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.__main__ import main
 from benchmarks.papers import quantification as bench
-from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
@@ -82,7 +82,6 @@ def test_a_small_run_measures_everything(basis, tmp_path, capsys):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     basis.save(tmp_path / "basis")
     words = [
-        "benchmark",
         "quant",
         "--output",
         str(tmp_path / "out"),
@@ -131,7 +130,7 @@ def test_a_small_run_measures_everything(basis, tmp_path, capsys):
 def test_what_cannot_be_measured_is_said_in_one_line(tmp_path, capsys, words, message):
     import re
 
-    assert main(["benchmark", "quant", "--output", str(tmp_path / "out"), *words]) == 2
+    assert main(["quant", "--output", str(tmp_path / "out"), *words]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and error.count("\n") == 1 and not (tmp_path / "out").exists()
 

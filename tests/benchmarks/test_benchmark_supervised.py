@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.papers import datasets
 from benchmarks.papers import supervised as bench
 from benchmarks.papers import supervised_trainings as trials
-from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.io.files import claim
 from fsl_mrs_dl.networks import encoders
 from fsl_mrs_dl.networks import model_cards as zoo
@@ -97,7 +97,7 @@ def test_the_best_linear_estimate_is_the_bound_where_ranges_are_wide_and_the_ran
 
 def test_the_least_error_is_that_of_one_line_that_is_alone(monkeypatch):
     from fsl_mrs_dl.io.basis import Basis
-    from fsl_mrs_dl.simulation import random_spectra
+    from fsl_mrs_dl.simulation import recipes
 
     time_axis = np.arange(512) / 1000.0
     basis = Basis(np.exp((2j * np.pi * 30 - 20) * time_axis)[None], ("NAA",), 1e-3, 123.0, "1H", None, "one line")
@@ -105,7 +105,7 @@ def test_the_least_error_is_that_of_one_line_that_is_alone(monkeypatch):
         "doc": "", "source": "", "concentrations": {"prior": "table", "ranges": {"NAA": {"uniform": [0.5, 1.5]}}},
         "each": {"shift_hz": 0, "damping_per_s": 0}, "phase_deg": 0, "snr": 2.0, "snr_of": 1.0,
     }  # fmt: skip
-    monkeypatch.setattr(bench, "basis_and_recipe", lambda _: (basis, random_spectra.Recipe.of("one", content)))
+    monkeypatch.setattr(bench, "basis_and_recipe", lambda _: (basis, recipes.Recipe.of("one", content)))
     # Noise of 0.5 in either channel, one unknown amplitude with a range whose SD is 1 / sqrt(12).
     variance = 1 / ((np.abs(basis.fids) ** 2).sum() / 0.25 + 12)
     assert bench.dss_limit("one", 2, 0) == pytest.approx(100 * np.sqrt(2 / np.pi * variance) / 2, rel=1e-3)
@@ -149,7 +149,6 @@ def test_a_small_run_of_all_of_it(tiny, tmp_path, capsys):
         pytest.importorskip(library, reason=f"{library} is not installed")
     folder = tmp_path / "b"
     words = [
-        "benchmark",
         "supervised",
         "--output",
         str(folder),
@@ -221,25 +220,25 @@ def test_networks_of_another_run_are_not_mixed_with_these(tiny, tmp_path, capsys
     about = {"scale": "small", "steps": None, "seed": 0, "data and budgets": trials.fingerprint_of("small")}
     claim(tmp_path / "b", about)
     claim(tmp_path / "b", about)
-    assert main(["benchmark", "supervised", "--output", str(tmp_path / "b"), "--seed", "3", "--networks", "cnn"]) == 2
+    assert main(["supervised", "--output", str(tmp_path / "b"), "--seed", "3", "--networks", "cnn"]) == 2
     assert "holds networks of another run (seed 0)" in capsys.readouterr().err
     # Budgets of another version are another run's, too.
     (tmp_path / "b/models/settings.json").write_text(json.dumps(about | {"data and budgets": "of before"}))
-    assert main(["benchmark", "supervised", "--output", str(tmp_path / "b"), "--networks", "cnn"]) == 2
+    assert main(["supervised", "--output", str(tmp_path / "b"), "--networks", "cnn"]) == 2
     assert "another run (data and budgets of before)" in capsys.readouterr().err
 
 
 def test_settings_that_cannot_be_read_are_said_in_one_line(tmp_path, capsys):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "settings.json").write_text('{"scale": ')
-    assert main(["benchmark", "supervised", "--output", str(tmp_path), "--networks", "cnn"]) == 2
+    assert main(["supervised", "--output", str(tmp_path), "--networks", "cnn"]) == 2
     error = capsys.readouterr().err
     assert "settings.json: does not say" in error and error.count("\n") == 1
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path, capsys):
     (tmp_path / "svs.nii.gz").touch()
-    assert main(["benchmark", "supervised", "--output", str(tmp_path), "--networks", "cnn"]) == 2
+    assert main(["supervised", "--output", str(tmp_path), "--networks", "cnn"]) == 2
     assert "holds something else" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["svs.nii.gz"]
 
@@ -311,7 +310,7 @@ def test_a_training_that_was_stopped_before_its_first_checkpoint_begins_anew(tin
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, words, message):
-    assert main(["benchmark", "supervised", "--output", str(tmp_path / "b"), *words]) == 2
+    assert main(["supervised", "--output", str(tmp_path / "b"), *words]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "b").exists()
 
 

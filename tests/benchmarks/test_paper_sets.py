@@ -6,13 +6,13 @@ import torch
 
 from benchmarks.papers import datasets
 from fsl_mrs_dl.core import units
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made(basis, recipe, n=64, seed=0, **options):
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
     return drawn, random_spectra.render(drawn, protocol, **options)
 

@@ -12,18 +12,18 @@ import torch
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import quantify, uncertainty
-from fsl_mrs_dl.fitting.initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.results import tables
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 RECIPE = "shamaei-table2"
 
 
 def simulated(basis, n, seed=1, **changes):
     """Spectra of the paper's recipe and the concentrations that a fit defines, whose time begins one dwell time late."""
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
-    recipe = random_spectra.Recipe.of("changed", random_spectra.Recipe.load(RECIPE).content | changes)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    recipe = recipes.Recipe.of("changed", recipes.Recipe.load(RECIPE).content | changes)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
     conc = drawn["conc"].numpy() * np.exp(np.pi * drawn["lorentz_hz"].numpy()[:, None] * basis.dwelltime)
     return random_spectra.render(drawn, protocol).fid.numpy().astype(complex), conc
@@ -71,7 +71,7 @@ def test_intervals_of_sums_and_ratios_hold_the_truth(noisy):
 
 
 def test_estimates_at_a_bound_know_what_the_data_say_without_it(sim_basis):
-    changes = json.loads(json.dumps(random_spectra.Recipe.load(RECIPE).content["concentrations"]))
+    changes = json.loads(json.dumps(recipes.Recipe.load(RECIPE).content["concentrations"]))
     changes["ranges"]["Lac"] = changes["ranges"]["Asp"] = 0
     fids, conc = simulated(sim_basis, 400, concentrations=changes, snr=30.0)
     fit = fitted(sim_basis, fids, prior="none")
@@ -139,7 +139,7 @@ def test_metabolites_that_no_datum_decides_and_nothing_is_expected_of_are_not_kn
 
 
 def test_data_that_contradict_the_prior_are_marked(sim_basis):
-    changes = json.loads(json.dumps(random_spectra.Recipe.load(RECIPE).content["concentrations"]))
+    changes = json.loads(json.dumps(recipes.Recipe.load(RECIPE).content["concentrations"]))
     changes["ranges"]["Lac"] = 12.0
     fids, _ = simulated(sim_basis, 40, concentrations=changes)
     conflict = fitted(sim_basis, fids).posterior.conflict

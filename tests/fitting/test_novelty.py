@@ -6,17 +6,17 @@ import torch
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.fitting import out_of_distribution, priors, quantify
-from fsl_mrs_dl.fitting.initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
 from fsl_mrs_dl.fitting.priors import Prior
-from fsl_mrs_dl.networks import self_supervised_quantification
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.networks import novelty, self_supervised_quantification
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "starter": Automatic("classical")}
 
 
 def spectra(basis, **changes):
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
-    recipe = random_spectra.Recipe.of("changed", random_spectra.Recipe.load("shamaei-table2").content | changes)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    recipe = recipes.Recipe.of("changed", recipes.Recipe.load("shamaei-table2").content | changes)
     drawn = random_spectra.draw(recipe, 200, basis.names, torch.Generator().manual_seed(3))
     return random_spectra.render(drawn, protocol).fid.numpy().astype(complex)
 
@@ -104,11 +104,11 @@ def test_a_network_knows_what_it_was_trained_on(sim_basis, clean):
     network = self_supervised_quantification.DQnMM(sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz).eval()
     network.set_basis(sim_basis.fids)
     fid = torch.as_tensor(clean).to(torch.complex64)
-    known = out_of_distribution.of_clean(network, [fid[:100], fid[100:]])
+    known = novelty.of_clean(network, [fid[:100], fid[100:]])
     assert set(known) == {"mean", "precision", "distance", "log_residual", "log_residual_sd"}
-    usual = out_of_distribution.of_network(network, known, fid[100:])
+    usual = novelty.of_network(network, known, fid[100:])
     assert np.mean(usual > 1) < 0.1
     strange = fid[100:] + 5 * torch.as_tensor(line(sim_basis, fid.shape[1], 1.3, 30)).to(fid) * fid[100:].abs().amax(
         1, keepdim=True
     )
-    assert np.median(out_of_distribution.of_network(network, known, strange)) > np.median(usual)
+    assert np.median(novelty.of_network(network, known, strange)) > np.median(usual)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsl_mrs_dl.core import errors, units
-from fsl_mrs_dl.fitting import initialisation, quantify, uncertainty, varpro
+from fsl_mrs_dl.fitting import initialisation, optimise, quantify, uncertainty, varpro
 from fsl_mrs_dl.fitting.coarse_model import ReducedModel, reduced
 from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
 from fsl_mrs_dl.physics.signal_model import MODELS, SignalModel
@@ -260,11 +260,11 @@ def test_fits_end_where_the_whole_model_has_its_minimum(name):
     model = make(**options)
     spec, _, _ = simulated(model, water=water)
     target = model.eliminate_baseline(spec)
-    got = quantify.fit_spectra(spec, model, [str(i) for i in range(8)], ClassicalStarter())
+    got = optimise.fit_spectra(spec, model, [str(i) for i in range(8)], ClassicalStarter())
     assert isinstance(reduced(model), ReducedModel)
     ends = got.converged
     assert ends.float().mean() > 0.9
-    best = quantify._solve(target, model, got.theta, 200, tolerance=1e-6)
+    best = optimise._solve(target, model, got.theta, 200, tolerance=1e-6)
     # Its own tolerance is a thousandth of a standard deviation; a badly conditioned fit creeps, so that the cost is what counts.
     assert (got.cost <= best.cost * (1 + 1e-6))[ends].all()
     noise = (best.cost / (2 * target.shape[-1])).sqrt()
@@ -286,10 +286,10 @@ def test_fits_are_those_without_the_reduction(name, monkeypatch):
     model = make(**options)
     spec, _, _ = simulated(model, seed=2, water=water)
     names = [str(i) for i in range(8)]
-    got = quantify.fit_spectra(spec, model, names, ClassicalStarter())
+    got = optimise.fit_spectra(spec, model, names, ClassicalStarter())
     for module in (quantify, initialisation, uncertainty):
         monkeypatch.setattr(module, "reduced", lambda model, rows=None: model)
-    whole = quantify.fit_spectra(spec, model, names, ClassicalStarter())
+    whole = optimise.fit_spectra(spec, model, names, ClassicalStarter())
     assert (got.converged == whole.converged).float().mean() > 0.9
     np.testing.assert_allclose(got.cost, whole.cost, rtol=1e-5)
 
@@ -299,7 +299,7 @@ def test_without_noise_the_end_is_exact():
     model = make("lorentzian")
     theta, conc = draw(model, 10, shift=0.2, width=0.25)
     spec = model.join_metabolites(theta, conc)
-    got = quantify.fit_spectra(spec, model, [str(i) for i in range(8)], ClassicalStarter())
+    got = optimise.fit_spectra(spec, model, [str(i) for i in range(8)], ClassicalStarter())
     energy = spec.abs().square().sum(-1)
     assert (got.cost / energy).max() < 1e-18
     np.testing.assert_allclose(got.conc, conc, rtol=1e-6)
@@ -313,12 +313,12 @@ def test_wide_and_far_spectra_are_fitted_too():
     blocks = model.split_theta(theta)
     wide = model.join_theta(**blocks | {"gamma": torch.full_like(blocks["gamma"], 1.5 * small.most_gamma)})
     spec = model.join_metabolites(wide, conc)
-    got = quantify._solve_fast(spec, model, theta, 60)
+    got = optimise._solve_fast(spec, model, theta, 60)
     assert (got.cost / spec.abs().square().sum(-1)).max() < 1e-12
     far = model.join_theta(**blocks | {"eps": torch.full_like(blocks["eps"], 1.2 * small.most_shift)})
     spec = model.join_metabolites(far, conc)
     near = model.join_theta(**model.split_theta(far) | {"phi0": model.split_theta(far)["phi0"] + 0.3})
-    got = quantify._solve_fast(spec, model, near, 60)
+    got = optimise._solve_fast(spec, model, near, 60)
     assert (got.cost / spec.abs().square().sum(-1)).max() < 1e-12
 
 
@@ -340,7 +340,7 @@ def test_eliminating_from_products_is_eliminating_from_spectra(baseline):
     lower, upper = model.theta_bounds
     options = {"lower": lower, "upper": upper, "nonnegative": torch.ones(8, dtype=torch.bool)}
     one = varpro.solve(target, model.columns, model.theta_derivatives, start, **options)
-    other = quantify._solve(target, model, start, 60)
+    other = optimise._solve(target, model, start, 60)
     np.testing.assert_allclose(one.cost, other.cost, rtol=1e-8)
     np.testing.assert_allclose(one.information, other.information, atol=1e-6 * float(one.information.max()))
 
@@ -371,10 +371,10 @@ def test_a_model_in_single_precision_is_reduced_too():
 def test_rows_that_cannot_be_fitted_do_no_harm():
     model = make("lorentzian")
     spec, _, _ = simulated(model, 12)
-    alone = quantify._solve_fast(spec[:10], model, draw(model, 10, 5, 0.05, 0.2)[0], 60)
+    alone = optimise._solve_fast(spec[:10], model, draw(model, 10, 5, 0.05, 0.2)[0], 60)
     bad = spec.clone()
     bad[10], bad[11] = torch.nan, 0
-    got = quantify._solve_fast(bad, model, draw(model, 12, 5, 0.05, 0.2)[0], 60)
+    got = optimise._solve_fast(bad, model, draw(model, 12, 5, 0.05, 0.2)[0], 60)
     assert not got.converged[10:].any()
     assert dataclasses.is_dataclass(alone)
     assert torch.isfinite(got.cost[:10]).all()

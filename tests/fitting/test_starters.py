@@ -6,23 +6,25 @@ import torch
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError
-from fsl_mrs_dl.fitting import quantify
-from fsl_mrs_dl.fitting.initialisation import AlsoFrom, Automatic, ClassicalStarter, NetworkStarter, Together, nuisance_theta
+from fsl_mrs_dl.fitting import optimise, quantify
+from fsl_mrs_dl.fitting.automatic_initialisation import AlsoFrom, Automatic, Together
+from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
+from fsl_mrs_dl.fitting.network_initialisation import NetworkStarter, nuisance_theta
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.networks import model_cards
-from fsl_mrs_dl.networks.universal import AlignStarter
 from fsl_mrs_dl.physics.signal_model import SignalModel
-from fsl_mrs_dl.registration.solver import align_transients
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.preproc.proposals import AlignStarter
+from fsl_mrs_dl.registration.alignment import align_transients
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def simulated(basis, recipe, n, seed=3, snr=15.0):
     """Spectra in the window, their model and what was drawn."""
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
-    content = random_spectra.Recipe.load(recipe).content | {"snr": snr}
-    drawn = random_spectra.draw(random_spectra.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    content = recipes.Recipe.load(recipe).content | {"snr": snr}
+    drawn = random_spectra.draw(recipes.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
     fids = random_spectra.render(drawn, protocol).fid.to(torch.complex128)
     fids *= 100 / torch.linalg.vector_norm(fids, dim=-1, keepdim=True)
     model, _ = quantify.model_for(basis, fids.shape[-1], basis.dwelltime, basis.spec_freq_mhz, "1H")
@@ -42,16 +44,16 @@ def shift_of(model, theta):
 def test_parameters_from_what_was_drawn_make_the_spectrum(sim_basis):
     """The conversion to the model's parameters: at the truth nothing but noise is left, whatever the shift and phases."""
     spec, model, drawn = simulated(sim_basis, "rizzo", 6, snr=1e5)
-    content = random_spectra.Recipe.load("normal-brain").content | {"snr": 1e5, "macromolecules": None}
+    content = recipes.Recipe.load("normal-brain").content | {"snr": 1e5, "macromolecules": None}
     content.pop("macromolecules")
-    protocol = random_spectra.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
-    drawn = random_spectra.draw(random_spectra.Recipe.of("clean", content), 6, sim_basis.names, torch.Generator().manual_seed(0))
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    drawn = random_spectra.draw(recipes.Recipe.of("clean", content), 6, sim_basis.names, torch.Generator().manual_seed(0))
     fids = random_spectra.render(drawn, protocol).fid.to(torch.complex128)
     first, last = model.window
     spec = units.fid_to_spec(fids)[:, first:last]
     rest = (drawn[name].double()[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz"))
     theta = nuisance_theta(model, drawn["shift_ppm"].double()[:, None], *rest)
-    _, cost = quantify._best_start(model.eliminate_baseline(spec), model, theta)
+    _, cost = optimise._best_start(model.eliminate_baseline(spec), model, theta)
     assert (cost / spec.abs().square().sum(-1)).max() < 1e-4
 
 
@@ -79,7 +81,7 @@ def test_together_is_at_least_as_good_as_either(network, sim_basis, recipe):
     spec, model, _ = simulated(sim_basis, recipe, 48)
     names = list(sim_basis.names)
     cost = {
-        starter.name: quantify.fit_spectra(spec, model, names, starter).cost
+        starter.name: optimise.fit_spectra(spec, model, names, starter).cost
         for starter in (ClassicalStarter(), network, Together([network, ClassicalStarter()]))
     }
     both = cost["quant-universal and classical"]
@@ -136,25 +138,25 @@ def test_impossible_choices_are_refused_in_one_line(arguments, words):
 def test_known_parameters_go_with_both_starters(network, sim_basis):
     spec, model, _ = simulated(sim_basis, "normal-brain", 4)
     names = list(sim_basis.names)
-    end = quantify.fit_spectra(spec[:1], model, names, network)
+    end = optimise.fit_spectra(spec[:1], model, names, network)
     params = model.pack(end.theta, end.conc, model.baseline_coefficients(spec[:1] - model.join_metabolites(end.theta, end.conc)))[
         0
     ]
     starter = AlsoFrom(Together([network, ClassicalStarter()]), params.numpy(), model)
     assert starter.name == "quant-universal and classical" and len(starter.parts) == 2
-    again = quantify.fit_spectra(spec[:1], model, names, starter)
+    again = optimise.fit_spectra(spec[:1], model, names, starter)
     assert again.cost[0] <= end.cost[0] * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
-    protocol = random_spectra.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
-    content = dict(random_spectra.Recipe.load("universal-transients").content)
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    content = dict(recipes.Recipe.load("universal-transients").content)
     content["transients"] = content["transients"] | {"unstable_water_probability": 1.0, "unstable_lipids_probability": 1.0}
     content |= {"snr": 10.0, "lorentz_fwhm_hz": 5.0, "gauss_fwhm_hz": 0.0}
     for name in ("water", "lipids", "baseline"):
         content.pop(name)
-    drawn = random_spectra.draw_transients(random_spectra.Recipe.of("t", content), 6, 24, sim_basis.names, torch.Generator().manual_seed(5))
+    drawn = random_spectra.draw_transients(recipes.Recipe.of("t", content), 6, 24, sim_basis.names, torch.Generator().manual_seed(5))
     fid, base = random_spectra.render_transients(drawn, protocol)
     axes = {"dwelltime": sim_basis.dwelltime, "spec_freq_mhz": sim_basis.spec_freq_mhz}
     network, card = model_cards.load("align-universal")
@@ -177,18 +179,18 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
 
 
 def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_basis):
-    from fsl_mrs_dl.fitting import quantify
     from fsl_mrs_dl.io import nifti
-    from fsl_mrs_dl.simulation import random_spectra
+    from fsl_mrs_dl.preproc import align
+    from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
-    protocol = random_spectra.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
-    content = dict(random_spectra.Recipe.load("universal-transients").content)
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    content = dict(recipes.Recipe.load("universal-transients").content)
     content["transients"] = content["transients"] | {"unstable_water_probability": 0.0, "unstable_lipids_probability": 0.0}
     for name in ("water", "lipids", "baseline"):
         content.pop(name)
     fids = []
     for snr in (0.5, 20.0):
-        one = random_spectra.Recipe.of("t", content | {"snr": snr, "lorentz_fwhm_hz": 5.0, "gauss_fwhm_hz": 0.0})
+        one = recipes.Recipe.of("t", content | {"snr": snr, "lorentz_fwhm_hz": 5.0, "gauss_fwhm_hz": 0.0})
         drawn = random_spectra.draw_transients(one, 1, 24, sim_basis.names, torch.Generator().manual_seed(3))
         fids.append(random_spectra.render_transients(drawn, protocol)[0][0].numpy())
     both = np.stack(fids, -1).transpose(1, 0, 2)[None, None, None]  # points, transients, sets
@@ -196,7 +198,7 @@ def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_
 
     def aligned(fids, **options):
         data = nifti.MrsData(fids, dwelltime, freq, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4))
-        return quantify.align_data(data, device="cpu", edit_dim=None, **options)
+        return align.align_data(data, device="cpu", edit_dim=None, **options)
 
     found, classical, network = aligned(both), aligned(both, method="classical"), aligned(both, method="universal")
     assert found.starter == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"

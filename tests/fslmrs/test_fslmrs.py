@@ -20,10 +20,10 @@ import pytest
 from fsl_mrs_dl.cli.main import main as our_main
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.metabolites import typical_concentrations
-from fsl_mrs_dl.fitting import quantify as quantify_module
 from fsl_mrs_dl.fslmrs import switch
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.preproc import align as align_module
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 # What FSL-MRS, and plotting and tables inside of it, warn of is not ours to mend.
@@ -936,7 +936,7 @@ def test_dl_align_to_a_reference(processed, one_after_another, tmp_path):
     assert our_main(["align", *map(str, words), "--output", str(tmp_path / "ours")]) == 0
     theirs, ours = nifti.load(tmp_path / "theirs" / "aligned.nii.gz"), nifti.load(tmp_path / "ours" / "svs.nii.gz")
     np.testing.assert_array_equal(theirs.fids, ours.fids)
-    alone = quantify_module.align_data(data).data.fids
+    alone = align_module.align_data(data).data.fids
     assert not np.allclose(theirs.fids, alone, rtol=0, atol=1e-3 * np.abs(alone).max())
     assert "mean.nii.gz" in theirs.header["ProcessingApplied"][-1]["Details"]
 

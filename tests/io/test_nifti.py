@@ -11,7 +11,7 @@ import pytest
 from nifti_mrs.nifti_mrs import NIFTI_MRS
 
 from fsl_mrs_dl.core.errors import DataError, OutputError
-from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io import nifti, output
 
 AFFINE = np.array([[20.0, 0, 0, 3], [0, 25.0, 0, -4], [0, 0, 30.0, 5], [0, 0, 0, 1]])
 
@@ -222,12 +222,12 @@ def test_results_get_the_ordinary_file_mode(data, tmp_path):
 
 
 def test_new_output_folder(tmp_path):
-    assert nifti.new_output_folder(tmp_path / "a" / "b", overwrite=False) == tmp_path / "a" / "b"
+    assert output.new_output_folder(tmp_path / "a" / "b", overwrite=False) == tmp_path / "a" / "b"
     assert not (tmp_path / "a").exists()
-    assert nifti.new_output_folder(tmp_path, overwrite=False) == tmp_path  # empty
+    assert output.new_output_folder(tmp_path, overwrite=False) == tmp_path  # empty
     (tmp_path / "summary.csv").write_text("")
     with pytest.raises(OutputError, match="exists already; .*--overwrite"):
-        nifti.new_output_folder(tmp_path, overwrite=False)
-    assert nifti.new_output_folder(tmp_path, overwrite=True) == tmp_path
+        output.new_output_folder(tmp_path, overwrite=False)
+    assert output.new_output_folder(tmp_path, overwrite=True) == tmp_path
     with pytest.raises(OutputError, match="is a file, not a folder"):
-        nifti.new_output_folder(tmp_path / "summary.csv", overwrite=True)
+        output.new_output_folder(tmp_path / "summary.csv", overwrite=True)

@@ -21,7 +21,9 @@ from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
 from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.fitting.options import DlOptions
 from fsl_mrs_dl.io import nifti, volume
+from fsl_mrs_dl.mrsi import assemble, chunks, plan
 from fsl_mrs_dl.mrsi import job as job_module
+from fsl_mrs_dl.mrsi import run as run_module
 from fsl_mrs_dl.results import layout, model_file
 
 GRID = (5, 4, 2)
@@ -56,7 +58,7 @@ def run(small, tmp_path_factory):
     out = tmp_path_factory.mktemp("results") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job_module, "CHUNK", 8)
-        patch.setattr(job_module.prepare, "__kwdefaults__", {**job_module.prepare.__kwdefaults__, "chunk": 8})
+        patch.setattr(plan.prepare, "__kwdefaults__", {**plan.prepare.__kwdefaults__, "chunk": 8})
         assert main(words(folder, out, "--mask", str(folder / "mask.nii.gz"), "--combine", "Glu", "Gln")) == 0
     return out
 
@@ -174,10 +176,10 @@ def test_the_band_is_as_wide_as_fits_scatter(sim_basis, simulate, tmp_path):
     data = nifti.MrsData(made.fids.reshape(300, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
     nifti.save(tmp_path / "mrsi.nii.gz", data)
     settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"))
-    job, _ = job_module.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings)
-    job_module.fit_all(job)
+    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings)
+    run_module.fit_all(job)
     (tmp_path / "out").mkdir()
-    job_module.write_results(tmp_path / "out", job, options="")
+    assemble.write_results(tmp_path / "out", job, options="")
     stored = np.asarray(nib.load(tmp_path / "out" / "fit" / "fit.nii.gz").dataobj).reshape(300, -1)
     hz, sd = model_file.Evaluator.open(tmp_path / "out").band((0, 0, 0))
     n = stored.shape[1]
@@ -204,10 +206,10 @@ def test_any_way_gives_the_same_to_the_last_digit(run, small, tmp_path, monkeypa
     for name, options in (("one", {"workers": 1}), ("two", {"workers": 3}), ("processes", {"parallel": "local", "workers": 2})):
         if name == "processes":
             pytest.importorskip("dask.distributed")
-        job, _ = job_module.prepare(folder / "mrsi.nii.gz", basis, tmp_path / name, settings, mask=folder / "mask.nii.gz", chunk=8)
-        job_module.fit_all(job, **options, say=lambda text: None)
+        job, _ = plan.prepare(folder / "mrsi.nii.gz", basis, tmp_path / name, settings, mask=folder / "mask.nii.gz", chunk=8)
+        run_module.fit_all(job, **options, say=lambda text: None)
         (tmp_path / name).mkdir()
-        job_module.write_results(tmp_path / name, job, options="")
+        assemble.write_results(tmp_path / name, job, options="")
         found = everything(tmp_path / name)
         assert found.keys() == expected.keys()
         assert [key for key in found if found[key] != expected[key]] == []
@@ -225,7 +227,7 @@ def test_the_number_of_threads_changes_nothing(run, small, tmp_path, sim_basis):
             assert torch.get_num_threads() == threads
         finally:
             torch.set_num_threads(before)
-        job_module._prepared.cache_clear()
+        chunks._prepared.cache_clear()
         found.append(everything(out))
     assert found[0].keys() == found[1].keys() and [key for key in found[0] if found[0][key] != found[1][key]] == []
 
@@ -284,17 +286,17 @@ def test_a_voxel_that_makes_the_fit_raise_is_marked(small, tmp_path, monkeypatch
         return plain(given, *args, **options)
 
     settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"), spectra=False)
-    job, _ = job_module.prepare(folder / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings, chunk=16)
+    job, _ = plan.prepare(folder / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings, chunk=16)
     poison = np.abs(fids[20].astype(complex) * job.fid_scale).sum()
     monkeypatch.setattr(quantify, "fit_scaled", brittle)
-    job_module.fit_all(job, workers=1)
-    (failed,) = job_module._gathered(job, ["failed"])
+    run_module.fit_all(job, workers=1)
+    (failed,) = chunks._gathered(job, ["failed"])
     assert set(job.index[failed == 2]) == {11, 20}
     # A fault of ours is none of the voxels'.
     (job.scratch / "chunk-00000.npz").unlink()
     monkeypatch.setattr(quantify, "fit_scaled", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        job_module.fit_all(job, workers=1)
+        run_module.fit_all(job, workers=1)
 
 
 def test_a_chunk_without_anything_to_fit(sim_basis, simulate, tmp_path):
@@ -303,11 +305,11 @@ def test_a_chunk_without_anything_to_fit(sim_basis, simulate, tmp_path):
     data = nifti.MrsData(fids.reshape(6, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
     nifti.save(tmp_path / "mrsi.nii.gz", data)
     settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"))
-    job, _ = job_module.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings, chunk=3)
-    job_module.fit_all(job)
+    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings, chunk=3)
+    run_module.fit_all(job)
     (tmp_path / "out").mkdir()
-    seen = job_module.write_results(tmp_path / "out", job, options="")
-    assert seen["failed"].tolist() == [2, 2, 2, 0, 0, 0] and "3 voxels: could not be fitted" in job_module.summary(job, seen)
+    seen = assemble.write_results(tmp_path / "out", job, options="")
+    assert seen["failed"].tolist() == [2, 2, 2, 0, 0, 0] and "3 voxels: could not be fitted" in assemble.summary(job, seen)
 
 
 def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, tmp_path, monkeypatch):
@@ -315,8 +317,8 @@ def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, t
     data = nifti.MrsData(made.fids.reshape(3, 3, 3, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
     nifti.save(tmp_path / "mrsi.nii.gz", data)
     astray = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"), spectra=False, share_starts=True)
-    job, _ = job_module.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", astray, chunk=9)
-    plain = job_module._starter
+    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", astray, chunk=9)
+    plain = chunks._starter
 
     class Wrong:
         name = "wrong"
@@ -331,13 +333,13 @@ def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, t
             return found
 
     wrong = Wrong()
-    monkeypatch.setattr(job_module, "_starter", lambda job: wrong)
-    job_module.fit_all(replace(job, settings=replace(astray, share_starts=False)), workers=1)
-    (bad,) = job_module._gathered(job, ["cost"])
-    monkeypatch.setattr(job_module, "_starter", plain)
+    monkeypatch.setattr(chunks, "_starter", lambda job: wrong)
+    run_module.fit_all(replace(job, settings=replace(astray, share_starts=False)), workers=1)
+    (bad,) = chunks._gathered(job, ["cost"])
+    monkeypatch.setattr(chunks, "_starter", plain)
     told: list[str] = []
-    job_module.fit_all(job, workers=1, say=told.append)
-    (good,) = job_module._gathered(job, ["cost"])
+    run_module.fit_all(job, workers=1, say=told.append)
+    (good,) = chunks._gathered(job, ["cost"])
     lost = [4, 13, 22]
     assert (bad[lost] > 2 * np.median(bad)).all() and (good < 1.5 * np.median(good)).all() and (good <= bad).all()
     assert told and told[0].startswith("3 of ")
@@ -353,10 +355,10 @@ def test_a_slab_of_one_slice_and_a_line_of_voxels(small, sim_basis, tmp_path):
         data = nifti.MrsData(fids[:6].reshape(*shape, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
         nifti.save(tmp_path / "mrsi.nii", data)
         settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"))
-        job, _ = job_module.prepare(tmp_path / "mrsi.nii", sim_basis, out, settings)
-        job_module.fit_all(job)
+        job, _ = plan.prepare(tmp_path / "mrsi.nii", sim_basis, out, settings)
+        run_module.fit_all(job)
         out.mkdir()
-        job_module.write_results(out, job, options="")
+        assemble.write_results(out, job, options="")
         assert read(out / "concs" / "raw" / "NAA.nii.gz")[0].shape == shape[: 3 if shape[2] > 1 else 3]
         assert nifti.load(out / "fit" / "fit.nii.gz").fids.shape == (*shape, fids.shape[1])
 
@@ -463,17 +465,17 @@ def test_spectra_are_written_plane_by_plane(tmp_path, rng, monkeypatch):
 
 
 def test_memory_decides_how_many_are_fitted_at_once():
-    assert job_module.workers_for("off", 8, 64.0) == 8
-    few = job_module.workers_for("off", 8, 2.0)
+    assert run_module.workers_for("off", 8, 64.0) == 8
+    few = run_module.workers_for("off", 8, 2.0)
     assert 1 <= few < 8
     with pytest.raises(OptionError, match="GiB are needed"):
-        job_module.workers_for("off", 1, 0.2)
+        run_module.workers_for("off", 1, 0.2)
 
 
 def test_scratch_lies_beside_the_output(tmp_path):
     assert job_module.scratch_of(tmp_path / "a" / "out") == (tmp_path / "a" / ".out-unfinished").resolve()
     with pytest.raises(OutputError, match="no unfinished run"):
-        job_module._taken_up(tmp_path, "out", "{}")
+        plan._taken_up(tmp_path, "out", "{}")
 
 
 @pytest.mark.with_fsl_mrs

@@ -9,7 +9,7 @@ import torch
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.networks import self_supervised_quantification
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +166,8 @@ def test_every_method_is_trained_and_answers_in_a_fit(tmp_path, capsys, sim_basi
     from fsl_mrs_dl.networks import model_cards
 
     with_lines.save(tmp_path / "basis")
-    protocol = random_spectra.protocol_of(with_lines.fids, with_lines.names, with_lines.dwelltime, with_lines.spec_freq_mhz)
-    drawn = random_spectra.draw(random_spectra.Recipe.load("shamaei-table2"), 12, with_lines.names, torch.Generator().manual_seed(1))
+    protocol = protocols.protocol_of(with_lines.fids, with_lines.names, with_lines.dwelltime, with_lines.spec_freq_mhz)
+    drawn = random_spectra.draw(recipes.Recipe.load("shamaei-table2"), 12, with_lines.names, torch.Generator().manual_seed(1))
     fids = random_spectra.render(drawn, protocol).fid.numpy()
     data = nifti.MrsData(
         fids.T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4)
@@ -221,20 +221,20 @@ def test_every_method_is_trained_and_answers_in_a_fit(tmp_path, capsys, sim_basi
 def test_spectra_with_lipids_are_left_out_of_training(sim_basis, capsys):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     from fsl_mrs_dl.core.errors import DataError
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import self_supervised
 
-    protocol = random_spectra.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
-    drawn = random_spectra.draw(random_spectra.Recipe.load("shamaei-table2"), 10, sim_basis.names, torch.Generator().manual_seed(1))
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    drawn = random_spectra.draw(recipes.Recipe.load("shamaei-table2"), 10, sim_basis.names, torch.Generator().manual_seed(1))
     fids = random_spectra.render(drawn, protocol).fid
     t = torch.arange(fids.shape[1]) * sim_basis.dwelltime
     lipid = torch.exp((2j * math.pi * units.ppm_to_hz(1.3, sim_basis.spec_freq_mhz) - 60) * t).to(fids)
     fids[:4] += 3 * fids[:4].abs().amax(1, keepdim=True) * lipid
-    recipe = random_spectra.Recipe.load("augment-spectra")
-    kept = loop._without_lipids(fids, recipe, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "mine")
+    recipe = recipes.Recipe.load("augment-spectra")
+    kept = self_supervised._without_lipids(fids, recipe, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "mine")
     torch.testing.assert_close(kept, fids[4:])
     assert "4 of 10" in capsys.readouterr().err
     with pytest.raises(DataError, match="mine.*lipids"):
-        loop._without_lipids(fids[:5], recipe, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "mine")
+        self_supervised._without_lipids(fids[:5], recipe, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "mine")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -243,13 +243,13 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     from fsl_mrs_dl.cli.main import main
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.initialisation import Automatic
+    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
     from fsl_mrs_dl.io import nifti
     from fsl_mrs_dl.networks import model_cards
 
     sim_basis.save(tmp_path / "basis")
-    protocol = random_spectra.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
-    recipe = random_spectra.Recipe.load("shamaei-table2")
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    recipe = recipes.Recipe.load("shamaei-table2")
     drawn = random_spectra.draw(recipe, 100, sim_basis.names, torch.Generator().manual_seed(1))
     fids = random_spectra.render(drawn, protocol).fid.numpy()
     words = ["train", "quant", "--method", "dq-nmm", "--basis", str(tmp_path / "basis"), "--output", str(tmp_path / "net")]

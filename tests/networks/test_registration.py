@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from fsl_mrs_dl.core import fids as fids_module
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.networks import self_supervised_registration
 from fsl_mrs_dl.networks.self_supervised_registration import METHODS, Registration
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import recipes
+from fsl_mrs_dl.training import augmentation, registration
 
 DWELL, FREQ = 1 / 2000, 123.2
 T = torch.arange(1024) * DWELL
@@ -28,9 +29,9 @@ def transient(shift_hz=0.0, phase=0.0, noise=0.0, seed=0, water=0.0):
 
 
 def test_normalised_signals_are_cut_filled_and_of_height_one():
-    x = self_supervised_registration.normalised(5 * transient()[None], 512)
+    x = fids_module.normalised(5 * transient()[None], 512)
     assert x.shape == (1, 512) and x.abs().max() == pytest.approx(1)
-    assert self_supervised_registration.normalised(transient()[None, :100], 512)[0, 100:].abs().max() == 0
+    assert fids_module.normalised(transient()[None, :100], 512)[0, 100:].abs().max() == 0
 
 
 @pytest.mark.parametrize("shift_hz,phase", [(7.0, 0.4), (-15.0, -1.2)])
@@ -40,7 +41,7 @@ def test_decoder_of_dsr_turns_the_reference(shift_hz, phase):
     found = {"shift_hz": torch.tensor([shift_hz]), "phase": torch.tensor([phase])}
     moved = transient(shift_hz, phase)[None]
     again = network.decode(moved, found)
-    expected = self_supervised_registration.normalised(moved, 512)
+    expected = fids_module.normalised(moved, 512)
     # Both were divided by their largest magnitude.
     torch.testing.assert_close(again / again.abs().max(), expected, rtol=1e-4, atol=1e-4)
 
@@ -65,7 +66,7 @@ def test_decoder_of_dcrr_is_a_line_over_the_apodised_input():
     x = transient()[None]
     torch.testing.assert_close(
         network.decode(x, found) - network.decode(0 * x, found),
-        self_supervised_registration.normalised(x, 512) * torch.exp(-500 * t),
+        fids_module.normalised(x, 512) * torch.exp(-500 * t),
         rtol=1e-3,
         atol=1e-4,
     )
@@ -89,16 +90,16 @@ def test_the_reference_is_a_good_one_of_the_cluster_without_water():
         [transient(noise=0.05, seed=i, water=6.0) for i in range(6)]
         + [transient(noise=0.2 if i != 3 else 0.02, seed=10 + i) for i in range(6)]
     )
-    assert self_supervised_registration.choose_reference(fids) == 9
+    assert registration.choose_reference(fids) == 9
 
 
 def test_augmentation_adds_what_it_says():
-    recipe = random_spectra.Recipe.of("mine", {"augment": {"shift_hz": {"uniform": [-20, 20]}, "phase_deg": 30.0}})
-    batch = self_supervised_registration.augment(transient()[None].to(torch.complex64), recipe, DWELL, FREQ, 4, torch.Generator().manual_seed(0))
+    recipe = recipes.Recipe.of("mine", {"augment": {"shift_hz": {"uniform": [-20, 20]}, "phase_deg": 30.0}})
+    batch = augmentation.augment(transient()[None].to(torch.complex64), recipe, DWELL, FREQ, 4, torch.Generator().manual_seed(0))
     for one, shift, phase in zip(batch["fid"], batch["shift_hz"], batch["phase"]):
         torch.testing.assert_close(one, transient(float(shift), float(phase)).to(torch.complex64), rtol=1e-2, atol=1e-2)
     with pytest.raises(OptionError, match="'augment'"):
-        self_supervised_registration.augment(batch["fid"], random_spectra.Recipe.load("lipid"), DWELL, FREQ, 4, torch.Generator())
+        augmentation.augment(batch["fid"], recipes.Recipe.load("lipid"), DWELL, FREQ, 4, torch.Generator())
 
 
 def test_impossible_choices_are_refused():
@@ -112,20 +113,21 @@ def test_impossible_choices_are_refused():
 @pytest.mark.parametrize("method", METHODS)
 def test_each_learns_shifts_without_being_told_any(method, tmp_path, one_thread):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
-    from fsl_mrs_dl.fitting import quantify
     from fsl_mrs_dl.io.nifti import MrsData
     from fsl_mrs_dl.networks import model_cards
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.preproc import align
+    from fsl_mrs_dl.training import registration
+    from fsl_mrs_dl.training import settings as settings_module
 
     fids = torch.stack([transient(noise=0.02, seed=i) for i in range(12)]).numpy()
     steps = 900 if METHODS[method]["creatine"] else 400  # a line among others is found more slowly than a whole spectrum
-    settings = loop.Settings(steps=steps, batch_size=32, learning_rate=2e-3, validate_every=200, device="cpu", progress=False)
-    content = random_spectra.Recipe.load("augment-transients").content
+    settings = settings_module.Settings(steps=steps, batch_size=32, learning_rate=2e-3, validate_every=200, device="cpu", progress=False)
+    content = recipes.Recipe.load("augment-transients").content
     (tmp_path / "gentle.json").write_text(
         json.dumps({"augment": {k: v for k, v in content["augment"].items() if k != "nuisance"} | {"snr": {"uniform": [20, 60]}}})
     )
     axes = {"dwelltime": DWELL, "spec_freq_mhz": FREQ}
-    loop.train_registration(method, fids, tmp_path / "net", **axes, settings=settings, recipe=tmp_path / "gentle.json")
+    registration.train_registration(method, fids, tmp_path / "net", **axes, settings=settings, recipe=tmp_path / "gentle.json")
     network, card = model_cards.load(tmp_path / "net")
     assert network.method == method and card["training"]["steps"] == steps
     shift = np.array([-12.0, -6.0, 0.0, 6.0, 12.0])
@@ -135,8 +137,8 @@ def test_each_learns_shifts_without_being_told_any(method, tmp_path, one_thread)
     # Seconds of training: the slope is there, the papers' accuracy is not.
     assert np.corrcoef(found, shift)[0, 1] > 0.98
     data = MrsData(moved.numpy()[None, None, None].transpose(0, 1, 2, 4, 3), DWELL, FREQ, "1H", ("DIM_DYN",))
-    aligned = quantify.align_data(data, model=tmp_path / "net")
+    aligned = align.align_data(data, model=tmp_path / "net")
     error = aligned.alignment.shift_hz[0] - shift
     assert aligned.starter == "net" and np.abs(error - error.mean()).max() < 0.5
     with pytest.raises(DataError, match="2000 Hz at 123.2 MHz.*4000 Hz"):
-        quantify.align_data(MrsData(data.fids, DWELL / 2, FREQ, "1H", ("DIM_DYN",)), model=tmp_path / "net")
+        align.align_data(MrsData(data.fids, DWELL / 2, FREQ, "1H", ("DIM_DYN",)), model=tmp_path / "net")

@@ -9,15 +9,15 @@ import torch
 
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.networks import model_cards, supervised_quantification
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 SMALL = {"arguments": {"share": 0.1}}
 
 
 def spectra(basis, n, seed=0, recipe="shamaei-table2"):
-    protocol = random_spectra.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
-    drawn = random_spectra.draw(random_spectra.Recipe.load(recipe), n, basis.names, torch.Generator().manual_seed(seed))
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    drawn = random_spectra.draw(recipes.Recipe.load(recipe), n, basis.names, torch.Generator().manual_seed(seed))
     return random_spectra.render(drawn, protocol).fid, drawn["conc"]
 
 
@@ -77,14 +77,15 @@ def test_wavelet_scattering_is_scaled_by_what_it_is_first_trained_with():
 
 
 def test_a_fixed_set_of_spectra_is_seen_over_and_over(sim_basis, tmp_path, monkeypatch):
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training import supervised
 
-    settings = loop.Settings(steps=12, batch_size=8, validate_every=6, validation_batches=2, device="cpu", progress=False)
+    settings = settings_module.Settings(steps=12, batch_size=8, validate_every=6, validation_batches=2, device="cpu", progress=False)
     seen, plain = [], supervised_quantification.Supervised.loss
     monkeypatch.setattr(
         supervised_quantification.Supervised, "loss", lambda self, fid, conc: seen.append((self.training, conc)) or plain(self, fid, conc)
     )
-    card = loop.train_regressor(sim_basis, tmp_path / "net", settings=settings, encoder="cnn", n_signals=30, active=1)
+    card = supervised.train_regressor(sim_basis, tmp_path / "net", settings=settings, encoder="cnn", n_signals=30, active=1)
     assert card["training"]["basis"].startswith("30 simulated spectra")
     rows = {kind: {tuple(row) for training, conc in seen for row in conc.tolist() if training == kind} for kind in (True, False)}
     assert len(rows[True]) <= 2 * 27 and len(rows[False]) <= 3 and not rows[True] & rows[False]
@@ -162,7 +163,7 @@ def test_hard_spectra_are_those_with_the_largest_errors_and_more_of_them_are_dra
     assert sorted(hard["snr"].tolist()) == list(range(30, 40))
     generator = torch.Generator().manual_seed(0)
     hard["conc"][:, 0] = hard["low"][0] = hard["high"][0] = 7.0  # a reference that is always the same
-    drawn = random_spectra.draw(random_spectra.Recipe.load("shamaei-table2"), 2000, sim_basis.names, generator)
+    drawn = random_spectra.draw(recipes.Recipe.load("shamaei-table2"), 2000, sim_basis.names, generator)
     again = supervised_quantification.near(drawn, hard, 0.25, generator)
     changed = again["snr"] != drawn["snr"]
     assert changed.float().mean() == pytest.approx(0.25, abs=0.04) and set(again["snr"][changed].tolist()) <= set(range(30, 40))
@@ -175,19 +176,21 @@ def test_hard_spectra_are_those_with_the_largest_errors_and_more_of_them_are_dra
 
 def test_one_spectrum_in_a_batch_is_refused(sim_basis, tmp_path):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training import supervised
 
     with pytest.raises(OptionError, match="--batch_size 1: .*at least 2"):
-        loop.train_regressor(sim_basis, tmp_path / "new", settings=loop.Settings(steps=2, batch_size=1, progress=False))
+        supervised.train_regressor(sim_basis, tmp_path / "new", settings=settings_module.Settings(steps=2, batch_size=1, progress=False))
     assert not (tmp_path / "new").exists()
 
 
 def test_a_stack_with_a_misspelt_member_is_refused_before_anything_is_trained(sim_basis, tmp_path):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training import supervised
 
     with pytest.raises(OptionError, match="--stack fc fcc: there is no such encoder as fcc"):
-        loop.train_regressor(sim_basis, tmp_path / "new", stack=("fc", "fcc"), settings=loop.Settings(steps=2, progress=False))
+        supervised.train_regressor(sim_basis, tmp_path / "new", stack=("fc", "fcc"), settings=settings_module.Settings(steps=2, progress=False))
     assert not (tmp_path / "new").exists()
 
 
@@ -296,7 +299,7 @@ def test_a_fit_starts_without_it_and_has_its_answer_beside_its_own(trained, tmp_
 def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
     """Macromolecules that were added for the fit have no answer; ratios of the others keep their spread, where there is one."""
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.initialisation import Automatic
+    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
     from fsl_mrs_dl.io.basis import Basis
     from fsl_mrs_dl.io.nifti import load
     from fsl_mrs_dl.physics.macromolecules import add_macromolecules
@@ -320,7 +323,8 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
 
 def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_basis):
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.initialisation import Automatic, RegressorStarter
+    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+    from fsl_mrs_dl.fitting.network_initialisation import RegressorStarter
 
     folder, truth, _ = trained
     model, _ = quantify.model_for(sim_basis, 1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H")
@@ -340,7 +344,7 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
 def test_what_it_has_no_answer_for_is_said(trained, sim_basis):
     """A metabolite that it was not trained on, and one that looks different there."""
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.initialisation import Automatic
+    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
     from fsl_mrs_dl.io.basis import Basis
     from fsl_mrs_dl.io.nifti import load
 
@@ -375,12 +379,14 @@ def test_a_network_that_proposes_no_starts_is_not_taken_for_one_that_does(traine
 def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
     """A stack whose second member was interrupted: the first stays, the second goes on, the rest follows."""
     from fsl_mrs_dl.io.basis import Basis
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import batches as batches_module
+    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training import supervised
 
     basis = Basis.load(trained[0] / "basis")
-    settings = loop.Settings(steps=6, batch_size=8, validate_every=2, validation_batches=1, device="cpu", progress=False)
+    settings = settings_module.Settings(steps=6, batch_size=8, validate_every=2, validation_batches=1, device="cpu", progress=False)
     options = {"stack": ("align-cnn", "cnn"), "hidden": (8,), "active": 1}
-    plain, seen = loop._Stream.__iter__, []
+    plain, seen = batches_module._Stream.__iter__, []
 
     def interrupted(self):
         for batch in plain(self):
@@ -389,53 +395,54 @@ def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             yield batch
 
-    monkeypatch.setattr(loop._Stream, "__iter__", interrupted)
+    monkeypatch.setattr(batches_module._Stream, "__iter__", interrupted)
     with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
-        loop.train_regressor(basis, tmp_path / "net", settings=settings, **options)
-    monkeypatch.setattr(loop._Stream, "__iter__", plain)
+        supervised.train_regressor(basis, tmp_path / "net", settings=settings, **options)
+    monkeypatch.setattr(batches_module._Stream, "__iter__", plain)
     first = (tmp_path / "net/members/0/card.json").read_bytes()
     assert not (tmp_path / "net/members/1/card.json").exists()
-    card = loop.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options)
+    card = supervised.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options)
     assert card.kind == "supervised-stack" and (tmp_path / "net/members/0/card.json").read_bytes() == first
-    whole = loop.train_regressor(basis, tmp_path / "whole", settings=settings, **options)
+    whole = supervised.train_regressor(basis, tmp_path / "whole", settings=settings, **options)
     ours, theirs = (model_cards.load(one.folder)[0].state_dict() for one in (card, whole))
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
     with pytest.raises(OptionError, match="--resume: .*was begun with"):
-        loop.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options | {"stack": ("cnn", "cnn")})
+        supervised.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options | {"stack": ("cnn", "cnn")})
 
 
 def test_second_order_goes_on_where_batches_end(sim_basis, tmp_path, monkeypatch):
     """It lowers the loss of held-back spectra by much, says so on the card, and goes on after an interruption."""
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     pytest.importorskip("kymatio", reason="kymatio is not installed (pip install 'fsl_mrs_dl[timefreq]')")
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training import supervised
 
-    settings = loop.Settings(
+    settings = settings_module.Settings(
         steps=30, batch_size=32, validate_every=10, validation_batches=2, learning_rate=3e-3, device="cpu", progress=False
     )
     options = {"encoder": "wscn", "n_signals": 400, "n_points": 256, "settings": settings, "recipe": "rizzo"}
-    plain = loop.train_regressor(sim_basis, tmp_path / "plain", **options)
-    polished, stopped = loop._polished, {"yes": True}
+    plain = supervised.train_regressor(sim_basis, tmp_path / "plain", **options)
+    polished, stopped = supervised._polished, {"yes": True}
 
     def interrupted(*args):
         if stopped.pop("yes", False):
             raise KeyboardInterrupt
         return polished(*args)
 
-    monkeypatch.setattr(loop, "_polished", interrupted)
+    monkeypatch.setattr(supervised, "_polished", interrupted)
     with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
-        loop.train_regressor(sim_basis, tmp_path / "more", polish=60, **options)
-    card = loop.train_regressor(sim_basis, tmp_path / "more", polish=60, resume=True, **options)
+        supervised.train_regressor(sim_basis, tmp_path / "more", polish=60, **options)
+    card = supervised.train_regressor(sim_basis, tmp_path / "more", polish=60, resume=True, **options)
     done = card["training"]
     assert 20 <= done["polished"] <= 60 and done["steps"] == 30 and "polished" not in plain["training"]
     assert done["validation_loss"] < 0.8 * plain["training"]["validation_loss"]
     with pytest.raises(OptionError, match="trained for 30 steps already"):
-        loop.train_regressor(sim_basis, tmp_path / "more", polish=60, resume=True, **options)
+        supervised.train_regressor(sim_basis, tmp_path / "more", polish=60, resume=True, **options)
 
 
 def test_second_order_keeps_the_best_of_held_back_spectra():
     """On targets that are noise, nothing that it finds holds elsewhere: the network stays as it was."""
-    from fsl_mrs_dl.training import loop
+    from fsl_mrs_dl.training import supervised
 
     torch.manual_seed(0)
 
@@ -451,8 +458,8 @@ def test_second_order_keeps_the_best_of_held_back_spectra():
 
     network = Plain()
     used, held = ({"view": torch.randn(n, 40), "target": torch.randn(n, 3)} for n in (60, 50))
-    done = loop._polished(network, used, held, 400)
-    assert done["polished"] == 20 * loop._WITHOUT_GAIN and float(network.layers.weight.detach().abs().max()) == 0
+    done = supervised._polished(network, used, held, 400)
+    assert done["polished"] == 20 * supervised._WITHOUT_GAIN and float(network.layers.weight.detach().abs().max()) == 0
     assert done["validation_loss"] == pytest.approx(float(held["target"].square().mean()))
 
 

@@ -8,8 +8,10 @@ import torch
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.networks import universal
-from fsl_mrs_dl.networks.universal import GRID_PPM, AlignStarter, AlignUniversal, PpmGrid, QuantUniversal
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.networks.universal import GRID_PPM, AlignUniversal, PpmGrid, QuantUniversal
+from fsl_mrs_dl.preproc.proposals import AlignStarter
+from fsl_mrs_dl.simulation import protocols as protocols_module
+from fsl_mrs_dl.simulation import recipes
 
 
 def line(ppm, n_points, dwelltime, freq, width=6.0, shift_hz=0.0, phi0=0.0):
@@ -89,7 +91,7 @@ def test_shift_and_phase_of_a_matched_filter_are_exact(trusting, shift_hz, phi0,
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_alignments_starter_has_the_alignments_signs(trusting, known):
-    from fsl_mrs_dl.registration.solver import align_transients
+    from fsl_mrs_dl.registration.alignment import align_transients
 
     random = np.random.default_rng(0)
     shift, phi = random.uniform(-20, 20, 12), random.uniform(-2, 2, 12)
@@ -119,8 +121,8 @@ def test_channels_of_any_gain_are_combined(trusting):
 
 
 def test_quant_batches_hold_the_truth_of_their_spectra():
-    recipe = random_spectra.Recipe.load("normal-brain")
-    protocols = random_spectra.random_protocols(random_spectra.Recipe.load("universal").get("protocols"), 1, seed=0)
+    recipe = recipes.Recipe.load("normal-brain")
+    protocols = protocols_module.random_protocols(recipes.Recipe.load("universal").get("protocols"), 1, seed=0)
     batch = universal.quant_batch(recipe, protocols[0], 8, torch.Generator().manual_seed(0))
     assert batch["spec"].shape == (8, 424) and batch["baseline"].shape == (8, 16)
     assert batch["shift_ppm"].abs().max() <= 0.3
@@ -130,8 +132,8 @@ def test_quant_batches_hold_the_truth_of_their_spectra():
 @pytest.mark.parametrize("kind", ["quant", "align"])
 def test_losses_fall_when_the_networks_learn(kind):
     torch.manual_seed(0)
-    recipe = random_spectra.Recipe.load("normal-brain" if kind == "quant" else "universal-transients")
-    protocols = random_spectra.random_protocols(random_spectra.Recipe.load("universal").get("protocols"), 2, seed=0)
+    recipe = recipes.Recipe.load("normal-brain" if kind == "quant" else "universal-transients")
+    protocols = protocols_module.random_protocols(recipes.Recipe.load("universal").get("protocols"), 2, seed=0)
     network = QuantUniversal() if kind == "quant" else AlignUniversal(width=8, depth=3)
     make, loss = (
         (universal.quant_batch, universal.quant_loss) if kind == "quant" else (universal.align_batch, universal.align_loss)

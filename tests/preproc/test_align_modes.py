@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.fitting import quantify
+from fsl_mrs_dl.core.fids import apply_shift_phase
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.networks import model_cards, self_supervised_registration
+from fsl_mrs_dl.preproc import align
 from fsl_mrs_dl.preproc.absolute import absolute_offset
 from fsl_mrs_dl.preproc.editing import match_subspectra
 from fsl_mrs_dl.preproc.moving_reference import follow
-from fsl_mrs_dl.registration.solver import align_transients, apply_shift_phase, similarity_index
-from fsl_mrs_dl.results.reports import alignment
+from fsl_mrs_dl.preproc.similarity import similarity_index
+from fsl_mrs_dl.registration.alignment import align_transients
+from fsl_mrs_dl.results.reports import alignment, alignment_table
 from fsl_mrs_dl.simulation import acquisition
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -104,21 +106,21 @@ def test_absolute_places_of_other_nuclei():
     with pytest.raises(OptionError, match="13C"):
         absolute_offset(clean, dwelltime=DWELL, spec_freq_mhz=32.1, nucleus="13C")
     with pytest.raises(OptionError, match="--absolute.*13C"):
-        quantify.align_data(svs(drifting(clean, 4)[0].T, freq=32.1, nucleus="13C"), absolute=True, device="cpu")
+        align.align_data(svs(drifting(clean, 4)[0].T, freq=32.1, nucleus="13C"), absolute=True, device="cpu")
 
 
 def test_absolute_alignment_puts_the_mean_where_it_belongs():
     fids, shift, phase = drifting(apply_shift_phase(lines(BRAIN), -12.0, -70.0, DWELL), 24)
-    out = quantify.align_data(svs(fids.T), absolute=True, device="cpu")
+    out = align.align_data(svs(fids.T), absolute=True, device="cpu")
     np.testing.assert_allclose(out.alignment.shift_hz[0], shift + 12, atol=1.0)
     np.testing.assert_allclose(out.alignment.phase_deg[0], phase + 70, atol=12)
     again = absolute_offset(out.data.fids[0, 0, 0].mean(-1), **AXES)
     assert abs(again.shift_hz) < 0.05 and abs(again.phase_deg) < 0.5
-    plain = quantify.align_data(svs(fids.T), device="cpu")
+    plain = align.align_data(svs(fids.T), device="cpu")
     assert (out.alignment.shift_sd_hz > plain.alignment.shift_sd_hz).all()
     # Coils that are not combined have a phase each: only the shift is absolute.
     gains = np.array([1.0, 0.5j, -0.8])
-    coils = quantify.align_data(svs(np.einsum("c,tn->nct", gains, fids), ("DIM_COIL", "DIM_DYN")), absolute=True, device="cpu")
+    coils = align.align_data(svs(np.einsum("c,tn->nct", gains, fids), ("DIM_COIL", "DIM_DYN")), absolute=True, device="cpu")
     np.testing.assert_allclose(coils.alignment.shift_hz[0], shift + 12, atol=1.0)
     np.testing.assert_allclose(coils.alignment.phase_deg[0], phase - phase.mean(), atol=4)
 
@@ -144,7 +146,7 @@ def test_edited_data_acquired_in_blocks_subtract():
         one, _, _ = drifting(lines(places), n, seed=k)
         fids.append(apply_shift_phase(one, np.full(n, -4.0 * k), np.full(n, -25.0 * k), DWELL))
     data = svs(np.stack(fids, -1).transpose(1, 0, 2), ("DIM_DYN", "DIM_EDIT"))
-    together, apart = (quantify.align_data(data, device="cpu", **more) for more in ({}, {"edit_dim": None}))
+    together, apart = (align.align_data(data, device="cpu", **more) for more in ({}, {"edit_dim": None}))
     errors = []
     for out in (together, apart):
         mean = out.data.fids[0, 0, 0].mean(1)
@@ -156,7 +158,7 @@ def test_edited_data_acquired_in_blocks_subtract():
     assert "matched" in together.details("x", "DIM_DYN", None)
     # Voxels are matched one by one.
     two = nifti.MrsData(np.concatenate([data.fids, data.fids[..., ::-1]], 0), DWELL, FREQ, "1H", data.dim_tags, affine=np.eye(4))
-    both = quantify.align_data(two, device="cpu")
+    both = align.align_data(two, device="cpu")
     assert both.subspectra[0].shape == (2, 2)
     np.testing.assert_allclose(both.alignment.shift_hz[:2], together.alignment.shift_hz, atol=1e-6)
 
@@ -187,9 +189,9 @@ def test_noise_in_a_reference_is_not_taken_for_signal():
 
 def test_nothing_is_found_in_noise():
     fids, _, _ = drifting(lines(BRAIN), 16, sd=0.3)
-    out = quantify.align_data(svs(fids.T), ppmlim=(9.0, 11.0), device="cpu")
+    out = align.align_data(svs(fids.T), ppmlim=(9.0, 11.0), device="cpu")
     assert (out.alignment.flag == "weak").mean() > 0.5
-    assert "is there signal in the window" in alignment.summary_line(out)
+    assert "is there signal in the window" in alignment_table.summary_line(out)
 
 
 # -- a moving reference --------------------------------------------------------------------------------------------
@@ -233,12 +235,12 @@ def test_unlike_transients_are_left_out_with_their_headers(tmp_path, capsys):
     fids[9] = 0
     header = {"dim_5_header": {"RepetitionTime": [float(k) for k in range(16)], "EchoTime": {"start": 0.1, "increment": 0.01}}}
     data = svs(fids.T, header=header)
-    out = quantify.align_data(data, exclude_unlike=True, device="cpu")
+    out = align.align_data(data, exclude_unlike=True, device="cpu")
     assert out.excluded == (5, 9) and out.data.fids.shape[-1] == 14 and out.alignment.shift_hz.shape == (1, 16)
     kept = out.data.header["dim_5_header"]
     assert kept["RepetitionTime"] == [float(k) for k in range(16) if k not in (5, 9)]
     np.testing.assert_allclose(kept["EchoTime"][-1], 0.25)
-    whole = quantify.align_data(data, device="cpu")
+    whole = align.align_data(data, device="cpu")
     np.testing.assert_array_equal(out.data.fids, np.delete(whole.data.fids, (5, 9), -1))
 
     file = nifti.save(
@@ -252,7 +254,7 @@ def test_unlike_transients_are_left_out_with_their_headers(tmp_path, capsys):
     # The object that came from a file, as fsl_mrs_proc gives it, gets the same.
     from nifti_mrs.nifti_mrs import NIFTI_MRS
 
-    image, _ = quantify.align_image(NIFTI_MRS(str(file)), exclude_unlike=True, device="cpu")
+    image, _ = align.align_image(NIFTI_MRS(str(file)), exclude_unlike=True, device="cpu")
     np.testing.assert_allclose(np.asarray(image[:]), read.fids, atol=1e-4)
 
 
@@ -260,9 +262,9 @@ def test_exclusion_is_refused_where_it_cannot_be_done():
     fids, _, _ = drifting(lines(BRAIN), 8)
     voxels = nifti.MrsData(np.stack([fids.T] * 2)[:, None, None], DWELL, FREQ, "1H", ("DIM_DYN",), affine=np.eye(4))
     with pytest.raises(OptionError, match="--exclude-unlike.*weights"):
-        quantify.align_data(voxels, exclude_unlike=True, device="cpu")
+        align.align_data(voxels, exclude_unlike=True, device="cpu")
     with pytest.raises(OptionError, match="--exclude-unlike"):
-        quantify.align_data(voxels, dim="voxels", exclude_unlike=True, device="cpu")
+        align.align_data(voxels, dim="voxels", exclude_unlike=True, device="cpu")
 
 
 # -- voxels --------------------------------------------------------------------------------------------------------
@@ -274,19 +276,19 @@ def test_voxels_are_aligned_to_each_other_and_empty_ones_left_alone():
     grid = fids.reshape(3, 2, 2, N)
     data = nifti.MrsData(grid, DWELL, FREQ, "1H", affine=np.eye(4))
     for dim in ("all", "voxels"):
-        out = quantify.align_data(data, dim=dim, device="cpu")
+        out = align.align_data(data, dim=dim, device="cpu")
         ok = np.arange(12) != 7
         found = out.alignment.shift_hz[0]
         np.testing.assert_allclose(found[ok] - found[ok].mean(), shift[ok] - shift[ok].mean(), atol=1.0)
         assert out.alignment.flag[0, 7] == "failed" and not out.data.fids.reshape(12, N)[7].any()
         assert out.data.fids.shape == grid.shape and out.transient_axes == {"x": 3, "y": 2, "z": 2}
     with pytest.raises(DataError, match="holds one spectrum"):
-        quantify.align_data(svs(fids[0], ()), dim="all", device="cpu")
+        align.align_data(svs(fids[0], ()), dim="all", device="cpu")
     with pytest.raises(DataError, match="--dim voxels"):
-        quantify.align_data(data, device="cpu")
+        align.align_data(data, device="cpu")
     with pytest.raises(DataError, match="DIM_FOO"):
-        quantify.align_data(svs(fids.T), edit_dim="DIM_FOO", device="cpu")
-    assert "11 of 12 voxels" in alignment.summary_line(out)
+        align.align_data(svs(fids.T), edit_dim="DIM_FOO", device="cpu")
+    assert "11 of 12 voxels" in alignment_table.summary_line(out)
 
 
 # -- networks ------------------------------------------------------------------------------------------------------
@@ -295,10 +297,10 @@ def test_voxels_are_aligned_to_each_other_and_empty_ones_left_alone():
 def test_a_networks_own_answer_is_kept_as_it_is():
     fids, shift, phase = drifting(lines(BRAIN), 20)
     fids[3] = np.nan
-    out = quantify.align_data(svs(fids.T), method="universal", refine=False, device="cpu")
+    out = align.align_data(svs(fids.T), method="universal", refine=False, device="cpu")
     assert not out.refined and np.isnan(out.alignment.shift_sd_hz).all() and out.alignment.flag[0, 3] == "failed"
     ok = np.arange(20) != 3
-    from fsl_mrs_dl.networks.universal import AlignStarter
+    from fsl_mrs_dl.preproc.proposals import AlignStarter
 
     network, card = model_cards.load("align-universal")
     asked, turned = AlignStarter(network, card, **AXES)(torch.as_tensor(fids)[None, None])
@@ -306,7 +308,7 @@ def test_a_networks_own_answer_is_kept_as_it_is():
     np.testing.assert_allclose(out.alignment.shift_hz[0, ok], asked[ok] - asked[ok].mean(), atol=1e-5)
     np.testing.assert_allclose(out.alignment.shift_hz[0, ok], (shift - shift[ok].mean())[ok], atol=4)
     assert "not refined" in out.details("x", "DIM_DYN", None)
-    better = quantify.align_data(svs(fids.T), method="universal", device="cpu").alignment
+    better = align.align_data(svs(fids.T), method="universal", device="cpu").alignment
     error = [np.std(a.shift_hz[0, ok] - shift[ok]) for a in (out.alignment, better)]
     assert error[1] <= error[0]
 
@@ -332,7 +334,7 @@ def test_options_that_cannot_be_served_say_so(options, words):
     fids, _, _ = drifting(lines(BRAIN), 4)
     data = nifti.MrsData(np.stack([fids.T] * 2)[:, None, None], DWELL, FREQ, "1H", ("DIM_DYN",), affine=np.eye(4))
     with pytest.raises(OptionError, match=words):
-        quantify.align_data(data, device="cpu", **options)
+        align.align_data(data, device="cpu", **options)
 
 
 def test_a_reference_excludes_what_would_contradict_it():
@@ -340,7 +342,7 @@ def test_a_reference_excludes_what_would_contradict_it():
     reference = svs(lines(BRAIN), ())
     for options in ({"absolute": True}, {"moving": 8}):
         with pytest.raises(OptionError, match="reference"):
-            quantify.align_data(svs(fids.T), reference=reference, device="cpu", **options)
+            align.align_data(svs(fids.T), reference=reference, device="cpu", **options)
 
 
 def test_published_classes_go_by_their_names():
@@ -359,11 +361,11 @@ def test_a_trained_published_network_aligns_alone_and_refined(tmp_path):
     content = {"name": "mine", "what": "", "training": {}, "ranges": {}, "accuracy": {}}
     model_cards.save(tmp_path / "mine", network, content)
     fids, shift, _ = drifting(lines(BRAIN), 12)
-    alone = quantify.align_data(svs(fids.T), method="dcrr", model=tmp_path / "mine", refine=False, device="cpu")
+    alone = align.align_data(svs(fids.T), method="dcrr", model=tmp_path / "mine", refine=False, device="cpu")
     with torch.no_grad():
         answer = network.eval()(torch.as_tensor(fids))["shift_hz"].numpy()
     np.testing.assert_allclose(alone.alignment.shift_hz[0], answer, atol=1e-4)  # its places are absolute
-    refined = quantify.align_data(svs(fids.T), model=tmp_path / "mine", device="cpu")
+    refined = align.align_data(svs(fids.T), model=tmp_path / "mine", device="cpu")
     np.testing.assert_allclose(refined.alignment.shift_hz[0], shift - shift.mean(), atol=1)
     assert json.loads((tmp_path / "mine" / "card.json").read_text())["architecture"]["settings"]["method"] == "dcrr"
 
@@ -387,11 +389,11 @@ def test_reports_show_the_difference_of_edited_data_and_survive_unknown_errors(t
         fids[None, None, None], basis.dwelltime, basis.spec_freq_mhz, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4)
     )
     (tmp_path / "a").mkdir()
-    out = quantify.align_data(data, absolute=True, device="cpu")
+    out = align.align_data(data, absolute=True, device="cpu")
     (page,) = alignment.write_reports(tmp_path / "a", out)
     text = page.read_text()
     for words in ("Difference of the sub-spectra", "Similarity index", "Creatine, choline and NAA lay"):
         assert words in text
-    out = quantify.align_data(data, method="universal", refine=False, device="cpu")
+    out = align.align_data(data, method="universal", refine=False, device="cpu")
     (page,) = alignment.write_reports(tmp_path / "a", out)
     assert "own answer" in page.read_text() and "nan Hz" not in page.read_text()

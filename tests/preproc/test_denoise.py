@@ -18,7 +18,7 @@ from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.networks import denoiser, model_cards
 from fsl_mrs_dl.preproc import denoise
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,8 +30,8 @@ def model(sim_basis, tmp_path_factory):
     """A small denoiser, trained for a few batches, as a folder."""
     torch.manual_seed(0)
     network = denoiser.Denoiser(DWELL, FREQ, N, channels=8, kernel=8, layers=2)
-    protocol = random_spectra.protocol_of(sim_basis.fids, sim_basis.names, DWELL, FREQ)
-    recipe = random_spectra.Recipe.of("x", random_spectra.Recipe.load("normal-brain").content | {"snr": 20, "phase_deg": 0, "shift_ppm": 0})
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, DWELL, FREQ)
+    recipe = recipes.Recipe.of("x", recipes.Recipe.load("normal-brain").content | {"snr": 20, "phase_deg": 0, "shift_ppm": 0})
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for step in range(120):
         made = random_spectra.render(random_spectra.draw(recipe, 16, protocol.names, torch.Generator().manual_seed(step)), protocol)

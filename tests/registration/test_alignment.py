@@ -12,14 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.core.fids import apply_shift_phase
 from fsl_mrs_dl.core.units import ppm_axis, window_indices
-from fsl_mrs_dl.registration.solver import (
-    align_transients,
-    apply_shift_phase,
-    cramer_rao,
-    mean_pairwise_correlation,
-    similarity_matrix,
-)
+from fsl_mrs_dl.preproc.similarity import mean_pairwise_correlation, similarity_matrix
+from fsl_mrs_dl.registration.alignment import align_transients
+from fsl_mrs_dl.registration.bounds import cramer_rao
 from fsl_mrs_dl.results.reports.alignment import write_align_report
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / "../shared/data"))

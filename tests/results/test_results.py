@@ -13,7 +13,7 @@ import torch
 
 from fsl_mrs_dl.core.errors import DataError, OutputError
 from fsl_mrs_dl.fitting import quantify
-from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.results import figures, tables
 from fsl_mrs_dl.results.reports import fit as fit_module
@@ -98,18 +98,18 @@ def test_voxels_keep_their_places(basis):
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(ZeroDivisionError), tables.folder_for(tmp_path / "out", False) as folder:
+    with pytest.raises(ZeroDivisionError), output.folder_for(tmp_path / "out", False) as folder:
         (folder / "half").write_text("x")
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
-    with tables.folder_for(tmp_path / "out", False) as folder:
+    with output.folder_for(tmp_path / "out", False) as folder:
         (folder / "options.txt").write_text("1")
-    with pytest.raises(OutputError, match="overwrite"), tables.folder_for(tmp_path / "out", False):
+    with pytest.raises(OutputError, match="overwrite"), output.folder_for(tmp_path / "out", False):
         pass
-    with pytest.raises(ZeroDivisionError), tables.folder_for(tmp_path / "out", True):
+    with pytest.raises(ZeroDivisionError), output.folder_for(tmp_path / "out", True):
         raise ZeroDivisionError
     assert (tmp_path / "out" / "options.txt").read_text() == "1"
-    with tables.folder_for(tmp_path / "out", True) as folder:
+    with output.folder_for(tmp_path / "out", True) as folder:
         (folder / "b").write_text("2")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"] and len(list(tmp_path.iterdir())) == 1
 

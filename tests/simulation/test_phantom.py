@@ -15,6 +15,7 @@ from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.simulation import anatomy as anatomy_module
 from fsl_mrs_dl.simulation import phantom
 
 SIZE, COARSE = (16, 18, 5), {"n_points": 512, "t1_mm": 3.0}
@@ -34,7 +35,7 @@ def pure():
 
 @pytest.fixture(scope="module")
 def anatomy():
-    return phantom.draw_anatomy(0, t1_mm=3.0)
+    return anatomy_module.draw_anatomy(0, t1_mm=3.0)
 
 
 def spectra(made):
@@ -98,7 +99,7 @@ def test_metabolites_differ_by_tissue(head):
         assert higher_in_grey[name] < 0.9, name
     assert 0.9 < higher_in_grey["NAA"] < 1.15
     table = dict(zip(head.basis.names, phantom.tissue_concentrations(head.basis.names).T))
-    in_fluid = {name for name, row in table.items() if row[phantom.TISSUES.index("csf")] > 0}
+    in_fluid = {name for name, row in table.items() if row[anatomy_module.TISSUES.index("csf")] > 0}
     assert in_fluid == {"Glc", "Lac", "Gln"}
     everywhere = head.tissue["lesion"] == 0
     assert np.corrcoef(head.concentrations["NAA"][everywhere], (head.tissue["gm"] + head.tissue["wm"])[everywhere])[0, 1] > 0.95
@@ -221,10 +222,10 @@ def test_the_lateral_sides_are_not_swapped(head, anatomy):
 
 
 def test_fields_on_grids_are_the_fields(rng):
-    field = phantom.Field(rng, 30)
-    affine = phantom._affine(phantom._rotation(9, 3, -5), (3, 4, 5), (8, 7, 6), (10, -20, 30))
-    assert np.allclose(field.on(affine, (8, 7, 6)), field(phantom._places(affine, (8, 7, 6))), atol=2e-4)
-    far = phantom.Field(rng, 30)(rng.uniform(-500, 500, (20000, 3)))
+    field = anatomy_module.Field(rng, 30)
+    affine = anatomy_module._affine(anatomy_module._rotation(9, 3, -5), (3, 4, 5), (8, 7, 6), (10, -20, 30))
+    assert np.allclose(field.on(affine, (8, 7, 6)), field(anatomy_module._places(affine, (8, 7, 6))), atol=2e-4)
+    far = anatomy_module.Field(rng, 30)(rng.uniform(-500, 500, (20000, 3)))
     assert abs(far.mean()) < 0.1 and far.std() == pytest.approx(1, abs=0.1)
 
 

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from benchmarks.papers import datasets
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError
-from fsl_mrs_dl.simulation import random_spectra
+from fsl_mrs_dl.simulation import protocols as protocols_module
+from fsl_mrs_dl.simulation import random_spectra, recipes
 
 CLEAN = {"concentrations": {"prior": "typical", "spread": 0.0}, "snr": 50, "lorentz_fwhm_hz": 6.0}
 
 
 @pytest.fixture(scope="module")
 def protocol(sim_basis):
-    return random_spectra.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    return protocols_module.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
 
 
 def seeded(seed=0):
@@ -27,7 +28,7 @@ def seeded(seed=0):
 
 
 def made(protocol, content, n=4, seed=0, **options):
-    recipe = random_spectra.Recipe.of("test", content)
+    recipe = recipes.Recipe.of("test", content)
     drawn = random_spectra.draw(recipe, n, protocol.names, seeded(seed))
     return drawn, random_spectra.render(drawn, protocol, **options)
 
@@ -36,9 +37,9 @@ def ppm_of(protocol):
     return units.ppm_axis(protocol.basis.shape[-1], protocol.dwelltime, protocol.spec_freq_mhz)
 
 
-@pytest.mark.parametrize("name", random_spectra.recipe_names())
+@pytest.mark.parametrize("name", recipes.recipe_names())
 def test_recipes_can_be_drawn_and_say_what_they_are(name, protocol):
-    recipe = random_spectra.Recipe.load(name)
+    recipe = recipes.Recipe.load(name)
     assert recipe.content["doc"].endswith(".") and "source" in recipe.content
     if "augment" in recipe.content:
         return  # for measured transients; see test_registration.py
@@ -48,7 +49,7 @@ def test_recipes_can_be_drawn_and_say_what_they_are(name, protocol):
 
 
 def test_the_same_seed_gives_the_same_spectra_and_another_one_others(protocol):
-    content = random_spectra.Recipe.load("universal").content
+    content = recipes.Recipe.load("universal").content
     one, again, other = (made(protocol, content, seed=seed)[1].fid for seed in (1, 1, 2))
     assert torch.equal(one, again) and not torch.allclose(one, other)
 
@@ -88,7 +89,7 @@ def test_first_order_phase_turns_about_2_2_ppm(protocol):
 @pytest.mark.parametrize("lorentz,gauss", [(8.0, 0.0), (0.0, 8.0)])
 def test_widths_are_full_widths_at_half_maximum(lorentz, gauss):
     n, dwelltime = 8192, 1 / 1000
-    still = random_spectra.protocol_of(np.ones((1, n)), ["NAA"], dwelltime, 123.2)
+    still = protocols_module.protocol_of(np.ones((1, n)), ["NAA"], dwelltime, 123.2)
     content = CLEAN | {"lorentz_fwhm_hz": lorentz, "gauss_fwhm_hz": gauss}
     content["concentrations"] = {"prior": "uniform", "most": 2}
     # The one line is at 4.65 ppm, outside the window in which heights are measured; that is of no matter to its width.
@@ -120,7 +121,7 @@ def test_a_spike_lifts_the_whole_spectrum(protocol):
 
 
 def test_table_prior_stays_within_its_ranges(protocol):
-    drawn, _ = made(protocol, random_spectra.Recipe.load("shamaei-table2").content, n=500)
+    drawn, _ = made(protocol, recipes.Recipe.load("shamaei-table2").content, n=500)
     index = list(protocol.names).index("NAA")
     naa = drawn["conc"][:, index]
     assert naa.min() >= 7.5 and naa.max() <= 17 and naa.std() == pytest.approx(9.5 / math.sqrt(12), rel=0.1)
@@ -129,7 +130,7 @@ def test_table_prior_stays_within_its_ranges(protocol):
 
 def test_transients_are_variations_of_one_spectrum(protocol):
     content = CLEAN | {"snr": 1e6, "transients": {"shift_hz": {"uniform": [-20, 20]}, "phase_deg": {"uniform": [-90, 90]}}}
-    drawn = random_spectra.draw_transients(random_spectra.Recipe.of("t", content), 2, 5, protocol.names, seeded())
+    drawn = random_spectra.draw_transients(recipes.Recipe.of("t", content), 2, 5, protocol.names, seeded())
     fid, base = random_spectra.render_transients(drawn, protocol)
     back = torch.exp(-1j * (2 * torch.pi * drawn["shift_hz"][..., None] * protocol.time - drawn["phi0"][..., None]))
     difference = (fid * back - base.fid[:, None]).abs().amax() / base.fid.abs().amax()
@@ -140,7 +141,7 @@ def test_unstable_lines_change_from_transient_to_transient(protocol):
     line = {"height": 5.0, "ppm": {"normal": [4.65, 0.05]}, "lorentz_fwhm_hz": 10.0, "phase_deg": {"uniform": [-180, 180]}}
     content = CLEAN | {"snr": 1e6, "transients": {"unstable_water": line}}
     fid, base = random_spectra.render_transients(
-        random_spectra.draw_transients(random_spectra.Recipe.of("t", content), 1, 6, protocol.names, seeded()), protocol
+        random_spectra.draw_transients(recipes.Recipe.of("t", content), 1, 6, protocol.names, seeded()), protocol
     )
     water = units.fid_to_spec(fid - base.fid[:, None])[0]
     tops = water.abs().amax(-1)
@@ -149,12 +150,12 @@ def test_unstable_lines_change_from_transient_to_transient(protocol):
 
 
 def test_random_protocols_share_one_grid_in_ppm():
-    ranges = random_spectra.Recipe.load("universal").get("protocols")
-    protocols = random_spectra.random_protocols(ranges, 3, seed=4)
+    ranges = recipes.Recipe.load("universal").get("protocols")
+    protocols = protocols_module.random_protocols(ranges, 3, seed=4)
     for one in protocols:
         assert ppm_of(one) == pytest.approx(ppm_of(protocols[0]), abs=1e-6)
         assert 63 <= one.spec_freq_mhz <= 401 and one.basis.shape[1] == 1024
-    assert [one.about for one in protocols] == [one.about for one in random_spectra.random_protocols(ranges, 3, seed=4)]
+    assert [one.about for one in protocols] == [one.about for one in protocols_module.random_protocols(ranges, 3, seed=4)]
 
 
 @pytest.mark.parametrize(
@@ -174,19 +175,19 @@ def test_random_protocols_share_one_grid_in_ppm():
 )
 def test_malformed_recipes_are_refused_in_one_line(content, words):
     with pytest.raises(OptionError, match=words) as caught:
-        random_spectra.Recipe.of("mine", content)
+        recipes.Recipe.of("mine", content)
     assert "\n" not in str(caught.value)
 
 
 def test_recipes_come_by_name_or_from_a_file(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(CLEAN))
-    assert random_spectra.Recipe.load(path).name == "mine"
+    assert recipes.Recipe.load(path).name == "mine"
     path.write_text("{")
     with pytest.raises(OptionError, match="not JSON"):
-        random_spectra.Recipe.load(path)
+        recipes.Recipe.load(path)
     with pytest.raises(OptionError, match="no such recipe.*universal"):
-        random_spectra.Recipe.load("nobody's")
+        recipes.Recipe.load("nobody's")
 
 
 @settings(max_examples=15, deadline=None)
@@ -194,7 +195,7 @@ def test_recipes_come_by_name_or_from_a_file(tmp_path):
 def test_ranges_hold(low, width):
     for kind in ("uniform", "loguniform"):
         a = abs(low) + 0.01 if kind == "loguniform" else low
-        values = random_spectra.sample({kind: [a, a + width]}, (200,), seeded())
+        values = recipes.sample({kind: [a, a + width]}, (200,), seeded())
         assert values.min() >= a - 1e-4 and values.max() <= a + width + 1e-4
 
 
@@ -226,7 +227,7 @@ def test_macromolecules_stay_unless_they_are_meant():
     basis = datasets.dss_basis("DSS1")
     lines = [name.startswith("mm") for name in basis.names]
     draw = lambda each: random_spectra.draw(  # noqa: E731
-        random_spectra.Recipe.of("test", CLEAN | {"each": each}), 4, basis.names, seeded()
+        recipes.Recipe.of("test", CLEAN | {"each": each}), 4, basis.names, seeded()
     )["each"]
     every = {"shift_hz": {"uniform": [-10, 10]}}
     assert not draw(every)[:, lines].any() and draw(every)[:, [not line for line in lines], 0].all()

@@ -8,12 +8,9 @@ import torch
 pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
 
 from fsl_mrs_dl.cli.main import main  # noqa: E402
-from fsl_mrs_dl.core.errors import (
-    OptionError,
-    OutputError,  # noqa: E402
-)
+from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.networks import model_cards  # noqa: E402
-from fsl_mrs_dl.training import loop
+from fsl_mrs_dl.training import batches, loop, registration, settings, universal
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 SMALL = {"batch_size": 8, "validate_every": 2, "validation_batches": 1, "n_protocols": 1, "device": "cpu", "progress": False}
@@ -21,10 +18,10 @@ SMALL = {"batch_size": 8, "validate_every": 2, "validation_batches": 1, "n_proto
 
 def run(folder, steps, **options):
     resume = options.pop("resume", False)
-    return loop.train(
+    return universal.train(
         "align-universal",
         folder,
-        settings=loop.Settings(steps=steps, **SMALL | options),
+        settings=settings.Settings(steps=steps, **SMALL | options),
         network_settings={"width": 8, "depth": 2},
         resume=resume,
     )
@@ -44,7 +41,7 @@ def test_same_seed_same_network_and_another_one_another(tmp_path):
 
 def test_a_resumed_training_sees_the_batches_that_would_have_come(tmp_path, monkeypatch):
     seen = []
-    plain = loop._Stream.__iter__
+    plain = batches._Stream.__iter__
 
     def noted(self):
         for batch in plain(self):
@@ -52,7 +49,7 @@ def test_a_resumed_training_sees_the_batches_that_would_have_come(tmp_path, monk
                 seen.append(batch["shift_ppm"][0].item())
             yield batch
 
-    monkeypatch.setattr(loop._Stream, "__iter__", noted)
+    monkeypatch.setattr(batches._Stream, "__iter__", noted)
     run(tmp_path / "whole", 6)
     whole, seen[:] = seen[:6], []
     run(tmp_path / "parts", 4)
@@ -188,7 +185,7 @@ def test_impossible_trainings_of_alignments_are_said_in_one_line(tmp_path, capsy
 def test_networks_for_1h_lines_are_not_trained_on_other_nuclei(tmp_path):
     with pytest.raises(OptionError, match="dsrf.*1H.*31P"):
         fids = torch.randn(8, 512, dtype=torch.complex64)
-        loop.train_registration("dsrf", fids, tmp_path / "n", dwelltime=5e-4, spec_freq_mhz=51.7, nucleus="31P")
+        registration.train_registration("dsrf", fids, tmp_path / "n", dwelltime=5e-4, spec_freq_mhz=51.7, nucleus="31P")
 
 
 def test_what_a_training_was_begun_with_is_what_it_goes_on_with(tmp_path):
@@ -198,14 +195,14 @@ def test_what_a_training_was_begun_with_is_what_it_goes_on_with(tmp_path):
     with pytest.raises(OptionError, match="2 steps already"):
         run(tmp_path / "m", 2, resume=True)
     with pytest.raises(OptionError, match="--resume.*network"):
-        loop.train("quant-universal", tmp_path / "m", settings=loop.Settings(steps=4, **SMALL), resume=True)
+        universal.train("quant-universal", tmp_path / "m", settings=settings.Settings(steps=4, **SMALL), resume=True)
     assert run(tmp_path / "m", 4, resume=True)["training"]["steps"] == 4
     assert len(list((tmp_path / "m/logs").glob("*/metrics.csv"))) == 2
 
 
 def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     seen = []
-    plain = loop._Stream.__iter__
+    plain = batches._Stream.__iter__
 
     def interrupted(self):
         for batch in plain(self):
@@ -214,7 +211,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
                 raise KeyboardInterrupt
             yield batch
 
-    monkeypatch.setattr(loop._Stream, "__iter__", interrupted)
+    monkeypatch.setattr(batches._Stream, "__iter__", interrupted)
     words = ["train", "align", "--output", str(tmp_path / "net"), "--steps", "50", "--batch_size", "8", "--validate_every", "2"]
     words += ["--n_protocols", "1", "--device", "cpu", "--threads", "1"]
     assert main(words) == 130
@@ -234,7 +231,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     ],
 )
 def test_the_card_s_command_makes_the_same_network(command, steps, again):
-    assert loop._again(command, loop.Settings(steps=9), steps) == again
+    assert loop._again(command, settings.Settings(steps=9), steps) == again
 
 
 @pytest.mark.parametrize(
@@ -246,14 +243,14 @@ def test_the_card_s_command_makes_the_same_network(command, steps, again):
     ],
 )
 def test_what_a_training_was_begun_with_is_said_in_words(tmp_path, key, before, now, message):
-    loop._remember(tmp_path, loop.Settings(), {key: before}, None)
+    loop._remember(tmp_path, settings.Settings(), {key: before}, None)
     with pytest.raises(OptionError, match=message):
-        loop._remember(tmp_path, loop.Settings(), {key: now}, tmp_path / "last.ckpt")
+        loop._remember(tmp_path, settings.Settings(), {key: now}, tmp_path / "last.ckpt")
 
 
 def test_a_card_claims_no_more_than_its_recipe_and_basis(tmp_path, capsys):
     from fsl_mrs_dl.simulation.acquisition import simulate_basis
-    from fsl_mrs_dl.simulation.random_spectra import Recipe
+    from fsl_mrs_dl.simulation.recipes import Recipe
 
     simulate_basis(["NAA", "Cr", "PCr", "GPC", "Glu", "Ins"], te_ms=30.0).save(tmp_path / "basis")
     content = Recipe.load("tumour").content | {"shift_ppm": {"uniform": [-0.1, 0.1]}, "snr": {"loguniform": [20, 50]}}

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import html
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from ... import __version__
-from ...core.errors import DataError, OutputError
-from ...core.units import fid_to_spec, ppm_axis, window_indices
-from ...fitting.quantify import AlignedData
-from ...io.files import put_in_place
-from ...preproc.absolute import LINES
-from ...registration.solver import Alignment, apply_shift_phase, mean_pairwise_correlation, similarity_index, similarity_matrix
+from ...core.errors import DataError
+from ...core.fids import apply_shift_phase
+from ...core.units import ppm_axis
+from ...preproc.align import AlignedData
+from ...preproc.similarity import mean_pairwise_correlation, similarity_index, similarity_matrix
+from ...registration.alignment import Alignment
+from .alignment_table import _partner, notes
+from .page import _AFTER, _BEFORE, _STYLE, _cut, _layout, _mean, _numbers, _write, _zero_order
 
-__all__ = ["write_align_report", "report_paths", "write_reports", "alignment_table", "summary_line"]
+__all__ = ["write_align_report", "report_paths", "write_reports"]
 
-_BEFORE, _AFTER, _INK, _GRID = "#c2571a", "#1f5fa8", "#222222", "#e6e6e6"
 _MAX_LINES = 64  # more transients than this are thinned in the overlays, which stay readable and small
 _FLAG_COLOURS = {"ok": _AFTER, "weak": "#b8860b", "unlike": "#c1121f", "failed": "#777777"}
 _COURSE_NOTE = (
@@ -27,15 +26,6 @@ _COURSE_NOTE = (
     "Unless a reference, absolute places or matched sub-spectra say otherwise, the mean of both over the transients flagged ok is zero."
 )
 _DIFFERENCE_NOTE = "Real part of one weighted mean less the other's, before and after; what editing leaves alone should cancel."
-_STYLE = """
-body { font-family: system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; margin: 0 auto; max-width: 1240px;
-       padding: 1.2rem 1.6rem; line-height: 1.45; }
-h1 { font-size: 1.5rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .3rem; }
-p.note { color: #555; margin: .2rem 0 .6rem; }
-table { border-collapse: collapse; margin: .6rem 0; } th, td { padding: .28rem .9rem; text-align: right; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-thead th { border-bottom: 2px solid #222; } tbody td { border-bottom: 1px solid #ddd; }
-"""
 
 
 def write_align_report(
@@ -152,99 +142,12 @@ def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: s
     return paths
 
 
-def notes(aligned: AlignedData, index: int | None = None) -> str:
-    """What was done beyond the alignment of transients to each other, in sentences; of one set, or of all."""
-    said = []
-    if index is not None:
-        axes = {name: size for name, size in aligned.set_axes.items() if size > 1}
-        if axes:
-            place = np.unravel_index(index, tuple(aligned.set_axes.values()))
-            where = [f"{name} {place[k]}" for k, name in enumerate(aligned.set_axes) if name in axes]
-            said.append(f"Shown: {', '.join(where)} (counted from 0).")
-        said.append(f"Started by {aligned.starter}.")
-    if not aligned.refined:
-        said.append("The network's own answer, not refined: errors are not known.")
-    if aligned.moving:
-        said.append(f"Compared with about {aligned.moving} neighbours in time.")
-    if aligned.subspectra is not None:
-        shift, phase = (x[np.newaxis] if x.ndim == 1 else x for x in aligned.subspectra)
-        if (shift != 0).any():
-            most = np.unravel_index(np.abs(shift - shift[:, :1]).argmax(), shift.shape)
-            said.append(
-                f"Sub-spectra were moved towards each other by up to {abs(shift[most] - shift[most[0], 0]):.2f} Hz and "
-                f"{np.abs(phase - phase[:, :1]).max():.1f} degrees."
-            )
-        else:
-            said.append("Sub-spectra lie together already and were not moved towards each other.")
-    if aligned.offset is not None:
-        found = [one for one in (aligned.offset if index is None else [aligned.offset[index]]) if one.found]
-        lost = len(aligned.offset if index is None else [0]) - len(found)
-        single = "," not in LINES[aligned.data.nucleus]["names"]
-        places = "its place" if single else "their places"
-        named = LINES[aligned.data.nucleus]["names"]
-        named = f"{named[0].upper()}{named[1:]}"
-        if found:
-            shift = [one.shift_hz for one in found]
-            where = f"{shift[0]:+.2f}" if max(shift) - min(shift) < 0.005 else f"{min(shift):+.2f} to {max(shift):+.2f}"
-            said.append(f"{named} lay {where} Hz from {places} and {'was' if single else 'were'} put there.")
-            if aligned.fids.shape[1] > 1:
-                said.append("Phases were left alone: coils that are not combined have a phase each.")
-        if lost:
-            where = "" if index is not None or not found else f" in {lost} of {len(aligned.offset)} sets"
-            said.append(f"{named} {'was' if single else 'were'} not found{where}, left where the mean was.")
-    if aligned.excluded:
-        said.append(f"Left out: {_numbers([one + 1 for one in aligned.excluded])} (counted from 1).")
-    return " ".join(said)
 
 
-def _partner(aligned: AlignedData, index: int) -> int | None:
-    """The set of the other edit condition where there are two, for the first of them."""
-    names, sizes = list(aligned.set_axes), list(aligned.set_axes.values())
-    if aligned.subspectra is None or aligned.subspectra[0].shape[-1] != 2:
-        return None
-    edit = next((k for k, name in enumerate(names) if name == aligned.edit_dim), None)
-    place = list(np.unravel_index(index, sizes))
-    if edit is None or place[edit] != 0:
-        return None
-    place[edit] = 1
-    return int(np.ravel_multi_index(place, sizes))
 
 
-def alignment_table(aligned: AlignedData) -> str:
-    """Comma-separated values with one row per transient, and a column for each dimension that has more than one element."""
-    axes = aligned.set_axes | aligned.transient_axes
-    grid = np.indices(tuple(axes.values())).reshape(len(axes), -1)
-    columns = {name: row.tolist() for (name, size), row in zip(axes.items(), grid) if size > 1}
-    for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
-        columns[name] = getattr(aligned.alignment, name).reshape(-1).tolist()
-    # Unknown is empty, as pandas writes it.  Loading pandas for this would take as long as aligning a thousand transients.
-    cell = lambda value: "" if isinstance(value, float) and value != value else str(value)  # noqa: E731
-    rows = [",".join(columns), *(",".join(map(cell, row)) for row in zip(*columns.values()))]
-    return "\n".join(rows) + "\n"
 
 
-def summary_line(aligned: AlignedData) -> str:
-    """What was found, and from what start, in one line for the terminal."""
-    alignment = aligned.alignment
-    flags = alignment.flag.reshape(-1)
-    sure = flags != "failed"
-    usual = np.isin(flags, ("ok", "weak"))
-    usual = usual if usual.any() else sure
-    shift, phase = alignment.shift_hz.reshape(-1)[usual], alignment.phase_deg.reshape(-1)[usual]
-    what = "voxels" if set(aligned.transient_axes) & {"x", "y", "z"} else "transients"
-    odd = [f"{int((flags == flag).sum())} {flag}" for flag in ("weak", "unlike", "failed") if (flags == flag).any()]
-    return (
-        f"Aligned {int(sure.sum())} of {flags.size} {what}: shifts {shift.min():+.2f} to {shift.max():+.2f} Hz, "
-        f"phases {phase.min():+.1f} to {phase.max():+.1f} deg"
-        + (f"; flagged: {', '.join(odd)}" if odd else "")
-        + f"; started by {aligned.starter}."
-        + (
-            " Most are too weak to be found by themselves: is there signal in the window (--ppm)?"
-            if (flags == "weak").mean() > 0.5
-            else ""
-        )
-        + (f" {more}" if (more := notes(aligned)) else "")
-    )
 
 
 # ------------------------------------------------------------------------------------------------------ data
@@ -297,25 +200,10 @@ def _full_range(n_points, axes):
     return float(ppm[0]), float(ppm[-1])
 
 
-def _cut(fid, axes, limits):
-    """ppm axis and spectrum inside the limits."""
-    ppm = ppm_axis(fid.shape[-1], axes["dwelltime"], axes["spec_freq_mhz"], axes["nucleus"])
-    first, last = window_indices(ppm, limits)
-    return ppm[first:last], fid_to_spec(fid)[..., first:last]
 
 
-def _mean(fid, weight):
-    return (weight[:, None] * fid).sum(0) / max(weight.sum(), 1e-300)
 
 
-def _zero_order(before, after, weight, axes, limits):
-    """Turn everything by the phase that makes the mean after correction most absorptive, so that real parts can be read."""
-    _, spec = _cut(_mean(after, weight), axes, limits)
-    angles = np.deg2rad(np.arange(0, 360, 2))
-    turned = (np.exp(1j * angles)[:, None] * spec).real
-    # Absorption is narrow and positive: its highest point minus its lowest magnitude below zero is largest in phase.
-    best = np.exp(1j * angles[np.argmax(turned.max(-1) + 2 * np.minimum(turned.min(-1), 0) + 1e-3 * turned.mean(-1))])
-    return before * best, after * best
 
 
 def _line_width(fid, axes, limits) -> float:
@@ -363,17 +251,6 @@ def _rows(before, after, one, axes, ppmlim, limits):
 # ------------------------------------------------------------------------------------------------------ figures
 
 
-def _layout(figure, height):
-    figure.update_layout(
-        template="plotly_white",
-        height=height,
-        margin=dict(l=70, r=30, t=50, b=60),
-        font=dict(size=13, color=_INK),
-        hovermode="closest",
-    )
-    figure.update_xaxes(gridcolor=_GRID, zeroline=False, ticks="outside")
-    figure.update_yaxes(gridcolor=_GRID, zeroline=False, ticks="outside")
-    return figure
 
 
 def _spectra(before, after, one, axes, limits):
@@ -559,23 +436,5 @@ def _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note
     )
 
 
-def _numbers(numbers, most: int = 30) -> str:
-    text = ", ".join(str(n) for n in numbers[:most])
-    return text if len(numbers) <= most else f"{text} and {len(numbers) - most} more"
 
 
-def _write(path: Path, text: str) -> None:
-    """The whole file or none of it."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}): give a file in an existing, writable folder.") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        put_in_place(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}): check space and permissions.") from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)

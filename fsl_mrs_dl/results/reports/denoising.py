@@ -10,7 +10,7 @@ import numpy as np
 from ... import __version__
 from ...core import units
 from ...preproc.denoise import WARNING, DenoisedData
-from .alignment import _AFTER, _BEFORE, _GRID, _STYLE, _layout, _write, _zero_order
+from .page import _AFTER, _BEFORE, _GRID, _STYLE, _layout, _write, _zero_order
 
 __all__ = ["REPORT", "write_denoise_report"]
 

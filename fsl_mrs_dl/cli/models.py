@@ -1,0 +1,65 @@
+"""The command ``fsl_mrs_dl models``."""
+
+from __future__ import annotations
+
+from ..core.errors import OptionError
+from .tables import _of_members, _print_accuracy, _range_text, _say_little, _short
+
+__all__ = ["models_arguments"]
+
+
+def models_arguments(parser) -> None:
+    words = parser.add_subparsers(title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser))
+    for word, help_text in (
+        ("list", "the networks that come with the package"),
+        ("show", "what a network is, what it is for and how good it is"),
+        ("path", "the folder of a network"),
+    ):
+        job = words.add_parser(
+            word, help=help_text, description=help_text[0].upper() + help_text[1:] + ".", add_config_file_help=False
+        )
+        if word != "list":
+            job.add_argument("model", metavar="MODEL", help="name, or folder of a network of yours")
+        job.add_argument("--debug", action="store_true", help="show where an error arose")
+        job.set_defaults(func=_models)
+
+
+def _models(args):
+    from ..networks import model_cards
+
+    if args.models == "list":
+        for name in model_cards.model_names():
+            print(f"{name:18}{model_cards.read_card(name)['what']}")
+        return
+    try:
+        card = model_cards.read_card(args.model)
+    except OptionError as exc:
+        # Here the model is no option's value.
+        raise OptionError(str(exc).removeprefix("--model ")) from exc
+    if args.models == "path":
+        print(card.folder.resolve())
+        return
+    model_cards.load(args.model)  # says so if the weights are not the card's
+    architecture, done = card["architecture"], card["training"]
+    settings = ", ".join(f"{key} {_short(value)}" for key, value in architecture["settings"].items() if value)
+    print(f"{card.name}: {card['what']}")
+    print(
+        f"Network: {card.kind}"
+        + (f" ({settings})" if settings else "")
+        + f", {architecture['parameters']} parameters"
+        + (f", {architecture['flops'] / 1e6:.1f} million operations for each" if "flops" in architecture else "")
+    )
+    print(
+        f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of {done['batch_size']}, "
+        f"{done['minutes']:g} min on {done['device']}, seed {done['seed']}{_of_members(done)}"
+    )
+    timed = " (about: the learning rate of this one followed the clock)" if done.get("timed") else ""
+    print(f"Again{timed}: {done['command']}")
+    print("Made for: " + "; ".join(_range_text(key, allowed) for key, allowed in card["ranges"].items()))
+    print("Measured on held-back data:")
+    _print_accuracy(card)
+    _say_little(card)
+    print(
+        f"Weights: {card.folder / 'model.safetensors'}, SHA-256 {card['sha256'][:16]}..., versions "
+        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    )

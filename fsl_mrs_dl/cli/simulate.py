@@ -1,0 +1,164 @@
+"""The command ``fsl_mrs_dl simulate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .common import _common_arguments
+
+
+def _simulate_arguments(parser) -> None:
+    kinds = parser.add_subparsers(title="what", required=True, dest="what", metavar="WHAT")
+    basis = kinds.add_parser("basis", help="a basis set", description="Simulate a basis set.", add_config_file_help=False)
+    basis.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the .json files")
+    basis.add_argument(
+        "--sequence", default="press", help="press (default), steam, slaser, special, mega-press, spin-echo or fid; ideal pulses"
+    )
+    basis.add_argument("--TE", type=float, default=30.0, help="echo time in ms (default 30)")
+    basis.add_argument("--TE1", type=float, help="first echo time of press and mega-press in ms")
+    basis.add_argument("--TM", type=float, help="mixing time of steam in ms")
+    basis.add_argument("--edit", choices=("on", "off"), help="editing condition of mega-press")
+    basis.add_argument("--field", type=float, default=3.0, help="field strength in tesla (default 3)")
+    basis.add_argument("--frequency", type=float, help="spectrometer frequency in MHz, instead of --field")
+    basis.add_argument("--bandwidth", type=float, default=2000.0, help="spectral width in Hz (default 2000)")
+    basis.add_argument("--points", type=int, default=2048, help="number of points (default 2048)")
+    basis.add_argument("--fwhm", type=float, default=2.0, help="line width in Hz (default 2)")
+    basis.add_argument("--metabs", nargs="+", metavar="METAB", help="metabolites (default: twenty of the brain)")
+    basis.add_argument(
+        "--mm", choices=("parametric", "fsl-default", "summed"), help="add macromolecules: one basis spectrum a line, or one sum"
+    )
+    _common_arguments(basis, device=False)
+    basis.set_defaults(func=_simulate_basis)
+    svs = kinds.add_parser("svs", help="a single-voxel acquisition", description="Simulate an SVS.", add_config_file_help=False)
+    svs.add_argument("--basis", required=True, metavar="PATH", help="basis set it is made from")
+    svs.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for svs.nii.gz and truth.json")
+    svs.add_argument("--transients", type=int, default=64, help="number of transients (default 64)")
+    svs.add_argument("--snr", type=float, default=8.0, help="peak height over noise SD in one transient (default 8)")
+    svs.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
+    svs.add_argument("--drift", type=float, nargs=2, default=(10.0, 40.0), metavar=("HZ", "DEG"), help="drift (default 10 40)")
+    svs.add_argument("--TE", type=float, help="echo time in ms for the header")
+    _common_arguments(svs, device=False)
+    svs.set_defaults(func=_simulate_svs)
+    mrsi = kinds.add_parser(
+        "mrsi",
+        help="MRSI of a head",
+        description="Simulate MRSI of a head: spectra, structural image, tissue maps and everything they were made from.",
+        add_config_file_help=False,
+    )
+    mrsi.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for mrsi.nii.gz, T1w.nii.gz and the rest")
+    mrsi.add_argument(
+        "--basis",
+        metavar="PATH",
+        help="basis set it is made from (default: 20 metabolites and macromolecules, 3 T, semi-LASER, TE 35 ms, 2000 Hz)",
+    )
+    mrsi.add_argument(
+        "--mm",
+        metavar="WHAT",
+        help="macromolecules to add to --basis, or instead of the default set's: as those of fsl_mrs_dl fit",
+    )
+    mrsi.add_argument(
+        "--size", type=int, nargs=3, default=(32, 32, 10), metavar=("X", "Y", "Z"), help="voxels (default 32 32 10)"
+    )
+    mrsi.add_argument(
+        "--fov", type=float, nargs=3, metavar=("X", "Y", "Z"), help="size of the grid in mm (default 220 220 100, or less)"
+    )
+    mrsi.add_argument("--points", type=int, default=1024, help="number of points of an FID (default 1024)")
+    mrsi.add_argument(
+        "--snr",
+        type=float,
+        default=20.0,
+        help="median in the brain of the height of a spectrum's largest metabolite peak over noise SD (default 20)",
+    )
+    mrsi.add_argument("--seed", type=int, default=0, help="seed of the random numbers, the anatomy's too (default 0)")
+    mrsi.add_argument("--b0", type=float, default=30.0, metavar="HZ", help="largest B0 shift in the brain (default 30)")
+    mrsi.add_argument(
+        "--water", type=float, default=1.0, metavar="FACTOR", help="residual water over the largest metabolite peak (default 1)"
+    )
+    mrsi.add_argument("--no-lipids", dest="lipids", action="store_false", help="a scalp without lipids")
+    mrsi.add_argument("--no-lesion", dest="lesion", action="store_false", help="a healthy brain")
+    mrsi.add_argument("--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)")
+    mrsi.add_argument("--TE", type=float, metavar="MS", help="echo time for the header, where --basis is given")
+    _common_arguments(mrsi, device=False)
+    mrsi.set_defaults(func=_simulate_mrsi)
+
+
+def _simulate_basis(args) -> None:
+    from ..io import output as output_module
+    from ..simulation import acquisition
+
+    basis = acquisition.simulate_basis(
+        args.metabs,
+        sequence=args.sequence,
+        te_ms=args.TE if args.sequence != "fid" else None,
+        te1_ms=args.TE1,
+        tm_ms=args.TM,
+        edit=args.edit,
+        field_t=args.field,
+        spec_freq_mhz=args.frequency,
+        bandwidth_hz=args.bandwidth,
+        n_points=args.points,
+        fwhm_hz=args.fwhm,
+        macromolecules=args.mm,
+    )
+    with output_module.folder_for(args.output, args.overwrite) as folder:
+        basis.save(folder, info=f"{args.sequence}, TE {args.TE:g} ms, ideal pulses.")
+    print(f"Simulated {basis.n_metabs} basis spectra at {basis.spec_freq_mhz:.2f} MHz.\nWritten: {args.output}")
+
+
+def _simulate_svs(args) -> None:
+    from ..io import nifti
+    from ..io import output as output_module
+    from ..io.basis import Basis
+    from ..simulation import acquisition
+
+    made = acquisition.simulate_svs(
+        Basis.load(args.basis),
+        transients=args.transients,
+        snr=args.snr,
+        seed=args.seed,
+        drift_hz=args.drift[0],
+        drift_deg=args.drift[1],
+        te_ms=args.TE,
+    )
+    with output_module.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
+        nifti.save(folder / "svs.nii.gz", made.data)
+        (folder / "truth.json").write_text(json.dumps(made.truth, indent=1))
+    print(
+        f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz, {args.output}/truth.json"
+    )
+
+
+def _simulate_mrsi(args) -> None:
+    from ..io import output as output_module
+    from ..io.basis import Basis
+    from ..physics.macromolecules import add_macromolecules
+    from ..simulation import phantom
+
+    inputs = tuple(path for path in (args.basis, args.mm) if path and Path(path).exists())
+    # Found out before the work is done, not after it.
+    output_module.new_output_folder(args.output, args.overwrite, inputs)
+    basis = Basis.load(args.basis) if args.basis else None
+    if args.mm:
+        basis = add_macromolecules(basis or phantom.default_basis(max(64, args.points), None), args.mm)
+    made = phantom.make(
+        basis,
+        size=args.size,
+        n_points=args.points,
+        snr=args.snr,
+        seed=args.seed,
+        lipids=args.lipids,
+        lesion=args.lesion,
+        b0_hz=args.b0,
+        water=args.water,
+        fov_mm=args.fov,
+        t1_mm=args.t1_mm,
+        te_ms=args.TE or (None if args.basis else phantom.DEFAULT_TE_MS),
+    )
+    with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
+        phantom.write(folder, made)
+    x, y, z = made.mask.shape
+    print(
+        f"Simulated {x} x {y} x {z} voxels, {int(made.mask.sum())} of them brain, seed {args.seed}.\n"
+        f"Written: {args.output}/mrsi.nii.gz, T1w.nii.gz, mask.nii.gz, basis, truth and more, see {args.output}/truth.json"
+    )

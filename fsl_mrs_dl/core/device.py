@@ -1,0 +1,26 @@
+"""The device that tensors are on."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import OptionError
+
+__all__ = ["choose_device"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """'auto', 'cpu' or 'cuda' -> device.
+
+    Raises
+    ------
+    OptionError
+        If CUDA is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and not name.startswith("cuda"):
+        raise OptionError(f"--device {name}: write auto, cpu or cuda.")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise OptionError(f"--device {name}: no CUDA device is available to PyTorch {torch.__version__}; use --device cpu.")
+    return torch.device(name)

@@ -1,0 +1,93 @@
+"""Spectra fitted in batches that fill the machine and stay in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..core import fids as fids_module
+from ..core import units
+from ..physics.signal_model import SignalModel
+from . import out_of_distribution, uncertainty
+from .initialisation import Starter
+from .optimise import fit_spectra, holds_noise_only
+from .quantification import Quantification
+
+
+def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
+    """Spectra fitted side by side: enough to fill the machine, few enough to stay in cache or memory."""
+    if model.shape.free_shift:
+        # Derivatives by every metabolite's shift need whole FIDs at once.
+        return model.rows_in_cache(device)
+    budget = 2e7 if device.type == "cpu" else 2e9
+    width = model.window[1] - model.window[0]
+    return max(1, int(budget / (model.n_metabs * width * model.basis.element_size())))
+
+
+def _fit_rows(
+    result: Quantification, index: np.ndarray, *, starter: Starter, max_iter: int, tolerance: float, network=None
+) -> None:
+    """Fit the rows ``index`` and write them into ``result``."""
+    model = result.model
+    first, last = model.window
+    fid = torch.as_tensor(result.fids[index]).to(model.basis)
+    whole = units.fid_to_spec(fid)
+    spec = whole[:, first:last]
+    solution = fit_spectra(spec, model, result.names, starter, max_iter, tolerance)
+    theta, conc = solution.theta, solution.conc
+    modelled = model.join_metabolites(theta, conc)
+    coefficients = model.baseline_coefficients(spec - modelled)
+    residual = spec - modelled - coefficients @ model.regressors.mT.to(coefficients)
+    noise = uncertainty.noise_from_residual(model, residual, conc)
+    unit = uncertainty.covariance(solution.information, torch.ones_like(noise))
+    cov = unit * noise[:, None, None] ** 2
+    held = torch.cat([(conc == 0) & (not model.shape.negative), theta <= model.theta_bounds[0]], -1)
+    free, moved = conc.clone(), torch.zeros_like(theta)
+    bound = held.any(-1).nonzero()[:, 0]
+    if len(bound):
+        rows = uncertainty.sensitivities(model, theta[bound], conc[bound])
+        left = model.eliminate_baseline((spec - modelled)[bound])
+        free[bound], moved[bound] = uncertainty.without_bounds(rows, left, conc[bound], held[bound], unit[bound], noise[bound])
+    result.free[index] = torch.cat([free, theta + moved], -1).cpu().numpy()
+    result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
+    result.cov[index] = cov.cpu().numpy()
+    result.noise_sd[index] = noise.cpu().numpy()
+    result.noise_outside_sd[index] = fids_module.noise_outside(
+        whole.cpu().numpy(), model.dwelltime, model.spec_freq_mhz, model.nucleus
+    )
+    grid = model.n_points, model.dwelltime, model.spec_freq_mhz, model.nucleus
+    result.ood_residual[index] = out_of_distribution.residual_score(
+        residual.cpu().numpy(),
+        result.noise_sd[index],
+        result.noise_outside_sd[index],
+        ppm_per_point=1 / (model.n_points * model.dwelltime * model.spec_freq_mhz),
+        n_outside=int(fids_module.quiet_points(*grid).sum()),
+    )
+    if network is not None:
+        _ask(result, index, network, spec)
+    result.empty[index] = holds_noise_only(model.eliminate_baseline(spec), solution.cost, model).cpu().numpy()
+    result.cost[index] = solution.cost.cpu().numpy()
+    result.converged[index] = solution.converged.cpu().numpy()
+    result.n_iter[index] = solution.n_iter.cpu().numpy()
+    failed = index[~np.isfinite(result.cost[index])]
+    result.params[failed] = np.nan
+    result.free[failed] = np.nan
+    result.ood_residual[failed] = np.nan
+    result.usable[failed] = False
+
+
+def _prepare_answers(result: Quantification, network) -> None:
+    """Make room for a network's own answers, their number and kind learnt from one spectrum of noise."""
+    model = result.model
+    spec = torch.randn(1, len(model.bins), generator=torch.Generator().manual_seed(0)).to(model.basis)
+    own = network.concentrations(spec, model, result.names)
+    result.networks = np.full((len(own), len(result.params), own.shape[-1]), np.nan)
+    if network.novelty(spec, model) is not None:
+        result.ood_network = np.full(len(result.params), np.nan)
+
+
+def _ask(result: Quantification, index: np.ndarray, network, spec: torch.Tensor) -> None:
+    """A network's own answers for the rows ``index``, and how far they are from what it knows."""
+    result.networks[:, index] = network.concentrations(spec, result.model, result.names).cpu().numpy()
+    if result.ood_network is not None:
+        result.ood_network[index] = network.novelty(spec, result.model)

@@ -1,0 +1,219 @@
+"""The result of a fit of many spectra: :class:`Quantification`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from ..core.errors import OptionError
+from ..physics.signal_model import SignalModel
+from . import out_of_distribution, uncertainty
+from .options import ESTIMATES
+from .posterior import Posterior, upper_limit
+
+__all__ = ["Quantification"]
+
+
+@dataclass(repr=False)
+class Quantification:
+    """Fits of a batch of spectra; every array has one row per spectrum, ``n`` of them.
+
+    Attributes
+    ----------
+    model : SignalModel
+        The model that was fitted, with its basis already scaled.
+    names : list of str
+        Metabolites, in the order of the concentrations.
+    params : ndarray ``(n, n_params)``
+        FSL-MRS's parameter vectors, in the units of the scaled data; NaN where nothing could be fitted.
+    cov : ndarray ``(n, k, k)``
+        Cramer-Rao bound of concentrations and nonlinear parameters (``sigma**2`` for ``sigma``), baseline accounted for.
+    noise_sd, noise_outside_sd : ndarray ``(n,)``
+        Noise per real channel of the scaled spectrum: from the residual, and from its signal-free ends.
+    cost : ndarray ``(n,)``
+        Sum of squares left in the window, the baseline's penalty included.
+    converged, usable : bool ndarray ``(n,)``
+    n_iter : int ndarray ``(n,)``
+    fid_scale : float
+        The data were multiplied by this before fitting.
+    basis_scale : ndarray ``(n_metabs,)``
+        And each basis FID by this.
+    starter : str
+        Name of what proposed the starts.
+    free : ndarray ``(n, k)``
+        Concentrations and nonlinear parameters as they would be if concentrations and widths were allowed to be negative: what intervals
+        are centred on.
+    empty : bool ndarray ``(n,)``
+        Where the fit explains no more than it would of noise.
+    networks : ndarray ``(n_networks, n, n_metabs)`` or None
+        The networks' own answers, where one was asked that quantifies; NaN for what it was not trained on.
+    posterior : Posterior or None
+        Prior and data put together.
+    ood_residual, ood_latent : ndarray ``(n,)``
+        How unlike clean data a spectrum is, by what the fit leaves over and by what it finds; above one it is.
+    ood_network : ndarray ``(n,)`` or None
+        How unlike what the network was trained on.
+    network_note : str
+        What is to be said of the network's own answers, if anything.
+    """
+
+    model: SignalModel
+    names: list[str]
+    params: np.ndarray
+    cov: np.ndarray
+    noise_sd: np.ndarray
+    noise_outside_sd: np.ndarray
+    cost: np.ndarray
+    converged: np.ndarray
+    usable: np.ndarray
+    n_iter: np.ndarray
+    fid_scale: float
+    basis_scale: np.ndarray
+    starter: str
+    fids: np.ndarray = field(repr=False, default=None)
+    free: np.ndarray = field(repr=False, default=None)
+    empty: np.ndarray = field(repr=False, default=None)
+    networks: np.ndarray | None = field(repr=False, default=None)
+    posterior: Posterior | None = field(repr=False, default=None)
+    ood_residual: np.ndarray = field(repr=False, default=None)
+    ood_latent: np.ndarray = field(repr=False, default=None)
+    ood_network: np.ndarray | None = field(repr=False, default=None)
+    network_note: str = field(repr=False, default="")
+
+    def __repr__(self) -> str:
+        return (
+            f"<Quantification of {len(self.params)} spectra with {len(self.names)} metabolites, {self.converged.sum()} converged>"
+        )
+
+    @property
+    def conc(self) -> np.ndarray:
+        """Concentrations in the units of the scaled data (FSL-MRS's 'raw'), ``(n, n_metabs)``."""
+        return self.params[:, : len(self.names)]
+
+    @property
+    def crlb_sd(self) -> np.ndarray:
+        """Cramer-Rao standard deviations of the concentrations, ``(n, n_metabs)``."""
+        variance = np.diagonal(self.cov, axis1=1, axis2=2)[:, : len(self.names)]
+        return np.sqrt(np.clip(variance, 0, None))
+
+    @property
+    def misfit(self) -> np.ndarray:
+        """Residual over noise, ``(n,)``: one where the model explains everything."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.noise_sd / self.noise_outside_sd
+
+    @property
+    def ood(self) -> np.ndarray:
+        """Out-of-distribution score, ``(n,)``, all parts of it together; above one the spectrum is unlike clean data."""
+        parts = [part for part in (self.ood_residual, self.ood_latent, self.ood_network) if part is not None]
+        return np.where(self.usable, out_of_distribution.together(*parts), np.nan)
+
+    def estimate(self, name: str = "ml") -> tuple[np.ndarray, np.ndarray]:
+        """Concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)`` by one of :data:`ESTIMATES`.
+
+        'ml' is the maximum of the likelihood; 'posterior_mean' has the prior in it; 'network' is the networks' mean, and the
+        covariance that of their spread, NaN where there is one network only.
+
+        Raises
+        ------
+        OptionError
+            If that estimate was not made.
+        """
+        m = len(self.names)
+        if name == "ml":
+            return self.conc, self.cov[:, :m, :m]
+        if name == "posterior_mean":
+            if self.posterior is None:
+                raise OptionError("estimate posterior_mean: there is no prior for these metabolites; give one with --prior.")
+            return self.posterior.mean, self.posterior.cov
+        if name != "network":
+            raise OptionError(f"estimate {name}: there is no such estimate; choose one of {', '.join(ESTIMATES)}.")
+        if self.networks is None:
+            raise OptionError("estimate network: no network was asked; give one with --model.")
+        mean = self.networks.mean(0)
+        if len(self.networks) < 2:
+            return mean, np.full((len(mean), m, m), np.nan)
+        apart = self.networks - mean
+        return mean, np.einsum("kni,knj->nij", apart, apart) / (len(apart) - 1)
+
+    def interval(self, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Limits of the 95 % interval of a sum of concentrations by the data alone, ``(n,)`` each; never negative where they cannot be."""
+        centre, sd = self.free[:, : len(self.names)][:, members].sum(1), uncertainty.sum_sd(self.cov, members)
+        low, high = centre - uncertainty.Z95 * sd, centre + uncertainty.Z95 * sd
+        if self.model.shape.negative:
+            return low, high
+        # An estimate far below zero does not make its limit zero, and the estimate with bounds is always inside.
+        estimate = self.conc[:, members].sum(1)
+        return np.clip(low, 0, estimate), np.maximum(np.maximum(high, upper_limit(centre, sd)), estimate)
+
+    def ratio_interval(self, members: list[int], under: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Limits of the 95 % interval of a ratio of two sums of concentrations by the data alone, ``(n,)`` each."""
+        low, high = uncertainty.ratio_interval(self.free[:, : len(self.names)], self.cov, members, under)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            whole = self.conc[:, under].sum(1)
+            ratio = self.conc[:, members].sum(1) / whole
+            # As for the concentration itself.
+            least = upper_limit(self.free[:, members].sum(1), uncertainty.sum_sd(self.cov, members)) / whole
+        if set(members) != set(under) and not self.model.shape.negative:
+            high = np.fmax(high, least)
+        return np.fmin(low, ratio), np.fmax(high, ratio)
+
+    def members(self, metab: str) -> list[int]:
+        """Columns of a metabolite or of a sum written with '+'.
+
+        Raises
+        ------
+        OptionError
+            If one of the names was not fitted.
+        """
+        for name in metab.split("+"):
+            if name not in self.names:
+                raise OptionError(f"metabolite {name}: was not fitted; there are {', '.join(self.names)}.")
+        return [self.names.index(name) for name in metab.split("+")]
+
+    def table(self, combined: list[str] = (), estimate: str = "ml") -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
+        sums = [self.members(name) for name in combined]
+        values, cov = self.estimate(estimate)
+        conc = [values, *(values[:, rows].sum(-1)[:, None] for rows in sums)]
+        sd = [np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))]
+        sd += [uncertainty.sum_sd(cov, rows)[:, None] for rows in sums]
+        return [*self.names, *combined], np.concatenate(conc, axis=1), np.concatenate(sd, axis=1)
+
+    def row(self, index: int) -> Quantification:
+        """One spectrum's estimates by themselves, without data and basis set; small, so that it can be sent about."""
+        one = [index]
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, np.ndarray) and name not in ("basis_scale", "networks"):
+                values[name] = value[one]
+        values |= {"fids": None, "model": SimpleNamespace(shape=self.model.shape)}
+        values["networks"] = None if self.networks is None else self.networks[:, one]
+        values["posterior"] = None if self.posterior is None else self.posterior.taken(one)
+        return Quantification(**values)
+
+    def block(self, name: str) -> np.ndarray:
+        """One block of the parameters by FSL-MRS's name (``gamma``, ``eps``, ``phi0``, ...), ``(n, size)``."""
+        return self.model.split(torch.as_tensor(self.params))[name].numpy()
+
+    def spectra(self, what: str = "full", rows=slice(None)) -> np.ndarray:
+        """Model spectra over all points, complex ``(n, n_points)``, in the units of the scaled data.
+
+        ``what`` is 'full', 'baseline', 'no baseline' or a metabolite.
+        """
+        params = torch.as_tensor(self.params[rows]).to(self.model.time)
+        chunk = max(1, int(5e7 / (self.model.n_metabs * self.model.n_points * 16)))
+        out = [self._spectra_of(part, what) for part in torch.split(params, chunk)]
+        return torch.cat(out).cpu().numpy()
+
+    def _spectra_of(self, params: torch.Tensor, what: str) -> torch.Tensor:
+        if what == "full":
+            return self.model(params)
+        if what == "baseline":
+            return self.model.baseline_spec(params)
+        if what == "no baseline":
+            return self.model.metabolites(params).sum(-2)
+        return self.model.metabolites(params)[:, self.members(what)].sum(-2)

@@ -1,0 +1,108 @@
+"""FSL-MRS's result object, filled from a fit of this package."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from fsl_mrs.core import MRS
+from fsl_mrs.utils.results import FitRes
+
+from .. import __version__
+from ..core.errors import DataError
+
+__all__ = ["DlFitRes", "describe_fit"]
+
+
+class DlFitRes(FitRes):
+    """FSL-MRS's result of a fit by ``dlquant``.
+
+    Everything is FSL-MRS's own.  ``dl`` holds what it has no place for: ``starter``, ``estimate``, ``converged``, ``n_iter``,
+    ``misfit`` (residual over noise; one where the model explains everything but noise) and ``ood_score`` (above one the spectrum is unlike
+    clean data).  :meth:`uncertainties` has every estimate with its intervals.
+    """
+
+    dl: dict = {}
+    # The fit as this package knows it, without model and data; pickled, so that a worker need not load torch to pass a result on.
+    dl_row: bytes | None = None
+
+    def uncertainties(self):
+        """Every estimate and what the data decided: the table of ``uncertainty.csv``, a ``pandas.DataFrame``.
+
+        Raises
+        ------
+        DataError
+            If the spectrum could not be fitted.
+        """
+        if self.dl_row is None:
+            raise DataError("the FID is zero or holds NaN; nothing is known of its concentrations.")
+        from ..results.tables import FitResults, row_data
+
+        reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
+        named = str(reference).split("+") if reference else []
+        row = pickle.loads(self.dl_row)
+        sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(row.names)]
+        return FitResults(row, row_data(), named or ["no reference"], sums, False, self.dl["estimate"]).uncertainties()
+
+    def to_file(self, filename, what="concentrations"):
+        """As FSL-MRS's; with its summary, ``uncertainty.csv`` is written into the same folder."""
+        super().to_file(filename, what=what)
+        if what == "summary" and self.dl_row is not None:
+            self.uncertainties().to_csv(Path(filename).with_name("uncertainty.csv"), index=False)
+
+    def getUncertainties(self, type="percentage", metab=None):
+        """As FSL-MRS's: SDs of the concentrations from the Cramer-Rao bound."""
+        # FSL-MRS asks for the method by name here, and for the one it does not know returns nothing.
+        newton = copy.copy(self)
+        newton.method = "Newton"
+        return FitRes.getUncertainties(newton, type=type, metab=metab)
+
+    @property
+    def perc_SD(self):
+        """Standard deviations in percent of every parameter, sums of metabolites at the end; 999 at most, as FSL-MRS's."""
+        # FSL-MRS divides by the parameters without the sums, which fails as soon as there is one.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            percent = np.sqrt(self.crlb) / self.params_inc_combine * 100
+        return np.where(np.isnan(percent) | (percent > 999), 999.0, percent)
+
+
+class _Held(MRS):
+    """An MRS object for reading only, its formatted basis made once.
+
+    FSL-MRS resamples the basis at every look, some two dozen times for one result; that is half of the time a result takes.
+    """
+
+    @classmethod
+    def of(cls, mrs: MRS) -> MRS:
+        held = copy.copy(mrs)
+        if type(mrs) is MRS:
+            held.__class__ = cls
+        return held
+
+    @cached_property
+    def basis(self):
+        return super().basis
+
+
+_REGRESSORS: dict = {}
+
+
+def describe_fit(result) -> str:
+    """A result's ``dl`` in a sentence, for reports and terminals; empty for results of another method."""
+    dl = getattr(result, "dl", None)
+    if not dl:
+        return ""
+    ended = f"converged after {dl['n_iter']} steps" if dl["converged"] else f"did NOT converge in {dl['n_iter']} steps"
+    what = {
+        "ml": "",
+        "posterior_mean": " Concentrations are posterior means.",
+        "network": " Concentrations are the network's own.",
+    }
+    strange = " The spectrum is unlike clean data." if dl.get("ood_score", 0) > 1 else ""
+    return (
+        f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the likelihood, {ended}; "
+        f"residual over noise {dl['misfit']:.2f}.{what.get(dl.get('estimate', 'ml'), '')}{strange}"
+    )

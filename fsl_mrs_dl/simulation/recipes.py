@@ -1,0 +1,135 @@
+"""Recipes: the ranges that random spectra are drawn from."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from ..core.errors import OptionError
+
+__all__ = ["recipe_names", "Recipe", "check_ranges", "sample"]
+
+
+_KINDS = {"uniform": 2, "loguniform": 2, "normal": 2, "lognormal": 2}
+
+
+_SPECTRUM = {
+    "doc", "source", "concentrations", "lorentz_fwhm_hz", "gauss_fwhm_hz", "shift_ppm", "shift_hz", "phase_deg", "phi1_deg_per_ppm",
+    "macromolecules", "baseline", "water", "lipids", "spikes", "apodise_fwhm_hz", "snr", "snr_of", "each", "protocols", "transients", "augment",
+}  # fmt: skip
+
+
+_LINES = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
+
+
+_EACH = ("shift_hz", "damping_per_s", "phase_deg")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("fsl_mrs_dl").joinpath("data/recipes")
+    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Ranges to draw from: a dictionary that was read from a file and checked.
+
+    A range is a number, or one of ``{"uniform": [low, high]}``, ``{"loguniform": [low, high]}``, ``{"normal": [mean, sd]}`` and
+    ``{"lognormal": [median, sd of the logarithm]}``.
+    """
+
+    name: str
+    content: dict
+
+    @classmethod
+    def load(cls, name: str | Path) -> Recipe:
+        """A recipe by name (:func:`recipe_names`) or from a JSON file.
+
+        Raises
+        ------
+        OptionError
+            If there is none, or it is malformed: the entry is named.
+        """
+        path = Path(name)
+        if str(name) in recipe_names():
+            text = resources.files("fsl_mrs_dl").joinpath(f"data/recipes/{name}.json").read_text()
+        elif path.is_file():
+            text = path.read_text()
+        else:
+            raise OptionError(f"--recipe {name}: no such recipe or file; there are {', '.join(recipe_names())}.")
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as exc:
+            raise OptionError(f"{name}: is not JSON ({exc}).") from exc
+        try:
+            return cls.of(path.stem, content)
+        except OptionError as exc:
+            raise OptionError(f"--recipe {name}: {str(exc).removeprefix(f'{path.stem}: ')}") from exc
+
+    @classmethod
+    def of(cls, name: str, content: dict) -> Recipe:
+        """A recipe from its content, checked."""
+        unknown = set(content) - _SPECTRUM
+        if unknown:
+            raise OptionError(f"{name}: '{min(unknown)}' is no entry of a recipe; there are {', '.join(sorted(_SPECTRUM))}.")
+        if "augment" not in content and not {"concentrations", "snr"} <= set(content):
+            raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr', or 'augment'.")
+        for key, value in content.items():
+            check_ranges(f"{name}: {key}", value)
+        of = content.get("snr_of", "peak")
+        if of not in ("peak", "energy") and not (_is_number(of) and of > 0):
+            raise OptionError(f"{name}: snr_of: {json.dumps(of)} is neither peak nor energy nor a positive number.")
+        strange = set(content.get("each", {})) - {*_EACH, "macromolecules"}
+        if strange:
+            raise OptionError(f"{name}: each: '{min(strange)}' is unknown; there are {', '.join(_EACH)} and macromolecules.")
+        return cls(name, content)
+
+    def get(self, key: str, default=None):
+        """An entry, or the default."""
+        return self.content.get(key, default)
+
+
+def check_ranges(where: str, value) -> None:
+    """Raise OptionError unless every range in a recipe's entry is one that :func:`sample` knows."""
+    if isinstance(value, dict):
+        kinds = set(value) & set(_KINDS)
+        for key, one in value.items():
+            if key not in _KINDS and isinstance(one, list) and len(one) == 2 and all(map(_is_number, one)):
+                raise OptionError(f"{where}: '{key}' is no kind of range; there are {', '.join(_KINDS)}.")
+        if kinds:
+            kind = kinds.pop()
+            numbers = value[kind]
+            if len(value) != 1 or not isinstance(numbers, list) or len(numbers) != 2 or not all(map(_is_number, numbers)):
+                raise OptionError(f"{where}: {json.dumps(value)} is no range; write for example {{'{kind}': [1, 2]}}.")
+            if kind in ("normal", "lognormal") and numbers[1] < 0:
+                raise OptionError(f"{where}: {json.dumps(value)}: the second number is an SD, which is not negative.")
+            if kind in ("uniform", "loguniform") and numbers[0] > numbers[1] or kind[:3] == "log" and numbers[0] <= 0:
+                raise OptionError(f"{where}: {json.dumps(value)}: limits in ascending order, above zero for logarithmic ones.")
+            return
+        for key, one in value.items():
+            check_ranges(f"{where}: {key}", one)
+    elif isinstance(value, list):
+        for one in value:
+            check_ranges(where, one)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def sample(spec, shape, generator: torch.Generator) -> torch.Tensor:
+    """Draw from a range, float32 of the given shape."""
+    if _is_number(spec):
+        return torch.full(shape, float(spec))
+    ((kind, (a, b)),) = spec.items()
+    if kind in ("normal", "lognormal"):
+        standard = torch.randn(shape, generator=generator)
+        return a + b * standard if kind == "normal" else a * torch.exp(b * standard)
+    part = torch.rand(shape, generator=generator)
+    return a + (b - a) * part if kind == "uniform" else a * torch.exp(part * math.log(b / a))

@@ -1,0 +1,117 @@
+"""Lightning's module and callbacks, common to all trainings."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from .settings import Settings
+
+
+class _Module(lightning.LightningModule):
+    """The network with its optimiser: AdamW; the rate warms up and follows a cosine to the end, or is cut where the loss stalls."""
+
+    def __init__(self, network, loss: Callable, settings: Settings):
+        super().__init__()
+        self.network, self.loss, self.settings = network, loss, settings
+        self.before, self.begun = 0.0, time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        """Minutes this training took so far, before an interruption, too."""
+        return self.before + (time.monotonic() - self.begun) / 60
+
+    def on_save_checkpoint(self, checkpoint) -> None:
+        checkpoint["fsl_mrs_dl_minutes"] = self.minutes
+
+    def on_load_checkpoint(self, checkpoint) -> None:
+        self.before = checkpoint.get("fsl_mrs_dl_minutes", 0.0)
+
+    def training_step(self, batch, index):
+        terms = self.loss(self.network, batch)
+        self.log_dict({f"train_{name}": value.detach() for name, value in terms.items()}, batch_size=1)
+        return terms["total"]
+
+    def validation_step(self, batch, index):
+        terms = self.loss(self.network, batch)
+        self.log_dict({f"val_{name}": value.detach() for name, value in terms.items()}, batch_size=1, prog_bar=True)
+
+    def _part(self, step: int) -> float:
+        """How far the training has come, by steps or by the clock, 0 to 1."""
+        done = step / self.settings.steps
+        if self.settings.max_minutes:
+            done = max(done, self.minutes / self.settings.max_minutes)
+        return min(done, 1.0)
+
+    def configure_optimizers(self):
+        optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        if self.settings.reduce_on_plateau:
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimiser, factor=0.1, patience=max(2, self.settings.patience // 3)
+            )
+            every = self.settings.validate_every
+            return {
+                "optimizer": optimiser,
+                "lr_scheduler": {
+                    "scheduler": plateau,
+                    "monitor": "val_total",
+                    "interval": "step",
+                    "frequency": every,
+                    "strict": False,
+                },
+            }
+
+        def rate(step: int) -> float:
+            cosine = 0.5 * (1 + torch.cos(torch.tensor(self._part(step) * torch.pi)).item())
+            return min((step + 1) / 200, 1.0) * max(cosine, 1e-3)
+
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, rate), "interval": "step"},
+        }
+
+
+class _Clock(Callback):
+    """Ends the training when its minutes are over, counting those before an interruption."""
+
+    def on_train_batch_end(self, trainer, module, *args) -> None:
+        if module.settings.max_minutes and module.minutes >= module.settings.max_minutes:
+            trainer.should_stop = True
+
+
+class _Progress(Callback):
+    """Where the training stands: a bar on a terminal, else a line for every validation."""
+
+    def __init__(self, steps: int):
+        self.steps, self.bar = steps, None
+
+    def on_train_start(self, trainer, module) -> None:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=self.steps, initial=trainer.global_step, unit="batch", desc="training")
+        else:
+            print(f"Training begins at batch {trainer.global_step} of {self.steps}.", file=sys.stderr, flush=True)
+
+    def on_train_batch_end(self, trainer, module, *args) -> None:
+        if self.bar is not None:
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_validation_end(self, trainer, module) -> None:
+        loss = float(trainer.callback_metrics.get("val_total", torch.nan))
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss on held-back data {loss:.4g}")
+        else:
+            done = f"batch {trainer.global_step} of {self.steps}, {module.minutes:.1f} minutes"
+            print(f"{done}, loss on held-back data {loss:.4g}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
