@@ -24,15 +24,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def benchmark_arguments(parser) -> None:
-    kinds = parser.add_subparsers(title="what", required=True, dest="benchmark", metavar="WHAT", parser_class=type(parser))
+    kinds = parser.add_subparsers(
+        title="what", required=True, dest="benchmark", metavar="WHAT", parser_class=type(parser)
+    )
     text = "frequency and phase correction on simulated transients, beside its limits and other methods"
     job = _benchmark_job(kinds, "align", text)
     data = job.add_argument_group("data")
     data.add_argument(
         "--signal",
         metavar="FILE",
-        help="NIfTI-MRS file with one FID, or MATLAB file with a variable 'data', that all transients are made from (default: the rat's "
-        "signal of the alignment paper, looked for in FSL_MRS_DL_TESTDATA)",
+        help=(
+            "NIfTI-MRS file with one FID, or MATLAB file with a variable 'data', that all transients are made from"
+            " (default: the rat's signal of the alignment paper, looked for in FSL_MRS_DL_TESTDATA)"
+        ),
     )
     data.add_argument("--bandwidth", type=float, metavar="HZ", help="of a MATLAB file")
     data.add_argument("--frequency", type=float, metavar="MHZ", help="spectrometer frequency of a MATLAB file")
@@ -43,9 +47,14 @@ def benchmark_arguments(parser) -> None:
         "--networks",
         nargs="*",
         metavar="NAME",
-        help="those to train and compare: dsr, dsrf, dcrr, dcrrf, tapper, ma (default all; none after the option for none)",
+        help=(
+            "those to train and compare: dsr, dsrf, dcrr, dcrrf, tapper, ma (default all; none after the option for"
+            " none)"
+        ),
     )
-    group.add_argument("--steps", type=int, metavar="N", help="batches of each training (default 12000, supervised 6000)")
+    group.add_argument(
+        "--steps", type=int, metavar="N", help="batches of each training (default 12000, supervised 6000)"
+    )
     _benchmark_run(group, _benchmark, job)
     text = "quantification on simulated spectra, beside its limits and other methods"
     job = _benchmark_job(kinds, "quant", text)
@@ -57,7 +66,10 @@ def benchmark_arguments(parser) -> None:
         "--parts",
         nargs="+",
         metavar="NAME",
-        help="what to measure: accuracy, monte-carlo, architecture, lambda, data-size, calibration, novelty (default all)",
+        help=(
+            "what to measure: accuracy, monte-carlo, architecture, lambda, data-size, calibration, novelty (default"
+            " all)"
+        ),
     )
     group.add_argument(
         "--basis",
@@ -72,7 +84,10 @@ def benchmark_arguments(parser) -> None:
     job = _benchmark_job(kinds, "supervised", text)
     group = job.add_argument_group("options")
     group.add_argument(
-        "--scale", default="small", metavar="NAME", help="small (default: under an hour on two cores) or paper (days; for a GPU)"
+        "--scale",
+        default="small",
+        metavar="NAME",
+        help="small (default: under an hour on two cores) or paper (days; for a GPU)",
     )
     group.add_argument(
         "--parts",
@@ -89,7 +104,10 @@ def benchmark_arguments(parser) -> None:
     job = _benchmark_job(kinds, "denoise", text)
     group = job.add_argument_group("options")
     group.add_argument(
-        "--scale", default="small", metavar="NAME", help="small (default: under ten minutes on a core) or paper (for a GPU)"
+        "--scale",
+        default="small",
+        metavar="NAME",
+        help="small (default: under ten minutes on a core) or paper (for a GPU)",
     )
     group.add_argument("--steps", type=int, metavar="N", help="batches of the training (default: the scale's)")
     group.add_argument("--test", type=int, metavar="N", help="spectra to fit at each SNR (default: the scale's)")

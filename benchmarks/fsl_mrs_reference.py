@@ -33,7 +33,8 @@ def its_align(fids, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(0.2, 4.2)
 
 
 def its_fit(fids, basis, *, dwelltime: float, spec_freq_mhz: float, model: str = "lorentzian", ppmlim=(0.2, 4.2)):
-    """Concentrations by FSL-MRS Newton in the units of FIDs and basis set, one spectrum after the other, without a baseline.
+    """Concentrations by FSL-MRS Newton in the units of FIDs and basis set, one spectrum after the other, without a
+    baseline.
 
     Parameters
     ----------

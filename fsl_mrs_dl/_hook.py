@@ -1,9 +1,10 @@
 """Adds ``dl-align`` and ``dlquant`` to an installed FSL-MRS as it is imported.
 
-A ``.pth`` file that is installed with the package (``data/hook_starter.txt``) runs at every start of Python.  All it does is
-wait for somebody to import ``fsl_mrs``, and only then calls :func:`install`, so that Python without FSL-MRS costs next to nothing
-more.  From there on the few modules of FSL-MRS that are changed are watched for; on any surprise this warns once and steps aside.
-Nothing but the standard library is imported, and of that only what FSL-MRS's commands have loaded anyway.
+A ``.pth`` file that is installed with the package (``data/hook_starter.txt``) runs at every start of Python.  All it
+does is wait for somebody to import ``fsl_mrs``, and only then calls :func:`install`, so that Python without FSL-MRS
+costs next to nothing more.  From there on the few modules of FSL-MRS that are changed are watched for; on any surprise
+this warns once and steps aside. Nothing but the standard library is imported, and of that only what FSL-MRS's commands
+have loaded anyway.
 
 It can be switched off by the environment variable ``FSL_MRS_DL_HOOK=off`` and lastingly by ``fsl_mrs_dl hook off``.
 """
@@ -59,7 +60,9 @@ def install():
 def finder():
     """The finder that watches in this process, or None."""
     # By name: a second copy of this module, from another folder of packages, has another class.
-    return next((one for one in sys.meta_path if type(one).__name__ == "Finder" and type(one).__module__ == __name__), None)
+    return next(
+        (one for one in sys.meta_path if type(one).__name__ == "Finder" and type(one).__module__ == __name__), None
+    )
 
 
 class Finder:
@@ -123,8 +126,8 @@ def _warn_once(module, exc):
 
     version = getattr(sys.modules.get("fsl_mrs"), "__version__", "of unknown version")
     text = (
-        f"FSL-MRS-DL does not know this FSL-MRS ({version}): {module.__name__}: {exc}. It is left as it is, without what would "
-        f"have been added there; {VARIABLE}=off silences this."
+        f"FSL-MRS-DL does not know this FSL-MRS ({version}): {module.__name__}: {exc}. It is left as it is, without"
+        f" what would have been added there; {VARIABLE}=off silences this."
     )
     try:
         warnings.warn(text, RuntimeWarning, stacklevel=2)

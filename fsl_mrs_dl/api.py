@@ -23,9 +23,9 @@ def align(data, **options):
     data : NIFTI_MRS, MrsData or complex array ``(..., n_transients, n_points)``
         FSL-MRS's (or the nifti-mrs package's) object, this package's own, or FIDs in FSL-MRS's sign convention.
     **options
-        For objects with a header ``dim``, ``ppmlim``, ``reference``, ``device``, see :func:`fsl_mrs_dl.fitting.quantify.align_data`.
-        For arrays ``dwelltime`` (s) and ``spec_freq_mhz`` are needed; see :func:`fsl_mrs_dl.registration.solver.align_transients`, whose
-        further options they take.
+        For objects with a header ``dim``, ``ppmlim``, ``reference``, ``device``, see
+        :func:`fsl_mrs_dl.fitting.quantify.align_data`. For arrays ``dwelltime`` (s) and ``spec_freq_mhz`` are needed;
+        see :func:`fsl_mrs_dl.registration.solver.align_transients`, whose further options they take.
 
     Returns
     -------
@@ -80,8 +80,9 @@ def quantify(data, basis=None, **options):
     basis : Basis, fsl_mrs.core.Basis or path
         For arrays only.
     **options
-        For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``, ``x0``) and
-        ``starter``, ``estimate``, ``device`` by name.  For arrays those of :func:`fsl_mrs_dl.fitting.quantify.quantify`.
+        For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
+        ``x0``) and ``starter``, ``estimate``, ``device`` by name.  For arrays those of
+        :func:`fsl_mrs_dl.fitting.quantify.quantify`.
 
     Returns
     -------
@@ -104,7 +105,9 @@ def quantify(data, basis=None, **options):
         from .fslmrs import fit
 
         if basis is not None:
-            raise OptionError("basis: FSL-MRS's MRS objects have theirs; leave it out, or make the objects with another one.")
+            raise OptionError(
+                "basis: FSL-MRS's MRS objects have theirs; leave it out, or make the objects with another one."
+            )
         for name in options:
             if name not in _FIT_ARGUMENTS + _OWN_ARGUMENTS:
                 raise OptionError(f"{name}: is no option here; there are {', '.join(_FIT_ARGUMENTS + _OWN_ARGUMENTS)}.")
@@ -133,7 +136,9 @@ def quantify(data, basis=None, **options):
         basis = Basis.from_fsl_mrs(basis)
     for name in ("dwelltime", "spec_freq_mhz"):
         if name not in options:
-            raise OptionError(f"{name}: is needed to quantify an array of FIDs; give quantify(fids, basis, {name}=...).")
+            raise OptionError(
+                f"{name}: is needed to quantify an array of FIDs; give quantify(fids, basis, {name}=...)."
+            )
     if isinstance(options.get("starter"), str):
         options["starter"] = DlOptions(starter=options["starter"]).check().make_starter()
     return quantify_module.quantify(_array(data), basis, **options)
@@ -157,7 +162,9 @@ def _array(data) -> np.ndarray:
     except ValueError:  # rows of unequal length
         fids = np.asarray(None)
     if fids.dtype.kind not in "cfiu" or fids.ndim == 0:
-        raise DataError(f"{type(data).__name__}: is neither an object of FSL-MRS nor an array of FIDs; give one of these.")
+        raise DataError(
+            f"{type(data).__name__}: is neither an object of FSL-MRS nor an array of FIDs; give one of these."
+        )
     if not (np.isfinite(fids).all(-1) & (fids != 0).any(-1)).any():
         raise DataError("every FID is zero or holds NaN; there is nothing to work on.")
     return fids

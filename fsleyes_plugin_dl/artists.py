@@ -1,7 +1,8 @@
-"""What is added to the plot of the MRS view: a metabolite's contribution, the 95 % band of the fit, and a legend in plain words.
+"""What is added to the plot of the MRS view: a metabolite's contribution, the 95 % band of the fit, and a legend in
+plain words.
 
-They are matplotlib artists that work out at each drawing what they look like, since FSLeyes clears the plot and draws it again whenever the cursor
-moves.
+They are matplotlib artists that work out at each drawing what they look like, since FSLeyes clears the plot and draws
+it again whenever the cursor moves.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ __all__ = ["Band", "Contribution", "SpectrumLegend"]
 
 
 class _OfFit:
-    """What follows the line of the fit in an MRS view.  ``scene`` says which series is the fit and which voxel the cursor is in."""
+    """What follows the line of the fit in an MRS view.  ``scene`` says which series is the fit and which voxel the
+    cursor is in."""
 
     def follow(self, scene) -> None:
         self.scene = scene
         self.known: dict = {}
 
     def cached(self, key, make):
-        """What ``make()`` gives; only the latest is kept, since the plot is drawn far more often than the cursor moves."""
+        """What ``make()`` gives; only the latest is kept, since the plot is drawn far more often than the cursor
+        moves."""
         if key not in self.known:
             self.known = {key: make()}
         return self.known[key]
@@ -66,7 +69,8 @@ class Band(PolyCollection, _OfFit):
         found = self.fit_line()
         # A band is known of the real spectrum as it was fitted.
         if found is None or any(
-            getattr(found[0], name) for name in ("zeroOrderPhaseCorrection", "firstOrderPhaseCorrection", "apodizeSeries")
+            getattr(found[0], name)
+            for name in ("zeroOrderPhaseCorrection", "firstOrderPhaseCorrection", "apodizeSeries")
         ):
             return None
         series, x, y = found
@@ -136,7 +140,9 @@ class SpectrumLegend(Artist):
         drawn = {series: line for series, line in scene.drawn_lines()}
         found = [(drawn[series], what) for what, series in scene.all_series() if series in drawn]
         if self.contribution.points() is not None:
-            found.append((Line2D([], [], color=COLOURS["contribution"], linewidth=1.8), f"{scene.settings.metab} in the fit"))
+            found.append(
+                (Line2D([], [], color=COLOURS["contribution"], linewidth=1.8), f"{scene.settings.metab} in the fit")
+            )
         if self.band.vertices() is not None:
             found.append((Patch(facecolor=(*COLOURS["band"], 0.28)), "95 % band of the fit"))
         return found
@@ -152,10 +158,17 @@ class SpectrumLegend(Artist):
         legend.draw(renderer)
         unit = "chemical shift (ppm)" if self.scene.mrs.xAxisMode == "PPM" else "frequency (Hz)"
         voxel = (
-            "Voxel" if self.scene.results.kind == "SVS" else "Voxel " + " ".join(str(index) for index in self.scene.voxel or ())
+            "Voxel"
+            if self.scene.results.kind == "SVS"
+            else "Voxel " + " ".join(str(index) for index in self.scene.voxel or ())
         )
         title = Text(
-            0.01, 0.99, f"{voxel}: real spectrum (a.u.) over {unit}", transform=self.axes.transAxes, fontsize=10, va="top"
+            0.01,
+            0.99,
+            f"{voxel}: real spectrum (a.u.) over {unit}",
+            transform=self.axes.transAxes,
+            fontsize=10,
+            va="top",
         )
         title.set_figure(self.axes.figure)
         title.set_bbox({"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2})

@@ -1,6 +1,7 @@
 """The layout ``mrs-dl``: settings and images on the left, the spectrum and its table on the right.
 
-A layout is a text in FSLeyes's own form: views and where they are, then for each view its controls, its settings and where they are.
+A layout is a text in FSLeyes's own form: views and where they are, then for each view its controls, its settings and
+where they are.
 """
 
 __all__ = ["MRS_DL"]

@@ -1,4 +1,5 @@
-"""What is drawn of a map, as arrays: values, how sure they are, where they are hidden, what is marked.  Knows neither wx nor FSLeyes."""
+"""What is drawn of a map, as arrays: values, how sure they are, where they are hidden, what is marked.  Knows neither
+wx nor FSLeyes."""
 
 from __future__ import annotations
 
@@ -42,8 +43,9 @@ MARKS = {
 class Picture:
     """A map as it is drawn, all arrays float32 ``(x, y, z)``.
 
-    ``values`` in ``unit``; ``percent`` is the relative SD in percent, at most :data:`PERCENT_CAP`, and that where nothing was fitted; ``shown``
-    (bool) says which voxels are.  ``fades`` is whether the map has an uncertainty of its own.
+    ``values`` in ``unit``; ``percent`` is the relative SD in percent, at most :data:`PERCENT_CAP`, and that where
+    nothing was fitted; ``shown`` (bool) says which voxels are.  ``fades`` is whether the map has an uncertainty of its
+    own.
     """
 
     title: str
@@ -57,7 +59,8 @@ class Picture:
 
     @property
     def drawn(self) -> np.ndarray:
-        """The values of shown voxels, NaN elsewhere: FSLeyes draws nothing there.  (What another image hides it draws at the edges all the same.)"""
+        """The values of shown voxels, NaN elsewhere: FSLeyes draws nothing there.  (What another image hides it draws
+        at the edges all the same.)"""
         return np.where(self.shown, self.values, np.float32(np.nan))
 
     @property
@@ -73,7 +76,8 @@ _ENOUGH = 0.2  # of what is shown has to be unmarked, for the range of the colou
 
 
 def robust_range(values: np.ndarray, low: float | None = 0.0) -> tuple[float, float]:
-    """From ``low`` (None: the 2nd percentile) to the 98th percentile of the values, which are of shown voxels; never empty."""
+    """From ``low`` (None: the 2nd percentile) to the 98th percentile of the values, which are of shown voxels; never
+    empty."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     if not values.size:
@@ -91,8 +95,8 @@ def robust_range(values: np.ndarray, low: float | None = 0.0) -> tuple[float, fl
 def picture(results: Results, key: str, metab: str, criterion: str = "off", threshold: float = 0.0) -> Picture:
     """What is drawn of a quantity and metabolite.
 
-    ``criterion`` is one of :data:`CRITERIA`; ``threshold`` is in percent, or in the unit of the map.  A metabolite without that map gives one
-    that shows nothing.
+    ``criterion`` is one of :data:`CRITERIA`; ``threshold`` is in percent, or in the unit of the map.  A metabolite
+    without that map gives one that shows nothing.
     """
     quantity = layout.by_key(key)
     values = results.map(key, metab)
@@ -122,7 +126,8 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     sure = known & (percent <= 50)
     sure = sure if sure.sum() >= 3 else known
     if fades:
-        # Nor should the brain by the scalp, whose lipids are fitted with what is there: unless all is marked, what is marked may saturate.
+        # Nor should the brain by the scalp, whose lipids are fitted with what is there: unless all is marked, what is
+        # marked may saturate.
         clean = sure & (marks(results) == 0)
         sure = clean if clean.sum() >= max(3, _ENOUGH * sure.sum()) else sure
     found = robust_range(values[sure], low)
@@ -154,7 +159,8 @@ def visible(shown: Picture, fade: bool, sure: float, unsure: float) -> np.ndarra
 
 
 def marks(results: Results, failed: bool = True, unlike: bool = True) -> np.ndarray:
-    """Which voxels are marked by what, int16 ``(x, y, z)`` of the keys of :data:`MARKS`; 0 is not marked.  A failure hides the rest."""
+    """Which voxels are marked by what, int16 ``(x, y, z)`` of the keys of :data:`MARKS`; 0 is not marked.  A failure
+    hides the rest."""
     out = np.zeros(results.shape, np.int16)
     if unlike:
         out[results.unlike] = 3
@@ -188,7 +194,8 @@ def good_voxel(results: Results, metab: str | None = None) -> tuple[int, int, in
 def padded(values: np.ndarray, affine: np.ndarray, fill: float = 0) -> tuple[np.ndarray, np.ndarray]:
     """One voxel of ``fill`` more at either end of every axis, and the affine that goes with it.
 
-    An outline needs something around it; and FSLeyes takes what lies on the very edge of an image that fades another for outside of it.
+    An outline needs something around it; and FSLeyes takes what lies on the very edge of an image that fades another
+    for outside of it.
     """
     moved = np.array(affine, float)
     moved[:3, 3] -= moved[:3, :3].sum(1)

@@ -1,4 +1,5 @@
-"""The two panels: what is shown and how, beside the images; concentrations with their uncertainties, beside the spectrum."""
+"""The two panels: what is shown and how, beside the images; concentrations with their uncertainties, beside the
+spectrum."""
 
 from __future__ import annotations
 
@@ -96,7 +97,9 @@ class ResultsPanel(SettingsPanel):
         self._add(group, title, widget, tip)
 
     def _number(self, group: str, title: str, name: str, tip: str) -> None:
-        widget = props.makeWidget(self.getWidgetList(), self.scene.settings, name, slider=False, spin=True, showLimits=False)
+        widget = props.makeWidget(
+            self.getWidgetList(), self.scene.settings, name, slider=False, spin=True, showLimits=False
+        )
         self._add(group, title, widget, tip)
 
     def _tick(self, group: str, title: str, name: str, tip: str = "") -> None:
@@ -152,7 +155,9 @@ class ResultsPanel(SettingsPanel):
             self._tick("marks", title, name)
             for key in keys:
                 meaning, colour = maps.MARKS[key]
-                text = self._text("marks", "", f"mark{key}", f"■ {int((found == key).sum())} {meaning.split(' (')[0]}", meaning)
+                text = self._text(
+                    "marks", "", f"mark{key}", f"■ {int((found == key).sum())} {meaning.split(' (')[0]}", meaning
+                )
                 text.SetForegroundColour(wx.Colour(*(int(220 * part) for part in colour)))
         if not any(scene.results.has(kind[2]) for kind in kinds):
             self._text("marks", "", "marks", "The folder does not tell.")
@@ -288,7 +293,9 @@ class TablePanel(ControlPanel):
 
 
 def _range(parent, opts, name: str):
-    return props.makeWidget(parent, opts, name, showLimits=False, slider=False, spin=True, spinWidth=7, labels=["from", "to"])
+    return props.makeWidget(
+        parent, opts, name, showLimits=False, slider=False, spin=True, spinWidth=7, labels=["from", "to"]
+    )
 
 
 def _cmap_label(key: str) -> str:

@@ -1,4 +1,5 @@
-"""``fsl_mrs_dl render``: the viewer's picture as a file, drawn without a screen by FSLeyes, or by matplotlib where FSLeyes cannot."""
+"""``fsl_mrs_dl render``: the viewer's picture as a file, drawn without a screen by FSLeyes, or by matplotlib where
+FSLeyes cannot."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ _SIZE = (1500, 560)
 
 @dataclass(frozen=True)
 class Look:
-    """What is drawn and how: the metabolite, the quantity's key, the voxel that the slices go through, CRLB in percent above which voxels are hidden (None:
-    nothing is), whether uncertain voxels fade, and the relative SDs in percent between which they do."""
+    """What is drawn and how: the metabolite, the quantity's key, the voxel that the slices go through, CRLB in percent
+    above which voxels are hidden (None: nothing is), whether uncertain voxels fade, and the relative SDs in percent
+    between which they do."""
 
     metab: str
     quantity: str | None
@@ -120,7 +122,8 @@ def _look(results: Results, metab, quantity, voxel, hide_above, fade) -> Look:
         voxel = maps.good_voxel(results, metab)
     elif any(not 0 <= index < size for index, size in zip(voxel, results.shape)):
         raise OptionError(
-            f"--slice {' '.join(map(str, voxel))}: is outside of the grid of {' x '.join(map(str, results.shape))} voxels; counting starts at 0."
+            f"--slice {' '.join(map(str, voxel))}: is outside of the grid of {' x '.join(map(str, results.shape))}"
+            " voxels; counting starts at 0."
         )
     if hide_above is not None and hide_above <= 0:
         raise OptionError(f"--max_crlb {hide_above:g}: give a percentage above 0.")
@@ -162,7 +165,16 @@ def _by_fsleyes(results: Results, look: Look, t1: Path | None, scratch: Path, ou
     """Draw with FSLeyes off the screen; None when that went well, otherwise why not."""
     picture = _picture(results, look)
     made = scratch / "fsleyes.png"
-    words = [sys.executable, "-m", "fsleyes.render", "--outfile", str(made), "--size", str(_SIZE[0]), str(_SIZE[1] - 40)]
+    words = [
+        sys.executable,
+        "-m",
+        "fsleyes.render",
+        "--outfile",
+        str(made),
+        "--size",
+        str(_SIZE[0]),
+        str(_SIZE[1] - 40),
+    ]
     words += ["--hideCursor", "--layout", "horizontal", "--labelSize", "11", "--performance", "3"]
     words += ["--worldLoc", *(f"{mm:.3f}" for mm in _world(results, look.voxel))]
     layers = _fsleyes_maps(results, look, picture, scratch) if picture is not None else _fsleyes_voxel(results, scratch)
@@ -195,7 +207,10 @@ def _by_fsleyes(results: Results, look: Look, t1: Path | None, scratch: Path, ou
         return f"FSLeyes did not draw ({type(exc).__name__})"
     if done.returncode or not made.is_file():
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        return f"FSLeyes cannot draw without a screen here ({lines[-1].strip()[:160] if lines else f'status {done.returncode}'})"
+        return (
+            "FSLeyes cannot draw without a screen here"
+            f" ({lines[-1].strip()[:160] if lines else f'status {done.returncode}'})"
+        )
     _with_caption(made, out, caption(results, look, picture))
     return None
 
@@ -210,14 +225,37 @@ def _fsleyes_maps(results: Results, look: Look, picture: maps.Picture, scratch: 
 
     shown = _save(scratch / "map.nii.gz", picture.drawn, results.affine)
     certainty = _save(scratch / "certainty.nii.gz", *maps.padded(-picture.percent, results.affine, -maps.PERCENT_CAP))
-    words = [shown, "--name", picture.title, "--cmap", picture.cmap, "--displayRange", *(f"{end:g}" for end in picture.range)]
-    words += ["--interpolation", "none", "--unlinkLowRanges", "--clippingRange", *(f"{end:g}" for end in picture.whole_range)]
+    words = [
+        shown,
+        "--name",
+        picture.title,
+        "--cmap",
+        picture.cmap,
+        "--displayRange",
+        *(f"{end:g}" for end in picture.range),
+    ]
+    words += [
+        "--interpolation",
+        "none",
+        "--unlinkLowRanges",
+        "--clippingRange",
+        *(f"{end:g}" for end in picture.whole_range),
+    ]
     if look.fade and picture.fades:
-        words += ["--modulateImage", certainty, "--modulateAlpha", "--modulateRange", f"{-look.unsure:g}", f"{-look.sure:g}"]
+        words += [
+            "--modulateImage",
+            certainty,
+            "--modulateAlpha",
+            "--modulateRange",
+            f"{-look.unsure:g}",
+            f"{-look.sure:g}",
+        ]
     marked = maps.marks(results)
     if marked.any():
         table = scratch / "marks.lut"
-        table.write_text("".join(f"{key} {r} {g} {b} {text.split(' (')[0]}\n" for key, (text, (r, g, b)) in maps.MARKS.items()))
+        table.write_text(
+            "".join(f"{key} {r} {g} {b} {text.split(' (')[0]}\n" for key, (text, (r, g, b)) in maps.MARKS.items())
+        )
         words += [
             _save(scratch / "marks.nii.gz", marked, results.affine),
             "--overlayType",
@@ -303,7 +341,8 @@ def _sampled(values: np.ndarray, affine: np.ndarray, mm: np.ndarray, outside: fl
 
 
 def _planes(centre: np.ndarray, low: np.ndarray, high: np.ndarray, step: float):
-    """Coronal, sagittal and axial planes through a point in the order of FSLeyes: places ``(rows, columns, 3)``, extent, letters."""
+    """Coronal, sagittal and axial planes through a point in the order of FSLeyes: places ``(rows, columns, 3)``,
+    extent, letters."""
     for fixed, across, up in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
         a, b = np.arange(low[across], high[across] + step, step), np.arange(low[up], high[up] + step, step)
         mm = np.empty((len(b), len(a), 3))
@@ -364,7 +403,9 @@ def _by_matplotlib(results: Results, look: Look, t1: Path | None, out: Path) -> 
             percent = _sampled(picture.percent, results.affine, mm, maps.PERCENT_CAP)
             alpha = shown * (maps.opacity(percent, look.sure, look.unsure) if look.fade and picture.fades else 1.0)
             values = np.nan_to_num(_sampled(picture.values, results.affine, mm, 0.0))
-            axes.imshow(values, cmap=_cmap(picture.cmap), vmin=picture.range[0], vmax=picture.range[1], alpha=alpha, **kwargs)
+            axes.imshow(
+                values, cmap=_cmap(picture.cmap), vmin=picture.range[0], vmax=picture.range[1], alpha=alpha, **kwargs
+            )
             marked = maps.marks(results)
             for key, (_, colour) in maps.MARKS.items():
                 _outline(axes, _sampled((marked == key).astype(float), results.affine, mm, 0.0), extent, colour, 1.5)
@@ -383,7 +424,9 @@ def _by_matplotlib(results: Results, look: Look, t1: Path | None, out: Path) -> 
         axes.set_yticks([])
     if picture is not None:
         axes = figure.add_axes([0.05, 0.115, 0.9, 0.035])
-        bar = figure.colorbar(ScalarMappable(Normalize(*picture.range), _cmap(picture.cmap)), cax=axes, orientation="horizontal")
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(*picture.range), _cmap(picture.cmap)), cax=axes, orientation="horizontal"
+        )
         bar.ax.tick_params(colors="white", labelsize=8)
         bar.ax.set_title(picture.title, color="white", fontsize=10, pad=5)
     _write_caption(figure, caption(results, look, picture))

@@ -73,15 +73,18 @@ _ESTIMATES = {*_SD_OF, "conc-molarity", "conc-molality"}
 _PREFERRED = ("conc-ml", "raw-concentrations")
 _PREFERRED_METABS = ("NAA", "tNAA", "NAA+NAAG", "PCr", "Cr", "Cr+PCr", "ATP", "HDO")
 
-_NO_RESULTS = "is no folder of results: it has neither concs/ with maps (fsl_mrs_dl mrsi, fsl_mrsi) nor summary.csv or concentrations.csv (fsl_mrs_dl fit, fsl_mrs)."
+_NO_RESULTS = (
+    "is no folder of results: it has neither concs/ with maps (fsl_mrs_dl mrsi, fsl_mrsi) nor summary.csv or"
+    " concentrations.csv (fsl_mrs_dl fit, fsl_mrs)."
+)
 
 
 @dataclass(frozen=True)
 class Voxel:
     """What is known of a voxel.
 
-    ``state`` is a line on the voxel as a whole, ``titles`` are those of the columns, units included, ``rows`` one line of text cells for every
-    metabolite, and ``doubtful`` whether a line holds what should not be used as it is.
+    ``state`` is a line on the voxel as a whole, ``titles`` are those of the columns, units included, ``rows`` one line
+    of text cells for every metabolite, and ``doubtful`` whether a line holds what should not be used as it is.
     """
 
     state: str
@@ -95,8 +98,9 @@ class Voxel:
 class Results:
     """A folder of results; see :meth:`open`.
 
-    ``kind`` is "MRSI" or "SVS", ``shape`` the grid of the voxels, ``affine`` from their indices to mm, ``metabs`` the metabolites and sums,
-    ``quantities`` the kinds of map that there are (none for SVS), ``reference`` the internal reference.
+    ``kind`` is "MRSI" or "SVS", ``shape`` the grid of the voxels, ``affine`` from their indices to mm, ``metabs`` the
+    metabolites and sums, ``quantities`` the kinds of map that there are (none for SVS), ``reference`` the internal
+    reference.
     """
 
     folder: Path
@@ -123,7 +127,8 @@ class Results:
         folder = Path(folder)
         if not folder.is_dir():
             raise DataError(
-                f"{folder}: there is no such folder; name the output folder of 'fsl_mrs_dl fit' or 'fsl_mrs_dl mrsi', or of fsl_mrs or fsl_mrsi."
+                f"{folder}: there is no such folder; name the output folder of 'fsl_mrs_dl fit' or 'fsl_mrs_dl mrsi',"
+                " or of fsl_mrs or fsl_mrsi."
                 if not folder.exists()
                 else f"{folder}: is a file; name the folder of results."
             )
@@ -144,7 +149,9 @@ class Results:
     @classmethod
     def _open_mrsi(cls, folder: Path, metabs: list[str], first: Path) -> Results:
         image = _load(first)
-        results = cls(folder, "MRSI", metabs, tuple(int(n) for n in image.shape[:3]), image.affine, reference=_reference(folder))
+        results = cls(
+            folder, "MRSI", metabs, tuple(int(n) for n in image.shape[:3]), image.affine, reference=_reference(folder)
+        )
         results.quantities = [one for one in layout.QUANTITIES if results._there_is(one)]
         return results
 
@@ -153,7 +160,8 @@ class Results:
         table, note = _read_table(folder)
         if not table:
             raise DataError(
-                f"{folder}: its tables (uncertainty.csv, summary.csv, concentrations.csv) hold no metabolites; fit again."
+                f"{folder}: its tables (uncertainty.csv, summary.csv, concentrations.csv) hold no metabolites; fit"
+                " again."
             )
         fit = folder / "fit.nii.gz"
         if fit.is_file():
@@ -205,7 +213,9 @@ class Results:
     def _read(self, path: Path) -> np.ndarray:
         values = _load(path)
         if values.shape[:3] != self.shape:
-            raise DataError(f"{path}: has {values.shape[:3]} voxels, the other maps {self.shape}; make the results again.")
+            raise DataError(
+                f"{path}: has {values.shape[:3]} voxels, the other maps {self.shape}; make the results again."
+            )
         values = _values(values, path).reshape(*self.shape, -1)[..., 0]
         return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
@@ -225,7 +235,8 @@ class Results:
 
     @cached_property
     def failed(self) -> np.ndarray:
-        """The values of :data:`fsl_mrs_dl.results.layout.FAILED`, int ``(x, y, z)``; 0 where the folder does not say."""
+        """The values of :data:`fsl_mrs_dl.results.layout.FAILED`, int ``(x, y, z)``; 0 where the folder does not
+        say."""
         values = self.map("failed") if self.kind == "MRSI" else None
         return np.zeros(self.shape, int) if values is None else np.rint(values).astype(int)
 
@@ -299,7 +310,8 @@ class Results:
         return np.where(self.fitted & (values > 0), percent / 100 * values, np.nan)
 
     def percent(self, key: str, metab: str) -> np.ndarray | None:
-        """Standard deviations of an estimate in percent of it, ``(x, y, z)``, NaN where not fitted, infinite at zero; None where nothing is known."""
+        """Standard deviations of an estimate in percent of it, ``(x, y, z)``, NaN where not fitted, infinite at zero;
+        None where nothing is known."""
         sd, values = self.sd(key, metab), self.map(key, metab)
         if sd is None or values is None:
             return None
@@ -333,7 +345,11 @@ class Results:
     def linked_data(self) -> Path | None:
         """What was fitted, where the folder still points to it."""
         return next(
-            (path for path in sorted(self.folder.glob("data*")) if path.name in ("data.nii.gz", "data.nii") and path.is_file()),
+            (
+                path
+                for path in sorted(self.folder.glob("data*"))
+                if path.name in ("data.nii.gz", "data.nii") and path.is_file()
+            ),
             None,
         )
 
@@ -354,7 +370,8 @@ class Results:
         return values
 
     def values(self, voxel: tuple[int, int, int], metab: str) -> dict[str, float]:
-        """Everything that is known of a metabolite in a voxel, by the names of uncertainty.csv (and ``molarity``, ``molality``, ``snr``, ``fwhm``)."""
+        """Everything that is known of a metabolite in a voxel, by the names of uncertainty.csv (and ``molarity``,
+        ``molality``, ``snr``, ``fwhm``)."""
         found = dict(self.table[metab]) if self.kind == "SVS" else self._of_map(voxel, metab)
         if "prior_pull" in found:
             found["prior_share"] = 100 * found["prior_pull"]
@@ -370,7 +387,9 @@ class Results:
         name = "Voxel" if self.kind == "SVS" else f"Voxel {voxel[0]} {voxel[1]} {voxel[2]}"
         failed = int(self.failed[voxel])
         if not self.fitted[voxel]:
-            reason = layout.FAILED.get(failed, "could not be fitted") if failed else "was not fitted (outside of the mask)"
+            reason = (
+                layout.FAILED.get(failed, "could not be fitted") if failed else "was not fitted (outside of the mask)"
+            )
             return Voxel(f"{name} {reason}.", [], [], [], False)
         known = {metab: self.values(voxel, metab) for metab in self.metabs}
         columns = [column for column in _COLUMNS if any(column[2] in values for values in known.values())]
@@ -378,7 +397,9 @@ class Results:
         for title, unit, _, sd in columns:
             # That numbers behind "±" are SDs is said once, to save width.
             spread = len(titles) == 1 and any(sd in values for values in known.values())
-            titles.append(title.format(ref=self.reference) + (" ± SD" if spread else "") + (f" ({unit})" if unit else ""))
+            titles.append(
+                title.format(ref=self.reference) + (" ± SD" if spread else "") + (f" ({unit})" if unit else "")
+            )
         n_first = sum(column[2] not in _AFTER_REMARKS for column in columns)
         titles.insert(n_first + 1, "Remarks")
         rows, doubtful = [], []

@@ -1,4 +1,5 @@
-"""Results on the screen: the overlays of one folder in an ortho view and an MRS view, and the settings that say how they are shown.
+"""Results on the screen: the overlays of one folder in an ortho view and an MRS view, and the settings that say how
+they are shown.
 
 Two images carry what changes with a choice: the map, and the relative SD that fades it.  They stay the same
 overlays while their values change, so that what a user sets in FSLeyes's own panels stays, too.
@@ -98,12 +99,18 @@ def panels(frame) -> list:
     """Our panels in a window."""
     from .panel import ResultsPanel, TablePanel
 
-    found = [view.getPanel(kind) for view in frame.viewPanels for kind in (ResultsPanel, TablePanel) if view.isPanelOpen(kind)]
+    found = [
+        view.getPanel(kind)
+        for view in frame.viewPanels
+        for kind in (ResultsPanel, TablePanel)
+        if view.isPanelOpen(kind)
+    ]
     return [panel for panel in found if panel is not None]
 
 
 class Scene:
-    """See the module.  Making one reads what it needs; :meth:`open` puts it on the screen, :meth:`close` takes it away."""
+    """See the module.  Making one reads what it needs; :meth:`open` puts it on the screen, :meth:`close` takes it
+    away."""
 
     def __init__(self, frame, results: Results, t1=None, data=None):
         self.frame, self.results = frame, results
@@ -140,7 +147,8 @@ class Scene:
             elif measured.shape[:4] != fit.shape[:4]:
                 if data is not None:
                     raise DataError(
-                        f"{source}: has {measured.shape[:4]} voxels and points, the fit {fit.shape[:4]}; give the data that were fitted."
+                        f"{source}: has {measured.shape[:4]} voxels and points, the fit {fit.shape[:4]}; give the data"
+                        " that were fitted."
                     )
             elif measured.ndim > fit.ndim:
                 found["data"] = _like(fit, np.asarray(measured[:]).reshape(*fit.shape[:4], -1).mean(-1), "data")
@@ -219,8 +227,8 @@ class Scene:
         context = self.ortho.displayCtx
         scene = self.ortho.sceneOpts
         context.autoDisplay = False
-        # Upright with a structural image, however it is stored; along the grid's own axes without.  FSLeyes goes back to its default at any change
-        # of the list of overlays.
+        # Upright with a structural image, however it is stored; along the grid's own axes without.  FSLeyes goes back
+        # to its default at any change of the list of overlays.
         for one in (self.frame.displayCtx, context, self.mrs.displayCtx):
             one.defaultDisplaySpace = "world" if self.t1 is not None else "ref"
         context.displaySpace = "world" if self.t1 is not None else self._anchor
@@ -427,7 +435,8 @@ class Scene:
         new = maps.picture(results, settings.quantity, settings.metab, settings.criterion, settings.threshold)
         other = self.shown is None or new.title != self.shown.title
         self.shown = new
-        # Negative, since FSLeyes fades its colour bar as if the fading went by the map's own values: those are above zero, so the bar stays whole.
+        # Negative, since FSLeyes fades its colour bar as if the fading went by the map's own values: those are above
+        # zero, so the bar stays whole.
         self.certainty[:] = maps.padded(-new.percent, results.affine, -maps.PERCENT_CAP)[0]
         self.map[:] = new.drawn
         opts = self.map_opts

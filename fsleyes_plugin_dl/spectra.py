@@ -1,4 +1,5 @@
-"""Spectra as the MRS view of FSLeyes draws them: of the conjugated FID, first point halved, over ppm or Hz.  NumPy only."""
+"""Spectra as the MRS view of FSLeyes draws them: of the conjugated FID, first point halved, over ppm or Hz.  NumPy
+only."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ class Axis:
             about = json.loads(image.header.extensions[codes.index(44)].get_content())
             frequency, nucleus = about["SpectrometerFrequency"], about["ResonantNucleus"]
             first = lambda value: value[0] if isinstance(value, list) else value  # noqa: E731
-            return cls(float(image.header["pixdim"][4]), float(first(frequency)), str(first(nucleus)), int(image.shape[3]))
+            return cls(
+                float(image.header["pixdim"][4]), float(first(frequency)), str(first(nucleus)), int(image.shape[3])
+            )
         except (OSError, ValueError, KeyError, IndexError, nibabel.filebasedimages.ImageFileError) as exc:
             raise DataError(f"{path}: is no NIfTI-MRS file with spectra ({' '.join(str(exc).split())}).") from exc
 
@@ -84,7 +87,8 @@ def displayed(fid: np.ndarray) -> np.ndarray:
 
 
 def read_fid(image, voxel: tuple[int, int, int]) -> np.ndarray | None:
-    """The FID of a voxel, complex ``(n,)``, the mean over what dimensions there are beyond time; None outside of the grid."""
+    """The FID of a voxel, complex ``(n,)``, the mean over what dimensions there are beyond time; None outside of the
+    grid."""
     if any(not 0 <= index < size for index, size in zip(voxel, image.shape[:3])):
         return None
     values = np.asarray(image[voxel])

@@ -41,7 +41,8 @@ class LoadResults(Action):
         self.frame = frame
 
     def loadResults(self, folder=None, t1=None, data=None) -> Scene | None:
-        """Show a folder; ask for it where none is given.  What is wrong with it is said in a window, or raised where it was given."""
+        """Show a folder; ask for it where none is given.  What is wrong with it is said in a window, or raised where it
+        was given."""
         if folder is not None:
             return load(self.frame, folder, t1, data)
         start = fslsettings.read("loadSaveOverlayDir", os.getcwd())

@@ -1,4 +1,5 @@
-"""``fsl_mrs_dl view``: FSLeyes with everything loaded.  Here is what is needed to start it; nothing of it is imported."""
+"""``fsl_mrs_dl view``: FSLeyes with everything loaded.  Here is what is needed to start it; nothing of it is
+imported."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from .results import Results
 __all__ = ["command", "start", "view", "missing"]
 
 VARIABLE = "FSL_MRS_DL_VIEW"
-"""The environment variable that tells the new FSLeyes what to load, as JSON: scripts that FSLeyes runs take no arguments."""
+"""The environment variable that tells the new FSLeyes what to load, as JSON: scripts that FSLeyes runs take no
+arguments."""
 
 INSTALL = "pip install 'fsl-mrs-dl[fsleyes]'"
 
@@ -45,7 +47,9 @@ def existing(path: str | Path | None, option: str) -> Path | None:
     return path.resolve()
 
 
-def command(folder: str | Path, t1: str | Path | None = None, data: str | Path | None = None) -> tuple[list[str], dict[str, str]]:
+def command(
+    folder: str | Path, t1: str | Path | None = None, data: str | Path | None = None
+) -> tuple[list[str], dict[str, str]]:
     """The command that shows results in FSLeyes, and what it needs in its environment.
 
     Raises

@@ -1,4 +1,5 @@
-"""What the tests share: the reference data, a simulated basis set, spectra with a known truth, FSL-MRS where it is there."""
+"""What the tests share: the reference data, a simulated basis set, spectra with a known truth, FSL-MRS where it is
+there."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ def reference(testdata):
 @pytest.fixture(scope="session")
 def invivo_3t(testdata, tmp_path_factory) -> Path:
     """NIfTI-MRS file of a human brain spectrum, 3 T PRESS, converted from the scanner's format."""
-    program = shutil.which("spec2nii", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    program = shutil.which(
+        "spec2nii", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
     if program is None:
         pytest.skip("spec2nii is not installed; it converts the scanner's files")
     source, out = testdata / "invivo_3t_press_philips" / "PRESS_raw-act", tmp_path_factory.mktemp("invivo_3t")
@@ -120,8 +123,8 @@ class Simulated:
 def simulate(sim_basis):
     """Factory of spectra from ``sim_basis``: ``simulate(n, snr=..., seed=..., ...)``.
 
-    ``snr`` is the highest point of the mean spectrum's magnitude in the window over the noise SD per real channel; ``None`` for
-    no noise.
+    ``snr`` is the highest point of the mean spectrum's magnitude in the window over the noise SD per real channel;
+    ``None`` for no noise.
     """
     import torch
 
@@ -130,9 +133,21 @@ def simulate(sim_basis):
     from fsl_mrs_dl.fitting.quantify import model_for
 
     def make(
-        n, *, snr=None, seed=0, model="voigt", baseline="poly, 2", groups=None, shift_ppm=0.02, phase_deg=20.0, spread=0.2,
-        baseline_size=0.0, conc_factor=None, alike=False, basis=sim_basis,
-    ):  # fmt: skip
+        n,
+        *,
+        snr=None,
+        seed=0,
+        model="voigt",
+        baseline="poly, 2",
+        groups=None,
+        shift_ppm=0.02,
+        phase_deg=20.0,
+        spread=0.2,
+        baseline_size=0.0,
+        conc_factor=None,
+        alike=False,
+        basis=sim_basis,
+    ):
         rng = np.random.default_rng(seed)
         signal_model, _ = model_for(
             basis, N_POINTS, 1 / BANDWIDTH_HZ, FREQ_MHZ, "1H", model=model, baseline=baseline, groups=groups

@@ -1,4 +1,5 @@
-"""``align`` and ``quantify`` from Python on everything but FSL-MRS's own objects, and starts that are known beforehand."""
+"""``align`` and ``quantify`` from Python on everything but FSL-MRS's own objects, and starts that are known
+beforehand."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def test_the_functions_stay_functions_once_every_module_was_imported():
 
 
 def test_the_package_lists_its_functions_and_knows_no_others():
-    assert {"align", "quantify", "__version__"} <= set(dir(fsl_mrs_dl)) and set(fsl_mrs_dl.__all__) <= set(dir(fsl_mrs_dl))
+    assert {"align", "quantify", "__version__"} <= set(dir(fsl_mrs_dl)) and set(fsl_mrs_dl.__all__) <= set(
+        dir(fsl_mrs_dl)
+    )
     assert dir(fsl_mrs_dl) == sorted(dir(fsl_mrs_dl))
     with pytest.raises(AttributeError, match="fsl_mrs_dl.*quantise"):
         fsl_mrs_dl.quantise  # noqa: B018
@@ -68,12 +71,11 @@ def test_the_examples_in_the_docstrings_run():
 def test_nothing_of_fsl_mrs_is_loaded():
     """Also where it is installed: objects are told by their class's name."""
     code = (
-        "import sys, numpy as np\nfrom fsl_mrs_dl import align, quantify\nfrom fsl_mrs_dl.simulation.acquisition import simulate_basis\n"
-        "basis = simulate_basis(['NAA', 'Cr', 'PCr'], n_points=256, te_ms=30)\n"
-        "grid = {'dwelltime': basis.dwelltime, 'spec_freq_mhz': basis.spec_freq_mhz}\n"
-        "fids = basis.fids.sum(0) * np.exp(-20 * np.arange(256) / 2000) * np.ones((3, 1))\n"
-        "align(fids, **grid)\nquantify(fids, basis, **grid)\n"
-        "loaded = [name for name in sys.modules if name.split('.')[0] == 'fsl_mrs']\nassert not loaded, loaded"
+        "import sys, numpy as np\nfrom fsl_mrs_dl import align, quantify\nfrom fsl_mrs_dl.simulation.acquisition import"
+        " simulate_basis\nbasis = simulate_basis(['NAA', 'Cr', 'PCr'], n_points=256, te_ms=30)\ngrid = {'dwelltime':"
+        " basis.dwelltime, 'spec_freq_mhz': basis.spec_freq_mhz}\nfids = basis.fids.sum(0) * np.exp(-20 *"
+        " np.arange(256) / 2000) * np.ones((3, 1))\nalign(fids, **grid)\nquantify(fids, basis, **grid)\nloaded = [name"
+        " for name in sys.modules if name.split('.')[0] == 'fsl_mrs']\nassert not loaded, loaded"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -390,7 +392,9 @@ def test_other_vectors_are_refused_in_one_line(few, change):
         params[3] = np.nan
     elif change == "infinite":
         params[-1] = np.inf
-    wrong = {"short": params[:-1], "long": np.r_[params, 0.0], "two rows": np.stack([params, params])}.get(change, params)
+    wrong = {"short": params[:-1], "long": np.r_[params, 0.0], "two rows": np.stack([params, params])}.get(
+        change, params
+    )
     with pytest.raises(OptionError, match=f"^x0: .*{len(params)}.*voigt") as caught:
         AlsoFrom(ClassicalStarter(), wrong, fit.model)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,5 @@
-"""The package is made of wings, one for a subject, and imports go down the layers below only: read here from the source."""
+"""The package is made of wings, one for a subject, and imports go down the layers below only: read here from the
+source."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ MODULES = dict(sources(PACKAGE))
 
 
 def modules_of_package(names):
-    """The modules of fsl_mrs_dl that dotted names point to, the deepest each; names that its ``__init__`` defines point to none."""
+    """The modules of fsl_mrs_dl that dotted names point to, the deepest each; names that its ``__init__`` defines point
+    to none."""
     for name in names:
         parts = name.split(".")
         for end in (len(parts), len(parts) - 1):
@@ -103,12 +105,18 @@ def modules_of_package(names):
 
 def wings_importing(library):
     """Wings in which ``library`` is imported."""
-    return {wing(name) for name, path in MODULES.items() if any(found.split(".")[0] == library for found, _, _ in imports(path))}
+    return {
+        wing(name)
+        for name, path in MODULES.items()
+        if any(found.split(".")[0] == library for found, _, _ in imports(path))
+    }
 
 
 @pytest.mark.parametrize("name", sorted({wing(name) for name in MODULES} - {"fsl_mrs_dl", "_hook"}))
 def test_wing_has_its_place_in_the_layers(name):
-    assert name in LAYER, f"fsl_mrs_dl/{name} has no layer: a module belongs into a wing, a new wing into LAYERS of this file"
+    assert name in LAYER, (
+        f"fsl_mrs_dl/{name} has no layer: a module belongs into a wing, a new wing into LAYERS of this file"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"fsl_mrs_dl", "fsl_mrs_dl._hook"}))
@@ -130,7 +138,11 @@ def test_no_circle_among_modules(package):
     graph = {name: set() for name in own}
     for name, path in own.items():
         for found, _, _ in imports(path):
-            known = [module for module in (found, found.rpartition(".")[0]) if module in own and module not in (name, package)]
+            known = [
+                module
+                for module in (found, found.rpartition(".")[0])
+                if module in own and module not in (name, package)
+            ]
             graph[name].update(known[:1])
     while free := [name for name, needed in graph.items() if not needed & set(graph)]:
         for name in free:
@@ -153,7 +165,9 @@ def test_hook_needs_the_standard_library_only():
 
 def loads_torch():
     """Modules of fsl_mrs_dl that load torch as they are imported, themselves or through others."""
-    at_once = {name: {found for found, _, in_function in imports(path) if not in_function} for name, path in MODULES.items()}
+    at_once = {
+        name: {found for found, _, in_function in imports(path) if not in_function} for name, path in MODULES.items()
+    }
     loading = {name for name, found in at_once.items() if any(f.split(".")[0] == "torch" for f in found)}
     while True:
         more = {name for name, found in at_once.items() if loading & set(modules_of_package(found))} - loading
@@ -179,5 +193,7 @@ def test_packages_load_nothing_heavy_at_once():
     for name, path in MODULES.items():
         if path.name == "__init__.py" and "encoders" not in name:
             at_once = [found for found, _, in_function in imports(path) if not in_function]
-            assert not [found for found in at_once if found.split(".")[0] not in ("fsl_mrs_dl", *sys.stdlib_module_names)], name
+            assert not [
+                found for found in at_once if found.split(".")[0] not in ("fsl_mrs_dl", *sys.stdlib_module_names)
+            ], name
             assert not loads_torch() & set(modules_of_package(at_once)), name

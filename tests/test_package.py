@@ -39,7 +39,10 @@ def test_importing_the_package_does_not_load_torch():
 
 
 def test_help_answers_without_loading_what_is_slow_to_load():
-    code = "from fsl_mrs_dl.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
+    code = (
+        "from fsl_mrs_dl.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not"
+        " end.code"
+    )
     loaded, printed = loaded_by(code, ["torch", "nibabel", "pandas", "scipy", "matplotlib", "plotly"])
     assert "usage: fsl_mrs_dl" in printed
     assert loaded == []
@@ -140,4 +143,4 @@ def test_wheel_installs_nothing_else(wheel):
 def test_ruff_finds_nothing():
     if importlib.util.find_spec("ruff") is None:
         pytest.skip("ruff is not installed")
-    run("-m", "ruff", "check", "--no-cache", "fsl_mrs_dl", "fsleyes_plugin_dl", "tests", cwd=ROOT)
+    run("-m", "ruff", "check", "--no-cache", ".", cwd=ROOT)

@@ -1,8 +1,9 @@
 """Accuracy of frequency and phase correction on simulated transients, beside its limits and the methods of others.
 
-The data set is that of Shamaei, Starcukova, Pavlova, Starcuk, Magn Reson Med 2023;89:1221-1236, doi 10.1002/mrm.29498, section 2.3.1:
-one averaged signal, varied in amplitude, width, shift, phase, noise, and by unstable residual water and lipids.  What these are drawn from
-is in a supplement of the paper; the recipe 'paper-transients' holds what was chosen instead.
+The data set is that of Shamaei, Starcukova, Pavlova, Starcuk, Magn Reson Med 2023;89:1221-1236, doi 10.1002/mrm.29498,
+section 2.3.1: one averaged signal, varied in amplitude, width, shift, phase, noise, and by unstable residual water and
+lipids.  What these are drawn from is in a supplement of the paper; the recipe 'paper-transients' holds what was chosen
+instead.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ PAPER = {
     "tapper": (0.71, 0.56, 0.78, 6.78, 4.64, 5.89, 0.44, 10.45),
     "ma": (0.99, 0.85, 1.06, 4.29, 4.24, 4.32, 0.44, 10.53),
 }
-"""Table 1 of the paper: SD of the shift's error (Hz) and of the phase's (degrees), each for all, without and with nuisance peaks; similarity
-index; width of creatine in the average (Hz)."""
+"""Table 1 of the paper: SD of the shift's error (Hz) and of the phase's (degrees), each for all, without and with
+nuisance peaks; similarity index; width of creatine in the average (Hz)."""
 
 _RAT = {"file": "seed_fpc_rat9t/obx_23_9_FC.mat", "bandwidth": 4401.41, "spec_freq_mhz": 400.2}
 _LIMITED = (2.5, 3.5)
@@ -78,8 +79,11 @@ class Signal:
         return {"dwelltime": self.dwelltime, "spec_freq_mhz": self.spec_freq_mhz}
 
 
-def load_signal(path: str | Path | None = None, bandwidth: float | None = None, spec_freq_mhz: float | None = None) -> Signal:
-    """The signal of a NIfTI-MRS file with one FID, or of a MATLAB file with a variable ``data``; by default the paper's.
+def load_signal(
+    path: str | Path | None = None, bandwidth: float | None = None, spec_freq_mhz: float | None = None
+) -> Signal:
+    """The signal of a NIfTI-MRS file with one FID, or of a MATLAB file with a variable ``data``; by default the
+    paper's.
 
     The paper's is looked for in the folder FSL_MRS_DL_TESTDATA as seed_fpc_rat9t/obx_23_9_FC.mat.
 
@@ -95,8 +99,8 @@ def load_signal(path: str | Path | None = None, bandwidth: float | None = None, 
         path = Path(folder or ".") / _RAT["file"]
         if not path.is_file():
             raise DataError(
-                f"{path}: the paper's signal is not there; give one with --signal, or the folder that holds {_RAT['file']} in "
-                "FSL_MRS_DL_TESTDATA (the file is in the GitHub repository amirshamaei/DeepFPC)."
+                f"{path}: the paper's signal is not there; give one with --signal, or the folder that holds"
+                f" {_RAT['file']} in FSL_MRS_DL_TESTDATA (the file is in the GitHub repository amirshamaei/DeepFPC)."
             )
         bandwidth, spec_freq_mhz = bandwidth or _RAT["bandwidth"], spec_freq_mhz or _RAT["spec_freq_mhz"]
     if Path(path).suffix == ".mat":
@@ -107,7 +111,9 @@ def load_signal(path: str | Path | None = None, bandwidth: float | None = None, 
         except (OSError, KeyError, ValueError, NotImplementedError) as exc:
             raise DataError(f"{path}: cannot be read as a MATLAB file with a variable 'data' ({exc}).") from exc
         if not (bandwidth and spec_freq_mhz):
-            raise OptionError(f"{path}: says nothing of bandwidth and frequency; give --bandwidth in Hz and --frequency in MHz.")
+            raise OptionError(
+                f"{path}: says nothing of bandwidth and frequency; give --bandwidth in Hz and --frequency in MHz."
+            )
         dwelltime = 1 / bandwidth
     else:
         from fsl_mrs_dl.io import nifti
@@ -115,21 +121,23 @@ def load_signal(path: str | Path | None = None, bandwidth: float | None = None, 
         data = nifti.load(path)
         fid, dwelltime, spec_freq_mhz = data.fids.squeeze(), data.dwelltime, data.spec_freq_mhz
     if fid.ndim != 1 or not np.iscomplexobj(fid) or not np.isfinite(fid).all() or not fid.any():
-        raise DataError(f"{path}: has shape {fid.shape}; one complex FID is needed: average and combine the data first.")
+        raise DataError(
+            f"{path}: has shape {fid.shape}; one complex FID is needed: average and combine the data first."
+        )
     return Signal(torch.as_tensor(fid.astype(np.complex64)), dwelltime, spec_freq_mhz)
 
 
 def make_set(signal: Signal, n: int, seed: int, recipe=None, **ranges) -> dict[str, torch.Tensor]:
     """Simulated transients and their truth.
 
-    ``recipe`` is 'paper-transients' unless given; ``ranges`` replaces entries of it.  Its SNR is that of the paper: magnitude of the signal
-    at the time origin over the noise SD of the real and of the imaginary part.
+    ``recipe`` is 'paper-transients' unless given; ``ranges`` replaces entries of it.  Its SNR is that of the paper:
+    magnitude of the signal at the time origin over the noise SD of the real and of the imaginary part.
 
     Returns
     -------
     dict
-        ``fid`` complex ``(n, n_points)``; ``shift_hz``, ``phase`` (rad), ``amplitude``, ``noise_sd`` ``(n,)``; ``nuisance`` bool ``(n, 2)``:
-        unstable water, lipids.
+        ``fid`` complex ``(n, n_points)``; ``shift_hz``, ``phase`` (rad), ``amplitude``, ``noise_sd`` ``(n,)``;
+        ``nuisance`` bool ``(n, 2)``: unstable water, lipids.
     """
     recipe = recipe or recipes.Recipe.load("paper-transients")
     content = {**recipe.content["augment"], **ranges}
@@ -157,9 +165,17 @@ def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000
     from fsl_mrs_dl.training import settings as settings_module
 
     data = make_set(signal, n_signals, seed)
-    settings = settings or settings_module.Settings(steps=12000 if method in self_supervised_registration.METHODS else 6000, batch_size=64, seed=seed)
+    settings = settings or settings_module.Settings(
+        steps=12000 if method in self_supervised_registration.METHODS else 6000, batch_size=64, seed=seed
+    )
     words = f"python -m benchmarks align, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
-    options = {"settings": settings, "command": words, "name": method, "source": f"{n_signals} simulated signals", **signal.axes}
+    options = {
+        "settings": settings,
+        "command": words,
+        "name": method,
+        "source": f"{n_signals} simulated signals",
+        **signal.axes,
+    }
     if method in frequency_then_phase.METHODS:
         return registration.train_supervised(method, data, folder, **options)
     return registration.train_registration(method, data["fid"].numpy(), folder, recipe="unvaried-transients", **options)
@@ -169,10 +185,11 @@ def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000
 
 
 def methods(signal: Signal, models: dict, fsl_mrs: bool = True) -> dict[str, Callable]:
-    """Everything that is compared, by the names of the table: FIDs ``(n, n_points)`` -> shifts (Hz) and phases (degrees).
+    """Everything that is compared, by the names of the table: FIDs ``(n, n_points)`` -> shifts (Hz) and phases
+    (degrees).
 
-    ``models`` are trained networks by name.  All classical methods are given the noise-free signal as their reference, of the mean width of
-    the set.
+    ``models`` are trained networks by name.  All classical methods are given the noise-free signal as their reference,
+    of the mean width of the set.
     """
     time_axis = torch.arange(signal.fid.shape[-1]) * signal.dwelltime
     reference = (signal.fid * torch.exp(-2 * torch.pi * time_axis)).numpy().astype(np.complex128)
@@ -213,7 +230,8 @@ def _asked(network):
 
 
 def _minimised(network: self_supervised_registration.Registration, steps: int = 500):
-    """What the network was trained to find: the least of its loss for every transient by itself, from the network's own answer."""
+    """What the network was trained to find: the least of its loss for every transient by itself, from the network's own
+    answer."""
 
     def ask(fid):
         fid = torch.as_tensor(fid)
@@ -221,7 +239,9 @@ def _minimised(network: self_supervised_registration.Registration, steps: int = 
             first = network(fid)
         # Of like size, and positive where they have to be.
         scale = {"shift_hz": 5.0, "phase": 1.0}
-        free = {name: value / scale[name] if name in scale else value.clamp(min=1e-6).log() for name, value in first.items()}
+        free = {
+            name: value / scale[name] if name in scale else value.clamp(min=1e-6).log() for name, value in first.items()
+        }
         free = {name: value.detach().requires_grad_() for name, value in free.items()}
         optimiser = torch.optim.Adam(free.values(), 0.02)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -245,7 +265,8 @@ def _aligned(fid, axes, **options):
 
 
 def errors(found, data) -> tuple[np.ndarray, np.ndarray]:
-    """Errors of shifts (Hz) and phases (degrees), the phase's about its circular mean, which the choice of a reference leaves open."""
+    """Errors of shifts (Hz) and phases (degrees), the phase's about its circular mean, which the choice of a reference
+    leaves open."""
     shift = np.asarray(found[0]) - data["shift_hz"].numpy()
     phase = np.asarray(found[1]) - np.rad2deg(data["phase"].numpy())
     middle = np.rad2deg(np.angle(np.exp(1j * np.deg2rad(phase)).mean()))
@@ -253,15 +274,19 @@ def errors(found, data) -> tuple[np.ndarray, np.ndarray]:
 
 
 def precision(found, data) -> list[float]:
-    """SD of the errors of shift (Hz) and phase (degrees), each for all transients, those without and those with nuisance peaks."""
+    """SD of the errors of shift (Hz) and phase (degrees), each for all transients, those without and those with
+    nuisance peaks."""
     shift, phase = errors(found, data)
     nuisance = data["nuisance"].any(1).numpy()
     groups = (slice(None), ~nuisance, nuisance)
-    return [float(value[group].std()) if len(value[group]) else float("nan") for value in (shift, phase) for group in groups]
+    return [
+        float(value[group].std()) if len(value[group]) else float("nan") for value in (shift, phase) for group in groups
+    ]
 
 
 def bounds(signal: Signal, data, ppmlim, unstable=("water", "lipids")) -> list[float]:
-    """Cramer-Rao bounds in the order of :func:`precision`, root mean square over the transients; nuisance amplitudes free where there are any."""
+    """Cramer-Rao bounds in the order of :func:`precision`, root mean square over the transients; nuisance amplitudes
+    free where there are any."""
     time_axis = torch.arange(signal.fid.shape[-1]) * signal.dwelltime
     reference = (signal.fid * torch.exp(-2 * torch.pi * time_axis)).numpy().astype(np.complex128)
     variance = (data["noise_sd"] / data["amplitude"]).square().numpy()
@@ -270,7 +295,9 @@ def bounds(signal: Signal, data, ppmlim, unstable=("water", "lipids")) -> list[f
     held = np.array(cramer_rao(reference, 1.0, ppmlim=ppmlim, unstable=unstable if ppmlim else (), **signal.axes))
     each = np.where(nuisance[:, None], held, free) ** 2 * variance[:, None]
     groups = (slice(None), ~nuisance, nuisance)
-    return [float(np.sqrt(each[group, k].mean())) if each[group].size else float("nan") for k in (0, 1) for group in groups]
+    return [
+        float(np.sqrt(each[group, k].mean())) if each[group].size else float("nan") for k in (0, 1) for group in groups
+    ]
 
 
 # -- the report ----------------------------------------------------------------------------------------------------
@@ -299,7 +326,10 @@ def write_align(
     for name in networks:
         if name not in NETWORKS:
             raise OptionError(f"--networks {name}: there is no such network; choose from {', '.join(NETWORKS)}.")
-    claim(output, {"signals": n_signals, "steps": steps, "seed": seed, "signal": fingerprint(signal.axes, signal.fid.numpy())})
+    claim(
+        output,
+        {"signals": n_signals, "steps": steps, "seed": seed, "signal": fingerprint(signal.axes, signal.fid.numpy())},
+    )
     models, cards = {}, {}
     for name in networks:
         folder = output / "models" / name
@@ -315,7 +345,10 @@ def write_align(
     every = methods(signal, models)
     parts = [
         "# Frequency and phase correction beside its limits and other methods\n",
-        f"Made by `python -m benchmarks align`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n",
+        (
+            f"Made by `python -m benchmarks align`, {torch.get_num_threads()} threads of a {platform.machine()} CPU,"
+            f" torch {torch.__version__}.\n"
+        ),
         _table_1(signal, every, models, cards, make_set(signal, n_test, seed + 1_000_003), say),
         _beyond(signal, every, max(16, n_test // 4), seed),
         _noise(signal, every, output / "snr.png", max(16, n_test // 12), seed, say),
@@ -342,18 +375,25 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
     free = 100 * float((~data["nuisance"].any(1)).float().mean())
     lines = [
         "## Table 1 of the paper\n",
-        f"{n} transients that no network has seen, {free:.0f} % without nuisance peaks. SD of the error of the shift (Hz) and of the phase (degrees), "
-        "for all, without and with nuisance peaks, then similarity index of the corrected transients (the first 240) and width of creatine "
-        "in their average (Hz), milliseconds per transient and minutes of training. 'paper' is what the paper prints; its nuisance peaks "
-        "are not known, ours are in the recipe `paper-transients`. Bounds take the signal as known and, with nuisance peaks, the strengths of water and "
-        "lipids as unknown. 'Its loss minimised' is what a network is trained to find: shift and phase at the least of its loss, for each transient by itself "
-        f"(the first {_MOST_MINIMISED}). Classical methods are given the noise-free signal as reference; 'default' makes its own.\n",
+        (
+            f"{n} transients that no network has seen, {free:.0f} % without nuisance peaks. SD of the error of the"
+            " shift (Hz) and of the phase (degrees), for all, without and with nuisance peaks, then similarity index"
+            " of the corrected transients (the first 240) and width of creatine in their average (Hz), milliseconds"
+            " per transient and minutes of training. 'paper' is what the paper prints; its nuisance peaks are not"
+            " known, ours are in the recipe `paper-transients`. Bounds take the signal as known and, with nuisance"
+            " peaks, the strengths of water and lipids as unknown. 'Its loss minimised' is what a network is trained"
+            " to find: shift and phase at the least of its loss, for each transient by itself (the first"
+            f" {_MOST_MINIMISED}). Classical methods are given the noise-free signal as reference; 'default' makes its"
+            " own.\n"
+        ),
         "| | shift all | without | with | phase all | without | with | SI | Cr width | ms | training |",
         "|---" * 11 + "|",
     ]
     fid = data["fid"].numpy()
     raw = [similarity_index(fid[:240], **signal.axes), classical_alignment.creatine_width(fid.mean(0), **signal.axes)]
-    lines.append(_row("not corrected", [*precision((0 * data["shift_hz"].numpy(),) * 2, data), *map(float, raw), "", ""]))
+    lines.append(
+        _row("not corrected", [*precision((0 * data["shift_hz"].numpy(),) * 2, data), *map(float, raw), "", ""])
+    )
     for label, window in (
         ("bound, 0.2 to 4.2 ppm", _WINDOW),
         ("bound, 2.5 to 3.5 ppm", _LIMITED),
@@ -378,7 +418,10 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
         if name in models and name in self_supervised_registration.METHODS:
             first = {key: value[:_MOST_MINIMISED] for key, value in data.items()}
             lines.append(
-                _row(f"{name}, its loss minimised", [*precision(_minimised(models[name])(first["fid"]), first), "", "", "", ""])
+                _row(
+                    f"{name}, its loss minimised",
+                    [*precision(_minimised(models[name])(first["fid"]), first), "", "", "", ""],
+                )
             )
     return "\n".join(lines) + "\n"
 
@@ -390,7 +433,10 @@ def _beyond(signal: Signal, every: dict, n: int, seed: int) -> str:
     bound = bounds(signal, data, _WINDOW)
     lines = [
         "## Beyond the trained range\n",
-        f"{n} transients, shifts U(-40, 40) Hz, phases U(-180, 180) degrees, no nuisance peaks. The paper's dCrR: 8.69 Hz, 60.04 degrees.\n",
+        (
+            f"{n} transients, shifts U(-40, 40) Hz, phases U(-180, 180) degrees, no nuisance peaks. The paper's dCrR:"
+            " 8.69 Hz, 60.04 degrees.\n"
+        ),
         "| | shift SD (Hz) | phase SD (degrees) | farther than 5 Hz or 30 degrees |",
         "|---|---|---|---|",
         _row("bound, 0.2 to 4.2 ppm", [bound[1], bound[4], ""]),
@@ -403,7 +449,8 @@ def _beyond(signal: Signal, every: dict, n: int, seed: int) -> str:
 
 
 _SHOWN = ("dsr", "dsrf", "dcrr", "SR", "default, known reference", "default")
-# Of the width that the references have, so that what is noise in the signal itself is not mistaken for something to be found.
+# Of the width that the references have, so that what is noise in the signal itself is not mistaken for something to be
+# found.
 _TRUE = {"shift_hz": 5.0, "phase_deg": 45.0, "apodise_fwhm_hz": 2.0, "amplitude": 1.0, "nuisance": []}
 
 
@@ -426,13 +473,17 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
     wide = [bounds(signal, one, None) for one in sets]
     for name in shown:
         say(f"SNR sweep of {name}.")
-        per = [_reference_less(every[name](one["fid"] if name in NETWORKS else one["fid"].numpy()), one) for one in sets]
+        per = [
+            _reference_less(every[name](one["fid"] if name in NETWORKS else one["fid"].numpy()), one) for one in sets
+        ]
         sds[name] = [(shift.std(), phase.std()) for shift, phase in per]
     lines = [
         "## SNR from 3 to 110\n",
-        f"{n} transients each at 5 Hz and 45 degrees (section 2.6.2 of the paper); SD of shift (Hz) / phase (degrees) about their mean. "
-        "A network that always answers the same has no spread at all: read this beside Table 1. Methods that use all frequencies can fall below the "
-        "bound of the window.\n",
+        (
+            f"{n} transients each at 5 Hz and 45 degrees (section 2.6.2 of the paper); SD of shift (Hz) / phase"
+            " (degrees) about their mean. A network that always answers the same has no spread at all: read this"
+            " beside Table 1. Methods that use all frequencies can fall below the bound of the window.\n"
+        ),
         f"![SNR]({figure.name})\n",
         "| SNR | bound, 0.2 to 4.2 ppm | " + " | ".join(shown) + " |",
         "|---" * (len(shown) + 2) + "|",
@@ -441,7 +492,10 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
         lines.append(
             _row(
                 str(snr),
-                [f"{limit[k][1]:.3f} / {limit[k][4]:.2f}", *(f"{sds[name][k][0]:.3f} / {sds[name][k][1]:.2f}" for name in shown)],
+                [
+                    f"{limit[k][1]:.3f} / {limit[k][4]:.2f}",
+                    *(f"{sds[name][k][0]:.3f} / {sds[name][k][1]:.2f}" for name in shown),
+                ],
             )
         )
     import matplotlib
@@ -460,7 +514,11 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
             label="the same, all frequencies",
         )
         panel.loglog(
-            levels, [one[(1, 4)[row]] for one in limit], color="black", linewidth=2.5, label="Cramer-Rao bound, 0.2 to 4.2 ppm"
+            levels,
+            [one[(1, 4)[row]] for one in limit],
+            color="black",
+            linewidth=2.5,
+            label="Cramer-Rao bound, 0.2 to 4.2 ppm",
         )
         for name in shown:
             panel.loglog(levels, [one[row] for one in sds[name]], marker="o", markersize=3.5, label=name)
@@ -480,8 +538,11 @@ def _monte_carlo(signal: Signal, every: dict, figure: Path, n: int, seed: int) -
     limit = bounds(signal, data, _WINDOW)
     lines = [
         "## Monte Carlo\n",
-        f"{n} realisations of the noise at SNR 15, 5 Hz and 45 degrees (section 2.6.3). Mean of the error +- SD; the mean of methods that are relative "
-        "to a reference of their own, or to creatine, says where that lies.\n",
+        (
+            f"{n} realisations of the noise at SNR 15, 5 Hz and 45 degrees (section 2.6.3). Mean of the error +- SD;"
+            " the mean of methods that are relative to a reference of their own, or to creatine, says where that"
+            " lies.\n"
+        ),
         f"![Monte Carlo]({figure.name})\n",
         "| | shift (Hz) | mean / SD | phase (degrees) | mean / SD |",
         "|---|---|---|---|---|",
@@ -495,9 +556,14 @@ def _monte_carlo(signal: Signal, every: dict, figure: Path, n: int, seed: int) -
     names = [name for name in every if name in (*_SHOWN, "FSL-MRS align, known reference")]
     columns = min(4, len(names))
     drawn, panels = pyplot.subplots(
-        -(-len(names) // columns), columns, figsize=(2.7 * columns, 2.6 * -(-len(names) // columns)), sharex=True, sharey=True, layout="constrained",
+        -(-len(names) // columns),
+        columns,
+        figsize=(2.7 * columns, 2.6 * -(-len(names) // columns)),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
         squeeze=False,
-    )  # fmt: skip
+    )
     turn = np.linspace(0, 2 * np.pi, 100)
     truth = data["shift_hz"].numpy(), np.rad2deg(data["phase"].numpy())
     for panel in panels.ravel()[len(names) :]:

@@ -1,7 +1,7 @@
 """Classical methods of frequency and phase correction by others, as they were published, to compare with.
 
-One transient at a time, with SciPy's optimisers, as the originals do it; none of this is used to align data.  All take FIDs
-``(n_transients, n_points)`` and return ``shift_hz`` and ``phase_deg``, each ``(n_transients,)``, with
+One transient at a time, with SciPy's optimisers, as the originals do it; none of this is used to align data.  All take
+FIDs ``(n_transients, n_points)`` and return ``shift_hz`` and ``phase_deg``, each ``(n_transients,)``, with
 :mod:`fsl_mrs_dl.registration.solver`'s signs.
 """
 
@@ -20,8 +20,9 @@ _CREATINE_PPM, _CHOLINE_PPM = 3.027, 3.2
 def spectral_registration(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmlim=None):
     """Least squares in the time domain over shift and phase, from no shift (Near et al., doi 10.1002/mrm.25094).
 
-    With ``ppmlim`` the part of both spectra in the window is cut out first and transformed back, which makes it the registration
-    over a limited frequency range.  Amplitudes are not fitted; the first 0.4 s are compared, past which there is little but noise.
+    With ``ppmlim`` the part of both spectra in the window is cut out first and transformed back, which makes it the
+    registration over a limited frequency range.  Amplitudes are not fitted; the first 0.4 s are compared, past which
+    there is little but noise.
     """
     fid, reference = np.asarray(fid), np.asarray(reference)
     if ppmlim is not None:
@@ -47,7 +48,8 @@ def spectral_registration(fid, reference, *, dwelltime: float, spec_freq_mhz: fl
 def correlation(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmlim=None, zero_fill: int = 4):
     """Largest correlation of the spectra over shifts; the phase is that of the correlation there (Wiegers et al. 2017).
 
-    Zero-filled, so that shifts are found in steps of ``1 / (zero_fill * acquisition time)``; ``ppmlim`` limits both spectra.
+    Zero-filled, so that shifts are found in steps of ``1 / (zero_fill * acquisition time)``; ``ppmlim`` limits both
+    spectra.
     """
     n_fft = zero_fill * np.shape(fid)[-1]
     fid, reference = (np.fft.fft(np.asarray(x), n=n_fft) for x in (fid, reference))
@@ -63,10 +65,12 @@ def correlation(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmli
 
 
 def creatine_fit(fid, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(2.6, 3.6)):
-    """Creatine and choline as two Lorentzian lines of one width over a straight baseline, fitted to the real part of the spectrum.
+    """Creatine and choline as two Lorentzian lines of one width over a straight baseline, fitted to the real part of
+    the spectrum.
 
-    The parameters are those of Gannet's model (Edden et al., doi 10.1002/jmri.24478): height of creatine, its place, width and phase,
-    the ratio of choline to it, offset and slope.  Shifts are relative to 3.027 ppm; the start is the highest point of the magnitude near it.
+    The parameters are those of Gannet's model (Edden et al., doi 10.1002/jmri.24478): height of creatine, its place,
+    width and phase, the ratio of choline to it, offset and slope.  Shifts are relative to 3.027 ppm; the start is the
+    highest point of the magnitude near it.
     """
     found = np.array([_fit_creatine(one, dwelltime, spec_freq_mhz, ppmlim) for one in np.asarray(fid)])
     turned = found[:, 3] + np.where(found[:, 0] * found[:, 2] < 0, np.pi, 0)

@@ -1,9 +1,9 @@
 """Simulated data of three papers on supervised networks, as recipes and simulated basis sets.
 
-Rizzo et al., Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561 (idealised spectra); Shamaei et al., doi 10.5220/0010318502680275 (DSS1 to DSS7);
-Shamaei, 'Deep learning for magnetic resonance spectroscopy quantification: a time-frequency analysis approach' (Proc STUDENT EEICT II, Brno 2020:131,
-hdl.handle.net/11012/200638).
-What a paper leaves open is said in the docstrings.
+Rizzo et al., Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561 (idealised spectra); Shamaei et al., doi
+10.5220/0010318502680275 (DSS1 to DSS7); Shamaei, 'Deep learning for magnetic resonance spectroscopy quantification: a
+time-frequency analysis approach' (Proc STUDENT EEICT II, Brno 2020:131, hdl.handle.net/11012/200638). What a paper
+leaves open is said in the docstrings.
 """
 
 from __future__ import annotations
@@ -20,13 +20,38 @@ from fsl_mrs_dl.simulation import recipes
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 __all__ = [
-    "RIZZO_MOST", "RIZZO_GROUPS", "REFERENCE", "REFERENCE_MM", "WIDTH_HZ", "DSS", "DSS_SMAPE", "rizzo_basis", "rizzo_recipe", "dss_basis", "dss_recipe", "smape",
-]  # fmt: skip
+    "RIZZO_MOST",
+    "RIZZO_GROUPS",
+    "REFERENCE",
+    "REFERENCE_MM",
+    "WIDTH_HZ",
+    "DSS",
+    "DSS_SMAPE",
+    "rizzo_basis",
+    "rizzo_recipe",
+    "dss_basis",
+    "dss_recipe",
+    "smape",
+]
 
 RIZZO_MOST = {
-    "NAA": 25.8, "tCr": 18.5, "Ins": 14.7, "Glu": 20.0, "Glc": 2.0, "NAAG": 2.8, "Gln": 5.8, "GSH": 2.0, "Scyllo": 0.6, "Gly": 2.0, "Asp": 3.5,
-    "PE": 3.3, "Tau": 2.0, "Lac": 1.0, "GABA": 1.8, "tCho": 5.0,
-}  # fmt: skip
+    "NAA": 25.8,
+    "tCr": 18.5,
+    "Ins": 14.7,
+    "Glu": 20.0,
+    "Glc": 2.0,
+    "NAAG": 2.8,
+    "Gln": 5.8,
+    "GSH": 2.0,
+    "Scyllo": 0.6,
+    "Gly": 2.0,
+    "Asp": 3.5,
+    "PE": 3.3,
+    "Tau": 2.0,
+    "Lac": 1.0,
+    "GABA": 1.8,
+    "tCho": 5.0,
+}
 """Highest concentrations in mM; the lowest are 0."""
 
 RIZZO_GROUPS = {
@@ -48,10 +73,12 @@ _MM = 8.0
 
 
 def rizzo_basis(reference: bool = True, *, n_points: int = 1024, bandwidth_hz: float = 2000.0) -> Basis:
-    """Sixteen metabolites, macromolecules and, with ``reference``, the water peak at 0.5 ppm; 3 T, semi-LASER, TE 35 ms.
+    """Sixteen metabolites, macromolecules and, with ``reference``, the water peak at 0.5 ppm; 3 T, semi-LASER, TE 35
+    ms.
 
-    tCr and tCho are halves of creatine and phosphocreatine, of glycero- and phosphocholine; groups of protons decay with the paper's T2.  Pulses are
-    ideal here, real ones there, and half the paper's bandwidth and a quarter of its points are enough for all lines.
+    tCr and tCho are halves of creatine and phosphocreatine, of glycero- and phosphocholine; groups of protons decay
+    with the paper's T2.  Pulses are ideal here, real ones there, and half the paper's bandwidth and a quarter of its
+    points are enough for all lines.
     """
     frequency = 3.0 * units.nucleus("1H").gamma_mhz_per_t
     grid = {"spec_freq_mhz": frequency, "bandwidth_hz": bandwidth_hz, "n_points": n_points}
@@ -63,7 +90,9 @@ def rizzo_basis(reference: bool = True, *, n_points: int = 1024, bandwidth_hz: f
         for part in parts:
             system = spinsim.spin_system(part)
             for group in system.groups:
-                fid = spinsim.simulate_metabolite(replace(system, groups=(group,)), "slaser", te_ms=35.0, fwhm_hz=0.0, **grid)
+                fid = spinsim.simulate_metabolite(
+                    replace(system, groups=(group,)), "slaser", te_ms=35.0, fwhm_hz=0.0, **grid
+                )
                 whole += fid * np.exp(-1e3 * time / _T2_MS.get((part, group.label), _OTHER_T2_MS)) / len(parts)
         fids.append(whole)
     names = [*RIZZO_MOST, "mm"]
@@ -79,8 +108,9 @@ def rizzo_basis(reference: bool = True, *, n_points: int = 1024, bandwidth_hz: f
 def rizzo_recipe(bandwidth_hz: float = 2000.0) -> recipes.Recipe:
     """Concentrations, Gaussian shim, macromolecules and SNR as in section 2.1.1; the reference has always its 64.5 mM.
 
-    The SNR is that of the FID, whose size is the water's, two protons of 64.5 mM, at 4000 Hz; at another bandwidth the noise of a spectrum is the same
-    and that of the FID smaller.  The paper does not say how large macromolecules are: a tenth of the metabolites' highest peak here.
+    The SNR is that of the FID, whose size is the water's, two protons of 64.5 mM, at 4000 Hz; at another bandwidth the
+    noise of a spectrum is the same and that of the FID smaller.  The paper does not say how large macromolecules are: a
+    tenth of the metabolites' highest peak here.
     """
     ranges = {name: {"uniform": [0, most]} for name, most in RIZZO_MOST.items()}
     content = {
@@ -112,23 +142,28 @@ _LINE_MM = 6.0  # a line's concentration in units of a metabolite's unit
 
 
 def dss_basis(name: str) -> Basis:
-    """The basis set of a data set: DSS1 20 metabolites and a pattern of macromolecules (3 T, PRESS, TE 30 ms, 4000 Hz, 2048 points), the others 15
-    metabolites (9.4 T, PRESS, TE 20 ms, 4401.41 Hz, 2048 points), DSS6 and DSS7 with lines of macromolecules, twelve here and eleven there.
+    """The basis set of a data set: DSS1 20 metabolites and a pattern of macromolecules (3 T, PRESS, TE 30 ms, 4000 Hz,
+    2048 points), the others 15 metabolites (9.4 T, PRESS, TE 20 ms, 4401.41 Hz, 2048 points), DSS6 and DSS7 with lines
+    of macromolecules, twelve here and eleven there.
 
-    Widths (:data:`WIDTH_HZ`) are not in the paper: about as wide as in vivo, because the dampings added there are small, and at 3 T can make lines
-    narrower by 3.2 Hz, which must not make them grow with time.  Pulses are ideal.
+    Widths (:data:`WIDTH_HZ`) are not in the paper: about as wide as in vivo, because the dampings added there are
+    small, and at 3 T can make lines narrower by 3.2 Hz, which must not make them grow with time.  Pulses are ideal.
     """
     if name == "DSS1":
         grid = {"te_ms": 30.0, "field_t": 3.0, "bandwidth_hz": 4000.0, "fwhm_hz": WIDTH_HZ["3 T"]}
         return add_macromolecules(simulate_basis(_CHALLENGE, n_points=2048, **grid), "summed")
-    basis = simulate_basis(_RAT, te_ms=20.0, field_t=9.4, bandwidth_hz=4401.41, n_points=2048, fwhm_hz=WIDTH_HZ["9.4 T"])
+    basis = simulate_basis(
+        _RAT, te_ms=20.0, field_t=9.4, bandwidth_hz=4401.41, n_points=2048, fwhm_hz=WIDTH_HZ["9.4 T"]
+    )
     return add_macromolecules(basis, "parametric") if name in ("DSS6", "DSS7") else basis
 
 
 def dss_recipe(name: str, *, noise: bool = True) -> recipes.Recipe:
-    """The ranges of a data set (Table 1 of the paper); ``noise=False`` leaves out DSS1's, which is the data of the paper on scalograms.
+    """The ranges of a data set (Table 1 of the paper); ``noise=False`` leaves out DSS1's, which is the data of the
+    paper on scalograms.
 
-    Every metabolite has a shift and damping of its own.  SNRs are MATLAB's ``snr``, energies in decibels: 5 to 15 dB, and 10 dB in DSS1.
+    Every metabolite has a shift and damping of its own.  SNRs are MATLAB's ``snr``, energies in decibels: 5 to 15 dB,
+    and 10 dB in DSS1.
     """
     basis = dss_basis(name)
     low, high = (0.0, 1.0) if name == "DSS1" else (0.5, 1.0)
@@ -138,7 +173,10 @@ def dss_recipe(name: str, *, noise: bool = True) -> recipes.Recipe:
     ranges = {one: {"uniform": [low, high]} for one in basis.names if one not in lines}
     ranges |= {one: {"uniform": [size * part for part in spread]} for one in lines}
     phase = {"uniform": [-22.5, 22.5]}
-    each = {"shift_hz": {"uniform": [-10, 10]}, "damping_per_s": {"uniform": [-10, 10] if name == "DSS1" else [-5, 2.5]}}
+    each = {
+        "shift_hz": {"uniform": [-10, 10]},
+        "damping_per_s": {"uniform": [-10, 10] if name == "DSS1" else [-5, 2.5]},
+    }
     if name == "DSS1":
         each["macromolecules"] = True
     if name == "DSS4":
@@ -165,5 +203,6 @@ def _amplitude(decibels: float) -> float:
 
 
 def smape(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Symmetric mean absolute percentage errors of amplitudes ``(n, n_metabs)``, ``(n_metabs,)`` (Eq. 2 of the paper)."""
+    """Symmetric mean absolute percentage errors of amplitudes ``(n, n_metabs)``, ``(n_metabs,)`` (Eq. 2 of the
+    paper)."""
     return 100 * np.abs(truth - found).sum(0) / (truth + found).sum(0)

@@ -1,8 +1,11 @@
-"""What a denoiser does to spectra, and what that is worth to a fit: simulated spectra, denoised or not, quantified against their truth.
+"""What a denoiser does to spectra, and what that is worth to a fit: simulated spectra, denoised or not, quantified
+against their truth.
 
-The question and the answer to expect are those of Dziadosz et al., Denoising MR spectra by deep learning: miracle or mirage?, Proc ISMRM 2022,
-2541.  Spectra are those of the physics-informed quantification paper (recipe 'shamaei-table2', doi 10.1016/j.compbiomed.2023.106837) on a simulated
-basis set, in which the fitted model is exactly right: whatever the intervals miss, denoising made them miss.
+The question and the answer to expect are those of Dziadosz et al., Denoising MR spectra by deep learning: miracle or
+mirage?, Proc ISMRM 2022,
+2541.  Spectra are those of the physics-informed quantification paper (recipe 'shamaei-table2', doi
+       10.1016/j.compbiomed.2023.106837) on a simulated basis set, in which the fitted model is exactly right: whatever
+       the intervals miss, denoising made them miss.
 """
 
 from __future__ import annotations
@@ -28,7 +31,16 @@ from fsl_mrs_dl.physics.macromolecules import add_macromolecules
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
-__all__ = ["SCALES", "SNRS", "Compared", "default_basis", "train_network", "spectrum_errors", "compare_fits", "write_denoise"]
+__all__ = [
+    "SCALES",
+    "SNRS",
+    "Compared",
+    "default_basis",
+    "train_network",
+    "spectrum_errors",
+    "compare_fits",
+    "write_denoise",
+]
 
 SNRS = (5, 10, 20, 40)
 """Highest metabolite peak over the noise SD of the real spectrum."""
@@ -59,7 +71,9 @@ _RAW, _OUT, _PRIOR, _INK = "#c2571a", "#1f5fa8", "#009E73", "#222222"
 
 def default_basis(n_points: int = 1024) -> Basis:
     """Nineteen metabolites and macromolecules, 3 T, PRESS, TE 30 ms, 2000 Hz."""
-    return add_macromolecules(simulate_basis(_NAMES, te_ms=30.0, bandwidth_hz=2000.0, n_points=n_points, fwhm_hz=2.0), "summed")
+    return add_macromolecules(
+        simulate_basis(_NAMES, te_ms=30.0, bandwidth_hz=2000.0, n_points=n_points, fwhm_hz=2.0), "summed"
+    )
 
 
 def _recipe() -> recipes.Recipe:
@@ -67,43 +81,66 @@ def _recipe() -> recipes.Recipe:
     return recipes.Recipe.of("denoise", recipes.Recipe.load("shamaei-table2").content | {"snr": _TRAINED_AT})
 
 
-def train_network(basis: Basis, folder: Path, scale: Scale, *, seed: int = 0, progress: bool = False) -> model_cards.Card:
-    """Train the denoiser of the benchmark, or read it where it was trained before; a training that was interrupted goes on."""
+def train_network(
+    basis: Basis, folder: Path, scale: Scale, *, seed: int = 0, progress: bool = False
+) -> model_cards.Card:
+    """Train the denoiser of the benchmark, or read it where it was trained before; a training that was interrupted goes
+    on."""
     from fsl_mrs_dl.training import denoiser
     from fsl_mrs_dl.training import settings as settings_module
 
     if (folder / "card.json").is_file():
         return model_cards.read_card(folder)
     settings = settings_module.Settings(
-        steps=scale.steps, batch_size=scale.batch_size, learning_rate=2e-3, validate_every=max(5, scale.steps // 10), seed=seed,
-        progress=progress, device="cuda" if torch.cuda.is_available() else "cpu",
-    )  # fmt: skip
+        steps=scale.steps,
+        batch_size=scale.batch_size,
+        learning_rate=2e-3,
+        validate_every=max(5, scale.steps // 10),
+        seed=seed,
+        progress=progress,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
     with tempfile.TemporaryDirectory() as place:
         recipe = Path(place) / "denoise.json"
         recipe.write_text(json.dumps(_recipe().content))
         return denoiser.train_denoiser(
-            basis, folder, settings=settings, n_points=basis.n_points, network_settings=scale.network, recipe=recipe,
-            name="denoiser", resume=(folder / "checkpoints" / "last.ckpt").is_file(), command="python -m benchmarks denoise",
-        )  # fmt: skip
+            basis,
+            folder,
+            settings=settings,
+            n_points=basis.n_points,
+            network_settings=scale.network,
+            recipe=recipe,
+            name="denoiser",
+            resume=(folder / "checkpoints" / "last.ckpt").is_file(),
+            command="python -m benchmarks denoise",
+        )
 
 
 def denoised(network, fids: np.ndarray) -> np.ndarray:
     """FIDs ``(n, n_points)`` with less noise, in chunks."""
     with torch.no_grad():
-        return np.concatenate([network(torch.as_tensor(part)).numpy() for part in np.array_split(fids, -(-len(fids) // 256))])
+        return np.concatenate(
+            [network(torch.as_tensor(part)).numpy() for part in np.array_split(fids, -(-len(fids) // 256))]
+        )
 
 
 # -- what is measured ----------------------------------------------------------------------------------------------
 
 
-def spectrum_errors(network, basis: Basis, snr: float, *, n: int = 32, repeats: int = 32, seed: int = 0) -> tuple[float, float]:
-    """Root mean square error of denoised spectra in the window, and its part that is the same whatever the noise, over that of raw ones.
+def spectrum_errors(
+    network, basis: Basis, snr: float, *, n: int = 32, repeats: int = 32, seed: int = 0
+) -> tuple[float, float]:
+    """Root mean square error of denoised spectra in the window, and its part that is the same whatever the noise, over
+    that of raw ones.
 
-    ``n`` spectra are denoised with ``repeats`` draws of noise each; the second number is the bias, freed from the noise left in a mean of so many.
+    ``n`` spectra are denoised with ``repeats`` draws of noise each; the second number is the bias, freed from the noise
+    left in a mean of so many.
     """
     protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
     recipe = recipes.Recipe.of("denoise", _recipe().content | {"snr": snr})
-    made = random_spectra.render(random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed)), protocol, noise=False)
+    made = random_spectra.render(
+        random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed)), protocol, noise=False
+    )
     clean, random = made.fid.numpy().astype(complex), np.random.default_rng(seed)
     inside, errors = network.inside(clean.shape[-1]), []
     spectrum = lambda fids: units.fid_to_spec(fids)[:, inside] / made.noise_sd.numpy()[:, None]  # noqa: E731
@@ -121,8 +158,9 @@ def spectrum_errors(network, basis: Basis, snr: float, *, n: int = 32, repeats: 
 
 @dataclass(frozen=True)
 class Compared:
-    """Fits against the truth, arrays by metabolite: error (root mean square), stated SD (the same), share of 95 % intervals that hold the truth,
-    and slope of estimate on truth, which is below one where estimates lean towards the middle; ``misfit`` is the median of residual over noise."""
+    """Fits against the truth, arrays by metabolite: error (root mean square), stated SD (the same), share of 95 %
+    intervals that hold the truth, and slope of estimate on truth, which is below one where estimates lean towards the
+    middle; ``misfit`` is the median of residual over noise."""
 
     error: np.ndarray
     sd: np.ndarray
@@ -144,7 +182,8 @@ def _compared(conc, sd, low, high, truth, misfit) -> Compared:
 def compare_fits(network, basis: Basis, snr: float, n: int, seed: int, widen: float = 1.0) -> dict[str, Compared]:
     """Fits of the same spectra: 'raw', 'denoised', and 'posterior', the raw data's with the recipe's ranges as a prior.
 
-    With ``widen`` above one concentrations are drawn from zero to so many times the upper end of the range that the network was trained on.
+    With ``widen`` above one concentrations are drawn from zero to so many times the upper end of the range that the
+    network was trained on.
     """
     data = make_set(basis, n, seed, snr=snr, widen=widen)
     found = {}
@@ -172,7 +211,8 @@ def write_denoise(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train the network unless it is there, measure everything, and write ``table.md`` and ``denoise.png``, both or none.
+    """Train the network unless it is there, measure everything, and write ``table.md`` and ``denoise.png``, both or
+    none.
 
     Parameters
     ----------
@@ -197,7 +237,12 @@ def write_denoise(
     folder = output / "models" / "denoiser"
     claim(
         output,
-        {"scale": scale, "steps": steps, "seed": seed, "data and network": fingerprint(repr(chosen), _recipe().content, _NAMES)},
+        {
+            "scale": scale,
+            "steps": steps,
+            "seed": seed,
+            "data and network": fingerprint(repr(chosen), _recipe().content, _NAMES),
+        },
     )
     folder.mkdir(exist_ok=True)
     if not (folder / "card.json").is_file():
@@ -233,38 +278,58 @@ def _text(command: str, basis: Basis, card, size: Scale, spectra: dict, fits: di
     done = card["training"]
     lines = [
         "# Denoising, and what it is worth to a fit\n",
-        f"Made by `{command}`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}, numpy "
-        f"{np.__version__}. Network: {card['architecture']['parameters']} parameters, {done['steps']} batches of {done['batch_size']}, "
-        f"{done['minutes']:g} minutes on {done['device']}, seed {done['seed']}, SHA-256 {card['sha256'][:16]}.\n",
-        "Data: recipe `shamaei-table2` on a simulated basis set of 19 metabolites and macromolecules (3 T, PRESS, TE 30 ms, 2000 Hz, 1024 points). The "
-        f"network is trained on the same recipe, SNR {_TRAINED_AT['loguniform'][0]} to {_TRAINED_AT['loguniform'][1]}: the best case for a denoiser, "
-        "spectra of the kind it knows. SNR is the highest metabolite peak over the noise SD of the real spectrum.\n",
+        (
+            f"Made by `{command}`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch"
+            f" {torch.__version__}, numpy {np.__version__}. Network: {card['architecture']['parameters']} parameters,"
+            f" {done['steps']} batches of {done['batch_size']}, {done['minutes']:g} minutes on {done['device']}, seed"
+            f" {done['seed']}, SHA-256 {card['sha256'][:16]}.\n"
+        ),
+        (
+            "Data: recipe `shamaei-table2` on a simulated basis set of 19 metabolites and macromolecules (3 T, PRESS,"
+            " TE 30 ms, 2000 Hz, 1024 points). The network is trained on the same recipe, SNR"
+            f" {_TRAINED_AT['loguniform'][0]} to {_TRAINED_AT['loguniform'][1]}: the best case for a denoiser, spectra"
+            " of the kind it knows. SNR is the highest metabolite peak over the noise SD of the real spectrum.\n"
+        ),
         "## Spectra\n",
-        "Root mean square error between 0.2 and 4.2 ppm in percent of the raw spectrum's, whose error is the noise; 'bias' is the part of it that is the "
-        "same whatever the noise (32 spectra with 32 draws of noise each).\n",
+        (
+            "Root mean square error between 0.2 and 4.2 ppm in percent of the raw spectrum's, whose error is the noise;"
+            " 'bias' is the part of it that is the same whatever the noise (32 spectra with 32 draws of noise each).\n"
+        ),
         "| SNR | error left (%) | of it bias (%) |",
         "|---|---|---|",
         *(f"| {snr} | {100 * error:.0f} | {100 * bias:.0f} |" for snr, (error, bias) in spectra.items()),
         "",
         "## Fits\n",
-        f"{size.test} spectra at each SNR, fitted to the maximum of the likelihood with the model they were made with (Lorentzian, no baseline), raw and "
-        "denoised; 'with prior' is the posterior mean of the raw data, which is told the recipe's ranges openly. Error: root mean square against the "
-        "truth over that of the raw fit; stated SD over actual error (1 is honest); share of 95 % intervals that hold the truth. Geometric mean, median "
-        "and mean over 19 metabolites. 'Residual' is residual over noise, median. Concentrations are never negative, which is why errors of weak "
-        "metabolites in raw data are smaller than their SDs.\n",
+        (
+            f"{size.test} spectra at each SNR, fitted to the maximum of the likelihood with the model they were made"
+            " with (Lorentzian, no baseline), raw and denoised; 'with prior' is the posterior mean of the raw data,"
+            " which is told the recipe's ranges openly. Error: root mean square against the truth over that of the raw"
+            " fit; stated SD over actual error (1 is honest); share of 95 % intervals that hold the truth. Geometric"
+            " mean, median and mean over 19 metabolites. 'Residual' is residual over noise, median. Concentrations are"
+            " never negative, which is why errors of weak metabolites in raw data are smaller than their SDs.\n"
+        ),
         *_summary(basis, fits),
         "",
-        f"The same for spectra beyond what the network has seen: concentrations from zero to {_BEYOND:g} times the upper end of the range. "
-        "A prior that is wrong misleads as well; it is stated, and `prior_conflict` marks where the data contradict it.\n",
+        (
+            f"The same for spectra beyond what the network has seen: concentrations from zero to {_BEYOND:g} times the"
+            " upper end of the range. A prior that is wrong misleads as well; it is stated, and `prior_conflict` marks"
+            " where the data contradict it.\n"
+        ),
         *_summary(basis, beyond),
     ]
     names = ("raw", "denoised", "posterior")
     for snr in (10, 40):
         lines += [
             "",
-            f"At SNR {snr}, by metabolite, in the recipe's units: error of raw and denoised, stated SD, share of intervals that hold the truth, and slope "
-            "of estimate on truth (below 1: estimates lean towards the middle of the range, whatever is there).\n",
-            "| | error, raw | denoised | with prior | SD, raw | denoised | intervals, raw (%) | denoised | slope, raw | denoised | with prior |",
+            (
+                f"At SNR {snr}, by metabolite, in the recipe's units: error of raw and denoised, stated SD, share of"
+                " intervals that hold the truth, and slope of estimate on truth (below 1: estimates lean towards the"
+                " middle of the range, whatever is there).\n"
+            ),
+            (
+                "| | error, raw | denoised | with prior | SD, raw | denoised | intervals, raw (%) | denoised | slope,"
+                " raw | denoised | with prior |"
+            ),
             "|" + "---|" * 11,
         ]
         for name in _SHOWN:
@@ -273,9 +338,14 @@ def _text(command: str, basis: Basis, card, size: Scale, spectra: dict, fits: di
             held = [100 * one[kind].coverage[at] for kind in names[:2]]
             tilt = [one[kind].slope[at] for kind in names]
             lines.append(
-                f"| {name} | " + " | ".join(f"{value:.3g}" for value in values) + " | " + " | ".join(f"{value:.0f}" for value in held) + " | "
-                + " | ".join(f"{value:.2f}" for value in tilt) + " |"
-            )  # fmt: skip
+                f"| {name} | "
+                + " | ".join(f"{value:.3g}" for value in values)
+                + " | "
+                + " | ".join(f"{value:.0f}" for value in held)
+                + " | "
+                + " | ".join(f"{value:.2f}" for value in tilt)
+                + " |"
+            )
     lines += ["", "![A spectrum, errors and intervals](denoise.png)", ""]
     return "\n".join(lines)
 
@@ -283,7 +353,10 @@ def _text(command: str, basis: Basis, card, size: Scale, spectra: dict, fits: di
 def _summary(basis: Basis, fits: dict) -> list[str]:
     """The table of all SNRs, over the metabolites together."""
     lines = [
-        "| SNR | error, denoised | error, with prior | stated SD, raw | denoised | with prior | intervals, raw (%) | denoised | with prior | residual, raw | denoised |",
+        (
+            "| SNR | error, denoised | error, with prior | stated SD, raw | denoised | with prior | intervals, raw (%)"
+            " | denoised | with prior | residual, raw | denoised |"
+        ),
         "|" + "---|" * 11,
     ]
     metabolites, names = _metabolites(basis), ("raw", "denoised", "posterior")
@@ -293,9 +366,12 @@ def _summary(basis: Basis, fits: dict) -> list[str]:
         honest = [np.median(one[name].sd[metabolites] / error[name]) for name in names]
         held = [100 * np.mean(one[name].coverage[metabolites]) for name in names]
         lines.append(
-            f"| {snr} | " + " | ".join(f"{value:.2f}" for value in (*ratio, *honest)) + " | "
-            + " | ".join(f"{value:.0f}" for value in held) + f" | {one['raw'].misfit:.2f} | {one['denoised'].misfit:.2f} |"
-        )  # fmt: skip
+            f"| {snr} | "
+            + " | ".join(f"{value:.2f}" for value in (*ratio, *honest))
+            + " | "
+            + " | ".join(f"{value:.0f}" for value in held)
+            + f" | {one['raw'].misfit:.2f} | {one['denoised'].misfit:.2f} |"
+        )
     return lines
 
 
@@ -314,15 +390,22 @@ def _figure(path: Path, network, basis: Basis, fits: dict, seed: int) -> None:
     spectrum, errors, held = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
     recipe = recipes.Recipe.of("denoise", _recipe().content | {"snr": 10, "phase_deg": 0})
-    made = random_spectra.render(random_spectra.draw(recipe, 1, basis.names, torch.Generator().manual_seed(seed + 7)), protocol)
+    made = random_spectra.render(
+        random_spectra.draw(recipe, 1, basis.names, torch.Generator().manual_seed(seed + 7)), protocol
+    )
     inside = network.inside(basis.n_points)
     ppm = units.ppm_axis(basis.n_points, basis.dwelltime, basis.spec_freq_mhz)[inside]
-    raw, clean = (units.fid_to_spec(one.numpy())[0, inside].real for one in (made.fid, made.metabolites + made.nuisance))
+    raw, clean = (
+        units.fid_to_spec(one.numpy())[0, inside].real for one in (made.fid, made.metabolites + made.nuisance)
+    )
     out = units.fid_to_spec(denoised(network, made.fid.numpy()))[0, inside].real
     step = 1.05 * raw.max()
     for line, colour, text, up in (
-        (raw, _RAW, "raw,\nSNR 10", 2), (out, _OUT, "denoised", 1), (clean, _INK, "truth", 0), (out - clean, "#888888", "denoised\nless truth", -0.35)
-    ):  # fmt: skip
+        (raw, _RAW, "raw,\nSNR 10", 2),
+        (out, _OUT, "denoised", 1),
+        (clean, _INK, "truth", 0),
+        (out - clean, "#888888", "denoised\nless truth", -0.35),
+    ):
         spectrum.plot(ppm, line + up * step, color=colour, lw=1)
         spectrum.text(0.12, up * step + line[:8].mean(), text, color=colour, fontsize=9, va="center")
     spectrum.set_xlim(4.2, -0.75)
@@ -351,9 +434,17 @@ def _figure(path: Path, network, basis: Basis, fits: dict, seed: int) -> None:
     errors.set(xlim=limits, ylim=limits, xlabel="error of the fit, raw", ylabel="error of the fit, denoised")
     errors.legend(frameon=False, fontsize=8)
     errors.set_title("Concentrations against truth", loc="left", fontsize=11)
-    for name, colour, text in (("raw", _RAW, "raw"), ("denoised", _OUT, "denoised"), ("posterior", _PRIOR, "raw, with prior")):
+    for name, colour, text in (
+        ("raw", _RAW, "raw"),
+        ("denoised", _OUT, "denoised"),
+        ("posterior", _PRIOR, "raw, with prior"),
+    ):
         held.plot(
-            list(fits), [100 * np.mean(one[name].coverage[metabolites]) for one in fits.values()], "o-", color=colour, label=text
+            list(fits),
+            [100 * np.mean(one[name].coverage[metabolites]) for one in fits.values()],
+            "o-",
+            color=colour,
+            label=text,
         )
     held.axhline(95, color="#888888", lw=0.8, ls="--")
     held.set_xscale("log")

@@ -1,7 +1,8 @@
-"""Accuracy of quantification on the simulated data of the physics-informed paper, beside its limits and the methods of others.
+"""Accuracy of quantification on the simulated data of the physics-informed paper, beside its limits and the methods of
+others.
 
-Shamaei, Starcukova, Starcuk, Comput Biol Med 2023;158:106837, doi 10.1016/j.compbiomed.2023.106837: data of section 4.1.1 (recipe
-'shamaei-table2' on the basis set of the ISMRM fitting challenge), experiments of sections 4.4 to 4.8.
+Shamaei, Starcukova, Starcuk, Comput Biol Med 2023;158:106837, doi 10.1016/j.compbiomed.2023.106837: data of section
+4.1.1 (recipe 'shamaei-table2' on the basis set of the ISMRM fitting challenge), experiments of sections 4.4 to 4.8.
 """
 
 from __future__ import annotations
@@ -29,10 +30,18 @@ __all__ = ["PAPER_R2", "PAPER_MAPE", "PARTS", "Network", "load_basis", "networks
 
 PAPER_R2 = {
     "dq-nmm": {
-        "Cr": 0.88, "Glu": 0.68, "GPC": 0.67, "Ins": 0.71, "NAA": 0.98, "NAAG": 0.46, "PCho": 0.62, "PCr": 0.54, "Tau": 0.66,
+        "Cr": 0.88,
+        "Glu": 0.68,
+        "GPC": 0.67,
+        "Ins": 0.71,
+        "NAA": 0.98,
+        "NAAG": 0.46,
+        "PCho": 0.62,
+        "PCr": 0.54,
+        "Tau": 0.66,
     },
     "QUEST": {"GPC": 0.10, "Ins": 0.35, "PCho": 0.10, "PCr": 0.19, "Tau": 0.42},
-}  # fmt: skip
+}
 """Coefficients of determination in the paper's text."""
 
 PAPER_MAPE = {
@@ -50,7 +59,8 @@ _DWELLTIME, _FREQUENCY = 0.25e-3, 123.23
 
 
 def load_basis(path: str | Path | None = None) -> Basis:
-    """A basis set with a macromolecule 'mm'; by default that of the paper, looked for in the folder FSL_MRS_DL_TESTDATA.
+    """A basis set with a macromolecule 'mm'; by default that of the paper, looked for in the folder
+    FSL_MRS_DL_TESTDATA.
 
     As in the paper the pattern's first point is set so that its spectrum ends at zero.
 
@@ -65,11 +75,15 @@ def load_basis(path: str | Path | None = None) -> Basis:
     folder = Path(os.environ.get("FSL_MRS_DL_TESTDATA") or ".") / _DATA
     if not (folder / "basisset.mat").is_file():
         raise DataError(
-            f"{folder}: the paper's basis set is not there; give one with --basis, or the folder that holds {_DATA} in FSL_MRS_DL_TESTDATA "
-            "(the files are in the GitHub repository amirshamaei/Deep-MRS-Quantification)."
+            f"{folder}: the paper's basis set is not there; give one with --basis, or the folder that holds {_DATA} in"
+            " FSL_MRS_DL_TESTDATA (the files are in the GitHub repository amirshamaei/Deep-MRS-Quantification)."
         )
     fids = scipy.io.loadmat(folder / "basisset.mat")["data"].T
-    mm = next(value for key, value in scipy.io.loadmat(folder / "mm.mat").items() if not key.startswith("__")).squeeze().copy()
+    mm = (
+        next(value for key, value in scipy.io.loadmat(folder / "mm.mat").items() if not key.startswith("__"))
+        .squeeze()
+        .copy()
+    )
     mm[0] -= np.fft.fftshift(np.fft.fft(mm))[0]
     # The files' frequency axis runs the other way.
     return Basis(np.concatenate([fids, mm[None]]).conj(), (*_NAMES, "mm"), _DWELLTIME, _FREQUENCY, source=_DATA)
@@ -77,7 +91,8 @@ def load_basis(path: str | Path | None = None) -> Basis:
 
 @dataclass(frozen=True)
 class Network:
-    """One of the networks that are compared: its name, what it is trained with, and which part of all batches it is trained for."""
+    """One of the networks that are compared: its name, what it is trained with, and which part of all batches it is
+    trained for."""
 
     name: str
     method: str
@@ -104,7 +119,10 @@ def networks_of(parts) -> list[Network]:
         ),
         Network("dq-pmm, as many batches", "dq-pmm", "lambda", _SHARE),
         *(Network(f"dq-rpmm, lambda {lam}", "dq-rpmm", "lambda", _SHARE, {"lam": float(lam)}) for lam in LAMBDAS),
-        *(Network(f"dq-nmm, {size} signals", "dq-nmm", "data-size", _SIZE_SHARE, {"n_signals": size}) for size in SIZES),
+        *(
+            Network(f"dq-nmm, {size} signals", "dq-nmm", "data-size", _SIZE_SHARE, {"n_signals": size})
+            for size in SIZES
+        ),
     ]
     needs = {"monte-carlo": "accuracy", "calibration": "accuracy", "novelty": "accuracy"}
     wanted = {needs.get(part, part) for part in parts}
@@ -112,10 +130,13 @@ def networks_of(parts) -> list[Network]:
 
 
 SCALES = {"small": {"steps": 3000, "test": 1024}, "paper": {"steps": 135000, "test": 4096}}
-"""Batches of a main training, and spectra to test on: 'small' takes minutes on two cores, 'paper' 200 epochs of 96000 signals."""
+"""Batches of a main training, and spectra to test on: 'small' takes minutes on two cores, 'paper' 200 epochs of 96000
+signals."""
 
 
-def train_network(network: Network, basis: Basis, folder: Path, *, steps: int, seed: int = 0, progress: bool = False) -> model_cards.Card:
+def train_network(
+    network: Network, basis: Basis, folder: Path, *, steps: int, seed: int = 0, progress: bool = False
+) -> model_cards.Card:
     """Train a network of the benchmark, or read it where it was trained before; one that was interrupted goes on."""
     from fsl_mrs_dl.training import loop, self_supervised
     from fsl_mrs_dl.training import settings as settings_module
@@ -123,7 +144,15 @@ def train_network(network: Network, basis: Basis, folder: Path, *, steps: int, s
     if (folder / "card.json").is_file():
         return model_cards.read_card(folder)
     n = max(50, int(steps * network.share))
-    settings = settings_module.Settings(steps=n, batch_size=128, learning_rate=2e-3, validate_every=max(25, n // 10), seed=seed, progress=progress, device="auto")  # fmt: skip
+    settings = settings_module.Settings(
+        steps=n,
+        batch_size=128,
+        learning_rate=2e-3,
+        validate_every=max(25, n // 10),
+        seed=seed,
+        progress=progress,
+        device="auto",
+    )
     if network.options.get("encoder") in ("mlp-mixer", "convnext"):
         settings = loop.replace(settings, learning_rate=1e-3)
     resume = (folder / "checkpoints" / "last.ckpt").is_file()
@@ -131,7 +160,14 @@ def train_network(network: Network, basis: Basis, folder: Path, *, steps: int, s
     if "teacher" in options:
         options["n_signals"] = min(40000, max(1000, 3 * n))
     return self_supervised.train_quantifier(
-        network.method, basis, folder, settings=settings, recipe="shamaei-table2", name=network.name, resume=resume, **options
+        network.method,
+        basis,
+        folder,
+        settings=settings,
+        recipe="shamaei-table2",
+        name=network.name,
+        resume=resume,
+        **options,
     )
 
 
@@ -158,13 +194,16 @@ def make_set(basis: Basis, n: int, seed: int, *, recipe=None, widen: float = 1.0
     Returns
     -------
     dict
-        ``fid`` complex128 ``(n, n_points)``; ``conc`` ``(n, n_metabs)`` as a fit defines it, whose time begins one dwell time after the
-        echo; ``lorentz_hz``, ``shift_hz``, ``phi0`` and ``noise_sd`` ``(n,)``.
+        ``fid`` complex128 ``(n, n_points)``; ``conc`` ``(n, n_metabs)`` as a fit defines it, whose time begins one
+        dwell time after the echo; ``lorentz_hz``, ``shift_hz``, ``phi0`` and ``noise_sd`` ``(n,)``.
     """
     recipe = recipe or recipes.Recipe.load("shamaei-table2")
     content = {**recipe.content, **changes}
     if widen > 1:
-        ranges = {name: one if name == "mm" else {"uniform": [0, widen * one["uniform"][1]]} for name, one in content["concentrations"]["ranges"].items()}  # fmt: skip
+        ranges = {
+            name: one if name == "mm" else {"uniform": [0, widen * one["uniform"][1]]}
+            for name, one in content["concentrations"]["ranges"].items()
+        }
         content["concentrations"] = {**content["concentrations"], "ranges": ranges}
     recipe = recipes.Recipe.of(recipe.name, content)
     n_points = min(2048, basis.n_points)
@@ -190,7 +229,9 @@ _FIT = {"model": "lorentzian", "baseline": "off", "rescale": False}
 
 def fitted(basis: Basis, data: dict, *, prior="shamaei-table2", starter=None):
     """A set of spectra, fitted with the model they were made with."""
-    return quantify.quantify(data["fid"], basis, prior=prior, starter=starter or Automatic("classical"), **_FIT, **axes(basis))
+    return quantify.quantify(
+        data["fid"], basis, prior=prior, starter=starter or Automatic("classical"), **_FIT, **axes(basis)
+    )
 
 
 def bounds(basis: Basis, data: dict) -> np.ndarray:
@@ -198,9 +239,11 @@ def bounds(basis: Basis, data: dict) -> np.ndarray:
     model, _ = quantify.model_for(basis, data["fid"].shape[-1], nucleus="1H", **_FIT, **axes(basis))
     column = lambda values: torch.as_tensor(values)[:, None]  # noqa: E731
     theta = model.join_theta(
-        gamma=column(np.pi * data["lorentz_hz"]), eps=column(-2 * np.pi * data["shift_hz"]), phi0=column(data["phi0"]),
+        gamma=column(np.pi * data["lorentz_hz"]),
+        eps=column(-2 * np.pi * data["shift_hz"]),
+        phi0=column(data["phi0"]),
         phi1=column(np.zeros(len(data["fid"]))),
-    )  # fmt: skip
+    )
     parts = []
     for rows in np.array_split(np.arange(len(theta)), -(-len(theta) // 128)):
         information = uncertainty.fisher_information(model, theta[rows], torch.as_tensor(data["conc"][rows]))
@@ -225,7 +268,8 @@ def mape(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def bayes_limit(bound: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Coefficients of determination of the best linear estimate where ``spread`` ``(n_metabs,)`` are the prior's variances."""
+    """Coefficients of determination of the best linear estimate where ``spread`` ``(n_metabs,)`` are the prior's
+    variances."""
     left = np.linalg.inv(np.linalg.inv(bound) + np.diag(1 / spread))
     return 1 - np.diagonal(left, axis1=1, axis2=2).mean(0) / spread
 
@@ -301,10 +345,13 @@ def write_quant(
         "# Quantification beside its limits and other methods\n",
         f"Made by `python -m benchmarks quant --scale {scale}"
         + (f" --steps {steps}" if steps != SCALES[scale]["steps"] else "")
-        + f"`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}. Main networks are trained with "
-        f"{steps} batches of 128 at most, the others with less; each table says how many.\n",
-        "Data: section 4.1.1 of doi 10.1016/j.compbiomed.2023.106837, made anew; SNR 67 +- 15, highest metabolite peak of the spectrum over the "
-        "SD of its noise. Fits: Lorentzian model, no baseline, 0.2 to 4.2 ppm.\n",
+        + f"`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}. Main"
+        f" networks are trained with {steps} batches of 128 at most, the others with less; each table says how"
+        " many.\n",
+        (
+            "Data: section 4.1.1 of doi 10.1016/j.compbiomed.2023.106837, made anew; SNR 67 +- 15, highest metabolite"
+            " peak of the spectrum over the SD of its noise. Fits: Lorentzian model, no baseline, 0.2 to 4.2 ppm.\n"
+        ),
     ]
     for part in PARTS:
         if part in parts:
@@ -340,7 +387,12 @@ def _in_order(values: np.ndarray, names, wanted) -> list:
     return [values[..., names.index(name)] if name in names else None for name in wanted]
 
 
-_STEPS = {"dq-nmm": "published loss", "dq-nmm taught": "taught by fits", "dq-pmm": "published loss", "dq-rpmm": "published loss"}
+_STEPS = {
+    "dq-nmm": "published loss",
+    "dq-nmm taught": "taught by fits",
+    "dq-pmm": "published loss",
+    "dq-rpmm": "published loss",
+}
 
 
 def _accuracy(basis: Basis, data: dict, models: dict, output: Path, seed: int, n_test: int) -> str:
@@ -352,8 +404,18 @@ def _accuracy(basis: Basis, data: dict, models: dict, output: Path, seed: int, n
     posterior = fitted(basis, data).posterior.mean
     bound = bounds(basis, data)
     crlb = np.sqrt(np.diagonal(bound, axis1=1, axis2=2))
-    rows = {"paper, DQ-nMM": ([PAPER_R2["dq-nmm"].get(n) for n in _NINE], [PAPER_MAPE["dq-nmm"].get(n) for n in _NINE], None)}
-    rows["paper, QUEST"] = ([PAPER_R2["QUEST"].get(n) for n in _NINE], [PAPER_MAPE["QUEST"].get(n) for n in _NINE], None)
+    rows = {
+        "paper, DQ-nMM": (
+            [PAPER_R2["dq-nmm"].get(n) for n in _NINE],
+            [PAPER_MAPE["dq-nmm"].get(n) for n in _NINE],
+            None,
+        )
+    }
+    rows["paper, QUEST"] = (
+        [PAPER_R2["QUEST"].get(n) for n in _NINE],
+        [PAPER_MAPE["QUEST"].get(n) for n in _NINE],
+        None,
+    )
     estimates = {}
     for name, about in _STEPS.items():
         network, card = models[name]
@@ -363,9 +425,12 @@ def _accuracy(basis: Basis, data: dict, models: dict, output: Path, seed: int, n
         label = f"{name}, {about}, {card['training']['steps']} batches"
         rows[label] = tuple(
             _in_order(measure(conc, truth[:, own]), [names[i] for i in own], _NINE) for measure in (r2, mape)
-        ) + (ms,)  # fmt: skip
+        ) + (ms,)
         estimates[name] = dict(zip([names[i] for i in own], conc.T))
-    for label, conc, ms in (("fit, `ml`", fit.conc, fit_ms), ("fit, `posterior_mean` (prior: the recipe)", posterior, None)):
+    for label, conc, ms in (
+        ("fit, `ml`", fit.conc, fit_ms),
+        ("fit, `posterior_mean` (prior: the recipe)", posterior, None),
+    ):
         rows[label] = (_in_order(r2(conc, truth), names, _NINE), _in_order(mape(conc, truth), names, _NINE), ms)
         estimates[label] = dict(zip(names, conc.T))
     ratio = ""
@@ -374,19 +439,33 @@ def _accuracy(basis: Basis, data: dict, models: dict, output: Path, seed: int, n
         few, ms = newton
         some = slice(0, len(few))
         label = f"FSL-MRS Newton, {len(few)} of the spectra"
-        rows[label] = (_in_order(r2(few, truth[some]), names, _NINE), _in_order(mape(few, truth[some]), names, _NINE), ms)
+        rows[label] = (
+            _in_order(r2(few, truth[some]), names, _NINE),
+            _in_order(mape(few, truth[some]), names, _NINE),
+            ms,
+        )
         ratio = f" The fit is {ms / fit_ms:.0f} times faster than FSL-MRS Newton in the same run."
     spread = truth.var(0)
-    rows["limit without bias (Cramer-Rao)"] = (_in_order(1 - (crlb**2).mean(0) / spread, names, _NINE), [None] * 9, None)
+    rows["limit without bias (Cramer-Rao)"] = (
+        _in_order(1 - (crlb**2).mean(0) / spread, names, _NINE),
+        [None] * 9,
+        None,
+    )
     rows["limit with the recipe as prior (Bayes, linear)"] = (
         _in_order(bayes_limit(bound, spread), names, _NINE),
         [None] * 9,
         None,
     )
-    text = [f"## Accuracy: {len(truth)} spectra\n", "Coefficient of determination.\n", *_head("", [*_NINE, "ms per spectrum"])]
+    text = [
+        f"## Accuracy: {len(truth)} spectra\n",
+        "Coefficient of determination.\n",
+        *_head("", [*_NINE, "ms per spectrum"]),
+    ]
     text += [_row(name, [*values, ms]) for name, (values, _, ms) in rows.items()]
     text += ["\nMean absolute error, percent.\n", *_head("", _NINE)]
-    text += [_row(name, values, 1) for name, (_, values, _) in rows.items() if any(value is not None for value in values)]
+    text += [
+        _row(name, values, 1) for name, (_, values, _) in rows.items() if any(value is not None for value in values)
+    ]
     text += [f"\n{ratio.strip()}\n" if ratio else ""]
     _scatter(output / "accuracy.png", estimates, dict(zip(names, truth.T)))
     text += ["![Estimates against truth](accuracy.png)\n"]
@@ -427,10 +506,21 @@ def _against_bound(title: str, basis: Basis, fit, truth: np.ndarray, bound: np.n
             centred = truth[:, i] - truth[:, i].mean()
             slope = float(centred @ fit.conc[:, i] / (centred @ centred))
             slope_sd = float(np.sqrt(centred**2 @ (error[:, i] - error[:, i].mean()) ** 2) / (centred @ centred))
-        values = (np.sqrt((error[:, i] ** 2).mean()) / size[i], error[:, i].mean() / size[i], percent[i], slope, slope_sd)
-        text.append(f"| {name} | {values[0]:.3f} | {values[1]:+.3f} | {values[2]:.1f} | " + " | ".join("" if v is None else f"{v:.3f}" for v in values[3:]) + " |")  # fmt: skip
+        values = (
+            np.sqrt((error[:, i] ** 2).mean()) / size[i],
+            error[:, i].mean() / size[i],
+            percent[i],
+            slope,
+            slope_sd,
+        )
+        text.append(
+            f"| {name} | {values[0]:.3f} | {values[1]:+.3f} | {values[2]:.1f} | "
+            + " | ".join("" if v is None else f"{v:.3f}" for v in values[3:])
+            + " |"
+        )
     text.append(
-        f"\n{len(truth)} spectra, {100 * fit.converged.mean():.1f} % converged; standard error of a bias {1 / np.sqrt(len(truth)):.3f}.\n"
+        f"\n{len(truth)} spectra, {100 * fit.converged.mean():.1f} % converged; standard error of a bias"
+        f" {1 / np.sqrt(len(truth)):.3f}.\n"
     )
     return "\n".join(text)
 
@@ -459,7 +549,14 @@ def _scatter(path: Path, estimates: dict, truth: dict) -> None:
         some = slice(0, 256)
         for label, colour in shown.items():
             if name in estimates.get(label, {}):
-                axes_.plot(truth[name][some], estimates[label][name][some], ".", ms=3, color=colour, label=label.replace("`", ""))
+                axes_.plot(
+                    truth[name][some],
+                    estimates[label][name][some],
+                    ".",
+                    ms=3,
+                    color=colour,
+                    label=label.replace("`", ""),
+                )
         ends = [truth[name].min(), truth[name].max()]
         axes_.plot(ends, ends, "k-", lw=0.8)
         axes_.set_title(name, fontsize=10)
@@ -482,18 +579,30 @@ def _monte_carlo(basis: Basis, models: dict, output: Path, seed: int) -> str:
     middle = {name: sum(one["uniform"]) / 2 for name, one in recipe.get("concentrations")["ranges"].items()}
     text = ["## Monte Carlo: 256 realisations of the noise on one signal, SNR 50\n"]
     text += [
-        "All concentrations in the middle of their ranges, shift 2 Hz, damping 5 per second. Bias and SD over the Cramer-Rao bound.\n"
+        "All concentrations in the middle of their ranges, shift 2 Hz, damping 5 per second. Bias and SD over the"
+        " Cramer-Rao bound.\n"
     ]
     columns = [f"{name} {what}" for name in _NINE for what in ("bias", "SD")]
     text += _head("", columns)
     histograms = {}
-    for phase, label in ((15.0, "phase 15 degrees"), (45.0, "phase 45 degrees, as in the paper; networks are trained to 18")):
+    for phase, label in (
+        (15.0, "phase 15 degrees"),
+        (45.0, "phase 45 degrees, as in the paper; networks are trained to 18"),
+    ):
         data = make_set(
-            basis, 256, seed + 1_000_006, concentrations={"prior": "table", "ranges": middle}, lorentz_fwhm_hz=5 / np.pi, shift_hz=2.0,
-            phase_deg=-phase, snr=50.0,
-        )  # fmt: skip
+            basis,
+            256,
+            seed + 1_000_006,
+            concentrations={"prior": "table", "ranges": middle},
+            lorentz_fwhm_hz=5 / np.pi,
+            shift_hz=2.0,
+            phase_deg=-phase,
+            snr=50.0,
+        )
         crlb = np.sqrt(np.diagonal(bounds(basis, data), axis1=1, axis2=2)).mean(0)
-        answers = {name: (_answers(models[name][0], data)[0], models[name][0].names) for name in ("dq-nmm", "dq-nmm taught")}
+        answers = {
+            name: (_answers(models[name][0], data)[0], models[name][0].names) for name in ("dq-nmm", "dq-nmm taught")
+        }
         answers["fit, `ml`"] = (fitted(basis, data, prior="none").conc, basis.names)
         for name, (conc, names) in answers.items():
             cells = []
@@ -508,7 +617,9 @@ def _monte_carlo(basis: Basis, models: dict, output: Path, seed: int) -> str:
     for axes_, (metab, parts) in zip(panels.flat, histograms.items()):
         whole = np.concatenate([values for key, values in parts.items() if key != "truth"])
         bins = np.linspace(*np.quantile(whole, [0.002, 0.998]), 40)
-        for (name, values), colour in zip(((k, v) for k, v in parts.items() if k != "truth"), ("#999999", "#0072b2", "#d55e00")):
+        for (name, values), colour in zip(
+            ((k, v) for k, v in parts.items() if k != "truth"), ("#999999", "#0072b2", "#d55e00")
+        ):
             axes_.hist(values, bins, histtype="step", color=colour, label=name.replace("`", ""))
         axes_.axvline(parts["truth"], color="k", lw=1)
         axes_.set_title(metab, fontsize=10)
@@ -522,10 +633,19 @@ def _monte_carlo(basis: Basis, models: dict, output: Path, seed: int) -> str:
 
 
 _ABOUT = {
-    "architecture": ("Encoders of DQ-rpMM", "The paper finds convolutions best, ConvNeXt as good, fully connected layers and MLP-Mixer worse."),
-    "lambda": ("Weight of the rule of DQ-rpMM", "The paper finds that each metabolite has a best weight of its own; its unit is not ours."),
-    "data-size": ("Number of training signals, DQ-nMM", "The paper finds that 1000 are too few and 12000 the least that will do."),
-}  # fmt: skip
+    "architecture": (
+        "Encoders of DQ-rpMM",
+        "The paper finds convolutions best, ConvNeXt as good, fully connected layers and MLP-Mixer worse.",
+    ),
+    "lambda": (
+        "Weight of the rule of DQ-rpMM",
+        "The paper finds that each metabolite has a best weight of its own; its unit is not ours.",
+    ),
+    "data-size": (
+        "Number of training signals, DQ-nMM",
+        "The paper finds that 1000 are too few and 12000 the least that will do.",
+    ),
+}
 
 
 def _variants(basis: Basis, data: dict, models: dict, part: str) -> str:
@@ -547,7 +667,10 @@ def _variants(basis: Basis, data: dict, models: dict, part: str) -> str:
             card["training"]["minutes"],
         ]
         text.append(
-            _row(network.name, cells[:7]) + " " + " | ".join(f"{c:.{d}f}" for c, d in zip(cells[7:], (1, 3, 0, 1))) + " |"
+            _row(network.name, cells[:7])
+            + " "
+            + " | ".join(f"{c:.{d}f}" for c, d in zip(cells[7:], (1, 3, 0, 1)))
+            + " |"
         )
     return "\n".join([*text, ""])
 
@@ -557,7 +680,13 @@ def _calibration(basis: Basis, output: Path, seed: int, n: int) -> str:
     from scipy.special import ndtr
 
     names = list(basis.names)
-    text = ["## Calibration\n", f"Part of {n} spectra whose interval holds the truth, in percent; standard error at 95 % {100 * np.sqrt(0.95 * 0.05 / n):.1f}.\n"]  # fmt: skip
+    text = [
+        "## Calibration\n",
+        (
+            f"Part of {n} spectra whose interval holds the truth, in percent; standard error at 95 %"
+            f" {100 * np.sqrt(0.95 * 0.05 / n):.1f}.\n"
+        ),
+    ]
     deciles = []
     for snr in (10, 30, 67):
         data = make_set(basis, n, seed + 1_000_010 + snr, snr=float(snr))
@@ -567,7 +696,9 @@ def _calibration(basis: Basis, output: Path, seed: int, n: int) -> str:
         ratio = truth[:, i] / truth[:, j]
         own = [fit.interval([k]) for k in range(len(names))]
         inside = {
-            "ml, 95 %": np.stack([(truth[:, k] >= low) & (truth[:, k] <= high) for k, (low, high) in enumerate(own)], 1),
+            "ml, 95 %": np.stack(
+                [(truth[:, k] >= low) & (truth[:, k] <= high) for k, (low, high) in enumerate(own)], 1
+            ),
             "posterior, 95 %": (truth >= found.low) & (truth <= found.high),
             "posterior, 68 %": (truth >= found.low68) & (truth <= found.high68),
         }
@@ -598,7 +729,13 @@ def _calibration(basis: Basis, output: Path, seed: int, n: int) -> str:
         text += [_row("share of the prior that is left", [*found.pull.mean(0), None]), ""]
         order = np.argsort(np.argsort(truth, 0), 0) * 10 // n
         deciles.append(
-            (snr, {label: [inside[label][order == k].mean() for k in range(10)] for label in ("ml, 95 %", "posterior, 95 %")})
+            (
+                snr,
+                {
+                    label: [inside[label][order == k].mean() for k in range(10)]
+                    for label in ("ml, 95 %", "posterior, 95 %")
+                },
+            )
         )
     text += ["### By decile of the concentration, all metabolites\n", *_head("", [str(k + 1) for k in range(10)])]
     text += [
@@ -626,19 +763,45 @@ def strange_sets(basis: Basis, n: int, seed: int) -> dict[str, dict]:
     plain = make_set(basis, n, seed + 1)
     time_axis = np.arange(plain["fid"].shape[-1]) * basis.dwelltime
     height = np.abs(np.fft.fft(plain["fid"], axis=-1, norm="ortho")).max(1, keepdims=True)
-    sets["propylene glycol"] = {**plain, "fid": plain["fid"] + _propylene_glycol(plain, time_axis, basis) * 0.25 * height}
+    sets["propylene glycol"] = {
+        **plain,
+        "fid": plain["fid"] + _propylene_glycol(plain, time_axis, basis) * 0.25 * height,
+    }
     sets["lines twice as wide as the widest"] = make_set(basis, n, seed + 2, lorentz_fwhm_hz={"uniform": [9.55, 11.0]})
     sets["lipids"] = make_set(
-        basis, n, seed + 3,
-        lipids=[{"height": {"loguniform": [0.3, 3.0]}, "n": 2, "ppm": {"uniform": [0.9, 1.4]}, "gauss_fwhm_hz": {"uniform": [12, 35]}, "phase_deg": {"uniform": [-30, 30]}}],
-    )  # fmt: skip
+        basis,
+        n,
+        seed + 3,
+        lipids=[
+            {
+                "height": {"loguniform": [0.3, 3.0]},
+                "n": 2,
+                "ppm": {"uniform": [0.9, 1.4]},
+                "gauss_fwhm_hz": {"uniform": [12, 35]},
+                "phase_deg": {"uniform": [-30, 30]},
+            }
+        ],
+    )
     sets["water, not suppressed"] = make_set(
-        basis, n, seed + 4, water={"height": {"loguniform": [20, 500]}, "ppm": {"uniform": [4.6, 4.75]}, "lorentz_fwhm_hz": {"uniform": [2, 8]}, "phase_deg": {"uniform": [-180, 180]}},
-    )  # fmt: skip
+        basis,
+        n,
+        seed + 4,
+        water={
+            "height": {"loguniform": [20, 500]},
+            "ppm": {"uniform": [4.6, 4.75]},
+            "lorentz_fwhm_hz": {"uniform": [2, 8]},
+            "phase_deg": {"uniform": [-180, 180]},
+        },
+    )
     wrong, names = spinsim.simulate_basis(
-        [_PLAIN.get(name, name) for name in basis.names if name != "mm"], "press", te_ms=80.0, spec_freq_mhz=basis.spec_freq_mhz,
-        bandwidth_hz=basis.bandwidth, n_points=basis.n_points, fwhm_hz=2.0,
-    )  # fmt: skip
+        [_PLAIN.get(name, name) for name in basis.names if name != "mm"],
+        "press",
+        te_ms=80.0,
+        spec_freq_mhz=basis.spec_freq_mhz,
+        bandwidth_hz=basis.bandwidth,
+        n_points=basis.n_points,
+        fwhm_hz=2.0,
+    )
     # The same number of protons as the basis set's, so that nothing but the echo time differs.
     right, _ = spinsim.simulate_basis(
         names,
@@ -650,7 +813,9 @@ def strange_sets(basis: Basis, n: int, seed: int) -> dict[str, dict]:
         fwhm_hz=2.0,
     )
     size = np.abs(basis.fids[:-1]).max(1) / np.abs(right).max(1)
-    other = Basis(np.concatenate([wrong * size[:, None], basis.fids[-1:]]), basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    other = Basis(
+        np.concatenate([wrong * size[:, None], basis.fids[-1:]]), basis.names, basis.dwelltime, basis.spec_freq_mhz
+    )
     sets["echo time 80 ms instead of 30"] = make_set(other, n, seed + 5)
     return sets
 
@@ -659,9 +824,12 @@ _PLAIN = {"PCho": "PCh", "sIns": "Scyllo"}
 
 
 def _propylene_glycol(data: dict, time_axis: np.ndarray, basis: Basis) -> np.ndarray:
-    """The methyl doublet at 1.14 ppm, 6.5 Hz apart, as high as one in the spectrum, with each spectrum's shift, width and phase."""
+    """The methyl doublet at 1.14 ppm, 6.5 Hz apart, as high as one in the spectrum, with each spectrum's shift, width
+    and phase."""
     hz = -(4.65 - 1.14) * basis.spec_freq_mhz
-    lines = sum(np.exp(2j * np.pi * (hz + apart) * time_axis) for apart in (-3.25, 3.25)) * np.exp(-2 * np.pi * time_axis)
+    lines = sum(np.exp(2j * np.pi * (hz + apart) * time_axis) for apart in (-3.25, 3.25)) * np.exp(
+        -2 * np.pi * time_axis
+    )
     turn = (
         2j * np.pi * data["shift_hz"][:, None] * time_axis
         - np.pi * data["lorentz_hz"][:, None] * time_axis
@@ -688,9 +856,12 @@ def _novelty(basis: Basis, models: dict, seed: int, n: int) -> str:
     for name, data in sets.items():
         fit, own = fitted(basis, data).ood, ask(data)
         text.append(
-            f"| {name} | {auroc(clean_fit, fit):.3f} | {100 * np.mean(fit > 1):.1f} | {auroc(clean_network, own):.3f} | {100 * np.mean(own > 1):.1f} |"
+            f"| {name} | {auroc(clean_fit, fit):.3f} | {100 * np.mean(fit > 1):.1f} | {auroc(clean_network, own):.3f} |"
+            f" {100 * np.mean(own > 1):.1f} |"
         )
     missing = "glycine ten times as high"
     fit, plain_fit = fitted(without, sets[missing]).ood, fitted(without, plain).ood
-    text.append(f"| {missing}, not in the basis set | {auroc(plain_fit, fit):.3f} | {100 * np.mean(fit > 1):.1f} |  |  |")
+    text.append(
+        f"| {missing}, not in the basis set | {auroc(plain_fit, fit):.3f} | {100 * np.mean(fit > 1):.1f} |  |  |"
+    )
     return "\n".join([*text, ""])

@@ -1,4 +1,5 @@
-"""Trainings of the benchmark of supervised networks: which there are, how large they are, and running them side by side."""
+"""Trainings of the benchmark of supervised networks: which there are, how large they are, and running them side by
+side."""
 
 from __future__ import annotations
 
@@ -48,10 +49,11 @@ _STACKED = {"shallowens-5n": (5, 0), "hybridens-2n": (1, 1), "hybridens-10n": (5
 class Scale:
     """How large a benchmark is.
 
-    ``budgets`` gives for an encoder its share of the published numbers of kernels, batches, and learning rate; ``many`` are batches of those that are
-    not in it; ``held`` is how many validations without a gain end a training, 0 for none.  ``dss`` gives of wavelet scattering on the DSS
-    batches, their size, rate, weight decay, and the most iterations of second order after them; ``scalogram`` of the networks of that comparison
-    their arguments, batches and points; ``steps`` is what all trainings were cut to, if they were.
+    ``budgets`` gives for an encoder its share of the published numbers of kernels, batches, and learning rate; ``many``
+    are batches of those that are not in it; ``held`` is how many validations without a gain end a training, 0 for none.
+    ``dss`` gives of wavelet scattering on the DSS batches, their size, rate, weight decay, and the most iterations of
+    second order after them; ``scalogram`` of the networks of that comparison their arguments, batches and points;
+    ``steps`` is what all trainings were cut to, if they were.
     """
 
     budgets: dict
@@ -95,25 +97,37 @@ SCALES = {
             "inceptionnet-2d1c": (0.0625, 50, 0.002),
         },
         many=(1.0, 500, 1e-3),
-        batch_size=32, signals=20000, test=2500, held=0,
-        dss={"steps": 2500, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 2500}, scalogram=({"hatami": {"share": 0.25}, "scalogram": {}}, 1700, 1024),
+        batch_size=32,
+        signals=20000,
+        test=2500,
+        held=0,
+        dss={"steps": 2500, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 2500},
+        scalogram=({"hatami": {"share": 0.25}, "scalogram": {}}, 1700, 1024),
         stack_steps=4000,
         newton=32,
     ),
     "paper": Scale(
-        budgets={"wscn": (1.0, 72000, 1e-3)}, many=(1.0, 72000, 1e-3),
-        batch_size=50, signals=20000, test=2500, held=10,
-        dss={"steps": 20000, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 20000}, scalogram=({"hatami": {}, "scalogram": {"n_rows": 340, "n_columns": 1536}}, 80000, 1536), stack_steps=72000,
+        budgets={"wscn": (1.0, 72000, 1e-3)},
+        many=(1.0, 72000, 1e-3),
+        batch_size=50,
+        signals=20000,
+        test=2500,
+        held=10,
+        dss={"steps": 20000, "batch_size": 512, "rate": 0.003, "decay": 1.0, "polish": 20000},
+        scalogram=({"hatami": {}, "scalogram": {"n_rows": 340, "n_columns": 1536}}, 80000, 1536),
+        stack_steps=72000,
         newton=2500,
     ),
-}  # fmt: skip
-"""'small' gives every network about as many minutes, an hour in all on two cores, most with a part of their kernels; 'paper' has their
-published numbers of kernels and trains for 200 epochs at most (scalograms, wavelet scattering and stacks longer), and wants a GPU."""
+}
+"""'small' gives every network about as many minutes, an hour in all on two cores, most with a part of their kernels;
+'paper' has their published numbers of kernels and trains for 200 epochs at most (scalograms, wavelet scattering and
+stacks longer), and wants a GPU."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: its folder's name, the data ('rizzo', 'rizzo without reference', or a DSS), and what it is trained with."""
+    """One training: its folder's name, the data ('rizzo', 'rizzo without reference', or a DSS), and what it is trained
+    with."""
 
     name: str
     data: str
@@ -139,8 +153,19 @@ def _arguments(encoder: str, share: float) -> dict:
 def _rizzo_job(scale: Scale, encoder: str, name: str, part: str, seed: int, data: str = "rizzo", **options) -> Job:
     share, steps, rate = scale.budgets.get(encoder, scale.many)
     return Job(
-        name, data, encoder, part, steps, rate, scale.batch_size, scale.signals, seed, _arguments(encoder, share), options, scale.held
-    )  # fmt: skip
+        name,
+        data,
+        encoder,
+        part,
+        steps,
+        rate,
+        scale.batch_size,
+        scale.signals,
+        seed,
+        _arguments(encoder, share),
+        options,
+        scale.held,
+    )
 
 
 def jobs_of(scale: Scale, parts, networks, seed: int = 0) -> list[Job]:
@@ -171,7 +196,22 @@ def jobs_of(scale: Scale, parts, networks, seed: int = 0) -> list[Job]:
     arguments, steps, n_points = scale.scalogram
     for encoder, own in arguments.items() if "scalogram" in parts else ():
         rate = scale.budgets.get(encoder, scale.many)[2]
-        add(Job(f"{encoder}, scalogram paper", "DSS1 without noise", encoder, "scalogram", steps, rate, 32, 8800, seed, own, held=scale.held, n_points=n_points))  # fmt: skip
+        add(
+            Job(
+                f"{encoder}, scalogram paper",
+                "DSS1 without noise",
+                encoder,
+                "scalogram",
+                steps,
+                rate,
+                32,
+                8800,
+                seed,
+                own,
+                held=scale.held,
+                n_points=n_points,
+            )
+        )
     return list(made.values())
 
 
@@ -192,9 +232,17 @@ def _settings(job: Job, device: str):
     from fsl_mrs_dl.training import settings
 
     return settings.Settings(
-        steps=job.steps, batch_size=job.batch_size, learning_rate=job.rate, weight_decay=job.decay, seed=job.seed, progress=False, device=device, patience=job.held,
-        validate_every=max(5, min(job.steps // 10, job.signals // job.batch_size)), validation_batches=32,
-    )  # fmt: skip
+        steps=job.steps,
+        batch_size=job.batch_size,
+        learning_rate=job.rate,
+        weight_decay=job.decay,
+        seed=job.seed,
+        progress=False,
+        device=device,
+        patience=job.held,
+        validate_every=max(5, min(job.steps // 10, job.signals // job.batch_size)),
+        validation_batches=32,
+    )
 
 
 def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) -> float:
@@ -212,14 +260,25 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
             path = Path(folder_of_recipe) / f"{job.data.replace(' ', '-')}.json"
             path.write_text(json.dumps(recipe.content, indent=2) + "\n")
             supervised.train_regressor(
-                basis, place, settings=_settings(job, device), recipe=path, arguments=job.arguments, n_signals=job.signals, n_points=job.n_points, name=job.name,
-                resume=going, command="python -m benchmarks supervised", **more, **job.options,
-            )  # fmt: skip
+                basis,
+                place,
+                settings=_settings(job, device),
+                recipe=path,
+                arguments=job.arguments,
+                n_signals=job.signals,
+                n_points=job.n_points,
+                name=job.name,
+                resume=going,
+                command="python -m benchmarks supervised",
+                **more,
+                **job.options,
+            )
     return minutes_of(model_cards.read_card(place))
 
 
 def minutes_of(card: model_cards.Card) -> float:
-    """What a training took, with what was computed once before it and its rounds of active learning; not its members'."""
+    """What a training took, with what was computed once before it and its rounds of active learning; not its
+    members'."""
     done = [one["training"] for one in (card, *cards_in(card, "rounds"))]
     return sum(one["minutes"] + one.get("preparation_minutes", 0.0) for one in done)
 
@@ -301,7 +360,19 @@ def train_stacks(
             if not (place / "card.json").is_file():
                 source = folder_of(output, encoder if k == 0 else f"{encoder}, {k + 1}")
                 shutil.copytree(source, place, ignore=shutil.ignore_patterns("checkpoints", "logs"), dirs_exist_ok=True)
-        job = Job(name, "rizzo", SHALLOW, "ensembles", scale.stack_steps, 1e-3, 64, scale.signals, seed, _arguments(SHALLOW, share), held=scale.held)  # fmt: skip
+        job = Job(
+            name,
+            "rizzo",
+            SHALLOW,
+            "ensembles",
+            scale.stack_steps,
+            1e-3,
+            64,
+            scale.signals,
+            seed,
+            _arguments(SHALLOW, share),
+            held=scale.held,
+        )
         calls.append((job, str(folder), device, tuple(encoder for encoder, _ in members)))
     if calls:
         say(f"Training {len(calls)} stacking models.")

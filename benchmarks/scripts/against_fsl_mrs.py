@@ -1,6 +1,8 @@
-"""The same fits by FSL-MRS Newton and by us, in one run: python benchmarks/against_fsl_mrs.py > benchmarks/against_fsl_mrs.md
+"""The same fits by FSL-MRS Newton and by us, in one run: python benchmarks/against_fsl_mrs.py >
+benchmarks/against_fsl_mrs.md
 
-Needs FSL-MRS in the same environment.  Data: human brain at 3 T (PRESS) and 7 T (STEAM), found through FSL_MRS_DL_TESTDATA.
+Needs FSL-MRS in the same environment.  Data: human brain at 3 T (PRESS) and 7 T (STEAM), found through
+FSL_MRS_DL_TESTDATA.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ def compare(data_path: Path, basis_path: Path, model: str, baseline: str) -> str
     start = time.perf_counter()
     quantify.quantify(copies, basis, **options)
     batch_time = (time.perf_counter() - start) / n
-    # FSL-MRS makes its polynomials with a rank-deficient inverse whose rounding differs from call to call, so that its own
-    # prediction is not always that of its fit: both get the best baseline for their metabolites.
+    # FSL-MRS makes its polynomials with a rank-deficient inverse whose rounding differs from call to call, so that its
+    # own prediction is not always that of its fit: both get the best baseline for their metabolites.
     import torch
 
     first, last = ours.model.window
@@ -72,14 +74,17 @@ def main() -> None:
 
     print("# The same fits by FSL-MRS Newton and by FSL-MRS-DL\n")
     print(
-        f"`python benchmarks/against_fsl_mrs.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}, {torch.get_num_threads()} threads, default window."
+        f"`python benchmarks/against_fsl_mrs.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]},"
+        f" {torch.get_num_threads()} threads, default window."
     )
     print(
-        "Cost: squared residual, with the spline's penalty, over the squared data. Difference: the largest of any concentration, in"
+        "Cost: squared residual, with the spline's penalty, over the squared data. Difference: the largest of any"
+        " concentration, in"
     )
     print("Cramer-Rao SDs. Batch: 200 (free shifts: 12) copies of the spectrum fitted together.\n")
     print(
-        "| data | model | baseline | cost Newton | cost ours | difference (SD) | Newton (ms) | ours, one (ms) | ours, batch (ms) | ratio |"
+        "| data | model | baseline | cost Newton | cost ours | difference (SD) | Newton (ms) | ours, one (ms) | ours,"
+        " batch (ms) | ratio |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -87,9 +92,14 @@ def main() -> None:
         tool = Path(sys.executable).parent / "spec2nii"
         command = [tool, "philips", f"{source}.SDAT", f"{source}.SPAR", "-f", "press_3t", "-o", folder]
         subprocess.run(command, check=True, capture_output=True)
-        jobs = [(Path(folder) / "press_3t.nii.gz", DATA / "invivo_3t_press_philips" / "3T_PRESS_Philips_35ms_noMM.BASIS")]
+        jobs = [
+            (Path(folder) / "press_3t.nii.gz", DATA / "invivo_3t_press_philips" / "3T_PRESS_Philips_35ms_noMM.BASIS")
+        ]
         jobs.append(
-            (DATA / "invivo_7t_steam_raw" / "metab_processed.nii.gz", DATA / "invivo_7t_steam_raw" / "STEAM_7T_11ms.BASIS")
+            (
+                DATA / "invivo_7t_steam_raw" / "metab_processed.nii.gz",
+                DATA / "invivo_7t_steam_raw" / "STEAM_7T_11ms.BASIS",
+            )
         )
         for data, basis in jobs:
             for model in args.models:

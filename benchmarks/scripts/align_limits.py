@@ -32,17 +32,21 @@ WINDOWS = ((0.2, 4.2), None)
 
 
 def rat_signal() -> np.ndarray:
-    """The 9.4 T signal with the recipe's 2 Hz apodisation; stored in the in-memory convention (NAA at lower frequency)."""
+    """The 9.4 T signal with the recipe's 2 Hz apodisation; stored in the in-memory convention (NAA at lower
+    frequency)."""
     fid = scipy.io.loadmat(DATA / "seed_fpc_rat9t/obx_23_9_FC.mat")["data"].squeeze()
     return fid * np.exp(-2 * np.pi * np.arange(len(fid)) * RAT["dwelltime"])
 
 
 def simulate(clean, n_sets, n_transients, rng, snr=(9, 27)):
-    """FIDs (n_sets, 1, n_transients, n_points) by the recipe, and their shift (Hz), phase (deg), noise SD, amplitude."""
+    """FIDs (n_sets, 1, n_transients, n_points) by the recipe, and their shift (Hz), phase (deg), noise SD,
+    amplitude."""
     shape = (n_sets, n_transients)
     shift, phase = rng.uniform(-20, 20, shape), rng.uniform(-90, 90, shape)
     amplitude, sd = rng.normal(1, 0.1, shape), abs(clean[0]) / rng.uniform(*snr, shape)
-    fid = amplitude[..., None] * apply_shift_phase(np.broadcast_to(clean, (*shape, len(clean))), -shift, -phase, RAT["dwelltime"])
+    fid = amplitude[..., None] * apply_shift_phase(
+        np.broadcast_to(clean, (*shape, len(clean))), -shift, -phase, RAT["dwelltime"]
+    )
     fid = fid + sd[..., None] * (rng.normal(size=fid.shape) + 1j * rng.normal(size=fid.shape))
     return fid[:, None], shift, phase, sd, amplitude
 
@@ -137,8 +141,11 @@ def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) ->
 
 
 def posterior_mean_sd(clean, fid, found, sd, ppmlim) -> tuple[float, np.ndarray]:
-    """Shift estimate of least mean square error under a flat prior: likelihood averaged over +-6 Hz instead of maximised."""
-    window = window_module._make_window(len(clean), *RAT.values(), "1H", ppmlim, 0.0, None, torch.device("cpu"), torch.float64)
+    """Shift estimate of least mean square error under a flat prior: likelihood averaged over +-6 Hz instead of
+    maximised."""
+    window = window_module._make_window(
+        len(clean), *RAT.values(), "1H", ppmlim, 0.0, None, torch.device("cpu"), torch.float64
+    )
     cross = _window_fid(window, torch.as_tensor(fid[0, 0])) * torch.as_tensor(clean).conj()
     energy = _energy_series(window, torch.as_tensor(clean)[None, None])
     grid = torch.as_tensor(found.shift_hz[0])[:, None] + torch.arange(-6, 6.01, 0.05)
@@ -191,16 +198,19 @@ def rat_table() -> None:
     clean = rat_signal()
     print("## Rat signal, known truth\n")
     print(
-        "Shifts U(-20, 20) Hz, phases U(-90, 90) deg, SNR U(9, 27) (|FID(0)| / noise SD per part), amplitude N(1, 0.1), 2 Hz\n"
-        "apodisation. Error SD over all transients; bound: root mean square of the Cramer-Rao bounds with *known* reference.\n"
-        "'Core' is the robust SD of the error over its own bound; 'best' the error SD of the posterior mean (known reference and\n"
-        "noise, flat prior within 6 Hz), the estimate of least mean square error, over the bound; 'stated' the SD of error /\n"
-        "reported SD (1 is honest). 'Control' is a noise-free sum of singlets in place of the rat signal, whose own noise counts\n"
-        "as signal in its bound but is out of reach of a reference built at this SNR.\n"
-        "With the reference built from the transients the common mean error of each set is taken out.\n"
+        "Shifts U(-20, 20) Hz, phases U(-90, 90) deg, SNR U(9, 27) (|FID(0)| / noise SD per part), amplitude N(1, 0.1),"
+        " 2 Hz\napodisation. Error SD over all transients; bound: root mean square of the Cramer-Rao bounds with"
+        " *known* reference.\n'Core' is the robust SD of the error over its own bound; 'best' the error SD of the"
+        " posterior mean (known reference and\nnoise, flat prior within 6 Hz), the estimate of least mean square error,"
+        " over the bound; 'stated' the SD of error /\nreported SD (1 is honest). 'Control' is a noise-free sum of"
+        " singlets in place of the rat signal, whose own noise counts\nas signal in its bound but is out of reach of a"
+        " reference built at this SNR.\nWith the reference built from the transients the common mean error of each set"
+        " is taken out.\n"
     )
-    print("| window | reference | transients | shift SD (Hz) | bound | ratio | core | best | phase SD (deg) | bound | ratio | stated | "
-          "not ok | passes | ms per transient |")  # fmt: skip
+    print(
+        "| window | reference | transients | shift SD (Hz) | bound | ratio | core | best | phase SD (deg) | bound |"
+        " ratio | stated | not ok | passes | ms per transient |"
+    )
     print("|---" * 15 + "|")
     control = control_signal(len(clean))
     cases = [(clean, (9, 27), True, 1, 2000), (clean, (25, 27), True, 1, 1000), (clean, (9, 27), False, 4, 256)]
@@ -213,9 +223,9 @@ def rat_table() -> None:
             label = ("known" if known else "built") + ("" if snr == (9, 27) else f", SNR {snr[0]}-{snr[1]}")
             label += ", control" if signal is control else ""
             print(
-                f"| {name(ppmlim)} | {label} | {n_sets} x {n} | {m['shift']:.3f} | {m['shift_bound']:.3f} | {m['shift_ratio']:.2f} | "
-                f"{m['shift_core']:.2f} | {best} | {m['phase']:.2f} | {m['phase_bound']:.2f} | {m['phase_ratio']:.2f} | "
-                f"{m['stated']:.2f} | {m['flagged']} | {m['passes']} | {m['ms']:.2f} |",
+                f"| {name(ppmlim)} | {label} | {n_sets} x {n} | {m['shift']:.3f} | {m['shift_bound']:.3f} |"
+                f" {m['shift_ratio']:.2f} | {m['shift_core']:.2f} | {best} | {m['phase']:.2f} | {m['phase_bound']:.2f}"
+                f" | {m['phase_ratio']:.2f} | {m['stated']:.2f} | {m['flagged']} | {m['passes']} | {m['ms']:.2f} |",
                 flush=True,
             )
 
@@ -231,8 +241,10 @@ def water_table() -> None:
     water = np.exp(1j * turn[:, None] + (2j * np.pi * place - np.pi * width)[:, None] * t)
     fid = fid + abs(clean[0]) * size[:, None] * water
     print("\n## The same with unstable water\n")
-    print("Added to every transient: water of U(0, 10) times |FID(0)|, any phase, U(-20, 20) Hz, width U(15, 40) Hz. Known\n"
-          "reference, window 0.2 to 4.2 ppm, 512 transients.\n")  # fmt: skip
+    print(
+        "Added to every transient: water of U(0, 10) times |FID(0)|, any phase, U(-20, 20) Hz, width U(15, 40) Hz."
+        " Known\nreference, window 0.2 to 4.2 ppm, 512 transients.\n"
+    )
     print("'Bound' is that of what is allowed to differ: nothing, water of unknown strength, or a polynomial.\n")
     print("| allowed to differ | shift SD (Hz) | robust shift SD (Hz) | bound (Hz) | off by more than 5 Hz |")
     print("|---" * 5 + "|")
@@ -247,7 +259,8 @@ def water_table() -> None:
         error = found.shift_hz - shift
         bound = cramer_rao(clean, 1.0, **known, **RAT)[0] * np.sqrt(np.mean((sd / amplitude) ** 2))
         print(
-            f"| {label} | {error.std():.2f} | {1.4826 * np.median(abs(error)):.3f} | {bound:.3f} | {(abs(error) > 5).mean():.1%} |"
+            f"| {label} | {error.std():.2f} | {1.4826 * np.median(abs(error)):.3f} | {bound:.3f} |"
+            f" {(abs(error) > 5).mean():.1%} |"
         )
 
 
@@ -271,7 +284,9 @@ def real_table() -> None:
         row(f"each coil alone{extra}", mean_pairwise_correlation(single.apply(fid[:, None])[:, 0], **axes))
         row(f"coils jointly{extra}", mean_pairwise_correlation(joint.apply(fid), **axes))
         if order is None:
-            sds = [f"{np.median(x.shift_sd_hz):.2f} Hz and {np.median(x.phase_sd_deg):.2f} deg" for x in (joint, single)]
+            sds = [
+                f"{np.median(x.shift_sd_hz):.2f} Hz and {np.median(x.phase_sd_deg):.2f} deg" for x in (joint, single)
+            ]
     print(f"\nMedian stated SD: coils jointly {sds[0]}, each alone {sds[1]}.")
 
 
@@ -313,7 +328,8 @@ def combined_table() -> None:
     except ImportError:
         pass
     print(
-        "\nSimilarity index of the paper (2.5 to 3.5 ppm) in every coil and with the coils combined, and width of creatine in the combined mean (Hz).\n"
+        "\nSimilarity index of the paper (2.5 to 3.5 ppm) in every coil and with the coils combined, and width of"
+        " creatine in the combined mean (Hz).\n"
     )
     print("| | coil 1 | coil 2 | coil 3 | coil 4 | combined | Cr width |\n|---|---|---|---|---|---|---|")
     for name, (apart, whole) in ways.items():
@@ -327,8 +343,10 @@ def combined_table() -> None:
 
 if __name__ == "__main__":
     print("# Frequency and phase correction against its limits\n")
-    print("Made by `python benchmarks/align_limits.py > benchmarks/align_limits.md`, "
-          f"{torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n")  # fmt: skip
+    print(
+        "Made by `python benchmarks/align_limits.py > benchmarks/align_limits.md`, "
+        f"{torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n"
+    )
     rat_table()
     water_table()
     real_table()

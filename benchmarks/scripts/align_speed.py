@@ -53,7 +53,9 @@ def best(job, times):
 
 def errors(shift_hz, phase_deg, truth) -> str:
     turn = np.exp(1j * np.deg2rad(np.asarray(phase_deg) - truth["phase_deg"]))
-    return f"{np.std(np.asarray(shift_hz) - truth['shift_hz']):.3f} / {np.rad2deg(np.angle(turn / turn.mean())).std():.2f}"
+    return (
+        f"{np.std(np.asarray(shift_hz) - truth['shift_hz']):.3f} / {np.rad2deg(np.angle(turn / turn.mean())).std():.2f}"
+    )
 
 
 def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
@@ -73,7 +75,14 @@ def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
         align_transients(fids[:50], **axes)  # the first call finds out what the window consists of
         found = align_transients(fids, **axes)
         text = errors(found.shift_hz, found.phase_deg, made.truth)
-        rows = [("fsl_mrs_dl align", best(lambda: run("fsl_mrs_dl"), 3), best(lambda: align_transients(fids, **axes), 3), text)]
+        rows = [
+            (
+                "fsl_mrs_dl align",
+                best(lambda: run("fsl_mrs_dl"), 3),
+                best(lambda: align_transients(fids, **axes), 3),
+                text,
+            )
+        ]
         if (scripts / "fsl_mrs_proc").exists():
             from benchmarks.fsl_mrs_reference import its_align
 
@@ -91,9 +100,10 @@ def main() -> None:
     args = parser.parse_args()
     print("# Alignment beside FSL-MRS: speed\n")
     print(
-        f"Made by `python benchmarks/align_speed.py`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}. "
-        f"{args.transients} transients, one coil, simulated 3 T PRESS at SNR 10, 20 Hz and 60 degrees of drift; seconds. 'Error' is the SD of shift (Hz) / "
-        "phase (degrees) about the truth. FSL-MRS with its default options (2 iterations, target found in the data).\n"
+        f"Made by `python benchmarks/align_speed.py`, {torch.get_num_threads()} threads of a {platform.machine()} CPU,"
+        f" torch {torch.__version__}. {args.transients} transients, one coil, simulated 3 T PRESS at SNR 10, 20 Hz and"
+        " 60 degrees of drift; seconds. 'Error' is the SD of shift (Hz) / phase (degrees) about the truth. FSL-MRS"
+        " with its default options (2 iterations, target found in the data).\n"
     )
     print("| data | | file to file | computation | ms per transient | error |\n|---|---|---|---|---|---|")
     for label, (n_points, bandwidth) in GRIDS.items():
@@ -102,7 +112,8 @@ def main() -> None:
             what = f"{label}{', unstable water and lipids' if unstable else ''}"
             for name, whole, computed, text in rows:
                 print(
-                    f"| {what} | {name} | {whole:.2f} | {computed:.3f} | {1e3 * computed / args.transients:.3f} | {text} |",
+                    f"| {what} | {name} | {whole:.2f} | {computed:.3f} | {1e3 * computed / args.transients:.3f} |"
+                    f" {text} |",
                     flush=True,
                 )
             if len(rows) == 2:

@@ -1,14 +1,16 @@
-"""How often an alignment from each starter finds a transient: python benchmarks/align_starters.py > benchmarks/align_starters.md
+"""How often an alignment from each starter finds a transient: python benchmarks/align_starters.py >
+benchmarks/align_starters.md
 
-Transients are simulated on a basis set of a real protocol that no network was trained on (3 T PRESS, TE 35 ms; found through
-FSL_MRS_DL_TESTDATA, default ../shared/data): shifts to +-40 Hz, any phase, amplitude 1 +- 0.1, without and with water and lipids that
-change from one transient to the next.  SNR: height of the highest metabolite peak of one transient over the SD of its real part.
-A cell holds the share of transients whose shift and phase lie within three Cramer-Rao SDs of the truth, and the share whose shift lies
-within 2 Hz; the bound is that of 0.2 to 4.2 ppm, amplitude unknown, and where water or lipids are unstable with their amplitudes unknown, too.
+Transients are simulated on a basis set of a real protocol that no network was trained on (3 T PRESS, TE 35 ms; found
+through FSL_MRS_DL_TESTDATA, default ../shared/data): shifts to +-40 Hz, any phase, amplitude 1 +- 0.1, without and with
+water and lipids that change from one transient to the next.  SNR: height of the highest metabolite peak of one
+transient over the SD of its real part. A cell holds the share of transients whose shift and phase lie within three
+Cramer-Rao SDs of the truth, and the share whose shift lies within 2 Hz; the bound is that of 0.2 to 4.2 ppm, amplitude
+unknown, and where water or lipids are unstable with their amplitudes unknown, too.
 
-'Matched filter' is the classical search and refinement that believes the window, 'classical' the one that learns what is unstable, 'network,
-refined' the same from the network's proposal, 'default' the classical one and, in sets with weak transients, the network's, and 'network
-alone' the proposal as it is.
+'Matched filter' is the classical search and refinement that believes the window, 'classical' the one that learns what
+is unstable, 'network, refined' the same from the network's proposal, 'default' the classical one and, in sets with weak
+transients, the network's, and 'network alone' the proposal as it is.
 """
 
 from __future__ import annotations
@@ -42,7 +44,12 @@ def recipe(condition: str, snr: float) -> recipes.Recipe:
         moving[f"{name}_probability"] = float(name.removeprefix("unstable_") in condition)
     for name in ("water", "lipids", "baseline"):
         content.pop(name)
-    content |= {"transients": moving, "snr": snr, "lorentz_fwhm_hz": {"uniform": [2, 8]}, "gauss_fwhm_hz": {"uniform": [0, 6]}}
+    content |= {
+        "transients": moving,
+        "snr": snr,
+        "lorentz_fwhm_hz": {"uniform": [2, 8]},
+        "gauss_fwhm_hz": {"uniform": [0, 6]},
+    }
     return recipes.Recipe.of(condition, content)
 
 
@@ -64,18 +71,25 @@ def main() -> None:
     protocol = protocols.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, dwelltime, freq)
     axes = {"dwelltime": dwelltime, "spec_freq_mhz": freq}
     network, card = model_cards.load(args.model)
-    methods = ["matched filter", "classical", "network, refined", "default", "network alone"] + ["FSL-MRS align"] * args.fsl_mrs
+    methods = ["matched filter", "classical", "network, refined", "default", "network alone"] + [
+        "FSL-MRS align"
+    ] * args.fsl_mrs
     print(
-        f"# Starters of the alignment\n\n{args.sets} sets of {args.transients} transients in a cell, seed {args.seed}, "
-        f"{platform.machine()}, torch {torch.__version__}. 'Known': aligned to the noise-free spectrum of the set; 'own': to the "
-        "transients' own mean, and the mean error of a set does not count. Share of transients (%) with shift and phase within three Cramer-Rao "
-        "SDs / with the shift within 2 Hz (time per transient, one thread beside other work).\n"
+        f"# Starters of the alignment\n\n{args.sets} sets of {args.transients} transients in a cell, seed {args.seed},"
+        f" {platform.machine()}, torch {torch.__version__}. 'Known': aligned to the noise-free spectrum of the set;"
+        " 'own': to the transients' own mean, and the mean error of a set does not count. Share of transients (%) with"
+        " shift and phase within three Cramer-Rao SDs / with the shift within 2 Hz (time per transient, one thread"
+        " beside other work).\n"
     )
     print("| unstable | SNR | reference | " + " | ".join(methods) + " |\n|---|---|---|" + "---|" * len(methods))
     for condition in ("nothing", "water", "lipids", "water and lipids"):
         for snr in args.snr:
             drawn = random_spectra.draw_transients(
-                recipe(condition, snr), args.sets, args.transients, basis.names, torch.Generator().manual_seed(args.seed)
+                recipe(condition, snr),
+                args.sets,
+                args.transients,
+                basis.names,
+                torch.Generator().manual_seed(args.seed),
             )
             fid, base = random_spectra.render_transients(drawn, protocol)
             fid, clean = fid.numpy().astype(complex), base.fid.numpy().astype(complex)
@@ -101,12 +115,17 @@ def main() -> None:
                         turn = np.exp(1j * np.deg2rad(dp))
                         dp = np.rad2deg(
                             np.angle(
-                                turn * np.exp(-1j * np.angle(np.median(turn.real, 1) + 1j * np.median(turn.imag, 1)))[:, None]
+                                turn
+                                * np.exp(-1j * np.angle(np.median(turn.real, 1) + 1j * np.median(turn.imag, 1)))[
+                                    :, None
+                                ]
                             )
                         )
                     inside = (np.abs(ds) < 3 * bound[used, 0]) & (np.abs(dp) < 3 * bound[used, 1])
                     cells.append(f"{100 * inside.mean():.1f} / {100 * (np.abs(ds) < 2).mean():.1f} ({ms:.1f} ms)")
-                print(f"| {condition} | {snr:g} | {'known' if known else 'own'} | " + " | ".join(cells) + " |", flush=True)
+                print(
+                    f"| {condition} | {snr:g} | {'known' if known else 'own'} | " + " | ".join(cells) + " |", flush=True
+                )
 
 
 def _align(method, fid, reference, network, card, axes):
@@ -116,7 +135,13 @@ def _align(method, fid, reference, network, card, axes):
 
         target = None if reference is None else reference
         _, phi, eps = phase_freq_align(
-            list(fid), 1 / axes["dwelltime"], axes["spec_freq_mhz"] * 1e6, nucleus="1H", ppmlim=(0.2, 4.2), niter=2, target=target
+            list(fid),
+            1 / axes["dwelltime"],
+            axes["spec_freq_mhz"] * 1e6,
+            nucleus="1H",
+            ppmlim=(0.2, 4.2),
+            niter=2,
+            target=target,
         )
         return np.array(eps), np.rad2deg(np.array(phi))
     starter = AlignStarter(network, card, reference=reference, **axes)

@@ -164,7 +164,9 @@ def lactate_by_compartments(fid: np.ndarray, basis: Basis, alignment, timing: di
     evolves for TE2, TE1 or not at all instead of TE.
     """
     te, te1 = timing["te_ms"], timing["te1_ms"]
-    echoes = [simulate(["Lac"], basis, {"sequence": "spin-echo", "te_ms": echo})[0] for echo in (te, te - te1, te1, 0.0)]
+    echoes = [
+        simulate(["Lac"], basis, {"sequence": "spin-echo", "te_ms": echo})[0] for echo in (te, te - te1, te1, 0.0)
+    ]
     parts, target = spectra(align(np.array(echoes), basis, alignment), basis), spectra(fid, basis)
     weights, _ = nnls(np.vstack([parts.T.real, parts.T.imag]), np.r_[target.real, target.imag])
     return weights / weights.sum(), float(np.abs(correlation(weights @ parts, target)))
@@ -259,7 +261,9 @@ def fit_macromolecules() -> None:
         return areas, lines @ areas - target
 
     bounds = (np.r_[np.full(n_lines, 12.0), -15], np.r_[np.full(n_lines, 40.0), 15])
-    fit = least_squares(lambda p: solve(p)[1], np.r_[np.full(n_lines, 22.0), -8], bounds=bounds, diff_step=1e-3, max_nfev=80)
+    fit = least_squares(
+        lambda p: solve(p)[1], np.r_[np.full(n_lines, 22.0), -8], bounds=bounds, diff_step=1e-3, max_nfev=80
+    )
     areas, residual = solve(fit.x)
     explained = 1 - np.sum(residual**2) / np.sum(target**2)
     print(f"shift of the pattern {fit.x[-1]:.2f} Hz, share explained {explained:.4f}")

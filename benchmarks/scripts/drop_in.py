@@ -30,7 +30,9 @@ def run(code: str, *words, check: bool = True) -> tuple[subprocess.CompletedProc
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
     if check and done.returncode:
-        raise RuntimeError(f"{words[:1]}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}")
+        raise RuntimeError(
+            f"{words[:1]}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
+        )
     return done, time.perf_counter() - start
 
 
@@ -39,7 +41,8 @@ def files(folder: Path) -> set[str]:
 
 
 def fits(args) -> str:
-    """Cost and concentrations beside Newton's, for every model with shared shifts and every baseline this FSL-MRS has."""
+    """Cost and concentrations beside Newton's, for every model with shared shifts and every baseline this FSL-MRS
+    has."""
     import inspect
 
     from fsl_mrs.utils import fitting, mrs_io
@@ -107,7 +110,9 @@ def volume(path: Path, rows: int, columns: int) -> None:
     conc = typical_concentrations(list(basis.names)) * rng.lognormal(0, 0.2, (n, basis.n_metabs))
     shift = rng.uniform(-0.03, 0.03, n) * basis.spec_freq_mhz * 2 * np.pi
     theta = [rng.uniform(6, 14, n), rng.uniform(60, 200, n), shift, np.deg2rad(rng.uniform(-30, 30, n)), np.zeros(n)]
-    params = model.pack(torch.as_tensor(np.column_stack(theta)), torch.as_tensor(conc), torch.zeros(n, 1, dtype=torch.complex128))
+    params = model.pack(
+        torch.as_tensor(np.column_stack(theta)), torch.as_tensor(conc), torch.zeros(n, 1, dtype=torch.complex128)
+    )
     spec = model(params).numpy()
     first, last = model.window
     sd = np.abs(spec[:, first:last]).max(-1).mean() / 25
@@ -134,11 +139,23 @@ def mrsi(folder: Path, side: int) -> str:
         common = ["--data", folder / f"{name}.nii.gz", "--basis", EXAMPLE / "basis"]
         for algo in ("Newton", "dlquant"):
             words = [*common, "--algo", algo, "--output", folder / f"{name}_{algo}", "--overwrite"]
-            serial = "--parallel" if "--parallel " in run(COMMAND.format("fsl_mrsi"), "--help")[0].stdout else "--single_proc"
+            serial = (
+                "--parallel"
+                if "--parallel " in run(COMMAND.format("fsl_mrsi"), "--help")[0].stdout
+                else "--single_proc"
+            )
             words += ["--parallel", "off"] if serial == "--parallel" else [serial]
             seconds[name, algo] = run(COMMAND.format("fsl_mrsi"), *words)[1]
     _, seconds["own"] = run(
-        OWN, "fit", "--data", folder / "volume.nii.gz", "--basis", EXAMPLE / "basis", "--output", folder / "own", "--overwrite"
+        OWN,
+        "fit",
+        "--data",
+        folder / "volume.nii.gz",
+        "--basis",
+        EXAMPLE / "basis",
+        "--output",
+        folder / "own",
+        "--overwrite",
     )
     table = pd.read_csv(folder / "own/uncertainty.csv")
     off_own, off_newton = 0.0, 0.0
@@ -149,16 +166,18 @@ def mrsi(folder: Path, side: int) -> str:
         maps = {}
         for algo in ("Newton", "dlquant"):
             maps[algo] = np.asarray(nib.load(folder / f"volume_{algo}/concs/internal/{metab}.nii.gz").dataobj).ravel()
-        off_own = max(off_own, float(np.max(np.abs(maps["dlquant"] - rows.ratio.to_numpy()) / rows.ratio_sd.to_numpy())))
+        off_own = max(
+            off_own, float(np.max(np.abs(maps["dlquant"] - rows.ratio.to_numpy()) / rows.ratio_sd.to_numpy()))
+        )
         off_newton = max(off_newton, float(np.max(np.abs(maps["dlquant"] - maps["Newton"]) / rows.ratio_sd.to_numpy())))
     same = files(folder / "volume_Newton") == files(folder / "volume_dlquant")
     n = side * side
     each = {algo: (seconds["volume", algo] - seconds["two", algo]) / (n - 2) for algo in ("Newton", "dlquant")}
     return (
-        f"{side} x {side} voxels, {'same' if same else 'NOT the same'} files; whole command {seconds['volume', 'Newton']:.1f} s (Newton), "
-        f"{seconds['volume', 'dlquant']:.1f} s (dlquant); per voxel {each['Newton'] * 1e3:.0f} and {each['dlquant'] * 1e3:.0f} ms, "
-        f"{each['Newton'] / each['dlquant']:.1f} times; ratios to Cr+PCr within {off_own:.1e} SD of fsl_mrs_dl fit's, within "
-        f"{off_newton:.1e} SD of Newton's"
+        f"{side} x {side} voxels, {'same' if same else 'NOT the same'} files; whole command"
+        f" {seconds['volume', 'Newton']:.1f} s (Newton), {seconds['volume', 'dlquant']:.1f} s (dlquant); per voxel"
+        f" {each['Newton'] * 1e3:.0f} and {each['dlquant'] * 1e3:.0f} ms, {each['Newton'] / each['dlquant']:.1f} times;"
+        f" ratios to Cr+PCr within {off_own:.1e} SD of fsl_mrs_dl fit's, within {off_newton:.1e} SD of Newton's"
     )
 
 
@@ -194,8 +213,8 @@ def start_up(n: int) -> str:
     slower = np.median(helps[:, 1] / helps[:, 0] - 1) * 100
     without, on = np.median(helps, axis=0)
     return (
-        f"python -c pass: {np.median(pairs[:, 0]) * 1e3:.2f} ms without the hook, {added:+.2f} ms with it (median of {n} pairs); "
-        f"fsl_mrs --help: {without * 1e3:.1f} ms without, {on * 1e3:.1f} ms with it, {slower:+.1f} %"
+        f"python -c pass: {np.median(pairs[:, 0]) * 1e3:.2f} ms without the hook, {added:+.2f} ms with it (median of"
+        f" {n} pairs); fsl_mrs --help: {without * 1e3:.1f} ms without, {on * 1e3:.1f} ms with it, {slower:+.1f} %"
     )
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/edited.py > benchmarks/edited.md
 
-With FSL-MRS installed its align and align-diff are measured on the same data.  Five minutes on two cores, half a minute without FSL-MRS.
+With FSL-MRS installed its align and align-diff are measured on the same data.  Five minutes on two cores, half a minute
+without FSL-MRS.
 """
 
 from __future__ import annotations
@@ -67,7 +68,11 @@ def acquire(on, off, axes, rng, n=160, snr=12.0, walk_hz=0.0, walk_deg=0.0, bloc
 
 def ours(fids, axes, **options):
     data = MrsData(
-        fids.transpose(2, 1, 0)[None, None, None], axes["dwelltime"], axes["spec_freq_mhz"], "1H", ("DIM_DYN", "DIM_EDIT")
+        fids.transpose(2, 1, 0)[None, None, None],
+        axes["dwelltime"],
+        axes["spec_freq_mhz"],
+        "1H",
+        ("DIM_DYN", "DIM_EDIT"),
     )
     found = align.align_data(data, device="cpu", **options)
     return found.data.fids[0, 0, 0].transpose(2, 1, 0)
@@ -92,7 +97,8 @@ def best_turn(fid, target, axes):
 
 
 def judge(fids, on, off, axes, noise_sd):
-    """Similarity index (mean of both), width of creatine (Hz), error of the difference near choline and creatine, and everywhere."""
+    """Similarity index (mean of both), width of creatine (Hz), error of the difference near choline and creatine, and
+    everywhere."""
     index = np.mean([similarity_index(one, **axes) for one in fids])
     mean_on, mean_off = fids.mean(1)
     straight = best_turn(np.concatenate([mean_off]), off, axes)
@@ -106,7 +112,10 @@ def judge(fids, on, off, axes, noise_sd):
     error = fid_to_spec((both[0] - both[1]) - (on - off))
     ppm = ppm_axis(len(on), **axes)
     floor = noise_sd * np.sqrt(2 / fids.shape[1]) * np.sqrt(2)
-    parts = [np.sqrt((np.abs(error[(ppm > low) & (ppm < high)]) ** 2).mean()) / floor for low, high in ((2.9, 3.35), (0.2, 4.2))]
+    parts = [
+        np.sqrt((np.abs(error[(ppm > low) & (ppm < high)]) ** 2).mean()) / floor
+        for low, high in ((2.9, 3.35), (0.2, 4.2))
+    ]
     return [index, width, *parts]
 
 
@@ -130,20 +139,29 @@ def main() -> None:
     except ImportError:
         pass
     print("# Edited data\n")
-    print(f"Made by `python benchmarks/edited.py`, one thread of a {platform.machine()} CPU, torch {torch.__version__}.\n")
     print(
-        f"Simulated MEGA-PRESS (3 T, TE 68 ms, {args.transients} ON and OFF transients, SNR 12 each), mean of {args.scans} scans. Similarity index, "
-        "width of creatine in the mean OFF spectrum (Hz), and error of the difference spectrum against the noise-free one, over what noise alone "
-        "leaves, between 2.9 and 3.35 ppm (choline and creatine should cancel) and between 0.2 and 4.2 ppm.\n"
+        f"Made by `python benchmarks/edited.py`, one thread of a {platform.machine()} CPU, torch {torch.__version__}.\n"
     )
     print(
-        "| condition | aligned by | similarity | Cr width | error at Cho and Cr | error everywhere |\n|---|---|---|---|---|---|"
+        f"Simulated MEGA-PRESS (3 T, TE 68 ms, {args.transients} ON and OFF transients, SNR 12 each), mean of"
+        f" {args.scans} scans. Similarity index, width of creatine in the mean OFF spectrum (Hz), and error of the"
+        " difference spectrum against the noise-free one, over what noise alone leaves, between 2.9 and 3.35 ppm"
+        " (choline and creatine should cancel) and between 0.2 and 4.2 ppm.\n"
+    )
+    print(
+        "| condition | aligned by | similarity | Cr width | error at Cho and Cr | error everywhere"
+        " |\n|---|---|---|---|---|---|"
     )
     for condition, options in CONDITIONS.items():
-        scans = [acquire(on, off, axes, np.random.default_rng(k), n=args.transients, **options) for k in range(args.scans)]
+        scans = [
+            acquire(on, off, axes, np.random.default_rng(k), n=args.transients, **options) for k in range(args.scans)
+        ]
         for name, way in ways.items():
             cells = np.mean([judge(way(fids), on, off, axes, sd) for fids, sd in scans], 0)
-            print(f"| {condition} | {name} | {cells[0]:.4f} | {cells[1]:.2f} | {cells[2]:.2f} | {cells[3]:.2f} |", flush=True)
+            print(
+                f"| {condition} | {name} | {cells[0]:.4f} | {cells[1]:.2f} | {cells[2]:.2f} | {cells[3]:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

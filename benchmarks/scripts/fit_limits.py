@@ -1,7 +1,8 @@
-"""Accuracy of the fit against the Cramer-Rao bound, and its speed: python benchmarks/fit_limits.py > benchmarks/fit_limits.md
+"""Accuracy of the fit against the Cramer-Rao bound, and its speed: python benchmarks/fit_limits.py >
+benchmarks/fit_limits.md
 
-Data: the ISMRM basis set of the quantification paper (doi 10.1016/j.compbiomed.2023.106837) with the ranges of its Table 2, one
-Lorentzian damping, shift and phase; found through FSL_MRS_DL_TESTDATA, default ../shared/data.
+Data: the ISMRM basis set of the quantification paper (doi 10.1016/j.compbiomed.2023.106837) with the ranges of its
+Table 2, one Lorentzian damping, shift and phase; found through FSL_MRS_DL_TESTDATA, default ../shared/data.
 """
 
 from __future__ import annotations
@@ -19,13 +20,33 @@ import torch
 from fsl_mrs_dl.fitting import quantify, uncertainty
 from fsl_mrs_dl.io.basis import Basis
 
-DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / ".." / "shared" / "data")) / "seed_quant_ismrm3t"
+DATA = (
+    Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+    / "seed_quant_ismrm3t"
+)
 NAMES = "Ala Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCho PCr PE Tau sIns mm".split()
 RANGES = {
-    "Ala": (0.1, 1.8), "Asp": (1, 2), "Cr": (4.5, 10.5), "GABA": (1, 2), "Glc": (1, 2), "Gln": (3, 6), "Glu": (6, 12.5),
-    "GPC": (0.5, 1.8), "GSH": (1.5, 3), "Gly": (0.2, 1), "Ins": (4, 9), "Lac": (0.2, 1), "NAA": (7.5, 17), "NAAG": (0.5, 2.5),
-    "PCho": (0.2, 1), "PCr": (3, 5.5), "PE": (1, 2), "sIns": (0.2, 0.5), "Tau": (3, 6), "mm": (14, 17),
-}  # fmt: skip
+    "Ala": (0.1, 1.8),
+    "Asp": (1, 2),
+    "Cr": (4.5, 10.5),
+    "GABA": (1, 2),
+    "Glc": (1, 2),
+    "Gln": (3, 6),
+    "Glu": (6, 12.5),
+    "GPC": (0.5, 1.8),
+    "GSH": (1.5, 3),
+    "Gly": (0.2, 1),
+    "Ins": (4, 9),
+    "Lac": (0.2, 1),
+    "NAA": (7.5, 17),
+    "NAAG": (0.5, 2.5),
+    "PCho": (0.2, 1),
+    "PCr": (3, 5.5),
+    "PE": (1, 2),
+    "sIns": (0.2, 0.5),
+    "Tau": (3, 6),
+    "mm": (14, 17),
+}
 DWELLTIME, FREQUENCY = 0.25e-3, 123.23
 
 
@@ -42,7 +63,9 @@ def simulate(n: int, seed: int, noise_factor: float):
     low, high = np.array([RANGES[name] for name in NAMES]).T
     conc = random.uniform(low, high, (n, len(NAMES)))
     draw = lambda a, b: torch.as_tensor(random.uniform(a, b, (n, 1)))  # noqa: E731
-    theta = model.join_theta(gamma=draw(0, 15), eps=2 * np.pi * draw(-3, 3), phi0=draw(-np.pi / 10, np.pi / 10), phi1=draw(0, 0))
+    theta = model.join_theta(
+        gamma=draw(0, 15), eps=2 * np.pi * draw(-3, 3), phi0=draw(-np.pi / 10, np.pi / 10), phi1=draw(0, 0)
+    )
     params = model.pack(theta, torch.as_tensor(conc), torch.zeros(n, 1, dtype=torch.complex128))
     each = model.metabolites(params).abs()
     height = each[:, :-1].amax((1, 2)).numpy()
@@ -64,13 +87,16 @@ def main() -> None:
     args = parser.parse_args()
     print("# The fit against the Cramer-Rao bound\n")
     print(
-        f"`python benchmarks/fit_limits.py --n {args.n} --seed {args.seed} --repeat {args.repeat}`, {torch.get_num_threads()} threads,"
+        f"`python benchmarks/fit_limits.py --n {args.n} --seed {args.seed} --repeat {args.repeat}`,"
+        f" {torch.get_num_threads()} threads,"
     )
     print(
-        f"{platform.machine()}, torch {torch.__version__}. Window 0.2 to 4.2 ppm, Lorentzian model with first-order phase, baseline"
+        f"{platform.machine()}, torch {torch.__version__}. Window 0.2 to 4.2 ppm, Lorentzian model with first-order"
+        " phase, baseline"
     )
     print(
-        "off, concentrations not negative, classical starter. SNR 67 +- 15: largest metabolite peak in the magnitude spectrum over"
+        "off, concentrations not negative, classical starter. SNR 67 +- 15: largest metabolite peak in the magnitude"
+        " spectrum over"
     )
     print("the noise SD of the real spectrum.\n")
     for factor, title in ((1.0, "SNR 67 +- 15"), (1.8, "the same with 1.8 times the noise")):
@@ -97,7 +123,8 @@ def main() -> None:
         error, bound, conc = np.concatenate(errors), np.concatenate(bounds), np.concatenate(truth)
         print(f"## {title}\n")
         print(
-            f"{error.shape[0]} spectra; {np.mean(converged):.2%} converged; {np.median(took):.2f} ms per spectrum (batch of {args.n}), bounds and noise included.\n"
+            f"{error.shape[0]} spectra; {np.mean(converged):.2%} converged; {np.median(took):.2f} ms per spectrum"
+            f" (batch of {args.n}), bounds and noise included.\n"
         )
         print("| metabolite | RMSE / CRLB | bias / CRLB | R2 | R2 at the bound |\n|---|---|---|---|---|")
         for i, name in enumerate(NAMES):

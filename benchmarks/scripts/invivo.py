@@ -2,7 +2,8 @@
 
 python benchmarks/invivo.py --figures FOLDER > benchmarks/invivo.md
 
-Needs FSL-MRS in the same environment.  Data: 3 T PRESS with a metabolite-nulled acquisition, and 7 T STEAM, found through FSL_MRS_DL_TESTDATA.
+Needs FSL-MRS in the same environment.  Data: 3 T PRESS with a metabolite-nulled acquisition, and 7 T STEAM, found
+through FSL_MRS_DL_TESTDATA.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def compare(title: str, data_path: Path, basis: Basis, baseline: str, figure: Pa
         basis.save(folder)
         mrs = mrs_io.read_FID(str(data_path)).mrs(basis=mrs_io.read_basis(folder))
     mrs.processForFitting()
-    theirs = fit_FSLModel(mrs, method="Newton", baseline=baseline, metab_groups=[groups[basis.names.index(n)] for n in mrs.names])
+    theirs = fit_FSLModel(
+        mrs, method="Newton", baseline=baseline, metab_groups=[groups[basis.names.index(n)] for n in mrs.names]
+    )
     data = nifti.load(data_path)
     fit = quantify.quantify(
         data.fids.reshape(1, -1),
@@ -54,12 +57,13 @@ def compare(title: str, data_path: Path, basis: Basis, baseline: str, figure: Pa
     names = [name for name in made.names if not is_macromolecule(name)]
     print(f"## {title}\n")
     print(
-        f"{basis.n_metabs} basis spectra, baseline '{baseline}'. Residual over noise {fit.misfit[0]:.2f}, out-of-distribution score "
-        f"{fit.ood[0]:.1f}{' (marked)' if fit.ood[0] > 1 else ''}. Newton's squared residual is "
-        f"{_left(fit, mrs, theirs) / fit.cost[0]:.6f} of ours.\n"
+        f"{basis.n_metabs} basis spectra, baseline '{baseline}'. Residual over noise {fit.misfit[0]:.2f},"
+        f" out-of-distribution score {fit.ood[0]:.1f}{' (marked)' if fit.ood[0] > 1 else ''}. Newton's squared residual"
+        f" is {_left(fit, mrs, theirs) / fit.cost[0]:.6f} of ours.\n"
     )
     print(
-        "| metabolite | Newton / tCr | ml / tCr | SD | 95 % interval | posterior mean / tCr | prior left, % |\n|---|---|---|---|---|---|---|"
+        "| metabolite | Newton / tCr | ml / tCr | SD | 95 % interval | posterior mean / tCr | prior left, %"
+        " |\n|---|---|---|---|---|---|---|"
     )
     for name in names:
         newton = sum(their[one] for one in name.split("+")) / total
@@ -94,8 +98,9 @@ def main() -> None:
 
     print("# Human brain: concentrations beside FSL-MRS Newton\n")
     print(
-        f"`python benchmarks/invivo.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}. Voigt model, default window; macromolecules that are a "
-        "pattern have a group of their own. Posterior: recipe normal-brain. * mostly prior.\n"
+        f"`python benchmarks/invivo.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}. Voigt model, default window;"
+        " macromolecules that are a pattern have a group of their own. Posterior: recipe normal-brain. * mostly"
+        " prior.\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         tool, source = Path(sys.executable).parent / "spec2nii", DATA / "invivo_3t_press_philips"
@@ -107,10 +112,20 @@ def main() -> None:
         steam = DATA / "invivo_7t_steam_raw"
         jobs = [
             ("3 T PRESS, without macromolecules", act, plain, "spline, moderate"),
-            ("3 T PRESS, measured macromolecules", act, add_macromolecules(plain, Path(folder) / "nulled.nii.gz"), "spline, moderate"),
+            (
+                "3 T PRESS, measured macromolecules",
+                act,
+                add_macromolecules(plain, Path(folder) / "nulled.nii.gz"),
+                "spline, moderate",
+            ),
             ("3 T PRESS, one simulated pattern", act, add_macromolecules(plain, "summed"), "spline, moderate"),
-            ("7 T STEAM, measured macromolecules", steam / "metab_processed.nii.gz", Basis.load(steam / "STEAM_7T_11ms.BASIS"), "spline, moderate"),
-        ]  # fmt: skip
+            (
+                "7 T STEAM, measured macromolecules",
+                steam / "metab_processed.nii.gz",
+                Basis.load(steam / "STEAM_7T_11ms.BASIS"),
+                "spline, moderate",
+            ),
+        ]
         for number, (title, data, basis, baseline) in enumerate(jobs):
             figure = args.figures / f"invivo_{number}.png" if args.figures else None
             compare(title, data, basis, baseline, figure)

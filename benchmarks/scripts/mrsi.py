@@ -1,4 +1,5 @@
-"""A whole MRSI volume: time, memory and accuracy of ``fsl_mrs_dl mrsi``, and of ``fsl_mrsi`` with Newton on a piece of the same data.
+"""A whole MRSI volume: time, memory and accuracy of ``fsl_mrs_dl mrsi``, and of ``fsl_mrsi`` with Newton on a piece of
+the same data.
 
     python benchmarks/mrsi.py --output benchmarks/mrsi.md
 
@@ -29,7 +30,9 @@ def measured(*words, threads: int | None = None) -> tuple[float, float]:
     """Seconds that a command took, and the most memory (GiB) it held."""
     environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     begun = time.perf_counter()
-    process = subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    process = subprocess.Popen(
+        list(map(str, words)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
     error = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)
     if status:
@@ -84,7 +87,11 @@ def accuracy(results: Path, head: Path, piece: Path, kind: str, names) -> dict[s
     total = truth["Cr"] + truth["PCr"]
     return {
         name: float(
-            np.sqrt(np.mean((image(results / "concs" / kind / f"{name}.nii.gz").reshape(total.shape) - truth[name] / total) ** 2))
+            np.sqrt(
+                np.mean(
+                    (image(results / "concs" / kind / f"{name}.nii.gz").reshape(total.shape) - truth[name] / total) ** 2
+                )
+            )
         )
         for name in names
     }
@@ -94,29 +101,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--sizes", nargs="*", default=["10x10x10", "32x32x10", "64x40x40"], help="volumes of brain voxels")
+    parser.add_argument(
+        "--sizes", nargs="*", default=["10x10x10", "32x32x10", "64x40x40"], help="volumes of brain voxels"
+    )
     parser.add_argument("--air", action="store_true", help="also the whole head without a mask")
     args = parser.parse_args()
     n = args.threads
-    text = ["# A whole MRSI volume\n", f"`python benchmarks/mrsi.py --threads {n}`, {n} cores of a {platform.machine()} CPU. Simulated head "
-            "(`fsl_mrs_dl simulate mrsi`): 1024 points, 20 metabolites and macromolecules, SNR 20, Voigt model, baseline 'poly, 2', posterior, all maps and "
-            "spectra written. Times are of whole commands, loading and writing included.\n"]  # fmt: skip
+    text = [
+        "# A whole MRSI volume\n",
+        (
+            f"`python benchmarks/mrsi.py --threads {n}`, {n} cores of a {platform.machine()} CPU. Simulated head"
+            " (`fsl_mrs_dl simulate mrsi`): 1024 points, 20 metabolites and macromolecules, SNR 20, Voigt model,"
+            " baseline 'poly, 2', posterior, all maps and spectra written. Times are of whole commands, loading and"
+            " writing included.\n"
+        ),
+    ]
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         rows, head = [], simulate(here / "head", (32, 32, 10))
         mask = ["--mask", head / "mask.nii.gz"]
         n_brain = int((image(head / "mask.nii.gz") != 0).sum())
         jobs = [("head of 32x32x10, in the mask", n_brain, head / "mrsi.nii.gz", mask)]
-        jobs += [(f"brain voxels, {label}", int(np.prod(list(map(int, label.split("x"))))), label, []) for label in args.sizes]
+        jobs += [
+            (f"brain voxels, {label}", int(np.prod(list(map(int, label.split("x"))))), label, [])
+            for label in args.sizes
+        ]
         if args.air:
             jobs.append(("head of 32x32x10, with air and scalp", 10240, head / "mrsi.nii.gz", []))
         for name, voxels, data, more in jobs:
             if isinstance(data, str):
                 data = tiled(head, here / f"{data}.nii", tuple(map(int, data.split("x"))))
             took, memory = measured(
-                BIN / "fsl_mrs_dl", "mrsi", "--data", data, "--basis", head / "basis", "--output", here / "out", "--overwrite",
-                "--parallel-workers", n, *more, threads=n,
-            )  # fmt: skip
+                BIN / "fsl_mrs_dl",
+                "mrsi",
+                "--data",
+                data,
+                "--basis",
+                head / "basis",
+                "--output",
+                here / "out",
+                "--overwrite",
+                "--parallel-workers",
+                n,
+                *more,
+                threads=n,
+            )
             rows.append((name, voxels, took, memory))
             print(rows[-1], flush=True)
         text += ["| volume | voxels | s | ms per voxel | most memory, GiB |", "|---|---|---|---|---|"]
@@ -126,7 +155,9 @@ def main() -> None:
         ]
         piece = piece_of(head, here / "piece")
         common = ["--basis", head / "basis", "--overwrite"]
-        measured(BIN / "fsl_mrs_dl", "mrsi", "--data", piece / "mrsi.nii.gz", "--output", here / "ours", *common, threads=n)
+        measured(
+            BIN / "fsl_mrs_dl", "mrsi", "--data", piece / "mrsi.nii.gz", "--output", here / "ours", *common, threads=n
+        )
         names = [
             path.name.removesuffix(".nii.gz")
             for path in sorted((here / "ours" / "concs" / "ml").glob("*.nii.gz"))
@@ -141,9 +172,14 @@ def main() -> None:
             columns["Newton"] = accuracy(here / "theirs", head, piece, "internal", names)
             each = (sixteen - two) / 14
             whole = next((took / voxels for name, voxels, took, _ in rows if name == "brain voxels, 32x32x10"), None)
-            ratio = f", {each / whole:.0f} times what a voxel takes us in 32x32x10 brain voxels, all included" if whole else ""
+            ratio = (
+                f", {each / whole:.0f} times what a voxel takes us in 32x32x10 brain voxels, all included"
+                if whole
+                else ""
+            )
             text.append(
-                f"\n`fsl_mrsi` with Newton on 4 x 4 voxels: {sixteen:.1f} s, of them {1e3 * each:.0f} ms per voxel beyond its start{ratio}."
+                f"\n`fsl_mrsi` with Newton on 4 x 4 voxels: {sixteen:.1f} s, of them {1e3 * each:.0f} ms per voxel"
+                f" beyond its start{ratio}."
             )
             print(text[-1], flush=True)
         text += [
@@ -152,7 +188,9 @@ def main() -> None:
             "| | " + " | ".join(columns) + " |",
             "|---|" + "---|" * len(columns),
         ]
-        text += [f"| {name} | " + " | ".join(f"{values[name]:.4f}" for values in columns.values()) + " |" for name in names]
+        text += [
+            f"| {name} | " + " | ".join(f"{values[name]:.4f}" for values in columns.values()) + " |" for name in names
+        ]
     args.output.write_text("\n".join(text) + "\n")
 
 

@@ -1,7 +1,9 @@
-"""How long the networks take for one spectrum or transient: python benchmarks/network_speed.py > benchmarks/network_speed.md
+"""How long the networks take for one spectrum or transient: python benchmarks/network_speed.py >
+benchmarks/network_speed.md
 
-Each figure is the median of repeated calls, per spectrum, on all cores of the CPU and, where there is one, on the GPU.  The starters
-are timed whole, from spectra to proposals, beside the classical search on the same spectra; the encoders alone.
+Each figure is the median of repeated calls, per spectrum, on all cores of the CPU and, where there is one, on the GPU.
+The starters are timed whole, from spectra to proposals, beside the classical search on the same spectra; the encoders
+alone.
 """
 
 from __future__ import annotations
@@ -53,12 +55,22 @@ def calls(n: int, device: str):
         starter = Automatic(name).for_model(model)
         card = model_cards.read_card("quant-universal")["architecture"] if name == "network" else {}
         label = "quant-universal as a starter" if card else "classical start of a fit"
-        yield label, card.get("parameters"), card.get("flops"), lambda starter=starter: starter(spec, model, METABOLITES)
+        yield (
+            label,
+            card.get("parameters"),
+            card.get("flops"),
+            lambda starter=starter: starter(spec, model, METABOLITES),
+        )
     network, card = model_cards.load("align-universal")
     reference = data.mean(0).cpu().numpy()
     align = AlignStarter(network, card, dwelltime=DWELLTIME, spec_freq_mhz=basis.spec_freq_mhz, reference=reference)
     architecture = card["architecture"]
-    yield "align-universal as a starter", architecture["parameters"], architecture["flops"], lambda: align(data[None, None])
+    yield (
+        "align-universal as a starter",
+        architecture["parameters"],
+        architecture["flops"],
+        lambda: align(data[None, None]),
+    )
     for name in encoders.ENCODERS:
         encoder = encoders.make(name, n_points=N_POINTS, n_out=24).to(device).eval()
         x = torch.randn(n, 2, N_POINTS, generator=generator).to(device)

@@ -1,13 +1,14 @@
-"""How often a fit from each starter ends at the best cost that can be found: python benchmarks/starters.py > benchmarks/starters.md
+"""How often a fit from each starter ends at the best cost that can be found: python benchmarks/starters.py >
+benchmarks/starters.md
 
 Spectra are simulated on basis sets of real protocols that no network was trained on (the test data's, found through
-FSL_MRS_DL_TESTDATA, default ../shared/data), in five conditions, at three SNRs.  The best cost is the lowest of an exhaustive search:
-the refined ends of the eight best of 252 starts on a grid of shifts, phases and widths, of a start at the truth, and of the starters
-themselves.  A fit has reached it if its cost is at most 0.1 % higher.
+FSL_MRS_DL_TESTDATA, default ../shared/data), in five conditions, at three SNRs.  The best cost is the lowest of an
+exhaustive search: the refined ends of the eight best of 252 starts on a grid of shifts, phases and widths, of a start
+at the truth, and of the starters themselves.  A fit has reached it if its cost is at most 0.1 % higher.
 
-What a user wants is another thing where the model lacks something (lipids, a crooked baseline): there the lowest cost may lie where
-metabolites stand in for what is missing, a good part of a ppm away.  So each cell holds two shares, of fits that end at the best
-cost, and of fits that end within 0.03 ppm of the true shift.
+What a user wants is another thing where the model lacks something (lipids, a crooked baseline): there the lowest cost
+may lie where metabolites stand in for what is missing, a good part of a ppm away.  So each cell holds two shares, of
+fits that end at the best cost, and of fits that end within 0.03 ppm of the true shift.
 """
 
 from __future__ import annotations
@@ -59,7 +60,15 @@ def real_bases() -> dict[str, tuple[Basis, float, int]]:
 
 
 def simulate(
-    basis: Basis, bandwidth: float, n_points: int, recipe: str, snr: float, n: int, seed: int, baseline="poly, 2", mm=None
+    basis: Basis,
+    bandwidth: float,
+    n_points: int,
+    recipe: str,
+    snr: float,
+    n: int,
+    seed: int,
+    baseline="poly, 2",
+    mm=None,
 ):
     """FIDs (complex128), their model, and the drawn truth.
 
@@ -77,7 +86,9 @@ def simulate(
     data *= 100 / np.linalg.norm(data, axis=-1, keepdims=True)
     names, options = [], {}
     if mm:
-        rows, names = spinsim.macromolecules(mm, spec_freq_mhz=basis.spec_freq_mhz, bandwidth_hz=bandwidth, n_points=n_points)
+        rows, names = spinsim.macromolecules(
+            mm, spec_freq_mhz=basis.spec_freq_mhz, bandwidth_hz=bandwidth, n_points=n_points
+        )
         keep = [row for row, name in enumerate(basis.names) if not metabolites.is_macromolecule(name)]
         both = np.concatenate([fids[keep], rows])
         basis = Basis(
@@ -127,13 +138,16 @@ def best_costs(spec, model, drawn, n_refined: int) -> torch.Tensor:
         cost = varpro.cost(rows.repeat_interleave(k, 0), model.columns, starts.flatten(0, 1), nonnegative=nonnegative)
         chosen = cost.reshape(-1, k).topk(n_refined, largest=False).indices
         theta = torch.gather(starts, 1, chosen[..., None].expand(-1, -1, starts.shape[-1])).flatten(0, 1)
-        end = optimise._solve(rows.repeat_interleave(n_refined, 0), model, theta, 60).cost.reshape(-1, n_refined).amin(1)
+        end = (
+            optimise._solve(rows.repeat_interleave(n_refined, 0), model, theta, 60).cost.reshape(-1, n_refined).amin(1)
+        )
         best[row : row + 4] = torch.minimum(best[row : row + 4], end)
     return best
 
 
 def newton(data, basis: Basis, model, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where FSL-MRS Newton ends from its own initialisation, for the first ``n`` FIDs: our cost there, and the shift (ppm)."""
+    """Where FSL-MRS Newton ends from its own initialisation, for the first ``n`` FIDs: our cost there, and the shift
+    (ppm)."""
     from fsl_mrs.core import MRS
     from fsl_mrs.core.basis import Basis as FslBasis
     from fsl_mrs.utils.fitting import fit_FSLModel
@@ -155,19 +169,27 @@ def newton(data, basis: Basis, model, n: int) -> tuple[torch.Tensor, torch.Tenso
         result = fit_FSLModel(mrs, method="Newton", model="voigt", baseline="poly, 2", ppmlim=model.ppmlim)
         theta, _, _ = model.unpack(torch.as_tensor(result.params)[None])
         target = model.eliminate_baseline(units.fid_to_spec(torch.as_tensor(fid))[None, first:last])
-        costs.append(varpro.cost(target, model.columns, theta, nonnegative=torch.ones(model.n_metabs, dtype=torch.bool)))
+        costs.append(
+            varpro.cost(target, model.columns, theta, nonnegative=torch.ones(model.n_metabs, dtype=torch.bool))
+        )
         shifts.append(shift_ppm(model, theta))
     return torch.cat(costs), torch.cat(shifts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--n", type=int, default=2000, help="spectra per condition, over all SNRs and bases (default 2000)")
+    parser.add_argument(
+        "--n", type=int, default=2000, help="spectra per condition, over all SNRs and bases (default 2000)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--starters", nargs="+", default=list(STARTERS))
     parser.add_argument("--model", help="network, by name or folder")
     parser.add_argument(
-        "--newton", type=int, default=0, metavar="N", help="FSL-MRS Newton, too, on the first N spectra of each basis set"
+        "--newton",
+        type=int,
+        default=0,
+        metavar="N",
+        help="FSL-MRS Newton, too, on the first N spectra of each basis set",
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--bases", nargs="+", help="only basis sets whose name holds one of these")
@@ -188,8 +210,8 @@ def main() -> None:
         f"# Starters\n\n`{' '.join([parser.prog, *sys.argv[1:]])}`, {platform.processor() or platform.machine()}, "
         f"torch {torch.__version__}; {n} spectra per basis set, condition and SNR, model with baseline {args.baseline}"
         + (f" and {args.mm} macromolecules" if args.mm else "")
-        + ".\n\nShare of fits (%) that end at the best cost found by an exhaustive search, within 0.1 % / within 0.03 ppm of the true shift (time "
-        "per spectrum, one thread beside other work).\n"
+        + ".\n\nShare of fits (%) that end at the best cost found by an exhaustive search, within 0.1 % / within 0.03"
+        " ppm of the true shift (time per spectrum, one thread beside other work).\n"
     )
     print("| condition | SNR | basis set | " + " | ".join(starters) + " |\n|---|---|---|" + "---|" * len(starters))
     for condition in args.conditions:
@@ -212,13 +234,17 @@ def main() -> None:
                     costs[name] = torch.cat([end.cost for end in ends])
                     places[name] = (shift_ppm(model, torch.cat([end.theta for end in ends])) - truth).abs() < 0.03
                 best = torch.stack([best_costs(spec, model, drawn, args.refined), *costs.values()]).amin(0)
-                reached = {name: torch.stack([cost <= best * 1.001, places[name]]).double() for name, cost in costs.items()}
+                reached = {
+                    name: torch.stack([cost <= best * 1.001, places[name]]).double() for name, cost in costs.items()
+                }
                 for name in starters:
                     total[name].append(reached[name])
                 if args.newton:
                     cost, place = newton(data, chosen, model, args.newton)
                     low = torch.minimum(best[: args.newton], cost)
-                    theirs.append(torch.stack([cost <= low * 1.001, (place - truth[: args.newton]).abs() < 0.03]).double())
+                    theirs.append(
+                        torch.stack([cost <= low * 1.001, (place - truth[: args.newton]).abs() < 0.03]).double()
+                    )
                 row = " | ".join(
                     "{:.1f} / {:.1f} ({:.0f} ms)".format(*(100 * reached[name].mean(1)).tolist(), 1e3 * seconds[name])
                     for name in starters

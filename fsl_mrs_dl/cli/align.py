@@ -14,14 +14,18 @@ from .common import _common_arguments, _new_file, _say, _write_whole
 
 def _align_arguments(parser) -> None:
     required = parser.add_argument_group("required arguments")
-    required.add_argument("--file", required=True, metavar="FILE", help="NIfTI-MRS file with transients, coils combined or not")
+    required.add_argument(
+        "--file", required=True, metavar="FILE", help="NIfTI-MRS file with transients, coils combined or not"
+    )
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("alignment options")
     add_align_arguments(group)
     group.add_argument("--filename", metavar="NAME", help="name of the aligned file (default: as --file)")
     group.add_argument("-r", "--generateReports", action="store_true", help="write an HTML report")
     group.add_argument("--allreports", action="store_true", help="write a report for every voxel and sub-spectrum")
-    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: dim = DIM_DYN")
+    group.add_argument(
+        "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: dim = DIM_DYN"
+    )
     _common_arguments(parser, output="aligned file")
     parser.set_defaults(func=_align)
 
@@ -38,7 +42,9 @@ def _denoise_arguments(parser) -> None:
     group.add_argument("-r", "--generateReports", action="store_true", help="write an HTML report")
     # fsl_mrs_proc's word; there is one report.
     group.add_argument("--allreports", dest="generateReports", action="store_true", help=configargparse.SUPPRESS)
-    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: model = my_denoiser")
+    group.add_argument(
+        "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: model = my_denoiser"
+    )
     _common_arguments(parser, output="denoised file")
     parser.set_defaults(func=_denoise)
 
@@ -70,7 +76,9 @@ def _align(args) -> None:
     reference = nifti.load(args.reference) if args.reference else None
     _say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     out = align.align_data(data, reference=reference, device=args.device, **align_options(vars(args)))
-    reports = alignment.report_paths(args.output, out, args.allreports) if args.generateReports or args.allreports else []
+    reports = (
+        alignment.report_paths(args.output, out, args.allreports) if args.generateReports or args.allreports else []
+    )
     for path in reports:
         _new_file(path, args.overwrite)
     details = out.details("fsl_mrs_dl align", args.dim, args.reference)

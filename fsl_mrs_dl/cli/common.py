@@ -26,7 +26,9 @@ def _say(args, text: str) -> None:
 def _new_file(path: Path, overwrite: bool) -> Path:
     """A file that may be written: refuse one that is there, before any work is done."""
     if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; choose another --output or --filename, or give --overwrite to replace it.")
+        raise OutputError(
+            f"{path}: exists already; choose another --output or --filename, or give --overwrite to replace it."
+        )
     return path
 
 
@@ -62,6 +64,8 @@ class _progress:
 def _link(folder: Path, final: Path, name: str, target: Path) -> None:
     """A relative link from the results to what they were made from, as FSL-MRS leaves one."""
 
-    ending = "".join(target.suffixes[-2:]) if target.name.endswith(".nii.gz") else (target.suffix if name == "data" else "")
+    ending = (
+        "".join(target.suffixes[-2:]) if target.name.endswith(".nii.gz") else (target.suffix if name == "data" else "")
+    )
     link = folder / f"{name}{ending}"
     link.symlink_to(os.path.relpath(target.resolve(), final.resolve()))

@@ -47,7 +47,9 @@ def examine() -> list[Finding]:
 
 
 def _ourselves() -> list[Finding]:
-    out = [Finding(GOOD, f"FSL-MRS-DL {__version__} in {Path(__file__).parents[1]}, Python {platform.python_version()}")]
+    out = [
+        Finding(GOOD, f"FSL-MRS-DL {__version__} in {Path(__file__).parents[1]}, Python {platform.python_version()}")
+    ]
     libraries, missing = [], []
     for name in (
         "numpy",
@@ -140,7 +142,10 @@ def examine_fsl_mrs() -> list[Finding]:
     missing = [name for name, state in states.items() if state == "missing"]
     if missing:
         out.append(
-            Finding(BAD, f"FSL-MRS {seen['version']} has no {', '.join(missing)}; this FSL-MRS-DL does not know that version")
+            Finding(
+                BAD,
+                f"FSL-MRS {seen['version']} has no {', '.join(missing)}; this FSL-MRS-DL does not know that version",
+            )
         )
     for text in seen["warnings"]:
         out.append(Finding(BAD, text))
@@ -154,7 +159,9 @@ def examine_fsl_mrs() -> list[Finding]:
         if not seen["watching"]:
             out.append(
                 Finding(
-                    BAD, "hook: Python does not start it, although its file is there; is it run with -S, or is site disabled?"
+                    BAD,
+                    "hook: Python does not start it, although its file is there; is it run with -S, or is site"
+                    " disabled?",
                 )
             )
     else:
@@ -165,15 +172,23 @@ def examine_fsl_mrs() -> list[Finding]:
 def _launchers() -> list[Finding]:
     found = launchers.found()
     if not found:
-        return [Finding(ABSENT, "launchers: no fsl_mrs or fsl_mrs_proc on the path ('fsl_mrs_dl launchers add' makes them)")]
+        return [
+            Finding(ABSENT, "launchers: no fsl_mrs or fsl_mrs_proc on the path ('fsl_mrs_dl launchers add' makes them)")
+        ]
     there = importlib.util.find_spec("fsl_mrs") is not None
     out = []
     for name, (path, ours) in found.items():
         owner = "FSL-MRS-DL's stand-in" if ours else "FSL-MRS's own" if there else "not of FSL-MRS-DL"
         if ours and there:
-            out.append(Finding(BAD, f"launcher {name}: {path}, {owner} although FSL-MRS is here; 'fsl_mrs_dl launchers remove'"))
+            out.append(
+                Finding(
+                    BAD, f"launcher {name}: {path}, {owner} although FSL-MRS is here; 'fsl_mrs_dl launchers remove'"
+                )
+            )
         elif not ours and there and not _starts_this_python(path):
-            out.append(Finding(ABSENT, f"launcher {name}: {path} is of another environment; the hook here does not reach it"))
+            out.append(
+                Finding(ABSENT, f"launcher {name}: {path} is of another environment; the hook here does not reach it")
+            )
         else:
             out.append(Finding(GOOD, f"launcher {name}: {path}, {owner}"))
     return out

@@ -10,7 +10,9 @@ def _doctor_arguments(parser) -> None:
 
 def _hook_arguments(parser) -> None:
     parser.add_argument(
-        "action", choices=("on", "off", "status"), help="off keeps FSL-MRS as it is in this environment until on; status tells"
+        "action",
+        choices=("on", "off", "status"),
+        help="off keeps FSL-MRS as it is in this environment until on; status tells",
     )
     parser.add_argument("--debug", action="store_true", help="show where an error arose")
     parser.set_defaults(func=_hook)
@@ -18,7 +20,9 @@ def _hook_arguments(parser) -> None:
 
 def _launchers_arguments(parser) -> None:
     parser.add_argument(
-        "action", choices=("add", "remove", "status"), help="add makes them unless there are some, remove takes ours away"
+        "action",
+        choices=("add", "remove", "status"),
+        help="add makes them unless there are some, remove takes ours away",
     )
     parser.add_argument("--debug", action="store_true", help="show where an error arose")
     parser.set_defaults(func=_launchers)
@@ -31,7 +35,9 @@ def _doctor(args) -> int:
     for finding in findings:
         print(finding)
     bad = sum(finding.mark == "!!" for finding in findings)
-    print("\nAll is well." if not bad else f"\n{bad} {'thing needs' if bad == 1 else 'things need'} mending (marked !!).")
+    print(
+        "\nAll is well." if not bad else f"\n{bad} {'thing needs' if bad == 1 else 'things need'} mending (marked !!)."
+    )
     return 1 if bad else 0
 
 

@@ -11,7 +11,9 @@ from .common import _common_arguments
 
 
 def _example_arguments(parser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("example-results"), metavar="DIR", help="default example-results")
+    parser.add_argument(
+        "--output", type=Path, default=Path("example-results"), metavar="DIR", help="default example-results"
+    )
     _common_arguments(parser)
     parser.set_defaults(func=_example)
 
@@ -49,4 +51,6 @@ def _compare_with_truth(table: Path, truth: dict) -> None:
     total = true["Cr"] + true["PCr"]
     error = [(frame.loc[name, "ratio"] - value / total) / frame.loc[name, "ratio_sd"] for name, value in true.items()]
     within = sum(abs(e) < 2 for e in error)
-    print(f"\nThe example is simulated: {within} of {len(error)} ratios lie within two SDs of the truth it was made from.")
+    print(
+        f"\nThe example is simulated: {within} of {len(error)} ratios lie within two SDs of the truth it was made from."
+    )

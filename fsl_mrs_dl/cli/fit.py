@@ -19,7 +19,9 @@ from .tables import _text_table
 
 def _fit_arguments(parser) -> None:
     required = parser.add_argument_group("required arguments")
-    required.add_argument("--data", required=True, metavar="FILE", help="NIfTI-MRS file; every spectrum in it is fitted")
+    required.add_argument(
+        "--data", required=True, metavar="FILE", help="NIfTI-MRS file; every spectrum in it is fitted"
+    )
     required.add_argument(
         "--basis", required=True, metavar="PATH", help="folder of FSL-MRS .json basis files, or LCModel .BASIS file"
     )
@@ -34,8 +36,12 @@ def _fit_arguments(parser) -> None:
     group.add_argument("--export_baseline", action="store_true", help="write the baseline too")
     group.add_argument("--export_no_baseline", action="store_true", help="write the fit without baseline too")
     group.add_argument("--export_separate", action="store_true", help="write each metabolite too")
-    group.add_argument("-f", "--filename", default="fit", metavar="NAME", help="name of the fitted spectra's file (default fit)")
-    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off")
+    group.add_argument(
+        "-f", "--filename", default="fit", metavar="NAME", help="name of the fitted spectra's file (default fit)"
+    )
+    group.add_argument(
+        "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off"
+    )
     _common_arguments(parser)
     parser.set_defaults(func=_fit, advice="", prefix="--")
     _hidden_arguments(parser)
@@ -100,10 +106,13 @@ def _fit_data(args, data):
         conjugated = basis_module.detect_conjugation(good.mean(0), data.dwelltime, data.spec_freq_mhz, data.nucleus)
         if conjugated:
             print(
-                f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid forbids it."
+                f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate);"
+                " --no_conj_fid forbids it."
             )
     model, sums, chosen = _checked_options(args, basis)
-    _say(args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}")
+    _say(
+        args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}"
+    )
     with _progress(len(fids)) as advance:
         fit = quantify.quantify(
             fids.conj() if conjugated else fids,

@@ -9,7 +9,16 @@ import configargparse
 from ..core.errors import OptionError
 
 # Options of fsl_mrs for what only FSL-MRS does.
-_SCALING = ("h2o", "tissue_frac", "t1-values", "t2-values", "wref_metabolite", "ref_protons", "ref_int_limits", "h2o_scale")
+_SCALING = (
+    "h2o",
+    "tissue_frac",
+    "t1-values",
+    "t2-values",
+    "wref_metabolite",
+    "ref_protons",
+    "ref_int_limits",
+    "h2o_scale",
+)
 
 
 _SAMPLING = ("mh_samples", "disable_MH_priors")
@@ -26,25 +35,37 @@ def _fitting_options(group) -> None:
     """What is fitted, and how: the same for one spectrum and for a volume."""
     group.add_argument("--ignore", nargs="+", metavar="METAB", help="leave these metabolites out")
     group.add_argument("--keep", nargs="+", metavar="METAB", help="fit only these metabolites")
-    group.add_argument("--combine", nargs="+", action="append", metavar="METAB", help="report the sum of these [repeatable]")
+    group.add_argument(
+        "--combine", nargs="+", action="append", metavar="METAB", help="report the sum of these [repeatable]"
+    )
     group.add_argument(
         "--ppmlim", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fitted window (default: the nucleus' usual one)"
     )
     group.add_argument(
         "--baseline",
         default="poly, 2",
-        help="'off', 'poly, N', or 'spline, S' with S one of very-stiff, stiff, moderate, flexible, very-flexible, or an "
-        "effective dimension of at least 2 (default 'poly, 2')",
+        help=(
+            "'off', 'poly, N', or 'spline, S' with S one of very-stiff, stiff, moderate, flexible, very-flexible, or an"
+            " effective dimension of at least 2 (default 'poly, 2')"
+        ),
     )
-    group.add_argument("--metab_groups", nargs="+", type=_str_or_int, help="metabolites with shift and width of their own")
+    group.add_argument(
+        "--metab_groups", nargs="+", type=_str_or_int, help="metabolites with shift and width of their own"
+    )
     group.add_argument("--lorentzian", action="store_true", help="Lorentzian broadening only (default Voigt)")
     group.add_argument("--free_shift", action="store_true", help="let every metabolite shift on its own")
     group.add_argument("--negative", action="store_true", help="let concentrations be negative")
-    group.add_argument("--ind_scale", nargs="+", metavar="METAB", help="basis spectra to scale independently of the others")
     group.add_argument(
-        "--starter", metavar="NAME", help="what proposes the starts: classical, network or together (default: as the data allow)"
+        "--ind_scale", nargs="+", metavar="METAB", help="basis spectra to scale independently of the others"
     )
-    group.add_argument("--model", dest="dl_model", metavar="NAME", help="trained network that proposes them, by name or folder")
+    group.add_argument(
+        "--starter",
+        metavar="NAME",
+        help="what proposes the starts: classical, network or together (default: as the data allow)",
+    )
+    group.add_argument(
+        "--model", dest="dl_model", metavar="NAME", help="trained network that proposes them, by name or folder"
+    )
     group.add_argument(
         "--estimate",
         default="ml",
@@ -55,8 +76,10 @@ def _fitting_options(group) -> None:
         "--prior",
         default="auto",
         metavar="WHAT",
-        help="what concentrations are expected, for posterior_mean: a recipe or a file, 'volume' to learn it from the spectra that are "
-        "fitted, or none (default: normal-brain, if the basis set is a brain's)",
+        help=(
+            "what concentrations are expected, for posterior_mean: a recipe or a file, 'volume' to learn it from the"
+            " spectra that are fitted, or none (default: normal-brain, if the basis set is a brain's)"
+        ),
     )
     group.add_argument(
         "--mm",
@@ -68,7 +91,9 @@ def _fitting_options(group) -> None:
 def _output_options(group) -> None:
     """What is reported, and how the data lie: the same for one spectrum and for a volume."""
     group.add_argument("--TE", type=float, help="echo time in ms, kept with the results (default: from the header)")
-    group.add_argument("--TR", type=float, help="repetition time in s, kept with the results (default: from the header)")
+    group.add_argument(
+        "--TR", type=float, help="repetition time in s, kept with the results (default: from the header)"
+    )
     group.add_argument(
         "--internal_ref", nargs="+", default=["Cr", "PCr"], metavar="METAB", help="internal reference (default: Cr PCr)"
     )
@@ -97,15 +122,16 @@ def _check_fsl_mrs_words(args) -> None:
 
     if args.algo not in (None, DlQuant.name):
         raise OptionError(
-            f"--algo {args.algo}: needs FSL-MRS, --algo {DlQuant.name} does not; give that, or run 'fsl_mrs --algo {args.algo}' "
-            f"where FSL-MRS is installed.{args.advice}"
+            f"--algo {args.algo}: needs FSL-MRS, --algo {DlQuant.name} does not; give that, or run 'fsl_mrs --algo"
+            f" {args.algo}' where FSL-MRS is installed.{args.advice}"
         )
     for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "Metropolis Hastings fits")):
         for name in names:
             if getattr(args, name.replace("-", "_")) is not None:
                 raise OptionError(
-                    f"--{name}: needs FSL-MRS, which does {what}; leave --{name} out, or run 'fsl_mrs --algo {DlQuant.name} "
-                    f"--data ... --basis ... --output ... --{name} ...' where FSL-MRS is installed.{args.advice}"
+                    f"--{name}: needs FSL-MRS, which does {what}; leave --{name} out, or run 'fsl_mrs --algo"
+                    f" {DlQuant.name} --data ... --basis ... --output ... --{name} ...' where FSL-MRS is"
+                    f" installed.{args.advice}"
                 )
     if args.baseline_order is not None:
         args.baseline = f"poly, {args.baseline_order}"
@@ -142,7 +168,8 @@ def _chosen_basis(args, data):
     default_mm = [n for n in basis.names if n[:2] == "MM" and n[2:].isdigit() and len(n) == 4]
     if default_mm and len(set(groups)) == 1:
         print(
-            f"The basis holds {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups {' '.join(default_mm)}"
+            f"The basis holds {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups"
+            f" {' '.join(default_mm)}"
         )
     return basis, groups
 
@@ -171,6 +198,8 @@ def _checked_options(args, basis):
         for name in names:
             if name not in basis.names:
                 raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
-    chosen = DlOptions(starter=args.starter, model=args.dl_model, estimate=args.estimate, prior=args.prior, device=args.device)
+    chosen = DlOptions(
+        starter=args.starter, model=args.dl_model, estimate=args.estimate, prior=args.prior, device=args.device
+    )
     chosen.check(prefix=args.prefix)
     return model, ["+".join(names) for names in sums], chosen

@@ -22,12 +22,11 @@ from .view import _render_arguments, _view_arguments
 __all__ = ["main"]
 
 
-
 def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> int:
     """Run the command; the exit status is 0, 2 for what the user can mend, 1 for a fault of ours, 130 when interrupted.
 
-    ``prog`` is what messages call the job, where it was started under another name, and ``defaults`` what its options are unless
-    they are given.
+    ``prog`` is what messages call the job, where it was started under another name, and ``defaults`` what its options
+    are unless they are given.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     Parser.read = ()
@@ -46,7 +45,8 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
 
 
 def run(args, called: str) -> int:
-    """Run the job of parsed arguments and return its exit status; ``called`` is the command that messages begin with."""
+    """Run the job of parsed arguments and return its exit status; ``called`` is the command that messages begin
+    with."""
     try:
         return args.func(args) or 0
     except FslMrsDlError as exc:
@@ -136,97 +136,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
     return parser, made
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 # -- jobs ----------------------------------------------------------------------------------------------------------
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ __all__ = ["models_arguments"]
 
 
 def models_arguments(parser) -> None:
-    words = parser.add_subparsers(title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser))
+    words = parser.add_subparsers(
+        title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser)
+    )
     for word, help_text in (
         ("list", "the networks that come with the package"),
         ("show", "what a network is, what it is for and how good it is"),
@@ -50,8 +52,8 @@ def _models(args):
         + (f", {architecture['flops'] / 1e6:.1f} million operations for each" if "flops" in architecture else "")
     )
     print(
-        f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of {done['batch_size']}, "
-        f"{done['minutes']:g} min on {done['device']}, seed {done['seed']}{_of_members(done)}"
+        f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of"
+        f" {done['batch_size']}, {done['minutes']:g} min on {done['device']}, seed {done['seed']}{_of_members(done)}"
     )
     timed = " (about: the learning rate of this one followed the clock)" if done.get("timed") else ""
     print(f"Again{timed}: {done['command']}")

@@ -24,23 +24,33 @@ def _mrsi_arguments(parser) -> None:
     )
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("fitting options")
-    group.add_argument("--mask", metavar="IMAGE", help="voxels to fit, those that are not zero (default: all that hold a signal)")
+    group.add_argument(
+        "--mask", metavar="IMAGE", help="voxels to fit, those that are not zero (default: all that hold a signal)"
+    )
     _fitting_options(group)
     group.add_argument(
-        "--share_starts", action="store_true", help="fit voxels again from where their neighbours ended, where that is elsewhere"
+        "--share_starts",
+        action="store_true",
+        help="fit voxels again from where their neighbours ended, where that is elsewhere",
     )
     group = parser.add_argument_group("output options")
     _output_options(group)
     group.add_argument("--report", action="store_true", help="write an HTML report on the average of some voxels")
-    group.add_argument("--no_spectra", action="store_true", help="write maps only, not the spectra of fit, baseline and residual")
-    group.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off")
+    group.add_argument(
+        "--no_spectra", action="store_true", help="write maps only, not the spectra of fit, baseline and residual"
+    )
+    group.add_argument(
+        "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off"
+    )
     group = parser.add_argument_group("running")
     group.add_argument(
         "--parallel",
         default="off",
         metavar="WHERE",
-        help="off (default): in this process, on all its cores; local: in several processes; cluster: on the nodes of a SLURM cluster, "
-        "configured as for fsl_mrsi",
+        help=(
+            "off (default): in this process, on all its cores; local: in several processes; cluster: on the nodes of a"
+            " SLURM cluster, configured as for fsl_mrsi"
+        ),
     )
     group.add_argument("--parallel-workers", type=int, metavar="N", help="how many cores, processes or nodes")
     group.add_argument("--max-memory", type=float, metavar="GIB", help="memory to stay under (default: 4)", default=4.0)
@@ -88,7 +98,8 @@ def _mrsi(args) -> None:
     n = len(job.index)
     _say(
         args,
-        f"Fitting {n} voxels with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}, in {job.n_chunks} chunks",
+        f"Fitting {n} voxels with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}, in"
+        f" {job.n_chunks} chunks",
     )
     left = n - sum(len(job.index[job.rows(k)]) for k in job.done())
     try:
@@ -97,7 +108,9 @@ def _mrsi(args) -> None:
         seen = _write_mrsi(args, job, pilot, inputs)
     except KeyboardInterrupt:
         done = sum(len(job.index[job.rows(k)]) for k in job.done())
-        raise KeyboardInterrupt(f"interrupted; {done} of {n} voxels are done: the same command with --resume goes on.") from None
+        raise KeyboardInterrupt(
+            f"interrupted; {done} of {n} voxels are done: the same command with --resume goes on."
+        ) from None
     assemble.finish(job)
     print(assemble.summary(job, seen))
     print(f"{assemble.rate(begun, left)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
@@ -110,7 +123,9 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
 
     _say(args, "Writing maps and spectra")
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-        seen = assemble.write_results(folder, job, options=_options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot)
+        seen = assemble.write_results(
+            folder, job, options=_options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot
+        )
         _link(folder, args.output, "data", Path(args.data))
         _link(folder, args.output, "basis", Path(args.basis))
         if args.report and pilot is not None:

@@ -10,10 +10,14 @@ from .common import _common_arguments
 
 def _simulate_arguments(parser) -> None:
     kinds = parser.add_subparsers(title="what", required=True, dest="what", metavar="WHAT")
-    basis = kinds.add_parser("basis", help="a basis set", description="Simulate a basis set.", add_config_file_help=False)
+    basis = kinds.add_parser(
+        "basis", help="a basis set", description="Simulate a basis set.", add_config_file_help=False
+    )
     basis.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the .json files")
     basis.add_argument(
-        "--sequence", default="press", help="press (default), steam, slaser, special, mega-press, spin-echo or fid; ideal pulses"
+        "--sequence",
+        default="press",
+        help="press (default), steam, slaser, special, mega-press, spin-echo or fid; ideal pulses",
     )
     basis.add_argument("--TE", type=float, default=30.0, help="echo time in ms (default 30)")
     basis.add_argument("--TE1", type=float, help="first echo time of press and mega-press in ms")
@@ -26,31 +30,43 @@ def _simulate_arguments(parser) -> None:
     basis.add_argument("--fwhm", type=float, default=2.0, help="line width in Hz (default 2)")
     basis.add_argument("--metabs", nargs="+", metavar="METAB", help="metabolites (default: twenty of the brain)")
     basis.add_argument(
-        "--mm", choices=("parametric", "fsl-default", "summed"), help="add macromolecules: one basis spectrum a line, or one sum"
+        "--mm",
+        choices=("parametric", "fsl-default", "summed"),
+        help="add macromolecules: one basis spectrum a line, or one sum",
     )
     _common_arguments(basis, device=False)
     basis.set_defaults(func=_simulate_basis)
-    svs = kinds.add_parser("svs", help="a single-voxel acquisition", description="Simulate an SVS.", add_config_file_help=False)
+    svs = kinds.add_parser(
+        "svs", help="a single-voxel acquisition", description="Simulate an SVS.", add_config_file_help=False
+    )
     svs.add_argument("--basis", required=True, metavar="PATH", help="basis set it is made from")
     svs.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for svs.nii.gz and truth.json")
     svs.add_argument("--transients", type=int, default=64, help="number of transients (default 64)")
     svs.add_argument("--snr", type=float, default=8.0, help="peak height over noise SD in one transient (default 8)")
     svs.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
-    svs.add_argument("--drift", type=float, nargs=2, default=(10.0, 40.0), metavar=("HZ", "DEG"), help="drift (default 10 40)")
+    svs.add_argument(
+        "--drift", type=float, nargs=2, default=(10.0, 40.0), metavar=("HZ", "DEG"), help="drift (default 10 40)"
+    )
     svs.add_argument("--TE", type=float, help="echo time in ms for the header")
     _common_arguments(svs, device=False)
     svs.set_defaults(func=_simulate_svs)
     mrsi = kinds.add_parser(
         "mrsi",
         help="MRSI of a head",
-        description="Simulate MRSI of a head: spectra, structural image, tissue maps and everything they were made from.",
+        description=(
+            "Simulate MRSI of a head: spectra, structural image, tissue maps and everything they were made from."
+        ),
         add_config_file_help=False,
     )
-    mrsi.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for mrsi.nii.gz, T1w.nii.gz and the rest")
+    mrsi.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="folder for mrsi.nii.gz, T1w.nii.gz and the rest"
+    )
     mrsi.add_argument(
         "--basis",
         metavar="PATH",
-        help="basis set it is made from (default: 20 metabolites and macromolecules, 3 T, semi-LASER, TE 35 ms, 2000 Hz)",
+        help=(
+            "basis set it is made from (default: 20 metabolites and macromolecules, 3 T, semi-LASER, TE 35 ms, 2000 Hz)"
+        ),
     )
     mrsi.add_argument(
         "--mm",
@@ -61,7 +77,11 @@ def _simulate_arguments(parser) -> None:
         "--size", type=int, nargs=3, default=(32, 32, 10), metavar=("X", "Y", "Z"), help="voxels (default 32 32 10)"
     )
     mrsi.add_argument(
-        "--fov", type=float, nargs=3, metavar=("X", "Y", "Z"), help="size of the grid in mm (default 220 220 100, or less)"
+        "--fov",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="size of the grid in mm (default 220 220 100, or less)",
     )
     mrsi.add_argument("--points", type=int, default=1024, help="number of points of an FID (default 1024)")
     mrsi.add_argument(
@@ -73,11 +93,17 @@ def _simulate_arguments(parser) -> None:
     mrsi.add_argument("--seed", type=int, default=0, help="seed of the random numbers, the anatomy's too (default 0)")
     mrsi.add_argument("--b0", type=float, default=30.0, metavar="HZ", help="largest B0 shift in the brain (default 30)")
     mrsi.add_argument(
-        "--water", type=float, default=1.0, metavar="FACTOR", help="residual water over the largest metabolite peak (default 1)"
+        "--water",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="residual water over the largest metabolite peak (default 1)",
     )
     mrsi.add_argument("--no-lipids", dest="lipids", action="store_false", help="a scalp without lipids")
     mrsi.add_argument("--no-lesion", dest="lesion", action="store_false", help="a healthy brain")
-    mrsi.add_argument("--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)")
+    mrsi.add_argument(
+        "--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)"
+    )
     mrsi.add_argument("--TE", type=float, metavar="MS", help="echo time for the header, where --basis is given")
     _common_arguments(mrsi, device=False)
     mrsi.set_defaults(func=_simulate_mrsi)
@@ -125,7 +151,8 @@ def _simulate_svs(args) -> None:
         nifti.save(folder / "svs.nii.gz", made.data)
         (folder / "truth.json").write_text(json.dumps(made.truth, indent=1))
     print(
-        f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz, {args.output}/truth.json"
+        f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz,"
+        f" {args.output}/truth.json"
     )
 
 
@@ -159,6 +186,6 @@ def _simulate_mrsi(args) -> None:
         phantom.write(folder, made)
     x, y, z = made.mask.shape
     print(
-        f"Simulated {x} x {y} x {z} voxels, {int(made.mask.sum())} of them brain, seed {args.seed}.\n"
-        f"Written: {args.output}/mrsi.nii.gz, T1w.nii.gz, mask.nii.gz, basis, truth and more, see {args.output}/truth.json"
+        f"Simulated {x} x {y} x {z} voxels, {int(made.mask.sum())} of them brain, seed {args.seed}.\nWritten:"
+        f" {args.output}/mrsi.nii.gz, T1w.nii.gz, mask.nii.gz, basis, truth and more, see {args.output}/truth.json"
     )

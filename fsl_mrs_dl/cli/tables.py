@@ -30,8 +30,9 @@ def _text_table(fitted) -> str:
     head = f"{'Metab':<10}{'conc':>10}{'SD':>9}{'%SD':>6}" + (f"{name:>12}{'SD':>8}" if ratio else "")
     more, unit = [], 1.0
     for title, estimate, there in (
-        ("posterior", "posterior_mean", fit.posterior is not None), ("network", "network", fit.networks is not None)
-    ):  # fmt: skip
+        ("posterior", "posterior_mean", fit.posterior is not None),
+        ("network", "network", fit.networks is not None),
+    ):
         if there and estimate != fitted.estimate:
             values = fit.table(fitted.sums, estimate)[1]
             with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -46,7 +47,10 @@ def _text_table(fitted) -> str:
         middle = lambda values, column: _or_dash(np.nanmedian(values[rows, column]))  # noqa: E731
         percent = fitted.percent()
         for column, metab in enumerate(fitted.names):
-            line = f"{metab:<10}{middle(conc, column)('10.4g')}{middle(sd, column)('9.2g')} {middle(percent, column)('5.0f')}"
+            line = (
+                f"{metab:<10}{middle(conc, column)('10.4g')}{middle(sd, column)('9.2g')}"
+                f" {middle(percent, column)('5.0f')}"
+            )
             if ratio:
                 line += f"{middle(fitted.ratios[0], column)('12.3f')} {middle(fitted.ratios[1], column)('7.3g')}"
             line += "".join(f" {_or_dash(values[column])('10.3f')}" for values in more)
@@ -55,13 +59,17 @@ def _text_table(fitted) -> str:
                 line += _or_dash(100 * pull)("8.0f") + ("*" if pull > tables.MOSTLY_PRIOR else "")
                 line += "!" if fitted.conflict[rows, column].mean() > 0.5 else ""
             lines.append(line)
-    spread = "the networks' spread" if fit.networks is not None and len(fit.networks) > 1 else "not known of a single network"
+    spread = (
+        "the networks' spread"
+        if fit.networks is not None and len(fit.networks) > 1
+        else "not known of a single network"
+    )
     bound = {"ml": "the Cramer-Rao bound", "posterior_mean": "the posterior's", "network": spread}[fitted.estimate]
     lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {bound}; started by {fit.starter}")
     if fit.posterior is not None:
         lines.append(
-            f"Posterior: {fit.posterior.prior.source} and the data{', as ratio' if ratio else ''}; % prior is what the data left standing of it, "
-            "* mostly prior, ! the data say something else than what was expected."
+            f"Posterior: {fit.posterior.prior.source} and the data{', as ratio' if ratio else ''}; % prior is what the"
+            " data left standing of it, * mostly prior, ! the data say something else than what was expected."
         )
     if fit.network_note:
         lines.append(fit.network_note)
@@ -69,7 +77,8 @@ def _text_table(fitted) -> str:
     if strange:
         what = "The spectrum is" if len(fit.params) == 1 else f"{strange} of {len(rows)} spectra are"
         lines.append(
-            f"{what} unlike clean data (score {np.nanmax(fit.ood[rows]):.1f}, above 1; column ood_score in uncertainty.csv)."
+            f"{what} unlike clean data (score {np.nanmax(fit.ood[rows]):.1f}, above 1; column ood_score in"
+            " uncertainty.csv)."
         )
     if np.nanmedian(fit.misfit[rows]) > 1.5:
         tried = fit.model.baseline.mode == "spline"
@@ -79,14 +88,21 @@ def _text_table(fitted) -> str:
         lines.append(f"The model misses more than noise, so the SDs are too small{advice}")
     for tag, size in zip(fitted.data.dim_tags, fitted.data.fids.shape[4:]):
         if size > 1:
-            remedy = "combine coils first (fsl_mrs_proc coilcombine)" if tag == "DIM_COIL" else f"--average {tag} fits their mean"
+            remedy = (
+                "combine coils first (fsl_mrs_proc coilcombine)"
+                if tag == "DIM_COIL"
+                else f"--average {tag} fits their mean"
+            )
             lines.append(f"{tag} has {size} elements, fitted one by one: {remedy}.")
     if not ratio:
-        lines.append(f"No ratios: {'+'.join(fitted.internal_ref)} was not fitted; choose a reference with --internal_ref.")
+        lines.append(
+            f"No ratios: {'+'.join(fitted.internal_ref)} was not fitted; choose a reference with --internal_ref."
+        )
     if not fit.converged[rows].all():
         lines.append(
-            f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they are "
-            "(column converged in uncertainty.csv): give fewer --metab_groups, or leave out what the data do not hold."
+            f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
+            " are (column converged in uncertainty.csv): give fewer --metab_groups, or leave out what the data do not"
+            " hold."
         )
     return "\n".join(lines)
 
@@ -95,7 +111,10 @@ def _say_little(card) -> None:
     from ..networks import model_cards
 
     if card.kind.startswith("supervised") and model_cards.little_learnt(card):
-        print("It has learnt little yet: its answers say hardly more than the middle of what it was trained on. Train longer.")
+        print(
+            "It has learnt little yet: its answers say hardly more than the middle of what it was trained on. Train"
+            " longer."
+        )
 
 
 def _of_members(done: dict) -> str:
@@ -115,8 +134,12 @@ def _scores_table(accuracy: dict) -> str:
     columns = [accuracy[label] for label in SCORES]
     lines += [f"  {name:<12}" + "".join(f"{column[name]:10.3g}" for column in columns) for name in columns[0]]
     if columns[0]:
-        lines.append(f"  {'median':<12}" + "".join(f"{np.median(list(column.values())):10.3g}" for column in columns[:2]))
-    return "\n".join([*lines, "  Slope of found against true; intercept and RMSE in the units of the recipe's concentrations."])
+        lines.append(
+            f"  {'median':<12}" + "".join(f"{np.median(list(column.values())):10.3g}" for column in columns[:2])
+        )
+    return "\n".join(
+        [*lines, "  Slope of found against true; intercept and RMSE in the units of the recipe's concentrations."]
+    )
 
 
 def _short(value) -> str:

@@ -13,14 +13,18 @@ __all__ = ["train_arguments"]
 
 
 def train_arguments(parser) -> None:
-    kinds = parser.add_subparsers(title="what to train", required=True, dest="train", metavar="KIND", parser_class=type(parser))
+    kinds = parser.add_subparsers(
+        title="what to train", required=True, dest="train", metavar="KIND", parser_class=type(parser)
+    )
     for kind, help_text in (
         ("quant", "what starts fits"),
         ("align", "what starts alignments"),
         ("denoise", "what takes noise out of spectra"),
     ):
         about = "on simulated data" if kind == "denoise" else "on simulated data or on yours"
-        job = kinds.add_parser(kind, help=help_text, description=f"Train {help_text}, {about}.", add_config_file_help=False)
+        job = kinds.add_parser(
+            kind, help=help_text, description=f"Train {help_text}, {about}.", add_config_file_help=False
+        )
         required = job.add_argument_group("required arguments")
         required.add_argument(
             "--output", required=True, type=Path, metavar="DIR", help="folder of the model; an empty or a new one"
@@ -29,8 +33,10 @@ def train_arguments(parser) -> None:
         data.add_argument(
             "--recipe",
             metavar="NAME",
-            help=f"ranges of the simulated data, or of how yours are varied: {', '.join(_recipes(kind))}, or a JSON file of yours "
-            f"(default {_DEFAULT_RECIPES[kind]})",
+            help=(
+                f"ranges of the simulated data, or of how yours are varied: {', '.join(_recipes(kind))}, or a JSON file"
+                f" of yours (default {_DEFAULT_RECIPES[kind]})"
+            ),
         )
         if kind == "denoise":
             required.add_argument("--basis", required=True, metavar="PATH", help="train for this basis set")
@@ -38,15 +44,23 @@ def train_arguments(parser) -> None:
             data.add_argument(
                 "--basis", metavar="PATH", help="train for this basis set (default: simulated ones of any protocol)"
             )
-            data.add_argument("--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)")
+            data.add_argument(
+                "--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)"
+            )
         if kind != "align":
             only = "" if kind == "denoise" else "supervised, and dq-... on simulated spectra: "
-            data.add_argument("--bandwidth", type=float, metavar="HZ", help=f"{only}your data's (default the basis set's)")
+            data.add_argument(
+                "--bandwidth", type=float, metavar="HZ", help=f"{only}your data's (default the basis set's)"
+            )
         if kind == "denoise":
             data.add_argument("--points", type=int, default=1024, metavar="N", help="your data's points (default 1024)")
             network = job.add_argument_group("network")
-            network.add_argument("--channels", type=int, default=64, metavar="N", help="of the first layer (default 64)")
-            network.add_argument("--kernel", type=int, default=32, metavar="N", help="width of the kernels (default 32)")
+            network.add_argument(
+                "--channels", type=int, default=64, metavar="N", help="of the first layer (default 64)"
+            )
+            network.add_argument(
+                "--kernel", type=int, default=32, metavar="N", help="width of the kernels (default 32)"
+            )
             network.add_argument("--layers", type=int, default=6, metavar="N", help="an even number (default 6)")
         if kind == "align":
             data.add_argument(
@@ -59,10 +73,14 @@ def train_arguments(parser) -> None:
                 help="train on these transients (NIfTI-MRS), self-supervised; not for universal",
             )
             data.add_argument(
-                "--reference", default="mean", metavar="NAME",
-                help="what dsr and dsrf compare with: mean, of some of the transients once aligned (default), or k-means, one of them, chosen as "
-                "published",
-            )  # fmt: skip
+                "--reference",
+                default="mean",
+                metavar="NAME",
+                help=(
+                    "what dsr and dsrf compare with: mean, of some of the transients once aligned (default), or"
+                    " k-means, one of them, chosen as published"
+                ),
+            )
             data.add_argument(
                 "--encoder", metavar="NAME", help="for all but universal: align-cnn (default), or one of the others"
             )
@@ -82,42 +100,79 @@ def train_arguments(parser) -> None:
             data.add_argument(
                 "--mm",
                 metavar="WHAT",
-                help="macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured ones; dq-pmm and "
-                "dq-rpmm turn a measured pattern into lines",
+                help=(
+                    "macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured"
+                    " ones; dq-pmm and dq-rpmm turn a measured pattern into lines"
+                ),
             )
             data.add_argument(
-                "--mean_of", type=int, metavar="N", help="train on means of N random transients of each file's, aligned first (default: "
-                "on every FID); with --data"
-            )  # fmt: skip
+                "--mean_of",
+                type=int,
+                metavar="N",
+                help=(
+                    "train on means of N random transients of each file's, aligned first (default: "
+                    "on every FID); with --data"
+                ),
+            )
             data.add_argument(
-                "--n_means", type=int, default=64, metavar="N", help="such means of each file (default 64); with --mean_of"
+                "--n_means",
+                type=int,
+                default=64,
+                metavar="N",
+                help="such means of each file (default 64); with --mean_of",
             )
             group = job.add_argument_group("network")
             group.add_argument(
                 "--encoder",
                 metavar="NAME",
-                help="cnn, fc, mlp-mixer, convnext, align-cnn or resnet (default resnet, dq-...: cnn); dq-... and supervised also "
-                "hatami (default of supervised), scalogram, wscn, deepnet-1d, resnet-1d, inceptionnet-1d, unet-1dr[-joint], "
-                "shallownet-2d2c[-relu|-hp], deepnet-2d2c, deepnet-2d1c[-wide], resnet-2d1c[-wide] or inceptionnet-2d1c",
+                help=(
+                    "cnn, fc, mlp-mixer, convnext, align-cnn or resnet (default resnet, dq-...: cnn); dq-... and"
+                    " supervised also hatami (default of supervised), scalogram, wscn, deepnet-1d, resnet-1d,"
+                    " inceptionnet-1d, unet-1dr[-joint], shallownet-2d2c[-relu|-hp], deepnet-2d2c, deepnet-2d1c[-wide],"
+                    " resnet-2d1c[-wide] or inceptionnet-2d1c"
+                ),
             )
             group.add_argument(
-                "--water", action="store_true", help="supervised: give the network a line of known size at 0.5 ppm to count in"
+                "--water",
+                action="store_true",
+                help="supervised: give the network a line of known size at 0.5 ppm to count in",
             )
             group.add_argument(
-                "--stack", nargs="+", metavar="NAME", help="supervised: train networks with these encoders, and one that weighs what they say; "
-                "or shallowens-5n, hybridens-2n, hybridens-10n"
-            )  # fmt: skip
+                "--stack",
+                nargs="+",
+                metavar="NAME",
+                help=(
+                    "supervised: train networks with these encoders, and one that weighs what they say; "
+                    "or shallowens-5n, hybridens-2n, hybridens-10n"
+                ),
+            )
             group.add_argument(
-                "--active-learning", dest="active", type=int, nargs="?", const=1, default=0, metavar="N", help="supervised: N rounds (default 1) "
-                "after each of which a network is trained anew with more of what the last was worst at"
-            )  # fmt: skip
+                "--active-learning",
+                dest="active",
+                type=int,
+                nargs="?",
+                const=1,
+                default=0,
+                metavar="N",
+                help=(
+                    "supervised: N rounds (default 1) "
+                    "after each of which a network is trained anew with more of what the last was worst at"
+                ),
+            )
             group.add_argument(
-                "--lambda", dest="lam", type=float, metavar="X", help="dq-rpmm: what a late cut-off time costs (default 0.05)"
+                "--lambda",
+                dest="lam",
+                type=float,
+                metavar="X",
+                help="dq-rpmm: what a late cut-off time costs (default 0.05)",
             )
             group.add_argument(
                 "--teacher",
                 metavar="NAME",
-                help="dq-...: learn from fits of the training spectra, too: ml, or posterior_mean (not in the paper, and quicker)",
+                help=(
+                    "dq-...: learn from fits of the training spectra, too: ml, or posterior_mean (not in the paper, and"
+                    " quicker)"
+                ),
             )
             group.add_argument(
                 "--prior",
@@ -125,7 +180,11 @@ def train_arguments(parser) -> None:
                 help="of the teacher's posterior mean: a recipe or a file (default: the --recipe's own)",
             )
             group.add_argument(
-                "--ensemble", type=int, default=1, metavar="N", help="dq-..., supervised: train N networks that vote (default 1)"
+                "--ensemble",
+                type=int,
+                default=1,
+                metavar="N",
+                help="dq-..., supervised: train N networks that vote (default 1)",
             )
         group = job.add_argument_group("training")
         group.add_argument("--steps", type=int, default=12000, metavar="N", help="batches (default 12000)")
@@ -133,7 +192,10 @@ def train_arguments(parser) -> None:
             "--max-minutes",
             type=float,
             metavar="N",
-            help="stop training after this time, earlier parts of it included, if it is reached first; measuring the network takes a while more",
+            help=(
+                "stop training after this time, earlier parts of it included, if it is reached first; measuring the"
+                " network takes a while more"
+            ),
         )
         group.add_argument(
             "--batch_size", type=int, default=128, metavar="N", help="spectra or transients in a batch (default 128)"
@@ -144,9 +206,15 @@ def train_arguments(parser) -> None:
         group.add_argument(
             "--reduce_lr", action="store_true", help="cut the rate when the loss stalls, instead of a cosine to the end"
         )
-        group.add_argument("--patience", type=int, default=0, metavar="N", help="stop after N validations without improvement")
         group.add_argument(
-            "--validate_every", type=int, default=500, metavar="N", help="batches from one validation to the next (default 500)"
+            "--patience", type=int, default=0, metavar="N", help="stop after N validations without improvement"
+        )
+        group.add_argument(
+            "--validate_every",
+            type=int,
+            default=500,
+            metavar="N",
+            help="batches from one validation to the next (default 500)",
         )
         group.add_argument(
             "--seed", type=int, default=0, metavar="N", help="same seed and threads, same network on a CPU (default 0)"
@@ -160,29 +228,13 @@ def train_arguments(parser) -> None:
             metavar="N",
             help="first look for learning rate, batch size and encoder in N short trainings",
         )
-        group.add_argument("--search_steps", type=int, default=500, metavar="N", help="batches of each of these (default 500)")
+        group.add_argument(
+            "--search_steps", type=int, default=500, metavar="N", help="batches of each of these (default 500)"
+        )
         group.add_argument("--tensorboard", action="store_true", help="log for TensorBoard, too")
         group.add_argument("--device", default="auto", metavar="DEVICE", help="auto (default), cpu or cuda")
         group.add_argument("--debug", action="store_true", help="show where an error arose")
         job.set_defaults(func=_train)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 _DEFAULT_RECIPES = {
@@ -238,13 +290,24 @@ def _train(args):
         torch.set_num_threads(args.threads)
     device = choose_device(args.device).type
     settings = settings_module.Settings(
-        steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate, max_minutes=args.max_minutes,
-        patience=args.patience, reduce_on_plateau=args.reduce_lr, validate_every=min(args.validate_every, args.steps),
-        n_protocols=getattr(args, "n_protocols", 1), seed=args.seed, device=device, tensorboard=args.tensorboard, progress=True,
-    )  # fmt: skip
+        steps=args.steps,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        max_minutes=args.max_minutes,
+        patience=args.patience,
+        reduce_on_plateau=args.reduce_lr,
+        validate_every=min(args.validate_every, args.steps),
+        n_protocols=getattr(args, "n_protocols", 1),
+        seed=args.seed,
+        device=device,
+        tensorboard=args.tensorboard,
+        progress=True,
+    )
     if args.train == "align" and args.method == "universal" and (args.encoder or args.file):
         what = "--file" if args.file else "--encoder"
-        raise OptionError(f"{what}: does not go with --method universal; choose dsr, dsrf, dcrr or dcrrf, or leave it out.")
+        raise OptionError(
+            f"{what}: does not go with --method universal; choose dsr, dsrf, dcrr or dcrrf, or leave it out."
+        )
     if args.train == "quant" and args.method == "universal" and args.data:
         raise OptionError("--data: does not go with --method universal; choose --method dq-nmm, or leave it out.")
     if args.train == "quant" and args.method == "universal":
@@ -257,15 +320,15 @@ def _train(args):
         ):
             if given:
                 raise OptionError(
-                    f"--{option}: does not go with --method universal; choose another --method ({_ANOTHER.get(option, 'dq-nmm, dq-pmm or dq-rpmm')}), "
-                    "or leave it out."
+                    f"--{option}: does not go with --method universal; choose another --method"
+                    f" ({_ANOTHER.get(option, 'dq-nmm, dq-pmm or dq-rpmm')}), or leave it out."
                 )
     if args.train == "quant":
         _check_supervised(args)
         if args.method == "universal" and args.encoder in ENCODERS and args.encoder not in OF_POINTS:
             raise OptionError(
-                f"--encoder {args.encoder}: looks at FIDs of one protocol; give it with --method supervised or dq-..., or choose one of "
-                f"{', '.join(OF_POINTS)}."
+                f"--encoder {args.encoder}: looks at FIDs of one protocol; give it with --method supervised or dq-...,"
+                f" or choose one of {', '.join(OF_POINTS)}."
             )
     if args.train == "quant" and args.bandwidth and (args.method == "universal" or args.data):
         raise OptionError("--bandwidth: goes with --method supervised, and dq-... on simulated spectra; leave it out.")
@@ -283,7 +346,11 @@ def _train(args):
         tried = () if without else SEARCHED if args.method == "supervised" else OF_POINTS
         found = search.search(start, settings, args.search, args.search_steps, tried)
         for one in found["trials"]:
-            print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.items()))
+            print(
+                ", ".join(
+                    f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.items()
+                )
+            )
         args.encoder = found.get("encoder")
         settings = replace(settings, learning_rate=found["learning_rate"], batch_size=found["batch_size"])
     card = start(settings, getattr(args, "encoder", None), args.output)
@@ -291,7 +358,8 @@ def _train(args):
         (args.output / "search.json").write_text(json.dumps(found, indent=2) + "\n")
     done = card["training"]
     print(
-        f"Trained in {done['minutes']:.1f} minutes, {done['steps']} steps, on {done['device']}{_of_members(done)}. On held-back data:"
+        f"Trained in {done['minutes']:.1f} minutes, {done['steps']} steps, on {done['device']}{_of_members(done)}. On"
+        " held-back data:"
     )
     _print_accuracy(card)
     _compare(card)
@@ -322,12 +390,9 @@ def _compare(card) -> None:
         _print_accuracy(model_cards.read_card(card.kind), only=("inside",))
 
 
-
-
-
-
 def _starter_of(args, job, default_encoder: str | None = None):
-    """``start(settings, encoder, folder)`` that runs ``job(folder, **options)`` of :mod:`fsl_mrs_dl.training.loop` with what all trainings are told."""
+    """``start(settings, encoder, folder)`` that runs ``job(folder, **options)`` of :mod:`fsl_mrs_dl.training.loop` with
+    what all trainings are told."""
 
     def start(settings, encoder, folder):
         options = {"encoder": encoder or default_encoder} if default_encoder else {}
@@ -372,7 +437,9 @@ def _registration(args):
 
     def job(folder, **options):
         names = ", ".join(args.file)
-        return registration.train_registration(args.method, fids, folder, source=names, reference=args.reference, **axes, **options)
+        return registration.train_registration(
+            args.method, fids, folder, source=names, reference=args.reference, **axes, **options
+        )
 
     return _starter_of(args, job, "align-cnn")
 
@@ -396,7 +463,9 @@ def _quantifier(args):
             "stack": tuple(args.stack or ()),
             "active": args.active,
         }
-        return _starter_of(args, lambda folder, **options: supervised.train_regressor(basis, folder, **data, **options), "hatami")
+        return _starter_of(
+            args, lambda folder, **options: supervised.train_regressor(basis, folder, **data, **options), "hatami"
+        )
     if args.mean_of and not args.data:
         raise OptionError("--mean_of: is of measured transients; give them with --data, or leave it out.")
     if args.data:
@@ -426,7 +495,13 @@ _ANOTHER = dict.fromkeys(("mm", "ensemble"), "dq-nmm, dq-pmm, dq-rpmm or supervi
 def _check_supervised(args) -> None:
     """Refuse what is the supervised networks' with others, and what is the others' with them."""
     own = {"water": args.water, "stack": args.stack, "active-learning": args.active}
-    others = {"data": args.data, "mean_of": args.mean_of, "teacher": args.teacher, "prior": args.prior, "lambda": args.lam}
+    others = {
+        "data": args.data,
+        "mean_of": args.mean_of,
+        "teacher": args.teacher,
+        "prior": args.prior,
+        "lambda": args.lam,
+    }
     wrong = others if args.method == "supervised" else own
     for option, given in wrong.items():
         if given and args.method == "supervised":
@@ -437,7 +512,8 @@ def _check_supervised(args) -> None:
             raise OptionError(f"--{option}: goes with --method supervised, not with {args.method}; leave it out.")
     if args.stack and (args.encoder or args.search):
         raise OptionError(
-            f"--{'encoder' if args.encoder else 'search'}: does not go with --stack, which names its encoders; leave it out."
+            f"--{'encoder' if args.encoder else 'search'}: does not go with --stack, which names its encoders; leave it"
+            " out."
         )
 
 
@@ -459,19 +535,3 @@ def _denoiser(args):
 def _check_method(args, methods) -> None:
     if args.method not in methods:
         raise OptionError(f"--method {args.method}: there is no such method; choose universal, {', '.join(methods)}.")
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -6,7 +6,9 @@ from pathlib import Path
 
 
 def _view_arguments(parser) -> None:
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of fsl_mrs_dl mrsi or fit, of fsl_mrsi or fsl_mrs")
+    parser.add_argument(
+        "results", type=Path, metavar="RESULTS", help="folder of fsl_mrs_dl mrsi or fit, of fsl_mrsi or fsl_mrs"
+    )
     parser.add_argument("--t1", type=Path, metavar="FILE", help="structural image beneath the maps")
     parser.add_argument(
         "--data", type=Path, metavar="FILE", help="NIfTI-MRS data that were fitted (default: fit and residual together)"
@@ -26,11 +28,15 @@ def _render_arguments(parser) -> None:
     group = parser.add_argument_group("what is drawn")
     group.add_argument("--t1", type=Path, metavar="FILE", help="structural image beneath the map")
     group.add_argument("--metab", metavar="NAME", help="metabolite (default: NAA)")
-    group.add_argument("--quantity", metavar="KEY", help="kind of map (default: conc-ml); a wrong one lists those there are")
+    group.add_argument(
+        "--quantity", metavar="KEY", help="kind of map (default: conc-ml); a wrong one lists those there are"
+    )
     group.add_argument(
         "--slice", nargs=3, type=int, metavar=("X", "Y", "Z"), help="voxel of the results that the slices go through"
     )
-    group.add_argument("--max_crlb", type=float, metavar="PERCENT", help="hide voxels whose Cramer-Rao bound is above it")
+    group.add_argument(
+        "--max_crlb", type=float, metavar="PERCENT", help="hide voxels whose Cramer-Rao bound is above it"
+    )
     group.add_argument("--no_fade", action="store_true", help="do not fade what is uncertain")
     group.add_argument(
         "--renderer",

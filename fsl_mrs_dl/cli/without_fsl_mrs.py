@@ -1,4 +1,5 @@
-"""What the launchers ``fsl_mrs`` and ``fsl_mrs_proc`` do where FSL-MRS is absent: the jobs of this package, in FSL-MRS's words."""
+"""What the launchers ``fsl_mrs`` and ``fsl_mrs_proc`` do where FSL-MRS is absent: the jobs of this package, in
+FSL-MRS's words."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from .main import main
 __all__ = ["fsl_mrs", "fsl_mrs_proc"]
 
 HOW_TO_GET = (
-    "FSL-MRS comes with FSL 6.0.6 and later, or alone through conda: https://open.win.ox.ac.uk/pages/fsl/fsl_mrs/ says how. "
-    "Once it is there, 'fsl_mrs_dl launchers remove' makes way for its own launchers."
+    "FSL-MRS comes with FSL 6.0.6 and later, or alone through conda: https://open.win.ox.ac.uk/pages/fsl/fsl_mrs/ says"
+    " how. Once it is there, 'fsl_mrs_dl launchers remove' makes way for its own launchers."
 )
 
 
@@ -31,7 +32,8 @@ def _refuse(command: str, what: str) -> int:
 
 
 def fsl_mrs_proc(argv: list[str] | None = None) -> int:
-    """``fsl_mrs_proc dl-align ...`` is done as ``fsl_mrs_dl align ...``, ``dl-denoise`` alike; everything else is said to need FSL-MRS."""
+    """``fsl_mrs_proc dl-align ...`` is done as ``fsl_mrs_dl align ...``, ``dl-denoise`` alike; everything else is said
+    to need FSL-MRS."""
     theirs = _theirs("fsl_mrs_proc")
     if theirs:
         return theirs()
@@ -48,9 +50,9 @@ def fsl_mrs_proc(argv: list[str] | None = None) -> int:
         return 0
     if not words or words[0] in ("-h", "--help"):
         print(
-            "usage: fsl_mrs_proc dl-align --file FILE --output DIR [options]; 'fsl_mrs_proc dl-align --help' lists them.\n"
-            "       fsl_mrs_proc dl-denoise --file FILE --model NAME --output DIR [options]\n"
-            f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other steps it does not have. {HOW_TO_GET}"
+            "usage: fsl_mrs_proc dl-align --file FILE --output DIR [options]; 'fsl_mrs_proc dl-align --help' lists"
+            " them.\n       fsl_mrs_proc dl-denoise --file FILE --model NAME --output DIR [options]\nThis launcher of"
+            f" FSL-MRS-DL stands in for FSL-MRS's, whose other steps it does not have. {HOW_TO_GET}"
         )
         return 0
     return _refuse("fsl_mrs_proc", f"the step '{words[0]}'")
@@ -67,8 +69,9 @@ def fsl_mrs(argv: list[str] | None = None) -> int:
         return 0
     if not words or set(words) & {"-h", "--help"}:
         print(
-            "usage: fsl_mrs --algo dlquant --data FILE --basis PATH --output DIR [options]; 'fsl_mrs_dl fit --help' lists them.\n"
-            f"This launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other algorithms it does not have. {HOW_TO_GET}"
+            "usage: fsl_mrs --algo dlquant --data FILE --basis PATH --output DIR [options]; 'fsl_mrs_dl fit --help'"
+            " lists them.\nThis launcher of FSL-MRS-DL stands in for FSL-MRS's, whose other algorithms it does not"
+            f" have. {HOW_TO_GET}"
         )
         return 0
     return main(["fit", *words], prog="fsl_mrs", algo="Newton", advice=f" {HOW_TO_GET}", prefix="--dl-")

@@ -22,5 +22,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if name != "cpu" and not name.startswith("cuda"):
         raise OptionError(f"--device {name}: write auto, cpu or cuda.")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise OptionError(f"--device {name}: no CUDA device is available to PyTorch {torch.__version__}; use --device cpu.")
+        raise OptionError(
+            f"--device {name}: no CUDA device is available to PyTorch {torch.__version__}; use --device cpu."
+        )
     return torch.device(name)

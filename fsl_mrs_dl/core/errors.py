@@ -1,7 +1,7 @@
 """The one family of errors a user is meant to read.
 
-Every message is a single line that names the file, the value and the remedy.  The command line prints it and leaves with
-status 2; anything that is *not* one of these is a fault of ours and shows its traceback.
+Every message is a single line that names the file, the value and the remedy.  The command line prints it and leaves
+with status 2; anything that is *not* one of these is a fault of ours and shows its traceback.
 """
 
 

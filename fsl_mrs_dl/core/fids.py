@@ -1,4 +1,5 @@
-"""What can be said of an FID without a model: whether it is usable, its noise, its combination from coils, a shift and a phase applied to it."""
+"""What can be said of an FID without a model: whether it is usable, its noise, its combination from coils, a shift and
+a phase applied to it."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ def _usable(rows: np.ndarray) -> np.ndarray:
 def quiet_points(n_points: int, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H") -> np.ndarray:
     """Which points of a spectrum hold noise only, bool ``(n_points,)``.
 
-    Filtered edges of oversampled data would read low, so the outer eighth of the bandwidth on either side is left out where enough
-    remains.
+    Filtered edges of oversampled data would read low, so the outer eighth of the bandwidth on either side is left out
+    where enough remains.
     """
     ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
     low, high = units.nucleus(nucleus).signal_free or (ppm[n_points // 8], ppm[-n_points // 8])
@@ -51,13 +52,15 @@ def noise_outside(spec: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucl
 
 
 def normalised(fid: torch.Tensor, n_points: int) -> torch.Tensor:
-    """FIDs over their largest magnitude, cut to ``n_points``, zeros appended where they are shorter (Eq. 1 of the paper)."""
+    """FIDs over their largest magnitude, cut to ``n_points``, zeros appended where they are shorter (Eq. 1 of the
+    paper)."""
     fid = fid / fid.abs().amax(-1, keepdim=True).clamp(min=1e-30)
     return nn.functional.pad(fid, (0, max(0, n_points - fid.shape[-1])))[..., :n_points].to(torch.complex64)
 
 
 def combination(fid: torch.Tensor) -> torch.Tensor:
-    """Weights that add up channels ``(n_channels, n_transients, n_points)`` to most signal, complex ``(n_channels,)``."""
+    """Weights that add up channels ``(n_channels, n_transients, n_points)`` to most signal, complex
+    ``(n_channels,)``."""
     if fid.shape[0] == 1:
         return torch.ones(1, dtype=fid.dtype, device=fid.device)
     flat = fid[..., : min(256, fid.shape[-1])].flatten(1)

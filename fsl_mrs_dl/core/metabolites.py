@@ -1,4 +1,5 @@
-"""What a brain spectrum roughly holds: typical concentrations by name.  They start searches; they never enter a result."""
+"""What a brain spectrum roughly holds: typical concentrations by name.  They start searches; they never enter a
+result."""
 
 from __future__ import annotations
 
@@ -11,15 +12,14 @@ import numpy as np
 __all__ = ["canonical_name", "typical_concentrations", "is_known", "is_macromolecule"]
 
 
-
-
 @lru_cache
 def _table() -> dict:
     return json.loads(resources.files("fsl_mrs_dl").joinpath("data/brain_concentrations.json").read_text())
 
 
 def is_macromolecule(name: str) -> bool:
-    """Is a basis entry a macromolecule or lipid rather than a metabolite?  By the names in use: Mac, mm, MM09, Lip13."""
+    """Is a basis entry a macromolecule or lipid rather than a metabolite?  By the names in use: Mac, mm, MM09,
+    Lip13."""
     return name.lower() in ("mac", "mm", "mmbg", "macro") or name[:2].upper() == "MM" or name[:3].lower() == "lip"
 
 

@@ -34,9 +34,9 @@ def one_thread() -> Iterator[None]:
 def side_by_side(function: Callable, parts: list, device: torch.device) -> Iterator:
     """``map`` over parts of a batch, on a processor with as many threads as torch has, each of which computes with one.
 
-    That is faster than one after the other with all threads: most of the work is on matrices too small to share.  Results come in
-    their order, and within :func:`one_thread` they are the same whatever the number of threads; outside of it a single part is
-    computed with all of them.
+    That is faster than one after the other with all threads: most of the work is on matrices too small to share.
+    Results come in their order, and within :func:`one_thread` they are the same whatever the number of threads; outside
+    of it a single part is computed with all of them.
     """
     before = torch.get_num_threads()
     threads = _SIDE_BY_SIDE.get() or before
@@ -71,7 +71,8 @@ def _in_threads(function, parts: Sequence, threads: int) -> Iterator:
 
 
 def _linalg(what: Callable, matrix: np.ndarray, **options) -> list[np.ndarray]:
-    """A decomposition on one thread: on a busy machine threads that wait for each other make small ones take seconds."""
+    """A decomposition on one thread: on a busy machine threads that wait for each other make small ones take
+    seconds."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -84,8 +85,8 @@ def _linalg(what: Callable, matrix: np.ndarray, **options) -> list[np.ndarray]:
 def _workers(device: torch.device):
     """A ``map`` with as many workers as PyTorch has threads, each with one thread.
 
-    Arrays of a few transients are too short to be shared out among threads one operation at a time: the threads would spend
-    their time waiting for each other, for milliseconds an operation where other programs keep the processor busy.
+    Arrays of a few transients are too short to be shared out among threads one operation at a time: the threads would
+    spend their time waiting for each other, for milliseconds an operation where other programs keep the processor busy.
     """
     n_threads = torch.get_num_threads()
     if device.type != "cpu" or n_threads == 1:
@@ -100,6 +101,10 @@ def _workers(device: torch.device):
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield lambda work, parts: pool.map(functools.partial(with_mode, work), parts) if len(parts) > 1 else map(work, parts)
+            yield (
+                lambda work, parts: (
+                    pool.map(functools.partial(with_mode, work), parts) if len(parts) > 1 else map(work, parts)
+                )
+            )
     finally:
         torch.set_num_threads(n_threads)

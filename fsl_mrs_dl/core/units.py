@@ -1,8 +1,8 @@
 """Axes, units and the Fourier convention: the one statement of sign and conjugation.
 
-In memory every FID follows FSL-MRS: a resonance at ``ppm`` evolves as ``exp(+2j*pi*f*t)`` with
-``f = (ppm - ppm_reference) * spec_freq_mhz`` hertz, so that after :func:`fid_to_spec` the ppm axis rises with the index.
-NIfTI-MRS files hold the complex conjugate; :mod:`fsl_mrs_dl.io.nifti` and :mod:`fsl_mrs_dl.io.basis` convert on the way in and
+In memory every FID follows FSL-MRS: a resonance at ``ppm`` evolves as ``exp(+2j*pi*f*t)`` with ``f = (ppm -
+ppm_reference) * spec_freq_mhz`` hertz, so that after :func:`fid_to_spec` the ppm axis rises with the index. NIfTI-MRS
+files hold the complex conjugate; :mod:`fsl_mrs_dl.io.nifti` and :mod:`fsl_mrs_dl.io.basis` convert on the way in and
 out, and nothing else in the package conjugates.
 
 Functions take NumPy arrays or torch tensors and give back what they were given; torch is never imported from here.
@@ -33,8 +33,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Nucleus:
-    """Constants of one nucleus: gyromagnetic ratio (MHz/T), ppm at the carrier, default fitting window (ppm), and the limits
-    (ppm) below and above which body and brain have no signal."""
+    """Constants of one nucleus: gyromagnetic ratio (MHz/T), ppm at the carrier, default fitting window (ppm), and the
+    limits (ppm) below and above which body and brain have no signal."""
 
     name: str
     gamma_mhz_per_t: float
@@ -43,8 +43,8 @@ class Nucleus:
     signal_free: tuple[float, float] | None = None
 
 
-# The gyromagnetic ratios are CODATA's; references, windows and signal-free regions are FSL-MRS's, so that both programs look at
-# the same points.
+# The gyromagnetic ratios are CODATA's; references, windows and signal-free regions are FSL-MRS's, so that both programs
+# look at the same points.
 _NUCLEI = {
     "1H": Nucleus("1H", 42.577, 4.65, (0.2, 4.2), (-2.0, 10.0)),
     "2H": Nucleus("2H", 6.536, 4.8, (0.0, 6.0), (-2.0, 10.0)),
@@ -82,8 +82,8 @@ def time_axis(n_points: int, dwelltime: float) -> np.ndarray:
 def frequency_axis(n_points: int, dwelltime: float) -> np.ndarray:
     """Offset from the carrier in Hz, shape ``(n_points,)``, ascending.
 
-    FSL-MRS spans the bandwidth with both ends included.  The true bins of the discrete Fourier transform are up to one bin
-    lower; the difference is kept because windows and first-order phases must mean the same points in both programs.
+    FSL-MRS spans the bandwidth with both ends included.  The true bins of the discrete Fourier transform are up to one
+    bin lower; the difference is kept because windows and first-order phases must mean the same points in both programs.
     """
     return np.linspace(-0.5 / dwelltime, 0.5 / dwelltime, n_points)
 
@@ -116,7 +116,8 @@ def window_indices(ppm: np.ndarray, ppmlim: tuple[float, float] | None) -> tuple
 
 
 def fid_to_spec(fid):
-    """FID -> spectrum along the last axis, ``(..., n_points)``: first point halved, unitary FFT, zero frequency centred."""
+    """FID -> spectrum along the last axis, ``(..., n_points)``: first point halved, unitary FFT, zero frequency
+    centred."""
     xp = _xp(fid)
     halved = fid.clone() if xp is not np else np.array(fid, copy=True)
     halved[..., 0] = halved[..., 0] * 0.5

@@ -27,7 +27,9 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
         expected = expected.times(relative)
         expected = expected.times(priors.scale_to(expected, free, cov))
     if expected is not None:
-        lower = np.concatenate([np.full(m, -np.inf if model.shape.negative else 0.0), model.theta_bounds[0].cpu().numpy()])
+        lower = np.concatenate(
+            [np.full(m, -np.inf if model.shape.negative else 0.0), model.theta_bounds[0].cpu().numpy()]
+        )
         lower[m:] = np.where(lower[m:] == 0, 0.0, -np.inf)  # limits far outside of what can be a spectrum say nothing
         upper = np.full(len(lower), np.inf)
         if expected.fwhm_hz is not None and not model.shape.gaussian:
@@ -61,9 +63,15 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
         shift = -blocks["eps"][:, group] / (2 * np.pi)
         shift_sd = sd[:, at["eps"] + group] / (2 * np.pi)
         result.ood_latent = out_of_distribution.latent_score(
-            expected, free, cov, fwhm_hz=width, fwhm_sd=np.sqrt(variance), shift_hz=shift, shift_sd=shift_sd,
+            expected,
+            free,
+            cov,
+            fwhm_hz=width,
+            fwhm_sd=np.sqrt(variance),
+            shift_hz=shift,
+            shift_sd=shift_sd,
             widest_hz=_WIDEST_PPM * model.spec_freq_mhz,
-        )  # fmt: skip
+        )
     result.ood_latent[~result.usable] = np.nan
 
 
@@ -83,7 +91,8 @@ def _weak(result: Quantification) -> np.ndarray:
 def _look_again(
     result: Quantification, rows: np.ndarray, lower: np.ndarray, upper: np.ndarray, rescale: bool, passes: int = 2
 ) -> None:
-    """Posterior of weak spectra with the model linearised where the posterior is, not where the likelihood has its maximum.
+    """Posterior of weak spectra with the model linearised where the posterior is, not where the likelihood has its
+    maximum.
 
     There amplitude and width go together, and the bound of an estimate that is too high by chance is too wide.
     """
@@ -120,7 +129,9 @@ def _look_again(
         with np.errstate(invalid="ignore", over="ignore"):
             own = np.sqrt(np.diagonal(result.cov[rows], axis1=1, axis2=2))
             good = (np.abs(again.point - result.posterior.point[rows]) < _ASTRAY * own).all(1)
-            far = np.abs(again.point - result.posterior.point[rows]) > _STAYS * np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+            far = np.abs(again.point - result.posterior.point[rows]) > _STAYS * np.sqrt(
+                np.diagonal(cov, axis1=1, axis2=2)
+            )
         result.posterior.update(rows[good], again.taken(good))
         untouched[rows[good]] = False
         # Where the posterior has not moved, looking from there shows the same.

@@ -47,8 +47,9 @@ class AlsoFrom:
         vector = torch.as_tensor(np.asarray(params, float).copy())
         if vector.shape != (model.n_params,) or not torch.isfinite(vector).all():
             raise OptionError(
-                f"x0: {tuple(vector.shape)} numbers, all finite, were expected to be {model.n_params}: one for each parameter of "
-                f"the {model.name} model with {model.n_metabs} metabolites and this baseline; leave x0 out, or give such a vector."
+                f"x0: {tuple(vector.shape)} numbers, all finite, were expected to be {model.n_params}: one for each"
+                f" parameter of the {model.name} model with {model.n_metabs} metabolites and this baseline; leave x0"
+                " out, or give such a vector."
             )
         self.starter, self.name = starter, starter.name
         if hasattr(starter, "parts"):
@@ -79,7 +80,8 @@ class Named:
 
 
 class Automatic:
-    """Chooses the starter once the model is known: the network with the classical search where its card covers the data.
+    """Chooses the starter once the model is known: the network with the classical search where its card covers the
+    data.
 
     Parameters
     ----------
@@ -107,12 +109,14 @@ class Automatic:
             card = read_card(self.network)
             if card.kind not in _KINDS:
                 raise OptionError(
-                    f"model {self.network}: {KIND_WORDS.get(card.kind, 'does other things')}; give one that starts fits."
+                    f"model {self.network}: {KIND_WORDS.get(card.kind, 'does other things')}; give one that starts"
+                    " fits."
                 )
             if starter == "network" and not getattr(_KINDS[card.kind], "proposes", True):
                 raise OptionError(
-                    f"starter network: {self.network} knows concentrations only and proposes no starts; leave the starter out, the classical "
-                    "search then starts the fits and the network's answers stay as they are."
+                    f"starter network: {self.network} knows concentrations only and proposes no starts; leave the"
+                    " starter out, the classical search then starts the fits and the network's answers stay as they"
+                    " are."
                 )
         self.there = network is not None or starter in ("network", "together") or self.network in model_names()
 
@@ -126,7 +130,9 @@ class Automatic:
         network = _KINDS[card.kind](network, card)
         why = network.refuses(model)
         if why and self.given:
-            raise OptionError(f"model {self.network}: is not for data like these: {why}; leave it out, or train one for them.")
+            raise OptionError(
+                f"model {self.network}: is not for data like these: {why}; leave it out, or train one for them."
+            )
         if self.asked == "network":
             return Named(network, f"{network.name}, outside its range: {why}") if why else network
         if why:

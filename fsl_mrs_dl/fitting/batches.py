@@ -47,7 +47,9 @@ def _fit_rows(
     if len(bound):
         rows = uncertainty.sensitivities(model, theta[bound], conc[bound])
         left = model.eliminate_baseline((spec - modelled)[bound])
-        free[bound], moved[bound] = uncertainty.without_bounds(rows, left, conc[bound], held[bound], unit[bound], noise[bound])
+        free[bound], moved[bound] = uncertainty.without_bounds(
+            rows, left, conc[bound], held[bound], unit[bound], noise[bound]
+        )
     result.free[index] = torch.cat([free, theta + moved], -1).cpu().numpy()
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
     result.cov[index] = cov.cpu().numpy()

@@ -1,12 +1,12 @@
 """The fitted window of a signal model on a coarse time grid: the same spectra, with several times fewer points.
 
-A fit looks at a few ppm of a bandwidth of tens of ppm.  The basis is filtered once to the window and a margin on both sides and
-sampled as coarsely as that band allows; decay, shift and Fourier transform then run over the coarse grid.  Such a product is exact
-if the transform of the decay is narrower than the margin, so that no line outside of the margin reaches into the window.  A decay
-that begins at once is not narrow: its jump is what the long tails of lines are made of.  But the FID is zero before it begins and
-after it ends, so there the decay may be anything, and it is chosen to rise and fall smoothly.  What is left is an error of 1e-8 of
-each spectrum, growing to 1e-6 towards limits on shift and width that :meth:`ReducedModel.covers` knows; parameters beyond them get the
-spectra of the whole model.
+A fit looks at a few ppm of a bandwidth of tens of ppm.  The basis is filtered once to the window and a margin on both
+sides and sampled as coarsely as that band allows; decay, shift and Fourier transform then run over the coarse grid.
+Such a product is exact if the transform of the decay is narrower than the margin, so that no line outside of the margin
+reaches into the window.  A decay that begins at once is not narrow: its jump is what the long tails of lines are made
+of.  But the FID is zero before it begins and after it ends, so there the decay may be anything, and it is chosen to
+rise and fall smoothly.  What is left is an error of 1e-8 of each spectrum, growing to 1e-6 towards limits on shift and
+width that :meth:`ReducedModel.covers` knows; parameters beyond them get the spectra of the whole model.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ __all__ = ["ReducedModel", "reduced"]
 
 # Shifts that the margin allows for (ppm), as far as the classical search looks.
 _MOST_SHIFT_PPM = 0.36
-# Shape of the rise and fall: a running sum of Kaiser's window, which falls to exp(-_BETA) outside of _BETA / (pi * length).
+# Shape of the rise and fall: a running sum of Kaiser's window, which falls to exp(-_BETA) outside of _BETA / (pi *
+# length).
 _BETA = 15.0
 # Damping over the rise, gamma times its length, up to which its growth before time zero stays harmless.
 _MOST_GROWTH = 5.6
 # Lorentzian lines up to this width, the larger of the two, are to be covered.
 _BROAD_HZ, _BROAD_PPM = 30.5, 0.2
-# Width of the Gaussian line, its SD in frequency, up to which it stays inside the margin; in parts of the margin without the shift.
+# Width of the Gaussian line, its SD in frequency, up to which it stays inside the margin; in parts of the margin
+# without the shift.
 _MOST_GAUSS = 1 / 7
 
 
 class ReducedModel:
     """Stands in for a :class:`SignalModel` where spectra in the window are computed.
 
-    ``columns``, ``plain_columns``, ``theta_derivatives`` and ``join_metabolites`` are the model's, ``(batch, ..., n_window)``.
-    Everything else is asked of ``model``, which has to be there as long as this one is used.
+    ``columns``, ``plain_columns``, ``theta_derivatives`` and ``join_metabolites`` are the model's, ``(batch, ...,
+    n_window)``. Everything else is asked of ``model``, which has to be there as long as this one is used.
 
     Parameters
     ----------
@@ -206,11 +208,15 @@ class ReducedModel:
             return self._mixed(good, self.join_metabolites, self.model.join_metabolites, theta, conc)
         return self._spectrum(self._group_fids(theta, conc).sum(-2)) * self._phase(theta)
 
-    def correlate(self, weights: torch.Tensor, gamma: torch.Tensor, data: torch.Tensor, hz: torch.Tensor) -> torch.Tensor:
-        """Correlation over shifts of the windowed data with templates: a sum of metabolites, damped.  In single precision.
+    def correlate(
+        self, weights: torch.Tensor, gamma: torch.Tensor, data: torch.Tensor, hz: torch.Tensor
+    ) -> torch.Tensor:
+        """Correlation over shifts of the windowed data with templates: a sum of metabolites, damped.  In single
+        precision.
 
-        ``weights`` complex ``(n_metabs,)``, ``gamma`` ``(n,)``, ``data`` complex ``(batch, n_window)``, ``hz`` ``(k,)`` shifts at the bins
-        of a transform of twice the FID's length -> complex ``(batch, n, k)``; each row of the batch in a unit of its own.
+        ``weights`` complex ``(n_metabs,)``, ``gamma`` ``(n,)``, ``data`` complex ``(batch, n_window)``, ``hz`` ``(k,)``
+        shifts at the bins of a transform of twice the FID's length -> complex ``(batch, n, k)``; each row of the batch
+        in a unit of its own.
         """
         n, extra, kind = self.n_coarse, self.extra, torch.complex64
         size = data.abs().amax(-1, keepdim=True)
@@ -249,7 +255,8 @@ _FAST = (1, 3, 5, 9, 15)
 
 
 def _design(model: SignalModel) -> tuple[int, float] | None:
-    """Points of the coarse grid and length of the rise (s) with the least to compute; None if it is no less than for all points."""
+    """Points of the coarse grid and length of the rise (s) with the least to compute; None if it is no less than for
+    all points."""
     first, last = model.window
     width, duration = last - first, model.n_points * model.dwelltime
     shift = _MOST_SHIFT_PPM * model.spec_freq_mhz
@@ -275,7 +282,8 @@ _LEAST = 6e4
 def reduced(model: SignalModel, rows: int | None = None) -> SignalModel | ReducedModel:
     """The model on a coarse grid, made once per model, device and precision.
 
-    The model itself comes back where its window is most of the band, or there are so few ``rows`` to fit that it is not worth making.
+    The model itself comes back where its window is most of the band, or there are so few ``rows`` to fit that it is not
+    worth making.
     """
     basis, version, shape, small = _made.get(model, (None, None, None, None))
     if basis is not model.basis or version != model.basis._version or shape is not model.shape:

@@ -1,8 +1,8 @@
 """Starters: where a fit begins.
 
-A starter looks at spectra and proposes nonlinear parameters; :mod:`fsl_mrs_dl.fitting.varpro` finishes them.  Several proposals per
-spectrum are welcome, the one with the lowest cost is taken.  The classical search here needs no training and no prior but
-what a brain spectrum roughly looks like; it is also the fallback where no network applies.
+A starter looks at spectra and proposes nonlinear parameters; :mod:`fsl_mrs_dl.fitting.varpro` finishes them.  Several
+proposals per spectrum are welcome, the one with the lowest cost is taken.  The classical search here needs no training
+and no prior but what a brain spectrum roughly looks like; it is also the fallback where no network applies.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Starter(Protocol):
     name: str
 
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """Spectra in the window, complex ``(batch, n_window)`` -> proposals ``(batch, n_candidates, n_theta)``, the first of each finite; NaN
-        for none."""
+        """Spectra in the window, complex ``(batch, n_window)`` -> proposals ``(batch, n_candidates, n_theta)``, the
+        first of each finite; NaN for none."""
 
 
 _LIKELY = 2  # line widths that are proposed of those that are tried
@@ -35,9 +35,9 @@ _LIKELY = 2  # line widths that are proposed of those that are tried
 class ClassicalStarter:
     """Matched filter of the windowed spectrum with the basis at typical concentrations, for a few line widths.
 
-    The position of the filter's maximum gives the shift, its argument the phase; both are exact for white noise and a true
-    template, whatever the phase.  The template's norm inside the window is taken into account, so that a strong signal near
-    the edge of the window does not attract it.
+    The position of the filter's maximum gives the shift, its argument the phase; both are exact for white noise and a
+    true template, whatever the phase.  The template's norm inside the window is taken into account, so that a strong
+    signal near the edge of the window does not attract it.
 
     Parameters
     ----------
@@ -58,7 +58,9 @@ class ClassicalStarter:
         weights = typical_concentrations(names) if model.nucleus == "1H" else None
         if weights is None:
             norm = model.basis.abs().square().sum(-1).sqrt().cpu().numpy()
-            weights = np.array([0.0 if is_macromolecule(name) else 1 / max(size, 1e-300) for name, size in zip(names, norm)])
+            weights = np.array(
+                [0.0 if is_macromolecule(name) else 1 / max(size, 1e-300) for name, size in zip(names, norm)]
+            )
             weights = weights if weights.any() else np.ones(len(names))
         weights = torch.as_tensor(weights, device=spec.device).to(model.complex_dtype)
         widths = torch.tensor(self.widths_hz, dtype=model.dtype, device=spec.device) * torch.pi
@@ -69,7 +71,9 @@ class ClassicalStarter:
         norm = self._norm_in_window(templates, model)[:, near].sqrt()
         # The data stay fixed in their window; it is the template that moves.
         data, small = model.eliminate_baseline(spec), reduced(model, len(spec))
-        if isinstance(small, ReducedModel) and self.max_shift_ppm * model.spec_freq_mhz <= small.most_shift / (2 * torch.pi):
+        if isinstance(small, ReducedModel) and self.max_shift_ppm * model.spec_freq_mhz <= small.most_shift / (
+            2 * torch.pi
+        ):
             filtered = small.correlate(weights, widths, data, hz[near])
         else:
             windowed = spec.new_zeros(len(spec), n)
@@ -81,8 +85,8 @@ class ClassicalStarter:
         shift = hz[near][best]
         angle = filtered.gather(-1, best).angle()
         zero = torch.zeros_like(angle)
-        # Basis and data both have lines of their own; the proposals differ in what is added to the basis'.  Only those that are most like
-        # the data are worth a closer look.
+        # Basis and data both have lines of their own; the proposals differ in what is added to the basis'.  Only those
+        # that are most like the data are worth a closer look.
         gamma = widths[None, :, None].expand_as(angle)
         likely = score.amax(-1, keepdim=True).topk(min(_LIKELY, len(widths)), dim=1).indices
         gamma, shift, angle, zero = (values.gather(1, likely) for values in (gamma, shift, angle, zero))
@@ -99,26 +103,3 @@ class ClassicalStarter:
         window[torch.cat([2 * model.bins, (2 * model.bins + 1) % pad])] = 1.0
         moved = torch.fft.ifft(torch.fft.fft(window) * torch.fft.fft(power, dim=-1).conj(), dim=-1).real
         return moved.clamp(min=moved.amax(-1, keepdim=True) * 1e-6)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -37,8 +37,13 @@ class NetworkStarter:
         """Why the network was not made for data like these, in words; empty if it was."""
         low, high = model.ppmlim or (-100.0, 100.0)
         acquired = model.n_points * model.dwelltime * model.spec_freq_mhz
-        return self.card.refuses(nucleus=model.nucleus, spec_freq_mhz=model.spec_freq_mhz, ppm_low=low, ppm_high=high, acquired_s_mhz=acquired
-        )  # fmt: skip
+        return self.card.refuses(
+            nucleus=model.nucleus,
+            spec_freq_mhz=model.spec_freq_mhz,
+            ppm_low=low,
+            ppm_high=high,
+            acquired_s_mhz=acquired,
+        )
 
     def _grid(self, model: SignalModel):
         from ..networks.universal import PpmGrid
@@ -94,10 +99,11 @@ class PhysicsStarter:
         zero = torch.zeros_like(found["phi0"])
         return nuisance_theta(
             model, found["shift_hz"] / model.spec_freq_mhz, found["phi0"], zero, found["damping"] / torch.pi, zero
-        )  # fmt: skip
+        )
 
     def concentrations(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """The networks' own answers in the model's units, ``(n_networks, batch, n_metabs)``; NaN for what they were not trained on."""
+        """The networks' own answers in the model's units, ``(n_networks, batch, n_metabs)``; NaN for what they were not
+        trained on."""
         fid = self._fid(spec, model)
         with torch.no_grad():
             network = self.network.to(spec.device)
@@ -116,7 +122,8 @@ class PhysicsStarter:
     def _columns(self, model: SignalModel, names: list[str]) -> torch.Tensor:
         """From the network's concentrations to the model's, ``(n_of_network, n_metabs)``.
 
-        The same metabolite may have another scale in the model's basis set; one that looks different is another, and has no answer.
+        The same metabolite may have another scale in the model's basis set; one that looks different is another, and
+        has no answer.
         """
         one = getattr(self.network, "members", [self.network])[0]
         theirs = torch.complex(*one.basis_ri).to(model.basis)
@@ -143,7 +150,8 @@ class PhysicsStarter:
 
 
 class RegressorStarter(PhysicsStarter):
-    """A network that only knows concentrations (:mod:`fsl_mrs_dl.networks.supervised_quantification`): it answers, and the classical search starts the fit.
+    """A network that only knows concentrations (:mod:`fsl_mrs_dl.networks.supervised_quantification`): it answers, and
+    the classical search starts the fit.
 
     Parameters
     ----------
@@ -165,8 +173,8 @@ class RegressorStarter(PhysicsStarter):
 def nuisance_theta(model: SignalModel, shift_ppm, phi0, phi1, lorentz_hz, gauss_hz) -> torch.Tensor:
     """A model's nonlinear parameters ``(batch, n_candidates, n_theta)`` from what is seen in a spectrum.
 
-    ``shift_ppm`` ``(batch, n_candidates)``; ``phi0`` rad at 2.2 ppm, ``phi1`` rad per ppm, and full widths at half maximum in Hz,
-    ``(batch, 1)`` or as the shifts.
+    ``shift_ppm`` ``(batch, n_candidates)``; ``phi0`` rad at 2.2 ppm, ``phi1`` rad per ppm, and full widths at half
+    maximum in Hz, ``(batch, 1)`` or as the shifts.
     """
     eps = -2 * torch.pi * shift_ppm * model.spec_freq_mhz
     slope = (phi1 / model.spec_freq_mhz).expand_as(eps)

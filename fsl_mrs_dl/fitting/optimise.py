@@ -16,7 +16,12 @@ _TOLERANCE = 1e-3  # SDs
 
 
 def fit_spectra(
-    spec: torch.Tensor, model: SignalModel, names: list[str], starter: Starter, max_iter: int = 60, tolerance: float = _TOLERANCE
+    spec: torch.Tensor,
+    model: SignalModel,
+    names: list[str],
+    starter: Starter,
+    max_iter: int = 60,
+    tolerance: float = _TOLERANCE,
 ) -> varpro.Solution:
     """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
     if model.shape.free_shift:
@@ -34,10 +39,15 @@ def fit_spectra(
     empty = holds_noise_only(target, cost, model)
     if empty.any():
         best = varpro.Solution.joined(
-            [(part, _solve_fast(target[part], model, theta[part], steps, tolerance)) for part, steps in (
-                (empty.nonzero()[:, 0], min(max_iter, _STEPS_IN_NOISE)), ((~empty).nonzero()[:, 0], max_iter)
-            ) if len(part)]
-        )  # fmt: skip
+            [
+                (part, _solve_fast(target[part], model, theta[part], steps, tolerance))
+                for part, steps in (
+                    (empty.nonzero()[:, 0], min(max_iter, _STEPS_IN_NOISE)),
+                    ((~empty).nonzero()[:, 0], max_iter),
+                )
+                if len(part)
+            ]
+        )
     else:
         best = _solve_fast(target, model, theta, max_iter, tolerance)
     for other, elsewhere in rivals:
@@ -53,16 +63,20 @@ _STEPS_IN_NOISE, _LEAST_EXPLAINED = 16, 3.0
 
 
 def holds_noise_only(target: torch.Tensor, cost: torch.Tensor, model: SignalModel) -> torch.Tensor:
-    """Whether a fit that leaves ``cost`` ``(batch,)`` of spectra ``(batch, n_window)`` explains no more than it would of noise.
+    """Whether a fit that leaves ``cost`` ``(batch,)`` of spectra ``(batch, n_window)`` explains no more than it would
+    of noise.
 
-    The baseline is eliminated.  Of noise each parameter explains about as much as one point of it holds, some more by being searched for.
+    The baseline is eliminated.  Of noise each parameter explains about as much as one point of it holds, some more by
+    being searched for.
     """
     energy = target.abs().square().sum(-1)
     noise = cost / (2 * target.shape[-1])
     return (energy - cost) < _LEAST_EXPLAINED * (model.n_metabs + sum(model.theta_sizes.values())) * noise
 
 
-def _best_start(target: torch.Tensor, model: SignalModel, candidates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _best_start(
+    target: torch.Tensor, model: SignalModel, candidates: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The candidate of lowest cost for every spectrum, ``(batch, n_theta)``, and that cost.
 
     Single precision is enough to tell starts apart, once the numbers are brought to its middle.
@@ -99,13 +113,16 @@ _SAME_SHIFT_PPM, _SAME_PHASE_RAD = 0.02, 0.6
 
 
 def apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Where two sets of starts lie in different places, bool ``(batch,)``: by their first group's shift, or the phase in the window."""
+    """Where two sets of starts lie in different places, bool ``(batch,)``: by their first group's shift, or the phase
+    in the window."""
     a, b = model.split_theta(one), model.split_theta(other)
     shift = (a["eps"] - b["eps"])[:, 0] / (2 * torch.pi * model.spec_freq_mhz)
     middle = sum(model.ppmlim) / 2 if model.ppmlim else units.nucleus(model.nucleus).ppm_reference
     hz = units.ppm_to_hz(middle, model.spec_freq_mhz, model.nucleus)
     turn = (a["phi0"] - b["phi0"] + (a["phi1"] - b["phi1"]) * hz + (a["eps"] - b["eps"]) * model.dwelltime)[:, 0]
-    return (shift.abs() > _SAME_SHIFT_PPM) | (torch.remainder(turn + torch.pi, 2 * torch.pi) - torch.pi).abs().gt(_SAME_PHASE_RAD)
+    return (shift.abs() > _SAME_SHIFT_PPM) | (torch.remainder(turn + torch.pi, 2 * torch.pi) - torch.pi).abs().gt(
+        _SAME_PHASE_RAD
+    )
 
 
 # Starts of a fit with free shifts: the SD of the shifts' spread (ppm) and the damping of the first step.
@@ -124,8 +141,8 @@ _FREE_SHIFT_STARTS = (
 def _fit_free_shifts(spec, model: SignalModel, names, starter: Starter, max_iter: int) -> varpro.Solution:
     """Fit a model in which every metabolite has a shift of its own.
 
-    Its cost has many minima, because a weak metabolite can wander off to a stronger one's line.  The shifts are released from
-    the minimum with shared ones, from several starts around it, and the lowest end is taken.
+    Its cost has many minima, because a weak metabolite can wander off to a stronger one's line.  The shifts are
+    released from the minimum with shared ones, from several starts around it, and the lowest end is taken.
     """
     shared = model.with_shared_shifts()
     blocks = shared.split_theta(fit_spectra(spec, shared, names, starter, max_iter).theta)
@@ -144,7 +161,8 @@ def _fit_free_shifts(spec, model: SignalModel, names, starter: Starter, max_iter
     return best
 
 
-# The first steps in single precision: most of them, how near to the minimum they go (in SDs), and the fewest spectra that they pay for.
+# The first steps in single precision: most of them, how near to the minimum they go (in SDs), and the fewest spectra
+# that they pay for.
 _ROUGH_STEPS, _ROUGH_TOLERANCE, _ROUGH_ROWS = 6, 0.1, 8
 
 

@@ -1,8 +1,10 @@
-"""Is a spectrum like those a fit or a network was made for?  A score, about one where clean data end, above for what is unlike them.
+"""Is a spectrum like those a fit or a network was made for?  A score, about one where clean data end, above for what is
+unlike them.
 
-Two things give a strange spectrum away.  What the model leaves over: its energy over the noise of the spectrum's empty ends, and its
-highest peak once it is smoothed as wide as a line.  And what was found: concentrations, a width or a shift that nobody expected, or, for
-a network, a place far from all that it found in clean data (Lee et al., arXiv 1807.03888).
+Two things give a strange spectrum away.  What the model leaves over: its energy over the noise of the spectrum's empty
+ends, and its highest peak once it is smoothed as wide as a line.  And what was found: concentrations, a width or a
+shift that nobody expected, or, for a network, a place far from all that it found in clean data (Lee et al., arXiv
+1807.03888).
 """
 
 from __future__ import annotations
@@ -13,15 +15,6 @@ from ..networks.novelty import CLEAN_PART
 from .priors import Prior, moments
 
 __all__ = ["residual_score", "latent_score", "away", "together"]
-
-
-
-
-
-
-
-
-
 
 
 def together(*scores: np.ndarray) -> np.ndarray:
@@ -73,9 +66,18 @@ def _convolved(rows: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def latent_score(
-    prior: Prior | None, conc, cov, *, fwhm_hz=None, fwhm_sd=None, shift_hz=None, shift_sd=None, widest_hz: float | None = None
+    prior: Prior | None,
+    conc,
+    cov,
+    *,
+    fwhm_hz=None,
+    fwhm_sd=None,
+    shift_hz=None,
+    shift_sd=None,
+    widest_hz: float | None = None,
 ) -> np.ndarray:
-    """Score of what a fit found, ``(n,)``: how far outside of what is expected, in SDs of the fit and of what is expected.
+    """Score of what a fit found, ``(n,)``: how far outside of what is expected, in SDs of the fit and of what is
+    expected.
 
     Parameters
     ----------
@@ -94,7 +96,10 @@ def latent_score(
         if prior is not None and prior.says.any():
             sd = np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))
             far = np.stack(
-                [away(kind, *numbers, conc[:, i], sd[:, i]) for i, (kind, numbers) in enumerate(zip(prior.kinds, prior.numbers))]
+                [
+                    away(kind, *numbers, conc[:, i], sd[:, i])
+                    for i, (kind, numbers) in enumerate(zip(prior.kinds, prior.numbers))
+                ]
             )
             far = np.where(np.isfinite(far), far, 0)
             # The farthest of so many: Bonferroni's limit, 4 for twenty of them.
@@ -124,7 +129,8 @@ def away(kind: str, a: float, b: float, value, sd):
     if kind == "lognormal":
         mean, spread = moments(kind, a, b)
         linear = np.abs(value - mean) / np.hypot(sd, spread)
-        # What the data decide is compared by its ratio, as the prior says it; the logarithm of noise would mean nothing.
+        # What the data decide is compared by its ratio, as the prior says it; the logarithm of noise would mean
+        # nothing.
         ratio = np.abs(np.log(np.maximum(value, 1e-300) / a)) / np.hypot(sd / np.maximum(value, 1e-300), b)
         return np.where(value > 3 * sd, ratio, linear)
     return np.abs(value - a) / np.hypot(sd, b)

@@ -1,8 +1,10 @@
-"""What is known of concentrations once prior and data are put together: mean, SD, covariance and intervals of the posterior.
+"""What is known of concentrations once prior and data are put together: mean, SD, covariance and intervals of the
+posterior.
 
-The data's part is Gaussian: the estimate without bounds and its Cramer-Rao covariance, everything else (baseline, shift, width) integrated
-out.  Priors of single metabolites, and that nothing is negative, need not be Gaussian; they are brought in by expectation propagation
-(Minka, UAI 2001; Rasmussen & Williams, Gaussian Processes for Machine Learning, 3.6), for a batch of spectra at once.
+The data's part is Gaussian: the estimate without bounds and its Cramer-Rao covariance, everything else (baseline,
+shift, width) integrated out.  Priors of single metabolites, and that nothing is negative, need not be Gaussian; they
+are brought in by expectation propagation (Minka, UAI 2001; Rasmussen & Williams, Gaussian Processes for Machine
+Learning, 3.6), for a batch of spectra at once.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ __all__ = ["Posterior", "posterior", "upper_limit"]
 class Posterior:
     """Posterior of concentrations, a row per spectrum.
 
-    ``mean`` ``(n, n_metabs)``, ``cov`` ``(n, n_metabs, n_metabs)``; ``pull`` ``(n, n_metabs)`` the share of the prior's variance that
-    the data left standing, 0 to 1, zero where nothing was expected (for priors that are not Gaussian: of the Gaussian that the prior
-    looks like where the posterior is); ``low``, ``high`` ``(n, n_metabs)`` limits of the central 95 %
-    interval, ``low68``, ``high68`` of the central 68 %; ``conflict`` bool ``(n, n_metabs)`` where the data say something else than what was
-    expected, by more than both allow for; ``point`` ``(n, k)`` the mean of all parameters; ``sites`` ``(n, 2, k)`` the Gaussians that
-    stand for prior and limits, precision and precision times mean.  ``prior`` is what was expected, in the concentrations' unit.
+    ``mean`` ``(n, n_metabs)``, ``cov`` ``(n, n_metabs, n_metabs)``; ``pull`` ``(n, n_metabs)`` the share of the prior's
+    variance that the data left standing, 0 to 1, zero where nothing was expected (for priors that are not Gaussian: of
+    the Gaussian that the prior looks like where the posterior is); ``low``, ``high`` ``(n, n_metabs)`` limits of the
+    central 95 % interval, ``low68``, ``high68`` of the central 68 %; ``conflict`` bool ``(n, n_metabs)`` where the data
+    say something else than what was expected, by more than both allow for; ``point`` ``(n, k)`` the mean of all
+    parameters; ``sites`` ``(n, 2, k)`` the Gaussians that stand for prior and limits, precision and precision times
+    mean.  ``prior`` is what was expected, in the concentrations' unit.
     """
 
     mean: np.ndarray
@@ -80,7 +83,8 @@ def posterior(
     prior : Prior
         Of the first ``n_metabs`` of the parameters, in their unit (see :func:`fsl_mrs_dl.fitting.priors.scale_to`).
     estimates : ndarray ``(n, k)``
-        Of concentrations and, after them, of other parameters, without bounds; NaN where a spectrum could not be fitted.
+        Of concentrations and, after them, of other parameters, without bounds; NaN where a spectrum could not be
+        fitted.
     cov : ndarray ``(n, k, k)``
         Their covariance; an infinite variance for what the data say nothing about.
     lower, upper : ndarray ``(k,)``
@@ -190,8 +194,8 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, bri
     out.point[index] = mean * scale
     out.mean[index] = out.point[index][:, :n_out]
     out.cov[index] = (sigma * ratio[:, :, None] * ratio[:, None, :] * np.outer(scale, scale))[:, :n_out, :n_out]
-    # Within limits it is the variance that is left; of a lognormal prior what it adds to the precision where the posterior is, because its
-    # variance says nothing about its tails.  Of a Gaussian one both are the same.
+    # Within limits it is the variance that is left; of a lognormal prior what it adds to the precision where the
+    # posterior is, because its variance says nothing about its tails.  Of a Gaussian one both are the same.
     share = np.where(kinds == "lognormal", tau * variance, spread / np.where(prior.says, prior.sd / scale, 1.0) ** 2)
     out.pull[index] = np.where(prior.says, np.clip(share, 0, 1), 0.0)[:, :n_out]
     own = np.diagonal(cov, axis1=1, axis2=2)[:, :n_out]
@@ -212,7 +216,8 @@ def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, bri
 
 
 def _cavities(base, linear, tau, nu):
-    """What everything but its own site says of each entry: mean and precision ``(n, m)``; and the whole's covariance and variances."""
+    """What everything but its own site says of each entry: mean and precision ``(n, m)``; and the whole's covariance
+    and variances."""
     sigma = np.linalg.inv(base + tau[:, :, None] * np.eye(tau.shape[1]))
     variance = np.maximum(np.diagonal(sigma, axis1=1, axis2=2), 1e-20)
     precision = np.maximum(1 / variance - tau, 1e-8)
@@ -221,7 +226,8 @@ def _cavities(base, linear, tau, nu):
 
 
 def _tilted(mean, variance, low, high, logs, numbers, quantiles=()):
-    """Moments and quantiles of Gaussians ``(n, m)`` cut off at ``low`` and ``high`` ``(m,)`` or, for ``logs``, times a lognormal density."""
+    """Moments and quantiles of Gaussians ``(n, m)`` cut off at ``low`` and ``high`` ``(m,)`` or, for ``logs``, times a
+    lognormal density."""
     sd = np.sqrt(variance)
     if len(logs) == mean.shape[1]:
         return _times_lognormal(mean, sd, *numbers.T, quantiles)
@@ -273,7 +279,8 @@ def _truncated(mean, sd, low, high, quantiles):
 
 
 def _times_lognormal(mean, sd, median, log_sd, quantiles):
-    """Moments and quantiles of normal distributions ``(n, m)`` times lognormal densities ``(m,)``, on a grid of the logarithm."""
+    """Moments and quantiles of normal distributions ``(n, m)`` times lognormal densities ``(m,)``, on a grid of the
+    logarithm."""
     place = np.maximum(mean / median, 1e-6)
     # The grid covers the prior, and finely what the data say within it.
     centre, width = np.log(place), np.minimum(sd / median / place, 50)
@@ -308,7 +315,8 @@ def _times_lognormal(mean, sd, median, log_sd, quantiles):
 
 
 def upper_limit(centre, sd, part: float = 0.68):
-    """Below what a number that is not negative lies with this probability, if it was measured as ``centre`` with an error ``sd``."""
+    """Below what a number that is not negative lies with this probability, if it was measured as ``centre`` with an
+    error ``sd``."""
     centre, sd = np.broadcast_arrays(np.asarray(centre, float), np.asarray(sd, float))
     known = np.isfinite(centre) & np.isfinite(sd) & (sd > 0)
     x, s = np.where(known, centre, 0.0), np.where(known, sd, 1.0)

@@ -1,7 +1,9 @@
-"""What concentrations are expected before the data are looked at: stated by a recipe or a file, or learnt from a volume.
+"""What concentrations are expected before the data are looked at: stated by a recipe or a file, or learnt from a
+volume.
 
-A prior is relative: its unit is brought to the data's by one factor for all spectra (:func:`scale_to`), because raw concentrations have
-a unit that nobody knows beforehand.  Entries it says nothing about, macromolecules for one, are expected to be anything.
+A prior is relative: its unit is brought to the data's by one factor for all spectra (:func:`scale_to`), because raw
+concentrations have a unit that nobody knows beforehand.  Entries it says nothing about, macromolecules for one, are
+expected to be anything.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class Prior:
     ----------
     names : tuple of str
     kinds : tuple of str
-        For each: 'uniform' (limits), 'normal' (mean, SD), 'lognormal' (median, SD of the logarithm), or 'any'.  None is ever negative.
+        For each: 'uniform' (limits), 'normal' (mean, SD), 'lognormal' (median, SD of the logarithm), or 'any'.  None is
+        ever negative.
     numbers : ndarray ``(n_metabs, 2)``
         The two numbers of each kind.
     cov : ndarray ``(n_metabs, n_metabs)``, optional
@@ -97,13 +100,18 @@ def moments(kind: str, a: float, b: float) -> tuple[float, float]:
 
 def recipes() -> list[str]:
     """Names of the recipes that can be priors: those of spectra, with concentrations."""
-    return [name for name in recipes_module.recipe_names() if not name.endswith("-transients") and not name.startswith("augment-")]
+    return [
+        name
+        for name in recipes_module.recipe_names()
+        if not name.endswith("-transients") and not name.startswith("augment-")
+    ]
 
 
 def load(what: str | Path, names) -> Prior:
     """A prior for metabolites from a recipe's name, a recipe's file, or a file that gives ranges by metabolite.
 
-    Such a file is JSON: ``{"NAA": {"normal": [12, 1.5]}, "GABA": {"uniform": [1, 2]}, "Gln": {"lognormal": [3, 0.3]}}``, in any one unit.
+    Such a file is JSON: ``{"NAA": {"normal": [12, 1.5]}, "GABA": {"uniform": [1, 2]}, "Gln": {"lognormal": [3,
+    0.3]}}``, in any one unit.
 
     Raises
     ------
@@ -119,7 +127,9 @@ def load(what: str | Path, names) -> Prior:
         if isinstance(content, dict) and "concentrations" not in content and "augment" not in content:
             return _from_ranges(str(what), content, tuple(names))
     if str(what) in recipes_module.recipe_names() and str(what) not in recipes():
-        raise OptionError(f"--prior {what}: is a recipe of something else than spectra; there are {', '.join(recipes())}.")
+        raise OptionError(
+            f"--prior {what}: is a recipe of something else than spectra; there are {', '.join(recipes())}."
+        )
     try:
         return from_recipe(what, names)
     except OptionError as exc:
@@ -134,11 +144,14 @@ def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
         )
     strange = [name for name in content if name not in names and not is_known(name) and not is_macromolecule(name)]
     if strange:
-        raise OptionError(f"--prior {source}: there is no metabolite '{strange[0]}' here; there are {', '.join(names)}.")
+        raise OptionError(
+            f"--prior {source}: there is no metabolite '{strange[0]}' here; there are {', '.join(names)}."
+        )
     recipes_module.check_ranges(f"--prior {source}", content)
     if len(known) < 2:
         raise OptionError(
-            f"--prior {source}: says something about {known[0]} only; give two metabolites at least, from whose proportions its unit is found."
+            f"--prior {source}: says something about {known[0]} only; give two metabolites at least, from whose"
+            " proportions its unit is found."
         )
     kinds, numbers = zip(*(_kind(content.get(name)) for name in names))
     return Prior(names, kinds, np.array(numbers, float), source=source)
@@ -159,7 +172,8 @@ def _kind(spec) -> tuple[str, tuple[float, float]]:
 def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
     """The concentrations that a recipe draws, its line widths and shifts among what is expected.
 
-    Ranges of single metabolites are taken as they are; what a recipe multiplies together is summed up by its first two moments.
+    Ranges of single metabolites are taken as they are; what a recipe multiplies together is summed up by its first two
+    moments.
     """
     import torch
 
@@ -172,7 +186,11 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
     if spec.get("prior", "typical") == "table":
         kinds, numbers = zip(*(_kind(spec["ranges"].get(name)) for name in names))
     else:
-        drawn = random_spectra.draw_concentrations(recipe, 20000, list(names), torch.Generator().manual_seed(0)).numpy().astype(float)
+        drawn = (
+            random_spectra.draw_concentrations(recipe, 20000, list(names), torch.Generator().manual_seed(0))
+            .numpy()
+            .astype(float)
+        )
         for column, name in enumerate(names):
             values = drawn[:, column]
             if is_macromolecule(name) or not is_known(name):
@@ -194,7 +212,11 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
         np.array(numbers, float),
         source=f"recipe {recipe.name}",
         fwhm_hz=(min(low for low, _ in widths), sum(high for _, high in widths)),
-        shift_hz=_range(recipe.get("shift_hz")) if recipe.get("shift_hz") is not None and not recipe.get("shift_ppm") else None,
+        shift_hz=(
+            _range(recipe.get("shift_hz"))
+            if recipe.get("shift_hz") is not None and not recipe.get("shift_ppm")
+            else None
+        ),
     )
 
 
@@ -203,14 +225,17 @@ def _range(spec) -> tuple[float, float]:
     if isinstance(spec, (int, float)):
         return float(spec), float(spec)
     ((kind, (a, b)),) = spec.items()
-    return {"normal": (a - 2 * b, a + 2 * b), "lognormal": (a * math.exp(-2 * b), a * math.exp(2 * b))}.get(kind, (a, b))
+    return {"normal": (a - 2 * b, a + 2 * b), "lognormal": (a * math.exp(-2 * b), a * math.exp(2 * b))}.get(
+        kind, (a, b)
+    )
 
 
 def scale_to(prior: Prior, conc: np.ndarray, cov: np.ndarray) -> float:
     """The factor that brings a prior to the data's unit: the likeliest one, for all spectra the same.
 
-    ``conc`` ``(n, n_metabs)`` and ``cov`` ``(n, n_metabs, n_metabs)`` are what the data alone say.  Each metabolite is compared with its own
-    prior, as if they were independent (a composite likelihood, doi 10.1093/biomet/asm092); at most 1024 spectra are looked at.
+    ``conc`` ``(n, n_metabs)`` and ``cov`` ``(n, n_metabs, n_metabs)`` are what the data alone say.  Each metabolite is
+    compared with its own prior, as if they were independent (a composite likelihood, doi 10.1093/biomet/asm092); at
+    most 1024 spectra are looked at.
     """
     from scipy.optimize import minimize_scalar
 
@@ -246,7 +271,8 @@ def scale_to(prior: Prior, conc: np.ndarray, cov: np.ndarray) -> float:
 
 
 def _log_evidence(kind: str, a: float, b: float, factor: float, x: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    """Log density of estimates with normal errors where the true values are drawn from ``factor`` times a prior, up to a constant."""
+    """Log density of estimates with normal errors where the true values are drawn from ``factor`` times a prior, up to
+    a constant."""
     if kind == "uniform" and b > a:
         from scipy.special import ndtr
 
@@ -264,9 +290,9 @@ LEAST = 50
 def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, seed: int = 0) -> Prior:
     """Empirical Bayes: mean and covariance of what spectra hold, freed of what noise adds to it.
 
-    Expectation maximisation of the likelihood of ``conc`` ``(n, n_metabs)`` with errors of covariance ``cov``; the covariance is drawn
-    towards its diagonal as if ``2 n_metabs`` more spectra had been seen that vary independently.  At most 2000 spectra are looked at.
-    Dempster, Laird, Rubin, doi 10.1111/j.2517-6161.1977.tb01600.x.
+    Expectation maximisation of the likelihood of ``conc`` ``(n, n_metabs)`` with errors of covariance ``cov``; the
+    covariance is drawn towards its diagonal as if ``2 n_metabs`` more spectra had been seen that vary independently.
+    At most 2000 spectra are looked at. Dempster, Laird, Rubin, doi 10.1111/j.2517-6161.1977.tb01600.x.
 
     Raises
     ------
@@ -285,7 +311,9 @@ def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, see
     n, m = x.shape
     # A few spectra in which the fit went wrong must not decide what all are expected to be.
     middle = np.median(x, 0)
-    away = np.abs(x - middle) / np.sqrt(np.diagonal(c, axis1=1, axis2=2) + (1.4826 * np.median(np.abs(x - middle), 0)) ** 2)
+    away = np.abs(x - middle) / np.sqrt(
+        np.diagonal(c, axis1=1, axis2=2) + (1.4826 * np.median(np.abs(x - middle), 0)) ** 2
+    )
     keep = away.max(1) < 8
     x, c = (x[keep], c[keep]) if keep.sum() >= 10 else (x, c)
     n = len(x)

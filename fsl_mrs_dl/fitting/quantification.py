@@ -30,7 +30,8 @@ class Quantification:
     params : ndarray ``(n, n_params)``
         FSL-MRS's parameter vectors, in the units of the scaled data; NaN where nothing could be fitted.
     cov : ndarray ``(n, k, k)``
-        Cramer-Rao bound of concentrations and nonlinear parameters (``sigma**2`` for ``sigma``), baseline accounted for.
+        Cramer-Rao bound of concentrations and nonlinear parameters (``sigma**2`` for ``sigma``), baseline accounted
+        for.
     noise_sd, noise_outside_sd : ndarray ``(n,)``
         Noise per real channel of the scaled spectrum: from the residual, and from its signal-free ends.
     cost : ndarray ``(n,)``
@@ -44,8 +45,8 @@ class Quantification:
     starter : str
         Name of what proposed the starts.
     free : ndarray ``(n, k)``
-        Concentrations and nonlinear parameters as they would be if concentrations and widths were allowed to be negative: what intervals
-        are centred on.
+        Concentrations and nonlinear parameters as they would be if concentrations and widths were allowed to be
+        negative: what intervals are centred on.
     empty : bool ndarray ``(n,)``
         Where the fit explains no more than it would of noise.
     networks : ndarray ``(n_networks, n, n_metabs)`` or None
@@ -85,7 +86,8 @@ class Quantification:
 
     def __repr__(self) -> str:
         return (
-            f"<Quantification of {len(self.params)} spectra with {len(self.names)} metabolites, {self.converged.sum()} converged>"
+            f"<Quantification of {len(self.params)} spectra with {len(self.names)} metabolites, {self.converged.sum()}"
+            " converged>"
         )
 
     @property
@@ -107,15 +109,17 @@ class Quantification:
 
     @property
     def ood(self) -> np.ndarray:
-        """Out-of-distribution score, ``(n,)``, all parts of it together; above one the spectrum is unlike clean data."""
+        """Out-of-distribution score, ``(n,)``, all parts of it together; above one the spectrum is unlike clean
+        data."""
         parts = [part for part in (self.ood_residual, self.ood_latent, self.ood_network) if part is not None]
         return np.where(self.usable, out_of_distribution.together(*parts), np.nan)
 
     def estimate(self, name: str = "ml") -> tuple[np.ndarray, np.ndarray]:
-        """Concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)`` by one of :data:`ESTIMATES`.
+        """Concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)`` by one of
+        :data:`ESTIMATES`.
 
-        'ml' is the maximum of the likelihood; 'posterior_mean' has the prior in it; 'network' is the networks' mean, and the
-        covariance that of their spread, NaN where there is one network only.
+        'ml' is the maximum of the likelihood; 'posterior_mean' has the prior in it; 'network' is the networks' mean,
+        and the covariance that of their spread, NaN where there is one network only.
 
         Raises
         ------
@@ -127,7 +131,9 @@ class Quantification:
             return self.conc, self.cov[:, :m, :m]
         if name == "posterior_mean":
             if self.posterior is None:
-                raise OptionError("estimate posterior_mean: there is no prior for these metabolites; give one with --prior.")
+                raise OptionError(
+                    "estimate posterior_mean: there is no prior for these metabolites; give one with --prior."
+                )
             return self.posterior.mean, self.posterior.cov
         if name != "network":
             raise OptionError(f"estimate {name}: there is no such estimate; choose one of {', '.join(ESTIMATES)}.")
@@ -140,7 +146,8 @@ class Quantification:
         return mean, np.einsum("kni,knj->nij", apart, apart) / (len(apart) - 1)
 
     def interval(self, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Limits of the 95 % interval of a sum of concentrations by the data alone, ``(n,)`` each; never negative where they cannot be."""
+        """Limits of the 95 % interval of a sum of concentrations by the data alone, ``(n,)`` each; never negative where
+        they cannot be."""
         centre, sd = self.free[:, : len(self.names)][:, members].sum(1), uncertainty.sum_sd(self.cov, members)
         low, high = centre - uncertainty.Z95 * sd, centre + uncertainty.Z95 * sd
         if self.model.shape.negative:

@@ -33,40 +33,6 @@ from .quantification import Quantification
 __all__ = ["ESTIMATES", "quantify", "fit_scaled", "model_for"]
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def model_for(
     basis: Basis,
     n_points: int,
@@ -150,8 +116,9 @@ def quantify(
     starter : Starter, optional
         Proposes starts; the classical search by default.
     prior : str, path or Prior, optional
-        What concentrations are expected, for the posterior: a recipe or file (see :func:`fsl_mrs_dl.fitting.priors.load`), 'volume' to learn it from
-        these spectra, 'none', or 'auto': 'normal-brain' where the basis set is a brain's.  It never changes the 'ml' estimate.
+        What concentrations are expected, for the posterior: a recipe or file (see
+        :func:`fsl_mrs_dl.fitting.priors.load`), 'volume' to learn it from these spectra, 'none', or 'auto':
+        'normal-brain' where the basis set is a brain's.  It never changes the 'ml' estimate.
     estimate : str
         'network' makes sure that the network that proposes starts is asked for its own answer.
     device : str
@@ -206,10 +173,6 @@ def quantify(
     return result
 
 
-
-
-
-
 def fit_scaled(
     fids: np.ndarray,
     model: SignalModel,
@@ -227,10 +190,10 @@ def fit_scaled(
 ) -> Quantification:
     """Fit FIDs ``(n, n_points)`` with a ready model; whoever calls has scaled data and basis.
 
-    Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.  ``relative`` is what a prior's numbers are
-    multiplied by where basis spectra were scaled one by one; ``prior_scaled`` tells that ``prior`` is in the units of these data already,
-    and is not to be brought to them; ``tolerance`` is how near to the minimum a fit has to come, in SDs; the other arguments are those of
-    :func:`quantify`.
+    Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.  ``relative`` is what a
+    prior's numbers are multiplied by where basis spectra were scaled one by one; ``prior_scaled`` tells that ``prior``
+    is in the units of these data already, and is not to be brought to them; ``tolerance`` is how near to the minimum a
+    fit has to come, in SDs; the other arguments are those of :func:`quantify`.
     """
     model = model.to(choose_device(device) if isinstance(device, str) else device)
     starter = starter or Automatic()
@@ -240,30 +203,32 @@ def fit_scaled(
     answering_network, note = answering(starter), ""
     if answering_network is not None and not answering_network.knows(model, names):
         note = (
-            f"{answering_network.card.name} was trained on another basis set: its own answers mean nothing here and are left out."
+            f"{answering_network.card.name} was trained on another basis set: its own answers mean nothing here and are"
+            " left out."
         )
         if estimate == "network":
             raise OptionError(
-                f"estimate network: {answering_network.card.name} was trained on another basis set; train one for this one."
+                f"estimate network: {answering_network.card.name} was trained on another basis set; train one for this"
+                " one."
             )
         answering_network = None
     if answering_network is None and estimate == "network":
         raise OptionError(
-            f"estimate network: what starts fits here ({starter.name}) has no answer of its own; give a network that has with --model, or train one "
-            "('fsl_mrs_dl train quant --method supervised', or dq-nmm)."
+            f"estimate network: what starts fits here ({starter.name}) has no answer of its own; give a network that"
+            " has with --model, or train one ('fsl_mrs_dl train quant --method supervised', or dq-nmm)."
         )
     if answering_network is not None:
         unknown = answering_network.unknown(model, names)
         if unknown:
             note = (
-                f"{answering_network.card.name} has no answer for {', '.join(unknown)}: it was trained without, or with a basis set in which they look "
-                "different. "
+                f"{answering_network.card.name} has no answer for {', '.join(unknown)}: it was trained without, or with"
+                " a basis set in which they look different. "
             )
         if model_cards.little_learnt(answering_network.card):
             learnt = np.median(list(answering_network.card["accuracy"]["R2 of concentrations"].values()))
             note += (
-                f"{answering_network.card.name} has learnt little (median R2 {learnt:.2f} in training): do not trust its own answers, however "
-                "small their spread."
+                f"{answering_network.card.name} has learnt little (median R2 {learnt:.2f} in training): do not trust"
+                " its own answers, however small their spread."
             )
     usable = _usable(fids)
     n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())
@@ -290,19 +255,19 @@ def fit_scaled(
     where = np.flatnonzero(usable)
     if answering_network is not None and len(where):
         _prepare_answers(result, answering_network)
-    parts = np.array_split(where, max(1, round(len(where) / _rows_per_chunk(model, model.time.device)))) if len(where) else []
-    fit_part = partial(_fit_rows, result, starter=starter, max_iter=max_iter, tolerance=tolerance, network=answering_network)
+    parts = (
+        np.array_split(where, max(1, round(len(where) / _rows_per_chunk(model, model.time.device))))
+        if len(where)
+        else []
+    )
+    fit_part = partial(
+        _fit_rows, result, starter=starter, max_iter=max_iter, tolerance=tolerance, network=answering_network
+    )
     for part, _ in zip(parts, side_by_side(fit_part, parts, model.time.device)):
         if progress:
             progress(len(part))
     _judge(result, expected, "scaled" if prior_scaled else prior, relative)
     return result
-
-
-
-
-
-
 
 
 def _prior_of(prior, model: SignalModel, names: list[str]) -> Prior | None:
@@ -317,49 +282,3 @@ def _prior_of(prior, model: SignalModel, names: list[str]) -> Prior | None:
         return None
     # Shifts and widths of the recipe are what networks are trained on, not what is expected of a scanner.
     return replace(priors.load("normal-brain", names), fwhm_hz=None, shift_hz=None)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -13,14 +13,25 @@ import torch
 from ..physics.signal_model import SignalModel
 from .coarse_model import reduced
 
-__all__ = ["sensitivities", "fisher_information", "covariance", "without_bounds", "noise_from_residual", "sum_sd", "ratio_sd", "ratio_interval", "Z95"]
+__all__ = [
+    "sensitivities",
+    "fisher_information",
+    "covariance",
+    "without_bounds",
+    "noise_from_residual",
+    "sum_sd",
+    "ratio_sd",
+    "ratio_interval",
+    "Z95",
+]
 
 Z95 = 1.959964
 """SDs to either side that hold 95 % of a normal distribution."""
 
 
 def sensitivities(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-    """Derivatives of the spectrum by concentrations and nonlinear parameters, baseline eliminated, real ``(batch, n, 2 n_window)``."""
+    """Derivatives of the spectrum by concentrations and nonlinear parameters, baseline eliminated, real ``(batch, n, 2
+    n_window)``."""
     model = reduced(model, len(theta))
     rows = torch.cat([model.columns(theta), model.theta_derivatives(theta, conc)], dim=-2)
     return torch.view_as_real(rows).flatten(-2)
@@ -29,8 +40,8 @@ def sensitivities(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -
 def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
     """Information of concentrations and nonlinear parameters for unit noise in each real channel, baseline eliminated.
 
-    ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives ``(batch, n, n)``, concentrations first.  With a
-    penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
+    ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives ``(batch, n, n)``, concentrations first.  With
+    a penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
     """
     model = reduced(model, len(theta))
     spectra = torch.cat([model.plain_columns(theta), model.theta_derivatives(theta, conc, eliminate=False)], dim=-2)
@@ -51,11 +62,13 @@ def without_bounds(
     inverse: torch.Tensor,
     noise_sd: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Concentrations if they, and widths, were allowed to be negative ``(batch, n_metabs)``; and by how much the other parameters move.
+    """Concentrations if they, and widths, were allowed to be negative ``(batch, n_metabs)``; and by how much the other
+    parameters move.
 
-    One Newton step from the estimate with bounds, where only those at a bound pull.  These are what intervals are centred on and what a
-    prior is put together with: at a bound the estimate itself says less than the data do.  None goes further below its bound than two of
-    its SDs: where data ask for more, the model is wrong, and the others must not follow.
+    One Newton step from the estimate with bounds, where only those at a bound pull.  These are what intervals are
+    centred on and what a prior is put together with: at a bound the estimate itself says less than the data do.  None
+    goes further below its bound than two of its SDs: where data ask for more, the model is wrong, and the others must
+    not follow.
 
     Parameters
     ----------
@@ -123,10 +136,6 @@ def noise_from_residual(model: SignalModel, residual: torch.Tensor, conc: torch.
     return (residual.abs().square().sum(-1) / left).sqrt()
 
 
-
-
-
-
 def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:
     """SD of the sum of the concentrations ``members``; ``cov`` ``(..., n, n)`` -> ``(...,)``."""
     block = cov[..., members, :][..., :, members]
@@ -136,8 +145,8 @@ def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:
 def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int]) -> np.ndarray:
     """SD of a ratio of two sums of concentrations to first order, covariances included.
 
-    ``conc`` ``(..., n)``, ``cov`` ``(..., m, m)`` whose first n rows are the concentrations' -> ``(...,)``; infinite where
-    the denominator is zero.
+    ``conc`` ``(..., n)``, ``cov`` ``(..., m, m)`` whose first n rows are the concentrations' -> ``(...,)``; infinite
+    where the denominator is zero.
     """
     # What is unknown of others must not spread.
     used = sorted({*over, *under})
@@ -159,8 +168,9 @@ def ratio_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of a ratio of two sums of concentrations, ``(...,)`` each: all ratios the two may have at this level.
 
-    Fieller's theorem (doi 10.1111/j.2517-6161.1954.tb00159.x), exact for normal errors however uncertain the denominator is; without end
-    where the denominator may be zero.  Arguments as for :func:`ratio_sd`; negative ratios are cut off.
+    Fieller's theorem (doi 10.1111/j.2517-6161.1954.tb00159.x), exact for normal errors however uncertain the
+    denominator is; without end where the denominator may be zero.  Arguments as for :func:`ratio_sd`; negative ratios
+    are cut off.
     """
     cov = cov[..., : conc.shape[-1], : conc.shape[-1]]
     a, b = conc[..., over].sum(-1), conc[..., under].sum(-1)

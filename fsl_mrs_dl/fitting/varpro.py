@@ -1,9 +1,10 @@
 """Batched separable nonlinear least squares: variable projection with Levenberg-Marquardt steps.
 
-A spectrum is linear in its concentrations once a few nonlinear parameters (shift, phases, widths) are known.  So the search
-runs over these few only, and at every trial point the concentrations are solved for exactly, non-negative where asked
-(Golub & Pereyra, doi 10.1088/0266-5611/19/2/201; Kaufman's approximation of the Jacobian, doi 10.1007/BF01932995).  Every
-spectrum of a batch has a damping and a stopping of its own; one that cannot be fitted is flagged and the others go on.
+A spectrum is linear in its concentrations once a few nonlinear parameters (shift, phases, widths) are known.  So the
+search runs over these few only, and at every trial point the concentrations are solved for exactly, non-negative where
+asked (Golub & Pereyra, doi 10.1088/0266-5611/19/2/201; Kaufman's approximation of the Jacobian, doi
+10.1007/BF01932995).  Every spectrum of a batch has a damping and a stopping of its own; one that cannot be fitted is
+flagged and the others go on.
 
 The solver takes callables and knows neither physics nor networks.  All arrays are torch tensors with the batch first.
 """
@@ -20,15 +21,13 @@ from ..physics.baseline import Elimination, real_rows
 __all__ = ["Solution", "solve", "cost", "nonnegative_least_squares"]
 
 
-
-
 @dataclass
 class Solution:
     """What :func:`solve` found, a row per spectrum.
 
     ``theta`` ``(batch, n_theta)``; ``conc`` ``(batch, n_columns)``; ``cost`` ``(batch,)`` the sum of squares left;
-    ``converged`` ``(batch,)`` bool; ``n_iter`` ``(batch,)`` trial points used; ``information`` ``(batch, n, n)`` the inner products of the
-    derivatives by concentrations and ``theta``, in this order, at the end.
+    ``converged`` ``(batch,)`` bool; ``n_iter`` ``(batch,)`` trial points used; ``information`` ``(batch, n, n)`` the
+    inner products of the derivatives by concentrations and ``theta``, in this order, at the end.
     """
 
     theta: torch.Tensor
@@ -134,7 +133,8 @@ def _products(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 def _evaluate(columns, target, wanted, nonnegative, eliminate, theta, free=None):
-    """Columns, best concentrations, free set and residual at ``theta``; ``wanted`` is the target with ``L`` once more, real."""
+    """Columns, best concentrations, free set and residual at ``theta``; ``wanted`` is the target with ``L`` once more,
+    real."""
     spectra = columns(theta)
     rows = real_rows(spectra)
     gram = rows @ rows.mT if eliminate is None else eliminate.gram(spectra)
@@ -170,8 +170,11 @@ def cost(
 
 
 def _newton_system(rows, gram, free, jacobian, residual, eliminate):
-    """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated, and information of both."""
-    once, twice = (real_rows(part) for part in ((jacobian, jacobian) if eliminate is None else eliminate.both(jacobian)))
+    """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated, and information
+    of both."""
+    once, twice = (
+        real_rows(part) for part in ((jacobian, jacobian) if eliminate is None else eliminate.both(jacobian))
+    )
     gradient = _products(real_rows(residual), once)
     cross = twice @ rows.mT
     inner = once @ once.mT
@@ -222,7 +225,8 @@ def solve(
         A spectrum has converged when the next Newton step would move every nonlinear parameter by less than this
         fraction of its standard deviation (Newton decrement against the noise left in the residual).
     damping : float or ``(batch,)``
-        Of the first step, relative to the curvature: small tries the Newton step, large goes gently downhill from the start.
+        Of the first step, relative to the curvature: small tries the Newton step, large goes gently downhill from the
+        start.
     eliminate : Elimination, optional
         Applied to columns and derivatives; ``target`` has it applied already.
     """
@@ -253,7 +257,14 @@ def solve(
         if mask.all():
             return
         nonlocal index, target, wanted, energy, theta, conc, free, left, system, gradient, damping, growth
-        index, target, energy, theta, conc, free = index[mask], target[mask], energy[mask], theta[mask], conc[mask], free[mask]
+        index, target, energy, theta, conc, free = (
+            index[mask],
+            target[mask],
+            energy[mask],
+            theta[mask],
+            conc[mask],
+            free[mask],
+        )
         wanted = wanted[mask]
         left, system, gradient, damping, growth = left[mask], system[mask], gradient[mask], damping[mask], growth[mask]
 
@@ -307,7 +318,12 @@ def solve(
             into = index[better]
             state.theta[into], state.conc[into], state.cost[into] = theta[better], conc[better], left[better]
             system[better], gradient[better], state.information[into] = _newton_system(
-                rows[better], gram[better], free[better], derivatives(theta[better], conc[better]), residual[better], eliminate
+                rows[better],
+                gram[better],
+                free[better],
+                derivatives(theta[better], conc[better]),
+                residual[better],
+                eliminate,
             )
         # Nothing improves any more, not even with tiny steps: the minimum, as far as rounding lets one see.
         stuck = damping > 1e8

@@ -1,8 +1,8 @@
 """FSL-MRS's objects in, FSL-MRS's objects out.  The only module that imports ``fsl_mrs``.
 
-FSL-MRS changed the signature of ``FitRes`` and the making of baselines between its releases; both are met by looking at what is
-there, never at a version number.  Importing this module does not load torch, because FSL-MRS's worker processes import it when
-they unpickle results that were fitted elsewhere.
+FSL-MRS changed the signature of ``FitRes`` and the making of baselines between its releases; both are met by looking at
+what is there, never at a version number.  Importing this module does not load torch, because FSL-MRS's worker processes
+import it when they unpickle results that were fitted elsewhere.
 """
 
 from __future__ import annotations
@@ -35,17 +35,13 @@ _FOR_PRIOR = 2048  # voxels that a prior is learnt from
 # -- results -------------------------------------------------------------------------------------------------------
 
 
-
-
-
-
 if hasattr(fsl_baseline, "Baseline"):
 
     class _Baseline(fsl_baseline.Baseline):
         """FSL-MRS's baseline, its regressors made once and shared by all results of a volume.
 
-        FSL-MRS makes them anew at every use.  Polynomials of order two and more come from a rank-deficient inverse whose rounding
-        may differ between two calls, and then coefficients found with one do not belong to the other.
+        FSL-MRS makes them anew at every use.  Polynomials of order two and more come from a rank-deficient inverse
+        whose rounding may differ between two calls, and then coefficients found with one do not belong to the other.
         """
 
         @property
@@ -57,8 +53,6 @@ if hasattr(fsl_baseline, "Baseline"):
                     _REGRESSORS.clear()
                 _REGRESSORS[key] = super().regressor
             return _REGRESSORS[key]
-
-
 
 
 @dataclass
@@ -131,12 +125,14 @@ def fit_together(spectra: Iterable, arguments: dict, options: DlOptions | None =
     return [fit(mrs, arguments, options) for (mrs,) in voxels]
 
 
-def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions, volume: Kept | None = None) -> Iterator[tuple]:
+def fit_batched(
+    voxels: Iterable[tuple], arguments: dict, options: DlOptions, volume: Kept | None = None
+) -> Iterator[tuple]:
     """Iterate over tuples that begin with an MRS object, a batch of them fitted at once and the fits travelling along.
 
-    A later ``fit_FSLModel(mrs, method='dlquant', ...)`` with the same arguments, in this process or another, finds the fit there.
-    What is expected of concentrations is brought to the scale of the first batch, or learnt from it, and is the same for all.  With
-    ``volume``, what maps are made of is kept there.
+    A later ``fit_FSLModel(mrs, method='dlquant', ...)`` with the same arguments, in this process or another, finds the
+    fit there. What is expected of concentrations is brought to the scale of the first batch, or learnt from it, and is
+    the same for all.  With ``volume``, what maps are made of is kept there.
     """
     options = options.check()
     voxels, expected = iter(voxels), None
@@ -152,8 +148,6 @@ def fit_batched(voxels: Iterable[tuple], arguments: dict, options: DlOptions, vo
             mrs._dl_solution = solution
         yield from batch
         size = _BATCH
-
-
 
 
 # -- one problem ---------------------------------------------------------------------------------------------------
@@ -183,7 +177,8 @@ def _job(mrs, arguments: dict) -> _Job:
 
 
 def _their_baseline(mrs, job: _Job):
-    """FSL-MRS's baseline: ``(arguments of FitRes that carry it, complex regressors (n_points, 2 n), our words for it)``."""
+    """FSL-MRS's baseline: ``(arguments of FitRes that carry it, complex regressors (n_points, 2 n), our words for
+    it)``."""
     words = job.words
     if job.order is not None:
         words = f"poly, {job.order}" if job.order >= 0 else "off"
@@ -194,7 +189,9 @@ def _their_baseline(mrs, job: _Job):
         raise DataError("this FSL-MRS makes its baselines in a way that this version does not know; use --algo Newton.")
     kind = Baseline.parse(words, mrs.numPoints, 1.0)
     if kind.mode == "spline":
-        raise OptionError(f"--baseline '{words}': this FSL-MRS has no spline baseline; use a polynomial or a newer FSL-MRS.")
+        raise OptionError(
+            f"--baseline '{words}': this FSL-MRS has no spline baseline; use a polynomial or a newer FSL-MRS."
+        )
     regressor = fsl_baseline.prepare_baseline_regressor(mrs, kind.order, job.ppmlim)
     return {"baseline_order": kind.order, "B": regressor}, regressor, words
 
@@ -203,9 +200,16 @@ def _our_baseline(words: str, regressor: np.ndarray, window: tuple[int, int], pp
     """Our baseline on FSL-MRS's regressors, so that the coefficients mean the same."""
     first, last = window
     plain = Baseline.parse(words, last - first, abs(ppmlim[1] - ppmlim[0]))
-    columns = regressor[first:last, : regressor.shape[1] // 2] if plain.mode == "spline" else regressor[first:last, 0::2]
+    columns = (
+        regressor[first:last, : regressor.shape[1] // 2] if plain.mode == "spline" else regressor[first:last, 0::2]
+    )
     return Baseline(
-        plain.mode, plain.n_window, plain.width_ppm, plain.order, plain.effective_dimension, np.ascontiguousarray(columns.real)
+        plain.mode,
+        plain.n_window,
+        plain.width_ppm,
+        plain.order,
+        plain.effective_dimension,
+        np.ascontiguousarray(columns.real),
     )
 
 
@@ -215,7 +219,8 @@ def _solve(spectra: list, job: _Job, options: DlOptions) -> list[_Solution]:
 
 
 def _fits(spectra: list, job: _Job, options: DlOptions, expected=None):
-    """Fits of MRS objects that share everything but the FID; ``expected`` is a prior in the units of the scaled data already."""
+    """Fits of MRS objects that share everything but the FID; ``expected`` is a prior in the units of the scaled data
+    already."""
     from ..fitting.automatic_initialisation import AlsoFrom
     from ..fitting.quantify import fit_scaled
     from ..physics.signal_model import MODELS, SignalModel
@@ -322,16 +327,12 @@ def _result(mrs, solution: _Solution) -> FitRes:
     known = inspect.signature(FitRes.__init__).parameters
     unknown = [name for name, p in known.items() if p.default is p.empty and name not in ("self", *values)]
     if unknown:
-        raise DataError(f"this FSL-MRS's results need {', '.join(unknown)}, which this version does not know; use --algo Newton.")
+        raise DataError(
+            f"this FSL-MRS's results need {', '.join(unknown)}, which this version does not know; use --algo Newton."
+        )
     result = DlFitRes(**values)
     result.dl, result.dl_row = solution.dl, solution.row
     return result
 
 
-
-
 # -- to compare with -----------------------------------------------------------------------------------------------
-
-
-
-

@@ -42,7 +42,8 @@ def is_ours(path: Path) -> bool:
 
 
 def found() -> dict[str, tuple[Path, bool]]:
-    """Launchers of these names that a shell would start, or that lie in this environment: name -> (path, is it ours)."""
+    """Launchers of these names that a shell would start, or that lie in this environment: name -> (path, is it
+    ours)."""
     out = {}
     for name in NAMES:
         first = shutil.which(name)
@@ -63,14 +64,18 @@ def add() -> list[Path]:
         If the folder cannot be written.
     """
     if importlib.util.find_spec("fsl_mrs") is not None:
-        raise OptionError("FSL-MRS is installed here and has its own launchers, which do these jobs with it; nothing was added.")
+        raise OptionError(
+            "FSL-MRS is installed here and has its own launchers, which do these jobs with it; nothing was added."
+        )
     folder = _folder()
     for name in NAMES:
         # Every folder of the path, not the first hit alone: ours may stand before somebody else's.
         for place in [folder, *map(Path, os.environ.get("PATH", "").split(os.pathsep))]:
             path = place / name
             if os.path.lexists(path) and not is_ours(path) and (place == folder or os.access(path, os.X_OK)):
-                raise OptionError(f"{path}: there is a launcher {name} already, and it is not replaced; nothing was added.")
+                raise OptionError(
+                    f"{path}: there is a launcher {name} already, and it is not replaced; nothing was added."
+                )
     written = []
     try:
         for name in NAMES:
@@ -102,6 +107,8 @@ def remove() -> list[Path]:
             try:
                 path.unlink()
             except OSError as exc:
-                raise OutputError(f"{path}: cannot be removed ({exc.strerror}); ask whoever maintains this environment.") from exc
+                raise OutputError(
+                    f"{path}: cannot be removed ({exc.strerror}); ask whoever maintains this environment."
+                ) from exc
             removed.append(path)
     return removed

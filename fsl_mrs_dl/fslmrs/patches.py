@@ -1,7 +1,8 @@
 """Changes to FSL-MRS's modules, each applied once to the module as it was just imported.
 
-A patch looks first whether the module has the shape it knows, and raises :class:`UnknownShape` without having touched anything if
-not.  FSL-MRS's own code always runs; these wrap it.  Standard library only: everything else is loaded when it is used.
+A patch looks first whether the module has the shape it knows, and raises :class:`UnknownShape` without having touched
+anything if not.  FSL-MRS's own code always runs; these wrap it.  Standard library only: everything else is loaded when
+it is used.
 """
 
 import functools
@@ -13,7 +14,8 @@ __all__ = ["PATCHES", "UnknownShape"]
 # An FSL-MRS module that finds plugins by itself says so with this name (docs/fsl_mrs_plugins.md); it is left alone.
 PLUGIN_GROUP = "PLUGIN_GROUP"
 
-# What the running command was told, for fits deep inside of it ({"options": DlOptions, "args": ...}), and what it has found so far.
+# What the running command was told, for fits deep inside of it ({"options": DlOptions, "args": ...}), and what it has
+# found so far.
 _running: dict = {}
 
 
@@ -72,8 +74,8 @@ def patch_fitting(module) -> None:
 
     if original.__doc__:
         fit_FSLModel.__doc__ = (
-            f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_starter, dl_model, dl_device, "
-            "dl_estimate and dl_prior.\n    "
+            f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_starter,"
+            " dl_model, dl_device, dl_estimate and dl_prior.\n    "
         )
     module.fit_FSLModel = fit_FSLModel
 
@@ -99,14 +101,15 @@ def patch_report(module) -> None:
 def _with_parser(module, before_parsing, after_parsing=None, afterwards=None) -> None:
     """Let the module's ``main`` build its parser from a class that calls back around ``parse_args``.
 
-    ``before_parsing(parser, words)`` adds what is to be added and returns the words to parse, ``None`` for the command line's;
-    ``afterwards()`` is called when all went well.
+    ``before_parsing(parser, words)`` adds what is to be added and returns the words to parse, ``None`` for the command
+    line's; ``afterwards()`` is called when all went well.
     """
     original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
     _need(callable(original) and not _parameters(original), "no function main()")
     base = getattr(library, "ArgParser", None)
     _need(
-        isinstance(base, type) and hasattr(base, "parse_args") and hasattr(base, "add_subparsers"), "no configargparse.ArgParser"
+        isinstance(base, type) and hasattr(base, "parse_args") and hasattr(base, "add_subparsers"),
+        "no configargparse.ArgParser",
     )
 
     class ArgParser(base):
@@ -177,15 +180,17 @@ def patch_fsl_mrs(module) -> None:
 def patch_fsl_mrsi(module) -> None:
     """``fsl_mrsi`` takes ``--algo dlquant``; see also :func:`patch_mrsi`."""
     original = getattr(module, "runvoxel", None)
-    _need(_parameters(original)[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)")
+    _need(
+        _parameters(original)[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)"
+    )
     _with_parser(module, _add_dlquant, _take_options, _write_volume)
 
     @functools.wraps(original)
     def runvoxel(mrs_in, args, Fitargs, *more, **named):
         if _running.get("options") is None or "arguments" in _running:
             return original(mrs_in, args, Fitargs, *more, **named)
-        # The first call is for the volume's average, which FSL-MRS fits with Newton and starts every voxel from.  Here each voxel
-        # has starts of its own, which leaves the answer independent of what else is in the volume.
+        # The first call is for the volume's average, which FSL-MRS fits with Newton and starts every voxel from.  Here
+        # each voxel has starts of its own, which leaves the answer independent of what else is in the volume.
         Fitargs = {**Fitargs, "method": DlQuant.name}
         result = original(mrs_in, args, Fitargs, *more, **named)
         _running["arguments"] = Fitargs
@@ -225,7 +230,8 @@ def patch_mrsi(module) -> None:
 
 
 def _with_config(words, library):
-    """The words with the options of a ``--config`` file written out behind a step of ours; those on the command line win.
+    """The words with the options of a ``--config`` file written out behind a step of ours; those on the command line
+    win.
 
     FSL-MRS takes ``--config`` before the step, where its parser gives nothing to the step's own required options.
     """
@@ -243,7 +249,9 @@ def _with_config(words, library):
     except Exception as exc:
         from ..core.errors import OptionError
 
-        raise OptionError(f"--config {path}: cannot be read ({exc}); give a file with one option a line, dim = DIM_DYN.") from exc
+        raise OptionError(
+            f"--config {path}: cannot be read ({exc}); give a file with one option a line, dim = DIM_DYN."
+        ) from exc
     for key, value in settings.items():
         option = f"--{key.lstrip('-')}"
         if option in given or (isinstance(value, str) and value.lower() in ("false", "no")):

@@ -1,18 +1,13 @@
 """What this package adds to FSL-MRS: the steps ``dl-align`` and ``dl-denoise``, and the fitting method ``dlquant``.
 
-They have the form that ``docs/fsl_mrs_plugins.md`` proposes for plugins of FSL-MRS; an FSL-MRS that has the mechanism finds them
-through this package's entry points, any other gets them from :mod:`fsl_mrs_dl._hook`.  Only the standard library is imported
-before there is something to do, so that help texts stay as quick as they were.
+They have the form that ``docs/fsl_mrs_plugins.md`` proposes for plugins of FSL-MRS; an FSL-MRS that has the mechanism
+finds them through this package's entry points, any other gets them from :mod:`fsl_mrs_dl._hook`.  Only the standard
+library is imported before there is something to do, so that help texts stay as quick as they were.
 """
+
 from ..preproc.options import add_align_arguments, add_denoise_arguments, align_options
 
 __all__ = ["DlAlign", "DlDenoise", "STEPS", "DlQuant"]
-
-
-
-
-
-
 
 
 class DlAlign:
@@ -24,7 +19,9 @@ class DlAlign:
     @staticmethod
     def add_arguments(group) -> None:
         """Add the step's own options to an argument group."""
-        group.add_argument("--file", type=str, required=True, metavar="FILE", help="file to align, coils combined or not")
+        group.add_argument(
+            "--file", type=str, required=True, metavar="FILE", help="file to align, coils combined or not"
+        )
         add_align_arguments(group)
         group.add_argument("--device", type=str, default="auto", help="auto (default), cpu or cuda")
 
@@ -63,7 +60,9 @@ class DlDenoise:
     @staticmethod
     def add_arguments(group) -> None:
         """Add the step's own options to an argument group."""
-        group.add_argument("--file", type=str, required=True, metavar="FILE", help="file to denoise, every spectrum by itself")
+        group.add_argument(
+            "--file", type=str, required=True, metavar="FILE", help="file to denoise, every spectrum by itself"
+        )
         add_denoise_arguments(group)
         group.add_argument("--device", type=str, default="auto", help="auto (default), cpu or cuda")
 
@@ -99,10 +98,14 @@ class DlQuant:
     heading = "dlquant options (FSL-MRS-DL; only with --algo dlquant)"
 
     _OPTIONS = {
-        "dl_starter": "what proposes the starts of the fits: classical, network or together (default: as the data allow)",
+        "dl_starter": (
+            "what proposes the starts of the fits: classical, network or together (default: as the data allow)"
+        ),
         "dl_model": "trained network that proposes the starts, by name or folder (default quant-universal)",
         "dl_device": "where to compute: auto (default), cpu or cuda",
-        "dl_estimate": "concentrations that are reported: ml (default: maximum of the likelihood), posterior_mean or network",
+        "dl_estimate": (
+            "concentrations that are reported: ml (default: maximum of the likelihood), posterior_mean or network"
+        ),
         "dl_prior": "what is expected, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)",
     }
 
@@ -110,7 +113,9 @@ class DlQuant:
     def add_arguments(cls, group) -> None:
         """Add the method's own options to an argument group; ``None`` means that an option was not given."""
         for name, text in cls._OPTIONS.items():
-            group.add_argument("--" + name.replace("_", "-"), dest=name, default=None, metavar=name[3:].upper(), help=text)
+            group.add_argument(
+                "--" + name.replace("_", "-"), dest=name, default=None, metavar=name[3:].upper(), help=text
+            )
 
     @classmethod
     def options_from(cls, args, algo: str):
@@ -127,7 +132,9 @@ class DlQuant:
                 from ..core.errors import OptionError
 
                 option = f"--dl-{next(iter(given))}"
-                raise OptionError(f"{option}: goes with --algo {cls.name} only, not with --algo {algo}; leave {option} out.")
+                raise OptionError(
+                    f"{option}: goes with --algo {cls.name} only, not with --algo {algo}; leave {option} out."
+                )
             return None
         from ..fitting.options import DlOptions
 
@@ -135,7 +142,8 @@ class DlQuant:
 
     @staticmethod
     def warn(args) -> None:
-        """Say on stderr if a command's data were denoised, and note it in its arguments, which FSL-MRS writes to ``options.txt``."""
+        """Say on stderr if a command's data were denoised, and note it in its arguments, which FSL-MRS writes to
+        ``options.txt``."""
         from ..core.errors import FslMrsDlError
         from ..io.nifti import load_header
 
@@ -187,7 +195,9 @@ class DlQuant:
 
         good = (mask != 0) & np.isfinite(fids).all(-1) & (fids != 0).any(-1)
         if not good.any():
-            raise DataError("every FID in the mask is zero or holds NaN; there is nothing to fit: check --data and --mask.")
+            raise DataError(
+                "every FID in the mask is zero or holds NaN; there is nothing to fit: check --data and --mask."
+            )
         return good
 
     @classmethod
@@ -199,7 +209,8 @@ class DlQuant:
 
 
 class one_line_errors:
-    """Context in which errors a user is meant to read end the command with their one line and status 2, without a traceback."""
+    """Context in which errors a user is meant to read end the command with their one line and status 2, without a
+    traceback."""
 
     def __init__(self, command: str):
         self.command = command

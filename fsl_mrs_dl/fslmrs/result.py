@@ -20,13 +20,14 @@ __all__ = ["DlFitRes", "describe_fit"]
 class DlFitRes(FitRes):
     """FSL-MRS's result of a fit by ``dlquant``.
 
-    Everything is FSL-MRS's own.  ``dl`` holds what it has no place for: ``starter``, ``estimate``, ``converged``, ``n_iter``,
-    ``misfit`` (residual over noise; one where the model explains everything but noise) and ``ood_score`` (above one the spectrum is unlike
-    clean data).  :meth:`uncertainties` has every estimate with its intervals.
+    Everything is FSL-MRS's own.  ``dl`` holds what it has no place for: ``starter``, ``estimate``, ``converged``,
+    ``n_iter``, ``misfit`` (residual over noise; one where the model explains everything but noise) and ``ood_score``
+    (above one the spectrum is unlike clean data).  :meth:`uncertainties` has every estimate with its intervals.
     """
 
     dl: dict = {}
-    # The fit as this package knows it, without model and data; pickled, so that a worker need not load torch to pass a result on.
+    # The fit as this package knows it, without model and data; pickled, so that a worker need not load torch to pass a
+    # result on.
     dl_row: bytes | None = None
 
     def uncertainties(self):
@@ -62,7 +63,8 @@ class DlFitRes(FitRes):
 
     @property
     def perc_SD(self):
-        """Standard deviations in percent of every parameter, sums of metabolites at the end; 999 at most, as FSL-MRS's."""
+        """Standard deviations in percent of every parameter, sums of metabolites at the end; 999 at most, as
+        FSL-MRS's."""
         # FSL-MRS divides by the parameters without the sums, which fails as soon as there is one.
         with np.errstate(divide="ignore", invalid="ignore"):
             percent = np.sqrt(self.crlb) / self.params_inc_combine * 100
@@ -72,7 +74,8 @@ class DlFitRes(FitRes):
 class _Held(MRS):
     """An MRS object for reading only, its formatted basis made once.
 
-    FSL-MRS resamples the basis at every look, some two dozen times for one result; that is half of the time a result takes.
+    FSL-MRS resamples the basis at every look, some two dozen times for one result; that is half of the time a result
+    takes.
     """
 
     @classmethod
@@ -103,6 +106,7 @@ def describe_fit(result) -> str:
     }
     strange = " The spectrum is unlike clean data." if dl.get("ood_score", 0) > 1 else ""
     return (
-        f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the likelihood, {ended}; "
-        f"residual over noise {dl['misfit']:.2f}.{what.get(dl.get('estimate', 'ml'), '')}{strange}"
+        f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the"
+        f" likelihood, {ended}; residual over noise"
+        f" {dl['misfit']:.2f}.{what.get(dl.get('estimate', 'ml'), '')}{strange}"
     )

@@ -37,12 +37,16 @@ def status() -> tuple[bool, str]:
         return False, f"off, because of {reason} ({remedy})"
     files = starter_files()
     if not files:
-        return False, f"not installed: {PTH} is in no folder of packages of {sys.prefix} ('fsl_mrs_dl hook on' puts it there)"
+        return (
+            False,
+            f"not installed: {PTH} is in no folder of packages of {sys.prefix} ('fsl_mrs_dl hook on' puts it there)",
+        )
     return True, f"on ({files[0]})"
 
 
 def turn_off() -> Path:
-    """Switch the hook off for this environment, or for this user where the environment cannot be written; the file that does it.
+    """Switch the hook off for this environment, or for this user where the environment cannot be written; the file that
+    does it.
 
     Raises
     ------
@@ -52,7 +56,9 @@ def turn_off() -> Path:
     for path in map(Path, _hook.off_files()):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("While this file exists FSL-MRS-DL adds nothing to FSL-MRS; 'fsl_mrs_dl hook on' removes it.\n")
+            path.write_text(
+                "While this file exists FSL-MRS-DL adds nothing to FSL-MRS; 'fsl_mrs_dl hook on' removes it.\n"
+            )
             return path
         except OSError:
             continue
@@ -73,13 +79,17 @@ def turn_on() -> list[Path]:
             try:
                 path.unlink()
             except OSError as exc:
-                raise OutputError(f"{path}: cannot be removed ({exc.strerror}); ask whoever maintains this environment.") from exc
+                raise OutputError(
+                    f"{path}: cannot be removed ({exc.strerror}); ask whoever maintains this environment."
+                ) from exc
             changed.append(path)
     if not starter_files():
         path = Path(sysconfig.get_path("purelib")) / PTH
         try:
             path.write_text(starter_text())
         except OSError as exc:
-            raise OutputError(f"{path}: cannot be written ({exc.strerror}); ask whoever maintains this environment.") from exc
+            raise OutputError(
+                f"{path}: cannot be written ({exc.strerror}); ask whoever maintains this environment."
+            ) from exc
         changed.append(path)
     return changed

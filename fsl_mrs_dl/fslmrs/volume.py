@@ -64,9 +64,19 @@ class Kept:
         names = maps.all_names(self.names, self.internal_ref, self.combine)
         maps.write(folder, maps.Grid(shape, image.affine, index), kinds, get, names, ours_only=True)
         model_file.write_model(
-            folder, self.model, self.names, grid=shape, fid_scale=self.fid_scale, conjugated=bool(get("conjugated").mean() > 0.5),
-            rows=index, params=get("params"), cov=get("cov"), noise_sd=get("noise"),
-        )  # fmt: skip
+            folder,
+            self.model,
+            self.names,
+            grid=shape,
+            fid_scale=self.fid_scale,
+            conjugated=bool(get("conjugated").mean() > 0.5),
+            rows=index,
+            params=get("params"),
+            cov=get("cov"),
+            noise_sd=get("noise"),
+        )
         written = {one.key for one in layout.QUANTITIES if one.key in kinds and (folder / one.path(names[0])).is_file()}
         written |= {one.key for one in layout.QUANTITIES if one.fsl_mrs and (folder / one.path(names[0])).is_file()}
-        maps.write_for_viewer(folder, names, written | {key for key, path in layout.SPECTRA.items() if (folder / path).is_file()})
+        maps.write_for_viewer(
+            folder, names, written | {key for key, path in layout.SPECTRA.items() if (folder / path).is_file()}
+        )

@@ -52,11 +52,14 @@ class Basis:
     def __post_init__(self):
         if self.fids.ndim != 2 or self.fids.shape[0] != len(self.names):
             raise BasisError(
-                f"{self.source}: {len(self.names)} names for basis FIDs of shape {self.fids.shape}; one row a name is needed."
+                f"{self.source}: {len(self.names)} names for basis FIDs of shape {self.fids.shape}; one row a name is"
+                " needed."
             )
         doubles = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubles:
-            raise BasisError(f"{self.source}: the name {doubles[0]} stands more than once; remove or rename one of them.")
+            raise BasisError(
+                f"{self.source}: the name {doubles[0]} stands more than once; remove or rename one of them."
+            )
         bad = [name for name, fid in zip(self.names, self.fids) if not np.isfinite(fid).all() or not fid.any()]
         if bad:
             raise BasisError(
@@ -93,9 +96,13 @@ class Basis:
         elif path.is_file() and path.suffix.lower() == ".basis":
             basis = _read_lcmodel(path)
         elif path.is_file():
-            raise BasisError(f"{path}: not a basis set; give a folder of FSL-MRS .json files or an LCModel .BASIS file.")
+            raise BasisError(
+                f"{path}: not a basis set; give a folder of FSL-MRS .json files or an LCModel .BASIS file."
+            )
         else:
-            raise BasisError(f"{path}: no such basis set; give a folder of FSL-MRS .json files or an LCModel .BASIS file.")
+            raise BasisError(
+                f"{path}: no such basis set; give a folder of FSL-MRS .json files or an LCModel .BASIS file."
+            )
         order = np.argsort(basis.names)
         basis = replace(
             basis,
@@ -171,8 +178,8 @@ class Basis:
     def resampled(self, dwelltime: float, n_points: int) -> np.ndarray:
         """Basis FIDs on another time grid, complex ``(n_metabs, n_points)``.
 
-        Band-limited interpolation: the spectrum is cut or padded with zeros to the new bandwidth, then the FID to the new
-        length.  The last requested point must lie within the set (rounded to nanoseconds).
+        Band-limited interpolation: the spectrum is cut or padded with zeros to the new bandwidth, then the FID to the
+        new length.  The last requested point must lie within the set (rounded to nanoseconds).
 
         Raises
         ------
@@ -213,8 +220,9 @@ class Basis:
         if abs(self.spec_freq_mhz / spec_freq_mhz - 1) > 0.03:
             gamma = units.nucleus(nucleus_name).gamma_mhz_per_t
             raise BasisError(
-                f"{self.source}: simulated at {self.spec_freq_mhz:.1f} MHz ({self.spec_freq_mhz / gamma:.1f} T), {data_name} was "
-                f"acquired at {spec_freq_mhz:.1f} MHz ({spec_freq_mhz / gamma:.1f} T); use a basis set of that field strength."
+                f"{self.source}: simulated at {self.spec_freq_mhz:.1f} MHz ({self.spec_freq_mhz / gamma:.1f} T),"
+                f" {data_name} was acquired at {spec_freq_mhz:.1f} MHz ({spec_freq_mhz / gamma:.1f} T); use a basis set"
+                " of that field strength."
             )
 
     def groups(self, spec: list[str | int] | str | int | None) -> list[int]:
@@ -241,7 +249,8 @@ class Basis:
         if all(isinstance(entry, (int, np.integer)) for entry in spec):
             if len(spec) != self.n_metabs or sorted(set(spec)) != list(range(max(spec) + 1)):
                 raise BasisError(
-                    f"--metab_groups {' '.join(map(str, spec))}: one number per metabolite is needed ({self.n_metabs}), from 0 without gaps."
+                    f"--metab_groups {' '.join(map(str, spec))}: one number per metabolite is needed ({self.n_metabs}),"
+                    " from 0 without gaps."
                 )
             return [int(entry) for entry in spec]
         out = [0] * self.n_metabs
@@ -249,7 +258,8 @@ class Basis:
             for name in str(entry).split("+"):
                 if name not in self.names:
                     raise BasisError(
-                        f"--metab_groups {entry}: no metabolite {name} in {self.source}; it has {', '.join(self.names)}."
+                        f"--metab_groups {entry}: no metabolite {name} in {self.source}; it has"
+                        f" {', '.join(self.names)}."
                     )
                 out[self.names.index(name)] = index
         # A group 0 that nobody is left in would be a set of parameters without data.
@@ -260,8 +270,9 @@ class Basis:
 def detect_conjugation(fids: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus_name: str = "1H") -> bool:
     """Does the signal lie on the wrong side of the carrier?  ``fids`` is ``(..., n_points)``.
 
-    Compares the detrended spectral power in the nucleus' usual window as stored and conjugated, spectrum by spectrum, and
-    takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never turned.
+    Compares the detrended spectral power in the nucleus' usual window as stored and conjugated, spectrum by spectrum,
+    and takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never
+    turned.
     """
     ppmlim = units.nucleus(nucleus_name).ppmlim
     if ppmlim is None:
@@ -294,7 +305,9 @@ def _read_json_folder(folder: Path) -> Basis:
             fids.append(np.asarray(content["basis_re"], float) + 1j * np.asarray(content["basis_im"], float))
             axes.append((float(content["basis_dwell"]), _in_mhz(float(content["basis_centre"])), len(fids[-1])))
         except (KeyError, TypeError, ValueError, UnicodeDecodeError) as exc:
-            raise BasisError(f"{file}: not an FSL-MRS basis file ({exc!r}); remove it from the folder or make it again.") from exc
+            raise BasisError(
+                f"{file}: not an FSL-MRS basis file ({exc!r}); remove it from the folder or make it again."
+            ) from exc
         names.append(str(content.get("basis_name", file.stem)))
         widths.append(content.get("basis_width"))
         nuclei.append(content.get("basis_nucleus") or content.get("nucleus") or "1H")
@@ -316,7 +329,8 @@ _ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*'?([^',]*?)'?\s*,?\s*$")
 
 
 def _read_lcmodel(path: Path) -> Basis:
-    """LCModel ``.BASIS``: namelists of settings, then the *spectrum* of each metabolite in rows of two or more numbers."""
+    """LCModel ``.BASIS``: namelists of settings, then the *spectrum* of each metabolite in rows of two or more
+    numbers."""
     settings: dict[str, str] = {}
     names, shifts, spectra = [], [], []
     in_namelist, values = False, None
@@ -346,7 +360,9 @@ def _read_lcmodel(path: Path) -> Basis:
             f"{path}: not a readable LCModel basis set ({exc!r}); it needs HZPPPM, BADELT and METABO entries."
         ) from exc
     if dwelltime <= 0:
-        raise BasisError(f"{path}: this LCModel basis set is encrypted (BADELT {dwelltime:g}); simulate one of your own.")
+        raise BasisError(
+            f"{path}: this LCModel basis set is encrypted (BADELT {dwelltime:g}); simulate one of your own."
+        )
     if not spectra or len({len(s) for s in spectra}) != 1 or len(spectra[0]) % 2:
         raise BasisError(f"{path}: its spectra differ in length or are missing; the file is incomplete: copy it again.")
     numbers = np.asarray(spectra)

@@ -17,7 +17,17 @@ from .. import __version__
 from ..core.errors import DataError, OutputError
 from .files import put_in_place
 
-__all__ = ["MrsData", "load", "load_header", "from_image", "image_of", "save", "processing_record", "check_fids", "without"]
+__all__ = [
+    "MrsData",
+    "load",
+    "load_header",
+    "from_image",
+    "image_of",
+    "save",
+    "processing_record",
+    "check_fids",
+    "without",
+]
 
 PROGRAM = "FSL-MRS-DL"
 
@@ -104,11 +114,15 @@ def _read(path: str | Path, understand) -> MrsData:
         raise DataError(f"{path}: not a NIfTI-MRS file ({exc}); convert it with spec2nii.") from exc
     except (ImageFileError, OSError, ValueError, KeyError, EOFError, AttributeError) as exc:
         detail = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise DataError(f"{path}: cannot be read as NIfTI-MRS ({detail}); convert the scanner's file with spec2nii.") from exc
+        raise DataError(
+            f"{path}: cannot be read as NIfTI-MRS ({detail}); convert the scanner's file with spec2nii."
+        ) from exc
     except Exception as exc:  # fslpy raises bare classes of its own for a name that is not an image
         if type(exc).__module__.split(".")[0] not in ("fsl", "nifti_mrs", "nibabel"):
             raise
-        raise DataError(f"{path}: cannot be read as NIfTI-MRS ({exc}); convert the scanner's file with spec2nii.") from exc
+        raise DataError(
+            f"{path}: cannot be read as NIfTI-MRS ({exc}); convert the scanner's file with spec2nii."
+        ) from exc
 
 
 def from_image(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
@@ -122,7 +136,8 @@ def from_image(image, *, path: Path | None = None, name: str | None = None) -> M
     stored = np.asarray(image.image[:])
     if not np.iscomplexobj(stored):
         raise DataError(
-            f"{name or 'the data'}: holds real numbers ({stored.dtype}); complex FIDs are needed: convert the raw data again."
+            f"{name or 'the data'}: holds real numbers ({stored.dtype}); complex FIDs are needed: convert the raw data"
+            " again."
         )
     return replace(_described(image, path=path, name=name), fids=stored.conj().reshape(image.shape))
 
@@ -166,12 +181,15 @@ def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
         raise DataError(f"{data.name}: FIDs have {data.n_points} points; at least 16 are needed.")
     usable = np.isfinite(data.fids).all(axis=3) & (data.fids != 0).any(axis=3)
     if need_signal and not usable.any():
-        raise DataError(f"{data.name}: every FID is zero or holds NaN; there is nothing to work on: check the conversion.")
+        raise DataError(
+            f"{data.name}: every FID is zero or holds NaN; there is nothing to work on: check the conversion."
+        )
     return usable
 
 
 def without(data: MrsData, tag: str, numbers) -> MrsData:
-    """The data less some elements of a dimension, those of its header (``dim_N_header``) that vary along it less theirs.
+    """The data less some elements of a dimension, those of its header (``dim_N_header``) that vary along it less
+    theirs.
 
     Raises
     ------
@@ -253,9 +271,3 @@ def image_of(data: MrsData):
             header.set_dim_info(index, tag)
     fids = data.fids.astype(np.complex64 if data.fids.dtype.itemsize <= 8 else np.complex128, copy=False)
     return gen_nifti_mrs_hdr_ext(fids, data.dwelltime, header, affine=data.affine)
-
-
-
-
-
-

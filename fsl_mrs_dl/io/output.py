@@ -68,7 +68,9 @@ def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> 
             raise OutputError(f"{path}: holds {min(names)} and no results of this kind; choose another --output.")
         for entry in sorted(path.iterdir()):
             if not _is_ours(entry):
-                raise OutputError(f"{path}: holds {entry.name}, which is not a result of this program; choose another --output.")
+                raise OutputError(
+                    f"{path}: holds {entry.name}, which is not a result of this program; choose another --output."
+                )
     parent = path.resolve().parent
     while not parent.exists():
         parent = parent.parent

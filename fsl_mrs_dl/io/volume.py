@@ -75,7 +75,9 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
     image = nibabel.load(about.path.resolve())
     proxy = image.dataobj
     if not np.issubdtype(proxy.dtype, np.complexfloating):
-        raise DataError(f"{path}: holds real numbers ({proxy.dtype}); complex FIDs are needed: convert the raw data again.")
+        raise DataError(
+            f"{path}: holds real numbers ({proxy.dtype}); complex FIDs are needed: convert the raw data again."
+        )
     shape = (*image.shape, *[1] * (4 - len(image.shape)))
     for tag, size in zip((*about.dim_tags, "dimension 5", "dimension 6", "dimension 7"), shape[4:]):
         if size > 1:
@@ -139,13 +141,16 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
     if shape != volume.grid:
         size = " x ".join(map(str, values.shape))
         raise OptionError(
-            f"--mask {path}: has {size} voxels, {volume.about.name} {' x '.join(map(str, volume.grid))}; resample it to the data's grid."
+            f"--mask {path}: has {size} voxels, {volume.about.name} {' x '.join(map(str, volume.grid))}; resample it to"
+            " the data's grid."
         )
     mask = np.nan_to_num(values.reshape(volume.grid)) != 0
     if not mask.any():
         raise OptionError(f"--mask {path}: has no voxel in it; there is nothing to fit.")
     if not np.allclose(image.affine, volume.about.affine, atol=0.5):
-        print(f"--mask {path}: lies elsewhere than {volume.about.name} by its header; voxels are taken by their number.")
+        print(
+            f"--mask {path}: lies elsewhere than {volume.about.name} by its header; voxels are taken by their number."
+        )
     return mask
 
 
@@ -161,8 +166,8 @@ def write_spectra(path: Path, volume: Volume, read: Callable[[slice], tuple[np.n
         Ends in .nii.gz.
     volume : Volume
     read : callable
-        Points in time, a slice -> ``(index (n,), fids complex64 (n_points_of_slice, n))`` in the file's own convention, for all voxels
-        that have a spectrum; ``index`` counts voxels with z fastest.
+        Points in time, a slice -> ``(index (n,), fids complex64 (n_points_of_slice, n))`` in the file's own convention,
+        for all voxels that have a spectrum; ``index`` counts voxels with z fastest.
     """
     header = nifti.image_of(replace(volume.about, fids=np.zeros((*volume.grid, 2), np.complex64))).header
     header.set_data_shape(volume.shape)

@@ -19,7 +19,9 @@ from .job import Job
 __all__ = ["write_results"]
 
 
-def write_results(folder: Path, job: Job, *, options: str, pilot: tables.FitResults | None = None) -> dict[str, np.ndarray]:
+def write_results(
+    folder: Path, job: Job, *, options: str, pilot: tables.FitResults | None = None
+) -> dict[str, np.ndarray]:
     """Write FSL-MRS's folder and our maps from what is kept of a job; some of the maps' values, for a summary.
 
     Parameters
@@ -53,15 +55,25 @@ def write_results(folder: Path, job: Job, *, options: str, pilot: tables.FitResu
     return seen
 
 
-def _write_maps(folder: Path, job: Job, model, fitted, names, kinds: set[str], grid: maps.Grid, pilot) -> dict[str, np.ndarray]:
+def _write_maps(
+    folder: Path, job: Job, model, fitted, names, kinds: set[str], grid: maps.Grid, pilot
+) -> dict[str, np.ndarray]:
     """All but the spectra."""
     seen = maps.write(folder, grid, kinds, lambda name: _gathered(job, [name])[0], names)
     params, cov, noise = _gathered(job, ["params", "cov", "noise-sd"])
     maps.write_misc(folder, model, fitted, names)
     model_file.write_model(
-        folder, model, fitted, grid=grid.shape, fid_scale=job.fid_scale, conjugated=job.conjugated, rows=job.index, params=params, cov=cov,
+        folder,
+        model,
+        fitted,
+        grid=grid.shape,
+        fid_scale=job.fid_scale,
+        conjugated=job.conjugated,
+        rows=job.index,
+        params=params,
+        cov=cov,
         noise_sd=noise,
-    )  # fmt: skip
+    )
     maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.settings.spectra else set()))
     if pilot is not None:
         from ..results.figures import fit_summary
@@ -86,7 +98,9 @@ def _write_all_spectra(folder: Path, job: Job) -> None:
 
     with ThreadPoolExecutor(min(3, torch.get_num_threads())) as pool:
         paths = [folder / path for path in layout.SPECTRA.values()]
-        for future in [pool.submit(write_spectra, path, job.volume, partial(read, which)) for which, path in enumerate(paths)]:
+        for future in [
+            pool.submit(write_spectra, path, job.volume, partial(read, which)) for which, path in enumerate(paths)
+        ]:
             future.result()
 
 
@@ -131,15 +145,18 @@ def summary(job: Job, seen: dict[str, np.ndarray]) -> str:
     for value in (1, 2, 3):
         if (failed == value).any():
             lines.append(
-                f"{int((failed == value).sum())} voxels: {layout.FAILED[value]} (quality/failed.nii.gz is {value} there)."
+                f"{int((failed == value).sum())} voxels: {layout.FAILED[value]} (quality/failed.nii.gz is {value}"
+                " there)."
             )
     strange = int((seen["ood-score"][failed < 2] > tables.OOD_LIMIT).sum())
     if strange:
         lines.append(
-            f"{strange} of {int((failed < 2).sum())} spectra are unlike clean data (quality/ood_score.nii.gz is above 1 there)."
+            f"{strange} of {int((failed < 2).sum())} spectra are unlike clean data (quality/ood_score.nii.gz is above 1"
+            " there)."
         )
     if strange > 0.5 * max(there, 1):
         lines.append(
-            "Most are: check basis set (sequence, echo time), macromolecules (--mm), baseline (--baseline 'spline, moderate') and --mask."
+            "Most are: check basis set (sequence, echo time), macromolecules (--mm), baseline (--baseline 'spline,"
+            " moderate') and --mask."
         )
     return "\n".join(lines)

@@ -42,9 +42,18 @@ def _prepared(signature: str, n_points: int, dwelltime: float, holder: _Holder):
     s, about = job.settings, job.volume.about
     with parallel_module.one_thread():
         model, basis_scale = quantify.model_for(
-            job.basis, n_points, dwelltime, about.spec_freq_mhz, about.nucleus, ind_scale=list(s.ind_scale) if s.ind_scale else None,
-            rescale=s.rescale, model=s.model, ppmlim=s.ppmlim, baseline=s.baseline, groups=list(s.groups) if s.groups else None,
-        )  # fmt: skip
+            job.basis,
+            n_points,
+            dwelltime,
+            about.spec_freq_mhz,
+            about.nucleus,
+            ind_scale=list(s.ind_scale) if s.ind_scale else None,
+            rescale=s.rescale,
+            model=s.model,
+            ppmlim=s.ppmlim,
+            baseline=s.baseline,
+            groups=list(s.groups) if s.groups else None,
+        )
     model = model.to(device_module.choose_device(s.dl.device))
     return model, list(job.basis.names), np.median(basis_scale) / basis_scale, s.dl.make_starter().for_model(model)
 
@@ -77,7 +86,9 @@ def _fitted(job: Job, index: np.ndarray, starter) -> dict[str, np.ndarray]:
     fit = _fit_all_but_bad(job, fids, starter)
     fit.fid_scale = job.fid_scale
     s = job.settings
-    whole = tables.FitResults(fit, tables.row_data(), list(s.internal_ref), list(s.combine), job.conjugated, s.dl.estimate)
+    whole = tables.FitResults(
+        fit, tables.row_data(), list(s.internal_ref), list(s.combine), job.conjugated, s.dl.estimate
+    )
     out = maps.values_of(whole)
     out["index"] = index
     out["cost"], out["theta"] = fit.cost, fit.params[:, len(fit.names) :]
@@ -88,13 +99,22 @@ def _fitted(job: Job, index: np.ndarray, starter) -> dict[str, np.ndarray]:
 
 
 def _fit_all_but_bad(job: Job, fids: np.ndarray, starter) -> quantification.Quantification:
-    """Fit FIDs; those that make the fit fail as a whole are found and become NaN, and the others are fitted without them."""
+    """Fit FIDs; those that make the fit fail as a whole are found and become NaN, and the others are fitted without
+    them."""
     model, names, _ = _model(job)
     s = job.settings
     fit = partial(
-        quantify.fit_scaled, model=model, names=names, starter=starter, prior=job.prior if job.prior is not None else "none",
-        prior_scaled=True, estimate=s.dl.estimate, device=s.dl.device, max_iter=_MOST_STEPS, tolerance=_TOLERANCE,
-    )  # fmt: skip
+        quantify.fit_scaled,
+        model=model,
+        names=names,
+        starter=starter,
+        prior=job.prior if job.prior is not None else "none",
+        prior_scaled=True,
+        estimate=s.dl.estimate,
+        device=s.dl.device,
+        max_iter=_MOST_STEPS,
+        tolerance=_TOLERANCE,
+    )
     try:
         return fit(fids)
     except (FslMrsDlError, MemoryError):

@@ -1,7 +1,9 @@
-"""A whole MRSI volume: fitted in chunks side by side, kept on disk as it goes, put together into FSL-MRS's folder at the end.
+"""A whole MRSI volume: fitted in chunks side by side, kept on disk as it goes, put together into FSL-MRS's folder at
+the end.
 
-A run has a hidden folder beside its output.  Every chunk that is done lies there, so that a run which was interrupted can go on, and
-spectra need not be in memory.  Chunks are the same whoever fits them: one process, several, or the nodes of a cluster.
+A run has a hidden folder beside its output.  Every chunk that is done lies there, so that a run which was interrupted
+can go on, and spectra need not be in memory.  Chunks are the same whoever fits them: one process, several, or the nodes
+of a cluster.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ CHUNK = 256
 """Voxels of a chunk."""
 
 
-
 @dataclass(frozen=True)
 class Settings:
     """How to fit; names and meaning as in :func:`fsl_mrs_dl.fitting.quantify.quantify`.
 
-    ``internal_ref`` and ``combine`` are metabolites and sums of them ('GPC+PCh'); ``spectra`` tells whether fit, baseline and residual are
-    written; ``share_starts`` fits voxels again from where their neighbours ended, where that is elsewhere.
+    ``internal_ref`` and ``combine`` are metabolites and sums of them ('GPC+PCh'); ``spectra`` tells whether fit,
+    baseline and residual are written; ``share_starts`` fits voxels again from where their neighbours ended, where that
+    is elsewhere.
     """
 
     model: str = "voigt"
@@ -50,8 +52,8 @@ class Settings:
 class Job:
     """Everything that fitting a chunk needs, small enough to be sent to another process.
 
-    ``index`` ``(n,)`` are the voxels to fit, counted with z fastest, and ``pilot`` those of them that the volume is looked at with beforehand;
-    ``prior`` is in the units of the scaled data.
+    ``index`` ``(n,)`` are the voxels to fit, counted with z fastest, and ``pilot`` those of them that the volume is
+    looked at with beforehand; ``prior`` is in the units of the scaled data.
     """
 
     volume: Volume
@@ -92,87 +94,13 @@ def scratch_of(output: Path) -> Path:
 # -- before the fit ------------------------------------------------------------------------------------------------
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 # -- one chunk -----------------------------------------------------------------------------------------------------
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 # -- all chunks ----------------------------------------------------------------------------------------------------
 
 
-
-
-
-
-
-
-
-
 # -- neighbours ----------------------------------------------------------------------------------------------------
 
 
-
-
-
-
-
-
-
-
-
-
 # -- putting together ----------------------------------------------------------------------------------------------
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -19,7 +19,8 @@ class Given:
     Parameters
     ----------
     proposals : tensor ``(n, n_theta)``
-        For the spectra it will be called with, in their order; NaN for none, which the first proposal then stands in for.
+        For the spectra it will be called with, in their order; NaN for none, which the first proposal then stands in
+        for.
     """
 
     name = "neighbours"
@@ -81,7 +82,9 @@ def _from_neighbours(job: Job, number: int, parallel: str, workers: int | None, 
     threads = 1 if model.time.device.type != "cpu" else here or torch.get_num_threads()
     kept = [found for _, found in sorted(_in_threads(better_fits, range(len(parts)), threads), key=lambda one: one[0])]
     better = sum(len(found["cost"]) for found in kept)
-    joined = {name: np.concatenate([one[name] for one in kept], axis=-1 if name == "spectra" else 0) for name in kept[0]}
+    joined = {
+        name: np.concatenate([one[name] for one in kept], axis=-1 if name == "spectra" else 0) for name in kept[0]
+    }
     _save_chunk(job, file, joined)
     say(f"{better} of {len(rows)} voxels whose neighbours ended elsewhere were better fitted from there.")
     return better
@@ -100,5 +103,12 @@ def _theta_only(model, values: np.ndarray) -> np.ndarray:
 def _neighbours(place: np.ndarray) -> np.ndarray:
     """What the six neighbours of each voxel hold, ``(n_voxels, 6)``; -1 outside."""
     padded = np.pad(place, 1, constant_values=-1)
-    sides = [padded[2:, 1:-1, 1:-1], padded[:-2, 1:-1, 1:-1], padded[1:-1, 2:, 1:-1], padded[1:-1, :-2, 1:-1], padded[1:-1, 1:-1, 2:], padded[1:-1, 1:-1, :-2]]  # fmt: skip
+    sides = [
+        padded[2:, 1:-1, 1:-1],
+        padded[:-2, 1:-1, 1:-1],
+        padded[1:-1, 2:, 1:-1],
+        padded[1:-1, :-2, 1:-1],
+        padded[1:-1, 1:-1, 2:],
+        padded[1:-1, 1:-1, :-2],
+    ]
     return np.stack([side.reshape(-1) for side in sides], 1)

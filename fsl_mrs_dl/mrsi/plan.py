@@ -1,4 +1,5 @@
-"""What is settled before the first voxel of a volume is fitted: voxels, scale, conjugation, prior; and what an interrupted run has left."""
+"""What is settled before the first voxel of a volume is fitted: voxels, scale, conjugation, prior; and what an
+interrupted run has left."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def prepare(
         if not overwrite:
             done = len(list(scratch.glob("chunk-*.npz")))
             raise OutputError(
-                f"{output}: an unfinished run of it is there ({done} chunks done); --resume goes on with it, --overwrite begins anew."
+                f"{output}: an unfinished run of it is there ({done} chunks done); --resume goes on with it,"
+                " --overwrite begins anew."
             )
         shutil.rmtree(scratch)
     try:
@@ -128,7 +130,8 @@ def _taken_up(scratch: Path, output, signature: str) -> Job:
         if old[name] != new.get(name):
             was, now = (str(values)[:60] for values in (old[name], new.get(name)))
             raise OutputError(
-                f"{output}: the unfinished run was made with another {name} ({was}, now {now}); --overwrite begins anew."
+                f"{output}: the unfinished run was made with another {name} ({was}, now {now}); --overwrite begins"
+                " anew."
             )
     return replace(job, scratch=scratch)
 
@@ -161,7 +164,10 @@ def _planned(
     if conjugated is None:
         conjugated = detect_conjugation(fids, about.dwelltime, about.spec_freq_mhz, about.nucleus)
         if conjugated:
-            say(f"{data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid forbids it.")
+            say(
+                f"{data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid"
+                " forbids it."
+            )
     job = Job(volume, basis, settings, index, scale, bool(conjugated), None, scratch, signature, index[chosen], chunk)
     pilot = _looked_ahead(job, settings.dl.prior)
     fit = pilot.fit
@@ -178,9 +184,16 @@ def _looked_ahead(job: Job, prior, prior_scaled: bool = False) -> tables.FitResu
     # The prior comes from here: a run that goes on elsewhere is to have the same.
     with parallel_module.one_thread():
         fit = quantify.fit_scaled(
-            (fids.conj() if job.conjugated else fids) * job.fid_scale, model, names, starter=_starter(job), prior=prior, relative=relative,
-            prior_scaled=prior_scaled, estimate=s.dl.estimate, device=s.dl.device,
-        )  # fmt: skip
+            (fids.conj() if job.conjugated else fids) * job.fid_scale,
+            model,
+            names,
+            starter=_starter(job),
+            prior=prior,
+            relative=relative,
+            prior_scaled=prior_scaled,
+            estimate=s.dl.estimate,
+            device=s.dl.device,
+        )
     fit.fid_scale = job.fid_scale
     data = _rows_of(job.volume, fids)
     return tables.FitResults(fit, data, list(s.internal_ref), list(s.combine), job.conjugated, s.dl.estimate)
@@ -192,9 +205,11 @@ def _rows_of(volume: Volume, fids: np.ndarray):
 
 
 def _looked_at(volume: Volume, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which voxels can be fitted, bool ``(n,)``; the sum of squares of their FIDs, NaN where one is not finite; and signal over noise.
+    """Which voxels can be fitted, bool ``(n,)``; the sum of squares of their FIDs, NaN where one is not finite; and
+    signal over noise.
 
-    The last is the size of the spectrum where metabolites are over that where there is noise only, whichever way the frequency axis runs.
+    The last is the size of the spectrum where metabolites are over that where there is noise only, whichever way the
+    frequency axis runs.
     """
     about, n = volume.about, volume.n_points
     energy, contrast = np.zeros(len(index)), np.zeros(len(index))

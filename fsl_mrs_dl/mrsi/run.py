@@ -77,7 +77,11 @@ def _mapped(function, parts: list, parallel: str, workers: int | None, say, devi
         ) from exc
     cluster = _cluster(workers or 2) if parallel == "cluster" else None
     n_workers = min(workers or os.cpu_count() or 1, len(parts))
-    client = Client(cluster) if cluster is not None else Client(n_workers=n_workers, threads_per_worker=1, dashboard_address=None)
+    client = (
+        Client(cluster)
+        if cluster is not None
+        else Client(n_workers=n_workers, threads_per_worker=1, dashboard_address=None)
+    )
     with client:
         say(
             f"Fitting {len(parts)} chunks on {workers or 2} nodes."
@@ -95,12 +99,15 @@ def _cluster(workers: int):
     try:
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError as exc:
-        raise OptionError(f"--parallel cluster: needs dask-jobqueue ({exc}); pip install 'fsl-mrs-dl[parallel]'.") from exc
+        raise OptionError(
+            f"--parallel cluster: needs dask-jobqueue ({exc}); pip install 'fsl-mrs-dl[parallel]'."
+        ) from exc
     try:
         cluster = SLURMCluster(config_name="fsl_mrsi")
     except (ValueError, KeyError, TypeError) as exc:
         raise OptionError(
-            f"--parallel cluster: dask-jobqueue has no configuration 'fsl_mrsi' that it can use ({exc}); FSL-MRS's documentation says how to make one."
+            f"--parallel cluster: dask-jobqueue has no configuration 'fsl_mrsi' that it can use ({exc}); FSL-MRS's"
+            " documentation says how to make one."
         ) from exc
     cluster.scale(workers)
     return cluster

@@ -1,7 +1,7 @@
 """Networks that take noise out of spectra.
 
-What a denoiser gives looks better than what went in and knows no more: a fit of it is no more certain (Dziadosz et al., Denoising MR
-spectra by deep learning: miracle or mirage?, Proc ISMRM 2022, 2541).
+What a denoiser gives looks better than what went in and knows no more: a fit of it is no more certain (Dziadosz et al.,
+Denoising MR spectra by deep learning: miracle or mirage?, Proc ISMRM 2022, 2541).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ __all__ = ["METHODS", "Denoiser"]
 
 
 class Denoiser(nn.Module):
-    """Convolutional autoencoder on the real and imaginary part of the spectrum: MRspecNET, github.com/frank-roesler/MRspecNET.
+    """Convolutional autoencoder on the real and imaginary part of the spectrum: MRspecNET,
+    github.com/frank-roesler/MRspecNET.
 
-    Half of the layers are convolutions, each but the first with twice the channels of the one before and all followed by a ReLU; the
-    other half are transposed convolutions back.  What lies outside the window is given back as it was.
+    Half of the layers are convolutions, each but the first with twice the channels of the one before and all followed
+    by a ReLU; the other half are transposed convolutions back.  What lies outside the window is given back as it was.
 
     Parameters
     ----------
@@ -55,15 +56,27 @@ class Denoiser(nn.Module):
         if layers < 2 or layers % 2:
             raise OptionError(f"{layers} layers: must be an even number, 2 at least.")
         self.settings = {
-            "dwelltime": dwelltime, "spec_freq_mhz": spec_freq_mhz, "n_points": n_points, "channels": channels, "kernel": kernel,
-            "layers": layers, "ppmlim": list(ppmlim),
-        }  # fmt: skip
-        self.dwelltime, self.spec_freq_mhz, self.n_points, self.ppmlim = dwelltime, spec_freq_mhz, n_points, tuple(ppmlim)
+            "dwelltime": dwelltime,
+            "spec_freq_mhz": spec_freq_mhz,
+            "n_points": n_points,
+            "channels": channels,
+            "kernel": kernel,
+            "layers": layers,
+            "ppmlim": list(ppmlim),
+        }
+        self.dwelltime, self.spec_freq_mhz, self.n_points, self.ppmlim = (
+            dwelltime,
+            spec_freq_mhz,
+            n_points,
+            tuple(ppmlim),
+        )
         self.inside(n_points)
         sizes = [2, *(channels * 2**index for index in range(layers // 2))]
         shape = dict(kernel_size=kernel, padding=kernel)
         there = [one for a, b in zip(sizes, sizes[1:]) for one in (nn.Conv1d(a, b, **shape), nn.ReLU())]
-        back = [one for a, b in zip(sizes[::-1], sizes[-2::-1]) for one in (nn.ConvTranspose1d(a, b, **shape), nn.ReLU())]
+        back = [
+            one for a, b in zip(sizes[::-1], sizes[-2::-1]) for one in (nn.ConvTranspose1d(a, b, **shape), nn.ReLU())
+        ]
         self.layers = nn.Sequential(*there, *back[:-1])
 
     def inside(self, n_points: int) -> slice:
@@ -72,12 +85,14 @@ class Denoiser(nn.Module):
         bins = ((ppm >= self.ppmlim[0]) & (ppm <= self.ppmlim[1])).nonzero()[0]
         if len(bins) < 16:
             raise OptionError(
-                f"the data have {len(bins)} points between {self.ppmlim[0]:g} and {self.ppmlim[1]:g} ppm, at least 16 are needed."
+                f"the data have {len(bins)} points between {self.ppmlim[0]:g} and {self.ppmlim[1]:g} ppm, at least 16"
+                " are needed."
             )
         return slice(int(bins[0]), int(bins[-1]) + 1)
 
     def scaled(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The window of FIDs ``(batch, n)`` as channels of height 1, ``(batch, 2, n_window)``, and what they were divided by ``(batch,)``."""
+        """The window of FIDs ``(batch, n)`` as channels of height 1, ``(batch, 2, n_window)``, and what they were
+        divided by ``(batch,)``."""
         spec = units.fid_to_spec(fid)[:, self.inside(fid.shape[-1])]
         height = spec.abs().amax(-1).clamp(min=1e-30)
         x = torch.view_as_real(spec / height[:, None]).permute(0, 2, 1)

@@ -1,9 +1,10 @@
 """Networks that learn shift and phase from transients whose truth is known, frequency first and phase second.
 
-The two that the alignment paper compares itself with: a multilayer perceptron (Tapper et al., doi 10.1002/mrm.28525) and a convolutional
-network (Ma et al., doi 10.1002/mrm.29103).  One network reads the shift off the magnitude spectrum; the transient is shifted back, and
-another reads the phase off the real part.  Layers are those the papers describe; where the papers' ranges of the spectrum are counted in
-points of their own protocol, a ppm window takes the place of them.
+The two that the alignment paper compares itself with: a multilayer perceptron (Tapper et al., doi 10.1002/mrm.28525)
+and a convolutional network (Ma et al., doi 10.1002/mrm.29103).  One network reads the shift off the magnitude spectrum;
+the transient is shifted back, and another reads the phase off the real part.  Layers are those the papers describe;
+where the papers' ranges of the spectrum are counted in points of their own protocol, a ppm window takes the place of
+them.
 
 Shifts and phases have :mod:`fsl_mrs_dl.registration.solver`'s signs.
 """
@@ -21,7 +22,9 @@ __all__ = ["METHODS", "FrequencyThenPhase"]
 
 
 def _perceptron(n_points: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(n_points, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU(), nn.Linear(512, 1))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(n_points, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU(), nn.Linear(512, 1)
+    )
 
 
 def _convolutional(n_points: int) -> nn.Module:
@@ -37,9 +40,14 @@ def _convolutional(n_points: int) -> nn.Module:
         ]
         channels = out
     return nn.Sequential(
-        *blocks, nn.Flatten(), nn.Linear(channels * (n_points // 4), 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU(),
+        *blocks,
+        nn.Flatten(),
+        nn.Linear(channels * (n_points // 4), 1024),
+        nn.ReLU(),
+        nn.Linear(1024, 512),
+        nn.ReLU(),
         nn.Linear(512, 1),
-    )  # fmt: skip
+    )
 
 
 METHODS = {"tapper": _perceptron, "ma": _convolutional}
@@ -64,10 +72,16 @@ class FrequencyThenPhase(nn.Module):
     def __init__(self, method: str, dwelltime: float, spec_freq_mhz: float, n_points: int, ppmlim=(0.2, 4.2)):
         super().__init__()
         if method not in METHODS:
-            raise OptionError(f"--method {method}: there is no such supervised method; choose one of {', '.join(METHODS)}.")
+            raise OptionError(
+                f"--method {method}: there is no such supervised method; choose one of {', '.join(METHODS)}."
+            )
         self.settings = {
-            "method": method, "dwelltime": dwelltime, "spec_freq_mhz": spec_freq_mhz, "n_points": n_points, "ppmlim": list(ppmlim),
-        }  # fmt: skip
+            "method": method,
+            "dwelltime": dwelltime,
+            "spec_freq_mhz": spec_freq_mhz,
+            "n_points": n_points,
+            "ppmlim": list(ppmlim),
+        }
         self.dwelltime, self.n_points = dwelltime, n_points
         ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz)
         self.inside = slice(*units.window_indices(ppm, tuple(ppmlim)))
@@ -83,7 +97,8 @@ class FrequencyThenPhase(nn.Module):
         return spec / spec.abs().amax(-1, keepdim=True).clamp(min=1e-30)
 
     def forward(self, fid: torch.Tensor, known_shift_hz: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """FIDs ``(batch, n_points)`` -> ``shift_hz`` and ``phase`` (rad); the second network sees the known shift undone if one is given."""
+        """FIDs ``(batch, n_points)`` -> ``shift_hz`` and ``phase`` (rad); the second network sees the known shift
+        undone if one is given."""
         if fid.shape[-1] != self.n_points:
             raise OptionError(f"FrequencyThenPhase: was made for {self.n_points} points and got {fid.shape[-1]}.")
         # Units in which the published ranges (20 Hz, 90 degrees) are numbers about 1.

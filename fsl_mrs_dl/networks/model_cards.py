@@ -1,7 +1,7 @@
 """Trained networks as folders: ``model.safetensors`` and ``card.json``, which says what they are, are for and can do.
 
-Loading runs no code from the folder: weights are safetensors, the architecture is one of this package's, by name.  The card holds the
-weights' SHA-256, and a card this version does not understand is refused.
+Loading runs no code from the folder: weights are safetensors, the architecture is one of this package's, by name.  The
+card holds the weights' SHA-256, and a card this version does not understand is refused.
 """
 
 from __future__ import annotations
@@ -33,19 +33,31 @@ _NEEDED = {
 
 
 RANGE_WORDS = {
-    "nucleus": "nucleus", "spec_freq_mhz": "spectrometer frequency (MHz)", "snr": "SNR", "shift_ppm": "shift (ppm)",
-    "ppm_low": "window from (ppm)", "ppm_high": "window to (ppm)", "acquired_s_mhz": "acquisition time x frequency (s MHz)",
+    "nucleus": "nucleus",
+    "spec_freq_mhz": "spectrometer frequency (MHz)",
+    "snr": "SNR",
+    "shift_ppm": "shift (ppm)",
+    "ppm_low": "window from (ppm)",
+    "ppm_high": "window to (ppm)",
+    "acquired_s_mhz": "acquisition time x frequency (s MHz)",
     "dwelltime": "dwell time (s)",
-}  # fmt: skip
+}
 """What cards' ranges are called where people read them."""
 
 KIND_WORDS = {
-    "quant-universal": "starts fits", "dq-nmm": "starts fits", "dq-pmm": "starts fits", "dq-rpmm": "starts fits",
-    "ensemble": "starts fits", "supervised": "quantifies spectra", "supervised-ensemble": "quantifies spectra",
-    "supervised-stack": "quantifies spectra", "align-universal": "starts alignments",
-    "registration": "starts alignments", "autoencoder": "takes noise out of spectra",
+    "quant-universal": "starts fits",
+    "dq-nmm": "starts fits",
+    "dq-pmm": "starts fits",
+    "dq-rpmm": "starts fits",
+    "ensemble": "starts fits",
+    "supervised": "quantifies spectra",
+    "supervised-ensemble": "quantifies spectra",
+    "supervised-stack": "quantifies spectra",
+    "align-universal": "starts alignments",
+    "registration": "starts alignments",
+    "autoencoder": "takes noise out of spectra",
     "frequency-then-phase": "finds shift and phase without a start, to compare with",
-}  # fmt: skip
+}
 """What networks do, by the architectures on their cards."""
 
 
@@ -71,8 +83,8 @@ class Card:
     def refuses(self, **data) -> str:
         """Why the model is not made for data, in words; empty if it is.
 
-        ``data`` are numbers or words by the names of the card's ``ranges``: a list of two numbers there is a range, one of words a
-        choice.  What the card says nothing about is covered.
+        ``data`` are numbers or words by the names of the card's ``ranges``: a list of two numbers there is a range, one
+        of words a choice.  What the card says nothing about is covered.
         """
         for key, value in data.items():
             allowed = self.content["ranges"].get(key)
@@ -121,8 +133,8 @@ def find(name: str | Path) -> Path:
     if near:
         raise OptionError(f"--model {name}: there is no such model; did you mean {near[0]}?")
     raise OptionError(
-        f"--model {name}: is neither a model of this package ({', '.join(model_names()) or 'none here'}) nor a folder with a card.json; "
-        "'fsl_mrs_dl models list' shows what there is."
+        f"--model {name}: is neither a model of this package ({', '.join(model_names()) or 'none here'}) nor a folder"
+        " with a card.json; 'fsl_mrs_dl models list' shows what there is."
     )
 
 
@@ -145,12 +157,15 @@ def read_card(name: str | Path) -> Card:
     if not isinstance(content, dict) or content.get("format") != CARD_FORMAT:
         what = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise DataError(
-            f"{path}: is a card of format {what}, this version reads format {CARD_FORMAT}; use the version that wrote it, or train again."
+            f"{path}: is a card of format {what}, this version reads format {CARD_FORMAT}; use the version that wrote"
+            " it, or train again."
         )
     for key, kind in _NEEDED.items():
         if not isinstance(content.get(key), kind):
             raise DataError(f"{path}: has no proper entry '{key}'; train or copy it again.")
-    if not isinstance(content["architecture"].get("kind"), str) or not isinstance(content["architecture"].get("settings"), dict):
+    if not isinstance(content["architecture"].get("kind"), str) or not isinstance(
+        content["architecture"].get("settings"), dict
+    ):
         raise DataError(f"{path}: 'architecture' needs 'kind' and 'settings'; train or copy it again.")
     return Card(folder, content)
 
@@ -159,7 +174,8 @@ _LITTLE = 0.3
 
 
 def little_learnt(card: Card) -> bool:
-    """Whether a network's own concentrations are hardly better than the mean of what it was trained on: a median R2 below 0.3."""
+    """Whether a network's own concentrations are hardly better than the mean of what it was trained on: a median R2
+    below 0.3."""
     learnt = sorted(card["accuracy"].get("R2 of concentrations", {}).values())
     return bool(learnt) and (learnt[(len(learnt) - 1) // 2] + learnt[len(learnt) // 2]) / 2 < _LITTLE
 
@@ -195,15 +211,16 @@ def load(name: str | Path, device="cpu"):
         raise DataError(f"{weights}: is not the file its card describes (SHA-256 differs); train or copy it again.")
     if card.kind not in NETWORKS:
         raise DataError(
-            f"{card.folder / 'card.json'}: describes a network '{card.kind}', this version knows {', '.join(NETWORKS)}; use the version "
-            "that wrote it."
+            f"{card.folder / 'card.json'}: describes a network '{card.kind}', this version knows {', '.join(NETWORKS)};"
+            " use the version that wrote it."
         )
     try:
         network = NETWORKS[card.kind](**card["architecture"]["settings"])
         network.load_state_dict(read_weights(weights.read_bytes()))
     except (TypeError, RuntimeError, OptionError) as exc:
         raise DataError(
-            f"{card.folder}: the weights do not fit the architecture on the card ({str(exc).splitlines()[0].rstrip(' :')})."
+            f"{card.folder}: the weights do not fit the architecture on the card"
+            f" ({str(exc).splitlines()[0].rstrip(' :')})."
         ) from exc
     return network.eval().requires_grad_(False).to(device), card
 

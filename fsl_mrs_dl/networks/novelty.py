@@ -15,7 +15,8 @@ CLEAN_PART = 0.99
 
 
 def _latents(network, fid) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a network finds, as numbers without bounds ``(batch, k)``, and the logarithm of the energy it leaves ``(batch,)``."""
+    """What a network finds, as numbers without bounds ``(batch, k)``, and the logarithm of the energy it leaves
+    ``(batch,)``."""
     first = getattr(network, "members", [network])[0]
     found = network(fid)
     x = first.prepared(fid)
@@ -26,9 +27,11 @@ def _latents(network, fid) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def of_clean(network, batches) -> dict:
-    """What a network finds in clean spectra, for its card: ``mean``, ``precision`` and ``limit`` of the latents' distance, and of the residual.
+    """What a network finds in clean spectra, for its card: ``mean``, ``precision`` and ``limit`` of the latents'
+    distance, and of the residual.
 
-    ``batches`` is a list of FIDs ``(n, n_points)`` it was not trained on; half of them set the place, the others the limits.
+    ``batches`` is a list of FIDs ``(n, n_points)`` it was not trained on; half of them set the place, the others the
+    limits.
     """
     with torch.no_grad():
         parts = [_latents(network, fid) for fid in batches]
@@ -53,10 +56,13 @@ def _distance(latents: torch.Tensor, mean: torch.Tensor, precision: torch.Tensor
 
 
 def of_network(network, clean: dict, fid: torch.Tensor) -> np.ndarray:
-    """Score of spectra for a network, ``(batch,)``: the larger of its latents' and of its residual's; see :func:`of_clean`."""
+    """Score of spectra for a network, ``(batch,)``: the larger of its latents' and of its residual's; see
+    :func:`of_clean`."""
     with torch.no_grad():
         latents, left = _latents(network, fid)
-    mean, precision = (torch.as_tensor(clean[name], dtype=torch.float64, device=latents.device) for name in ("mean", "precision"))
+    mean, precision = (
+        torch.as_tensor(clean[name], dtype=torch.float64, device=latents.device) for name in ("mean", "precision")
+    )
     distance = _distance(latents, mean, precision) / clean["distance"]
     above = 1 + (left - clean["log_residual"]) / (3 * clean["log_residual_sd"])
     return torch.maximum(distance, above).cpu().numpy()

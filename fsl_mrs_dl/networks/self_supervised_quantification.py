@@ -1,12 +1,13 @@
 """Self-supervised networks for quantification: an encoder, and the physical model as its decoder.
 
-Shamaei, Starcukova, Starcuk, Comput Biol Med 2023;158:106837, doi 10.1016/j.compbiomed.2023.106837.  The encoder sees the first 1024
-points of an FID and gives concentrations (kept positive by a softplus), one damping, shift and phase; the decoder makes the FID again from a
-basis set, and the difference is what is trained on.  They differ in their macromolecules: in DQ-nMM they are a pattern of the basis
-set, in DQ-pMM lines with an amplitude each, and in DQ-rpMM such lines and the rule that from some time on, which the network finds,
-the metabolites alone must explain the FID.
+Shamaei, Starcukova, Starcuk, Comput Biol Med 2023;158:106837, doi 10.1016/j.compbiomed.2023.106837.  The encoder sees
+the first 1024 points of an FID and gives concentrations (kept positive by a softplus), one damping, shift and phase;
+the decoder makes the FID again from a basis set, and the difference is what is trained on.  They differ in their
+macromolecules: in DQ-nMM they are a pattern of the basis set, in DQ-pMM lines with an amplitude each, and in DQ-rpMM
+such lines and the rule that from some time on, which the network finds, the metabolites alone must explain the FID.
 
-As fits do, the networks here look at a window of the spectrum: FIDs are limited to its band before they are seen or compared.
+As fits do, the networks here look at a window of the spectrum: FIDs are limited to its band before they are seen or
+compared.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _USUAL_MM = 10.0  # as many times as big as one metabolite's unit; only where a 
 
 
 class Quantifier(nn.Module):
-    """What networks that quantify have in common: metabolites, a grid, a window, a basis set, and sizes that do not matter.
+    """What networks that quantify have in common: metabolites, a grid, a window, a basis set, and sizes that do not
+    matter.
 
     Parameters
     ----------
@@ -48,12 +50,18 @@ class Quantifier(nn.Module):
         More arguments of the encoder.
     """
 
-    def __init__(self, names, dwelltime: float, spec_freq_mhz: float, encoder: str, n_points: int, ppmlim, n_out: int, more=None):
+    def __init__(
+        self, names, dwelltime: float, spec_freq_mhz: float, encoder: str, n_points: int, ppmlim, n_out: int, more=None
+    ):
         super().__init__()
         self.settings = {
-            "names": list(names), "dwelltime": dwelltime, "spec_freq_mhz": spec_freq_mhz, "encoder": encoder, "n_points": n_points,
+            "names": list(names),
+            "dwelltime": dwelltime,
+            "spec_freq_mhz": spec_freq_mhz,
+            "encoder": encoder,
+            "n_points": n_points,
             "ppmlim": list(ppmlim),
-        }  # fmt: skip
+        }
         self.names, self.dwelltime, self.spec_freq_mhz, self.n_points = list(names), dwelltime, spec_freq_mhz, n_points
         band = [float(units.ppm_to_hz(one, spec_freq_mhz)) * dwelltime for one in ppmlim]
         self.encoder = encoders.make(encoder, n_points=n_points, n_out=n_out, band=band, **(more or {}))
@@ -62,7 +70,8 @@ class Quantifier(nn.Module):
         inside = (ppm >= ppmlim[0]) & (ppm <= ppmlim[1])
         if inside.sum() < 16:
             raise OptionError(
-                f"the data have {inside.sum()} points between {ppmlim[0]:g} and {ppmlim[1]:g} ppm, at least 16 are needed."
+                f"the data have {inside.sum()} points between {ppmlim[0]:g} and {ppmlim[1]:g} ppm, at least 16 are"
+                " needed."
             )
         self.register_buffer("inside", torch.as_tensor(inside), persistent=False)
         self.register_buffer("basis_ri", torch.zeros(2, len(self.names), n_points))
@@ -105,12 +114,19 @@ class DQnMM(Quantifier):
     _more = 0  # numbers the encoder gives beyond those of all methods
 
     def __init__(
-        self, names, dwelltime: float, spec_freq_mhz: float, encoder: str = "cnn", n_points: int = 1024, ppmlim=(0.2, 4.2)
+        self,
+        names,
+        dwelltime: float,
+        spec_freq_mhz: float,
+        encoder: str = "cnn",
+        n_points: int = 1024,
+        ppmlim=(0.2, 4.2),
     ):
         super().__init__(names, dwelltime, spec_freq_mhz, encoder, n_points, ppmlim, len(names) + 3 + self._more)
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
-        """FIDs -> ``conc`` ``(batch, n_metabs)`` for a :meth:`prepared` FID, ``damping`` (1/s), ``shift_hz`` and ``phi0`` (rad), ``(batch,)``."""
+        """FIDs -> ``conc`` ``(batch, n_metabs)`` for a :meth:`prepared` FID, ``damping`` (1/s), ``shift_hz`` and
+        ``phi0`` (rad), ``(batch,)``."""
         return self.encode(self.prepared(fid))
 
     def encode(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -129,19 +145,24 @@ class DQnMM(Quantifier):
         return {}
 
     def decode(self, found: dict[str, torch.Tensor], which: torch.Tensor | None = None) -> torch.Tensor:
-        """FIDs ``(batch, n_points)`` from what was found; of the entries ``which`` ``(n_metabs,)`` bool only, if given."""
+        """FIDs ``(batch, n_points)`` from what was found; of the entries ``which`` ``(n_metabs,)`` bool only, if
+        given."""
         conc = found["conc"] if which is None else found["conc"] * which
         # Real products are quicker than complex ones, and twice so where gradients are wanted.
         fid = torch.complex(conc @ self.basis_ri[0], conc @ self.basis_ri[1])
         angle = 2 * torch.pi * found["shift_hz"][:, None] * self.time - found["phi0"][:, None]
         return fid * torch.polar(torch.exp(-found["damping"][:, None] * self.time), angle)
 
-    def loss(self, fid: torch.Tensor, target: torch.Tensor | None = None, spread: torch.Tensor | None = None) -> torch.Tensor:
-        """Mean squared difference between FIDs and what is made of them, in the window's band, and what else the method asks for.
+    def loss(
+        self, fid: torch.Tensor, target: torch.Tensor | None = None, spread: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Mean squared difference between FIDs and what is made of them, in the window's band, and what else the method
+        asks for.
 
-        With a teacher, which is not in the paper, the part of the signal's energy that this is, and how far concentrations are from those
-        that were fitted to the same FIDs: ``target`` ``(batch, n_metabs)`` in the data's units, NaN for none, over ``spread`` ``(n_metabs,)``.
-        A fit puts equal weight on all that the data can tell, where a difference of FIDs hardly sees what is weak or overlaps.
+        With a teacher, which is not in the paper, the part of the signal's energy that this is, and how far
+        concentrations are from those that were fitted to the same FIDs: ``target`` ``(batch, n_metabs)`` in the data's
+        units, NaN for none, over ``spread`` ``(n_metabs,)``. A fit puts equal weight on all that the data can tell,
+        where a difference of FIDs hardly sees what is weak or overlaps.
         """
         x = self.prepared(fid)
         found = self.encode(x)
@@ -167,12 +188,15 @@ class DQpMM(DQnMM):
 
     def __init__(self, names, *args, **kwargs):
         super().__init__(names, *args, **kwargs)
-        self.register_buffer("metabolites", torch.tensor([not is_macromolecule(name) for name in self.names]), persistent=False)
+        self.register_buffer(
+            "metabolites", torch.tensor([not is_macromolecule(name) for name in self.names]), persistent=False
+        )
         if self.metabolites.all():
             raise OptionError(f"--method {self.method}: needs macromolecules in the basis set; add some with --mm.")
 
 
-# Unit of lambda: that of FIDs that are about 55 high, with half of a mean square as loss, as in the paper's published program.
+# Unit of lambda: that of FIDs that are about 55 high, with half of a mean square as loss, as in the paper's published
+# program.
 _LAMBDA = 2 / 55**2
 _SIGN_S = 3e-4  # width of the smooth step at the cut-off
 
@@ -180,9 +204,9 @@ _SIGN_S = 3e-4  # width of the smooth step at the cut-off
 class DQrpMM(DQpMM):
     """As :class:`DQpMM`, with the paper's regularisation (Eq. 5).
 
-    From a cut-off time on, which the encoder finds for every spectrum, metabolites alone must explain the FID; a late cut-off costs
-    ``lam`` a second.  The default puts the cut-off where macromolecules are about as small as the noise of a usual spectrum, 0.05 to 0.1 s; the
-    paper tried 0 to 8 in a unit that it does not state.
+    From a cut-off time on, which the encoder finds for every spectrum, metabolites alone must explain the FID; a late
+    cut-off costs ``lam`` a second.  The default puts the cut-off where macromolecules are about as small as the noise
+    of a usual spectrum, 0.05 to 0.1 s; the paper tried 0 to 8 in a unit that it does not state.
     """
 
     method = "dq-rpmm"
@@ -195,20 +219,26 @@ class DQrpMM(DQpMM):
         self.settings["lam"] = self.lam = lam
 
     def _own(self, out: torch.Tensor) -> dict[str, torch.Tensor]:
-        # Begins at a quarter of what is seen, where macromolecules have decayed, and moves slowly: one that runs away takes the encoder along.
+        # Begins at a quarter of what is seen, where macromolecules have decayed, and moves slowly: one that runs away
+        # takes the encoder along.
         whole = self.n_points * self.dwelltime
         return {"cutoff_s": 0.5 * whole * torch.sigmoid(0.3 * out[:, 0])}
 
     def _rule(self, x: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
         late = self.time - found["cutoff_s"][:, None]
         # What is limited to a band rings about its beginning, and the end of an FID lies next to that.
-        after = (1 + late / torch.sqrt(late.square() + _SIGN_S**2)) / 2 * (self.time < 0.75 * self.n_points * self.dwelltime)
+        after = (
+            (1 + late / torch.sqrt(late.square() + _SIGN_S**2))
+            / 2
+            * (self.time < 0.75 * self.n_points * self.dwelltime)
+        )
         left = (after * (x - self.limited(self.decode(found, self.metabolites)))).abs().square().mean()
         return (left + self.lam * _LAMBDA * found["cutoff_s"].mean()) / 2
 
 
 class Ensemble(nn.Module):
-    """Networks of one kind that were trained from different beginnings; their mean is the answer, their spread how sure they are.
+    """Networks of one kind that were trained from different beginnings; their mean is the answer, their spread how sure
+    they are.
 
     Lakshminarayanan, Pritzel, Blundell, arXiv 1612.01474.
 

@@ -1,11 +1,13 @@
 """Self-supervised networks for frequency and phase correction: dSR, dSRF, dCrR and dCrRF.
 
-Shamaei, Starcukova, Pavlova, Starcuk, Magn Reson Med 2023;89:1221-1236, doi 10.1002/mrm.29498.  An encoder sees the first 512 points
-of a transient and gives shift and phase; a decoder that is a formula makes the transient again from these, and the difference is
-what is trained on: no truth is needed, so the user's own transients will do.  dSR and dSRF turn a reference transient; dCrR and dCrRF
-fit a Lorentzian line to creatine at 3.027 ppm over the input apodised by 500 Hz.  The F compares spectra between 2.5 and 3.5 ppm only.
+Shamaei, Starcukova, Pavlova, Starcuk, Magn Reson Med 2023;89:1221-1236, doi 10.1002/mrm.29498.  An encoder sees the
+first 512 points of a transient and gives shift and phase; a decoder that is a formula makes the transient again from
+these, and the difference is what is trained on: no truth is needed, so the user's own transients will do.  dSR and dSRF
+turn a reference transient; dCrR and dCrRF fit a Lorentzian line to creatine at 3.027 ppm over the input apodised by 500
+Hz.  The F compares spectra between 2.5 and 3.5 ppm only.
 
-Shifts and phases have :mod:`fsl_mrs_dl.registration.solver`'s signs: a transient is its reference times ``exp(1j (2 pi shift_hz t + phase))``.
+Shifts and phases have :mod:`fsl_mrs_dl.registration.solver`'s signs: a transient is its reference times ``exp(1j (2 pi
+shift_hz t + phase))``.
 """
 
 from __future__ import annotations
@@ -32,8 +34,6 @@ METHODS = {
 _CREATINE_PPM, _BASELINE_HZ = 3.027, 500.0
 
 
-
-
 class Registration(nn.Module):
     """Encoder and model decoder.
 
@@ -49,13 +49,19 @@ class Registration(nn.Module):
         Points of the FID that are seen.
     """
 
-    def __init__(self, method: str, dwelltime: float, spec_freq_mhz: float, encoder: str = "align-cnn", n_points: int = 512):
+    def __init__(
+        self, method: str, dwelltime: float, spec_freq_mhz: float, encoder: str = "align-cnn", n_points: int = 512
+    ):
         super().__init__()
         if method not in METHODS:
             raise OptionError(f"--method {method}: there is no such method; choose one of {', '.join(METHODS)}.")
         self.settings = {
-            "method": method, "dwelltime": dwelltime, "spec_freq_mhz": spec_freq_mhz, "encoder": encoder, "n_points": n_points,
-        }  # fmt: skip
+            "method": method,
+            "dwelltime": dwelltime,
+            "spec_freq_mhz": spec_freq_mhz,
+            "encoder": encoder,
+            "n_points": n_points,
+        }
         self.method, self.dwelltime, self.spec_freq_mhz, self.n_points = method, dwelltime, spec_freq_mhz, n_points
         self.creatine, ppmlim = METHODS[method]["creatine"], METHODS[method]["ppmlim"]
         self.encoder = encoders.make(encoder, n_points=n_points, n_out=4 if self.creatine else 2)
@@ -75,13 +81,17 @@ class Registration(nn.Module):
         self.reference_ri.copy_(torch.stack([one.real, one.imag]))
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
-        """FIDs ``(batch, n)`` -> ``shift_hz``, ``phase`` (rad) ``(batch,)``, and for creatine ``height`` and ``damping`` (1/s)."""
+        """FIDs ``(batch, n)`` -> ``shift_hz``, ``phase`` (rad) ``(batch,)``, and for creatine ``height`` and
+        ``damping`` (1/s)."""
         x = normalised(fid, self.n_points)
         out = self.encoder(torch.stack([x.real, x.imag], 1))
         # Units in which the published ranges (20 Hz, 90 degrees) are numbers about 1.
         found = {"shift_hz": 20 * out[:, 0], "phase": torch.pi / 2 * out[:, 1]}
         if self.creatine:
-            found |= {"height": nn.functional.softplus(out[:, 2]), "damping": 30 * nn.functional.softplus(out[:, 3] + 0.5)}
+            found |= {
+                "height": nn.functional.softplus(out[:, 2]),
+                "damping": 30 * nn.functional.softplus(out[:, 3] + 0.5),
+            }
         return found
 
     def decode(self, fid: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -94,7 +104,8 @@ class Registration(nn.Module):
         return line + normalised(fid, self.n_points) * torch.exp(-_BASELINE_HZ * self.time)
 
     def misfit(self, fid: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Mean squared difference between each transient and what is made of it, in the time domain or the part of the spectrum; ``(batch,)``."""
+        """Mean squared difference between each transient and what is made of it, in the time domain or the part of the
+        spectrum; ``(batch,)``."""
         difference = normalised(fid, self.n_points) - self.decode(fid, found)
         if self.inside.all():
             return difference.abs().square().mean(-1)
@@ -131,15 +142,3 @@ class DCrRF(Registration):
 
     def __init__(self, dwelltime: float, spec_freq_mhz: float, **arguments):
         super().__init__("dcrrf", dwelltime, spec_freq_mhz, **arguments)
-
-
-
-
-
-
-
-
-
-
-
-

@@ -1,12 +1,13 @@
 """Supervised networks for quantification: an encoder learns concentrations from simulated spectra whose truth is known.
 
-The family of Hatami et al. (doi 10.48550/arXiv.1806.07237), of scalograms and wavelet scattering (doi 10.5220/0010318502680275), and of Rizzo
-et al. (doi 10.1002/mrm.29561); which of them is a matter of the encoder.  They learn the mean of what they were trained on where the data do not
-say better, as the last of these papers shows, and they say nothing of shift, width or phase: a fit is the better answer, and starts without them.
+The family of Hatami et al. (doi 10.48550/arXiv.1806.07237), of scalograms and wavelet scattering (doi
+10.5220/0010318502680275), and of Rizzo et al. (doi 10.1002/mrm.29561); which of them is a matter of the encoder.  They
+learn the mean of what they were trained on where the data do not say better, as the last of these papers shows, and
+they say nothing of shift, width or phase: a fit is the better answer, and starts without them.
 
-Concentrations are scaled to what there is in the training data, 0 for the least and 1 for the most, and the last layer is linear, so
-that numbers outside are possible.  FIDs are looked at, and concentrations meant, relative to the FID's height in the window; hence the units of data
-and basis set do not matter.
+Concentrations are scaled to what there is in the training data, 0 for the least and 1 for the most, and the last layer
+is linear, so that numbers outside are possible.  FIDs are looked at, and concentrations meant, relative to the FID's
+height in the window; hence the units of data and basis set do not matter.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class Supervised(Quantifier):
     names, dwelltime, spec_freq_mhz, encoder, n_points, ppmlim
         As for :class:`fsl_mrs_dl.networks.self_supervised_quantification.Quantifier`.
     water : bool
-        Add a line of known size at 0.5 ppm to every FID, learn its size along with the others, and count them in it: Rizzo et al.'s
-        downscaled water peak (section 2.3), here half as high as the FID, so that it needs no unit.  Ratios to tissue water are what
-        ``--h2o`` makes of either.
+        Add a line of known size at 0.5 ppm to every FID, learn its size along with the others, and count them in it:
+        Rizzo et al.'s downscaled water peak (section 2.3), here half as high as the FID, so that it needs no unit.
+        Ratios to tissue water are what ``--h2o`` makes of either.
     arguments : dict, optional
         More of the encoder, ``share`` for instance.
 
@@ -65,13 +66,21 @@ class Supervised(Quantifier):
     method = "supervised"
 
     def __init__(
-        self, names, dwelltime: float, spec_freq_mhz: float, encoder: str = "hatami", n_points: int = 1024, ppmlim=(0.2, 4.2),
-        water: bool = False, arguments: dict | None = None,
-    ):  # fmt: skip
+        self,
+        names,
+        dwelltime: float,
+        spec_freq_mhz: float,
+        encoder: str = "hatami",
+        n_points: int = 1024,
+        ppmlim=(0.2, 4.2),
+        water: bool = False,
+        arguments: dict | None = None,
+    ):
         super().__init__(names, dwelltime, spec_freq_mhz, encoder, n_points, ppmlim, len(names) + water, arguments)
         if water and not ppmlim[0] < _WATER_PPM < ppmlim[1]:
             raise OptionError(
-                f"--water: its line is at {_WATER_PPM:g} ppm, outside of {ppmlim[0]:g} to {ppmlim[1]:g} ppm; leave it out."
+                f"--water: its line is at {_WATER_PPM:g} ppm, outside of {ppmlim[0]:g} to {ppmlim[1]:g} ppm; leave it"
+                " out."
             )
         self.settings |= {"water": bool(water), "arguments": arguments or {}}
         self.water = bool(water)
@@ -98,7 +107,8 @@ class Supervised(Quantifier):
         return hasattr(self.encoder, "spectra")
 
     def set_range(self, fid: torch.Tensor, conc: torch.Tensor) -> None:
-        """Take the range of numbers from simulated spectra: FIDs ``(batch, n)`` and their concentrations ``(batch, n_metabs)``."""
+        """Take the range of numbers from simulated spectra: FIDs ``(batch, n)`` and their concentrations ``(batch,
+        n_metabs)``."""
         x, height = self._seen(fid)
         truth = self._relative(fid, conc, height)
         # A metabolite's own spectrum is scaled from nothing, as its integral is.
@@ -108,7 +118,8 @@ class Supervised(Quantifier):
         self.span.copy_(torch.where(span > 0, span, torch.ones_like(span)))
 
     def _seen(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the encoder looks at, complex ``(batch, n_points)``, and how many times smaller than prepared it is, ``(batch,)``."""
+        """What the encoder looks at, complex ``(batch, n_points)``, and how many times smaller than prepared it is,
+        ``(batch,)``."""
         x = self.prepared(fid)
         if not self.water:
             return x, torch.ones_like(x[:, 0].real)
@@ -121,13 +132,17 @@ class Supervised(Quantifier):
         return torch.cat([found, _WATER_HEIGHT / height[:, None]], 1) if self.water else found
 
     def _templates(self) -> torch.Tensor:
-        """What a number of one of each looks like to an encoder that gives spectra, over its largest, ``(n_out, n_seen)``."""
-        fids = torch.cat([self.limited(torch.complex(*self.basis_ri)), torch.view_as_complex(self.line_ri)[None]])[: self.n_out]
+        """What a number of one of each looks like to an encoder that gives spectra, over its largest, ``(n_out,
+        n_seen)``."""
+        fids = torch.cat([self.limited(torch.complex(*self.basis_ri)), torch.view_as_complex(self.line_ri)[None]])[
+            : self.n_out
+        ]
         seen = self.encoder.view(torch.stack([fids.real, fids.imag], 1))[:, 0]
         return seen / seen.abs().amax(-1, keepdim=True).clamp(min=1e-30)
 
     def numbers(self, fid: torch.Tensor) -> torch.Tensor:
-        """The encoder's numbers for FIDs ``(batch, n)``: 0 is the least and 1 the most of the training data, ``(batch, n_out)``."""
+        """The encoder's numbers for FIDs ``(batch, n)``: 0 is the least and 1 the most of the training data, ``(batch,
+        n_out)``."""
         return self._numbers_of(self.views(fid))
 
     def _numbers_of(self, views: torch.Tensor) -> torch.Tensor:
@@ -159,7 +174,8 @@ class Supervised(Quantifier):
         return (self._relative(fid, conc, height) - self.low) / self.span
 
     def views(self, fid: torch.Tensor) -> torch.Tensor:
-        """What the encoder looks at of FIDs ``(batch, n)``, or, where it ``keeps_view``, makes of that before anything that is trained."""
+        """What the encoder looks at of FIDs ``(batch, n)``, or, where it ``keeps_view``, makes of that before anything
+        that is trained."""
         return self._viewed(self._seen(fid)[0])
 
     def _viewed(self, x: torch.Tensor) -> torch.Tensor:
@@ -175,7 +191,8 @@ class Supervised(Quantifier):
         return (apart.square().sum(-1) / templates.square().sum(-1)).mean()
 
     def loss_on(self, views: torch.Tensor, targets: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """:meth:`loss_of_views` of the same spectra, to be asked for time after time, of an encoder that ``keeps_view``.
+        """:meth:`loss_of_views` of the same spectra, to be asked for time after time, of an encoder that
+        ``keeps_view``.
 
         What its first layers make of them, which nothing in a training at its end changes, is worked out once.
         """
@@ -185,7 +202,8 @@ class Supervised(Quantifier):
         return lambda: (self.encoder.layers[n:](inputs) + 0.5 - targets).square().mean()
 
     def loss(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of the numbers; of the spectra, each over its template's energy, where the encoder gives these."""
+        """Mean squared error of the numbers; of the spectra, each over its template's energy, where the encoder gives
+        these."""
         x, height = self._seen(fid)
         return self.loss_of_views(self._viewed(x), self._scaled(fid, conc, height))
 
@@ -195,7 +213,8 @@ METHODS = {Supervised.method: Supervised}
 
 
 class Voting(Ensemble):
-    """As :class:`fsl_mrs_dl.networks.self_supervised_quantification.Ensemble`, of supervised networks: its ``forward`` gives ``conc`` alone."""
+    """As :class:`fsl_mrs_dl.networks.self_supervised_quantification.Ensemble`, of supervised networks: its ``forward``
+    gives ``conc`` alone."""
 
     @staticmethod
     def methods() -> dict:
@@ -228,7 +247,8 @@ def stack_members(words) -> tuple[str, ...]:
         raise OptionError(f"--stack {words[0]}: there is no such stack; give encoders, or one of {', '.join(STACKS)}.")
     if len(words) < 2:
         raise OptionError(
-            f"--stack {' '.join(words)}: is one network; give the encoders of two or more, or one of {', '.join(STACKS)}."
+            f"--stack {' '.join(words)}: is one network; give the encoders of two or more, or one of"
+            f" {', '.join(STACKS)}."
         )
     for name in words:
         if name not in ENCODERS:
@@ -239,7 +259,8 @@ def stack_members(words) -> tuple[str, ...]:
 
 
 class Stack(nn.Module):
-    """A stacking model: fully connected layers that weigh what several trained networks say (section 2.5 of doi 10.1002/mrm.29561).
+    """A stacking model: fully connected layers that weigh what several trained networks say (section 2.5 of doi
+    10.1002/mrm.29561).
 
     Parameters
     ----------
@@ -329,10 +350,11 @@ SCORES = ("R2 of concentrations", "slope of found against true", "intercept", "R
 
 
 def scores(found: torch.Tensor, truth: torch.Tensor, names) -> dict[str, dict[str, float]]:
-    """How good concentrations ``(n, n_metabs)`` are: Rizzo et al.'s slope, intercept, R2 and RMSE by metabolite (section 2.2.4).
+    """How good concentrations ``(n, n_metabs)`` are: Rizzo et al.'s slope, intercept, R2 and RMSE by metabolite
+    (section 2.2.4).
 
-    ``R2 of concentrations`` is one minus the error's mean square over the truth's variance, as everywhere in this package; the paper's
-    own, a squared correlation, does not see bias.  A metabolite that does not vary is left out.
+    ``R2 of concentrations`` is one minus the error's mean square over the truth's variance, as everywhere in this
+    package; the paper's own, a squared correlation, does not see bias.  A metabolite that does not vary is left out.
     """
     found, truth = found.double(), truth.double()
     rows: dict[str, dict[str, float]] = {name: {} for name in SCORES}
@@ -360,14 +382,17 @@ def pool_size(seen: int) -> int:
 
 
 def hardest(network, batches) -> dict[str, torch.Tensor]:
-    """The spectra that a network is worst at: the quarter with the largest errors, ``conc`` ``(n, n_metabs)`` and ``snr`` ``(n,)``;
-    ``low`` and ``high`` ``(n_metabs,)`` are the ends of all concentrations.
+    """The spectra that a network is worst at: the quarter with the largest errors, ``conc`` ``(n, n_metabs)`` and
+    ``snr`` ``(n,)``; ``low`` and ``high`` ``(n_metabs,)`` are the ends of all concentrations.
 
     ``batches`` are dictionaries with ``fid``, ``conc`` and ``snr``.
     """
     with torch.no_grad():
         wrong = torch.cat(
-            [(network.numbers(one["fid"]) - network.targets(one["fid"], one["conc"])).square().mean(-1) for one in batches]
+            [
+                (network.numbers(one["fid"]) - network.targets(one["fid"], one["conc"])).square().mean(-1)
+                for one in batches
+            ]
         )
     worst = wrong.topk(max(1, round(_HARD_PART * len(wrong)))).indices
     every = torch.cat([one["conc"] for one in batches])
@@ -379,12 +404,15 @@ def hardest(network, batches) -> dict[str, torch.Tensor]:
     }
 
 
-def near(drawn: dict[str, torch.Tensor], hard: dict[str, torch.Tensor], part: float, generator: torch.Generator) -> dict:
-    """What was drawn (:func:`fsl_mrs_dl.simulation.random_spectra.draw`), a part of it with concentrations and SNR like those of hard spectra.
+def near(
+    drawn: dict[str, torch.Tensor], hard: dict[str, torch.Tensor], part: float, generator: torch.Generator
+) -> dict:
+    """What was drawn (:func:`fsl_mrs_dl.simulation.random_spectra.draw`), a part of it with concentrations and SNR like
+    those of hard spectra.
 
-    Active learning as of section 2.4 of doi 10.1002/mrm.29561, where predictions scored worst for metabolites in very low or high
-    concentration and for low SNR; everything else about these spectra is new.  No concentration leaves the range that others are drawn
-    from, and one that is always the same (a water reference) stays so.
+    Active learning as of section 2.4 of doi 10.1002/mrm.29561, where predictions scored worst for metabolites in very
+    low or high concentration and for low SNR; everything else about these spectra is new.  No concentration leaves the
+    range that others are drawn from, and one that is always the same (a water reference) stays so.
     """
     n = len(drawn["snr"])
     chosen = torch.rand(n, generator=generator) < part

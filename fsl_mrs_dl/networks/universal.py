@@ -1,8 +1,8 @@
 """The two networks that start fits and alignments of any protocol: ``quant-universal`` and ``align-universal``.
 
-Both look at spectra on one grid, fixed in ppm, so that field strength, bandwidth and number of points do not matter to them.
-:class:`PpmGrid` takes spectra there; what the networks find is in ppm and radians and is turned into a model's parameters by
-:mod:`fsl_mrs_dl.fitting.initialisation` and :mod:`fsl_mrs_dl.registration.solver`'s callers.
+Both look at spectra on one grid, fixed in ppm, so that field strength, bandwidth and number of points do not matter to
+them. :class:`PpmGrid` takes spectra there; what the networks find is in ppm and radians and is turned into a model's
+parameters by :mod:`fsl_mrs_dl.fitting.initialisation` and :mod:`fsl_mrs_dl.registration.solver`'s callers.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ class PpmGrid:
     n_points, dwelltime, spec_freq_mhz
         Of the data; seconds, MHz.
     longest_s : float, optional
-        FIDs are cut there: what comes later is noise to a network.  ``106.7 / spec_freq_mhz`` by default, the resolution of the grid.
+        FIDs are cut there: what comes later is noise to a network.  ``106.7 / spec_freq_mhz`` by default, the
+        resolution of the grid.
     """
 
     def __init__(self, bins, n_points: int, dwelltime: float, spec_freq_mhz: float, longest_s: float | None = None):
         longest_s = longest_s or 1 / (_STEP_PPM * spec_freq_mhz)
         n_kept = min(n_points, max(1, round(longest_s / dwelltime)))
         hz = torch.as_tensor(units.ppm_to_hz(GRID_PPM, spec_freq_mhz)).double()
-        # The sum over the kept FID of exp(2j pi x k): its turns per point are those of a bin less those of a point of the grid.
+        # The sum over the kept FID of exp(2j pi x k): its turns per point are those of a bin less those of a point of
+        # the grid.
         turns = torch.as_tensor(bins).double()[:, None] / n_points - hz * dwelltime
         turns = turns - turns.round()
         size = torch.special.sinc(n_kept * turns) / torch.special.sinc(turns) * (n_kept / n_points)
@@ -71,7 +73,8 @@ def _channels(spec: torch.Tensor) -> torch.Tensor:
 class QuantUniversal(nn.Module):
     """Nuisance parameters of a spectrum, whatever the basis set; concentrations follow from them linearly.
 
-    The shift is given as a distribution over 81 steps of 0.01 ppm, so that the network can say that there are two possibilities.
+    The shift is given as a distribution over 81 steps of 0.01 ppm, so that the network can say that there are two
+    possibilities.
 
     Parameters
     ----------
@@ -88,7 +91,9 @@ class QuantUniversal(nn.Module):
         self.settings = {"encoder": encoder, "arguments": arguments or {}}
         n_out = self.n_shifts + 2 + 1 + 2 + 2 * self.n_knots
         self.encoder = encoders.make(encoder, n_points=len(GRID_PPM), n_out=n_out, in_channels=5, **(arguments or {}))
-        self.register_buffer("shifts_ppm", (torch.arange(self.n_shifts) - self.n_shifts // 2) * self.step_ppm, persistent=False)
+        self.register_buffer(
+            "shifts_ppm", (torch.arange(self.n_shifts) - self.n_shifts // 2) * self.step_ppm, persistent=False
+        )
 
     def forward(self, spec: torch.Tensor, spec_freq_mhz: float | torch.Tensor) -> dict[str, torch.Tensor]:
         """Complex spectra on the grid ``(batch, 424)`` and the spectrometer frequency (MHz) -> what is proposed.
@@ -96,9 +101,10 @@ class QuantUniversal(nn.Module):
         Returns
         -------
         dict
-            ``shift_logits`` ``(batch, 81)``; ``phase`` ``(batch, 2)``, cosine and sine of the phase at 2.2 ppm, of any length;
-            ``phi1`` rad per ppm, ``lorentz_hz``, ``gauss_hz`` ``(batch,)``; ``baseline`` complex ``(batch, 16)``, the mean of everything but
-            metabolites over 16 parts of the grid, over the largest magnitude of the spectrum.
+            ``shift_logits`` ``(batch, 81)``; ``phase`` ``(batch, 2)``, cosine and sine of the phase at 2.2 ppm, of any
+            length; ``phi1`` rad per ppm, ``lorentz_hz``, ``gauss_hz`` ``(batch,)``; ``baseline`` complex ``(batch,
+            16)``, the mean of everything but metabolites over 16 parts of the grid, over the largest magnitude of the
+            spectrum.
         """
         frequency = torch.as_tensor(spec_freq_mhz, dtype=torch.float32, device=spec.device).expand(len(spec))
         known = (torch.log(frequency / 128) / 1.0)[:, None, None].expand(-1, 1, spec.shape[-1])
@@ -128,7 +134,8 @@ class QuantUniversal(nn.Module):
 
 
 def peaks(logits: torch.Tensor, values: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ``n`` largest maxima of a distribution over evenly spaced values: their place, by the mean of three, and their mass."""
+    """The ``n`` largest maxima of a distribution over evenly spaced values: their place, by the mean of three, and
+    their mass."""
     mass = torch.softmax(logits, -1)
     padded = nn.functional.pad(mass, (2, 2))
     around = padded.unfold(-1, 5, 1)
@@ -142,10 +149,11 @@ def peaks(logits: torch.Tensor, values: torch.Tensor, n: int) -> tuple[torch.Ten
 
 
 class AlignUniversal(nn.Module):
-    """Relative shift and phase of a transient and its reference: a correlation over the parts of the spectra that can be trusted.
+    """Relative shift and phase of a transient and its reference: a correlation over the parts of the spectra that can
+    be trusted.
 
-    A small network looks at both and weighs every point of either, so that unstable water and lipids do not count; the correlation of
-    what is left over all lags is the distribution of the shift, and its angle the phase.
+    A small network looks at both and weighs every point of either, so that unstable water and lipids do not count; the
+    correlation of what is left over all lags is the distribution of the shift, and its angle the phase.
 
     Parameters
     ----------
@@ -173,9 +181,11 @@ class AlignUniversal(nn.Module):
         return self.lags * _STEP_PPM
 
     def forward(self, transient: torch.Tensor, reference: torch.Tensor, spec_freq_mhz) -> dict[str, torch.Tensor]:
-        """Complex spectra on the grid, ``(batch, 424)`` each -> ``shift_logits`` and ``correlation`` (complex), ``(batch, 107)``.
+        """Complex spectra on the grid, ``(batch, 424)`` each -> ``shift_logits`` and ``correlation`` (complex),
+        ``(batch, 107)``.
 
-        Positive shifts: the transient lies at higher ppm than the reference.  ``weights`` ``(batch, 2, 424)`` is what counted.
+        Positive shifts: the transient lies at higher ppm than the reference.  ``weights`` ``(batch, 2, 424)`` is what
+        counted.
         """
         frequency = torch.as_tensor(spec_freq_mhz, dtype=torch.float32, device=transient.device).expand(len(transient))
         known = torch.log(frequency / 128)[:, None, None].expand(-1, 1, transient.shape[-1])
@@ -200,12 +210,15 @@ class AlignUniversal(nn.Module):
         out = self(transient, reference, spec_freq_mhz)
         _, probability = peaks(out["shift_logits"], self.shifts_ppm.to(torch.float32), 1)
         lag = self.lags[out["shift_logits"].argmax(-1)]
-        # The transform of a spectrum runs through time backwards; the first quarter is the little that weighting puts before zero.
+        # The transform of a spectrum runs through time backwards; the first quarter is the little that weighting puts
+        # before zero.
         time = torch.arange(_N_FFT, device=lag.device)
         time = torch.where(time > 0.25 * _N_FFT, time - _N_FFT, time).to(torch.float32)
         step = 1 / 16
         fine = torch.arange(-24, 25, device=lag.device) * step
-        turned = out["product"] * torch.polar(torch.ones(1, device=lag.device), 2 * torch.pi / _N_FFT * lag[:, None] * time)
+        turned = out["product"] * torch.polar(
+            torch.ones(1, device=lag.device), 2 * torch.pi / _N_FFT * lag[:, None] * time
+        )
         angle = 2 * torch.pi / _N_FFT * time[:, None] * fine
         around = turned @ torch.polar(torch.ones_like(angle), angle)
         size = around.abs().square()
@@ -216,10 +229,6 @@ class AlignUniversal(nn.Module):
         phase = around.gather(-1, best)[:, 0].angle()
         shift = (lag + fine[best[:, 0]] + offset) * _STEP_PPM
         return {"shift_ppm": shift, "probability": probability[:, 0], "phi0": -phase}
-
-
-
-
 
 
 def quant_loss(network: QuantUniversal, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -235,7 +244,9 @@ def quant_loss(network: QuantUniversal, batch: dict[str, torch.Tensor]) -> dict[
         + huber(torch.log1p(out["gauss_hz"]), torch.log1p(batch["gauss_hz"]), reduction="none", beta=0.3)
     )
     slope = huber(10 * out["phi1"], 10 * batch["phi1"], reduction="none")
-    baseline = huber(torch.view_as_real(out["baseline"]), torch.view_as_real(batch["baseline"]), reduction="none", beta=0.1)
+    baseline = huber(
+        torch.view_as_real(out["baseline"]), torch.view_as_real(batch["baseline"]), reduction="none", beta=0.1
+    )
     terms = {"shift": shift, "phase": phase, "width": width, "phi1": slope, "baseline": baseline.mean((-2, -1))}
     weights = {"shift": 1.0, "phase": 2.0, "width": 0.5, "phi1": 0.3, "baseline": 2.0}
     terms = {name: value.mean() for name, value in terms.items()}
@@ -313,9 +324,11 @@ def quant_batch(recipe, protocol, n: int, generator: torch.Generator) -> dict[st
 
 
 def align_batch(recipe, protocol, n: int, generator: torch.Generator, n_transients: int = 8) -> dict[str, torch.Tensor]:
-    """New transients as :func:`align_loss` needs them, ``n`` of them in sets; the first of every set is the others' reference.
+    """New transients as :func:`align_loss` needs them, ``n`` of them in sets; the first of every set is the others'
+    reference.
 
-    A reference is what a user has: another transient, or the mean of many, with less noise and less of what is unstable.
+    A reference is what a user has: another transient, or the mean of many, with less noise and less of what is
+    unstable.
     """
     n_sets = max(1, n // n_transients)
     drawn = random_spectra.draw_transients(recipe, n_sets, n_transients + 1, protocol.names, generator)
@@ -338,7 +351,8 @@ def align_batch(recipe, protocol, n: int, generator: torch.Generator, n_transien
 
 
 def _kept(protocol, n: int, generator: torch.Generator) -> torch.Tensor:
-    """1 before the end of each of ``n`` acquisitions and 0 after it, ``(n, n_points)``: from a quarter of the grid's to all of it."""
+    """1 before the end of each of ``n`` acquisitions and 0 after it, ``(n, n_points)``: from a quarter of the grid's to
+    all of it."""
     end = 0.25 + 0.9 * torch.rand(n, 1, generator=generator)
     return (torch.linspace(0, 1, protocol.basis.shape[-1]) < end).to(protocol.basis.device)
 

@@ -4,8 +4,8 @@ A baseline is linear: real regressors over the fitted window, each with a real a
 spline a penalty on the second differences of the coefficients.  Being linear it can be eliminated from a fit exactly;
 :meth:`Baseline.projector` gives the operator that does it.
 
-Penalised spline: Eilers & Marx, doi 10.1214/ss/1038425655.  Effective dimension: Hastie & Tibshirani, Generalized Additive
-Models, 1990.
+Penalised spline: Eilers & Marx, doi 10.1214/ss/1038425655.  Effective dimension: Hastie & Tibshirani, Generalized
+Additive Models, 1990.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Baseline:
             If the words cannot be understood; the message lists what can.
         """
         names = ", ".join(SPLINE_STIFFNESS)
-        help_text = f"write 'off', 'poly, N' (N an order) or 'spline, S' (S one of {names}, or a dimension of at least 2)."
+        help_text = (
+            f"write 'off', 'poly, N' (N an order) or 'spline, S' (S one of {names}, or a dimension of at least 2)."
+        )
         match = re.fullmatch(r"\s*(off|poly(?:nomial)?|spline)\s*(?:,?\s*([\w.+-]+))?\s*", text, re.IGNORECASE)
         if match is None:
             raise OptionError(f"--baseline '{text}': not understood; {help_text}")
@@ -72,7 +74,11 @@ class Baseline:
         if not re.fullmatch(r"[+-]?\d+", value):
             raise OptionError(f"--baseline '{text}': the order must be a whole number; {help_text}")
         # FSL-MRS takes a negative order as no baseline.
-        return cls("off", n_window, width_ppm) if int(value) < 0 else cls("polynomial", n_window, width_ppm, order=int(value))
+        return (
+            cls("off", n_window, width_ppm)
+            if int(value) < 0
+            else cls("polynomial", n_window, width_ppm, order=int(value))
+        )
 
     def __str__(self) -> str:
         if self.mode == "polynomial":
@@ -91,8 +97,8 @@ class Baseline:
             return self.given
         if self.mode == "spline":
             return _spline_regressors(self.n_window, int(_SPLINES_PER_PPM * self.width_ppm))
-        # FSL-MRS means its powers to be orthogonal but makes them with a rank-deficient inverse, so that its higher ones carry
-        # rounding noise of the lower.  The span, and with it every fit, is the same.
+        # FSL-MRS means its powers to be orthogonal but makes them with a rank-deficient inverse, so that its higher
+        # ones carry rounding noise of the lower.  The span, and with it every fit, is the same.
         x = np.linspace(-1, 1, self.n_window)
         columns = [np.ones_like(x)]
         for power in range(1, self.order + 1):
@@ -107,7 +113,8 @@ class Baseline:
 
     @cached_property
     def penalty(self) -> np.ndarray:
-        """Matrix P of the penalty b'Pb on one channel's coefficients, ``(n_regressors, n_regressors)``; zero if unpenalised."""
+        """Matrix P of the penalty b'Pb on one channel's coefficients, ``(n_regressors, n_regressors)``; zero if
+        unpenalised."""
         n = self.n_regressors
         if self.mode != "spline":
             return np.zeros((n, n))
@@ -127,16 +134,16 @@ class Baseline:
     def projector(self) -> tuple[np.ndarray, np.ndarray]:
         """``(U, d)`` such that ``x - U @ (d * (U.T @ x))`` eliminates the baseline.
 
-        With ``L`` that operator, ``|L (y - s)|**2`` is the penalised cost of fitting ``y`` by ``s`` and the best baseline.
-        ``U`` is ``(n_window, rank)`` with orthonormal columns, ``d`` is ``(rank,)`` in 0..1.
+        With ``L`` that operator, ``|L (y - s)|**2`` is the penalised cost of fitting ``y`` by ``s`` and the best
+        baseline. ``U`` is ``(n_window, rank)`` with orthonormal columns, ``d`` is ``(rank,)`` in 0..1.
         """
         if self.mode == "off":
             return np.zeros((self.n_window, 0)), np.zeros(0)
         u, size, vt = np.linalg.svd(self.regressors, full_matrices=False)
         keep = size > size[0] * 1e-10
         u, size, vt = u[:, keep], size[keep], vt[keep]
-        # Coefficients that the window does not see (FSL-MRS's splines may have an empty column) are free, but the penalty ties
-        # them to the others: they are eliminated, not held at zero.
+        # Coefficients that the window does not see (FSL-MRS's splines may have an empty column) are free, but the
+        # penalty ties them to the others: they are eliminated, not held at zero.
         unseen = np.linalg.eigh(np.eye(self.n_regressors) - vt.T @ vt)
         free = unseen[1][:, unseen[0] > 0.5].T
         cross = vt @ self.penalty @ free.T
@@ -203,7 +210,8 @@ def real_rows(complex_rows: torch.Tensor) -> torch.Tensor:
 class Elimination:
     """What a baseline explains is not looked at: every spectrum counts as ``L x = x - u @ (d * (u.T @ x))``.
 
-    Inner products of ``L x`` need the products with ``u`` only, so the many columns of a model need not be changed one by one.
+    Inner products of ``L x`` need the products with ``u`` only, so the many columns of a model need not be changed one
+    by one.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Macromolecules for a basis set: measured ones, ones from a table, and a measured pattern as a sum of lines.
 
-Three forms are in use (Cudalbu et al., doi 10.1002/nbm.4393).  A measured pattern is one basis spectrum with one amplitude.  Lines of
-known place and width have an amplitude each, so that what is overlaid may change its shape; a measured pattern can be turned into
-such lines.  Simulated patterns of :func:`fsl_mrs_dl.physics.spinsim.macromolecules` stand in where nothing was measured.
+Three forms are in use (Cudalbu et al., doi 10.1002/nbm.4393).  A measured pattern is one basis spectrum with one
+amplitude.  Lines of known place and width have an amplitude each, so that what is overlaid may change its shape; a
+measured pattern can be turned into such lines.  Simulated patterns of :func:`fsl_mrs_dl.physics.spinsim.macromolecules`
+stand in where nothing was measured.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
     ----------
     basis : Basis
     what : str or path
-        'parametric' (twelve lines), 'fsl-default' (FSL-MRS's five), 'summed' (the twelve as one pattern), or a file: NIfTI-MRS with
-        one measured spectrum, such as a metabolite-nulled one, which becomes 'mm'; or another basis set, whose macromolecules are taken.
+        'parametric' (twelve lines), 'fsl-default' (FSL-MRS's five), 'summed' (the twelve as one pattern), or a file:
+        NIfTI-MRS with one measured spectrum, such as a metabolite-nulled one, which becomes 'mm'; or another basis set,
+        whose macromolecules are taken.
 
     Raises
     ------
@@ -56,7 +58,9 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
         raise OptionError(f"--mm {what}: no such file; give one, or one of {', '.join(spinsim.MACROMOLECULE_KINDS)}.")
     there = [name for name in names if name in basis.names]
     if there:
-        raise OptionError(f"--mm {what}: {basis.source} has {there[0]} already; leave one out with --ignore {there[0]}, or --mm.")
+        raise OptionError(
+            f"--mm {what}: {basis.source} has {there[0]} already; leave one out with --ignore {there[0]}, or --mm."
+        )
     widths = tuple(basis.widths_hz or (None,) * basis.n_metabs) + (None,) * len(names)
     return replace(basis, fids=np.concatenate([basis.fids, fids]), names=(*basis.names, *names), widths_hz=widths)
 
@@ -65,9 +69,13 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
     if path.is_dir() or path.suffix.lower() == ".basis":
         other = Basis.load(path)
         other.check_match(basis.spec_freq_mhz, basis.nucleus, str(basis.source))
-        chosen = [name for name in other.names if is_macromolecule(name)] or (list(other.names) if other.n_metabs == 1 else [])
+        chosen = [name for name in other.names if is_macromolecule(name)] or (
+            list(other.names) if other.n_metabs == 1 else []
+        )
         if not chosen:
-            raise BasisError(f"--mm {path}: holds no macromolecules ({', '.join(other.names)}); name them mm, Mac or MM09.")
+            raise BasisError(
+                f"--mm {path}: holds no macromolecules ({', '.join(other.names)}); name them mm, Mac or MM09."
+            )
         other = other.select(chosen)
         return other.resampled(basis.dwelltime, basis.n_points), other.names
     from ..io import nifti
@@ -98,8 +106,9 @@ def _check_not_water(fid: np.ndarray, data, path: Path) -> None:
     inside, water = (ppm > _WINDOW_PPM[0]) & (ppm < _WINDOW_PPM[1] - 1.2), np.abs(ppm - 4.65) < 0.5
     if inside.any() and water.any() and spec[water].max() > _MOST_WATER * spec[inside].max():
         raise DataError(
-            f"--mm {path}: its water is {spec[water].max() / spec[inside].max():.0f} times as high as anything from 0.2 to 3 ppm; this looks like a "
-            "water reference. Give a metabolite-nulled spectrum, water suppressed or removed."
+            f"--mm {path}: its water is {spec[water].max() / spec[inside].max():.0f} times as high as anything from 0.2"
+            " to 3 ppm; this looks like a water reference. Give a metabolite-nulled spectrum, water suppressed or"
+            " removed."
         )
 
 
@@ -132,14 +141,20 @@ def in_lines(basis: Basis, n_lines: int = 18) -> tuple[Basis, np.ndarray]:
     order = [*np.flatnonzero(~mm), *np.flatnonzero(mm)]
     if mm.sum() > 1:
         ordered = replace(
-            basis, fids=basis.fids[order], names=tuple(basis.names[i] for i in order), widths_hz=tuple(widths[i] for i in order)
+            basis,
+            fids=basis.fids[order],
+            names=tuple(basis.names[i] for i in order),
+            widths_hz=tuple(widths[i] for i in order),
         )
         return ordered, mm[order]
     pattern = basis.fids[mm][0]
     ppm, fwhm_hz, area = fit_lines(pattern, basis.dwelltime, basis.spec_freq_mhz, n_lines)
     fids = area[:, None] * line_fids(ppm, fwhm_hz, basis.n_points, basis.dwelltime, basis.spec_freq_mhz)
     names = [f"MM{round(place * 100):03d}" for place in ppm]
-    names = [name if name not in names[:i] else f"{name}{'bcdefgh'[names[:i].count(name) - 1]}" for i, name in enumerate(names)]
+    names = [
+        name if name not in names[:i] else f"{name}{'bcdefgh'[names[:i].count(name) - 1]}"
+        for i, name in enumerate(names)
+    ]
     keep = np.flatnonzero(~mm)
     made = replace(
         basis,
@@ -157,7 +172,9 @@ def line_fids(ppm, fwhm_hz, n_points: int, dwelltime: float, spec_freq_mhz: floa
     return np.exp((2j * np.pi * hz - np.pi * np.asarray(fwhm_hz))[:, None] * time)
 
 
-def fit_lines(fid, dwelltime: float, spec_freq_mhz: float, n_lines: int = 18) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def fit_lines(
+    fid, dwelltime: float, spec_freq_mhz: float, n_lines: int = 18
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A pattern as upright Lorentzian lines of positive area, by least squares of its spectrum in 0.2 to 4.2 ppm.
 
     Begins with the lines that explain most, chosen one after the other from all places and five widths.
@@ -218,7 +235,9 @@ def fit_lines(fid, dwelltime: float, spec_freq_mhz: float, n_lines: int = 18) ->
         np.concatenate([ppm[chosen] - 0.1, np.full(n, np.log(lower))]),
         np.concatenate([ppm[chosen] + 0.1, np.full(n, np.log(upper))]),
     )
-    end = least_squares(residual, start, bounds=bounds, max_nfev=100, x_scale=np.concatenate([np.full(n, 0.02), np.full(n, 0.2)]))
+    end = least_squares(
+        residual, start, bounds=bounds, max_nfev=100, x_scale=np.concatenate([np.full(n, 0.02), np.full(n, 0.2)])
+    )
     area = amplitudes(end.x)[1][:n]
     ppm, fwhm = split(end.x)
     there = np.flatnonzero(area > 1e-6 * area.max())

@@ -5,8 +5,8 @@
 with ``gamma, sigma, eps`` shared within a metabolite group (``eps`` one per metabolite where shifts are free).  Clarke,
 Stagg, Jbabdi, doi 10.1002/mrm.28630.
 
-The fit itself works on the nonlinear parameters only (see :mod:`fsl_mrs_dl.fitting.varpro`): concentrations and baseline follow
-linearly.  There the Gaussian width is carried as ``sigma**2``, which the signal is smooth in at zero.
+The fit itself works on the nonlinear parameters only (see :mod:`fsl_mrs_dl.fitting.varpro`): concentrations and
+baseline follow linearly.  There the Gaussian width is carried as ``sigma**2``, which the signal is smooth in at zero.
 """
 
 from __future__ import annotations
@@ -47,9 +47,12 @@ _MOST_SHIFT_PPM, _MOST_WIDTH_HZ = 1.0, 200.0
 
 
 def _progression(start: torch.Tensor, step: torch.Tensor, n: int) -> torch.Tensor:
-    """``exp(start + step * k)`` for k from 0 to n - 1 along a new last axis; most of it by products, which cost less than exponentials."""
+    """``exp(start + step * k)`` for k from 0 to n - 1 along a new last axis; most of it by products, which cost less
+    than exponentials."""
     if step.numel() < 4:
-        return torch.exp(start[..., None] + step[..., None] * torch.arange(n, device=step.device, dtype=step.real.dtype))
+        return torch.exp(
+            start[..., None] + step[..., None] * torch.arange(n, device=step.device, dtype=step.real.dtype)
+        )
     fine = max(1, round(n**0.5))
     low = torch.exp(step[..., None] * torch.arange(fine, device=step.device, dtype=step.real.dtype))
     high = torch.arange(-(-n // fine), device=step.device, dtype=step.real.dtype) * fine
@@ -121,7 +124,9 @@ class SignalModel(nn.Module):
         self.name, self.shape = model, MODELS[model]
         self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
         self.ppmlim, self.window = ppmlim, (first, last)
-        self.baseline = baseline if isinstance(baseline, Baseline) else Baseline.parse(baseline, last - first, abs(width))
+        self.baseline = (
+            baseline if isinstance(baseline, Baseline) else Baseline.parse(baseline, last - first, abs(width))
+        )
         self.n_metabs, self.n_points, self.n_groups = n_metabs, n_points, max(groups) + 1
         self.groups = groups
 
@@ -183,7 +188,8 @@ class SignalModel(nn.Module):
         return dict(zip(self.sizes, torch.split(params, list(self.sizes.values()), dim=-1)))
 
     def pack(self, theta: torch.Tensor, conc: torch.Tensor, baseline: torch.Tensor) -> torch.Tensor:
-        """Nonlinear parameters, concentrations and complex baseline coefficients -> FSL-MRS's vectors ``(..., n_params)``."""
+        """Nonlinear parameters, concentrations and complex baseline coefficients -> FSL-MRS's vectors ``(...,
+        n_params)``."""
         blocks = self.split_theta(theta)
         if "variance" in blocks:
             blocks["sigma"] = blocks["variance"].clamp(min=0).sqrt()
@@ -264,12 +270,14 @@ class SignalModel(nn.Module):
         return _progression(torch.complex(zero, -first), torch.complex(zero, -slope), len(frequency)).squeeze(-2)
 
     def _spectrum(self, fid: torch.Tensor) -> torch.Tensor:
-        """FIDs ``(..., n_points)`` of our own making -> the fitted window of their spectra; overwrites the first point."""
+        """FIDs ``(..., n_points)`` of our own making -> the fitted window of their spectra; overwrites the first
+        point."""
         fid[..., 0] *= 0.5
         return torch.fft.fft(fid, dim=-1, norm="ortho")[..., self.bins]
 
     def eliminate_baseline(self, spec: torch.Tensor) -> torch.Tensor:
-        """Remove from spectra in the window ``(..., n_window)`` what the baseline can explain (see ``Baseline.projector``)."""
+        """Remove from spectra in the window ``(..., n_window)`` what the baseline can explain (see
+        ``Baseline.projector``)."""
         if self.projector_d.numel() == 0:
             return spec
         return spec - (spec @ self.projector_u * self.projector_d) @ self.projector_u.mT
@@ -304,7 +312,8 @@ class SignalModel(nn.Module):
         return max(1, int(budget / (self.n_metabs * self.n_points * self.basis.element_size())))
 
     def theta_derivatives(self, theta: torch.Tensor, conc: torch.Tensor, *, eliminate: bool = True) -> torch.Tensor:
-        """Derivative of the metabolite spectrum in the window by each nonlinear parameter, the baseline eliminated or not.
+        """Derivative of the metabolite spectrum in the window by each nonlinear parameter, the baseline eliminated or
+        not.
 
         ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives complex ``(batch, n_theta, n_window)``.
         """

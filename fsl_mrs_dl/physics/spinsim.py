@@ -7,8 +7,8 @@ chemical shift displacement, relaxation and diffusion are not simulated.  Hetero
 no pulse, so their state is a constant of the motion: a group that couples to them is the average of plain proton
 groups, one per state.
 
-The FIDs follow :mod:`fsl_mrs_dl.core.units`: ``exp(+2j*pi*f*t)``, sampled at ``t = k * dwelltime``, an on-resonance singlet
-upright, one unit per proton.  The physical constants lie with their sources in ``data/spin_systems.json``.
+The FIDs follow :mod:`fsl_mrs_dl.core.units`: ``exp(+2j*pi*f*t)``, sampled at ``t = k * dwelltime``, an on-resonance
+singlet upright, one unit per proton.  The physical constants lie with their sources in ``data/spin_systems.json``.
 """
 
 from __future__ import annotations

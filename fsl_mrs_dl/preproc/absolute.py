@@ -1,7 +1,8 @@
 """Where the lines that everybody knows lie: the absolute shift and phase of a spectrum.
 
-Transients are aligned to each other first; what is left open is where all of them lie together.  That is read off the aligned mean: creatine,
-choline and NAA (phosphocreatine for 31P) as lines of one shape, at fixed distances, with one shift and one phase.
+Transients are aligned to each other first; what is left open is where all of them lie together.  That is read off the
+aligned mean: creatine, choline and NAA (phosphocreatine for 31P) as lines of one shape, at fixed distances, with one
+shift and one phase.
 """
 
 from __future__ import annotations
@@ -38,14 +39,16 @@ LINES = {
 """What is looked for by nucleus: places, usual heights, and the parts of the spectrum around them that are fitted."""
 
 _BASELINE_ORDER = 2
-# Lines between and under the known ones, differing with echo time and field, move the answer by about as much (simulated, TE 30 to 144 ms).
+# Lines between and under the known ones, differing with echo time and field, move the answer by about as much
+# (simulated, TE 30 to 144 ms).
 _MODEL_ERROR_PPM, _MODEL_ERROR_DEG = 0.001, 3.0
 _LEAST = 5.0  # height over its SD from which lines count as found
 
 
 @dataclass(frozen=True)
 class Offset:
-    """Shift and phase of a whole spectrum against its true place; positive shifts lie towards higher ppm.  NaN where nothing was found.
+    """Shift and phase of a whole spectrum against its true place; positive shifts lie towards higher ppm.  NaN where
+    nothing was found.
 
     The SDs are those of noise and of what the model of a few lines lacks, together.
     """
@@ -90,7 +93,9 @@ def absolute_offset(
     from scipy.optimize import least_squares
 
     if nucleus not in LINES:
-        raise OptionError(f"--absolute: no lines of known place for {nucleus}, only for {', '.join(LINES)}; leave it out.")
+        raise OptionError(
+            f"--absolute: no lines of known place for {nucleus}, only for {', '.join(LINES)}; leave it out."
+        )
     lines = LINES[nucleus]
     fid = np.asarray(fid, dtype=complex)
     none = Offset(*[float("nan")] * 4)
@@ -106,9 +111,16 @@ def absolute_offset(
 
     template = (np.array(lines["height"])[:, None] * turns).sum(0) * np.exp(-np.pi * width * time)
     start = align_transients(
-        fid[None], reference=template, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=lines["search"],
-        max_shift_hz=max_shift_hz, baseline_order=4, unstable=(),
-    )  # fmt: skip
+        fid[None],
+        reference=template,
+        dwelltime=dwelltime,
+        spec_freq_mhz=spec_freq_mhz,
+        nucleus=nucleus,
+        ppmlim=lines["search"],
+        max_shift_hz=max_shift_hz,
+        baseline_order=4,
+        unstable=(),
+    )
     at = float(start.shift_hz[0])
 
     ppm = ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus) - at / spec_freq_mhz
@@ -128,12 +140,16 @@ def absolute_offset(
 
     def columns(p):
         shift, phase, lorentz, gauss = p
-        shape = np.exp(2j * np.pi * shift * time - np.pi * abs(lorentz) * time - (np.pi * gauss * time) ** 2 / (4 * np.log(2)))
+        shape = np.exp(
+            2j * np.pi * shift * time - np.pi * abs(lorentz) * time - (np.pi * gauss * time) ** 2 / (4 * np.log(2))
+        )
         made = spec(turns * shape * np.exp(1j * phase))
         return np.concatenate([np.concatenate([made.real, made.imag], 1), baseline])
 
     def solved(design):
-        return np.linalg.solve(design @ design.T + 1e-12 * np.trace(design @ design.T) * np.eye(len(design)), design @ seen)
+        return np.linalg.solve(
+            design @ design.T + 1e-12 * np.trace(design @ design.T) * np.eye(len(design)), design @ seen
+        )
 
     def left(p):
         design = columns(p)
@@ -152,9 +168,14 @@ def absolute_offset(
         fit.x[1] += np.pi
         total = -total
     sd = np.sqrt(np.clip(np.diag(np.linalg.pinv(fit.jac.T @ fit.jac)), 0, None) * variance)
-    certain = total > _LEAST * np.sqrt(covariance.sum()) and abs(fit.x[0] - at) < width and abs(fit.x[0]) <= max_shift_hz
+    certain = (
+        total > _LEAST * np.sqrt(covariance.sum()) and abs(fit.x[0] - at) < width and abs(fit.x[0]) <= max_shift_hz
+    )
     if not certain:
         return none
     phase = (np.rad2deg(fit.x[1]) + 180) % 360 - 180
-    shift_sd, phase_sd = np.hypot(sd[0], _MODEL_ERROR_PPM * spec_freq_mhz), np.hypot(np.rad2deg(sd[1]), _MODEL_ERROR_DEG)
+    shift_sd, phase_sd = (
+        np.hypot(sd[0], _MODEL_ERROR_PPM * spec_freq_mhz),
+        np.hypot(np.rad2deg(sd[1]), _MODEL_ERROR_DEG),
+    )
     return Offset(float(fit.x[0]), float(phase), float(shift_sd), float(phase_sd))

@@ -26,11 +26,12 @@ __all__ = ["AlignedData", "align_data", "align_image"]
 class AlignedData:
     """Aligned transients and how they were found.
 
-    ``data`` as the input, corrected, without the transients that were ``excluded`` (numbers along ``dim``, from 0); ``fids`` all uncorrected
-    FIDs as ``(n_sets, n_channels, n_transients, n_points)``, ``alignment`` their result; ``set_axes`` and ``transient_axes`` name the
-    dimensions that run over sets and over transients, with their lengths.  ``subspectra`` says by how much conditions of edited data were
-    moved towards each other: shift (Hz) and phase (degrees), each ``(n_voxels, n_conditions)``; ``offset`` where the lines of known place
-    were found for each set, or None.
+    ``data`` as the input, corrected, without the transients that were ``excluded`` (numbers along ``dim``, from 0);
+    ``fids`` all uncorrected FIDs as ``(n_sets, n_channels, n_transients, n_points)``, ``alignment`` their result;
+    ``set_axes`` and ``transient_axes`` name the dimensions that run over sets and over transients, with their lengths.
+    ``subspectra`` says by how much conditions of edited data were moved towards each other: shift (Hz) and phase
+    (degrees), each ``(n_voxels, n_conditions)``; ``offset`` where the lines of known place were found for each set, or
+    None.
     """
 
     data: MrsData
@@ -49,7 +50,8 @@ class AlignedData:
 
     @property
     def shown(self) -> int:
-        """The set that stands for all in a report: of those with most transients found, the one whose transients are most alike."""
+        """The set that stands for all in a report: of those with most transients found, the one whose transients are
+        most alike."""
         found = np.isin(self.alignment.flag, ("ok", "weak"))
         alike = np.where(found, self.alignment.similarity, 0).sum(1)
         if self.edit_dim in self.set_axes and self.subspectra is not None:
@@ -94,29 +96,30 @@ def align_data(
 ) -> AlignedData:
     """Align the transients of a file in frequency and phase.
 
-    Coils that are still separate share one shift and phase per transient.  Every voxel, edit condition or other element of
-    the remaining dimensions is a set with a target of its own; ``dim='all'`` makes one set per voxel of all of them.
+    Coils that are still separate share one shift and phase per transient.  Every voxel, edit condition or other element
+    of the remaining dimensions is a set with a target of its own; ``dim='all'`` makes one set per voxel of all of them.
 
     Parameters
     ----------
     dim : str
-        Dimension that runs over transients, 'all' for all spectra of a voxel, or 'voxels' for the voxels themselves; 'all' is 'voxels' where
-        a voxel has one spectrum.
+        Dimension that runs over transients, 'all' for all spectra of a voxel, or 'voxels' for the voxels themselves;
+        'all' is 'voxels' where a voxel has one spectrum.
     ppmlim : (float, float), optional
         Window in ppm; the nucleus' usual one by default.
     reference : MrsData, optional
         One FID, or one per coil, to align to.
     method : str, optional
-        Who proposes shifts and phases: 'classical' searches the whole range for the highest likelihood, 'universal' asks the network that
-        comes with the package, 'dsr', 'dsrf', 'dcrr' and 'dcrrf' one trained on data like these (``model``).  By default the search, and
-        where it finds transients weak the network, if it was made for data like these.
+        Who proposes shifts and phases: 'classical' searches the whole range for the highest likelihood, 'universal'
+        asks the network that comes with the package, 'dsr', 'dsrf', 'dcrr' and 'dcrrf' one trained on data like these
+        (``model``).  By default the search, and where it finds transients weak the network, if it was made for data
+        like these.
     model : str or path, optional
         A network, by name or folder.
     refine : bool
         False gives the network's own answer, without SDs.
     absolute : bool
-        Put the lines of known place (1H: creatine, choline and NAA together) where they belong, upright, in place of leaving the mean where
-        it was.
+        Put the lines of known place (1H: creatine, choline and NAA together) where they belong, upright, in place of
+        leaving the mean where it was.
     moving : int, optional
         Compare every transient with about so many of its neighbours in time, not with all; for line shapes that drift.
     edit_dim : str or None
@@ -190,7 +193,8 @@ def align_data(
         unlike = np.isin(alignment.flag, ("unlike", "failed")).any(0)
         if unlike.all():
             raise DataError(
-                f"{data.name}: every transient is unlike the others in one of its sub-spectra; leave --exclude-unlike out."
+                f"{data.name}: every transient is unlike the others in one of its sub-spectra; leave --exclude-unlike"
+                " out."
             )
         out.excluded = tuple(int(one) for one in np.flatnonzero(unlike))
         out.data = without(out.data, dim, out.excluded)
@@ -207,33 +211,46 @@ def _transient_axes(data: MrsData, dim: str, coil: int | None, reference) -> lis
         if not run:
             raise DataError(f"{data.name}: holds one spectrum, which has nothing to be aligned to; nothing was done.")
     elif dim not in data.dim_tags and not data.dim_tags:
-        what = "to align its voxels to each other give --dim voxels" if voxels else "one spectrum has nothing to be aligned to"
+        what = (
+            "to align its voxels to each other give --dim voxels"
+            if voxels
+            else "one spectrum has nothing to be aligned to"
+        )
         raise DataError(f"{data.name}: has no transients (no dimension {dim} nor any other); {what}.")
     elif data.axis(dim) == coil:
         raise DataError(f"{data.name}: coils are not transients; choose another --dim, for example DIM_DYN.")
     else:
         run = [data.axis(dim)]
     if np.prod([data.fids.shape[axis] for axis in run]) < 2 and reference is None:
-        raise DataError(f"{data.name}: has one transient along {dim}, which has nothing to be aligned to; give --reference.")
+        raise DataError(
+            f"{data.name}: has one transient along {dim}, which has nothing to be aligned to; give --reference."
+        )
     return run
 
 
 def _check_align_options(data, run, method, model, refine, absolute, moving, exclude_unlike, reference) -> None:
     """Options that have nothing to go with, or that go against each other."""
     if not refine and model is None and method in (None, "classical"):
-        raise OptionError("--no-refine: the classical search is the refinement; name a network with --method or --model.")
+        raise OptionError(
+            "--no-refine: the classical search is the refinement; name a network with --method or --model."
+        )
     if absolute and reference is not None:
         raise OptionError(
             "--absolute: the reference says already where everything lies; leave one of --absolute and --reference out."
         )
     if absolute and data.nucleus not in LINES:
-        raise OptionError(f"--absolute: no lines of known place for {data.nucleus}, only for {', '.join(LINES)}; leave it out.")
+        raise OptionError(
+            f"--absolute: no lines of known place for {data.nucleus}, only for {', '.join(LINES)}; leave it out."
+        )
     if moving is not None and moving < 1:
-        raise OptionError(f"--moving {moving}: give the number of neighbours, 8 or more; leave it out for one reference for all.")
+        raise OptionError(
+            f"--moving {moving}: give the number of neighbours, 8 or more; leave it out for one reference for all."
+        )
     n_transients = int(np.prod([data.fids.shape[axis] for axis in run]))
     if moving and 2 * moving > n_transients:
         raise OptionError(
-            f"--moving {moving}: neighbours of one transient must be fewer than half of all {n_transients}; give less, or leave it out."
+            f"--moving {moving}: neighbours of one transient must be fewer than half of all {n_transients}; give less,"
+            " or leave it out."
         )
     if moving and reference is not None:
         raise OptionError(
@@ -244,11 +261,13 @@ def _check_align_options(data, run, method, model, refine, absolute, moving, exc
     if moving and any(axis < 4 for axis in run):
         raise OptionError("--moving: voxels do not follow each other in time; leave it out.")
     if exclude_unlike and (len(run) > 1 or run[0] < 4):
-        raise OptionError("--exclude-unlike: works along one dimension of transients; leave it out, or choose another --dim.")
+        raise OptionError(
+            "--exclude-unlike: works along one dimension of transients; leave it out, or choose another --dim."
+        )
     if exclude_unlike and np.prod(data.fids.shape[:3]) > 1:
         raise OptionError(
-            "--exclude-unlike: every voxel has transients of its own that are unlike, but a file has as many for all; leave it out and "
-            "use the weights in dl_align.csv."
+            "--exclude-unlike: every voxel has transients of its own that are unlike, but a file has as many for all;"
+            " leave it out and use the weights in dl_align.csv."
         )
 
 
@@ -310,7 +329,9 @@ def _absolute(four, alignment: Alignment, grid: list[int], edit: int | None, axe
     return _moved(alignment, shift, phase, **more), offsets
 
 
-def align_image(image, *, dim: str = "DIM_DYN", reference=None, command: str = "align", file: str | None = None, **options):
+def align_image(
+    image, *, dim: str = "DIM_DYN", reference=None, command: str = "align", file: str | None = None, **options
+):
     """Align the transients of a ``NIFTI_MRS`` object of the nifti-mrs package or of FSL-MRS, whose is one.
 
     Parameters
@@ -357,12 +378,14 @@ def _reference_fids(reference: MrsData, data: MrsData, n_channels: int) -> np.nd
     same = reference.n_points == data.n_points and np.isclose(reference.dwelltime, data.dwelltime, rtol=1e-4)
     if not same or not np.isclose(reference.spec_freq_mhz, data.spec_freq_mhz, rtol=1e-3):
         raise DataError(
-            f"{reference.name}: has {reference.n_points} points of {reference.dwelltime:g} s at {reference.spec_freq_mhz:.2f} MHz, "
-            f"{data.name} {data.n_points} of {data.dwelltime:g} s at {data.spec_freq_mhz:.2f} MHz; a reference must match."
+            f"{reference.name}: has {reference.n_points} points of {reference.dwelltime:g} s at"
+            f" {reference.spec_freq_mhz:.2f} MHz, {data.name} {data.n_points} of {data.dwelltime:g} s at"
+            f" {data.spec_freq_mhz:.2f} MHz; a reference must match."
         )
     fids = np.moveaxis(reference.fids, 3, -1).reshape(-1, reference.n_points)
     if len(fids) != n_channels:
         raise DataError(
-            f"{reference.name}: holds {len(fids)} FIDs, {n_channels} are needed to align {data.name} to (one per coil); average it first."
+            f"{reference.name}: holds {len(fids)} FIDs, {n_channels} are needed to align {data.name} to (one per coil);"
+            " average it first."
         )
     return fids

@@ -1,8 +1,9 @@
 """Noise taken out of spectra with a trained network, and data that say of themselves that this was done to them.
 
 What comes out is to be looked at.  A network that knows what spectra look like fills in what the noise has hidden with
-what it has seen in training.  A fit of the result leans towards that, and it cannot know by how much it is off, because the noise left is not that of
-the measurement (Dziadosz et al., Denoising MR spectra by deep learning: miracle or mirage?, Proc ISMRM 2022, 2541).
+what it has seen in training.  A fit of the result leans towards that, and it cannot know by how much it is off, because
+the noise left is not that of the measurement (Dziadosz et al., Denoising MR spectra by deep learning: miracle or
+mirage?, Proc ISMRM 2022, 2541).
 """
 
 from __future__ import annotations
@@ -21,14 +22,24 @@ from ..core.errors import DataError, OptionError
 from ..io.nifti import MrsData, check_fids, from_image, processing_record
 from ..networks import denoiser, model_cards
 
-__all__ = ["FIELD", "METHOD", "WARNING", "DenoisedData", "denoise_data", "denoise_image", "summary_line", "warn", "warning_of"]
+__all__ = [
+    "FIELD",
+    "METHOD",
+    "WARNING",
+    "DenoisedData",
+    "denoise_data",
+    "denoise_image",
+    "summary_line",
+    "warn",
+    "warning_of",
+]
 
 FIELD, METHOD = "Denoised", "Denoising"
 """The user-defined header field that tells programs, and what the record of processing calls the step."""
 
 WARNING = (
-    "the noise left in denoised data is not the noise of the measurement, so SDs are too small, and concentrations lean towards what the network "
-    "was trained on; fit the raw data instead"
+    "the noise left in denoised data is not the noise of the measurement, so SDs are too small, and concentrations lean"
+    " towards what the network was trained on; fit the raw data instead"
 )
 
 # More than this much of the noise taken out: signal went with it.
@@ -40,10 +51,11 @@ _ROWS = 256
 class DenoisedData:
     """Denoised data and how it went.
 
-    ``data`` as the input, less noise; ``raw`` and ``fids`` all FIDs before and after, ``(n, n_points)``, in the order of the data's dimensions
-    without time, whose lengths are ``shape`` and names ``axes``.  ``usable`` ``(n,)`` tells which were denoised; the others, zero or not finite,
-    are as they were.  ``noise_sd`` ``(n,)`` is the noise of the raw spectrum per real channel, ``snr`` its highest magnitude in the window over
-    that, ``taken`` the size of what was taken out of the window over the size of noise there: about 1 where noise was taken out and nothing else.
+    ``data`` as the input, less noise; ``raw`` and ``fids`` all FIDs before and after, ``(n, n_points)``, in the order
+    of the data's dimensions without time, whose lengths are ``shape`` and names ``axes``.  ``usable`` ``(n,)`` tells
+    which were denoised; the others, zero or not finite, are as they were.  ``noise_sd`` ``(n,)`` is the noise of the
+    raw spectrum per real channel, ``snr`` its highest magnitude in the window over that, ``taken`` the size of what was
+    taken out of the window over the size of noise there: about 1 where noise was taken out and nothing else.
     """
 
     data: MrsData
@@ -65,7 +77,8 @@ class DenoisedData:
 
     @property
     def shown(self) -> int:
-        """The spectrum that stands for all in a report: of those denoised, the one whose SNR is above three quarters of the others'."""
+        """The spectrum that stands for all in a report: of those denoised, the one whose SNR is above three quarters of
+        the others'."""
         rows = np.flatnonzero(self.usable)
         return int(rows[np.argsort(self.snr[rows])[(3 * (len(rows) - 1)) // 4]])
 
@@ -87,7 +100,8 @@ class DenoisedData:
 
 
 def warning_of(header: dict) -> str:
-    """What is to be said before data with this header are quantified, if they were denoised by this or another program; else empty."""
+    """What is to be said before data with this header are quantified, if they were denoised by this or another program;
+    else empty."""
     field = header.get(FIELD)
     marked = bool(field.get("Value") if isinstance(field, dict) else field)
     steps = header.get("ProcessingApplied", [])
@@ -99,10 +113,11 @@ def warning_of(header: dict) -> str:
 
 
 def warn(args, header: dict) -> None:
-    """Say on stderr that ``args.data``, to be quantified, were denoised, if their header tells, and keep it in ``args.denoised``.
+    """Say on stderr that ``args.data``, to be quantified, were denoised, if their header tells, and keep it in
+    ``args.denoised``.
 
-    What this program denoised has its axis the right way round, or would have been refused; where little is left of a spectrum, that cannot be seen
-    any more, so it is not asked again (``args.conjfid``).
+    What this program denoised has its axis the right way round, or would have been refused; where little is left of a
+    spectrum, that cannot be seen any more, so it is not asked again (``args.conjfid``).
     """
     text = warning_of(header)
     if FIELD in header and getattr(args, "conjfid", True) is None:
@@ -171,7 +186,9 @@ def _network(model, data: MrsData):
     card = model_cards.read_card(model)
     if card.kind not in denoiser.METHODS:
         does = model_cards.KIND_WORDS.get(card.kind, "does other things")
-        raise OptionError(f"--model {model}: {does}; give one that takes noise out of spectra ('fsl_mrs_dl train denoise').")
+        raise OptionError(
+            f"--model {model}: {does}; give one that takes noise out of spectra ('fsl_mrs_dl train denoise')."
+        )
     why = card.refuses(nucleus=data.nucleus, spec_freq_mhz=data.spec_freq_mhz, dwelltime=data.dwelltime)
     network, card = model_cards.load(model)
     # Lines of a longer FID are more points wide, which the network has never seen.
@@ -179,7 +196,8 @@ def _network(model, data: MrsData):
         why = f"{data.n_points} points (made for {network.n_points})"
     if why:
         raise OptionError(
-            f"--model {model}: is not for data like {data.name}: {why}; train one for them with 'fsl_mrs_dl train denoise'."
+            f"--model {model}: is not for data like {data.name}: {why}; train one for them with 'fsl_mrs_dl train"
+            " denoise'."
         )
     return network, card
 
@@ -195,8 +213,8 @@ def _check_direction(rows: np.ndarray, network, data: MrsData) -> None:
         here, there = here + power[:, inside].sum(), there + power[:, ::-1][:, inside].sum()
     if there > 4 * here:
         raise DataError(
-            f"{data.name}: the frequency axis runs backwards (the spectrum is on the wrong side); conjugate the FIDs first "
-            "(fsl_mrs_proc conj)."
+            f"{data.name}: the frequency axis runs backwards (the spectrum is on the wrong side); conjugate the FIDs"
+            " first (fsl_mrs_proc conj)."
         )
 
 
@@ -238,13 +256,18 @@ def summary_line(denoised: DenoisedData) -> str:
     """What was done, in one line for the terminal."""
     good = denoised.usable
     text = (
-        f"Denoised {int(good.sum())} of {good.size} spectra between {denoised.ppmlim[0]:g} and {denoised.ppmlim[1]:g} ppm with "
-        f"{denoised.card.name}; what was taken out is {np.median(denoised.taken[good]):.2f} of the noise."
+        f"Denoised {int(good.sum())} of {good.size} spectra between {denoised.ppmlim[0]:g} and {denoised.ppmlim[1]:g}"
+        f" ppm with {denoised.card.name}; what was taken out is {np.median(denoised.taken[good]):.2f} of the noise."
     )
     if not good.all():
         places = [place for row in np.flatnonzero(~good)[:3] if (place := denoised.place(int(row)))]
         more = ", ..." if int((~good).sum()) > 3 else ""
-        text += f" Zero or not finite, left as they were: {int((~good).sum())} ({'; '.join(places)}{more}, counted from 0)."
+        text += (
+            f" Zero or not finite, left as they were: {int((~good).sum())} ({'; '.join(places)}{more}, counted from 0)."
+        )
     if denoised.too_much.any():
         text += f" In {int(denoised.too_much.sum())} more than noise was taken out: signal went with it."
-    return f"{text} Look at them, and fit the raw data: a fit of denoised data leans towards what the network was trained on and does not know its errors."
+    return (
+        f"{text} Look at them, and fit the raw data: a fit of denoised data leans towards what the network was trained"
+        " on and does not know its errors."
+    )

@@ -1,10 +1,11 @@
 """Sub-spectra of edited data aligned to each other, so that what editing leaves alone cancels when they are subtracted.
 
-Editing changes some lines and leaves the rest.  A least-squares registration is pulled by what changes most (NAA, where the pulse saturates
-it); the sum of magnitudes of the difference is less so: a line that changes costs much the same wherever it is, lines that do not change can
-cancel.  So shift and phase are those with the smallest sum of magnitudes (compare Cleve et al., doi 10.1002/mrm.26440, and Mikkelsen et al.,
-doi 10.1002/nbm.4368), tails of residual water of any strength left out.  What editing changes still feigns a tenth of a hertz and a
-degree or so; where sub-spectra were acquired in turn they drift together and lie closer than that already.  So small offsets are left alone.
+Editing changes some lines and leaves the rest.  A least-squares registration is pulled by what changes most (NAA, where
+the pulse saturates it); the sum of magnitudes of the difference is less so: a line that changes costs much the same
+wherever it is, lines that do not change can cancel.  So shift and phase are those with the smallest sum of magnitudes
+(compare Cleve et al., doi 10.1002/mrm.26440, and Mikkelsen et al., doi 10.1002/nbm.4368), tails of residual water of
+any strength left out.  What editing changes still feigns a tenth of a hertz and a degree or so; where sub-spectra were
+acquired in turn they drift together and lie closer than that already.  So small offsets are left alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ _MOST_STEPS, _LONGEST_STEP_HZ = 100, 2.0
 
 
 def match_subspectra(
-    fids, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", ppmlim: tuple[float, float] | None = (0.2, 4.2)
+    fids,
+    *,
+    dwelltime: float,
+    spec_freq_mhz: float,
+    nucleus: str = "1H",
+    ppmlim: tuple[float, float] | None = (0.2, 4.2),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shifts and phases that the sub-spectra differ by.
 
@@ -40,9 +46,10 @@ def match_subspectra(
     Returns
     -------
     shift_hz, phase_deg : ndarray ``(n_conditions,)``
-        Of each condition, about their common mean; with :func:`fsl_mrs_dl.registration.solver.apply_shift_phase` they are removed.  Offsets below
-        0.0025 ppm and 3 degrees count as none.
-        0 throughout where one of the conditions is empty; a condition too weak to be found in the first one is not moved against it.
+        Of each condition, about their common mean; with :func:`fsl_mrs_dl.registration.solver.apply_shift_phase` they
+        are removed.  Offsets below
+        0.0025 ppm and 3 degrees count as none. 0 throughout where one of the conditions is empty; a condition too weak
+        to be found in the first one is not moved against it.
     """
     fids = np.asarray(fids, dtype=complex)
     n = len(fids)
@@ -83,7 +90,8 @@ def _pair(reference: np.ndarray, fid: np.ndarray, axes: dict) -> tuple[float, fl
 
 
 def _water_tails(n_points: int, axes: dict) -> np.ndarray:
-    """Spectra ``(k, n_points)`` that residual water of any place, width and strength consists of in the window; none where there is no water."""
+    """Spectra ``(k, n_points)`` that residual water of any place, width and strength consists of in the window; none
+    where there is no water."""
     if axes["nucleus"] != "1H" or axes["ppmlim"] is None:
         return np.zeros((0, n_points))
     place = (n_points, axes["dwelltime"], axes["spec_freq_mhz"], axes["nucleus"], axes["ppmlim"], 0.0, None)
@@ -111,7 +119,8 @@ class _Difference:
         return left - found @ self.water
 
     def smallest(self, p) -> tuple[float, np.ndarray]:
-        """Iteratively reweighted least squares for the sum of ``sqrt(|difference|^2 + 1)``: that sum, and shift (Hz) and phase (rad)."""
+        """Iteratively reweighted least squares for the sum of ``sqrt(|difference|^2 + 1)``: that sum, and shift (Hz)
+        and phase (rad)."""
         weight, cost = np.ones(self.target.shape), np.inf
         for _ in range(_MOST_STEPS):
             turned = self.fid * np.exp(-1j * (2 * np.pi * p[0] * self.time + p[1]))

@@ -1,9 +1,10 @@
 """A reference that moves with the data: every transient is compared with its neighbours in time.
 
-Over a long scan more drifts than frequency and phase: line widths with the shim, water suppression, the temperature of a phantom.  One reference
-for the whole scan is then nobody's likeness.  Once all transients have been aligned to it, each is registered again, to the mean of those
-around it.  Those means are aligned already, so that nothing drifts away from step to step; and a transient takes no part in what it is
-compared with: even ones are compared with odd ones, and the other way round, or their own noise would hold them where they are.
+Over a long scan more drifts than frequency and phase: line widths with the shim, water suppression, the temperature of
+a phantom.  One reference for the whole scan is then nobody's likeness.  Once all transients have been aligned to it,
+each is registered again, to the mean of those around it.  Those means are aligned already, so that nothing drifts away
+from step to step; and a transient takes no part in what it is compared with: even ones are compared with odd ones, and
+the other way round, or their own noise would hold them where they are.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
     width : int
         How many transients a reference is made of, about; at least 8.
     axes
-        ``dwelltime``, ``spec_freq_mhz``, ``nucleus``, ``ppmlim``, ``device`` as :func:`fsl_mrs_dl.registration.solver.align_transients` takes them.
+        ``dwelltime``, ``spec_freq_mhz``, ``nucleus``, ``ppmlim``, ``device`` as
+        :func:`fsl_mrs_dl.registration.solver.align_transients` takes them.
 
     Raises
     ------
@@ -40,7 +42,9 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
         If ``width`` is less than 8.
     """
     if width < _LEAST_WIDTH:
-        raise OptionError(f"--moving {width}: a reference of so few transients is little but noise; give {_LEAST_WIDTH} or more.")
+        raise OptionError(
+            f"--moving {width}: a reference of so few transients is little but noise; give {_LEAST_WIDTH} or more."
+        )
     fid = np.asarray(fid)
     n_sets, n_channels, n, n_points = fid.shape
     if n < 2 * width:
@@ -63,7 +67,10 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
     reference = np.zeros((n_sets, len(jobs), n_channels, n_points), dtype=np.complex128)
     for j, (members, near) in enumerate(jobs):
         part[:, j, :, : len(members)] = fid[:, :, members]
-        shift[:, j, : len(members)], phase[:, j, : len(members)] = alignment.shift_hz[:, members], alignment.phase_deg[:, members]
+        shift[:, j, : len(members)], phase[:, j, : len(members)] = (
+            alignment.shift_hz[:, members],
+            alignment.phase_deg[:, members],
+        )
         share = usable * near
         total = share.sum(1, keepdims=True)
         share = np.where(total > 0, share / np.where(total > 0, total, 1), 0)
@@ -79,7 +86,8 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
         **axes,
     )
     new = {
-        name: getattr(alignment, name).copy() for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "similarity")
+        name: getattr(alignment, name).copy()
+        for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "similarity")
     }
     for name, value in new.items():
         found = getattr(again, name).reshape(n_sets, len(jobs), most)

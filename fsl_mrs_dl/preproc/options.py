@@ -11,7 +11,10 @@ def add_align_arguments(group) -> None:
         "--dim",
         type=str,
         default="DIM_DYN",
-        help='dimension tag of the transients, "all" for all spectra of a voxel, or "voxels" for the voxels of an MRSI (default DIM_DYN)',
+        help=(
+            'dimension tag of the transients, "all" for all spectra of a voxel, or "voxels" for the voxels of an MRSI'
+            " (default DIM_DYN)"
+        ),
     )
     group.add_argument(
         "--ppm",
@@ -21,19 +24,29 @@ def add_align_arguments(group) -> None:
         default=None,
         help="window that is aligned (default: the nucleus' usual one, 0.2 to 4.2 for 1H)",
     )
-    group.add_argument("--reference", type=str, metavar="FILE", help="align to this NIfTI-MRS file: one FID, or one per coil")
+    group.add_argument(
+        "--reference", type=str, metavar="FILE", help="align to this NIfTI-MRS file: one FID, or one per coil"
+    )
     group.add_argument(
         "--method",
         type=str,
         metavar="NAME",
-        help="what proposes shifts and phases: classical, universal, dsr, dsrf, dcrr or dcrrf (default: as the data allow)",
+        help=(
+            "what proposes shifts and phases: classical, universal, dsr, dsrf, dcrr or dcrrf (default: as the data"
+            " allow)"
+        ),
     )
-    group.add_argument("--model", type=str, metavar="NAME", help="trained network that proposes them, by name or folder")
+    group.add_argument(
+        "--model", type=str, metavar="NAME", help="trained network that proposes them, by name or folder"
+    )
     group.add_argument("--no-refine", dest="no_refine", action="store_true", help="keep the network's own answer")
     group.add_argument(
         "--absolute",
         action="store_true",
-        help="put creatine, choline and NAA (31P: PCr) where they belong, upright if coils are combined (default: the mean stays where it was)",
+        help=(
+            "put creatine, choline and NAA (31P: PCr) where they belong, upright if coils are combined (default: the"
+            " mean stays where it was)"
+        ),
     )
     group.add_argument(
         "--moving",

@@ -18,7 +18,9 @@ from ..registration.alignment import Alignment, align_transients
 __all__ = ["RegistrationStarter", "AlignStarter"]
 
 
-def unrefined(fid, starter: Callable, *, keep: bool, dwelltime, spec_freq_mhz, nucleus, ppmlim, device=None) -> Alignment:
+def unrefined(
+    fid, starter: Callable, *, keep: bool, dwelltime, spec_freq_mhz, nucleus, ppmlim, device=None
+) -> Alignment:
     """A starter's own answer as an :class:`Alignment`, without SDs; its mean is taken out unless ``keep``."""
     valid = np.isfinite(fid).all((1, 3)) & (fid != 0).any((1, 3))
     clean = np.where(np.isfinite(fid), fid, 0)
@@ -74,7 +76,11 @@ def _align_with_help(four: np.ndarray, target, axes: dict, job: dict) -> tuple[A
         value = getattr(alignment, part.name)
         if isinstance(value, np.ndarray):
             value[weak] = getattr(again, part.name)
-    where = "" if weak.all() else f" in {int(weak.sum())} of {len(weak)} sets, where transients are weak, classical elsewhere"
+    where = (
+        ""
+        if weak.all()
+        else f" in {int(weak.sum())} of {len(weak)} sets, where transients are weak, classical elsewhere"
+    )
     return replace(alignment, n_iterations=max(alignment.n_iterations, again.n_iterations)), f"{name}{where}"
 
 
@@ -127,7 +133,14 @@ class RegistrationStarter:
     """A trained :class:`Registration` as a starter of :func:`fsl_mrs_dl.registration.solver.align_transients`."""
 
     def __init__(
-        self, network: Registration, card, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", reference=None
+        self,
+        network: Registration,
+        card,
+        *,
+        dwelltime: float,
+        spec_freq_mhz: float,
+        nucleus: str = "1H",
+        reference=None,
     ):
         self.network, self.card, self.name = network, card, card.name
         self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
@@ -135,8 +148,8 @@ class RegistrationStarter:
             spec_freq_mhz, network.spec_freq_mhz, rtol=5e-3
         ):
             raise DataError(
-                f"--model {card.name}: was trained for {1 / network.dwelltime:.0f} Hz at {network.spec_freq_mhz:.1f} MHz, the data have "
-                f"{1 / dwelltime:.0f} Hz at {spec_freq_mhz:.1f} MHz; train one on data like these."
+                f"--model {card.name}: was trained for {1 / network.dwelltime:.0f} Hz at {network.spec_freq_mhz:.1f}"
+                f" MHz, the data have {1 / dwelltime:.0f} Hz at {spec_freq_mhz:.1f} MHz; train one on data like these."
             )
 
     @property
@@ -149,13 +162,16 @@ class RegistrationStarter:
         return self.card.refuses(nucleus=self.nucleus)
 
     def __call__(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets, n_transients)``."""
+        """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets,
+        n_transients)``."""
         self.network.to(fid.device)
         fid = torch.nan_to_num(fid).to(torch.complex64)
         combined = torch.stack([torch.einsum("c,ctn->tn", combination(one), one) for one in fid])
         with torch.no_grad():
             found = [self.network(part) for part in combined.flatten(0, 1).split(1024)]
-        shift, phase = (torch.cat([one[name] for one in found]).reshape(combined.shape[:2]) for name in ("shift_hz", "phase"))
+        shift, phase = (
+            torch.cat([one[name] for one in found]).reshape(combined.shape[:2]) for name in ("shift_hz", "phase")
+        )
         return shift, torch.rad2deg(phase)
 
 
@@ -175,7 +191,14 @@ class AlignStarter:
     """
 
     def __init__(
-        self, network: AlignUniversal, card, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", reference=None
+        self,
+        network: AlignUniversal,
+        card,
+        *,
+        dwelltime: float,
+        spec_freq_mhz: float,
+        nucleus: str = "1H",
+        reference=None,
     ):
         self.network, self.card, self.name = network, card, card.name
         self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
@@ -188,7 +211,8 @@ class AlignStarter:
         return self.card.refuses(nucleus=self.nucleus, spec_freq_mhz=self.spec_freq_mhz, acquired_s_mhz=acquired)
 
     def __call__(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets, n_transients)``."""
+        """Complex ``(n_sets, n_channels, n_transients, n_points)`` -> shifts (Hz) and phases (degrees), ``(n_sets,
+        n_transients)``."""
         n_points = fid.shape[-1]
         if n_points not in self._grids:
             self._grids = {n_points: PpmGrid(np.arange(n_points), n_points, self.dwelltime, self.spec_freq_mhz)}

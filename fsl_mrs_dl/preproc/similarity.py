@@ -21,8 +21,8 @@ def similarity_matrix(
 ) -> np.ndarray:
     """Pairwise correlation of the transients' complex spectra in the window.
 
-    Real part of ``<S_i, S_j> / (|S_i| |S_j|)`` over the spectral points of the window (plain Fourier transform, mean not
-    removed): 1 only for spectra that agree in frequency, phase and shape.
+    Real part of ``<S_i, S_j> / (|S_i| |S_j|)`` over the spectral points of the window (plain Fourier transform, mean
+    not removed): 1 only for spectra that agree in frequency, phase and shape.
 
     Parameters
     ----------
@@ -68,10 +68,11 @@ def similarity_index(
     nucleus: str = "1H",
     ppmlim: tuple[float, float] | None = (2.5, 3.5),
 ) -> np.ndarray:
-    """The alignment paper's similarity index: mean of all elements of :func:`similarity_matrix` between 2.5 and 3.5 ppm; shape (...).
+    """The alignment paper's similarity index: mean of all elements of :func:`similarity_matrix` between 2.5 and 3.5
+    ppm; shape (...).
 
-    The paper (doi 10.1002/mrm.29498, section 2.6.1) sums the elements; its figures, which do not grow with the number of transients,
-    are those of the mean.  Failed transients are left out.
+    The paper (doi 10.1002/mrm.29498, section 2.6.1) sums the elements; its figures, which do not grow with the number
+    of transients, are those of the mean.  Failed transients are left out.
     """
     matrix = similarity_matrix(fid, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim)
     seen = np.isfinite(matrix)

@@ -31,19 +31,22 @@ class Alignment:
     Attributes
     ----------
     shift_hz, phase_deg : ndarray, shape (..., n_transients)
-        Offset of the transient relative to the reference; positive shifts lie towards higher ppm. Phase at the first point.
+        Offset of the transient relative to the reference; positive shifts lie towards higher ppm. Phase at the first
+        point.
     shift_sd_hz, phase_sd_deg : ndarray, shape (..., n_transients)
-        Standard deviations from the Fisher information of shift, phase and amplitude, with the noise taken from the residual
-        (it therefore includes the noise of the reference). NaN where the transient failed.
+        Standard deviations from the Fisher information of shift, phase and amplitude, with the noise taken from the
+        residual (it therefore includes the noise of the reference). NaN where the transient failed.
     amplitude : ndarray, shape (..., n_transients)
         Amplitude relative to the reference.
     similarity : ndarray, shape (..., n_transients)
-        Correlation of the aligned transient with the mean of the others (or the external reference) in the window, -1 to 1.
+        Correlation of the aligned transient with the mean of the others (or the external reference) in the window, -1
+        to 1.
     weight : ndarray, shape (..., n_transients)
         Weight for averaging, 0 to 1: inverse residual variance, 0 for transients that are unlike the others or failed.
     flag : ndarray of str, shape (..., n_transients)
-        'ok', 'weak' (too little signal to be found alone: its neighbours told where to look, or nothing did), 'unlike' (residual, noise or
-        amplitude far from the others', or shift at the end of the search range), 'failed' (zero or not finite: untouched).
+        'ok', 'weak' (too little signal to be found alone: its neighbours told where to look, or nothing did), 'unlike'
+        (residual, noise or amplitude far from the others', or shift at the end of the search range), 'failed' (zero or
+        not finite: untouched).
     reference : ndarray, shape (..., n_channels, n_points)
         The reference that shifts and phases refer to.
     n_iterations : int
@@ -84,7 +87,8 @@ class Alignment:
         if shift.ndim == 2:
             if fid.shape[0] != shift.shape[0]:
                 raise DataError(
-                    f"The FIDs have shape {tuple(fid.shape)} but {shift.shape[0]} sets were aligned: put the sets first."
+                    f"The FIDs have shape {tuple(fid.shape)} but {shift.shape[0]} sets were aligned: put the sets"
+                    " first."
                 )
             between = (1,) * (fid.ndim - 3)
             shift = shift.reshape(shift.shape[0], *between, shift.shape[1])
@@ -114,17 +118,18 @@ def align_transients(
 ) -> Alignment:
     """Find shift and phase of every transient.
 
-    Channels (coils that are not combined yet) share one shift and one phase per transient; each has its own reference, so
-    that constant differences of gain and phase between coils do not matter, and counts with its inverse noise variance.
-    Sets (sub-spectra of edited data, voxels) are independent: each has its own reference.
+    Channels (coils that are not combined yet) share one shift and one phase per transient; each has its own reference,
+    so that constant differences of gain and phase between coils do not matter, and counts with its inverse noise
+    variance. Sets (sub-spectra of edited data, voxels) are independent: each has its own reference.
 
-    Without ``reference`` the mean shift of the transients flagged 'ok' is 0, and so is the circular mean of their phases:
-    the average of the aligned transients stays where the input's was.
+    Without ``reference`` the mean shift of the transients flagged 'ok' is 0, and so is the circular mean of their
+    phases: the average of the aligned transients stays where the input's was.
 
     Parameters
     ----------
     fid : complex ndarray or tensor
-        Shape (n_transients, n_points), (n_channels, n_transients, n_points) or (n_sets, n_channels, n_transients, n_points).
+        Shape (n_transients, n_points), (n_channels, n_transients, n_points) or (n_sets, n_channels, n_transients,
+        n_points).
     dwelltime : float
         Seconds.
     spec_freq_mhz : float
@@ -133,16 +138,16 @@ def align_transients(
     ppmlim : (float, float) or None
         Part of the spectrum that is compared; None takes everything.
     reference : complex array, optional
-        External reference: (n_points,) for one channel, (n_channels, n_points), or (n_sets, n_channels, n_points). Default: built
-        from the transients.
+        External reference: (n_points,) for one channel, (n_channels, n_points), or (n_sets, n_channels, n_points).
+        Default: built from the transients.
     exact_reference : bool
-        Everything in the external reference is signal, down to its end. Otherwise its late points count as far as they stand out
-        of its own noise, where it has any to speak of.
+        Everything in the external reference is signal, down to its end. Otherwise its late points count as far as they
+        stand out of its own noise, where it has any to speak of.
     starter : 'classical', callable, or pair of arrays
-        Who proposes shift and phase. 'classical' searches the whole range for the highest likelihood. A callable takes the
-        FIDs as a complex tensor (n_sets, n_channels, n_transients, n_points) and returns ``(shift_hz, phase_deg)``, each
-        (n_sets, n_transients), relative to any reference common to a set (the external one if given); or give that pair.
-        Proposals may be wrong by ``starter_error_hz``; the likelihood decides within that distance.
+        Who proposes shift and phase. 'classical' searches the whole range for the highest likelihood. A callable takes
+        the FIDs as a complex tensor (n_sets, n_channels, n_transients, n_points) and returns ``(shift_hz, phase_deg)``,
+        each (n_sets, n_transients), relative to any reference common to a set (the external one if given); or give that
+        pair. Proposals may be wrong by ``starter_error_hz``; the likelihood decides within that distance.
     max_shift_hz : float, optional
         Half width of the search. Default: 0.35 ppm, at least 40 Hz.
     taper_ppm : float
@@ -150,10 +155,11 @@ def align_transients(
     baseline_order : int, optional
         Order of the complex polynomial over the window that is allowed to differ in every transient. Default: none.
     unstable : tuple of {'water', 'lipids'}, optional
-        What may differ in every transient; the data say how much it does. Default: both for 1H with a window, nothing else.
+        What may differ in every transient; the data say how much it does. Default: both for 1H with a window, nothing
+        else.
     n_iter : int
-        Most passes over the data, though at least one on short FIDs and one on whole ones is made; the iteration ends when no
-        transient moves by more than 0.01 of its SD.
+        Most passes over the data, though at least one on short FIDs and one on whole ones is made; the iteration ends
+        when no transient moves by more than 0.01 of its SD.
     device : str or torch.device, optional
         Default: where ``fid`` is.
     precision : 'double' or 'single'
@@ -184,7 +190,9 @@ def align_transients(
     if max_shift_hz is None:
         max_shift_hz = min(max(40.0, 0.35 * spec_freq_mhz), 0.9 * half_band)
     if not 0 < max_shift_hz < half_band:
-        raise OptionError(f"max_shift_hz is {max_shift_hz}: give a value between 0 and half the bandwidth, {half_band:g} Hz.")
+        raise OptionError(
+            f"max_shift_hz is {max_shift_hz}: give a value between 0 and half the bandwidth, {half_band:g} Hz."
+        )
     external = None if reference is None else _as_reference(reference, fid)
     if external is not None and not exact_reference:
         external = _without_late_noise(external, fid, dwelltime, spec_freq_mhz, nucleus, ppmlim)
@@ -234,11 +242,13 @@ def _as_four_dimensional(fid, device) -> tuple[torch.Tensor, tuple[int, ...]]:
         raise DataError(f"The FIDs are {tensor.dtype}: give complex time-domain data.")
     if tensor.ndim not in (2, 3, 4) or 0 in tensor.shape:
         raise DataError(
-            f"The FIDs have shape {tuple(tensor.shape)}: give (n_transients, n_points), (n_channels, n_transients, n_points) "
-            "or (n_sets, n_channels, n_transients, n_points)."
+            f"The FIDs have shape {tuple(tensor.shape)}: give (n_transients, n_points), (n_channels, n_transients,"
+            " n_points) or (n_sets, n_channels, n_transients, n_points)."
         )
     if tensor.shape[-1] < _MIN_POINTS:
-        raise DataError(f"The FIDs have {tensor.shape[-1]} points, at least {_MIN_POINTS} are needed: is time the last axis?")
+        raise DataError(
+            f"The FIDs have {tensor.shape[-1]} points, at least {_MIN_POINTS} are needed: is time the last axis?"
+        )
     lead = tuple(tensor.shape[:1]) if tensor.ndim == 4 else ()
     tensor = tensor.reshape((1,) * (4 - tensor.ndim) + tuple(tensor.shape))
     return (tensor if device is None else tensor.to(device)).detach(), lead
@@ -272,7 +282,9 @@ def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
             f"The reference has shape {tuple(tensor.shape)}: give ({n_channels}, {n_points}) for all sets or "
             f"({n_sets}, {n_channels}, {n_points}), one FID for each channel."
         )
-    if not (tensor.is_complex() and bool(torch.isfinite(torch.view_as_real(tensor)).all()) and bool((tensor != 0).any())):
+    if not (
+        tensor.is_complex() and bool(torch.isfinite(torch.view_as_real(tensor)).all()) and bool((tensor != 0).any())
+    ):
         raise DataError("The reference is not a finite complex FID: give one without NaN that is not all zero.")
     return tensor.reshape((1,) * (3 - tensor.ndim) + tuple(tensor.shape)).expand(n_sets, n_channels, n_points)
 
@@ -280,10 +292,13 @@ def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
 _NOISELESS = 3e-3  # of the transients' noise: less of it in a reference changes nothing
 
 
-def _without_late_noise(reference: torch.Tensor, fid: torch.Tensor, dwelltime, spec_freq_mhz, nucleus, ppmlim) -> torch.Tensor:
+def _without_late_noise(
+    reference: torch.Tensor, fid: torch.Tensor, dwelltime, spec_freq_mhz, nucleus, ppmlim
+) -> torch.Tensor:
     """References whose late points, where there is nothing but noise, are turned down.
 
-    Noise that is taken for signal would add noise to every estimate, and to the information that errors are stated from.
+    Noise that is taken for signal would add noise to every estimate, and to the information that errors are stated
+    from.
     """
     noise = _noise_sd(torch.fft.fft(reference, norm="ortho"))  # (n_sets, n_channels)
     finite = torch.nan_to_num(fid[:, :, : min(fid.shape[2], 64)])
@@ -318,7 +333,9 @@ def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
             torch.as_tensor(x, dtype=torch.float64, device=fid.device).detach().reshape(shape) for x in (shift, phase)
         )
     except (RuntimeError, TypeError, ValueError) as error:
-        raise OptionError(f"The starter's shift and phase do not have shape {shape}: one each per transient.") from error
+        raise OptionError(
+            f"The starter's shift and phase do not have shape {shape}: one each per transient."
+        ) from error
     return torch.nan_to_num(shift), torch.deg2rad(torch.nan_to_num(phase))
 
 
@@ -340,9 +357,11 @@ def _sets_per_chunk(fid: torch.Tensor, max_memory: float) -> int:
 def _collect(parts, lead, dwelltime, external, n_points) -> Alignment:
     """Join the chunks; drop the set axis that the input did not have; give an external reference back as it came."""
     joined = {
-        name: max(part[name] for part in parts)
-        if name == "n_iterations"
-        else np.concatenate([part[name] for part in parts], axis=0)
+        name: (
+            max(part[name] for part in parts)
+            if name == "n_iterations"
+            else np.concatenate([part[name] for part in parts], axis=0)
+        )
         for name in parts[0]
     }
     if external is not None:

@@ -17,8 +17,9 @@ __all__ = ["cramer_rao"]
 def _decay_gain(power: torch.Tensor, floor: torch.Tensor, end: float = 1.0) -> Callable[[torch.Tensor], torch.Tensor]:
     """Wiener gain at any times (0 to 1), from the model ``power(t) = a exp(-2 t / tau) + b`` with ``b >= floor``.
 
-    ``power``: (n_sets, n_points) from 0 to ``end``, ``floor``: (n_sets,).  Means over blocks are gamma distributed: weighted least squares for
-    ``a`` and ``b``, reweighted twice, and the decay of a fixed list that has the highest likelihood.
+    ``power``: (n_sets, n_points) from 0 to ``end``, ``floor``: (n_sets,).  Means over blocks are gamma distributed:
+    weighted least squares for ``a`` and ``b``, reweighted twice, and the decay of a fixed list that has the highest
+    likelihood.
     """
     n_points = power.shape[-1]
     n_blocks = min(64, n_points // 4)
@@ -52,16 +53,19 @@ def _decay_gain(power: torch.Tensor, floor: torch.Tensor, end: float = 1.0) -> C
 
 
 def _changes(reference: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-    """How the spectrum changes with shift, phase and amplitude, (n_sets, 3, n_channels, n_points); ``time`` in seconds."""
+    """How the spectrum changes with shift, phase and amplitude, (n_sets, 3, n_channels, n_points); ``time`` in
+    seconds."""
     spec = torch.fft.fft(reference, norm="ortho")
     slope = torch.fft.fft(2j * math.pi * time * reference, norm="ortho")
     return torch.stack([slope, 1j * spec, spec], 1)
 
 
 def _unit_sd(window: _Window, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """SD of shift (Hz) and phase (rad) for unit noise and unit amplitude from what :func:`_changes` gives, each (n_sets,).
+    """SD of shift (Hz) and phase (rad) for unit noise and unit amplitude from what :func:`_changes` gives, each
+    (n_sets,).
 
-    The sandwich form covers tapered windows, whose weights are not the inverse noise variance.  What is unstable counts as noise.
+    The sandwich form covers tapered windows, whose weights are not the inverse noise variance.  What is unstable counts
+    as noise.
     """
     taken = window.taken[:, None]
     projected = _window_spec(window, columns, taken)

@@ -30,10 +30,11 @@ _DEGREES = {torch.complex128: (22, 32), torch.complex64: (12, 18)}
 
 @functools.lru_cache(maxsize=8)
 def _taylor_taps(degree: int) -> np.ndarray:
-    """Taylor coefficients (25, degree + 1) at a sample, from its neighbours, of what is sampled at twice the least rate.
+    """Taylor coefficients (25, degree + 1) at a sample, from its neighbours, of what is sampled at twice the least
+    rate.
 
-    What oscillates as ``exp(-2j pi x u)`` with ``|x| <= 1/4`` has the coefficients ``(-2j pi x)^n / n!``: least squares over
-    these ``x`` for the weights of the neighbours at ``u = -12 ... 12``.
+    What oscillates as ``exp(-2j pi x u)`` with ``|x| <= 1/4`` has the coefficients ``(-2j pi x)^n / n!``: least squares
+    over these ``x`` for the weights of the neighbours at ``u = -12 ... 12``.
     """
     x = 0.25 * np.cos(np.pi * (np.arange(200) + 0.5) / 200)
     order = np.arange(degree + 1)
@@ -51,13 +52,15 @@ def _shifted_spectra(fid: torch.Tensor, time: torch.Tensor, n_steps: int) -> tor
 
 
 def _around(values: torch.Tensor, reach: int) -> torch.Tensor:
-    """Bins ``-reach ... reach`` of every step of a bin, in ascending order: (..., n_steps, n_band) -> (..., (2 reach + 1) n_steps)."""
+    """Bins ``-reach ... reach`` of every step of a bin, in ascending order: (..., n_steps, n_band) -> (..., (2 reach +
+    1) n_steps)."""
     index = torch.arange(-reach, reach + 1, device=values.device) % values.shape[-1]
     return values[..., index].transpose(-1, -2).flatten(-2)
 
 
 def _energy_on_grid(window: _Window, spectra: torch.Tensor, reach: int) -> torch.Tensor:
-    """``E`` at the shifts of :func:`_around`, (n_sets, n); ``spectra`` (n_sets, n_channels, n_steps, n_band) of the reference."""
+    """``E`` at the shifts of :func:`_around`, (n_sets, n); ``spectra`` (n_sets, n_channels, n_steps, n_band) of the
+    reference."""
     power = _squared(spectra).sum(1)
     found = torch.fft.ifft(torch.fft.fft(window.weight) * torch.fft.fft(power).conj()).real
     vectors, filters = [], []
@@ -95,9 +98,11 @@ def _series(coefficients: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _maximise(cross, energy, start, tolerance: float):
-    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket around 0; returns the place and ``C`` there.
+    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket around 0; returns the place and ``C``
+    there.
 
-    ``cross`` and ``energy`` are power series (n_sets, n_transients, n), ``start`` (n_sets, n_transients) is where to begin.
+    ``cross`` and ``energy`` are power series (n_sets, n_transients, n), ``start`` (n_sets, n_transients) is where to
+    begin.
     """
     place, lower, upper = start.clone(), torch.full_like(start, -_BRACKET), torch.full_like(start, _BRACKET)
     tiny = torch.finfo(start.dtype).tiny

@@ -18,8 +18,11 @@ _UNSTABLE = {
 _UNSTABLE_LEFT = 1e-3  # of a line's height that its subspace may miss, root mean square over the window
 
 
-def _unstable_lines(kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal spectra ``(k, n_points)`` that lines of these kinds consist of, and each kind's covariance ``(n_kinds, k, k)`` in them."""
+def _unstable_lines(
+    kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline
+) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal spectra ``(k, n_points)`` that lines of these kinds consist of, and each kind's covariance
+    ``(n_kinds, k, k)`` in them."""
     t = np.arange(n_points) * dwelltime
     root = np.sqrt(weight)
     counted = np.flatnonzero(weight > 0)
@@ -52,8 +55,8 @@ def _unstable_lines(kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, 
 
 
 def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Strengths ``(n, n_kinds)`` of lines whose covariances these are, what each takes out, their covariance (both ``(n, k, k)``),
-    and log determinants ``(n,)``."""
+    """Strengths ``(n, n_kinds)`` of lines whose covariances these are, what each takes out, their covariance (both
+    ``(n, k, k)``), and log determinants ``(n,)``."""
     n_kinds, k = covariance.shape[:2]
     if not k:
         return np.zeros((1, n_kinds)), np.zeros((1, 0, 0)), np.zeros((1, 0, 0)), np.zeros(1)

@@ -1,34 +1,36 @@
 """Frequency and phase correction of transients: a search and a refinement on the registration likelihood.
 
-One transient is modelled as ``amplitude * exp(1j * (2 pi shift_hz t + phase)) * reference(t)`` plus white noise, where ``t``
-starts at 0 at the first point (phases are those of the first point).  The correction is the inverse,
-``fid * exp(-1j * (2 pi shift_hz t + phase))``.  A positive ``shift_hz`` is a transient whose peaks lie at higher ppm than
-those of the reference.
+One transient is modelled as ``amplitude * exp(1j * (2 pi shift_hz t + phase)) * reference(t)`` plus white noise, where
+``t`` starts at 0 at the first point (phases are those of the first point).  The correction is the inverse, ``fid *
+exp(-1j * (2 pi shift_hz t + phase))``.  A positive ``shift_hz`` is a transient whose peaks lie at higher ppm than those
+of the reference.
 
 Spectral registration (Near et al. 2015, doi:10.1002/mrm.25094) minimises over shift, phase and amplitude ::
 
     sum over channels and over the points of the ppm window of  |S_k - amplitude * exp(1j * phase) * R_k(shift)|^2
 
-with ``S`` the untouched spectrum of the transient and ``R(shift)`` that of the reference, shifted before the window is cut.
-The data's window never moves, so what lies outside of it (water) has no say, and with a noise-free reference the minimum
-is the maximum-likelihood estimate.  Phase and amplitude are solved in closed form, which leaves one unknown: maximise
-``|C(shift)|^2 / E(shift)``, where ``C = sum S_k conj(R_k)`` and ``E = sum |R_k|^2``.  Both are Fourier sums over time points
-of vectors that do not depend on the shift.  Hence two short FFTs search the whole range, a few Newton steps finish
-it, and any number of coils costs no more than one.  An optional complex polynomial baseline in the window is solved in
-closed form as well (compare RATS, Wilson 2019, doi:10.1002/mrm.27605).
+with ``S`` the untouched spectrum of the transient and ``R(shift)`` that of the reference, shifted before the window is
+cut. The data's window never moves, so what lies outside of it (water) has no say, and with a noise-free reference the
+minimum is the maximum-likelihood estimate.  Phase and amplitude are solved in closed form, which leaves one unknown:
+maximise ``|C(shift)|^2 / E(shift)``, where ``C = sum S_k conj(R_k)`` and ``E = sum |R_k|^2``.  Both are Fourier sums
+over time points of vectors that do not depend on the shift.  Hence two short FFTs search the whole range, a few Newton
+steps finish it, and any number of coils costs no more than one.  An optional complex polynomial baseline in the window
+is solved in closed form as well (compare RATS, Wilson 2019, doi:10.1002/mrm.27605).
 
-Residual water and lipids often change from one transient to the next, and pull.  Where they are, and how wide, is known; how strong they are
-is not.  So the noise is not white but has a covariance ``1 + tau^2 N``, with ``N`` that of lines drawn from those places and widths, and
-``tau`` as large as the residuals of the aligned transients say: the inverse covariance takes the place of the window in all sums above.
-Where nothing is unstable ``tau`` is 0 and everything in the window counts; where it is large those lines' subspace is projected out.
+Residual water and lipids often change from one transient to the next, and pull.  Where they are, and how wide, is
+known; how strong they are is not.  So the noise is not white but has a covariance ``1 + tau^2 N``, with ``N`` that of
+lines drawn from those places and widths, and ``tau`` as large as the residuals of the aligned transients say: the
+inverse covariance takes the place of the window in all sums above. Where nothing is unstable ``tau`` is 0 and
+everything in the window counts; where it is large those lines' subspace is projected out.
 
 Without an external reference the reference is the weighted mean of the aligned transients, built iteratively.  Each
 transient is compared with the mean of the others: its own noise in the mean would hold it where it is.
 
-Only a band of the spectrum matters, the window and as far around it as shifts reach, so that the transients are kept as the
-short FIDs of that band.  There a shift is not quite what it is to the whole FID (both are taken for periodic), which touches
-nothing but references built from shifted transients.  So the iteration runs on short FIDs, in single precision, and its end
-is exact: means of whole FIDs in double precision, from which one or two passes find the final shifts and phases.
+Only a band of the spectrum matters, the window and as far around it as shifts reach, so that the transients are kept as
+the short FIDs of that band.  There a shift is not quite what it is to the whole FID (both are taken for periodic),
+which touches nothing but references built from shifted transients.  So the iteration runs on short FIDs, in single
+precision, and its end is exact: means of whole FIDs in double precision, from which one or two passes find the final
+shifts and phases.
 """
 
 from __future__ import annotations
@@ -66,121 +68,39 @@ _CONVERGED = 0.01  # in standard deviations
 _NEARLY = 0.1  # in standard deviations: from here on it is worth being more exact
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 # --------------------------------------------------------------------------------------------------- window
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 # --------------------------------------------------------------------------- the one-dimensional likelihood
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 # --------------------------------------------------------------------------------------------------- noise, information
-
-
-
-
-
-
-
-
-
-
 
 
 # --------------------------------------------------------------------------------------------------- alignment
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 class _Job:
     """Alignment of one chunk of independent sets.
 
-    What belongs to a set (its reference) is in the precision asked for; ``bulk`` is the precision of what belongs to transients,
-    which is single until the end unless the job is ``thorough``.
+    What belongs to a set (its reference) is in the precision asked for; ``bulk`` is the precision of what belongs to
+    transients, which is single until the end unless the job is ``thorough``.
     """
 
     def __init__(
-        self, fid, window, band, thorough, dwelltime, max_shift_hz, external, proposal, starter_error_hz, n_iter, max_memory, map_
+        self,
+        fid,
+        window,
+        band,
+        thorough,
+        dwelltime,
+        max_shift_hz,
+        external,
+        proposal,
+        starter_error_hz,
+        n_iter,
+        max_memory,
+        map_,
     ):
         self.fid, self.band, self.thorough, self.map = fid, band, thorough, map_
         self.real, self.cplx = window.weight.dtype, window.lag.dtype
@@ -199,7 +119,8 @@ class _Job:
         self.proposal, self.starter_error_hz, self.max_shift_hz = proposal, starter_error_hz, max_shift_hz
         # Two points of the grid to a bin; what is between them is interpolated from the neighbours.
         self.half = max(2, math.floor(2 * max_shift_hz * self.duration))
-        # Without a search transients may leave its range a little by themselves: the range follows the middle of them, which moves.
+        # Without a search transients may leave its range a little by themselves: the range follows the middle of them,
+        # which moves.
         self.beyond = self.half // 2
         self.reach = (self.half + self.beyond + 1) // 2 + len(_TAPS) // 4 + 1
         self.step = 0.5 / self.duration
@@ -227,7 +148,8 @@ class _Job:
         return list(self.map(work, self._slices(n_points)))
 
     def _measure_noise(self) -> None:
-        """Noise of channels and transients, and which of them count (NaN and zero ones do not); keeps the bands if they fit."""
+        """Noise of channels and transients, and which of them count (NaN and zero ones do not); keeps the bands if they
+        fit."""
         n_sets, n_channels, n_transients, n_points = self.fid.shape
         sd = torch.zeros(n_sets, n_channels, n_transients, dtype=self.real, device=self.fid.device)
         rms = torch.zeros_like(sd)
@@ -264,7 +186,8 @@ class _Job:
         total = self.counts.sum(1).clamp_min(torch.finfo(self.real).tiny)
         noise = ((relative * self.counts) ** 2).sum(1) / (self.counts**2).sum(1).clamp_min(torch.finfo(self.real).tiny)
         noise = torch.where(self.valid & (total > 0), noise, torch.ones_like(noise)).clamp_min(1e-12)
-        # Noise is much alike in all transients but for spikes: one with far less would be a noise-free line that fits the grid.
+        # Noise is much alike in all transients but for spikes: one with far less would be a noise-free line that fits
+        # the grid.
         usual = torch.where(self.valid, noise, torch.full_like(noise, torch.nan)).nanmedian(1, keepdim=True).values
         self.noise_variance = torch.maximum(noise, 0.1 * usual.nan_to_num(0.0))
 
@@ -278,7 +201,9 @@ class _Job:
         self.bulk = bulk
         self.bulk_window = self.window.to(torch.float32 if bulk == torch.complex64 else torch.float64)
         angle = -math.pi * self.short_time
-        self.half_bin = torch.stack([torch.ones_like(angle).to(bulk), torch.polar(torch.ones_like(angle), angle).to(bulk)])
+        self.half_bin = torch.stack(
+            [torch.ones_like(angle).to(bulk), torch.polar(torch.ones_like(angle), angle).to(bulk)]
+        )
         self.cache = {}
 
     def _set_held(self, held: torch.Tensor) -> None:
@@ -301,7 +226,8 @@ class _Job:
         return spec * (self.band.edge / self.channel_sd[..., None, None])
 
     def _load(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Short FIDs in units of their channel's noise, the same through the window, and the products of both; kept if they fit."""
+        """Short FIDs in units of their channel's noise, the same through the window, and the products of both; kept if
+        they fit."""
         fid, windowed, own = self.cache.get(part.start, (None, None, None))
         if windowed is None:
             spec = self._bands(part).to(self.bulk)
@@ -377,8 +303,9 @@ class _Job:
         return torch.nan_to_num(gain).median(1).values
 
     def _template(self, reference: torch.Tensor, n_steps: int, exact: torch.Tensor | None = None):
-        """The reference as :meth:`_cross` and the energy need it: FIDs (n_sets, n_channels, 2, n_band) half a bin apart, the
-        energy at ``n_steps`` shifts to a bin, and the scale (n_sets, 1) that both are divided by, which keeps them in range.
+        """The reference as :meth:`_cross` and the energy need it: FIDs (n_sets, n_channels, 2, n_band) half a bin
+        apart, the energy at ``n_steps`` shifts to a bin, and the scale (n_sets, 1) that both are divided by, which
+        keeps them in range.
         """
         if exact is None:
             spectra = _shifted_spectra(reference, self.short_time, n_steps)
@@ -393,8 +320,8 @@ class _Job:
     def _cross(self, windowed, own, template) -> torch.Tensor:
         """``C`` at every shift of the grid and a little beyond, two to a bin, (n_sets, n_transients, n).
 
-        It is the Fourier sum of windowed transient times conjugate template, summed over channels, without ``own``, the same of
-        what the transient itself has contributed to the template.
+        It is the Fourier sum of windowed transient times conjugate template, summed over channels, without ``own``, the
+        same of what the transient itself has contributed to the template.
         """
         product = windowed[:, 0, :, None] * template[:, 0, None]
         for channel in range(1, windowed.shape[1]):
@@ -404,12 +331,17 @@ class _Job:
         return _around(torch.fft.fft(product), self.reach)
 
     def _weighted_mean(self, share, shift=None, phase=None) -> torch.Tensor:
-        """``sum_k share_k * aligned_k`` divided by the sum of shares if no shift is given, (n_sets, n_channels, n_band)."""
+        """``sum_k share_k * aligned_k`` divided by the sum of shares if no shift is given, (n_sets, n_channels,
+        n_band)."""
 
         def add(part: slice) -> torch.Tensor:
             fid = self._load(part)[0]
             weights = share[:, part]
-            factor = weights.to(self.bulk)[..., None] if shift is None else self._undo(shift[:, part], phase[:, part], weights)
+            factor = (
+                weights.to(self.bulk)[..., None]
+                if shift is None
+                else self._undo(shift[:, part], phase[:, part], weights)
+            )
             return (fid * factor[:, None]).sum(2).to(self.cplx)
 
         total = sum(self._each(add))
@@ -434,7 +366,9 @@ class _Job:
 
     def _undo(self, shift, phase, weights=None, whole: bool = False) -> torch.Tensor:
         """The correcting factor (n_sets, n_transients, n_band or n_points), times weights."""
-        n_points, n_early, cplx = (self.fid.shape[-1], 0, self.cplx) if whole else (self.n_band, self.n_early, self.bulk)
+        n_points, n_early, cplx = (
+            (self.fid.shape[-1], 0, self.cplx) if whole else (self.n_band, self.n_early, self.bulk)
+        )
         n_fine = _block_length(n_points)
         first = torch.arange(0, n_points, n_fine, device=shift.device)
         first = torch.where(first < n_points - n_early, first, first - n_points)
@@ -448,15 +382,16 @@ class _Job:
     def _time_filter(self, share, noise) -> Callable[[torch.Tensor], torch.Tensor]:
         """Wiener gain of a reference built from noisy transients, at times from 0 to 1: (n_sets, n_times).
 
-        Late points of the mean are noise; multiplied by the transient's noise they would add variance.  The gain follows an
-        exponential decay fitted to the power in the window: a gain read off the power itself would let through, and so
-        reinforce pass by pass, whatever noise the registration has aligned.
+        Late points of the mean are noise; multiplied by the transient's noise they would add variance.  The gain
+        follows an exponential decay fitted to the power in the window: a gain read off the power itself would let
+        through, and so reinforce pass by pass, whatever noise the registration has aligned.
         """
         spec = torch.fft.fft(self.reference, norm="ortho") * self.window.smooth
         power = (torch.fft.ifft(spec, norm="ortho").abs() ** 2).sum(1)
         passed = 2 * (self.window.smooth**2).mean() * self.fid.shape[1]
         floor = passed * (share**2 * noise).sum(1)
-        # Filtered, the FID begins a little before its first point, which is found at its end and would pass for noise there.
+        # Filtered, the FID begins a little before its first point, which is found at its end and would pass for noise
+        # there.
         narrow = bool((self.window.smooth == 0).any())
         used = self.n_band - (max(self.n_early, self.n_band // 32) if narrow else 0)
         return _decay_gain(power[:, :used], floor, used / self.n_band)
@@ -466,7 +401,8 @@ class _Job:
     def run(self) -> dict[str, np.ndarray | int] | None:
         """What was found; None where transients are weak and only a thorough job is good enough.
 
-        Which maximum of its likelihood a weak transient takes must not be a matter of rounding, nor of what the band leaves out.
+        Which maximum of its likelihood a weak transient takes must not be a matter of rounding, nor of what the band
+        leaves out.
         """
         lone = not self.external and self.fid.shape[2] == 1
         state, passes = self._iterate(lone)
@@ -530,7 +466,8 @@ class _Job:
     def _try_without(self, state: _State) -> None:
         """See whether anything is unstable; sets in which something is begin again with all that may be taken out.
 
-        Water and lipids that pull spoil the first registration, after which nothing could be learnt of them but that they are there.
+        Water and lipids that pull spoil the first registration, after which nothing could be learnt of them but that
+        they are there.
         """
         for _ in range(1 if self.external else 2):
             self._pass(state, search=True, reweight=True)
@@ -557,9 +494,19 @@ class _Job:
             centre, reach = shift.clone(), one * self.starter_error_hz
         weight = self.valid.to(self.real) / self.noise_variance
         return _State(
-            shift, phase, one.clone(), self.noise_variance.clone(), zero.clone(), weight, zero.clone(), zero.clone(),
-            one * torch.inf, one * torch.inf, centre, reach,
-        )  # fmt: skip
+            shift,
+            phase,
+            one.clone(),
+            self.noise_variance.clone(),
+            zero.clone(),
+            weight,
+            zero.clone(),
+            zero.clone(),
+            one * torch.inf,
+            one * torch.inf,
+            centre,
+            reach,
+        )
 
     def _first_reference(self, state: _State) -> torch.Tensor:
         if self.proposal is None:
@@ -580,16 +527,23 @@ class _Job:
         built = not self.external and bool((state.share > 0).any())
         gain = self._time_filter(state.share, state.variance) if built else None
         reference, exact = self._filtered(gain)
-        # Interpolated between two values to a bin, the energy lacks what the last half of the FID has to say, which is noise.
+        # Interpolated between two values to a bin, the energy lacks what the last half of the FID has to say, which is
+        # noise.
         n_steps = 2 if exact is None else 4
         template, energy, scale = self._template(reference, n_steps, exact)
-        grid = torch.zeros(*state.shift.shape, len(self.grid_hz), dtype=self.real, device=self.fid.device) if search else None
+        grid = (
+            torch.zeros(*state.shift.shape, len(self.grid_hz), dtype=self.real, device=self.fid.device)
+            if search
+            else None
+        )
         place = torch.round(state.shift / self.step).long() + self.half
         place = place.clamp(-self.beyond, 2 * self.half + self.beyond)
         taps = torch.zeros(*place.shape, len(_TAPS), dtype=self.cplx, device=self.fid.device)
         around = torch.as_tensor(_TAPS, device=self.fid.device) + 2 * self.reach - self.half
         rest = (
-            (1 - state.share * state.amplitude).clamp_min(0.05)[..., None] if built else torch.ones_like(state.shift)[..., None]
+            (1 - state.share * state.amplitude).clamp_min(0.05)[..., None]
+            if built
+            else torch.ones_like(state.shift)[..., None]
         )
         old_shift, old_phase = state.shift.clone(), state.phase.clone()
 
@@ -602,7 +556,9 @@ class _Job:
             if search:
                 inside = slice(2 * self.reach - self.half, 2 * self.reach + self.half + 1)
                 finer = n_steps // 2
-                likelihood = _likelihood(cross[..., inside], energy[:, inside.start * finer : inside.stop * finer : finer])
+                likelihood = _likelihood(
+                    cross[..., inside], energy[:, inside.start * finer : inside.stop * finer : finer]
+                )
                 grid[:, part] = likelihood.to(self.real) / rest[:, part] ** 2
                 place[:, part] = self._highest(state, part, grid[:, part])
             taps[:, part] = torch.gather(cross, -1, place[:, part, None] + around).to(self.cplx) / rest[:, part]
@@ -641,7 +597,8 @@ class _Job:
         return best
 
     def _refine(self, state: _State, place, taps, energy, finer: int, search: bool) -> None:
-        """Shift and phase of every transient by Newton's method on the power series of ``C`` and ``E`` around points of the grid.
+        """Shift and phase of every transient by Newton's method on the power series of ``C`` and ``E`` around points of
+        the grid.
 
         The energy's grid is ``finer`` times as fine.
         """
@@ -661,7 +618,8 @@ class _Job:
         state.phase = torch.nan_to_num(torch.angle(value))
 
     def _recentre(self, state: _State) -> None:
-        """Put the middle of the transients where the search is: the first reference may be one that lies at an end of the range."""
+        """Put the middle of the transients where the search is: the first reference may be one that lies at an end of
+        the range."""
         seen = torch.where(self.valid, state.shift, torch.full_like(state.shift, torch.nan))
         middle = seen.nanmedian(1, keepdim=True).values.nan_to_num(0.0)
         state.shift = torch.where(self.valid, state.shift - middle, torch.zeros_like(state.shift))
@@ -688,7 +646,8 @@ class _Job:
         state.phase_sd = phase_sd[:, None] * scale
 
     def _learn(self, state: _State) -> bool:
-        """How strong what is unstable is, from what the aligned transients leave; whether that changed what is taken out.
+        """How strong what is unstable is, from what the aligned transients leave; whether that changed what is taken
+        out.
 
         Of all guesses the one of highest likelihood; each kind of lines must earn its place.
         """
@@ -732,13 +691,16 @@ class _Job:
         windowed = windowed.conj().resolve_conj()[..., None].to(self.bulk)
         remaining = (1 - share * state.amplitude).clamp_min(0.05)
         spread = share**2 * state.variance
-        noise = 2 * self.window.n_counted * (self.counts**2).sum(1) * (spread.sum(1, keepdim=True) - spread) / remaining**2
+        noise = (
+            2 * self.window.n_counted * (self.counts**2).sum(1) * (spread.sum(1, keepdim=True) - spread) / remaining**2
+        )
 
         def compare(part: slice):
             spec = torch.fft.fft(
                 self._load(part)[0] * self._undo(state.shift[:, part], state.phase[:, part])[:, None], norm="ortho"
             )
-            # Products of the transient with itself and with the reference, from which those with the others' mean follow.
+            # Products of the transient with itself and with the reference, from which those with the others' mean
+            # follow.
             each = _window_energy(self.bulk_window, spec).to(self.real)
             mixed = (spec @ windowed)[..., 0].real.to(self.real)
             own, counts = share[:, None, part], self.counts[:, :, part]
@@ -811,13 +773,15 @@ class _Job:
         state.reach = torch.where(weak, reach, torch.full_like(reach, self.max_shift_hz))
 
     def _forget_aim(self, state: _State) -> None:
-        """Search the whole range again: who was weak when everything that may be unstable was taken out need not be now."""
+        """Search the whole range again: who was weak when everything that may be unstable was taken out need not be
+        now."""
         if self.proposal is None:
             state.centre = torch.zeros_like(state.centre)
             state.reach = torch.full_like(state.reach, self.max_shift_hz)
 
     def _largest_move(self, state, old_shift, old_phase) -> float:
-        """In SDs, common motion of the whole set (which the gauge removes) left out; transients with no weight do not count."""
+        """In SDs, common motion of the whole set (which the gauge removes) left out; transients with no weight do not
+        count."""
         weight = state.weight
         total = weight.sum(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
         counted = weight > 0
@@ -838,7 +802,9 @@ class _Job:
         """Residual against the final reference, final SDs, weights and flags."""
         self._residual(state)
         self._inform(state, *self._filtered(None if self.external else self._time_filter(state.share, state.variance)))
-        at_end = (state.shift.abs() >= 0.999 * self.max_shift_hz) if self.proposal is None else torch.zeros_like(self.valid)
+        at_end = (
+            (state.shift.abs() >= 0.999 * self.max_shift_hz) if self.proposal is None else torch.zeros_like(self.valid)
+        )
         self.unlike = self.valid & (self._unlike(state) | at_end)
         weight = torch.where(self.valid & ~self.unlike, 1 / state.variance, torch.zeros_like(state.variance))
         state.weight = weight / weight.amax(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
@@ -882,12 +848,4 @@ class _Job:
         }
 
 
-
-
 # --------------------------------------------------------------------------------------------------- similarity
-
-
-
-
-
-

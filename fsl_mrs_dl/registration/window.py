@@ -26,7 +26,9 @@ class _Window:
     smooth: torch.Tensor  # (n_points,) the window with wide flanks, whose transform does not ring
     unstable: torch.Tensor  # (n_unstable, n_points), weighted, orthonormal: what lines of unknown strength consist of
     unstable_fid: torch.Tensor  # (n_unstable, n_points)
-    strengths: torch.Tensor  # (n_guesses, n_kinds) variances over the noise's that are reckoned with, none first, strongest last
+    strengths: (
+        torch.Tensor
+    )  # (n_guesses, n_kinds) variances over the noise's that are reckoned with, none first, strongest last
     filters: torch.Tensor  # (n_guesses, n_unstable, n_unstable) part that each guess takes out: 1 - inverse covariance
     excess: torch.Tensor  # (n_guesses, n_unstable, n_unstable) covariance of each guess less the white noise
     entropy: torch.Tensor  # (n_guesses,) log determinant of the covariance
@@ -51,7 +53,10 @@ class _Window:
         cplx = torch.complex128 if real == torch.float64 else torch.complex64
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return _Window(
-            **{k: x.to(cplx if x.is_complex() else real if x.is_floating_point() else x.dtype) for k, x in tensors.items()}
+            **{
+                k: x.to(cplx if x.is_complex() else real if x.is_floating_point() else x.dtype)
+                for k, x in tensors.items()
+            }
         )
 
     def on(self, band: _Band) -> _Window:
@@ -94,14 +99,23 @@ def _make_window(
     real: torch.dtype,
     unstable: tuple[str, ...] = (),
 ) -> _Window:
-    """Weights of the spectral points in ``ppmlim``, the orthonormal baseline polynomials on them, and what unstable lines consist of."""
+    """Weights of the spectral points in ``ppmlim``, the orthonormal baseline polynomials on them, and what unstable
+    lines consist of."""
     limits = None if ppmlim is None else (float(ppmlim[0]), float(ppmlim[1]))
     arrays = _window_arrays(
-        n_points, float(dwelltime), float(spec_freq_mhz), nucleus, limits, float(taper_ppm), baseline_order, tuple(unstable)
+        n_points,
+        float(dwelltime),
+        float(spec_freq_mhz),
+        nucleus,
+        limits,
+        float(taper_ppm),
+        baseline_order,
+        tuple(unstable),
     )
     cplx = torch.complex128 if real == torch.float64 else torch.complex64
     tensors = {
-        name: torch.tensor(array, dtype=cplx if np.iscomplexobj(array) else real, device=device) for name, array in arrays.items()
+        name: torch.tensor(array, dtype=cplx if np.iscomplexobj(array) else real, device=device)
+        for name, array in arrays.items()
     }
     return _Window(**tensors, held=torch.full((1, 1), len(tensors["filters"]) - 1, device=device))
 
@@ -110,7 +124,8 @@ def _make_window(
 def _window_arrays(
     n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order, unstable
 ) -> dict[str, np.ndarray]:
-    """What :func:`_make_window` holds; kept, as finding out what unstable lines consist of takes longer than dozens of transients."""
+    """What :func:`_make_window` holds; kept, as finding out what unstable lines consist of takes longer than dozens of
+    transients."""
     ppm = ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
     first, last = window_indices(ppm, ppmlim)
     n_baseline = 0 if baseline_order is None else baseline_order + 1
@@ -163,7 +178,8 @@ def _everything(window: _Window) -> _Band:
 
 
 def _make_band(window: _Window, duration: float, max_shift_hz: float) -> _Band:
-    """The window, and twice the largest shift around it: the range between two transients that lie at opposite ends of the search."""
+    """The window, and twice the largest shift around it: the range between two transients that lie at opposite ends of
+    the search."""
     n_points = len(window.weight)
     counted = np.flatnonzero(np.fft.fftshift(window.smooth.cpu().numpy()))
     flat, fall = math.ceil(max_shift_hz * duration) + _GUARD, math.ceil(max_shift_hz * duration)
@@ -193,7 +209,8 @@ def _fast_length(n: int) -> int:
 
 
 def _window_spec(window: _Window, spec: torch.Tensor, taken: torch.Tensor | None = None) -> torch.Tensor:
-    """The spectrum (FFT order) as the likelihood sees it: weighted, with the best baseline and what is unstable taken out.
+    """The spectrum (FFT order) as the likelihood sees it: weighted, with the best baseline and what is unstable taken
+    out.
 
     ``taken``, the window's unless given, broadcasts to ``spec`` with two axes of unstable vectors in place of points.
     """
@@ -218,7 +235,8 @@ def _unstable_part(window: _Window, spec: torch.Tensor) -> torch.Tensor:
 
 
 def _window_energy(window: _Window, spec: torch.Tensor) -> torch.Tensor:
-    """Product of each spectrum with itself as the likelihood sees it; (n_sets, n_channels, n_transients, n_points) less the last."""
+    """Product of each spectrum with itself as the likelihood sees it; (n_sets, n_channels, n_transients, n_points) less
+    the last."""
     energy = _squared(spec) @ window.weight
     for vector in window.baseline:
         part = (spec * vector).sum(-1)

@@ -21,7 +21,8 @@ BLACK, RED, BLUE, GREY, GREEN = "#222222", "#D55E00", "#0072B2", "#888888", "#00
 
 
 def _display_row(results: FitResults) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Data, fit and baseline to draw, whole spectra, and what they are: the only one, or the average of those fitted."""
+    """Data, fit and baseline to draw, whole spectra, and what they are: the only one, or the average of those
+    fitted."""
     fit = results.fit
     rows = np.flatnonzero(fit.usable)
     data = units.fid_to_spec(fit.fids[rows]).mean(0)
@@ -32,8 +33,8 @@ def _display_row(results: FitResults) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def fit_summary(results: FitResults, path: str | Path | None = None, *, title: str = ""):
     """Data, model, baseline, residual and every metabolite's part above; concentrations with error bars below.
 
-    Error bars are one Cramer-Rao SD of a single spectrum; with several spectra the points are their median.  Writes ``path``
-    (PNG, PDF, SVG) if given and gives back the matplotlib figure.
+    Error bars are one Cramer-Rao SD of a single spectrum; with several spectra the points are their median.  Writes
+    ``path`` (PNG, PDF, SVG) if given and gives back the matplotlib figure.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -64,7 +65,9 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     notes = [note] if note else []
     notes += [f"noise SD {np.nanmedian(fit.noise_sd):.3g}", f"residual / noise {np.nanmedian(fit.misfit):.2f}"]
     notes += [] if fit.converged[fit.usable].all() else [f"{(~fit.converged[fit.usable]).sum()} not converged"]
-    spectrum.set_title(title or f"{fit.model.name} model, baseline {model.baseline}; " + ", ".join(notes), fontsize=9, loc="left")
+    spectrum.set_title(
+        title or f"{fit.model.name} model, baseline {model.baseline}; " + ", ".join(notes), fontsize=9, loc="left"
+    )
 
     conc, sd = results.table
     names = [name for name in results.names if name not in fit.names] + list(fit.names)
@@ -86,7 +89,9 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     undecided = ~(error <= 0.5 * np.abs(value)) & ~np.isnan(error).all()
     for group, colour, text in zip((~undecided, undecided), (GREEN, GREY), results.decided_words):
         if group.any():
-            bars.errorbar(position[group], value[group], error[group], fmt="o", ms=4, color=colour, capsize=2, lw=1, label=text)
+            bars.errorbar(
+                position[group], value[group], error[group], fmt="o", ms=4, color=colour, capsize=2, lw=1, label=text
+            )
     bars.axhline(0, color=GREY, lw=0.5)
     length = np.where(undecided, 0, np.nan_to_num(error))
     limit = 1.15 * max(np.nanmax(value + length), 1e-12)
@@ -138,7 +143,9 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
     FigureCanvasAgg(figure)
     to_image, to_voxel = np.linalg.inv(image.affine), np.linalg.inv(data.affine)
     bright = np.percentile(volume[volume > 0], 99.5) if (volume > 0).any() else 1
-    for axes, (across, up, name) in zip(figure.subplots(1, 3), ((1, 2, "sagittal"), (0, 2, "coronal"), (0, 1, "axial"))):
+    for axes, (across, up, name) in zip(
+        figure.subplots(1, 3), ((1, 2, "sagittal"), (0, 2, "coronal"), (0, 1, "axial"))
+    ):
         world = np.tile(centre, (*u.shape, 1))
         world[..., across] = middle[across] + u
         world[..., up] = middle[up] + v

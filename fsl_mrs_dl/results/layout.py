@@ -1,6 +1,8 @@
-"""Names in a folder of MRSI results: FSL-MRS's own, and those of the maps that FSL-MRS has not.  Nothing heavy is imported.
+"""Names in a folder of MRSI results: FSL-MRS's own, and those of the maps that FSL-MRS has not.  Nothing heavy is
+imported.
 
-Every map is an image on the grid of the data; where nothing was fitted it is zero, as FSL-MRS's are, and :data:`FAILED` tells why.
+Every map is an image on the grid of the data; where nothing was fitted it is zero, as FSL-MRS's are, and :data:`FAILED`
+tells why.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ __all__ = [
 class Quantity:
     """A kind of map.
 
-    ``key`` is its name in the file tree, ``template`` its path under the results, with ``{metab}`` where there is one for every metabolite;
-    ``column`` its column in uncertainty.csv, if any; ``label`` and ``unit`` are for people.
+    ``key`` is its name in the file tree, ``template`` its path under the results, with ``{metab}`` where there is one
+    for every metabolite; ``column`` its column in uncertainty.csv, if any; ``label`` and ``unit`` are for people.
     """
 
     key: str
@@ -52,45 +54,96 @@ class Quantity:
 _U = "uncertainties/{metab}_"
 QUANTITIES = (
     Quantity("raw-concentrations", "concs/raw/{metab}.nii.gz", "concentration", "a.u.", "red-yellow", None, True),
-    Quantity("conc-internal", "concs/internal/{metab}.nii.gz", "ratio to the internal reference", "", "red-yellow", None, True),
+    Quantity(
+        "conc-internal",
+        "concs/internal/{metab}.nii.gz",
+        "ratio to the internal reference",
+        "",
+        "red-yellow",
+        None,
+        True,
+    ),
     Quantity("conc-molarity", "concs/molarity/{metab}.nii.gz", "molarity", "mM", "red-yellow", None, True),
     Quantity("conc-molality", "concs/molality/{metab}.nii.gz", "molality", "mmol/kg", "red-yellow", None, True),
     Quantity("conc-ml", "concs/ml/{metab}.nii.gz", "maximum-likelihood concentration", "a.u.", "red-yellow", "conc"),
-    Quantity("conc-posterior", "concs/posterior_mean/{metab}.nii.gz", "posterior mean", "a.u.", "red-yellow", "posterior_mean"),
-    Quantity("conc-network", "concs/network/{metab}.nii.gz", "network's own answer", "a.u.", "red-yellow", "network"),
-    Quantity("ratio-ml", "concs/ratio/{metab}.nii.gz", "ratio to the internal reference, ml", "", "red-yellow", "ratio"),
     Quantity(
-        "ratio-posterior", "concs/posterior_ratio/{metab}.nii.gz", "ratio to the internal reference, posterior", "", "red-yellow",
+        "conc-posterior",
+        "concs/posterior_mean/{metab}.nii.gz",
+        "posterior mean",
+        "a.u.",
+        "red-yellow",
+        "posterior_mean",
+    ),
+    Quantity("conc-network", "concs/network/{metab}.nii.gz", "network's own answer", "a.u.", "red-yellow", "network"),
+    Quantity(
+        "ratio-ml", "concs/ratio/{metab}.nii.gz", "ratio to the internal reference, ml", "", "red-yellow", "ratio"
+    ),
+    Quantity(
+        "ratio-posterior",
+        "concs/posterior_ratio/{metab}.nii.gz",
+        "ratio to the internal reference, posterior",
+        "",
+        "red-yellow",
         "posterior_ratio",
     ),
     Quantity("sd", _U + "sd.nii.gz", "Cramer-Rao SD in percent", "%", "cool", None, True),
     Quantity("crlb-sd", _U + "crlb_sd.nii.gz", "Cramer-Rao SD", "a.u.", "cool", "crlb_sd"),
     Quantity("posterior-sd", _U + "posterior_sd.nii.gz", "posterior SD", "a.u.", "cool", "posterior_sd"),
     Quantity("ratio-sd", _U + "ratio_sd.nii.gz", "SD of the ratio, ml", "", "cool", "ratio_sd"),
-    Quantity("posterior-ratio-sd", _U + "posterior_ratio_sd.nii.gz", "SD of the ratio, posterior", "", "cool", "posterior_ratio_sd"),
+    Quantity(
+        "posterior-ratio-sd",
+        _U + "posterior_ratio_sd.nii.gz",
+        "SD of the ratio, posterior",
+        "",
+        "cool",
+        "posterior_ratio_sd",
+    ),
     Quantity("epistemic-sd", _U + "epistemic_sd.nii.gz", "spread of the networks", "a.u.", "cool", "epistemic_sd"),
     Quantity("prior-pull", _U + "prior_pull.nii.gz", "share of the prior that is left", "", "cool", "prior_pull"),
     Quantity("ci95-low", _U + "ci95_low.nii.gz", "95 % interval from, ml", "a.u.", "red-yellow", "ci95_low"),
     Quantity("ci95-high", _U + "ci95_high.nii.gz", "95 % interval to, ml", "a.u.", "red-yellow", "ci95_high"),
-    Quantity("posterior-ci95-low", _U + "posterior_ci95_low.nii.gz", "95 % interval from, posterior", "a.u.", "red-yellow", "posterior_ci95_low"),
-    Quantity("posterior-ci95-high", _U + "posterior_ci95_high.nii.gz", "95 % interval to, posterior", "a.u.", "red-yellow", "posterior_ci95_high"),
+    Quantity(
+        "posterior-ci95-low",
+        _U + "posterior_ci95_low.nii.gz",
+        "95 % interval from, posterior",
+        "a.u.",
+        "red-yellow",
+        "posterior_ci95_low",
+    ),
+    Quantity(
+        "posterior-ci95-high",
+        _U + "posterior_ci95_high.nii.gz",
+        "95 % interval to, posterior",
+        "a.u.",
+        "red-yellow",
+        "posterior_ci95_high",
+    ),
     Quantity("at-zero", "flags/{metab}_at_zero.nii.gz", "held at zero", "", "red", "at_zero"),
     Quantity("mostly-prior", "flags/{metab}_mostly_prior.nii.gz", "mostly prior", "", "red", "mostly_prior"),
-    Quantity("prior-conflict", "flags/{metab}_prior_conflict.nii.gz", "data and prior disagree", "", "red", "prior_conflict"),
+    Quantity(
+        "prior-conflict", "flags/{metab}_prior_conflict.nii.gz", "data and prior disagree", "", "red", "prior_conflict"
+    ),
     Quantity("SNR", "qc/{metab}_snr.nii.gz", "SNR", "", "red", None, True),
     Quantity("FWHM", "qc/{metab}_fwhm.nii.gz", "line width (FWHM)", "Hz", "blue", None, True),
     Quantity("misfit", "quality/misfit.nii.gz", "residual over noise", "", "hot", "misfit"),
     Quantity("ood-score", "quality/ood_score.nii.gz", "out-of-distribution score", "", "hot", "ood_score"),
-    Quantity("ood-network", "quality/ood_network.nii.gz", "out-of-distribution score, network", "", "hot", "ood_network"),
+    Quantity(
+        "ood-network", "quality/ood_network.nii.gz", "out-of-distribution score, network", "", "hot", "ood_network"
+    ),
     Quantity("noise-sd", "quality/noise_sd.nii.gz", "noise SD", "a.u.", "hot", "noise_sd"),
     Quantity("n-iter", "quality/n_iter.nii.gz", "steps of the fit", "", "hot", "n_iter"),
     Quantity("failed", "quality/failed.nii.gz", "1: not converged, 2: not fitted, 3: only noise", "", "red", None),
     Quantity("fitted", "quality/fitted.nii.gz", "voxels that were fitted", "", "greyscale", "usable"),
-)  # fmt: skip
+)
 """Every kind of map, those of FSL-MRS first within each folder.  A run writes those it has."""
 
 NOISE = 3
-FAILED = {0: "fitted, or outside of the mask", 1: "did not converge", 2: "could not be fitted", NOISE: "holds nothing but noise"}
+FAILED = {
+    0: "fitted, or outside of the mask",
+    1: "did not converge",
+    2: "could not be fitted",
+    NOISE: "holds nothing but noise",
+}
 """What the values of ``quality/failed.nii.gz`` mean."""
 
 SPECTRA = {"fit-fit": "fit/fit.nii.gz", "fit-baseline": "fit/baseline.nii.gz", "fit-residual": "fit/residual.nii.gz"}
@@ -114,7 +167,8 @@ def by_key(key: str) -> Quantity:
 
 
 def tree_text(written: set[str]) -> str:
-    """The file tree of results that hold the quantities and spectra with these keys, in the format of FSL's file-tree."""
+    """The file tree of results that hold the quantities and spectra with these keys, in the format of FSL's
+    file-tree."""
     paths = [(one.template if one.per_metab else OF_VOXEL + one.template.split("/")[-1], one.key) for one in QUANTITIES]
     paths += [(path, key) for key, path in SPECTRA.items()]
     folders: dict = {}
@@ -151,7 +205,9 @@ def colourscheme_text() -> str:
         scheme[one.key] = {
             "cmap": one.cmap,
             "clippingRange": ["0.0", "max"],
-            "displayRange": ["0.0", "percentile(98)"] if one.template.startswith(("concs", "uncert")) else ["0.0", "max"],
+            "displayRange": (
+                ["0.0", "percentile(98)"] if one.template.startswith(("concs", "uncert")) else ["0.0", "max"]
+            ),
             "linkLowRanges": False,
         }
     return json.dumps(scheme, indent=2) + "\n"

@@ -18,7 +18,8 @@ __all__ = ["Grid", "values_of", "all_names", "write", "write_misc", "write_for_v
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the values of maps belong: ``shape`` (x, y, z), ``affine``, and the voxels ``index`` ``(n,)``, counted with z fastest."""
+    """Where the values of maps belong: ``shape`` (x, y, z), ``affine``, and the voxels ``index`` ``(n,)``, counted with
+    z fastest."""
 
     shape: tuple[int, int, int]
     affine: np.ndarray
@@ -71,7 +72,12 @@ _FOR_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "fail
 
 
 def write(
-    folder: Path, grid: Grid, kinds: set[str], get: Callable[[str], np.ndarray], names: list[str], ours_only: bool = False
+    folder: Path,
+    grid: Grid,
+    kinds: set[str],
+    get: Callable[[str], np.ndarray],
+    names: list[str],
+    ours_only: bool = False,
 ) -> dict[str, np.ndarray]:
     """Write every map that there are values of; some of the values, for a summary.
 
@@ -109,7 +115,8 @@ def write(
 
 
 def _write_map(folder: Path, grid: Grid, name: str, values: np.ndarray, clean: bool) -> None:
-    """One image; zero where there is nothing, and, where FSL-MRS cleans its maps, where a value is negative or beyond all reason."""
+    """One image; zero where there is nothing, and, where FSL-MRS cleans its maps, where a value is negative or beyond
+    all reason."""
     import nibabel
 
     image = np.zeros(int(np.prod(grid.shape)), np.float32)
@@ -126,7 +133,9 @@ def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None
     """FSL-MRS's misc folder."""
     misc = folder / "misc"
     misc.mkdir()
-    groups = {group: [name for name, own in zip(fitted, model.groups) if own == group] for group in range(model.n_groups)}
+    groups = {
+        group: [name for name, own in zip(fitted, model.groups) if own == group] for group in range(model.n_groups)
+    }
     (misc / "metabolite_groups.json").write_text(json.dumps(groups))
     parameters = model.parameter_names(fitted)
     about = {
@@ -139,7 +148,8 @@ def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None
 
 
 def write_for_viewer(folder: Path, names: list[str], written: set[str]) -> None:
-    """The file tree and the colours that the viewer reads; ``written`` are keys of quantities and spectra that are there."""
+    """The file tree and the colours that the viewer reads; ``written`` are keys of quantities and spectra that are
+    there."""
     (folder / layout.TREE).write_text(layout.tree_text(written))
     (folder / layout.COLOURS).write_text(layout.colourscheme_text())
     for metab in names:

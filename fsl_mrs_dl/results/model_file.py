@@ -1,6 +1,8 @@
-"""The fitted model of one voxel of a results folder, evaluated with NumPy alone: for viewers, which need not load torch.
+"""The fitted model of one voxel of a results folder, evaluated with NumPy alone: for viewers, which need not load
+torch.
 
-The folder ``misc/dl_model`` holds the model's settings, its basis set, and the parameters of every voxel with their covariance.
+The folder ``misc/dl_model`` holds the model's settings, its basis set, and the parameters of every voxel with their
+covariance.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def write_model(
     params, noise_sd : ndarray ``(n, n_params)``, ``(n,)``
     cov : ndarray ``(n, k (k + 1) / 2)``
         As :func:`packed` gives it.
-    """  # fmt: skip
+    """
     target = folder / layout.MODEL
     target.mkdir(parents=True)
     about = {
@@ -165,7 +167,8 @@ class Evaluator:
         return np.exp(-1j * (blocks["phi0"] + blocks["phi1"] * units.frequency_axis(n_points, self.about["dwelltime"])))
 
     def contribution(self, voxel: tuple[int, int, int], metab: str) -> np.ndarray | None:
-        """A metabolite's part of the fit, as ``fit/fit.nii.gz`` stores FIDs: complex ``(n_points,)``; None where nothing was fitted.
+        """A metabolite's part of the fit, as ``fit/fit.nii.gz`` stores FIDs: complex ``(n_points,)``; None where
+        nothing was fitted.
 
         ``metab`` may be a sum written with '+'.
 

@@ -12,7 +12,8 @@ __all__ = ["noise_points", "line_widths", "metabolite_qc"]
 
 
 def _trend(x: np.ndarray) -> np.ndarray:
-    """Orthonormal polynomials over the points x, ``(n_points, order + 1)``: order 4, or 1 for few points, none for hardly any."""
+    """Orthonormal polynomials over the points x, ``(n_points, order + 1)``: order 4, or 1 for few points, none for
+    hardly any."""
     if x.size <= 2:
         return np.zeros((x.size, 0))
     order = 1 if x.size <= 20 else 4
@@ -40,10 +41,11 @@ def _levene(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def noise_points(spec: np.ndarray, ppm: np.ndarray, nucleus: str = "1H") -> np.ndarray | None:
-    """Which points of spectra ``(..., n_points)`` hold noise only, bool of that shape; ``None`` for a nucleus without known regions.
+    """Which points of spectra ``(..., n_points)`` hold noise only, bool of that shape; ``None`` for a nucleus without
+    known regions.
 
-    Where the outer quarters of the bandwidth are quieter or louder than the rest (Levene's test at 5 %), oversampling has
-    left filtered edges, and they are not counted.
+    Where the outer quarters of the bandwidth are quieter or louder than the rest (Levene's test at 5 %), oversampling
+    has left filtered edges, and they are not counted.
     """
     found = _two_kinds(spec.reshape(-1, spec.shape[-1]), ppm, nucleus)
     if found is None:
@@ -53,7 +55,8 @@ def noise_points(spec: np.ndarray, ppm: np.ndarray, nucleus: str = "1H") -> np.n
 
 
 def _two_kinds(spec: np.ndarray, ppm: np.ndarray, nucleus: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Two candidates for the points of noise, bool ``(2, n_points)``, and which of them a spectrum ``(n, n_points)`` has, ``(n,)``."""
+    """Two candidates for the points of noise, bool ``(2, n_points)``, and which of them a spectrum ``(n, n_points)``
+    has, ``(n,)``."""
     quiet = units.nucleus(nucleus).signal_free
     if quiet is None:
         return None
@@ -70,7 +73,8 @@ def _two_kinds(spec: np.ndarray, ppm: np.ndarray, nucleus: str) -> tuple[np.ndar
     if mask.sum() < 100:
         mask[:50] = mask[-50:] = True
         return np.stack([mask, mask]), everywhere
-    # FSL-MRS takes the exclusive or: where the quiet regions do not fill the outer quarters, the rest of these is in it too.
+    # FSL-MRS takes the exclusive or: where the quiet regions do not fill the outer quarters, the rest of these is in it
+    # too.
     inner_points, outer_points = mask ^ outer, mask & outer
     if inner_points.sum() < 2 or outer_points.sum() < 2:
         return np.stack([mask, mask]), everywhere
@@ -150,7 +154,8 @@ def metabolite_qc(
     fids : complex ndarray ``(n, n_points)``
         The data.
     spectra : callable
-        Additional dampings ``(n,)`` in 1/s -> the fitted spectra of the metabolites in the window, complex ``(n, n_metabs, n_window)``.
+        Additional dampings ``(n,)`` in 1/s -> the fitted spectra of the metabolites in the window, complex ``(n,
+        n_metabs, n_window)``.
     dwelltime, spec_freq_mhz, nucleus
     widest_hz : ndarray ``(n,)``
         The broadening that was fitted.

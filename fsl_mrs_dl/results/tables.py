@@ -27,8 +27,6 @@ OOD_LIMIT = 1.0
 """Out-of-distribution score above which a spectrum is marked."""
 
 
-
-
 def row_data() -> SimpleNamespace:
     """In place of data that are not at hand: one spectrum without dimensions."""
     return SimpleNamespace(fids=np.zeros((1, 1, 1, 1), complex), dim_tags=())
@@ -48,9 +46,9 @@ def _metabolite_spectra(quick, model, theta: torch.Tensor, conc: torch.Tensor, d
 class FitResults:
     """A quantification together with the data it came from: everything the files are made of.
 
-    ``data.fids`` has the shape of the file that was fitted; rows of ``fit`` run over its spectra with the time axis moved to
-    the end.  ``conjugated`` tells that the data were conjugated before fitting; ``estimate`` is the one that FSL-MRS's tables hold, one of
-    :data:`fsl_mrs_dl.core.metabolites.ESTIMATES`.
+    ``data.fids`` has the shape of the file that was fitted; rows of ``fit`` run over its spectra with the time axis
+    moved to the end.  ``conjugated`` tells that the data were conjugated before fitting; ``estimate`` is the one that
+    FSL-MRS's tables hold, one of :data:`fsl_mrs_dl.core.metabolites.ESTIMATES`.
     """
 
     fit: Quantification
@@ -62,7 +60,8 @@ class FitResults:
 
     @cached_property
     def index(self) -> pd.DataFrame:
-        """Where each row comes from: a column per dimension longer than one, counting from zero; no column for an SVS."""
+        """Where each row comes from: a column per dimension longer than one, counting from zero; no column for an
+        SVS."""
         shape = self.data.fids.shape
         names = ["x", "y", "z", *self.data.dim_tags]
         sizes = [*shape[:3], *shape[4:]]
@@ -79,7 +78,8 @@ class FitResults:
 
     @cached_property
     def sums(self) -> list[str]:
-        """Sums that are reported: total creatine where it can be formed, the internal reference, and those asked for."""
+        """Sums that are reported: total creatine where it can be formed, the internal reference, and those asked
+        for."""
         fitted = set(self.fit.names)
         wanted = ["Cr+PCr"] if {"Cr", "PCr"} <= fitted else []
         reference = "+".join(self.internal_ref)
@@ -101,26 +101,32 @@ class FitResults:
 
     @cached_property
     def ratios(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Ratios to the internal reference and their SDs, covariances included, ``(n, len(names))`` each; None without reference."""
+        """Ratios to the internal reference and their SDs, covariances included, ``(n, len(names))`` each; None without
+        reference."""
         if self.reference is None:
             return None
         conc, cov = self.fit.estimate(self.estimate)
         under = self.fit.members("+".join(self.internal_ref))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = self.table[0] / self.reference[:, None]
-            sd = np.stack([uncertainty.ratio_sd(conc, cov, self.fit.members(name), under) for name in self.names], axis=1)
+            sd = np.stack(
+                [uncertainty.ratio_sd(conc, cov, self.fit.members(name), under) for name in self.names], axis=1
+            )
         # Of a single network nothing is known, not even of the reference over itself.
         return ratio, np.where(np.isnan(self.table[1]), np.nan, sd)
 
     @cached_property
     def widths(self) -> SimpleNamespace:
-        """Full widths (Hz) that were added to the basis set's, ``(n, n_groups)`` each: ``lorentz``, ``gauss`` (or None) and ``combined``."""
+        """Full widths (Hz) that were added to the basis set's, ``(n, n_groups)`` each: ``lorentz``, ``gauss`` (or None)
+        and ``combined``."""
         lorentz = self.fit.block("gamma") / np.pi
         if not self.fit.model.shape.gaussian:
             return SimpleNamespace(lorentz=lorentz, gauss=None, combined=lorentz)
         # Olivero and Longbothum's approximation of the Voigt width, as FSL-MRS reports it.
         gauss = 2.335 / (2 * np.pi * np.sqrt(0.5)) * self.fit.block("sigma")
-        return SimpleNamespace(lorentz=lorentz, gauss=gauss, combined=0.5346 * lorentz + np.sqrt(0.2166 * lorentz**2 + gauss**2))
+        return SimpleNamespace(
+            lorentz=lorentz, gauss=gauss, combined=0.5346 * lorentz + np.sqrt(0.2166 * lorentz**2 + gauss**2)
+        )
 
     @cached_property
     def quality(self) -> tuple[np.ndarray, np.ndarray]:
@@ -269,10 +275,13 @@ class FitResults:
 
     @cached_property
     def conflict(self) -> np.ndarray | None:
-        """Where the data say something else than what was expected, ``(n, len(names))``; None without a prior; never of sums."""
+        """Where the data say something else than what was expected, ``(n, len(names))``; None without a prior; never of
+        sums."""
         if self.fit.posterior is None:
             return None
-        return np.concatenate([self.fit.posterior.conflict, np.zeros((len(self.fit.params), len(self.sums)), bool)], axis=1)
+        return np.concatenate(
+            [self.fit.posterior.conflict, np.zeros((len(self.fit.params), len(self.sums)), bool)], axis=1
+        )
 
     @cached_property
     def posterior_ratio_sd(self) -> np.ndarray:
@@ -348,7 +357,11 @@ class FitResults:
             columns["posterior_ratio_ci95_low"], columns["posterior_ratio_ci95_high"] = (
                 np.stack(part, 1) for part in zip(*limits)
             )
-        return columns | {"prior_pull": self.pull, "mostly_prior": self.pull > MOSTLY_PRIOR, "prior_conflict": self.conflict}
+        return columns | {
+            "prior_pull": self.pull,
+            "mostly_prior": self.pull > MOSTLY_PRIOR,
+            "prior_conflict": self.conflict,
+        }
 
     # -- spectra ---------------------------------------------------------------------------------------------------
 
@@ -360,9 +373,3 @@ class FitResults:
         shape = self.data.fids.shape
         moved = fids.reshape(*shape[:3], *shape[4:], shape[3])
         return replace(self.data, fids=np.moveaxis(moved, -1, 3).astype(self.data.fids.dtype))
-
-
-
-
-
-

@@ -13,8 +13,11 @@ from .tables import FitResults
 __all__ = ["write_fit", "write_maps"]
 
 
-def write_fit(folder: Path, results: FitResults, *, options: str, filename: str = "fit", export: tuple[str, ...] = ()) -> None:
-    """Write every file of a fit into ``folder``; ``export`` names further spectra, 'baseline', 'no_baseline', 'separate'."""
+def write_fit(
+    folder: Path, results: FitResults, *, options: str, filename: str = "fit", export: tuple[str, ...] = ()
+) -> None:
+    """Write every file of a fit into ``folder``; ``export`` names further spectra, 'baseline', 'no_baseline',
+    'separate'."""
     from .figures import fit_summary
 
     results.summary().to_csv(folder / "summary.csv", index=False)
@@ -37,18 +40,37 @@ def write_fit(folder: Path, results: FitResults, *, options: str, filename: str 
     if len(fit.params) == np.prod(grid):
         rows = np.flatnonzero(fit.usable)
         model_file.write_model(
-            folder, fit.model, fit.names, grid=grid, fid_scale=fit.fid_scale, conjugated=results.conjugated, rows=rows,
-            params=fit.params[rows], cov=model_file.packed(fit.cov[rows]), noise_sd=fit.noise_sd[rows],
-        )  # fmt: skip
+            folder,
+            fit.model,
+            fit.names,
+            grid=grid,
+            fid_scale=fit.fid_scale,
+            conjugated=results.conjugated,
+            rows=rows,
+            params=fit.params[rows],
+            cov=model_file.packed(fit.cov[rows]),
+            noise_sd=fit.noise_sd[rows],
+        )
     if max(results.data.fids.shape[:3]) > 1:
         write_maps(folder / "maps", results)
 
 
-_OF_SPECTRUM = ("noise_sd", "misfit", "ood_score", "ood_residual", "ood_latent", "ood_network", "converged", "usable", "n_iter")
+_OF_SPECTRUM = (
+    "noise_sd",
+    "misfit",
+    "ood_score",
+    "ood_residual",
+    "ood_latent",
+    "ood_network",
+    "converged",
+    "usable",
+    "n_iter",
+)
 
 
 def write_maps(folder: Path, results: FitResults) -> None:
-    """Images of what is in uncertainty.csv: ``<quantity>/<metabolite>.nii.gz``, and ``<quantity>.nii.gz`` of what a voxel has once."""
+    """Images of what is in uncertainty.csv: ``<quantity>/<metabolite>.nii.gz``, and ``<quantity>.nii.gz`` of what a
+    voxel has once."""
     import nibabel
 
     folder.mkdir()

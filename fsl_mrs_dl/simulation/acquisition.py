@@ -15,9 +15,7 @@ from ..physics import spinsim
 
 __all__ = ["EXAMPLE_METABOLITES", "EXAMPLE_OPTIONS", "SimulatedSvs", "simulate_basis", "simulate_svs"]
 
-EXAMPLE_METABOLITES = (
-    "Ala Asc Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCh PCr PE Scyllo Tau".split()  # fmt: skip
-)
+EXAMPLE_METABOLITES = "Ala Asc Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCh PCr PE Scyllo Tau".split()
 
 EXAMPLE_OPTIONS = {"sequence": "press", "te_ms": 30.0, "field_t": 3.0, "bandwidth_hz": 2000.0, "n_points": 2048}
 """What the bundled basis set is simulated with."""

@@ -22,9 +22,18 @@ _LAYERS = ("soft", "fat", "bone", "marrow", "csf", "gm", "wm", "deep", "lesion",
 
 # Brightness in the structural image, white matter being 1.
 _BRIGHTNESS = {
-    "soft": 0.5, "fat": 1.15, "bone": 0.1, "marrow": 0.55, "csf": 0.2, "gm": 0.66, "wm": 1.0, "deep": 0.78, "lesion": 0.58,
-    "core": 0.32, "eye": 0.25,
-}  # fmt: skip
+    "soft": 0.5,
+    "fat": 1.15,
+    "bone": 0.1,
+    "marrow": 0.55,
+    "csf": 0.2,
+    "gm": 0.66,
+    "wm": 1.0,
+    "deep": 0.78,
+    "lesion": 0.58,
+    "core": 0.32,
+    "eye": 0.25,
+}
 
 
 class Field:
@@ -49,7 +58,8 @@ class Field:
         return out * np.float32(math.sqrt(2 / len(self._k)))
 
     def on(self, affine: np.ndarray, size) -> np.ndarray:
-        """Values on a grid, float32 ``(x, y, z)``: as if called with :func:`_places`, but fast, a plane wave being a product."""
+        """Values on a grid, float32 ``(x, y, z)``: as if called with :func:`_places`, but fast, a plane wave being a
+        product."""
         k, start = self._k.astype(float), np.asarray(affine, float)[:3, 3]
         x, y, z = (np.exp(1j * np.outer(np.arange(n), k @ affine[:3, axis])) for axis, n in enumerate(size))
         x = x * np.exp(1j * (k @ start + self._phase))
@@ -114,8 +124,8 @@ def _filled(distance: np.ndarray, mm: float) -> np.ndarray:
 class Anatomy:
     """A head on a grid of its own.
 
-    ``t1`` int16 ``(X, Y, Z)`` the structural image; ``shares`` of each voxel, float32 ``(X, Y, Z)``: 'gm' (deep nuclei among it), 'wm',
-    'csf', 'lesion' and 'fat' (of the scalp); ``affine`` from voxels to mm.
+    ``t1`` int16 ``(X, Y, Z)`` the structural image; ``shares`` of each voxel, float32 ``(X, Y, Z)``: 'gm' (deep nuclei
+    among it), 'wm', 'csf', 'lesion' and 'fat' (of the scalp); ``affine`` from voxels to mm.
     """
 
     t1: np.ndarray
@@ -140,7 +150,8 @@ def _affine(rotation: np.ndarray, voxel_mm, size, centre_mm) -> np.ndarray:
 
 
 def _places(affine: np.ndarray, size) -> np.ndarray:
-    """Where the voxels of a grid are, mm, float32 ``(x, y, z, 3)``; each coordinate lies together in memory, which is quicker."""
+    """Where the voxels of a grid are, mm, float32 ``(x, y, z, 3)``; each coordinate lies together in memory, which is
+    quicker."""
     x, y, z = (np.arange(n) * affine[:3, axis, None] for axis, n in enumerate(size))
     x, y, z = (step.astype(np.float32) for step in (x + affine[:3, 3, None], y, z))
     return np.moveaxis(x[:, :, None, None] + y[:, None, :, None] + z[:, None, None], 0, -1)
@@ -149,8 +160,8 @@ def _places(affine: np.ndarray, size) -> np.ndarray:
 def _folds(p: np.ndarray, hull: np.ndarray, centre, axes, field: Field, mm: float) -> np.ndarray:
     """The distance to the middle of the next sulcus in mm, where it matters: within a hull.
 
-    Sulci are sheets where a random field is zero, which gives winding folds of even width.  The field changes less inwards than along
-    the hull, so that they go down rather than along it, and there are none in the middle.
+    Sulci are sheets where a random field is zero, which gives winding folds of even width.  The field changes less
+    inwards than along the hull, so that they go down rather than along it, and there are none in the middle.
     """
     q = (p - np.asarray(centre, np.float32)) / np.asarray(axes, np.float32)
     radius = np.maximum(_length(q), 1e-3)
@@ -163,7 +174,8 @@ def _folds(p: np.ndarray, hull: np.ndarray, centre, axes, field: Field, mm: floa
 
 
 def _cerebrum(p: np.ndarray, random: np.random.Generator, grid, mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances in mm, negative inside: to the hull of the cerebrum, to its cortex' outer surface, to its white matter."""
+    """Distances in mm, negative inside: to the hull of the cerebrum, to its cortex' outer surface, to its white
+    matter."""
     x, y, z = p[..., 0], p[..., 1], p[..., 2]
     narrowed = _stacked(x * (1 + 0.002 * np.maximum(y + 10, 0)), y, z)
     centre, axes = (0, -17, 20), (66, 86, 56)
@@ -208,8 +220,13 @@ def _inner_parts(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ]
     )
     route = [
-        ((8, 34, 6), 4.0), ((9, 18, 15), 5.5), ((10, -8, 21), 5.0), ((15, -32, 20), 6.5), ((25, -44, 9), 7.0), ((22, -66, 8), 3.5),
-    ]  # fmt: skip
+        ((8, 34, 6), 4.0),
+        ((9, 18, 15), 5.5),
+        ((10, -8, 21), 5.0),
+        ((15, -32, 20), 6.5),
+        ((25, -44, 9), 7.0),
+        ((22, -66, 8), 3.5),
+    ]
     lateral = [_capsule(side, (a, b), (r, s)) for (a, r), (b, s) in zip(route, route[1:])]
     horn = _capsule(side, ((26, -42, 4), (31, -12, -14)), (4, 2))
     third, fourth = _ellipsoid(p, (0, -14, 2), (2.6, 12, 9)), _ellipsoid(p, (0, -46, -30), (6, 4.5, 9))
@@ -217,7 +234,8 @@ def _inner_parts(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_anatomy(seed: int = 0, *, lesion: bool = True, t1_mm: float = 1.5) -> Anatomy:
-    """A head: scalp, skull, folded cortex, white matter, deep nuclei, ventricles, cerebellum, a lesion, and its T1-weighted image.
+    """A head: scalp, skull, folded cortex, white matter, deep nuclei, ventricles, cerebellum, a lesion, and its
+    T1-weighted image.
 
     Parameters
     ----------

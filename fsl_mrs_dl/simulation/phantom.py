@@ -1,8 +1,8 @@
 """A brain-like MRSI phantom with its truth: anatomy, tissue, metabolites, field, lipids of the scalp, noise.
 
-The head is made of analytic shapes whose surfaces are modulated by seeded random fields; nobody's data are in it.  Everything is a
-function of the place in millimetres (x to the right, y to the front, z up, the origin near the anterior commissure), so that the
-structural image and the grid of spectra may lie anyhow.
+The head is made of analytic shapes whose surfaces are modulated by seeded random fields; nobody's data are in it.
+Everything is a function of the place in millimetres (x to the right, y to the front, z up, the origin near the anterior
+commissure), so that the structural image and the grid of spectra may lie anyhow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from .anatomy import TISSUES, Anatomy, Field, _affine, _places, _rotation, draw_
 __all__ = ["Phantom", "default_basis", "make", "point_spread", "tissue_concentrations", "write"]
 
 
-
 _FOV_MM, _LARGEST_VOXEL_MM = (220.0, 220.0, 100.0), (40.0, 40.0, 15.0)
 _MOST_VOXELS = 1_000_000
 _ROWS = 2048  # of spectra that are rendered at once; part of what a seed means
@@ -34,45 +33,7 @@ _ROWS = 2048  # of spectra that are rendered at once; part of what a seed means
 # -- random fields and shapes --------------------------------------------------------------------------------------
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 # -- anatomy -------------------------------------------------------------------------------------------------------
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def _on_grid(anatomy: Anatomy, names, affine: np.ndarray, size) -> dict[str, np.ndarray]:
@@ -102,12 +63,27 @@ def _on_grid(anatomy: Anatomy, names, affine: np.ndarray, size) -> dict[str, np.
 # -- what is in the tissue -----------------------------------------------------------------------------------------
 
 _RATIOS = {
-    "NAA": (1.0, 0.97, 0.35), "NAAG": (0.6, 1.5, 0.3), "Cr": (1.12, 0.86, 0.65), "PCr": (1.12, 0.86, 0.65),
-    "GPC": (0.82, 1.18, 1.7), "PCh": (0.82, 1.18, 3.2), "Glu": (1.18, 0.75, 0.55), "Gln": (1.2, 0.7, 1.3), "Ins": (1.08, 0.9, 1.5),
-    "GABA": (1.2, 0.7, 0.6), "GSH": (1.1, 0.85, 1.2), "Tau": (1.2, 0.75, 1.1), "Asp": (1.1, 0.85, 0.6), "Asc": (1.1, 0.85, 0.8),
-    "Gly": (1.1, 0.9, 3.0), "Ala": (1.05, 0.9, 2.5), "Lac": (1.05, 0.9, 9.0), "Glc": (1.05, 0.9, 0.8), "PE": (1.0, 1.0, 1.6),
+    "NAA": (1.0, 0.97, 0.35),
+    "NAAG": (0.6, 1.5, 0.3),
+    "Cr": (1.12, 0.86, 0.65),
+    "PCr": (1.12, 0.86, 0.65),
+    "GPC": (0.82, 1.18, 1.7),
+    "PCh": (0.82, 1.18, 3.2),
+    "Glu": (1.18, 0.75, 0.55),
+    "Gln": (1.2, 0.7, 1.3),
+    "Ins": (1.08, 0.9, 1.5),
+    "GABA": (1.2, 0.7, 0.6),
+    "GSH": (1.1, 0.85, 1.2),
+    "Tau": (1.2, 0.75, 1.1),
+    "Asp": (1.1, 0.85, 0.6),
+    "Asc": (1.1, 0.85, 0.8),
+    "Gly": (1.1, 0.9, 3.0),
+    "Ala": (1.05, 0.9, 2.5),
+    "Lac": (1.05, 0.9, 9.0),
+    "Glc": (1.05, 0.9, 0.8),
+    "PE": (1.0, 1.0, 1.6),
     "Scyllo": (1.0, 1.0, 0.8),
-}  # fmt: skip
+}
 """Of the typical concentration: in grey matter, white matter and the lesion."""
 
 _IN_CSF = {"Glc": 3.3, "Lac": 1.6, "Gln": 0.5}
@@ -115,13 +91,15 @@ _MACROMOLECULES = {"gm": 7.5, "wm": 5.0, "csf": 0.0, "lesion": 6.5}
 
 
 def tissue_concentrations(names) -> np.ndarray:
-    """Concentrations of basis entries in pure tissue, mmol/kg, shape ``(len(TISSUES), n_metabs)``; macromolecules in their own unit.
+    """Concentrations of basis entries in pure tissue, mmol/kg, shape ``(len(TISSUES), n_metabs)``; macromolecules in
+    their own unit.
 
-    Typical concentrations of the whole brain (``data/brain_concentrations.json``) times what tissues differ by.  Creatine, glutamate,
-    glutamine and inositol are higher in grey matter, NAAG in white, NAA is about the same: Pouwels and Frahm, doi
-    10.1002/mrm.1910390110.  Choline is a quarter lower in grey matter: Schuff et al., doi 10.1002/mrm.1119.  The lesion is like a glial
-    tumour: Howe and Opstad, doi 10.1002/nbm.822.  Rounded, and guessed where these say nothing: meant to look like a brain, not to be
-    a reference.
+    Typical concentrations of the whole brain (``data/brain_concentrations.json``) times what tissues differ by.
+    Creatine, glutamate, glutamine and inositol are higher in grey matter, NAAG in white, NAA is about the same: Pouwels
+    and Frahm, doi
+    10.1002/mrm.1910390110.  Choline is a quarter lower in grey matter: Schuff et al., doi 10.1002/mrm.1119.  The lesion
+    is like a glial tumour: Howe and Opstad, doi 10.1002/nbm.822.  Rounded, and guessed where these say nothing: meant
+    to look like a brain, not to be a reference.
 
     Raises
     ------
@@ -148,7 +126,8 @@ def tissue_concentrations(names) -> np.ndarray:
 
 
 class _Shift:
-    """The B0 shift in Hz by place: smooth, with excursions above the sinuses and the ears, about 0 in the middle of the brain.
+    """The B0 shift in Hz by place: smooth, with excursions above the sinuses and the ears, about 0 in the middle of the
+    brain.
 
     It is scaled so that the largest in the brain is ``most_hz``.
     """
@@ -195,7 +174,8 @@ _WATER_LINES = ((4.65, 1.0, 6.0), (4.70, 0.35, 14.0), (4.58, 0.25, 18.0))
 
 
 def _gaussian_lines(lines, time: np.ndarray, spec_freq_mhz: float) -> np.ndarray:
-    """A FID whose spectrum has lines of these heights (ppm, height, width in Hz at 123 MHz), complex64 ``(n_points,)``."""
+    """A FID whose spectrum has lines of these heights (ppm, height, width in Hz at 123 MHz), complex64
+    ``(n_points,)``."""
     fid = np.zeros(len(time), complex)
     for ppm, height, width in lines:
         decay = np.exp(-((np.pi * width * spec_freq_mhz / 123.0 * time) ** 2) / (4 * np.log(2)))
@@ -209,7 +189,8 @@ def point_spread(fine: np.ndarray, factor) -> np.ndarray:
     Parameters
     ----------
     fine : complex ndarray ``(..., x * fx, y * fy, z * fz)``
-        The object on a finer grid, ``factor`` ``(fx, fy, fz)`` points to a voxel, odd; an axis of one voxel is averaged.
+        The object on a finer grid, ``factor`` ``(fx, fy, fz)`` points to a voxel, odd; an axis of one voxel is
+        averaged.
 
     Returns
     -------
@@ -232,10 +213,14 @@ def point_spread(fine: np.ndarray, factor) -> np.ndarray:
     return out.astype(np.complex64)
 
 
-def _lipids(anatomy: Anatomy, shift: _Shift, phase: Field, affine, size, amount: float) -> tuple[np.ndarray, np.ndarray]:
-    """Complex amplitudes ``(x, y, z, n_bins)`` of the scalp's lipids as encoding spreads them, and the shifts (Hz) of the bins.
+def _lipids(
+    anatomy: Anatomy, shift: _Shift, phase: Field, affine, size, amount: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Complex amplitudes ``(x, y, z, n_bins)`` of the scalp's lipids as encoding spreads them, and the shifts (Hz) of
+    the bins.
 
-    Lipids that leak into a voxel bring the frequency of where they are, so those of different shifts are spread by themselves.
+    Lipids that leak into a voxel bring the frequency of where they are, so those of different shifts are spread by
+    themselves.
     """
     factor = tuple(3 if n > 1 else 1 for n in size)
     fine_affine = affine @ np.diag([*(1 / np.array(factor)), 1.0])
@@ -277,9 +262,9 @@ class Phantom:
     concentrations : dict of float32 ``(x, y, z)``
         By basis entry, those that a fit without rescaling has to find.
     maps : dict of float32 ``(x, y, z)``
-        'shift_hz' (to higher ppm), 'lorentz_hz' and 'gauss_hz' (full widths at half maximum added to the basis set's), 'phase_deg' (FSL-MRS's
-        Phi0), 'noise_sd' (of the real and of the imaginary part), 'snr', 'lipid' and 'water' (heights in the unit of ``noise_sd``).  NaN
-        where there is neither brain nor its fluid.
+        'shift_hz' (to higher ppm), 'lorentz_hz' and 'gauss_hz' (full widths at half maximum added to the basis set's),
+        'phase_deg' (FSL-MRS's Phi0), 'noise_sd' (of the real and of the imaginary part), 'snr', 'lipid' and 'water'
+        (heights in the unit of ``noise_sd``).  NaN where there is neither brain nor its fluid.
     truth : dict
         Options, units and what is what, ready for JSON.
     """
@@ -314,7 +299,9 @@ def _check(basis: Basis | None, size, n_points, snr, b0_hz, water, fov_mm, t1_mm
         raise OptionError(f"--t1_mm {t1_mm:g}: voxels of 0.5 to 6 mm are possible.")
     if basis is not None:
         if basis.nucleus != "1H":
-            raise OptionError(f"{basis.source}: is for {basis.nucleus}; the phantom is 1H, give a basis set of protons.")
+            raise OptionError(
+                f"{basis.source}: is for {basis.nucleus}; the phantom is 1H, give a basis set of protons."
+            )
         if n_points > basis.n_points:
             raise OptionError(f"--points {n_points}: {basis.source} has {basis.n_points}; give at most as many.")
 
@@ -323,10 +310,15 @@ DEFAULT_TE_MS = 35.0
 
 
 def default_basis(n_points: int = 1024, macromolecules: str | None = "summed") -> Basis:
-    """Twenty metabolites and a macromolecule (or a kind of :func:`fsl_mrs_dl.physics.spinsim.macromolecules`, or none): semi-LASER, TE 35 ms,
-    3 T, 2000 Hz."""
+    """Twenty metabolites and a macromolecule (or a kind of :func:`fsl_mrs_dl.physics.spinsim.macromolecules`, or none):
+    semi-LASER, TE 35 ms, 3 T, 2000 Hz."""
     return acquisition.simulate_basis(
-        sequence="slaser", te_ms=DEFAULT_TE_MS, field_t=3.0, bandwidth_hz=2000.0, n_points=n_points, macromolecules=macromolecules
+        sequence="slaser",
+        te_ms=DEFAULT_TE_MS,
+        field_t=3.0,
+        bandwidth_hz=2000.0,
+        n_points=n_points,
+        macromolecules=macromolecules,
     )
 
 
@@ -347,9 +339,10 @@ def make(
 ) -> Phantom:
     """Simulate MRSI of a head.  The same seed and options give the same arrays.
 
-    Spectra are FSL-MRS's model (see :mod:`fsl_mrs_dl.physics.signal_model`), its time beginning one dwell time after the echo, so that
-    concentrations, widths, shifts and phases are the very numbers that a fit of the 'voigt' model without rescaling
-    (``--no_rescale``) has to find.  Metabolites are those of the voxel alone; lipids of the scalp leak from voxel to voxel.
+    Spectra are FSL-MRS's model (see :mod:`fsl_mrs_dl.physics.signal_model`), its time beginning one dwell time after
+    the echo, so that concentrations, widths, shifts and phases are the very numbers that a fit of the 'voigt' model
+    without rescaling (``--no_rescale``) has to find.  Metabolites are those of the voxel alone; lipids of the scalp
+    leak from voxel to voxel.
 
     Parameters
     ----------
@@ -360,8 +353,8 @@ def make(
     n_points : int
         Points of an FID.
     snr : float
-        Height of the largest metabolite peak of the magnitude spectrum over the noise SD of the real spectrum: its median over the mask.
-        The noise is equally strong everywhere.
+        Height of the largest metabolite peak of the magnitude spectrum over the noise SD of the real spectrum: its
+        median over the mask. The noise is equally strong everywhere.
     seed : int
     lipids, lesion : bool
         Whether there are any; all else stays the same.
@@ -397,7 +390,9 @@ def make(
     tissue = _on_grid(anatomy, TISSUES, affine, size)
     mask = tissue["gm"] + tissue["wm"] + tissue["lesion"] > 0.5
     if not mask.any():
-        raise OptionError(f"--fov {' '.join(f'{mm:g}' for mm in voxel_mm * size)}: no voxel holds brain; give a larger --size.")
+        raise OptionError(
+            f"--fov {' '.join(f'{mm:g}' for mm in voxel_mm * size)}: no voxel holds brain; give a larger --size."
+        )
     random = np.random.default_rng([seed, 2])
     shift = _Shift(random, anatomy, b0_hz)
     lipid_phase = Field(random, 75)
@@ -433,9 +428,19 @@ def make(
     header |= {"EchoTime": te_ms / 1e3} if te_ms else {}
     data = MrsData(fids, basis.dwelltime, basis.spec_freq_mhz, "1H", header=header, affine=affine)
     options = {
-        "basis": basis.source, "size": list(size), "points": n_points, "snr": snr, "seed": seed, "lipids": lipids, "lesion": lesion,
-        "b0_hz": b0_hz, "water": water, "fov_mm": (voxel_mm * size).round(3).tolist(), "t1_mm": t1_mm, "te_ms": te_ms,
-    }  # fmt: skip
+        "basis": basis.source,
+        "size": list(size),
+        "points": n_points,
+        "snr": snr,
+        "seed": seed,
+        "lipids": lipids,
+        "lesion": lesion,
+        "b0_hz": b0_hz,
+        "water": water,
+        "fov_mm": (voxel_mm * size).round(3).tolist(),
+        "t1_mm": t1_mm,
+        "te_ms": te_ms,
+    }
     truth = {"options": options, "noise_sd": noise_sd, "tissue_concentrations": _table_of(table, basis.names), **_ABOUT}
     by_name = {name: conc[..., column] * used for column, name in enumerate(basis.names)}
     return Phantom(data, basis, anatomy.t1, anatomy.affine, tissue, mask, by_name, maps, truth)
@@ -447,7 +452,10 @@ def _table_of(table: np.ndarray, names) -> dict:
 
 
 _ABOUT = {
-    "model": "FSL-MRS's 'voigt' model, time from one dwell time after the echo; fit with --no_rescale to find the same numbers",
+    "model": (
+        "FSL-MRS's 'voigt' model, time from one dwell time after the echo; fit with --no_rescale to find the same"
+        " numbers"
+    ),
     "files": {
         "mrsi.nii.gz": "the acquisition, NIfTI-MRS",
         "basis": "the basis set it was made with",
@@ -457,7 +465,9 @@ _ABOUT = {
         "tissue_wm.nii.gz": "share of white matter, 0 to 1",
         "tissue_csf.nii.gz": "share of cerebrospinal fluid, 0 to 1",
         "lesion.nii.gz": "share of the lesion, 0 to 1",
-        "truth/METABOLITE.nii.gz": "concentration, about mmol/kg, in units of the basis set; macromolecules in their own",
+        "truth/METABOLITE.nii.gz": (
+            "concentration, about mmol/kg, in units of the basis set; macromolecules in their own"
+        ),
         "truth/shift_hz.nii.gz": "frequency shift, Hz, positive to higher ppm",
         "truth/lorentz_hz.nii.gz": "Lorentzian full width at half maximum added to the basis set's, Hz",
         "truth/gauss_hz.nii.gz": "Gaussian full width at half maximum, Hz",
@@ -524,7 +534,8 @@ def _decay_of(time: np.ndarray, lorentz_hz, gauss_hz) -> np.ndarray:
 
 
 def _render(fids, rows, conc, theta, basis, time, residual, wet) -> np.ndarray:
-    """Fill the spectra of some voxels (flat indices) in; gives the heights of the largest metabolite peak, float32 ``(x, y, z)``."""
+    """Fill the spectra of some voxels (flat indices) in; gives the heights of the largest metabolite peak, float32
+    ``(x, y, z)``."""
     flat, heights = fids.reshape(-1, len(time)), np.zeros(fids.shape[:3], np.float32)
     conc, basis, t = conc.reshape(-1, conc.shape[-1]), basis.astype(np.complex64), time.astype(np.float32)
     column = {name: value.reshape(-1, 1) for name, value in theta.items()}
@@ -533,7 +544,8 @@ def _render(fids, rows, conc, theta, basis, time, residual, wet) -> np.ndarray:
         one = {name: value[part] for name, value in column.items()}
         shape = np.empty((len(part), len(t)), np.complex64)
         shape.real = (
-            -np.float32(np.pi) * one["lorentz_hz"] * t - (np.float32(np.pi / math.sqrt(4 * np.log(2))) * one["gauss_hz"] * t) ** 2
+            -np.float32(np.pi) * one["lorentz_hz"] * t
+            - (np.float32(np.pi / math.sqrt(4 * np.log(2))) * one["gauss_hz"] * t) ** 2
         )
         shape.imag = np.float32(2 * np.pi) * one["shift_hz"] * t - np.deg2rad(one["phase_deg"])
         np.exp(shape, out=shape)

@@ -18,8 +18,8 @@ __all__ = ["Protocol", "protocol_of", "random_protocols"]
 class Protocol:
     """A basis set on its grid as torch sees it.
 
-    ``basis`` complex64 ``(n_metabs, n_points)``, ``mm`` ``(12, n_points)`` the parametric macromolecules, each line of unit height
-    once it is as wide as the first; ``first_t`` the time of the first point in seconds (0: the echo).
+    ``basis`` complex64 ``(n_metabs, n_points)``, ``mm`` ``(12, n_points)`` the parametric macromolecules, each line of
+    unit height once it is as wide as the first; ``first_t`` the time of the first point in seconds (0: the echo).
     """
 
     basis: torch.Tensor
@@ -44,8 +44,11 @@ class Protocol:
 def protocol_of(fids, names, dwelltime: float, spec_freq_mhz: float, about: str = "") -> Protocol:
     """A protocol from basis FIDs, complex ``(n_metabs, n_points)`` in FSL-MRS's sign convention."""
     fids = np.asarray(fids)
-    mm, _ = spinsim.macromolecules("parametric", spec_freq_mhz=spec_freq_mhz, bandwidth_hz=1 / dwelltime, n_points=fids.shape[-1])
-    # One over the height of the highest of its lines: 'height' of a recipe's macromolecules is that of their highest peak.
+    mm, _ = spinsim.macromolecules(
+        "parametric", spec_freq_mhz=spec_freq_mhz, bandwidth_hz=1 / dwelltime, n_points=fids.shape[-1]
+    )
+    # One over the height of the highest of its lines: 'height' of a recipe's macromolecules is that of their highest
+    # peak.
     top = np.abs(units.fid_to_spec(mm.sum(0))).max()
     return Protocol(
         torch.as_tensor(fids).to(torch.complex64),
@@ -69,8 +72,9 @@ def random_protocols(ranges: dict, n: int, seed: int, *, span_ppm: float = 9.6, 
     Parameters
     ----------
     ranges : dict
-        ``spec_freq_mhz`` and ``te_ms`` (ranges), ``sequences`` (list of :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`'s names), ``rare``
-        (probability of each rarely seen metabolite).
+        ``spec_freq_mhz`` and ``te_ms`` (ranges), ``sequences`` (list of
+        :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`'s names), ``rare`` (probability of each rarely seen
+        metabolite).
     n, seed : int
     span_ppm : float
         Bandwidth over the spectrometer frequency; centred on 4.65 ppm are ``span_ppm / 2`` to either side.

@@ -1,11 +1,12 @@
 """Credible spectra and transients in any number: what networks are trained on and searches are tried with.
 
-Two steps that know nothing of each other.  :func:`draw` is all the randomness: from a :class:`Recipe` (a readable file of ranges)
-and a seeded generator it draws concentrations, widths, shifts, phases, macromolecules, residual water, lipids, baseline, spikes and
-SNR.  :func:`render` is deterministic: it turns what was drawn into FIDs on any basis set, batched in torch.
+Two steps that know nothing of each other.  :func:`draw` is all the randomness: from a :class:`Recipe` (a readable file
+of ranges) and a seeded generator it draws concentrations, widths, shifts, phases, macromolecules, residual water,
+lipids, baseline, spikes and SNR.  :func:`render` is deterministic: it turns what was drawn into FIDs on any basis set,
+batched in torch.
 
-Sizes of what does not belong to the metabolites are heights in the spectrum in units of the highest metabolite peak, so that one
-recipe means the same at every field and echo time.
+Sizes of what does not belong to the metabolites are heights in the spectrum in units of the highest metabolite peak, so
+that one recipe means the same at every field and echo time.
 """
 
 from __future__ import annotations
@@ -22,19 +23,18 @@ from ..core.metabolites import is_known, is_macromolecule, typical_concentration
 from .protocols import Protocol
 from .recipes import _EACH, _LINES, Recipe, _is_number, sample
 
-__all__ = ["Rendered", "draw", "draw_concentrations", "render", "draw_transients", "render_transients", "sample_lines", "line_fids"]
+__all__ = [
+    "Rendered",
+    "draw",
+    "draw_concentrations",
+    "render",
+    "draw_transients",
+    "render_transients",
+    "sample_lines",
+    "line_fids",
+]
 
 _WINDOW_PPM = (0.2, 4.2)
-
-
-
-
-
-
-
-
-
-
 
 
 def _highest(spec) -> float:
@@ -48,9 +48,10 @@ def _highest(spec) -> float:
 def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> torch.Tensor:
     """Concentrations ``(n, n_metabs)``; macromolecules of the basis among them.
 
-    ``prior``: 'typical' multiplies the typical brain table by a lognormal factor of each metabolite (``spread``, an SD of the
-    logarithm, itself a range) and by those under ``factors``; 'uniform' draws from 0 to ``most`` times the table; 'table' draws
-    each metabolite from its own range under ``ranges``.  ``absent`` is the probability that a metabolite is not there at all.
+    ``prior``: 'typical' multiplies the typical brain table by a lognormal factor of each metabolite (``spread``, an SD
+    of the logarithm, itself a range) and by those under ``factors``; 'uniform' draws from 0 to ``most`` times the
+    table; 'table' draws each metabolite from its own range under ``ranges``.  ``absent`` is the probability that a
+    metabolite is not there at all.
     """
     known = set(spec) - {"prior", "spread", "factors", "ranges", "absent", "most", "macromolecules", "other"}
     if known:
@@ -80,7 +81,9 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
         raise OptionError(f"concentrations: prior '{prior}' is unknown; choose typical, uniform or table.")
     for name, factor in spec.get("factors", {}).items():
         if name not in names and not is_macromolecule(name) and not is_known(name):
-            raise OptionError(f"concentrations: factors: there is no metabolite '{name}', here or in a usual basis set.")
+            raise OptionError(
+                f"concentrations: factors: there is no metabolite '{name}', here or in a usual basis set."
+            )
         if name in names:
             conc[:, list(names).index(name)] *= sample(factor, (n,), generator)
     if "absent" in spec:
@@ -94,9 +97,11 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
 
 
 def sample_lines(spec, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Random lines ``(n, n_lines, 5)``: height, ppm, Lorentzian and Gaussian width (Hz), phase (rad); height 0 where absent.
+    """Random lines ``(n, n_lines, 5)``: height, ppm, Lorentzian and Gaussian width (Hz), phase (rad); height 0 where
+    absent.
 
-    A list of groups is drawn one after the other.  Widths under ``fwhm_ppm`` are Gaussian and negative in the fourth column:
+    A list of groups is drawn one after the other.  Widths under ``fwhm_ppm`` are Gaussian and negative in the fourth
+    column:
     -ppm, turned into Hz once the field is known.
     """
     if isinstance(spec, list):
@@ -140,12 +145,13 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
     Returns
     -------
     dict of tensors with ``n`` rows
-        ``conc`` ``(n, n_metabs)``, ``lorentz_hz`` and ``gauss_hz`` (full widths at half maximum), ``shift_ppm``, ``shift_hz`` (added
-        to it), ``phi0`` (rad, at 2.2 ppm) and ``phi1`` (rad per ppm), ``mm`` ``(n, 12)`` heights of the parametric macromolecules'
-        lines, ``water``, ``lipids``, ``baseline`` ``(n, n_lines, 5)``, ``spikes`` ``(n, 2)`` height and place, ``snr``,
-        ``noise_seed``.  Where the recipe says so, ``each`` ``(n, n_metabs, 3)``, shift (Hz), damping (1/s, of an exponent that is added, so that
-        below zero is broader) and phase (rad) of every metabolite by itself (macromolecules only with ``"macromolecules": true``), and
-        ``snr_of``, what an SNR of one is the noise's SD of: a number, or 'energy', the FID's root mean square in one channel.
+        ``conc`` ``(n, n_metabs)``, ``lorentz_hz`` and ``gauss_hz`` (full widths at half maximum), ``shift_ppm``,
+        ``shift_hz`` (added to it), ``phi0`` (rad, at 2.2 ppm) and ``phi1`` (rad per ppm), ``mm`` ``(n, 12)`` heights of
+        the parametric macromolecules' lines, ``water``, ``lipids``, ``baseline`` ``(n, n_lines, 5)``, ``spikes`` ``(n,
+        2)`` height and place, ``snr``, ``noise_seed``.  Where the recipe says so, ``each`` ``(n, n_metabs, 3)``, shift
+        (Hz), damping (1/s, of an exponent that is added, so that below zero is broader) and phase (rad) of every
+        metabolite by itself (macromolecules only with ``"macromolecules": true``), and ``snr_of``, what an SNR of one
+        is the noise's SD of: a number, or 'energy', the FID's root mean square in one channel.
     """
     pi = torch.pi
     drawn = {
@@ -185,17 +191,13 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
     return drawn
 
 
-
-
-
-
 @dataclass(frozen=True)
 class Rendered:
     """Spectra that were made, and their parts; FIDs are complex64 ``(n, n_points)``.
 
-    ``fid`` all of it with noise; ``metabolites`` without anything else (the basis' own macromolecules included); ``nuisance``
-    macromolecules, water, lipids and baseline; ``height`` ``(n,)`` of the highest metabolite peak in the spectrum and ``noise_sd``
-    ``(n,)`` of its real part, in the units of :func:`fsl_mrs_dl.core.units.fid_to_spec`.
+    ``fid`` all of it with noise; ``metabolites`` without anything else (the basis' own macromolecules included);
+    ``nuisance`` macromolecules, water, lipids and baseline; ``height`` ``(n,)`` of the highest metabolite peak in the
+    spectrum and ``noise_sd`` ``(n,)`` of its real part, in the units of :func:`fsl_mrs_dl.core.units.fid_to_spec`.
     """
 
     fid: torch.Tensor
@@ -239,14 +241,17 @@ def _band(protocol: Protocol) -> torch.Tensor:
 
 def _common_phase(drawn, protocol, spec):
     """Zero- and first-order phase about 2.2 ppm, applied to spectra ``(n, n_points)``."""
-    ppm = torch.as_tensor(units.ppm_axis(spec.shape[-1], protocol.dwelltime, protocol.spec_freq_mhz), dtype=torch.float32)
+    ppm = torch.as_tensor(
+        units.ppm_axis(spec.shape[-1], protocol.dwelltime, protocol.spec_freq_mhz), dtype=torch.float32
+    )
     phi0, phi1 = drawn["phi0"].to(spec.device), drawn["phi1"].to(spec.device)
     angle = phi0[:, None] + phi1[:, None] * (ppm.to(spec.device) - 2.2)
     return spec * torch.polar(torch.ones_like(angle), -angle)
 
 
 def _mixed(conc: torch.Tensor, each: torch.Tensor | None, protocol: Protocol) -> torch.Tensor:
-    """Basis FIDs times concentrations ``(n, n_metabs)``, summed, ``(n, n_points)``; each with a shift, damping and phase of its own."""
+    """Basis FIDs times concentrations ``(n, n_metabs)``, summed, ``(n, n_points)``; each with a shift, damping and
+    phase of its own."""
     if each is None:
         return conc.to(protocol.basis.dtype) @ protocol.basis
     shift, damping, phase = each.to(conc.device).unbind(-1)
@@ -260,8 +265,8 @@ def _mixed(conc: torch.Tensor, each: torch.Tensor | None, protocol: Protocol) ->
 def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = True) -> Rendered:
     """What was drawn, as FIDs on a basis set; deterministic, on the protocol's device.
 
-    The sign of phases is FSL-MRS's: the spectrum is multiplied by ``exp(-1j (phi0 + phi1 (ppm - 2.2)))``.  Positive shifts go to
-    higher ppm.
+    The sign of phases is FSL-MRS's: the spectrum is multiplied by ``exp(-1j (phi0 + phi1 (ppm - 2.2)))``.  Positive
+    shifts go to higher ppm.
     """
     device, time = protocol.basis.device, protocol.time
     n, n_points = len(drawn["snr"]), protocol.basis.shape[-1]
@@ -279,7 +284,10 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
     if lines:
         nuisance = nuisance + height[:, None] * line_fids(torch.cat(lines, 1), *_grid(protocol))
     moved = torch.polar(torch.ones_like(shift)[:, None].expand(-1, n_points), shift[:, None] * time)
-    parts = [units.spec_to_fid(_common_phase(drawn, protocol, units.fid_to_spec(part * moved))) for part in (broadened, nuisance)]
+    parts = [
+        units.spec_to_fid(_common_phase(drawn, protocol, units.fid_to_spec(part * moved)))
+        for part in (broadened, nuisance)
+    ]
     fid = parts[0] + parts[1]
     if "spikes" in drawn:
         size, place = drawn["spikes"].to(device).unbind(-1)
@@ -309,15 +317,15 @@ def _noise(shape, seed: int, device) -> torch.Tensor:
 def draw_transients(recipe: Recipe, n: int, n_transients: int, names, generator: torch.Generator) -> dict:
     """All that is random about ``n`` sets of transients: :func:`draw`'s, and what varies within a set.
 
-    The recipe's ``transients`` holds ``shift_hz``, ``phase_deg``, ``amplitude`` (of every transient) and ``unstable_water``,
-    ``unstable_lipids``: lines that every transient has anew.  ``snr`` is that of one transient.
+    The recipe's ``transients`` holds ``shift_hz``, ``phase_deg``, ``amplitude`` (of every transient) and
+    ``unstable_water``, ``unstable_lipids``: lines that every transient has anew.  ``snr`` is that of one transient.
 
     Returns
     -------
     dict
         ``set`` what :func:`draw` gives; ``shift_hz``, ``phi0`` (rad), ``amplitude`` ``(n, n_transients)``; ``lines``
-        ``(n, n_transients, n_lines, 5)``; ``noise`` ``(n, n_transients)``, the SD of each transient's noise over that of the recipe's SNR, 1
-        unless changed; ``noise_seed``.
+        ``(n, n_transients, n_lines, 5)``; ``noise`` ``(n, n_transients)``, the SD of each transient's noise over that
+        of the recipe's SNR, 1 unless changed; ``noise_seed``.
     """
     spec, shape = recipe.get("transients", {}), (n, n_transients)
     lines = []
@@ -342,8 +350,8 @@ def draw_transients(recipe: Recipe, n: int, n_transients: int, names, generator:
 def render_transients(drawn: dict, protocol: Protocol) -> tuple[torch.Tensor, Rendered]:
     """FIDs ``(n, n_transients, n_points)`` complex64, and the spectra they are variations of, without noise.
 
-    A transient is the common FID times ``amplitude exp(1j (2 pi shift_hz t - phi0))``: positive shifts go to higher ppm, phases are
-    FSL-MRS's.
+    A transient is the common FID times ``amplitude exp(1j (2 pi shift_hz t - phi0))``: positive shifts go to higher
+    ppm, phases are FSL-MRS's.
     """
     device, time = protocol.basis.device, protocol.time
     base = render(drawn["set"], protocol, noise=False)
@@ -359,6 +367,3 @@ def render_transients(drawn: dict, protocol: Protocol) -> tuple[torch.Tensor, Re
 
 
 # -- protocols -----------------------------------------------------------------------------------------------------
-
-
-

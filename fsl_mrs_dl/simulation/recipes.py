@@ -19,9 +19,28 @@ _KINDS = {"uniform": 2, "loguniform": 2, "normal": 2, "lognormal": 2}
 
 
 _SPECTRUM = {
-    "doc", "source", "concentrations", "lorentz_fwhm_hz", "gauss_fwhm_hz", "shift_ppm", "shift_hz", "phase_deg", "phi1_deg_per_ppm",
-    "macromolecules", "baseline", "water", "lipids", "spikes", "apodise_fwhm_hz", "snr", "snr_of", "each", "protocols", "transients", "augment",
-}  # fmt: skip
+    "doc",
+    "source",
+    "concentrations",
+    "lorentz_fwhm_hz",
+    "gauss_fwhm_hz",
+    "shift_ppm",
+    "shift_hz",
+    "phase_deg",
+    "phi1_deg_per_ppm",
+    "macromolecules",
+    "baseline",
+    "water",
+    "lipids",
+    "spikes",
+    "apodise_fwhm_hz",
+    "snr",
+    "snr_of",
+    "each",
+    "protocols",
+    "transients",
+    "augment",
+}
 
 
 _LINES = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
@@ -40,8 +59,8 @@ def recipe_names() -> list[str]:
 class Recipe:
     """Ranges to draw from: a dictionary that was read from a file and checked.
 
-    A range is a number, or one of ``{"uniform": [low, high]}``, ``{"loguniform": [low, high]}``, ``{"normal": [mean, sd]}`` and
-    ``{"lognormal": [median, sd of the logarithm]}``.
+    A range is a number, or one of ``{"uniform": [low, high]}``, ``{"loguniform": [low, high]}``, ``{"normal": [mean,
+    sd]}`` and ``{"lognormal": [median, sd of the logarithm]}``.
     """
 
     name: str
@@ -77,7 +96,9 @@ class Recipe:
         """A recipe from its content, checked."""
         unknown = set(content) - _SPECTRUM
         if unknown:
-            raise OptionError(f"{name}: '{min(unknown)}' is no entry of a recipe; there are {', '.join(sorted(_SPECTRUM))}.")
+            raise OptionError(
+                f"{name}: '{min(unknown)}' is no entry of a recipe; there are {', '.join(sorted(_SPECTRUM))}."
+            )
         if "augment" not in content and not {"concentrations", "snr"} <= set(content):
             raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr', or 'augment'.")
         for key, value in content.items():
@@ -87,7 +108,9 @@ class Recipe:
             raise OptionError(f"{name}: snr_of: {json.dumps(of)} is neither peak nor energy nor a positive number.")
         strange = set(content.get("each", {})) - {*_EACH, "macromolecules"}
         if strange:
-            raise OptionError(f"{name}: each: '{min(strange)}' is unknown; there are {', '.join(_EACH)} and macromolecules.")
+            raise OptionError(
+                f"{name}: each: '{min(strange)}' is unknown; there are {', '.join(_EACH)} and macromolecules."
+            )
         return cls(name, content)
 
     def get(self, key: str, default=None):
@@ -105,12 +128,19 @@ def check_ranges(where: str, value) -> None:
         if kinds:
             kind = kinds.pop()
             numbers = value[kind]
-            if len(value) != 1 or not isinstance(numbers, list) or len(numbers) != 2 or not all(map(_is_number, numbers)):
+            if (
+                len(value) != 1
+                or not isinstance(numbers, list)
+                or len(numbers) != 2
+                or not all(map(_is_number, numbers))
+            ):
                 raise OptionError(f"{where}: {json.dumps(value)} is no range; write for example {{'{kind}': [1, 2]}}.")
             if kind in ("normal", "lognormal") and numbers[1] < 0:
                 raise OptionError(f"{where}: {json.dumps(value)}: the second number is an SD, which is not negative.")
             if kind in ("uniform", "loguniform") and numbers[0] > numbers[1] or kind[:3] == "log" and numbers[0] <= 0:
-                raise OptionError(f"{where}: {json.dumps(value)}: limits in ascending order, above zero for logarithmic ones.")
+                raise OptionError(
+                    f"{where}: {json.dumps(value)}: limits in ascending order, above zero for logarithmic ones."
+                )
             return
         for key, one in value.items():
             check_ranges(f"{where}: {key}", one)

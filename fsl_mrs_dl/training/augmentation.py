@@ -20,8 +20,9 @@ def augment(
     ----------
     fids : complex ``(n_fids, n_points)``
     recipe : Recipe
-        Its ``augment`` holds ranges: ``shift_hz``, ``phase_deg``, ``apodise_fwhm_hz``, ``amplitude``, ``snr`` (largest magnitude of the FID over
-        the SD of the added noise), and lines under ``nuisance`` of heights relative to the spectrum's.
+        Its ``augment`` holds ranges: ``shift_hz``, ``phase_deg``, ``apodise_fwhm_hz``, ``amplitude``, ``snr`` (largest
+        magnitude of the FID over the SD of the added noise), and lines under ``nuisance`` of heights relative to the
+        spectrum's.
     n : int
     chosen : int tensor ``(n,)``, optional
         Which FIDs are varied; random ones by default.
@@ -29,8 +30,8 @@ def augment(
     Returns
     -------
     dict
-        ``fid`` ``(n, n_points)`` and what was added: ``shift_hz``, ``phase`` (rad), and ``nuisance`` ``(n, n_lines)``, which lines are
-        there; only tests and benchmarks make use of these.
+        ``fid`` ``(n, n_points)`` and what was added: ``shift_hz``, ``phase`` (rad), and ``nuisance`` ``(n, n_lines)``,
+        which lines are there; only tests and benchmarks make use of these.
     """
     spec = recipe.get("augment")
     if spec is None:
@@ -58,4 +59,9 @@ def augment(
     fid = fid * torch.polar(torch.exp(-torch.pi * width[:, None] * time), angle)
     noise_sd = fid.abs().amax(-1, keepdim=True) / snr[:, None]
     noise = torch.view_as_complex(torch.randn(n, n_points, 2, generator=generator))
-    return {"fid": (fid + noise_sd * noise).to(torch.complex64), "shift_hz": shift, "phase": phase, "nuisance": nuisance}
+    return {
+        "fid": (fid + noise_sd * noise).to(torch.complex64),
+        "shift_hz": shift,
+        "phase": phase,
+        "nuisance": nuisance,
+    }

@@ -28,10 +28,14 @@ def _protocol_for(basis, dwelltime: float, n_points: int) -> protocols_module.Pr
     """A basis set on the data's grid, as long as its spectra are that networks see ``n_points`` of."""
     # An SNR is that of the whole spectrum, of which the network sees the beginning.
     whole = min(2 * n_points, int(basis.n_points * basis.dwelltime / dwelltime + 1e-6))
-    return protocols_module.protocol_of(basis.resampled(dwelltime, max(n_points, whole)), basis.names, dwelltime, basis.spec_freq_mhz)
+    return protocols_module.protocol_of(
+        basis.resampled(dwelltime, max(n_points, whole)), basis.names, dwelltime, basis.spec_freq_mhz
+    )
 
 
-def _kept(made: Callable, n_signals: int, n: int, seed: int, n_points: int, teach: Callable | None = None) -> tuple[dict, dict]:
+def _kept(
+    made: Callable, n_signals: int, n: int, seed: int, n_points: int, teach: Callable | None = None
+) -> tuple[dict, dict]:
     """A set of simulated spectra, nine tenths to train on and one to hold back."""
     parts, spread = [], {}
     for k in range(-(-n_signals // n)):
@@ -45,7 +49,8 @@ def _kept(made: Callable, n_signals: int, n: int, seed: int, n_points: int, teac
         whole["fid"] = whole["fid"][:, :n_points].clone()
     n_held = max(1, n_signals // 10)
     return tuple(
-        {key: values[rows] for key, values in whole.items()} | spread for rows in (slice(n_held, None), slice(0, n_held))
+        {key: values[rows] for key, values in whole.items()} | spread
+        for rows in (slice(n_held, None), slice(0, n_held))
     )
 
 

@@ -29,7 +29,8 @@ def train_denoiser(
     resume: bool = False,
     command: str = "",
 ) -> model_cards.Card:
-    """Train a :class:`fsl_mrs_dl.networks.denoiser.Denoiser` on simulated spectra of a basis set, whose noise-free form is the target.
+    """Train a :class:`fsl_mrs_dl.networks.denoiser.Denoiser` on simulated spectra of a basis set, whose noise-free form
+    is the target.
 
     Parameters
     ----------
@@ -59,7 +60,9 @@ def train_denoiser(
     low, high = network.ppmlim
 
     def make(generator, recipe=drawn_from):
-        made = random_spectra.render(random_spectra.draw(recipe, settings.batch_size, protocol.names, generator), protocol)
+        made = random_spectra.render(
+            random_spectra.draw(recipe, settings.batch_size, protocol.names, generator), protocol
+        )
         return {"fid": made.fid, "clean": made.metabolites + made.nuisance}
 
     def accuracy(network):
@@ -67,7 +70,10 @@ def train_denoiser(
         with torch.no_grad():
             for snr in (5, 10, 20, 40):
                 one = recipes.Recipe.of(drawn_from.name, drawn_from.content | {"snr": snr})
-                batches = [make(torch.Generator().manual_seed(settings.seed * 1_000_003 + 3_000_000 + k), one) for k in range(8)]
+                batches = [
+                    make(torch.Generator().manual_seed(settings.seed * 1_000_003 + 3_000_000 + k), one)
+                    for k in range(8)
+                ]
                 noise = sum(float(network.window_energy(batch["fid"] - batch["clean"])) for batch in batches)
                 left = sum(float(network.window_energy(network(batch["fid"]) - batch["clean"])) for batch in batches)
                 found[f"at SNR {snr}"] = {"error left, % of the noise": float(f"{100 * (left / noise) ** 0.5:.4g}")}
@@ -84,7 +90,9 @@ def train_denoiser(
         resume=resume,
         card=lambda network: {
             "name": name or Path(output).name,
-            "what": "Takes noise out of spectra of one protocol; what it gives is to be looked at, not to be quantified.",
+            "what": (
+                "Takes noise out of spectra of one protocol; what it gives is to be looked at, not to be quantified."
+            ),
             "architecture": {"flops": encoders.count_flops(network, torch.zeros(1, n_points, dtype=torch.complex64))},
             "training": {
                 "command": command,

@@ -14,7 +14,8 @@ from .settings import Settings
 
 
 class _Module(lightning.LightningModule):
-    """The network with its optimiser: AdamW; the rate warms up and follows a cosine to the end, or is cut where the loss stalls."""
+    """The network with its optimiser: AdamW; the rate warms up and follows a cosine to the end, or is cut where the
+    loss stalls."""
 
     def __init__(self, network, loss: Callable, settings: Settings):
         super().__init__()

@@ -1,8 +1,10 @@
-"""Training of this package's networks with Lightning, on simulated data or on measured ones; the only module that imports it.
+"""Training of this package's networks with Lightning, on simulated data or on measured ones; the only module that
+imports it.
 
-A training is a :class:`Task` (how batches come about and what the loss is), a network and a folder.  The folder holds checkpoints
-and logs while it runs, and the finished model as :mod:`fsl_mrs_dl.networks.model_cards` reads it.  Every batch has a seed of its own, counted from the
-training's, so that a run that was interrupted goes on exactly where it stopped, and the same seed gives the same network on a CPU.
+A training is a :class:`Task` (how batches come about and what the loss is), a network and a folder.  The folder holds
+checkpoints and logs while it runs, and the finished model as :mod:`fsl_mrs_dl.networks.model_cards` reads it.  Every
+batch has a seed of its own, counted from the training's, so that a run that was interrupted goes on exactly where it
+stopped, and the same seed gives the same network on a CPU.
 """
 
 from __future__ import annotations
@@ -41,77 +43,9 @@ for _name in ("lightning.pytorch", "lightning.fabric"):
 __all__ = []
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def _say(settings: Settings, text: str) -> None:
     if settings.progress:
         print(text, file=sys.stderr, flush=True)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def _check_folder(output: Path, resume: bool) -> None:
@@ -144,14 +78,22 @@ def _run(
     output = Path(output)
     last = output / "checkpoints" / "last.ckpt"
     _remember(
-        output, settings, {"network": type(network).__name__} | begun | {"settings": network.settings}, last if resume else None
+        output,
+        settings,
+        {"network": type(network).__name__} | begun | {"settings": network.settings},
+        last if resume else None,
     )
     module = _Module(network, loss, settings)
     make = lambda which, seed, first, n=None: torch.utils.data.DataLoader(  # noqa: E731
         _Stream(which, seed, first, n), batch_size=None
     )
     checkpoints = ModelCheckpoint(
-        output / "checkpoints", filename="best", monitor="val_total", save_last=True, save_top_k=1, enable_version_counter=False
+        output / "checkpoints",
+        filename="best",
+        monitor="val_total",
+        save_last=True,
+        save_top_k=1,
+        enable_version_counter=False,
     )
     callbacks: list[Callback] = [checkpoints, _Clock()]
     if settings.patience:
@@ -161,12 +103,16 @@ def _run(
         callbacks.append(progress)
     # Each part of a training that was interrupted has a log of its own.
     parts = len(list(output.glob("logs/csv*")))
-    loggers = [CSVLogger(output, name="logs", version=f"csv_{parts + 1}" if parts else "csv", flush_logs_every_n_steps=20)]
+    loggers = [
+        CSVLogger(output, name="logs", version=f"csv_{parts + 1}" if parts else "csv", flush_logs_every_n_steps=20)
+    ]
     if settings.tensorboard:
         try:
             loggers.append(TensorBoardLogger(output, name="logs", version="tensorboard"))
         except ModuleNotFoundError as exc:
-            raise OptionError("--tensorboard needs the package tensorboard; install it, or read logs/csv/metrics.csv.") from exc
+            raise OptionError(
+                "--tensorboard needs the package tensorboard; install it, or read logs/csv/metrics.csv."
+            ) from exc
     trainer = lightning.Trainer(
         max_steps=settings.steps,
         val_check_interval=settings.validate_every,
@@ -199,7 +145,9 @@ def _run(
             # Lightning turns the first into the second.
             progress.close()
             kept = f"--resume goes on from {last}" if last.is_file() else "nothing was kept yet"
-            raise KeyboardInterrupt(f"interrupted at batch {trainer.global_step} of {settings.steps}; {kept}.") from None
+            raise KeyboardInterrupt(
+                f"interrupted at batch {trainer.global_step} of {settings.steps}; {kept}."
+            ) from None
         progress.close()
     if checkpoints.best_model_path:
         state = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
@@ -208,7 +156,9 @@ def _run(
     try:
         finished = finish(network) if finish else {}
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted after batch {trainer.global_step}; --resume goes on from {last}.") from None
+        raise KeyboardInterrupt(
+            f"interrupted after batch {trainer.global_step}; --resume goes on from {last}."
+        ) from None
     # Measured anew on data that took no part in choosing the best checkpoint.
     content = card(network)
     content["training"] |= {
@@ -243,13 +193,14 @@ def _again(command: str, settings: Settings, steps: int) -> str:
 
 def _fingerprint(array) -> str:
     """A few letters that are others for other numbers."""
-    return hashlib.sha256(torch.as_tensor(array).to(torch.complex64).resolve_conj().contiguous().numpy().tobytes()).hexdigest()[
-        :12
-    ]
+    return hashlib.sha256(
+        torch.as_tensor(array).to(torch.complex64).resolve_conj().contiguous().numpy().tobytes()
+    ).hexdigest()[:12]
 
 
 def _remember(output: Path, settings: Settings, begun: dict, last: Path | None) -> None:
-    """Write down what a training is begun with; where one goes on from ``last``, see that it is the same and has something left to do.
+    """Write down what a training is begun with; where one goes on from ``last``, see that it is the same and has
+    something left to do.
 
     Raises
     ------
@@ -267,7 +218,11 @@ def _remember(output: Path, settings: Settings, begun: dict, last: Path | None) 
         if key in before and before[key] != value:
             name = {"members": "encoder", "basis": "basis set"}.get(key, key).replace("_", " ")
             was, new = (" ".join(map(str, one)) if isinstance(one, list) else str(one) for one in (before[key], value))
-            told = max(len(was), len(new)) < 60 and key not in ("basis", "spectra", "transients")  # these are fingerprints
+            told = max(len(was), len(new)) < 60 and key not in (
+                "basis",
+                "spectra",
+                "transients",
+            )  # these are fingerprints
             words = f"{name} {was}, not {new}" if told else f"another {name}"
             raise OptionError(f"--resume: {output} was begun with {words}; give the options that it was begun with.")
     checkpoint = torch.load(last, map_location="cpu", weights_only=False)
@@ -277,16 +232,12 @@ def _remember(output: Path, settings: Settings, begun: dict, last: Path | None) 
     if step >= settings.steps:
         raise OptionError(f"--resume: {output} has been trained for {step} steps already; give more --steps.")
     if settings.max_minutes and minutes >= settings.max_minutes:
-        raise OptionError(f"--resume: {output} has been trained for {minutes:.1f} minutes already; give more --max-minutes.")
-
-
-
-
+        raise OptionError(
+            f"--resume: {output} has been trained for {minutes:.1f} minutes already; give more --max-minutes."
+        )
 
 
 def _device_name(trainer) -> str:
     if trainer.strategy.root_device.type == "cuda":
         return torch.cuda.get_device_name()
     return f"CPU, {torch.get_num_threads()} threads"
-
-

@@ -8,8 +8,8 @@ from ..core.errors import DataError
 def _measured(paths, basis=None, mean_of=None, n_means=64, seed=0):
     """The FIDs of files of one protocol, cut to the shortest, ``(n, n_points)``, and the first file's data.
 
-    With ``mean_of``, ``n_means`` means of so many random transients of each file instead, the transients aligned first (section 4.1.2 of
-    doi 10.1016/j.compbiomed.2023.106837).
+    With ``mean_of``, ``n_means`` means of so many random transients of each file instead, the transients aligned first
+    (section 4.1.2 of doi 10.1016/j.compbiomed.2023.106837).
     """
     import numpy as np
 
@@ -39,7 +39,8 @@ def _random_means(fids, data, mean_of: int, n_means: int, seed: int, path):
 
     if len(fids) < 2 * mean_of:
         raise DataError(
-            f"{path}: has {len(fids)} transients, means of {mean_of} need {2 * mean_of} at least; give a lower --mean_of."
+            f"{path}: has {len(fids)} transients, means of {mean_of} need {2 * mean_of} at least; give a lower"
+            " --mean_of."
         )
     ppmlim = nucleus(data.nucleus).ppmlim
     axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "nucleus": data.nucleus}

@@ -27,9 +27,10 @@ __all__ = ["choose_reference", "accuracy", "train_registration", "train_supervis
 def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> int:
     """Index of the transient to compare with, chosen nearly as the paper does (section 2.4.2).
 
-    Magnitudes fall into two clusters (k-means), with and without unstable water or lipids; the one that begins lower is without.  The paper
-    takes its transient of highest SNR.  Where the clusters differ in something else, noise or line width, that would be one with much water:
-    so it is the one that most others are like, by the distance to the nearest twentieth of them.  What is unstable scatters, and so does noise.
+    Magnitudes fall into two clusters (k-means), with and without unstable water or lipids; the one that begins lower is
+    without.  The paper takes its transient of highest SNR.  Where the clusters differ in something else, noise or line
+    width, that would be one with much water: so it is the one that most others are like, by the distance to the nearest
+    twentieth of them.  What is unstable scatters, and so does noise.
 
     Raises
     ------
@@ -40,7 +41,8 @@ def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> 
         from sklearn.cluster import KMeans
     except ImportError as exc:
         raise OptionError(
-            f"choosing a reference needs scikit-learn, which cannot be loaded ({exc}); install it with: pip install 'fsl_mrs_dl[train]'"
+            f"choosing a reference needs scikit-learn, which cannot be loaded ({exc}); install it with: pip install"
+            " 'fsl_mrs_dl[train]'"
         ) from exc
     x = normalised(fids, n_points).abs()
     if len(x) < 4:
@@ -58,11 +60,13 @@ def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> 
 _MOST_COMPARED = 3000
 
 
-def accuracy(network: Registration, fids, recipe, dwelltime: float, spec_freq_mhz: float, seed: int, n: int = 512) -> dict:
+def accuracy(
+    network: Registration, fids, recipe, dwelltime: float, spec_freq_mhz: float, seed: int, n: int = 512
+) -> dict:
     """Robust SDs of a network's errors, and of what it had to find.
 
-    Two variations of the same transient differ by what they were varied by; the transient's own drift, which nobody knows, is in
-    both.  The error of that difference is that of one answer times the root of two.
+    Two variations of the same transient differ by what they were varied by; the transient's own drift, which nobody
+    knows, is in both.  The error of that difference is that of one answer times the root of two.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + 3_000_000)
     chosen = torch.randint(len(fids), (n,), generator=generator)
@@ -116,15 +120,16 @@ def train_registration(
     encoder : str
         One of :data:`fsl_mrs_dl.networks.encoders.ENCODERS`.
     reference : str
-        What dSR and dSRF compare with: 'mean', of some of the transients after they were aligned by search, or 'k-means', one of the
-        transients, chosen as the paper does.
+        What dSR and dSRF compare with: 'mean', of some of the transients after they were aligned by search, or
+        'k-means', one of the transients, chosen as the paper does.
     source : str
         What the card calls the data.
 
     Raises
     ------
     DataError, OptionError, OutputError
-        Too few usable transients; an unknown method or recipe; a folder that holds something else, or nothing to go on from.
+        Too few usable transients; an unknown method or recipe; a folder that holds something else, or nothing to go on
+        from.
     """
     settings = settings or Settings()
     used, held = _used_and_held(fids, settings.seed, source)
@@ -135,10 +140,14 @@ def train_registration(
         raise OptionError(f"--method {method}: looks for lines of 1H spectra, the data are {nucleus}; choose dsr.")
     network = self_supervised_registration.Registration(method, dwelltime, spec_freq_mhz, encoder)
     if not network.creatine:
-        network.set_reference(_reference(reference, used, network.n_points, settings.seed, dwelltime, spec_freq_mhz, nucleus))
+        network.set_reference(
+            _reference(reference, used, network.n_points, settings.seed, dwelltime, spec_freq_mhz, nucleus)
+        )
 
     def maker(which):
-        return lambda generator: augmentation.augment(which, drawn_from, dwelltime, spec_freq_mhz, settings.batch_size, generator)
+        return lambda generator: augmentation.augment(
+            which, drawn_from, dwelltime, spec_freq_mhz, settings.batch_size, generator
+        )
 
     maker(used)(torch.Generator())  # a recipe that cannot be drawn from is found out before anything is written
     return _run(
@@ -172,7 +181,9 @@ def train_registration(
 _MOST_ALIGNED = 256
 
 
-def _reference(kind: str, fids: torch.Tensor, n_points: int, seed: int, dwelltime: float, spec_freq_mhz: float, nucleus: str):
+def _reference(
+    kind: str, fids: torch.Tensor, n_points: int, seed: int, dwelltime: float, spec_freq_mhz: float, nucleus: str
+):
     """The FID that dSR and dSRF compare with, ``(n_points,)``."""
     if kind == "k-means":
         return fids[registration.choose_reference(fids, n_points, seed)]
@@ -180,7 +191,9 @@ def _reference(kind: str, fids: torch.Tensor, n_points: int, seed: int, dwelltim
         raise OptionError(f"--reference {kind}: there is no such reference; choose mean or k-means.")
     some = fids[:_MOST_ALIGNED].to(torch.complex128)
     ppmlim = units.nucleus(nucleus).ppmlim
-    found = alignment.align_transients(some, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim)
+    found = alignment.align_transients(
+        some, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim
+    )
     return torch.as_tensor(found.reference[0]).to(torch.complex64)
 
 

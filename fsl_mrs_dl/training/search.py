@@ -12,7 +12,9 @@ from .settings import Settings
 __all__ = ["search"]
 
 
-def search(start: Callable, settings: Settings, n_trials: int, steps: int, encoders_tried: tuple[str, ...] = ()) -> dict:
+def search(
+    start: Callable, settings: Settings, n_trials: int, steps: int, encoders_tried: tuple[str, ...] = ()
+) -> dict:
     """Look for the learning rate, batch size and encoder of the lowest validation loss, with Optuna.
 
     Parameters
@@ -29,7 +31,8 @@ def search(start: Callable, settings: Settings, n_trials: int, steps: int, encod
     Returns
     -------
     dict
-        ``learning_rate``, ``batch_size``, ``encoder`` (where it was searched for), and ``trials``, a list of all that was tried.
+        ``learning_rate``, ``batch_size``, ``encoder`` (where it was searched for), and ``trials``, a list of all that
+        was tried.
 
     Raises
     ------
@@ -56,7 +59,9 @@ def search(start: Callable, settings: Settings, n_trials: int, steps: int, encod
         # The same number of spectra for each, so that large batches are not favoured by seeing more.
         n = max(2, round(steps * settings.batch_size / tried["batch_size"]))
         with tempfile.TemporaryDirectory() as folder:
-            card = start(replace(settings, **tried, steps=n, validate_every=max(1, n // 2)), encoder, Path(folder) / "trial")
+            card = start(
+                replace(settings, **tried, steps=n, validate_every=max(1, n // 2)), encoder, Path(folder) / "trial"
+            )
         trials.append(
             tried | ({"encoder": encoder} if encoder else {}) | {"validation_loss": card["training"]["validation_loss"]}
         )

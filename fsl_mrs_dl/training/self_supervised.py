@@ -67,14 +67,15 @@ def train_quantifier(
     teacher : str, optional
         'ml' or 'posterior_mean': learn from fits of the training spectra, too, whose truth is not looked at.
     prior : str or path, optional
-        Of the teacher's posterior mean, see :func:`fsl_mrs_dl.fitting.priors.load`; the recipe's own concentrations by default.
+        Of the teacher's posterior mean, see :func:`fsl_mrs_dl.fitting.priors.load`; the recipe's own concentrations by
+        default.
     lam : float, optional
         Weight of DQ-rpMM's rule, the paper's lambda.
     n_members : int
         Networks of an ensemble, trained one after the other.
     n_signals : int, optional
-        Train on so many simulated spectra, over and over, one in ten held back; by default on new ones all the time, and on 20000 with a
-        teacher.
+        Train on so many simulated spectra, over and over, one in ten held back; by default on new ones all the time,
+        and on 20000 with a teacher.
     source : str
         What the card calls the data.
 
@@ -84,7 +85,10 @@ def train_quantifier(
     """
     settings = settings or Settings()
     if method not in self_supervised_quantification.METHODS:
-        raise OptionError(f"--method {method}: there is no such method; choose one of {', '.join(self_supervised_quantification.METHODS)}.")
+        raise OptionError(
+            f"--method {method}: there is no such method; choose one of"
+            f" {', '.join(self_supervised_quantification.METHODS)}."
+        )
     if lam is not None and method != "dq-rpmm":
         raise OptionError(f"--lambda: is of dq-rpmm, not of {method}; leave it out.")
     drawn_from = recipes.Recipe.load(recipe or ("shamaei-table2" if fids is None else "augment-spectra"))
@@ -107,7 +111,9 @@ def train_quantifier(
     network = new(settings.seed)
     n = settings.batch_size
     teach = (
-        None if teacher is None else _teacher(teacher, prior or (drawn_from if fids is None else "auto"), basis, lines, dwelltime)
+        None
+        if teacher is None
+        else _teacher(teacher, prior or (drawn_from if fids is None else "auto"), basis, lines, dwelltime)
     )
     if fids is None:
         protocol = _protocol_for(basis, dwelltime, network.n_points)
@@ -119,7 +125,10 @@ def train_quantifier(
         makers, trained_on = (made, made), f"simulated spectra on {basis.source}"
         many = n_signals or (_TAUGHT if teacher else None)
         if many is not None:
-            makers, trained_on = _repeated(made, many, n, settings.seed, network.n_points, teach), f"{many} {trained_on}"
+            makers, trained_on = (
+                _repeated(made, many, n, settings.seed, network.n_points, teach),
+                f"{many} {trained_on}",
+            )
     else:
         parts = _used_and_held(_without_lipids(fids, drawn_from, dwelltime, frequency, source), settings.seed, source)
         makers = tuple(
@@ -138,8 +147,13 @@ def train_quantifier(
     def card(network):
         return {
             "name": name or Path(output).name,
-            "what": f"Quantifies spectra of one protocol with one basis set ({method}, self-supervised); proposes where their fits start.",
-            "architecture": {"flops": encoders.count_flops(network, torch.zeros(1, network.n_points, dtype=torch.complex64))},
+            "what": (
+                f"Quantifies spectra of one protocol with one basis set ({method}, self-supervised); proposes where"
+                " their fits start."
+            ),
+            "architecture": {
+                "flops": encoders.count_flops(network, torch.zeros(1, network.n_points, dtype=torch.complex64))
+            },
             "training": {
                 "command": command,
                 "recipe": {"name": drawn_from.name, **drawn_from.content},
@@ -157,24 +171,37 @@ def train_quantifier(
         }
 
     begun = {
-        "recipe": drawn_from.content, "basis": _fingerprint(lines.fids), "spectra": None if fids is None else _fingerprint(fids),
-        "teacher": teacher, "prior": None if prior is None else str(prior), "signals": n_signals,
-    }  # fmt: skip
+        "recipe": drawn_from.content,
+        "basis": _fingerprint(lines.fids),
+        "spectra": None if fids is None else _fingerprint(fids),
+        "teacher": teacher,
+        "prior": None if prior is None else str(prior),
+        "signals": n_signals,
+    }
 
     def run(network, folder, settings, resume):
         return _run(
-            network, folder, settings, begun=begun, train_make=makers[0], held_make=makers[1],
+            network,
+            folder,
+            settings,
+            begun=begun,
+            train_make=makers[0],
+            held_make=makers[1],
             loss=lambda network, batch: {"total": network.loss(batch["fid"], batch.get("target"), batch.get("spread"))},
-            resume=resume, card=card,
-        )  # fmt: skip
+            resume=resume,
+            card=card,
+        )
 
     if n_members == 1:
         return run(network, output, settings, resume)
     return _ensemble(method, makes, n_members, Path(output), settings, new, run, held, basis.names)
 
 
-def _ensemble(method, makes, n_members: int, output: Path, settings: Settings, new, run, held, names) -> model_cards.Card:
-    """Train the members of an ensemble, each in a folder of its own, and put them together; members that are there stay."""
+def _ensemble(
+    method, makes, n_members: int, output: Path, settings: Settings, new, run, held, names
+) -> model_cards.Card:
+    """Train the members of an ensemble, each in a folder of its own, and put them together; members that are there
+    stay."""
     ensemble = self_supervised_quantification.Ensemble(method, n_members, makes)
     cards = []
     for index in range(n_members):
@@ -188,14 +215,18 @@ def _ensemble(method, makes, n_members: int, output: Path, settings: Settings, n
         ensemble.members[index].load_state_dict(network.state_dict())
         cards.append(card)
     content = {key: cards[0][key] for key in ("training", "ranges")}
-    content["training"] = content["training"] | {"minutes": round(sum(card["training"]["minutes"] for card in cards), 1)}
+    content["training"] = content["training"] | {
+        "minutes": round(sum(card["training"]["minutes"] for card in cards), 1)
+    }
     ensemble.eval().requires_grad_(False)
     return model_cards.save(
         output,
         ensemble,
         {
             "name": output.name,
-            "what": cards[0]["what"].replace("spectra of one protocol", f"spectra of one protocol by {n_members} networks"),
+            "what": (
+                cards[0]["what"].replace("spectra of one protocol", f"spectra of one protocol by {n_members} networks")
+            ),
             "architecture": {"flops": n_members * cards[0]["architecture"]["flops"]},
             "accuracy": _quantifier_accuracy(ensemble, held(), names),
             "clean": novelty.of_clean(ensemble, [batch["fid"] for batch in held()]),
@@ -205,27 +236,36 @@ def _ensemble(method, makes, n_members: int, output: Path, settings: Settings, n
 
 
 def _quantifier_accuracy(network, batches, names) -> dict:
-    """What a network leaves unexplained of held-back spectra and, where the truth is known, how near its concentrations are."""
+    """What a network leaves unexplained of held-back spectra and, where the truth is known, how near its concentrations
+    are."""
     first = network.members[0] if isinstance(network, self_supervised_quantification.Ensemble) else network
     with torch.no_grad():
         left = [
-            float((first.prepared(batch["fid"]) - first.limited(first.decode(network(batch["fid"])))).abs().square().mean())
+            float(
+                (first.prepared(batch["fid"]) - first.limited(first.decode(network(batch["fid"]))))
+                .abs()
+                .square()
+                .mean()
+            )
             / float(first.prepared(batch["fid"]).abs().square().mean())
             for batch in batches
         ]
         found = {
-            "held-back spectra": {"part of the signal's energy left unexplained (%)": float(f"{100 * sum(left) / len(left):.4g}")}
+            "held-back spectra": {
+                "part of the signal's energy left unexplained (%)": float(f"{100 * sum(left) / len(left):.4g}")
+            }
         }
         if "conc" not in batches[0]:
             return found
         conc = torch.cat([network.concentrations(batch["fid"]) for batch in batches])
     truth = torch.cat([batch["conc"] for batch in batches])
+    variance = truth.var(0)
     found["R2 of concentrations"] = {
         one: float(
-            f"{1 - float((conc[:, first.names.index(one)] - truth[:, column]).square().mean() / truth[:, column].var()):.3f}"
+            f"{1 - float((conc[:, first.names.index(one)] - truth[:, column]).square().mean() / variance[column]):.3f}"
         )
         for column, one in enumerate(names)
-        if one in first.names and float(truth[:, column].var()) > 0
+        if one in first.names and float(variance[column]) > 0
     }
     return found
 
@@ -241,7 +281,8 @@ _LIPID_PPM, _BRAIN_PPM = (0.0, 1.85), (1.85, 4.2)
 
 
 def _without_lipids(fids, recipe, dwelltime: float, spec_freq_mhz: float, source: str) -> torch.Tensor:
-    """Measured FIDs without those in which lipids are strong (section 4.1.2 of the paper), where the recipe says how strong."""
+    """Measured FIDs without those in which lipids are strong (section 4.1.2 of the paper), where the recipe says how
+    strong."""
     fids = torch.as_tensor(fids).to(torch.complex64)
     most = (recipe.get("augment") or {}).get("most_lipid")
     if most is None:
@@ -252,8 +293,8 @@ def _without_lipids(fids, recipe, dwelltime: float, spec_freq_mhz: float, source
     keep = (low <= most * high) | ~torch.isfinite(low)
     if int(keep.sum()) < 4:
         raise DataError(
-            f"{source}: lipids are stronger than {most:g} times the metabolites in all but {int(keep.sum())} of {len(fids)} spectra; give "
-            "other files, or a recipe with a higher 'most_lipid'."
+            f"{source}: lipids are stronger than {most:g} times the metabolites in all but {int(keep.sum())} of"
+            f" {len(fids)} spectra; give other files, or a recipe with a higher 'most_lipid'."
         )
     if not keep.all():
         print(f"Left out for their lipids: {int((~keep).sum())} of {len(fids)} spectra.", file=sys.stderr, flush=True)

@@ -44,7 +44,8 @@ def train_regressor(
     resume: bool = False,
     command: str = "",
 ) -> model_cards.Card:
-    """Train a :class:`fsl_mrs_dl.networks.supervised_quantification.Supervised` for a basis set, on simulated spectra whose concentrations are known.
+    """Train a :class:`fsl_mrs_dl.networks.supervised_quantification.Supervised` for a basis set, on simulated spectra
+    whose concentrations are known.
 
     Parameters
     ----------
@@ -66,11 +67,13 @@ def train_regressor(
     stack : tuple of str
         Encoders of networks that a stacking model is trained on, with ``hidden`` neurons in its layers.
     active : int
-        Rounds of active learning: after each, a network is trained anew, a quarter of its spectra like those that the one before was worst at.
+        Rounds of active learning: after each, a network is trained anew, a quarter of its spectra like those that the
+        one before was worst at.
     n_signals : int, optional
         Train on so many spectra, over and over, one in ten held back; by default on new ones all the time.
     polish : int
-        Iterations of second order, at most, on all of ``n_signals`` at once at the end; of networks that keep their view (wscn, stacks) only.
+        Iterations of second order, at most, on all of ``n_signals`` at once at the end; of networks that keep their
+        view (wscn, stacks) only.
 
     Raises
     ------
@@ -78,12 +81,16 @@ def train_regressor(
     """
     settings, output = settings or Settings(), Path(output)
     if stack and n_members > 1:
-        raise OptionError("--stack: is of networks that are weighed, --ensemble of such that vote; leave one of the two out.")
+        raise OptionError(
+            "--stack: is of networks that are weighed, --ensemble of such that vote; leave one of the two out."
+        )
     if active < 0:
         raise OptionError(f"--active-learning {active}: must not be negative.")
     if settings.batch_size < 2:
         # Batch normalisation, and ranges that numbers are scaled by.
-        raise OptionError(f"--batch_size {settings.batch_size}: supervised networks need at least 2 spectra in a batch.")
+        raise OptionError(
+            f"--batch_size {settings.batch_size}: supervised networks need at least 2 spectra in a batch."
+        )
     members = supervised_quantification.stack_members(stack) if stack else (encoder,) * n_members
     drawn_from = recipes.Recipe.load(recipe or "shamaei-table2")
     _check_folder(output, resume)
@@ -104,9 +111,14 @@ def train_regressor(
 
     def makes(which: str) -> dict:
         return {
-            "names": names, "dwelltime": dwelltime, "spec_freq_mhz": frequency, "encoder": which, "n_points": n_points, "water": water,
+            "names": names,
+            "dwelltime": dwelltime,
+            "spec_freq_mhz": frequency,
+            "encoder": which,
+            "n_points": n_points,
+            "water": water,
             "arguments": arguments or {},
-        }  # fmt: skip
+        }
 
     def new(which: str, seed: int):
         lightning.seed_everything(seed, verbose=False)
@@ -128,7 +140,9 @@ def train_regressor(
             conc = torch.cat([network.concentrations(one["fid"]) for one in held])
         return {
             "name": name if name and folder == output else folder.name,
-            "what": f"Quantifies spectra of one protocol with one basis set ({what}, supervised); fits start without it.",
+            "what": (
+                f"Quantifies spectra of one protocol with one basis set ({what}, supervised); fits start without it."
+            ),
             "architecture": {"flops": encoders.count_flops(network, torch.zeros(1, n_points, dtype=torch.complex64))},
             "training": {
                 "command": command,
@@ -147,9 +161,13 @@ def train_regressor(
         }
 
     begun = {
-        "recipe": drawn_from.content, "basis": _fingerprint(basis.fids), "members": list(members), "active learning": active,
-        "signals": n_signals, "polish": polish,
-    }  # fmt: skip
+        "recipe": drawn_from.content,
+        "basis": _fingerprint(basis.fids),
+        "members": list(members),
+        "active learning": active,
+        "signals": n_signals,
+        "polish": polish,
+    }
 
     def makers(network, hard) -> tuple[Callable, Callable, tuple[dict, dict] | None]:
         """What makes batches to train on and to hold back, and what they are out of."""
@@ -175,7 +193,9 @@ def train_regressor(
             loss=_regression_loss,
             resume=(folder / "checkpoints" / "last.ckpt").is_file(),
             card=lambda network: content(network, what, folder, rounds, prepared),
-            finish=(lambda network: _polished(network, *sets, polish)) if polish and sets and network.keeps_view else None,
+            finish=(
+                (lambda network: _polished(network, *sets, polish)) if polish and sets and network.keeps_view else None
+            ),
         )
 
     def train_one(which: str, folder: Path, settings: Settings) -> model_cards.Card:
@@ -205,12 +225,16 @@ def train_regressor(
     parts = [model_cards.load(output / "members" / str(index)) for index in range(len(members))]
     for which, (network, card) in zip(members, parts):
         if network.settings != first.settings | {"encoder": which}:
-            raise OptionError(f"--resume: {card.folder} was begun with other options; give the options that it was begun with.")
+            raise OptionError(
+                f"--resume: {card.folder} was begun with other options; give the options that it was begun with."
+            )
     told += [
         {"encoder": which, "steps": card["training"]["steps"], "minutes": card["training"]["minutes"]}
         for which, (_, card) in zip(members, parts)
     ]
-    lightning.seed_everything(settings.seed + len(members), verbose=False)  # the same layers, whatever was trained before them
+    lightning.seed_everything(
+        settings.seed + len(members), verbose=False
+    )  # the same layers, whatever was trained before them
     together = (
         supervised_quantification.Stack([makes(which) for which in members], hidden)
         if stack
@@ -225,8 +249,9 @@ def train_regressor(
     done = content(together, f"{n_members} networks that vote, {encoder}", output)
     first_card = parts[0][1]
     done["training"] = first_card["training"] | {
-        "minutes": round(sum(card["training"]["minutes"] for _, card in parts), 1), "members": told,
-    }  # fmt: skip
+        "minutes": round(sum(card["training"]["minutes"] for _, card in parts), 1),
+        "members": told,
+    }
     return model_cards.save(output, together, done)
 
 
@@ -271,7 +296,8 @@ _AT_ONCE, _WITHOUT_GAIN = 20, 10
 
 
 def _views_of(network) -> Callable:
-    """Turns batches into what the encoder looks at and what it should say, which are the same whenever a spectrum comes again."""
+    """Turns batches into what the encoder looks at and what it should say, which are the same whenever a spectrum comes
+    again."""
 
     def views(part: dict) -> dict:
         with torch.no_grad():

@@ -21,7 +21,9 @@ _LITTLE = 0.03
 
 def _taught(make: Callable, teach: Callable, n: int, seed: int) -> Callable:
     """Batches out of variations of measured spectra, fitted beforehand."""
-    batches = [make(torch.Generator().manual_seed(seed * 1_000_003 + 5_000_000 + k)) for k in range(-(-_TAUGHT // 4 // n))]
+    batches = [
+        make(torch.Generator().manual_seed(seed * 1_000_003 + 5_000_000 + k)) for k in range(-(-_TAUGHT // 4 // n))
+    ]
     fid = torch.cat([batch["fid"] for batch in batches])
     target, spread = teach(fid)
 
@@ -33,7 +35,8 @@ def _taught(make: Callable, teach: Callable, n: int, seed: int) -> Callable:
 
 
 def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
-    """``teach(fids)`` -> what fits of the FIDs give ``(n, n_metabs)``, in the order of ``lines``, and the unit of errors ``(n_metabs,)``."""
+    """``teach(fids)`` -> what fits of the FIDs give ``(n, n_metabs)``, in the order of ``lines``, and the unit of
+    errors ``(n_metabs,)``."""
     from ..fitting import quantify
     from ..fitting.automatic_initialisation import Automatic
 
@@ -45,16 +48,25 @@ def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
     def teach(fids):
         print(f"Fitting {len(fids)} spectra to learn from.", file=sys.stderr, flush=True)
         fit = quantify.quantify(
-            fids.numpy(), basis, dwelltime=dwelltime, spec_freq_mhz=basis.spec_freq_mhz, model="lorentzian", baseline="off",
-            rescale=False, starter=Automatic("classical"), prior=prior if estimate == "posterior_mean" else "none", device="cpu",
-        )  # fmt: skip
+            fids.numpy(),
+            basis,
+            dwelltime=dwelltime,
+            spec_freq_mhz=basis.spec_freq_mhz,
+            model="lorentzian",
+            baseline="off",
+            rescale=False,
+            starter=Automatic("classical"),
+            prior=prior if estimate == "posterior_mean" else "none",
+            device="cpu",
+        )
         conc, cov = fit.estimate(estimate)
         conc = np.where((fit.usable & fit.converged)[:, None], conc, np.nan)
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of a metabolite that was found nowhere
             varies = np.nanvar(conc, 0)
             unsure = np.nanmedian(np.diagonal(cov, axis1=1, axis2=2), 0)
-            # What fits know well is to be learnt well: an error is counted in what the data leave open, and a little of what there is to find.
+            # What fits know well is to be learnt well: an error is counted in what the data leave open, and a little of
+            # what there is to find.
             spread = np.sqrt(np.minimum(unsure, varies) + _LITTLE * varies)
         spread = np.where(np.isfinite(spread) & (spread > 0), spread, 1.0)
         target, scale = np.full((len(fids), lines.n_metabs), np.nan), np.ones(lines.n_metabs)

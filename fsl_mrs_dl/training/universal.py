@@ -24,9 +24,9 @@ __all__ = ["Task", "TASKS", "train"]
 class Task:
     """What is trained and on what.
 
-    ``batch(recipe, protocol, n, generator)`` makes a batch; ``loss(network, batch)`` gives a dictionary of terms with ``total``,
-    ``accuracy(network, batch)`` what the card says of it;
-    ``ranges`` of the card are taken from the recipe where ``ranges(recipe)`` says so.
+    ``batch(recipe, protocol, n, generator)`` makes a batch; ``loss(network, batch)`` gives a dictionary of terms with
+    ``total``, ``accuracy(network, batch)`` what the card says of it; ``ranges`` of the card are taken from the recipe
+    where ``ranges(recipe)`` says so.
     """
 
     network: type
@@ -96,11 +96,17 @@ def protocols_for(recipe, settings: Settings, basis=None) -> list:
         n_points, bandwidth = 1024, 9.6 * basis.spec_freq_mhz
         return [
             protocols_module.protocol_of(
-                basis.resampled(1 / bandwidth, n_points), basis.names, 1 / bandwidth, basis.spec_freq_mhz, str(basis.source)
+                basis.resampled(1 / bandwidth, n_points),
+                basis.names,
+                1 / bandwidth,
+                basis.spec_freq_mhz,
+                str(basis.source),
             )
         ]
     if recipe.get("protocols") is None:
-        raise OptionError(f"--recipe {recipe.name}: says nothing about protocols; give the basis set to train on with --basis.")
+        raise OptionError(
+            f"--recipe {recipe.name}: says nothing about protocols; give the basis set to train on with --basis."
+        )
     return protocols_module.random_protocols(recipe.get("protocols"), settings.n_protocols, settings.seed)
 
 
@@ -159,7 +165,9 @@ def train(
     ranges, what = dict(task.ranges), task.what
     if basis is not None:
         ranges["spec_freq_mhz"] = [basis.spec_freq_mhz * 0.98, basis.spec_freq_mhz * 1.02]
-        what = what.replace("whatever the basis set", "for one basis set").replace("whatever the protocol", "for one basis set")
+        what = what.replace("whatever the basis set", "for one basis set").replace(
+            "whatever the protocol", "for one basis set"
+        )
     if drawn_from.name != task.recipe:
         for key in ("snr", "shift_ppm"):
             drawn = drawn_from.get(key)
@@ -198,7 +206,8 @@ def _flops(network, task: Task, recipe, protocol) -> int:
 
 
 def _measure(network, task: Task, recipe, protocols, settings: Settings, n_batches: int = 32) -> dict:
-    """Accuracy on held-back protocols inside the recipe's ranges, at their lowest SNR and below, and at twice the shifts."""
+    """Accuracy on held-back protocols inside the recipe's ranges, at their lowest SNR and below, and at twice the
+    shifts."""
     cells = {"inside": {}}
     if isinstance(recipe.get("snr"), dict):
         low = min(next(iter(recipe.get("snr").values())))
@@ -215,5 +224,7 @@ def _measure(network, task: Task, recipe, protocols, settings: Settings, n_batch
                 _simulated(task, one, protocols, settings.batch_size), settings.seed + 2_000_000, lambda: 0, n_batches
             )
             figures = [task.accuracy(network, batch) for batch in stream]
-            measured[label] = {name: float(f"{sum(f[name] for f in figures) / len(figures):.4g}") for name in figures[0]}
+            measured[label] = {
+                name: float(f"{sum(f[name] for f in figures) / len(figures):.4g}") for name in figures[0]
+            }
     return measured

@@ -54,7 +54,9 @@ def test_peers_find_small_shifts_of_clean_transients(method, tolerance):
 
 def test_the_width_of_creatine_is_that_of_its_line():
     for width in (10.0, 16.0):
-        assert classical_alignment.creatine_width(clean(width), ppmlim=(2.7, 3.45), **AXES) == pytest.approx(width, rel=0.03)
+        assert classical_alignment.creatine_width(clean(width), ppmlim=(2.7, 3.45), **AXES) == pytest.approx(
+            width, rel=0.03
+        )
 
 
 @pytest.mark.parametrize("method", frequency_then_phase.METHODS)
@@ -94,7 +96,10 @@ def test_the_data_set_is_what_it_says(signal):
     assert 9 <= snr.min() and snr.max() <= 27
     # Undone, and without nuisance peaks, transients are the signal again but for their noise.
     plain = alignment.make_set(signal, 50, 5, nuisance=[], snr=1e6, apodise_fwhm_hz=0.0)
-    back = apply_shift_phase(plain["fid"], plain["shift_hz"], torch.rad2deg(plain["phase"]), DWELL) / plain["amplitude"][:, None]
+    back = (
+        apply_shift_phase(plain["fid"], plain["shift_hz"], torch.rad2deg(plain["phase"]), DWELL)
+        / plain["amplitude"][:, None]
+    )
     assert float((back - signal.fid).abs().max()) < 1e-3 * float(signal.fid.abs().max())
 
 
@@ -127,7 +132,10 @@ def test_the_chosen_reference_is_like_most_others(signal):
     fids = data["fid"].clone()
     odd = torch.arange(0, 200, 4)
     fids[odd] += (
-        2 * torch.exp(2j * torch.pi * torch.rand(len(odd), 1)) * fids.abs().max() * torch.exp(torch.as_tensor(-60.0 * TIME))
+        2
+        * torch.exp(2j * torch.pi * torch.rand(len(odd), 1))
+        * fids.abs().max()
+        * torch.exp(torch.as_tensor(-60.0 * TIME))
     )
     assert registration.choose_reference(fids) not in odd.tolist()
 

@@ -27,7 +27,9 @@ def test_a_set_is_what_the_recipe_says(basis):
     data = bench.make_set(basis, 300, 0)
     assert data["fid"].shape == (300, 1280) and data["conc"].shape == (300, 20)
     naa = data["conc"][:, basis.names.index("NAA")]
-    assert 7.5 <= naa.min() and naa.max() < 17.2 and abs(data["shift_hz"]).max() <= 3 and data["lorentz_hz"].max() <= 4.775
+    assert (
+        7.5 <= naa.min() and naa.max() < 17.2 and abs(data["shift_hz"]).max() <= 3 and data["lorentz_hz"].max() <= 4.775
+    )
     again = bench.make_set(basis, 300, 0)
     np.testing.assert_array_equal(data["fid"], again["fid"])
     wide = bench.make_set(basis, 300, 0, widen=3.0)["conc"][:, basis.names.index("NAA")]
@@ -57,23 +59,27 @@ def test_the_bayes_limit_lies_above_the_bound_and_meets_it_where_there_is_no_pri
 def test_measures_on_known_numbers():
     truth = np.array([[1.0], [2.0], [3.0]])
     assert bench.r2(truth, truth)[0] == 1 and bench.r2(np.full((3, 1), 2.0), truth)[0] == 0
-    assert bench.mape(1.1 * truth, truth)[0] == pytest.approx(10) and bench.slopes(0.5 * truth + 1, truth)[0] == pytest.approx(
-        0.5
-    )
+    assert bench.mape(1.1 * truth, truth)[0] == pytest.approx(10) and bench.slopes(0.5 * truth + 1, truth)[
+        0
+    ] == pytest.approx(0.5)
     assert bench.auroc(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
     assert bench.auroc(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0])) == 0.5
 
 
 def test_strange_spectra_are_strange(basis):
     sets = bench.strange_sets(basis, 6, 4)
-    assert len(sets) == 6 and all(one["fid"].shape == (6, 1280) and np.isfinite(one["fid"]).all() for one in sets.values())
+    assert len(sets) == 6 and all(
+        one["fid"].shape == (6, 1280) and np.isfinite(one["fid"]).all() for one in sets.values()
+    )
     scores = {name: bench.fitted(basis, one).ood for name, one in sets.items()}
     assert all(np.median(score) > 1 for score in scores.values()), scores
 
 
 def test_every_part_knows_its_networks():
     assert {n.name for n in bench.networks_of(["accuracy"])} == {"dq-nmm", "dq-nmm taught", "dq-pmm", "dq-rpmm"}
-    assert [n.options["lam"] for n in bench.networks_of(["lambda"]) if n.method == "dq-rpmm"] == list(map(float, bench.LAMBDAS))
+    assert [n.options["lam"] for n in bench.networks_of(["lambda"]) if n.method == "dq-rpmm"] == list(
+        map(float, bench.LAMBDAS)
+    )
     assert bench.networks_of(["novelty"]) == bench.networks_of(["accuracy"])
 
 

@@ -30,7 +30,9 @@ def test_scores_of_answers_that_are_known():
     assert one.sigma[2] == pytest.approx(2 / np.sqrt(12), rel=0.02)  # who always says the mean
     noisy = bench.scores(truth + np.random.default_rng(1).normal(0, 0.5, truth.shape), truth)
     spread = truth.var(0)
-    assert noisy.r2 == pytest.approx(spread / (spread + 0.25), rel=0.05) and noisy.concise == pytest.approx(noisy.a * noisy.r2)
+    assert noisy.r2 == pytest.approx(spread / (spread + 0.25), rel=0.05) and noisy.concise == pytest.approx(
+        noisy.a * noisy.r2
+    )
 
 
 def test_what_is_counted_in_water_has_no_scale():
@@ -92,7 +94,9 @@ def test_the_best_linear_estimate_is_the_bound_where_ranges_are_wide_and_the_ran
     assert (known <= bound * (1 + 1e-6)).all() and (known > 0.3 * bound).all() and np.median(known / bound) > 0.95
     data["noise_sd"] = data["noise_sd"] * 1e12
     most = np.array(list(datasets.RIZZO_MOST.values()))
-    np.testing.assert_allclose(np.diagonal(bench.best_linear(data), axis1=1, axis2=2), np.tile(most**2 / 12, (4, 1)), rtol=1e-3)
+    np.testing.assert_allclose(
+        np.diagonal(bench.best_linear(data), axis1=1, axis2=2), np.tile(most**2 / 12, (4, 1)), rtol=1e-3
+    )
 
 
 def test_the_least_error_is_that_of_one_line_that_is_alone(monkeypatch):
@@ -102,9 +106,14 @@ def test_the_least_error_is_that_of_one_line_that_is_alone(monkeypatch):
     time_axis = np.arange(512) / 1000.0
     basis = Basis(np.exp((2j * np.pi * 30 - 20) * time_axis)[None], ("NAA",), 1e-3, 123.0, "1H", None, "one line")
     content = {
-        "doc": "", "source": "", "concentrations": {"prior": "table", "ranges": {"NAA": {"uniform": [0.5, 1.5]}}},
-        "each": {"shift_hz": 0, "damping_per_s": 0}, "phase_deg": 0, "snr": 2.0, "snr_of": 1.0,
-    }  # fmt: skip
+        "doc": "",
+        "source": "",
+        "concentrations": {"prior": "table", "ranges": {"NAA": {"uniform": [0.5, 1.5]}}},
+        "each": {"shift_hz": 0, "damping_per_s": 0},
+        "phase_deg": 0,
+        "snr": 2.0,
+        "snr_of": 1.0,
+    }
     monkeypatch.setattr(bench, "basis_and_recipe", lambda _: (basis, recipes.Recipe.of("one", content)))
     # Noise of 0.5 in either channel, one unknown amplitude with a range whose SD is 1 / sqrt(12).
     variance = 1 / ((np.abs(basis.fids) ** 2).sum() / 0.25 + 12)
@@ -134,14 +143,24 @@ def tiny(monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
     small = trials.Scale(
-        budgets={"shallownet-2d2c": (0.04, 6, 1e-3), "resnet-1d": (0.04, 6, 1e-3), "unet-1dr-joint": (0.04, 6, 1e-3)}, many=(1.0, 6, 1e-3),
-        batch_size=8, signals=40, test=64, held=0, dss={"steps": 6, "batch_size": 8, "rate": 1e-3, "decay": 1e-4, "polish": 20}, scalogram=({"hatami": {"share": 0.04}, "scalogram": {"share": 0.2}}, 6, 1024), stack_steps=6, newton=2,
-    )  # fmt: skip
+        budgets={"shallownet-2d2c": (0.04, 6, 1e-3), "resnet-1d": (0.04, 6, 1e-3), "unet-1dr-joint": (0.04, 6, 1e-3)},
+        many=(1.0, 6, 1e-3),
+        batch_size=8,
+        signals=40,
+        test=64,
+        held=0,
+        dss={"steps": 6, "batch_size": 8, "rate": 1e-3, "decay": 1e-4, "polish": 20},
+        scalogram=({"hatami": {"share": 0.04}, "scalogram": {"share": 0.2}}, 6, 1024),
+        stack_steps=6,
+        newton=2,
+    )
     monkeypatch.setitem(trials.SCALES, "small", small)
     monkeypatch.setattr(datasets, "DSS", ("DSS1", "DSS7"))
     monkeypatch.setattr(trials, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     plain = trials.Job
-    monkeypatch.setattr(trials, "Job", lambda *args, **more: bench.replace(plain(*args, **more), signals=40, batch_size=8))
+    monkeypatch.setattr(
+        trials, "Job", lambda *args, **more: bench.replace(plain(*args, **more), signals=40, batch_size=8)
+    )
 
 
 def test_a_small_run_of_all_of_it(tiny, tmp_path, capsys):
@@ -274,7 +293,9 @@ def test_trainings_end_with_a_parent_that_was_killed(tmp_path):
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
         "        pool.submit(time.sleep, 300).result()\n"
     )
-    parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     child = int(parent.stdout.readline())
     parent.kill()
     parent.wait()

@@ -56,13 +56,25 @@ def test_idealised_spectra_are_the_paper_s(rizzo):
     drawn, spectra = made(rizzo, datasets.rizzo_recipe(), 2000)
     conc = drawn["conc"].numpy()
     for k, (name, most) in enumerate(datasets.RIZZO_MOST.items()):
-        assert rizzo.names[k] == name and conc[:, k].min() < 0.02 * most and 0.98 * most < conc[:, k].max() <= most * (1 + 1e-6)
+        assert (
+            rizzo.names[k] == name
+            and conc[:, k].min() < 0.02 * most
+            and 0.98 * most < conc[:, k].max() <= most * (1 + 1e-6)
+        )
     assert (conc[:, rizzo.names.index(datasets.REFERENCE)] == np.float32(64.5)).all()
     mm = conc[:, rizzo.names.index("mm")]
-    assert mm.max() / mm.mean() == pytest.approx(1.33, abs=0.02) and mm.min() / mm.mean() == pytest.approx(0.67, abs=0.02)
+    assert mm.max() / mm.mean() == pytest.approx(1.33, abs=0.02) and mm.min() / mm.mean() == pytest.approx(
+        0.67, abs=0.02
+    )
     assert not drawn["shift_hz"].any() and not drawn["phi0"].any() and not drawn["lorentz_hz"].any()
-    assert 2 <= drawn["gauss_hz"].min() and drawn["gauss_hz"].max() <= 5 and 5 <= drawn["snr"].min() and drawn["snr"].max() <= 40
-    # The water's size over the noise at 4000 Hz, where a spectrum of the same noise has root two times as much in its FID.
+    assert (
+        2 <= drawn["gauss_hz"].min()
+        and drawn["gauss_hz"].max() <= 5
+        and 5 <= drawn["snr"].min()
+        and drawn["snr"].max() <= 40
+    )
+    # The water's size over the noise at 4000 Hz, where a spectrum of the same noise has root two times as much in its
+    # FID.
     at_4000 = spectra.noise_sd * np.sqrt(4000 * rizzo.dwelltime)
     torch.testing.assert_close(2 * 64.5 / at_4000, drawn["snr"], rtol=1e-4, atol=0)
 
@@ -78,8 +90,12 @@ def test_data_sets_are_those_of_table_1(name):
     low = 0 if name == "DSS1" else 0.5
     assert low <= conc[:, ~lines].min() < low + 0.05 and 0.95 < conc[:, ~lines].max() <= 1
     assert 9 < np.abs(shift[:, ~lines]).max() <= 10 and np.ptp(shift[0, ~lines]) > 5
-    assert damping[:, ~lines].min() >= (-10 if name == "DSS1" else -5) and damping.max() <= (10 if name == "DSS1" else 2.5)
-    assert bool(phase.any()) == (name == "DSS4") and bool(drawn["phi0"].any()) == (name in ("DSS3", "DSS5", "DSS6", "DSS7"))
+    assert damping[:, ~lines].min() >= (-10 if name == "DSS1" else -5) and damping.max() <= (
+        10 if name == "DSS1" else 2.5
+    )
+    assert bool(phase.any()) == (name == "DSS4") and bool(drawn["phi0"].any()) == (
+        name in ("DSS3", "DSS5", "DSS6", "DSS7")
+    )
     if name in ("DSS6", "DSS7"):
         size = conc[:, lines]
         assert not shift[:, lines].any() and (np.ptp(size, 0) > 0).all() == (name == "DSS7")

@@ -29,7 +29,15 @@ def example_run(tmp_path_factory):
 @pytest.fixture
 def fit_words(tmp_path):
     """Words of a fit of the bundled transients into a new folder."""
-    return ["fit", "--data", str(EXAMPLE / "svs.nii.gz"), "--basis", str(EXAMPLE / "basis"), "--output", str(tmp_path / "out")]
+    return [
+        "fit",
+        "--data",
+        str(EXAMPLE / "svs.nii.gz"),
+        "--basis",
+        str(EXAMPLE / "basis"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
 
 
 def fails(words: list[str], capsys, *expected: str) -> str:
@@ -60,12 +68,20 @@ def test_example_finds_the_truth(example_run):
 
 def test_example_writes_what_fsl_mrs_writes(example_run):
     names = {path.name for path in (example_run / "fit").iterdir()}
-    wanted = "summary.csv concentrations.csv qc.csv all_parameters.csv fit.nii.gz fit_summary.png options.txt uncertainty.csv"
+    wanted = (
+        "summary.csv concentrations.csv qc.csv all_parameters.csv fit.nii.gz fit_summary.png options.txt"
+        " uncertainty.csv"
+    )
     assert set(wanted.split()) | {"report.html", "basis", "data.nii.gz", "fit_baseline.nii.gz", "misc"} == names
     summary = pd.read_csv(example_run / "fit" / "summary.csv")
     assert list(summary.columns) == ["Metab", "/Cr+PCr", "/Cr+PCr CRLB", "%CRLB", "SNR", "FWHM"]
     concentrations = pd.read_csv(example_run / "fit" / "concentrations.csv", header=[0, 1])
-    assert [c for c in concentrations.columns][1:] == [("mean", "raw"), ("mean", "internal"), ("std", "raw"), ("std", "internal")]
+    assert [c for c in concentrations.columns][1:] == [
+        ("mean", "raw"),
+        ("mean", "internal"),
+        ("std", "raw"),
+        ("std", "internal"),
+    ]
     first = (example_run / "fit" / "options.txt").read_text().split("\n--------\n")[0]
     assert json.loads(first)["average"] == ["DIM_DYN"]
     assert (example_run / "fit" / "fit_summary.png").read_bytes()[:4] == b"\x89PNG"
@@ -88,7 +104,10 @@ def test_align_keeps_header_and_adds_provenance(example_run):
 
 def test_bundled_example_is_what_simulate_makes(tmp_path):
     assert main(["simulate", "basis", "--output", str(tmp_path / "basis")]) == 0
-    assert main(["simulate", "svs", "--basis", str(tmp_path / "basis"), "--TE", "30", "--output", str(tmp_path / "svs")]) == 0
+    assert (
+        main(["simulate", "svs", "--basis", str(tmp_path / "basis"), "--TE", "30", "--output", str(tmp_path / "svs")])
+        == 0
+    )
     ours, bundled = nifti.load(tmp_path / "svs" / "svs.nii.gz"), nifti.load(EXAMPLE / "svs.nii.gz")
     assert np.allclose(ours.fids, bundled.fids, rtol=1e-4, atol=1e-4 * np.abs(bundled.fids).max())
     assert json.loads((tmp_path / "svs" / "truth.json").read_text()) == json.loads((EXAMPLE / "truth.json").read_text())
@@ -102,8 +121,30 @@ def test_every_transient_gets_a_row(fit_words, tmp_path):
 
 
 def test_options_reach_the_fit(fit_words, tmp_path):
-    words = [*fit_words, "--average", "DIM_DYN", "--ignore", "Gly", "--combine", "GPC", "PCh", "--combine", "Glu", "Gln"]
-    words += ["--metab_groups", "NAA", "Cr+PCr", "--lorentzian", "--ppmlim", "0.5", "4.0", "--baseline", "spline, stiff"]
+    words = [
+        *fit_words,
+        "--average",
+        "DIM_DYN",
+        "--ignore",
+        "Gly",
+        "--combine",
+        "GPC",
+        "PCh",
+        "--combine",
+        "Glu",
+        "Gln",
+    ]
+    words += [
+        "--metab_groups",
+        "NAA",
+        "Cr+PCr",
+        "--lorentzian",
+        "--ppmlim",
+        "0.5",
+        "4.0",
+        "--baseline",
+        "spline, stiff",
+    ]
     words += [
         "--internal_ref",
         "NAA",
@@ -217,7 +258,9 @@ def test_bad_basis_sets(fit_words, tmp_path, capsys):
         ("7t", ["--field", "7"], ["7.0 T", "3.0 T"]),
         ("short", ["--points", "512"], ["ms", "points"]),
     ):
-        assert main(["simulate", "basis", "--output", str(tmp_path / name), "--metabs", "NAA", "Cr", "PCr", *words]) == 0
+        assert (
+            main(["simulate", "basis", "--output", str(tmp_path / name), "--metabs", "NAA", "Cr", "PCr", *words]) == 0
+        )
         capsys.readouterr()
         fails(with_basis(tmp_path / name), capsys, name, *expected)
     assert not (tmp_path / "out").exists()
@@ -264,13 +307,17 @@ def test_failing_transients_are_flagged_and_the_others_go_on(fit_words, tmp_path
     naa = table[table["Metab"] == "NAA"].set_index("DIM_DYN")
     assert naa["usable"].tolist() == [True, True, False, True, False, True]
     assert naa["conc"].isna().tolist() == [False, False, True, False, True, False]
-    assert main(["align", "--file", str(tmp_path / "bad.nii.gz"), "--output", str(tmp_path / "a"), "--filename", "ok"]) == 0
+    assert (
+        main(["align", "--file", str(tmp_path / "bad.nii.gz"), "--output", str(tmp_path / "a"), "--filename", "ok"])
+        == 0
+    )
     rows = pd.read_csv(tmp_path / "a" / "dl_align.csv")
     assert rows["flag"].tolist()[2::2][:2] == ["failed", "failed"] and (rows["flag"] == "ok").sum() == 4
 
 
 def test_edited_sub_spectra_and_coils_have_targets_of_their_own(tmp_path):
-    """Two conditions with their own offsets, two coils with their own phases: drift goes, and so do offsets unless they are to stay."""
+    """Two conditions with their own offsets, two coils with their own phases: drift goes, and so do offsets unless they
+    are to stay."""
     from dataclasses import replace
 
     data = nifti.load(EXAMPLE / "svs.nii.gz")
@@ -279,7 +326,9 @@ def test_edited_sub_spectra_and_coils_have_targets_of_their_own(tmp_path):
     off = base * np.exp(2j * np.pi * 15 * time)
     coils = np.stack([np.stack([part, part * 1j], axis=4) for part in (base, off)], axis=-1)
     header = dict(data.header) | {"dim_5": "DIM_COIL", "dim_6": "DIM_DYN", "dim_7": "DIM_EDIT"}
-    nifti.save(tmp_path / "edit.nii.gz", replace(data, fids=coils, dim_tags=("DIM_COIL", "DIM_DYN", "DIM_EDIT"), header=header))
+    nifti.save(
+        tmp_path / "edit.nii.gz", replace(data, fids=coils, dim_tags=("DIM_COIL", "DIM_DYN", "DIM_EDIT"), header=header)
+    )
     for name, words, between in (("a", [], 15.0), ("b", ["--edit-dim", "none"], 0.0)):
         assert main(["align", "--file", str(tmp_path / "edit.nii.gz"), "--output", str(tmp_path / name), *words]) == 0
         rows = pd.read_csv(tmp_path / name / "dl_align.csv")
@@ -311,7 +360,8 @@ def test_align_to_a_reference(tmp_path):
 def test_help_of_the_installed_command_needs_nothing_heavy(words):
     program = "import sys; from fsl_mrs_dl.cli.main import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
     program += (
-        "    print([m for m in ('torch', 'scipy', 'nibabel', 'pandas', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+        "    print([m for m in ('torch', 'scipy', 'nibabel', 'pandas', 'matplotlib') if m in sys.modules],"
+        " file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip()
@@ -348,7 +398,16 @@ def test_overwrite_never_takes_inputs_or_what_is_not_ours(tmp_path, capsys, monk
     study = tmp_path / "study"
     study.mkdir()
     (study / "svs.nii.gz").write_bytes((EXAMPLE / "svs.nii.gz").read_bytes())
-    fit = ["fit", "--data", str(study / "svs.nii.gz"), "--basis", str(EXAMPLE / "basis"), "--overwrite", "--average", "DIM_DYN"]
+    fit = [
+        "fit",
+        "--data",
+        str(study / "svs.nii.gz"),
+        "--basis",
+        str(EXAMPLE / "basis"),
+        "--overwrite",
+        "--average",
+        "DIM_DYN",
+    ]
     fails([*fit, "--output", str(study)], capsys, "holds the input")
     assert (study / "svs.nii.gz").is_file()
     assert main(["simulate", "basis", "--output", str(tmp_path / "basis"), "--metabs", "NAA", "Cr", "PCr"]) == 0

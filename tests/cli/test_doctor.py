@@ -69,7 +69,9 @@ def test_another_version(examined):
     findings = examined(__init__="__version__ = '9.1'\n", core_mrsi=None, utils_fitting="def fit(): pass\n")
     bad = texts(findings, BAD)
     assert any("FSL-MRS 9.1 has no fsl_mrs.core.mrsi" in text for text in bad)
-    assert any("does not know this FSL-MRS (9.1): fsl_mrs.utils.fitting: no function fit_FSLModel" in text for text in bad)
+    assert any(
+        "does not know this FSL-MRS (9.1): fsl_mrs.utils.fitting: no function fit_FSLModel" in text for text in bad
+    )
 
 
 def test_switched_off(examined, tmp_path, monkeypatch):
@@ -111,4 +113,8 @@ def test_a_library_that_models_need_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsl_mrs_dl.networks.model_cards", None)
     monkeypatch.delattr("fsl_mrs_dl.networks.model_cards", raising=False)
     (finding,) = doctor._models()
-    assert finding.mark == doctor.BAD and "models: cannot be read" in finding.text and "install FSL-MRS-DL again" in finding.text
+    assert (
+        finding.mark == doctor.BAD
+        and "models: cannot be read" in finding.text
+        and "install FSL-MRS-DL again" in finding.text
+    )

@@ -21,7 +21,8 @@ RECIPE = "shamaei-table2"
 
 
 def simulated(basis, n, seed=1, **changes):
-    """Spectra of the paper's recipe and the concentrations that a fit defines, whose time begins one dwell time late."""
+    """Spectra of the paper's recipe and the concentrations that a fit defines, whose time begins one dwell time
+    late."""
     protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
     recipe = recipes.Recipe.of("changed", recipes.Recipe.load(RECIPE).content | changes)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
@@ -30,7 +31,13 @@ def simulated(basis, n, seed=1, **changes):
 
 
 def fitted(basis, fids, **options):
-    given = {"model": "lorentzian", "baseline": "off", "starter": Automatic("classical"), "prior": RECIPE, "device": "cpu"}
+    given = {
+        "model": "lorentzian",
+        "baseline": "off",
+        "starter": Automatic("classical"),
+        "prior": RECIPE,
+        "device": "cpu",
+    }
     axes = {"dwelltime": basis.dwelltime, "spec_freq_mhz": basis.spec_freq_mhz, "rescale": False}
     return quantify.quantify(fids, basis, **(axes | given | options))
 
@@ -63,7 +70,9 @@ def test_intervals_of_sums_and_ratios_hold_the_truth(noisy):
     _, conc, fit = noisy
     naa, cr, glu, gln = (fit.names.index(name) for name in ("NAA", "Cr", "Glu", "Gln"))
     low, high = fit.interval([glu, gln])
-    assert np.mean((conc[:, glu] + conc[:, gln] >= low) & (conc[:, glu] + conc[:, gln] <= high)) == pytest.approx(0.95, abs=0.03)
+    assert np.mean((conc[:, glu] + conc[:, gln] >= low) & (conc[:, glu] + conc[:, gln] <= high)) == pytest.approx(
+        0.95, abs=0.03
+    )
     ratio = conc[:, naa] / conc[:, cr]
     for values, cov in ((fit.free[:, : len(fit.names)], fit.cov), (fit.posterior.mean, fit.posterior.cov)):
         low, high = uncertainty.ratio_interval(values, cov, [naa], [cr])
@@ -135,7 +144,9 @@ def test_metabolites_that_no_datum_decides_and_nothing_is_expected_of_are_not_kn
     fids, _, plain = noisy
     fit = fitted(replace(more, fids=far), fids[:20], groups=[0] * (more.n_metabs - 1) + [1], prior=RECIPE)
     values = fit.posterior.mean
-    assert (np.isnan(values[:, -1]) | (values[:, -1] < 1e3)).all() and np.isfinite(values[:, : sim_basis.n_metabs]).all()
+    assert (np.isnan(values[:, -1]) | (values[:, -1] < 1e3)).all() and np.isfinite(
+        values[:, : sim_basis.n_metabs]
+    ).all()
 
 
 def test_data_that_contradict_the_prior_are_marked(sim_basis):
@@ -154,7 +165,9 @@ def test_one_row_is_small_and_says_the_same(noisy):
 
     _, _, fit = noisy
     data = tables.row_data()
-    whole = tables.FitResults(fit, nifti.MrsData(fit.fids.T[None, None, None], 1e-3, 123.2, "1H", ("DIM_DYN",)), ["Cr"], [])
+    whole = tables.FitResults(
+        fit, nifti.MrsData(fit.fids.T[None, None, None], 1e-3, 123.2, "1H", ("DIM_DYN",)), ["Cr"], []
+    )
     sent = pickle.dumps(fit.row(7))
     one = tables.FitResults(pickle.loads(sent), data, ["Cr"], []).uncertainties()
     m = len(fit.names)
@@ -174,18 +187,31 @@ def files(sim_basis, tmp_path_factory):
     shaped = fids.reshape(15, 2, 2, -1)
     shaped[1, 1, 0] = 0
     nifti.save(
-        folder / "mrsi.nii.gz", nifti.MrsData(shaped, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), affine=np.eye(4))
+        folder / "mrsi.nii.gz",
+        nifti.MrsData(shaped, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), affine=np.eye(4)),
     )
     nifti.save(
         folder / "svs.nii.gz",
-        nifti.MrsData(fids[:1].reshape(1, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), affine=np.eye(4)),
+        nifti.MrsData(
+            fids[:1].reshape(1, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), affine=np.eye(4)
+        ),
     )
     return folder
 
 
 def run(files, *words):
     return main(
-        ["fit", "--basis", str(files / "basis"), "--lorentzian", "--baseline", "off", "--internal_ref", "Cr", *map(str, words)]
+        [
+            "fit",
+            "--basis",
+            str(files / "basis"),
+            "--lorentzian",
+            "--baseline",
+            "off",
+            "--internal_ref",
+            "Cr",
+            *map(str, words),
+        ]
     )
 
 
@@ -194,14 +220,19 @@ def test_the_table_has_every_estimate(files, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "posterior" in said and "% prior" in said and "recipe shamaei-table2" in said
     table = pd.read_csv(tmp_path / "out" / "uncertainty.csv")
-    wanted = "conc crlb_sd crlb_pct ci95_low ci95_high ratio ratio_sd ratio_ci95_low ratio_ci95_high at_zero posterior_mean posterior_sd "
+    wanted = (
+        "conc crlb_sd crlb_pct ci95_low ci95_high ratio ratio_sd ratio_ci95_low ratio_ci95_high at_zero posterior_mean"
+        " posterior_sd "
+    )
     wanted += (
-        "posterior_ci95_low posterior_ci95_high posterior_ratio prior_pull mostly_prior misfit ood_score ood_residual ood_latent"
+        "posterior_ci95_low posterior_ci95_high posterior_ratio prior_pull mostly_prior misfit ood_score ood_residual"
+        " ood_latent"
     )
     assert set(wanted.split()) <= set(table)
     assert ((table["ci95_low"] <= table["conc"]) & (table["conc"] <= table["ci95_high"])).all()
     assert (
-        (table["posterior_ci95_low"] <= table["posterior_mean"]) & (table["posterior_mean"] <= table["posterior_ci95_high"])
+        (table["posterior_ci95_low"] <= table["posterior_mean"])
+        & (table["posterior_mean"] <= table["posterior_ci95_high"])
     ).all()
     assert (table["mostly_prior"] == (table["prior_pull"] > 0.5)).all()
     page = (tmp_path / "out" / "report.html").read_text()
@@ -209,7 +240,16 @@ def test_the_table_has_every_estimate(files, tmp_path, capsys):
 
 
 def test_the_estimate_that_is_asked_for_is_in_every_table(files, tmp_path):
-    words = ["--data", files / "svs.nii.gz", "--prior", RECIPE, "--estimate", "posterior_mean", "--output", tmp_path / "out"]
+    words = [
+        "--data",
+        files / "svs.nii.gz",
+        "--prior",
+        RECIPE,
+        "--estimate",
+        "posterior_mean",
+        "--output",
+        tmp_path / "out",
+    ]
     assert run(files, *words) == 0
     table = pd.read_csv(tmp_path / "out" / "uncertainty.csv")
     conc = pd.read_csv(tmp_path / "out" / "concentrations.csv", header=[0, 1])
@@ -240,7 +280,9 @@ def test_volumes_get_maps(files, tmp_path):
         assert image.get_fdata()[2, 1, 1] == pytest.approx(float(table.loc[(2, 1, 1, "NAA"), name]), rel=1e-5)
         assert np.isnan(image.get_fdata()[1, 1, 0])
     assert nibabel.load(maps / "usable.nii.gz").get_fdata().sum() == 59
-    assert {"misfit.nii.gz", "ood_score.nii.gz", "converged.nii.gz", "noise_sd.nii.gz"} <= {path.name for path in maps.iterdir()}
+    assert {"misfit.nii.gz", "ood_score.nii.gz", "converged.nii.gz", "noise_sd.nii.gz"} <= {
+        path.name for path in maps.iterdir()
+    }
 
 
 def test_macromolecules_can_be_added_for_a_fit(files, tmp_path, capsys):

@@ -84,10 +84,16 @@ def test_noise_alone_has_a_score_below_one(n_window):
 @pytest.mark.parametrize(
     "kind,numbers,value,strange",
     [
-        ("uniform", (1, 2), 1.5, False), ("uniform", (1, 2), 2.6, True), ("uniform", (1, 2), 2.05, False), ("normal", (5, 0.5), 5.9, False),
-        ("normal", (5, 0.5), 9.0, True), ("lognormal", (2, 0.3), 3.5, False), ("lognormal", (2, 0.3), 9.0, True), ("any", (0, 0), 1e6, False),
+        ("uniform", (1, 2), 1.5, False),
+        ("uniform", (1, 2), 2.6, True),
+        ("uniform", (1, 2), 2.05, False),
+        ("normal", (5, 0.5), 5.9, False),
+        ("normal", (5, 0.5), 9.0, True),
+        ("lognormal", (2, 0.3), 3.5, False),
+        ("lognormal", (2, 0.3), 9.0, True),
+        ("any", (0, 0), 1e6, False),
     ],
-)  # fmt: skip
+)
 def test_what_is_expected_is_not_strange(kind, numbers, value, strange):
     prior = Prior(("a",), (kind,), np.array([numbers], float))
     score = out_of_distribution.latent_score(prior, np.array([[value]]), np.array([[[0.1**2]]]))

@@ -135,7 +135,9 @@ def test_rows_do_not_know_of_each_other(simulate, sim_basis):
     truth = simulate(5, snr=60, seed=27)
     together = quantify(truth.fids, sim_basis, **AXES)
     order = [3, 0, 4, 1, 2]
-    np.testing.assert_allclose(quantify(truth.fids[order], sim_basis, **AXES).conc, together.conc[order], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        quantify(truth.fids[order], sim_basis, **AXES).conc, together.conc[order], rtol=1e-6, atol=1e-8
+    )
     for row in range(5):
         alone = quantify(truth.fids[row], sim_basis, **AXES)
         # The stopping rule leaves a thousandth of a standard deviation.

@@ -61,7 +61,9 @@ def test_mixed_priors_agree_with_sampling():
 
 
 def test_what_the_data_decide_the_prior_does_not_pull_and_the_other_way_round():
-    prior = Prior(("strong", "weak", "silent"), ("lognormal", "uniform", "any"), np.array([[1.0, 0.3], [0.2, 1.0], [0, 0]]))
+    prior = Prior(
+        ("strong", "weak", "silent"), ("lognormal", "uniform", "any"), np.array([[1.0, 0.3], [0.2, 1.0], [0, 0]])
+    )
     cov = np.diag([1e-6, 1e4, 0.01])[None]
     found = posterior(prior, np.array([[1.4, 30.0, 0.5]]), cov, np.zeros(3), np.full(3, np.inf))
     assert found.mean[0, 0] == pytest.approx(1.4, abs=1e-3) and found.pull[0, 0] < 0.01
@@ -90,11 +92,19 @@ def test_intervals_hold_what_they_say_if_the_prior_is_right():
     random = np.random.default_rng(7)
     n, m = 3000, 4
     prior = Prior(
-        tuple("abcd"), ("uniform", "uniform", "lognormal", "lognormal"), np.array([[0, 1], [0.5, 1], [1, 0.4], [0.3, 0.5]])
+        tuple("abcd"),
+        ("uniform", "uniform", "lognormal", "lognormal"),
+        np.array([[0, 1], [0.5, 1], [1, 0.4], [0.3, 0.5]]),
     )
     truth = np.stack(
-        [random.uniform(0, 1, n), random.uniform(0.5, 1, n), np.exp(0.4 * random.normal(size=n)), 0.3 * np.exp(0.5 * random.normal(size=n))], 1
-    )  # fmt: skip
+        [
+            random.uniform(0, 1, n),
+            random.uniform(0.5, 1, n),
+            np.exp(0.4 * random.normal(size=n)),
+            0.3 * np.exp(0.5 * random.normal(size=n)),
+        ],
+        1,
+    )
     cov = random_cov(11, m)
     x = truth + random.multivariate_normal(np.zeros(m), cov[0], n)
     found = posterior(prior, x, np.repeat(cov, n, 0), np.zeros(m), np.full(m, np.inf))

@@ -25,7 +25,10 @@ def test_a_typical_recipe_is_lognormal_about_the_table_and_says_nothing_about_ma
     names = ["NAA", "Cr", "PCr", "Glu", "MM09", "Unheard"]
     prior = priors.load("normal-brain", names)
     assert prior.kinds == ("lognormal",) * 4 + ("any", "any")
-    assert prior.numbers[0, 0] / prior.numbers[1, 0] == pytest.approx(12.25 / 7.5, rel=0.4) and 0.2 < prior.numbers[0, 1] < 0.5
+    assert (
+        prior.numbers[0, 0] / prior.numbers[1, 0] == pytest.approx(12.25 / 7.5, rel=0.4)
+        and 0.2 < prior.numbers[0, 1] < 0.5
+    )
 
 
 def test_a_users_file_of_ranges(tmp_path):
@@ -81,7 +84,9 @@ def test_the_unit_of_nothing_is_one():
 
 def test_times_changes_the_unit_of_every_kind():
     prior = Prior(
-        ("a", "b", "c", "d"), ("uniform", "normal", "lognormal", "any"), np.array([[1, 2], [3, 0.5], [4, 0.3], [0, 0.0]])
+        ("a", "b", "c", "d"),
+        ("uniform", "normal", "lognormal", "any"),
+        np.array([[1, 2], [3, 0.5], [4, 0.3], [0, 0.0]]),
     )
     twice = prior.times(2.0)
     np.testing.assert_allclose(twice.mean, 2 * prior.mean)

@@ -19,7 +19,16 @@ from fsl_mrs_dl.fitting.coarse_model import ReducedModel, reduced
 from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
 from fsl_mrs_dl.physics.signal_model import MODELS, SignalModel
 
-LINES = ((2.01, 2.5, 2.7), (3.03, 3.92), (3.2, 3.66), (1.31, 4.1), (0.9, 1.4, 2.3), (3.56, 4.05, 3.27), (4.24, 4.6), (0.25, 5.9))
+LINES = (
+    (2.01, 2.5, 2.7),
+    (3.03, 3.92),
+    (3.2, 3.66),
+    (1.31, 4.1),
+    (0.9, 1.4, 2.3),
+    (3.56, 4.05, 3.27),
+    (4.24, 4.6),
+    (0.25, 5.9),
+)
 PHOSPHORUS = ((0.0,), (-2.5, -7.6), (4.9, 5.0), (-16.2, -7.5), (6.7,), (2.9, -19.5), (3.5,), (9.5,))
 
 
@@ -47,7 +56,9 @@ def make(
         basis.append((size * np.exp((2j * np.pi * hz - width) * time)).sum(0))
     # Macromolecules are wide already.
     basis[4] *= np.exp(-60 * time)
-    return SignalModel(np.array(basis), dwelltime, mhz, nucleus, model=model, ppmlim=ppmlim, baseline=baseline, groups=groups)
+    return SignalModel(
+        np.array(basis), dwelltime, mhz, nucleus, model=model, ppmlim=ppmlim, baseline=baseline, groups=groups
+    )
 
 
 def draw(model, n, seed=0, shift=0.6, width=0.6):
@@ -61,7 +72,9 @@ def draw(model, n, seed=0, shift=0.6, width=0.6):
         "phi0": (-3, 3),
         "phi1": (-3e-4, 3e-4),
     }
-    blocks = {name: torch.as_tensor(random.uniform(*limits[name], (n, size))) for name, size in model.theta_sizes.items()}
+    blocks = {
+        name: torch.as_tensor(random.uniform(*limits[name], (n, size))) for name, size in model.theta_sizes.items()
+    }
     return model.join_theta(**blocks), torch.as_tensor(random.uniform(0.5, 4, (n, model.n_metabs)))
 
 
@@ -137,7 +150,10 @@ def test_at_its_limits_it_is_still_good_and_beyond_it_asks_the_whole_model():
     small = reduced(model)
     theta, conc = draw(model, 6, shift=1.0, width=1.0)
     blocks = model.split_theta(theta)
-    blocks["eps"], blocks["gamma"] = small.most_shift * blocks["eps"].sign(), torch.full_like(blocks["gamma"], small.most_gamma)
+    blocks["eps"], blocks["gamma"] = (
+        small.most_shift * blocks["eps"].sign(),
+        torch.full_like(blocks["gamma"], small.most_gamma),
+    )
     edge = model.join_theta(**blocks)
     assert small.covers(edge).all()
     plain = model.plain_columns(edge)
@@ -265,7 +281,8 @@ def test_fits_end_where_the_whole_model_has_its_minimum(name):
     ends = got.converged
     assert ends.float().mean() > 0.9
     best = optimise._solve(target, model, got.theta, 200, tolerance=1e-6)
-    # Its own tolerance is a thousandth of a standard deviation; a badly conditioned fit creeps, so that the cost is what counts.
+    # Its own tolerance is a thousandth of a standard deviation; a badly conditioned fit creeps, so that the cost is
+    # what counts.
     assert (got.cost <= best.cost * (1 + 1e-6))[ends].all()
     noise = (best.cost / (2 * target.shape[-1])).sqrt()
     sd = uncertainty.covariance(best.information, noise).diagonal(dim1=-2, dim2=-1).sqrt()
@@ -360,7 +377,12 @@ def test_the_matched_filter_finds_the_same(monkeypatch):
 def test_a_model_in_single_precision_is_reduced_too():
     model = make("lorentzian")
     single = SignalModel(
-        model.basis.numpy(), model.dwelltime, model.spec_freq_mhz, model="lorentzian", baseline="off", dtype=torch.float32
+        model.basis.numpy(),
+        model.dwelltime,
+        model.spec_freq_mhz,
+        model="lorentzian",
+        baseline="off",
+        dtype=torch.float32,
     )
     theta, conc = draw(model, 3)
     got = reduced(single).plain_columns(theta.float())

@@ -53,7 +53,7 @@ def start_for(n):
 @settings(max_examples=120, deadline=None)
 @given(
     st.integers(1, 9), st.integers(0, 10**6), st.sampled_from([0.0, 1e-3, 1e-6, 1.0]), st.sampled_from([1.0, 1e-4, 1e5])
-)  # fmt: skip
+)
 def test_nnls_is_scipy_s(n, seed, alike, scale):
     rng = np.random.default_rng(seed)
     design = rng.normal(size=(3 * n + 5, n))
@@ -69,7 +69,8 @@ def test_nnls_is_scipy_s(n, seed, alike, scale):
     expected, _ = nnls(design, y)
     assert (x >= 0).all()
     assert (x[~free[0].numpy()] == 0).all()
-    # From the Gram matrix the cost is known to the ridge and the tolerance of the signs, in parts of the energy of the data.
+    # From the Gram matrix the cost is known to the ridge and the tolerance of the signs, in parts of the energy of the
+    # data.
     assert np.sum((design @ x - y) ** 2) <= np.sum((design @ expected - y) ** 2) + 1e-9 * np.sum(y**2)
     if alike == 1.0 or n == 1:
         size = np.sqrt(np.diag(gram))
@@ -127,7 +128,9 @@ def test_the_optimum_is_scipy_s(seed):
         left = y - p[:3] @ spectra
         return np.concatenate([left.real, left.imag])
 
-    best = least_squares(residual, [1, 1, 1, 0, 1], bounds=([0, 0, 0, -np.inf, 0], np.inf), xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    best = least_squares(
+        residual, [1, 1, 1, 0, 1], bounds=([0, 0, 0, -np.inf, 0], np.inf), xtol=1e-14, ftol=1e-14, gtol=1e-14
+    )
     assert got.converged.all()
     assert float(got.cost[0]) == pytest.approx(2 * best.cost, rel=1e-9)
     np.testing.assert_allclose(got.conc[0].numpy(), best.x[:3], atol=1e-4)
@@ -244,9 +247,13 @@ def test_twin_columns_do_no_harm():
     truth = torch.stack([conc[:, 0] + conc[:, 1], conc[:, 1] * 0, conc[:, 2]], 1)
     target = (truth[:, None].to(torch.complex128) @ columns(theta, twins))[:, 0]
     got = varpro.solve(
-        target, lambda t: columns(t, twins), lambda t, c: derivatives(t, c, twins), start_for(6),
-        lower=LOWER, nonnegative=NONNEGATIVE,
-    )  # fmt: skip
+        target,
+        lambda t: columns(t, twins),
+        lambda t, c: derivatives(t, c, twins),
+        start_for(6),
+        lower=LOWER,
+        nonnegative=NONNEGATIVE,
+    )
     assert got.converged.all()
     assert torch.isfinite(got.conc).all() and (got.conc >= 0).all()
     np.testing.assert_allclose((got.conc[:, 0] + got.conc[:, 1]).numpy(), truth[:, 0].numpy(), atol=1e-5)

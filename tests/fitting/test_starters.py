@@ -42,12 +42,15 @@ def shift_of(model, theta):
 
 
 def test_parameters_from_what_was_drawn_make_the_spectrum(sim_basis):
-    """The conversion to the model's parameters: at the truth nothing but noise is left, whatever the shift and phases."""
+    """The conversion to the model's parameters: at the truth nothing but noise is left, whatever the shift and
+    phases."""
     spec, model, drawn = simulated(sim_basis, "rizzo", 6, snr=1e5)
     content = recipes.Recipe.load("normal-brain").content | {"snr": 1e5, "macromolecules": None}
     content.pop("macromolecules")
     protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
-    drawn = random_spectra.draw(recipes.Recipe.of("clean", content), 6, sim_basis.names, torch.Generator().manual_seed(0))
+    drawn = random_spectra.draw(
+        recipes.Recipe.of("clean", content), 6, sim_basis.names, torch.Generator().manual_seed(0)
+    )
     fids = random_spectra.render(drawn, protocol).fid.to(torch.complex128)
     first, last = model.window
     spec = units.fid_to_spec(fids)[:, first:last]
@@ -57,7 +60,9 @@ def test_parameters_from_what_was_drawn_make_the_spectrum(sim_basis):
     assert (cost / spec.abs().square().sum(-1)).max() < 1e-4
 
 
-@pytest.mark.parametrize("recipe,least", [("normal-brain", 0.97), ("residual-water", 0.97), ("lipid", 0.9), ("tumour", 0.85)])
+@pytest.mark.parametrize(
+    "recipe,least", [("normal-brain", 0.97), ("residual-water", 0.97), ("lipid", 0.9), ("tumour", 0.85)]
+)
 def test_the_network_sees_shift_and_phase_of_a_protocol_it_never_saw(network, sim_basis, recipe, least):
     spec, model, drawn = simulated(sim_basis, recipe, 200)
     proposals = network(spec, model, list(sim_basis.names))
@@ -139,9 +144,9 @@ def test_known_parameters_go_with_both_starters(network, sim_basis):
     spec, model, _ = simulated(sim_basis, "normal-brain", 4)
     names = list(sim_basis.names)
     end = optimise.fit_spectra(spec[:1], model, names, network)
-    params = model.pack(end.theta, end.conc, model.baseline_coefficients(spec[:1] - model.join_metabolites(end.theta, end.conc)))[
-        0
-    ]
+    params = model.pack(
+        end.theta, end.conc, model.baseline_coefficients(spec[:1] - model.join_metabolites(end.theta, end.conc))
+    )[0]
     starter = AlsoFrom(Together([network, ClassicalStarter()]), params.numpy(), model)
     assert starter.name == "quant-universal and classical" and len(starter.parts) == 2
     again = optimise.fit_spectra(spec[:1], model, names, starter)
@@ -152,22 +157,32 @@ def test_known_parameters_go_with_both_starters(network, sim_basis):
 def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
     protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
     content = dict(recipes.Recipe.load("universal-transients").content)
-    content["transients"] = content["transients"] | {"unstable_water_probability": 1.0, "unstable_lipids_probability": 1.0}
+    content["transients"] = content["transients"] | {
+        "unstable_water_probability": 1.0,
+        "unstable_lipids_probability": 1.0,
+    }
     content |= {"snr": 10.0, "lorentz_fwhm_hz": 5.0, "gauss_fwhm_hz": 0.0}
     for name in ("water", "lipids", "baseline"):
         content.pop(name)
-    drawn = random_spectra.draw_transients(recipes.Recipe.of("t", content), 6, 24, sim_basis.names, torch.Generator().manual_seed(5))
+    drawn = random_spectra.draw_transients(
+        recipes.Recipe.of("t", content), 6, 24, sim_basis.names, torch.Generator().manual_seed(5)
+    )
     fid, base = random_spectra.render_transients(drawn, protocol)
     axes = {"dwelltime": sim_basis.dwelltime, "spec_freq_mhz": sim_basis.spec_freq_mhz}
     network, card = model_cards.load("align-universal")
     found = {"network": 0, "classical": 0, "refined": 0}
-    for one, reference, shift in zip(fid.to(torch.complex128), base.fid.to(torch.complex128), drawn["shift_hz"].double()):
+    for one, reference, shift in zip(
+        fid.to(torch.complex128), base.fid.to(torch.complex128), drawn["shift_hz"].double()
+    ):
         reference = reference.numpy() if known else None
         shifts = {
             "network": AlignStarter(network, card, reference=reference, **axes)(one[None, None])[0][0].numpy(),
             "classical": align_transients(one.numpy(), reference=reference, unstable=(), **axes).shift_hz,
             "refined": align_transients(
-                one.numpy(), reference=reference, starter=AlignStarter(network, card, reference=reference, **axes), **axes
+                one.numpy(),
+                reference=reference,
+                starter=AlignStarter(network, card, reference=reference, **axes),
+                **axes,
             ).shift_hz,
         }
         for name, value in shifts.items():
@@ -185,7 +200,10 @@ def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_
 
     protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
     content = dict(recipes.Recipe.load("universal-transients").content)
-    content["transients"] = content["transients"] | {"unstable_water_probability": 0.0, "unstable_lipids_probability": 0.0}
+    content["transients"] = content["transients"] | {
+        "unstable_water_probability": 0.0,
+        "unstable_lipids_probability": 0.0,
+    }
     for name in ("water", "lipids", "baseline"):
         content.pop(name)
     fids = []

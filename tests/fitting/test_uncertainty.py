@@ -235,7 +235,8 @@ def test_intervals_of_ratios_hold_the_truth_however_uncertain_the_denominator(un
     conc = random.multivariate_normal(truth, cov, n)
     low, high = uncertainty.ratio_interval(conc, np.broadcast_to(cov, (n, 2, 2)), [0], [1])
     part = np.mean((low <= 2) & (high >= 2))
-    # Where the denominator may be zero, all ratios above zero are given in place of some of them, which holds the truth more often.
+    # Where the denominator may be zero, all ratios above zero are given in place of some of them, which holds the truth
+    # more often.
     assert part > 0.944 and (part < 0.956 or under_sd == 0.3)
 
 

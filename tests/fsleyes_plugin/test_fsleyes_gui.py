@@ -1,4 +1,5 @@
-"""The plugin inside of the real FSLeyes.  Each test that is marked ``inside`` runs in a process of its own, see ``fsleyes_desk``."""
+"""The plugin inside of the real FSLeyes.  Each test that is marked ``inside`` runs in a process of its own, see
+``fsleyes_desk``."""
 
 from __future__ import annotations
 
@@ -89,13 +90,18 @@ def test_metabolite_and_quantity(desk):
     settings, display = scene.settings, scene.ortho.displayCtx.getDisplay(scene.map)
     settings.metab = "Ins"
     there = scene.results.fitted
-    assert np.allclose(scene.map[:][there], scene.results.map("conc-ml", "Ins")[there]) and np.isnan(scene.map[:][~there]).all()
+    assert (
+        np.allclose(scene.map[:][there], scene.results.map("conc-ml", "Ins")[there])
+        and np.isnan(scene.map[:][~there]).all()
+    )
     assert display.name == "Ins: maximum-likelihood concentration (a.u.)"
     high = scene.map_opts.displayRange.xhi
     assert 6 < high < 8.5 and scene.map_opts.displayRange.xlo == 0
     assert scene.map_opts.modulateAlpha and scene.map_opts.modulateImage is scene.certainty
     settings.quantity = "misfit"
-    assert display.name == "residual over noise" and np.allclose(scene.map[:][there], scene.results.map("misfit")[there])
+    assert display.name == "residual over noise" and np.allclose(
+        scene.map[:][there], scene.results.map("misfit")[there]
+    )
     assert not scene.map_opts.modulateAlpha
     settings.quantity = "ratio-ml"
     assert display.name == "Ins: ratio to Cr+PCr, ml" and scene.map_opts.modulateAlpha
@@ -118,7 +124,10 @@ def test_the_cursor_chooses_the_spectrum(desk):
     for voxel in ((1, 0, 0), (5, 4, 2), made_results.STRANGE):
         scene.go_to(voxel)
         expected = spectra.displayed(fit[voxel]).real
-        desk.wait(lambda expected=expected: close(desk.drawn(scene, "fit"), expected), f"the spectrum of voxel {voxel} is drawn")
+        desk.wait(
+            lambda expected=expected: close(desk.drawn(scene, "fit"), expected),
+            f"the spectrum of voxel {voxel} is drawn",
+        )
         assert scene.voxel == voxel and f"Voxel {voxel[0]} {voxel[1]} {voxel[2]}" in table.state.GetLabel()
         found = scene.results.map("conc-ml", "NAA")[voxel]
         cell = next(row for row in table.cells() if row[0] == "NAA")[1]
@@ -147,7 +156,9 @@ def test_contribution_and_band_lie_where_the_fit_is(desk):
         outline = band.vertices()
         low, high = outline[: len(outline) // 2], outline[len(outline) // 2 :][::-1]
         fit_there = np.interp(low[:, 0], x[np.argsort(x)], y[np.argsort(x)])
-        assert np.allclose((low[:, 1] + high[:, 1]) / 2, fit_there, atol=1e-6 * y.max()), "the band is not around the fit"
+        assert np.allclose((low[:, 1] + high[:, 1]) / 2, fit_there, atol=1e-6 * y.max()), (
+            "the band is not around the fit"
+        )
         widths[voxel] = (high[:, 1] - low[:, 1]).max()
         peak = low[np.argmax(high[:, 1] - low[:, 1]), 0]
         assert min(abs(peak - ppm) for lines in made_results.LINES.values() for ppm, _ in lines) < 0.05
@@ -208,10 +219,14 @@ def test_failed_and_strange_voxels_are_marked(desk):
         made_results.STRANGE: 3,
     }
     colours = [colour for _, colour in maps.MARKS.values()]
-    desk.picture(scene, lambda seen: all(near(colour, seen[:-120], 25) > 20 for colour in colours), "all marks are seen")
+    desk.picture(
+        scene, lambda seen: all(near(colour, seen[:-120], 25) > 20 for colour in colours), "all marks are seen"
+    )
     scene.settings.markFailed = scene.settings.markUnlike = False
     desk.picture(
-        scene, lambda seen: near(colours[1], seen[:-120], 25) + near(colours[2], seen[:-120], 25) < 5, "no marks are seen"
+        scene,
+        lambda seen: near(colours[1], seen[:-120], 25) + near(colours[2], seen[:-120], 25) < 5,
+        "no marks are seen",
     )
 
 

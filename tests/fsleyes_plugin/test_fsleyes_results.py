@@ -41,10 +41,14 @@ def test_mrsi(made):
     assert results.metabs == sorted(made_results.METABS) and results.default_metab == "NAA"
     assert results.default_quantity == "conc-ml"
     assert results.fitted.sum() == 74 and results.failed[made_results.FAILED] == 2 and results.unlike.sum() == 1
-    assert results.label("conc-internal") == "ratio to Cr+PCr" and results.title("misfit", "NAA") == "residual over noise"
+    assert (
+        results.label("conc-internal") == "ratio to Cr+PCr" and results.title("misfit", "NAA") == "residual over noise"
+    )
     conc, sd, fitted = made_results.concentrations()
     percent = results.percent("conc-ml", "NAA")
-    assert np.isnan(percent[~fitted]).all() and np.allclose(percent[fitted], 100 * (sd[fitted] / conc[fitted])[:, 0], rtol=1e-5)
+    assert np.isnan(percent[~fitted]).all() and np.allclose(
+        percent[fitted], 100 * (sd[fitted] / conc[fitted])[:, 0], rtol=1e-5
+    )
     assert np.allclose(results.sd("conc-posterior", "Ins")[fitted], 0.8 * sd[fitted][:, 3], rtol=1e-5)
     assert results.evaluator is not None and results.spectrum("fit").is_file()
 
@@ -77,7 +81,9 @@ def test_maps_of_fit_of_many_voxels(made, tmp_path):
     """What fsl_mrs_dl fit writes for a file with several voxels: NaN where nothing could be fitted."""
     for column in ("conc", "crlb_sd"):
         for metab in made_results.METABS:
-            image = nibabel.load(made / "mrsi" / layout.by_key("conc-ml" if column == "conc" else "crlb-sd").path(metab))
+            image = nibabel.load(
+                made / "mrsi" / layout.by_key("conc-ml" if column == "conc" else "crlb-sd").path(metab)
+            )
             values = np.where(image.get_fdata() == 0, np.nan, image.get_fdata())
             (tmp_path / "maps" / column).mkdir(parents=True, exist_ok=True)
             nibabel.save(nibabel.Nifti1Image(values, image.affine), tmp_path / "maps" / column / f"{metab}.nii.gz")
@@ -186,7 +192,10 @@ def test_spectra_lie_where_they_belong(made):
     part = spectra.displayed(results.evaluator.contribution(made_results.SURE, "NAA"))
     assert abs(ppm[np.argmax(part.real)] - 2.01) < 0.04
     hz, sd = results.evaluator.band(made_results.SURE)
-    assert min(abs(axis.ppm(hz)[np.argmax(sd)] - line) for lines in made_results.LINES.values() for line, _ in lines) < 0.04
+    assert (
+        min(abs(axis.ppm(hz)[np.argmax(sd)] - line) for lines in made_results.LINES.values() for line, _ in lines)
+        < 0.04
+    )
     fid = spectra.read_fid(nibabel.load(results.spectrum("fit")).dataobj, made_results.SURE)
     low, high = spectra.limits(axis, [spectra.displayed(fid)])
     assert low < part.real.min() and high > part.real.max()

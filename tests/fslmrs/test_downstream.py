@@ -24,7 +24,9 @@ def test_summarise_shows_fits_of_averaged_and_of_single_data(results, tmp_path, 
 
     averaged = nifti.load(results / "fit/data.nii.gz")
     assert averaged.fids.shape == (1, 1, 1, 2048, 1)
-    np.testing.assert_allclose(averaged.fids, nifti.load(results / "aligned/svs.nii.gz").fids.mean(-1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(
+        averaged.fids, nifti.load(results / "aligned/svs.nii.gz").fids.mean(-1, keepdims=True), rtol=1e-5
+    )
     assert averaged.header["ProcessingApplied"][-1]["Method"] == "Signal averaging"
     words = ["--data", results / "fit/data.nii.gz", "--basis", results / "fit/basis", "--output", results / "again"]
     assert main(["fit", *map(str, words)]) == 0
@@ -41,7 +43,9 @@ def test_merge_takes_alignment_reports(results, tmp_path, monkeypatch):
     from fsl_mrs.scripts import merge_mrs_reports
 
     for name in ("a", "b"):
-        assert main(["align", "--file", str(results / "aligned/svs.nii.gz"), "--output", str(tmp_path / name), "-r"]) == 0
+        assert (
+            main(["align", "--file", str(results / "aligned/svs.nii.gz"), "--output", str(tmp_path / name), "-r"]) == 0
+        )
     reports = sorted(str(path) for name in "ab" for path in (tmp_path / name).glob("*.html"))
     assert len(reports) == 2
     monkeypatch.setattr(sys, "argv", ["merge_mrs_reports", "-d", "two sessions", "-o", str(tmp_path), *reports])

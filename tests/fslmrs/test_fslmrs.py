@@ -1,4 +1,5 @@
-"""FSL-MRS with this package's step and method in it: its objects, its commands and its files, against its own Newton."""
+"""FSL-MRS with this package's step and method in it: its objects, its commands and its files, against its own
+Newton."""
 
 from __future__ import annotations
 
@@ -130,7 +131,9 @@ def image(path):
 @pytest.fixture(scope="module")
 def small():
     """Six metabolites and few points: Newton takes a fraction of a second."""
-    return simulate_basis(NAMES, te_ms=35.0, spec_freq_mhz=FREQ_MHZ, bandwidth_hz=BANDWIDTH_HZ, n_points=N_POINTS, fwhm_hz=2.0)
+    return simulate_basis(
+        NAMES, te_ms=35.0, spec_freq_mhz=FREQ_MHZ, bandwidth_hz=BANDWIDTH_HZ, n_points=N_POINTS, fwhm_hz=2.0
+    )
 
 
 def simulated_fids(basis, n=1, snr=60.0, seed=1):
@@ -160,7 +163,9 @@ def fsl_basis(basis):
 def mrs_of(fid, basis, *, ready=True, **options):
     from fsl_mrs.core import MRS
 
-    mrs = MRS(FID=fid, cf=basis.spec_freq_mhz * 1e6, bw=basis.bandwidth, nucleus="1H", basis=fsl_basis(basis), **options)
+    mrs = MRS(
+        FID=fid, cf=basis.spec_freq_mhz * 1e6, bw=basis.bandwidth, nucleus="1H", basis=fsl_basis(basis), **options
+    )
     if ready:
         mrs.processForFitting()
     return mrs
@@ -177,7 +182,9 @@ def simulated(small):
 @pytest.fixture(scope="module")
 def invivo_water(testdata, invivo_3t):
     """NIfTI-MRS file of the water reference that goes with ``invivo_3t``."""
-    program = shutil.which("spec2nii", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    program = shutil.which(
+        "spec2nii", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
     source = testdata / "invivo_3t_press_philips" / "PRESS_raw-ref"
     command = [program, "philips", f"{source}.SDAT", f"{source}.SPAR", "-f", "water", "-o", str(invivo_3t.parent)]
     subprocess.run(command, check=True, capture_output=True)
@@ -259,7 +266,8 @@ def test_free_shifts_are_no_worse_than_shared_ones(simulated, model, words):
 
 
 @pytest.mark.parametrize(
-    ("model", "words"), [("voigt", "poly, 2"), ("lorentzian", "off"), ("voigt", "spline, moderate"), ("negativevoigt", "poly, 0")]
+    ("model", "words"),
+    [("voigt", "poly, 2"), ("lorentzian", "off"), ("voigt", "spline, moderate"), ("negativevoigt", "poly, 0")],
 )
 def test_in_vivo_the_minimum_is_newtons(invivo, model, words):
     mrs = copy.deepcopy(invivo)
@@ -356,7 +364,9 @@ def test_every_way_of_asking_gives_the_same(simulated):
     ways = [
         fit_FSLModel(simulated, "dlquant"),
         fit_FSLModel(simulated, "dlquant", None, "polynomial, 2"),
-        fit_FSLModel(mrs=simulated, method="dlquant", ppmlim=(0.2, 4.2), baseline="poly, 2", metab_groups=None, x0=None),
+        fit_FSLModel(
+            mrs=simulated, method="dlquant", ppmlim=(0.2, 4.2), baseline="poly, 2", metab_groups=None, x0=None
+        ),
         simulated.fit(method="dlquant", MHSamples=3),
         fit_FSLModel(simulated, method="dlquant", dl_device="cpu", dl_starter="together", dl_estimate="ml"),
     ]
@@ -466,7 +476,10 @@ def pair(either):
 
 
 ACCESSORS = {
-    **{f"concentrations, {s}": lambda r, m, s=s: r.getConc(scaling=s) for s in ("raw", "internal", "molality", "molarity")},
+    **{
+        f"concentrations, {s}": lambda r, m, s=s: r.getConc(scaling=s)
+        for s in ("raw", "internal", "molality", "molarity")
+    },
     "concentration of one": lambda r, m: r.getConc(scaling="molarity", metab="NAA"),
     "concentrations of some": lambda r, m: r.getConc(metab=["NAA", "Cr+PCr"]),
     "concentrations as a table": lambda r, m: r.getConc(function=None),
@@ -502,13 +515,22 @@ ACCESSORS = {
     "widths, raw": lambda r, m: np.array(r.getLineShapeParams(units="raw")[1:]),
     "baseline's parameters": lambda r, m: r.getBaselineParams(),
     "baseline's parameters, real": lambda r, m: r.getBaselineParams(complex=False, normalise=False),
-    **{f"predicted FID, {w}": lambda r, m, w=w: r.predictedFID(m, mode=w) for w in ("Full", "baseline", "NAA", ["NAA", "Cr"])},
+    **{
+        f"predicted FID, {w}": lambda r, m, w=w: r.predictedFID(m, mode=w)
+        for w in ("Full", "baseline", "NAA", ["NAA", "Cr"])
+    },
     "predicted FID, no baseline": lambda r, m: r.predictedFID(m, mode="full", noBaseline=True, no_phase=True),
     **{f"predicted spectrum, {w}": lambda r, m, w=w: r.predictedSpec(m, mode=w) for w in ("Full", "Baseline", "NAA")},
     "predicted spectrum, window": lambda r, m: r.predictedSpec(m, mode="full", noBaseline=True, ppmlim=(1.8, 2.2)),
     "groups": lambda r, m: r.metab_in_group_json(),
     "names": lambda r, m: (r.metabs, r.original_metabs, r.params_names, r.params_names_inc_comb, r.metabs_in_groups()),
-    "attributes": lambda r, m: (sorted(set(vars(r)) - {"dl", "dl_row"}), r.model, r.baseline_mode, r.hzperppm, r.bandwidth),
+    "attributes": lambda r, m: (
+        sorted(set(vars(r)) - {"dl", "dl_row"}),
+        r.model,
+        r.baseline_mode,
+        r.hzperppm,
+        r.bandwidth,
+    ),
     "scalings": lambda r, m: sorted(r.concScalings),
     "table of results": lambda r, m: (list(r.fitResults.columns), r.fitResults.shape),
 }
@@ -554,7 +576,9 @@ def test_percent_of_every_parameter(pair, small):
     np.testing.assert_allclose(mine[:5], theirs[:5], rtol=1e-2)
 
 
-@pytest.mark.parametrize("what", ["summary", "concentrations", "qc", "parameters", "concentrations-mh", "parameters-mh"])
+@pytest.mark.parametrize(
+    "what", ["summary", "concentrations", "qc", "parameters", "concentrations-mh", "parameters-mh"]
+)
 def test_tables_are_newtons(pair, what, tmp_path):
     _, newton, ours = pair
     for res, name in ((newton, "newton"), (ours, "ours")):
@@ -589,7 +613,11 @@ def test_words_about_the_result(pair):
         line.split("=")[0] for line in str(newton).splitlines() if "=" in line
     ]
     assert set(ours.dl) == {"starter", "estimate", "converged", "n_iter", "misfit", "ood_score"}
-    assert ours.dl["starter"] == "quant-universal and classical" and ours.dl["estimate"] == "ml" and ours.dl["converged"] is True
+    assert (
+        ours.dl["starter"] == "quant-universal and classical"
+        and ours.dl["estimate"] == "ml"
+        and ours.dl["converged"] is True
+    )
     assert isinstance(ours.dl["n_iter"], int) and 0.5 < ours.dl["misfit"] < 10
     json.dumps(ours.dl)
 
@@ -640,7 +668,11 @@ def test_a_worker_unpickles_results_without_torch(simulated, tmp_path):
     )
     # Also where the hook is off: the class is found by its module.
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | {"FSL_MRS_DL_HOOK": "off"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"FSL_MRS_DL_HOOK": "off"},
     )
     assert done.returncode == 0, done.stderr
 
@@ -726,7 +758,9 @@ def test_spectra_that_share_nothing_are_not_fitted_together(small):
 def volume_files(small, volume, tmp_path_factory):
     """The volume as files: data, mask of the voxels that hold something, basis set."""
     folder = tmp_path_factory.mktemp("volume")
-    data = nifti.MrsData(volume.astype(np.complex64), 1 / BANDWIDTH_HZ, FREQ_MHZ, "1H", affine=np.diag([10.0, 10, 10, 1]))
+    data = nifti.MrsData(
+        volume.astype(np.complex64), 1 / BANDWIDTH_HZ, FREQ_MHZ, "1H", affine=np.diag([10.0, 10, 10, 1])
+    )
     nifti.save(folder / "data.nii.gz", data)
     mask = np.ones((3, 2, 1), np.uint8)
     for index in EMPTY:
@@ -746,7 +780,9 @@ def volume_run(volume_files):
     out = volume_files / "dlquant"
     done = succeeds(
         "fsl_mrsi",
-        *volume_words(volume_files, "--output_correlations", "--algo", "dlquant", "--dl-device", "cpu", "--parallel", "off"),
+        *volume_words(
+            volume_files, "--output_correlations", "--algo", "dlquant", "--dl-device", "cpu", "--parallel", "off"
+        ),
         *("--report", "--output", out),
     )
     assert "Traceback" not in done.stderr
@@ -755,14 +791,19 @@ def volume_run(volume_files):
 
 def test_fsl_mrsi_writes_the_files_of_newton(volume_files, volume_run):
     out = volume_files / "newton"
-    words = volume_words(volume_files, "--output_correlations", "--algo", "Newton", "--mask", volume_files / "mask.nii.gz")
+    words = volume_words(
+        volume_files, "--output_correlations", "--algo", "Newton", "--mask", volume_files / "mask.nii.gz"
+    )
     succeeds("fsl_mrsi", *words, "--parallel", "off", "--report", "--output", out)
     assert files(out) <= files(volume_run)
     mask = image(volume_files / "mask.nii.gz").astype(bool)
     for path in sorted(out.rglob("*.nii.gz")):
         theirs, ours = image(path), image(volume_run / path.relative_to(out))
         assert ours.shape == theirs.shape and ours.dtype == theirs.dtype, path
-        if path.parent.name in ("raw", "internal", "uncertainties", "qc", "nuisance", "fit") and path.name != "p1.nii.gz":
+        if (
+            path.parent.name in ("raw", "internal", "uncertainties", "qc", "nuisance", "fit")
+            and path.name != "p1.nii.gz"
+        ):
             size = np.abs(theirs[mask]).max()
             np.testing.assert_allclose(ours[mask], theirs[mask], rtol=2e-2, atol=5e-3 * size, err_msg=str(path))
     for name in ("metabolite_groups.json", "mrs_fit_parameters.json"):
@@ -799,7 +840,16 @@ def test_fsl_mrsi_in_parallel_is_the_same_bit_for_bit(volume_files, volume_run):
 def test_a_volume_of_nothing_is_refused_in_one_line(volume_files, one_after_another, tmp_path):
     data = nifti.load(volume_files / "data.nii.gz")
     nifti.save(tmp_path / "zero.nii.gz", replace(data, fids=np.zeros_like(data.fids)))
-    words = ["--data", tmp_path / "zero.nii.gz", "--basis", volume_files / "basis", "--algo", "dlquant", "--parallel", "off"]
+    words = [
+        "--data",
+        tmp_path / "zero.nii.gz",
+        "--basis",
+        volume_files / "basis",
+        "--algo",
+        "dlquant",
+        "--parallel",
+        "off",
+    ]
     fails(one_after_another("fsl_mrsi", *words, "--output", tmp_path / "out"), "fsl_mrsi", "nothing to fit")
 
 
@@ -808,13 +858,16 @@ def test_a_volume_of_nothing_is_refused_in_one_line(volume_files, one_after_anot
 
 @pytest.fixture(scope="module")
 def svs_runs(invivo_3t, invivo_water, invivo_basis_path, testdata, tmp_path_factory):
-    """``fsl_mrs`` with nearly everything it can be told, by Newton and by dlquant, which comes from a file of options."""
+    """``fsl_mrs`` with nearly everything it can be told, by Newton and by dlquant, which comes from a file of
+    options."""
     folder = tmp_path_factory.mktemp("svs")
     words = ["--data", invivo_3t, "--basis", invivo_basis_path, "--h2o", invivo_water, "--tissue_frac", 0.5, 0.4, 0.1]
     words += ["--t1", testdata / "invivo_3t_press_philips" / "T1w.nii.gz", "--report", "--ppmlim", 0.5, 4.1]
     words += ["--combine", "NAA", "NAAG", "--combine", "Glu", "Gln", "--metab_groups", "NAA", "--lorentzian"]
     words += ["--export_baseline", "--export_no_baseline", "--export_separate", "--ignore", "Asc", "Scyllo"]
-    (folder / "options.ini").write_text("algo = dlquant\nTE = 35\nTR = 2\ndl-device = cpu\ndl-starter = classical\nverbose\n")
+    (folder / "options.ini").write_text(
+        "algo = dlquant\nTE = 35\nTR = 2\ndl-device = cpu\ndl-starter = classical\nverbose\n"
+    )
     succeeds("fsl_mrs", *words, "--algo", "Newton", "--TE", 35, "--TR", 2, "--output", folder / "newton")
     done = succeeds("fsl_mrs", *words, "--config", folder / "options.ini", "--output", folder / "dlquant")
     return folder / "newton", folder / "dlquant", done.stdout
@@ -838,11 +891,15 @@ def test_fsl_mrs_writes_the_files_of_newton(svs_runs):
             theirs, mine = theirs[keep], mine[keep]
         for column in theirs.columns:
             size = np.nanmax(np.abs(theirs[column]))
-            np.testing.assert_allclose(mine[column], theirs[column], rtol=1e-2, atol=2e-3 * size, err_msg=f"{name} {column}")
+            np.testing.assert_allclose(
+                mine[column], theirs[column], rtol=1e-2, atol=2e-3 * size, err_msg=f"{name} {column}"
+            )
     for path in newton.glob("fit*.nii.gz"):
         theirs, mine = image(path), image(ours / path.name)
         assert mine.shape == theirs.shape and mine.dtype == theirs.dtype
-        np.testing.assert_allclose(mine, theirs, atol=2e-3 * np.abs(image(newton / "fit.nii.gz")).max(), err_msg=path.name)
+        np.testing.assert_allclose(
+            mine, theirs, atol=2e-3 * np.abs(image(newton / "fit.nii.gz")).max(), err_msg=path.name
+        )
 
 
 def test_options_of_ours_are_kept_with_the_results(svs_runs):
@@ -851,7 +908,9 @@ def test_options_of_ours_are_kept_with_the_results(svs_runs):
     assert options["algo"] == "dlquant" and options["TE"] == 35.0
     assert (options["dl_device"], options["dl_starter"], options["dl_estimate"]) == ("cpu", "classical", None)
     assert "dl-device" in (ours / "options.txt").read_text()
-    assert "dlquant" in (ours / "report.html").read_text() and "dlquant (FSL" not in (newton / "report.html").read_text()
+    assert (
+        "dlquant" in (ours / "report.html").read_text() and "dlquant (FSL" not in (newton / "report.html").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -886,7 +945,9 @@ def test_help_knows_what_was_added(one_after_another, program):
     done = one_after_another(program, "--help")
     text = " ".join(done.stdout.split())
     assert done.returncode == 0 and not done.stderr
-    for word in ["dl-align", "Cramer-Rao"] if program == "fsl_mrs_proc" else ["dlquant", "--dl-starter", "--dl-device", "MH"]:
+    for word in (
+        ["dl-align", "Cramer-Rao"] if program == "fsl_mrs_proc" else ["dlquant", "--dl-starter", "--dl-device", "MH"]
+    ):
         assert word in text
 
 
@@ -897,7 +958,9 @@ def test_help_knows_what_was_added(one_after_another, program):
 def processed(tmp_path_factory):
     """The bundled transients with a step in their header already."""
     path = tmp_path_factory.mktemp("processed") / "svs.nii.gz"
-    return nifti.save(path, nifti.load(EXAMPLE / "svs.nii.gz"), method="Eddy current correction", details="an earlier step")
+    return nifti.save(
+        path, nifti.load(EXAMPLE / "svs.nii.gz"), method="Eddy current correction", details="an earlier step"
+    )
 
 
 def test_dl_align_is_our_own_command_to_the_bit(processed, tmp_path, capsys):
@@ -905,7 +968,9 @@ def test_dl_align_is_our_own_command_to_the_bit(processed, tmp_path, capsys):
     words = ["--file", processed, "--config", tmp_path / "options.ini", "-r"]
     done = succeeds("fsl_mrs_proc", "dl-align", *words, "--output", tmp_path / "theirs")
     assert our_main(["align", *map(str, words), "--output", str(tmp_path / "ours")]) == 0
-    assert files(tmp_path / "theirs") == files(tmp_path / "ours") == {"svs.nii.gz", "dl_align.csv", "report_dl_align.html"}
+    assert (
+        files(tmp_path / "theirs") == files(tmp_path / "ours") == {"svs.nii.gz", "dl_align.csv", "report_dl_align.html"}
+    )
     theirs, ours = (nifti.load(tmp_path / name / "svs.nii.gz") for name in ("theirs", "ours"))
     np.testing.assert_array_equal(theirs.fids, ours.fids)
     assert theirs.fids.dtype == ours.fids.dtype and theirs.dim_tags == ours.dim_tags
@@ -925,7 +990,9 @@ def test_dl_align_is_our_own_command_to_the_bit(processed, tmp_path, capsys):
 
 def test_dl_align_to_a_reference(processed, one_after_another, tmp_path):
     data = nifti.load(processed)
-    mean = replace(data, fids=data.fids.mean(4), dim_tags=(), header={k: v for k, v in data.header.items() if k != "dim_5"})
+    mean = replace(
+        data, fids=data.fids.mean(4), dim_tags=(), header={k: v for k, v in data.header.items() if k != "dim_5"}
+    )
     reference = nifti.save(tmp_path / "mean.nii.gz", mean)
     words = ["--file", processed, "--reference", reference]
     (tmp_path / "options.ini").write_text(f"reference = {reference}\nfilename = aligned\n")
@@ -948,7 +1015,9 @@ def test_dl_align_goes_with_fsl_mrss_own_steps(processed, one_after_another, tmp
     words = ["average", "--file", tmp_path / "svs.nii.gz", "--dim", "DIM_DYN", "--output", tmp_path / "mean"]
     assert one_after_another("fsl_mrs_proc", *words).returncode == 0
     mean, aligned = nifti.load(tmp_path / "mean" / "svs.nii.gz"), nifti.load(tmp_path / "svs.nii.gz")
-    np.testing.assert_allclose(np.squeeze(mean.fids), aligned.fids[0, 0, 0].mean(-1), atol=1e-5 * np.abs(mean.fids).max())
+    np.testing.assert_allclose(
+        np.squeeze(mean.fids), aligned.fids[0, 0, 0].mean(-1), atol=1e-5 * np.abs(mean.fids).max()
+    )
     programs = [step["Program"] for step in mean.header["ProcessingApplied"]]
     assert programs == ["FSL-MRS-DL", "FSL-MRS-DL", "FSL-MRS"]
 
@@ -1014,7 +1083,11 @@ else:
 assert not [name for name in sys.modules if name.startswith("fsl_mrs_dl.") and name != "fsl_mrs_dl._hook"]
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | {"FSL_MRS_DL_HOOK": "off"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"FSL_MRS_DL_HOOK": "off"},
     )
     assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,5 @@
-"""What is added to FSL-MRS as it is imported, tried on a stand-in for it in Pythons of their own; FSL-MRS itself is not needed."""
+"""What is added to FSL-MRS as it is imported, tried on a stand-in for it in Pythons of their own; FSL-MRS itself is not
+needed."""
 
 from __future__ import annotations
 
@@ -13,14 +14,17 @@ from helpers import stand_in_fsl_mrs
 
 START = resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text()
 
-# Without a starter file in this environment (a checkout on the path, say) the tests bring it along; with one, it is a second.
+# Without a starter file in this environment (a checkout on the path, say) the tests bring it along; with one, it is a
+# second.
 PREAMBLE = f"""
 import sys, warnings
 for line in {START.splitlines()!r}:
     exec(line)
 from fsl_mrs_dl.fslmrs import plugin
 plugin.DlQuant.fit = staticmethod(lambda mrs, arguments, options=None: ('ours', mrs, arguments, options))
-plugin.DlQuant.fit_batched = staticmethod(lambda voxels, arguments, options=None, running=None: ((f'batched {{m}}', i, t) for m, i, t in voxels))
+def batched(voxels, arguments, options=None, running=None):
+    return ((f'batched {{m}}', i, t) for m, i, t in voxels)
+plugin.DlQuant.fit_batched = staticmethod(batched)
 plugin.DlQuant.describe = staticmethod(lambda res: 'described')
 def command(name, *words):
     import importlib
@@ -88,7 +92,8 @@ def test_fits_by_other_methods_are_fsl_mrs_own(stand_in):
         assert fitting.fit_FSLModel('m') == fitting.fit_FSLModel.__wrapped__('m')
         assert fitting.fit_FSLModel('m', 'MH', model='x')[2] == 'MH'
         assert str(inspect.signature(fitting.fit_FSLModel)).startswith("(mrs, method='Newton', ppmlim=None")
-        assert fitting.fit_FSLModel.__name__ == 'fit_FSLModel' and fitting.fit_FSLModel.__module__ == 'fsl_mrs.utils.fitting'
+        assert fitting.fit_FSLModel.__name__ == 'fit_FSLModel'
+        assert fitting.fit_FSLModel.__module__ == 'fsl_mrs.utils.fitting'
         assert 'def fit_FSLModel' in inspect.getsource(fitting)
         assert type(fitting.__spec__.loader).__name__ == 'SourceFileLoader'
         """,
@@ -139,7 +144,8 @@ def test_help_lists_what_is_added(stand_in):
 def test_step_is_run_with_the_arguments_of_fsl_mrs(stand_in):
     code = """
         plugin.DlAlign.run = staticmethod(lambda data, args: ('ours', data, args['file'], args['dim'], args['output']))
-        plugin.DlDenoise.run = staticmethod(lambda data, args: ('quiet', data, args['file'], args['model'], args['output']))
+        plugin.DlDenoise.run = staticmethod(
+            lambda data, args: ('quiet', data, args['file'], args['model'], args['output']))
         command('fsl_mrs_proc', 'dl-align', '--file', 'f', '--output', 'o')
         command('fsl_mrs_proc', 'dl-denoise', '--file', 'f', '--model', 'm', '--output', 'o')
         command('fsl_mrs_proc', 'align', '--file', 'f', '--output', 'o')

@@ -1,4 +1,5 @@
-"""Rarer situations of the hook, the launchers and the doctor, beside what test_hook, test_launchers and test_doctor hold."""
+"""Rarer situations of the hook, the launchers and the doctor, beside what test_hook, test_launchers and test_doctor
+hold."""
 
 from __future__ import annotations
 
@@ -22,7 +23,16 @@ from fsl_mrs_dl.fslmrs import launchers, switch
 
 START = resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text()
 EXAMPLE = Path(str(resources.files("fsl_mrs_dl").joinpath("data/example")))
-FIT = ["--data", str(EXAMPLE / "svs.nii.gz"), "--basis", str(EXAMPLE / "basis"), "--average", "DIM_DYN", "--baseline", "off"]
+FIT = [
+    "--data",
+    str(EXAMPLE / "svs.nii.gz"),
+    "--basis",
+    str(EXAMPLE / "basis"),
+    "--average",
+    "DIM_DYN",
+    "--baseline",
+    "off",
+]
 
 needs_starter = pytest.mark.skipif(not switch.status()[0], reason="the hook is not on in this environment")
 
@@ -68,7 +78,9 @@ def scripts(tmp_path, monkeypatch):
 
 def without_fsl_mrs(monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "fsl_mrs" else find(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "fsl_mrs" else find(name, *more)
+    )
 
 
 def foreign(path: Path, mode=0o755) -> Path:
@@ -102,7 +114,9 @@ def test_starter_file_is_one_line_that_site_runs(package):
 def test_a_starter_file_that_outlives_the_package_does_no_harm(package, left):
     """Without it not a word is said, with a broken one a line; FSL-MRS is imported either way."""
     hidden = (
-        "raise ModuleNotFoundError('no', name='fsl_mrs_dl')" if left == "nothing" else "raise ValueError('half of it is gone')"
+        "raise ModuleNotFoundError('no', name='fsl_mrs_dl')"
+        if left == "nothing"
+        else "raise ValueError('half of it is gone')"
     )
     (package / "fsl_mrs_dl").mkdir()
     (package / "fsl_mrs_dl/__init__.py").write_text(hidden)
@@ -129,13 +143,15 @@ def test_changed_functions_can_be_looked_at_and_sent_to_other_processes(package)
             assert pickle.loads(pickle.dumps(function)) is function
         for module in (fitting, mrsi, fsl_mrsi):
             assert module.__loader__ is module.__spec__.loader and module.__loader__.get_source(module.__name__)
-        assert 'def main' in importlib.util.find_spec('fsl_mrs.scripts.fsl_mrs').loader.get_source('fsl_mrs.scripts.fsl_mrs')
+        name = 'fsl_mrs.scripts.fsl_mrs'
+        assert 'def main' in importlib.util.find_spec(name).loader.get_source(name)
         """,
     )
 
 
 def test_a_fault_in_a_command_is_shown_whole_and_everything_is_put_back(package):
-    """An error that is none of ours keeps its traceback; parser library, options and the volume's iterator are as before."""
+    """An error that is none of ours keeps its traceback; parser library, options and the volume's iterator are as
+    before."""
     python(
         package,
         """
@@ -167,14 +183,23 @@ def test_a_fault_in_a_command_is_shown_whole_and_everything_is_put_back(package)
 @pytest.mark.parametrize(
     "changes, use",
     [
-        ({"utils_fitting": "def fit_FSLModel(mrs, method, ppmlim): return 1\n"}, "module.fit_FSLModel('m', 'dlquant', None)"),
+        (
+            {"utils_fitting": "def fit_FSLModel(mrs, method, ppmlim): return 1\n"},
+            "module.fit_FSLModel('m', 'dlquant', None)",
+        ),
         ({"utils_report": "def svs_methods_summary(res, more): return 1\n"}, "module.svs_methods_summary(1, 2)"),
         ({"core_mrsi": "class MRSI:\n    def __iter__(self): return iter('ab')\n"}, "list(module.MRSI())"),
         ({"core_mrsi": "def MRSI(): return 'x'\n"}, "module.MRSI()"),
         ({"scripts_fsl_mrs": "import configargparse\ndef main(words): return words\n"}, "module.main(['--help'])"),
         ({"scripts_fsl_mrs": "import argparse as configargparse\ndef main(): return 1\n"}, "module.main()"),
-        ({"scripts_fsl_mrsi": "import configargparse\ndef main(): return 1\ndef runvoxel(*given): return 1\n"}, "module.main()"),
-        ({"scripts_fsl_mrs_proc": "import configargparse\nadd_common_args = 1\ndef main(): return 1\n"}, "module.main()"),
+        (
+            {"scripts_fsl_mrsi": "import configargparse\ndef main(): return 1\ndef runvoxel(*given): return 1\n"},
+            "module.main()",
+        ),
+        (
+            {"scripts_fsl_mrs_proc": "import configargparse\nadd_common_args = 1\ndef main(): return 1\n"},
+            "module.main()",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
@@ -267,7 +292,12 @@ def test_a_launcher_makes_way_for_fsl_mrs_that_came_later(scripts, package):
 
 def test_metropolis_hastings_needs_fsl_mrs(tmp_path, monkeypatch, capsys):
     without_fsl_mrs(monkeypatch)
-    assert without_fsl_mrs_module.fsl_mrs([*FIT, "--algo", "dlquant", "--mh_samples", "9", "--output", str(tmp_path / "a")]) == 2
+    assert (
+        without_fsl_mrs_module.fsl_mrs(
+            [*FIT, "--algo", "dlquant", "--mh_samples", "9", "--output", str(tmp_path / "a")]
+        )
+        == 2
+    )
     said = capsys.readouterr().err
     assert "--mh_samples: needs FSL-MRS" in said and "https://" in said and said.count("\n") == 1
 
@@ -414,7 +444,8 @@ def test_a_warning_made_an_error_does_not_keep_fsl_mrs_from_being_imported(tmp_p
 
 def test_a_loader_can_be_copied(package):
     python(
-        package, "exec(START)\nimport copy, importlib.util\ncopy.copy(importlib.util.find_spec('fsl_mrs.utils.fitting').loader)"
+        package,
+        "exec(START)\nimport copy, importlib.util\ncopy.copy(importlib.util.find_spec('fsl_mrs.utils.fitting').loader)",
     )
 
 
@@ -431,7 +462,16 @@ def test_a_configuration_file_may_hold_the_words_of_fsl_mrs(tmp_path, monkeypatc
     without_fsl_mrs(monkeypatch)
     (tmp_path / "config").write_text(f"{line}\n")
     # A file that is not there ends the fit before anything slow.
-    given = ["--data", "nowhere.nii.gz", "--basis", "b", "--output", str(tmp_path / "out"), "--config", str(tmp_path / "config")]
+    given = [
+        "--data",
+        "nowhere.nii.gz",
+        "--basis",
+        "b",
+        "--output",
+        str(tmp_path / "out"),
+        "--config",
+        str(tmp_path / "config"),
+    ]
     try:
         without_fsl_mrs_module.fsl_mrs([*given, *words])
     except SystemExit as end:

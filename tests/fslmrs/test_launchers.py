@@ -1,4 +1,5 @@
-"""The launchers for machines without FSL-MRS: written only where there are none, and doing FSL-MRS's words with our two jobs."""
+"""The launchers for machines without FSL-MRS: written only where there are none, and doing FSL-MRS's words with our two
+jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +19,16 @@ from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.fslmrs import launchers
 
 EXAMPLE = Path(str(resources.files("fsl_mrs_dl").joinpath("data/example")))
-FIT = ["--data", str(EXAMPLE / "svs.nii.gz"), "--basis", str(EXAMPLE / "basis"), "--average", "DIM_DYN", "--baseline", "off"]
+FIT = [
+    "--data",
+    str(EXAMPLE / "svs.nii.gz"),
+    "--basis",
+    str(EXAMPLE / "basis"),
+    "--average",
+    "DIM_DYN",
+    "--baseline",
+    "off",
+]
 
 
 @pytest.fixture
@@ -34,7 +44,9 @@ def scripts(tmp_path, monkeypatch):
 
 def without_fsl_mrs(monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "fsl_mrs" else find(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "fsl_mrs" else find(name, *more)
+    )
 
 
 def foreign(path: Path) -> Path:
@@ -88,7 +100,9 @@ def test_a_folder_that_cannot_be_written(scripts, monkeypatch):
         launchers.add()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("fsl_mrs") is not None, reason="FSL-MRS is installed; its commands would answer")
+@pytest.mark.skipif(
+    importlib.util.find_spec("fsl_mrs") is not None, reason="FSL-MRS is installed; its commands would answer"
+)
 def test_written_launchers_run(scripts):
     launchers.add()
 
@@ -107,7 +121,9 @@ def test_align_is_that_of_our_own_command(tmp_path, monkeypatch):
     without_fsl_mrs(monkeypatch)
     config = tmp_path / "config"
     config.write_text(f"file = {EXAMPLE / 'svs.nii.gz'}\nppm = [1, 4]\n")
-    assert without_fsl_mrs_module.fsl_mrs_proc(["--config", str(config), "dl-align", "--output", str(tmp_path / "a")]) == 0
+    assert (
+        without_fsl_mrs_module.fsl_mrs_proc(["--config", str(config), "dl-align", "--output", str(tmp_path / "a")]) == 0
+    )
     words = ["align", "--file", str(EXAMPLE / "svs.nii.gz"), "--ppm", "1", "4", "--output", str(tmp_path / "b")]
     assert main(words) == 0
     a, b = (np.asarray(nib.load(tmp_path / name / "svs.nii.gz").dataobj) for name in "ab")

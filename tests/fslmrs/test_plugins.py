@@ -1,4 +1,5 @@
-"""The mechanism that docs/fsl_mrs_plugins.md proposes: our side of it is there, and the hook makes way where FSL-MRS has its own."""
+"""The mechanism that docs/fsl_mrs_plugins.md proposes: our side of it is there, and the hook makes way where FSL-MRS
+has its own."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def test_every_step_has_the_form_and_is_declared():
 
 def test_the_draft_describes_what_is_there():
     text = DRAFT.read_text()
-    lines = [f'{name} = "fsl_mrs_dl.fslmrs.plugin:{cls}"' for name, cls in (("dl-align", "DlAlign"), ("dl-denoise", "DlDenoise"))]
+    lines = [
+        f'{name} = "fsl_mrs_dl.fslmrs.plugin:{cls}"'
+        for name, cls in (("dl-align", "DlAlign"), ("dl-denoise", "DlDenoise"))
+    ]
     for line in (*lines, 'dlquant = "fsl_mrs_dl.fslmrs.plugin:DlQuant"'):
         assert line in text
         assert line in (DRAFT.parents[1] / "pyproject.toml").read_text()
@@ -62,10 +66,10 @@ def with_mechanism(tmp_path):
         f"{textwrap.indent(dispatch, '    ')}    return 'own'\n"
     )
     (package / "scripts/fsl_mrs_proc.py").write_text(
-        "from importlib.metadata import entry_points\nimport argparse\n\ndef add_common_args(parser):\n"
-        "    parser.add_argument('--output')\n\n"
-        "def main(words):\n    whole = argparse.ArgumentParser()\n    sp = whole.add_subparsers()\n"
-        f"{textwrap.indent(steps.partition(chr(10))[2], '    ')}    return whole.parse_args(words)\n\n{steps.partition(chr(10))[0]}\n"
+        "from importlib.metadata import entry_points\nimport argparse\n\ndef add_common_args(parser):\n   "
+        " parser.add_argument('--output')\n\ndef main(words):\n    whole = argparse.ArgumentParser()\n    sp ="
+        f" whole.add_subparsers()\n{textwrap.indent(steps.partition(chr(10))[2], '    ')}    return"
+        f" whole.parse_args(words)\n\n{steps.partition(chr(10))[0]}\n"
     )
     return tmp_path
 

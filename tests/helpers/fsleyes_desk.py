@@ -123,14 +123,25 @@ def run(module: str, test: str, made: Path, home: Path, display: str) -> str:
         "FSLEYES_DESK_TESTS": str(HERE),
         "OMP_NUM_THREADS": "1",
     }
-    words = [sys.executable, "-m", "fsleyes", "--skipfslcheck", "--scene", "mrs-dl", "--runscript", str(HERE / "helpers" / "fsleyes_desk.py")]
+    words = [
+        sys.executable,
+        "-m",
+        "fsleyes",
+        "--skipfslcheck",
+        "--scene",
+        "mrs-dl",
+        "--runscript",
+        str(HERE / "helpers" / "fsleyes_desk.py"),
+    ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | more
     try:
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=LIMIT)
     except subprocess.TimeoutExpired as exc:
         return f"FSLeyes hung for {LIMIT} s; it said:\n{(exc.stderr or b'').decode()[-3000:]}"
     if not note.is_file():
-        return f"FSLeyes ended with {done.returncode} before the test did; it said:\n{(done.stdout + done.stderr)[-3000:]}"
+        return (
+            f"FSLeyes ended with {done.returncode} before the test did; it said:\n{(done.stdout + done.stderr)[-3000:]}"
+        )
     text = note.read_text()
     # Errors in listeners are only logged by FSLeyes.
     return text or (done.stderr[-6000:] if "fsleyes_plugin_dl/" in done.stderr else "")

@@ -1,4 +1,5 @@
-"""Folders of results in the forms that the viewer opens, made from exponentials with NumPy alone, and a T1 beneath them."""
+"""Folders of results in the forms that the viewer opens, made from exponentials with NumPy alone, and a T1 beneath
+them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,12 @@ from fsl_mrs_dl.results import layout
 
 SHAPE, N_POINTS, DWELL, FREQ = (6, 5, 3), 512, 1 / 2000, 123.2
 METABS = ("NAA", "Cr", "PCr", "Ins")
-LINES = {"NAA": ((2.01, 3), (2.6, 1)), "Cr": ((3.03, 3), (3.91, 2)), "PCr": ((3.05, 3), (3.93, 2)), "Ins": ((3.52, 4), (4.05, 1))}
+LINES = {
+    "NAA": ((2.01, 3), (2.6, 1)),
+    "Cr": ((3.03, 3), (3.91, 2)),
+    "PCr": ((3.05, 3), (3.93, 2)),
+    "Ins": ((3.52, 4), (4.05, 1)),
+}
 WIDTH = 8.0  # 1/s
 FAILED, BAD_FIT, STRANGE, SURE = (1, 3, 1), (2, 3, 1), (4, 1, 1), (2, 2, 1)
 AFFINE = np.array([[10.0, 0, 0, -25], [0, 10, 0, -20], [0, 0, 12, -6], [0, 0, 0, 1]])
@@ -31,7 +37,8 @@ def basis() -> np.ndarray:
 
 
 def concentrations() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Concentrations and SDs ``(x, y, z, n_metabs)``, and which voxels were fitted; the corner at the end is unsure, the first column is outside."""
+    """Concentrations and SDs ``(x, y, z, n_metabs)``, and which voxels were fitted; the corner at the end is unsure,
+    the first column is outside."""
     rng = np.random.default_rng(3)
     x, y, _ = np.meshgrid(*(np.arange(n) for n in SHAPE), indexing="ij")
     level = np.array([10.0, 5.0, 3.0, 6.0])
@@ -71,7 +78,11 @@ def t1(path: Path) -> Path:
     radius = np.linalg.norm(grid, axis=-1)
     affine = np.diag([4.0, 4, 4, 1])
     affine[:3, 3] = (-58, -58, -46)
-    _save(path, np.select([radius < 25, radius < 45], [800, 500], 0) + 20 * np.sin(grid[..., 0] / 5) * (radius < 45), affine)
+    _save(
+        path,
+        np.select([radius < 25, radius < 45], [800, 500], 0) + 20 * np.sin(grid[..., 0] / 5) * (radius < 45),
+        affine,
+    )
     return path
 
 
@@ -103,7 +114,13 @@ def mrsi(folder: Path, *, model: bool = True, affine=AFFINE) -> Path:
     failed[FAILED], failed[BAD_FIT] = 2, 1
     ood = np.where(fitted, 0.4, 0)
     ood[STRANGE] = 3.0
-    whole = {"misfit": np.where(fitted, 1.02, 0), "ood-score": ood, "noise-sd": 0.2 * fitted, "failed": failed, "fitted": fitted}
+    whole = {
+        "misfit": np.where(fitted, 1.02, 0),
+        "ood-score": ood,
+        "noise-sd": 0.2 * fitted,
+        "failed": failed,
+        "fitted": fitted,
+    }
     for key, values in per_metab.items():
         for row, metab in enumerate(METABS):
             _save(folder / layout.by_key(key).path(metab), values[..., row], affine)
@@ -126,7 +143,8 @@ def mrsi(folder: Path, *, model: bool = True, affine=AFFINE) -> Path:
 
 
 def write_model(folder: Path, conc: np.ndarray, sd: np.ndarray, fitted: np.ndarray, n_points: int = N_POINTS) -> None:
-    """What :class:`fsl_mrs_dl.results.model_file.Evaluator` reads: Lorentzian, one group, no baseline, only concentrations uncertain."""
+    """What :class:`fsl_mrs_dl.results.model_file.Evaluator` reads: Lorentzian, one group, no baseline, only
+    concentrations uncertain."""
     target = folder / layout.MODEL
     target.mkdir(parents=True)
     n = len(METABS)
@@ -169,7 +187,12 @@ def fsl_mrsi(folder: Path) -> Path:
     conc, sd, _ = concentrations()
     with np.errstate(divide="ignore", invalid="ignore"):
         percent = np.nan_to_num(100 * sd / conc)
-    for key, values in {"raw-concentrations": conc, "sd": percent, "SNR": 30 * (conc > 0), "FWHM": 5 * (conc > 0)}.items():
+    for key, values in {
+        "raw-concentrations": conc,
+        "sd": percent,
+        "SNR": 30 * (conc > 0),
+        "FWHM": 5 * (conc > 0),
+    }.items():
         for row, metab in enumerate(METABS):
             _save(folder / layout.by_key(key).path(metab), values[..., row])
     for what, fids in spectra(conc).items():
@@ -197,9 +220,13 @@ def svs(folder: Path, *, plain: bool = True) -> Path:
     _save_fids(folder / "fit_baseline.nii.gz", made["baseline"], affine)
     _save_fids(folder / "data.nii.gz", made["fit"] + made["residual"], affine)
     if not plain:
-        head = "Metab,conc,crlb_sd,crlb_pct,ratio,ratio_sd,at_zero,posterior_mean,posterior_sd,prior_pull,mostly_prior,prior_conflict,misfit,ood_score,converged,usable"
+        head = (
+            "Metab,conc,crlb_sd,crlb_pct,ratio,ratio_sd,at_zero,posterior_mean,posterior_sd,prior_pull,mostly_prior,"
+            "prior_conflict,misfit,ood_score,converged,usable"
+        )
         rows = [
-            f"{m},{c},{s},{100 * s / c},{r},{r * s / c},False,{c},{s},{0.7 if m == 'Ins' else 0.1},{m == 'Ins'},False,1.05,1.7,True,True"
+            f"{m},{c},{s},{100 * s / c},{r},{r * s / c},False,{c},{s},{0.7 if m == 'Ins' else 0.1},{m == 'Ins'},False,"
+            "1.05,1.7,True,True"
             for m, c, r, s in zip(METABS, conc, ratio, sd)
         ]
         (folder / "uncertainty.csv").write_text("\n".join([head, *rows]) + "\n")

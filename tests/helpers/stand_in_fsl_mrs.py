@@ -1,4 +1,5 @@
-"""A stand-in for FSL-MRS: the shapes that the patches look for and nothing else, written as text files by :func:`write`."""
+"""A stand-in for FSL-MRS: the shapes that the patches look for and nothing else, written as text files by
+:func:`write`."""
 
 from __future__ import annotations
 
@@ -102,7 +103,8 @@ def fit_FSLModel(mrs, method='Newton', ppmlim=(.2, 4.2), baseline_order=2, metab
 
 
 def write(folder: Path, **changes: str | None) -> Path:
-    """Write the package below ``folder``; ``changes`` replace files by text, or leave them out, as ``utils_fitting='...'``."""
+    """Write the package below ``folder``; ``changes`` replace files by text, or leave them out, as
+    ``utils_fitting='...'``."""
     for name, text in FILES.items():
         text = changes.get(name.removesuffix(".py").replace("/", "_"), text)
         if text is not None:

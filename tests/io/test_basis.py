@@ -57,7 +57,9 @@ def test_json_round_trip(small, tmp_path):
 def test_simulated_set_survives_disk(sim_basis, tmp_path):
     got = Basis.load(sim_basis.save(tmp_path))
     for name in sim_basis.names:
-        np.testing.assert_allclose(got.fids[got.names.index(name)], sim_basis.fids[sim_basis.names.index(name)], atol=1e-9)
+        np.testing.assert_allclose(
+            got.fids[got.names.index(name)], sim_basis.fids[sim_basis.names.index(name)], atol=1e-9
+        )
     assert got.notes == ()
 
 
@@ -114,7 +116,9 @@ def test_real_json_set(testdata):
     assert 295 < basis.spec_freq_mhz < 300
     axis = units.ppm_axis(8192, basis.dwelltime, basis.spec_freq_mhz)
     for name, ppm in (("NAA", 2.01), ("Cr", 3.03)):
-        assert axis[np.abs(units.fid_to_spec(basis.fids[basis.names.index(name)])).argmax()] == pytest.approx(ppm, abs=0.03)
+        assert axis[np.abs(units.fid_to_spec(basis.fids[basis.names.index(name)])).argmax()] == pytest.approx(
+            ppm, abs=0.03
+        )
 
 
 @pytest.mark.with_fsl_mrs
@@ -130,7 +134,9 @@ def test_lcmodel_file_against_fsl_mrs(invivo_basis_path):
         reference = theirs.get_formatted_basis(1 / dwelltime, n_points).T
         row = ours.resampled(dwelltime, n_points)
         np.testing.assert_allclose(row, reference, atol=1e-9 * np.abs(reference).max())
-        np.testing.assert_allclose(converted.resampled(dwelltime, n_points), reference, atol=1e-9 * np.abs(reference).max())
+        np.testing.assert_allclose(
+            converted.resampled(dwelltime, n_points), reference, atol=1e-9 * np.abs(reference).max()
+        )
     conjugated = Basis.from_fsl_mrs(theirs, conjugate=True)
     np.testing.assert_array_equal(conjugated.fids, converted.fids.conj())
 

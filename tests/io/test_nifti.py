@@ -81,7 +81,9 @@ def test_a_link_is_followed(data, tmp_path):
 
 
 def test_provenance_is_appended(data, tmp_path):
-    one = nifti.load(nifti.save(tmp_path / "1.nii.gz", data, method="Frequency and phase correction", details="dl-align"))
+    one = nifti.load(
+        nifti.save(tmp_path / "1.nii.gz", data, method="Frequency and phase correction", details="dl-align")
+    )
     two = nifti.load(nifti.save(tmp_path / "2.nii.gz", one, method="Signal averaging", details="mean"))
     steps = two.header["ProcessingApplied"]
     assert [step["Method"] for step in steps] == ["Frequency and phase correction", "Signal averaging"]

@@ -33,7 +33,8 @@ N = int(np.prod(GRID))
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, sim_basis, simulate):
-    """A volume of 40 voxels, one of zeros and one with NaN, with its truth; a mask without the last slice's corner; the basis set."""
+    """A volume of 40 voxels, one of zeros and one with NaN, with its truth; a mask without the last slice's corner; the
+    basis set."""
     folder = tmp_path_factory.mktemp("volume")
     made = simulate(N, snr=40, seed=4)
     fids = made.fids.astype(np.complex64)
@@ -48,7 +49,20 @@ def small(tmp_path_factory, sim_basis, simulate):
 
 
 def words(folder, output, *more):
-    return ["mrsi", "--data", str(folder / "mrsi.nii.gz"), "--basis", str(folder / "basis"), "--output", str(output), "--device", "cpu", "--internal_ref", "Cr", *more]  # fmt: skip
+    return [
+        "mrsi",
+        "--data",
+        str(folder / "mrsi.nii.gz"),
+        "--basis",
+        str(folder / "basis"),
+        "--output",
+        str(output),
+        "--device",
+        "cpu",
+        "--internal_ref",
+        "Cr",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +101,28 @@ def test_the_folder_is_fsl_mrs_s_with_more(run, sim_basis):
     names = [*sim_basis.names, "Glu+Gln"]
     for kind in ("raw", "internal", "ml", "posterior_mean"):
         assert {path.name for path in (run / "concs" / kind).iterdir()} == {f"{name}.nii.gz" for name in names}
-    for name in ("fit/fit", "fit/baseline", "fit/residual", "qc/NAA_snr", "qc/NAA_fwhm", "uncertainties/NAA_sd", "nuisance/p0", "nuisance/p1",
-                 "nuisance/shift_group0", "nuisance/gamma_group0", "nuisance/sigma_group0", "nuisance/combined_lw_group0", "quality/misfit",
-                 "quality/failed", "quality/ood_score", "uncertainties/NAA_crlb_sd", "uncertainties/NAA_posterior_sd",
-                 "uncertainties/NAA_prior_pull", "uncertainties/NAA_ratio_sd", "flags/NAA_mostly_prior"):  # fmt: skip
+    for name in (
+        "fit/fit",
+        "fit/baseline",
+        "fit/residual",
+        "qc/NAA_snr",
+        "qc/NAA_fwhm",
+        "uncertainties/NAA_sd",
+        "nuisance/p0",
+        "nuisance/p1",
+        "nuisance/shift_group0",
+        "nuisance/gamma_group0",
+        "nuisance/sigma_group0",
+        "nuisance/combined_lw_group0",
+        "quality/misfit",
+        "quality/failed",
+        "quality/ood_score",
+        "uncertainties/NAA_crlb_sd",
+        "uncertainties/NAA_posterior_sd",
+        "uncertainties/NAA_prior_pull",
+        "uncertainties/NAA_ratio_sd",
+        "flags/NAA_mostly_prior",
+    ):
         assert (run / f"{name}.nii.gz").is_file(), name
     about = json.loads((run / "misc" / "mrs_fit_parameters.json").read_text())
     assert about["metabolites"] == list(sim_basis.names) and about["metabolites_inc_comb"] == names
@@ -120,7 +152,9 @@ def test_the_maps_are_the_fits_of_the_spectra(run, small, sim_basis):
     for name in ("NAA", "Cr", "Ins"):
         column = sim_basis.names.index(name)
         found = read(run / "concs" / "ml" / f"{name}.nii.gz")[0].reshape(-1)[index]
-        np.testing.assert_allclose(found, np.nan_to_num(fit.conc[:, column]), rtol=2e-3, atol=1e-3 * np.nanmean(fit.conc))
+        np.testing.assert_allclose(
+            found, np.nan_to_num(fit.conc[:, column]), rtol=2e-3, atol=1e-3 * np.nanmean(fit.conc)
+        )
         sd = read(run / "uncertainties" / f"{name}_crlb_sd.nii.gz")[0].reshape(-1)[index]
         np.testing.assert_allclose(sd, np.nan_to_num(fit.crlb_sd[:, column]), rtol=2e-2)
     assert read(run / "concs" / "raw" / "NAA.nii.gz")[0].reshape(-1)[~inside] == 0
@@ -173,7 +207,9 @@ def test_a_viewer_gets_the_parts_of_a_fit_without_torch(run, sim_basis):
 
 def test_the_band_is_as_wide_as_fits_scatter(sim_basis, simulate, tmp_path):
     made = simulate(300, snr=50, seed=3, alike=True)
-    data = nifti.MrsData(made.fids.reshape(300, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
+    data = nifti.MrsData(
+        made.fids.reshape(300, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE
+    )
     nifti.save(tmp_path / "mrsi.nii.gz", data)
     settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"))
     job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings)
@@ -198,15 +234,23 @@ def test_the_band_is_as_wide_as_fits_scatter(sim_basis, simulate, tmp_path):
 
 def test_any_way_gives_the_same_to_the_last_digit(run, small, tmp_path, monkeypatch):
     folder = small[0]
-    settings = job_module.Settings(combine=("Glu+Gln",), internal_ref=("Cr",), groups=(0,) * 10, dl=DlOptions(device="cpu"))
+    settings = job_module.Settings(
+        combine=("Glu+Gln",), internal_ref=("Cr",), groups=(0,) * 10, dl=DlOptions(device="cpu")
+    )
     from fsl_mrs_dl.io.basis import Basis
 
     basis = Basis.load(folder / "basis")
     expected = everything(run)
-    for name, options in (("one", {"workers": 1}), ("two", {"workers": 3}), ("processes", {"parallel": "local", "workers": 2})):
+    for name, options in (
+        ("one", {"workers": 1}),
+        ("two", {"workers": 3}),
+        ("processes", {"parallel": "local", "workers": 2}),
+    ):
         if name == "processes":
             pytest.importorskip("dask.distributed")
-        job, _ = plan.prepare(folder / "mrsi.nii.gz", basis, tmp_path / name, settings, mask=folder / "mask.nii.gz", chunk=8)
+        job, _ = plan.prepare(
+            folder / "mrsi.nii.gz", basis, tmp_path / name, settings, mask=folder / "mask.nii.gz", chunk=8
+        )
         run_module.fit_all(job, **options, say=lambda text: None)
         (tmp_path / name).mkdir()
         assemble.write_results(tmp_path / name, job, options="")
@@ -247,7 +291,12 @@ def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
     call = [sys.executable, "-c", code]
     for kind in (signal.SIGKILL, signal.SIGINT):
         extra = ["--resume"] if kind == signal.SIGINT else []
-        process = subprocess.Popen([*call, "slow", *words(folder, out, *more, *extra)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        process = subprocess.Popen(
+            [*call, "slow", *words(folder, out, *more, *extra)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         scratch = job_module.scratch_of(out)
         wanted = 2 if kind == signal.SIGKILL else 3
         for _ in range(1200):
@@ -309,12 +358,16 @@ def test_a_chunk_without_anything_to_fit(sim_basis, simulate, tmp_path):
     run_module.fit_all(job)
     (tmp_path / "out").mkdir()
     seen = assemble.write_results(tmp_path / "out", job, options="")
-    assert seen["failed"].tolist() == [2, 2, 2, 0, 0, 0] and "3 voxels: could not be fitted" in assemble.summary(job, seen)
+    assert seen["failed"].tolist() == [2, 2, 2, 0, 0, 0] and "3 voxels: could not be fitted" in assemble.summary(
+        job, seen
+    )
 
 
 def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, tmp_path, monkeypatch):
     made = simulate(27, snr=60, seed=8, alike=True)
-    data = nifti.MrsData(made.fids.reshape(3, 3, 3, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
+    data = nifti.MrsData(
+        made.fids.reshape(3, 3, 3, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE
+    )
     nifti.save(tmp_path / "mrsi.nii.gz", data)
     astray = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"), spectra=False, share_starts=True)
     job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", astray, chunk=9)
@@ -352,7 +405,9 @@ def test_a_slab_of_one_slice_and_a_line_of_voxels(small, sim_basis, tmp_path):
     _, _, fids, _ = small
     for shape in ((6, 1, 1), (3, 2, 1)):
         out = tmp_path / "x".join(map(str, shape))
-        data = nifti.MrsData(fids[:6].reshape(*shape, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
+        data = nifti.MrsData(
+            fids[:6].reshape(*shape, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE
+        )
         nifti.save(tmp_path / "mrsi.nii", data)
         settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"))
         job, _ = plan.prepare(tmp_path / "mrsi.nii", sim_basis, out, settings)
@@ -365,14 +420,37 @@ def test_a_slab_of_one_slice_and_a_line_of_voxels(small, sim_basis, tmp_path):
 
 def test_a_prior_learnt_from_the_volume(sim_basis, simulate, tmp_path):
     made = simulate(80, snr=15, seed=2)
-    data = nifti.MrsData(made.fids.reshape(5, 4, 4, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
+    data = nifti.MrsData(
+        made.fids.reshape(5, 4, 4, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE
+    )
     nifti.save(tmp_path / "mrsi.nii.gz", data)
-    assert main(["mrsi", "--data", str(tmp_path / "mrsi.nii.gz"), "--basis", str(save_basis(sim_basis, tmp_path)), "--output", str(tmp_path / "out"),
-                 "--prior", "volume", "--estimate", "posterior_mean", "--no_spectra", "--no_rescale", "--starter", "classical"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "mrsi",
+                "--data",
+                str(tmp_path / "mrsi.nii.gz"),
+                "--basis",
+                str(save_basis(sim_basis, tmp_path)),
+                "--output",
+                str(tmp_path / "out"),
+                "--prior",
+                "volume",
+                "--estimate",
+                "posterior_mean",
+                "--no_spectra",
+                "--no_rescale",
+                "--starter",
+                "classical",
+            ]
+        )
+        == 0
+    )
     column = sim_basis.names.index("Gln")
     scale = made.conc[:, column].mean()
     found = {
-        kind: read(tmp_path / "out" / "concs" / kind / "Gln.nii.gz")[0].reshape(-1) for kind in ("raw", "ml", "posterior_mean")
+        kind: read(tmp_path / "out" / "concs" / kind / "Gln.nii.gz")[0].reshape(-1)
+        for kind in ("raw", "ml", "posterior_mean")
     }
     np.testing.assert_array_equal(found["raw"], found["posterior_mean"])
     found = {kind: values / values.mean() * scale for kind, values in found.items()}
@@ -411,7 +489,10 @@ def test_bad_input_gets_one_line(small, tmp_path, capsys):
     fails("--resume", expected=["no unfinished run"])
     data = nifti.load(folder / "mrsi.nii.gz")
     more = replace(
-        data, fids=np.stack([data.fids, data.fids], -1), dim_tags=("DIM_DYN",), header={**data.header, "dim_5": "DIM_DYN"}
+        data,
+        fids=np.stack([data.fids, data.fids], -1),
+        dim_tags=("DIM_DYN",),
+        header={**data.header, "dim_5": "DIM_DYN"},
     )
     nifti.save(tmp_path / "dyn.nii.gz", more)
     given = words(folder, tmp_path / "out")
@@ -483,11 +564,34 @@ def test_fsl_mrsi_writes_the_same_maps_beside_its_own(small, run, tmp_path):
     folder = small[0]
     out = tmp_path / "out"
     command = Path(sys.executable).with_name("fsl_mrsi")
-    call = [command, "--data", folder / "mrsi.nii.gz", "--basis", folder / "basis", "--mask", folder / "mask.nii.gz", "--output", out,
-            "--algo", "dlquant", "--dl-device", "cpu", "--parallel", "off", "--internal_ref", "Cr", "--combine", "Glu", "Gln"]  # fmt: skip
+    call = [
+        command,
+        "--data",
+        folder / "mrsi.nii.gz",
+        "--basis",
+        folder / "basis",
+        "--mask",
+        folder / "mask.nii.gz",
+        "--output",
+        out,
+        "--algo",
+        "dlquant",
+        "--dl-device",
+        "cpu",
+        "--parallel",
+        "off",
+        "--internal_ref",
+        "Cr",
+        "--combine",
+        "Glu",
+        "Gln",
+    ]
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    files = [{str(path.relative_to(place)) for path in place.rglob("*.nii.gz") if not path.is_symlink()} for place in (run, out)]
+    files = [
+        {str(path.relative_to(place)) for path in place.rglob("*.nii.gz") if not path.is_symlink()}
+        for place in (run, out)
+    ]
     assert files[0] == files[1]
     for name in (
         "concs/internal/NAA",

@@ -62,8 +62,30 @@ def test_it_learns_and_the_card_says_how_much(tmp_path, capsys, sim_basis, one_t
     from fsl_mrs_dl.networks import model_cards
 
     sim_basis.save(tmp_path / "basis")
-    words = ["train", "denoise", "--basis", str(tmp_path / "basis"), "--output", str(tmp_path / "net"), "--bandwidth", "2000"]
-    words += ["--channels", "16", "--kernel", "16", "--layers", "4", "--steps", "400", "--batch_size", "16", "--device", "cpu"]
+    words = [
+        "train",
+        "denoise",
+        "--basis",
+        str(tmp_path / "basis"),
+        "--output",
+        str(tmp_path / "net"),
+        "--bandwidth",
+        "2000",
+    ]
+    words += [
+        "--channels",
+        "16",
+        "--kernel",
+        "16",
+        "--layers",
+        "4",
+        "--steps",
+        "400",
+        "--batch_size",
+        "16",
+        "--device",
+        "cpu",
+    ]
     assert main([*words, "--threads", "1", "--points", "512", "--learning_rate", "0.003"]) == 0, capsys.readouterr().err
     network, card = model_cards.load(tmp_path / "net")
     assert card.kind == "autoencoder" and card["ranges"]["dwelltime"][0] < 5e-4 < card["ranges"]["dwelltime"][1]
@@ -73,7 +95,9 @@ def test_it_learns_and_the_card_says_how_much(tmp_path, capsys, sim_basis, one_t
     protocol = protocols.protocol_of(sim_basis.resampled(5e-4, 512), sim_basis.names, 5e-4, sim_basis.spec_freq_mhz)
     recipe = recipes.Recipe.load("normal-brain")
     recipe = recipes.Recipe.of("at 5", recipe.content | {"snr": 5})
-    made = random_spectra.render(random_spectra.draw(recipe, 200, protocol.names, torch.Generator().manual_seed(5)), protocol)
+    made = random_spectra.render(
+        random_spectra.draw(recipe, 200, protocol.names, torch.Generator().manual_seed(5)), protocol
+    )
     clean = made.metabolites + made.nuisance
     with torch.no_grad():
         left = network.window_energy(network(made.fid) - clean) / network.window_energy(made.fid - clean)

@@ -26,7 +26,9 @@ def small(name):
     return {"share": share} if "share" in inspect.signature(encoders.ENCODERS[name]).parameters else {}
 
 
-LENGTHS = [(name, n) for name in encoders.ENCODERS for n in ((256, 301, 512, 1024) if name in encoders.OF_POINTS else (301,))]
+LENGTHS = [
+    (name, n) for name in encoders.ENCODERS for n in ((256, 301, 512, 1024) if name in encoders.OF_POINTS else (301,))
+]
 
 
 @pytest.mark.parametrize("name,n_points", LENGTHS)
@@ -61,7 +63,8 @@ def test_sizes_are_the_papers():
 
 
 PUBLISHED = {
-    # Kernels of the first convolutions and how wide they are, neurons of the linear layers, activation, and dropout, of the published programs.
+    # Kernels of the first convolutions and how wide they are, neurons of the linear layers, activation, and dropout, of
+    # the published programs.
     "hatami": ([(32, 3), (64, 3), (128, 3), (256, 3), (512, 3)], [1024], "ReLU", {0.5}),
     "deepnet-1d": ([(8, 3), (16, 3), (32, 3), (64, 3), (128, 3), (256, 3)], [400], "ReLU", {0.1}),
     "shallownet-2d2c": ([(50, 9), (100, 5), (150, 3)], [], "ELU", {0.1, 0.15}),
@@ -84,11 +87,15 @@ def test_the_published_sizes_are_the_default(name):
         pytest.importorskip(library, reason=f"{library} is not installed (pip install 'fsl-mrs-dl[timefreq]')")
     kernels, hidden, activation, dropout = PUBLISHED[name]
     layers = list(encoders.make(name, n_points=1024, n_out=17).modules())
-    found = [(one.out_channels, one.kernel_size[0]) for one in layers if isinstance(one, (torch.nn.Conv1d, torch.nn.Conv2d))]
+    found = [
+        (one.out_channels, one.kernel_size[0]) for one in layers if isinstance(one, (torch.nn.Conv1d, torch.nn.Conv2d))
+    ]
     assert found[: len(kernels)] == kernels
     assert [one.out_features for one in layers if isinstance(one, torch.nn.Linear)] == [*hidden, 17]
     assert any(type(one).__name__ == activation for one in layers)
-    assert {one.p for one in layers if isinstance(one, (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d))} == dropout
+    assert {
+        one.p for one in layers if isinstance(one, (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d))
+    } == dropout
 
 
 def test_counts_are_right():
@@ -146,7 +153,9 @@ def test_every_weight_is_reached_by_the_loss(name):
     network(x).square().sum().backward()
     for key, weight in network.named_parameters():
         assert weight.grad is not None and torch.isfinite(weight.grad).all(), key
-    assert sum(float(weight.grad.abs().sum()) > 0 for weight in network.parameters()) > 0.8 * len(list(network.parameters()))
+    assert sum(float(weight.grad.abs().sum()) > 0 for weight in network.parameters()) > 0.8 * len(
+        list(network.parameters())
+    )
 
 
 @pytest.mark.parametrize("name", encoders.ENCODERS)

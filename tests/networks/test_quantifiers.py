@@ -23,13 +23,18 @@ def network(sim_basis):
 def test_the_decoder_is_the_physical_model(network, sim_basis):
     conc = torch.rand(2, sim_basis.n_metabs)
     found = {
-        "conc": conc, "damping": torch.tensor([5.0, 12.0]), "shift_hz": torch.tensor([2.0, -3.0]), "phi0": torch.tensor([0.3, -1.0]),
-    }  # fmt: skip
+        "conc": conc,
+        "damping": torch.tensor([5.0, 12.0]),
+        "shift_hz": torch.tensor([2.0, -3.0]),
+        "phi0": torch.tensor([0.3, -1.0]),
+    }
     t = np.arange(1024) * sim_basis.dwelltime
     for row in range(2):
         d, s, p = (float(found[name][row]) for name in ("damping", "shift_hz", "phi0"))
         expected = (conc[row].numpy() @ sim_basis.fids[:, :1024]) * np.exp(-d * t + 2j * math.pi * s * t - 1j * p)
-        np.testing.assert_allclose(network.decode(found)[row].numpy(), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            network.decode(found)[row].numpy(), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max()
+        )
 
 
 def test_numbers_begin_at_what_is_usual_and_are_never_negative(network):
@@ -40,7 +45,8 @@ def test_numbers_begin_at_what_is_usual_and_are_never_negative(network):
 
 
 def test_only_the_window_is_seen_and_compared(network):
-    # Water at 4.65 ppm and a line in the window: of the first a few percent of tail are left, of the second all but its tails.
+    # Water at 4.65 ppm and a line in the window: of the first a few percent of tail are left, of the second all but its
+    # tails.
     energy = {}
     for ppm in (4.65, 2.5):
         hz = units.ppm_to_hz(ppm, network.spec_freq_mhz)
@@ -51,7 +57,9 @@ def test_only_the_window_is_seen_and_compared(network):
 
 def test_windows_without_points_are_refused(sim_basis):
     with pytest.raises(OptionError, match="at least 16"):
-        self_supervised_quantification.DQnMM(sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz, n_points=512, ppmlim=(2.0, 2.1))
+        self_supervised_quantification.DQnMM(
+            sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz, n_points=512, ppmlim=(2.0, 2.1)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +71,18 @@ def with_lines(sim_basis):
 
 def made(method, basis, **options):
     torch.manual_seed(0)
-    network = self_supervised_quantification.METHODS[method](basis.names, basis.dwelltime, basis.spec_freq_mhz, **options)
+    network = self_supervised_quantification.METHODS[method](
+        basis.names, basis.dwelltime, basis.spec_freq_mhz, **options
+    )
     network.set_basis(basis.fids)
     return network.eval()
 
 
 def truth_of(network, basis, n=3, damping=6.0):
-    conc = torch.as_tensor(np.random.default_rng(0).uniform(0.5, 1.5, (n, basis.n_metabs)), dtype=torch.float32) * network.usual
+    conc = (
+        torch.as_tensor(np.random.default_rng(0).uniform(0.5, 1.5, (n, basis.n_metabs)), dtype=torch.float32)
+        * network.usual
+    )
     zero = torch.zeros(n)
     return {"conc": conc, "damping": zero + damping, "shift_hz": zero + 1.0, "phi0": zero + 0.2}
 
@@ -101,7 +114,9 @@ def test_lines_of_macromolecules_are_no_metabolites(with_lines, sim_basis):
     found = truth_of(network, with_lines)
     whole, part = network.decode(found), network.decode(found, network.metabolites)
     other = network.decode(found, ~network.metabolites)
-    np.testing.assert_allclose((part + other).detach().numpy(), whole.detach().numpy(), atol=1e-3 * float(whole.abs().max()))
+    np.testing.assert_allclose(
+        (part + other).detach().numpy(), whole.detach().numpy(), atol=1e-3 * float(whole.abs().max())
+    )
 
 
 def test_without_macromolecules_dq_pmm_is_refused(sim_basis):
@@ -143,7 +158,11 @@ def test_a_later_cutoff_leaves_less_and_costs_more(with_lines):
 
 
 def test_an_ensembles_answer_is_the_mean_of_its_members(sim_basis):
-    member = {"names": list(sim_basis.names), "dwelltime": sim_basis.dwelltime, "spec_freq_mhz": sim_basis.spec_freq_mhz}
+    member = {
+        "names": list(sim_basis.names),
+        "dwelltime": sim_basis.dwelltime,
+        "spec_freq_mhz": sim_basis.spec_freq_mhz,
+    }
     torch.manual_seed(1)
     ensemble = self_supervised_quantification.Ensemble("dq-nmm", 3, member)
     for one in ensemble.members:
@@ -153,7 +172,9 @@ def test_an_ensembles_answer_is_the_mean_of_its_members(sim_basis):
     each = ensemble.each(fid)
     assert each.shape == (3, 4, sim_basis.n_metabs) and float((each[0] - each[1]).abs().max()) > 0
     torch.testing.assert_close(ensemble.concentrations(fid), each.mean(0))
-    torch.testing.assert_close(ensemble(fid)["shift_hz"], torch.stack([one(fid)["shift_hz"] for one in ensemble.members]).mean(0))
+    torch.testing.assert_close(
+        ensemble(fid)["shift_hz"], torch.stack([one(fid)["shift_hz"] for one in ensemble.members]).mean(0)
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -167,13 +188,26 @@ def test_every_method_is_trained_and_answers_in_a_fit(tmp_path, capsys, sim_basi
 
     with_lines.save(tmp_path / "basis")
     protocol = protocols.protocol_of(with_lines.fids, with_lines.names, with_lines.dwelltime, with_lines.spec_freq_mhz)
-    drawn = random_spectra.draw(recipes.Recipe.load("shamaei-table2"), 12, with_lines.names, torch.Generator().manual_seed(1))
+    drawn = random_spectra.draw(
+        recipes.Recipe.load("shamaei-table2"), 12, with_lines.names, torch.Generator().manual_seed(1)
+    )
     fids = random_spectra.render(drawn, protocol).fid.numpy()
     data = nifti.MrsData(
         fids.T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4)
     )
     nifti.save(tmp_path / "data.nii.gz", data)
-    some = ["--basis", str(tmp_path / "basis"), "--steps", "60", "--batch_size", "16", "--validate_every", "30", "--threads", "1"]
+    some = [
+        "--basis",
+        str(tmp_path / "basis"),
+        "--steps",
+        "60",
+        "--batch_size",
+        "16",
+        "--validate_every",
+        "30",
+        "--threads",
+        "1",
+    ]
     for words in (
         ["--method", "dq-rpmm", "--lambda", "2", "--output", str(tmp_path / "r")],
         ["--method", "dq-pmm", "--ensemble", "2", "--output", str(tmp_path / "p")],
@@ -190,7 +224,10 @@ def test_every_method_is_trained_and_answers_in_a_fit(tmp_path, capsys, sim_basi
     ):
         assert main(["train", "quant", *some, *words]) == 0, capsys.readouterr().err
     assert model_cards.read_card(tmp_path / "r")["architecture"]["settings"]["lam"] == 2
-    assert model_cards.read_card(tmp_path / "p").kind == "ensemble" and (tmp_path / "p" / "members" / "1" / "card.json").is_file()
+    assert (
+        model_cards.read_card(tmp_path / "p").kind == "ensemble"
+        and (tmp_path / "p" / "members" / "1" / "card.json").is_file()
+    )
     assert model_cards.read_card(tmp_path / "n")["training"]["teacher"] == "posterior_mean"
     assert {"R2 of concentrations"} < set(model_cards.read_card(tmp_path / "r")["accuracy"])
     fit = [
@@ -224,7 +261,9 @@ def test_spectra_with_lipids_are_left_out_of_training(sim_basis, capsys):
     from fsl_mrs_dl.training import self_supervised
 
     protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
-    drawn = random_spectra.draw(recipes.Recipe.load("shamaei-table2"), 10, sim_basis.names, torch.Generator().manual_seed(1))
+    drawn = random_spectra.draw(
+        recipes.Recipe.load("shamaei-table2"), 10, sim_basis.names, torch.Generator().manual_seed(1)
+    )
     fids = random_spectra.render(drawn, protocol).fid
     t = torch.arange(fids.shape[1]) * sim_basis.dwelltime
     lipid = torch.exp((2j * math.pi * units.ppm_to_hz(1.3, sim_basis.spec_freq_mhz) - 60) * t).to(fids)
@@ -252,7 +291,16 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
     recipe = recipes.Recipe.load("shamaei-table2")
     drawn = random_spectra.draw(recipe, 100, sim_basis.names, torch.Generator().manual_seed(1))
     fids = random_spectra.render(drawn, protocol).fid.numpy()
-    words = ["train", "quant", "--method", "dq-nmm", "--basis", str(tmp_path / "basis"), "--output", str(tmp_path / "net")]
+    words = [
+        "train",
+        "quant",
+        "--method",
+        "dq-nmm",
+        "--basis",
+        str(tmp_path / "basis"),
+        "--output",
+        str(tmp_path / "net"),
+    ]
     words += ["--steps", "600", "--batch_size", "32", "--learning_rate", "0.002", "--device", "cpu", "--threads", "1"]
     if measured:
         data = nifti.MrsData(
@@ -273,7 +321,12 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
     starter = Automatic("network", tmp_path / "net").for_model(model)
     assert starter.name == "net"
     fit = quantify.quantify(
-        fids, sim_basis, dwelltime=sim_basis.dwelltime, spec_freq_mhz=sim_basis.spec_freq_mhz, starter=starter, device="cpu"
+        fids,
+        sim_basis,
+        dwelltime=sim_basis.dwelltime,
+        spec_freq_mhz=sim_basis.spec_freq_mhz,
+        starter=starter,
+        device="cpu",
     )
     classical = quantify.quantify(
         fids,

@@ -1,4 +1,5 @@
-"""dSR, dSRF, dCrR, dCrRF: decoders against formulas, the choice of a reference, and networks that learn without a truth."""
+"""dSR, dSRF, dCrR, dCrRF: decoders against formulas, the choice of a reference, and networks that learn without a
+truth."""
 
 import json
 import math
@@ -95,7 +96,9 @@ def test_the_reference_is_a_good_one_of_the_cluster_without_water():
 
 def test_augmentation_adds_what_it_says():
     recipe = recipes.Recipe.of("mine", {"augment": {"shift_hz": {"uniform": [-20, 20]}, "phase_deg": 30.0}})
-    batch = augmentation.augment(transient()[None].to(torch.complex64), recipe, DWELL, FREQ, 4, torch.Generator().manual_seed(0))
+    batch = augmentation.augment(
+        transient()[None].to(torch.complex64), recipe, DWELL, FREQ, 4, torch.Generator().manual_seed(0)
+    )
     for one, shift, phase in zip(batch["fid"], batch["shift_hz"], batch["phase"]):
         torch.testing.assert_close(one, transient(float(shift), float(phase)).to(torch.complex64), rtol=1e-2, atol=1e-2)
     with pytest.raises(OptionError, match="'augment'"):
@@ -120,14 +123,25 @@ def test_each_learns_shifts_without_being_told_any(method, tmp_path, one_thread)
     from fsl_mrs_dl.training import settings as settings_module
 
     fids = torch.stack([transient(noise=0.02, seed=i) for i in range(12)]).numpy()
-    steps = 900 if METHODS[method]["creatine"] else 400  # a line among others is found more slowly than a whole spectrum
-    settings = settings_module.Settings(steps=steps, batch_size=32, learning_rate=2e-3, validate_every=200, device="cpu", progress=False)
+    steps = (
+        900 if METHODS[method]["creatine"] else 400
+    )  # a line among others is found more slowly than a whole spectrum
+    settings = settings_module.Settings(
+        steps=steps, batch_size=32, learning_rate=2e-3, validate_every=200, device="cpu", progress=False
+    )
     content = recipes.Recipe.load("augment-transients").content
     (tmp_path / "gentle.json").write_text(
-        json.dumps({"augment": {k: v for k, v in content["augment"].items() if k != "nuisance"} | {"snr": {"uniform": [20, 60]}}})
+        json.dumps(
+            {
+                "augment": {k: v for k, v in content["augment"].items() if k != "nuisance"}
+                | {"snr": {"uniform": [20, 60]}}
+            }
+        )
     )
     axes = {"dwelltime": DWELL, "spec_freq_mhz": FREQ}
-    registration.train_registration(method, fids, tmp_path / "net", **axes, settings=settings, recipe=tmp_path / "gentle.json")
+    registration.train_registration(
+        method, fids, tmp_path / "net", **axes, settings=settings, recipe=tmp_path / "gentle.json"
+    )
     network, card = model_cards.load(tmp_path / "net")
     assert network.method == method and card["training"]["steps"] == steps
     shift = np.array([-12.0, -6.0, 0.0, 6.0, 12.0])

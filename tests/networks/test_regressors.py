@@ -1,4 +1,5 @@
-"""Supervised quantifiers: what they learn is concentrations in the data's units, whatever the encoder; stacks, votes, rounds; the command."""
+"""Supervised quantifiers: what they learn is concentrations in the data's units, whatever the encoder; stacks, votes,
+rounds; the command."""
 
 import json
 import re
@@ -23,7 +24,9 @@ def spectra(basis, n, seed=0, recipe="shamaei-table2"):
 
 def made(basis, encoder="cnn", **options):
     torch.manual_seed(0)
-    network = supervised_quantification.Supervised(basis.names, basis.dwelltime, basis.spec_freq_mhz, encoder, **options)
+    network = supervised_quantification.Supervised(
+        basis.names, basis.dwelltime, basis.spec_freq_mhz, encoder, **options
+    )
     network.set_basis(basis.fids)
     network.set_range(*spectra(basis, 64))
     return network.eval()
@@ -57,7 +60,9 @@ def test_what_is_kept_of_spectra_gives_the_same_loss(sim_basis, encoder):
         kept = network.loss_of_views(network.views(fid), network.targets(fid, conc))
         torch.testing.assert_close(kept, network.loss(fid, conc))
         network.eval()
-        torch.testing.assert_close(network.loss_on(network.views(fid), network.targets(fid, conc))(), network.loss(fid, conc))
+        torch.testing.assert_close(
+            network.loss_on(network.views(fid), network.targets(fid, conc))(), network.loss(fid, conc)
+        )
 
 
 def test_wavelet_scattering_is_scaled_by_what_it_is_first_trained_with():
@@ -80,14 +85,23 @@ def test_a_fixed_set_of_spectra_is_seen_over_and_over(sim_basis, tmp_path, monke
     from fsl_mrs_dl.training import settings as settings_module
     from fsl_mrs_dl.training import supervised
 
-    settings = settings_module.Settings(steps=12, batch_size=8, validate_every=6, validation_batches=2, device="cpu", progress=False)
+    settings = settings_module.Settings(
+        steps=12, batch_size=8, validate_every=6, validation_batches=2, device="cpu", progress=False
+    )
     seen, plain = [], supervised_quantification.Supervised.loss
     monkeypatch.setattr(
-        supervised_quantification.Supervised, "loss", lambda self, fid, conc: seen.append((self.training, conc)) or plain(self, fid, conc)
+        supervised_quantification.Supervised,
+        "loss",
+        lambda self, fid, conc: seen.append((self.training, conc)) or plain(self, fid, conc),
     )
-    card = supervised.train_regressor(sim_basis, tmp_path / "net", settings=settings, encoder="cnn", n_signals=30, active=1)
+    card = supervised.train_regressor(
+        sim_basis, tmp_path / "net", settings=settings, encoder="cnn", n_signals=30, active=1
+    )
     assert card["training"]["basis"].startswith("30 simulated spectra")
-    rows = {kind: {tuple(row) for training, conc in seen for row in conc.tolist() if training == kind} for kind in (True, False)}
+    rows = {
+        kind: {tuple(row) for training, conc in seen for row in conc.tolist() if training == kind}
+        for kind in (True, False)
+    }
     assert len(rows[True]) <= 2 * 27 and len(rows[False]) <= 3 and not rows[True] & rows[False]
 
 
@@ -143,7 +157,9 @@ def test_a_metabolite_that_never_varies_does_no_harm(sim_basis):
     conc[:, 2] = 0
     network.set_range(fid, conc)
     assert torch.isfinite(network.targets(fid, conc)).all() and float(network.span.min()) > 0
-    assert set(supervised_quantification.scores(conc, conc, sim_basis.names)["RMSE"]) == set(sim_basis.names) - {sim_basis.names[2]}
+    assert set(supervised_quantification.scores(conc, conc, sim_basis.names)["RMSE"]) == set(sim_basis.names) - {
+        sim_basis.names[2]
+    }
 
 
 def test_scores_are_the_papers():
@@ -166,7 +182,9 @@ def test_hard_spectra_are_those_with_the_largest_errors_and_more_of_them_are_dra
     drawn = random_spectra.draw(recipes.Recipe.load("shamaei-table2"), 2000, sim_basis.names, generator)
     again = supervised_quantification.near(drawn, hard, 0.25, generator)
     changed = again["snr"] != drawn["snr"]
-    assert changed.float().mean() == pytest.approx(0.25, abs=0.04) and set(again["snr"][changed].tolist()) <= set(range(30, 40))
+    assert changed.float().mean() == pytest.approx(0.25, abs=0.04) and set(again["snr"][changed].tolist()) <= set(
+        range(30, 40)
+    )
     assert torch.equal(again["conc"][~changed], drawn["conc"][~changed]) and torch.equal(again["phi0"], drawn["phi0"])
     like = again["conc"][changed]
     assert (like[:, 0] == 7).all() and (like >= hard["low"]).all() and (like <= hard["high"]).all()
@@ -180,7 +198,9 @@ def test_one_spectrum_in_a_batch_is_refused(sim_basis, tmp_path):
     from fsl_mrs_dl.training import supervised
 
     with pytest.raises(OptionError, match="--batch_size 1: .*at least 2"):
-        supervised.train_regressor(sim_basis, tmp_path / "new", settings=settings_module.Settings(steps=2, batch_size=1, progress=False))
+        supervised.train_regressor(
+            sim_basis, tmp_path / "new", settings=settings_module.Settings(steps=2, batch_size=1, progress=False)
+        )
     assert not (tmp_path / "new").exists()
 
 
@@ -190,7 +210,9 @@ def test_a_stack_with_a_misspelt_member_is_refused_before_anything_is_trained(si
     from fsl_mrs_dl.training import supervised
 
     with pytest.raises(OptionError, match="--stack fc fcc: there is no such encoder as fcc"):
-        supervised.train_regressor(sim_basis, tmp_path / "new", stack=("fc", "fcc"), settings=settings_module.Settings(steps=2, progress=False))
+        supervised.train_regressor(
+            sim_basis, tmp_path / "new", stack=("fc", "fcc"), settings=settings_module.Settings(steps=2, progress=False)
+        )
     assert not (tmp_path / "new").exists()
 
 
@@ -234,10 +256,26 @@ def trained(tmp_path_factory, sim_basis, one_thread):
     sim_basis.save(folder / "basis")
     fids, conc = spectra(sim_basis, 16, seed=5, recipe="rizzo")
     data = nifti.MrsData(
-        fids.numpy().T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4)
+        fids.numpy().T[None, None, None],
+        sim_basis.dwelltime,
+        sim_basis.spec_freq_mhz,
+        "1H",
+        ("DIM_DYN",),
+        affine=np.eye(4),
     )
     nifti.save(folder / "data.nii.gz", data)
-    some = ["train", "quant", "--method", "supervised", "--basis", str(folder / "basis"), "--threads", "1", "--device", "cpu"]
+    some = [
+        "train",
+        "quant",
+        "--method",
+        "supervised",
+        "--basis",
+        str(folder / "basis"),
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
     some += ["--batch_size", "32", "--validate_every", "100", "--learning_rate", "0.002"]
     for name, words in {
         "one": ["--encoder", "resnet", "--steps", "90", "--water", "--recipe", "rizzo"],
@@ -279,25 +317,38 @@ def test_a_fit_starts_without_it_and_has_its_answer_beside_its_own(trained, tmp_
     from fsl_mrs_dl.cli.main import main
 
     folder, truth, _ = trained
-    words = ["fit", "--data", str(folder / "data.nii.gz"), "--basis", str(folder / "basis"), "--model", str(folder / name)]
+    words = [
+        "fit",
+        "--data",
+        str(folder / "data.nii.gz"),
+        "--basis",
+        str(folder / "basis"),
+        "--model",
+        str(folder / name),
+    ]
     words += ["--lorentzian", "--baseline", "off"]
     assert main([*words, "--output", str(tmp_path / "fit")]) == 0, capsys.readouterr().err
     assert f"classical, {name} answers beside it" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "fit/uncertainty.csv")
     assert table["network"].notna().all() and ("epistemic_sd" in table) == (name == "votes")
-    assert main([*words, "--estimate", "network", "--report", "--output", str(tmp_path / "own")]) == 0, capsys.readouterr().err
+    assert main([*words, "--estimate", "network", "--report", "--output", str(tmp_path / "own")]) == 0, (
+        capsys.readouterr().err
+    )
     own = pd.read_csv(tmp_path / "own/concentrations.csv", header=[0, 1])
     np.testing.assert_allclose(own[("mean", "raw")].to_numpy(), table["network"].to_numpy(), rtol=1e-4)
     summary = pd.read_csv(tmp_path / "own/summary.csv")
     assert (summary["estimate"] == "network").all() and (summary["%CRLB"].notna() == (name == "votes")).all()
     # What is to be thought of the network stays with its numbers.
     for file in ("options.txt", "report.html"):
-        assert ("has learnt little" in (tmp_path / "own" / file).read_text()) == model_cards.little_learnt(model_cards.read_card(folder / name))
+        assert ("has learnt little" in (tmp_path / "own" / file).read_text()) == model_cards.little_learnt(
+            model_cards.read_card(folder / name)
+        )
 
 
 @pytest.mark.parametrize("name", ["one", "votes"])
 def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
-    """Macromolecules that were added for the fit have no answer; ratios of the others keep their spread, where there is one."""
+    """Macromolecules that were added for the fit have no answer; ratios of the others keep their spread, where there is
+    one."""
     from fsl_mrs_dl.fitting import quantify
     from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
     from fsl_mrs_dl.io.basis import Basis
@@ -308,9 +359,14 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
     data = load(trained[0] / "data.nii.gz")
     basis = add_macromolecules(Basis.load(trained[0] / "basis"), "summed")
     fit = quantify.quantify(
-        np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)[:2], basis, dwelltime=data.dwelltime, spec_freq_mhz=data.spec_freq_mhz,
-        starter=Automatic(None, trained[0] / name), estimate="network", device="cpu",
-    )  # fmt: skip
+        np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)[:2],
+        basis,
+        dwelltime=data.dwelltime,
+        spec_freq_mhz=data.spec_freq_mhz,
+        starter=Automatic(None, trained[0] / name),
+        estimate="network",
+        device="cpu",
+    )
     made = tables.FitResults(fit, data, ["Cr"], [], estimate="network")
     sd = made.ratios[1]
     known = np.array([one != basis.names[-1] for one in made.names])
@@ -332,9 +388,14 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
     assert isinstance(starter, RegressorStarter)
     fids, conc = spectra(sim_basis, 64, seed=9, recipe="rizzo")
     fit = quantify.quantify(
-        7.0 * fids.numpy(), sim_basis, dwelltime=sim_basis.dwelltime, spec_freq_mhz=sim_basis.spec_freq_mhz, starter=starter,
-        rescale=False, device="cpu",
-    )  # fmt: skip
+        7.0 * fids.numpy(),
+        sim_basis,
+        dwelltime=sim_basis.dwelltime,
+        spec_freq_mhz=sim_basis.spec_freq_mhz,
+        starter=starter,
+        rescale=False,
+        device="cpu",
+    )
     column = list(sim_basis.names).index("NAA")
     found = fit.networks[0, :, column]
     assert np.corrcoef(found, conc[:, column])[0, 1] > 0.85
@@ -369,7 +430,15 @@ def test_a_network_that_proposes_no_starts_is_not_taken_for_one_that_does(traine
     from fsl_mrs_dl.cli.main import main
 
     folder, _, _ = trained
-    words = ["fit", "--data", str(folder / "data.nii.gz"), "--basis", str(folder / "basis"), "--model", str(folder / "votes")]
+    words = [
+        "fit",
+        "--data",
+        str(folder / "data.nii.gz"),
+        "--basis",
+        str(folder / "basis"),
+        "--model",
+        str(folder / "votes"),
+    ]
     assert main([*words, "--starter", "network", "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "--starter network" in error and "proposes no starts" in error and error.count("\n") == 1
@@ -384,7 +453,9 @@ def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
     from fsl_mrs_dl.training import supervised
 
     basis = Basis.load(trained[0] / "basis")
-    settings = settings_module.Settings(steps=6, batch_size=8, validate_every=2, validation_batches=1, device="cpu", progress=False)
+    settings = settings_module.Settings(
+        steps=6, batch_size=8, validate_every=2, validation_batches=1, device="cpu", progress=False
+    )
     options = {"stack": ("align-cnn", "cnn"), "hidden": (8,), "active": 1}
     plain, seen = batches_module._Stream.__iter__, []
 
@@ -407,7 +478,9 @@ def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
     ours, theirs = (model_cards.load(one.folder)[0].state_dict() for one in (card, whole))
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
     with pytest.raises(OptionError, match="--resume: .*was begun with"):
-        supervised.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options | {"stack": ("cnn", "cnn")})
+        supervised.train_regressor(
+            basis, tmp_path / "net", settings=settings, resume=True, **options | {"stack": ("cnn", "cnn")}
+        )
 
 
 def test_second_order_goes_on_where_batches_end(sim_basis, tmp_path, monkeypatch):
@@ -418,7 +491,13 @@ def test_second_order_goes_on_where_batches_end(sim_basis, tmp_path, monkeypatch
     from fsl_mrs_dl.training import supervised
 
     settings = settings_module.Settings(
-        steps=30, batch_size=32, validate_every=10, validation_batches=2, learning_rate=3e-3, device="cpu", progress=False
+        steps=30,
+        batch_size=32,
+        validate_every=10,
+        validation_batches=2,
+        learning_rate=3e-3,
+        device="cpu",
+        progress=False,
     )
     options = {"encoder": "wscn", "n_signals": 400, "n_points": 256, "settings": settings, "recipe": "rizzo"}
     plain = supervised.train_regressor(sim_basis, tmp_path / "plain", **options)
@@ -493,10 +572,23 @@ def test_impossible_trainings_are_said_in_one_line(trained, tmp_path, capsys, wo
 def test_encoders_of_fids_are_not_for_spectra(tmp_path, capsys):
     from fsl_mrs_dl.cli.main import main
 
-    words = ["train", "quant", "--output", str(tmp_path / "net"), "--steps", "1", "--n_protocols", "1", "--encoder", "hatami"]
+    words = [
+        "train",
+        "quant",
+        "--output",
+        str(tmp_path / "net"),
+        "--steps",
+        "1",
+        "--n_protocols",
+        "1",
+        "--encoder",
+        "hatami",
+    ]
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert "--encoder hatami" in error and "--method supervised" in error and "resnet" in error and error.count("\n") == 1
+    assert (
+        "--encoder hatami" in error and "--method supervised" in error and "resnet" in error and error.count("\n") == 1
+    )
 
 
 def test_a_search_tries_encoders(trained, tmp_path, monkeypatch):

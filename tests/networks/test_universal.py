@@ -1,4 +1,5 @@
-"""The universal networks: what they see does not depend on the grid of the data, and their proposals mean what they say."""
+"""The universal networks: what they see does not depend on the grid of the data, and their proposals mean what they
+say."""
 
 import math
 
@@ -40,7 +41,9 @@ def test_the_same_signal_looks_the_same_on_every_grid_of_time(n_points, dwelltim
     grid = PpmGrid(np.arange(n_points), n_points, dwelltime, 123.2)(halved_fft(fid)[None])[0]
     # The integral over time does not know the sampling; half the first point makes the sum one.
     exact = torch.as_tensor(
-        sum(a / (math.pi * 6 + 2j * math.pi * (GRID_PPM - ppm) * 123.2) for ppm, a in BRAIN) / dwelltime / math.sqrt(n_points)
+        sum(a / (math.pi * 6 + 2j * math.pi * (GRID_PPM - ppm) * 123.2) for ppm, a in BRAIN)
+        / dwelltime
+        / math.sqrt(n_points)
     )
     assert (grid - exact).abs().max() < 0.01 * exact.abs().max()
     assert GRID_PPM[grid.abs().argmax()] == pytest.approx(2.01, abs=0.01)
@@ -58,7 +61,9 @@ def test_a_window_of_the_spectrum_is_enough():
 
 def test_peaks_of_a_distribution_are_found_with_their_mass():
     values = torch.linspace(-0.4, 0.4, 81)
-    mass = 0.7 * torch.exp(-0.5 * ((values - 0.103) / 0.008) ** 2) + 0.3 * torch.exp(-0.5 * ((values + 0.2) / 0.008) ** 2)
+    mass = 0.7 * torch.exp(-0.5 * ((values - 0.103) / 0.008) ** 2) + 0.3 * torch.exp(
+        -0.5 * ((values + 0.2) / 0.008) ** 2
+    )
     place, probability = universal.peaks(mass.log().clamp(min=-80)[None], values, 2)
     assert place[0].numpy() == pytest.approx([0.103, -0.2], abs=0.002)
     assert probability[0].numpy() == pytest.approx([0.7, 0.3], abs=0.05)
@@ -66,7 +71,8 @@ def test_peaks_of_a_distribution_are_found_with_their_mass():
 
 @pytest.fixture(scope="module")
 def trusting():
-    """An alignment network that trusts every point: a plain matched filter, so that its arithmetic can be held to the truth."""
+    """An alignment network that trusts every point: a plain matched filter, so that its arithmetic can be held to the
+    truth."""
     network = AlignUniversal().eval()
     with torch.no_grad():
         network.weights.weight.zero_()
@@ -136,7 +142,9 @@ def test_losses_fall_when_the_networks_learn(kind):
     protocols = protocols_module.random_protocols(recipes.Recipe.load("universal").get("protocols"), 2, seed=0)
     network = QuantUniversal() if kind == "quant" else AlignUniversal(width=8, depth=3)
     make, loss = (
-        (universal.quant_batch, universal.quant_loss) if kind == "quant" else (universal.align_batch, universal.align_loss)
+        (universal.quant_batch, universal.quant_loss)
+        if kind == "quant"
+        else (universal.align_batch, universal.align_loss)
     )
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     totals = []

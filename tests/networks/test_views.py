@@ -127,9 +127,13 @@ def test_bands_without_points_and_channels_without_partner_are_refused():
 
 @pytest.mark.parametrize("name,library", [("scalogram", "ptwt"), ("wscn", "kymatio")])
 def test_what_is_missing_is_named_with_the_command_that_installs_it(monkeypatch, name, library):
-    for module in [module for module in sys.modules if module.split(".")[0] == library or module.endswith(f".{library}_torch")]:
+    for module in [
+        module for module in sys.modules if module.split(".")[0] == library or module.endswith(f".{library}_torch")
+    ]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(OptionError, match=rf"--encoder {name}.*{library}.*pip install 'fsl-mrs-dl\[timefreq\]'") as caught:
+    with pytest.raises(
+        OptionError, match=rf"--encoder {name}.*{library}.*pip install 'fsl-mrs-dl\[timefreq\]'"
+    ) as caught:
         encoders.make(name, n_points=256, n_out=2)
     assert "\n" not in str(caught.value)

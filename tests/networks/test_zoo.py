@@ -14,12 +14,18 @@ CONTENT = {
     "name": "mine",
     "what": "Tries things.",
     "training": {
-        "command": "fsl_mrs_dl train align", "basis": "none", "recipe": {"name": "universal-transients"}, "steps": 1, "batch_size": 2,
-        "minutes": 0.1, "device": "CPU", "seed": 0,
+        "command": "fsl_mrs_dl train align",
+        "basis": "none",
+        "recipe": {"name": "universal-transients"},
+        "steps": 1,
+        "batch_size": 2,
+        "minutes": 0.1,
+        "device": "CPU",
+        "seed": 0,
     },
     "ranges": {"nucleus": ["1H"], "spec_freq_mhz": [60.0, 410.0]},
     "accuracy": {"inside": {"shift within 0.02 ppm (%)": 12.5}},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -34,7 +40,9 @@ def test_what_was_saved_is_loaded(folder):
     network = AlignUniversal(width=8, depth=2)
     for path in (folder, folder / "card.json", str(folder)):
         again, card = model_cards.load(path)
-        assert card.name == "mine" and card["architecture"]["parameters"] == sum(p.numel() for p in network.parameters())
+        assert card.name == "mine" and card["architecture"]["parameters"] == sum(
+            p.numel() for p in network.parameters()
+        )
         for name, value in network.state_dict().items():
             assert torch.equal(value, again.state_dict()[name])
         assert not again.training and not any(p.requires_grad for p in again.parameters())
@@ -92,7 +100,9 @@ def test_the_card_says_what_it_covers(folder):
 def test_every_shipped_model_is_whole():
     for name in model_cards.model_names():
         network, card = model_cards.load(name)
-        assert card.name == name and card["training"]["command"] and card["accuracy"] and card["architecture"]["flops"] > 0
+        assert (
+            card.name == name and card["training"]["command"] and card["accuracy"] and card["architecture"]["flops"] > 0
+        )
 
 
 def test_models_command(folder, capsys):
@@ -102,7 +112,13 @@ def test_models_command(folder, capsys):
     assert capsys.readouterr().out.strip() == str(folder)
     assert main(["models", "show", str(folder)]) == 0
     shown = capsys.readouterr().out
-    for words in ("Tries things.", "align-universal (width 8, depth 2)", "nucleus 1H", "12.5", "fsl_mrs_dl train align"):
+    for words in (
+        "Tries things.",
+        "align-universal (width 8, depth 2)",
+        "nucleus 1H",
+        "12.5",
+        "fsl_mrs_dl train align",
+    ):
         assert words in shown
     (folder / "model.safetensors").write_bytes(b"x")
     assert main(["models", "show", str(folder)]) == 2

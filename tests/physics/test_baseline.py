@@ -39,9 +39,22 @@ def test_fsl_mrs_words(text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "poly", "spline", "poly, two", "poly, 1.5", "spline, soft", "spline, 1.9", "spline, -3", "spline, nan", "spline, inf",
-     "wavelet, 3", "poly, 2, 3", "off, 3 4"],
-)  # fmt: skip
+    [
+        "",
+        "poly",
+        "spline",
+        "poly, two",
+        "poly, 1.5",
+        "spline, soft",
+        "spline, 1.9",
+        "spline, -3",
+        "spline, nan",
+        "spline, inf",
+        "wavelet, 3",
+        "poly, 2, 3",
+        "off, 3 4",
+    ],
+)
 def test_malformed_words(text):
     with pytest.raises(OptionError, match=r"--baseline '.*write 'off', 'poly, N'"):
         Baseline.parse(text, 200, 4.0)
@@ -123,7 +136,9 @@ def test_a_straight_line_costs_no_penalty():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sampled_from(["poly, 0", "poly, 3", "spline, stiff"]), st.integers(0, 2**31), st.sampled_from([(), (3,), (2, 3)]))
+@given(
+    st.sampled_from(["poly, 0", "poly, 3", "spline, stiff"]), st.integers(0, 2**31), st.sampled_from([(), (3,), (2, 3)])
+)
 def test_order_and_collect_are_inverses(words, seed, batch):
     baseline = Baseline.parse(words, 64, 4.0)
     tail = np.random.default_rng(seed).normal(size=(*batch, 2 * baseline.n_regressors))
@@ -161,7 +176,9 @@ def test_penalty_is_fsl_mrs_s(words, reference):
 def test_a_regressor_that_is_empty_in_the_window_changes_nothing():
     """FSL-MRS's splines have one more column, all zero, in some windows; its coefficient is free, not zero."""
     plain = Baseline("spline", 274, 2.1, effective_dimension=20.0)
-    more = Baseline("spline", 274, 2.1, effective_dimension=20.0, given=np.column_stack([plain.regressors, np.zeros(274)]))
+    more = Baseline(
+        "spline", 274, 2.1, effective_dimension=20.0, given=np.column_stack([plain.regressors, np.zeros(274)])
+    )
     spec = np.random.default_rng(0).normal(size=274).cumsum()
     for baseline in (plain, more):
         best = baseline.solver @ spec

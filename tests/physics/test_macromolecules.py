@@ -32,10 +32,16 @@ def test_the_unit_of_the_basis_set_is_kept(sim_basis):
 
 
 def test_lines_are_found_again(sim_basis):
-    ppm, fwhm, area = np.array([0.9, 1.4, 2.05, 3.0]), np.array([15.0, 25.0, 18.0, 20.0]), np.array([3.0, 2.0, 4.0, 1.0])
+    ppm, fwhm, area = (
+        np.array([0.9, 1.4, 2.05, 3.0]),
+        np.array([15.0, 25.0, 18.0, 20.0]),
+        np.array([3.0, 2.0, 4.0, 1.0]),
+    )
     fid = area @ macromolecules.line_fids(ppm, fwhm, sim_basis.n_points, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
     found = macromolecules.fit_lines(fid, sim_basis.dwelltime, sim_basis.spec_freq_mhz, 8)
-    again = found[2] @ macromolecules.line_fids(*found[:2], sim_basis.n_points, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    again = found[2] @ macromolecules.line_fids(
+        *found[:2], sim_basis.n_points, sim_basis.dwelltime, sim_basis.spec_freq_mhz
+    )
     spec, rest = window(fid, sim_basis), window(fid - again, sim_basis)
     assert np.linalg.norm(rest) < 0.01 * np.linalg.norm(spec) and (np.diff(found[0]) > 0).all() and (found[2] > 0).all()
 
@@ -58,7 +64,9 @@ def test_without_macromolecules_there_are_no_lines(sim_basis):
 
 def test_measured_ones_from_a_file(sim_basis, tmp_path):
     pattern = macromolecules.add_macromolecules(sim_basis, "summed").fids[-1] * 40
-    data = nifti.MrsData(pattern[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), affine=np.eye(4))
+    data = nifti.MrsData(
+        pattern[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), affine=np.eye(4)
+    )
     nifti.save(tmp_path / "mm.nii.gz", data)
     more = macromolecules.add_macromolecules(sim_basis, tmp_path / "mm.nii.gz")
     assert more.names[-1] == "mm"

@@ -147,7 +147,9 @@ def test_the_formula(name):
     for i, group in enumerate((0, 1, 1, 2)):
         eps = blocks["eps"][i if len(blocks["eps"]) == 4 else group]
         sigma = blocks["sigma"][group] if "sigma" in blocks else 0.0
-        fid = blocks["conc"][i] * model.basis[i].numpy() * np.exp(-(1j * eps + blocks["gamma"][group] + sigma**2 * t) * t)
+        fid = (
+            blocks["conc"][i] * model.basis[i].numpy() * np.exp(-(1j * eps + blocks["gamma"][group] + sigma**2 * t) * t)
+        )
         fid[0] /= 2
         total += np.fft.fftshift(np.fft.fft(fid)) / np.sqrt(160)
     total *= np.exp(-1j * (blocks["phi0"] + blocks["phi1"] * nu))

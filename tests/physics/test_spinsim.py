@@ -46,7 +46,9 @@ def test_singlets_stand_upright_at_their_shift_with_one_unit_per_proton():
 
 
 def test_the_line_width_is_the_one_asked_for():
-    fid = spinsim.simulate_metabolite("H2O", "fid", spec_freq_mhz=123.2, bandwidth_hz=1000.0, n_points=16384, fwhm_hz=8.0)
+    fid = spinsim.simulate_metabolite(
+        "H2O", "fid", spec_freq_mhz=123.2, bandwidth_hz=1000.0, n_points=16384, fwhm_hz=8.0
+    )
     spec = units.fid_to_spec(fid).real
     assert np.count_nonzero(spec > spec.max() / 2) * 1000 / 16384 == pytest.approx(8, abs=0.15)
 
@@ -65,14 +67,18 @@ def test_a_strongly_coupled_pair_gives_the_ab_quartet(coupling):
 
 
 def test_magnetically_equivalent_protons_show_no_coupling():
-    system = spinsim.SpinSystem("A3", (spinsim.SpinGroup("A3", (2.0,) * 3, ((0, 1, -14.0), (0, 2, -14.0), (1, 2, -14.0))),))
+    system = spinsim.SpinSystem(
+        "A3", (spinsim.SpinGroup("A3", (2.0,) * 3, ((0, 1, -14.0), (0, 2, -14.0), (1, 2, -14.0))),)
+    )
     frequencies, amplitudes = spinsim.transitions(system, "fid", spec_freq_mhz=123.2)
     assert frequencies == pytest.approx([(2.0 - 4.65) * 123.2])
     assert amplitudes == pytest.approx([3])
 
 
 def test_nitrogen_splits_into_three_and_phosphorus_into_two():
-    group = spinsim.SpinGroup("CH", (3.0,), (), (spinsim.Heteronucleus("14N", (1.0,)), spinsim.Heteronucleus("31P", (6.0,))))
+    group = spinsim.SpinGroup(
+        "CH", (3.0,), (), (spinsim.Heteronucleus("14N", (1.0,)), spinsim.Heteronucleus("31P", (6.0,)))
+    )
     frequencies, amplitudes = spinsim.transitions(spinsim.SpinSystem("X", (group,)), "fid", spec_freq_mhz=100.0)
     assert frequencies == pytest.approx(np.array([-4, -3, -2, 2, 3, 4]) - 165)
     assert amplitudes == pytest.approx(np.full(6, 1 / 6))
@@ -128,7 +134,9 @@ def test_phosphorus_is_refocused_because_no_pulse_reaches_it():
 
 
 def test_mega_press_keeps_gaba_and_cancels_creatine_in_the_difference():
-    on, off = ({n: spectrum(n, "mega-press", te_ms=68.0, edit=edit) for n in ("GABA", "Cr", "NAA")} for edit in ("on", "off"))
+    on, off = (
+        {n: spectrum(n, "mega-press", te_ms=68.0, edit=edit) for n in ("GABA", "Cr", "NAA")} for edit in ("on", "off")
+    )
     difference = {name: on[name] - off[name] for name in on}
     assert np.abs(difference["Cr"]).max() < 1e-9
     # At 68 ms the outer lines of the 3.0 ppm triplet are upright when edited and inverted when not: together they carry

@@ -1,4 +1,5 @@
-"""What an alignment can do beyond bringing transients together: absolute places, sub-spectra, a moving reference, exclusion, networks alone."""
+"""What an alignment can do beyond bringing transients together: absolute places, sub-spectra, a moving reference,
+exclusion, networks alone."""
 
 import json
 
@@ -57,8 +58,12 @@ def drifting(clean, n, seed=0, sd=0.05, hz=6.0, deg=30.0):
 
 def svs(fids, tags=("DIM_DYN",), freq=FREQ, nucleus="1H", header=None):
     """FIDs ``(n_points, ...)`` as single-voxel data."""
-    named = {"SpectrometerFrequency": [freq], "ResonantNucleus": [nucleus]} | {f"dim_{k + 5}": tag for k, tag in enumerate(tags)}
-    return nifti.MrsData(fids[None, None, None], DWELL, freq, nucleus, tags, named | (header or {}), np.diag([20.0, 20, 20, 1]))
+    named = {"SpectrometerFrequency": [freq], "ResonantNucleus": [nucleus]} | {
+        f"dim_{k + 5}": tag for k, tag in enumerate(tags)
+    }
+    return nifti.MrsData(
+        fids[None, None, None], DWELL, freq, nucleus, tags, named | (header or {}), np.diag([20.0, 20, 20, 1])
+    )
 
 
 # -- absolute places -----------------------------------------------------------------------------------------------
@@ -85,8 +90,12 @@ def test_absolute_places_are_not_moved_by_what_lies_between():
     """NAAG beside NAA, glutamate under it: within what is said of the errors."""
     for te in (30.0, 68.0):
         basis = acquisition.simulate_basis(te_ms=te)
-        made = acquisition.simulate_svs(basis, transients=1, snr=100, drift_hz=0, jitter_hz=0, drift_deg=0, jitter_deg=0)
-        found = absolute_offset(made.data.fids[0, 0, 0, :, 0], dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz)
+        made = acquisition.simulate_svs(
+            basis, transients=1, snr=100, drift_hz=0, jitter_hz=0, drift_deg=0, jitter_deg=0
+        )
+        found = absolute_offset(
+            made.data.fids[0, 0, 0, :, 0], dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz
+        )
         assert abs(found.shift_hz) < 0.15 and abs(found.phase_deg) < 3
         assert abs(found.phase_deg) < 2 * found.phase_sd_deg and abs(found.shift_hz) < 2 * found.shift_sd_hz
 
@@ -120,7 +129,9 @@ def test_absolute_alignment_puts_the_mean_where_it_belongs():
     assert (out.alignment.shift_sd_hz > plain.alignment.shift_sd_hz).all()
     # Coils that are not combined have a phase each: only the shift is absolute.
     gains = np.array([1.0, 0.5j, -0.8])
-    coils = align.align_data(svs(np.einsum("c,tn->nct", gains, fids), ("DIM_COIL", "DIM_DYN")), absolute=True, device="cpu")
+    coils = align.align_data(
+        svs(np.einsum("c,tn->nct", gains, fids), ("DIM_COIL", "DIM_DYN")), absolute=True, device="cpu"
+    )
     np.testing.assert_allclose(coils.alignment.shift_hz[0], shift + 12, atol=1.0)
     np.testing.assert_allclose(coils.alignment.phase_deg[0], phase - phase.mean(), atol=4)
 
@@ -157,7 +168,9 @@ def test_edited_data_acquired_in_blocks_subtract():
     assert together.subspectra is not None and apart.subspectra is None
     assert "matched" in together.details("x", "DIM_DYN", None)
     # Voxels are matched one by one.
-    two = nifti.MrsData(np.concatenate([data.fids, data.fids[..., ::-1]], 0), DWELL, FREQ, "1H", data.dim_tags, affine=np.eye(4))
+    two = nifti.MrsData(
+        np.concatenate([data.fids, data.fids[..., ::-1]], 0), DWELL, FREQ, "1H", data.dim_tags, affine=np.eye(4)
+    )
     both = align.align_data(two, device="cpu")
     assert both.subspectra[0].shape == (2, 2)
     np.testing.assert_allclose(both.alignment.shift_hz[:2], together.alignment.shift_hz, atol=1e-6)
@@ -233,7 +246,9 @@ def test_unlike_transients_are_left_out_with_their_headers(tmp_path, capsys):
     fids, _, _ = drifting(lines(BRAIN), 16)
     fids[5] *= 4
     fids[9] = 0
-    header = {"dim_5_header": {"RepetitionTime": [float(k) for k in range(16)], "EchoTime": {"start": 0.1, "increment": 0.01}}}
+    header = {
+        "dim_5_header": {"RepetitionTime": [float(k) for k in range(16)], "EchoTime": {"start": 0.1, "increment": 0.01}}
+    }
     data = svs(fids.T, header=header)
     out = align.align_data(data, exclude_unlike=True, device="cpu")
     assert out.excluded == (5, 9) and out.data.fids.shape[-1] == 14 and out.alignment.shift_hz.shape == (1, 16)

@@ -1,4 +1,5 @@
-"""Denoising of files: every spectrum by itself, what the header says afterwards, who is warned by it, and what is refused."""
+"""Denoising of files: every spectrum by itself, what the header says afterwards, who is warned by it, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -31,10 +32,14 @@ def model(sim_basis, tmp_path_factory):
     torch.manual_seed(0)
     network = denoiser.Denoiser(DWELL, FREQ, N, channels=8, kernel=8, layers=2)
     protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, DWELL, FREQ)
-    recipe = recipes.Recipe.of("x", recipes.Recipe.load("normal-brain").content | {"snr": 20, "phase_deg": 0, "shift_ppm": 0})
+    recipe = recipes.Recipe.of(
+        "x", recipes.Recipe.load("normal-brain").content | {"snr": 20, "phase_deg": 0, "shift_ppm": 0}
+    )
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for step in range(120):
-        made = random_spectra.render(random_spectra.draw(recipe, 16, protocol.names, torch.Generator().manual_seed(step)), protocol)
+        made = random_spectra.render(
+            random_spectra.draw(recipe, 16, protocol.names, torch.Generator().manual_seed(step)), protocol
+        )
         optimiser.zero_grad()
         network.loss(made.fid, made.metabolites + made.nuisance).backward()
         optimiser.step()
@@ -44,7 +49,13 @@ def model(sim_basis, tmp_path_factory):
         "spec_freq_mhz": [FREQ * 0.995, FREQ * 1.005],
         "dwelltime": [DWELL * 0.999, DWELL * 1.001],
     }
-    card = {"name": "tiny", "what": "a test", "training": {}, "ranges": ranges, "accuracy": {"at SNR 20": {"left, %": 80.0}}}
+    card = {
+        "name": "tiny",
+        "what": "a test",
+        "training": {},
+        "ranges": ranges,
+        "accuracy": {"at SNR 20": {"left, %": 80.0}},
+    }
     model_cards.save(folder, network.eval(), card)
     return folder
 
@@ -89,7 +100,11 @@ def fails(words, capsys, *expected):
 
 def test_noise_goes_where_the_network_looks_and_nowhere_else(file, done):
     before, after = nifti.load(file), nifti.load(done / "svs.nii.gz")
-    assert after.fids.shape == before.fids.shape and after.fids.dtype == before.fids.dtype and after.dim_tags == before.dim_tags
+    assert (
+        after.fids.shape == before.fids.shape
+        and after.fids.dtype == before.fids.dtype
+        and after.dim_tags == before.dim_tags
+    )
     np.testing.assert_array_equal(after.affine, before.affine)
     # What cannot be denoised is as it was, to the bit.
     for untouched in (1, 4):
@@ -107,8 +122,17 @@ def test_noise_goes_where_the_network_looks_and_nowhere_else(file, done):
 def test_the_header_says_what_was_done_and_what_it_is_worth(file, done, model, tmp_path):
     header = nifti.load(done / "svs.nii.gz").header
     earlier, step = header["ProcessingApplied"]
-    assert earlier["Method"] == "Eddy current correction" and (step["Program"], step["Method"]) == ("FSL-MRS-DL", "Denoising")
-    for word in ("fsl_mrs_dl denoise", "model=tiny", model_cards.read_card(model)["sha256"], "ppmlim=(0.2, 4.2)", "4 of 6 spectra"):
+    assert earlier["Method"] == "Eddy current correction" and (step["Program"], step["Method"]) == (
+        "FSL-MRS-DL",
+        "Denoising",
+    )
+    for word in (
+        "fsl_mrs_dl denoise",
+        "model=tiny",
+        model_cards.read_card(model)["sha256"],
+        "ppmlim=(0.2, 4.2)",
+        "4 of 6 spectra",
+    ):
         assert word in step["Details"]
     assert header["Denoised"]["Value"] is True and "SDs are too small" in header["Denoised"]["Description"]
     assert header["EchoTime"] == 0.035
@@ -118,10 +142,15 @@ def test_the_header_says_what_was_done_and_what_it_is_worth(file, done, model, t
 
 
 def test_what_was_done_is_said(file, model, tmp_path, capsys):
-    assert main(["denoise", "--file", str(file), "--model", str(model), "--output", str(tmp_path), "--filename", "quiet"]) == 0
+    assert (
+        main(["denoise", "--file", str(file), "--model", str(model), "--output", str(tmp_path), "--filename", "quiet"])
+        == 0
+    )
     said = capsys.readouterr().out
     assert (
-        "Denoised 4 of 6 spectra" in said and "left as they were: 2 (DIM_DYN 1; DIM_DYN 4" in said and "fit the raw data" in said
+        "Denoised 4 of 6 spectra" in said
+        and "left as they were: 2 (DIM_DYN 1; DIM_DYN 4" in said
+        and "fit the raw data" in said
     )
     assert [path.name for path in tmp_path.iterdir()] == ["quiet.nii.gz"]
 
@@ -137,10 +166,18 @@ def test_any_dimensions_each_spectrum_by_itself(simulate, model, file):
     many = simulate(24, snr=20, seed=5).fids
     fids = many.reshape(2, 2, 1, 2, 3, N).transpose(0, 1, 2, 5, 3, 4)
     out = denoise.denoise_data(data_of(fids, "DIM_COIL", "DIM_DYN"), model, "cpu")
-    assert out.data.fids.shape == (2, 2, 1, N, 2, 3) and out.usable.all() and out.place(23) == "x 1, y 1, DIM_COIL 1, DIM_DYN 2"
+    assert (
+        out.data.fids.shape == (2, 2, 1, N, 2, 3)
+        and out.usable.all()
+        and out.place(23) == "x 1, y 1, DIM_COIL 1, DIM_DYN 2"
+    )
     one = denoise.denoise_data(data_of(fids[1:, :1, :, :, 0, 2]), model, "cpu").data.fids
     np.testing.assert_allclose(out.data.fids[1, 0, 0, :, 0, 2], one[0, 0, 0], atol=1e-4 * np.abs(one).max())
-    assert np.isfinite(out.taken).all() and 0.3 < np.median(out.taken) < 3 and np.median(out.snr) == pytest.approx(20, rel=0.3)
+    assert (
+        np.isfinite(out.taken).all()
+        and 0.3 < np.median(out.taken) < 3
+        and np.median(out.snr) == pytest.approx(20, rel=0.3)
+    )
 
 
 def test_signal_that_goes_with_the_noise_is_counted(simulate, model):
@@ -162,7 +199,10 @@ def test_signal_that_goes_with_the_noise_is_counted(simulate, model):
 def test_other_data_than_it_was_made_for_are_refused(file, model, tmp_path, capsys, change, words):
     data, n = nifti.load(file), change.pop("n", N)
     fids = np.concatenate([data.fids[..., :1]] * (n // N), axis=3)
-    header = {"SpectrometerFrequency": [change.get("spec_freq_mhz", FREQ)], "ResonantNucleus": [change.get("nucleus", "1H")]}
+    header = {
+        "SpectrometerFrequency": [change.get("spec_freq_mhz", FREQ)],
+        "ResonantNucleus": [change.get("nucleus", "1H")],
+    }
     other = nifti.save(
         tmp_path / "other.nii.gz", replace(data_of(fids, "DIM_DYN"), header=header | {"dim_5": "DIM_DYN"}, **change)
     )
@@ -194,7 +234,11 @@ def test_nothing_is_replaced_unasked(file, model, tmp_path, capsys):
     assert nib.load(out / "svs.nii.gz").shape == (1, 1, 1, N, 6) and (out / "mine.txt").read_text() == "mine" and before
     copy = tmp_path / "svs.nii.gz"
     copy.write_bytes(file.read_bytes())
-    fails(["denoise", "--file", copy, "--model", model, "--output", tmp_path, "--overwrite"], capsys, "is the input file itself")
+    fails(
+        ["denoise", "--file", copy, "--model", model, "--output", tmp_path, "--overwrite"],
+        capsys,
+        "is the input file itself",
+    )
 
 
 # -- who is warned -------------------------------------------------------------------------------------------------
@@ -239,7 +283,12 @@ def test_fit_warns_and_keeps_the_warning(file, done, basis_folder, tmp_path, cap
 def test_mrsi_warns_and_keeps_the_warning(simulate, model, basis_folder, tmp_path, capsys):
     fids = simulate(4, snr=20, seed=8).fids.reshape(2, 2, 1, N)
     nifti.save(tmp_path / "mrsi.nii.gz", data_of(fids))
-    assert main(["denoise", "--file", str(tmp_path / "mrsi.nii.gz"), "--model", str(model), "--output", str(tmp_path / "d")]) == 0
+    assert (
+        main(
+            ["denoise", "--file", str(tmp_path / "mrsi.nii.gz"), "--model", str(model), "--output", str(tmp_path / "d")]
+        )
+        == 0
+    )
     capsys.readouterr()
     words = [
         "mrsi",
@@ -256,7 +305,9 @@ def test_mrsi_warns_and_keeps_the_warning(simulate, model, basis_folder, tmp_pat
 
 
 @pytest.mark.parametrize("job", ["fit", "mrsi"])
-def test_denoised_data_are_not_turned_round_by_the_noise_that_is_left_beside_them(simulate, basis_folder, tmp_path, capsys, job):
+def test_denoised_data_are_not_turned_round_by_the_noise_that_is_left_beside_them(
+    simulate, basis_folder, tmp_path, capsys, job
+):
     """A network that leaves little of a spectrum makes its wrong side the stronger one."""
     fids = simulate(4, snr=20, seed=8).fids.conj()
     saved = data_of(fids.reshape(2, 2, 1, N)) if job == "mrsi" else data_of(fids.T[None, None, None], "DIM_DYN")
@@ -283,7 +334,9 @@ def same(one, other):
 
 def test_the_launcher_does_it_without_fsl_mrs(file, done, model, tmp_path, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "fsl_mrs" else find(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "fsl_mrs" else find(name, *more)
+    )
     (tmp_path / "config").write_text(f"model = {model}\n")
     words = ["--config", tmp_path / "config", "dl-denoise", "--file", file, "--output", tmp_path / "out", "-r"]
     assert without_fsl_mrs.fsl_mrs_proc([str(word) for word in words]) == 0
@@ -298,7 +351,9 @@ def test_fsl_mrs_proc_does_it_to_the_bit(file, done, model, tmp_path):
 
     words = ["dl-denoise", "--file", file, "--model", model, "--output", tmp_path / "out", "--device", "cpu", "-r"]
     assert "Denoised 4 of 6 spectra" in test_fslmrs.succeeds("fsl_mrs_proc", *words).stdout
-    assert same(tmp_path / "out" / "svs.nii.gz", done / "svs.nii.gz")["Details"].startswith("fsl_mrs_proc dl-denoise, model=tiny")
+    assert same(tmp_path / "out" / "svs.nii.gz", done / "svs.nii.gz")["Details"].startswith(
+        "fsl_mrs_proc dl-denoise, model=tiny"
+    )
     assert (tmp_path / "out" / "report_dl_denoise.html").is_file()
     words[4] = "quant-universal"
     words[6] = tmp_path / "other"
@@ -313,9 +368,25 @@ def test_fsl_mrs_with_dlquant_warns_and_keeps_the_warning(file, model, basis_fol
     one = nifti.load(file)
     one = replace(one, fids=one.fids[..., 0], dim_tags=(), header={k: v for k, v in one.header.items() if k != "dim_5"})
     nifti.save(tmp_path / "one.nii.gz", one)
-    assert main(["denoise", "--file", str(tmp_path / "one.nii.gz"), "--model", str(model), "--output", str(tmp_path / "d")]) == 0
+    assert (
+        main(
+            ["denoise", "--file", str(tmp_path / "one.nii.gz"), "--model", str(model), "--output", str(tmp_path / "d")]
+        )
+        == 0
+    )
     for name, data, warned in (("raw", tmp_path / "one.nii.gz", False), ("out", tmp_path / "d" / "one.nii.gz", True)):
-        words = ["--data", data, "--basis", basis_folder, "--output", tmp_path / name, "--baseline", "off", "--algo", "dlquant"]
+        words = [
+            "--data",
+            data,
+            "--basis",
+            basis_folder,
+            "--output",
+            tmp_path / name,
+            "--baseline",
+            "off",
+            "--algo",
+            "dlquant",
+        ]
         done = test_fslmrs.succeeds("fsl_mrs", *words, "--dl-starter", "classical", "--internal_ref", "Cr")
         assert (f"Warning: {data} was denoised" in done.stderr) == warned
         assert ("SDs are too small" in (tmp_path / name / "options.txt").read_text()) == warned

@@ -392,7 +392,8 @@ def test_real_transients_align_at_least_as_well_as_fsl_mrs():
 
 
 def unstable_transients(n, sd, seed, kinds, n_points=N):
-    """Transients with lines at the places of water and lipids, new in every one and up to ten and four times the highest peak."""
+    """Transients with lines at the places of water and lipids, new in every one and up to ten and four times the
+    highest peak."""
     rng = np.random.default_rng(seed)
     fid, shift, phase = simulate(n, 0.0, seed)
     peak = np.abs(np.fft.fft(CLEAN)).max()
@@ -401,7 +402,9 @@ def unstable_transients(n, sd, seed, kinds, n_points=N):
         if "water" in kinds:
             lines.append((rng.normal(4.66, 0.05), rng.uniform(5, 30), 10 ** rng.uniform(-0.5, 1)))
         if "lipids" in kinds:
-            lines += [(rng.normal(1.25, 0.1), rng.uniform(0.08, 0.3) * FREQ, 10 ** rng.uniform(-1, 0.6)) for _ in range(2)]
+            lines += [
+                (rng.normal(1.25, 0.1), rng.uniform(0.08, 0.3) * FREQ, 10 ** rng.uniform(-1, 0.6)) for _ in range(2)
+            ]
         for ppm, fwhm, height in lines:
             line = np.exp((2j * np.pi * (ppm - 4.65) * FREQ - np.pi * fwhm) * T + 2j * np.pi * rng.uniform())
             fid[row] += height * peak * line / np.abs(np.fft.fft(line)).max()
@@ -450,7 +453,8 @@ def test_a_first_reference_at_the_end_of_the_range_loses_nobody():
 
 
 def test_transients_without_noise_are_exact_however_few():
-    """What a line leaves that does not fit the grid of the transform is neither noise to weight by nor unstable lines."""
+    """What a line leaves that does not fit the grid of the transform is neither noise to weight by nor unstable
+    lines."""
     line = np.exp(2j * np.pi * -210 * T - 15 * T)
     for off in ((0.0, 3.0, -2.0), (0.0, 3.0), (0.0, 1.5, -7.0, 2.2)):
         off = np.array(off)

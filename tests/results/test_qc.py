@@ -22,9 +22,13 @@ def run(fid, fids, nucleus="1H", widest_hz=30.0, ppmlim=(0.2, 4.2)):
     first, last = units.window_indices(units.ppm_axis(N, DWELL, MHZ, nucleus), ppmlim)
     fids, time = np.asarray(fids), units.time_axis(N, DWELL)
     snr, widths = qc.metabolite_qc(
-        fid[None], lambda damping: units.fid_to_spec(fids * np.exp(-damping[0] * time))[None, :, first:last], dwelltime=DWELL,
-        spec_freq_mhz=MHZ, nucleus=nucleus, widest_hz=np.array([widest_hz]),
-    )  # fmt: skip
+        fid[None],
+        lambda damping: units.fid_to_spec(fids * np.exp(-damping[0] * time))[None, :, first:last],
+        dwelltime=DWELL,
+        spec_freq_mhz=MHZ,
+        nucleus=nucleus,
+        widest_hz=np.array([widest_hz]),
+    )
     return snr[0], widths[0]
 
 
@@ -100,7 +104,8 @@ def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
 
     from fsl_mrs_dl.physics.signal_model import SignalModel
 
-    # FSL-MRS writes the limits of the first spectrum of a process into its table of regions, and keeps them for all others.
+    # FSL-MRS writes the limits of the first spectrum of a process into its table of regions, and keeps them for all
+    # others.
     monkeypatch.setattr(their_qc, "NOISE_REGION", {"1H": [[None, -2], [10, None]]})
     mrs = mrs_io.read_FID(str(invivo_3t)).mrs(basis=mrs_io.read_basis(str(invivo_basis_path)))
     mrs.processForFitting()
@@ -110,9 +115,13 @@ def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
     model = SignalModel(mrs.basis.T, dwelltime, frequency, model=name)
     theta, conc, _ = model.unpack(torch.as_tensor(fit.params)[None])
     snr, widths = qc.metabolite_qc(
-        mrs.FID[None], partial(tables._metabolite_spectra, model, model, theta, conc), dwelltime=dwelltime, spec_freq_mhz=frequency,
-        nucleus="1H", widest_hz=np.array([np.max(fit.getLineShapeParams()[0])]),
-    )  # fmt: skip
+        mrs.FID[None],
+        partial(tables._metabolite_spectra, model, model, theta, conc),
+        dwelltime=dwelltime,
+        spec_freq_mhz=frequency,
+        nucleus="1H",
+        widest_hz=np.array([np.max(fit.getLineShapeParams()[0])]),
+    )
     snr, widths = snr[0], widths[0]
     mask = qc.noise_points(mrs.get_spec(), mrs.getAxes())
     np.testing.assert_array_equal(mask, idNoiseRegion(mrs))

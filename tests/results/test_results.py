@@ -62,7 +62,9 @@ def test_sums_and_ratios_use_the_covariance(basis):
     cov = made.fit.cov[0]
     i, j = made.fit.members("Glu+GABA")
     assert frame.loc["Glu+GABA", "crlb_sd"] == pytest.approx(np.sqrt(cov[i, i] + cov[j, j] + 2 * cov[i, j]))
-    assert frame.loc["Cr+PCr", "ratio"] == pytest.approx(1) and frame.loc["Cr+PCr", "ratio_sd"] == pytest.approx(0, abs=1e-9)
+    assert frame.loc["Cr+PCr", "ratio"] == pytest.approx(1) and frame.loc["Cr+PCr", "ratio_sd"] == pytest.approx(
+        0, abs=1e-9
+    )
     # Cr and PCr trade against each other: their sum is known far better than either.
     assert frame.loc["Cr+PCr", "crlb_sd"] < 0.5 * frame.loc["Cr", "crlb_sd"]
 
@@ -148,7 +150,12 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
     mrs.processForFitting()
     res = fit_FSLModel(mrs, method="Newton", model="lorentzian", baseline="poly, 2")
     data, basis = nifti.load(invivo_3t), Basis.load(source)
-    options = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "model": "lorentzian", "baseline": "poly, 2"}
+    options = {
+        "dwelltime": data.dwelltime,
+        "spec_freq_mhz": data.spec_freq_mhz,
+        "model": "lorentzian",
+        "baseline": "poly, 2",
+    }
     made = tables.FitResults(quantify.quantify(data.fids.reshape(1, -1), basis, **options), data, ["Cr", "PCr"], [])
     for what, ours in (
         ("summary", made.summary()),

@@ -57,9 +57,15 @@ def test_fits_find_the_truth(pure, one_thread):
 
     rows = tuple(np.argwhere(pure.mask)[::15].T)
     fit = quantify.quantify(
-        pure.data.fids[rows], pure.basis, dwelltime=pure.data.dwelltime, spec_freq_mhz=pure.data.spec_freq_mhz,
-        baseline="off", rescale=False, prior="none", device="cpu",
-    )  # fmt: skip
+        pure.data.fids[rows],
+        pure.basis,
+        dwelltime=pure.data.dwelltime,
+        spec_freq_mhz=pure.data.spec_freq_mhz,
+        baseline="off",
+        rescale=False,
+        prior="none",
+        device="cpu",
+    )
     truth = np.stack([pure.concentrations[name][rows] for name in fit.names], 1)
     sd = np.sqrt(np.diagonal(fit.cov, axis1=1, axis2=2))[:, : truth.shape[1]]
     score = (fit.conc - truth) / sd
@@ -81,7 +87,9 @@ def test_snr_and_noise_are_what_they_say(head, pure):
     corners = head.data.fids[[0, 0, -1, -1], [0, -1, 0, -1]][..., 256:]
     for part in (corners.real, corners.imag):
         assert part.std() == pytest.approx(head.truth["noise_sd"], rel=0.03)
-    assert (head.maps["snr"][head.tissue["gm"] + head.tissue["wm"] + head.tissue["csf"] + head.tissue["lesion"] == 0] == 0).all()
+    assert (
+        head.maps["snr"][head.tissue["gm"] + head.tissue["wm"] + head.tissue["csf"] + head.tissue["lesion"] == 0] == 0
+    ).all()
 
 
 def test_metabolites_differ_by_tissue(head):
@@ -102,7 +110,10 @@ def test_metabolites_differ_by_tissue(head):
     in_fluid = {name for name, row in table.items() if row[anatomy_module.TISSUES.index("csf")] > 0}
     assert in_fluid == {"Glc", "Lac", "Gln"}
     everywhere = head.tissue["lesion"] == 0
-    assert np.corrcoef(head.concentrations["NAA"][everywhere], (head.tissue["gm"] + head.tissue["wm"])[everywhere])[0, 1] > 0.95
+    assert (
+        np.corrcoef(head.concentrations["NAA"][everywhere], (head.tissue["gm"] + head.tissue["wm"])[everywhere])[0, 1]
+        > 0.95
+    )
 
 
 def test_the_lesion_is_one(head):
@@ -136,7 +147,10 @@ def test_lipids_fall_off_inside(head):
     assert (rim.maps["lipid"] == 0).all() and np.array_equal(rim.maps["noise_sd"], head.maps["noise_sd"])
     lipids = head.data.fids - rim.data.fids
     depth = np.stack([distance_transform_edt(head.mask[:, :, k]) for k in range(SIZE[2])], -1)
-    at = [np.median(head.maps["lipid"][head.mask & (depth >= low) & (depth < high)]) for low, high in ((1, 2), (2, 3), (4, 9))]
+    at = [
+        np.median(head.maps["lipid"][head.mask & (depth >= low) & (depth < high)])
+        for low, high in ((1, 2), (2, 3), (4, 9))
+    ]
     assert at[0] > 3 * at[1] and at[0] > 3 * at[2] > 0
     assert head.maps["lipid"][depth >= 4].max() < 0.05 * head.maps["lipid"].max()
     scalp = head.maps["lipid"] > 0.5 * head.maps["lipid"].max()
@@ -181,7 +195,12 @@ def test_grids_of_every_size(size):
 def test_anatomy_is_a_head(anatomy):
     ml = 3.0**3 / 1000
     volume = {name: share.sum() * ml for name, share in anatomy.shares.items()}
-    assert 400 < volume["gm"] < 900 and 350 < volume["wm"] < 700 and 100 < volume["csf"] < 450 and 8 < volume["lesion"] < 50
+    assert (
+        400 < volume["gm"] < 900
+        and 350 < volume["wm"] < 700
+        and 100 < volume["csf"] < 450
+        and 8 < volume["lesion"] < 50
+    )
     together = sum(anatomy.shares.values())
     assert together.min() >= -1e-5 and together.max() < 1 + 1e-4
     bright = {name: np.median(anatomy.t1[share > 0.95]) for name, share in anatomy.shares.items()}
@@ -304,7 +323,9 @@ def test_files(tmp_path, capsys):
         assert image.shape == (6, 5, 2) and np.allclose(image.affine, data.affine, atol=1e-3)
         assert image.header["qform_code"] == image.header["sform_code"] == 1
         assert np.allclose(image.get_qform(), image.get_sform(), atol=1e-3)
-    assert sorted(f"truth/{p.name}" for p in (out / "truth").iterdir()) == sorted(f"{n}.nii.gz" for n in images if "/" in n)
+    assert sorted(f"truth/{p.name}" for p in (out / "truth").iterdir()) == sorted(
+        f"{n}.nii.gz" for n in images if "/" in n
+    )
     assert np.allclose(nib.load(out / "T1w.nii.gz").affine, made.t1_affine, atol=1e-3)
     truth = json.loads((out / "truth.json").read_text())
     assert truth["options"]["seed"] == 0 and truth["options"]["size"] == [6, 5, 2]

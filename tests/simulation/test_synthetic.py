@@ -129,7 +129,10 @@ def test_table_prior_stays_within_its_ranges(protocol):
 
 
 def test_transients_are_variations_of_one_spectrum(protocol):
-    content = CLEAN | {"snr": 1e6, "transients": {"shift_hz": {"uniform": [-20, 20]}, "phase_deg": {"uniform": [-90, 90]}}}
+    content = CLEAN | {
+        "snr": 1e6,
+        "transients": {"shift_hz": {"uniform": [-20, 20]}, "phase_deg": {"uniform": [-90, 90]}},
+    }
     drawn = random_spectra.draw_transients(recipes.Recipe.of("t", content), 2, 5, protocol.names, seeded())
     fid, base = random_spectra.render_transients(drawn, protocol)
     back = torch.exp(-1j * (2 * torch.pi * drawn["shift_hz"][..., None] * protocol.time - drawn["phi0"][..., None]))
@@ -138,7 +141,12 @@ def test_transients_are_variations_of_one_spectrum(protocol):
 
 
 def test_unstable_lines_change_from_transient_to_transient(protocol):
-    line = {"height": 5.0, "ppm": {"normal": [4.65, 0.05]}, "lorentz_fwhm_hz": 10.0, "phase_deg": {"uniform": [-180, 180]}}
+    line = {
+        "height": 5.0,
+        "ppm": {"normal": [4.65, 0.05]},
+        "lorentz_fwhm_hz": 10.0,
+        "phase_deg": {"uniform": [-180, 180]},
+    }
     content = CLEAN | {"snr": 1e6, "transients": {"unstable_water": line}}
     fid, base = random_spectra.render_transients(
         random_spectra.draw_transients(recipes.Recipe.of("t", content), 1, 6, protocol.names, seeded()), protocol
@@ -155,7 +163,9 @@ def test_random_protocols_share_one_grid_in_ppm():
     for one in protocols:
         assert ppm_of(one) == pytest.approx(ppm_of(protocols[0]), abs=1e-6)
         assert 63 <= one.spec_freq_mhz <= 401 and one.basis.shape[1] == 1024
-    assert [one.about for one in protocols] == [one.about for one in protocols_module.random_protocols(ranges, 3, seed=4)]
+    assert [one.about for one in protocols] == [
+        one.about for one in protocols_module.random_protocols(ranges, 3, seed=4)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -201,9 +211,14 @@ def test_ranges_hold(low, width):
 
 def test_an_snr_can_be_of_one_size_or_of_energies(protocol):
     content = CLEAN | {"snr": 4.0, "concentrations": {"prior": "uniform"}}
-    noise = lambda more: made(protocol, content | more, n=32)[1].fid - made(protocol, content | more, n=32, noise=False)[1].fid  # noqa: E731
+
+    def noise(more):
+        return made(protocol, content | more, n=32)[1].fid - made(protocol, content | more, n=32, noise=False)[1].fid
+
     fixed = noise({"snr_of": 80.0})
-    assert fixed.real.std(-1).numpy() == pytest.approx(20, rel=0.1) and fixed.imag.std(-1).numpy() == pytest.approx(20, rel=0.1)
+    assert fixed.real.std(-1).numpy() == pytest.approx(20, rel=0.1) and fixed.imag.std(-1).numpy() == pytest.approx(
+        20, rel=0.1
+    )
     clean = made(protocol, content, n=32, noise=False)[1].fid
     energies = clean.abs().square().sum(-1) / noise({"snr_of": "energy"}).abs().square().sum(-1)
     assert energies.sqrt().numpy() == pytest.approx(4, rel=0.1)

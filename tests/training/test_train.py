@@ -13,7 +13,14 @@ from fsl_mrs_dl.networks import model_cards  # noqa: E402
 from fsl_mrs_dl.training import batches, loop, registration, settings, universal
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
-SMALL = {"batch_size": 8, "validate_every": 2, "validation_batches": 1, "n_protocols": 1, "device": "cpu", "progress": False}
+SMALL = {
+    "batch_size": 8,
+    "validate_every": 2,
+    "validation_batches": 1,
+    "n_protocols": 1,
+    "device": "cpu",
+    "progress": False,
+}
 
 
 def run(folder, steps, **options):
@@ -93,7 +100,16 @@ def test_the_command_trains_for_a_basis_set_and_fit_uses_it(tmp_path, capsys):
     card = model_cards.read_card(tmp_path / "net")
     assert card["training"]["command"] == "fsl_mrs_dl " + " ".join(words)
     assert card["architecture"]["settings"]["encoder"] == "align-cnn"
-    svs = ["simulate", "svs", "--basis", str(tmp_path / "basis"), "--transients", "1", "--output", str(tmp_path / "svs")]
+    svs = [
+        "simulate",
+        "svs",
+        "--basis",
+        str(tmp_path / "basis"),
+        "--transients",
+        "1",
+        "--output",
+        str(tmp_path / "svs"),
+    ]
     assert main(svs) == 0
     fit = ["fit", "--data", str(tmp_path / "svs/svs.nii.gz"), "--basis", str(tmp_path / "basis")]
     fit += ["--model", str(tmp_path / "net")]
@@ -127,15 +143,31 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, capsys, words, mes
 
 def test_search_trains_with_what_it_found(tmp_path, capsys):
     pytest.importorskip("optuna", reason="Optuna is not installed (pip install 'fsl_mrs_dl[search]')")
-    words = ["train", "quant", "--output", str(tmp_path / "net"), "--steps", "2", "--batch_size", "8", "--n_protocols", "1"]
+    words = [
+        "train",
+        "quant",
+        "--output",
+        str(tmp_path / "net"),
+        "--steps",
+        "2",
+        "--batch_size",
+        "8",
+        "--n_protocols",
+        "1",
+    ]
     assert main([*words, "--search", "2", "--search_steps", "2", "--device", "cpu", "--threads", "1"]) == 0, (
         capsys.readouterr().err
     )
     found = json.loads((tmp_path / "net/search.json").read_text())
     best = min(found["trials"], key=lambda one: one["validation_loss"])
     card = model_cards.read_card(tmp_path / "net")
-    assert len(found["trials"]) == 2 and card["architecture"]["settings"]["encoder"] == best["encoder"] == found["encoder"]
-    assert card["training"]["learning_rate"] == best["learning_rate"] and card["training"]["batch_size"] == best["batch_size"]
+    assert (
+        len(found["trials"]) == 2 and card["architecture"]["settings"]["encoder"] == best["encoder"] == found["encoder"]
+    )
+    assert (
+        card["training"]["learning_rate"] == best["learning_rate"]
+        and card["training"]["batch_size"] == best["batch_size"]
+    )
 
 
 def test_search_without_optuna_says_what_to_install(tmp_path, capsys, monkeypatch):
@@ -159,7 +191,9 @@ def test_a_training_on_files_and_its_use(tmp_path, capsys):
     assert "learnt little yet" in capsys.readouterr().out
     card = model_cards.read_card(tmp_path / "net")
     assert card.kind == "registration" and card["training"]["basis"].startswith("58 measured transients")
-    assert main(["align", "--file", example, "--model", str(tmp_path / "net"), "--output", str(tmp_path / "aligned")]) == 0
+    assert (
+        main(["align", "--file", example, "--model", str(tmp_path / "net"), "--output", str(tmp_path / "aligned")]) == 0
+    )
     record = nifti.load(tmp_path / "aligned/svs.nii.gz").header["ProcessingApplied"][-1]
     assert "starter=net" in record["Details"]
 
@@ -212,7 +246,18 @@ def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
             yield batch
 
     monkeypatch.setattr(batches._Stream, "__iter__", interrupted)
-    words = ["train", "align", "--output", str(tmp_path / "net"), "--steps", "50", "--batch_size", "8", "--validate_every", "2"]
+    words = [
+        "train",
+        "align",
+        "--output",
+        str(tmp_path / "net"),
+        "--steps",
+        "50",
+        "--batch_size",
+        "8",
+        "--validate_every",
+        "2",
+    ]
     words += ["--n_protocols", "1", "--device", "cpu", "--threads", "1"]
     assert main(words) == 130
     error = capsys.readouterr().err

@@ -1,8 +1,9 @@
 """Networks that look at a signal and give numbers.  No physics here: what the numbers mean is up to who asks.
 
-Every encoder is made for one input shape, ``(in_channels, n_points)``, of any length from its ``least_points`` on, and takes
-``(batch, in_channels, n_points)``, real, to ``(batch, n_out)``.  Those whose class ``sees`` more than points take FIDs, real and imaginary
-parts in turn, and look at a spectrum, spectrogram, scalogram or scattering of them (:mod:`.views`); the others take whatever it is.
+Every encoder is made for one input shape, ``(in_channels, n_points)``, of any length from its ``least_points`` on, and
+takes ``(batch, in_channels, n_points)``, real, to ``(batch, n_out)``.  Those whose class ``sees`` more than points take
+FIDs, real and imaginary parts in turn, and look at a spectrum, spectrogram, scalogram or scattering of them
+(:mod:`.views`); the others take whatever it is.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ OF_POINTS = tuple(name for name, cls in ENCODERS.items() if cls.sees == "points"
 
 
 def make(name: str, *, n_points: int, n_out: int, in_channels: int = 2, band=None, **arguments) -> nn.Module:
-    """An encoder by name; ``band`` is what part of the spectrum matters, in cycles per point, to those that look at one.
+    """An encoder by name; ``band`` is what part of the spectrum matters, in cycles per point, to those that look at
+    one.
 
     Raises
     ------
@@ -97,7 +99,8 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def count_flops(network: nn.Module, *inputs) -> int:
-    """Floating-point operations of one forward pass (a multiplication and an addition are two), as torch counts them."""
+    """Floating-point operations of one forward pass (a multiplication and an addition are two), as torch counts
+    them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -26,15 +26,18 @@ class Encoder(nn.Module):
 
     least_points = 16
     sees = "points"
-    """What it makes of its input first: nothing ('points'), or the spectrum, spectrogram, scalogram or scattering of an FID."""
+    """What it makes of its input first: nothing ('points'), or the spectrum, spectrogram, scalogram or scattering of an
+    FID."""
     keeps_view = False
-    """Whether what it makes of its input first takes so much longer than the rest, ``layers``, that it is worth making only once."""
+    """Whether what it makes of its input first takes so much longer than the rest, ``layers``, that it is worth making
+    only once."""
 
     def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2):
         super().__init__()
         if n_points < self.least_points:
             raise OptionError(
-                f"{type(self).__name__}: {n_points} points are too few, it needs {self.least_points}; use more points, or another encoder."
+                f"{type(self).__name__}: {n_points} points are too few, it needs {self.least_points}; use more points,"
+                " or another encoder."
             )
         self.n_points, self.in_channels, self.n_out = n_points, in_channels, n_out
 

@@ -40,8 +40,9 @@ def _least(blocks: int, first_kernel: int, kernel: int) -> int:
 class QuantCNN(_Strided):
     """Encoder of the quantification paper: eight convolutions of stride 2 with GELU and a linear layer.
 
-    16, 24, 32, ... 72 channels; the kernels are 11 wide in the first block and 9 in the others if that leaves points, else as
-    narrow as it takes.  From 1024 points on the paper's sizes fit.  Shamaei et al., doi 10.1016/j.compbiomed.2023.106837.
+    16, 24, 32, ... 72 channels; the kernels are 11 wide in the first block and 9 in the others if that leaves points,
+    else as narrow as it takes.  From 1024 points on the paper's sizes fit.  Shamaei et al., doi
+    10.1016/j.compbiomed.2023.106837.
     """
 
     least_points = _least(8, 2, 2)
@@ -52,24 +53,38 @@ class QuantCNN(_Strided):
             kernel = next((k for k in wide if n_points >= _least(blocks, k + 2, k)), 2)
         first = kernel + 2 if n_points >= _least(blocks, kernel + 2, kernel) else kernel
         super().__init__(
-            n_points=n_points, n_out=n_out, in_channels=in_channels, blocks=blocks, first_kernel=first, kernel=kernel,
-            dropout=0.0, activation=nn.GELU,
-        )  # fmt: skip
+            n_points=n_points,
+            n_out=n_out,
+            in_channels=in_channels,
+            blocks=blocks,
+            first_kernel=first,
+            kernel=kernel,
+            dropout=0.0,
+            activation=nn.GELU,
+        )
 
 
 class AlignCNN(_Strided):
-    """Encoder of the alignment paper: dropout of a fifth of the input, six convolutions of stride 2 with ReLU, a linear layer.
+    """Encoder of the alignment paper: dropout of a fifth of the input, six convolutions of stride 2 with ReLU, a linear
+    layer.
 
-    16, 24, 32, 40, 48, 56 channels; kernels 5 wide in the first block, 3 in the others.  Shamaei et al., doi 10.1002/mrm.29498.
+    16, 24, 32, 40, 48, 56 channels; kernels 5 wide in the first block, 3 in the others.  Shamaei et al., doi
+    10.1002/mrm.29498.
     """
 
     least_points = _least(6, 5, 3)
 
     def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2, dropout: float = 0.2):
         super().__init__(
-            n_points=n_points, n_out=n_out, in_channels=in_channels, blocks=6, first_kernel=5, kernel=3, dropout=dropout,
+            n_points=n_points,
+            n_out=n_out,
+            in_channels=in_channels,
+            blocks=6,
+            first_kernel=5,
+            kernel=3,
+            dropout=dropout,
             activation=nn.ReLU,
-        )  # fmt: skip
+        )
 
 
 class _NextBlock(nn.Module):
@@ -99,13 +114,16 @@ class _ChannelNorm(nn.Module):
 class ConvNeXt(Encoder):
     """ConvNeXt for one-dimensional signals, as a variant of the quantification paper's encoder.
 
-    Four stages, each shortening the signal four times and each point seen by depthwise convolutions 7 wide; the mean over what is
-    left goes into a linear layer.  Liu et al., arXiv 2201.03545; one-dimensional in doi 10.1016/j.compbiomed.2023.106837.
+    Four stages, each shortening the signal four times and each point seen by depthwise convolutions 7 wide; the mean
+    over what is left goes into a linear layer.  Liu et al., arXiv 2201.03545; one-dimensional in doi
+    10.1016/j.compbiomed.2023.106837.
     """
 
     least_points = 256
 
-    def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2, depths=(1, 1, 3, 1), widths=(32, 64, 128, 256)):
+    def __init__(
+        self, *, n_points: int, n_out: int, in_channels: int = 2, depths=(1, 1, 3, 1), widths=(32, 64, 128, 256)
+    ):
         super().__init__(n_points=n_points, n_out=n_out, in_channels=in_channels)
         layers: list[nn.Module] = []
         for index, (depth, width) in enumerate(zip(depths, widths)):
@@ -135,7 +153,9 @@ class _Residual(nn.Module):
             nn.GroupNorm(4, outside),
         )
         self.short = (
-            nn.Conv1d(inside, outside, 1, stride=stride, bias=False) if (inside, stride) != (outside, 1) else nn.Identity()
+            nn.Conv1d(inside, outside, 1, stride=stride, bias=False)
+            if (inside, stride) != (outside, 1)
+            else nn.Identity()
         )
 
     def forward(self, x):
@@ -143,7 +163,8 @@ class _Residual(nn.Module):
 
 
 class ResNet(Encoder):
-    """One-dimensional residual network; positions are kept to the end, because where a line is matters as much as that it is.
+    """One-dimensional residual network; positions are kept to the end, because where a line is matters as much as that
+    it is.
 
     He et al., doi 10.1109/CVPR.2016.90.
     """

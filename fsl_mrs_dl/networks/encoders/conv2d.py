@@ -1,8 +1,8 @@
 """Encoders of Rizzo et al. that look at spectrograms.
 
-Rizzo, Dziadosz, Kyathanahally, Shamaei, Kreis, Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561: two channels (real and imaginary part,
-``2d2c``), or one with both side by side (``2d1c``).  Numbers and widths of kernels are those of the published program
-(github.com/bellarude/MRSdeeplearning).  ``share`` multiplies all numbers of kernels.
+Rizzo, Dziadosz, Kyathanahally, Shamaei, Kreis, Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561: two channels (real
+and imaginary part, ``2d2c``), or one with both side by side (``2d1c``).  Numbers and widths of kernels are those of the
+published program (github.com/bellarude/MRSdeeplearning).  ``share`` multiplies all numbers of kernels.
 """
 
 from __future__ import annotations
@@ -52,9 +52,11 @@ def _block(inside: int, outside: int, kernel, elu: bool = False, stride: int = 1
 
 
 class ShallowNet2D2C(_OnSpectrogram):
-    """ShallowNet-2D2c with ELU: three convolutions (50, 100, 150 kernels, 9, 5 and 3 wide), each with max pooling, and a linear layer.
+    """ShallowNet-2D2c with ELU: three convolutions (50, 100, 150 kernels, 9, 5 and 3 wide), each with max pooling, and
+    a linear layer.
 
-    Dropout of whole channels after the second and third; batch norm of the numbers that come out.  doi 10.1002/mrm.29561.
+    Dropout of whole channels after the second and third; batch norm of the numbers that come out.  doi
+    10.1002/mrm.29561.
     """
 
     _kernels, _widths, _dropout, _elu, _twice = (9, 5, 3), (50, 100, 150), (0.1, 0.15), True, False
@@ -72,7 +74,9 @@ class ShallowNet2D2C(_OnSpectrogram):
             if dropout:
                 layers.append(nn.Dropout2d(dropout))
             inside, rows, columns = width, rows // 2, columns // 2
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(inside * rows * columns, n_out), nn.BatchNorm1d(n_out))
+        self.layers = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(inside * rows * columns, n_out), nn.BatchNorm1d(n_out)
+        )
 
 
 class ShallowNet2D2CReLU(ShallowNet2D2C):
@@ -82,7 +86,8 @@ class ShallowNet2D2CReLU(ShallowNet2D2C):
 
 
 class ShallowNet2D2CHp(ShallowNet2D2C):
-    """ShallowNet-2D2c-hp: what Bayesian optimisation made of it, 300, 100, 150 kernels, 7, 9 and 5 wide.  doi 10.1002/mrm.29561.
+    """ShallowNet-2D2c-hp: what Bayesian optimisation made of it, 300, 100, 150 kernels, 7, 9 and 5 wide.  doi
+    10.1002/mrm.29561.
 
     Ten times the work of the others; for a GPU.
     """
@@ -98,11 +103,19 @@ class DeepNet2D2C(ShallowNet2D2C):
 
 def _head(inside: int, n_out: int, share: float) -> list[nn.Module]:
     hidden = few(400, share)
-    return [nn.Flatten(), nn.Linear(inside, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, n_out)]
+    return [
+        nn.Flatten(),
+        nn.Linear(inside, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(hidden, n_out),
+    ]
 
 
 class DeepNet2D1C(_OnSpectrogram):
-    """DeepNet-2D1c: six convolutions 3 wide with batch norm, ReLU and max pooling (8 to 256 kernels), a hidden layer of 400.
+    """DeepNet-2D1c: six convolutions 3 wide with batch norm, ReLU and max pooling (8 to 256 kernels), a hidden layer of
+    400.
 
     doi 10.1002/mrm.29561.
     """
@@ -127,12 +140,16 @@ class DeepNet2D1CWide(DeepNet2D1C):
 
 
 class _Bottleneck(nn.Module):
-    """Convolutions 1, ``kernel`` and 1 wide, added to what came in (by a convolution where its channels change), then ReLU."""
+    """Convolutions 1, ``kernel`` and 1 wide, added to what came in (by a convolution where its channels change), then
+    ReLU."""
 
     def __init__(self, inside: int, narrow: int, outside: int, kernel: int):
         super().__init__()
         self.main = nn.Sequential(
-            _block(inside, narrow, 1), _block(narrow, narrow, kernel), nn.Conv2d(narrow, outside, 1), nn.BatchNorm2d(outside)
+            _block(inside, narrow, 1),
+            _block(narrow, narrow, kernel),
+            nn.Conv2d(narrow, outside, 1),
+            nn.BatchNorm2d(outside),
         )
         short = [] if inside == outside else [nn.Conv2d(inside, outside, 1)]
         self.short = nn.Sequential(*short, nn.BatchNorm2d(outside))
@@ -142,7 +159,8 @@ class _Bottleneck(nn.Module):
 
 
 class ResNet2D1C(_OnSpectrogram):
-    """ResNet-2D1c: two groups of three bottlenecks (to 128 and 256 channels), max pooling after each, a hidden layer of 400.
+    """ResNet-2D1c: two groups of three bottlenecks (to 128 and 256 channels), max pooling after each, a hidden layer of
+    400.
 
     doi 10.1002/mrm.29561.
     """
@@ -168,12 +186,15 @@ class ResNet2D1CWide(ResNet2D1C):
 
 
 class _Inception(nn.Module):
-    """Convolutions 9, 7, 5, 3 and 1 wide and the mean of neighbours, side by side; ``split`` adds long and flat ones after the last two."""
+    """Convolutions 9, 7, 5, 3 and 1 wide and the mean of neighbours, side by side; ``split`` adds long and flat ones
+    after the last two."""
 
     def __init__(self, inside: int, width: int, split: bool = False):
         super().__init__()
         self.branches = nn.ModuleList(_block(inside, width, kernel, True) for kernel in (9, 7, 5, 3, 1))
-        self.after = nn.ModuleList(_block(width, width, shape, True) for shape in ((1, 3), (3, 1), (1, 3), (3, 1)) if split)
+        self.after = nn.ModuleList(
+            _block(width, width, shape, True) for shape in ((1, 3), (3, 1), (1, 3), (3, 1)) if split
+        )
         self.mean = nn.AvgPool2d(3, stride=1, padding=1)
         self.n_out = (9 if split else 5) * width + inside
 
@@ -194,7 +215,9 @@ class _Reduction(nn.Module):
             rest = [_block(width, width, (1, 7), True), _block(width, width, (7, 1), True)]
         else:
             first, rest = _block(inside, width, 3, True, 2), [_block(width, width, 3, True)]
-        self.branches = nn.ModuleList([first, nn.Sequential(_block(inside, width, 1, True), *rest, step), nn.MaxPool2d(2)])
+        self.branches = nn.ModuleList(
+            [first, nn.Sequential(_block(inside, width, 1, True), *rest, step), nn.MaxPool2d(2)]
+        )
         self.n_out = 2 * width + inside
 
     def forward(self, x):
@@ -202,9 +225,11 @@ class _Reduction(nn.Module):
 
 
 class InceptionNet2D1C(_OnSpectrogram):
-    """InceptionNet-2D1c: three inception blocks (25, 50, 75 kernels of each width) with ELU, two reductions between them.
+    """InceptionNet-2D1c: three inception blocks (25, 50, 75 kernels of each width) with ELU, two reductions between
+    them.
 
-    doi 10.1002/mrm.29561.  The published program joins branches along frequency; here they are joined as channels, as inception networks do.
+    doi 10.1002/mrm.29561.  The published program joins branches along frequency; here they are joined as channels, as
+    inception networks do.
     """
 
     _joined = True
@@ -224,4 +249,6 @@ class InceptionNet2D1C(_OnSpectrogram):
             if index:
                 layers.append(nn.Dropout2d(0.1 * index))
         layers += [nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.5)]
-        self.layers = nn.Sequential(*layers, nn.Linear(inside * (rows // 2) * (columns // 2), n_out), nn.BatchNorm1d(n_out))
+        self.layers = nn.Sequential(
+            *layers, nn.Linear(inside * (rows // 2) * (columns // 2), n_out), nn.BatchNorm1d(n_out)
+        )

@@ -1,4 +1,5 @@
-"""kymatio's scattering of signals by torch; a module of its own because kymatio is optional, and because what is in it can be pickled."""
+"""kymatio's scattering of signals by torch; a module of its own because kymatio is optional, and because what is in it
+can be pickled."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ __all__ = ["QuickBackend", "ScatteringTorch1D"]
 
 
 class QuickBackend(TorchBackend1D):
-    """kymatio's backend with a multiplication by real filters that need not be spread over real and imaginary parts number by number: the same
-    values in half of the time."""
+    """kymatio's backend with a multiplication by real filters that need not be spread over real and imaginary parts
+    number by number: the same values in half of the time."""
 
     @classmethod
     def cdgmm(cls, A, B):

@@ -51,16 +51,24 @@ class _Mixer(nn.Module):
 class MLPMixer(Encoder):
     """MLP-Mixer for one-dimensional signals, a variant of the quantification paper's encoder.
 
-    The signal is cut into patches, the last one filled up with zeros.  Tolstikhin et al., arXiv 2105.01601; one-dimensional in
-    doi 10.1016/j.compbiomed.2023.106837.
+    The signal is cut into patches, the last one filled up with zeros.  Tolstikhin et al., arXiv 2105.01601;
+    one-dimensional in doi 10.1016/j.compbiomed.2023.106837.
     """
 
     least_points = 16
 
     def __init__(
-        self, *, n_points: int, n_out: int, in_channels: int = 2, patch: int = 16, width: int = 64, depth: int = 4, across: int = 128,
+        self,
+        *,
+        n_points: int,
+        n_out: int,
+        in_channels: int = 2,
+        patch: int = 16,
+        width: int = 64,
+        depth: int = 4,
+        across: int = 128,
         within: int = 256,
-    ):  # fmt: skip
+    ):
         super().__init__(n_points=n_points, n_out=n_out, in_channels=in_channels)
         self.fill = -n_points % patch
         n_patches = (n_points + self.fill) // patch

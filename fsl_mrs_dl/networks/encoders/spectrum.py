@@ -1,8 +1,8 @@
 """Encoders that look at the spectrum: a network of 2018, and those of Rizzo et al. with one-dimensional input.
 
-Rizzo, Dziadosz, Kyathanahally, Shamaei, Kreis, Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561.  Their layers are in the supporting
-information and in the published program (github.com/bellarude/MRSdeeplearning), whose numbers are used here.  ``share`` multiplies all numbers of
-kernels.
+Rizzo, Dziadosz, Kyathanahally, Shamaei, Kreis, Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561.  Their layers are in
+the supporting information and in the published program (github.com/bellarude/MRSdeeplearning), whose numbers are used
+here.  ``share`` multiplies all numbers of kernels.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ class _CReLU(nn.Module):
 
 
 class Hatami(_OnSpectrum):
-    """Real and imaginary part of the spectrum through five convolutions with concatenated ReLU and max pooling, and two linear layers.
+    """Real and imaginary part of the spectrum through five convolutions with concatenated ReLU and max pooling, and two
+    linear layers.
 
     Hatami, Sdika, Ratiney, MICCAI 2018, doi 10.48550/arXiv.1806.07237.  32, 64, 128, 256, 512 kernels 3 wide, a hidden
-    layer of 1024 with dropout of a half: sizes as in later descriptions of the network (the paper itself was not at hand).
+    layer of 1024 with dropout of a half: sizes as in later descriptions of the network (the paper itself was not at
+    hand).
     """
 
     def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2, band=WHOLE, share: float = 1.0):
@@ -59,7 +61,12 @@ class Hatami(_OnSpectrum):
             inside, length = 2 * few(width, share), -(-length // 2)
         hidden = few(1024, share)
         self.layers = nn.Sequential(
-            *layers, nn.Flatten(), nn.Linear(inside * length, hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, n_out)
+            *layers,
+            nn.Flatten(),
+            nn.Linear(inside * length, hidden),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(hidden, n_out),
         )
 
 
@@ -76,12 +83,18 @@ def _head(inside: int, n_out: int, share: float, dropout: float) -> list[nn.Modu
     """The published end: a hidden layer of 400 and a linear one, so that numbers below zero are possible."""
     hidden = few(400, share)
     return [
-        nn.Flatten(), nn.Linear(inside, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, n_out),
-    ]  # fmt: skip
+        nn.Flatten(),
+        nn.Linear(inside, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, n_out),
+    ]
 
 
 class DeepNet1D(_OnSpectrum):
-    """DeepNet-1D: six convolutions 3 wide with batch norm, ReLU and max pooling (8 to 256 kernels), a hidden layer of 400.
+    """DeepNet-1D: six convolutions 3 wide with batch norm, ReLU and max pooling (8 to 256 kernels), a hidden layer of
+    400.
 
     Real parts and imaginary parts one after the other in one channel.  doi 10.1002/mrm.29561.
     """
@@ -99,12 +112,16 @@ class DeepNet1D(_OnSpectrum):
 
 
 class _Bottleneck(nn.Module):
-    """Convolutions 1, ``kernel`` and 1 wide, added to what came in (by a convolution where its channels change), then ReLU."""
+    """Convolutions 1, ``kernel`` and 1 wide, added to what came in (by a convolution where its channels change), then
+    ReLU."""
 
     def __init__(self, inside: int, narrow: int, outside: int, kernel: int = 3):
         super().__init__()
         self.main = nn.Sequential(
-            *_block(inside, narrow, 1), *_block(narrow, narrow, kernel), nn.Conv1d(narrow, outside, 1), nn.BatchNorm1d(outside)
+            *_block(inside, narrow, 1),
+            *_block(narrow, narrow, kernel),
+            nn.Conv1d(narrow, outside, 1),
+            nn.BatchNorm1d(outside),
         )
         short = [] if inside == outside else [nn.Conv1d(inside, outside, 1)]
         self.short = nn.Sequential(*short, nn.BatchNorm1d(outside))
@@ -114,7 +131,8 @@ class _Bottleneck(nn.Module):
 
 
 class ResNet1D(_OnSpectrum):
-    """ResNet-1D: two convolutions, then three groups of three bottlenecks (to 128, 256, 512 channels), max pooling after each.
+    """ResNet-1D: two convolutions, then three groups of three bottlenecks (to 128, 256, 512 channels), max pooling
+    after each.
 
     Real parts and imaginary parts one after the other in one channel.  doi 10.1002/mrm.29561.
     """
@@ -173,8 +191,9 @@ class _Reduction(nn.Module):
 class InceptionNet1D(_OnSpectrum):
     """InceptionNet-1D: three inception blocks (25, 50, 75 kernels of each width) with ELU, two reductions between them.
 
-    Real parts and imaginary parts one after the other in one channel.  doi 10.1002/mrm.29561 names the network and its ancestors; its layers
-    are not in the text and are those of the published two-dimensional one, in one dimension, after a convolution and pooling that keep it quick.
+    Real parts and imaginary parts one after the other in one channel.  doi 10.1002/mrm.29561 names the network and its
+    ancestors; its layers are not in the text and are those of the published two-dimensional one, in one dimension,
+    after a convolution and pooling that keep it quick.
     """
 
     _how = {"joined": True}
@@ -199,7 +218,8 @@ class InceptionNet1D(_OnSpectrum):
 
 
 class _UNet(nn.Module):
-    """The published U-Net: four times half as long and back, one-dimensional, batch norm and ReLU; ``(batch, inside, n)`` -> ``(batch, outside, n)``."""
+    """The published U-Net: four times half as long and back, one-dimensional, batch norm and ReLU; ``(batch, inside,
+    n)`` -> ``(batch, outside, n)``."""
 
     def __init__(self, inside: int, outside: int, share: float):
         super().__init__()
@@ -230,7 +250,8 @@ class _UNet(nn.Module):
         self.up = nn.ModuleList(up)
         wide = few(32, share)
         paint = nn.Conv1d(wide, outside, 3, padding=1)
-        # Begins with all but empty spectra: noise all over the band is far worse than nothing where lines fill few points of it.
+        # Begins with all but empty spectra: noise all over the band is far worse than nothing where lines fill few
+        # points of it.
         with torch.no_grad():
             paint.weight.mul_(0.01)
             paint.bias.zero_()
@@ -250,11 +271,13 @@ class _UNet(nn.Module):
 
 
 class UNet1DR(_OnSpectrum):
-    """UNet-1DR: the real part of the spectrum to every metabolite's own, noiseless one, whose integral is the answer; a network for each.
+    """UNet-1DR: the real part of the spectrum to every metabolite's own, noiseless one, whose integral is the answer; a
+    network for each.
 
-    doi 10.1002/mrm.29561, section 2.2.2, after Lee and Kim, doi 10.1002/mrm.27727; numbers of kernels as published for all metabolites (the variant
-    UNet-1DR-hp-met has others for each).  Transposed convolutions are 4 wide, not 3, so that twice as long is exactly that.  ``spectra`` gives
-    the spectra; who knows the basis set integrates them better than the plain mean that ``forward`` gives.
+    doi 10.1002/mrm.29561, section 2.2.2, after Lee and Kim, doi 10.1002/mrm.27727; numbers of kernels as published for
+    all metabolites (the variant UNet-1DR-hp-met has others for each).  Transposed convolutions are 4 wide, not 3, so
+    that twice as long is exactly that.  ``spectra`` gives the spectra; who knows the basis set integrates them better
+    than the plain mean that ``forward`` gives.
     """
 
     _how = {"real": True}
@@ -277,6 +300,7 @@ class UNet1DR(_OnSpectrum):
 
 
 class UNet1DRJoint(UNet1DR):
-    """As :class:`UNet1DR`, one network with a channel for each metabolite: not as published, and as many times quicker as there are metabolites."""
+    """As :class:`UNet1DR`, one network with a channel for each metabolite: not as published, and as many times quicker
+    as there are metabolites."""
 
     separate = False

@@ -1,4 +1,5 @@
-"""Encoders that look at wavelets: a network of convolutions on scalograms, and wavelet scattering with almost nothing after it."""
+"""Encoders that look at wavelets: a network of convolutions on scalograms, and wavelet scattering with almost nothing
+after it."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ __all__ = ["ScalogramCNN", "WSCN"]
 class _Scaled(nn.Module):
     """Numbers less their mean, over their SD, both of the first batches that it is trained with, for each of ``shape``.
 
-    With a ``power`` below one, over so much of the SD's logarithm, and over the mean SD for the rest: what varies little stays smaller.
-    Not those of every batch, as in batch normalisation: what a batch happens to hold would be an error of a tenth in every number.
+    With a ``power`` below one, over so much of the SD's logarithm, and over the mean SD for the rest: what varies
+    little stays smaller. Not those of every batch, as in batch normalisation: what a batch happens to hold would be an
+    error of a tenth in every number.
     """
 
     n_batches = 32
@@ -42,20 +44,30 @@ class _Scaled(nn.Module):
 
 
 class ScalogramCNN(Encoder):
-    """Six convolutions with ReLU, five of them followed by max pooling, and a linear layer, on the scalogram of the FID.
+    """Six convolutions with ReLU, five of them followed by max pooling, and a linear layer, on the scalogram of the
+    FID.
 
-    Shamaei, 'Deep learning for magnetic resonance spectroscopy quantification: a time-frequency analysis approach' (Proc STUDENT EEICT II, Brno
-    2020:131, hdl.handle.net/11012/200638; it has no DOI).  Kernels and channels are not in the paper: 3 x 3 and 8 to 64 here, and every row is scaled by its mean
-    and SD, without which nothing is learnt for long.  The paper's scalogram has 340 x 1536 numbers (``n_rows=340, n_columns=1536``), too many for a
-    CPU; the default has 64 x 128.
+    Shamaei, 'Deep learning for magnetic resonance spectroscopy quantification: a time-frequency analysis approach'
+    (Proc STUDENT EEICT II, Brno 2020:131, hdl.handle.net/11012/200638; it has no DOI).  Kernels and channels are not in
+    the paper: 3 x 3 and 8 to 64 here, and every row is scaled by its mean and SD, without which nothing is learnt for
+    long.  The paper's scalogram has 340 x 1536 numbers (``n_rows=340, n_columns=1536``), too many for a CPU; the
+    default has 64 x 128.
     """
 
     sees = "scalogram"
     least_points = 64
 
     def __init__(
-        self, *, n_points: int, n_out: int, in_channels: int = 2, band=WHOLE, n_rows: int = 64, n_columns: int = 128, share: float = 1.0
-    ):  # fmt: skip
+        self,
+        *,
+        n_points: int,
+        n_out: int,
+        in_channels: int = 2,
+        band=WHOLE,
+        n_rows: int = 64,
+        n_columns: int = 128,
+        share: float = 1.0,
+    ):
         super().__init__(n_points=n_points, n_out=n_out, in_channels=in_channels)
         self.view = Scalogram(n_points, in_channels, band, n_rows=n_rows, n_columns=n_columns)
         layers: list[nn.Module] = []
@@ -79,9 +91,11 @@ class ScalogramCNN(Encoder):
 class WSCN(Encoder):
     """Wavelet scattering of the FID, flattened, one hidden layer of 20 neurons and a linear one.
 
-    Shamaei, Starcukova, Starcuk, doi 10.5220/0010318502680275.  The hidden layer's tangent and inputs of one size are those of MATLAB's networks,
-    with which the paper was made; here inputs are less their mean and over the root of their SD, because wavelets that see nothing but noise should not
-    count as much as those of the lines (5 % less error than with their SD).  The paper trains by scaled conjugate gradients, we as everything else, and the benchmark ends by L-BFGS.
+    Shamaei, Starcukova, Starcuk, doi 10.5220/0010318502680275.  The hidden layer's tangent and inputs of one size are
+    those of MATLAB's networks, with which the paper was made; here inputs are less their mean and over the root of
+    their SD, because wavelets that see nothing but noise should not count as much as those of the lines (5 % less error
+    than with their SD).  The paper trains by scaled conjugate gradients, we as everything else, and the benchmark ends
+    by L-BFGS.
     """
 
     sees = "scattering"

@@ -1,8 +1,9 @@
-"""What encoders of the literature look at: the spectrum, a spectrogram, a scalogram, wavelet scattering.  Nothing here is trained.
+"""What encoders of the literature look at: the spectrum, a spectrogram, a scalogram, wavelet scattering.  Nothing here
+is trained.
 
-A view takes FIDs as channels, real and imaginary parts in turn, ``(batch, in_channels, n_points)``; ``shape`` is what it makes of one, without
-the batch.  ``band`` is the part of the spectrum that matters, in cycles per point, -0.5 to 0.5; it is for who asks to say what that means in
-ppm.
+A view takes FIDs as channels, real and imaginary parts in turn, ``(batch, in_channels, n_points)``; ``shape`` is what
+it makes of one, without the batch.  ``band`` is the part of the spectrum that matters, in cycles per point, -0.5 to
+0.5; it is for who asks to say what that means in ppm.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class _View(nn.Module):
         super().__init__()
         if in_channels % 2:
             raise OptionError(
-                f"{type(self).__name__}: is made from FIDs, whose channels come in twos, and was asked for {in_channels} channels; choose an "
-                "encoder that sees any points, such as resnet."
+                f"{type(self).__name__}: is made from FIDs, whose channels come in twos, and was asked for"
+                f" {in_channels} channels; choose an encoder that sees any points, such as resnet."
             )
         self.n_points, self.n_signals = n_points, in_channels // 2
 
@@ -48,7 +49,8 @@ def _channels(z: torch.Tensor) -> torch.Tensor:
 
 
 class Spectrum(_View):
-    """The band of the spectrum, ``(in_channels, n_seen)``; zero-filled to twice the points, so that the real part alone holds all there is.
+    """The band of the spectrum, ``(in_channels, n_seen)``; zero-filled to twice the points, so that the real part alone
+    holds all there is.
 
     Parameters
     ----------
@@ -65,7 +67,8 @@ class Spectrum(_View):
         inside = np.flatnonzero((cycles >= band[0]) & (cycles < band[1]))
         if len(inside) < 16:
             raise OptionError(
-                f"the band {band[0]:.3g} to {band[1]:.3g} of the spectrum has {len(inside)} points, at least 16 are needed."
+                f"the band {band[0]:.3g} to {band[1]:.3g} of the spectrum has {len(inside)} points, at least 16 are"
+                " needed."
             )
         self.first, self.last = int(inside[0]), int(inside[-1]) + 1
         channels = self.n_signals * (1 if real else 2)
@@ -83,9 +86,10 @@ class Spectrum(_View):
 class Spectrogram(_View):
     """Short-time Fourier transform with diagonal downsampling, section 2.1.2 of doi 10.1002/mrm.29561.
 
-    32 Hamming windows, each half as long as the FID and 3/256 of it later than the one before (6 ms where the FID lasts half a second; the paper's
-    windows last 256 ms and are 6 ms apart), and 1024 frequencies in the band; of each window every eighth frequency is kept, beginning one
-    later than in the window before, so that neighbours together still have the fine grid: 128 frequencies x 32 times.
+    32 Hamming windows, each half as long as the FID and 3/256 of it later than the one before (6 ms where the FID lasts
+    half a second; the paper's windows last 256 ms and are 6 ms apart), and 1024 frequencies in the band; of each window
+    every eighth frequency is kept, beginning one later than in the window before, so that neighbours together still
+    have the fine grid: 128 frequencies x 32 times.
 
     Parameters
     ----------
@@ -109,12 +113,16 @@ class Spectrogram(_View):
         self.register_buffer("kernel_re", kernel.real.float(), persistent=False)
         self.register_buffer("kernel_im", kernel.imag.float(), persistent=False)
         self.shape = (
-            (1, self.n_rows, 2 * self.n_signals * self.n_windows) if joined else (in_channels, self.n_rows, self.n_windows)
+            (1, self.n_rows, 2 * self.n_signals * self.n_windows)
+            if joined
+            else (in_channels, self.n_rows, self.n_windows)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         needed = self.length + self.hop * (self.n_windows - 1)
-        parts = nn.functional.pad(x, (0, max(0, needed - self.n_points)))[..., :needed].unfold(-1, self.length, self.hop)
+        parts = nn.functional.pad(x, (0, max(0, needed - self.n_points)))[..., :needed].unfold(
+            -1, self.length, self.hop
+        )
         # (batch, channel, window, length) -> by offset: windows 0, 8, 16, 24; then 1, 9, ...
         parts = parts.unflatten(2, (self.n_windows // self._every, self._every)).permute(3, 0, 1, 2, 4)
         shape = parts.shape[1:-1]
@@ -132,9 +140,10 @@ class Spectrogram(_View):
 class Scalogram(_View):
     """Continuous wavelet transform, real and imaginary parts as channels, ``(in_channels, n_rows, n_columns)``.
 
-    Wavelets are PyWavelets' complex Morlet of bandwidth 3 and centre 1, which is about as long as MATLAB's default Morse wavelet; their gain is one
-    where they are most sensitive, as in MATLAB.  Rows are evenly spaced in the logarithm of the frequency's distance from the carrier, one side of
-    it after the other where the band has both; a wavelet of the other side is the mirrored one.  ``ptwt`` makes them once, here.
+    Wavelets are PyWavelets' complex Morlet of bandwidth 3 and centre 1, which is about as long as MATLAB's default
+    Morse wavelet; their gain is one where they are most sensitive, as in MATLAB.  Rows are evenly spaced in the
+    logarithm of the frequency's distance from the carrier, one side of it after the other where the band has both; a
+    wavelet of the other side is the mirrored one.  ``ptwt`` makes them once, here.
 
     Raises
     ------
@@ -178,7 +187,8 @@ class Scalogram(_View):
 
 
 def _wavelet_frequencies(band, n_points: int, n_rows: int) -> np.ndarray:
-    """Cycles per point of the wavelets, ``(n_rows,)``: as near to the carrier as a few periods in the FID, as far as sampling allows."""
+    """Cycles per point of the wavelets, ``(n_rows,)``: as near to the carrier as a few periods in the FID, as far as
+    sampling allows."""
     least, most = 4 / n_points, 0.45
     sides = [(-1, -band[0], -band[1]), (1, band[1], band[0])]
     sides = [(sign, min(far, most), max(near, least)) for sign, far, near in sides if far > least]
@@ -189,10 +199,11 @@ def _wavelet_frequencies(band, n_points: int, n_rows: int) -> np.ndarray:
 
 
 class Scattering(_View):
-    """Wavelet scattering of real and imaginary parts, ``(in_channels, n_paths, n_windows)``: two filter banks of quality 8 and 1.
+    """Wavelet scattering of real and imaginary parts, ``(in_channels, n_paths, n_windows)``: two filter banks of
+    quality 8 and 1.
 
-    By kymatio; as far averaged as leaves at least 8 windows and the FID is long enough for.  1024 points have 176 paths and 8 windows (MATLAB's
-    framework has 154).
+    By kymatio; as far averaged as leaves at least 8 windows and the FID is long enough for.  1024 points have 176 paths
+    and 8 windows (MATLAB's framework has 154).
 
     Raises
     ------

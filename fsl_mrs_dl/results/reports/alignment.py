@@ -22,10 +22,13 @@ __all__ = ["write_align_report", "report_paths", "write_reports"]
 _MAX_LINES = 64  # more transients than this are thinned in the overlays, which stay readable and small
 _FLAG_COLOURS = {"ok": _AFTER, "weak": "#b8860b", "unlike": "#c1121f", "failed": "#777777"}
 _COURSE_NOTE = (
-    "Relative to the reference; bars are one standard deviation. Phases are those of the first point. "
-    "Unless a reference, absolute places or matched sub-spectra say otherwise, the mean of both over the transients flagged ok is zero."
+    "Relative to the reference; bars are one standard deviation. Phases are those of the first point. Unless a"
+    " reference, absolute places or matched sub-spectra say otherwise, the mean of both over the transients flagged ok"
+    " is zero."
 )
-_DIFFERENCE_NOTE = "Real part of one weighted mean less the other's, before and after; what editing leaves alone should cancel."
+_DIFFERENCE_NOTE = (
+    "Real part of one weighted mean less the other's, before and after; what editing leaves alone should cancel."
+)
 
 
 def write_align_report(
@@ -123,7 +126,8 @@ def report_paths(folder, aligned: AlignedData, every_set: bool) -> list[Path]:
 
 
 def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: str = "") -> list[Path]:
-    """Write the reports of an aligned file, of the set that stands for all or of every one; ``name`` is the file's, for their titles."""
+    """Write the reports of an aligned file, of the set that stands for all or of every one; ``name`` is the file's, for
+    their titles."""
     paths = report_paths(folder, aligned, every_set)
     for index, path in enumerate(paths) if every_set else ((aligned.shown, paths[0]),):
         write_align_report(
@@ -142,14 +146,6 @@ def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: s
     return paths
 
 
-
-
-
-
-
-
-
-
 # ------------------------------------------------------------------------------------------------------ data
 
 
@@ -157,7 +153,9 @@ def _one_set(fid, alignment: Alignment, index: int):
     """One set as (n_channels, n_transients, n_points) and its estimates by name."""
     shape = alignment.shift_hz.shape
     if fid.ndim not in (2, 3, 4) or (fid.ndim == 4) != (len(shape) == 2) or fid.shape[-2] != shape[-1]:
-        raise DataError(f"The FIDs have shape {fid.shape}, which does not fit {shape} aligned transients: give the aligned FIDs.")
+        raise DataError(
+            f"The FIDs have shape {fid.shape}, which does not fit {shape} aligned transients: give the aligned FIDs."
+        )
     if fid.ndim == 4 and not 0 <= index < shape[0]:
         raise DataError(f"There is no set {index} among {shape[0]}: count from 0.")
     fid = fid[index] if fid.ndim == 4 else fid.reshape((1,) * (3 - fid.ndim) + fid.shape)
@@ -198,12 +196,6 @@ def _noise_sd(fid: np.ndarray) -> float:
 def _full_range(n_points, axes):
     ppm = ppm_axis(n_points, axes["dwelltime"], axes["spec_freq_mhz"], axes["nucleus"])
     return float(ppm[0]), float(ppm[-1])
-
-
-
-
-
-
 
 
 def _line_width(fid, axes, limits) -> float:
@@ -251,8 +243,6 @@ def _rows(before, after, one, axes, ppmlim, limits):
 # ------------------------------------------------------------------------------------------------------ figures
 
 
-
-
 def _spectra(before, after, one, axes, limits):
     from plotly.subplots import make_subplots
 
@@ -285,7 +275,9 @@ def _spectra(before, after, one, axes, limits):
             )
     for fid, colour, name in ((before, _BEFORE, "before"), (after, _AFTER, "after")):
         ppm, spec = _cut(_mean(fid, one["weight"]), axes, limits)
-        figure.add_scatter(x=ppm.round(4), y=spec.real, mode="lines", row=2, col=1, line=dict(width=1.6, color=colour), name=name)
+        figure.add_scatter(
+            x=ppm.round(4), y=spec.real, mode="lines", row=2, col=1, line=dict(width=1.6, color=colour), name=name
+        )
     figure.update_xaxes(range=[limits[1], limits[0]], title_text="Chemical shift (ppm)")
     figure.update_yaxes(showticklabels=False, ticks="")
     usual = shown[one["flag"][shown] != "unlike"]
@@ -333,9 +325,15 @@ def _course(one):
     for column, value, sd in quantities:
         used = one["flag"] != "failed"
         figure.add_scatter(
-            x=number[used], y=one[value][used], mode="lines", row=1, col=column, showlegend=False, hoverinfo="skip",
+            x=number[used],
+            y=one[value][used],
+            mode="lines",
+            row=1,
+            col=column,
+            showlegend=False,
+            hoverinfo="skip",
             line=dict(width=1, color="#bbbbbb"),
-        )  # fmt: skip
+        )
         for flag, colour in _FLAG_COLOURS.items():
             chosen = one["flag"] == flag
             if not chosen.any() or flag == "failed":
@@ -353,7 +351,9 @@ def _course(one):
                 col=column,
             )
         for failed in number[~used]:
-            figure.add_vline(x=int(failed), line=dict(color=_FLAG_COLOURS["failed"], dash="dot", width=1), row=1, col=column)
+            figure.add_vline(
+                x=int(failed), line=dict(color=_FLAG_COLOURS["failed"], dash="dot", width=1), row=1, col=column
+            )
     figure.update_xaxes(title_text="Transient", rangemode="tozero")
     figure.update_layout(legend=dict(orientation="h", x=1, xanchor="right", y=1.12))
     return _layout(figure, 400)
@@ -380,7 +380,9 @@ def _matrices(before, after, axes, ppmlim):
             col=column,
             hovertemplate="%{x}, %{y}: %{z:.3f}<extra></extra>",
         )
-        figure.update_yaxes(autorange="reversed", scaleanchor="x" if column == 1 else "x2", constrain="domain", row=1, col=column)
+        figure.update_yaxes(
+            autorange="reversed", scaleanchor="x" if column == 1 else "x2", constrain="domain", row=1, col=column
+        )
         figure.update_xaxes(constrain="domain", title_text="Transient", row=1, col=column)
     figure.update_layout(
         coloraxis=dict(colorscale="Viridis", cmin=low, cmax=high, colorbar=dict(title="correlation", thickness=14))
@@ -405,8 +407,9 @@ def _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note
         errors = [np.median(one[name][used]) for name in ("shift_sd_hz", "phase_sd_deg")]
         known = np.isfinite(errors).all()
         spread = (
-            f"Shifts span {np.ptp(one['shift_hz'][used]):.2f} Hz{f' (typical error {errors[0]:.2f} Hz)' if known else ''}, "
-            f"phases {np.ptp(one['phase_deg'][used]):.1f} degrees{f' (typical error {errors[1]:.1f})' if known else ''}."
+            f"Shifts span {np.ptp(one['shift_hz'][used]):.2f}"
+            f" Hz{f' (typical error {errors[0]:.2f} Hz)' if known else ''}, phases {np.ptp(one['phase_deg'][used]):.1f}"
+            f" degrees{f' (typical error {errors[1]:.1f})' if known else ''}."
         )
     which = (
         f", set {set_index + 1} of {alignment.shift_hz.shape[0]}"
@@ -418,8 +421,11 @@ def _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note
     header = f"<header><h1>{html.escape(title)}</h1><p class='note'>FSL-MRS-DL {__version__}</p></header>"
     body = [
         "<h2>Alignment</h2>",
-        f"<p class='note'>{len(one['flag'])} transients{channels}{which}; {html.escape(nucleus)}, "
-        f"window {limits[0]:g} to {limits[1]:g} ppm; {alignment.n_iterations} passes.{' ' + html.escape(note) if note else ''}</p>",
+        (
+            f"<p class='note'>{len(one['flag'])} transients{channels}{which}; {html.escape(nucleus)}, window"
+            f" {limits[0]:g} to {limits[1]:g} ppm; {alignment.n_iterations}"
+            f" passes.{' ' + html.escape(note) if note else ''}</p>"
+        ),
         "<table><thead><tr><th></th><th>before</th><th>after</th></tr></thead><tbody>",
         *(f"<tr><td>{html.escape(a)}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows),
         "</tbody></table>",
@@ -434,7 +440,3 @@ def _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style></head><body>\n<div>{header}{''.join(body)}</div>\n</body></html>"
     )
-
-
-
-

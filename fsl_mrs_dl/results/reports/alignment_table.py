@@ -70,13 +70,15 @@ def _partner(aligned: AlignedData, index: int) -> int | None:
 
 
 def alignment_table(aligned: AlignedData) -> str:
-    """Comma-separated values with one row per transient, and a column for each dimension that has more than one element."""
+    """Comma-separated values with one row per transient, and a column for each dimension that has more than one
+    element."""
     axes = aligned.set_axes | aligned.transient_axes
     grid = np.indices(tuple(axes.values())).reshape(len(axes), -1)
     columns = {name: row.tolist() for (name, size), row in zip(axes.items(), grid) if size > 1}
     for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
         columns[name] = getattr(aligned.alignment, name).reshape(-1).tolist()
-    # Unknown is empty, as pandas writes it.  Loading pandas for this would take as long as aligning a thousand transients.
+    # Unknown is empty, as pandas writes it.  Loading pandas for this would take as long as aligning a thousand
+    # transients.
     cell = lambda value: "" if isinstance(value, float) and value != value else str(value)  # noqa: E731
     rows = [",".join(columns), *(",".join(map(cell, row)) for row in zip(*columns.values()))]
     return "\n".join(rows) + "\n"

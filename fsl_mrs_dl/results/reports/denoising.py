@@ -1,4 +1,5 @@
-"""HTML report of a denoising: raw, denoised and the difference of the two, with what that is worth; one file that opens without a network."""
+"""HTML report of a denoising: raw, denoised and the difference of the two, with what that is worth; one file that opens
+without a network."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def write_denoise_report(folder: str | Path, denoised: DenoisedData, name: str =
         ("Spectra denoised", f"{int(good.sum())} of {good.size}"),
         ("Zero or not finite, left as they were", str(int((~good).sum()))),
         ("More than noise taken out", str(int(denoised.too_much.sum()))),
-        ("What was taken out, of the noise (median; shown)", f"{np.median(denoised.taken[good]):.2f}; {denoised.taken[row]:.2f}"),
+        (
+            "What was taken out, of the noise (median; shown)",
+            f"{np.median(denoised.taken[good]):.2f}; {denoised.taken[row]:.2f}",
+        ),
         ("SNR before (median; shown)", f"{np.median(denoised.snr[good]):.1f}; {denoised.snr[row]:.1f}"),
         ("Network", f"{denoised.card.name}, SHA-256 {denoised.card['sha256'][:16]}..."),
         *(
@@ -47,14 +51,18 @@ def write_denoise_report(folder: str | Path, denoised: DenoisedData, name: str =
     ]
     low, high = denoised.ppmlim
     note = (
-        f"Real part, one phase for all three lines, the same scale. The network sees {low:g} to {high:g} ppm; outside of it the data are as they "
-        "were. The difference should look like noise, two SDs of which are shaded; lines in it are signal that was lost, or made up."
+        f"Real part, one phase for all three lines, the same scale. The network sees {low:g} to {high:g} ppm; outside"
+        " of it the data are as they were. The difference should look like noise, two SDs of which are shaded; lines"
+        " in it are signal that was lost, or made up."
     )
     if place:
         note += f" Shown: {place} (counted from 0), whose SNR is above three quarters of the others'."
     body = [
         f"<header><h1>{html.escape(title)}</h1><p class='note'>FSL-MRS-DL {__version__}</p></header>",
-        f"<p class='warning'><b>To look at, not to quantify:</b> {html.escape(WARNING)} (Dziadosz et al., Proc ISMRM 2022, 2541).</p>",
+        (
+            f"<p class='warning'><b>To look at, not to quantify:</b> {html.escape(WARNING)} (Dziadosz et al., Proc"
+            " ISMRM 2022, 2541).</p>"
+        ),
         "<table><tbody>",
         *(f"<tr><td>{html.escape(a)}</td><td>{html.escape(b)}</td></tr>" for a, b in rows),
         "</tbody></table>",
@@ -87,14 +95,24 @@ def _figure(denoised: DenoisedData, row: int) -> str:
     # As high as it needs to be, so that a point is as many units in all three and nothing of the difference is cut off.
     share = max(0.4, 2.1 * float(np.abs(lines[2]).max()) / span)
     figure = make_subplots(
-        rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[1 / (2 + share), 1 / (2 + share), share / (2 + share)],
+        rows=3,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.06,
+        row_heights=[1 / (2 + share), 1 / (2 + share), share / (2 + share)],
         subplot_titles=("Raw", "Denoised", "Difference: raw less denoised"),
-    )  # fmt: skip
+    )
     for number, (line, colour) in enumerate(zip(lines, (_BEFORE, _AFTER, "#444444")), start=1):
         figure.add_scatter(
-            x=ppm[first:last].round(4), y=line.astype(np.float32), mode="lines", row=number, col=1, showlegend=False,
-            line=dict(width=1.3, color=colour), hovertemplate="%{x:.2f} ppm",
-        )  # fmt: skip
+            x=ppm[first:last].round(4),
+            y=line.astype(np.float32),
+            mode="lines",
+            row=number,
+            col=1,
+            showlegend=False,
+            line=dict(width=1.3, color=colour),
+            hovertemplate="%{x:.2f} ppm",
+        )
         figure.add_vline(x=low, line=dict(color="#999999", dash="dot", width=1), row=number, col=1)
     sd = float(denoised.noise_sd[row])
     figure.add_hrect(y0=-2 * sd, y1=2 * sd, fillcolor=_GRID, line_width=0, layer="below", row=3, col=1)

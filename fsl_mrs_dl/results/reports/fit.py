@@ -21,7 +21,8 @@ __all__ = ["write_fit_report"]
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1100px;margin:2em auto;padding:0 1em}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse;font-size:.9em}
-td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}.settings td{text-align:left}
+td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}
+td:first-child,th:first-child{text-align:left}.settings td{text-align:left}
 .weak{color:#888}.note{color:#555;font-size:.9em}img{max-width:100%}
 """
 
@@ -36,7 +37,11 @@ def write_fit_report(
     fit = results.fit
     rows = np.flatnonzero(fit.usable)
     row = int(rows[0])
-    of_many = f" (spectrum {row + 1} of {len(fit.params)}; the other results are in the tables)" if len(fit.params) > 1 else ""
+    of_many = (
+        f" (spectrum {row + 1} of {len(fit.params)}; the other results are in the tables)"
+        if len(fit.params) > 1
+        else ""
+    )
     figures = [_spectrum_figure(results, row), _concentration_figure(results, row), _correlation_figure(results, row)]
     parts = []
     for index, figure in enumerate(figures):
@@ -46,12 +51,14 @@ def write_fit_report(
         encoded = base64.b64encode(Path(location).read_bytes()).decode()
         picture = f'<h2>Voxel</h2><img alt="the voxel on the structural image" src="data:image/png;base64,{encoded}">'
     when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
-    page = f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Fit of {html.escape(Path(data).name)}</title>
+    page = f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">
+<title>Fit of {html.escape(Path(data).name)}</title>
 <style>{_STYLE}</style></head><body>
 <h1>Fit of {html.escape(Path(data).name)}{of_many}</h1>
 <p class="note">Data {html.escape(str(data))}<br>Basis {html.escape(str(basis))}<br>FSL-MRS-DL {__version__}, {when}</p>
 {_settings(results, row)}
-<h2>Spectrum and fit</h2><p class="note">Click the legend to show or hide a line; every metabolite is there.</p>{parts[0]}
+<h2>Spectrum and fit</h2>
+<p class="note">Click the legend to show or hide a line; every metabolite is there.</p>{parts[0]}
 <h2>Concentrations</h2>{parts[1]}{_table(results, row)}
 {picture}
 <h2>Which metabolites the data cannot tell apart</h2>
@@ -68,17 +75,29 @@ def _settings(results: FitResults, row: int) -> str:
     entries = [
         (
             "Model",
-            f"{model.name}, {model.n_groups} metabolite group{'s' if model.n_groups > 1 else ''}, baseline {model.baseline}",
+            (
+                f"{model.name}, {model.n_groups} metabolite group{'s' if model.n_groups > 1 else ''}, baseline"
+                f" {model.baseline}"
+            ),
         ),
         ("Window", f"{model.ppmlim[0]:g} to {model.ppmlim[1]:g} ppm" if model.ppmlim else "all frequencies"),
         (
             "Fit",
-            f"{'converged' if fit.converged[row] else 'NOT converged'} after {fit.n_iter[row]} trial points; started by {fit.starter}",
+            (
+                f"{'converged' if fit.converged[row] else 'NOT converged'} after {fit.n_iter[row]} trial points;"
+                f" started by {fit.starter}"
+            ),
         ),
         ("Residual over noise", f"{fit.misfit[row]:.2f} (1 means that the model explains everything but noise)"),
         ("Unlike clean data", _novelty(fit, row)),
-        ("Shift to higher ppm", ", ".join(f"{value:.2f}" for value in shift[:6]) + (" ..." if len(shift) > 6 else "") + " Hz"),
-        ("Phase", f"{np.degrees(blocks['phi0'][0]):.1f} deg, {blocks['phi1'][0] / (2 * np.pi) * 1e3:.3f} ms first order"),
+        (
+            "Shift to higher ppm",
+            ", ".join(f"{value:.2f}" for value in shift[:6]) + (" ..." if len(shift) > 6 else "") + " Hz",
+        ),
+        (
+            "Phase",
+            f"{np.degrees(blocks['phi0'][0]):.1f} deg, {blocks['phi1'][0] / (2 * np.pi) * 1e3:.3f} ms first order",
+        ),
         ("Lorentzian width added", ", ".join(f"{value:.2f}" for value in blocks["gamma"] / np.pi) + " Hz"),
     ]
     if "sigma" in blocks:
@@ -90,13 +109,19 @@ def _settings(results: FitResults, row: int) -> str:
     if fit.network_note:
         entries.insert(0, ("Warning", fit.network_note))
     return (
-        '<table class="settings">' + "".join(f"<tr><td>{a}</td><td>{html.escape(b)}</td></tr>" for a, b in entries) + "</table>"
+        '<table class="settings">'
+        + "".join(f"<tr><td>{a}</td><td>{html.escape(b)}</td></tr>" for a, b in entries)
+        + "</table>"
     )
 
 
 def _novelty(fit, row: int) -> str:
     """The out-of-distribution score in words."""
-    parts = [("residual", fit.ood_residual), ("what was found", fit.ood_latent), ("what the network knows", fit.ood_network)]
+    parts = [
+        ("residual", fit.ood_residual),
+        ("what was found", fit.ood_latent),
+        ("what the network knows", fit.ood_network),
+    ]
     each = ", ".join(f"{name} {values[row]:.2f}" for name, values in parts if values is not None)
     word = "YES" if fit.ood[row] > OOD_LIMIT else "no"
     return f"{word}, score {fit.ood[row]:.2f} ({each}; above 1 the spectrum is unlike clean data)"
@@ -151,7 +176,9 @@ def _concentration_figure(results: FitResults, row: int):
         if mask.any():
             shown = np.array(names)[mask]
             error = {"type": "data", "array": sd[mask], "thickness": 1.5}
-            figure.add_scatter(x=shown, y=value[mask], error_y=error, mode="markers", name=text, marker={"color": colour})
+            figure.add_scatter(
+                x=shown, y=value[mask], error_y=error, mode="markers", name=text, marker={"color": colour}
+            )
     figure.update_xaxes(categoryorder="array", categoryarray=names)
     finite = np.where(decided & np.isfinite(sd), value + sd, value)
     figure.update_yaxes(title=label, range=[-0.08 * np.nanmax(finite), 1.1 * np.nanmax(finite)])
@@ -167,7 +194,9 @@ def _correlation_figure(results: FitResults, row: int):
     sd = np.sqrt(np.diag(cov))
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = cov / np.outer(sd, sd)
-    figure = go.Figure(go.Heatmap(z=correlation, x=results.fit.names, y=results.fit.names, zmin=-1, zmax=1, colorscale="RdBu_r"))
+    figure = go.Figure(
+        go.Heatmap(z=correlation, x=results.fit.names, y=results.fit.names, zmin=-1, zmax=1, colorscale="RdBu_r")
+    )
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(template="simple_white", height=560, width=640, margin={"t": 20, "b": 60, "l": 60, "r": 20})
     return figure
@@ -186,7 +215,9 @@ def _table(results: FitResults, row: int) -> str:
     more = [""] * len(names)
     head, notes = "", [f"Estimate: {_WORDS[results.estimate]}."]
     if fit.posterior is not None:
-        _, mean, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "posterior_mean")))
+        _, mean, spread = (
+            part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "posterior_mean"))
+        )
         reference = 1.0 if not as_ratio else mean[results.names.index("+".join(results.internal_ref))]
         spread = spread if not as_ratio else results.posterior_ratio_sd[row]
         pull, conflict = results.pull[row], results.conflict[row]
@@ -195,8 +226,9 @@ def _table(results: FitResults, row: int) -> str:
             more[i] += f"<td>{mean[i] / reference:.3f}{mark}</td><td>{spread[i]:.3f}</td><td>{100 * pull[i]:.0f}</td>"
         head += "<th>posterior mean</th><th>SD</th><th>% prior</th>"
         notes.append(
-            f"Posterior: {html.escape(fit.posterior.prior.source)} and the data together; % prior is the share of the prior's variance that "
-            "the data left standing. * mostly prior, ! the data say something else than what was expected."
+            f"Posterior: {html.escape(fit.posterior.prior.source)} and the data together; % prior is the share of the"
+            " prior's variance that the data left standing. * mostly prior, ! the data say something else than what"
+            " was expected."
         )
     if fit.networks is not None and results.estimate != "network":
         _, own, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "network")))
@@ -213,8 +245,12 @@ def _table(results: FitResults, row: int) -> str:
         weak = ' class="weak"' if value_sd[i] > 0.5 * abs(value[i]) else ""
         lines.append(
             f"<tr{weak}><td>{html.escape(name)}</td><td>{value[i]:.3f}</td><td>{value_sd[i]:.3f}</td><td>{conc[i]:.4g}</td>"
-            f"<td>{sd[i]:.2g}</td><td>{percent[i]:.0f}</td>{more[i]}{quality}</tr>".replace("<td>nan</td>", "<td>-</td>")
+            f"<td>{sd[i]:.2g}</td><td>{percent[i]:.0f}</td>{more[i]}{quality}</tr>".replace(
+                "<td>nan</td>", "<td>-</td>"
+            )
         )
-    first = f"<tr><th>Metabolite</th><th>{html.escape(label)}</th><th>SD</th><th>raw</th><th>raw SD</th><th>%SD</th>{head}"
+    first = (
+        f"<tr><th>Metabolite</th><th>{html.escape(label)}</th><th>SD</th><th>raw</th><th>raw SD</th><th>%SD</th>{head}"
+    )
     note = f'<p class="note">{" ".join(notes)}</p>'
     return f"{note}<table>{first}<th>SNR</th><th>FWHM (Hz)</th></tr>{''.join(lines)}</table>"

@@ -38,7 +38,8 @@ def _mean(fid, weight):
 
 
 def _zero_order(before, after, weight, axes, limits):
-    """Turn everything by the phase that makes the mean after correction most absorptive, so that real parts can be read."""
+    """Turn everything by the phase that makes the mean after correction most absorptive, so that real parts can be
+    read."""
     _, spec = _cut(_mean(after, weight), axes, limits)
     angles = np.deg2rad(np.arange(0, 360, 2))
     turned = (np.exp(1j * angles)[:, None] * spec).real
@@ -70,7 +71,9 @@ def _write(path: Path, text: str) -> None:
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}): give a file in an existing, writable folder.") from error
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}): give a file in an existing, writable folder."
+        ) from error
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
