@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .core.errors import DataError, OptionError
+from .core.fids import usable_fids
 
 __all__ = ["align", "quantify"]
 
@@ -165,7 +166,7 @@ def _array(data) -> np.ndarray:
         raise DataError(
             f"{type(data).__name__}: is neither an object of FSL-MRS nor an array of FIDs; give one of these."
         )
-    if not (np.isfinite(fids).all(-1) & (fids != 0).any(-1)).any():
+    if not usable_fids(fids).any():
         raise DataError("every FID is zero or holds NaN; there is nothing to work on.")
     return fids
 

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.papers import classical_alignment
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.core.fids import apply_shift_phase
+from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.io.files import claim, fingerprint
 from fsl_mrs_dl.networks import frequency_then_phase, model_cards, self_supervised_registration
 from fsl_mrs_dl.preproc.similarity import similarity_index

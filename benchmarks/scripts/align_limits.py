@@ -17,8 +17,9 @@ import scipy.io
 import torch
 from nifti_mrs.nifti_mrs import NIFTI_MRS
 
-from fsl_mrs_dl.core import fids as fids_module
-from fsl_mrs_dl.core.fids import apply_shift_phase
+from fsl_mrs_dl.core import transients
+from fsl_mrs_dl.core.transients import apply_shift_phase
+from fsl_mrs_dl.core.units import wrap_degrees
 from fsl_mrs_dl.preproc.absolute import absolute_offset
 from fsl_mrs_dl.preproc.similarity import mean_pairwise_correlation
 from fsl_mrs_dl.registration import likelihood
@@ -58,14 +59,10 @@ def control_signal(n_points: int) -> np.ndarray:
     return sum(a * np.exp((2j * np.pi * (ppm - 4.65) * RAT["spec_freq_mhz"] - 8 * np.pi) * t) for ppm, a in peaks)
 
 
-def wrapped(deg):
-    return (deg + 180) % 360 - 180
-
-
 def without_common(error, circular=False):
     """Errors less the mean of their set, which a reference built from the transients leaves open."""
     if circular:
-        error = wrapped(error - np.rad2deg(np.angle(np.exp(1j * np.deg2rad(error)).mean(1, keepdims=True))))
+        error = wrap_degrees(error - np.rad2deg(np.angle(np.exp(1j * np.deg2rad(error)).mean(1, keepdims=True))))
     return error - error.mean(1, keepdims=True)
 
 
@@ -111,7 +108,7 @@ def _blocks(series: torch.Tensor) -> torch.Tensor:
 
 def _phasor(shift: torch.Tensor, n: int, spacing: float, cplx: torch.dtype) -> torch.Tensor:
     """``exp(-2j pi shift t)`` for ``n`` times, shape (..., n)."""
-    angle = -fids_module._TWO_PI * spacing * shift[..., None] * torch.arange(n, device=shift.device, dtype=shift.dtype)
+    angle = -transients.TWO_PI * spacing * shift[..., None] * torch.arange(n, device=shift.device, dtype=shift.dtype)
     return torch.polar(torch.ones_like(angle), angle).to(cplx)
 
 
@@ -133,7 +130,7 @@ def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) ->
     outer = _phasor(shift, n_coarse, dwelltime * n_fine, blocks.dtype)
     start = torch.arange(n_coarse, device=shift.device, dtype=shift.dtype) * n_fine
     m0, m1, m2 = moments.unbind(-1)
-    step = -1j * fids_module._TWO_PI * dwelltime
+    step = -1j * transients.TWO_PI * dwelltime
     value = (outer * m0).sum(-1)
     first = (outer * (start * m0 + m1)).sum(-1) * step
     second = (outer * (start**2 * m0 + 2 * start * m1 + m2)).sum(-1) * step**2
@@ -165,7 +162,7 @@ def measure(clean, n_sets, n_transients, ppmlim, known, seed=0, snr=(9, 27)) -> 
     start = time.perf_counter()
     found = align_transients(fid, ppmlim=ppmlim, reference=clean if known else None, exact_reference=True, **RAT)
     seconds = time.perf_counter() - start
-    shift_error, phase_error = found.shift_hz - shift, wrapped(found.phase_deg - phase)
+    shift_error, phase_error = found.shift_hz - shift, wrap_degrees(found.phase_deg - phase)
     if not known:
         shift_error, phase_error = without_common(shift_error), without_common(phase_error, circular=True)
     bound = np.array(cramer_rao(clean, 1.0, ppmlim=ppmlim, **RAT))
@@ -293,7 +290,7 @@ def real_table() -> None:
 def combined_table() -> None:
     """Coils combined first: similarity index and creatine's width, beside FSL-MRS align where it is installed."""
     from benchmarks.papers import classical_alignment
-    from fsl_mrs_dl.core.fids import combination
+    from fsl_mrs_dl.core.transients import combination
     from fsl_mrs_dl.preproc.similarity import similarity_index
 
     image = NIFTI_MRS(str(DATA / "invivo_7t_steam_raw/metab_raw.nii.gz"))

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fsl_mrs_dl.core.units import wrap_degrees
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.preproc import proposals
@@ -51,10 +52,6 @@ def recipe(condition: str, snr: float) -> recipes.Recipe:
         "gauss_fwhm_hz": {"uniform": [0, 6]},
     }
     return recipes.Recipe.of(condition, content)
-
-
-def wrapped(deg):
-    return (deg + 180) % 360 - 180
 
 
 def main() -> None:
@@ -109,7 +106,7 @@ def main() -> None:
                     ]
                     ms = 1e3 * (time.perf_counter() - start) / (len(found) * args.transients)
                     ds = np.array([f[0] for f in found]) - shift[used]
-                    dp = wrapped(np.array([f[1] for f in found]) - phase[used])
+                    dp = wrap_degrees(np.array([f[1] for f in found]) - phase[used])
                     if not known:
                         ds = ds - np.median(ds, 1, keepdims=True)
                         turn = np.exp(1j * np.deg2rad(dp))

@@ -1,12 +1,65 @@
 """The one family of errors a user is meant to read.
 
-Every message is a single line that names the file, the value and the remedy.  The command line prints it and leaves
-with status 2; anything that is *not* one of these is a fault of ours and shows its traceback.
+A message is a single line that names what is wrong, its value and the remedy.  Library code raises it with the plain
+names of options (``estimate``), and whoever shows it to a person spells them in the way of that person's program: the
+command line prints ``--estimate``, FSL-MRS ``--dl-estimate``, Python the keyword.  The command line ends with status 2;
+anything that is *not* one of these is a fault of this package and shows its traceback.
 """
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+__all__ = ["FslMrsDlError", "DataError", "BasisError", "OptionError", "OutputError"]
 
 
 class FslMrsDlError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, without a full stop at its end where a remedy follows.  Options that it mentions stand in
+        backticks: "goes with `model` voigt only".
+    option : str, optional
+        Option that is at fault, by its keyword in Python.
+    value : optional
+        Its value, where that says more than the option alone.
+    remedy : str, optional
+        What to do about it; options in backticks here, too.
+    """
+
+    def __init__(self, problem: str, *, option: str | None = None, value=None, remedy: str | None = None):
+        super().__init__(problem)
+        self.problem, self.option, self.value, self.remedy = problem, option, value, remedy
+
+    def __reduce__(self):
+        # Errors travel from worker processes; Exception keeps positional arguments only.
+        return _restored, (type(self), self.problem, self.option, self.value, self.remedy)
+
+    def text(self, spelling: Callable[[str], str] | None = None) -> str:
+        """Return the line for a person; ``spelling`` turns the plain name of an option into that of a program.
+
+        >>> OptionError("is no estimate", option="estimate", value="best", remedy="choose `estimate` ml").text()
+        'estimate best: is no estimate; choose estimate ml.'
+        >>> OptionError("is no estimate", option="estimate", value="best").text(lambda name: "--" + name)
+        '--estimate best: is no estimate.'
+        """
+        spelling = spelling or str
+        head = ""
+        if self.option is not None:
+            head = spelling(self.option) + ("" if self.value is None else f" {self.value}") + ": "
+        body = self.problem if self.remedy is None else f"{self.problem}; {self.remedy}"
+        body = re.sub(r"`(\w+)`", lambda match: spelling(match[1]), body)
+        return head + body + ("." if (self.option or self.remedy) and body[-1:] not in ".!?" else "")
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def _restored(kind, problem, option, value, remedy) -> FslMrsDlError:
+    return kind(problem, option=option, value=value, remedy=remedy)
 
 
 class DataError(FslMrsDlError):

@@ -1,110 +1,110 @@
-"""Threads: one place that decides how many run, and maps functions over them."""
+"""Threads: one place that decides how many run, and one map over them."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
 import numpy as np
 import torch
 
-_SIDE_BY_SIDE: ContextVar[int | None] = ContextVar("threads that parts of a batch are computed with", default=None)
+__all__ = ["one_thread", "parallel_map", "thread_map", "batched_linalg"]
+
+_THREADS: ContextVar[int | None] = ContextVar("threads that parts of a batch are computed with", default=None)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread, and parts of a batch side by side with as many as there were.
+    """Compute with one thread, and parts of a batch in parallel with as many as there were.
 
-    What comes out is then the same to the last digit whatever the number of threads: sums are not split among them.
+    Results are then the same to the last digit whatever the number of threads: sums are not split among them.
     """
     threads = torch.get_num_threads()
-    token = _SIDE_BY_SIDE.set(_SIDE_BY_SIDE.get() or threads)
+    token = _THREADS.set(_THREADS.get() or threads)
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        _SIDE_BY_SIDE.reset(token)
+        _THREADS.reset(token)
 
 
-def side_by_side(function: Callable, parts: list, device: torch.device) -> Iterator:
-    """``map`` over parts of a batch, on a processor with as many threads as torch has, each of which computes with one.
+@contextmanager
+def thread_map(device: torch.device | str = "cpu", threads: int | None = None, each_alone: bool = True):
+    """Yield a ``map_(function, parts, ordered=True)`` whose threads are kept for several calls.
 
-    That is faster than one after the other with all threads: most of the work is on matrices too small to share.
-    Results come in their order, and within :func:`one_thread` they are the same whatever the number of threads; outside
-    of it a single part is computed with all of them.
+    On a processor it runs ``threads`` of them (default: as many as PyTorch has), each of which computes with one where
+    ``each_alone``.  That is faster than one part after the other with all threads: most of the work is on arrays too
+    short to be shared out one operation at a time.  On any other device, with one thread, and for a single part it is
+    the plain ``map``.  With ``ordered=False`` results come as they are finished.  After an exception, also one of the
+    caller's, no further part is begun.
     """
     before = torch.get_num_threads()
-    threads = _SIDE_BY_SIDE.get() or before
-    if device.type != "cpu" or threads < 2 or len(parts) < 2:
+    count = threads or _THREADS.get() or before
+    if torch.device(device).type != "cpu" or (threads is None and count < 2):
+        yield lambda function, parts, ordered=True: map(function, parts)
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def in_mode(function, part):
+        with torch.inference_mode(inference):
+            return function(part)
+
+    if each_alone:
+        torch.set_num_threads(1)
+    initialise = {"initializer": torch.set_num_threads, "initargs": (1,)} if each_alone else {}
+    pool = ThreadPoolExecutor(count, **initialise)
+
+    def map_(function, parts, ordered=True):
+        if len(parts) < 2 and threads is None:
+            return map(function, parts)
+        waiting = [pool.submit(partial(in_mode, function), part) for part in parts]
+        return (one.result() for one in waiting) if ordered else _as_finished(waiting)
+
+    try:
+        yield map_
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _as_finished(waiting) -> Iterator:
+    waiting = set(waiting)
+    while waiting:
+        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in finished:
+            yield future.result()
+
+
+def parallel_map(
+    function: Callable,
+    parts: Sequence,
+    *,
+    device: torch.device | str = "cpu",
+    threads: int | None = None,
+    ordered: bool = True,
+) -> Iterator:
+    """Map a function over parts of a batch in threads, see :func:`thread_map`.
+
+    A single part is computed with all threads, unless ``threads`` says how many parts are computed in parallel; within
+    :func:`one_thread` results are the same whatever their number.
+    """
+    if threads is None and len(parts) < 2:
         yield from map(function, parts)
         return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(threads, len(parts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            waiting = [pool.submit(function, part) for part in parts]
-            for one in waiting:
-                yield one.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(before)
+    with thread_map(device, threads, each_alone=threads is None) as map_:
+        yield from map_(function, parts, ordered=ordered)
 
 
-def _in_threads(function, parts: Sequence, threads: int) -> Iterator:
-    """Each part in one of some threads; after an interruption no further part is begun."""
-    before = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = {pool.submit(function, part) for part in parts}
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(before)
-
-
-def _linalg(what: Callable, matrix: np.ndarray, **options) -> list[np.ndarray]:
-    """A decomposition on one thread: on a busy machine threads that wait for each other make small ones take
+def batched_linalg(what: Callable, matrix: np.ndarray, **options) -> list[np.ndarray]:
+    """Decompose a matrix on one thread: on a busy machine threads that wait for each other make small ones take
     seconds."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         return [part.numpy() for part in what(torch.as_tensor(matrix), **options)]
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-@contextlib.contextmanager
-def _workers(device: torch.device):
-    """A ``map`` with as many workers as PyTorch has threads, each with one thread.
-
-    Arrays of a few transients are too short to be shared out among threads one operation at a time: the threads would
-    spend their time waiting for each other, for milliseconds an operation where other programs keep the processor busy.
-    """
-    n_threads = torch.get_num_threads()
-    if device.type != "cpu" or n_threads == 1:
-        yield map
-        return
-    inference = torch.is_inference_mode_enabled()
-
-    def with_mode(work, part):
-        with torch.inference_mode(inference):
-            return work(part)
-
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield (
-                lambda work, parts: (
-                    pool.map(functools.partial(with_mode, work), parts) if len(parts) > 1 else map(work, parts)
-                )
-            )
     finally:
         torch.set_num_threads(n_threads)

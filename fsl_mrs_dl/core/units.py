@@ -28,6 +28,8 @@ __all__ = [
     "window_indices",
     "ppm_to_hz",
     "hz_to_ppm",
+    "wrap_degrees",
+    "wrap_radians",
 ]
 
 
@@ -101,6 +103,16 @@ def ppm_to_hz(ppm, spec_freq_mhz: float, nucleus_name: str = "1H"):
 def hz_to_ppm(hz, spec_freq_mhz: float, nucleus_name: str = "1H"):
     """Offset from the carrier in Hz -> chemical shift in ppm."""
     return hz / spec_freq_mhz + nucleus(nucleus_name).ppm_reference
+
+
+def wrap_degrees(angle):
+    """Bring angles in degrees to -180 up to 180."""
+    return (angle + 180) % 360 - 180
+
+
+def wrap_radians(angle):
+    """Bring angles in radians to -pi up to pi."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def window_indices(ppm: np.ndarray, ppmlim: tuple[float, float] | None) -> tuple[int, int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..core import fids as fids_module
 from ..core import units
+from ..core.fids import noise_outside, quiet_points
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, uncertainty
 from .initialisation import Starter
@@ -54,16 +54,13 @@ def _fit_rows(
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
     result.cov[index] = cov.cpu().numpy()
     result.noise_sd[index] = noise.cpu().numpy()
-    result.noise_outside_sd[index] = fids_module.noise_outside(
-        whole.cpu().numpy(), model.dwelltime, model.spec_freq_mhz, model.nucleus
-    )
-    grid = model.n_points, model.dwelltime, model.spec_freq_mhz, model.nucleus
+    result.noise_outside_sd[index] = noise_outside(whole.cpu().numpy(), model.axes)
     result.ood_residual[index] = out_of_distribution.residual_score(
         residual.cpu().numpy(),
         result.noise_sd[index],
         result.noise_outside_sd[index],
-        ppm_per_point=1 / (model.n_points * model.dwelltime * model.spec_freq_mhz),
-        n_outside=int(fids_module.quiet_points(*grid).sum()),
+        ppm_per_point=model.axes.ppm_per_point,
+        n_outside=int(quiet_points(model.axes).sum()),
     )
     if network is not None:
         _ask(result, index, network, spec)

@@ -120,9 +120,7 @@ def apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.T
     middle = sum(model.ppmlim) / 2 if model.ppmlim else units.nucleus(model.nucleus).ppm_reference
     hz = units.ppm_to_hz(middle, model.spec_freq_mhz, model.nucleus)
     turn = (a["phi0"] - b["phi0"] + (a["phi1"] - b["phi1"]) * hz + (a["eps"] - b["eps"]) * model.dwelltime)[:, 0]
-    return (shift.abs() > _SAME_SHIFT_PPM) | (torch.remainder(turn + torch.pi, 2 * torch.pi) - torch.pi).abs().gt(
-        _SAME_PHASE_RAD
-    )
+    return (shift.abs() > _SAME_SHIFT_PPM) | (units.wrap_radians(turn)).abs().gt(_SAME_PHASE_RAD)
 
 
 # Starts of a fit with free shifts: the SD of the shifts' spread (ppm) and the damping of the first step.

@@ -13,9 +13,9 @@ import torch
 from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
-from ..core.fids import _usable
+from ..core.fids import usable_fids
 from ..core.metabolites import typical_concentrations
-from ..core.parallel import side_by_side
+from ..core.parallel import parallel_map
 from ..io.basis import Basis
 from ..networks import model_cards
 from ..physics.signal_model import SignalModel
@@ -135,7 +135,7 @@ def quantify(
     if not np.iscomplexobj(fids):
         raise DataError(f"FIDs are real numbers ({fids.dtype}); complex FIDs are needed.")
     rows = fids.reshape(-1, fids.shape[-1])
-    usable = _usable(rows)
+    usable = usable_fids(rows)
     if not usable.any():
         raise DataError("every FID is zero or holds NaN; there is nothing to fit.")
     device = choose_device(device) if isinstance(device, str) else device
@@ -230,7 +230,7 @@ def fit_scaled(
                 f"{answering_network.card.name} has learnt little (median R2 {learnt:.2f} in training): do not trust"
                 " its own answers, however small their spread."
             )
-    usable = _usable(fids)
+    usable = usable_fids(fids)
     n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())
     result = Quantification(
         model=model,
@@ -263,7 +263,7 @@ def fit_scaled(
     fit_part = partial(
         _fit_rows, result, starter=starter, max_iter=max_iter, tolerance=tolerance, network=answering_network
     )
-    for part, _ in zip(parts, side_by_side(fit_part, parts, model.time.device)):
+    for part, _ in zip(parts, parallel_map(fit_part, parts, device=model.time.device)):
         if progress:
             progress(len(part))
     _judge(result, expected, "scaled" if prior_scaled else prior, relative)

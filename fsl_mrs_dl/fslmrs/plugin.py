@@ -189,11 +189,10 @@ class DlQuant:
         DataError
             If there are none.
         """
-        import numpy as np
-
         from ..core.errors import DataError
+        from ..core.fids import usable_fids
 
-        good = (mask != 0) & np.isfinite(fids).all(-1) & (fids != 0).any(-1)
+        good = (mask != 0) & usable_fids(fids)
         if not good.any():
             raise DataError(
                 "every FID in the mask is zero or holds NaN; there is nothing to fit: check --data and --mask."

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..core import units
+from ..core.axes import Axes
 from ..core.errors import BasisError
 
 __all__ = ["Basis", "detect_conjugation"]
@@ -48,6 +49,11 @@ class Basis:
     widths_hz: tuple[float | None, ...] = ()
     source: str = "the basis set"
     notes: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> Axes:
+        """Axes of the basis FIDs."""
+        return Axes(self.fids.shape[1], self.dwelltime, self.spec_freq_mhz, self.nucleus)
 
     def __post_init__(self):
         if self.fids.ndim != 2 or self.fids.shape[0] != len(self.names):

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
+from ..core.fids import usable_fids
 from .files import put_in_place
 
 __all__ = [
@@ -52,6 +54,11 @@ class MrsData:
     @property
     def n_points(self) -> int:
         return self.fids.shape[3]
+
+    @property
+    def axes(self) -> Axes:
+        """Axes of the FIDs."""
+        return Axes(self.n_points, self.dwelltime, self.spec_freq_mhz, self.nucleus)
 
     @property
     def bandwidth(self) -> float:
@@ -179,7 +186,7 @@ def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
     """
     if data.n_points < 16:
         raise DataError(f"{data.name}: FIDs have {data.n_points} points; at least 16 are needed.")
-    usable = np.isfinite(data.fids).all(axis=3) & (data.fids != 0).any(axis=3)
+    usable = usable_fids(data.fids, axis=3)
     if need_signal and not usable.any():
         raise DataError(
             f"{data.name}: every FID is zero or holds NaN; there is nothing to work on: check the conversion."

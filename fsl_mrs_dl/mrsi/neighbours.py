@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..core.parallel import _in_threads
+from ..core.parallel import parallel_map
 from ..fitting import optimise
 from .chunks import _fitted, _gathered, _model, _save_chunk
 from .job import Job
@@ -80,7 +80,12 @@ def _from_neighbours(job: Job, number: int, parallel: str, workers: int | None, 
 
     here = workers if parallel != "cluster" else None
     threads = 1 if model.time.device.type != "cpu" else here or torch.get_num_threads()
-    kept = [found for _, found in sorted(_in_threads(better_fits, range(len(parts)), threads), key=lambda one: one[0])]
+    kept = [
+        found
+        for _, found in sorted(
+            parallel_map(better_fits, range(len(parts)), threads=threads, ordered=False), key=lambda one: one[0]
+        )
+    ]
     better = sum(len(found["cost"]) for found in kept)
     joined = {
         name: np.concatenate([one[name] for one in kept], axis=-1 if name == "spectra" else 0) for name in kept[0]

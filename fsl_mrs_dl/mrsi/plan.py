@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..core import fids as fids_module
 from ..core import parallel as parallel_module
 from ..core import units
+from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
+from ..core.fids import quiet_points
 from ..fitting import quantify
 from ..io.basis import Basis, detect_conjugation
 from ..io.volume import Volume, load_mask, open_volume
@@ -213,10 +214,9 @@ def _looked_at(volume: Volume, index: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """
     about, n = volume.about, volume.n_points
     energy, contrast = np.zeros(len(index)), np.zeros(len(index))
-    axes = n, about.dwelltime, about.spec_freq_mhz, about.nucleus
-    ppm, quiet = units.ppm_axis(*axes), fids_module.quiet_points(*axes)
-    limits = units.nucleus(about.nucleus).ppmlim
-    first, last = units.window_indices(ppm, limits)
+    axes = Axes(n, about.dwelltime, about.spec_freq_mhz, about.nucleus)
+    quiet = quiet_points(axes)
+    first, last = axes.window(axes.usual_window)
     window = np.zeros(n, bool)
     window[first:last] = True
     window |= window[::-1]

@@ -10,7 +10,7 @@ import torch
 
 from ..core import device as device_module
 from ..core.errors import OptionError
-from ..core.parallel import _in_threads
+from ..core.parallel import parallel_map
 from .chunks import fit_chunk
 from .job import Job
 from .neighbours import _NEIGHBOUR_PASSES, _from_neighbours
@@ -67,7 +67,9 @@ def _mapped(function, parts: list, parallel: str, workers: int | None, say, devi
         return
     if parallel == "off":
         threads = workers or torch.get_num_threads()
-        yield from _in_threads(function, parts, 1 if device_module.choose_device(device).type != "cpu" else threads)
+        yield from parallel_map(
+            function, parts, threads=1 if device_module.choose_device(device).type != "cpu" else threads, ordered=False
+        )
         return
     try:
         from dask.distributed import Client, as_completed

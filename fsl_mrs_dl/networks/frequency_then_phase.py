@@ -17,6 +17,7 @@ from torch import nn
 
 from ..core import units
 from ..core.errors import OptionError
+from ..core.units import wrap_radians
 
 __all__ = ["METHODS", "FrequencyThenPhase"]
 
@@ -111,5 +112,5 @@ class FrequencyThenPhase(nn.Module):
     def loss(self, fid: torch.Tensor, shift_hz: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
         """Sum of the two networks' mean squared errors, each in units of its range."""
         found = self(fid, shift_hz)
-        turn = torch.remainder(found["phase"] - phase + np.pi, 2 * np.pi) - np.pi
+        turn = wrap_radians(found["phase"] - phase)
         return ((found["shift_hz"] - shift_hz) / 20).square().mean() + (turn / (np.pi / 2)).square().mean()

@@ -18,8 +18,8 @@ from torch import nn
 
 from ..core import units
 from ..core.errors import OptionError
-from ..core.fids import normalised
 from ..core.metabolites import is_macromolecule, typical_concentrations
+from ..core.transients import normalised
 from . import encoders
 
 __all__ = ["METHODS", "Quantifier", "DQnMM", "DQpMM", "DQrpMM", "Ensemble"]

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..core import units
 from ..core.errors import OptionError
-from ..core.fids import normalised
+from ..core.transients import normalised
 from . import encoders
 
 __all__ = ["METHODS", "Registration", "DSR", "DSRF", "DCrR", "DCrRF"]

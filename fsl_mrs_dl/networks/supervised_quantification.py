@@ -19,7 +19,7 @@ from torch import nn
 
 from ..core import units
 from ..core.errors import OptionError
-from ..core.fids import normalised
+from ..core.transients import normalised
 from .encoders import ENCODERS
 from .self_supervised_quantification import Ensemble, Quantifier
 

@@ -272,7 +272,7 @@ def align_loss(network: AlignUniversal, batch: dict[str, torch.Tensor]) -> dict[
 
 
 def _shares(shift_error_ppm, phase_error_rad) -> dict[str, float]:
-    degrees = torch.rad2deg(torch.remainder(phase_error_rad + torch.pi, 2 * torch.pi) - torch.pi).abs()
+    degrees = torch.rad2deg(units.wrap_radians(phase_error_rad)).abs()
     return {
         "shift within 0.02 ppm (%)": 100 * (shift_error_ppm.abs() < 0.02).float().mean().item(),
         "phase within 30 degrees (%)": 100 * (degrees < 30).float().mean().item(),

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..core import units
+from ..core.axes import Axes
 from ..core.errors import OptionError
 from .baseline import Baseline, Elimination
 
@@ -144,6 +145,11 @@ class SignalModel(nn.Module):
         self.register_buffer("group_index", torch.as_tensor(groups), persistent=False)
         shift = (torch.arange(first, last) - n_points // 2) % n_points
         self.register_buffer("bins", shift, persistent=False)
+
+    @property
+    def axes(self) -> Axes:
+        """Axes of the data that the model is for."""
+        return Axes(self.n_points, self.dwelltime, self.spec_freq_mhz, self.nucleus)
 
     # -- parameters ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import OptionError
-from ..core.units import ppm_axis, ppm_to_hz
+from ..core.units import ppm_axis, ppm_to_hz, wrap_degrees
 from ..registration.alignment import align_transients
 
 __all__ = ["Offset", "absolute_offset", "LINES"]
@@ -173,7 +173,7 @@ def absolute_offset(
     )
     if not certain:
         return none
-    phase = (np.rad2deg(fit.x[1]) + 180) % 360 - 180
+    phase = wrap_degrees(np.rad2deg(fit.x[1]))
     shift_sd, phase_sd = (
         np.hypot(sd[0], _MODEL_ERROR_PPM * spec_freq_mhz),
         np.hypot(np.rad2deg(sd[1]), _MODEL_ERROR_DEG),

@@ -11,7 +11,7 @@ import torch
 from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
-from ..core.fids import apply_shift_phase, combination
+from ..core.transients import apply_shift_phase, combination
 from ..io.nifti import MrsData, check_fids, from_image, processing_record, without
 from ..registration.alignment import Alignment, align_transients
 from .absolute import LINES, Offset, absolute_offset
@@ -281,7 +281,7 @@ def _means(four: np.ndarray, alignment: Alignment) -> np.ndarray:
 def _moved(alignment: Alignment, shift_hz: np.ndarray, phase_deg: np.ndarray, **more) -> Alignment:
     """Every set moved as a whole, by ``(n_sets,)`` more; failed transients stay untouched."""
     alive = alignment.flag != "failed"
-    phase = (alignment.phase_deg + phase_deg[:, None] + 180) % 360 - 180
+    phase = units.wrap_degrees(alignment.phase_deg + phase_deg[:, None])
     return replace(
         alignment,
         shift_hz=np.where(alive, alignment.shift_hz + shift_hz[:, None], 0),

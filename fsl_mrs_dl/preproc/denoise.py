@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import fids as fids_module
 from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
+from ..core.fids import noise_outside
 from ..io.nifti import MrsData, check_fids, from_image, processing_record
 from ..networks import denoiser, model_cards
 
@@ -161,7 +161,7 @@ def denoise_data(data: MrsData, model: str | Path, device: str | torch.device = 
         with torch.no_grad():
             out[part] = network(torch.as_tensor(raw).to(device)).cpu().numpy()
         spec = units.fid_to_spec(raw)
-        noise[part] = fids_module.noise_outside(spec, data.dwelltime, data.spec_freq_mhz, data.nucleus)
+        noise[part] = noise_outside(spec, data.axes)
         difference = (spec - units.fid_to_spec(out[part]))[:, inside]
         with np.errstate(divide="ignore"):  # simulated data without noise
             snr[part] = np.abs(spec[:, inside]).max(-1) / noise[part]

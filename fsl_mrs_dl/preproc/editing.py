@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..core.units import ppm_axis, window_indices
+from ..core.units import ppm_axis, window_indices, wrap_degrees
 from ..registration.alignment import align_transients
 from ..registration.window import _make_window
 
@@ -83,7 +83,7 @@ def _pair(reference: np.ndarray, fid: np.ndarray, axes: dict) -> tuple[float, fl
     phase = np.deg2rad(start.phase_deg[0])
     tried = [problem.smallest(np.array(p)) for p in ((start.shift_hz[0], phase), (0.0, phase), (0.0, 0.0))]
     _, (shift, phase) = min(tried, key=lambda one: one[0])
-    phase = (np.rad2deg(phase) + 180) % 360 - 180
+    phase = wrap_degrees(np.rad2deg(phase))
     if abs(shift) < _FEIGNED_PPM * axes["spec_freq_mhz"] and abs(phase) < _FEIGNED_DEG:
         return 0.0, 0.0
     return float(shift), float(phase)

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.errors import OptionError
+from ..core.units import wrap_degrees
 from ..registration.alignment import Alignment, align_transients
 
 __all__ = ["follow"]
@@ -100,5 +101,5 @@ def follow(fid, alignment: Alignment, width: int, **axes) -> Alignment:
     count = np.maximum(ok.sum(1, keepdims=True), 1)
     new["shift_hz"] -= np.where(kept, 0, (new["shift_hz"] * ok).sum(1, keepdims=True) / count)
     turn = np.rad2deg(np.angle((np.exp(1j * np.deg2rad(new["phase_deg"])) * ok).sum(1, keepdims=True)))
-    new["phase_deg"] = np.where(kept, 0, (new["phase_deg"] - turn + 180) % 360 - 180)
+    new["phase_deg"] = np.where(kept, 0, wrap_degrees(new["phase_deg"] - turn))
     return replace(alignment, n_iterations=alignment.n_iterations + again.n_iterations, **new)

@@ -10,7 +10,8 @@ import torch
 
 from ..core import units
 from ..core.errors import DataError, OptionError
-from ..core.fids import apply_shift_phase, combination
+from ..core.transients import apply_shift_phase, combination
+from ..core.units import wrap_degrees
 from ..networks.self_supervised_registration import Registration
 from ..networks.universal import AlignUniversal, PpmGrid
 from ..registration.alignment import Alignment, align_transients
@@ -30,7 +31,7 @@ def unrefined(
         count = np.maximum(valid.sum(1, keepdims=True), 1)
         shift = shift - (shift * valid).sum(1, keepdims=True) / count
         phase = phase - np.rad2deg(np.angle((np.exp(1j * np.deg2rad(phase)) * valid).sum(1, keepdims=True)))
-    shift, phase = np.where(valid, shift, 0), np.where(valid, (phase + 180) % 360 - 180, 0)
+    shift, phase = np.where(valid, shift, 0), np.where(valid, wrap_degrees(phase), 0)
     corrected = apply_shift_phase(clean, shift[:, None], phase[:, None], dwelltime)
     total = np.maximum(valid.sum(1), 1)[:, None, None]
     mean = (corrected * valid[:, None, :, None]).sum(2) / total

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..core.errors import DataError, OptionError
-from ..core.fids import _noise_sd, _squared, apply_shift_phase
-from ..core.parallel import _workers
+from ..core.parallel import thread_map
+from ..core.transients import apply_shift_phase, squared, transient_noise_sd
 from ..core.units import ppm_axis, window_indices
 from .bounds import _decay_gain
 from .nuisance_lines import _UNSTABLE
@@ -210,7 +210,7 @@ def align_transients(
     proposal = _as_proposal(starter, fid)
     n_sets = _sets_per_chunk(fid, max_memory)
     parts = []
-    with _workers(fid.device) as map_:
+    with thread_map(fid.device) as map_:
         for first in range(0, fid.shape[0], n_sets):
             chunk = slice(first, first + n_sets)
             for short, at_hand, thorough in attempts:
@@ -300,9 +300,9 @@ def _without_late_noise(
     Noise that is taken for signal would add noise to every estimate, and to the information that errors are stated
     from.
     """
-    noise = _noise_sd(torch.fft.fft(reference, norm="ortho"))  # (n_sets, n_channels)
+    noise = transient_noise_sd(torch.fft.fft(reference, norm="ortho"))  # (n_sets, n_channels)
     finite = torch.nan_to_num(fid[:, :, : min(fid.shape[2], 64)])
-    usual = _noise_sd(torch.fft.fft(finite, norm="ortho")).median(-1).values
+    usual = transient_noise_sd(torch.fft.fft(finite, norm="ortho")).median(-1).values
     noisy = noise > _NOISELESS * usual
     if not bool(noisy.any()):
         return reference
@@ -313,7 +313,7 @@ def _without_late_noise(
     smooth = torch.as_tensor(np.fft.ifftshift(smooth), dtype=noise.dtype, device=reference.device)
     level = noise.clamp_min(torch.finfo(noise.dtype).tiny)[..., None]
     spec = torch.fft.fft(reference / level, norm="ortho") * smooth
-    power = _squared(torch.fft.ifft(spec, norm="ortho")).sum(1)
+    power = squared(torch.fft.ifft(spec, norm="ortho")).sum(1)
     floor = torch.full_like(power[:, 0], float(2 * (smooth**2).mean()) * reference.shape[1])
     time = torch.arange(n_points, dtype=noise.dtype, device=reference.device) / n_points
     gain = _decay_gain(power, floor)(time)

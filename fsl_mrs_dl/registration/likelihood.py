@@ -8,8 +8,8 @@ import math
 import numpy as np
 import torch
 
-from ..core.fids import _TWO_PI, _squared
-from ..core.parallel import _linalg
+from ..core.parallel import batched_linalg
+from ..core.transients import TWO_PI, squared
 from .window import _Window
 
 
@@ -42,12 +42,12 @@ def _taylor_taps(degree: int) -> np.ndarray:
     waves = np.exp(-2j * np.pi * x[:, None] * _TAPS)
     split = [np.concatenate([part.real, part.imag]) for part in (waves, wanted)]
     right = torch.as_tensor(split[1])
-    return _linalg(lambda waves: torch.linalg.lstsq(waves, right, rcond=1e-13, driver="gelsd")[:1], split[0])[0]
+    return batched_linalg(lambda waves: torch.linalg.lstsq(waves, right, rcond=1e-13, driver="gelsd")[:1], split[0])[0]
 
 
 def _shifted_spectra(fid: torch.Tensor, time: torch.Tensor, n_steps: int) -> torch.Tensor:
     """Spectra of FIDs shifted by ``0, 1/n_steps ...`` of a bin, (..., n_steps, n_points); ``time`` is from 0 to 1."""
-    angle = _TWO_PI * torch.arange(n_steps, device=fid.device)[:, None] / n_steps * time
+    angle = TWO_PI * torch.arange(n_steps, device=fid.device)[:, None] / n_steps * time
     return torch.fft.fft(fid[..., None, :] * torch.polar(torch.ones_like(angle), angle).to(fid.dtype), norm="ortho")
 
 
@@ -61,7 +61,7 @@ def _around(values: torch.Tensor, reach: int) -> torch.Tensor:
 def _energy_on_grid(window: _Window, spectra: torch.Tensor, reach: int) -> torch.Tensor:
     """``E`` at the shifts of :func:`_around`, (n_sets, n); ``spectra`` (n_sets, n_channels, n_steps, n_band) of the
     reference."""
-    power = _squared(spectra).sum(1)
+    power = squared(spectra).sum(1)
     found = torch.fft.ifft(torch.fft.fft(window.weight) * torch.fft.fft(power).conj()).real
     vectors, filters = [], []
     if len(window.baseline):
@@ -84,7 +84,7 @@ def _energy_on_grid(window: _Window, spectra: torch.Tensor, reach: int) -> torch
 def _likelihood(cross: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
     """``|C|^2 / E`` at every shift of a grid, (n_sets, n_transients, n_grid)."""
     floor = energy.amax(-1, keepdim=True) * 1e-6 + torch.finfo(energy.dtype).tiny
-    return _squared(cross) / torch.maximum(energy, floor)[:, None]
+    return squared(cross) / torch.maximum(energy, floor)[:, None]
 
 
 def _series(coefficients: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -109,7 +109,7 @@ def _maximise(cross, energy, start, tolerance: float):
     for _ in range(30):
         c, c1, c2 = _series(cross, place)
         e, e1, e2 = _series(energy, place)
-        power = _squared(c).clamp_min(tiny)
+        power = squared(c).clamp_min(tiny)
         e = e.clamp_min(tiny)
         slope_c = 2 * (c.real * c1.real + c.imag * c1.imag) / power
         slope = slope_c - e1 / e

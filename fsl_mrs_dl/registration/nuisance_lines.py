@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..core.parallel import _linalg
+from ..core.parallel import batched_linalg
 from ..core.units import ppm_to_hz
 
 _UNSTABLE = {
@@ -45,7 +45,7 @@ def _unstable_lines(
         families.append(spec - (spec @ smooth.T) @ smooth)
     if not families:
         return np.zeros((0, n_points), complex), np.zeros((0, 0, 0), complex)
-    left, size, vectors = _linalg(torch.linalg.svd, np.concatenate(families), full_matrices=False)
+    left, size, vectors = batched_linalg(torch.linalg.svd, np.concatenate(families), full_matrices=False)
     missed = np.cumsum((np.abs(left * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
     k = int((missed > _UNSTABLE_LEFT**2).sum())
     found = np.zeros((k, n_points), complex)
@@ -64,7 +64,7 @@ def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     strengths = np.stack([one.ravel() for one in np.meshgrid(*[steps] * n_kinds, indexing="ij")], -1)
     total = np.eye(k) + np.einsum("gb,bij->gij", strengths, covariance)
     # Rows of coefficients are multiplied from the left, so that the transpose is what is needed.
-    values, vectors = _linalg(torch.linalg.eigh, total)
+    values, vectors = batched_linalg(torch.linalg.eigh, total)
     values = np.maximum(values, 1.0)
     share, back = 1 - 1 / values, vectors.swapaxes(-1, -2)
     filters = (vectors.conj() * share[:, None]) @ back

@@ -42,7 +42,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ..core.fids import _TWO_PI, _noise_sd, _rotation, _squared
+from ..core.transients import TWO_PI, rotation, squared, transient_noise_sd
+from ..core.units import wrap_radians
 from .bounds import _changes, _decay_gain, _unit_sd
 from .likelihood import (
     _DEGREES,
@@ -165,7 +166,7 @@ class _Job:
                 power = torch.where(finite, power, torch.zeros_like(power))
             rms[:, :, part] = (power / n_points).sqrt()
             spec = torch.fft.fft(fid, norm="ortho")
-            sd[:, :, part] = _noise_sd(spec)
+            sd[:, :, part] = transient_noise_sd(spec)
             if self.kept is not None:
                 self.kept[:, :, part] = spec[..., self.band.index]
 
@@ -311,7 +312,7 @@ class _Job:
             spectra = _shifted_spectra(reference, self.short_time, n_steps)
         else:
             spectra = _shifted_spectra(exact, self.time, n_steps)[..., self.band.index]
-        scale = _squared(spectra).sum((1, 3)).amax(1).clamp_min(torch.finfo(self.real).tiny).sqrt()
+        scale = squared(spectra).sum((1, 3)).amax(1).clamp_min(torch.finfo(self.real).tiny).sqrt()
         spectra = (spectra / scale[:, None, None, None]).to(self.bulk)
         energy = _energy_on_grid(self.bulk_window, spectra, self.reach)
         fids = torch.fft.ifft(spectra[:, :, :: n_steps // 2], norm="ortho")
@@ -373,10 +374,10 @@ class _Job:
         first = torch.arange(0, n_points, n_fine, device=shift.device)
         first = torch.where(first < n_points - n_early, first, first - n_points)
         turn = -self.duration / n_points * shift[..., None]
-        outer = _rotation(turn * first - phase[..., None] / _TWO_PI, cplx)
+        outer = rotation(turn * first - phase[..., None] / TWO_PI, cplx)
         if weights is not None:
             outer = outer * weights[..., None].to(outer.real.dtype)
-        inner = _rotation(turn * torch.arange(n_fine, device=shift.device), cplx)
+        inner = rotation(turn * torch.arange(n_fine, device=shift.device), cplx)
         return (outer[..., None] * inner[..., None, :]).flatten(-2)[..., :n_points]
 
     def _time_filter(self, share, noise) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -567,7 +568,7 @@ class _Job:
         self._refine(state, place, taps, energy.to(self.real), n_steps // 2, search)
         # Compared with the mean of the others, everybody moving at once would overshoot by n / (n - 1).
         relax = (1 - state.share * state.amplitude).clamp(0.3, 1) if built else torch.ones_like(state.shift)
-        turn = torch.remainder(state.phase - old_phase + math.pi, _TWO_PI) - math.pi
+        turn = wrap_radians(state.phase - old_phase)
         # The only valid transient of a set has nobody to be compared with.
         moves = self.valid if self.external else self.valid & (self.valid.sum(1, keepdim=True) > 1)
         state.shift = torch.where(moves, old_shift + relax * (state.shift - old_shift), torch.zeros_like(state.shift))
@@ -786,7 +787,7 @@ class _Job:
         total = weight.sum(1, keepdim=True).clamp_min(torch.finfo(self.real).tiny)
         counted = weight > 0
         moves = []
-        turn = torch.remainder(state.phase - old_phase + math.pi, _TWO_PI) - math.pi
+        turn = wrap_radians(state.phase - old_phase)
         # Single precision cannot tell less than this.
         least = 1e-3 if self.bulk == torch.complex64 else 0.0
         shift_sd, phase_sd = state.shift_sd.clamp_min(least * self.step), state.phase_sd.clamp_min(least)
@@ -829,7 +830,7 @@ class _Job:
         flag[lost.cpu().numpy()] = "weak"
         flag[self.unlike.cpu().numpy()] = "unlike"
         flag[failed.cpu().numpy()] = "failed"
-        phase = torch.remainder(state.phase + math.pi, _TWO_PI) - math.pi
+        phase = wrap_radians(state.phase)
 
         def out(value, where_failed=0.0):
             return torch.where(failed, torch.full_like(value, where_failed), value).double().cpu().numpy()

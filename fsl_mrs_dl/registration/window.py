@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..core.errors import OptionError
-from ..core.fids import _squared
+from ..core.transients import squared
 from ..core.units import ppm_axis, window_indices
 from .nuisance_lines import _guesses, _unstable_lines
 
@@ -237,10 +237,10 @@ def _unstable_part(window: _Window, spec: torch.Tensor) -> torch.Tensor:
 def _window_energy(window: _Window, spec: torch.Tensor) -> torch.Tensor:
     """Product of each spectrum with itself as the likelihood sees it; (n_sets, n_channels, n_transients, n_points) less
     the last."""
-    energy = _squared(spec) @ window.weight
+    energy = squared(spec) @ window.weight
     for vector in window.baseline:
         part = (spec * vector).sum(-1)
-        energy = energy - _squared(part)
+        energy = energy - squared(part)
     if window.takes_out:
         part = _unstable_part(window, spec)
         energy = energy - ((part @ window.taken) * part.conj()).sum(-1).real

@@ -56,7 +56,7 @@ def _transients(data):
     import numpy as np
     import torch
 
-    from ..core.fids import combination
+    from ..core.transients import combination
 
     fids = np.moveaxis(data.fids, 3, -1)
     if "DIM_COIL" in data.dim_tags:

@@ -10,7 +10,8 @@ import torch
 
 from ..core import units
 from ..core.errors import OptionError
-from ..core.fids import normalised
+from ..core.transients import normalised
+from ..core.units import wrap_radians
 from ..networks import encoders, frequency_then_phase, model_cards, self_supervised_registration
 from ..networks.self_supervised_registration import Registration
 from ..registration import alignment
@@ -73,11 +74,10 @@ def accuracy(
     pair = [augment(fids, recipe, dwelltime, spec_freq_mhz, n, generator, chosen) for _ in range(2)]
     with torch.no_grad():
         found = [network(one["fid"]) for one in pair]
-    turned = lambda x: torch.remainder(x + torch.pi, 2 * torch.pi) - torch.pi  # noqa: E731
     rows = {}
     for key, name, wrap, unit in (
         ("shift_hz", "shift (Hz)", lambda x: x, 1.0),
-        ("phase", "phase (degrees)", turned, 180 / torch.pi),
+        ("phase", "phase (degrees)", wrap_radians, 180 / torch.pi),
     ):
         asked = unit * wrap(pair[0][key] - pair[1][key])
         error = unit * wrap(found[0][key] - found[1][key] - (pair[0][key] - pair[1][key]))

@@ -6,9 +6,9 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.papers import alignment, classical_alignment
-from fsl_mrs_dl.core import fids as fids_module
+from fsl_mrs_dl.core import transients
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.core.fids import apply_shift_phase
+from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.networks import frequency_then_phase, model_cards
 from fsl_mrs_dl.training import registration, settings
 
@@ -121,7 +121,7 @@ def test_the_reference_is_the_mean_or_chosen_by_k_means(signal, tmp_path):
         made[kind] = torch.complex(*model_cards.load(tmp_path / kind)[0].reference_ri)
     tail = {kind: float(one[-64:].abs().mean()) for kind, one in made.items()}
     assert tail["mean"] < 0.5 * tail["k-means"]  # a mean has less noise than any of its parts
-    same = (fids_module.normalised(data["fid"], 512) - made["k-means"]).abs().amax(-1).min()
+    same = (transients.normalised(data["fid"], 512) - made["k-means"]).abs().amax(-1).min()
     assert float(same) == 0
     with pytest.raises(OptionError, match="--reference best"):
         registration.train_registration("dsr", data["fid"].numpy(), tmp_path / "x", reference="best", **options)

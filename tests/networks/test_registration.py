@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fsl_mrs_dl.core import fids as fids_module
-from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core import transients, units
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.networks.self_supervised_registration import METHODS, Registration
 from fsl_mrs_dl.simulation import recipes
@@ -30,9 +29,9 @@ def transient(shift_hz=0.0, phase=0.0, noise=0.0, seed=0, water=0.0):
 
 
 def test_normalised_signals_are_cut_filled_and_of_height_one():
-    x = fids_module.normalised(5 * transient()[None], 512)
+    x = transients.normalised(5 * transient()[None], 512)
     assert x.shape == (1, 512) and x.abs().max() == pytest.approx(1)
-    assert fids_module.normalised(transient()[None, :100], 512)[0, 100:].abs().max() == 0
+    assert transients.normalised(transient()[None, :100], 512)[0, 100:].abs().max() == 0
 
 
 @pytest.mark.parametrize("shift_hz,phase", [(7.0, 0.4), (-15.0, -1.2)])
@@ -42,7 +41,7 @@ def test_decoder_of_dsr_turns_the_reference(shift_hz, phase):
     found = {"shift_hz": torch.tensor([shift_hz]), "phase": torch.tensor([phase])}
     moved = transient(shift_hz, phase)[None]
     again = network.decode(moved, found)
-    expected = fids_module.normalised(moved, 512)
+    expected = transients.normalised(moved, 512)
     # Both were divided by their largest magnitude.
     torch.testing.assert_close(again / again.abs().max(), expected, rtol=1e-4, atol=1e-4)
 
@@ -67,7 +66,7 @@ def test_decoder_of_dcrr_is_a_line_over_the_apodised_input():
     x = transient()[None]
     torch.testing.assert_close(
         network.decode(x, found) - network.decode(0 * x, found),
-        fids_module.normalised(x, 512) * torch.exp(-500 * t),
+        transients.normalised(x, 512) * torch.exp(-500 * t),
         rtol=1e-3,
         atol=1e-4,
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.core.fids import apply_shift_phase
+from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.networks import model_cards, self_supervised_registration
 from fsl_mrs_dl.preproc import align

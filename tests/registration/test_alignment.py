@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.core.fids import apply_shift_phase
+from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.core.units import ppm_axis, window_indices
 from fsl_mrs_dl.preproc.similarity import mean_pairwise_correlation, similarity_matrix
 from fsl_mrs_dl.registration.alignment import align_transients

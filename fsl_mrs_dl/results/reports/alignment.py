@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import __version__
 from ...core.errors import DataError
-from ...core.fids import apply_shift_phase
+from ...core.transients import apply_shift_phase
 from ...core.units import ppm_axis
 from ...preproc.align import AlignedData
 from ...preproc.similarity import mean_pairwise_correlation, similarity_index, similarity_matrix
