@@ -16,6 +16,7 @@ PLUGIN = ROOT / "fsleyes_plugin_dl"
 
 # A wing imports from itself and from the layers above its own; those on one line do not see each other.
 LAYERS = """
+    _lazy
     core
     io
     physics registration

@@ -6,7 +6,111 @@ from dataclasses import dataclass
 
 from ..core.errors import OptionError
 
-__all__ = ["DlOptions", "ESTIMATES"]
+__all__ = ["FitOptions", "DlOptions", "ESTIMATES", "INITIALISATIONS"]
+
+ESTIMATES = ("ml", "posterior_mean", "network")
+"""The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased away from the bound at zero, and
+the default everywhere."""
+
+INITIALISATIONS = ("classical", "network", "both")
+"""What proposes the initial values of a fit."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Say what is fitted and how; made once by each door, from a parser, from FSL-MRS's arguments or from keywords.
+
+    Attributes
+    ----------
+    model : str
+        One of :data:`fsl_mrs_dl.physics.signal_model.MODELS`.
+    ppmlim : (float, float), optional
+        Fitted window in ppm; the nucleus' usual one by default.
+    baseline : str
+        'off', 'poly, N' or 'spline, STIFFNESS'.
+    metab_groups : tuple of int, optional
+        Group of each metabolite (see :meth:`fsl_mrs_dl.io.basis.Basis.groups`); one group by default.
+    ind_scale : tuple of str
+        Basis spectra that are scaled independently of the others, as FSL-MRS's ``--ind_scale``.
+    rescale : bool
+        Bring data and basis to FSL-MRS's scale; the opposite of its ``--no_rescale``.
+    internal_ref, combine : tuple of str
+        Metabolites of the internal reference, and sums to report, each as 'GPC+PCh'.
+    init : str, optional
+        What proposes initial values, one of :data:`INITIALISATIONS`; by default whatever serves the data.
+    network : str, optional
+        Trained network that proposes them, by name or folder.
+    prior : str, path or Prior, optional
+        Concentrations that are expected, for the posterior: a recipe or file (see
+        :func:`fsl_mrs_dl.fitting.priors.load`), 'volume' to learn it from the spectra that are fitted, 'none', or
+        'auto': 'normal-brain' where the basis set is a brain's.  It never changes the 'ml' estimate.
+    estimate : str
+        Estimate that tables hold, one of :data:`ESTIMATES`.
+    device : str
+        'auto', 'cpu' or 'cuda'.
+    max_iter : int
+        Most trial points per spectrum.
+    """
+
+    model: str = "voigt"
+    ppmlim: tuple[float, float] | None = None
+    baseline: str = "poly, 2"
+    metab_groups: tuple[int, ...] | None = None
+    ind_scale: tuple[str, ...] = ()
+    rescale: bool = True
+    internal_ref: tuple[str, ...] = ("Cr", "PCr")
+    combine: tuple[str, ...] = ()
+    init: str | None = None
+    network: str | None = None
+    prior: object = "auto"
+    estimate: str = "ml"
+    device: str = "auto"
+    max_iter: int = 60
+
+    def __post_init__(self):
+        for name in ("ppmlim", "metab_groups", "ind_scale", "internal_ref", "combine"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+
+    def check(self) -> FitOptions:
+        """Raise OptionError if a value cannot be served; returns itself."""
+        from ..core.device import choose_device
+
+        if self.estimate not in ESTIMATES:
+            raise OptionError(
+                "there is no such estimate",
+                option="estimate",
+                value=self.estimate,
+                remedy=f"choose one of {', '.join(ESTIMATES)}",
+            )
+        if self.estimate == "posterior_mean" and (self.prior is None or str(self.prior) == "none"):
+            raise OptionError("needs a prior", option="estimate", value=self.estimate, remedy="leave `prior` none out")
+        self._check_prior()
+        self.initialisation()
+        choose_device(self.device)
+        return self
+
+    def _check_prior(self) -> None:
+        from pathlib import Path
+
+        from .priors import recipes
+
+        if not isinstance(self.prior, (str, Path)) or str(self.prior) in ("auto", "none", "volume"):
+            return
+        if str(self.prior) not in recipes() and not Path(self.prior).is_file():
+            raise OptionError(
+                "no such recipe or file",
+                option="prior",
+                value=self.prior,
+                remedy=f"there are volume, none, {', '.join(recipes())}",
+            )
+
+    def initialisation(self):
+        """Return what chooses the initial values once the data are known."""
+        from .automatic_initialisation import Automatic
+
+        return Automatic(self.init, self.network)
 
 
 @dataclass(frozen=True)
@@ -71,9 +175,3 @@ class DlOptions:
         from .automatic_initialisation import Automatic
 
         return Automatic(self.starter, self.model)
-
-
-ESTIMATES = ("ml", "posterior_mean", "network")
-
-
-"""The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased and the default everywhere."""
