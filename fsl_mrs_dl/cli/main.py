@@ -52,7 +52,7 @@ def run(args, called: str) -> int:
     except FslMrsDlError as exc:
         if args.debug:
             raise
-        print(f"{called}: error: {exc}", file=sys.stderr)
+        print(f"{called}: error: {exc.text(lambda option: '--' + option)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as exc:
         print(f"\n{called}: {str(exc) or 'interrupted; nothing was written.'}", file=sys.stderr)

@@ -17,7 +17,7 @@ def _text_table(fitted) -> str:
     import numpy as np
 
     from ..core.metabolites import is_macromolecule
-    from ..results import tables
+    from ..results import layout, tables
 
     fit = fitted.fit
     rows = np.flatnonzero(fit.usable)
@@ -73,7 +73,7 @@ def _text_table(fitted) -> str:
         )
     if fit.network_note:
         lines.append(fit.network_note)
-    strange = int((fit.ood[rows] > tables.OOD_LIMIT).sum())
+    strange = int((fit.ood[rows] > layout.OOD_LIMIT).sum())
     if strange:
         what = "The spectrum is" if len(fit.params) == 1 else f"{strange} of {len(rows)} spectra are"
         lines.append(

@@ -118,7 +118,7 @@ def rate(begun: float, n_voxels: int) -> str:
 def summary(job: Job, seen: dict[str, np.ndarray]) -> str:
     """What became of a volume, for the terminal."""
     failed, names = seen["failed"], seen["names"]
-    good = (failed == 0) & (seen["ood-score"] <= tables.OOD_LIMIT)
+    good = (failed == 0) & (seen["ood-score"] <= layout.OOD_LIMIT)
     what = "clean ones"
     if not good.any():
         good, what = failed == 0, "them"
@@ -148,7 +148,7 @@ def summary(job: Job, seen: dict[str, np.ndarray]) -> str:
                 f"{int((failed == value).sum())} voxels: {layout.FAILED[value]} (quality/failed.nii.gz is {value}"
                 " there)."
             )
-    strange = int((seen["ood-score"][failed < 2] > tables.OOD_LIMIT).sum())
+    strange = int((seen["ood-score"][failed < 2] > layout.OOD_LIMIT).sum())
     if strange:
         lines.append(
             f"{strange} of {int((failed < 2).sum())} spectra are unlike clean data (quality/ood_score.nii.gz is above 1"

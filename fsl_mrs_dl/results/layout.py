@@ -22,6 +22,7 @@ __all__ = [
     "MODEL",
     "FAILED",
     "NOISE",
+    "OOD_LIMIT",
 ]
 
 
@@ -145,6 +146,9 @@ FAILED = {
     NOISE: "holds nothing but noise",
 }
 """What the values of ``quality/failed.nii.gz`` mean."""
+
+OOD_LIMIT = 1.0
+"""Out-of-distribution score above which a spectrum is marked."""
 
 SPECTRA = {"fit-fit": "fit/fit.nii.gz", "fit-baseline": "fit/baseline.nii.gz", "fit-residual": "fit/residual.nii.gz"}
 """NIfTI-MRS files of spectra by their keys in the tree."""

@@ -17,14 +17,11 @@ from ..fitting.quantification import Quantification
 from ..io import nifti
 from . import qc
 
-__all__ = ["FitResults", "MOSTLY_PRIOR", "OOD_LIMIT"]
+__all__ = ["FitResults", "MOSTLY_PRIOR"]
 
 
 MOSTLY_PRIOR = 0.5
 """Share of the prior's variance from which on an answer is marked as mostly prior."""
-
-OOD_LIMIT = 1.0
-"""Out-of-distribution score above which a spectrum is marked."""
 
 
 def row_data() -> SimpleNamespace:

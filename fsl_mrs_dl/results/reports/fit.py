@@ -14,7 +14,8 @@ from ...core import units
 from ...core.metabolites import is_macromolecule
 from ...preproc.denoise import warning_of
 from ..figures import BLACK, BLUE, GREEN, GREY, RED
-from ..tables import MOSTLY_PRIOR, OOD_LIMIT, FitResults
+from ..layout import OOD_LIMIT
+from ..tables import MOSTLY_PRIOR, FitResults
 
 __all__ = ["write_fit_report"]
 
