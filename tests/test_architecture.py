@@ -132,7 +132,7 @@ def test_imports_go_down_the_layers_only(name):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("package", ["fsl_mrs_dl", "fsleyes_plugin_dl", "benchmarks"])
+@pytest.mark.parametrize("package", ["fsl_mrs_dl", "benchmarks"])
 def test_no_circle_among_modules(package):
     """Also none through an import inside a function: it would only hide that two modules are one."""
     own = dict(sources(ROOT / package))

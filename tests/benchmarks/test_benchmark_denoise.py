@@ -50,7 +50,7 @@ def test_a_small_run_of_all_of_it(tmp_path, capsys, monkeypatch):
     words = ["denoise", "--output", str(tmp_path / "b"), "--steps", "10", "--test", "16", "--threads", "1"]
     assert main(words) == 0, capsys.readouterr().err
     text = (tmp_path / "b" / "table.md").read_text()
-    assert "benchmark denoise --scale small --steps 10 --test 16 --seed 0" in text and "| NAA |" in text
+    assert "benchmarks denoise --scale small --steps 10 --test 16 --seed 0" in text and "| NAA |" in text
     assert (tmp_path / "b" / "denoise.png").read_bytes()[:4] == b"\x89PNG"
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["denoise.png", "models", "table.md"]
     # A figure that fails leaves what was there as it was; the network is used again.

@@ -12,7 +12,7 @@ import torch
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.device import choose_device
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
-from fsl_mrs_dl.fitting import batches
+from fsl_mrs_dl.fitting import quantify as quantify_module
 from fsl_mrs_dl.fitting.quantify import model_for, quantify
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
@@ -157,7 +157,7 @@ def test_chunks_do_not_show(simulate, sim_basis, monkeypatch):
     truth = simulate(7, snr=60, seed=27)
     whole = quantify(truth.fids, sim_basis, **AXES)
     seen = []
-    monkeypatch.setattr(batches, "_rows_per_chunk", lambda *_: 3)
+    monkeypatch.setattr(quantify_module, "_rows_per_chunk", lambda *_: 3)
     parts = quantify(truth.fids, sim_basis, progress=seen.append, **AXES)
     assert seen == [4, 3]
     np.testing.assert_allclose(parts.conc, whole.conc, rtol=1e-6, atol=1e-8)

@@ -304,7 +304,7 @@ def test_fits_are_those_without_the_reduction(name, monkeypatch):
     spec, _, _ = simulated(model, seed=2, water=water)
     names = [str(i) for i in range(8)]
     got = optimise.fit_spectra(spec, model, names, ClassicalStarter())
-    for module in (quantify, initialisation, uncertainty):
+    for module in (optimise, initialisation, uncertainty):
         monkeypatch.setattr(module, "reduced", lambda model, rows=None: model)
     whole = optimise.fit_spectra(spec, model, names, ClassicalStarter())
     assert (got.converged == whole.converged).float().mean() > 0.9

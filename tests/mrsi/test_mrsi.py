@@ -280,11 +280,11 @@ def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
     folder = small[0]
     out = tmp_path / "out"
     code = (
-        "import sys, time; from fsl_mrs_dl.mrsi import job as mrsi; from fsl_mrs_dl.cli.main import main\n"
-        "mrsi.prepare.__kwdefaults__['chunk'] = 8\n"
-        "plain = mrsi._fitted\n"
+        "import sys, time; from fsl_mrs_dl.mrsi import chunks, plan; from fsl_mrs_dl.cli.main import main\n"
+        "plan.prepare.__kwdefaults__['chunk'] = 8\n"
+        "plain = chunks._fitted\n"
         "def slow(*args):\n    time.sleep(0.3)\n    return plain(*args)\n"
-        "mrsi._fitted = slow if sys.argv[1] == 'slow' else plain\n"
+        "chunks._fitted = slow if sys.argv[1] == 'slow' else plain\n"
         "sys.exit(main(sys.argv[2:]))\n"
     )
     more = ["--mask", str(folder / "mask.nii.gz"), "--combine", "Glu", "Gln", "--parallel-workers", "1"]
