@@ -1,6 +1,6 @@
 """Alignment of 1000 transients beside FSL-MRS: from file to file, and the computation itself.
 
-    python benchmarks/scripts/align_speed.py > benchmarks/align_speed.md
+    python benchmarks/align_speed.py > benchmarks/align_speed.md
 
 Needs FSL-MRS for the comparison.  Three minutes on two cores; run it on an idle machine.
 """
@@ -100,7 +100,7 @@ def main() -> None:
     args = parser.parse_args()
     print("# Alignment beside FSL-MRS: speed\n")
     print(
-        f"Made by `python benchmarks/scripts/align_speed.py`, {torch.get_num_threads()} threads of a {platform.machine()} CPU,"
+        f"Made by `python benchmarks/align_speed.py`, {torch.get_num_threads()} threads of a {platform.machine()} CPU,"
         f" torch {torch.__version__}. {args.transients} transients, one coil, simulated 3 T PRESS at SNR 10, 20 Hz and"
         " 60 degrees of drift; seconds. 'Error' is the SD of shift (Hz) / phase (degrees) about the truth. FSL-MRS"
         " with its default options (2 iterations, target found in the data).\n"

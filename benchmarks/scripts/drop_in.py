@@ -1,8 +1,8 @@
 """dl-align and dlquant inside the FSL-MRS of this environment: what works, how its answers compare, how long it takes.
 
-    python benchmarks/scripts/drop_in.py --data IN_VIVO --reference WATER --basis BASIS     one row of the table of versions
-    python benchmarks/scripts/drop_in.py ... --volume 10                                     and fsl_mrsi on 10 x 10 voxels
-    python benchmarks/scripts/drop_in.py --start-up 200                                      what the hook costs at every start
+    python benchmarks/drop_in.py --data IN_VIVO --reference WATER --basis BASIS     one row of the table of versions
+    python benchmarks/drop_in.py ... --volume 10                                     and fsl_mrsi on 10 x 10 voxels
+    python benchmarks/drop_in.py --start-up 200                                      what the hook costs at every start
 
 Prints Markdown; see benchmarks/drop_in.md for recorded results.
 """

@@ -1,6 +1,6 @@
 """Concentrations of the human brain by FSL-MRS Newton and by us, and how well the models explain the data:
 
-python benchmarks/scripts/invivo.py --figures FOLDER > benchmarks/invivo.md
+python benchmarks/invivo.py --figures FOLDER > benchmarks/invivo.md
 
 Needs FSL-MRS in the same environment.  Data: 3 T PRESS with a metabolite-nulled acquisition, and 7 T STEAM, found
 through FSL_MRS_DL_TESTDATA.
@@ -98,7 +98,7 @@ def main() -> None:
 
     print("# Human brain: concentrations beside FSL-MRS Newton\n")
     print(
-        f"`python benchmarks/scripts/invivo.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}. Voigt model, default window;"
+        f"`python benchmarks/invivo.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}. Voigt model, default window;"
         " macromolecules that are a pattern have a group of their own. Posterior: recipe normal-brain. * mostly"
         " prior.\n"
     )
