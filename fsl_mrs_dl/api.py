@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ def align(data, **options):
     data : NIFTI_MRS, MrsData or complex array ``(..., n_transients, n_points)``
         FSL-MRS's (or the nifti-mrs package's) object, this package's own, or FIDs in FSL-MRS's sign convention.
     **options
-        For objects with a header ``dim``, ``ppmlim``, ``reference``, ``device``, see
-        :func:`fsl_mrs_dl.fitting.quantify.align_data`. For arrays ``dwelltime`` (s) and ``spec_freq_mhz`` are needed;
-        see :func:`fsl_mrs_dl.registration.solver.align_transients`, whose further options they take.
+        For objects with a header ``reference`` and the fields of
+        :class:`fsl_mrs_dl.preproc.options.AlignOptions`: ``dim``, ``ppmlim``, ``method`` and so on. For arrays
+        ``dwelltime`` (s) and ``spec_freq_mhz`` are needed, and ``nucleus`` unless '1H'; further options are those of
+        :func:`fsl_mrs_dl.registration.alignment.align_transients`.
 
     Returns
     -------
@@ -50,25 +52,29 @@ def align(data, **options):
     """
     from .io import nifti
     from .preproc.align import align_data, align_image
+    from .preproc.options import AlignOptions
 
     _refuse_path(data, "load it with fsl_mrs_dl.io.nifti.load")
-    if isinstance(data, nifti.MrsData):
-        _check_options(align_data, options)
-        aligned = align_data(data, **options)
-        return aligned.data, aligned.alignment
-    if hasattr(data, "hdr_ext") and hasattr(data, "image"):
-        _check_options(align_data, options)
-        out, aligned = align_image(data, **options)
-        return out, aligned.alignment
+    is_data, is_image = isinstance(data, nifti.MrsData), hasattr(data, "hdr_ext") and hasattr(data, "image")
+    if is_data or is_image:
+        known = [field.name for field in fields(AlignOptions)]
+        _check_names(options, [*known, "reference"])
+        reference = options.pop("reference", None)
+        align_whole = align_data if is_data else align_image
+        aligned = align_whole(data, AlignOptions(**options), reference=reference)
+        return (aligned.data, aligned.alignment) if is_data else (aligned[0], aligned[1].alignment)
+    from .core.axes import Axes
     from .registration.alignment import align_transients
 
     for name in ("dwelltime", "spec_freq_mhz"):
         if name not in options:
             raise OptionError(f"{name}: is needed to align an array of FIDs; give align(fids, {name}=...).")
     fids = _array(data)
-    _check_options(align_transients, options)
-    found = align_transients(fids, **options)
-    return found.apply(fids), found
+    of_axes = {name: options.pop(name) for name in ("dwelltime", "spec_freq_mhz", "nucleus") if name in options}
+    known = list(inspect.signature(align_transients).parameters)[2:]
+    _check_names(options, [*known, "dwelltime", "spec_freq_mhz", "nucleus"])
+    alignment = align_transients(fids, Axes(fids.shape[-1], **of_axes), **options)
+    return alignment.apply(fids), alignment
 
 
 def quantify(data, basis=None, **options):
@@ -151,7 +157,10 @@ def _refuse_path(data, remedy: str) -> None:
 
 
 def _check_options(function, options) -> None:
-    known = list(inspect.signature(function).parameters)[1:]
+    _check_names(options, list(inspect.signature(function).parameters)[1:])
+
+
+def _check_names(options, known: list[str]) -> None:
     for name in options:
         if name not in known:
             raise OptionError(f"{name}: is no option here; there are {', '.join(known)}.")

@@ -158,14 +158,14 @@ def posterior_mean_sd(clean, fid, found, sd, ppmlim) -> tuple[float, np.ndarray]
 
 def measure(clean, n_sets, n_transients, ppmlim, known, seed=0, snr=(9, 27)) -> dict:
     fid, shift, phase, sd, amplitude = simulate(clean, n_sets, n_transients, np.random.default_rng(seed), snr)
-    align_transients(fid[:, :, :4], ppmlim=ppmlim, **RAT)  # first call: library start-up
+    align_transients(fid[:, :, :4], RAT, ppmlim=ppmlim)  # first call: library start-up
     start = time.perf_counter()
-    found = align_transients(fid, ppmlim=ppmlim, reference=clean if known else None, exact_reference=True, **RAT)
+    found = align_transients(fid, RAT, ppmlim=ppmlim, reference=clean if known else None, exact_reference=True)
     seconds = time.perf_counter() - start
     shift_error, phase_error = found.shift_hz - shift, wrap_degrees(found.phase_deg - phase)
     if not known:
         shift_error, phase_error = without_common(shift_error), without_common(phase_error, circular=True)
-    bound = np.array(cramer_rao(clean, 1.0, ppmlim=ppmlim, **RAT))
+    bound = np.array(cramer_rao(clean, 1.0, RAT, ppmlim=ppmlim))
     each = sd / amplitude
     shift_bound, phase_bound = bound * np.sqrt((each**2).mean())
     out = dict(
@@ -252,9 +252,9 @@ def water_table() -> None:
     for order in (2, 4, 6, 8):
         cases[f"polynomial, order {order}"] = ({"baseline_order": order, "unstable": ()}, {"baseline_order": order})
     for label, (options, known) in cases.items():
-        found = align_transients(fid, reference=clean, exact_reference=True, **options, **RAT)
+        found = align_transients(fid, RAT, reference=clean, exact_reference=True, **options)
         error = found.shift_hz - shift
-        bound = cramer_rao(clean, 1.0, **known, **RAT)[0] * np.sqrt(np.mean((sd / amplitude) ** 2))
+        bound = cramer_rao(clean, 1.0, RAT, **known)[0] * np.sqrt(np.mean((sd / amplitude) ** 2))
         print(
             f"| {label} | {error.std():.2f} | {1.4826 * np.median(abs(error)):.3f} | {bound:.3f} |"
             f" {(abs(error) > 5).mean():.1%} |"
@@ -272,14 +272,14 @@ def real_table() -> None:
     def row(label, values):
         print(f"| {label} | " + " | ".join(f"{float(v):.4f}" for v in values) + " |")
 
-    row("before", mean_pairwise_correlation(fid, **axes))
+    row("before", mean_pairwise_correlation(fid, axes))
     row("FSL-MRS 2.4.11 align", (0.711, 0.814, 0.709, 0.791))
     for order in (None, 2):
-        single = align_transients(fid[:, None], baseline_order=order, **axes)
-        joint = align_transients(fid, baseline_order=order, **axes)
+        single = align_transients(fid[:, None], axes, baseline_order=order)
+        joint = align_transients(fid, axes, baseline_order=order)
         extra = "" if order is None else f", baseline_order {order}"
-        row(f"each coil alone{extra}", mean_pairwise_correlation(single.apply(fid[:, None])[:, 0], **axes))
-        row(f"coils jointly{extra}", mean_pairwise_correlation(joint.apply(fid), **axes))
+        row(f"each coil alone{extra}", mean_pairwise_correlation(single.apply(fid[:, None])[:, 0], axes))
+        row(f"coils jointly{extra}", mean_pairwise_correlation(joint.apply(fid), axes))
         if order is None:
             sds = [
                 f"{np.median(x.shift_sd_hz):.2f} Hz and {np.median(x.phase_sd_deg):.2f} deg" for x in (joint, single)
@@ -307,7 +307,7 @@ def combined_table() -> None:
         return apply_shift_phase(fids, *found, axes["dwelltime"])
 
     def ours(fids):
-        found = align_transients(fids, **axes)
+        found = align_transients(fids, axes)
         return found.shift_hz, found.phase_deg
 
     ways = {"not aligned": (fid, together(fid))}
@@ -330,12 +330,12 @@ def combined_table() -> None:
     )
     print("| | coil 1 | coil 2 | coil 3 | coil 4 | combined | Cr width |\n|---|---|---|---|---|---|---|")
     for name, (apart, whole) in ways.items():
-        cells = [f"{x:.4f}" for x in similarity_index(apart, **axes)] if apart is not None else [""] * 4
+        cells = [f"{x:.4f}" for x in similarity_index(apart, axes)] if apart is not None else [""] * 4
         mean = whole.mean(0)
-        at = absolute_offset(mean, **axes)
+        at = absolute_offset(mean, axes)
         straight = apply_shift_phase(mean, at.shift_hz, at.phase_deg, axes["dwelltime"])
         width = classical_alignment.creatine_width(straight, **axes)
-        print(f"| {name} | " + " | ".join(cells) + f" | {float(similarity_index(whole, **axes)):.4f} | {width:.2f} |")
+        print(f"| {name} | " + " | ".join(cells) + f" | {float(similarity_index(whole, axes)):.4f} | {width:.2f} |")
 
 
 if __name__ == "__main__":

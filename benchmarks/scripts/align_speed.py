@@ -72,14 +72,14 @@ def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
             if done.returncode:
                 raise SystemExit(done.stderr)
 
-        align_transients(fids[:50], **axes)  # the first call finds out what the window consists of
-        found = align_transients(fids, **axes)
+        align_transients(fids[:50], axes)  # the first call finds out what the window consists of
+        found = align_transients(fids, axes)
         text = errors(found.shift_hz, found.phase_deg, made.truth)
         rows = [
             (
                 "fsl_mrs_dl align",
                 best(lambda: run("fsl_mrs_dl"), 3),
-                best(lambda: align_transients(fids, **axes), 3),
+                best(lambda: align_transients(fids, axes), 3),
                 text,
             )
         ]

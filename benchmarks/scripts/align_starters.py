@@ -93,7 +93,7 @@ def main() -> None:
             shift, phase = drawn["shift_hz"].double().numpy(), -np.rad2deg(drawn["phi0"].double().numpy())
             amplitude = drawn["amplitude"].double().numpy()
             kinds = tuple(kind for kind in ("water", "lipids") if kind in condition)
-            bound = [cramer_rao(one, float(sd), unstable=kinds, **axes) for one, sd in zip(clean, base.noise_sd)]
+            bound = [cramer_rao(one, float(sd), axes, unstable=kinds) for one, sd in zip(clean, base.noise_sd)]
             bound = np.array(bound)[:, :, None] / amplitude[:, None]
             for known in (True, False):
                 cells = []
@@ -141,7 +141,7 @@ def _align(method, fid, reference, network, card, axes):
             target=target,
         )
         return np.array(eps), np.rad2deg(np.array(phi))
-    starter = AlignStarter(network, card, reference=reference, **axes)
+    starter = AlignStarter(network, card, axes, reference=reference)
     if method == "network alone":
         shift, phase = starter(torch.as_tensor(fid)[None, None])
         return shift[0].numpy(), phase[0].numpy()
@@ -152,7 +152,7 @@ def _align(method, fid, reference, network, card, axes):
     options = {"starter": starter} if method == "network, refined" else {}
     if method == "matched filter":
         options["unstable"] = ()
-    found = align_transients(fid, reference=reference, **options, **axes)
+    found = align_transients(fid, axes, reference=reference, **options)
     return found.shift_hz, found.phase_deg
 
 

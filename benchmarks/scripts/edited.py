@@ -93,13 +93,13 @@ def best_turn(fid, target, axes):
     """The FID with the one shift and phase that bring it closest to the target: which all alignments leave open."""
     from fsl_mrs_dl.registration.alignment import align_transients
 
-    return align_transients(fid[None], reference=target, unstable=(), **axes).apply(fid[None])[0]
+    return align_transients(fid[None], axes, reference=target, unstable=()).apply(fid[None])[0]
 
 
 def judge(fids, on, off, axes, noise_sd):
     """Similarity index (mean of both), width of creatine (Hz), error of the difference near choline and creatine, and
     everywhere."""
-    index = np.mean([similarity_index(one, **axes) for one in fids])
+    index = np.mean([similarity_index(one, axes) for one in fids])
     mean_on, mean_off = fids.mean(1)
     straight = best_turn(np.concatenate([mean_off]), off, axes)
     width = classical_alignment.creatine_width(straight, **axes)
@@ -107,7 +107,7 @@ def judge(fids, on, off, axes, noise_sd):
     both = np.concatenate([mean_on, mean_off]).reshape(2, -1)
     from fsl_mrs_dl.registration.alignment import align_transients
 
-    turn = align_transients(mean_off[None], reference=off, unstable=(), **axes)
+    turn = align_transients(mean_off[None], axes, reference=off, unstable=())
     both = np.stack([turn.apply(one[None])[0] for one in both])
     error = fid_to_spec((both[0] - both[1]) - (on - off))
     ppm = ppm_axis(len(on), **axes)

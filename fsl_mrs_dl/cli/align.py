@@ -8,7 +8,7 @@ from pathlib import Path
 import configargparse
 
 from ..core.errors import OutputError
-from ..preproc.options import add_align_arguments, add_denoise_arguments, align_options
+from ..preproc.options import AlignOptions, add_align_arguments, add_denoise_arguments
 from .common import _common_arguments, _new_file, _say, _write_whole
 
 
@@ -75,13 +75,14 @@ def _align(args) -> None:
     table = _new_file(args.output / "dl_align.csv", args.overwrite)
     reference = nifti.load(args.reference) if args.reference else None
     _say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
-    out = align.align_data(data, reference=reference, device=args.device, **align_options(vars(args)))
+    options = AlignOptions.from_arguments(vars(args), device=args.device)
+    out = align.align_data(data, options, reference=reference)
     reports = (
         alignment.report_paths(args.output, out, args.allreports) if args.generateReports or args.allreports else []
     )
     for path in reports:
         _new_file(path, args.overwrite)
-    details = out.details("fsl_mrs_dl align", args.dim, args.reference)
+    details = out.details("fsl_mrs_dl align", args.reference)
     nifti.save(target, out.data, method="Frequency and phase correction", details=details)
     _write_whole(table, alignment_table.alignment_table(out))
     if reports:

@@ -9,7 +9,7 @@ import sys
 import configargparse
 
 from .. import __version__
-from ..core.errors import FslMrsDlError
+from ..core.errors import FslMrsDlError, spelling_of
 from . import models, train
 from .align import _align_arguments, _denoise_arguments
 from .environment import _doctor_arguments, _hook_arguments, _launchers_arguments
@@ -41,18 +41,20 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
     if args.job in ("fit", "mrsi"):
         # Matrices are small and spectra are fitted side by side: threads within a product would be in each other's way.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return run(args, prog or f"fsl_mrs_dl {args.job}")
+    return run(args, prog or f"fsl_mrs_dl {args.job}", spelling_of(jobs[args.job]))
 
 
-def run(args, called: str) -> int:
-    """Run the job of parsed arguments and return its exit status; ``called`` is the command that messages begin
-    with."""
+def run(args, called: str, spelling) -> int:
+    """Run the job of parsed arguments and return its exit status.
+
+    ``called`` is the command that messages begin with, ``spelling`` turns the name of an option into its word.
+    """
     try:
         return args.func(args) or 0
     except FslMrsDlError as exc:
         if args.debug:
             raise
-        print(f"{called}: error: {exc.text(lambda option: '--' + option)}", file=sys.stderr)
+        print(f"{called}: error: {exc.text(spelling)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as exc:
         print(f"\n{called}: {str(exc) or 'interrupted; nothing was written.'}", file=sys.stderr)

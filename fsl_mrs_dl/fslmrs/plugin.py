@@ -5,7 +5,7 @@ finds them through this package's entry points, any other gets them from :mod:`f
 library is imported before there is something to do, so that help texts stay as quick as they were.
 """
 
-from ..preproc.options import add_align_arguments, add_denoise_arguments, align_options
+from ..preproc.options import AlignOptions, add_align_arguments, add_denoise_arguments
 
 __all__ = ["DlAlign", "DlDenoise", "STEPS", "DlQuant"]
 
@@ -34,12 +34,11 @@ class DlAlign:
         from ..results.reports.alignment import write_reports
         from ..results.reports.alignment_table import alignment_table, summary_line
 
-        with one_line_errors("fsl_mrs_proc dl-align"):
+        with one_line_errors("fsl_mrs_proc dl-align", DlAlign.add_arguments):
             data, aligned = align_image(
                 dataobj.data,
+                AlignOptions.from_arguments(args, device=args["device"]),
                 reference=dataobj.reference,
-                device=args["device"],
-                **align_options(args),
                 command="fsl_mrs_proc dl-align",
                 file=dataobj.datafilename,
             )
@@ -72,7 +71,7 @@ class DlDenoise:
         from ..preproc.denoise import denoise_image, summary_line
         from ..results.reports.denoising import write_denoise_report
 
-        with one_line_errors("fsl_mrs_proc dl-denoise"):
+        with one_line_errors("fsl_mrs_proc dl-denoise", DlDenoise.add_arguments):
             data, denoised = denoise_image(
                 dataobj.data,
                 args["model"],
@@ -209,10 +208,18 @@ class DlQuant:
 
 class one_line_errors:
     """Context in which errors a user is meant to read end the command with their one line and status 2, without a
-    traceback."""
+    traceback.
 
-    def __init__(self, command: str):
-        self.command = command
+    Parameters
+    ----------
+    command : str
+        What the line begins with.
+    add_arguments : callable, optional
+        Adds the command's options to an argparse parser; errors spell them so.
+    """
+
+    def __init__(self, command: str, add_arguments=None):
+        self.command, self.add_arguments = command, add_arguments
 
     def __enter__(self):
         return self
@@ -220,7 +227,15 @@ class one_line_errors:
     def __exit__(self, kind, exc, traceback):
         # By name: the end of a --help is an exception too, and need not load a module to be let through.
         if any(cls.__name__ == "FslMrsDlError" for cls in getattr(kind, "__mro__", ())):
+            import argparse
             import sys
 
-            print(f"{self.command}: error: {exc}", file=sys.stderr)
+            from ..core.errors import spelling_of
+
+            spelling = None
+            if self.add_arguments is not None:
+                parser = argparse.ArgumentParser(add_help=False)
+                self.add_arguments(parser)
+                spelling = spelling_of(parser)
+            print(f"{self.command}: error: {exc.text(spelling)}", file=sys.stderr)
             raise SystemExit(2) from exc

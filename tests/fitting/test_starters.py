@@ -176,13 +176,12 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
     ):
         reference = reference.numpy() if known else None
         shifts = {
-            "network": AlignStarter(network, card, reference=reference, **axes)(one[None, None])[0][0].numpy(),
-            "classical": align_transients(one.numpy(), reference=reference, unstable=(), **axes).shift_hz,
+            "network": AlignStarter(network, card, axes, reference=reference)(one[None, None])[0][0].numpy(),
+            "classical": align_transients(one.numpy(), axes, reference=reference, unstable=()).shift_hz,
             "refined": align_transients(
-                one.numpy(),
+                one.numpy(), axes,
                 reference=reference,
-                starter=AlignStarter(network, card, reference=reference, **axes),
-                **axes,
+                starter=AlignStarter(network, card, axes, reference=reference),
             ).shift_hz,
         }
         for name, value in shifts.items():

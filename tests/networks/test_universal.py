@@ -105,9 +105,9 @@ def test_the_alignments_starter_has_the_alignments_signs(trusting, known):
     fids += 0.02 * torch.view_as_complex(torch.as_tensor(random.standard_normal((12, 1024, 2))))
     axes = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
     reference = spectrum(*BRAIN).numpy() if known else None
-    starter = AlignStarter(trusting, type("Card", (), {"name": "trusting"}), reference=reference, **axes)
+    starter = AlignStarter(trusting, type("Card", (), {"name": "trusting"}), axes, reference=reference)
     proposed = starter(fids[None, None])
-    found = align_transients(fids.numpy(), reference=reference, starter=starter, **axes)
+    found = align_transients(fids.numpy(), axes, reference=reference, starter=starter)
     for shifts, phases in ((proposed[0][0].numpy(), proposed[1][0].numpy()), (found.shift_hz, found.phase_deg)):
         error = shifts - shift
         turn = np.exp(1j * (np.deg2rad(phases) + phi))
@@ -121,7 +121,7 @@ def test_channels_of_any_gain_are_combined(trusting):
     shift = np.array([0.0, 5.0, -8.0, 12.0])
     one = torch.stack([spectrum(*BRAIN, shift_hz=s) for s in shift])
     coils = torch.stack([one * g for g in (1.0, 0.5j, -0.8 + 0.2j)])
-    starter = AlignStarter(trusting, type("Card", (), {"name": "trusting"}), **axes)
+    starter = AlignStarter(trusting, type("Card", (), {"name": "trusting"}), axes)
     found = starter(coils[None])[0][0].numpy()
     assert found - found[0] == pytest.approx(shift, abs=0.6)
 

@@ -73,7 +73,7 @@ def svs(fids, tags=("DIM_DYN",), freq=FREQ, nucleus="1H", header=None):
 @given(st.floats(-35, 35), st.floats(-180, 180), st.floats(3, 10), st.integers(0, 99))
 def test_absolute_shift_and_phase_are_found_within_their_errors(shift, phase, width, seed):
     clean = lines(BRAIN, width=width)
-    found = absolute_offset(noisy(apply_shift_phase(clean, -shift, -phase, DWELL), 0.03, seed), **AXES)
+    found = absolute_offset(noisy(apply_shift_phase(clean, -shift, -phase, DWELL), 0.03, seed), AXES)
     assert found.found
     assert abs(found.shift_hz - shift) < 5 * found.shift_sd_hz + 0.1 and found.shift_sd_hz < 0.5
     turn = (found.phase_deg - phase + 180) % 360 - 180
@@ -82,7 +82,7 @@ def test_absolute_shift_and_phase_are_found_within_their_errors(shift, phase, wi
 
 def test_absolute_places_do_not_need_all_lines():
     for places in (ON, ((3.21, 1.0), (3.027, 0.3))):  # NAA saturated; a tumour
-        found = absolute_offset(noisy(apply_shift_phase(lines(places), -7.0, -50.0, DWELL), 0.02), **AXES)
+        found = absolute_offset(noisy(apply_shift_phase(lines(places), -7.0, -50.0, DWELL), 0.02), AXES)
         assert abs(found.shift_hz - 7) < 0.5 and abs(found.phase_deg - 50) < 8
 
 
@@ -102,8 +102,8 @@ def test_absolute_places_are_not_moved_by_what_lies_between():
 
 def test_in_noise_no_place_is_found():
     for seed in range(5):
-        assert not absolute_offset(noisy(np.zeros(N, complex), 1.0, seed), **AXES).found
-    assert not absolute_offset(np.zeros(N, complex), **AXES).found
+        assert not absolute_offset(noisy(np.zeros(N, complex), 1.0, seed), AXES).found
+    assert not absolute_offset(np.zeros(N, complex), AXES).found
 
 
 def test_absolute_places_of_other_nuclei():
@@ -123,7 +123,7 @@ def test_absolute_alignment_puts_the_mean_where_it_belongs():
     out = align.align_data(svs(fids.T), absolute=True, device="cpu")
     np.testing.assert_allclose(out.alignment.shift_hz[0], shift + 12, atol=1.0)
     np.testing.assert_allclose(out.alignment.phase_deg[0], phase + 70, atol=12)
-    again = absolute_offset(out.data.fids[0, 0, 0].mean(-1), **AXES)
+    again = absolute_offset(out.data.fids[0, 0, 0].mean(-1), AXES)
     assert abs(again.shift_hz) < 0.05 and abs(again.phase_deg) < 0.5
     plain = align.align_data(svs(fids.T), device="cpu")
     assert (out.alignment.shift_sd_hz > plain.alignment.shift_sd_hz).all()
@@ -144,7 +144,7 @@ def test_absolute_alignment_puts_the_mean_where_it_belongs():
 def test_subspectra_are_matched_though_editing_changes_lines(shift, phase):
     on, off = noisy(lines(ON), 0.01, 1), noisy(lines(BRAIN), 0.01, 2)
     moved = apply_shift_phase(on, -shift, -phase, DWELL)
-    found_shift, found_phase = match_subspectra(np.stack([moved, off])[:, None], **AXES)
+    found_shift, found_phase = match_subspectra(np.stack([moved, off])[:, None], AXES)
     assert abs(found_shift.sum()) < 1e-9 and abs(found_phase.sum()) < 1e-9
     # Below what lines that change can feign nothing is moved.
     assert abs(found_shift[0] - found_shift[1] - shift) < 0.35
@@ -161,7 +161,7 @@ def test_edited_data_acquired_in_blocks_subtract():
     errors = []
     for out in (together, apart):
         mean = out.data.fids[0, 0, 0].mean(1)
-        turn = align_transients(mean[None, :, 1], reference=lines(BRAIN), unstable=(), **AXES)
+        turn = align_transients(mean[None, :, 1], AXES, reference=lines(BRAIN), unstable=())
         mean = turn.apply(mean.T[:, None])[:, 0]
         errors.append(np.abs(mean[0] - mean[1] - (lines(ON) - lines(BRAIN))).std())
     assert errors[0] < 0.35 * errors[1]
@@ -177,10 +177,10 @@ def test_edited_data_acquired_in_blocks_subtract():
 
 
 def test_noise_is_not_matched():
-    shift, phase = match_subspectra(noisy(np.zeros((2, 1, N), complex), 1.0), **AXES)
+    shift, phase = match_subspectra(noisy(np.zeros((2, 1, N), complex), 1.0), AXES)
     assert not shift.any() and not phase.any()
     empty = np.stack([lines(BRAIN), np.zeros(N)])[:, None]
-    assert not match_subspectra(empty, **AXES)[0].any()
+    assert not match_subspectra(empty, AXES)[0].any()
 
 
 # -- a reference that was measured -----------------------------------------------------------------------------------
@@ -189,14 +189,14 @@ def test_noise_is_not_matched():
 def test_noise_in_a_reference_is_not_taken_for_signal():
     fids, shift, _ = drifting(lines(BRAIN), 96, sd=0.3)
     others = apply_shift_phase(fids[64:], shift[64:], np.zeros(32), DWELL)
-    best = align_transients(fids[:64], reference=lines(BRAIN), **AXES)
+    best = align_transients(fids[:64], AXES, reference=lines(BRAIN))
     for n in (32, 4):
-        found = align_transients(fids[:64], reference=others[:n].mean(0), **AXES)
+        found = align_transients(fids[:64], AXES, reference=others[:n].mean(0))
         error = np.std(found.shift_hz - shift[:64])
         assert error < 1.3 * np.std(best.shift_hz - shift[:64])
         assert 0.7 < error / found.shift_sd_hz.mean() < 1.4
     # A reference without noise is taken as it is.
-    exact = align_transients(fids[:64], reference=lines(BRAIN), exact_reference=True, **AXES)
+    exact = align_transients(fids[:64], AXES, reference=lines(BRAIN), exact_reference=True)
     np.testing.assert_array_equal(best.shift_hz, exact.shift_hz)
 
 
@@ -227,13 +227,13 @@ def test_a_moving_reference_costs_little_and_follows_what_changes():
 
     ratio = {}
     for name, fids in (("steady", steady), ("changing", changing)):
-        whole = align_transients(fids[None, None], **AXES)
+        whole = align_transients(fids[None, None], AXES)
         moving = follow(fids[None, None], whole, 24, **place)
         assert abs(moving.shift_hz.mean()) < 1e-6 and moving.n_iterations > whole.n_iterations
         ratio[name] = error(moving) / error(whole)
     assert ratio["steady"] < 1.15 and ratio["changing"] < 0.7
     # Too few transients for neighbours of their own: nothing changes.
-    few = align_transients(steady[None, None, :20], **AXES)
+    few = align_transients(steady[None, None, :20], AXES)
     assert follow(steady[None, None, :20], few, 16, **place) is few
     with pytest.raises(OptionError, match="--moving 2"):
         follow(steady[None, None], few, 2, **place)
@@ -318,7 +318,7 @@ def test_a_networks_own_answer_is_kept_as_it_is():
     from fsl_mrs_dl.preproc.proposals import AlignStarter
 
     network, card = model_cards.load("align-universal")
-    asked, turned = AlignStarter(network, card, **AXES)(torch.as_tensor(fids)[None, None])
+    asked, turned = AlignStarter(network, card, AXES)(torch.as_tensor(fids)[None, None])
     asked = asked[0].numpy()
     np.testing.assert_allclose(out.alignment.shift_hz[0, ok], asked[ok] - asked[ok].mean(), atol=1e-5)
     np.testing.assert_allclose(out.alignment.shift_hz[0, ok], (shift - shift[ok].mean())[ok], atol=4)
@@ -390,11 +390,11 @@ def test_a_trained_published_network_aligns_alone_and_refined(tmp_path):
 
 def test_the_similarity_index_is_one_for_copies_and_falls_with_drift():
     clean = np.broadcast_to(lines(BRAIN), (8, N))
-    assert similarity_index(clean, **AXES) == pytest.approx(1)
+    assert similarity_index(clean, AXES) == pytest.approx(1)
     spread = apply_shift_phase(clean, np.linspace(-10, 10, 8), np.linspace(-60, 60, 8), DWELL)
-    assert similarity_index(spread, **AXES) < 0.6
+    assert similarity_index(spread, AXES) < 0.6
     failed = np.concatenate([clean, np.full((1, N), np.nan)])
-    assert similarity_index(failed, **AXES) == pytest.approx(1)
+    assert similarity_index(failed, AXES) == pytest.approx(1)
 
 
 def test_reports_show_the_difference_of_edited_data_and_survive_unknown_errors(tmp_path):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ... import __version__
+from ...core.axes import Axes
 from ...core.errors import DataError
 from ...core.transients import apply_shift_phase
-from ...core.units import ppm_axis
 from ...preproc.align import AlignedData
 from ...preproc.similarity import mean_pairwise_correlation, similarity_index, similarity_matrix
 from ...registration.alignment import Alignment
@@ -20,7 +20,7 @@ from .page import _AFTER, _BEFORE, _STYLE, _cut, _layout, _mean, _numbers, _writ
 __all__ = ["write_align_report", "report_paths", "write_reports"]
 
 _MAX_LINES = 64  # more transients than this are thinned in the overlays, which stay readable and small
-_FLAG_COLOURS = {"ok": _AFTER, "weak": "#b8860b", "unlike": "#c1121f", "failed": "#777777"}
+_FLAG_COLOURS = {"ok": _AFTER, "weak": "#b8860b", "outlier": "#c1121f", "failed": "#777777"}
 _COURSE_NOTE = (
     "Relative to the reference; bars are one standard deviation. Phases are those of the first point. Unless a"
     " reference, absolute places or matched sub-spectra say otherwise, the mean of both over the transients flagged ok"
@@ -35,10 +35,8 @@ def write_align_report(
     path,
     fid,
     alignment: Alignment,
+    axes: Axes,
     *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str = "1H",
     ppmlim: tuple[float, float] | None = (0.2, 4.2),
     set_index: int = 0,
     title: str = "Frequency and phase correction",
@@ -58,8 +56,9 @@ def write_align_report(
     fid : complex ndarray, shape (n_transients, n_points), (n_channels, ...) or (n_sets, n_channels, ...)
         The FIDs that were aligned, uncorrected.
     alignment : Alignment
-    dwelltime, spec_freq_mhz, nucleus, ppmlim
-        As given to :func:`fsl_mrs_dl.registration.solver.align_transients`.
+    axes : Axes
+    ppmlim : (float, float) or None
+        As given to :func:`fsl_mrs_dl.registration.alignment.align_transients`.
     set_index : int
         Which set to show when there are several.
     title : str
@@ -81,10 +80,10 @@ def write_align_report(
     """
     whole = np.asarray(fid)
     fid, one = _one_set(whole, alignment, set_index)
+    axes = axes.with_points(fid.shape[-1])
     before = _combine(fid, one["reference"])
     after = _combine(one["apply"](fid), one["reference"])
-    axes = dict(dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus)
-    limits = ppmlim if ppmlim is not None else _full_range(fid.shape[-1], axes)
+    limits = ppmlim if ppmlim is not None else _full_range(axes)
     before, after = _zero_order(before, after, one["weight"], axes, limits)
     figures = [
         (
@@ -113,7 +112,7 @@ def write_align_report(
             ),
         )
     rows = _rows(before, after, one, axes, ppmlim, limits)
-    _write(Path(path), _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note))
+    _write(Path(path), _page(title, one, rows, figures, alignment, set_index, limits, axes.nucleus, note))
     return Path(path)
 
 
@@ -134,10 +133,8 @@ def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: s
             path,
             aligned.fids,
             aligned.alignment,
-            dwelltime=aligned.data.dwelltime,
-            spec_freq_mhz=aligned.data.spec_freq_mhz,
-            nucleus=aligned.data.nucleus,
-            ppmlim=aligned.ppmlim,
+            aligned.data.axes,
+            ppmlim=aligned.options.ppmlim,
             set_index=index,
             note=notes(aligned, index),
             partner=_partner(aligned, index),
@@ -193,8 +190,8 @@ def _noise_sd(fid: np.ndarray) -> float:
     return float(np.median(level[level > 0]) / np.sqrt(12 * np.log(2))) if (level > 0).any() else 0.0
 
 
-def _full_range(n_points, axes):
-    ppm = ppm_axis(n_points, axes["dwelltime"], axes["spec_freq_mhz"], axes["nucleus"])
+def _full_range(axes: Axes):
+    ppm = axes.ppm()
     return float(ppm[0]), float(ppm[-1])
 
 
@@ -212,19 +209,19 @@ def _line_width(fid, axes, limits) -> float:
     left, right = below[below < top][-1], below[below > top][0]
     first = left + (half - real[left]) / (real[left + 1] - real[left])
     last = right - (half - real[right]) / (real[right - 1] - real[right])
-    return float((last - first) * (ppm[1] - ppm[0]) * axes["spec_freq_mhz"])
+    return float((last - first) * (ppm[1] - ppm[0]) * axes.spec_freq_mhz)
 
 
 def _rows(before, after, one, axes, ppmlim, limits):
     """(label, before, after) for the table."""
     several = len(before) > 1
     correlation = [
-        f"{float(mean_pairwise_correlation(x, **axes, ppmlim=ppmlim)):.4f}" if several else "-" for x in (before, after)
+        f"{float(mean_pairwise_correlation(x, axes, ppmlim=ppmlim)):.4f}" if several else "-" for x in (before, after)
     ]
     rows = [("Mean pairwise correlation", *correlation)]
-    low, high = _full_range(before.shape[-1], axes)
-    if several and axes["nucleus"] == "1H" and low < 2.5 and high > 3.5:
-        index = [f"{float(similarity_index(x, **axes)):.4f}" for x in (before, after)]
+    low, high = _full_range(axes)
+    if several and axes.nucleus == "1H" and low < 2.5 and high > 3.5:
+        index = [f"{float(similarity_index(x, axes)):.4f}" for x in (before, after)]
         rows.append(("Similarity index (2.5 to 3.5 ppm)", *index))
     means = [_mean(x, one["weight"]) for x in (before, after)]
     widths = [f"{_line_width(x, axes, limits):.2f}" for x in means]
@@ -260,7 +257,7 @@ def _spectra(before, after, one, axes, limits):
     for column, fid in ((1, before), (2, after)):
         ppm, spec = _cut(fid, axes, limits)
         for index in shown:
-            unlike = one["flag"][index] == "unlike"
+            outlier = one["flag"][index] == "outlier"
             figure.add_scattergl(
                 x=ppm.round(4),
                 y=spec[index].real.astype(np.float32),
@@ -268,8 +265,8 @@ def _spectra(before, after, one, axes, limits):
                 row=1,
                 col=column,
                 showlegend=False,
-                line=dict(width=1, color=_FLAG_COLOURS["unlike"] if unlike else _ramp(index, len(fid))),
-                opacity=0.9 if unlike else 0.6,
+                line=dict(width=1, color=_FLAG_COLOURS["outlier"] if outlier else _ramp(index, len(fid))),
+                opacity=0.9 if outlier else 0.6,
                 name=f"transient {index + 1}",
                 hovertemplate="%{x:.2f} ppm",
             )
@@ -280,7 +277,7 @@ def _spectra(before, after, one, axes, limits):
         )
     figure.update_xaxes(range=[limits[1], limits[0]], title_text="Chemical shift (ppm)")
     figure.update_yaxes(showticklabels=False, ticks="")
-    usual = shown[one["flag"][shown] != "unlike"]
+    usual = shown[one["flag"][shown] != "outlier"]
     usual = usual if len(usual) else shown
     tops = [_cut(x, axes, limits)[1].real[usual] for x in (before, after)]
     if len(usual):
@@ -362,7 +359,7 @@ def _course(one):
 def _matrices(before, after, axes, ppmlim):
     from plotly.subplots import make_subplots
 
-    matrices = [similarity_matrix(x, **axes, ppmlim=ppmlim) for x in (before, after)]
+    matrices = [similarity_matrix(x, axes, ppmlim=ppmlim) for x in (before, after)]
     off = np.concatenate([m[np.triu_indices(len(m), 1)] for m in matrices])
     off = off[np.isfinite(off)]
     low, high = (float(off.min()), float(off.max())) if len(off) else (0.0, 1.0)
@@ -399,7 +396,7 @@ def _matrices(before, after, axes, ppmlim):
 def _page(title, one, rows, figures, alignment, set_index, limits, nucleus, note) -> str:
     import plotly.io
 
-    flags = {flag: np.flatnonzero(one["flag"] == flag) + 1 for flag in ("weak", "unlike", "failed")}
+    flags = {flag: np.flatnonzero(one["flag"] == flag) + 1 for flag in ("weak", "outlier", "failed")}
     flagged = "; ".join(f"{name}: {_numbers(numbers)}" for name, numbers in flags.items() if len(numbers)) or "none"
     used = np.isin(one["flag"], ("ok", "weak"))
     spread = ""

@@ -36,10 +36,10 @@ def write_denoise_report(folder: str | Path, denoised: DenoisedData, name: str =
     rows = [
         ("Spectra denoised", f"{int(good.sum())} of {good.size}"),
         ("Zero or not finite, left as they were", str(int((~good).sum()))),
-        ("More than noise taken out", str(int(denoised.too_much.sum()))),
+        ("More than noise taken out", str(int(denoised.removes_signal.sum()))),
         (
             "What was taken out, of the noise (median; shown)",
-            f"{np.median(denoised.taken[good]):.2f}; {denoised.taken[row]:.2f}",
+            f"{np.median(denoised.removed[good]):.2f}; {denoised.removed[row]:.2f}",
         ),
         ("SNR before (median; shown)", f"{np.median(denoised.snr[good]):.1f}; {denoised.snr[row]:.1f}"),
         ("Network", f"{denoised.card.name}, SHA-256 {denoised.card['sha256'][:16]}..."),
@@ -83,9 +83,8 @@ def _figure(denoised: DenoisedData, row: int) -> str:
     from plotly.subplots import make_subplots
 
     data, (low, high) = denoised.data, denoised.ppmlim
-    axes = dict(dwelltime=data.dwelltime, spec_freq_mhz=data.spec_freq_mhz, nucleus=data.nucleus)
-    raw, out = _zero_order(denoised.raw[None, row], denoised.fids[None, row], np.ones(1), axes, denoised.ppmlim)
-    ppm = units.ppm_axis(data.n_points, data.dwelltime, data.spec_freq_mhz, data.nucleus)
+    raw, out = _zero_order(denoised.raw[None, row], denoised.fids[None, row], np.ones(1), data.axes, denoised.ppmlim)
+    ppm = data.axes.ppm()
     # A little beyond the window, to show where it ends; not so far that water decides on the scale.
     first, last = units.window_indices(ppm, (low - 0.4, high))
     lines = [units.fid_to_spec(one[0])[first:last].real for one in (raw, out)]

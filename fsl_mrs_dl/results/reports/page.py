@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import OutputError
-from ...core.units import fid_to_spec, ppm_axis, window_indices
+from ...core.units import fid_to_spec
 from ...io.files import put_in_place
 
 _BEFORE, _AFTER, _INK, _GRID = "#c2571a", "#1f5fa8", "#222222", "#e6e6e6"
@@ -28,9 +28,9 @@ thead th { border-bottom: 2px solid #222; } tbody td { border-bottom: 1px solid 
 
 def _cut(fid, axes, limits):
     """ppm axis and spectrum inside the limits."""
-    ppm = ppm_axis(fid.shape[-1], axes["dwelltime"], axes["spec_freq_mhz"], axes["nucleus"])
-    first, last = window_indices(ppm, limits)
-    return ppm[first:last], fid_to_spec(fid)[..., first:last]
+    axes = axes.with_points(fid.shape[-1])
+    first, last = axes.window(limits)
+    return axes.ppm()[first:last], fid_to_spec(fid)[..., first:last]
 
 
 def _mean(fid, weight):
