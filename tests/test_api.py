@@ -15,6 +15,7 @@ import torch
 
 import fsl_mrs_dl
 from fsl_mrs_dl import align, api, quantify
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
 from fsl_mrs_dl.fitting import quantification
 from fsl_mrs_dl.fitting import quantify as quantify_module
@@ -24,10 +25,12 @@ from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.preproc import align as align_module
 from fsl_mrs_dl.preproc import similarity
+from fsl_mrs_dl.preproc.options import AlignOptions
 from fsl_mrs_dl.registration import alignment
 
 EXAMPLE = Path(__file__).parents[1] / "fsl_mrs_dl" / "data" / "example"
 GRID = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
+AXES = Axes(1024, **GRID)
 ON_CPU = GRID | {"device": "cpu"}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -103,7 +106,7 @@ def test_transients_of_an_array_are_aligned(transients):
     np.testing.assert_array_equal(aligned, found.apply(fids))
     np.testing.assert_array_equal(fids, before)
     correlation = similarity.mean_pairwise_correlation
-    assert correlation(aligned, **GRID) > correlation(fids, **GRID)
+    assert correlation(aligned, AXES) > correlation(fids, AXES)
 
 
 def test_arrays_of_sets_and_coils_keep_their_shape(transients):
@@ -123,7 +126,7 @@ def test_arrays_of_sets_and_coils_keep_their_shape(transients):
 def test_options_of_an_alignment_of_arrays_are_passed_on(transients):
     fids, _ = transients
     options = {"ppmlim": (1.8, 3.4), "reference": fids[3], "exact_reference": True, "n_iter": 3}
-    plain = alignment.align_transients(fids, **GRID, **options)
+    plain = alignment.align_transients(fids, AXES, **options)
     _, found = align(fids, **GRID, **options)
     np.testing.assert_array_equal(found.shift_hz, plain.shift_hz)
     assert found.shift_hz[3] == pytest.approx(0, abs=1e-6)
@@ -143,7 +146,7 @@ def test_data_with_a_header_are_aligned_as_the_command_does():
     data = nifti.load(EXAMPLE / "svs.nii.gz")
     before = data.fids.copy()
     aligned, found = align(data, ppmlim=(0.5, 4.0), device="cpu")
-    expected = align_module.align_data(data, ppmlim=(0.5, 4.0), device="cpu")
+    expected = align_module.align_data(data, AlignOptions(ppmlim=(0.5, 4.0), device="cpu"))
     assert isinstance(aligned, nifti.MrsData) and aligned.header == data.header and aligned.dim_tags == data.dim_tags
     np.testing.assert_array_equal(aligned.fids, expected.data.fids)
     np.testing.assert_array_equal(found.shift_hz, expected.alignment.shift_hz)
@@ -163,7 +166,7 @@ def test_nifti_mrs_objects_come_back_corrected_and_remember_it(nifti_mrs_object,
     image = nifti_mrs_object
     before, steps = image[:].copy(), list(image.hdr_ext["ProcessingApplied"])
     aligned, found = align(image, ppmlim=(0.5, 4.0))
-    expected = align_module.align_data(nifti.load(EXAMPLE / "svs.nii.gz"), ppmlim=(0.5, 4.0))
+    expected = align_module.align_data(nifti.load(EXAMPLE / "svs.nii.gz"), AlignOptions(ppmlim=(0.5, 4.0)))
     assert type(aligned) is type(image) and aligned.shape == image.shape and aligned.dim_tags == image.dim_tags
     np.testing.assert_array_equal(nifti.from_image(aligned).fids, expected.data.fids)
     np.testing.assert_array_equal(found.shift_hz, expected.alignment.shift_hz)

@@ -16,10 +16,11 @@ from statistics import median
 import torch
 
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
 from fsl_mrs_dl.networks import encoders, model_cards
-from fsl_mrs_dl.preproc.proposals import AlignStarter
+from fsl_mrs_dl.preproc.proposals import UniversalProposal
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 DWELLTIME, N_POINTS = 5e-4, 1024
@@ -63,7 +64,7 @@ def calls(n: int, device: str):
         )
     network, card = model_cards.load("align-universal")
     reference = data.mean(0).cpu().numpy()
-    align = AlignStarter(network, card, dwelltime=DWELLTIME, spec_freq_mhz=basis.spec_freq_mhz, reference=reference)
+    align = UniversalProposal(network, card, Axes(N_POINTS, DWELLTIME, basis.spec_freq_mhz), reference=reference)
     architecture = card["architecture"]
     yield (
         "align-universal as a starter",

@@ -127,7 +127,7 @@ def warning_of(header: dict) -> str:
 
 
 def warn(args, header: dict) -> None:
-    """Print a warning on stderr if the header of ``args.data`` marks them as denoised, and keep it in ``args.denoised``.
+    """Print a warning on stderr if the header of ``args.data`` marks them as denoised; keep it in ``args.denoised``.
 
     The frequency axis of data that this program denoised has been checked: it is not tested again (``args.conjfid``),
     since the noise beside a spectrum with little signal would mislead that test.

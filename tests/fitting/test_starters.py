@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import optimise, quantify
 from fsl_mrs_dl.fitting.automatic_initialisation import AlsoFrom, Automatic, Together
@@ -13,7 +14,7 @@ from fsl_mrs_dl.fitting.network_initialisation import NetworkStarter, nuisance_t
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.physics.signal_model import SignalModel
-from fsl_mrs_dl.preproc.proposals import AlignStarter
+from fsl_mrs_dl.preproc.proposals import UniversalProposal
 from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
@@ -168,7 +169,7 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
         recipes.Recipe.of("t", content), 6, 24, sim_basis.names, torch.Generator().manual_seed(5)
     )
     fid, base = random_spectra.render_transients(drawn, protocol)
-    axes = {"dwelltime": sim_basis.dwelltime, "spec_freq_mhz": sim_basis.spec_freq_mhz}
+    axes = Axes(fid.shape[-1], sim_basis.dwelltime, sim_basis.spec_freq_mhz)
     network, card = model_cards.load("align-universal")
     found = {"network": 0, "classical": 0, "refined": 0}
     for one, reference, shift in zip(
@@ -176,12 +177,13 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
     ):
         reference = reference.numpy() if known else None
         shifts = {
-            "network": AlignStarter(network, card, axes, reference=reference)(one[None, None])[0][0].numpy(),
+            "network": UniversalProposal(network, card, axes, reference=reference)(one[None, None])[0][0].numpy(),
             "classical": align_transients(one.numpy(), axes, reference=reference, unstable=()).shift_hz,
             "refined": align_transients(
-                one.numpy(), axes,
+                one.numpy(),
+                axes,
                 reference=reference,
-                starter=AlignStarter(network, card, axes, reference=reference),
+                proposal=UniversalProposal(network, card, axes, reference=reference),
             ).shift_hz,
         }
         for name, value in shifts.items():
@@ -195,6 +197,7 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
 def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_basis):
     from fsl_mrs_dl.io import nifti
     from fsl_mrs_dl.preproc import align
+    from fsl_mrs_dl.preproc.options import AlignOptions
     from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
     protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
@@ -215,11 +218,11 @@ def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_
 
     def aligned(fids, **options):
         data = nifti.MrsData(fids, dwelltime, freq, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4))
-        return align.align_data(data, device="cpu", edit_dim=None, **options)
+        return align.align_data(data, AlignOptions(device="cpu", edit_dim=None, **options))
 
     found, classical, network = aligned(both), aligned(both, method="classical"), aligned(both, method="universal")
-    assert found.starter == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"
+    assert found.method == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"
     assert (classical.alignment.flag[0] == "weak").mean() > 0.05
     np.testing.assert_allclose(found.alignment.shift_hz[0], network.alignment.shift_hz[0])
     np.testing.assert_allclose(found.alignment.shift_hz[1], classical.alignment.shift_hz[1])
-    assert aligned(both[..., 1:]).starter == "classical" and aligned(both[..., :1]).starter == "align-universal"
+    assert aligned(both[..., 1:]).method == "classical" and aligned(both[..., :1]).method == "align-universal"

@@ -174,8 +174,8 @@ def test_any_dimensions_each_spectrum_by_itself(simulate, model, file):
     one = denoise.denoise_data(data_of(fids[1:, :1, :, :, 0, 2]), model, "cpu").data.fids
     np.testing.assert_allclose(out.data.fids[1, 0, 0, :, 0, 2], one[0, 0, 0], atol=1e-4 * np.abs(one).max())
     assert (
-        np.isfinite(out.taken).all()
-        and 0.3 < np.median(out.taken) < 3
+        np.isfinite(out.removed).all()
+        and 0.3 < np.median(out.removed) < 3
         and np.median(out.snr) == pytest.approx(20, rel=0.3)
     )
 
@@ -184,7 +184,7 @@ def test_signal_that_goes_with_the_noise_is_counted(simulate, model):
     # At a high SNR a network that has learnt so little takes more than noise.
     fids = simulate(3, snr=2000, seed=6).fids.T[None, None, None]
     out = denoise.denoise_data(data_of(fids, "DIM_DYN"), model, "cpu")
-    assert out.too_much.all() and "signal went with it" in denoise.summary_line(out)
+    assert out.removes_signal.all() and "signal went with it" in denoise.summary_line(out)
 
 
 @pytest.mark.parametrize(

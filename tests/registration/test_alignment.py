@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.core.units import ppm_axis, window_indices
@@ -21,7 +23,7 @@ from fsl_mrs_dl.results.reports.alignment import write_align_report
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / "../shared/data"))
 N, DWELL, FREQ = 1024, 1 / 2000, 123.2
-AXES = dict(dwelltime=DWELL, spec_freq_mhz=FREQ)
+AXES = Axes(N, DWELL, FREQ)
 T = np.arange(N) * DWELL
 PEAKS = ((2.01, 1.0), (3.03, 0.6), (3.20, 0.5), (3.55, 0.3), (1.30, 0.2))  # ppm, amplitude
 
@@ -169,7 +171,7 @@ def test_failed_transients_are_untouched_and_do_not_spoil_the_rest():
     clean = align_transients(fid[good], AXES)
     fid[2], fid[3], fid[4, 700] = np.nan, 0, 1e6
     found = align_transients(fid, AXES)
-    assert list(found.flag[[2, 3, 4]]) == ["failed", "failed", "unlike"]
+    assert list(found.flag[[2, 3, 4]]) == ["failed", "failed", "outlier"]
     assert (found.weight[[2, 3, 4]] == 0).all()
     assert (found.shift_hz[[2, 3]] == 0).all() and np.isnan(found.shift_sd_hz[[2, 3]]).all()
     out = found.apply(fid)
@@ -178,7 +180,7 @@ def test_failed_transients_are_untouched_and_do_not_spoil_the_rest():
     assert np.abs(centred(found.shift_hz[good], clean.shift_hz)).max() < 0.1 * clean.shift_sd_hz.max()
 
 
-def test_transients_unlike_the_others_are_flagged():
+def test_outliers_are_flagged():
     fid, shift, _ = simulate(32, 0.1, 14)
     rng = np.random.default_rng(0)
     lipid = 3 * np.exp((2j * np.pi * (1.3 - 4.65) * FREQ - 60) * T)
@@ -186,8 +188,8 @@ def test_transients_unlike_the_others_are_flagged():
     fid[20] *= 0.2
     fid[25] = 0.1 * (rng.normal(size=N) + 1j * rng.normal(size=N))
     found = align_transients(fid, AXES)
-    assert {7, 20} <= set(np.flatnonzero(found.flag == "unlike"))
-    assert found.flag[25] in ("weak", "unlike")
+    assert {7, 20} <= set(np.flatnonzero(found.flag == "outlier"))
+    assert found.flag[25] in ("weak", "outlier")
     good = np.setdiff1d(np.arange(32), [7, 20, 25])
     assert (found.flag[good] == "ok").all()
     assert np.abs(centred(found.shift_hz[good], shift[good])).max() < 5 * found.shift_sd_hz[good].max()
@@ -240,18 +242,18 @@ def test_external_reference_of_any_scale():
     assert found.reference.shape == (1, N)
 
 
-def test_starter_proposals_are_refined():
+def test_proposals_are_refined():
     fid, shift, phase = simulate(30, 0.1, 17)
     rng = np.random.default_rng(1)
     near = shift + rng.normal(0, 1, 30), phase + rng.normal(0, 10, 30)
     classical = align_transients(fid, AXES)
-    arrays = align_transients(fid, AXES, starter=near)
+    arrays = align_transients(fid, AXES, proposal=near)
 
-    def starter(tensor):
+    def proposal(tensor):
         assert tensor.shape == (1, 1, 30, N) and tensor.is_complex()
         return torch.as_tensor(near[0])[None], torch.as_tensor(near[1])[None]
 
-    called = align_transients(fid, AXES, starter=starter)
+    called = align_transients(fid, AXES, proposal=proposal)
     assert np.array_equal(arrays.shift_hz, called.shift_hz)
     assert np.abs(arrays.shift_hz - classical.shift_hz).max() < 0.2 * classical.shift_sd_hz.max()
 
@@ -340,9 +342,9 @@ def test_similarity():
     ("change", "error", "words"),
     [
         (dict(ppmlim=(20, 30)), OptionError, "ppm window"),
-        (dict(dwelltime=0), OptionError, "dwelltime"),
-        (dict(starter="magic"), OptionError, "starter"),
-        (dict(starter=(np.zeros(3), np.zeros(3))), OptionError, "starter"),
+        (dict(axes=replace(AXES, dwelltime=0)), OptionError, "dwelltime"),
+        (dict(proposal="magic"), OptionError, "proposal"),
+        (dict(proposal=(np.zeros(3), np.zeros(3))), OptionError, "proposal"),
         (dict(max_shift_hz=1e6), OptionError, "max_shift_hz"),
         (dict(precision="half"), OptionError, "precision"),
         (dict(baseline_order=-1), OptionError, "baseline_order"),
@@ -355,9 +357,9 @@ def test_similarity():
     ],
 )
 def test_errors_name_value_and_remedy(change, error, words):
-    arguments = {"fid": BASE, **AXES, **change}
+    arguments = {"fid": BASE, "axes": AXES, **change}
     with pytest.raises(error, match=words) as caught:
-        align_transients(arguments.pop("fid"), **arguments)
+        align_transients(**arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -381,7 +383,7 @@ def test_real_transients_align_at_least_as_well_as_fsl_mrs():
     nifti_mrs = pytest.importorskip("nifti_mrs.nifti_mrs")
     image = nifti_mrs.NIFTI_MRS(str(DATA / "invivo_7t_steam_raw/metab_raw.nii.gz"))
     fid = image[:][0, 0, 0].transpose(1, 2, 0)
-    axes = dict(dwelltime=image.dwelltime, spec_freq_mhz=image.spectrometer_frequency[0])
+    axes = Axes(fid.shape[-1], image.dwelltime, image.spectrometer_frequency[0])
     fsl_before, fsl_after = [0.700, 0.804, 0.701, 0.781], [0.711, 0.814, 0.709, 0.791]
     assert np.allclose(mean_pairwise_correlation(fid, axes), fsl_before, atol=1.5e-3)
     joint = align_transients(fid, axes)
