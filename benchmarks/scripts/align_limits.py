@@ -1,6 +1,6 @@
 """Frequency and phase correction against its limits: rat signal with known truth, and real transients.
 
-    python benchmarks/align_limits.py > benchmarks/align_limits.md
+    python benchmarks/scripts/align_limits.py > benchmarks/align_limits.md
 
 Data: folder in FSL_MRS_DL_TESTDATA, default ../shared/data from the project's root.  Two minutes on two cores.
 """
@@ -341,7 +341,7 @@ def combined_table() -> None:
 if __name__ == "__main__":
     print("# Frequency and phase correction against its limits\n")
     print(
-        "Made by `python benchmarks/align_limits.py > benchmarks/align_limits.md`, "
+        "Made by `python benchmarks/scripts/align_limits.py > benchmarks/align_limits.md`, "
         f"{torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n"
     )
     rat_table()

@@ -1,4 +1,4 @@
-"""How often an alignment from each starter finds a transient: python benchmarks/align_starters.py >
+"""How often an alignment from each starter finds a transient: python benchmarks/scripts/align_starters.py >
 benchmarks/align_starters.md
 
 Transients are simulated on a basis set of a real protocol that no network was trained on (3 T PRESS, TE 35 ms; found

@@ -1,4 +1,4 @@
-"""Accuracy of the fit against the Cramer-Rao bound, and its speed: python benchmarks/fit_limits.py >
+"""Accuracy of the fit against the Cramer-Rao bound, and its speed: python benchmarks/scripts/fit_limits.py >
 benchmarks/fit_limits.md
 
 Data: the ISMRM basis set of the quantification paper (doi 10.1016/j.compbiomed.2023.106837) with the ranges of its
@@ -87,7 +87,7 @@ def main() -> None:
     args = parser.parse_args()
     print("# The fit against the Cramer-Rao bound\n")
     print(
-        f"`python benchmarks/fit_limits.py --n {args.n} --seed {args.seed} --repeat {args.repeat}`,"
+        f"`python benchmarks/scripts/fit_limits.py --n {args.n} --seed {args.seed} --repeat {args.repeat}`,"
         f" {torch.get_num_threads()} threads,"
     )
     print(

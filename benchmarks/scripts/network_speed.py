@@ -1,4 +1,4 @@
-"""How long the networks take for one spectrum or transient: python benchmarks/network_speed.py >
+"""How long the networks take for one spectrum or transient: python benchmarks/scripts/network_speed.py >
 benchmarks/network_speed.md
 
 Each figure is the median of repeated calls, per spectrum, on all cores of the CPU and, where there is one, on the GPU.

@@ -1,4 +1,4 @@
-"""How often a fit from each starter ends at the best cost that can be found: python benchmarks/starters.py >
+"""How often a fit from each starter ends at the best cost that can be found: python benchmarks/scripts/starters.py >
 benchmarks/starters.md
 
 Spectra are simulated on basis sets of real protocols that no network was trained on (the test data's, found through

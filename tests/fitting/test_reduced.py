@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsl_mrs_dl.core import errors, units
-from fsl_mrs_dl.fitting import initialisation, optimise, quantify, uncertainty, varpro
+from fsl_mrs_dl.fitting import initialisation, optimise, uncertainty, varpro
 from fsl_mrs_dl.fitting.coarse_model import ReducedModel, reduced
 from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
 from fsl_mrs_dl.physics.signal_model import MODELS, SignalModel
