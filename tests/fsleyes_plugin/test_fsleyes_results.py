@@ -40,7 +40,11 @@ def test_mrsi(made):
     assert (results.kind, results.shape, results.reference) == ("MRSI", made_results.SHAPE, "Cr+PCr")
     assert results.metabs == sorted(made_results.METABS) and results.default_metab == "NAA"
     assert results.default_quantity == "conc-ml"
-    assert results.fitted.sum() == 74 and results.failed[made_results.FAILED] == 2 and results.out_of_distribution.sum() == 1
+    assert (
+        results.fitted.sum() == 74
+        and results.failed[made_results.FAILED] == 2
+        and results.out_of_distribution.sum() == 1
+    )
     assert (
         results.label("conc-internal") == "ratio to Cr+PCr" and results.title("misfit", "NAA") == "residual over noise"
     )
@@ -126,7 +130,10 @@ def test_threshold_hides_what_is_above_it(made):
 
 def test_only_estimates_fade(made):
     results = Results.open(made / "mrsi")
-    assert map_display.picture(results, "ratio-ml", "NAA").fades and not map_display.picture(results, "crlb-sd", "NAA").fades
+    assert (
+        map_display.picture(results, "ratio-ml", "NAA").fades
+        and not map_display.picture(results, "crlb-sd", "NAA").fades
+    )
     picture = map_display.picture(results, "conc-ml", "NAA")
     assert picture.percent[~results.fitted].min() == map_display.PERCENT_CAP
     assert np.allclose(map_display.opacity([0, 10, 30, 50, 200], 10, 50), [1, 1, 0.5, 0, 0])
