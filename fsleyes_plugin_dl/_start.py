@@ -1,4 +1,4 @@
-"""What ``fsl_mrs_dl view`` has FSLeyes run; FSLeyes gives the script its window as ``frame``."""
+"""Script that ``fsl_mrs_dl view`` passes to FSLeyes, which provides its window as ``frame``."""
 
 from .view import start
 

@@ -15,33 +15,46 @@ import numpy as np
 
 from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
 
-from . import maps
-from .results import Results
-from .view import existing, missing
+from . import map_display
+from .results_folder import Results
+from .view import existing_file, missing_software
 
 __all__ = ["Look", "render"]
 
-# FSLeyes's colour maps for matplotlib, from the first to the last colour.
+# Colour maps of FSLeyes for matplotlib: their first and last colour.
 _CMAPS = {
     "red-yellow": ["#ff0000", "#ffff00"],
     "red": ["#640000", "#ff0000"],
     "blue": ["#000064", "#0000ff"],
     "greyscale": ["#000000", "#ffffff"],
 }
-_VOXEL = (1.0, 0.85, 0.0)
+_VOXEL_COLOUR = (1.0, 0.85, 0.0)
 _SIZE = (1500, 560)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is drawn and how: the metabolite, the quantity's key, the voxel that the slices go through, CRLB in percent
-    above which voxels are hidden (None: nothing is), whether uncertain voxels fade, and the relative SDs in percent
-    between which they do."""
+    """Contents and style of a picture.
+
+    Attributes
+    ----------
+    metab : str
+    quantity : str or None
+        Key of the quantity; None for a single voxel.
+    voxel : (int, int, int)
+        Voxel that the slices go through.
+    max_crlb : float or None
+        CRLB in percent above which voxels are hidden; None hides none.
+    fade : bool
+        Whether uncertain voxels fade.
+    sure, unsure : float
+        Relative SDs in percent up to which voxels are opaque, and from which on they are invisible.
+    """
 
     metab: str
     quantity: str | None
     voxel: tuple[int, int, int]
-    hide_above: float | None = None
+    max_crlb: float | None = None
     fade: bool = True
     sure: float = 10.0
     unsure: float = 50.0
@@ -55,11 +68,11 @@ def render(
     metab: str | None = None,
     quantity: str | None = None,
     voxel: tuple[int, int, int] | None = None,
-    hide_above: float | None = None,
+    max_crlb: float | None = None,
     fade: bool = True,
     renderer: str = "auto",
 ) -> str:
-    """Draw results into a PNG file; what drew it, as words for the user.
+    """Draw results into a PNG file and return a text on the program that drew it.
 
     Parameters
     ----------
@@ -67,8 +80,8 @@ def render(
     metab, quantity : str
         By default NAA and the concentration.
     voxel : (int, int, int)
-        Through which the slices go, in the grid of the results; by default a good one near the middle.
-    hide_above : float
+        Voxel of the results that the slices go through; by default a good one near the middle.
+    max_crlb : float
         CRLB in percent; voxels above it are not shown.
     renderer : "auto", "fsleyes" or "matplotlib"
 
@@ -77,79 +90,94 @@ def render(
     DataError
         If the folder holds no results, or a file is missing or cannot be read.
     OptionError
-        If there is no such metabolite, quantity or voxel, or FSLeyes was asked for and cannot draw.
+        If there is no such metabolite, quantity or voxel, or FSLeyes is demanded and cannot draw.
     OutputError
         If the picture cannot be written.
     """
     results = Results.open(folder)
-    t1, out = existing(t1, "--t1"), Path(out)
+    t1, out = existing_file(t1, "t1"), Path(out)
     if out.suffix.lower() != ".png":
-        raise OptionError(f"--out {out}: pictures are PNG files; end the name with .png.")
+        raise OptionError("pictures are PNG files", option="out", value=out, remedy="end the name with .png")
     if not out.resolve().parent.is_dir():
-        raise OutputError(f"--out {out}: the folder {out.parent} does not exist; make it first.")
-    look = _look(results, metab, quantity, voxel, hide_above, fade)
+        raise OutputError(f"the folder {out.parent} does not exist", option="out", value=out, remedy="make it first")
+    look = _look(results, metab, quantity, voxel, max_crlb, fade)
     if t1 is not None:
-        _read(t1)  # one that cannot be drawn is refused by either renderer
-    reason = missing()
+        _read_structural(t1)  # both renderers refuse an image that cannot be drawn
+    reason = missing_software()
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "picture.png"
         if renderer != "matplotlib" and reason is None:
             reason = _by_fsleyes(results, look, t1, Path(scratch), drawn)
         if renderer == "fsleyes" and reason:
-            raise OptionError(f"--renderer fsleyes: {reason}; --renderer matplotlib needs nothing more.")
+            raise OptionError(
+                reason, option="renderer", value="fsleyes", remedy="`renderer` matplotlib needs no further software"
+            )
         by_fsleyes = renderer != "matplotlib" and reason is None
         if not by_fsleyes:
             _by_matplotlib(results, look, t1, drawn)
         try:
             out.write_bytes(drawn.read_bytes())
         except OSError as exc:
-            raise OutputError(f"--out {out}: cannot be written ({exc.strerror}).") from exc
+            raise OutputError(f"cannot be written ({exc.strerror})", option="out", value=out) from exc
     if by_fsleyes:
         return "drawn by FSLeyes"
     return "drawn by matplotlib" + (f"; {reason}" if renderer != "matplotlib" else "")
 
 
-def _look(results: Results, metab, quantity, voxel, hide_above, fade) -> Look:
+def _look(results: Results, metab, quantity, voxel, max_crlb, fade) -> Look:
+    """Return the look with defaults for everything that is None.
+
+    Raises
+    ------
+    OptionError
+        If the results do not have it.
+    """
     metab = results.default_metab if metab is None else results.check_metab(metab)
     if quantity is not None:
         results.check_quantity(quantity)
     elif results.kind == "MRSI":
         quantity = results.default_quantity
     if results.kind == "MRSI" and results.map(quantity, metab) is None:
-        there = [name for name in results.metabs if results.path(quantity, name)]
-        raise OptionError(f"--metab {metab}: has no map of {quantity}; those that have are {', '.join(there)}.")
+        names = [name for name in results.metabs if results.path(quantity, name)]
+        raise OptionError(
+            f"has no map of {quantity}", option="metab", value=metab, remedy=f"choose one of {', '.join(names)}"
+        )
     if voxel is None:
-        voxel = maps.good_voxel(results, metab)
+        voxel = map_display.good_voxel(results, metab)
     elif any(not 0 <= index < size for index, size in zip(voxel, results.shape)):
         raise OptionError(
-            f"--slice {' '.join(map(str, voxel))}: is outside of the grid of {' x '.join(map(str, results.shape))}"
-            " voxels; counting starts at 0."
+            f"is outside of the grid of {' x '.join(map(str, results.shape))} voxels",
+            option="slice",
+            value=" ".join(map(str, voxel)),
+            remedy="counting starts at 0",
         )
-    if hide_above is not None and hide_above <= 0:
-        raise OptionError(f"--max_crlb {hide_above:g}: give a percentage above 0.")
-    return Look(metab, quantity, tuple(voxel), hide_above, fade)
+    if max_crlb is not None and max_crlb <= 0:
+        raise OptionError("give a percentage above 0", option="max_crlb", value=f"{max_crlb:g}")
+    return Look(metab, quantity, tuple(voxel), max_crlb, fade)
 
 
-def _picture(results: Results, look: Look) -> maps.Picture | None:
+def _picture(results: Results, look: Look) -> map_display.Picture | None:
     if results.kind == "SVS":
         return None
-    how = ("off", 0.0) if look.hide_above is None else ("percent", look.hide_above)
-    return maps.picture(results, look.quantity, look.metab, *how)
+    threshold = ("off", 0.0) if look.max_crlb is None else ("percent", look.max_crlb)
+    return map_display.picture(results, look.quantity, look.metab, *threshold)
 
 
-def caption(results: Results, look: Look, picture: maps.Picture | None) -> list[tuple[str, tuple[float, float, float]]]:
-    """What the picture needs to be understood, as texts with their colours."""
+def caption(
+    results: Results, look: Look, picture: map_display.Picture | None
+) -> list[tuple[str, tuple[float, float, float]]]:
+    """Return the texts below a picture with their colours."""
     grey = (0.85, 0.85, 0.85)
     if picture is None:
-        return [("the voxel of the spectrum", _VOXEL)]
+        return [("the voxel of the spectrum", _VOXEL_COLOUR)]
     texts = []
     if look.fade and picture.fades:
         texts.append((f"opaque up to {look.sure:g} % relative SD, invisible from {look.unsure:g} %", grey))
-    if look.hide_above is not None:
-        texts.append((f"hidden above {look.hide_above:g} % CRLB", grey))
-    found = maps.marks(results)
-    for key, (meaning, colour) in maps.MARKS.items():
-        if (found == key).any():
+    if look.max_crlb is not None:
+        texts.append((f"hidden above {look.max_crlb:g} % CRLB", grey))
+    codes = map_display.marks(results)
+    for key, (meaning, colour) in map_display.MARKS.items():
+        if (codes == key).any():
             texts.append((f"outlined: {meaning}", colour))
     return texts
 
@@ -162,15 +190,15 @@ def _world(results: Results, voxel) -> np.ndarray:
 
 
 def _by_fsleyes(results: Results, look: Look, t1: Path | None, scratch: Path, out: Path) -> str | None:
-    """Draw with FSLeyes off the screen; None when that went well, otherwise why not."""
+    """Draw with FSLeyes off the screen; return None on success, else the reason of the failure."""
     picture = _picture(results, look)
-    made = scratch / "fsleyes.png"
+    drawn = scratch / "fsleyes.png"
     words = [
         sys.executable,
         "-m",
         "fsleyes.render",
         "--outfile",
-        str(made),
+        str(drawn),
         "--size",
         str(_SIZE[0]),
         str(_SIZE[1] - 40),
@@ -180,7 +208,7 @@ def _by_fsleyes(results: Results, look: Look, t1: Path | None, scratch: Path, ou
     layers = _fsleyes_maps(results, look, picture, scratch) if picture is not None else _fsleyes_voxel(results, scratch)
     words += ["--displaySpace", "world" if t1 else layers[0]]
     if picture is not None:
-        # The bar is that of the selected overlay: they are counted from the bottom.
+        # The bar belongs to the selected overlay; overlays are counted from the bottom.
         words += [
             "--selectedOverlay",
             str(int(t1 is not None)),
@@ -191,9 +219,8 @@ def _by_fsleyes(results: Results, look: Look, t1: Path | None, scratch: Path, ou
             "top-left",
         ]
     if t1:
-        values = np.asarray(_read(t1).dataobj)
-        low, high = maps.robust_range(values.ravel()[:: max(values.size // 200_000, 1)], 0.0)
-        words += [str(t1), "--name", "T1", "--interpolation", "linear", "--displayRange", f"{low:g}", f"{1.1 * high:g}"]
+        low, high = _brightness(np.asarray(_read_structural(t1).dataobj))
+        words += [str(t1), "--name", "T1", "--interpolation", "linear", "--displayRange", f"{low:g}", f"{high:g}"]
     environment = {
         **os.environ,
         "PYOPENGL_PLATFORM": "osmesa",
@@ -205,13 +232,13 @@ def _by_fsleyes(results: Results, look: Look, t1: Path | None, scratch: Path, ou
         done = subprocess.run([*words, *layers], env=environment, capture_output=True, text=True, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as exc:
         return f"FSLeyes did not draw ({type(exc).__name__})"
-    if done.returncode or not made.is_file():
+    if done.returncode or not drawn.is_file():
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         return (
             "FSLeyes cannot draw without a screen here"
             f" ({lines[-1].strip()[:160] if lines else f'status {done.returncode}'})"
         )
-    _with_caption(made, out, caption(results, look, picture))
+    _write_with_caption(drawn, out, caption(results, look, picture))
     return None
 
 
@@ -220,11 +247,12 @@ def _save(path: Path, values: np.ndarray, affine: np.ndarray) -> str:
     return str(path)
 
 
-def _fsleyes_maps(results: Results, look: Look, picture: maps.Picture, scratch: Path) -> list[str]:
-    """The words that show a map; the image that it is drawn from first."""
-
+def _fsleyes_maps(results: Results, look: Look, picture: map_display.Picture, scratch: Path) -> list[str]:
+    """Return the arguments that show a map; first the file of its image."""
     shown = _save(scratch / "map.nii.gz", picture.drawn, results.affine)
-    certainty = _save(scratch / "certainty.nii.gz", *maps.padded(-picture.percent, results.affine, -maps.PERCENT_CAP))
+    certainty = _save(
+        scratch / "certainty.nii.gz", *map_display.padded(-picture.percent, results.affine, -map_display.PERCENT_CAP)
+    )
     words = [
         shown,
         "--name",
@@ -250,14 +278,13 @@ def _fsleyes_maps(results: Results, look: Look, picture: maps.Picture, scratch: 
             f"{-look.unsure:g}",
             f"{-look.sure:g}",
         ]
-    marked = maps.marks(results)
-    if marked.any():
+    codes = map_display.marks(results)
+    if codes.any():
         table = scratch / "marks.lut"
-        table.write_text(
-            "".join(f"{key} {r} {g} {b} {text.split(' (')[0]}\n" for key, (text, (r, g, b)) in maps.MARKS.items())
-        )
+        lines = [f"{key} {r} {g} {b} {text.split(' (')[0]}\n" for key, (text, (r, g, b)) in map_display.MARKS.items()]
+        table.write_text("".join(lines))
         words += [
-            _save(scratch / "marks.nii.gz", marked, results.affine),
+            _save(scratch / "marks.nii.gz", codes, results.affine),
             "--overlayType",
             "label",
             "--lut",
@@ -270,14 +297,15 @@ def _fsleyes_maps(results: Results, look: Look, picture: maps.Picture, scratch: 
 
 
 def _fsleyes_voxel(results: Results, scratch: Path) -> list[str]:
-    grid, affine = maps.padded(np.ones(results.shape, np.uint8), results.affine)
+    """Return the arguments that show the outline of a single voxel; first the file of its image."""
+    grid, affine = map_display.padded(np.ones(results.shape, np.uint8), results.affine)
     shown = _save(scratch / "voxel.nii.gz", grid, affine)
     return [
         shown,
         "--overlayType",
         "mask",
         "--maskColour",
-        *map(str, _VOXEL),
+        *map(str, _VOXEL_COLOUR),
         "--outline",
         "--outlineWidth",
         "3",
@@ -286,8 +314,8 @@ def _fsleyes_voxel(results: Results, scratch: Path) -> list[str]:
     ]
 
 
-def _with_caption(picture: Path, out: Path, texts) -> None:
-    """A picture with a line of text below it."""
+def _write_with_caption(picture: Path, out: Path, texts) -> None:
+    """Write a picture with a line of text below it."""
     from matplotlib.image import imread
 
     pixels = imread(picture)
@@ -320,19 +348,27 @@ def _write_caption(figure, texts) -> None:
 # -- by matplotlib -----------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path):
+def _read_structural(path: Path):
     try:
         image = nibabel.squeeze_image(nibabel.load(path))
     except (OSError, nibabel.filebasedimages.ImageFileError) as exc:
-        raise DataError(f"--t1 {path}: cannot be read ({' '.join(str(exc).split())}).") from exc
+        raise DataError(f"cannot be read ({' '.join(str(exc).split())})", option="t1", value=path) from exc
     if image.ndim != 3:
         size = " x ".join(map(str, image.shape))
-        raise DataError(f"--t1 {path}: has {size} voxels; give one structural volume, in three dimensions.")
+        raise DataError(
+            f"has {size} voxels", option="t1", value=path, remedy="give one structural volume, in three dimensions"
+        )
     return image
 
 
+def _brightness(values: np.ndarray) -> tuple[float, float]:
+    """Return the values of a structural image that are drawn black and white, from a part of its voxels."""
+    low, high = map_display.robust_range(values.ravel()[:: max(values.size // 200_000, 1)], 0.0)
+    return low, 1.1 * high
+
+
 def _sampled(values: np.ndarray, affine: np.ndarray, mm: np.ndarray, outside: float = np.nan) -> np.ndarray:
-    """Nearest voxels of an image at places in mm ``(..., 3)``."""
+    """Return the nearest voxels of an image at positions in mm ``(..., 3)``."""
     inverse = np.linalg.inv(affine)
     index = np.rint(mm @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
     inside = ((index >= 0) & (index < values.shape)).all(-1)
@@ -341,8 +377,8 @@ def _sampled(values: np.ndarray, affine: np.ndarray, mm: np.ndarray, outside: fl
 
 
 def _planes(centre: np.ndarray, low: np.ndarray, high: np.ndarray, step: float):
-    """Coronal, sagittal and axial planes through a point in the order of FSLeyes: places ``(rows, columns, 3)``,
-    extent, letters."""
+    """Yield coronal, sagittal and axial planes through a point in the order of FSLeyes: positions in mm
+    ``(rows, columns, 3)``, extent, letters."""
     for fixed, across, up in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
         a, b = np.arange(low[across], high[across] + step, step), np.arange(low[up], high[up] + step, step)
         mm = np.empty((len(b), len(a), 3))
@@ -357,6 +393,7 @@ def _planes(centre: np.ndarray, low: np.ndarray, high: np.ndarray, step: float):
 
 
 def _box(image_shape, affine) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest position of a grid in mm, both ``(3,)``."""
     corners = np.array(
         [
             [x, y, z]
@@ -377,12 +414,13 @@ def _cmap(name: str):
 
 
 def _by_matplotlib(results: Results, look: Look, t1: Path | None, out: Path) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     picture = _picture(results, look)
-    background = None if t1 is None else _read(t1)
+    background = None if t1 is None else _read_structural(t1)
     shape, affine = (results.shape, results.affine) if background is None else (background.shape[:3], background.affine)
+    values, brightness = None, (0.0, 1.0)
+    if background is not None:
+        values = np.asarray(background.dataobj, float).reshape(*shape, -1)[..., 0]
+        brightness = _brightness(values)
     low, high = _box(shape, affine)
     figure = _figure(*_SIZE)
     bottom = 0.22 if picture is not None else 0.1
@@ -390,47 +428,55 @@ def _by_matplotlib(results: Results, look: Look, t1: Path | None, out: Path) -> 
     for number, (mm, extent, letters) in enumerate(_planes(_world(results, look.voxel), low, high, step)):
         axes = figure.add_axes([0.01 + number * 0.33, bottom, 0.32, 0.97 - bottom])
         axes.set_facecolor("black")
-        kwargs = {"origin": "lower", "extent": extent, "interpolation": "none"}
-        if background is not None:
-            values = np.asarray(background.dataobj, float)
-            values = values.reshape(*shape, -1)[..., 0]
-            first, last = maps.robust_range(values.ravel()[:: max(values.size // 200_000, 1)], 0.0)
-            axes.imshow(_sampled(values, affine, mm, 0.0), cmap="gray", vmin=first, vmax=1.1 * last, **kwargs)
-        else:
-            axes.imshow(np.zeros(mm.shape[:2]), cmap="gray", vmin=0, vmax=1, **kwargs)
+        style = {"origin": "lower", "extent": extent, "interpolation": "none"}
+        grey = np.zeros(mm.shape[:2]) if values is None else _sampled(values, affine, mm, 0.0)
+        axes.imshow(grey, cmap="gray", vmin=brightness[0], vmax=brightness[1], **style)
         if picture is not None:
-            shown = _sampled(picture.shown.astype(float), results.affine, mm, 0.0)
-            percent = _sampled(picture.percent, results.affine, mm, maps.PERCENT_CAP)
-            alpha = shown * (maps.opacity(percent, look.sure, look.unsure) if look.fade and picture.fades else 1.0)
-            values = np.nan_to_num(_sampled(picture.values, results.affine, mm, 0.0))
-            axes.imshow(
-                values, cmap=_cmap(picture.cmap), vmin=picture.range[0], vmax=picture.range[1], alpha=alpha, **kwargs
-            )
-            marked = maps.marks(results)
-            for key, (_, colour) in maps.MARKS.items():
-                _outline(axes, _sampled((marked == key).astype(float), results.affine, mm, 0.0), extent, colour, 1.5)
+            _draw_map(axes, results, look, picture, mm, style)
         else:
-            _outline(axes, _sampled(np.ones(results.shape), results.affine, mm, 0.0), extent, _VOXEL, 2.0)
-        if extent[0] < extent[1] and letters[0] == "L":
-            axes.invert_xaxis()  # radiological: the patient's right on the left
-        for x, y, letter in (
-            (0.02, 0.5, letters[1] if letters[0] == "L" else letters[0]),
-            (0.98, 0.5, letters[0] if letters[0] == "L" else letters[1]),
-        ):
-            axes.text(x, y, letter, transform=axes.transAxes, color="white", ha="center", va="center", fontsize=9)
-        for y, letter in ((0.97, letters[2]), (0.03, letters[3])):
-            axes.text(0.5, y, letter, transform=axes.transAxes, color="white", ha="center", va="center", fontsize=9)
-        axes.set_xticks([])
-        axes.set_yticks([])
+            _outline(axes, _sampled(np.ones(results.shape), results.affine, mm, 0.0), extent, _VOXEL_COLOUR, 2.0)
+        _draw_letters(axes, extent, letters)
     if picture is not None:
-        axes = figure.add_axes([0.05, 0.115, 0.9, 0.035])
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(*picture.range), _cmap(picture.cmap)), cax=axes, orientation="horizontal"
-        )
-        bar.ax.tick_params(colors="white", labelsize=8)
-        bar.ax.set_title(picture.title, color="white", fontsize=10, pad=5)
+        _draw_colour_bar(figure, picture)
     _write_caption(figure, caption(results, look, picture))
     figure.savefig(out, dpi=100, facecolor="black")
+
+
+def _draw_map(axes, results: Results, look: Look, picture: map_display.Picture, mm: np.ndarray, style: dict) -> None:
+    """Draw the map and its marks at positions ``mm`` of one plane."""
+    shown = _sampled(picture.shown.astype(float), results.affine, mm, 0.0)
+    percent = _sampled(picture.percent, results.affine, mm, map_display.PERCENT_CAP)
+    opacity = shown * (map_display.opacity(percent, look.sure, look.unsure) if look.fade and picture.fades else 1.0)
+    values = np.nan_to_num(_sampled(picture.values, results.affine, mm, 0.0))
+    low, high = picture.range
+    axes.imshow(values, cmap=_cmap(picture.cmap), vmin=low, vmax=high, alpha=opacity, **style)
+    codes = map_display.marks(results)
+    for key, (_, colour) in map_display.MARKS.items():
+        mask = _sampled((codes == key).astype(float), results.affine, mm, 0.0)
+        _outline(axes, mask, style["extent"], colour, 1.5)
+
+
+def _draw_letters(axes, extent, letters) -> None:
+    """Write the directions at the edges of a plane, and hide its ticks."""
+    left, right, top, bottom = letters
+    if extent[0] < extent[1] and left == "L":
+        axes.invert_xaxis()  # radiological: the patient's right on the left
+        left, right = right, left
+    for x, y, letter in ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.97, top), (0.5, 0.03, bottom)):
+        axes.text(x, y, letter, transform=axes.transAxes, color="white", ha="center", va="center", fontsize=9)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _draw_colour_bar(figure, picture: map_display.Picture) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    axes = figure.add_axes([0.05, 0.115, 0.9, 0.035])
+    colours = ScalarMappable(Normalize(*picture.range), _cmap(picture.cmap))
+    bar = figure.colorbar(colours, cax=axes, orientation="horizontal")
+    bar.ax.tick_params(colors="white", labelsize=8)
+    bar.ax.set_title(picture.title, color="white", fontsize=10, pad=5)
 
 
 def _outline(axes, mask: np.ndarray, extent, colour, width: float) -> None:

@@ -1,70 +1,91 @@
-"""Results on the screen: the overlays of one folder in an ortho view and an MRS view, and the settings that say how
-they are shown.
+"""Results on the screen: the overlays of one folder in an ortho view and an MRS view, and the settings of their
+display.
 
-Two images carry what changes with a choice: the map, and the relative SD that fades it.  They stay the same
-overlays while their values change, so that what a user sets in FSLeyes's own panels stays, too.
+Two images change with a choice: the map, and the relative SD that fades it.  They stay the same overlays while their
+values change, so that settings in FSLeyes's own panels persist.
+
+Panels :func:`subscribe` to the scene of their window; this module imports none of them.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import fsleyes.colourmaps as colourmaps
 import fsleyes.plugins as plugins
 import fsleyes_props as props
-import nibabel
 import numpy as np
 import wx
 from fsl.data.image import Image
 from fsleyes.views.orthopanel import OrthoPanel
-from fsleyes_plugin_mrs.utils import is_nifti_mrs
 from fsleyes_plugin_mrs.views import MRSView
 
-from fsl_mrs_dl.core.errors import DataError, FslMrsDlError
+from fsl_mrs_dl.core.errors import DataError
 
-from . import maps, spectra
+from . import map_display, spectra
 from .artists import Band, Contribution, SpectrumLegend
-from .results import Results, Voxel
+from .images import CURVES, MemoryImage, open_image, padded_image, read_curves
+from .results_folder import Results
+from .voxel_table import VoxelTable
 
-__all__ = ["Scene", "Settings", "scene_of", "show"]
+__all__ = ["Scene", "Settings", "Subscriber", "scene_of", "show", "subscribe", "unsubscribe"]
 
-log = logging.getLogger(__name__)
+_LUT_KEY = "mrs_dl_marks"
 
-LUT_KEY = "mrs_dl_marks"
-CURVES = ("data", "fit", "baseline", "residual")
-
+# By window of FSLeyes: its scene, and the subscribers to it in the order of their subscription.
 _scenes: WeakKeyDictionary = WeakKeyDictionary()
-_listeners: list = []
+_subscribers: WeakKeyDictionary = WeakKeyDictionary()
+
+
+class Subscriber(Protocol):
+    """A panel that follows the scene of its window."""
+
+    def sceneChanged(self) -> None:
+        """Show the scene of other results, or none."""
+
+    def mapChanged(self) -> None:
+        """Show another map, metabolite or threshold."""
+
+    def voxelChanged(self) -> None:
+        """Show another voxel."""
+
+
+def subscribe(frame, subscriber: Subscriber) -> None:
+    """Notify a subscriber of every change of the scene in a window, until :func:`unsubscribe`."""
+    _subscribers.setdefault(frame, WeakKeyDictionary())[subscriber] = True
+
+
+def unsubscribe(frame, subscriber: Subscriber) -> None:
+    """Notify a subscriber no longer."""
+    _subscribers.get(frame, {}).pop(subscriber, None)
+
+
+def _notify(frame, change: str) -> None:
+    """Call the method of that name of every subscriber."""
+    for subscriber in list(_subscribers.get(frame, ())):
+        getattr(subscriber, change)()
 
 
 def scene_of(frame) -> Scene | None:
-    """What is shown in a window of FSLeyes; None before results were loaded."""
+    """Return the scene in a window of FSLeyes; None without results."""
     scene = _scenes.get(frame)
     return scene if scene is not None and scene.alive else None
 
 
-class MemoryImage(Image):
-    """An image that is made from results.  It never counts as unsaved: there is nothing in it that could be lost."""
-
-    @property
-    def saveState(self):  # noqa: N802, FSLeyes's name
-        return True
-
-
 class Settings(props.HasProperties):
-    """What the panels change.  Maps: which one, what hides voxels, whether unsure ones fade.  Spectra: which curves."""
+    """Settings that the panels change: map, threshold, fading and marks; curves of the spectrum."""
 
     metab = props.Choice()
     quantity = props.Choice()
-    criterion = props.Choice(tuple(maps.CRITERIA))
+    criterion = props.Choice(tuple(map_display.CRITERIA))
     threshold = props.Real(minval=0, default=20, clamped=True)
     fade = props.Boolean(default=True)
     sure = props.Real(minval=0, maxval=200, default=10, clamped=True)
     unsure = props.Real(minval=0, maxval=200, default=50, clamped=True)
     markFailed = props.Boolean(default=True)
-    markUnlike = props.Boolean(default=True)
+    markOutOfDistribution = props.Boolean(default=True)
     data = props.Boolean(default=True)
     fit = props.Boolean(default=True)
     baseline = props.Boolean(default=True)
@@ -75,14 +96,14 @@ class Settings(props.HasProperties):
 
 
 def show(frame, results: Results, t1: str | Path | None = None, data: str | Path | None = None) -> Scene:
-    """Show results in a window of FSLeyes, in the place of those that were shown before.
+    """Show results in a window of FSLeyes, in place of earlier ones.
 
     Raises
     ------
     DataError
         If a file cannot be read.
     """
-    # The MRS view asks for controls that FSLeyes hides until a layout of ours is loaded.
+    # The MRS view asks for controls that FSLeyes hides until a layout of this package is loaded.
     plugins.showThirdPartyPlugin(__package__)
     old = scene_of(frame)
     scene = Scene(frame, results, t1, data)
@@ -90,78 +111,49 @@ def show(frame, results: Results, t1: str | Path | None = None, data: str | Path
         old.close()
     scene.open()
     _scenes[frame] = scene
-    for panel in panels(frame):
-        panel.sceneChanged()
+    _notify(frame, "sceneChanged")
     return scene
 
 
-def panels(frame) -> list:
-    """Our panels in a window."""
-    from .panel import ResultsPanel, TablePanel
-
-    found = [
-        view.getPanel(kind)
-        for view in frame.viewPanels
-        for kind in (ResultsPanel, TablePanel)
-        if view.isPanelOpen(kind)
-    ]
-    return [panel for panel in found if panel is not None]
-
-
 class Scene:
-    """See the module.  Making one reads what it needs; :meth:`open` puts it on the screen, :meth:`close` takes it
-    away."""
+    """The overlays, artists and settings of one folder of results in a window.
+
+    Its construction reads the files; :meth:`open` shows it, :meth:`close` removes it.
+
+    Attributes
+    ----------
+    results : Results
+    settings : Settings
+    alive : bool
+        False once it was closed.
+    t1 : Image or None
+    curves : dict
+        Images of the spectra by name.
+    voxel : (int, int, int) or None
+        Voxel at the cursor; None outside of the grid.
+    shown : Picture or None
+        The map on the screen.
+    map, certainty, marks, outline : Image or None
+        Overlays of maps; ``outline`` is that of a single voxel instead.
+    """
 
     def __init__(self, frame, results: Results, t1=None, data=None):
         self.frame, self.results = frame, results
         self.settings = Settings()
         self.name = f"mrs_dl_scene_{id(self)}"
         self.alive = True
-        self.t1 = None if t1 is None else _image(t1, "T1")
-        self.curves: dict[str, Image] = self._read_curves(data)
+        self.t1 = None if t1 is None else open_image(t1, "T1")
+        self.curves: dict[str, Image] = read_curves(results, data)
         self.voxel: tuple[int, int, int] | None = None
-        self.before = 0  # voxels in front of the first
-        self.shown: maps.Picture | None = None
+        self.padding = 0  # voxels in front of the first one of the grid
+        self.shown: map_display.Picture | None = None
         self.map = self.certainty = self.marks = self.outline = None
         self._quiet = False
 
     # -- overlays ------------------------------------------------------------------------------------------------------
 
-    def _read_curves(self, data) -> dict[str, Image]:
-        """Images of the spectra; what of data and residual has no file is worked out."""
-        found = {}
-        for what in ("fit", "baseline", "residual"):
-            path = self.results.spectrum(what)
-            if path is not None:
-                found[what] = _image(path, what)
-                if not is_nifti_mrs(found[what]):
-                    raise DataError(f"{path}: is no NIfTI-MRS file; make the results again.")
-        fit = found.get("fit")
-        source = data if data is not None else self.results.linked_data
-        if source is not None:
-            measured = _image(source, "data")
-            if not is_nifti_mrs(measured):
-                raise DataError(f"{source}: is no NIfTI-MRS file.")
-            if fit is None:
-                found["data"] = measured
-            elif measured.shape[:4] != fit.shape[:4]:
-                if data is not None:
-                    raise DataError(
-                        f"{source}: has {measured.shape[:4]} voxels and points, the fit {fit.shape[:4]}; give the data"
-                        " that were fitted."
-                    )
-            elif measured.ndim > fit.ndim:
-                found["data"] = _like(fit, np.asarray(measured[:]).reshape(*fit.shape[:4], -1).mean(-1), "data")
-            else:
-                found["data"] = measured
-        elif fit is not None and "residual" in found and found["residual"].shape == fit.shape:
-            found["data"] = _like(fit, np.asarray(fit[:]) + np.asarray(found["residual"][:]), "data")
-        if "residual" not in found and fit is not None and "data" in found and found["data"].shape == fit.shape:
-            found["residual"] = _like(fit, np.asarray(found["data"][:]) - np.asarray(fit[:]), "residual")
-        return {what: found[what] for what in CURVES if what in found}
-
     def open(self) -> None:
-        """Put everything on the screen."""
+        """Show everything."""
         frame, results, settings = self.frame, self.results, self.settings
         settings.getProp("metab").setChoices(results.metabs, instance=settings)
         settings.metab = results.default_metab
@@ -177,21 +169,21 @@ class Scene:
             self._make_maps()
             overlays += [self.certainty, self.map, self.marks]
         else:
-            self.before = 1
-            self.outline = _padded_image(np.ones(results.shape, np.uint8), results.affine, "voxel")
+            self.padding = 1
+            self.outline = padded_image(np.ones(results.shape, np.uint8), results.affine, "voxel")
             overlays.append(self.outline)
         self.overlays = [*overlays, *self.curves.values()]
         frame.overlayList.extend(self.overlays)
         context = self.ortho.displayCtx
         for overlay in self.curves.values():
             context.getDisplay(overlay).enabled = False
-        self._dress_ortho()
-        self._dress_mrs()
+        self._set_up_ortho()
+        self._set_up_mrs()
         self._listen()
         if results.kind == "MRSI":
             self.update_map()
-        self.go_to(maps.good_voxel(results))
-        # FSLeyes keeps the section that was in sight before, which may have nothing in it.
+        self.go_to(map_display.good_voxel(results))
+        # FSLeyes keeps the section of earlier overlays, which may be empty.
         self.ortho.resetDisplay()
         wx.CallAfter(self._reset)
 
@@ -200,7 +192,7 @@ class Scene:
             self.ortho.resetDisplay()
 
     def close(self) -> None:
-        """Take everything away again."""
+        """Remove everything again."""
         if not self.alive:
             return
         self.alive = False
@@ -211,19 +203,19 @@ class Scene:
         if not self.mrs.destroyed:
             canvas = self.mrs.canvas
             canvas.artists = [artist for artist in canvas.artists if artist not in self.artists]
-        # The map first: it must not be drawn once the image that fades it is gone.
+        # The map first: it must not be drawn without the image that fades it.
         for overlay in sorted(self.overlays, key=lambda image: image is not self.map):
             if overlay in overlays:
                 overlays.remove(overlay)
 
     def _make_maps(self) -> None:
         empty, affine = np.zeros(self.results.shape, np.float32), self.results.affine
-        self.before = 0
-        self.certainty = _padded_image(empty, affine, "certainty (minus relative SD, %)")
+        self.padding = 0
+        self.certainty = padded_image(empty, affine, "certainty (minus relative SD, %)")
         self.map = MemoryImage(empty.copy(), name="map", xform=affine)
         self.marks = MemoryImage(empty.astype(np.int16), name="marked voxels", xform=affine)
 
-    def _dress_ortho(self) -> None:
+    def _set_up_ortho(self) -> None:
         context = self.ortho.displayCtx
         scene = self.ortho.sceneOpts
         context.autoDisplay = False
@@ -240,7 +232,7 @@ class Scene:
             display, opts = context.getDisplay(self.t1), context.getOpts(self.t1)
             display.name = "T1"
             opts.cmap, opts.interpolation = "greyscale", "linear"
-            low, high = maps.robust_range(np.asarray(self.t1[:]).ravel()[::7], 0.0)
+            low, high = map_display.robust_range(np.asarray(self.t1[:]).ravel()[::7], 0.0)
             opts.displayRange = [low, 1.1 * high]
         if self.map is not None:
             context.getDisplay(self.certainty).enabled = False
@@ -248,7 +240,7 @@ class Scene:
             opts.interpolation = "none"
             opts.linkLowRanges = False
             opts.modulateImage = self.certainty
-            self._dress_marks()
+            self._set_up_marks()
             context.selectOverlay(self.map)
         else:
             display = context.getDisplay(self.outline)
@@ -260,157 +252,156 @@ class Scene:
             opts.interpolation = "none"
             context.selectOverlay(self.outline)
 
-    def _dress_marks(self) -> None:
-        if not colourmaps.isLookupTableRegistered(LUT_KEY):
-            table = colourmaps.LookupTable(LUT_KEY, "Marks of FSL-MRS-DL")
-            for value, (text, colour) in maps.MARKS.items():
+    def _set_up_marks(self) -> None:
+        if not colourmaps.isLookupTableRegistered(_LUT_KEY):
+            table = colourmaps.LookupTable(_LUT_KEY, "Marks of FSL-MRS-DL")
+            for value, (text, colour) in map_display.MARKS.items():
                 table.insert(value, name=text, colour=colour, enabled=True)
             colourmaps.registerLookupTable(table, self.frame.overlayList, self.ortho.displayCtx)
         display = self.ortho.displayCtx.getDisplay(self.marks)
         display.overlayType = "label"
         opts = self.ortho.displayCtx.getOpts(self.marks)
-        opts.lut = LUT_KEY
+        opts.lut = _LUT_KEY
         opts.outline, opts.outlineWidth = True, 2
 
-    def _dress_mrs(self) -> None:
+    def _set_up_mrs(self) -> None:
         view, context = self.mrs, self.mrs.displayCtx
         for overlay in self.overlays:
             context.getDisplay(overlay).enabled = overlay in self.curves.values()
-        for what, overlay in self.curves.items():
-            context.getDisplay(overlay).name = what
+        for name, overlay in self.curves.items():
+            context.getDisplay(overlay).name = name
             series = view.getDataSeries(overlay)
             if series is not None:
-                series.colour = spectra.COLOURS[what]
-                series.lineWidth = {"fit": 2, "data": 1}.get(what, 1)
+                series.colour = spectra.COLOURS[name]
+                series.lineWidth = 2 if name == "fit" else 1
                 series.alpha = 1.0
         if "fit" in self.curves:
             context.selectOverlay(self.curves["fit"])
         canvas = view.canvas
         canvas.legend = False
-        canvas.xlabel = canvas.ylabel = None  # they would lie over the numbers; the legend has them
+        canvas.xlabel = canvas.ylabel = None  # they would hide the numbers; the legend has them
         canvas.yAutoScale = False
         band, contribution = Band(self), Contribution(self)
         self.artists = [band, contribution, SpectrumLegend(self, band, contribution)]
         canvas.artists.extend(self.artists)
 
-    # -- what is where -------------------------------------------------------------------------------------------------
+    # -- state --------------------------------------------------------------------------------------------------------
 
     @property
     def map_opts(self):
         """FSLeyes's display options of the map: colour map, ranges, fading."""
         return self.ortho.displayCtx.getOpts(self.map)
 
-    def series(self, what: str):
-        """The series of a curve in the MRS view; None where there is none."""
-        overlay = self.curves.get(what)
+    def series(self, name: str):
+        """Return the series of a curve in the MRS view; None where there is none."""
+        overlay = self.curves.get(name)
         return None if overlay is None else self.mrs.getDataSeries(overlay)
 
     def all_series(self) -> list[tuple[str, object]]:
-        """Names and series of all curves."""
-        return [(what, self.series(what)) for what in self.curves]
+        """Return names and series of all curves."""
+        return [(name, self.series(name)) for name in self.curves]
 
     def drawn_lines(self) -> list[tuple[object, object]]:
-        """Series that are drawn and their lines."""
+        """Return the drawn series and their lines."""
         canvas = self.mrs.canvas
         return [(series, canvas.getArtist(series)) for series, _, _ in canvas.getDrawnDataSeries()]
 
     def contribution(self) -> np.ndarray | None:
-        """The chosen metabolite's FID in the voxel, as the fit's file stores FIDs; None where that is not known."""
+        """Return the FID of the chosen metabolite in the voxel, conjugated as in the file of the fit; None where it is
+        unknown."""
         evaluator = self.results.evaluator
         if evaluator is None or self.voxel is None:
             return None
         try:
             return evaluator.contribution(self.voxel, self.settings.metab)
         except DataError:
-            # A sum that the tables have and the model has not.
+            # A sum of metabolites, which the tables have and the model has not.
             return None
 
-    def table(self) -> Voxel:
-        """The table of the cursor's voxel."""
+    def table(self) -> VoxelTable:
+        """Return the table of the voxel at the cursor."""
         return self.results.at(self.voxel)
 
     def go_to(self, voxel: tuple[int, int, int]) -> None:
-        """Put the cursor into a voxel."""
+        """Move the cursor to a voxel."""
         overlay = self._anchor
         opts = self.ortho.displayCtx.getOpts(overlay)
-        place = np.asarray(voxel, float) + self.before
-        self.ortho.displayCtx.location.xyz = opts.transformCoords(place, "voxel", "display")
-        self._moved()
+        index = np.asarray(voxel, float) + self.padding
+        self.ortho.displayCtx.location.xyz = opts.transformCoords(index, "voxel", "display")
+        self._follow_cursor()
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self.frame.overlayList.addListener("overlays", self.name, self._removed)
-        self.ortho.displayCtx.addListener("location", self.name, self._moved)
+        self.frame.overlayList.addListener("overlays", self.name, self._check_overlays)
+        self.ortho.displayCtx.addListener("location", self.name, self._follow_cursor)
         settings = self.settings
         for name in ("metab", "quantity", "threshold", "fade", "sure", "unsure"):
-            settings.addListener(name, self.name, self._chosen)
-        settings.addListener("criterion", self.name, self._criterion)
-        for name in ("markFailed", "markUnlike"):
+            settings.addListener(name, self.name, self._follow_settings)
+        settings.addListener("criterion", self.name, self._follow_criterion)
+        for name in ("markFailed", "markOutOfDistribution"):
             settings.addListener(name, self.name, self.update_marks)
         for name in CURVES:
-            settings.addListener(name, self.name, self._curves)
+            settings.addListener(name, self.name, self._follow_curves)
         for name in ("contribution", "band"):
             settings.addListener(name, self.name, self.redraw)
-        settings.addListener("autoScale", self.name, self._scale)
+        settings.addListener("autoScale", self.name, self._rescale)
 
     @property
     def _anchor(self) -> Image:
-        """The image on the grid of the voxels that is always there."""
+        """Image on the grid of the voxels that every scene has: the map, or the outline."""
         return self.map if self.map is not None else self.outline
 
-    def _removed(self, *_) -> None:
-        """Somebody removed overlays: without the map, or the outline, there is nothing left to control."""
+    def _check_overlays(self, *_) -> None:
+        """Close the scene once a user removed the map, or the outline."""
         if self.alive and any(
             image not in self.frame.overlayList for image in self.overlays if image not in self.curves.values()
         ):
             self.close()
-            for panel in panels(self.frame):
-                panel.sceneChanged()
+            _notify(self.frame, "sceneChanged")
 
-    def _moved(self, *_) -> None:
+    def _follow_cursor(self, *_) -> None:
         overlay = self._anchor
         if not self.alive or overlay not in self.frame.overlayList:
             return
-        found = self.ortho.displayCtx.getOpts(overlay).getVoxel()
-        voxel = None if found is None else tuple(int(n) for n in np.asarray(found) - self.before)
+        index = self.ortho.displayCtx.getOpts(overlay).getVoxel()
+        voxel = None if index is None else tuple(int(n) for n in np.asarray(index) - self.padding)
         if voxel is not None and any(not 0 <= index < size for index, size in zip(voxel, self.results.shape)):
             voxel = None
         if voxel == self.voxel:
             return
         self.voxel = voxel
-        self._scale()
-        for panel in panels(self.frame):
-            panel.voxelChanged()
+        self._rescale()
+        _notify(self.frame, "voxelChanged")
 
-    def _scale(self, *_) -> None:
-        """The vertical range of the plot from what is drawn within the metabolites' window."""
+    def _rescale(self, *_) -> None:
+        """Set the vertical range of the plot from the shown curves within the metabolites' window."""
         if not self.settings.autoScale or self.voxel is None or not self.curves:
             return
-        shown = [image for what, image in self.curves.items() if getattr(self.settings, what)]
+        shown = [image for name, image in self.curves.items() if getattr(self.settings, name)]
         fids = [spectra.read_fid(image, self.voxel) for image in shown]
         if not fids:
             return
-        about = next(iter(self.curves.values())).nifti_mrs.axes
-        axis = spectra.Axis(about.dwelltime, about.SpectrometerFrequency, about.ResonantNucleus, len(fids[0]))
-        found = spectra.limits(axis, [spectra.displayed(fid) for fid in fids if fid is not None])
-        if found is not None:
-            self.mrs.canvas.limits.y = found
+        header = next(iter(self.curves.values())).nifti_mrs.axes
+        axes = spectra.DisplayAxes(len(fids[0]), header.dwelltime, header.SpectrometerFrequency, header.ResonantNucleus)
+        limits = spectra.vertical_limits(axes, [spectra.displayed(fid) for fid in fids if fid is not None])
+        if limits is not None:
+            self.mrs.canvas.limits.y = limits
             self.mrs.canvas.asyncDraw()
 
-    def _chosen(self, *_) -> None:
+    def _follow_settings(self, *_) -> None:
         if not self._quiet:
             self.update_map()
 
-    def _criterion(self, *_) -> None:
-        """Another criterion has another scale: begin with a sensible threshold."""
+    def _follow_criterion(self, *_) -> None:
+        """Begin with a sensible threshold, since every criterion has another scale."""
         settings = self.settings
         if settings.criterion == "percent":
             start = 20.0
         elif settings.criterion == "sd":
             sd = self.results.sd(settings.quantity, settings.metab)
-            known = np.zeros(0) if sd is None else sd[np.isfinite(sd)]
-            start = float(f"{np.percentile(known, 90):.2g}") if known.size else 0.0
+            sd = np.zeros(0) if sd is None else sd[np.isfinite(sd)]
+            start = float(f"{np.percentile(sd, 90):.2g}") if sd.size else 0.0
         else:
             start = settings.threshold
         self._quiet = True
@@ -418,10 +409,10 @@ class Scene:
         self._quiet = False
         self.update_map()
 
-    def _curves(self, *_) -> None:
-        for what, overlay in self.curves.items():
-            self.mrs.displayCtx.getDisplay(overlay).enabled = getattr(self.settings, what)
-        self._scale()
+    def _follow_curves(self, *_) -> None:
+        for name, overlay in self.curves.items():
+            self.mrs.displayCtx.getDisplay(overlay).enabled = getattr(self.settings, name)
+        self._rescale()
         self.redraw()
 
     def redraw(self, *_) -> None:
@@ -430,65 +421,41 @@ class Scene:
             self.mrs.canvas.asyncDraw()
 
     def update_map(self) -> None:
-        """Show the chosen map as the settings say."""
+        """Show the chosen map with the current settings."""
         settings, results = self.settings, self.results
-        new = maps.picture(results, settings.quantity, settings.metab, settings.criterion, settings.threshold)
-        other = self.shown is None or new.title != self.shown.title
-        self.shown = new
-        # Negative, since FSLeyes fades its colour bar as if the fading went by the map's own values: those are above
-        # zero, so the bar stays whole.
-        self.certainty[:] = maps.padded(-new.percent, results.affine, -maps.PERCENT_CAP)[0]
-        self.map[:] = new.drawn
+        picture = map_display.picture(
+            results, settings.quantity, settings.metab, settings.criterion, settings.threshold
+        )
+        is_other = self.shown is None or picture.title != self.shown.title
+        self.shown = picture
+        # Negative, since FSLeyes fades its colour bar as if the values of the map faded it: they are above zero, which
+        # keeps the bar whole.
+        self.certainty[:] = map_display.padded(-picture.percent, results.affine, -map_display.PERCENT_CAP)[0]
+        self.map[:] = picture.drawn
         opts = self.map_opts
-        if other:
-            self.ortho.displayCtx.getDisplay(self.map).name = new.title
-            opts.cmap = new.cmap
-            opts.displayRange = list(new.range)
-        opts.clippingRange = list(new.whole_range)
+        if is_other:
+            self.ortho.displayCtx.getDisplay(self.map).name = picture.title
+            opts.cmap = picture.cmap
+            opts.displayRange = list(picture.range)
+        opts.clippingRange = list(picture.whole_range)
         opts.modulateRange = [-max(settings.unsure, settings.sure + 0.1), -settings.sure]
-        opts.modulateAlpha = bool(settings.fade and new.fades)
+        opts.modulateAlpha = bool(settings.fade and picture.fades)
         self.update_marks()
         self.redraw()
-        for panel in panels(self.frame):
-            panel.mapChanged()
+        _notify(self.frame, "mapChanged")
 
     def update_marks(self, *_) -> None:
-        """Outline the voxels that the settings say."""
-        found = maps.marks(self.results, self.settings.markFailed, self.settings.markUnlike)
-        self.marks[:] = found
+        """Outline the marked voxels."""
+        settings = self.settings
+        self.marks[:] = map_display.marks(self.results, settings.markFailed, settings.markOutOfDistribution)
 
-    def robust(self) -> None:
-        """Colours from the map's own robust range again."""
+    def reset_range(self) -> None:
+        """Set the colours to the robust range of the map again."""
         if self.shown is not None:
             self.map_opts.displayRange = list(self.shown.range)
 
 
-def _padded_image(values: np.ndarray, affine: np.ndarray, name: str) -> MemoryImage:
-    grid, moved = maps.padded(values, affine)
-    return MemoryImage(grid, name=name, xform=moved)
-
-
 def _view(frame, kind):
-    found = frame.getView(kind)
-    return found[0] if found else frame.addViewPanel(kind)
-
-
-def _image(path, what: str) -> Image:
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file ({what}).")
-    try:
-        return Image(str(path))
-    except FslMrsDlError:
-        raise
-    except Exception as exc:  # the readers of FSLeyes raise a score of kinds
-        raise DataError(f"{path}: cannot be read as {what} ({' '.join(str(exc).split())}).") from exc
-
-
-def _like(fit: Image, fids: np.ndarray, name: str) -> Image:
-    """FIDs as an image in memory with the header of another, its NIfTI-MRS extension included."""
-    nifti = nibabel.Nifti2Image(fids.astype(np.complex64), fit.voxToWorldMat, header=fit.header)
-    image = MemoryImage(nifti, name=name)
-    if not is_nifti_mrs(image):
-        image.nifti_mrs = fit.nifti_mrs
-    return image
+    """Return a view of that kind; add one where there is none."""
+    views = frame.getView(kind)
+    return views[0] if views else frame.addViewPanel(kind)

@@ -4,15 +4,15 @@ only."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
 import numpy as np
 
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError
 
-__all__ = ["COLOURS", "PPM_SHIFT", "PPM_WINDOW", "Axis", "displayed", "read_fid", "limits", "z95"]
+__all__ = ["COLOURS", "Z95", "DisplayAxes", "displayed", "read_fid", "vertical_limits"]
 
 COLOURS = {
     "data": (0.15, 0.15, 0.15),
@@ -22,72 +22,60 @@ COLOURS = {
     "contribution": (0.0, 0.62, 0.45),
     "band": (0.84, 0.37, 0.0),
 }
-"""Red, green, blue of each curve; they differ for the colour-blind, too."""
+"""Red, green, blue of each curve; also distinct to the colour-blind."""
 
-PPM_SHIFT = {"1H": 4.65, "2H": 4.80, "13C": 0.0, "31P": 0.0}
-"""What the spectrometer frequency is in ppm, by NIfTI-MRS's convention."""
-
-PPM_WINDOW = {"1H": (0.2, 4.2), "2H": (0.0, 6.0), "13C": (10.0, 100.0), "31P": (-20.0, 10.0)}
-"""Where metabolites are."""
-
-z95 = 1.959964
+Z95 = 1.959964
+"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """The frequency axis of an FID: dwell time in s, spectrometer frequency in MHz, nucleus, points."""
-
-    dwelltime: float
-    spec_freq_mhz: float
-    nucleus: str
-    n_points: int
+class DisplayAxes(Axes):
+    """Axes of a FID whose frequencies are the bins of the discrete Fourier transform, as in the MRS view."""
 
     @classmethod
-    def of(cls, path: str | Path) -> Axis:
-        """That of a NIfTI-MRS file.
+    def of(cls, path: str | Path) -> DisplayAxes:
+        """Return the axes of a NIfTI-MRS file.
 
         Raises
         ------
         DataError
-            If it is none.
+            If the file is not NIfTI-MRS.
         """
         try:
             image = nibabel.load(path)
             codes = image.header.extensions.get_codes()
-            about = json.loads(image.header.extensions[codes.index(44)].get_content())
-            frequency, nucleus = about["SpectrometerFrequency"], about["ResonantNucleus"]
-            first = lambda value: value[0] if isinstance(value, list) else value  # noqa: E731
-            return cls(
-                float(image.header["pixdim"][4]), float(first(frequency)), str(first(nucleus)), int(image.shape[3])
+            header = json.loads(image.header.extensions[codes.index(44)].get_content())
+            frequency, nucleus = (
+                value[0] if isinstance(value, list) else value
+                for value in (header["SpectrometerFrequency"], header["ResonantNucleus"])
             )
+            return cls(int(image.shape[3]), float(image.header["pixdim"][4]), float(frequency), str(nucleus))
         except (OSError, ValueError, KeyError, IndexError, nibabel.filebasedimages.ImageFileError) as exc:
             raise DataError(f"{path}: is no NIfTI-MRS file with spectra ({' '.join(str(exc).split())}).") from exc
 
-    @property
     def hz(self) -> np.ndarray:
-        """Offsets from the spectrometer frequency, ascending, ``(n_points,)``."""
+        """Return the offset of every spectral point from the carrier in Hz, shape ``(n_points,)``, ascending."""
         return np.fft.fftshift(np.fft.fftfreq(self.n_points, self.dwelltime))
 
-    def ppm(self, hz: np.ndarray) -> np.ndarray:
-        """Chemical shifts of such offsets."""
-        return np.asarray(hz) / self.spec_freq_mhz + PPM_SHIFT.get(self.nucleus, 0.0)
+    def ppm(self) -> np.ndarray:
+        """Return the chemical shift of every spectral point in ppm, shape ``(n_points,)``, ascending."""
+        return self.hz_to_ppm(self.hz())
 
     @property
-    def window(self) -> tuple[float, float]:
-        """The ppm in which metabolites are; all of the axis for nuclei that are not known."""
-        ends = self.ppm(self.hz[[0, -1]])
-        return PPM_WINDOW.get(self.nucleus, (float(ends[0]), float(ends[1])))
+    def metabolite_window(self) -> tuple[float, float]:
+        """Range of the metabolites in ppm; the whole axis for nuclei without a usual window."""
+        ppm = self.ppm()
+        return self.usual_window or (float(ppm[0]), float(ppm[-1]))
 
 
 def displayed(fid: np.ndarray) -> np.ndarray:
-    """Stored FIDs ``(..., n)`` -> complex spectra as they are displayed, over :attr:`Axis.hz`."""
+    """Return the complex spectra that are displayed of stored FIDs ``(..., n)``, over :meth:`DisplayAxes.hz`."""
     fid = np.conj(np.asarray(fid, complex))
     fid[..., 0] *= 0.5
     return np.fft.fftshift(np.fft.fft(fid, axis=-1), axes=-1)
 
 
 def read_fid(image, voxel: tuple[int, int, int]) -> np.ndarray | None:
-    """The FID of a voxel, complex ``(n,)``, the mean over what dimensions there are beyond time; None outside of the
+    """Return the FID of a voxel, complex ``(n,)``, averaged over every dimension beyond time; None outside of the
     grid."""
     if any(not 0 <= index < size for index, size in zip(voxel, image.shape[:3])):
         return None
@@ -95,10 +83,12 @@ def read_fid(image, voxel: tuple[int, int, int]) -> np.ndarray | None:
     return values.reshape(values.shape[0], -1).mean(1)
 
 
-def limits(axis: Axis, spectra: list[np.ndarray]) -> tuple[float, float] | None:
-    """From where to where curves reach within the window, with a margin; None where there is nothing but zeros."""
-    ppm = axis.ppm(axis.hz)
-    inside = (ppm >= axis.window[0]) & (ppm <= axis.window[1])
+def vertical_limits(axes: DisplayAxes, spectra: list[np.ndarray]) -> tuple[float, float] | None:
+    """Return the lowest and highest value of spectra within the metabolites' window, with a margin; None where all are
+    zero."""
+    ppm = axes.ppm()
+    first, last = axes.metabolite_window
+    inside = (ppm >= first) & (ppm <= last)
     values = [spec.real[inside] for spec in spectra if spec is not None and len(spec) == len(ppm)]
     values = np.concatenate(values) if values else np.zeros(0)
     values = values[np.isfinite(values)]

@@ -11,15 +11,15 @@ from fsleyes.actions import Action
 
 from fsl_mrs_dl.core.errors import FslMrsDlError
 
-from .panel import ResultsPanel, TablePanel
-from .results import Results
+from .panels import ResultsPanel, TablePanel
+from .results_folder import Results
 from .scene import Scene, show
 
 __all__ = ["LoadResults", "load"]
 
 
 def load(frame, folder: str | Path, t1: str | Path | None = None, data: str | Path | None = None) -> Scene:
-    """Show a folder of results in a window of FSLeyes, with our panels open.
+    """Show a folder of results in a window of FSLeyes, with the panels of this package open.
 
     Raises
     ------
@@ -34,15 +34,14 @@ def load(frame, folder: str | Path, t1: str | Path | None = None, data: str | Pa
 
 
 class LoadResults(Action):
-    """Ask for a folder of results and show it."""
+    """The entry of the menu: ask for a folder of results and show it."""
 
     def __init__(self, overlayList, displayCtx, frame):
         super().__init__(overlayList, displayCtx, self.loadResults)
         self.frame = frame
 
     def loadResults(self, folder=None, t1=None, data=None) -> Scene | None:
-        """Show a folder; ask for it where none is given.  What is wrong with it is said in a window, or raised where it
-        was given."""
+        """Show a folder, or ask for one.  Errors are shown in a window, but raised for a given folder."""
         if folder is not None:
             return load(self.frame, folder, t1, data)
         start = fslsettings.read("loadSaveOverlayDir", os.getcwd())

@@ -1,5 +1,4 @@
-"""``fsl_mrs_dl view``: FSLeyes with everything loaded.  Here is what is needed to start it; nothing of it is
-imported."""
+"""``fsl_mrs_dl view``: start FSLeyes with results loaded; it is not imported here."""
 
 from __future__ import annotations
 
@@ -12,45 +11,44 @@ from pathlib import Path
 
 from fsl_mrs_dl.core.errors import DataError, FslMrsDlError, OptionError
 
-from .results import Results
+from .results_folder import Results
 
-__all__ = ["command", "start", "view", "missing"]
+__all__ = ["VARIABLE", "command", "existing_file", "missing_software", "start", "view"]
 
 VARIABLE = "FSL_MRS_DL_VIEW"
-"""The environment variable that tells the new FSLeyes what to load, as JSON: scripts that FSLeyes runs take no
-arguments."""
+"""Environment variable with the files that FSLeyes loads, as JSON: scripts that FSLeyes runs take no arguments."""
 
 INSTALL = "pip install 'fsl-mrs-dl[fsleyes]'"
 
 
-def missing() -> str | None:
-    """What FSLeyes needs and this Python has not, as a sentence; None where all is there."""
+def missing_software() -> str | None:
+    """Return a sentence on the software that FSLeyes needs and this Python lacks; None where it lacks none."""
     for module, name in (("fsleyes", "FSLeyes"), ("fsleyes_plugin_mrs", "fsleyes-plugin-mrs"), ("wx", "wxPython")):
         if importlib.util.find_spec(module) is None:
             return f"{name} is not installed"
     return None
 
 
-def existing(path: str | Path | None, option: str) -> Path | None:
-    """The absolute path of a file that an option names.
+def existing_file(path: str | Path | None, option: str) -> Path | None:
+    """Return the absolute path of the file of an option; None without one.
 
     Raises
     ------
     DataError
-        If it is not there.
+        If there is no such file.
     """
     if path is None:
         return None
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{option} {path}: there is no such file.")
+        raise DataError("there is no such file", option=option, value=path)
     return path.resolve()
 
 
 def command(
     folder: str | Path, t1: str | Path | None = None, data: str | Path | None = None
 ) -> tuple[list[str], dict[str, str]]:
-    """The command that shows results in FSLeyes, and what it needs in its environment.
+    """Return the command that shows results in FSLeyes, and the variables that it needs in its environment.
 
     Raises
     ------
@@ -60,13 +58,13 @@ def command(
         If FSLeyes is not installed, or there is no screen.
     """
     results = Results.open(folder)
-    t1, data = existing(t1, "--t1"), existing(data, "--data")
-    lack = missing()
-    if lack:
-        raise OptionError(f"{lack}: {INSTALL}; 'fsl_mrs_dl render' makes a picture without it.")
+    t1, data = existing_file(t1, "t1"), existing_file(data, "data")
+    problem = missing_software()
+    if problem:
+        raise OptionError(f"{problem}: {INSTALL}; 'fsl_mrs_dl render' makes a picture without it.")
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise OptionError("there is no screen (DISPLAY is not set); 'fsl_mrs_dl render' makes a picture without one.")
-    what = {"folder": str(results.folder.resolve()), "t1": t1 and str(t1), "data": data and str(data)}
+    files = {"folder": str(results.folder.resolve()), "t1": t1 and str(t1), "data": data and str(data)}
     words = [
         sys.executable,
         "-m",
@@ -77,26 +75,26 @@ def command(
         "--runscript",
         str(Path(__file__).with_name("_start.py")),
     ]
-    return words, {VARIABLE: json.dumps(what)}
+    return words, {VARIABLE: json.dumps(files)}
 
 
 def view(folder: str | Path, t1: str | Path | None = None, data: str | Path | None = None) -> int:
-    """Show results in FSLeyes and wait until it is closed; its exit status.  Raises what :func:`command` does."""
-    words, more = command(folder, t1, data)
-    return subprocess.run(words, env={**os.environ, **more}).returncode
+    """Show results in FSLeyes, wait until it is closed, and return its exit status; raise as :func:`command` does."""
+    words, variables = command(folder, t1, data)
+    return subprocess.run(words, env={**os.environ, **variables}).returncode
 
 
 def start(frame) -> None:
-    """In FSLeyes: load what the environment says, once its window stands.  What goes wrong is said in a window."""
+    """Load the results named in the environment into FSLeyes, once its window stands; show errors in a window."""
     import wx
 
-    what = json.loads(os.environ[VARIABLE])
+    files = json.loads(os.environ[VARIABLE])
 
     def load() -> None:
         from .tools import load
 
         try:
-            load(frame, what["folder"], what["t1"], what["data"])
+            load(frame, files["folder"], files["t1"], files["data"])
         except Exception as exc:  # FSLeyes would hang behind a box of its own
             kind = "" if isinstance(exc, FslMrsDlError) else f"{type(exc).__name__}: "
             wx.MessageBox(f"{kind}{exc}", "DL-MRS results", wx.OK | wx.ICON_ERROR, frame)

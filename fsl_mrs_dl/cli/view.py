@@ -64,7 +64,7 @@ def _render(args) -> None:
         metab=args.metab,
         quantity=args.quantity,
         voxel=args.slice and tuple(args.slice),
-        hide_above=args.max_crlb,
+        max_crlb=args.max_crlb,
         fade=not args.no_fade,
         renderer=args.renderer,
     )

@@ -59,13 +59,13 @@ def close(drawn, expected):
 @inside
 def test_the_tool_loads_a_folder(desk):
     """Maps over the T1, panels, a spectrum at a good voxel; nothing that would be asked about when FSLeyes closes."""
-    from fsleyes_plugin_dl import maps
-    from fsleyes_plugin_dl.panel import ResultsPanel, TablePanel
+    from fsleyes_plugin_dl import map_display
+    from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
 
     scene = desk.load("mrsi", t1=desk.t1)
     assert scene.ortho is desk.frame.viewPanels[0]
     panel, table = desk.panel(scene.ortho, ResultsPanel), desk.panel(scene.mrs, TablePanel)
-    assert scene.voxel == maps.good_voxel(scene.results)
+    assert scene.voxel == map_display.good_voxel(scene.results)
     desk.wait(
         lambda: all(desk.drawn(scene, what) is not None for what in ("data", "fit", "baseline", "residual")),
         "all curves are drawn",
@@ -84,7 +84,7 @@ def test_the_tool_loads_a_folder(desk):
 @inside
 def test_metabolite_and_quantity(desk):
     """Other choices show other maps, in ranges that suit them, and fade only what has an uncertainty."""
-    from fsleyes_plugin_dl.panel import TablePanel
+    from fsleyes_plugin_dl.panels import TablePanel
 
     scene = desk.load("mrsi", t1=desk.t1)
     settings, display = scene.settings, scene.ortho.displayCtx.getDisplay(scene.map)
@@ -116,7 +116,7 @@ def test_metabolite_and_quantity(desk):
 def test_the_cursor_chooses_the_spectrum(desk):
     """Spectrum and table are those of the cursor's voxel, and say so where there is none."""
     from fsleyes_plugin_dl import spectra
-    from fsleyes_plugin_dl.panel import TablePanel
+    from fsleyes_plugin_dl.panels import TablePanel
 
     scene = desk.load("mrsi", t1=desk.t1)
     table = desk.panel(scene.mrs, TablePanel)
@@ -132,7 +132,7 @@ def test_the_cursor_chooses_the_spectrum(desk):
         found = scene.results.map("conc-ml", "NAA")[voxel]
         cell = next(row for row in table.cells() if row[0] == "NAA")[1]
         assert abs(float(cell.split(" ± ")[0]) - found) < 0.1
-    assert "UNLIKE CLEAN DATA" in table.state.GetLabel()
+    assert "OUT OF DISTRIBUTION" in table.state.GetLabel()
     scene.go_to((5, 4, 2))
     assert "mostly prior" in table.cells()[0]
     scene.go_to(made_results.FAILED)
@@ -176,7 +176,7 @@ def test_contribution_and_band_lie_where_the_fit_is(desk):
 @inside
 def test_thresholds_hide_voxels(desk):
     """By percent and by SD, counted in the panel and gone from the picture."""
-    from fsleyes_plugin_dl.panel import ResultsPanel
+    from fsleyes_plugin_dl.panels import ResultsPanel
 
     scene = desk.load("mrsi", t1=desk.t1)
     scene.go_to((5, 4, 1))
@@ -209,7 +209,7 @@ def test_thresholds_hide_voxels(desk):
 @inside
 def test_failed_and_strange_voxels_are_marked(desk):
     """Outlines of their own colours, which can be switched off."""
-    from fsleyes_plugin_dl import maps
+    from fsleyes_plugin_dl import map_display
 
     scene = desk.load("mrsi", t1=desk.t1)
     scene.go_to((2, 2, 1))
@@ -218,11 +218,11 @@ def test_failed_and_strange_voxels_are_marked(desk):
         made_results.BAD_FIT: 1,
         made_results.STRANGE: 3,
     }
-    colours = [colour for _, colour in maps.MARKS.values()]
+    colours = [colour for _, colour in map_display.MARKS.values()]
     desk.picture(
         scene, lambda seen: all(near(colour, seen[:-120], 25) > 20 for colour in colours), "all marks are seen"
     )
-    scene.settings.markFailed = scene.settings.markUnlike = False
+    scene.settings.markFailed = scene.settings.markOutOfDistribution = False
     desk.picture(
         scene,
         lambda seen: near(colours[1], seen[:-120], 25) + near(colours[2], seen[:-120], 25) < 5,
@@ -233,7 +233,7 @@ def test_failed_and_strange_voxels_are_marked(desk):
 @inside
 def test_single_voxels(desk):
     """Of fsl_mrs_dl fit and of FSL-MRS: the voxel's outline on the T1, spectrum and table."""
-    from fsleyes_plugin_dl.panel import TablePanel
+    from fsleyes_plugin_dl.panels import TablePanel
 
     for name, model in (("fit", True), ("fsl_mrs", False)):
         scene = desk.load(name, t1=desk.t1)
@@ -246,7 +246,7 @@ def test_single_voxels(desk):
         assert (scene.artists[0].vertices() is not None) == model
         rows = {row[0]: row for row in table.cells()}
         assert set(rows) == set(made_results.METABS) and "±" in rows["NAA"][1]
-        assert ("UNLIKE CLEAN DATA" in table.state.GetLabel()) == model
+        assert ("OUT OF DISTRIBUTION" in table.state.GetLabel()) == model
         assert ("mostly prior" in rows["Ins"]) == model
     assert len(desk.frame.overlayList) == len(scene.overlays), "the first results are still there"
 
@@ -254,7 +254,7 @@ def test_single_voxels(desk):
 @inside
 def test_plain_fsl_mrsi(desk):
     """A folder of FSL-MRS: maps, thresholds, data from fit and residual; no model, so no band."""
-    from fsleyes_plugin_dl.panel import ResultsPanel, TablePanel
+    from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
     from fsleyes_plugin_dl.scene import scene_of
 
     scene = desk.load("fsl_mrsi")

@@ -15,9 +15,9 @@ from helpers import made_results
 from fsl_mrs_dl.cli import main
 from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
 from fsl_mrs_dl.results import layout
-from fsleyes_plugin_dl import maps, spectra, view
+from fsleyes_plugin_dl import map_display, spectra, view
 from fsleyes_plugin_dl.render import render
-from fsleyes_plugin_dl.results import Results
+from fsleyes_plugin_dl.results_folder import Results
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,11 @@ def test_mrsi(made):
     assert (results.kind, results.shape, results.reference) == ("MRSI", made_results.SHAPE, "Cr+PCr")
     assert results.metabs == sorted(made_results.METABS) and results.default_metab == "NAA"
     assert results.default_quantity == "conc-ml"
-    assert results.fitted.sum() == 74 and results.failed[made_results.FAILED] == 2 and results.unlike.sum() == 1
+    assert (
+        results.fitted.sum() == 74
+        and results.failed[made_results.FAILED] == 2
+        and results.out_of_distribution.sum() == 1
+    )
     assert (
         results.label("conc-internal") == "ratio to Cr+PCr" and results.title("misfit", "NAA") == "residual over noise"
     )
@@ -97,7 +101,7 @@ def test_tables_say_what_is_doubtful(made):
     unsure = results.at((5, 4, 1))
     assert all(unsure.doubtful) and "mostly prior" in unsure.rows[0]
     assert "did not converge".upper() in results.at(made_results.BAD_FIT).state
-    assert "UNLIKE CLEAN DATA" in results.at(made_results.STRANGE).state
+    assert "OUT OF DISTRIBUTION" in results.at(made_results.STRANGE).state
     assert "could not be fitted" in results.at(made_results.FAILED).state and not results.at(made_results.FAILED).rows
     assert "outside of the mask" in results.at((0, 0, 0)).state
     assert "outside" in results.at(None).state and "outside" in results.at((9, 0, 0)).state
@@ -113,40 +117,43 @@ def test_threshold_hides_what_is_above_it(made):
     results = Results.open(made / "mrsi")
     for criterion, limit in (("percent", results.crlb_percent("NAA")), ("sd", results.sd("conc-ml", "NAA"))):
         for threshold in (0.0, 0.25, 3.0, 20.0):
-            shown = maps.picture(results, "conc-ml", "NAA", criterion, threshold).shown
+            shown = map_display.picture(results, "conc-ml", "NAA", criterion, threshold).shown
             assert (shown == (results.fitted & (np.nan_to_num(limit, nan=np.inf) <= threshold))).all()
-    everything = maps.picture(results, "conc-ml", "NAA")
+    everything = map_display.picture(results, "conc-ml", "NAA")
     assert (everything.shown == results.fitted).all()
     assert (np.isfinite(everything.drawn) == results.fitted).all()
     low, high = everything.whole_range
     assert low < everything.values[results.fitted].min() and high > everything.values.max()
-    nothing = maps.picture(results, "conc-ml", "NAA", "sd", 0.0)
+    nothing = map_display.picture(results, "conc-ml", "NAA", "sd", 0.0)
     assert not nothing.shown.any() and nothing.whole_range[0] < nothing.whole_range[1]
 
 
 def test_only_estimates_fade(made):
     results = Results.open(made / "mrsi")
-    assert maps.picture(results, "ratio-ml", "NAA").fades and not maps.picture(results, "crlb-sd", "NAA").fades
-    picture = maps.picture(results, "conc-ml", "NAA")
-    assert picture.percent[~results.fitted].min() == maps.PERCENT_CAP
-    assert np.allclose(maps.opacity([0, 10, 30, 50, 200], 10, 50), [1, 1, 0.5, 0, 0])
+    assert (
+        map_display.picture(results, "ratio-ml", "NAA").fades
+        and not map_display.picture(results, "crlb-sd", "NAA").fades
+    )
+    picture = map_display.picture(results, "conc-ml", "NAA")
+    assert picture.percent[~results.fitted].min() == map_display.PERCENT_CAP
+    assert np.allclose(map_display.opacity([0, 10, 30, 50, 200], 10, 50), [1, 1, 0.5, 0, 0])
     # What has faded away is not counted as shown.
     sure = float(np.median(picture.percent[results.fitted]))
-    assert (maps.visible(picture, False, 1, sure) == picture.shown).all()
-    assert (maps.visible(picture, True, 1, sure) == picture.shown & (picture.percent < sure)).all()
+    assert (map_display.visible(picture, False, 1, sure) == picture.shown).all()
+    assert (map_display.visible(picture, True, 1, sure) == picture.shown & (picture.percent < sure)).all()
 
 
 def test_ranges_are_robust():
     values = np.r_[np.linspace(1, 10, 1000), 1e6]
-    assert maps.robust_range(values)[0] == 0 and 9 < maps.robust_range(values)[1] < 11
-    assert maps.robust_range(np.zeros(5)) == (0.0, 1.0) and maps.robust_range(np.zeros(0)) == (0.0, 1.0)
-    low, high = maps.robust_range(np.full(4, np.nan))
+    assert map_display.robust_range(values)[0] == 0 and 9 < map_display.robust_range(values)[1] < 11
+    assert map_display.robust_range(np.zeros(5)) == (0.0, 1.0) and map_display.robust_range(np.zeros(0)) == (0.0, 1.0)
+    low, high = map_display.robust_range(np.full(4, np.nan))
     assert low < high
 
 
-def test_colours_are_not_stretched_by_what_is_unlike_clean_data(made, tmp_path):
+def test_out_of_distribution_voxels_do_not_stretch_the_colours(made, tmp_path):
     """A scalp that was fitted, too: a third of the voxels, thirty times as bright."""
-    plain = maps.picture(Results.open(made / "mrsi"), "conc-ml", "NAA").range
+    plain = map_display.picture(Results.open(made / "mrsi"), "conc-ml", "NAA").range
     shutil.copytree(made / "mrsi", tmp_path / "air")
     files = [tmp_path / "air" / layout.by_key(key).path("NAA") for key in ("conc-ml", "ood-score", "crlb-sd")]
     for file, change in zip(files, (lambda old: 30 * old, lambda old: 0 * old + 8, lambda old: 30 * old)):
@@ -154,22 +161,22 @@ def test_colours_are_not_stretched_by_what_is_unlike_clean_data(made, tmp_path):
         values = image.get_fdata()
         values[:, 3:] = change(values[:, 3:])
         nibabel.save(nibabel.Nifti1Image(values, image.affine), file)
-    found = maps.picture(Results.open(tmp_path / "air"), "conc-ml", "NAA").range
+    found = map_display.picture(Results.open(tmp_path / "air"), "conc-ml", "NAA").range
     assert found == pytest.approx(plain, rel=0.1)
-    score = maps.picture(Results.open(tmp_path / "air"), "ood-score", "NAA").range
+    score = map_display.picture(Results.open(tmp_path / "air"), "ood-score", "NAA").range
     assert score[1] == 8
     # Where everything is marked, everything counts.
     image = nibabel.load(files[1])
     nibabel.save(nibabel.Nifti1Image(np.full(image.shape, 8.0), image.affine), files[1])
-    assert maps.picture(Results.open(tmp_path / "air"), "conc-ml", "NAA").range[1] > 20 * plain[1]
+    assert map_display.picture(Results.open(tmp_path / "air"), "conc-ml", "NAA").range[1] > 20 * plain[1]
 
 
 def test_marks_and_cursor(made):
     results = Results.open(made / "mrsi")
-    found = maps.marks(results)
+    found = map_display.marks(results)
     assert (found[made_results.FAILED], found[made_results.BAD_FIT], found[made_results.STRANGE]) == (2, 1, 3)
-    assert not maps.marks(results, False, False).any()
-    voxel = maps.good_voxel(results)
+    assert not map_display.marks(results, False, False).any()
+    voxel = map_display.good_voxel(results)
     assert results.fitted[voxel] and found[voxel] == 0 and results.crlb_percent("NAA")[voxel] < 4
 
 
@@ -177,8 +184,8 @@ def test_a_metabolite_without_that_map_shows_nothing(made, tmp_path):
     shutil.copytree(made / "fsl_mrsi", tmp_path / "part")
     (tmp_path / "part" / "uncertainties" / "NAA_sd.nii.gz").unlink()
     results = Results.open(tmp_path / "part")
-    assert not maps.picture(results, "sd", "NAA").shown.any()
-    assert maps.picture(results, "raw-concentrations", "NAA").shown.any()
+    assert not map_display.picture(results, "sd", "NAA").shown.any()
+    assert map_display.picture(results, "raw-concentrations", "NAA").shown.any()
 
 
 # -- spectra -----------------------------------------------------------------------------------------------------------
@@ -186,22 +193,22 @@ def test_a_metabolite_without_that_map_shows_nothing(made, tmp_path):
 
 def test_spectra_lie_where_they_belong(made):
     results = Results.open(made / "mrsi")
-    axis = spectra.Axis.of(results.spectrum("fit"))
-    assert (axis.n_points, axis.nucleus, axis.window) == (made_results.N_POINTS, "1H", (0.2, 4.2))
-    ppm = axis.ppm(axis.hz)
+    axis = spectra.DisplayAxes.of(results.spectrum("fit"))
+    assert (axis.n_points, axis.nucleus, axis.metabolite_window) == (made_results.N_POINTS, "1H", (0.2, 4.2))
+    ppm = axis.ppm()
     part = spectra.displayed(results.evaluator.contribution(made_results.SURE, "NAA"))
     assert abs(ppm[np.argmax(part.real)] - 2.01) < 0.04
     hz, sd = results.evaluator.band(made_results.SURE)
     assert (
-        min(abs(axis.ppm(hz)[np.argmax(sd)] - line) for lines in made_results.LINES.values() for line, _ in lines)
+        min(abs(axis.hz_to_ppm(hz)[np.argmax(sd)] - line) for lines in made_results.LINES.values() for line, _ in lines)
         < 0.04
     )
     fid = spectra.read_fid(nibabel.load(results.spectrum("fit")).dataobj, made_results.SURE)
-    low, high = spectra.limits(axis, [spectra.displayed(fid)])
+    low, high = spectra.vertical_limits(axis, [spectra.displayed(fid)])
     assert low < part.real.min() and high > part.real.max()
-    assert spectra.limits(axis, [np.zeros(axis.n_points)]) is None
+    assert spectra.vertical_limits(axis, [np.zeros(axis.n_points)]) is None
     with pytest.raises(DataError, match="is no NIfTI-MRS file"):
-        spectra.Axis.of(made / "T1.nii.gz")
+        spectra.DisplayAxes.of(made / "T1.nii.gz")
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
@@ -261,12 +268,12 @@ def test_a_series_of_volumes_is_no_structural_image(made, tmp_path, capsys, rend
 
 
 def test_view_says_what_is_missing(made, monkeypatch, capsys):
-    monkeypatch.setattr(view, "missing", lambda: "FSLeyes is not installed")
+    monkeypatch.setattr(view, "missing_software", lambda: "FSLeyes is not installed")
     status, said = run("view", made / "mrsi", capsys=capsys)
     assert status == 2 and "pip install 'fsl-mrs-dl[fsleyes]'" in said and "fsl_mrs_dl render" in said
     status, said = run("view", made, capsys=capsys)
     assert status == 2 and "is no folder of results" in said, "the folder comes first"
-    monkeypatch.setattr(view, "missing", lambda: None)
+    monkeypatch.setattr(view, "missing_software", lambda: None)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     if sys.platform.startswith("linux"):
@@ -305,11 +312,11 @@ def test_matplotlib_draws_where_fsleyes_is_absent(made, tmp_path, capsys):
 def test_what_drew_the_picture_is_said(made, tmp_path, monkeypatch):
     from fsleyes_plugin_dl import render as module
 
-    monkeypatch.setattr(module, "missing", lambda: "FSLeyes is not installed")
+    monkeypatch.setattr(module, "missing_software", lambda: "FSLeyes is not installed")
     assert render(made / "mrsi", tmp_path / "a.png") == "drawn by matplotlib; FSLeyes is not installed"
     with pytest.raises(OptionError, match="FSLeyes is not installed"):
         render(made / "mrsi", tmp_path / "a.png", renderer="fsleyes")
-    monkeypatch.setattr(module, "missing", lambda: None)
+    monkeypatch.setattr(module, "missing_software", lambda: None)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert "FSLeyes cannot draw" in render(made / "mrsi", tmp_path / "b.png")
     with pytest.raises(OutputError):
@@ -338,7 +345,7 @@ def test_every_entry_point_of_fsleyes_is_there():
         module, name = target.split(":")
         source = importlib.util.find_spec(module).origin
         assert name in Path(source).read_text()
-    from fsleyes_plugin_dl.layout import MRS_DL
+    from fsleyes_plugin_dl.window_layout import MRS_DL
 
     assert len(MRS_DL.split("\n")) == 6
 
@@ -352,5 +359,5 @@ def test_voxels_of_noise_are_not_shown(tmp_path):
     values[at] = 3
     nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
     after = Results.open(folder)
-    assert before.fitted[at] and not after.fitted[at] and not maps.marks(after)[at]
-    assert not maps.picture(after, "conc-ml", "NAA").shown[at] and "nothing but noise" in after.at(at).state
+    assert before.fitted[at] and not after.fitted[at] and not map_display.marks(after)[at]
+    assert not map_display.picture(after, "conc-ml", "NAA").shown[at] and "nothing but noise" in after.at(at).state

@@ -1,11 +1,10 @@
-"""A folder of results, whoever wrote it, as maps, a table and spectra.  Knows neither wx nor torch.
+"""A folder of results as maps, a table and spectra, whichever program wrote it.  Knows neither wx nor torch.
 
 Opened are folders of ``fsl_mrs_dl mrsi``, ``fsl_mrs_dl fit``, ``fsl_mrsi`` and ``fsl_mrs``.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from dataclasses import dataclass, field
@@ -20,28 +19,9 @@ from fsl_mrs_dl.results import layout
 from fsl_mrs_dl.results.layout import Quantity
 from fsl_mrs_dl.results.model_file import Evaluator
 
-__all__ = ["Results", "Voxel", "OOD_LIMIT"]
+from .voxel_table import VoxelTable, metabolite_rows, read_tables
 
-OOD_LIMIT = 1.0
-"""Above it the out-of-distribution score says that a spectrum is unlike clean data."""
-
-# What a table shows: title, unit, column, column of its standard deviation.  "{ref}" is the internal reference.
-_COLUMNS = (
-    ("Conc.", "a.u.", "conc", "crlb_sd"),
-    ("CRLB", "%", "crlb_pct", None),
-    ("/ {ref}", "", "ratio", "ratio_sd"),
-    ("Molarity", "mM", "molarity", "molarity_sd"),
-    ("Molality", "mmol/kg", "molality", "molality_sd"),
-    ("Posterior / {ref}", "", "posterior_ratio", "posterior_ratio_sd"),
-    ("Prior", "%", "prior_share", None),
-    # Remarks stand here.
-    ("Posterior", "a.u.", "posterior_mean", "posterior_sd"),
-    ("Network", "a.u.", "network", "epistemic_sd"),
-    ("SNR", "", "snr", None),
-    ("FWHM", "Hz", "fwhm", None),
-)
-_AFTER_REMARKS = ("posterior_mean", "network", "snr", "fwhm")
-"""What matters least stands behind the remarks, lest they be out of sight."""
+__all__ = ["Results"]
 
 # Columns of maps that FSL-MRS writes, which have none in uncertainty.csv.
 _FSL_COLUMNS = {
@@ -53,8 +33,6 @@ _FSL_COLUMNS = {
     "SNR": "snr",
     "FWHM": "fwhm",
 }
-
-_REMARKS = {"at_zero": "held at zero", "mostly_prior": "mostly prior", "prior_conflict": "data and prior disagree"}
 
 # Estimates, and the maps of their standard deviation.
 _SD_OF = {
@@ -69,7 +47,7 @@ _SD_OF = {
 
 _ESTIMATES = {*_SD_OF, "conc-molarity", "conc-molality"}
 
-# The one that says most is chosen first.
+# The first that exists is shown at the start.
 _PREFERRED = ("conc-ml", "raw-concentrations")
 _PREFERRED_METABS = ("NAA", "tNAA", "NAA+NAAG", "PCr", "Cr", "Cr+PCr", "ATP", "HDO")
 
@@ -79,28 +57,28 @@ _NO_RESULTS = (
 )
 
 
-@dataclass(frozen=True)
-class Voxel:
-    """What is known of a voxel.
-
-    ``state`` is a line on the voxel as a whole, ``titles`` are those of the columns, units included, ``rows`` one line
-    of text cells for every metabolite, and ``doubtful`` whether a line holds what should not be used as it is.
-    """
-
-    state: str
-    titles: list[str]
-    rows: list[list[str]]
-    doubtful: list[bool]
-    good: bool = True
-
-
 @dataclass
 class Results:
     """A folder of results; see :meth:`open`.
 
-    ``kind`` is "MRSI" or "SVS", ``shape`` the grid of the voxels, ``affine`` from their indices to mm, ``metabs`` the
-    metabolites and sums, ``quantities`` the kinds of map that there are (none for SVS), ``reference`` the internal
-    reference.
+    Attributes
+    ----------
+    folder : Path
+    kind : {"MRSI", "SVS"}
+    metabs : list of str
+        Metabolites and sums.
+    shape : (int, int, int)
+        Grid of the voxels.
+    affine : ndarray
+        From indices of voxels to mm, ``(4, 4)``.
+    quantities : list of Quantity
+        Kinds of maps in the folder; empty for SVS.
+    reference : str
+        Name of the internal reference.
+    table : dict
+        Numbers of a single voxel by metabolite and column; empty for MRSI.
+    note : str
+        Remark on omitted spectra.
     """
 
     folder: Path
@@ -117,7 +95,7 @@ class Results:
 
     @classmethod
     def open(cls, folder: str | Path) -> Results:
-        """The results in a folder.
+        """Read the results in a folder.
 
         Raises
         ------
@@ -152,12 +130,12 @@ class Results:
         results = cls(
             folder, "MRSI", metabs, tuple(int(n) for n in image.shape[:3]), image.affine, reference=_reference(folder)
         )
-        results.quantities = [one for one in layout.QUANTITIES if results._there_is(one)]
+        results.quantities = [one for one in layout.QUANTITIES if results._has_maps(one)]
         return results
 
     @classmethod
     def _open_svs(cls, folder: Path) -> Results:
-        table, note = _read_table(folder)
+        table, note = read_tables(folder)
         if not table:
             raise DataError(
                 f"{folder}: its tables (uncertainty.csv, summary.csv, concentrations.csv) hold no metabolites; fit"
@@ -174,29 +152,26 @@ class Results:
     # -- maps ----------------------------------------------------------------------------------------------------------
 
     def _candidates(self, quantity: Quantity, metab: str | None) -> list[Path]:
-        found = [self.folder / quantity.path(metab)]
+        paths = [self.folder / quantity.path(metab)]
         if quantity.column:
-            found.append(
-                self.folder
-                / "maps"
-                / (f"{quantity.column}/{metab}.nii.gz" if quantity.per_metab else f"{quantity.column}.nii.gz")
-            )
-        return found
+            name = f"{quantity.column}/{metab}.nii.gz" if quantity.per_metab else f"{quantity.column}.nii.gz"
+            paths.append(self.folder / "maps" / name)
+        return paths
 
-    def _there_is(self, quantity: Quantity) -> bool:
+    def _has_maps(self, quantity: Quantity) -> bool:
         metabs = self.metabs if quantity.per_metab else [None]
         return any(path.is_file() for metab in metabs for path in self._candidates(quantity, metab))
 
     def path(self, key: str, metab: str | None = None) -> Path | None:
-        """The file of a map; None where there is none."""
+        """Return the file of a map; None where there is none."""
         return next((path for path in self._candidates(layout.by_key(key), metab) if path.is_file()), None)
 
     def has(self, key: str) -> bool:
-        """Is there such a map, for any metabolite?"""
+        """Return whether the folder has such a map, for any metabolite."""
         return any(one.key == key for one in self.quantities)
 
     def map(self, key: str, metab: str | None = None) -> np.ndarray | None:
-        """A map on the grid, float ``(x, y, z)``, 0 where nothing is known; None where there is no such file.
+        """Return a map on the grid, float ``(x, y, z)``, 0 where it is not finite; None where there is no file.
 
         Raises
         ------
@@ -225,7 +200,7 @@ class Results:
 
     @cached_property
     def fitted(self) -> np.ndarray:
-        """Which voxels hold something that was fitted, not only noise, bool ``(x, y, z)``."""
+        """Mask of the fitted voxels that hold more than noise, bool ``(x, y, z)``."""
         if self.kind == "SVS":
             return np.ones(self.shape, bool)
         if self.map("fitted") is not None:
@@ -235,30 +210,30 @@ class Results:
 
     @cached_property
     def failed(self) -> np.ndarray:
-        """The values of :data:`fsl_mrs_dl.results.layout.FAILED`, int ``(x, y, z)``; 0 where the folder does not
-        say."""
+        """The values of :data:`fsl_mrs_dl.results.layout.FAILED`, int ``(x, y, z)``; 0 where the folder
+        has none."""
         values = self.map("failed") if self.kind == "MRSI" else None
         return np.zeros(self.shape, int) if values is None else np.rint(values).astype(int)
 
     @cached_property
-    def unlike(self) -> np.ndarray:
-        """Which fitted voxels are unlike clean data, bool ``(x, y, z)``."""
+    def out_of_distribution(self) -> np.ndarray:
+        """Mask of the fitted voxels above the limit of the out-of-distribution score, bool ``(x, y, z)``."""
         values = self.map("ood-score") if self.kind == "MRSI" else None
-        return np.zeros(self.shape, bool) if values is None else (values > OOD_LIMIT) & self.fitted
+        return np.zeros(self.shape, bool) if values is None else (values > layout.OOD_LIMIT) & self.fitted
 
     @property
     def default_metab(self) -> str:
-        """NAA where there is one."""
+        """Metabolite to begin with: NAA where there is one."""
         return next((name for name in _PREFERRED_METABS if name in self.metabs), self.metabs[0])
 
     @property
     def default_quantity(self) -> str:
-        """The key of the map to begin with."""
-        there = [one.key for one in self.quantities]
-        return next((key for key in _PREFERRED if key in there), there[0])
+        """Key of the map to begin with."""
+        keys = [one.key for one in self.quantities]
+        return next((key for key in _PREFERRED if key in keys), keys[0])
 
     def check_metab(self, metab: str) -> str:
-        """The metabolite, if it is there.
+        """Return the metabolite if the folder has it.
 
         Raises
         ------
@@ -266,11 +241,13 @@ class Results:
             With the list of those that there are.
         """
         if metab not in self.metabs:
-            raise OptionError(f"--metab {metab}: is not in {self.folder}; there are {', '.join(self.metabs)}.")
+            raise OptionError(
+                f"is not in {self.folder}", option="metab", value=metab, remedy=f"there are {', '.join(self.metabs)}"
+            )
         return metab
 
     def check_quantity(self, key: str) -> str:
-        """The quantity's key, if there are maps of it.
+        """Return the key of a quantity if the folder has maps of it.
 
         Raises
         ------
@@ -278,40 +255,39 @@ class Results:
             With the list of those that there are.
         """
         if self.kind == "SVS":
-            raise OptionError(f"--quantity {key}: a single voxel has no maps; leave it out.")
+            raise OptionError("a single voxel has no maps", option="quantity", value=key, remedy="leave it out")
         if not self.has(key):
-            raise OptionError(
-                f"--quantity {key}: is not in {self.folder}; there are {', '.join(one.key for one in self.quantities)}."
-            )
+            keys = ", ".join(one.key for one in self.quantities)
+            raise OptionError(f"is not in {self.folder}", option="quantity", value=key, remedy=f"there are {keys}")
         return key
 
     def is_estimate(self, key: str) -> bool:
-        """Is it a concentration or a ratio, which has an uncertainty of its own?"""
+        """Return whether a quantity is a concentration or a ratio, which has an uncertainty of its own."""
         return key in _ESTIMATES
 
     def label(self, key: str) -> str:
-        """What a quantity is called, with its unit."""
+        """Return the name of a quantity with its unit."""
         one = layout.by_key(key)
         text = one.label.replace("the internal reference", self.reference)
         return text + (f" ({one.unit})" if one.unit else "")
 
     def title(self, key: str, metab: str) -> str:
-        """What a map is called, with its unit."""
+        """Return the title of a map with its unit."""
         return f"{metab}: {self.label(key)}" if layout.by_key(key).per_metab else self.label(key)
 
     def sd(self, key: str, metab: str) -> np.ndarray | None:
-        """Standard deviations of an estimate in its unit, ``(x, y, z)``, NaN where not known; None where nothing is."""
-        own = _SD_OF.get(key)
-        if own is not None and self.map(own, metab) is not None:
-            return np.where(self.fitted & (self.map(own, metab) > 0), self.map(own, metab), np.nan)
+        """Return standard deviations in the unit of an estimate, ``(x, y, z)``, NaN where unknown; None without any."""
+        sd_key = _SD_OF.get(key)
+        if sd_key is not None and (sd := self.map(sd_key, metab)) is not None:
+            return np.where(self.fitted & (sd > 0), sd, np.nan)
         percent, values = self.map("sd", metab), self.map(key, metab)
         if percent is None or values is None or key not in _ESTIMATES:
             return None
         return np.where(self.fitted & (values > 0), percent / 100 * values, np.nan)
 
     def percent(self, key: str, metab: str) -> np.ndarray | None:
-        """Standard deviations of an estimate in percent of it, ``(x, y, z)``, NaN where not fitted, infinite at zero;
-        None where nothing is known."""
+        """Return standard deviations in percent of an estimate, ``(x, y, z)``, NaN where not fitted, infinite at zero;
+        None without any."""
         sd, values = self.sd(key, metab), self.map(key, metab)
         if sd is None or values is None:
             return None
@@ -320,30 +296,30 @@ class Results:
         return np.where(self.fitted, np.nan_to_num(out, nan=np.inf), np.nan)
 
     def crlb_percent(self, metab: str) -> np.ndarray | None:
-        """Cramer-Rao bounds in percent, as :meth:`percent` gives it."""
+        """Return Cramer-Rao bounds in percent, as :meth:`percent` does."""
         for key in ("conc-ml", "raw-concentrations"):
             if self.has(key):
-                found = self.percent(key, metab)
-                if found is not None:
-                    return found
+                percent = self.percent(key, metab)
+                if percent is not None:
+                    return percent
         return None
 
     # -- spectra -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def evaluator(self) -> Evaluator | None:
-        """The fitted model, for contributions and bands; None where the folder does not hold it."""
+        """Fitted model, for contributions and bands; None where the folder has none."""
         return Evaluator.open(self.folder)
 
     def spectrum(self, what: str) -> Path | None:
-        """The NIfTI-MRS file of "fit", "baseline" or "residual"; None where there is none."""
+        """Return the NIfTI-MRS file of "fit", "baseline" or "residual"; None where there is none."""
         mrsi = layout.SPECTRA[f"fit-{what}"]
         names = (mrsi, {"fit": "fit.nii.gz", "baseline": "fit_baseline.nii.gz"}.get(what, "fit_residual.nii.gz"))
         return next((self.folder / name for name in names if (self.folder / name).is_file()), None)
 
     @property
     def linked_data(self) -> Path | None:
-        """What was fitted, where the folder still points to it."""
+        """File of the fitted data, where the link in the folder still leads to it."""
         return next(
             (
                 path
@@ -355,7 +331,7 @@ class Results:
 
     # -- table ---------------------------------------------------------------------------------------------------------
 
-    def _of_map(self, voxel, metab: str) -> dict[str, float]:
+    def _map_values(self, voxel, metab: str) -> dict[str, float]:
         values = {}
         for one in self.quantities:
             column = _FSL_COLUMNS.get(one.key, one.column)
@@ -370,19 +346,19 @@ class Results:
         return values
 
     def values(self, voxel: tuple[int, int, int], metab: str) -> dict[str, float]:
-        """Everything that is known of a metabolite in a voxel, by the names of uncertainty.csv (and ``molarity``,
+        """Return every number on a metabolite in a voxel, by the columns of uncertainty.csv (and ``molarity``,
         ``molality``, ``snr``, ``fwhm``)."""
-        found = dict(self.table[metab]) if self.kind == "SVS" else self._of_map(voxel, metab)
-        if "prior_pull" in found:
-            found["prior_share"] = 100 * found["prior_pull"]
-        return found
+        values = dict(self.table[metab]) if self.kind == "SVS" else self._map_values(voxel, metab)
+        if "prior_pull" in values:
+            values["prior_share"] = 100 * values["prior_pull"]
+        return values
 
-    def at(self, voxel: tuple[int, int, int] | None) -> Voxel:
-        """The table of a voxel; ``voxel`` is None where the cursor is outside of the grid."""
+    def at(self, voxel: tuple[int, int, int] | None) -> VoxelTable:
+        """Return the table of a voxel; ``voxel`` is None where the cursor is outside of the grid."""
         if self.kind == "SVS":
             voxel = (0, 0, 0)
         if voxel is None or any(not 0 <= index < size for index, size in zip(voxel, self.shape)):
-            return Voxel("The cursor is outside of the spectra's voxels.", [], [], [], False)
+            return VoxelTable.empty("The cursor is outside of the spectra's voxels.")
         voxel = tuple(int(index) for index in voxel)
         name = "Voxel" if self.kind == "SVS" else f"Voxel {voxel[0]} {voxel[1]} {voxel[2]}"
         failed = int(self.failed[voxel])
@@ -390,47 +366,35 @@ class Results:
             reason = (
                 layout.FAILED.get(failed, "could not be fitted") if failed else "was not fitted (outside of the mask)"
             )
-            return Voxel(f"{name} {reason}.", [], [], [], False)
-        known = {metab: self.values(voxel, metab) for metab in self.metabs}
-        columns = [column for column in _COLUMNS if any(column[2] in values for values in known.values())]
-        titles = ["Metabolite"]
-        for title, unit, _, sd in columns:
-            # That numbers behind "±" are SDs is said once, to save width.
-            spread = len(titles) == 1 and any(sd in values for values in known.values())
-            titles.append(
-                title.format(ref=self.reference) + (" ± SD" if spread else "") + (f" ({unit})" if unit else "")
-            )
-        n_first = sum(column[2] not in _AFTER_REMARKS for column in columns)
-        titles.insert(n_first + 1, "Remarks")
-        rows, doubtful = [], []
-        for metab, values in known.items():
-            remarks = [text for column, text in _REMARKS.items() if values.get(column, 0) > 0.5]
-            doubtful.append(bool(remarks) or values.get("crlb_pct", 0) > 50)
-            cells = [_cell(values, column, sd) for _, _, column, sd in columns]
-            rows.append([metab, *cells[:n_first], ", ".join(remarks), *cells[n_first:]])
-        whole = self._whole(voxel, known[self.metabs[0]])
+            return VoxelTable.empty(f"{name} {reason}.")
+        values = {metab: self.values(voxel, metab) for metab in self.metabs}
+        state, good = self._state(failed, self._quality(voxel, values[self.metabs[0]]))
+        return VoxelTable(f"{name}: {state}", *metabolite_rows(values, self.reference), good)
+
+    def _state(self, failed: int, quality: dict[str, float]) -> tuple[str, bool]:
+        """Return the quality of a fitted voxel as a text, and whether the fit is good."""
         texts, good = [], True
-        if failed or whole.get("converged", 1) < 0.5:
+        if failed or quality.get("converged", 1) < 0.5:
             texts.append(layout.FAILED.get(failed or 1, "failed").upper())
             good = False
-        if whole.get("ood_score", 0) > OOD_LIMIT:
-            texts.append(f"UNLIKE CLEAN DATA (score {whole['ood_score']:.1f}, above {OOD_LIMIT:g})")
+        if quality.get("ood_score", 0) > layout.OOD_LIMIT:
+            texts.append(f"OUT OF DISTRIBUTION (score {quality['ood_score']:.1f}, above {layout.OOD_LIMIT:g})")
             good = False
-        elif "ood_score" in whole:
-            texts.append(f"out-of-distribution score {whole['ood_score']:.2f}")
-        if "misfit" in whole:
-            texts.append(f"residual over noise {whole['misfit']:.2f}")
-        if "noise_sd" in whole:
-            texts.append(f"noise SD {whole['noise_sd']:.3g} a.u.")
+        elif "ood_score" in quality:
+            texts.append(f"out-of-distribution score {quality['ood_score']:.2f}")
+        if "misfit" in quality:
+            texts.append(f"residual over noise {quality['misfit']:.2f}")
+        if "noise_sd" in quality:
+            texts.append(f"noise SD {quality['noise_sd']:.3g} a.u.")
         texts += [self.note] if self.note else []
-        return Voxel(f"{name}: " + ("; ".join(texts) if texts else "fitted"), titles, rows, doubtful, good)
+        return "; ".join(texts) or "fitted", good
 
-    def _whole(self, voxel, first: dict[str, float]) -> dict[str, float]:
-        """What concerns the spectrum, not one metabolite."""
+    def _quality(self, voxel, first: dict[str, float]) -> dict[str, float]:
+        """Return the numbers of the whole spectrum; ``first`` are those of the first metabolite."""
         if self.kind == "SVS":
             return first
-        keys = {"misfit": "misfit", "ood-score": "ood_score", "noise-sd": "noise_sd"}
-        return {column: float(self.map(key)[voxel]) for key, column in keys.items() if self.has(key)}
+        columns = {"misfit": "misfit", "ood-score": "ood_score", "noise-sd": "noise_sd"}
+        return {column: float(self.map(key)[voxel]) for key, column in columns.items() if self.has(key)}
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -451,11 +415,11 @@ def _values(image, path: Path) -> np.ndarray:
 
 
 def _reference(folder: Path) -> str:
-    """What ratios refer to, as options.txt or summary.csv tell."""
+    """Return the reference of ratios in options.txt or summary.csv."""
     try:
-        found = json.JSONDecoder().raw_decode((folder / "options.txt").read_text())[0].get("internal_ref")
-        if found:
-            return "+".join([found] if isinstance(found, str) else found)
+        reference = json.JSONDecoder().raw_decode((folder / "options.txt").read_text())[0].get("internal_ref")
+        if reference:
+            return "+".join([reference] if isinstance(reference, str) else reference)
     except (OSError, ValueError, AttributeError):
         pass
     try:
@@ -463,88 +427,3 @@ def _reference(folder: Path) -> str:
         return next(word[1:] for word in head if word.startswith("/") and " " not in word)
     except (OSError, StopIteration, UnicodeDecodeError):
         return "the internal reference"
-
-
-def _number(text: str) -> float:
-    if text in ("True", "False"):
-        return float(text == "True")
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _read_csv(path: Path) -> list[list[str]]:
-    try:
-        with open(path, newline="") as file:
-            return [row for row in csv.reader(file) if row]
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise DataError(f"{path}: cannot be read ({exc}).") from exc
-
-
-def _read_table(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
-    """Values by metabolite and column from the tables of a single voxel, and a note on what they leave out."""
-    table: dict[str, dict[str, float]] = {}
-    note = ""
-
-    def add(metab: str, column: str, text: str) -> None:
-        value = _number(text)
-        if not math.isnan(value):
-            table.setdefault(metab, {}).setdefault(column, value)
-
-    head, *rows = _read_csv(folder / "uncertainty.csv") or [[]]
-    if "Metab" in head:
-        names = [row[head.index("Metab")] for row in rows]
-        if len(names) > len(set(names)):
-            note = f"the first of {names.count(names[0])} spectra"
-            first = dict(zip(reversed(names), reversed(rows)))
-            rows = [first[name] for name in dict.fromkeys(names)]
-        for row in rows:
-            for column, text in zip(head, row):
-                add(row[head.index("Metab")], column, text)
-    # Two lines of headings: mean or std, and the scaling.
-    lines = _read_csv(folder / "concentrations.csv")
-    if len(lines) > 2:
-        for row in lines[2:]:
-            for kind, scaling, text in zip(lines[0][1:], lines[1][1:], row[1:]):
-                name = {"raw": "conc", "internal": "ratio"}.get(scaling, scaling)
-                ending = "" if kind.startswith("mean") else "_sd"
-                add(row[0], {"conc_sd": "crlb_sd"}.get(name + ending, name + ending), text)
-    head, *rows = _read_csv(folder / "summary.csv") or [[]]
-    for row in rows:
-        for column, text in zip(head[1:], row[1:]):
-            name = {"%CRLB": "crlb_pct", "SNR": "snr", "FWHM": "fwhm"}.get(column)
-            if name is None and column.startswith("/"):
-                name = "ratio_sd" if column.endswith(" CRLB") else "ratio"
-            if name and (not table or row[0] in table or name != "snr"):
-                add(row[0], name, text)
-    for values in table.values():
-        if values.get("conc") == 0:
-            values.setdefault("at_zero", 1.0)
-    return table, note
-
-
-def _cell(values: dict[str, float], column: str, sd: str | None) -> str:
-    value = values.get(column, math.nan)
-    if math.isnan(value):
-        return "–"
-    if column in ("crlb_pct", "prior_share"):
-        return f"{value:.0f}" if value < 999 else "> 999"
-    if column in ("snr", "fwhm"):
-        return f"{value:.1f}"
-    spread = values.get(sd, math.nan)
-    if not math.isfinite(spread) or spread <= 0:
-        return _round(value, abs(value))
-    return f"{_round(value, spread)} ± {_round(spread, spread)}"
-
-
-def _round(value: float, scale: float) -> str:
-    """A number with two digits of its scale; large and small ones with an exponent."""
-    if scale <= 0 or not math.isfinite(value):
-        return f"{value:.3g}"
-    digits = 1 - math.floor(math.log10(scale))
-    if digits > 6 or digits < -3:
-        return f"{value:.3g}"
-    return f"{value:.{max(digits, 0)}f}"

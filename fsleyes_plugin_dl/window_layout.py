@@ -1,13 +1,13 @@
 """The layout ``mrs-dl``: settings and images on the left, the spectrum and its table on the right.
 
-A layout is a text in FSLeyes's own form: views and where they are, then for each view its controls, its settings and
-where they are.
+A layout is a text in FSLeyes's own form: views and their places, then for each view its controls, its settings and
+their places.
 """
 
 __all__ = ["MRS_DL"]
 
 _TOP, _RIGHT, _BOTTOM, _LEFT, _CENTRE = 1, 2, 3, 4, 5
-# What wxPython's AUI calls the state of a panel: which frame and buttons it has.
+# States of panels in wxPython's AUI: their frame and buttons.
 _VIEW, _SIDE, _CONTROL, _BAR, _INSIDE = 69474240, 2103292, 2099196, 142332, 768
 
 
@@ -22,7 +22,7 @@ def _panes(panes: list[str], docks: dict[tuple[int, int], int]) -> str:
 
 
 def _screen() -> tuple[int, int]:
-    """Width and height of the screen in pixels; usual ones where there is none."""
+    """Return width and height of the screen in pixels; usual ones where there is none."""
     try:
         import wx
     except ImportError:
@@ -30,7 +30,7 @@ def _screen() -> tuple[int, int]:
     return tuple(wx.GetDisplaySize()) if wx.GetApp() is not None else (1920, 1200)
 
 
-# A layout gives sizes in pixels, so they have to suit the screen: FSLeyes opens over nine tenths of it.
+# A layout holds sizes in pixels, which must suit the screen: FSLeyes opens over nine tenths of it.
 _WIDTH, _HEIGHT = _screen()
 _SPECTRUM, _TABLE, _SETTINGS = min(int(0.427 * _WIDTH), 1100), min(int(0.32 * _HEIGHT), 500), 385
 
@@ -51,7 +51,7 @@ MRS_DL = "\n".join(
             ],
             {(_CENTRE, 0): 22, (_RIGHT, 0): _SPECTRUM},
         ),
-        f"fsleyes_plugin_dl.panel.ResultsPanel;{_ORTHO}",
+        f"fsleyes_plugin_dl.panels.ResultsPanel;{_ORTHO}",
         _panes(
             [
                 _pane("Panel", "", _INSIDE, _CENTRE),
@@ -59,7 +59,7 @@ MRS_DL = "\n".join(
             ],
             {(_CENTRE, 0): 22, (_LEFT, 0): _SETTINGS},
         ),
-        "fsleyes_plugin_mrs.controls.MRSToolBar,fsleyes_plugin_dl.panel.TablePanel;;",
+        "fsleyes_plugin_mrs.controls.MRSToolBar,fsleyes_plugin_dl.panels.TablePanel;;",
         _panes(
             [
                 _pane("FigureCanvasWxAgg", "", _INSIDE, _CENTRE),
@@ -70,4 +70,4 @@ MRS_DL = "\n".join(
         ),
     ]
 )
-"""What ``fsleyes -s mrs-dl`` loads."""
+"""The layout of ``fsleyes -s mrs-dl``."""

@@ -1,0 +1,112 @@
+"""Images of FSLeyes that are read from results or made from them: spectra, maps, outlines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from fsl.data.image import Image
+from fsleyes_plugin_mrs.utils import is_nifti_mrs
+
+from fsl_mrs_dl.core.errors import DataError, FslMrsDlError
+
+from . import map_display
+from .results_folder import Results
+
+__all__ = ["CURVES", "MemoryImage", "open_image", "padded_image", "read_curves"]
+
+CURVES = ("data", "fit", "baseline", "residual")
+"""Names of the spectra of a fit, in the order of their drawing."""
+
+
+class MemoryImage(Image):
+    """An image computed from results.  It never counts as unsaved, since closing it loses nothing."""
+
+    @property
+    def saveState(self):  # noqa: N802, FSLeyes's name
+        """Whether it is saved: always."""
+        return True
+
+
+def open_image(path: str | Path, content: str) -> Image:
+    """Open a file as an image of FSLeyes.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it cannot be read; ``content`` describes it, for example "T1".
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file ({content}).")
+    try:
+        return Image(str(path))
+    except FslMrsDlError:
+        raise
+    except Exception as exc:  # the readers of FSLeyes raise many kinds
+        raise DataError(f"{path}: cannot be read as {content} ({' '.join(str(exc).split())}).") from exc
+
+
+def padded_image(values: np.ndarray, affine: np.ndarray, name: str) -> MemoryImage:
+    """Return an image with one voxel of zeros around the values."""
+    grid, moved = map_display.padded(values, affine)
+    return MemoryImage(grid, name=name, xform=moved)
+
+
+def read_curves(results: Results, data: str | Path | None) -> dict[str, Image]:
+    """Return images of the spectra by the names of :data:`CURVES`; data and residual are computed where they have no
+    file.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, or data have another shape than the fit.
+    """
+    images = {}
+    for name in ("fit", "baseline", "residual"):
+        path = results.spectrum(name)
+        if path is not None:
+            images[name] = open_image(path, name)
+            if not is_nifti_mrs(images[name]):
+                raise DataError(f"{path}: is no NIfTI-MRS file; make the results again.")
+    fit = images.get("fit")
+    source = data if data is not None else results.linked_data
+    if source is not None:
+        measured = _measured(source, fit, required=data is not None)
+        if measured is not None:
+            images["data"] = measured
+    elif fit is not None and "residual" in images and images["residual"].shape == fit.shape:
+        images["data"] = _like(fit, np.asarray(fit[:]) + np.asarray(images["residual"][:]), "data")
+    if "residual" not in images and fit is not None and "data" in images and images["data"].shape == fit.shape:
+        images["residual"] = _like(fit, np.asarray(images["data"][:]) - np.asarray(fit[:]), "residual")
+    return {name: images[name] for name in CURVES if name in images}
+
+
+def _measured(source: str | Path, fit: Image | None, required: bool) -> Image | None:
+    """Return the measured data, averaged over dimensions that the fit has not; None where they do not match the fit
+    and are not required."""
+    measured = open_image(source, "data")
+    if not is_nifti_mrs(measured):
+        raise DataError(f"{source}: is no NIfTI-MRS file.")
+    if fit is None:
+        return measured
+    if measured.shape[:4] != fit.shape[:4]:
+        if not required:
+            return None
+        raise DataError(
+            f"{source}: has {measured.shape[:4]} voxels and points, the fit {fit.shape[:4]}; give the data that were"
+            " fitted."
+        )
+    if measured.ndim > fit.ndim:
+        return _like(fit, np.asarray(measured[:]).reshape(*fit.shape[:4], -1).mean(-1), "data")
+    return measured
+
+
+def _like(fit: Image, fids: np.ndarray, name: str) -> Image:
+    """Return FIDs as an image in memory with the header of another, its NIfTI-MRS extension included."""
+    nifti = nibabel.Nifti2Image(fids.astype(np.complex64), fit.voxToWorldMat, header=fit.header)
+    image = MemoryImage(nifti, name=name)
+    if not is_nifti_mrs(image):
+        image.nifti_mrs = fit.nifti_mrs
+    return image

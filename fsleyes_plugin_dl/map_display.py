@@ -1,0 +1,225 @@
+"""Maps as they are drawn: arrays of values, uncertainties, visible voxels and marks.  Knows neither wx nor FSLeyes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fsl_mrs_dl.results import layout
+
+from .results_folder import Results
+
+__all__ = [
+    "CRITERIA",
+    "MARKS",
+    "PERCENT_CAP",
+    "Picture",
+    "picture",
+    "robust_range",
+    "marks",
+    "good_voxel",
+    "opacity",
+    "visible",
+    "padded",
+]
+
+CRITERIA = {"off": "no threshold", "percent": "CRLB (%)", "sd": "SD (unit of the map)"}
+"""Criteria that voxels may be hidden by."""
+
+PERCENT_CAP = 200.0
+"""Largest relative SD that is drawn; larger ones are drawn like it, since graphics cards may hold 16 bits only."""
+
+MARKS = {
+    1: ("did not converge", (1.0, 0.55, 0.0)),
+    2: ("could not be fitted", (1.0, 0.1, 0.1)),
+    3: (f"out of distribution (score above {layout.OOD_LIMIT:g})", (0.9, 0.2, 1.0)),
+}
+"""Meaning of the values of :func:`marks`, and the colour (red, green, blue) of their outlines."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A map as it is drawn.
+
+    Attributes
+    ----------
+    title, unit : str
+    values : ndarray
+        In ``unit``, float32 ``(x, y, z)``.
+    percent : ndarray
+        Relative SD in percent, at most :data:`PERCENT_CAP`, which also stands for voxels without a fit; as ``values``.
+    shown : ndarray
+        Mask of the voxels that are shown, bool.
+    fades : bool
+        Whether the map has an uncertainty of its own.
+    cmap : str
+        Name of a colour map.
+    range : (float, float)
+        Values of the first and last colour.
+    """
+
+    title: str
+    unit: str
+    values: np.ndarray
+    percent: np.ndarray
+    shown: np.ndarray
+    fades: bool
+    cmap: str
+    range: tuple[float, float]
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """Values of shown voxels, NaN elsewhere, where FSLeyes draws nothing.  (It draws voxels that another image
+        hides at their edges nevertheless.)"""
+        return np.where(self.shown, self.values, np.float32(np.nan))
+
+    @property
+    def whole_range(self) -> tuple[float, float]:
+        """Range from below the lowest to above the highest of the shown values."""
+        values = self.values[self.shown]
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+        margin = 0.01 * max(high - low, abs(high), 1e-12)
+        return low - margin, high + margin
+
+
+_ENOUGH = 0.2  # share of the shown voxels without a mark from which on they alone determine the range of the colours
+
+
+def robust_range(values: np.ndarray, low: float | None = 0.0) -> tuple[float, float]:
+    """Return the range from ``low`` (None: the 2nd percentile) to the 98th percentile of values; never empty."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    first, last = np.percentile(values, (2, 98))
+    first = first if low is None else low
+    if last <= first:
+        last = max(values.max(), first)
+    if last <= first:
+        return float(first), float(first) + 1.0
+    # Three digits are enough for a colour bar.
+    return float(f"{first:.3g}"), float(f"{last:.3g}")
+
+
+def picture(results: Results, key: str, metab: str, criterion: str = "off", threshold: float = 0.0) -> Picture:
+    """Return the picture of a quantity and metabolite; a metabolite without that map gives one that shows nothing.
+
+    Parameters
+    ----------
+    results : Results
+    key : str
+        Of the quantity.
+    metab : str
+    criterion : str
+        One of :data:`CRITERIA`.
+    threshold : float
+        In percent, or in the unit of the map.
+    """
+    quantity = layout.by_key(key)
+    values = results.map(key, metab)
+    exists = values is not None
+    values = np.zeros(results.shape) if values is None else values
+    fitted = results.fitted & exists
+    if key in ("failed", "fitted"):
+        fitted = values > 0
+    fades = results.is_estimate(key)
+    relative = results.percent(key, metab) if fades else None
+    fades = fades and relative is not None
+    percent = np.where(fitted, 0.0, PERCENT_CAP) if relative is None else np.where(fitted, relative, PERCENT_CAP)
+    percent = np.clip(np.nan_to_num(percent, nan=PERCENT_CAP, posinf=PERCENT_CAP), 0, PERCENT_CAP)
+
+    shown = fitted
+    uncertainty = None
+    if criterion == "percent" and quantity.per_metab:
+        uncertainty = results.crlb_percent(metab)
+    elif criterion == "sd" and quantity.per_metab:
+        uncertainty = results.sd(key, metab)
+    if uncertainty is not None:
+        # Unknown uncertainties, and those of values held at zero, are above any threshold.
+        shown = fitted & (np.nan_to_num(uncertainty, nan=np.inf) <= threshold)
+    if quantity.template.startswith("flags") or key == "prior-pull":
+        colours = (0.0, 1.0)
+    elif key == "failed":
+        colours = (0.0, 3.0)
+    else:
+        low = 0.0 if fades or (fitted.any() and values[fitted].min() >= 0) else None
+        colours = robust_range(values[_reliable(results, values, fitted, percent, fades)], low)
+    return Picture(
+        title=results.title(key, metab),
+        unit=quantity.unit,
+        values=values.astype(np.float32),
+        percent=percent.astype(np.float32),
+        shown=shown,
+        fades=fades,
+        cmap=quantity.cmap,
+        range=colours,
+    )
+
+
+def _reliable(results: Results, values, fitted, percent, fades: bool) -> np.ndarray:
+    """Return the mask of the voxels that determine the range of the colours."""
+    known = fitted & np.isfinite(values) & (values != 0)
+    # Uncertain values must not dim the certain ones.
+    reliable = known & (percent <= 50)
+    reliable = reliable if reliable.sum() >= 3 else known
+    if fades:
+        # Nor must the scalp dim the brain, where its lipids were fitted with metabolites: marked voxels may saturate,
+        # unless nearly all are marked.
+        unmarked = reliable & (marks(results) == 0)
+        reliable = unmarked if unmarked.sum() >= max(3, _ENOUGH * reliable.sum()) else reliable
+    return reliable
+
+
+def opacity(percent: np.ndarray, sure: float, unsure: float) -> np.ndarray:
+    """Return 1 where the relative SD is at most ``sure`` percent, 0 from ``unsure`` percent on, linear in between."""
+    return np.clip((unsure - np.asarray(percent, float)) / max(unsure - sure, 1e-9), 0, 1)
+
+
+def visible(shown: Picture, fade: bool, sure: float, unsure: float) -> np.ndarray:
+    """Return the mask of the voxels that are neither hidden nor faded completely, bool ``(x, y, z)``."""
+    return shown.shown & (opacity(shown.percent, sure, unsure) > 0) if fade and shown.fades else shown.shown
+
+
+def marks(results: Results, failed: bool = True, out_of_distribution: bool = True) -> np.ndarray:
+    """Return the mark of every voxel, int16 ``(x, y, z)``: a key of :data:`MARKS`, or 0 for none.  A failure takes
+    precedence."""
+    codes = np.zeros(results.shape, np.int16)
+    if out_of_distribution:
+        codes[results.out_of_distribution] = 3
+    if failed:
+        # Voxels of noise are not shown, and need no mark.
+        failures = (results.failed > 0) & (results.failed != layout.NOISE)
+        codes = np.where(failures, np.minimum(results.failed, 2), codes).astype(np.int16)
+    return codes
+
+
+def good_voxel(results: Results, metab: str | None = None) -> tuple[int, int, int]:
+    """Return a voxel to begin with: unmarked, with a low bound on the metabolite, near the middle."""
+    metab = metab or results.default_metab
+    if results.kind == "SVS" or not results.fitted.any():
+        return tuple(size // 2 for size in results.shape)
+    candidates = results.fitted & (marks(results) == 0)
+    if not candidates.any():
+        candidates = results.fitted
+    percent = results.crlb_percent(metab)
+    if percent is not None and np.isfinite(percent[candidates]).any():
+        percent = np.where(candidates & np.isfinite(percent), percent, np.inf)
+        candidates &= percent <= np.percentile(percent[np.isfinite(percent)], 25)
+    places = np.argwhere(candidates)
+    middle = np.argwhere(results.fitted).mean(0)
+    # Distances in mm: slices are often thicker than voxels are wide.
+    size = np.linalg.norm(results.affine[:3, :3], axis=0)
+    nearest = places[np.argmin((((places - middle) * size) ** 2).sum(1))]
+    return tuple(int(index) for index in nearest)
+
+
+def padded(values: np.ndarray, affine: np.ndarray, fill: float = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return an array with one more voxel of ``fill`` at either end of every axis, and its affine.
+
+    An outline needs background around it; and FSLeyes treats the outermost voxels of an image that fades another as
+    outside of it.
+    """
+    moved = np.array(affine, float)
+    moved[:3, 3] -= moved[:3, :3].sum(1)
+    return np.pad(values, 1, constant_values=fill), moved
