@@ -65,17 +65,22 @@ def _restored(kind, problem, option, value, remedy) -> FslMrsDlError:
 def spelling_of(parser) -> Callable[[str], str]:
     """Return how a program with this argparse parser spells the options of errors, for :meth:`FslMrsDlError.text`.
 
+    Options of its sub-commands count, too.
+
     >>> import argparse
     >>> parser = argparse.ArgumentParser()
     >>> _ = parser.add_argument("--no-refine", dest="refine", action="store_false")
     >>> spelling_of(parser)("refine")
     '--no-refine'
     """
-    strings = {}
-    for action in parser._actions:
-        for string in action.option_strings:
-            if string.startswith("--"):
-                strings.setdefault(action.dest, string)
+    strings, parsers = {}, [parser]
+    for one in parsers:
+        for action in one._actions:
+            if isinstance(action.choices, dict):
+                parsers += action.choices.values()
+            for string in action.option_strings:
+                if string.startswith("--"):
+                    strings.setdefault(action.dest, string)
     return lambda name: strings.get(name, f"--{name}")
 
 

@@ -195,7 +195,7 @@ def test_a_training_on_files_and_its_use(tmp_path, capsys):
         main(["align", "--file", example, "--model", str(tmp_path / "net"), "--output", str(tmp_path / "aligned")]) == 0
     )
     record = nifti.load(tmp_path / "aligned/svs.nii.gz").header["ProcessingApplied"][-1]
-    assert "starter=net" in record["Details"]
+    assert "method=net" in record["Details"]
 
 
 @pytest.mark.parametrize(
