@@ -222,5 +222,6 @@ class one_line_errors:
         if any(cls.__name__ == "FslMrsDlError" for cls in getattr(kind, "__mro__", ())):
             import sys
 
-            print(f"{self.command}: error: {exc}", file=sys.stderr)
+            line = exc.text(lambda option: f"--{option}")
+            print(f"{self.command}: error: {line}", file=sys.stderr)
             raise SystemExit(2) from exc

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.core.units import ppm_axis, window_indices
@@ -368,7 +369,7 @@ def test_apply_rejects_other_data():
 
 def test_report_is_self_contained(tmp_path):
     path = tmp_path / "report.html"
-    write_align_report(path, BASE, BASE_FOUND, **AXES, ppmlim=(0.2, 4.2), title="<b>simulated</b>")
+    write_align_report(path, BASE, BASE_FOUND, Axes(BASE.shape[-1], **AXES), ppmlim=(0.2, 4.2), title="<b>simulated</b>")
     text = path.read_text(encoding="utf-8")
     assert "Plotly.newPlot" in text and 'src="http' not in text and "&lt;b&gt;" in text
     assert len(list(tmp_path.iterdir())) == 1
