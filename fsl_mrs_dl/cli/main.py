@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 import configargparse
 
@@ -41,18 +42,18 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
     if args.job in ("fit", "mrsi"):
         # Matrices are small and spectra are fitted side by side: threads within a product would be in each other's way.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return run(args, prog or f"fsl_mrs_dl {args.job}")
+    return run(args, prog or f"fsl_mrs_dl {args.job}", _spelling(jobs[args.job]))
 
 
-def run(args, called: str) -> int:
-    """Run the job of parsed arguments and return its exit status; ``called`` is the command that messages begin
-    with."""
+def run(args, called: str, spelling: Callable[[str], str] = "--{}".format) -> int:
+    """Run the job of parsed arguments and return its exit status; ``called`` is the command that messages begin with,
+    ``spelling`` turns the plain name of an option into the one on the command line."""
     try:
         return args.func(args) or 0
     except FslMrsDlError as exc:
         if args.debug:
             raise
-        print(f"{called}: error: {exc.text(lambda option: '--' + option)}", file=sys.stderr)
+        print(f"{called}: error: {exc.text(spelling)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as exc:
         print(f"\n{called}: {str(exc) or 'interrupted; nothing was written.'}", file=sys.stderr)
@@ -65,6 +66,15 @@ def run(args, called: str) -> int:
             raise
         print(f"{called}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr)
         return 1
+
+
+def _spelling(parser: argparse.ArgumentParser) -> Callable[[str], str]:
+    """Return what turns an option's plain name into the one on the command line."""
+    spelled = {"init": "--starter", "network": "--model"}
+    for action in parser._actions:
+        if action.option_strings:
+            spelled.setdefault(action.dest, max(action.option_strings, key=len))
+    return lambda name: spelled.get(name, f"--{name}")
 
 
 class Parser(configargparse.ArgParser):
