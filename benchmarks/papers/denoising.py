@@ -25,7 +25,8 @@ from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.fitting import uncertainty
 from fsl_mrs_dl.io.basis import Basis
-from fsl_mrs_dl.io.files import claim, fingerprint, put_in_place
+from fsl_mrs_dl.io.files import claim, fingerprint
+from fsl_mrs_dl.io.output import put_in_place
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes

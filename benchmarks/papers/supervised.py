@@ -43,7 +43,8 @@ from fsl_mrs_dl import __version__
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import priors, quantification, quantify, uncertainty
 from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
-from fsl_mrs_dl.io.files import claim, put_in_place
+from fsl_mrs_dl.io.files import claim
+from fsl_mrs_dl.io.output import put_in_place
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.networks.encoders import ENCODERS
 from fsl_mrs_dl.networks.supervised_quantification import pool_size

@@ -103,7 +103,7 @@ def _fit_data(args, data):
     conjugated = args.conjfid
     if conjugated is None:
         good = fids[np.isfinite(fids).all(-1)]
-        conjugated = basis_module.detect_conjugation(good.mean(0), data.dwelltime, data.spec_freq_mhz, data.nucleus)
+        conjugated = basis_module.detect_conjugation(good.mean(0), data.axes)
         if conjugated:
             print(
                 f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate);"

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
     if args.job in ("fit", "mrsi"):
         # Matrices are small and spectra are fitted side by side: threads within a product would be in each other's way.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return run(args, prog or f"fsl_mrs_dl {args.job}", spelling_of(jobs[args.job]))
+    return run(args, prog or f"fsl_mrs_dl {args.job}", spelling_of(jobs[args.job], init="--starter", network="--model"))
 
 
 def run(args, called: str, spelling) -> int:

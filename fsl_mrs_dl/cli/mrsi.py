@@ -63,10 +63,11 @@ def _mrsi_arguments(parser) -> None:
 def _mrsi(args) -> None:
     import time
 
+    from ..fitting.options import FitOptions
     from ..io import nifti
     from ..io import output as output_module
     from ..mrsi import assemble, plan, run
-    from ..mrsi import job as job_module
+    from ..mrsi.job import VolumeOptions
     from ..preproc import denoise
 
     _check_fsl_mrs_words(args)
@@ -77,43 +78,63 @@ def _mrsi(args) -> None:
     denoise.warn(args, about.header)
     basis, groups = _chosen_basis(args, about)
     model, sums, chosen = _checked_options(args, basis)
-    settings = job_module.Settings(
+    options = FitOptions(
         model=model,
-        ppmlim=tuple(args.ppmlim) if args.ppmlim else None,
+        ppmlim=args.ppmlim,
         baseline=args.baseline,
-        groups=tuple(groups),
-        ind_scale=tuple(args.ind_scale) if args.ind_scale else None,
+        metab_groups=groups,
+        ind_scale=args.ind_scale or (),
         rescale=not args.no_rescale,
-        internal_ref=tuple(args.internal_ref),
-        combine=tuple(sums),
-        dl=chosen,
-        conjugate=args.conjfid,
-        spectra=not args.no_spectra,
-        share_starts=args.share_starts,
+        internal_ref=args.internal_ref,
+        combine=sums,
+        init="both" if chosen.starter == "together" else chosen.starter,
+        network=chosen.model,
+        prior=chosen.prior,
+        estimate=chosen.estimate,
+        device=chosen.device,
+    )
+    volume_options = VolumeOptions(
+        conjugate=args.conjfid, spectra=not args.no_spectra, share_initial_values=args.share_starts
     )
     workers = run.workers_for(args.parallel, args.parallel_workers, args.max_memory)
     job, pilot = plan.prepare(
-        args.data, basis, args.output, settings, mask=args.mask, resume=args.resume, overwrite=args.overwrite
+        args.data,
+        basis,
+        args.output,
+        options,
+        volume_options,
+        mask=args.mask,
+        resume=args.resume,
+        overwrite=args.overwrite,
     )
+    if job.conjugated and args.conjfid is None and not args.resume:
+        print(
+            f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid"
+            " forbids it."
+        )
     n = len(job.index)
     _say(
         args,
         f"Fitting {n} voxels with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}, in"
         f" {job.n_chunks} chunks",
     )
-    left = n - sum(len(job.index[job.rows(k)]) for k in job.done())
+    left = n - job.n_voxels(job.done())
     try:
         with _progress(n, "voxels") as advance:
             run.fit_all(job, parallel=args.parallel, workers=workers, progress=advance)
-        seen = _write_mrsi(args, job, pilot, inputs)
+        values = _write_mrsi(args, job, pilot, inputs)
     except KeyboardInterrupt:
-        done = sum(len(job.index[job.rows(k)]) for k in job.done())
+        done = job.n_voxels(job.done())
         raise KeyboardInterrupt(
             f"interrupted; {done} of {n} voxels are done: the same command with --resume goes on."
         ) from None
     assemble.finish(job)
-    print(assemble.summary(job, seen))
-    print(f"{assemble.rate(begun, left)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
+    advice = (
+        "Most are: check basis set (sequence, echo time), macromolecules (--mm), baseline (--baseline 'spline,"
+        " moderate') and --mask."
+    )
+    print(assemble.summary(job, values, advice))
+    print(f"{assemble.duration(begun, left)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
 
 
 def _write_mrsi(args, job, pilot, inputs) -> dict:
@@ -123,8 +144,8 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
 
     _say(args, "Writing maps and spectra")
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-        seen = assemble.write_results(
-            folder, job, options=_options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot
+        values = assemble.write_results(
+            folder, job, options_text=_options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot
         )
         _link(folder, args.output, "data", Path(args.data))
         _link(folder, args.output, "basis", Path(args.basis))
@@ -132,4 +153,4 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
             from ..results.reports.fit import write_fit_report
 
             write_fit_report(folder / "report.html", pilot, data=args.data, basis=args.basis, location=None)
-    return seen
+    return values

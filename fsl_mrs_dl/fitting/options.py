@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.errors import OptionError
+from .error_fields import NamedErrors
 
 __all__ = ["FitOptions", "DlOptions", "ESTIMATES", "INITIALISATIONS"]
 
@@ -87,8 +88,16 @@ class FitOptions:
         if self.estimate == "posterior_mean" and (self.prior is None or str(self.prior) == "none"):
             raise OptionError("needs a prior", option="estimate", value=self.estimate, remedy="leave `prior` none out")
         self._check_prior()
-        self.initialisation()
-        choose_device(self.device)
+        if self.init is not None and self.init not in INITIALISATIONS:
+            raise OptionError(
+                "there are no such initial values",
+                option="init",
+                value=self.init,
+                remedy=f"choose one of {', '.join(INITIALISATIONS)}",
+            )
+        with NamedErrors(starter="init", model="network"):
+            self.initialisation()
+            choose_device(self.device)
         return self
 
     def _check_prior(self) -> None:
@@ -110,7 +119,7 @@ class FitOptions:
         """Return what chooses the initial values once the data are known."""
         from .automatic_initialisation import Automatic
 
-        return Automatic(self.init, self.network)
+        return Automatic("together" if self.init == "both" else self.init, self.network)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import DataError, OptionError, OutputError
-from ..io import files
+from ..io import files, output
 
 __all__ = ["Card", "model_names", "find", "read_card", "little_learnt", "load", "save"]
 
@@ -274,6 +274,6 @@ def _write(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        files.put_in_place(temporary, path)
+        output.put_in_place(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -86,7 +86,7 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
     fids = np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)
     if len(fids) != 1 or not np.isfinite(fids).all() or not fids.any():
         raise DataError(f"--mm {path}: holds {len(fids)} spectra, one usable one is needed; average it first.")
-    if detect_conjugation(fids[0], data.dwelltime, data.spec_freq_mhz, data.nucleus):
+    if detect_conjugation(fids[0], data.axes):
         fids = fids.conj()
     _check_not_water(fids[0], data, path)
     # About as large as a metabolite set's own pattern, so that its amplitude is a number one can read.

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...preproc.absolute import REFERENCE_LINES
 from ...preproc.align import AlignedData
-from .page import _numbers
+from .page import list_numbers
 
 __all__ = ["alignment_table", "summary_line"]
 
@@ -52,11 +52,11 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
             where = "" if index is not None or not found else f" in {lost} of {len(aligned.offset)} sets"
             said.append(f"{named} {'was' if single else 'were'} not found{where}, left where the mean was.")
     if aligned.rejected:
-        said.append(f"Left out: {_numbers([one + 1 for one in aligned.rejected])} (counted from 1).")
+        said.append(f"Left out: {list_numbers([one + 1 for one in aligned.rejected])} (counted from 1).")
     return " ".join(said)
 
 
-def _partner(aligned: AlignedData, index: int) -> int | None:
+def edit_partner(aligned: AlignedData, index: int) -> int | None:
     """The set of the other edit condition where there are two, for the first of them."""
     names, sizes = list(aligned.set_axes), list(aligned.set_axes.values())
     if aligned.subspectra is None or aligned.subspectra[0].shape[-1] != 2:
