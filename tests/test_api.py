@@ -19,8 +19,8 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
 from fsl_mrs_dl.fitting import quantification
 from fsl_mrs_dl.fitting import quantify as quantify_module
-from fsl_mrs_dl.fitting.automatic_initialisation import AlsoFrom
-from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
+from fsl_mrs_dl.fitting.automatic_initialisation import WithKnownParameters
+from fsl_mrs_dl.fitting.initialisation import ClassicalSearch
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.preproc import align as align_module
@@ -252,7 +252,7 @@ def test_starters_go_by_name_or_are_given(spectra, sim_basis):
     np.testing.assert_array_equal(by_itself.params, quantify(spectra, sim_basis, **ON_CPU, starter="together").params)
     assert quantify(spectra, sim_basis, **ON_CPU, starter="network").starter == "quant-universal"
     assert (by_itself.cost <= by_name.cost * (1 + 1e-6)).all()
-    wide = quantify(spectra, sim_basis, **ON_CPU, starter=ClassicalStarter(max_shift_ppm=0.5))
+    wide = quantify(spectra, sim_basis, **ON_CPU, starter=ClassicalSearch(max_shift_ppm=0.5))
     np.testing.assert_allclose(wide.cost, by_name.cost, rtol=1e-6)
     with pytest.raises(OptionError, match="oracle.*classical"):
         quantify(spectra, sim_basis, **ON_CPU, starter="oracle")
@@ -350,7 +350,7 @@ def fit_from(few, starter=None, rows=slice(None), **options):
 def test_known_parameters_are_one_more_proposal(few, words):
     options = {"rows": [0], "baseline": words, "ppmlim": (1.8, 4.0)}
     plain, lost = fit_from(few, **options), fit_from(few, Nowhere(), max_iter=3, **options)
-    starter = AlsoFrom(Nowhere(), plain.params[0], plain.model)
+    starter = WithKnownParameters(Nowhere(), plain.params[0], plain.model)
     helped = fit_from(few, starter, max_iter=3, **options)
     assert starter.name == helped.starter == "nowhere"
     assert helped.cost[0] <= plain.cost[0] * (1 + 1e-9) and lost.cost[0] > 1.5 * plain.cost[0]
@@ -367,7 +367,7 @@ def test_known_parameters_never_make_a_fit_worse(few, model):
     plain = fit_from(few, model=model)
     nonsense = np.random.default_rng(0).normal(size=plain.params.shape[1])
     for params in (plain.params[1], 1e3 * nonsense):
-        started = fit_from(few, AlsoFrom(ClassicalStarter(), params, plain.model), model=model)
+        started = fit_from(few, WithKnownParameters(ClassicalSearch(), params, plain.model), model=model)
         assert np.isfinite(started.params).all()
         assert (started.cost <= plain.cost * (1 + 1e-6)).all()
 
@@ -377,7 +377,7 @@ def test_free_shifts_start_from_each_groups_median(few):
     options = {"model": "free_shift", "groups": few[1].groups(["NAA"])}
     free = fit_from(few, rows=[0], **options)
     shared = free.model.with_shared_shifts()
-    starter = AlsoFrom(Nowhere(), free.params[0], free.model)
+    starter = WithKnownParameters(Nowhere(), free.params[0], free.model)
     proposal = starter(torch.zeros(1, shared.window[1] - shared.window[0]) + 0j, shared, list(few[1].names))[0, 1]
     eps, found = free.block("eps")[0], shared.split_theta(proposal)["eps"].numpy()
     naa = np.array([name == "NAA" for name in few[1].names])
@@ -399,14 +399,14 @@ def test_other_vectors_are_refused_in_one_line(few, change):
         change, params
     )
     with pytest.raises(OptionError, match=f"^x0: .*{len(params)}.*voigt") as caught:
-        AlsoFrom(ClassicalStarter(), wrong, fit.model)
+        WithKnownParameters(ClassicalSearch(), wrong, fit.model)
     assert "\n" not in str(caught.value)
 
 
 def test_the_vector_stays_the_callers(few):
     fit = fit_from(few, rows=[0])
     params = fit.params[0].copy()
-    starter = AlsoFrom(ClassicalStarter(), params, fit.model)
+    starter = WithKnownParameters(ClassicalSearch(), params, fit.model)
     before = {name: value.clone() for name, value in starter.blocks.items()}
     params[:] = 0
     for name, value in before.items():

@@ -19,7 +19,7 @@ import torch
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.fitting import quantify, uncertainty
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.io.files import claim, fingerprint
 from fsl_mrs_dl.networks import model_cards, novelty
@@ -230,7 +230,7 @@ _FIT = {"model": "lorentzian", "baseline": "off", "rescale": False}
 def fitted(basis: Basis, data: dict, *, prior="shamaei-table2", starter=None):
     """A set of spectra, fitted with the model they were made with."""
     return quantify.quantify(
-        data["fid"], basis, prior=prior, starter=starter or Automatic("classical"), **_FIT, **axes(basis)
+        data["fid"], basis, prior=prior, starter=starter or AutomaticChoice("classical"), **_FIT, **axes(basis)
     )
 
 

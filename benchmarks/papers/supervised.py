@@ -42,7 +42,7 @@ from benchmarks.papers.supervised_trainings import (
 from fsl_mrs_dl import __version__
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import priors, quantification, quantify, uncertainty
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.io.files import claim
 from fsl_mrs_dl.io.output import put_in_place
 from fsl_mrs_dl.networks import model_cards
@@ -138,7 +138,7 @@ def fits(data: dict) -> tuple[quantification.Quantification, float]:
         baseline="off",
         rescale=False,
         prior=prior,
-        starter=Automatic("classical"),
+        starter=AutomaticChoice("classical"),
     )
     return fit, 1e3 * (time.perf_counter() - begun) / len(data["fid"])
 

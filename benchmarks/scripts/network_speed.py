@@ -18,7 +18,7 @@ import torch
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import quantify
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.networks import encoders, model_cards
 from fsl_mrs_dl.preproc.proposals import UniversalProposal
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
@@ -53,7 +53,7 @@ def calls(n: int, device: str):
     first, last = model.window
     spec = units.fid_to_spec(data)[:, first:last]
     for name in ("classical", "network"):
-        starter = Automatic(name).for_model(model)
+        starter = AutomaticChoice(name).for_model(model)
         card = model_cards.read_card("quant-universal")["architecture"] if name == "network" else {}
         label = "quant-universal as a starter" if card else "classical start of a fit"
         yield (

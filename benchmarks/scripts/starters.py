@@ -26,8 +26,8 @@ import torch
 
 from fsl_mrs_dl.core import metabolites, units
 from fsl_mrs_dl.fitting import optimise, quantify, varpro
-from fsl_mrs_dl.fitting.automatic_initialisation import STARTERS, Automatic
-from fsl_mrs_dl.fitting.network_initialisation import nuisance_theta
+from fsl_mrs_dl.fitting.automatic_initialisation import INITIALISATIONS, AutomaticChoice
+from fsl_mrs_dl.fitting.network_initialisation import theta_from_quantities
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics import spinsim
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -104,7 +104,7 @@ def true_theta(model, drawn) -> torch.Tensor:
     """The nonlinear parameters that the spectra were made with."""
     shift = drawn["shift_ppm"].double() + drawn["shift_hz"].double() / model.spec_freq_mhz
     rest = (drawn[name].double()[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz"))
-    return nuisance_theta(model, shift[:, None], *rest)[:, 0]
+    return theta_from_quantities(model, shift[:, None], *rest)[:, 0]
 
 
 def shift_ppm(model, theta) -> torch.Tensor:
@@ -182,7 +182,7 @@ def main() -> None:
         "--n", type=int, default=2000, help="spectra per condition, over all SNRs and bases (default 2000)"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--starters", nargs="+", default=list(STARTERS))
+    parser.add_argument("--starters", nargs="+", default=list(INITIALISATIONS))
     parser.add_argument("--model", help="network, by name or folder")
     parser.add_argument(
         "--newton",
@@ -204,7 +204,7 @@ def main() -> None:
         bases = {name: one for name, one in bases.items() if any(part in name for part in args.bases)}
     n = max(1, round(args.n / len(bases)))
     torch.set_num_threads(args.threads)
-    choices = {name: Automatic(name, args.model if name != "classical" else None) for name in args.starters}
+    choices = {name: AutomaticChoice(name, args.model if name != "classical" else None) for name in args.starters}
     starters = choices
     print(
         f"# Starters\n\n`{' '.join([parser.prog, *sys.argv[1:]])}`, {platform.processor() or platform.machine()}, "

@@ -97,24 +97,21 @@ class DlQuant:
     heading = "dlquant options (FSL-MRS-DL; only with --algo dlquant)"
 
     _OPTIONS = {
-        "dl_starter": (
-            "what proposes the starts of the fits: classical, network or together (default: as the data allow)"
-        ),
-        "dl_model": "trained network that proposes the starts, by name or folder (default quant-universal)",
-        "dl_device": "where to compute: auto (default), cpu or cuda",
-        "dl_estimate": (
+        "init": "initial values of the fits: classical, network or both (default: as the data allow)",
+        "network": "trained network that proposes them, by name or folder (default quant-universal)",
+        "device": "where to compute: auto (default), cpu or cuda",
+        "estimate": (
             "concentrations that are reported: ml (default: maximum of the likelihood), posterior_mean or network"
         ),
-        "dl_prior": "what is expected, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)",
+        "prior": "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)",
     }
+    _STRINGS = {"network": "--dl-model"}
 
     @classmethod
     def add_arguments(cls, group) -> None:
         """Add the method's own options to an argument group; ``None`` means that an option was not given."""
         for name, text in cls._OPTIONS.items():
-            group.add_argument(
-                "--" + name.replace("_", "-"), dest=name, default=None, metavar=name[3:].upper(), help=text
-            )
+            group.add_argument(cls.spelling(name), dest=f"dl_{name}", default=None, metavar=name.upper(), help=text)
 
     @classmethod
     def options_from(cls, args, algo: str):
@@ -125,19 +122,28 @@ class DlQuant:
         OptionError
             If one of them was given for another method, or has a value that cannot be served.
         """
-        given = {name[3:]: getattr(args, name) for name in cls._OPTIONS if getattr(args, name, None) is not None}
+        given = {
+            name: getattr(args, f"dl_{name}") for name in cls._OPTIONS if getattr(args, f"dl_{name}", None) is not None
+        }
         if algo != cls.name:
             if given:
                 from ..core.errors import OptionError
 
-                option = f"--dl-{next(iter(given))}"
+                option = next(iter(given))
                 raise OptionError(
-                    f"{option}: goes with --algo {cls.name} only, not with --algo {algo}; leave {option} out."
+                    f"goes with `algo` {cls.name} only, not with `algo` {algo}",
+                    option=option,
+                    remedy=f"leave `{option}` out",
                 )
             return None
-        from ..fitting.options import DlOptions
+        from ..fitting.options import FitOptions
 
-        return DlOptions(**given).check(prefix="--dl-")
+        return FitOptions(**given).check()
+
+    @classmethod
+    def spelling(cls, name: str) -> str:
+        """Return the option of FSL-MRS's commands for a plain name."""
+        return cls._STRINGS.get(name, f"--dl-{name}") if name in cls._OPTIONS else f"--{name}"
 
     @staticmethod
     def warn(args) -> None:
@@ -167,16 +173,16 @@ class DlQuant:
 
         ``running`` holds a command's ``args`` and gets ``volume``, which has the maps to be written afterwards.
         """
-        from ..fitting.options import DlOptions
+        from ..fitting.options import FitOptions
         from . import fit as fit_module
         from . import volume as volume_module
 
-        options, volume = options or DlOptions(), None
+        options, volume = options or FitOptions(), None
         if running is not None:
             args = running.get("args")
             reference = list(getattr(args, "internal_ref", None) or ["Cr", "PCr"])
             sums = ["+".join(names) for names in getattr(args, "combine", None) or ()]
-            volume = running["volume"] = volume_module.Kept(reference, sums, options.estimate)
+            volume = running["volume"] = volume_module.VolumeMapCollector(reference, sums, options.estimate)
         return fit_module.fit_batched(voxels, arguments, options, volume)
 
     @classmethod
@@ -194,7 +200,7 @@ class DlQuant:
         good = (mask != 0) & usable_fids(fids)
         if not good.any():
             raise DataError(
-                "every FID in the mask is zero or holds NaN; there is nothing to fit: check --data and --mask."
+                "every FID in the mask is zero or holds NaN", remedy="there is nothing to fit: check `data` and `mask`"
             )
         return good
 
@@ -232,7 +238,7 @@ class one_line_errors:
 
             from ..core.errors import spelling_of
 
-            spelling = None
+            spelling = DlQuant.spelling
             if self.add_arguments is not None:
                 parser = argparse.ArgumentParser(add_help=False)
                 self.add_arguments(parser)

@@ -14,7 +14,8 @@ from ..core import device as device_module
 from ..core import parallel as parallel_module
 from ..core import units
 from ..core.errors import FslMrsDlError, OutputError
-from ..fitting import quantification, with_options
+from ..fitting import quantification
+from ..fitting.quantify import fit_scaled, model_for
 from ..physics.signal_model import SignalModel
 from ..results import maps, model_file, tables
 from . import scratch
@@ -75,10 +76,10 @@ def model_of(job: Job) -> ChunkModel:
 
 def _make_model(job: Job) -> ChunkModel:
     with parallel_module.one_thread():
-        model, basis_scale = with_options.model_for(job.basis, job.axes, job.options)
+        model, basis_scale = model_for(job.basis, job.axes, job.options)
     model = model.to(device_module.choose_device(job.options.device))
     relative = np.median(basis_scale) / basis_scale
-    return ChunkModel(model, list(job.basis.names), relative, with_options.initial_values_for(model, job.options))
+    return ChunkModel(model, list(job.basis.names), relative, job.options.initialisation().for_model(model))
 
 
 def initial_values_of(job: Job):
@@ -132,7 +133,7 @@ def _fit_without_failing_rows(job: Job, fids: np.ndarray, initial_values) -> qua
     prepared = model_of(job)
     options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
     fit = partial(
-        with_options.fit_scaled,
+        fit_scaled,
         model=prepared.model,
         names=prepared.names,
         options=options if job.prior is not None else replace(options, prior="none"),

@@ -18,7 +18,7 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
 from ..core.fids import quiet_points
-from ..fitting import with_options
+from ..fitting.quantify import fit_scaled
 from ..fitting.options import FitOptions
 from ..io.basis import Basis, detect_conjugation
 from ..io.volume import Volume, load_mask, open_volume
@@ -242,7 +242,7 @@ def fit_pilot(job: Job, prior=None) -> tables.FitResults:
     options = replace(job.options, prior="none" if prior is None else prior)
     # With one thread: a run that is resumed elsewhere is to have the same prior.
     with parallel_module.one_thread():
-        fit = with_options.fit_scaled(
+        fit = fit_scaled(
             (fids.conj() if job.conjugated else fids) * job.fid_scale,
             prepared.model,
             prepared.names,

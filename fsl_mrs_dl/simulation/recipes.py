@@ -81,7 +81,12 @@ class Recipe:
         elif path.is_file():
             text = path.read_text()
         else:
-            raise OptionError(f"--recipe {name}: no such recipe or file; there are {', '.join(recipe_names())}.")
+            raise OptionError(
+                "no such recipe or file",
+                option="recipe",
+                value=name,
+                remedy=f"there are {', '.join(recipe_names())}",
+            )
         try:
             content = json.loads(text)
         except json.JSONDecodeError as exc:
@@ -89,7 +94,9 @@ class Recipe:
         try:
             return cls.of(path.stem, content)
         except OptionError as exc:
-            raise OptionError(f"--recipe {name}: {str(exc).removeprefix(f'{path.stem}: ')}") from exc
+            raise OptionError(
+                exc.problem.removeprefix(f"{path.stem}: "), option="recipe", value=name, remedy=exc.remedy
+            ) from exc
 
     @classmethod
     def of(cls, name: str, content: dict) -> Recipe:

@@ -38,7 +38,7 @@ def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
     """``teach(fids)`` -> what fits of the FIDs give ``(n, n_metabs)``, in the order of ``lines``, and the unit of
     errors ``(n_metabs,)``."""
     from ..fitting import quantify
-    from ..fitting.automatic_initialisation import Automatic
+    from ..fitting.automatic_initialisation import AutomaticChoice
 
     if estimate not in ("ml", "posterior_mean"):
         raise OptionError(f"--teacher {estimate}: there is no such teacher; choose ml or posterior_mean.")
@@ -55,7 +55,7 @@ def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
             model="lorentzian",
             baseline="off",
             rescale=False,
-            starter=Automatic("classical"),
+            starter=AutomaticChoice("classical"),
             prior=prior if estimate == "posterior_mean" else "none",
             device="cpu",
         )

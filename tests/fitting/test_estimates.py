@@ -12,7 +12,7 @@ import torch
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import quantify, uncertainty
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -34,7 +34,7 @@ def fitted(basis, fids, **options):
     given = {
         "model": "lorentzian",
         "baseline": "off",
-        "starter": Automatic("classical"),
+        "starter": AutomaticChoice("classical"),
         "prior": RECIPE,
         "device": "cpu",
     }
@@ -130,7 +130,7 @@ def test_estimates_that_were_not_made_are_refused(noisy, sim_basis):
 
 def test_what_only_proposes_starts_has_no_answer(noisy, sim_basis):
     with pytest.raises(OptionError, match="no answer of its own.*--model"):
-        fitted(sim_basis, noisy[0][:3], starter=Automatic("network"), estimate="network")
+        fitted(sim_basis, noisy[0][:3], starter=AutomaticChoice("network"), estimate="network")
 
 
 def test_metabolites_that_no_datum_decides_and_nothing_is_expected_of_are_not_known(noisy, sim_basis):

@@ -6,12 +6,12 @@ import torch
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.fitting import out_of_distribution, priors, quantify
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.fitting.priors import Prior
 from fsl_mrs_dl.networks import novelty, self_supervised_quantification
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
-FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "starter": Automatic("classical")}
+FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "starter": AutomaticChoice("classical")}
 
 
 def spectra(basis, **changes):

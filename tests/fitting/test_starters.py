@@ -8,9 +8,9 @@ from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import optimise, quantify
-from fsl_mrs_dl.fitting.automatic_initialisation import AlsoFrom, Automatic, Together
-from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
-from fsl_mrs_dl.fitting.network_initialisation import NetworkStarter, nuisance_theta
+from fsl_mrs_dl.fitting.automatic_initialisation import WithKnownParameters, AutomaticChoice, Combined
+from fsl_mrs_dl.fitting.initialisation import ClassicalSearch
+from fsl_mrs_dl.fitting.network_initialisation import NetworkProposal, theta_from_quantities
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.physics.signal_model import SignalModel
@@ -35,7 +35,7 @@ def simulated(basis, recipe, n, seed=3, snr=15.0):
 
 @pytest.fixture(scope="module")
 def network():
-    return NetworkStarter(*model_cards.load("quant-universal"))
+    return NetworkProposal(*model_cards.load("quant-universal"))
 
 
 def shift_of(model, theta):
@@ -56,7 +56,7 @@ def test_parameters_from_what_was_drawn_make_the_spectrum(sim_basis):
     first, last = model.window
     spec = units.fid_to_spec(fids)[:, first:last]
     rest = (drawn[name].double()[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz"))
-    theta = nuisance_theta(model, drawn["shift_ppm"].double()[:, None], *rest)
+    theta = theta_from_quantities(model, drawn["shift_ppm"].double()[:, None], *rest)
     _, cost = optimise._best_start(model.eliminate_baseline(spec), model, theta)
     assert (cost / spec.abs().square().sum(-1)).max() < 1e-4
 
@@ -88,7 +88,7 @@ def test_together_is_at_least_as_good_as_either(network, sim_basis, recipe):
     names = list(sim_basis.names)
     cost = {
         starter.name: optimise.fit_spectra(spec, model, names, starter).cost
-        for starter in (ClassicalStarter(), network, Together([network, ClassicalStarter()]))
+        for starter in (ClassicalSearch(), network, Combined([network, ClassicalSearch()]))
     }
     both = cost["quant-universal and classical"]
     best = torch.stack(list(cost.values())).amin(0)
@@ -112,18 +112,18 @@ def model_at(freq=123.2, nucleus="1H", **options):
     ],
 )
 def test_data_outside_the_card_are_searched_classically_and_it_is_said(model, words):
-    starter = Automatic().for_model(model_at(**model))
+    starter = AutomaticChoice().for_model(model_at(**model))
     assert starter.name.startswith("classical, not quant-universal: ") and words in starter.name
-    insisted = Automatic("network").for_model(model_at(**model))
+    insisted = AutomaticChoice("network").for_model(model_at(**model))
     assert insisted.name.startswith("quant-universal, outside its range: ") and words in insisted.name
 
 
 def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
     model = model_at()
-    assert Automatic().for_model(model).name == "quant-universal and classical"
-    assert Automatic("together").for_model(model).name == "quant-universal and classical"
-    assert Automatic("network").for_model(model).name == "quant-universal"
-    assert Automatic("classical").for_model(model).name == "classical"
+    assert AutomaticChoice().for_model(model).name == "quant-universal and classical"
+    assert AutomaticChoice("together").for_model(model).name == "quant-universal and classical"
+    assert AutomaticChoice("network").for_model(model).name == "quant-universal"
+    assert AutomaticChoice("classical").for_model(model).name == "classical"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
 )
 def test_impossible_choices_are_refused_in_one_line(arguments, words):
     with pytest.raises(OptionError, match=words) as caught:
-        Automatic(*arguments)
+        AutomaticChoice(*arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -148,7 +148,7 @@ def test_known_parameters_go_with_both_starters(network, sim_basis):
     params = model.pack(
         end.theta, end.conc, model.baseline_coefficients(spec[:1] - model.join_metabolites(end.theta, end.conc))
     )[0]
-    starter = AlsoFrom(Together([network, ClassicalStarter()]), params.numpy(), model)
+    starter = WithKnownParameters(Combined([network, ClassicalSearch()]), params.numpy(), model)
     assert starter.name == "quant-universal and classical" and len(starter.parts) == 2
     again = optimise.fit_spectra(spec[:1], model, names, starter)
     assert again.cost[0] <= end.cost[0] * (1 + 1e-6)

@@ -350,7 +350,7 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
     """Macromolecules that were added for the fit have no answer; ratios of the others keep their spread, where there is
     one."""
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+    from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
     from fsl_mrs_dl.io.basis import Basis
     from fsl_mrs_dl.io.nifti import load
     from fsl_mrs_dl.physics.macromolecules import add_macromolecules
@@ -363,7 +363,7 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
         basis,
         dwelltime=data.dwelltime,
         spec_freq_mhz=data.spec_freq_mhz,
-        starter=Automatic(None, trained[0] / name),
+        starter=AutomaticChoice(None, trained[0] / name),
         estimate="network",
         device="cpu",
     )
@@ -379,13 +379,13 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
 
 def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_basis):
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
-    from fsl_mrs_dl.fitting.network_initialisation import RegressorStarter
+    from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
+    from fsl_mrs_dl.fitting.network_initialisation import SupervisedAnswers
 
     folder, truth, _ = trained
     model, _ = quantify.model_for(sim_basis, 1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H")
-    starter = Automatic(None, folder / "one").for_model(model)
-    assert isinstance(starter, RegressorStarter)
+    starter = AutomaticChoice(None, folder / "one").for_model(model)
+    assert isinstance(starter, SupervisedAnswers)
     fids, conc = spectra(sim_basis, 64, seed=9, recipe="rizzo")
     fit = quantify.quantify(
         7.0 * fids.numpy(),
@@ -405,7 +405,7 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
 def test_what_it_has_no_answer_for_is_said(trained, sim_basis):
     """A metabolite that it was not trained on, and one that looks different there."""
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+    from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
     from fsl_mrs_dl.io.basis import Basis
     from fsl_mrs_dl.io.nifti import load
 
@@ -418,7 +418,7 @@ def test_what_it_has_no_answer_for_is_said(trained, sim_basis):
     changed = Basis(other, names, sim_basis.dwelltime, sim_basis.spec_freq_mhz, sim_basis.nucleus)
     axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "device": "cpu"}
     notes = [
-        quantify.quantify(fids, one, starter=Automatic(None, trained[0] / "one"), **axes).network_note
+        quantify.quantify(fids, one, starter=AutomaticChoice(None, trained[0] / "one"), **axes).network_note
         for one in (sim_basis, changed)
     ]
     assert "no answer" not in notes[0]
