@@ -14,7 +14,7 @@ from .core.fids import usable_fids
 __all__ = ["align", "quantify"]
 
 _FIT_ARGUMENTS = ("ppmlim", "baseline", "baseline_order", "metab_groups", "model", "x0")
-_OWN_ARGUMENTS = ("starter", "estimate", "device")
+_OWN_ARGUMENTS = ("init", "network", "estimate", "prior", "device")
 
 
 def align(data, **options):
@@ -68,7 +68,9 @@ def align(data, **options):
 
     for name in ("dwelltime", "spec_freq_mhz"):
         if name not in options:
-            raise OptionError(f"{name}: is needed to align an array of FIDs; give align(fids, {name}=...).")
+            raise OptionError(
+                "is needed to align an array of FIDs", option=name, remedy=f"give align(fids, {name}=...)"
+            )
     fids = _array(data)
     of_axes = {name: options.pop(name) for name in ("dwelltime", "spec_freq_mhz", "nucleus") if name in options}
     known = list(inspect.signature(align_transients).parameters)[2:]
@@ -77,78 +79,102 @@ def align(data, **options):
     return alignment.apply(fids), alignment
 
 
-def quantify(data, basis=None, **options):
+def quantify(data, basis=None, *, initial_values=None, progress=None, **options):
     """Quantify metabolites by a fit to the maximum of the likelihood; many spectra are fitted at once.
 
     Parameters
     ----------
-    data : fsl_mrs.core.MRS, MRSI, a list of MRS, or complex array ``(..., n_points)``
-        FSL-MRS's objects carry their basis set, conjugation and scaling; arrays are FIDs in FSL-MRS's sign convention.
+    data : fsl_mrs.core.MRS, MRSI, a list of MRS, MrsData or complex array ``(..., n_points)``
+        FSL-MRS's objects carry their basis set, conjugation and scaling; data of :func:`fsl_mrs_dl.load` are turned
+        round where their frequency axis runs backwards; arrays are FIDs in FSL-MRS's sign convention.
     basis : Basis, fsl_mrs.core.Basis or path
-        For arrays only.
+        Not for FSL-MRS's MRS objects.
+    initial_values : callable, optional
+        Initial values of your own, see :class:`fsl_mrs_dl.fitting.initialisation.InitialValues`; not for FSL-MRS's
+        objects.
+    progress : callable, optional
+        Called with the number of spectra that were finished; not for FSL-MRS's objects.
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
-        ``x0``) and ``starter``, ``estimate``, ``device`` by name.  For arrays those of
-        :func:`fsl_mrs_dl.fitting.quantify.quantify`.
+        ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``.  Otherwise those of
+        :class:`fsl_mrs_dl.fitting.options.FitOptions`; for arrays also ``dwelltime`` (s), ``spec_freq_mhz`` and
+        ``nucleus``, for MrsData also ``average_over`` and ``conjugate``.
 
     Returns
     -------
     FitRes, list of FitRes, dict or Quantification
         FSL-MRS's result for an MRS object, a list of them for a list, ``{(x, y, z): FitRes}`` for an MRSI object;
-        :class:`fsl_mrs_dl.fitting.quantify.Quantification` for arrays, with one row per spectrum.
+        :class:`fsl_mrs_dl.fitting.quantification.Quantification` otherwise, with one row per spectrum.
 
     Raises
     ------
     DataError, BasisError, OptionError
     """
-    if (
-        _is_fsl_mrs(data, "MRS")
-        or _is_fsl_mrs(data, "MRSI")
-        or isinstance(data, (list, tuple))
-        and data
-        and _is_fsl_mrs(data[0], "MRS")
-    ):
-        from .fitting.options import DlOptions
-        from .fslmrs import fit
-
+    first = data[0] if isinstance(data, (list, tuple)) and data else None
+    if _is_fsl_mrs(data, "MRS") or _is_fsl_mrs(data, "MRSI") or _is_fsl_mrs(first, "MRS"):
         if basis is not None:
             raise OptionError(
-                "basis: FSL-MRS's MRS objects have theirs; leave it out, or make the objects with another one."
+                "FSL-MRS's MRS objects have theirs",
+                option="basis",
+                remedy="leave it out, or make the objects with another one",
             )
-        for name in options:
-            if name not in _FIT_ARGUMENTS + _OWN_ARGUMENTS:
-                raise OptionError(f"{name}: is no option here; there are {', '.join(_FIT_ARGUMENTS + _OWN_ARGUMENTS)}.")
-        own = DlOptions(**{name: options.pop(name) for name in _OWN_ARGUMENTS if name in options})
-        if _is_fsl_mrs(data, "MRS"):
-            return fit.fit(data, options, own)
-        if _is_fsl_mrs(data, "MRSI"):
-            voxels = [(mrs, index) for mrs, index, _ in data]
-            return dict(zip([index for _, index in voxels], fit.fit_together([mrs for mrs, _ in voxels], options, own)))
-        return fit.fit_together(data, options, own)
+        return _quantify_fsl_mrs(data, options)
     if hasattr(data, "hdr_ext") and hasattr(data, "mrs"):
         raise OptionError("a NIFTI_MRS object has no basis set yet; give quantify(data.mrs(basis=...)).")
     if isinstance(data, (list, tuple)) and not data:
         raise DataError("the list of spectra is empty; there is nothing to work on.")
     _refuse_path(data, "fit it with 'fsl_mrs_dl fit', or give its FIDs")
-    from .fitting import quantify as quantify_module
-    from .fitting.options import DlOptions
+    from .core.axes import Axes
+    from .fitting.options import FitOptions
     from .io.basis import Basis
+    from .io.nifti import MrsData
 
-    _check_options(quantify_module.quantify, options)
+    for_axes, for_file = ("dwelltime", "spec_freq_mhz", "nucleus"), ("average_over", "conjugate")
+    more = for_file if isinstance(data, MrsData) else for_axes
+    _check_names(options, [*more, *(field.name for field in fields(FitOptions)), "initial_values", "progress"])
     if basis is None:
-        raise OptionError("basis: is needed to quantify FIDs; give a Basis, FSL-MRS's Basis or a path.")
+        raise OptionError(
+            "is needed to quantify FIDs", option="basis", remedy="give a Basis, FSL-MRS's Basis or a path"
+        )
     if isinstance(basis, (str, Path)):
         basis = Basis.load(basis)
     elif not isinstance(basis, Basis):
         basis = Basis.from_fsl_mrs(basis)
+    more = {name: options.pop(name) for name in more if name in options}
+    if isinstance(data, MrsData):
+        from .fitting.fit_data import fit_data
+
+        return fit_data(data, basis, FitOptions(**options), progress=progress, **more).fit
+    from .fitting import quantify as quantify_module
+
     for name in ("dwelltime", "spec_freq_mhz"):
-        if name not in options:
+        if name not in more:
             raise OptionError(
-                f"{name}: is needed to quantify an array of FIDs; give quantify(fids, basis, {name}=...)."
+                "is needed to quantify an array of FIDs",
+                option=name,
+                remedy=f"give quantify(fids, basis, {name}=...)",
             )
-    if isinstance(options.get("starter"), str):
-        options["starter"] = DlOptions(starter=options["starter"]).check().make_starter()
-    return quantify_module.quantify(_array(data), basis, **options)
+    fids, options = _array(data), FitOptions(**options)
+    if initial_values is None:
+        options.check()
+    return quantify_module.quantify(
+        fids, basis, Axes(fids.shape[-1], **more), options, initial_values=initial_values, progress=progress
+    )
+
+
+def _quantify_fsl_mrs(data, options: dict):
+    """Fit FSL-MRS's MRS object, list of them, or MRSI object."""
+    from .fitting.options import FitOptions
+    from .fslmrs import fit
+
+    _check_names(options, [*_FIT_ARGUMENTS, *_OWN_ARGUMENTS])
+    own = FitOptions(**{name: options.pop(name) for name in _OWN_ARGUMENTS if name in options})
+    if _is_fsl_mrs(data, "MRS"):
+        return fit.fit(data, options, own)
+    if _is_fsl_mrs(data, "MRSI"):
+        voxels = [(mrs, index) for mrs, index, _ in data]
+        return dict(zip([index for _, index in voxels], fit.fit_together([mrs for mrs, _ in voxels], options, own)))
+    return fit.fit_together(data, options, own)
 
 
 def _refuse_path(data, remedy: str) -> None:
@@ -156,14 +182,10 @@ def _refuse_path(data, remedy: str) -> None:
         raise DataError(f"{data}: is a path ({type(data).__name__}), no data; {remedy}.")
 
 
-def _check_options(function, options) -> None:
-    _check_names(options, list(inspect.signature(function).parameters)[1:])
-
-
 def _check_names(options, known: list[str]) -> None:
     for name in options:
         if name not in known:
-            raise OptionError(f"{name}: is no option here; there are {', '.join(known)}.")
+            raise OptionError("is no option here", option=name, remedy=f"there are {', '.join(known)}")
 
 
 def _array(data) -> np.ndarray:

@@ -25,9 +25,11 @@ import scipy.io
 import torch
 
 from fsl_mrs_dl.core import metabolites, units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import optimise, quantify, varpro
-from fsl_mrs_dl.fitting.automatic_initialisation import INITIALISATIONS, AutomaticChoice
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.fitting.network_initialisation import theta_from_quantities
+from fsl_mrs_dl.fitting.options import INITIALISATIONS, FitOptions
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics import spinsim
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -94,9 +96,9 @@ def simulate(
         basis = Basis(
             both, (*(basis.names[row] for row in keep), *names), 1 / bandwidth, basis.spec_freq_mhz, source=basis.source
         )
-        options = {"groups": basis.groups(list(names)), "ind_scale": list(names)}
-    grid = (n_points, 1 / bandwidth, basis.spec_freq_mhz, "1H")
-    model, _ = quantify.model_for(basis, *grid, model="voigt", baseline=baseline, **options)
+        options = {"metab_groups": basis.groups(list(names)), "ind_scale": list(names)}
+    axes = Axes(n_points, 1 / bandwidth, basis.spec_freq_mhz)
+    model, _ = quantify.model_for(basis, axes, FitOptions(baseline=baseline, **options))
     return basis, model, data, drawn
 
 

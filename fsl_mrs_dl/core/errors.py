@@ -62,10 +62,10 @@ def _restored(kind, problem, option, value, remedy) -> FslMrsDlError:
     return kind(problem, option=option, value=value, remedy=remedy)
 
 
-def spelling_of(parser, **strings: str) -> Callable[[str], str]:
+def spelling_of(parser) -> Callable[[str], str]:
     """Return how a program with this argparse parser spells the options of errors, for :meth:`FslMrsDlError.text`.
 
-    Options of its sub-commands count, too; ``strings`` are spellings that the parser does not have by that name.
+    Options of its sub-commands count, too.
 
     >>> import argparse
     >>> parser = argparse.ArgumentParser()
@@ -73,7 +73,7 @@ def spelling_of(parser, **strings: str) -> Callable[[str], str]:
     >>> spelling_of(parser)("refine")
     '--no-refine'
     """
-    parsers = [parser]
+    strings, parsers = {}, [parser]
     for one in parsers:
         for action in one._actions:
             if isinstance(action.choices, dict):

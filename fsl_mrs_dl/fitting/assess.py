@@ -1,5 +1,5 @@
-"""Posterior and out-of-distribution score of fits, also where a weak parameter makes the covariance depend on the point it
-is taken at."""
+"""Posterior and out-of-distribution score of fits, also where a weak parameter makes the covariance depend on the point
+it is taken at."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _WIDEST_PPM = 0.1  # doi 10.1002/mrm.27742: wider lines are not usable
 def assess(result: Quantification, expected: Prior | None, source, relative) -> None:
     """Add posterior and out-of-distribution score to the result of the likelihood alone.
 
-    ``source`` is 'volume' for a prior that is learnt from these fits, 'scaled' for one in their units, and anything else
-    for one whose scale is to be found; ``relative`` multiplies the numbers of the latter.
+    ``source`` is 'volume' for a prior that is learnt from these fits, 'scaled' for one in their units, and anything
+    else for one whose scale is to be found; ``relative`` multiplies the numbers of the latter.
     """
     model, m = result.model, len(result.names)
     free, cov = result.free[:, :m], result.cov[:, :m, :m]
@@ -98,9 +98,11 @@ def _weak(result: Quantification) -> np.ndarray:
 def _relinearise(
     result: Quantification, rows: np.ndarray, lower: np.ndarray, upper: np.ndarray, rescale: bool, passes: int = 2
 ) -> None:
-    """Compute the posterior of weak spectra with the model linearised at the posterior, not at the maximum of the likelihood.
+    """Compute the posterior of weak spectra with the model linearised at the posterior, not at the maximum of the
+    likelihood.
 
-    Amplitude and width of a weak line are correlated, and the bound of an estimate that is too high by chance is too wide.
+    Amplitude and width of a weak line are correlated, and the bound of an estimate that is too high by chance is too
+    wide.
     """
     model, m = result.model, len(result.names)
     rows = rows[np.isfinite(result.posterior.point[rows]).all(1)]

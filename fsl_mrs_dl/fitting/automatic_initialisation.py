@@ -82,8 +82,8 @@ class Labelled:
 
 
 class AutomaticChoice:
-    """Choice of the initial values once the model is known: network and classical search where the network's card covers
-    the data, the search alone elsewhere.
+    """Choice of the initial values once the model is known: network and classical search where the network's card
+    covers the data, the search alone elsewhere.
 
     Parameters
     ----------

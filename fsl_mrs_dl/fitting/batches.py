@@ -17,7 +17,8 @@ __all__ = ["rows_per_batch", "fit_rows", "prepare_network_answers"]
 
 
 def rows_per_batch(model: SignalModel, device: torch.device) -> int:
-    """Return the number of spectra fitted at once: enough to fill the machine, few enough to stay in cache or memory."""
+    """Return the number of spectra fitted at once: enough to fill the machine, few enough to stay in cache or
+    memory."""
     if model.shape.free_shift:
         # Derivatives by every metabolite's shift need whole FIDs at once.
         return model.rows_in_cache(device)

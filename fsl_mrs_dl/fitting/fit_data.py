@@ -1,4 +1,5 @@
-"""Fit of a file's spectra: basis set chosen, dimensions averaged, frequency axis turned round where it runs backwards."""
+"""Fit of a file's spectra: basis set chosen, dimensions averaged, frequency axis turned round where it runs
+backwards."""
 
 from __future__ import annotations
 
@@ -111,9 +112,7 @@ def check_names(options: FitOptions, names: Sequence[str]) -> None:
             )
         for name in members:
             if name not in names:
-                raise OptionError(
-                    "is not fitted", option="combine", value=name, remedy=f"there are {', '.join(names)}"
-                )
+                raise OptionError("is not fitted", option="combine", value=name, remedy=f"there are {', '.join(names)}")
 
 
 def fit_data(

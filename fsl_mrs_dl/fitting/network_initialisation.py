@@ -124,8 +124,8 @@ class DecoderProposal:
     def _columns(self, model: SignalModel, names: list[str]) -> torch.Tensor:
         """Return the matrix from the network's concentrations to the model's, ``(n_of_network, n_metabs)``.
 
-        The same metabolite may have another scale in the model's basis set; a metabolite with another spectrum counts as
-        another metabolite and has no answer.
+        The same metabolite may have another scale in the model's basis set; a metabolite with another spectrum counts
+        as another metabolite and has no answer.
         """
         one = getattr(self.network, "members", [self.network])[0]
         theirs = torch.complex(*one.basis_ri).to(model.basis)
@@ -152,8 +152,8 @@ class DecoderProposal:
 
 
 class SupervisedAnswers(DecoderProposal):
-    """Answers of a network for concentrations only (:mod:`fsl_mrs_dl.networks.supervised_quantification`); the fit begins
-    with the classical search.
+    """Answers of a network for concentrations only (:mod:`fsl_mrs_dl.networks.supervised_quantification`); the fit
+    begins with the classical search.
 
     Parameters
     ----------

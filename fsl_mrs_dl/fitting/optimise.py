@@ -27,7 +27,10 @@ def fit_spectra(
     if model.shape.free_shift:
         return _fit_free_shifts(spec, model, names, initial_values, max_iter)
     target = model.eliminate_baseline(spec)
-    starts = [_best_start(target, model, part(spec, model, names)) for part in getattr(initial_values, "parts", [initial_values])]
+    starts = [
+        _best_start(target, model, part(spec, model, names))
+        for part in getattr(initial_values, "parts", [initial_values])
+    ]
     theta, cost = starts[0]
     rivals = []
     for other, other_cost in starts[1:]:

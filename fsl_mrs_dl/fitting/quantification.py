@@ -132,12 +132,18 @@ class Quantification:
         if name == "posterior_mean":
             if self.posterior is None:
                 raise OptionError(
-                    "there is no prior for these metabolites", option="estimate", value=name, remedy="give one with `prior`"
+                    "there is no prior for these metabolites",
+                    option="estimate",
+                    value=name,
+                    remedy="give one with `prior`",
                 )
             return self.posterior.mean, self.posterior.cov
         if name != "network":
             raise OptionError(
-                "there is no such estimate", option="estimate", value=name, remedy=f"choose one of {', '.join(ESTIMATES)}"
+                "there is no such estimate",
+                option="estimate",
+                value=name,
+                remedy=f"choose one of {', '.join(ESTIMATES)}",
             )
         if self.networks is None:
             raise OptionError("no network was asked", option="estimate", value=name, remedy="give one with `network`")

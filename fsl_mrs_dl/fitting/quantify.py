@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import torch
 
 from ..core.axes import Axes
 from ..core.device import choose_device
@@ -34,8 +33,8 @@ __all__ = ["quantify", "fit_scaled", "model_for"]
 def model_for(basis: Basis, axes: Axes, options: FitOptions = FitOptions()) -> tuple[SignalModel, np.ndarray]:
     """Return the signal model of a basis set on the data's axes, and the factor each basis FID was scaled by.
 
-    Scaling is FSL-MRS's: the mean basis FID gets norm 100, those in ``ind_scale`` each on their own.  Without ``ppmlim``
-    the nucleus' usual window is taken.
+    Scaling is FSL-MRS's: the mean basis FID gets norm 100, those in ``ind_scale`` each on their own.  Without
+    ``ppmlim`` the nucleus' usual window is taken.
 
     Raises
     ------
@@ -248,8 +247,8 @@ def _network_and_note(initial_values, model: SignalModel, names: list[str], esti
         missing = network.not_covered(model, names)
         if missing:
             note = (
-                f"{network.card.name} has no answer for {', '.join(missing)}: it was trained without, or with a basis set"
-                " in which they look different. "
+                f"{network.card.name} has no answer for {', '.join(missing)}: it was trained without, or with a basis"
+                " set in which they look different. "
             )
         if model_cards.little_learnt(network.card):
             learnt = np.median(list(network.card["accuracy"]["R2 of concentrations"].values()))

@@ -1,8 +1,8 @@
 """Fits of FSL-MRS's objects, with FSL-MRS's result objects.  The wing ``fslmrs`` alone imports ``fsl_mrs``.
 
-FSL-MRS changed the signature of ``FitRes`` and the making of baselines between its releases; both are met by inspection,
-never by a version number.  Importing this module does not load torch, because FSL-MRS's worker processes import it when
-they unpickle results that were fitted elsewhere.
+FSL-MRS changed the signature of ``FitRes`` and the making of baselines between its releases; both are met by
+inspection, never by a version number.  Importing this module does not load torch, because FSL-MRS's worker processes
+import it when they unpickle results that were fitted elsewhere.
 """
 
 from __future__ import annotations
@@ -172,9 +172,7 @@ def _fit_spectra(spectra: list, options: FitOptions, prior=None, x0=None):
         model=options.model,
         groups=options.metab_groups,
         ppmlim=options.ppmlim,
-        baseline=matching_baseline(
-            options.baseline, regressor, one.ppmlim_to_range(options.ppmlim), options.ppmlim
-        ),
+        baseline=matching_baseline(options.baseline, regressor, one.ppmlim_to_range(options.ppmlim), options.ppmlim),
     )
     initial_values = options.initialisation().for_model(model)
     if x0 is not None:

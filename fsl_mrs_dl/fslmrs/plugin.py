@@ -103,7 +103,9 @@ class DlQuant:
         "estimate": (
             "concentrations that are reported: ml (default: maximum of the likelihood), posterior_mean or network"
         ),
-        "prior": "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)",
+        "prior": (
+            "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)"
+        ),
     }
     _STRINGS = {"network": "--dl-model"}
 

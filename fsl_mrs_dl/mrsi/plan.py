@@ -18,8 +18,8 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
 from ..core.fids import quiet_points
-from ..fitting.quantify import fit_scaled
 from ..fitting.options import FitOptions
+from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation
 from ..io.volume import Volume, load_mask, open_volume
 from ..results import tables

@@ -72,7 +72,9 @@ class Baseline:
                 raise OptionError("no such stiffness", option="baseline", value=f"'{text}'", remedy=help_text)
             return cls("spline", n_window, width_ppm, effective_dimension=dimension)
         if not re.fullmatch(r"[+-]?\d+", value):
-            raise OptionError("the order must be a whole number", option="baseline", value=f"'{text}'", remedy=help_text)
+            raise OptionError(
+                "the order must be a whole number", option="baseline", value=f"'{text}'", remedy=help_text
+            )
         # FSL-MRS takes a negative order as no baseline.
         return (
             cls("off", n_window, width_ppm)

@@ -118,7 +118,9 @@ class SignalModel(nn.Module):
                 value=groups,
             )
         if n_points != axes.n_points:
-            raise OptionError(f"the basis FIDs have {n_points} points and the data {axes.n_points}; resample the basis.")
+            raise OptionError(
+                f"the basis FIDs have {n_points} points and the data {axes.n_points}; resample the basis."
+            )
         ppm = axes.ppm()
         first, last = axes.window(ppmlim)
         if last - first < 16:
@@ -131,7 +133,12 @@ class SignalModel(nn.Module):
             )
         width = ppmlim[1] - ppmlim[0] if ppmlim else ppm[-1] - ppm[0]
         self.name, self.shape = model, MODELS[model]
-        self.axes, self.dwelltime, self.spec_freq_mhz, self.nucleus = axes, axes.dwelltime, axes.spec_freq_mhz, axes.nucleus
+        self.axes, self.dwelltime, self.spec_freq_mhz, self.nucleus = (
+            axes,
+            axes.dwelltime,
+            axes.spec_freq_mhz,
+            axes.nucleus,
+        )
         self.ppmlim, self.window = ppmlim, (first, last)
         self.baseline = (
             baseline if isinstance(baseline, Baseline) else Baseline.parse(baseline, last - first, abs(width))

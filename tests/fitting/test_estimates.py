@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+import fsl_mrs_dl
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import OptionError
-from fsl_mrs_dl.fitting import quantify, uncertainty
+from fsl_mrs_dl.fitting import uncertainty
 from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.results import tables
@@ -39,7 +40,7 @@ def fitted(basis, fids, **options):
         "device": "cpu",
     }
     axes = {"dwelltime": basis.dwelltime, "spec_freq_mhz": basis.spec_freq_mhz, "rescale": False}
-    return quantify.quantify(fids, basis, **(axes | given | options))
+    return fsl_mrs_dl.quantify(fids, basis, **(axes | given | options))
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_estimates_that_were_not_made_are_refused(noisy, sim_basis):
 
 def test_what_only_proposes_starts_has_no_answer(noisy, sim_basis):
     with pytest.raises(OptionError, match="no answer of its own.*--model"):
-        fitted(sim_basis, noisy[0][:3], starter=AutomaticChoice("network"), estimate="network")
+        fitted(sim_basis, noisy[0][:3], init="network", estimate="network")
 
 
 def test_metabolites_that_no_datum_decides_and_nothing_is_expected_of_are_not_known(noisy, sim_basis):

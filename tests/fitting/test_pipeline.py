@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from fsl_mrs_dl import quantify
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.device import choose_device
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
 from fsl_mrs_dl.fitting import quantify as quantify_module
-from fsl_mrs_dl.fitting.quantify import model_for, quantify
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.fitting.quantify import model_for
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics.signal_model import MODELS
@@ -187,7 +190,7 @@ def test_without_rescaling_concentrations_come_in_the_basis_units(simulate, sim_
 
 
 def test_scaling_is_fsl_mrs_s(sim_basis):
-    model, scale = model_for(sim_basis, 1024, 1 / 2000, 123.2, "1H", ind_scale=["Lac"])
+    model, scale = model_for(sim_basis, Axes(1024, 1 / 2000, 123.2, "1H"), FitOptions(ind_scale=["Lac"]))
     lac = sim_basis.names.index("Lac")
     others = np.delete(model.basis.numpy(), lac, axis=0)
     assert np.linalg.norm(others.mean(0)) == pytest.approx(100)
@@ -243,7 +246,7 @@ def test_errors_in_the_data(sim_basis):
 def test_a_nucleus_without_usual_window_needs_one(sim_basis):
     fluorine = dataclasses.replace(sim_basis, nucleus="19F")
     with pytest.raises(OptionError, match="--ppmlim: there is no usual window for 19F"):
-        model_for(fluorine, 1024, 1 / 2000, 123.2, "19F")
+        model_for(fluorine, Axes(1024, 1 / 2000, 123.2, "19F"))
 
 
 def test_devices(monkeypatch):

@@ -8,7 +8,7 @@ from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import optimise, quantify
-from fsl_mrs_dl.fitting.automatic_initialisation import WithKnownParameters, AutomaticChoice, Combined
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice, Combined, WithKnownParameters
 from fsl_mrs_dl.fitting.initialisation import ClassicalSearch
 from fsl_mrs_dl.fitting.network_initialisation import NetworkProposal, theta_from_quantities
 from fsl_mrs_dl.io.basis import Basis
@@ -28,7 +28,7 @@ def simulated(basis, recipe, n, seed=3, snr=15.0):
     drawn = random_spectra.draw(recipes.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
     fids = random_spectra.render(drawn, protocol).fid.to(torch.complex128)
     fids *= 100 / torch.linalg.vector_norm(fids, dim=-1, keepdim=True)
-    model, _ = quantify.model_for(basis, fids.shape[-1], basis.dwelltime, basis.spec_freq_mhz, "1H")
+    model, _ = quantify.model_for(basis, Axes(fids.shape[-1], basis.dwelltime, basis.spec_freq_mhz, "1H"))
     first, last = model.window
     return units.fid_to_spec(fids)[:, first:last], model, drawn
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+import fsl_mrs_dl
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
@@ -151,7 +152,7 @@ def test_the_tree_names_what_is_there(run):
 def test_the_maps_are_the_fits_of_the_spectra(run, small, sim_basis):
     _, _, fids, inside = small
     index = np.flatnonzero(inside)
-    fit = quantify.quantify(
+    fit = fsl_mrs_dl.quantify(
         fids[index], sim_basis, dwelltime=sim_basis.dwelltime, spec_freq_mhz=sim_basis.spec_freq_mhz, device="cpu"
     )
     for name in ("NAA", "Cr", "Ins"):
