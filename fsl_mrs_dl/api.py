@@ -84,9 +84,9 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
 
     Parameters
     ----------
-    data : fsl_mrs.core.MRS, MRSI, a list of MRS, MrsData or complex array ``(..., n_points)``
-        FSL-MRS's objects carry their basis set, conjugation and scaling; data of :func:`fsl_mrs_dl.load` are turned
-        round where their frequency axis runs backwards; arrays are FIDs in FSL-MRS's sign convention.
+    data : fsl_mrs.core.MRS, MRSI, a list of MRS, or complex array ``(..., n_points)``
+        FSL-MRS's objects carry their basis set, conjugation and scaling; arrays are FIDs in FSL-MRS's sign convention.
+        A file, whose dimensions and sign are open, is fitted by :func:`fsl_mrs_dl.fitting.data.fit_data`.
     basis : Basis, fsl_mrs.core.Basis or path
         Not for FSL-MRS's MRS objects.
     initial_values : callable, optional
@@ -97,8 +97,7 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
         ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``.  Otherwise those of
-        :class:`fsl_mrs_dl.fitting.options.FitOptions`; for arrays also ``dwelltime`` (s), ``spec_freq_mhz`` and
-        ``nucleus``, for MrsData also ``average_over`` and ``conjugate``.
+        :class:`fsl_mrs_dl.fitting.options.FitOptions`, and ``dwelltime`` (s), ``spec_freq_mhz`` and ``nucleus``.
 
     Returns
     -------
@@ -127,11 +126,9 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
     from .core.axes import Axes
     from .fitting.options import FitOptions
     from .io.basis import Basis
-    from .io.nifti import MrsData
 
-    for_axes, for_file = ("dwelltime", "spec_freq_mhz", "nucleus"), ("average_over", "conjugate")
-    more = for_file if isinstance(data, MrsData) else for_axes
-    _check_names(options, [*more, *(field.name for field in fields(FitOptions)), "initial_values", "progress"])
+    for_axes = ("dwelltime", "spec_freq_mhz", "nucleus")
+    _check_names(options, [*for_axes, *(field.name for field in fields(FitOptions)), "initial_values", "progress"])
     if basis is None:
         raise OptionError(
             "is needed to quantify FIDs", option="basis", remedy="give a Basis, FSL-MRS's Basis or a path"
@@ -140,15 +137,11 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
         basis = Basis.load(basis)
     elif not isinstance(basis, Basis):
         basis = Basis.from_fsl_mrs(basis)
-    more = {name: options.pop(name) for name in more if name in options}
-    if isinstance(data, MrsData):
-        from .fitting.fit_data import fit_data
-
-        return fit_data(data, basis, FitOptions(**options), progress=progress, **more).fit
+    of_axes = {name: options.pop(name) for name in for_axes if name in options}
     from .fitting import quantify as quantify_module
 
     for name in ("dwelltime", "spec_freq_mhz"):
-        if name not in more:
+        if name not in of_axes:
             raise OptionError(
                 "is needed to quantify an array of FIDs",
                 option=name,
@@ -158,7 +151,7 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
     if initial_values is None:
         options.check()
     return quantify_module.quantify(
-        fids, basis, Axes(fids.shape[-1], **more), options, initial_values=initial_values, progress=progress
+        fids, basis, Axes(fids.shape[-1], **of_axes), options, initial_values=initial_values, progress=progress
     )
 
 

@@ -21,6 +21,7 @@ from fsl_mrs_dl.fitting import quantification
 from fsl_mrs_dl.fitting import quantify as quantify_module
 from fsl_mrs_dl.fitting.automatic_initialisation import WithKnownParameters
 from fsl_mrs_dl.fitting.initialisation import ClassicalSearch
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.preproc import align as align_module
@@ -209,7 +210,12 @@ def spectra(simulate):
 
 def test_an_array_is_quantified_as_by_the_pipeline(spectra, sim_basis):
     fit = quantify(spectra, sim_basis, **ON_CPU, model="lorentzian", baseline="poly, 1")
-    expected = quantify_module.quantify(spectra, sim_basis, **ON_CPU, model="lorentzian", baseline="poly, 1")
+    expected = quantify_module.quantify(
+        spectra,
+        sim_basis,
+        Axes(spectra.shape[-1], **GRID),
+        FitOptions(device="cpu", model="lorentzian", baseline="poly, 1"),
+    )
     assert isinstance(fit, quantification.Quantification) and fit.conc.shape == (6, sim_basis.n_metabs)
     np.testing.assert_array_equal(fit.params, expected.params)
 
@@ -245,17 +251,17 @@ def test_a_basis_may_be_a_path_or_an_object(spectra, sim_basis, tmp_path):
 
 
 def test_starters_go_by_name_or_are_given(spectra, sim_basis):
-    by_name = quantify(spectra, sim_basis, **ON_CPU, starter="classical")
-    assert by_name.starter == "classical"
+    by_name = quantify(spectra, sim_basis, **ON_CPU, init="classical")
+    assert by_name.init == "classical"
     by_itself = quantify(spectra, sim_basis, **ON_CPU)
-    assert by_itself.starter == "quant-universal and classical"
-    np.testing.assert_array_equal(by_itself.params, quantify(spectra, sim_basis, **ON_CPU, starter="together").params)
-    assert quantify(spectra, sim_basis, **ON_CPU, starter="network").starter == "quant-universal"
+    assert by_itself.init == "quant-universal and classical"
+    np.testing.assert_array_equal(by_itself.params, quantify(spectra, sim_basis, **ON_CPU, init="both").params)
+    assert quantify(spectra, sim_basis, **ON_CPU, init="network").init == "quant-universal"
     assert (by_itself.cost <= by_name.cost * (1 + 1e-6)).all()
-    wide = quantify(spectra, sim_basis, **ON_CPU, starter=ClassicalSearch(max_shift_ppm=0.5))
+    wide = quantify(spectra, sim_basis, **ON_CPU, initial_values=ClassicalSearch(max_shift_ppm=0.5))
     np.testing.assert_allclose(wide.cost, by_name.cost, rtol=1e-6)
     with pytest.raises(OptionError, match="oracle.*classical"):
-        quantify(spectra, sim_basis, **ON_CPU, starter="oracle")
+        quantify(spectra, sim_basis, **ON_CPU, init="oracle")
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
@@ -343,7 +349,7 @@ def few(simulate, sim_basis):
 
 
 def fit_from(few, starter=None, rows=slice(None), **options):
-    return quantify(few[0][rows], few[1], **ON_CPU, starter=starter, **options)
+    return quantify(few[0][rows], few[1], **ON_CPU, initial_values=starter, **options)
 
 
 @pytest.mark.parametrize("words", ["off", "poly, 2", "spline, stiff"])
@@ -352,7 +358,7 @@ def test_known_parameters_are_one_more_proposal(few, words):
     plain, lost = fit_from(few, **options), fit_from(few, Nowhere(), max_iter=3, **options)
     starter = WithKnownParameters(Nowhere(), plain.params[0], plain.model)
     helped = fit_from(few, starter, max_iter=3, **options)
-    assert starter.name == helped.starter == "nowhere"
+    assert starter.name == helped.init == "nowhere"
     assert helped.cost[0] <= plain.cost[0] * (1 + 1e-9) and lost.cost[0] > 1.5 * plain.cost[0]
     model = plain.model
     proposals = starter(torch.zeros(3, model.window[1] - model.window[0]) + 0j, model, list(few[1].names))
@@ -374,7 +380,7 @@ def test_known_parameters_never_make_a_fit_worse(few, model):
 
 def test_free_shifts_start_from_each_groups_median(few):
     """They are released from a fit with shared shifts, and that is what is started."""
-    options = {"model": "free_shift", "groups": few[1].groups(["NAA"])}
+    options = {"model": "free_shift", "metab_groups": few[1].groups(["NAA"])}
     free = fit_from(few, rows=[0], **options)
     shared = free.model.with_shared_shifts()
     starter = WithKnownParameters(Nowhere(), free.params[0], free.model)

@@ -8,8 +8,6 @@ alone.
 
 from __future__ import annotations
 
-from fsl_mrs_dl.fitting.options import FitOptions
-
 import argparse
 import platform
 import time
@@ -21,6 +19,7 @@ from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.networks import encoders, model_cards
 from fsl_mrs_dl.preproc.proposals import UniversalProposal
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
@@ -48,7 +47,7 @@ def calls(n: int, device: str):
     basis = simulate_basis(
         METABOLITES, sequence="press", te_ms=30.0, field_t=2.894, bandwidth_hz=1 / DWELLTIME, n_points=N_POINTS
     )
-    model, _ = quantify.model_for(basis, Axes(N_POINTS, DWELLTIME, basis.spec_freq_mhz, "1H", 2"), FitOptions(baseline="poly))
+    model, _ = quantify.model_for(basis, Axes(N_POINTS, DWELLTIME, basis.spec_freq_mhz), FitOptions())
     model = model.to(device)
     noise = torch.view_as_complex(torch.randn(n, N_POINTS, 2, generator=generator, dtype=torch.float64))
     data = (model.basis.sum(0).cpu() + 0.1 * noise).to(device)

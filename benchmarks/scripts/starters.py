@@ -27,9 +27,9 @@ import torch
 from fsl_mrs_dl.core import metabolites, units
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import optimise, quantify, varpro
-from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
+from fsl_mrs_dl.fitting.automatic_initialisation import INITIALISATIONS, AutomaticChoice
 from fsl_mrs_dl.fitting.network_initialisation import theta_from_quantities
-from fsl_mrs_dl.fitting.options import INITIALISATIONS, FitOptions
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics import spinsim
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes

@@ -90,7 +90,7 @@ def run(args) -> None:
 
 def _fit(args, data):
     """Return the results of a fit, before anything is written."""
-    from ..fitting.fit_data import fit_data
+    from ..fitting.data import fit_data
     from ..io.nifti import check_fids
     from ..results.tables import FitResults
 

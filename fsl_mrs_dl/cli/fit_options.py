@@ -158,7 +158,7 @@ def options_text(args, warning: str = "") -> str:
 
 def chosen_basis(args, data):
     """Return the basis set that is fitted, and print what was repaired and what is advised."""
-    from ..fitting.fit_data import choose_basis
+    from ..fitting.data import choose_basis
     from ..io.basis import Basis
 
     stored = Basis.load(args.basis)
@@ -177,7 +177,7 @@ def chosen_basis(args, data):
 
 def fit_options(args, basis):
     """Return the FitOptions of parsed arguments, checked."""
-    from ..fitting.fit_data import check_names
+    from ..fitting.data import check_names
     from ..fitting.options import FitOptions
 
     model = "lorentzian" if args.lorentzian else "voigt"

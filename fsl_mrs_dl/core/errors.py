@@ -81,6 +81,8 @@ def spelling_of(parser) -> Callable[[str], str]:
             for string in action.option_strings:
                 if string.startswith("--"):
                     strings.setdefault(action.dest, string)
+    # Every command that takes a trained network takes it as --model.
+    strings.setdefault("network", "--model")
     return lambda name: strings.get(name, f"--{name}")
 
 

@@ -11,9 +11,11 @@ from ..core.errors import OptionError
 from ..physics.signal_model import SignalModel
 from .initialisation import ClassicalSearch, InitialValues
 from .network_initialisation import DecoderProposal, NetworkProposal, SupervisedAnswers
-from .options import INITIALISATIONS
 
-__all__ = ["Combined", "WithKnownParameters", "AutomaticChoice"]
+__all__ = ["Combined", "WithKnownParameters", "AutomaticChoice", "INITIALISATIONS"]
+
+INITIALISATIONS = ("classical", "network", "both")
+"""Kinds of initial values."""
 
 
 class Combined:
@@ -88,7 +90,7 @@ class AutomaticChoice:
     Parameters
     ----------
     init : str, optional
-        One of :data:`fsl_mrs_dl.fitting.options.INITIALISATIONS` to insist on.
+        One of :data:`INITIALISATIONS` to insist on.
     network : str or path, optional
         Model to use, by name or folder; 'quant-universal' by default.
 

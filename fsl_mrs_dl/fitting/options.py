@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 from ..core.errors import OptionError
 
-__all__ = ["FitOptions", "ESTIMATES", "INITIALISATIONS"]
+__all__ = ["FitOptions", "ESTIMATES"]
 
 ESTIMATES = ("ml", "posterior_mean", "network")
 """The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased away from the bound at zero, and
 the default everywhere."""
-
-INITIALISATIONS = ("classical", "network", "both")
-"""What proposes the initial values of a fit."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,8 @@ class FitOptions:
     internal_ref, combine : tuple of str
         Metabolites of the internal reference, and sums to report, each as 'GPC+PCh'.
     init : str, optional
-        What proposes initial values, one of :data:`INITIALISATIONS`; by default whatever serves the data.
+        Initial values, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`; by default as the
+        data allow.
     network : str, optional
         Trained network that proposes them, by name or folder.
     prior : str, path or Prior, optional

@@ -64,9 +64,7 @@ def _progression(start: torch.Tensor, step: torch.Tensor, n: int) -> torch.Tenso
 def check_model(name: str) -> None:
     """Raise OptionError if there is no signal model of that name."""
     if name not in MODELS:
-        raise OptionError(
-            "there is no such signal model", option="model", value=name, remedy=f"choose one of {', '.join(MODELS)}"
-        )
+        raise OptionError("unknown", option="model", value=f"'{name}'", remedy=f"choose one of {', '.join(MODELS)}")
 
 
 class SignalModel(nn.Module):

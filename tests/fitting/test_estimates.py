@@ -13,7 +13,6 @@ import fsl_mrs_dl
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import uncertainty
-from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -35,7 +34,7 @@ def fitted(basis, fids, **options):
     given = {
         "model": "lorentzian",
         "baseline": "off",
-        "starter": AutomaticChoice("classical"),
+        "init": "classical",
         "prior": RECIPE,
         "device": "cpu",
     }
@@ -143,7 +142,7 @@ def test_metabolites_that_no_datum_decides_and_nothing_is_expected_of_are_not_kn
     far = more.fids.copy()
     far[-1] = np.exp(2j * np.pi * 700 * np.arange(more.n_points) * more.dwelltime)  # outside of the window
     fids, _, plain = noisy
-    fit = fitted(replace(more, fids=far), fids[:20], groups=[0] * (more.n_metabs - 1) + [1], prior=RECIPE)
+    fit = fitted(replace(more, fids=far), fids[:20], metab_groups=[0] * (more.n_metabs - 1) + [1], prior=RECIPE)
     values = fit.posterior.mean
     assert (np.isnan(values[:, -1]) | (values[:, -1] < 1e3)).all() and np.isfinite(
         values[:, : sim_basis.n_metabs]
@@ -299,7 +298,7 @@ def test_macromolecules_can_be_added_for_a_fit(files, tmp_path, capsys):
         (["--prior", "universal-transients"], "--prior universal-transients"),
         (["--estimate", "posterior_mean", "--prior", "none"], "needs a prior"),
         (["--estimate", "median"], "--estimate median.*posterior_mean"),
-        (["--estimate", "network", "--starter", "classical"], "estimate network.*classical"),
+        (["--estimate", "network", "--init", "classical"], "estimate network.*classical"),
         (["--mm", "nowhere"], "--mm nowhere: no such file"),
     ],
 )

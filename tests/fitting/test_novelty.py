@@ -7,12 +7,11 @@ import torch
 import fsl_mrs_dl
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.fitting import out_of_distribution, priors
-from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
 from fsl_mrs_dl.fitting.priors import Prior
 from fsl_mrs_dl.networks import novelty, self_supervised_quantification
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
-FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "starter": AutomaticChoice("classical")}
+FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "init": "classical"}
 
 
 def spectra(basis, **changes):

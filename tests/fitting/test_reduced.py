@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsl_mrs_dl.core import errors, units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import initialisation, optimise, uncertainty, varpro
 from fsl_mrs_dl.fitting.coarse_model import ReducedModel, reduced
 from fsl_mrs_dl.fitting.initialisation import ClassicalSearch
@@ -57,7 +58,12 @@ def make(
     # Macromolecules are wide already.
     basis[4] *= np.exp(-60 * time)
     return SignalModel(
-        np.array(basis), dwelltime, mhz, nucleus, model=model, ppmlim=ppmlim, baseline=baseline, groups=groups
+        np.array(basis),
+        Axes(n_points, dwelltime, mhz, nucleus),
+        model=model,
+        ppmlim=ppmlim,
+        baseline=baseline,
+        groups=groups,
     )
 
 
@@ -378,8 +384,7 @@ def test_a_model_in_single_precision_is_reduced_too():
     model = make("lorentzian")
     single = SignalModel(
         model.basis.numpy(),
-        model.dwelltime,
-        model.spec_freq_mhz,
+        model.axes,
         model="lorentzian",
         baseline="off",
         dtype=torch.float32,

@@ -99,7 +99,7 @@ def test_together_is_at_least_as_good_as_either(network, sim_basis, recipe):
 
 def model_at(freq=123.2, nucleus="1H", **options):
     t = np.arange(1024) / 2000
-    return SignalModel(np.exp(-20 * t)[None], 1 / 2000, freq, nucleus, **({"ppmlim": (0.2, 4.2)} | options))
+    return SignalModel(np.exp(-20 * t)[None], Axes(1024, 1 / 2000, freq, nucleus), **({"ppmlim": (0.2, 4.2)} | options))
 
 
 @pytest.mark.parametrize(

@@ -650,7 +650,7 @@ def test_a_prior_learnt_from_the_volume(sim_basis, simulate, tmp_path):
                 "posterior_mean",
                 "--no_spectra",
                 "--no_rescale",
-                "--starter",
+                "--init",
                 "classical",
             ]
         )

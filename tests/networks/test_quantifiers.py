@@ -327,7 +327,7 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
         sim_basis,
         dwelltime=sim_basis.dwelltime,
         spec_freq_mhz=sim_basis.spec_freq_mhz,
-        starter=starter,
+        initial_values=starter,
         device="cpu",
     )
     classical = fsl_mrs_dl.quantify(

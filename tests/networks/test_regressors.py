@@ -392,7 +392,7 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
         sim_basis,
         dwelltime=sim_basis.dwelltime,
         spec_freq_mhz=sim_basis.spec_freq_mhz,
-        starter=starter,
+        initial_values=starter,
         rescale=False,
         device="cpu",
     )
@@ -436,9 +436,9 @@ def test_a_network_that_proposes_no_starts_is_not_taken_for_one_that_does(traine
         "--model",
         str(folder / "votes"),
     ]
-    assert main([*words, "--starter", "network", "--output", str(tmp_path / "out")]) == 2
+    assert main([*words, "--init", "network", "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "--starter network" in error and "proposes no starts" in error and error.count("\n") == 1
+    assert "--init network" in error and "proposes no initial values" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
