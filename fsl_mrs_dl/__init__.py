@@ -1,17 +1,20 @@
 """FSL-MRS-DL: alignment and quantification of MR spectra, for FSL-MRS, FSLeyes and on its own."""
 
+from ._lazy import attach
+
 __version__ = "0.1.0"
-__all__ = ["__version__", "align", "quantify"]
 
-
-def __getattr__(name):
-    # Loaded when asked for: FSL-MRS-DL's hook imports this package at every start of Python.
-    if name in ("align", "quantify"):
-        from . import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*globals(), "align", "quantify"])
+# Loaded when asked for: FSL-MRS-DL's hook imports this package at every start of Python.
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "align": "api",
+        "quantify": "api",
+        "denoise": "api",
+        "load": "io.nifti",
+        "save": "io.nifti",
+        "Basis": "io.basis",
+        "load_model": "api",
+    },
+)
+__all__ += ["__version__"]

@@ -1,4 +1,4 @@
-"""The two jobs from Python, on FSL-MRS's objects and on plain arrays: ``from fsl_mrs_dl import align, quantify``."""
+"""The public functions, on FSL-MRS's objects and on plain arrays: ``from fsl_mrs_dl import align, quantify``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from .core.errors import DataError, OptionError
 from .core.fids import usable_fids
 
-__all__ = ["align", "quantify"]
+__all__ = ["align", "quantify", "denoise", "load_model"]
 
 _FIT_ARGUMENTS = ("ppmlim", "baseline", "baseline_order", "metab_groups", "model", "x0")
 _OWN_ARGUMENTS = ("init", "network", "estimate", "prior", "device")
@@ -153,6 +153,54 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
     return quantify_module.quantify(
         fids, basis, Axes(fids.shape[-1], **of_axes), options, initial_values=initial_values, progress=progress
     )
+
+
+def denoise(data, model, *, device: str = "auto"):
+    """Remove noise from every spectrum of a file with a trained network; to look at, not to quantify.
+
+    Parameters
+    ----------
+    data : MrsData
+        See :func:`fsl_mrs_dl.load`.
+    model : str or path
+        A network of ``fsl_mrs_dl train denoise``, by name or folder.
+    device : str
+        'auto', 'cpu' or 'cuda'.
+
+    Returns
+    -------
+    MrsData
+        The denoised data.
+
+    Raises
+    ------
+    DataError, OptionError
+    """
+    from .io.nifti import MrsData
+    from .preproc.denoise import denoise_data
+
+    _refuse_path(data, "load it with fsl_mrs_dl.load")
+    if not isinstance(data, MrsData):
+        raise DataError(f"{type(data).__name__}: is not the data of a file; load it with fsl_mrs_dl.load.")
+    return denoise_data(data, model, device).data
+
+
+def load_model(name):
+    """Load a trained network by name or folder.
+
+    Returns
+    -------
+    (torch.nn.Module, Card)
+        The network, and the card that says what it is for.
+
+    Raises
+    ------
+    OptionError
+        If there is none, or its weights are not those of the card.
+    """
+    from .networks.model_cards import load
+
+    return load(name)
 
 
 def _quantify_fsl_mrs(data, options: dict):

@@ -22,7 +22,6 @@ import fsl_mrs_dl
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
-from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti, volume
 from fsl_mrs_dl.mrsi import assemble, chunks, plan, scratch
@@ -329,7 +328,7 @@ def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
 
 def test_a_voxel_that_makes_the_fit_raise_is_marked(small, tmp_path, monkeypatch, sim_basis):
     folder, _, fids, _ = small
-    plain = quantify.fit_scaled
+    plain = chunks.fit_scaled
 
     def brittle(given, *args, **options):
         # Sized as the voxel that is to fail: nothing else tells it apart.
@@ -341,13 +340,13 @@ def test_a_voxel_that_makes_the_fit_raise_is_marked(small, tmp_path, monkeypatch
         folder / "mrsi.nii.gz", sim_basis, tmp_path / "out", CLASSICAL, VolumeOptions(spectra=False), chunk=16
     )
     poison = np.abs(fids[20].astype(complex) * job.fid_scale).sum()
-    monkeypatch.setattr(quantify, "fit_scaled", brittle)
+    monkeypatch.setattr(chunks, "fit_scaled", brittle)
     run_module.fit_all(job, workers=1)
     (failed,) = chunks.gather(job, ["failed"])
     assert set(job.index[failed == 2]) == {11, 20}
     # A fault of ours is none of the voxels'.
     (job.scratch / "chunk-00000.npz").unlink()
-    monkeypatch.setattr(quantify, "fit_scaled", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(chunks, "fit_scaled", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_module.fit_all(job, workers=1)
 

@@ -267,7 +267,7 @@ def basis_folder(sim_basis, tmp_path_factory):
 
 
 def test_fit_warns_and_keeps_the_warning(file, done, basis_folder, tmp_path, capsys):
-    words = ["fit", "--basis", str(basis_folder), "--average", "DIM_DYN", "--baseline", "off", "--starter", "classical"]
+    words = ["fit", "--basis", str(basis_folder), "--average", "DIM_DYN", "--baseline", "off", "--init", "classical"]
     assert main([*words, "--data", str(file), "--output", str(tmp_path / "raw")]) == 0
     assert "enoised" not in capsys.readouterr().err + (tmp_path / "raw" / "options.txt").read_text()
     assert main([*words, "--data", str(done / "svs.nii.gz"), "--output", str(tmp_path / "fit"), "--report"]) == 0
@@ -299,7 +299,7 @@ def test_mrsi_warns_and_keeps_the_warning(simulate, model, basis_folder, tmp_pat
         "--output",
         str(tmp_path / "maps"),
     ]
-    assert main([*words, "--baseline", "off", "--starter", "classical", "--prior", "none", "--no_spectra"]) == 0
+    assert main([*words, "--baseline", "off", "--init", "classical", "--prior", "none", "--no_spectra"]) == 0
     assert "Warning: " in capsys.readouterr().err
     assert "SDs are too small" in (tmp_path / "maps" / "options.txt").read_text()
 
@@ -312,7 +312,7 @@ def test_denoised_data_are_not_turned_round_by_the_noise_that_is_left_beside_the
     fids = simulate(4, snr=20, seed=8).fids.conj()
     saved = data_of(fids.reshape(2, 2, 1, N)) if job == "mrsi" else data_of(fids.T[None, None, None], "DIM_DYN")
     more = {denoise.FIELD: (True, "by a network")}
-    words = [job, "--basis", str(basis_folder), "--baseline", "off", "--starter", "classical", "--prior", "none"]
+    words = [job, "--basis", str(basis_folder), "--baseline", "off", "--init", "classical", "--prior", "none"]
     for name, fields in (("raw", None), ("denoised", more)):
         nifti.save(tmp_path / f"{name}.nii.gz", saved, extra=fields)
         assert main([*words, "--data", str(tmp_path / f"{name}.nii.gz"), "--output", str(tmp_path / name)]) == 0
@@ -387,6 +387,6 @@ def test_fsl_mrs_with_dlquant_warns_and_keeps_the_warning(file, model, basis_fol
             "--algo",
             "dlquant",
         ]
-        done = test_fslmrs.succeeds("fsl_mrs", *words, "--dl-starter", "classical", "--internal_ref", "Cr")
+        done = test_fslmrs.succeeds("fsl_mrs", *words, "--dl-init", "classical", "--internal_ref", "Cr")
         assert (f"Warning: {data} was denoised" in done.stderr) == warned
         assert ("SDs are too small" in (tmp_path / name / "options.txt").read_text()) == warned

@@ -115,7 +115,7 @@ def test_the_command_trains_for_a_basis_set_and_fit_uses_it(tmp_path, capsys):
     fit += ["--model", str(tmp_path / "net")]
     assert main([*fit, "--output", str(tmp_path / "fit")]) == 0
     assert "started by net and classical" in capsys.readouterr().out
-    assert main([*fit, "--starter", "network", "--output", str(tmp_path / "alone")]) == 0
+    assert main([*fit, "--init", "network", "--output", str(tmp_path / "alone")]) == 0
     assert "started by net\n" in capsys.readouterr().out
 
 
