@@ -121,7 +121,7 @@ def test_data_outside_the_card_are_searched_classically_and_it_is_said(model, wo
 def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
     model = model_at()
     assert AutomaticChoice().for_model(model).name == "quant-universal and classical"
-    assert AutomaticChoice("together").for_model(model).name == "quant-universal and classical"
+    assert AutomaticChoice("both").for_model(model).name == "quant-universal and classical"
     assert AutomaticChoice("network").for_model(model).name == "quant-universal"
     assert AutomaticChoice("classical").for_model(model).name == "classical"
 
@@ -129,8 +129,8 @@ def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
 @pytest.mark.parametrize(
     "arguments,words",
     [
-        (("oracle",), "oracle.*classical, network, together"),
-        (("classical", "quant-universal"), "not asked by the classical"),
+        (("oracle",), "oracle.*classical, network, both"),
+        (("classical", "quant-universal"), "not asked with init classical"),
         ((None, "align-universal"), "starts alignments"),
         ((None, "nobody"), "nobody.*models list"),
     ],
