@@ -285,7 +285,7 @@ def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
         "import sys, time; from fsl_mrs_dl.mrsi import chunks, plan; from fsl_mrs_dl.cli.main import main\n"
         "plan.prepare.__kwdefaults__['chunk'] = 8\n"
         "plain = chunks.fit_voxels\n"
-        "def slow(*args):\n    time.sleep(1)\n    return plain(*args)\n"
+        "def slow(*args):\n    time.sleep(0.3)\n    return plain(*args)\n"
         "chunks.fit_voxels = slow if sys.argv[1] == 'slow' else plain\n"
         "sys.exit(main(sys.argv[2:]))\n"
     )
