@@ -4,8 +4,8 @@ against their truth.
 The question and the answer to expect are those of Dziadosz et al., Denoising MR spectra by deep learning: miracle or
 mirage?, Proc ISMRM 2022,
 2541.  Spectra are those of the physics-informed quantification paper (recipe 'shamaei-table2',
-       doi 10.1016/j.compbiomed.2023.106837) on a simulated basis set, in which the fitted model is exactly right: whatever
-       the intervals miss, denoising made them miss.
+       doi 10.1016/j.compbiomed.2023.106837) on a simulated basis set, in which the fitted model is exactly right:
+       whatever the intervals miss, denoising made them miss.
 """
 
 from __future__ import annotations

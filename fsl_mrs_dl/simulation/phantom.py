@@ -96,10 +96,9 @@ def tissue_concentrations(names) -> np.ndarray:
 
     Typical concentrations of the whole brain (``data/brain_concentrations.json``) times what tissues differ by.
     Creatine, glutamate, glutamine and inositol are higher in grey matter, NAAG in white, NAA is about the same: Pouwels
-    and Frahm,
-    doi 10.1002/mrm.1910390110.  Choline is a quarter lower in grey matter: Schuff et al., doi 10.1002/mrm.1119.  The lesion
-    is like a glial tumour: Howe and Opstad, doi 10.1002/nbm.822.  Rounded, and guessed where these say nothing: meant
-    to look like a brain, not to be a reference.
+    and Frahm, doi 10.1002/mrm.1910390110.  Choline is a quarter lower in grey matter: Schuff et al.,
+    doi 10.1002/mrm.1119.  The lesion is like a glial tumour: Howe and Opstad, doi 10.1002/nbm.822.  Rounded, and
+    guessed where these say nothing: meant to look like a brain, not to be a reference.
 
     Raises
     ------
