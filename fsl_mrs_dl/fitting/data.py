@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..core.errors import OptionError
+from ..core.errors import DataError, OptionError
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids
 from ..physics.macromolecules import add_macromolecules
@@ -17,7 +17,7 @@ from .options import FitOptions
 from .quantification import Quantification
 from .quantify import quantify
 
-__all__ = ["FittedData", "fit_data", "choose_basis", "average", "check_names"]
+__all__ = ["FittedData", "fit_data", "choose_basis", "average", "check_names", "with_times"]
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def fit_data(
     *,
     average_over: Sequence[str] = (),
     conjugate: bool | None = None,
+    water: MrsData | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FittedData:
     """Fit every spectrum of a file.
@@ -136,7 +137,10 @@ def fit_data(
     average_over : sequence of str
         Dimensions that are averaged first, such as DIM_DYN.
     conjugate : bool, optional
-        Conjugate the FIDs; by default where their frequency axis runs backwards.
+        Conjugate the FIDs, and the water reference with them; by default where their frequency axis runs backwards.
+    water : MrsData, optional
+        Unsuppressed water: one spectrum, or one for each.  The in-vivo model takes its line shape from it, and corrects
+        eddy currents.
     progress : callable, optional
         Called with the number of spectra that were finished.
 
@@ -153,7 +157,58 @@ def fit_data(
         finite = fids[np.isfinite(fids).all(-1)]
         conjugate = detect_conjugation(finite.mean(0), data.axes)
     check_names(options, basis.names)
-    options.check()
-    fit = quantify(fids.conj() if conjugate else fids, basis, data.axes, options, progress=progress)
+    options = with_times(options, data).check()
+    fids = fids.conj() if conjugate else fids
+    if options.spectral_model == "in-vivo":
+        from .in_vivo.quantify import quantify_in_vivo
+
+        reference = None if water is None else _water_fids(water, data, bool(conjugate))
+        fit = quantify_in_vivo(fids, basis, data.axes, options, water=reference, progress=progress)
+    else:
+        if water is not None:
+            raise OptionError("goes with the in-vivo model only", option="h2o", remedy="leave it out")
+        fit = quantify(fids, basis, data.axes, options, progress=progress)
     fit.estimate(options.estimate)  # raises if it is not available
     return FittedData(fit, data, basis, bool(conjugate))
+
+
+def with_times(options: FitOptions, data: MrsData) -> FitOptions:
+    """Return the options with echo and repetition time of the file's header, where they have none."""
+    echo, repetition = (_seconds(data.header.get(name)) for name in ("EchoTime", "RepetitionTime"))
+    return replace(
+        options,
+        echo_time_s=options.echo_time_s or echo,
+        repetition_time_s=options.repetition_time_s or repetition,
+    )
+
+
+def _seconds(value) -> float | None:
+    """Return a time of a header as a number; None where it is none."""
+    value = value[0] if isinstance(value, (list, tuple)) and value else value
+    return float(value) if isinstance(value, (int, float)) and 0 < value < 100 else None
+
+
+def _water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
+    """Return water FIDs ``(n, n_points)``, averaged over higher dimensions.
+
+    Raises
+    ------
+    DataError
+        If they were not acquired as the data were.
+    """
+    check_fids(water)
+    if abs(water.dwelltime / data.dwelltime - 1) > 1e-3:
+        raise DataError(
+            f"{water.name}: has a dwell time of {water.dwelltime:g} s and the data {data.dwelltime:g} s; give"
+            " water that was acquired alike."
+        )
+    if "DIM_COIL" in water.dim_tags and water.fids.shape[water.axis("DIM_COIL")] > 1:
+        raise DataError(f"{water.name}: has several coils; combine them first (fsl_mrs_proc coilcombine).")
+    if water.fids.shape[:3] + water.fids.shape[4:] != data.fids.shape[:3] + data.fids.shape[4:]:
+        for tag in [name for name in water.dim_tags if name]:
+            water = average(water, tag)
+    fids = np.moveaxis(water.fids, 3, -1)
+    fids = fids.reshape(-1, fids.shape[-1])
+    missing = data.n_points - fids.shape[-1]
+    fids = np.pad(fids[:, : data.n_points], ((0, 0), (0, max(0, missing))))
+    return fids.conj() if conjugate else fids

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from ..core.errors import OptionError
 
-__all__ = ["FitOptions", "ESTIMATES"]
+__all__ = ["ESTIMATES", "FitOptions", "SPECTRAL_MODELS"]
+
+SPECTRAL_MODELS = ("fsl-mrs", "in-vivo")
+"""Spectral models: FSL-MRS's own, and the one with priors for in vivo 1H spectra of the brain."""
 
 ESTIMATES = ("ml", "posterior_mean", "network")
 """The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased away from the bound at zero, and
@@ -19,6 +22,15 @@ class FitOptions:
 
     Attributes
     ----------
+    spectral_model : str
+        One of :data:`SPECTRAL_MODELS`.  'in-vivo' has its own baseline, macromolecules, widths and shifts, and takes
+        none of ``model``, ``baseline``, ``metab_groups``, ``ind_scale``, ``init``, ``network``.
+    mm : str, optional
+        Macromolecules and lipids of the in-vivo model, one of
+        :data:`fsl_mrs_dl.physics.in_vivo_components.MACROMOLECULE_PRESETS`; 'brain' by default.
+    echo_time_s, repetition_time_s : float, optional
+        That macromolecules of the in-vivo model are weighted for, in seconds; the usual ones of a brain scan by
+        default.
     model : str
         One of :data:`fsl_mrs_dl.physics.signal_model.MODELS`.
     ppmlim : (float, float), optional
@@ -42,14 +54,19 @@ class FitOptions:
         Concentrations that are expected, for the posterior: a recipe or file (see
         :func:`fsl_mrs_dl.fitting.priors.load`), 'volume' to learn it from the spectra that are fitted, 'none', or
         'auto': 'normal-brain' where the basis set is a brain's.  It never changes the 'ml' estimate.
-    estimate : str
-        Estimate that tables hold, one of :data:`ESTIMATES`.
+    estimate : str, optional
+        Estimate that tables hold, one of :data:`ESTIMATES`; the spectral model's own by default: 'ml' of FSL-MRS's,
+        'in-vivo' of the in-vivo one.
     device : str
         'auto', 'cpu' or 'cuda'.
     max_iter : int
         Most trial points per spectrum.
     """
 
+    spectral_model: str = "fsl-mrs"
+    mm: str | None = None
+    echo_time_s: float | None = None
+    repetition_time_s: float | None = None
     model: str = "voigt"
     ppmlim: tuple[float, float] | None = None
     baseline: str = "poly, 2"
@@ -61,7 +78,7 @@ class FitOptions:
     init: str | None = None
     network: str | None = None
     prior: object = "auto"
-    estimate: str = "ml"
+    estimate: str | None = None
     device: str = "auto"
     max_iter: int = 60
 
@@ -70,12 +87,26 @@ class FitOptions:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if self.estimate is None:
+            object.__setattr__(self, "estimate", self.own_estimate)
+
+    @property
+    def own_estimate(self) -> str:
+        """Name of the spectral model's own estimate."""
+        return "in-vivo" if self.spectral_model == "in-vivo" else "ml"
 
     def check(self) -> FitOptions:
         """Raise OptionError if a value cannot be served; returns itself."""
         from ..core.device import choose_device
 
-        if self.estimate not in ESTIMATES:
+        if self.spectral_model not in SPECTRAL_MODELS:
+            raise OptionError(
+                "there is no such model",
+                option="spectral_model",
+                value=self.spectral_model,
+                remedy=f"choose one of {', '.join(SPECTRAL_MODELS)}",
+            )
+        if self.estimate not in (*ESTIMATES, self.own_estimate):
             raise OptionError(
                 "there is no such estimate",
                 option="estimate",

@@ -339,6 +339,7 @@ def _in_mhz(frequency: float) -> float:
     return frequency / 1e6 if frequency > 1e5 else frequency
 
 
+_END_OF_LINE = re.compile(r"(\S)[ \t]+\$END[ \t]*$", re.MULTILINE | re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*'?([^',]*?)'?\s*,?\s*$")
 
 
@@ -348,7 +349,9 @@ def _read_lcmodel(path: Path) -> Basis:
     names, shifts, spectra = [], [], []
     in_namelist, values = False, None
     try:
-        for line in path.read_text(errors="replace").splitlines():
+        # Some programs end a namelist on the line of its last setting.
+        text = _END_OF_LINE.sub(r"\1\n $END", path.read_text(errors="replace"))
+        for line in text.splitlines():
             stripped = line.strip()
             if stripped.startswith("$"):
                 section = stripped[1:].split()[0].upper() if stripped[1:].split() else ""

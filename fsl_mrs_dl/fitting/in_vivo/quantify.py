@@ -1,0 +1,125 @@
+"""Quantification with the in-vivo model, on arrays and a basis set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...core.axes import Axes
+from ...core.device import choose_device
+from ...core.errors import DataError, OptionError
+from ...core.fids import usable_fids
+from ...core.metabolites import typical_concentrations
+from ...io.basis import Basis
+from ...physics.in_vivo_components import priors_table
+from ..options import FitOptions
+from .fit import Acquisition, fit_spectra
+from .result import InVivoFit
+
+__all__ = ["is_in_vivo", "quantify_in_vivo"]
+
+
+def is_in_vivo(basis: Basis) -> bool:
+    """Tell whether a basis set is one of 1H spectra of the brain, which the priors are for."""
+    return basis.nucleus == "1H" and typical_concentrations(list(basis.names)) is not None
+
+
+def quantify_in_vivo(
+    fids: np.ndarray,
+    basis: Basis,
+    axes: Axes,
+    options: FitOptions = FitOptions(spectral_model="in-vivo"),
+    *,
+    water: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> InVivoFit:
+    """Fit every FID with the in-vivo model.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(..., n_points)``
+        In the in-memory sign convention; leading dimensions are flattened into rows.
+    basis : Basis
+        Chosen metabolites only.
+    axes : Axes
+        Of the data.
+    options : FitOptions, optional
+        Those of the in-vivo model count: ``ppmlim``, ``mm``, ``echo_time_s``, ``repetition_time_s``, ``rescale``,
+        ``device``.
+    water : complex ndarray ``(..., n_points)``, optional
+        Water reference of every FID, or one of all.
+    progress : callable, optional
+        Called with the number of spectra that were finished.
+
+    Raises
+    ------
+    DataError, BasisError, OptionError
+    """
+    fids = np.asarray(fids)
+    if not np.iscomplexobj(fids):
+        raise DataError(f"FIDs are real numbers ({fids.dtype}); complex FIDs are needed.")
+    rows = fids.reshape(-1, fids.shape[-1]).astype(complex)
+    usable = usable_fids(rows)
+    if not usable.any():
+        raise DataError("every FID is zero or holds NaN; there is nothing to fit.")
+    basis.check_match(axes.spec_freq_mhz, axes.nucleus)
+    if not is_in_vivo(basis):
+        raise OptionError(
+            f"has priors of 1H spectra of the brain; {basis.source} is of {basis.nucleus} with"
+            f" {', '.join(basis.names[:5])}",
+            option="spectral_model",
+            value="in-vivo",
+            remedy="choose fsl-mrs",
+        )
+    ppmlim = options.ppmlim or axes.usual_window
+    on_grid = basis.resampled(axes.dwelltime, axes.n_points)
+    basis_scale = 100 / np.linalg.norm(on_grid.mean(0)) if options.rescale else 1.0
+    energy = np.linalg.norm(rows[usable], axis=-1)
+    fid_scale = 100 / float(np.sqrt(np.mean(energy**2))) if options.rescale else 1.0
+    fits = fit_spectra(
+        rows[usable] * fid_scale,
+        on_grid * basis_scale,
+        basis.names,
+        axes,
+        acquisition_of(options, ppmlim),
+        water=_water_rows(water, len(rows), axes, usable),
+        max_iter=options.max_iter,
+        device=choose_device(options.device),
+        progress=progress,
+    )
+    return InVivoFit.of(fits, axes, ppmlim, usable, fid_scale, np.full(basis.n_metabs, basis_scale))
+
+
+def acquisition_of(options: FitOptions, ppmlim: tuple[float, float]) -> Acquisition:
+    """Return the measurement's properties, with the table's typical times where they are unknown."""
+    usual = priors_table()["usual"]
+    return Acquisition(
+        te_s=options.echo_time_s or usual["te_s"],
+        tr_s=options.repetition_time_s or usual["tr_s"],
+        mm=options.mm or "brain",
+        ppmlim=tuple(ppmlim),
+    )
+
+
+def _water_rows(water: np.ndarray | None, n: int, axes: Axes, usable: np.ndarray) -> np.ndarray | None:
+    """Return the water reference of every usable spectrum.
+
+    Raises
+    ------
+    DataError
+    """
+    if water is None:
+        return None
+    water = np.asarray(water)
+    if water.shape[-1] != axes.n_points:
+        raise DataError(
+            f"the water reference has {water.shape[-1]} points and the spectra {axes.n_points}; give one that was"
+            " acquired alike."
+        )
+    water = water.reshape(-1, axes.n_points).astype(complex)
+    if len(water) not in (1, n):
+        raise DataError(f"there are {len(water)} water references for {n} spectra; give one, or one for each.")
+    if not usable_fids(water).all():
+        raise DataError("a water reference is zero or holds NaN; give another one.")
+    return np.broadcast_to(water, (n, axes.n_points))[usable]

@@ -1,0 +1,423 @@
+"""The result of in vivo fits: :class:`InVivoFit`, a :class:`fsl_mrs_dl.fitting.quantification.Quantification`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from ...core import units
+from ...core.axes import Axes
+from ...core.errors import OptionError
+from ...physics.in_vivo_components import priors_table
+from ...physics.in_vivo_model import InVivoModel
+from ...physics.smooth_baseline import SmoothBaseline
+from ..quantification import Quantification
+from .fit import Fits, smooth_baseline_of
+from .water_reference import WaterReference
+
+__all__ = ["InVivoFit", "InVivoSignal", "MACROMOLECULES"]
+
+MACROMOLECULES = "MM"
+"""Name of the sum of all macromolecules among the concentrations."""
+
+_LEAST_AMPLITUDE = 1e-12  # of the common scale
+
+
+@lru_cache(maxsize=4)
+def _baseline_on(ppm: bytes, n: int) -> SmoothBaseline:
+    """Return the smooth baseline of a window, by the bytes of its chemical shifts."""
+    return smooth_baseline_of(np.frombuffer(ppm, float, n), "1H")
+
+
+@dataclass(frozen=True)
+class _Shape:
+    gaussian: bool = True
+    free_shift: bool = False
+    negative: bool = False
+
+
+@dataclass(frozen=True)
+class _EstimatedBaseline:
+    """Describes the baseline in titles and tables."""
+
+    dimension: float
+    mode: str = "estimated"
+
+    def __str__(self) -> str:
+        return f"smooth, estimated (effective dimension {self.dimension:.1f})"
+
+
+@dataclass(frozen=True)
+class InVivoSignal:
+    """Describes the fitted model as :class:`fsl_mrs_dl.physics.signal_model.SignalModel` does.
+
+    Attributes
+    ----------
+    axes : Axes
+    ppmlim : (float, float)
+    names : tuple of str
+    baseline : object
+        With ``mode``, and a text.
+    """
+
+    axes: Axes
+    ppmlim: tuple[float, float]
+    names: tuple[str, ...]
+    baseline: _EstimatedBaseline
+    name: str = "in-vivo"
+    shape: _Shape = _Shape()
+
+    n_groups = 1
+    sizes = {"gamma": 1, "sigma": 1, "eps": 1, "phi0": 1, "phi1": 1}
+
+    @property
+    def n_metabs(self) -> int:
+        return len(self.names)
+
+    @property
+    def groups(self) -> list[int]:
+        return [0] * len(self.names)
+
+    @property
+    def n_points(self) -> int:
+        return self.axes.n_points
+
+    @property
+    def dwelltime(self) -> float:
+        return self.axes.dwelltime
+
+    @property
+    def spec_freq_mhz(self) -> float:
+        return self.axes.spec_freq_mhz
+
+    @property
+    def nucleus(self) -> str:
+        return self.axes.nucleus
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last + 1 of the fitted points of a whole spectrum."""
+        return self.axes.window(self.ppmlim)
+
+
+@dataclass(repr=False)
+class InVivoFit(Quantification):
+    """Fits with the in-vivo model; every array has one row per spectrum.
+
+    ``params`` are the concentrations of metabolites, lipids and the sum of all macromolecules, then the parameters that
+    :meth:`parameter_names` lists; ``cov`` is the covariance of the concentrations, with the variance between models.
+
+    Attributes
+    ----------
+    fitted_model : InVivoModel
+        With the priors that the fits had.
+    x : ndarray ``(n, n_params)``
+        Its parameter vectors; NaN where nothing could be fitted.
+    x_sd : ndarray ``(n, n_params)``
+    water : WaterReference or None
+    baseline_dimension : ndarray ``(n,)``
+        Effective dimension of the baseline.
+    baseline_weights : ndarray ``(n, n_strengths)``
+        Of the baseline's strengths.
+    limits : ndarray ``(2, n, n_metabs)``
+        Ends of the 95 % intervals.
+    between_models : ndarray ``(n, n_metabs)``
+        Share of the variance that is disagreement between models.
+    by_prior : ndarray ``(n, n_metabs)``
+        Share of the precision that is the prior's.
+    population : tuple of ndarray
+        Mean ``(n, n_metabs)`` and covariance ``(n, n_metabs, n_metabs)`` with a prior as narrow as a healthy
+        population.
+    """
+
+    fitted_model: InVivoModel = field(repr=False, default=None)
+    x: np.ndarray = field(repr=False, default=None)
+    x_sd: np.ndarray = field(repr=False, default=None)
+    water: WaterReference | None = field(repr=False, default=None)
+    baseline_dimension: np.ndarray = field(repr=False, default=None)
+    baseline_weights: np.ndarray = field(repr=False, default=None)
+    limits: np.ndarray = field(repr=False, default=None)
+    between_models: np.ndarray = field(repr=False, default=None)
+    by_prior: np.ndarray = field(repr=False, default=None)
+    population: tuple[np.ndarray, np.ndarray] = field(repr=False, default=None)
+
+    # -- estimates -------------------------------------------------------------------------------------------------
+
+    def estimate(self, name: str = "in-vivo") -> tuple[np.ndarray, np.ndarray]:
+        """Return concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)``.
+
+        'in-vivo' has a prior on concentrations that is as wide as a factor of e; 'posterior_mean' one as narrow as a
+        healthy population.
+
+        Raises
+        ------
+        OptionError
+            If the model has no such estimate.
+        """
+        if name == "in-vivo":
+            return self.conc, self.cov
+        if name == "posterior_mean":
+            return self.population
+        raise OptionError(
+            "the in-vivo model has no such estimate",
+            option="estimate",
+            value=name,
+            remedy="leave it out, choose posterior_mean, or choose `spectral_model` fsl-mrs",
+        )
+
+    def table(self, combined: list[str] = (), estimate: str = "in-vivo"):
+        """Return names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
+        return super().table(combined, estimate)
+
+    def interval(self, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the limits of the 95 % interval of a sum of concentrations, ``(n,)`` each."""
+        if len(members) == 1:
+            return self.limits[0][:, members[0]], self.limits[1][:, members[0]]
+        return super().interval(members)
+
+    # -- parameters ------------------------------------------------------------------------------------------------
+
+    def block(self, name: str) -> np.ndarray:
+        """Return a common parameter by FSL-MRS's name (``gamma``, ``sigma``, ``eps``, ``phi0``, ``phi1``), ``(n,
+        1)``."""
+        s, x = self.fitted_model.slices, self.x
+        if name == "gamma":
+            return np.exp(x[:, s["gamma"]]) - self.fitted_model.least_gamma
+        if name == "sigma":
+            return np.exp(0.5 * x[:, s["variance"]])
+        if name == "eps":
+            return -2 * np.pi * x[:, s["shift"]]
+        if name == "phi0":
+            # About the carrier, as in FSL-MRS; the fit turns about the middle of the window.
+            return x[:, s["phi0"]] - x[:, s["phi1"]] * self.fitted_model.pivot
+        return x[:, s[name]]
+
+    def parameter_names(self) -> list[str]:
+        """Return the names of all parameters, in the order of :meth:`parameter_values`."""
+        components, s = self.fitted_model.components, self.fitted_model.slices
+        out = [*self.names, "shift_hz", "phi0_rad", "phi1_rad_per_hz", "log_lorentz_per_s", "log_gauss_per_s2"]
+        out += [f"shift_hz_{name}" for name in components.names]
+        out += [f"damping_per_s_{name}" for name in components.names[: components.n_linear]]
+        macromolecules = components.names[components.n_linear :]
+        out += [f"log_amplitude_{name}" for name in macromolecules]
+        out += [f"log_width_{name}" for name in macromolecules] if "q" in s else []
+        if "shape" in s:
+            out += [f"line_shape_{hz:+.3g}_hz" for hz in self.fitted_model.shape_hz.tolist()]
+        return [*out, "baseline_dimension"]
+
+    def _in_order(self, values: np.ndarray, conc: np.ndarray, last: np.ndarray) -> np.ndarray:
+        s, n_linear = self.fitted_model.slices, self.fitted_model.n_linear
+        parts = [conc, *(values[:, s[name]] for name in ("shift", "phi0", "phi1", "gamma", "variance"))]
+        parts += [values[:, s["own_shift"]], values[:, s["own_width"]], values[:, s["log_amp"]][:, n_linear:]]
+        parts += [values[:, s[name]] for name in ("q", "shape") if name in s]
+        return np.concatenate([*parts, last[:, None]], 1)
+
+    def parameter_values(self) -> np.ndarray:
+        """Return every parameter of the model, ``(n, len(parameter_names()))``."""
+        return self._in_order(self.x, self.conc, self.baseline_dimension)
+
+    def parameter_sd(self) -> np.ndarray:
+        """Return the SDs of all parameters, priors included."""
+        return self._in_order(self.x_sd, self.crlb_sd, np.full(len(self.x), np.nan))
+
+    # -- spectra ---------------------------------------------------------------------------------------------------
+
+    def spectra(self, what: str = "full", rows=slice(None)) -> np.ndarray:
+        """Return model spectra over all points, complex ``(n, n_points)``, in the units of the scaled data.
+
+        ``what`` is 'full', 'baseline', 'no baseline' or a metabolite.  The baseline is known in the fitted window only,
+        and zero outside.
+        """
+        index = np.arange(len(self.x))[rows]
+        out = np.zeros((len(index), self.model.n_points), complex)
+        if what != "baseline":
+            columns = slice(None) if what in ("full", "no baseline") else self._components_of(what)
+            for at in range(0, len(index), 16):
+                part = index[at : at + 16]
+                out[at : at + 16] = self._whole_components(part, columns).sum(1)
+        if what in ("full", "baseline"):
+            out += self._whole_baseline(index)
+        out[~self.usable[index]] = np.nan
+        return out
+
+    def metabolite_spectra(self, rows: np.ndarray, damping: np.ndarray | float = 0.0) -> np.ndarray:
+        """Return each metabolite's part of the spectrum in the window, complex ``(n, n_metabs, n_window)``, with some
+        damping (1/s, ``(n,)``) more."""
+        first, last = self.model.window
+        whole = self._whole_components(rows, slice(None), damping)[..., first:last]
+        return np.stack([whole[:, self._components_of(name)].sum(1) for name in self.names], 1)
+
+    def _components_of(self, name: str) -> list[int]:
+        components = self.fitted_model.components
+        out = []
+        for member in name.split("+"):
+            self.members(member)
+            if member == MACROMOLECULES and member not in components.names:
+                out += list(range(components.n_linear, len(components.names)))
+            else:
+                out.append(components.names.index(member))
+        return out
+
+    def _whole_components(self, rows: np.ndarray, columns, damping: np.ndarray | float = 0.0) -> np.ndarray:
+        model, axes = self.fitted_model, self.model.axes
+        x = torch.as_tensor(self.x[rows]).clone()
+        s, time = model.slices, torch.as_tensor(axes.time())
+        more = torch.as_tensor(np.array(np.broadcast_to(damping, len(x)), float))[:, None]
+        x[:, s["gamma"]] = torch.log(torch.exp(x[:, s["gamma"]]) + more)
+        water = None
+        if self.water is not None:
+            water = torch.as_tensor(self.water.shape(axes.time() - axes.dwelltime)[rows])
+        basis = torch.as_tensor(model.components.fids)
+        signal = model.signals(x, basis, time, water)
+        signal = (signal * model.line_shape(x, time)[0][:, None])[:, columns]
+        n = axes.n_points
+        hz = torch.as_tensor((np.arange(n) - n // 2) / (n * axes.dwelltime))
+        return units.fid_to_spec(signal.numpy()) * model.phase_factor(x, hz).numpy()[:, None]
+
+    def _whole_baseline(self, rows: np.ndarray) -> np.ndarray:
+        """Return the baseline of whole spectra ``(n, n_points)``.
+
+        It is estimated again from the whole residual: the fit transforms fewer points, where a tail of water looks
+        different.
+        """
+        first, last = self.model.window
+        used = self.fitted_model.window.axes.n_points
+        fids = self.fids[rows]
+        residual = units.fid_to_spec(fids) - self.spectra("no baseline", rows)
+        residual = np.where(self.usable[rows][:, None], residual, 0.0)[:, first:last]
+        about = priors_table()["baseline"]
+        baseline = _baseline_on(self.model.axes.ppm()[first:last].tobytes(), last - first)
+        # A spectrum of more points has a smaller baseline in each, and the same noise.
+        strengths = np.asarray(about["strengths"]) * np.sqrt(used / self.model.n_points)
+        shares = baseline.shares(strengths)
+        weights = np.where(self.usable[rows][:, None], self.baseline_weights[rows], 0.0)
+        out = np.zeros((len(rows), self.model.n_points), complex)
+        smooth = ((residual @ baseline.vectors.conj()) * (weights @ shares)) @ baseline.vectors.T
+        out[:, first:last] = smooth + (residual @ baseline.free.conj()) @ baseline.free.T
+        return out
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def row(self, index: int) -> InVivoFit:
+        """Return one spectrum's fit by itself."""
+        n = len(self.params)
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, np.ndarray) and name not in ("basis_scale", "limits") and len(value) == n:
+                values[name] = value[[index]]
+        water = self.water
+        if water is not None:
+            water = replace(water, phase=water.phase[[index]], log_shape=water.log_shape[[index]])
+        values |= {
+            "limits": self.limits[:, [index]],
+            "population": tuple(part[[index]] for part in self.population),
+            "water": water,
+        }
+        return InVivoFit(**values)
+
+    @classmethod
+    def of(cls, fits: Fits, axes: Axes, ppmlim, usable: np.ndarray, fid_scale: float, basis_scale) -> InVivoFit:
+        """Put the fits of usable spectra in their rows of all.
+
+        Parameters
+        ----------
+        fits : Fits
+        axes : Axes
+            Of the data.
+        ppmlim : (float, float)
+        usable : bool ndarray ``(n,)``
+        fid_scale, basis_scale : float and ndarray
+            What data and basis spectra were multiplied by.
+        """
+        names, conc, cov = _with_macromolecules(fits, "wide")
+        _, typical, typical_cov = _with_macromolecules(fits, "population")
+
+        def rows(values: np.ndarray, empty=np.nan) -> np.ndarray:
+            out = np.full((len(usable), *values.shape[1:]), empty, dtype=values.dtype)
+            out[usable] = values
+            return out
+
+        estimate = fits.estimates["wide"]
+        mm = len(names) - estimate.mean.shape[1]
+        sd = np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))
+        low = np.concatenate([estimate.low, np.clip(conc - 1.96 * sd, 0, None)[:, len(names) - mm :]], 1)
+        high = np.concatenate([estimate.high, (conc + 1.96 * sd)[:, len(names) - mm :]], 1)
+        zeros = np.zeros((len(conc), mm))
+        dimension = float(np.median(fits.dimension))
+        signal = InVivoSignal(axes, tuple(ppmlim), tuple(names), _EstimatedBaseline(dimension))
+        params = rows(conc)
+        return cls(
+            model=signal,
+            names=list(names),
+            params=params,
+            cov=rows(cov),
+            noise_sd=rows(fits.misfit * fits.noise),
+            noise_outside_sd=rows(fits.noise),
+            cost=rows(fits.cost),
+            converged=rows(fits.converged, False),
+            usable=usable,
+            n_iter=rows(fits.steps, 0),
+            fid_scale=fid_scale,
+            basis_scale=basis_scale,
+            init="classical",
+            fids=rows(fits.fids),
+            free=params,
+            empty=rows(_without_signal(fits), False),
+            ood_residual=rows(fits.misfit / _MOST_MISFIT),
+            ood_latent=rows(np.zeros(len(conc))),
+            fitted_model=fits.model,
+            x=rows(fits.x),
+            x_sd=rows(fits.x_sd),
+            water=_water_rows(fits.water, usable),
+            baseline_dimension=rows(fits.dimension),
+            baseline_weights=rows(fits.weights),
+            limits=np.stack([rows(low), rows(high)]),
+            between_models=rows(np.concatenate([estimate.between, zeros], 1)),
+            by_prior=rows(np.concatenate([estimate.prior_share, zeros], 1)),
+            population=(rows(typical), rows(typical_cov)),
+        )
+
+
+_MOST_MISFIT = 3.0
+"""Residual over noise above which a spectrum is unlike what the model can explain: real brain scans have 1.0 to 2.2."""
+
+
+def _without_signal(fits: Fits) -> np.ndarray:
+    """Tell which spectra hold noise only: the fitted signal has hardly more energy than noise, bool ``(n,)``."""
+    energy = np.sum(np.abs(fits.fitted) ** 2, -1)
+    n = fits.fitted.shape[-1]
+    return energy < 0.1 * 2 * n * fits.noise**2
+
+
+def _with_macromolecules(fits: Fits, prior: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return names, concentrations and covariance with the sum of all macromolecules as the last, if there are any.
+
+    The sum is relative to the table's; its covariance with metabolites is left out.
+    """
+    model, estimate = fits.model, fits.estimates[prior]
+    components, n_linear = model.components, model.n_linear
+    names = list(components.names[:n_linear])
+    if n_linear == len(components.names):
+        return names, estimate.mean, estimate.cov
+    share = np.abs(components.fids[n_linear:, 0]) * components.expected[n_linear:]
+    share = share / share.sum() / components.expected[n_linear:]
+    at = slice(model.slices["log_amp"].start + n_linear, model.slices["log_amp"].stop)
+    amplitude = np.exp(fits.x[:, at]) * share
+    total = amplitude.sum(1, keepdims=True)
+    # Proportions are anti-correlated; the SD of the common scale is that of the sum.
+    scale_sd = fits.x_sd[:, model.slices["mm_scale"]]
+    cov = np.zeros((len(total), n_linear + 1, n_linear + 1))
+    cov[:, :n_linear, :n_linear] = estimate.cov
+    cov[:, n_linear, n_linear] = (total * scale_sd)[:, 0] ** 2
+    return [*names, MACROMOLECULES], np.concatenate([estimate.mean, total], 1), cov
+
+
+def _water_rows(water: WaterReference | None, usable: np.ndarray) -> WaterReference | None:
+    if water is None:
+        return None
+    phase, log_shape = (np.zeros((len(usable), part.shape[1])) for part in (water.phase, water.log_shape))
+    phase[usable], log_shape[usable] = water.phase, water.log_shape
+    return replace(water, phase=phase, log_shape=log_shape)

@@ -1,0 +1,313 @@
+"""Levenberg-Marquardt for the in-vivo model, batched over spectra: priors as part of the normal equations, the baseline
+eliminated.
+
+The normal matrix without baseline and the derivatives in the baseline's eigenbasis are formed once for each trial
+point; every strength of the baseline is then a small correction, so that the evidence of all strengths costs little
+more than one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ...physics.in_vivo_model import InVivoModel
+from ...physics.smooth_baseline import SmoothBaseline
+
+__all__ = ["Minimum", "NormalEquations", "Problem", "evidence", "minimise", "systems"]
+
+_CHUNK = 16  # spectra whose derivatives are held at once, so that they stay in the cache
+_CHOOSE_EVERY, _CHOICES = 3, 4  # steps between choices of the baseline's strength, and how many there are
+_HELD_STEPS = 5  # first steps, which leave details of single lines alone
+_TOLERANCE = 0.03  # SDs of all parameters together
+_CLEARLY_BETTER = 0.3  # log evidence
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Spectra and all that is common to their fits.
+
+    Attributes
+    ----------
+    model : InVivoModel
+    spectra, target : complex Tensor ``(b, n_window)``
+        As measured, and without what the baseline projects out wholly.
+    noise : Tensor ``(b,)``
+        SD of one real channel.
+    water : Tensor ``(b, n_time)`` or None
+        Line shapes from water.
+    free, vectors : complex Tensor ``(n_window, k)``
+        See :class:`fsl_mrs_dl.physics.smooth_baseline.SmoothBaseline`.
+    shares : Tensor ``(n_strengths, rank)``
+    log_det : Tensor ``(n_strengths,)``
+        Of the baseline's covariance plus noise, complex points.
+    """
+
+    model: InVivoModel
+    spectra: torch.Tensor
+    target: torch.Tensor
+    noise: torch.Tensor
+    water: torch.Tensor | None
+    free: torch.Tensor
+    vectors: torch.Tensor
+    shares: torch.Tensor
+    log_det: torch.Tensor
+
+    @classmethod
+    def make(
+        cls,
+        model: InVivoModel,
+        spectra: np.ndarray,
+        noise: np.ndarray,
+        baseline: SmoothBaseline,
+        strengths,
+        water: np.ndarray | None = None,
+    ) -> Problem:
+        """Bring arrays to the model's device and precision."""
+        kind, real, device = model.basis.dtype, model.time.dtype, model.basis.device
+        free = torch.as_tensor(baseline.free).to(device, kind)
+        spectra = torch.as_tensor(spectra).to(device, kind)
+        shares = baseline.shares(np.asarray(strengths))
+        return cls(
+            model=model,
+            spectra=spectra,
+            target=spectra - (spectra @ free.conj()) @ free.mT,
+            noise=torch.tensor(noise).to(device, real),
+            water=None if water is None else torch.as_tensor(water).to(device, kind),
+            free=free,
+            vectors=torch.as_tensor(baseline.vectors).to(device, kind),
+            shares=torch.as_tensor(shares).to(device, real),
+            log_det=torch.as_tensor(-np.log1p(-shares).sum(-1)).to(device, real),
+        )
+
+    def rows(self, index) -> Problem:
+        """Return some of the spectra."""
+        water = None if self.water is None else self.water[index]
+        return replace(
+            self, spectra=self.spectra[index], target=self.target[index], noise=self.noise[index], water=water
+        )
+
+    def without_free(self, spectra: torch.Tensor) -> torch.Tensor:
+        """Project out what the baseline takes wholly, ``(..., n_window)``."""
+        return spectra - (spectra @ self.free.conj()) @ self.free.mT
+
+
+@dataclass
+class NormalEquations:
+    """Parts of the normal equations at one point, for unit noise.
+
+    ``gram`` ``(b, p, p)`` and ``pull`` ``(b, p)`` without baseline; ``by_baseline`` ``(b, p, 2 rank)`` and
+    ``residual`` ``(b, 2 rank)``, derivatives and residual in the baseline's eigenbasis; ``energy`` ``(b,)`` of the
+    residual.
+    """
+
+    gram: torch.Tensor
+    pull: torch.Tensor
+    by_baseline: torch.Tensor
+    residual: torch.Tensor
+    energy: torch.Tensor
+
+    def rows(self, index) -> NormalEquations:
+        """Return those of some spectra."""
+        return NormalEquations(*(part[index] for part in self._parts()))
+
+    def update(self, index, other: NormalEquations, which) -> None:
+        """Overwrite rows ``index`` with rows ``which`` of others."""
+        for own, new in zip(self._parts(), other._parts()):
+            own[index] = new[which]
+
+    def _parts(self):
+        return self.gram, self.pull, self.by_baseline, self.residual, self.energy
+
+    @classmethod
+    def at(cls, problem: Problem, x: torch.Tensor) -> NormalEquations:
+        """Compute them at parameters ``(b, p)``."""
+        parts = []
+        for start in range(0, len(x), _CHUNK):
+            some = slice(start, start + _CHUNK)
+            water = None if problem.water is None else problem.water[some]
+            model, jacobian = problem.model.jacobian(x[some], water)
+            both = problem.without_free(torch.cat([jacobian, (problem.target[some] - model)[:, None]], 1))
+            in_baseline, flat = _real(both @ problem.vectors.conj()), _real(both)
+            gram = flat[:, :-1] @ flat.mT
+            energy = flat[:, -1].square().sum(-1)
+            parts.append((gram[..., :-1], gram[..., -1], in_baseline[:, :-1], in_baseline[:, -1], energy))
+        return cls(*(torch.cat(part) for part in zip(*parts)))
+
+
+@dataclass
+class Minimum:
+    """End of a minimisation.
+
+    Attributes
+    ----------
+    x : Tensor ``(b, p)``
+    normal : NormalEquations
+        At ``x``.
+    strength : Tensor ``(b,)``
+        Index of the baseline's strength.
+    cost : Tensor ``(b,)``
+        Half the sum of squares, priors included.
+    converged : Tensor ``(b,)``
+    steps : Tensor ``(b,)``
+    noise : Tensor ``(b,)``
+        SD that explains the residual, at least the measured one.
+    """
+
+    x: torch.Tensor
+    normal: NormalEquations
+    strength: torch.Tensor
+    cost: torch.Tensor
+    converged: torch.Tensor
+    steps: torch.Tensor
+    noise: torch.Tensor
+
+
+def _real(x: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(x).flatten(-2)
+
+
+def systems(
+    problem: Problem, normal: NormalEquations, x: torch.Tensor, share: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return normal matrix ``(b, p, p)``, gradient ``(b, p)`` and cost ``(b,)``, priors included, for a baseline's
+    shares ``(b, rank)``."""
+    model, weight = problem.model, problem.noise**-2
+    both = share.repeat_interleave(2, -1)
+    taken = normal.by_baseline * both[:, None]
+    distance = x - model.prior_mean
+    force = distance @ model.prior_precision
+    matrix = (normal.gram - taken @ normal.by_baseline.mT) * weight[:, None, None] + model.prior_precision
+    pull = (normal.pull - (taken @ normal.residual[..., None])[..., 0]) * weight[:, None] - force
+    energy = normal.energy - (both * normal.residual.square()).sum(-1)
+    return matrix, pull, 0.5 * (energy * weight + (force * distance).sum(-1))
+
+
+def evidence(problem: Problem, normal: NormalEquations, x: torch.Tensor) -> torch.Tensor:
+    """Return the Laplace log evidence of every strength of the baseline ``(b, n_strengths)``, linearised about
+    ``x``."""
+    values = []
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    for share, log_det in zip(problem.shares, problem.log_det):
+        matrix, pull, cost = systems(problem, normal, x, share.expand(len(x), -1))
+        size = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).sqrt()
+        factor = torch.linalg.cholesky(matrix / (size[:, :, None] * size[:, None]) + 1e-10 * eye)
+        step = torch.cholesky_solve((pull / size)[..., None], factor)[..., 0] / size
+        half_log = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + size.log().sum(-1)
+        values.append(-(cost - 0.5 * (step * pull).sum(-1)) - half_log - log_det)
+    return torch.stack(values, -1)
+
+
+def minimise(
+    problem: Problem, x: torch.Tensor, strength: torch.Tensor, *, max_iter: int = 40, adapt_noise: bool = True
+) -> Minimum:
+    """Minimise the cost from ``x`` ``(b, p)``; the baseline's strength ``(b,)`` follows the evidence now and then.
+
+    A spectrum has converged when the next step would move all parameters together by less than 0.03 SDs.  With
+    ``adapt_noise`` a residual larger than the noise counts as noise.
+    """
+    problem = replace(problem, noise=problem.noise.clone())
+    floor = problem.noise.clone()
+    state = _begin(problem, x, strength)
+    index = torch.arange(len(x), device=x.device)
+    damping = torch.full((len(x),), 1e-2, dtype=x.dtype, device=x.device)
+    for iteration in range(max_iter):
+        if iteration % _CHOOSE_EVERY == 0 and iteration <= _CHOICES * _CHOOSE_EVERY:
+            if adapt_noise:
+                problem.noise[index] = _residual_noise(problem, state, floor, index)
+            if iteration:
+                _choose_strength(problem, state, index)
+        some, part, here = problem.rows(index), state.normal.rows(index), state.x[index]
+        share = problem.shares[state.strength[index]]
+        matrix, pull, cost = systems(some, part, here, share)
+        if iteration < _HELD_STEPS:
+            matrix, pull = _held(matrix, pull, problem.model.details)
+        size = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).sqrt()
+        scaled = matrix / (size[:, :, None] * size[:, None])
+        eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        step = torch.linalg.solve(scaled + damping[index, None, None] * eye, (pull / size)[..., None])[..., 0] / size
+        done = ((step * pull).sum(-1) < _TOLERANCE**2) & (damping[index] < 0.5) & (iteration > _HELD_STEPS)
+        state.converged[index[done]] = True
+        trial = _moved(problem.model, here, step, size**2)
+        new = NormalEquations.at(some, trial)
+        new_cost = systems(some, new, trial, share)[2]
+        better = new_cost < cost + 1e-9 * cost.abs()
+        where = index[better]
+        state.x[where] = trial[better]
+        state.normal.update(where, new, better)
+        state.steps[index] += 1
+        state.cost[index] = torch.where(better, new_cost, cost)
+        raised = (damping[index] * 8).clamp(min=3e-3)
+        damping[index] = torch.where(better, damping[index] * 0.2, raised).clamp(1e-6, 1e6)
+        index = index[~done & (damping[index] < 1e5)]
+        if len(index) == 0:
+            break
+    if adapt_noise:
+        state.noise = _residual_noise(problem, state, floor, torch.arange(len(x), device=x.device))
+    return state
+
+
+def _begin(problem: Problem, x: torch.Tensor, strength: torch.Tensor) -> Minimum:
+    n, device = len(x), x.device
+    return Minimum(
+        x=x.clone(),
+        normal=NormalEquations.at(problem, x),
+        strength=strength.clone(),
+        cost=torch.full((n,), torch.inf, dtype=x.dtype, device=device),
+        converged=torch.zeros(n, dtype=torch.bool, device=device),
+        steps=torch.zeros(n, dtype=torch.long, device=device),
+        noise=problem.noise.clone(),
+    )
+
+
+def _choose_strength(problem: Problem, state: Minimum, index: torch.Tensor) -> None:
+    """Change to a strength of the baseline whose evidence is clearly higher."""
+    value = evidence(problem.rows(index), state.normal.rows(index), state.x[index])
+    now = value.gather(-1, state.strength[index][:, None])[:, 0]
+    best = value.max(-1)
+    state.strength[index] = torch.where(best.values > now + _CLEARLY_BETTER, best.indices, state.strength[index])
+
+
+def _residual_noise(problem: Problem, state: Minimum, floor: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Return the noise that explains the residual, at least the measured one: misfit counts as noise."""
+    share = problem.shares[state.strength[index]].repeat_interleave(2, -1)
+    normal = state.normal.rows(index)
+    energy = normal.energy - (share * normal.residual.square()).sum(-1)
+    n = 2 * (problem.target.shape[-1] - problem.free.shape[-1])
+    # The parameters take energy of the noise; with their priors about half an amplitude's worth each.
+    used = 0.55 * problem.model.n_linear + 12.0
+    return torch.maximum(floor[index], (energy / max(n - used, 1.0)).clamp(min=0).sqrt())
+
+
+def _held(matrix: torch.Tensor, pull: torch.Tensor, held: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a system whose solution leaves some parameters alone."""
+    matrix[:, held] = 0
+    matrix[:, :, held] = 0
+    matrix[:, held, held] = 1
+    pull[:, held] = 0
+    return matrix, pull
+
+
+def _moved(model: InVivoModel, x: torch.Tensor, step: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
+    """Move parameters: amplitudes that the spectrum decides by their linear change, down to a fifth at once, others by
+    that of the logarithm.
+
+    Steps are shortened so that no log width moves by more than 1.5, no phase by more than .8 rad, the common shift by
+    no more than 6 Hz and no other by more than 4 SDs.
+    """
+    s = model.slices
+    most = torch.full((model.n_params,), torch.inf, dtype=step.dtype, device=step.device)
+    for name in ("gamma", "variance", "q"):
+        if name in s:
+            most[s[name]] = 1.5
+    most[s["phi0"]], most[s["shift"]] = 0.8, 6.0
+    most[s["own_shift"]] = 4 * model.prior_precision.diagonal()[s["own_shift"]] ** -0.5
+    step = step / (step.abs() / most).amax(-1, keepdim=True).clamp(min=1.0)
+    block = s["log_amp"]
+    by_prior = (model.prior_precision.diagonal()[block] / curvature[:, block]).clamp(0, 1)
+    change = step[:, block].clamp(-1.6, 30.0)
+    linear = torch.log1p(change.clamp(min=-0.8))
+    step[:, block] = by_prior * change.clamp(max=3.0) + (1 - by_prior) * linear
+    return x + step

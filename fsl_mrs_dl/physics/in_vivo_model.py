@@ -1,0 +1,286 @@
+"""The in-vivo spectral model in torch: parameters -> spectrum in the window and its derivatives, batched.
+
+    S(nu) = exp(-i (phi0 + phi1 (nu - nu0))) F{ g(t) h(t) sum_j A_j b_j(t) exp(2 pi i d_j t - w_j t - e^{2 q_j} v_j
+    t^2) } g(t) = exp((2 pi i s - gamma) t - sigma^2 t^2),   h(t) = 1 + sum_k a_k (exp(2 pi i f_k t) - 1)
+
+Every line has an amplitude A, a shift d (Hz) and a damping w (1/s, metabolites and lipids) or a log width q
+(macromolecules) of its own; s, gamma, sigma^2, the phases and the line shape h are common to all.  Every parameter has
+a Gaussian prior, so that a spectrum decides no more of them than it can.  The parts are LCModel's (Provencher,
+doi 10.1002/mrm.1910300604), as log amplitudes and with the covariance of all of them kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .coarse_window import CoarseWindow
+from .in_vivo_components import Components, priors_table
+
+__all__ = ["InVivoModel", "make_in_vivo_model"]
+
+
+@dataclass(frozen=True)
+class InVivoModel:
+    """Tensors of the model; made by :func:`make_in_vivo_model`.
+
+    Attributes
+    ----------
+    components : Components
+    window : CoarseWindow
+    basis : complex Tensor ``(n_components, n_time)``
+        On the coarse grid.
+    time : Tensor ``(n_time,)``
+        Seconds of the coarse grid, one dwell time later than the signal's as in FSL-MRS.
+    hz : Tensor ``(n_window,)``
+    pivot : float
+        Offset (Hz) that the first-order phase turns about.
+    gauss : Tensor ``(n_components,)``
+        Gaussian damping of macromolecule lines, 1/s^2.
+    shape_hz : Tensor ``(n_shape,)``
+        Frequencies of the line shape.
+    slices : dict of str to slice
+        Where in a parameter vector each block is.
+    prior_mean, prior_precision : Tensor ``(n_params,)`` and ``(n_params, n_params)``
+        Gaussian prior, with rows for relations between parameters.
+    least_gamma : float
+        Subtracted from the common damping (1/s), which may be negative where water gave the line shape.
+    """
+
+    components: Components
+    window: CoarseWindow
+    basis: torch.Tensor
+    time: torch.Tensor
+    hz: torch.Tensor
+    pivot: float
+    gauss: torch.Tensor
+    shape_hz: torch.Tensor
+    slices: dict[str, slice]
+    prior_mean: torch.Tensor
+    prior_precision: torch.Tensor
+    least_gamma: float = 0.0
+
+    @property
+    def n_components(self) -> int:
+        """Number of signals."""
+        return self.basis.shape[0]
+
+    @property
+    def n_linear(self) -> int:
+        """Number of metabolites and lipids, which come first."""
+        return self.components.n_linear
+
+    @property
+    def n_params(self) -> int:
+        """Length of a parameter vector."""
+        return len(self.prior_mean)
+
+    @property
+    def details(self) -> torch.Tensor:
+        """Indices of parameters of single lines and of the line shape, which the first steps of a fit leave alone."""
+        names = [name for name in ("q", "phi1", "own_shift", "own_width", "shape") if name in self.slices]
+        return torch.cat([torch.arange(self.slices[name].start, self.slices[name].stop) for name in names])
+
+    def _spectrum(self, fid: torch.Tensor) -> torch.Tensor:
+        """Transform products on the extended grid to the window; overwrites them."""
+        n, extra = self.window.n_coarse, self.window.extra
+        fid[..., n : n + extra] += fid[..., :extra]
+        fid[..., extra : 2 * extra] += fid[..., n + extra :]
+        return torch.fft.fft(fid[..., extra : extra + n], dim=-1)[..., : self.window.n_window]
+
+    def line_shape(self, x: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the line shape ``(b, n_time)`` and its factors ``(n_shape, n_time)`` or None."""
+        line = torch.ones(len(x), len(time), dtype=self.basis.dtype, device=x.device)
+        if "shape" not in self.slices:
+            return line, None
+        factors = torch.exp(2j * torch.pi * self.shape_hz[:, None] * time) - 1
+        return line + x[:, self.slices["shape"]].to(factors.dtype) @ factors, factors
+
+    def signals(
+        self, x: torch.Tensor, basis: torch.Tensor, time: torch.Tensor, water: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the components' signals without the line shape of :meth:`line_shape`, complex ``(b, n_components,
+        n_time)``, on any grid of evenly spaced times.
+
+        ``water`` ``(b, n_time)`` is a line shape that was taken from water.
+        """
+        s = self.slices
+        amplitude = torch.exp(x[:, s["log_amp"]])
+        slope = torch.zeros(len(x), self.n_components, dtype=basis.dtype, device=x.device)
+        slope.imag = 2 * torch.pi * (x[:, s["own_shift"]] + x[:, s["shift"]])
+        slope.real = -(torch.exp(x[:, s["gamma"]]) - self.least_gamma).expand(-1, self.n_components)
+        slope.real[:, : self.n_linear] -= x[:, s["own_width"]]
+        signal = basis * _progression(slope * time[0], slope * (time[1] - time[0]), len(time)) * amplitude[..., None]
+        common = torch.exp(-torch.exp(x[:, s["variance"]]) * time**2)
+        if water is not None:
+            common = common * water
+        if "q" in s:
+            first = self.n_components - (s["q"].stop - s["q"].start)
+            own = (torch.exp(2 * x[:, s["q"]]) * self.gauss[first:])[..., None] * time**2
+            signal[:, first:] *= torch.exp(-own)
+        return signal * common[:, None]
+
+    def phase_factor(self, x: torch.Tensor, hz: torch.Tensor) -> torch.Tensor:
+        """Return the factor that zero- and first-order phase turn spectra by, complex ``(b, n)``."""
+        angle = x[:, self.slices["phi0"]] + x[:, self.slices["phi1"]] * (hz - self.pivot)
+        return torch.exp(-1j * angle)
+
+    def spectrum(self, x: torch.Tensor, water: torch.Tensor | None = None) -> torch.Tensor:
+        """Return spectra in the window, complex ``(b, n_window)``, for parameters ``(b, n_params)``."""
+        signal, (line, _) = self.signals(x, self.basis, self.time, water), self.line_shape(x, self.time)
+        return self._spectrum(signal.sum(1) * line) * self.phase_factor(x, self.hz)
+
+    def component_spectra(self, x: torch.Tensor, water: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the spectrum of every component in the window, complex ``(b, n_components, n_window)``."""
+        signal, (line, _) = self.signals(x, self.basis, self.time, water), self.line_shape(x, self.time)
+        return self._spectrum(signal * line[:, None]) * self.phase_factor(x, self.hz)[:, None]
+
+    def jacobian(self, x: torch.Tensor, water: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return spectra ``(b, n_window)`` and their derivatives by all parameters ``(b, n_params, n_window)``."""
+        s, t, n, n_lin = self.slices, self.time, self.n_components, self.n_linear
+        signal, (line, factors) = self.signals(x, self.basis, t, water), self.line_shape(x, t)
+        total = signal.sum(1)
+        signal = signal * line[:, None]
+        n_shape = 0 if factors is None else len(factors)
+        n_q = s["q"].stop - s["q"].start if "q" in s else 0
+        end = 2 * n + 1 + n_q
+        stack = torch.empty(len(x), end + n_shape, len(t), dtype=signal.dtype, device=x.device)
+        stack[:, :n] = signal
+        torch.mul(signal, t, out=stack[:, n : 2 * n])
+        stack[:, 2 * n] = total * line * t**2
+        if n_q:
+            torch.mul(signal[:, n - n_q :], t**2, out=stack[:, 2 * n + 1 : end])
+        if n_shape:
+            torch.mul(total[:, None], factors, out=stack[:, end:])
+        spectra = self._spectrum(stack) * self.phase_factor(x, self.hz)[:, None]
+        columns, by_time = spectra[:, :n], spectra[:, n : 2 * n]
+        out = torch.zeros(len(x), self.n_params, spectra.shape[-1], dtype=spectra.dtype, device=x.device)
+        model, all_time = columns.sum(1), by_time.sum(1)
+        out[:, s["log_amp"]] = columns
+        out[:, s["own_shift"]] = 2j * torch.pi * by_time
+        out[:, s["own_width"]] = -by_time[:, :n_lin]
+        out[:, s["shift"]] = 2j * torch.pi * all_time[:, None]
+        out[:, s["phi0"]] = -1j * model[:, None]
+        out[:, s["phi1"]] = (-1j * model * (self.hz - self.pivot))[:, None]
+        out[:, s["gamma"]] = -(torch.exp(x[:, s["gamma"]])[:, None] * all_time[:, None])
+        out[:, s["variance"]] = -torch.exp(x[:, s["variance"]])[:, :, None] * spectra[:, 2 * n : 2 * n + 1]
+        if n_q:
+            rate = -2 * torch.exp(2 * x[:, s["q"]]) * self.gauss[n - n_q :]
+            out[:, s["q"]] = rate[..., None] * spectra[:, 2 * n + 1 : end]
+        if n_shape:
+            out[:, s["shape"]] = spectra[:, end:]
+        return model, out
+
+
+def _progression(start: torch.Tensor, step: torch.Tensor, n: int) -> torch.Tensor:
+    """Return ``exp(start + step k)`` for k from 0 to n - 1 along a new last axis, mostly by products."""
+    fine = max(1, round(n**0.5))
+    k = torch.arange(fine, device=step.device, dtype=step.real.dtype)
+    low = torch.exp(step[..., None] * k)
+    high = torch.arange(-(-n // fine), device=step.device, dtype=step.real.dtype) * fine
+    high = torch.exp(start[..., None] + step[..., None] * high)
+    return (high[..., None] * low[..., None, :]).flatten(-2)[..., :n]
+
+
+def make_in_vivo_model(
+    components: Components,
+    window: CoarseWindow,
+    *,
+    line_shape: bool = True,
+    from_water: bool = False,
+    dtype: torch.dtype = torch.float64,
+    device: str | torch.device = "cpu",
+) -> InVivoModel:
+    """Make the model of components in a window.
+
+    Parameters
+    ----------
+    line_shape : bool
+        Estimate a non-parametric line shape.
+    from_water : bool
+        Every spectrum comes with a line shape from water: the estimated one is expected to be small, and the common
+        damping may be negative.
+    """
+    table, axes = priors_table(), window.axes
+    field = max(1.0, axes.spec_freq_mhz / 42.577 / 3)
+    n = len(components.names)
+    about = table["line_shape"]
+    steps = np.arange(1, int(about["most_hz_3t"] / about["step_hz_3t"]) + 1) * about["step_hz_3t"]
+    shape_hz = np.concatenate([-steps[::-1], steps]) * field
+    n_q = int((components.gauss_variance > 0).sum())
+    sizes = {"log_amp": n, "scale": 1, "mm_scale": 1, "shift": 1, "phi0": 1, "phi1": 1, "gamma": 1, "variance": 1}
+    sizes |= {"q": n_q} if n_q else {}
+    sizes |= {"own_shift": n, "own_width": components.n_linear}
+    sizes |= {"shape": len(shape_hz)} if line_shape else {}
+    slices, start = {}, 0
+    for name, size in sizes.items():
+        slices[name] = slice(start, start + size)
+        start += size
+    mean, precision = _prior(components, slices, start, shape_hz, axes.spec_freq_mhz, from_water)
+    kind = torch.complex128 if dtype == torch.float64 else torch.complex64
+
+    def tensor(array, as_type=dtype):
+        return torch.as_tensor(np.asarray(array)).to(device=device, dtype=as_type)
+
+    return InVivoModel(
+        components=components,
+        window=window,
+        basis=tensor(window.coarse(components.fids), kind),
+        time=tensor(window.time + axes.dwelltime),
+        hz=tensor(window.hz),
+        pivot=float(window.hz.mean()),
+        gauss=tensor(components.gauss_variance),
+        shape_hz=tensor(shape_hz),
+        slices=slices,
+        prior_mean=tensor(mean),
+        prior_precision=tensor(precision),
+        least_gamma=table["damping"]["water_offset_per_s"] if from_water else 0.0,
+    )
+
+
+def _prior(components: Components, slices: dict[str, slice], size: int, shape_hz, mhz: float, from_water: bool):
+    """Return mean and precision matrix of the Gaussian prior on all parameters."""
+    table = priors_table()
+    field = max(1.0, mhz / 42.577 / 3)
+    mean, precision = np.zeros(size), np.zeros((size, size))
+    index = np.arange(slices["log_amp"].start, slices["log_amp"].stop)
+    mean[index] = np.log(components.expected)
+    scale, mm_scale = slices["scale"].start, slices["mm_scale"].start
+    for i, weight, kind in zip(index, components.log_sd**-2.0, components.kinds):
+        _relate(precision, i, mm_scale if kind == "mm" else scale, weight)
+    _relate(precision, scale, mm_scale, table["macromolecules"]["scale_log_sd"] ** -2.0)
+    damping, shape = table["damping"], table["line_shape"]
+    gamma, gamma_sd = damping["gamma_per_s"], damping["gamma_log_sd"]
+    fwhm_hz, shape_sd = damping["gauss_fwhm_hz_3t"] * field, shape["sd"]
+    if from_water:
+        gamma, gamma_sd = damping["water_offset_per_s"], damping["water_gamma_log_sd"]
+        fwhm_hz, shape_sd = 0.5 * fwhm_hz, shape_sd * shape["water_factor"]
+    gauss_variance = (np.pi * fwhm_hz) ** 2 / (4 * np.log(2))
+    single = {
+        "scale": (0.0, 30.0),
+        "shift": (0.0, table["shift_ppm"]["common"] * mhz),
+        "phi0": (0.0, 1e3),
+        "phi1": (0.0, np.deg2rad(table["phase"]["phi1_sd_deg_per_ppm"]) / mhz),
+        "gamma": (np.log(gamma), gamma_sd),
+        "variance": (np.log(gauss_variance), damping["gauss_log_sd"]),
+        "q": (0.0, table["macromolecules"]["width_log_sd"]),
+        "own_shift": (0.0, components.shift_sd_hz),
+        "own_width": (0.0, components.width_sd[: components.n_linear]),
+        "shape": (0.0, shape_sd * np.exp(-((shape_hz / field) ** 2) / (2 * shape["decay_hz_3t"] ** 2))),
+    }
+    for name, (centre, sd) in single.items():
+        if name in slices:
+            rows = np.arange(slices[name].start, slices[name].stop)
+            mean[rows] = centre
+            precision[rows, rows] += np.broadcast_to(np.asarray(sd, float) ** -2.0, rows.shape)
+    return mean, precision
+
+
+def _relate(precision: np.ndarray, i: int, j: int, weight: float) -> None:
+    """Add the penalty ``weight (x_i - x_j)^2 / 2``."""
+    precision[i, i] += weight
+    precision[j, j] += weight
+    precision[i, j] -= weight
+    precision[j, i] -= weight
