@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.units import wrap_degrees
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.networks import model_cards
@@ -65,7 +66,7 @@ def main() -> None:
     args = parser.parse_args()
     basis = Basis.load(next((DATA / "invivo_3t_press_philips").rglob("*.BASIS")))
     freq, dwelltime = basis.spec_freq_mhz, 1 / BANDWIDTH
-    protocol = protocols.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, dwelltime, freq)
+    protocol = protocols.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, Axes(N_POINTS, dwelltime, freq))
     axes = {"dwelltime": dwelltime, "spec_freq_mhz": freq}
     network, card = model_cards.load(args.model)
     methods = ["matched filter", "classical", "network, refined", "default", "network alone"] + [

@@ -25,6 +25,7 @@ import scipy.io
 import torch
 
 from fsl_mrs_dl.core import metabolites, units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import optimise, quantify, varpro
 from fsl_mrs_dl.fitting.automatic_initialisation import STARTERS, Automatic
 from fsl_mrs_dl.fitting.network_initialisation import nuisance_theta
@@ -76,7 +77,7 @@ def simulate(
     """
     basis = basis.select(None, [name for name in basis.names if name in ("H2O", "Ref", "DSS")] or None)
     fids = basis.resampled(1 / bandwidth, n_points)
-    protocol = protocols.protocol_of(fids, basis.names, 1 / bandwidth, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(fids, basis.names, Axes(fids.shape[-1], 1 / bandwidth, basis.spec_freq_mhz))
     content = dict(recipes.Recipe.load(recipe).content)
     content["snr"] = snr
     if any(metabolites.is_macromolecule(name) for name in basis.names):
