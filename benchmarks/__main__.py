@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fsl_mrs_dl.cli.main import Parser, run
-from fsl_mrs_dl.core.errors import OptionError, OutputError
+from fsl_mrs_dl.core.errors import OptionError, OutputError, spelling_of
 
 __all__ = ["main"]
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     benchmark_arguments(parser)
     args = parser.parse_args(argv)
-    return run(args, f"python -m benchmarks {args.benchmark}")
+    return run(args, f"python -m benchmarks {args.benchmark}", spelling_of(parser))
 
 
 def benchmark_arguments(parser) -> None:

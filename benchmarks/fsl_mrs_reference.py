@@ -22,7 +22,7 @@ def its_align(fids, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(0.2, 4.2)
     Returns
     -------
     shift_hz, phase_deg : ndarray ``(n_transients,)``
-        With :mod:`fsl_mrs_dl.registration.solver`'s signs.
+        With :mod:`fsl_mrs_dl.registration.alignment`'s signs.
     """
     from fsl_mrs.utils.preproc import phase_freq_align
 

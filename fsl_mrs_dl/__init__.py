@@ -1,17 +1,27 @@
 """FSL-MRS-DL: alignment and quantification of MR spectra, for FSL-MRS, FSLeyes and on its own."""
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "align", "quantify"]
+__all__ = ["__version__", "align", "quantify", "denoise", "load", "save", "Basis", "load_model"]
+
+# Loaded when asked for: FSL-MRS-DL's hook imports this package, and of it nothing else, at every start of Python.
+_MODULES = {
+    "align": "api",
+    "quantify": "api",
+    "denoise": "api",
+    "load_model": "api",
+    "load": "io.nifti",
+    "save": "io.nifti",
+    "Basis": "io.basis",
+}
 
 
 def __getattr__(name):
-    # Loaded when asked for: FSL-MRS-DL's hook imports this package at every start of Python.
-    if name in ("align", "quantify"):
-        from . import api
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__():
-    return sorted([*globals(), "align", "quantify"])
+    return sorted({*globals(), *_MODULES})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 __all__ = ["attach"]
@@ -30,6 +29,9 @@ def attach(package: str, names: dict[str, str]):
     def __getattr__(name: str):
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        # Not at the top: Python's start, which imports this package with the hook, need not load it.
+        import importlib
+
         value = getattr(importlib.import_module(f"{package}.{names[name]}"), name)
         setattr(sys.modules[package], name, value)
         return value

@@ -1,8 +1,9 @@
-"""The two jobs from Python, on FSL-MRS's objects and on plain arrays: ``from fsl_mrs_dl import align, quantify``."""
+"""The public functions, on FSL-MRS's objects and on plain arrays: ``from fsl_mrs_dl import align, quantify``."""
 
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from .core.errors import DataError, OptionError
 from .core.fids import usable_fids
 
-__all__ = ["align", "quantify"]
+__all__ = ["align", "quantify", "denoise", "load_model"]
 
 _FIT_ARGUMENTS = ("ppmlim", "baseline", "baseline_order", "metab_groups", "model", "x0")
-_OWN_ARGUMENTS = ("starter", "estimate", "device")
+_OWN_ARGUMENTS = ("init", "network", "estimate", "prior", "device")
 
 
 def align(data, **options):
@@ -24,9 +25,10 @@ def align(data, **options):
     data : NIFTI_MRS, MrsData or complex array ``(..., n_transients, n_points)``
         FSL-MRS's (or the nifti-mrs package's) object, this package's own, or FIDs in FSL-MRS's sign convention.
     **options
-        For objects with a header ``dim``, ``ppmlim``, ``reference``, ``device``, see
-        :func:`fsl_mrs_dl.fitting.quantify.align_data`. For arrays ``dwelltime`` (s) and ``spec_freq_mhz`` are needed;
-        see :func:`fsl_mrs_dl.registration.solver.align_transients`, whose further options they take.
+        For objects with a header ``reference`` and the fields of
+        :class:`fsl_mrs_dl.preproc.options.AlignOptions`: ``dim``, ``ppmlim``, ``method`` and so on. For arrays
+        ``dwelltime`` (s) and ``spec_freq_mhz`` are needed, and ``nucleus`` unless '1H'; further options are those of
+        :func:`fsl_mrs_dl.registration.alignment.align_transients`.
 
     Returns
     -------
@@ -50,99 +52,170 @@ def align(data, **options):
     """
     from .io import nifti
     from .preproc.align import align_data, align_image
+    from .preproc.options import AlignOptions
 
     _refuse_path(data, "load it with fsl_mrs_dl.io.nifti.load")
-    if isinstance(data, nifti.MrsData):
-        _check_options(align_data, options)
-        aligned = align_data(data, **options)
-        return aligned.data, aligned.alignment
-    if hasattr(data, "hdr_ext") and hasattr(data, "image"):
-        _check_options(align_data, options)
-        out, aligned = align_image(data, **options)
-        return out, aligned.alignment
+    is_data, is_image = isinstance(data, nifti.MrsData), hasattr(data, "hdr_ext") and hasattr(data, "image")
+    if is_data or is_image:
+        known = [field.name for field in fields(AlignOptions)]
+        _check_names(options, [*known, "reference"])
+        reference = options.pop("reference", None)
+        align_whole = align_data if is_data else align_image
+        aligned = align_whole(data, AlignOptions(**options), reference=reference)
+        return (aligned.data, aligned.alignment) if is_data else (aligned[0], aligned[1].alignment)
+    from .core.axes import Axes
     from .registration.alignment import align_transients
 
     for name in ("dwelltime", "spec_freq_mhz"):
         if name not in options:
-            raise OptionError(f"{name}: is needed to align an array of FIDs; give align(fids, {name}=...).")
+            raise OptionError(
+                "is needed to align an array of FIDs", option=name, remedy=f"give align(fids, {name}=...)"
+            )
     fids = _array(data)
-    _check_options(align_transients, options)
-    found = align_transients(fids, **options)
-    return found.apply(fids), found
+    of_axes = {name: options.pop(name) for name in ("dwelltime", "spec_freq_mhz", "nucleus") if name in options}
+    known = list(inspect.signature(align_transients).parameters)[2:]
+    _check_names(options, [*known, "dwelltime", "spec_freq_mhz", "nucleus"])
+    alignment = align_transients(fids, Axes(fids.shape[-1], **of_axes), **options)
+    return alignment.apply(fids), alignment
 
 
-def quantify(data, basis=None, **options):
+def quantify(data, basis=None, *, initial_values=None, progress=None, **options):
     """Quantify metabolites by a fit to the maximum of the likelihood; many spectra are fitted at once.
 
     Parameters
     ----------
     data : fsl_mrs.core.MRS, MRSI, a list of MRS, or complex array ``(..., n_points)``
         FSL-MRS's objects carry their basis set, conjugation and scaling; arrays are FIDs in FSL-MRS's sign convention.
+        A file, whose dimensions and sign are open, is fitted by :func:`fsl_mrs_dl.fitting.data.fit_data`.
     basis : Basis, fsl_mrs.core.Basis or path
-        For arrays only.
+        Not for FSL-MRS's MRS objects.
+    initial_values : callable, optional
+        Initial values of your own, see :class:`fsl_mrs_dl.fitting.initialisation.InitialValues`; not for FSL-MRS's
+        objects.
+    progress : callable, optional
+        Called with the number of spectra that were finished; not for FSL-MRS's objects.
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
-        ``x0``) and ``starter``, ``estimate``, ``device`` by name.  For arrays those of
-        :func:`fsl_mrs_dl.fitting.quantify.quantify`.
+        ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``.  Otherwise those of
+        :class:`fsl_mrs_dl.fitting.options.FitOptions`, and ``dwelltime`` (s), ``spec_freq_mhz`` and ``nucleus``.
 
     Returns
     -------
     FitRes, list of FitRes, dict or Quantification
         FSL-MRS's result for an MRS object, a list of them for a list, ``{(x, y, z): FitRes}`` for an MRSI object;
-        :class:`fsl_mrs_dl.fitting.quantify.Quantification` for arrays, with one row per spectrum.
+        :class:`fsl_mrs_dl.fitting.quantification.Quantification` otherwise, with one row per spectrum.
 
     Raises
     ------
     DataError, BasisError, OptionError
     """
-    if (
-        _is_fsl_mrs(data, "MRS")
-        or _is_fsl_mrs(data, "MRSI")
-        or isinstance(data, (list, tuple))
-        and data
-        and _is_fsl_mrs(data[0], "MRS")
-    ):
-        from .fitting.options import DlOptions
-        from .fslmrs import fit
-
+    first = data[0] if isinstance(data, (list, tuple)) and data else None
+    if _is_fsl_mrs(data, "MRS") or _is_fsl_mrs(data, "MRSI") or _is_fsl_mrs(first, "MRS"):
         if basis is not None:
             raise OptionError(
-                "basis: FSL-MRS's MRS objects have theirs; leave it out, or make the objects with another one."
+                "FSL-MRS's MRS objects have theirs",
+                option="basis",
+                remedy="leave it out, or make the objects with another one",
             )
-        for name in options:
-            if name not in _FIT_ARGUMENTS + _OWN_ARGUMENTS:
-                raise OptionError(f"{name}: is no option here; there are {', '.join(_FIT_ARGUMENTS + _OWN_ARGUMENTS)}.")
-        own = DlOptions(**{name: options.pop(name) for name in _OWN_ARGUMENTS if name in options})
-        if _is_fsl_mrs(data, "MRS"):
-            return fit.fit(data, options, own)
-        if _is_fsl_mrs(data, "MRSI"):
-            voxels = [(mrs, index) for mrs, index, _ in data]
-            return dict(zip([index for _, index in voxels], fit.fit_together([mrs for mrs, _ in voxels], options, own)))
-        return fit.fit_together(data, options, own)
+        return _quantify_fsl_mrs(data, options)
     if hasattr(data, "hdr_ext") and hasattr(data, "mrs"):
         raise OptionError("a NIFTI_MRS object has no basis set yet; give quantify(data.mrs(basis=...)).")
     if isinstance(data, (list, tuple)) and not data:
         raise DataError("the list of spectra is empty; there is nothing to work on.")
     _refuse_path(data, "fit it with 'fsl_mrs_dl fit', or give its FIDs")
-    from .fitting import quantify as quantify_module
-    from .fitting.options import DlOptions
+    from .core.axes import Axes
+    from .fitting.options import FitOptions
     from .io.basis import Basis
 
-    _check_options(quantify_module.quantify, options)
+    for_axes = ("dwelltime", "spec_freq_mhz", "nucleus")
+    _check_names(options, [*for_axes, *(field.name for field in fields(FitOptions)), "initial_values", "progress"])
     if basis is None:
-        raise OptionError("basis: is needed to quantify FIDs; give a Basis, FSL-MRS's Basis or a path.")
+        raise OptionError(
+            "is needed to quantify FIDs", option="basis", remedy="give a Basis, FSL-MRS's Basis or a path"
+        )
     if isinstance(basis, (str, Path)):
         basis = Basis.load(basis)
     elif not isinstance(basis, Basis):
         basis = Basis.from_fsl_mrs(basis)
+    of_axes = {name: options.pop(name) for name in for_axes if name in options}
+    from .fitting import quantify as quantify_module
+
     for name in ("dwelltime", "spec_freq_mhz"):
-        if name not in options:
+        if name not in of_axes:
             raise OptionError(
-                f"{name}: is needed to quantify an array of FIDs; give quantify(fids, basis, {name}=...)."
+                "is needed to quantify an array of FIDs",
+                option=name,
+                remedy=f"give quantify(fids, basis, {name}=...)",
             )
-    if isinstance(options.get("starter"), str):
-        options["starter"] = DlOptions(starter=options["starter"]).check().make_starter()
-    return quantify_module.quantify(_array(data), basis, **options)
+    fids, options = _array(data), FitOptions(**options)
+    if initial_values is None:
+        options.check()
+    return quantify_module.quantify(
+        fids, basis, Axes(fids.shape[-1], **of_axes), options, initial_values=initial_values, progress=progress
+    )
+
+
+def denoise(data, model, *, device: str = "auto"):
+    """Remove noise from every spectrum of a file with a trained network; to look at, not to quantify.
+
+    Parameters
+    ----------
+    data : MrsData
+        See :func:`fsl_mrs_dl.load`.
+    model : str or path
+        A network of ``fsl_mrs_dl train denoise``, by name or folder.
+    device : str
+        'auto', 'cpu' or 'cuda'.
+
+    Returns
+    -------
+    MrsData
+        The denoised data.
+
+    Raises
+    ------
+    DataError, OptionError
+    """
+    from .io.nifti import MrsData
+    from .preproc.denoise import denoise_data
+
+    _refuse_path(data, "load it with fsl_mrs_dl.load")
+    if not isinstance(data, MrsData):
+        raise DataError(f"{type(data).__name__}: is not the data of a file; load it with fsl_mrs_dl.load.")
+    return denoise_data(data, model, device).data
+
+
+def load_model(name):
+    """Load a trained network by name or folder.
+
+    Returns
+    -------
+    (torch.nn.Module, Card)
+        The network, and the card that says what it is for.
+
+    Raises
+    ------
+    OptionError
+        If there is none, or its weights are not those of the card.
+    """
+    from .networks.model_cards import load
+
+    return load(name)
+
+
+def _quantify_fsl_mrs(data, options: dict):
+    """Fit FSL-MRS's MRS object, list of them, or MRSI object."""
+    from .fitting.options import FitOptions
+    from .fslmrs import fit
+
+    _check_names(options, [*_FIT_ARGUMENTS, *_OWN_ARGUMENTS])
+    own = FitOptions(**{name: options.pop(name) for name in _OWN_ARGUMENTS if name in options})
+    if _is_fsl_mrs(data, "MRS"):
+        return fit.fit(data, options, own)
+    if _is_fsl_mrs(data, "MRSI"):
+        voxels = [(mrs, index) for mrs, index, _ in data]
+        return dict(zip([index for _, index in voxels], fit.fit_together([mrs for mrs, _ in voxels], options, own)))
+    return fit.fit_together(data, options, own)
 
 
 def _refuse_path(data, remedy: str) -> None:
@@ -150,11 +223,10 @@ def _refuse_path(data, remedy: str) -> None:
         raise DataError(f"{data}: is a path ({type(data).__name__}), no data; {remedy}.")
 
 
-def _check_options(function, options) -> None:
-    known = list(inspect.signature(function).parameters)[1:]
+def _check_names(options, known: list[str]) -> None:
     for name in options:
         if name not in known:
-            raise OptionError(f"{name}: is no option here; there are {', '.join(known)}.")
+            raise OptionError("is no option here", option=name, remedy=f"there are {', '.join(known)}")
 
 
 def _array(data) -> np.ndarray:

@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.fitting.options import FitOptions
+
 FREQ_MHZ, BANDWIDTH_HZ, N_POINTS = 123.2, 2000.0, 1024
 METABOLITES = ("Asp", "Cr", "GABA", "GPC", "GSH", "Gln", "Glu", "Ins", "Lac", "NAA")
 
@@ -150,7 +153,9 @@ def simulate(sim_basis):
     ):
         rng = np.random.default_rng(seed)
         signal_model, _ = model_for(
-            basis, N_POINTS, 1 / BANDWIDTH_HZ, FREQ_MHZ, "1H", model=model, baseline=baseline, groups=groups
+            basis,
+            Axes(N_POINTS, 1 / BANDWIDTH_HZ, FREQ_MHZ, "1H"),
+            FitOptions(model=model, baseline=baseline, metab_groups=groups),
         )
         sizes = signal_model.sizes
         draws = 1 if alike else n

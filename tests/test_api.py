@@ -15,19 +15,23 @@ import torch
 
 import fsl_mrs_dl
 from fsl_mrs_dl import align, api, quantify
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
 from fsl_mrs_dl.fitting import quantification
 from fsl_mrs_dl.fitting import quantify as quantify_module
-from fsl_mrs_dl.fitting.automatic_initialisation import AlsoFrom
-from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
+from fsl_mrs_dl.fitting.automatic_initialisation import WithKnownParameters
+from fsl_mrs_dl.fitting.initialisation import ClassicalSearch
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.preproc import align as align_module
 from fsl_mrs_dl.preproc import similarity
+from fsl_mrs_dl.preproc.options import AlignOptions
 from fsl_mrs_dl.registration import alignment
 
 EXAMPLE = Path(__file__).parents[1] / "fsl_mrs_dl" / "data" / "example"
 GRID = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
+AXES = Axes(1024, **GRID)
 ON_CPU = GRID | {"device": "cpu"}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -103,7 +107,7 @@ def test_transients_of_an_array_are_aligned(transients):
     np.testing.assert_array_equal(aligned, found.apply(fids))
     np.testing.assert_array_equal(fids, before)
     correlation = similarity.mean_pairwise_correlation
-    assert correlation(aligned, **GRID) > correlation(fids, **GRID)
+    assert correlation(aligned, AXES) > correlation(fids, AXES)
 
 
 def test_arrays_of_sets_and_coils_keep_their_shape(transients):
@@ -123,7 +127,7 @@ def test_arrays_of_sets_and_coils_keep_their_shape(transients):
 def test_options_of_an_alignment_of_arrays_are_passed_on(transients):
     fids, _ = transients
     options = {"ppmlim": (1.8, 3.4), "reference": fids[3], "exact_reference": True, "n_iter": 3}
-    plain = alignment.align_transients(fids, **GRID, **options)
+    plain = alignment.align_transients(fids, AXES, **options)
     _, found = align(fids, **GRID, **options)
     np.testing.assert_array_equal(found.shift_hz, plain.shift_hz)
     assert found.shift_hz[3] == pytest.approx(0, abs=1e-6)
@@ -143,7 +147,7 @@ def test_data_with_a_header_are_aligned_as_the_command_does():
     data = nifti.load(EXAMPLE / "svs.nii.gz")
     before = data.fids.copy()
     aligned, found = align(data, ppmlim=(0.5, 4.0), device="cpu")
-    expected = align_module.align_data(data, ppmlim=(0.5, 4.0), device="cpu")
+    expected = align_module.align_data(data, AlignOptions(ppmlim=(0.5, 4.0), device="cpu"))
     assert isinstance(aligned, nifti.MrsData) and aligned.header == data.header and aligned.dim_tags == data.dim_tags
     np.testing.assert_array_equal(aligned.fids, expected.data.fids)
     np.testing.assert_array_equal(found.shift_hz, expected.alignment.shift_hz)
@@ -163,7 +167,7 @@ def test_nifti_mrs_objects_come_back_corrected_and_remember_it(nifti_mrs_object,
     image = nifti_mrs_object
     before, steps = image[:].copy(), list(image.hdr_ext["ProcessingApplied"])
     aligned, found = align(image, ppmlim=(0.5, 4.0))
-    expected = align_module.align_data(nifti.load(EXAMPLE / "svs.nii.gz"), ppmlim=(0.5, 4.0))
+    expected = align_module.align_data(nifti.load(EXAMPLE / "svs.nii.gz"), AlignOptions(ppmlim=(0.5, 4.0)))
     assert type(aligned) is type(image) and aligned.shape == image.shape and aligned.dim_tags == image.dim_tags
     np.testing.assert_array_equal(nifti.from_image(aligned).fids, expected.data.fids)
     np.testing.assert_array_equal(found.shift_hz, expected.alignment.shift_hz)
@@ -206,7 +210,12 @@ def spectra(simulate):
 
 def test_an_array_is_quantified_as_by_the_pipeline(spectra, sim_basis):
     fit = quantify(spectra, sim_basis, **ON_CPU, model="lorentzian", baseline="poly, 1")
-    expected = quantify_module.quantify(spectra, sim_basis, **ON_CPU, model="lorentzian", baseline="poly, 1")
+    expected = quantify_module.quantify(
+        spectra,
+        sim_basis,
+        Axes(spectra.shape[-1], **GRID),
+        FitOptions(device="cpu", model="lorentzian", baseline="poly, 1"),
+    )
     assert isinstance(fit, quantification.Quantification) and fit.conc.shape == (6, sim_basis.n_metabs)
     np.testing.assert_array_equal(fit.params, expected.params)
 
@@ -242,17 +251,17 @@ def test_a_basis_may_be_a_path_or_an_object(spectra, sim_basis, tmp_path):
 
 
 def test_starters_go_by_name_or_are_given(spectra, sim_basis):
-    by_name = quantify(spectra, sim_basis, **ON_CPU, starter="classical")
-    assert by_name.starter == "classical"
+    by_name = quantify(spectra, sim_basis, **ON_CPU, init="classical")
+    assert by_name.init == "classical"
     by_itself = quantify(spectra, sim_basis, **ON_CPU)
-    assert by_itself.starter == "quant-universal and classical"
-    np.testing.assert_array_equal(by_itself.params, quantify(spectra, sim_basis, **ON_CPU, starter="together").params)
-    assert quantify(spectra, sim_basis, **ON_CPU, starter="network").starter == "quant-universal"
+    assert by_itself.init == "quant-universal and classical"
+    np.testing.assert_array_equal(by_itself.params, quantify(spectra, sim_basis, **ON_CPU, init="both").params)
+    assert quantify(spectra, sim_basis, **ON_CPU, init="network").init == "quant-universal"
     assert (by_itself.cost <= by_name.cost * (1 + 1e-6)).all()
-    wide = quantify(spectra, sim_basis, **ON_CPU, starter=ClassicalStarter(max_shift_ppm=0.5))
+    wide = quantify(spectra, sim_basis, **ON_CPU, initial_values=ClassicalSearch(max_shift_ppm=0.5))
     np.testing.assert_allclose(wide.cost, by_name.cost, rtol=1e-6)
     with pytest.raises(OptionError, match="oracle.*classical"):
-        quantify(spectra, sim_basis, **ON_CPU, starter="oracle")
+        quantify(spectra, sim_basis, **ON_CPU, init="oracle")
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
@@ -340,16 +349,16 @@ def few(simulate, sim_basis):
 
 
 def fit_from(few, starter=None, rows=slice(None), **options):
-    return quantify(few[0][rows], few[1], **ON_CPU, starter=starter, **options)
+    return quantify(few[0][rows], few[1], **ON_CPU, initial_values=starter, **options)
 
 
 @pytest.mark.parametrize("words", ["off", "poly, 2", "spline, stiff"])
 def test_known_parameters_are_one_more_proposal(few, words):
     options = {"rows": [0], "baseline": words, "ppmlim": (1.8, 4.0)}
     plain, lost = fit_from(few, **options), fit_from(few, Nowhere(), max_iter=3, **options)
-    starter = AlsoFrom(Nowhere(), plain.params[0], plain.model)
+    starter = WithKnownParameters(Nowhere(), plain.params[0], plain.model)
     helped = fit_from(few, starter, max_iter=3, **options)
-    assert starter.name == helped.starter == "nowhere"
+    assert starter.name == helped.init == "nowhere"
     assert helped.cost[0] <= plain.cost[0] * (1 + 1e-9) and lost.cost[0] > 1.5 * plain.cost[0]
     model = plain.model
     proposals = starter(torch.zeros(3, model.window[1] - model.window[0]) + 0j, model, list(few[1].names))
@@ -364,17 +373,17 @@ def test_known_parameters_never_make_a_fit_worse(few, model):
     plain = fit_from(few, model=model)
     nonsense = np.random.default_rng(0).normal(size=plain.params.shape[1])
     for params in (plain.params[1], 1e3 * nonsense):
-        started = fit_from(few, AlsoFrom(ClassicalStarter(), params, plain.model), model=model)
+        started = fit_from(few, WithKnownParameters(ClassicalSearch(), params, plain.model), model=model)
         assert np.isfinite(started.params).all()
         assert (started.cost <= plain.cost * (1 + 1e-6)).all()
 
 
 def test_free_shifts_start_from_each_groups_median(few):
     """They are released from a fit with shared shifts, and that is what is started."""
-    options = {"model": "free_shift", "groups": few[1].groups(["NAA"])}
+    options = {"model": "free_shift", "metab_groups": few[1].groups(["NAA"])}
     free = fit_from(few, rows=[0], **options)
     shared = free.model.with_shared_shifts()
-    starter = AlsoFrom(Nowhere(), free.params[0], free.model)
+    starter = WithKnownParameters(Nowhere(), free.params[0], free.model)
     proposal = starter(torch.zeros(1, shared.window[1] - shared.window[0]) + 0j, shared, list(few[1].names))[0, 1]
     eps, found = free.block("eps")[0], shared.split_theta(proposal)["eps"].numpy()
     naa = np.array([name == "NAA" for name in few[1].names])
@@ -396,14 +405,14 @@ def test_other_vectors_are_refused_in_one_line(few, change):
         change, params
     )
     with pytest.raises(OptionError, match=f"^x0: .*{len(params)}.*voigt") as caught:
-        AlsoFrom(ClassicalStarter(), wrong, fit.model)
+        WithKnownParameters(ClassicalSearch(), wrong, fit.model)
     assert "\n" not in str(caught.value)
 
 
 def test_the_vector_stays_the_callers(few):
     fit = fit_from(few, rows=[0])
     params = fit.params[0].copy()
-    starter = AlsoFrom(ClassicalStarter(), params, fit.model)
+    starter = WithKnownParameters(ClassicalSearch(), params, fit.model)
     before = {name: value.clone() for name, value in starter.blocks.items()}
     params[:] = 0
     for name, value in before.items():

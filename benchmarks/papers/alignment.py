@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.papers import classical_alignment
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.io.files import claim, fingerprint
@@ -260,7 +261,8 @@ def _minimised(network: self_supervised_registration.Registration, steps: int = 
 
 
 def _aligned(fid, axes, **options):
-    found = align_transients(np.asarray(fid, dtype=np.complex128), **options, **axes)
+    fid = np.asarray(fid, dtype=np.complex128)
+    found = align_transients(fid, Axes(fid.shape[-1], **axes), **options)
     return found.shift_hz, found.phase_deg
 
 
@@ -291,8 +293,9 @@ def bounds(signal: Signal, data, ppmlim, unstable=("water", "lipids")) -> list[f
     reference = (signal.fid * torch.exp(-2 * torch.pi * time_axis)).numpy().astype(np.complex128)
     variance = (data["noise_sd"] / data["amplitude"]).square().numpy()
     nuisance = data["nuisance"].any(1).numpy()
-    free = np.array(cramer_rao(reference, 1.0, ppmlim=ppmlim, **signal.axes))
-    held = np.array(cramer_rao(reference, 1.0, ppmlim=ppmlim, unstable=unstable if ppmlim else (), **signal.axes))
+    axes = Axes(len(reference), **signal.axes)
+    free = np.array(cramer_rao(reference, 1.0, axes, ppmlim=ppmlim))
+    held = np.array(cramer_rao(reference, 1.0, axes, ppmlim=ppmlim, unstable=unstable if ppmlim else ()))
     each = np.where(nuisance[:, None], held, free) ** 2 * variance[:, None]
     groups = (slice(None), ~nuisance, nuisance)
     return [
@@ -390,7 +393,8 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
         "|---" * 11 + "|",
     ]
     fid = data["fid"].numpy()
-    raw = [similarity_index(fid[:240], **signal.axes), classical_alignment.creatine_width(fid.mean(0), **signal.axes)]
+    axes = Axes(fid.shape[-1], **signal.axes)
+    raw = [similarity_index(fid[:240], axes), classical_alignment.creatine_width(fid.mean(0), **signal.axes)]
     lines.append(
         _row("not corrected", [*precision((0 * data["shift_hz"].numpy(),) * 2, data), *map(float, raw), "", ""])
     )
@@ -410,7 +414,7 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
         found = method(data["fid"] if name in cards else fid)
         milliseconds = 1e3 * (time.perf_counter() - begun) / n
         corrected = apply_shift_phase(fid, *found, signal.dwelltime)
-        cells = [*precision(found, data), float(similarity_index(corrected[:240], **signal.axes))]
+        cells = [*precision(found, data), float(similarity_index(corrected[:240], axes))]
         cells += [classical_alignment.creatine_width(corrected.mean(0), **signal.axes), milliseconds]
         lines.append(_row(name, [*cells, f"{cards[name]['training']['minutes']:.0f}" if name in cards else ""]))
         if name in PAPER:

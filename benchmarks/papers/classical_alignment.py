@@ -2,7 +2,7 @@
 
 One transient at a time, with SciPy's optimisers, as the originals do it; none of this is used to align data.  All take
 FIDs ``(n_transients, n_points)`` and return ``shift_hz`` and ``phase_deg``, each ``(n_transients,)``, with
-:mod:`fsl_mrs_dl.registration.solver`'s signs.
+:mod:`fsl_mrs_dl.registration.alignment`'s signs.
 """
 
 from __future__ import annotations

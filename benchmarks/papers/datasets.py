@@ -1,8 +1,8 @@
 """Simulated data of three papers on supervised networks, as recipes and simulated basis sets.
 
-Rizzo et al., Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561 (idealised spectra); Shamaei et al., doi
-10.5220/0010318502680275 (DSS1 to DSS7); Shamaei, 'Deep learning for magnetic resonance spectroscopy quantification: a
-time-frequency analysis approach' (Proc STUDENT EEICT II, Brno 2020:131, hdl.handle.net/11012/200638). What a paper
+Rizzo et al., Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561 (idealised spectra); Shamaei et al.,
+doi 10.5220/0010318502680275 (DSS1 to DSS7); Shamaei, 'Deep learning for magnetic resonance spectroscopy quantification:
+a time-frequency analysis approach' (Proc STUDENT EEICT II, Brno 2020:131, hdl.handle.net/11012/200638). What a paper
 leaves open is said in the docstrings.
 """
 

@@ -3,9 +3,9 @@ against their truth.
 
 The question and the answer to expect are those of Dziadosz et al., Denoising MR spectra by deep learning: miracle or
 mirage?, Proc ISMRM 2022,
-2541.  Spectra are those of the physics-informed quantification paper (recipe 'shamaei-table2', doi
-       10.1016/j.compbiomed.2023.106837) on a simulated basis set, in which the fitted model is exactly right: whatever
-       the intervals miss, denoising made them miss.
+2541.  Spectra are those of the physics-informed quantification paper (recipe 'shamaei-table2',
+       doi 10.1016/j.compbiomed.2023.106837) on a simulated basis set, in which the fitted model is exactly right:
+       whatever the intervals miss, denoising made them miss.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.fitting import uncertainty
 from fsl_mrs_dl.io.basis import Basis
-from fsl_mrs_dl.io.files import claim, fingerprint, put_in_place
+from fsl_mrs_dl.io.files import claim, fingerprint
+from fsl_mrs_dl.io.output import put_in_place
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes

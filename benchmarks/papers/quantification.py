@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import fsl_mrs_dl
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.fitting import quantify, uncertainty
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.io.files import claim, fingerprint
 from fsl_mrs_dl.networks import model_cards, novelty
@@ -227,16 +228,16 @@ def axes(basis: Basis) -> dict:
 _FIT = {"model": "lorentzian", "baseline": "off", "rescale": False}
 
 
-def fitted(basis: Basis, data: dict, *, prior="shamaei-table2", starter=None):
+def fitted(basis: Basis, data: dict, *, prior="shamaei-table2", **options):
     """A set of spectra, fitted with the model they were made with."""
-    return quantify.quantify(
-        data["fid"], basis, prior=prior, starter=starter or Automatic("classical"), **_FIT, **axes(basis)
+    return fsl_mrs_dl.quantify(
+        data["fid"], basis, prior=prior, **{"init": "classical", **options}, **_FIT, **axes(basis)
     )
 
 
 def bounds(basis: Basis, data: dict) -> np.ndarray:
     """Cramer-Rao bounds of the concentrations at the truth, as covariances ``(n, n_metabs, n_metabs)``."""
-    model, _ = quantify.model_for(basis, data["fid"].shape[-1], nucleus="1H", **_FIT, **axes(basis))
+    model, _ = quantify.model_for(basis, basis.axes.with_points(data["fid"].shape[-1]), FitOptions(**_FIT))
     column = lambda values: torch.as_tensor(values)[:, None]  # noqa: E731
     theta = model.join_theta(
         gamma=column(np.pi * data["lorentz_hz"]),

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import fsl_mrs_dl
 from benchmarks.papers import datasets
 from benchmarks.papers.datasets import REFERENCE, REFERENCE_MM, RIZZO_GROUPS, RIZZO_MOST
 from benchmarks.papers.quantification import slopes
@@ -40,10 +41,12 @@ from benchmarks.papers.supervised_trainings import (
     train_stacks,
 )
 from fsl_mrs_dl import __version__
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import priors, quantification, quantify, uncertainty
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
-from fsl_mrs_dl.io.files import claim, put_in_place
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.io.files import claim
+from fsl_mrs_dl.io.output import put_in_place
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.networks.encoders import ENCODERS
 from fsl_mrs_dl.networks.supervised_quantification import pool_size
@@ -128,7 +131,7 @@ def fits(data: dict) -> tuple[quantification.Quantification, float]:
     basis, recipe = basis_and_recipe("rizzo")
     prior = priors.from_recipe(recipe, basis.names)
     begun = time.perf_counter()
-    fit = quantify.quantify(
+    fit = fsl_mrs_dl.quantify(
         data["fid"],
         basis,
         dwelltime=basis.dwelltime,
@@ -137,7 +140,7 @@ def fits(data: dict) -> tuple[quantification.Quantification, float]:
         baseline="off",
         rescale=False,
         prior=prior,
-        starter=Automatic("classical"),
+        init="classical",
     )
     return fit, 1e3 * (time.perf_counter() - begun) / len(data["fid"])
 
@@ -151,13 +154,8 @@ def _information(data: dict) -> np.ndarray:
     basis = datasets.rizzo_basis()
     model, _ = quantify.model_for(
         basis,
-        data["fid"].shape[-1],
-        basis.dwelltime,
-        basis.spec_freq_mhz,
-        "1H",
-        model="voigt",
-        baseline="off",
-        rescale=False,
+        Axes(data["fid"].shape[-1], basis.dwelltime, basis.spec_freq_mhz, "1H"),
+        FitOptions(model="voigt", baseline="off", rescale=False),
     )
     # Of the model's Gaussian rate, exp(-(sigma t)^2), for a full width at half maximum.
     sigma = np.pi * data["gauss_hz"] / (2 * np.sqrt(np.log(2)))

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+import fsl_mrs_dl
 from fsl_mrs_dl.core.units import fid_to_spec
-from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 
@@ -41,12 +41,12 @@ def compare(data_path: Path, basis_path: Path, model: str, baseline: str) -> str
     options = dict(dwelltime=data.dwelltime, spec_freq_mhz=data.spec_freq_mhz, model=model, baseline=baseline)
     fids = data.fids.reshape(1, -1)
     start = time.perf_counter()
-    ours = quantify.quantify(fids, basis, **options)
+    ours = fsl_mrs_dl.quantify(fids, basis, **options)
     our_time = time.perf_counter() - start
     n = 12 if model.startswith("free") else 200
     copies = np.repeat(fids, n, axis=0)
     start = time.perf_counter()
-    quantify.quantify(copies, basis, **options)
+    fsl_mrs_dl.quantify(copies, basis, **options)
     batch_time = (time.perf_counter() - start) / n
     # FSL-MRS makes its polynomials with a rank-deficient inverse whose rounding differs from call to call, so that its
     # own prediction is not always that of its fit: both get the best baseline for their metabolites.

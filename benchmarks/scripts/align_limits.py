@@ -18,17 +18,18 @@ import torch
 from nifti_mrs.nifti_mrs import NIFTI_MRS
 
 from fsl_mrs_dl.core import transients
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.core.units import wrap_degrees
 from fsl_mrs_dl.preproc.absolute import absolute_offset
 from fsl_mrs_dl.preproc.similarity import mean_pairwise_correlation
-from fsl_mrs_dl.registration import likelihood
-from fsl_mrs_dl.registration import window as window_module
 from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.registration.bounds import cramer_rao
+from fsl_mrs_dl.registration.likelihood import block_length
+from fsl_mrs_dl.registration.window import Window, make_window
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / "../shared/data"))
-RAT = dict(dwelltime=1 / 4401.41, spec_freq_mhz=400.2)
+RAT = Axes(2048, 1 / 4401.41, 400.2)
 WINDOWS = ((0.2, 4.2), None)
 
 
@@ -36,7 +37,7 @@ def rat_signal() -> np.ndarray:
     """The 9.4 T signal with the recipe's 2 Hz apodisation; stored in the in-memory convention (NAA at lower
     frequency)."""
     fid = scipy.io.loadmat(DATA / "seed_fpc_rat9t/obx_23_9_FC.mat")["data"].squeeze()
-    return fid * np.exp(-2 * np.pi * np.arange(len(fid)) * RAT["dwelltime"])
+    return fid * np.exp(-2 * np.pi * np.arange(len(fid)) * RAT.dwelltime)
 
 
 def simulate(clean, n_sets, n_transients, rng, snr=(9, 27)):
@@ -46,7 +47,7 @@ def simulate(clean, n_sets, n_transients, rng, snr=(9, 27)):
     shift, phase = rng.uniform(-20, 20, shape), rng.uniform(-90, 90, shape)
     amplitude, sd = rng.normal(1, 0.1, shape), abs(clean[0]) / rng.uniform(*snr, shape)
     fid = amplitude[..., None] * apply_shift_phase(
-        np.broadcast_to(clean, (*shape, len(clean))), -shift, -phase, RAT["dwelltime"]
+        np.broadcast_to(clean, (*shape, len(clean))), -shift, -phase, RAT.dwelltime
     )
     fid = fid + sd[..., None] * (rng.normal(size=fid.shape) + 1j * rng.normal(size=fid.shape))
     return fid[:, None], shift, phase, sd, amplitude
@@ -54,9 +55,9 @@ def simulate(clean, n_sets, n_transients, rng, snr=(9, 27)):
 
 def control_signal(n_points: int) -> np.ndarray:
     """Noise-free singlets (ppm, amplitude) of 8 Hz width: the rat signal carries its scanner's noise, this one none."""
-    t = np.arange(n_points) * RAT["dwelltime"]
+    t = np.arange(n_points) * RAT.dwelltime
     peaks = ((2.01, 1.0), (3.03, 0.8), (3.92, 0.5), (3.20, 0.6), (3.55, 0.5), (3.75, 0.4), (2.3, 0.4), (1.3, 0.2))
-    return sum(a * np.exp((2j * np.pi * (ppm - 4.65) * RAT["spec_freq_mhz"] - 8 * np.pi) * t) for ppm, a in peaks)
+    return sum(a * np.exp((2j * np.pi * (ppm - 4.65) * RAT.spec_freq_mhz - 8 * np.pi) * t) for ppm, a in peaks)
 
 
 def without_common(error, circular=False):
@@ -66,9 +67,9 @@ def without_common(error, circular=False):
     return error - error.mean(1, keepdims=True)
 
 
-def _window_fid(window: window_module._Window, fid: torch.Tensor) -> torch.Tensor:
+def _window_fid(window: Window, fid: torch.Tensor) -> torch.Tensor:
     """FID of the windowed spectrum, so that the likelihood's inner products become sums over time points."""
-    return torch.fft.ifft(window_module._window_spec(window, torch.fft.fft(fid, norm="ortho")), norm="ortho")
+    return torch.fft.ifft(window.apply(torch.fft.fft(fid, norm="ortho")), norm="ortho")
 
 
 def _autocorrelation(fid: torch.Tensor) -> torch.Tensor:
@@ -78,7 +79,7 @@ def _autocorrelation(fid: torch.Tensor) -> torch.Tensor:
     return torch.fft.ifft(power)[..., :n]
 
 
-def _energy_series(window: window_module._Window, reference: torch.Tensor) -> torch.Tensor:
+def _energy_series(window: Window, reference: torch.Tensor) -> torch.Tensor:
     """Series ``q`` with window energy of the shifted reference ``E(shift) = Re sum_t q[t] exp(-2j pi shift t)``.
 
     ``reference``: (n_sets, n_channels, n_points); the energies of the channels add up: (n_sets, n_points).
@@ -86,8 +87,8 @@ def _energy_series(window: window_module._Window, reference: torch.Tensor) -> to
     series = _autocorrelation(reference).sum(-2) * window.lag
     for vector in window.baseline_fid:
         series = series - _autocorrelation(vector.conj() * reference).sum(-2)
-    if window.takes_out:
-        values, vectors = torch.linalg.eigh(window.taken.mT)
+    if window.removes_lines:
+        values, vectors = torch.linalg.eigh(window.removed.mT)
         for k in range(values.shape[-1]):
             if bool((values[..., k] > 1e-6).any()):
                 vector = torch.einsum("scj,jn->scn", vectors[..., k].conj(), window.unstable_fid.conj())
@@ -100,7 +101,7 @@ def _energy_series(window: window_module._Window, reference: torch.Tensor) -> to
 def _blocks(series: torch.Tensor) -> torch.Tensor:
     """(..., n_points) -> (..., n_coarse, n_fine), zero-padded: a phasor is then a product of two short ones."""
     n = series.shape[-1]
-    fine = likelihood._block_length(n)
+    fine = block_length(n)
     coarse = -(-n // fine)
     padded = torch.nn.functional.pad(torch.view_as_real(series.resolve_conj()), (0, 0, 0, coarse * fine - n))
     return torch.view_as_complex(padded.contiguous()).reshape(*series.shape[:-1], coarse, fine)
@@ -140,17 +141,15 @@ def _fourier_sum(blocks: torch.Tensor, shift: torch.Tensor, dwelltime: float) ->
 def posterior_mean_sd(clean, fid, found, sd, ppmlim) -> tuple[float, np.ndarray]:
     """Shift estimate of least mean square error under a flat prior: likelihood averaged over +-6 Hz instead of
     maximised."""
-    window = window_module._make_window(
-        len(clean), *RAT.values(), "1H", ppmlim, 0.0, None, torch.device("cpu"), torch.float64
-    )
+    window = make_window(RAT.with_points(len(clean)), ppmlim=ppmlim)
     cross = _window_fid(window, torch.as_tensor(fid[0, 0])) * torch.as_tensor(clean).conj()
     energy = _energy_series(window, torch.as_tensor(clean)[None, None])
     grid = torch.as_tensor(found.shift_hz[0])[:, None] + torch.arange(-6, 6.01, 0.05)
     log_likelihood = []
     for part in torch.arange(len(cross)).split(100):
         shift = grid[part].T  # every column of the grid is a row of "transients" of its own
-        c = torch.stack([_fourier_sum(_blocks(cross[part])[None], row[None], RAT["dwelltime"])[0][0] for row in shift])
-        e = torch.stack([_fourier_sum(_blocks(energy)[None], row[None], RAT["dwelltime"])[0][0].real for row in shift])
+        c = torch.stack([_fourier_sum(_blocks(cross[part])[None], row[None], RAT.dwelltime)[0][0] for row in shift])
+        e = torch.stack([_fourier_sum(_blocks(energy)[None], row[None], RAT.dwelltime)[0][0].real for row in shift])
         log_likelihood.append((c.abs() ** 2 / e).T / (2 * torch.as_tensor(sd[0, part, None]) ** 2))
     posterior = torch.softmax(torch.cat(log_likelihood), -1)
     return (posterior * grid).sum(-1).numpy()
@@ -158,14 +157,14 @@ def posterior_mean_sd(clean, fid, found, sd, ppmlim) -> tuple[float, np.ndarray]
 
 def measure(clean, n_sets, n_transients, ppmlim, known, seed=0, snr=(9, 27)) -> dict:
     fid, shift, phase, sd, amplitude = simulate(clean, n_sets, n_transients, np.random.default_rng(seed), snr)
-    align_transients(fid[:, :, :4], ppmlim=ppmlim, **RAT)  # first call: library start-up
+    align_transients(fid[:, :, :4], RAT, ppmlim=ppmlim)  # first call: library start-up
     start = time.perf_counter()
-    found = align_transients(fid, ppmlim=ppmlim, reference=clean if known else None, exact_reference=True, **RAT)
+    found = align_transients(fid, RAT, ppmlim=ppmlim, reference=clean if known else None, exact_reference=True)
     seconds = time.perf_counter() - start
     shift_error, phase_error = found.shift_hz - shift, wrap_degrees(found.phase_deg - phase)
     if not known:
         shift_error, phase_error = without_common(shift_error), without_common(phase_error, circular=True)
-    bound = np.array(cramer_rao(clean, 1.0, ppmlim=ppmlim, **RAT))
+    bound = np.array(cramer_rao(clean, 1.0, RAT, ppmlim=ppmlim))
     each = sd / amplitude
     shift_bound, phase_bound = bound * np.sqrt((each**2).mean())
     out = dict(
@@ -232,7 +231,7 @@ def water_table() -> None:
     clean = rat_signal()
     rng = np.random.default_rng(3)
     fid, shift, _, sd, amplitude = simulate(clean, 1, 512, rng)
-    t = np.arange(len(clean)) * RAT["dwelltime"]
+    t = np.arange(len(clean)) * RAT.dwelltime
     size, place, width = rng.uniform(0, 10, 512), rng.uniform(-20, 20, 512), rng.uniform(15, 40, 512)
     turn = rng.uniform(0, 2 * np.pi, 512)
     water = np.exp(1j * turn[:, None] + (2j * np.pi * place - np.pi * width)[:, None] * t)
@@ -247,14 +246,14 @@ def water_table() -> None:
     print("|---" * 5 + "|")
     cases = {
         "nothing": ({"unstable": ()}, {}),
-        "what the data say (default)": ({}, {"unstable": ("water",)}),
+        "learnt from the data (default)": ({}, {"unstable": ("water",)}),
     }
     for order in (2, 4, 6, 8):
         cases[f"polynomial, order {order}"] = ({"baseline_order": order, "unstable": ()}, {"baseline_order": order})
     for label, (options, known) in cases.items():
-        found = align_transients(fid, reference=clean, exact_reference=True, **options, **RAT)
+        found = align_transients(fid, RAT, reference=clean, exact_reference=True, **options)
         error = found.shift_hz - shift
-        bound = cramer_rao(clean, 1.0, **known, **RAT)[0] * np.sqrt(np.mean((sd / amplitude) ** 2))
+        bound = cramer_rao(clean, 1.0, RAT, **known)[0] * np.sqrt(np.mean((sd / amplitude) ** 2))
         print(
             f"| {label} | {error.std():.2f} | {1.4826 * np.median(abs(error)):.3f} | {bound:.3f} |"
             f" {(abs(error) > 5).mean():.1%} |"
@@ -264,7 +263,7 @@ def water_table() -> None:
 def real_table() -> None:
     image = NIFTI_MRS(str(DATA / "invivo_7t_steam_raw/metab_raw.nii.gz"))
     fid = image[:][0, 0, 0].transpose(1, 2, 0)
-    axes = dict(dwelltime=image.dwelltime, spec_freq_mhz=image.spectrometer_frequency[0])
+    axes = Axes(fid.shape[-1], image.dwelltime, image.spectrometer_frequency[0])
     print("\n## Human brain, 7 T STEAM, 4 coils x 16 transients\n")
     print("Mean pairwise correlation of the complex spectra, 0.2 to 4.2 ppm.\n")
     print("| | coil 1 | coil 2 | coil 3 | coil 4 |\n|---|---|---|---|---|")
@@ -272,14 +271,14 @@ def real_table() -> None:
     def row(label, values):
         print(f"| {label} | " + " | ".join(f"{float(v):.4f}" for v in values) + " |")
 
-    row("before", mean_pairwise_correlation(fid, **axes))
+    row("before", mean_pairwise_correlation(fid, axes))
     row("FSL-MRS 2.4.11 align", (0.711, 0.814, 0.709, 0.791))
     for order in (None, 2):
-        single = align_transients(fid[:, None], baseline_order=order, **axes)
-        joint = align_transients(fid, baseline_order=order, **axes)
+        single = align_transients(fid[:, None], axes, baseline_order=order)
+        joint = align_transients(fid, axes, baseline_order=order)
         extra = "" if order is None else f", baseline_order {order}"
-        row(f"each coil alone{extra}", mean_pairwise_correlation(single.apply(fid[:, None])[:, 0], **axes))
-        row(f"coils jointly{extra}", mean_pairwise_correlation(joint.apply(fid), **axes))
+        row(f"each coil alone{extra}", mean_pairwise_correlation(single.apply(fid[:, None])[:, 0], axes))
+        row(f"coils jointly{extra}", mean_pairwise_correlation(joint.apply(fid), axes))
         if order is None:
             sds = [
                 f"{np.median(x.shift_sd_hz):.2f} Hz and {np.median(x.phase_sd_deg):.2f} deg" for x in (joint, single)
@@ -295,7 +294,9 @@ def combined_table() -> None:
 
     image = NIFTI_MRS(str(DATA / "invivo_7t_steam_raw/metab_raw.nii.gz"))
     fid = image[:][0, 0, 0].transpose(1, 2, 0)
-    axes = dict(dwelltime=image.dwelltime, spec_freq_mhz=image.spectrometer_frequency[0])
+    axes = Axes(fid.shape[-1], image.dwelltime, image.spectrometer_frequency[0])
+
+    keywords = {"dwelltime": axes.dwelltime, "spec_freq_mhz": axes.spec_freq_mhz}
 
     def together(fids):
         """Coils in units of their noise, added up with weights from their mean."""
@@ -304,10 +305,10 @@ def combined_table() -> None:
         return np.einsum("c,ctn->tn", weights.resolve_conj().numpy(), fids)
 
     def apply(fids, found):
-        return apply_shift_phase(fids, *found, axes["dwelltime"])
+        return apply_shift_phase(fids, *found, axes.dwelltime)
 
     def ours(fids):
-        found = align_transients(fids, **axes)
+        found = align_transients(fids, axes)
         return found.shift_hz, found.phase_deg
 
     ways = {"not aligned": (fid, together(fid))}
@@ -319,9 +320,9 @@ def combined_table() -> None:
     try:
         from benchmarks.fsl_mrs_reference import its_align
 
-        theirs = np.stack([apply(one, its_align(one, **axes)) for one in fid])
+        theirs = np.stack([apply(one, its_align(one, **keywords)) for one in fid])
         ways["FSL-MRS align, each coil alone"] = (theirs, together(theirs))
-        ways["FSL-MRS align, coils combined first"] = (None, apply(together(fid), its_align(together(fid), **axes)))
+        ways["FSL-MRS align, coils combined first"] = (None, apply(together(fid), its_align(together(fid), **keywords)))
     except ImportError:
         pass
     print(
@@ -330,12 +331,12 @@ def combined_table() -> None:
     )
     print("| | coil 1 | coil 2 | coil 3 | coil 4 | combined | Cr width |\n|---|---|---|---|---|---|---|")
     for name, (apart, whole) in ways.items():
-        cells = [f"{x:.4f}" for x in similarity_index(apart, **axes)] if apart is not None else [""] * 4
+        cells = [f"{x:.4f}" for x in similarity_index(apart, axes)] if apart is not None else [""] * 4
         mean = whole.mean(0)
-        at = absolute_offset(mean, **axes)
-        straight = apply_shift_phase(mean, at.shift_hz, at.phase_deg, axes["dwelltime"])
-        width = classical_alignment.creatine_width(straight, **axes)
-        print(f"| {name} | " + " | ".join(cells) + f" | {float(similarity_index(whole, **axes)):.4f} | {width:.2f} |")
+        at = absolute_offset(mean, axes)
+        straight = apply_shift_phase(mean, at.shift_hz, at.phase_deg, axes.dwelltime)
+        width = classical_alignment.creatine_width(straight, **keywords)
+        print(f"| {name} | " + " | ".join(cells) + f" | {float(similarity_index(whole, axes)):.4f} | {width:.2f} |")
 
 
 if __name__ == "__main__":

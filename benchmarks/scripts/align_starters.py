@@ -1,4 +1,4 @@
-"""How often an alignment from each starter finds a transient: python benchmarks/scripts/align_starters.py >
+"""How often an alignment from each proposal finds a transient: python benchmarks/scripts/align_starters.py >
 benchmarks/align_starters.md
 
 Transients are simulated on a basis set of a real protocol that no network was trained on (3 T PRESS, TE 35 ms; found
@@ -8,9 +8,9 @@ transient over the SD of its real part. A cell holds the share of transients who
 Cramer-Rao SDs of the truth, and the share whose shift lies within 2 Hz; the bound is that of 0.2 to 4.2 ppm, amplitude
 unknown, and where water or lipids are unstable with their amplitudes unknown, too.
 
-'Matched filter' is the classical search and refinement that believes the window, 'classical' the one that learns what
-is unstable, 'network, refined' the same from the network's proposal, 'default' the classical one and, in sets with weak
-transients, the network's, and 'network alone' the proposal as it is.
+'Matched filter' is the classical search and refinement with the plain window, 'classical' the one that learns the
+nuisance lines, 'network, refined' the same from the network's proposal, 'default' the classical one and, in sets with
+weak transients, the network's, and 'network alone' the proposal as it is.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.units import wrap_degrees
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.networks import model_cards
-from fsl_mrs_dl.preproc import proposals
-from fsl_mrs_dl.preproc.proposals import AlignStarter
+from fsl_mrs_dl.preproc.proposals import UniversalProposal, align_with_network_where_weak
 from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.registration.bounds import cramer_rao
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -66,14 +65,14 @@ def main() -> None:
     args = parser.parse_args()
     basis = Basis.load(next((DATA / "invivo_3t_press_philips").rglob("*.BASIS")))
     freq, dwelltime = basis.spec_freq_mhz, 1 / BANDWIDTH
-    protocol = protocols.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, Axes(N_POINTS, dwelltime, freq))
-    axes = {"dwelltime": dwelltime, "spec_freq_mhz": freq}
+    axes = Axes(N_POINTS, dwelltime, freq)
+    protocol = protocols.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, axes)
     network, card = model_cards.load(args.model)
     methods = ["matched filter", "classical", "network, refined", "default", "network alone"] + [
         "FSL-MRS align"
     ] * args.fsl_mrs
     print(
-        f"# Starters of the alignment\n\n{args.sets} sets of {args.transients} transients in a cell, seed {args.seed},"
+        f"# Proposals of the alignment\n\n{args.sets} sets of {args.transients} transients in a cell, seed {args.seed},"
         f" {platform.machine()}, torch {torch.__version__}. 'Known': aligned to the noise-free spectrum of the set;"
         " 'own': to the transients' own mean, and the mean error of a set does not count. Share of transients (%) with"
         " shift and phase within three Cramer-Rao SDs / with the shift within 2 Hz (time per transient, one thread"
@@ -94,7 +93,7 @@ def main() -> None:
             shift, phase = drawn["shift_hz"].double().numpy(), -np.rad2deg(drawn["phi0"].double().numpy())
             amplitude = drawn["amplitude"].double().numpy()
             kinds = tuple(kind for kind in ("water", "lipids") if kind in condition)
-            bound = [cramer_rao(one, float(sd), unstable=kinds, **axes) for one, sd in zip(clean, base.noise_sd)]
+            bound = [cramer_rao(one, float(sd), axes, unstable=kinds) for one, sd in zip(clean, base.noise_sd)]
             bound = np.array(bound)[:, :, None] / amplitude[:, None]
             for known in (True, False):
                 cells = []
@@ -134,26 +133,26 @@ def _align(method, fid, reference, network, card, axes):
         target = None if reference is None else reference
         _, phi, eps = phase_freq_align(
             list(fid),
-            1 / axes["dwelltime"],
-            axes["spec_freq_mhz"] * 1e6,
+            1 / axes.dwelltime,
+            axes.spec_freq_mhz * 1e6,
             nucleus="1H",
             ppmlim=(0.2, 4.2),
             niter=2,
             target=target,
         )
         return np.array(eps), np.rad2deg(np.array(phi))
-    starter = AlignStarter(network, card, reference=reference, **axes)
+    proposal = UniversalProposal(network, card, axes, reference=reference)
     if method == "network alone":
-        shift, phase = starter(torch.as_tensor(fid)[None, None])
+        shift, phase = proposal(torch.as_tensor(fid)[None, None])
         return shift[0].numpy(), phase[0].numpy()
     if method == "default":
         target = None if reference is None else reference[None]
-        found, _ = proposals._align_with_help(fid[None, None], target, {**axes, "nucleus": "1H"}, axes)
+        found, _ = align_with_network_where_weak(fid[None, None], axes, reference=target)
         return found.shift_hz[0], found.phase_deg[0]
-    options = {"starter": starter} if method == "network, refined" else {}
+    options = {"proposal": proposal} if method == "network, refined" else {}
     if method == "matched filter":
         options["unstable"] = ()
-    found = align_transients(fid, reference=reference, **options, **axes)
+    found = align_transients(fid, axes, reference=reference, **options)
     return found.shift_hz, found.phase_deg
 
 

@@ -21,6 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.fitting.options import FitOptions
+
 COMMAND = "import sys; from fsl_mrs.scripts.{0} import main; sys.argv[0] = '{0}'; sys.exit(main())"
 OWN = "import sys; from fsl_mrs_dl.cli import main; sys.exit(main())"
 EXAMPLE = Path(__file__).resolve().parents[2] / "fsl_mrs_dl/data/example"
@@ -106,7 +109,7 @@ def volume(path: Path, rows: int, columns: int) -> None:
 
     rng, n, n_points = np.random.default_rng(1), rows * columns, 1024
     basis = Basis.load(EXAMPLE / "basis")
-    model, _ = model_for(basis, n_points, basis.dwelltime, basis.spec_freq_mhz, "1H", baseline="off")
+    model, _ = model_for(basis, Axes(n_points, basis.dwelltime, basis.spec_freq_mhz, "1H"), FitOptions(baseline="off"))
     conc = typical_concentrations(list(basis.names)) * rng.lognormal(0, 0.2, (n, basis.n_metabs))
     shift = rng.uniform(-0.03, 0.03, n) * basis.spec_freq_mhz * 2 * np.pi
     theta = [rng.uniform(6, 14, n), rng.uniform(60, 200, n), shift, np.deg2rad(rng.uniform(-30, 30, n)), np.zeros(n)]

@@ -16,10 +16,12 @@ import torch
 
 from benchmarks.papers import classical_alignment
 from fsl_mrs_dl.core.metabolites import typical_concentrations
-from fsl_mrs_dl.core.units import fid_to_spec, ppm_axis
+from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.io.nifti import MrsData
 from fsl_mrs_dl.preproc import align
+from fsl_mrs_dl.preproc.options import AlignOptions
 from fsl_mrs_dl.preproc.similarity import similarity_index
+from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 GRID = {"field_t": 3.0, "bandwidth_hz": 2000.0, "n_points": 2048}
@@ -40,12 +42,12 @@ def sub_spectra():
         parts.append(typical_concentrations(list(basis.names)) @ basis.fids)
     time = np.arange(GRID["n_points"]) * basis.dwelltime
     on, off = (x * np.exp(-np.pi * 4 * time - (np.pi * 4 * time) ** 2 / (4 * np.log(2))) for x in parts)
-    return on, off, {"dwelltime": basis.dwelltime, "spec_freq_mhz": basis.spec_freq_mhz}
+    return on, off, basis.axes
 
 
 def acquire(on, off, axes, rng, n=160, snr=12.0, walk_hz=0.0, walk_deg=0.0, blocks=False, unstable=False, jumps=False):
     """Transients ``(2, n, n_points)``, ON first; SNR is that of the highest peak of OFF in one transient."""
-    time = np.arange(on.shape[-1]) * axes["dwelltime"]
+    time = np.arange(on.shape[-1]) * axes.dwelltime
     shift, phase = np.cumsum(rng.normal(0, walk_hz, 2 * n)), np.cumsum(rng.normal(0, walk_deg, 2 * n))
     shift, phase = shift - shift.mean(), phase - phase.mean()
     if jumps:
@@ -61,7 +63,7 @@ def acquire(on, off, axes, rng, n=160, snr=12.0, walk_hz=0.0, walk_deg=0.0, bloc
         height = np.abs(off[0])
         for ppm, width, size in ((4.65, 8.0, 3.0), (1.3, 25.0, 0.5)):
             strength = height * size * rng.exponential(1, (2, n)) * np.exp(2j * np.pi * rng.random((2, n)))
-            place = (ppm - 4.65) * axes["spec_freq_mhz"] + rng.normal(0, 3, (2, n))
+            place = (ppm - 4.65) * axes.spec_freq_mhz + rng.normal(0, 3, (2, n))
             fids = fids + strength[..., None] * np.exp((2j * np.pi * place[..., None] - np.pi * width) * time)
     return fids + noise_sd * (rng.normal(size=fids.shape) + 1j * rng.normal(size=fids.shape)), noise_sd
 
@@ -69,12 +71,12 @@ def acquire(on, off, axes, rng, n=160, snr=12.0, walk_hz=0.0, walk_deg=0.0, bloc
 def ours(fids, axes, **options):
     data = MrsData(
         fids.transpose(2, 1, 0)[None, None, None],
-        axes["dwelltime"],
-        axes["spec_freq_mhz"],
+        axes.dwelltime,
+        axes.spec_freq_mhz,
         "1H",
         ("DIM_DYN", "DIM_EDIT"),
     )
-    found = align.align_data(data, device="cpu", **options)
+    found = align.align_data(data, AlignOptions(device="cpu", **options))
     return found.data.fids[0, 0, 0].transpose(2, 1, 0)
 
 
@@ -82,7 +84,7 @@ def theirs(fids, axes, diff=True):
     from fsl_mrs.utils.preproc import phase_freq_align
     from fsl_mrs.utils.preproc.align import phase_freq_align_diff
 
-    scanner = 1 / axes["dwelltime"], axes["spec_freq_mhz"] * 1e6
+    scanner = 1 / axes.dwelltime, axes.spec_freq_mhz * 1e6
     parts = [phase_freq_align(list(one), *scanner, nucleus="1H", ppmlim=(0.2, 4.2), niter=2)[0] for one in fids]
     if diff:
         parts = phase_freq_align_diff(*parts, *scanner, nucleus="1H", diffType="sub", ppmlim=(0.2, 4.2))[:2]
@@ -91,26 +93,22 @@ def theirs(fids, axes, diff=True):
 
 def best_turn(fid, target, axes):
     """The FID with the one shift and phase that bring it closest to the target: which all alignments leave open."""
-    from fsl_mrs_dl.registration.alignment import align_transients
-
-    return align_transients(fid[None], reference=target, unstable=(), **axes).apply(fid[None])[0]
+    return align_transients(fid[None], axes, reference=target, unstable=()).apply(fid[None])[0]
 
 
 def judge(fids, on, off, axes, noise_sd):
     """Similarity index (mean of both), width of creatine (Hz), error of the difference near choline and creatine, and
     everywhere."""
-    index = np.mean([similarity_index(one, **axes) for one in fids])
+    index = np.mean([similarity_index(one, axes) for one in fids])
     mean_on, mean_off = fids.mean(1)
     straight = best_turn(np.concatenate([mean_off]), off, axes)
-    width = classical_alignment.creatine_width(straight, **axes)
+    width = classical_alignment.creatine_width(straight, dwelltime=axes.dwelltime, spec_freq_mhz=axes.spec_freq_mhz)
     # One shift and phase for both: what they differ by is what is judged.
     both = np.concatenate([mean_on, mean_off]).reshape(2, -1)
-    from fsl_mrs_dl.registration.alignment import align_transients
-
-    turn = align_transients(mean_off[None], reference=off, unstable=(), **axes)
+    turn = align_transients(mean_off[None], axes, reference=off, unstable=())
     both = np.stack([turn.apply(one[None])[0] for one in both])
     error = fid_to_spec((both[0] - both[1]) - (on - off))
-    ppm = ppm_axis(len(on), **axes)
+    ppm = axes.ppm()
     floor = noise_sd * np.sqrt(2 / fids.shape[1]) * np.sqrt(2)
     parts = [
         np.sqrt((np.abs(error[(ppm > low) & (ppm < high)]) ** 2).mean()) / floor

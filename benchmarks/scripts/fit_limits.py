@@ -17,7 +17,10 @@ import numpy as np
 import scipy.io
 import torch
 
+import fsl_mrs_dl
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import quantify, uncertainty
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
 
 DATA = (
@@ -57,7 +60,9 @@ def simulate(n: int, seed: int, noise_factor: float):
     # The file's frequency axis runs the other way.
     basis = Basis(np.concatenate([fids, mm[None]]).conj(), tuple(NAMES), DWELLTIME, FREQUENCY, source=str(DATA))
     model, _ = quantify.model_for(
-        basis, 2048, DWELLTIME, FREQUENCY, "1H", rescale=False, model="lorentzian", baseline="off", ppmlim=(0.2, 4.2)
+        basis,
+        Axes(2048, DWELLTIME, FREQUENCY, "1H"),
+        FitOptions(rescale=False, model="lorentzian", baseline="off", ppmlim=(0.2, 4.2)),
     )
     random = np.random.default_rng(seed)
     low, high = np.array([RANGES[name] for name in NAMES]).T
@@ -104,7 +109,7 @@ def main() -> None:
         for repeat in range(args.repeat):
             basis, fids, conc, bound = simulate(args.n, args.seed + repeat, factor)
             start = time.perf_counter()
-            fit = quantify.quantify(
+            fit = fsl_mrs_dl.quantify(
                 fids,
                 basis,
                 dwelltime=DWELLTIME,

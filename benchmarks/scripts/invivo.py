@@ -16,8 +16,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import fsl_mrs_dl
 from fsl_mrs_dl.core.metabolites import is_macromolecule
-from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
@@ -41,13 +41,13 @@ def compare(title: str, data_path: Path, basis: Basis, baseline: str, figure: Pa
         mrs, method="Newton", baseline=baseline, metab_groups=[groups[basis.names.index(n)] for n in mrs.names]
     )
     data = nifti.load(data_path)
-    fit = quantify.quantify(
+    fit = fsl_mrs_dl.quantify(
         data.fids.reshape(1, -1),
         basis,
         dwelltime=data.dwelltime,
         spec_freq_mhz=data.spec_freq_mhz,
         baseline=baseline,
-        groups=groups,
+        metab_groups=groups,
     )
     choline = "GPC+PCh" if "PCh" in basis.names else "GPC+PCho"
     made = tables.FitResults(fit, data, ["Cr", "PCr"], ["NAA+NAAG", choline, "Glu+Gln"])

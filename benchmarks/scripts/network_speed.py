@@ -16,10 +16,12 @@ from statistics import median
 import torch
 
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import quantify
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.networks import encoders, model_cards
-from fsl_mrs_dl.preproc.proposals import AlignStarter
+from fsl_mrs_dl.preproc.proposals import UniversalProposal
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 DWELLTIME, N_POINTS = 5e-4, 1024
@@ -45,14 +47,14 @@ def calls(n: int, device: str):
     basis = simulate_basis(
         METABOLITES, sequence="press", te_ms=30.0, field_t=2.894, bandwidth_hz=1 / DWELLTIME, n_points=N_POINTS
     )
-    model, _ = quantify.model_for(basis, N_POINTS, DWELLTIME, basis.spec_freq_mhz, "1H", baseline="poly, 2")
+    model, _ = quantify.model_for(basis, Axes(N_POINTS, DWELLTIME, basis.spec_freq_mhz), FitOptions())
     model = model.to(device)
     noise = torch.view_as_complex(torch.randn(n, N_POINTS, 2, generator=generator, dtype=torch.float64))
     data = (model.basis.sum(0).cpu() + 0.1 * noise).to(device)
     first, last = model.window
     spec = units.fid_to_spec(data)[:, first:last]
     for name in ("classical", "network"):
-        starter = Automatic(name).for_model(model)
+        starter = AutomaticChoice(name).for_model(model)
         card = model_cards.read_card("quant-universal")["architecture"] if name == "network" else {}
         label = "quant-universal as a starter" if card else "classical start of a fit"
         yield (
@@ -63,7 +65,7 @@ def calls(n: int, device: str):
         )
     network, card = model_cards.load("align-universal")
     reference = data.mean(0).cpu().numpy()
-    align = AlignStarter(network, card, dwelltime=DWELLTIME, spec_freq_mhz=basis.spec_freq_mhz, reference=reference)
+    align = UniversalProposal(network, card, Axes(N_POINTS, DWELLTIME, basis.spec_freq_mhz), reference=reference)
     architecture = card["architecture"]
     yield (
         "align-universal as a starter",

@@ -27,8 +27,9 @@ import torch
 from fsl_mrs_dl.core import metabolites, units
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import optimise, quantify, varpro
-from fsl_mrs_dl.fitting.automatic_initialisation import STARTERS, Automatic
-from fsl_mrs_dl.fitting.network_initialisation import nuisance_theta
+from fsl_mrs_dl.fitting.automatic_initialisation import INITIALISATIONS, AutomaticChoice
+from fsl_mrs_dl.fitting.network_initialisation import theta_from_quantities
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics import spinsim
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -95,9 +96,9 @@ def simulate(
         basis = Basis(
             both, (*(basis.names[row] for row in keep), *names), 1 / bandwidth, basis.spec_freq_mhz, source=basis.source
         )
-        options = {"groups": basis.groups(list(names)), "ind_scale": list(names)}
-    grid = (n_points, 1 / bandwidth, basis.spec_freq_mhz, "1H")
-    model, _ = quantify.model_for(basis, *grid, model="voigt", baseline=baseline, **options)
+        options = {"metab_groups": basis.groups(list(names)), "ind_scale": list(names)}
+    axes = Axes(n_points, 1 / bandwidth, basis.spec_freq_mhz)
+    model, _ = quantify.model_for(basis, axes, FitOptions(baseline=baseline, **options))
     return basis, model, data, drawn
 
 
@@ -105,7 +106,7 @@ def true_theta(model, drawn) -> torch.Tensor:
     """The nonlinear parameters that the spectra were made with."""
     shift = drawn["shift_ppm"].double() + drawn["shift_hz"].double() / model.spec_freq_mhz
     rest = (drawn[name].double()[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz"))
-    return nuisance_theta(model, shift[:, None], *rest)[:, 0]
+    return theta_from_quantities(model, shift[:, None], *rest)[:, 0]
 
 
 def shift_ppm(model, theta) -> torch.Tensor:
@@ -183,7 +184,7 @@ def main() -> None:
         "--n", type=int, default=2000, help="spectra per condition, over all SNRs and bases (default 2000)"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--starters", nargs="+", default=list(STARTERS))
+    parser.add_argument("--starters", nargs="+", default=list(INITIALISATIONS))
     parser.add_argument("--model", help="network, by name or folder")
     parser.add_argument(
         "--newton",
@@ -205,7 +206,7 @@ def main() -> None:
         bases = {name: one for name, one in bases.items() if any(part in name for part in args.bases)}
     n = max(1, round(args.n / len(bases)))
     torch.set_num_threads(args.threads)
-    choices = {name: Automatic(name, args.model if name != "classical" else None) for name in args.starters}
+    choices = {name: AutomaticChoice(name, args.model if name != "classical" else None) for name in args.starters}
     starters = choices
     print(
         f"# Starters\n\n`{' '.join([parser.prog, *sys.argv[1:]])}`, {platform.processor() or platform.machine()}, "

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from ..core.errors import OutputError
 
+__all__ = ["add_common_arguments", "say", "new_file", "write_whole", "processed_file", "progress_bar", "link"]
 
-def _common_arguments(parser, *, output: str = "output folder", device: bool = True) -> None:
+
+def add_common_arguments(parser, *, output: str = "output folder", device: bool = True) -> None:
+    """Add the options that every command has."""
     group = parser.add_argument_group("additional options")
     if device:
         group.add_argument("--device", default="auto", metavar="DEVICE", help="auto (default), cpu or cuda")
@@ -18,13 +21,14 @@ def _common_arguments(parser, *, output: str = "output folder", device: bool = T
     group.add_argument("--debug", action="store_true", help="show where an error arose")
 
 
-def _say(args, text: str) -> None:
+def say(args, text: str) -> None:
+    """Print a line if --verbose was given."""
     if args.verbose:
         print(text)
 
 
-def _new_file(path: Path, overwrite: bool) -> Path:
-    """A file that may be written: refuse one that is there, before any work is done."""
+def new_file(path: Path, overwrite: bool) -> Path:
+    """Return a path that may be written; an existing file is refused before any work is done."""
     if path.exists() and not overwrite:
         raise OutputError(
             f"{path}: exists already; choose another --output or --filename, or give --overwrite to replace it."
@@ -32,7 +36,7 @@ def _new_file(path: Path, overwrite: bool) -> Path:
     return path
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a text file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -43,7 +47,7 @@ def _write_whole(path: Path, text: str) -> None:
         raise OutputError(f"{path}: cannot be written ({exc.strerror}); choose another --output.") from exc
 
 
-class _progress:
+class progress_bar:
     """A progress bar for many spectra on a terminal, nothing otherwise."""
 
     def __init__(self, total: int, unit: str = "spectra"):
@@ -61,11 +65,32 @@ class _progress:
             self.bar.close()
 
 
-def _link(folder: Path, final: Path, name: str, target: Path) -> None:
-    """A relative link from the results to what they were made from, as FSL-MRS leaves one."""
+def link(folder: Path, final: Path, name: str, target: Path) -> None:
+    """Link the results to their input by a relative link, as FSL-MRS does."""
 
     ending = (
         "".join(target.suffixes[-2:]) if target.name.endswith(".nii.gz") else (target.suffix if name == "data" else "")
     )
     link = folder / f"{name}{ending}"
     link.symlink_to(os.path.relpath(target.resolve(), final.resolve()))
+
+
+def processed_file(args, data) -> Path:
+    """Return the file of a step's result, in a folder that may hold other files; the input is never replaced.
+
+    Raises
+    ------
+    OutputError
+    """
+    from ..io import output as output_module
+
+    if args.output.exists() and not args.output.is_dir():
+        raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
+    stem = args.filename or Path(args.file).name
+    stem = stem.removesuffix(".gz").removesuffix(".nii")
+    target = new_file(args.output / f"{stem}.nii.gz", args.overwrite)
+    if data.path is not None and target.resolve() == data.path.resolve():
+        raise OutputError(f"{target}: is the input file itself; choose another --output or --filename.")
+    if not args.output.exists():
+        output_module.new_output_folder(args.output, overwrite=False)
+    return target

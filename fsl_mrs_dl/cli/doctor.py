@@ -18,7 +18,7 @@ from ..core.errors import FslMrsDlError
 from ..fslmrs import launchers, switch
 from ..io import files
 
-__all__ = ["Finding", "examine", "examine_fsl_mrs"]
+__all__ = ["Finding", "examine", "examine_fsl_mrs", "add_arguments", "run"]
 
 GOOD, ABSENT, BAD = "ok", "--", "!!"
 
@@ -245,3 +245,21 @@ def _line(exc: BaseException) -> str:
 def _last(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[-1] if lines else "no message"
+
+
+def add_arguments(parser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument("--debug", action="store_true", help="show where an error arose")
+    parser.set_defaults(func=run)
+
+
+def run(args) -> int:
+    """Print what is installed; returns 1 if something needs mending."""
+    findings = examine()
+    for finding in findings:
+        print(finding)
+    bad = sum(finding.mark == "!!" for finding in findings)
+    print(
+        "\nAll is well." if not bad else f"\n{bad} {'thing needs' if bad == 1 else 'things need'} mending (marked !!)."
+    )
+    return 1 if bad else 0

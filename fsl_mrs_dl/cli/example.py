@@ -7,18 +7,22 @@ import sys
 from pathlib import Path
 
 from ..core.errors import DataError
-from .common import _common_arguments
+from .common import add_common_arguments
+
+__all__ = ["add_arguments", "run"]
 
 
-def _example_arguments(parser) -> None:
+def add_arguments(parser) -> None:
+    """Add the arguments of the command to its parser."""
     parser.add_argument(
         "--output", type=Path, default=Path("example-results"), metavar="DIR", help="default example-results"
     )
-    _common_arguments(parser)
-    parser.set_defaults(func=_example)
+    add_common_arguments(parser)
+    parser.set_defaults(func=run)
 
 
-def _example(args) -> None:
+def run(args) -> None:
+    """Align and fit the bundled example, and compare with its truth."""
     from importlib import resources
 
     bundled = resources.files("fsl_mrs_dl").joinpath("data", "example")

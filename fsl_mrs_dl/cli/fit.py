@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .common import _common_arguments, _link, _progress, _say
+from .common import add_common_arguments, link, progress_bar, say
 from .fit_options import (
-    _check_fsl_mrs_words,
-    _checked_options,
-    _chosen_basis,
-    _fitting_options,
-    _hidden_arguments,
-    _options_text,
-    _output_options,
+    add_fitting_options,
+    add_hidden_arguments,
+    add_output_options,
+    check_fsl_mrs_options,
+    chosen_basis,
+    fit_options,
+    options_text,
 )
-from .tables import _text_table
+from .tables import text_table
+
+__all__ = ["add_arguments", "run"]
 
 
-def _fit_arguments(parser) -> None:
+def add_arguments(parser) -> None:
+    """Add the arguments of the command to its parser."""
     required = parser.add_argument_group("required arguments")
     required.add_argument(
         "--data", required=True, metavar="FILE", help="NIfTI-MRS file; every spectrum in it is fitted"
@@ -27,11 +30,11 @@ def _fit_arguments(parser) -> None:
     )
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("fitting options")
-    _fitting_options(group)
+    add_fitting_options(group)
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
     group = parser.add_argument_group("output options")
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
-    _output_options(group)
+    add_output_options(group)
     group.add_argument("--report", action="store_true", help="write an HTML report")
     group.add_argument("--export_baseline", action="store_true", help="write the baseline too")
     group.add_argument("--export_no_baseline", action="store_true", help="write the fit without baseline too")
@@ -42,34 +45,35 @@ def _fit_arguments(parser) -> None:
     group.add_argument(
         "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off"
     )
-    _common_arguments(parser)
-    parser.set_defaults(func=_fit, advice="", prefix="--")
-    _hidden_arguments(parser)
+    add_common_arguments(parser)
+    parser.set_defaults(func=run, advice="")
+    add_hidden_arguments(parser)
 
 
-def _fit(args) -> None:
+def run(args) -> None:
+    """Fit a file and write the folder of results."""
     from ..io import nifti
     from ..io import output as output_module
     from ..preproc import denoise
     from ..results import write
 
-    _check_fsl_mrs_words(args)
+    check_fsl_mrs_options(args)
     inputs = tuple(name for name in (args.data, args.basis, args.t1, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     data = nifti.load(args.data)
     denoise.warn(args, data.header)
-    fitted = _fit_data(args, data)
-    options = _options_text(args, fitted.fit.network_note)
+    fitted = _fit(args, data)
+    options = options_text(args, fitted.fit.network_note)
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
         write.write_fit(folder, fitted, options=options, filename=args.filename, export=tuple(export))
         if args.average:
-            # What was fitted is in no other file; FSL-MRS's summary reads the data again from here.
-            what = f"fsl_mrs_dl fit, --average {' '.join(args.average)}, {args.data}."
-            nifti.save(folder / "data.nii.gz", fitted.data, method="Signal averaging", details=what)
+            # The averaged data are in no other file; FSL-MRS's summary reads them again from here.
+            details = f"fsl_mrs_dl fit, --average {' '.join(args.average)}, {args.data}."
+            nifti.save(folder / "data.nii.gz", fitted.data, method="Signal averaging", details=details)
         else:
-            _link(folder, args.output, "data", Path(args.data))
-        _link(folder, args.output, "basis", Path(args.basis))
+            link(folder, args.output, "data", Path(args.data))
+        link(folder, args.output, "basis", Path(args.basis))
         location = None
         if args.t1:
             from ..results.figures import voxel_location
@@ -80,74 +84,40 @@ def _fit(args) -> None:
             from ..results.reports.fit import write_fit_report
 
             write_fit_report(folder / "report.html", fitted, data=args.data, basis=args.basis, location=location)
-    print(_text_table(fitted))
+    print(text_table(fitted))
     print(f"Written: {args.output}/ with uncertainty.csv, summary.csv{', report.html' if args.report else ''} and more")
 
 
-def _fit_data(args, data):
-    """Load, check and fit: everything before anything is written."""
-    import numpy as np
+def _fit(args, data):
+    """Return the results of a fit, before anything is written."""
+    from ..fitting.data import fit_data
+    from ..io.nifti import check_fids
+    from ..results.tables import FitResults
 
-    from ..fitting import quantify
-    from ..io import basis as basis_module
-    from ..io import nifti
-    from ..results import tables
-
-    nifti.check_fids(data)
-    basis, groups = _chosen_basis(args, data)
-    for tag in args.average or ():
-        axis = data.axis(tag)
-        data = _averaged(data, axis)
-    fids = np.moveaxis(data.fids, 3, -1)
-    fids = fids.reshape(-1, fids.shape[-1])
-    conjugated = args.conjfid
-    if conjugated is None:
-        good = fids[np.isfinite(fids).all(-1)]
-        conjugated = basis_module.detect_conjugation(good.mean(0), data.dwelltime, data.spec_freq_mhz, data.nucleus)
-        if conjugated:
-            print(
-                f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate);"
-                " --no_conj_fid forbids it."
-            )
-    model, sums, chosen = _checked_options(args, basis)
-    _say(
-        args, f"Fitting {len(fids)} spectra with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}"
-    )
-    with _progress(len(fids)) as advance:
-        fit = quantify.quantify(
-            fids.conj() if conjugated else fids,
+    check_fids(data)
+    basis = chosen_basis(args, data)
+    options = fit_options(args, basis)
+    n_spectra = data.fids[..., 0, :].size if data.fids.ndim > 4 else data.fids[..., 0].size
+    say(args, f"Fitting with {basis.n_metabs} metabolites, {options.model} model, baseline {options.baseline}")
+    with progress_bar(n_spectra) as advance:
+        fitted = fit_data(
+            data,
             basis,
-            dwelltime=data.dwelltime,
-            spec_freq_mhz=data.spec_freq_mhz,
-            nucleus=data.nucleus,
-            model=model,
-            ppmlim=tuple(args.ppmlim) if args.ppmlim else None,
-            baseline=args.baseline,
-            groups=groups,
-            ind_scale=args.ind_scale,
-            rescale=not args.no_rescale,
-            starter=chosen.make_starter(),
-            prior=args.prior,
-            estimate=args.estimate,
-            device=args.device,
+            options,
+            average_over=args.average or (),
+            conjugate=args.conjfid,
             progress=advance,
         )
-    fit.estimate(args.estimate)  # says so if it was not made
-    return tables.FitResults(fit, data, args.internal_ref, sums, bool(conjugated), args.estimate)
-
-
-def _averaged(data, axis: int):
-    """Mean over one higher dimension, unusable transients left out; the dimension stays, with one element."""
-    import warnings
-    from dataclasses import replace
-
-    import numpy as np
-
-    from ..io.nifti import check_fids
-
-    usable = np.expand_dims(check_fids(data), 3)
-    with warnings.catch_warnings():
-        # An element without a single usable transient becomes NaN and is flagged later.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean = np.nanmean(np.where(usable, data.fids, np.nan), axis=axis, keepdims=True)
-    return replace(data, fids=mean.astype(data.fids.dtype))
+    if args.conjfid is None and fitted.conjugated:
+        print(
+            f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate);"
+            " --no_conj_fid forbids it."
+        )
+    return FitResults(
+        fitted.fit,
+        fitted.data,
+        list(options.internal_ref),
+        list(options.combine),
+        fitted.conjugated,
+        options.estimate,
+    )

@@ -1,4 +1,4 @@
-"""Options that ``fit`` and ``mrsi`` share: their arguments, their checks, and what they are turned into."""
+"""Options that ``fit`` and ``mrsi`` share: their arguments, and the objects they are turned into."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ import json
 import configargparse
 
 from ..core.errors import OptionError
+
+__all__ = [
+    "add_fitting_options",
+    "add_output_options",
+    "add_hidden_arguments",
+    "check_fsl_mrs_options",
+    "chosen_basis",
+    "fit_options",
+    "options_text",
+]
 
 # Options of fsl_mrs for what only FSL-MRS does.
 _SCALING = (
@@ -19,8 +29,6 @@ _SCALING = (
     "ref_int_limits",
     "h2o_scale",
 )
-
-
 _SAMPLING = ("mh_samples", "disable_MH_priors")
 
 
@@ -31,8 +39,8 @@ def _str_or_int(text: str) -> str | int:
         return text
 
 
-def _fitting_options(group) -> None:
-    """What is fitted, and how: the same for one spectrum and for a volume."""
+def add_fitting_options(group) -> None:
+    """Add what is fitted, and how: the same for one spectrum and for a volume."""
     group.add_argument("--ignore", nargs="+", metavar="METAB", help="leave these metabolites out")
     group.add_argument("--keep", nargs="+", metavar="METAB", help="fit only these metabolites")
     group.add_argument(
@@ -59,12 +67,17 @@ def _fitting_options(group) -> None:
         "--ind_scale", nargs="+", metavar="METAB", help="basis spectra to scale independently of the others"
     )
     group.add_argument(
-        "--starter",
-        metavar="NAME",
-        help="what proposes the starts: classical, network or together (default: as the data allow)",
+        "--mm",
+        metavar="WHAT",
+        help="macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured ones",
     )
     group.add_argument(
-        "--model", dest="dl_model", metavar="NAME", help="trained network that proposes them, by name or folder"
+        "--init",
+        metavar="NAME",
+        help="initial values: classical, network or both (default: as the data allow)",
+    )
+    group.add_argument(
+        "--model", dest="network", metavar="NAME", help="trained network that proposes them, by name or folder"
     )
     group.add_argument(
         "--estimate",
@@ -77,19 +90,14 @@ def _fitting_options(group) -> None:
         default="auto",
         metavar="WHAT",
         help=(
-            "what concentrations are expected, for posterior_mean: a recipe or a file, 'volume' to learn it from the"
-            " spectra that are fitted, or none (default: normal-brain, if the basis set is a brain's)"
+            "expected concentrations, for posterior_mean: a recipe or a file, 'volume' to learn them from the spectra"
+            " that are fitted, or none (default: normal-brain, if the basis set is a brain's)"
         ),
     )
-    group.add_argument(
-        "--mm",
-        metavar="WHAT",
-        help="macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured ones",
-    )
 
 
-def _output_options(group) -> None:
-    """What is reported, and how the data lie: the same for one spectrum and for a volume."""
+def add_output_options(group) -> None:
+    """Add what is reported, and how the data lie: the same for one spectrum and for a volume."""
     group.add_argument("--TE", type=float, help="echo time in ms, kept with the results (default: from the header)")
     group.add_argument(
         "--TR", type=float, help="repetition time in s, kept with the results (default: from the header)"
@@ -104,26 +112,28 @@ def _output_options(group) -> None:
     group.add_argument("--no_rescale", action="store_true", help="leave the scale of data and basis as it is")
 
 
-def _hidden_arguments(parser) -> None:
-    # FSL-MRS's words, understood or answered but not advertised; in configuration files too.
+def add_hidden_arguments(parser) -> None:
+    """Add FSL-MRS's words that are understood or answered but not advertised; in configuration files too."""
     hidden = {"help": configargparse.SUPPRESS}
     parser.add_argument("--algo", **hidden)
     parser.add_argument("--baseline_order", type=int, **hidden)
-    for name in ("starter", "estimate", "prior", "device"):
+    for name in ("init", "estimate", "prior", "device"):
         parser.add_argument(f"--dl-{name}", dest=name, default=configargparse.SUPPRESS, **hidden)
-    parser.add_argument("--dl-model", **hidden)
+    parser.add_argument("--dl-model", dest="network", default=configargparse.SUPPRESS, **hidden)
     for name in (*_SCALING, *_SAMPLING):
         parser.add_argument(f"--{name}", nargs="*", **hidden)
 
 
-def _check_fsl_mrs_words(args) -> None:
-    """Raise OptionError for what only FSL-MRS does; translate what it says otherwise."""
+def check_fsl_mrs_options(args) -> None:
+    """Raise OptionError for options of what only FSL-MRS does; translate those that have another form here."""
     from ..fslmrs.plugin import DlQuant
 
     if args.algo not in (None, DlQuant.name):
         raise OptionError(
-            f"--algo {args.algo}: needs FSL-MRS, --algo {DlQuant.name} does not; give that, or run 'fsl_mrs --algo"
-            f" {args.algo}' where FSL-MRS is installed.{args.advice}"
+            f"needs FSL-MRS, `algo` {DlQuant.name} does not",
+            option="algo",
+            value=args.algo,
+            remedy=f"give that, or run 'fsl_mrs --algo {args.algo}' where FSL-MRS is installed.{args.advice}",
         )
     for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "Metropolis Hastings fits")):
         for name in names:
@@ -137,69 +147,63 @@ def _check_fsl_mrs_words(args) -> None:
         args.baseline = f"poly, {args.baseline_order}"
 
 
-def _options_text(args, warning: str = "") -> str:
-    """Content of options.txt, with what is to be said of the network."""
-    known = {k: v for k, v in vars(args).items() if k not in ("func", "format_values", "advice", "prefix", "words")}
+def options_text(args, warning: str = "") -> str:
+    """Return the content of options.txt, with a remark on the network."""
+    hidden = ("func", "format_values", "advice", "spelling", "words", "main")
+    known = {key: value for key, value in vars(args).items() if key not in hidden}
     denoised = getattr(args, "denoised", "")
     note = "".join(f"--------\nWarning: {text}\n" for text in (f"{denoised}." if denoised else "", warning) if text)
     return f"{json.dumps(known, default=str)}\n--------\n{args.format_values()}{note}"
 
 
-def _chosen_basis(args, data):
-    """The basis set with what the options say of it, and the group of each metabolite."""
-    from dataclasses import replace
+def chosen_basis(args, data):
+    """Return the basis set that is fitted, and print what was repaired and what is advised."""
+    from ..fitting.data import choose_basis
+    from ..io.basis import Basis
 
-    from ..io import basis as basis_module
-
-    basis = basis_module.Basis.load(args.basis)
-    if args.conjbasis is not None:
-        turned = bool(basis.notes)
-        if turned != args.conjbasis:
-            basis = replace(basis, fids=basis.fids.conj(), notes=())
-    for note in basis.notes:
-        print(f"{args.basis}: {note}.")
-    basis.check_match(data.spec_freq_mhz, data.nucleus, str(args.data))
-    basis = basis.select(args.keep, args.ignore)
-    if args.mm:
-        from ..physics.macromolecules import add_macromolecules
-
-        basis = add_macromolecules(basis, args.mm)
-    groups = basis.groups(args.metab_groups)
-    default_mm = [n for n in basis.names if n[:2] == "MM" and n[2:].isdigit() and len(n) == 4]
-    if default_mm and len(set(groups)) == 1:
+    stored = Basis.load(args.basis)
+    if args.conjbasis is None or bool(stored.notes) == args.conjbasis:
+        for note in stored.notes:
+            print(f"{args.basis}: {note}.")
+    basis = choose_basis(stored, data, keep=args.keep, ignore=args.ignore, mm=args.mm, conjugate=args.conjbasis)
+    default_mm = [name for name in basis.names if name[:2] == "MM" and name[2:].isdigit() and len(name) == 4]
+    if default_mm and len(set(basis.groups(args.metab_groups))) == 1:
         print(
             f"The basis holds {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups"
             f" {' '.join(default_mm)}"
         )
-    return basis, groups
+    return basis
 
 
-def _checked_options(args, basis):
-    """Name of the model, sums of metabolites, and our own options."""
-    from ..fitting.options import DlOptions
+def fit_options(args, basis):
+    """Return the FitOptions of parsed arguments, checked."""
+    from ..fitting.data import check_names
+    from ..fitting.options import FitOptions
 
     model = "lorentzian" if args.lorentzian else "voigt"
     if args.free_shift:
         model = "free_shift_lorentzian" if args.lorentzian else "free_shift"
     if args.negative:
         if model != "voigt":
-            raise OptionError("--negative: goes with the Voigt model only; leave out --lorentzian and --free_shift.")
-        model = "negativevoigt"
-    missing = [name for name in args.internal_ref if name not in basis.names]
-    if missing and args.internal_ref != ["Cr", "PCr"]:
-        raise OptionError(f"--internal_ref {missing[0]}: is not fitted; there are {', '.join(basis.names)}.")
-    # 'GPC+PCh' is one sum in one word, the form a configuration file can hold: combine = [GPC+PCh, Glu+Gln]
-    sums = ["+".join(names).split("+") for names in args.combine or ()]
-    for names in sums:
-        if len(names) < 2:
             raise OptionError(
-                f"--combine {names[0]}: a sum needs two metabolites; write --combine GPC PCh, or GPC+PCh in a file."
+                "goes with the Voigt model only", option="negative", remedy="leave out `lorentzian` and `free_shift`"
             )
-        for name in names:
-            if name not in basis.names:
-                raise OptionError(f"--combine {name}: is not fitted; there are {', '.join(basis.names)}.")
-    chosen = DlOptions(
-        starter=args.starter, model=args.dl_model, estimate=args.estimate, prior=args.prior, device=args.device
+        model = "negativevoigt"
+    options = FitOptions(
+        model=model,
+        ppmlim=args.ppmlim,
+        baseline=args.baseline,
+        metab_groups=basis.groups(args.metab_groups),
+        ind_scale=args.ind_scale or (),
+        rescale=not args.no_rescale,
+        internal_ref=args.internal_ref,
+        # 'GPC+PCh' is one sum in one word, the form a configuration file can hold: combine = [GPC+PCh, Glu+Gln]
+        combine=["+".join(names) for names in args.combine or ()],
+        init=args.init,
+        network=args.network,
+        prior=args.prior,
+        estimate=args.estimate,
+        device=args.device,
     )
-    chosen.check(prefix=args.prefix)
-    return model, ["+".join(names) for names in sums], chosen
+    check_names(options, basis.names)
+    return options.check()

@@ -5,28 +5,50 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 import configargparse
 
 from .. import __version__
-from ..core.errors import FslMrsDlError
-from . import models, train
-from .align import _align_arguments, _denoise_arguments
-from .environment import _doctor_arguments, _hook_arguments, _launchers_arguments
-from .example import _example_arguments
-from .fit import _fit_arguments
-from .mrsi import _mrsi_arguments
-from .simulate import _simulate_arguments
-from .view import _render_arguments, _view_arguments
+from ..core.errors import FslMrsDlError, spelling_of
+from . import (
+    align,
+    denoise,
+    doctor,
+    example,
+    fit,
+    hook,
+    launchers,
+    models,
+    mrsi,
+    render,
+    simulate,
+    train,
+    view,
+)
 
 __all__ = ["main"]
 
 
-def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> int:
-    """Run the command; the exit status is 0, 2 for what the user can mend, 1 for a fault of ours, 130 when interrupted.
+def main(
+    argv: list[str] | None = None,
+    prog: str | None = None,
+    spelling: Callable[[str], str] | None = None,
+    **defaults,
+) -> int:
+    """Run the command; the exit status is 0, 2 for what the user can mend, 1 for a fault of the program, 130 when
+    interrupted.
 
-    ``prog`` is what messages call the job, where it was started under another name, and ``defaults`` what its options
-    are unless they are given.
+    Parameters
+    ----------
+    argv : list of str, optional
+        Words of the command line.
+    prog : str, optional
+        Name of the job in messages, where it was started under another one.
+    spelling : callable, optional
+        How messages write the plain name of an option; by default as the job's parser does.
+    **defaults
+        Defaults of the job's options.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     Parser.read = ()
@@ -41,18 +63,20 @@ def main(argv: list[str] | None = None, prog: str | None = None, **defaults) -> 
     if args.job in ("fit", "mrsi"):
         # Matrices are small and spectra are fitted side by side: threads within a product would be in each other's way.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return run(args, prog or f"fsl_mrs_dl {args.job}")
+    return run(args, prog or f"fsl_mrs_dl {args.job}", spelling or spelling_of(jobs[args.job]))
 
 
-def run(args, called: str) -> int:
-    """Run the job of parsed arguments and return its exit status; ``called`` is the command that messages begin
-    with."""
+def run(args, called: str, spelling) -> int:
+    """Run the job of parsed arguments and return its exit status.
+
+    ``called`` is the command that messages begin with, ``spelling`` turns the name of an option into its word.
+    """
     try:
         return args.func(args) or 0
     except FslMrsDlError as exc:
         if args.debug:
             raise
-        print(f"{called}: error: {exc.text(lambda option: '--' + option)}", file=sys.stderr)
+        print(f"{called}: error: {exc.text(spelling)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as exc:
         print(f"\n{called}: {str(exc) or 'interrupted; nothing was written.'}", file=sys.stderr)
@@ -105,35 +129,35 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
     parser = Parser(
         prog="fsl_mrs_dl",
         add_config_file_help=False,
-        description="Align and quantify MR spectra: a start is proposed, the physical model decides.",
+        description="Align and quantify MR spectra by maximum likelihood; networks propose the initial values.",
     )
     parser.add_argument("-v", "--version", action="version", version=__version__)
     jobs = parser.add_subparsers(title="jobs", required=True, dest="job", metavar="JOB")
-    made = {}
-    for name, help_text, fill in (
-        ("align", "align transients in frequency and phase", _align_arguments),
-        ("denoise", "take noise out of spectra with a trained network, to look at them", _denoise_arguments),
-        ("fit", "quantify metabolites by linear-combination fitting", _fit_arguments),
-        ("mrsi", "quantify every voxel of an MRSI volume and make maps", _mrsi_arguments),
-        ("simulate", "simulate a basis set, a single-voxel acquisition, or MRSI of a head", _simulate_arguments),
-        ("train", "train a network on simulated data or on yours", train.train_arguments),
-        ("models", "list trained networks and show what they are for", models.models_arguments),
-        ("example", "run the main job on bundled example data", _example_arguments),
-        ("view", "show results in FSLeyes: maps, spectra, uncertainties", _view_arguments),
-        ("render", "draw results into a picture, without a screen", _render_arguments),
-        ("doctor", "say what is installed and whether it works together with FSL-MRS", _doctor_arguments),
-        ("hook", "switch what is added to FSL-MRS on or off", _hook_arguments),
-        ("launchers", "make fsl_mrs and fsl_mrs_proc work where FSL-MRS is absent", _launchers_arguments),
+    parsers = {}
+    for name, help_text, command in (
+        ("align", "align transients in frequency and phase", align),
+        ("denoise", "take noise out of spectra with a trained network, to look at them", denoise),
+        ("fit", "quantify metabolites by linear-combination fitting", fit),
+        ("mrsi", "quantify every voxel of an MRSI volume and make maps", mrsi),
+        ("simulate", "simulate a basis set, a single-voxel acquisition, or MRSI of a head", simulate),
+        ("train", "train a network on simulated data or on yours", train),
+        ("models", "list trained networks and show what they are for", models),
+        ("example", "run the main job on bundled example data", example),
+        ("view", "show results in FSLeyes: maps, spectra, uncertainties", view),
+        ("render", "draw results into a picture, without a screen", render),
+        ("doctor", "say what is installed and whether it works together with FSL-MRS", doctor),
+        ("hook", "switch what is added to FSL-MRS on or off", hook),
+        ("launchers", "make fsl_mrs and fsl_mrs_proc work where FSL-MRS is absent", launchers),
     ):
-        made[name] = jobs.add_parser(
+        parsers[name] = jobs.add_parser(
             name,
             help=help_text,
             description=help_text[0].upper() + help_text[1:] + ".",
             add_config_file_help=False,
             **({"prog": prog} if prog else {}),
         )
-        fill(made[name])
-    return parser, made
+        command.add_arguments(parsers[name])
+    return parser, parsers
 
 
 # -- jobs ----------------------------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..core.errors import OptionError
-from .tables import _of_members, _print_accuracy, _range_text, _say_little, _short
+from .tables import members_text, print_accuracy, print_if_little_learnt, range_text, short_text
 
-__all__ = ["models_arguments"]
+__all__ = ["add_arguments", "run"]
 
 
-def models_arguments(parser) -> None:
+def add_arguments(parser) -> None:
     words = parser.add_subparsers(
         title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser)
     )
@@ -23,10 +23,10 @@ def models_arguments(parser) -> None:
         if word != "list":
             job.add_argument("model", metavar="MODEL", help="name, or folder of a network of yours")
         job.add_argument("--debug", action="store_true", help="show where an error arose")
-        job.set_defaults(func=_models)
+        job.set_defaults(func=run)
 
 
-def _models(args):
+def run(args):
     from ..networks import model_cards
 
     if args.models == "list":
@@ -43,7 +43,7 @@ def _models(args):
         return
     model_cards.load(args.model)  # says so if the weights are not the card's
     architecture, done = card["architecture"], card["training"]
-    settings = ", ".join(f"{key} {_short(value)}" for key, value in architecture["settings"].items() if value)
+    settings = ", ".join(f"{key} {short_text(value)}" for key, value in architecture["settings"].items() if value)
     print(f"{card.name}: {card['what']}")
     print(
         f"Network: {card.kind}"
@@ -53,14 +53,14 @@ def _models(args):
     )
     print(
         f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of"
-        f" {done['batch_size']}, {done['minutes']:g} min on {done['device']}, seed {done['seed']}{_of_members(done)}"
+        f" {done['batch_size']}, {done['minutes']:g} min on {done['device']}, seed {done['seed']}{members_text(done)}"
     )
     timed = " (about: the learning rate of this one followed the clock)" if done.get("timed") else ""
     print(f"Again{timed}: {done['command']}")
-    print("Made for: " + "; ".join(_range_text(key, allowed) for key, allowed in card["ranges"].items()))
+    print("Made for: " + "; ".join(range_text(key, allowed) for key, allowed in card["ranges"].items()))
     print("Measured on held-back data:")
-    _print_accuracy(card)
-    _say_little(card)
+    print_accuracy(card)
+    print_if_little_learnt(card)
     print(
         f"Weights: {card.folder / 'model.safetensors'}, SHA-256 {card['sha256'][:16]}..., versions "
         + ", ".join(f"{name} {version}" for name, version in card["versions"].items())

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .common import _common_arguments, _link, _progress, _say
+from .common import add_common_arguments, link, progress_bar, say
 from .fit_options import (
-    _check_fsl_mrs_words,
-    _checked_options,
-    _chosen_basis,
-    _fitting_options,
-    _hidden_arguments,
-    _options_text,
-    _output_options,
+    add_fitting_options,
+    add_hidden_arguments,
+    add_output_options,
+    check_fsl_mrs_options,
+    chosen_basis,
+    fit_options,
+    options_text,
 )
 
 
-def _mrsi_arguments(parser) -> None:
+def add_arguments(parser) -> None:
+    """Add the arguments of the command to its parser."""
     required = parser.add_argument_group("required arguments")
     required.add_argument("--data", required=True, metavar="FILE", help="NIfTI-MRS file with one spectrum per voxel")
     required.add_argument(
@@ -27,14 +28,14 @@ def _mrsi_arguments(parser) -> None:
     group.add_argument(
         "--mask", metavar="IMAGE", help="voxels to fit, those that are not zero (default: all that hold a signal)"
     )
-    _fitting_options(group)
+    add_fitting_options(group)
     group.add_argument(
-        "--share_starts",
+        "--share_initial_values",
         action="store_true",
-        help="fit voxels again from where their neighbours ended, where that is elsewhere",
+        help="fit voxels again from the parameters of their neighbours where these differ",
     )
     group = parser.add_argument_group("output options")
-    _output_options(group)
+    add_output_options(group)
     group.add_argument("--report", action="store_true", help="write an HTML report on the average of some voxels")
     group.add_argument(
         "--no_spectra", action="store_true", help="write maps only, not the spectra of fit, baseline and residual"
@@ -55,65 +56,72 @@ def _mrsi_arguments(parser) -> None:
     group.add_argument("--parallel-workers", type=int, metavar="N", help="how many cores, processes or nodes")
     group.add_argument("--max-memory", type=float, metavar="GIB", help="memory to stay under (default: 4)", default=4.0)
     group.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
-    _common_arguments(parser)
-    parser.set_defaults(func=_mrsi, advice="", prefix="--")
-    _hidden_arguments(parser)
+    add_common_arguments(parser)
+    parser.set_defaults(func=run, advice="")
+    add_hidden_arguments(parser)
 
 
-def _mrsi(args) -> None:
+def run(args) -> None:
+    """Fit a volume and write its maps."""
     import time
 
     from ..io import nifti
     from ..io import output as output_module
-    from ..mrsi import assemble, plan, run
-    from ..mrsi import job as job_module
+    from ..mrsi import assemble, plan
+    from ..mrsi import run as run_module
+    from ..mrsi.job import VolumeOptions
     from ..preproc import denoise
 
-    _check_fsl_mrs_words(args)
+    check_fsl_mrs_options(args)
     begun = time.perf_counter()
     inputs = tuple(name for name in (args.data, args.basis, args.mask, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     about = nifti.load_header(args.data)
     denoise.warn(args, about.header)
-    basis, groups = _chosen_basis(args, about)
-    model, sums, chosen = _checked_options(args, basis)
-    settings = job_module.Settings(
-        model=model,
-        ppmlim=tuple(args.ppmlim) if args.ppmlim else None,
-        baseline=args.baseline,
-        groups=tuple(groups),
-        ind_scale=tuple(args.ind_scale) if args.ind_scale else None,
-        rescale=not args.no_rescale,
-        internal_ref=tuple(args.internal_ref),
-        combine=tuple(sums),
-        dl=chosen,
-        conjugate=args.conjfid,
-        spectra=not args.no_spectra,
-        share_starts=args.share_starts,
+    basis = chosen_basis(args, about)
+    options = fit_options(args, basis)
+    volume_options = VolumeOptions(
+        conjugate=args.conjfid, spectra=not args.no_spectra, share_initial_values=args.share_initial_values
     )
-    workers = run.workers_for(args.parallel, args.parallel_workers, args.max_memory)
+    workers = run_module.workers_for(args.parallel, args.parallel_workers, args.max_memory)
     job, pilot = plan.prepare(
-        args.data, basis, args.output, settings, mask=args.mask, resume=args.resume, overwrite=args.overwrite
+        args.data,
+        basis,
+        args.output,
+        options,
+        volume_options,
+        mask=args.mask,
+        resume=args.resume,
+        overwrite=args.overwrite,
     )
+    if job.conjugated and args.conjfid is None and not args.resume:
+        print(
+            f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid"
+            " forbids it."
+        )
     n = len(job.index)
-    _say(
+    say(
         args,
-        f"Fitting {n} voxels with {basis.n_metabs} metabolites, {model} model, baseline {args.baseline}, in"
+        f"Fitting {n} voxels with {basis.n_metabs} metabolites, {options.model} model, baseline {options.baseline}, in"
         f" {job.n_chunks} chunks",
     )
-    left = n - sum(len(job.index[job.rows(k)]) for k in job.done())
+    left = n - job.n_voxels(job.done())
     try:
-        with _progress(n, "voxels") as advance:
-            run.fit_all(job, parallel=args.parallel, workers=workers, progress=advance)
-        seen = _write_mrsi(args, job, pilot, inputs)
+        with progress_bar(n, "voxels") as advance:
+            run_module.fit_all(job, parallel=args.parallel, workers=workers, progress=advance)
+        values = _write_mrsi(args, job, pilot, inputs)
     except KeyboardInterrupt:
-        done = sum(len(job.index[job.rows(k)]) for k in job.done())
+        done = job.n_voxels(job.done())
         raise KeyboardInterrupt(
             f"interrupted; {done} of {n} voxels are done: the same command with --resume goes on."
         ) from None
     assemble.finish(job)
-    print(assemble.summary(job, seen))
-    print(f"{assemble.rate(begun, left)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
+    advice = (
+        "Most are: check basis set (sequence, echo time), macromolecules (--mm), baseline (--baseline 'spline,"
+        " moderate') and --mask."
+    )
+    print(assemble.summary(job, values, advice))
+    print(f"{assemble.duration(begun, left)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
 
 
 def _write_mrsi(args, job, pilot, inputs) -> dict:
@@ -121,15 +129,15 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
     from ..io import output as output_module
     from ..mrsi import assemble
 
-    _say(args, "Writing maps and spectra")
+    say(args, "Writing maps and spectra")
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-        seen = assemble.write_results(
-            folder, job, options=_options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot
+        values = assemble.write_results(
+            folder, job, options_text=options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot
         )
-        _link(folder, args.output, "data", Path(args.data))
-        _link(folder, args.output, "basis", Path(args.basis))
+        link(folder, args.output, "data", Path(args.data))
+        link(folder, args.output, "basis", Path(args.basis))
         if args.report and pilot is not None:
             from ..results.reports.fit import write_fit_report
 
             write_fit_report(folder / "report.html", pilot, data=args.data, basis=args.basis, location=None)
-    return seen
+    return values

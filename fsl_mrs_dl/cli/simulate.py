@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .common import _common_arguments
+from .common import add_common_arguments
+
+__all__ = ["add_arguments"]
 
 
-def _simulate_arguments(parser) -> None:
+def add_arguments(parser) -> None:
+    """Add the arguments of the command to its parser."""
     kinds = parser.add_subparsers(title="what", required=True, dest="what", metavar="WHAT")
+    _add_basis(kinds)
+    _add_svs(kinds)
+    _add_mrsi(kinds)
+
+
+def _add_basis(kinds) -> None:
     basis = kinds.add_parser(
         "basis", help="a basis set", description="Simulate a basis set.", add_config_file_help=False
     )
@@ -34,8 +43,11 @@ def _simulate_arguments(parser) -> None:
         choices=("parametric", "fsl-default", "summed"),
         help="add macromolecules: one basis spectrum a line, or one sum",
     )
-    _common_arguments(basis, device=False)
+    add_common_arguments(basis, device=False)
     basis.set_defaults(func=_simulate_basis)
+
+
+def _add_svs(kinds) -> None:
     svs = kinds.add_parser(
         "svs", help="a single-voxel acquisition", description="Simulate an SVS.", add_config_file_help=False
     )
@@ -48,8 +60,11 @@ def _simulate_arguments(parser) -> None:
         "--drift", type=float, nargs=2, default=(10.0, 40.0), metavar=("HZ", "DEG"), help="drift (default 10 40)"
     )
     svs.add_argument("--TE", type=float, help="echo time in ms for the header")
-    _common_arguments(svs, device=False)
+    add_common_arguments(svs, device=False)
     svs.set_defaults(func=_simulate_svs)
+
+
+def _add_mrsi(kinds) -> None:
     mrsi = kinds.add_parser(
         "mrsi",
         help="MRSI of a head",
@@ -105,7 +120,7 @@ def _simulate_arguments(parser) -> None:
         "--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)"
     )
     mrsi.add_argument("--TE", type=float, metavar="MS", help="echo time for the header, where --basis is given")
-    _common_arguments(mrsi, device=False)
+    add_common_arguments(mrsi, device=False)
     mrsi.set_defaults(func=_simulate_mrsi)
 
 

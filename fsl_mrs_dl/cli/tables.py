@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["text_table", "print_if_little_learnt", "members_text", "short_text", "range_text", "print_accuracy"]
+
 
 def _or_dash(value):
     """A number's format as a function; a dash for what is not known."""
@@ -10,7 +12,7 @@ def _or_dash(value):
     return lambda form: format(value, form) if math.isfinite(value) else f"{'-':>{int(form.split('.')[0])}}"
 
 
-def _text_table(fitted) -> str:
+def text_table(fitted) -> str:
     """Concentrations for the terminal: of the spectrum, or the median over several."""
     import warnings
 
@@ -65,7 +67,7 @@ def _text_table(fitted) -> str:
         else "not known of a single network"
     )
     bound = {"ml": "the Cramer-Rao bound", "posterior_mean": "the posterior's", "network": spread}[fitted.estimate]
-    lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {bound}; started by {fit.starter}")
+    lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {bound}; initial values {fit.init}")
     if fit.posterior is not None:
         lines.append(
             f"Posterior: {fit.posterior.prior.source} and the data{', as ratio' if ratio else ''}; % prior is what the"
@@ -107,7 +109,7 @@ def _text_table(fitted) -> str:
     return "\n".join(lines)
 
 
-def _say_little(card) -> None:
+def print_if_little_learnt(card) -> None:
     from ..networks import model_cards
 
     if card.kind.startswith("supervised") and model_cards.little_learnt(card):
@@ -117,7 +119,7 @@ def _say_little(card) -> None:
         )
 
 
-def _of_members(done: dict) -> str:
+def members_text(done: dict) -> str:
     """What the networks took that this one is made of."""
     each = [f"{one['encoder']} {one['steps']} steps, {one['minutes']:.1f} minutes" for one in done.get("members", ())]
     return f" (members: {'; '.join(each)})" if each else ""
@@ -142,15 +144,15 @@ def _scores_table(accuracy: dict) -> str:
     )
 
 
-def _short(value) -> str:
+def short_text(value) -> str:
     if isinstance(value, dict):
-        return f"({', '.join(f'{key} {_short(one)}' for key, one in value.items() if one)})"
+        return f"({', '.join(f'{key} {short_text(one)}' for key, one in value.items() if one)})"
     if isinstance(value, list) and value and all(isinstance(one, dict) and "encoder" in one for one in value):
         return ", ".join(one["encoder"] for one in value)
     return f"{len(value)} of them" if isinstance(value, list) and len(value) > 4 else str(value)
 
 
-def _range_text(key: str, allowed) -> str:
+def range_text(key: str, allowed) -> str:
     from ..networks.model_cards import RANGE_WORDS
 
     name = RANGE_WORDS.get(key, key)
@@ -162,7 +164,7 @@ def _range_text(key: str, allowed) -> str:
     return f"{name} {low:g} to {high:g}"
 
 
-def _print_accuracy(card, only=()) -> None:
+def print_accuracy(card, only=()) -> None:
     from ..networks import supervised_quantification
 
     if set(supervised_quantification.SCORES) <= set(card["accuracy"]):

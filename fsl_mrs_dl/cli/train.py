@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ..core.errors import OptionError, OutputError
 from ..training.measured import _measured
-from .tables import _of_members, _print_accuracy, _say_little
+from .tables import members_text, print_accuracy, print_if_little_learnt
 
-__all__ = ["train_arguments"]
+__all__ = ["add_arguments", "run"]
 
 
-def train_arguments(parser) -> None:
+def add_arguments(parser) -> None:
     kinds = parser.add_subparsers(
         title="what to train", required=True, dest="train", metavar="KIND", parser_class=type(parser)
     )
@@ -234,7 +234,7 @@ def train_arguments(parser) -> None:
         group.add_argument("--tensorboard", action="store_true", help="log for TensorBoard, too")
         group.add_argument("--device", default="auto", metavar="DEVICE", help="auto (default), cpu or cuda")
         group.add_argument("--debug", action="store_true", help="show where an error arose")
-        job.set_defaults(func=_train)
+        job.set_defaults(func=run)
 
 
 _DEFAULT_RECIPES = {
@@ -254,7 +254,7 @@ def _recipes(kind: str) -> list[str]:
     return [name for name in names if name not in of_transients and not name.startswith(measured)]
 
 
-def _train(args):
+def run(args):
     from dataclasses import replace
 
     import torch
@@ -358,10 +358,10 @@ def _train(args):
         (args.output / "search.json").write_text(json.dumps(found, indent=2) + "\n")
     done = card["training"]
     print(
-        f"Trained in {done['minutes']:.1f} minutes, {done['steps']} steps, on {done['device']}{_of_members(done)}. On"
+        f"Trained in {done['minutes']:.1f} minutes, {done['steps']} steps, on {done['device']}{members_text(done)}. On"
         " held-back data:"
     )
-    _print_accuracy(card)
+    print_accuracy(card)
     _compare(card)
     use = {
         "quant": f"'fsl_mrs_dl fit --model {args.output}' uses it.",
@@ -384,10 +384,10 @@ def _compare(card) -> None:
         if rows["shift (Hz), SD of error"] > 0.5 * rows["shift (Hz), SD of what it had to find"]:
             print("It has learnt little yet: errors are about as large as what it had to find. Train longer.")
     elif card.kind.startswith("supervised"):
-        _say_little(card)
+        print_if_little_learnt(card)
     elif card.kind in model_cards.model_names():
         print(f"{card.kind}, which comes with the package, has:")
-        _print_accuracy(model_cards.read_card(card.kind), only=("inside",))
+        print_accuracy(model_cards.read_card(card.kind), only=("inside",))
 
 
 def _starter_of(args, job, default_encoder: str | None = None):

@@ -8,7 +8,7 @@ import importlib.util
 import sys
 
 from .. import __version__
-from ..fslmrs.plugin import STEPS
+from ..fslmrs.plugin import STEPS, DlQuant
 from .main import main
 
 __all__ = ["fsl_mrs", "fsl_mrs_proc"]
@@ -74,4 +74,4 @@ def fsl_mrs(argv: list[str] | None = None) -> int:
             f" have. {HOW_TO_GET}"
         )
         return 0
-    return main(["fit", *words], prog="fsl_mrs", algo="Newton", advice=f" {HOW_TO_GET}", prefix="--dl-")
+    return main(["fit", *words], prog="fsl_mrs", algo="Newton", advice=f" {HOW_TO_GET}", spelling=DlQuant.spelling)

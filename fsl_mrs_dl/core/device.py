@@ -10,7 +10,7 @@ __all__ = ["choose_device"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """'auto', 'cpu' or 'cuda' -> device.
+    """Return the device for 'auto', 'cpu' or 'cuda'.
 
     Raises
     ------
@@ -20,9 +20,12 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name != "cpu" and not name.startswith("cuda"):
-        raise OptionError(f"--device {name}: write auto, cpu or cuda.")
+        raise OptionError("write auto, cpu or cuda", option="device", value=name)
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise OptionError(
-            f"--device {name}: no CUDA device is available to PyTorch {torch.__version__}; use --device cpu."
+            f"no CUDA device is available to PyTorch {torch.__version__}",
+            option="device",
+            value=name,
+            remedy="use `device` cpu",
         )
     return torch.device(name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-__all__ = ["FslMrsDlError", "DataError", "BasisError", "OptionError", "OutputError"]
+__all__ = ["FslMrsDlError", "DataError", "BasisError", "OptionError", "OutputError", "spelling_of"]
 
 
 class FslMrsDlError(Exception):
@@ -60,6 +60,30 @@ class FslMrsDlError(Exception):
 
 def _restored(kind, problem, option, value, remedy) -> FslMrsDlError:
     return kind(problem, option=option, value=value, remedy=remedy)
+
+
+def spelling_of(parser) -> Callable[[str], str]:
+    """Return how a program with this argparse parser spells the options of errors, for :meth:`FslMrsDlError.text`.
+
+    Options of its sub-commands count, too.
+
+    >>> import argparse
+    >>> parser = argparse.ArgumentParser()
+    >>> _ = parser.add_argument("--no-refine", dest="refine", action="store_false")
+    >>> spelling_of(parser)("refine")
+    '--no-refine'
+    """
+    strings, parsers = {}, [parser]
+    for one in parsers:
+        for action in one._actions:
+            if isinstance(action.choices, dict):
+                parsers += action.choices.values()
+            for string in action.option_strings:
+                if string.startswith("--"):
+                    strings.setdefault(action.dest, string)
+    # Every command that takes a trained network takes it as --model.
+    strings.setdefault("network", "--model")
+    return lambda name: strings.get(name, f"--{name}")
 
 
 class DataError(FslMrsDlError):

@@ -1,4 +1,5 @@
-"""Which fits are usable, and where a weak parameter makes the covariance depend on the point it is taken at."""
+"""Posterior and out-of-distribution score of fits, also where a weak parameter makes the covariance depend on the point
+it is taken at."""
 
 from __future__ import annotations
 
@@ -9,21 +10,27 @@ from ..core import units
 from ..core.metabolites import is_macromolecule
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, priors, uncertainty
-from .batches import _rows_per_chunk
+from .batches import rows_per_batch
 from .posterior import posterior
 from .priors import Prior
 from .quantification import Quantification
 
+__all__ = ["assess"]
+
 _WIDEST_PPM = 0.1  # doi 10.1002/mrm.27742: wider lines are not usable
 
 
-def _judge(result: Quantification, expected: Prior | None, asked, relative) -> None:
-    """Posterior and out-of-distribution score, from what the data alone say."""
+def assess(result: Quantification, expected: Prior | None, source, relative) -> None:
+    """Add posterior and out-of-distribution score to the result of the likelihood alone.
+
+    ``source`` is 'volume' for a prior that is learnt from these fits, 'scaled' for one in their units, and anything
+    else for one whose scale is to be found; ``relative`` multiplies the numbers of the latter.
+    """
     model, m = result.model, len(result.names)
     free, cov = result.free[:, :m], result.cov[:, :m, :m]
-    if isinstance(asked, str) and asked == "volume":
+    if isinstance(source, str) and source == "volume":
         expected = priors.learn(free[result.converged], cov[result.converged], result.names)
-    elif expected is not None and asked != "scaled":
+    elif expected is not None and source != "scaled":
         expected = expected.times(relative)
         expected = expected.times(priors.scale_to(expected, free, cov))
     if expected is not None:
@@ -37,7 +44,7 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
             upper[at : at + model.n_groups] = np.pi * expected.fwhm_hz[1]
         weak = _weak(result)
         result.posterior = posterior(expected, result.free, result.cov, lower, upper, rough=weak)
-        _look_again(result, np.flatnonzero(weak), lower, upper, asked not in ("volume", "scaled"))
+        _relinearise(result, np.flatnonzero(weak), lower, upper, source not in ("volume", "scaled"))
     blocks = {name: result.block(name) for name in ("gamma", "sigma", "eps") if name in model.sizes}
     group = _main_group(model, result.names)
     at, sd = _offsets(model), np.sqrt(np.clip(np.diagonal(result.cov, axis1=1, axis2=2), 0, None))
@@ -75,26 +82,27 @@ def _judge(result: Quantification, expected: Prior | None, asked, relative) -> N
     result.ood_latent[~result.usable] = np.nan
 
 
-_STAYS, _ASTRAY = 0.3, 20.0  # SDs of the data alone
+_SAME_POINT, _DIVERGED = 0.3, 20.0  # SDs of the likelihood alone
 
 
 _CURVED = 0.03  # relative SD of the best known metabolite from which on a spectrum is no longer linear in its widths
 
 
 def _weak(result: Quantification) -> np.ndarray:
-    """Spectra whose posterior is looked at again, bool ``(n,)``: not those in which there is nothing to be seen."""
+    """Return the spectra whose posterior is linearised again, bool ``(n,)``: weak ones, but not those of noise only."""
     with np.errstate(divide="ignore", invalid="ignore"):
         best = np.nanmin(np.where(result.conc > 0, result.crlb_sd / result.conc, np.inf), 1)
     return (best > _CURVED) & result.usable & result.converged & ~result.empty
 
 
-def _look_again(
+def _relinearise(
     result: Quantification, rows: np.ndarray, lower: np.ndarray, upper: np.ndarray, rescale: bool, passes: int = 2
 ) -> None:
-    """Posterior of weak spectra with the model linearised where the posterior is, not where the likelihood has its
-    maximum.
+    """Compute the posterior of weak spectra with the model linearised at the posterior, not at the maximum of the
+    likelihood.
 
-    There amplitude and width go together, and the bound of an estimate that is too high by chance is too wide.
+    Amplitude and width of a weak line are correlated, and the bound of an estimate that is too high by chance is too
+    wide.
     """
     model, m = result.model, len(result.names)
     rows = rows[np.isfinite(result.posterior.point[rows]).all(1)]
@@ -102,7 +110,7 @@ def _look_again(
     untouched[rows] = True
     first, last = model.window
     # Less at once than for a fit: derivatives by everything are held together.
-    chunk = max(1, _rows_per_chunk(model, model.time.device) // 2)
+    chunk = max(1, rows_per_batch(model, model.time.device) // 2)
     for _ in range(passes if len(rows) else 0):
         estimates, cov = np.empty((len(rows), len(lower))), np.empty((len(rows), len(lower), len(lower)))
         for start in range(0, len(rows), chunk):
@@ -114,10 +122,10 @@ def _look_again(
             noise = torch.as_tensor(result.noise_sd[rows[part]]).to(model.time)
             unit = uncertainty.covariance(sensitivities @ sensitivities.mT, torch.ones_like(noise))
             explained = (conc[:, None] @ sensitivities[:, :m])[:, 0].unflatten(-1, (-1, 2))
-            left = model.eliminate_baseline(spec) - torch.view_as_complex(explained)
+            remainder = model.eliminate_baseline(spec) - torch.view_as_complex(explained)
             everything = torch.ones_like(point, dtype=torch.bool)
             free, moved = uncertainty.without_bounds(
-                sensitivities, left, conc, everything, unit, torch.full_like(noise, torch.inf)
+                sensitivities, remainder, conc, everything, unit, torch.full_like(noise, torch.inf)
             )
             estimates[part] = torch.cat([free, theta + moved], -1).cpu().numpy()
             cov[part] = (unit * noise[:, None, None] ** 2).cpu().numpy()
@@ -128,17 +136,17 @@ def _look_again(
         again = posterior(prior, estimates, cov, lower, upper, near=result.posterior.taken(rows))
         with np.errstate(invalid="ignore", over="ignore"):
             own = np.sqrt(np.diagonal(result.cov[rows], axis1=1, axis2=2))
-            good = (np.abs(again.point - result.posterior.point[rows]) < _ASTRAY * own).all(1)
-            far = np.abs(again.point - result.posterior.point[rows]) > _STAYS * np.sqrt(
+            good = (np.abs(again.point - result.posterior.point[rows]) < _DIVERGED * own).all(1)
+            far = np.abs(again.point - result.posterior.point[rows]) > _SAME_POINT * np.sqrt(
                 np.diagonal(cov, axis1=1, axis2=2)
             )
         result.posterior.update(rows[good], again.taken(good))
         untouched[rows[good]] = False
-        # Where the posterior has not moved, looking from there shows the same.
+        # Where the posterior has not moved, another linearisation gives the same.
         rows = rows[good & far.any(1)]
         if not len(rows):
             break
-    # Where that led astray, what was only begun is finished.
+    # Where that diverged, the rough posterior of the first pass is completed.
     rows = np.flatnonzero(untouched)
     if len(rows):
         near = result.posterior.taken(rows)
@@ -147,7 +155,7 @@ def _look_again(
 
 
 def _offsets(model: SignalModel) -> dict[str, int]:
-    """Where each block of nonlinear parameters begins in the covariance."""
+    """Return the index in the covariance at which each block of nonlinear parameters begins."""
     out, at = {}, model.n_metabs
     for name, size in model.theta_sizes.items():
         out[name] = at
@@ -156,6 +164,6 @@ def _offsets(model: SignalModel) -> dict[str, int]:
 
 
 def _main_group(model: SignalModel, names: list[str]) -> int:
-    """The group that most metabolites are in; macromolecules are broad by nature."""
+    """Return the group that most metabolites are in; macromolecules do not count."""
     groups = [group for group, name in zip(model.groups, names) if not is_macromolecule(name)] or list(model.groups)
     return max(sorted(set(groups)), key=groups.count)

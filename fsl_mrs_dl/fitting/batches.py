@@ -1,4 +1,4 @@
-"""Spectra fitted in batches that fill the machine and stay in memory."""
+"""Fit spectra in batches that fill the machine and stay in memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from ..core import units
 from ..core.fids import noise_outside, quiet_points
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, uncertainty
-from .initialisation import Starter
+from .initialisation import InitialValues
 from .optimise import fit_spectra, holds_noise_only
 from .quantification import Quantification
 
+__all__ = ["rows_per_batch", "fit_rows", "prepare_network_answers"]
 
-def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
-    """Spectra fitted side by side: enough to fill the machine, few enough to stay in cache or memory."""
+
+def rows_per_batch(model: SignalModel, device: torch.device) -> int:
+    """Return the number of spectra fitted at once: enough to fill the machine, few enough to stay in cache or
+    memory."""
     if model.shape.free_shift:
         # Derivatives by every metabolite's shift need whole FIDs at once.
         return model.rows_in_cache(device)
@@ -24,8 +27,14 @@ def _rows_per_chunk(model: SignalModel, device: torch.device) -> int:
     return max(1, int(budget / (model.n_metabs * width * model.basis.element_size())))
 
 
-def _fit_rows(
-    result: Quantification, index: np.ndarray, *, starter: Starter, max_iter: int, tolerance: float, network=None
+def fit_rows(
+    result: Quantification,
+    index: np.ndarray,
+    *,
+    initial_values: InitialValues,
+    max_iter: int,
+    tolerance: float,
+    network=None,
 ) -> None:
     """Fit the rows ``index`` and write them into ``result``."""
     model = result.model
@@ -33,7 +42,7 @@ def _fit_rows(
     fid = torch.as_tensor(result.fids[index]).to(model.basis)
     whole = units.fid_to_spec(fid)
     spec = whole[:, first:last]
-    solution = fit_spectra(spec, model, result.names, starter, max_iter, tolerance)
+    solution = fit_spectra(spec, model, result.names, initial_values, max_iter, tolerance)
     theta, conc = solution.theta, solution.conc
     modelled = model.join_metabolites(theta, conc)
     coefficients = model.baseline_coefficients(spec - modelled)
@@ -46,9 +55,9 @@ def _fit_rows(
     bound = held.any(-1).nonzero()[:, 0]
     if len(bound):
         rows = uncertainty.sensitivities(model, theta[bound], conc[bound])
-        left = model.eliminate_baseline((spec - modelled)[bound])
+        remainder = model.eliminate_baseline((spec - modelled)[bound])
         free[bound], moved[bound] = uncertainty.without_bounds(
-            rows, left, conc[bound], held[bound], unit[bound], noise[bound]
+            rows, remainder, conc[bound], held[bound], unit[bound], noise[bound]
         )
     result.free[index] = torch.cat([free, theta + moved], -1).cpu().numpy()
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
@@ -63,7 +72,7 @@ def _fit_rows(
         n_outside=int(quiet_points(model.axes).sum()),
     )
     if network is not None:
-        _ask(result, index, network, spec)
+        _answer(result, index, network, spec)
     result.empty[index] = holds_noise_only(model.eliminate_baseline(spec), solution.cost, model).cpu().numpy()
     result.cost[index] = solution.cost.cpu().numpy()
     result.converged[index] = solution.converged.cpu().numpy()
@@ -75,18 +84,18 @@ def _fit_rows(
     result.usable[failed] = False
 
 
-def _prepare_answers(result: Quantification, network) -> None:
-    """Make room for a network's own answers, their number and kind learnt from one spectrum of noise."""
+def prepare_network_answers(result: Quantification, network) -> None:
+    """Make room for a network's own answers; their number and kind are found with one spectrum of noise."""
     model = result.model
     spec = torch.randn(1, len(model.bins), generator=torch.Generator().manual_seed(0)).to(model.basis)
     own = network.concentrations(spec, model, result.names)
     result.networks = np.full((len(own), len(result.params), own.shape[-1]), np.nan)
-    if network.novelty(spec, model) is not None:
+    if network.out_of_distribution(spec, model) is not None:
         result.ood_network = np.full(len(result.params), np.nan)
 
 
-def _ask(result: Quantification, index: np.ndarray, network, spec: torch.Tensor) -> None:
-    """A network's own answers for the rows ``index``, and how far they are from what it knows."""
+def _answer(result: Quantification, index: np.ndarray, network, spec: torch.Tensor) -> None:
+    """Write a network's own answers for the rows ``index``, and their distance from its training data."""
     result.networks[:, index] = network.concentrations(spec, result.model, result.names).cpu().numpy()
     if result.ood_network is not None:
-        result.ood_network[index] = network.novelty(spec, result.model)
+        result.ood_network[index] = network.out_of_distribution(spec, result.model)

@@ -1,8 +1,8 @@
-"""Starters: where a fit begins.
+"""Initial values of a fit.
 
-A starter looks at spectra and proposes nonlinear parameters; :mod:`fsl_mrs_dl.fitting.varpro` finishes them.  Several
-proposals per spectrum are welcome, the one with the lowest cost is taken.  The classical search here needs no training
-and no prior but what a brain spectrum roughly looks like; it is also the fallback where no network applies.
+They are nonlinear parameters proposed from the spectra, which :mod:`fsl_mrs_dl.fitting.varpro` refines.  Of several
+proposals per spectrum the one with the lowest cost is taken.  The classical search here needs no training and no prior
+but typical concentrations of a brain; it is also the fallback where no network applies.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ from ..core.metabolites import is_macromolecule, typical_concentrations
 from ..physics.signal_model import SignalModel
 from .coarse_model import ReducedModel, reduced
 
-__all__ = ["Starter", "ClassicalStarter"]
+__all__ = ["InitialValues", "ClassicalSearch"]
 
 
-class Starter(Protocol):
-    """What a starter is: a name and a call."""
+class InitialValues(Protocol):
+    """Source of initial values: a name and a call."""
 
     name: str
 
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """Spectra in the window, complex ``(batch, n_window)`` -> proposals ``(batch, n_candidates, n_theta)``, the
-        first of each finite; NaN for none."""
+        """Return proposals ``(batch, n_candidates, n_theta)`` for spectra in the window, complex ``(batch, n_window)``.
+
+        The first of each spectrum is finite; NaN stands for none.
+        """
 
 
-_LIKELY = 2  # line widths that are proposed of those that are tried
+_N_WIDTHS = 2  # line widths that are proposed, of those that are tried
 
 
-class ClassicalStarter:
+class ClassicalSearch:
     """Matched filter of the windowed spectrum with the basis at typical concentrations, for a few line widths.
 
     The position of the filter's maximum gives the shift, its argument the phase; both are exact for white noise and a
@@ -88,7 +90,7 @@ class ClassicalStarter:
         # Basis and data both have lines of their own; the proposals differ in what is added to the basis'.  Only those
         # that are most like the data are worth a closer look.
         gamma = widths[None, :, None].expand_as(angle)
-        likely = score.amax(-1, keepdim=True).topk(min(_LIKELY, len(widths)), dim=1).indices
+        likely = score.amax(-1, keepdim=True).topk(min(_N_WIDTHS, len(widths)), dim=1).indices
         gamma, shift, angle, zero = (values.gather(1, likely) for values in (gamma, shift, angle, zero))
         eps = -2 * torch.pi * shift
         blocks = {"gamma": gamma, "variance": zero, "eps": eps, "phi0": -angle, "phi1": zero}

@@ -8,16 +8,16 @@ import torch
 
 from ..core import units
 from ..physics.signal_model import SignalModel
-from .initialisation import ClassicalStarter
+from .initialisation import ClassicalSearch
 
-__all__ = ["NetworkStarter", "PhysicsStarter", "RegressorStarter", "answering"]
-
-
-_IMPOSSIBLE = 1e-3  # of the likeliest shift's probability
+__all__ = ["NetworkProposal", "DecoderProposal", "SupervisedAnswers", "network_with_answers", "theta_from_quantities"]
 
 
-class NetworkStarter:
-    """A trained network's proposals: its likeliest shifts, each with the phases and widths it sees.
+_LEAST_PROBABILITY = 1e-3  # of the likeliest shift's probability
+
+
+class NetworkProposal:
+    """Proposals of a trained network: its likeliest shifts, each with its phases and widths.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class NetworkStarter:
         self._grids: dict = {}
 
     def refuses(self, model: SignalModel) -> str:
-        """Why the network was not made for data like these, in words; empty if it was."""
+        """Return in words why the network was not made for data like these; empty if it was."""
         low, high = model.ppmlim or (-100.0, 100.0)
         acquired = model.n_points * model.dwelltime * model.spec_freq_mhz
         return self.card.refuses(
@@ -55,18 +55,18 @@ class NetworkStarter:
 
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         self.network.to(spec.device)
-        found = self.network.propose(self._grid(model)(spec), model.spec_freq_mhz, self.n_candidates)
-        proposals = nuisance_theta(
+        proposal = self.network.propose(self._grid(model)(spec), model.spec_freq_mhz, self.n_candidates)
+        proposals = theta_from_quantities(
             model,
-            found["shift_ppm"].to(model.dtype),
-            *(found[name].to(model.dtype)[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz")),
+            proposal["shift_ppm"].to(model.dtype),
+            *(proposal[name].to(model.dtype)[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz")),
         )
-        # What is next to impossible need not be looked at.
-        unlikely = found["probability"] < _IMPOSSIBLE * found["probability"][:, :1]
+        # A shift of next to no probability is not worth an evaluation.
+        unlikely = proposal["probability"] < _LEAST_PROBABILITY * proposal["probability"][:, :1]
         return proposals.masked_fill(unlikely[..., None], torch.nan)
 
 
-class PhysicsStarter:
+class DecoderProposal:
     """Proposal of a network that was trained on FIDs of one protocol, such as DQ-nMM.
 
     Parameters
@@ -81,11 +81,11 @@ class PhysicsStarter:
         self.network, self.card, self.name = network, card, card.name
 
     def refuses(self, model: SignalModel) -> str:
-        """Why the network was not made for data like these, in words; empty if it was."""
+        """Return in words why the network was not made for data like these; empty if it was."""
         return self.card.refuses(nucleus=model.nucleus, spec_freq_mhz=model.spec_freq_mhz, dwelltime=model.dwelltime)
 
     def _fid(self, spec: torch.Tensor, model: SignalModel) -> torch.Tensor:
-        """FIDs of spectra in the window, complex64 ``(batch, n_points)``."""
+        """Return the FIDs of spectra in the window, complex64 ``(batch, n_points)``."""
         whole = torch.zeros(len(spec), model.n_points, dtype=torch.complex64, device=spec.device)
         whole[:, model.bins] = spec.to(torch.complex64)
         fid = torch.fft.ifft(whole, dim=-1, norm="ortho")
@@ -94,36 +94,38 @@ class PhysicsStarter:
 
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         with torch.no_grad():
-            found = self.network.to(spec.device)(self._fid(spec, model))
-        found = {name: found[name].to(model.dtype)[:, None] for name in ("damping", "shift_hz", "phi0")}
-        zero = torch.zeros_like(found["phi0"])
-        return nuisance_theta(
-            model, found["shift_hz"] / model.spec_freq_mhz, found["phi0"], zero, found["damping"] / torch.pi, zero
+            answer = self.network.to(spec.device)(self._fid(spec, model))
+        answer = {name: answer[name].to(model.dtype)[:, None] for name in ("damping", "shift_hz", "phi0")}
+        zero = torch.zeros_like(answer["phi0"])
+        return theta_from_quantities(
+            model, answer["shift_hz"] / model.spec_freq_mhz, answer["phi0"], zero, answer["damping"] / torch.pi, zero
         )
 
     def concentrations(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """The networks' own answers in the model's units, ``(n_networks, batch, n_metabs)``; NaN for what they were not
-        trained on."""
+        """Return the networks' own answers in the model's units, ``(n_networks, batch, n_metabs)``.
+
+        They are NaN for metabolites that were not in the training.
+        """
         fid = self._fid(spec, model)
         with torch.no_grad():
             network = self.network.to(spec.device)
             each = network.each(fid) if hasattr(network, "each") else network.concentrations(fid)[None]
         return each.to(model.dtype) @ self._columns(model, names)
 
-    def knows(self, model: SignalModel, names: list[str]) -> bool:
-        """Whether any of the metabolites is one that the network was trained on, and looks as there."""
+    def covers(self, model: SignalModel, names: list[str]) -> bool:
+        """Tell whether any of the metabolites was in the training, with the same spectrum."""
         return bool(torch.isfinite(self._columns(model, names)).any())
 
-    def unknown(self, model: SignalModel, names: list[str]) -> list[str]:
-        """The metabolites that it has no answer for: it was trained without them, or they looked otherwise there."""
+    def not_covered(self, model: SignalModel, names: list[str]) -> list[str]:
+        """Return the metabolites without an answer: not in the training, or with another spectrum there."""
         known = torch.isfinite(self._columns(model, names)).all(0)
         return [name for name, there in zip(names, known.tolist()) if not there]
 
     def _columns(self, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """From the network's concentrations to the model's, ``(n_of_network, n_metabs)``.
+        """Return the matrix from the network's concentrations to the model's, ``(n_of_network, n_metabs)``.
 
-        The same metabolite may have another scale in the model's basis set; one that looks different is another, and
-        has no answer.
+        The same metabolite may have another scale in the model's basis set; a metabolite with another spectrum counts
+        as another metabolite and has no answer.
         """
         one = getattr(self.network, "members", [self.network])[0]
         theirs = torch.complex(*one.basis_ri).to(model.basis)
@@ -139,8 +141,8 @@ class PhysicsStarter:
             out[:, column] = torch.nan
         return out
 
-    def novelty(self, spec: torch.Tensor, model: SignalModel):
-        """How far spectra are from those the network was trained on, ``(batch,)``; None where its card does not say."""
+    def out_of_distribution(self, spec: torch.Tensor, model: SignalModel):
+        """Return the distance of spectra from the training data, ``(batch,)``; None where the card has no reference."""
         from ..networks import novelty as novelty_module
 
         clean = self.card.content.get("clean")
@@ -149,9 +151,9 @@ class PhysicsStarter:
         return novelty_module.of_network(self.network.to(spec.device), clean, self._fid(spec, model))
 
 
-class RegressorStarter(PhysicsStarter):
-    """A network that only knows concentrations (:mod:`fsl_mrs_dl.networks.supervised_quantification`): it answers, and
-    the classical search starts the fit.
+class SupervisedAnswers(DecoderProposal):
+    """Answers of a network for concentrations only (:mod:`fsl_mrs_dl.networks.supervised_quantification`); the fit
+    begins with the classical search.
 
     Parameters
     ----------
@@ -164,14 +166,14 @@ class RegressorStarter(PhysicsStarter):
     def __init__(self, network, card):
         super().__init__(network, card)
         self.name = f"classical, {card.name} answers beside it"
-        self.search = ClassicalStarter()
+        self.search = ClassicalSearch()
 
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         return self.search(spec, model, names)
 
 
-def nuisance_theta(model: SignalModel, shift_ppm, phi0, phi1, lorentz_hz, gauss_hz) -> torch.Tensor:
-    """A model's nonlinear parameters ``(batch, n_candidates, n_theta)`` from what is seen in a spectrum.
+def theta_from_quantities(model: SignalModel, shift_ppm, phi0, phi1, lorentz_hz, gauss_hz) -> torch.Tensor:
+    """Return a model's nonlinear parameters ``(batch, n_candidates, n_theta)`` from shift, phases and widths.
 
     ``shift_ppm`` ``(batch, n_candidates)``; ``phi0`` rad at 2.2 ppm, ``phi1`` rad per ppm, and full widths at half
     maximum in Hz, ``(batch, 1)`` or as the shifts.
@@ -193,10 +195,10 @@ def nuisance_theta(model: SignalModel, shift_ppm, phi0, phi1, lorentz_hz, gauss_
     )
 
 
-def answering(starter) -> PhysicsStarter | None:
-    """The network in a starter that has an answer of its own, or None."""
-    for part in getattr(starter, "parts", [starter]):
-        part = getattr(part, "starter", part)
+def network_with_answers(initial_values) -> DecoderProposal | None:
+    """Return the network among initial values that has concentrations of its own, or None."""
+    for part in getattr(initial_values, "parts", [initial_values]):
+        part = getattr(part, "initial_values", part)
         if hasattr(part, "concentrations"):
             return part
     return None

@@ -10,24 +10,27 @@ from ..core import units
 from ..physics.signal_model import SignalModel
 from . import varpro
 from .coarse_model import ReducedModel, reduced
-from .initialisation import Starter
+from .initialisation import InitialValues
 
-_TOLERANCE = 1e-3  # SDs
+TOLERANCE = 1e-3  # SDs
 
 
 def fit_spectra(
     spec: torch.Tensor,
     model: SignalModel,
     names: list[str],
-    starter: Starter,
+    initial_values: InitialValues,
     max_iter: int = 60,
-    tolerance: float = _TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> varpro.Solution:
     """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
     if model.shape.free_shift:
-        return _fit_free_shifts(spec, model, names, starter, max_iter)
+        return _fit_free_shifts(spec, model, names, initial_values, max_iter)
     target = model.eliminate_baseline(spec)
-    starts = [_best_start(target, model, part(spec, model, names)) for part in getattr(starter, "parts", [starter])]
+    starts = [
+        _best_start(target, model, part(spec, model, names))
+        for part in getattr(initial_values, "parts", [initial_values])
+    ]
     theta, cost = starts[0]
     rivals = []
     for other, other_cost in starts[1:]:
@@ -136,14 +139,14 @@ _FREE_SHIFT_STARTS = (
 )
 
 
-def _fit_free_shifts(spec, model: SignalModel, names, starter: Starter, max_iter: int) -> varpro.Solution:
+def _fit_free_shifts(spec, model: SignalModel, names, initial_values: InitialValues, max_iter: int) -> varpro.Solution:
     """Fit a model in which every metabolite has a shift of its own.
 
     Its cost has many minima, because a weak metabolite can wander off to a stronger one's line.  The shifts are
     released from the minimum with shared ones, from several starts around it, and the lowest end is taken.
     """
     shared = model.with_shared_shifts()
-    blocks = shared.split_theta(fit_spectra(spec, shared, names, starter, max_iter).theta)
+    blocks = shared.split_theta(fit_spectra(spec, shared, names, initial_values, max_iter).theta)
     eps = blocks.pop("eps")[:, model.group_index]
     random = torch.Generator().manual_seed(0)
     target, best = model.eliminate_baseline(spec), None
@@ -169,7 +172,7 @@ _MOST_OFF = 1e-3
 
 
 def _solve_fast(
-    target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int, tolerance: float = _TOLERANCE
+    target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int, tolerance: float = TOLERANCE
 ) -> varpro.Solution:
     """As :func:`_solve` with the whole model, but there by way of the reduced one; the cost is the whole model's."""
     small = reduced(model, len(target))
@@ -201,7 +204,7 @@ def _solve(
     theta: torch.Tensor,
     max_iter: int,
     damping: float = 1e-3,
-    tolerance: float = _TOLERANCE,
+    tolerance: float = TOLERANCE,
 ) -> varpro.Solution:
     """Refine one start per spectrum; ``target`` has the baseline eliminated."""
     lower, upper = (bound.to(theta) for bound in model.theta_bounds)

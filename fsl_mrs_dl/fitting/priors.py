@@ -123,35 +123,50 @@ def load(what: str | Path, names) -> Prior:
         try:
             content = json.loads(path.read_text())
         except (UnicodeDecodeError, json.JSONDecodeError) as exc:
-            raise OptionError(f"--prior {what}: is not JSON ({exc}).") from exc
+            raise OptionError(f"is not JSON ({exc})", option="prior", value=what) from exc
         if isinstance(content, dict) and "concentrations" not in content and "augment" not in content:
             return _from_ranges(str(what), content, tuple(names))
     if str(what) in recipes_module.recipe_names() and str(what) not in recipes():
         raise OptionError(
-            f"--prior {what}: is a recipe of something else than spectra; there are {', '.join(recipes())}."
+            "is a recipe of something else than spectra",
+            option="prior",
+            value=what,
+            remedy=f"there are {', '.join(recipes())}",
         )
     try:
         return from_recipe(what, names)
     except OptionError as exc:
-        raise OptionError(str(exc).replace("--recipe", "--prior", 1)) from None
+        option = "prior" if exc.option == "recipe" else exc.option
+        raise OptionError(exc.problem, option=option, value=exc.value, remedy=exc.remedy) from None
 
 
 def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
     known = [name for name in names if name in content]
     if not known:
         raise OptionError(
-            f"--prior {source}: says nothing about any of {', '.join(names)}; name metabolites as the basis set does."
+            f"says nothing about any of {', '.join(names)}",
+            option="prior",
+            value=source,
+            remedy="name metabolites as the basis set does",
         )
     strange = [name for name in content if name not in names and not is_known(name) and not is_macromolecule(name)]
     if strange:
         raise OptionError(
-            f"--prior {source}: there is no metabolite '{strange[0]}' here; there are {', '.join(names)}."
+            f"there is no metabolite '{strange[0]}' here",
+            option="prior",
+            value=source,
+            remedy=f"there are {', '.join(names)}",
         )
-    recipes_module.check_ranges(f"--prior {source}", content)
+    try:
+        recipes_module.check_ranges("", content)
+    except OptionError as exc:
+        raise OptionError(exc.problem.lstrip(": "), option="prior", value=source) from None
     if len(known) < 2:
         raise OptionError(
-            f"--prior {source}: says something about {known[0]} only; give two metabolites at least, from whose"
-            " proportions its unit is found."
+            f"says something about {known[0]} only",
+            option="prior",
+            value=source,
+            remedy="give two metabolites at least, from whose proportions its unit is found",
         )
     kinds, numbers = zip(*(_kind(content.get(name)) for name in names))
     return Prior(names, kinds, np.array(numbers, float), source=source)
@@ -181,7 +196,7 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
         recipe = recipes_module.Recipe.load(recipe)
     names, spec = tuple(names), recipe.get("concentrations")
     if spec is None:
-        raise OptionError(f"--recipe {recipe.name}: says nothing about concentrations.")
+        raise OptionError("says nothing about concentrations", option="recipe", value=recipe.name)
     kinds, numbers = [], []
     if spec.get("prior", "typical") == "table":
         kinds, numbers = zip(*(_kind(spec["ranges"].get(name)) for name in names))
@@ -204,7 +219,7 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
                 kinds.append("normal")
                 numbers.append((float(values.mean()), float(values.std())))
     if not any(kind != "any" for kind in kinds):
-        raise OptionError(f"--recipe {recipe.name}: says nothing about any of {', '.join(names)}.")
+        raise OptionError(f"says nothing about any of {', '.join(names)}", option="recipe", value=recipe.name)
     widths = [_range(recipe.get(key, 0.0)) for key in ("lorentz_fwhm_hz", "gauss_fwhm_hz", "apodise_fwhm_hz")]
     return Prior(
         names,
@@ -304,7 +319,12 @@ def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, see
     rows = np.flatnonzero(good)
     if len(rows) < LEAST:
         there = "there is 1 usable one" if len(rows) == 1 else f"there are {len(rows)} usable ones"
-        raise OptionError(f"--prior volume: is learnt from {LEAST} spectra at least, {there}; give a recipe or a file.")
+        raise OptionError(
+            f"is learnt from {LEAST} spectra at least, {there}",
+            option="prior",
+            value="volume",
+            remedy="give a recipe or a file",
+        )
     if len(rows) > 2000:
         rows = np.sort(np.random.default_rng(seed).choice(rows, 2000, replace=False))
     x, c = conc[rows], cov[rows]

@@ -42,23 +42,23 @@ class Quantification:
         The data were multiplied by this before fitting.
     basis_scale : ndarray ``(n_metabs,)``
         And each basis FID by this.
-    starter : str
-        Name of what proposed the starts.
+    init : str
+        Name of the initial values.
     free : ndarray ``(n, k)``
         Concentrations and nonlinear parameters as they would be if concentrations and widths were allowed to be
         negative: what intervals are centred on.
     empty : bool ndarray ``(n,)``
-        Where the fit explains no more than it would of noise.
+        Spectra that hold noise only.
     networks : ndarray ``(n_networks, n, n_metabs)`` or None
-        The networks' own answers, where one was asked that quantifies; NaN for what it was not trained on.
+        The networks' own answers, if there is one that quantifies; NaN for metabolites that were not in its training.
     posterior : Posterior or None
-        Prior and data put together.
+        Posterior of the concentrations under the prior.
     ood_residual, ood_latent : ndarray ``(n,)``
-        How unlike clean data a spectrum is, by what the fit leaves over and by what it finds; above one it is.
+        Out-of-distribution scores of the residual and of the estimates; above one a spectrum is unlike simulated ones.
     ood_network : ndarray ``(n,)`` or None
-        How unlike what the network was trained on.
+        The same of the network's latent values.
     network_note : str
-        What is to be said of the network's own answers, if anything.
+        Remark on the network's own answers, if any.
     """
 
     model: SignalModel
@@ -73,7 +73,7 @@ class Quantification:
     n_iter: np.ndarray
     fid_scale: float
     basis_scale: np.ndarray
-    starter: str
+    init: str
     fids: np.ndarray = field(repr=False, default=None)
     free: np.ndarray = field(repr=False, default=None)
     empty: np.ndarray = field(repr=False, default=None)
@@ -132,13 +132,21 @@ class Quantification:
         if name == "posterior_mean":
             if self.posterior is None:
                 raise OptionError(
-                    "estimate posterior_mean: there is no prior for these metabolites; give one with --prior."
+                    "there is no prior for these metabolites",
+                    option="estimate",
+                    value=name,
+                    remedy="give one with `prior`",
                 )
             return self.posterior.mean, self.posterior.cov
         if name != "network":
-            raise OptionError(f"estimate {name}: there is no such estimate; choose one of {', '.join(ESTIMATES)}.")
+            raise OptionError(
+                "there is no such estimate",
+                option="estimate",
+                value=name,
+                remedy=f"choose one of {', '.join(ESTIMATES)}",
+            )
         if self.networks is None:
-            raise OptionError("estimate network: no network was asked; give one with --model.")
+            raise OptionError("no network was asked", option="estimate", value=name, remedy="give one with `network`")
         mean = self.networks.mean(0)
         if len(self.networks) < 2:
             return mean, np.full((len(mean), m, m), np.nan)

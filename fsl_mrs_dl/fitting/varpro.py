@@ -2,9 +2,9 @@
 
 A spectrum is linear in its concentrations once a few nonlinear parameters (shift, phases, widths) are known.  So the
 search runs over these few only, and at every trial point the concentrations are solved for exactly, non-negative where
-asked (Golub & Pereyra, doi 10.1088/0266-5611/19/2/201; Kaufman's approximation of the Jacobian, doi
-10.1007/BF01932995).  Every spectrum of a batch has a damping and a stopping of its own; one that cannot be fitted is
-flagged and the others go on.
+asked (Golub & Pereyra, doi 10.1088/0266-5611/19/2/201; Kaufman's approximation of the Jacobian,
+doi 10.1007/BF01932995).  Every spectrum of a batch has a damping and a stopping of its own; one that cannot be fitted
+is flagged and the others go on.
 
 The solver takes callables and knows neither physics nor networks.  All arrays are torch tensors with the batch first.
 """

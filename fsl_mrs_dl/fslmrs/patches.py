@@ -14,7 +14,7 @@ __all__ = ["PATCHES", "UnknownShape"]
 # An FSL-MRS module that finds plugins by itself says so with this name (docs/fsl_mrs_plugins.md); it is left alone.
 PLUGIN_GROUP = "PLUGIN_GROUP"
 
-# What the running command was told, for fits deep inside of it ({"options": DlOptions, "args": ...}), and what it has
+# What the running command was told, for fits deep inside of it ({"options": FitOptions, "args": ...}), and what it has
 # found so far.
 _running: dict = {}
 
@@ -58,12 +58,13 @@ def patch_fitting(module) -> None:
         arguments = dict(bound.arguments)
         options = _running.get("options")
         if own:
-            from ..fitting.options import DlOptions
+            from ..fitting.options import FitOptions
 
             for name in own:
-                if name not in DlOptions.__dataclass_fields__:
+                if name not in ("init", "model", "device", "estimate", "prior"):
                     raise TypeError(f"fit_FSLModel() got an unexpected keyword argument 'dl_{name}'")
-            options = DlOptions(**own)
+            # The network; the signal model is fit_FSLModel's own argument.
+            options = FitOptions(**{"network" if name == "model" else name: value for name, value in own.items()})
         result = DlQuant.fit(arguments.pop("mrs"), arguments, options)
         if _running.get("options") is not None and "arguments" not in _running and hasattr(result, "dl"):
             # A command's one fit, or a volume's average: FSL-MRS says nothing of how well it went.
@@ -74,7 +75,7 @@ def patch_fitting(module) -> None:
 
     if original.__doc__:
         fit_FSLModel.__doc__ = (
-            f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_starter,"
+            f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_init,"
             " dl_model, dl_device, dl_estimate and dl_prior.\n    "
         )
     module.fit_FSLModel = fit_FSLModel
@@ -250,7 +251,10 @@ def _with_config(words, library):
         from ..core.errors import OptionError
 
         raise OptionError(
-            f"--config {path}: cannot be read ({exc}); give a file with one option a line, dim = DIM_DYN."
+            f"cannot be read ({exc})",
+            option="config",
+            value=path,
+            remedy="give a file with one option a line, dim = DIM_DYN",
         ) from exc
     for key, value in settings.items():
         option = f"--{key.lstrip('-')}"

@@ -5,7 +5,7 @@ finds them through this package's entry points, any other gets them from :mod:`f
 library is imported before there is something to do, so that help texts stay as quick as they were.
 """
 
-from ..preproc.options import add_align_arguments, add_denoise_arguments, align_options
+from ..preproc.options import AlignOptions, add_align_arguments, add_denoise_arguments
 
 __all__ = ["DlAlign", "DlDenoise", "STEPS", "DlQuant"]
 
@@ -34,12 +34,11 @@ class DlAlign:
         from ..results.reports.alignment import write_reports
         from ..results.reports.alignment_table import alignment_table, summary_line
 
-        with one_line_errors("fsl_mrs_proc dl-align"):
+        with one_line_errors("fsl_mrs_proc dl-align", DlAlign.add_arguments):
             data, aligned = align_image(
                 dataobj.data,
+                AlignOptions.from_arguments(args, device=args["device"]),
                 reference=dataobj.reference,
-                device=args["device"],
-                **align_options(args),
                 command="fsl_mrs_proc dl-align",
                 file=dataobj.datafilename,
             )
@@ -72,7 +71,7 @@ class DlDenoise:
         from ..preproc.denoise import denoise_image, summary_line
         from ..results.reports.denoising import write_denoise_report
 
-        with one_line_errors("fsl_mrs_proc dl-denoise"):
+        with one_line_errors("fsl_mrs_proc dl-denoise", DlDenoise.add_arguments):
             data, denoised = denoise_image(
                 dataobj.data,
                 args["model"],
@@ -98,24 +97,23 @@ class DlQuant:
     heading = "dlquant options (FSL-MRS-DL; only with --algo dlquant)"
 
     _OPTIONS = {
-        "dl_starter": (
-            "what proposes the starts of the fits: classical, network or together (default: as the data allow)"
-        ),
-        "dl_model": "trained network that proposes the starts, by name or folder (default quant-universal)",
-        "dl_device": "where to compute: auto (default), cpu or cuda",
-        "dl_estimate": (
+        "init": "initial values of the fits: classical, network or both (default: as the data allow)",
+        "network": "trained network that proposes them, by name or folder (default quant-universal)",
+        "device": "where to compute: auto (default), cpu or cuda",
+        "estimate": (
             "concentrations that are reported: ml (default: maximum of the likelihood), posterior_mean or network"
         ),
-        "dl_prior": "what is expected, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)",
+        "prior": (
+            "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)"
+        ),
     }
+    _STRINGS = {"network": "--dl-model"}
 
     @classmethod
     def add_arguments(cls, group) -> None:
         """Add the method's own options to an argument group; ``None`` means that an option was not given."""
         for name, text in cls._OPTIONS.items():
-            group.add_argument(
-                "--" + name.replace("_", "-"), dest=name, default=None, metavar=name[3:].upper(), help=text
-            )
+            group.add_argument(cls.spelling(name), dest=f"dl_{name}", default=None, metavar=name.upper(), help=text)
 
     @classmethod
     def options_from(cls, args, algo: str):
@@ -126,19 +124,28 @@ class DlQuant:
         OptionError
             If one of them was given for another method, or has a value that cannot be served.
         """
-        given = {name[3:]: getattr(args, name) for name in cls._OPTIONS if getattr(args, name, None) is not None}
+        given = {
+            name: getattr(args, f"dl_{name}") for name in cls._OPTIONS if getattr(args, f"dl_{name}", None) is not None
+        }
         if algo != cls.name:
             if given:
                 from ..core.errors import OptionError
 
-                option = f"--dl-{next(iter(given))}"
+                option = next(iter(given))
                 raise OptionError(
-                    f"{option}: goes with --algo {cls.name} only, not with --algo {algo}; leave {option} out."
+                    f"goes with `algo` {cls.name} only, not with `algo` {algo}",
+                    option=option,
+                    remedy=f"leave `{option}` out",
                 )
             return None
-        from ..fitting.options import DlOptions
+        from ..fitting.options import FitOptions
 
-        return DlOptions(**given).check(prefix="--dl-")
+        return FitOptions(**given).check()
+
+    @classmethod
+    def spelling(cls, name: str) -> str:
+        """Return the option of FSL-MRS's commands for a plain name."""
+        return cls._STRINGS.get(name, f"--dl-{name}") if name in cls._OPTIONS else f"--{name}"
 
     @staticmethod
     def warn(args) -> None:
@@ -168,16 +175,16 @@ class DlQuant:
 
         ``running`` holds a command's ``args`` and gets ``volume``, which has the maps to be written afterwards.
         """
-        from ..fitting.options import DlOptions
+        from ..fitting.options import FitOptions
         from . import fit as fit_module
         from . import volume as volume_module
 
-        options, volume = options or DlOptions(), None
+        options, volume = options or FitOptions(), None
         if running is not None:
             args = running.get("args")
             reference = list(getattr(args, "internal_ref", None) or ["Cr", "PCr"])
             sums = ["+".join(names) for names in getattr(args, "combine", None) or ()]
-            volume = running["volume"] = volume_module.Kept(reference, sums, options.estimate)
+            volume = running["volume"] = volume_module.VolumeMapCollector(reference, sums, options.estimate)
         return fit_module.fit_batched(voxels, arguments, options, volume)
 
     @classmethod
@@ -195,7 +202,7 @@ class DlQuant:
         good = (mask != 0) & usable_fids(fids)
         if not good.any():
             raise DataError(
-                "every FID in the mask is zero or holds NaN; there is nothing to fit: check --data and --mask."
+                "every FID in the mask is zero or holds NaN", remedy="there is nothing to fit: check `data` and `mask`"
             )
         return good
 
@@ -209,10 +216,18 @@ class DlQuant:
 
 class one_line_errors:
     """Context in which errors a user is meant to read end the command with their one line and status 2, without a
-    traceback."""
+    traceback.
 
-    def __init__(self, command: str):
-        self.command = command
+    Parameters
+    ----------
+    command : str
+        What the line begins with.
+    add_arguments : callable, optional
+        Adds the command's options to an argparse parser; errors spell them so.
+    """
+
+    def __init__(self, command: str, add_arguments=None):
+        self.command, self.add_arguments = command, add_arguments
 
     def __enter__(self):
         return self
@@ -220,7 +235,15 @@ class one_line_errors:
     def __exit__(self, kind, exc, traceback):
         # By name: the end of a --help is an exception too, and need not load a module to be let through.
         if any(cls.__name__ == "FslMrsDlError" for cls in getattr(kind, "__mro__", ())):
+            import argparse
             import sys
 
-            print(f"{self.command}: error: {exc}", file=sys.stderr)
+            from ..core.errors import spelling_of
+
+            spelling = DlQuant.spelling
+            if self.add_arguments is not None:
+                parser = argparse.ArgumentParser(add_help=False)
+                self.add_arguments(parser)
+                spelling = spelling_of(parser)
+            print(f"{self.command}: error: {exc.text(spelling)}", file=sys.stderr)
             raise SystemExit(2) from exc

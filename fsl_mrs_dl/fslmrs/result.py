@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from functools import cached_property
 from pathlib import Path
 
@@ -13,25 +12,26 @@ from fsl_mrs.utils.results import FitRes
 
 from .. import __version__
 from ..core.errors import DataError
+from ..fitting.serialise import Plain, restored_row
 
-__all__ = ["DlFitRes", "describe_fit"]
+__all__ = ["DlFitRes", "ReadOnlyMRS", "describe_fit"]
 
 
 class DlFitRes(FitRes):
     """FSL-MRS's result of a fit by ``dlquant``.
 
-    Everything is FSL-MRS's own.  ``dl`` holds what it has no place for: ``starter``, ``estimate``, ``converged``,
+    Everything is FSL-MRS's own.  ``dl`` holds values that it has no place for: ``init``, ``estimate``, ``converged``,
     ``n_iter``, ``misfit`` (residual over noise; one where the model explains everything but noise) and ``ood_score``
     (above one the spectrum is unlike clean data).  :meth:`uncertainties` has every estimate with its intervals.
     """
 
     dl: dict = {}
-    # The fit as this package knows it, without model and data; pickled, so that a worker need not load torch to pass a
-    # result on.
-    dl_row: bytes | None = None
+    # The fit of this package without model and data, as JSON and arrays, so that a worker need not load torch to pass a
+    # result on, and nothing in it is ever unpickled by this package.
+    dl_row: Plain | None = None
 
     def uncertainties(self):
-        """Every estimate and what the data decided: the table of ``uncertainty.csv``, a ``pandas.DataFrame``.
+        """Return every estimate with its intervals: the table of ``uncertainty.csv``, a ``pandas.DataFrame``.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class DlFitRes(FitRes):
 
         reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
         named = str(reference).split("+") if reference else []
-        row = pickle.loads(self.dl_row)
+        row = restored_row(self.dl_row)
         sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(row.names)]
         return FitResults(row, row_data(), named or ["no reference"], sums, False, self.dl["estimate"]).uncertainties()
 
@@ -71,7 +71,7 @@ class DlFitRes(FitRes):
         return np.where(np.isnan(percent) | (percent > 999), 999.0, percent)
 
 
-class _Held(MRS):
+class ReadOnlyMRS(MRS):
     """An MRS object for reading only, its formatted basis made once.
 
     FSL-MRS resamples the basis at every look, some two dozen times for one result; that is half of the time a result
@@ -80,17 +80,15 @@ class _Held(MRS):
 
     @classmethod
     def of(cls, mrs: MRS) -> MRS:
-        held = copy.copy(mrs)
+        """Return a copy of an MRS object that shares its arrays."""
+        shared = copy.copy(mrs)
         if type(mrs) is MRS:
-            held.__class__ = cls
-        return held
+            shared.__class__ = cls
+        return shared
 
     @cached_property
     def basis(self):
         return super().basis
-
-
-_REGRESSORS: dict = {}
 
 
 def describe_fit(result) -> str:
@@ -106,7 +104,7 @@ def describe_fit(result) -> str:
     }
     strange = " The spectrum is unlike clean data." if dl.get("ood_score", 0) > 1 else ""
     return (
-        f"dlquant (FSL-MRS-DL {__version__}): start proposed by {dl['starter']}, refined to the maximum of the"
+        f"dlquant (FSL-MRS-DL {__version__}): initial values {dl['init']}, refined to the maximum of the"
         f" likelihood, {ended}; residual over noise"
         f" {dl['misfit']:.2f}.{what.get(dl.get('estimate', 'ml'), '')}{strange}"
     )

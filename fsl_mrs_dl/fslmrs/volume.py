@@ -1,4 +1,4 @@
-"""What is kept of the voxels of an MRSI volume while FSL-MRS goes through them."""
+"""Values of the voxels of an MRSI volume, collected while FSL-MRS iterates over them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Kept"]
+__all__ = ["VolumeMapCollector"]
 
 
-class Kept:
-    """What maps of a volume need of its fits, collected batch by batch.
+class VolumeMapCollector:
+    """Values of a volume's maps, collected batch by batch.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Kept:
         self.model, self.names, self.fid_scale = None, None, 1.0
 
     def keep(self, fits, places: list[tuple], spectra: list) -> None:
-        """Work out the values of one batch, whose voxels are at ``places``."""
+        """Add the values of one batch, whose voxels are at ``places``."""
         from ..results import maps, model_file
         from ..results.tables import FitResults, row_data
 
@@ -48,7 +48,7 @@ class Kept:
         self.parts.append(part)
 
     def write(self, folder: str | Path) -> None:
-        """Write into FSL-MRS's folder of results the maps that it has not, and what viewers need."""
+        """Write the maps that FSL-MRS does not make into its folder of results, and the files of viewers."""
         from ..results import layout, maps, model_file
 
         folder = Path(folder)

@@ -1,0 +1,25 @@
+"""Reading and writing of data: NIfTI-MRS files, basis sets, volumes and folders of results."""
+
+from .._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "Basis": "basis",
+        "detect_conjugation": "basis",
+        "MrsData": "nifti",
+        "load": "nifti",
+        "load_header": "nifti",
+        "save": "nifti",
+        "from_image": "nifti",
+        "image_of": "nifti",
+        "check_fids": "nifti",
+        "Volume": "volume",
+        "open_volume": "volume",
+        "load_mask": "volume",
+        "write_spectra": "volume",
+        "folder_for": "output",
+        "new_output_folder": "output",
+        "models_folder": "files",
+    },
+)

@@ -17,6 +17,8 @@ from ..core.errors import BasisError
 
 __all__ = ["Basis", "detect_conjugation"]
 
+_GIVE = "give a folder of FSL-MRS .json files or an LCModel .BASIS file"
+
 
 @dataclass(frozen=True)
 class Basis:
@@ -34,11 +36,11 @@ class Basis:
         Spectrometer frequency in MHz.
     nucleus : str
     widths_hz : tuple of float or None
-        Line width put in when the set was simulated, where the file says.
+        Line width of the simulation, where the file has it.
     source : str
-        Where it was read from, for messages.
+        File or folder that it was read from, for messages.
     notes : tuple of str
-        What was repaired on the way in, in sentences.
+        Repairs made when it was read, in sentences.
     """
 
     fids: np.ndarray
@@ -58,26 +60,29 @@ class Basis:
     def __post_init__(self):
         if self.fids.ndim != 2 or self.fids.shape[0] != len(self.names):
             raise BasisError(
-                f"{self.source}: {len(self.names)} names for basis FIDs of shape {self.fids.shape}; one row a name is"
-                " needed."
+                f"{self.source}: {len(self.names)} names for basis FIDs of shape {self.fids.shape}",
+                remedy="one row a name is needed",
             )
         doubles = sorted({name for name in self.names if self.names.count(name) > 1})
         if doubles:
             raise BasisError(
-                f"{self.source}: the name {doubles[0]} stands more than once; remove or rename one of them."
+                f"{self.source}: the name {doubles[0]} stands more than once", remedy="remove or rename one of them"
             )
         bad = [name for name, fid in zip(self.names, self.fids) if not np.isfinite(fid).all() or not fid.any()]
         if bad:
             raise BasisError(
-                f"{self.source}: {bad[0]} is all zero or holds NaN; simulate it again or leave it out with --ignore."
+                f"{self.source}: {bad[0]} is all zero or holds NaN",
+                remedy="simulate it again or leave it out with `ignore`",
             )
 
     @property
     def n_metabs(self) -> int:
+        """Number of basis spectra."""
         return len(self.names)
 
     @property
     def n_points(self) -> int:
+        """Points of a basis FID."""
         return self.fids.shape[1]
 
     @property
@@ -89,7 +94,7 @@ class Basis:
     def load(cls, path: str | Path) -> Basis:
         """Read a basis set: a folder of FSL-MRS ``.json`` files, or one LCModel ``.BASIS`` file; sorted by name.
 
-        A set that is stored with the opposite sign of the frequency axis is conjugated, and ``notes`` says so.
+        A set whose frequency axis has the opposite sign is conjugated, and ``notes`` records it.
 
         Raises
         ------
@@ -102,13 +107,9 @@ class Basis:
         elif path.is_file() and path.suffix.lower() == ".basis":
             basis = _read_lcmodel(path)
         elif path.is_file():
-            raise BasisError(
-                f"{path}: not a basis set; give a folder of FSL-MRS .json files or an LCModel .BASIS file."
-            )
+            raise BasisError(f"{path}: not a basis set", remedy=_GIVE)
         else:
-            raise BasisError(
-                f"{path}: no such basis set; give a folder of FSL-MRS .json files or an LCModel .BASIS file."
-            )
+            raise BasisError(f"{path}: no such basis set", remedy=_GIVE)
         order = np.argsort(basis.names)
         basis = replace(
             basis,
@@ -120,7 +121,7 @@ class Basis:
 
     @classmethod
     def from_fsl_mrs(cls, basis, *, conjugate: bool = False) -> Basis:
-        """From a ``fsl_mrs.core.Basis``; nothing of FSL-MRS is imported.  ``conjugate`` as its ``MRS.conj_Basis``."""
+        """Convert a ``fsl_mrs.core.Basis``, without importing FSL-MRS; ``conjugate`` as its ``MRS.conj_Basis``."""
         fids = np.asarray(basis.original_basis_array).T
         return cls(
             fids=fids.conj() if conjugate else fids,
@@ -155,34 +156,37 @@ class Basis:
         return folder
 
     def oriented(self) -> Basis:
-        """The set with its frequency axis the right way round; ``notes`` tells if it had to be turned."""
-        if not detect_conjugation(self.fids, self.dwelltime, self.spec_freq_mhz, self.nucleus):
+        """Return the set with the usual sign of its frequency axis; ``notes`` records a conjugation."""
+        if not detect_conjugation(self.fids, self.axes):
             return self
         note = "the frequency axis ran backwards and was turned round (complex conjugate)"
         return replace(self, fids=self.fids.conj(), notes=self.notes + (note,))
 
     def select(self, keep: list[str] | None = None, ignore: list[str] | None = None) -> Basis:
-        """Only the metabolites in ``keep`` (``None``: all) and not in ``ignore``; the order stays.
+        """Return the set with the metabolites in ``keep`` (None: all) and not in ``ignore``, in the same order.
 
         Raises
         ------
         BasisError
-            If a name is not in the set, or nothing is left.
+            If a name is not in the set, or no metabolite remains.
         """
-        for option, names in (("--keep", keep), ("--ignore", ignore)):
+        for option, names in (("keep", keep), ("ignore", ignore)):
             for name in names or ():
                 if name not in self.names:
                     raise BasisError(
-                        f"{self.source}: no metabolite {name} (given with {option}); it has {', '.join(self.names)}."
+                        f"{self.source}: no metabolite {name} (given with `{option}`)",
+                        remedy=f"it has {', '.join(self.names)}",
                     )
         rows = [i for i, name in enumerate(self.names) if (not keep or name in keep) and name not in (ignore or ())]
         if not rows:
-            raise BasisError(f"{self.source}: no metabolite is left after --keep and --ignore; give fewer of them.")
+            raise BasisError(
+                f"{self.source}: no metabolite is left after `keep` and `ignore`", remedy="give fewer of them"
+            )
         widths = tuple(self.widths_hz[i] for i in rows) if self.widths_hz else ()
         return replace(self, fids=self.fids[rows], names=tuple(self.names[i] for i in rows), widths_hz=widths)
 
     def resampled(self, dwelltime: float, n_points: int) -> np.ndarray:
-        """Basis FIDs on another time grid, complex ``(n_metabs, n_points)``.
+        """Return the basis FIDs on another time grid, complex ``(n_metabs, n_points)``.
 
         Band-limited interpolation: the spectrum is cut or padded with zeros to the new bandwidth, then the FID to the
         new length.  The last requested point must lie within the set (rounded to nanoseconds).
@@ -195,8 +199,8 @@ class Basis:
         have, need = (self.n_points - 1) * self.dwelltime, (n_points - 1) * dwelltime
         if round(need, 9) > round(have, 9):
             raise BasisError(
-                f"{self.source}: covers {have * 1e3:.0f} ms, the data need {need * 1e3:.0f} ms; "
-                "simulate it with more points, or shorten the data."
+                f"{self.source}: covers {have * 1e3:.0f} ms, the data need {need * 1e3:.0f} ms",
+                remedy="simulate it with more points, or shorten the data",
             )
         # As LCModel and FSL-MRS do: whole bins are added or taken away on both sides of the spectrum.
         bins = (1 / dwelltime - self.bandwidth) / (self.bandwidth / self.n_points)
@@ -212,7 +216,7 @@ class Basis:
         return fids[:, :n_points]
 
     def check_match(self, spec_freq_mhz: float, nucleus_name: str, data_name: str = "the data") -> None:
-        """Is this basis set meant for data of that frequency and nucleus?
+        """Check that the set is meant for data of that spectrometer frequency and nucleus.
 
         Raises
         ------
@@ -221,18 +225,19 @@ class Basis:
         """
         if self.nucleus != nucleus_name:
             raise BasisError(
-                f"{self.source}: is for {self.nucleus}, {data_name} is {nucleus_name}; use a basis set of that nucleus."
+                f"{self.source}: is for {self.nucleus}, {data_name} is {nucleus_name}",
+                remedy="use a basis set of that nucleus",
             )
         if abs(self.spec_freq_mhz / spec_freq_mhz - 1) > 0.03:
             gamma = units.nucleus(nucleus_name).gamma_mhz_per_t
             raise BasisError(
                 f"{self.source}: simulated at {self.spec_freq_mhz:.1f} MHz ({self.spec_freq_mhz / gamma:.1f} T),"
-                f" {data_name} was acquired at {spec_freq_mhz:.1f} MHz ({spec_freq_mhz / gamma:.1f} T); use a basis set"
-                " of that field strength."
+                f" {data_name} was acquired at {spec_freq_mhz:.1f} MHz ({spec_freq_mhz / gamma:.1f} T)",
+                remedy="use a basis set of that field strength",
             )
 
     def groups(self, spec: list[str | int] | str | int | None) -> list[int]:
-        """Metabolite groups as FSL-MRS's ``--metab_groups`` means them: a group index per metabolite.
+        """Return a group index per metabolite, as FSL-MRS reads its option ``metab_groups``.
 
         ``None`` or one number: one group.  ``'separate_all'``, ``'combine_all'``.  Names, each with a group of its own
         (``A+B`` share one), the rest in group 0.  A list of ``n_metabs`` numbers is taken as it is.
@@ -255,8 +260,9 @@ class Basis:
         if all(isinstance(entry, (int, np.integer)) for entry in spec):
             if len(spec) != self.n_metabs or sorted(set(spec)) != list(range(max(spec) + 1)):
                 raise BasisError(
-                    f"--metab_groups {' '.join(map(str, spec))}: one number per metabolite is needed ({self.n_metabs}),"
-                    " from 0 without gaps."
+                    f"one number per metabolite is needed ({self.n_metabs}), from 0 without gaps",
+                    option="metab_groups",
+                    value=" ".join(map(str, spec)),
                 )
             return [int(entry) for entry in spec]
         out = [0] * self.n_metabs
@@ -264,28 +270,28 @@ class Basis:
             for name in str(entry).split("+"):
                 if name not in self.names:
                     raise BasisError(
-                        f"--metab_groups {entry}: no metabolite {name} in {self.source}; it has"
-                        f" {', '.join(self.names)}."
+                        f"no metabolite {name} in {self.source}",
+                        option="metab_groups",
+                        value=entry,
+                        remedy=f"it has {', '.join(self.names)}",
                     )
                 out[self.names.index(name)] = index
-        # A group 0 that nobody is left in would be a set of parameters without data.
+        # An empty group 0 would be a set of parameters without data.
         lowest = min(out)
         return [group - lowest for group in out]
 
 
-def detect_conjugation(fids: np.ndarray, dwelltime: float, spec_freq_mhz: float, nucleus_name: str = "1H") -> bool:
-    """Does the signal lie on the wrong side of the carrier?  ``fids`` is ``(..., n_points)``.
+def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
+    """Tell whether the signal of FIDs ``(..., n_points)`` lies on the wrong side of the carrier.
 
     Compares the detrended spectral power in the nucleus' usual window as stored and conjugated, spectrum by spectrum,
     and takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never
     turned.
     """
-    ppmlim = units.nucleus(nucleus_name).ppmlim
-    if ppmlim is None:
+    if axes.usual_window is None:
         return False
     fids = np.atleast_2d(fids)
-    n_points = fids.shape[-1]
-    first, last = units.window_indices(units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus_name), ppmlim)
+    first, last = axes.window(axes.usual_window)
     if last - first < 8:
         return False
     x = np.linspace(-1, 1, last - first)
@@ -299,10 +305,12 @@ def detect_conjugation(fids: np.ndarray, dwelltime: float, spec_freq_mhz: float,
 
 
 def _read_json_folder(folder: Path) -> Basis:
+    """Read FSL-MRS's format: a JSON file per metabolite."""
     files = sorted(folder.glob("*.json"))
     if not files:
         raise BasisError(
-            f"{folder}: no .json files in this folder; give a folder of FSL-MRS basis files or an LCModel .BASIS file."
+            f"{folder}: no .json files in this folder",
+            remedy="give a folder of FSL-MRS basis files or an LCModel .BASIS file",
         )
     fids, names, widths, axes, nuclei = [], [], [], [], []
     for file in files:
@@ -312,7 +320,7 @@ def _read_json_folder(folder: Path) -> Basis:
             axes.append((float(content["basis_dwell"]), _in_mhz(float(content["basis_centre"])), len(fids[-1])))
         except (KeyError, TypeError, ValueError, UnicodeDecodeError) as exc:
             raise BasisError(
-                f"{file}: not an FSL-MRS basis file ({exc!r}); remove it from the folder or make it again."
+                f"{file}: not an FSL-MRS basis file ({exc!r})", remedy="remove it from the folder or make it again"
             ) from exc
         names.append(str(content.get("basis_name", file.stem)))
         widths.append(content.get("basis_width"))
@@ -320,14 +328,14 @@ def _read_json_folder(folder: Path) -> Basis:
     for file, axis in zip(files, axes):
         if not np.allclose(axis, axes[0], rtol=1e-5, atol=0):
             raise BasisError(
-                f"{file}: dwell time, frequency or length {axis} differs from {files[0].name}'s {axes[0]}; "
-                "all files of a set must agree."
+                f"{file}: dwell time, frequency or length {axis} differs from {files[0].name}'s {axes[0]}",
+                remedy="all files of a set must agree",
             )
     return Basis(np.stack(fids), tuple(names), axes[0][0], axes[0][1], nuclei[0], tuple(widths), str(folder))
 
 
 def _in_mhz(frequency: float) -> float:
-    """Old files hold the spectrometer frequency in Hz; nothing is acquired at 100 GHz."""
+    """Return a spectrometer frequency in MHz, which old files hold in Hz; none is 100 GHz."""
     return frequency / 1e6 if frequency > 1e5 else frequency
 
 
@@ -335,8 +343,7 @@ _ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*'?([^',]*?)'?\s*,?\s*$")
 
 
 def _read_lcmodel(path: Path) -> Basis:
-    """LCModel ``.BASIS``: namelists of settings, then the *spectrum* of each metabolite in rows of two or more
-    numbers."""
+    """Read LCModel's format: namelists of settings, then the *spectrum* of each metabolite in rows of numbers."""
     settings: dict[str, str] = {}
     names, shifts, spectra = [], [], []
     in_namelist, values = False, None
@@ -363,14 +370,17 @@ def _read_lcmodel(path: Path) -> Basis:
         dwelltime, frequency = float(settings["BADELT"]), float(settings["HZPPPM"])
     except (KeyError, ValueError) as exc:
         raise BasisError(
-            f"{path}: not a readable LCModel basis set ({exc!r}); it needs HZPPPM, BADELT and METABO entries."
+            f"{path}: not a readable LCModel basis set ({exc!r})", remedy="it needs HZPPPM, BADELT and METABO entries"
         ) from exc
     if dwelltime <= 0:
         raise BasisError(
-            f"{path}: this LCModel basis set is encrypted (BADELT {dwelltime:g}); simulate one of your own."
+            f"{path}: this LCModel basis set is encrypted (BADELT {dwelltime:g})", remedy="simulate one of your own"
         )
     if not spectra or len({len(s) for s in spectra}) != 1 or len(spectra[0]) % 2:
-        raise BasisError(f"{path}: its spectra differ in length or are missing; the file is incomplete: copy it again.")
+        raise BasisError(
+            f"{path}: its spectra differ in length or are missing",
+            remedy="the file is incomplete: copy it again",
+        )
     numbers = np.asarray(spectra)
     spec = numbers[:, 0::2] + 1j * numbers[:, 1::2]
     spec = np.stack([np.roll(row, -shift) for row, shift in zip(spec, shifts)])

@@ -1,4 +1,4 @@
-"""NIfTI-MRS in and out, through the ``nifti-mrs`` package.
+"""Read and write NIfTI-MRS files, through the ``nifti-mrs`` package.
 
 Arrays leave this module in the in-memory convention of :mod:`fsl_mrs_dl.core.units`; files keep the NIfTI-MRS one.
 """
@@ -6,8 +6,7 @@ Arrays leave this module in the in-memory convention of :mod:`fsl_mrs_dl.core.un
 from __future__ import annotations
 
 import datetime
-import os
-import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from .. import __version__
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
 from ..core.fids import usable_fids
-from .files import put_in_place
+from .output import whole_file
 
 __all__ = [
     "MrsData",
@@ -32,14 +31,29 @@ __all__ = [
 ]
 
 PROGRAM = "FSL-MRS-DL"
+_CONVERT = "convert the scanner's file with spec2nii"
 
 
 @dataclass(frozen=True)
 class MrsData:
     """Spectroscopy data in memory.
 
-    ``fids`` is complex, shape ``(x, y, z, n_points[, dim_5[, dim_6[, dim_7]]])``, in the in-memory sign convention;
-    ``dim_tags`` names dimensions 5 to 7 that are there; ``header`` is the NIfTI-MRS header extension as a dictionary.
+    Attributes
+    ----------
+    fids : complex ndarray, shape ``(x, y, z, n_points[, dim_5[, dim_6[, dim_7]]])``
+        In the in-memory sign convention.
+    dwelltime : float
+        Seconds.
+    spec_freq_mhz : float
+    nucleus : str
+    dim_tags : tuple of str
+        Tags of the dimensions from the fifth on.
+    header : dict
+        NIfTI-MRS header extension.
+    affine : ndarray ``(4, 4)``, optional
+        Voxels to millimetres.
+    path : path, optional
+        File that the data were read from.
     """
 
     fids: np.ndarray
@@ -53,6 +67,7 @@ class MrsData:
 
     @property
     def n_points(self) -> int:
+        """Points of an FID."""
         return self.fids.shape[3]
 
     @property
@@ -67,20 +82,22 @@ class MrsData:
 
     @property
     def name(self) -> str:
-        """The file's name for messages."""
+        """Name of the file, for messages."""
         return str(self.path) if self.path else "the data"
 
     def axis(self, tag: str) -> int:
-        """Array axis of the dimension ``tag``.
+        """Return the array axis of the dimension ``tag``.
 
         Raises
         ------
         DataError
-            If the data have no such dimension; the message lists those there are.
+            If the data have no such dimension; the message lists the others.
         """
         if tag not in self.dim_tags:
             have = ", ".join(self.dim_tags) or "none"
-            raise DataError(f"{self.name}: no dimension {tag} (higher dimensions: {have}); choose one of these.")
+            raise DataError(
+                f"{self.name}: no dimension {tag} (higher dimensions: {have})", remedy="choose one of these"
+            )
         return 4 + self.dim_tags.index(tag)
 
 
@@ -96,44 +113,41 @@ def load(path: str | Path) -> MrsData:
 
 
 def load_header(path: str | Path) -> MrsData:
-    """As :func:`load` with empty FIDs in place of the file's, which are not read: ``fids`` is ``(1, 1, 1, 2)``.
+    """Read everything of a NIfTI-MRS file but its FIDs; ``fids`` is zero and of shape ``(1, 1, 1, 2)``.
 
     Raises
     ------
     DataError
     """
-    return _read(path, _described)
+    return _read(path, _without_fids)
 
 
-def _read(path: str | Path, understand) -> MrsData:
+def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
+    """Open a file as ``NIFTI_MRS`` and convert that; every failure becomes a DataError."""
     from nibabel.filebasedimages import ImageFileError
     from nifti_mrs.nifti_mrs import NIFTI_MRS, NotNIFTI_MRS
 
     path = Path(path)
     file = next((p for p in (path, *(Path(str(path) + ext) for ext in (".nii.gz", ".nii"))) if p.is_file()), None)
     if file is None:
-        raise DataError(f"{path}: no such file; give the path of a NIfTI-MRS file (.nii or .nii.gz).")
+        raise DataError(f"{path}: no such file", remedy="give the path of a NIfTI-MRS file (.nii or .nii.gz)")
     try:
-        # Links are resolved because the image library reads the extension from the target's name.
+        # The image library reads the extension from the name of a link's target.
         image = NIFTI_MRS(file.resolve(), validate_on_creation=False)
-        return understand(image, path=file, name=str(path))
+        return convert(image, path=file, name=str(path))
     except NotNIFTI_MRS as exc:
-        raise DataError(f"{path}: not a NIfTI-MRS file ({exc}); convert it with spec2nii.") from exc
+        raise DataError(f"{path}: not a NIfTI-MRS file ({exc})", remedy="convert it with spec2nii") from exc
     except (ImageFileError, OSError, ValueError, KeyError, EOFError, AttributeError) as exc:
         detail = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise DataError(
-            f"{path}: cannot be read as NIfTI-MRS ({detail}); convert the scanner's file with spec2nii."
-        ) from exc
+        raise DataError(f"{path}: cannot be read as NIfTI-MRS ({detail})", remedy=_CONVERT) from exc
     except Exception as exc:  # fslpy raises bare classes of its own for a name that is not an image
         if type(exc).__module__.split(".")[0] not in ("fsl", "nifti_mrs", "nibabel"):
             raise
-        raise DataError(
-            f"{path}: cannot be read as NIfTI-MRS ({exc}); convert the scanner's file with spec2nii."
-        ) from exc
+        raise DataError(f"{path}: cannot be read as NIfTI-MRS ({exc})", remedy=_CONVERT) from exc
 
 
 def from_image(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
-    """A ``NIFTI_MRS`` object of the ``nifti-mrs`` package, or FSL-MRS's, which is one -> data in memory.
+    """Convert a ``NIFTI_MRS`` object of the ``nifti-mrs`` package or of FSL-MRS to data in memory.
 
     Raises
     ------
@@ -143,14 +157,14 @@ def from_image(image, *, path: Path | None = None, name: str | None = None) -> M
     stored = np.asarray(image.image[:])
     if not np.iscomplexobj(stored):
         raise DataError(
-            f"{name or 'the data'}: holds real numbers ({stored.dtype}); complex FIDs are needed: convert the raw data"
-            " again."
+            f"{name or 'the data'}: holds real numbers ({stored.dtype})",
+            remedy="complex FIDs are needed: convert the raw data again",
         )
-    return replace(_described(image, path=path, name=name), fids=stored.conj().reshape(image.shape))
+    return replace(_without_fids(image, path=path, name=name), fids=stored.conj().reshape(image.shape))
 
 
-def _described(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
-    """All that a ``NIFTI_MRS`` object says of its FIDs, with empty ones."""
+def _without_fids(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
+    """Convert everything of a ``NIFTI_MRS`` object but its FIDs, which are zero."""
     return MrsData(
         fids=np.zeros((1, 1, 1, 2), np.complex64),
         dwelltime=float(image.dwelltime),
@@ -164,7 +178,7 @@ def _described(image, *, path: Path | None = None, name: str | None = None) -> M
 
 
 def processing_record(method: str, details: str) -> dict[str, str]:
-    """An entry of the standard's ``ProcessingApplied`` for a step of this package."""
+    """Return an entry of the standard's ``ProcessingApplied`` for a step of this package."""
     return {
         "Time": datetime.datetime.now().isoformat(sep="T", timespec="milliseconds"),
         "Program": PROGRAM,
@@ -175,7 +189,7 @@ def processing_record(method: str, details: str) -> dict[str, str]:
 
 
 def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
-    """Which spectra can be used: boolean array of the shape of ``data.fids`` without the time axis.
+    """Return which spectra can be used, bool of the shape of ``data.fids`` without the time axis.
 
     A spectrum with a value that is not finite, or with nothing but zeros, is unusable.
 
@@ -185,18 +199,18 @@ def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
         If ``need_signal`` and not one spectrum is usable, or there are fewer than 16 points.
     """
     if data.n_points < 16:
-        raise DataError(f"{data.name}: FIDs have {data.n_points} points; at least 16 are needed.")
+        raise DataError(f"{data.name}: FIDs have {data.n_points} points", remedy="at least 16 are needed")
     usable = usable_fids(data.fids, axis=3)
     if need_signal and not usable.any():
         raise DataError(
-            f"{data.name}: every FID is zero or holds NaN; there is nothing to work on: check the conversion."
+            f"{data.name}: every FID is zero or holds NaN",
+            remedy="there is nothing to work on: check the conversion",
         )
     return usable
 
 
 def without(data: MrsData, tag: str, numbers) -> MrsData:
-    """The data less some elements of a dimension, those of its header (``dim_N_header``) that vary along it less
-    theirs.
+    """Remove elements of a dimension from data, and from the entries of ``dim_N_header`` that vary along it.
 
     Raises
     ------
@@ -211,7 +225,7 @@ def without(data: MrsData, tag: str, numbers) -> MrsData:
         if isinstance(value, list) and len(value) == size:
             return [value[index] for index in kept]
         if isinstance(value, dict) and {"start", "increment"} <= set(value):
-            # Evenly spaced values are not so any more; the standard allows a list instead.
+            # The values are no longer evenly spaced; the standard allows a list instead.
             return [value["start"] + index * value["increment"] for index in kept]
         if isinstance(value, dict) and "Value" in value:
             return {**value, "Value": cut(value["Value"])}
@@ -234,8 +248,20 @@ def save(
 ) -> Path:
     """Write a NIfTI-MRS file, whole or not at all.
 
-    With ``method`` a record of the step is appended to ``ProcessingApplied`` as the standard asks.  ``extra`` adds
-    user-defined header fields, name -> (value, description).  Returns the path written, with its extension.
+    Parameters
+    ----------
+    path : path
+        ``.nii.gz`` is appended where it has no extension.
+    data : MrsData
+    method, details : str
+        Record of the step for ``ProcessingApplied``; none without ``method``.
+    extra : dict
+        User-defined header fields, name -> (value, description).
+
+    Returns
+    -------
+    Path
+        The file, with its extension.
 
     Raises
     ------
@@ -253,20 +279,15 @@ def save(
         image.add_hdr_field(key, value, doc=doc)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(suffix=".nii.gz" if path.name.endswith(".gz") else ".nii", dir=path.parent)
-        os.close(handle)
-        try:
-            image.save(temporary)
-            put_in_place(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
     except OSError as exc:
-        raise OutputError(f"{path}: cannot be written ({exc.strerror}); choose another --output.") from exc
+        raise OutputError(f"{path}: cannot be written ({exc.strerror})", remedy="choose another `output`") from exc
+    with whole_file(path, ".nii.gz" if path.name.endswith(".gz") else ".nii") as temporary:
+        image.save(str(temporary))
     return path
 
 
 def image_of(data: MrsData):
-    """Data in memory -> a ``NIFTI_MRS`` object of the ``nifti-mrs`` package."""
+    """Convert data in memory to a ``NIFTI_MRS`` object of the ``nifti-mrs`` package."""
     from nifti_mrs.create_nmrs import gen_nifti_mrs_hdr_ext
     from nifti_mrs.hdr_ext import Hdr_Ext
 

@@ -11,96 +11,150 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.errors import OutputError
-from . import output
 
-__all__ = ["new_output_folder", "folder_for"]
+__all__ = ["folder_for", "new_file", "new_output_folder", "put_in_place", "whole_file", "write_text"]
 
-
-# What the programs of this package write; a folder that holds anything else is somebody's own.
-_OURS = re.compile(
+# Names that programs of this package write; a folder with any other file is not replaced.
+_RESULT_FILES = re.compile(
     r"(summary|concentrations|qc|all_parameters|uncertainty|dl_align)\.csv|options\.txt|truth\.json|report[\w-]*\.html"
     r"|(fit_summary|fit_avg|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"
 )
+_RESULT_FOLDERS = (
+    "basis",
+    "concs",
+    "fit",
+    "flags",
+    "maps",
+    "misc",
+    "nuisance",
+    "qc",
+    "quality",
+    "truth",
+    "uncertainties",
+)
+_ANOTHER_FOLDER = "choose another `output`"
 
 
-_OUR_FOLDERS = ("basis", "concs", "fit", "flags", "maps", "misc", "nuisance", "qc", "quality", "truth", "uncertainties")
+def put_in_place(temporary: str | Path, path: Path) -> None:
+    """Move a finished temporary file, private to its owner until then, to its place and give it the ordinary mode."""
+    os.chmod(temporary, 0o666 & ~_umask())
+    os.replace(temporary, path)
 
 
-def _is_ours(entry: Path, inside: bool = False) -> bool:
-    """Whether a program of this package may have written a file, or a folder and all that is in it."""
-    if entry.is_symlink():
-        return True
-    if entry.is_dir():
-        return (inside or entry.name in _OUR_FOLDERS) and all(_is_ours(one, True) for one in entry.iterdir())
-    return _OURS.fullmatch(entry.name) is not None
+@contextlib.contextmanager
+def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Give a temporary file that takes the place of ``path`` when the block ends well, and is removed otherwise.
 
-
-def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Path:
-    """Check that an output folder may be made or replaced; nothing is touched yet.
-
-    ``inputs`` are files and folders that are read: they must not lie in a folder that is replaced.
+    Parameters
+    ----------
+    path : path
+        File to write; its folder exists.
+    suffix : str
+        End of the temporary file's name, for writers that look at it.
 
     Raises
     ------
     OutputError
-        If it exists and ``overwrite`` is false, holds an input or something that is not a result of this package, is a
-        file or the working directory, or its parent cannot be written.
+        If the file cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            put_in_place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written ({exc.strerror})", remedy=_ANOTHER_FOLDER) from exc
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def new_file(path: Path, overwrite: bool) -> Path:
+    """Return the path of a file that may be written.
+
+    Raises
+    ------
+    OutputError
+        If it exists and ``overwrite`` is false.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(
+            f"{path}: exists already",
+            remedy="choose another `output` or `filename`, or give `overwrite` to replace it",
+        )
+    return path
+
+
+def new_output_folder(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Path:
+    """Return the path of a folder that may be made or replaced; nothing is touched yet.
+
+    Parameters
+    ----------
+    path : path
+    overwrite : bool
+        Whether a folder of results may be replaced.
+    inputs : tuple of path
+        Files and folders that are read; they must not lie in a folder that is replaced.
+
+    Raises
+    ------
+    OutputError
+        If the folder exists and ``overwrite`` is false, holds an input or something that is not a result of this
+        package, is a file or the working directory, or its parent cannot be written.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
-        raise OutputError(f"{path}: is a file, not a folder; choose another --output.")
+        raise OutputError(f"{path}: is a file, not a folder", remedy=_ANOTHER_FOLDER)
     if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise OutputError(f"{path}: exists already; choose another --output, or give --overwrite to replace it.")
+        raise OutputError(
+            f"{path}: exists already", remedy="choose another `output`, or give `overwrite` to replace it"
+        )
     real = path.resolve()
     if real == Path.cwd() or real in Path.cwd().parents:
-        raise OutputError(f"{path}: is the folder you work in, or above it; choose a new folder for --output.")
+        raise OutputError(f"{path}: is the folder you work in, or above it", remedy="choose a new folder for `output`")
     if path.is_dir():
-        for given in inputs:
-            source = Path(given).resolve()
-            if source == real or real in source.parents:
-                raise OutputError(f"{path}: holds the input {given} and would be replaced; choose another --output.")
-        names = {entry.name for entry in path.iterdir()}
-        if (
-            names
-            and not names & {"options.txt", "summary.csv", "truth.json"}
-            and not all(name.endswith(".json") for name in names)
-        ):
-            raise OutputError(f"{path}: holds {min(names)} and no results of this kind; choose another --output.")
-        for entry in sorted(path.iterdir()):
-            if not _is_ours(entry):
-                raise OutputError(
-                    f"{path}: holds {entry.name}, which is not a result of this program; choose another --output."
-                )
-    parent = path.resolve().parent
+        _check_replaceable(path, inputs)
+    parent = real.parent
     while not parent.exists():
         parent = parent.parent
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise OutputError(f"{path}: cannot be made, {parent} is not writable; choose another --output.")
+        raise OutputError(f"{path}: cannot be made, {parent} is not writable", remedy=_ANOTHER_FOLDER)
     return path
 
 
 @contextlib.contextmanager
 def folder_for(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``path`` when the block ends well, and vanishes when it does not.
+    """Give a temporary folder that takes the place of ``path`` when the block ends well, and is removed otherwise.
 
     Raises
     ------
     OutputError
         If ``path`` exists and may not be replaced, or cannot be written.
     """
-    path = output.new_output_folder(path, overwrite, inputs)
+    path = new_output_folder(path, overwrite, inputs)
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.resolve().parent))
     except OSError as exc:
-        raise OutputError(f"{path}: cannot be made ({exc.strerror}); choose another --output.") from exc
+        raise OutputError(f"{path}: cannot be made ({exc.strerror})", remedy=_ANOTHER_FOLDER) from exc
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
+        temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            # The old results go only once the new ones stand in their place.
+            # The old results are removed only once the new ones stand in their place.
             aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.resolve().parent))
             os.replace(path, aside / "old")
             os.replace(temporary, path)
@@ -109,3 +163,36 @@ def folder_for(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Iterato
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_replaceable(path: Path, inputs: tuple) -> None:
+    """Raise OutputError if a folder holds an input, or anything but results of this package."""
+    real = path.resolve()
+    for given in inputs:
+        source = Path(given).resolve()
+        if source == real or real in source.parents:
+            raise OutputError(f"{path}: holds the input {given} and would be replaced", remedy=_ANOTHER_FOLDER)
+    names = {entry.name for entry in path.iterdir()}
+    has_results = names & {"options.txt", "summary.csv", "truth.json"}
+    if names and not has_results and not all(name.endswith(".json") for name in names):
+        raise OutputError(f"{path}: holds {min(names)} and no results of this kind", remedy=_ANOTHER_FOLDER)
+    for entry in sorted(path.iterdir()):
+        if not _is_result(entry):
+            raise OutputError(
+                f"{path}: holds {entry.name}, which is not a result of this program", remedy=_ANOTHER_FOLDER
+            )
+
+
+def _is_result(entry: Path, inside: bool = False) -> bool:
+    """Tell whether a program of this package may have written a file, or a folder and everything in it."""
+    if entry.is_symlink():
+        return True
+    if entry.is_dir():
+        return (inside or entry.name in _RESULT_FOLDERS) and all(_is_result(one, True) for one in entry.iterdir())
+    return _RESULT_FILES.fullmatch(entry.name) is not None
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

@@ -1,4 +1,4 @@
-"""Volumes of spectra that need not fit into memory: read voxel by voxel, written plane by plane."""
+"""Volumes of spectra that may exceed the memory: read voxel by voxel, written point by point."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.axes import Axes
 from ..core.errors import DataError, OptionError, OutputError
 from . import nifti
 
@@ -18,10 +19,20 @@ __all__ = ["Volume", "open_volume", "load_mask", "write_spectra"]
 
 @dataclass(frozen=True)
 class Volume:
-    """A NIfTI-MRS file whose FIDs are read when they are asked for.
+    """A NIfTI-MRS file whose FIDs are read on demand.
 
-    ``about`` has everything but the FIDs.  ``file`` is uncompressed; ``offset`` and ``stored`` say
-    where its array begins and of what type its numbers are.
+    Attributes
+    ----------
+    about : MrsData
+        Everything but the FIDs.
+    shape : (int, int, int, int)
+        Voxels along x, y, z, and points.
+    file : path
+        The uncompressed file.
+    offset : int
+        Byte that its array begins at.
+    stored : str
+        NumPy type of its numbers.
     """
 
     about: nifti.MrsData
@@ -37,10 +48,16 @@ class Volume:
 
     @property
     def n_points(self) -> int:
+        """Points of an FID."""
         return self.shape[3]
 
+    @property
+    def axes(self) -> Axes:
+        """Axes of the FIDs."""
+        return self.about.axes.with_points(self.n_points)
+
     def fids(self, index: np.ndarray) -> np.ndarray:
-        """FIDs of voxels, complex ``(n, n_points)``, in the in-memory convention.
+        """Read the FIDs of voxels, complex ``(n, n_points)``, in the in-memory convention.
 
         ``index`` ``(n,)`` counts voxels with z fastest, as NumPy does.
         """
@@ -51,7 +68,7 @@ class Volume:
         flat = np.memmap(
             self.file, dtype=self.stored, mode="r", offset=self.offset, shape=(self.n_points, int(np.prod(self.grid)))
         )
-        # The voxels of one row of the file lie together; a copy of it lets go of the file again.
+        # The voxels of one row of the file lie together; a copy releases the file.
         low, high = int(place.min()), int(place.max()) + 1
         if high - low <= 8 * len(place):
             part = np.array(flat[:, low:high])[:, place - low]
@@ -76,7 +93,8 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
     proxy = image.dataobj
     if not np.issubdtype(proxy.dtype, np.complexfloating):
         raise DataError(
-            f"{path}: holds real numbers ({proxy.dtype}); complex FIDs are needed: convert the raw data again."
+            f"{path}: holds real numbers ({proxy.dtype})",
+            remedy="complex FIDs are needed: convert the raw data again",
         )
     shape = (*image.shape, *[1] * (4 - len(image.shape)))
     for tag, size in zip((*about.dim_tags, "dimension 5", "dimension 6", "dimension 7"), shape[4:]):
@@ -88,7 +106,7 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
             )
             raise DataError(f"{path}: {tag} has {size} elements, one spectrum per voxel is needed: {remedy}.")
     if shape[3] < 16:
-        raise DataError(f"{path}: FIDs have {shape[3]} points; at least 16 are needed.")
+        raise DataError(f"{path}: FIDs have {shape[3]} points", remedy="at least 16 are needed")
     file = about.path.resolve()
     if file.name.endswith(".gz"):
         target = scratch / "data.nii"
@@ -97,7 +115,9 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
         file = target
     expected = proxy.offset + int(np.prod(shape)) * proxy.dtype.itemsize
     if file.stat().st_size < expected:
-        raise DataError(f"{path}: is cut short ({file.stat().st_size} bytes, {expected} are needed); copy it again.")
+        raise DataError(
+            f"{path}: is cut short ({file.stat().st_size} bytes, {expected} are needed)", remedy="copy it again"
+        )
     return Volume(about, shape[:4], file, int(proxy.offset), proxy.dtype.str)
 
 
@@ -108,19 +128,19 @@ def _unpack(file: Path, target: Path, path) -> None:
             shutil.copyfileobj(source, out, 1 << 22)
         temporary.replace(target)
     except EOFError as exc:
-        raise DataError(f"{path}: is cut short ({exc}); copy it again.") from exc
+        raise DataError(f"{path}: is cut short ({exc})", remedy="copy it again") from exc
     except gzip.BadGzipFile as exc:
         raise DataError(f"{path}: is not a compressed file in spite of its name ({exc}).") from exc
     except OSError as exc:
         raise OutputError(
-            f"{target.parent}: cannot unpack {path} there ({exc.strerror or exc}); choose another --output."
+            f"{target.parent}: cannot unpack {path} there ({exc.strerror or exc})", remedy="choose another `output`"
         ) from exc
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
-    """A mask image on the grid of the data, bool ``(x, y, z)``.
+    """Read a mask image on the grid of the data, bool ``(x, y, z)``.
 
     Raises
     ------
@@ -134,22 +154,26 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
         image = nibabel.load(path)
         values = np.asanyarray(image.dataobj)
     except (ImageFileError, OSError, EOFError, ValueError) as exc:
-        raise OptionError(f"--mask {path}: cannot be read as an image ({str(exc).splitlines()[0]}).") from exc
+        raise OptionError(
+            f"cannot be read as an image ({str(exc).splitlines()[0]})", option="mask", value=path
+        ) from exc
     shape = values.shape + (1,) * (3 - values.ndim)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if shape != volume.grid:
         size = " x ".join(map(str, values.shape))
         raise OptionError(
-            f"--mask {path}: has {size} voxels, {volume.about.name} {' x '.join(map(str, volume.grid))}; resample it to"
-            " the data's grid."
+            f"has {size} voxels, {volume.about.name} {' x '.join(map(str, volume.grid))}",
+            option="mask",
+            value=path,
+            remedy="resample it to the data's grid",
         )
     mask = np.nan_to_num(values.reshape(volume.grid)) != 0
     if not mask.any():
-        raise OptionError(f"--mask {path}: has no voxel in it; there is nothing to fit.")
+        raise OptionError("has no voxel in it", option="mask", value=path, remedy="there is nothing to fit")
     if not np.allclose(image.affine, volume.about.affine, atol=0.5):
         print(
-            f"--mask {path}: lies elsewhere than {volume.about.name} by its header; voxels are taken by their number."
+            f"The mask {path} lies elsewhere than {volume.about.name} by its header; voxels are taken by their number."
         )
     return mask
 
@@ -158,7 +182,7 @@ _BLOCK_BYTES = 6e7
 
 
 def write_spectra(path: Path, volume: Volume, read: Callable[[slice], tuple[np.ndarray, np.ndarray]]) -> None:
-    """Write FIDs on a volume's grid as NIfTI-MRS, some points in time after the other; voxels without any are zero.
+    """Write FIDs on a volume's grid as NIfTI-MRS, a few points in time at once; voxels without an FID are zero.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Chunks put together into FSL-MRS's folder of maps and spectra."""
+"""Chunks assembled into FSL-MRS's folder of maps and spectra."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import torch
 
 from ..io.volume import write_spectra
 from ..results import layout, maps, model_file, tables
-from .chunks import _files, _gathered, _model
+from . import scratch
+from .chunks import chunk_files, gather, model_of
 from .job import Job
 
-__all__ = ["write_results"]
+__all__ = ["write_results", "finish", "duration", "summary"]
 
 
 def write_results(
-    folder: Path, job: Job, *, options: str, pilot: tables.FitResults | None = None
+    folder: Path, job: Job, *, options_text: str, pilot: tables.FitResults | None = None
 ) -> dict[str, np.ndarray]:
-    """Write FSL-MRS's folder and our maps from what is kept of a job; some of the maps' values, for a summary.
+    """Write FSL-MRS's folder and our maps from the chunks of a job.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def write_results(
         There and empty.
     job : Job
         With every chunk done.
-    options : str
+    options_text : str
         For options.txt.
     pilot : FitResults, optional
         Drawn into fit_avg.png.
@@ -38,29 +39,37 @@ def write_results(
     Returns
     -------
     dict
-        Arrays with a row per voxel, by the key of the map; 'names' are the columns of those with several.
+        Values of some maps for :func:`summary`: arrays with a row per voxel by the key of the map; 'names' are the
+        columns of those with several.
+
+    Raises
+    ------
+    OutputError
+        If a chunk cannot be read.
     """
-    model, fitted, _ = _model(job)
-    names = maps.all_names(fitted, job.settings.internal_ref, job.settings.combine)
-    (folder / "options.txt").write_text(options)
-    with np.load(job.file(0)) as arrays:
-        kinds = {name.replace("|", "/") for name in arrays.files}
-    grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
+    (folder / "options.txt").write_text(options_text)
     with ThreadPoolExecutor(1) as pool:
         # Packing spectra leaves the interpreter to others.
-        packing = pool.submit(_write_all_spectra, folder, job) if job.settings.spectra else None
-        seen = _write_maps(folder, job, model, fitted, names, kinds, grid, pilot)
+        packing = pool.submit(_write_all_spectra, folder, job) if job.volume_options.spectra else None
+        values = _write_maps(folder, job)
         if packing is not None:
             packing.result()
-    return seen
+    if pilot is not None:
+        from ..results.figures import fit_summary
+
+        fit_summary(pilot, folder / "fit_avg.png")
+    return values
 
 
-def _write_maps(
-    folder: Path, job: Job, model, fitted, names, kinds: set[str], grid: maps.Grid, pilot
-) -> dict[str, np.ndarray]:
-    """All but the spectra."""
-    seen = maps.write(folder, grid, kinds, lambda name: _gathered(job, [name])[0], names)
-    params, cov, noise = _gathered(job, ["params", "cov", "noise-sd"])
+def _write_maps(folder: Path, job: Job) -> dict[str, np.ndarray]:
+    """Write all but spectra and picture; returns values of some maps."""
+    prepared, options = model_of(job), job.options
+    model, fitted = prepared.model, prepared.names
+    names = maps.all_names(fitted, options.internal_ref, options.combine)
+    kinds = set(scratch.load_arrays(job.file(0)))
+    grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
+    values = maps.write(folder, grid, kinds, lambda name: gather(job, [name])[0], names)
+    params, cov, noise = gather(job, ["params", "cov", "noise-sd"])
     maps.write_misc(folder, model, fitted, names)
     model_file.write_model(
         folder,
@@ -74,26 +83,22 @@ def _write_maps(
         cov=cov,
         noise_sd=noise,
     )
-    maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.settings.spectra else set()))
-    if pilot is not None:
-        from ..results.figures import fit_summary
-
-        fit_summary(pilot, folder / "fit_avg.png")
-    return seen
+    maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.volume_options.spectra else set()))
+    return values
 
 
 def _write_all_spectra(folder: Path, job: Job) -> None:
-    """fit, baseline and residual, one file each, side by side."""
+    """Write fit, baseline and residual, one file each, in parallel."""
     (folder / "fit").mkdir()
     parts = []
-    for file in _files(job):
-        with np.load(file) as arrays:
-            parts.append((np.searchsorted(job.index, arrays["index"]), file.with_suffix(".npy")))
+    for file in chunk_files(job):
+        index = scratch.load_arrays(file, ["index"])["index"]
+        parts.append((np.searchsorted(job.index, index), file.with_suffix(".npy")))
 
     def read(which: int, part: slice) -> tuple[np.ndarray, np.ndarray]:
         out = np.zeros((part.stop - part.start, len(job.index)), np.complex64)
         for rows, file in parts:
-            out[:, rows] = np.load(file, mmap_mode="r")[which, part]
+            out[:, rows] = scratch.load_array(file)[which, part]
         return job.index, out
 
     with ThreadPoolExecutor(min(3, torch.get_num_threads())) as pool:
@@ -105,58 +110,68 @@ def _write_all_spectra(folder: Path, job: Job) -> None:
 
 
 def finish(job: Job) -> None:
-    """Remove what a job kept."""
+    """Remove the scratch folder of a job."""
     shutil.rmtree(job.scratch, ignore_errors=True)
 
 
-def rate(begun: float, n_voxels: int) -> str:
-    """How long it took, in words."""
-    took = time.perf_counter() - begun
-    return f"{took:.1f} s, {1e3 * took / max(1, n_voxels):.2f} ms per voxel"
+def duration(begun: float, n_voxels: int) -> str:
+    """Return the time since ``begun`` (of ``time.perf_counter``) in words, in all and per voxel."""
+    seconds = time.perf_counter() - begun
+    return f"{seconds:.1f} s, {1e3 * seconds / max(1, n_voxels):.2f} ms per voxel"
 
 
-def summary(job: Job, seen: dict[str, np.ndarray]) -> str:
-    """What became of a volume, for the terminal."""
-    failed, names = seen["failed"], seen["names"]
-    good = (failed == 0) & (seen["ood-score"] <= layout.OOD_LIMIT)
-    what = "clean ones"
+def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
+    """Return the results of a volume in words, for the terminal.
+
+    Parameters
+    ----------
+    job : Job
+    values : dict
+        From :func:`write_results`.
+    advice : str
+        Last line where most spectra are out of distribution.
+    """
+    failed = values["failed"]
+    good = (failed == 0) & (values["ood-score"] <= layout.OOD_LIMIT)
+    which = "clean ones"
     if not good.any():
-        good, what = failed == 0, "them"
-    there = int((failed < 2).sum())
-    lines = [f"{there} of {len(failed)} voxels fitted; medians of {int(good.sum())} {what}:"]
-    ratio = seen.get("conc-internal")
-    reference = "/" + "+".join(job.settings.internal_ref)
-    head = (
-        f"{'Metab':<10}{'conc':>10}{'%SD':>6}"
-        + (f"{reference:>12}" if ratio is not None else "")
-        + ("  mostly prior" if "prior-pull" in seen else "")
-    )
-    lines += [head, "-" * len(head)]
-    for column, name in enumerate(names):
-        part = [seen[key][good, column] for key in ("raw-concentrations", "sd")]
-        middle = [np.nanmedian(values) if np.isfinite(values).any() else np.nan for values in part]
-        line = f"{name:<10}{middle[0]:10.4g}{middle[1]:6.0f}"
-        if ratio is not None:
-            values = ratio[good, column]
-            line += f"{np.nanmedian(values) if np.isfinite(values).any() else np.nan:12.3f}"
-        if "prior-pull" in seen:
-            line += f"{100 * np.mean(seen['prior-pull'][good, column] > tables.MOSTLY_PRIOR):11.0f} %"
-        lines.append(line)
+        good, which = failed == 0, "them"
+    n_fitted = int((failed < 2).sum())
+    lines = [f"{n_fitted} of {len(failed)} voxels fitted; medians of {int(good.sum())} {which}:"]
+    lines += _medians(values, good, "/" + "+".join(job.options.internal_ref))
     for value in (1, 2, 3):
         if (failed == value).any():
             lines.append(
                 f"{int((failed == value).sum())} voxels: {layout.FAILED[value]} (quality/failed.nii.gz is {value}"
                 " there)."
             )
-    strange = int((seen["ood-score"][failed < 2] > layout.OOD_LIMIT).sum())
-    if strange:
+    n_outside = int((values["ood-score"][failed < 2] > layout.OOD_LIMIT).sum())
+    if n_outside:
         lines.append(
-            f"{strange} of {int((failed < 2).sum())} spectra are unlike clean data (quality/ood_score.nii.gz is above 1"
-            " there)."
+            f"{n_outside} of {n_fitted} spectra are out of distribution (quality/ood_score.nii.gz is above 1 there)."
         )
-    if strange > 0.5 * max(there, 1):
-        lines.append(
-            "Most are: check basis set (sequence, echo time), macromolecules (--mm), baseline (--baseline 'spline,"
-            " moderate') and --mask."
-        )
+    if advice and n_outside > 0.5 * max(n_fitted, 1):
+        lines.append(advice)
     return "\n".join(lines)
+
+
+def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str) -> list[str]:
+    """Return a table of the medians over some voxels, a line for each metabolite."""
+
+    def median(numbers: np.ndarray) -> float:
+        return float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else np.nan
+
+    ratio, pull = values.get("conc-internal"), values.get("prior-pull")
+    head = f"{'Metab':<10}{'conc':>10}{'%SD':>6}"
+    head += "" if ratio is None else f"{reference:>12}"
+    head += "" if pull is None else "  mostly prior"
+    lines = [head, "-" * len(head)]
+    for column, name in enumerate(values["names"]):
+        conc, sd = (median(values[key][good, column]) for key in ("raw-concentrations", "sd"))
+        line = f"{name:<10}{conc:10.4g}{sd:6.0f}"
+        if ratio is not None:
+            line += f"{median(ratio[good, column]):12.3f}"
+        if pull is not None:
+            line += f"{100 * np.mean(pull[good, column] > tables.MOSTLY_PRIOR):11.0f} %"
+        lines.append(line)
+    return lines

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache, partial
+import threading
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,106 +14,131 @@ from ..core import device as device_module
 from ..core import parallel as parallel_module
 from ..core import units
 from ..core.errors import FslMrsDlError, OutputError
-from ..fitting import quantification, quantify
+from ..fitting import quantification
+from ..fitting.quantify import fit_scaled, model_for
+from ..physics.signal_model import SignalModel
 from ..results import maps, model_file, tables
+from . import scratch
 from .job import Job
 
+__all__ = [
+    "ChunkModel",
+    "model_of",
+    "initial_values_of",
+    "fit_chunk",
+    "fit_voxels",
+    "results_of",
+    "save_chunk",
+    "chunk_files",
+    "gather",
+]
+
 _TOLERANCE = 1e-2  # SDs that a fit may be off its minimum
+_MAX_ITER = 40  # spectra of a brain take ten; those of the scalp are not worth more
 
 
-_MOST_STEPS = 40  # spectra of a brain take ten; those of the scalp are not worth more
+@dataclass(frozen=True)
+class ChunkModel:
+    """The model of a job, made once for all of its chunks.
+
+    Attributes
+    ----------
+    model : SignalModel
+        On the device of the fits.
+    names : list of str
+        Metabolites.
+    relative : ndarray ``(n_metabs,)``
+        Factor of a prior's numbers where basis spectra were scaled one by one.
+    initial_values : InitialValues
+    """
+
+    model: SignalModel
+    names: list[str]
+    relative: np.ndarray
+    initial_values: object
 
 
-class _Holder:
-    """A job as a key that says nothing: the signature beside it tells jobs apart."""
-
-    def __init__(self, job: Job):
-        self.job = job
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other) -> bool:
-        return isinstance(other, _Holder)
+# The models of the last two jobs, by what tells jobs apart: a worker process gets its job anew with every chunk.
+_MODELS: dict[tuple, ChunkModel] = {}
+_MODELS_LOCK = threading.Lock()
 
 
-@lru_cache(maxsize=2)
-def _prepared(signature: str, n_points: int, dwelltime: float, holder: _Holder):
-    job = holder.job
-    s, about = job.settings, job.volume.about
+def model_of(job: Job) -> ChunkModel:
+    """Return the model of a job; it is made at the first call."""
+    key = (job.signature, job.axes)
+    with _MODELS_LOCK:
+        if key not in _MODELS:
+            while len(_MODELS) > 1:
+                del _MODELS[next(iter(_MODELS))]
+            _MODELS[key] = _make_model(job)
+        return _MODELS[key]
+
+
+def _make_model(job: Job) -> ChunkModel:
     with parallel_module.one_thread():
-        model, basis_scale = quantify.model_for(
-            job.basis,
-            n_points,
-            dwelltime,
-            about.spec_freq_mhz,
-            about.nucleus,
-            ind_scale=list(s.ind_scale) if s.ind_scale else None,
-            rescale=s.rescale,
-            model=s.model,
-            ppmlim=s.ppmlim,
-            baseline=s.baseline,
-            groups=list(s.groups) if s.groups else None,
-        )
-    model = model.to(device_module.choose_device(s.dl.device))
-    return model, list(job.basis.names), np.median(basis_scale) / basis_scale, s.dl.make_starter().for_model(model)
+        model, basis_scale = model_for(job.basis, job.axes, job.options)
+    model = model.to(device_module.choose_device(job.options.device))
+    relative = np.median(basis_scale) / basis_scale
+    return ChunkModel(model, list(job.basis.names), relative, job.options.initialisation().for_model(model))
 
 
-def _model(job: Job):
-    return _prepared(job.signature, job.volume.n_points, job.volume.about.dwelltime, _Holder(job))[:3]
-
-
-def _starter(job: Job):
-    return _prepared(job.signature, job.volume.n_points, job.volume.about.dwelltime, _Holder(job))[3]
+def initial_values_of(job: Job):
+    """Return what proposes the initial values of a job's fits."""
+    return model_of(job).initial_values
 
 
 def fit_chunk(job: Job, k: int) -> int:
-    """Fit one chunk and keep it; the number of its voxels.
+    """Fit one chunk and keep it; returns the number of its voxels.
 
-    Runs in any thread or process; gives the same to the last digit in each.
+    Runs in any thread or process and gives the same to the last digit in each.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be kept.
     """
     torch.set_num_threads(1)
     rows = job.rows(k)
-    _save_chunk(job, job.file(k), _fitted(job, job.index[rows], _starter(job)))
+    save_chunk(job, job.file(k), fit_voxels(job, job.index[rows], initial_values_of(job)))
     return rows.stop - rows.start
 
 
-def _fitted(job: Job, index: np.ndarray, starter) -> dict[str, np.ndarray]:
-    """Fit voxels and work out everything that is written of them, arrays with a row each."""
+def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndarray]:
+    """Fit voxels and return everything that is written of them, arrays with a row each by name."""
     stored = job.volume.fids(index)
     fids = (stored.conj() if job.conjugated else stored).astype(np.complex128)
     with np.errstate(invalid="ignore", over="ignore"):
         fids *= job.fid_scale
-    fit = _fit_all_but_bad(job, fids, starter)
-    fit.fid_scale = job.fid_scale
-    s = job.settings
-    whole = tables.FitResults(
-        fit, tables.row_data(), list(s.internal_ref), list(s.combine), job.conjugated, s.dl.estimate
-    )
-    out = maps.values_of(whole)
+    fit = _fit_without_failing_rows(job, fids, initial_values)
+    out = maps.values_of(results_of(job, fit, tables.row_data()))
     out["index"] = index
     out["cost"], out["theta"] = fit.cost, fit.params[:, len(fit.names) :]
     out["params"], out["cov"] = fit.params.astype(np.float32), model_file.packed(fit.cov)
-    if s.spectra:
+    if job.volume_options.spectra:
         out["spectra"] = _spectra(job, fit, stored)
     return out
 
 
-def _fit_all_but_bad(job: Job, fids: np.ndarray, starter) -> quantification.Quantification:
-    """Fit FIDs; those that make the fit fail as a whole are found and become NaN, and the others are fitted without
-    them."""
-    model, names, _ = _model(job)
-    s = job.settings
+def results_of(job: Job, fit: quantification.Quantification, data) -> tables.FitResults:
+    """Return fits of a job's voxels with what tables and maps need besides."""
+    fit.fid_scale = job.fid_scale
+    options = job.options
+    return tables.FitResults(
+        fit, data, list(options.internal_ref), list(options.combine), job.conjugated, options.estimate
+    )
+
+
+def _fit_without_failing_rows(job: Job, fids: np.ndarray, initial_values) -> quantification.Quantification:
+    """Fit FIDs; those that make the fit fail as a whole become NaN, and the others are fitted without them."""
+    prepared = model_of(job)
+    options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
     fit = partial(
-        quantify.fit_scaled,
-        model=model,
-        names=names,
-        starter=starter,
-        prior=job.prior if job.prior is not None else "none",
-        prior_scaled=True,
-        estimate=s.dl.estimate,
-        device=s.dl.device,
-        max_iter=_MOST_STEPS,
+        fit_scaled,
+        model=prepared.model,
+        names=prepared.names,
+        options=options if job.prior is not None else replace(options, prior="none"),
+        initial_values=initial_values,
+        prior=job.prior,
         tolerance=_TOLERANCE,
     )
     try:
@@ -120,28 +146,28 @@ def _fit_all_but_bad(job: Job, fids: np.ndarray, starter) -> quantification.Quan
     except (FslMrsDlError, MemoryError):
         raise
     except Exception:
-        bad = _bad_rows(fit, fids, np.arange(len(fids)))
+        bad = _failing_rows(fit, fids, np.arange(len(fids)))
         if len(bad) == len(fids) > 1:
-            # Nothing is wrong with a voxel where no voxel can be fitted.
+            # A fault of the program, not of voxels, if none can be fitted.
             raise
         fids = fids.copy()
         fids[bad] = np.nan
         return fit(fids)
 
 
-def _bad_rows(fit, fids: np.ndarray, rows: np.ndarray) -> list[int]:
-    """Rows whose fit raises, found by halving."""
+def _failing_rows(fit, fids: np.ndarray, rows: np.ndarray) -> list[int]:
+    """Return the rows whose fit raises, found by halving."""
     try:
         fit(fids[rows])
         return []
     except Exception:
         if len(rows) == 1:
             return rows.tolist()
-        return [bad for half in np.array_split(rows, 2) for bad in _bad_rows(fit, fids, half)]
+        return [bad for half in np.array_split(rows, 2) for bad in _failing_rows(fit, fids, half)]
 
 
 def _spectra(job: Job, fit: quantification.Quantification, stored: np.ndarray) -> np.ndarray:
-    """Fit, baseline and residual as FIDs in the file's own convention, complex64 ``(3, n_points, n)``."""
+    """Return fit, baseline and residual as FIDs in the file's own convention, complex64 ``(3, n_points, n)``."""
     out = np.zeros((3, stored.shape[1], len(stored)), np.complex64)
     data = stored.conj()
     good = np.flatnonzero(fit.usable)
@@ -152,39 +178,46 @@ def _spectra(job: Job, fit: quantification.Quantification, stored: np.ndarray) -
     return out
 
 
-def _save_chunk(job: Job, file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Keep a chunk; it is there whole or not at all, its spectra first."""
+def save_chunk(job: Job, file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Keep the results of voxels: whole or not at all, and their spectra first.
+
+    Raises
+    ------
+    OutputError
+    """
     arrays = dict(arrays)
     try:
         spectra = arrays.pop("spectra", None)
-        temporary = file.with_name(f"{file.stem}-{os.getpid()}.part")
         if spectra is not None:
-            with temporary.open("wb") as out:
-                np.save(out, spectra)
-            temporary.replace(file.with_suffix(".npy"))
-        with temporary.open("wb") as out:
-            np.savez(out, **{name.replace("/", "|"): values for name, values in arrays.items()})
-        temporary.replace(file)
+            scratch.save_array(file.with_suffix(".npy"), spectra)
+        scratch.save_arrays(file, arrays)
     except OSError as exc:
         raise OutputError(
-            f"{job.scratch}: a chunk cannot be kept there ({exc.strerror or exc}); make room and go on with --resume."
+            f"{job.scratch}: a chunk cannot be kept there ({exc.strerror or exc})",
+            remedy="make room and go on with `resume`",
         ) from exc
 
 
-def _files(job: Job) -> list[Path]:
-    """Everything that was kept, in the order in which later files replace what earlier ones say."""
+def chunk_files(job: Job) -> list[Path]:
+    """Return the files of all results, in the order in which later ones replace rows of earlier ones."""
     return [job.file(k) for k in range(job.n_chunks)] + sorted(job.scratch.glob("patch-*.npz"))
 
 
-def _gathered(job: Job, names: list[str]) -> list[np.ndarray]:
-    """Arrays of all voxels by name, a row each in the order of ``job.index``."""
+def gather(job: Job, names: list[str]) -> list[np.ndarray]:
+    """Return arrays of all voxels by name, a row each in the order of ``job.index``.
+
+    Raises
+    ------
+    OutputError
+        If a file holds something else.
+    """
     out: list = [None] * len(names)
-    for file in _files(job):
-        with np.load(file) as arrays:
-            rows = np.searchsorted(job.index, arrays["index"])
-            for i, name in enumerate(names):
-                values = arrays[name.replace("/", "|")]
-                if out[i] is None:
-                    out[i] = np.full((len(job.index), *values.shape[1:]), np.nan, values.dtype)
-                out[i][rows] = values
+    for file in chunk_files(job):
+        arrays = scratch.load_arrays(file, ["index", *names])
+        rows = np.searchsorted(job.index, arrays["index"])
+        for i, name in enumerate(names):
+            values = arrays[name]
+            if out[i] is None:
+                out[i] = np.full((len(job.index), *values.shape[1:]), np.nan, values.dtype)
+            out[i][rows] = values
     return out

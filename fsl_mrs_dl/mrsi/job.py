@@ -1,106 +1,117 @@
-"""A whole MRSI volume: fitted in chunks side by side, kept on disk as it goes, put together into FSL-MRS's folder at
-the end.
+"""A whole MRSI volume: fitted in chunks in parallel, kept on disk as it goes, assembled into FSL-MRS's folder at the
+end.
 
-A run has a hidden folder beside its output.  Every chunk that is done lies there, so that a run which was interrupted
-can go on, and spectra need not be in memory.  Chunks are the same whoever fits them: one process, several, or the nodes
-of a cluster.
+A run has a hidden folder beside its output, the scratch folder.  Every finished chunk lies there, so that an
+interrupted run can be resumed, and spectra need not be in memory.  Chunks are the same whether one process fits them,
+several, or the nodes of a cluster.  The folder holds JSON and arrays only, and nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..fitting.options import DlOptions
+from ..core.axes import Axes
+from ..fitting.options import FitOptions
 from ..fitting.priors import Prior
 from ..io.basis import Basis
 from ..io.volume import Volume
 
-__all__ = ["Settings", "Job", "scratch_of"]
-
+__all__ = ["CHUNK", "VolumeOptions", "Job", "scratch_of"]
 
 CHUNK = 256
 """Voxels of a chunk."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to fit; names and meaning as in :func:`fsl_mrs_dl.fitting.quantify.quantify`.
+class VolumeOptions:
+    """Say what only a volume has to choose.
 
-    ``internal_ref`` and ``combine`` are metabolites and sums of them ('GPC+PCh'); ``spectra`` tells whether fit,
-    baseline and residual are written; ``share_starts`` fits voxels again from where their neighbours ended, where that
-    is elsewhere.
+    Attributes
+    ----------
+    conjugate : bool, optional
+        Conjugate the FIDs; by default where their frequency axis runs backwards.
+    spectra : bool
+        Write fit, baseline and residual.
+    share_initial_values : bool
+        Fit voxels again from their neighbours' parameters where these differ.
     """
 
-    model: str = "voigt"
-    ppmlim: tuple[float, float] | None = None
-    baseline: str = "poly, 2"
-    groups: tuple[int, ...] | None = None
-    ind_scale: tuple[str, ...] | None = None
-    rescale: bool = True
-    internal_ref: tuple[str, ...] = ("Cr", "PCr")
-    combine: tuple[str, ...] = ()
-    dl: DlOptions = field(default_factory=DlOptions)
     conjugate: bool | None = None
     spectra: bool = True
-    share_starts: bool = False
+    share_initial_values: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that fitting a chunk needs, small enough to be sent to another process.
+    """Everything that the fit of a chunk needs, small enough to be sent to another process.
 
-    ``index`` ``(n,)`` are the voxels to fit, counted with z fastest, and ``pilot`` those of them that the volume is
-    looked at with beforehand; ``prior`` is in the units of the scaled data.
+    Attributes
+    ----------
+    volume : Volume
+    basis : Basis
+    options : FitOptions
+    volume_options : VolumeOptions
+    index : int ndarray ``(n,)``
+        Voxels to fit, counted with z fastest.
+    pilot : int ndarray
+        Those of them from whose fits the prior comes.
+    fid_scale : float
+        Factor of the FIDs before the fit.
+    conjugated : bool
+    prior : Prior, optional
+        In the units of the scaled data.
+    scratch : path
+        Folder of what is kept.
+    signature : str
+        JSON of everything that must be the same for a run to be resumed.
+    chunk : int
+        Voxels of a chunk.
     """
 
     volume: Volume
     basis: Basis
-    settings: Settings
+    options: FitOptions
+    volume_options: VolumeOptions
     index: np.ndarray
+    pilot: np.ndarray
     fid_scale: float
     conjugated: bool
     prior: Prior | None
     scratch: Path
     signature: str
-    pilot: np.ndarray
     chunk: int = CHUNK
 
     @property
+    def axes(self) -> Axes:
+        """Axes of the volume's FIDs."""
+        return self.volume.about.axes.with_points(self.volume.n_points)
+
+    @property
     def n_chunks(self) -> int:
+        """Number of chunks."""
         return -(-len(self.index) // self.chunk)
 
     def rows(self, k: int) -> slice:
-        """Which of the voxels chunk ``k`` has."""
+        """Return the rows of ``index`` that chunk ``k`` holds."""
         return slice(k * self.chunk, min(len(self.index), (k + 1) * self.chunk))
 
+    def n_voxels(self, chunks) -> int:
+        """Return the number of voxels in some chunks."""
+        return sum(self.rows(k).stop - self.rows(k).start for k in chunks)
+
     def file(self, k: int) -> Path:
-        """Where the results of chunk ``k`` are kept."""
+        """Return the file of the results of chunk ``k``."""
         return self.scratch / f"chunk-{k:05d}.npz"
 
     def done(self) -> list[int]:
-        """Chunks that are there already."""
+        """Return the chunks whose results are there."""
         return [k for k in range(self.n_chunks) if self.file(k).is_file()]
 
 
 def scratch_of(output: Path) -> Path:
-    """The folder in which a run keeps what is done of it."""
+    """Return the scratch folder of a run with this output folder."""
     output = Path(output).resolve()
     return output.with_name(f".{output.name}-unfinished")
-
-
-# -- before the fit ------------------------------------------------------------------------------------------------
-
-
-# -- one chunk -----------------------------------------------------------------------------------------------------
-
-
-# -- all chunks ----------------------------------------------------------------------------------------------------
-
-
-# -- neighbours ----------------------------------------------------------------------------------------------------
-
-
-# -- putting together ----------------------------------------------------------------------------------------------

@@ -1,72 +1,81 @@
-"""Voxels fitted again from where their neighbours ended."""
+"""Voxels fitted again from their neighbours' parameters."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from ..core.parallel import parallel_map
 from ..fitting import optimise
-from .chunks import _fitted, _gathered, _model, _save_chunk
+from .chunks import fit_voxels, gather, model_of, save_chunk
 from .job import Job
 
-_NEIGHBOUR_PASSES = 2
+__all__ = ["PASSES", "FixedInitialValues", "refit_from_neighbours"]
+
+PASSES = 2
+"""Most passes over the volume."""
 
 
-class Given:
-    """A starter that proposes what it was given.
+class FixedInitialValues:
+    """Initial values that were chosen beforehand.
 
     Parameters
     ----------
     proposals : tensor ``(n, n_theta)``
-        For the spectra it will be called with, in their order; NaN for none, which the first proposal then stands in
-        for.
+        For the spectra of the calls to come, in their order.
     """
 
     name = "neighbours"
 
     def __init__(self, proposals: torch.Tensor):
-        self.proposals, self.at = proposals, 0
+        self.proposals, self.position = proposals, 0
 
     def __call__(self, spec, model, names):
-        part = self.proposals[self.at : self.at + len(spec)]
-        self.at += len(spec)
+        """Return the proposals of the next spectra, ``(len(spec), 1, n_theta)``."""
+        part = self.proposals[self.position : self.position + len(spec)]
+        self.position += len(spec)
         return part[:, None]
 
 
-class _FromNeighbours:
-    """Where a voxel ended and where its neighbours did, each to be tried."""
+class _NeighboursInitialValues:
+    """Parameters of a voxel and of its neighbours, each of them a part that the fit tries."""
 
     name = "neighbours"
 
     def __init__(self, proposals: torch.Tensor):
-        self.parts = [Given(proposals[:, i]) for i in range(proposals.shape[1])]
+        self.parts = [FixedInitialValues(proposals[:, i]) for i in range(proposals.shape[1])]
 
     def for_model(self, model):
         return self
 
 
-def _from_neighbours(job: Job, number: int, parallel: str, workers: int | None, say) -> int:
-    """Fit voxels again whose neighbours ended elsewhere, and keep what is better; how many were."""
-    model, names, _ = _model(job)
-    theta, cost = _gathered(job, ["theta", "cost"])
-    theta = _theta_only(model, theta)
-    place = np.full(job.volume.grid, -1).reshape(-1)
-    place[job.index] = np.arange(len(job.index))
-    around = _neighbours(place.reshape(job.volume.grid))[job.index]
-    converged = np.isfinite(cost) & np.isfinite(theta).all(1)
+def refit_from_neighbours(
+    job: Job, number: int, *, parallel: str, workers: int | None, say: Callable[[str], None]
+) -> int:
+    """Fit voxels again whose neighbours' parameters differ, and keep the better fits.
+
+    Parameters
+    ----------
+    job : Job
+        With every chunk done.
+    number : int
+        Of the pass.
+    parallel, workers, say
+        As for :func:`fsl_mrs_dl.mrsi.run.fit_all`.
+
+    Returns
+    -------
+    int
+        Number of voxels that fit better; of a pass that was done before, of those with other neighbours.
+    """
+    model = model_of(job).model
+    theta, cost = gather(job, ["theta", "cost"])
+    theta = _nonlinear_parameters(model, theta)
     known = torch.as_tensor(np.where(np.isfinite(theta), theta, 0.0))
-    candidates = np.repeat(np.arange(len(theta))[:, None], 7, 1)
-    different = np.zeros(len(theta), bool)
-    for side in range(6):
-        other = around[:, side]
-        there = (other >= 0) & converged & np.where(other >= 0, converged[other], False)
-        apart = np.zeros(len(theta), bool)
-        rows = np.flatnonzero(there)
-        apart[rows] = optimise.apart(model, known[rows], known[other[rows]]).cpu().numpy()
-        candidates[:, side + 1] = np.where(apart, other, candidates[:, side + 1])
-        different |= apart
-    rows = np.flatnonzero(different)
+    candidates = _candidates(job, model, known, np.isfinite(cost) & np.isfinite(theta).all(1))
+    rows = np.flatnonzero((candidates != candidates[:, :1]).any(1))
     file = job.scratch / f"patch-{number}.npz"
     if not len(rows) or file.is_file():
         return len(rows)
@@ -74,29 +83,43 @@ def _from_neighbours(job: Job, number: int, parallel: str, workers: int | None, 
 
     def better_fits(k: int) -> tuple[int, dict]:
         torch.set_num_threads(1)
-        found = _fitted(job, job.index[parts[k]], _FromNeighbours(known[candidates[parts[k]]]))
-        lower = found["cost"] < cost[parts[k]] * (1 - 1e-6)
-        return k, {name: values[..., lower] if name == "spectra" else values[lower] for name, values in found.items()}
+        fits = fit_voxels(job, job.index[parts[k]], _NeighboursInitialValues(known[candidates[parts[k]]]))
+        lower = fits["cost"] < cost[parts[k]] * (1 - 1e-6)
+        return k, {name: values[..., lower] if name == "spectra" else values[lower] for name, values in fits.items()}
 
     here = workers if parallel != "cluster" else None
     threads = 1 if model.time.device.type != "cpu" else here or torch.get_num_threads()
-    kept = [
-        found
-        for _, found in sorted(
-            parallel_map(better_fits, range(len(parts)), threads=threads, ordered=False), key=lambda one: one[0]
-        )
-    ]
-    better = sum(len(found["cost"]) for found in kept)
-    joined = {
-        name: np.concatenate([one[name] for one in kept], axis=-1 if name == "spectra" else 0) for name in kept[0]
-    }
-    _save_chunk(job, file, joined)
-    say(f"{better} of {len(rows)} voxels whose neighbours ended elsewhere were better fitted from there.")
+    finished = parallel_map(better_fits, range(len(parts)), threads=threads, ordered=False)
+    kept = [fits for _, fits in sorted(finished, key=lambda part: part[0])]
+    better = sum(len(fits["cost"]) for fits in kept)
+    save_chunk(
+        job,
+        file,
+        {name: np.concatenate([fits[name] for fits in kept], axis=-1 if name == "spectra" else 0) for name in kept[0]},
+    )
+    say(f"{better} of {len(rows)} voxels whose neighbours have other parameters fit better with those.")
     return better
 
 
-def _theta_only(model, values: np.ndarray) -> np.ndarray:
-    """All parameters behind the concentrations -> the nonlinear ones, ``sigma`` squared."""
+def _candidates(job: Job, model, theta: torch.Tensor, converged: np.ndarray) -> np.ndarray:
+    """Return the rows whose parameters each voxel is fitted from, int ``(n, 7)``: its own first, then those of its
+    neighbours that differ, its own again in place of the others."""
+    place = np.full(job.volume.grid, -1).reshape(-1)
+    place[job.index] = np.arange(len(job.index))
+    around = _neighbours(place.reshape(job.volume.grid))[job.index]
+    candidates = np.repeat(np.arange(len(theta))[:, None], 7, 1)
+    for side in range(6):
+        other = around[:, side]
+        there = (other >= 0) & converged & np.where(other >= 0, converged[other], False)
+        rows = np.flatnonzero(there)
+        differ = optimise.apart(model, theta[rows], theta[other[rows]]).cpu().numpy()
+        rows = rows[differ]
+        candidates[rows, side + 1] = other[rows]
+    return candidates
+
+
+def _nonlinear_parameters(model, values: np.ndarray) -> np.ndarray:
+    """Turn all parameters behind the concentrations into the nonlinear ones, ``sigma`` squared."""
     n = sum(model.theta_sizes.values())
     theta = values[:, :n].copy()
     if model.shape.gaussian:
@@ -106,7 +129,7 @@ def _theta_only(model, values: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(place: np.ndarray) -> np.ndarray:
-    """What the six neighbours of each voxel hold, ``(n_voxels, 6)``; -1 outside."""
+    """Return what the six neighbours of each voxel hold, ``(n_voxels, 6)``; -1 outside."""
     padded = np.pad(place, 1, constant_values=-1)
     sides = [
         padded[2:, 1:-1, 1:-1],

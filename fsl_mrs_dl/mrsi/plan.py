@@ -1,5 +1,5 @@
-"""What is settled before the first voxel of a volume is fitted: voxels, scale, conjugation, prior; and what an
-interrupted run has left."""
+"""Everything that is decided before the first voxel of a volume is fitted: voxels, scale, conjugation, prior; and the
+resumption of an interrupted run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +18,63 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
 from ..core.fids import quiet_points
-from ..fitting import quantify
+from ..fitting.options import FitOptions
+from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation
 from ..io.volume import Volume, load_mask, open_volume
 from ..results import tables
-from .chunks import _model, _starter
-from .job import CHUNK, Job, Settings, scratch_of
+from . import scratch as scratch_module
+from .chunks import model_of, results_of
+from .job import CHUNK, Job, VolumeOptions, scratch_of
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "load_unfinished", "fit_pilot", "survey"]
+
+_PILOT = 256  # voxels that are fitted beforehand
+_FOR_PRIOR = 2048  # the same where the prior is learnt from them
 
 
-_PILOT = 256  # voxels that a volume is looked at with beforehand
+@dataclass(frozen=True)
+class _Request:
+    """What a run is asked for, as :func:`prepare` takes it."""
 
+    data: str | Path
+    basis: Basis
+    output: str | Path
+    options: FitOptions
+    volume_options: VolumeOptions
+    mask: str | Path | None
+    chunk: int
 
-_FOR_PRIOR = 2048  # and those that a prior is learnt from
+    @property
+    def signature(self) -> str:
+        """JSON of everything that must be the same for a run to be resumed."""
+
+        def stamp(path):
+            try:
+                status = Path(path).stat()
+            except OSError:
+                return str(path)
+            return [str(Path(path).resolve()), status.st_size, status.st_mtime_ns]
+
+        digest = hashlib.sha256(np.ascontiguousarray(self.basis.fids).tobytes()).hexdigest()
+        options = asdict(self.options) | asdict(self.volume_options)
+        about = {
+            "data": stamp(self.data),
+            "mask": None if self.mask is None else stamp(self.mask),
+            "basis": [list(self.basis.names), digest, asdict(self.basis.axes)],
+            **{name: value for name, value in options.items() if name != "share_initial_values"},
+            "voxels of a chunk": self.chunk,
+            "version": __version__,
+        }
+        return json.dumps(about, default=str, sort_keys=True)
 
 
 def prepare(
     data: str | Path,
     basis: Basis,
     output: str | Path,
-    settings: Settings,
+    options: FitOptions | None = None,
+    volume_options: VolumeOptions | None = None,
     *,
     mask: str | Path | None = None,
     resume: bool = False,
@@ -46,7 +82,7 @@ def prepare(
     chunk: int = CHUNK,
     say: Callable[[str], None] = print,
 ) -> tuple[Job, tables.FitResults]:
-    """Open the data, choose voxels, scale and prior; what follows depends on nothing else.
+    """Open the data and choose voxels, scale and prior; the fits depend on nothing else.
 
     Returns
     -------
@@ -57,167 +93,184 @@ def prepare(
     Raises
     ------
     DataError, BasisError, OptionError, OutputError
-        OutputError also where an unfinished run is there and neither ``resume`` nor ``overwrite`` is given.
+        OutputError also if there is an unfinished run and neither ``resume`` nor ``overwrite`` is given.
     """
+    request = _Request(
+        data=data,
+        basis=basis,
+        output=output,
+        options=options or FitOptions(),
+        volume_options=volume_options or VolumeOptions(),
+        mask=mask,
+        chunk=chunk,
+    )
     scratch = scratch_of(output)
-    signature = _signature(data, basis, settings, mask, chunk)
     if resume:
-        job = _taken_up(scratch, output, signature)
-        return job, _looked_ahead(job, job.prior if job.prior is not None else "none", prior_scaled=True)
+        job = load_unfinished(scratch, request)
+        return job, fit_pilot(job)
     if scratch.exists():
         if not overwrite:
             done = len(list(scratch.glob("chunk-*.npz")))
             raise OutputError(
-                f"{output}: an unfinished run of it is there ({done} chunks done); --resume goes on with it,"
-                " --overwrite begins anew."
+                f"{output}: an unfinished run of it is there ({done} chunks done)",
+                remedy="`resume` goes on with it, `overwrite` begins anew",
             )
         shutil.rmtree(scratch)
     try:
         scratch.mkdir(parents=True)
     except OSError as exc:
-        raise OutputError(f"{output}: cannot be made ({exc.strerror}); choose another --output.") from exc
+        raise OutputError(f"{output}: cannot be made ({exc.strerror})", remedy="choose another `output`") from exc
     try:
-        job, pilot = _planned(data, basis, settings, mask, scratch, signature, chunk, say)
-        _keep(scratch / "job.pickle", job)
+        job, pilot = _plan(request, scratch, say)
+        scratch_module.save_job(job)
         return job, pilot
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
 
 
-def _signature(data, basis: Basis, settings: Settings, mask, chunk: int) -> str:
-    """What must be the same for a run to go on, as text."""
+def load_unfinished(scratch: Path, request: _Request) -> Job:
+    """Return the job of an unfinished run, if it is the one that is asked for.
 
-    def stamp(path):
-        try:
-            found = Path(path).stat()
-        except OSError:
-            return str(path)
-        return [str(Path(path).resolve()), found.st_size, found.st_mtime_ns]
-
-    digest = hashlib.sha256(np.ascontiguousarray(basis.fids).tobytes()).hexdigest()
-    about = {
-        "data": stamp(data),
-        "mask": None if mask is None else stamp(mask),
-        "basis": [list(basis.names), digest],
-        **{name: value for name, value in asdict(settings).items() if name != "share_starts"},
-        "voxels of a chunk": chunk,
-        "version": __version__,
-    }
-    return json.dumps(about, default=str, sort_keys=True)
-
-
-def _keep(path: Path, job: Job) -> None:
-    import pickle
-
-    path.write_bytes(pickle.dumps(job))
-
-
-def _taken_up(scratch: Path, output, signature: str) -> Job:
-    """The job of an unfinished run, if it is the one that is asked for."""
-    import pickle
-
+    Raises
+    ------
+    OutputError
+        If there is none, it cannot be read, or it was another one.
+    """
+    output = request.output
     try:
-        # Written by this program, in a folder of the user's own.
-        job = pickle.loads((scratch / "job.pickle").read_bytes())
+        old, decided = scratch_module.load_plan(scratch)
     except FileNotFoundError:
-        raise OutputError(f"{output}: there is no unfinished run of it to go on with; leave --resume out.") from None
-    except Exception as exc:
-        raise OutputError(
-            f"{output}: what is there of the unfinished run cannot be read ({exc}); begin anew with --overwrite."
-        ) from exc
-    old, new = json.loads(job.signature), json.loads(signature)
-    for name in old:
-        if old[name] != new.get(name):
-            was, now = (str(values)[:60] for values in (old[name], new.get(name)))
+        if scratch.is_dir():
             raise OutputError(
-                f"{output}: the unfinished run was made with another {name} ({was}, now {now}); --overwrite begins"
-                " anew."
+                f"{output}: the unfinished run of it is none that this version wrote",
+                remedy="begin anew with `overwrite`",
+            ) from None
+        raise OutputError(
+            f"{output}: there is no unfinished run of it to go on with", remedy="leave `resume` out"
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise OutputError(
+            f"{output}: the unfinished run of it cannot be read ({str(exc).splitlines()[0]})",
+            remedy="begin anew with `overwrite`",
+        ) from exc
+    new = json.loads(request.signature)
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            was, now = (str(values)[:60] for values in (old.get(name), new.get(name)))
+            raise OutputError(
+                f"{output}: the unfinished run was made with another {name} ({was}, now {now})",
+                remedy="`overwrite` begins anew",
             )
-    return replace(job, scratch=scratch)
+    return Job(
+        volume=open_volume(request.data, scratch),
+        basis=request.basis,
+        options=request.options,
+        volume_options=request.volume_options,
+        scratch=scratch,
+        signature=request.signature,
+        chunk=request.chunk,
+        **decided,
+    )
 
 
-def _planned(
-    data, basis: Basis, settings: Settings, mask, scratch: Path, signature: str, chunk: int, say
-) -> tuple[Job, tables.FitResults]:
+def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple[Job, tables.FitResults]:
+    """Return the job of a new run, and fits of its pilot voxels."""
+    data, options = request.data, request.options
     volume = open_volume(data, scratch)
-    about = volume.about
-    basis.check_match(about.spec_freq_mhz, about.nucleus, str(data))
-    inside = np.ones(volume.grid, bool) if mask is None else load_mask(mask, volume)
+    axes = volume.about.axes.with_points(volume.n_points)
+    request.basis.check_match(axes.spec_freq_mhz, axes.nucleus, str(data))
+    inside = np.ones(volume.grid, bool) if request.mask is None else load_mask(request.mask, volume)
     index = np.flatnonzero(inside)
-    usable, energy, contrast = _looked_at(volume, index)
+    usable, energy, contrast = survey(volume, axes, index)
     if not usable.any():
-        where = "" if mask is None else " in the mask"
+        where = "" if request.mask is None else " in the mask"
         raise DataError(f"{data}: every FID{where} is zero or holds NaN; there is nothing to fit.")
-    if mask is None:
+    if request.mask is None:
         # Without a mask, a voxel of zeros is outside of what was measured; one of NaN is flagged.
         index, usable, energy, contrast = (values[energy != 0] for values in (index, usable, energy, contrast))
-    scale = 100 / float(np.sqrt(energy[usable].mean())) if settings.rescale else 1.0
-    rng = np.random.default_rng(0)
-    strong, many = np.flatnonzero(usable), _FOR_PRIOR if settings.dl.prior == "volume" else _PILOT
-    if len(strong) > 2 * many:
-        # Neither noise nor, where there is no mask, the scalp's lipids.
-        low, high = np.quantile(contrast[strong], (0.5, 1.0 if mask is not None else 0.85))
-        strong = strong[(contrast[strong] >= low) & (contrast[strong] <= high)]
-    chosen = np.sort(rng.choice(strong, min(many, len(strong)), replace=False))
-    fids = volume.fids(index[chosen])
-    conjugated = settings.conjugate
+    scale = 100 / float(np.sqrt(energy[usable].mean())) if options.rescale else 1.0
+    pilot = index[_pilot_rows(usable, contrast, masked=request.mask is not None, learning=options.prior == "volume")]
+    conjugated = request.volume_options.conjugate
     if conjugated is None:
-        conjugated = detect_conjugation(fids, about.dwelltime, about.spec_freq_mhz, about.nucleus)
-        if conjugated:
-            say(
-                f"{data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid"
-                " forbids it."
-            )
-    job = Job(volume, basis, settings, index, scale, bool(conjugated), None, scratch, signature, index[chosen], chunk)
-    pilot = _looked_ahead(job, settings.dl.prior)
-    fit = pilot.fit
-    fit.estimate(settings.dl.estimate)  # says so if it was not made
+        conjugated = detect_conjugation(volume.fids(pilot), axes)
+    job = Job(
+        volume=volume,
+        basis=request.basis,
+        options=options,
+        volume_options=request.volume_options,
+        index=index,
+        pilot=pilot,
+        fid_scale=scale,
+        conjugated=bool(conjugated),
+        prior=None,
+        scratch=scratch,
+        signature=request.signature,
+        chunk=request.chunk,
+    )
+    results = fit_pilot(job, job.options.prior)
+    fit = results.fit
+    fit.estimate(options.estimate)  # raises if there is none
     if fit.network_note:
         say(fit.network_note)
-    return replace(job, prior=fit.posterior.prior if fit.posterior is not None else None), pilot
+    return replace(job, prior=fit.posterior.prior if fit.posterior is not None else None), results
 
 
-def _looked_ahead(job: Job, prior, prior_scaled: bool = False) -> tables.FitResults:
-    """Fits of the voxels that a volume is looked at with beforehand."""
-    s, (model, names, relative) = job.settings, _model(job)
-    fids = job.volume.fids(job.pilot)
-    # The prior comes from here: a run that goes on elsewhere is to have the same.
-    with parallel_module.one_thread():
-        fit = quantify.fit_scaled(
-            (fids.conj() if job.conjugated else fids) * job.fid_scale,
-            model,
-            names,
-            starter=_starter(job),
-            prior=prior,
-            relative=relative,
-            prior_scaled=prior_scaled,
-            estimate=s.dl.estimate,
-            device=s.dl.device,
-        )
-    fit.fid_scale = job.fid_scale
-    data = _rows_of(job.volume, fids)
-    return tables.FitResults(fit, data, list(s.internal_ref), list(s.combine), job.conjugated, s.dl.estimate)
+def _pilot_rows(usable: np.ndarray, contrast: np.ndarray, *, masked: bool, learning: bool) -> np.ndarray:
+    """Return the rows of voxels that are fitted beforehand, ascending."""
+    rng = np.random.default_rng(0)
+    rows, many = np.flatnonzero(usable), _FOR_PRIOR if learning else _PILOT
+    if len(rows) > 2 * many:
+        # Neither noise nor, without a mask, the scalp's lipids.
+        low, high = np.quantile(contrast[rows], (0.5, 1.0 if masked else 0.85))
+        rows = rows[(contrast[rows] >= low) & (contrast[rows] <= high)]
+    return np.sort(rng.choice(rows, min(many, len(rows)), replace=False))
 
 
-def _rows_of(volume: Volume, fids: np.ndarray):
-    """Some spectra of a volume as data of their own."""
-    return replace(volume.about, fids=fids[:, None, None, :])
+def fit_pilot(job: Job, prior=None) -> tables.FitResults:
+    """Fit a job's pilot voxels.
 
-
-def _looked_at(volume: Volume, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which voxels can be fitted, bool ``(n,)``; the sum of squares of their FIDs, NaN where one is not finite; and
-    signal over noise.
-
-    The last is the size of the spectrum where metabolites are over that where there is noise only, whichever way the
-    frequency axis runs.
+    Parameters
+    ----------
+    job : Job
+    prior : str, path or Prior, optional
+        As in FitOptions, to be brought to the units of the data; by default that of the job, which is in them.
     """
-    about, n = volume.about, volume.n_points
+    prepared = model_of(job)
+    fids = job.volume.fids(job.pilot)
+    settled = job.prior if prior is None else None
+    options = replace(job.options, prior="none" if prior is None else prior)
+    # With one thread: a run that is resumed elsewhere is to have the same prior.
+    with parallel_module.one_thread():
+        fit = fit_scaled(
+            (fids.conj() if job.conjugated else fids) * job.fid_scale,
+            prepared.model,
+            prepared.names,
+            options,
+            initial_values=prepared.initial_values,
+            prior=settled,
+            relative=prepared.relative,
+        )
+    return results_of(job, fit, replace(job.volume.about, fids=fids[:, None, None, :]))
+
+
+def survey(volume: Volume, axes: Axes, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Measure the signal of voxels.
+
+    Returns
+    -------
+    usable : bool ndarray ``(n,)``
+        Voxels that can be fitted.
+    energy : ndarray ``(n,)``
+        Sum of squares of the FID, NaN where it is not finite.
+    contrast : ndarray ``(n,)``
+        Power of the spectrum where metabolites are over that where there is noise only, whichever way the frequency
+        axis runs.
+    """
     energy, contrast = np.zeros(len(index)), np.zeros(len(index))
-    axes = Axes(n, about.dwelltime, about.spec_freq_mhz, about.nucleus)
     quiet = quiet_points(axes)
     first, last = axes.window(axes.usual_window)
-    window = np.zeros(n, bool)
+    window = np.zeros(axes.n_points, bool)
     window[first:last] = True
     window |= window[::-1]
     for part in np.array_split(np.arange(len(index)), -(-len(index) // 4096)):

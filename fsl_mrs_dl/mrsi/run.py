@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
 import torch
@@ -13,14 +14,11 @@ from ..core.errors import OptionError
 from ..core.parallel import parallel_map
 from .chunks import fit_chunk
 from .job import Job
-from .neighbours import _NEIGHBOUR_PASSES, _from_neighbours
+from .neighbours import PASSES, refit_from_neighbours
 
-__all__ = ["PARALLEL", "fit_all"]
-
+__all__ = ["PARALLEL", "fit_all", "workers_for"]
 
 PARALLEL = ("off", "local", "cluster")
-
-
 """Where chunks are fitted: in this process, in several of this machine, or on a cluster."""
 
 
@@ -43,6 +41,8 @@ def fit_all(
         Threads, processes or nodes.
     progress : callable, optional
         Called with the number of voxels that were finished.
+    say : callable, optional
+        Called with messages.
 
     Raises
     ------
@@ -50,79 +50,98 @@ def fit_all(
     """
     done = set(job.done())
     if progress and done:
-        progress(sum(job.rows(k).stop - job.rows(k).start for k in done))
-    left = [k for k in range(job.n_chunks) if k not in done]
-    for finished in _mapped(partial(fit_chunk, job), left, parallel, workers, say, job.settings.dl.device):
-        if progress:
-            progress(finished)
-    if job.settings.share_starts:
-        for number in range(_NEIGHBOUR_PASSES):
-            if not _from_neighbours(job, number, parallel, workers, say):
+        progress(job.n_voxels(done))
+    chunks = [k for k in range(job.n_chunks) if k not in done]
+    fit = partial(fit_chunk, job)
+    if parallel == "off":
+        counts = _in_threads(fit, chunks, workers, job.options.device)
+    else:
+        counts = _in_processes(fit, chunks, parallel, workers, say)
+    # Closed at once after an error, here or in a chunk, and with it whatever it holds.
+    with closing(counts):
+        for count in counts:
+            if progress:
+                progress(count)
+    if job.volume_options.share_initial_values:
+        for number in range(PASSES):
+            if not refit_from_neighbours(job, number, parallel=parallel, workers=workers, say=say):
                 break
 
 
-def _mapped(function, parts: list, parallel: str, workers: int | None, say, device: str) -> Iterator[int]:
-    """``map`` in whatever order parts are finished."""
+def _in_threads(function: Callable, parts: list, workers: int | None, device: str) -> Iterator:
+    """Map over parts in this process, in the order in which they are finished."""
     if not parts:
         return
-    if parallel == "off":
-        threads = workers or torch.get_num_threads()
-        yield from parallel_map(
-            function, parts, threads=1 if device_module.choose_device(device).type != "cpu" else threads, ordered=False
-        )
+    threads = workers or torch.get_num_threads()
+    if device_module.choose_device(device).type != "cpu":
+        threads = 1
+    yield from parallel_map(function, parts, threads=threads, ordered=False)
+
+
+def _in_processes(function: Callable, parts: list, parallel: str, workers: int | None, say: Callable) -> Iterator:
+    """Map over parts in other processes, in the order in which they are finished."""
+    if not parts:
         return
     try:
-        from dask.distributed import Client, as_completed
+        from dask.distributed import as_completed
     except ImportError as exc:
         raise OptionError(
-            f"--parallel {parallel}: needs dask ({exc}); pip install 'fsl-mrs-dl[parallel]', or leave --parallel out."
+            f"needs dask ({exc})",
+            option="parallel",
+            value=parallel,
+            remedy="pip install 'fsl-mrs-dl[parallel]', or leave `parallel` out",
         ) from exc
-    cluster = _cluster(workers or 2) if parallel == "cluster" else None
-    n_workers = min(workers or os.cpu_count() or 1, len(parts))
-    client = (
-        Client(cluster)
-        if cluster is not None
-        else Client(n_workers=n_workers, threads_per_worker=1, dashboard_address=None)
-    )
-    with client:
-        say(
-            f"Fitting {len(parts)} chunks on {workers or 2} nodes."
-            if cluster is not None
-            else f"Fitting {len(parts)} chunks, {n_workers} at a time."
-        )
+    with _dask_client(parallel, workers, len(parts), say) as client:
         for future in as_completed(client.map(function, parts, pure=False)):
             yield future.result()
-    if cluster is not None:
-        cluster.close()
 
 
-def _cluster(workers: int):
-    """Nodes of a cluster as FSL-MRS asks for them: SLURM, configured under the name 'fsl_mrsi'."""
+@contextmanager
+def _dask_client(parallel: str, workers: int | None, n_parts: int, say: Callable) -> Iterator:
+    """Open a client of local processes or of a cluster; both are closed in the end, whatever happens."""
+    from dask.distributed import Client
+
+    with ExitStack() as stack:
+        if parallel == "cluster":
+            nodes = workers or 2
+            cluster = stack.enter_context(closing(_slurm_cluster()))
+            cluster.scale(nodes)
+            client = stack.enter_context(Client(cluster))
+            say(f"Fitting {n_parts} chunks on {nodes} nodes.")
+        else:
+            processes = min(workers or os.cpu_count() or 1, n_parts)
+            client = stack.enter_context(Client(n_workers=processes, threads_per_worker=1, dashboard_address=None))
+            say(f"Fitting {n_parts} chunks, {processes} at a time.")
+        yield client
+
+
+def _slurm_cluster():
+    """Return a cluster as FSL-MRS asks for one: SLURM, configured under the name 'fsl_mrsi'; no node of it runs yet."""
     try:
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError as exc:
         raise OptionError(
-            f"--parallel cluster: needs dask-jobqueue ({exc}); pip install 'fsl-mrs-dl[parallel]'."
+            f"needs dask-jobqueue ({exc})",
+            option="parallel",
+            value="cluster",
+            remedy="pip install 'fsl-mrs-dl[parallel]'",
         ) from exc
     try:
-        cluster = SLURMCluster(config_name="fsl_mrsi")
+        return SLURMCluster(config_name="fsl_mrsi")
     except (ValueError, KeyError, TypeError) as exc:
         raise OptionError(
-            f"--parallel cluster: dask-jobqueue has no configuration 'fsl_mrsi' that it can use ({exc}); FSL-MRS's"
-            " documentation says how to make one."
+            f"dask-jobqueue has no configuration 'fsl_mrsi' that it can use ({exc})",
+            option="parallel",
+            value="cluster",
+            remedy="FSL-MRS's documentation says how to make one",
         ) from exc
-    cluster.scale(workers)
-    return cluster
 
 
-_AT_REST, _EACH = 0.8, 0.3
+_AT_REST_GIB, _CHUNK_GIB = 0.8, 0.3  # memory of a run before anything is fitted, and of each chunk in work
 
 
-"""Memory (GiB) of a run before anything is fitted, and of each chunk that is being fitted."""
-
-
-def workers_for(parallel: str, asked: int | None, most_gib: float) -> int | None:
-    """Number of threads, processes or nodes; as many as there are cores, or fewer where memory is short.
+def workers_for(parallel: str, wanted: int | None, max_gib: float) -> int | None:
+    """Return the number of threads, processes or nodes: as many as there are cores, or fewer where memory is short.
 
     Raises
     ------
@@ -130,15 +149,21 @@ def workers_for(parallel: str, asked: int | None, most_gib: float) -> int | None
         If the number is not positive, or the memory not enough for one.
     """
     if parallel not in PARALLEL:
-        raise OptionError(f"--parallel {parallel}: there is no such thing; choose one of {', '.join(PARALLEL)}.")
-    if asked is not None and asked < 1:
-        raise OptionError(f"--parallel-workers {asked}: must be at least 1.")
+        raise OptionError(
+            "there is no such thing", option="parallel", value=parallel, remedy=f"choose one of {', '.join(PARALLEL)}"
+        )
+    if wanted is not None and wanted < 1:
+        raise OptionError("must be at least 1", option="parallel_workers", value=wanted)
     if parallel == "cluster":
-        return asked
-    at_rest, each = (0.0, _AT_REST + _EACH) if parallel == "local" else (_AT_REST, _EACH)
-    if not most_gib >= _AT_REST + _EACH:
-        raise OptionError(f"--max-memory {most_gib:g}: is too little; {_AT_REST + _EACH:.1f} GiB are needed.")
-    most = int((most_gib - at_rest) / each)
+        return wanted
+    if not max_gib >= _AT_REST_GIB + _CHUNK_GIB:
+        raise OptionError(
+            "is too little",
+            option="max_memory",
+            value=f"{max_gib:g}",
+            remedy=f"{_AT_REST_GIB + _CHUNK_GIB:.1f} GiB are needed",
+        )
+    at_rest, each = (0.0, _AT_REST_GIB + _CHUNK_GIB) if parallel == "local" else (_AT_REST_GIB, _CHUNK_GIB)
+    most = int((max_gib - at_rest) / each)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = asked or cores
-    return max(1, min(wanted, most))
+    return max(1, min(wanted or cores, most))

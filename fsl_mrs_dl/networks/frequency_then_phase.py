@@ -6,7 +6,7 @@ the transient is shifted back, and another reads the phase off the real part.  L
 where the papers' ranges of the spectrum are counted in points of their own protocol, a ppm window takes the place of
 them.
 
-Shifts and phases have :mod:`fsl_mrs_dl.registration.solver`'s signs.
+Shifts and phases have :mod:`fsl_mrs_dl.registration.alignment`'s signs.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import DataError, OptionError, OutputError
-from ..io import files
+from ..io import files, output
 
 __all__ = ["Card", "model_names", "find", "read_card", "little_learnt", "load", "save"]
 
@@ -126,15 +126,19 @@ def find(name: str | Path) -> Path:
     if (path / "card.json").is_file():
         return path
     if (path / "training.json").is_file():
-        raise OptionError(f"--model {name}: is a training that has not ended; go on with --resume.")
+        raise OptionError(
+            "is a training that has not ended", option="network", value=name, remedy="go on with `resume`"
+        )
     from difflib import get_close_matches
 
     near = get_close_matches(str(name), model_names(), 1)
     if near:
-        raise OptionError(f"--model {name}: there is no such model; did you mean {near[0]}?")
+        raise OptionError("there is no such model", option="network", value=name, remedy=f"did you mean {near[0]}?")
     raise OptionError(
-        f"--model {name}: is neither a model of this package ({', '.join(model_names()) or 'none here'}) nor a folder"
-        " with a card.json; 'fsl_mrs_dl models list' shows what there is."
+        f"is neither a model of this package ({', '.join(model_names()) or 'none here'}) nor a folder with a card.json",
+        option="network",
+        value=name,
+        remedy="'fsl_mrs_dl models list' shows them",
     )
 
 
@@ -274,6 +278,6 @@ def _write(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        files.put_in_place(temporary, path)
+        output.put_in_place(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -6,8 +6,8 @@ these, and the difference is what is trained on: no truth is needed, so the user
 turn a reference transient; dCrR and dCrRF fit a Lorentzian line to creatine at 3.027 ppm over the input apodised by 500
 Hz.  The F compares spectra between 2.5 and 3.5 ppm only.
 
-Shifts and phases have :mod:`fsl_mrs_dl.registration.solver`'s signs: a transient is its reference times ``exp(1j (2 pi
-shift_hz t + phase))``.
+Shifts and phases have :mod:`fsl_mrs_dl.registration.alignment`'s signs: a transient is its reference times ``exp(1j (2
+pi shift_hz t + phase))``.
 """
 
 from __future__ import annotations

@@ -259,8 +259,8 @@ def stack_members(words) -> tuple[str, ...]:
 
 
 class Stack(nn.Module):
-    """A stacking model: fully connected layers that weigh what several trained networks say (section 2.5 of doi
-    10.1002/mrm.29561).
+    """A stacking model: fully connected layers that weigh what several trained networks say (section 2.5 of
+    doi 10.1002/mrm.29561).
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 Both look at spectra on one grid, fixed in ppm, so that field strength, bandwidth and number of points do not matter to
 them. :class:`PpmGrid` takes spectra there; what the networks find is in ppm and radians and is turned into a model's
-parameters by :mod:`fsl_mrs_dl.fitting.initialisation` and :mod:`fsl_mrs_dl.registration.solver`'s callers.
+parameters by :mod:`fsl_mrs_dl.fitting.initialisation` and :mod:`fsl_mrs_dl.registration.alignment`'s callers.
 """
 
 from __future__ import annotations

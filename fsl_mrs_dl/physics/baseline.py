@@ -53,26 +53,28 @@ class Baseline:
         """
         names = ", ".join(SPLINE_STIFFNESS)
         help_text = (
-            f"write 'off', 'poly, N' (N an order) or 'spline, S' (S one of {names}, or a dimension of at least 2)."
+            f"write 'off', 'poly, N' (N an order) or 'spline, S' (S one of {names}, or a dimension of at least 2)"
         )
         match = re.fullmatch(r"\s*(off|poly(?:nomial)?|spline)\s*(?:,?\s*([\w.+-]+))?\s*", text, re.IGNORECASE)
         if match is None:
-            raise OptionError(f"--baseline '{text}': not understood; {help_text}")
+            raise OptionError("not understood", option="baseline", value=f"'{text}'", remedy=help_text)
         kind, value = match[1].lower(), match[2]
         if kind == "off":
             return cls("off", n_window, width_ppm)
         if value is None:
-            raise OptionError(f"--baseline '{text}': incomplete; {help_text}")
+            raise OptionError("incomplete", option="baseline", value=f"'{text}'", remedy=help_text)
         if kind == "spline":
             try:
                 dimension = SPLINE_STIFFNESS.get(value) or float(value)
             except ValueError:
                 dimension = float("nan")
             if not 2 <= dimension < np.inf:
-                raise OptionError(f"--baseline '{text}': no such stiffness; {help_text}")
+                raise OptionError("no such stiffness", option="baseline", value=f"'{text}'", remedy=help_text)
             return cls("spline", n_window, width_ppm, effective_dimension=dimension)
         if not re.fullmatch(r"[+-]?\d+", value):
-            raise OptionError(f"--baseline '{text}': the order must be a whole number; {help_text}")
+            raise OptionError(
+                "the order must be a whole number", option="baseline", value=f"'{text}'", remedy=help_text
+            )
         # FSL-MRS takes a negative order as no baseline.
         return (
             cls("off", n_window, width_ppm)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import units
+from ..core.axes import Axes
 from ..core.errors import BasisError, DataError, OptionError
 from ..core.metabolites import is_macromolecule
 from ..io.basis import Basis
@@ -29,7 +30,7 @@ _PROTONS = 5.0  # of a metabolite, roughly
 
 
 def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
-    """A basis set with macromolecules appended.
+    """Append macromolecules to a basis set.
 
     Parameters
     ----------
@@ -46,7 +47,9 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
     """
     if str(what) in spinsim.MACROMOLECULE_KINDS:
         if basis.nucleus != "1H":
-            raise OptionError(f"--mm {what}: is for 1H, the basis set is {basis.nucleus}; leave it out.")
+            raise OptionError(
+                f"is for 1H, the basis set is {basis.nucleus}", option="mm", value=what, remedy="leave it out"
+            )
         fids, names = spinsim.macromolecules(
             str(what), spec_freq_mhz=basis.spec_freq_mhz, bandwidth_hz=basis.bandwidth, n_points=basis.n_points
         )
@@ -55,11 +58,19 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
     elif Path(what).exists():
         fids, names = _from_file(Path(what), basis)
     else:
-        raise OptionError(f"--mm {what}: no such file; give one, or one of {', '.join(spinsim.MACROMOLECULE_KINDS)}.")
+        raise OptionError(
+            "no such file",
+            option="mm",
+            value=what,
+            remedy=f"give one, or one of {', '.join(spinsim.MACROMOLECULE_KINDS)}",
+        )
     there = [name for name in names if name in basis.names]
     if there:
         raise OptionError(
-            f"--mm {what}: {basis.source} has {there[0]} already; leave one out with --ignore {there[0]}, or --mm."
+            f"{basis.source} has {there[0]} already",
+            option="mm",
+            value=what,
+            remedy=f"leave one out with `ignore` {there[0]}, or `mm`",
         )
     widths = tuple(basis.widths_hz or (None,) * basis.n_metabs) + (None,) * len(names)
     return replace(basis, fids=np.concatenate([basis.fids, fids]), names=(*basis.names, *names), widths_hz=widths)
@@ -74,7 +85,10 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
         )
         if not chosen:
             raise BasisError(
-                f"--mm {path}: holds no macromolecules ({', '.join(other.names)}); name them mm, Mac or MM09."
+                f"holds no macromolecules ({', '.join(other.names)})",
+                option="mm",
+                value=path,
+                remedy="name them mm, Mac or MM09",
             )
         other = other.select(chosen)
         return other.resampled(basis.dwelltime, basis.n_points), other.names
@@ -85,8 +99,10 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
     basis.check_match(data.spec_freq_mhz, data.nucleus, str(path))
     fids = np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)
     if len(fids) != 1 or not np.isfinite(fids).all() or not fids.any():
-        raise DataError(f"--mm {path}: holds {len(fids)} spectra, one usable one is needed; average it first.")
-    if detect_conjugation(fids[0], data.dwelltime, data.spec_freq_mhz, data.nucleus):
+        raise DataError(
+            f"holds {len(fids)} spectra, one usable one is needed", option="mm", value=path, remedy="average it first"
+        )
+    if detect_conjugation(fids[0], data.axes):
         fids = fids.conj()
     _check_not_water(fids[0], data, path)
     # About as large as a metabolite set's own pattern, so that its amplitude is a number one can read.
@@ -99,21 +115,22 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _check_not_water(fid: np.ndarray, data, path: Path) -> None:
-    """Refuse a spectrum that is nothing but water: a reference file is given by mistake easily."""
+    """Refuse a spectrum of water alone: a reference file is easily given by mistake."""
     if data.nucleus != "1H":
         return
-    ppm, spec = units.ppm_axis(len(fid), data.dwelltime, data.spec_freq_mhz), np.abs(units.fid_to_spec(fid))
+    ppm, spec = data.axes.ppm(), np.abs(units.fid_to_spec(fid))
     inside, water = (ppm > _WINDOW_PPM[0]) & (ppm < _WINDOW_PPM[1] - 1.2), np.abs(ppm - 4.65) < 0.5
     if inside.any() and water.any() and spec[water].max() > _MOST_WATER * spec[inside].max():
         raise DataError(
-            f"--mm {path}: its water is {spec[water].max() / spec[inside].max():.0f} times as high as anything from 0.2"
-            " to 3 ppm; this looks like a water reference. Give a metabolite-nulled spectrum, water suppressed or"
-            " removed."
+            f"its water is {spec[water].max() / spec[inside].max():.0f} times as high as anything from 0.2 to 3 ppm",
+            option="mm",
+            value=path,
+            remedy="this looks like a water reference. Give a metabolite-nulled spectrum, water suppressed or removed",
         )
 
 
 def in_lines(basis: Basis, n_lines: int = 18) -> tuple[Basis, np.ndarray]:
-    """A basis set whose one measured macromolecule is replaced by lines that sum up to it.
+    """Replace the one measured macromolecule of a basis set by lines that sum up to it.
 
     Parameters
     ----------
@@ -136,7 +153,7 @@ def in_lines(basis: Basis, n_lines: int = 18) -> tuple[Basis, np.ndarray]:
     """
     mm = np.array([is_macromolecule(name) for name in basis.names])
     if not mm.any():
-        raise BasisError(f"{basis.source}: has no macromolecules; add some with --mm parametric, or --mm FILE.")
+        raise BasisError(f"{basis.source}: has no macromolecules", remedy="add some with `mm` parametric, or `mm` FILE")
     widths = tuple(basis.widths_hz or (None,) * basis.n_metabs)
     order = [*np.flatnonzero(~mm), *np.flatnonzero(mm)]
     if mm.sum() > 1:
@@ -148,36 +165,34 @@ def in_lines(basis: Basis, n_lines: int = 18) -> tuple[Basis, np.ndarray]:
         )
         return ordered, mm[order]
     pattern = basis.fids[mm][0]
-    ppm, fwhm_hz, area = fit_lines(pattern, basis.dwelltime, basis.spec_freq_mhz, n_lines)
-    fids = area[:, None] * line_fids(ppm, fwhm_hz, basis.n_points, basis.dwelltime, basis.spec_freq_mhz)
+    ppm, fwhm_hz, area = fit_lines(pattern, basis.axes, n_lines)
+    fids = area[:, None] * line_fids(ppm, fwhm_hz, basis.axes)
     names = [f"MM{round(place * 100):03d}" for place in ppm]
     names = [
         name if name not in names[:i] else f"{name}{'bcdefgh'[names[:i].count(name) - 1]}"
         for i, name in enumerate(names)
     ]
     keep = np.flatnonzero(~mm)
-    made = replace(
+    lines = replace(
         basis,
         fids=np.concatenate([basis.fids[keep], fids]),
         names=(*(basis.names[i] for i in keep), *names),
         widths_hz=(*(widths[i] for i in keep), *[None] * len(names)),
     )
-    return made, np.arange(made.n_metabs) >= len(keep)
+    return lines, np.arange(lines.n_metabs) >= len(keep)
 
 
-def line_fids(ppm, fwhm_hz, n_points: int, dwelltime: float, spec_freq_mhz: float) -> np.ndarray:
-    """Lorentzian lines of first point one, complex ``(n_lines, n_points)``."""
-    time = np.arange(n_points) * dwelltime
-    hz = units.ppm_to_hz(np.asarray(ppm, float), spec_freq_mhz)
+def line_fids(ppm, fwhm_hz, axes: Axes) -> np.ndarray:
+    """Return Lorentzian lines of first point one, complex ``(n_lines, n_points)``."""
+    time = np.arange(axes.n_points) * axes.dwelltime
+    hz = axes.ppm_to_hz(np.asarray(ppm, float))
     return np.exp((2j * np.pi * hz - np.pi * np.asarray(fwhm_hz))[:, None] * time)
 
 
-def fit_lines(
-    fid, dwelltime: float, spec_freq_mhz: float, n_lines: int = 18
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A pattern as upright Lorentzian lines of positive area, by least squares of its spectrum in 0.2 to 4.2 ppm.
+def fit_lines(fid, axes: Axes, n_lines: int = 18) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fit a pattern by upright Lorentzian lines of positive area: least squares of its spectrum in 0.2 to 4.2 ppm.
 
-    Begins with the lines that explain most, chosen one after the other from all places and five widths.
+    The fit begins with the lines that explain most, chosen one after the other from all places and five widths.
 
     Returns
     -------
@@ -187,9 +202,8 @@ def fit_lines(
     from scipy.optimize import least_squares, nnls
 
     fid = np.asarray(fid)
-    n_points = min(len(fid), int(round(0.5 / dwelltime)))  # broad lines have decayed by then
-    fid = fid[:n_points]
-    axis = units.ppm_axis(n_points, dwelltime, spec_freq_mhz)
+    axes = axes.with_points(min(len(fid), int(round(0.5 / axes.dwelltime))))  # broad lines have decayed by then
+    fid, axis = fid[: axes.n_points], axes.ppm()
     inside = (axis >= _WINDOW_PPM[0]) & (axis <= _WINDOW_PPM[1])
 
     def real(fids):
@@ -198,23 +212,23 @@ def fit_lines(
 
     target = real(fid)
     places = np.arange(_WINDOW_PPM[0] + 0.2, _WINDOW_PPM[1] - 0.1, 0.02)
-    widths = np.array(_WIDTHS_HZ) * spec_freq_mhz / 123.0
+    widths = np.array(_WIDTHS_HZ) * axes.spec_freq_mhz / 123.0
     ppm, fwhm = (grid.ravel() for grid in np.meshgrid(places, widths, indexing="ij"))
-    dictionary = real(line_fids(ppm, fwhm, n_points, dwelltime, spec_freq_mhz))
+    dictionary = real(line_fids(ppm, fwhm, axes))
     size = np.linalg.norm(dictionary, axis=-1)
     # A pattern's first point may be off, which lifts its spectrum as a whole; that is none of its lines.
     flat = np.concatenate([np.ones(inside.sum()), np.zeros(inside.sum())])
     offset = np.stack([flat, -flat])
-    chosen, left = [], target
+    chosen, remainder = [], target
     for _ in range(n_lines):
-        gain = dictionary @ left / size
+        gain = dictionary @ remainder / size
         near = (np.abs(ppm[:, None] - ppm[chosen]) < _APART_PPM).any(1)
         best = int(np.argmax(np.where(near, -np.inf, gain)))
         if gain[best] <= 0:
             break
         chosen.append(best)
         rows = np.concatenate([dictionary[chosen], offset])
-        left = target - nnls(rows.T, target)[0] @ rows
+        remainder = target - nnls(rows.T, target)[0] @ rows
     lower, upper = widths[0] / 2, widths[-1] * 2
     n = len(chosen)
 
@@ -222,13 +236,13 @@ def fit_lines(
         return x[:n], np.exp(x[n : 2 * n])
 
     def amplitudes(x):
-        rows = np.concatenate([real(line_fids(*split(x), n_points, dwelltime, spec_freq_mhz)), offset])
-        found, _ = nnls(rows.T, target)
-        return rows, found
+        rows = np.concatenate([real(line_fids(*split(x), axes)), offset])
+        values, _ = nnls(rows.T, target)
+        return rows, values
 
     def residual(x):
-        rows, found = amplitudes(x)
-        return found @ rows - target
+        rows, values = amplitudes(x)
+        return values @ rows - target
 
     start = np.concatenate([ppm[chosen], np.log(fwhm[chosen])])
     bounds = (

@@ -61,6 +61,12 @@ def _progression(start: torch.Tensor, step: torch.Tensor, n: int) -> torch.Tenso
     return (high[..., None] * low[..., None, :]).flatten(-2)[..., :n]
 
 
+def check_model(name: str) -> None:
+    """Raise OptionError if there is no signal model of that name."""
+    if name not in MODELS:
+        raise OptionError("unknown", option="model", value=f"'{name}'", remedy=f"choose one of {', '.join(MODELS)}")
+
+
 class SignalModel(nn.Module):
     """A linear-combination model of a spectrum.
 
@@ -68,11 +74,8 @@ class SignalModel(nn.Module):
     ----------
     basis : array, complex ``(n_metabs, n_points)``
         Basis FIDs on the data's time grid.
-    dwelltime : float
-        Seconds.
-    spec_freq_mhz : float
-        Spectrometer frequency, MHz.
-    nucleus : str
+    axes : Axes
+        Of the data.
     model : str
         One of :data:`MODELS`.
     groups : sequence of int, optional
@@ -93,9 +96,7 @@ class SignalModel(nn.Module):
     def __init__(
         self,
         basis,
-        dwelltime: float,
-        spec_freq_mhz: float,
-        nucleus: str = "1H",
+        axes: Axes,
         *,
         model: str = "voigt",
         groups=None,
@@ -104,26 +105,38 @@ class SignalModel(nn.Module):
         dtype: torch.dtype = torch.float64,
     ):
         super().__init__()
-        if model not in MODELS:
-            raise OptionError(f"model '{model}': unknown; choose one of {', '.join(MODELS)}.")
+        check_model(model)
         basis = torch.as_tensor(np.asarray(basis))
         n_metabs, n_points = basis.shape
         groups = list(groups) if groups is not None else [0] * n_metabs
         if len(groups) != n_metabs or sorted(set(groups)) != list(range(max(groups) + 1)):
             raise OptionError(
-                f"metabolite groups {groups}: one index per metabolite ({n_metabs}) is needed, from 0 without gaps."
+                f"one index per metabolite ({n_metabs}) is needed, from 0 without gaps",
+                option="metab_groups",
+                value=groups,
             )
-        ppm = units.ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus)
-        first, last = units.window_indices(ppm, ppmlim)
+        if n_points != axes.n_points:
+            raise OptionError(
+                f"the basis FIDs have {n_points} points and the data {axes.n_points}; resample the basis."
+            )
+        ppm = axes.ppm()
+        first, last = axes.window(ppmlim)
         if last - first < 16:
             limits = "all" if ppmlim is None else f"{ppmlim[0]:g} {ppmlim[1]:g}"
             raise OptionError(
-                f"--ppmlim {limits}: holds {last - first} spectral points, at least 16 are needed; the data span "
-                f"{ppm[0]:.1f} to {ppm[-1]:.1f} ppm."
+                f"holds {last - first} spectral points, at least 16 are needed",
+                option="ppmlim",
+                value=limits,
+                remedy=f"the data span {ppm[0]:.1f} to {ppm[-1]:.1f} ppm",
             )
         width = ppmlim[1] - ppmlim[0] if ppmlim else ppm[-1] - ppm[0]
         self.name, self.shape = model, MODELS[model]
-        self.dwelltime, self.spec_freq_mhz, self.nucleus = dwelltime, spec_freq_mhz, nucleus
+        self.axes, self.dwelltime, self.spec_freq_mhz, self.nucleus = (
+            axes,
+            axes.dwelltime,
+            axes.spec_freq_mhz,
+            axes.nucleus,
+        )
         self.ppmlim, self.window = ppmlim, (first, last)
         self.baseline = (
             baseline if isinstance(baseline, Baseline) else Baseline.parse(baseline, last - first, abs(width))
@@ -135,8 +148,8 @@ class SignalModel(nn.Module):
         u, d = self.baseline.projector
         for name, values, kind in (
             ("basis", basis, complex_dtype),
-            ("time", units.time_axis(n_points, dwelltime), dtype),
-            ("frequency", units.frequency_axis(n_points, dwelltime), dtype),
+            ("time", axes.time(), dtype),
+            ("frequency", axes.hz(), dtype),
             ("regressors", self.baseline.regressors, dtype),
             ("projector_u", u, complex_dtype),
             ("projector_d", d, dtype),
@@ -145,11 +158,6 @@ class SignalModel(nn.Module):
         self.register_buffer("group_index", torch.as_tensor(groups), persistent=False)
         shift = (torch.arange(first, last) - n_points // 2) % n_points
         self.register_buffer("bins", shift, persistent=False)
-
-    @property
-    def axes(self) -> Axes:
-        """Axes of the data that the model is for."""
-        return Axes(self.n_points, self.dwelltime, self.spec_freq_mhz, self.nucleus)
 
     # -- parameters ------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-"""Where the lines that everybody knows lie: the absolute shift and phase of a spectrum.
+"""Frequency and phase referencing to creatine, choline and NAA (phosphocreatine for 31P).
 
-Transients are aligned to each other first; what is left open is where all of them lie together.  That is read off the
-aligned mean: creatine, choline and NAA (phosphocreatine for 31P) as lines of one shape, at fixed distances, with one
-shift and one phase.
+Transients are aligned to each other first, which leaves the shift and phase of all of them together open.  Those are
+estimated from the aligned mean: the reference lines have one line shape, fixed distances, one shift and one phase.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.axes import Axes
 from ..core.errors import OptionError
-from ..core.units import ppm_axis, ppm_to_hz, wrap_degrees
+from ..core.units import wrap_degrees
 from ..registration.alignment import align_transients
 
-__all__ = ["Offset", "absolute_offset", "LINES"]
+__all__ = ["Offset", "REFERENCE_LINES", "absolute_offset", "check_nucleus"]
 
-LINES = {
+REFERENCE_LINES = {
     "1H": {
         "names": "creatine, choline and NAA",
         # The fourth is NAAG, which would otherwise pass for a phase of NAA.
@@ -36,21 +36,21 @@ LINES = {
         "fwhm_ppm": 0.25,
     },
 }
-"""What is looked for by nucleus: places, usual heights, and the parts of the spectrum around them that are fitted."""
+"""Reference lines by nucleus: places, usual heights, and the parts of the spectrum around them that are fitted."""
 
 _BASELINE_ORDER = 2
-# Lines between and under the known ones, differing with echo time and field, move the answer by about as much
+# Lines between and under the reference lines, differing with echo time and field, bias the result by about as much
 # (simulated, TE 30 to 144 ms).
 _MODEL_ERROR_PPM, _MODEL_ERROR_DEG = 0.001, 3.0
 _LEAST = 5.0  # height over its SD from which lines count as found
+_LEAST_POINTS = 24
 
 
 @dataclass(frozen=True)
 class Offset:
-    """Shift and phase of a whole spectrum against its true place; positive shifts lie towards higher ppm.  NaN where
-    nothing was found.
+    """Shift and phase of a whole spectrum; positive shifts lie towards higher ppm, NaN where no lines were found.
 
-    The SDs are those of noise and of what the model of a few lines lacks, together.
+    The SDs are those of noise and of the errors of a model of a few lines, together.
     """
 
     shift_hz: float
@@ -58,27 +58,38 @@ class Offset:
     shift_sd_hz: float
     phase_sd_deg: float
 
+    @classmethod
+    def none(cls) -> Offset:
+        """Return the offset of a spectrum without lines."""
+        return cls(*[float("nan")] * 4)
+
     @property
     def found(self) -> bool:
         """Whether the lines stood out of the noise."""
         return bool(np.isfinite(self.shift_hz))
 
 
-def absolute_offset(
-    fid, *, dwelltime: float, spec_freq_mhz: float, nucleus: str = "1H", max_shift_hz: float | None = None
-) -> Offset:
-    """Shift and phase of a spectrum, from its lines of known place.
+def check_nucleus(nucleus: str) -> None:
+    """Raise OptionError for a nucleus without reference lines."""
+    if nucleus not in REFERENCE_LINES:
+        raise OptionError(
+            f"no reference lines for {nucleus}, only for {', '.join(REFERENCE_LINES)}",
+            option="absolute",
+            remedy="leave it out",
+        )
+
+
+def absolute_offset(fid, axes: Axes, *, max_shift_hz: float | None = None) -> Offset:
+    """Estimate shift and phase of a spectrum from its reference lines.
 
     Parameters
     ----------
-    fid : complex array ``(n_points,)``
-        An average of aligned transients, say; coils combined.
-    dwelltime, spec_freq_mhz : float
-        Seconds, MHz.
-    nucleus : str
-        One of :data:`LINES`.
+    fid : complex array, shape (n_points,)
+        An average of aligned transients, for example; coils combined.
+    axes : Axes
+        Its nucleus is one of :data:`REFERENCE_LINES`.
     max_shift_hz : float, optional
-        How far the spectrum may lie from its place; default 0.35 ppm.
+        Largest shift; default 0.35 ppm.
 
     Returns
     -------
@@ -88,94 +99,131 @@ def absolute_offset(
     Raises
     ------
     OptionError
-        For a nucleus without lines that are always there.
+        For a nucleus without reference lines.
     """
     from scipy.optimize import least_squares
 
-    if nucleus not in LINES:
-        raise OptionError(
-            f"--absolute: no lines of known place for {nucleus}, only for {', '.join(LINES)}; leave it out."
-        )
-    lines = LINES[nucleus]
+    check_nucleus(axes.nucleus)
     fid = np.asarray(fid, dtype=complex)
-    none = Offset(*[float("nan")] * 4)
     if not np.isfinite(fid).all() or not fid.any():
-        return none
-    n_points = fid.shape[-1]
-    time = np.arange(n_points) * dwelltime
-    places = ppm_to_hz(np.array(lines["ppm"]), spec_freq_mhz, nucleus)
-    turns = np.exp(2j * np.pi * places[:, None] * time)
-    width = lines["fwhm_ppm"] * spec_freq_mhz
+        return Offset.none()
+    axes = axes.with_points(fid.shape[-1])
     if max_shift_hz is None:
-        max_shift_hz = 0.35 * spec_freq_mhz
-
-    template = (np.array(lines["height"])[:, None] * turns).sum(0) * np.exp(-np.pi * width * time)
-    start = align_transients(
-        fid[None],
-        reference=template,
-        dwelltime=dwelltime,
-        spec_freq_mhz=spec_freq_mhz,
-        nucleus=nucleus,
-        ppmlim=lines["search"],
-        max_shift_hz=max_shift_hz,
-        baseline_order=4,
-        unstable=(),
-    )
+        max_shift_hz = 0.35 * axes.spec_freq_mhz
+    start = _register(fid, axes, max_shift_hz)
     at = float(start.shift_hz[0])
-
-    ppm = ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus) - at / spec_freq_mhz
-    pieces = [(ppm >= low) & (ppm <= high) for low, high in lines["pieces"]]
-    inside = np.any(pieces, axis=0)
-    if inside.sum() < 24:
-        return none
-    smooth = []
-    for piece in pieces:
-        x = (ppm - ppm[piece].mean()) / np.ptp(ppm[piece])
-        smooth += [np.where(piece, x**order, 0.0)[inside] for order in range(_BASELINE_ORDER + 1)]
-    smooth = np.array(smooth)
-    baseline = np.concatenate([np.concatenate([smooth, 0 * smooth], 1), np.concatenate([0 * smooth, smooth], 1)])
-    spec = lambda x: np.fft.fftshift(np.fft.fft(x, norm="ortho"), axes=-1)[..., inside]  # noqa: E731
-    seen = spec(fid)
-    seen = np.concatenate([seen.real, seen.imag])
-
-    def columns(p):
-        shift, phase, lorentz, gauss = p
-        shape = np.exp(
-            2j * np.pi * shift * time - np.pi * abs(lorentz) * time - (np.pi * gauss * time) ** 2 / (4 * np.log(2))
-        )
-        made = spec(turns * shape * np.exp(1j * phase))
-        return np.concatenate([np.concatenate([made.real, made.imag], 1), baseline])
-
-    def solved(design):
-        return np.linalg.solve(
-            design @ design.T + 1e-12 * np.trace(design @ design.T) * np.eye(len(design)), design @ seen
-        )
-
-    def left(p):
-        design = columns(p)
-        return seen - solved(design) @ design
-
+    problem = _LineFit.around(at, fid, axes)
+    if problem is None:
+        return Offset.none()
+    width = REFERENCE_LINES[axes.nucleus]["fwhm_ppm"] * axes.spec_freq_mhz
     first = (at, np.deg2rad(start.phase_deg[0]), width / 2, width / 2)
-    fit = least_squares(left, first, method="lm", x_scale=(1.0, 0.1, 2.0, 2.0), max_nfev=200)
-    design = columns(fit.x)
-    heights = solved(design)
-    variance = 2 * fit.cost / max(len(seen) - len(design) - 4, 1)
-    n_lines = len(places)
-    covariance = np.linalg.pinv(design @ design.T)[:n_lines, :n_lines] * variance
-    total = heights[:n_lines].sum()
+    fit = least_squares(problem.residual, first, method="lm", x_scale=(1.0, 0.1, 2.0, 2.0), max_nfev=200)
+    total, total_sd, variance = problem.total_height(fit)
     if total < 0:
         # The same fit, upside down.
         fit.x[1] += np.pi
         total = -total
     sd = np.sqrt(np.clip(np.diag(np.linalg.pinv(fit.jac.T @ fit.jac)), 0, None) * variance)
-    certain = (
-        total > _LEAST * np.sqrt(covariance.sum()) and abs(fit.x[0] - at) < width and abs(fit.x[0]) <= max_shift_hz
+    if not (total > _LEAST * total_sd and abs(fit.x[0] - at) < width and abs(fit.x[0]) <= max_shift_hz):
+        return Offset.none()
+    return Offset(
+        shift_hz=float(fit.x[0]),
+        phase_deg=float(wrap_degrees(np.rad2deg(fit.x[1]))),
+        shift_sd_hz=float(np.hypot(sd[0], _MODEL_ERROR_PPM * axes.spec_freq_mhz)),
+        phase_sd_deg=float(np.hypot(np.rad2deg(sd[1]), _MODEL_ERROR_DEG)),
     )
-    if not certain:
-        return none
-    phase = wrap_degrees(np.rad2deg(fit.x[1]))
-    shift_sd, phase_sd = (
-        np.hypot(sd[0], _MODEL_ERROR_PPM * spec_freq_mhz),
-        np.hypot(np.rad2deg(sd[1]), _MODEL_ERROR_DEG),
+
+
+def _turns(axes: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the undamped FIDs of the reference lines, ``(n_lines, n_points)``, and the time of every point."""
+    time = np.arange(axes.n_points) * axes.dwelltime
+    places = axes.ppm_to_hz(np.array(REFERENCE_LINES[axes.nucleus]["ppm"]))
+    return np.exp(2j * np.pi * places[:, None] * time), time
+
+
+def _register(fid: np.ndarray, axes: Axes, max_shift_hz: float):
+    """Align a FID to the sum of the reference lines at their usual heights and width."""
+    lines, (turns, time) = REFERENCE_LINES[axes.nucleus], _turns(axes)
+    width = lines["fwhm_ppm"] * axes.spec_freq_mhz
+    template = (np.array(lines["height"])[:, None] * turns).sum(0) * np.exp(-np.pi * width * time)
+    return align_transients(
+        fid[None],
+        axes,
+        reference=template,
+        ppmlim=lines["search"],
+        max_shift_hz=max_shift_hz,
+        baseline_order=4,
+        unstable=(),
     )
-    return Offset(float(fit.x[0]), float(phase), float(shift_sd), float(phase_sd))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LineFit:
+    """Least-squares fit of the reference lines on a polynomial baseline; heights and baseline are solved linearly.
+
+    Attributes
+    ----------
+    turns, time
+        As :func:`_turns` returns them.
+    inside : bool array, shape (n_points,)
+        Spectral points that are fitted.
+    baseline : array, shape (n_baseline, 2 n_inside)
+    data : array, shape (2 n_inside,)
+        Real and imaginary part of the spectrum.
+    """
+
+    turns: np.ndarray
+    time: np.ndarray
+    inside: np.ndarray
+    baseline: np.ndarray
+    data: np.ndarray
+
+    @classmethod
+    def around(cls, shift_hz: float, fid: np.ndarray, axes: Axes) -> _LineFit | None:
+        """Return the fit of a spectrum at about a shift; None where too few points would be fitted."""
+        ppm = axes.ppm() - shift_hz / axes.spec_freq_mhz
+        pieces = [(ppm >= low) & (ppm <= high) for low, high in REFERENCE_LINES[axes.nucleus]["pieces"]]
+        inside = np.any(pieces, axis=0)
+        if inside.sum() < _LEAST_POINTS:
+            return None
+        smooth = []
+        for piece in pieces:
+            x = (ppm - ppm[piece].mean()) / np.ptp(ppm[piece])
+            smooth += [np.where(piece, x**order, 0.0)[inside] for order in range(_BASELINE_ORDER + 1)]
+        smooth = np.array(smooth)
+        baseline = np.concatenate([np.concatenate([smooth, 0 * smooth], 1), np.concatenate([0 * smooth, smooth], 1)])
+        turns, time = _turns(axes)
+        spec = _spectrum(fid, inside)
+        data = np.concatenate([spec.real, spec.imag])
+        return cls(turns=turns, time=time, inside=inside, baseline=baseline, data=data)
+
+    def _design(self, p) -> np.ndarray:
+        """Return lines and baseline for shift (Hz), phase (rad), Lorentzian and Gaussian width (Hz)."""
+        shift, phase, lorentz, gauss = p
+        time = self.time
+        shape = np.exp(
+            2j * np.pi * shift * time - np.pi * abs(lorentz) * time - (np.pi * gauss * time) ** 2 / (4 * np.log(2))
+        )
+        lines = _spectrum(self.turns * shape * np.exp(1j * phase), self.inside)
+        return np.concatenate([np.concatenate([lines.real, lines.imag], 1), self.baseline])
+
+    def _heights(self, design) -> np.ndarray:
+        normal = design @ design.T
+        return np.linalg.solve(normal + 1e-12 * np.trace(normal) * np.eye(len(design)), design @ self.data)
+
+    def residual(self, p) -> np.ndarray:
+        """Return the residual of the best heights and baseline."""
+        design = self._design(p)
+        return self.data - self._heights(design) @ design
+
+    def total_height(self, fit) -> tuple[float, float, float]:
+        """Return the sum of the heights of a fit, its SD, and the variance of the residual."""
+        design, n_lines = self._design(fit.x), len(self.turns)
+        variance = 2 * fit.cost / max(len(self.data) - len(design) - 4, 1)
+        covariance = np.linalg.pinv(design @ design.T)[:n_lines, :n_lines] * variance
+        return self._heights(design)[:n_lines].sum(), np.sqrt(covariance.sum()), variance
+
+
+def _spectrum(fid: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return the spectral points that are fitted, ``(..., n_inside)``."""
+    return np.fft.fftshift(np.fft.fft(fid, norm="ortho"), axes=-1)[..., inside]

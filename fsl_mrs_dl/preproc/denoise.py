@@ -1,9 +1,9 @@
-"""Noise taken out of spectra with a trained network, and data that say of themselves that this was done to them.
+"""Denoising of spectra with a trained network; the header of denoised data records it.
 
-What comes out is to be looked at.  A network that knows what spectra look like fills in what the noise has hidden with
-what it has seen in training.  A fit of the result leans towards that, and it cannot know by how much it is off, because
-the noise left is not that of the measurement (Dziadosz et al., Denoising MR spectra by deep learning: miracle or
-mirage?, Proc ISMRM 2022, 2541).
+Denoised spectra are for display.  Where noise hides the signal a network fills in spectra like those that it was
+trained on.  A fit of the result is biased towards them, by an amount that its SDs do not include, because the remaining
+noise is not that of the measurement (Dziadosz et al., Denoising MR spectra by deep learning: miracle or mirage?, Proc
+ISMRM 2022, 2541).
 """
 
 from __future__ import annotations
@@ -35,27 +35,42 @@ __all__ = [
 ]
 
 FIELD, METHOD = "Denoised", "Denoising"
-"""The user-defined header field that tells programs, and what the record of processing calls the step."""
+"""User-defined header field that marks denoised data, and the name of the step in the record of processing."""
 
 WARNING = (
     "the noise left in denoised data is not the noise of the measurement, so SDs are too small, and concentrations lean"
     " towards what the network was trained on; fit the raw data instead"
 )
 
-# More than this much of the noise taken out: signal went with it.
-_TOO_MUCH = 1.2
-_ROWS = 256
+_MOST_REMOVED = 1.2  # of the noise: where more is removed, signal went with it
+_ROWS = 256  # spectra that the network takes at once
 
 
 @dataclass
 class DenoisedData:
-    """Denoised data and how it went.
+    """Denoised data and measures of the denoising.
 
-    ``data`` as the input, less noise; ``raw`` and ``fids`` all FIDs before and after, ``(n, n_points)``, in the order
-    of the data's dimensions without time, whose lengths are ``shape`` and names ``axes``.  ``usable`` ``(n,)`` tells
-    which were denoised; the others, zero or not finite, are as they were.  ``noise_sd`` ``(n,)`` is the noise of the
-    raw spectrum per real channel, ``snr`` its highest magnitude in the window over that, ``taken`` the size of what was
-    taken out of the window over the size of noise there: about 1 where noise was taken out and nothing else.
+    Attributes
+    ----------
+    data : MrsData
+        As the input, less noise.
+    raw, fids : complex array, shape (n, n_points)
+        All FIDs before and after, in the order of the dimensions of the data without time.
+    shape, axes : tuple
+        Lengths and names of those dimensions.
+    usable : bool array, shape (n,)
+        Spectra that were denoised; the others, zero or not finite, are unchanged.
+    noise_sd : array, shape (n,)
+        Noise of the raw spectrum per real channel.
+    snr : array, shape (n,)
+        Highest magnitude of the raw spectrum in the window over ``noise_sd``.
+    removed : array, shape (n,)
+        Root mean square of the removed part in the window over ``noise_sd``: about 1 where noise was removed and
+        nothing else.
+    ppmlim : (float, float)
+        Window that was denoised.
+    card : Card
+        Model card of the network.
     """
 
     data: MrsData
@@ -66,42 +81,41 @@ class DenoisedData:
     usable: np.ndarray
     noise_sd: np.ndarray
     snr: np.ndarray
-    taken: np.ndarray
+    removed: np.ndarray
     ppmlim: tuple[float, float]
     card: model_cards.Card
 
     @property
-    def too_much(self) -> np.ndarray:
-        """Where more than noise was taken out, bool ``(n,)``."""
-        return self.usable & (self.taken > _TOO_MUCH)
+    def removes_signal(self) -> np.ndarray:
+        """Where more than noise was removed, bool ``(n,)``."""
+        return self.usable & (self.removed > _MOST_REMOVED)
 
     @property
     def shown(self) -> int:
-        """The spectrum that stands for all in a report: of those denoised, the one whose SNR is above three quarters of
-        the others'."""
+        """The spectrum that a report shows: of those denoised, the one at the upper quartile of SNR."""
         rows = np.flatnonzero(self.usable)
         return int(rows[np.argsort(self.snr[rows])[(3 * (len(rows) - 1)) // 4]])
 
     def place(self, row: int) -> str:
-        """Where a spectrum is in the data, in words, counted from 0; empty where there is one only."""
+        """Return where a spectrum is in the data, in words, counted from 0; empty where there is one only."""
         where = np.unravel_index(row, self.shape)
         return ", ".join(f"{name} {at}" for name, at, size in zip(self.axes, where, self.shape) if size > 1)
 
     def details(self, command: str) -> str:
-        """The step in words, for the header's record of processing."""
+        """Describe the step for the header's record of processing."""
         return (
             f"{command}, model={self.card.name}, sha256={self.card['sha256']}, ppmlim={self.ppmlim}, "
             f"{int(self.usable.sum())} of {self.usable.size} spectra."
         )
 
     def header_field(self) -> dict[str, tuple[object, str]]:
-        """The field that tells programs, as :func:`fsl_mrs_dl.io.nifti.save` takes it."""
-        return {FIELD: (True, f"Noise was taken out by a network: {WARNING}.")}
+        """Return the field that marks denoised data, as :func:`fsl_mrs_dl.io.nifti.save` takes it."""
+        return {FIELD: (True, f"Noise was removed by a network: {WARNING}.")}
 
 
 def warning_of(header: dict) -> str:
-    """What is to be said before data with this header are quantified, if they were denoised by this or another program;
-    else empty."""
+    """Return the warning for a fit of data with this header, if they were denoised by this or another program; else
+    empty."""
     field = header.get(FIELD)
     marked = bool(field.get("Value") if isinstance(field, dict) else field)
     steps = header.get("ProcessingApplied", [])
@@ -113,11 +127,10 @@ def warning_of(header: dict) -> str:
 
 
 def warn(args, header: dict) -> None:
-    """Say on stderr that ``args.data``, to be quantified, were denoised, if their header tells, and keep it in
-    ``args.denoised``.
+    """Print a warning on stderr if the header of ``args.data`` marks them as denoised; keep it in ``args.denoised``.
 
-    What this program denoised has its axis the right way round, or would have been refused; where little is left of a
-    spectrum, that cannot be seen any more, so it is not asked again (``args.conjfid``).
+    The frequency axis of data that this program denoised has been checked: it is not tested again (``args.conjfid``),
+    since the noise beside a spectrum with little signal would mislead that test.
     """
     text = warning_of(header)
     if FIELD in header and getattr(args, "conjfid", True) is None:
@@ -128,7 +141,7 @@ def warn(args, header: dict) -> None:
 
 
 def denoise_data(data: MrsData, model: str | Path, device: str | torch.device = "auto") -> DenoisedData:
-    """Take noise out of every spectrum of a file, each by itself.
+    """Denoise every spectrum of a file, each by itself.
 
     Parameters
     ----------
@@ -154,7 +167,7 @@ def denoise_data(data: MrsData, model: str | Path, device: str | torch.device = 
     good = usable.reshape(-1)
     _check_direction(rows[good], network, data)
     out = rows.copy()
-    noise, snr, taken = (np.full(len(rows), np.nan) for _ in range(3))
+    noise, snr, removed = (np.full(len(rows), np.nan) for _ in range(3))
     inside = network.inside(data.n_points)
     for part in np.array_split(np.flatnonzero(good), -(-int(good.sum()) // _ROWS)):
         raw = rows[part]
@@ -165,7 +178,7 @@ def denoise_data(data: MrsData, model: str | Path, device: str | torch.device = 
         difference = (spec - units.fid_to_spec(out[part]))[:, inside]
         with np.errstate(divide="ignore"):  # simulated data without noise
             snr[part] = np.abs(spec[:, inside]).max(-1) / noise[part]
-            taken[part] = np.sqrt(np.mean(np.abs(difference) ** 2, -1) / 2) / noise[part]
+            removed[part] = np.sqrt(np.mean(np.abs(difference) ** 2, -1) / 2) / noise[part]
     return DenoisedData(
         data=replace(data, fids=np.moveaxis(out.reshape(moved.shape), -1, 3)),
         raw=rows,
@@ -175,35 +188,40 @@ def denoise_data(data: MrsData, model: str | Path, device: str | torch.device = 
         usable=good,
         noise_sd=noise,
         snr=snr,
-        taken=taken,
+        removed=removed,
         ppmlim=network.ppmlim,
         card=card,
     )
 
 
 def _network(model, data: MrsData):
-    """The network and its card, if it was made for data like these."""
+    """Return the network and its card, if it was made for data like these."""
     card = model_cards.read_card(model)
     if card.kind not in denoiser.METHODS:
-        does = model_cards.KIND_WORDS.get(card.kind, "does other things")
+        purpose = model_cards.KIND_WORDS.get(card.kind, "does other things")
         raise OptionError(
-            f"--model {model}: {does}; give one that takes noise out of spectra ('fsl_mrs_dl train denoise')."
+            purpose,
+            option="model",
+            value=model,
+            remedy="give one that takes noise out of spectra ('fsl_mrs_dl train denoise')",
         )
     why = card.refuses(nucleus=data.nucleus, spec_freq_mhz=data.spec_freq_mhz, dwelltime=data.dwelltime)
     network, card = model_cards.load(model)
-    # Lines of a longer FID are more points wide, which the network has never seen.
+    # Lines of a longer FID are more points wide than in training.
     if not why and not 0.9 <= data.n_points / network.n_points <= 1.1:
         why = f"{data.n_points} points (made for {network.n_points})"
     if why:
         raise OptionError(
-            f"--model {model}: is not for data like {data.name}: {why}; train one for them with 'fsl_mrs_dl train"
-            " denoise'."
+            f"is not for data like {data.name}: {why}",
+            option="model",
+            value=model,
+            remedy="train one for them with 'fsl_mrs_dl train denoise'",
         )
     return network, card
 
 
 def _check_direction(rows: np.ndarray, network, data: MrsData) -> None:
-    """Raise DataError where the signal is on the other side of the carrier: the network would be shown noise."""
+    """Raise DataError where the signal is on the other side of the carrier: the network would denoise noise."""
     inside = network.inside(data.n_points)
     # Without the part beside water, whose foot is as high on the other side.
     inside = slice(inside.start, inside.stop - (inside.stop - inside.start) // 10)
@@ -213,13 +231,13 @@ def _check_direction(rows: np.ndarray, network, data: MrsData) -> None:
         here, there = here + power[:, inside].sum(), there + power[:, ::-1][:, inside].sum()
     if there > 4 * here:
         raise DataError(
-            f"{data.name}: the frequency axis runs backwards (the spectrum is on the wrong side); conjugate the FIDs"
-            " first (fsl_mrs_proc conj)."
+            f"{data.name}: the frequency axis runs backwards (the spectrum is on the wrong side)",
+            remedy="conjugate the FIDs first (fsl_mrs_proc conj)",
         )
 
 
 def denoise_image(image, model: str | Path, *, device="auto", command: str = "denoise", file: str | None = None):
-    """Take noise out of a ``NIFTI_MRS`` object of the nifti-mrs package or of FSL-MRS, whose is one.
+    """Denoise a ``NIFTI_MRS`` object of the nifti-mrs package or of FSL-MRS.
 
     Parameters
     ----------
@@ -227,14 +245,14 @@ def denoise_image(image, model: str | Path, *, device="auto", command: str = "de
     model, device
         As for :func:`denoise_data`.
     command : str
-        What the header's record of processing calls the step.
+        Name of the step in the header's record of processing.
     file : str, optional
         The file's name for messages, where the object does not know it.
 
     Returns
     -------
     (NIFTI_MRS, DenoisedData)
-        A copy of the same class, less noise, with the step in its header, and how it went.
+        A copy of the same class, less noise, with the step in its header, and measures of the denoising.
 
     Raises
     ------
@@ -253,11 +271,11 @@ def denoise_image(image, model: str | Path, *, device="auto", command: str = "de
 
 
 def summary_line(denoised: DenoisedData) -> str:
-    """What was done, in one line for the terminal."""
+    """Return a summary in one line for the terminal."""
     good = denoised.usable
     text = (
         f"Denoised {int(good.sum())} of {good.size} spectra between {denoised.ppmlim[0]:g} and {denoised.ppmlim[1]:g}"
-        f" ppm with {denoised.card.name}; what was taken out is {np.median(denoised.taken[good]):.2f} of the noise."
+        f" ppm with {denoised.card.name}; removed: {np.median(denoised.removed[good]):.2f} of the noise."
     )
     if not good.all():
         places = [place for row in np.flatnonzero(~good)[:3] if (place := denoised.place(int(row)))]
@@ -265,9 +283,9 @@ def summary_line(denoised: DenoisedData) -> str:
         text += (
             f" Zero or not finite, left as they were: {int((~good).sum())} ({'; '.join(places)}{more}, counted from 0)."
         )
-    if denoised.too_much.any():
-        text += f" In {int(denoised.too_much.sum())} more than noise was taken out: signal went with it."
+    if denoised.removes_signal.any():
+        text += f" In {int(denoised.removes_signal.sum())} more than noise was removed: signal went with it."
     return (
-        f"{text} Look at them, and fit the raw data: a fit of denoised data leans towards what the network was trained"
-        " on and does not know its errors."
+        f"{text} Look at them, and fit the raw data: a fit of denoised data is biased towards the training data of the"
+        " network, and its SDs are too small."
     )

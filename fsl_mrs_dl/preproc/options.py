@@ -1,8 +1,103 @@
-"""Arguments of alignment and denoising, shared by this package's commands and ``fsl_mrs_proc``."""
+"""Options of alignment and denoising, shared by this package's commands, ``fsl_mrs_proc`` and Python."""
 
 from __future__ import annotations
 
-__all__ = ["add_align_arguments", "align_options", "add_denoise_arguments"]
+from dataclasses import dataclass
+
+from ..core.errors import OptionError
+
+__all__ = ["AlignOptions", "add_align_arguments", "add_denoise_arguments"]
+
+LEAST_WINDOW = 8
+"""Fewest transients that a moving-window reference is made of."""
+
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """Say how the transients of a file are aligned; made once, from parsed arguments or from keywords.
+
+    Attributes
+    ----------
+    dim : str
+        Dimension that runs over transients, 'all' for all spectra of a voxel, or 'voxels' for the voxels themselves;
+        'all' is 'voxels' where a voxel has one spectrum.
+    ppmlim : (float, float), optional
+        Window in ppm; the nucleus' usual one by default.
+    method : str, optional
+        Source of the initial shifts and phases: 'classical' searches the whole range for the highest likelihood,
+        'universal' is the network that comes with the package, 'dsr', 'dsrf', 'dcrr' and 'dcrrf' are networks trained
+        on data like these (``model``).  By default the search, and where it finds transients weak the network, if it
+        was made for data like these.
+    model : str or path, optional
+        A network, by name or folder.
+    refine : bool
+        Maximise the likelihood from there; False keeps the network's estimates, without SDs.
+    absolute : bool
+        Reference the frequency to creatine, choline and NAA (31P: phosphocreatine) and the phase to upright lines;
+        otherwise the mean stays where it was.
+    moving_window : int, optional
+        Compare every transient with about so many of its neighbours in time, not with all; for line shapes that drift.
+    edit_dim : str or None
+        Dimension of edit conditions, which are matched to each other so that they subtract well; None for none.
+    reject_outliers : bool
+        Leave transients out of the result that are outliers or failed, in any of their sub-spectra.
+    device : str or torch.device
+        'auto', 'cpu' or 'cuda'.
+    """
+
+    dim: str = "DIM_DYN"
+    ppmlim: tuple[float, float] | None = None
+    method: str | None = None
+    model: object = None
+    refine: bool = True
+    absolute: bool = False
+    moving_window: int | None = None
+    edit_dim: str | None = "DIM_EDIT"
+    reject_outliers: bool = False
+    device: object = "auto"
+
+    @classmethod
+    def from_arguments(cls, args: dict, **more) -> AlignOptions:
+        """Return the options of parsed arguments (see :func:`add_align_arguments`), with ``more`` in place of some."""
+        names = ("dim", "method", "model", "refine", "absolute", "moving_window", "reject_outliers")
+        options = {name: args[name] for name in names}
+        options["ppmlim"] = tuple(args["ppmlim"]) if args["ppmlim"] else None
+        options["edit_dim"] = None if args["edit_dim"].lower() == "none" else args["edit_dim"]
+        return cls(**options | more)
+
+    def check(self, *, reference: bool) -> None:
+        """Raise OptionError for options that exclude each other, or an external ``reference`` if there is one."""
+        if not self.refine and self.model is None and self.method in (None, "classical"):
+            raise OptionError(
+                "the classical search is the refinement",
+                option="refine",
+                remedy="name a network with `method` or `model`",
+            )
+        if self.absolute and reference:
+            raise OptionError(
+                "the reference fixes frequency and phase already",
+                option="absolute",
+                remedy="leave one of `absolute` and `reference` out",
+            )
+        if self.moving_window is None:
+            return
+        if self.moving_window < 1:
+            raise OptionError(
+                "is too small",
+                option="moving_window",
+                value=self.moving_window,
+                remedy=f"give the number of neighbours, {LEAST_WINDOW} or more; leave it out for one reference for all",
+            )
+        if reference:
+            raise OptionError(
+                "a moving-window reference is made of the data",
+                option="moving_window",
+                remedy="leave one of `moving_window` and `reference` out",
+            )
+        if not self.refine:
+            raise OptionError(
+                "is a refinement", option="moving_window", remedy="leave one of `moving_window` and `refine` out"
+            )
 
 
 def add_align_arguments(group) -> None:
@@ -18,6 +113,7 @@ def add_align_arguments(group) -> None:
     )
     group.add_argument(
         "--ppm",
+        dest="ppmlim",
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
@@ -32,24 +128,25 @@ def add_align_arguments(group) -> None:
         type=str,
         metavar="NAME",
         help=(
-            "what proposes shifts and phases: classical, universal, dsr, dsrf, dcrr or dcrrf (default: as the data"
-            " allow)"
+            "source of the initial shifts and phases: classical, universal, dsr, dsrf, dcrr or dcrrf (default:"
+            " classical, and universal where transients are weak)"
         ),
     )
     group.add_argument(
         "--model", type=str, metavar="NAME", help="trained network that proposes them, by name or folder"
     )
-    group.add_argument("--no-refine", dest="no_refine", action="store_true", help="keep the network's own answer")
+    group.add_argument("--no-refine", dest="refine", action="store_false", help="keep the network's own estimates")
     group.add_argument(
         "--absolute",
         action="store_true",
         help=(
-            "put creatine, choline and NAA (31P: PCr) where they belong, upright if coils are combined (default: the"
-            " mean stays where it was)"
+            "reference the frequency to creatine, choline and NAA (31P: PCr), lines upright if coils are combined"
+            " (default: the mean stays where it was)"
         ),
     )
     group.add_argument(
-        "--moving",
+        "--moving-window",
+        dest="moving_window",
         type=int,
         metavar="N",
         help="compare each transient with about N neighbours in time, for line shapes that drift",
@@ -63,26 +160,11 @@ def add_align_arguments(group) -> None:
         help="dimension of edit conditions, which are matched to each other; none switches that off (default DIM_EDIT)",
     )
     group.add_argument(
-        "--exclude-unlike",
-        dest="exclude_unlike",
+        "--reject-outliers",
+        dest="reject_outliers",
         action="store_true",
-        help="leave out transients that are unlike the others (default: they are only flagged)",
+        help="leave outliers and failed transients out (default: they are only flagged)",
     )
-
-
-def align_options(args: dict) -> dict:
-    """What :func:`fsl_mrs_dl.fitting.quantify.align_data` takes, out of parsed arguments."""
-    return {
-        "dim": args["dim"],
-        "ppmlim": tuple(args["ppm"]) if args["ppm"] else None,
-        "method": args["method"],
-        "model": args["model"],
-        "refine": not args["no_refine"],
-        "absolute": args["absolute"],
-        "moving": args["moving"],
-        "edit_dim": None if args["edit_dim"].lower() == "none" else args["edit_dim"],
-        "exclude_unlike": args["exclude_unlike"],
-    }
 
 
 def add_denoise_arguments(group) -> None:

@@ -1,4 +1,33 @@
-"""Alignment of sets of transients: :func:`align_transients` and its result."""
+"""Frequency and phase correction of transients by the maximum of the registration likelihood.
+
+One transient is modelled as ``amplitude * exp(1j * (2 pi shift_hz t + phase)) * reference(t)`` plus white noise, where
+``t`` starts at 0 at the first point (phases are those of the first point).  The correction is the inverse, ``fid *
+exp(-1j * (2 pi shift_hz t + phase))``.  A positive ``shift_hz`` is a transient whose peaks lie at higher ppm than those
+of the reference.
+
+Spectral registration (Near et al. 2015, doi:10.1002/mrm.25094) minimises over shift, phase and amplitude ::
+
+    sum over channels and over the points of the ppm window of  |S_k - amplitude * exp(1j * phase) * R_k(shift)|^2
+
+with ``S`` the untouched spectrum of the transient and ``R(shift)`` that of the reference, shifted before the window is
+cut.  The window of the data never moves, so signal outside of it (water) has no influence, and with a noise-free
+reference the minimum is the maximum-likelihood estimate.  Phase and amplitude are solved in closed form, which leaves
+one unknown: maximise ``|C(shift)|^2 / E(shift)``, where ``C = sum S_k conj(R_k)`` and ``E = sum |R_k|^2``.  Both are
+Fourier sums over time points of vectors that do not depend on the shift.  Hence two short FFTs search the whole range,
+a few Newton steps finish it, and any number of coils costs no more than one.  An optional complex polynomial baseline
+in the window is solved in closed form as well (compare RATS, Wilson 2019, doi:10.1002/mrm.27605).
+
+Residual water and lipids often change from one transient to the next, and bias the result.  Their places and widths are
+known, their strengths are not.  So the noise is not white but has a covariance ``1 + tau^2 N``, with ``N`` that of
+lines drawn from those places and widths, and ``tau`` estimated from the residuals of the aligned transients: the
+inverse covariance takes the place of the window in all sums above.  Where nothing is unstable ``tau`` is 0 and
+everything in the window counts; where it is large the subspace of those lines is projected out.
+
+Without an external reference the reference is the weighted mean of the aligned transients, built iteratively.  Each
+transient is compared with the mean of the others: its own noise in the mean would hold it where it is.  Only a band of
+the spectrum matters, the window and as far around it as shifts reach, so that the transients are kept as the short FIDs
+of that band until the iteration has converged (:mod:`fsl_mrs_dl.registration.solver`).
+"""
 
 from __future__ import annotations
 
@@ -8,25 +37,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
 from ..core.parallel import thread_map
-from ..core.transients import apply_shift_phase, squared, transient_noise_sd
-from ..core.units import ppm_axis, window_indices
-from .bounds import _decay_gain
-from .nuisance_lines import _UNSTABLE
-from .solver import _Job
-from .transients import _BYTES_PER_POINT
-from .window import _everything, _make_band, _make_window
+from ..core.transients import apply_shift_phase
+from .nuisance_lines import NUISANCE_LINES
+from .reference import suppress_late_noise
+from .solver import Search, Solver
+from .transients import BYTES_PER_POINT, Transients
+from .window import make_band, make_window, whole_band
 
 __all__ = ["Alignment", "align_transients"]
-
 
 _MIN_POINTS = 16
 
 
 @dataclass(frozen=True, repr=False)
 class Alignment:
-    """What was found for every transient; ``...`` is ``(n_sets,)`` for four-dimensional input and nothing otherwise.
+    """Estimates for every transient; ``...`` is ``(n_sets,)`` for four-dimensional input and nothing otherwise.
 
     Attributes
     ----------
@@ -42,9 +70,9 @@ class Alignment:
         Correlation of the aligned transient with the mean of the others (or the external reference) in the window, -1
         to 1.
     weight : ndarray, shape (..., n_transients)
-        Weight for averaging, 0 to 1: inverse residual variance, 0 for transients that are unlike the others or failed.
+        Weight for averaging, 0 to 1: inverse residual variance, 0 for outliers and failed transients.
     flag : ndarray of str, shape (..., n_transients)
-        'ok', 'weak' (too little signal to be found alone: its neighbours told where to look, or nothing did), 'unlike'
+        'ok', 'weak' (too little signal to be found alone: searched near its neighbours, or not found), 'outlier'
         (residual, noise or amplitude far from the others', or shift at the end of the search range), 'failed' (zero or
         not finite: untouched).
     reference : ndarray, shape (..., n_channels, n_points)
@@ -71,7 +99,8 @@ class Alignment:
         return f"<Alignment of {self.flag.size} transients, {(self.flag == 'ok').sum()} of them ok>"
 
     def apply(self, fid):
-        """The corrected FIDs; ``fid`` has the shape that was aligned, or lacks the channel axis, or has other channels.
+        """Return corrected FIDs; ``fid`` has the shape that was aligned, or lacks the channel axis, or has other
+        channels.
 
         Raises
         ------
@@ -81,14 +110,13 @@ class Alignment:
         shift, phase = self.shift_hz, self.phase_deg
         if fid.ndim < 2 or fid.shape[-2] != shift.shape[-1]:
             raise DataError(
-                f"The FIDs have shape {tuple(fid.shape)} but {shift.shape[-1]} transients were aligned: "
-                "give (..., n_transients, n_points)."
+                f"FIDs of shape {tuple(fid.shape)}: {shift.shape[-1]} transients were aligned",
+                remedy="give (..., n_transients, n_points)",
             )
         if shift.ndim == 2:
             if fid.shape[0] != shift.shape[0]:
                 raise DataError(
-                    f"The FIDs have shape {tuple(fid.shape)} but {shift.shape[0]} sets were aligned: put the sets"
-                    " first."
+                    f"FIDs of shape {tuple(fid.shape)}: {shift.shape[0]} sets were aligned", remedy="put the sets first"
                 )
             between = (1,) * (fid.ndim - 3)
             shift = shift.reshape(shift.shape[0], *between, shift.shape[1])
@@ -98,16 +126,14 @@ class Alignment:
 
 def align_transients(
     fid,
+    axes: Axes,
     *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str = "1H",
     ppmlim: tuple[float, float] | None = (0.2, 4.2),
     reference=None,
     exact_reference: bool = False,
-    starter: str | Callable | tuple = "classical",
+    proposal: str | Callable | tuple = "classical",
+    proposal_error_hz: float = 8.0,
     max_shift_hz: float | None = None,
-    starter_error_hz: float = 8.0,
     taper_ppm: float = 0.0,
     baseline_order: int | None = None,
     unstable: tuple[str, ...] | None = None,
@@ -118,160 +144,206 @@ def align_transients(
 ) -> Alignment:
     """Find shift and phase of every transient.
 
-    Channels (coils that are not combined yet) share one shift and one phase per transient; each has its own reference,
-    so that constant differences of gain and phase between coils do not matter, and counts with its inverse noise
-    variance. Sets (sub-spectra of edited data, voxels) are independent: each has its own reference.
-
-    Without ``reference`` the mean shift of the transients flagged 'ok' is 0, and so is the circular mean of their
-    phases: the average of the aligned transients stays where the input's was.
+    Channels (coils that are not combined yet) share one shift and phase per transient; each has its own reference, so
+    that constant gains do not matter, and counts with its inverse noise variance (its correlation with other channels
+    is not taken into account).  Sets (sub-spectra of edited data, voxels) are independent.  Without ``reference`` the
+    mean shift of the transients flagged 'ok' is 0, and so is the circular mean of their phases: the average of the
+    aligned transients stays where the input's was.
 
     Parameters
     ----------
-    fid : complex ndarray or tensor
-        Shape (n_transients, n_points), (n_channels, n_transients, n_points) or (n_sets, n_channels, n_transients,
-        n_points).
-    dwelltime : float
-        Seconds.
-    spec_freq_mhz : float
-        Spectrometer frequency in MHz.
-    nucleus : str
+    fid : complex array, (n_transients, n_points), with n_channels or (n_sets, n_channels) before
+    axes : Axes
+        Of the FIDs, whose number of points counts.
     ppmlim : (float, float) or None
         Part of the spectrum that is compared; None takes everything.
-    reference : complex array, optional
-        External reference: (n_points,) for one channel, (n_channels, n_points), or (n_sets, n_channels, n_points).
-        Default: built from the transients.
+    reference : complex array, (n_points,), (n_channels, n_points) or (n_sets, n_channels, n_points), optional
+        External reference; by default it is built from the transients.
     exact_reference : bool
-        Everything in the external reference is signal, down to its end. Otherwise its late points count as far as they
-        stand out of its own noise, where it has any to speak of.
-    starter : 'classical', callable, or pair of arrays
-        Who proposes shift and phase. 'classical' searches the whole range for the highest likelihood. A callable takes
-        the FIDs as a complex tensor (n_sets, n_channels, n_transients, n_points) and returns ``(shift_hz, phase_deg)``,
-        each (n_sets, n_transients), relative to any reference common to a set (the external one if given); or give that
-        pair. Proposals may be wrong by ``starter_error_hz``; the likelihood decides within that distance.
+        Whether the external reference is all signal; otherwise its late points are scaled down by its noise.
+    proposal : 'classical', callable, or pair of arrays
+        'classical' searches the whole range for the highest likelihood.  A callable takes the FIDs as a complex tensor
+        (n_sets, n_channels, n_transients, n_points) and returns ``(shift_hz, phase_deg)``, each (n_sets, n_transients),
+        relative to any reference common to a set (the external one if given); or give that pair.
+    proposal_error_hz : float
+        Half width of the search around proposals.
     max_shift_hz : float, optional
-        Half width of the search. Default: 0.35 ppm, at least 40 Hz.
+        Half width of the search of the whole range. Default: 0.35 ppm, at least 40 Hz.
     taper_ppm : float
         Width of a cosine taper inside either edge of the window; default none, which is the exact window.
     baseline_order : int, optional
-        Order of the complex polynomial over the window that is allowed to differ in every transient. Default: none.
+        Order of the complex polynomial over the window that may differ in every transient. Default: none.
     unstable : tuple of {'water', 'lipids'}, optional
-        What may differ in every transient; the data say how much it does. Default: both for 1H with a window, nothing
-        else.
+        Lines that may differ in every transient. Default: both for 1H with a window, nothing else.
     n_iter : int
-        Most passes over the data, though at least one on short FIDs and one on whole ones is made; the iteration ends
-        when no transient moves by more than 0.01 of its SD.
+        Most passes over the data (at least two are made); fewer once no transient moves by more than 0.01 of its SD.
     device : str or torch.device, optional
-        Default: where ``fid`` is.
+        Default: that of ``fid``.
     precision : 'double' or 'single'
     max_memory : float
-        Bytes of working memory to stay below, roughly. The result does not depend on it.
-
-    Returns
-    -------
-    Alignment
+        Bytes of working memory to stay below, roughly; without effect on the result.
 
     Raises
     ------
     DataError
         Wrong shape, not complex, or nothing finite in the data.
     OptionError
-        A window outside the axis, an impossible dwell time, range, starter or precision.
-
-    Notes
-    -----
-    Near et al. 2015 (doi:10.1002/mrm.25094), Wilson 2019 (doi:10.1002/mrm.27605), FSL-MRS (doi:10.1002/mrm.28630).
-    Correlation of the noise between channels is not taken into account.
+        A window outside the axis, or an impossible dwell time, range, proposal or precision.
     """
-    fid, lead = _as_four_dimensional(fid, device)
-    _check_options(dwelltime, spec_freq_mhz, precision, max_memory, n_iter, taper_ppm, baseline_order, ppmlim)
-    if any(kind not in _UNSTABLE for kind in unstable or ()):
-        raise OptionError(f"unstable is {unstable}: choose from {', '.join(_UNSTABLE)}.")
-    half_band = 0.5 / dwelltime
-    if max_shift_hz is None:
-        max_shift_hz = min(max(40.0, 0.35 * spec_freq_mhz), 0.9 * half_band)
-    if not 0 < max_shift_hz < half_band:
-        raise OptionError(
-            f"max_shift_hz is {max_shift_hz}: give a value between 0 and half the bandwidth, {half_band:g} Hz."
-        )
-    external = None if reference is None else _as_reference(reference, fid)
+    options = _Options(ppmlim, taper_ppm, baseline_order, unstable, max_shift_hz, n_iter, precision, max_memory)
+    fids, lead = _as_four_dimensional(fid, device)
+    axes = axes.with_points(fids.shape[-1])
+    options.check(axes)
+    external = None if reference is None else _as_reference(reference, fids)
     if external is not None and not exact_reference:
-        external = _without_late_noise(external, fid, dwelltime, spec_freq_mhz, nucleus, ppmlim)
-    n_points = _length_without_padding(fid)
-    n_total, fid = fid.shape[-1], fid[..., :n_points]
-    real = torch.float64 if precision == "double" else torch.float32
-    if fid.device.type == "mps":
-        real = torch.float32
-    if unstable is None:
-        unstable = tuple(_UNSTABLE) if nucleus == "1H" and ppmlim is not None else ()
-    grid = (n_points, dwelltime, spec_freq_mhz, nucleus, ppmlim, taper_ppm, baseline_order)
-    window = _make_window(*grid, fid.device, real, tuple(unstable))
-    band = _make_band(window, n_points * dwelltime, max_shift_hz)
-    attempts = ((window.on(band), band, False), (window, _everything(window), True))
-    proposal = _as_proposal(starter, fid)
-    n_sets = _sets_per_chunk(fid, max_memory)
-    parts = []
-    with thread_map(fid.device) as map_:
-        for first in range(0, fid.shape[0], n_sets):
+        external = suppress_late_noise(external, fids, axes, ppmlim)
+    pair = _as_pair(proposal, fids)
+    return _collect(_solve(fids, axes, options, external, pair, proposal_error_hz), lead, axes, external)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Options of :func:`align_transients` that say what is compared, and with how much effort."""
+
+    ppmlim: tuple[float, float] | None
+    taper_ppm: float
+    baseline_order: int | None
+    unstable: tuple[str, ...] | None
+    max_shift_hz: float | None
+    n_iter: int
+    precision: str
+    max_memory: float
+
+    def check(self, axes: Axes) -> None:
+        """Raise OptionError for a value that makes no sense for FIDs with these axes."""
+        for name, value in (
+            ("dwelltime", axes.dwelltime),
+            ("spec_freq_mhz", axes.spec_freq_mhz),
+            ("max_memory", self.max_memory),
+        ):
+            if not (np.isfinite(value) and value > 0):
+                raise OptionError("is not positive", option=name, value=value, remedy="give a positive number")
+        if self.precision not in ("double", "single"):
+            raise OptionError(
+                "there is no such precision", option="precision", value=self.precision, remedy="give double or single"
+            )
+        if self.n_iter < 1:
+            raise OptionError("is too small", option="n_iter", value=self.n_iter, remedy="give at least 1")
+        if self.taper_ppm < 0:
+            raise OptionError(
+                "is negative", option="taper_ppm", value=self.taper_ppm, remedy="give 0 for none, or a positive width"
+            )
+        if self.baseline_order is not None and not 0 <= self.baseline_order <= 20:
+            raise OptionError(
+                "there is no such polynomial",
+                option="baseline_order",
+                value=self.baseline_order,
+                remedy="give None, or an order from 0 to 20",
+            )
+        if self.baseline_order is not None and self.ppmlim is None:
+            raise OptionError(
+                "a baseline needs a ppm window",
+                option="baseline_order",
+                remedy="give `ppmlim` as well, or leave `baseline_order` out",
+            )
+        if any(kind not in NUISANCE_LINES for kind in self.unstable or ()):
+            raise OptionError(
+                "there is no such kind of line",
+                option="unstable",
+                value=self.unstable,
+                remedy=f"choose from {', '.join(NUISANCE_LINES)}",
+            )
+        if not 0 < self.range_hz(axes) < 0.5 / axes.dwelltime:
+            raise OptionError(
+                "is outside the bandwidth",
+                option="max_shift_hz",
+                value=self.max_shift_hz,
+                remedy=f"give a value between 0 and half the bandwidth, {0.5 / axes.dwelltime:g} Hz",
+            )
+
+    def range_hz(self, axes: Axes) -> float:
+        """Return the half width of the search in Hz."""
+        if self.max_shift_hz is not None:
+            return self.max_shift_hz
+        return min(max(40.0, 0.35 * axes.spec_freq_mhz), 0.9 * (0.5 / axes.dwelltime))
+
+    def lines(self, axes: Axes) -> tuple[str, ...]:
+        """Return the kinds of nuisance lines."""
+        if self.unstable is not None:
+            return tuple(self.unstable)
+        return tuple(NUISANCE_LINES) if axes.nucleus == "1H" and self.ppmlim is not None else ()
+
+
+def _solve(fids, axes: Axes, options: _Options, external, pair, proposal_error_hz: float) -> list[dict]:
+    """Align chunks of sets that fit in memory: on the band, and where transients are weak on the whole spectrum."""
+    axes = axes.with_points(_length_without_padding(fids))
+    fids = fids[..., : axes.n_points]
+    max_shift_hz = options.range_hz(axes)
+    window = make_window(
+        axes,
+        ppmlim=options.ppmlim,
+        taper_ppm=options.taper_ppm,
+        baseline_order=options.baseline_order,
+        unstable=options.lines(axes),
+        device=fids.device,
+        real=torch.float64 if options.precision == "double" and fids.device.type != "mps" else torch.float32,
+    )
+    band = make_band(window, axes.n_points * axes.dwelltime, max_shift_hz)
+    attempts = ((window.on(band), band, False), (window, whole_band(window), True))
+    n_sets = max(1, int(options.max_memory // (fids[0].numel() * BYTES_PER_POINT)))
+    results = []
+    with thread_map(fids.device) as map_:
+        for first in range(0, fids.shape[0], n_sets):
             chunk = slice(first, first + n_sets)
-            for short, at_hand, thorough in attempts:
-                job = _Job(
-                    fid[chunk],
-                    short,
-                    at_hand,
-                    thorough,
-                    dwelltime,
-                    max_shift_hz,
-                    None if external is None else external[chunk, :, :n_points],
-                    None if proposal is None else tuple(x[chunk] for x in proposal),
-                    starter_error_hz,
-                    n_iter,
-                    max_memory,
-                    map_,
+            search = Search(
+                max_shift_hz=max_shift_hz,
+                proposal=None if pair is None else tuple(x[chunk] for x in pair),
+                proposal_error_hz=proposal_error_hz,
+                n_iter=options.n_iter,
+            )
+            target = None if external is None else external[chunk, :, : axes.n_points]
+            for on_band, of_band, thorough in attempts:
+                transients = Transients(
+                    fids[chunk],
+                    on_band,
+                    of_band,
+                    dwelltime=axes.dwelltime,
+                    thorough=thorough,
+                    max_memory=options.max_memory,
+                    map_=map_,
                 )
-                found = job.run()
-                if found is not None:
-                    parts.append(found)
+                result = Solver(transients, search, target).run()
+                if result is not None:
+                    results.append(result)
                     break
-    return _collect(parts, lead, dwelltime, external, n_total)
+    return results
 
 
 def _as_four_dimensional(fid, device) -> tuple[torch.Tensor, tuple[int, ...]]:
-    """The FIDs as a tensor (n_sets, n_channels, n_transients, n_points), and the leading shape of the results."""
+    """Return the FIDs as a tensor (n_sets, n_channels, n_transients, n_points), and the leading shape of the
+    results."""
     tensor = fid if isinstance(fid, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(fid))
     if not tensor.is_complex():
-        raise DataError(f"The FIDs are {tensor.dtype}: give complex time-domain data.")
+        raise DataError(f"FIDs of type {tensor.dtype}: are not complex", remedy="give complex time-domain data")
     if tensor.ndim not in (2, 3, 4) or 0 in tensor.shape:
         raise DataError(
-            f"The FIDs have shape {tuple(tensor.shape)}: give (n_transients, n_points), (n_channels, n_transients,"
-            " n_points) or (n_sets, n_channels, n_transients, n_points)."
+            f"FIDs of shape {tuple(tensor.shape)}: cannot be aligned",
+            remedy=(
+                "give (n_transients, n_points), (n_channels, n_transients, n_points) or (n_sets, n_channels,"
+                " n_transients, n_points)"
+            ),
         )
     if tensor.shape[-1] < _MIN_POINTS:
         raise DataError(
-            f"The FIDs have {tensor.shape[-1]} points, at least {_MIN_POINTS} are needed: is time the last axis?"
+            f"FIDs of {tensor.shape[-1]} points: at least {_MIN_POINTS} are needed", remedy="is time the last axis?"
         )
     lead = tuple(tensor.shape[:1]) if tensor.ndim == 4 else ()
     tensor = tensor.reshape((1,) * (4 - tensor.ndim) + tuple(tensor.shape))
     return (tensor if device is None else tensor.to(device)).detach(), lead
 
 
-def _check_options(dwelltime, spec_freq_mhz, precision, max_memory, n_iter, taper_ppm, baseline_order, ppmlim) -> None:
-    for name, value in (("dwelltime", dwelltime), ("spec_freq_mhz", spec_freq_mhz), ("max_memory", max_memory)):
-        if not (np.isfinite(value) and value > 0):
-            raise OptionError(f"{name} is {value}: give a positive number.")
-    if precision not in ("double", "single"):
-        raise OptionError(f"precision is '{precision}': give 'double' or 'single'.")
-    if n_iter < 1:
-        raise OptionError(f"n_iter is {n_iter}: give at least 1.")
-    if taper_ppm < 0:
-        raise OptionError(f"taper_ppm is {taper_ppm}: give 0 for none, or a positive width.")
-    if baseline_order is not None and not 0 <= baseline_order <= 20:
-        raise OptionError(f"baseline_order is {baseline_order}: give None, or an order from 0 to 20.")
-    if baseline_order is not None and ppmlim is None:
-        raise OptionError("A baseline needs a ppm window: give ppmlim as well, or leave baseline_order out.")
-
-
 def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
-    """External reference as (n_sets, n_channels, n_points) on the device of the data."""
+    """Return an external reference as (n_sets, n_channels, n_points) on the device of the data."""
     tensor = reference if isinstance(reference, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(reference))
     tensor = tensor.to(fid.device).detach()
     n_sets, n_channels, _, n_points = fid.shape
@@ -279,54 +351,31 @@ def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
     fits = wanted is not None and tuple(tensor.shape[:-1]) == wanted[3 - tensor.ndim :] and tensor.shape[-1] == n_points
     if not fits or (tensor.ndim == 1 and n_channels != 1):
         raise DataError(
-            f"The reference has shape {tuple(tensor.shape)}: give ({n_channels}, {n_points}) for all sets or "
-            f"({n_sets}, {n_channels}, {n_points}), one FID for each channel."
+            f"reference of shape {tuple(tensor.shape)}: does not fit the data",
+            remedy=(
+                f"give ({n_channels}, {n_points}) for all sets or ({n_sets}, {n_channels}, {n_points}), one FID for"
+                " each channel"
+            ),
         )
     if not (
         tensor.is_complex() and bool(torch.isfinite(torch.view_as_real(tensor)).all()) and bool((tensor != 0).any())
     ):
-        raise DataError("The reference is not a finite complex FID: give one without NaN that is not all zero.")
+        raise DataError("reference: is not a finite complex FID", remedy="give one without NaN that is not all zero")
     return tensor.reshape((1,) * (3 - tensor.ndim) + tuple(tensor.shape)).expand(n_sets, n_channels, n_points)
 
 
-_NOISELESS = 3e-3  # of the transients' noise: less of it in a reference changes nothing
-
-
-def _without_late_noise(
-    reference: torch.Tensor, fid: torch.Tensor, dwelltime, spec_freq_mhz, nucleus, ppmlim
-) -> torch.Tensor:
-    """References whose late points, where there is nothing but noise, are turned down.
-
-    Noise that is taken for signal would add noise to every estimate, and to the information that errors are stated
-    from.
-    """
-    noise = transient_noise_sd(torch.fft.fft(reference, norm="ortho"))  # (n_sets, n_channels)
-    finite = torch.nan_to_num(fid[:, :, : min(fid.shape[2], 64)])
-    usual = transient_noise_sd(torch.fft.fft(finite, norm="ortho")).median(-1).values
-    noisy = noise > _NOISELESS * usual
-    if not bool(noisy.any()):
-        return reference
-    n_points = reference.shape[-1]
-    first, last = window_indices(ppm_axis(n_points, dwelltime, spec_freq_mhz, nucleus), ppmlim)
-    smooth = np.zeros(n_points)
-    smooth[first:last] = 1.0 if ppmlim is None else np.hanning(last - first + 2)[1:-1]
-    smooth = torch.as_tensor(np.fft.ifftshift(smooth), dtype=noise.dtype, device=reference.device)
-    level = noise.clamp_min(torch.finfo(noise.dtype).tiny)[..., None]
-    spec = torch.fft.fft(reference / level, norm="ortho") * smooth
-    power = squared(torch.fft.ifft(spec, norm="ortho")).sum(1)
-    floor = torch.full_like(power[:, 0], float(2 * (smooth**2).mean()) * reference.shape[1])
-    time = torch.arange(n_points, dtype=noise.dtype, device=reference.device) / n_points
-    gain = _decay_gain(power, floor)(time)
-    return torch.where(noisy.any(1)[:, None, None], reference * gain[:, None], reference)
-
-
-def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The starter's shifts (Hz) and phases (rad), each (n_sets, n_transients); None for the classical search."""
-    if isinstance(starter, str):
-        if starter != "classical":
-            raise OptionError(f"starter is '{starter}': give 'classical', a callable, or a pair of arrays.")
+def _as_pair(proposal, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return proposed shifts (Hz) and phases (rad), each (n_sets, n_transients); None for the classical search."""
+    if isinstance(proposal, str):
+        if proposal != "classical":
+            raise OptionError(
+                "there is no such proposal",
+                option="proposal",
+                value=proposal,
+                remedy="give classical, a callable, or a pair of arrays",
+            )
         return None
-    shift, phase = starter(fid) if callable(starter) else starter
+    shift, phase = proposal(fid) if callable(proposal) else proposal
     shape = (fid.shape[0], fid.shape[2])
     try:
         shift, phase = (
@@ -334,41 +383,36 @@ def _as_proposal(starter, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
         )
     except (RuntimeError, TypeError, ValueError) as error:
         raise OptionError(
-            f"The starter's shift and phase do not have shape {shape}: one each per transient."
+            f"shift and phase do not have shape {shape}", option="proposal", remedy="give one each per transient"
         ) from error
     return torch.nan_to_num(shift), torch.deg2rad(torch.nan_to_num(phase))
 
 
 def _length_without_padding(fid: torch.Tensor) -> int:
-    """Points up to the last that is not zero everywhere: zero-filling adds points but neither noise nor information."""
+    """Return the points up to the last that is not zero everywhere: zero-filling adds neither noise nor information."""
     if bool((fid[..., -1] != 0).any()):
         return fid.shape[-1]
     used = (fid != 0).reshape(-1, fid.shape[-1]).any(0).nonzero()
     if not len(used):
-        raise DataError("The FIDs are zero everywhere: there is nothing to align.")
+        raise DataError("FIDs: are zero everywhere; there is nothing to align.")
     return max(int(used[-1]) + 1, _MIN_POINTS)
 
 
-def _sets_per_chunk(fid: torch.Tensor, max_memory: float) -> int:
-    per_set = fid[0].numel() * _BYTES_PER_POINT
-    return max(1, int(max_memory // per_set))
-
-
-def _collect(parts, lead, dwelltime, external, n_points) -> Alignment:
-    """Join the chunks; drop the set axis that the input did not have; give an external reference back as it came."""
+def _collect(results: list[dict], lead: tuple[int, ...], axes: Axes, external: torch.Tensor | None) -> Alignment:
+    """Join the chunks; drop the set axis that the input did not have; return an external reference unchanged."""
     joined = {
         name: (
-            max(part[name] for part in parts)
+            max(part[name] for part in results)
             if name == "n_iterations"
-            else np.concatenate([part[name] for part in parts], axis=0)
+            else np.concatenate([part[name] for part in results], axis=0)
         )
-        for name in parts[0]
+        for name in results[0]
     }
     if external is not None:
         joined["reference"] = external.cpu().numpy().copy()
     else:
-        missing = n_points - joined["reference"].shape[-1]
+        missing = axes.n_points - joined["reference"].shape[-1]
         joined["reference"] = np.pad(joined["reference"], ((0, 0), (0, 0), (0, missing)))
     if not lead:
         joined = {name: value if name == "n_iterations" else value[0] for name, value in joined.items()}
-    return Alignment(dwelltime=dwelltime, **joined)
+    return Alignment(dwelltime=axes.dwelltime, **joined)

@@ -1,94 +1,180 @@
-"""The likelihood of a shift and a phase, on a grid of shifts and around its maximum."""
+"""The likelihood of a shift, on a grid of shifts and around its maximum.
+
+``C(shift)`` is the product of a transient with the shifted reference in the window, ``E(shift)`` that of the shifted
+reference with itself; the likelihood is ``|C|^2 / E``.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..core.parallel import batched_linalg
 from ..core.transients import TWO_PI, squared
-from .window import _Window
+from .window import Window
 
+__all__ = [
+    "SERIES_DEGREES",
+    "TAPS",
+    "ShiftGrid",
+    "block_length",
+    "cross_on_grid",
+    "energy_on_grid",
+    "likelihood_on_grid",
+    "maximise",
+    "shifted_spectra",
+    "taylor_taps",
+]
 
-def _block_length(n: int) -> int:
-    """Length of the blocks that ``n`` points are cut into: about as many blocks as points in each."""
-    return math.isqrt(n - 1) + 1
+TAPS = np.arange(-12, 13)
+"""Neighbours on the grid that values between its points are interpolated from."""
 
-
-_TAPS = np.arange(-12, 13)  # neighbours on the grid that tell what is between
-
+SERIES_DEGREES = {torch.complex128: (22, 32), torch.complex64: (12, 18)}
+"""Degrees of the power series of ``C`` and ``E``: remainders below 1e-9 and 1e-6 within a step."""
 
 _BRACKET = 2.0  # steps of the grid that Newton's method may go from a point of it
 
 
-# Degrees of the power series of C and E: remainders below 1e-9 and 1e-6 within a step.
-_DEGREES = {torch.complex128: (22, 32), torch.complex64: (12, 18)}
+@dataclass(frozen=True)
+class ShiftGrid:
+    """Shifts that are searched, two to a bin of the spectrum; values between are interpolated from neighbours.
+
+    Attributes
+    ----------
+    half : int
+        Steps from no shift to either end of the search.
+    step : float
+        Hz between neighbours.
+    hz : tensor, shape (2 half + 1,)
+        The shifts.
+    """
+
+    half: int
+    step: float
+    hz: torch.Tensor
+
+    @classmethod
+    def of(cls, max_shift_hz: float, duration: float, like: torch.Tensor) -> ShiftGrid:
+        """Return the grid up to a shift for FIDs of a duration (s), in the precision and on the device of ``like``."""
+        half = max(2, math.floor(2 * max_shift_hz * duration))
+        step = 0.5 / duration
+        return cls(half, step, torch.arange(-half, half + 1, dtype=like.dtype, device=like.device) * step)
+
+    @property
+    def beyond(self) -> int:
+        """Steps that transients may leave the search's range by: without a search they move with their middle."""
+        return self.half // 2
+
+    @property
+    def reach(self) -> int:
+        """Bins either side of no shift that values are needed at."""
+        return (self.half + self.beyond + 1) // 2 + len(TAPS) // 4 + 1
+
+    @property
+    def inside(self) -> slice:
+        """Place of the search's range among the values at two steps to a bin within ``reach``."""
+        return slice(2 * self.reach - self.half, 2 * self.reach + self.half + 1)
+
+
+def block_length(n: int) -> int:
+    """Return the length of the blocks that ``n`` points are cut into: about as many blocks as points in each."""
+    return math.isqrt(n - 1) + 1
 
 
 @functools.lru_cache(maxsize=8)
-def _taylor_taps(degree: int) -> np.ndarray:
-    """Taylor coefficients (25, degree + 1) at a sample, from its neighbours, of what is sampled at twice the least
-    rate.
+def taylor_taps(degree: int) -> np.ndarray:
+    """Return the matrix ``(25, degree + 1)`` from neighbours on the grid to Taylor coefficients at its point.
 
-    What oscillates as ``exp(-2j pi x u)`` with ``|x| <= 1/4`` has the coefficients ``(-2j pi x)^n / n!``: least squares
-    over these ``x`` for the weights of the neighbours at ``u = -12 ... 12``.
+    For functions sampled at twice the least rate.  An oscillation ``exp(-2j pi x u)`` with ``|x| <= 1/4`` has the
+    coefficients ``(-2j pi x)^n / n!``: least squares over these ``x`` for the weights of the neighbours at ``u = -12
+    ... 12``.
     """
     x = 0.25 * np.cos(np.pi * (np.arange(200) + 0.5) / 200)
     order = np.arange(degree + 1)
     wanted = (-2j * np.pi * x[:, None]) ** order / np.array([math.factorial(n) for n in order], dtype=float)
-    waves = np.exp(-2j * np.pi * x[:, None] * _TAPS)
+    waves = np.exp(-2j * np.pi * x[:, None] * TAPS)
     split = [np.concatenate([part.real, part.imag]) for part in (waves, wanted)]
     right = torch.as_tensor(split[1])
     return batched_linalg(lambda waves: torch.linalg.lstsq(waves, right, rcond=1e-13, driver="gelsd")[:1], split[0])[0]
 
 
-def _shifted_spectra(fid: torch.Tensor, time: torch.Tensor, n_steps: int) -> torch.Tensor:
-    """Spectra of FIDs shifted by ``0, 1/n_steps ...`` of a bin, (..., n_steps, n_points); ``time`` is from 0 to 1."""
+def shifted_spectra(fid: torch.Tensor, time: torch.Tensor, n_steps: int) -> torch.Tensor:
+    """Return spectra of FIDs shifted by ``0, 1/n_steps ...`` of a bin, (..., n_steps, n_points); ``time`` is from 0 to
+    1."""
     angle = TWO_PI * torch.arange(n_steps, device=fid.device)[:, None] / n_steps * time
     return torch.fft.fft(fid[..., None, :] * torch.polar(torch.ones_like(angle), angle).to(fid.dtype), norm="ortho")
 
 
-def _around(values: torch.Tensor, reach: int) -> torch.Tensor:
-    """Bins ``-reach ... reach`` of every step of a bin, in ascending order: (..., n_steps, n_band) -> (..., (2 reach +
-    1) n_steps)."""
+def _bins_around(values: torch.Tensor, reach: int) -> torch.Tensor:
+    """Return bins ``-reach ... reach`` of every step of a bin, in ascending order: (..., n_steps, n_band) -> (..., (2
+    reach + 1) n_steps)."""
     index = torch.arange(-reach, reach + 1, device=values.device) % values.shape[-1]
     return values[..., index].transpose(-1, -2).flatten(-2)
 
 
-def _energy_on_grid(window: _Window, spectra: torch.Tensor, reach: int) -> torch.Tensor:
-    """``E`` at the shifts of :func:`_around`, (n_sets, n); ``spectra`` (n_sets, n_channels, n_steps, n_band) of the
-    reference."""
+def energy_on_grid(window: Window, spectra: torch.Tensor, reach: int) -> torch.Tensor:
+    """Return ``E`` at the shifts within ``reach`` bins, (n_sets, n).
+
+    ``spectra`` (n_sets, n_channels, n_steps, n_band) are those of the reference, from :func:`shifted_spectra`.
+    """
     power = squared(spectra).sum(1)
-    found = torch.fft.ifft(torch.fft.fft(window.weight) * torch.fft.fft(power).conj()).real
+    energy = torch.fft.ifft(torch.fft.fft(window.weight) * torch.fft.fft(power).conj()).real
     vectors, filters = [], []
     if len(window.baseline):
         eye = torch.eye(len(window.baseline), dtype=window.lag.dtype, device=power.device)
-        vectors, filters = [window.baseline_fid], [eye.expand(*window.held.shape, -1, -1)]
-    if window.takes_out:
-        vectors, filters = [*vectors, window.unstable_fid], [*filters, window.taken]
-    found = _around(found, reach)
-    for fids, taken in zip(vectors, filters):
+        vectors, filters = [window.baseline_fid], [eye.expand(*window.hypothesis.shape, -1, -1)]
+    if window.removes_lines:
+        vectors, filters = [*vectors, window.unstable_fid], [*filters, window.removed]
+    energy = _bins_around(energy, reach)
+    for fids, removed in zip(vectors, filters):
         turned = torch.fft.ifft(spectra, norm="ortho").conj().resolve_conj()
         for channel in range(spectra.shape[1]):
-            # The parts of the shifted reference that the vectors can explain; their conjugates, to be exact.
-            part = [_around(torch.fft.fft(fid * turned[:, channel]), reach) for fid in fids]
+            # Coefficients of the vectors in the shifted reference; their conjugates, to be exact.
+            part = [_bins_around(torch.fft.fft(fid * turned[:, channel]), reach) for fid in fids]
             part = torch.stack(part, -1)
-            out = part.conj() @ taken[:, min(channel, taken.shape[1] - 1)]
-            found = found - (out * part).sum(-1).real
-    return found
+            out = part.conj() @ removed[:, min(channel, removed.shape[1] - 1)]
+            energy = energy - (out * part).sum(-1).real
+    return energy
 
 
-def _likelihood(cross: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
-    """``|C|^2 / E`` at every shift of a grid, (n_sets, n_transients, n_grid)."""
+def cross_on_grid(
+    windowed: torch.Tensor, own: torch.Tensor | None, template: torch.Tensor, half_bin: torch.Tensor, reach: int
+) -> torch.Tensor:
+    """Return ``C`` at the shifts within ``reach`` bins, two to a bin, (n_sets, n_transients, n).
+
+    It is the Fourier sum of windowed transient times conjugate template, summed over channels.
+
+    Parameters
+    ----------
+    windowed : tensor, shape (n_sets, n_channels, n_transients, n_band)
+        FIDs of the transients in the window.
+    own : tensor, shape (n_sets, n_transients, n_band), optional
+        The transient's own contribution to the template, which is subtracted.
+    template : tensor, shape (n_sets, n_channels, 2, n_band)
+        Conjugate FIDs of the reference, half a bin apart.
+    half_bin : tensor, shape (2, n_band)
+        Factors that shift a FID by no and by half a bin.
+    """
+    product = windowed[:, 0, :, None] * template[:, 0, None]
+    for channel in range(1, windowed.shape[1]):
+        product += windowed[:, channel, :, None] * template[:, channel, None]
+    if own is not None:
+        product -= own[:, :, None] * half_bin
+    return _bins_around(torch.fft.fft(product), reach)
+
+
+def likelihood_on_grid(cross: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
+    """Return ``|C|^2 / E`` at every shift of a grid, (n_sets, n_transients, n_grid)."""
     floor = energy.amax(-1, keepdim=True) * 1e-6 + torch.finfo(energy.dtype).tiny
     return squared(cross) / torch.maximum(energy, floor)[:, None]
 
 
 def _series(coefficients: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Value, first and second derivative at ``u`` (...) of the power series with these coefficients (..., n)."""
+    """Return value, first and second derivative at ``u`` (...) of the power series with these coefficients (..., n)."""
     order = torch.arange(coefficients.shape[-1], device=u.device, dtype=u.dtype)
     powers = torch.where(order > 0, u[..., None], torch.ones_like(u[..., None])).cumprod(-1)
     value = (coefficients * powers).sum(-1)
@@ -97,12 +183,23 @@ def _series(coefficients: torch.Tensor, u: torch.Tensor) -> tuple[torch.Tensor, 
     return value, first, second
 
 
-def _maximise(cross, energy, start, tolerance: float):
-    """Newton's method on ``log |C|^2 - log E``, kept inside a shrinking bracket around 0; returns the place and ``C``
-    there.
+def maximise(
+    cross: torch.Tensor, energy: torch.Tensor, start: torch.Tensor, tolerance: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maximise ``log |C|^2 - log E`` by Newton's method inside a shrinking bracket around 0.
 
-    ``cross`` and ``energy`` are power series (n_sets, n_transients, n), ``start`` (n_sets, n_transients) is where to
-    begin.
+    Parameters
+    ----------
+    cross, energy : tensor, shape (n_sets, n_transients, n)
+        Coefficients of the power series of ``C`` and ``E``.
+    start : tensor, shape (n_sets, n_transients)
+    tolerance : float
+        Length of the last step.
+
+    Returns
+    -------
+    place, value : tensor, shape (n_sets, n_transients)
+        The maximum, and ``C`` there.
     """
     place, lower, upper = start.clone(), torch.full_like(start, -_BRACKET), torch.full_like(start, _BRACKET)
     tiny = torch.finfo(start.dtype).tiny

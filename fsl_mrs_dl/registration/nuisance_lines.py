@@ -1,69 +1,108 @@
-"""Lines that do not belong to the metabolites, such as residual water, taken out of what is compared."""
+"""Nuisance lines, such as residual water, that differ from transient to transient and are removed from the
+comparison."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from ..core.axes import Axes
 from ..core.parallel import batched_linalg
-from ..core.units import ppm_to_hz
 
-_UNSTABLE = {
+__all__ = ["NUISANCE_LINES", "nuisance_subspace", "strength_hypotheses"]
+
+NUISANCE_LINES = {
     # Ranges in ppm, widths (full, at half maximum) in Hz or, where susceptibility makes them, in ppm.
     "water": {"ppm": (4.3, 5.1), "step": 0.04, "hz": (4.0, 8.0, 16.0, 32.0)},
     "lipids": {"ppm": (0.9, 1.6), "step": 0.05, "in_ppm": (0.08, 0.12, 0.2, 0.3)},
 }
+"""Where lines of each kind lie and how wide they are."""
+
+_MISSED = 1e-3  # of a line's height that its subspace may miss, root mean square over the window
 
 
-_UNSTABLE_LEFT = 1e-3  # of a line's height that its subspace may miss, root mean square over the window
-
-
-def _unstable_lines(
-    kinds, n_points, dwelltime, spec_freq_mhz, nucleus, weight, baseline
+def nuisance_subspace(
+    kinds: tuple[str, ...], axes: Axes, weight: np.ndarray, baseline: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal spectra ``(k, n_points)`` that lines of these kinds consist of, and each kind's covariance
-    ``(n_kinds, k, k)`` in them."""
-    t = np.arange(n_points) * dwelltime
+    """Return the subspace of the spectrum that lines of these kinds span.
+
+    Parameters
+    ----------
+    kinds : tuple of str
+        Keys of :data:`NUISANCE_LINES`.
+    axes : Axes
+    weight : ndarray, shape (n_points,)
+        Weights of the spectral points, in FFT order.
+    baseline : ndarray, shape (n_baseline, n_points)
+        Weighted, orthonormal baseline vectors, in FFT order.
+
+    Returns
+    -------
+    spectra : ndarray, shape (k, n_points)
+        Weighted, orthonormal spectra.
+    covariance : ndarray, shape (n_kinds, k, k)
+        Covariance of the coefficients of each kind.
+    """
     root = np.sqrt(weight)
     counted = np.flatnonzero(weight > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         smooth = np.nan_to_num(np.where(weight > 0, baseline / root, 0.0))[:, counted]
     families = []
     for kind in kinds:
-        lines = _UNSTABLE[kind]
-        ppm = np.arange(lines["ppm"][0], lines["ppm"][1] + 1e-9, lines["step"])
-        turn = np.exp(2j * np.pi * ppm_to_hz(ppm, spec_freq_mhz, nucleus)[:, None] * t)
-        fids = []
-        for width in np.array([*lines.get("hz", ()), *(w * spec_freq_mhz for w in lines.get("in_ppm", ()))]):
-            lorentz = np.exp(-np.pi * width * t)
-            fids.append(turn * lorentz / lorentz.sum())
-            if kind != "water":
-                gauss = np.exp(-((np.pi * width * t) ** 2) / (4 * np.log(2)))
-                fids.append(turn * gauss / gauss.sum())
-        spec = (np.fft.fft(np.concatenate(fids), axis=-1) * root)[:, counted]
-        # What a baseline takes out nothing else need take out.
+        spec = (np.fft.fft(_line_fids(kind, axes), axis=-1) * root)[:, counted]
+        # The part that a baseline explains is removed with it.
         families.append(spec - (spec @ smooth.T) @ smooth)
     if not families:
-        return np.zeros((0, n_points), complex), np.zeros((0, 0, 0), complex)
+        return np.zeros((0, axes.n_points), complex), np.zeros((0, 0, 0), complex)
     left, size, vectors = batched_linalg(torch.linalg.svd, np.concatenate(families), full_matrices=False)
     missed = np.cumsum((np.abs(left * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
-    k = int((missed > _UNSTABLE_LEFT**2).sum())
-    found = np.zeros((k, n_points), complex)
-    found[:, counted] = vectors[:k]
+    k = int((missed > _MISSED**2).sum())
+    spectra = np.zeros((k, axes.n_points), complex)
+    spectra[:, counted] = vectors[:k]
     parts = [family @ vectors[:k].conj().T for family in families]
-    return found * root, np.array([part.T @ part.conj() / len(part) for part in parts])
+    return spectra * root, np.array([part.T @ part.conj() / len(part) for part in parts])
 
 
-def _guesses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Strengths ``(n, n_kinds)`` of lines whose covariances these are, what each takes out, their covariance (both
-    ``(n, k, k)``), and log determinants ``(n,)``."""
+def _line_fids(kind: str, axes: Axes) -> np.ndarray:
+    """Return FIDs of unit height at every place and of every width of a kind, ``(n, n_points)``."""
+    t = np.arange(axes.n_points) * axes.dwelltime
+    lines = NUISANCE_LINES[kind]
+    ppm = np.arange(lines["ppm"][0], lines["ppm"][1] + 1e-9, lines["step"])
+    turn = np.exp(2j * np.pi * axes.ppm_to_hz(ppm)[:, None] * t)
+    fids = []
+    for width in np.array([*lines.get("hz", ()), *(w * axes.spec_freq_mhz for w in lines.get("in_ppm", ()))]):
+        lorentz = np.exp(-np.pi * width * t)
+        fids.append(turn * lorentz / lorentz.sum())
+        if kind != "water":
+            gauss = np.exp(-((np.pi * width * t) ** 2) / (4 * np.log(2)))
+            fids.append(turn * gauss / gauss.sum())
+    return np.concatenate(fids)
+
+
+def strength_hypotheses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return hypotheses on how strong the lines of each kind are.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (n_kinds, k, k)
+        As :func:`nuisance_subspace` returns it.
+
+    Returns
+    -------
+    strengths : ndarray, shape (n, n_kinds)
+        Variances of the lines over that of the noise; none first, strongest last.
+    filters, excess : ndarray, shape (n, k, k)
+        The part of the coefficients that each hypothesis removes, and the covariance that it adds to white noise.
+    entropy : ndarray, shape (n,)
+        Log determinants of the covariances.
+    """
     n_kinds, k = covariance.shape[:2]
     if not k:
         return np.zeros((1, n_kinds)), np.zeros((1, 0, 0)), np.zeros((1, 0, 0)), np.zeros(1)
     steps = np.concatenate([[0.0], np.logspace(-1, 12, 14)])
     strengths = np.stack([one.ravel() for one in np.meshgrid(*[steps] * n_kinds, indexing="ij")], -1)
     total = np.eye(k) + np.einsum("gb,bij->gij", strengths, covariance)
-    # Rows of coefficients are multiplied from the left, so that the transpose is what is needed.
+    # Rows of coefficients are multiplied from the left, which takes the transpose.
     values, vectors = batched_linalg(torch.linalg.eigh, total)
     values = np.maximum(values, 1.0)
     share, back = 1 - 1 / values, vectors.swapaxes(-1, -2)

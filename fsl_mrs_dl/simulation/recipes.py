@@ -90,7 +90,9 @@ class Recipe:
         try:
             return cls.of(path.stem, content)
         except OptionError as exc:
-            raise OptionError(str(exc).removeprefix(f"{path.stem}: "), option="recipe", value=name) from exc
+            raise OptionError(
+                exc.problem.removeprefix(f"{path.stem}: "), option="recipe", value=name, remedy=exc.remedy
+            ) from exc
 
     @classmethod
     def of(cls, name: str, content: dict) -> Recipe:

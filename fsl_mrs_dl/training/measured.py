@@ -43,8 +43,7 @@ def _random_means(fids, data, mean_of: int, n_means: int, seed: int, path):
             " --mean_of."
         )
     ppmlim = nucleus(data.nucleus).ppmlim
-    axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "nucleus": data.nucleus}
-    found = align_transients(fids[None, None], ppmlim=ppmlim, **axes)
+    found = align_transients(fids[None, None], data.axes, ppmlim=ppmlim)
     aligned = found.apply(fids[None, None])[0, 0]
     good = np.flatnonzero(np.isin(found.flag[0], ("ok", "weak")))
     random = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..core import units
+from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..core.transients import normalised
 from ..core.units import wrap_radians
@@ -191,10 +192,9 @@ def _reference(
         raise OptionError(f"--reference {kind}: there is no such reference; choose mean or k-means.")
     some = fids[:_MOST_ALIGNED].to(torch.complex128)
     ppmlim = units.nucleus(nucleus).ppmlim
-    found = alignment.align_transients(
-        some, dwelltime=dwelltime, spec_freq_mhz=spec_freq_mhz, nucleus=nucleus, ppmlim=ppmlim
-    )
-    return torch.as_tensor(found.reference[0]).to(torch.complex64)
+    axes = Axes(some.shape[-1], dwelltime, spec_freq_mhz, nucleus)
+    aligned = alignment.align_transients(some, axes, ppmlim=ppmlim)
+    return torch.as_tensor(aligned.reference[0]).to(torch.complex64)
 
 
 def train_supervised(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..fitting import priors
 from ..simulation import recipes
@@ -38,10 +39,12 @@ def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
     """``teach(fids)`` -> what fits of the FIDs give ``(n, n_metabs)``, in the order of ``lines``, and the unit of
     errors ``(n_metabs,)``."""
     from ..fitting import quantify
-    from ..fitting.automatic_initialisation import Automatic
+    from ..fitting.options import FitOptions
 
     if estimate not in ("ml", "posterior_mean"):
-        raise OptionError(f"--teacher {estimate}: there is no such teacher; choose ml or posterior_mean.")
+        raise OptionError(
+            "there is no such teacher", option="teacher", value=estimate, remedy="choose ml or posterior_mean"
+        )
     if isinstance(prior, recipes.Recipe):
         prior = priors.from_recipe(prior, list(basis.names))
 
@@ -50,14 +53,15 @@ def _teacher(estimate: str, prior, basis, lines, dwelltime: float) -> Callable:
         fit = quantify.quantify(
             fids.numpy(),
             basis,
-            dwelltime=dwelltime,
-            spec_freq_mhz=basis.spec_freq_mhz,
-            model="lorentzian",
-            baseline="off",
-            rescale=False,
-            starter=Automatic("classical"),
-            prior=prior if estimate == "posterior_mean" else "none",
-            device="cpu",
+            Axes(fids.shape[-1], dwelltime, basis.spec_freq_mhz),
+            FitOptions(
+                model="lorentzian",
+                baseline="off",
+                rescale=False,
+                init="classical",
+                prior=prior if estimate == "posterior_mean" else "none",
+                device="cpu",
+            ),
         )
         conc, cov = fit.estimate(estimate)
         conc = np.where((fit.usable & fit.converged)[:, None], conc, np.nan)

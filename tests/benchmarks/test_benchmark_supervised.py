@@ -294,7 +294,11 @@ def test_trainings_end_with_a_parent_that_was_killed(tmp_path):
         "        pool.submit(time.sleep, 300).result()\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, str(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},  # benchmarks/ is not installed
     )
     child = int(parent.stdout.readline())
     parent.kill()

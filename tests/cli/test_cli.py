@@ -369,12 +369,12 @@ def test_help_of_the_installed_command_needs_nothing_heavy(words):
 
 
 def test_a_fault_of_ours_is_told_apart(fit_words, monkeypatch, capsys):
-    from fsl_mrs_dl.fitting import quantify
+    from fsl_mrs_dl.fitting import data
 
     def broken(*args, **kwargs):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(quantify, "quantify", broken)
+    monkeypatch.setattr(data, "quantify", broken)
     assert main(fit_words) == 1
     assert "--debug" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
+import fsl_mrs_dl
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import OptionError
-from fsl_mrs_dl.fitting import quantify, uncertainty
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting import uncertainty
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -34,12 +34,12 @@ def fitted(basis, fids, **options):
     given = {
         "model": "lorentzian",
         "baseline": "off",
-        "starter": Automatic("classical"),
+        "init": "classical",
         "prior": RECIPE,
         "device": "cpu",
     }
     axes = {"dwelltime": basis.dwelltime, "spec_freq_mhz": basis.spec_freq_mhz, "rescale": False}
-    return quantify.quantify(fids, basis, **(axes | given | options))
+    return fsl_mrs_dl.quantify(fids, basis, **(axes | given | options))
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +118,9 @@ def test_basis_spectra_that_are_scaled_one_by_one_have_the_same_posterior(noisy,
 
 def test_estimates_that_were_not_made_are_refused(noisy, sim_basis):
     fit = fitted(sim_basis, noisy[0][:3], prior="none")
-    with pytest.raises(OptionError, match="--prior"):
+    with pytest.raises(OptionError, match="prior"):
         fit.estimate("posterior_mean")
-    with pytest.raises(OptionError, match="--model"):
+    with pytest.raises(OptionError, match="network"):
         fit.estimate("network")
     with pytest.raises(OptionError, match="choose one of ml"):
         fit.estimate("mean")
@@ -129,8 +129,8 @@ def test_estimates_that_were_not_made_are_refused(noisy, sim_basis):
 
 
 def test_what_only_proposes_starts_has_no_answer(noisy, sim_basis):
-    with pytest.raises(OptionError, match="no answer of its own.*--model"):
-        fitted(sim_basis, noisy[0][:3], starter=Automatic("network"), estimate="network")
+    with pytest.raises(OptionError, match="come with no concentrations.*network"):
+        fitted(sim_basis, noisy[0][:3], init="network", estimate="network")
 
 
 def test_metabolites_that_no_datum_decides_and_nothing_is_expected_of_are_not_known(noisy, sim_basis):
@@ -142,7 +142,7 @@ def test_metabolites_that_no_datum_decides_and_nothing_is_expected_of_are_not_kn
     far = more.fids.copy()
     far[-1] = np.exp(2j * np.pi * 700 * np.arange(more.n_points) * more.dwelltime)  # outside of the window
     fids, _, plain = noisy
-    fit = fitted(replace(more, fids=far), fids[:20], groups=[0] * (more.n_metabs - 1) + [1], prior=RECIPE)
+    fit = fitted(replace(more, fids=far), fids[:20], metab_groups=[0] * (more.n_metabs - 1) + [1], prior=RECIPE)
     values = fit.posterior.mean
     assert (np.isnan(values[:, -1]) | (values[:, -1] < 1e3)).all() and np.isfinite(
         values[:, : sim_basis.n_metabs]
@@ -298,7 +298,7 @@ def test_macromolecules_can_be_added_for_a_fit(files, tmp_path, capsys):
         (["--prior", "universal-transients"], "--prior universal-transients"),
         (["--estimate", "posterior_mean", "--prior", "none"], "needs a prior"),
         (["--estimate", "median"], "--estimate median.*posterior_mean"),
-        (["--estimate", "network", "--starter", "classical"], "estimate network.*classical"),
+        (["--estimate", "network", "--init", "classical"], "estimate network.*classical"),
         (["--mm", "nowhere"], "--mm nowhere: no such file"),
     ],
 )

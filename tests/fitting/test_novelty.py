@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import fsl_mrs_dl
 from fsl_mrs_dl.core import units
-from fsl_mrs_dl.fitting import out_of_distribution, priors, quantify
-from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+from fsl_mrs_dl.fitting import out_of_distribution, priors
 from fsl_mrs_dl.fitting.priors import Prior
 from fsl_mrs_dl.networks import novelty, self_supervised_quantification
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
-FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "starter": Automatic("classical")}
+FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "init": "classical"}
 
 
 def spectra(basis, **changes):
@@ -28,7 +28,7 @@ def clean(sim_basis):
 
 def scores(fids, basis, **changes):
     options = FIT | {"prior": "shamaei-table2"} | changes
-    return quantify.quantify(fids, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz, **options)
+    return fsl_mrs_dl.quantify(fids, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz, **options)
 
 
 def line(basis, n_points, ppm, fwhm_hz):

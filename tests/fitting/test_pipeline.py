@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from fsl_mrs_dl import quantify
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.device import choose_device
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
 from fsl_mrs_dl.fitting import quantify as quantify_module
-from fsl_mrs_dl.fitting.quantify import model_for, quantify
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.fitting.quantify import model_for
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics.signal_model import MODELS
@@ -85,7 +88,7 @@ def test_every_model_and_baseline_fits_noise_down_to_noise(simulate, sim_basis, 
 def test_groups_have_widths_and_shifts_of_their_own(simulate, sim_basis):
     groups = sim_basis.groups(["NAA", "Cr"])
     truth = simulate(4, seed=24, groups=groups)
-    fits = quantify(truth.fids, sim_basis, groups=groups, max_iter=200, **AXES)
+    fits = quantify(truth.fids, sim_basis, metab_groups=groups, max_iter=200, **AXES)
     assert fits.block("eps").shape == (4, 3)
     size = truth.conc.max()
     np.testing.assert_allclose(fits.conc / fits.fid_scale / size, truth.conc / size, atol=1e-3)
@@ -109,8 +112,8 @@ def test_negative_concentrations(simulate, sim_basis):
 def test_any_phase_and_large_shifts_reach_the_optimum(simulate, sim_basis, seed):
     truth = simulate(64, snr=30, seed=seed, shift_ppm=0.3, phase_deg=180, spread=0.4)
     fits = quantify(truth.fids, sim_basis, **AXES)
-    from_truth = quantify(truth.fids, sim_basis, starter=StartAt(truth.params), **AXES)
-    assert from_truth.starter == "told"
+    from_truth = quantify(truth.fids, sim_basis, initial_values=StartAt(truth.params), **AXES)
+    assert from_truth.init == "told"
     assert np.mean(fits.cost <= from_truth.cost * (1 + 1e-6)) >= 0.97
     assert fits.converged.mean() >= 0.97
 
@@ -157,7 +160,7 @@ def test_chunks_do_not_show(simulate, sim_basis, monkeypatch):
     truth = simulate(7, snr=60, seed=27)
     whole = quantify(truth.fids, sim_basis, **AXES)
     seen = []
-    monkeypatch.setattr(quantify_module, "_rows_per_chunk", lambda *_: 3)
+    monkeypatch.setattr(quantify_module, "rows_per_batch", lambda *_: 3)
     parts = quantify(truth.fids, sim_basis, progress=seen.append, **AXES)
     assert seen == [4, 3]
     np.testing.assert_allclose(parts.conc, whole.conc, rtol=1e-6, atol=1e-8)
@@ -187,7 +190,7 @@ def test_without_rescaling_concentrations_come_in_the_basis_units(simulate, sim_
 
 
 def test_scaling_is_fsl_mrs_s(sim_basis):
-    model, scale = model_for(sim_basis, 1024, 1 / 2000, 123.2, "1H", ind_scale=["Lac"])
+    model, scale = model_for(sim_basis, Axes(1024, 1 / 2000, 123.2, "1H"), FitOptions(ind_scale=["Lac"]))
     lac = sim_basis.names.index("Lac")
     others = np.delete(model.basis.numpy(), lac, axis=0)
     assert np.linalg.norm(others.mean(0)) == pytest.approx(100)
@@ -216,10 +219,10 @@ def test_the_parts_of_a_fit(simulate, sim_basis):
     ("options", "error", "message"),
     [
         ({"model": "gauss"}, OptionError, "model 'gauss': unknown"),
-        ({"baseline": "poly"}, OptionError, "--baseline 'poly': incomplete"),
-        ({"groups": [0, 1]}, OptionError, "one index per metabolite"),
+        ({"baseline": "poly"}, OptionError, "baseline 'poly': incomplete"),
+        ({"metab_groups": [0, 1]}, OptionError, "one index per metabolite"),
         ({"ppmlim": (1.0, 1.01)}, OptionError, "at least 16"),
-        ({"ind_scale": ["Mac"]}, OptionError, "--ind_scale Mac: not in the simulated set"),
+        ({"ind_scale": ["Mac"]}, OptionError, "ind_scale Mac: not in the simulated set"),
         ({"spec_freq_mhz": 297.2}, BasisError, "use a basis set of that field strength"),
         ({"nucleus": "31P"}, BasisError, "use a basis set of that nucleus"),
         ({"dwelltime": 1 / 1000}, BasisError, "simulate it with more points"),
@@ -242,8 +245,8 @@ def test_errors_in_the_data(sim_basis):
 
 def test_a_nucleus_without_usual_window_needs_one(sim_basis):
     fluorine = dataclasses.replace(sim_basis, nucleus="19F")
-    with pytest.raises(OptionError, match="--ppmlim: there is no usual window for 19F"):
-        model_for(fluorine, 1024, 1 / 2000, 123.2, "19F")
+    with pytest.raises(OptionError, match="ppmlim: there is no usual window for 19F"):
+        model_for(fluorine, Axes(1024, 1 / 2000, 123.2, "19F"))
 
 
 def test_devices(monkeypatch):

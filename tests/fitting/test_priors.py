@@ -60,7 +60,7 @@ def test_a_bad_file_is_named(tmp_path, content, message):
 
 
 def test_what_is_neither_recipe_nor_file_is_named():
-    with pytest.raises(OptionError, match="--prior nowhere.json"):
+    with pytest.raises(OptionError, match="prior nowhere.json"):
         priors.load("nowhere.json", ["NAA"])
 
 

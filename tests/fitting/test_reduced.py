@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsl_mrs_dl.core import errors, units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import initialisation, optimise, uncertainty, varpro
 from fsl_mrs_dl.fitting.coarse_model import ReducedModel, reduced
-from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
+from fsl_mrs_dl.fitting.initialisation import ClassicalSearch
 from fsl_mrs_dl.physics.signal_model import MODELS, SignalModel
 
 LINES = (
@@ -57,7 +58,12 @@ def make(
     # Macromolecules are wide already.
     basis[4] *= np.exp(-60 * time)
     return SignalModel(
-        np.array(basis), dwelltime, mhz, nucleus, model=model, ppmlim=ppmlim, baseline=baseline, groups=groups
+        np.array(basis),
+        Axes(n_points, dwelltime, mhz, nucleus),
+        model=model,
+        ppmlim=ppmlim,
+        baseline=baseline,
+        groups=groups,
     )
 
 
@@ -276,7 +282,7 @@ def test_fits_end_where_the_whole_model_has_its_minimum(name):
     model = make(**options)
     spec, _, _ = simulated(model, water=water)
     target = model.eliminate_baseline(spec)
-    got = optimise.fit_spectra(spec, model, [str(i) for i in range(8)], ClassicalStarter())
+    got = optimise.fit_spectra(spec, model, [str(i) for i in range(8)], ClassicalSearch())
     assert isinstance(reduced(model), ReducedModel)
     ends = got.converged
     assert ends.float().mean() > 0.9
@@ -303,10 +309,10 @@ def test_fits_are_those_without_the_reduction(name, monkeypatch):
     model = make(**options)
     spec, _, _ = simulated(model, seed=2, water=water)
     names = [str(i) for i in range(8)]
-    got = optimise.fit_spectra(spec, model, names, ClassicalStarter())
+    got = optimise.fit_spectra(spec, model, names, ClassicalSearch())
     for module in (optimise, initialisation, uncertainty):
         monkeypatch.setattr(module, "reduced", lambda model, rows=None: model)
-    whole = optimise.fit_spectra(spec, model, names, ClassicalStarter())
+    whole = optimise.fit_spectra(spec, model, names, ClassicalSearch())
     assert (got.converged == whole.converged).float().mean() > 0.9
     np.testing.assert_allclose(got.cost, whole.cost, rtol=1e-5)
 
@@ -316,7 +322,7 @@ def test_without_noise_the_end_is_exact():
     model = make("lorentzian")
     theta, conc = draw(model, 10, shift=0.2, width=0.25)
     spec = model.join_metabolites(theta, conc)
-    got = optimise.fit_spectra(spec, model, [str(i) for i in range(8)], ClassicalStarter())
+    got = optimise.fit_spectra(spec, model, [str(i) for i in range(8)], ClassicalSearch())
     energy = spec.abs().square().sum(-1)
     assert (got.cost / energy).max() < 1e-18
     np.testing.assert_allclose(got.conc, conc, rtol=1e-6)
@@ -366,9 +372,9 @@ def test_the_matched_filter_finds_the_same(monkeypatch):
     model = make(baseline="poly, 2")
     spec, _, _ = simulated(model, shift=0.5)
     names = [str(i) for i in range(8)]
-    got = ClassicalStarter()(spec, model, names)
+    got = ClassicalSearch()(spec, model, names)
     monkeypatch.setattr(initialisation, "reduced", lambda model, rows=None: model)
-    whole = ClassicalStarter()(spec, model, names)
+    whole = ClassicalSearch()(spec, model, names)
     # Neighbouring shifts may be equally good.
     same = (got - whole).abs().amax(-1) < 1e-4
     assert same.float().mean() > 0.95
@@ -378,8 +384,7 @@ def test_a_model_in_single_precision_is_reduced_too():
     model = make("lorentzian")
     single = SignalModel(
         model.basis.numpy(),
-        model.dwelltime,
-        model.spec_freq_mhz,
+        model.axes,
         model="lorentzian",
         baseline="off",
         dtype=torch.float32,

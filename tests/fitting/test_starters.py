@@ -5,15 +5,16 @@ import pytest
 import torch
 
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting import optimise, quantify
-from fsl_mrs_dl.fitting.automatic_initialisation import AlsoFrom, Automatic, Together
-from fsl_mrs_dl.fitting.initialisation import ClassicalStarter
-from fsl_mrs_dl.fitting.network_initialisation import NetworkStarter, nuisance_theta
+from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice, Combined, WithKnownParameters
+from fsl_mrs_dl.fitting.initialisation import ClassicalSearch
+from fsl_mrs_dl.fitting.network_initialisation import NetworkProposal, theta_from_quantities
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.physics.signal_model import SignalModel
-from fsl_mrs_dl.preproc.proposals import AlignStarter
+from fsl_mrs_dl.preproc.proposals import UniversalProposal
 from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
@@ -27,14 +28,14 @@ def simulated(basis, recipe, n, seed=3, snr=15.0):
     drawn = random_spectra.draw(recipes.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
     fids = random_spectra.render(drawn, protocol).fid.to(torch.complex128)
     fids *= 100 / torch.linalg.vector_norm(fids, dim=-1, keepdim=True)
-    model, _ = quantify.model_for(basis, fids.shape[-1], basis.dwelltime, basis.spec_freq_mhz, "1H")
+    model, _ = quantify.model_for(basis, Axes(fids.shape[-1], basis.dwelltime, basis.spec_freq_mhz, "1H"))
     first, last = model.window
     return units.fid_to_spec(fids)[:, first:last], model, drawn
 
 
 @pytest.fixture(scope="module")
 def network():
-    return NetworkStarter(*model_cards.load("quant-universal"))
+    return NetworkProposal(*model_cards.load("quant-universal"))
 
 
 def shift_of(model, theta):
@@ -55,7 +56,7 @@ def test_parameters_from_what_was_drawn_make_the_spectrum(sim_basis):
     first, last = model.window
     spec = units.fid_to_spec(fids)[:, first:last]
     rest = (drawn[name].double()[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz"))
-    theta = nuisance_theta(model, drawn["shift_ppm"].double()[:, None], *rest)
+    theta = theta_from_quantities(model, drawn["shift_ppm"].double()[:, None], *rest)
     _, cost = optimise._best_start(model.eliminate_baseline(spec), model, theta)
     assert (cost / spec.abs().square().sum(-1)).max() < 1e-4
 
@@ -87,7 +88,7 @@ def test_together_is_at_least_as_good_as_either(network, sim_basis, recipe):
     names = list(sim_basis.names)
     cost = {
         starter.name: optimise.fit_spectra(spec, model, names, starter).cost
-        for starter in (ClassicalStarter(), network, Together([network, ClassicalStarter()]))
+        for starter in (ClassicalSearch(), network, Combined([network, ClassicalSearch()]))
     }
     both = cost["quant-universal and classical"]
     best = torch.stack(list(cost.values())).amin(0)
@@ -98,7 +99,7 @@ def test_together_is_at_least_as_good_as_either(network, sim_basis, recipe):
 
 def model_at(freq=123.2, nucleus="1H", **options):
     t = np.arange(1024) / 2000
-    return SignalModel(np.exp(-20 * t)[None], 1 / 2000, freq, nucleus, **({"ppmlim": (0.2, 4.2)} | options))
+    return SignalModel(np.exp(-20 * t)[None], Axes(1024, 1 / 2000, freq, nucleus), **({"ppmlim": (0.2, 4.2)} | options))
 
 
 @pytest.mark.parametrize(
@@ -111,32 +112,32 @@ def model_at(freq=123.2, nucleus="1H", **options):
     ],
 )
 def test_data_outside_the_card_are_searched_classically_and_it_is_said(model, words):
-    starter = Automatic().for_model(model_at(**model))
+    starter = AutomaticChoice().for_model(model_at(**model))
     assert starter.name.startswith("classical, not quant-universal: ") and words in starter.name
-    insisted = Automatic("network").for_model(model_at(**model))
+    insisted = AutomaticChoice("network").for_model(model_at(**model))
     assert insisted.name.startswith("quant-universal, outside its range: ") and words in insisted.name
 
 
 def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
     model = model_at()
-    assert Automatic().for_model(model).name == "quant-universal and classical"
-    assert Automatic("together").for_model(model).name == "quant-universal and classical"
-    assert Automatic("network").for_model(model).name == "quant-universal"
-    assert Automatic("classical").for_model(model).name == "classical"
+    assert AutomaticChoice().for_model(model).name == "quant-universal and classical"
+    assert AutomaticChoice("both").for_model(model).name == "quant-universal and classical"
+    assert AutomaticChoice("network").for_model(model).name == "quant-universal"
+    assert AutomaticChoice("classical").for_model(model).name == "classical"
 
 
 @pytest.mark.parametrize(
     "arguments,words",
     [
-        (("oracle",), "oracle.*classical, network, together"),
-        (("classical", "quant-universal"), "not asked by the classical"),
+        (("oracle",), "oracle.*classical, network, both"),
+        (("classical", "quant-universal"), "not asked with init classical"),
         ((None, "align-universal"), "starts alignments"),
         ((None, "nobody"), "nobody.*models list"),
     ],
 )
 def test_impossible_choices_are_refused_in_one_line(arguments, words):
     with pytest.raises(OptionError, match=words) as caught:
-        Automatic(*arguments)
+        AutomaticChoice(*arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -147,7 +148,7 @@ def test_known_parameters_go_with_both_starters(network, sim_basis):
     params = model.pack(
         end.theta, end.conc, model.baseline_coefficients(spec[:1] - model.join_metabolites(end.theta, end.conc))
     )[0]
-    starter = AlsoFrom(Together([network, ClassicalStarter()]), params.numpy(), model)
+    starter = WithKnownParameters(Combined([network, ClassicalSearch()]), params.numpy(), model)
     assert starter.name == "quant-universal and classical" and len(starter.parts) == 2
     again = optimise.fit_spectra(spec[:1], model, names, starter)
     assert again.cost[0] <= end.cost[0] * (1 + 1e-6)
@@ -168,7 +169,7 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
         recipes.Recipe.of("t", content), 6, 24, sim_basis.names, torch.Generator().manual_seed(5)
     )
     fid, base = random_spectra.render_transients(drawn, protocol)
-    axes = {"dwelltime": sim_basis.dwelltime, "spec_freq_mhz": sim_basis.spec_freq_mhz}
+    axes = Axes(fid.shape[-1], sim_basis.dwelltime, sim_basis.spec_freq_mhz)
     network, card = model_cards.load("align-universal")
     found = {"network": 0, "classical": 0, "refined": 0}
     for one, reference, shift in zip(
@@ -176,13 +177,13 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
     ):
         reference = reference.numpy() if known else None
         shifts = {
-            "network": AlignStarter(network, card, reference=reference, **axes)(one[None, None])[0][0].numpy(),
-            "classical": align_transients(one.numpy(), reference=reference, unstable=(), **axes).shift_hz,
+            "network": UniversalProposal(network, card, axes, reference=reference)(one[None, None])[0][0].numpy(),
+            "classical": align_transients(one.numpy(), axes, reference=reference, unstable=()).shift_hz,
             "refined": align_transients(
                 one.numpy(),
+                axes,
                 reference=reference,
-                starter=AlignStarter(network, card, reference=reference, **axes),
-                **axes,
+                proposal=UniversalProposal(network, card, axes, reference=reference),
             ).shift_hz,
         }
         for name, value in shifts.items():
@@ -196,6 +197,7 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
 def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_basis):
     from fsl_mrs_dl.io import nifti
     from fsl_mrs_dl.preproc import align
+    from fsl_mrs_dl.preproc.options import AlignOptions
     from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
     protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.axes)
@@ -216,11 +218,11 @@ def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_
 
     def aligned(fids, **options):
         data = nifti.MrsData(fids, dwelltime, freq, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4))
-        return align.align_data(data, device="cpu", edit_dim=None, **options)
+        return align.align_data(data, AlignOptions(device="cpu", edit_dim=None, **options))
 
     found, classical, network = aligned(both), aligned(both, method="classical"), aligned(both, method="universal")
-    assert found.starter == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"
+    assert found.method == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"
     assert (classical.alignment.flag[0] == "weak").mean() > 0.05
     np.testing.assert_allclose(found.alignment.shift_hz[0], network.alignment.shift_hz[0])
     np.testing.assert_allclose(found.alignment.shift_hz[1], classical.alignment.shift_hz[1])
-    assert aligned(both[..., 1:]).starter == "classical" and aligned(both[..., :1]).starter == "align-universal"
+    assert aligned(both[..., 1:]).method == "classical" and aligned(both[..., :1]).method == "align-universal"

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsl_mrs_dl import quantify
 from fsl_mrs_dl.core import fids, units
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting import uncertainty
-from fsl_mrs_dl.fitting.quantify import quantify
 
 AXES = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
 

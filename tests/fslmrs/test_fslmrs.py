@@ -368,7 +368,7 @@ def test_every_way_of_asking_gives_the_same(simulated):
             mrs=simulated, method="dlquant", ppmlim=(0.2, 4.2), baseline="poly, 2", metab_groups=None, x0=None
         ),
         simulated.fit(method="dlquant", MHSamples=3),
-        fit_FSLModel(simulated, method="dlquant", dl_device="cpu", dl_starter="together", dl_estimate="ml"),
+        fit_FSLModel(simulated, method="dlquant", dl_device="cpu", dl_init="both", dl_estimate="ml"),
     ]
     for res in ways:
         np.testing.assert_array_equal(res.params, params)
@@ -417,7 +417,7 @@ def test_a_start_rescues_a_fit_whose_own_starts_fail(small):
         ({"ppmlim": (30, 31)}, ["30", "31"]),
         ({"metab_groups": [0, 1]}, ["groups", "(6)"]),
         ({"dl_device": "gpu"}, ["gpu", "auto, cpu or cuda"]),
-        ({"dl_starter": "oracle"}, ["oracle", "classical"]),
+        ({"dl_init": "oracle"}, ["oracle", "classical"]),
         ({"dl_estimate": "map"}, ["map", "ml"]),
         ({"dl_model": "net"}, ["net"]),
     ],
@@ -612,9 +612,9 @@ def test_words_about_the_result(pair):
     assert [line.split("=")[0] for line in str(ours).splitlines() if "=" in line] == [
         line.split("=")[0] for line in str(newton).splitlines() if "=" in line
     ]
-    assert set(ours.dl) == {"starter", "estimate", "converged", "n_iter", "misfit", "ood_score"}
+    assert set(ours.dl) == {"init", "estimate", "converged", "n_iter", "misfit", "ood_score"}
     assert (
-        ours.dl["starter"] == "quant-universal and classical"
+        ours.dl["init"] == "quant-universal and classical"
         and ours.dl["estimate"] == "ml"
         and ours.dl["converged"] is True
     )
@@ -751,7 +751,7 @@ def test_spectra_that_share_nothing_are_not_fitted_together(small):
     with pytest.raises(OptionError, match="method.*ppmlim"):
         quantify(one, method="Newton")
     with pytest.raises(OptionError, match="oracle"):
-        quantify([one], starter="oracle")
+        quantify([one], init="oracle")
 
 
 @pytest.fixture(scope="module")
@@ -866,7 +866,7 @@ def svs_runs(invivo_3t, invivo_water, invivo_basis_path, testdata, tmp_path_fact
     words += ["--combine", "NAA", "NAAG", "--combine", "Glu", "Gln", "--metab_groups", "NAA", "--lorentzian"]
     words += ["--export_baseline", "--export_no_baseline", "--export_separate", "--ignore", "Asc", "Scyllo"]
     (folder / "options.ini").write_text(
-        "algo = dlquant\nTE = 35\nTR = 2\ndl-device = cpu\ndl-starter = classical\nverbose\n"
+        "algo = dlquant\nTE = 35\nTR = 2\ndl-device = cpu\ndl-init = classical\nverbose\n"
     )
     succeeds("fsl_mrs", *words, "--algo", "Newton", "--TE", 35, "--TR", 2, "--output", folder / "newton")
     done = succeeds("fsl_mrs", *words, "--config", folder / "options.ini", "--output", folder / "dlquant")
@@ -906,7 +906,7 @@ def test_options_of_ours_are_kept_with_the_results(svs_runs):
     newton, ours, _ = svs_runs
     options = json.loads((ours / "options.txt").read_text().split("\n--------\n")[0])
     assert options["algo"] == "dlquant" and options["TE"] == 35.0
-    assert (options["dl_device"], options["dl_starter"], options["dl_estimate"]) == ("cpu", "classical", None)
+    assert (options["dl_device"], options["dl_init"], options["dl_estimate"]) == ("cpu", "classical", None)
     assert "dl-device" in (ours / "options.txt").read_text()
     assert (
         "dlquant" in (ours / "report.html").read_text() and "dlquant (FSL" not in (newton / "report.html").read_text()
@@ -917,11 +917,11 @@ def test_options_of_ours_are_kept_with_the_results(svs_runs):
     ("words", "expected"),
     [
         (["--algo", "dlquant", "--dl-device", "gpu"], ["--dl-device gpu", "auto, cpu or cuda"]),
-        (["--algo", "dlquant", "--dl-starter", "oracle"], ["--dl-starter oracle", "classical"]),
+        (["--algo", "dlquant", "--dl-init", "oracle"], ["--dl-init oracle", "classical"]),
         (["--algo", "dlquant", "--dl-estimate", "map"], ["--dl-estimate map", "ml"]),
         (["--algo", "dlquant", "--dl-model", "net"], ["--dl-model net"]),
         (["--dl-device", "cpu"], ["--dl-device", "Newton"]),
-        (["--algo", "MH", "--dl-starter", "classical"], ["--dl-starter", "MH"]),
+        (["--algo", "MH", "--dl-init", "classical"], ["--dl-init", "MH"]),
     ],
 )
 @pytest.mark.parametrize("program", ["fsl_mrs", "fsl_mrsi"])
@@ -933,11 +933,11 @@ def test_bad_options_of_ours_make_nothing(one_after_another, tmp_path, program, 
 
 def test_bad_options_of_ours_in_a_shell(tmp_path):
     """The same with a status and streams of its own, the option coming from a file."""
-    (tmp_path / "options.ini").write_text("algo = dlquant\ndl-starter = oracle\n")
+    (tmp_path / "options.ini").write_text("algo = dlquant\ndl-init = oracle\n")
     given = ["--data", EXAMPLE / "svs.nii.gz", "--basis", EXAMPLE / "basis", "--output", tmp_path / "out"]
     done = run("fsl_mrs", *given, "--config", tmp_path / "options.ini")
     assert done.returncode == 2 and not (tmp_path / "out").exists()
-    assert done.stderr.count("\n") == 1 and "fsl_mrs: error: --dl-starter oracle" in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1 and "fsl_mrs: error: --dl-init oracle" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("program", ["fsl_mrs", "fsl_mrsi", "fsl_mrs_proc"])
@@ -946,7 +946,7 @@ def test_help_knows_what_was_added(one_after_another, program):
     text = " ".join(done.stdout.split())
     assert done.returncode == 0 and not done.stderr
     for word in (
-        ["dl-align", "Cramer-Rao"] if program == "fsl_mrs_proc" else ["dlquant", "--dl-starter", "--dl-device", "MH"]
+        ["dl-align", "Cramer-Rao"] if program == "fsl_mrs_proc" else ["dlquant", "--dl-init", "--dl-device", "MH"]
     ):
         assert word in text
 

@@ -131,7 +131,7 @@ def test_the_signature_of_older_releases_is_met_too(tmp_path):
 def test_help_lists_what_is_added(stand_in):
     shown = python(stand_in, "command('fsl_mrs', '--help')").stdout
     assert "dlquant options (FSL-MRS-DL" in shown
-    for option in ("--dl-starter", "--dl-model", "--dl-device", "--dl-estimate"):
+    for option in ("--dl-init", "--dl-model", "--dl-device", "--dl-estimate"):
         assert option in shown
     assert "Newton or MH, or dlquant" in " ".join(shown.split())
     assert "dl-align" in python(stand_in, "command('fsl_mrs_proc', '--help')").stdout
@@ -179,7 +179,7 @@ def test_the_name_is_known_in_other_spellings(stand_in, word):
     "words, part",
     [
         (["--dl-device", "cpu"], "--dl-device: goes with --algo dlquant only"),
-        (["--algo", "dlquant", "--dl-starter", "nobody"], "--dl-starter nobody: there is no such starter"),
+        (["--algo", "dlquant", "--dl-init", "nobody"], "--dl-init nobody: there are no such initial values"),
         (["--algo", "dlquant", "--dl-estimate", "guess"], "--dl-estimate guess"),
         (["--algo", "dlquant", "--dl-model", "m"], "--dl-model m"),
         (["--algo", "dlquant", "--dl-device", "gpu"], "--dl-device gpu"),

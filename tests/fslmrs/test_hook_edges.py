@@ -479,7 +479,7 @@ def test_a_configuration_file_may_hold_the_words_of_fsl_mrs(tmp_path, monkeypatc
     assert "nowhere.nii.gz: no such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--dl-starter", "--dl-model"])
+@pytest.mark.parametrize("option", ["--dl-init", "--dl-model"])
 def test_options_are_called_as_they_were_given(tmp_path, monkeypatch, capsys, option):
     without_fsl_mrs(monkeypatch)
     try:

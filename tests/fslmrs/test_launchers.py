@@ -135,8 +135,8 @@ def test_align_is_that_of_our_own_command(tmp_path, monkeypatch):
     "words, ours",
     [
         (["--algo", "dlquant"], []),
-        (["--algo=dlquant", "--dl-starter", "classical", "--dl-device", "cpu"], ["--starter", "classical"]),
-        (["--algo=dlquant", "--dl-starter=network"], ["--starter", "network", "--device", "cpu"]),
+        (["--algo=dlquant", "--dl-init", "classical", "--dl-device", "cpu"], ["--init", "classical"]),
+        (["--algo=dlquant", "--dl-init=network"], ["--init", "network", "--device", "cpu"]),
     ],
     ids=lambda words: " ".join(words) or "same",
 )
@@ -162,7 +162,7 @@ def test_the_older_word_for_a_baseline(tmp_path, monkeypatch):
         (["--algo", "MH"], "--algo MH"),
         (["--algo", "dlquant", "--tissue_frac", ".5", ".4", ".1"], "--tissue_frac: needs FSL-MRS"),
         (["--algo", "dlquant", "--h2o=w.nii.gz"], "--h2o: needs FSL-MRS"),
-        (["--algo", "dlquant", "--dl-starter", "nobody"], "--dl-starter nobody"),
+        (["--algo", "dlquant", "--dl-init", "nobody"], "--dl-init nobody"),
     ],
 )
 def test_what_needs_fsl_mrs_or_is_wrong_is_said_in_one_line(tmp_path, monkeypatch, capsys, words, part):

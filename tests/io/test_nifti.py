@@ -176,7 +176,7 @@ def test_too_few_points(rng):
 
 def test_output_below_a_file(data, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot be written .*choose another --output"):
+    with pytest.raises(OutputError, match="cannot be written .*choose another output"):
         nifti.save(tmp_path / "file" / "x.nii.gz", data)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -188,7 +188,7 @@ def test_output_folder_read_only(data, tmp_path, monkeypatch):
         def denied(*_, **__):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(nifti.tempfile, "mkstemp", denied)
+        monkeypatch.setattr(output.tempfile, "mkstemp", denied)
     try:
         with pytest.raises(OutputError, match=r"x\.nii\.gz: cannot be written \(Permission denied\)"):
             nifti.save(tmp_path / "x.nii.gz", data)
@@ -228,7 +228,7 @@ def test_new_output_folder(tmp_path):
     assert not (tmp_path / "a").exists()
     assert output.new_output_folder(tmp_path, overwrite=False) == tmp_path  # empty
     (tmp_path / "summary.csv").write_text("")
-    with pytest.raises(OutputError, match="exists already; .*--overwrite"):
+    with pytest.raises(OutputError, match="exists already; .*overwrite"):
         output.new_output_folder(tmp_path, overwrite=False)
     assert output.new_output_folder(tmp_path, overwrite=True) == tmp_path
     with pytest.raises(OutputError, match="is a file, not a folder"):

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
+import fsl_mrs_dl
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
-from fsl_mrs_dl.fitting import quantify
-from fsl_mrs_dl.fitting.options import DlOptions
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti, volume
-from fsl_mrs_dl.mrsi import assemble, chunks, plan
+from fsl_mrs_dl.mrsi import assemble, chunks, plan, scratch
 from fsl_mrs_dl.mrsi import job as job_module
 from fsl_mrs_dl.mrsi import run as run_module
+from fsl_mrs_dl.mrsi.job import VolumeOptions
 from fsl_mrs_dl.results import layout, model_file
 
 GRID = (5, 4, 2)
 AFFINE = np.array([[-8.0, 0, 0, 20], [0, 9.0, 1, -15], [0, -1, 10.0, 5], [0, 0, 0, 1]])
 N = int(np.prod(GRID))
+CLASSICAL = FitOptions(init="classical", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +151,7 @@ def test_the_tree_names_what_is_there(run):
 def test_the_maps_are_the_fits_of_the_spectra(run, small, sim_basis):
     _, _, fids, inside = small
     index = np.flatnonzero(inside)
-    fit = quantify.quantify(
+    fit = fsl_mrs_dl.quantify(
         fids[index], sim_basis, dwelltime=sim_basis.dwelltime, spec_freq_mhz=sim_basis.spec_freq_mhz, device="cpu"
     )
     for name in ("NAA", "Cr", "Ins"):
@@ -211,11 +216,10 @@ def test_the_band_is_as_wide_as_fits_scatter(sim_basis, simulate, tmp_path):
         made.fids.reshape(300, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE
     )
     nifti.save(tmp_path / "mrsi.nii.gz", data)
-    settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"))
-    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings)
+    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", CLASSICAL)
     run_module.fit_all(job)
     (tmp_path / "out").mkdir()
-    assemble.write_results(tmp_path / "out", job, options="")
+    assemble.write_results(tmp_path / "out", job, options_text="")
     stored = np.asarray(nib.load(tmp_path / "out" / "fit" / "fit.nii.gz").dataobj).reshape(300, -1)
     hz, sd = model_file.Evaluator.open(tmp_path / "out").band((0, 0, 0))
     n = stored.shape[1]
@@ -234,9 +238,7 @@ def test_the_band_is_as_wide_as_fits_scatter(sim_basis, simulate, tmp_path):
 
 def test_any_way_gives_the_same_to_the_last_digit(run, small, tmp_path, monkeypatch):
     folder = small[0]
-    settings = job_module.Settings(
-        combine=("Glu+Gln",), internal_ref=("Cr",), groups=(0,) * 10, dl=DlOptions(device="cpu")
-    )
+    settings = FitOptions(combine=("Glu+Gln",), internal_ref=("Cr",), metab_groups=(0,) * 10, device="cpu")
     from fsl_mrs_dl.io.basis import Basis
 
     basis = Basis.load(folder / "basis")
@@ -253,7 +255,7 @@ def test_any_way_gives_the_same_to_the_last_digit(run, small, tmp_path, monkeypa
         )
         run_module.fit_all(job, **options, say=lambda text: None)
         (tmp_path / name).mkdir()
-        assemble.write_results(tmp_path / name, job, options="")
+        assemble.write_results(tmp_path / name, job, options_text="")
         found = everything(tmp_path / name)
         assert found.keys() == expected.keys()
         assert [key for key in found if found[key] != expected[key]] == []
@@ -271,7 +273,7 @@ def test_the_number_of_threads_changes_nothing(run, small, tmp_path, sim_basis):
             assert torch.get_num_threads() == threads
         finally:
             torch.set_num_threads(before)
-        chunks._prepared.cache_clear()
+        chunks._MODELS.clear()
         found.append(everything(out))
     assert found[0].keys() == found[1].keys() and [key for key in found[0] if found[0][key] != found[1][key]] == []
 
@@ -282,9 +284,9 @@ def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
     code = (
         "import sys, time; from fsl_mrs_dl.mrsi import chunks, plan; from fsl_mrs_dl.cli.main import main\n"
         "plan.prepare.__kwdefaults__['chunk'] = 8\n"
-        "plain = chunks._fitted\n"
+        "plain = chunks.fit_voxels\n"
         "def slow(*args):\n    time.sleep(0.3)\n    return plain(*args)\n"
-        "chunks._fitted = slow if sys.argv[1] == 'slow' else plain\n"
+        "chunks.fit_voxels = slow if sys.argv[1] == 'slow' else plain\n"
         "sys.exit(main(sys.argv[2:]))\n"
     )
     more = ["--mask", str(folder / "mask.nii.gz"), "--combine", "Glu", "Gln", "--parallel-workers", "1"]
@@ -326,7 +328,7 @@ def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
 
 def test_a_voxel_that_makes_the_fit_raise_is_marked(small, tmp_path, monkeypatch, sim_basis):
     folder, _, fids, _ = small
-    plain = quantify.fit_scaled
+    plain = chunks.fit_scaled
 
     def brittle(given, *args, **options):
         # Sized as the voxel that is to fail: nothing else tells it apart.
@@ -334,16 +336,17 @@ def test_a_voxel_that_makes_the_fit_raise_is_marked(small, tmp_path, monkeypatch
             raise RuntimeError("no")
         return plain(given, *args, **options)
 
-    settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"), spectra=False)
-    job, _ = plan.prepare(folder / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings, chunk=16)
+    job, _ = plan.prepare(
+        folder / "mrsi.nii.gz", sim_basis, tmp_path / "out", CLASSICAL, VolumeOptions(spectra=False), chunk=16
+    )
     poison = np.abs(fids[20].astype(complex) * job.fid_scale).sum()
-    monkeypatch.setattr(quantify, "fit_scaled", brittle)
+    monkeypatch.setattr(chunks, "fit_scaled", brittle)
     run_module.fit_all(job, workers=1)
-    (failed,) = chunks._gathered(job, ["failed"])
+    (failed,) = chunks.gather(job, ["failed"])
     assert set(job.index[failed == 2]) == {11, 20}
     # A fault of ours is none of the voxels'.
     (job.scratch / "chunk-00000.npz").unlink()
-    monkeypatch.setattr(quantify, "fit_scaled", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(chunks, "fit_scaled", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_module.fit_all(job, workers=1)
 
@@ -353,11 +356,10 @@ def test_a_chunk_without_anything_to_fit(sim_basis, simulate, tmp_path):
     fids[:3] = np.nan
     data = nifti.MrsData(fids.reshape(6, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
     nifti.save(tmp_path / "mrsi.nii.gz", data)
-    settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"))
-    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", settings, chunk=3)
+    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", CLASSICAL, chunk=3)
     run_module.fit_all(job)
     (tmp_path / "out").mkdir()
-    seen = assemble.write_results(tmp_path / "out", job, options="")
+    seen = assemble.write_results(tmp_path / "out", job, options_text="")
     assert seen["failed"].tolist() == [2, 2, 2, 0, 0, 0] and "3 voxels: could not be fitted" in assemble.summary(
         job, seen
     )
@@ -369,9 +371,9 @@ def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, t
         made.fids.reshape(3, 3, 3, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE
     )
     nifti.save(tmp_path / "mrsi.nii.gz", data)
-    astray = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"), spectra=False, share_starts=True)
-    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", astray, chunk=9)
-    plain = chunks._starter
+    sharing = VolumeOptions(spectra=False, share_initial_values=True)
+    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", CLASSICAL, sharing, chunk=9)
+    plain = chunks.initial_values_of
 
     class Wrong:
         name = "wrong"
@@ -386,16 +388,224 @@ def test_starts_of_neighbours_mend_a_fit_that_went_astray(sim_basis, simulate, t
             return found
 
     wrong = Wrong()
-    monkeypatch.setattr(chunks, "_starter", lambda job: wrong)
-    run_module.fit_all(replace(job, settings=replace(astray, share_starts=False)), workers=1)
-    (bad,) = chunks._gathered(job, ["cost"])
-    monkeypatch.setattr(chunks, "_starter", plain)
+    monkeypatch.setattr(chunks, "initial_values_of", lambda job: wrong)
+    run_module.fit_all(replace(job, volume_options=VolumeOptions(spectra=False)), workers=1)
+    (bad,) = chunks.gather(job, ["cost"])
+    monkeypatch.setattr(chunks, "initial_values_of", plain)
     told: list[str] = []
     run_module.fit_all(job, workers=1, say=told.append)
-    (good,) = chunks._gathered(job, ["cost"])
+    (good,) = chunks.gather(job, ["cost"])
     lost = [4, 13, 22]
     assert (bad[lost] > 2 * np.median(bad)).all() and (good < 1.5 * np.median(good)).all() and (good <= bad).all()
     assert told and told[0].startswith("3 of ")
+
+
+# -- what lies on disk in between ----------------------------------------------------------------------------------
+
+
+class Malicious:
+    """Pickled, it writes a file as soon as it is loaded."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+@pytest.fixture
+def unfinished(small, tmp_path, sim_basis):
+    """A run of which the first chunk of five is done: its job, and what resumes it."""
+    folder = small[0]
+
+    def prepare(**more):
+        return plan.prepare(
+            folder / "mrsi.nii.gz", sim_basis, tmp_path / "out", CLASSICAL, VolumeOptions(), chunk=8, **more
+        )[0]
+
+    job = prepare()
+    chunks.fit_chunk(job, 0)
+    return job, prepare
+
+
+def test_a_resumed_job_is_the_one_that_was_interrupted(unfinished):
+    job, prepare = unfinished
+    again = prepare(resume=True)
+    assert {path.suffix for path in job.scratch.iterdir()} == {".json", ".npz", ".npy", ".nii"}
+    np.testing.assert_array_equal(again.index, job.index)
+    np.testing.assert_array_equal(again.pilot, job.pilot)
+    assert again.fid_scale == job.fid_scale and again.conjugated == job.conjugated and again.done() == [0]
+    assert again.signature == job.signature and again.volume.file == job.volume.file
+    assert job.prior is not None and set(vars(again.prior)) == set(vars(job.prior))
+    for name, value in vars(job.prior).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(getattr(again.prior, name), value)
+        else:
+            assert getattr(again.prior, name) == value and type(getattr(again.prior, name)) is type(value)
+
+
+def test_neighbours_may_be_asked_for_when_a_run_is_resumed(unfinished, sim_basis, small):
+    job, _ = unfinished
+    output = job.scratch.with_name("out")
+    sharing = VolumeOptions(share_initial_values=True)
+    again, _ = plan.prepare(small[0] / "mrsi.nii.gz", sim_basis, output, CLASSICAL, sharing, chunk=8, resume=True)
+    assert again.volume_options.share_initial_values
+
+
+@pytest.mark.parametrize("name", ["job.json", "job.npz", "job.pickle"])
+@pytest.mark.parametrize("how", ["pickle", "array of objects", "nothing of the kind"])
+def test_a_stranger_s_job_is_refused_and_never_executed(unfinished, tmp_path, name, how):
+    job, prepare = unfinished
+    target = tmp_path / "executed"
+    if name == "job.pickle":  # what earlier versions kept
+        (job.scratch / "job.json").unlink()
+    plant(job.scratch / name, target, how)
+    with pytest.raises(OutputError) as caught:
+        prepare(resume=True)
+    text = caught.value.text(lambda option: f"--{option}")
+    assert text.endswith("begin anew with --overwrite.") and "\n" not in text and str(tmp_path / "out") in text
+    assert not target.exists()
+    assert prepare(overwrite=True).done() == []
+
+
+@pytest.mark.parametrize("name", ["chunk-00000.npz", "chunk-00000.npy", "patch-0.npz"])
+@pytest.mark.parametrize("how", ["pickle", "array of objects", "nothing of the kind"])
+def test_a_stranger_s_chunk_is_refused_and_never_executed(unfinished, tmp_path, name, how):
+    job, prepare = unfinished
+    target = tmp_path / "executed"
+    run_module.fit_all(job, workers=1)
+    plant(job.scratch / name, target, how)
+    again = prepare(resume=True)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError) as caught:
+        run_module.fit_all(again, workers=1)
+        assemble.write_results(tmp_path / "out", again, options_text="")
+    text = caught.value.text(lambda option: f"--{option}")
+    stem = name.split(".")[0]
+    assert f"{name}: cannot be read (" in text and text.endswith(f"delete {stem}.* there and go on with --resume.")
+    assert "\n" not in text and not target.exists()
+
+
+def plant(path: Path, target: Path, how: str) -> None:
+    """Put at ``path`` what would write ``target`` if it were unpickled, or random bytes."""
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(Malicious(target)))
+    elif how == "nothing of the kind":
+        path.write_bytes(b"\x00PK\x03 of no format")
+    else:
+        values = np.array([Malicious(target)], dtype=object)
+        with path.open("wb") as file:
+            if path.suffix == ".npz":
+                np.savez(file, index=values, pilot=values, cost=values)
+            else:
+                np.save(file, values, allow_pickle=True)
+
+
+def test_objects_are_not_kept(tmp_path):
+    with pytest.raises(TypeError, match="what: objects are not kept"):
+        scratch.save_arrays(tmp_path / "a.npz", {"what": np.array([{}], dtype=object)})
+    assert not list(tmp_path.iterdir())
+
+
+# -- a cluster -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """In place of dask and of a SLURM cluster: what is opened and closed, in order."""
+    events = []
+
+    class Cluster:
+        def __init__(self, config_name):
+            events.append(f"cluster {config_name}")
+
+        def scale(self, n):
+            events.append(f"{n} nodes")
+
+        def close(self):
+            events.append("cluster closed")
+
+    class Client:
+        def __init__(self, *clusters, **options):
+            events.append("client")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            events.append("client closed")
+
+        def map(self, function, parts, pure):
+            return [partial(function, part) for part in parts]
+
+    class Future:
+        def __init__(self, call):
+            self.result = call
+
+    distributed, slurm = ModuleType("dask.distributed"), ModuleType("dask_jobqueue.slurm")
+    distributed.Client, distributed.as_completed = Client, lambda futures: map(Future, futures)
+    slurm.SLURMCluster = Cluster
+    for module in (distributed, slurm):
+        monkeypatch.setitem(sys.modules, module.__name__.split(".")[0], ModuleType(module.__name__.split(".")[0]))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return SimpleNamespace(events=events, Cluster=Cluster, Client=Client)
+
+
+OPENED, CLOSED = ["cluster fsl_mrsi", "3 nodes", "client"], ["client closed", "cluster closed"]
+
+
+@pytest.fixture
+def five_chunks(monkeypatch):
+    """A job of five chunks of which nothing is fitted."""
+    job = SimpleNamespace(
+        n_chunks=5, done=list, options=CLASSICAL, volume_options=VolumeOptions(), n_voxels=lambda chunks: len(chunks)
+    )
+    monkeypatch.setattr(run_module, "fit_chunk", lambda job, k: k)
+    return job
+
+
+def test_a_cluster_is_closed_when_all_is_done(cluster, five_chunks):
+    counts, said = [], []
+    run_module.fit_all(five_chunks, parallel="cluster", workers=3, progress=counts.append, say=said.append)
+    assert counts == [0, 1, 2, 3, 4] and said == ["Fitting 5 chunks on 3 nodes."]
+    assert cluster.events == OPENED + CLOSED
+
+
+@pytest.mark.parametrize("where", ["chunk", "progress", "client", "client's end"])
+def test_a_cluster_is_closed_whatever_raises(cluster, five_chunks, monkeypatch, where):
+    def broken(*args, **options):
+        raise ZeroDivisionError(where)
+
+    fit = {"parallel": "cluster", "workers": 3, "say": lambda text: None}
+    if where == "chunk":
+        monkeypatch.setattr(run_module, "fit_chunk", broken)
+    elif where == "progress":
+        fit["progress"] = broken
+    elif where == "client":
+        monkeypatch.setattr(cluster.Client, "__init__", broken)
+    else:
+        monkeypatch.setattr(cluster.Client, "__exit__", broken)
+    with pytest.raises(ZeroDivisionError, match=where):
+        run_module.fit_all(five_chunks, **fit)
+    assert cluster.events[-1] == "cluster closed"
+    assert where.startswith("client") or cluster.events == OPENED + CLOSED
+
+
+def test_local_processes_are_closed_when_a_chunk_raises(cluster, five_chunks, monkeypatch):
+    monkeypatch.setattr(run_module, "fit_chunk", lambda job, k: 1 // (1 - k))
+    with pytest.raises(ZeroDivisionError):
+        run_module.fit_all(five_chunks, parallel="local", workers=2, say=lambda text: None)
+    assert cluster.events == ["client", "client closed"]
+
+
+def test_a_cluster_that_cannot_be_configured_is_an_error_of_one_line(cluster, five_chunks, monkeypatch):
+    def unknown(self, config_name):
+        raise ValueError("no queue")
+
+    monkeypatch.setattr(cluster.Cluster, "__init__", unknown)
+    with pytest.raises(OptionError) as caught:
+        run_module.fit_all(five_chunks, parallel="cluster")
+    assert caught.value.text(lambda option: f"--{option}").startswith("--parallel cluster: dask-jobqueue has no")
 
 
 # -- shapes and options --------------------------------------------------------------------------------------------
@@ -409,11 +619,10 @@ def test_a_slab_of_one_slice_and_a_line_of_voxels(small, sim_basis, tmp_path):
             fids[:6].reshape(*shape, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE
         )
         nifti.save(tmp_path / "mrsi.nii", data)
-        settings = job_module.Settings(dl=DlOptions(starter="classical", device="cpu"))
-        job, _ = plan.prepare(tmp_path / "mrsi.nii", sim_basis, out, settings)
+        job, _ = plan.prepare(tmp_path / "mrsi.nii", sim_basis, out, CLASSICAL)
         run_module.fit_all(job)
         out.mkdir()
-        assemble.write_results(out, job, options="")
+        assemble.write_results(out, job, options_text="")
         assert read(out / "concs" / "raw" / "NAA.nii.gz")[0].shape == shape[: 3 if shape[2] > 1 else 3]
         assert nifti.load(out / "fit" / "fit.nii.gz").fids.shape == (*shape, fids.shape[1])
 
@@ -440,7 +649,7 @@ def test_a_prior_learnt_from_the_volume(sim_basis, simulate, tmp_path):
                 "posterior_mean",
                 "--no_spectra",
                 "--no_rescale",
-                "--starter",
+                "--init",
                 "classical",
             ]
         )
@@ -556,7 +765,7 @@ def test_memory_decides_how_many_are_fitted_at_once():
 def test_scratch_lies_beside_the_output(tmp_path):
     assert job_module.scratch_of(tmp_path / "a" / "out") == (tmp_path / "a" / ".out-unfinished").resolve()
     with pytest.raises(OutputError, match="no unfinished run"):
-        plan._taken_up(tmp_path, "out", "{}")
+        plan.prepare(tmp_path / "x.nii", None, tmp_path / "out", resume=True)
 
 
 @pytest.mark.with_fsl_mrs

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import fsl_mrs_dl
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.networks import self_supervised_quantification
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -282,7 +284,7 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     from fsl_mrs_dl.cli.main import main
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
+    from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
     from fsl_mrs_dl.io import nifti
     from fsl_mrs_dl.networks import model_cards
 
@@ -317,23 +319,23 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
         found = network(torch.as_tensor(fids))
     shift = drawn["shift_hz"].numpy()
     assert np.corrcoef(found["shift_hz"].numpy(), shift)[0, 1] > 0.7
-    model, _ = quantify.model_for(sim_basis, 1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H")
-    starter = Automatic("network", tmp_path / "net").for_model(model)
+    model, _ = quantify.model_for(sim_basis, Axes(1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H"))
+    starter = AutomaticChoice("network", tmp_path / "net").for_model(model)
     assert starter.name == "net"
-    fit = quantify.quantify(
+    fit = fsl_mrs_dl.quantify(
         fids,
         sim_basis,
         dwelltime=sim_basis.dwelltime,
         spec_freq_mhz=sim_basis.spec_freq_mhz,
-        starter=starter,
+        initial_values=starter,
         device="cpu",
     )
-    classical = quantify.quantify(
+    classical = fsl_mrs_dl.quantify(
         fids,
         sim_basis,
         dwelltime=sim_basis.dwelltime,
         spec_freq_mhz=sim_basis.spec_freq_mhz,
-        starter=Automatic("classical"),
+        init="classical",
         device="cpu",
     )
     assert np.mean(fit.cost <= classical.cost * 1.001) > 0.95

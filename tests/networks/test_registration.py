@@ -118,6 +118,7 @@ def test_each_learns_shifts_without_being_told_any(method, tmp_path, one_thread)
     from fsl_mrs_dl.io.nifti import MrsData
     from fsl_mrs_dl.networks import model_cards
     from fsl_mrs_dl.preproc import align
+    from fsl_mrs_dl.preproc.options import AlignOptions
     from fsl_mrs_dl.training import registration
     from fsl_mrs_dl.training import settings as settings_module
 
@@ -150,8 +151,8 @@ def test_each_learns_shifts_without_being_told_any(method, tmp_path, one_thread)
     # Seconds of training: the slope is there, the papers' accuracy is not.
     assert np.corrcoef(found, shift)[0, 1] > 0.98
     data = MrsData(moved.numpy()[None, None, None].transpose(0, 1, 2, 4, 3), DWELL, FREQ, "1H", ("DIM_DYN",))
-    aligned = align.align_data(data, model=tmp_path / "net")
+    aligned = align.align_data(data, AlignOptions(model=tmp_path / "net"))
     error = aligned.alignment.shift_hz[0] - shift
-    assert aligned.starter == "net" and np.abs(error - error.mean()).max() < 0.5
+    assert aligned.method == "net" and np.abs(error - error.mean()).max() < 0.5
     with pytest.raises(DataError, match="2000 Hz at 123.2 MHz.*4000 Hz"):
-        align.align_data(MrsData(data.fids, DWELL / 2, FREQ, "1H", ("DIM_DYN",)), model=tmp_path / "net")
+        align.align_data(MrsData(data.fids, DWELL / 2, FREQ, "1H", ("DIM_DYN",)), AlignOptions(model=tmp_path / "net"))

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+import fsl_mrs_dl
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.networks import model_cards, supervised_quantification
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -349,8 +351,6 @@ def test_a_fit_starts_without_it_and_has_its_answer_beside_its_own(trained, tmp_
 def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
     """Macromolecules that were added for the fit have no answer; ratios of the others keep their spread, where there is
     one."""
-    from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
     from fsl_mrs_dl.io.basis import Basis
     from fsl_mrs_dl.io.nifti import load
     from fsl_mrs_dl.physics.macromolecules import add_macromolecules
@@ -358,12 +358,12 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
 
     data = load(trained[0] / "data.nii.gz")
     basis = add_macromolecules(Basis.load(trained[0] / "basis"), "summed")
-    fit = quantify.quantify(
+    fit = fsl_mrs_dl.quantify(
         np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)[:2],
         basis,
         dwelltime=data.dwelltime,
         spec_freq_mhz=data.spec_freq_mhz,
-        starter=Automatic(None, trained[0] / name),
+        network=trained[0] / name,
         estimate="network",
         device="cpu",
     )
@@ -379,20 +379,20 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
 
 def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_basis):
     from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
-    from fsl_mrs_dl.fitting.network_initialisation import RegressorStarter
+    from fsl_mrs_dl.fitting.automatic_initialisation import AutomaticChoice
+    from fsl_mrs_dl.fitting.network_initialisation import SupervisedAnswers
 
     folder, truth, _ = trained
-    model, _ = quantify.model_for(sim_basis, 1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H")
-    starter = Automatic(None, folder / "one").for_model(model)
-    assert isinstance(starter, RegressorStarter)
+    model, _ = quantify.model_for(sim_basis, Axes(1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H"))
+    starter = AutomaticChoice(None, folder / "one").for_model(model)
+    assert isinstance(starter, SupervisedAnswers)
     fids, conc = spectra(sim_basis, 64, seed=9, recipe="rizzo")
-    fit = quantify.quantify(
+    fit = fsl_mrs_dl.quantify(
         7.0 * fids.numpy(),
         sim_basis,
         dwelltime=sim_basis.dwelltime,
         spec_freq_mhz=sim_basis.spec_freq_mhz,
-        starter=starter,
+        initial_values=starter,
         rescale=False,
         device="cpu",
     )
@@ -404,8 +404,6 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
 
 def test_what_it_has_no_answer_for_is_said(trained, sim_basis):
     """A metabolite that it was not trained on, and one that looks different there."""
-    from fsl_mrs_dl.fitting import quantify
-    from fsl_mrs_dl.fitting.automatic_initialisation import Automatic
     from fsl_mrs_dl.io.basis import Basis
     from fsl_mrs_dl.io.nifti import load
 
@@ -418,8 +416,7 @@ def test_what_it_has_no_answer_for_is_said(trained, sim_basis):
     changed = Basis(other, names, sim_basis.dwelltime, sim_basis.spec_freq_mhz, sim_basis.nucleus)
     axes = {"dwelltime": data.dwelltime, "spec_freq_mhz": data.spec_freq_mhz, "device": "cpu"}
     notes = [
-        quantify.quantify(fids, one, starter=Automatic(None, trained[0] / "one"), **axes).network_note
-        for one in (sim_basis, changed)
+        fsl_mrs_dl.quantify(fids, one, network=trained[0] / "one", **axes).network_note for one in (sim_basis, changed)
     ]
     assert "no answer" not in notes[0]
     there = "one has no answer for " + ", ".join(name for name in names if name in ("Glu", "Sugar"))
@@ -439,9 +436,9 @@ def test_a_network_that_proposes_no_starts_is_not_taken_for_one_that_does(traine
         "--model",
         str(folder / "votes"),
     ]
-    assert main([*words, "--starter", "network", "--output", str(tmp_path / "out")]) == 2
+    assert main([*words, "--init", "network", "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "--starter network" in error and "proposes no starts" in error and error.count("\n") == 1
+    assert "--init network" in error and "proposes no initial values" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -56,7 +56,7 @@ def test_fsl_mrs_words(text, expected):
     ],
 )
 def test_malformed_words(text):
-    with pytest.raises(OptionError, match=r"--baseline '.*write 'off', 'poly, N'"):
+    with pytest.raises(OptionError, match=r"baseline '.*write 'off', 'poly, N'"):
         Baseline.parse(text, 200, 4.0)
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.physics.baseline import Baseline
 from fsl_mrs_dl.physics.signal_model import MODELS, SignalModel
@@ -28,8 +29,7 @@ def reference_model(reference, key, dtype=torch.float64):
         baseline = dataclasses.replace(baseline, given=reference["baseline_poly_2"][first:last, 0::2].real)
     return SignalModel(
         reference["basis"].T,
-        float(reference["dwelltime_s"]),
-        float(reference["spec_freq_hz"]) / 1e6,
+        Axes(len(reference["basis"]), float(reference["dwelltime_s"]), float(reference["spec_freq_hz"]) / 1e6),
         model=name,
         groups=reference[f"{key}|groups"].tolist(),
         baseline=baseline,
@@ -41,7 +41,9 @@ def toy(model="voigt", groups=(0, 0, 0, 0), baseline="poly, 2", dtype=torch.floa
     t = np.arange(160) / 1000
     ppm = np.array([2.0, 3.0, 3.2, 1.3])
     basis = np.exp((2j * np.pi * (ppm[:, None] - 4.65) * 64 - 8) * t) * (1 + np.cos(2 * np.pi * 7 * t))
-    return SignalModel(basis, 1e-3, 64.0, model=model, groups=groups, ppmlim=ppmlim, baseline=baseline, dtype=dtype)
+    return SignalModel(
+        basis, Axes(160, 1e-3, 64.0), model=model, groups=groups, ppmlim=ppmlim, baseline=baseline, dtype=dtype
+    )
 
 
 def draw(model, n, seed=0, sign=1.0):
@@ -274,8 +276,8 @@ def test_bounds_of_widths_and_shifts(name):
         ({"groups": (0, 1)}, r"one index per metabolite \(4\)"),
         ({"groups": (0, 2, 2, 0)}, "from 0 without gaps"),
         ({"groups": (1, 1, 1, 1)}, "from 0 without gaps"),
-        ({"baseline": "wobbly"}, "--baseline 'wobbly': not understood"),
-        ({"ppmlim": (2.0, 2.1)}, r"--ppmlim 2 2\.1: holds \d+ spectral points, at least 16"),
+        ({"baseline": "wobbly"}, "baseline 'wobbly': not understood"),
+        ({"ppmlim": (2.0, 2.1)}, r"ppmlim 2 2\.1: holds \d+ spectral points, at least 16"),
         ({"ppmlim": (50.0, 60.0)}, "holds 0 spectral points"),
     ],
 )
@@ -286,4 +288,4 @@ def test_malformed_options(options, message):
 
 def test_too_few_points_for_any_window():
     with pytest.raises(OptionError, match="at least 16"):
-        SignalModel(np.ones((1, 8), complex), 1e-3, 64.0, ppmlim=None)
+        SignalModel(np.ones((1, 8), complex), Axes(8, 1e-3, 64.0), ppmlim=None)

@@ -175,8 +175,8 @@ def test_any_dimensions_each_spectrum_by_itself(simulate, model, file):
     one = denoise.denoise_data(data_of(fids[1:, :1, :, :, 0, 2]), model, "cpu").data.fids
     np.testing.assert_allclose(out.data.fids[1, 0, 0, :, 0, 2], one[0, 0, 0], atol=1e-4 * np.abs(one).max())
     assert (
-        np.isfinite(out.taken).all()
-        and 0.3 < np.median(out.taken) < 3
+        np.isfinite(out.removed).all()
+        and 0.3 < np.median(out.removed) < 3
         and np.median(out.snr) == pytest.approx(20, rel=0.3)
     )
 
@@ -185,7 +185,7 @@ def test_signal_that_goes_with_the_noise_is_counted(simulate, model):
     # At a high SNR a network that has learnt so little takes more than noise.
     fids = simulate(3, snr=2000, seed=6).fids.T[None, None, None]
     out = denoise.denoise_data(data_of(fids, "DIM_DYN"), model, "cpu")
-    assert out.too_much.all() and "signal went with it" in denoise.summary_line(out)
+    assert out.removes_signal.all() and "signal went with it" in denoise.summary_line(out)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def basis_folder(sim_basis, tmp_path_factory):
 
 
 def test_fit_warns_and_keeps_the_warning(file, done, basis_folder, tmp_path, capsys):
-    words = ["fit", "--basis", str(basis_folder), "--average", "DIM_DYN", "--baseline", "off", "--starter", "classical"]
+    words = ["fit", "--basis", str(basis_folder), "--average", "DIM_DYN", "--baseline", "off", "--init", "classical"]
     assert main([*words, "--data", str(file), "--output", str(tmp_path / "raw")]) == 0
     assert "enoised" not in capsys.readouterr().err + (tmp_path / "raw" / "options.txt").read_text()
     assert main([*words, "--data", str(done / "svs.nii.gz"), "--output", str(tmp_path / "fit"), "--report"]) == 0
@@ -300,7 +300,7 @@ def test_mrsi_warns_and_keeps_the_warning(simulate, model, basis_folder, tmp_pat
         "--output",
         str(tmp_path / "maps"),
     ]
-    assert main([*words, "--baseline", "off", "--starter", "classical", "--prior", "none", "--no_spectra"]) == 0
+    assert main([*words, "--baseline", "off", "--init", "classical", "--prior", "none", "--no_spectra"]) == 0
     assert "Warning: " in capsys.readouterr().err
     assert "SDs are too small" in (tmp_path / "maps" / "options.txt").read_text()
 
@@ -313,7 +313,7 @@ def test_denoised_data_are_not_turned_round_by_the_noise_that_is_left_beside_the
     fids = simulate(4, snr=20, seed=8).fids.conj()
     saved = data_of(fids.reshape(2, 2, 1, N)) if job == "mrsi" else data_of(fids.T[None, None, None], "DIM_DYN")
     more = {denoise.FIELD: (True, "by a network")}
-    words = [job, "--basis", str(basis_folder), "--baseline", "off", "--starter", "classical", "--prior", "none"]
+    words = [job, "--basis", str(basis_folder), "--baseline", "off", "--init", "classical", "--prior", "none"]
     for name, fields in (("raw", None), ("denoised", more)):
         nifti.save(tmp_path / f"{name}.nii.gz", saved, extra=fields)
         assert main([*words, "--data", str(tmp_path / f"{name}.nii.gz"), "--output", str(tmp_path / name)]) == 0
@@ -388,6 +388,6 @@ def test_fsl_mrs_with_dlquant_warns_and_keeps_the_warning(file, model, basis_fol
             "--algo",
             "dlquant",
         ]
-        done = test_fslmrs.succeeds("fsl_mrs", *words, "--dl-starter", "classical", "--internal_ref", "Cr")
+        done = test_fslmrs.succeeds("fsl_mrs", *words, "--dl-init", "classical", "--internal_ref", "Cr")
         assert (f"Warning: {data} was denoised" in done.stderr) == warned
         assert ("SDs are too small" in (tmp_path / name / "options.txt").read_text()) == warned

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.results import qc, tables
 
 N, DWELL, MHZ = 4096, 1 / 2000, 123.2
@@ -112,7 +113,7 @@ def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
     fit = fit_FSLModel(mrs, method="Newton", model=name, baseline="poly, 2", ppmlim=(0.2, 4.2))
     their_widths, their_snr = calcQC(mrs, fit, ppmlim=(0.2, 4.2))
     dwelltime, frequency = 1 / mrs.bandwidth, mrs.centralFrequency / 1e6
-    model = SignalModel(mrs.basis.T, dwelltime, frequency, model=name)
+    model = SignalModel(mrs.basis.T, Axes(mrs.numPoints, dwelltime, frequency), model=name)
     theta, conc, _ = model.unpack(torch.as_tensor(fit.params)[None])
     snr, widths = qc.metabolite_qc(
         mrs.FID[None],

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
+import fsl_mrs_dl
 from fsl_mrs_dl.core.errors import DataError, OutputError
-from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.results import figures, tables
@@ -28,7 +28,7 @@ def basis():
 def fitted(basis, transients=1, **options) -> tables.FitResults:
     made = simulate_svs(basis, transients=transients, snr=60, seed=3, drift_hz=1, drift_deg=2)
     fids = np.moveaxis(made.data.fids, 3, -1).reshape(-1, basis.n_points)
-    fit = quantify.quantify(fids, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz, **options)
+    fit = fsl_mrs_dl.quantify(fids, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz, **options)
     return tables.FitResults(fit, made.data, ["Cr", "PCr"], ["Glu+GABA"])
 
 
@@ -92,7 +92,7 @@ def test_voxels_keep_their_places(basis):
     header = {k: v for k, v in made.data.header.items() if k != "dim_5"}
     fids = np.moveaxis(made.data.fids[0, 0, 0], -1, 0).reshape(3, 2, 1, -1)
     data = replace(made.data, fids=fids, dim_tags=(), header=header)
-    fit = quantify.quantify(fids, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz)
+    fit = fsl_mrs_dl.quantify(fids, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz)
     out = tables.FitResults(fit, data, ["Cr", "PCr"], [])
     assert list(out.index.columns) == ["x", "y"]
     like = np.abs(np.sum(out.fid_file().fids.conj() * fids, -1)) / np.linalg.norm(fids, axis=-1)
@@ -156,7 +156,7 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
         "model": "lorentzian",
         "baseline": "poly, 2",
     }
-    made = tables.FitResults(quantify.quantify(data.fids.reshape(1, -1), basis, **options), data, ["Cr", "PCr"], [])
+    made = tables.FitResults(fsl_mrs_dl.quantify(data.fids.reshape(1, -1), basis, **options), data, ["Cr", "PCr"], [])
     for what, ours in (
         ("summary", made.summary()),
         ("concentrations", made.concentrations()),

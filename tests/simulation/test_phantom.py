@@ -9,10 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import fsl_mrs_dl
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError
-from fsl_mrs_dl.fitting import quantify
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.simulation import anatomy as anatomy_module
@@ -56,7 +56,7 @@ def test_fits_find_the_truth(pure, one_thread):
     import torch
 
     rows = tuple(np.argwhere(pure.mask)[::15].T)
-    fit = quantify.quantify(
+    fit = fsl_mrs_dl.quantify(
         pure.data.fids[rows],
         pure.basis,
         dwelltime=pure.data.dwelltime,

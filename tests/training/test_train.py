@@ -114,9 +114,9 @@ def test_the_command_trains_for_a_basis_set_and_fit_uses_it(tmp_path, capsys):
     fit = ["fit", "--data", str(tmp_path / "svs/svs.nii.gz"), "--basis", str(tmp_path / "basis")]
     fit += ["--model", str(tmp_path / "net")]
     assert main([*fit, "--output", str(tmp_path / "fit")]) == 0
-    assert "started by net and classical" in capsys.readouterr().out
-    assert main([*fit, "--starter", "network", "--output", str(tmp_path / "alone")]) == 0
-    assert "started by net\n" in capsys.readouterr().out
+    assert "initial values net and classical" in capsys.readouterr().out
+    assert main([*fit, "--init", "network", "--output", str(tmp_path / "alone")]) == 0
+    assert "initial values net\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_training_on_files_and_its_use(tmp_path, capsys):
         main(["align", "--file", example, "--model", str(tmp_path / "net"), "--output", str(tmp_path / "aligned")]) == 0
     )
     record = nifti.load(tmp_path / "aligned/svs.nii.gz").header["ProcessingApplied"][-1]
-    assert "starter=net" in record["Details"]
+    assert "method=net" in record["Details"]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert main(words) == 130
     error = capsys.readouterr().err
     assert "of 50; " in error and "--resume goes on" in error and "batch 2 of 50" in error
-    with pytest.raises(OptionError, match="not ended; go on with --resume"):
+    with pytest.raises(OptionError, match="not ended; go on with resume"):
         model_cards.read_card(tmp_path / "net")
 
 

@@ -41,8 +41,8 @@ class QuantCNN(_Strided):
     """Encoder of the quantification paper: eight convolutions of stride 2 with GELU and a linear layer.
 
     16, 24, 32, ... 72 channels; the kernels are 11 wide in the first block and 9 in the others if that leaves points,
-    else as narrow as it takes.  From 1024 points on the paper's sizes fit.  Shamaei et al., doi
-    10.1016/j.compbiomed.2023.106837.
+    else as narrow as it takes.  From 1024 points on the paper's sizes fit.  Shamaei et al.,
+    doi 10.1016/j.compbiomed.2023.106837.
     """
 
     least_points = _least(8, 2, 2)
@@ -68,8 +68,8 @@ class AlignCNN(_Strided):
     """Encoder of the alignment paper: dropout of a fifth of the input, six convolutions of stride 2 with ReLU, a linear
     layer.
 
-    16, 24, 32, 40, 48, 56 channels; kernels 5 wide in the first block, 3 in the others.  Shamaei et al., doi
-    10.1002/mrm.29498.
+    16, 24, 32, 40, 48, 56 channels; kernels 5 wide in the first block, 3 in the others.  Shamaei et al.,
+    doi 10.1002/mrm.29498.
     """
 
     least_points = _least(6, 5, 3)
@@ -115,8 +115,8 @@ class ConvNeXt(Encoder):
     """ConvNeXt for one-dimensional signals, as a variant of the quantification paper's encoder.
 
     Four stages, each shortening the signal four times and each point seen by depthwise convolutions 7 wide; the mean
-    over what is left goes into a linear layer.  Liu et al., arXiv 2201.03545; one-dimensional in doi
-    10.1016/j.compbiomed.2023.106837.
+    over what is left goes into a linear layer.  Liu et al., arXiv 2201.03545; one-dimensional in
+    doi 10.1016/j.compbiomed.2023.106837.
     """
 
     least_points = 256

@@ -55,8 +55,8 @@ class ShallowNet2D2C(_OnSpectrogram):
     """ShallowNet-2D2c with ELU: three convolutions (50, 100, 150 kernels, 9, 5 and 3 wide), each with max pooling, and
     a linear layer.
 
-    Dropout of whole channels after the second and third; batch norm of the numbers that come out.  doi
-    10.1002/mrm.29561.
+    Dropout of whole channels after the second and third; batch norm of the numbers that come out.
+    doi 10.1002/mrm.29561.
     """
 
     _kernels, _widths, _dropout, _elu, _twice = (9, 5, 3), (50, 100, 150), (0.1, 0.15), True, False
@@ -86,8 +86,8 @@ class ShallowNet2D2CReLU(ShallowNet2D2C):
 
 
 class ShallowNet2D2CHp(ShallowNet2D2C):
-    """ShallowNet-2D2c-hp: what Bayesian optimisation made of it, 300, 100, 150 kernels, 7, 9 and 5 wide.  doi
-    10.1002/mrm.29561.
+    """ShallowNet-2D2c-hp: what Bayesian optimisation made of it, 300, 100, 150 kernels, 7, 9 and 5 wide.
+    doi 10.1002/mrm.29561.
 
     Ten times the work of the others; for a GPU.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...preproc.absolute import LINES
+from ...preproc.absolute import REFERENCE_LINES
 from ...preproc.align import AlignedData
-from .page import _numbers
+from .page import list_numbers
 
 __all__ = ["alignment_table", "summary_line"]
 
@@ -20,11 +20,11 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
             place = np.unravel_index(index, tuple(aligned.set_axes.values()))
             where = [f"{name} {place[k]}" for k, name in enumerate(aligned.set_axes) if name in axes]
             said.append(f"Shown: {', '.join(where)} (counted from 0).")
-        said.append(f"Started by {aligned.starter}.")
-    if not aligned.refined:
+        said.append(f"Method: {aligned.method}.")
+    if not aligned.options.refine:
         said.append("The network's own answer, not refined: errors are not known.")
-    if aligned.moving:
-        said.append(f"Compared with about {aligned.moving} neighbours in time.")
+    if aligned.options.moving_window:
+        said.append(f"Compared with about {aligned.options.moving_window} neighbours in time.")
     if aligned.subspectra is not None:
         shift, phase = (x[np.newaxis] if x.ndim == 1 else x for x in aligned.subspectra)
         if (shift != 0).any():
@@ -38,9 +38,9 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
     if aligned.offset is not None:
         found = [one for one in (aligned.offset if index is None else [aligned.offset[index]]) if one.found]
         lost = len(aligned.offset if index is None else [0]) - len(found)
-        single = "," not in LINES[aligned.data.nucleus]["names"]
+        single = "," not in REFERENCE_LINES[aligned.data.nucleus]["names"]
         places = "its place" if single else "their places"
-        named = LINES[aligned.data.nucleus]["names"]
+        named = REFERENCE_LINES[aligned.data.nucleus]["names"]
         named = f"{named[0].upper()}{named[1:]}"
         if found:
             shift = [one.shift_hz for one in found]
@@ -51,17 +51,17 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
         if lost:
             where = "" if index is not None or not found else f" in {lost} of {len(aligned.offset)} sets"
             said.append(f"{named} {'was' if single else 'were'} not found{where}, left where the mean was.")
-    if aligned.excluded:
-        said.append(f"Left out: {_numbers([one + 1 for one in aligned.excluded])} (counted from 1).")
+    if aligned.rejected:
+        said.append(f"Left out: {list_numbers([one + 1 for one in aligned.rejected])} (counted from 1).")
     return " ".join(said)
 
 
-def _partner(aligned: AlignedData, index: int) -> int | None:
+def edit_partner(aligned: AlignedData, index: int) -> int | None:
     """The set of the other edit condition where there are two, for the first of them."""
     names, sizes = list(aligned.set_axes), list(aligned.set_axes.values())
     if aligned.subspectra is None or aligned.subspectra[0].shape[-1] != 2:
         return None
-    edit = next((k for k, name in enumerate(names) if name == aligned.edit_dim), None)
+    edit = next((k for k, name in enumerate(names) if name == aligned.options.edit_dim), None)
     place = list(np.unravel_index(index, sizes))
     if edit is None or place[edit] != 0:
         return None
@@ -93,12 +93,12 @@ def summary_line(aligned: AlignedData) -> str:
     usual = usual if usual.any() else sure
     shift, phase = alignment.shift_hz.reshape(-1)[usual], alignment.phase_deg.reshape(-1)[usual]
     what = "voxels" if set(aligned.transient_axes) & {"x", "y", "z"} else "transients"
-    odd = [f"{int((flags == flag).sum())} {flag}" for flag in ("weak", "unlike", "failed") if (flags == flag).any()]
+    odd = [f"{int((flags == flag).sum())} {flag}" for flag in ("weak", "outlier", "failed") if (flags == flag).any()]
     return (
         f"Aligned {int(sure.sum())} of {flags.size} {what}: shifts {shift.min():+.2f} to {shift.max():+.2f} Hz, "
         f"phases {phase.min():+.1f} to {phase.max():+.1f} deg"
         + (f"; flagged: {', '.join(odd)}" if odd else "")
-        + f"; started by {aligned.starter}."
+        + f"; method: {aligned.method}."
         + (
             " Most are too weak to be found by themselves: is there signal in the window (--ppm)?"
             if (flags == "weak").mean() > 0.5

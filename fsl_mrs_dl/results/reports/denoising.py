@@ -1,5 +1,4 @@
-"""HTML report of a denoising: raw, denoised and the difference of the two, with what that is worth; one file that opens
-without a network."""
+"""HTML report of a denoising: raw and denoised spectrum, their difference, and the network's measured errors."""
 
 from __future__ import annotations
 
@@ -9,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ... import __version__
-from ...core import units
+from ...io.output import write_text
 from ...preproc.denoise import WARNING, DenoisedData
-from .page import _AFTER, _BEFORE, _GRID, _STYLE, _layout, _write, _zero_order
+from .page import AFTER, BEFORE, GRID, STYLE, apply_layout, spectrum, zero_order
 
 __all__ = ["REPORT", "write_denoise_report"]
 
 REPORT = "report_dl_denoise.html"
-"""Name of the file."""
+"""Name of the report."""
 
 _BOX = "p.warning { border-left: 6px solid #c1121f; background: #fdf0f0; padding: .7rem 1rem; margin: 1rem 0; }"
 
@@ -36,10 +35,10 @@ def write_denoise_report(folder: str | Path, denoised: DenoisedData, name: str =
     rows = [
         ("Spectra denoised", f"{int(good.sum())} of {good.size}"),
         ("Zero or not finite, left as they were", str(int((~good).sum()))),
-        ("More than noise taken out", str(int(denoised.too_much.sum()))),
+        ("More than noise taken out", str(int(denoised.removes_signal.sum()))),
         (
             "What was taken out, of the noise (median; shown)",
-            f"{np.median(denoised.taken[good]):.2f}; {denoised.taken[row]:.2f}",
+            f"{np.median(denoised.removed[good]):.2f}; {denoised.removed[row]:.2f}",
         ),
         ("SNR before (median; shown)", f"{np.median(denoised.snr[good]):.1f}; {denoised.snr[row]:.1f}"),
         ("Network", f"{denoised.card.name}, SHA-256 {denoised.card['sha256'][:16]}..."),
@@ -69,26 +68,24 @@ def write_denoise_report(folder: str | Path, denoised: DenoisedData, name: str =
         f"<h2>Spectrum</h2><p class='note'>{html.escape(note)}</p>{_figure(denoised, row)}",
     ]
     # FSL-MRS's merge_mrs_reports takes the body's one element.
-    _write(
+    write_text(
         path,
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        f"<style>{_STYLE}{_BOX}</style></head><body>\n<div>{''.join(body)}</div>\n</body></html>",
+        f"<style>{STYLE}{_BOX}</style></head><body>\n<div>{''.join(body)}</div>\n</body></html>",
     )
     return path
 
 
 def _figure(denoised: DenoisedData, row: int) -> str:
-    """The three spectra above each other, as HTML."""
+    """Return the three spectra above each other, as HTML."""
     import plotly.io
     from plotly.subplots import make_subplots
 
     data, (low, high) = denoised.data, denoised.ppmlim
-    axes = dict(dwelltime=data.dwelltime, spec_freq_mhz=data.spec_freq_mhz, nucleus=data.nucleus)
-    raw, out = _zero_order(denoised.raw[None, row], denoised.fids[None, row], np.ones(1), axes, denoised.ppmlim)
-    ppm = units.ppm_axis(data.n_points, data.dwelltime, data.spec_freq_mhz, data.nucleus)
+    raw, out = zero_order(denoised.raw[None, row], denoised.fids[None, row], np.ones(1), data.axes, denoised.ppmlim)
     # A little beyond the window, to show where it ends; not so far that water decides on the scale.
-    first, last = units.window_indices(ppm, (low - 0.4, high))
-    lines = [units.fid_to_spec(one[0])[first:last].real for one in (raw, out)]
+    (ppm, before), (_, after) = (spectrum(fid[0], data.axes, (low - 0.4, high)) for fid in (raw, out))
+    lines = [before.real, after.real]
     lines.append(lines[0] - lines[1])
     top, bottom = max(line.max() for line in lines[:2]), min(line.min() for line in lines[:2])
     span, middle = 1.08 * (top - bottom), (top + bottom) / 2
@@ -102,9 +99,9 @@ def _figure(denoised: DenoisedData, row: int) -> str:
         row_heights=[1 / (2 + share), 1 / (2 + share), share / (2 + share)],
         subplot_titles=("Raw", "Denoised", "Difference: raw less denoised"),
     )
-    for number, (line, colour) in enumerate(zip(lines, (_BEFORE, _AFTER, "#444444")), start=1):
+    for number, (line, colour) in enumerate(zip(lines, (BEFORE, AFTER, "#444444")), start=1):
         figure.add_scatter(
-            x=ppm[first:last].round(4),
+            x=ppm.round(4),
             y=line.astype(np.float32),
             mode="lines",
             row=number,
@@ -115,7 +112,7 @@ def _figure(denoised: DenoisedData, row: int) -> str:
         )
         figure.add_vline(x=low, line=dict(color="#999999", dash="dot", width=1), row=number, col=1)
     sd = float(denoised.noise_sd[row])
-    figure.add_hrect(y0=-2 * sd, y1=2 * sd, fillcolor=_GRID, line_width=0, layer="below", row=3, col=1)
+    figure.add_hrect(y0=-2 * sd, y1=2 * sd, fillcolor=GRID, line_width=0, layer="below", row=3, col=1)
     for number in (1, 2):
         figure.update_yaxes(range=[middle - span / 2, middle + span / 2], row=number)
     figure.update_yaxes(range=[-share * span / 2, share * span / 2], row=3)
@@ -123,5 +120,8 @@ def _figure(denoised: DenoisedData, row: int) -> str:
     figure.update_xaxes(title_text="Chemical shift (ppm)", row=3)
     figure.update_yaxes(showticklabels=False, ticks="")
     return plotly.io.to_html(
-        _layout(figure, 900), full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True}
+        apply_layout(figure, 900),
+        full_html=False,
+        include_plotlyjs=True,
+        config={"displaylogo": False, "responsive": True},
     )

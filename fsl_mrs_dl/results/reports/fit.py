@@ -86,7 +86,7 @@ def _settings(results: FitResults, row: int) -> str:
             "Fit",
             (
                 f"{'converged' if fit.converged[row] else 'NOT converged'} after {fit.n_iter[row]} trial points;"
-                f" started by {fit.starter}"
+                f" initial values {fit.init}"
             ),
         ),
         ("Residual over noise", f"{fit.misfit[row]:.2f} (1 means that the model explains everything but noise)"),
