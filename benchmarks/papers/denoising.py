@@ -137,7 +137,7 @@ def spectrum_errors(
     ``n`` spectra are denoised with ``repeats`` draws of noise each; the second number is the bias, freed from the noise
     left in a mean of so many.
     """
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     recipe = recipes.Recipe.of("denoise", _recipe().content | {"snr": snr})
     made = random_spectra.render(
         random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed)), protocol, noise=False
@@ -389,7 +389,7 @@ def _figure(path: Path, network, basis: Basis, fits: dict, seed: int) -> None:
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     spectrum, errors, held = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     recipe = recipes.Recipe.of("denoise", _recipe().content | {"snr": 10, "phase_deg": 0})
     made = random_spectra.render(
         random_spectra.draw(recipe, 1, basis.names, torch.Generator().manual_seed(seed + 7)), protocol

@@ -208,7 +208,7 @@ def make_set(basis: Basis, n: int, seed: int, *, recipe=None, widen: float = 1.0
         content["concentrations"] = {**content["concentrations"], "ranges": ranges}
     recipe = recipes.Recipe.of(recipe.name, content)
     n_points = min(2048, basis.n_points)
-    protocol = protocols.protocol_of(basis.fids[:, :n_points], basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids[:, :n_points], basis.names, basis.axes)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
     made = random_spectra.render(drawn, protocol)
     damping = np.pi * drawn["lorentz_hz"].numpy().astype(float)

@@ -74,7 +74,7 @@ def make_rizzo(n: int, seed: int, reference: bool = True) -> dict:
     """Idealised spectra that no network has seen: ``fid`` complex128 ``(n, n_points)``, ``conc`` ``(n, 16)`` in mM,
     ``all`` of the basis set, ``snr``, ``gauss_hz`` and ``noise_sd`` ``(n,)``."""
     basis = datasets.rizzo_basis(reference)
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     drawn = random_spectra.draw(datasets.rizzo_recipe(), n, basis.names, torch.Generator().manual_seed(seed))
     made = random_spectra.render(drawn, protocol)
     whole = drawn["conc"].numpy().astype(float)
@@ -256,7 +256,7 @@ def dss_limit(name: str, n: int, seed: int, n_points: int | None = None) -> floa
 
 
 def _drawn(basis, recipe, n: int, seed: int):
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
     return drawn, random_spectra.render(drawn, protocol)
 

@@ -65,8 +65,8 @@ def main() -> None:
     args = parser.parse_args()
     basis = Basis.load(next((DATA / "invivo_3t_press_philips").rglob("*.BASIS")))
     freq, dwelltime = basis.spec_freq_mhz, 1 / BANDWIDTH
-    protocol = protocols.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, dwelltime, freq)
     axes = Axes(N_POINTS, dwelltime, freq)
+    protocol = protocols.protocol_of(basis.resampled(dwelltime, N_POINTS), basis.names, axes)
     network, card = model_cards.load(args.model)
     methods = ["matched filter", "classical", "network, refined", "default", "network alone"] + [
         "FSL-MRS align"

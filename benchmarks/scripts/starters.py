@@ -78,7 +78,7 @@ def simulate(
     """
     basis = basis.select(None, [name for name in basis.names if name in ("H2O", "Ref", "DSS")] or None)
     fids = basis.resampled(1 / bandwidth, n_points)
-    protocol = protocols.protocol_of(fids, basis.names, 1 / bandwidth, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(fids, basis.names, Axes(fids.shape[-1], 1 / bandwidth, basis.spec_freq_mhz))
     content = dict(recipes.Recipe.load(recipe).content)
     content["snr"] = snr
     if any(metabolites.is_macromolecule(name) for name in basis.names):

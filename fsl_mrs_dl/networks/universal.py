@@ -313,7 +313,7 @@ def quant_batch(recipe, protocol, n: int, generator: torch.Generator) -> dict[st
     knots = nn.functional.adaptive_avg_pool1d(torch.view_as_real(nuisance).permute(0, 2, 1), QuantUniversal.n_knots)
     knots = torch.complex(*knots.unbind(1)) / spec.abs().amax(-1, keepdim=True).clamp(min=1e-30)
     device = spec.device
-    freq = protocol.spec_freq_mhz
+    freq = protocol.axes.spec_freq_mhz
     return {
         "spec": spec,
         "spec_freq_mhz": torch.full((len(spec),), freq, device=device),
@@ -338,13 +338,13 @@ def align_batch(recipe, protocol, n: int, generator: torch.Generator, n_transien
     drawn["shift_hz"][:, 0] *= 0.1
     fid, _ = random_spectra.render_transients(drawn, protocol)
     spec = _on_grid(fid * _kept(protocol, n_sets, generator)[:, None], protocol)
-    shift = (drawn["shift_hz"][:, 1:] - drawn["shift_hz"][:, :1]) / protocol.spec_freq_mhz
+    shift = (drawn["shift_hz"][:, 1:] - drawn["shift_hz"][:, :1]) / protocol.axes.spec_freq_mhz
     phase = drawn["phi0"][:, 1:] - drawn["phi0"][:, :1]
     device = spec.device
     return {
         "transient": spec[:, 1:].flatten(0, 1),
         "reference": spec[:, :1].expand(-1, n_transients, -1).flatten(0, 1),
-        "spec_freq_mhz": torch.full((n_sets * n_transients,), protocol.spec_freq_mhz, device=device),
+        "spec_freq_mhz": torch.full((n_sets * n_transients,), protocol.axes.spec_freq_mhz, device=device),
         "shift_ppm": shift.flatten().to(device),
         "phi0": phase.flatten().to(device),
     }
@@ -360,6 +360,6 @@ def _kept(protocol, n: int, generator: torch.Generator) -> torch.Tensor:
 def _on_grid(fid: torch.Tensor, protocol) -> torch.Tensor:
     """FIDs of a training protocol -> the grid, whose points are bins of its transform."""
     n = fid.shape[-1]
-    if n != 1024 or not math.isclose(protocol.dwelltime * protocol.spec_freq_mhz, 1 / 9.6, rel_tol=1e-6):
+    if n != 1024 or not math.isclose(protocol.axes.dwelltime * protocol.axes.spec_freq_mhz, 1 / 9.6, rel_tol=1e-6):
         raise ValueError("training spectra are made on 1024 points over 9.6 ppm")
     return units.fid_to_spec(fid)[..., 512 - 474 : 512 - 474 + 424]

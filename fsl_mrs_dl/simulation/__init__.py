@@ -1,0 +1,30 @@
+"""Simulated data: acquisitions, random spectra from recipes, and an MRSI phantom of the head."""
+
+from .._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "Anatomy": "anatomy",
+        "Phantom": "phantom",
+        "PhantomOptions": "phantom",
+        "Protocol": "protocols",
+        "Recipe": "recipes",
+        "Rendered": "random_spectra",
+        "SimulatedSvs": "acquisition",
+        "default_basis": "phantom",
+        "draw": "random_spectra",
+        "draw_anatomy": "anatomy",
+        "draw_transients": "random_spectra",
+        "protocol_of": "protocols",
+        "random_protocols": "protocols",
+        "recipe_names": "recipes",
+        "render": "random_spectra",
+        "render_transients": "random_spectra",
+        "simulate_basis": "acquisition",
+        "simulate_phantom": "phantom",
+        "simulate_svs": "acquisition",
+        "tissue_concentrations": "tissue",
+        "write_phantom": "phantom",
+    },
+)

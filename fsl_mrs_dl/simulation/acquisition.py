@@ -1,4 +1,4 @@
-"""Simulated example data: a basis set, and a drifting single-voxel acquisition made from it with its truth."""
+"""Simulated acquisitions: basis sets, and drifting single-voxel data with their truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["EXAMPLE_METABOLITES", "EXAMPLE_OPTIONS", "SimulatedSvs", "simulate_b
 EXAMPLE_METABOLITES = "Ala Asc Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCh PCr PE Scyllo Tau".split()
 
 EXAMPLE_OPTIONS = {"sequence": "press", "te_ms": 30.0, "field_t": 3.0, "bandwidth_hz": 2000.0, "n_points": 2048}
-"""What the bundled basis set is simulated with."""
+"""Options of the bundled basis set."""
 
 
 def simulate_basis(
@@ -32,9 +32,21 @@ def simulate_basis(
     macromolecules: str | None = None,
     **options,
 ) -> Basis:
-    """A basis set of density-matrix simulations; ``options`` are :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`'s.
+    """Simulate a basis set with density matrices.
 
-    ``macromolecules`` is 'parametric', 'fsl-default' or 'summed' to add some.  Twenty brain metabolites by default.
+    Parameters
+    ----------
+    metabolites : list of str, optional
+        Twenty brain metabolites by default.
+    sequence : str
+    field_t, spec_freq_mhz : float
+        Field in tesla, or the spectrometer frequency in MHz instead of it.
+    bandwidth_hz : float
+    n_points : int
+    macromolecules : {'parametric', 'fsl-default', 'summed'}, optional
+        Macromolecules to add.
+    **options
+        Those of :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`.
     """
     frequency = spec_freq_mhz or field_t * units.nucleus("1H").gamma_mhz_per_t
     grid = {"spec_freq_mhz": frequency, "bandwidth_hz": bandwidth_hz, "n_points": n_points}
@@ -42,14 +54,15 @@ def simulate_basis(
     width = float(options.get("fwhm_hz", 2.0))
     widths = [width] * len(names)
     if macromolecules:
-        more, more_names = spinsim.macromolecules(macromolecules, **grid)
-        fids, names, widths = np.concatenate([fids, more]), (*names, *more_names), widths + [None] * len(more_names)
+        mm_fids, mm_names = spinsim.macromolecules(macromolecules, **grid)
+        fids, names = np.concatenate([fids, mm_fids]), (*names, *mm_names)
+        widths += [None] * len(mm_names)
     return Basis(fids, tuple(names), 1 / bandwidth_hz, frequency, "1H", tuple(widths), "the simulated basis set")
 
 
 @dataclass(frozen=True)
 class SimulatedSvs:
-    """A simulated acquisition and its truth, the latter ready to be written as JSON."""
+    """A simulated acquisition, and its truth ready to be written as JSON."""
 
     data: MrsData
     truth: dict
@@ -69,16 +82,22 @@ def simulate_svs(
     gaussian_hz: float = 3.0,
     te_ms: float | None = None,
 ) -> SimulatedSvs:
-    """A single-voxel acquisition whose frequency and phase drift, at typical brain concentrations varied by 15 %.
+    """Simulate a single-voxel acquisition with drifting frequency and phase, at typical brain concentrations varied by
+    15 %.
 
     Parameters
     ----------
+    basis : Basis
+    transients : int
     snr : float
         Height of the largest peak over the noise SD of the real spectrum, in one transient.
+    seed : int
     drift_hz, drift_deg : float
-        Slow drift from first to last transient; ``jitter_*`` adds a random SD.
+        Linear drift from first to last transient.
+    jitter_hz, jitter_deg : float
+        SD of the random variation around the drift.
     lorentzian_hz, gaussian_hz : float
-        Full widths at half maximum added to the basis'.
+        Full widths at half maximum added to those of the basis set.
     te_ms : float, optional
         Written into the header.
 
@@ -88,7 +107,7 @@ def simulate_svs(
         If the numbers make no sense, or the basis holds no known brain metabolites.
     """
     if transients < 1 or not snr > 0:
-        raise OptionError(f"--transients {transients} --snr {snr:g}: both must be positive.")
+        raise OptionError(f"`transients` {transients} `snr` {snr:g}: both must be positive.")
     typical = typical_concentrations(list(basis.names))
     if typical is None:
         raise OptionError(f"{basis.source}: knows fewer than three brain metabolites; simulate with another basis set.")
@@ -104,19 +123,15 @@ def simulate_svs(
     rotation = np.exp(1j * (2 * np.pi * shift[:, None] * time + np.deg2rad(phase)[:, None]))
     noise = random.standard_normal((2, transients, basis.n_points)) * height / snr
     fids = (clean * rotation + noise[0] + 1j * noise[1]).astype(np.complex64)
+    header = {"SpectrometerFrequency": [basis.spec_freq_mhz], "ResonantNucleus": [basis.nucleus]}
+    header |= {"dim_5": "DIM_DYN", "RepetitionTime": 2.0} | ({"EchoTime": te_ms / 1e3} if te_ms else {})
     data = MrsData(
         fids=fids.T[None, None, None],
         dwelltime=basis.dwelltime,
         spec_freq_mhz=basis.spec_freq_mhz,
         nucleus=basis.nucleus,
         dim_tags=("DIM_DYN",),
-        header={
-            "SpectrometerFrequency": [basis.spec_freq_mhz],
-            "ResonantNucleus": [basis.nucleus],
-            "dim_5": "DIM_DYN",
-            "RepetitionTime": 2.0,
-        }
-        | ({"EchoTime": te_ms / 1e3} if te_ms else {}),
+        header=header,
         affine=np.diag([20.0, 20.0, 20.0, 1.0]),
     )
     truth = {

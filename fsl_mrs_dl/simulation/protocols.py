@@ -1,4 +1,4 @@
-"""Protocols: basis, field, bandwidth and number of points that random spectra are drawn for."""
+"""Protocols: the basis sets and axes of random spectra."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..core import units
+from ..core.axes import Axes
 from ..physics import spinsim
 from .recipes import sample
 
@@ -16,47 +17,62 @@ __all__ = ["Protocol", "protocol_of", "random_protocols"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """A basis set on its grid as torch sees it.
+    """A basis set as tensors.
 
-    ``basis`` complex64 ``(n_metabs, n_points)``, ``mm`` ``(12, n_points)`` the parametric macromolecules, each line of
-    unit height once it is as wide as the first; ``first_t`` the time of the first point in seconds (0: the echo).
+    Attributes
+    ----------
+    basis : complex64 tensor ``(n_metabs, n_points)``
+    mm : complex64 tensor ``(12, n_points)``
+        Lines of the parametric macromolecules; their sum has a highest peak of 1.
+    names : tuple of str
+        Metabolites of ``basis``.
+    axes : Axes
+    description : str
     """
 
     basis: torch.Tensor
     mm: torch.Tensor
     names: tuple[str, ...]
-    dwelltime: float
-    spec_freq_mhz: float
-    about: str = ""
+    axes: Axes
+    description: str = ""
 
     @property
     def time(self) -> torch.Tensor:
-        """Seconds after the echo, float32 ``(n_points,)``."""
-        return torch.arange(self.basis.shape[-1], device=self.basis.device) * self.dwelltime
+        """Time after the echo in seconds, float32 ``(n_points,)``."""
+        return torch.arange(self.axes.n_points, device=self.basis.device) * self.axes.dwelltime
 
     def to(self, device) -> Protocol:
-        """The same on another device."""
+        """Return the protocol on another device."""
         from dataclasses import replace
 
         return replace(self, basis=self.basis.to(device), mm=self.mm.to(device))
 
 
-def protocol_of(fids, names, dwelltime: float, spec_freq_mhz: float, about: str = "") -> Protocol:
-    """A protocol from basis FIDs, complex ``(n_metabs, n_points)`` in FSL-MRS's sign convention."""
+def protocol_of(fids, names, axes: Axes, description: str = "") -> Protocol:
+    """Return the protocol of a basis set.
+
+    Parameters
+    ----------
+    fids : complex array ``(n_metabs, n_points)``
+        In FSL-MRS's sign convention.
+    names : sequence of str
+    axes : Axes
+        Their number of points is taken from ``fids``; spectra are drawn as those of protons.
+    description : str
+    """
     fids = np.asarray(fids)
+    axes = Axes(fids.shape[-1], float(axes.dwelltime), float(axes.spec_freq_mhz))
     mm, _ = spinsim.macromolecules(
-        "parametric", spec_freq_mhz=spec_freq_mhz, bandwidth_hz=1 / dwelltime, n_points=fids.shape[-1]
+        "parametric", spec_freq_mhz=axes.spec_freq_mhz, bandwidth_hz=axes.bandwidth, n_points=axes.n_points
     )
-    # One over the height of the highest of its lines: 'height' of a recipe's macromolecules is that of their highest
-    # peak.
+    # The height of macromolecules in a recipe is that of their highest peak.
     top = np.abs(units.fid_to_spec(mm.sum(0))).max()
     return Protocol(
         torch.as_tensor(fids).to(torch.complex64),
         torch.as_tensor(mm / top).to(torch.complex64),
         tuple(names),
-        float(dwelltime),
-        float(spec_freq_mhz),
-        about,
+        axes,
+        description,
     )
 
 
@@ -67,17 +83,17 @@ _RARE = ["Ser", "Thr", "Ace", "EA", "Pyr", "2HG", "bHB"]
 
 
 def random_protocols(ranges: dict, n: int, seed: int, *, span_ppm: float = 9.6, n_points: int = 1024) -> list[Protocol]:
-    """Simulated basis sets of random field, sequence and echo time on a grid that is the same in ppm for all.
+    """Simulate basis sets of random field, sequence and echo time on a common grid in ppm.
 
     Parameters
     ----------
     ranges : dict
         ``spec_freq_mhz`` and ``te_ms`` (ranges), ``sequences`` (list of
-        :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`'s names), ``rare`` (probability of each rarely seen
+        :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`'s names), ``rare`` (probability of each rare
         metabolite).
     n, seed : int
     span_ppm : float
-        Bandwidth over the spectrometer frequency; centred on 4.65 ppm are ``span_ppm / 2`` to either side.
+        Bandwidth over the spectrometer frequency, centred on 4.65 ppm.
     n_points : int
 
     Returns
@@ -97,6 +113,6 @@ def random_protocols(ranges: dict, n: int, seed: int, *, span_ppm: float = 9.6, 
         fids, names = spinsim.simulate_basis(
             names, sequence, spec_freq_mhz=freq, bandwidth_hz=span_ppm * freq, n_points=n_points, fwhm_hz=0.0, **options
         )
-        about = f"{sequence}, {freq:.1f} MHz" + (f", TE {te:.0f} ms" if options else "")
-        protocols.append(protocol_of(fids, names, 1 / (span_ppm * freq), freq, about))
+        description = f"{sequence}, {freq:.1f} MHz" + (f", TE {te:.0f} ms" if options else "")
+        protocols.append(protocol_of(fids, names, Axes(n_points, 1 / (span_ppm * freq), freq), description))
     return protocols

@@ -1,12 +1,11 @@
-"""Credible spectra and transients in any number: what networks are trained on and searches are tried with.
+"""Random spectra and transients for the training of networks and the evaluation of methods.
 
-Two steps that know nothing of each other.  :func:`draw` is all the randomness: from a :class:`Recipe` (a readable file
-of ranges) and a seeded generator it draws concentrations, widths, shifts, phases, macromolecules, residual water,
-lipids, baseline, spikes and SNR.  :func:`render` is deterministic: it turns what was drawn into FIDs on any basis set,
-batched in torch.
+There are two independent steps.  :func:`draw` holds all randomness: from a :class:`Recipe` (a readable file of ranges)
+and a seeded generator it draws concentrations, widths, shifts, phases, macromolecules, residual water, lipids,
+baseline, spikes and SNR.  :func:`render` is deterministic: it turns them into FIDs on any basis set, batched in torch.
 
-Sizes of what does not belong to the metabolites are heights in the spectrum in units of the highest metabolite peak, so
-that one recipe means the same at every field and echo time.
+Signals other than metabolites have heights in the spectrum relative to the highest metabolite peak, so that one recipe
+is valid at every field and echo time.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ import numpy as np
 import torch
 
 from ..core import units
+from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..core.metabolites import is_known, is_macromolecule, typical_concentrations
 from .protocols import Protocol
-from .recipes import _EACH, _LINES, Recipe, _is_number, sample
+from .recipes import LINE_KEYS, PER_METABOLITE_KEYS, Recipe, sample
 
 __all__ = [
     "Rendered",
@@ -37,30 +37,22 @@ __all__ = [
 _WINDOW_PPM = (0.2, 4.2)
 
 
-def _highest(spec) -> float:
-    """The most a range gives, three SDs up where it has no end."""
-    if _is_number(spec):
-        return float(spec)
-    ((kind, (a, b)),) = spec.items()
-    return {"normal": a + 3 * b, "lognormal": a * math.exp(min(3 * b, 50))}.get(kind, b)
-
-
 def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Concentrations ``(n, n_metabs)``; macromolecules of the basis among them.
+    """Return concentrations ``(n, n_metabs)``, macromolecules of the basis included.
 
     ``prior``: 'typical' multiplies the typical brain table by a lognormal factor of each metabolite (``spread``, an SD
     of the logarithm, itself a range) and by those under ``factors``; 'uniform' draws from 0 to ``most`` times the
     table; 'table' draws each metabolite from its own range under ``ranges``.  ``absent`` is the probability that a
-    metabolite is not there at all.
+    metabolite is absent.
     """
-    known = set(spec) - {"prior", "spread", "factors", "ranges", "absent", "most", "macromolecules", "other"}
-    if known:
-        raise OptionError(f"concentrations: '{min(known)}' is unknown.")
+    unknown = set(spec) - {"prior", "spread", "factors", "ranges", "absent", "most", "macromolecules", "other"}
+    if unknown:
+        raise OptionError(f"concentrations: '{min(unknown)}' is unknown.")
     prior, m = spec.get("prior", "typical"), len(names)
     typical = typical_concentrations(list(names))
     typical = torch.as_tensor(np.ones(m) if typical is None else typical, dtype=torch.float32)
     mm = torch.tensor([is_macromolecule(name) for name in names])
-    # What the table does not know is drawn like a weak metabolite, so that no basis entry goes untrained.
+    # Entries that the table lacks are drawn like a weak metabolite, so that no basis entry remains untrained.
     typical = torch.where((typical == 0) & ~mm, torch.full_like(typical, spec.get("other", 0.5)), typical)
     if prior == "typical":
         spread = sample(spec.get("spread", 0.3), (n, 1), generator)
@@ -74,7 +66,7 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
                 conc[:, index] = sample(spec["ranges"][name], (n,), generator)
         lines = mm & torch.tensor([name not in spec["ranges"] for name in names])
         if lines.any() and "mm" in spec["ranges"]:
-            # The range of a summed pattern, where the basis set has its lines one by one.
+            # The range of a summed pattern for a basis set with single lines.
             each = torch.exp(0.2 * torch.randn(n, int(lines.sum()), generator=generator)) if lines.sum() > 1 else 1.0
             conc[:, lines] = sample(spec["ranges"]["mm"], (n, 1), generator) * each
     else:
@@ -89,7 +81,7 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
     if "absent" in spec:
         conc *= torch.rand(n, m, generator=generator) >= spec["absent"]
     if prior != "table" and mm.any():
-        # A summed pattern of the size of a metabolite set's; single lines vary by themselves, too.
+        # A summed pattern of the size of a metabolite set's; single lines also vary independently.
         whole = sample(spec.get("macromolecules", {"uniform": [0.5, 1.5]}), (n, 1), generator)
         each = torch.exp(0.2 * torch.randn(n, int(mm.sum()), generator=generator)) if mm.sum() > 1 else 1.0
         conc[:, mm] = 8.0 * whole * each
@@ -97,24 +89,23 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
 
 
 def sample_lines(spec, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Random lines ``(n, n_lines, 5)``: height, ppm, Lorentzian and Gaussian width (Hz), phase (rad); height 0 where
+    """Draw lines ``(n, n_lines, 5)``: height, ppm, Lorentzian and Gaussian width (Hz), phase (rad); height 0 where
     absent.
 
-    A list of groups is drawn one after the other.  Widths under ``fwhm_ppm`` are Gaussian and negative in the fourth
-    column:
-    -ppm, turned into Hz once the field is known.
+    A list of groups is drawn one after the other.  Widths under ``fwhm_ppm`` are Gaussian, and stored as ``-ppm`` in
+    the fourth column: :func:`line_fids` turns them into Hz.
     """
     if isinstance(spec, list):
         return torch.cat([sample_lines(one, n, generator) for one in spec], 1)
-    unknown = set(spec) - set(_LINES)
+    unknown = set(spec) - set(LINE_KEYS)
     if unknown:
-        raise OptionError(f"lines of a recipe: '{min(unknown)}' is unknown; there are {', '.join(_LINES)}.")
+        raise OptionError(f"lines of a recipe: '{min(unknown)}' is unknown; there are {', '.join(LINE_KEYS)}.")
     count = int(spec.get("n", 1))
-    there = torch.rand(n, 1, generator=generator) < spec.get("probability", 1.0)
-    # The group has a size and its lines divide it unevenly, so that one of many lines can stand for all of them.
+    present = torch.rand(n, 1, generator=generator) < spec.get("probability", 1.0)
+    # The lines divide the height of the group unevenly, so that one of many lines can represent all of them.
     whole = sample(spec["height"], (n, 1), generator)
     share = torch.rand(n, count, generator=generator) if count > 1 else torch.ones(n, 1)
-    height = whole * share / share.amax(1, keepdim=True) * there
+    height = whole * share / share.amax(1, keepdim=True) * present
     ppm = sample(spec["ppm"], (n, count), generator)
     lorentz = sample(spec.get("lorentz_fwhm_hz", 0.0), (n, count), generator)
     if "fwhm_ppm" in spec:
@@ -126,19 +117,19 @@ def sample_lines(spec, n: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def draw_concentrations(recipe: Recipe, n: int, names, generator: torch.Generator) -> torch.Tensor:
-    """The concentrations of ``n`` spectra alone, ``(n, n_metabs)``."""
+    """Draw the concentrations of ``n`` spectra alone, ``(n, n_metabs)``."""
     return _concentrations(recipe.get("concentrations"), names, n, generator)
 
 
 def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """All that is random about ``n`` spectra.
+    """Draw all random parameters of ``n`` spectra.
 
     Parameters
     ----------
     recipe : Recipe
     n : int
     names : sequence of str
-        The metabolites of the basis set that will be rendered.
+        Metabolites of the basis set that is rendered.
     generator : torch.Generator
         On the CPU; the same seed gives the same spectra on every device.
 
@@ -149,9 +140,9 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
         ``shift_hz`` (added to it), ``phi0`` (rad, at 2.2 ppm) and ``phi1`` (rad per ppm), ``mm`` ``(n, 12)`` heights of
         the parametric macromolecules' lines, ``water``, ``lipids``, ``baseline`` ``(n, n_lines, 5)``, ``spikes`` ``(n,
         2)`` height and place, ``snr``, ``noise_seed``.  Where the recipe says so, ``each`` ``(n, n_metabs, 3)``, shift
-        (Hz), damping (1/s, of an exponent that is added, so that below zero is broader) and phase (rad) of every
-        metabolite by itself (macromolecules only with ``"macromolecules": true``), and ``snr_of``, what an SNR of one
-        is the noise's SD of: a number, or 'energy', the FID's root mean square in one channel.
+        (Hz), damping (1/s, added to the exponent: negative values broaden) and phase (rad) of every single metabolite
+        (macromolecules only with ``"macromolecules": true``), and ``snr_of``, the noise SD of an SNR of one: a number,
+        or 'energy', the root mean square of the FID in one channel.
     """
     pi = torch.pi
     drawn = {
@@ -168,24 +159,26 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
     }
     mm = recipe.get("macromolecules")
     if mm:
-        there = torch.rand(n, 1, generator=generator) < mm.get("probability", 1.0)
+        present = torch.rand(n, 1, generator=generator) < mm.get("probability", 1.0)
         each = torch.exp(mm.get("spread", 0.2) * torch.randn(n, 12, generator=generator))
-        drawn["mm"] = sample(mm["height"], (n, 1), generator) * each * there
+        drawn["mm"] = sample(mm["height"], (n, 1), generator) * each * present
     for name in ("water", "lipids", "baseline"):
         if recipe.get(name):
             drawn[name] = sample_lines(recipe.get(name), n, generator)
     spikes = recipe.get("spikes")
     if spikes:
-        there = torch.rand(n, generator=generator) < spikes.get("probability", 1.0)
-        height = sample(spikes["height"], (n,), generator) * there
+        present = torch.rand(n, generator=generator) < spikes.get("probability", 1.0)
+        height = sample(spikes["height"], (n,), generator) * present
         drawn["spikes"] = torch.stack([height, torch.rand(n, generator=generator)], -1)
     each = recipe.get("each")
     if each:
-        own = torch.stack([sample(each.get(name, 0.0), (n, len(names)), generator) for name in _EACH], -1)
-        own[..., 2] *= pi / 180
+        parameters = torch.stack(
+            [sample(each.get(name, 0.0), (n, len(names)), generator) for name in PER_METABOLITE_KEYS], -1
+        )
+        parameters[..., 2] *= pi / 180
         if not each.get("macromolecules"):
-            own[:, [is_macromolecule(name) for name in names]] = 0
-        drawn["each"] = own
+            parameters[:, [is_macromolecule(name) for name in names]] = 0
+        drawn["each"] = parameters
     if recipe.get("snr_of", "peak") != "peak":
         drawn["snr_of"] = recipe.get("snr_of")
     return drawn
@@ -193,11 +186,20 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
 
 @dataclass(frozen=True)
 class Rendered:
-    """Spectra that were made, and their parts; FIDs are complex64 ``(n, n_points)``.
+    """Spectra and their parts.
 
-    ``fid`` all of it with noise; ``metabolites`` without anything else (the basis' own macromolecules included);
-    ``nuisance`` macromolecules, water, lipids and baseline; ``height`` ``(n,)`` of the highest metabolite peak in the
-    spectrum and ``noise_sd`` ``(n,)`` of its real part, in the units of :func:`fsl_mrs_dl.core.units.fid_to_spec`.
+    Attributes
+    ----------
+    fid : complex64 tensor ``(n, n_points)``
+        The sum, with noise.
+    metabolites : complex64 tensor ``(n, n_points)``
+        Metabolites alone, macromolecules of the basis included.
+    nuisance : complex64 tensor ``(n, n_points)``
+        Macromolecules, water, lipids and baseline.
+    height : tensor ``(n,)``
+        Highest metabolite peak of the spectrum, in the units of :func:`fsl_mrs_dl.core.units.fid_to_spec`.
+    noise_sd : tensor ``(n,)``
+        SD of the noise in the real part of the spectrum.
     """
 
     fid: torch.Tensor
@@ -208,50 +210,44 @@ class Rendered:
 
 
 def _widths(time, lorentz_hz, gauss_hz):
-    """Exponent of the decay in time for full widths at half maximum."""
+    """Return the exponent of the decay in time for full widths at half maximum."""
     pi = torch.pi
     return -pi * lorentz_hz[..., None] * time - (pi * gauss_hz[..., None] * time) ** 2 / (4 * math.log(2))
 
 
-def line_fids(lines: torch.Tensor, n_points: int, dwelltime: float, spec_freq_mhz: float, device="cpu") -> torch.Tensor:
-    """Sum of random lines (see :func:`sample_lines`) of heights relative to 1, complex ``(n, n_points)``."""
-    time = torch.arange(n_points, device=device) * dwelltime
-    # Most lines of most recipes are absent; only those that are there cost anything.
+def line_fids(lines: torch.Tensor, axes: Axes, device="cpu") -> torch.Tensor:
+    """Return the sum of random lines (see :func:`sample_lines`) of heights relative to 1, complex ``(n, n_points)``."""
+    time = torch.arange(axes.n_points, device=device) * axes.dwelltime
+    # Most lines of most recipes are absent, and cost nothing.
     row, column = lines[..., 0].nonzero(as_tuple=True)
-    there = lines[row, column].to(time.device)
-    height, ppm, lorentz, gauss, phase = there.unbind(-1)
-    gauss = torch.where(gauss < 0, -gauss * spec_freq_mhz, gauss)
-    hz = units.ppm_to_hz(ppm, spec_freq_mhz)
+    height, ppm, lorentz, gauss, phase = lines[row, column].to(time.device).unbind(-1)
+    gauss = torch.where(gauss < 0, -gauss * axes.spec_freq_mhz, gauss)
+    hz = axes.ppm_to_hz(ppm)
     decay = _widths(time, lorentz, gauss).exp()
     # The height of a line is the sum over its decay in the unitary transform.
-    size = height * math.sqrt(n_points) / decay.sum(-1)
+    size = height * math.sqrt(axes.n_points) / decay.sum(-1)
     angle = phase[..., None] + 2 * torch.pi * hz[..., None] * time
     fids = torch.polar(size[..., None] * decay, angle)
-    return fids.new_zeros(len(lines), n_points).index_add(0, row.to(time.device), fids)
-
-
-def _grid(protocol: Protocol):
-    return protocol.basis.shape[-1], protocol.dwelltime, protocol.spec_freq_mhz, protocol.basis.device
+    return fids.new_zeros(len(lines), axes.n_points).index_add(0, row.to(time.device), fids)
 
 
 def _band(protocol: Protocol) -> torch.Tensor:
-    ppm = units.ppm_axis(protocol.basis.shape[-1], protocol.dwelltime, protocol.spec_freq_mhz)
+    """Return the mask of the spectral points of metabolites."""
+    ppm = protocol.axes.ppm()
     return torch.as_tensor((ppm > _WINDOW_PPM[0]) & (ppm < _WINDOW_PPM[1])).to(protocol.basis.device)
 
 
 def _common_phase(drawn, protocol, spec):
-    """Zero- and first-order phase about 2.2 ppm, applied to spectra ``(n, n_points)``."""
-    ppm = torch.as_tensor(
-        units.ppm_axis(spec.shape[-1], protocol.dwelltime, protocol.spec_freq_mhz), dtype=torch.float32
-    )
+    """Apply zero- and first-order phase about 2.2 ppm to spectra ``(n, n_points)``."""
+    ppm = torch.as_tensor(protocol.axes.ppm(), dtype=torch.float32)
     phi0, phi1 = drawn["phi0"].to(spec.device), drawn["phi1"].to(spec.device)
     angle = phi0[:, None] + phi1[:, None] * (ppm.to(spec.device) - 2.2)
     return spec * torch.polar(torch.ones_like(angle), -angle)
 
 
-def _mixed(conc: torch.Tensor, each: torch.Tensor | None, protocol: Protocol) -> torch.Tensor:
-    """Basis FIDs times concentrations ``(n, n_metabs)``, summed, ``(n, n_points)``; each with a shift, damping and
-    phase of its own."""
+def _metabolite_fids(conc: torch.Tensor, each: torch.Tensor | None, protocol: Protocol) -> torch.Tensor:
+    """Return the sum of basis FIDs times concentrations ``(n, n_metabs)``, ``(n, n_points)``; ``each`` holds the shift,
+    damping and phase of every metabolite."""
     if each is None:
         return conc.to(protocol.basis.dtype) @ protocol.basis
     shift, damping, phase = each.to(conc.device).unbind(-1)
@@ -263,7 +259,7 @@ def _mixed(conc: torch.Tensor, each: torch.Tensor | None, protocol: Protocol) ->
 
 
 def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = True) -> Rendered:
-    """What was drawn, as FIDs on a basis set; deterministic, on the protocol's device.
+    """Return the drawn spectra as FIDs on a basis set; deterministic, on the device of the protocol.
 
     The sign of phases is FSL-MRS's: the spectrum is multiplied by ``exp(-1j (phi0 + phi1 (ppm - 2.2)))``.  Positive
     shifts go to higher ppm.
@@ -271,8 +267,8 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
     device, time = protocol.basis.device, protocol.time
     n, n_points = len(drawn["snr"]), protocol.basis.shape[-1]
     conc = drawn["conc"].to(device)
-    metabolites = _mixed(conc, drawn.get("each"), protocol)
-    shift = 2 * torch.pi * (drawn["shift_ppm"] * protocol.spec_freq_mhz + drawn["shift_hz"]).to(device)
+    metabolites = _metabolite_fids(conc, drawn.get("each"), protocol)
+    shift = 2 * torch.pi * (drawn["shift_ppm"] * protocol.axes.spec_freq_mhz + drawn["shift_hz"]).to(device)
     decay = _widths(time, drawn["lorentz_hz"].to(device), drawn["gauss_hz"].to(device))
     broadened = metabolites * decay.exp()
     band = _band(protocol)
@@ -282,10 +278,10 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
         nuisance = nuisance + (drawn["mm"].to(device) * height[:, None]).to(nuisance.dtype) @ protocol.mm * decay.exp()
     lines = [drawn[name] for name in ("water", "lipids", "baseline") if name in drawn]
     if lines:
-        nuisance = nuisance + height[:, None] * line_fids(torch.cat(lines, 1), *_grid(protocol))
-    moved = torch.polar(torch.ones_like(shift)[:, None].expand(-1, n_points), shift[:, None] * time)
+        nuisance = nuisance + height[:, None] * line_fids(torch.cat(lines, 1), protocol.axes, device)
+    modulation = torch.polar(torch.ones_like(shift)[:, None].expand(-1, n_points), shift[:, None] * time)
     parts = [
-        units.spec_to_fid(_common_phase(drawn, protocol, units.fid_to_spec(part * moved)))
+        units.spec_to_fid(_common_phase(drawn, protocol, units.fid_to_spec(part * modulation)))
         for part in (broadened, nuisance)
     ]
     fid = parts[0] + parts[1]
@@ -306,7 +302,7 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
 
 
 def _noise(shape, seed: int, device) -> torch.Tensor:
-    """Complex noise of SD 1 in each of both parts; on the CPU first, so that a seed means the same everywhere."""
+    """Return complex noise of SD 1 in each part; from the CPU, so that a seed gives the same on every device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.view_as_complex(torch.randn(*shape, 2, generator=generator)).to(device)
 
@@ -315,15 +311,15 @@ def _noise(shape, seed: int, device) -> torch.Tensor:
 
 
 def draw_transients(recipe: Recipe, n: int, n_transients: int, names, generator: torch.Generator) -> dict:
-    """All that is random about ``n`` sets of transients: :func:`draw`'s, and what varies within a set.
+    """Draw all random parameters of ``n`` sets of transients: those of :func:`draw`, and the variation within a set.
 
     The recipe's ``transients`` holds ``shift_hz``, ``phase_deg``, ``amplitude`` (of every transient) and
-    ``unstable_water``, ``unstable_lipids``: lines that every transient has anew.  ``snr`` is that of one transient.
+    ``unstable_water``, ``unstable_lipids``: lines that differ in every transient.  ``snr`` is that of one transient.
 
     Returns
     -------
     dict
-        ``set`` what :func:`draw` gives; ``shift_hz``, ``phi0`` (rad), ``amplitude`` ``(n, n_transients)``; ``lines``
+        ``set`` the result of :func:`draw`; ``shift_hz``, ``phi0`` (rad), ``amplitude`` ``(n, n_transients)``; ``lines``
         ``(n, n_transients, n_lines, 5)``; ``noise`` ``(n, n_transients)``, the SD of each transient's noise over that
         of the recipe's SNR, 1 unless changed; ``noise_seed``.
     """
@@ -332,9 +328,9 @@ def draw_transients(recipe: Recipe, n: int, n_transients: int, names, generator:
     for name in ("unstable_water", "unstable_lipids"):
         if name in spec:
             one = sample_lines(spec[name], n * n_transients, generator).reshape(n, n_transients, -1, 5)
-            # A set is unstable or it is not; within one, every transient is.
-            there = torch.rand(n, 1, 1, generator=generator) < spec.get(f"{name}_probability", 1.0)
-            one[..., 0] *= there
+            # Either all transients of a set are unstable, or none.
+            unstable = torch.rand(n, 1, 1, generator=generator) < spec.get(f"{name}_probability", 1.0)
+            one[..., 0] *= unstable
             lines.append(one)
     return {
         "set": draw(recipe, n, names, generator),
@@ -348,7 +344,7 @@ def draw_transients(recipe: Recipe, n: int, n_transients: int, names, generator:
 
 
 def render_transients(drawn: dict, protocol: Protocol) -> tuple[torch.Tensor, Rendered]:
-    """FIDs ``(n, n_transients, n_points)`` complex64, and the spectra they are variations of, without noise.
+    """Return FIDs ``(n, n_transients, n_points)`` complex64, and the spectra that they vary around, without noise.
 
     A transient is the common FID times ``amplitude exp(1j (2 pi shift_hz t - phi0))``: positive shifts go to higher
     ppm, phases are FSL-MRS's.
@@ -358,12 +354,9 @@ def render_transients(drawn: dict, protocol: Protocol) -> tuple[torch.Tensor, Re
     n, k = drawn["shift_hz"].shape
     fid = base.fid[:, None].expand(n, k, -1)
     if drawn["lines"].shape[2]:
-        unstable = line_fids(drawn["lines"].flatten(0, 1), *_grid(protocol)).reshape(n, k, -1)
+        unstable = line_fids(drawn["lines"].flatten(0, 1), protocol.axes, device).reshape(n, k, -1)
         fid = fid + base.height[:, None, None] * unstable
     angle = 2 * torch.pi * drawn["shift_hz"].to(device)[..., None] * time - drawn["phi0"].to(device)[..., None]
     fid = torch.polar(drawn["amplitude"].to(device)[..., None].expand_as(angle), angle) * fid
     noise = _noise(fid.shape, int(drawn["noise_seed"]), device)
     return fid + base.noise_sd[:, None, None] * drawn["noise"].to(device)[..., None] * noise, base
-
-
-# -- protocols -----------------------------------------------------------------------------------------------------

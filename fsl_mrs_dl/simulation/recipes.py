@@ -12,13 +12,11 @@ import torch
 
 from ..core.errors import OptionError
 
-__all__ = ["recipe_names", "Recipe", "check_ranges", "sample"]
-
+__all__ = ["LINE_KEYS", "PER_METABOLITE_KEYS", "Recipe", "check_ranges", "is_number", "recipe_names", "sample"]
 
 _KINDS = {"uniform": 2, "loguniform": 2, "normal": 2, "lognormal": 2}
 
-
-_SPECTRUM = {
+_SPECTRUM_KEYS = {
     "doc",
     "source",
     "concentrations",
@@ -43,21 +41,22 @@ _SPECTRUM = {
 }
 
 
-_LINES = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
+LINE_KEYS = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
+"""Entries of a group of random lines."""
 
-
-_EACH = ("shift_hz", "damping_per_s", "phase_deg")
+PER_METABOLITE_KEYS = ("shift_hz", "damping_per_s", "phase_deg")
+"""Parameters that every metabolite may have of its own, under 'each'."""
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Return the names of the recipes that come with the package."""
     folder = resources.files("fsl_mrs_dl").joinpath("data/recipes")
     return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Ranges to draw from: a dictionary that was read from a file and checked.
+    """Ranges of random spectra: a checked dictionary, read from a file.
 
     A range is a number, or one of ``{"uniform": [low, high]}``, ``{"loguniform": [low, high]}``, ``{"normal": [mean,
     sd]}`` and ``{"lognormal": [median, sd of the logarithm]}``.
@@ -68,12 +67,12 @@ class Recipe:
 
     @classmethod
     def load(cls, name: str | Path) -> Recipe:
-        """A recipe by name (:func:`recipe_names`) or from a JSON file.
+        """Load a recipe by its name (:func:`recipe_names`) or from a JSON file.
 
         Raises
         ------
         OptionError
-            If there is none, or it is malformed: the entry is named.
+            If there is none, or an entry is malformed.
         """
         path = Path(name)
         if str(name) in recipe_names():
@@ -82,10 +81,7 @@ class Recipe:
             text = path.read_text()
         else:
             raise OptionError(
-                "no such recipe or file",
-                option="recipe",
-                value=name,
-                remedy=f"there are {', '.join(recipe_names())}",
+                "no such recipe or file", option="recipe", value=name, remedy=f"there are {', '.join(recipe_names())}"
             )
         try:
             content = json.loads(text)
@@ -100,37 +96,42 @@ class Recipe:
 
     @classmethod
     def of(cls, name: str, content: dict) -> Recipe:
-        """A recipe from its content, checked."""
-        unknown = set(content) - _SPECTRUM
+        """Check a dictionary and return it as a recipe.
+
+        Raises
+        ------
+        OptionError
+            If an entry is malformed.
+        """
+        unknown = set(content) - _SPECTRUM_KEYS
         if unknown:
             raise OptionError(
-                f"{name}: '{min(unknown)}' is no entry of a recipe; there are {', '.join(sorted(_SPECTRUM))}."
+                f"{name}: '{min(unknown)}' is no entry of a recipe; there are {', '.join(sorted(_SPECTRUM_KEYS))}."
             )
         if "augment" not in content and not {"concentrations", "snr"} <= set(content):
             raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr', or 'augment'.")
         for key, value in content.items():
             check_ranges(f"{name}: {key}", value)
-        of = content.get("snr_of", "peak")
-        if of not in ("peak", "energy") and not (_is_number(of) and of > 0):
-            raise OptionError(f"{name}: snr_of: {json.dumps(of)} is neither peak nor energy nor a positive number.")
-        strange = set(content.get("each", {})) - {*_EACH, "macromolecules"}
-        if strange:
-            raise OptionError(
-                f"{name}: each: '{min(strange)}' is unknown; there are {', '.join(_EACH)} and macromolecules."
-            )
+        snr_of = content.get("snr_of", "peak")
+        if snr_of not in ("peak", "energy") and not (is_number(snr_of) and snr_of > 0):
+            raise OptionError(f"{name}: snr_of: {json.dumps(snr_of)} is neither peak nor energy nor a positive number.")
+        unknown = set(content.get("each", {})) - {*PER_METABOLITE_KEYS, "macromolecules"}
+        if unknown:
+            known = ", ".join(PER_METABOLITE_KEYS)
+            raise OptionError(f"{name}: each: '{min(unknown)}' is unknown; there are {known} and macromolecules.")
         return cls(name, content)
 
     def get(self, key: str, default=None):
-        """An entry, or the default."""
+        """Return an entry, or the default."""
         return self.content.get(key, default)
 
 
 def check_ranges(where: str, value) -> None:
-    """Raise OptionError unless every range in a recipe's entry is one that :func:`sample` knows."""
+    """Raise OptionError unless :func:`sample` can draw from every range in an entry of a recipe."""
     if isinstance(value, dict):
         kinds = set(value) & set(_KINDS)
         for key, one in value.items():
-            if key not in _KINDS and isinstance(one, list) and len(one) == 2 and all(map(_is_number, one)):
+            if key not in _KINDS and isinstance(one, list) and len(one) == 2 and all(map(is_number, one)):
                 raise OptionError(f"{where}: '{key}' is no kind of range; there are {', '.join(_KINDS)}.")
         if kinds:
             kind = kinds.pop()
@@ -139,7 +140,7 @@ def check_ranges(where: str, value) -> None:
                 len(value) != 1
                 or not isinstance(numbers, list)
                 or len(numbers) != 2
-                or not all(map(_is_number, numbers))
+                or not all(map(is_number, numbers))
             ):
                 raise OptionError(f"{where}: {json.dumps(value)} is no range; write for example {{'{kind}': [1, 2]}}.")
             if kind in ("normal", "lognormal") and numbers[1] < 0:
@@ -156,13 +157,14 @@ def check_ranges(where: str, value) -> None:
             check_ranges(where, one)
 
 
-def _is_number(value) -> bool:
+def is_number(value) -> bool:
+    """Return whether a value is a finite number, not a boolean."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def sample(spec, shape, generator: torch.Generator) -> torch.Tensor:
-    """Draw from a range, float32 of the given shape."""
-    if _is_number(spec):
+    """Draw from a range; return float32 values of the given shape."""
+    if is_number(spec):
         return torch.full(shape, float(spec))
     ((kind, (a, b)),) = spec.items()
     if kind in ("normal", "lognormal"):

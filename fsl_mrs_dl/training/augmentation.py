@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..core import units
+from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..simulation import random_spectra, recipes
 
@@ -53,7 +54,7 @@ def augment(
         lines = random_spectra.sample_lines(spec["nuisance"], n, generator)
         nuisance = lines[..., 0] > 0
         height = units.fid_to_spec(fid).abs().amax(-1)
-        fid = fid + height[:, None] * random_spectra.line_fids(lines, n_points, dwelltime, spec_freq_mhz)
+        fid = fid + height[:, None] * random_spectra.line_fids(lines, Axes(n_points, dwelltime, spec_freq_mhz))
     time = torch.arange(n_points) * dwelltime
     angle = 2 * torch.pi * shift[:, None] * time + phase[:, None]
     fid = fid * torch.polar(torch.exp(-torch.pi * width[:, None] * time), angle)

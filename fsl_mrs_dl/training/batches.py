@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..core.axes import Axes
 from ..core.errors import DataError
 from ..simulation import protocols as protocols_module
 
@@ -28,9 +29,8 @@ def _protocol_for(basis, dwelltime: float, n_points: int) -> protocols_module.Pr
     """A basis set on the data's grid, as long as its spectra are that networks see ``n_points`` of."""
     # An SNR is that of the whole spectrum, of which the network sees the beginning.
     whole = min(2 * n_points, int(basis.n_points * basis.dwelltime / dwelltime + 1e-6))
-    return protocols_module.protocol_of(
-        basis.resampled(dwelltime, max(n_points, whole)), basis.names, dwelltime, basis.spec_freq_mhz
-    )
+    axes = Axes(max(n_points, whole), dwelltime, basis.spec_freq_mhz)
+    return protocols_module.protocol_of(basis.resampled(axes.dwelltime, axes.n_points), basis.names, axes)
 
 
 def _kept(

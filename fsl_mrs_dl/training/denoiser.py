@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning
 import torch
 
+from ..core.axes import Axes
 from ..networks import denoiser, encoders, model_cards
 from ..simulation import protocols as protocols_module
 from ..simulation import random_spectra, recipes
@@ -56,7 +57,8 @@ def train_denoiser(
     dwelltime, frequency = dwelltime or basis.dwelltime, basis.spec_freq_mhz
     lightning.seed_everything(settings.seed, verbose=False)
     network = denoiser.Denoiser(dwelltime, frequency, n_points, **(network_settings or {}))
-    protocol = protocols_module.protocol_of(basis.resampled(dwelltime, n_points), basis.names, dwelltime, frequency)
+    axes = Axes(n_points, dwelltime, frequency)
+    protocol = protocols_module.protocol_of(basis.resampled(dwelltime, n_points), basis.names, axes)
     low, high = network.ppmlim
 
     def make(generator, recipe=drawn_from):

@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning
 import torch
 
+from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..networks import encoders, model_cards, universal
 from ..simulation import protocols as protocols_module
@@ -93,16 +94,9 @@ def protocols_for(recipe, settings: Settings, basis=None) -> list:
         If the recipe names no ranges of protocols and there is no basis set.
     """
     if basis is not None:
-        n_points, bandwidth = 1024, 9.6 * basis.spec_freq_mhz
-        return [
-            protocols_module.protocol_of(
-                basis.resampled(1 / bandwidth, n_points),
-                basis.names,
-                1 / bandwidth,
-                basis.spec_freq_mhz,
-                str(basis.source),
-            )
-        ]
+        axes = Axes(1024, 1 / (9.6 * basis.spec_freq_mhz), basis.spec_freq_mhz)
+        fids = basis.resampled(axes.dwelltime, axes.n_points)
+        return [protocols_module.protocol_of(fids, basis.names, axes, str(basis.source))]
     if recipe.get("protocols") is None:
         raise OptionError(
             f"--recipe {recipe.name}: says nothing about protocols; give the basis set to train on with --basis."

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def made(basis, recipe, n=64, seed=0, **options):
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
     return drawn, random_spectra.render(drawn, protocol, **options)
 

@@ -23,7 +23,7 @@ RECIPE = "shamaei-table2"
 def simulated(basis, n, seed=1, **changes):
     """Spectra of the paper's recipe and the concentrations that a fit defines, whose time begins one dwell time
     late."""
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     recipe = recipes.Recipe.of("changed", recipes.Recipe.load(RECIPE).content | changes)
     drawn = random_spectra.draw(recipe, n, basis.names, torch.Generator().manual_seed(seed))
     conc = drawn["conc"].numpy() * np.exp(np.pi * drawn["lorentz_hz"].numpy()[:, None] * basis.dwelltime)

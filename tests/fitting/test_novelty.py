@@ -15,7 +15,7 @@ FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "init": "class
 
 
 def spectra(basis, **changes):
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     recipe = recipes.Recipe.of("changed", recipes.Recipe.load("shamaei-table2").content | changes)
     drawn = random_spectra.draw(recipe, 200, basis.names, torch.Generator().manual_seed(3))
     return random_spectra.render(drawn, protocol).fid.numpy().astype(complex)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def simulated(basis, recipe, n, seed=3, snr=15.0):
     """Spectra in the window, their model and what was drawn."""
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     content = recipes.Recipe.load(recipe).content | {"snr": snr}
     drawn = random_spectra.draw(recipes.Recipe.of(recipe, content), n, basis.names, torch.Generator().manual_seed(seed))
     fids = random_spectra.render(drawn, protocol).fid.to(torch.complex128)
@@ -48,7 +48,7 @@ def test_parameters_from_what_was_drawn_make_the_spectrum(sim_basis):
     spec, model, drawn = simulated(sim_basis, "rizzo", 6, snr=1e5)
     content = recipes.Recipe.load("normal-brain").content | {"snr": 1e5, "macromolecules": None}
     content.pop("macromolecules")
-    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.axes)
     drawn = random_spectra.draw(
         recipes.Recipe.of("clean", content), 6, sim_basis.names, torch.Generator().manual_seed(0)
     )
@@ -156,7 +156,7 @@ def test_known_parameters_go_with_both_starters(network, sim_basis):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
-    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.axes)
     content = dict(recipes.Recipe.load("universal-transients").content)
     content["transients"] = content["transients"] | {
         "unstable_water_probability": 1.0,
@@ -200,7 +200,7 @@ def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_
     from fsl_mrs_dl.preproc.options import AlignOptions
     from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
-    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.axes)
     content = dict(recipes.Recipe.load("universal-transients").content)
     content["transients"] = content["transients"] | {
         "unstable_water_probability": 0.0,

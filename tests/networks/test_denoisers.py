@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.networks import denoiser
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
@@ -92,7 +93,9 @@ def test_it_learns_and_the_card_says_how_much(tmp_path, capsys, sim_basis, one_t
     (said,) = card["accuracy"]["at SNR 5"].values()
     assert said < 70
     # Measured here again, on other spectra.
-    protocol = protocols.protocol_of(sim_basis.resampled(5e-4, 512), sim_basis.names, 5e-4, sim_basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(
+        sim_basis.resampled(5e-4, 512), sim_basis.names, Axes(512, 5e-4, sim_basis.spec_freq_mhz)
+    )
     recipe = recipes.Recipe.load("normal-brain")
     recipe = recipes.Recipe.of("at 5", recipe.content | {"snr": 5})
     made = random_spectra.render(

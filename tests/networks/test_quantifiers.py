@@ -189,7 +189,7 @@ def test_every_method_is_trained_and_answers_in_a_fit(tmp_path, capsys, sim_basi
     from fsl_mrs_dl.networks import model_cards
 
     with_lines.save(tmp_path / "basis")
-    protocol = protocols.protocol_of(with_lines.fids, with_lines.names, with_lines.dwelltime, with_lines.spec_freq_mhz)
+    protocol = protocols.protocol_of(with_lines.fids, with_lines.names, with_lines.axes)
     drawn = random_spectra.draw(
         recipes.Recipe.load("shamaei-table2"), 12, with_lines.names, torch.Generator().manual_seed(1)
     )
@@ -262,7 +262,7 @@ def test_spectra_with_lipids_are_left_out_of_training(sim_basis, capsys):
     from fsl_mrs_dl.core.errors import DataError
     from fsl_mrs_dl.training import self_supervised
 
-    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.axes)
     drawn = random_spectra.draw(
         recipes.Recipe.load("shamaei-table2"), 10, sim_basis.names, torch.Generator().manual_seed(1)
     )
@@ -289,7 +289,7 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
     from fsl_mrs_dl.networks import model_cards
 
     sim_basis.save(tmp_path / "basis")
-    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.axes)
     recipe = recipes.Recipe.load("shamaei-table2")
     drawn = random_spectra.draw(recipe, 100, sim_basis.names, torch.Generator().manual_seed(1))
     fids = random_spectra.render(drawn, protocol).fid.numpy()

@@ -19,7 +19,7 @@ SMALL = {"arguments": {"share": 0.1}}
 
 
 def spectra(basis, n, seed=0, recipe="shamaei-table2"):
-    protocol = protocols.protocol_of(basis.fids, basis.names, basis.dwelltime, basis.spec_freq_mhz)
+    protocol = protocols.protocol_of(basis.fids, basis.names, basis.axes)
     drawn = random_spectra.draw(recipes.Recipe.load(recipe), n, basis.names, torch.Generator().manual_seed(seed))
     return random_spectra.render(drawn, protocol).fid, drawn["conc"]
 

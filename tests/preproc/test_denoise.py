@@ -15,6 +15,7 @@ import torch
 from fsl_mrs_dl.cli import without_fsl_mrs
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.networks import denoiser, model_cards
@@ -31,7 +32,7 @@ def model(sim_basis, tmp_path_factory):
     """A small denoiser, trained for a few batches, as a folder."""
     torch.manual_seed(0)
     network = denoiser.Denoiser(DWELL, FREQ, N, channels=8, kernel=8, layers=2)
-    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, DWELL, FREQ)
+    protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, Axes(sim_basis.n_points, DWELL, FREQ))
     recipe = recipes.Recipe.of(
         "x", recipes.Recipe.load("normal-brain").content | {"snr": 20, "phase_deg": 0, "shift_ppm": 0}
     )

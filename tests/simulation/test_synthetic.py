@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.papers import datasets
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.simulation import protocols as protocols_module
 from fsl_mrs_dl.simulation import random_spectra, recipes
@@ -20,7 +21,7 @@ CLEAN = {"concentrations": {"prior": "typical", "spread": 0.0}, "snr": 50, "lore
 
 @pytest.fixture(scope="module")
 def protocol(sim_basis):
-    return protocols_module.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz)
+    return protocols_module.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.axes)
 
 
 def seeded(seed=0):
@@ -34,7 +35,7 @@ def made(protocol, content, n=4, seed=0, **options):
 
 
 def ppm_of(protocol):
-    return units.ppm_axis(protocol.basis.shape[-1], protocol.dwelltime, protocol.spec_freq_mhz)
+    return protocol.axes.ppm()
 
 
 @pytest.mark.parametrize("name", recipes.recipe_names())
@@ -89,7 +90,7 @@ def test_first_order_phase_turns_about_2_2_ppm(protocol):
 @pytest.mark.parametrize("lorentz,gauss", [(8.0, 0.0), (0.0, 8.0)])
 def test_widths_are_full_widths_at_half_maximum(lorentz, gauss):
     n, dwelltime = 8192, 1 / 1000
-    still = protocols_module.protocol_of(np.ones((1, n)), ["NAA"], dwelltime, 123.2)
+    still = protocols_module.protocol_of(np.ones((1, n)), ["NAA"], Axes(n, dwelltime, 123.2))
     content = CLEAN | {"lorentz_fwhm_hz": lorentz, "gauss_fwhm_hz": gauss}
     content["concentrations"] = {"prior": "uniform", "most": 2}
     # The one line is at 4.65 ppm, outside the window in which heights are measured; that is of no matter to its width.
@@ -162,9 +163,9 @@ def test_random_protocols_share_one_grid_in_ppm():
     protocols = protocols_module.random_protocols(ranges, 3, seed=4)
     for one in protocols:
         assert ppm_of(one) == pytest.approx(ppm_of(protocols[0]), abs=1e-6)
-        assert 63 <= one.spec_freq_mhz <= 401 and one.basis.shape[1] == 1024
-    assert [one.about for one in protocols] == [
-        one.about for one in protocols_module.random_protocols(ranges, 3, seed=4)
+        assert 63 <= one.axes.spec_freq_mhz <= 401 and one.basis.shape[1] == 1024
+    assert [one.description for one in protocols] == [
+        one.description for one in protocols_module.random_protocols(ranges, 3, seed=4)
     ]
 
 
