@@ -40,13 +40,14 @@ class DlFitRes(FitRes):
         """
         if self.dl_row is None:
             raise DataError("the FID is zero or holds NaN; nothing is known of its concentrations.")
-        from ..results.tables import FitResults, row_data
+        from ..results.fit_results import FitResults
+        from ..results.tables import uncertainty_table
 
         reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
         named = str(reference).split("+") if reference else []
         row = restored_row(self.dl_row)
         sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(row.names)]
-        return FitResults(row, row_data(), named or ["no reference"], sums, False, self.dl["estimate"]).uncertainties()
+        return uncertainty_table(FitResults(row, None, named or ["no reference"], sums, estimate=self.dl["estimate"]))
 
     def to_file(self, filename, what="concentrations"):
         """As FSL-MRS's; with its summary, ``uncertainty.csv`` is written into the same folder."""

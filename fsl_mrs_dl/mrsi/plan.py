@@ -22,7 +22,7 @@ from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation
 from ..io.volume import Volume, load_mask, open_volume
-from ..results import tables
+from ..results.fit_results import FitResults
 from . import scratch as scratch_module
 from .chunks import model_of, results_of
 from .job import CHUNK, Job, VolumeOptions, scratch_of
@@ -81,7 +81,7 @@ def prepare(
     overwrite: bool = False,
     chunk: int = CHUNK,
     say: Callable[[str], None] = print,
-) -> tuple[Job, tables.FitResults]:
+) -> tuple[Job, FitResults]:
     """Open the data and choose voxels, scale and prior; the fits depend on nothing else.
 
     Returns
@@ -174,7 +174,7 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
     )
 
 
-def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple[Job, tables.FitResults]:
+def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple[Job, FitResults]:
     """Return the job of a new run, and fits of its pilot voxels."""
     data, options = request.data, request.options
     volume = open_volume(data, scratch)
@@ -227,7 +227,7 @@ def _pilot_rows(usable: np.ndarray, contrast: np.ndarray, *, masked: bool, learn
     return np.sort(rng.choice(rows, min(many, len(rows)), replace=False))
 
 
-def fit_pilot(job: Job, prior=None) -> tables.FitResults:
+def fit_pilot(job: Job, prior=None) -> FitResults:
     """Fit a job's pilot voxels.
 
     Parameters
