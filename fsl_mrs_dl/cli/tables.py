@@ -135,9 +135,11 @@ def print_if_little_learnt(card) -> None:
         )
 
 
-def members_text(done: dict) -> str:
+def members_text(training: dict) -> str:
     """Return steps and minutes of the training of every member of a network."""
-    each = [f"{one['encoder']} {one['steps']} steps, {one['minutes']:.1f} minutes" for one in done.get("members", ())]
+    each = [
+        f"{one['encoder']} {one['steps']} steps, {one['minutes']:.1f} minutes" for one in training.get("members", ())
+    ]
     return f" (members: {'; '.join(each)})" if each else ""
 
 

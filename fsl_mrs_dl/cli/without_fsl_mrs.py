@@ -1,5 +1,5 @@
-"""What the launchers ``fsl_mrs`` and ``fsl_mrs_proc`` do where FSL-MRS is absent: the jobs of this package, in
-FSL-MRS's words."""
+"""The launchers ``fsl_mrs`` and ``fsl_mrs_proc`` where FSL-MRS is absent: the jobs of this package under FSL-MRS's
+names."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ HOW_TO_GET = (
 
 
 def _theirs(name: str):
-    """FSL-MRS's own command of that name, if FSL-MRS has been installed since."""
+    """Return FSL-MRS's own command of that name, if FSL-MRS has been installed since; None otherwise."""
     if importlib.util.find_spec("fsl_mrs") is None:
         return None
     return importlib.import_module(f"fsl_mrs.scripts.{name}").main
 
 
-def _refuse(command: str, what: str) -> int:
-    print(f"{command}: error: {what} needs FSL-MRS, which is not installed here. {HOW_TO_GET}", file=sys.stderr)
+def _refuse(command: str, job: str) -> int:
+    """Print that a job needs FSL-MRS, and return status 2."""
+    print(f"{command}: error: {job} needs FSL-MRS, which is not installed here. {HOW_TO_GET}", file=sys.stderr)
     return 2
 
 
 def fsl_mrs_proc(argv: list[str] | None = None) -> int:
-    """``fsl_mrs_proc dl-align ...`` is done as ``fsl_mrs_dl align ...``, ``dl-denoise`` alike; everything else is said
-    to need FSL-MRS."""
+    """Run ``fsl_mrs_proc dl-align`` as ``fsl_mrs_dl align``, and ``dl-denoise`` alike; refuse all other steps."""
     theirs = _theirs("fsl_mrs_proc")
     if theirs:
         return theirs()
@@ -59,7 +59,7 @@ def fsl_mrs_proc(argv: list[str] | None = None) -> int:
 
 
 def fsl_mrs(argv: list[str] | None = None) -> int:
-    """``fsl_mrs --algo dlquant ...`` is done as ``fsl_mrs_dl fit ...``; everything else is said to need FSL-MRS."""
+    """Run ``fsl_mrs --algo dlquant`` as ``fsl_mrs_dl fit``; refuse all other algorithms."""
     theirs = _theirs("fsl_mrs")
     if theirs:
         return theirs()

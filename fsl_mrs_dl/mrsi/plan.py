@@ -110,9 +110,9 @@ def prepare(
         return job, fit_pilot(job)
     if scratch.exists():
         if not overwrite:
-            done = len(list(scratch.glob("chunk-*.npz")))
+            n_done = len(list(scratch.glob("chunk-*.npz")))
             raise OutputError(
-                f"{output}: an unfinished run of it is there ({done} chunks done)",
+                f"{output}: an unfinished run of it is there ({n_done} chunks done)",
                 remedy="`resume` goes on with it, `overwrite` begins anew",
             )
         shutil.rmtree(scratch)

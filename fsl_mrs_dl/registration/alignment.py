@@ -347,8 +347,8 @@ def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
     tensor = reference if isinstance(reference, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(reference))
     tensor = tensor.to(fid.device).detach()
     n_sets, n_channels, _, n_points = fid.shape
-    wanted = {1: (1, 1), 2: (1, n_channels), 3: (n_sets, n_channels)}.get(tensor.ndim)
-    fits = wanted is not None and tuple(tensor.shape[:-1]) == wanted[3 - tensor.ndim :] and tensor.shape[-1] == n_points
+    expected = {1: (1, 1), 2: (1, n_channels), 3: (n_sets, n_channels)}.get(tensor.ndim)
+    fits = expected is not None and tuple(tensor.shape) == (*expected[3 - tensor.ndim :], n_points)
     if not fits or (tensor.ndim == 1 and n_channels != 1):
         raise DataError(
             f"reference of shape {tuple(tensor.shape)}: does not fit the data",

@@ -132,7 +132,8 @@ def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None
     misc = folder / "misc"
     misc.mkdir()
     groups = {
-        group: [name for name, own in zip(fitted, model.groups) if own == group] for group in range(model.n_groups)
+        group: [name for name, number in zip(fitted, model.groups) if number == group]
+        for group in range(model.n_groups)
     }
     (misc / "metabolite_groups.json").write_text(json.dumps(groups))
     parameters = model.parameter_names(fitted)

@@ -234,9 +234,9 @@ class Evaluator:
         if d.size:
             spec = spec - (spec @ u * d) @ u.T
         cov = unpack_symmetric(np.asarray(self.arrays["cov"][row], float), len(spec))
-        known = np.isfinite(cov).all(0)
+        is_finite = np.isfinite(cov).all(0)
         cov = np.where(np.isfinite(cov), cov, 0.0)
-        if not known.any():
+        if not is_finite.any():
             return None
         variance = np.einsum("ki,kl,li->i", spec.real, cov, spec.real)
         if d.size:

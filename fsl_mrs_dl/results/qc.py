@@ -65,8 +65,8 @@ def _levene(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     z = [np.abs(part - part.mean(1, keepdims=True)) for part in (one, other)]
     n = [part.shape[1] for part in z]
     means = [part.mean(1) for part in z]
-    whole = (n[0] * means[0] + n[1] * means[1]) / sum(n)
-    between = sum(size * (mean - whole) ** 2 for size, mean in zip(n, means))
+    mean_of_all = (n[0] * means[0] + n[1] * means[1]) / sum(n)
+    between = sum(size * (mean - mean_of_all) ** 2 for size, mean in zip(n, means))
     within = sum(((part - mean[:, None]) ** 2).sum(1) for part, mean in zip(z, means))
     with np.errstate(divide="ignore", invalid="ignore"):
         return fdtrc(1, sum(n) - 2, (sum(n) - 2) * between / within)
@@ -130,19 +130,19 @@ def line_widths(height: np.ndarray, widest: np.ndarray) -> np.ndarray:
     top = height.max(-1)
     at = height.argmax(-1)
     index = np.arange(height.shape[-1])
-    left, right = index < at[..., None], index > at[..., None]
+    below, above = index < at[..., None], index > at[..., None]
     # The highest point is as prominent as it is above the higher of the lowest points on its two sides.
-    lowest = [np.where(side, height, np.inf).min(-1) for side in (left, right)]
+    lowest = [np.where(side, height, np.inf).min(-1) for side in (below, above)]
     base = np.maximum(*lowest)
     # Another peak is at most as prominent as it is above the lowest point on its side.
     peaks = np.zeros(height.shape, bool)
     peaks[..., 1:-1] = (height[..., 1:-1] >= height[..., :-2]) & (height[..., 1:-1] >= height[..., 2:])
-    others = [np.where(side & peaks, height, -np.inf).max(-1) - least for side, least in zip((left, right), lowest)]
+    others = [np.where(side & peaks, height, -np.inf).max(-1) - least for side, least in zip((below, above), lowest)]
     first = np.maximum(*others) < top - base
     level = ((top + base) / 2)[..., None]
     low = height <= level
-    before = np.where(left & low, index, -1).max(-1)
-    after = np.where(right & low, index, height.shape[-1]).min(-1)
+    before = np.where(below & low, index, -1).max(-1)
+    after = np.where(above & low, index, height.shape[-1]).min(-1)
     inside = first & np.isfinite(base) & (before >= 0) & (after < height.shape[-1])
 
     def crossing(outer, inner):

@@ -433,11 +433,11 @@ def _table(one: _AlignedSet, rows: list[tuple[str, str, str]]) -> str:
     spread = ""
     if used.any():
         errors = [np.median(sd[used]) for sd in (one.shift_sd_hz, one.phase_sd_deg)]
-        known = np.isfinite(errors).all()
+        has_errors = np.isfinite(errors).all()
         spread = (
-            f"Shifts span {np.ptp(one.shift_hz[used]):.2f}"
-            f" Hz{f' (typical error {errors[0]:.2f} Hz)' if known else ''}, phases {np.ptp(one.phase_deg[used]):.1f}"
-            f" degrees{f' (typical error {errors[1]:.1f})' if known else ''}."
+            f"Shifts span {np.ptp(one.shift_hz[used]):.2f} Hz"
+            f"{f' (typical error {errors[0]:.2f} Hz)' if has_errors else ''}, phases {np.ptp(one.phase_deg[used]):.1f}"
+            f" degrees{f' (typical error {errors[1]:.1f})' if has_errors else ''}."
         )
     lines = "".join(f"<tr><td>{html.escape(a)}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
     return (

@@ -238,7 +238,7 @@ def _table(results: FitResults, row: int) -> str:
     more: list[list[str]] = [[] for _ in results.names]
     for names, cells in (_posterior_cells(results, row, is_ratio), _network_cells(results, row, is_ratio)):
         heads += names
-        more = [[*left, *right] for left, right in zip(more, cells)] if cells else more
+        more = [[*columns, *added] for columns, added in zip(more, cells)] if cells else more
     if results.fit.posterior is not None:
         notes.append(
             f"Posterior: {html.escape(results.fit.posterior.prior.source)} and the data together; % prior is the"
