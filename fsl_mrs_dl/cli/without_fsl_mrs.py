@@ -9,7 +9,6 @@ import sys
 
 from .. import __version__
 from ..fslmrs.plugin import STEPS, DlQuant
-from .main import main
 
 __all__ = ["fsl_mrs", "fsl_mrs_proc"]
 
@@ -21,6 +20,8 @@ HOW_TO_GET = (
 
 def _theirs(name: str):
     """Return FSL-MRS's own command of that name, if FSL-MRS has been installed since; None otherwise."""
+    # Before anything here loads configargparse: FSL-MRS has a copy of its own, and each of the two replaces a method of
+    # argparse under the same name, so that together they call themselves without end.
     if importlib.util.find_spec("fsl_mrs") is None:
         return None
     return importlib.import_module(f"fsl_mrs.scripts.{name}").main
@@ -37,6 +38,8 @@ def fsl_mrs_proc(argv: list[str] | None = None) -> int:
     theirs = _theirs("fsl_mrs_proc")
     if theirs:
         return theirs()
+    from .main import main
+
     words = sys.argv[1:] if argv is None else list(argv)
     # FSL-MRS takes --config before the step.
     before = []
@@ -63,6 +66,8 @@ def fsl_mrs(argv: list[str] | None = None) -> int:
     theirs = _theirs("fsl_mrs")
     if theirs:
         return theirs()
+    from .main import main
+
     words = sys.argv[1:] if argv is None else list(argv)
     if set(words) & {"-v", "--version"}:
         print(f"FSL-MRS-DL {__version__}, standing in for FSL-MRS")
