@@ -181,7 +181,7 @@ def _launchers() -> list[Finding]:
     there = importlib.util.find_spec("fsl_mrs") is not None
     out = []
     for name, (path, ours) in by_name.items():
-        owner = "FSL-MRS-DL's stand-in" if ours else "FSL-MRS's own" if there else "not of FSL-MRS-DL"
+        owner = "FSL-MRS-DL's shim" if ours else "FSL-MRS's own" if there else "not of FSL-MRS-DL"
         if ours and there:
             out.append(
                 Finding(

@@ -110,7 +110,7 @@ def _fit(args, data):
         )
     if args.conjfid is None and fitted.conjugated:
         print(
-            f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate);"
+            f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate);"
             " --no_conj_fid forbids it."
         )
     return FitResults.with_options(fitted.fit, fitted.data, options, conjugated=fitted.conjugated)

@@ -96,7 +96,7 @@ def run(args) -> None:
     )
     if job.conjugated and args.conjfid is None and not args.resume:
         print(
-            f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid"
+            f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate); --no_conj_fid"
             " forbids it."
         )
     n = len(job.index)

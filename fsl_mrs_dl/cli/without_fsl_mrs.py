@@ -13,8 +13,8 @@ from ..fslmrs.plugin import STEPS, DlQuant
 __all__ = ["fsl_mrs", "fsl_mrs_proc"]
 
 HOW_TO_GET = (
-    "FSL-MRS comes with FSL 6.0.6 and later, or alone through conda: https://open.win.ox.ac.uk/pages/fsl/fsl_mrs/ says"
-    " how. Once it is there, 'fsl_mrs_dl launchers remove' makes way for its own launchers."
+    "FSL-MRS comes with FSL 6.0.6 and later, or alone through conda: see https://open.win.ox.ac.uk/pages/fsl/fsl_mrs/."
+    " Once it is there, 'fsl_mrs_dl launchers remove' makes way for its own launchers."
 )
 
 

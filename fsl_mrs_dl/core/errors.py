@@ -25,7 +25,7 @@ class FslMrsDlError(Exception):
     option : str, optional
         Option that is at fault, by its keyword in Python.
     value : optional
-        Its value, where that says more than the option alone.
+        Its value, where that helps.
     remedy : str, optional
         What to do about it; options in backticks here, too.
     """
@@ -99,4 +99,4 @@ class OptionError(FslMrsDlError):
 
 
 class OutputError(FslMrsDlError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written to the requested place."""

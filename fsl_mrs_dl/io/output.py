@@ -50,7 +50,7 @@ def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
     path : path
         File to write; its folder exists.
     suffix : str
-        End of the temporary file's name, for writers that look at it.
+        End of the temporary file's name, for writers that go by it.
 
     Raises
     ------

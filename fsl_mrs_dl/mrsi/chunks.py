@@ -60,7 +60,7 @@ class ChunkModel:
     initial_values: object
 
 
-# The models of the last two jobs, by what tells jobs apart: a worker process gets its job anew with every chunk.
+# The models of the last two jobs, by signature and axes: a worker process gets its job anew with every chunk.
 _MODELS: dict[tuple, ChunkModel] = {}
 _MODELS_LOCK = threading.Lock()
 

@@ -30,12 +30,12 @@ from .job import CHUNK, Job, VolumeOptions, scratch_of
 __all__ = ["prepare", "load_unfinished", "fit_pilot", "survey"]
 
 _PILOT = 256  # voxels that are fitted beforehand
-_FOR_PRIOR = 2048  # the same where the prior is learnt from them
+_FOR_PRIOR = 2048  # the same where the prior is estimated from them
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What a run is asked for, as :func:`prepare` takes it."""
+    """Arguments of a run, as of :func:`prepare`."""
 
     data: str | Path
     basis: Basis
@@ -130,7 +130,7 @@ def prepare(
 
 
 def load_unfinished(scratch: Path, request: _Request) -> Job:
-    """Return the job of an unfinished run, if it is the one that is asked for.
+    """Return the job of an unfinished run, if it has the same arguments.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
         where = "" if request.mask is None else " in the mask"
         raise DataError(f"{data}: every FID{where} is zero or holds NaN; there is nothing to fit.")
     if request.mask is None:
-        # Without a mask, a voxel of zeros is outside of what was measured; one of NaN is flagged.
+        # Without a mask, a voxel of zeros was not measured; one of NaN is flagged.
         index, usable, energy, contrast = (values[energy != 0] for values in (index, usable, energy, contrast))
     scale = 100 / float(np.sqrt(energy[usable].mean())) if options.rescale else 1.0
     pilot = index[_pilot_rows(usable, contrast, masked=request.mask is not None, learning=options.prior == "volume")]

@@ -57,7 +57,7 @@ def load_plan(scratch: Path) -> tuple[dict, dict]:
     FileNotFoundError
         If there is none.
     ValueError
-        If what is there is no such job.
+        If the folder holds no job of this program.
     """
     about = json.loads((scratch / JOB).read_text(encoding="utf-8"))
     try:

@@ -380,7 +380,7 @@ def align_image(
     command : str
         Name of the step in the header's record of processing.
     file : str, optional
-        The file's name for messages, where the object does not know it.
+        The file's name for messages, where the object has none.
 
     Returns
     -------

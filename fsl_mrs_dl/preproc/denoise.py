@@ -247,7 +247,7 @@ def denoise_image(image, model: str | Path, *, device="auto", command: str = "de
     command : str
         Name of the step in the header's record of processing.
     file : str, optional
-        The file's name for messages, where the object does not know it.
+        The file's name for messages, where the object has none.
 
     Returns
     -------

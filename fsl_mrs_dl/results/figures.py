@@ -57,8 +57,8 @@ def sd_labels(results: FitResults) -> tuple[str, str]:
     if results.estimate != "network":
         return "SD below 50 %", "SD above 50 %: not decided by the data"
     if len(results.fit.networks) == 1:
-        return "the network's own answer, SD unknown", ""
-    return "the networks' own answer, spread below 50 %", "the networks' own answer, spread above 50 %"
+        return "estimate of one network, SD unknown", ""
+    return "estimate of the networks, spread below 50 %", "estimate of the networks, spread above 50 %"
 
 
 def _draw_spectrum(panel, results: FitResults) -> str:

@@ -373,7 +373,7 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
     known = np.array([one != basis.names[-1] for one in results.names])
     assert np.isnan(sd[:, ~known]).all() and np.isfinite(sd[:, known]).all() == (name == "votes")
     if name == "one":
-        assert np.isnan(sd).all() and sd_labels(results)[0] == "the network's own answer, SD unknown"
+        assert np.isnan(sd).all() and sd_labels(results)[0] == "estimate of one network, SD unknown"
     else:
         np.testing.assert_allclose(
             results.ratios[0][:, known] * results.reference[:, None], results.concentrations[0][:, known]

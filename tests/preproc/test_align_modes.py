@@ -412,4 +412,4 @@ def test_reports_show_the_difference_of_edited_data_and_survive_unknown_errors(t
         assert words in text
     out = align.align_data(data, AlignOptions(method="universal", refine=False, device="cpu"))
     (page,) = alignment.write_reports(tmp_path / "a", out)
-    assert "own answer" in page.read_text() and "nan Hz" not in page.read_text()
+    assert "not refined" in page.read_text() and "nan Hz" not in page.read_text()

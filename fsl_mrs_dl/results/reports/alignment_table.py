@@ -22,7 +22,7 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
             sentences.append(f"Shown: {', '.join(where)} (counted from 0).")
         sentences.append(f"Method: {aligned.method}.")
     if not aligned.options.refine:
-        sentences.append("The network's own answer, not refined: errors are not known.")
+        sentences.append("Estimates of the network, not refined: errors are not known.")
     if aligned.options.moving_window:
         sentences.append(f"Compared with about {aligned.options.moving_window} neighbours in time.")
     if aligned.subspectra is not None:

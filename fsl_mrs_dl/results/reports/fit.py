@@ -224,7 +224,7 @@ def _correlation_figure(results: FitResults, row: int):
 _ESTIMATES = {
     "ml": "maximum of the likelihood",
     "posterior_mean": "posterior mean",
-    "network": "the network's own answer",
+    "network": "estimate of the network",
 }
 
 
