@@ -10,7 +10,7 @@ from ..physics.baseline import Baseline
 
 __all__ = ["fsl_mrs_baseline", "matching_baseline"]
 
-# Kept outside of the objects: every result holds one, and sends it from process to process.
+# Outside of the objects: every result has one, and carries it from process to process.
 _REGRESSORS: dict[tuple, np.ndarray] = {}
 
 if hasattr(fsl_baseline, "Baseline"):
@@ -18,7 +18,7 @@ if hasattr(fsl_baseline, "Baseline"):
     class SharedBaseline(fsl_baseline.Baseline):
         """FSL-MRS's baseline, its regressors made once and shared by all results of a volume.
 
-        FSL-MRS makes them anew at every use.  Polynomials of order two and more come from a rank-deficient inverse
+        FSL-MRS computes them anew at every use.  Polynomials of order two and more come from a rank-deficient inverse
         whose rounding may differ between two calls, and then coefficients of one do not belong to the other.
         """
 
@@ -48,9 +48,7 @@ def fsl_mrs_baseline(mrs, ppmlim: tuple[float, float], words: str) -> tuple[dict
         shared = SharedBaseline(mrs, ppmlim, words, None)
         return {"baseline_obj": shared}, shared.regressor
     if not hasattr(fsl_baseline, "prepare_baseline_regressor"):
-        raise DataError(
-            "this FSL-MRS makes its baselines in a way that this version does not know", remedy="use `algo` Newton"
-        )
+        raise DataError("the baselines of this FSL-MRS are of an unsupported kind", remedy="use `algo` Newton")
     kind = Baseline.parse(words, mrs.numPoints, 1.0)
     if kind.mode == "spline":
         raise OptionError(
@@ -66,7 +64,7 @@ def fsl_mrs_baseline(mrs, ppmlim: tuple[float, float], words: str) -> tuple[dict
 def matching_baseline(
     words: str, regressor: np.ndarray, window: tuple[int, int], ppmlim: tuple[float, float]
 ) -> Baseline:
-    """Return this package's baseline on FSL-MRS's regressors, so that the coefficients mean the same.
+    """Return this package's baseline on FSL-MRS's regressors, so that the coefficients are those of FSL-MRS.
 
     Parameters
     ----------

@@ -158,7 +158,13 @@ def test_what_was_done_is_said(file, model, tmp_path, capsys):
 
 def test_the_report_warns_and_needs_no_network(done):
     page = (done / "report_dl_denoise.html").read_text()
-    for word in ("Difference", "To look at, not to quantify", "SDs are too small", "Denoising: svs.nii.gz", "DIM_DYN"):
+    for word in (
+        "Difference",
+        "For display, not for quantification",
+        "SDs are too small",
+        "Denoising: svs.nii.gz",
+        "DIM_DYN",
+    ):
         assert word in page
     assert 'src="http' not in page
 
