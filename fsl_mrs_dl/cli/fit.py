@@ -31,6 +31,13 @@ def add_arguments(parser) -> None:
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("fitting options")
     add_fitting_options(group)
+    group.add_argument(
+        "--h2o",
+        metavar="FILE",
+        help=(
+            "unsuppressed water, NIfTI-MRS: the in-vivo model takes the line shape from it and corrects eddy currents"
+        ),
+    )
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
     group = parser.add_argument_group("output options")
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
@@ -58,7 +65,7 @@ def run(args) -> None:
     from ..results import write
 
     check_fsl_mrs_options(args)
-    inputs = tuple(name for name in (args.data, args.basis, args.t1, args.config) if name)
+    inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     data = nifti.load(args.data)
     denoise.warn(args, data.header)
@@ -91,14 +98,17 @@ def run(args) -> None:
 def _fit(args, data):
     """Return the results of a fit, before anything is written."""
     from ..fitting.data import fit_data
-    from ..io.nifti import check_fids
+    from ..io import nifti
     from ..results.fit_results import FitResults
 
-    check_fids(data)
+    nifti.check_fids(data)
     basis = chosen_basis(args, data)
     options = fit_options(args, basis)
     n_spectra = data.fids[..., 0, :].size if data.fids.ndim > 4 else data.fids[..., 0].size
-    say(args, f"Fitting with {basis.n_metabs} metabolites, {options.model} model, baseline {options.baseline}")
+    how = f"{options.model} model, baseline {options.baseline}"
+    if options.spectral_model == "in-vivo":
+        how = "in-vivo model"
+    say(args, f"Fitting with {basis.n_metabs} metabolites, {how}")
     with progress_bar(n_spectra) as advance:
         fitted = fit_data(
             data,
@@ -106,6 +116,7 @@ def _fit(args, data):
             options,
             average_over=args.average or (),
             conjugate=args.conjfid,
+            water=nifti.load(args.h2o) if args.h2o else None,
             progress=advance,
         )
     if args.conjfid is None and fitted.conjugated:

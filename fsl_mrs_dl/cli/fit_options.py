@@ -20,7 +20,6 @@ __all__ = [
 
 # Options of fsl_mrs for jobs that this package does not do.
 _SCALING = (
-    "h2o",
     "tissue_frac",
     "t1-values",
     "t2-values",
@@ -51,11 +50,20 @@ def add_fitting_options(group) -> None:
         "--ppmlim", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fitted window (default: the nucleus' usual one)"
     )
     group.add_argument(
+        "--spectral-model",
+        dest="spectral_model",
+        default="fsl-mrs",
+        metavar="NAME",
+        help=(
+            "fsl-mrs (default), or in-vivo for 1H spectra of the brain: baseline, macromolecules, lipids, line shape"
+            " and shifts of single metabolites are estimated with priors, and need no options"
+        ),
+    )
+    group.add_argument(
         "--baseline",
-        default="poly, 2",
         help=(
             "'off', 'poly, N', or 'spline, S' with S one of very-stiff, stiff, moderate, flexible, very-flexible, or an"
-            " effective dimension of at least 2 (default 'poly, 2')"
+            " effective dimension of at least 2 (default 'poly, 2'; fsl-mrs model only)"
         ),
     )
     group.add_argument(
@@ -70,7 +78,10 @@ def add_fitting_options(group) -> None:
     group.add_argument(
         "--mm",
         metavar="WHAT",
-        help="macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured ones",
+        help=(
+            "macromolecules to add to the basis set: parametric, fsl-default, summed, or a file with measured ones; of"
+            " the in-vivo model also brain (default), tumour or none"
+        ),
     )
     group.add_argument(
         "--init",
@@ -82,9 +93,11 @@ def add_fitting_options(group) -> None:
     )
     group.add_argument(
         "--estimate",
-        default="ml",
         metavar="NAME",
-        help="estimate in the tables: ml (default: maximum of the likelihood), posterior_mean or network",
+        help=(
+            "estimate in the tables: ml (maximum of the likelihood, default of the fsl-mrs model), in-vivo (default of"
+            " the in-vivo model), posterior_mean or network"
+        ),
     )
     group.add_argument(
         "--prior",
@@ -121,6 +134,7 @@ def add_hidden_arguments(parser) -> None:
     for name in ("init", "estimate", "prior", "device"):
         parser.add_argument(f"--dl-{name}", dest=name, default=configargparse.SUPPRESS, **hidden)
     parser.add_argument("--dl-model", dest="network", default=configargparse.SUPPRESS, **hidden)
+    parser.add_argument("--dl-spectral-model", dest="spectral_model", default=configargparse.SUPPRESS, **hidden)
     for name in (*_SCALING, *_SAMPLING):
         parser.add_argument(f"--{name}", nargs="*", **hidden)
 
@@ -136,20 +150,29 @@ def check_fsl_mrs_options(args) -> None:
             value=args.algo,
             remedy=f"give that, or run 'fsl_mrs --algo {args.algo}' where FSL-MRS is installed.{args.advice}",
         )
+    if args.spectral_model != "in-vivo" and args.h2o is not None:
+        _refuse("h2o", "water-scaled quantification", args)
     for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "Metropolis Hastings fits")):
         for name in names:
             if getattr(args, name.replace("-", "_")) is not None:
-                option = name.replace("-", "_")
-                raise OptionError(
-                    f"needs FSL-MRS, which does {what}",
-                    option=option,
-                    remedy=(
-                        f"leave `{option}` out, or run 'fsl_mrs --algo {DlQuant.name} --data ... --basis ... --output"
-                        f" ... --{name} ...' where FSL-MRS is installed.{args.advice}"
-                    ),
-                )
+                _refuse(name, what, args)
     if args.baseline_order is not None:
         args.baseline = f"poly, {args.baseline_order}"
+
+
+def _refuse(name: str, what: str, args) -> None:
+    """Raise OptionError for an option of a job that only FSL-MRS does."""
+    from ..fslmrs.plugin import DlQuant
+
+    option = name.replace("-", "_")
+    raise OptionError(
+        f"needs FSL-MRS, which does {what}",
+        option=option,
+        remedy=(
+            f"leave `{option}` out, or run 'fsl_mrs --algo {DlQuant.name} --data ... --basis ... --output ... --{name}"
+            f" ...' where FSL-MRS is installed.{args.advice}"
+        ),
+    )
 
 
 def options_text(args, warning: str = "") -> str:
@@ -170,7 +193,10 @@ def chosen_basis(args, data):
     if args.conjbasis is None or bool(stored.notes) == args.conjbasis:
         for note in stored.notes:
             print(f"{args.basis}: {note}.")
-    basis = choose_basis(stored, data, keep=args.keep, ignore=args.ignore, mm=args.mm, conjugate=args.conjbasis)
+    mm = None if _own_macromolecules(args) else args.mm
+    basis = choose_basis(stored, data, keep=args.keep, ignore=args.ignore, mm=mm, conjugate=args.conjbasis)
+    if args.spectral_model == "in-vivo":
+        return basis
     default_mm = [name for name in basis.names if name[:2] == "MM" and name[2:].isdigit() and len(name) == 4]
     if default_mm and len(set(basis.groups(args.metab_groups))) == 1:
         print(
@@ -185,6 +211,8 @@ def fit_options(args, basis):
     from ..fitting.data import check_names
     from ..fitting.options import FitOptions
 
+    if args.spectral_model == "in-vivo":
+        return _in_vivo_options(args, basis)
     model = "lorentzian" if args.lorentzian else "voigt"
     if args.free_shift:
         model = "free_shift_lorentzian" if args.lorentzian else "free_shift"
@@ -195,9 +223,10 @@ def fit_options(args, basis):
             )
         model = "negativevoigt"
     options = FitOptions(
+        spectral_model=args.spectral_model,
         model=model,
         ppmlim=args.ppmlim,
-        baseline=args.baseline,
+        baseline=args.baseline or FitOptions.baseline,
         metab_groups=basis.groups(args.metab_groups),
         ind_scale=args.ind_scale or (),
         rescale=not args.no_rescale,
@@ -207,6 +236,56 @@ def fit_options(args, basis):
         init=args.init,
         network=args.network,
         prior=args.prior,
+        estimate=args.estimate,
+        device=args.device,
+    )
+    check_names(options, basis.names)
+    return options.check()
+
+
+_FSL_MRS_MODEL = (
+    "baseline",
+    "metab_groups",
+    "lorentzian",
+    "free_shift",
+    "negative",
+    "ind_scale",
+    "init",
+    "network",
+)
+"""Options of FSL-MRS's model, which the in-vivo model has no use for."""
+
+
+def _own_macromolecules(args) -> bool:
+    """Tell whether the macromolecules asked for are a preset of the in-vivo model."""
+    from ..physics.in_vivo_components import MACROMOLECULE_PRESETS
+
+    return args.spectral_model == "in-vivo" and args.mm in MACROMOLECULE_PRESETS
+
+
+def _in_vivo_options(args, basis):
+    """Return the FitOptions of the in-vivo model, checked."""
+    from ..fitting.data import check_names
+    from ..fitting.options import FitOptions
+
+    for name in _FSL_MRS_MODEL:
+        if getattr(args, name):
+            raise OptionError(
+                "is of FSL-MRS's model", option=name, remedy="leave it out, or choose `spectral_model` fsl-mrs"
+            )
+    if args.prior != "auto":
+        raise OptionError(
+            "the in-vivo model has priors of its own", option="prior", value=args.prior, remedy="leave it out"
+        )
+    options = FitOptions(
+        spectral_model=args.spectral_model,
+        mm=args.mm if _own_macromolecules(args) else None,
+        echo_time_s=args.TE and args.TE / 1e3,
+        repetition_time_s=args.TR,
+        ppmlim=args.ppmlim,
+        rescale=not args.no_rescale,
+        internal_ref=args.internal_ref,
+        combine=["+".join(names) for names in args.combine or ()],
         estimate=args.estimate,
         device=args.device,
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import configargparse
+
+from ..core.errors import OptionError
 from .common import add_common_arguments, link, progress_bar, say
 from .fit_options import (
     add_fitting_options,
@@ -59,6 +62,7 @@ def add_arguments(parser) -> None:
     add_common_arguments(parser)
     parser.set_defaults(func=run, advice="")
     add_hidden_arguments(parser)
+    parser.add_argument("--h2o", nargs="*", help=configargparse.SUPPRESS)
 
 
 def run(args) -> None:
@@ -72,6 +76,10 @@ def run(args) -> None:
     from ..mrsi.job import VolumeOptions
     from ..preproc import denoise
 
+    if args.spectral_model != "fsl-mrs":
+        raise OptionError(
+            "is for single spectra so far", option="spectral_model", value=args.spectral_model, remedy="leave it out"
+        )
     check_fsl_mrs_options(args)
     begun = time.perf_counter()
     inputs = tuple(name for name in (args.data, args.basis, args.mask, args.config) if name)

@@ -74,6 +74,7 @@ def _estimate_notes(results: FitResults) -> list[str]:
     several = fit.networks is not None and len(fit.networks) > 1
     sd = {
         "ml": "the Cramer-Rao bound",
+        "in-vivo": "the in-vivo model's, with its priors and the disagreement of baselines",
         "posterior_mean": "the posterior's",
         "network": "the networks' spread" if several else "not known of a single network",
     }[results.estimate]
@@ -102,7 +103,7 @@ def _quality_notes(results: FitResults) -> list[str]:
             " ood_score in uncertainty.csv)."
         )
     if np.nanmedian(fit.misfit[rows]) > 1.5:
-        remedies = [] if fit.model.baseline.mode == "spline" else ["--baseline 'spline, moderate'"]
+        remedies = [] if fit.model.baseline.mode in ("spline", "estimated") else ["--baseline 'spline, moderate'"]
         remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]
         advice = f": try {' or '.join(remedies)}." if remedies else "."
         notes.append(f"The residual is larger than noise, so the SDs are too small{advice}")

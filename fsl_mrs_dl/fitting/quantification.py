@@ -10,7 +10,8 @@ import torch
 
 from ..core.errors import OptionError
 from ..physics.signal_model import SignalModel
-from . import out_of_distribution, uncertainty
+from . import out_of_distribution, parameter_errors, uncertainty
+from .coarse_model import reduced
 from .options import ESTIMATES
 from .posterior import Posterior, upper_limit
 
@@ -175,6 +176,39 @@ class Quantification:
         if set(members) != set(under) and not self.model.shape.negative:
             high = np.fmax(high, least)
         return np.fmin(low, ratio), np.fmax(high, ratio)
+
+    def parameter_names(self) -> list[str]:
+        """Return FSL-MRS's names of all parameters."""
+        return self.model.parameter_names(self.names)
+
+    def parameter_values(self) -> np.ndarray:
+        """Return the parameters that :meth:`parameter_names` lists, ``(n, n_params)``."""
+        return self.params
+
+    def parameter_sd(self) -> np.ndarray:
+        """Return the SDs of these parameters, ``(n, n_params)``."""
+        return parameter_errors.parameter_sd(self)
+
+    @property
+    def prior_share(self) -> np.ndarray | None:
+        """Part of each concentration that its prior decides, ``(n, n_metabs)``: posterior over prior variance; None
+        without a prior."""
+        return None if self.posterior is None else self.posterior.pull
+
+    def further_columns(self) -> dict[str, np.ndarray]:
+        """Return columns of uncertainty.csv that only this model has, ``(n, n_metabs)`` each."""
+        return {}
+
+    def metabolite_spectra(self, rows: np.ndarray, damping: np.ndarray | float = 0.0) -> np.ndarray:
+        """Return each metabolite's part of the spectrum in the window, complex ``(n, n_metabs, n_window)``, with some
+        damping (1/s, ``(n,)``) more."""
+        model = self.model
+        coarse = reduced(model, len(self.params))
+        theta, conc, _ = model.unpack(torch.as_tensor(self.params[rows]).to(model.time))
+        blocks = model.split_theta(theta)
+        more = torch.as_tensor(np.array(np.broadcast_to(damping, len(theta)), float))
+        blocks["gamma"] = blocks["gamma"] + more.to(theta)[:, None]
+        return (coarse.plain_columns(model.join_theta(**blocks)) * conc[..., None]).cpu().numpy()
 
     def members(self, metab: str) -> list[int]:
         """Columns of a metabolite or of a sum written with '+'.

@@ -151,9 +151,9 @@ class FitResults:
     @cached_property
     def prior_pull(self) -> np.ndarray | None:
         """Posterior over prior variance, ``(n, len(names))``; None without a prior."""
-        posterior = self.fit.posterior
+        posterior, share = self.fit.posterior, self.fit.prior_share
         if posterior is None:
-            return None
+            return None if share is None else np.hstack([share, np.full((len(share), len(self.sums)), np.nan)])
         variance = posterior.prior.sd**2
         sums = []
         for name in self.sums:

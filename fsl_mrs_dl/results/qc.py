@@ -6,14 +6,12 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import torch
 
 from ..core import units
 from ..core.axes import Axes
-from ..fitting.coarse_model import reduced
 from ..fitting.quantification import Quantification
 
-__all__ = ["fit_qc", "line_widths", "metabolite_qc", "metabolite_spectra", "noise_points"]
+__all__ = ["fit_qc", "line_widths", "metabolite_qc", "noise_points"]
 
 _ROWS_AT_ONCE = 128  # spectra whose metabolites are held in memory
 
@@ -23,25 +21,12 @@ def fit_qc(fit: Quantification, widest_hz: np.ndarray) -> tuple[np.ndarray, np.n
 
     ``widest_hz`` ``(n,)`` is the broadening that was fitted.
     """
-    model = fit.model
     snr, width = np.full(fit.conc.shape, np.nan), np.full(fit.conc.shape, np.nan)
-    coarse = reduced(model, len(fit.params))
     rows = np.flatnonzero(fit.usable)
     for part in np.array_split(rows, -(-len(rows) // _ROWS_AT_ONCE)) if len(rows) else ():
-        theta, conc, _ = model.unpack(torch.as_tensor(fit.params[part]).to(model.time))
-        spectra = partial(metabolite_spectra, coarse, model, theta, conc)
-        snr[part], width[part] = metabolite_qc(fit.fids[part], spectra, axes=model.axes, widest_hz=widest_hz[part])
+        spectra = partial(fit.metabolite_spectra, part)
+        snr[part], width[part] = metabolite_qc(fit.fids[part], spectra, axes=fit.model.axes, widest_hz=widest_hz[part])
     return snr, width
-
-
-def metabolite_spectra(coarse, model, theta: torch.Tensor, conc: torch.Tensor, damping: np.ndarray) -> np.ndarray:
-    """Return the metabolites' spectra in the window, damped by ``damping`` (1/s), complex ``(n, n_metabs, n_window)``.
-
-    ``coarse`` is ``model`` or the same on a coarser time grid.
-    """
-    blocks = model.split_theta(theta)
-    blocks["gamma"] = blocks["gamma"] + torch.as_tensor(damping).to(theta)[:, None]
-    return (coarse.plain_columns(model.join_theta(**blocks)) * conc[..., None]).cpu().numpy()
 
 
 def _trend(x: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..fitting import uncertainty
 from ..fitting.quantification import Quantification
@@ -14,7 +13,6 @@ from .layout import MOSTLY_PRIOR
 __all__ = [
     "concentration_table",
     "metabolite_columns",
-    "parameter_sd",
     "parameter_table",
     "qc_table",
     "spectrum_columns",
@@ -67,8 +65,8 @@ def qc_table(results: FitResults) -> pd.DataFrame:
 def parameter_table(results: FitResults) -> pd.DataFrame:
     """Return FSL-MRS's all_parameters.csv: every parameter of the model with its SD."""
     fit = results.fit
-    columns = {"mean": fit.params, "std": parameter_sd(fit)}
-    return _long(results, columns, "parameter", fit.model.parameter_names(fit.names))
+    columns = {"mean": fit.parameter_values(), "std": fit.parameter_sd()}
+    return _long(results, columns, "parameter", fit.parameter_names())
 
 
 def uncertainty_table(results: FitResults) -> pd.DataFrame:
@@ -99,6 +97,8 @@ def metabolite_columns(results: FitResults) -> dict[str, np.ndarray]:
     columns["at_zero"] = at_zero
     if fit.posterior is not None:
         columns |= _posterior_columns(results, members)
+    pad = np.full((len(conc), len(results.sums)), np.nan)
+    columns |= {name: np.hstack([values, pad]) for name, values in fit.further_columns().items()}
     if fit.networks is not None:
         _, columns["network"], spread = fit.table(results.sums, "network")
         if len(fit.networks) > 1:
@@ -120,43 +120,6 @@ def spectrum_columns(fit: Quantification) -> dict[str, np.ndarray]:
         "n_iter": fit.n_iter,
     }
     return {name: values for name, values in columns.items() if values is not None}
-
-
-def parameter_sd(fit: Quantification) -> np.ndarray:
-    """Return the SDs of all parameters in FSL-MRS's order, ``(n, n_params)``."""
-    model = fit.model
-    sd = np.sqrt(np.clip(np.diagonal(fit.cov, axis1=1, axis2=2), 0, None)).copy()
-    n_metabs, groups = len(fit.names), model.n_groups
-    if model.shape.gaussian:
-        # From sigma**2 to sigma; where sigma is zero, the SD of the variance sets the scale of a hidden broadening.
-        block = slice(n_metabs + groups, n_metabs + 2 * groups)
-        sigma = fit.block("sigma")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            sd[:, block] = np.where(sigma**2 > sd[:, block], sd[:, block] / (2 * sigma), np.sqrt(sd[:, block]))
-    k = sd.shape[1]
-    out = np.full(fit.params.shape, np.nan)
-    out[:, :k] = sd
-    if model.baseline.mode == "off":
-        out[fit.usable, k:] = 0.0
-        return out
-    share = np.diag(model.baseline.solver @ model.baseline.solver.T)
-    for row in np.flatnonzero(fit.usable):
-        out[row, k:] = _baseline_sd(fit, row, share)
-    return out
-
-
-def _baseline_sd(fit: Quantification, row: int, share: np.ndarray) -> np.ndarray:
-    """Return the SDs of the baseline's coefficients of one spectrum; ``share`` is the noise variance of each, in units
-    of that of a point."""
-    model, solver = fit.model, fit.model.baseline.solver
-    theta, conc, _ = model.unpack(torch.as_tensor(fit.params[row : row + 1]).to(model.time))
-    derivatives = torch.cat([model.plain_columns(theta), model.theta_derivatives(theta, conc, eliminate=False)], 1)
-    leak = derivatives[0].cpu().numpy() @ solver.T
-    cov = np.where(np.isfinite(fit.cov[row]), fit.cov[row], 0.0)
-    # The baseline has its own share of the noise, and takes over the errors of the other parameters.
-    noise = share * fit.noise_sd[row] ** 2
-    real, imag = (noise + np.einsum("ki,kl,li->i", part, cov, part) for part in (leak.real, leak.imag))
-    return model.baseline.order_coefficients(np.sqrt(real) + 1j * np.sqrt(imag))
 
 
 def _posterior_columns(results: FitResults, members: list[np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import units
 from ..io import nifti
+from ..physics.signal_model import SignalModel
 from . import model_file, tables
 from .fit_results import FitResults
 
@@ -43,7 +44,7 @@ def write_fit(
         nifti.save(folder / f"{filename}{ending}.nii.gz", model_data(results, what))
     fit_summary(results, folder / "fit_summary.png")
     grid = results.data.fids.shape[:3]
-    if len(results.fit.params) == np.prod(grid):
+    if len(results.fit.params) == np.prod(grid) and isinstance(results.fit.model, SignalModel):
         _write_model(folder, results, grid)
     if max(grid) > 1:
         write_maps(folder / "maps", results)

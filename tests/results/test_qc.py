@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 
@@ -113,9 +111,15 @@ def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
     axes = Axes(mrs.numPoints, 1 / mrs.bandwidth, mrs.centralFrequency / 1e6)
     model = SignalModel(mrs.basis.T, axes, model=name)
     theta, conc, _ = model.unpack(torch.as_tensor(fit.params)[None])
+
+    def spectra(damping):
+        blocks = model.split_theta(theta)
+        blocks["gamma"] = blocks["gamma"] + torch.as_tensor(damping)[:, None]
+        return (model.plain_columns(model.join_theta(**blocks)) * conc[..., None]).numpy()
+
     snr, widths = qc.metabolite_qc(
         mrs.FID[None],
-        partial(qc.metabolite_spectra, model, model, theta, conc),
+        spectra,
         axes=axes,
         widest_hz=np.array([np.max(fit.getLineShapeParams()[0])]),
     )

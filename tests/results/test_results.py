@@ -48,7 +48,7 @@ def test_parameter_sds_are_those_of_the_whole_model(basis, baseline):
         information[-2 * n : -n, -2 * n : -n] += model.baseline.penalty
         information[-n:, -n:] += model.baseline.penalty
     truth = np.sqrt(np.diag(np.linalg.inv(information))) * fit.noise_sd[0]
-    ours = tables.parameter_sd(fit)[0]
+    ours = fit.parameter_sd()[0]
     fine = len(truth) - (2 * n if baseline != "off" else 0)
     assert np.allclose(ours[:fine], truth[:fine], rtol=1e-5)
     if baseline == "poly, 2":

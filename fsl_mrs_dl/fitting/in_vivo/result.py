@@ -178,6 +178,22 @@ class InVivoFit(Quantification):
             return self.limits[0][:, members[0]], self.limits[1][:, members[0]]
         return super().interval(members)
 
+    @property
+    def prior_share(self) -> np.ndarray:
+        """Share of the precision of each concentration that is the prior's, ``(n, n_metabs)``."""
+        return self.by_prior
+
+    def further_columns(self) -> dict[str, np.ndarray]:
+        """Return the columns of uncertainty.csv that only this model has, ``(n, n_metabs)`` each."""
+        mean, cov = self.population
+        variance = np.diagonal(cov, axis1=1, axis2=2)
+        return {
+            "prior_share": self.by_prior,
+            "between_models_share": self.between_models,
+            "posterior_mean": mean,
+            "posterior_sd": np.sqrt(np.clip(variance, 0, None)),
+        }
+
     # -- parameters ------------------------------------------------------------------------------------------------
 
     def block(self, name: str) -> np.ndarray:

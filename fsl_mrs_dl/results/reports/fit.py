@@ -142,16 +142,13 @@ def _ood_text(fit: Quantification, row: int) -> str:
 def _spectrum_figure(results: FitResults, row: int):
     """Return a plotly figure of data, model, baseline, residual and every metabolite."""
     import plotly.graph_objects as go
-    import torch
 
     fit, model = results.fit, results.fit.model
     first, last = model.window
     ppm = model.axes.ppm()[first:last]
     data = units.fid_to_spec(fit.fids[row])[first:last].real
-    params = torch.as_tensor(fit.params[row]).to(model.time)
-    each = model.metabolites(params).cpu().numpy()[:, first:last].real
-    baseline = model.baseline_spec(params).cpu().numpy()[first:last].real
-    full = each.sum(0) + baseline
+    each = fit.metabolite_spectra(np.array([row]))[0].real
+    full, baseline = (fit.spectra(what, slice(row, row + 1))[0, first:last].real for what in ("full", "baseline"))
     residual = data - full
     offset = max(data.max(), full.max()) - residual.min()
     figure = go.Figure()
@@ -223,6 +220,7 @@ def _correlation_figure(results: FitResults, row: int):
 
 _ESTIMATES = {
     "ml": "maximum of the likelihood",
+    "in-vivo": "in-vivo model: posterior mean with a prior as wide as a factor of e, averaged over baselines",
     "posterior_mean": "posterior mean",
     "network": "estimate of the network",
 }
