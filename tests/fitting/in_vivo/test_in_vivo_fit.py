@@ -1,0 +1,178 @@
+"""Fits with the in-vivo model: known truths with the model wrong on purpose, invariances, bad rows, and public data."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.fitting.data import choose_basis, fit_data
+from fsl_mrs_dl.fitting.in_vivo.quantify import quantify_in_vivo
+from fsl_mrs_dl.fitting.in_vivo.study import study_model
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.fitting.quantify import quantify
+from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.simulation.in_vivo_spectra import DEPARTURES, simulate_in_vivo
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+OPTIONS = FitOptions(spectral_model="in-vivo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def truth(sim_basis):
+    return simulate_in_vivo(sim_basis, sim_basis.axes, 24, seed=5)
+
+
+@pytest.fixture(scope="module")
+def fits(truth, sim_basis):
+    return quantify_in_vivo(truth.fids, sim_basis, sim_basis.axes, OPTIONS)
+
+
+def ratios(fit, truth, under=("Cr",)):
+    """Estimated and true ratios, and whether each interval holds the truth, ``(n, n_metabs)``."""
+    columns = [fit.names.index(name) for name in truth.names]
+    reference = [fit.names.index(name) for name in under]
+    below = [truth.names.index(name) for name in under]
+    found = fit.conc[:, columns] / fit.conc[:, reference].sum(1, keepdims=True)
+    true = truth.concentrations / truth.concentrations[:, below].sum(1, keepdims=True)
+    inside = []
+    for column, name in enumerate(truth.names):
+        low, high = fit.ratio_interval(fit.members(name), reference)
+        inside.append((low <= true[:, column]) & (true[:, column] <= high))
+    return found, true, np.stack(inside, 1)
+
+
+def test_concentrations_and_intervals_where_the_truth_has_other_numbers(fits, truth, sim_basis):
+    assert fits.converged.mean() > 0.85 and np.median(fits.misfit) < 1.1
+    found, true, inside = ratios(fits, truth)
+    ml = quantify(truth.fids, sim_basis, sim_basis.axes, FitOptions(device="cpu"))
+    with np.errstate(divide="ignore", invalid="ignore"):  # its creatine is zero in some
+        plain, _, plain_inside = ratios(ml, truth)
+    relative, of_ml = (np.abs(np.nan_to_num(each, nan=np.inf) - true) / true.mean(0) for each in (found, plain))
+    assert np.median(relative) < 0.6 * np.median(of_ml)
+    assert inside.mean() > 0.9 > plain_inside.mean()
+
+
+@pytest.mark.parametrize("departure", [name for name in DEPARTURES if name != "echo time"])
+def test_intervals_hold_when_the_model_does_not(departure, sim_basis):
+    truth = simulate_in_vivo(sim_basis, sim_basis.axes, 12, seed=6, departure=departure)
+    water = truth.water if departure == "eddy currents" else None
+    fit = quantify_in_vivo(truth.fids, sim_basis, sim_basis.axes, OPTIONS, water=water)
+    assert ratios(fit, truth)[2].mean() > 0.85
+
+
+def test_the_model_that_is_shown_is_the_one_that_was_fitted(fits, truth):
+    first, last = fits.model.window
+    data = units.fid_to_spec(fits.fids)[:, first:last]
+    full = fits.spectra("full")[:, first:last]
+    residual = np.sqrt(np.mean((data - full).real ** 2, 1)) / fits.noise_outside_sd
+    assert np.all(residual < 1.25 * np.maximum(fits.misfit, 1))
+    each = fits.metabolite_spectra(np.arange(len(fits.params)))
+    np.testing.assert_allclose(each.sum(1), fits.spectra("no baseline")[:, first:last], atol=1e-9 * np.abs(each).max())
+    np.testing.assert_allclose(full, (fits.spectra("no baseline") + fits.spectra("baseline"))[:, first:last])
+    one = fits.spectra("Cr")[:, first:last]
+    np.testing.assert_allclose(one, each[:, fits.names.index("Cr")], atol=1e-9 * np.abs(one).max())
+
+
+def test_parameters_have_names_values_and_sds(fits):
+    n = len(fits.parameter_names())
+    assert fits.parameter_values().shape == fits.parameter_sd().shape == (24, n)
+    assert len(set(fits.parameter_names())) == n
+    row = fits.row(3)
+    np.testing.assert_array_equal(row.conc, fits.conc[3:4])
+    np.testing.assert_allclose(row.spectra(), fits.spectra("full", slice(3, 4)))
+
+
+def test_scale_phase_and_order_of_the_spectra_change_nothing(truth, sim_basis, fits):
+    order = np.random.default_rng(1).permutation(len(truth.fids))
+    turned = quantify_in_vivo(truth.fids[order] * 7 * np.exp(0.6j), sim_basis, sim_basis.axes, OPTIONS)
+    distance = turned.conc / turned.fid_scale / 7 - fits.conc[order] / fits.fid_scale
+    in_sd = np.abs(distance / (fits.crlb_sd[order] / fits.fid_scale))
+    # Fits end where a step would move them by less than .03 SDs; on flat ground that is not yet the minimum.
+    assert np.median(in_sd.max(1)) < 0.15 and in_sd.max() < 1
+
+
+def test_what_cannot_be_fitted_is_marked(truth, sim_basis):
+    fids = truth.fids[:4].copy()
+    fids[1] = 0
+    fids[2, 5] = np.nan
+    fit = quantify_in_vivo(fids, sim_basis, sim_basis.axes, OPTIONS)
+    assert fit.usable.tolist() == [True, False, False, True]
+    assert np.isnan(fit.conc[1:3]).all() and np.isfinite(fit.conc[[0, 3]]).all()
+    assert np.isnan(fit.spectra()[1]).all()
+
+
+def test_estimates_by_name(fits):
+    mean, cov = fits.estimate("posterior_mean")
+    assert mean.shape == fits.conc.shape and cov.shape == fits.cov.shape
+    # Narrower priors give smaller SDs.
+    assert np.median(np.sqrt(np.diagonal(cov, axis1=1, axis2=2)) / fits.crlb_sd) < 1
+    with pytest.raises(OptionError, match="no such estimate"):
+        fits.estimate("ml")
+
+
+def test_bad_water_and_bad_basis(truth, sim_basis):
+    for water, message in (
+        (truth.water[:, :100], "points"),
+        (truth.water[:3], "3 water references"),
+        (0 * truth.water, "zero or holds NaN"),
+    ):
+        with pytest.raises(DataError, match=message):
+            quantify_in_vivo(truth.fids, sim_basis, sim_basis.axes, OPTIONS, water=water)
+    few = sim_basis.select(["Cr", "NAA"])
+    with pytest.raises(OptionError, match="priors of 1H spectra of the brain"):
+        quantify_in_vivo(truth.fids, few, sim_basis.axes, OPTIONS)
+
+
+def test_water_corrects_eddy_currents(sim_basis):
+    truth = simulate_in_vivo(sim_basis, sim_basis.axes, 8, seed=7, departure="eddy currents")
+    with_water = quantify_in_vivo(truth.fids, sim_basis, sim_basis.axes, OPTIONS, water=truth.water)
+    without = quantify_in_vivo(truth.fids, sim_basis, sim_basis.axes, OPTIONS)
+    found, true, _ = ratios(with_water, truth)
+    plain, _, _ = ratios(without, truth)
+    column = truth.names.index("NAA")
+    assert np.abs(found - true)[:, column].mean() < np.abs(plain - true)[:, column].mean()
+
+
+def test_a_study_teaches_the_proportions_of_its_macromolecules(truth, sim_basis):
+    """Priors move towards the study's, and get narrower."""
+    from fsl_mrs_dl.fitting.in_vivo import fit as fit_module
+
+    seen = {}
+
+    def watched(problem, minimum):
+        seen["before"], seen["after"] = problem.model, study_model(problem, minimum)
+        return seen["after"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module, "study_model", watched)
+        quantify_in_vivo(truth.fids, sim_basis, sim_basis.axes, OPTIONS)
+    before, after = (np.linalg.inv(seen[name].prior_precision.numpy()) for name in ("before", "after"))
+    at = seen["before"].slices["own_shift"]
+    assert np.all(np.diag(after)[at] <= np.diag(before)[at] * (1 + 1e-9))
+    assert np.abs((seen["after"].prior_mean - seen["before"].prior_mean).numpy()).max() > 0
+
+
+def test_public_spectra_with_truth(testdata, invivo_basis_path):
+    data = nifti.load(testdata / "invivo_like_3t" / "svs.nii.gz")
+    basis = choose_basis(Basis.load(invivo_basis_path), data)
+    fit = fit_data(data, basis, OPTIONS).fit
+    with open(testdata / "invivo_like_3t" / "truth.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in basis.names if name not in ("Cr", "PCr")]
+    true = np.array([[float(row[name]) for name in names] for row in rows])
+    true /= np.array([[float(row["Cr"]) + float(row["PCr"])] for row in rows])
+    reference = fit.members("Cr+PCr")
+    found = fit.conc[:, [fit.names.index(name) for name in names]] / fit.conc[:, reference].sum(1, keepdims=True)
+    error = 100 * np.sqrt(np.mean((found - true) ** 2, 0)) / true.mean(0)
+    assert np.median(error) < 36  # LCModel: 40
+    assert abs(np.median(100 * (found - true).mean(0) / true.mean(0))) < 5
+    inside = []
+    for column, name in enumerate(names):
+        low, high = fit.ratio_interval(fit.members(name), reference)
+        inside.append(np.mean((low <= true[:, column]) & (true[:, column] <= high)))
+    assert 0.9 < np.median(inside) and min(inside) > 0.8
