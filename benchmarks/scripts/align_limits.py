@@ -318,11 +318,11 @@ def combined_table() -> None:
     ways["ours, each coil alone"] = (alone, together(alone))
     ways["ours, coils combined first"] = (None, apply(together(fid), ours(together(fid))))
     try:
-        from benchmarks.fsl_mrs_reference import its_align
+        from benchmarks.fsl_mrs_reference import fsl_mrs_align
 
-        theirs = np.stack([apply(one, its_align(one, **keywords)) for one in fid])
+        theirs = np.stack([apply(one, fsl_mrs_align(one, axes)) for one in fid])
         ways["FSL-MRS align, each coil alone"] = (theirs, together(theirs))
-        ways["FSL-MRS align, coils combined first"] = (None, apply(together(fid), its_align(together(fid), **keywords)))
+        ways["FSL-MRS align, coils combined first"] = (None, apply(together(fid), fsl_mrs_align(together(fid), axes)))
     except ImportError:
         pass
     print(
@@ -330,8 +330,8 @@ def combined_table() -> None:
         " creatine in the combined mean (Hz).\n"
     )
     print("| | coil 1 | coil 2 | coil 3 | coil 4 | combined | Cr width |\n|---|---|---|---|---|---|---|")
-    for name, (apart, whole) in ways.items():
-        cells = [f"{x:.4f}" for x in similarity_index(apart, axes)] if apart is not None else [""] * 4
+    for name, (separate, whole) in ways.items():
+        cells = [f"{x:.4f}" for x in similarity_index(separate, axes)] if separate is not None else [""] * 4
         mean = whole.mean(0)
         at = absolute_offset(mean, axes)
         straight = apply_shift_phase(mean, at.shift_hz, at.phase_deg, axes.dwelltime)

@@ -1,6 +1,6 @@
 """Alignment of 1000 transients beside FSL-MRS: from file to file, and the computation itself.
 
-    python benchmarks/align_speed.py > benchmarks/align_speed.md
+    python -m benchmarks.scripts.align_speed > benchmarks/align_speed.md
 
 Needs FSL-MRS for the comparison.  Three minutes on two cores; run it on an idle machine.
 """
@@ -84,12 +84,12 @@ def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
             )
         ]
         if (scripts / "fsl_mrs_proc").exists():
-            from benchmarks.fsl_mrs_reference import its_align
+            from benchmarks.fsl_mrs_reference import fsl_mrs_align
 
             whole = best(lambda: run("fsl_mrs_proc"), times_theirs)
             answers = []
             computed = best(
-                lambda: answers.append(its_align(fids, dwelltime=axes.dwelltime, spec_freq_mhz=axes.spec_freq_mhz)),
+                lambda: answers.append(fsl_mrs_align(fids, axes)),
                 times_theirs,
             )
             rows.append(("fsl_mrs_proc align", whole, computed, errors(*answers[-1], made.truth)))
