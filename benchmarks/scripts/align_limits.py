@@ -296,8 +296,6 @@ def combined_table() -> None:
     fid = image[:][0, 0, 0].transpose(1, 2, 0)
     axes = Axes(fid.shape[-1], image.dwelltime, image.spectrometer_frequency[0])
 
-    keywords = {"dwelltime": axes.dwelltime, "spec_freq_mhz": axes.spec_freq_mhz}
-
     def together(fids):
         """Coils in units of their noise, added up with weights from their mean."""
         fids = fids / fid[..., -fid.shape[-1] // 4 :].std((1, 2))[:, None, None]
@@ -335,7 +333,7 @@ def combined_table() -> None:
         mean = whole.mean(0)
         at = absolute_offset(mean, axes)
         straight = apply_shift_phase(mean, at.shift_hz, at.phase_deg, axes.dwelltime)
-        width = classical_alignment.creatine_width(straight, **keywords)
+        width = classical_alignment.creatine_width(straight, axes)
         print(f"| {name} | " + " | ".join(cells) + f" | {float(similarity_index(whole, axes)):.4f} | {width:.2f} |")
 
 

@@ -102,7 +102,7 @@ def judge(fids, on, off, axes, noise_sd):
     index = np.mean([similarity_index(one, axes) for one in fids])
     mean_on, mean_off = fids.mean(1)
     straight = best_turn(np.concatenate([mean_off]), off, axes)
-    width = classical_alignment.creatine_width(straight, dwelltime=axes.dwelltime, spec_freq_mhz=axes.spec_freq_mhz)
+    width = classical_alignment.creatine_width(straight, axes)
     # One shift and phase for both: what they differ by is what is judged.
     both = np.concatenate([mean_on, mean_off]).reshape(2, -1)
     turn = align_transients(mean_off[None], axes, reference=off, unstable=())
