@@ -269,7 +269,7 @@ def _aligned(fid, axes, **options):
 
 
 def errors(estimates, data) -> tuple[np.ndarray, np.ndarray]:
-    """Return errors of shifts (Hz) and phases (degrees); those of phases about their circular mean, which is arbitrary."""
+    """Return errors of shifts (Hz) and phases (degrees), those of phases about their arbitrary circular mean."""
     shift = np.asarray(estimates[0]) - data["shift_hz"].numpy()
     phase = np.asarray(estimates[1]) - np.rad2deg(data["phase"].numpy())
     middle = np.rad2deg(np.angle(np.exp(1j * np.deg2rad(phase)).mean()))

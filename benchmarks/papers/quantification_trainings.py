@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fsl_mrs_dl.io.basis import Basis
@@ -67,7 +67,7 @@ def train_network(
     network: Network, basis: Basis, folder: Path, *, steps: int, seed: int = 0, progress: bool = False
 ) -> model_cards.Card:
     """Train a network of the benchmark and return its card; a complete one is read, an interrupted one resumed."""
-    from fsl_mrs_dl.training import loop, self_supervised
+    from fsl_mrs_dl.training import self_supervised
     from fsl_mrs_dl.training import settings as settings_module
 
     if (folder / "card.json").is_file():
@@ -83,7 +83,7 @@ def train_network(
         device="auto",
     )
     if network.options.get("encoder") in ("mlp-mixer", "convnext"):
-        settings = loop.replace(settings, learning_rate=1e-3)
+        settings = replace(settings, learning_rate=1e-3)
     resume = (folder / "checkpoints" / "last.ckpt").is_file()
     options = dict(network.options)
     if "teacher" in options:

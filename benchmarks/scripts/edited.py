@@ -1,6 +1,6 @@
 """Edited data: ON and OFF transients of a simulated MEGA-PRESS scan that drifts, aligned and subtracted.
 
-    python benchmarks/edited.py > benchmarks/edited.md
+    python -m benchmarks.scripts.edited > benchmarks/edited.md
 
 With FSL-MRS installed its align and align-diff are measured on the same data.  Five minutes on two cores, half a minute
 without FSL-MRS.
@@ -138,7 +138,8 @@ def main() -> None:
         pass
     print("# Edited data\n")
     print(
-        f"Made by `python benchmarks/edited.py`, one thread of a {platform.machine()} CPU, torch {torch.__version__}.\n"
+        f"Made by `python -m benchmarks.scripts.edited`, one thread of a {platform.machine()} CPU, torch"
+        f" {torch.__version__}.\n"
     )
     print(
         f"Simulated MEGA-PRESS (3 T, TE 68 ms, {args.transients} ON and OFF transients, SNR 12 each), mean of"
