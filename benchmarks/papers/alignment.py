@@ -330,7 +330,7 @@ def write_align(
     for name in networks:
         if name not in NETWORKS:
             raise OptionError(
-                "no such network", option="networks", value=name, remedy=f"choose from {', '.join(NETWORKS)}"
+                "there is no such network", option="networks", value=name, remedy=f"choose from {', '.join(NETWORKS)}"
             )
     axes = {"dwelltime": signal.dwelltime, "spec_freq_mhz": signal.spec_freq_mhz}
     identity = {"signals": n_signals, "steps": steps, "seed": seed, "signal": fingerprint(axes, signal.fid.numpy())}

@@ -91,10 +91,12 @@ def write_quant(
     OptionError, DataError, OutputError
     """
     if scale not in SCALES:
-        raise OptionError("no such scale", option="scale", value=scale, remedy=f"choose {' or '.join(SCALES)}")
+        raise OptionError("there is no such scale", option="scale", value=scale, remedy=f"choose {' or '.join(SCALES)}")
     for part in parts:
         if part not in PARTS:
-            raise OptionError("no such part", option="parts", value=part, remedy=f"choose from {', '.join(PARTS)}")
+            raise OptionError(
+                "there is no such part", option="parts", value=part, remedy=f"choose from {', '.join(PARTS)}"
+            )
     output, basis = Path(output), sets.load_basis(basis)
     steps, n_test = steps or SCALES[scale]["steps"], n_test or SCALES[scale]["test"]
     missing = [name for name in (*_NINE, "mm") if name not in basis.names]

@@ -109,10 +109,12 @@ def write_supervised(
     """
     start = time.monotonic()
     if scale not in SCALES:
-        raise OptionError("no such scale", option="scale", value=scale, remedy=f"choose {' or '.join(SCALES)}")
+        raise OptionError("there is no such scale", option="scale", value=scale, remedy=f"choose {' or '.join(SCALES)}")
     for part in parts:
         if part not in PARTS:
-            raise OptionError("no such part", option="parts", value=part, remedy=f"choose from {', '.join(PARTS)}")
+            raise OptionError(
+                "there is no such part", option="parts", value=part, remedy=f"choose from {', '.join(PARTS)}"
+            )
     if networks is not None and "networks" not in parts:
         raise OptionError(
             "are of the part networks, which `parts` leaves out",
@@ -124,7 +126,7 @@ def write_supervised(
     for name in networks:
         if name not in ENCODERS:
             raise OptionError(
-                "no such encoder", option="networks", value=name, remedy=f"choose from {', '.join(ENCODERS)}"
+                "there is no such encoder", option="networks", value=name, remedy=f"choose from {', '.join(ENCODERS)}"
             )
     size, output = SCALES[scale], Path(output)
     n_test = n_test or size.test
