@@ -43,7 +43,7 @@ def test_a_users_file_of_ranges(tmp_path):
     "content,message",
     [
         ("{", "not JSON"),
-        ('{"Glu": {"normal": [1, 2]}}', "says nothing about any of NAA"),
+        ('{"Glu": {"normal": [1, 2]}}', "holds none of NAA"),
         ('{"NAAA": {"normal": [1, 2]}, "Cr": 8}', "no metabolite 'NAAA'.*NAA, Cr"),
         ('{"NAA": {"normal": [12, 1]}, "Glu": 9}', "NAA only.*two metabolites"),
         ('{"NAA": {"normal": [12, -1]}, "Cr": 8}', "SD, which is not negative"),
