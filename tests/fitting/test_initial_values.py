@@ -130,7 +130,7 @@ def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
     "arguments,words",
     [
         (("oracle",), "oracle.*classical, network, both"),
-        (("classical", "quant-universal"), "not asked with init classical"),
+        (("classical", "quant-universal"), "not used with init classical"),
         ((None, "align-universal"), "starts alignments"),
         ((None, "nobody"), "nobody.*models list"),
     ],

@@ -116,5 +116,5 @@ def test_recipes_of_other_things_are_no_priors():
     assert "normal-brain" in priors.recipes() and not [
         name for name in priors.recipes() if "transients" in name or "augment" in name
     ]
-    with pytest.raises(OptionError, match="something else than spectra"):
+    with pytest.raises(OptionError, match="not a recipe of spectra"):
         priors.load("universal-transients", ["NAA", "Cr"])
