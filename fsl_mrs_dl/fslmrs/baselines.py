@@ -1,12 +1,19 @@
-"""Baselines of a fit: FSL-MRS's regressors, and this package's baseline on them."""
+"""Baselines of a fit: FSL-MRS's regressors, and this package's baseline on them.
+
+Importing this module does not load torch, because results refer to :class:`SharedBaseline` when they are unpickled.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from fsl_mrs.utils import baseline as fsl_baseline
 
 from ..core.errors import DataError, OptionError
-from ..physics.baseline import Baseline
+
+if TYPE_CHECKING:
+    from ..physics.baseline import Baseline
 
 __all__ = ["fsl_mrs_baseline", "matching_baseline"]
 
@@ -49,6 +56,8 @@ def fsl_mrs_baseline(mrs, ppmlim: tuple[float, float], words: str) -> tuple[dict
         return {"baseline_obj": shared}, shared.regressor
     if not hasattr(fsl_baseline, "prepare_baseline_regressor"):
         raise DataError("the baselines of this FSL-MRS are of an unsupported kind", remedy="use `algo` Newton")
+    from ..physics.baseline import Baseline
+
     kind = Baseline.parse(words, mrs.numPoints, 1.0)
     if kind.mode == "spline":
         raise OptionError(
@@ -76,6 +85,8 @@ def matching_baseline(
         First and last+1 point that are fitted.
     ppmlim : (float, float)
     """
+    from ..physics.baseline import Baseline
+
     first, last = window
     plain = Baseline.parse(words, last - first, abs(ppmlim[1] - ppmlim[0]))
     half = regressor.shape[1] // 2

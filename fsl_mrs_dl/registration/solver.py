@@ -2,9 +2,9 @@
 
 Passes run on short FIDs of the band, in single precision: every transient is registered to the mean of the others (a
 search of the grid of shifts, then Newton's method), the mean is rebuilt with new weights, and nuisance lines are
-estimated from the residuals.  A band's FID is shifted not quite as the whole FID is (both are taken for periodic), which
-affects only references built from shifted transients.  The last passes are therefore exact: means of whole FIDs in
-double precision.
+estimated from the residuals.  A band's FID is shifted not quite as the whole FID is (both are taken for periodic),
+which affects only references built from shifted transients.  The last passes are therefore exact: means of whole FIDs
+in double precision.
 """
 
 from __future__ import annotations

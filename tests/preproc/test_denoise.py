@@ -191,7 +191,7 @@ def test_signal_that_goes_with_the_noise_is_counted(simulate, model):
     # At a high SNR a network that has learnt so little takes more than noise.
     fids = simulate(3, snr=2000, seed=6).fids.T[None, None, None]
     out = denoise.denoise_data(data_of(fids, "DIM_DYN"), model, "cpu")
-    assert out.removes_signal.all() and "signal went with it" in denoise.summary_line(out)
+    assert out.removes_signal.all() and "signal was removed, too" in denoise.summary_line(out)
 
 
 @pytest.mark.parametrize(
