@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from fsl_mrs_dl.fitting import quantify, uncertainty
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.io.files import claim, fingerprint
-from fsl_mrs_dl.networks import model_cards, novelty
+from fsl_mrs_dl.networks import model_cards
+from fsl_mrs_dl.networks.out_of_distribution import network_scores
 from fsl_mrs_dl.physics import spinsim
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
@@ -139,13 +140,14 @@ def train_network(
     network: Network, basis: Basis, folder: Path, *, steps: int, seed: int = 0, progress: bool = False
 ) -> model_cards.Card:
     """Train a network of the benchmark, or read it where it was trained before; one that was interrupted goes on."""
-    from fsl_mrs_dl.training import loop, self_supervised
-    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training.self_supervised_quantification import SelfSupervisedTraining
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.trainer import train
 
     if (folder / "card.json").is_file():
         return model_cards.read_card(folder)
     n = max(50, int(steps * network.share))
-    settings = settings_module.Settings(
+    settings = Settings(
         steps=n,
         batch_size=128,
         learning_rate=2e-3,
@@ -155,21 +157,13 @@ def train_network(
         device="auto",
     )
     if network.options.get("encoder") in ("mlp-mixer", "convnext"):
-        settings = loop.replace(settings, learning_rate=1e-3)
+        settings = replace(settings, learning_rate=1e-3)
     resume = (folder / "checkpoints" / "last.ckpt").is_file()
     options = dict(network.options)
     if "teacher" in options:
         options["n_signals"] = min(40000, max(1000, 3 * n))
-    return self_supervised.train_quantifier(
-        network.method,
-        basis,
-        folder,
-        settings=settings,
-        recipe="shamaei-table2",
-        name=network.name,
-        resume=resume,
-        **options,
-    )
+    training = SelfSupervisedTraining(network.method, basis, settings=settings, recipe="shamaei-table2", **options)
+    return train(training, folder, name=network.name, resume=resume)
 
 
 def folder_of(output: Path, network: Network) -> Path:
@@ -843,7 +837,7 @@ def _propylene_glycol(data: dict, time_axis: np.ndarray, basis: Basis) -> np.nda
 def _novelty(basis: Basis, models: dict, seed: int, n: int) -> str:
     """Can spectra that are strange be told from clean ones?"""
     network, card = models["dq-nmm taught"]
-    ask = lambda data: novelty.of_network(network, card["clean"], torch.as_tensor(data["fid"]).to(torch.complex64))  # noqa: E731
+    ask = lambda data: network_scores(network, card["clean"], torch.as_tensor(data["fid"]).to(torch.complex64))  # noqa: E731
     plain = make_set(basis, n, seed + 2_000_000)
     clean_fit, clean_network = fitted(basis, plain).ood, ask(plain)
     text = [

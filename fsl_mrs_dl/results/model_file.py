@@ -121,7 +121,7 @@ class Evaluator:
         try:
             about = json.loads((folder / "model.json").read_text())
             names = ("basis", "projector_u", "projector_d", "rows", "params", "cov", "noise_sd")
-            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
             place = np.full(int(np.prod(about["grid"])), -1)
             place[arrays["rows"]] = np.arange(len(arrays["rows"]))
         except (OSError, ValueError, KeyError, IndexError) as exc:
