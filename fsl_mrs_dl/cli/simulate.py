@@ -93,12 +93,20 @@ def _add_mrsi(kinds) -> None:
     )
     mrsi.add_argument(
         "--fov",
+        dest="fov_mm",
         type=float,
         nargs=3,
         metavar=("X", "Y", "Z"),
         help="size of the grid in mm (default 220 220 100, or less)",
     )
-    mrsi.add_argument("--points", type=int, default=1024, help="number of points of an FID (default 1024)")
+    mrsi.add_argument(
+        "--points",
+        dest="n_points",
+        metavar="POINTS",
+        type=int,
+        default=1024,
+        help="number of points of an FID (default 1024)",
+    )
     mrsi.add_argument(
         "--snr",
         type=float,
@@ -106,7 +114,14 @@ def _add_mrsi(kinds) -> None:
         help="median in the brain of the height of a spectrum's largest metabolite peak over noise SD (default 20)",
     )
     mrsi.add_argument("--seed", type=int, default=0, help="seed of the random numbers, the anatomy's too (default 0)")
-    mrsi.add_argument("--b0", type=float, default=30.0, metavar="HZ", help="largest B0 shift in the brain (default 30)")
+    mrsi.add_argument(
+        "--b0",
+        dest="b0_hz",
+        type=float,
+        default=30.0,
+        metavar="HZ",
+        help="largest B0 shift in the brain (default 30)",
+    )
     mrsi.add_argument(
         "--water",
         type=float,
@@ -153,7 +168,7 @@ def _simulate_svs(args) -> None:
     from ..io.basis import Basis
     from ..simulation import acquisition
 
-    made = acquisition.simulate_svs(
+    acquired = acquisition.simulate_svs(
         Basis.load(args.basis),
         transients=args.transients,
         snr=args.snr,
@@ -163,8 +178,8 @@ def _simulate_svs(args) -> None:
         te_ms=args.TE,
     )
     with output_module.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
-        nifti.save(folder / "svs.nii.gz", made.data)
-        (folder / "truth.json").write_text(json.dumps(made.truth, indent=1))
+        nifti.save(folder / "svs.nii.gz", acquired.data)
+        (folder / "truth.json").write_text(json.dumps(acquired.truth, indent=1))
     print(
         f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz,"
         f" {args.output}/truth.json"
@@ -178,29 +193,29 @@ def _simulate_mrsi(args) -> None:
     from ..simulation import phantom
 
     inputs = tuple(path for path in (args.basis, args.mm) if path and Path(path).exists())
-    # Found out before the work is done, not after it.
+    # The folder is checked before the work is done.
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     basis = Basis.load(args.basis) if args.basis else None
     if args.mm:
-        basis = add_macromolecules(basis or phantom.default_basis(max(64, args.points), None), args.mm)
-    made = phantom.make(
-        basis,
+        basis = add_macromolecules(basis or phantom.default_basis(max(64, args.n_points), None), args.mm)
+    options = phantom.PhantomOptions(
         size=args.size,
-        n_points=args.points,
+        n_points=args.n_points,
         snr=args.snr,
         seed=args.seed,
         lipids=args.lipids,
         lesion=args.lesion,
-        b0_hz=args.b0,
+        b0_hz=args.b0_hz,
         water=args.water,
-        fov_mm=args.fov,
+        fov_mm=args.fov_mm,
         t1_mm=args.t1_mm,
         te_ms=args.TE or (None if args.basis else phantom.DEFAULT_TE_MS),
     )
+    head = phantom.simulate_phantom(basis, options)
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-        phantom.write(folder, made)
-    x, y, z = made.mask.shape
+        phantom.write_phantom(folder, head)
+    x, y, z = head.mask.shape
     print(
-        f"Simulated {x} x {y} x {z} voxels, {int(made.mask.sum())} of them brain, seed {args.seed}.\nWritten:"
+        f"Simulated {x} x {y} x {z} voxels, {int(head.mask.sum())} of them brain, seed {args.seed}.\nWritten:"
         f" {args.output}/mrsi.nii.gz, T1w.nii.gz, mask.nii.gz, basis, truth and more, see {args.output}/truth.json"
     )

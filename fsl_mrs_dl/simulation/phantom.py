@@ -87,8 +87,8 @@ class PhantomOptions:
         if math.prod(self.size) > _MOST_VOXELS:
             raise OptionError(f"more than {_MOST_VOXELS} voxels", option="size", value=size_text, remedy="give fewer")
         if self.n_points < 64:
-            raise OptionError("at least 64 are needed", option="points", value=self.n_points)
-        for option, value in (("b0", self.b0_hz), ("water", self.water)):
+            raise OptionError("at least 64 are needed", option="n_points", value=self.n_points)
+        for option, value in (("b0_hz", self.b0_hz), ("water", self.water)):
             if not (math.isfinite(value) and value >= 0):
                 raise OptionError("a number that is not negative is needed", option=option, value=f"{value:g}")
         if not (math.isfinite(self.snr) and self.snr > 0):
@@ -96,7 +96,7 @@ class PhantomOptions:
         fov = self.fov_mm
         if fov is not None and (len(fov) != 3 or not all(math.isfinite(mm) and mm > 0 for mm in fov)):
             raise OptionError(
-                "three positive lengths in mm are needed", option="fov", value=" ".join(f"{mm:g}" for mm in fov)
+                "three positive lengths in mm are needed", option="fov_mm", value=" ".join(f"{mm:g}" for mm in fov)
             )
         if not 0.5 <= self.t1_mm <= 6:
             raise OptionError("voxels of 0.5 to 6 mm are possible", option="t1_mm", value=f"{self.t1_mm:g}")
@@ -117,7 +117,7 @@ class PhantomOptions:
         if self.n_points > basis.n_points:
             raise OptionError(
                 f"{basis.source} has {basis.n_points}",
-                option="points",
+                option="n_points",
                 value=self.n_points,
                 remedy="give at most as many",
             )
@@ -209,7 +209,7 @@ def simulate_phantom(basis: Basis | None = None, options: PhantomOptions | None 
     if not mask.any():
         raise OptionError(
             "no voxel holds brain",
-            option="fov",
+            option="fov_mm",
             value=" ".join(f"{mm:g}" for mm in voxel_mm * size),
             remedy="give a larger `size`",
         )

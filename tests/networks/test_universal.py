@@ -134,7 +134,7 @@ def test_quant_batches_hold_the_truth_of_their_spectra():
     batch = universal_tasks.quant_batch(recipe, protocols[0], 8, torch.Generator().manual_seed(0))
     assert batch["spec"].shape == (8, 424) and batch["baseline"].shape == (8, 16)
     assert batch["shift_ppm"].abs().max() <= 0.3
-    assert batch["spec_freq_mhz"].unique().item() == pytest.approx(protocols[0].spec_freq_mhz)
+    assert batch["spec_freq_mhz"].unique().item() == pytest.approx(protocols[0].axes.spec_freq_mhz)
 
 
 @pytest.mark.parametrize("kind", ["quant", "align"])

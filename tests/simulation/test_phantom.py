@@ -16,21 +16,26 @@ from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.simulation import anatomy as anatomy_module
-from fsl_mrs_dl.simulation import phantom
+from fsl_mrs_dl.simulation import artefacts, geometry, phantom
+from fsl_mrs_dl.simulation.tissue import tissue_concentrations
 
 SIZE, COARSE = (16, 18, 5), {"n_points": 512, "t1_mm": 3.0}
 TINY = ["--size", "6", "5", "2", "--points", "256", "--t1_mm", "5"]
 
 
+def simulate(basis=None, **options):
+    return phantom.simulate_phantom(basis, phantom.PhantomOptions(**options))
+
+
 @pytest.fixture(scope="module")
 def head():
-    return phantom.make(size=SIZE, **COARSE)
+    return simulate(size=SIZE, **COARSE)
 
 
 @pytest.fixture(scope="module")
 def pure():
     """The same head without lipids and water, and hardly any noise."""
-    return phantom.make(size=SIZE, snr=3000, lipids=False, water=0, **COARSE)
+    return simulate(size=SIZE, snr=3000, lipids=False, water=0, **COARSE)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +111,7 @@ def test_metabolites_differ_by_tissue(head):
     for name in ("GPC", "NAAG"):
         assert higher_in_grey[name] < 0.9, name
     assert 0.9 < higher_in_grey["NAA"] < 1.15
-    table = dict(zip(head.basis.names, phantom.tissue_concentrations(head.basis.names).T))
+    table = dict(zip(head.basis.names, tissue_concentrations(head.basis.names).T))
     in_fluid = {name for name, row in table.items() if row[anatomy_module.TISSUES.index("csf")] > 0}
     assert in_fluid == {"Glc", "Lac", "Gln"}
     everywhere = head.tissue["lesion"] == 0
@@ -117,7 +122,7 @@ def test_metabolites_differ_by_tissue(head):
 
 
 def test_the_lesion_is_one(head):
-    without = phantom.make(size=SIZE, lesion=False, **COARSE)
+    without = simulate(size=SIZE, lesion=False, **COARSE)
     ill, well = head.tissue["lesion"] > 0.7, head.tissue["lesion"] == 0
     assert ill.sum() >= 4 and (without.tissue["lesion"] == 0).all()
     for name, low, high in (("NAA", 0, 0.6), ("Cr", 0, 0.9), ("PCh", 2, 5), ("GPC", 1.2, 3), ("Lac", 4, 20)):
@@ -136,14 +141,14 @@ def test_lines_are_broad_where_the_field_is_steep(head):
     slope = np.sqrt(sum(np.gradient(shift, axis=axis) ** 2 for axis in range(3)))
     there = mask & np.isfinite(slope)
     assert np.corrcoef(slope[there], head.maps["gauss_hz"][there])[0, 1] > 0.8
-    still = phantom.make(size=(6, 6, 2), b0_hz=0, n_points=256, t1_mm=5)
+    still = simulate(size=(6, 6, 2), b0_hz=0, n_points=256, t1_mm=5)
     assert np.nanmax(np.abs(still.maps["shift_hz"])) == 0 and np.allclose(still.maps["gauss_hz"][still.mask], 2.5)
 
 
 def test_lipids_fall_off_inside(head):
     from scipy.ndimage import distance_transform_edt
 
-    rim = phantom.make(size=SIZE, lipids=False, **COARSE)
+    rim = simulate(size=SIZE, lipids=False, **COARSE)
     assert (rim.maps["lipid"] == 0).all() and np.array_equal(rim.maps["noise_sd"], head.maps["noise_sd"])
     lipids = head.data.fids - rim.data.fids
     depth = np.stack([distance_transform_edt(head.mask[:, :, k]) for k in range(SIZE[2])], -1)
@@ -163,7 +168,7 @@ def test_lipids_fall_off_inside(head):
 
 
 def test_water_is_where_it_belongs_and_can_be_left_out(head):
-    dry = phantom.make(size=SIZE, water=0, **COARSE)
+    dry = simulate(size=SIZE, water=0, **COARSE)
     difference = np.abs(units.fid_to_spec((head.data.fids - dry.data.fids)[head.mask])).mean(0)
     assert difference[near(4.65, head, 0.3)].max() == difference.max() > 20 * difference[near(2, head)].max()
     assert (dry.maps["water"] == 0).all()
@@ -173,7 +178,7 @@ def test_water_is_where_it_belongs_and_can_be_left_out(head):
 
 
 def test_a_seed_is_one_head():
-    made = [phantom.make(size=(7, 6, 3), seed=seed, n_points=256, t1_mm=5) for seed in (3, 3, 4)]
+    made = [simulate(size=(7, 6, 3), seed=seed, n_points=256, t1_mm=5) for seed in (3, 3, 4)]
     for name in made[0].maps:
         assert np.array_equal(made[0].maps[name], made[1].maps[name], equal_nan=True), name
     assert made[0].data.fids.tobytes() == made[1].data.fids.tobytes()
@@ -183,7 +188,7 @@ def test_a_seed_is_one_head():
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (2, 1, 1), (12, 10, 1), (3, 4, 5)])
 def test_grids_of_every_size(size):
-    made = phantom.make(size=size, n_points=128, t1_mm=5)
+    made = simulate(size=size, n_points=128, t1_mm=5)
     assert made.data.fids.shape == (*size, 128) and made.data.fids.dtype == np.complex64
     assert np.isfinite(made.data.fids).all() and made.mask.any()
     for image in (*made.tissue.values(), *made.concentrations.values(), *made.maps.values(), made.mask):
@@ -194,16 +199,16 @@ def test_grids_of_every_size(size):
 
 def test_anatomy_is_a_head(anatomy):
     ml = 3.0**3 / 1000
-    volume = {name: share.sum() * ml for name, share in anatomy.shares.items()}
+    volume = {name: share.sum() * ml for name, share in anatomy.fractions.items()}
     assert (
         400 < volume["gm"] < 900
         and 350 < volume["wm"] < 700
         and 100 < volume["csf"] < 450
         and 8 < volume["lesion"] < 50
     )
-    together = sum(anatomy.shares.values())
+    together = sum(anatomy.fractions.values())
     assert together.min() >= -1e-5 and together.max() < 1 + 1e-4
-    bright = {name: np.median(anatomy.t1[share > 0.95]) for name, share in anatomy.shares.items()}
+    bright = {name: np.median(anatomy.t1[share > 0.95]) for name, share in anatomy.fractions.items()}
     assert bright["fat"] > bright["wm"] > 1.2 * bright["gm"] > 1.2 * 1.5 * bright["csf"]
     assert np.median(anatomy.t1[:3, :3, -3:]) < 0.1 * bright["gm"]
 
@@ -224,7 +229,7 @@ def test_images_lie_over_each_other(head, anatomy):
     assert inside[2].min() > -0.2 * head.t1.shape[2] and inside[2].max() < 1.2 * head.t1.shape[2]
     index = np.indices(SIZE).reshape(3, -1)
     points = (np.linalg.inv(head.t1_affine) @ affine @ np.concatenate([index, np.ones((1, index.shape[1]))]))[:3]
-    seen = {name: map_coordinates(share, points, order=1).reshape(SIZE) for name, share in anatomy.shares.items()}
+    seen = {name: map_coordinates(share, points, order=1).reshape(SIZE) for name, share in anatomy.fractions.items()}
     # At a voxel's centre is mostly what is in the voxel.
     for name in ("gm", "wm", "lesion"):
         assert np.corrcoef(seen[name].ravel(), head.tissue[name].ravel())[0, 1] > 0.6, name
@@ -235,16 +240,16 @@ def test_images_lie_over_each_other(head, anatomy):
 
 
 def test_the_lateral_sides_are_not_swapped(head, anatomy):
-    ill = anatomy.affine @ [*np.mean(np.argwhere(anatomy.shares["lesion"] > 0.5), 0), 1]
+    ill = anatomy.affine @ [*np.mean(np.argwhere(anatomy.fractions["lesion"] > 0.5), 0), 1]
     on_grid = head.data.affine @ [*np.mean(np.argwhere(head.tissue["lesion"] > 0.5), 0), 1]
     assert np.linalg.norm((ill - on_grid)[:3]) < 6
 
 
 def test_fields_on_grids_are_the_fields(rng):
-    field = anatomy_module.Field(rng, 30)
-    affine = anatomy_module._affine(anatomy_module._rotation(9, 3, -5), (3, 4, 5), (8, 7, 6), (10, -20, 30))
-    assert np.allclose(field.on(affine, (8, 7, 6)), field(anatomy_module._places(affine, (8, 7, 6))), atol=2e-4)
-    far = anatomy_module.Field(rng, 30)(rng.uniform(-500, 500, (20000, 3)))
+    field = geometry.RandomField(rng, 30)
+    affine = geometry.grid_affine(geometry.rotation_matrix(9, 3, -5), (3, 4, 5), (8, 7, 6), (10, -20, 30))
+    assert np.allclose(field.on_grid(affine, (8, 7, 6)), field(geometry.grid_positions(affine, (8, 7, 6))), atol=2e-4)
+    far = geometry.RandomField(rng, 30)(rng.uniform(-500, 500, (20000, 3)))
     assert abs(far.mean()) < 0.1 and far.std() == pytest.approx(1, abs=0.1)
 
 
@@ -252,14 +257,14 @@ def test_point_spread():
     """What is spread is the truncated, filtered transform, added up here term by term."""
     fine = np.zeros((24, 1, 1), complex)
     fine[10] = 3.0  # the middle of voxel 3 of 8
-    seen = phantom.point_spread(fine, (3, 1, 1))[:, 0, 0]
+    seen = artefacts.point_spread(fine, (3, 1, 1))[:, 0, 0]
     k = np.arange(-4, 4)
     weight = 0.54 + 0.46 * np.cos(2 * np.pi * k / 8)
     expected = [(weight * np.exp(2j * np.pi * k * (x - 3) / 8)).sum() / 8 for x in range(8)]
     assert np.allclose(seen, expected, atol=1e-6)
     assert np.abs(seen).argmax() == 3 and abs(seen[7]) < 0.05 * abs(seen[3])
-    assert np.allclose(phantom.point_spread(np.full((9, 12, 3), 2 + 1j), (3, 3, 1)), 2 + 1j, atol=1e-5)
-    assert phantom.point_spread(np.ones((3, 6, 1)), (3, 3, 1)).shape == (1, 2, 1)
+    assert np.allclose(artefacts.point_spread(np.full((9, 12, 3), 2 + 1j), (3, 3, 1)), 2 + 1j, atol=1e-5)
+    assert artefacts.point_spread(np.ones((3, 6, 1)), (3, 3, 1)).shape == (1, 2, 1)
 
 
 # -- options -------------------------------------------------------------------------------------------------------
@@ -267,7 +272,7 @@ def test_point_spread():
 
 def test_a_basis_set_of_ones_own(sim_basis):
     lcmodel = replace(sim_basis, names=tuple({"GPC": "PCho", "Ins": "mI"}.get(name, name) for name in sim_basis.names))
-    made = phantom.make(lcmodel, size=(4, 4, 1), n_points=256, t1_mm=5, te_ms=35)
+    made = simulate(lcmodel, size=(4, 4, 1), n_points=256, t1_mm=5, te_ms=35)
     assert tuple(made.concentrations) == lcmodel.names and made.data.dwelltime == lcmodel.dwelltime
     assert made.data.header["EchoTime"] == 0.035
     assert made.concentrations["mI"][made.mask].mean() > 3
@@ -276,32 +281,32 @@ def test_a_basis_set_of_ones_own(sim_basis):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"size": (0, 4, 4)}, "--size 0 4 4"),
-        ({"size": (4, 4)}, "--size 4 4"),
-        ({"size": (4000, 4000, 4)}, "--size"),
-        ({"snr": -1}, "--snr -1"),
-        ({"snr": float("nan")}, "--snr nan"),
-        ({"n_points": 8}, "--points 8"),
-        ({"b0_hz": -3}, "--b0 -3"),
-        ({"water": float("inf")}, "--water inf"),
-        ({"fov_mm": (10, 10, 0)}, "--fov 10 10 0"),
+        ({"size": (0, 4, 4)}, "size 0 4 4"),
+        ({"size": (4, 4)}, "size 4 4:"),
+        ({"size": (4000, 4000, 4)}, "size 4000 4000 4"),
+        ({"snr": -1}, "snr -1"),
+        ({"snr": float("nan")}, "snr nan"),
+        ({"n_points": 8}, "n_points 8"),
+        ({"b0_hz": -3}, "b0_hz -3"),
+        ({"water": float("inf")}, "water inf"),
+        ({"fov_mm": (10, 10, 0)}, "fov_mm 10 10 0"),
         ({"fov_mm": (1500, 1500, 1500)}, "no voxel holds brain"),
-        ({"t1_mm": 0}, "--t1_mm 0"),
+        ({"t1_mm": 0}, "t1_mm 0"),
     ],
 )
 def test_options_that_make_no_sense(options, words):
     with pytest.raises(OptionError, match=words):
-        phantom.make(**{"size": (4, 4, 2), "n_points": 128, "t1_mm": 5} | options)
+        simulate(**{"size": (4, 4, 2), "n_points": 128, "t1_mm": 5} | options)
 
 
 def test_basis_sets_that_do_not_do(sim_basis):
     few = replace(sim_basis, names=tuple(f"X{i}" for i in range(sim_basis.n_metabs)))
     with pytest.raises(OptionError, match="fewer than three"):
-        phantom.make(few, size=(2, 2, 1), n_points=128)
+        simulate(few, size=(2, 2, 1), n_points=128)
     with pytest.raises(OptionError, match="is for 31P"):
-        phantom.make(replace(sim_basis, nucleus="31P"), size=(2, 2, 1), n_points=128)
-    with pytest.raises(OptionError, match="--points 4096"):
-        phantom.make(sim_basis, size=(2, 2, 1), n_points=4096)
+        simulate(replace(sim_basis, nucleus="31P"), size=(2, 2, 1), n_points=128)
+    with pytest.raises(OptionError, match="n_points 4096"):
+        simulate(sim_basis, size=(2, 2, 1), n_points=4096)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
@@ -314,7 +319,7 @@ def test_files(tmp_path, capsys):
     data, basis = nifti.load(out / "mrsi.nii.gz"), Basis.load(out / "basis")
     assert data.fids.shape == (6, 5, 2, 256) and data.nucleus == "1H" and data.bandwidth == pytest.approx(2000)
     assert basis.n_metabs == 21 and "mm" in basis.names and not basis.notes
-    made = phantom.make(size=(6, 5, 2), n_points=256, t1_mm=5)
+    made = simulate(size=(6, 5, 2), n_points=256, t1_mm=5)
     assert np.array_equal(data.fids, made.data.fids)
     images = ["mask", "lesion", "tissue_gm", "tissue_wm", "tissue_csf"]
     images += [f"truth/{name}" for name in (*basis.names, *made.maps)]
@@ -368,7 +373,13 @@ def test_overwriting(tmp_path, capsys):
 
 
 def test_wrong_words_are_one_line(tmp_path, capsys):
-    for words, said in ((["--size", "0", "4", "4"], "--size 0 4 4"), (["--snr", "-2"], "--snr -2")):
+    for words, said in (
+        (["--size", "0", "4", "4"], "--size 0 4 4"),
+        (["--snr", "-2"], "--snr -2"),
+        (["--points", "8"], "--points 8"),
+        (["--b0", "-3"], "--b0 -3"),
+        (["--fov", "10", "10", "0"], "--fov 10 10 0"),
+    ):
         assert main(["simulate", "mrsi", "--output", str(tmp_path / "x"), *words]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
