@@ -132,7 +132,7 @@ def best_costs(spec, model, drawn, n_refined: int) -> torch.Tensor:
     nonnegative = torch.ones(model.n_metabs, dtype=torch.bool)
     lower, upper = model.theta_bounds
     truth = true_theta(model, drawn).clamp(lower, upper)
-    best = optimise._solve(target, model, truth, 60).cost
+    best = optimise.solve(target, model, truth, 60).cost
     for row in range(0, len(spec), 4):
         starts = grid_theta(spec[row : row + 4], model, None).clamp(lower, upper)
         k = starts.shape[1]
@@ -140,9 +140,7 @@ def best_costs(spec, model, drawn, n_refined: int) -> torch.Tensor:
         cost = varpro.cost(rows.repeat_interleave(k, 0), model.columns, starts.flatten(0, 1), nonnegative=nonnegative)
         chosen = cost.reshape(-1, k).topk(n_refined, largest=False).indices
         theta = torch.gather(starts, 1, chosen[..., None].expand(-1, -1, starts.shape[-1])).flatten(0, 1)
-        end = (
-            optimise._solve(rows.repeat_interleave(n_refined, 0), model, theta, 60).cost.reshape(-1, n_refined).amin(1)
-        )
+        end = optimise.solve(rows.repeat_interleave(n_refined, 0), model, theta, 60).cost.reshape(-1, n_refined).amin(1)
         best[row : row + 4] = torch.minimum(best[row : row + 4], end)
     return best
 

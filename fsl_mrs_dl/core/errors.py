@@ -73,7 +73,8 @@ def spelling_of(parser) -> Callable[[str], str]:
     >>> spelling_of(parser)("refine")
     '--no-refine'
     """
-    strings, parsers = {}, [parser]
+    strings: dict[str, str] = {}
+    parsers = [parser]
     for one in parsers:
         for action in one._actions:
             if isinstance(action.choices, dict):

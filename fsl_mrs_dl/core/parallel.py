@@ -55,8 +55,7 @@ def thread_map(device: torch.device | str = "cpu", threads: int | None = None, e
 
     if each_alone:
         torch.set_num_threads(1)
-    initialise = {"initializer": torch.set_num_threads, "initargs": (1,)} if each_alone else {}
-    pool = ThreadPoolExecutor(count, **initialise)
+    pool = ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, 1) if each_alone else None)
 
     def map_(function, parts, ordered=True):
         if len(parts) < 2 and threads is None:

@@ -40,12 +40,12 @@ def apply_shift_phase(fid, shift_hz, phase_deg, dwelltime: float):
     """
     if isinstance(fid, torch.Tensor):
         real = torch.float64
-        shift = torch.as_tensor(shift_hz, dtype=real, device=fid.device)[..., None]
-        phase = torch.deg2rad(torch.as_tensor(phase_deg, dtype=real, device=fid.device))[..., None]
-        t = torch.arange(fid.shape[-1], dtype=real, device=fid.device) * dwelltime
-        angle = -(TWO_PI * shift * t + phase)
-        out = fid * torch.polar(torch.ones_like(angle), angle).to(fid.dtype)
-        return torch.where((shift == 0) & (phase == 0), fid, out)
+        shifts = torch.as_tensor(shift_hz, dtype=real, device=fid.device)[..., None]
+        phases = torch.deg2rad(torch.as_tensor(phase_deg, dtype=real, device=fid.device))[..., None]
+        times = torch.arange(fid.shape[-1], dtype=real, device=fid.device) * dwelltime
+        angle = -(TWO_PI * shifts * times + phases)
+        turned = fid * torch.polar(torch.ones_like(angle), angle).to(fid.dtype)
+        return torch.where((shifts == 0) & (phases == 0), fid, turned)
     fid = np.asarray(fid)
     shift = np.asarray(shift_hz, dtype=float)[..., None]
     phase = np.deg2rad(np.asarray(phase_deg, dtype=float))[..., None]

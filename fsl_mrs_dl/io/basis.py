@@ -258,7 +258,7 @@ class Basis:
                 return [0] * self.n_metabs
             spec = [spec]
         if all(isinstance(entry, (int, np.integer)) for entry in spec):
-            if len(spec) != self.n_metabs or sorted(set(spec)) != list(range(max(spec) + 1)):
+            if len(spec) != self.n_metabs or sorted(set(spec)) != list(range(len(set(spec)))):
                 raise BasisError(
                     f"one number per metabolite is needed ({self.n_metabs}), from 0 without gaps",
                     option="metab_groups",
@@ -345,8 +345,11 @@ _ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*'?([^',]*?)'?\s*,?\s*$")
 def _read_lcmodel(path: Path) -> Basis:
     """Read LCModel's format: namelists of settings, then the *spectrum* of each metabolite in rows of numbers."""
     settings: dict[str, str] = {}
-    names, shifts, spectra = [], [], []
-    in_namelist, values = False, None
+    names: list[str] = []
+    shifts: list[int] = []
+    spectra: list[list[float]] = []
+    in_namelist = False
+    values: list[float] | None = None
     try:
         for line in path.read_text(errors="replace").splitlines():
             stripped = line.strip()

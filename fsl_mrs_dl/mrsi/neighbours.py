@@ -112,7 +112,7 @@ def _candidates(job: Job, model, theta: torch.Tensor, converged: np.ndarray) -> 
         other = around[:, side]
         there = (other >= 0) & converged & np.where(other >= 0, converged[other], False)
         rows = np.flatnonzero(there)
-        differ = optimise.apart(model, theta[rows], theta[other[rows]]).cpu().numpy()
+        differ = optimise.differ(model, theta[rows], theta[other[rows]]).cpu().numpy()
         rows = rows[differ]
         candidates[rows, side + 1] = other[rows]
     return candidates
