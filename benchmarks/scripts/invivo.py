@@ -1,6 +1,6 @@
 """Concentrations of the human brain by FSL-MRS Newton and by us, and how well the models explain the data:
 
-python benchmarks/invivo.py --figures FOLDER > benchmarks/invivo.md
+python -m benchmarks.scripts.invivo --figures FOLDER > benchmarks/invivo.md
 
 Needs FSL-MRS in the same environment.  Data: 3 T PRESS with a metabolite-nulled acquisition, and 7 T STEAM, found
 through FSL_MRS_DL_TESTDATA.
@@ -98,8 +98,8 @@ def main() -> None:
 
     print("# Human brain: concentrations beside FSL-MRS Newton\n")
     print(
-        f"`python benchmarks/invivo.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}. Voigt model, default window;"
-        " macromolecules that are a pattern have a group of their own. Posterior: recipe normal-brain. * mostly"
+        f"`python -m benchmarks.scripts.invivo`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}. Voigt model, default"
+        " window; macromolecules that are a pattern have a group of their own. Posterior: recipe normal-brain. * mostly"
         " prior.\n"
     )
     with tempfile.TemporaryDirectory() as folder:
