@@ -9,12 +9,13 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser) -> None:
+    """Add the arguments of the command to its parser."""
     words = parser.add_subparsers(
-        title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser)
+        title="actions", required=True, dest="models", metavar="WORD", parser_class=type(parser)
     )
     for word, help_text in (
         ("list", "the networks that come with the package"),
-        ("show", "what a network is, what it is for and how good it is"),
+        ("show", "a network, its purpose and its accuracy"),
         ("path", "the folder of a network"),
     ):
         job = words.add_parser(
@@ -26,7 +27,8 @@ def add_arguments(parser) -> None:
         job.set_defaults(func=run)
 
 
-def run(args):
+def run(args) -> None:
+    """Print trained networks: their list, one of them, or its folder."""
     from ..networks import model_cards
 
     if args.models == "list":
@@ -36,13 +38,13 @@ def run(args):
     try:
         card = model_cards.read_card(args.model)
     except OptionError as exc:
-        # Here the model is no option's value.
-        raise OptionError(str(exc).removeprefix("--model ")) from exc
+        # Here the model is an argument without an option.
+        raise OptionError(f"{exc.value}: {exc.problem}", remedy=exc.remedy) from exc
     if args.models == "path":
         print(card.folder.resolve())
         return
-    model_cards.load(args.model)  # says so if the weights are not the card's
-    architecture, done = card["architecture"], card["training"]
+    model_cards.load(args.model)  # raises an error if the weights are not the card's
+    architecture, training = card["architecture"], card["training"]
     settings = ", ".join(f"{key} {short_text(value)}" for key, value in architecture["settings"].items() if value)
     print(f"{card.name}: {card['what']}")
     print(
@@ -52,11 +54,12 @@ def run(args):
         + (f", {architecture['flops'] / 1e6:.1f} million operations for each" if "flops" in architecture else "")
     )
     print(
-        f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of"
-        f" {done['batch_size']}, {done['minutes']:g} min on {done['device']}, seed {done['seed']}{members_text(done)}"
+        f"Trained on: {training['basis']}, recipe {training['recipe']['name']}, {training['steps']} batches of"
+        f" {training['batch_size']}, {training['minutes']:g} min on {training['device']}, seed"
+        f" {training['seed']}{members_text(training)}"
     )
-    timed = " (about: the learning rate of this one followed the clock)" if done.get("timed") else ""
-    print(f"Again{timed}: {done['command']}")
+    timed = " (about: the learning rate of this one followed the clock)" if training.get("timed") else ""
+    print(f"Again{timed}: {training['command']}")
     print("Made for: " + "; ".join(range_text(key, allowed) for key, allowed in card["ranges"].items()))
     print("Measured on held-back data:")
     print_accuracy(card)

@@ -159,7 +159,7 @@ class Basis:
         """Return the set with the usual sign of its frequency axis; ``notes`` records a conjugation."""
         if not detect_conjugation(self.fids, self.axes):
             return self
-        note = "the frequency axis ran backwards and was turned round (complex conjugate)"
+        note = "the frequency axis ran backwards and was reversed (complex conjugate)"
         return replace(self, fids=self.fids.conj(), notes=self.notes + (note,))
 
     def select(self, keep: list[str] | None = None, ignore: list[str] | None = None) -> Basis:
@@ -282,7 +282,7 @@ class Basis:
 
 
 def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
-    """Tell whether the signal of FIDs ``(..., n_points)`` lies on the wrong side of the carrier.
+    """Tell whether the signal of FIDs ``(..., n_points)`` is on the wrong side of the carrier.
 
     Compares the detrended spectral power in the nucleus' usual window as stored and conjugated, spectrum by spectrum,
     and takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never

@@ -174,7 +174,8 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
         raise OptionError("has no voxel in it", option="mask", value=path, remedy="there is nothing to fit")
     if volume.about.affine is not None and not np.allclose(image.affine, volume.about.affine, atol=0.5):
         print(
-            f"The mask {path} lies elsewhere than {volume.about.name} by its header; voxels are taken by their number."
+            f"The mask {path} has another position than {volume.about.name} by its header; voxels are matched by their"
+            " number."
         )
     return mask
 
@@ -200,7 +201,7 @@ def write_spectra(path: Path, volume: Volume, read: Callable[[slice], tuple[np.n
     n_voxels = int(np.prod(volume.grid))
     step = max(1, int(_BLOCK_BYTES / (8 * n_voxels)))
     with gzip.open(path, "wb", compresslevel=1) as out:
-        # The header knows where the array is to begin, its extensions lie in between.
+        # The header has the place where the array begins; its extensions are in between.
         header.write_to(out)
         out.write(b"\0" * (int(header.get_data_offset()) - out.tell()))
         for start in range(0, volume.n_points, step):
