@@ -27,7 +27,7 @@ from fsl_mrs_dl.preproc.similarity import similarity_index
 from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.registration.bounds import cramer_rao
 from fsl_mrs_dl.simulation import recipes
-from fsl_mrs_dl.training import augmentation
+from fsl_mrs_dl.training.augmentation import augment
 
 __all__ = [
     "Signal",
@@ -146,13 +146,14 @@ def make_set(signal: Signal, n: int, seed: int, recipe=None, **ranges) -> dict[s
     snr, amplitude = content.pop("snr"), content.pop("amplitude")
     recipe = recipes.Recipe.of(recipe.name, {**recipe.content, "augment": content})
     generator = torch.Generator().manual_seed(seed)
+    axes = Axes(signal.fid.shape[-1], signal.dwelltime, signal.spec_freq_mhz)
     parts = []
     for first in range(0, n, 2000):
-        size = min(2000, n - first)
-        part = augmentation.augment(signal.fid[None], recipe, signal.dwelltime, signal.spec_freq_mhz, size, generator)
-        part["amplitude"] = recipes.sample(amplitude, (size,), generator)
-        part["noise_sd"] = signal.fid[0].abs() / recipes.sample(snr, (size,), generator)
-        noise = torch.view_as_complex(torch.randn(size, signal.fid.shape[-1], 2, generator=generator))
+        many = min(2000, n - first)
+        part = augment(signal.fid[None], recipe, axes, many, generator)
+        part["amplitude"] = recipes.sample(amplitude, (many,), generator)
+        part["noise_sd"] = signal.fid[0].abs() / recipes.sample(snr, (many,), generator)
+        noise = torch.view_as_complex(torch.randn(many, signal.fid.shape[-1], 2, generator=generator))
         part["fid"] = part["amplitude"][:, None] * part["fid"] + part["noise_sd"][:, None] * noise
         parts.append(part)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
@@ -163,25 +164,23 @@ def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000
 
     The four networks of the paper are trained without the truth.
     """
-    from fsl_mrs_dl.training import registration
-    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training.frequency_then_phase import FrequencyThenPhaseTraining
+    from fsl_mrs_dl.training.registration import RegistrationTraining
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.trainer import train
 
     data = make_set(signal, n_signals, seed)
-    settings = settings or settings_module.Settings(
+    settings = settings or Settings(
         steps=12000 if method in self_supervised_registration.METHODS else 6000, batch_size=64, seed=seed
     )
     words = f"python -m benchmarks align, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
-    options = {
-        "settings": settings,
-        "command": words,
-        "name": method,
-        "source": f"{n_signals} simulated signals",
-        "dwelltime": signal.dwelltime,
-        "spec_freq_mhz": signal.spec_freq_mhz,
-    }
+    axes = Axes(signal.fid.shape[-1], signal.dwelltime, signal.spec_freq_mhz)
+    options = {"settings": settings, "source": f"{n_signals} simulated signals"}
     if method in frequency_then_phase.METHODS:
-        return registration.train_supervised(method, data, folder, **options)
-    return registration.train_registration(method, data["fid"].numpy(), folder, recipe="unvaried-transients", **options)
+        training = FrequencyThenPhaseTraining(method, data, axes, **options)
+    else:
+        training = RegistrationTraining(method, data["fid"].numpy(), axes, recipe="unvaried-transients", **options)
+    return train(training, folder, name=method, command=words)
 
 
 # -- methods -------------------------------------------------------------------------------------------------------

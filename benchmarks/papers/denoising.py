@@ -88,12 +88,13 @@ def train_network(
 ) -> model_cards.Card:
     """Train the denoiser of the benchmark, or read it where it was trained before; a training that was interrupted goes
     on."""
-    from fsl_mrs_dl.training import denoiser
-    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training.denoiser import DenoiserTraining
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.trainer import train
 
     if (folder / "card.json").is_file():
         return model_cards.read_card(folder)
-    settings = settings_module.Settings(
+    settings = Settings(
         steps=scale.steps,
         batch_size=scale.batch_size,
         learning_rate=2e-3,
@@ -105,13 +106,12 @@ def train_network(
     with tempfile.TemporaryDirectory() as place:
         recipe = Path(place) / "denoise.json"
         recipe.write_text(json.dumps(_recipe().content))
-        return denoiser.train_denoiser(
-            basis,
+        training = DenoiserTraining(
+            basis, settings=settings, n_points=basis.n_points, network_settings=scale.network, recipe=recipe
+        )
+        return train(
+            training,
             folder,
-            settings=settings,
-            n_points=basis.n_points,
-            network_settings=scale.network,
-            recipe=recipe,
             name="denoiser",
             resume=(folder / "checkpoints" / "last.ckpt").is_file(),
             command="python -m benchmarks denoise",

@@ -22,7 +22,8 @@ from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.fitting import uncertainty
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.io.files import claim, fingerprint
-from fsl_mrs_dl.networks import model_cards, novelty
+from fsl_mrs_dl.networks import model_cards
+from fsl_mrs_dl.networks.out_of_distribution import network_scores
 from fsl_mrs_dl.simulation import recipes
 
 __all__ = ["PAPER_MAPE", "PAPER_R2", "measure_network", "write_quant"]
@@ -536,7 +537,7 @@ def _calibration(basis: Basis, output: Path, seed: int, n: int) -> str:
 def _novelty(basis: Basis, models: dict, seed: int, n: int) -> str:
     """Report how well out-of-distribution scores separate strange spectra from clean ones."""
     network, card = models["dq-nmm taught"]
-    score = lambda data: novelty.of_network(network, card["clean"], torch.as_tensor(data["fid"]).to(torch.complex64))  # noqa: E731
+    score = lambda data: network_scores(network, card["clean"], torch.as_tensor(data["fid"]).to(torch.complex64))  # noqa: E731
     plain = sets.make_set(basis, n, seed + 2_000_000)
     clean_fit, clean_network = measures.fit_set(basis, plain).ood, score(plain)
     text = [

@@ -67,13 +67,14 @@ def train_network(
     network: Network, basis: Basis, folder: Path, *, steps: int, seed: int = 0, progress: bool = False
 ) -> model_cards.Card:
     """Train a network of the benchmark and return its card; a complete one is read, an interrupted one resumed."""
-    from fsl_mrs_dl.training import self_supervised
-    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training.self_supervised_quantification import SelfSupervisedTraining
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.trainer import train
 
     if (folder / "card.json").is_file():
         return model_cards.read_card(folder)
     n = max(50, int(steps * network.share))
-    settings = settings_module.Settings(
+    settings = Settings(
         steps=n,
         batch_size=128,
         learning_rate=2e-3,
@@ -88,16 +89,8 @@ def train_network(
     options = dict(network.options)
     if "teacher" in options:
         options["n_signals"] = min(40000, max(1000, 3 * n))
-    return self_supervised.train_quantifier(
-        network.method,
-        basis,
-        folder,
-        settings=settings,
-        recipe="shamaei-table2",
-        name=network.name,
-        resume=resume,
-        **options,
-    )
+    training = SelfSupervisedTraining(network.method, basis, settings=settings, recipe="shamaei-table2", **options)
+    return train(training, folder, name=network.name, resume=resume)
 
 
 def folder_of(output: Path, network: Network) -> Path:

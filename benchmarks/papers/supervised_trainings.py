@@ -247,7 +247,8 @@ def _settings(job: Job, device: str):
 
 def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) -> float:
     """Train one network, unless it is there; one that was interrupted goes on.  Gives the minutes it took."""
-    from fsl_mrs_dl.training import supervised
+    from fsl_mrs_dl.training.supervised_quantification import SupervisedTraining
+    from fsl_mrs_dl.training.trainer import train
 
     place = Path(folder)
     if not (place / "card.json").is_file():
@@ -259,20 +260,17 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
         with tempfile.TemporaryDirectory() as folder_of_recipe:
             path = Path(folder_of_recipe) / f"{job.data.replace(' ', '-')}.json"
             path.write_text(json.dumps(recipe.content, indent=2) + "\n")
-            supervised.train_regressor(
+            training = SupervisedTraining(
                 basis,
-                place,
                 settings=_settings(job, device),
                 recipe=path,
                 arguments=job.arguments,
                 n_signals=job.signals,
                 n_points=job.n_points,
-                name=job.name,
-                resume=going,
-                command="python -m benchmarks supervised",
                 **more,
                 **job.options,
             )
+            train(training, place, name=job.name, resume=going, command="python -m benchmarks supervised")
     return minutes_of(model_cards.read_card(place))
 
 

@@ -82,7 +82,7 @@ def image(path: Path) -> np.ndarray:
 
 def accuracy(results: Path, head: Path, piece: Path, kind: str, names) -> dict[str, float]:
     """RMSE of ratios to total creatine over the voxels of a piece."""
-    x, y, z = np.load(piece / "place.npy")
+    x, y, z = np.load(piece / "place.npy", allow_pickle=False)
     truth = {name: image(head / "truth" / f"{name}.nii.gz")[x : x + 4, y : y + 4, z : z + 1] for name in names}
     total = truth["Cr"] + truth["PCr"]
     return {

@@ -143,12 +143,12 @@ class DecoderProposal:
 
     def out_of_distribution(self, spec: torch.Tensor, model: SignalModel):
         """Return the distance of spectra from the training data, ``(batch,)``; None where the card has no reference."""
-        from ..networks import novelty as novelty_module
+        from ..networks.out_of_distribution import network_scores
 
         clean = self.card.content.get("clean")
         if not clean:
             return None
-        return novelty_module.of_network(self.network.to(spec.device), clean, self._fid(spec, model))
+        return network_scores(self.network.to(spec.device), clean, self._fid(spec, model))
 
 
 class SupervisedAnswers(DecoderProposal):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..networks.novelty import CLEAN_PART
+from ..networks.out_of_distribution import CLEAN_PART
 from .priors import Prior, moments
 
 __all__ = ["residual_score", "latent_score", "distance_sd", "joint_score"]

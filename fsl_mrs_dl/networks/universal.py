@@ -7,23 +7,21 @@ parameters by :mod:`fsl_mrs_dl.fitting.initialisation` and :mod:`fsl_mrs_dl.regi
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import nn
 
 from ..core import units
-from ..simulation import random_spectra
 from . import encoders
 
-__all__ = ["GRID_PPM", "PpmGrid", "QuantUniversal", "AlignUniversal"]
+__all__ = ["GRID_PPM", "STEP_PPM", "AlignUniversal", "PpmGrid", "QuantUniversal", "peaks"]
 
 GRID_PPM = 4.65 + 0.009375 * np.arange(-474, -474 + 424)
 """The grid, ppm: 424 points from 0.206 to 4.172."""
 
-_PIVOT_PPM = 2.2
-_STEP_PPM = 0.009375
+STEP_PPM = 0.009375
+"""Distance of two points of the grid, ppm."""
+
 _N_FFT = 1024  # twice the grid and more, so that lags do not wrap round
 
 
@@ -42,7 +40,7 @@ class PpmGrid:
     """
 
     def __init__(self, bins, n_points: int, dwelltime: float, spec_freq_mhz: float, longest_s: float | None = None):
-        longest_s = longest_s or 1 / (_STEP_PPM * spec_freq_mhz)
+        longest_s = longest_s or 1 / (STEP_PPM * spec_freq_mhz)
         n_kept = min(n_points, max(1, round(longest_s / dwelltime)))
         hz = torch.as_tensor(units.ppm_to_hz(GRID_PPM, spec_freq_mhz)).double()
         # The sum over the kept FID of exp(2j pi x k): its turns per point are those of a bin less those of a point of
@@ -178,7 +176,7 @@ class AlignUniversal(nn.Module):
     @property
     def shifts_ppm(self) -> torch.Tensor:
         """The shift of every lag, ppm."""
-        return self.lags * _STEP_PPM
+        return self.lags * STEP_PPM
 
     def forward(self, transient: torch.Tensor, reference: torch.Tensor, spec_freq_mhz) -> dict[str, torch.Tensor]:
         """Complex spectra on the grid, ``(batch, 424)`` each -> ``shift_logits`` and ``correlation`` (complex),
@@ -227,139 +225,5 @@ class AlignUniversal(nn.Module):
         bend = (low - 2 * middle + high).clamp(max=-1e-30)
         offset = (0.5 * (low - high) / bend).clamp(-1, 1) * step
         phase = around.gather(-1, best)[:, 0].angle()
-        shift = (lag + fine[best[:, 0]] + offset) * _STEP_PPM
+        shift = (lag + fine[best[:, 0]] + offset) * STEP_PPM
         return {"shift_ppm": shift, "probability": probability[:, 0], "phi0": -phase}
-
-
-def quant_loss(network: QuantUniversal, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Terms of the training loss of :class:`QuantUniversal`; ``total`` is their weighted sum."""
-    out = network(batch["spec"], batch["spec_freq_mhz"])
-    target = soft_labels(batch["shift_ppm"], network.shifts_ppm, 0.8 * network.step_ppm)
-    shift = -(target * torch.log_softmax(out["shift_logits"], -1)).sum(-1)
-    unit = torch.stack([torch.cos(batch["phi0"]), torch.sin(batch["phi0"])], -1)
-    phase = (out["phase"] - unit).square().sum(-1)
-    huber = nn.functional.smooth_l1_loss
-    width = 0.5 * (
-        huber(torch.log1p(out["lorentz_hz"]), torch.log1p(batch["lorentz_hz"]), reduction="none", beta=0.3)
-        + huber(torch.log1p(out["gauss_hz"]), torch.log1p(batch["gauss_hz"]), reduction="none", beta=0.3)
-    )
-    slope = huber(10 * out["phi1"], 10 * batch["phi1"], reduction="none")
-    baseline = huber(
-        torch.view_as_real(out["baseline"]), torch.view_as_real(batch["baseline"]), reduction="none", beta=0.1
-    )
-    terms = {"shift": shift, "phase": phase, "width": width, "phi1": slope, "baseline": baseline.mean((-2, -1))}
-    weights = {"shift": 1.0, "phase": 2.0, "width": 0.5, "phi1": 0.3, "baseline": 2.0}
-    terms = {name: value.mean() for name, value in terms.items()}
-    terms["total"] = sum(weights[name] * terms[name] for name in weights)
-    guess, _ = peaks(out["shift_logits"].detach(), network.shifts_ppm, 1)
-    terms["within_0.02ppm"] = ((guess[:, 0] - batch["shift_ppm"]).abs() < 0.02).float().mean()
-    return terms
-
-
-def align_loss(network: AlignUniversal, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Terms of the training loss of :class:`AlignUniversal`."""
-    out = network(batch["transient"], batch["reference"], batch["spec_freq_mhz"])
-    values = network.shifts_ppm.to(torch.float32)
-    target = soft_labels(batch["shift_ppm"], values, 0.6 * _STEP_PPM)
-    shift = -(target * torch.log_softmax(out["shift_logits"], -1)).sum(-1)
-    angle = (target * out["correlation"]).sum(-1).angle()
-    phase = 1 - torch.cos(angle + batch["phi0"])
-    terms = {"shift": shift.mean(), "phase": phase.mean()}
-    terms["total"] = terms["shift"] + terms["phase"]
-    guess, _ = peaks(out["shift_logits"].detach(), values, 1)
-    terms["within_0.02ppm"] = ((guess[:, 0] - batch["shift_ppm"]).abs() < 0.02).float().mean()
-    return terms
-
-
-def _shares(shift_error_ppm, phase_error_rad) -> dict[str, float]:
-    degrees = torch.rad2deg(units.wrap_radians(phase_error_rad)).abs()
-    return {
-        "shift within 0.02 ppm (%)": 100 * (shift_error_ppm.abs() < 0.02).float().mean().item(),
-        "phase within 30 degrees (%)": 100 * (degrees < 30).float().mean().item(),
-        "shift, median error (ppm)": shift_error_ppm.abs().median().item(),
-        "phase, median error (degrees)": degrees.median().item(),
-    }
-
-
-def quant_accuracy(network: QuantUniversal, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-    """How good the proposals for a batch are, in terms that a person reads."""
-    found = network.propose(batch["spec"], batch["spec_freq_mhz"])
-    error = found["shift_ppm"] - batch["shift_ppm"][:, None]
-    return _shares(error[:, 0], found["phi0"] - batch["phi0"]) | {
-        "one of three shifts within 0.02 ppm (%)": 100 * (error.abs() < 0.02).any(-1).float().mean().item(),
-        "Lorentzian width, median error (Hz)": (found["lorentz_hz"] - batch["lorentz_hz"]).abs().median().item(),
-        "Gaussian width, median error (Hz)": (found["gauss_hz"] - batch["gauss_hz"]).abs().median().item(),
-    }
-
-
-def align_accuracy(network: AlignUniversal, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-    """How good the proposals for a batch are, in terms that a person reads."""
-    found = network.propose(batch["transient"], batch["reference"], batch["spec_freq_mhz"])
-    return _shares(found["shift_ppm"] - batch["shift_ppm"], found["phi0"] - batch["phi0"])
-
-
-def soft_labels(value: torch.Tensor, grid: torch.Tensor, sd: float) -> torch.Tensor:
-    """Gaussian weights of the grid's steps around each value, summing to 1."""
-    return torch.softmax(-0.5 * ((value[:, None] - grid) / sd) ** 2, -1)
-
-
-def quant_batch(recipe, protocol, n: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """New spectra as :func:`quant_loss` needs them; acquisitions end early, too."""
-    drawn = random_spectra.draw(recipe, n, protocol.names, generator)
-    rendered = random_spectra.render(drawn, protocol)
-    kept = _kept(protocol, n, generator)
-    spec = _on_grid(rendered.fid * kept, protocol)
-    nuisance = _on_grid(rendered.nuisance * kept, protocol)
-    knots = nn.functional.adaptive_avg_pool1d(torch.view_as_real(nuisance).permute(0, 2, 1), QuantUniversal.n_knots)
-    knots = torch.complex(*knots.unbind(1)) / spec.abs().amax(-1, keepdim=True).clamp(min=1e-30)
-    device = spec.device
-    freq = protocol.axes.spec_freq_mhz
-    return {
-        "spec": spec,
-        "spec_freq_mhz": torch.full((len(spec),), freq, device=device),
-        "shift_ppm": (drawn["shift_ppm"] + drawn["shift_hz"] / freq).to(device),
-        **{name: drawn[name].to(device) for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz")},
-        "baseline": knots,
-    }
-
-
-def align_batch(recipe, protocol, n: int, generator: torch.Generator, n_transients: int = 8) -> dict[str, torch.Tensor]:
-    """New transients as :func:`align_loss` needs them, ``n`` of them in sets; the first of every set is the others'
-    reference.
-
-    A reference is what a user has: another transient, or the mean of many, with less noise and less of what is
-    unstable.
-    """
-    n_sets = max(1, n // n_transients)
-    drawn = random_spectra.draw_transients(recipe, n_sets, n_transients + 1, protocol.names, generator)
-    drawn["noise"][:, 0] = torch.exp(torch.rand(n_sets, generator=generator) * math.log(0.1))
-    drawn["lines"][:, 0, :, 0] *= torch.rand(n_sets, 1, generator=generator)
-    # References lie near their nominal place; what counts is the difference.
-    drawn["shift_hz"][:, 0] *= 0.1
-    fid, _ = random_spectra.render_transients(drawn, protocol)
-    spec = _on_grid(fid * _kept(protocol, n_sets, generator)[:, None], protocol)
-    shift = (drawn["shift_hz"][:, 1:] - drawn["shift_hz"][:, :1]) / protocol.axes.spec_freq_mhz
-    phase = drawn["phi0"][:, 1:] - drawn["phi0"][:, :1]
-    device = spec.device
-    return {
-        "transient": spec[:, 1:].flatten(0, 1),
-        "reference": spec[:, :1].expand(-1, n_transients, -1).flatten(0, 1),
-        "spec_freq_mhz": torch.full((n_sets * n_transients,), protocol.axes.spec_freq_mhz, device=device),
-        "shift_ppm": shift.flatten().to(device),
-        "phi0": phase.flatten().to(device),
-    }
-
-
-def _kept(protocol, n: int, generator: torch.Generator) -> torch.Tensor:
-    """1 before the end of each of ``n`` acquisitions and 0 after it, ``(n, n_points)``: from a quarter of the grid's to
-    all of it."""
-    end = 0.25 + 0.9 * torch.rand(n, 1, generator=generator)
-    return (torch.linspace(0, 1, protocol.basis.shape[-1]) < end).to(protocol.basis.device)
-
-
-def _on_grid(fid: torch.Tensor, protocol) -> torch.Tensor:
-    """FIDs of a training protocol -> the grid, whose points are bins of its transform."""
-    n = fid.shape[-1]
-    if n != 1024 or not math.isclose(protocol.axes.dwelltime * protocol.axes.spec_freq_mhz, 1 / 9.6, rel_tol=1e-6):
-        raise ValueError("training spectra are made on 1024 points over 9.6 ppm")
-    return units.fid_to_spec(fid)[..., 512 - 474 : 512 - 474 + 424]

@@ -1,4 +1,4 @@
-"""Augmentation of transients."""
+"""Augmentation of measured spectra and transients."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ __all__ = ["augment"]
 
 
 def augment(
-    fids: torch.Tensor, recipe, dwelltime: float, spec_freq_mhz: float, n: int, generator: torch.Generator, chosen=None
-) -> dict:
-    """Credible variations of measured transients (section 2.2 of the paper).
+    fids: torch.Tensor,
+    recipe: recipes.Recipe,
+    axes: Axes,
+    n: int,
+    generator: torch.Generator,
+    chosen: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """Return random variations of measured transients, as of section 2.2 of doi 10.1002/mrm.29498.
 
     Parameters
     ----------
@@ -24,28 +29,38 @@ def augment(
         Its ``augment`` holds ranges: ``shift_hz``, ``phase_deg``, ``apodise_fwhm_hz``, ``amplitude``, ``snr`` (largest
         magnitude of the FID over the SD of the added noise), and lines under ``nuisance`` of heights relative to the
         spectrum's.
+    axes : Axes
+        Of the FIDs.
     n : int
+    generator : torch.Generator
     chosen : int tensor ``(n,)``, optional
-        Which FIDs are varied; random ones by default.
+        Indices of the FIDs that are varied; random ones by default.
 
     Returns
     -------
     dict
-        ``fid`` ``(n, n_points)`` and what was added: ``shift_hz``, ``phase`` (rad), and ``nuisance`` ``(n, n_lines)``,
-        which lines are there; only tests and benchmarks make use of these.
+        ``fid`` ``(n, n_points)`` and the variations: ``shift_hz``, ``phase`` (rad) ``(n,)``, and ``nuisance`` bool
+        ``(n, n_lines)``, whether a line was added; only tests and benchmarks use these.
+
+    Raises
+    ------
+    OptionError
+        If the recipe has no entry 'augment'.
     """
     spec = recipe.get("augment")
     if spec is None:
-        raise OptionError(f"--recipe {recipe.name}: says nothing about augmentation; it needs an entry 'augment'.")
+        raise OptionError(
+            "says nothing about augmentation; it needs an entry 'augment'", option="recipe", value=recipe.name
+        )
     if chosen is None:
         chosen = torch.randint(len(fids), (n,), generator=generator)
     fid = fids[chosen]
-    draw = lambda key, default: recipes.sample(spec.get(key, default), (n,), generator)  # noqa: E731
-    shift, phase, width = (
-        draw("shift_hz", 0.0),
-        draw("phase_deg", 0.0) * (torch.pi / 180),
-        draw("apodise_fwhm_hz", 0.0).clamp(min=0),
-    )
+
+    def draw(key, default):
+        return recipes.sample(spec.get(key, default), (n,), generator)
+
+    shift, phase = draw("shift_hz", 0.0), draw("phase_deg", 0.0) * (torch.pi / 180)
+    width = draw("apodise_fwhm_hz", 0.0).clamp(min=0)
     amplitude, snr = draw("amplitude", 1.0).clamp(min=0.05), draw("snr", 1e9)
     fid = amplitude[:, None] * fid
     n_points = fid.shape[-1]
@@ -54,8 +69,8 @@ def augment(
         lines = random_spectra.sample_lines(spec["nuisance"], n, generator)
         nuisance = lines[..., 0] > 0
         height = units.fid_to_spec(fid).abs().amax(-1)
-        fid = fid + height[:, None] * random_spectra.line_fids(lines, Axes(n_points, dwelltime, spec_freq_mhz))
-    time = torch.arange(n_points) * dwelltime
+        fid = fid + height[:, None] * random_spectra.line_fids(lines, axes.with_points(n_points))
+    time = torch.arange(n_points) * axes.dwelltime
     angle = 2 * torch.pi * shift[:, None] * time + phase[:, None]
     fid = fid * torch.polar(torch.exp(-torch.pi * width[:, None] * time), angle)
     noise_sd = fid.abs().amax(-1, keepdim=True) / snr[:, None]

@@ -4,108 +4,105 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lightning
 import torch
 
 from ..core.axes import Axes
-from ..networks import denoiser, encoders, model_cards
+from ..networks import denoiser, encoders
 from ..simulation import protocols as protocols_module
 from ..simulation import random_spectra, recipes
-from .loop import _check_folder, _fingerprint, _run
+from .batches import seeded
+from .cards import protocol_ranges, recipe_entry, rounded
+from .checkpoints import fingerprint
 from .settings import Settings
+from .trainer import Training, seed_weights
 
-__all__ = ["train_denoiser"]
+__all__ = ["DenoiserTraining"]
 
 
-def train_denoiser(
-    basis,
-    output: str | Path,
-    *,
-    dwelltime: float | None = None,
-    n_points: int = 1024,
-    network_settings: dict | None = None,
-    settings: Settings | None = None,
-    recipe: str | Path | None = None,
-    name: str | None = None,
-    resume: bool = False,
-    command: str = "",
-) -> model_cards.Card:
-    """Train a :class:`fsl_mrs_dl.networks.denoiser.Denoiser` on simulated spectra of a basis set, whose noise-free form
-    is the target.
+class DenoiserTraining(Training):
+    """Training of a :class:`fsl_mrs_dl.networks.denoiser.Denoiser` on simulated spectra of a basis set.
+
+    The target is the spectrum without noise.
 
     Parameters
     ----------
     basis : Basis
-    output, settings, name, resume, command
-        As for :func:`train`.
     dwelltime : float, optional
         Of the data in seconds; the basis set's by default.
     n_points : int
         Of the data.
     network_settings : dict, optional
         ``channels``, ``kernel``, ``layers``, ``ppmlim`` of the network.
+    settings : Settings, optional
     recipe : str or path, optional
         Of the simulated spectra; 'normal-brain' by default.
 
     Raises
     ------
-    BasisError, OptionError, OutputError
+    BasisError, OptionError
     """
-    settings = settings or Settings()
-    drawn_from = recipes.Recipe.load(recipe or "normal-brain")
-    _check_folder(Path(output), resume)
-    dwelltime, frequency = dwelltime or basis.dwelltime, basis.spec_freq_mhz
-    lightning.seed_everything(settings.seed, verbose=False)
-    network = denoiser.Denoiser(dwelltime, frequency, n_points, **(network_settings or {}))
-    axes = Axes(n_points, dwelltime, frequency)
-    protocol = protocols_module.protocol_of(basis.resampled(dwelltime, n_points), basis.names, axes)
-    low, high = network.ppmlim
 
-    def make(generator, recipe=drawn_from):
-        made = random_spectra.render(
-            random_spectra.draw(recipe, settings.batch_size, protocol.names, generator), protocol
-        )
-        return {"fid": made.fid, "clean": made.metabolites + made.nuisance}
+    def __init__(
+        self,
+        basis,
+        *,
+        dwelltime: float | None = None,
+        n_points: int = 1024,
+        network_settings: dict | None = None,
+        settings: Settings | None = None,
+        recipe: str | Path | None = None,
+    ):
+        self.settings, self.basis, self.network_settings = settings or Settings(), basis, network_settings or {}
+        self.recipe = recipes.Recipe.load(recipe or "normal-brain")
+        self.axes = Axes(n_points, dwelltime or basis.dwelltime, basis.spec_freq_mhz)
 
-    def accuracy(network):
-        found = {}
-        with torch.no_grad():
-            for snr in (5, 10, 20, 40):
-                one = recipes.Recipe.of(drawn_from.name, drawn_from.content | {"snr": snr})
-                batches = [
-                    make(torch.Generator().manual_seed(settings.seed * 1_000_003 + 3_000_000 + k), one)
-                    for k in range(8)
-                ]
-                noise = sum(float(network.window_energy(batch["fid"] - batch["clean"])) for batch in batches)
-                left = sum(float(network.window_energy(network(batch["fid"]) - batch["clean"])) for batch in batches)
-                found[f"at SNR {snr}"] = {"error left, % of the noise": float(f"{100 * (left / noise) ** 0.5:.4g}")}
-        return found
+    def network(self, seed: int | None = None) -> denoiser.Denoiser:
+        seed_weights(self.settings.seed if seed is None else seed)
+        axes = self.axes
+        return denoiser.Denoiser(axes.dwelltime, axes.spec_freq_mhz, axes.n_points, **self.network_settings)
 
-    return _run(
-        network,
-        output,
-        settings,
-        begun={"recipe": drawn_from.content, "basis": _fingerprint(basis.fids)},
-        train_make=make,
-        held_make=make,
-        loss=lambda network, batch: {"total": network.loss(batch["fid"], batch["clean"])},
-        resume=resume,
-        card=lambda network: {
-            "name": name or Path(output).name,
+    def prepare(self, network) -> None:
+        fids = self.basis.resampled(self.axes.dwelltime, self.axes.n_points)
+        self._protocol = protocols_module.protocol_of(fids, self.basis.names, self.axes)
+
+    def batch(self, generator) -> dict[str, torch.Tensor]:
+        return self._simulate(self.recipe, generator)
+
+    def _simulate(self, recipe, generator) -> dict[str, torch.Tensor]:
+        drawn = random_spectra.draw(recipe, self.settings.batch_size, self._protocol.names, generator)
+        spectra = random_spectra.render(drawn, self._protocol)
+        return {"fid": spectra.fid, "clean": spectra.metabolites + spectra.nuisance}
+
+    def loss(self, network, batch) -> dict[str, torch.Tensor]:
+        return {"total": network.loss(batch["fid"], batch["clean"])}
+
+    def start(self) -> dict:
+        return {"recipe": self.recipe.content, "basis": fingerprint(self.basis.fids)}
+
+    def card(self, network) -> dict:
+        low, high = network.ppmlim
+        one = torch.zeros(1, self.axes.n_points, dtype=torch.complex64)
+        return {
             "what": (
                 "Takes noise out of spectra of one protocol; what it gives is to be looked at, not to be quantified."
             ),
-            "architecture": {"flops": encoders.count_flops(network, torch.zeros(1, n_points, dtype=torch.complex64))},
+            "architecture": {"flops": encoders.count_flops(network, one)},
             "training": {
-                "command": command,
-                "recipe": {"name": drawn_from.name, **drawn_from.content},
-                "basis": f"simulated spectra on {basis.source}, {low:g} to {high:g} ppm",
+                "recipe": recipe_entry(self.recipe),
+                "basis": f"simulated spectra on {self.basis.source}, {low:g} to {high:g} ppm",
             },
-            "ranges": {
-                "nucleus": ["1H"],
-                "spec_freq_mhz": [frequency * 0.995, frequency * 1.005],
-                "dwelltime": [dwelltime * 0.999, dwelltime * 1.001],
-            },
-            "accuracy": accuracy(network),
-        },
-    )
+            "ranges": protocol_ranges(self.axes),
+            "accuracy": self._accuracy(network),
+        }
+
+    def _accuracy(self, network) -> dict:
+        """Return the RMS error in the window as a part of the noise's, at four SNRs."""
+        accuracy = {}
+        with torch.no_grad():
+            for snr in (5, 10, 20, 40):
+                recipe = recipes.Recipe.of(self.recipe.name, self.recipe.content | {"snr": snr})
+                batches = [self._simulate(recipe, seeded(self.settings.seed, 3_000_000 + k)) for k in range(8)]
+                noise = sum(float(network.window_energy(batch["fid"] - batch["clean"])) for batch in batches)
+                error = sum(float(network.window_energy(network(batch["fid"]) - batch["clean"])) for batch in batches)
+                accuracy[f"at SNR {snr}"] = {"error left, % of the noise": rounded(100 * (error / noise) ** 0.5)}
+        return accuracy

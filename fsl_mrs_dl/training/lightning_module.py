@@ -1,4 +1,4 @@
-"""Lightning's module and callbacks, common to all trainings."""
+"""Lightning module and callbacks, common to all trainings."""
 
 from __future__ import annotations
 
@@ -12,26 +12,37 @@ from lightning.pytorch.callbacks import Callback
 
 from .settings import Settings
 
+__all__ = ["NetworkModule", "ProgressReport", "TimeLimit"]
 
-class _Module(lightning.LightningModule):
-    """The network with its optimiser: AdamW; the rate warms up and follows a cosine to the end, or is cut where the
-    loss stalls."""
+
+class NetworkModule(lightning.LightningModule):
+    """A network with its loss and its optimiser, AdamW.
+
+    The learning rate warms up and follows a cosine to the end of the training, or is cut where the loss stalls.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    loss : callable
+        ``loss(network, batch)`` returns a dictionary of terms; ``total`` is minimised.
+    settings : Settings
+    """
 
     def __init__(self, network, loss: Callable, settings: Settings):
         super().__init__()
         self.network, self.loss, self.settings = network, loss, settings
-        self.before, self.begun = 0.0, time.monotonic()
+        self.minutes_before, self.begun = 0.0, time.monotonic()
 
     @property
     def minutes(self) -> float:
-        """Minutes this training took so far, before an interruption, too."""
-        return self.before + (time.monotonic() - self.begun) / 60
+        """Minutes of the training, with those before an interruption."""
+        return self.minutes_before + (time.monotonic() - self.begun) / 60
 
     def on_save_checkpoint(self, checkpoint) -> None:
         checkpoint["fsl_mrs_dl_minutes"] = self.minutes
 
     def on_load_checkpoint(self, checkpoint) -> None:
-        self.before = checkpoint.get("fsl_mrs_dl_minutes", 0.0)
+        self.minutes_before = checkpoint.get("fsl_mrs_dl_minutes", 0.0)
 
     def training_step(self, batch, index):
         terms = self.loss(self.network, batch)
@@ -42,8 +53,8 @@ class _Module(lightning.LightningModule):
         terms = self.loss(self.network, batch)
         self.log_dict({f"val_{name}": value.detach() for name, value in terms.items()}, batch_size=1, prog_bar=True)
 
-    def _part(self, step: int) -> float:
-        """How far the training has come, by steps or by the clock, 0 to 1."""
+    def _completed(self, step: int) -> float:
+        """Return the completed part of the training, by steps or by minutes, 0 to 1."""
         done = step / self.settings.steps
         if self.settings.max_minutes:
             done = max(done, self.minutes / self.settings.max_minutes)
@@ -70,7 +81,7 @@ class _Module(lightning.LightningModule):
             }
 
         def rate(step: int) -> float:
-            cosine = 0.5 * (1 + torch.cos(torch.tensor(self._part(step) * torch.pi)).item())
+            cosine = 0.5 * (1 + torch.cos(torch.tensor(self._completed(step) * torch.pi)).item())
             return min((step + 1) / 200, 1.0) * max(cosine, 1e-3)
 
         return {
@@ -79,16 +90,16 @@ class _Module(lightning.LightningModule):
         }
 
 
-class _Clock(Callback):
-    """Ends the training when its minutes are over, counting those before an interruption."""
+class TimeLimit(Callback):
+    """End of a training after ``max_minutes``, with the minutes before an interruption."""
 
     def on_train_batch_end(self, trainer, module, *args) -> None:
         if module.settings.max_minutes and module.minutes >= module.settings.max_minutes:
             trainer.should_stop = True
 
 
-class _Progress(Callback):
-    """Where the training stands: a bar on a terminal, else a line for every validation."""
+class ProgressReport(Callback):
+    """Progress of a training on standard error: a bar on a terminal, otherwise a line for every validation."""
 
     def __init__(self, steps: int):
         self.steps, self.bar = steps, None
@@ -114,5 +125,6 @@ class _Progress(Callback):
             print(f"{done}, loss on held-back data {loss:.4g}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()

@@ -1,10 +1,9 @@
-"""Training of dSR, dSRF, dCrR, dCrRF and of the supervised alignment networks."""
+"""Training of dSR, dSRF, dCrR and dCrRF on measured transients."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import lightning
 import numpy as np
 import torch
 
@@ -13,26 +12,159 @@ from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..core.transients import normalised
 from ..core.units import wrap_radians
-from ..networks import encoders, frequency_then_phase, model_cards, self_supervised_registration
+from ..networks import encoders
 from ..networks.self_supervised_registration import Registration
 from ..registration import alignment
 from ..simulation import recipes
-from . import augmentation, registration
 from .augmentation import augment
-from .batches import _used_and_held
-from .loop import _check_folder, _fingerprint, _run
+from .batches import split_usable
+from .cards import protocol_ranges, recipe_entry, rounded
+from .checkpoints import fingerprint
 from .settings import Settings
+from .trainer import Training, seed_weights
 
-__all__ = ["choose_reference", "accuracy", "train_registration", "train_supervised"]
+__all__ = ["RegistrationTraining", "choose_reference", "registration_accuracy"]
+
+
+class RegistrationTraining(Training):
+    """Self-supervised training of dSR, dSRF, dCrR or dCrRF on measured transients, without a truth.
+
+    Parameters
+    ----------
+    method : str
+        One of :data:`fsl_mrs_dl.networks.self_supervised_registration.METHODS`.
+    fids : complex array ``(n_transients, n_points)``
+        One in ten, at least one, is held back and measured on.
+    axes : Axes
+        Of the FIDs.
+    settings : Settings, optional
+    recipe : str or path, optional
+        How transients are varied; 'augment-transients' by default.
+    encoder : str
+        One of :data:`fsl_mrs_dl.networks.encoders.ENCODERS`.
+    reference : str
+        Reference of dSR and dSRF: 'mean', of some of the transients aligned by search, or 'k-means', one transient
+        chosen by :func:`choose_reference`.
+    source : str
+        Name of the data on the model card.
+
+    Raises
+    ------
+    DataError, OptionError
+        Too few usable transients; an unknown method, reference or recipe; lines of 1H in another nucleus.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        fids,
+        axes: Axes,
+        *,
+        settings: Settings | None = None,
+        recipe: str | Path | None = None,
+        encoder: str = "align-cnn",
+        reference: str = "mean",
+        source: str = "transients of yours",
+    ):
+        self.settings = settings or Settings()
+        self.method, self.fids, self.encoder, self.reference, self.source = method, fids, encoder, reference, source
+        self.used, self.held = split_usable(fids, self.settings.seed, source)
+        self.axes = axes.with_points(self.used.shape[-1])
+        self.recipe = recipes.Recipe.load(recipe or "augment-transients")
+        if axes.nucleus != "1H" and method != "dsr":
+            raise OptionError(
+                f"looks for lines of 1H spectra, the data are {axes.nucleus}",
+                option="method",
+                value=method,
+                remedy="choose dsr",
+            )
+
+    def network(self, seed: int | None = None) -> Registration:
+        seed_weights(self.settings.seed if seed is None else seed)
+        network = Registration(self.method, self.axes.dwelltime, self.axes.spec_freq_mhz, self.encoder)
+        if not network.creatine:
+            network.set_reference(_reference(self.reference, self.used, self.axes, network.n_points, self.settings))
+        return network
+
+    def batch(self, generator) -> dict[str, torch.Tensor]:
+        return augment(self.used, self.recipe, self.axes, self.settings.batch_size, generator)
+
+    def held_back(self, generator) -> dict[str, torch.Tensor]:
+        return augment(self.held, self.recipe, self.axes, self.settings.batch_size, generator)
+
+    def loss(self, network, batch) -> dict[str, torch.Tensor]:
+        return {"total": network.loss(batch["fid"])}
+
+    def start(self) -> dict:
+        return {
+            "recipe": self.recipe.content,
+            "transients": fingerprint(self.fids),
+            "reference": self.reference,
+        }
+
+    def card(self, network) -> dict:
+        accuracy = registration_accuracy(network, self.held, self.recipe, self.axes, self.settings.seed)
+        return {
+            "what": f"Proposes shift and phase of transients of one protocol ({self.method}, self-supervised).",
+            "architecture": {"flops": encoders.count_flops(network, self.used[:1])},
+            "training": {
+                "recipe": recipe_entry(self.recipe),
+                "basis": f"{len(self.used)} measured transients: {self.source}",
+            },
+            "ranges": protocol_ranges(self.axes, dwelltime=False),
+            "accuracy": {"pairs of variations of held-back transients": accuracy},
+        }
+
+
+def registration_accuracy(
+    network: Registration, fids: torch.Tensor, recipe: recipes.Recipe, axes: Axes, seed: int, n: int = 512
+) -> dict[str, float]:
+    """Return robust SDs of a network's errors, and of the variations themselves.
+
+    Two variations of the same transient differ by their augmentation; the unknown drift of the transient itself is in
+    both.  The error of that difference is that of one estimate times the root of two.
+
+    Parameters
+    ----------
+    network : Registration
+    fids : complex tensor ``(n_transients, n_points)``
+    recipe, axes
+        See :func:`fsl_mrs_dl.training.augmentation.augment`.
+    seed : int
+    n : int
+        Pairs of variations.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + 3_000_000)
+    chosen = torch.randint(len(fids), (n,), generator=generator)
+    first, second = (augment(fids, recipe, axes, n, generator, chosen) for _ in range(2))
+    with torch.no_grad():
+        estimates = [network(one["fid"]) for one in (first, second)]
+    rows = {}
+    for key, name, wrap, unit in (
+        ("shift_hz", "shift (Hz)", lambda x: x, 1.0),
+        ("phase", "phase (degrees)", wrap_radians, 180 / torch.pi),
+    ):
+        truth = unit * wrap(first[key] - second[key])
+        error = unit * wrap(estimates[0][key] - estimates[1][key] - (first[key] - second[key]))
+        for label, value in (("error", error), ("what it had to find", truth)):
+            rows[f"{name}, SD of {label}"] = rounded(1.4826 * value.abs().median() / 2**0.5)
+    return rows
 
 
 def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> int:
-    """Index of the transient to compare with, chosen nearly as the paper does (section 2.4.2).
+    """Return the index of a transient that suits as reference, chosen nearly as in section 2.4.2 of the paper.
 
     Magnitudes fall into two clusters (k-means), with and without unstable water or lipids; the one that begins lower is
-    without.  The paper takes its transient of highest SNR.  Where the clusters differ in something else, noise or line
-    width, that would be one with much water: so it is the one that most others are like, by the distance to the nearest
-    twentieth of them.  What is unstable scatters, and so does noise.
+    without.  The paper (doi 10.1002/mrm.29498) takes its transient of highest SNR.  Where the clusters differ in
+    something else, noise or line width, that would be one with much water; here it is the transient with the smallest
+    distance to the nearest twentieth of the others.  Unstable transients scatter, and so do noisy ones.
+
+    Parameters
+    ----------
+    fids : complex tensor ``(n, n_points)``
+    n_points : int
+        Points that are compared.
+    seed : int
 
     Raises
     ------
@@ -43,8 +175,8 @@ def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> 
         from sklearn.cluster import KMeans
     except ImportError as exc:
         raise OptionError(
-            f"choosing a reference needs scikit-learn, which cannot be loaded ({exc}); install it with: pip install"
-            " 'fsl_mrs_dl[train]'"
+            f"choosing a reference needs scikit-learn, which cannot be loaded ({exc})",
+            remedy="install it with: pip install 'fsl_mrs_dl[train]'",
         ) from exc
     x = normalised(fids, n_points).abs()
     if len(x) < 4:
@@ -60,200 +192,15 @@ def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> 
 
 
 _MOST_COMPARED = 3000
-
-
-def accuracy(
-    network: Registration, fids, recipe, dwelltime: float, spec_freq_mhz: float, seed: int, n: int = 512
-) -> dict:
-    """Robust SDs of a network's errors, and of what it had to find.
-
-    Two variations of the same transient differ by what they were varied by; the transient's own drift, which nobody
-    knows, is in both.  The error of that difference is that of one answer times the root of two.
-    """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + 3_000_000)
-    chosen = torch.randint(len(fids), (n,), generator=generator)
-    pair = [augment(fids, recipe, dwelltime, spec_freq_mhz, n, generator, chosen) for _ in range(2)]
-    with torch.no_grad():
-        found = [network(one["fid"]) for one in pair]
-    rows = {}
-    for key, name, wrap, unit in (
-        ("shift_hz", "shift (Hz)", lambda x: x, 1.0),
-        ("phase", "phase (degrees)", wrap_radians, 180 / torch.pi),
-    ):
-        asked = unit * wrap(pair[0][key] - pair[1][key])
-        error = unit * wrap(found[0][key] - found[1][key] - (pair[0][key] - pair[1][key]))
-        for label, value in (("error", error), ("what it had to find", asked)):
-            rows[f"{name}, SD of {label}"] = float(f"{1.4826 * value.abs().median() / 2**0.5:.4g}")
-    return rows
-
-
-def train_registration(
-    method: str,
-    fids,
-    output: str | Path,
-    *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str = "1H",
-    settings: Settings | None = None,
-    recipe: str | Path | None = None,
-    encoder: str = "align-cnn",
-    reference: str = "mean",
-    name: str | None = None,
-    resume: bool = False,
-    command: str = "",
-    source: str = "transients of yours",
-) -> model_cards.Card:
-    """Train dSR, dSRF, dCrR or dCrRF on measured transients, without a truth.
-
-    Parameters
-    ----------
-    method : str
-        One of :data:`fsl_mrs_dl.networks.self_supervised_registration.METHODS`.
-    fids : complex array ``(n_transients, n_points)``
-        One in ten, at least one, is held back and measured on.
-    output, settings, name, resume, command
-        As for :func:`train`.
-    dwelltime, spec_freq_mhz, nucleus
-        Of the data; seconds, MHz.
-    recipe : str or path, optional
-        How they are varied; 'augment-transients' by default.
-    encoder : str
-        One of :data:`fsl_mrs_dl.networks.encoders.ENCODERS`.
-    reference : str
-        What dSR and dSRF compare with: 'mean', of some of the transients after they were aligned by search, or
-        'k-means', one of the transients, chosen as the paper does.
-    source : str
-        What the card calls the data.
-
-    Raises
-    ------
-    DataError, OptionError, OutputError
-        Too few usable transients; an unknown method or recipe; a folder that holds something else, or nothing to go on
-        from.
-    """
-    settings = settings or Settings()
-    used, held = _used_and_held(fids, settings.seed, source)
-    drawn_from = recipes.Recipe.load(recipe or "augment-transients")
-    _check_folder(Path(output), resume)
-    lightning.seed_everything(settings.seed, verbose=False)
-    if nucleus != "1H" and method != "dsr":
-        raise OptionError(f"--method {method}: looks for lines of 1H spectra, the data are {nucleus}; choose dsr.")
-    network = self_supervised_registration.Registration(method, dwelltime, spec_freq_mhz, encoder)
-    if not network.creatine:
-        network.set_reference(
-            _reference(reference, used, network.n_points, settings.seed, dwelltime, spec_freq_mhz, nucleus)
-        )
-
-    def maker(which):
-        return lambda generator: augmentation.augment(
-            which, drawn_from, dwelltime, spec_freq_mhz, settings.batch_size, generator
-        )
-
-    maker(used)(torch.Generator())  # a recipe that cannot be drawn from is found out before anything is written
-    return _run(
-        network,
-        output,
-        settings,
-        begun={"recipe": drawn_from.content, "transients": _fingerprint(fids), "reference": reference},
-        train_make=maker(used),
-        held_make=maker(held),
-        loss=lambda network, batch: {"total": network.loss(batch["fid"])},
-        resume=resume,
-        card=lambda network: {
-            "name": name or Path(output).name,
-            "what": f"Proposes shift and phase of transients of one protocol ({method}, self-supervised).",
-            "architecture": {"flops": encoders.count_flops(network, used[:1])},
-            "training": {
-                "command": command,
-                "recipe": {"name": drawn_from.name, **drawn_from.content},
-                "basis": f"{len(used)} measured transients: {source}",
-            },
-            "ranges": {"nucleus": [nucleus], "spec_freq_mhz": [spec_freq_mhz * 0.995, spec_freq_mhz * 1.005]},
-            "accuracy": {
-                "pairs of variations of held-back transients": registration.accuracy(
-                    network, held, drawn_from, dwelltime, spec_freq_mhz, settings.seed
-                )
-            },
-        },
-    )
-
-
 _MOST_ALIGNED = 256
 
 
-def _reference(
-    kind: str, fids: torch.Tensor, n_points: int, seed: int, dwelltime: float, spec_freq_mhz: float, nucleus: str
-):
-    """The FID that dSR and dSRF compare with, ``(n_points,)``."""
+def _reference(kind: str, fids: torch.Tensor, axes: Axes, n_points: int, settings: Settings) -> torch.Tensor:
+    """Return the reference of dSR and dSRF, ``(n_points,)``."""
     if kind == "k-means":
-        return fids[registration.choose_reference(fids, n_points, seed)]
+        return fids[choose_reference(fids, n_points, settings.seed)]
     if kind != "mean":
-        raise OptionError(f"--reference {kind}: there is no such reference; choose mean or k-means.")
+        raise OptionError("there is no such reference", option="reference", value=kind, remedy="choose mean or k-means")
     some = fids[:_MOST_ALIGNED].to(torch.complex128)
-    ppmlim = units.nucleus(nucleus).ppmlim
-    axes = Axes(some.shape[-1], dwelltime, spec_freq_mhz, nucleus)
-    aligned = alignment.align_transients(some, axes, ppmlim=ppmlim)
+    aligned = alignment.align_transients(some, axes, ppmlim=units.nucleus(axes.nucleus).ppmlim)
     return torch.as_tensor(aligned.reference[0]).to(torch.complex64)
-
-
-def train_supervised(
-    method: str,
-    batch,
-    output: str | Path,
-    *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    settings: Settings | None = None,
-    name: str | None = None,
-    resume: bool = False,
-    command: str = "",
-    source: str = "simulated transients",
-) -> model_cards.Card:
-    """Train one of the supervised pairs on transients with a known truth.
-
-    Parameters
-    ----------
-    method : str
-        One of :data:`fsl_mrs_dl.networks.frequency_then_phase.METHODS`.
-    batch : dict
-        ``fid`` complex ``(n, n_points)``, ``shift_hz`` and ``phase`` (rad) ``(n,)``; one in ten is held back.
-    output, settings, name, resume, command, source, dwelltime, spec_freq_mhz
-        As for :func:`train_registration`.
-
-    Raises
-    ------
-    OptionError, OutputError
-    """
-    settings = settings or Settings()
-    _check_folder(Path(output), resume)
-    lightning.seed_everything(settings.seed, verbose=False)
-    fids = batch["fid"]
-    network = frequency_then_phase.FrequencyThenPhase(method, dwelltime, spec_freq_mhz, fids.shape[-1])
-    n_held = max(1, len(fids) // 10)
-
-    def maker(first, last):
-        def make(generator):
-            chosen = torch.randint(first, last, (settings.batch_size,), generator=generator)
-            return {key: batch[key][chosen] for key in ("fid", "shift_hz", "phase")}
-
-        return make
-
-    return _run(
-        network,
-        output,
-        settings,
-        begun={"transients": _fingerprint(fids)},
-        train_make=maker(n_held, len(fids)),
-        held_make=maker(0, n_held),
-        loss=lambda network, one: {"total": network.loss(one["fid"], one["shift_hz"], one["phase"])},
-        resume=resume,
-        card=lambda network: {
-            "name": name or Path(output).name,
-            "what": f"Finds shift and phase of transients of one signal ({method}, supervised); to compare with.",
-            "architecture": {"flops": encoders.count_flops(network, fids[:1])},
-            "training": {"command": command, "recipe": {}, "basis": f"{len(fids) - n_held} transients: {source}"},
-            "ranges": {"nucleus": ["1H"], "spec_freq_mhz": [spec_freq_mhz * 0.995, spec_freq_mhz * 1.005]},
-            "accuracy": {},
-        },
-    )

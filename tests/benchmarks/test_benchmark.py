@@ -11,7 +11,10 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.networks import frequency_then_phase, model_cards
-from fsl_mrs_dl.training import registration, settings
+from fsl_mrs_dl.training.frequency_then_phase import FrequencyThenPhaseTraining
+from fsl_mrs_dl.training.registration import RegistrationTraining, choose_reference
+from fsl_mrs_dl.training.settings import Settings
+from fsl_mrs_dl.training.trainer import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -81,8 +84,8 @@ def test_supervised_pairs_can_learn_what_they_are_told(method, signal):
 
 def test_a_supervised_pair_is_trained_kept_and_read(signal, tmp_path):
     data = alignment.make_set(signal, 40, 3)
-    shortest = settings.Settings(steps=2, batch_size=8, validate_every=2, validation_batches=1, progress=False)
-    card = registration.train_supervised("tapper", data, tmp_path / "pair", settings=shortest, **GRID)
+    shortest = Settings(steps=2, batch_size=8, validate_every=2, validation_batches=1, progress=False)
+    card = train(FrequencyThenPhaseTraining("tapper", data, AXES, settings=shortest), tmp_path / "pair")
     network, again = model_cards.load(tmp_path / "pair")
     assert card.kind == again.kind == "frequency-then-phase" and network.settings["method"] == "tapper"
     shift, phase = alignment.answers_of(network)(data["fid"])
@@ -115,18 +118,19 @@ def test_the_default_is_near_its_bound_on_the_data_set(signal):
 
 def test_the_reference_is_the_mean_or_chosen_by_k_means(signal, tmp_path):
     data = alignment.make_set(signal, 120, 7, nuisance=[])
-    shortest = settings.Settings(steps=2, batch_size=8, validate_every=2, validation_batches=1, progress=False)
-    options = {"settings": shortest, "recipe": "unvaried-transients", **GRID}
+    shortest = Settings(steps=2, batch_size=8, validate_every=2, validation_batches=1, progress=False)
+    options = {"settings": shortest, "recipe": "unvaried-transients"}
+    fids = data["fid"].numpy()
     made = {}
     for kind in ("mean", "k-means"):
-        registration.train_registration("dsr", data["fid"].numpy(), tmp_path / kind, reference=kind, **options)
+        train(RegistrationTraining("dsr", fids, AXES, reference=kind, **options), tmp_path / kind)
         made[kind] = torch.complex(*model_cards.load(tmp_path / kind)[0].reference_ri)
     tail = {kind: float(one[-64:].abs().mean()) for kind, one in made.items()}
     assert tail["mean"] < 0.5 * tail["k-means"]  # a mean has less noise than any of its parts
     same = (transients.normalised(data["fid"], 512) - made["k-means"]).abs().amax(-1).min()
     assert float(same) == 0
-    with pytest.raises(OptionError, match="--reference best"):
-        registration.train_registration("dsr", data["fid"].numpy(), tmp_path / "x", reference="best", **options)
+    with pytest.raises(OptionError, match="reference best"):
+        train(RegistrationTraining("dsr", fids, AXES, reference="best", **options), tmp_path / "x")
 
 
 def test_the_chosen_reference_is_like_most_others(signal):
@@ -139,7 +143,7 @@ def test_the_chosen_reference_is_like_most_others(signal):
         * fids.abs().max()
         * torch.exp(torch.as_tensor(-60.0 * TIME))
     )
-    assert registration.choose_reference(fids) not in odd.tolist()
+    assert choose_reference(fids) not in odd.tolist()
 
 
 def test_the_benchmark_writes_its_table_and_figures(tmp_path, capsys, monkeypatch):

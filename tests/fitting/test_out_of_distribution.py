@@ -8,7 +8,8 @@ import fsl_mrs_dl
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.fitting import out_of_distribution, priors
 from fsl_mrs_dl.fitting.priors import Prior
-from fsl_mrs_dl.networks import novelty, self_supervised_quantification
+from fsl_mrs_dl.networks import self_supervised_quantification
+from fsl_mrs_dl.networks.out_of_distribution import clean_statistics, network_scores
 from fsl_mrs_dl.simulation import protocols, random_spectra, recipes
 
 FIT = {"model": "lorentzian", "baseline": "off", "device": "cpu", "init": "classical"}
@@ -110,11 +111,11 @@ def test_a_network_knows_what_it_was_trained_on(sim_basis, clean):
     network = self_supervised_quantification.DQnMM(sim_basis.names, sim_basis.dwelltime, sim_basis.spec_freq_mhz).eval()
     network.set_basis(sim_basis.fids)
     fid = torch.as_tensor(clean).to(torch.complex64)
-    known = novelty.of_clean(network, [fid[:100], fid[100:]])
+    known = clean_statistics(network, [fid[:100], fid[100:]])
     assert set(known) == {"mean", "precision", "distance", "log_residual", "log_residual_sd"}
-    usual = novelty.of_network(network, known, fid[100:])
+    usual = network_scores(network, known, fid[100:])
     assert np.mean(usual > 1) < 0.1
     strange = fid[100:] + 5 * torch.as_tensor(line(sim_basis, fid.shape[1], 1.3, 30)).to(fid) * fid[100:].abs().amax(
         1, keepdim=True
     )
-    assert np.median(novelty.of_network(network, known, strange)) > np.median(usual)
+    assert np.median(network_scores(network, known, strange)) > np.median(usual)

@@ -14,6 +14,7 @@ from fsl_mrs_dl.networks.universal import GRID_PPM, AlignUniversal, PpmGrid, Qua
 from fsl_mrs_dl.preproc.proposals import UniversalProposal
 from fsl_mrs_dl.simulation import protocols as protocols_module
 from fsl_mrs_dl.simulation import recipes
+from fsl_mrs_dl.training import universal_tasks
 
 
 def line(ppm, n_points, dwelltime, freq, width=6.0, shift_hz=0.0, phi0=0.0):
@@ -130,7 +131,7 @@ def test_channels_of_any_gain_are_combined(trusting):
 def test_quant_batches_hold_the_truth_of_their_spectra():
     recipe = recipes.Recipe.load("normal-brain")
     protocols = protocols_module.random_protocols(recipes.Recipe.load("universal").get("protocols"), 1, seed=0)
-    batch = universal.quant_batch(recipe, protocols[0], 8, torch.Generator().manual_seed(0))
+    batch = universal_tasks.quant_batch(recipe, protocols[0], 8, torch.Generator().manual_seed(0))
     assert batch["spec"].shape == (8, 424) and batch["baseline"].shape == (8, 16)
     assert batch["shift_ppm"].abs().max() <= 0.3
     assert batch["spec_freq_mhz"].unique().item() == pytest.approx(protocols[0].axes.spec_freq_mhz)
@@ -143,9 +144,9 @@ def test_losses_fall_when_the_networks_learn(kind):
     protocols = protocols_module.random_protocols(recipes.Recipe.load("universal").get("protocols"), 2, seed=0)
     network = QuantUniversal() if kind == "quant" else AlignUniversal(width=8, depth=3)
     make, loss = (
-        (universal.quant_batch, universal.quant_loss)
+        (universal_tasks.quant_batch, universal_tasks.quant_loss)
         if kind == "quant"
-        else (universal.align_batch, universal.align_loss)
+        else (universal_tasks.align_batch, universal_tasks.align_loss)
     )
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     totals = []

@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from fsl_mrs_dl.core import transients, units
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.networks.self_supervised_registration import METHODS, Registration
 from fsl_mrs_dl.simulation import recipes
-from fsl_mrs_dl.training import augmentation, registration
+from fsl_mrs_dl.training.augmentation import augment
+from fsl_mrs_dl.training.registration import RegistrationTraining, choose_reference
 
 DWELL, FREQ = 1 / 2000, 123.2
+AXES = Axes(1024, DWELL, FREQ)
 T = torch.arange(1024) * DWELL
 
 
@@ -90,18 +93,16 @@ def test_the_reference_is_a_good_one_of_the_cluster_without_water():
         [transient(noise=0.05, seed=i, water=6.0) for i in range(6)]
         + [transient(noise=0.2 if i != 3 else 0.02, seed=10 + i) for i in range(6)]
     )
-    assert registration.choose_reference(fids) == 9
+    assert choose_reference(fids) == 9
 
 
 def test_augmentation_adds_what_it_says():
     recipe = recipes.Recipe.of("mine", {"augment": {"shift_hz": {"uniform": [-20, 20]}, "phase_deg": 30.0}})
-    batch = augmentation.augment(
-        transient()[None].to(torch.complex64), recipe, DWELL, FREQ, 4, torch.Generator().manual_seed(0)
-    )
+    batch = augment(transient()[None].to(torch.complex64), recipe, AXES, 4, torch.Generator().manual_seed(0))
     for one, shift, phase in zip(batch["fid"], batch["shift_hz"], batch["phase"]):
         torch.testing.assert_close(one, transient(float(shift), float(phase)).to(torch.complex64), rtol=1e-2, atol=1e-2)
     with pytest.raises(OptionError, match="'augment'"):
-        augmentation.augment(batch["fid"], recipes.Recipe.load("lipid"), DWELL, FREQ, 4, torch.Generator())
+        augment(batch["fid"], recipes.Recipe.load("lipid"), AXES, 4, torch.Generator())
 
 
 def test_impossible_choices_are_refused():
@@ -119,14 +120,14 @@ def test_each_learns_shifts_without_being_told_any(method, tmp_path, one_thread)
     from fsl_mrs_dl.networks import model_cards
     from fsl_mrs_dl.preproc import align
     from fsl_mrs_dl.preproc.options import AlignOptions
-    from fsl_mrs_dl.training import registration
-    from fsl_mrs_dl.training import settings as settings_module
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.trainer import train
 
     fids = torch.stack([transient(noise=0.02, seed=i) for i in range(12)]).numpy()
     steps = (
         900 if METHODS[method]["creatine"] else 400
     )  # a line among others is found more slowly than a whole spectrum
-    settings = settings_module.Settings(
+    settings = Settings(
         steps=steps, batch_size=32, learning_rate=2e-3, validate_every=200, device="cpu", progress=False
     )
     content = recipes.Recipe.load("augment-transients").content
@@ -138,10 +139,8 @@ def test_each_learns_shifts_without_being_told_any(method, tmp_path, one_thread)
             }
         )
     )
-    axes = {"dwelltime": DWELL, "spec_freq_mhz": FREQ}
-    registration.train_registration(
-        method, fids, tmp_path / "net", **axes, settings=settings, recipe=tmp_path / "gentle.json"
-    )
+    training = RegistrationTraining(method, fids, AXES, settings=settings, recipe=tmp_path / "gentle.json")
+    train(training, tmp_path / "net")
     network, card = model_cards.load(tmp_path / "net")
     assert network.method == method and card["training"]["steps"] == steps
     shift = np.array([-12.0, -6.0, 0.0, 6.0, 12.0])

@@ -8,9 +8,14 @@ import torch
 pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
 
 from fsl_mrs_dl.cli.main import main  # noqa: E402
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.networks import model_cards  # noqa: E402
-from fsl_mrs_dl.training import batches, loop, registration, settings, universal
+from fsl_mrs_dl.training import batches, checkpoints
+from fsl_mrs_dl.training.registration import RegistrationTraining
+from fsl_mrs_dl.training.settings import Settings
+from fsl_mrs_dl.training.trainer import train
+from fsl_mrs_dl.training.universal import UniversalTraining
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 SMALL = {
@@ -25,13 +30,9 @@ SMALL = {
 
 def run(folder, steps, **options):
     resume = options.pop("resume", False)
-    return universal.train(
-        "align-universal",
-        folder,
-        settings=settings.Settings(steps=steps, **SMALL | options),
-        network_settings={"width": 8, "depth": 2},
-        resume=resume,
-    )
+    settings = Settings(steps=steps, **SMALL | options)
+    training = UniversalTraining("align-universal", settings=settings, network_settings={"width": 8, "depth": 2})
+    return train(training, folder, resume=resume)
 
 
 def weights(folder):
@@ -48,7 +49,7 @@ def test_same_seed_same_network_and_another_one_another(tmp_path):
 
 def test_a_resumed_training_sees_the_batches_that_would_have_come(tmp_path, monkeypatch):
     seen = []
-    plain = batches._Stream.__iter__
+    plain = batches.BatchStream.__iter__
 
     def noted(self):
         for batch in plain(self):
@@ -56,7 +57,7 @@ def test_a_resumed_training_sees_the_batches_that_would_have_come(tmp_path, monk
                 seen.append(batch["shift_ppm"][0].item())
             yield batch
 
-    monkeypatch.setattr(batches._Stream, "__iter__", noted)
+    monkeypatch.setattr(batches.BatchStream, "__iter__", noted)
     run(tmp_path / "whole", 6)
     whole, seen[:] = seen[:6], []
     run(tmp_path / "parts", 4)
@@ -84,7 +85,7 @@ def test_folders_are_not_overwritten_and_nothing_is_resumed_from_nothing(tmp_pat
     (tmp_path / "full/precious").write_text("x")
     with pytest.raises(OutputError, match="not empty"):
         run(tmp_path / "full", 2)
-    with pytest.raises(OptionError, match="--resume"):
+    with pytest.raises(OptionError, match="resume: "):
         run(tmp_path / "new", 2, resume=True)
     assert (tmp_path / "full/precious").read_text() == "x" and not (tmp_path / "new").exists()
 
@@ -219,24 +220,24 @@ def test_impossible_trainings_of_alignments_are_said_in_one_line(tmp_path, capsy
 def test_networks_for_1h_lines_are_not_trained_on_other_nuclei(tmp_path):
     with pytest.raises(OptionError, match="dsrf.*1H.*31P"):
         fids = torch.randn(8, 512, dtype=torch.complex64)
-        registration.train_registration("dsrf", fids, tmp_path / "n", dwelltime=5e-4, spec_freq_mhz=51.7, nucleus="31P")
+        train(RegistrationTraining("dsrf", fids, Axes(512, 5e-4, 51.7, "31P")), tmp_path / "n")
 
 
 def test_what_a_training_was_begun_with_is_what_it_goes_on_with(tmp_path):
     run(tmp_path / "m", 2)
-    with pytest.raises(OptionError, match="--resume.*batch size 8, not 4"):
+    with pytest.raises(OptionError, match="resume: .*batch size 8, not 4"):
         run(tmp_path / "m", 4, resume=True, batch_size=4)
     with pytest.raises(OptionError, match="2 steps already"):
         run(tmp_path / "m", 2, resume=True)
-    with pytest.raises(OptionError, match="--resume.*network"):
-        universal.train("quant-universal", tmp_path / "m", settings=settings.Settings(steps=4, **SMALL), resume=True)
+    with pytest.raises(OptionError, match="resume: .*network"):
+        train(UniversalTraining("quant-universal", settings=Settings(steps=4, **SMALL)), tmp_path / "m", resume=True)
     assert run(tmp_path / "m", 4, resume=True)["training"]["steps"] == 4
     assert len(list((tmp_path / "m/logs").glob("*/metrics.csv"))) == 2
 
 
 def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     seen = []
-    plain = batches._Stream.__iter__
+    plain = batches.BatchStream.__iter__
 
     def interrupted(self):
         for batch in plain(self):
@@ -245,7 +246,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
                 raise KeyboardInterrupt
             yield batch
 
-    monkeypatch.setattr(batches._Stream, "__iter__", interrupted)
+    monkeypatch.setattr(batches.BatchStream, "__iter__", interrupted)
     words = [
         "train",
         "align",
@@ -276,7 +277,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     ],
 )
 def test_the_card_s_command_makes_the_same_network(command, steps, again):
-    assert loop._again(command, settings.Settings(steps=9), steps) == again
+    assert checkpoints.repeatable_command(command, Settings(steps=9), steps) == again
 
 
 @pytest.mark.parametrize(
@@ -288,9 +289,9 @@ def test_the_card_s_command_makes_the_same_network(command, steps, again):
     ],
 )
 def test_what_a_training_was_begun_with_is_said_in_words(tmp_path, key, before, now, message):
-    loop._remember(tmp_path, settings.Settings(), {key: before}, None)
+    checkpoints.record_start(tmp_path, Settings(), {key: before}, resume=False)
     with pytest.raises(OptionError, match=message):
-        loop._remember(tmp_path, settings.Settings(), {key: now}, tmp_path / "last.ckpt")
+        checkpoints.record_start(tmp_path, Settings(), {key: now}, resume=True)
 
 
 def test_a_card_claims_no_more_than_its_recipe_and_basis(tmp_path, capsys):

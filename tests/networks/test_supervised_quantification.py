@@ -84,21 +84,19 @@ def test_wavelet_scattering_is_scaled_by_what_it_is_first_trained_with():
 
 
 def test_a_fixed_set_of_spectra_is_seen_over_and_over(sim_basis, tmp_path, monkeypatch):
-    from fsl_mrs_dl.training import settings as settings_module
-    from fsl_mrs_dl.training import supervised
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.supervised_quantification import SupervisedTraining
+    from fsl_mrs_dl.training.trainer import train
 
-    settings = settings_module.Settings(
-        steps=12, batch_size=8, validate_every=6, validation_batches=2, device="cpu", progress=False
-    )
+    settings = Settings(steps=12, batch_size=8, validate_every=6, validation_batches=2, device="cpu", progress=False)
     seen, plain = [], supervised_quantification.Supervised.loss
     monkeypatch.setattr(
         supervised_quantification.Supervised,
         "loss",
         lambda self, fid, conc: seen.append((self.training, conc)) or plain(self, fid, conc),
     )
-    card = supervised.train_regressor(
-        sim_basis, tmp_path / "net", settings=settings, encoder="cnn", n_signals=30, active=1
-    )
+    training = SupervisedTraining(sim_basis, settings=settings, encoder="cnn", n_signals=30, active=1)
+    card = train(training, tmp_path / "net")
     assert card["training"]["basis"].startswith("30 simulated spectra")
     rows = {
         kind: {tuple(row) for training, conc in seen for row in conc.tolist() if training == kind}
@@ -196,25 +194,25 @@ def test_hard_spectra_are_those_with_the_largest_errors_and_more_of_them_are_dra
 
 def test_one_spectrum_in_a_batch_is_refused(sim_basis, tmp_path):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
-    from fsl_mrs_dl.training import settings as settings_module
-    from fsl_mrs_dl.training import supervised
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.supervised_quantification import SupervisedTraining
+    from fsl_mrs_dl.training.trainer import train
 
-    with pytest.raises(OptionError, match="--batch_size 1: .*at least 2"):
-        supervised.train_regressor(
-            sim_basis, tmp_path / "new", settings=settings_module.Settings(steps=2, batch_size=1, progress=False)
-        )
+    with pytest.raises(OptionError, match="batch_size 1: .*at least 2"):
+        training = SupervisedTraining(sim_basis, settings=Settings(steps=2, batch_size=1, progress=False))
+        train(training, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_stack_with_a_misspelt_member_is_refused_before_anything_is_trained(sim_basis, tmp_path):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
-    from fsl_mrs_dl.training import settings as settings_module
-    from fsl_mrs_dl.training import supervised
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.supervised_quantification import SupervisedTraining
+    from fsl_mrs_dl.training.trainer import train
 
     with pytest.raises(OptionError, match="--stack fc fcc: there is no such encoder as fcc"):
-        supervised.train_regressor(
-            sim_basis, tmp_path / "new", stack=("fc", "fcc"), settings=settings_module.Settings(steps=2, progress=False)
-        )
+        training = SupervisedTraining(sim_basis, stack=("fc", "fcc"), settings=Settings(steps=2, progress=False))
+        train(training, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -448,16 +446,15 @@ def test_a_network_that_proposes_no_starts_is_not_taken_for_one_that_does(traine
 def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
     """A stack whose second member was interrupted: the first stays, the second goes on, the rest follows."""
     from fsl_mrs_dl.io.basis import Basis
-    from fsl_mrs_dl.training import batches as batches_module
-    from fsl_mrs_dl.training import settings as settings_module
-    from fsl_mrs_dl.training import supervised
+    from fsl_mrs_dl.training.batches import BatchStream
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.supervised_quantification import SupervisedTraining
+    from fsl_mrs_dl.training.trainer import train
 
     basis = Basis.load(trained[0] / "basis")
-    settings = settings_module.Settings(
-        steps=6, batch_size=8, validate_every=2, validation_batches=1, device="cpu", progress=False
-    )
+    settings = Settings(steps=6, batch_size=8, validate_every=2, validation_batches=1, device="cpu", progress=False)
     options = {"stack": ("align-cnn", "cnn"), "hidden": (8,), "active": 1}
-    plain, seen = batches_module._Stream.__iter__, []
+    plain, seen = BatchStream.__iter__, []
 
     def interrupted(self):
         for batch in plain(self):
@@ -466,31 +463,32 @@ def test_what_was_interrupted_goes_on(trained, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             yield batch
 
-    monkeypatch.setattr(batches_module._Stream, "__iter__", interrupted)
+    monkeypatch.setattr(BatchStream, "__iter__", interrupted)
     with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
-        supervised.train_regressor(basis, tmp_path / "net", settings=settings, **options)
-    monkeypatch.setattr(batches_module._Stream, "__iter__", plain)
+        train(SupervisedTraining(basis, settings=settings, **options), tmp_path / "net")
+    monkeypatch.setattr(BatchStream, "__iter__", plain)
     first = (tmp_path / "net/members/0/card.json").read_bytes()
     assert not (tmp_path / "net/members/1/card.json").exists()
-    card = supervised.train_regressor(basis, tmp_path / "net", settings=settings, resume=True, **options)
+    card = train(SupervisedTraining(basis, settings=settings, **options), tmp_path / "net", resume=True)
     assert card.kind == "supervised-stack" and (tmp_path / "net/members/0/card.json").read_bytes() == first
-    whole = supervised.train_regressor(basis, tmp_path / "whole", settings=settings, **options)
+    whole = train(SupervisedTraining(basis, settings=settings, **options), tmp_path / "whole")
     ours, theirs = (model_cards.load(one.folder)[0].state_dict() for one in (card, whole))
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
-    with pytest.raises(OptionError, match="--resume: .*was begun with"):
-        supervised.train_regressor(
-            basis, tmp_path / "net", settings=settings, resume=True, **options | {"stack": ("cnn", "cnn")}
-        )
+    other = SupervisedTraining(basis, settings=settings, **options | {"stack": ("cnn", "cnn")})
+    with pytest.raises(OptionError, match="resume: .*was begun with"):
+        train(other, tmp_path / "net", resume=True)
 
 
 def test_second_order_goes_on_where_batches_end(sim_basis, tmp_path, monkeypatch):
     """It lowers the loss of held-back spectra by much, says so on the card, and goes on after an interruption."""
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     pytest.importorskip("kymatio", reason="kymatio is not installed (pip install 'fsl_mrs_dl[timefreq]')")
-    from fsl_mrs_dl.training import settings as settings_module
-    from fsl_mrs_dl.training import supervised
+    from fsl_mrs_dl.training import supervised_quantification as supervised_module
+    from fsl_mrs_dl.training.settings import Settings
+    from fsl_mrs_dl.training.supervised_quantification import SupervisedTraining
+    from fsl_mrs_dl.training.trainer import train
 
-    settings = settings_module.Settings(
+    settings = Settings(
         steps=30,
         batch_size=32,
         validate_every=10,
@@ -500,28 +498,28 @@ def test_second_order_goes_on_where_batches_end(sim_basis, tmp_path, monkeypatch
         progress=False,
     )
     options = {"encoder": "wscn", "n_signals": 400, "n_points": 256, "settings": settings, "recipe": "rizzo"}
-    plain = supervised.train_regressor(sim_basis, tmp_path / "plain", **options)
-    polished, stopped = supervised._polished, {"yes": True}
+    plain = train(SupervisedTraining(sim_basis, **options), tmp_path / "plain")
+    polished, stopped = supervised_module.polish_weights, {"yes": True}
 
     def interrupted(*args):
         if stopped.pop("yes", False):
             raise KeyboardInterrupt
         return polished(*args)
 
-    monkeypatch.setattr(supervised, "_polished", interrupted)
+    monkeypatch.setattr(supervised_module, "polish_weights", interrupted)
     with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
-        supervised.train_regressor(sim_basis, tmp_path / "more", polish=60, **options)
-    card = supervised.train_regressor(sim_basis, tmp_path / "more", polish=60, resume=True, **options)
+        train(SupervisedTraining(sim_basis, polish=60, **options), tmp_path / "more")
+    card = train(SupervisedTraining(sim_basis, polish=60, **options), tmp_path / "more", resume=True)
     done = card["training"]
     assert 20 <= done["polished"] <= 60 and done["steps"] == 30 and "polished" not in plain["training"]
     assert done["validation_loss"] < 0.8 * plain["training"]["validation_loss"]
     with pytest.raises(OptionError, match="trained for 30 steps already"):
-        supervised.train_regressor(sim_basis, tmp_path / "more", polish=60, resume=True, **options)
+        train(SupervisedTraining(sim_basis, polish=60, **options), tmp_path / "more", resume=True)
 
 
 def test_second_order_keeps_the_best_of_held_back_spectra():
     """On targets that are noise, nothing that it finds holds elsewhere: the network stays as it was."""
-    from fsl_mrs_dl.training import supervised
+    from fsl_mrs_dl.training import second_order
 
     torch.manual_seed(0)
 
@@ -537,8 +535,11 @@ def test_second_order_keeps_the_best_of_held_back_spectra():
 
     network = Plain()
     used, held = ({"view": torch.randn(n, 40), "target": torch.randn(n, 3)} for n in (60, 50))
-    done = supervised._polished(network, used, held, 400)
-    assert done["polished"] == 20 * supervised._WITHOUT_GAIN and float(network.layers.weight.detach().abs().max()) == 0
+    done = second_order.polish_weights(network, used, held, 400)
+    assert (
+        done["polished"] == 20 * second_order.ROUNDS_WITHOUT_GAIN
+        and float(network.layers.weight.detach().abs().max()) == 0
+    )
     assert done["validation_loss"] == pytest.approx(float(held["target"].square().mean()))
 
 

@@ -260,7 +260,7 @@ def test_every_method_is_trained_and_answers_in_a_fit(tmp_path, capsys, sim_basi
 def test_spectra_with_lipids_are_left_out_of_training(sim_basis, capsys):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
     from fsl_mrs_dl.core.errors import DataError
-    from fsl_mrs_dl.training import self_supervised
+    from fsl_mrs_dl.training.measured import without_lipids
 
     protocol = protocols.protocol_of(sim_basis.fids, sim_basis.names, sim_basis.axes)
     drawn = random_spectra.draw(
@@ -271,11 +271,11 @@ def test_spectra_with_lipids_are_left_out_of_training(sim_basis, capsys):
     lipid = torch.exp((2j * math.pi * units.ppm_to_hz(1.3, sim_basis.spec_freq_mhz) - 60) * t).to(fids)
     fids[:4] += 3 * fids[:4].abs().amax(1, keepdim=True) * lipid
     recipe = recipes.Recipe.load("augment-spectra")
-    kept = self_supervised._without_lipids(fids, recipe, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "mine")
+    kept = without_lipids(fids, recipe, sim_basis.axes, "mine")
     torch.testing.assert_close(kept, fids[4:])
     assert "4 of 10" in capsys.readouterr().err
     with pytest.raises(DataError, match="mine.*lipids"):
-        self_supervised._without_lipids(fids[:5], recipe, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "mine")
+        without_lipids(fids[:5], recipe, sim_basis.axes, "mine")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -320,14 +320,14 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
     shift = drawn["shift_hz"].numpy()
     assert np.corrcoef(found["shift_hz"].numpy(), shift)[0, 1] > 0.7
     model, _ = quantify.model_for(sim_basis, Axes(1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H"))
-    starter = AutomaticChoice("network", tmp_path / "net").for_model(model)
-    assert starter.name == "net"
+    initial = AutomaticChoice("network", tmp_path / "net").for_model(model)
+    assert initial.name == "net"
     fit = fsl_mrs_dl.quantify(
         fids,
         sim_basis,
         dwelltime=sim_basis.dwelltime,
         spec_freq_mhz=sim_basis.spec_freq_mhz,
-        initial_values=starter,
+        initial_values=initial,
         device="cpu",
     )
     classical = fsl_mrs_dl.quantify(
