@@ -87,8 +87,8 @@ def test_together_is_at_least_as_good_as_either(network, sim_basis, recipe):
     spec, model, _ = simulated(sim_basis, recipe, 48)
     names = list(sim_basis.names)
     cost = {
-        starter.name: optimise.fit_spectra(spec, model, names, starter).cost
-        for starter in (ClassicalSearch(), network, Combined([network, ClassicalSearch()]))
+        initial.name: optimise.fit_spectra(spec, model, names, initial).cost
+        for initial in (ClassicalSearch(), network, Combined([network, ClassicalSearch()]))
     }
     both = cost["quant-universal and classical"]
     best = torch.stack(list(cost.values())).amin(0)
@@ -112,8 +112,8 @@ def model_at(freq=123.2, nucleus="1H", **options):
     ],
 )
 def test_data_outside_the_card_are_searched_classically_and_it_is_said(model, words):
-    starter = AutomaticChoice().for_model(model_at(**model))
-    assert starter.name.startswith("classical, not quant-universal: ") and words in starter.name
+    initial = AutomaticChoice().for_model(model_at(**model))
+    assert initial.name.startswith("classical, not quant-universal: ") and words in initial.name
     insisted = AutomaticChoice("network").for_model(model_at(**model))
     assert insisted.name.startswith("quant-universal, outside its range: ") and words in insisted.name
 
@@ -131,7 +131,7 @@ def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
     [
         (("oracle",), "oracle.*classical, network, both"),
         (("classical", "quant-universal"), "not asked with init classical"),
-        ((None, "align-universal"), "starts alignments"),
+        ((None, "align-universal"), "proposes shifts and phases"),
         ((None, "nobody"), "nobody.*models list"),
     ],
 )
@@ -141,16 +141,16 @@ def test_impossible_choices_are_refused_in_one_line(arguments, words):
     assert "\n" not in str(caught.value)
 
 
-def test_known_parameters_go_with_both_starters(network, sim_basis):
+def test_known_parameters_go_with_both_initial_values(network, sim_basis):
     spec, model, _ = simulated(sim_basis, "normal-brain", 4)
     names = list(sim_basis.names)
     end = optimise.fit_spectra(spec[:1], model, names, network)
     params = model.pack(
         end.theta, end.conc, model.baseline_coefficients(spec[:1] - model.join_metabolites(end.theta, end.conc))
     )[0]
-    starter = WithKnownParameters(Combined([network, ClassicalSearch()]), params.numpy(), model)
-    assert starter.name == "quant-universal and classical" and len(starter.parts) == 2
-    again = optimise.fit_spectra(spec[:1], model, names, starter)
+    initial = WithKnownParameters(Combined([network, ClassicalSearch()]), params.numpy(), model)
+    assert initial.name == "quant-universal and classical" and len(initial.parts) == 2
+    again = optimise.fit_spectra(spec[:1], model, names, initial)
     assert again.cost[0] <= end.cost[0] * (1 + 1e-6)
 
 

@@ -382,15 +382,15 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
 
     folder, truth, _ = trained
     model, _ = quantify.model_for(sim_basis, Axes(1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H"))
-    starter = AutomaticChoice(None, folder / "one").for_model(model)
-    assert isinstance(starter, SupervisedAnswers)
+    initial = AutomaticChoice(None, folder / "one").for_model(model)
+    assert isinstance(initial, SupervisedAnswers)
     fids, conc = spectra(sim_basis, 64, seed=9, recipe="rizzo")
     fit = fsl_mrs_dl.quantify(
         7.0 * fids.numpy(),
         sim_basis,
         dwelltime=sim_basis.dwelltime,
         spec_freq_mhz=sim_basis.spec_freq_mhz,
-        initial_values=starter,
+        initial_values=initial,
         rescale=False,
         device="cpu",
     )
