@@ -9,12 +9,13 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser) -> None:
+    """Add the sub-commands ``list``, ``show`` and ``path``."""
     words = parser.add_subparsers(
         title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser)
     )
     for word, help_text in (
         ("list", "the networks that come with the package"),
-        ("show", "what a network is, what it is for and how good it is"),
+        ("show", "model card of a network: purpose, training, accuracy"),
         ("path", "the folder of a network"),
     ):
         job = words.add_parser(
@@ -26,7 +27,13 @@ def add_arguments(parser) -> None:
         job.set_defaults(func=run)
 
 
-def run(args):
+def run(args) -> None:
+    """Print the networks of the package, or the card or the folder of one network.
+
+    Raises
+    ------
+    DataError, OptionError
+    """
     from ..networks import model_cards
 
     if args.models == "list":
@@ -36,12 +43,12 @@ def run(args):
     try:
         card = model_cards.read_card(args.model)
     except OptionError as exc:
-        # Here the model is no option's value.
-        raise OptionError(str(exc).removeprefix("--model ")) from exc
+        # Here the model is an argument, not the value of an option.
+        raise OptionError(f"{args.model}: {exc.problem}", remedy=exc.remedy) from exc
     if args.models == "path":
         print(card.folder.resolve())
         return
-    model_cards.load(args.model)  # says so if the weights are not the card's
+    model_cards.load(args.model)  # raises an error if the weights are not the card's
     architecture, done = card["architecture"], card["training"]
     settings = ", ".join(f"{key} {short_text(value)}" for key, value in architecture["settings"].items() if value)
     print(f"{card.name}: {card['what']}")
