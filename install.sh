@@ -7,6 +7,7 @@ usage() {
 usage: ./install.sh                  set up in .venv
        ./install.sh example [...]    set up, then align and fit the bundled example into example-results
        ./install.sh test [...]       set up with what the tests need, then run them all; the rest goes to pytest
+       ./install.sh check            set up as for the tests, then only check format, spelling and types
                                      (those inside of FSLeyes follow in .venv-fsleyes; FSLEYES_TESTS=off leaves them out)
 Python 3.11 or later is needed; PYTHON=/path/to/python says which one to use.
 TEXT
@@ -135,6 +136,16 @@ set_up_fsleyes() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
+# What .pre-commit-config.yaml checks, and types; every check runs, and the status tells whether one failed.
+check() {
+    local status=0
+    .venv/bin/python -m ruff check --quiet . || status=1
+    .venv/bin/python -m ruff format --quiet --check . || status=1
+    .venv/bin/codespell || status=1
+    .venv/bin/python -m mypy || status=1
+    return "$status"
+}
+
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)"
 cd -- "$here"
 job="${1:-}"
@@ -167,6 +178,10 @@ TEXT
             .venv-fsleyes/bin/python -m pytest -m with_fsleyes tests/fsleyes_plugin/test_fsleyes_gui.py || status=$?
         fi
         exit "$status"
+        ;;
+    check)
+        set_up test
+        check
         ;;
     -h | --help)
         usage

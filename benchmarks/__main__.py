@@ -149,13 +149,13 @@ def _check_benchmark(args, least: dict) -> None:
 
 
 def _benchmark_quant(args) -> None:
-    from benchmarks.papers import quantification
+    from benchmarks.papers import quantification, quantification_trainings
 
     _check_benchmark(args, {"steps": 50, "test": 128, "threads": 1})
     path = quantification.write_quant(
         args.output,
         scale=args.scale,
-        parts=tuple(args.parts or quantification.PARTS),
+        parts=tuple(args.parts or quantification_trainings.PARTS),
         basis=args.basis,
         steps=args.steps,
         n_test=args.test,

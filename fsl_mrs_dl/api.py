@@ -60,9 +60,11 @@ def align(data, **options):
         known = [field.name for field in fields(AlignOptions)]
         _check_names(options, [*known, "reference"])
         reference = options.pop("reference", None)
-        align_whole = align_data if is_data else align_image
-        aligned = align_whole(data, AlignOptions(**options), reference=reference)
-        return (aligned.data, aligned.alignment) if is_data else (aligned[0], aligned[1].alignment)
+        if is_data:
+            aligned = align_data(data, AlignOptions(**options), reference=reference)
+            return aligned.data, aligned.alignment
+        image, aligned = align_image(data, AlignOptions(**options), reference=reference)
+        return image, aligned.alignment
     from .core.axes import Axes
     from .registration.alignment import align_transients
 
@@ -93,7 +95,7 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
         Initial values of your own, see :class:`fsl_mrs_dl.fitting.initialisation.InitialValues`; not for FSL-MRS's
         objects.
     progress : callable, optional
-        Called with the number of spectra that were finished; not for FSL-MRS's objects.
+        Called with the number of finished spectra; not for FSL-MRS's objects.
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
         ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``.  Otherwise those of
@@ -147,11 +149,11 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
                 option=name,
                 remedy=f"give quantify(fids, basis, {name}=...)",
             )
-    fids, options = _array(data), FitOptions(**options)
+    fids, fit_options = _array(data), FitOptions(**options)
     if initial_values is None:
-        options.check()
+        fit_options.check()
     return quantify_module.quantify(
-        fids, basis, Axes(fids.shape[-1], **of_axes), options, initial_values=initial_values, progress=progress
+        fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, initial_values=initial_values, progress=progress
     )
 
 

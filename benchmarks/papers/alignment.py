@@ -1,9 +1,8 @@
-"""Accuracy of frequency and phase correction on simulated transients, beside its limits and the methods of others.
+"""Accuracy of frequency and phase correction on simulated transients, beside its limits and other methods.
 
 The data set is that of Shamaei, Starcukova, Pavlova, Starcuk, Magn Reson Med 2023;89:1221-1236, doi 10.1002/mrm.29498,
 section 2.3.1: one averaged signal, varied in amplitude, width, shift, phase, noise, and by unstable residual water and
-lipids.  What these are drawn from is in a supplement of the paper; the recipe 'paper-transients' holds what was chosen
-instead.
+lipids.  The ranges of these are in a supplement of the paper; the recipe 'paper-transients' holds our choice.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from fsl_mrs_dl.training.augmentation import augment
 
 __all__ = [
     "Signal",
+    "answers_of",
     "load_signal",
     "make_set",
     "NETWORKS",
@@ -68,22 +68,22 @@ _LIMITED = (2.5, 3.5)
 
 @dataclass(frozen=True)
 class Signal:
-    """What a data set is made from: one FID ``(n_points,)`` of high SNR."""
+    """One FID ``(n_points,)`` of high SNR that a data set is simulated from."""
 
     fid: torch.Tensor
     dwelltime: float
     spec_freq_mhz: float
 
     @property
-    def axes(self) -> dict[str, float]:
-        """Dwell time (s) and frequency (MHz) by the names that functions take."""
-        return {"dwelltime": self.dwelltime, "spec_freq_mhz": self.spec_freq_mhz}
+    def axes(self) -> Axes:
+        """Axes of the FID."""
+        return Axes(self.fid.shape[-1], self.dwelltime, self.spec_freq_mhz)
 
 
 def load_signal(
     path: str | Path | None = None, bandwidth: float | None = None, spec_freq_mhz: float | None = None
 ) -> Signal:
-    """The signal of a NIfTI-MRS file with one FID, or of a MATLAB file with a variable ``data``; by default the
+    """Load the signal of a NIfTI-MRS file with one FID, or of a MATLAB file with a variable ``data``; by default the
     paper's.
 
     The paper's is looked for in the folder FSL_MRS_DL_TESTDATA as seed_fpc_rat9t/obx_23_9_FC.mat.
@@ -100,8 +100,9 @@ def load_signal(
         path = Path(folder or ".") / _RAT["file"]
         if not path.is_file():
             raise DataError(
-                f"{path}: the paper's signal is not there; give one with --signal, or the folder that holds"
-                f" {_RAT['file']} in FSL_MRS_DL_TESTDATA (the file is in the GitHub repository amirshamaei/DeepFPC)."
+                f"{path}: the paper's signal is not there",
+                remedy=f"give one with `signal`, or the folder that holds {_RAT['file']} in FSL_MRS_DL_TESTDATA (the"
+                " file is in the GitHub repository amirshamaei/DeepFPC)",
             )
         bandwidth, spec_freq_mhz = bandwidth or _RAT["bandwidth"], spec_freq_mhz or _RAT["spec_freq_mhz"]
     if Path(path).suffix == ".mat":
@@ -113,7 +114,7 @@ def load_signal(
             raise DataError(f"{path}: cannot be read as a MATLAB file with a variable 'data' ({exc}).") from exc
         if not (bandwidth and spec_freq_mhz):
             raise OptionError(
-                f"{path}: says nothing of bandwidth and frequency; give --bandwidth in Hz and --frequency in MHz."
+                f"{path}: has no bandwidth and frequency", remedy="give `bandwidth` in Hz and `frequency` in MHz"
             )
         dwelltime = 1 / bandwidth
     else:
@@ -129,7 +130,7 @@ def load_signal(
 
 
 def make_set(signal: Signal, n: int, seed: int, recipe=None, **ranges) -> dict[str, torch.Tensor]:
-    """Simulated transients and their truth.
+    """Simulate transients with their truth.
 
     ``recipe`` is 'paper-transients' unless given; ``ranges`` replaces entries of it.  Its SNR is that of the paper:
     magnitude of the signal at the time origin over the noise SD of the real and of the imaginary part.
@@ -159,9 +160,9 @@ def make_set(signal: Signal, n: int, seed: int, recipe=None, **ranges) -> dict[s
 
 
 def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000, seed: int = 0, settings=None):
-    """Train one of :data:`NETWORKS` on the data set, of which a tenth is held back; the card.
+    """Train one of :data:`NETWORKS` on the data set, a tenth of which is held back; return its card.
 
-    The four of the paper see no truth.
+    The four networks of the paper are trained without the truth.
     """
     from fsl_mrs_dl.training.frequency_then_phase import FrequencyThenPhaseTraining
     from fsl_mrs_dl.training.registration import RegistrationTraining
@@ -186,8 +187,7 @@ def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000
 
 
 def methods(signal: Signal, models: dict, fsl_mrs: bool = True) -> dict[str, Callable]:
-    """Everything that is compared, by the names of the table: FIDs ``(n, n_points)`` -> shifts (Hz) and phases
-    (degrees).
+    """Return all methods by the names of the table: from FIDs ``(n, n_points)`` to shifts (Hz) and phases (degrees).
 
     ``models`` are trained networks by name.  All classical methods are given the noise-free signal as their reference,
     of the mean width of the set.
@@ -195,13 +195,13 @@ def methods(signal: Signal, models: dict, fsl_mrs: bool = True) -> dict[str, Cal
     time_axis = torch.arange(signal.fid.shape[-1]) * signal.dwelltime
     reference = (signal.fid * torch.exp(-2 * torch.pi * time_axis)).numpy().astype(np.complex128)
     axes = signal.axes
-    found: dict[str, Callable] = {name: _asked(network) for name, network in models.items()}
-    found |= {
-        "SR": lambda fid: classical_alignment.spectral_registration(fid, reference, **axes),
-        "SRF": lambda fid: classical_alignment.spectral_registration(fid, reference, ppmlim=_LIMITED, **axes),
-        "CrR": lambda fid: classical_alignment.creatine_fit(fid, **axes),
-        "Corr": lambda fid: classical_alignment.correlation(fid, reference, **axes),
-        "CorrF": lambda fid: classical_alignment.correlation(fid, reference, ppmlim=_LIMITED, **axes),
+    functions: dict[str, Callable] = {name: answers_of(network) for name, network in models.items()}
+    functions |= {
+        "SR": lambda fid: classical_alignment.spectral_registration(fid, reference, axes),
+        "SRF": lambda fid: classical_alignment.spectral_registration(fid, reference, axes, ppmlim=_LIMITED),
+        "CrR": lambda fid: classical_alignment.creatine_fit(fid, axes),
+        "Corr": lambda fid: classical_alignment.correlation(fid, reference, axes),
+        "CorrF": lambda fid: classical_alignment.correlation(fid, reference, axes, ppmlim=_LIMITED),
         "default, known reference": lambda fid: _aligned(fid, axes, reference=reference, exact_reference=True),
         "default": lambda fid: _aligned(fid, axes),
         "default, all frequencies, known reference": lambda fid: _aligned(
@@ -210,35 +210,36 @@ def methods(signal: Signal, models: dict, fsl_mrs: bool = True) -> dict[str, Cal
     }
     if fsl_mrs:
         try:
-            from benchmarks.fsl_mrs_reference import its_align
+            from benchmarks.fsl_mrs_reference import fsl_mrs_align
         except ImportError:
-            return found
-        found["FSL-MRS align, known reference"] = lambda fid: its_align(fid, target=reference, **axes)
-    return found
+            return functions
+        functions["FSL-MRS align, known reference"] = lambda fid: fsl_mrs_align(fid, axes, target=reference)
+    return functions
 
 
 _WINDOW = (0.2, 4.2)
 
 
-def _asked(network):
-    def ask(fid):
+def answers_of(network) -> Callable:
+    """Return the function from FIDs to a network's shifts (Hz) and phases (degrees)."""
+
+    def estimate(fid):
         with torch.no_grad():
             parts = [network(part) for part in torch.as_tensor(fid).split(512)]
         shift, phase = (torch.cat([part[name] for part in parts]).numpy() for name in ("shift_hz", "phase"))
         return shift, np.rad2deg(phase)
 
-    return ask
+    return estimate
 
 
 def _minimised(network: self_supervised_registration.Registration, steps: int = 500):
-    """What the network was trained to find: the least of its loss for every transient by itself, from the network's own
-    answer."""
+    """Return the function from FIDs to the minimum of the network's loss for every transient, started at its answer."""
 
-    def ask(fid):
+    def estimate(fid):
         fid = torch.as_tensor(fid)
         with torch.no_grad():
             first = network(fid)
-        # Of like size, and positive where they have to be.
+        # Scaled to similar size; logarithms keep the others positive.
         scale = {"shift_hz": 5.0, "phase": 1.0}
         free = {
             name: value / scale[name] if name in scale else value.clamp(min=1e-6).log() for name, value in first.items()
@@ -247,38 +248,37 @@ def _minimised(network: self_supervised_registration.Registration, steps: int = 
         optimiser = torch.optim.Adam(free.values(), 0.02)
         decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
 
-        def found():
+        def values():
             return {name: value * scale[name] if name in scale else value.exp() for name, value in free.items()}
 
         for _ in range(steps):
             optimiser.zero_grad()
-            network.misfit(fid, found()).sum().backward()
+            network.misfit(fid, values()).sum().backward()
             optimiser.step()
             decay.step()
-        return found()["shift_hz"].detach().numpy(), np.rad2deg(found()["phase"].detach().numpy())
+        return values()["shift_hz"].detach().numpy(), np.rad2deg(values()["phase"].detach().numpy())
 
-    return ask
+    return estimate
 
 
 def _aligned(fid, axes, **options):
     fid = np.asarray(fid, dtype=np.complex128)
-    found = align_transients(fid, Axes(fid.shape[-1], **axes), **options)
-    return found.shift_hz, found.phase_deg
+    alignment = align_transients(fid, axes, **options)
+    return alignment.shift_hz, alignment.phase_deg
 
 
-def errors(found, data) -> tuple[np.ndarray, np.ndarray]:
-    """Errors of shifts (Hz) and phases (degrees), the phase's about its circular mean, which the choice of a reference
-    leaves open."""
-    shift = np.asarray(found[0]) - data["shift_hz"].numpy()
-    phase = np.asarray(found[1]) - np.rad2deg(data["phase"].numpy())
+def errors(estimates, data) -> tuple[np.ndarray, np.ndarray]:
+    """Return errors of shifts (Hz) and phases (degrees), those of phases about their arbitrary circular mean."""
+    shift = np.asarray(estimates[0]) - data["shift_hz"].numpy()
+    phase = np.asarray(estimates[1]) - np.rad2deg(data["phase"].numpy())
     middle = np.rad2deg(np.angle(np.exp(1j * np.deg2rad(phase)).mean()))
     return shift, (phase - middle + 180) % 360 - 180
 
 
-def precision(found, data) -> list[float]:
-    """SD of the errors of shift (Hz) and phase (degrees), each for all transients, those without and those with
-    nuisance peaks."""
-    shift, phase = errors(found, data)
+def precision(estimates, data) -> list[float]:
+    """Return SDs of the errors of shift (Hz) and phase (degrees), each for all transients, those without and those
+    with nuisance peaks."""
+    shift, phase = errors(estimates, data)
     nuisance = data["nuisance"].any(1).numpy()
     groups = (slice(None), ~nuisance, nuisance)
     return [
@@ -287,13 +287,13 @@ def precision(found, data) -> list[float]:
 
 
 def bounds(signal: Signal, data, ppmlim, unstable=("water", "lipids")) -> list[float]:
-    """Cramer-Rao bounds in the order of :func:`precision`, root mean square over the transients; nuisance amplitudes
-    free where there are any."""
+    """Return Cramer-Rao bounds in the order of :func:`precision`, root mean square over the transients; nuisance
+    amplitudes are free where there are any."""
     time_axis = torch.arange(signal.fid.shape[-1]) * signal.dwelltime
     reference = (signal.fid * torch.exp(-2 * torch.pi * time_axis)).numpy().astype(np.complex128)
     variance = (data["noise_sd"] / data["amplitude"]).square().numpy()
     nuisance = data["nuisance"].any(1).numpy()
-    axes = Axes(len(reference), **signal.axes)
+    axes = signal.axes
     free = np.array(cramer_rao(reference, 1.0, axes, ppmlim=ppmlim))
     held = np.array(cramer_rao(reference, 1.0, axes, ppmlim=ppmlim, unstable=unstable if ppmlim else ()))
     each = np.where(nuisance[:, None], held, free) ** 2 * variance[:, None]
@@ -317,9 +317,9 @@ def write_align(
     steps: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Train what is not there yet, measure everything, and write ``table.md`` and its figures.
+    """Train the missing networks, measure everything, and write ``table.md`` and its figures; return its path.
 
-    Trained networks stay in ``output/models`` and are loaded from there the next time.
+    Trained networks stay in ``output/models`` and are loaded from there in the next run.
 
     Raises
     ------
@@ -328,11 +328,12 @@ def write_align(
     output = Path(output)
     for name in networks:
         if name not in NETWORKS:
-            raise OptionError(f"--networks {name}: there is no such network; choose from {', '.join(NETWORKS)}.")
-    claim(
-        output,
-        {"signals": n_signals, "steps": steps, "seed": seed, "signal": fingerprint(signal.axes, signal.fid.numpy())},
-    )
+            raise OptionError(
+                "there is no such network", option="networks", value=name, remedy=f"choose from {', '.join(NETWORKS)}"
+            )
+    axes = {"dwelltime": signal.dwelltime, "spec_freq_mhz": signal.spec_freq_mhz}
+    identity = {"signals": n_signals, "steps": steps, "seed": seed, "signal": fingerprint(axes, signal.fid.numpy())}
+    claim(output, identity)
     models, cards = {}, {}
     for name in networks:
         folder = output / "models" / name
@@ -374,18 +375,19 @@ _MOST_MINIMISED = 800
 
 
 def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict, say) -> str:
+    """Report all methods on the test set, like Table 1 of the paper."""
     n = len(data["fid"])
     free = 100 * float((~data["nuisance"].any(1)).float().mean())
     lines = [
         "## Table 1 of the paper\n",
         (
-            f"{n} transients that no network has seen, {free:.0f} % without nuisance peaks. SD of the error of the"
+            f"{n} transients that are in no training, {free:.0f} % without nuisance peaks. SD of the error of the"
             " shift (Hz) and of the phase (degrees), for all, without and with nuisance peaks, then similarity index"
             " of the corrected transients (the first 240) and width of creatine in their average (Hz), milliseconds"
-            " per transient and minutes of training. 'paper' is what the paper prints; its nuisance peaks are not"
+            " per transient and minutes of training. 'paper' are the printed values; its nuisance peaks are not"
             " known, ours are in the recipe `paper-transients`. Bounds take the signal as known and, with nuisance"
-            " peaks, the strengths of water and lipids as unknown. 'Its loss minimised' is what a network is trained"
-            " to find: shift and phase at the least of its loss, for each transient by itself (the first"
+            " peaks, the strengths of water and lipids as unknown. 'Its loss minimised': shift and phase at the minimum"
+            " of a network's loss, for each transient by itself (the first"
             f" {_MOST_MINIMISED}). Classical methods are given the noise-free signal as reference; 'default' makes its"
             " own.\n"
         ),
@@ -393,8 +395,8 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
         "|---" * 11 + "|",
     ]
     fid = data["fid"].numpy()
-    axes = Axes(fid.shape[-1], **signal.axes)
-    raw = [similarity_index(fid[:240], axes), classical_alignment.creatine_width(fid.mean(0), **signal.axes)]
+    axes = signal.axes
+    raw = [similarity_index(fid[:240], axes), classical_alignment.creatine_width(fid.mean(0), axes)]
     lines.append(
         _row("not corrected", [*precision((0 * data["shift_hz"].numpy(),) * 2, data), *map(float, raw), "", ""])
     )
@@ -410,12 +412,12 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
     for name, method in every.items():
         say(f"Measuring {name}.")
         method(data["fid"][:4])
-        begun = time.perf_counter()
-        found = method(data["fid"] if name in cards else fid)
-        milliseconds = 1e3 * (time.perf_counter() - begun) / n
-        corrected = apply_shift_phase(fid, *found, signal.dwelltime)
-        cells = [*precision(found, data), float(similarity_index(corrected[:240], axes))]
-        cells += [classical_alignment.creatine_width(corrected.mean(0), **signal.axes), milliseconds]
+        start = time.perf_counter()
+        estimates = method(data["fid"] if name in cards else fid)
+        milliseconds = 1e3 * (time.perf_counter() - start) / n
+        corrected = apply_shift_phase(fid, *estimates, signal.dwelltime)
+        cells = [*precision(estimates, data), float(similarity_index(corrected[:240], axes))]
+        cells += [classical_alignment.creatine_width(corrected.mean(0), axes), milliseconds]
         lines.append(_row(name, [*cells, f"{cards[name]['training']['minutes']:.0f}" if name in cards else ""]))
         if name in PAPER:
             lines.append(_row(f"{name}, paper", [*PAPER[name], "", ""]))
@@ -431,7 +433,7 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
 
 
 def _beyond(signal: Signal, every: dict, n: int, seed: int) -> str:
-    """Shifts to 40 Hz and all phases, without nuisance peaks."""
+    """Report on shifts to 40 Hz and all phases, without nuisance peaks."""
     ranges = {"shift_hz": {"uniform": [-40, 40]}, "phase_deg": {"uniform": [-180, 180]}, "nuisance": []}
     data = make_set(signal, n, seed + 2_000_003, **ranges)
     bound = bounds(signal, data, _WINDOW)
@@ -453,32 +455,32 @@ def _beyond(signal: Signal, every: dict, n: int, seed: int) -> str:
 
 
 _SHOWN = ("dsr", "dsrf", "dcrr", "SR", "default, known reference", "default")
-# Of the width that the references have, so that what is noise in the signal itself is not mistaken for something to be
-# found.
+# The width is that of the references, so that methods do not fit the noise of the signal itself.
 _TRUE = {"shift_hz": 5.0, "phase_deg": 45.0, "apodise_fwhm_hz": 2.0, "amplitude": 1.0, "nuisance": []}
 
 
-def _known(signal: Signal, n: int, seed: int, snr: float) -> dict:
+def _constant_set(signal: Signal, n: int, seed: int, snr: float) -> dict:
+    """Simulate transients that differ in their noise only."""
     return make_set(signal, n, seed, snr=snr, **_TRUE)
 
 
-def _reference_less(found, data):
-    """Errors with the mean over a set taken out: relative methods leave it open."""
-    shift, phase = errors(found, data)
+def _relative_errors(estimates, data):
+    """Return errors less the mean over a set, which is arbitrary in relative methods."""
+    shift, phase = errors(estimates, data)
     return shift - shift.mean(), phase
 
 
 def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) -> str:
-    """Section 2.6.2: SNR from 3 to 110 at 5 Hz and 45 degrees."""
+    """Report section 2.6.2: SNR from 3 to 110 at 5 Hz and 45 degrees."""
     levels = (3, 5, 8, 12, 18, 27, 40, 60, 85, 110)
     shown = [name for name in _SHOWN if name in every]
-    sds, sets = {}, [_known(signal, n, seed + 3_000_003 + k, float(snr)) for k, snr in enumerate(levels)]
+    sds, sets = {}, [_constant_set(signal, n, seed + 3_000_003 + k, float(snr)) for k, snr in enumerate(levels)]
     limit = [bounds(signal, one, _WINDOW) for one in sets]
     wide = [bounds(signal, one, None) for one in sets]
     for name in shown:
         say(f"SNR sweep of {name}.")
         per = [
-            _reference_less(every[name](one["fid"] if name in NETWORKS else one["fid"].numpy()), one) for one in sets
+            _relative_errors(every[name](one["fid"] if name in NETWORKS else one["fid"].numpy()), one) for one in sets
         ]
         sds[name] = [(shift.std(), phase.std()) for shift, phase in per]
     lines = [
@@ -507,7 +509,7 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    drawn, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    chart, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     for panel, row, label in ((panels[0], 0, "SD of the shift (Hz)"), (panels[1], 1, "SD of the phase (degrees)")):
         panel.loglog(
             levels,
@@ -531,21 +533,21 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
-    drawn.savefig(figure, dpi=110)
-    pyplot.close(drawn)
+    chart.savefig(figure, dpi=110)
+    pyplot.close(chart)
     return "\n".join(lines) + "\n"
 
 
 def _monte_carlo(signal: Signal, every: dict, figure: Path, n: int, seed: int) -> str:
-    """Section 2.6.3: one SNR, many realisations of the noise; bias where the reference is known."""
-    data = _known(signal, n, seed + 4_000_003, 15.0)
+    """Report section 2.6.3: one SNR, many realisations of the noise; bias where the reference is known."""
+    data = _constant_set(signal, n, seed + 4_000_003, 15.0)
     limit = bounds(signal, data, _WINDOW)
     lines = [
         "## Monte Carlo\n",
         (
             f"{n} realisations of the noise at SNR 15, 5 Hz and 45 degrees (section 2.6.3). Mean of the error +- SD;"
-            " the mean of methods that are relative to a reference of their own, or to creatine, says where that"
-            " lies.\n"
+            " the mean of methods that are relative to a reference of their own, or to creatine, is the offset of that"
+            " reference.\n"
         ),
         f"![Monte Carlo]({figure.name})\n",
         "| | shift (Hz) | mean / SD | phase (degrees) | mean / SD |",
@@ -559,7 +561,7 @@ def _monte_carlo(signal: Signal, every: dict, figure: Path, n: int, seed: int) -
 
     names = [name for name in every if name in (*_SHOWN, "FSL-MRS align, known reference")]
     columns = min(4, len(names))
-    drawn, panels = pyplot.subplots(
+    chart, panels = pyplot.subplots(
         -(-len(names) // columns),
         columns,
         figsize=(2.7 * columns, 2.6 * -(-len(names) // columns)),
@@ -568,25 +570,25 @@ def _monte_carlo(signal: Signal, every: dict, figure: Path, n: int, seed: int) -
         layout="constrained",
         squeeze=False,
     )
-    turn = np.linspace(0, 2 * np.pi, 100)
+    angle = np.linspace(0, 2 * np.pi, 100)
     truth = data["shift_hz"].numpy(), np.rad2deg(data["phase"].numpy())
     for panel in panels.ravel()[len(names) :]:
         panel.set_axis_off()
     for name, panel in zip(names, panels.ravel()):
-        found = every[name](data["fid"] if name in NETWORKS else data["fid"].numpy())
-        shift, phase = np.asarray(found[0]) - truth[0], (np.asarray(found[1]) - truth[1] + 180) % 360 - 180
+        estimates = every[name](data["fid"] if name in NETWORKS else data["fid"].numpy())
+        shift, phase = np.asarray(estimates[0]) - truth[0], (np.asarray(estimates[1]) - truth[1] + 180) % 360 - 180
         cells = []
         for value in (shift, phase):
             cells += [f"{value.mean():+.3f} +- {value.std():.3f}", f"{value.mean() / value.std():+.2f}"]
         lines.append(_row(name, cells))
         panel.plot(shift - shift.mean(), phase - phase.mean(), ".", markersize=3, alpha=0.6)
         # Twice the bound either way; the errors of shift and phase are correlated, the bounds are not drawn so.
-        panel.plot(2 * limit[1] * np.cos(turn), 2 * limit[4] * np.sin(turn), color="black", linewidth=1)
+        panel.plot(2 * limit[1] * np.cos(angle), 2 * limit[4] * np.sin(angle), color="black", linewidth=1)
         panel.set(title=name, xlim=(-3, 3), ylim=(-12, 12))
         panel.title.set_fontsize(9)
         panel.grid(alpha=0.3)
-    drawn.supxlabel("shift less its mean (Hz); ellipse: twice the bound", fontsize=9)
-    drawn.supylabel("phase less its mean (degrees)", fontsize=9)
-    drawn.savefig(figure, dpi=110)
-    pyplot.close(drawn)
+    chart.supxlabel("shift less its mean (Hz); ellipse: twice the bound", fontsize=9)
+    chart.supylabel("phase less its mean (degrees)", fontsize=9)
+    chart.savefig(figure, dpi=110)
+    pyplot.close(chart)
     return "\n".join(lines) + "\n"

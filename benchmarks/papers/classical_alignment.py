@@ -1,6 +1,6 @@
-"""Classical methods of frequency and phase correction by others, as they were published, to compare with.
+"""Classical methods of frequency and phase correction, as they were published, for comparison.
 
-One transient at a time, with SciPy's optimisers, as the originals do it; none of this is used to align data.  All take
+They fit one transient at a time with SciPy's optimisers, like the originals, and are not used to align data.  All take
 FIDs ``(n_transients, n_points)`` and return ``shift_hz`` and ``phase_deg``, each ``(n_transients,)``, with
 :mod:`fsl_mrs_dl.registration.alignment`'s signs.
 """
@@ -11,22 +11,25 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
 
-__all__ = ["spectral_registration", "correlation", "creatine_fit", "creatine_width"]
+__all__ = ["correlation", "creatine_fit", "creatine_width", "spectral_registration"]
 
 _CREATINE_PPM, _CHOLINE_PPM = 3.027, 3.2
 
 
-def spectral_registration(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmlim=None):
-    """Least squares in the time domain over shift and phase, from no shift (Near et al., doi 10.1002/mrm.25094).
+def spectral_registration(fid, reference, axes: Axes, *, ppmlim=None) -> tuple[np.ndarray, np.ndarray]:
+    """Align by least squares in the time domain over shift and phase, starting at no shift.
 
-    With ``ppmlim`` the part of both spectra in the window is cut out first and transformed back, which makes it the
-    registration over a limited frequency range.  Amplitudes are not fitted; the first 0.4 s are compared, past which
-    there is little but noise.
+    Near et al., doi 10.1002/mrm.25094.
+
+    With ``ppmlim`` the part of both spectra in the window is cut out first and transformed back: registration over a
+    limited frequency range.  Amplitudes are not fitted; the first 0.4 s are compared, since later points are mostly
+    noise.
     """
-    fid, reference = np.asarray(fid), np.asarray(reference)
+    fid, reference, dwelltime = np.asarray(fid), np.asarray(reference), axes.dwelltime
     if ppmlim is not None:
-        first, last = units.window_indices(units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz), ppmlim)
+        first, last = axes.with_points(fid.shape[-1]).window(ppmlim)
         n_points = fid.shape[-1]
         cut = lambda x: np.fft.ifft(np.fft.fftshift(np.fft.fft(x), axes=-1)[..., first:last])  # noqa: E731
         fid, reference, dwelltime = cut(fid), cut(reference), dwelltime * n_points / (last - first)
@@ -34,19 +37,20 @@ def spectral_registration(fid, reference, *, dwelltime: float, spec_freq_mhz: fl
     time = np.arange(n_used) * dwelltime
     fid, reference = fid[:, :n_used], reference[:n_used]
     # Hertz and degrees are of the same size here, as in the originals.
-    found = np.empty((len(fid), 2))
+    solutions = np.empty((len(fid), 2))
     for row, one in enumerate(fid):
 
-        def left(p, one=one):
-            turned = reference * np.exp(1j * (2 * np.pi * p[0] * time + np.deg2rad(p[1])))
-            return (one - turned).view(float)
+        def residual(p, one=one):
+            shifted = reference * np.exp(1j * (2 * np.pi * p[0] * time + np.deg2rad(p[1])))
+            return (one - shifted).view(float)
 
-        found[row] = least_squares(left, (0.0, 0.0), method="lm", x_scale=(1.0, 1.0)).x
-    return found[:, 0], (found[:, 1] + 180) % 360 - 180
+        solutions[row] = least_squares(residual, (0.0, 0.0), method="lm", x_scale=(1.0, 1.0)).x
+    return solutions[:, 0], (solutions[:, 1] + 180) % 360 - 180
 
 
-def correlation(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmlim=None, zero_fill: int = 4):
-    """Largest correlation of the spectra over shifts; the phase is that of the correlation there (Wiegers et al. 2017).
+def correlation(fid, reference, axes: Axes, *, ppmlim=None, zero_fill: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Align by the largest correlation of the spectra over shifts, with the phase of that correlation (Wiegers et al.
+    2017).
 
     Zero-filled, so that shifts are found in steps of ``1 / (zero_fill * acquisition time)``; ``ppmlim`` limits both
     spectra.
@@ -54,51 +58,51 @@ def correlation(fid, reference, *, dwelltime: float, spec_freq_mhz: float, ppmli
     n_fft = zero_fill * np.shape(fid)[-1]
     fid, reference = (np.fft.fft(np.asarray(x), n=n_fft) for x in (fid, reference))
     if ppmlim is not None:
-        ppm = units.hz_to_ppm(np.fft.fftfreq(n_fft, dwelltime), spec_freq_mhz)
+        ppm = units.hz_to_ppm(np.fft.fftfreq(n_fft, axes.dwelltime), axes.spec_freq_mhz)
         inside = (ppm >= ppmlim[0]) & (ppm <= ppmlim[1])
         fid, reference = fid * inside, reference * inside
     fid, reference = np.fft.ifft(fid), np.fft.ifft(reference)
     # The correlation of two spectra is the transform of one FID times the other's conjugate.
     value = np.fft.fft(fid * reference.conj())
     best = np.abs(value).argmax(-1)
-    return np.fft.fftfreq(n_fft, dwelltime)[best], np.rad2deg(np.angle(value[np.arange(len(fid)), best]))
+    return np.fft.fftfreq(n_fft, axes.dwelltime)[best], np.rad2deg(np.angle(value[np.arange(len(fid)), best]))
 
 
-def creatine_fit(fid, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(2.6, 3.6)):
-    """Creatine and choline as two Lorentzian lines of one width over a straight baseline, fitted to the real part of
-    the spectrum.
+def creatine_fit(fid, axes: Axes, *, ppmlim=(2.6, 3.6)) -> tuple[np.ndarray, np.ndarray]:
+    """Fit creatine and choline as two Lorentzian lines of one width over a straight baseline to the real part of the
+    spectrum.
 
-    The parameters are those of Gannet's model (Edden et al., doi 10.1002/jmri.24478): height of creatine, its place,
+    The parameters are those of Gannet's model (Edden et al., doi 10.1002/jmri.24478): height of creatine, its shift,
     width and phase, the ratio of choline to it, offset and slope.  Shifts are relative to 3.027 ppm; the start is the
     highest point of the magnitude near it.
     """
-    found = np.array([_fit_creatine(one, dwelltime, spec_freq_mhz, ppmlim) for one in np.asarray(fid)])
-    turned = found[:, 3] + np.where(found[:, 0] * found[:, 2] < 0, np.pi, 0)
-    return (found[:, 1] - _CREATINE_PPM) * spec_freq_mhz, np.rad2deg((turned + np.pi) % (2 * np.pi) - np.pi)
+    lines = np.array([_fit_creatine(one, axes, ppmlim) for one in np.asarray(fid)])
+    phase = lines[:, 3] + np.where(lines[:, 0] * lines[:, 2] < 0, np.pi, 0)
+    return (lines[:, 1] - _CREATINE_PPM) * axes.spec_freq_mhz, np.rad2deg((phase + np.pi) % (2 * np.pi) - np.pi)
 
 
-def creatine_width(fid, *, dwelltime: float, spec_freq_mhz: float, ppmlim=(2.6, 3.6)) -> float:
-    """Full width at half maximum (Hz) of creatine in one FID ``(n_points,)``, as :func:`creatine_fit` finds it."""
-    return float(2 * abs(_fit_creatine(np.asarray(fid), dwelltime, spec_freq_mhz, ppmlim)[2]) * spec_freq_mhz)
+def creatine_width(fid, axes: Axes, *, ppmlim=(2.6, 3.6)) -> float:
+    """Return the full width at half maximum (Hz) of creatine in a FID ``(n_points,)``, by :func:`creatine_fit`."""
+    return float(2 * abs(_fit_creatine(np.asarray(fid), axes, ppmlim)[2]) * axes.spec_freq_mhz)
 
 
-def _fit_creatine(fid, dwelltime, spec_freq_mhz, ppmlim) -> np.ndarray:
-    """Height, place (ppm), half width (ppm), phase (rad), ratio of choline, offset, slope."""
-    first, last = units.window_indices(units.ppm_axis(fid.shape[-1], dwelltime, spec_freq_mhz), ppmlim)
+def _fit_creatine(fid, axes: Axes, ppmlim) -> np.ndarray:
+    """Return height, shift (ppm), half width (ppm), phase (rad), ratio of choline, offset, slope."""
+    first, last = axes.with_points(fid.shape[-1]).window(ppmlim)
     # FSL-MRS's axis, good for windows, is off by part of a bin; lines are fitted where the transform has its bins.
-    hertz = np.fft.fftshift(np.fft.fftfreq(fid.shape[-1], dwelltime))[first:last]
-    ppm = units.hz_to_ppm(hertz, spec_freq_mhz)
+    hertz = np.fft.fftshift(np.fft.fftfreq(fid.shape[-1], axes.dwelltime))[first:last]
+    ppm = units.hz_to_ppm(hertz, axes.spec_freq_mhz)
     spec = np.fft.fftshift(np.fft.fft(fid, norm="ortho"))[first:last]
     near = np.abs(ppm - _CREATINE_PPM) < 0.1
     top = int(np.flatnonzero(near)[np.abs(spec[near]).argmax()])
 
-    def left(p):
-        height, place, width, phase, ratio, offset, slope = p
+    def residual(p):
+        height, centre, width, phase, ratio, offset, slope = p
         line = 0
-        for size, at in ((1.0, place), (ratio, place + _CHOLINE_PPM - _CREATINE_PPM)):
+        for size, at in ((1.0, centre), (ratio, centre + _CHOLINE_PPM - _CREATINE_PPM)):
             line = line + size * height * width / (width + 1j * (ppm - at))
         return (line * np.exp(1j * phase)).real + offset + slope * (ppm - ppm.mean()) - spec.real
 
     size = np.abs(spec[top])
     start = (size, ppm[top], 0.02, np.angle(spec[top]), 0.7, 0.0, 0.0)
-    return least_squares(left, start, method="lm", x_scale=(size, 0.05, 0.01, 1.0, 0.5, size, size), max_nfev=400).x
+    return least_squares(residual, start, method="lm", x_scale=(size, 0.05, 0.01, 1.0, 0.5, size, size), max_nfev=400).x

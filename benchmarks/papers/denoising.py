@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.papers.quantification import fitted, make_set, slopes
+from benchmarks.papers.quantification_data import make_set
+from benchmarks.papers.quantification_measures import fit_set, slopes
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.fitting import uncertainty
@@ -189,7 +190,7 @@ def compare_fits(network, basis: Basis, snr: float, n: int, seed: int, widen: fl
     data = make_set(basis, n, seed, snr=snr, widen=widen)
     found = {}
     for name, fids in (("raw", data["fid"]), ("denoised", denoised(network, data["fid"]))):
-        fit = fitted(basis, {**data, "fid": fids}, prior="shamaei-table2" if name == "raw" else "none")
+        fit = fit_set(basis, {**data, "fid": fids}, prior="shamaei-table2" if name == "raw" else "none")
         low, high = np.transpose([fit.interval([column]) for column in range(basis.n_metabs)], (1, 2, 0))
         found[name] = _compared(fit.conc, fit.crlb_sd, low, high, data["conc"], fit.misfit)
         if name == "raw":

@@ -310,11 +310,11 @@ def run_jobs(jobs, output: Path, workers: int, say: Callable[[str], None], devic
     if todo:
         say(f"Training {len(todo)} networks, {workers} at a time; they are kept in {output / 'models'}.")
         order = sorted(todo, key=lambda job: -(1 + job.options.get("active", 0)) * _weight(job))
-        _side_by_side([(job, str(folder_of(output, job.name)), device) for job in order], output, workers, say)
+        _train_in_parallel([(job, str(folder_of(output, job.name)), device) for job in order], output, workers, say)
 
 
-def _side_by_side(calls: list[tuple], output: Path, workers: int, say: Callable[[str], None]) -> None:
-    """Trainings in processes of their own, each with one thread."""
+def _train_in_parallel(calls: list[tuple], output: Path, workers: int, say: Callable[[str], None]) -> None:
+    """Train in separate processes, each with one thread."""
     begun = time.monotonic()
     # Fresh processes: torch's threads do not survive a fork.
     with ProcessPoolExecutor(
@@ -375,5 +375,5 @@ def train_stacks(
     if calls:
         say(f"Training {len(calls)} stacking models.")
         # Those of most networks take longest.
-        _side_by_side(sorted(calls, key=lambda call: -len(call[3])), output, workers, say)
+        _train_in_parallel(sorted(calls, key=lambda call: -len(call[3])), output, workers, say)
     return list(_STACKED)

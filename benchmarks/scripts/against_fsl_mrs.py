@@ -1,4 +1,4 @@
-"""The same fits by FSL-MRS Newton and by us, in one run: python benchmarks/scripts/against_fsl_mrs.py >
+"""The same fits by FSL-MRS Newton and by us, in one run: python -m benchmarks.scripts.against_fsl_mrs >
 benchmarks/against_fsl_mrs.md
 
 Needs FSL-MRS in the same environment.  Data: human brain at 3 T (PRESS) and 7 T (STEAM), found through
@@ -74,7 +74,7 @@ def main() -> None:
 
     print("# The same fits by FSL-MRS Newton and by FSL-MRS-DL\n")
     print(
-        f"`python benchmarks/scripts/against_fsl_mrs.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]},"
+        f"`python -m benchmarks.scripts.against_fsl_mrs`, FSL-MRS {fsl_mrs.__version__.split('+')[0]},"
         f" {torch.get_num_threads()} threads, default window."
     )
     print(

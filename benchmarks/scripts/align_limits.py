@@ -1,12 +1,13 @@
 """Frequency and phase correction against its limits: rat signal with known truth, and real transients.
 
-    python benchmarks/scripts/align_limits.py > benchmarks/align_limits.md
+    python -m benchmarks.scripts.align_limits > benchmarks/align_limits.md
 
 Data: folder in FSL_MRS_DL_TESTDATA, default ../shared/data from the project's root.  Two minutes on two cores.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import time
@@ -34,14 +35,14 @@ WINDOWS = ((0.2, 4.2), None)
 
 
 def rat_signal() -> np.ndarray:
-    """The 9.4 T signal with the recipe's 2 Hz apodisation; stored in the in-memory convention (NAA at lower
+    """Return the 9.4 T signal with the recipe's 2 Hz apodisation, in the in-memory convention (NAA at lower
     frequency)."""
     fid = scipy.io.loadmat(DATA / "seed_fpc_rat9t/obx_23_9_FC.mat")["data"].squeeze()
     return fid * np.exp(-2 * np.pi * np.arange(len(fid)) * RAT.dwelltime)
 
 
 def simulate(clean, n_sets, n_transients, rng, snr=(9, 27)):
-    """FIDs (n_sets, 1, n_transients, n_points) by the recipe, and their shift (Hz), phase (deg), noise SD,
+    """Return FIDs (n_sets, 1, n_transients, n_points) by the recipe, and their shift (Hz), phase (deg), noise SD,
     amplitude."""
     shape = (n_sets, n_transients)
     shift, phase = rng.uniform(-20, 20, shape), rng.uniform(-90, 90, shape)
@@ -296,8 +297,6 @@ def combined_table() -> None:
     fid = image[:][0, 0, 0].transpose(1, 2, 0)
     axes = Axes(fid.shape[-1], image.dwelltime, image.spectrometer_frequency[0])
 
-    keywords = {"dwelltime": axes.dwelltime, "spec_freq_mhz": axes.spec_freq_mhz}
-
     def together(fids):
         """Coils in units of their noise, added up with weights from their mean."""
         fids = fids / fid[..., -fid.shape[-1] // 4 :].std((1, 2))[:, None, None]
@@ -318,11 +317,11 @@ def combined_table() -> None:
     ways["ours, each coil alone"] = (alone, together(alone))
     ways["ours, coils combined first"] = (None, apply(together(fid), ours(together(fid))))
     try:
-        from benchmarks.fsl_mrs_reference import its_align
+        from benchmarks.fsl_mrs_reference import fsl_mrs_align
 
-        theirs = np.stack([apply(one, its_align(one, **keywords)) for one in fid])
+        theirs = np.stack([apply(one, fsl_mrs_align(one, axes)) for one in fid])
         ways["FSL-MRS align, each coil alone"] = (theirs, together(theirs))
-        ways["FSL-MRS align, coils combined first"] = (None, apply(together(fid), its_align(together(fid), **keywords)))
+        ways["FSL-MRS align, coils combined first"] = (None, apply(together(fid), fsl_mrs_align(together(fid), axes)))
     except ImportError:
         pass
     print(
@@ -330,22 +329,29 @@ def combined_table() -> None:
         " creatine in the combined mean (Hz).\n"
     )
     print("| | coil 1 | coil 2 | coil 3 | coil 4 | combined | Cr width |\n|---|---|---|---|---|---|---|")
-    for name, (apart, whole) in ways.items():
-        cells = [f"{x:.4f}" for x in similarity_index(apart, axes)] if apart is not None else [""] * 4
+    for name, (separate, whole) in ways.items():
+        cells = [f"{x:.4f}" for x in similarity_index(separate, axes)] if separate is not None else [""] * 4
         mean = whole.mean(0)
         at = absolute_offset(mean, axes)
         straight = apply_shift_phase(mean, at.shift_hz, at.phase_deg, axes.dwelltime)
-        width = classical_alignment.creatine_width(straight, **keywords)
+        width = classical_alignment.creatine_width(straight, axes)
         print(f"| {name} | " + " | ".join(cells) + f" | {float(similarity_index(whole, axes)):.4f} | {width:.2f} |")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="+", choices=list(TABLES), default=list(TABLES), help="default all")
+    args = parser.parse_args()
     print("# Frequency and phase correction against its limits\n")
     print(
-        "Made by `python benchmarks/scripts/align_limits.py > benchmarks/align_limits.md`, "
+        "Made by `python -m benchmarks.scripts.align_limits > benchmarks/align_limits.md`, "
         f"{torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}.\n"
     )
-    rat_table()
-    water_table()
-    real_table()
-    combined_table()
+    for name in args.tables:
+        TABLES[name]()
+
+
+TABLES = {"rat": rat_table, "water": water_table, "real": real_table, "combined": combined_table}
+
+if __name__ == "__main__":
+    main()

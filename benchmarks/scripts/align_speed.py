@@ -1,6 +1,6 @@
 """Alignment of 1000 transients beside FSL-MRS: from file to file, and the computation itself.
 
-    python benchmarks/align_speed.py > benchmarks/align_speed.md
+    python -m benchmarks.scripts.align_speed > benchmarks/align_speed.md
 
 Needs FSL-MRS for the comparison.  Three minutes on two cores; run it on an idle machine.
 """
@@ -26,20 +26,20 @@ GRIDS = {"2048 points at 2 kHz": (2048, 2000.0), "4096 points at 4 kHz": (4096, 
 
 
 def transients(n, n_points, bandwidth, unstable):
-    """Drifting 3 T PRESS transients at SNR 10, and the truth."""
+    """Simulate drifting 3 T PRESS transients at SNR 10, with their truth."""
     basis = acquisition.simulate_basis(te_ms=30.0, n_points=n_points, bandwidth_hz=bandwidth)
-    made = acquisition.simulate_svs(basis, transients=n, snr=10.0, drift_hz=20.0, drift_deg=60.0, te_ms=30.0)
+    acquired = acquisition.simulate_svs(basis, transients=n, snr=10.0, drift_hz=20.0, drift_deg=60.0, te_ms=30.0)
     if unstable:
         from dataclasses import replace
 
         random = np.random.default_rng(1)
         t = np.arange(n_points) / bandwidth
-        fids = made.data.fids[0, 0, 0].copy()
+        fids = acquired.data.fids[0, 0, 0].copy()
         for ppm, width, size in ((4.65, 8.0, 3.0), (1.3, 25.0, 1.0)):
             height = size * np.abs(fids[0]).mean() * random.exponential(1, n) * np.exp(2j * np.pi * random.random(n))
             fids += height * np.exp((2j * np.pi * (ppm - 4.65) * basis.spec_freq_mhz - np.pi * width) * t)[:, None]
-        made = replace(made, data=replace(made.data, fids=fids[None, None, None].astype(np.complex64)))
-    return made
+        acquired = replace(acquired, data=replace(acquired.data, fids=fids[None, None, None].astype(np.complex64)))
+    return acquired
 
 
 def best(job, times):
@@ -58,13 +58,13 @@ def errors(shift_hz, phase_deg, truth) -> str:
     )
 
 
-def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
+def measure(acquired, times_theirs: int) -> list[tuple[str, float, float, str]]:
     """Rows of (program, seconds file to file, seconds of computation, errors)."""
     scripts = Path(sys.executable).parent
-    fids = np.ascontiguousarray(made.data.fids[0, 0, 0].T)
-    axes = made.data.axes
+    fids = np.ascontiguousarray(acquired.data.fids[0, 0, 0].T)
+    axes = acquired.data.axes
     with tempfile.TemporaryDirectory() as folder:
-        file = str(nifti.save(Path(folder) / "raw.nii.gz", made.data))
+        file = str(nifti.save(Path(folder) / "raw.nii.gz", acquired.data))
 
         def run(program):
             words = [str(scripts / program), "align", "--file", file, "--output", f"{folder}/{program}", "--overwrite"]
@@ -73,8 +73,8 @@ def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
                 raise SystemExit(done.stderr)
 
         align_transients(fids[:50], axes)  # the first call computes the subspace of nuisance lines
-        found = align_transients(fids, axes)
-        text = errors(found.shift_hz, found.phase_deg, made.truth)
+        alignment = align_transients(fids, axes)
+        text = errors(alignment.shift_hz, alignment.phase_deg, acquired.truth)
         rows = [
             (
                 "fsl_mrs_dl align",
@@ -84,15 +84,15 @@ def measure(made, times_theirs: int) -> list[tuple[str, float, float, str]]:
             )
         ]
         if (scripts / "fsl_mrs_proc").exists():
-            from benchmarks.fsl_mrs_reference import its_align
+            from benchmarks.fsl_mrs_reference import fsl_mrs_align
 
             whole = best(lambda: run("fsl_mrs_proc"), times_theirs)
             answers = []
             computed = best(
-                lambda: answers.append(its_align(fids, dwelltime=axes.dwelltime, spec_freq_mhz=axes.spec_freq_mhz)),
+                lambda: answers.append(fsl_mrs_align(fids, axes)),
                 times_theirs,
             )
-            rows.append(("fsl_mrs_proc align", whole, computed, errors(*answers[-1], made.truth)))
+            rows.append(("fsl_mrs_proc align", whole, computed, errors(*answers[-1], acquired.truth)))
     return rows
 
 
@@ -103,10 +103,10 @@ def main() -> None:
     args = parser.parse_args()
     print("# Alignment beside FSL-MRS: speed\n")
     print(
-        f"Made by `python benchmarks/align_speed.py`, {torch.get_num_threads()} threads of a {platform.machine()} CPU,"
-        f" torch {torch.__version__}. {args.transients} transients, one coil, simulated 3 T PRESS at SNR 10, 20 Hz and"
-        " 60 degrees of drift; seconds. 'Error' is the SD of shift (Hz) / phase (degrees) about the truth. FSL-MRS"
-        " with its default options (2 iterations, target found in the data).\n"
+        f"Made by `python -m benchmarks.scripts.align_speed`, {torch.get_num_threads()} threads of a"
+        f" {platform.machine()} CPU, torch {torch.__version__}. {args.transients} transients, one coil, simulated"
+        " 3 T PRESS at SNR 10, 20 Hz and 60 degrees of drift; seconds. 'Error' is the SD of shift (Hz) / phase"
+        " (degrees) about the truth. FSL-MRS with its default options (2 iterations, target chosen from the data).\n"
     )
     print("| data | | file to file | computation | ms per transient | error |\n|---|---|---|---|---|---|")
     for label, (n_points, bandwidth) in GRIDS.items():

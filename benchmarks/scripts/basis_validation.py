@@ -1,9 +1,10 @@
 """Simulated against real basis sets, metabolite by metabolite, and the fit behind the parametric macromolecules.
 
-    python benchmarks/basis_validation.py                    prints the tables and writes benchmarks/basis_validation.md
-    python benchmarks/basis_validation.py --macromolecules   prints the lines that data/spin_systems.json holds
+    python -m benchmarks.scripts.basis_validation
+    python -m benchmarks.scripts.basis_validation --macromolecules
 
-Reads the test data: FSL_MRS_DL_TESTDATA, default ../shared/data from the project's root.
+The first prints the tables and writes benchmarks/basis_validation.md, the second prints the lines of
+data/spin_systems.json.  Test data: FSL_MRS_DL_TESTDATA, default ../shared/data from the project's root.
 """
 
 from __future__ import annotations
@@ -202,8 +203,8 @@ def markdown(result: dict) -> str:
 
 HEAD = """# Simulated against real basis sets
 
-`python benchmarks/basis_validation.py`, on one CPU core; nothing random. Normalised correlation of complex spectra
-in 0.2-4.2 ppm. One shift, one line width (Lorentzian and Gaussian) and one zero-order phase for a whole set,
+`python -m benchmarks.scripts.basis_validation`, on one CPU core; nothing random. Normalised correlation of complex
+spectra in 0.2-4.2 ppm. One shift, one line width (Lorentzian and Gaussian) and one zero-order phase for a whole set,
 fitted on NAA, Cr, PCr and Scyllo; nothing is fitted to a single metabolite. Timings that a file does not give are
 searched for the highest mean over its metabolites. `|r|` and `Re r` at the real set's own width, 1 to 2 Hz, where
 a shift of 0.003 ppm already matters; the last column after both were broadened to in-vivo width. Lines with a

@@ -1,8 +1,11 @@
-"""dl-align and dlquant inside the FSL-MRS of this environment: what works, how its answers compare, how long it takes.
+"""dl-align and dlquant inside the FSL-MRS of this environment: function, agreement with Newton, and run time.
 
-    python benchmarks/drop_in.py --data IN_VIVO --reference WATER --basis BASIS     one row of the table of versions
-    python benchmarks/drop_in.py ... --volume 10                                     and fsl_mrsi on 10 x 10 voxels
-    python benchmarks/drop_in.py --start-up 200                                      what the hook costs at every start
+    python -m benchmarks.scripts.drop_in --data IN_VIVO --reference WATER --basis BASIS
+    python -m benchmarks.scripts.drop_in ... --volume 10
+    python -m benchmarks.scripts.drop_in --start-up 200
+
+The first prints one row of the table of versions, the second runs fsl_mrsi on 10 x 10 voxels, too, the third measures
+the time that the hook adds to every start of Python.
 
 Prints Markdown; see benchmarks/drop_in.md for recorded results.
 """
@@ -10,6 +13,7 @@ Prints Markdown; see benchmarks/drop_in.md for recorded results.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -25,7 +29,7 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.fitting.options import FitOptions
 
 COMMAND = "import sys; from fsl_mrs.scripts.{0} import main; sys.argv[0] = '{0}'; sys.exit(main())"
-OWN = "import sys; from fsl_mrs_dl.cli import main; sys.exit(main())"
+OWN = "import sys; from fsl_mrs_dl.cli.main import main; sys.exit(main())"
 EXAMPLE = Path(__file__).resolve().parents[2] / "fsl_mrs_dl/data/example"
 
 
@@ -44,7 +48,7 @@ def files(folder: Path) -> set[str]:
 
 
 def fits(args) -> str:
-    """Cost and concentrations beside Newton's, for every model with shared shifts and every baseline this FSL-MRS
+    """Compare cost and concentrations with Newton's, for every model with shared shifts and every baseline this FSL-MRS
     has."""
     import inspect
 
@@ -53,9 +57,9 @@ def fits(args) -> str:
     warnings.simplefilter("ignore")
     mrs = mrs_io.read_FID(str(args.data)).mrs(basis=mrs_io.read_basis(str(args.basis)))
     mrs.processForFitting()
-    words = "baseline" in inspect.signature(fitting.fit_FSLModel).parameters
+    has_baseline = "baseline" in inspect.signature(fitting.fit_FSLModel).parameters
     baselines = [{"baseline": text} for text in ("off", "poly, 2", "spline, moderate")]
-    if not words:
+    if not has_baseline:
         baselines = [{"baseline_order": order} for order in (-1, 2)]
     worst_cost, worst_conc, n = -np.inf, 0.0, 0
     for model in ("voigt", "lorentzian", "negativevoigt"):
@@ -74,7 +78,7 @@ def fits(args) -> str:
 
 
 def svs(args, folder: Path) -> str:
-    """fsl_mrs with a water reference and tissue fractions, both algorithms."""
+    """Compare the files of fsl_mrs with a water reference and tissue fractions, by both algorithms."""
     common = ["--data", args.data, "--basis", args.basis, "--h2o", args.reference, "--TE", 35, "--TR", 2, "--report"]
     common += ["--tissue_frac", 0.5, 0.4, 0.1, "--combine", "NAA", "NAAG"]
     for algo in ("Newton", "dlquant"):
@@ -98,7 +102,7 @@ def align(folder: Path) -> str:
 
 
 def volume(path: Path, rows: int, columns: int) -> None:
-    """A volume with known truth: the example's basis set, random concentrations, widths, shifts and phases, SNR 25."""
+    """Write a volume with known truth: the example's basis set, random concentrations and line shapes, SNR 25."""
     import torch
 
     from fsl_mrs_dl.core.metabolites import typical_concentrations
@@ -135,7 +139,7 @@ def mrsi(folder: Path, side: int) -> str:
     import pandas as pd
 
     volume(folder / "volume.nii.gz", side, side)
-    # Two voxels tell what start-up costs, which is no part of the time per voxel.
+    # Two voxels measure the start-up, which is no part of the time per voxel.
     volume(folder / "two.nii.gz", 1, 2)
     seconds = {}
     for name in ("two", "volume"):
@@ -185,7 +189,7 @@ def mrsi(folder: Path, side: int) -> str:
 
 
 def start_up(n: int) -> str:
-    """Medians of paired runs with and without the hook's starter file, of Python and of ``fsl_mrs --help``."""
+    """Time Python and ``fsl_mrs --help`` with and without the hook's .pth file, in pairs; return medians as text."""
     import fsl_mrs_dl
     from fsl_mrs_dl.fslmrs import switch
 
@@ -203,21 +207,24 @@ def start_up(n: int) -> str:
             python = f"{folder}/{name}/bin/python"
             code = "import sysconfig; print(sysconfig.get_path('purelib'))"
             site = Path(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip())
-            # Paths that are added by such a file have no such files read in them: the hook starts from ours alone.
+            # Python reads no .pth files in paths that a .pth file adds, so that only this one starts the hook.
             packages = [path for path in sys.path if path.endswith("-packages")]
             (site / "path.pth").write_text("".join(f"{path}\n" for path in (package.parent, *packages)))
             if name == "with":
                 (site / switch.PTH).write_text(switch.starter_text())
             pythons.append(python)
         pairs = np.array([[seconds([python, "-c", "pass"]) for python in pythons] for _ in range(n)])
+        added = np.median(pairs[:, 1] - pairs[:, 0]) * 1e3
+        report = f"python -c pass: {np.median(pairs[:, 0]) * 1e3:.2f} ms without the hook, {added:+.2f} ms with it"
+        if not importlib.util.find_spec("fsl_mrs"):
+            return f"{report} (median of {n} pairs); FSL-MRS is not installed here"
         words = ["-c", COMMAND.format("fsl_mrs"), "--help"]
         helps = np.array([[seconds([python, *words]) for python in pythons] for _ in range(n)])
-    added = np.median(pairs[:, 1] - pairs[:, 0]) * 1e3
     slower = np.median(helps[:, 1] / helps[:, 0] - 1) * 100
     without, on = np.median(helps, axis=0)
     return (
-        f"python -c pass: {np.median(pairs[:, 0]) * 1e3:.2f} ms without the hook, {added:+.2f} ms with it (median of"
-        f" {n} pairs); fsl_mrs --help: {without * 1e3:.1f} ms without, {on * 1e3:.1f} ms with it, {slower:+.1f} %"
+        f"{report} (median of {n} pairs); fsl_mrs --help: {without * 1e3:.1f} ms without, {on * 1e3:.1f} ms with it,"
+        f" {slower:+.1f} %"
     )
 
 

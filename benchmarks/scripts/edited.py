@@ -1,6 +1,6 @@
 """Edited data: ON and OFF transients of a simulated MEGA-PRESS scan that drifts, aligned and subtracted.
 
-    python benchmarks/edited.py > benchmarks/edited.md
+    python -m benchmarks.scripts.edited > benchmarks/edited.md
 
 With FSL-MRS installed its align and align-diff are measured on the same data.  Five minutes on two cores, half a minute
 without FSL-MRS.
@@ -102,7 +102,7 @@ def judge(fids, on, off, axes, noise_sd):
     index = np.mean([similarity_index(one, axes) for one in fids])
     mean_on, mean_off = fids.mean(1)
     straight = best_turn(np.concatenate([mean_off]), off, axes)
-    width = classical_alignment.creatine_width(straight, dwelltime=axes.dwelltime, spec_freq_mhz=axes.spec_freq_mhz)
+    width = classical_alignment.creatine_width(straight, axes)
     # One shift and phase for both: what they differ by is what is judged.
     both = np.concatenate([mean_on, mean_off]).reshape(2, -1)
     turn = align_transients(mean_off[None], axes, reference=off, unstable=())
@@ -138,7 +138,8 @@ def main() -> None:
         pass
     print("# Edited data\n")
     print(
-        f"Made by `python benchmarks/edited.py`, one thread of a {platform.machine()} CPU, torch {torch.__version__}.\n"
+        f"Made by `python -m benchmarks.scripts.edited`, one thread of a {platform.machine()} CPU, torch"
+        f" {torch.__version__}.\n"
     )
     print(
         f"Simulated MEGA-PRESS (3 T, TE 68 ms, {args.transients} ON and OFF transients, SNR 12 each), mean of"

@@ -1,4 +1,4 @@
-"""Accuracy of the fit against the Cramer-Rao bound, and its speed: python benchmarks/scripts/fit_limits.py >
+"""Accuracy of the fit against the Cramer-Rao bound, and its speed: python -m benchmarks.scripts.fit_limits >
 benchmarks/fit_limits.md
 
 Data: the ISMRM basis set of the quantification paper (doi 10.1016/j.compbiomed.2023.106837) with the ranges of its
@@ -92,7 +92,7 @@ def main() -> None:
     args = parser.parse_args()
     print("# The fit against the Cramer-Rao bound\n")
     print(
-        f"`python benchmarks/scripts/fit_limits.py --n {args.n} --seed {args.seed} --repeat {args.repeat}`,"
+        f"`python -m benchmarks.scripts.fit_limits --n {args.n} --seed {args.seed} --repeat {args.repeat}`,"
         f" {torch.get_num_threads()} threads,"
     )
     print(
@@ -100,8 +100,8 @@ def main() -> None:
         " phase, baseline"
     )
     print(
-        "off, concentrations not negative, classical starter. SNR 67 +- 15: largest metabolite peak in the magnitude"
-        " spectrum over"
+        "off, concentrations not negative, classical initial values. SNR 67 +- 15: largest metabolite peak in the"
+        " magnitude spectrum over"
     )
     print("the noise SD of the real spectrum.\n")
     for factor, title in ((1.0, "SNR 67 +- 15"), (1.8, "the same with 1.8 times the noise")):

@@ -1,6 +1,6 @@
 """Concentrations of the human brain by FSL-MRS Newton and by us, and how well the models explain the data:
 
-python benchmarks/invivo.py --figures FOLDER > benchmarks/invivo.md
+python -m benchmarks.scripts.invivo --figures FOLDER > benchmarks/invivo.md
 
 Needs FSL-MRS in the same environment.  Data: 3 T PRESS with a metabolite-nulled acquisition, and 7 T STEAM, found
 through FSL_MRS_DL_TESTDATA.
@@ -21,8 +21,9 @@ from fsl_mrs_dl.core.metabolites import is_macromolecule
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
-from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.results.figures import fit_summary
+from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.tables import uncertainty_table
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -50,11 +51,11 @@ def compare(title: str, data_path: Path, basis: Basis, baseline: str, figure: Pa
         metab_groups=groups,
     )
     choline = "GPC+PCh" if "PCh" in basis.names else "GPC+PCho"
-    made = tables.FitResults(fit, data, ["Cr", "PCr"], ["NAA+NAAG", choline, "Glu+Gln"])
+    results = FitResults(fit, data, ["Cr", "PCr"], ["NAA+NAAG", choline, "Glu+Gln"])
     their = dict(zip(mrs.names, theirs.getConc(scaling="raw")))
     total = their["Cr"] + their["PCr"]
-    table = made.uncertainties().set_index("Metab")
-    names = [name for name in made.names if not is_macromolecule(name)]
+    table = uncertainty_table(results).set_index("Metab")
+    names = [name for name in results.names if not is_macromolecule(name)]
     print(f"## {title}\n")
     print(
         f"{basis.n_metabs} basis spectra, baseline '{baseline}'. Residual over noise {fit.misfit[0]:.2f},"
@@ -75,7 +76,7 @@ def compare(title: str, data_path: Path, basis: Basis, baseline: str, figure: Pa
         )
     print(flush=True)
     if figure is not None:
-        fit_summary(made, figure, title=title)
+        fit_summary(results, figure, title=title)
 
 
 def _left(fit, mrs, theirs) -> float:
@@ -98,8 +99,8 @@ def main() -> None:
 
     print("# Human brain: concentrations beside FSL-MRS Newton\n")
     print(
-        f"`python benchmarks/invivo.py`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}. Voigt model, default window;"
-        " macromolecules that are a pattern have a group of their own. Posterior: recipe normal-brain. * mostly"
+        f"`python -m benchmarks.scripts.invivo`, FSL-MRS {fsl_mrs.__version__.split('+')[0]}. Voigt model, default"
+        " window; macromolecules that are a pattern have a group of their own. Posterior: recipe normal-brain. * mostly"
         " prior.\n"
     )
     with tempfile.TemporaryDirectory() as folder:

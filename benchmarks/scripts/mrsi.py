@@ -1,7 +1,7 @@
 """A whole MRSI volume: time, memory and accuracy of ``fsl_mrs_dl mrsi``, and of ``fsl_mrsi`` with Newton on a piece of
 the same data.
 
-    python benchmarks/mrsi.py --output benchmarks/mrsi.md
+    python -m benchmarks.scripts.mrsi --output benchmarks/mrsi.md
 
 Everything is run as a user would, as commands of their own; the times are those of whole commands, from start to end.
 """
@@ -110,8 +110,8 @@ def main() -> None:
     text = [
         "# A whole MRSI volume\n",
         (
-            f"`python benchmarks/mrsi.py --threads {n}`, {n} cores of a {platform.machine()} CPU. Simulated head"
-            " (`fsl_mrs_dl simulate mrsi`): 1024 points, 20 metabolites and macromolecules, SNR 20, Voigt model,"
+            f"`python -m benchmarks.scripts.mrsi --threads {n}`, {n} cores of a {platform.machine()} CPU. Simulated"
+            " head (`fsl_mrs_dl simulate mrsi`): 1024 points, 20 metabolites and macromolecules, SNR 20, Voigt model,"
             " baseline 'poly, 2', posterior, all maps and spectra written. Times are of whole commands, loading and"
             " writing included.\n"
         ),

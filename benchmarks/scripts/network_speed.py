@@ -1,9 +1,8 @@
-"""How long the networks take for one spectrum or transient: python benchmarks/scripts/network_speed.py >
+"""How long the networks take for one spectrum or transient: python -m benchmarks.scripts.network_speed >
 benchmarks/network_speed.md
 
 Each figure is the median of repeated calls, per spectrum, on all cores of the CPU and, where there is one, on the GPU.
-The starters are timed whole, from spectra to proposals, beside the classical search on the same spectra; the encoders
-alone.
+Initial values are timed from spectra to values, beside the classical search on the same spectra; encoders alone.
 """
 
 from __future__ import annotations
@@ -54,21 +53,21 @@ def calls(n: int, device: str):
     first, last = model.window
     spec = units.fid_to_spec(data)[:, first:last]
     for name in ("classical", "network"):
-        starter = AutomaticChoice(name).for_model(model)
+        initial_values = AutomaticChoice(name).for_model(model)
         card = model_cards.read_card("quant-universal")["architecture"] if name == "network" else {}
-        label = "quant-universal as a starter" if card else "classical start of a fit"
+        label = "initial values of a fit by quant-universal" if card else "initial values of a fit, classical"
         yield (
             label,
             card.get("parameters"),
             card.get("flops"),
-            lambda starter=starter: starter(spec, model, METABOLITES),
+            lambda initial_values=initial_values: initial_values(spec, model, METABOLITES),
         )
     network, card = model_cards.load("align-universal")
     reference = data.mean(0).cpu().numpy()
     align = UniversalProposal(network, card, Axes(N_POINTS, DWELLTIME, basis.spec_freq_mhz), reference=reference)
     architecture = card["architecture"]
     yield (
-        "align-universal as a starter",
+        "proposals of an alignment by align-universal",
         architecture["parameters"],
         architecture["flops"],
         lambda: align(data[None, None]),

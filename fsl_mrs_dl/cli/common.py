@@ -17,7 +17,7 @@ def add_common_arguments(parser, *, output: str = "output folder", device: bool 
     if device:
         group.add_argument("--device", default="auto", metavar="DEVICE", help="auto (default), cpu or cuda")
     group.add_argument("--overwrite", action="store_true", help=f"replace an existing {output}")
-    group.add_argument("--verbose", action="store_true", help="say what is being done")
+    group.add_argument("--verbose", action="store_true", help="print each step")
     group.add_argument("--debug", action="store_true", help="show where an error arose")
 
 
@@ -28,23 +28,30 @@ def say(args, text: str) -> None:
 
 
 def new_file(path: Path, overwrite: bool) -> Path:
-    """Return a path that may be written; an existing file is refused before any work is done."""
+    """Return a path that may be written.
+
+    Raises
+    ------
+    OutputError
+        If the file exists and ``overwrite`` is not set; it is called before any work is done.
+    """
     if path.exists() and not overwrite:
         raise OutputError(
-            f"{path}: exists already; choose another --output or --filename, or give --overwrite to replace it."
+            f"{path}: exists already",
+            remedy="choose another `output` or `filename`, or give `overwrite` to replace it",
         )
     return path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
+    """Write a text file whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         temporary.write_text(text)
         temporary.replace(path)
     except OSError as exc:
         temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({exc.strerror}); choose another --output.") from exc
+        raise OutputError(f"{path}: cannot be written ({exc.strerror})", remedy="choose another `output`") from exc
 
 
 class progress_bar:
@@ -76,7 +83,7 @@ def link(folder: Path, final: Path, name: str, target: Path) -> None:
 
 
 def processed_file(args, data) -> Path:
-    """Return the file of a step's result, in a folder that may hold other files; the input is never replaced.
+    """Return the file of a step's result, in a folder that may contain other files; the input is never replaced.
 
     Raises
     ------
@@ -85,12 +92,12 @@ def processed_file(args, data) -> Path:
     from ..io import output as output_module
 
     if args.output.exists() and not args.output.is_dir():
-        raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
+        raise OutputError(f"{args.output}: is a file, not a folder", remedy="choose another `output`")
     stem = args.filename or Path(args.file).name
     stem = stem.removesuffix(".gz").removesuffix(".nii")
     target = new_file(args.output / f"{stem}.nii.gz", args.overwrite)
     if data.path is not None and target.resolve() == data.path.resolve():
-        raise OutputError(f"{target}: is the input file itself; choose another --output or --filename.")
+        raise OutputError(f"{target}: is the input file itself", remedy="choose another `output` or `filename`")
     if not args.output.exists():
         output_module.new_output_folder(args.output, overwrite=False)
     return target

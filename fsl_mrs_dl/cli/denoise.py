@@ -45,7 +45,7 @@ def run(args) -> None:
     say(args, f"Denoising {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     if denoise.warning_of(data.header):
         print(
-            f"Warning: {args.file}: was denoised before; the network was trained on spectra with all of their noise.",
+            f"Warning: {args.file}: was denoised before; the network was trained on spectra that were not.",
             file=sys.stderr,
         )
     out = denoise.denoise_data(data, args.model, args.device)

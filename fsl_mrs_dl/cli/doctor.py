@@ -1,4 +1,4 @@
-"""``fsl_mrs_dl doctor``: what is installed, what works together, and what to do about what does not."""
+"""The command ``fsl_mrs_dl doctor``: what is installed, whether it works together, and remedies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOOD, ABSENT, BAD = "ok", "--", "!!"
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of the report: ``mark`` is 'ok', '--' (not there, and need not be) or '!!' (to be mended)."""
+    """A line of the report: ``mark`` is 'ok', '--' (absent, which is no fault) or '!!' (to be mended)."""
 
     mark: str
     text: str
@@ -35,7 +35,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything there is to say, in the order it is shown."""
+    """Return all findings in the order of the report."""
     return [
         *_ourselves(),
         *_device(),
@@ -47,6 +47,7 @@ def examine() -> list[Finding]:
 
 
 def _ourselves() -> list[Finding]:
+    """Return the versions of this package and of the libraries that it needs."""
     out = [
         Finding(GOOD, f"FSL-MRS-DL {__version__} in {Path(__file__).parents[1]}, Python {platform.python_version()}")
     ]
@@ -75,6 +76,7 @@ def _ourselves() -> list[Finding]:
 
 
 def _device() -> list[Finding]:
+    """Return the device that fits run on."""
     try:
         import torch
     except Exception as exc:
@@ -84,7 +86,7 @@ def _device() -> list[Finding]:
     return [Finding(ABSENT, f"GPU: none that PyTorch can use; the CPU is used, with {torch.get_num_threads()} threads")]
 
 
-# Run in a fresh Python, so that the hook is started as it is for a user.
+# Run in a fresh Python, so that the hook is started as for a user.
 _PROBE = """
 import importlib, json, sys, warnings
 out = {"modules": {}, "warnings": []}
@@ -109,8 +111,8 @@ with warnings.catch_warnings(record=True) as caught:
             except BaseException as exc:
                 out["modules"][name] = "error: " + line(exc)
             else:
-                found = hasattr(module, "PLUGIN_GROUP")
-                out["modules"][name] = "plugins" if found else "added" if hasattr(module, "_fsl_mrs_dl") else "plain"
+                plugins = hasattr(module, "PLUGIN_GROUP")
+                out["modules"][name] = "plugins" if plugins else "added" if hasattr(module, "_fsl_mrs_dl") else "plain"
 hook = sys.modules.get("fsl_mrs_dl._hook")
 out["watching"] = bool(hook and hook.finder())
 out["warnings"] = [str(w.message) for w in caught if "FSL-MRS-DL" in str(w.message)]
@@ -119,7 +121,7 @@ print("\\nFSL-MRS-DL:" + json.dumps(out))
 
 
 def examine_fsl_mrs() -> list[Finding]:
-    """FSL-MRS, the hook, and whether the two work together."""
+    """Examine FSL-MRS, the hook, and whether the two work together."""
     probe = subprocess.run(
         [sys.executable, "-c", _PROBE, json.dumps(sorted(_hook.TARGETS))], capture_output=True, text=True, check=False
     )
@@ -127,36 +129,36 @@ def examine_fsl_mrs() -> list[Finding]:
     hook = Finding(GOOD if on else ABSENT, f"hook: {how}")
     try:
         # FSL-MRS may print too, at any time.
-        seen = json.loads(next(line[11:] for line in probe.stdout.splitlines() if line.startswith("FSL-MRS-DL:")))
+        state = json.loads(next(line[11:] for line in probe.stdout.splitlines() if line.startswith("FSL-MRS-DL:")))
     except (StopIteration, ValueError):
-        return [Finding(BAD, f"FSL-MRS: looking for it ended Python ({_last(probe.stderr)})"), hook]
-    if "absent" in seen:
+        return [Finding(BAD, f"FSL-MRS: the import ended Python ({_last(probe.stderr)})"), hook]
+    if "absent" in state:
         return [Finding(ABSENT, "FSL-MRS: not installed here; fsl_mrs_dl works without it"), hook]
-    if "error" in seen:
-        return [Finding(BAD, f"FSL-MRS: is installed but broken ({seen['error']}); mend it first"), hook]
-    out = [Finding(GOOD, f"FSL-MRS {seen['version']} in {Path(seen['file']).parent}"), hook]
-    states = seen["modules"]
-    broken = {name: state for name, state in states.items() if state.startswith("error")}
-    for name, state in broken.items():
-        out.append(Finding(BAD, f"FSL-MRS: {name} cannot be imported ({state.removeprefix('error: ')}); mend it first"))
-    missing = [name for name, state in states.items() if state == "missing"]
+    if "error" in state:
+        return [Finding(BAD, f"FSL-MRS: is installed but broken ({state['error']}); mend it first"), hook]
+    out = [Finding(GOOD, f"FSL-MRS {state['version']} in {Path(state['file']).parent}"), hook]
+    states = state["modules"]
+    broken = {name: text for name, text in states.items() if text.startswith("error")}
+    for name, text in broken.items():
+        out.append(Finding(BAD, f"FSL-MRS: {name} cannot be imported ({text.removeprefix('error: ')}); mend it first"))
+    missing = [name for name, text in states.items() if text == "missing"]
     if missing:
         out.append(
             Finding(
                 BAD,
-                f"FSL-MRS {seen['version']} has no {', '.join(missing)}; this FSL-MRS-DL does not know that version",
+                f"FSL-MRS {state['version']} has no {', '.join(missing)}; this FSL-MRS-DL does not support it",
             )
         )
-    for text in seen["warnings"]:
+    for text in state["warnings"]:
         out.append(Finding(BAD, text))
-    done = [name for name, state in states.items() if state in ("added", "plugins")]
-    where = f"dl-align and dlquant: in {len(done)} of {len(states)} modules of FSL-MRS"
-    if len(done) == len(states):
+    patched = [name for name, text in states.items() if text in ("added", "plugins")]
+    where = f"dl-align and dlquant: in {len(patched)} of {len(states)} modules of FSL-MRS"
+    if len(patched) == len(states):
         out.append(Finding(GOOD, where))
     elif on:
-        plain = [name for name, state in states.items() if state == "plain"]
+        plain = [name for name, text in states.items() if text == "plain"]
         out.append(Finding(BAD, where + (f", not in {', '.join(plain)}" if plain else "")))
-        if not seen["watching"]:
+        if not state["watching"]:
             out.append(
                 Finding(
                     BAD,
@@ -170,15 +172,16 @@ def examine_fsl_mrs() -> list[Finding]:
 
 
 def _launchers() -> list[Finding]:
-    found = launchers.found()
-    if not found:
+    """Return the launchers of FSL-MRS's names, and which Python they start."""
+    by_name = launchers.find()
+    if not by_name:
         return [
             Finding(ABSENT, "launchers: no fsl_mrs or fsl_mrs_proc on the path ('fsl_mrs_dl launchers add' makes them)")
         ]
     there = importlib.util.find_spec("fsl_mrs") is not None
     out = []
-    for name, (path, ours) in found.items():
-        owner = "FSL-MRS-DL's stand-in" if ours else "FSL-MRS's own" if there else "not of FSL-MRS-DL"
+    for name, (path, ours) in by_name.items():
+        owner = "FSL-MRS-DL's shim" if ours else "FSL-MRS's own" if there else "not of FSL-MRS-DL"
         if ours and there:
             out.append(
                 Finding(
@@ -195,7 +198,7 @@ def _launchers() -> list[Finding]:
 
 
 def _starts_this_python(launcher: Path) -> bool:
-    """Does it lie beside this Python, or is it a script that names this Python's folder, as FSL's wrappers do?"""
+    """Tell whether a launcher is beside this Python, or a script with this Python's folder in it, as FSL's wrappers."""
     folder = Path(sys.executable).parent
     if launcher.parent.resolve() == folder.resolve():
         return True
@@ -205,6 +208,7 @@ def _starts_this_python(launcher: Path) -> bool:
 
 
 def _fsleyes() -> list[Finding]:
+    """Return the versions of FSLeyes and its plugin for MRS."""
     if importlib.util.find_spec("fsleyes") is None and shutil.which("fsleyes") is None:
         return [Finding(ABSENT, "FSLeyes: not installed here")]
     try:
@@ -219,6 +223,7 @@ def _fsleyes() -> list[Finding]:
 
 
 def _models() -> list[Finding]:
+    """Return the trained networks, and whether their files can be read."""
     try:
         folder = files.models_folder()
     except FslMrsDlError as exc:
@@ -229,7 +234,7 @@ def _models() -> list[Finding]:
         return [Finding(BAD, f"models: cannot be read ({_line(exc)}); install FSL-MRS-DL again with pip")]
     names = model_cards.model_names()
     if not names:
-        return [Finding(ABSENT, "models: none come with this version; starts are searched for")]
+        return [Finding(ABSENT, "models: none come with this version; initial values are searched for")]
     for name in names:
         try:
             model_cards.load(name)
@@ -239,10 +244,12 @@ def _models() -> list[Finding]:
 
 
 def _line(exc: BaseException) -> str:
+    """Return an exception in one line."""
     return f"{type(exc).__name__}: {exc}".splitlines()[0]
 
 
 def _last(text: str) -> str:
+    """Return the last line of a program's output."""
     lines = text.strip().splitlines()
     return lines[-1] if lines else "no message"
 

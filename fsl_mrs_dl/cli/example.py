@@ -26,11 +26,11 @@ def run(args) -> None:
     from importlib import resources
 
     bundled = resources.files("fsl_mrs_dl").joinpath("data", "example")
-    flags = [flag for flag, given in (("--overwrite", args.overwrite), ("--verbose", args.verbose)) if given]
+    flags = [flag for flag, is_set in (("--overwrite", args.overwrite), ("--verbose", args.verbose)) if is_set]
     flags += ["--device", args.device]
     with resources.as_file(bundled) as folder:
         if not (folder / "svs.nii.gz").is_file():
-            raise DataError(f"{folder}: the bundled example is missing; install the package again.")
+            raise DataError(f"{folder}: the bundled example is missing", remedy="install the package again")
         aligned = args.output / "aligned"
         jobs = (
             ["align", "--file", str(folder / "svs.nii.gz"), "--output", str(aligned), "-r", *flags],
@@ -47,7 +47,7 @@ def run(args) -> None:
 
 
 def _compare_with_truth(table: Path, truth: dict) -> None:
-    """How the example's figures compare with what it was simulated from."""
+    """Print how many of the example's ratios agree with the truth of its simulation."""
     import pandas as pd
 
     frame = pd.read_csv(table).set_index("Metab")
@@ -55,6 +55,4 @@ def _compare_with_truth(table: Path, truth: dict) -> None:
     total = true["Cr"] + true["PCr"]
     error = [(frame.loc[name, "ratio"] - value / total) / frame.loc[name, "ratio_sd"] for name, value in true.items()]
     within = sum(abs(e) < 2 for e in error)
-    print(
-        f"\nThe example is simulated: {within} of {len(error)} ratios lie within two SDs of the truth it was made from."
-    )
+    print(f"\nThe example is simulated: {within} of {len(error)} ratios lie within two SDs of its truth.")

@@ -92,7 +92,7 @@ def _fit(args, data):
     """Return the results of a fit, before anything is written."""
     from ..fitting.data import fit_data
     from ..io.nifti import check_fids
-    from ..results.tables import FitResults
+    from ..results.fit_results import FitResults
 
     check_fids(data)
     basis = chosen_basis(args, data)
@@ -110,14 +110,7 @@ def _fit(args, data):
         )
     if args.conjfid is None and fitted.conjugated:
         print(
-            f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate);"
+            f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate);"
             " --no_conj_fid forbids it."
         )
-    return FitResults(
-        fitted.fit,
-        fitted.data,
-        list(options.internal_ref),
-        list(options.combine),
-        fitted.conjugated,
-        options.estimate,
-    )
+    return FitResults.with_options(fitted.fit, fitted.data, options, conjugated=fitted.conjugated)

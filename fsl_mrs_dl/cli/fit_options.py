@@ -1,4 +1,4 @@
-"""Options that ``fit`` and ``mrsi`` share: their arguments, and the objects they are turned into."""
+"""Options that ``fit`` and ``mrsi`` share: their arguments, and the FitOptions made of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
     "options_text",
 ]
 
-# Options of fsl_mrs for what only FSL-MRS does.
+# Options of fsl_mrs for jobs that this package does not do.
 _SCALING = (
     "h2o",
     "tissue_frac",
@@ -33,6 +33,7 @@ _SAMPLING = ("mh_samples", "disable_MH_priors")
 
 
 def _str_or_int(text: str) -> str | int:
+    """Return a word as a number if it is one."""
     try:
         return int(text)
     except ValueError:
@@ -40,7 +41,7 @@ def _str_or_int(text: str) -> str | int:
 
 
 def add_fitting_options(group) -> None:
-    """Add what is fitted, and how: the same for one spectrum and for a volume."""
+    """Add the options of the fit, which are the same for one spectrum and for a volume."""
     group.add_argument("--ignore", nargs="+", metavar="METAB", help="leave these metabolites out")
     group.add_argument("--keep", nargs="+", metavar="METAB", help="fit only these metabolites")
     group.add_argument(
@@ -83,7 +84,7 @@ def add_fitting_options(group) -> None:
         "--estimate",
         default="ml",
         metavar="NAME",
-        help="estimate that the tables hold: ml (default: maximum of the likelihood), posterior_mean or network",
+        help="estimate in the tables: ml (default: maximum of the likelihood), posterior_mean or network",
     )
     group.add_argument(
         "--prior",
@@ -97,7 +98,7 @@ def add_fitting_options(group) -> None:
 
 
 def add_output_options(group) -> None:
-    """Add what is reported, and how the data lie: the same for one spectrum and for a volume."""
+    """Add the options of reports and of the data's convention, which are the same for one spectrum and for a volume."""
     group.add_argument("--TE", type=float, help="echo time in ms, kept with the results (default: from the header)")
     group.add_argument(
         "--TR", type=float, help="repetition time in s, kept with the results (default: from the header)"
@@ -113,7 +114,7 @@ def add_output_options(group) -> None:
 
 
 def add_hidden_arguments(parser) -> None:
-    """Add FSL-MRS's words that are understood or answered but not advertised; in configuration files too."""
+    """Add FSL-MRS's options that are accepted or refused with advice, but not listed in the help."""
     hidden = {"help": configargparse.SUPPRESS}
     parser.add_argument("--algo", **hidden)
     parser.add_argument("--baseline_order", type=int, **hidden)
@@ -125,7 +126,7 @@ def add_hidden_arguments(parser) -> None:
 
 
 def check_fsl_mrs_options(args) -> None:
-    """Raise OptionError for options of what only FSL-MRS does; translate those that have another form here."""
+    """Raise OptionError for options of jobs that only FSL-MRS does; translate those that have another form here."""
     from ..fslmrs.plugin import DlQuant
 
     if args.algo not in (None, DlQuant.name):
@@ -138,10 +139,14 @@ def check_fsl_mrs_options(args) -> None:
     for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "Metropolis Hastings fits")):
         for name in names:
             if getattr(args, name.replace("-", "_")) is not None:
+                option = name.replace("-", "_")
                 raise OptionError(
-                    f"--{name}: needs FSL-MRS, which does {what}; leave --{name} out, or run 'fsl_mrs --algo"
-                    f" {DlQuant.name} --data ... --basis ... --output ... --{name} ...' where FSL-MRS is"
-                    f" installed.{args.advice}"
+                    f"needs FSL-MRS, which does {what}",
+                    option=option,
+                    remedy=(
+                        f"leave `{option}` out, or run 'fsl_mrs --algo {DlQuant.name} --data ... --basis ... --output"
+                        f" ... --{name} ...' where FSL-MRS is installed.{args.advice}"
+                    ),
                 )
     if args.baseline_order is not None:
         args.baseline = f"poly, {args.baseline_order}"
@@ -150,14 +155,14 @@ def check_fsl_mrs_options(args) -> None:
 def options_text(args, warning: str = "") -> str:
     """Return the content of options.txt, with a remark on the network."""
     hidden = ("func", "format_values", "advice", "spelling", "words", "main")
-    known = {key: value for key, value in vars(args).items() if key not in hidden}
+    values = {key: value for key, value in vars(args).items() if key not in hidden}
     denoised = getattr(args, "denoised", "")
     note = "".join(f"--------\nWarning: {text}\n" for text in (f"{denoised}." if denoised else "", warning) if text)
-    return f"{json.dumps(known, default=str)}\n--------\n{args.format_values()}{note}"
+    return f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}{note}"
 
 
 def chosen_basis(args, data):
-    """Return the basis set that is fitted, and print what was repaired and what is advised."""
+    """Return the basis set to fit, and print repairs and advice."""
     from ..fitting.data import choose_basis
     from ..io.basis import Basis
 
@@ -169,7 +174,7 @@ def chosen_basis(args, data):
     default_mm = [name for name in basis.names if name[:2] == "MM" and name[2:].isdigit() and len(name) == 4]
     if default_mm and len(set(basis.groups(args.metab_groups))) == 1:
         print(
-            f"The basis holds {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups"
+            f"The basis contains {', '.join(default_mm)}; it is recommended to give each a group: --metab_groups"
             f" {' '.join(default_mm)}"
         )
     return basis

@@ -10,7 +10,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "action",
         choices=("on", "off", "status"),
-        help="off keeps FSL-MRS as it is in this environment until on; status tells",
+        help="off leaves FSL-MRS as it is in this environment until on; status prints which it is",
     )
     parser.add_argument("--debug", action="store_true", help="show where an error arose")
     parser.set_defaults(func=run)

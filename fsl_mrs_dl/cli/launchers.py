@@ -10,7 +10,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "action",
         choices=("add", "remove", "status"),
-        help="add makes them unless there are some, remove takes ours away",
+        help="add writes them unless there are some, remove deletes those of FSL-MRS-DL",
     )
     parser.add_argument("--debug", action="store_true", help="show where an error arose")
     parser.set_defaults(func=run)
@@ -26,7 +26,7 @@ def run(args) -> None:
         removed = launchers.remove()
         print("Removed: " + ", ".join(map(str, removed)) if removed else "There are no launchers of FSL-MRS-DL here.")
     else:
-        found = launchers.found()
+        by_name = launchers.find()
         for name in launchers.NAMES:
-            path, ours = found.get(name, (None, False))
+            path, ours = by_name.get(name, (None, False))
             print(f"{name}: " + (f"{path} ({'of FSL-MRS-DL' if ours else 'not of FSL-MRS-DL'})" if path else "none"))

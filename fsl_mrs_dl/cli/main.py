@@ -1,4 +1,4 @@
-"""The command ``fsl_mrs_dl``.  Nothing heavy is imported before the arguments are understood, so that help is quick."""
+"""The command ``fsl_mrs_dl``.  Nothing heavy is imported before the arguments are parsed, so that help is quick."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def main(
     spelling: Callable[[str], str] | None = None,
     **defaults,
 ) -> int:
-    """Run the command; the exit status is 0, 2 for what the user can mend, 1 for a fault of the program, 130 when
-    interrupted.
+    """Run the command and return its exit status.
+
+    It is 0, 2 for an error that the user can mend, 1 for a fault of the program, 130 after an interruption.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def main(
     args.format_values = jobs[args.job].format_values
     args.words, args.main = argv, main
     if args.job in ("fit", "mrsi"):
-        # Matrices are small and spectra are fitted side by side: threads within a product would be in each other's way.
+        # Matrices are small and spectra are fitted side by side: threads within a product would slow each other down.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return run(args, prog or f"fsl_mrs_dl {args.job}", spelling or spelling_of(jobs[args.job]))
 
@@ -92,7 +93,7 @@ def run(args, called: str, spelling) -> int:
 
 
 class Parser(configargparse.ArgParser):
-    """A parser whose complaint is one line, and names the configuration file where there was one."""
+    """A parser whose error is one line, with the configuration file where there was one."""
 
     read: tuple[str, ...] = ()  # configuration files, by all parsers of a command together
 
@@ -101,18 +102,20 @@ class Parser(configargparse.ArgParser):
 
     @staticmethod
     def _opened(name):
+        """Open a configuration file and note its name."""
         file = open(name, encoding="utf-8")
         Parser.read = (*Parser.read, str(name))
         return file
 
     def error(self, message):
+        """Print an error and exit with status 2."""
         if self.read:
             message = f"{message}, on the command line or in {', '.join(dict.fromkeys(self.read))}"
         self.exit(2, f"{self.prog}: error: {message} ('{self.prog} --help' lists the options)\n")
 
 
 def _deepest(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.ArgumentParser:
-    """The parser of the job that was called, whose help lists the options in question."""
+    """Return the parser of the job that was called, whose help lists its options."""
     for word in argv:
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction) and word in action.choices:
@@ -125,7 +128,7 @@ def _deepest(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Argum
 
 
 def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dict[str, configargparse.ArgParser]]:
-    """The parser and its jobs' parsers by name; ``prog`` is what the jobs' help calls the command."""
+    """Return the parser and its jobs' parsers by name; ``prog`` is the command in the jobs' help."""
     parser = Parser(
         prog="fsl_mrs_dl",
         add_config_file_help=False,
@@ -136,17 +139,17 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
     parsers = {}
     for name, help_text, command in (
         ("align", "align transients in frequency and phase", align),
-        ("denoise", "take noise out of spectra with a trained network, to look at them", denoise),
+        ("denoise", "take noise out of spectra with a trained network, for display", denoise),
         ("fit", "quantify metabolites by linear-combination fitting", fit),
         ("mrsi", "quantify every voxel of an MRSI volume and make maps", mrsi),
         ("simulate", "simulate a basis set, a single-voxel acquisition, or MRSI of a head", simulate),
         ("train", "train a network on simulated data or on yours", train),
-        ("models", "list trained networks and show what they are for", models),
+        ("models", "list trained networks and show their purpose", models),
         ("example", "run the main job on bundled example data", example),
         ("view", "show results in FSLeyes: maps, spectra, uncertainties", view),
         ("render", "draw results into a picture, without a screen", render),
-        ("doctor", "say what is installed and whether it works together with FSL-MRS", doctor),
-        ("hook", "switch what is added to FSL-MRS on or off", hook),
+        ("doctor", "check what is installed and whether it works together with FSL-MRS", doctor),
+        ("hook", "switch the additions to FSL-MRS on or off", hook),
         ("launchers", "make fsl_mrs and fsl_mrs_proc work where FSL-MRS is absent", launchers),
     ):
         parsers[name] = jobs.add_parser(
@@ -158,9 +161,6 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
         )
         command.add_arguments(parsers[name])
     return parser, parsers
-
-
-# -- jobs ----------------------------------------------------------------------------------------------------------
 
 
 if __name__ == "__main__":

@@ -9,13 +9,21 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser) -> None:
+<<<<<<< HEAD
     """Add the sub-commands ``list``, ``show`` and ``path``."""
+=======
+    """Add the arguments of the command to its parser."""
+>>>>>>> h_train
     words = parser.add_subparsers(
-        title="what to do", required=True, dest="models", metavar="WORD", parser_class=type(parser)
+        title="actions", required=True, dest="models", metavar="WORD", parser_class=type(parser)
     )
     for word, help_text in (
         ("list", "the networks that come with the package"),
+<<<<<<< HEAD
         ("show", "model card of a network: purpose, training, accuracy"),
+=======
+        ("show", "a network, its purpose and its accuracy"),
+>>>>>>> h_train
         ("path", "the folder of a network"),
     ):
         job = words.add_parser(
@@ -28,12 +36,16 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> None:
+<<<<<<< HEAD
     """Print the networks of the package, or the card or the folder of one network.
 
     Raises
     ------
     DataError, OptionError
     """
+=======
+    """Print trained networks: their list, one of them, or its folder."""
+>>>>>>> h_train
     from ..networks import model_cards
 
     if args.models == "list":
@@ -43,13 +55,22 @@ def run(args) -> None:
     try:
         card = model_cards.read_card(args.model)
     except OptionError as exc:
+<<<<<<< HEAD
         # Here the model is an argument, not the value of an option.
         raise OptionError(f"{args.model}: {exc.problem}", remedy=exc.remedy) from exc
+=======
+        # Here the model is an argument without an option.
+        raise OptionError(f"{exc.value}: {exc.problem}", remedy=exc.remedy) from exc
+>>>>>>> h_train
     if args.models == "path":
         print(card.folder.resolve())
         return
     model_cards.load(args.model)  # raises an error if the weights are not the card's
+<<<<<<< HEAD
     architecture, done = card["architecture"], card["training"]
+=======
+    architecture, training = card["architecture"], card["training"]
+>>>>>>> h_train
     settings = ", ".join(f"{key} {short_text(value)}" for key, value in architecture["settings"].items() if value)
     print(f"{card.name}: {card['what']}")
     print(
@@ -59,11 +80,12 @@ def run(args) -> None:
         + (f", {architecture['flops'] / 1e6:.1f} million operations for each" if "flops" in architecture else "")
     )
     print(
-        f"Trained on: {done['basis']}, recipe {done['recipe']['name']}, {done['steps']} batches of"
-        f" {done['batch_size']}, {done['minutes']:g} min on {done['device']}, seed {done['seed']}{members_text(done)}"
+        f"Trained on: {training['basis']}, recipe {training['recipe']['name']}, {training['steps']} batches of"
+        f" {training['batch_size']}, {training['minutes']:g} min on {training['device']}, seed"
+        f" {training['seed']}{members_text(training)}"
     )
-    timed = " (about: the learning rate of this one followed the clock)" if done.get("timed") else ""
-    print(f"Again{timed}: {done['command']}")
+    timed = " (about: the learning rate of this one followed the clock)" if training.get("timed") else ""
+    print(f"Again{timed}: {training['command']}")
     print("Made for: " + "; ".join(range_text(key, allowed) for key, allowed in card["ranges"].items()))
     print("Measured on held-back data:")
     print_accuracy(card)

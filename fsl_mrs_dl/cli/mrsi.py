@@ -26,7 +26,7 @@ def add_arguments(parser) -> None:
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("fitting options")
     group.add_argument(
-        "--mask", metavar="IMAGE", help="voxels to fit, those that are not zero (default: all that hold a signal)"
+        "--mask", metavar="IMAGE", help="image whose voxels above zero are fitted (default: all voxels with a signal)"
     )
     add_fitting_options(group)
     group.add_argument(
@@ -53,7 +53,7 @@ def add_arguments(parser) -> None:
             " SLURM cluster, configured as for fsl_mrsi"
         ),
     )
-    group.add_argument("--parallel-workers", type=int, metavar="N", help="how many cores, processes or nodes")
+    group.add_argument("--parallel-workers", type=int, metavar="N", help="number of cores, processes or nodes")
     group.add_argument("--max-memory", type=float, metavar="GIB", help="memory to stay under (default: 4)", default=4.0)
     group.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     add_common_arguments(parser)
@@ -96,7 +96,7 @@ def run(args) -> None:
     )
     if job.conjugated and args.conjfid is None and not args.resume:
         print(
-            f"{args.data}: the frequency axis runs backwards and was turned round (complex conjugate); --no_conj_fid"
+            f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate); --no_conj_fid"
             " forbids it."
         )
     n = len(job.index)
@@ -105,15 +105,15 @@ def run(args) -> None:
         f"Fitting {n} voxels with {basis.n_metabs} metabolites, {options.model} model, baseline {options.baseline}, in"
         f" {job.n_chunks} chunks",
     )
-    left = n - job.n_voxels(job.done())
+    n_remaining = n - job.n_voxels(job.done())
     try:
         with progress_bar(n, "voxels") as advance:
             run_module.fit_all(job, parallel=args.parallel, workers=workers, progress=advance)
         values = _write_mrsi(args, job, pilot, inputs)
     except KeyboardInterrupt:
-        done = job.n_voxels(job.done())
+        n_done = job.n_voxels(job.done())
         raise KeyboardInterrupt(
-            f"interrupted; {done} of {n} voxels are done: the same command with --resume goes on."
+            f"interrupted; {n_done} of {n} voxels are done: the same command with --resume goes on."
         ) from None
     assemble.finish(job)
     advice = (
@@ -121,11 +121,13 @@ def run(args) -> None:
         " moderate') and --mask."
     )
     print(assemble.summary(job, values, advice))
-    print(f"{assemble.duration(begun, left)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)")
+    print(
+        f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"
+    )
 
 
 def _write_mrsi(args, job, pilot, inputs) -> dict:
-    """Put a volume's results together; some values of the maps."""
+    """Write a volume's folder of results; returns some values of the maps."""
     from ..io import output as output_module
     from ..mrsi import assemble
 

@@ -16,19 +16,17 @@ def add_arguments(parser) -> None:
     required.add_argument(
         "--out", required=True, type=Path, metavar="FILE", help="picture to write, .png; an older one is replaced"
     )
-    group = parser.add_argument_group("what is drawn")
+    group = parser.add_argument_group("drawing options")
     group.add_argument("--t1", type=Path, metavar="FILE", help="structural image beneath the map")
     group.add_argument("--metab", metavar="NAME", help="metabolite (default: NAA)")
-    group.add_argument(
-        "--quantity", metavar="KEY", help="kind of map (default: conc-ml); a wrong one lists those there are"
-    )
+    group.add_argument("--quantity", metavar="KEY", help="kind of map (default: conc-ml); an unknown one lists all")
     group.add_argument(
         "--slice", nargs=3, type=int, metavar=("X", "Y", "Z"), help="voxel of the results that the slices go through"
     )
     group.add_argument(
         "--max_crlb", type=float, metavar="PERCENT", help="hide voxels whose Cramer-Rao bound is above it"
     )
-    group.add_argument("--no_fade", action="store_true", help="do not fade what is uncertain")
+    group.add_argument("--no_fade", action="store_true", help="do not fade uncertain voxels")
     group.add_argument(
         "--renderer",
         choices=("auto", "fsleyes", "matplotlib"),

@@ -2,131 +2,149 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+from ..results import layout
+
+if TYPE_CHECKING:
+    from ..results.fit_results import FitResults
+
 __all__ = ["text_table", "print_if_little_learnt", "members_text", "short_text", "range_text", "print_accuracy"]
 
 
-def _or_dash(value):
-    """A number's format as a function; a dash for what is not known."""
-    import math
-
-    return lambda form: format(value, form) if math.isfinite(value) else f"{'-':>{int(form.split('.')[0])}}"
+def _format_or_dash(value: float, form: str) -> str:
+    """Return a number as text, or a dash of the same width where it is not finite."""
+    return format(value, form) if math.isfinite(value) else f"{'-':>{int(form.split('.')[0])}}"
 
 
-def text_table(fitted) -> str:
-    """Concentrations for the terminal: of the spectrum, or the median over several."""
-    import warnings
-
+def text_table(results: FitResults) -> str:
+    """Return concentrations for the terminal: those of the spectrum, or medians over several, with notes."""
     import numpy as np
 
-    from ..core.metabolites import is_macromolecule
-    from ..results import layout, tables
+    n, n_fitted = len(results.fit.params), int(np.count_nonzero(results.fit.usable))
+    lines = [f"{n_fitted} of {n} spectra fitted; medians:"] if n > 1 else []
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of medians without a finite value
+        lines += _concentration_lines(results)
+    return "\n".join(lines + _estimate_notes(results) + _quality_notes(results))
 
-    fit = fitted.fit
-    rows = np.flatnonzero(fit.usable)
-    conc, sd = fitted.table
-    ratio = fitted.reference is not None
-    name = "/" + "+".join(fitted.internal_ref)
-    lines = []
-    if len(fit.params) > 1:
-        lines.append(f"{len(rows)} of {len(fit.params)} spectra fitted; medians:")
-    head = f"{'Metab':<10}{'conc':>10}{'SD':>9}{'%SD':>6}" + (f"{name:>12}{'SD':>8}" if ratio else "")
-    more, unit = [], 1.0
-    for title, estimate, there in (
+
+def _concentration_lines(results: FitResults) -> list[str]:
+    """Return the heading and a line for each metabolite and sum."""
+    import numpy as np
+
+    fit, rows = results.fit, np.flatnonzero(results.fit.usable)
+    median = lambda values: np.nanmedian(values[rows], 0)  # noqa: E731
+    columns = [("conc", 10, "9.4g", median(results.concentrations[0]))]
+    columns.append(("SD", 9, "8.2g", median(results.concentrations[1])))
+    columns.append(("%SD", 6, "5.0f", median(results.percent)))
+    if results.reference is not None:
+        columns.append((f"/{results.reference_name}", 12, "11.3f", median(results.ratios[0])))
+        columns.append(("SD", 8, "7.3g", median(results.ratios[1])))
+    for title, estimate, computed in (
         ("posterior", "posterior_mean", fit.posterior is not None),
         ("network", "network", fit.networks is not None),
     ):
-        if there and estimate != fitted.estimate:
-            values = fit.table(fitted.sums, estimate)[1]
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                unit = values[:, [fitted.names.index(name[1:])]] if ratio else 1.0
-                more.append(np.nanmedian((values / unit)[rows], 0))
-            head += f"{title:>11}"
-    head += f"{'% prior':>9}" if fit.posterior is not None else ""
-    lines += [head, "-" * len(head)]
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of what is known nowhere
-        middle = lambda values, column: _or_dash(np.nanmedian(values[rows, column]))  # noqa: E731
-        percent = fitted.percent()
-        for column, metab in enumerate(fitted.names):
-            line = (
-                f"{metab:<10}{middle(conc, column)('10.4g')}{middle(sd, column)('9.2g')}"
-                f" {middle(percent, column)('5.0f')}"
-            )
-            if ratio:
-                line += f"{middle(fitted.ratios[0], column)('12.3f')} {middle(fitted.ratios[1], column)('7.3g')}"
-            line += "".join(f" {_or_dash(values[column])('10.3f')}" for values in more)
-            if fit.posterior is not None:
-                pull = np.nanmedian(fitted.pull[rows, column])
-                line += _or_dash(100 * pull)("8.0f") + ("*" if pull > tables.MOSTLY_PRIOR else "")
-                line += "!" if fitted.conflict[rows, column].mean() > 0.5 else ""
-            lines.append(line)
-    spread = (
-        "the networks' spread"
-        if fit.networks is not None and len(fit.networks) > 1
-        else "not known of a single network"
-    )
-    bound = {"ml": "the Cramer-Rao bound", "posterior_mean": "the posterior's", "network": spread}[fitted.estimate]
-    lines.append(f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {bound}; initial values {fit.init}")
+        if computed and estimate != results.estimate:
+            values = fit.table(results.sums, estimate)[1]
+            if results.reference is not None:
+                values = values / values[:, [results.names.index(results.reference_name)]]
+            columns.append((title, 11, "10.3f", median(values)))
+    marks = [""] * len(results.names)
     if fit.posterior is not None:
-        lines.append(
-            f"Posterior: {fit.posterior.prior.source} and the data{', as ratio' if ratio else ''}; % prior is what the"
-            " data left standing of it, * mostly prior, ! the data say something else than what was expected."
+        pull, conflict = median(results.prior_pull), results.prior_conflict[rows].mean(0)
+        columns.append(("% prior", 9, "7.0f", 100 * pull))
+        mostly_prior = pull > layout.MOSTLY_PRIOR
+        marks = [("*" if mostly_prior[i] else "") + ("!" if conflict[i] > 0.5 else "") for i in range(len(marks))]
+    head = f"{'Metab':<10}" + "".join(f"{title:>{width}}" for title, width, _, _ in columns)
+    lines = [head, "-" * len(head)]
+    for i, name in enumerate(results.names):
+        cells = "".join(" " + _format_or_dash(values[i], form) for _, _, form, values in columns)
+        lines.append(f"{name:<10}{cells}{marks[i]}")
+    return lines
+
+
+def _estimate_notes(results: FitResults) -> list[str]:
+    """Return notes on the meaning of the columns."""
+    import numpy as np
+
+    fit = results.fit
+    several = fit.networks is not None and len(fit.networks) > 1
+    sd = {
+        "ml": "the Cramer-Rao bound",
+        "posterior_mean": "the posterior's",
+        "network": "the networks' spread" if several else "not known of a single network",
+    }[results.estimate]
+    notes = [f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {sd}; initial values {fit.init}"]
+    if fit.posterior is not None:
+        unit = ", as ratio" if results.reference is not None else ""
+        notes.append(
+            f"Posterior: {fit.posterior.prior.source} and the data{unit}; % prior is the posterior over the prior"
+            " variance, * mostly prior, ! data and prior disagree."
         )
-    if fit.network_note:
-        lines.append(fit.network_note)
-    strange = int((fit.ood[rows] > layout.OOD_LIMIT).sum())
-    if strange:
-        what = "The spectrum is" if len(fit.params) == 1 else f"{strange} of {len(rows)} spectra are"
-        lines.append(
-            f"{what} unlike clean data (score {np.nanmax(fit.ood[rows]):.1f}, above 1; column ood_score in"
-            " uncertainty.csv)."
+    return notes + ([fit.network_note] if fit.network_note else [])
+
+
+def _quality_notes(results: FitResults) -> list[str]:
+    """Return notes on spectra that are out of distribution, fitted badly, or should be combined first."""
+    import numpy as np
+
+    from ..core.metabolites import is_macromolecule
+
+    fit, rows, notes = results.fit, np.flatnonzero(results.fit.usable), []
+    outside = int((fit.ood[rows] > layout.OOD_LIMIT).sum())
+    if outside:
+        subject = "The spectrum is" if len(fit.params) == 1 else f"{outside} of {len(rows)} spectra are"
+        notes.append(
+            f"{subject} out of distribution (score {np.nanmax(fit.ood[rows]):.1f}, above {layout.OOD_LIMIT:g}; column"
+            " ood_score in uncertainty.csv)."
         )
     if np.nanmedian(fit.misfit[rows]) > 1.5:
-        tried = fit.model.baseline.mode == "spline"
-        remedies = [] if tried else ["--baseline 'spline, moderate'"]
+        remedies = [] if fit.model.baseline.mode == "spline" else ["--baseline 'spline, moderate'"]
         remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]
         advice = f": try {' or '.join(remedies)}." if remedies else "."
-        lines.append(f"The model misses more than noise, so the SDs are too small{advice}")
-    for tag, size in zip(fitted.data.dim_tags, fitted.data.fids.shape[4:]):
+        notes.append(f"The residual is larger than noise, so the SDs are too small{advice}")
+    for tag, size in zip(results.data.dim_tags, results.data.fids.shape[4:]):
         if size > 1:
             remedy = (
                 "combine coils first (fsl_mrs_proc coilcombine)"
                 if tag == "DIM_COIL"
                 else f"--average {tag} fits their mean"
             )
-            lines.append(f"{tag} has {size} elements, fitted one by one: {remedy}.")
-    if not ratio:
-        lines.append(
-            f"No ratios: {'+'.join(fitted.internal_ref)} was not fitted; choose a reference with --internal_ref."
-        )
+            notes.append(f"{tag} has {size} elements, fitted one by one: {remedy}.")
+    if results.reference is None:
+        notes.append(f"No ratios: {results.reference_name} was not fitted; choose a reference with --internal_ref.")
     if not fit.converged[rows].all():
-        lines.append(
+        notes.append(
             f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
-            " are (column converged in uncertainty.csv): give fewer --metab_groups, or leave out what the data do not"
-            " hold."
+            " are (column converged in uncertainty.csv): give fewer --metab_groups, or leave out metabolites that are"
+            " not detectable."
         )
-    return "\n".join(lines)
+    return notes
 
 
 def print_if_little_learnt(card) -> None:
+    """Print a warning about a network whose accuracy is hardly better than a constant."""
     from ..networks import model_cards
 
     if card.kind.startswith("supervised") and model_cards.little_learnt(card):
         print(
-            "It has learnt little yet: its answers say hardly more than the middle of what it was trained on. Train"
-            " longer."
+            "It has learnt little yet: its answers are hardly better than the mean of its training data. Train longer."
         )
 
 
-def members_text(done: dict) -> str:
-    """What the networks took that this one is made of."""
-    each = [f"{one['encoder']} {one['steps']} steps, {one['minutes']:.1f} minutes" for one in done.get("members", ())]
+def members_text(training: dict) -> str:
+    """Return steps and minutes of the training of every member of a network."""
+    each = [
+        f"{one['encoder']} {one['steps']} steps, {one['minutes']:.1f} minutes" for one in training.get("members", ())
+    ]
     return f" (members: {'; '.join(each)})" if each else ""
 
 
 def _scores_table(accuracy: dict) -> str:
-    """What a supervised network is worth, a line for each metabolite."""
+    """Return the accuracy of a supervised network, a line for each metabolite."""
     import numpy as np
 
     from ..networks.supervised_quantification import SCORES
@@ -140,11 +158,12 @@ def _scores_table(accuracy: dict) -> str:
             f"  {'median':<12}" + "".join(f"{np.median(list(column.values())):10.3g}" for column in columns[:2])
         )
     return "\n".join(
-        [*lines, "  Slope of found against true; intercept and RMSE in the units of the recipe's concentrations."]
+        [*lines, "  Slope of estimated against true; intercept and RMSE in the units of the recipe's concentrations."]
     )
 
 
 def short_text(value) -> str:
+    """Return a value of a model card in few words."""
     if isinstance(value, dict):
         return f"({', '.join(f'{key} {short_text(one)}' for key, one in value.items() if one)})"
     if isinstance(value, list) and value and all(isinstance(one, dict) and "encoder" in one for one in value):
@@ -153,6 +172,7 @@ def short_text(value) -> str:
 
 
 def range_text(key: str, allowed) -> str:
+    """Return a range of a model card, or its list of values, with its name."""
     from ..networks.model_cards import RANGE_WORDS
 
     name = RANGE_WORDS.get(key, key)
@@ -165,6 +185,7 @@ def range_text(key: str, allowed) -> str:
 
 
 def print_accuracy(card, only=()) -> None:
+    """Print the accuracy in a model card; ``only`` are the labels of the parts to print, by default all."""
     from ..networks import supervised_quantification
 
     if set(supervised_quantification.SCORES) <= set(card["accuracy"]):

@@ -1,5 +1,5 @@
-"""What the launchers ``fsl_mrs`` and ``fsl_mrs_proc`` do where FSL-MRS is absent: the jobs of this package, in
-FSL-MRS's words."""
+"""The launchers ``fsl_mrs`` and ``fsl_mrs_proc`` where FSL-MRS is absent: the jobs of this package under FSL-MRS's
+names."""
 
 from __future__ import annotations
 
@@ -9,34 +9,37 @@ import sys
 
 from .. import __version__
 from ..fslmrs.plugin import STEPS, DlQuant
-from .main import main
 
 __all__ = ["fsl_mrs", "fsl_mrs_proc"]
 
 HOW_TO_GET = (
-    "FSL-MRS comes with FSL 6.0.6 and later, or alone through conda: https://open.win.ox.ac.uk/pages/fsl/fsl_mrs/ says"
-    " how. Once it is there, 'fsl_mrs_dl launchers remove' makes way for its own launchers."
+    "FSL-MRS comes with FSL 6.0.6 and later, or alone through conda: see https://open.win.ox.ac.uk/pages/fsl/fsl_mrs/."
+    " Once it is there, 'fsl_mrs_dl launchers remove' makes way for its own launchers."
 )
 
 
 def _theirs(name: str):
-    """FSL-MRS's own command of that name, if FSL-MRS has been installed since."""
+    """Return FSL-MRS's own command of that name, if FSL-MRS has been installed since; None otherwise."""
+    # Before anything here loads configargparse: FSL-MRS has a copy of its own, and each of the two replaces a method of
+    # argparse under the same name, so that together they call themselves without end.
     if importlib.util.find_spec("fsl_mrs") is None:
         return None
     return importlib.import_module(f"fsl_mrs.scripts.{name}").main
 
 
-def _refuse(command: str, what: str) -> int:
-    print(f"{command}: error: {what} needs FSL-MRS, which is not installed here. {HOW_TO_GET}", file=sys.stderr)
+def _refuse(command: str, job: str) -> int:
+    """Print that a job needs FSL-MRS, and return status 2."""
+    print(f"{command}: error: {job} needs FSL-MRS, which is not installed here. {HOW_TO_GET}", file=sys.stderr)
     return 2
 
 
 def fsl_mrs_proc(argv: list[str] | None = None) -> int:
-    """``fsl_mrs_proc dl-align ...`` is done as ``fsl_mrs_dl align ...``, ``dl-denoise`` alike; everything else is said
-    to need FSL-MRS."""
+    """Run ``fsl_mrs_proc dl-align`` as ``fsl_mrs_dl align``, and ``dl-denoise`` alike; refuse all other steps."""
     theirs = _theirs("fsl_mrs_proc")
     if theirs:
         return theirs()
+    from .main import main
+
     words = sys.argv[1:] if argv is None else list(argv)
     # FSL-MRS takes --config before the step.
     before = []
@@ -59,10 +62,12 @@ def fsl_mrs_proc(argv: list[str] | None = None) -> int:
 
 
 def fsl_mrs(argv: list[str] | None = None) -> int:
-    """``fsl_mrs --algo dlquant ...`` is done as ``fsl_mrs_dl fit ...``; everything else is said to need FSL-MRS."""
+    """Run ``fsl_mrs --algo dlquant`` as ``fsl_mrs_dl fit``; refuse all other algorithms."""
     theirs = _theirs("fsl_mrs")
     if theirs:
         return theirs()
+    from .main import main
+
     words = sys.argv[1:] if argv is None else list(argv)
     if set(words) & {"-v", "--version"}:
         print(f"FSL-MRS-DL {__version__}, standing in for FSL-MRS")

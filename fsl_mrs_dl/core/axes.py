@@ -13,7 +13,7 @@ __all__ = ["Axes"]
 
 @dataclass(frozen=True)
 class Axes:
-    """Describe the time and frequency axes that an array of FIDs has.
+    """Time and frequency axes of an array of FIDs.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises
     ------
     OptionError
-        If CUDA is asked for and there is none.
+        If CUDA is not available, or the name is another one.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,7 +1,7 @@
 """The one family of errors a user is meant to read.
 
 A message is a single line that names what is wrong, its value and the remedy.  Library code raises it with the plain
-names of options (``estimate``), and whoever shows it to a person spells them in the way of that person's program: the
+names of options (``estimate``), and each program spells them in its own way when it prints the error: the
 command line prints ``--estimate``, FSL-MRS ``--dl-estimate``, Python the keyword.  The command line ends with status 2;
 anything that is *not* one of these is a fault of this package and shows its traceback.
 """
@@ -25,7 +25,7 @@ class FslMrsDlError(Exception):
     option : str, optional
         Option that is at fault, by its keyword in Python.
     value : optional
-        Its value, where that says more than the option alone.
+        Its value, where that helps.
     remedy : str, optional
         What to do about it; options in backticks here, too.
     """
@@ -73,7 +73,8 @@ def spelling_of(parser) -> Callable[[str], str]:
     >>> spelling_of(parser)("refine")
     '--no-refine'
     """
-    strings, parsers = {}, [parser]
+    strings: dict[str, str] = {}
+    parsers = [parser]
     for one in parsers:
         for action in one._actions:
             if isinstance(action.choices, dict):
@@ -99,4 +100,4 @@ class OptionError(FslMrsDlError):
 
 
 class OutputError(FslMrsDlError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written to the requested place."""

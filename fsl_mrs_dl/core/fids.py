@@ -1,5 +1,4 @@
-"""What can be said of FIDs and spectra without a model, in NumPy: whether they are usable, where they hold noise only,
-and how much of it."""
+"""Properties of FIDs and spectra without a model, in NumPy: usable or not, points of noise only, SD of the noise."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ __all__ = ["usable_fids", "quiet_points", "noise_outside"]
 
 
 def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Tell which FIDs can be worked on, ``(..., n_points)`` -> bool ``(...)``: those that are finite and not all zero.
+    """Tell which FIDs are usable, ``(..., n_points)`` -> bool ``(...)``: those that are finite and not all zero.
 
     ``axis`` is that of time.
     """
@@ -22,8 +21,8 @@ def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:
 def quiet_points(axes: Axes) -> np.ndarray:
     """Tell which points of a spectrum hold noise only, bool ``(n_points,)``.
 
-    Filtered edges of oversampled data would read low, so the outer eighth of the bandwidth on either side is left out
-    where enough remains.
+    The filtered edges of oversampled data have less noise, so the outer eighth of the bandwidth on either side is left
+    out where enough remains.
     """
     ppm, n_points = axes.ppm(), axes.n_points
     low, high = units.nucleus(axes.nucleus).signal_free or (ppm[n_points // 8], ppm[-n_points // 8])

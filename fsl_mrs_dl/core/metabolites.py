@@ -1,5 +1,4 @@
-"""What a brain spectrum roughly holds: typical concentrations by name.  They start searches; they never enter a
-result."""
+"""Metabolites of the brain by name, with typical concentrations; these start searches and never enter a result."""
 
 from __future__ import annotations
 
@@ -14,29 +13,29 @@ __all__ = ["canonical_name", "typical_concentrations", "is_known", "is_macromole
 
 @lru_cache
 def _table() -> dict:
+    """Return the table of concentrations and of other names of metabolites."""
     return json.loads(resources.files("fsl_mrs_dl").joinpath("data/brain_concentrations.json").read_text())
 
 
 def is_macromolecule(name: str) -> bool:
-    """Is a basis entry a macromolecule or lipid rather than a metabolite?  By the names in use: Mac, mm, MM09,
-    Lip13."""
+    """Tell whether a basis spectrum is a macromolecule or lipid, by the names in use: Mac, mm, MM09, Lip13."""
     return name.lower() in ("mac", "mm", "mmbg", "macro") or name[:2].upper() == "MM" or name[:3].lower() == "lip"
 
 
 def canonical_name(name: str) -> str:
-    """The name that the table has for a metabolite: PCho -> PCh; any other stays."""
+    """Return the table's name of a metabolite: PCho -> PCh; any other stays."""
     return _table()["aliases"].get(name, name)
 
 
 def is_known(name: str) -> bool:
-    """Whether a name is one of the table's metabolites, or another name of one."""
+    """Tell whether a name is one of the table's metabolites, or another name of one."""
     return canonical_name(name) in _table()["concentrations"]
 
 
 def typical_concentrations(names: list[str]) -> np.ndarray | None:
-    """Typical brain concentration of each name, mmol/kg, shape ``(n_metabs,)``; zero where not known.
+    """Return the typical brain concentration of each name, mmol/kg, shape ``(n_metabs,)``; zero where not in the table.
 
-    ``None`` if the set does not look like metabolites of the brain: fewer than three known names.
+    None if fewer than three of the names are metabolites of the brain.
     """
     table, aliases = _table()["concentrations"], _table()["aliases"]
     values = np.array([table.get(aliases.get(name, name), 0.0) for name in names])

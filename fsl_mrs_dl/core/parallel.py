@@ -1,4 +1,4 @@
-"""Threads: one place that decides how many run, and one map over them."""
+"""Threads: their number, and one map over them."""
 
 from __future__ import annotations
 
@@ -55,14 +55,13 @@ def thread_map(device: torch.device | str = "cpu", threads: int | None = None, e
 
     if each_alone:
         torch.set_num_threads(1)
-    initialise = {"initializer": torch.set_num_threads, "initargs": (1,)} if each_alone else {}
-    pool = ThreadPoolExecutor(count, **initialise)
+    pool = ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, 1) if each_alone else None)
 
     def map_(function, parts, ordered=True):
         if len(parts) < 2 and threads is None:
             return map(function, parts)
         waiting = [pool.submit(partial(in_mode, function), part) for part in parts]
-        return (one.result() for one in waiting) if ordered else _as_finished(waiting)
+        return (future.result() for future in waiting) if ordered else _as_finished(waiting)
 
     try:
         yield map_
@@ -72,6 +71,7 @@ def thread_map(device: torch.device | str = "cpu", threads: int | None = None, e
 
 
 def _as_finished(waiting) -> Iterator:
+    """Yield the results of futures as they finish."""
     waiting = set(waiting)
     while waiting:
         finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -89,7 +89,7 @@ def parallel_map(
 ) -> Iterator:
     """Map a function over parts of a batch in threads, see :func:`thread_map`.
 
-    A single part is computed with all threads, unless ``threads`` says how many parts are computed in parallel; within
+    A single part is computed with all threads, unless ``threads`` sets the number of parts in parallel; within
     :func:`one_thread` results are the same whatever their number.
     """
     if threads is None and len(parts) < 2:
@@ -99,12 +99,22 @@ def parallel_map(
         yield from map_(function, parts, ordered=ordered)
 
 
-def batched_linalg(what: Callable, matrix: np.ndarray, **options) -> list[np.ndarray]:
-    """Decompose a matrix on one thread: on a busy machine threads that wait for each other make small ones take
-    seconds."""
+def batched_linalg(decompose: Callable, matrix: np.ndarray, **options) -> list[np.ndarray]:
+    """Decompose matrices on one thread and return the parts as arrays.
+
+    On a busy machine, threads that wait for each other make small matrices take seconds.
+
+    Parameters
+    ----------
+    decompose : callable
+        Of ``torch.linalg``, such as ``eigh``.
+    matrix : ndarray
+    **options
+        Of ``decompose``.
+    """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [part.numpy() for part in what(torch.as_tensor(matrix), **options)]
+        return [part.numpy() for part in decompose(torch.as_tensor(matrix), **options)]
     finally:
         torch.set_num_threads(n_threads)

@@ -14,12 +14,12 @@ TWO_PI = 2 * math.pi
 
 
 def squared(x: torch.Tensor) -> torch.Tensor:
-    """``|x|^2``, without the square root that the absolute value would take first."""
+    """Return ``|x|^2`` without the square root of the absolute value."""
     return x.real**2 + x.imag**2
 
 
 def rotation(turns: torch.Tensor, cplx: torch.dtype) -> torch.Tensor:
-    """``exp(2j pi turns)`` in another precision; whole turns are dropped in that of ``turns``."""
+    """Return ``exp(2j pi turns)`` in another precision; whole turns are dropped in that of ``turns``."""
     turns = (TWO_PI * (turns - turns.round())).to(torch.float32 if cplx == torch.complex64 else torch.float64)
     return torch.polar(torch.ones_like(turns), turns)
 
@@ -36,16 +36,16 @@ def apply_shift_phase(fid, shift_hz, phase_deg, dwelltime: float):
 
     Returns
     -------
-    ndarray or tensor like ``fid``; FIDs whose shift and phase are both 0 come back bit for bit.
+    ndarray or tensor like ``fid``; FIDs whose shift and phase are both 0 are returned bit for bit.
     """
     if isinstance(fid, torch.Tensor):
         real = torch.float64
-        shift = torch.as_tensor(shift_hz, dtype=real, device=fid.device)[..., None]
-        phase = torch.deg2rad(torch.as_tensor(phase_deg, dtype=real, device=fid.device))[..., None]
-        t = torch.arange(fid.shape[-1], dtype=real, device=fid.device) * dwelltime
-        angle = -(TWO_PI * shift * t + phase)
-        out = fid * torch.polar(torch.ones_like(angle), angle).to(fid.dtype)
-        return torch.where((shift == 0) & (phase == 0), fid, out)
+        shifts = torch.as_tensor(shift_hz, dtype=real, device=fid.device)[..., None]
+        phases = torch.deg2rad(torch.as_tensor(phase_deg, dtype=real, device=fid.device))[..., None]
+        times = torch.arange(fid.shape[-1], dtype=real, device=fid.device) * dwelltime
+        angle = -(TWO_PI * shifts * times + phases)
+        turned = fid * torch.polar(torch.ones_like(angle), angle).to(fid.dtype)
+        return torch.where((shifts == 0) & (phases == 0), fid, turned)
     fid = np.asarray(fid)
     shift = np.asarray(shift_hz, dtype=float)[..., None]
     phase = np.deg2rad(np.asarray(phase_deg, dtype=float))[..., None]
@@ -55,7 +55,7 @@ def apply_shift_phase(fid, shift_hz, phase_deg, dwelltime: float):
 
 
 def transient_noise_sd(spec: torch.Tensor) -> torch.Tensor:
-    """Noise SD per real and imaginary part, (...), from the median second difference of the spectrum.
+    """Return the noise SD per real and imaginary part, ``(...)``, from the median second difference of spectra.
 
     Peaks occupy few points and baselines are smooth, so neither reaches the median of the second differences.
     """
@@ -64,14 +64,13 @@ def transient_noise_sd(spec: torch.Tensor) -> torch.Tensor:
 
 
 def normalised(fid: torch.Tensor, n_points: int) -> torch.Tensor:
-    """FIDs over their largest magnitude, cut to ``n_points``, zeros appended where they are shorter (Eq. 1 of the
-    paper)."""
+    """Divide FIDs ``(..., n)`` by their largest magnitude, and cut or zero-fill them to ``n_points``."""
     fid = fid / fid.abs().amax(-1, keepdim=True).clamp(min=1e-30)
     return nn.functional.pad(fid, (0, max(0, n_points - fid.shape[-1])))[..., :n_points].to(torch.complex64)
 
 
 def combination(fid: torch.Tensor) -> torch.Tensor:
-    """Weights that add up channels ``(n_channels, n_transients, n_points)`` to most signal, complex
+    """Return the weights that add up channels ``(n_channels, n_transients, n_points)`` to most signal, complex
     ``(n_channels,)``."""
     if fid.shape[0] == 1:
         return torch.ones(1, dtype=fid.dtype, device=fid.device)

@@ -5,7 +5,7 @@ ppm_reference) * spec_freq_mhz`` hertz, so that after :func:`fid_to_spec` the pp
 files hold the complex conjugate; :mod:`fsl_mrs_dl.io.nifti` and :mod:`fsl_mrs_dl.io.basis` convert on the way in and
 out, and nothing else in the package conjugates.
 
-Functions take NumPy arrays or torch tensors and give back what they were given; torch is never imported from here.
+Functions take NumPy arrays or torch tensors and return the same kind; torch is never imported here.
 """
 
 from __future__ import annotations
@@ -35,8 +35,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Nucleus:
-    """Constants of one nucleus: gyromagnetic ratio (MHz/T), ppm at the carrier, default fitting window (ppm), and the
-    limits (ppm) below and above which body and brain have no signal."""
+    """Constants of one nucleus.
+
+    Attributes
+    ----------
+    name : str
+    gamma_mhz_per_t : float
+        Gyromagnetic ratio, in MHz/T.
+    ppm_reference : float
+        Chemical shift at the carrier, in ppm.
+    ppmlim : (float, float), optional
+        Default fitting window, in ppm.
+    signal_free : (float, float), optional
+        Limits in ppm below and above which body and brain have no signal.
+    """
 
     name: str
     gamma_mhz_per_t: float
@@ -46,7 +58,7 @@ class Nucleus:
 
 
 # The gyromagnetic ratios are CODATA's; references, windows and signal-free regions are FSL-MRS's, so that both programs
-# look at the same points.
+# use the same points.
 _NUCLEI = {
     "1H": Nucleus("1H", 42.577, 4.65, (0.2, 4.2), (-2.0, 10.0)),
     "2H": Nucleus("2H", 6.536, 4.8, (0.0, 6.0), (-2.0, 10.0)),
@@ -56,7 +68,7 @@ _NUCLEI = {
 
 
 def nucleus(name: str) -> Nucleus:
-    """Constants of the nucleus ``name`` ('1H', '2H', '13C', '31P'); any other gets a carrier at 0 ppm and no window.
+    """Return the constants of a nucleus ('1H', '2H', '13C', '31P'); any other has its carrier at 0 ppm and no window.
 
     Raises
     ------
@@ -66,42 +78,44 @@ def nucleus(name: str) -> Nucleus:
     if name in _NUCLEI:
         return _NUCLEI[name]
     if not (name[:1].isdigit() and name.lstrip("0123456789").isalpha()):
-        raise OptionError(f"'{name}' is not a nucleus: write the mass number and the element, for example 1H or 31P.")
+        raise OptionError(
+            f"'{name}' is not a nucleus", remedy="write the mass number and the element, for example 1H or 31P"
+        )
     return Nucleus(name, float("nan"), 0.0, None)
 
 
 def _xp(array):
-    """The module that owns ``array``: torch if it is a tensor, NumPy otherwise."""
+    """Return the module of ``array``: torch if it is a tensor, NumPy otherwise."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and isinstance(array, torch.Tensor) else np
 
 
 def time_axis(n_points: int, dwelltime: float) -> np.ndarray:
-    """Time of every point in seconds, shape ``(n_points,)``; starts at one dwell time, as FSL-MRS's does."""
+    """Return the time of every point in seconds, shape ``(n_points,)``; starts at one dwell time, as in FSL-MRS."""
     return np.linspace(dwelltime, dwelltime * n_points, n_points)
 
 
 def frequency_axis(n_points: int, dwelltime: float) -> np.ndarray:
-    """Offset from the carrier in Hz, shape ``(n_points,)``, ascending.
+    """Return the offset of every spectral point from the carrier in Hz, shape ``(n_points,)``, ascending.
 
-    FSL-MRS spans the bandwidth with both ends included.  The true bins of the discrete Fourier transform are up to one
+    FSL-MRS includes both ends of the bandwidth.  The true bins of the discrete Fourier transform are up to one
     bin lower; the difference is kept because windows and first-order phases must mean the same points in both programs.
     """
     return np.linspace(-0.5 / dwelltime, 0.5 / dwelltime, n_points)
 
 
 def ppm_axis(n_points: int, dwelltime: float, spec_freq_mhz: float, nucleus_name: str = "1H") -> np.ndarray:
-    """Chemical shift of every spectral point in ppm, shape ``(n_points,)``, ascending."""
+    """Return the chemical shift of every spectral point in ppm, shape ``(n_points,)``, ascending."""
     return frequency_axis(n_points, dwelltime) / spec_freq_mhz + nucleus(nucleus_name).ppm_reference
 
 
 def ppm_to_hz(ppm, spec_freq_mhz: float, nucleus_name: str = "1H"):
-    """Chemical shift in ppm -> offset from the carrier in Hz."""
+    """Turn a chemical shift in ppm into an offset from the carrier in Hz."""
     return (ppm - nucleus(nucleus_name).ppm_reference) * spec_freq_mhz
 
 
 def hz_to_ppm(hz, spec_freq_mhz: float, nucleus_name: str = "1H"):
-    """Offset from the carrier in Hz -> chemical shift in ppm."""
+    """Turn an offset from the carrier in Hz into a chemical shift in ppm."""
     return hz / spec_freq_mhz + nucleus(nucleus_name).ppm_reference
 
 
@@ -116,7 +130,7 @@ def wrap_radians(angle):
 
 
 def window_indices(ppm: np.ndarray, ppmlim: tuple[float, float] | None) -> tuple[int, int]:
-    """First and last+1 index of the points between two chemical shifts.
+    """Return first and last+1 index of the points between two chemical shifts.
 
     The nearest points to the limits are taken, and the one nearest to the upper limit is left out: FSL-MRS's rule.
     ``None`` means every point.
@@ -128,7 +142,7 @@ def window_indices(ppm: np.ndarray, ppmlim: tuple[float, float] | None) -> tuple
 
 
 def fid_to_spec(fid):
-    """FID -> spectrum along the last axis, ``(..., n_points)``: first point halved, unitary FFT, zero frequency
+    """Turn FIDs into spectra along the last axis, ``(..., n_points)``: first point halved, unitary FFT, zero frequency
     centred."""
     xp = _xp(fid)
     halved = fid.clone() if xp is not np else np.array(fid, copy=True)
@@ -139,7 +153,7 @@ def fid_to_spec(fid):
 
 
 def spec_to_fid(spec):
-    """Spectrum -> FID along the last axis, ``(..., n_points)``; the exact inverse of :func:`fid_to_spec`."""
+    """Turn spectra into FIDs along the last axis, ``(..., n_points)``; the exact inverse of :func:`fid_to_spec`."""
     xp = _xp(spec)
     if xp is np:
         fid = np.fft.ifft(np.fft.ifftshift(spec, axes=-1), axis=-1, norm="ortho")

@@ -1,4 +1,4 @@
-"""Choice among initial values, and several of them combined."""
+"""Choice among initial values, and combinations of several of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INITIALISATIONS = ("classical", "network", "both")
 
 
 class Combined:
-    """Several proposals: where they disagree, the best of each is refined and the lowest cost decides."""
+    """Proposals of several sources: where they differ, the best of each is refined and the lowest cost decides."""
 
     def __init__(self, parts):
         self.parts = list(parts)
@@ -30,12 +30,12 @@ class Combined:
 
 
 class WithKnownParameters:
-    """The proposals of another and one more: parameters known beforehand, such as those of a volume's average.
+    """Proposals of another source and one more: known parameters, such as those of the average of a volume.
 
     Parameters
     ----------
     initial_values : InitialValues
-        Those that are kept; the name, too.
+        The other source, whose name is kept.
     params : array ``(n_params,)``
         FSL-MRS's parameter vector of ``model``.
     model : SignalModel
@@ -66,7 +66,7 @@ class WithKnownParameters:
         proposals = self.initial_values(spec, model, names)
         blocks = dict(self.blocks)
         if len(blocks["eps"]) != model.theta_sizes["eps"]:
-            # Free shifts are released from a fit with shared ones, which begins at each group's median.
+            # Free shifts are released from a fit with shared ones, whose initial value is the median of each group.
             eps = blocks["eps"]
             blocks["eps"] = torch.stack([eps[self.groups == group].median() for group in range(model.n_groups)])
         known = model.join_theta(**blocks).to(proposals)
@@ -84,13 +84,13 @@ class Labelled:
 
 
 class AutomaticChoice:
-    """Choice of the initial values once the model is known: network and classical search where the network's card
-    covers the data, the search alone elsewhere.
+    """Choice of the initial values for a model: network and classical search where the card of the network covers the
+    data, the search alone elsewhere.
 
     Parameters
     ----------
     init : str, optional
-        One of :data:`INITIALISATIONS` to insist on.
+        One of :data:`INITIALISATIONS`; by default as the data allow.
     network : str or path, optional
         Model to use, by name or folder; 'quant-universal' by default.
 
@@ -112,15 +112,16 @@ class AutomaticChoice:
             )
         if init == "classical" and network is not None:
             raise OptionError(
-                "is not asked with `init` classical", option="network", value=network, remedy="leave one of the two out"
+                "is not used with `init` classical", option="network", value=network, remedy="leave one of the two out"
             )
         self.init, self.given = init, network is not None
         self.network = network or "quant-universal"
+        self.available = network is not None or init in ("network", "both") or self.network in model_names()
         if network is not None or init in ("network", "both"):
             card = read_card(self.network)
             if card.kind not in _KINDS:
                 raise OptionError(
-                    KIND_WORDS.get(card.kind, "does other things"),
+                    KIND_WORDS.get(card.kind, "proposes no initial values"),
                     option="network",
                     value=self.network,
                     remedy="give one that proposes initial values",
@@ -133,7 +134,6 @@ class AutomaticChoice:
                     remedy="leave `init` out, the fits then begin with the classical search and the network's answers"
                     " stay as they are",
                 )
-        self.available = network is not None or init in ("network", "both") or self.network in model_names()
 
     def for_model(self, model: SignalModel) -> InitialValues:
         """Return the initial values for a model; their name gives the reason if a network is there and not used."""
@@ -143,24 +143,24 @@ class AutomaticChoice:
 
         network, card = load(self.network)
         network = _KINDS[card.kind](network, card)
-        why = network.refuses(model)
-        if why and self.given:
+        reason = network.refuses(model)
+        if reason and self.given:
             raise OptionError(
-                f"is not for data like these: {why}",
+                f"is not for data like these: {reason}",
                 option="network",
                 value=self.network,
                 remedy="leave it out, or train one for them",
             )
         if self.init == "network":
-            return Labelled(network, f"{network.name}, outside its range: {why}") if why else network
-        if why:
-            return Labelled(ClassicalSearch(), f"classical, not {network.name}: {why}")
+            return Labelled(network, f"{network.name}, outside its range: {reason}") if reason else network
+        if reason:
+            return Labelled(ClassicalSearch(), f"classical, not {network.name}: {reason}")
         if not getattr(network, "proposes", True):
             return network
         return Combined([network, ClassicalSearch()])
 
 
-# By what a model's card says it is.
+# By the kind on the card of a model.
 _KINDS = {
     "quant-universal": NetworkProposal,
     "dq-nmm": DecoderProposal,

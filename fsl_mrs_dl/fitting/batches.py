@@ -1,4 +1,4 @@
-"""Fit spectra in batches that fill the machine and stay in memory."""
+"""Fit of spectra in batches whose size suits the device."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ __all__ = ["rows_per_batch", "fit_rows", "prepare_network_answers"]
 
 
 def rows_per_batch(model: SignalModel, device: torch.device) -> int:
-    """Return the number of spectra fitted at once: enough to fill the machine, few enough to stay in cache or
-    memory."""
+    """Return the number of spectra fitted at once: enough to use all cores, few enough to stay in cache or memory."""
     if model.shape.free_shift:
         # Derivatives by every metabolite's shift need whole FIDs at once.
         return model.rows_in_cache(device)
@@ -36,7 +35,10 @@ def fit_rows(
     tolerance: float,
     network=None,
 ) -> None:
-    """Fit the rows ``index`` and write them into ``result``."""
+    """Fit the rows ``index`` of ``result.fids`` and write their estimates into ``result``.
+
+    ``network`` is one whose own concentrations are written, too.
+    """
     model = result.model
     first, last = model.window
     fid = torch.as_tensor(result.fids[index]).to(model.basis)
@@ -72,7 +74,7 @@ def fit_rows(
         n_outside=int(quiet_points(model.axes).sum()),
     )
     if network is not None:
-        _answer(result, index, network, spec)
+        _write_network_answers(result, index, network, spec)
     result.empty[index] = holds_noise_only(model.eliminate_baseline(spec), solution.cost, model).cpu().numpy()
     result.cost[index] = solution.cost.cpu().numpy()
     result.converged[index] = solution.converged.cpu().numpy()
@@ -85,7 +87,7 @@ def fit_rows(
 
 
 def prepare_network_answers(result: Quantification, network) -> None:
-    """Make room for a network's own answers; their number and kind are found with one spectrum of noise."""
+    """Allocate the answers of a network; their shape is determined with one spectrum of noise."""
     model = result.model
     spec = torch.randn(1, len(model.bins), generator=torch.Generator().manual_seed(0)).to(model.basis)
     own = network.concentrations(spec, model, result.names)
@@ -94,8 +96,9 @@ def prepare_network_answers(result: Quantification, network) -> None:
         result.ood_network = np.full(len(result.params), np.nan)
 
 
-def _answer(result: Quantification, index: np.ndarray, network, spec: torch.Tensor) -> None:
-    """Write a network's own answers for the rows ``index``, and their distance from its training data."""
+def _write_network_answers(result: Quantification, index: np.ndarray, network, spec: torch.Tensor) -> None:
+    """Write the answers of a network for the rows ``index``, and their distance from its training data."""
+    assert result.networks is not None
     result.networks[:, index] = network.concentrations(spec, result.model, result.names).cpu().numpy()
     if result.ood_network is not None:
         result.ood_network[index] = network.out_of_distribution(spec, result.model)

@@ -1,12 +1,12 @@
-"""The fitted window of a signal model on a coarse time grid: the same spectra, with several times fewer points.
+"""The fitted window of a signal model on a coarse time grid: the same spectra from several times fewer points.
 
-A fit looks at a few ppm of a bandwidth of tens of ppm.  The basis is filtered once to the window and a margin on both
+A fit needs a few ppm of a bandwidth of tens of ppm.  The basis is filtered once to the window and a margin on both
 sides and sampled as coarsely as that band allows; decay, shift and Fourier transform then run over the coarse grid.
 Such a product is exact if the transform of the decay is narrower than the margin, so that no line outside of the margin
-reaches into the window.  A decay that begins at once is not narrow: its jump is what the long tails of lines are made
-of.  But the FID is zero before it begins and after it ends, so there the decay may be anything, and it is chosen to
-rise and fall smoothly.  What is left is an error of 1e-8 of each spectrum, growing to 1e-6 towards limits on shift and
-width that :meth:`ReducedModel.covers` knows; parameters beyond them get the spectra of the whole model.
+reaches into the window.  A decay that begins abruptly is not narrow: its jump causes the long tails of lines.  But the
+FID is zero before it begins and after it ends, so there the decay may be anything, and it is chosen to rise and fall
+smoothly.  The remaining error is 1e-8 of each spectrum, growing to 1e-6 towards limits on shift and width (see
+:meth:`ReducedModel.covers`); parameters beyond them get the spectra of the whole model.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import copy
 import math
 import weakref
 from functools import cache, cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -38,10 +39,10 @@ _MOST_GAUSS = 1 / 7
 
 
 class ReducedModel:
-    """Stands in for a :class:`SignalModel` where spectra in the window are computed.
+    """Coarse-grid form of a :class:`SignalModel` for spectra in the window.
 
     ``columns``, ``plain_columns``, ``theta_derivatives`` and ``join_metabolites`` are the model's, ``(batch, ...,
-    n_window)``. Everything else is asked of ``model``, which has to be there as long as this one is used.
+    n_window)``. The rest comes from ``model``, which must exist as long as this one is used.
 
     Parameters
     ----------
@@ -53,8 +54,8 @@ class ReducedModel:
     """
 
     def __init__(self, model: SignalModel, n_coarse: int, rise_s: float):
-        # Not kept alive from here: the model keeps its reduced one, see :func:`reduced`.
-        self.model = weakref.proxy(model)
+        # A weak reference: the model keeps its reduced one, see :func:`reduced`.
+        self.model = cast(SignalModel, weakref.proxy(model))
         n, (first, last) = model.n_points, model.window
         width = last - first
         below = (n_coarse - width) // 2  # bins of the margin
@@ -62,7 +63,7 @@ class ReducedModel:
         self.n_coarse, self.extra = n_coarse, math.ceil(rise_s / (step * model.dwelltime))
         device, wide = model.basis.device, torch.complex128
 
-        # On twice the duration, so that what the filter smears before time zero does not come out at the end.
+        # On twice the duration, so that signal that the filter smears before time zero does not wrap to the end.
         fids = model.basis.detach().to(wide).clone()
         fids[:, 0] *= 0.5
         spectra = torch.fft.fft(fids, n=2 * n)
@@ -76,10 +77,10 @@ class ReducedModel:
         scale = torch.as_tensor(taper, device=device) * (step / math.sqrt(n))
         self.basis = (coarse[:, index % (2 * n_coarse)] * scale).to(model.complex_dtype)
         self.elimination = model.elimination
-        self.size = torch.ones(len(fids), dtype=model.dtype, device=device)  # what the columns are divided by
+        self.size = torch.ones(len(fids), dtype=model.dtype, device=device)  # of the columns
         self.time = ((index.double() * step + 1) * model.dwelltime).to(model.dtype)
         self.frequency = model.frequency[first:last]
-        self.clock, self.axis = self.time, self.frequency  # with all digits, whatever the precision of the rest
+        self.clock, self.axis = self.time, self.frequency  # in double precision, whatever that of the rest
         margin_hz = below / (n * model.dwelltime)
         self.most_shift = 2 * math.pi * _MOST_SHIFT_PPM * model.spec_freq_mhz
         self.most_gamma = _MOST_GROWTH / rise_s
@@ -91,7 +92,7 @@ class ReducedModel:
         self.highest = torch.tensor(limits, dtype=model.dtype, device=device)
         self.lowest = torch.where(torch.tensor(shifts, device=device), -self.highest, -math.inf)
 
-    # What a fit asks the model besides spectra.
+    # Attributes of the model that a fit needs besides spectra.
     n_metabs = property(lambda self: self.model.n_metabs)
     n_groups = property(lambda self: self.model.n_groups)
     group_index = property(lambda self: self.model.group_index)
@@ -101,41 +102,47 @@ class ReducedModel:
     complex_dtype = property(lambda self: self.model.complex_dtype)
 
     def split_theta(self, theta: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As :meth:`SignalModel.split_theta`."""
         return self.model.split_theta(theta)
 
     def eliminate_baseline(self, spec: torch.Tensor) -> torch.Tensor:
+        """As :meth:`SignalModel.eliminate_baseline`."""
         return spec if self.elimination is None else self.elimination(spec)
 
     def covers(self, theta: torch.Tensor) -> torch.Tensor:
-        """Which nonlinear parameters ``(batch, n_theta)`` the coarse grid is good for, bool ``(batch,)``."""
+        """Tell which nonlinear parameters ``(batch, n_theta)`` are within the limits of the coarse grid, bool
+        ``(batch,)``."""
         return ((theta >= self.lowest) & (theta <= self.highest)).all(-1)
 
     def rows_in_cache(self) -> int:
-        """How many spectra's products to hold at once, see :meth:`SignalModel.rows_in_cache`."""
+        """Return the number of spectra whose products are held at once, see :meth:`SignalModel.rows_in_cache`."""
         budget = 4e6 if self.basis.device.type == "cpu" else 2e9
         return max(1, int(budget / (self.basis.numel() * self.basis.element_size())))
 
     def _spectrum(self, fid: torch.Tensor) -> torch.Tensor:
-        """Products on the extended coarse grid, of our own making -> the window of their spectra; overwrites them."""
+        """Return the window of the spectra of products on the extended coarse grid, which are overwritten."""
         n, extra = self.n_coarse, self.extra
-        # Before zero is, for a transform, the end; after the end is the beginning.
+        # In a discrete transform times before zero are at the end, those after the end at the beginning.
         fid[..., n : n + extra] += fid[..., :extra]
         fid[..., extra : 2 * extra] += fid[..., n + extra :]
         return torch.fft.fft(fid[..., extra : extra + n], dim=-1)[..., : len(self.frequency)]
 
-    _group_fids = SignalModel._group_fids
+    def _group_fids(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+        """As :meth:`SignalModel.group_fids`, over the points of the coarse grid."""
+        return SignalModel.group_fids(cast(SignalModel, self), theta, conc)
 
-    def _decay(self, theta: torch.Tensor, per_metabolite: bool) -> torch.Tensor:
-        return self.model._decay(theta.to(self.clock), per_metabolite, self.clock).to(self.basis)
+    def decay(self, theta: torch.Tensor, per_metabolite: bool) -> torch.Tensor:
+        """As :meth:`SignalModel.decay`, over the points of the coarse grid."""
+        return self.model.decay(theta.to(self.clock), per_metabolite, self.clock).to(self.basis)
 
     def _phase(self, theta: torch.Tensor) -> torch.Tensor:
-        return self.model._phase(theta.to(self.clock), self.axis).to(self.basis)
+        return self.model.phase(theta.to(self.clock), self.axis).to(self.basis)
 
     @cached_property
     def single(self) -> ReducedModel:
-        """In single precision, each basis signal brought to a size of one, so concentrations mean something else.
+        """The model in single precision, each basis signal scaled to a size of one, which scales concentrations.
 
-        Phases go round many times; they are still computed with all digits.
+        Phases turn many times; they are still computed in double precision.
         """
         small = copy.copy(self)
         size = self.basis.abs().amax(-1)
@@ -146,14 +153,16 @@ class ReducedModel:
         return small
 
     def columns(self, theta: torch.Tensor) -> torch.Tensor:
+        """As :meth:`SignalModel.columns`."""
         return self.eliminate_baseline(self.plain_columns(theta))
 
     def plain_columns(self, theta: torch.Tensor) -> torch.Tensor:
+        """As :meth:`SignalModel.plain_columns`."""
         good = self.covers(theta)
         if not good.all():
             return self._mixed(good, self.plain_columns, self._whole_columns, theta)
         out = self.basis.new_empty(len(theta), self.n_metabs, len(self.frequency))
-        decay, phase, rows = self._decay(theta, True), self._phase(theta)[:, None], self.rows_in_cache()
+        decay, phase, rows = self.decay(theta, True), self._phase(theta)[:, None], self.rows_in_cache()
         room = self.basis.new_empty(min(rows, len(theta)), *self.basis.shape)
         for start in range(0, len(theta), rows):
             part = slice(start, start + rows)
@@ -170,7 +179,7 @@ class ReducedModel:
 
     @staticmethod
     def _mixed(good, fast, whole, *arguments):
-        """Rows of which some are beyond the limits: those from the whole model."""
+        """Return rows of which some are beyond the limits: these come from the whole model."""
         out = whole(*(argument[~good] for argument in arguments))
         both = out.new_empty(len(good), *out.shape[1:])
         both[~good] = out
@@ -179,6 +188,7 @@ class ReducedModel:
         return both
 
     def theta_derivatives(self, theta: torch.Tensor, conc: torch.Tensor, *, eliminate: bool = True) -> torch.Tensor:
+        """As :meth:`SignalModel.theta_derivatives`."""
         rows = self._plain_derivatives(theta, conc)
         return self.eliminate_baseline(rows) if eliminate else rows
 
@@ -191,7 +201,7 @@ class ReducedModel:
         if self.shape.gaussian:
             moments.append(moments[0] * self.time)
         if self.shape.free_shift:
-            moments.append(conc[..., None] * self.basis * self._decay(theta, True) * self.time)
+            moments.append(conc[..., None] * self.basis * self.decay(theta, True) * self.time)
         moments.append(weighted.sum(-2, keepdim=True))
         spectra = self._spectrum(torch.cat(moments, -2)) * self._phase(theta)[:, None]
         *by_decay, total = torch.split(spectra, [part.shape[-2] for part in moments], dim=-2)
@@ -203,6 +213,7 @@ class ReducedModel:
         return torch.cat([*by_decay, by_phase, self.frequency * by_phase], dim=-2)
 
     def join_metabolites(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+        """As :meth:`SignalModel.join_metabolites`."""
         good = self.covers(theta)
         if not good.all():
             return self._mixed(good, self.join_metabolites, self.model.join_metabolites, theta, conc)
@@ -211,12 +222,12 @@ class ReducedModel:
     def correlate(
         self, weights: torch.Tensor, gamma: torch.Tensor, data: torch.Tensor, hz: torch.Tensor
     ) -> torch.Tensor:
-        """Correlation over shifts of the windowed data with templates: a sum of metabolites, damped.  In single
+        """Return the correlation over shifts of windowed data with templates, damped sums of metabolites, in single
         precision.
 
         ``weights`` complex ``(n_metabs,)``, ``gamma`` ``(n,)``, ``data`` complex ``(batch, n_window)``, ``hz`` ``(k,)``
         shifts at the bins of a transform of twice the FID's length -> complex ``(batch, n, k)``; each row of the batch
-        in a unit of its own.
+        has a scale of its own.
         """
         n, extra, kind = self.n_coarse, self.extra, torch.complex64
         size = data.abs().amax(-1, keepdim=True)
@@ -225,7 +236,7 @@ class ReducedModel:
         templates = (templates / templates.abs().amax()).conj().to(kind)
         product = data.new_zeros(len(data), len(gamma), 2 * n)
         torch.mul(templates[:, extra : extra + n], data[:, None], out=product[..., :n])
-        # The window's data go round, the extended FID does not.
+        # The data are periodic, the extended FID is not.
         torch.mul(templates[:, extra + n :], data[:, None, :extra], out=product[..., n : n + extra])
         torch.mul(templates[:, :extra], data[:, None, n - extra :], out=product[..., 2 * n - extra :])
         lags = torch.round(hz * (2 * self.model.n_points * self.model.dwelltime)).long() % (2 * n)
@@ -233,7 +244,8 @@ class ReducedModel:
 
 
 def _rise_and_fall(index: np.ndarray, extra: int, last: float) -> np.ndarray:
-    """One from 0 to ``last``, smoothly to zero within ``extra`` points on both sides; at the points ``index``."""
+    """Return a window at the points ``index``: one from 0 to ``last``, falling smoothly to zero within ``extra`` points
+    on both sides."""
     outside = np.maximum(-index, index - last)
     out = np.ones(len(index))
     # The running integral of Kaiser's window, by quadrature: interpolated sums would leave steps.
@@ -250,20 +262,19 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(48)
 
 
-# Lengths that transforms are fast at: powers of two times these.
+# Lengths of fast transforms: powers of two times these.
 _FAST = (1, 3, 5, 9, 15)
 
 
 def _design(model: SignalModel) -> tuple[int, float] | None:
-    """Points of the coarse grid and length of the rise (s) with the least to compute; None if it is no less than for
-    all points."""
+    """Return points of the coarse grid and length of the rise (s) of the least computation; None if it saves none."""
     first, last = model.window
     width, duration = last - first, model.n_points * model.dwelltime
     shift = _MOST_SHIFT_PPM * model.spec_freq_mhz
     broad = math.pi * max(_BROAD_HZ, _BROAD_PPM * model.spec_freq_mhz)
     designs = []
     for n_coarse in (odd << power for odd in _FAST for power in range(4, 24)):
-        # The margin without the shift times the length of the rise is what the smoothness asks for.
+        # The smoothness determines the product of margin (without the shift) and length of the rise.
         margin = (n_coarse - width) // 2 / duration - shift
         rise = math.sqrt(_BETA**2 + math.pi**2) / (math.pi * margin) if margin > 0 else math.inf
         if rise <= min(duration / 2, _MOST_GROWTH / broad):
@@ -272,24 +283,24 @@ def _design(model: SignalModel) -> tuple[int, float] | None:
     return (n_coarse, rise) if total < 0.6 * model.n_points else None
 
 
-_made: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_reduced_models: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-# Points of all products at one trial point, below which making the reduced model costs more than it saves.
-_LEAST = 6e4
+# Points of all products at one trial point, below which constructing the reduced model costs more than it saves.
+_MIN_POINTS = 6e4
 
 
 def reduced(model: SignalModel, rows: int | None = None) -> SignalModel | ReducedModel:
-    """The model on a coarse grid, made once per model, device and precision.
+    """Return the model on a coarse grid, constructed once per model, device and precision.
 
-    The model itself comes back where its window is most of the band, or there are so few ``rows`` to fit that it is not
-    worth making.
+    It is the model itself where its window is most of the band, or where constructing it costs more than it saves for
+    so few ``rows``.
     """
-    basis, version, shape, small = _made.get(model, (None, None, None, None))
+    basis, version, shape, small = _reduced_models.get(model, (None, None, None, None))
     if basis is not model.basis or version != model.basis._version or shape is not model.shape:
-        if rows is not None and rows * model.n_metabs * model.n_points < _LEAST:
+        if rows is not None and rows * model.n_metabs * model.n_points < _MIN_POINTS:
             return model
         design = _design(model)
         small = None if design is None else ReducedModel(model, *design)
-        _made[model] = model.basis, model.basis._version, model.shape, small
+        _reduced_models[model] = model.basis, model.basis._version, model.shape, small
     return small or model

@@ -1,5 +1,4 @@
-"""Fit of a file's spectra: basis set chosen, dimensions averaged, frequency axis turned round where it runs
-backwards."""
+"""Fit of the spectra of a file: choice of the basis set, averages over dimensions, direction of the frequency axis."""
 
 from __future__ import annotations
 
@@ -72,7 +71,7 @@ def choose_basis(
     if conjugate is not None and bool(basis.notes) != conjugate:
         basis = replace(basis, fids=basis.fids.conj(), notes=())
     basis.check_match(data.spec_freq_mhz, data.nucleus, data.name)
-    basis = basis.select(keep, ignore)
+    basis = basis.select(None if keep is None else list(keep), None if ignore is None else list(ignore))
     return basis if mm is None else add_macromolecules(basis, mm)
 
 

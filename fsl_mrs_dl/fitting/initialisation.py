@@ -1,8 +1,8 @@
-"""Initial values of a fit.
+"""Initial values of a fit: nonlinear parameters proposed from the spectra.
 
-They are nonlinear parameters proposed from the spectra, which :mod:`fsl_mrs_dl.fitting.varpro` refines.  Of several
-proposals per spectrum the one with the lowest cost is taken.  The classical search here needs no training and no prior
-but typical concentrations of a brain; it is also the fallback where no network applies.
+:mod:`fsl_mrs_dl.fitting.varpro` refines them.  Of several proposals per spectrum the one with the lowest cost is taken.
+The classical search needs no training and no prior but typical concentrations of a brain; it is also the fallback where
+no network applies.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class InitialValues(Protocol):
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         """Return proposals ``(batch, n_candidates, n_theta)`` for spectra in the window, complex ``(batch, n_window)``.
 
-        The first of each spectrum is finite; NaN stands for none.
+        The first of each spectrum is finite; NaN marks absent ones.
         """
 
 
-_N_WIDTHS = 2  # line widths that are proposed, of those that are tried
+_N_WIDTHS = 2  # line widths proposed, of those tried
 
 
 class ClassicalSearch:
@@ -57,21 +57,21 @@ class ClassicalSearch:
 
     def __call__(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
         n, pad = model.n_points, 2 * model.n_points
-        weights = typical_concentrations(names) if model.nucleus == "1H" else None
-        if weights is None:
+        typical = typical_concentrations(names) if model.nucleus == "1H" else None
+        if typical is None:
             norm = model.basis.abs().square().sum(-1).sqrt().cpu().numpy()
-            weights = np.array(
+            typical = np.array(
                 [0.0 if is_macromolecule(name) else 1 / max(size, 1e-300) for name, size in zip(names, norm)]
             )
-            weights = weights if weights.any() else np.ones(len(names))
-        weights = torch.as_tensor(weights, device=spec.device).to(model.complex_dtype)
+            typical = typical if typical.any() else np.ones(len(names))
+        weights = torch.as_tensor(typical, device=spec.device).to(model.complex_dtype)
         widths = torch.tensor(self.widths_hz, dtype=model.dtype, device=spec.device) * torch.pi
         hz = torch.fft.fftfreq(pad, model.dwelltime, dtype=model.dtype, device=spec.device)
         near = (hz.abs() <= self.max_shift_ppm * model.spec_freq_mhz).nonzero()[:, 0]
         templates = (weights @ model.basis) * torch.exp(-widths[:, None] * model.time)
         templates[:, 0] *= 0.5
-        norm = self._norm_in_window(templates, model)[:, near].sqrt()
-        # The data stay fixed in their window; it is the template that moves.
+        template_norm = self._norm_in_window(templates, model)[:, near].sqrt()
+        # The template is shifted; the data stay in their window.
         data, small = model.eliminate_baseline(spec), reduced(model, len(spec))
         if isinstance(small, ReducedModel) and self.max_shift_ppm * model.spec_freq_mhz <= small.most_shift / (
             2 * torch.pi
@@ -82,13 +82,12 @@ class ClassicalSearch:
             windowed[:, model.bins] = data
             data = torch.fft.ifft(windowed, dim=-1, norm="ortho")
             filtered = torch.fft.fft(templates.conj() * data[:, None], n=pad, dim=-1)[..., near]
-        score = filtered.abs() / norm
+        score = filtered.abs() / template_norm
         best = score.argmax(-1, keepdim=True)
         shift = hz[near][best]
         angle = filtered.gather(-1, best).angle()
         zero = torch.zeros_like(angle)
-        # Basis and data both have lines of their own; the proposals differ in what is added to the basis'.  Only those
-        # that are most like the data are worth a closer look.
+        # The widths are added to those of the basis set.  Only the likeliest of them are proposed.
         gamma = widths[None, :, None].expand_as(angle)
         likely = score.amax(-1, keepdim=True).topk(min(_N_WIDTHS, len(widths)), dim=1).indices
         gamma, shift, angle, zero = (values.gather(1, likely) for values in (gamma, shift, angle, zero))
@@ -98,7 +97,8 @@ class ClassicalSearch:
 
     @staticmethod
     def _norm_in_window(templates: torch.Tensor, model: SignalModel) -> torch.Tensor:
-        """Energy of each template inside the window when shifted by each bin of the padded grid, ``(n_widths, 2n)``."""
+        """Return the energy of each template inside the window when shifted by each bin of the padded grid,
+        ``(n_widths, 2n)``."""
         pad = 2 * model.n_points
         power = torch.fft.fft(templates, n=pad, dim=-1, norm="ortho").abs() ** 2
         window = torch.zeros(pad, dtype=power.dtype, device=power.device)

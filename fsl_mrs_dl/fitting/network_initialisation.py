@@ -13,7 +13,7 @@ from .initialisation import ClassicalSearch
 __all__ = ["NetworkProposal", "DecoderProposal", "SupervisedAnswers", "network_with_answers", "theta_from_quantities"]
 
 
-_LEAST_PROBABILITY = 1e-3  # of the likeliest shift's probability
+_MIN_PROBABILITY = 1e-3  # relative to the likeliest shift
 
 
 class NetworkProposal:
@@ -34,7 +34,7 @@ class NetworkProposal:
         self._grids: dict = {}
 
     def refuses(self, model: SignalModel) -> str:
-        """Return in words why the network was not made for data like these; empty if it was."""
+        """Return the reason why the network is not for data like these; empty if it is."""
         low, high = model.ppmlim or (-100.0, 100.0)
         acquired = model.n_points * model.dwelltime * model.spec_freq_mhz
         return self.card.refuses(
@@ -61,8 +61,8 @@ class NetworkProposal:
             proposal["shift_ppm"].to(model.dtype),
             *(proposal[name].to(model.dtype)[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz")),
         )
-        # A shift of next to no probability is not worth an evaluation.
-        unlikely = proposal["probability"] < _LEAST_PROBABILITY * proposal["probability"][:, :1]
+        # Shifts of negligible probability are not evaluated.
+        unlikely = proposal["probability"] < _MIN_PROBABILITY * proposal["probability"][:, :1]
         return proposals.masked_fill(unlikely[..., None], torch.nan)
 
 
@@ -81,7 +81,7 @@ class DecoderProposal:
         self.network, self.card, self.name = network, card, card.name
 
     def refuses(self, model: SignalModel) -> str:
-        """Return in words why the network was not made for data like these; empty if it was."""
+        """Return the reason why the network is not for data like these; empty if it is."""
         return self.card.refuses(nucleus=model.nucleus, spec_freq_mhz=model.spec_freq_mhz, dwelltime=model.dwelltime)
 
     def _fid(self, spec: torch.Tensor, model: SignalModel) -> torch.Tensor:
@@ -102,9 +102,9 @@ class DecoderProposal:
         )
 
     def concentrations(self, spec: torch.Tensor, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """Return the networks' own answers in the model's units, ``(n_networks, batch, n_metabs)``.
+        """Return the concentrations of each network in the units of the model, ``(n_networks, batch, n_metabs)``.
 
-        They are NaN for metabolites that were not in the training.
+        They are NaN for metabolites that were absent from the training.
         """
         fid = self._fid(spec, model)
         with torch.no_grad():
@@ -117,12 +117,12 @@ class DecoderProposal:
         return bool(torch.isfinite(self._columns(model, names)).any())
 
     def not_covered(self, model: SignalModel, names: list[str]) -> list[str]:
-        """Return the metabolites without an answer: not in the training, or with another spectrum there."""
+        """Return the metabolites without an answer: absent from the training, or of another spectrum there."""
         known = torch.isfinite(self._columns(model, names)).all(0)
-        return [name for name, there in zip(names, known.tolist()) if not there]
+        return [name for name, covered in zip(names, known.tolist()) if not covered]
 
     def _columns(self, model: SignalModel, names: list[str]) -> torch.Tensor:
-        """Return the matrix from the network's concentrations to the model's, ``(n_of_network, n_metabs)``.
+        """Return the matrix from concentrations of the network to those of the model, ``(n_of_network, n_metabs)``.
 
         The same metabolite may have another scale in the model's basis set; a metabolite with another spectrum counts
         as another metabolite and has no answer.
@@ -152,8 +152,8 @@ class DecoderProposal:
 
 
 class SupervisedAnswers(DecoderProposal):
-    """Answers of a network for concentrations only (:mod:`fsl_mrs_dl.networks.supervised_quantification`); the fit
-    begins with the classical search.
+    """Concentrations of a network that proposes no initial values, such as those of
+    :mod:`fsl_mrs_dl.networks.supervised_quantification`; the fit begins with the classical search.
 
     Parameters
     ----------

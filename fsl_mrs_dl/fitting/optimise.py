@@ -1,4 +1,4 @@
-"""From spectra to the best parameters: candidates for the start, coarse and full model, free shifts."""
+"""Parameters of lowest cost: choice among initial values, reduced and whole model, free shifts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from . import varpro
 from .coarse_model import ReducedModel, reduced
 from .initialisation import InitialValues
 
-TOLERANCE = 1e-3  # SDs
+__all__ = ["TOLERANCE", "fit_spectra", "holds_noise_only", "differ", "solve"]
+
+TOLERANCE = 1e-3
+"""Distance from the minimum, in SDs, at which a fit has converged."""
 
 
 def fit_spectra(
@@ -23,22 +26,35 @@ def fit_spectra(
     max_iter: int = 60,
     tolerance: float = TOLERANCE,
 ) -> varpro.Solution:
-    """Start and refine spectra in the model's window, complex ``(batch, n_window)``."""
+    """Fit spectra in the model's window, complex ``(batch, n_window)``.
+
+    Parameters
+    ----------
+    spec : complex ``(batch, n_window)``
+    model : SignalModel
+    names : list of str
+        Metabolites of the model.
+    initial_values : InitialValues
+    max_iter : int
+        Most trial points per spectrum.
+    tolerance : float
+        See :data:`TOLERANCE`.
+    """
     if model.shape.free_shift:
         return _fit_free_shifts(spec, model, names, initial_values, max_iter)
     target = model.eliminate_baseline(spec)
-    starts = [
-        _best_start(target, model, part(spec, model, names))
+    proposals = [
+        _best_proposal(target, model, part(spec, model, names))
         for part in getattr(initial_values, "parts", [initial_values])
     ]
-    theta, cost = starts[0]
-    rivals = []
-    for other, other_cost in starts[1:]:
-        elsewhere = apart(model, theta, other)
-        rivals.append((other, elsewhere))
-        better = ~elsewhere & (other_cost < cost)
+    theta, cost = proposals[0]
+    alternatives = []
+    for other, other_cost in proposals[1:]:
+        different = differ(model, theta, other)
+        alternatives.append((other, different))
+        better = ~different & (other_cost < cost)
         theta, cost = torch.where(better[:, None], other, theta), torch.where(better, other_cost, cost)
-    # What is explained of a spectrum without signal is noise, whose cost has many minima and none worth the search.
+    # Without signal the cost has many minima, all of them due to noise: a few steps are enough.
     empty = holds_noise_only(target, cost, model)
     if empty.any():
         best = varpro.Solution.joined(
@@ -53,8 +69,8 @@ def fit_spectra(
         )
     else:
         best = _solve_fast(target, model, theta, max_iter, tolerance)
-    for other, elsewhere in rivals:
-        index = (elsewhere & ~empty).nonzero()[:, 0]
+    for other, different in alternatives:
+        index = (different & ~empty).nonzero()[:, 0]
         if len(index):
             end = _solve_fast(target[index], model, other[index], max_iter, tolerance)
             lower = end.cost < best.cost[index]
@@ -62,41 +78,41 @@ def fit_spectra(
     return best
 
 
-_STEPS_IN_NOISE, _LEAST_EXPLAINED = 16, 3.0
+_STEPS_IN_NOISE, _MIN_EXPLAINED = 16, 3.0
 
 
 def holds_noise_only(target: torch.Tensor, cost: torch.Tensor, model: SignalModel) -> torch.Tensor:
-    """Whether a fit that leaves ``cost`` ``(batch,)`` of spectra ``(batch, n_window)`` explains no more than it would
-    of noise.
+    """Tell whether a fit explains no more of spectra ``(batch, n_window)`` than it would of noise, bool ``(batch,)``.
 
-    The baseline is eliminated.  Of noise each parameter explains about as much as one point of it holds, some more by
-    being searched for.
+    ``cost`` ``(batch,)`` is the residual sum of squares; the baseline is eliminated.  Of noise each parameter explains
+    about the energy of one point, nonlinear ones some more.
     """
     energy = target.abs().square().sum(-1)
     noise = cost / (2 * target.shape[-1])
-    return (energy - cost) < _LEAST_EXPLAINED * (model.n_metabs + sum(model.theta_sizes.values())) * noise
+    return (energy - cost) < _MIN_EXPLAINED * (model.n_metabs + sum(model.theta_sizes.values())) * noise
 
 
-def _best_start(
+def _best_proposal(
     target: torch.Tensor, model: SignalModel, candidates: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The candidate of lowest cost for every spectrum, ``(batch, n_theta)``, and that cost.
+    """Return the candidate of lowest cost for every spectrum, ``(batch, n_theta)``, and that cost.
 
-    Single precision is enough to tell starts apart, once the numbers are brought to its middle.
+    Single precision is enough to compare candidates once the spectra are scaled to a size of one.
     """
     nonnegative = torch.full((model.n_metabs,), not model.shape.negative, device=target.device)
     lower, upper = model.theta_bounds
     candidates = candidates.clamp(lower, upper)
-    n, rough, size = candidates.shape[1], reduced(model, len(target)), 1.0
+    n, rough = candidates.shape[1], reduced(model, len(target))
+    size: float | torch.Tensor = 1.0
     if isinstance(rough, ReducedModel):
         rough = rough.single
         target, size = _to_single(target)
-    there = candidates.isfinite().all(-1).flatten()
-    costs = torch.full(there.shape, torch.inf, dtype=target.real.dtype, device=target.device)
-    costs[there] = varpro.cost(
-        target.repeat_interleave(n, 0)[there],
+    given = candidates.isfinite().all(-1).flatten()
+    costs = torch.full(given.shape, torch.inf, dtype=target.real.dtype, device=target.device)
+    costs[given] = varpro.cost(
+        target.repeat_interleave(n, 0)[given],
         rough.plain_columns,
-        candidates.flatten(0, 1)[there],
+        candidates.flatten(0, 1)[given],
         nonnegative=nonnegative,
         eliminate=rough.elimination,
     )
@@ -105,19 +121,19 @@ def _best_start(
 
 
 def _to_single(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spectra in single precision, brought to a size of one, and what they were divided by, ``(batch,)``."""
+    """Return spectra in single precision, scaled to a size of one, and their sizes ``(batch,)``."""
     size = target.abs().amax(-1)
     size = torch.where((size > 0) & size.isfinite(), size, torch.ones_like(size))
     return (target / size[:, None]).to(torch.complex64), size
 
 
-# Starts closer than this end in the same minimum.
+# Initial values closer than this end in the same minimum.
 _SAME_SHIFT_PPM, _SAME_PHASE_RAD = 0.02, 0.6
 
 
-def apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Where two sets of starts lie in different places, bool ``(batch,)``: by their first group's shift, or the phase
-    in the window."""
+def differ(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Tell where two sets of parameters ``(batch, n_theta)`` differ in the shift of the first group or in the phase in
+    the window, bool ``(batch,)``."""
     a, b = model.split_theta(one), model.split_theta(other)
     shift = (a["eps"] - b["eps"])[:, 0] / (2 * torch.pi * model.spec_freq_mhz)
     middle = sum(model.ppmlim) / 2 if model.ppmlim else units.nucleus(model.nucleus).ppm_reference
@@ -126,8 +142,8 @@ def apart(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.T
     return (shift.abs() > _SAME_SHIFT_PPM) | (units.wrap_radians(turn)).abs().gt(_SAME_PHASE_RAD)
 
 
-# Starts of a fit with free shifts: the SD of the shifts' spread (ppm) and the damping of the first step.
-_FREE_SHIFT_STARTS = (
+# Initial values of a fit with free shifts: the SD of the shifts' spread (ppm) and the damping of the first step.
+_FREE_SHIFTS = (
     (0.0, 1e-3),
     (0.0, 10.0),
     (0.0, 100.0),
@@ -139,66 +155,70 @@ _FREE_SHIFT_STARTS = (
 )
 
 
-def _fit_free_shifts(spec, model: SignalModel, names, initial_values: InitialValues, max_iter: int) -> varpro.Solution:
+def _fit_free_shifts(
+    spec: torch.Tensor, model: SignalModel, names: list[str], initial_values: InitialValues, max_iter: int
+) -> varpro.Solution:
     """Fit a model in which every metabolite has a shift of its own.
 
-    Its cost has many minima, because a weak metabolite can wander off to a stronger one's line.  The shifts are
-    released from the minimum with shared ones, from several starts around it, and the lowest end is taken.
+    Its cost has many minima, because a weak metabolite can shift to the line of a stronger one.  The shifts are
+    released from the minimum with shared ones, from several initial values around it, and the lowest minimum is taken.
     """
     shared = model.with_shared_shifts()
     blocks = shared.split_theta(fit_spectra(spec, shared, names, initial_values, max_iter).theta)
     eps = blocks.pop("eps")[:, model.group_index]
     random = torch.Generator().manual_seed(0)
-    target, best = model.eliminate_baseline(spec), None
-    for spread_ppm, damping in _FREE_SHIFT_STARTS:
+    target = model.eliminate_baseline(spec)
+    best: varpro.Solution | None = None
+    for spread_ppm, damping in _FREE_SHIFTS:
         spread = torch.randn(model.n_metabs, generator=random, dtype=torch.float64).to(eps)
         start = eps + spread * 2 * torch.pi * spread_ppm * model.spec_freq_mhz
-        end = _solve(target, model, model.join_theta(**blocks, eps=start), 3 * max_iter, damping)
+        end = solve(target, model, model.join_theta(**blocks, eps=start), 3 * max_iter, damping)
         if best is None:
             best = end
         else:
             lower = end.cost < best.cost
             best.update(lower, end[lower])
+    assert best is not None
     return best
 
 
-# The first steps in single precision: most of them, how near to the minimum they go (in SDs), and the fewest spectra
-# that they pay for.
+# The first steps in single precision: how many at most, their tolerance (SDs), and the fewest spectra for which they
+# save time.
 _ROUGH_STEPS, _ROUGH_TOLERANCE, _ROUGH_ROWS = 6, 0.1, 8
 
 
-# How far the coarse grid may put any parameter off, in SDs.
-_MOST_OFF = 1e-3
+# Largest error of any parameter due to the coarse grid, in SDs.
+_MAX_ERROR = 1e-3
 
 
 def _solve_fast(
     target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int, tolerance: float = TOLERANCE
 ) -> varpro.Solution:
-    """As :func:`_solve` with the whole model, but there by way of the reduced one; the cost is the whole model's."""
+    """Refine as :func:`solve` with the whole model, by way of the reduced one; the cost is the whole model's."""
     small = reduced(model, len(target))
     if not isinstance(small, ReducedModel):
-        return _solve(target, model, theta, max_iter, tolerance=tolerance)
-    used = 0
+        return solve(target, model, theta, max_iter, tolerance=tolerance)
+    used: int | torch.Tensor = 0
     if max_iter > 3 * _ROUGH_STEPS and len(target) >= _ROUGH_ROWS:
-        rough = _solve(_to_single(target)[0], small.single, theta.float(), _ROUGH_STEPS, tolerance=_ROUGH_TOLERANCE)
+        rough = solve(_to_single(target)[0], small.single, theta.float(), _ROUGH_STEPS, tolerance=_ROUGH_TOLERANCE)
         theta, used = torch.where(rough.cost.isfinite()[:, None], rough.theta.to(theta), theta), rough.n_iter
         max_iter -= _ROUGH_STEPS
-    best = _solve(target, small, theta, max_iter, tolerance=tolerance)
+    best = solve(target, small, theta, max_iter, tolerance=tolerance)
     best.n_iter += used
-    # What the two models differ by moves a parameter by no more SDs than its norm is in units of the noise.
+    # The difference of the models moves no parameter by more SDs than its norm in units of the noise.
     exact = model.join_metabolites(best.theta, best.conc)
-    off = model.eliminate_baseline(exact - small.join_metabolites(best.theta, best.conc)).abs().square().sum(-1)
+    error = model.eliminate_baseline(exact - small.join_metabolites(best.theta, best.conc)).abs().square().sum(-1)
     cost = (target - model.eliminate_baseline(exact)).abs().square().sum(-1)
     best.cost = torch.where(cost.isfinite(), cost, torch.inf)
-    index = (off > _MOST_OFF**2 * cost / (2 * target.shape[-1])).nonzero()[:, 0]
+    index = (error > _MAX_ERROR**2 * cost / (2 * target.shape[-1])).nonzero()[:, 0]
     if len(index):
-        end = _solve(target[index], model, best.theta[index], max_iter, tolerance=tolerance)
+        end = solve(target[index], model, best.theta[index], max_iter, tolerance=tolerance)
         end.n_iter += best.n_iter[index]
         best.update(index, end)
     return best
 
 
-def _solve(
+def solve(
     target: torch.Tensor,
     model: SignalModel | ReducedModel,
     theta: torch.Tensor,
@@ -206,7 +226,8 @@ def _solve(
     damping: float = 1e-3,
     tolerance: float = TOLERANCE,
 ) -> varpro.Solution:
-    """Refine one start per spectrum; ``target`` has the baseline eliminated."""
+    """Refine one set of initial values ``(batch, n_theta)`` per spectrum; ``target`` ``(batch, n_window)`` has the
+    baseline eliminated."""
     lower, upper = (bound.to(theta) for bound in model.theta_bounds)
     return varpro.solve(
         target,

@@ -1,4 +1,4 @@
-"""The options of a fit, checked in one place for every door."""
+"""The options of a fit, checked in one place for the command line, FSL-MRS and Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ the default everywhere."""
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Say what is fitted and how; made once by each door, from a parser, from FSL-MRS's arguments or from keywords.
+    """Options of a fit, from a parser, from FSL-MRS's arguments or from keywords.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class FitOptions:
     network : str, optional
         Trained network that proposes them, by name or folder.
     prior : str, path or Prior, optional
-        Concentrations that are expected, for the posterior: a recipe or file (see
+        Expected concentrations, for the posterior: a recipe or file (see
         :func:`fsl_mrs_dl.fitting.priors.load`), 'volume' to learn it from the spectra that are fitted, 'none', or
-        'auto': 'normal-brain' where the basis set is a brain's.  It never changes the 'ml' estimate.
+        'auto': 'normal-brain' for basis sets of the brain.  It never changes the 'ml' estimate.
     estimate : str
         Estimate that tables hold, one of :data:`ESTIMATES`.
     device : str
@@ -72,7 +72,7 @@ class FitOptions:
                 object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
 
     def check(self) -> FitOptions:
-        """Raise OptionError if a value cannot be served; returns itself."""
+        """Return itself; raise OptionError if a value is invalid."""
         from ..core.device import choose_device
 
         if self.estimate not in ESTIMATES:
@@ -105,7 +105,7 @@ class FitOptions:
             )
 
     def initialisation(self):
-        """Return what chooses the initial values once the data are known."""
+        """Return the choice of initial values, see :class:`.automatic_initialisation.AutomaticChoice`."""
         from .automatic_initialisation import AutomaticChoice
 
         return AutomaticChoice(self.init, self.network)

@@ -1,10 +1,8 @@
-"""Is a spectrum like those a fit or a network was made for?  A score, about one where clean data end, above for what is
-unlike them.
+"""Out-of-distribution score: about one at the end of the range of clean data, higher for spectra unlike these.
 
-Two things give a strange spectrum away.  What the model leaves over: its energy over the noise of the spectrum's empty
-ends, and its highest peak once it is smoothed as wide as a line.  And what was found: concentrations, a width or a
-shift that nobody expected, or, for a network, a place far from all that it found in clean data (Lee et al., arXiv
-1807.03888).
+It has two sources.  One is the residual: its energy over the noise of the signal-free ends of the spectrum, and its
+highest peak after smoothing to a line width.  The other is the estimates: concentrations, a width or a shift outside of
+the prior, or, for a network, latent values far from those of clean data (Lee et al., arXiv 1807.03888).
 """
 
 from __future__ import annotations
@@ -14,32 +12,32 @@ import numpy as np
 from ..networks.out_of_distribution import CLEAN_PART
 from .priors import Prior, moments
 
-__all__ = ["residual_score", "latent_score", "away", "together"]
+__all__ = ["residual_score", "latent_score", "distance_sd", "joint_score"]
 
 
-def together(*scores: np.ndarray) -> np.ndarray:
-    """One score from several, ``(n,)``: about the largest, and more where several of them are high."""
+def joint_score(*scores: np.ndarray) -> np.ndarray:
+    """Return one score from several, ``(n,)``: about the largest, and more where several of them are high."""
     parts = np.stack([np.nan_to_num(np.asarray(score, float), nan=0.0, posinf=1e30) for score in scores])
-    # The factor is what clean spectra have in common: with two parts one in a hundred would be above one by it alone.
+    # The factor corrects for the sum: without it, of two parts, more than one in a hundred clean spectra exceed one.
     return (parts**4).sum(0) ** 0.25 / 1.03
 
 
-_LINE_PPM = 0.02  # how wide what is missing is thought to be
+_LINE_PPM = 0.02  # assumed width of a line that the model misses
 
 
 def residual_score(residual, noise_sd, noise_outside_sd, *, ppm_per_point: float, n_outside: int) -> np.ndarray:
-    """Score of what a fit left over, ``(n,)``.
+    """Return the score of the residual of a fit, ``(n,)``.
 
     Parameters
     ----------
     residual : complex ``(n, n_window)``
         Spectra.
     noise_sd, noise_outside_sd : ``(n,)``
-        From the residual, and from the spectrum's empty ends.
+        From the residual, and from the signal-free ends of the spectrum.
     ppm_per_point : float
         Between neighbouring points.
     n_outside : int
-        Points the latter was found from.
+        Points that the latter was estimated from.
     """
     residual = np.asarray(residual)
     n_window = residual.shape[-1]
@@ -76,15 +74,14 @@ def latent_score(
     shift_sd=None,
     widest_hz: float | None = None,
 ) -> np.ndarray:
-    """Score of what a fit found, ``(n,)``: how far outside of what is expected, in SDs of the fit and of what is
-    expected.
+    """Return the score of the estimates of a fit, ``(n,)``: their distance from the prior in SDs of both.
 
     Parameters
     ----------
     prior : Prior, optional
-        In the unit of the concentrations; without one only widths are judged.
+        In the unit of the concentrations; without one only widths count.
     conc, cov : ``(n, n_metabs)``, ``(n, n_metabs, n_metabs)``
-        What the data alone say.
+        Estimates and their covariance by the data alone.
     fwhm_hz, fwhm_sd, shift_hz, shift_sd : ``(n,)``, optional
         Line width added to the basis set's, shift, and their SDs.
     widest_hz : float, optional
@@ -93,24 +90,24 @@ def latent_score(
     n = len(conc)
     scores = [np.zeros(n)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        if prior is not None and prior.says.any():
+        if prior is not None and prior.informative.any():
             sd = np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))
             far = np.stack(
                 [
-                    away(kind, *numbers, conc[:, i], sd[:, i])
+                    distance_sd(kind, *numbers, value=conc[:, i], sd=sd[:, i])
                     for i, (kind, numbers) in enumerate(zip(prior.kinds, prior.numbers))
                 ]
             )
             far = np.where(np.isfinite(far), far, 0)
-            # The farthest of so many: Bonferroni's limit, 4 for twenty of them.
-            scores.append(far.max(0) / _normal_limit(int(prior.says.sum())))
+            # The largest of several: Bonferroni's limit, about 4 for twenty of them.
+            scores.append(far.max(0) / _normal_limit(int(prior.informative.sum())))
         ranges = prior.fwhm_hz if prior is not None else None
         if ranges is None and widest_hz is not None:
             ranges = (0.0, widest_hz)
         if fwhm_hz is not None and ranges is not None:
-            scores.append(away("uniform", *ranges, fwhm_hz, fwhm_sd) / _normal_limit(1))
+            scores.append(distance_sd("uniform", *ranges, value=fwhm_hz, sd=fwhm_sd) / _normal_limit(1))
         if shift_hz is not None and prior is not None and prior.shift_hz is not None:
-            scores.append(away("uniform", *prior.shift_hz, shift_hz, shift_sd) / _normal_limit(1))
+            scores.append(distance_sd("uniform", *prior.shift_hz, value=shift_hz, sd=shift_sd) / _normal_limit(1))
     return np.nanmax(np.where(np.isfinite(scores), scores, np.nan), 0, initial=0.0)
 
 
@@ -120,8 +117,8 @@ def _normal_limit(n: int) -> float:
     return float(ndtri(1 - (1 - CLEAN_PART) / (2 * n)))
 
 
-def away(kind: str, a: float, b: float, value, sd):
-    """How many SDs a value is from what is expected."""
+def distance_sd(kind: str, a: float, b: float, *, value, sd):
+    """Return how many SDs values ``(n,)`` with errors ``sd`` ``(n,)`` are from a prior's entry of this kind."""
     if kind == "uniform":
         return np.maximum(np.maximum(a - value, value - b), 0) / np.maximum(sd, 1e-12 * max(abs(b), 1e-300))
     if kind == "any":
@@ -129,8 +126,8 @@ def away(kind: str, a: float, b: float, value, sd):
     if kind == "lognormal":
         mean, spread = moments(kind, a, b)
         linear = np.abs(value - mean) / np.hypot(sd, spread)
-        # What the data decide is compared by its ratio, as the prior says it; the logarithm of noise would mean
-        # nothing.
+        # Well-determined values are compared by their ratio to the prior's median; the logarithm of noise is
+        # meaningless.
         ratio = np.abs(np.log(np.maximum(value, 1e-300) / a)) / np.hypot(sd / np.maximum(value, 1e-300), b)
         return np.where(value > 3 * sd, ratio, linear)
     return np.abs(value - a) / np.hypot(sd, b)

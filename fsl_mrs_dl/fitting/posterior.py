@@ -1,9 +1,8 @@
-"""What is known of concentrations once prior and data are put together: mean, SD, covariance and intervals of the
-posterior.
+"""Posterior of concentrations: mean, SD, covariance and intervals from prior and data.
 
-The data's part is Gaussian: the estimate without bounds and its Cramer-Rao covariance, everything else (baseline,
-shift, width) integrated out.  Priors of single metabolites, and that nothing is negative, need not be Gaussian; they
-are brought in by expectation propagation (Minka, UAI 2001; Rasmussen & Williams, Gaussian Processes for Machine
+The likelihood is approximated by a Gaussian: the estimate without bounds and its Cramer-Rao covariance, everything else
+(baseline, shift, width) integrated out.  Priors of single metabolites, and the limit at zero, need not be Gaussian;
+they are included by expectation propagation (Minka, UAI 2001; Rasmussen & Williams, Gaussian Processes for Machine
 Learning, 3.6), for a batch of spectra at once.
 """
 
@@ -14,7 +13,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
-from .out_of_distribution import away
+from .out_of_distribution import distance_sd
 from .priors import Prior
 
 __all__ = ["Posterior", "posterior", "upper_limit"]
@@ -24,13 +23,23 @@ __all__ = ["Posterior", "posterior", "upper_limit"]
 class Posterior:
     """Posterior of concentrations, a row per spectrum.
 
-    ``mean`` ``(n, n_metabs)``, ``cov`` ``(n, n_metabs, n_metabs)``; ``pull`` ``(n, n_metabs)`` the share of the prior's
-    variance that the data left standing, 0 to 1, zero where nothing was expected (for priors that are not Gaussian: of
-    the Gaussian that the prior looks like where the posterior is); ``low``, ``high`` ``(n, n_metabs)`` limits of the
-    central 95 % interval, ``low68``, ``high68`` of the central 68 %; ``conflict`` bool ``(n, n_metabs)`` where the data
-    say something else than what was expected, by more than both allow for; ``point`` ``(n, k)`` the mean of all
-    parameters; ``sites`` ``(n, 2, k)`` the Gaussians that stand for prior and limits, precision and precision times
-    mean.  ``prior`` is what was expected, in the concentrations' unit.
+    Attributes
+    ----------
+    mean : ndarray ``(n, n_metabs)``
+    cov : ndarray ``(n, n_metabs, n_metabs)``
+    pull : ndarray ``(n, n_metabs)``
+        Posterior over prior variance, 0 to 1; zero for entries without a prior.  For priors that are not Gaussian it is
+        that of their Gaussian approximation at the posterior.
+    low, high, low68, high68 : ndarray ``(n, n_metabs)``
+        Limits of the central 95 % and 68 % intervals.
+    conflict : bool ndarray ``(n, n_metabs)``
+        Prior and data differ by more than three SDs of both.
+    point : ndarray ``(n, k)``
+        Mean of all parameters.
+    sites : ndarray ``(n, 2, k)``
+        Gaussian approximations of prior and limits: precision, and precision times mean.
+    prior : Prior
+        In the unit of the concentrations.
     """
 
     mean: np.ndarray
@@ -46,14 +55,15 @@ class Posterior:
     prior: Prior
 
     def update(self, rows, other: Posterior) -> None:
-        """Overwrite ``rows`` by another's."""
+        """Overwrite ``rows`` with those of another posterior."""
         for part in fields(self):
             if part.name != "prior":
                 getattr(self, part.name)[rows] = getattr(other, part.name)
 
-    def taken(self, rows) -> Posterior:
-        """Some of the rows."""
-        return Posterior(*(getattr(self, part.name)[rows] for part in fields(self) if part.name != "prior"), self.prior)
+    def select(self, rows) -> Posterior:
+        """Return some of the rows."""
+        arrays = {part.name: getattr(self, part.name)[rows] for part in fields(self) if part.name != "prior"}
+        return Posterior(**arrays, prior=self.prior)
 
     @property
     def sd(self) -> np.ndarray:
@@ -76,7 +86,7 @@ def posterior(
     near: Posterior | None = None,
     rough: np.ndarray | None = None,
 ) -> Posterior:
-    """Prior and data put together.
+    """Combine prior and data.
 
     Parameters
     ----------
@@ -86,33 +96,39 @@ def posterior(
         Of concentrations and, after them, of other parameters, without bounds; NaN where a spectrum could not be
         fitted.
     cov : ndarray ``(n, k, k)``
-        Their covariance; an infinite variance for what the data say nothing about.
+        Their covariance; an infinite variance for a parameter that the data do not determine.
     lower, upper : ndarray ``(k,)``
-        Between what limits each of them is known to be, infinite for none.
+        Limits of each of them, infinite for none.
     near : Posterior, optional
-        Of these spectra, from estimates that were a little different: where the search begins.
+        Initial values: the posterior of these spectra for estimates that differ a little.
     rough : bool ndarray ``(n,)``, optional
-        Spectra of which an approximation is enough, because it is where another search begins.
+        Spectra of which an approximation is enough, because it only gives initial values.
     """
     (n, k), m = estimates.shape, len(prior.names)
-    blank = [np.full(shape, np.nan) for shape in ((n, m), (n, m, m), *[(n, m)] * 5)]
-    out = Posterior(*blank, np.zeros((n, m), bool), np.full((n, k), np.nan), np.full((n, 2, k), np.nan), prior)
+    shapes = {"mean": (n, m), "cov": (n, m, m), "point": (n, k), "sites": (n, 2, k)}
+    shapes |= dict.fromkeys(("pull", "low", "high", "low68", "high68"), (n, m))
+    blank = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
+    out = Posterior(**blank, conflict=np.zeros((n, m), bool), prior=prior)
     rows = np.flatnonzero(np.isfinite(estimates).all(1))
     for start in range(0, len(rows), 512):
         index = rows[start : start + 512]
         sites = None if near is None else near.sites[index]
         brief = np.zeros(len(index), bool) if rough is None else rough[index]
-        _propagate(out, index, prior.extended(k), estimates[index], cov[index], lower, upper, brief, sites)
+        # Spectra with next to no signal overflow; their results are checked instead.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            factors = _Factors.of(prior.extended(k), estimates[index], cov[index], lower, upper)
+            tau, nu = _propagate(factors, *_initial_sites(factors, sites), brief)
+            out.update(index, _marginals(factors, tau, nu, prior, estimates[index], cov[index]))
     return out
 
 
-_NOTHING = 1e16  # variance, of entries of about one, from which on it says nothing
+_UNDETERMINED = 1e16  # variance of entries of about one from which on the data do not determine them
 
 
 def _precision(cov: np.ndarray) -> np.ndarray:
-    """Inverse covariances of entries of about one; zero for those the data say nothing about."""
+    """Return inverse covariances of entries of about one, ``(n, k, k)``; zero where the data do not determine them."""
     variance = np.diagonal(cov, axis1=1, axis2=2)
-    known = np.isfinite(variance) & (variance > 0) & (variance < _NOTHING)
+    known = np.isfinite(variance) & (variance > 0) & (variance < _UNDETERMINED)
     size = np.sqrt(np.where(known, variance, 1.0))
     both = known[:, :, None] & known[:, None, :]
     eye = np.eye(cov.shape[-1])
@@ -123,101 +139,163 @@ def _precision(cov: np.ndarray) -> np.ndarray:
     return np.where(both, inverse / (size[:, :, None] * size[:, None, :]), 0.0)
 
 
-@np.errstate(
-    over="ignore", invalid="ignore", divide="ignore"
-)  # of spectra that know next to nothing; what comes out is looked at
-def _propagate(out: Posterior, index, prior: Prior, conc, cov, lower, upper, brief, sites=None) -> None:
-    (n, m), n_out = conc.shape, out.mean.shape[1]
-    kinds = np.array(prior.kinds)
-    variance = np.diagonal(cov, axis1=1, axis2=2)
-    # Of the middle one: a single spectrum that knows next to nothing must not set the scale for the others.
-    scale = np.median(np.abs(conc), 0) + np.median(np.sqrt(np.where(np.isfinite(variance), variance, 0)), 0)
-    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
-    # All in units of about one, so that limits on numbers below mean the same for everybody.
-    numbers = prior.numbers / scale[:, None]
-    numbers[kinds == "lognormal", 1] = prior.numbers[kinds == "lognormal", 1]
-    data = _precision(cov / np.outer(scale, scale))
-    x = np.where(data.any(2), conc / scale, 0.0)
-    fixed, pulled = np.zeros((m, m)), np.zeros(m)
-    normal = np.flatnonzero(kinds == "normal")
-    if len(normal):
-        spread = (
-            np.diag(numbers[normal, 1] ** 2)
-            if prior.cov is None
-            else (prior.cov / np.outer(scale, scale))[np.ix_(normal, normal)]
+@dataclass(frozen=True)
+class _Factors:
+    """Likelihood and prior of a batch of spectra with all parameters scaled to about one.
+
+    ``scale`` ``(k,)`` is what they were divided by; ``kinds`` and ``numbers`` are the prior's; ``precision`` ``(n, k,
+    k)`` and ``linear`` ``(n, k)`` (precision times mean) are those of its Gaussian part and the likelihood;
+    ``estimates`` ``(n, k)`` are zero where the data do not determine them; ``low`` and ``high`` ``(k,)`` are limits,
+    ``lognormal`` the indices of the entries of that kind.
+    """
+
+    scale: np.ndarray
+    kinds: np.ndarray
+    numbers: np.ndarray
+    precision: np.ndarray
+    linear: np.ndarray
+    estimates: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    lognormal: np.ndarray
+
+    @classmethod
+    def of(cls, prior: Prior, estimates: np.ndarray, cov: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> _Factors:
+        """Scale estimates and prior; arguments as for :func:`posterior`, the prior for all ``k`` parameters."""
+        k, kinds = estimates.shape[1], np.array(prior.kinds)
+        variance = np.diagonal(cov, axis1=1, axis2=2)
+        # Medians: a single spectrum with next to no signal must not set the scale of the others.
+        scale = np.median(np.abs(estimates), 0) + np.median(np.sqrt(np.where(np.isfinite(variance), variance, 0)), 0)
+        # In units of about one the numerical limits below mean the same for all parameters.
+        scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+        numbers = prior.numbers / scale[:, None]
+        numbers[kinds == "lognormal", 1] = prior.numbers[kinds == "lognormal", 1]
+        of_data = _precision(cov / np.outer(scale, scale))
+        scaled = np.where(of_data.any(2), estimates / scale, 0.0)
+        fixed, pulled = np.zeros((k, k)), np.zeros(k)
+        normal = np.flatnonzero(kinds == "normal")
+        if len(normal):
+            spread = (
+                np.diag(numbers[normal, 1] ** 2)
+                if prior.cov is None
+                else (prior.cov / np.outer(scale, scale))[np.ix_(normal, normal)]
+            )
+            inverse = np.linalg.inv(spread)
+            fixed[np.ix_(normal, normal)] = inverse
+            pulled[normal] = inverse @ numbers[normal, 0]
+        low, high = lower / scale, upper / scale
+        uniform = kinds == "uniform"
+        low[uniform] = np.maximum(numbers[uniform, 0], low[uniform])
+        high[uniform] = numbers[uniform, 1]
+        return cls(
+            scale=scale,
+            kinds=kinds,
+            numbers=numbers,
+            precision=of_data + fixed,
+            linear=np.einsum("nij,nj->ni", of_data, scaled) + pulled,
+            estimates=scaled,
+            low=low,
+            high=high,
+            lognormal=np.flatnonzero(kinds == "lognormal"),
         )
-        inverse = np.linalg.inv(spread)
-        fixed[np.ix_(normal, normal)] = inverse
-        pulled[normal] = inverse @ numbers[normal, 0]
-    base = data + fixed
-    linear = np.einsum("nij,nj->ni", data, x) + pulled
-    low, high = lower / scale, upper / scale
-    uniform = kinds == "uniform"
-    low[uniform] = np.maximum(numbers[uniform, 0], low[uniform])
-    high[uniform] = numbers[uniform, 1]
-    logs = np.flatnonzero(kinds == "lognormal")
-    # Sites: what each factor looks like as a Gaussian, precision and precision times mean.
-    tau = np.zeros((n, m))
-    # A broad beginning, so that entries of which the data say nothing have a finite variance at all.
+
+    def tilted(self, mean, variance, quantiles=()):
+        """Return moments and quantiles of cavity distributions ``(n, k)`` times the exact factors."""
+        return _tilted(mean, variance, self.low, self.high, self.lognormal, self.numbers, quantiles=quantiles)
+
+
+def _initial_sites(factors: _Factors, sites: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return initial sites ``(n, k)``, the Gaussian approximations of the factors: precision, and precision times mean.
+
+    ``sites`` ``(n, 2, k)`` are those of a similar posterior, taken where they are finite.
+    """
+    low, high, numbers, scale = factors.low, factors.high, factors.numbers, factors.scale
+    tau = np.zeros(factors.estimates.shape)
+    # Broad ones, so that entries that the data do not determine have a finite variance at all.
     bounded = np.isfinite(low) & np.isfinite(high)
     width = np.where(bounded, np.where(bounded, high, 1) - np.where(bounded, low, 0), 1.0)
     start = np.where(bounded, 12 / np.maximum(width, 1e-9) ** 2, 1e-6)
-    middle = np.where(bounded, np.where(bounded, low, 0) + width / 2, np.maximum(x.mean(0), 0))
-    for i in logs:
+    middle = np.where(bounded, np.where(bounded, low, 0) + width / 2, np.maximum(factors.estimates.mean(0), 0))
+    for i in factors.lognormal:
         start[i], middle[i] = 1 / max(numbers[i, 0] * np.expm1(numbers[i, 1] ** 2) ** 0.5, 1e-9) ** 2, numbers[i, 0]
     tau += start
     nu = tau * middle
     if sites is not None:
         known = np.isfinite(sites).all((1, 2))
         tau[known], nu[known] = np.maximum(sites[known, 0] * scale**2, 1e-10), sites[known, 1] * scale
-    going = np.arange(n)
+    return tau, nu
+
+
+def _propagate(factors: _Factors, tau: np.ndarray, nu: np.ndarray, brief: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sites after expectation propagation; a few sweeps only for spectra that are ``brief`` ``(n,)``."""
+    active = np.arange(len(tau))
     for sweep in range(_SWEEPS):
         if sweep == _ROUGH_SWEEPS:
-            going = going[~brief[going]]
-            if not len(going):
+            active = active[~brief[active]]
+            if not len(active):
                 break
-        t, v = tau[going], nu[going]
-        cavity, cavity_tau, _, _ = _cavities(base[going], linear[going], t, v)
-        mean, spread, _ = _tilted(cavity, 1 / cavity_tau, low, high, logs, numbers)
+        t, v = tau[active], nu[active]
+        cavity, cavity_tau, _, _ = _cavities(factors.precision[active], factors.linear[active], t, v)
+        mean, spread, _ = factors.tilted(cavity, 1 / cavity_tau)
         new_tau = np.maximum(1 / spread - cavity_tau, 1e-10)
         new_nu = mean / spread - cavity * cavity_tau
-        tau[going], nu[going] = t + _DAMPING * (new_tau - t), v + _DAMPING * (new_nu - v)
-        # Spectra whose sites have settled are done with.
-        going = going[(np.abs(new_tau - t) / (new_tau + t + 1e-8)).max(1) > 1e-3]
-        if not len(going):
+        tau[active], nu[active] = t + _DAMPING * (new_tau - t), v + _DAMPING * (new_nu - v)
+        # Spectra whose sites have settled are finished.
+        active = active[(np.abs(new_tau - t) / (new_tau + t + 1e-8)).max(1) > 1e-3]
+        if not len(active):
             break
-    cavity, cavity_tau, sigma, variance = _cavities(base, linear, tau, nu)
-    mean, spread, quantiles = _tilted(cavity, 1 / cavity_tau, low, high, logs, numbers, (0.025, 0.16, 0.84, 0.975))
-    out.sites[index] = np.stack([tau / scale**2, nu / scale], axis=1)
+    return tau, nu
+
+
+def _marginals(
+    factors: _Factors, tau: np.ndarray, nu: np.ndarray, prior: Prior, estimates: np.ndarray, cov: np.ndarray
+) -> Posterior:
+    """Return the posterior that sites stand for, in the unit of the estimates."""
+    k, m, scale, kinds = tau.shape[1], len(prior.names), factors.scale, factors.kinds
+    extended = prior.extended(k)
+    cavity, cavity_tau, sigma, variance = _cavities(factors.precision, factors.linear, tau, nu)
+    mean, spread, quantiles = factors.tilted(cavity, 1 / cavity_tau, (0.025, 0.16, 0.84, 0.975))
     # The marginals are the tilted ones, which are not Gaussian; correlations are those of the approximation.
     ratio = np.sqrt(spread / variance)
-    out.point[index] = mean * scale
-    out.mean[index] = out.point[index][:, :n_out]
-    out.cov[index] = (sigma * ratio[:, :, None] * ratio[:, None, :] * np.outer(scale, scale))[:, :n_out, :n_out]
-    # Within limits it is the variance that is left; of a lognormal prior what it adds to the precision where the
-    # posterior is, because its variance says nothing about its tails.  Of a Gaussian one both are the same.
-    share = np.where(kinds == "lognormal", tau * variance, spread / np.where(prior.says, prior.sd / scale, 1.0) ** 2)
-    out.pull[index] = np.where(prior.says, np.clip(share, 0, 1), 0.0)[:, :n_out]
-    own = np.diagonal(cov, axis1=1, axis2=2)[:, :n_out]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # What everything else says of an entry against what is expected of it.
-        apart = [away(kinds[i], *numbers[i], cavity[:, i], 1 / np.sqrt(cavity_tau[:, i])) for i in range(n_out)]
-    out.conflict[index] = np.stack(apart, 1) > _CONFLICT
-    # Nothing expected and nothing measured: nothing is known.
-    unknown = ~prior.says[:n_out] & ~(np.isfinite(own) & (own > 0))
-    out.mean[index] = np.where(unknown, np.nan, out.mean[index])
-    out.point[index, :n_out] = np.where(unknown, conc[:, :n_out], out.point[index, :n_out])
-    out.pull[index] = np.where(unknown, np.nan, out.pull[index])
-    quantiles = [np.where(np.pad(unknown, ((0, 0), (0, m - n_out))), np.nan, values) for values in quantiles]
+    point = mean * scale
+    out_mean = point[:, :m].copy()
+    out_cov = (sigma * ratio[:, :, None] * ratio[:, None, :] * np.outer(scale, scale))[:, :m, :m]
+    # Within limits it is the ratio of variances; of a lognormal prior what it adds to the precision at the posterior,
+    # because its variance does not describe its tails.  Of a Gaussian one both are the same.
+    share = np.where(
+        kinds == "lognormal", tau * variance, spread / np.where(extended.informative, extended.sd / scale, 1.0) ** 2
+    )
+    pull = np.where(extended.informative, np.clip(share, 0, 1), 0.0)[:, :m]
+    own = np.diagonal(cov, axis1=1, axis2=2)[:, :m]
+    # The distribution given everything else, compared with the prior of the entry itself.
+    distance = [
+        distance_sd(kinds[i], *factors.numbers[i], value=cavity[:, i], sd=1 / np.sqrt(cavity_tau[:, i]))
+        for i in range(m)
+    ]
+    # Neither expected nor measured.
+    unknown = ~extended.informative[:m] & ~(np.isfinite(own) & (own > 0))
+    point[:, :m] = np.where(unknown, estimates[:, :m], point[:, :m])
     blank = unknown[:, :, None] | unknown[:, None, :]
-    out.cov[index] = np.where(blank, np.nan, out.cov[index])
-    for part, values in zip((out.low, out.low68, out.high68, out.high), quantiles):
-        part[index] = (values * scale)[:, :n_out]
+    quantiles = [np.where(np.pad(unknown, ((0, 0), (0, k - m))), np.nan, values) for values in quantiles]
+    low, low68, high68, high = ((values * scale)[:, :m] for values in quantiles)
+    return Posterior(
+        mean=np.where(unknown, np.nan, out_mean),
+        cov=np.where(blank, np.nan, out_cov),
+        pull=np.where(unknown, np.nan, pull),
+        low=low,
+        high=high,
+        low68=low68,
+        high68=high68,
+        conflict=np.stack(distance, 1) > _CONFLICT,
+        point=point,
+        sites=np.stack([tau / scale**2, nu / scale], axis=1),
+        prior=prior,
+    )
 
 
 def _cavities(base, linear, tau, nu):
-    """What everything but its own site says of each entry: mean and precision ``(n, m)``; and the whole's covariance
-    and variances."""
+    """Return mean and precision ``(n, k)`` of each entry without its own site, and covariance and variances with
+    all."""
     sigma = np.linalg.inv(base + tau[:, :, None] * np.eye(tau.shape[1]))
     variance = np.maximum(np.diagonal(sigma, axis1=1, axis2=2), 1e-20)
     precision = np.maximum(1 / variance - tau, 1e-8)
@@ -225,32 +303,32 @@ def _cavities(base, linear, tau, nu):
     return (mu / variance - nu) / precision, precision, sigma, variance
 
 
-def _tilted(mean, variance, low, high, logs, numbers, quantiles=()):
-    """Moments and quantiles of Gaussians ``(n, m)`` cut off at ``low`` and ``high`` ``(m,)`` or, for ``logs``, times a
-    lognormal density."""
+def _tilted(mean, variance, low, high, lognormal, numbers, *, quantiles=()):
+    """Return moments and quantiles of Gaussians ``(n, k)`` cut off at ``low`` and ``high`` ``(k,)`` or, for the entries
+    ``lognormal``, times a lognormal density."""
     sd = np.sqrt(variance)
-    if len(logs) == mean.shape[1]:
-        return _times_lognormal(mean, sd, *numbers.T, quantiles)
-    cut_mean, cut_variance, at = _truncated(mean, sd, low, high, quantiles)
-    if len(logs):
-        first, second, found = _times_lognormal(mean[:, logs], sd[:, logs], *numbers[logs].T, quantiles)
-        cut_mean[:, logs], cut_variance[:, logs] = first, second
-        for values, one in zip(at, found):
-            values[:, logs] = one
-    return cut_mean, cut_variance, at
+    if len(lognormal) == mean.shape[1]:
+        return _times_lognormal(mean, sd, numbers[:, 0], numbers[:, 1], quantiles)
+    cut_mean, cut_variance, limits = _truncated(mean, sd, low, high, quantiles)
+    if len(lognormal):
+        median, log_sd = numbers[lognormal].T
+        first, second, others = _times_lognormal(mean[:, lognormal], sd[:, lognormal], median, log_sd, quantiles)
+        cut_mean[:, lognormal], cut_variance[:, lognormal] = first, second
+        for values, one in zip(limits, others):
+            values[:, lognormal] = one
+    return cut_mean, cut_variance, limits
 
 
 def _truncated(mean, sd, low, high, quantiles):
-    """Moments and quantiles of normal distributions between two limits, far out in the tails too."""
+    """Return moments and quantiles of normal distributions between two limits, accurate in the far tails, too."""
     a, b = (low - mean) / sd, (high - mean) / sd
     a, b = np.clip(a, -1e10, 1e10), np.clip(b, -1e10, 1e10)
-    # The side that holds less is looked at, where differences of probabilities do not cancel.
+    # Computed in the tail of less mass, where differences of probabilities do not cancel.
     mirrored = a + b > 0
     a, b = np.where(mirrored, -b, a), np.where(mirrored, -a, b)
     log_b, log_a = log_ndtr(b), log_ndtr(a)
     log_mass = log_b + np.log1p(-np.exp(np.minimum(log_a - log_b, -1e-13)))
-    density = lambda x: np.exp(np.clip(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_mass, -745, 700))  # noqa: E731
-    phi_a, phi_b = density(a), density(b)
+    phi_a, phi_b = (np.exp(np.clip(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_mass, -745, 700)) for x in (a, b))
     first = phi_a - phi_b
     second = 1 + a * phi_a - b * phi_b - first**2
     # A thin slice far out: uniform between its limits, or an exponential from its nearer one.
@@ -279,10 +357,10 @@ def _truncated(mean, sd, low, high, quantiles):
 
 
 def _times_lognormal(mean, sd, median, log_sd, quantiles):
-    """Moments and quantiles of normal distributions ``(n, m)`` times lognormal densities ``(m,)``, on a grid of the
-    logarithm."""
+    """Return moments and quantiles of normal distributions ``(n, m)`` times lognormal densities ``(m,)``, on a grid of
+    the logarithm."""
     place = np.maximum(mean / median, 1e-6)
-    # The grid covers the prior, and finely what the data say within it.
+    # The grid covers the prior, and is fine where the likelihood lies within it.
     centre, width = np.log(place), np.minimum(sd / median / place, 50)
     weight = 1 / log_sd**2 + 1 / width**2
     middle = np.where(mean > 0, centre / width**2 / weight, 0.0)
@@ -315,8 +393,8 @@ def _times_lognormal(mean, sd, median, log_sd, quantiles):
 
 
 def upper_limit(centre, sd, part: float = 0.68):
-    """Below what a number that is not negative lies with this probability, if it was measured as ``centre`` with an
-    error ``sd``."""
+    """Return the limit that a nonnegative number measured as ``centre`` with an error ``sd`` is below with probability
+    ``part``; infinite where the error is unknown."""
     centre, sd = np.broadcast_arrays(np.asarray(centre, float), np.asarray(sd, float))
     known = np.isfinite(centre) & np.isfinite(sd) & (sd > 0)
     x, s = np.where(known, centre, 0.0), np.where(known, sd, 1.0)

@@ -1,9 +1,7 @@
-"""What concentrations are expected before the data are looked at: stated by a recipe or a file, or learnt from a
-volume.
+"""Priors of concentrations: from a recipe, from a file, or learnt from the spectra of a volume.
 
-A prior is relative: its unit is brought to the data's by one factor for all spectra (:func:`scale_to`), because raw
-concentrations have a unit that nobody knows beforehand.  Entries it says nothing about, macromolecules for one, are
-expected to be anything.
+A prior is relative: one factor for all spectra brings it to the unit of the data (:func:`scale_to`), because raw
+concentrations have an arbitrary scale.  Entries without a prior, macromolecules for one, may have any value.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from ..core.metabolites import is_known, is_macromolecule
 from ..simulation import random_spectra
 from ..simulation import recipes as recipes_module
 
-__all__ = ["LEAST", "Prior", "recipes", "load", "from_recipe", "learn", "moments", "scale_to"]
+__all__ = ["MIN_SPECTRA", "Prior", "recipes", "load", "from_recipe", "learn", "moments", "scale_to"]
 
 
 @dataclass(frozen=True)
@@ -31,16 +29,16 @@ class Prior:
     ----------
     names : tuple of str
     kinds : tuple of str
-        For each: 'uniform' (limits), 'normal' (mean, SD), 'lognormal' (median, SD of the logarithm), or 'any'.  None is
-        ever negative.
+        For each: 'uniform' (limits), 'normal' (mean, SD), 'lognormal' (median, SD of the logarithm), or 'any'; none is
+        negative.
     numbers : ndarray ``(n_metabs, 2)``
         The two numbers of each kind.
     cov : ndarray ``(n_metabs, n_metabs)``, optional
-        Covariance of entries that are 'normal', where they are expected to vary together.
+        Covariance of the entries that are 'normal'; by default they are independent.
     source : str
-        Where it is from, in words.
+        Its origin, in words.
     fwhm_hz, shift_hz : (float, float), optional
-        Range of the line width that is added to the basis set's, and of the shift.
+        Ranges of the line width added to that of the basis set, and of the shift.
     """
 
     names: tuple[str, ...]
@@ -53,21 +51,21 @@ class Prior:
 
     @property
     def mean(self) -> np.ndarray:
-        """Expected values, zero where there are none, ``(n_metabs,)``."""
+        """Expected values, zero for entries of any value, ``(n_metabs,)``."""
         return np.array([moments(kind, *numbers)[0] for kind, numbers in zip(self.kinds, self.numbers)])
 
     @property
     def sd(self) -> np.ndarray:
-        """Standard deviations, infinite where anything is expected, ``(n_metabs,)``."""
+        """Standard deviations, infinite for entries of any value, ``(n_metabs,)``."""
         return np.array([moments(kind, *numbers)[1] for kind, numbers in zip(self.kinds, self.numbers)])
 
     @property
-    def says(self) -> np.ndarray:
-        """Which entries it says something about, bool ``(n_metabs,)``."""
+    def informative(self) -> np.ndarray:
+        """Entries with an expectation, bool ``(n_metabs,)``."""
         return np.array([kind != "any" for kind in self.kinds])
 
     def extended(self, n: int) -> Prior:
-        """With more entries at the end, ``n`` in all, of which it says nothing."""
+        """Return it with entries of any value appended, ``n`` in all."""
         more = n - len(self.names)
         return replace(
             self,
@@ -78,7 +76,7 @@ class Prior:
         )
 
     def times(self, factor) -> Prior:
-        """In another unit; ``factor`` a number or ``(n_metabs,)``."""
+        """Return it in another unit; ``factor`` is a number or ``(n_metabs,)``."""
         factor = np.broadcast_to(np.asarray(factor, float), (len(self.names),))
         numbers = self.numbers * factor[:, None]
         logarithmic = np.array([kind == "lognormal" for kind in self.kinds])
@@ -87,7 +85,7 @@ class Prior:
 
 
 def moments(kind: str, a: float, b: float) -> tuple[float, float]:
-    """Mean and SD of one entry; zero and infinity for 'any'."""
+    """Return mean and SD of one entry; zero and infinity for 'any'."""
     if kind == "uniform":
         return (a + b) / 2, (b - a) / math.sqrt(12)
     if kind == "normal":
@@ -99,7 +97,7 @@ def moments(kind: str, a: float, b: float) -> tuple[float, float]:
 
 
 def recipes() -> list[str]:
-    """Names of the recipes that can be priors: those of spectra, with concentrations."""
+    """Return the names of the recipes that can be priors: those of spectra, with concentrations."""
     return [
         name
         for name in recipes_module.recipe_names()
@@ -108,7 +106,7 @@ def recipes() -> list[str]:
 
 
 def load(what: str | Path, names) -> Prior:
-    """A prior for metabolites from a recipe's name, a recipe's file, or a file that gives ranges by metabolite.
+    """Return a prior for metabolites from a recipe, a recipe's file, or a file that gives ranges by metabolite.
 
     Such a file is JSON: ``{"NAA": {"normal": [12, 1.5]}, "GABA": {"uniform": [1, 2]}, "Gln": {"lognormal": [3,
     0.3]}}``, in any one unit.
@@ -128,7 +126,7 @@ def load(what: str | Path, names) -> Prior:
             return _from_ranges(str(what), content, tuple(names))
     if str(what) in recipes_module.recipe_names() and str(what) not in recipes():
         raise OptionError(
-            "is a recipe of something else than spectra",
+            "is not a recipe of spectra",
             option="prior",
             value=what,
             remedy=f"there are {', '.join(recipes())}",
@@ -141,10 +139,11 @@ def load(what: str | Path, names) -> Prior:
 
 
 def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
+    """Return the prior of a file that gives ranges by metabolite."""
     known = [name for name in names if name in content]
     if not known:
         raise OptionError(
-            f"says nothing about any of {', '.join(names)}",
+            f"holds none of {', '.join(names)}",
             option="prior",
             value=source,
             remedy="name metabolites as the basis set does",
@@ -163,17 +162,17 @@ def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
         raise OptionError(exc.problem.lstrip(": "), option="prior", value=source) from None
     if len(known) < 2:
         raise OptionError(
-            f"says something about {known[0]} only",
+            f"holds {known[0]} only",
             option="prior",
             value=source,
-            remedy="give two metabolites at least, from whose proportions its unit is found",
+            remedy="give two metabolites at least; their proportion gives its unit",
         )
     kinds, numbers = zip(*(_kind(content.get(name)) for name in names))
     return Prior(names, kinds, np.array(numbers, float), source=source)
 
 
 def _kind(spec) -> tuple[str, tuple[float, float]]:
-    """A range as a prior's kind and numbers; a number counts as known to one percent."""
+    """Return a range as a prior's kind and numbers; a number counts as known to one percent."""
     if spec is None:
         return "any", (0.0, 0.0)
     if isinstance(spec, (int, float)):
@@ -185,10 +184,15 @@ def _kind(spec) -> tuple[str, tuple[float, float]]:
 
 
 def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
-    """The concentrations that a recipe draws, its line widths and shifts among what is expected.
+    """Return the distribution of concentrations in a recipe as a prior, with its line widths and shifts.
 
-    Ranges of single metabolites are taken as they are; what a recipe multiplies together is summed up by its first two
-    moments.
+    Ranges of single metabolites are taken as they are; products of several random factors are described by their first
+    two moments.
+
+    Raises
+    ------
+    OptionError
+        If there is no such recipe, or it has none of these concentrations.
     """
     import torch
 
@@ -196,10 +200,14 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
         recipe = recipes_module.Recipe.load(recipe)
     names, spec = tuple(names), recipe.get("concentrations")
     if spec is None:
-        raise OptionError("says nothing about concentrations", option="recipe", value=recipe.name)
-    kinds, numbers = [], []
+        raise OptionError("holds no concentrations", option="recipe", value=recipe.name)
+    kinds: list[str] = []
+    numbers: list[tuple[float, float]] = []
     if spec.get("prior", "typical") == "table":
-        kinds, numbers = zip(*(_kind(spec["ranges"].get(name)) for name in names))
+        for name in names:
+            kind, pair = _kind(spec["ranges"].get(name))
+            kinds.append(kind)
+            numbers.append(pair)
     else:
         drawn = (
             random_spectra.draw_concentrations(recipe, 20000, list(names), torch.Generator().manual_seed(0))
@@ -219,7 +227,7 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
                 kinds.append("normal")
                 numbers.append((float(values.mean()), float(values.std())))
     if not any(kind != "any" for kind in kinds):
-        raise OptionError(f"says nothing about any of {', '.join(names)}", option="recipe", value=recipe.name)
+        raise OptionError(f"holds none of {', '.join(names)}", option="recipe", value=recipe.name)
     widths = [_range(recipe.get(key, 0.0)) for key in ("lorentz_fwhm_hz", "gauss_fwhm_hz", "apodise_fwhm_hz")]
     return Prior(
         names,
@@ -236,7 +244,7 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
 
 
 def _range(spec) -> tuple[float, float]:
-    """Where a range begins and ends, two SDs away where it has no end."""
+    """Return the limits of a range, two SDs from the centre where it has none."""
     if isinstance(spec, (int, float)):
         return float(spec), float(spec)
     ((kind, (a, b)),) = spec.items()
@@ -246,48 +254,50 @@ def _range(spec) -> tuple[float, float]:
 
 
 def scale_to(prior: Prior, conc: np.ndarray, cov: np.ndarray) -> float:
-    """The factor that brings a prior to the data's unit: the likeliest one, for all spectra the same.
+    """Return the factor that brings a prior to the unit of the data: the likeliest one, for all spectra the same.
 
-    ``conc`` ``(n, n_metabs)`` and ``cov`` ``(n, n_metabs, n_metabs)`` are what the data alone say.  Each metabolite is
-    compared with its own prior, as if they were independent (a composite likelihood, doi 10.1093/biomet/asm092); at
-    most 1024 spectra are looked at.
+    ``conc`` ``(n, n_metabs)`` and ``cov`` ``(n, n_metabs, n_metabs)`` are estimates by the data alone.  Each metabolite
+    is compared with its own prior, as if they were independent (a composite likelihood, doi 10.1093/biomet/asm092); at
+    most 1024 spectra are used.
     """
     from scipy.optimize import minimize_scalar
 
     rows = np.flatnonzero(np.isfinite(conc).all(1))
     rows = rows[np.linspace(0, len(rows) - 1, min(1024, len(rows))).astype(int)] if len(rows) else rows
-    says, mean = np.flatnonzero(prior.says), prior.mean
-    says = says[mean[says] > 0]
-    x, variance = conc[rows][:, says], np.diagonal(cov[rows], axis1=1, axis2=2)[:, says]
-    mean = mean[says]
+    entries, mean = np.flatnonzero(prior.informative), prior.mean
+    entries = entries[mean[entries] > 0]
+    x, variance = conc[rows][:, entries], np.diagonal(cov[rows], axis1=1, axis2=2)[:, entries]
+    mean = mean[entries]
     good = np.isfinite(variance) & (variance > 0)
     if not good.any():
         return 1.0
     weight = np.where(good, 1 / np.where(good, variance, 1.0), 0.0) * mean**2
-    # Beginning with the factor that most metabolites ask for.
+    # A first factor: the median over spectra of a weighted mean of the ratios.
     first = float(np.median((weight * x / mean).sum(1) / np.maximum(weight.sum(1), 1e-300)))
     if not first > 0:
         return 1.0
-    # In that unit, so that the limit on what one estimate may say below means the same for everybody.
+    # In that unit, so that the limit on a single term below means the same for all metabolites.
     x, sd = x / first, np.sqrt(np.where(good, variance, 1.0)) / first
 
-    def surprise(log: float) -> float:
+    def negative_log_evidence(log: float) -> float:
         factor, total = math.exp(log), 0.0
-        for column, i in enumerate(says):
-            terms = _log_evidence(prior.kinds[i], *(prior.numbers[i]), factor, x[:, column], sd[:, column])
-            # One that is far from anything expected must not decide.
+        for column, i in enumerate(entries):
+            a, b = prior.numbers[i]
+            terms = _log_evidence(prior.kinds[i], a, b, factor=factor, x=x[:, column], sd=sd[:, column])
+            # Outliers have a bounded weight.
             total -= np.maximum(terms, -15)[good[:, column]].sum()
         return total
 
     grid = np.linspace(-1.2, 1.2, 49)
-    best = grid[int(np.argmin([surprise(log) for log in grid]))]
-    found = minimize_scalar(surprise, bounds=(best - 0.06, best + 0.06), method="bounded", options={"xatol": 1e-4})
-    return float(first * math.exp(found.x))
+    best = grid[int(np.argmin([negative_log_evidence(log) for log in grid]))]
+    around = (best - 0.06, best + 0.06)
+    minimum = minimize_scalar(negative_log_evidence, bounds=around, method="bounded", options={"xatol": 1e-4})
+    return float(first * math.exp(minimum.x))
 
 
-def _log_evidence(kind: str, a: float, b: float, factor: float, x: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    """Log density of estimates with normal errors where the true values are drawn from ``factor`` times a prior, up to
-    a constant."""
+def _log_evidence(kind: str, a: float, b: float, *, factor: float, x: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """Return the log density of estimates with normal errors where the true values are drawn from ``factor`` times a
+    prior, up to a constant."""
     if kind == "uniform" and b > a:
         from scipy.special import ndtr
 
@@ -298,29 +308,29 @@ def _log_evidence(kind: str, a: float, b: float, factor: float, x: np.ndarray, s
     return -0.5 * (x - factor * mean) ** 2 / variance - 0.5 * np.log(variance)
 
 
-LEAST = 50
-"""Spectra that a prior can be learnt from."""
+MIN_SPECTRA = 50
+"""Fewest spectra that a prior can be learnt from."""
 
 
 def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, seed: int = 0) -> Prior:
-    """Empirical Bayes: mean and covariance of what spectra hold, freed of what noise adds to it.
+    """Learn mean and covariance of the concentrations of spectra, without the variance due to noise (empirical Bayes).
 
     Expectation maximisation of the likelihood of ``conc`` ``(n, n_metabs)`` with errors of covariance ``cov``; the
-    covariance is drawn towards its diagonal as if ``2 n_metabs`` more spectra had been seen that vary independently.
-    At most 2000 spectra are looked at. Dempster, Laird, Rubin, doi 10.1111/j.2517-6161.1977.tb01600.x.
+    covariance is shrunk towards its diagonal as by ``2 n_metabs`` further spectra that vary independently.  At most
+    2000 spectra are used.  Dempster, Laird, Rubin, doi 10.1111/j.2517-6161.1977.tb01600.x.
 
     Raises
     ------
     OptionError
-        If there are fewer spectra than :data:`LEAST`.
+        If there are fewer spectra than :data:`MIN_SPECTRA`.
     """
     names = tuple(names)
     good = np.isfinite(conc).all(1) & np.isfinite(cov).all((1, 2))
     rows = np.flatnonzero(good)
-    if len(rows) < LEAST:
+    if len(rows) < MIN_SPECTRA:
         there = "there is 1 usable one" if len(rows) == 1 else f"there are {len(rows)} usable ones"
         raise OptionError(
-            f"is learnt from {LEAST} spectra at least, {there}",
+            f"is learnt from {MIN_SPECTRA} spectra at least, {there}",
             option="prior",
             value="volume",
             remedy="give a recipe or a file",
@@ -329,12 +339,12 @@ def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, see
         rows = np.sort(np.random.default_rng(seed).choice(rows, 2000, replace=False))
     x, c = conc[rows], cov[rows]
     n, m = x.shape
-    # A few spectra in which the fit went wrong must not decide what all are expected to be.
+    # Outliers, from fits that went wrong, must not shape the prior of all.
     middle = np.median(x, 0)
-    away = np.abs(x - middle) / np.sqrt(
+    distance = np.abs(x - middle) / np.sqrt(
         np.diagonal(c, axis1=1, axis2=2) + (1.4826 * np.median(np.abs(x - middle), 0)) ** 2
     )
-    keep = away.max(1) < 8
+    keep = distance.max(1) < 8
     x, c = (x[keep], c[keep]) if keep.sum() >= 10 else (x, c)
     n = len(x)
     mean = x.mean(0)
@@ -344,10 +354,10 @@ def learn(conc: np.ndarray, cov: np.ndarray, names, *, iterations: int = 60, see
     for _ in range(iterations):
         gain = np.linalg.solve(spread + c, np.broadcast_to(spread, c.shape)).swapaxes(1, 2)
         expected = mean + np.einsum("nij,nj->ni", gain, x - mean)
-        left = spread - gain @ spread
+        remaining = spread - gain @ spread
         mean = expected.mean(0)
-        apart = expected - mean
-        total = left.sum(0) + apart.T @ apart
+        deviations = expected - mean
+        total = remaining.sum(0) + deviations.T @ deviations
         spread = (total + 2 * m * np.diag(np.diag(total)) / n) / (n + 2 * m)
         spread = (spread + spread.T) / 2 + np.diag(floor)
     # Mean and covariance are themselves uncertain.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
 
@@ -15,6 +16,11 @@ from .options import ESTIMATES
 from .posterior import Posterior, upper_limit
 
 __all__ = ["Quantification"]
+
+
+def _no_array() -> np.ndarray:
+    """Return the default of arrays that are written later or absent."""
+    return None  # type: ignore[return-value]
 
 
 @dataclass(repr=False)
@@ -35,30 +41,29 @@ class Quantification:
     noise_sd, noise_outside_sd : ndarray ``(n,)``
         Noise per real channel of the scaled spectrum: from the residual, and from its signal-free ends.
     cost : ndarray ``(n,)``
-        Sum of squares left in the window, the baseline's penalty included.
+        Residual sum of squares in the window, the penalty of the baseline included.
     converged, usable : bool ndarray ``(n,)``
     n_iter : int ndarray ``(n,)``
     fid_scale : float
         The data were multiplied by this before fitting.
     basis_scale : ndarray ``(n_metabs,)``
-        And each basis FID by this.
+        Each basis FID was multiplied by this.
     init : str
         Name of the initial values.
     free : ndarray ``(n, k)``
-        Concentrations and nonlinear parameters as they would be if concentrations and widths were allowed to be
-        negative: what intervals are centred on.
+        Concentrations and nonlinear parameters without the bounds at zero: the centres of intervals.
     empty : bool ndarray ``(n,)``
         Spectra that hold noise only.
     networks : ndarray ``(n_networks, n, n_metabs)`` or None
-        The networks' own answers, if there is one that quantifies; NaN for metabolites that were not in its training.
+        Concentrations of the networks, if there is one that quantifies; NaN for metabolites absent from its training.
     posterior : Posterior or None
         Posterior of the concentrations under the prior.
     ood_residual, ood_latent : ndarray ``(n,)``
-        Out-of-distribution scores of the residual and of the estimates; above one a spectrum is unlike simulated ones.
+        Out-of-distribution scores of the residual and of the estimates; above one a spectrum is unlike clean data.
     ood_network : ndarray ``(n,)`` or None
         The same of the network's latent values.
     network_note : str
-        Remark on the network's own answers, if any.
+        Remark on the concentrations of the network, if any.
     """
 
     model: SignalModel
@@ -74,13 +79,13 @@ class Quantification:
     fid_scale: float
     basis_scale: np.ndarray
     init: str
-    fids: np.ndarray = field(repr=False, default=None)
-    free: np.ndarray = field(repr=False, default=None)
-    empty: np.ndarray = field(repr=False, default=None)
+    fids: np.ndarray = field(repr=False, default_factory=_no_array)
+    free: np.ndarray = field(repr=False, default_factory=_no_array)
+    empty: np.ndarray = field(repr=False, default_factory=_no_array)
     networks: np.ndarray | None = field(repr=False, default=None)
     posterior: Posterior | None = field(repr=False, default=None)
-    ood_residual: np.ndarray = field(repr=False, default=None)
-    ood_latent: np.ndarray = field(repr=False, default=None)
+    ood_residual: np.ndarray = field(repr=False, default_factory=_no_array)
+    ood_latent: np.ndarray = field(repr=False, default_factory=_no_array)
     ood_network: np.ndarray | None = field(repr=False, default=None)
     network_note: str = field(repr=False, default="")
 
@@ -109,22 +114,21 @@ class Quantification:
 
     @property
     def ood(self) -> np.ndarray:
-        """Out-of-distribution score, ``(n,)``, all parts of it together; above one the spectrum is unlike clean
-        data."""
+        """Out-of-distribution score, ``(n,)``, of all its parts; above one the spectrum is unlike clean data."""
         parts = [part for part in (self.ood_residual, self.ood_latent, self.ood_network) if part is not None]
-        return np.where(self.usable, out_of_distribution.together(*parts), np.nan)
+        return np.where(self.usable, out_of_distribution.joint_score(*parts), np.nan)
 
     def estimate(self, name: str = "ml") -> tuple[np.ndarray, np.ndarray]:
-        """Concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)`` by one of
+        """Return concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)`` by one of
         :data:`ESTIMATES`.
 
-        'ml' is the maximum of the likelihood; 'posterior_mean' has the prior in it; 'network' is the networks' mean,
-        and the covariance that of their spread, NaN where there is one network only.
+        'ml' is the maximum of the likelihood; 'posterior_mean' includes the prior; 'network' is the mean over networks
+        with the covariance of their spread, NaN for a single network.
 
         Raises
         ------
         OptionError
-            If that estimate was not made.
+            If there is no such estimate.
         """
         m = len(self.names)
         if name == "ml":
@@ -146,16 +150,18 @@ class Quantification:
                 remedy=f"choose one of {', '.join(ESTIMATES)}",
             )
         if self.networks is None:
-            raise OptionError("no network was asked", option="estimate", value=name, remedy="give one with `network`")
+            raise OptionError("there is no network", option="estimate", value=name, remedy="give one with `network`")
         mean = self.networks.mean(0)
         if len(self.networks) < 2:
             return mean, np.full((len(mean), m, m), np.nan)
-        apart = self.networks - mean
-        return mean, np.einsum("kni,knj->nij", apart, apart) / (len(apart) - 1)
+        deviations = self.networks - mean
+        return mean, np.einsum("kni,knj->nij", deviations, deviations) / (len(deviations) - 1)
 
     def interval(self, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Limits of the 95 % interval of a sum of concentrations by the data alone, ``(n,)`` each; never negative where
-        they cannot be."""
+        """Return the limits of the 95 % interval of a sum of concentrations by the data alone, ``(n,)`` each.
+
+        They are cut off at zero unless the model allows negative concentrations.
+        """
         centre, sd = self.free[:, : len(self.names)][:, members].sum(1), uncertainty.sum_sd(self.cov, members)
         low, high = centre - uncertainty.Z95 * sd, centre + uncertainty.Z95 * sd
         if self.model.shape.negative:
@@ -165,7 +171,8 @@ class Quantification:
         return np.clip(low, 0, estimate), np.maximum(np.maximum(high, upper_limit(centre, sd)), estimate)
 
     def ratio_interval(self, members: list[int], under: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Limits of the 95 % interval of a ratio of two sums of concentrations by the data alone, ``(n,)`` each."""
+        """Return the limits of the 95 % interval of a ratio of two sums of concentrations by the data alone, ``(n,)``
+        each."""
         low, high = uncertainty.ratio_interval(self.free[:, : len(self.names)], self.cov, members, under)
         with np.errstate(divide="ignore", invalid="ignore"):
             whole = self.conc[:, under].sum(1)
@@ -177,7 +184,7 @@ class Quantification:
         return np.fmin(low, ratio), np.fmax(high, ratio)
 
     def members(self, metab: str) -> list[int]:
-        """Columns of a metabolite or of a sum written with '+'.
+        """Return the columns of a metabolite or of a sum written with '+'.
 
         Raises
         ------
@@ -189,8 +196,8 @@ class Quantification:
                 raise OptionError(f"metabolite {name}: was not fitted; there are {', '.join(self.names)}.")
         return [self.names.index(name) for name in metab.split("+")]
 
-    def table(self, combined: list[str] = (), estimate: str = "ml") -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
+    def table(self, combined: Sequence[str] = (), estimate: str = "ml") -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
         sums = [self.members(name) for name in combined]
         values, cov = self.estimate(estimate)
         conc = [values, *(values[:, rows].sum(-1)[:, None] for rows in sums)]
@@ -199,7 +206,7 @@ class Quantification:
         return [*self.names, *combined], np.concatenate(conc, axis=1), np.concatenate(sd, axis=1)
 
     def row(self, index: int) -> Quantification:
-        """One spectrum's estimates by themselves, without data and basis set; small, so that it can be sent about."""
+        """Return the estimates of one spectrum, without data and basis set, small enough to send to other processes."""
         one = [index]
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         for name, value in values.items():
@@ -207,15 +214,15 @@ class Quantification:
                 values[name] = value[one]
         values |= {"fids": None, "model": SimpleNamespace(shape=self.model.shape)}
         values["networks"] = None if self.networks is None else self.networks[:, one]
-        values["posterior"] = None if self.posterior is None else self.posterior.taken(one)
+        values["posterior"] = None if self.posterior is None else self.posterior.select(one)
         return Quantification(**values)
 
     def block(self, name: str) -> np.ndarray:
-        """One block of the parameters by FSL-MRS's name (``gamma``, ``eps``, ``phi0``, ...), ``(n, size)``."""
+        """Return one block of the parameters by FSL-MRS's name (``gamma``, ``eps``, ``phi0``, ...), ``(n, size)``."""
         return self.model.split(torch.as_tensor(self.params))[name].numpy()
 
     def spectra(self, what: str = "full", rows=slice(None)) -> np.ndarray:
-        """Model spectra over all points, complex ``(n, n_points)``, in the units of the scaled data.
+        """Return model spectra over all points, complex ``(n, n_points)``, in the units of the scaled data.
 
         ``what`` is 'full', 'baseline', 'no baseline' or a metabolite.
         """

@@ -139,13 +139,13 @@ def fit_scaled(
 ) -> Quantification:
     """Fit scaled FIDs ``(n, n_points)`` with a ready model on a scaled basis.
 
-    Of the options those count that the model does not hold already: initial values, prior, estimate, device, most
-    iterations.  Rows that are not finite or all zero come back as NaN with ``usable`` false; no row raises.
+    Of the options, the model already contains some; initial values, prior, estimate, device and most iterations remain.
+    Rows that are not finite or all zero are NaN in the result, with ``usable`` false; no row raises.
 
     Parameters
     ----------
     prior : Prior, optional
-        In the units of these data already, in place of that of the options.
+        In the units of these data, in place of that of the options.
     relative : float or ndarray ``(n_metabs,)``
         Factor of the prior's numbers where basis spectra were scaled one by one.
     tolerance : float
@@ -163,11 +163,11 @@ def fit_scaled(
         expected = _prior_of(options.prior, model, names)
     network, note = _network_and_note(initial_values, model, names, options.estimate)
     result = _empty_result(fids, model, names, initial_values.name, note)
-    where = np.flatnonzero(result.usable)
-    if network is not None and len(where):
+    usable = np.flatnonzero(result.usable)
+    if network is not None and len(usable):
         prepare_network_answers(result, network)
-    n_parts = max(1, round(len(where) / rows_per_batch(model, model.time.device)))
-    parts = np.array_split(where, n_parts) if len(where) else []
+    n_parts = max(1, round(len(usable) / rows_per_batch(model, model.time.device)))
+    parts = np.array_split(usable, n_parts) if len(usable) else []
     fit_part = partial(
         fit_rows,
         result,
@@ -190,7 +190,7 @@ def _from_volume(options: FitOptions) -> bool:
 
 
 def _empty_result(fids: np.ndarray, model: SignalModel, names: list[str], init: str, note: str) -> Quantification:
-    """Return a result that is to be filled, NaN everywhere."""
+    """Return a result of NaN that batches are written into."""
     n, n_fit = len(fids), model.n_metabs + sum(model.theta_sizes.values())
     return Quantification(
         model=model,
@@ -215,7 +215,7 @@ def _empty_result(fids: np.ndarray, model: SignalModel, names: list[str], init: 
 
 
 def _network_and_note(initial_values, model: SignalModel, names: list[str], estimate: str):
-    """Return the network whose own concentrations are wanted, or None, and a remark on them.
+    """Return the network whose concentrations are reported, or None, and a remark on them.
 
     Raises
     ------
@@ -231,9 +231,7 @@ def _network_and_note(initial_values, model: SignalModel, names: list[str], esti
                 value="network",
                 remedy="train one for this one",
             )
-        note = (
-            f"{network.card.name} was trained on another basis set: its own answers mean nothing here and are left out."
-        )
+        note = f"{network.card.name} was trained on another basis set: its own answers are left out."
         network = None
     if network is None and estimate == "network":
         raise OptionError(
@@ -251,9 +249,9 @@ def _network_and_note(initial_values, model: SignalModel, names: list[str], esti
                 " set in which they look different. "
             )
         if model_cards.little_learnt(network.card):
-            learnt = np.median(list(network.card["accuracy"]["R2 of concentrations"].values()))
+            median_r2 = np.median(list(network.card["accuracy"]["R2 of concentrations"].values()))
             note += (
-                f"{network.card.name} has learnt little (median R2 {learnt:.2f} in training): do not trust its own"
+                f"{network.card.name} has learnt little (median R2 {median_r2:.2f} in training): do not trust its own"
                 " answers, however small their spread."
             )
     return network, note.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ __all__ = ["Plain", "plain_prior", "restored_prior", "plain_row", "restored_row"
 
 @dataclass(frozen=True)
 class Plain:
-    """An object taken apart: everything in it that JSON can hold, and its arrays.
+    """Content of an object: JSON of all that is no array, and the arrays.
 
     Attributes
     ----------
@@ -28,8 +29,8 @@ class Plain:
 
 
 def plain_prior(prior) -> Plain:
-    """Take a :class:`fsl_mrs_dl.fitting.priors.Prior` apart."""
-    about = {
+    """Return a :class:`fsl_mrs_dl.fitting.priors.Prior` as JSON and arrays."""
+    about: dict[str, Any] = {
         "names": list(prior.names),
         "kinds": list(prior.kinds),
         "source": prior.source,
@@ -41,7 +42,7 @@ def plain_prior(prior) -> Plain:
 
 
 def restored_prior(plain: Plain):
-    """Put a prior together again.
+    """Return the prior of :func:`plain_prior`.
 
     Raises
     ------
@@ -66,11 +67,11 @@ def restored_prior(plain: Plain):
 
 
 def plain_row(fits, row: int) -> Plain:
-    """Take one spectrum of a :class:`fsl_mrs_dl.fitting.quantification.Quantification` apart, without data and basis
-    set."""
+    """Return one spectrum of a :class:`fsl_mrs_dl.fitting.quantification.Quantification` as JSON and arrays, without
+    data and basis set."""
     model = fits.model.name
     one = fits.row(row)
-    about: dict = {"model": model}
+    about: dict[str, Any] = {"model": model}
     arrays: dict[str, np.ndarray] = {}
     for part in fields(one):
         value = getattr(one, part.name)
@@ -91,19 +92,22 @@ def plain_row(fits, row: int) -> Plain:
 
 
 def restored_row(plain: Plain):
-    """Put a spectrum's fit together again: what ``Quantification.row`` returns."""
+    """Return the fit of one spectrum of :func:`plain_row`, as ``Quantification.row`` does."""
     from ..physics.signal_model import MODELS
     from .posterior import Posterior
     from .quantification import Quantification
 
-    about, arrays = json.loads(plain.text), dict(plain.arrays)
+    about: dict[str, Any] = json.loads(plain.text)
+    arrays: dict[str, Any] = dict(plain.arrays)
 
-    def taken(prefix: str) -> dict[str, np.ndarray]:
+    def with_prefix(prefix: str) -> dict[str, Any]:
+        """Take the arrays of that prefix out."""
         names = [name for name in arrays if name.startswith(prefix)]
         return {name.removeprefix(prefix): arrays.pop(name) for name in names}
 
-    model, prior = SimpleNamespace(shape=MODELS[about.pop("model")]), about.pop("prior", None)
-    prior_arrays, posterior = taken("prior."), taken("posterior.")
+    model: Any = SimpleNamespace(shape=MODELS[about.pop("model")])
+    prior = about.pop("prior", None)
+    prior_arrays, posterior = with_prefix("prior."), with_prefix("posterior.")
     if prior is not None:
         about["posterior"] = Posterior(**posterior, prior=restored_prior(Plain(prior, prior_arrays)))
     return Quantification(model=model, **about, **arrays)

@@ -1,8 +1,8 @@
-"""How well the data decide: noise, Fisher information, Cramer-Rao bounds, sums and ratios, misfit.
+"""Uncertainty: noise, Fisher information, Cramer-Rao bounds, sums and ratios.
 
 Bounds are computed with the full covariance of every fitted parameter, baseline included, so that sums and ratios of
-metabolites that trade against each other get their right standard deviations.  Cavassila et al., doi 10.1002/nbm.701;
-Landheer and Juchem, doi 10.1002/nbm.4521.
+correlated metabolites have correct standard deviations.  Cavassila et al., doi 10.1002/nbm.701; Landheer and Juchem,
+doi 10.1002/nbm.4521.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ __all__ = [
 ]
 
 Z95 = 1.959964
-"""SDs to either side that hold 95 % of a normal distribution."""
+"""Half width in SDs of the central 95 % of a normal distribution."""
 
 
 def sensitivities(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-    """Derivatives of the spectrum by concentrations and nonlinear parameters, baseline eliminated, real ``(batch, n, 2
-    n_window)``."""
-    model = reduced(model, len(theta))
-    rows = torch.cat([model.columns(theta), model.theta_derivatives(theta, conc)], dim=-2)
+    """Return derivatives of the spectrum by concentrations and nonlinear parameters, baseline eliminated, real
+    ``(batch, n, 2 n_window)``."""
+    quick = reduced(model, len(theta))
+    rows = torch.cat([quick.columns(theta), quick.theta_derivatives(theta, conc)], dim=-2)
     return torch.view_as_real(rows).flatten(-2)
 
 
 def fisher_information(model: SignalModel, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-    """Information of concentrations and nonlinear parameters for unit noise in each real channel, baseline eliminated.
+    """Return the information of concentrations and nonlinear parameters for unit noise in each real channel, baseline
+    eliminated.
 
     ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives ``(batch, n, n)``, concentrations first.  With
     a penalised baseline the penalty counts as prior knowledge of the baseline, as it does in the fit.
     """
-    model = reduced(model, len(theta))
-    spectra = torch.cat([model.plain_columns(theta), model.theta_derivatives(theta, conc, eliminate=False)], dim=-2)
-    if model.elimination is not None:
-        return model.elimination.gram(spectra)
+    quick = reduced(model, len(theta))
+    spectra = torch.cat([quick.plain_columns(theta), quick.theta_derivatives(theta, conc, eliminate=False)], dim=-2)
+    if quick.elimination is not None:
+        return quick.elimination.gram(spectra)
     rows = torch.view_as_real(spectra).flatten(-2)
     return rows @ rows.mT
 
@@ -62,13 +63,12 @@ def without_bounds(
     inverse: torch.Tensor,
     noise_sd: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Concentrations if they, and widths, were allowed to be negative ``(batch, n_metabs)``; and by how much the other
-    parameters move.
+    """Return the estimates without bounds at zero: concentrations ``(batch, n_metabs)``, and changes of the others.
 
-    One Newton step from the estimate with bounds, where only those at a bound pull.  These are what intervals are
-    centred on and what a prior is put together with: at a bound the estimate itself says less than the data do.  None
-    goes further below its bound than two of its SDs: where data ask for more, the model is wrong, and the others must
-    not follow.
+    They are one Newton step from the estimates with bounds, in which only the gradients of those at a bound count.
+    Intervals are centred on them, and priors are combined with them, because an estimate at a bound is not a sufficient
+    summary of the data.  None moves further below its bound than two of its SDs: a longer step indicates a wrong model,
+    which must not affect the other parameters.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ def without_bounds(
         Of the fit, baseline eliminated.
     conc : ``(batch, n_metabs)``
     held : bool ``(batch, n)``
-        Which parameters are at a lower bound; the others have a gradient of nothing but rounding.
+        Parameters at a lower bound; the gradients of the others are rounding errors.
     inverse : ``(batch, n, n)``
         Of the information, for unit noise.
     noise_sd : ``(batch,)``
-        Infinite for steps as long as the data ask for.
+        Infinite for steps of any length.
     """
     m = conc.shape[-1]
     diagonal = inverse.diagonal(dim1=-2, dim2=-1)
@@ -94,7 +94,7 @@ def without_bounds(
     least = -_MOST_NEGATIVE * noise_sd[:, None] * torch.nan_to_num(diagonal, posinf=0.0).clamp(min=0).sqrt()
     short = held & (step < least)
     if short.any():
-        # The others move as they do where those at a bound are where they are put.
+        # The others move conditionally on the shortened steps of those at a bound.
         both = held[:, :, None] & held[:, None, :]
         eye = torch.eye(held.shape[-1], dtype=inverse.dtype, device=inverse.device)
         size = torch.where(held, diagonal, torch.ones_like(diagonal)).clamp(min=1e-300).sqrt()
@@ -106,7 +106,7 @@ def without_bounds(
 
 
 def covariance(information: torch.Tensor, noise_sd: torch.Tensor) -> torch.Tensor:
-    """Cramer-Rao bound as a matrix: inverse information times noise variance, ``(batch, n, n)``.
+    """Return the Cramer-Rao bound as a matrix: inverse information times noise variance, ``(batch, n, n)``.
 
     ``noise_sd`` ``(batch,)`` is per real channel.  A parameter nothing depends on gets an infinite variance; two that
     cannot be told apart get a very large one.
@@ -125,38 +125,40 @@ def covariance(information: torch.Tensor, noise_sd: torch.Tensor) -> torch.Tenso
 
 
 def noise_from_residual(model: SignalModel, residual: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-    """Noise SD per real channel of the spectrum from what the fit left over, ``(batch,)``.
+    """Return the noise SD per real channel of the spectrum from the residual of the fit, ``(batch,)``.
 
-    ``residual`` complex ``(batch, n_window)``.  Degrees of freedom taken by the parameters, the baseline's effective
-    dimension among them, are allowed for; concentrations held at zero take none.
+    ``residual`` complex ``(batch, n_window)``.  Degrees of freedom of the parameters and the effective dimension of the
+    baseline are subtracted; concentrations held at zero have none.
     """
     width = residual.shape[-1]
     used = (conc != 0).sum(-1) + sum(model.theta_sizes.values()) + 2 * model.baseline.used_dimension
-    left = (2 * width - used).clamp(min=1)
-    return (residual.abs().square().sum(-1) / left).sqrt()
+    freedom = (2 * width - used).clamp(min=1)
+    return (residual.abs().square().sum(-1) / freedom).sqrt()
 
 
 def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:
-    """SD of the sum of the concentrations ``members``; ``cov`` ``(..., n, n)`` -> ``(...,)``."""
+    """Return the SD of the sum of the concentrations ``members``; ``cov`` ``(..., n, n)`` -> ``(...,)``."""
     block = cov[..., members, :][..., :, members]
     return np.sqrt(np.clip(block.sum((-1, -2)), 0, None))
 
 
 def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int]) -> np.ndarray:
-    """SD of a ratio of two sums of concentrations to first order, covariances included.
+    """Return the SD of a ratio of two sums of concentrations to first order, covariances included.
 
     ``conc`` ``(..., n)``, ``cov`` ``(..., m, m)`` whose first n rows are the concentrations' -> ``(...,)``; infinite
     where the denominator is zero.
     """
-    # What is unknown of others must not spread.
+    # Infinite variances of other metabolites must not enter.
     used = sorted({*over, *under})
     over, under = ([used.index(row) for row in rows] for rows in (over, under))
     conc, cov = conc[..., used], cov[..., used, :][..., :, used]
     upper, lower = conc[..., over].sum(-1), conc[..., under].sum(-1)
     slope = np.zeros(conc.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
-        np.add.at(slope, (..., over), (1 / lower)[..., None])
-        np.add.at(slope, (..., under), (-upper / lower**2)[..., None])
+        for index in over:
+            slope[..., index] += 1 / lower
+        for index in under:
+            slope[..., index] += -upper / lower**2
         variance = np.einsum("...i,...ij,...j->...", slope, cov, slope)
         # A sum over itself is 1, whatever rounding says.
         sd = np.zeros_like(variance) if set(over) == set(under) else np.sqrt(np.clip(variance, 0, None))
@@ -166,17 +168,19 @@ def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int
 def ratio_interval(
     conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int], z: float = Z95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of a ratio of two sums of concentrations, ``(...,)`` each: all ratios the two may have at this level.
+    """Return the interval of a ratio of two sums of concentrations, ``(...,)`` each.
 
     Fieller's theorem (doi 10.1111/j.2517-6161.1954.tb00159.x), exact for normal errors however uncertain the
-    denominator is; without end where the denominator may be zero.  Arguments as for :func:`ratio_sd`; negative ratios
+    denominator is; unbounded where the denominator may be zero.  Arguments as for :func:`ratio_sd`; negative ratios
     are cut off.
     """
     cov = cov[..., : conc.shape[-1], : conc.shape[-1]]
     a, b = conc[..., over].sum(-1), conc[..., under].sum(-1)
-    block = lambda rows, columns: cov[..., rows, :][..., columns].sum((-1, -2))  # noqa: E731
     with np.errstate(divide="ignore", invalid="ignore"):
-        vaa, vab, vbb = block(over, over), block(over, under), block(under, under)
+        vaa, vab, vbb = (
+            cov[..., rows, :][..., columns].sum((-1, -2))
+            for rows, columns in ((over, over), (over, under), (under, under))
+        )
         one, two, three = b**2 - z**2 * vbb, a * b - z**2 * vab, a**2 - z**2 * vaa
         root = np.sqrt(np.clip(two**2 - one * three, 0, None))
         bounded = (one > 0) & (b > 0)

@@ -2,11 +2,11 @@
 
 A spectrum is linear in its concentrations once a few nonlinear parameters (shift, phases, widths) are known.  So the
 search runs over these few only, and at every trial point the concentrations are solved for exactly, non-negative where
-asked (Golub & Pereyra, doi 10.1088/0266-5611/19/2/201; Kaufman's approximation of the Jacobian,
+required (Golub & Pereyra, doi 10.1088/0266-5611/19/2/201; Kaufman's approximation of the Jacobian,
 doi 10.1007/BF01932995).  Every spectrum of a batch has a damping and a stopping of its own; one that cannot be fitted
 is flagged and the others go on.
 
-The solver takes callables and knows neither physics nor networks.  All arrays are torch tensors with the batch first.
+The solver takes callables and is independent of physics and networks.  All arrays are torch tensors, the batch first.
 """
 
 from __future__ import annotations
@@ -23,11 +23,19 @@ __all__ = ["Solution", "solve", "cost", "nonnegative_least_squares"]
 
 @dataclass
 class Solution:
-    """What :func:`solve` found, a row per spectrum.
+    """Result of :func:`solve`, a row per spectrum.
 
-    ``theta`` ``(batch, n_theta)``; ``conc`` ``(batch, n_columns)``; ``cost`` ``(batch,)`` the sum of squares left;
-    ``converged`` ``(batch,)`` bool; ``n_iter`` ``(batch,)`` trial points used; ``information`` ``(batch, n, n)`` the
-    inner products of the derivatives by concentrations and ``theta``, in this order, at the end.
+    Attributes
+    ----------
+    theta : ``(batch, n_theta)``
+    conc : ``(batch, n_columns)``
+    cost : ``(batch,)``
+        Residual sum of squares.
+    converged : bool ``(batch,)``
+    n_iter : ``(batch,)``
+        Trial points used.
+    information : ``(batch, n, n)``
+        Inner products of the derivatives by concentrations and ``theta``, in this order, at the end.
     """
 
     theta: torch.Tensor
@@ -42,12 +50,12 @@ class Solution:
 
     @classmethod
     def joined(cls, parts: list[tuple[torch.Tensor, Solution]]) -> Solution:
-        """Solutions of parts of a batch, each with its rows' places, in the batch's order."""
+        """Return the solution of a batch from those of its parts, each given with the numbers of its rows."""
         order = torch.argsort(torch.cat([rows for rows, _ in parts]))
         return cls(*(torch.cat([getattr(one, f.name) for _, one in parts])[order] for f in fields(cls)))
 
     def update(self, index, other: Solution) -> None:
-        """Overwrite the rows ``index`` by ``other``'s."""
+        """Overwrite the rows ``index`` with those of ``other``."""
         for f in fields(self):
             getattr(self, f.name)[index] = getattr(other, f.name).to(getattr(self, f.name).dtype)
 
@@ -69,7 +77,7 @@ def _masked_solve(gram: torch.Tensor, right: torch.Tensor, free: torch.Tensor) -
 def nonnegative_least_squares(
     gram: torch.Tensor, right: torch.Tensor, nonnegative: torch.Tensor, start: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Minimise ``x'Gx/2 - x'h`` with ``x >= 0`` where asked, a batch at once, by block principal pivoting.
+    """Minimise ``x'Gx/2 - x'h`` with ``x >= 0`` where required, a batch at once, by block principal pivoting.
 
     Kim & Park, doi 10.1137/110821172.
 
@@ -99,14 +107,15 @@ def nonnegative_least_squares(
     x = torch.zeros_like(right)
     fewest = torch.full((len(gram),), n + 1, device=gram.device)
     chances = torch.full((len(gram),), 3, device=gram.device)
-    # The rows that still have something wrong, and their share of the arrays.
-    index, left = slice(None), (gram, right, alive, free, tolerance, fewest, chances)
+    # The rows that still violate a condition, and their part of the arrays.
+    index: slice | torch.Tensor = slice(None)
+    violating: tuple[torch.Tensor, ...] = (gram, right, alive, free, tolerance, fewest, chances)
     for _ in range(10 * n):
-        gram, right, alive, trial, tolerance, fewest, chances = left
-        found = _masked_solve(gram, right[..., None], trial)[..., 0]
-        dual = (found[:, None] @ gram)[:, 0] - right
-        x[index], free[index] = found, trial
-        wrong = nonnegative & alive & ((trial & (found < -tolerance)) | (~trial & (dual < -tolerance)))
+        gram, right, alive, trial, tolerance, fewest, chances = violating
+        solution = _masked_solve(gram, right[..., None], trial)[..., 0]
+        dual = (solution[:, None] @ gram)[:, 0] - right
+        x[index], free[index] = solution, trial
+        wrong = nonnegative & alive & ((trial & (solution < -tolerance)) | (~trial & (dual < -tolerance)))
         count = wrong.sum(-1)
         again = count.nonzero()[:, 0]
         if len(again) == 0:
@@ -118,36 +127,60 @@ def nonnegative_least_squares(
         last = n - 1 - wrong.flip(-1).to(torch.uint8).argmax(-1)
         single = torch.nn.functional.one_hot(last, n).bool() & wrong
         trial = trial ^ torch.where((chances >= 0)[:, None], wrong, single)
-        left = tuple(part[again] for part in (gram, right, alive, trial, tolerance, fewest, chances))
+        violating = tuple(part[again] for part in (gram, right, alive, trial, tolerance, fewest, chances))
         index = again if isinstance(index, slice) else index[again]
     x = torch.where(nonnegative, x.clamp(min=0), x)
     return x * inverse, free
 
 
 def _products(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Inner products of one vector with the rows of each matrix: ``(batch, n)``, ``(batch, m, n)`` -> ``(batch, m)``.
+    """Return the inner products of vectors ``(batch, n)`` with the rows of matrices ``(batch, m, n)``, ``(batch, m)``.
 
-    Written as a row times a matrix, which batched products are several times faster at than a matrix times a column.
+    A batched product of a row and a matrix is several times faster than one of a matrix and a column.
     """
     return (vectors[:, None] @ rows.mT)[:, 0]
 
 
-def _evaluate(columns, target, wanted, nonnegative, eliminate, theta, free=None):
-    """Columns, best concentrations, free set and residual at ``theta``; ``wanted`` is the target with ``L`` once more,
-    real."""
-    spectra = columns(theta)
-    rows = real_rows(spectra)
-    gram = rows @ rows.mT if eliminate is None else eliminate.gram(spectra)
-    conc, free = nonnegative_least_squares(gram, _products(wanted, rows), nonnegative, free)
-    modelled = torch.view_as_complex((conc[:, None] @ rows)[:, 0].unflatten(-1, (-1, 2)))
-    residual = target - (modelled if eliminate is None else eliminate(modelled))
-    cost = real_rows(residual).square().sum(-1)
-    return rows, gram, conc, free, residual, torch.where(cost.isfinite(), cost, torch.inf)
+@dataclass(frozen=True)
+class _Problem:
+    """Least-squares problem without its data: arguments of :func:`solve` that all spectra share."""
+
+    columns: Callable[[torch.Tensor], torch.Tensor]
+    nonnegative: torch.Tensor
+    eliminate: Elimination | None
+
+    def weighted(self, target: torch.Tensor) -> torch.Tensor:
+        """Return targets as they enter inner products with columns: the elimination once more, real."""
+        return real_rows(target if self.eliminate is None else self.eliminate(target))
+
+    def evaluate(
+        self, target: torch.Tensor, weighted: torch.Tensor, theta: torch.Tensor, free: torch.Tensor | None = None
+    ) -> _Point:
+        """Solve for the concentrations at ``theta``; ``free`` is a first guess of those above zero."""
+        spectra = self.columns(theta)
+        rows = real_rows(spectra)
+        gram = rows @ rows.mT if self.eliminate is None else self.eliminate.gram(spectra)
+        conc, free = nonnegative_least_squares(gram, _products(weighted, rows), self.nonnegative, free)
+        modelled = torch.view_as_complex((conc[:, None] @ rows)[:, 0].unflatten(-1, (-1, 2)))
+        residual = target - (modelled if self.eliminate is None else self.eliminate(modelled))
+        cost = real_rows(residual).square().sum(-1)
+        return _Point(rows, gram, conc, free, residual, torch.where(cost.isfinite(), cost, torch.inf))
 
 
-def _wanted(target: torch.Tensor, eliminate: Elimination | None) -> torch.Tensor:
-    """What the inner products of columns with the target are taken with."""
-    return real_rows(target if eliminate is None else eliminate(target))
+@dataclass
+class _Point:
+    """Columns (real), their inner products, best concentrations, those above zero, residual and cost at a trial
+    point."""
+
+    rows: torch.Tensor
+    gram: torch.Tensor
+    conc: torch.Tensor
+    free: torch.Tensor
+    residual: torch.Tensor
+    cost: torch.Tensor
+
+    def __getitem__(self, index) -> _Point:
+        return _Point(*(getattr(self, part.name)[index] for part in fields(self)))
 
 
 _IN_CACHE = 1e7  # bytes of columns
@@ -161,31 +194,108 @@ def cost(
     nonnegative: torch.Tensor,
     eliminate: Elimination | None = None,
 ) -> torch.Tensor:
-    """Sum of squares left at ``theta`` with the best concentrations, ``(batch,)``; arguments as for :func:`solve`."""
-    # Side by side only as many as stay in cache: nothing but the costs is kept.
+    """Return the residual sum of squares at ``theta`` with the best concentrations, ``(batch,)``.
+
+    Arguments are those of :func:`solve`.
+    """
+    problem = _Problem(columns, nonnegative, eliminate)
+    # At once only as many as stay in cache, because nothing but the costs is kept.
     size = len(nonnegative) * target.shape[-1] * target.element_size()
     rows = max(1, int((_IN_CACHE if target.device.type == "cpu" else 1e9) / size))
-    parts = zip(*(torch.split(each, rows) for each in (target, _wanted(target, eliminate), theta)))
-    return torch.cat([_evaluate(columns, part, wanted, nonnegative, eliminate, at)[-1] for part, wanted, at in parts])
+    parts = zip(*(torch.split(each, rows) for each in (target, problem.weighted(target), theta)))
+    return torch.cat([problem.evaluate(part, weighted, at).cost for part, weighted, at in parts])
 
 
-def _newton_system(rows, gram, free, jacobian, residual, eliminate):
-    """Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated, and information
-    of both."""
+def _newton_system(
+    point: _Point, jacobian: torch.Tensor, eliminate: Elimination | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return Gauss-Newton matrix and gradient of the nonlinear parameters with the concentrations eliminated, and the
+    information of both."""
     once, twice = (
         real_rows(part) for part in ((jacobian, jacobian) if eliminate is None else eliminate.both(jacobian))
     )
-    gradient = _products(real_rows(residual), once)
-    cross = twice @ rows.mT
+    gradient = _products(real_rows(point.residual), once)
+    cross = twice @ point.rows.mT
     inner = once @ once.mT
-    information = torch.cat([torch.cat([gram, cross.mT], -1), torch.cat([cross, inner], -1)], -2)
-    scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+    information = torch.cat([torch.cat([point.gram, cross.mT], -1), torch.cat([cross, inner], -1)], -2)
+    scale = point.gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     alive = scale > 0
     inverse = torch.where(alive, 1 / torch.where(alive, scale, torch.ones_like(scale)), torch.zeros_like(scale))
-    unit = gram * inverse[:, :, None] * inverse[:, None, :]
+    unit = point.gram * inverse[:, :, None] * inverse[:, None, :]
     cross = cross * inverse[:, None]
-    system = inner - cross @ _masked_solve(unit, cross.mT, free & alive)
+    system = inner - cross @ _masked_solve(unit, cross.mT, point.free & alive)
     return system, gradient, information
+
+
+@dataclass
+class _Rows:
+    """Spectra that have not converged yet: data, current point, and the state of the damping, a row each.
+
+    ``index`` holds their numbers in the batch; ``weighted`` is :meth:`_Problem.weighted` of the targets, ``system`` and
+    ``gradient`` are those of :func:`_newton_system`, ``growth`` is the factor of the damping after the next failure.
+    """
+
+    index: torch.Tensor
+    target: torch.Tensor
+    weighted: torch.Tensor
+    energy: torch.Tensor
+    theta: torch.Tensor
+    conc: torch.Tensor
+    free: torch.Tensor
+    cost: torch.Tensor
+    system: torch.Tensor
+    gradient: torch.Tensor
+    damping: torch.Tensor
+    growth: torch.Tensor
+
+    def keep(self, mask: torch.Tensor) -> None:
+        """Drop the rows outside of a mask."""
+        if not mask.all():
+            for part in fields(self):
+                setattr(self, part.name, getattr(self, part.name)[mask])
+
+
+@dataclass
+class _Newton:
+    """Newton steps in parameters scaled to unit curvature.
+
+    ``pull`` is the gradient without parameters held at a bound, ``size`` the scale, ``scaled`` the matrix in that
+    scale, ``moving`` the parameters that are not held, ``decrement`` the decrease of the cost that a full step
+    promises.
+    """
+
+    pull: torch.Tensor
+    size: torch.Tensor
+    scaled: torch.Tensor
+    moving: torch.Tensor
+    decrement: torch.Tensor
+
+    @classmethod
+    def at(cls, rows: _Rows, lower: torch.Tensor, upper: torch.Tensor, fixed: torch.Tensor) -> _Newton:
+        """Return those at the current points."""
+        theta, gradient = rows.theta, rows.gradient
+        held = ((theta <= lower) & (gradient < 0)) | ((theta >= upper) & (gradient > 0)) | fixed
+        pull = torch.where(held, torch.zeros_like(gradient), gradient)
+        diagonal = rows.system.diagonal(dim1=-2, dim2=-1)
+        # A parameter that nothing depends on (the width of a group without signal) stays where it is.
+        size = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).sqrt()
+        scaled = rows.system / (size[:, :, None] * size[:, None, :])
+        moving = (~held) & (diagonal > 0)
+        newton = _masked_solve(scaled, (pull / size)[..., None], moving)[..., 0]
+        return cls(pull, size, scaled, moving, (newton * pull / size).sum(-1))
+
+    def keep(self, mask: torch.Tensor) -> None:
+        """Drop the rows outside of a mask."""
+        for part in fields(self):
+            setattr(self, part.name, getattr(self, part.name)[mask])
+
+    def damped(self, damping: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return damped steps ``(rows, n_theta)`` and the decrease of the cost that each promises ``(rows,)``."""
+        eye = torch.eye(self.scaled.shape[-1], dtype=self.scaled.dtype, device=self.scaled.device)
+        damped = self.scaled + damping[:, None, None] * eye
+        step = _masked_solve(damped, (self.pull / self.size)[..., None], self.moving)[..., 0]
+        promised = (step * (2 * self.pull / self.size - (self.scaled @ step[..., None])[..., 0])).sum(-1)
+        return step / self.size, promised
 
 
 def solve(
@@ -213,121 +323,124 @@ def solve(
     derivatives : callable
         ``theta (b, n_theta), conc (b, n_columns)`` -> complex ``(b, n_theta, n_window)``.
     theta : ``(batch, n_theta)``
-        Where to start.
+        Initial values.
     lower, upper : ``(n_theta,)``
         Bounds, ``-inf`` and ``inf`` for none.
     nonnegative : ``(n_columns,)`` bool
     fixed : ``(n_theta,)`` bool, optional
-        Nonlinear parameters that stay where they start.
+        Nonlinear parameters that keep their initial values.
     max_iter : int
         Most trial points per spectrum.
     tolerance : float
         A spectrum has converged when the next Newton step would move every nonlinear parameter by less than this
-        fraction of its standard deviation (Newton decrement against the noise left in the residual).
+        fraction of its standard deviation (Newton decrement against the noise in the residual).
     damping : float or ``(batch,)``
-        Of the first step, relative to the curvature: small tries the Newton step, large goes gently downhill from the
-        start.
+        Of the first step, relative to the curvature: a small one tries the Newton step, a large one descends slowly.
     eliminate : Elimination, optional
         Applied to columns and derivatives; ``target`` has it applied already.
+
+    Returns
+    -------
+    Solution
+        A spectrum without a finite cost at its initial values is flagged as not converged.
     """
-    batch, width = target.shape
     upper = torch.full_like(lower, torch.inf) if upper is None else upper
-    theta = theta.clamp(lower, upper)
     fixed = torch.zeros_like(lower, dtype=torch.bool) if fixed is None else fixed
-    index = torch.arange(batch, device=theta.device)
-    energy = real_rows(target).square().sum(-1)
+    problem = _Problem(columns, nonnegative, eliminate)
+    rows, state = _begin(problem, derivatives, target, theta.clamp(lower, upper), damping)
     rounding = torch.finfo(theta.dtype).eps
-    wanted = _wanted(target, eliminate)
-    rows, gram, conc, free, residual, left = _evaluate(columns, target, wanted, nonnegative, eliminate, theta)
-    # A start that gives no finite cost leads nowhere: it is reported as not converged.
-    usable = left.isfinite() & energy.isfinite() & (energy > 0)
-    system, gradient, information = _newton_system(rows, gram, free, derivatives(theta, conc), residual, eliminate)
+    for _ in range(1, max_iter):
+        if len(rows.index) == 0:
+            break
+        newton = _Newton.at(rows, lower, upper, fixed)
+        noise = torch.maximum(rows.cost, 1e3 * rounding**2 * rows.energy) / (2 * target.shape[-1])
+        done = newton.decrement < tolerance**2 * noise
+        # A step that promises less than the rounding of the cost cannot be told from none.
+        done |= newton.decrement < rounding * rows.cost
+        state.converged[rows.index[done]] = True
+        if done.any():
+            newton.keep(~done)
+            rows.keep(~done)
+            if len(rows.index) == 0:
+                break
+        step, promised = newton.damped(rows.damping)
+        trial = (rows.theta + step).clamp(lower, upper)
+        point = problem.evaluate(rows.target, rows.weighted, trial, rows.free)
+        state.n_iter[rows.index] += 1
+        won = _adapt_damping(rows, point.cost, promised)
+        if won.any():
+            # All of them is the usual case, which need not copy the columns.
+            better = slice(None) if won.all() else won.nonzero()[:, 0]
+            _accept(problem, derivatives, rows, state, better, trial[better], point[better])
+        # Not even tiny steps improve it: the minimum, as far as rounding allows.
+        stuck = rows.damping > 1e8
+        if stuck.any():
+            state.converged[rows.index[stuck]] = True
+            rows.keep(~stuck)
+    return state
+
+
+def _begin(
+    problem: _Problem, derivatives: Callable, target: torch.Tensor, theta: torch.Tensor, damping: float | torch.Tensor
+) -> tuple[_Rows, Solution]:
+    """Evaluate the initial values; return the spectra that can be fitted, and the solution of all of them so far."""
+    batch = len(target)
+    energy, weighted = real_rows(target).square().sum(-1), problem.weighted(target)
+    point = problem.evaluate(target, weighted, theta)
+    usable = point.cost.isfinite() & energy.isfinite() & (energy > 0)
+    system, gradient, information = _newton_system(point, derivatives(theta, point.conc), problem.eliminate)
     damping = torch.as_tensor(damping, dtype=theta.dtype, device=theta.device).expand(batch).clone()
-    growth = torch.full_like(damping, 2.0)
     state = Solution(
         theta.clone(),
-        conc.clone(),
-        left.clone(),
+        point.conc.clone(),
+        point.cost.clone(),
         torch.zeros(batch, dtype=torch.bool, device=theta.device),
         torch.ones(batch, dtype=torch.long, device=theta.device),
         information,
     )
+    rows = _Rows(
+        index=torch.arange(batch, device=theta.device),
+        target=target,
+        weighted=weighted,
+        energy=energy,
+        theta=theta,
+        conc=point.conc,
+        free=point.free,
+        cost=point.cost,
+        system=system,
+        gradient=gradient,
+        damping=damping,
+        growth=torch.full_like(damping, 2.0),
+    )
+    rows.keep(usable)
+    return rows, state
 
-    def keep(mask):
-        if mask.all():
-            return
-        nonlocal index, target, wanted, energy, theta, conc, free, left, system, gradient, damping, growth
-        index, target, energy, theta, conc, free = (
-            index[mask],
-            target[mask],
-            energy[mask],
-            theta[mask],
-            conc[mask],
-            free[mask],
-        )
-        wanted = wanted[mask]
-        left, system, gradient, damping, growth = left[mask], system[mask], gradient[mask], damping[mask], growth[mask]
 
-    keep(usable)
-    for _ in range(1, max_iter):
-        if len(index) == 0:
-            break
-        held = ((theta <= lower) & (gradient < 0)) | ((theta >= upper) & (gradient > 0)) | fixed
-        pull = torch.where(held, torch.zeros_like(gradient), gradient)
-        diagonal = system.diagonal(dim1=-2, dim2=-1)
-        # A parameter that nothing depends on (the width of a group without signal) stays where it is.
-        size = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).sqrt()
-        scaled = system / (size[:, :, None] * size[:, None, :])
-        moving = (~held) & (diagonal > 0)
-        newton = _masked_solve(scaled, (pull / size)[..., None], moving)[..., 0]
-        decrement = (newton * pull / size).sum(-1)
-        noise = torch.maximum(left, 1e3 * rounding**2 * energy) / (2 * width)
-        done = decrement < tolerance**2 * noise
-        # When a step promises less than the cost's own rounding there is nothing left to tell better from worse.
-        done |= decrement < rounding * left
-        state.converged[index[done]] = True
-        if done.any():
-            going = ~done
-            pull, size, scaled, moving = pull[going], size[going], scaled[going], moving[going]
-            keep(going)
-            if len(index) == 0:
-                break
-        eye = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
-        damped = scaled + damping[:, None, None] * eye
-        step = _masked_solve(damped, (pull / size)[..., None], moving)[..., 0]
-        promised = (step * (2 * pull / size - (scaled @ step[..., None])[..., 0])).sum(-1)
-        trial = (theta + step / size).clamp(lower, upper)
-        rows, gram, new_conc, new_free, residual, new_cost = _evaluate(
-            columns, target, wanted, nonnegative, eliminate, trial, free
-        )
-        state.n_iter[index] += 1
-        won = new_cost < left
-        gain = (left - new_cost) / promised.clamp(min=torch.finfo(theta.dtype).tiny)
-        shrink = (1 - (2 * gain.clamp(0, 1) - 1) ** 3).clamp(min=1 / 5)
-        damping = torch.where(won, damping * shrink, damping * growth).clamp(1e-9, 1e12)
-        growth = torch.where(won, torch.full_like(growth, 2.0), growth * 2)
-        if won.any():
-            # All of them is the usual case, which need not copy the columns.
-            better = slice(None) if won.all() else won.nonzero()[:, 0]
-            theta[better], conc[better], free[better], left[better] = (
-                trial[better],
-                new_conc[better],
-                new_free[better],
-                new_cost[better],
-            )
-            into = index[better]
-            state.theta[into], state.conc[into], state.cost[into] = theta[better], conc[better], left[better]
-            system[better], gradient[better], state.information[into] = _newton_system(
-                rows[better],
-                gram[better],
-                free[better],
-                derivatives(theta[better], conc[better]),
-                residual[better],
-                eliminate,
-            )
-        # Nothing improves any more, not even with tiny steps: the minimum, as far as rounding lets one see.
-        stuck = damping > 1e8
-        if stuck.any():
-            state.converged[index[stuck]] = True
-            keep(~stuck)
-    return state
+def _adapt_damping(rows: _Rows, cost: torch.Tensor, promised: torch.Tensor) -> torch.Tensor:
+    """Change the damping by how much of the promised decrease each trial step brought; return which ones brought any.
+
+    Nielsen's rule (Madsen, Nielsen & Tingleff, Methods for non-linear least squares problems, 2004).
+    """
+    won = cost < rows.cost
+    gain = (rows.cost - cost) / promised.clamp(min=torch.finfo(rows.theta.dtype).tiny)
+    shrink = (1 - (2 * gain.clamp(0, 1) - 1) ** 3).clamp(min=1 / 5)
+    rows.damping = torch.where(won, rows.damping * shrink, rows.damping * rows.growth).clamp(1e-9, 1e12)
+    rows.growth = torch.where(won, torch.full_like(rows.growth, 2.0), rows.growth * 2)
+    return won
+
+
+def _accept(
+    problem: _Problem, derivatives: Callable, rows: _Rows, state: Solution, better, theta: torch.Tensor, point: _Point
+) -> None:
+    """Move the rows ``better`` to ``theta`` and the evaluation there, in the state, too."""
+    rows.theta[better], rows.conc[better], rows.free[better], rows.cost[better] = (
+        theta,
+        point.conc,
+        point.free,
+        point.cost,
+    )
+    index = rows.index[better]
+    state.theta[index], state.conc[index], state.cost[index] = theta, point.conc, point.cost
+    rows.system[better], rows.gradient[better], state.information[index] = _newton_system(
+        point, derivatives(theta, point.conc), problem.eliminate
+    )

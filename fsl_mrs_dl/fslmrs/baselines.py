@@ -1,16 +1,23 @@
-"""Baselines of a fit: FSL-MRS's regressors, and this package's baseline on them."""
+"""Baselines of a fit: FSL-MRS's regressors, and this package's baseline on them.
+
+Importing this module does not load torch, because results refer to :class:`SharedBaseline` when they are unpickled.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from fsl_mrs.utils import baseline as fsl_baseline
 
 from ..core.errors import DataError, OptionError
-from ..physics.baseline import Baseline
+
+if TYPE_CHECKING:
+    from ..physics.baseline import Baseline
 
 __all__ = ["fsl_mrs_baseline", "matching_baseline"]
 
-# Kept outside of the objects: every result holds one, and sends it from process to process.
+# Outside of the objects: every result has one, and carries it from process to process.
 _REGRESSORS: dict[tuple, np.ndarray] = {}
 
 if hasattr(fsl_baseline, "Baseline"):
@@ -18,7 +25,7 @@ if hasattr(fsl_baseline, "Baseline"):
     class SharedBaseline(fsl_baseline.Baseline):
         """FSL-MRS's baseline, its regressors made once and shared by all results of a volume.
 
-        FSL-MRS makes them anew at every use.  Polynomials of order two and more come from a rank-deficient inverse
+        FSL-MRS computes them anew at every use.  Polynomials of order two and more come from a rank-deficient inverse
         whose rounding may differ between two calls, and then coefficients of one do not belong to the other.
         """
 
@@ -48,9 +55,9 @@ def fsl_mrs_baseline(mrs, ppmlim: tuple[float, float], words: str) -> tuple[dict
         shared = SharedBaseline(mrs, ppmlim, words, None)
         return {"baseline_obj": shared}, shared.regressor
     if not hasattr(fsl_baseline, "prepare_baseline_regressor"):
-        raise DataError(
-            "this FSL-MRS makes its baselines in a way that this version does not know", remedy="use `algo` Newton"
-        )
+        raise DataError("the baselines of this FSL-MRS are of an unsupported kind", remedy="use `algo` Newton")
+    from ..physics.baseline import Baseline
+
     kind = Baseline.parse(words, mrs.numPoints, 1.0)
     if kind.mode == "spline":
         raise OptionError(
@@ -66,7 +73,7 @@ def fsl_mrs_baseline(mrs, ppmlim: tuple[float, float], words: str) -> tuple[dict
 def matching_baseline(
     words: str, regressor: np.ndarray, window: tuple[int, int], ppmlim: tuple[float, float]
 ) -> Baseline:
-    """Return this package's baseline on FSL-MRS's regressors, so that the coefficients mean the same.
+    """Return this package's baseline on FSL-MRS's regressors, so that the coefficients are those of FSL-MRS.
 
     Parameters
     ----------
@@ -78,6 +85,8 @@ def matching_baseline(
         First and last+1 point that are fitted.
     ppmlim : (float, float)
     """
+    from ..physics.baseline import Baseline
+
     first, last = window
     plain = Baseline.parse(words, last - first, abs(ppmlim[1] - ppmlim[0]))
     half = regressor.shape[1] // 2

@@ -1,6 +1,6 @@
 """Fits of FSL-MRS's objects, with FSL-MRS's result objects.  The wing ``fslmrs`` alone imports ``fsl_mrs``.
 
-FSL-MRS changed the signature of ``FitRes`` and the making of baselines between its releases; both are met by
+FSL-MRS changed the signature of ``FitRes`` and its baselines between releases; both are told apart by
 inspection, never by a version number.  Importing this module does not load torch, because FSL-MRS's worker processes
 import it when they unpickle results that were fitted elsewhere.
 """
@@ -29,12 +29,12 @@ METHOD = "dlquant"
 
 # MRS objects of a volume that are held and fitted at once; each carries a copy of the basis set.
 _BATCH = 512
-_FOR_PRIOR = 2048  # voxels that a prior is learnt from
+_FOR_PRIOR = 2048  # voxels that a prior is estimated from
 
 
 @dataclass
 class _Solution:
-    """A fit made beforehand; it travels with its MRS object to the call that asks for the result.
+    """A fit made beforehand, carried by its MRS object to the call for the result.
 
     ``options`` are those of the fit, ``params`` is None where nothing could be fitted.
     """
@@ -46,7 +46,7 @@ class _Solution:
 
 
 def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
-    """Fit one spectrum; what ``fit_FSLModel(mrs, method='dlquant', ...)`` does.
+    """Fit one spectrum, as ``fit_FSLModel(mrs, method='dlquant', ...)``.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def fit_batched(
     """Iterate over tuples that begin with an MRS object, a batch of them fitted at once and the fits travelling along.
 
     A later ``fit_FSLModel(mrs, method='dlquant', ...)`` with the same arguments, in this process or another, finds the
-    fit there.  The prior is brought to the scale of the first batch, or learnt from it, and is the same for all.  With
-    ``volume``, the values of maps are collected there.
+    fit there.  The prior is brought to the scale of the first batch, or estimated from it, and is the same for all.
+    With ``volume``, the values of maps are collected there.
     """
     options.check()
     voxels, prior = iter(voxels), None
@@ -254,11 +254,11 @@ def _result(mrs, solution: _Solution) -> FitRes:
         "ppmlim": options.ppmlim,
         **baseline,
     }
-    known = inspect.signature(FitRes.__init__).parameters
-    unknown = [name for name, p in known.items() if p.default is p.empty and name not in ("self", *values)]
+    parameters = inspect.signature(FitRes.__init__).parameters
+    unknown = [name for name, p in parameters.items() if p.default is p.empty and name not in ("self", *values)]
     if unknown:
         raise DataError(
-            f"this FSL-MRS's results need {', '.join(unknown)}, which this version does not know",
+            f"this FSL-MRS's results need {', '.join(unknown)}, which this version does not support",
             remedy="use `algo` Newton",
         )
     result = DlFitRes(**values)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.errors import OptionError, OutputError
 
-__all__ = ["NAMES", "add", "remove", "found"]
+__all__ = ["NAMES", "add", "find", "is_ours", "remove"]
 
 NAMES = ("fsl_mrs", "fsl_mrs_proc")
 _MARK = "Launcher of FSL-MRS-DL"
@@ -30,20 +30,21 @@ sys.exit({name}())
 
 
 def _folder() -> Path:
+    """Return the folder of this environment's commands."""
     return Path(sysconfig.get_path("scripts"))
 
 
 def is_ours(path: Path) -> bool:
-    """Was this file written by :func:`add`?"""
+    """Tell whether a file was written by :func:`add`."""
     try:
         return _MARK in path.read_text(errors="replace")[:400]
     except OSError:
         return False
 
 
-def found() -> dict[str, tuple[Path, bool]]:
-    """Launchers of these names that a shell would start, or that lie in this environment: name -> (path, is it
-    ours)."""
+def find() -> dict[str, tuple[Path, bool]]:
+    """Return the launchers that a shell would start, or that are in this environment, by name: their path, and whether
+    :func:`add` wrote it."""
     out = {}
     for name in NAMES:
         first = shutil.which(name)
@@ -64,18 +65,14 @@ def add() -> list[Path]:
         If the folder cannot be written.
     """
     if importlib.util.find_spec("fsl_mrs") is not None:
-        raise OptionError(
-            "FSL-MRS is installed here and has its own launchers, which do these jobs with it; nothing was added."
-        )
+        raise OptionError("FSL-MRS is installed here and has its own launchers for these jobs; nothing was added.")
     folder = _folder()
     for name in NAMES:
-        # Every folder of the path, not the first hit alone: ours may stand before somebody else's.
+        # Every folder of the path, not the first hit alone: ours may hide another one.
         for place in [folder, *map(Path, os.environ.get("PATH", "").split(os.pathsep))]:
             path = place / name
             if os.path.lexists(path) and not is_ours(path) and (place == folder or os.access(path, os.X_OK)):
-                raise OptionError(
-                    f"{path}: there is a launcher {name} already, and it is not replaced; nothing was added."
-                )
+                raise OptionError(f"{path}: there is a launcher {name} already; nothing was added.")
     written = []
     try:
         for name in NAMES:
@@ -88,12 +85,14 @@ def add() -> list[Path]:
     except OSError as exc:
         for path in written:
             path.unlink(missing_ok=True)
-        raise OutputError(f"{folder}: cannot be written ({exc.strerror}); choose an environment of your own.") from exc
+        raise OutputError(
+            f"{folder}: cannot be written ({exc.strerror})", remedy="choose an environment of your own"
+        ) from exc
     return [folder / name for name in NAMES]
 
 
 def remove() -> list[Path]:
-    """Take away the launchers that :func:`add` wrote, and no others; those that were removed.
+    """Remove the launchers that :func:`add` wrote, and no others; returns those that were removed.
 
     Raises
     ------
@@ -108,7 +107,8 @@ def remove() -> list[Path]:
                 path.unlink()
             except OSError as exc:
                 raise OutputError(
-                    f"{path}: cannot be removed ({exc.strerror}); ask whoever maintains this environment."
+                    f"{path}: cannot be removed ({exc.strerror})",
+                    remedy="ask the maintainer of this environment",
                 ) from exc
             removed.append(path)
     return removed

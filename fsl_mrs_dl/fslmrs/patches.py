@@ -1,8 +1,7 @@
 """Changes to FSL-MRS's modules, each applied once to the module as it was just imported.
 
-A patch looks first whether the module has the shape it knows, and raises :class:`UnknownShape` without having touched
-anything if not.  FSL-MRS's own code always runs; these wrap it.  Standard library only: everything else is loaded when
-it is used.
+A patch first checks that the module has the expected shape, and raises :class:`UnknownShape` before any change if not.
+FSL-MRS's own code always runs; these wrap it.  Standard library only: everything else is loaded when it is used.
 """
 
 import functools
@@ -11,25 +10,26 @@ from .plugin import STEPS, DlQuant, one_line_errors
 
 __all__ = ["PATCHES", "UnknownShape"]
 
-# An FSL-MRS module that finds plugins by itself says so with this name (docs/fsl_mrs_plugins.md); it is left alone.
+# A module of FSL-MRS that finds plugins by itself has this name (docs/fsl_mrs_plugins.md) and is not patched.
 PLUGIN_GROUP = "PLUGIN_GROUP"
 
-# What the running command was told, for fits deep inside of it ({"options": FitOptions, "args": ...}), and what it has
-# found so far.
+# State of the running command, for fits deep inside of it: "options" (FitOptions), "args", then "arguments" of the
+# first fit and "volume", the collector of maps.
 _running: dict = {}
 
 
 class UnknownShape(Exception):
-    """The module is not as any FSL-MRS this package knows."""
+    """The module has another shape than in any supported FSL-MRS."""
 
 
-def _need(condition, what: str) -> None:
+def _need(condition, missing: str) -> None:
+    """Raise UnknownShape unless a condition holds; ``missing`` is what the module lacks."""
     if not condition:
-        raise UnknownShape(what)
+        raise UnknownShape(missing)
 
 
 def _parameters(function) -> list[str]:
-    """Names of a plain function's parameters, without loading ``inspect``, which would slow every command's help."""
+    """Return the names of a plain function's parameters without ``inspect``, which would slow every command's help."""
     code = getattr(function, "__code__", None)
     return list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) if code else ["?"]
 
@@ -38,36 +38,36 @@ def _parameters(function) -> list[str]:
 
 
 def patch_fitting(module) -> None:
-    """``fit_FSLModel`` knows ``method='dlquant'``; options of ours may be given as ``dl_device='cpu'`` and so on."""
+    """Add ``method='dlquant'`` to ``fit_FSLModel``, with its own options as ``dl_device='cpu'`` and so on."""
     original = getattr(module, "fit_FSLModel", None)
     _need(callable(original), "no function fit_FSLModel")
     import inspect
 
     signature = inspect.signature(original)
     parameters = list(signature.parameters)
-    wanted = ("mrs", "method", "ppmlim", "metab_groups", "model", "x0", "baseline_order")
-    _need(parameters[:2] == ["mrs", "method"] and set(wanted) <= set(parameters), f"fit_FSLModel{signature}")
+    needed = ("mrs", "method", "ppmlim", "metab_groups", "model", "x0", "baseline_order")
+    _need(parameters[:2] == ["mrs", "method"] and set(needed) <= set(parameters), f"fit_FSLModel{signature}")
 
     @functools.wraps(original)
     def fit_FSLModel(*args, **kwargs):
         if (kwargs.get("method") or (args[1] if len(args) > 1 else None)) != DlQuant.name:
             return original(*args, **kwargs)
-        own = {name[3:]: kwargs.pop(name) for name in list(kwargs) if name.startswith("dl_")}
+        dl_values = {name[3:]: kwargs.pop(name) for name in list(kwargs) if name.startswith("dl_")}
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         options = _running.get("options")
-        if own:
+        if dl_values:
             from ..fitting.options import FitOptions
 
-            for name in own:
+            for name in dl_values:
                 if name not in ("init", "model", "device", "estimate", "prior"):
                     raise TypeError(f"fit_FSLModel() got an unexpected keyword argument 'dl_{name}'")
             # The network; the signal model is fit_FSLModel's own argument.
-            options = FitOptions(**{"network" if name == "model" else name: value for name, value in own.items()})
+            options = FitOptions(**{"network" if name == "model" else name: value for name, value in dl_values.items()})
         result = DlQuant.fit(arguments.pop("mrs"), arguments, options)
         if _running.get("options") is not None and "arguments" not in _running and hasattr(result, "dl"):
-            # A command's one fit, or a volume's average: FSL-MRS says nothing of how well it went.
+            # A command's one fit, or a volume's average: FSL-MRS prints nothing about its quality.
             import sys
 
             print(DlQuant.describe(result), file=sys.stderr)
@@ -82,7 +82,7 @@ def patch_fitting(module) -> None:
 
 
 def patch_report(module) -> None:
-    """The methods section of a report says how ``dlquant`` fitted."""
+    """Describe ``dlquant`` in the methods section of a report."""
     original = getattr(module, "svs_methods_summary", None)
     _need(callable(original) and _parameters(original) == ["res"], "no function svs_methods_summary(res)")
 
@@ -102,8 +102,8 @@ def patch_report(module) -> None:
 def _with_parser(module, before_parsing, after_parsing=None, afterwards=None) -> None:
     """Let the module's ``main`` build its parser from a class that calls back around ``parse_args``.
 
-    ``before_parsing(parser, words)`` adds what is to be added and returns the words to parse, ``None`` for the command
-    line's; ``afterwards()`` is called when all went well.
+    ``before_parsing(parser, words)`` adds arguments and returns the words to parse, None for the command line's;
+    ``after_parsing(parser, parsed)`` gets the parsed arguments; ``afterwards()`` is called after a run without error.
     """
     original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
     _need(callable(original) and not _parameters(original), "no function main()")
@@ -149,6 +149,7 @@ def _with_parser(module, before_parsing, after_parsing=None, afterwards=None) ->
 
 
 def _add_dlquant(parser, words):
+    """Add the options of ``dlquant`` to a parser; returns the words unchanged."""
     DlQuant.add_arguments(parser.add_argument_group(DlQuant.heading))
     for action in parser._actions:
         if action.dest == "algo" and isinstance(action.help, str):
@@ -158,6 +159,7 @@ def _add_dlquant(parser, words):
 
 
 def _take_options(parser, args) -> None:
+    """Store the options of ``dlquant`` for the fits of the command."""
     if str(args.algo).lower().replace("-", "").replace("_", "") == DlQuant.name:
         args.algo = DlQuant.name  # DLQuant, dl-quant
     _running["options"] = DlQuant.options_from(args, args.algo)
@@ -167,19 +169,19 @@ def _take_options(parser, args) -> None:
 
 
 def _write_volume() -> None:
-    """The maps that FSL-MRS has not, beside its own."""
+    """Write the maps that FSL-MRS does not write, beside its own."""
     output = getattr(_running.get("args"), "output", None)
     if _running.get("volume") is not None and output:
         _running["volume"].write(output)
 
 
 def patch_fsl_mrs(module) -> None:
-    """``fsl_mrs`` takes ``--algo dlquant`` and its options."""
+    """Add ``--algo dlquant`` and its options to ``fsl_mrs``."""
     _with_parser(module, _add_dlquant, _take_options)
 
 
 def patch_fsl_mrsi(module) -> None:
-    """``fsl_mrsi`` takes ``--algo dlquant``; see also :func:`patch_mrsi`."""
+    """Add ``--algo dlquant`` to ``fsl_mrsi``; see also :func:`patch_mrsi`."""
     original = getattr(module, "runvoxel", None)
     _need(
         _parameters(original)[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)"
@@ -191,7 +193,7 @@ def patch_fsl_mrsi(module) -> None:
         if _running.get("options") is None or "arguments" in _running:
             return original(mrs_in, args, Fitargs, *more, **named)
         # The first call is for the volume's average, which FSL-MRS fits with Newton and starts every voxel from.  Here
-        # each voxel has starts of its own, which leaves the answer independent of what else is in the volume.
+        # each voxel has initial values of its own, so that a fit does not depend on the other voxels.
         Fitargs = {**Fitargs, "method": DlQuant.name}
         result = original(mrs_in, args, Fitargs, *more, **named)
         _running["arguments"] = Fitargs
@@ -201,13 +203,13 @@ def patch_fsl_mrsi(module) -> None:
 
 
 def patch_mrsi(module) -> None:
-    """While ``fsl_mrsi --algo dlquant`` runs, a volume's voxels are fitted in batches as FSL-MRS iterates over them.
+    """Fit a volume's voxels in batches while ``fsl_mrsi --algo dlquant`` iterates over them.
 
-    The average it begins with is taken over the voxels that can be fitted; one voxel of NaN would make it NaN.
+    The average that it fits first is taken over the usable voxels; one voxel of NaN would make it NaN.
     """
     cls = getattr(module, "MRSI", None)
-    known = isinstance(cls, type) and {"__iter__", "mrs_from_average"} <= set(vars(cls))
-    _need(known, "no class MRSI with __iter__ and mrs_from_average")
+    is_expected = isinstance(cls, type) and {"__iter__", "mrs_from_average"} <= set(vars(cls))
+    _need(is_expected, "no class MRSI with __iter__ and mrs_from_average")
     plain_iter, plain_average = cls.__iter__, cls.mrs_from_average
 
     @functools.wraps(plain_iter)
@@ -231,19 +233,19 @@ def patch_mrsi(module) -> None:
 
 
 def _with_config(words, library):
-    """The words with the options of a ``--config`` file written out behind a step of ours; those on the command line
-    win.
+    """Return the words with the options of a ``--config`` file appended after one of our steps; the command line
+    wins.
 
-    FSL-MRS takes ``--config`` before the step, where its parser gives nothing to the step's own required options.
+    FSL-MRS takes ``--config`` before the step, where its parser does not fill the step's own required options.
     """
     import sys
 
-    given = list(sys.argv[1:] if words is None else words)
-    given = [part for word in given for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
-    if not {step.name for step in STEPS} & set(given) or "--config" not in given[:-1]:
+    expanded = list(sys.argv[1:] if words is None else words)
+    expanded = [part for word in expanded for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
+    if not {step.name for step in STEPS} & set(expanded) or "--config" not in expanded[:-1]:
         return words
-    at = given.index("--config")
-    path, given = given[at + 1], given[:at] + given[at + 2 :]
+    at = expanded.index("--config")
+    path, expanded = expanded[at + 1], expanded[:at] + expanded[at + 2 :]
     try:
         with open(path) as file:
             settings = library.DefaultConfigFileParser().parse(file)
@@ -258,15 +260,15 @@ def _with_config(words, library):
         ) from exc
     for key, value in settings.items():
         option = f"--{key.lstrip('-')}"
-        if option in given or (isinstance(value, str) and value.lower() in ("false", "no")):
+        if option in expanded or (isinstance(value, str) and value.lower() in ("false", "no")):
             continue
         flag = isinstance(value, str) and value.lower() in ("true", "yes")
-        given += [option] if flag else [option, *([value] if isinstance(value, str) else value)]
-    return given
+        expanded += [option] if flag else [option, *([value] if isinstance(value, str) else value)]
+    return expanded
 
 
 def patch_fsl_mrs_proc(module) -> None:
-    """``fsl_mrs_proc`` has the steps ``dl-align`` and ``dl-denoise``."""
+    """Add the steps ``dl-align`` and ``dl-denoise`` to ``fsl_mrs_proc``."""
     _need(callable(getattr(module, "add_common_args", None)), "no function add_common_args")
     library = getattr(module, "configargparse", None)
 

@@ -1,8 +1,8 @@
-"""What this package adds to FSL-MRS: the steps ``dl-align`` and ``dl-denoise``, and the fitting method ``dlquant``.
+"""The additions to FSL-MRS: the steps ``dl-align`` and ``dl-denoise``, and the fitting method ``dlquant``.
 
 They have the form that ``docs/fsl_mrs_plugins.md`` proposes for plugins of FSL-MRS; an FSL-MRS that has the mechanism
 finds them through this package's entry points, any other gets them from :mod:`fsl_mrs_dl._hook`.  Only the standard
-library is imported before there is something to do, so that help texts stay as quick as they were.
+library is imported at once, so that help texts stay as quick as they were.
 """
 
 from ..preproc.options import AlignOptions, add_align_arguments, add_denoise_arguments
@@ -27,7 +27,7 @@ class DlAlign:
 
     @staticmethod
     def run(dataobj, args: dict):
-        """FSL-MRS's container of data and reference, and its arguments -> a container of the aligned data."""
+        """Align FSL-MRS's container of data and reference; returns a container of the aligned data."""
         from pathlib import Path
 
         from ..preproc.align import align_image
@@ -54,7 +54,7 @@ class DlDenoise:
     """``fsl_mrs_proc dl-denoise``."""
 
     name = "dl-denoise"
-    help = "Take noise out of spectra, to look at them; not for fits (FSL-MRS-DL)."
+    help = "Take noise out of spectra, for display only; not for fits (FSL-MRS-DL)."
 
     @staticmethod
     def add_arguments(group) -> None:
@@ -67,7 +67,7 @@ class DlDenoise:
 
     @staticmethod
     def run(dataobj, args: dict):
-        """FSL-MRS's container of data and reference, and its arguments -> a container of the denoised data."""
+        """Denoise FSL-MRS's container of data and reference; returns a container of the denoised data."""
         from ..preproc.denoise import denoise_image, summary_line
         from ..results.reports.denoising import write_denoise_report
 
@@ -100,14 +100,12 @@ class DlQuant:
         "init": "initial values of the fits: classical, network or both (default: as the data allow)",
         "network": "trained network that proposes them, by name or folder (default quant-universal)",
         "device": "where to compute: auto (default), cpu or cuda",
-        "estimate": (
-            "concentrations that are reported: ml (default: maximum of the likelihood), posterior_mean or network"
-        ),
+        "estimate": ("reported concentrations: ml (default: maximum of the likelihood), posterior_mean or network"),
         "prior": (
             "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)"
         ),
     }
-    _STRINGS = {"network": "--dl-model"}
+    _STRINGS = {"network": "--dl-model", "t1_values": "--t1-values", "t2_values": "--t2-values"}
 
     @classmethod
     def add_arguments(cls, group) -> None:
@@ -117,21 +115,21 @@ class DlQuant:
 
     @classmethod
     def options_from(cls, args, algo: str):
-        """The method's options out of parsed arguments, checked; ``None`` if another method was chosen.
+        """Return the method's options from parsed arguments, checked; None if another method was chosen.
 
         Raises
         ------
         OptionError
             If one of them was given for another method, or has a value that cannot be served.
         """
-        given = {
+        values = {
             name: getattr(args, f"dl_{name}") for name in cls._OPTIONS if getattr(args, f"dl_{name}", None) is not None
         }
         if algo != cls.name:
-            if given:
+            if values:
                 from ..core.errors import OptionError
 
-                option = next(iter(given))
+                option = next(iter(values))
                 raise OptionError(
                     f"goes with `algo` {cls.name} only, not with `algo` {algo}",
                     option=option,
@@ -140,12 +138,12 @@ class DlQuant:
             return None
         from ..fitting.options import FitOptions
 
-        return FitOptions(**given).check()
+        return FitOptions(**values).check()
 
     @classmethod
     def spelling(cls, name: str) -> str:
         """Return the option of FSL-MRS's commands for a plain name."""
-        return cls._STRINGS.get(name, f"--dl-{name}") if name in cls._OPTIONS else f"--{name}"
+        return cls._STRINGS.get(name, f"--dl-{name}" if name in cls._OPTIONS else f"--{name}")
 
     @staticmethod
     def warn(args) -> None:
@@ -157,23 +155,23 @@ class DlQuant:
         try:
             header = load_header(args.data).header
         except FslMrsDlError:
-            return  # FSL-MRS says in its own words what is wrong with the file
+            return  # FSL-MRS reports what is wrong with the file
         from ..preproc.denoise import warn
 
         warn(args, header)
 
     @classmethod
     def fit(cls, mrs, arguments: dict, options=None):
-        """One spectrum -> ``FitRes``; see :func:`fsl_mrs_dl.fslmrs.fit`."""
+        """Fit one spectrum and return its ``FitRes``; see :func:`fsl_mrs_dl.fslmrs.fit.fit`."""
         from . import fit as fit_module
 
         return fit_module.fit(mrs, arguments, options)
 
     @classmethod
     def fit_batched(cls, voxels, arguments: dict, options=None, running: dict | None = None):
-        """FSL-MRS's iterator over voxels -> the same, fitted ahead; see :func:`fsl_mrs_dl.fslmrs.fit.fit_batched`.
+        """Iterate over voxels as FSL-MRS does, fitted ahead; see :func:`fsl_mrs_dl.fslmrs.fit.fit_batched`.
 
-        ``running`` holds a command's ``args`` and gets ``volume``, which has the maps to be written afterwards.
+        ``running`` is the state of a command with its ``args``; the collector of maps is put there as ``volume``.
         """
         from ..fitting.options import FitOptions
         from . import fit as fit_module
@@ -189,7 +187,7 @@ class DlQuant:
 
     @classmethod
     def usable(cls, fids, mask):
-        """Those voxels of a mask ``(x, y, z)`` whose FIDs ``(x, y, z, n_points)`` are finite and not all zero.
+        """Return the voxels of a mask ``(x, y, z)`` whose FIDs ``(x, y, z, n_points)`` are finite and not all zero.
 
         Raises
         ------
@@ -208,15 +206,14 @@ class DlQuant:
 
     @classmethod
     def describe(cls, result) -> str:
-        """The method in a sentence, for the methods section of reports."""
+        """Return the method in a sentence, for the methods section of reports."""
         from . import result as result_module
 
         return result_module.describe_fit(result)
 
 
 class one_line_errors:
-    """Context in which errors a user is meant to read end the command with their one line and status 2, without a
-    traceback.
+    """Context in which errors for the user end the command with their one line and status 2, without a traceback.
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ from fsl_mrs.utils.results import FitRes
 from .. import __version__
 from ..core.errors import DataError
 from ..fitting.serialise import Plain, restored_row
+from ..results.layout import OOD_LIMIT
 
 __all__ = ["DlFitRes", "ReadOnlyMRS", "describe_fit"]
 
@@ -22,7 +23,7 @@ class DlFitRes(FitRes):
 
     Everything is FSL-MRS's own.  ``dl`` holds values that it has no place for: ``init``, ``estimate``, ``converged``,
     ``n_iter``, ``misfit`` (residual over noise; one where the model explains everything but noise) and ``ood_score``
-    (above one the spectrum is unlike clean data).  :meth:`uncertainties` has every estimate with its intervals.
+    (above one the spectrum is out of distribution).  :meth:`uncertainties` has every estimate with its intervals.
     """
 
     dl: dict = {}
@@ -39,24 +40,25 @@ class DlFitRes(FitRes):
             If the spectrum could not be fitted.
         """
         if self.dl_row is None:
-            raise DataError("the FID is zero or holds NaN; nothing is known of its concentrations.")
-        from ..results.tables import FitResults, row_data
+            raise DataError("the FID is zero or holds NaN; it has no estimates.")
+        from ..results.fit_results import FitResults
+        from ..results.tables import uncertainty_table
 
         reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
-        named = str(reference).split("+") if reference else []
+        names = str(reference).split("+") if reference else []
         row = restored_row(self.dl_row)
         sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(row.names)]
-        return FitResults(row, row_data(), named or ["no reference"], sums, False, self.dl["estimate"]).uncertainties()
+        return uncertainty_table(FitResults(row, None, names or ["no reference"], sums, estimate=self.dl["estimate"]))
 
     def to_file(self, filename, what="concentrations"):
-        """As FSL-MRS's; with its summary, ``uncertainty.csv`` is written into the same folder."""
+        """Write a table as FSL-MRS does, and with the summary ``uncertainty.csv`` into the same folder."""
         super().to_file(filename, what=what)
         if what == "summary" and self.dl_row is not None:
             self.uncertainties().to_csv(Path(filename).with_name("uncertainty.csv"), index=False)
 
     def getUncertainties(self, type="percentage", metab=None):
-        """As FSL-MRS's: SDs of the concentrations from the Cramer-Rao bound."""
-        # FSL-MRS asks for the method by name here, and for the one it does not know returns nothing.
+        """Return SDs of the concentrations from the Cramer-Rao bound, as FSL-MRS does."""
+        # FSL-MRS goes by the name of the method here, and returns nothing for another.
         newton = copy.copy(self)
         newton.method = "Newton"
         return FitRes.getUncertainties(newton, type=type, metab=metab)
@@ -72,10 +74,10 @@ class DlFitRes(FitRes):
 
 
 class ReadOnlyMRS(MRS):
-    """An MRS object for reading only, its formatted basis made once.
+    """An MRS object for reading only, whose formatted basis is computed once.
 
-    FSL-MRS resamples the basis at every look, some two dozen times for one result; that is half of the time a result
-    takes.
+    FSL-MRS resamples the basis at every access, some two dozen times for one result, which is half of the time of a
+    result.
     """
 
     @classmethod
@@ -88,23 +90,24 @@ class ReadOnlyMRS(MRS):
 
     @cached_property
     def basis(self):
+        """Formatted basis, as FSL-MRS returns it."""
         return super().basis
 
 
 def describe_fit(result) -> str:
-    """A result's ``dl`` in a sentence, for reports and terminals; empty for results of another method."""
+    """Return a result's ``dl`` in a sentence, for reports and terminals; empty for results of another method."""
     dl = getattr(result, "dl", None)
     if not dl:
         return ""
     ended = f"converged after {dl['n_iter']} steps" if dl["converged"] else f"did NOT converge in {dl['n_iter']} steps"
-    what = {
+    estimate = {
         "ml": "",
         "posterior_mean": " Concentrations are posterior means.",
         "network": " Concentrations are the network's own.",
     }
-    strange = " The spectrum is unlike clean data." if dl.get("ood_score", 0) > 1 else ""
+    outside = " The spectrum is out of distribution." if dl.get("ood_score", 0) > OOD_LIMIT else ""
     return (
         f"dlquant (FSL-MRS-DL {__version__}): initial values {dl['init']}, refined to the maximum of the"
         f" likelihood, {ended}; residual over noise"
-        f" {dl['misfit']:.2f}.{what.get(dl.get('estimate', 'ml'), '')}{strange}"
+        f" {dl['misfit']:.2f}.{estimate.get(dl.get('estimate', 'ml'), '')}{outside}"
     )

@@ -1,4 +1,4 @@
-"""Switching :mod:`fsl_mrs_dl._hook` on and off for an environment, and saying which it is."""
+"""The switch of :mod:`fsl_mrs_dl._hook` in an environment: on, off, and its state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PTH = "fsl_mrs_dl_hook.pth"
 
 
 def starter_files() -> list[Path]:
-    """The ``.pth`` files that start the hook of this Python, in the folders where Python looks for them."""
+    """Return the ``.pth`` files that start the hook of this Python, in its folders of packages."""
     folders = [sysconfig.get_path("purelib"), *getattr(site, "getsitepackages", list)()]
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
@@ -25,12 +25,12 @@ def starter_files() -> list[Path]:
 
 
 def starter_text() -> str:
-    """What such a file holds."""
+    """Return the content of such a file."""
     return resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text()
 
 
 def status() -> tuple[bool, str]:
-    """Is the hook on for this Python, and why, in a line."""
+    """Return whether the hook is on for this Python, and the reason in a line."""
     reason = _hook.switched_off()
     if reason:
         remedy = "unset it" if reason.startswith(_hook.VARIABLE) else "'fsl_mrs_dl hook on' removes it"
@@ -45,8 +45,12 @@ def status() -> tuple[bool, str]:
 
 
 def turn_off() -> Path:
-    """Switch the hook off for this environment, or for this user where the environment cannot be written; the file that
-    does it.
+    """Switch the hook off for this environment, or for this user where the environment cannot be written.
+
+    Returns
+    -------
+    Path
+        The file that switches it off.
 
     Raises
     ------
@@ -62,11 +66,16 @@ def turn_off() -> Path:
             return path
         except OSError:
             continue
-    raise OutputError(f"{path}: cannot be written; set the environment variable {_hook.VARIABLE}=off instead.")
+    raise OutputError(f"{path}: cannot be written", remedy=f"set the environment variable {_hook.VARIABLE}=off instead")
 
 
 def turn_on() -> list[Path]:
-    """Undo :func:`turn_off`, and install the starter file if it is missing; the files that were removed or written.
+    """Undo :func:`turn_off`, and install the starter file if it is missing.
+
+    Returns
+    -------
+    list of Path
+        The files that were removed or written.
 
     Raises
     ------
@@ -80,7 +89,7 @@ def turn_on() -> list[Path]:
                 path.unlink()
             except OSError as exc:
                 raise OutputError(
-                    f"{path}: cannot be removed ({exc.strerror}); ask whoever maintains this environment."
+                    f"{path}: cannot be removed ({exc.strerror})", remedy="ask the maintainer of this environment"
                 ) from exc
             changed.append(path)
     if not starter_files():
@@ -89,7 +98,7 @@ def turn_on() -> list[Path]:
             path.write_text(starter_text())
         except OSError as exc:
             raise OutputError(
-                f"{path}: cannot be written ({exc.strerror}); ask whoever maintains this environment."
+                f"{path}: cannot be written ({exc.strerror})", remedy="ask the maintainer of this environment"
             ) from exc
         changed.append(path)
     return changed

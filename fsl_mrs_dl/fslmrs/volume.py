@@ -28,12 +28,11 @@ class VolumeMapCollector:
     def keep(self, fits, places: list[tuple], spectra: list) -> None:
         """Add the values of one batch, whose voxels are at ``places``."""
         from ..results import maps, model_file
-        from ..results.tables import FitResults, row_data
+        from ..results.fit_results import FitResults
 
         if self.model is None:
             self.model, self.names, self.fid_scale = fits.model, list(fits.names), float(spectra[0].scaling["FID"])
-        whole = FitResults(fits, row_data(), self.internal_ref, self.combine, bool(spectra[0].conj_FID), self.estimate)
-        part = maps.values_of(whole)
+        part = maps.map_values(FitResults(fits, None, self.internal_ref, self.combine, estimate=self.estimate))
         # FSL-MRS scales each voxel's FID by itself; a model for viewers has one scale.
         scale = self.fid_scale / np.array([float(mrs.scaling["FID"]) for mrs in spectra])
         params, cov = fits.params.copy(), fits.cov.copy()
@@ -42,7 +41,11 @@ class VolumeMapCollector:
         params[:, linear] *= scale[:, None]
         cov[:, :m] *= scale[:, None, None]
         cov[:, :, :m] *= scale[:, None, None]
-        part |= {"params": params.astype(np.float32), "cov": model_file.packed(cov), "noise": fits.noise_sd * scale}
+        part |= {
+            "params": params.astype(np.float32),
+            "cov": model_file.pack_symmetric(cov),
+            "noise": fits.noise_sd * scale,
+        }
         part["place"] = np.array([tuple(place)[:3] for place in places])
         part["conjugated"] = np.array([bool(mrs.conj_FID) for mrs in spectra])
         self.parts.append(part)
@@ -50,6 +53,7 @@ class VolumeMapCollector:
     def write(self, folder: str | Path) -> None:
         """Write the maps that FSL-MRS does not make into its folder of results, and the files of viewers."""
         from ..results import layout, maps, model_file
+        from ..results.fit_results import reported_names
 
         folder = Path(folder)
         if not self.parts or not (folder / "concs" / "raw").is_dir():
@@ -61,20 +65,18 @@ class VolumeMapCollector:
         get = lambda name: np.concatenate([part[name] for part in self.parts])  # noqa: E731
         index = np.ravel_multi_index(tuple(get("place").T), shape)
         kinds = set(self.parts[0]) - {"params", "cov", "noise", "place", "conjugated"}
-        names = maps.all_names(self.names, self.internal_ref, self.combine)
-        maps.write(folder, maps.Grid(shape, image.affine, index), kinds, get, names, ours_only=True)
-        model_file.write_model(
-            folder,
-            self.model,
-            self.names,
+        names = reported_names(self.names, self.internal_ref, self.combine)
+        maps.write_maps(folder, maps.Grid(shape, image.affine, index), kinds, get, names, ours_only=True)
+        fits = model_file.StoredFits(
             grid=shape,
-            fid_scale=self.fid_scale,
-            conjugated=bool(get("conjugated").mean() > 0.5),
             rows=index,
             params=get("params"),
             cov=get("cov"),
             noise_sd=get("noise"),
+            fid_scale=self.fid_scale,
+            conjugated=bool(get("conjugated").mean() > 0.5),
         )
+        model_file.write_model(folder, self.model, self.names, fits)
         written = {one.key for one in layout.QUANTITIES if one.key in kinds and (folder / one.path(names[0])).is_file()}
         written |= {one.key for one in layout.QUANTITIES if one.fsl_mrs and (folder / one.path(names[0])).is_file()}
         maps.write_for_viewer(

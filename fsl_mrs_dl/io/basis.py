@@ -159,7 +159,7 @@ class Basis:
         """Return the set with the usual sign of its frequency axis; ``notes`` records a conjugation."""
         if not detect_conjugation(self.fids, self.axes):
             return self
-        note = "the frequency axis ran backwards and was turned round (complex conjugate)"
+        note = "the frequency axis ran backwards and was reversed (complex conjugate)"
         return replace(self, fids=self.fids.conj(), notes=self.notes + (note,))
 
     def select(self, keep: list[str] | None = None, ignore: list[str] | None = None) -> Basis:
@@ -258,7 +258,7 @@ class Basis:
                 return [0] * self.n_metabs
             spec = [spec]
         if all(isinstance(entry, (int, np.integer)) for entry in spec):
-            if len(spec) != self.n_metabs or sorted(set(spec)) != list(range(max(spec) + 1)):
+            if len(spec) != self.n_metabs or sorted(set(spec)) != list(range(len(set(spec)))):
                 raise BasisError(
                     f"one number per metabolite is needed ({self.n_metabs}), from 0 without gaps",
                     option="metab_groups",
@@ -282,7 +282,7 @@ class Basis:
 
 
 def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
-    """Tell whether the signal of FIDs ``(..., n_points)`` lies on the wrong side of the carrier.
+    """Tell whether the signal of FIDs ``(..., n_points)`` is on the wrong side of the carrier.
 
     Compares the detrended spectral power in the nucleus' usual window as stored and conjugated, spectrum by spectrum,
     and takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never
@@ -345,8 +345,11 @@ _ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*'?([^',]*?)'?\s*,?\s*$")
 def _read_lcmodel(path: Path) -> Basis:
     """Read LCModel's format: namelists of settings, then the *spectrum* of each metabolite in rows of numbers."""
     settings: dict[str, str] = {}
-    names, shifts, spectra = [], [], []
-    in_namelist, values = False, None
+    names: list[str] = []
+    shifts: list[int] = []
+    spectra: list[list[float]] = []
+    in_namelist = False
+    values: list[float] | None = None
     try:
         for line in path.read_text(errors="replace").splitlines():
             stripped = line.strip()

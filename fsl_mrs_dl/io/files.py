@@ -23,7 +23,7 @@ def models_folder() -> Path:
         If it is in neither place.
     """
     package = Path(__file__).resolve().parents[1]
-    # The README tells it from another folder "models" beside an installed package.
+    # The README distinguishes it from another folder "models" beside an installed package.
     for folder in (package / "models", package.parent / "models"):
         if (folder / "README.md").is_file():
             return folder
@@ -66,7 +66,7 @@ def claim(output: Path, about: dict) -> None:
         raise OutputError(f"{output}: cannot be written to ({exc.strerror})", remedy="choose another `output`") from exc
     except ValueError as exc:
         raise OutputError(
-            f"{path}: does not say what the networks beside it are ({exc})", remedy="choose another `output`"
+            f"{path}: is no list of the networks beside it ({exc})", remedy="choose another `output`"
         ) from exc
     if before != about:
         changed = ", ".join(f"{key} {before.get(key)}" for key in about if before.get(key) != about[key])

@@ -219,14 +219,14 @@ def without(data: MrsData, tag: str, numbers) -> MrsData:
     """
     axis = data.axis(tag)
     size = data.fids.shape[axis]
-    kept = [index for index in range(size) if index not in set(numbers)]
+    remaining = [index for index in range(size) if index not in set(numbers)]
 
     def cut(value):
         if isinstance(value, list) and len(value) == size:
-            return [value[index] for index in kept]
+            return [value[index] for index in remaining]
         if isinstance(value, dict) and {"start", "increment"} <= set(value):
             # The values are no longer evenly spaced; the standard allows a list instead.
-            return [value["start"] + index * value["increment"] for index in kept]
+            return [value["start"] + index * value["increment"] for index in remaining]
         if isinstance(value, dict) and "Value" in value:
             return {**value, "Value": cut(value["Value"])}
         return value
@@ -235,7 +235,7 @@ def without(data: MrsData, tag: str, numbers) -> MrsData:
     name = f"dim_{axis + 1}_header"
     if isinstance(header.get(name), dict):
         header[name] = {key: cut(value) for key, value in header[name].items()}
-    return replace(data, fids=data.fids.take(kept, axis), header=header)
+    return replace(data, fids=data.fids.take(remaining, axis), header=header)
 
 
 def save(

@@ -50,7 +50,7 @@ def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
     path : path
         File to write; its folder exists.
     suffix : str
-        End of the temporary file's name, for writers that look at it.
+        End of the temporary file's name, for writers that go by it.
 
     Raises
     ------
@@ -168,10 +168,10 @@ def folder_for(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Iterato
 def _check_replaceable(path: Path, inputs: tuple) -> None:
     """Raise OutputError if a folder holds an input, or anything but results of this package."""
     real = path.resolve()
-    for given in inputs:
-        source = Path(given).resolve()
-        if source == real or real in source.parents:
-            raise OutputError(f"{path}: holds the input {given} and would be replaced", remedy=_ANOTHER_FOLDER)
+    for source in inputs:
+        resolved = Path(source).resolve()
+        if resolved == real or real in resolved.parents:
+            raise OutputError(f"{path}: holds the input {source} and would be replaced", remedy=_ANOTHER_FOLDER)
     names = {entry.name for entry in path.iterdir()}
     has_results = names & {"options.txt", "summary.csv", "truth.json"}
     if names and not has_results and not all(name.endswith(".json") for name in names):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -89,7 +90,8 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
     import nibabel
 
     about = nifti.load_header(path)
-    image = nibabel.load(about.path.resolve())
+    file = Path(about.path or path).resolve()
+    image = cast(Any, nibabel.load(file))
     proxy = image.dataobj
     if not np.issubdtype(proxy.dtype, np.complexfloating):
         raise DataError(
@@ -107,7 +109,6 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
             raise DataError(f"{path}: {tag} has {size} elements, one spectrum per voxel is needed: {remedy}.")
     if shape[3] < 16:
         raise DataError(f"{path}: FIDs have {shape[3]} points", remedy="at least 16 are needed")
-    file = about.path.resolve()
     if file.name.endswith(".gz"):
         target = scratch / "data.nii"
         if not target.is_file():
@@ -151,7 +152,7 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
     from nibabel.filebasedimages import ImageFileError
 
     try:
-        image = nibabel.load(path)
+        image = cast(Any, nibabel.load(path))
         values = np.asanyarray(image.dataobj)
     except (ImageFileError, OSError, EOFError, ValueError) as exc:
         raise OptionError(
@@ -171,9 +172,10 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
     mask = np.nan_to_num(values.reshape(volume.grid)) != 0
     if not mask.any():
         raise OptionError("has no voxel in it", option="mask", value=path, remedy="there is nothing to fit")
-    if not np.allclose(image.affine, volume.about.affine, atol=0.5):
+    if volume.about.affine is not None and not np.allclose(image.affine, volume.about.affine, atol=0.5):
         print(
-            f"The mask {path} lies elsewhere than {volume.about.name} by its header; voxels are taken by their number."
+            f"The mask {path} has another position than {volume.about.name} by its header; voxels are matched by their"
+            " number."
         )
     return mask
 
@@ -199,7 +201,7 @@ def write_spectra(path: Path, volume: Volume, read: Callable[[slice], tuple[np.n
     n_voxels = int(np.prod(volume.grid))
     step = max(1, int(_BLOCK_BYTES / (8 * n_voxels)))
     with gzip.open(path, "wb", compresslevel=1) as out:
-        # The header knows where the array is to begin, its extensions lie in between.
+        # The header has the place where the array begins; its extensions are in between.
         header.write_to(out)
         out.write(b"\0" * (int(header.get_data_offset()) - out.tell()))
         for start in range(0, volume.n_points, step):

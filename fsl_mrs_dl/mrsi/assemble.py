@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ..io.volume import write_spectra
-from ..results import layout, maps, model_file, tables
+from ..results import layout, maps, model_file
+from ..results.fit_results import FitResults, reported_names
 from . import scratch
 from .chunks import chunk_files, gather, model_of
 from .job import Job
@@ -21,7 +22,7 @@ __all__ = ["write_results", "finish", "duration", "summary"]
 
 
 def write_results(
-    folder: Path, job: Job, *, options_text: str, pilot: tables.FitResults | None = None
+    folder: Path, job: Job, *, options_text: str, pilot: FitResults | None = None
 ) -> dict[str, np.ndarray]:
     """Write FSL-MRS's folder and our maps from the chunks of a job.
 
@@ -65,24 +66,22 @@ def _write_maps(folder: Path, job: Job) -> dict[str, np.ndarray]:
     """Write all but spectra and picture; returns values of some maps."""
     prepared, options = model_of(job), job.options
     model, fitted = prepared.model, prepared.names
-    names = maps.all_names(fitted, options.internal_ref, options.combine)
+    names = reported_names(fitted, options.internal_ref, options.combine)
     kinds = set(scratch.load_arrays(job.file(0)))
     grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
-    values = maps.write(folder, grid, kinds, lambda name: gather(job, [name])[0], names)
+    values = maps.write_maps(folder, grid, kinds, lambda name: gather(job, [name])[0], names)
     params, cov, noise = gather(job, ["params", "cov", "noise-sd"])
     maps.write_misc(folder, model, fitted, names)
-    model_file.write_model(
-        folder,
-        model,
-        fitted,
+    fits = model_file.StoredFits(
         grid=grid.shape,
-        fid_scale=job.fid_scale,
-        conjugated=job.conjugated,
         rows=job.index,
         params=params,
         cov=cov,
         noise_sd=noise,
+        fid_scale=job.fid_scale,
+        conjugated=job.conjugated,
     )
+    model_file.write_model(folder, model, fitted, fits)
     maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.volume_options.spectra else set()))
     return values
 
@@ -172,6 +171,6 @@ def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str) ->
         if ratio is not None:
             line += f"{median(ratio[good, column]):12.3f}"
         if pull is not None:
-            line += f"{100 * np.mean(pull[good, column] > tables.MOSTLY_PRIOR):11.0f} %"
+            line += f"{100 * np.mean(pull[good, column] > layout.MOSTLY_PRIOR):11.0f} %"
         lines.append(line)
     return lines

@@ -16,8 +16,10 @@ from ..core import units
 from ..core.errors import FslMrsDlError, OutputError
 from ..fitting import quantification
 from ..fitting.quantify import fit_scaled, model_for
+from ..io.nifti import MrsData
 from ..physics.signal_model import SignalModel
-from ..results import maps, model_file, tables
+from ..results import maps, model_file
+from ..results.fit_results import FitResults
 from . import scratch
 from .job import Job
 
@@ -58,7 +60,7 @@ class ChunkModel:
     initial_values: object
 
 
-# The models of the last two jobs, by what tells jobs apart: a worker process gets its job anew with every chunk.
+# The models of the last two jobs, by signature and axes: a worker process gets its job anew with every chunk.
 _MODELS: dict[tuple, ChunkModel] = {}
 _MODELS_LOCK = threading.Lock()
 
@@ -110,22 +112,19 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
     with np.errstate(invalid="ignore", over="ignore"):
         fids *= job.fid_scale
     fit = _fit_without_failing_rows(job, fids, initial_values)
-    out = maps.values_of(results_of(job, fit, tables.row_data()))
+    out = maps.map_values(results_of(job, fit))
     out["index"] = index
     out["cost"], out["theta"] = fit.cost, fit.params[:, len(fit.names) :]
-    out["params"], out["cov"] = fit.params.astype(np.float32), model_file.packed(fit.cov)
+    out["params"], out["cov"] = fit.params.astype(np.float32), model_file.pack_symmetric(fit.cov)
     if job.volume_options.spectra:
         out["spectra"] = _spectra(job, fit, stored)
     return out
 
 
-def results_of(job: Job, fit: quantification.Quantification, data) -> tables.FitResults:
-    """Return fits of a job's voxels with what tables and maps need besides."""
+def results_of(job: Job, fit: quantification.Quantification, data: MrsData | None = None) -> FitResults:
+    """Return fits of a job's voxels with the reference and sums of tables and maps."""
     fit.fid_scale = job.fid_scale
-    options = job.options
-    return tables.FitResults(
-        fit, data, list(options.internal_ref), list(options.combine), job.conjugated, options.estimate
-    )
+    return FitResults.with_options(fit, data, job.options, conjugated=job.conjugated)
 
 
 def _fit_without_failing_rows(job: Job, fids: np.ndarray, initial_values) -> quantification.Quantification:

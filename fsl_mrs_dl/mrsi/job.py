@@ -1,7 +1,7 @@
 """A whole MRSI volume: fitted in chunks in parallel, kept on disk as it goes, assembled into FSL-MRS's folder at the
 end.
 
-A run has a hidden folder beside its output, the scratch folder.  Every finished chunk lies there, so that an
+A run has a hidden folder beside its output, the scratch folder.  Every finished chunk is stored there, so that an
 interrupted run can be resumed, and spectra need not be in memory.  Chunks are the same whether one process fits them,
 several, or the nodes of a cluster.  The folder holds JSON and arrays only, and nothing in it is ever unpickled.
 """
@@ -64,7 +64,7 @@ class Job:
     prior : Prior, optional
         In the units of the scaled data.
     scratch : path
-        Folder of what is kept.
+        Folder of the finished chunks.
     signature : str
         JSON of everything that must be the same for a run to be resumed.
     chunk : int

@@ -73,8 +73,8 @@ def refit_from_neighbours(
     model = model_of(job).model
     theta, cost = gather(job, ["theta", "cost"])
     theta = _nonlinear_parameters(model, theta)
-    known = torch.as_tensor(np.where(np.isfinite(theta), theta, 0.0))
-    candidates = _candidates(job, model, known, np.isfinite(cost) & np.isfinite(theta).all(1))
+    finite = torch.as_tensor(np.where(np.isfinite(theta), theta, 0.0))
+    candidates = _candidates(job, model, finite, np.isfinite(cost) & np.isfinite(theta).all(1))
     rows = np.flatnonzero((candidates != candidates[:, :1]).any(1))
     file = job.scratch / f"patch-{number}.npz"
     if not len(rows) or file.is_file():
@@ -83,19 +83,22 @@ def refit_from_neighbours(
 
     def better_fits(k: int) -> tuple[int, dict]:
         torch.set_num_threads(1)
-        fits = fit_voxels(job, job.index[parts[k]], _NeighboursInitialValues(known[candidates[parts[k]]]))
+        fits = fit_voxels(job, job.index[parts[k]], _NeighboursInitialValues(finite[candidates[parts[k]]]))
         lower = fits["cost"] < cost[parts[k]] * (1 - 1e-6)
         return k, {name: values[..., lower] if name == "spectra" else values[lower] for name, values in fits.items()}
 
     here = workers if parallel != "cluster" else None
     threads = 1 if model.time.device.type != "cpu" else here or torch.get_num_threads()
     finished = parallel_map(better_fits, range(len(parts)), threads=threads, ordered=False)
-    kept = [fits for _, fits in sorted(finished, key=lambda part: part[0])]
-    better = sum(len(fits["cost"]) for fits in kept)
+    improved = [fits for _, fits in sorted(finished, key=lambda part: part[0])]
+    better = sum(len(fits["cost"]) for fits in improved)
     save_chunk(
         job,
         file,
-        {name: np.concatenate([fits[name] for fits in kept], axis=-1 if name == "spectra" else 0) for name in kept[0]},
+        {
+            name: np.concatenate([fits[name] for fits in improved], axis=-1 if name == "spectra" else 0)
+            for name in improved[0]
+        },
     )
     say(f"{better} of {len(rows)} voxels whose neighbours have other parameters fit better with those.")
     return better
@@ -112,7 +115,7 @@ def _candidates(job: Job, model, theta: torch.Tensor, converged: np.ndarray) -> 
         other = around[:, side]
         there = (other >= 0) & converged & np.where(other >= 0, converged[other], False)
         rows = np.flatnonzero(there)
-        differ = optimise.apart(model, theta[rows], theta[other[rows]]).cpu().numpy()
+        differ = optimise.differ(model, theta[rows], theta[other[rows]]).cpu().numpy()
         rows = rows[differ]
         candidates[rows, side + 1] = other[rows]
     return candidates

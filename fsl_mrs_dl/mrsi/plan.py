@@ -22,7 +22,7 @@ from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation
 from ..io.volume import Volume, load_mask, open_volume
-from ..results import tables
+from ..results.fit_results import FitResults
 from . import scratch as scratch_module
 from .chunks import model_of, results_of
 from .job import CHUNK, Job, VolumeOptions, scratch_of
@@ -30,12 +30,12 @@ from .job import CHUNK, Job, VolumeOptions, scratch_of
 __all__ = ["prepare", "load_unfinished", "fit_pilot", "survey"]
 
 _PILOT = 256  # voxels that are fitted beforehand
-_FOR_PRIOR = 2048  # the same where the prior is learnt from them
+_FOR_PRIOR = 2048  # the same where the prior is estimated from them
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What a run is asked for, as :func:`prepare` takes it."""
+    """Arguments of a run, as of :func:`prepare`."""
 
     data: str | Path
     basis: Basis
@@ -81,7 +81,7 @@ def prepare(
     overwrite: bool = False,
     chunk: int = CHUNK,
     say: Callable[[str], None] = print,
-) -> tuple[Job, tables.FitResults]:
+) -> tuple[Job, FitResults]:
     """Open the data and choose voxels, scale and prior; the fits depend on nothing else.
 
     Returns
@@ -110,9 +110,9 @@ def prepare(
         return job, fit_pilot(job)
     if scratch.exists():
         if not overwrite:
-            done = len(list(scratch.glob("chunk-*.npz")))
+            n_done = len(list(scratch.glob("chunk-*.npz")))
             raise OutputError(
-                f"{output}: an unfinished run of it is there ({done} chunks done)",
+                f"{output}: an unfinished run of it is there ({n_done} chunks done)",
                 remedy="`resume` goes on with it, `overwrite` begins anew",
             )
         shutil.rmtree(scratch)
@@ -130,7 +130,7 @@ def prepare(
 
 
 def load_unfinished(scratch: Path, request: _Request) -> Job:
-    """Return the job of an unfinished run, if it is the one that is asked for.
+    """Return the job of an unfinished run, if it has the same arguments.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
     )
 
 
-def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple[Job, tables.FitResults]:
+def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple[Job, FitResults]:
     """Return the job of a new run, and fits of its pilot voxels."""
     data, options = request.data, request.options
     volume = open_volume(data, scratch)
@@ -187,7 +187,7 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
         where = "" if request.mask is None else " in the mask"
         raise DataError(f"{data}: every FID{where} is zero or holds NaN; there is nothing to fit.")
     if request.mask is None:
-        # Without a mask, a voxel of zeros is outside of what was measured; one of NaN is flagged.
+        # Without a mask, a voxel of zeros was not measured; one of NaN is flagged.
         index, usable, energy, contrast = (values[energy != 0] for values in (index, usable, energy, contrast))
     scale = 100 / float(np.sqrt(energy[usable].mean())) if options.rescale else 1.0
     pilot = index[_pilot_rows(usable, contrast, masked=request.mask is not None, learning=options.prior == "volume")]
@@ -227,7 +227,7 @@ def _pilot_rows(usable: np.ndarray, contrast: np.ndarray, *, masked: bool, learn
     return np.sort(rng.choice(rows, min(many, len(rows)), replace=False))
 
 
-def fit_pilot(job: Job, prior=None) -> tables.FitResults:
+def fit_pilot(job: Job, prior=None) -> FitResults:
     """Fit a job's pilot voxels.
 
     Parameters

@@ -48,10 +48,10 @@ def fit_all(
     ------
     OptionError, DataError, OutputError
     """
-    done = set(job.done())
-    if progress and done:
-        progress(job.n_voxels(done))
-    chunks = [k for k in range(job.n_chunks) if k not in done]
+    finished = set(job.done())
+    if progress and finished:
+        progress(job.n_voxels(finished))
+    chunks = [k for k in range(job.n_chunks) if k not in finished]
     fit = partial(fit_chunk, job)
     if parallel == "off":
         counts = _in_threads(fit, chunks, workers, job.options.device)
@@ -140,7 +140,7 @@ def _slurm_cluster():
 _AT_REST_GIB, _CHUNK_GIB = 0.8, 0.3  # memory of a run before anything is fitted, and of each chunk in work
 
 
-def workers_for(parallel: str, wanted: int | None, max_gib: float) -> int | None:
+def workers_for(parallel: str, requested: int | None, max_gib: float) -> int | None:
     """Return the number of threads, processes or nodes: as many as there are cores, or fewer where memory is short.
 
     Raises
@@ -152,10 +152,10 @@ def workers_for(parallel: str, wanted: int | None, max_gib: float) -> int | None
         raise OptionError(
             "there is no such thing", option="parallel", value=parallel, remedy=f"choose one of {', '.join(PARALLEL)}"
         )
-    if wanted is not None and wanted < 1:
-        raise OptionError("must be at least 1", option="parallel_workers", value=wanted)
+    if requested is not None and requested < 1:
+        raise OptionError("must be at least 1", option="parallel_workers", value=requested)
     if parallel == "cluster":
-        return wanted
+        return requested
     if not max_gib >= _AT_REST_GIB + _CHUNK_GIB:
         raise OptionError(
             "is too little",
@@ -166,4 +166,4 @@ def workers_for(parallel: str, wanted: int | None, max_gib: float) -> int | None
     at_rest, each = (0.0, _AT_REST_GIB + _CHUNK_GIB) if parallel == "local" else (_AT_REST_GIB, _CHUNK_GIB)
     most = int((max_gib - at_rest) / each)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(wanted or cores, most))
+    return max(1, min(requested or cores, most))

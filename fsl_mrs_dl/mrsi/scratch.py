@@ -41,7 +41,7 @@ def save_job(job: Job) -> None:
     try:
         save_arrays(job.scratch / ARRAYS, arrays)
         # The last file: a job is there as soon as this one is.
-        with _whole(job.scratch / JOB) as file:
+        with _complete_file(job.scratch / JOB) as file:
             file.write(json.dumps(about, indent=1).encode())
     except OSError as exc:
         raise OutputError(
@@ -57,7 +57,7 @@ def load_plan(scratch: Path) -> tuple[dict, dict]:
     FileNotFoundError
         If there is none.
     ValueError
-        If what is there is no such job.
+        If the folder holds no job of this program.
     """
     about = json.loads((scratch / JOB).read_text(encoding="utf-8"))
     try:
@@ -85,7 +85,7 @@ def load_plan(scratch: Path) -> tuple[dict, dict]:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator:
+def _complete_file(path: Path) -> Iterator:
     """Open a file that takes its name only when it is complete."""
     temporary = path.with_name(f"{path.stem}-{os.getpid()}.part")
     try:
@@ -97,18 +97,18 @@ def _whole(path: Path) -> Iterator:
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays by name; slashes in names are kept as '|'."""
+    """Write arrays by name; slashes in names are stored as '|'."""
     arrays = {name.replace("/", "|"): np.asarray(values) for name, values in arrays.items()}
     objects = [name for name, values in arrays.items() if values.dtype.hasobject]
     if objects:
-        raise TypeError(f"{', '.join(objects)}: objects are not kept, arrays of numbers only")
-    with _whole(path) as file:
+        raise TypeError(f"{', '.join(objects)}: objects are not stored, arrays of numbers only")
+    with _complete_file(path) as file:
         np.savez(file, **arrays)
 
 
 def save_array(path: Path, values: np.ndarray) -> None:
     """Write one array, which can then be read in parts."""
-    with _whole(path) as file:
+    with _complete_file(path) as file:
         np.save(file, values, allow_pickle=False)
 
 

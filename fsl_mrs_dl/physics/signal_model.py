@@ -93,6 +93,15 @@ class SignalModel(nn.Module):
         Unknown model, malformed groups or baseline, or a window with too few points.
     """
 
+    basis: torch.Tensor
+    time: torch.Tensor
+    frequency: torch.Tensor
+    regressors: torch.Tensor
+    projector_u: torch.Tensor
+    projector_d: torch.Tensor
+    group_index: torch.Tensor
+    bins: torch.Tensor
+
     def __init__(
         self,
         basis,
@@ -262,8 +271,8 @@ class SignalModel(nn.Module):
 
     # -- spectra ---------------------------------------------------------------------------------------------------
 
-    def _decay(self, theta: torch.Tensor, per_metabolite: bool, time: torch.Tensor | None = None) -> torch.Tensor:
-        """Damping and shift in time (evenly spaced), ``(..., n, n_points)``, n groups or metabolites."""
+    def decay(self, theta: torch.Tensor, per_metabolite: bool, time: torch.Tensor | None = None) -> torch.Tensor:
+        """Return damping and shift over time (evenly spaced), ``(..., n, n_points)``, of n groups or metabolites."""
         time = self.time if time is None else time
         blocks = self.split_theta(theta)
         gamma, variance, eps = blocks["gamma"], blocks.get("variance"), blocks["eps"]
@@ -276,7 +285,8 @@ class SignalModel(nn.Module):
         out = _progression(slope * time[0], slope * step, len(time))
         return out if variance is None else out * torch.exp(-variance[..., None] * time**2)
 
-    def _phase(self, theta: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
+    def phase(self, theta: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
+        """Return the phase factor over frequencies (evenly spaced), complex ``(..., n_frequencies)``."""
         blocks = self.split_theta(theta)
         step = (frequency[-1] - frequency[0]) / (len(frequency) - 1)
         first, slope = blocks["phi0"] + blocks["phi1"] * frequency[0], blocks["phi1"] * step
@@ -310,9 +320,9 @@ class SignalModel(nn.Module):
 
     def plain_columns(self, theta: torch.Tensor) -> torch.Tensor:
         """As :meth:`columns`, the baseline not eliminated."""
-        phase = self._phase(theta, self.frequency[self.window[0] : self.window[1]])
+        phase = self.phase(theta, self.frequency[self.window[0] : self.window[1]])
         blocks = [
-            self._spectrum(self.basis * self._decay(part, per_metabolite=True))
+            self._spectrum(self.basis * self.decay(part, per_metabolite=True))
             for part in torch.split(theta, self.rows_in_cache(theta.device))
         ]
         return torch.cat(blocks) * phase[:, None]
@@ -332,25 +342,25 @@ class SignalModel(nn.Module):
         ``theta`` ``(batch, n_theta)``, ``conc`` ``(batch, n_metabs)``; gives complex ``(batch, n_theta, n_window)``.
         """
         frequency = self.frequency[self.window[0] : self.window[1]]
-        weighted = self._group_fids(theta, conc)
+        weighted = self.group_fids(theta, conc)
         by_gamma = -self._spectrum(weighted * self.time)
         rows = [by_gamma]
         if self.shape.gaussian:
             rows.append(-self._spectrum(weighted * self.time**2))
         if self.shape.free_shift:
-            each = conc[..., None] * self.basis * self._decay(theta, per_metabolite=True) * self.time
+            each = conc[..., None] * self.basis * self.decay(theta, per_metabolite=True) * self.time
             rows.append(-1j * self._spectrum(each))
         else:
             rows.append(1j * by_gamma)
         total = self._spectrum(weighted.sum(dim=-2, keepdim=True))
         rows += [-1j * total, -1j * frequency * total]
-        spec = torch.cat(rows, dim=-2) * self._phase(theta, frequency)[:, None]
+        spec = torch.cat(rows, dim=-2) * self.phase(theta, frequency)[:, None]
         return self.eliminate_baseline(spec) if eliminate else spec
 
-    def _group_fids(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-        """Sum of the metabolites of each group in time, ``(batch, n_groups, n_points)``."""
+    def group_fids(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the metabolites of each group over time, ``(batch, n_groups, n_points)``."""
         if self.shape.free_shift:
-            each = conc[..., None] * self.basis * self._decay(theta, per_metabolite=True)
+            each = conc[..., None] * self.basis * self.decay(theta, per_metabolite=True)
             out = each.new_zeros(*conc.shape[:-1], self.n_groups, self.n_points)
             return out.index_add(-2, self.group_index, each)
         member = torch.nn.functional.one_hot(self.group_index, self.n_groups).to(conc)
@@ -358,12 +368,12 @@ class SignalModel(nn.Module):
         # The weights are real: half of a complex product would be spent on zeros.
         sums = weights.reshape(-1, self.n_metabs) @ torch.view_as_real(self.basis).flatten(-2)
         fids = torch.view_as_complex(sums.reshape(*weights.shape[:-1], self.n_points, 2))
-        return fids * self._decay(theta, per_metabolite=False)
+        return fids * self.decay(theta, per_metabolite=False)
 
     def join_metabolites(self, theta: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """Sum of all metabolites in the window, baseline not touched, complex ``(batch, n_window)``."""
-        total = self._spectrum(self._group_fids(theta, conc).sum(dim=-2))
-        return total * self._phase(theta, self.frequency[self.window[0] : self.window[1]])
+        total = self._spectrum(self.group_fids(theta, conc).sum(dim=-2))
+        return total * self.phase(theta, self.frequency[self.window[0] : self.window[1]])
 
     def baseline_coefficients(self, residual: torch.Tensor) -> torch.Tensor:
         """Best complex baseline coefficients for ``residual`` ``(batch, n_window)``: ``(batch, n_regressors)``."""
@@ -373,8 +383,8 @@ class SignalModel(nn.Module):
     def metabolites(self, params: torch.Tensor) -> torch.Tensor:
         """Spectrum of each metabolite over all points, complex ``(..., n_metabs, n_points)``."""
         theta, conc, _ = self.unpack(params)
-        fid = conc[..., None] * self.basis * self._decay(theta, per_metabolite=True)
-        return units.fid_to_spec(fid) * self._phase(theta, self.frequency)[..., None, :]
+        fid = conc[..., None] * self.basis * self.decay(theta, per_metabolite=True)
+        return units.fid_to_spec(fid) * self.phase(theta, self.frequency)[..., None, :]
 
     def baseline_spec(self, params: torch.Tensor) -> torch.Tensor:
         """The baseline over all points, zero outside the window, complex ``(..., n_points)``."""
@@ -387,8 +397,8 @@ class SignalModel(nn.Module):
     def forward(self, params: torch.Tensor) -> torch.Tensor:
         """FSL-MRS's parameter vectors ``(..., n_params)`` -> whole spectra, complex ``(..., n_points)``."""
         theta, conc, _ = self.unpack(params)
-        fid = self._group_fids(theta, conc).sum(dim=-2)
-        return units.fid_to_spec(fid) * self._phase(theta, self.frequency) + self.baseline_spec(params)
+        fid = self.group_fids(theta, conc).sum(dim=-2)
+        return units.fid_to_spec(fid) * self.phase(theta, self.frequency) + self.baseline_spec(params)
 
     def jacobian(self, params: torch.Tensor) -> torch.Tensor:
         """Derivative of the spectrum in the window by every parameter of FSL-MRS's vector.

@@ -64,8 +64,8 @@ class Offset:
         return cls(*[float("nan")] * 4)
 
     @property
-    def found(self) -> bool:
-        """Whether the lines stood out of the noise."""
+    def has_lines(self) -> bool:
+        """Whether the reference lines stood out of the noise."""
         return bool(np.isfinite(self.shift_hz))
 
 

@@ -345,12 +345,12 @@ def _reference_frequency(fids, alignment: Alignment, axes, layout: _Layout, *, m
     offsets: list = [None] * len(groups)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        whole = means[members].sum(0)
-        coils = combination(torch.as_tensor(whole[:, None])).resolve_conj().numpy()
-        offset = absolute_offset(coils @ whole, axes)
+        mean = means[members].sum(0)
+        coils = combination(torch.as_tensor(mean[:, None])).resolve_conj().numpy()
+        offset = absolute_offset(coils @ mean, axes)
         for one in members:
             offsets[one] = offset
-        if offset.found:
+        if offset.has_lines:
             shift[members], shift_sd[members] = offset.shift_hz, offset.shift_sd_hz
             # Coils that are not combined yet have a phase each: no one phase makes all of them upright.
             single = fids.shape[1] == 1
@@ -380,7 +380,7 @@ def align_image(
     command : str
         Name of the step in the header's record of processing.
     file : str, optional
-        The file's name for messages, where the object does not know it.
+        The file's name for messages, where the object has none.
 
     Returns
     -------

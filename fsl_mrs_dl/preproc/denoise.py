@@ -247,7 +247,7 @@ def denoise_image(image, model: str | Path, *, device="auto", command: str = "de
     command : str
         Name of the step in the header's record of processing.
     file : str, optional
-        The file's name for messages, where the object does not know it.
+        The file's name for messages, where the object has none.
 
     Returns
     -------
@@ -263,8 +263,8 @@ def denoise_image(image, model: str | Path, *, device="auto", command: str = "de
     out = image.copy()
     # The object conjugates on the way in as on the way out.
     out[:] = denoised.data.fids.reshape(out.image.shape)
-    done = out.hdr_ext["ProcessingApplied"] if "ProcessingApplied" in out.hdr_ext else []
-    out.add_hdr_field("ProcessingApplied", [*done, processing_record(METHOD, denoised.details(command))])
+    steps = out.hdr_ext["ProcessingApplied"] if "ProcessingApplied" in out.hdr_ext else []
+    out.add_hdr_field("ProcessingApplied", [*steps, processing_record(METHOD, denoised.details(command))])
     for key, (value, doc) in denoised.header_field().items():
         out.add_hdr_field(key, value, doc=doc)
     return out, denoised
@@ -284,8 +284,8 @@ def summary_line(denoised: DenoisedData) -> str:
             f" Zero or not finite, left as they were: {int((~good).sum())} ({'; '.join(places)}{more}, counted from 0)."
         )
     if denoised.removes_signal.any():
-        text += f" In {int(denoised.removes_signal.sum())} more than noise was removed: signal went with it."
+        text += f" In {int(denoised.removes_signal.sum())} more than noise was removed: signal was removed, too."
     return (
-        f"{text} Look at them, and fit the raw data: a fit of denoised data is biased towards the training data of the"
+        f"{text} For display only; fit the raw data: a fit of denoised data is biased towards the training data of the"
         " network, and its SDs are too small."
     )

@@ -183,13 +183,13 @@ def choose_proposal(method: str | None, model, axes: Axes, reference=None) -> tu
 def _check_method(method: str | None, model) -> None:
     from ..networks.self_supervised_registration import METHODS
 
-    known = ("classical", "universal", *METHODS)
-    if method not in (None, *known):
+    methods = ("classical", "universal", *METHODS)
+    if method not in (None, *methods):
         raise OptionError(
             "there is no such method of alignment",
             option="method",
             value=method,
-            remedy=f"choose one of {', '.join(known)}",
+            remedy=f"choose one of {', '.join(methods)}",
         )
     if method == "classical" and model is not None:
         raise OptionError(

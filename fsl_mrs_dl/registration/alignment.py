@@ -24,9 +24,9 @@ inverse covariance takes the place of the window in all sums above.  Where nothi
 everything in the window counts; where it is large the subspace of those lines is projected out.
 
 Without an external reference the reference is the weighted mean of the aligned transients, built iteratively.  Each
-transient is compared with the mean of the others: its own noise in the mean would hold it where it is.  Only a band of
-the spectrum matters, the window and as far around it as shifts reach, so that the transients are kept as the short FIDs
-of that band until the iteration has converged (:mod:`fsl_mrs_dl.registration.solver`).
+transient is compared with the mean of the others: its own noise in the mean would pull its shift to zero.  Only a band
+of the spectrum matters, the window and as far around it as shifts reach, so that the transients are stored as the short
+FIDs of that band until the iteration has converged (:mod:`fsl_mrs_dl.registration.solver`).
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def align_transients(
 
 @dataclass(frozen=True)
 class _Options:
-    """Options of :func:`align_transients` that say what is compared, and with how much effort."""
+    """Options of :func:`align_transients`: the points that are compared, and the effort."""
 
     ppmlim: tuple[float, float] | None
     taper_ppm: float
@@ -347,8 +347,8 @@ def _as_reference(reference, fid: torch.Tensor) -> torch.Tensor:
     tensor = reference if isinstance(reference, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(reference))
     tensor = tensor.to(fid.device).detach()
     n_sets, n_channels, _, n_points = fid.shape
-    wanted = {1: (1, 1), 2: (1, n_channels), 3: (n_sets, n_channels)}.get(tensor.ndim)
-    fits = wanted is not None and tuple(tensor.shape[:-1]) == wanted[3 - tensor.ndim :] and tensor.shape[-1] == n_points
+    expected = {1: (1, 1), 2: (1, n_channels), 3: (n_sets, n_channels)}.get(tensor.ndim)
+    fits = expected is not None and tuple(tensor.shape) == (*expected[3 - tensor.ndim :], n_points)
     if not fits or (tensor.ndim == 1 and n_channels != 1):
         raise DataError(
             f"reference of shape {tuple(tensor.shape)}: does not fit the data",

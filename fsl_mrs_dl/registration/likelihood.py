@@ -95,9 +95,9 @@ def taylor_taps(degree: int) -> np.ndarray:
     """
     x = 0.25 * np.cos(np.pi * (np.arange(200) + 0.5) / 200)
     order = np.arange(degree + 1)
-    wanted = (-2j * np.pi * x[:, None]) ** order / np.array([math.factorial(n) for n in order], dtype=float)
+    coefficients = (-2j * np.pi * x[:, None]) ** order / np.array([math.factorial(n) for n in order], dtype=float)
     waves = np.exp(-2j * np.pi * x[:, None] * TAPS)
-    split = [np.concatenate([part.real, part.imag]) for part in (waves, wanted)]
+    split = [np.concatenate([part.real, part.imag]) for part in (waves, coefficients)]
     right = torch.as_tensor(split[1])
     return batched_linalg(lambda waves: torch.linalg.lstsq(waves, right, rcond=1e-13, driver="gelsd")[:1], split[0])[0]
 

@@ -54,8 +54,8 @@ def nuisance_subspace(
         families.append(spec - (spec @ smooth.T) @ smooth)
     if not families:
         return np.zeros((0, axes.n_points), complex), np.zeros((0, 0, 0), complex)
-    left, size, vectors = batched_linalg(torch.linalg.svd, np.concatenate(families), full_matrices=False)
-    missed = np.cumsum((np.abs(left * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
+    weights, size, vectors = batched_linalg(torch.linalg.svd, np.concatenate(families), full_matrices=False)
+    missed = np.cumsum((np.abs(weights * size) ** 2)[:, ::-1], axis=1)[:, ::-1].max(0) / len(counted)
     k = int((missed > _MISSED**2).sum())
     spectra = np.zeros((k, axes.n_points), complex)
     spectra[:, counted] = vectors[:k]

@@ -1,10 +1,10 @@
 """The iteration that registers transients to a reference and, unless it is external, the reference to them.
 
 Passes run on short FIDs of the band, in single precision: every transient is registered to the mean of the others (a
-search of the grid of shifts, then Newton's method), the mean is rebuilt with new weights, and nuisance lines are learnt
-from the residuals.  A band's FID is shifted not quite as the whole FID is (both are taken for periodic), which affects
-only references built from shifted transients.  The last passes are therefore exact: means of whole FIDs in double
-precision.
+search of the grid of shifts, then Newton's method), the mean is rebuilt with new weights, and nuisance lines are
+estimated from the residuals.  A band's FID is shifted not quite as the whole FID is (both are taken for periodic),
+which affects only references built from shifted transients.  The last passes are therefore exact: means of whole FIDs
+in double precision.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Solver:
     def _restart_without_nuisance_lines(self, state: State) -> None:
         """Look for nuisance lines; sets that have some start again with all of them removed.
 
-        Water and lipids that pull spoil the first registration, from which only their presence can be learnt.
+        Water and lipids that pull spoil the first registration, which shows only that they are present.
         """
         reference, transients = self.reference, self.transients
         for _ in range(1 if reference.external else 2):
@@ -231,7 +231,7 @@ class Solver:
         if search and not reference.external:
             self._recentre(state)
         update_sd(state, transients, fid, whole)
-        # A first reference that is one of the transients leaves that one no residual: nothing is learnt from it.
+        # A first reference that is one of the transients leaves that one no residual, so it is left out here.
         if (reweight and built) or (reference.external and bool(self._weak(state).any())):
             update_residual(state, transients, reference)
         if likelihood is not None:

@@ -151,7 +151,7 @@ class Transients:
         self._cache = {}
 
     def set_hypothesis(self, hypothesis: torch.Tensor) -> None:
-        """Remove nuisance lines as these hypotheses say, (n_sets, n_channels)."""
+        """Remove nuisance lines under these hypotheses, (n_sets, n_channels)."""
         if torch.equal(hypothesis, self.window.hypothesis):
             return
         self.window = replace(self.window, hypothesis=hypothesis)

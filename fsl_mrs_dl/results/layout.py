@@ -1,8 +1,7 @@
-"""Names in a folder of MRSI results: FSL-MRS's own, and those of the maps that FSL-MRS has not.  Nothing heavy is
-imported.
+"""Names in a folder of MRSI results: FSL-MRS's own, and those of the further maps.  Nothing heavy is imported.
 
 Every map is an image on the grid of the data; where nothing was fitted it is zero, as FSL-MRS's are, and :data:`FAILED`
-tells why.
+lists the reasons.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ __all__ = [
     "MODEL",
     "FAILED",
     "NOISE",
+    "MOSTLY_PRIOR",
     "OOD_LIMIT",
 ]
 
@@ -30,8 +30,20 @@ __all__ = [
 class Quantity:
     """A kind of map.
 
-    ``key`` is its name in the file tree, ``template`` its path under the results, with ``{metab}`` where there is one
-    for every metabolite; ``column`` its column in uncertainty.csv, if any; ``label`` and ``unit`` are for people.
+    Attributes
+    ----------
+    key : str
+        Name in the file tree.
+    template : str
+        Path under the results, with ``{metab}`` where there is one for every metabolite.
+    label, unit : str
+        Text for people.
+    cmap : str
+        Colour map of FSLeyes.
+    column : str, optional
+        Column in uncertainty.csv.
+    fsl_mrs : bool
+        Whether FSL-MRS writes it, too.
     """
 
     key: str
@@ -44,11 +56,11 @@ class Quantity:
 
     @property
     def per_metab(self) -> bool:
-        """Is there one for every metabolite?"""
+        """Whether there is one for every metabolite."""
         return "{metab}" in self.template
 
     def path(self, metab: str | None = None) -> str:
-        """Where it lies under the results."""
+        """Return its path under the results."""
         return self.template.format(metab=metab)
 
 
@@ -75,7 +87,7 @@ QUANTITIES = (
         "red-yellow",
         "posterior_mean",
     ),
-    Quantity("conc-network", "concs/network/{metab}.nii.gz", "network's own answer", "a.u.", "red-yellow", "network"),
+    Quantity("conc-network", "concs/network/{metab}.nii.gz", "network's estimate", "a.u.", "red-yellow", "network"),
     Quantity(
         "ratio-ml", "concs/ratio/{metab}.nii.gz", "ratio to the internal reference, ml", "", "red-yellow", "ratio"
     ),
@@ -100,13 +112,13 @@ QUANTITIES = (
         "posterior_ratio_sd",
     ),
     Quantity("epistemic-sd", _U + "epistemic_sd.nii.gz", "spread of the networks", "a.u.", "cool", "epistemic_sd"),
-    Quantity("prior-pull", _U + "prior_pull.nii.gz", "share of the prior that is left", "", "cool", "prior_pull"),
-    Quantity("ci95-low", _U + "ci95_low.nii.gz", "95 % interval from, ml", "a.u.", "red-yellow", "ci95_low"),
-    Quantity("ci95-high", _U + "ci95_high.nii.gz", "95 % interval to, ml", "a.u.", "red-yellow", "ci95_high"),
+    Quantity("prior-pull", _U + "prior_pull.nii.gz", "posterior over prior variance", "", "cool", "prior_pull"),
+    Quantity("ci95-low", _U + "ci95_low.nii.gz", "lower 95 % limit, ml", "a.u.", "red-yellow", "ci95_low"),
+    Quantity("ci95-high", _U + "ci95_high.nii.gz", "upper 95 % limit, ml", "a.u.", "red-yellow", "ci95_high"),
     Quantity(
         "posterior-ci95-low",
         _U + "posterior_ci95_low.nii.gz",
-        "95 % interval from, posterior",
+        "lower 95 % limit, posterior",
         "a.u.",
         "red-yellow",
         "posterior_ci95_low",
@@ -114,7 +126,7 @@ QUANTITIES = (
     Quantity(
         "posterior-ci95-high",
         _U + "posterior_ci95_high.nii.gz",
-        "95 % interval to, posterior",
+        "upper 95 % limit, posterior",
         "a.u.",
         "red-yellow",
         "posterior_ci95_high",
@@ -136,16 +148,19 @@ QUANTITIES = (
     Quantity("failed", "quality/failed.nii.gz", "1: not converged, 2: not fitted, 3: only noise", "", "red", None),
     Quantity("fitted", "quality/fitted.nii.gz", "voxels that were fitted", "", "greyscale", "usable"),
 )
-"""Every kind of map, those of FSL-MRS first within each folder.  A run writes those it has."""
+"""Every kind of map, those of FSL-MRS first within each folder; a run writes those that it has values of."""
 
 NOISE = 3
 FAILED = {
     0: "fitted, or outside of the mask",
     1: "did not converge",
     2: "could not be fitted",
-    NOISE: "holds nothing but noise",
+    NOISE: "contains only noise",
 }
-"""What the values of ``quality/failed.nii.gz`` mean."""
+"""Meaning of the values of ``quality/failed.nii.gz``."""
+
+MOSTLY_PRIOR = 0.5
+"""Posterior over prior variance above which an answer is marked as mostly prior."""
 
 OOD_LIMIT = 1.0
 """Out-of-distribution score above which a spectrum is marked."""
@@ -154,14 +169,14 @@ SPECTRA = {"fit-fit": "fit/fit.nii.gz", "fit-baseline": "fit/baseline.nii.gz", "
 """NIfTI-MRS files of spectra by their keys in the tree."""
 
 TREE, COLOURS, MODEL = "dl_mrsi.tree", "dl_colourscheme.json", "misc/dl_model"
-"""File tree and colour scheme for the viewer, and the folder with what :mod:`fsl_mrs_dl.results.model_file` needs."""
+"""File tree and colour scheme for the viewer, and the folder of :mod:`fsl_mrs_dl.results.model_file`."""
 
 OF_VOXEL = "misc/of_voxel/{metab}/"
 """Links to ``quality/``, one for each metabolite: the viewer offers only maps whose path has a metabolite in it."""
 
 
 def by_key(key: str) -> Quantity:
-    """The quantity of that key.
+    """Return the quantity of a key.
 
     Raises
     ------
@@ -171,7 +186,7 @@ def by_key(key: str) -> Quantity:
 
 
 def tree_text(written: set[str]) -> str:
-    """The file tree of results that hold the quantities and spectra with these keys, in the format of FSL's
+    """Return the file tree of results with the quantities and spectra of these keys, in the format of FSL's
     file-tree."""
     paths = [(one.template if one.per_metab else OF_VOXEL + one.template.split("/")[-1], one.key) for one in QUANTITIES]
     paths += [(path, key) for key, path in SPECTRA.items()]
@@ -183,8 +198,7 @@ def tree_text(written: set[str]) -> str:
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[name] = key
-    lines = ["Results of FSL-MRS-DL on the voxels of an MRSI; those with {metab} are map types in the viewer."]
-    lines = ["# " + lines[0]]
+    lines = ["# Results of FSL-MRS-DL on the voxels of an MRSI; those with {metab} are map types in the viewer."]
 
     def write(place: dict, depth: int) -> None:
         for name, inside in place.items():
@@ -199,7 +213,7 @@ def tree_text(written: set[str]) -> str:
 
 
 def colourscheme_text() -> str:
-    """How fsleyes-plugin-mrs shows each of them, JSON."""
+    """Return the colours in which fsleyes-plugin-mrs shows each of them, JSON."""
     scheme: dict = {
         "fit-fit": {"lineWidth": 2, "colour": [0.84, 0.37, 0.0]},
         "fit-baseline": {"lineWidth": 1, "colour": [0.0, 0.45, 0.7]},

@@ -1,4 +1,4 @@
-"""Maps of a volume's fits: what they show, and their files in FSL-MRS's folder."""
+"""Maps of a volume's fits: their values, and their files in FSL-MRS's folder."""
 
 from __future__ import annotations
 
@@ -12,66 +12,64 @@ from pathlib import Path
 import numpy as np
 
 from . import layout, tables
+from .fit_results import FitResults
 
-__all__ = ["Grid", "values_of", "all_names", "write", "write_misc", "write_for_viewer"]
+__all__ = ["Grid", "map_values", "write_for_viewer", "write_maps", "write_misc"]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the values of maps belong: ``shape`` (x, y, z), ``affine``, and the voxels ``index`` ``(n,)``, counted with
-    z fastest."""
+    """Places of the values of maps.
+
+    Attributes
+    ----------
+    shape : (int, int, int)
+        Voxels along x, y, z.
+    affine : ndarray ``(4, 4)``
+        Of the images.
+    index : int ndarray ``(n,)``
+        Voxel of each value, counted with z fastest.
+    """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
     index: np.ndarray
 
 
-def values_of(whole: tables.FitResults) -> dict[str, np.ndarray]:
-    """Values of every map: those of a metabolite ``(n, len(names))``, of a voxel ``(n,)``, by the map's key."""
-    fit, model = whole.fit, whole.fit.model
-    columns, voxels = whole.estimates(), whole.per_spectrum()
+def map_values(results: FitResults) -> dict[str, np.ndarray]:
+    """Return the values of every map by its key: ``(n, len(names))`` per metabolite, ``(n,)`` per voxel."""
+    fit, model = results.fit, results.fit.model
+    columns = tables.metabolite_columns(results) | tables.spectrum_columns(fit)
     by_column = {one.column: one.key for one in layout.QUANTITIES if one.column}
-    out = {by_column[name]: values for name, values in (columns | voxels).items() if name in by_column}
-    out["raw-concentrations"] = whole.table[0]
-    if whole.reference is not None:
-        out["conc-internal"] = whole.ratios[0]
-    # As FSL-MRS has it: what is not known at all has 999 %.
-    out["sd"] = np.where(fit.usable[:, None], whole.percent(), 999.0)
-    out["SNR"], out["FWHM"] = whole.quality
+    out = {by_column[name]: values for name, values in columns.items() if name in by_column}
+    out["raw-concentrations"] = results.concentrations[0]
+    if results.reference is not None:
+        out["conc-internal"] = results.ratios[0]
+    # FSL-MRS writes 999 % where nothing could be fitted.
+    out["sd"] = np.where(fit.usable[:, None], results.percent, 999.0)
+    out["SNR"], out["FWHM"] = results.quality
     out["failed"] = np.where(fit.usable, np.where(fit.empty, layout.NOISE, np.where(fit.converged, 0, 1)), 2)
     out["nuisance/p0"] = np.rad2deg(fit.block("phi0")[:, 0])
     out["nuisance/p1"] = -fit.block("phi1")[:, 0] / (2 * np.pi)
     parts = {"shift": fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)}
-    parts |= {"gamma": whole.widths.lorentz, "sigma": whole.widths.gauss, "combined_lw": whole.widths.combined}
+    parts |= {"gamma": results.widths.lorentz, "sigma": results.widths.gauss, "combined_lw": results.widths.combined}
     for part, values in parts.items():
         if values is not None:
             out |= {f"nuisance/{part}_group{group}": values[:, group] for group in range(values.shape[1])}
-    with np.errstate(over="ignore"):  # an interval may end beyond all that an image can hold
+    with np.errstate(over="ignore"):  # an interval may end beyond the range of an image
         out = {name: np.asarray(values, np.float32) for name, values in out.items()}
     for name, values in out.items():
         if values.ndim == 2 and name != "sd":
-            # What is found in noise is nothing to be shown; how it was fitted is.
+            # Concentrations in a voxel of noise mean nothing; the parameters of its fit stay.
             values[fit.empty] = np.nan
     out["sd"][fit.empty] = 999.0
     return out
 
 
-class _Names:
-    """In place of fits that are not at hand: what their metabolites are called."""
-
-    def __init__(self, names: list[str]):
-        self.names = names
+_IN_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "failed", "ood-score")
 
 
-def all_names(fitted: list[str], internal_ref, combine) -> list[str]:
-    """Metabolites, then the sums that are reported, as :class:`fsl_mrs_dl.results.tables.FitResults` has them."""
-    return tables.FitResults(_Names(fitted), tables.row_data(), list(internal_ref), list(combine)).names
-
-
-_FOR_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "failed", "ood-score")
-
-
-def write(
+def write_maps(
     folder: Path,
     grid: Grid,
     kinds: set[str],
@@ -79,7 +77,7 @@ def write(
     names: list[str],
     ours_only: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Write every map that there are values of; some of the values, for a summary.
+    """Write every map that there are values of; returns some of the values, for a summary.
 
     Parameters
     ----------
@@ -87,22 +85,22 @@ def write(
         Of the results.
     grid : Grid
     kinds : set of str
-        Keys of :func:`values_of` that ``get`` has.
+        Keys of :func:`map_values` that ``get`` has.
     get : callable
         Key -> values, ``(n,)`` or ``(n, n_names)``.
     names : list of str
         Metabolites and sums.
     ours_only : bool
-        Leave out what FSL-MRS writes itself.
+        Leave out the maps that FSL-MRS writes itself.
     """
-    seen: dict[str, np.ndarray] = {"names": np.array(names)}
+    in_summary: dict[str, np.ndarray] = {"names": np.array(names)}
     save = partial(_write_map, folder, grid)
     for one in layout.QUANTITIES:
         if one.key not in kinds or (ours_only and one.fsl_mrs):
             continue
         values = get(one.key)
-        if one.key in _FOR_SUMMARY:
-            seen[one.key] = values
+        if one.key in _IN_SUMMARY:
+            in_summary[one.key] = values
         if not one.per_metab:
             save(one.path(), values, one.fsl_mrs)
             continue
@@ -111,16 +109,16 @@ def write(
     for name in kinds if not ours_only else ():
         if name.startswith("nuisance/"):
             save(f"{name}.nii.gz", get(name), False)
-    return seen
+    return in_summary
 
 
 def _write_map(folder: Path, grid: Grid, name: str, values: np.ndarray, clean: bool) -> None:
-    """One image; zero where there is nothing, and, where FSL-MRS cleans its maps, where a value is negative or beyond
-    all reason."""
+    """Write one image; zero where there is no value, and, as FSL-MRS cleans its maps, where ``clean`` and a value is
+    negative or huge."""
     import nibabel
 
     image = np.zeros(int(np.prod(grid.shape)), np.float32)
-    # A ratio to a reference of which nothing was found has no value.
+    # A ratio to a reference of zero has no value.
     image[grid.index] = np.nan_to_num(values, posinf=0, neginf=0)
     if clean:
         image[(image < 1e-10) | (image > 1e10)] = 0
@@ -130,11 +128,12 @@ def _write_map(folder: Path, grid: Grid, name: str, values: np.ndarray, clean: b
 
 
 def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None:
-    """FSL-MRS's misc folder."""
+    """Write FSL-MRS's misc folder: names of metabolites, groups and parameters."""
     misc = folder / "misc"
     misc.mkdir()
     groups = {
-        group: [name for name, own in zip(fitted, model.groups) if own == group] for group in range(model.n_groups)
+        group: [name for name, number in zip(fitted, model.groups) if number == group]
+        for group in range(model.n_groups)
     }
     (misc / "metabolite_groups.json").write_text(json.dumps(groups))
     parameters = model.parameter_names(fitted)
@@ -148,8 +147,8 @@ def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None
 
 
 def write_for_viewer(folder: Path, names: list[str], written: set[str]) -> None:
-    """The file tree and the colours that the viewer reads; ``written`` are keys of quantities and spectra that are
-    there."""
+    """Write the file tree and the colours of a viewer; ``written`` are the keys of quantities and spectra in the
+    folder."""
     (folder / layout.TREE).write_text(layout.tree_text(written))
     (folder / layout.COLOURS).write_text(layout.colourscheme_text())
     for metab in names:

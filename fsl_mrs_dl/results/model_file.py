@@ -1,7 +1,6 @@
-"""The fitted model of one voxel of a results folder, evaluated with NumPy alone: for viewers, which need not load
-torch.
+"""The fitted model of one voxel of a results folder, evaluated with NumPy alone, so that viewers need not load torch.
 
-The folder ``misc/dl_model`` holds the model's settings, its basis set, and the parameters of every voxel with their
+The folder ``misc/dl_model`` contains the model's settings, its basis set, and the parameters of every voxel with their
 covariance.
 """
 
@@ -17,55 +16,65 @@ from ..core import units
 from ..core.errors import DataError
 from . import layout
 
-__all__ = ["Evaluator", "write_model", "packed", "unpacked"]
+__all__ = ["Evaluator", "StoredFits", "pack_symmetric", "unpack_symmetric", "write_model"]
 
 
-def packed(cov: np.ndarray) -> np.ndarray:
-    """Symmetric matrices ``(n, k, k)`` -> their lower triangles in single precision, ``(n, k (k + 1) / 2)``."""
-    with np.errstate(over="ignore"):  # what nobody knows may be more than single precision holds
+@dataclass(frozen=True)
+class StoredFits:
+    """The fits of a volume as they are stored for viewers.
+
+    Attributes
+    ----------
+    grid : (int, int, int)
+        Voxels along x, y, z.
+    rows : int ndarray ``(n,)``
+        Voxel of each fit, counted with z fastest.
+    params : ndarray ``(n, n_params)``
+        FSL-MRS's parameter vectors, in the units of the scaled data.
+    cov : ndarray ``(n, k (k + 1) / 2)``
+        Their covariance as :func:`pack_symmetric` returns it.
+    noise_sd : ndarray ``(n,)``
+        Noise per real channel of the scaled spectrum.
+    fid_scale : float
+        Factor of the data before the fit.
+    conjugated : bool
+        Whether the data were conjugated before the fit.
+    """
+
+    grid: tuple[int, int, int]
+    rows: np.ndarray
+    params: np.ndarray
+    cov: np.ndarray
+    noise_sd: np.ndarray
+    fid_scale: float
+    conjugated: bool
+
+
+def pack_symmetric(cov: np.ndarray) -> np.ndarray:
+    """Return the lower triangles of symmetric matrices ``(n, k, k)`` in single precision, ``(n, k (k + 1) / 2)``."""
+    with np.errstate(over="ignore"):  # an undetermined variance may exceed single precision
         return cov[(slice(None), *np.tril_indices(cov.shape[-1]))].astype(np.float32)
 
 
-def unpacked(triangle: np.ndarray, k: int) -> np.ndarray:
-    """A lower triangle ``(k (k + 1) / 2,)`` -> the symmetric matrix ``(k, k)``."""
+def unpack_symmetric(triangle: np.ndarray, k: int) -> np.ndarray:
+    """Return the symmetric matrix ``(k, k)`` of a lower triangle ``(k (k + 1) / 2,)``."""
     out = np.zeros((k, k))
     rows, columns = np.tril_indices(k)
     out[rows, columns] = out[columns, rows] = triangle
     return out
 
 
-def write_model(
-    folder: Path,
-    model,
-    names: list[str],
-    *,
-    grid,
-    fid_scale: float,
-    conjugated: bool,
-    rows: np.ndarray,
-    params: np.ndarray,
-    cov: np.ndarray,
-    noise_sd: np.ndarray,
-) -> None:
-    """Write what :class:`Evaluator` reads.
+def write_model(folder: Path, model, names: list[str], fits: StoredFits) -> None:
+    """Write the files of :class:`Evaluator`.
 
     Parameters
     ----------
     folder : path
-        Of the results; ``misc/dl_model`` is made in it.
+        Of the results; ``misc/dl_model`` is created in it.
     model : SignalModel
     names : list of str
-    grid : (int, int, int)
-        Voxels along x, y, z.
-    fid_scale : float
-        What the data were multiplied by.
-    conjugated : bool
-        Were the data conjugated before they were fitted?
-    rows : int ndarray ``(n,)``
-        Place of each fit in the grid, counted with z fastest.
-    params, noise_sd : ndarray ``(n, n_params)``, ``(n,)``
-    cov : ndarray ``(n, k (k + 1) / 2)``
-        As :func:`packed` gives it.
+        Metabolites.
+    fits : StoredFits
     """
     target = folder / layout.MODEL
     target.mkdir(parents=True)
@@ -80,9 +89,9 @@ def write_model(
         "nucleus": model.nucleus,
         "window": list(model.window),
         "baseline": str(model.baseline),
-        "fid_scale": fid_scale,
-        "conjugated": bool(conjugated),
-        "grid": [int(size) for size in grid],
+        "fid_scale": fits.fid_scale,
+        "conjugated": bool(fits.conjugated),
+        "grid": [int(size) for size in fits.grid],
         "units": "conc: data times fid_scale over basis.npy; gamma, sigma 1/s; eps rad/s; phi0 rad; phi1 rad/Hz",
     }
     (target / "model.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -90,10 +99,10 @@ def write_model(
         "basis": model.basis.cpu().numpy().astype(np.complex64),
         "projector_u": model.projector_u.real.cpu().numpy().astype(np.float32),
         "projector_d": model.projector_d.cpu().numpy().astype(np.float32),
-        "rows": np.asarray(rows, np.int32),
-        "params": np.asarray(params, np.float32),
-        "cov": cov,
-        "noise_sd": np.asarray(noise_sd, np.float32),
+        "rows": np.asarray(fits.rows, np.int32),
+        "params": np.asarray(fits.params, np.float32),
+        "cov": fits.cov,
+        "noise_sd": np.asarray(fits.noise_sd, np.float32),
     }
     for name, values in arrays.items():
         np.save(target / f"{name}.npy", values)
@@ -108,12 +117,12 @@ class Evaluator:
 
     @classmethod
     def open(cls, results: str | Path) -> Evaluator | None:
-        """The model of a folder of results; None where there is none, as in FSL-MRS's own.
+        """Return the model of a folder of results; None where the folder has none, as those of FSL-MRS.
 
         Raises
         ------
         DataError
-            If it is there and cannot be read.
+            If the model cannot be read.
         """
         folder = Path(results) / layout.MODEL
         if not folder.is_dir():
@@ -125,16 +134,16 @@ class Evaluator:
             place = np.full(int(np.prod(about["grid"])), -1)
             place[arrays["rows"]] = np.arange(len(arrays["rows"]))
         except (OSError, ValueError, KeyError, IndexError) as exc:
-            raise DataError(f"{folder}: cannot be read ({exc}); make the results again.") from exc
+            raise DataError(f"{folder}: cannot be read ({exc})", remedy="make the results again") from exc
         return cls(about, {**arrays, "place": place.reshape(about["grid"])})
 
     @property
     def names(self) -> list[str]:
-        """The metabolites."""
+        """Metabolites that were fitted."""
         return self.about["names"]
 
     def _row(self, voxel) -> int | None:
-        """Which fit is a voxel's; None outside of the grid, or where nothing was fitted."""
+        """Return the row of a voxel's fit; None outside of the grid, or where nothing was fitted."""
         place = self.arrays["place"]
         if len(voxel) != 3 or any(not 0 <= index < size for index, size in zip(voxel, place.shape)):
             return None
@@ -142,7 +151,7 @@ class Evaluator:
         return None if row < 0 or not np.isfinite(self.arrays["params"][row]).all() else row
 
     def _blocks(self, row: int) -> dict[str, np.ndarray]:
-        """Concentrations, and width and shift of every metabolite; phases."""
+        """Return concentrations, and width and shift of every metabolite; phases."""
         values = np.asarray(self.arrays["params"][row], float)
         groups = np.asarray(self.about["groups"])
         n, g = len(groups), int(groups.max()) + 1
@@ -157,18 +166,19 @@ class Evaluator:
         return {"conc": conc, "gamma": gamma, "sigma": sigma, "eps": eps, "phi0": values[at], "phi1": values[at + 1]}
 
     def _fids(self, blocks: dict, which=slice(None)) -> np.ndarray:
-        """One unit of each metabolite in time, complex ``(n, n_points)``."""
+        """Return FIDs of the metabolites at a concentration of one, complex ``(n, n_points)``."""
         basis = np.asarray(self.arrays["basis"][which], complex)
         time = units.time_axis(basis.shape[-1], self.about["dwelltime"])
         gamma, sigma, eps = (blocks[name][which][:, None] for name in ("gamma", "sigma", "eps"))
         return basis * np.exp(-(1j * eps + gamma + sigma**2 * time) * time)
 
     def _phase(self, blocks: dict, n_points: int) -> np.ndarray:
+        """Return the phase factor of every spectral point, complex ``(n_points,)``."""
         return np.exp(-1j * (blocks["phi0"] + blocks["phi1"] * units.frequency_axis(n_points, self.about["dwelltime"])))
 
     def contribution(self, voxel: tuple[int, int, int], metab: str) -> np.ndarray | None:
-        """A metabolite's part of the fit, as ``fit/fit.nii.gz`` stores FIDs: complex ``(n_points,)``; None where
-        nothing was fitted.
+        """Return a metabolite's part of the fit, as ``fit/fit.nii.gz`` stores FIDs: complex ``(n_points,)``; None
+        where nothing was fitted.
 
         ``metab`` may be a sum written with '+'.
 
@@ -179,7 +189,7 @@ class Evaluator:
         """
         unknown = [name for name in metab.split("+") if name not in self.names]
         if unknown:
-            raise DataError(f"metabolite {unknown[0]}: was not fitted; there are {', '.join(self.names)}.")
+            raise DataError(f"metabolite {unknown[0]}: was not fitted", remedy=f"choose one of {', '.join(self.names)}")
         row = self._row(voxel)
         if row is None:
             return None
@@ -187,17 +197,17 @@ class Evaluator:
         blocks = self._blocks(row)
         fid = blocks["conc"][which] @ self._fids(blocks, which)
         fid = units.spec_to_fid(units.fid_to_spec(fid) * self._phase(blocks, len(fid))) / self.about["fid_scale"]
-        # Files hold the conjugate of what is in memory.
+        # Files store the conjugate of the FIDs in memory.
         return fid if self.about["conjugated"] else fid.conj()
 
     def band(self, voxel: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray] | None:
-        """How well the fit, baseline included, is known.
+        """Return the SD of the fitted spectrum, baseline included.
 
         Returns
         -------
         hz, sd : ndarray ``(n_window,)``
             Offsets from the spectrometer frequency, ascending, and the SD of the real spectrum there, in the scale of
-            ``np.fft.fft(fid)`` with the file's FIDs.  None where nothing was fitted, or nothing is known.
+            ``np.fft.fft(fid)`` with the file's FIDs.  None where nothing was fitted, or no variance is finite.
         """
         row = self._row(voxel)
         if row is None:
@@ -223,14 +233,14 @@ class Evaluator:
         u, d = np.asarray(self.arrays["projector_u"], float), np.asarray(self.arrays["projector_d"], float)
         if d.size:
             spec = spec - (spec @ u * d) @ u.T
-        cov = unpacked(np.asarray(self.arrays["cov"][row], float), len(spec))
-        known = np.isfinite(cov).all(0)
+        cov = unpack_symmetric(np.asarray(self.arrays["cov"][row], float), len(spec))
+        is_finite = np.isfinite(cov).all(0)
         cov = np.where(np.isfinite(cov), cov, 0.0)
-        if not known.any():
+        if not is_finite.any():
             return None
         variance = np.einsum("ki,kl,li->i", spec.real, cov, spec.real)
         if d.size:
-            # What the baseline takes of the noise.
+            # The baseline takes up a part of the noise.
             variance = variance + (u**2 @ d) * float(self.arrays["noise_sd"][row]) ** 2
         sd = np.sqrt(np.clip(variance, 0, None)) * np.sqrt(n_points) / self.about["fid_scale"]
         hz = (np.arange(first, last) - n_points // 2) / (n_points * self.about["dwelltime"])

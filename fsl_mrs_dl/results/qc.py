@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import torch
 
 from ..core import units
+from ..core.axes import Axes
+from ..fitting.coarse_model import reduced
+from ..fitting.quantification import Quantification
 
-__all__ = ["noise_points", "line_widths", "metabolite_qc"]
+__all__ = ["fit_qc", "line_widths", "metabolite_qc", "metabolite_spectra", "noise_points"]
+
+_ROWS_AT_ONCE = 128  # spectra whose metabolites are held in memory
+
+
+def fit_qc(fit: Quantification, widest_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return SNR and line width (Hz) of every fitted metabolite, ``(n, n_metabs)`` each; NaN for unusable spectra.
+
+    ``widest_hz`` ``(n,)`` is the broadening that was fitted.
+    """
+    model = fit.model
+    snr, width = np.full(fit.conc.shape, np.nan), np.full(fit.conc.shape, np.nan)
+    coarse = reduced(model, len(fit.params))
+    rows = np.flatnonzero(fit.usable)
+    for part in np.array_split(rows, -(-len(rows) // _ROWS_AT_ONCE)) if len(rows) else ():
+        theta, conc, _ = model.unpack(torch.as_tensor(fit.params[part]).to(model.time))
+        spectra = partial(metabolite_spectra, coarse, model, theta, conc)
+        snr[part], width[part] = metabolite_qc(fit.fids[part], spectra, axes=model.axes, widest_hz=widest_hz[part])
+    return snr, width
+
+
+def metabolite_spectra(coarse, model, theta: torch.Tensor, conc: torch.Tensor, damping: np.ndarray) -> np.ndarray:
+    """Return the metabolites' spectra in the window, damped by ``damping`` (1/s), complex ``(n, n_metabs, n_window)``.
+
+    ``coarse`` is ``model`` or the same on a coarser time grid.
+    """
+    blocks = model.split_theta(theta)
+    blocks["gamma"] = blocks["gamma"] + torch.as_tensor(damping).to(theta)[:, None]
+    return (coarse.plain_columns(model.join_theta(**blocks)) * conc[..., None]).cpu().numpy()
 
 
 def _trend(x: np.ndarray) -> np.ndarray:
-    """Orthonormal polynomials over the points x, ``(n_points, order + 1)``: order 4, or 1 for few points, none for
-    hardly any."""
+    """Return orthonormal polynomials over the points x, ``(n_points, order + 1)``; order 4, less for few points."""
     if x.size <= 2:
         return np.zeros((x.size, 0))
     order = 1 if x.size <= 20 else 4
@@ -27,36 +59,35 @@ def _detrended(values: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _levene(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Levene's test of equal spread around the mean, row by row ``(n, k)``, ``(n, l)``: p-values ``(n,)``."""
+    """Return p-values ``(n,)`` of Levene's test of equal spread around the mean, of rows ``(n, k)`` and ``(n, l)``."""
     from scipy.special import fdtrc
 
     z = [np.abs(part - part.mean(1, keepdims=True)) for part in (one, other)]
     n = [part.shape[1] for part in z]
     means = [part.mean(1) for part in z]
-    whole = (n[0] * means[0] + n[1] * means[1]) / sum(n)
-    between = sum(size * (mean - whole) ** 2 for size, mean in zip(n, means))
+    mean_of_all = (n[0] * means[0] + n[1] * means[1]) / sum(n)
+    between = sum(size * (mean - mean_of_all) ** 2 for size, mean in zip(n, means))
     within = sum(((part - mean[:, None]) ** 2).sum(1) for part, mean in zip(z, means))
     with np.errstate(divide="ignore", invalid="ignore"):
         return fdtrc(1, sum(n) - 2, (sum(n) - 2) * between / within)
 
 
 def noise_points(spec: np.ndarray, ppm: np.ndarray, nucleus: str = "1H") -> np.ndarray | None:
-    """Which points of spectra ``(..., n_points)`` hold noise only, bool of that shape; ``None`` for a nucleus without
-    known regions.
+    """Return which points of spectra ``(..., n_points)`` hold noise only, bool of that shape; None for a nucleus
+    without known regions.
 
-    Where the outer quarters of the bandwidth are quieter or louder than the rest (Levene's test at 5 %), oversampling
-    has left filtered edges, and they are not counted.
+    Where the outer quarters of the bandwidth are quieter or louder than the rest (Levene's test at 5 %), they are edges
+    of the filter of an oversampled acquisition and are left out.
     """
-    found = _two_kinds(spec.reshape(-1, spec.shape[-1]), ppm, nucleus)
-    if found is None:
+    candidates = _noise_candidates(spec.reshape(-1, spec.shape[-1]), ppm, nucleus)
+    if candidates is None:
         return None
-    masks, which = found
+    masks, which = candidates
     return masks[which].reshape(spec.shape)
 
 
-def _two_kinds(spec: np.ndarray, ppm: np.ndarray, nucleus: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Two candidates for the points of noise, bool ``(2, n_points)``, and which of them a spectrum ``(n, n_points)``
-    has, ``(n,)``."""
+def _noise_candidates(spec: np.ndarray, ppm: np.ndarray, nucleus: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return two masks for the points of noise, bool ``(2, n_points)``, and the number of that of every spectrum."""
     quiet = units.nucleus(nucleus).signal_free
     if quiet is None:
         return None
@@ -73,8 +104,7 @@ def _two_kinds(spec: np.ndarray, ppm: np.ndarray, nucleus: str) -> tuple[np.ndar
     if mask.sum() < 100:
         mask[:50] = mask[-50:] = True
         return np.stack([mask, mask]), everywhere
-    # FSL-MRS takes the exclusive or: where the quiet regions do not fill the outer quarters, the rest of these is in it
-    # too.
+    # FSL-MRS takes the exclusive or, so the points of the outer quarters beyond the quiet regions count, too.
     inner_points, outer_points = mask ^ outer, mask & outer
     if inner_points.sum() < 2 or outer_points.sum() < 2:
         return np.stack([mask, mask]), everywhere
@@ -83,7 +113,7 @@ def _two_kinds(spec: np.ndarray, ppm: np.ndarray, nucleus: str) -> tuple[np.ndar
 
 
 def line_widths(height: np.ndarray, widest: np.ndarray) -> np.ndarray:
-    """Full widths in points, at half prominence, of the most prominent peaks of noise-free spectra.
+    """Measure full widths in points, at half prominence, of the most prominent peaks of noise-free spectra.
 
     Parameters
     ----------
@@ -100,19 +130,19 @@ def line_widths(height: np.ndarray, widest: np.ndarray) -> np.ndarray:
     top = height.max(-1)
     at = height.argmax(-1)
     index = np.arange(height.shape[-1])
-    left, right = index < at[..., None], index > at[..., None]
+    below, above = index < at[..., None], index > at[..., None]
     # The highest point is as prominent as it is above the higher of the lowest points on its two sides.
-    lowest = [np.where(side, height, np.inf).min(-1) for side in (left, right)]
+    lowest = [np.where(side, height, np.inf).min(-1) for side in (below, above)]
     base = np.maximum(*lowest)
     # Another peak is at most as prominent as it is above the lowest point on its side.
     peaks = np.zeros(height.shape, bool)
     peaks[..., 1:-1] = (height[..., 1:-1] >= height[..., :-2]) & (height[..., 1:-1] >= height[..., 2:])
-    others = [np.where(side & peaks, height, -np.inf).max(-1) - least for side, least in zip((left, right), lowest)]
+    others = [np.where(side & peaks, height, -np.inf).max(-1) - least for side, least in zip((below, above), lowest)]
     first = np.maximum(*others) < top - base
     level = ((top + base) / 2)[..., None]
     low = height <= level
-    before = np.where(left & low, index, -1).max(-1)
-    after = np.where(right & low, index, height.shape[-1]).min(-1)
+    before = np.where(below & low, index, -1).max(-1)
+    after = np.where(above & low, index, height.shape[-1]).min(-1)
     inside = first & np.isfinite(base) & (before >= 0) & (after < height.shape[-1])
 
     def crossing(outer, inner):
@@ -131,7 +161,7 @@ def line_widths(height: np.ndarray, widest: np.ndarray) -> np.ndarray:
 
 
 def _line_width(height: np.ndarray, widest: float) -> float:
-    """Width in points of the most prominent peak that is not too wide; zero if there is none."""
+    """Return the width in points of the most prominent peak that is not too wide; zero if there is none."""
     from scipy.signal import find_peaks
 
     peaks, about = find_peaks(height / height.max(), prominence=(0.4, None), width=(None, widest))
@@ -142,12 +172,12 @@ def metabolite_qc(
     fids: np.ndarray,
     spectra: Callable[[np.ndarray], np.ndarray],
     *,
-    dwelltime: float,
-    spec_freq_mhz: float,
-    nucleus: str,
+    axes: Axes,
     widest_hz: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Matched-filter SNR and line width (Hz) of every metabolite of fits: two arrays ``(n, n_metabs)``.
+    """Return matched-filter SNR and line width (Hz) of every metabolite, two arrays ``(n, n_metabs)``.
+
+    Both are NaN for a nucleus whose signal-free regions are not known.
 
     Parameters
     ----------
@@ -156,26 +186,23 @@ def metabolite_qc(
     spectra : callable
         Additional dampings ``(n,)`` in 1/s -> the fitted spectra of the metabolites in the window, complex ``(n,
         n_metabs, n_window)``.
-    dwelltime, spec_freq_mhz, nucleus
+    axes : Axes
+        Those of the data.
     widest_hz : ndarray ``(n,)``
         The broadening that was fitted.
-
-    Both are NaN for a nucleus whose signal-free regions are not known.
     """
-    n = fids.shape[-1]
-    ppm = units.ppm_axis(n, dwelltime, spec_freq_mhz, nucleus)
     plain = spectra(np.zeros(len(fids)))
-    found = _two_kinds(units.fid_to_spec(fids), ppm, nucleus)
-    if found is None:
+    candidates = _noise_candidates(units.fid_to_spec(fids), axes.ppm(), axes.nucleus)
+    if candidates is None:
         nothing = np.full(plain.shape[:2], np.nan)
         return nothing, nothing.copy()
     # FSL-MRS compares a peak's width in points with twice the broadening in Hz.
-    widths = line_widths(np.abs(plain.real), 2 * np.asarray(widest_hz)) / (dwelltime * n)
+    widths = line_widths(np.abs(plain.real), 2 * np.asarray(widest_hz)) / (axes.dwelltime * axes.n_points)
     # It takes the narrowest line, in Hz, as the rate of the matched filter.
     decay = widths.min(1)
-    filtered = units.fid_to_spec(fids * np.exp(-decay[:, None] * units.time_axis(n, dwelltime)))
+    filtered = units.fid_to_spec(fids * np.exp(-decay[:, None] * axes.time()))
     noise = np.empty(len(fids))
-    masks, which = found
+    masks, which = candidates
     for kind in (0, 1):
         part = filtered[which == kind][:, masks[kind]]
         noise[which == kind] = np.sqrt(2) * np.std(_detrended(part, np.arange(part.shape[1])).real, axis=1)

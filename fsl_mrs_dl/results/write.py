@@ -1,95 +1,110 @@
-"""Results written as a folder."""
+"""Files of a fit in FSL-MRS's layout: tables, spectra, picture and maps."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ..core import units
 from ..io import nifti
-from . import model_file
-from .tables import FitResults
+from . import model_file, tables
+from .fit_results import FitResults
 
-__all__ = ["write_fit", "write_maps"]
+__all__ = ["model_data", "write_fit", "write_maps"]
 
 
 def write_fit(
     folder: Path, results: FitResults, *, options: str, filename: str = "fit", export: tuple[str, ...] = ()
 ) -> None:
-    """Write every file of a fit into ``folder``; ``export`` names further spectra, 'baseline', 'no_baseline',
-    'separate'."""
+    """Write every file of a fit into a folder.
+
+    Parameters
+    ----------
+    folder : path
+    results : FitResults
+    options : str
+        Content of options.txt.
+    filename : str
+        Name of the file of fitted spectra, without extension.
+    export : tuple of str
+        Further spectra to write: 'baseline', 'no_baseline', 'separate'.
+    """
     from .figures import fit_summary
 
-    results.summary().to_csv(folder / "summary.csv", index=False)
-    results.concentrations().to_csv(folder / "concentrations.csv", index=False)
-    results.qc().to_csv(folder / "qc.csv", index=False)
-    results.parameters().to_csv(folder / "all_parameters.csv", index=False)
-    results.uncertainties().to_csv(folder / "uncertainty.csv", index=False)
+    tables.summary_table(results).to_csv(folder / "summary.csv", index=False)
+    tables.concentration_table(results).to_csv(folder / "concentrations.csv", index=False)
+    tables.qc_table(results).to_csv(folder / "qc.csv", index=False)
+    tables.parameter_table(results).to_csv(folder / "all_parameters.csv", index=False)
+    tables.uncertainty_table(results).to_csv(folder / "uncertainty.csv", index=False)
     (folder / "options.txt").write_text(options)
-    wanted = {"": "full"}
-    if "baseline" in export or len(results.fit.params) == 1:
-        wanted["_baseline"] = "baseline"
-    if "no_baseline" in export:
-        wanted["_no_baseline"] = "no baseline"
-    if "separate" in export:
-        wanted |= {f"_{name}": name for name in results.fit.names}
-    for ending, what in wanted.items():
-        nifti.save(folder / f"{filename}{ending}.nii.gz", results.fid_file(what))
+    for ending, what in _spectra(results, export).items():
+        nifti.save(folder / f"{filename}{ending}.nii.gz", model_data(results, what))
     fit_summary(results, folder / "fit_summary.png")
-    fit, grid = results.fit, results.data.fids.shape[:3]
-    if len(fit.params) == np.prod(grid):
-        rows = np.flatnonzero(fit.usable)
-        model_file.write_model(
-            folder,
-            fit.model,
-            fit.names,
-            grid=grid,
-            fid_scale=fit.fid_scale,
-            conjugated=results.conjugated,
-            rows=rows,
-            params=fit.params[rows],
-            cov=model_file.packed(fit.cov[rows]),
-            noise_sd=fit.noise_sd[rows],
-        )
-    if max(results.data.fids.shape[:3]) > 1:
+    grid = results.data.fids.shape[:3]
+    if len(results.fit.params) == np.prod(grid):
+        _write_model(folder, results, grid)
+    if max(grid) > 1:
         write_maps(folder / "maps", results)
 
 
-_OF_SPECTRUM = (
-    "noise_sd",
-    "misfit",
-    "ood_score",
-    "ood_residual",
-    "ood_latent",
-    "ood_network",
-    "converged",
-    "usable",
-    "n_iter",
-)
+def model_data(results: FitResults, what: str = "full") -> nifti.MrsData:
+    """Return FIDs of the model, or of the part ``what`` of it, in shape, scale and orientation of the data file."""
+    fids = units.spec_to_fid(results.fit.spectra(what)) / results.fit.fid_scale
+    if results.conjugated:
+        fids = fids.conj()
+    shape = results.data.fids.shape
+    fids = np.moveaxis(fids.reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
+    return replace(results.data, fids=fids.astype(results.data.fids.dtype))
 
 
 def write_maps(folder: Path, results: FitResults) -> None:
-    """Images of what is in uncertainty.csv: ``<quantity>/<metabolite>.nii.gz``, and ``<quantity>.nii.gz`` of what a
-    voxel has once."""
+    """Write uncertainty.csv as images: ``<column>/<metabolite>.nii.gz``, ``<column>.nii.gz`` for values of a voxel."""
     import nibabel
 
     folder.mkdir()
     shape = results.data.fids.shape
     grid = (*shape[:3], *(size for size in shape[4:] if size > 1))
-    frame = results.uncertainties().drop(columns=["Metab", *results.index.columns])
-    m = len(results.names)
-    usable = frame["usable"].to_numpy()[::m]
+    usable = results.fit.usable
 
-    def save(path: Path, values, everywhere: bool = False) -> None:
-        # What could not be fitted has no marks either.
-        with np.errstate(over="ignore"):  # an interval may end beyond all that an image can hold
+    def save(path: Path, values: np.ndarray, everywhere: bool = False) -> None:
+        # A spectrum that could not be fitted has no marks either.
+        with np.errstate(over="ignore"):  # an interval may end beyond the range of an image
             values = np.where(usable | everywhere, np.asarray(values, float), np.nan).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(values.reshape(grid), results.data.affine), path)
 
-    for name in frame:
-        if name in _OF_SPECTRUM:
-            save(folder / f"{name}.nii.gz", frame[name].to_numpy()[::m], name in ("usable", "converged"))
-            continue
+    for name, values in tables.metabolite_columns(results).items():
         (folder / name).mkdir()
         for column, metab in enumerate(results.names):
-            save(folder / name / f"{metab}.nii.gz", frame[name].to_numpy()[column::m])
+            save(folder / name / f"{metab}.nii.gz", values[:, column])
+    for name, values in tables.spectrum_columns(results.fit).items():
+        save(folder / f"{name}.nii.gz", values, everywhere=name in ("usable", "converged"))
+
+
+def _spectra(results: FitResults, export: tuple[str, ...]) -> dict[str, str]:
+    """Return the parts of the model to write, by the end of their files' names."""
+    parts = {"": "full"}
+    if "baseline" in export or len(results.fit.params) == 1:
+        parts["_baseline"] = "baseline"
+    if "no_baseline" in export:
+        parts["_no_baseline"] = "no baseline"
+    if "separate" in export:
+        parts |= {f"_{name}": name for name in results.fit.names}
+    return parts
+
+
+def _write_model(folder: Path, results: FitResults, grid: tuple[int, int, int]) -> None:
+    """Write the fitted model of every voxel, for viewers."""
+    fit = results.fit
+    rows = np.flatnonzero(fit.usable)
+    stored = model_file.StoredFits(
+        grid=grid,
+        rows=rows,
+        params=fit.params[rows],
+        cov=model_file.pack_symmetric(fit.cov[rows]),
+        noise_sd=fit.noise_sd[rows],
+        fid_scale=fit.fid_scale,
+        conjugated=results.conjugated,
+    )
+    model_file.write_model(folder, fit.model, fit.names, stored)

@@ -8,6 +8,9 @@ import torch
 
 from benchmarks.__main__ import main
 from benchmarks.papers import quantification as bench
+from benchmarks.papers import quantification_data as sets
+from benchmarks.papers import quantification_measures as measures
+from benchmarks.papers import quantification_trainings as trainings
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
@@ -24,63 +27,63 @@ def basis():
 
 
 def test_a_set_is_what_the_recipe_says(basis):
-    data = bench.make_set(basis, 300, 0)
+    data = sets.make_set(basis, 300, 0)
     assert data["fid"].shape == (300, 1280) and data["conc"].shape == (300, 20)
     naa = data["conc"][:, basis.names.index("NAA")]
     assert (
         7.5 <= naa.min() and naa.max() < 17.2 and abs(data["shift_hz"]).max() <= 3 and data["lorentz_hz"].max() <= 4.775
     )
-    again = bench.make_set(basis, 300, 0)
+    again = sets.make_set(basis, 300, 0)
     np.testing.assert_array_equal(data["fid"], again["fid"])
-    wide = bench.make_set(basis, 300, 0, widen=3.0)["conc"][:, basis.names.index("NAA")]
+    wide = sets.make_set(basis, 300, 0, widen=3.0)["conc"][:, basis.names.index("NAA")]
     assert wide.min() < 3 and wide.max() > 40
 
 
 def test_without_noise_a_fit_gives_the_truth_of_the_set(basis):
-    data = bench.make_set(basis, 8, 1, snr=1e6)
-    fit = bench.fitted(basis, data, prior="none")
+    data = sets.make_set(basis, 8, 1, snr=1e6)
+    fit = measures.fit_set(basis, data, prior="none")
     np.testing.assert_allclose(fit.conc, data["conc"], atol=2e-3)
 
 
 def test_bounds_are_those_of_the_fit(basis):
-    data = bench.make_set(basis, 40, 2)
-    bound = np.sqrt(np.diagonal(bench.bounds(basis, data), axis1=1, axis2=2))
-    np.testing.assert_allclose(np.median(bench.fitted(basis, data, prior="none").crlb_sd / bound, 0), 1, atol=0.1)
+    data = sets.make_set(basis, 40, 2)
+    bound = np.sqrt(np.diagonal(measures.bounds(basis, data), axis1=1, axis2=2))
+    np.testing.assert_allclose(np.median(measures.fit_set(basis, data, prior="none").crlb_sd / bound, 0), 1, atol=0.1)
 
 
 def test_the_bayes_limit_lies_above_the_bound_and_meets_it_where_there_is_no_prior(basis):
-    bound = bench.bounds(basis, bench.make_set(basis, 20, 3))
+    bound = measures.bounds(basis, sets.make_set(basis, 20, 3))
     variance = np.diagonal(bound, axis1=1, axis2=2).mean(0)
     spread = np.full(20, 0.5)
-    assert (bench.bayes_limit(bound, spread) >= 1 - variance / spread - 1e-9).all()
-    np.testing.assert_allclose(bench.bayes_limit(bound, np.full(20, 1e8)), 1 - variance / 1e8, atol=1e-9)
+    assert (measures.bayes_limit(bound, spread) >= 1 - variance / spread - 1e-9).all()
+    np.testing.assert_allclose(measures.bayes_limit(bound, np.full(20, 1e8)), 1 - variance / 1e8, atol=1e-9)
 
 
 def test_measures_on_known_numbers():
     truth = np.array([[1.0], [2.0], [3.0]])
-    assert bench.r2(truth, truth)[0] == 1 and bench.r2(np.full((3, 1), 2.0), truth)[0] == 0
-    assert bench.mape(1.1 * truth, truth)[0] == pytest.approx(10) and bench.slopes(0.5 * truth + 1, truth)[
+    assert measures.r2(truth, truth)[0] == 1 and measures.r2(np.full((3, 1), 2.0), truth)[0] == 0
+    assert measures.mape(1.1 * truth, truth)[0] == pytest.approx(10) and measures.slopes(0.5 * truth + 1, truth)[
         0
     ] == pytest.approx(0.5)
-    assert bench.auroc(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
-    assert bench.auroc(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0])) == 0.5
+    assert measures.auroc(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
+    assert measures.auroc(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 2.0])) == 0.5
 
 
 def test_strange_spectra_are_strange(basis):
-    sets = bench.strange_sets(basis, 6, 4)
-    assert len(sets) == 6 and all(
-        one["fid"].shape == (6, 1280) and np.isfinite(one["fid"]).all() for one in sets.values()
+    strange = sets.strange_sets(basis, 6, 4)
+    assert len(strange) == 6 and all(
+        one["fid"].shape == (6, 1280) and np.isfinite(one["fid"]).all() for one in strange.values()
     )
-    scores = {name: bench.fitted(basis, one).ood for name, one in sets.items()}
+    scores = {name: measures.fit_set(basis, one).ood for name, one in strange.items()}
     assert all(np.median(score) > 1 for score in scores.values()), scores
 
 
 def test_every_part_knows_its_networks():
-    assert {n.name for n in bench.networks_of(["accuracy"])} == {"dq-nmm", "dq-nmm taught", "dq-pmm", "dq-rpmm"}
-    assert [n.options["lam"] for n in bench.networks_of(["lambda"]) if n.method == "dq-rpmm"] == list(
-        map(float, bench.LAMBDAS)
+    assert {n.name for n in trainings.networks_of(["accuracy"])} == {"dq-nmm", "dq-nmm taught", "dq-pmm", "dq-rpmm"}
+    assert [n.options["lam"] for n in trainings.networks_of(["lambda"]) if n.method == "dq-rpmm"] == list(
+        map(float, trainings.LAMBDAS)
     )
-    assert bench.networks_of(["novelty"]) == bench.networks_of(["accuracy"])
+    assert trainings.networks_of(["novelty"]) == trainings.networks_of(["accuracy"])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -143,13 +146,13 @@ def test_what_cannot_be_measured_is_said_in_one_line(tmp_path, capsys, words, me
 
 def test_without_the_papers_basis_set_the_remedy_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("FSL_MRS_DL_TESTDATA", str(tmp_path))
-    with pytest.raises(DataError, match="--basis.*Deep-MRS-Quantification"):
-        bench.load_basis()
+    with pytest.raises(DataError, match="give one with basis.*Deep-MRS-Quantification"):
+        sets.load_basis()
 
 
 def test_the_papers_basis_set_ends_at_zero(testdata, monkeypatch):
     monkeypatch.setenv("FSL_MRS_DL_TESTDATA", str(testdata))
-    made = bench.load_basis()
+    made = sets.load_basis()
     assert made.names[-1] == "mm" and made.n_metabs == 20
     edge = np.fft.fftshift(np.fft.fft(made.fids[-1]))[[0, -1]]
     assert np.abs(edge).max() < 0.02 * np.abs(np.fft.fft(made.fids[-1])).max()
@@ -168,8 +171,8 @@ def test_networks_answers_are_timed_and_in_order(basis):
 
     network = self_supervised_quantification.DQnMM(basis.names, basis.dwelltime, basis.spec_freq_mhz).eval()
     network.set_basis(basis.fids)
-    data = bench.make_set(basis, 20, 5)
-    conc, ms = bench._answers(network, data)
+    data = sets.make_set(basis, 20, 5)
+    conc, ms = bench.measure_network(network, data)
     with torch.no_grad():
         expected = network.concentrations(torch.as_tensor(data["fid"]).to(torch.complex64)).numpy()
     np.testing.assert_allclose(conc, expected, rtol=1e-5)

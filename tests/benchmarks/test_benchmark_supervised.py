@@ -14,6 +14,8 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.papers import datasets
 from benchmarks.papers import supervised as bench
+from benchmarks.papers import supervised_scores as measures
+from benchmarks.papers import supervised_tables as tables
 from benchmarks.papers import supervised_trainings as trials
 from fsl_mrs_dl.io.files import claim
 from fsl_mrs_dl.networks import encoders
@@ -24,11 +26,11 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(
 
 def test_scores_of_answers_that_are_known():
     truth = np.random.default_rng(0).uniform(0, 2, (4000, 3))
-    one = bench.scores(np.stack([truth[:, 0], 0.5 * truth[:, 1] + 0.3, np.full(4000, 1.0)], 1), truth)
+    one = measures.scores(np.stack([truth[:, 0], 0.5 * truth[:, 1] + 0.3, np.full(4000, 1.0)], 1), truth)
     assert one.a == pytest.approx([1, 0.5, 0], abs=1e-9) and one.q == pytest.approx([0, 0.3, 1], abs=1e-9)
     assert one.r2[:2] == pytest.approx([1, 1]) and one.sigma[0] == pytest.approx(0, abs=1e-9)
     assert one.sigma[2] == pytest.approx(2 / np.sqrt(12), rel=0.02)  # who always says the mean
-    noisy = bench.scores(truth + np.random.default_rng(1).normal(0, 0.5, truth.shape), truth)
+    noisy = measures.scores(truth + np.random.default_rng(1).normal(0, 0.5, truth.shape), truth)
     spread = truth.var(0)
     assert noisy.r2 == pytest.approx(spread / (spread + 0.25), rel=0.05) and noisy.concise == pytest.approx(
         noisy.a * noisy.r2
@@ -39,9 +41,9 @@ def test_what_is_counted_in_water_has_no_scale():
     names = [*datasets.RIZZO_MOST, "mm", datasets.REFERENCE]
     found = np.random.default_rng(0).uniform(1, 2, (5, 18))
     found[:, -1] = datasets.REFERENCE_MM
-    np.testing.assert_allclose(bench.referenced(found, names), found[:, :16])
-    np.testing.assert_allclose(bench.referenced(7 * found, names), found[:, :16])
-    np.testing.assert_allclose(bench.referenced(found[:, :-1], names[:-1]), found[:, :16])
+    np.testing.assert_allclose(measures.referenced(found, names), found[:, :16])
+    np.testing.assert_allclose(measures.referenced(7 * found, names), found[:, :16])
+    np.testing.assert_allclose(measures.referenced(found[:, :-1], names[:-1]), found[:, :16])
 
 
 def test_every_network_is_in_the_benchmark_once_and_every_budget_is_a_network():
@@ -60,12 +62,16 @@ def test_every_network_is_in_the_benchmark_once_and_every_budget_is_a_network():
 
 
 def test_fits_reach_the_limit_and_beat_it_only_with_what_they_are_told():
-    data = bench.make_rizzo(512, 5)
+    data = measures.make_rizzo(512, 5)
     basis = datasets.rizzo_basis()
-    fit, _ = bench.fits(data)
-    truth, limits, bound = data["conc"], bench._limits(data), np.sqrt(np.diagonal(bench.bounds(data), axis1=1, axis2=2))
-    free = bench.referenced(fit.free[:, : basis.n_metabs], basis.names)
-    posterior = bench.scores(bench.referenced(fit.estimate("posterior_mean")[0], basis.names), truth)
+    fit, _ = measures.fits(data)
+    truth, limits, bound = (
+        data["conc"],
+        measures.limits_of(data),
+        np.sqrt(np.diagonal(measures.bounds(data), axis1=1, axis2=2)),
+    )
+    free = measures.referenced(fit.free[:, : basis.n_metabs], basis.names)
+    posterior = measures.scores(measures.referenced(fit.estimate("posterior_mean")[0], basis.names), truth)
     # Each error over its own bound: of those as they are the few of the lowest SNR would be all there is.
     size = np.sqrt(np.mean(((free - truth) / bound) ** 2, 0))
     assert 0.91 < size.min() and size.max() < 1.09 and np.median(size) == pytest.approx(1, abs=0.03)
@@ -77,25 +83,25 @@ def test_fits_reach_the_limit_and_beat_it_only_with_what_they_are_told():
 
 def test_an_answer_that_never_changes_has_scores_and_one_without_water_is_bounded():
     truth = np.random.default_rng(0).uniform(0, 2, (50, 16))
-    one = bench.scores(np.ones((50, 16)), truth)
+    one = measures.scores(np.ones((50, 16)), truth)
     assert (one.r2 == 0).all() and (one.linear == 0).all()
     names = [*datasets.RIZZO_MOST, "mm", datasets.REFERENCE]
     found = np.ones((5, 18))
     found[:, -1] = -1e-9
-    assert np.abs(bench.referenced(found, names, 0.1 * datasets.REFERENCE_MM)).max() == pytest.approx(10)
+    assert np.abs(measures.referenced(found, names, 0.1 * datasets.REFERENCE_MM)).max() == pytest.approx(10)
 
 
 def test_the_best_linear_estimate_is_the_bound_where_ranges_are_wide_and_the_range_where_they_say_all():
-    data = bench.make_rizzo(4, 6)
+    data = measures.make_rizzo(4, 6)
     data["noise_sd"] = data["noise_sd"] * 1e-6
-    known = np.diagonal(bench.best_linear(data), axis1=1, axis2=2)
-    bound = np.diagonal(bench.bounds(data), axis1=1, axis2=2)
+    known = np.diagonal(measures.best_linear(data), axis1=1, axis2=2)
+    bound = np.diagonal(measures.bounds(data), axis1=1, axis2=2)
     # That the peak's size is known is worth its own error, which is little.
     assert (known <= bound * (1 + 1e-6)).all() and (known > 0.3 * bound).all() and np.median(known / bound) > 0.95
     data["noise_sd"] = data["noise_sd"] * 1e12
     most = np.array(list(datasets.RIZZO_MOST.values()))
     np.testing.assert_allclose(
-        np.diagonal(bench.best_linear(data), axis1=1, axis2=2), np.tile(most**2 / 12, (4, 1)), rtol=1e-3
+        np.diagonal(measures.best_linear(data), axis1=1, axis2=2), np.tile(most**2 / 12, (4, 1)), rtol=1e-3
     )
 
 
@@ -114,16 +120,16 @@ def test_the_least_error_is_that_of_one_line_that_is_alone(monkeypatch):
         "snr": 2.0,
         "snr_of": 1.0,
     }
-    monkeypatch.setattr(bench, "basis_and_recipe", lambda _: (basis, recipes.Recipe.of("one", content)))
+    monkeypatch.setattr(measures, "basis_and_recipe", lambda _: (basis, recipes.Recipe.of("one", content)))
     # Noise of 0.5 in either channel, one unknown amplitude with a range whose SD is 1 / sqrt(12).
     variance = 1 / ((np.abs(basis.fids) ** 2).sum() / 0.25 + 12)
-    assert bench.dss_limit("one", 2, 0) == pytest.approx(100 * np.sqrt(2 / np.pi * variance) / 2, rel=1e-3)
+    assert measures.dss_limit("one", 2, 0) == pytest.approx(100 * np.sqrt(2 / np.pi * variance) / 2, rel=1e-3)
     short = 1 / ((np.abs(basis.fids[:, :20]) ** 2).sum() / 0.25 + 12)
-    assert bench.dss_limit("one", 2, 0, 20) == pytest.approx(100 * np.sqrt(2 / np.pi * short) / 2, rel=1e-3)
+    assert measures.dss_limit("one", 2, 0, 20) == pytest.approx(100 * np.sqrt(2 / np.pi * short) / 2, rel=1e-3)
 
 
 def test_the_least_error_of_a_data_set_grows_with_what_is_unknown():
-    least = {name: bench.dss_limit(name, 3, 0) for name in ("DSS2", "DSS5", "DSS6", "DSS7")}
+    least = {name: measures.dss_limit(name, 3, 0) for name in ("DSS2", "DSS5", "DSS6", "DSS7")}
     assert least["DSS2"] < 0.05 and 1 < least["DSS5"] < least["DSS7"] < 8
     # A background that is known costs nothing; its energy lets more noise in.
     assert least["DSS5"] < least["DSS6"] <= least["DSS7"]
@@ -132,9 +138,9 @@ def test_the_least_error_of_a_data_set_grows_with_what_is_unknown():
 def test_bias_is_seen_at_the_ends_of_the_range():
     truth = np.random.default_rng(0).uniform(0, 1, (5000, 16)) * np.array(list(datasets.RIZZO_MOST.values()))
     middle = truth.mean(0) + 0.5 * (truth - truth.mean(0))
-    low, high = bench._ends(middle, truth)
+    low, high = tables.end_errors(middle, truth)
     assert low == pytest.approx(np.full(16, 20), abs=1.5) and high == pytest.approx(np.full(16, -20), abs=1.5)
-    assert np.abs(bench._ends(truth, truth)).max() == 0
+    assert np.abs(tables.end_errors(truth, truth)).max() == 0
 
 
 @pytest.fixture
@@ -341,9 +347,9 @@ def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, wor
 
 @pytest.mark.with_fsl_mrs
 def test_newton_is_beside_our_fit():
-    data = bench.make_rizzo(6, 3)
-    made, said = bench._fit_methods(data, bench.replace(trials.SCALES["small"], newton=4), lambda _: None)
-    theirs = made["FSL-MRS Newton, first 4"].found
-    assert theirs.shape == (4, 16) and "times faster" in said
+    data = measures.make_rizzo(6, 3)
+    methods, sentence = bench.fit_methods(data, bench.replace(trials.SCALES["small"], newton=4), lambda _: None)
+    newton = methods["FSL-MRS Newton, first 4"].estimates
+    assert newton.shape == (4, 16) and "times faster" in sentence
     naa = list(datasets.RIZZO_MOST).index("NAA")
-    np.testing.assert_allclose(theirs[:, naa], made["ml"].found[:4, naa], rtol=0.1, atol=0.3)
+    np.testing.assert_allclose(newton[:, naa], methods["ml"].estimates[:4, naa], rtol=0.1, atol=0.3)

@@ -197,7 +197,7 @@ def test_conjugated_data_are_turned_round(fit_words, tmp_path, capsys):
     right = pd.read_csv(tmp_path / "out" / "concentrations.csv", header=[0, 1])[("mean", "raw")].to_numpy()
     words[words.index("--data") + 1] = str(turned)
     assert main([*words, "--overwrite"]) == 0
-    assert "turned round" in capsys.readouterr().out
+    assert "reversed" in capsys.readouterr().out
     again = pd.read_csv(tmp_path / "out" / "concentrations.csv", header=[0, 1])[("mean", "raw")].to_numpy()
     assert np.allclose(right, again, rtol=1e-4, atol=1e-6)
 

@@ -57,7 +57,7 @@ def test_parameters_from_what_was_drawn_make_the_spectrum(sim_basis):
     spec = units.fid_to_spec(fids)[:, first:last]
     rest = (drawn[name].double()[:, None] for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz"))
     theta = theta_from_quantities(model, drawn["shift_ppm"].double()[:, None], *rest)
-    _, cost = optimise._best_start(model.eliminate_baseline(spec), model, theta)
+    _, cost = optimise._best_proposal(model.eliminate_baseline(spec), model, theta)
     assert (cost / spec.abs().square().sum(-1)).max() < 1e-4
 
 
@@ -87,8 +87,8 @@ def test_together_is_at_least_as_good_as_either(network, sim_basis, recipe):
     spec, model, _ = simulated(sim_basis, recipe, 48)
     names = list(sim_basis.names)
     cost = {
-        initial.name: optimise.fit_spectra(spec, model, names, initial).cost
-        for initial in (ClassicalSearch(), network, Combined([network, ClassicalSearch()]))
+        initial_values.name: optimise.fit_spectra(spec, model, names, initial_values).cost
+        for initial_values in (ClassicalSearch(), network, Combined([network, ClassicalSearch()]))
     }
     both = cost["quant-universal and classical"]
     best = torch.stack(list(cost.values())).amin(0)
@@ -112,8 +112,8 @@ def model_at(freq=123.2, nucleus="1H", **options):
     ],
 )
 def test_data_outside_the_card_are_searched_classically_and_it_is_said(model, words):
-    initial = AutomaticChoice().for_model(model_at(**model))
-    assert initial.name.startswith("classical, not quant-universal: ") and words in initial.name
+    initial_values = AutomaticChoice().for_model(model_at(**model))
+    assert initial_values.name.startswith("classical, not quant-universal: ") and words in initial_values.name
     insisted = AutomaticChoice("network").for_model(model_at(**model))
     assert insisted.name.startswith("quant-universal, outside its range: ") and words in insisted.name
 
@@ -130,7 +130,7 @@ def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
     "arguments,words",
     [
         (("oracle",), "oracle.*classical, network, both"),
-        (("classical", "quant-universal"), "not asked with init classical"),
+        (("classical", "quant-universal"), "not used with init classical"),
         ((None, "align-universal"), "proposes shifts and phases"),
         ((None, "nobody"), "nobody.*models list"),
     ],
@@ -148,9 +148,9 @@ def test_known_parameters_go_with_both_initial_values(network, sim_basis):
     params = model.pack(
         end.theta, end.conc, model.baseline_coefficients(spec[:1] - model.join_metabolites(end.theta, end.conc))
     )[0]
-    initial = WithKnownParameters(Combined([network, ClassicalSearch()]), params.numpy(), model)
-    assert initial.name == "quant-universal and classical" and len(initial.parts) == 2
-    again = optimise.fit_spectra(spec[:1], model, names, initial)
+    initial_values = WithKnownParameters(Combined([network, ClassicalSearch()]), params.numpy(), model)
+    assert initial_values.name == "quant-universal and classical" and len(initial_values.parts) == 2
+    again = optimise.fit_spectra(spec[:1], model, names, initial_values)
     assert again.cost[0] <= end.cost[0] * (1 + 1e-6)
 
 
@@ -171,7 +171,7 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
     fid, base = random_spectra.render_transients(drawn, protocol)
     axes = Axes(fid.shape[-1], sim_basis.dwelltime, sim_basis.spec_freq_mhz)
     network, card = model_cards.load("align-universal")
-    found = {"network": 0, "classical": 0, "refined": 0}
+    hits = {"network": 0, "classical": 0, "refined": 0}
     for one, reference, shift in zip(
         fid.to(torch.complex128), base.fid.to(torch.complex128), drawn["shift_hz"].double()
     ):
@@ -189,9 +189,9 @@ def test_unstable_water_and_lipids_lose_few_transients(sim_basis, known):
         for name, value in shifts.items():
             error = value - shift.numpy()
             error = error if known else error - np.median(error)
-            found[name] += (np.abs(error) < 2).sum()
-    assert found["network"] / (6 * 24) > (0.95 if known else 0.85) and found["network"] > found["classical"]
-    assert found["refined"] / (6 * 24) > 0.95
+            hits[name] += (np.abs(error) < 2).sum()
+    assert hits["network"] / (6 * 24) > (0.95 if known else 0.85) and hits["network"] > hits["classical"]
+    assert hits["refined"] / (6 * 24) > 0.95
 
 
 def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_basis):
@@ -220,9 +220,9 @@ def test_weak_transients_are_started_by_the_network_and_strong_ones_are_not(sim_
         data = nifti.MrsData(fids, dwelltime, freq, "1H", ("DIM_DYN", "DIM_EDIT"), affine=np.eye(4))
         return align.align_data(data, AlignOptions(device="cpu", edit_dim=None, **options))
 
-    found, classical, network = aligned(both), aligned(both, method="classical"), aligned(both, method="universal")
-    assert found.method == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"
+    combined, classical, network = aligned(both), aligned(both, method="classical"), aligned(both, method="universal")
+    assert combined.method == "align-universal in 1 of 2 sets, where transients are weak, classical elsewhere"
     assert (classical.alignment.flag[0] == "weak").mean() > 0.05
-    np.testing.assert_allclose(found.alignment.shift_hz[0], network.alignment.shift_hz[0])
-    np.testing.assert_allclose(found.alignment.shift_hz[1], classical.alignment.shift_hz[1])
+    np.testing.assert_allclose(combined.alignment.shift_hz[0], network.alignment.shift_hz[0])
+    np.testing.assert_allclose(combined.alignment.shift_hz[1], classical.alignment.shift_hz[1])
     assert aligned(both[..., 1:]).method == "classical" and aligned(both[..., :1]).method == "align-universal"

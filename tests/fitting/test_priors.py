@@ -43,7 +43,7 @@ def test_a_users_file_of_ranges(tmp_path):
     "content,message",
     [
         ("{", "not JSON"),
-        ('{"Glu": {"normal": [1, 2]}}', "says nothing about any of NAA"),
+        ('{"Glu": {"normal": [1, 2]}}', "holds none of NAA"),
         ('{"NAAA": {"normal": [1, 2]}, "Cr": 8}', "no metabolite 'NAAA'.*NAA, Cr"),
         ('{"NAA": {"normal": [12, 1]}, "Glu": 9}', "NAA only.*two metabolites"),
         ('{"NAA": {"normal": [12, -1]}, "Cr": 8}', "SD, which is not negative"),
@@ -116,5 +116,5 @@ def test_recipes_of_other_things_are_no_priors():
     assert "normal-brain" in priors.recipes() and not [
         name for name in priors.recipes() if "transients" in name or "augment" in name
     ]
-    with pytest.raises(OptionError, match="something else than spectra"):
+    with pytest.raises(OptionError, match="not a recipe of spectra"):
         priors.load("universal-transients", ["NAA", "Cr"])

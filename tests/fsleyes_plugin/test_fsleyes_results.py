@@ -360,4 +360,4 @@ def test_voxels_of_noise_are_not_shown(tmp_path):
     nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
     after = Results.open(folder)
     assert before.fitted[at] and not after.fitted[at] and not map_display.marks(after)[at]
-    assert not map_display.picture(after, "conc-ml", "NAA").shown[at] and "nothing but noise" in after.at(at).state
+    assert not map_display.picture(after, "conc-ml", "NAA").shown[at] and "only noise" in after.at(at).state

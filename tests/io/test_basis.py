@@ -1,4 +1,4 @@
-"""Basis sets: read from both formats, turned round, checked and resampled, with messages that say what to do."""
+"""Basis sets: read from both formats, reversed, checked and resampled, with messages that say what to do."""
 
 from __future__ import annotations
 

@@ -352,7 +352,8 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
     from fsl_mrs_dl.io.basis import Basis
     from fsl_mrs_dl.io.nifti import load
     from fsl_mrs_dl.physics.macromolecules import add_macromolecules
-    from fsl_mrs_dl.results import tables
+    from fsl_mrs_dl.results.figures import sd_labels
+    from fsl_mrs_dl.results.fit_results import FitResults
 
     data = load(trained[0] / "data.nii.gz")
     basis = add_macromolecules(Basis.load(trained[0] / "basis"), "summed")
@@ -365,14 +366,16 @@ def test_what_a_network_does_not_know_spreads_to_nothing_else(trained, name):
         estimate="network",
         device="cpu",
     )
-    made = tables.FitResults(fit, data, ["Cr"], [], estimate="network")
-    sd = made.ratios[1]
-    known = np.array([one != basis.names[-1] for one in made.names])
+    results = FitResults(fit, data, ["Cr"], estimate="network")
+    sd = results.ratios[1]
+    known = np.array([one != basis.names[-1] for one in results.names])
     assert np.isnan(sd[:, ~known]).all() and np.isfinite(sd[:, known]).all() == (name == "votes")
     if name == "one":
-        assert np.isnan(sd).all() and made.decided_words[0] == "the network's own answer, SD unknown"
+        assert np.isnan(sd).all() and sd_labels(results)[0] == "estimate of one network, SD unknown"
     else:
-        np.testing.assert_allclose(made.ratios[0][:, known] * made.reference[:, None], made.table[0][:, known])
+        np.testing.assert_allclose(
+            results.ratios[0][:, known] * results.reference[:, None], results.concentrations[0][:, known]
+        )
 
 
 def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_basis):

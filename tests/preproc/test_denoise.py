@@ -158,7 +158,13 @@ def test_what_was_done_is_said(file, model, tmp_path, capsys):
 
 def test_the_report_warns_and_needs_no_network(done):
     page = (done / "report_dl_denoise.html").read_text()
-    for word in ("Difference", "To look at, not to quantify", "SDs are too small", "Denoising: svs.nii.gz", "DIM_DYN"):
+    for word in (
+        "Difference",
+        "For display, not for quantification",
+        "SDs are too small",
+        "Denoising: svs.nii.gz",
+        "DIM_DYN",
+    ):
         assert word in page
     assert 'src="http' not in page
 
@@ -185,7 +191,7 @@ def test_signal_that_goes_with_the_noise_is_counted(simulate, model):
     # At a high SNR a network that has learnt so little takes more than noise.
     fids = simulate(3, snr=2000, seed=6).fids.T[None, None, None]
     out = denoise.denoise_data(data_of(fids, "DIM_DYN"), model, "cpu")
-    assert out.removes_signal.all() and "signal went with it" in denoise.summary_line(out)
+    assert out.removes_signal.all() and "signal was removed, too" in denoise.summary_line(out)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
-from fsl_mrs_dl.results import qc, tables
+from fsl_mrs_dl.results import qc
 
 N, DWELL, MHZ = 4096, 1 / 2000, 123.2
 T = np.arange(N) * DWELL
@@ -25,9 +25,7 @@ def run(fid, fids, nucleus="1H", widest_hz=30.0, ppmlim=(0.2, 4.2)):
     snr, widths = qc.metabolite_qc(
         fid[None],
         lambda damping: units.fid_to_spec(fids * np.exp(-damping[0] * time))[None, :, first:last],
-        dwelltime=DWELL,
-        spec_freq_mhz=MHZ,
-        nucleus=nucleus,
+        axes=Axes(N, DWELL, MHZ, nucleus),
         widest_hz=np.array([widest_hz]),
     )
     return snr[0], widths[0]
@@ -112,15 +110,13 @@ def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
     mrs.processForFitting()
     fit = fit_FSLModel(mrs, method="Newton", model=name, baseline="poly, 2", ppmlim=(0.2, 4.2))
     their_widths, their_snr = calcQC(mrs, fit, ppmlim=(0.2, 4.2))
-    dwelltime, frequency = 1 / mrs.bandwidth, mrs.centralFrequency / 1e6
-    model = SignalModel(mrs.basis.T, Axes(mrs.numPoints, dwelltime, frequency), model=name)
+    axes = Axes(mrs.numPoints, 1 / mrs.bandwidth, mrs.centralFrequency / 1e6)
+    model = SignalModel(mrs.basis.T, axes, model=name)
     theta, conc, _ = model.unpack(torch.as_tensor(fit.params)[None])
     snr, widths = qc.metabolite_qc(
         mrs.FID[None],
-        partial(tables._metabolite_spectra, model, model, theta, conc),
-        dwelltime=dwelltime,
-        spec_freq_mhz=frequency,
-        nucleus="1H",
+        partial(qc.metabolite_spectra, model, model, theta, conc),
+        axes=axes,
         widest_hz=np.array([np.max(fit.getLineShapeParams()[0])]),
     )
     snr, widths = snr[0], widths[0]

@@ -15,8 +15,9 @@ import fsl_mrs_dl
 from fsl_mrs_dl.core.errors import DataError, OutputError
 from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
-from fsl_mrs_dl.results import figures, tables
-from fsl_mrs_dl.results.reports import fit as fit_module
+from fsl_mrs_dl.results import figures, tables, write
+from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.reports.fit import write_fit_report
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 
 
@@ -25,18 +26,18 @@ def basis():
     return simulate_basis(["NAA", "Cr", "PCr", "GPC", "Glu", "Ins", "GABA"], te_ms=35.0, n_points=1024)
 
 
-def fitted(basis, transients=1, **options) -> tables.FitResults:
-    made = simulate_svs(basis, transients=transients, snr=60, seed=3, drift_hz=1, drift_deg=2)
-    fids = np.moveaxis(made.data.fids, 3, -1).reshape(-1, basis.n_points)
+def fitted(basis, transients=1, **options) -> FitResults:
+    simulated = simulate_svs(basis, transients=transients, snr=60, seed=3, drift_hz=1, drift_deg=2)
+    fids = np.moveaxis(simulated.data.fids, 3, -1).reshape(-1, basis.n_points)
     fit = fsl_mrs_dl.quantify(fids, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz, **options)
-    return tables.FitResults(fit, made.data, ["Cr", "PCr"], ["Glu+GABA"])
+    return FitResults(fit, simulated.data, ["Cr", "PCr"], ["Glu+GABA"])
 
 
 @pytest.mark.parametrize("baseline", ["off", "poly, 2", "spline, stiff"])
 def test_parameter_sds_are_those_of_the_whole_model(basis, baseline):
     """SDs of all parameters, baseline included, equal the inverse of the whole information matrix."""
-    made = fitted(basis, model="lorentzian", baseline=baseline)
-    fit, model = made.fit, made.fit.model
+    results = fitted(basis, model="lorentzian", baseline=baseline)
+    fit, model = results.fit, results.fit.model
     jacobian = model.jacobian(torch.as_tensor(fit.params))[0].numpy()
     if baseline == "off":
         jacobian = jacobian[:, :-2]
@@ -47,7 +48,7 @@ def test_parameter_sds_are_those_of_the_whole_model(basis, baseline):
         information[-2 * n : -n, -2 * n : -n] += model.baseline.penalty
         information[-n:, -n:] += model.baseline.penalty
     truth = np.sqrt(np.diag(np.linalg.inv(information))) * fit.noise_sd[0]
-    ours = made.parameter_sd()[0]
+    ours = tables.parameter_sd(fit)[0]
     fine = len(truth) - (2 * n if baseline != "off" else 0)
     assert np.allclose(ours[:fine], truth[:fine], rtol=1e-5)
     if baseline == "poly, 2":
@@ -57,10 +58,10 @@ def test_parameter_sds_are_those_of_the_whole_model(basis, baseline):
 
 
 def test_sums_and_ratios_use_the_covariance(basis):
-    made = fitted(basis)
-    frame = made.uncertainties().set_index("Metab")
-    cov = made.fit.cov[0]
-    i, j = made.fit.members("Glu+GABA")
+    results = fitted(basis)
+    frame = tables.uncertainty_table(results).set_index("Metab")
+    cov = results.fit.cov[0]
+    i, j = results.fit.members("Glu+GABA")
     assert frame.loc["Glu+GABA", "crlb_sd"] == pytest.approx(np.sqrt(cov[i, i] + cov[j, j] + 2 * cov[i, j]))
     assert frame.loc["Cr+PCr", "ratio"] == pytest.approx(1) and frame.loc["Cr+PCr", "ratio_sd"] == pytest.approx(
         0, abs=1e-9
@@ -70,33 +71,33 @@ def test_sums_and_ratios_use_the_covariance(basis):
 
 
 def test_without_the_internal_reference_raw_figures_are_given(basis):
-    made = fitted(basis.select(ignore=["PCr"]))
-    assert made.reference is None
-    assert list(made.summary().columns) == ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM"]
-    assert ("mean", "internal") not in made.concentrations().columns
+    results = fitted(basis.select(ignore=["PCr"]))
+    assert results.reference is None
+    assert list(tables.summary_table(results).columns) == ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM"]
+    assert ("mean", "internal") not in tables.concentration_table(results).columns
 
 
 def test_rows_are_named_by_their_dimensions(basis):
-    made = fitted(basis, transients=5)
-    assert made.summary()["DIM_DYN"].tolist() == np.repeat(range(5), len(made.names)).tolist()
-    assert made.fid_file().fids.shape == made.data.fids.shape
-    noise = made.data.fids - made.fid_file().fids
-    assert np.abs(noise).std() < 0.2 * np.abs(made.data.fids[0, 0, 0, :50]).std()
+    results = fitted(basis, transients=5)
+    assert tables.summary_table(results)["DIM_DYN"].tolist() == np.repeat(range(5), len(results.names)).tolist()
+    assert write.model_data(results).fids.shape == results.data.fids.shape
+    noise = results.data.fids - write.model_data(results).fids
+    assert np.abs(noise).std() < 0.2 * np.abs(results.data.fids[0, 0, 0, :50]).std()
 
 
 def test_voxels_keep_their_places(basis):
     """Spatial data are fitted voxel by voxel; the file of fits has each in its place."""
-    made = simulate_svs(basis, transients=6, snr=100, seed=1, drift_hz=20, drift_deg=90)
+    simulated = simulate_svs(basis, transients=6, snr=100, seed=1, drift_hz=20, drift_deg=90)
     from dataclasses import replace
 
-    header = {k: v for k, v in made.data.header.items() if k != "dim_5"}
-    fids = np.moveaxis(made.data.fids[0, 0, 0], -1, 0).reshape(3, 2, 1, -1)
-    data = replace(made.data, fids=fids, dim_tags=(), header=header)
+    header = {k: v for k, v in simulated.data.header.items() if k != "dim_5"}
+    fids = np.moveaxis(simulated.data.fids[0, 0, 0], -1, 0).reshape(3, 2, 1, -1)
+    data = replace(simulated.data, fids=fids, dim_tags=(), header=header)
     fit = fsl_mrs_dl.quantify(fids, basis, dwelltime=basis.dwelltime, spec_freq_mhz=basis.spec_freq_mhz)
-    out = tables.FitResults(fit, data, ["Cr", "PCr"], [])
-    assert list(out.index.columns) == ["x", "y"]
-    like = np.abs(np.sum(out.fid_file().fids.conj() * fids, -1)) / np.linalg.norm(fids, axis=-1)
-    assert np.allclose(like, np.linalg.norm(out.fid_file().fids, axis=-1), rtol=0.05)
+    results = FitResults(fit, data, ["Cr", "PCr"], [])
+    assert list(results.index.columns) == ["x", "y"]
+    like = np.abs(np.sum(write.model_data(results).fids.conj() * fids, -1)) / np.linalg.norm(fids, axis=-1)
+    assert np.allclose(like, np.linalg.norm(write.model_data(results).fids, axis=-1), rtol=0.05)
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -117,9 +118,9 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_report_names_every_metabolite_and_loads_nothing_from_elsewhere(basis, tmp_path):
-    made = fitted(basis, transients=2)
-    page = fit_module.write_fit_report(tmp_path / "r.html", made, data="<file>.nii.gz", basis="b").read_text()
-    assert all(f"<td>{name}</td>" in page for name in made.names)
+    results = fitted(basis, transients=2)
+    page = write_fit_report(tmp_path / "r.html", results, data="<file>.nii.gz", basis="b").read_text()
+    assert all(f"<td>{name}</td>" in page for name in results.names)
     assert "&lt;file&gt;" in page
     # The plotting library's own text mentions addresses; the page's tags must not load any.
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=.https?:", page)
@@ -128,15 +129,15 @@ def test_report_names_every_metabolite_and_loads_nothing_from_elsewhere(basis, t
 def test_the_voxel_must_lie_in_the_image(basis, tmp_path):
     import nibabel as nib
 
-    made = simulate_svs(basis, transients=1)
+    simulated = simulate_svs(basis, transients=1)
     nib.Nifti1Image(np.ones((20, 20, 20), np.float32), np.diag([10, 10, 10, 1.0])).to_filename(tmp_path / "t1.nii.gz")
-    figures.voxel_location(tmp_path / "t1.nii.gz", made.data, tmp_path / "v.png")
+    figures.voxel_location(tmp_path / "t1.nii.gz", simulated.data, tmp_path / "v.png")
     assert (tmp_path / "v.png").read_bytes()[:4] == b"\x89PNG"
     away = np.diag([1, 1, 1, 1.0])
     away[:3, 3] = 500
     nib.Nifti1Image(np.ones((20, 20, 20), np.float32), away).to_filename(tmp_path / "far.nii.gz")
     with pytest.raises(DataError, match="far.nii.gz.*cover"):
-        figures.voxel_location(tmp_path / "far.nii.gz", made.data, tmp_path / "w.png")
+        figures.voxel_location(tmp_path / "far.nii.gz", simulated.data, tmp_path / "w.png")
 
 
 @pytest.mark.with_fsl_mrs
@@ -156,12 +157,12 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
         "model": "lorentzian",
         "baseline": "poly, 2",
     }
-    made = tables.FitResults(fsl_mrs_dl.quantify(data.fids.reshape(1, -1), basis, **options), data, ["Cr", "PCr"], [])
+    results = FitResults(fsl_mrs_dl.quantify(data.fids.reshape(1, -1), basis, **options), data, ["Cr", "PCr"], [])
     for what, ours in (
-        ("summary", made.summary()),
-        ("concentrations", made.concentrations()),
-        ("qc", made.qc()),
-        ("parameters", made.parameters()),
+        ("summary", tables.summary_table(results)),
+        ("concentrations", tables.concentration_table(results)),
+        ("qc", tables.qc_table(results)),
+        ("parameters", tables.parameter_table(results)),
     ):
         res.to_file(tmp_path / f"{what}.csv", what=what)
         ours.to_csv(tmp_path / f"ours_{what}.csv", index=False)
@@ -193,9 +194,9 @@ def test_a_fit_carries_its_model_for_viewers(tmp_path):
     out = tmp_path / "out"
     words = ["fit", "--data", str(example / "svs.nii.gz"), "--basis", str(example / "basis"), "--average", "DIM_DYN"]
     assert main([*words, "--output", str(out), "--device", "cpu", "--export_separate"]) == 0
-    found = model_file.Evaluator.open(out)
+    evaluator = model_file.Evaluator.open(out)
     stored = np.asarray(nib.load(out / "fit_NAA.nii.gz").dataobj).reshape(-1)
-    np.testing.assert_allclose(found.contribution((0, 0, 0), "NAA"), stored, atol=2e-4 * np.abs(stored).max())
-    hz, sd = found.band((0, 0, 0))
+    np.testing.assert_allclose(evaluator.contribution((0, 0, 0), "NAA"), stored, atol=2e-4 * np.abs(stored).max())
+    hz, sd = evaluator.band((0, 0, 0))
     assert len(hz) == len(sd) and (sd > 0).all()
     assert main([*words, "--output", str(out), "--device", "cpu", "--overwrite"]) == 0

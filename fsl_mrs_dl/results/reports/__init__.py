@@ -1,0 +1,1 @@
+"""HTML reports, each one file that opens without a network."""

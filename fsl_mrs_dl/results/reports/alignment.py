@@ -24,12 +24,12 @@ __all__ = ["write_align_report", "report_paths", "write_reports"]
 _MAX_LINES = 64  # more transients than this are thinned in the overlays, which stay readable and small
 _FLAG_COLOURS = {"ok": AFTER, "weak": "#b8860b", "outlier": "#c1121f", "failed": "#777777"}
 _COURSE_NOTE = (
-    "Relative to the reference; bars are one standard deviation. Phases are those of the first point. Unless a"
-    " reference, absolute places or matched sub-spectra say otherwise, the mean of both over the transients flagged ok"
+    "Relative to the reference; bars are one standard deviation. Phases are those of the first point. Without an"
+    " external reference, frequency referencing or matched sub-spectra, the mean of both over the transients flagged ok"
     " is zero."
 )
 _DIFFERENCE_NOTE = (
-    "Real part of one weighted mean less the other's, before and after; what editing leaves alone should cancel."
+    "Real part of one weighted mean less the other's, before and after; lines that are not edited should cancel."
 )
 
 
@@ -47,9 +47,10 @@ def write_align_report(
 ) -> Path:
     """Write the report of one set of transients.
 
-    Shows the spectra before and after, their means, shift and phase of every transient with error bars, the similarity
-    matrices, and a table: mean pairwise correlation, line width and SNR of the mean, flagged transients.  Channels are
-    combined for display, weighted with the reference (which carries their gain and phase) over their noise variance.
+    The page shows the spectra before and after, their means, shift and phase of every transient with error bars, the
+    similarity matrices, and a table: mean pairwise correlation, line width and SNR of the mean, flagged transients.
+    Channels are combined for display, weighted with the reference (which carries their gain and phase) over their noise
+    variance.  The function is long because it lists the parts of the page in their order.
 
     Parameters
     ----------
@@ -433,11 +434,11 @@ def _table(one: _AlignedSet, rows: list[tuple[str, str, str]]) -> str:
     spread = ""
     if used.any():
         errors = [np.median(sd[used]) for sd in (one.shift_sd_hz, one.phase_sd_deg)]
-        known = np.isfinite(errors).all()
+        has_errors = np.isfinite(errors).all()
         spread = (
-            f"Shifts span {np.ptp(one.shift_hz[used]):.2f}"
-            f" Hz{f' (typical error {errors[0]:.2f} Hz)' if known else ''}, phases {np.ptp(one.phase_deg[used]):.1f}"
-            f" degrees{f' (typical error {errors[1]:.1f})' if known else ''}."
+            f"Shifts span {np.ptp(one.shift_hz[used]):.2f} Hz"
+            f"{f' (typical error {errors[0]:.2f} Hz)' if has_errors else ''}, phases {np.ptp(one.phase_deg[used]):.1f}"
+            f" degrees{f' (typical error {errors[1]:.1f})' if has_errors else ''}."
         )
     lines = "".join(f"<tr><td>{html.escape(a)}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
     return (

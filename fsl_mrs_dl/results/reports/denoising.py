@@ -50,8 +50,8 @@ def write_denoise_report(folder: str | Path, denoised: DenoisedData, name: str =
     ]
     low, high = denoised.ppmlim
     note = (
-        f"Real part, one phase for all three lines, the same scale. The network sees {low:g} to {high:g} ppm; outside"
-        " of it the data are as they were. The difference should look like noise, two SDs of which are shaded; lines"
+        f"Real part, one phase for all three lines, the same scale. The network changes {low:g} to {high:g} ppm only."
+        " The difference should look like noise, two SDs of which are shaded; lines"
         " in it are signal that was lost, or made up."
     )
     if place:
@@ -59,8 +59,8 @@ def write_denoise_report(folder: str | Path, denoised: DenoisedData, name: str =
     body = [
         f"<header><h1>{html.escape(title)}</h1><p class='note'>FSL-MRS-DL {__version__}</p></header>",
         (
-            f"<p class='warning'><b>To look at, not to quantify:</b> {html.escape(WARNING)} (Dziadosz et al., Proc"
-            " ISMRM 2022, 2541).</p>"
+            f"<p class='warning'><b>For display, not for quantification:</b> {html.escape(WARNING)} (Dziadosz et al.,"
+            " Proc ISMRM 2022, 2541).</p>"
         ),
         "<table><tbody>",
         *(f"<tr><td>{html.escape(a)}</td><td>{html.escape(b)}</td></tr>" for a, b in rows),

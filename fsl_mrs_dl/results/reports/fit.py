@@ -12,10 +12,11 @@ import numpy as np
 from ... import __version__
 from ...core import units
 from ...core.metabolites import is_macromolecule
+from ...fitting.quantification import Quantification
 from ...preproc.denoise import warning_of
-from ..figures import BLACK, BLUE, GREEN, GREY, RED
-from ..layout import OOD_LIMIT
-from ..tables import MOSTLY_PRIOR, FitResults
+from ..figures import BLACK, BLUE, GREEN, GREY, RED, sd_labels
+from ..fit_results import FitResults
+from ..layout import MOSTLY_PRIOR, OOD_LIMIT
 
 __all__ = ["write_fit_report"]
 
@@ -31,9 +32,22 @@ td:first-child,th:first-child{text-align:left}.settings td{text-align:left}
 def write_fit_report(
     path: str | Path, results: FitResults, *, data: str = "", basis: str = "", location: str | Path | None = None
 ) -> Path:
-    """Write the report of one spectrum; with several, of the first that was fitted, and the table of all medians.
+    """Write the report of one spectrum; with several, of the first that was fitted.
 
-    ``location`` is a picture of the voxel to put in.
+    Parameters
+    ----------
+    path : path
+        HTML file to write.
+    results : FitResults
+    data, basis : str
+        Names of the files, for the heading.
+    location : path, optional
+        Picture of the voxel to put in.
+
+    Returns
+    -------
+    Path
+        ``path``.
     """
     fit = results.fit
     rows = np.flatnonzero(fit.usable)
@@ -59,17 +73,18 @@ def write_fit_report(
 <p class="note">Data {html.escape(str(data))}<br>Basis {html.escape(str(basis))}<br>FSL-MRS-DL {__version__}, {when}</p>
 {_settings(results, row)}
 <h2>Spectrum and fit</h2>
-<p class="note">Click the legend to show or hide a line; every metabolite is there.</p>{parts[0]}
+<p class="note">Click the legend to show or hide a line; every metabolite has one.</p>{parts[0]}
 <h2>Concentrations</h2>{parts[1]}{_table(results, row)}
 {picture}
-<h2>Which metabolites the data cannot tell apart</h2>
-<p class="note">Correlation of the fit's estimates. Near -1: only the sum of the two is well determined.</p>{parts[2]}
+<h2>Correlation of the estimates</h2>
+<p class="note">Near -1: only the sum of the two metabolites is well determined.</p>{parts[2]}
 </body></html>"""
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)
 
 
 def _settings(results: FitResults, row: int) -> str:
+    """Return the table of the model, the fit's quality and the nuisance parameters, HTML."""
     fit, model = results.fit, results.fit.model
     blocks = {name: fit.block(name)[row] for name in model.sizes}
     shift = -blocks["eps"] / (2 * np.pi)
@@ -90,7 +105,7 @@ def _settings(results: FitResults, row: int) -> str:
             ),
         ),
         ("Residual over noise", f"{fit.misfit[row]:.2f} (1 means that the model explains everything but noise)"),
-        ("Unlike clean data", _novelty(fit, row)),
+        ("Out of distribution", _ood_text(fit, row)),
         (
             "Shift to higher ppm",
             ", ".join(f"{value:.2f}" for value in shift[:6]) + (" ..." if len(shift) > 6 else "") + " Hz",
@@ -116,25 +131,22 @@ def _settings(results: FitResults, row: int) -> str:
     )
 
 
-def _novelty(fit, row: int) -> str:
-    """The out-of-distribution score in words."""
-    parts = [
-        ("residual", fit.ood_residual),
-        ("what was found", fit.ood_latent),
-        ("what the network knows", fit.ood_network),
-    ]
+def _ood_text(fit: Quantification, row: int) -> str:
+    """Return the out-of-distribution score and its parts in words."""
+    parts = [("residual", fit.ood_residual), ("estimates", fit.ood_latent), ("network", fit.ood_network)]
     each = ", ".join(f"{name} {values[row]:.2f}" for name, values in parts if values is not None)
     word = "YES" if fit.ood[row] > OOD_LIMIT else "no"
-    return f"{word}, score {fit.ood[row]:.2f} ({each}; above 1 the spectrum is unlike clean data)"
+    return f"{word}, score {fit.ood[row]:.2f} ({each}; above {OOD_LIMIT:g} the spectrum is out of distribution)"
 
 
 def _spectrum_figure(results: FitResults, row: int):
+    """Return a plotly figure of data, model, baseline, residual and every metabolite."""
     import plotly.graph_objects as go
     import torch
 
     fit, model = results.fit, results.fit.model
     first, last = model.window
-    ppm = units.ppm_axis(model.n_points, model.dwelltime, model.spec_freq_mhz, model.nucleus)[first:last]
+    ppm = model.axes.ppm()[first:last]
     data = units.fid_to_spec(fit.fids[row])[first:last].real
     params = torch.as_tensor(fit.params[row]).to(model.time)
     each = model.metabolites(params).cpu().numpy()[:, first:last].real
@@ -155,30 +167,35 @@ def _spectrum_figure(results: FitResults, row: int):
     return figure
 
 
-def _shown(results: FitResults, row: int) -> tuple[list[str], np.ndarray, np.ndarray, str]:
-    """Names, values and SDs to show: ratios where there is an internal reference, raw concentrations otherwise."""
-    conc, sd = (part[row] for part in results.table)
+def _values(results: FitResults, row: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return values and SDs of metabolites and sums, and their name: ratios to the internal reference, if any."""
     if results.reference is None or not results.reference[row] > 0:
-        return results.names, conc, sd, "concentration (raw)"
-    ratio, ratio_sd = (part[row] for part in results.ratios)
-    return results.names, ratio, ratio_sd, f"ratio to {'+'.join(results.internal_ref)}"
+        conc, sd = results.concentrations
+        return conc[row], sd[row], "concentration (raw)"
+    ratio, ratio_sd = results.ratios
+    return ratio[row], ratio_sd[row], f"ratio to {results.reference_name}"
 
 
 def _concentration_figure(results: FitResults, row: int):
+    """Return a plotly figure of the concentrations with error bars."""
     import plotly.graph_objects as go
 
-    names, value, sd, label = _shown(results, row)
-    # Macromolecules have a unit of their own, which would set the scale for everything else.
+    names = results.names
+    value, sd, label = _values(results, row)
+    # Macromolecules have a scale of their own, which would hide everything else.
     some = [i for i, name in enumerate(names) if not is_macromolecule(name)] or range(len(names))
     names, value, sd = [names[i] for i in some], value[list(some)], sd[list(some)]
     decided = (sd <= 0.5 * np.abs(value)) | np.isnan(sd).all()
     figure = go.Figure()
-    for mask, colour, text in zip((decided, ~decided), (GREEN, GREY), results.decided_words):
+    for mask, colour, text in zip((decided, ~decided), (GREEN, GREY), sd_labels(results)):
         if mask.any():
-            shown = np.array(names)[mask]
-            error = {"type": "data", "array": sd[mask], "thickness": 1.5}
             figure.add_scatter(
-                x=shown, y=value[mask], error_y=error, mode="markers", name=text, marker={"color": colour}
+                x=np.array(names)[mask],
+                y=value[mask],
+                error_y={"type": "data", "array": sd[mask], "thickness": 1.5},
+                mode="markers",
+                name=text,
+                marker={"color": colour},
             )
     figure.update_xaxes(categoryorder="array", categoryarray=names)
     finite = np.where(decided & np.isfinite(sd), value + sd, value)
@@ -188,6 +205,7 @@ def _concentration_figure(results: FitResults, row: int):
 
 
 def _correlation_figure(results: FitResults, row: int):
+    """Return a plotly figure of the correlations between the concentrations' estimates."""
     import plotly.graph_objects as go
 
     n = len(results.fit.names)
@@ -203,55 +221,66 @@ def _correlation_figure(results: FitResults, row: int):
     return figure
 
 
-_WORDS = {"ml": "maximum of the likelihood", "posterior_mean": "posterior mean", "network": "the network's own answer"}
+_ESTIMATES = {
+    "ml": "maximum of the likelihood",
+    "posterior_mean": "posterior mean",
+    "network": "estimate of the network",
+}
 
 
 def _table(results: FitResults, row: int) -> str:
-    fit = results.fit
-    conc, sd = (part[row] for part in results.table)
-    percent = results.percent()[row]
-    names, value, value_sd, label = _shown(results, row)
-    as_ratio = label.startswith("ratio")
-    snr, width = (part[row] for part in results.quality)
-    more = [""] * len(names)
-    head, notes = "", [f"Estimate: {_WORDS[results.estimate]}."]
-    if fit.posterior is not None:
-        _, mean, spread = (
-            part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "posterior_mean"))
-        )
-        reference = 1.0 if not as_ratio else mean[results.names.index("+".join(results.internal_ref))]
-        spread = spread if not as_ratio else results.posterior_ratio_sd[row]
-        pull, conflict = results.pull[row], results.conflict[row]
-        for i in range(len(names)):
-            mark = (" *" if pull[i] > MOSTLY_PRIOR else "") + (" !" if conflict[i] else "")
-            more[i] += f"<td>{mean[i] / reference:.3f}{mark}</td><td>{spread[i]:.3f}</td><td>{100 * pull[i]:.0f}</td>"
-        head += "<th>posterior mean</th><th>SD</th><th>% prior</th>"
+    """Return the table of concentrations with its notes, HTML."""
+    conc, sd = (values[row] for values in results.concentrations)
+    value, value_sd, label = _values(results, row)
+    snr, width = (values[row] for values in results.quality)
+    is_ratio, notes = label.startswith("ratio"), [f"Estimate: {_ESTIMATES[results.estimate]}."]
+    heads = ["Metabolite", html.escape(label), "SD", "raw", "raw SD", "%SD"]
+    more: list[list[str]] = [[] for _ in results.names]
+    for names, cells in (_posterior_cells(results, row, is_ratio), _network_cells(results, row, is_ratio)):
+        heads += names
+        more = [[*columns, *added] for columns, added in zip(more, cells)] if cells else more
+    if results.fit.posterior is not None:
         notes.append(
-            f"Posterior: {html.escape(fit.posterior.prior.source)} and the data together; % prior is the share of the"
-            " prior's variance that the data left standing. * mostly prior, ! the data say something else than what"
-            " was expected."
+            f"Posterior: {html.escape(results.fit.posterior.prior.source)} and the data together; % prior is the"
+            " posterior over the prior variance. * mostly prior, ! data and prior disagree."
         )
-    if fit.networks is not None and results.estimate != "network":
-        _, own, spread = (part if i == 0 else part[row] for i, part in enumerate(fit.table(results.sums, "network")))
-        known = results.names.index("+".join(results.internal_ref)) if as_ratio else None
-        reference = 1.0 if known is None else own[known]
-        for i in range(len(names)):
-            more[i] += f"<td>{own[i] / reference:.3f}</td>" + (
-                f"<td>{spread[i] / reference:.3f}</td>" if len(fit.networks) > 1 else ""
-            )
-        head += "<th>network</th>" + ("<th>spread</th>" if len(fit.networks) > 1 else "")
     lines = []
-    for i, name in enumerate(names):
-        quality = f"<td>{snr[i]:.1f}</td><td>{width[i]:.1f}</td>" if i < len(snr) else "<td></td><td></td>"
+    for i, name in enumerate(results.names):
+        cells = [html.escape(name), f"{value[i]:.3f}", f"{value_sd[i]:.3f}", f"{conc[i]:.4g}", f"{sd[i]:.2g}"]
+        cells += [f"{results.percent[row, i]:.0f}", *more[i]]
+        cells += [f"{snr[i]:.1f}", f"{width[i]:.1f}"] if i < len(snr) else ["", ""]
         weak = ' class="weak"' if value_sd[i] > 0.5 * abs(value[i]) else ""
-        lines.append(
-            f"<tr{weak}><td>{html.escape(name)}</td><td>{value[i]:.3f}</td><td>{value_sd[i]:.3f}</td><td>{conc[i]:.4g}</td>"
-            f"<td>{sd[i]:.2g}</td><td>{percent[i]:.0f}</td>{more[i]}{quality}</tr>".replace(
-                "<td>nan</td>", "<td>-</td>"
-            )
-        )
-    first = (
-        f"<tr><th>Metabolite</th><th>{html.escape(label)}</th><th>SD</th><th>raw</th><th>raw SD</th><th>%SD</th>{head}"
-    )
-    note = f'<p class="note">{" ".join(notes)}</p>'
-    return f"{note}<table>{first}<th>SNR</th><th>FWHM (Hz)</th></tr>{''.join(lines)}</table>"
+        line = "".join(f"<td>{'-' if cell == 'nan' else cell}</td>" for cell in cells)
+        lines.append(f"<tr{weak}>{line}</tr>")
+    head = "".join(f"<th>{text}</th>" for text in [*heads, "SNR", "FWHM (Hz)"])
+    return f'<p class="note">{" ".join(notes)}</p><table><tr>{head}</tr>{"".join(lines)}</table>'
+
+
+def _posterior_cells(results: FitResults, row: int, is_ratio: bool) -> tuple[list[str], list[list[str]]]:
+    """Return heads and cells of the posterior's columns; both empty without a prior."""
+    if results.fit.posterior is None:
+        return [], []
+    _, mean, sd = results.fit.table(results.sums, "posterior_mean")
+    mean, sd = mean[row], sd[row]
+    if is_ratio:
+        mean = mean / mean[results.names.index(results.reference_name)]
+        sd = results.posterior_ratio_sd[row]
+    cells = []
+    for i, pull in enumerate(results.prior_pull[row]):
+        mark = (" *" if pull > MOSTLY_PRIOR else "") + (" !" if results.prior_conflict[row, i] else "")
+        cells.append([f"{mean[i]:.3f}{mark}", f"{sd[i]:.3f}", f"{100 * pull:.0f}"])
+    return ["posterior mean", "SD", "% prior"], cells
+
+
+def _network_cells(results: FitResults, row: int, is_ratio: bool) -> tuple[list[str], list[list[str]]]:
+    """Return heads and cells of the networks' columns; both empty without a network or if the table is the
+    network's."""
+    networks = results.fit.networks
+    if networks is None or results.estimate == "network":
+        return [], []
+    _, mean, spread = results.fit.table(results.sums, "network")
+    scale = mean[row, results.names.index(results.reference_name)] if is_ratio else 1.0
+    cells = [[f"{value / scale:.3f}"] for value in mean[row]]
+    if len(networks) == 1:
+        return ["network"], cells
+    return ["network", "spread"], [[*one, f"{sd / scale:.3f}"] for one, sd in zip(cells, spread[row])]

@@ -1,16 +1,17 @@
-"""How often an alignment from each proposal finds a transient: python benchmarks/scripts/align_starters.py >
-benchmarks/align_starters.md
+"""How often an alignment from each kind of proposal ends at the truth.
 
-Transients are simulated on a basis set of a real protocol that no network was trained on (3 T PRESS, TE 35 ms; found
-through FSL_MRS_DL_TESTDATA, default ../shared/data): shifts to +-40 Hz, any phase, amplitude 1 +- 0.1, without and with
+    python -m benchmarks.scripts.align_proposals > benchmarks/align_proposals.md
+
+Transients are simulated on a basis set of a real protocol that is in no training (3 T PRESS, TE 35 ms; test data:
+FSL_MRS_DL_TESTDATA, default ../shared/data): shifts to +-40 Hz, any phase, amplitude 1 +- 0.1, without and with
 water and lipids that change from one transient to the next.  SNR: height of the highest metabolite peak of one
 transient over the SD of its real part. A cell holds the share of transients whose shift and phase lie within three
 Cramer-Rao SDs of the truth, and the share whose shift lies within 2 Hz; the bound is that of 0.2 to 4.2 ppm, amplitude
 unknown, and where water or lipids are unstable with their amplitudes unknown, too.
 
-'Matched filter' is the classical search and refinement with the plain window, 'classical' the one that learns the
-nuisance lines, 'network, refined' the same from the network's proposal, 'default' the classical one and, in sets with
-weak transients, the network's, and 'network alone' the proposal as it is.
+'Matched filter' is the classical search and refinement with the plain window, 'classical' the one that estimates
+the nuisance lines, 'network, refined' the same from the network's proposal, 'default' the classical one and, in sets
+with weak transients, the network's, and 'network alone' the proposal without refinement.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ BANDWIDTH, N_POINTS = 2000.0, 1024
 
 
 def recipe(condition: str, snr: float) -> recipes.Recipe:
-    """The training's recipe for transients without what the condition has not."""
+    """Return the training's recipe for transients with the unstable signals of a condition only."""
     content = dict(recipes.Recipe.load("universal-transients").content)
-    moving = dict(content["transients"]) | {"shift_hz": {"uniform": [-40, 40]}}
+    transients = dict(content["transients"]) | {"shift_hz": {"uniform": [-40, 40]}}
     for name in ("unstable_water", "unstable_lipids"):
-        moving[f"{name}_probability"] = float(name.removeprefix("unstable_") in condition)
+        transients[f"{name}_probability"] = float(name.removeprefix("unstable_") in condition)
     for name in ("water", "lipids", "baseline"):
         content.pop(name)
     content |= {
-        "transients": moving,
+        "transients": transients,
         "snr": snr,
         "lorentz_fwhm_hz": {"uniform": [2, 8]},
         "gauss_fwhm_hz": {"uniform": [0, 6]},
@@ -100,24 +101,18 @@ def main() -> None:
                 for method in methods:
                     start = time.perf_counter()
                     used = slice(0, 2) if method.startswith("FSL") else slice(None)
-                    found = [
+                    estimates = [
                         _align(method, one, reference if known else None, network, card, axes)
                         for one, reference in zip(fid[used], clean[used])
                     ]
-                    ms = 1e3 * (time.perf_counter() - start) / (len(found) * args.transients)
-                    ds = np.array([f[0] for f in found]) - shift[used]
-                    dp = wrap_degrees(np.array([f[1] for f in found]) - phase[used])
+                    ms = 1e3 * (time.perf_counter() - start) / (len(estimates) * args.transients)
+                    ds = np.array([f[0] for f in estimates]) - shift[used]
+                    dp = wrap_degrees(np.array([f[1] for f in estimates]) - phase[used])
                     if not known:
                         ds = ds - np.median(ds, 1, keepdims=True)
-                        turn = np.exp(1j * np.deg2rad(dp))
-                        dp = np.rad2deg(
-                            np.angle(
-                                turn
-                                * np.exp(-1j * np.angle(np.median(turn.real, 1) + 1j * np.median(turn.imag, 1)))[
-                                    :, None
-                                ]
-                            )
-                        )
+                        rotation = np.exp(1j * np.deg2rad(dp))
+                        middle = np.angle(np.median(rotation.real, 1) + 1j * np.median(rotation.imag, 1))
+                        dp = np.rad2deg(np.angle(rotation * np.exp(-1j * middle)[:, None]))
                     inside = (np.abs(ds) < 3 * bound[used, 0]) & (np.abs(dp) < 3 * bound[used, 1])
                     cells.append(f"{100 * inside.mean():.1f} / {100 * (np.abs(ds) < 2).mean():.1f} ({ms:.1f} ms)")
                 print(
@@ -126,34 +121,24 @@ def main() -> None:
 
 
 def _align(method, fid, reference, network, card, axes):
-    """Shifts (Hz) and phases (degrees) of one set."""
+    """Return shifts (Hz) and phases (degrees) of one set."""
     if method == "FSL-MRS align":
-        from fsl_mrs.utils.preproc import phase_freq_align
+        from benchmarks.fsl_mrs_reference import fsl_mrs_align
 
-        target = None if reference is None else reference
-        _, phi, eps = phase_freq_align(
-            list(fid),
-            1 / axes.dwelltime,
-            axes.spec_freq_mhz * 1e6,
-            nucleus="1H",
-            ppmlim=(0.2, 4.2),
-            niter=2,
-            target=target,
-        )
-        return np.array(eps), np.rad2deg(np.array(phi))
+        return fsl_mrs_align(fid, axes, target=reference)
     proposal = UniversalProposal(network, card, axes, reference=reference)
     if method == "network alone":
         shift, phase = proposal(torch.as_tensor(fid)[None, None])
         return shift[0].numpy(), phase[0].numpy()
     if method == "default":
         target = None if reference is None else reference[None]
-        found, _ = align_with_network_where_weak(fid[None, None], axes, reference=target)
-        return found.shift_hz[0], found.phase_deg[0]
+        alignment, _ = align_with_network_where_weak(fid[None, None], axes, reference=target)
+        return alignment.shift_hz[0], alignment.phase_deg[0]
     options = {"proposal": proposal} if method == "network, refined" else {}
     if method == "matched filter":
         options["unstable"] = ()
-    found = align_transients(fid, axes, reference=reference, **options)
-    return found.shift_hz, found.phase_deg
+    alignment = align_transients(fid, axes, reference=reference, **options)
+    return alignment.shift_hz, alignment.phase_deg
 
 
 if __name__ == "__main__":

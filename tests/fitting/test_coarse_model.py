@@ -286,7 +286,7 @@ def test_fits_end_where_the_whole_model_has_its_minimum(name):
     assert isinstance(reduced(model), ReducedModel)
     ends = got.converged
     assert ends.float().mean() > 0.9
-    best = optimise._solve(target, model, got.theta, 200, tolerance=1e-6)
+    best = optimise.solve(target, model, got.theta, 200, tolerance=1e-6)
     # Its own tolerance is a thousandth of a standard deviation; a badly conditioned fit creeps, so that the cost is
     # what counts.
     assert (got.cost <= best.cost * (1 + 1e-6))[ends].all()
@@ -363,7 +363,7 @@ def test_eliminating_from_products_is_eliminating_from_spectra(baseline):
     lower, upper = model.theta_bounds
     options = {"lower": lower, "upper": upper, "nonnegative": torch.ones(8, dtype=torch.bool)}
     one = varpro.solve(target, model.columns, model.theta_derivatives, start, **options)
-    other = optimise._solve(target, model, start, 60)
+    other = optimise.solve(target, model, start, 60)
     np.testing.assert_allclose(one.cost, other.cost, rtol=1e-8)
     np.testing.assert_allclose(one.information, other.information, atol=1e-6 * float(one.information.max()))
 

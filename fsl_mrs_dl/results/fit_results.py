@@ -1,0 +1,204 @@
+"""A fit together with the data it came from: the numbers that tables, figures, maps and reports show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..fitting import uncertainty
+from ..fitting.options import FitOptions
+from ..fitting.quantification import Quantification
+from ..io.nifti import MrsData
+from . import qc
+
+__all__ = ["FitResults", "Widths", "percent_sd", "reported_names", "reported_sums"]
+
+
+class Widths(NamedTuple):
+    """Full widths (Hz) added to the basis set's, ``(n, n_groups)`` each; ``gauss`` is None for Lorentzian models."""
+
+    lorentz: np.ndarray
+    gauss: np.ndarray | None
+    combined: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FitResults:
+    """A quantification together with the data it came from.
+
+    Attributes
+    ----------
+    fit : Quantification
+        Its rows run over the spectra of ``data``, with the time axis moved to the end.
+    data : MrsData, optional
+        Data that were fitted, in the shape of their file; None where only the numbers are needed.
+    internal_ref : sequence of str
+        Metabolites of the internal reference.
+    combine : sequence of str
+        Sums to report, each as 'GPC+PCh'.
+    conjugated : bool
+        Whether the data were conjugated before the fit.
+    estimate : str
+        Estimate in FSL-MRS's tables, one of :data:`fsl_mrs_dl.fitting.options.ESTIMATES`.
+    """
+
+    fit: Quantification
+    data: MrsData | None
+    internal_ref: Sequence[str] = ("Cr", "PCr")
+    combine: Sequence[str] = ()
+    conjugated: bool = False
+    estimate: str = "ml"
+
+    @classmethod
+    def with_options(
+        cls, fit: Quantification, data: MrsData | None, options: FitOptions, *, conjugated: bool = False
+    ) -> FitResults:
+        """Return a fit with the reference, sums and estimate of its options."""
+        return cls(fit, data, options.internal_ref, options.combine, conjugated, options.estimate)
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """Place of each row: a column, counted from zero, per dimension longer than one; no column for an SVS."""
+        n = len(self.fit.params)
+        if self.data is None:
+            return pd.DataFrame(index=range(n))
+        shape = self.data.fids.shape
+        names = ["x", "y", "z", *self.data.dim_tags]
+        sizes = [*shape[:3], *shape[4:]]
+        names += [f"dim_{i}" for i in range(len(names) + 2, len(sizes) + 2)]
+        grid = np.indices(sizes).reshape(len(sizes), -1) if sizes else np.zeros((0, 1), int)
+        return pd.DataFrame({name: row for name, row, size in zip(names, grid, sizes) if size > 1}, index=range(n))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Metabolites, then the sums."""
+        return [*self.fit.names, *self.sums]
+
+    @cached_property
+    def sums(self) -> list[str]:
+        """Sums that are reported, see :func:`reported_sums`."""
+        return reported_sums(self.fit.names, self.internal_ref, self.combine)
+
+    @cached_property
+    def concentrations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Raw concentrations and their SDs, ``(n, len(names))`` each."""
+        return self.fit.table(self.sums, self.estimate)[1:]
+
+    @property
+    def reference_name(self) -> str:
+        """Internal reference, as 'Cr+PCr'."""
+        return "+".join(self.internal_ref)
+
+    @cached_property
+    def reference_members(self) -> np.ndarray | None:
+        """Numbers of the reference's metabolites; None if one of them was not fitted."""
+        return self.fit.members(self.reference_name) if set(self.internal_ref) <= set(self.fit.names) else None
+
+    @cached_property
+    def reference(self) -> np.ndarray | None:
+        """Concentration of the internal reference, ``(n,)``; None if it was not fitted."""
+        if self.reference_members is None:
+            return None
+        return self.fit.estimate(self.estimate)[0][:, self.reference_members].sum(-1)
+
+    @cached_property
+    def ratios(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ratios to the internal reference and their SDs with all covariances, ``(n, len(names))`` each; None without
+        reference."""
+        if self.reference is None:
+            return None
+        conc, cov = self.fit.estimate(self.estimate)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = self.concentrations[0] / self.reference[:, None]
+            sd = self._ratio_sd(conc, cov)
+        # A single network has no SD, not even for the reference over itself.
+        return ratio, np.where(np.isnan(self.concentrations[1]), np.nan, sd)
+
+    @cached_property
+    def fsl_mrs_ratios(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ratios to the internal reference, and their SDs by FSL-MRS's formula, which adds the variances."""
+        conc, sd = self.concentrations
+        reference_sd = uncertainty.sum_sd(self.fit.estimate(self.estimate)[1], self.reference_members)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = 1 / self.reference[:, None]
+            return conc * scale, np.sqrt(sd**2 + reference_sd[:, None] ** 2) * scale
+
+    @cached_property
+    def widths(self) -> Widths:
+        """Widths that were added to the basis set's."""
+        lorentz = self.fit.block("gamma") / np.pi
+        if not self.fit.model.shape.gaussian:
+            return Widths(lorentz, None, lorentz)
+        # Olivero and Longbothum's approximation of the Voigt width, as FSL-MRS reports it.
+        gauss = 2.335 / (2 * np.pi * np.sqrt(0.5)) * self.fit.block("sigma")
+        return Widths(lorentz, gauss, 0.5346 * lorentz + np.sqrt(0.2166 * lorentz**2 + gauss**2))
+
+    @cached_property
+    def quality(self) -> tuple[np.ndarray, np.ndarray]:
+        """SNR and line width (Hz) of each fitted metabolite, ``(n, n_metabs)`` each."""
+        return qc.fit_qc(self.fit, self.widths.combined.max(-1))
+
+    @cached_property
+    def percent(self) -> np.ndarray:
+        """SD in percent of the concentration, at most 999, ``(n, len(names))``."""
+        return percent_sd(*self.concentrations)
+
+    @cached_property
+    def prior_pull(self) -> np.ndarray | None:
+        """Posterior over prior variance, ``(n, len(names))``; None without a prior."""
+        posterior = self.fit.posterior
+        if posterior is None:
+            return None
+        variance = posterior.prior.sd**2
+        sums = []
+        for name in self.sums:
+            rows = self.fit.members(name)
+            of_sum = (
+                variance[rows].sum() if posterior.prior.cov is None else posterior.prior.cov[np.ix_(rows, rows)].sum()
+            )
+            of_sum = of_sum if np.isfinite(variance[rows]).all() else np.inf
+            sums.append(np.clip(uncertainty.sum_sd(posterior.cov, rows) ** 2 / of_sum, 0, 1)[:, None])
+        return np.concatenate([posterior.pull, *sums], axis=1)
+
+    @cached_property
+    def prior_conflict(self) -> np.ndarray | None:
+        """Whether data and prior disagree, bool ``(n, len(names))``; never for sums; None without a prior."""
+        if self.fit.posterior is None:
+            return None
+        sums = np.zeros((len(self.fit.params), len(self.sums)), bool)
+        return np.concatenate([self.fit.posterior.conflict, sums], axis=1)
+
+    @cached_property
+    def posterior_ratio_sd(self) -> np.ndarray:
+        """SDs of the posterior's ratios to the internal reference, ``(n, len(names))``."""
+        return self._ratio_sd(self.fit.posterior.mean, self.fit.posterior.cov)
+
+    def _ratio_sd(self, conc: np.ndarray, cov: np.ndarray) -> np.ndarray:
+        """Return the SDs of every ratio to the internal reference, ``(n, len(names))``."""
+        sds = [uncertainty.ratio_sd(conc, cov, self.fit.members(name), self.reference_members) for name in self.names]
+        return np.stack(sds, axis=1)
+
+
+def reported_sums(fitted: Sequence[str], internal_ref: Sequence[str], combine: Sequence[str]) -> list[str]:
+    """Return the sums to report: total creatine and the reference, if all their parts were fitted, and ``combine``."""
+    sums = ["Cr+PCr"] if {"Cr", "PCr"} <= set(fitted) else []
+    if len(internal_ref) > 1 and set(internal_ref) <= set(fitted):
+        sums.append("+".join(internal_ref))
+    return list(dict.fromkeys([*sums, *combine]))
+
+
+def reported_names(fitted: Sequence[str], internal_ref: Sequence[str], combine: Sequence[str]) -> list[str]:
+    """Return the metabolites, then the sums that are reported."""
+    return [*fitted, *reported_sums(fitted, internal_ref, combine)]
+
+
+def percent_sd(conc: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """Return SDs in percent of concentrations, at most 999 as in LCModel and FSL-MRS; NaN where the SD is unknown."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        percent = sd / conc * 100
+    return np.where(np.isnan(percent) & ~np.isnan(conc) & ~np.isnan(sd), 999.0, np.minimum(percent, 999.0))
