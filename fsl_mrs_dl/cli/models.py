@@ -9,21 +9,13 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser) -> None:
-<<<<<<< HEAD
-    """Add the sub-commands ``list``, ``show`` and ``path``."""
-=======
     """Add the arguments of the command to its parser."""
->>>>>>> h_train
     words = parser.add_subparsers(
         title="actions", required=True, dest="models", metavar="WORD", parser_class=type(parser)
     )
     for word, help_text in (
         ("list", "the networks that come with the package"),
-<<<<<<< HEAD
-        ("show", "model card of a network: purpose, training, accuracy"),
-=======
         ("show", "a network, its purpose and its accuracy"),
->>>>>>> h_train
         ("path", "the folder of a network"),
     ):
         job = words.add_parser(
@@ -36,16 +28,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> None:
-<<<<<<< HEAD
-    """Print the networks of the package, or the card or the folder of one network.
-
-    Raises
-    ------
-    DataError, OptionError
-    """
-=======
     """Print trained networks: their list, one of them, or its folder."""
->>>>>>> h_train
     from ..networks import model_cards
 
     if args.models == "list":
@@ -55,22 +38,13 @@ def run(args) -> None:
     try:
         card = model_cards.read_card(args.model)
     except OptionError as exc:
-<<<<<<< HEAD
-        # Here the model is an argument, not the value of an option.
-        raise OptionError(f"{args.model}: {exc.problem}", remedy=exc.remedy) from exc
-=======
         # Here the model is an argument without an option.
         raise OptionError(f"{exc.value}: {exc.problem}", remedy=exc.remedy) from exc
->>>>>>> h_train
     if args.models == "path":
         print(card.folder.resolve())
         return
     model_cards.load(args.model)  # raises an error if the weights are not the card's
-<<<<<<< HEAD
-    architecture, done = card["architecture"], card["training"]
-=======
     architecture, training = card["architecture"], card["training"]
->>>>>>> h_train
     settings = ", ".join(f"{key} {short_text(value)}" for key, value in architecture["settings"].items() if value)
     print(f"{card.name}: {card['what']}")
     print(
