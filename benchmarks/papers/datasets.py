@@ -14,7 +14,7 @@ import numpy as np
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.io.basis import Basis
-from fsl_mrs_dl.physics import spinsim
+from fsl_mrs_dl.physics import spin_systems, spinsim
 from fsl_mrs_dl.physics.macromolecules import add_macromolecules
 from fsl_mrs_dl.simulation import recipes
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
@@ -88,7 +88,7 @@ def rizzo_basis(reference: bool = True, *, n_points: int = 1024, bandwidth_hz: f
         parts = _PAIRS.get(name, (name,))
         whole = np.zeros(n_points, complex)
         for part in parts:
-            system = spinsim.spin_system(part)
+            system = spin_systems.spin_system(part)
             for group in system.groups:
                 fid = spinsim.simulate_metabolite(
                     replace(system, groups=(group,)), "slaser", te_ms=35.0, fwhm_hz=0.0, **grid

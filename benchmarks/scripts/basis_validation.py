@@ -20,7 +20,7 @@ from scipy.optimize import least_squares, minimize, nnls
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.io.basis import Basis
-from fsl_mrs_dl.physics import spinsim
+from fsl_mrs_dl.physics import spin_systems, spinsim
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", ROOT.parent / "shared" / "data"))
@@ -67,23 +67,23 @@ SETS = (
 )
 
 
-def shifted(name: str, ppm: float) -> spinsim.SpinSystem:
+def shifted(name: str, ppm: float) -> spin_systems.SpinSystem:
     """A metabolite with all its shifts moved by ``ppm``."""
-    system = spinsim.spin_system(name)
+    system = spin_systems.spin_system(name)
     groups = tuple(replace(g, shifts_ppm=tuple(shift + ppm for shift in g.shifts_ppm)) for g in system.groups)
     return replace(system, groups=groups)
 
 
-def without_nitrogen(name: str) -> spinsim.SpinSystem:
+def without_nitrogen(name: str) -> spin_systems.SpinSystem:
     """A choline compound without the 14N coupling of its nine methyl protons, its first group."""
-    system = spinsim.spin_system(name)
+    system = spin_systems.spin_system(name)
     return replace(system, groups=(replace(system.groups[0], heteronuclei=()), *system.groups[1:]))
 
 
 # Other constants that may account for a low correlation.
 ALTERNATIVES = {
-    "Asc, FID-A constants": spinsim.spin_system("Asc", "simpson2017"),
-    "GABA, 2015 corrigendum": spinsim.spin_system("GABA", "govind2015"),
+    "Asc, FID-A constants": spin_systems.spin_system("Asc", "simpson2017"),
+    "GABA, 2015 corrigendum": spin_systems.spin_system("GABA", "govind2015"),
     "PCh, methyl protons not coupled to 14N": without_nitrogen("PCh"),
     "Ins, all shifts + 0.010 ppm": shifted("Ins", 0.010),
 }
@@ -136,7 +136,7 @@ def compare(real_set: RealSet) -> dict:
     """Correlations of every metabolite at the timing that explains the set best."""
     basis = Basis.load(DATA / real_set.path)
     names = [OTHER_NAMES.get(name, name) for name in basis.names]
-    rows = [i for i, name in enumerate(names) if name in spinsim.metabolite_names()]
+    rows = [i for i, name in enumerate(names) if name in spin_systems.metabolite_names()]
     names, real = [names[i] for i in rows], basis.fids[rows]
     singlets = [names.index(name) for name in ("NAA", "Cr", "PCr", "Scyllo")]
     alignment = fit_alignment(real[singlets], simulate([names[i] for i in singlets], basis, real_set.timings[0]), basis)

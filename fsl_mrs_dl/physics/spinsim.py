@@ -3,41 +3,33 @@
 Each group of coupled protons is simulated exactly: its full Hamiltonian (shifts and scalar couplings, strong coupling
 included) is diagonalised in the product basis, the density matrix is carried through the pulse sequence, and the FID is
 a sum over the transitions between eigenstates.  Pulses are instantaneous and perfect; slice-selective localisation,
-chemical shift displacement, relaxation and diffusion are not simulated.  Heteronuclei (31P, 14N) couple weakly and feel
-no pulse, so their state is a constant of the motion: a group that couples to them is the average of plain proton
+chemical shift displacement, relaxation and diffusion are not simulated.  Heteronuclei (31P, 14N) couple weakly and are
+not excited, so their state is a constant of the motion: a group that couples to them is the average of plain proton
 groups, one per state.
 
 The FIDs follow :mod:`fsl_mrs_dl.core.units`: ``exp(+2j*pi*f*t)``, sampled at ``t = k * dwelltime``, an on-resonance
-singlet upright, one unit per proton.  The physical constants lie with their sources in ``data/spin_systems.json``.
+singlet upright, one unit per proton.  The physical constants and their sources are in ``data/spin_systems.json``.
 """
 
 from __future__ import annotations
 
-import difflib
-import functools
 import itertools
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 
 from ..core.errors import BasisError, OptionError
 from ..core.units import ppm_to_hz
+from .density_matrix import DensityMatrix
+from .spin_systems import SpinGroup, SpinSystem, constants, metabolite_names, spin_system
 
 __all__ = [
-    "SEQUENCES",
     "MACROMOLECULE_KINDS",
-    "Heteronucleus",
-    "SpinGroup",
-    "SpinSystem",
-    "metabolite_names",
-    "spin_system",
-    "transitions",
-    "simulate_metabolite",
-    "simulate_basis",
+    "SEQUENCES",
     "macromolecules",
+    "simulate_basis",
+    "simulate_metabolite",
+    "transitions",
 ]
 
 SEQUENCES = ("fid", "spin-echo", "special", "press", "steam", "slaser", "mega-press")
@@ -60,216 +52,7 @@ _FSL_MM_GAMMA, _FSL_MM_SIGMA = 40.0, 30.0
 _MM_WIDTHS_AT_MHZ = 127.7
 
 
-@dataclass(frozen=True)
-class Heteronucleus:
-    """A nucleus that is not excited ('31P' or '14N') and its coupling in Hz to every proton of the group."""
-
-    nucleus: str
-    couplings_hz: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class SpinGroup:
-    """Protons coupled among themselves and to nothing outside.
-
-    ``couplings_hz`` holds ``(i, j, J)`` with the protons counted from 0; ``weight`` multiplies the signal.
-    """
-
-    label: str
-    shifts_ppm: tuple[float, ...]
-    couplings_hz: tuple[tuple[int, int, float], ...] = ()
-    heteronuclei: tuple[Heteronucleus, ...] = ()
-    weight: float = 1.0
-
-    @property
-    def n_protons(self) -> float:
-        """Protons this group stands for."""
-        return self.weight * len(self.shifts_ppm)
-
-
-@dataclass(frozen=True)
-class SpinSystem:
-    """A molecule: its uncoupled groups of protons, and where their constants were published."""
-
-    name: str
-    groups: tuple[SpinGroup, ...]
-    full_name: str = ""
-    sources: tuple[str, ...] = ()
-    note: str = ""
-
-    @property
-    def n_protons(self) -> float:
-        """Protons that give signal: the first point of the FID straight after an ideal 90-degree pulse."""
-        return sum(group.n_protons for group in self.groups)
-
-
-@functools.cache
-def _table() -> dict:
-    return json.loads(resources.files("fsl_mrs_dl").joinpath("data/spin_systems.json").read_text(encoding="utf-8"))
-
-
-def metabolite_names() -> tuple[str, ...]:
-    """Names of all metabolites that can be simulated, in alphabetical order without regard to case."""
-    return tuple(_table()["metabolites"])
-
-
-def spin_system(name: str, variant: str | None = None) -> SpinSystem:
-    """The spin system of a metabolite.
-
-    Parameters
-    ----------
-    name : str
-        FSL-MRS's name, for example ``NAA``.
-    variant : str, optional
-        Key of another publication's constants, for example ``near2013`` for GABA.
-
-    Raises
-    ------
-    BasisError
-        If the metabolite or the variant is not in the table.
-    """
-    table = _table()
-    if name not in table["metabolites"]:
-        known = {known.lower(): known for known in metabolite_names()}
-        near = [known[match] for match in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(metabolite_names())}."
-        raise BasisError(f"'{name}' is not among the {len(known)} metabolites that can be simulated: {hint}")
-    entry = table["metabolites"][name]
-    if variant is not None:
-        variants = table["variants"].get(name, {})
-        if variant not in variants:
-            remedy = f"choose from {', '.join(variants)}." if variants else "leave it out."
-            raise BasisError(f"{name} has no variant '{variant}': {remedy}")
-        entry = variants[variant]
-    return SpinSystem(
-        name=name,
-        groups=tuple(_read_group(group) for group in entry["groups"]),
-        full_name=entry["full_name"],
-        sources=tuple(table["sources"][key] for key in entry["sources"]),
-        note=entry["note"],
-    )
-
-
-def _read_group(entry: dict) -> SpinGroup:
-    return SpinGroup(
-        label=entry["label"],
-        shifts_ppm=tuple(entry["shifts_ppm"]),
-        couplings_hz=tuple((i, j, coupling) for i, j, coupling in entry["couplings_hz"]),
-        heteronuclei=tuple(Heteronucleus(h["nucleus"], tuple(h["couplings_hz"])) for h in entry["heteronuclei"]),
-        weight=entry["weight"],
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Spin operators
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _spin_z(n_spins: int) -> np.ndarray:
-    """Quantum number m of every spin in every product state, shape ``(n_spins, 2**n_spins)``; +1/2 comes first."""
-    states = np.arange(2**n_spins)
-    return np.array([0.5 - (states >> (n_spins - 1 - k) & 1) for k in range(n_spins)]).reshape(n_spins, -1)
-
-
-@functools.cache
-def _total_raising(n_spins: int) -> np.ndarray:
-    """Sum of the raising operators of all spins, shape ``(2**n_spins, 2**n_spins)``."""
-    raising = np.zeros((2**n_spins, 2**n_spins))
-    states = np.arange(2**n_spins)
-    for k in range(n_spins):
-        bit = 1 << (n_spins - 1 - k)
-        down = states[states & bit > 0]
-        raising[down - bit, down] = 1
-    return raising
-
-
-@functools.cache
-def _coherence_order(n_spins: int) -> np.ndarray:
-    """Order of every element of the density matrix, shape ``(2**n_spins, 2**n_spins)``."""
-    m = _spin_z(n_spins).sum(axis=0)
-    return np.rint(m[:, None] - m[None, :]).astype(int)
-
-
-def _hamiltonian(offsets_hz: np.ndarray, couplings_hz: Iterable[tuple[int, int, float]]) -> np.ndarray:
-    """Shifts and scalar couplings in Hz, real symmetric, shape ``(2**n_spins, 2**n_spins)``."""
-    n_spins = len(offsets_hz)
-    z = _spin_z(n_spins)
-    hamiltonian = np.diag(offsets_hz @ z)
-    states = np.arange(2**n_spins)
-    for i, j, coupling in couplings_hz:
-        hamiltonian[states, states] += coupling * z[i] * z[j]
-        # The flip-flop term joins the states in which exactly one of the two spins is up.
-        flipped = states ^ (1 << (n_spins - 1 - i)) ^ (1 << (n_spins - 1 - j))
-        opposite = z[i] != z[j]
-        hamiltonian[states[opposite], flipped[opposite]] += coupling / 2
-    return hamiltonian
-
-
-def _rotation(axis: str, degrees: float, hit: np.ndarray) -> np.ndarray:
-    """Rotation of the spins flagged in ``hit`` about ``axis`` ('x' or 'y'), shape ``(2**n_spins, 2**n_spins)``."""
-    half = np.radians(degrees) / 2
-    off_diagonal = np.array([[0, -1j], [-1j, 0]]) if axis == "x" else np.array([[0, -1], [1, 0]])
-    single = np.cos(half) * np.eye(2) + np.sin(half) * off_diagonal
-    return functools.reduce(np.kron, [single if flag else np.eye(2) for flag in hit])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One group of protons in one state of its heteronuclei
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class _Spins:
-    """Density matrix of one group on its way through a sequence; product basis, frequencies in Hz from the carrier."""
-
-    def __init__(self, shifts_ppm: np.ndarray, offsets_hz: np.ndarray, couplings_hz, spec_freq_mhz: float):
-        self.shifts_ppm = shifts_ppm
-        self.spec_freq_mhz = spec_freq_mhz
-        self.n_spins = len(shifts_ppm)
-        self.energies, self.states = np.linalg.eigh(_hamiltonian(offsets_hz, couplings_hz))
-        self.rho = np.diag(_spin_z(self.n_spins).sum(axis=0)).astype(complex)
-
-    def _apply(self, unitary: np.ndarray) -> None:
-        self.rho = unitary @ self.rho @ unitary.conj().T
-
-    def delay(self, seconds: float) -> None:
-        self._apply((self.states * np.exp(-2j * np.pi * self.energies * seconds)) @ self.states.T)
-
-    def pulse(self, axis: str, degrees: float) -> None:
-        self._apply(_rotation(axis, degrees, np.ones(self.n_spins, bool)))
-
-    def select(self, order: int) -> None:
-        """What gradients leave behind: only elements of one coherence order."""
-        self.rho = np.where(_coherence_order(self.n_spins) == order, self.rho, 0)
-
-    def edit(self, centre_ppm: float, bandwidth_hz: float) -> None:
-        """Selective 180 between opposite gradients: only what keeps its coherence order is rephased after it."""
-        hit = np.abs(self.shifts_ppm - centre_ppm) * self.spec_freq_mhz <= bandwidth_hz / 2
-        if not hit.any():
-            return
-        unitary = _rotation("y", 180, hit)
-        order = _coherence_order(self.n_spins)
-        kept = np.zeros_like(self.rho)
-        for p in range(-self.n_spins, self.n_spins + 1):
-            turned = unitary @ np.where(order == p, self.rho, 0) @ unitary.conj().T
-            kept += np.where(order == p, turned, 0)
-        self.rho = kept
-
-    def lines(self) -> tuple[np.ndarray, np.ndarray]:
-        """Frequencies (Hz) and complex amplitudes of the lines now observable; one unit per proton at full signal."""
-        raising = self.states.T @ _total_raising(self.n_spins) @ self.states
-        rho = self.states.T @ self.rho @ self.states
-        amplitudes = rho * raising.T / 2 ** (self.n_spins - 2)
-        frequencies = self.energies[None, :] - self.energies[:, None]
-        seen = np.abs(amplitudes) > 1e-10
-        return frequencies[seen], amplitudes[seen]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Sequences: lists of steps, each applied to a _Spins
-# ---------------------------------------------------------------------------------------------------------------------
-
-_Step = Callable[[_Spins], None]
+_Step = Callable[[DensityMatrix], None]
 
 
 def _delay(milliseconds: float) -> _Step:
@@ -289,7 +72,7 @@ def _edit(centre_ppm: float, bandwidth_hz: float) -> _Step:
 
 
 def _echoes(*half_echoes_ms: float) -> list[_Step]:
-    """Excitation and one refocusing pulse in the middle of twice each half echo time."""
+    """Return excitation and one refocusing pulse in the middle of twice each half echo time."""
     steps = [_pulse("y", 90)]
     for half in half_echoes_ms:
         steps += [_delay(half), _pulse("x", 180), _delay(half)]
@@ -304,7 +87,7 @@ def _steam(te_ms: float, tm_ms: float) -> list[_Step]:
 
 def _mega_press(te_ms: float, te1_ms: float, edit: _Step) -> list[_Step]:
     # The edited coupling refocuses when the editing pulses are TE/2 apart; the first lies half way in the interval that
-    # this leaves open behind the first refocusing pulse, so that the second lies likewise behind the second.
+    # remains behind the first refocusing pulse, and so does the second behind the second.
     first = (te_ms - te1_ms) / 4
     rest = te_ms / 2 - first
     steps = [_pulse("y", 90), _delay(te1_ms / 2), _pulse("x", 180), _delay(first), edit, _delay(rest)]
@@ -321,7 +104,7 @@ def _check_time(name: str, value: float | None, sequence: str, low: float = 0.0,
 
 
 def _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwidth_hz) -> list[_Step]:
-    """The steps of a sequence; its options are checked here."""
+    """Check the options of a sequence and return its steps."""
     if sequence not in SEQUENCES:
         raise OptionError(f"'{sequence}' is not a sequence: choose from {', '.join(SEQUENCES)}.")
     for name, value, takers in (
@@ -338,7 +121,7 @@ def _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwid
         return [_pulse("y", 90)]
     te_ms = _check_time("te_ms", te_ms, sequence)
     if sequence in ("spin-echo", "special"):
-        # SPECIAL's inversion only changes the sign of what the add-subtract scheme localises.
+        # SPECIAL's inversion only changes the sign of the localised signal.
         return _echoes(te_ms / 2)
     if sequence == "slaser":
         return _echoes(*[te_ms / 8] * 4)
@@ -360,7 +143,8 @@ def _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwid
 
 
 def _heteronuclear_states(group: SpinGroup) -> tuple[np.ndarray, float]:
-    """Shift in Hz of every proton in every heteronuclear state, ``(n_states, n_spins)``, and a state's population."""
+    """Return the shift in Hz of every proton in every heteronuclear state, ``(n_states, n_spins)``, and a
+    state's population."""
     ladders = [np.zeros((1, len(group.shifts_ppm)))]
     for hetero in group.heteronuclei:
         double_spin = _DOUBLE_SPIN[hetero.nucleus]
@@ -376,7 +160,7 @@ def _group_lines(group: SpinGroup, steps: list[_Step], spec_freq_mhz: float) -> 
     extra_hz, population = _heteronuclear_states(group)
     frequencies, amplitudes = [], []
     for extra in extra_hz:
-        spins = _Spins(shifts_ppm, offsets_hz + extra, group.couplings_hz, spec_freq_mhz)
+        spins = DensityMatrix(shifts_ppm, offsets_hz + extra, group.couplings_hz, spec_freq_mhz)
         for step in steps:
             step(spins)
         frequency, amplitude = spins.lines()
@@ -386,12 +170,12 @@ def _group_lines(group: SpinGroup, steps: list[_Step], spec_freq_mhz: float) -> 
 
 
 def _merge(frequencies: np.ndarray, amplitudes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lines of equal frequency (to a microhertz) added up, ascending; lines that cancel dropped."""
+    """Add up lines of equal frequency (to a microhertz), drop those that cancel, and return them in ascending order."""
     distinct, index = np.unique(np.round(frequencies, 6), return_inverse=True)
     summed = np.zeros(len(distinct), complex)
     np.add.at(summed, index, amplitudes)
-    seen = np.abs(summed) > 1e-9
-    return distinct[seen], summed[seen]
+    nonzero = np.abs(summed) > 1e-9
+    return distinct[nonzero], summed[nonzero]
 
 
 def _system_lines(system: SpinSystem, steps: list[_Step], spec_freq_mhz: float) -> tuple[np.ndarray, np.ndarray]:
@@ -412,17 +196,17 @@ def _check_sampling(bandwidth_hz: float, n_points: int) -> None:
 
 
 def _synthesise(frequencies, amplitudes, bandwidth_hz: float, n_points: int) -> np.ndarray:
-    """Sum of undamped exponentials at ``t = k / bandwidth_hz``, shape ``(n_points,)``.
+    """Return the sum of undamped exponentials at ``t = k / bandwidth_hz``, shape ``(n_points,)``.
 
     Every time is a coarse step plus a fine step, so the exponentials of a line are an outer product and the sum over
     lines is one matrix product instead of ``n_lines * n_points`` exponentials.  Lines outside the bandwidth are left
     out, as a receiver's filter does; folding them back would put them at a false chemical shift.
     """
     inside = np.abs(frequencies) < bandwidth_hz / 2
-    turns = 2j * np.pi * frequencies[inside] / bandwidth_hz
+    exponents = 2j * np.pi * frequencies[inside] / bandwidth_hz
     block = int(np.ceil(np.sqrt(n_points)))
-    fine = np.exp(np.outer(turns, np.arange(block)))
-    coarse = np.exp(np.outer(turns, np.arange(0, n_points, block)))
+    fine = np.exp(np.outer(exponents, np.arange(block)))
+    coarse = np.exp(np.outer(exponents, np.arange(0, n_points, block)))
     return ((coarse * amplitudes[inside, None]).T @ fine).ravel()[:n_points]
 
 
@@ -442,7 +226,7 @@ def transitions(
     edit_ppm: float | None = None,
     edit_bandwidth_hz: float = 80.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The stick spectrum of a metabolite: what :func:`simulate_basis` samples, with the same options.
+    """Return the stick spectrum of a metabolite, which :func:`simulate_basis` samples, with the same options.
 
     Returns
     -------
@@ -502,7 +286,7 @@ def simulate_basis(
     edit : {'on', 'off'}, optional
         Editing condition of ``mega-press``.
     edit_ppm, edit_bandwidth_hz : float, optional
-        Centre (default 1.9 ppm on, 7.5 ppm off: GABA) and full width of the band in which editing pulses turn spins.
+        Centre (default 1.9 ppm on, 7.5 ppm off: GABA) and full width of the band in which editing pulses invert spins.
     fwhm_hz : float
         Lorentzian line width in Hz at half height; 0 for none.
 
@@ -540,7 +324,7 @@ def simulate_basis(
 
 
 def simulate_metabolite(name: str | SpinSystem, sequence: str = "press", **options) -> np.ndarray:
-    """Simulate one metabolite: complex ndarray, shape ``(n_points,)``; options and errors of :func:`simulate_basis`."""
+    """Simulate one metabolite and return its FID, complex ``(n_points,)``; options as in :func:`simulate_basis`."""
     return simulate_basis([name], sequence, **options)[0][0]
 
 
@@ -552,7 +336,7 @@ def simulate_metabolite(name: str | SpinSystem, sequence: str = "press", **optio
 def macromolecules(
     kind: str = "parametric", *, spec_freq_mhz: float, bandwidth_hz: float, n_points: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Macromolecular background as broad lines.
+    """Return the macromolecular background as broad lines.
 
     Parameters
     ----------
@@ -576,8 +360,8 @@ def macromolecules(
 
     References
     ----------
-    Positions: Cudalbu C, et al. NMR Biomed 2021;34:e4393, doi:10.1002/nbm.4393; where areas and widths come from is
-    written in ``data/spin_systems.json``.
+    Positions: Cudalbu C, et al. NMR Biomed 2021;34:e4393, doi:10.1002/nbm.4393; the sources of areas and widths are
+    in ``data/spin_systems.json``.
     """
     if kind not in MACROMOLECULE_KINDS:
         raise OptionError(f"'{kind}' is not a kind of macromolecules: choose from {', '.join(MACROMOLECULE_KINDS)}.")
@@ -588,7 +372,7 @@ def macromolecules(
         decay = np.exp(-time * (_FSL_MM_GAMMA + time * _FSL_MM_SIGMA**2))
         rows = [decay * (np.array(areas) @ _rotating(ppms, spec_freq_mhz, time)) for _, ppms, areas in _FSL_MM]
         return np.array(rows), tuple(name for name, _, _ in _FSL_MM)
-    lines = _table()["macromolecules"]["lines"]
+    lines = constants()["macromolecules"]["lines"]
     ppm, area, fwhm = (np.array([line[key] for line in lines]) for key in ("ppm", "area", "fwhm_hz"))
     fwhm = fwhm * spec_freq_mhz / _MM_WIDTHS_AT_MHZ
     gauss = np.exp(-((np.pi * fwhm[:, None] * time) ** 2) / (4 * np.log(2)))
@@ -599,5 +383,5 @@ def macromolecules(
 
 
 def _rotating(ppm, spec_freq_mhz: float, time: np.ndarray) -> np.ndarray:
-    """Undamped unit signals, shape ``(n_lines, n_points)``."""
+    """Return undamped unit signals, shape ``(n_lines, n_points)``."""
     return np.exp(2j * np.pi * np.outer(ppm_to_hz(np.asarray(ppm), spec_freq_mhz), time))

@@ -321,7 +321,7 @@ def examined(tmp_path, monkeypatch):
     "text, expected",
     [
         ("import sys; sys.exit(3)\n", "is installed but broken (SystemExit: 3)"),
-        ("import os; os._exit(3)\n", "looking for it ended Python"),
+        ("import os; os._exit(3)\n", "the import ended Python"),
         ("raise ValueError('one\\ntwo')\n", "is installed but broken (ValueError: one)"),
         ("x = (\n", "is installed but broken (SyntaxError: "),
     ],

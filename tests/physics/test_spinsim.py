@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import BasisError, OptionError
-from fsl_mrs_dl.physics import spinsim
+from fsl_mrs_dl.physics import spin_systems, spinsim
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 AT_3T = {"spec_freq_mhz": 123.2, "bandwidth_hz": 4000.0, "n_points": 4096}
@@ -56,7 +56,7 @@ def test_the_line_width_is_the_one_asked_for():
 @pytest.mark.parametrize("coupling", [3.0, 12.0, 40.0])
 def test_a_strongly_coupled_pair_gives_the_ab_quartet(coupling):
     mhz, ppm = 100.0, (2.65, 2.45)
-    pair = spinsim.SpinSystem("AB", (spinsim.SpinGroup("AB", ppm, ((0, 1, coupling),)),))
+    pair = spin_systems.SpinSystem("AB", (spin_systems.SpinGroup("AB", ppm, ((0, 1, coupling),)),))
     frequencies, amplitudes = spinsim.transitions(pair, "fid", spec_freq_mhz=mhz)
     centre, split = mhz * (sum(ppm) / 2 - 4.65), mhz * (ppm[0] - ppm[1])
     spread = np.hypot(split, coupling)
@@ -67,8 +67,8 @@ def test_a_strongly_coupled_pair_gives_the_ab_quartet(coupling):
 
 
 def test_magnetically_equivalent_protons_show_no_coupling():
-    system = spinsim.SpinSystem(
-        "A3", (spinsim.SpinGroup("A3", (2.0,) * 3, ((0, 1, -14.0), (0, 2, -14.0), (1, 2, -14.0))),)
+    system = spin_systems.SpinSystem(
+        "A3", (spin_systems.SpinGroup("A3", (2.0,) * 3, ((0, 1, -14.0), (0, 2, -14.0), (1, 2, -14.0))),)
     )
     frequencies, amplitudes = spinsim.transitions(system, "fid", spec_freq_mhz=123.2)
     assert frequencies == pytest.approx([(2.0 - 4.65) * 123.2])
@@ -76,10 +76,10 @@ def test_magnetically_equivalent_protons_show_no_coupling():
 
 
 def test_nitrogen_splits_into_three_and_phosphorus_into_two():
-    group = spinsim.SpinGroup(
-        "CH", (3.0,), (), (spinsim.Heteronucleus("14N", (1.0,)), spinsim.Heteronucleus("31P", (6.0,)))
+    group = spin_systems.SpinGroup(
+        "CH", (3.0,), (), (spin_systems.Heteronucleus("14N", (1.0,)), spin_systems.Heteronucleus("31P", (6.0,)))
     )
-    frequencies, amplitudes = spinsim.transitions(spinsim.SpinSystem("X", (group,)), "fid", spec_freq_mhz=100.0)
+    frequencies, amplitudes = spinsim.transitions(spin_systems.SpinSystem("X", (group,)), "fid", spec_freq_mhz=100.0)
     assert frequencies == pytest.approx(np.array([-4, -3, -2, 2, 3, 4]) - 165)
     assert amplitudes == pytest.approx(np.full(6, 1 / 6))
 
@@ -94,7 +94,7 @@ def test_lactate_is_inverted_at_144_ms_and_upright_at_288_ms():
 
 
 def test_a_weakly_coupled_pair_is_modulated_with_the_cosine_of_its_coupling():
-    pair = spinsim.SpinSystem("AX", (spinsim.SpinGroup("AX", (1.0, 8.0), ((0, 1, 7.0),)),))
+    pair = spin_systems.SpinSystem("AX", (spin_systems.SpinGroup("AX", (1.0, 8.0), ((0, 1, 7.0),)),))
     for te_ms in (10.0, 50.0, 71.4, 142.9):
         fid = spinsim.simulate_metabolite(pair, "spin-echo", te_ms=te_ms, **AT_3T)
         assert fid[0].real == pytest.approx(2 * np.cos(np.pi * 7.0 * te_ms * 1e-3), abs=0.03)
@@ -128,8 +128,8 @@ def test_slaser_refocuses_strong_coupling_better_than_one_echo():
 
 
 def test_phosphorus_is_refocused_because_no_pulse_reaches_it():
-    group = spinsim.SpinGroup("CH", (3.0,), (), (spinsim.Heteronucleus("31P", (7.0,)),))
-    fid = spinsim.simulate_metabolite(spinsim.SpinSystem("X", (group,)), "press", te_ms=71.4, **AT_3T)
+    group = spin_systems.SpinGroup("CH", (3.0,), (), (spin_systems.Heteronucleus("31P", (7.0,)),))
+    fid = spinsim.simulate_metabolite(spin_systems.SpinSystem("X", (group,)), "press", te_ms=71.4, **AT_3T)
     assert fid[0] == pytest.approx(1)
 
 
@@ -169,11 +169,11 @@ def test_resonances_outside_the_bandwidth_do_not_fold_back():
 
 
 def test_the_table_is_whole():
-    names = spinsim.metabolite_names()
+    names = spin_systems.metabolite_names()
     expected = "Ala Asc Asp Cr PCr GABA Glc Gln Glu Gly GPC GSH Ins Lac NAA NAAG PCh PE Scyllo Tau Ser bHB 2HG Ace H2O"
     assert set(expected.split()) <= set(names)
     for name in names:
-        system = spinsim.spin_system(name)
+        system = spin_systems.spin_system(name)
         assert system.full_name and (system.sources or name == "H2O")
         for group in system.groups:
             n_spins = len(group.shifts_ppm)
@@ -188,12 +188,12 @@ def test_the_table_is_whole():
     [("Glc", 7), ("Ins", 6), ("PCh", 13), ("GPC", 18), ("Tau", 4), ("Lac", 4), ("Scyllo", 6), ("NAA", 7)],
 )
 def test_proton_counts(name, protons):
-    assert spinsim.spin_system(name).n_protons == pytest.approx(protons)
+    assert spin_systems.spin_system(name).n_protons == pytest.approx(protons)
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    name=st.sampled_from(spinsim.metabolite_names()),
+    name=st.sampled_from(spin_systems.metabolite_names()),
     spec_freq_mhz=st.floats(60, 600),
     span_ppm=st.floats(12, 40),
     n_points=st.integers(1, 3000),
@@ -202,7 +202,7 @@ def test_straight_after_the_pulse_every_proton_counts_once(name, spec_freq_mhz, 
     sampling = {"spec_freq_mhz": spec_freq_mhz, "bandwidth_hz": span_ppm * spec_freq_mhz, "n_points": n_points}
     fid = spinsim.simulate_metabolite(name, "fid", **sampling)
     assert fid.shape == (n_points,) and np.isfinite(fid).all()
-    assert fid[0] == pytest.approx(spinsim.spin_system(name).n_protons, abs=1e-6)
+    assert fid[0] == pytest.approx(spin_systems.spin_system(name).n_protons, abs=1e-6)
     assert (np.abs(fid) <= np.abs(fid[0]) * (1 + 1e-9)).all()
 
 
@@ -215,22 +215,24 @@ def test_straight_after_the_pulse_every_proton_counts_once(name, spec_freq_mhz, 
 def test_no_sequence_makes_signal(name, sequence, te_ms):
     options = {"te_ms": te_ms, **({"tm_ms": 17.0} if sequence == "steam" else {})}
     frequencies, amplitudes = spinsim.transitions(name, sequence, spec_freq_mhz=123.2, **options)
-    limit = spinsim.spin_system(name).n_protons * (0.5 if sequence == "steam" else 1)
+    limit = spin_systems.spin_system(name).n_protons * (0.5 if sequence == "steam" else 1)
     assert np.abs(amplitudes.sum()) <= limit + 1e-6
     assert (np.diff(frequencies) > 0).all()
 
 
 @settings(max_examples=10, deadline=None)
-@given(names=st.lists(st.sampled_from(spinsim.metabolite_names()), min_size=1, max_size=4), weight=st.floats(0.1, 10))
+@given(
+    names=st.lists(st.sampled_from(spin_systems.metabolite_names()), min_size=1, max_size=4), weight=st.floats(0.1, 10)
+)
 def test_signals_add_up(names, weight):
     fids, returned = spinsim.simulate_basis(names, "press", te_ms=30.0, **AT_3T)
     assert returned == tuple(names) and fids.shape == (len(names), AT_3T["n_points"])
     groups = tuple(
-        spinsim.SpinGroup(g.label, g.shifts_ppm, g.couplings_hz, g.heteronuclei, g.weight * weight)
+        spin_systems.SpinGroup(g.label, g.shifts_ppm, g.couplings_hz, g.heteronuclei, g.weight * weight)
         for name in names
-        for g in spinsim.spin_system(name).groups
+        for g in spin_systems.spin_system(name).groups
     )
-    mixture = spinsim.simulate_metabolite(spinsim.SpinSystem("mixture", groups), "press", te_ms=30.0, **AT_3T)
+    mixture = spinsim.simulate_metabolite(spin_systems.SpinSystem("mixture", groups), "press", te_ms=30.0, **AT_3T)
     assert mixture == pytest.approx(weight * fids.sum(axis=0), abs=1e-5 * weight)
 
 
@@ -304,9 +306,9 @@ def test_other_errors():
     with pytest.raises(BasisError, match="name at least one"):
         spinsim.simulate_basis([], "fid", **AT_3T)
     with pytest.raises(BasisError, match="choose from govind2015"):
-        spinsim.spin_system("GABA", "unknown")
+        spin_systems.spin_system("GABA", "unknown")
     with pytest.raises(BasisError, match="leave it out"):
-        spinsim.spin_system("NAA", "unknown")
+        spin_systems.spin_system("NAA", "unknown")
     with pytest.raises(OptionError, match="choose from parametric"):
         spinsim.macromolecules("lipids", **AT_3T)
 
