@@ -1,4 +1,4 @@
-"""The universal networks by name."""
+"""Architectures by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from .universal import AlignUniversal, QuantUniversal
 
 __all__ = ["NETWORKS"]
 
-
 NETWORKS = {
     "quant-universal": QuantUniversal,
     "align-universal": AlignUniversal,
@@ -22,6 +21,4 @@ NETWORKS = {
     **REGRESSORS,
     Denoiser.method: Denoiser,
 }
-
-
 """Architectures by the names that model cards use."""

@@ -1,6 +1,6 @@
 """Networks that take noise out of spectra.
 
-What a denoiser gives looks better than what went in and knows no more: a fit of it is no more certain (Dziadosz et al.,
+A denoised spectrum looks better and holds no more information: a fit of it is no more certain (Dziadosz et al.,
 Denoising MR spectra by deep learning: miracle or mirage?, Proc ISMRM 2022, 2541).
 """
 
@@ -20,7 +20,7 @@ class Denoiser(nn.Module):
     github.com/frank-roesler/MRspecNET.
 
     Half of the layers are convolutions, each but the first with twice the channels of the one before and all followed
-    by a ReLU; the other half are transposed convolutions back.  What lies outside the window is given back as it was.
+    by a ReLU; the other half are transposed convolutions back.  Points outside the window stay as they are.
 
     Parameters
     ----------
@@ -73,14 +73,16 @@ class Denoiser(nn.Module):
         self.inside(n_points)
         sizes = [2, *(channels * 2**index for index in range(layers // 2))]
         shape = dict(kernel_size=kernel, padding=kernel)
-        there = [one for a, b in zip(sizes, sizes[1:]) for one in (nn.Conv1d(a, b, **shape), nn.ReLU())]
-        back = [
-            one for a, b in zip(sizes[::-1], sizes[-2::-1]) for one in (nn.ConvTranspose1d(a, b, **shape), nn.ReLU())
+        down = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Conv1d(a, b, **shape), nn.ReLU())]
+        up = [
+            layer
+            for a, b in zip(sizes[::-1], sizes[-2::-1])
+            for layer in (nn.ConvTranspose1d(a, b, **shape), nn.ReLU())
         ]
-        self.layers = nn.Sequential(*there, *back[:-1])
+        self.layers = nn.Sequential(*down, *up[:-1])
 
     def inside(self, n_points: int) -> slice:
-        """The window's points of a spectrum of ``n_points``."""
+        """Return the window's points of a spectrum of ``n_points``."""
         ppm = units.ppm_axis(n_points, self.dwelltime, self.spec_freq_mhz)
         bins = ((ppm >= self.ppmlim[0]) & (ppm <= self.ppmlim[1])).nonzero()[0]
         if len(bins) < 16:
@@ -91,19 +93,19 @@ class Denoiser(nn.Module):
         return slice(int(bins[0]), int(bins[-1]) + 1)
 
     def scaled(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The window of FIDs ``(batch, n)`` as channels of height 1, ``(batch, 2, n_window)``, and what they were
-        divided by ``(batch,)``."""
+        """Return the window of FIDs ``(batch, n)`` as channels of height 1, ``(batch, 2, n_window)``, and their height
+        before, ``(batch,)``."""
         spec = units.fid_to_spec(fid)[:, self.inside(fid.shape[-1])]
         height = spec.abs().amax(-1).clamp(min=1e-30)
         x = torch.view_as_real(spec / height[:, None]).permute(0, 2, 1)
         return x.to(next(self.parameters()).dtype), height
 
     def window_energy(self, fid: torch.Tensor) -> torch.Tensor:
-        """Sum of squares of all the FIDs' spectra in the window."""
+        """Return the sum of squares of all the FIDs' spectra in the window."""
         return units.fid_to_spec(fid)[:, self.inside(fid.shape[-1])].abs().square().sum()
 
     def forward(self, fid: torch.Tensor) -> torch.Tensor:
-        """FIDs ``(batch, n)`` -> FIDs of the same size with less noise in the window."""
+        """Return FIDs of the same size ``(batch, n)`` with less noise in the window."""
         x, height = self.scaled(fid)
         real, imag = self.layers(x).unbind(1)
         spec = units.fid_to_spec(fid).clone()
@@ -111,7 +113,7 @@ class Denoiser(nn.Module):
         return units.spec_to_fid(spec)
 
     def loss(self, fid: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        """Mean squared error in the window, in units of the noisy spectrum's height squared."""
+        """Return the mean squared error in the window, in units of the noisy spectrum's height squared."""
         x, height = self.scaled(fid)
         spec = units.fid_to_spec(clean)[:, self.inside(clean.shape[-1])] / height[:, None]
         return (self.layers(x) - torch.view_as_real(spec).permute(0, 2, 1).to(x)).square().mean()

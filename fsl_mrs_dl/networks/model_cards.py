@@ -1,7 +1,8 @@
-"""Trained networks as folders: ``model.safetensors`` and ``card.json``, which says what they are, are for and can do.
+"""Trained networks as folders: weights in ``model.safetensors``, and a model card in ``card.json``.
 
-Loading runs no code from the folder: weights are safetensors, the architecture is one of this package's, by name.  The
-card holds the weights' SHA-256, and a card this version does not understand is refused.
+The card describes the network, its training, the data it is for and its accuracy.  Loading runs no code from the
+folder: weights are safetensors, the architecture is one of this package's, by name.  The card holds the weights'
+SHA-256, and a card of another format is refused.
 """
 
 from __future__ import annotations
@@ -42,28 +43,28 @@ RANGE_WORDS = {
     "acquired_s_mhz": "acquisition time x frequency (s MHz)",
     "dwelltime": "dwell time (s)",
 }
-"""What cards' ranges are called where people read them."""
+"""Words for the ranges of a model card."""
 
 KIND_WORDS = {
-    "quant-universal": "starts fits",
-    "dq-nmm": "starts fits",
-    "dq-pmm": "starts fits",
-    "dq-rpmm": "starts fits",
-    "ensemble": "starts fits",
+    "quant-universal": "proposes initial values of fits",
+    "dq-nmm": "proposes initial values of fits",
+    "dq-pmm": "proposes initial values of fits",
+    "dq-rpmm": "proposes initial values of fits",
+    "ensemble": "proposes initial values of fits",
     "supervised": "quantifies spectra",
     "supervised-ensemble": "quantifies spectra",
     "supervised-stack": "quantifies spectra",
-    "align-universal": "starts alignments",
-    "registration": "starts alignments",
+    "align-universal": "proposes shifts and phases",
+    "registration": "proposes shifts and phases",
     "autoencoder": "takes noise out of spectra",
-    "frequency-then-phase": "finds shift and phase without a start, to compare with",
+    "frequency-then-phase": "estimates shift and phase by itself, for comparison",
 }
-"""What networks do, by the architectures on their cards."""
+"""Purpose of networks, by the architectures on their cards."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A model card as it was read, and where from."""
+    """Model card as it was read, with its folder."""
 
     folder: Path
     content: dict
@@ -81,10 +82,10 @@ class Card:
         return self.content["architecture"]["kind"]
 
     def refuses(self, **data) -> str:
-        """Why the model is not made for data, in words; empty if it is.
+        """Return the reason why the model is not made for data, in words; empty if it is.
 
         ``data`` are numbers or words by the names of the card's ``ranges``: a list of two numbers there is a range, one
-        of words a choice.  What the card says nothing about is covered.
+        of words a choice.  Names that the card does not have are not limited.
         """
         for key, value in data.items():
             allowed = self.content["ranges"].get(key)
@@ -99,18 +100,18 @@ class Card:
 
 
 def _shipped() -> Path:
-    """The folder of the models that come with the package."""
+    """Return the folder of the models that come with the package."""
     return files.models_folder()
 
 
 def model_names() -> list[str]:
-    """Names of the models that come with the package."""
+    """Return the names of the models that come with the package."""
     folder = _shipped()
     return sorted(path.parent.name for path in folder.glob("*/card.json")) if folder.is_dir() else []
 
 
 def find(name: str | Path) -> Path:
-    """The folder of a model, by the name of one that comes with the package or by path.
+    """Return the folder of a model, by the name of one that comes with the package or by path.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def find(name: str | Path) -> Path:
 
 
 def read_card(name: str | Path) -> Card:
-    """Card of a model, checked.
+    """Read the card of a model and check it.
 
     Raises
     ------
@@ -178,10 +179,10 @@ _LITTLE = 0.3
 
 
 def little_learnt(card: Card) -> bool:
-    """Whether a network's own concentrations are hardly better than the mean of what it was trained on: a median R2
-    below 0.3."""
-    learnt = sorted(card["accuracy"].get("R2 of concentrations", {}).values())
-    return bool(learnt) and (learnt[(len(learnt) - 1) // 2] + learnt[len(learnt) // 2]) / 2 < _LITTLE
+    """Return whether a network's concentrations are hardly better than the mean of its training data: a median R2 below
+    0.3."""
+    scores = sorted(card["accuracy"].get("R2 of concentrations", {}).values())
+    return bool(scores) and (scores[(len(scores) - 1) // 2] + scores[len(scores) // 2]) / 2 < _LITTLE
 
 
 def _sha256(path: Path) -> str:
@@ -192,7 +193,7 @@ def _sha256(path: Path) -> str:
 
 
 def load(name: str | Path, device="cpu"):
-    """A trained network, ready to be asked.
+    """Load a trained network in evaluation mode, with its card.
 
     Returns
     -------
@@ -215,7 +216,7 @@ def load(name: str | Path, device="cpu"):
         raise DataError(f"{weights}: is not the file its card describes (SHA-256 differs); train or copy it again.")
     if card.kind not in NETWORKS:
         raise DataError(
-            f"{card.folder / 'card.json'}: describes a network '{card.kind}', this version knows {', '.join(NETWORKS)};"
+            f"{card.folder / 'card.json'}: describes a network '{card.kind}', this version has {', '.join(NETWORKS)};"
             " use the version that wrote it."
         )
     try:
@@ -230,15 +231,20 @@ def load(name: str | Path, device="cpu"):
 
 
 def save(folder: str | Path, network, content: dict) -> Card:
-    """Write a model's folder; both files appear whole, the card last.
+    """Write a model's folder; no file is ever half-written, and the card is last.
 
     Parameters
     ----------
     folder : path
     network : torch.nn.Module
-        With ``settings``, the arguments it was made with.
+        With ``settings``, its arguments.
     content : dict
         The card without ``format``, ``sha256``, ``versions`` and the architecture, which are added.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
     """
     import numpy
     import torch
@@ -249,7 +255,7 @@ def save(folder: str | Path, network, content: dict) -> Card:
     from .architectures import NETWORKS
 
     folder = Path(folder)
-    # One of several that are made from each other is the nearest of its ancestors.
+    # Of classes that inherit from each other, the nearest.
     kind = next(name for ancestor in type(network).__mro__ for name, cls in NETWORKS.items() if cls is ancestor)
     data = write_weights({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()})
     card = {
@@ -269,7 +275,7 @@ def save(folder: str | Path, network, content: dict) -> Card:
         _write(folder / "model.safetensors", data)
         _write(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
     except OSError as exc:
-        raise OutputError(f"{folder}: cannot be written ({exc.strerror}); choose another --output.") from exc
+        raise OutputError(f"{folder}: cannot be written ({exc.strerror})", remedy="choose another `output`") from exc
     return read_card(folder)
 
 

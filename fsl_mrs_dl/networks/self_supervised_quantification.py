@@ -1,12 +1,12 @@
 """Self-supervised networks for quantification: an encoder, and the physical model as its decoder.
 
-Shamaei, Starcukova, Starcuk, Comput Biol Med 2023;158:106837, doi 10.1016/j.compbiomed.2023.106837.  The encoder sees
+Shamaei, Starcukova, Starcuk, Comput Biol Med 2023;158:106837, doi 10.1016/j.compbiomed.2023.106837.  The encoder takes
 the first 1024 points of an FID and gives concentrations (kept positive by a softplus), one damping, shift and phase;
-the decoder makes the FID again from a basis set, and the difference is what is trained on.  They differ in their
+the decoder models the FID from these and a basis set, and their difference is minimised.  The methods differ in their
 macromolecules: in DQ-nMM they are a pattern of the basis set, in DQ-pMM lines with an amplitude each, and in DQ-rpMM
-such lines and the rule that from some time on, which the network finds, the metabolites alone must explain the FID.
+such lines and a penalty where the metabolites alone do not explain the FID from a cut-off time on.
 
-As fits do, the networks here look at a window of the spectrum: FIDs are limited to its band before they are seen or
+As fits do, the networks here use a window of the spectrum: FIDs are limited to its band before they are encoded or
 compared.
 """
 
@@ -24,13 +24,12 @@ from . import encoders
 
 __all__ = ["METHODS", "Quantifier", "DQnMM", "DQpMM", "DQrpMM", "Ensemble"]
 
-_OF_FIDS = 5.0  # weight of the part of the energy that is left, beside a teacher
+_OF_FIDS = 5.0  # weight of the residual's part of the energy, beside a teacher
 _USUAL_MM = 10.0  # as many times as big as one metabolite's unit; only where a search begins
 
 
 class Quantifier(nn.Module):
-    """What networks that quantify have in common: metabolites, a grid, a window, a basis set, and sizes that do not
-    matter.
+    """Base of networks that quantify: metabolites, a grid, a window, a basis set, and scaling to unit height.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ class Quantifier(nn.Module):
     encoder : str
         One of :data:`fsl_mrs_dl.networks.encoders.ENCODERS`.
     n_points : int
-        Points of the FID that are seen.
+        Points of the FID that the encoder takes.
     ppmlim : (float, float)
         The window.
     n_out : int
@@ -78,32 +77,32 @@ class Quantifier(nn.Module):
         self.register_buffer("usual", torch.ones(len(self.names)))
 
     def set_basis(self, fids) -> None:
-        """The basis set, complex ``(n_metabs, n_points)`` on the data's grid."""
+        """Set the basis set, complex ``(n_metabs, n_points)`` on the data's grid."""
         fids = torch.as_tensor(np.asarray(fids)).to(torch.complex64)[:, : self.n_points]
         mm = np.array([is_macromolecule(name) for name in self.names])
         typical = typical_concentrations(self.names)
         typical = np.ones(len(mm)) if typical is None else np.where(typical > 0, typical, 0.3)
         usual = torch.as_tensor(np.where(mm, _USUAL_MM, typical), dtype=torch.float32)
-        # What an FID of height one holds of each; the encoder's numbers are then about one for everybody.
+        # Concentrations in an FID of height one; the encoder's outputs are then about one for each metabolite.
         whole = self.limited((usual.to(fids.dtype) @ fids)[None]).abs().max()
         self.basis_ri.copy_(torch.stack([fids.real, fids.imag]))
         self.usual.copy_(usual / whole)
 
     def limited(self, fid: torch.Tensor) -> torch.Tensor:
-        """FIDs without what lies outside the window."""
+        """Return FIDs limited to the window."""
         return units.spec_to_fid(units.fid_to_spec(fid) * self.inside)
 
     def prepared(self, fid: torch.Tensor) -> torch.Tensor:
-        """FIDs ``(batch, n)`` as the encoder and the loss see them, ``(batch, n_points)``."""
+        """Return FIDs ``(batch, n)`` limited to the window and scaled, ``(batch, n_points)``."""
         return normalised(self.limited(normalised(fid, self.n_points)), self.n_points)
 
     def scale(self, fid: torch.Tensor) -> torch.Tensor:
-        """What a prepared FID is to be multiplied by to be as large as the FID was, ``(batch,)``."""
+        """Return the factors that scale prepared FIDs to the size of the FIDs, ``(batch,)``."""
         whole = fid.abs().amax(-1)
         return whole * self.limited(normalised(fid, self.n_points)).abs().amax(-1)
 
     def concentrations(self, fid: torch.Tensor) -> torch.Tensor:
-        """The network's own answer for FIDs ``(batch, n)`` in the units of FID and basis set, ``(batch, n_metabs)``."""
+        """Return concentrations for FIDs ``(batch, n)`` in the units of FID and basis set, ``(batch, n_metabs)``."""
         return self(fid)["conc"] * self.scale(fid)[:, None]
 
 
@@ -125,12 +124,12 @@ class DQnMM(Quantifier):
         super().__init__(names, dwelltime, spec_freq_mhz, encoder, n_points, ppmlim, len(names) + 3 + self._more)
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
-        """FIDs -> ``conc`` ``(batch, n_metabs)`` for a :meth:`prepared` FID, ``damping`` (1/s), ``shift_hz`` and
-        ``phi0`` (rad), ``(batch,)``."""
+        """Return ``conc`` ``(batch, n_metabs)`` for :meth:`prepared` FIDs, ``damping`` (1/s), ``shift_hz`` and ``phi0``
+        (rad), ``(batch,)``, of FIDs ``(batch, n)``."""
         return self.encode(self.prepared(fid))
 
     def encode(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The same from prepared FIDs."""
+        """Return the same as :meth:`forward` from prepared FIDs."""
         out = self.encoder(torch.stack([x.real, x.imag], 1))
         n = len(self.names)
         return {
@@ -141,43 +140,44 @@ class DQnMM(Quantifier):
         } | self._own(out[:, n + 3 :])
 
     def _own(self, out: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What a method finds beyond the others, from the last of the encoder's numbers."""
+        """Return a method's own parameters, from the last of the encoder's outputs."""
         return {}
 
-    def decode(self, found: dict[str, torch.Tensor], which: torch.Tensor | None = None) -> torch.Tensor:
-        """FIDs ``(batch, n_points)`` from what was found; of the entries ``which`` ``(n_metabs,)`` bool only, if
-        given."""
-        conc = found["conc"] if which is None else found["conc"] * which
+    def decode(self, parameters: dict[str, torch.Tensor], which: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the model of the FIDs, ``(batch, n_points)``, with the parameters of :meth:`forward`.
+
+        ``which`` ``(n_metabs,)`` bool limits it to some entries of the basis set.
+        """
+        conc = parameters["conc"] if which is None else parameters["conc"] * which
         # Real products are quicker than complex ones, and twice so where gradients are wanted.
         fid = torch.complex(conc @ self.basis_ri[0], conc @ self.basis_ri[1])
-        angle = 2 * torch.pi * found["shift_hz"][:, None] * self.time - found["phi0"][:, None]
-        return fid * torch.polar(torch.exp(-found["damping"][:, None] * self.time), angle)
+        angle = 2 * torch.pi * parameters["shift_hz"][:, None] * self.time - parameters["phi0"][:, None]
+        return fid * torch.polar(torch.exp(-parameters["damping"][:, None] * self.time), angle)
 
     def loss(
         self, fid: torch.Tensor, target: torch.Tensor | None = None, spread: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Mean squared difference between FIDs and what is made of them, in the window's band, and what else the method
-        asks for.
+        """Return the mean squared difference of FIDs and their model in the window's band, and the method's own term.
 
-        With a teacher, which is not in the paper, the part of the signal's energy that this is, and how far
-        concentrations are from those that were fitted to the same FIDs: ``target`` ``(batch, n_metabs)`` in the data's
-        units, NaN for none, over ``spread`` ``(n_metabs,)``. A fit puts equal weight on all that the data can tell,
-        where a difference of FIDs hardly sees what is weak or overlaps.
+        With a teacher, which is not in the paper, it is taken relative to the signal's energy, and the squared
+        difference of concentrations from those fitted to the same FIDs is added: ``target`` ``(batch, n_metabs)`` in
+        the data's units, NaN for none, over ``spread`` ``(n_metabs,)``.  Fits weigh every metabolite by its
+        information in the data; a difference of FIDs hardly depends on weak or overlapping ones.
         """
         x = self.prepared(fid)
-        found = self.encode(x)
-        # In the spectrum's window, which is the same as all of what was limited to it, and quicker.
-        apart = units.fid_to_spec(x - self.decode(found))[:, self.inside]
-        total = torch.view_as_real(apart).square().sum() / x.numel() + self._rule(x, found)
+        parameters = self.encode(x)
+        # In the spectrum's window, the same as all points of FIDs limited to it, and quicker.
+        residual = units.fid_to_spec(x - self.decode(parameters))[:, self.inside]
+        total = torch.view_as_real(residual).square().sum() / x.numel() + self._rule(x, parameters)
         if target is None:
             return total
         known = torch.isfinite(target)
-        away = (found["conc"] * self.scale(fid)[:, None] - torch.where(known, target, 0.0)) / spread
+        away = (parameters["conc"] * self.scale(fid)[:, None] - torch.where(known, target, 0.0)) / spread
         taught = torch.where(known, away, 0.0).square().sum() / known.sum().clamp(min=1)
         return _OF_FIDS * total / x.abs().square().mean() + taught
 
-    def _rule(self, x: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
-        """A method's own term of the loss."""
+    def _rule(self, x: torch.Tensor, parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return a method's own term of the loss."""
         return x.real.new_zeros(())
 
 
@@ -192,7 +192,12 @@ class DQpMM(DQnMM):
             "metabolites", torch.tensor([not is_macromolecule(name) for name in self.names]), persistent=False
         )
         if self.metabolites.all():
-            raise OptionError(f"--method {self.method}: needs macromolecules in the basis set; add some with --mm.")
+            raise OptionError(
+                "needs macromolecules in the basis set",
+                option="method",
+                value=self.method,
+                remedy="add some with `mm`",
+            )
 
 
 # Unit of lambda: that of FIDs that are about 55 high, with half of a mean square as loss, as in the paper's published
@@ -204,7 +209,7 @@ _SIGN_S = 3e-4  # width of the smooth step at the cut-off
 class DQrpMM(DQpMM):
     """As :class:`DQpMM`, with the paper's regularisation (Eq. 5).
 
-    From a cut-off time on, which the encoder finds for every spectrum, metabolites alone must explain the FID; a late
+    From a cut-off time on, which the encoder gives for every spectrum, metabolites alone must explain the FID; a late
     cut-off costs ``lam`` a second.  The default puts the cut-off where macromolecules are about as small as the noise
     of a usual spectrum, 0.05 to 0.1 s; the paper tried 0 to 8 in a unit that it does not state.
     """
@@ -215,30 +220,29 @@ class DQrpMM(DQpMM):
     def __init__(self, names, *args, lam: float = 0.05, **kwargs):
         super().__init__(names, *args, **kwargs)
         if lam < 0:
-            raise OptionError(f"--lambda {lam:g}: must not be negative.")
+            raise OptionError("must not be negative", option="lam", value=f"{lam:g}")
         self.settings["lam"] = self.lam = lam
 
     def _own(self, out: torch.Tensor) -> dict[str, torch.Tensor]:
-        # Begins at a quarter of what is seen, where macromolecules have decayed, and moves slowly: one that runs away
-        # takes the encoder along.
+        # Begins at a quarter of the FID, where macromolecules have decayed, and moves slowly: a cut-off that runs away
+        # spoils the encoder.
         whole = self.n_points * self.dwelltime
         return {"cutoff_s": 0.5 * whole * torch.sigmoid(0.3 * out[:, 0])}
 
-    def _rule(self, x: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
-        late = self.time - found["cutoff_s"][:, None]
-        # What is limited to a band rings about its beginning, and the end of an FID lies next to that.
+    def _rule(self, x: torch.Tensor, parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        late = self.time - parameters["cutoff_s"][:, None]
+        # FIDs limited to a band ring about their beginning, and the end of an FID lies next to that.
         after = (
             (1 + late / torch.sqrt(late.square() + _SIGN_S**2))
             / 2
             * (self.time < 0.75 * self.n_points * self.dwelltime)
         )
-        left = (after * (x - self.limited(self.decode(found, self.metabolites)))).abs().square().mean()
-        return (left + self.lam * _LAMBDA * found["cutoff_s"].mean()) / 2
+        residual = (after * (x - self.limited(self.decode(parameters, self.metabolites)))).abs().square().mean()
+        return (residual + self.lam * _LAMBDA * parameters["cutoff_s"].mean()) / 2
 
 
 class Ensemble(nn.Module):
-    """Networks of one kind that were trained from different beginnings; their mean is the answer, their spread how sure
-    they are.
+    """Ensemble of networks of one kind with different initial weights: the mean of their answers, with their spread.
 
     Lakshminarayanan, Pritzel, Blundell, arXiv 1612.01474.
 
@@ -247,9 +251,9 @@ class Ensemble(nn.Module):
     method : str
         One of :data:`METHODS`.
     n : int
-        How many.
+        Number of networks.
     member : dict
-        What each of them is made with.
+        Arguments of each network.
     """
 
     def __init__(self, method: str, n: int, member: dict):
@@ -259,24 +263,25 @@ class Ensemble(nn.Module):
 
     @staticmethod
     def methods() -> dict:
-        """What members can be, by name."""
+        """Return the classes that members can have, by name."""
         return METHODS
 
     @property
     def names(self) -> list[str]:
+        """Metabolites of the basis set."""
         return self.members[0].names
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As :meth:`DQnMM.forward`, means over the members."""
-        found = [member(fid) for member in self.members]
-        return {name: torch.stack([one[name] for one in found]).mean(0) for name in found[0]}
+        """Return the means of the members' :meth:`DQnMM.forward`."""
+        each = [member(fid) for member in self.members]
+        return {name: torch.stack([parameters[name] for parameters in each]).mean(0) for name in each[0]}
 
     def each(self, fid: torch.Tensor) -> torch.Tensor:
-        """Every member's :meth:`DQnMM.concentrations`, ``(n, batch, n_metabs)``."""
+        """Return every member's :meth:`DQnMM.concentrations`, ``(n, batch, n_metabs)``."""
         return torch.stack([member.concentrations(fid) for member in self.members])
 
     def concentrations(self, fid: torch.Tensor) -> torch.Tensor:
-        """The mean of :meth:`each`, ``(batch, n_metabs)``."""
+        """Return the mean of :meth:`each`, ``(batch, n_metabs)``."""
         return self.each(fid).mean(0)
 
 

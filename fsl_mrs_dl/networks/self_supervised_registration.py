@@ -1,8 +1,8 @@
 """Self-supervised networks for frequency and phase correction: dSR, dSRF, dCrR and dCrRF.
 
-Shamaei, Starcukova, Pavlova, Starcuk, Magn Reson Med 2023;89:1221-1236, doi 10.1002/mrm.29498.  An encoder sees the
-first 512 points of a transient and gives shift and phase; a decoder that is a formula makes the transient again from
-these, and the difference is what is trained on: no truth is needed, so the user's own transients will do.  dSR and dSRF
+Shamaei, Starcukova, Pavlova, Starcuk, Magn Reson Med 2023;89:1221-1236, doi 10.1002/mrm.29498.  An encoder takes
+the first 512 points of a transient and gives shift and phase; a decoder without weights models the transient from
+these, and their difference is minimised.  No truth is needed, so the user's own transients will do.  dSR and dSRF
 turn a reference transient; dCrR and dCrRF fit a Lorentzian line to creatine at 3.027 ppm over the input apodised by 500
 Hz.  The F compares spectra between 2.5 and 3.5 ppm only.
 
@@ -35,7 +35,7 @@ _CREATINE_PPM, _BASELINE_HZ = 3.027, 500.0
 
 
 class Registration(nn.Module):
-    """Encoder and model decoder.
+    """Encoder of shift and phase, and a model of the transient as decoder.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Registration(nn.Module):
     encoder : str
         One of :data:`fsl_mrs_dl.networks.encoders.ENCODERS`.
     n_points : int
-        Points of the FID that are seen.
+        Points of the FID that the encoder takes.
     """
 
     def __init__(
@@ -54,7 +54,9 @@ class Registration(nn.Module):
     ):
         super().__init__()
         if method not in METHODS:
-            raise OptionError(f"--method {method}: there is no such method; choose one of {', '.join(METHODS)}.")
+            raise OptionError(
+                "there is no such method", option="method", value=method, remedy=f"choose one of {', '.join(METHODS)}"
+            )
         self.settings = {
             "method": method,
             "dwelltime": dwelltime,
@@ -71,48 +73,51 @@ class Registration(nn.Module):
         inside = np.ones(n_points, bool) if ppmlim is None else (ppm >= ppmlim[0]) & (ppm <= ppmlim[1])
         if inside.sum() < 4:
             raise OptionError(
-                f"--method {method}: the data have {inside.sum()} points between 2.5 and 3.5 ppm; use {method[:-1]}."
+                f"the data have {inside.sum()} points between 2.5 and 3.5 ppm",
+                option="method",
+                value=method,
+                remedy=f"use {method[:-1]}",
             )
         self.register_buffer("inside", torch.as_tensor(inside), persistent=False)
 
     def set_reference(self, fid: torch.Tensor) -> None:
-        """The transient that dSR and dSRF compare with; ``(n_points,)``."""
-        one = normalised(fid, self.n_points)
-        self.reference_ri.copy_(torch.stack([one.real, one.imag]))
+        """Set the reference of dSR and dSRF, a transient ``(n_points,)``."""
+        reference = normalised(fid, self.n_points)
+        self.reference_ri.copy_(torch.stack([reference.real, reference.imag]))
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
-        """FIDs ``(batch, n)`` -> ``shift_hz``, ``phase`` (rad) ``(batch,)``, and for creatine ``height`` and
-        ``damping`` (1/s)."""
+        """Return ``shift_hz`` and ``phase`` (rad) of FIDs ``(batch, n)``, and for creatine ``height`` and ``damping``
+        (1/s), ``(batch,)`` each."""
         x = normalised(fid, self.n_points)
         out = self.encoder(torch.stack([x.real, x.imag], 1))
         # Units in which the published ranges (20 Hz, 90 degrees) are numbers about 1.
-        found = {"shift_hz": 20 * out[:, 0], "phase": torch.pi / 2 * out[:, 1]}
+        estimate = {"shift_hz": 20 * out[:, 0], "phase": torch.pi / 2 * out[:, 1]}
         if self.creatine:
-            found |= {
+            estimate |= {
                 "height": nn.functional.softplus(out[:, 2]),
                 "damping": 30 * nn.functional.softplus(out[:, 3] + 0.5),
             }
-        return found
+        return estimate
 
-    def decode(self, fid: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The transients ``(batch, n_points)`` made again from what was found."""
-        angle = 2 * torch.pi * found["shift_hz"][:, None] * self.time + found["phase"][:, None]
+    def decode(self, fid: torch.Tensor, estimate: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the model of the transients, ``(batch, n_points)``, with the values of :meth:`forward`."""
+        angle = 2 * torch.pi * estimate["shift_hz"][:, None] * self.time + estimate["phase"][:, None]
         if not self.creatine:
             return torch.complex(*self.reference_ri) * torch.polar(torch.ones_like(angle), angle)
         angle = angle + 2 * torch.pi * units.ppm_to_hz(_CREATINE_PPM, self.spec_freq_mhz) * self.time
-        line = torch.polar(found["height"][:, None] * torch.exp(-found["damping"][:, None] * self.time), angle)
+        line = torch.polar(estimate["height"][:, None] * torch.exp(-estimate["damping"][:, None] * self.time), angle)
         return line + normalised(fid, self.n_points) * torch.exp(-_BASELINE_HZ * self.time)
 
-    def misfit(self, fid: torch.Tensor, found: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Mean squared difference between each transient and what is made of it, in the time domain or the part of the
+    def misfit(self, fid: torch.Tensor, estimate: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean squared difference of each transient and its model, in the time domain or the part of the
         spectrum; ``(batch,)``."""
-        difference = normalised(fid, self.n_points) - self.decode(fid, found)
+        difference = normalised(fid, self.n_points) - self.decode(fid, estimate)
         if self.inside.all():
             return difference.abs().square().mean(-1)
         return units.fid_to_spec(difference)[..., self.inside].abs().square().mean(-1)
 
     def loss(self, fid: torch.Tensor) -> torch.Tensor:
-        """Mean of :meth:`misfit` for what the encoder finds."""
+        """Return the mean of :meth:`misfit` with the encoder's values."""
         return self.misfit(fid, self(fid)).mean()
 
 

@@ -1,13 +1,13 @@
 """Supervised networks for quantification: an encoder learns concentrations from simulated spectra whose truth is known.
 
 The family of Hatami et al. (doi 10.48550/arXiv.1806.07237), of scalograms and wavelet scattering (doi
-10.5220/0010318502680275), and of Rizzo et al. (doi 10.1002/mrm.29561); which of them is a matter of the encoder.  They
-learn the mean of what they were trained on where the data do not say better, as the last of these papers shows, and
-they say nothing of shift, width or phase: a fit is the better answer, and starts without them.
+10.5220/0010318502680275), and of Rizzo et al. (doi 10.1002/mrm.29561); which of them is a matter of the encoder.  Where
+the data hold little information, they return the mean of the training data, as the last of these papers shows, and they
+give no shift, width or phase: a fit is the better answer, and starts without them.
 
-Concentrations are scaled to what there is in the training data, 0 for the least and 1 for the most, and the last layer
-is linear, so that numbers outside are possible.  FIDs are looked at, and concentrations meant, relative to the FID's
-height in the window; hence the units of data and basis set do not matter.
+Concentrations are scaled to the range of the training data, 0 for the least and 1 for the most, and the last layer is
+linear, so that numbers outside are possible.  FIDs and concentrations are relative to the FID's height in the window;
+hence the units of data and basis set do not matter.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Supervised(Quantifier):
     names, dwelltime, spec_freq_mhz, encoder, n_points, ppmlim
         As for :class:`fsl_mrs_dl.networks.self_supervised_quantification.Quantifier`.
     water : bool
-        Add a line of known size at 0.5 ppm to every FID, learn its size along with the others, and count them in it:
+        Add a line of known size at 0.5 ppm to every FID, learn its size, too, and use it as the unit of the others:
         Rizzo et al.'s downscaled water peak (section 2.3), here half as high as the FID, so that it needs no unit.
         Ratios to tissue water are what ``--h2o`` makes of either.
     arguments : dict, optional
@@ -79,8 +79,9 @@ class Supervised(Quantifier):
         super().__init__(names, dwelltime, spec_freq_mhz, encoder, n_points, ppmlim, len(names) + water, arguments)
         if water and not ppmlim[0] < _WATER_PPM < ppmlim[1]:
             raise OptionError(
-                f"--water: its line is at {_WATER_PPM:g} ppm, outside of {ppmlim[0]:g} to {ppmlim[1]:g} ppm; leave it"
-                " out."
+                f"its line is at {_WATER_PPM:g} ppm, outside of {ppmlim[0]:g} to {ppmlim[1]:g} ppm",
+                option="water",
+                remedy="leave it out",
             )
         self.settings |= {"water": bool(water), "arguments": arguments or {}}
         self.water = bool(water)
@@ -93,7 +94,7 @@ class Supervised(Quantifier):
 
     @property
     def n_out(self) -> int:
-        """Numbers it gives: one for each metabolite, and water's."""
+        """Number of outputs: one for each metabolite, and water's."""
         return len(self.names) + self.water
 
     @property
@@ -103,13 +104,12 @@ class Supervised(Quantifier):
 
     @property
     def _paints(self) -> bool:
-        """Whether the encoder gives spectra, which are integrated here."""
+        """Whether the encoder gives spectra, which are then integrated."""
         return hasattr(self.encoder, "spectra")
 
     def set_range(self, fid: torch.Tensor, conc: torch.Tensor) -> None:
-        """Take the range of numbers from simulated spectra: FIDs ``(batch, n)`` and their concentrations ``(batch,
-        n_metabs)``."""
-        x, height = self._seen(fid)
+        """Set the range of outputs from simulated FIDs ``(batch, n)`` and concentrations ``(batch, n_metabs)``."""
+        x, height = self._network_input(fid)
         truth = self._relative(fid, conc, height)
         # A metabolite's own spectrum is scaled from nothing, as its integral is.
         low = torch.zeros_like(truth[0]) if self._paints else truth.amin(0)
@@ -117,9 +117,9 @@ class Supervised(Quantifier):
         self.low.copy_(low)
         self.span.copy_(torch.where(span > 0, span, torch.ones_like(span)))
 
-    def _seen(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the encoder looks at, complex ``(batch, n_points)``, and how many times smaller than prepared it is,
-        ``(batch,)``."""
+    def _network_input(self, fid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the encoder's input, complex ``(batch, n_points)``, and the factor that it is smaller by than prepared
+        FIDs, ``(batch,)``."""
         x = self.prepared(fid)
         if not self.water:
             return x, torch.ones_like(x[:, 0].real)
@@ -127,74 +127,72 @@ class Supervised(Quantifier):
         return normalised(x, self.n_points), x.abs().amax(-1)
 
     def _relative(self, fid: torch.Tensor, conc: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
-        """Concentrations in what is seen, ``(batch, n_out)``; water's is the height of its line."""
-        found = conc / (self.scale(fid) * height)[:, None]
-        return torch.cat([found, _WATER_HEIGHT / height[:, None]], 1) if self.water else found
+        """Return concentrations in the encoder's input, ``(batch, n_out)``; water's is the height of its line."""
+        relative = conc / (self.scale(fid) * height)[:, None]
+        return torch.cat([relative, _WATER_HEIGHT / height[:, None]], 1) if self.water else relative
 
     def _templates(self) -> torch.Tensor:
-        """What a number of one of each looks like to an encoder that gives spectra, over its largest, ``(n_out,
-        n_seen)``."""
+        """Return the spectra of concentration one for an encoder that gives spectra, over their largest magnitude,
+        ``(n_out, n_window)``."""
         fids = torch.cat([self.limited(torch.complex(*self.basis_ri)), torch.view_as_complex(self.line_ri)[None]])[
             : self.n_out
         ]
-        seen = self.encoder.view(torch.stack([fids.real, fids.imag], 1))[:, 0]
-        return seen / seen.abs().amax(-1, keepdim=True).clamp(min=1e-30)
+        spectra = self.encoder.view(torch.stack([fids.real, fids.imag], 1))[:, 0]
+        return spectra / spectra.abs().amax(-1, keepdim=True).clamp(min=1e-30)
 
     def numbers(self, fid: torch.Tensor) -> torch.Tensor:
-        """The encoder's numbers for FIDs ``(batch, n)``: 0 is the least and 1 the most of the training data, ``(batch,
+        """Return the outputs for FIDs ``(batch, n)``: 0 is the least and 1 the most of the training data, ``(batch,
         n_out)``."""
         return self._numbers_of(self.views(fid))
 
     def _numbers_of(self, views: torch.Tensor) -> torch.Tensor:
         if not self._paints:
-            # Begins in the middle of what there is.
+            # Begins in the middle of the range.
             return (self.encoder.layers(views) if self.keeps_view else self.encoder(views)) + 0.5
         # The integral of every spectrum, taken with the sign it should have: lines of both signs would cancel.
         templates = self._templates()
         return (self.encoder.spectra(views) * templates.sign()).sum(-1) / templates.abs().sum(-1)
 
     def amounts(self, fid: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        """Concentrations for a prepared FID ``(batch, n_metabs)`` from such numbers."""
-        found = numbers * self.span + self.low
+        """Return concentrations for prepared FIDs ``(batch, n_metabs)`` from the outputs of :meth:`numbers`."""
+        conc = numbers * self.span + self.low
         if not self.water:
-            return found
-        found, water = found[:, :-1], found[:, -1:]
-        # A network that sees little of a line that is always there has learnt nothing; its ratios must not run away.
-        return found / water.clamp(min=0.1 * _WATER_HEIGHT) * _WATER_HEIGHT
+            return conc
+        conc, water = conc[:, :-1], conc[:, -1:]
+        # A small estimate of a line of constant size is an error; ratios to it must not run away.
+        return conc / water.clamp(min=0.1 * _WATER_HEIGHT) * _WATER_HEIGHT
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
-        """FIDs -> ``conc`` ``(batch, n_metabs)`` for a :meth:`prepared` FID."""
+        """Return ``conc`` ``(batch, n_metabs)`` for :meth:`prepared` FIDs, of FIDs ``(batch, n)``."""
         return {"conc": self.amounts(fid, self.numbers(fid))}
 
     def targets(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-        """What :meth:`numbers` should be, ``(batch, n_out)``."""
-        return self._scaled(fid, conc, self._seen(fid)[1])
+        """Return the targets of :meth:`numbers`, ``(batch, n_out)``."""
+        return self._scaled(fid, conc, self._network_input(fid)[1])
 
     def _scaled(self, fid: torch.Tensor, conc: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
         return (self._relative(fid, conc, height) - self.low) / self.span
 
     def views(self, fid: torch.Tensor) -> torch.Tensor:
-        """What the encoder looks at of FIDs ``(batch, n)``, or, where it ``keeps_view``, makes of that before anything
-        that is trained."""
-        return self._viewed(self._seen(fid)[0])
+        """Return the encoder's input for FIDs ``(batch, n)``, or, where it ``keeps_view``, its transform of that."""
+        return self._viewed(self._network_input(fid)[0])
 
     def _viewed(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.stack([x.real, x.imag], 1)
         return self.encoder.view(x) if self.keeps_view else x
 
     def loss_of_views(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """As :meth:`loss`, from :meth:`views` and :meth:`targets`."""
+        """Return the same as :meth:`loss`, from :meth:`views` and :meth:`targets`."""
         if not self._paints:
             return (self._numbers_of(views) - targets).square().mean()
         templates = self._templates()
-        apart = self.encoder.spectra(views) - targets[..., None] * templates
-        return (apart.square().sum(-1) / templates.square().sum(-1)).mean()
+        residual = self.encoder.spectra(views) - targets[..., None] * templates
+        return (residual.square().sum(-1) / templates.square().sum(-1)).mean()
 
     def loss_on(self, views: torch.Tensor, targets: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """:meth:`loss_of_views` of the same spectra, to be asked for time after time, of an encoder that
-        ``keeps_view``.
+        """Return a function that computes :meth:`loss_of_views` of the same spectra again and again.
 
-        What its first layers make of them, which nothing in a training at its end changes, is worked out once.
+        For an encoder that ``keeps_view``.  The first layers without weights are applied once.
         """
         n = next(at for at, layer in enumerate(self.encoder.layers) if next(layer.parameters(), None) is not None)
         with torch.no_grad():
@@ -202,9 +200,9 @@ class Supervised(Quantifier):
         return lambda: (self.encoder.layers[n:](inputs) + 0.5 - targets).square().mean()
 
     def loss(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of the numbers; of the spectra, each over its template's energy, where the encoder gives
-        these."""
-        x, height = self._seen(fid)
+        """Return the mean squared error of the outputs, or of spectra over their templates' energy where the encoder
+        gives these."""
+        x, height = self._network_input(fid)
         return self.loss_of_views(self._viewed(x), self._scaled(fid, conc, height))
 
 
@@ -218,11 +216,12 @@ class Voting(Ensemble):
 
     @staticmethod
     def methods() -> dict:
+        """Return the classes that members can have, by name."""
         return METHODS
 
 
 SEARCHED = ("cnn", "resnet", "hatami", "deepnet-1d", "resnet-1d", "inceptionnet-1d", "deepnet-2d1c")
-"""Encoders that a search tries: quick ones, that need nothing more installed."""
+"""Encoders that a search tries: quick ones that need no further package."""
 
 STACKS = {
     "shallowens-5n": ("shallownet-2d2c",) * 5,
@@ -233,39 +232,49 @@ STACKS = {
 
 
 def stack_members(words) -> tuple[str, ...]:
-    """Encoders of a stack from one of :data:`STACKS` or their own names.
+    """Return the encoders of a stack, given by one of :data:`STACKS` or their own names.
 
     Raises
     ------
     OptionError
-        If it is one encoder only.
+        If there is one encoder only, or one of an unknown name.
     """
     words = tuple(words)
     if len(words) == 1 and words[0].lower() in STACKS:
         return STACKS[words[0].lower()]
     if len(words) < 2 and words[0] not in ENCODERS:
-        raise OptionError(f"--stack {words[0]}: there is no such stack; give encoders, or one of {', '.join(STACKS)}.")
+        raise OptionError(
+            "there is no such stack",
+            option="stack",
+            value=words[0],
+            remedy=f"give encoders, or one of {', '.join(STACKS)}",
+        )
     if len(words) < 2:
         raise OptionError(
-            f"--stack {' '.join(words)}: is one network; give the encoders of two or more, or one of"
-            f" {', '.join(STACKS)}."
+            "is one network",
+            option="stack",
+            value=" ".join(words),
+            remedy=f"give the encoders of two or more, or one of {', '.join(STACKS)}",
         )
     for name in words:
         if name not in ENCODERS:
             raise OptionError(
-                f"--stack {' '.join(words)}: there is no such encoder as {name}; choose from {', '.join(ENCODERS)}."
+                f"there is no such encoder as {name}",
+                option="stack",
+                value=" ".join(words),
+                remedy=f"choose from {', '.join(ENCODERS)}",
             )
     return words
 
 
 class Stack(nn.Module):
-    """A stacking model: fully connected layers that weigh what several trained networks say (section 2.5 of
+    """Stacking model: fully connected layers on the outputs of several trained networks (section 2.5 of
     doi 10.1002/mrm.29561).
 
     Parameters
     ----------
     members : list of dict
-        What each :class:`Supervised` is made with; all for the same metabolites, grid and water.
+        Arguments of each :class:`Supervised`; all for the same metabolites, grid and water.
     hidden : list of int
         Neurons of the layers before the last.
     """
@@ -283,62 +292,64 @@ class Stack(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(inside, first.n_out))
 
     def train(self, mode: bool = True) -> Stack:
-        """The members stay as they are: they are not trained with it."""
+        """Set the mode of the stacking model; its members stay in evaluation mode."""
         super().train(mode)
         self.members.eval()
         return self
 
     def fix_members(self) -> Stack:
-        """Leave nothing but the stacking model to be trained; returns itself."""
+        """Exclude the members from training, and return the stack itself."""
         self.members.requires_grad_(False).eval()
         return self
 
     @property
     def names(self) -> list[str]:
+        """Metabolites of the basis set."""
         return self.members[0].names
 
     @property
     def n_points(self) -> int:
+        """Points of the FID that the members take."""
         return self.members[0].n_points
 
     def scale(self, fid: torch.Tensor) -> torch.Tensor:
-        """As :meth:`fsl_mrs_dl.networks.self_supervised_quantification.Quantifier.scale`."""
+        """Return the factors of :meth:`fsl_mrs_dl.networks.self_supervised_quantification.Quantifier.scale`."""
         return self.members[0].scale(fid)
 
     keeps_view = True
 
     def views(self, fid: torch.Tensor) -> torch.Tensor:
-        """What the members say of FIDs ``(batch, n)``, all their numbers in a row."""
+        """Return the outputs of all members for FIDs ``(batch, n)``, in a row."""
         with torch.no_grad():
             return torch.cat([member.numbers(fid) for member in self.members], 1)
 
     def loss_of_views(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """As :meth:`loss`, from :meth:`views` and :meth:`targets`."""
+        """Return the same as :meth:`loss`, from :meth:`views` and :meth:`targets`."""
         return self.loss_on(views, targets)()
 
     def loss_on(self, views: torch.Tensor, targets: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """As :meth:`Supervised.loss_on`."""
+        """Return a function as :meth:`Supervised.loss_on` does."""
         inputs = views - 0.5
         return lambda: (self.layers(inputs) + 0.5 - targets).square().mean()
 
     def numbers(self, fid: torch.Tensor) -> torch.Tensor:
-        """As :meth:`Supervised.numbers`, in the scale of the first member."""
+        """Return the outputs for FIDs ``(batch, n)``, in the scale of the first member."""
         return self.layers(self.views(fid) - 0.5) + 0.5
 
     def targets(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-        """As :meth:`Supervised.targets`."""
+        """Return the targets of :meth:`numbers`, ``(batch, n_out)``."""
         return self.members[0].targets(fid, conc)
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
-        """FIDs -> ``conc`` ``(batch, n_metabs)`` for a prepared FID."""
+        """Return ``conc`` ``(batch, n_metabs)`` for prepared FIDs, of FIDs ``(batch, n)``."""
         return {"conc": self.members[0].amounts(fid, self.numbers(fid))}
 
     def concentrations(self, fid: torch.Tensor) -> torch.Tensor:
-        """Concentrations for FIDs ``(batch, n)`` in the units of FID and basis set, ``(batch, n_metabs)``."""
+        """Return concentrations for FIDs ``(batch, n)`` in the units of FID and basis set, ``(batch, n_metabs)``."""
         return self(fid)["conc"] * self.scale(fid)[:, None]
 
     def loss(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of the numbers."""
+        """Return the mean squared error of the outputs."""
         return (self.numbers(fid) - self.targets(fid, conc)).square().mean()
 
 
@@ -349,17 +360,17 @@ NETWORKS = {**METHODS, "supervised-ensemble": Voting, "supervised-stack": Stack}
 SCORES = ("R2 of concentrations", "slope of found against true", "intercept", "RMSE")
 
 
-def scores(found: torch.Tensor, truth: torch.Tensor, names) -> dict[str, dict[str, float]]:
-    """How good concentrations ``(n, n_metabs)`` are: Rizzo et al.'s slope, intercept, R2 and RMSE by metabolite
-    (section 2.2.4).
+def scores(estimates: torch.Tensor, truth: torch.Tensor, names) -> dict[str, dict[str, float]]:
+    """Return slope, intercept, R2 and RMSE of concentrations ``(n, n_metabs)`` by metabolite, as Rizzo et al. (section
+    2.2.4).
 
     ``R2 of concentrations`` is one minus the error's mean square over the truth's variance, as everywhere in this
-    package; the paper's own, a squared correlation, does not see bias.  A metabolite that does not vary is left out.
+    package; the paper's own, a squared correlation, ignores bias.  A metabolite that does not vary is left out.
     """
-    found, truth = found.double(), truth.double()
+    estimates, truth = estimates.double(), truth.double()
     rows: dict[str, dict[str, float]] = {name: {} for name in SCORES}
     for column, name in enumerate(names):
-        x, y = truth[:, column], found[:, column]
+        x, y = truth[:, column], estimates[:, column]
         variance = x.var(correction=0)
         if not variance > 0:
             continue
@@ -376,25 +387,25 @@ _HARD_PART = 0.25
 _SPREAD = 0.05
 
 
-def pool_size(seen: int) -> int:
-    """Out of how many spectra the hardest are looked for after a training on ``seen``."""
-    return min(_POOL, seen)
+def pool_size(n_spectra: int) -> int:
+    """Return the number of spectra that the hardest are chosen from after a training on ``n_spectra``."""
+    return min(_POOL, n_spectra)
 
 
 def hardest(network, batches) -> dict[str, torch.Tensor]:
-    """The spectra that a network is worst at: the quarter with the largest errors, ``conc`` ``(n, n_metabs)`` and
-    ``snr`` ``(n,)``; ``low`` and ``high`` ``(n_metabs,)`` are the ends of all concentrations.
+    """Return the quarter of spectra with the largest errors of a network: ``conc`` ``(n, n_metabs)`` and ``snr``
+    ``(n,)``; ``low`` and ``high`` ``(n_metabs,)`` are the ends of all concentrations.
 
     ``batches`` are dictionaries with ``fid``, ``conc`` and ``snr``.
     """
     with torch.no_grad():
-        wrong = torch.cat(
+        error = torch.cat(
             [
                 (network.numbers(one["fid"]) - network.targets(one["fid"], one["conc"])).square().mean(-1)
                 for one in batches
             ]
         )
-    worst = wrong.topk(max(1, round(_HARD_PART * len(wrong)))).indices
+    worst = error.topk(max(1, round(_HARD_PART * len(error)))).indices
     every = torch.cat([one["conc"] for one in batches])
     return {
         "conc": every[worst],
@@ -407,8 +418,9 @@ def hardest(network, batches) -> dict[str, torch.Tensor]:
 def near(
     drawn: dict[str, torch.Tensor], hard: dict[str, torch.Tensor], part: float, generator: torch.Generator
 ) -> dict:
-    """What was drawn (:func:`fsl_mrs_dl.simulation.random_spectra.draw`), a part of it with concentrations and SNR like
-    those of hard spectra.
+    """Return the drawn numbers of spectra, a part of them with concentrations and SNR near those of hard spectra.
+
+    ``drawn`` is from :func:`fsl_mrs_dl.simulation.random_spectra.draw`, ``hard`` from :func:`hardest`.
 
     Active learning as of section 2.4 of doi 10.1002/mrm.29561, where predictions scored worst for metabolites in very
     low or high concentration and for low SNR; everything else about these spectra is new.  No concentration leaves the

@@ -1,8 +1,8 @@
-"""The two networks that start fits and alignments of any protocol: ``quant-universal`` and ``align-universal``.
+"""Networks that propose initial values for any protocol: ``quant-universal`` and ``align-universal``.
 
-Both look at spectra on one grid, fixed in ppm, so that field strength, bandwidth and number of points do not matter to
-them. :class:`PpmGrid` takes spectra there; what the networks find is in ppm and radians and is turned into a model's
-parameters by :mod:`fsl_mrs_dl.fitting.initialisation` and :mod:`fsl_mrs_dl.registration.alignment`'s callers.
+Both take spectra on one grid, fixed in ppm, and are thus independent of field strength, bandwidth and number of points.
+:class:`PpmGrid` interpolates spectra there.  Outputs are in ppm and radians;
+:mod:`fsl_mrs_dl.fitting.network_initialisation` and :mod:`fsl_mrs_dl.preproc.proposals` turn them into parameters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _N_FFT = 1024  # twice the grid and more, so that lags do not wrap round
 
 
 class PpmGrid:
-    """Spectra on the bins of a discrete Fourier transform -> spectra on the fixed grid, a linear map.
+    """Linear map from spectra on the bins of a discrete Fourier transform to spectra on the fixed grid.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class PpmGrid:
     n_points, dwelltime, spec_freq_mhz
         Of the data; seconds, MHz.
     longest_s : float, optional
-        FIDs are cut there: what comes later is noise to a network.  ``106.7 / spec_freq_mhz`` by default, the
+        FIDs are cut there; later points are mostly noise.  ``106.7 / spec_freq_mhz`` by default, the
         resolution of the grid.
     """
 
@@ -51,16 +51,16 @@ class PpmGrid:
         self.matrix = torch.polar(size.abs(), torch.pi * ((n_kept - 1) * turns + (size < 0))).to(torch.complex64)
 
     def __call__(self, spec: torch.Tensor) -> torch.Tensor:
-        """Complex ``(..., n_bins)`` -> complex64 ``(..., 424)``."""
+        """Return spectra on the grid, complex64 ``(..., 424)``, from complex ``(..., n_bins)``."""
         if self.matrix.device != spec.device:
             self.matrix = self.matrix.to(spec.device)
         return spec.to(torch.complex64) @ self.matrix
 
 
 def _channels(spec: torch.Tensor) -> torch.Tensor:
-    """Complex ``(batch, n)`` -> real ``(batch, 4, n)``: once as it is, once with its range compressed.
+    """Return complex spectra ``(batch, n)`` as real channels ``(batch, 4, n)``: plain, and with their range compressed.
 
-    A residual water or lipid line may be ten times the metabolites; divided by ``|spec| + median`` both are seen.
+    A residual water or lipid line may be ten times the metabolites; divided by ``|spec| + median`` both are visible.
     """
     size = spec.abs()
     full = spec / size.amax(-1, keepdim=True).clamp(min=1e-30)
@@ -69,10 +69,9 @@ def _channels(spec: torch.Tensor) -> torch.Tensor:
 
 
 class QuantUniversal(nn.Module):
-    """Nuisance parameters of a spectrum, whatever the basis set; concentrations follow from them linearly.
+    """Network for the nuisance parameters of a spectrum with any basis set; concentrations follow from them linearly.
 
-    The shift is given as a distribution over 81 steps of 0.01 ppm, so that the network can say that there are two
-    possibilities.
+    The shift is given as a distribution over 81 steps of 0.01 ppm, which may have several maxima.
 
     Parameters
     ----------
@@ -94,7 +93,7 @@ class QuantUniversal(nn.Module):
         )
 
     def forward(self, spec: torch.Tensor, spec_freq_mhz: float | torch.Tensor) -> dict[str, torch.Tensor]:
-        """Complex spectra on the grid ``(batch, 424)`` and the spectrometer frequency (MHz) -> what is proposed.
+        """Return the parameters of complex spectra on the grid ``(batch, 424)``, with the spectrometer frequency (MHz).
 
         Returns
         -------
@@ -119,7 +118,8 @@ class QuantUniversal(nn.Module):
         }
 
     def propose(self, spec, spec_freq_mhz, n_candidates: int = 3) -> dict[str, torch.Tensor]:
-        """The likeliest shifts ``(batch, n_candidates)`` in ppm with their probabilities, and the rest once each."""
+        """Return the likeliest shifts ``(batch, n_candidates)`` in ppm with their probabilities, and the other
+        parameters once each."""
         out = self(spec, spec_freq_mhz)
         shift, probability = peaks(out["shift_logits"], self.shifts_ppm, n_candidates)
         cosine, sine = out["phase"].unbind(-1)
@@ -132,8 +132,10 @@ class QuantUniversal(nn.Module):
 
 
 def peaks(logits: torch.Tensor, values: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ``n`` largest maxima of a distribution over evenly spaced values: their place, by the mean of three, and
-    their mass."""
+    """Return position and mass of the ``n`` largest maxima of a distribution over evenly spaced values.
+
+    The position is the mean over five values around the maximum.
+    """
     mass = torch.softmax(logits, -1)
     padded = nn.functional.pad(mass, (2, 2))
     around = padded.unfold(-1, 5, 1)
@@ -147,11 +149,10 @@ def peaks(logits: torch.Tensor, values: torch.Tensor, n: int) -> tuple[torch.Ten
 
 
 class AlignUniversal(nn.Module):
-    """Relative shift and phase of a transient and its reference: a correlation over the parts of the spectra that can
-    be trusted.
+    """Network for the relative shift and phase of a transient and its reference, by a weighted correlation.
 
-    A small network looks at both and weighs every point of either, so that unstable water and lipids do not count; the
-    correlation of what is left over all lags is the distribution of the shift, and its angle the phase.
+    A small network weighs every point of both spectra, so that unstable water and lipids do not count; the correlation
+    of the weighted spectra over all lags is the distribution of the shift, and its angle the phase.
 
     Parameters
     ----------
@@ -175,15 +176,15 @@ class AlignUniversal(nn.Module):
 
     @property
     def shifts_ppm(self) -> torch.Tensor:
-        """The shift of every lag, ppm."""
+        """Shift of every lag, ppm."""
         return self.lags * STEP_PPM
 
     def forward(self, transient: torch.Tensor, reference: torch.Tensor, spec_freq_mhz) -> dict[str, torch.Tensor]:
-        """Complex spectra on the grid, ``(batch, 424)`` each -> ``shift_logits`` and ``correlation`` (complex),
-        ``(batch, 107)``.
+        """Return ``shift_logits`` and ``correlation`` (complex), ``(batch, 107)``, of complex spectra on the grid,
+        ``(batch, 424)`` each.
 
-        Positive shifts: the transient lies at higher ppm than the reference.  ``weights`` ``(batch, 2, 424)`` is what
-        counted.
+        Positive shifts: the transient lies at higher ppm than the reference.  ``weights`` ``(batch, 2, 424)`` are those
+        of the points.
         """
         frequency = torch.as_tensor(spec_freq_mhz, dtype=torch.float32, device=transient.device).expand(len(transient))
         known = torch.log(frequency / 128)[:, None, None].expand(-1, 1, transient.shape[-1])
@@ -201,9 +202,9 @@ class AlignUniversal(nn.Module):
         return {"shift_logits": sharp * similar, "correlation": correlation, "weights": weights, "product": product}
 
     def propose(self, transient, reference, spec_freq_mhz) -> dict[str, torch.Tensor]:
-        """The likeliest shift (ppm) and the phase there (rad, FSL-MRS's sign), ``(batch,)`` each.
+        """Return the likeliest shift (ppm) and the phase there (rad, FSL-MRS's sign), ``(batch,)`` each.
 
-        The correlation is evaluated between its lags around the likeliest one, and its maximum is what is proposed.
+        The correlation is interpolated between the lags around the likeliest one, to its maximum.
         """
         out = self(transient, reference, spec_freq_mhz)
         _, probability = peaks(out["shift_logits"], self.shifts_ppm.to(torch.float32), 1)

@@ -156,7 +156,7 @@ def choose_proposal(method: str | None, model, axes: Axes, reference=None) -> tu
     card = model_cards.read_card(name)
     if card.kind not in kinds:
         purpose = model_cards.KIND_WORDS.get(card.kind, "does other things")
-        raise OptionError(purpose, option="model", value=name, remedy="give one that starts alignments")
+        raise OptionError(purpose, option="model", value=name, remedy="give one that proposes shifts and phases")
     card_method = "universal" if card.kind == _UNIVERSAL else card["architecture"]["settings"].get("method")
     if method not in (None, card_method):
         raise OptionError(

@@ -131,7 +131,7 @@ def test_data_inside_the_card_get_both_and_a_name_gets_what_it_says():
     [
         (("oracle",), "oracle.*classical, network, both"),
         (("classical", "quant-universal"), "not used with init classical"),
-        ((None, "align-universal"), "starts alignments"),
+        ((None, "align-universal"), "proposes shifts and phases"),
         ((None, "nobody"), "nobody.*models list"),
     ],
 )

@@ -122,7 +122,7 @@ def test_lines_of_macromolecules_are_no_metabolites(with_lines, sim_basis):
 
 
 def test_without_macromolecules_dq_pmm_is_refused(sim_basis):
-    with pytest.raises(OptionError, match="--mm"):
+    with pytest.raises(OptionError, match="dq-pmm: .*with mm"):
         made("dq-pmm", sim_basis)
 
 

@@ -127,7 +127,7 @@ def test_water_is_a_line_at_half_a_ppm_that_is_counted_in(sim_basis):
     twice = (2 * (numbers * network.span + network.low) - network.low) / network.span
     # A network that sees everything twice as large, the reference too, gives the same answer.
     torch.testing.assert_close(network.amounts(fid, numbers), network.amounts(fid, twice))
-    with pytest.raises(OptionError, match="--water.*0.5 ppm"):
+    with pytest.raises(OptionError, match="water.*0.5 ppm"):
         made(sim_basis, water=True, ppmlim=(1.0, 4.2))
 
 
@@ -210,7 +210,7 @@ def test_a_stack_with_a_misspelt_member_is_refused_before_anything_is_trained(si
     from fsl_mrs_dl.training.supervised_quantification import SupervisedTraining
     from fsl_mrs_dl.training.trainer import train
 
-    with pytest.raises(OptionError, match="--stack fc fcc: there is no such encoder as fcc"):
+    with pytest.raises(OptionError, match="stack fc fcc: there is no such encoder as fcc"):
         training = SupervisedTraining(sim_basis, stack=("fc", "fcc"), settings=Settings(steps=2, progress=False))
         train(training, tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -241,7 +241,7 @@ def test_a_stack_weighs_its_members_and_leaves_them_alone(sim_basis):
 def test_stacks_have_published_names_or_their_own_encoders(words):
     members = supervised_quantification.stack_members(words)
     assert len(members) == {"S": 5, "c": 2}.get(words[0][0], 2 if "2n" in words[0] else 10)
-    with pytest.raises(OptionError, match="--stack cnn.*shallowens-5n"):
+    with pytest.raises(OptionError, match="stack cnn.*shallowens-5n"):
         supervised_quantification.stack_members(("cnn",))
 
 
@@ -385,15 +385,15 @@ def test_the_network_alone_answers_in_the_unit_of_data_and_basis(trained, sim_ba
 
     folder, truth, _ = trained
     model, _ = quantify.model_for(sim_basis, Axes(1024, sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H"))
-    starter = AutomaticChoice(None, folder / "one").for_model(model)
-    assert isinstance(starter, SupervisedAnswers)
+    initial = AutomaticChoice(None, folder / "one").for_model(model)
+    assert isinstance(initial, SupervisedAnswers)
     fids, conc = spectra(sim_basis, 64, seed=9, recipe="rizzo")
     fit = fsl_mrs_dl.quantify(
         7.0 * fids.numpy(),
         sim_basis,
         dwelltime=sim_basis.dwelltime,
         spec_freq_mhz=sim_basis.spec_freq_mhz,
-        initial_values=starter,
+        initial_values=initial,
         rescale=False,
         device="cpu",
     )

@@ -98,7 +98,7 @@ def test_shift_and_phase_of_a_matched_filter_are_exact(trusting, shift_hz, phi0,
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_alignments_starter_has_the_alignments_signs(trusting, known):
+def test_the_proposal_has_the_signs_of_alignments(trusting, known):
     from fsl_mrs_dl.registration.alignment import align_transients
 
     random = np.random.default_rng(0)
@@ -107,9 +107,9 @@ def test_the_alignments_starter_has_the_alignments_signs(trusting, known):
     fids += 0.02 * torch.view_as_complex(torch.as_tensor(random.standard_normal((12, 1024, 2))))
     axes = Axes(1024, 1 / 2000, 123.2)
     reference = spectrum(*BRAIN).numpy() if known else None
-    starter = UniversalProposal(trusting, type("Card", (), {"name": "trusting"}), axes, reference=reference)
-    proposed = starter(fids[None, None])
-    found = align_transients(fids.numpy(), axes, reference=reference, proposal=starter)
+    proposal = UniversalProposal(trusting, type("Card", (), {"name": "trusting"}), axes, reference=reference)
+    proposed = proposal(fids[None, None])
+    found = align_transients(fids.numpy(), axes, reference=reference, proposal=proposal)
     for shifts, phases in ((proposed[0][0].numpy(), proposed[1][0].numpy()), (found.shift_hz, found.phase_deg)):
         error = shifts - shift
         turn = np.exp(1j * (np.deg2rad(phases) + phi))
@@ -123,8 +123,8 @@ def test_channels_of_any_gain_are_combined(trusting):
     shift = np.array([0.0, 5.0, -8.0, 12.0])
     one = torch.stack([spectrum(*BRAIN, shift_hz=s) for s in shift])
     coils = torch.stack([one * g for g in (1.0, 0.5j, -0.8 + 0.2j)])
-    starter = UniversalProposal(trusting, type("Card", (), {"name": "trusting"}), axes)
-    found = starter(coils[None])[0][0].numpy()
+    proposal = UniversalProposal(trusting, type("Card", (), {"name": "trusting"}), axes)
+    found = proposal(coils[None])[0][0].numpy()
     assert found - found[0] == pytest.approx(shift, abs=0.6)
 
 

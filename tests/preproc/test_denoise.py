@@ -219,7 +219,7 @@ def test_other_data_than_it_was_made_for_are_refused(file, model, tmp_path, caps
 
 def test_other_networks_and_other_axes_are_refused(file, model):
     data = nifti.load(file)
-    with pytest.raises(OptionError, match="starts fits; give one that takes noise out"):
+    with pytest.raises(OptionError, match="proposes initial values of fits; give one that takes noise out"):
         denoise.denoise_data(data, "quant-universal")
     with pytest.raises(DataError, match="runs backwards.*conj"):
         denoise.denoise_data(replace(data, fids=data.fids.conj()), model)
@@ -364,7 +364,8 @@ def test_fsl_mrs_proc_does_it_to_the_bit(file, done, model, tmp_path):
     assert (tmp_path / "out" / "report_dl_denoise.html").is_file()
     words[4] = "quant-universal"
     words[6] = tmp_path / "other"
-    test_fslmrs.fails(test_fslmrs.run("fsl_mrs_proc", *words), "fsl_mrs_proc dl-denoise: error: ", "starts fits")
+    outcome = test_fslmrs.run("fsl_mrs_proc", *words)
+    test_fslmrs.fails(outcome, "fsl_mrs_proc dl-denoise: error: ", "proposes initial values of fits")
 
 
 @pytest.mark.with_fsl_mrs

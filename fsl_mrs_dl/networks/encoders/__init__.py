@@ -1,9 +1,9 @@
-"""Networks that look at a signal and give numbers.  No physics here: what the numbers mean is up to who asks.
+"""Encoders: networks from a signal to numbers, without physics.
 
 Every encoder is made for one input shape, ``(in_channels, n_points)``, of any length from its ``least_points`` on, and
-takes ``(batch, in_channels, n_points)``, real, to ``(batch, n_out)``.  Those whose class ``sees`` more than points take
-FIDs, real and imaginary parts in turn, and look at a spectrum, spectrogram, scalogram or scattering of them
-(:mod:`.views`); the others take whatever it is.
+takes ``(batch, in_channels, n_points)``, real, to ``(batch, n_out)``.  Encoders whose class ``sees`` more than points
+take FIDs, real and imaginary parts in turn, and transform them to a spectrum, spectrogram, scalogram or scattering
+(:mod:`.views`); the others take any signal.
 """
 
 from __future__ import annotations
@@ -71,12 +71,22 @@ ENCODERS = {
 """The encoders by the names that commands and model cards use."""
 
 OF_POINTS = tuple(name for name, cls in ENCODERS.items() if cls.sees == "points")
-"""Those that make no difference between FIDs and anything else."""
+"""Encoders that take any signal, FID or not."""
 
 
 def make(name: str, *, n_points: int, n_out: int, in_channels: int = 2, band=None, **arguments) -> nn.Module:
-    """An encoder by name; ``band`` is what part of the spectrum matters, in cycles per point, to those that look at
-    one.
+    """Return an encoder by name.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`ENCODERS`.
+    n_points, n_out, in_channels : int
+        Sizes of input and output.
+    band : (float, float), optional
+        Part of the spectrum in cycles per point, for encoders of a spectrum.
+    **arguments
+        More of the encoder.
 
     Raises
     ------
@@ -84,23 +94,25 @@ def make(name: str, *, n_points: int, n_out: int, in_channels: int = 2, band=Non
         If there is none of that name, the input is too short for it, or it does not take an argument.
     """
     if name not in ENCODERS:
-        raise OptionError(f"--encoder {name}: there is no such encoder; choose one of {', '.join(ENCODERS)}.")
+        raise OptionError(
+            "there is no such encoder", option="encoder", value=name, remedy=f"choose one of {', '.join(ENCODERS)}"
+        )
     if band is not None and "band" in inspect.signature(ENCODERS[name]).parameters:
         arguments["band"] = tuple(band)
     try:
         return ENCODERS[name](n_points=n_points, n_out=n_out, in_channels=in_channels, **arguments)
     except TypeError as exc:
-        raise OptionError(f"--encoder {name}: {exc}.") from exc
+        raise OptionError(str(exc), option="encoder", value=name) from exc
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of trained numbers."""
+    """Return the number of weights."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def count_flops(network: nn.Module, *inputs) -> int:
-    """Floating-point operations of one forward pass (a multiplication and an addition are two), as torch counts
-    them."""
+    """Return the floating-point operations of one forward pass, as torch counts them (a multiplication and an addition
+    are two)."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

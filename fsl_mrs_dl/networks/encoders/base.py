@@ -1,4 +1,4 @@
-"""What all encoders have in common: one input shape, said clearly when another comes."""
+"""Base of all encoders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Encoder"]
 
 
 class Encoder(nn.Module):
-    """Base of all encoders.
+    """Encoder for one input shape.
 
     Parameters
     ----------
@@ -26,11 +26,9 @@ class Encoder(nn.Module):
 
     least_points = 16
     sees = "points"
-    """What it makes of its input first: nothing ('points'), or the spectrum, spectrogram, scalogram or scattering of an
-    FID."""
+    """First transform of the input: none ('points'), or 'spectrum', 'spectrogram', 'scalogram', 'scattering'."""
     keeps_view = False
-    """Whether what it makes of its input first takes so much longer than the rest, ``layers``, that it is worth making
-    only once."""
+    """Whether the first transform takes so much longer than the rest, ``layers``, that it is worth keeping."""
 
     def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2):
         super().__init__()
@@ -42,7 +40,12 @@ class Encoder(nn.Module):
         self.n_points, self.in_channels, self.n_out = n_points, in_channels, n_out
 
     def check(self, x: torch.Tensor) -> None:
-        """Refuse another shape than the one it was made for."""
+        """Raise an error for another shape than the encoder was made for.
+
+        Raises
+        ------
+        OptionError
+        """
         if x.shape[-2:] != (self.in_channels, self.n_points):
             raise OptionError(
                 f"{type(self).__name__}: was made for {self.in_channels} channels of {self.n_points} points and got "

@@ -30,7 +30,7 @@ class _Strided(Encoder):
 
 
 def _least(blocks: int, first_kernel: int, kernel: int) -> int:
-    """Shortest input that leaves one point after all strides."""
+    """Return the shortest input that leaves one point after all strides."""
     length = 1
     for index in reversed(range(blocks)):
         length = (length - 1) * 2 + (first_kernel if index == 0 else kernel)
@@ -114,8 +114,8 @@ class _ChannelNorm(nn.Module):
 class ConvNeXt(Encoder):
     """ConvNeXt for one-dimensional signals, as a variant of the quantification paper's encoder.
 
-    Four stages, each shortening the signal four times and each point seen by depthwise convolutions 7 wide; the mean
-    over what is left goes into a linear layer.  Liu et al., arXiv 2201.03545; one-dimensional in
+    Four stages, each shortening the signal four times and each with depthwise convolutions 7 wide; the mean over
+    the remaining points goes into a linear layer.  Liu et al., arXiv 2201.03545; one-dimensional in
     doi 10.1016/j.compbiomed.2023.106837.
     """
 
@@ -163,8 +163,8 @@ class _Residual(nn.Module):
 
 
 class ResNet(Encoder):
-    """One-dimensional residual network; positions are kept to the end, because where a line is matters as much as that
-    it is.
+    """One-dimensional residual network; positions are kept to the end, because they matter as much as the presence
+    of a line.
 
     He et al., doi 10.1109/CVPR.2016.90.
     """

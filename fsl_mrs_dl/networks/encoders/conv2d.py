@@ -1,4 +1,4 @@
-"""Encoders of Rizzo et al. that look at spectrograms.
+"""Encoders of spectrograms, by Rizzo et al.
 
 Rizzo, Dziadosz, Kyathanahally, Shamaei, Kreis, Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561: two channels (real
 and imaginary part, ``2d2c``), or one with both side by side (``2d1c``).  Numbers and widths of kernels are those of the

@@ -1,5 +1,5 @@
-"""kymatio's scattering of signals by torch; a module of its own because kymatio is optional, and because what is in it
-can be pickled."""
+"""kymatio's scattering of signals by torch; a module of its own because kymatio is optional, and because classes
+of a module can be sent to other processes."""
 
 from __future__ import annotations
 

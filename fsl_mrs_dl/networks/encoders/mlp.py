@@ -35,7 +35,7 @@ class MLP(Encoder):
 
 
 class _Mixer(nn.Module):
-    """One layer across patches, one across channels, each added to what came in."""
+    """One layer across patches, one across channels, each added to its input."""
 
     def __init__(self, n_patches: int, width: int, across: int, within: int):
         super().__init__()

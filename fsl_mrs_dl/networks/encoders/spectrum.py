@@ -1,4 +1,4 @@
-"""Encoders that look at the spectrum: a network of 2018, and those of Rizzo et al. with one-dimensional input.
+"""Encoders of the spectrum: a network of 2018, and those of Rizzo et al. with one-dimensional input.
 
 Rizzo, Dziadosz, Kyathanahally, Shamaei, Kreis, Magn Reson Med 2023;89:1707, doi 10.1002/mrm.29561.  Their layers are in
 the supporting information and in the published program (github.com/bellarude/MRSdeeplearning), whose numbers are used
@@ -17,12 +17,12 @@ __all__ = ["Hatami", "DeepNet1D", "ResNet1D", "InceptionNet1D", "UNet1DR", "UNet
 
 
 def few(n: int, share: float) -> int:
-    """So many kernels, at least one."""
+    """Return a number of kernels times ``share``, at least one."""
     return max(1, round(n * share))
 
 
 class _OnSpectrum(Encoder):
-    """A view of the spectrum, layers, and what makes numbers of them."""
+    """A view of the spectrum, and layers on it."""
 
     sees = "spectrum"
     least_points = 32
@@ -112,7 +112,7 @@ class DeepNet1D(_OnSpectrum):
 
 
 class _Bottleneck(nn.Module):
-    """Convolutions 1, ``kernel`` and 1 wide, added to what came in (by a convolution where its channels change), then
+    """Convolutions 1, ``kernel`` and 1 wide, added to the input (by a convolution where its channels change), then
     ReLU."""
 
     def __init__(self, inside: int, narrow: int, outside: int, kernel: int = 3):
@@ -276,8 +276,8 @@ class UNet1DR(_OnSpectrum):
 
     doi 10.1002/mrm.29561, section 2.2.2, after Lee and Kim, doi 10.1002/mrm.27727; numbers of kernels as published for
     all metabolites (the variant UNet-1DR-hp-met has others for each).  Transposed convolutions are 4 wide, not 3, so
-    that twice as long is exactly that.  ``spectra`` gives the spectra; who knows the basis set integrates them better
-    than the plain mean that ``forward`` gives.
+    that twice as long is exactly that.  ``spectra`` gives the spectra; an integral with the basis set as template is
+    better than the plain mean that ``forward`` gives.
     """
 
     _how = {"real": True}
@@ -291,8 +291,8 @@ class UNet1DR(_OnSpectrum):
     def spectra(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, n_points)`` of FIDs -> real spectra in the band ``(batch, n_out, n_seen)``."""
         self.check(x)
-        seen = self.view(x)
-        return torch.cat([network(seen) for network in self.networks], 1)
+        spectrum = self.view(x)
+        return torch.cat([network(spectrum) for network in self.networks], 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, n_points)`` of FIDs -> ``(batch, n_out)``."""

@@ -1,5 +1,4 @@
-"""Encoders that look at wavelets: a network of convolutions on scalograms, and wavelet scattering with almost nothing
-after it."""
+"""Encoders of wavelet transforms: convolutions on scalograms, and wavelet scattering with one hidden layer."""
 
 from __future__ import annotations
 
@@ -15,9 +14,9 @@ __all__ = ["ScalogramCNN", "WSCN"]
 class _Scaled(nn.Module):
     """Numbers less their mean, over their SD, both of the first batches that it is trained with, for each of ``shape``.
 
-    With a ``power`` below one, over so much of the SD's logarithm, and over the mean SD for the rest: what varies
-    little stays smaller. Not those of every batch, as in batch normalisation: what a batch happens to hold would be an
-    error of a tenth in every number.
+    With a ``power`` below one, over so much of the SD's logarithm, and over the mean SD for the rest: inputs of small
+    variation stay smaller.  Mean and SD are not those of every batch, as in batch normalisation: the random content of
+    a batch would be an error of a tenth in every number.
     """
 
     n_batches = 32
@@ -31,14 +30,14 @@ class _Scaled(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training and self.seen < self.n_batches:
-            # What has length one in the shape has one mean and SD along it.
+            # An axis of length one in the shape has one mean and SD along it.
             along = [0, *(axis + 1 for axis, n in enumerate(self.mean.shape) if n == 1 != x.shape[axis + 1])]
             with torch.no_grad():
                 self.mean += (x.mean(along, keepdim=True)[0] - self.mean) / (self.seen + 1)
                 self.square += ((x - self.mean).square().mean(along, keepdim=True)[0] - self.square) / (self.seen + 1)
                 self.seen += 1
         sd = self.square.sqrt()
-        # What does not vary is nothing, not rounding errors blown up.
+        # Constant inputs become zero, not amplified rounding errors.
         sd = torch.maximum(sd, 1e-5 * sd.max()).clamp(min=1e-30)
         return (x - self.mean) / (sd**self.power * sd.mean() ** (1 - self.power))
 
@@ -93,8 +92,8 @@ class WSCN(Encoder):
 
     Shamaei, Starcukova, Starcuk, doi 10.5220/0010318502680275.  The hidden layer's tangent and inputs of one size are
     those of MATLAB's networks, with which the paper was made; here inputs are less their mean and over the root of
-    their SD, because wavelets that see nothing but noise should not count as much as those of the lines (5 % less error
-    than with their SD).  The paper trains by scaled conjugate gradients, we as everything else, and the benchmark ends
+    their SD, because wavelets of nothing but noise should not count as much as those of the lines (5 % less error than
+    with their SD).  The paper trains by scaled conjugate gradients, we as everything else, and the benchmark ends
     by L-BFGS.
     """
 

@@ -32,7 +32,7 @@ class _View(nn.Module):
         super().__init__()
         if in_channels % 2:
             raise OptionError(
-                f"{type(self).__name__}: is made from FIDs, whose channels come in twos, and was asked for"
+                f"{type(self).__name__}: is made from FIDs, whose channels come in twos, not"
                 f" {in_channels} channels; choose an encoder that sees any points, such as resnet."
             )
         self.n_points, self.n_signals = n_points, in_channels // 2
@@ -159,7 +159,9 @@ class Scalogram(_View):
             import ptwt
             import pywt
         except ImportError as exc:
-            raise OptionError(f"--encoder scalogram: needs ptwt, which cannot be loaded ({exc}); {_EXTRA}") from exc
+            raise OptionError(
+                f"needs ptwt, which cannot be loaded ({exc})", option="encoder", value="scalogram", remedy=_EXTRA
+            ) from exc
         cycles = _wavelet_frequencies(band, n_points, n_rows)
         impulse = torch.zeros(1, 2 * n_points - 1, dtype=torch.float64)
         impulse[0, n_points - 1] = 1
@@ -216,7 +218,9 @@ class Scattering(_View):
         try:
             from .kymatio_torch import QuickBackend, ScatteringTorch1D
         except ImportError as exc:
-            raise OptionError(f"--encoder wscn: needs kymatio, which cannot be loaded ({exc}); {_EXTRA}") from exc
+            raise OptionError(
+                f"needs kymatio, which cannot be loaded ({exc})", option="encoder", value="wscn", remedy=_EXTRA
+            ) from exc
         scattering = None
         for scale in range(7, 1, -1):
             try:
@@ -227,7 +231,9 @@ class Scattering(_View):
             except UserWarning:
                 continue
         if scattering is None:
-            raise OptionError(f"--encoder wscn: {n_points} points are too few for wavelets; use more.")
+            raise OptionError(
+                f"{n_points} points are too few for wavelets", option="encoder", value="wscn", remedy="use more"
+            )
         scattering.backend = QuickBackend
         # In a tuple, so that its filters, which are no weights, are not saved with the network.
         self.transform = (scattering,)
