@@ -236,7 +236,7 @@ def fit_options(args, basis):
         init=args.init,
         network=args.network,
         prior=args.prior,
-        estimate=args.estimate,
+        estimate=args.estimate or "",
         device=args.device,
     )
     check_names(options, basis.names)
@@ -286,7 +286,7 @@ def _in_vivo_options(args, basis):
         rescale=not args.no_rescale,
         internal_ref=args.internal_ref,
         combine=["+".join(names) for names in args.combine or ()],
-        estimate=args.estimate,
+        estimate=args.estimate or "",
         device=args.device,
     )
     check_names(options, basis.names)

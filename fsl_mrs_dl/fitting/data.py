@@ -162,7 +162,7 @@ def fit_data(
         from .in_vivo.quantify import quantify_in_vivo
 
         reference = None if water is None else _water_fids(water, data, bool(conjugate))
-        fit = quantify_in_vivo(fids, basis, data.axes, options, water=reference, progress=progress)
+        fit: Quantification = quantify_in_vivo(fids, basis, data.axes, options, water=reference, progress=progress)
     else:
         if water is not None:
             raise OptionError("goes with the in-vivo model only", option="h2o", remedy="leave it out")

@@ -54,7 +54,7 @@ class FitOptions:
         Expected concentrations, for the posterior: a recipe or file (see
         :func:`fsl_mrs_dl.fitting.priors.load`), 'volume' to learn it from the spectra that are fitted, 'none', or
         'auto': 'normal-brain' for basis sets of the brain.  It never changes the 'ml' estimate.
-    estimate : str, optional
+    estimate : str
         Estimate that tables hold, one of :data:`ESTIMATES`; the spectral model's own by default: 'ml' of FSL-MRS's,
         'in-vivo' of the in-vivo one.
     device : str
@@ -78,7 +78,7 @@ class FitOptions:
     init: str | None = None
     network: str | None = None
     prior: object = "auto"
-    estimate: str | None = None
+    estimate: str = ""
     device: str = "auto"
     max_iter: int = 60
 
@@ -87,7 +87,7 @@ class FitOptions:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
-        if self.estimate is None:
+        if not self.estimate:
             object.__setattr__(self, "estimate", self.own_estimate)
 
     @property

@@ -81,8 +81,8 @@ def estimate_amplitudes(problem: Problem, minimum: Minimum, weights: torch.Tenso
     mean = (weights[..., None] * means).sum(1)
     distance = means - mean[:, None]
     between = torch.einsum("bk,bki,bkj->bij", weights, distance, distance)
-    within = sum(weights[:, i, None, None] * posterior.cov for i, posterior in enumerate(posteriors))
-    share = sum(weights[:, i, None] * posterior.prior_share for i, posterior in enumerate(posteriors))
+    within = torch.einsum("bk,bkij->bij", weights, torch.stack([posterior.cov for posterior in posteriors], 1))
+    share = torch.einsum("bk,bki->bi", weights, torch.stack([posterior.prior_share for posterior in posteriors], 1))
     low, high = mixture_interval(posteriors, weights)
     cov = within + between
     variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300)
@@ -108,8 +108,7 @@ def _likelihood(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return precision ``(b, m, m)`` and linear term ``(b, m)`` of the Gaussian likelihood of amplitudes ``(b, m)``."""
     model, normal, m = problem.model, minimum.normal, problem.model.n_linear
-    others = np.setdiff1d(np.arange(model.n_params), np.r_[0:m, model.slices["scale"].start])
-    others = torch.as_tensor(others)
+    others = torch.as_tensor(np.setdiff1d(np.arange(model.n_params), np.r_[0:m, model.slices["scale"].start]))
     weight = problem.noise**-2
     both = share.repeat_interleave(2, -1)
     taken = normal.by_baseline * both

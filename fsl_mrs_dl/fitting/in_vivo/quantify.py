@@ -72,7 +72,7 @@ def quantify_in_vivo(
             value="in-vivo",
             remedy="choose fsl-mrs",
         )
-    ppmlim = options.ppmlim or axes.usual_window
+    ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
     on_grid = basis.resampled(axes.dwelltime, axes.n_points)
     basis_scale = 100 / np.linalg.norm(on_grid.mean(0)) if options.rescale else 1.0
     energy = np.linalg.norm(rows[usable], axis=-1)
@@ -98,7 +98,7 @@ def acquisition_of(options: FitOptions, ppmlim: tuple[float, float]) -> Acquisit
         te_s=options.echo_time_s or usual["te_s"],
         tr_s=options.repetition_time_s or usual["tr_s"],
         mm=options.mm or "brain",
-        ppmlim=tuple(ppmlim),
+        ppmlim=(ppmlim[0], ppmlim[1]),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from ...core.axes import Axes
 from ...core.errors import OptionError
 from ...physics.in_vivo_components import priors_table
 from ...physics.in_vivo_model import InVivoModel
+from ...physics.signal_model import SignalModel
 from ...physics.smooth_baseline import SmoothBaseline
 from ..quantification import Quantification
 from .fit import Fits, smooth_baseline_of
@@ -133,16 +136,16 @@ class InVivoFit(Quantification):
         population.
     """
 
-    fitted_model: InVivoModel = field(repr=False, default=None)
-    x: np.ndarray = field(repr=False, default=None)
-    x_sd: np.ndarray = field(repr=False, default=None)
-    water: WaterReference | None = field(repr=False, default=None)
-    baseline_dimension: np.ndarray = field(repr=False, default=None)
-    baseline_weights: np.ndarray = field(repr=False, default=None)
-    limits: np.ndarray = field(repr=False, default=None)
-    between_models: np.ndarray = field(repr=False, default=None)
-    by_prior: np.ndarray = field(repr=False, default=None)
-    population: tuple[np.ndarray, np.ndarray] = field(repr=False, default=None)
+    fitted_model: InVivoModel = field(repr=False, kw_only=True)
+    x: np.ndarray = field(repr=False, kw_only=True)
+    x_sd: np.ndarray = field(repr=False, kw_only=True)
+    water: WaterReference | None = field(repr=False, kw_only=True)
+    baseline_dimension: np.ndarray = field(repr=False, kw_only=True)
+    baseline_weights: np.ndarray = field(repr=False, kw_only=True)
+    limits: np.ndarray = field(repr=False, kw_only=True)
+    between_models: np.ndarray = field(repr=False, kw_only=True)
+    by_prior: np.ndarray = field(repr=False, kw_only=True)
+    population: tuple[np.ndarray, np.ndarray] = field(repr=False, kw_only=True)
 
     # -- estimates -------------------------------------------------------------------------------------------------
 
@@ -168,7 +171,7 @@ class InVivoFit(Quantification):
             remedy="leave it out, choose posterior_mean, or choose `spectral_model` fsl-mrs",
         )
 
-    def table(self, combined: list[str] = (), estimate: str = "in-vivo"):
+    def table(self, combined: Sequence[str] = (), estimate: str = "in-vivo"):
         """Return names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
         return super().table(combined, estimate)
 
@@ -366,7 +369,7 @@ class InVivoFit(Quantification):
         signal = InVivoSignal(axes, tuple(ppmlim), tuple(names), _EstimatedBaseline(dimension))
         params = rows(conc)
         return cls(
-            model=signal,
+            model=cast(SignalModel, signal),
             names=list(names),
             params=params,
             cov=rows(cov),

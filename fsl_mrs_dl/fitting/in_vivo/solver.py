@@ -68,12 +68,12 @@ class Problem:
         """Bring arrays to the model's device and precision."""
         kind, real, device = model.basis.dtype, model.time.dtype, model.basis.device
         free = torch.as_tensor(baseline.free).to(device, kind)
-        spectra = torch.as_tensor(spectra).to(device, kind)
+        data = torch.as_tensor(spectra).to(device, kind)
         shares = baseline.shares(np.asarray(strengths))
         return cls(
             model=model,
-            spectra=spectra,
-            target=spectra - (spectra @ free.conj()) @ free.mT,
+            spectra=data,
+            target=data - (data @ free.conj()) @ free.mT,
             noise=torch.tensor(noise).to(device, real),
             water=None if water is None else torch.as_tensor(water).to(device, kind),
             free=free,

@@ -58,10 +58,10 @@ def study_model(problem: Problem, minimum: Minimum) -> InVivoModel:
 def _contrasts(model: InVivoModel) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the indices of parameters that a study shares ``(k,)``, and their prior precision ``(k,)``."""
     s = model.slices
-    index = list(range(s["log_amp"].start + model.n_linear, s["log_amp"].stop))
+    numbers = list(range(s["log_amp"].start + model.n_linear, s["log_amp"].stop))
     for name in ("q", "own_shift"):
-        index += list(range(s[name].start, s[name].stop)) if name in s else []
-    index = torch.as_tensor(index)
+        numbers += list(range(s[name].start, s[name].stop)) if name in s else []
+    index = torch.as_tensor(numbers)
     return index, model.prior_precision.diagonal()[index]
 
 
