@@ -22,7 +22,7 @@ from fsl_mrs_dl.core import transients
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.core.units import wrap_degrees
-from fsl_mrs_dl.preproc.absolute import absolute_offset
+from fsl_mrs_dl.preproc.frequency_referencing import reference_offset
 from fsl_mrs_dl.preproc.similarity import mean_pairwise_correlation
 from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.registration.bounds import cramer_rao
@@ -332,7 +332,7 @@ def combined_table() -> None:
     for name, (separate, whole) in ways.items():
         cells = [f"{x:.4f}" for x in similarity_index(separate, axes)] if separate is not None else [""] * 4
         mean = whole.mean(0)
-        at = absolute_offset(mean, axes)
+        at = reference_offset(mean, axes)
         straight = apply_shift_phase(mean, at.shift_hz, at.phase_deg, axes.dwelltime)
         width = classical_alignment.creatine_width(straight, axes)
         print(f"| {name} | " + " | ".join(cells) + f" | {float(similarity_index(whole, axes)):.4f} | {width:.2f} |")

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = attach(
         "fid_to_spec": "units",
         "spec_to_fid": "units",
         "usable_fids": "fids",
-        "noise_outside": "fids",
+        "noise_outside": "noise",
         "apply_shift_phase": "transients",
         "choose_device": "device",
         "parallel_map": "parallel",

@@ -1,13 +1,10 @@
-"""Properties of FIDs and spectra without a model, in NumPy: usable or not, points of noise only, SD of the noise."""
+"""Properties of FIDs without a model, in NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from . import units
-from .axes import Axes
-
-__all__ = ["usable_fids", "quiet_points", "noise_outside"]
+__all__ = ["usable_fids"]
 
 
 def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -16,36 +13,3 @@ def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:
     ``axis`` is that of time.
     """
     return np.isfinite(fids).all(axis) & (fids != 0).any(axis)
-
-
-def quiet_points(axes: Axes) -> np.ndarray:
-    """Tell which points of a spectrum hold noise only, bool ``(n_points,)``.
-
-    The filtered edges of oversampled data have less noise, so the outer eighth of the bandwidth on either side is left
-    out where enough remains.
-    """
-    ppm, n_points = axes.ppm(), axes.n_points
-    low, high = units.nucleus(axes.nucleus).signal_free or (ppm[n_points // 8], ppm[-n_points // 8])
-    quiet = (ppm < low) | (ppm > high)
-    inner = quiet.copy()
-    inner[: n_points // 8] = inner[-n_points // 8 :] = False
-    quiet = inner if inner.sum() >= 256 else quiet
-    if quiet.sum() < 64:
-        quiet = np.zeros(n_points, bool)
-        quiet[:50] = quiet[-50:] = True
-    return quiet
-
-
-def noise_outside(spec: np.ndarray, axes: Axes) -> np.ndarray:
-    """Return the noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` ->
-    ``(...,)``.
-
-    Second differences remove the tails of strong lines.
-    """
-    quiet = quiet_points(axes)
-    difference = np.diff(spec, n=2, axis=-1)
-    use = quiet[:-2] & quiet[1:-1] & quiet[2:]
-    values = difference[..., use]
-    values = np.concatenate([values.real, values.imag], axis=-1)
-    # 6 = 1 + 4 + 1, the variance of a second difference of white noise; 1.4826 turns a median deviation into an SD.
-    return 1.4826 * np.median(np.abs(values), axis=-1) / np.sqrt(6)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..core import units
-from ..core.fids import noise_outside, quiet_points
+from ..core.noise import noise_outside, quiet_points
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, uncertainty
 from .initialisation import InitialValues

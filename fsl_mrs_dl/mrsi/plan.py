@@ -17,7 +17,7 @@ from ..core import parallel as parallel_module
 from ..core import units
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
-from ..core.fids import quiet_points
+from ..core.noise import quiet_points
 from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation

@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = attach(
         "align_data": "align",
         "align_image": "align",
         "Offset": "absolute",
-        "absolute_offset": "absolute",
+        "reference_offset": "absolute",
         "match_subspectra": "editing",
         "register_to_moving_window": "moving_reference",
         "RegistrationProposal": "proposals",

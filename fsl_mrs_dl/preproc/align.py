@@ -13,8 +13,8 @@ from ..core.errors import DataError, OptionError
 from ..core.transients import apply_shift_phase, combination
 from ..io.nifti import MrsData, check_fids, from_image, processing_record, without
 from ..registration.alignment import Alignment, align_transients
-from .absolute import Offset, absolute_offset, check_nucleus
 from .editing import match_subspectra
+from .frequency_referencing import Offset, check_nucleus, reference_offset
 from .moving_reference import register_to_moving_window
 from .options import AlignOptions
 from .proposals import align_with_network_where_weak, choose_proposal, unrefined_alignment
@@ -347,7 +347,7 @@ def _reference_frequency(fids, alignment: Alignment, axes, layout: _Layout, *, m
         members = np.flatnonzero(groups == group)
         mean = means[members].sum(0)
         coils = combination(torch.as_tensor(mean[:, None])).resolve_conj().numpy()
-        offset = absolute_offset(coils @ mean, axes)
+        offset = reference_offset(coils @ mean, axes)
         for one in members:
             offsets[one] = offset
         if offset.has_lines:

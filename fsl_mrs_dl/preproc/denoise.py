@@ -18,7 +18,7 @@ import torch
 from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
-from ..core.fids import noise_outside
+from ..core.noise import noise_outside
 from ..io.nifti import MrsData, check_fids, from_image, processing_record
 from ..networks import denoiser, model_cards
 

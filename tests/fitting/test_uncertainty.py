@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsl_mrs_dl import quantify
-from fsl_mrs_dl.core import fids, units
+from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.noise import noise_outside
 from fsl_mrs_dl.fitting import uncertainty
 
 AXES = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
@@ -168,12 +169,12 @@ def test_noise_from_the_ends_of_the_spectrum(rng, n_points):
     sd = np.array([0.3, 2.0])
     noise = rng.normal(size=(2, 40, n_points)) + 1j * rng.normal(size=(2, 40, n_points))
     spec = units.fid_to_spec(noise) * sd[:, None, None]
-    got = fids.noise_outside(spec, Axes(spec.shape[-1], 1 / 4000, 123.2))
+    got = noise_outside(spec, Axes(spec.shape[-1], 1 / 4000, 123.2))
     assert got.shape == (2, 40)
     np.testing.assert_allclose(got.mean(1) / sd, 1, atol=0.05)
     t = np.arange(n_points) / 4000
     lines = units.fid_to_spec(1000 * np.exp((2j * np.pi * units.ppm_to_hz(3.0, 123.2) - 25) * t))
-    with_lines = fids.noise_outside(spec + lines, Axes(spec.shape[-1], 1 / 4000, 123.2))
+    with_lines = noise_outside(spec + lines, Axes(spec.shape[-1], 1 / 4000, 123.2))
     np.testing.assert_allclose(with_lines.mean(1) / sd, 1, atol=0.05)
 
 
@@ -181,13 +182,13 @@ def test_noise_does_not_read_low_at_filtered_edges(rng):
     noise = units.fid_to_spec(rng.normal(size=(40, 4096)) + 1j * rng.normal(size=(40, 4096)))
     noise[:, :400] *= 0.05
     noise[:, -400:] *= 0.05
-    assert fids.noise_outside(noise, Axes(noise.shape[-1], 1 / 4000, 123.2)).mean() == pytest.approx(1, abs=0.05)
+    assert noise_outside(noise, Axes(noise.shape[-1], 1 / 4000, 123.2)).mean() == pytest.approx(1, abs=0.05)
 
 
 def test_noise_of_a_narrow_spectrum_and_of_another_nucleus(rng):
     noise = units.fid_to_spec(rng.normal(size=(60, 1024)) + 1j * rng.normal(size=(60, 1024)))
-    assert fids.noise_outside(noise, Axes(noise.shape[-1], 1 / 1000, 123.2)).mean() == pytest.approx(1, abs=0.05)
-    assert fids.noise_outside(noise, Axes(noise.shape[-1], 1 / 4000, 116.0, "19F")).mean() == pytest.approx(1, abs=0.05)
+    assert noise_outside(noise, Axes(noise.shape[-1], 1 / 1000, 123.2)).mean() == pytest.approx(1, abs=0.05)
+    assert noise_outside(noise, Axes(noise.shape[-1], 1 / 4000, 116.0, "19F")).mean() == pytest.approx(1, abs=0.05)
 
 
 # -- without bounds, and ratios ------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.networks import model_cards, self_supervised_registration
 from fsl_mrs_dl.preproc import align
-from fsl_mrs_dl.preproc.absolute import absolute_offset
 from fsl_mrs_dl.preproc.editing import match_subspectra
+from fsl_mrs_dl.preproc.frequency_referencing import reference_offset
 from fsl_mrs_dl.preproc.moving_reference import register_to_moving_window
 from fsl_mrs_dl.preproc.options import AlignOptions
 from fsl_mrs_dl.preproc.similarity import similarity_index
@@ -75,7 +75,7 @@ def svs(fids, tags=("DIM_DYN",), freq=FREQ, nucleus="1H", header=None):
 @given(st.floats(-35, 35), st.floats(-180, 180), st.floats(3, 10), st.integers(0, 99))
 def test_absolute_shift_and_phase_are_found_within_their_errors(shift, phase, width, seed):
     clean = lines(BRAIN, width=width)
-    found = absolute_offset(noisy(apply_shift_phase(clean, -shift, -phase, DWELL), 0.03, seed), AXES)
+    found = reference_offset(noisy(apply_shift_phase(clean, -shift, -phase, DWELL), 0.03, seed), AXES)
     assert found.has_lines
     assert abs(found.shift_hz - shift) < 5 * found.shift_sd_hz + 0.1 and found.shift_sd_hz < 0.5
     turn = (found.phase_deg - phase + 180) % 360 - 180
@@ -84,7 +84,7 @@ def test_absolute_shift_and_phase_are_found_within_their_errors(shift, phase, wi
 
 def test_absolute_places_do_not_need_all_lines():
     for places in (ON, ((3.21, 1.0), (3.027, 0.3))):  # NAA saturated; a tumour
-        found = absolute_offset(noisy(apply_shift_phase(lines(places), -7.0, -50.0, DWELL), 0.02), AXES)
+        found = reference_offset(noisy(apply_shift_phase(lines(places), -7.0, -50.0, DWELL), 0.02), AXES)
         assert abs(found.shift_hz - 7) < 0.5 and abs(found.phase_deg - 50) < 8
 
 
@@ -95,23 +95,23 @@ def test_absolute_places_are_not_moved_by_what_lies_between():
         made = acquisition.simulate_svs(
             basis, transients=1, snr=100, drift_hz=0, jitter_hz=0, drift_deg=0, jitter_deg=0
         )
-        found = absolute_offset(made.data.fids[0, 0, 0, :, 0], basis.axes)
+        found = reference_offset(made.data.fids[0, 0, 0, :, 0], basis.axes)
         assert abs(found.shift_hz) < 0.15 and abs(found.phase_deg) < 3
         assert abs(found.phase_deg) < 2 * found.phase_sd_deg and abs(found.shift_hz) < 2 * found.shift_sd_hz
 
 
 def test_in_noise_no_place_is_found():
     for seed in range(5):
-        assert not absolute_offset(noisy(np.zeros(N, complex), 1.0, seed), AXES).has_lines
-    assert not absolute_offset(np.zeros(N, complex), AXES).has_lines
+        assert not reference_offset(noisy(np.zeros(N, complex), 1.0, seed), AXES).has_lines
+    assert not reference_offset(np.zeros(N, complex), AXES).has_lines
 
 
 def test_absolute_places_of_other_nuclei():
     clean = lines(((0.0, 1.0), (-2.5, 0.5), (-7.5, 0.5), (5.0, 0.3)), 0.0, 51.7, 12.0)
-    found = absolute_offset(noisy(apply_shift_phase(clean, -4.0, 30.0, DWELL), 0.02), Axes(N, DWELL, 51.7, "31P"))
+    found = reference_offset(noisy(apply_shift_phase(clean, -4.0, 30.0, DWELL), 0.02), Axes(N, DWELL, 51.7, "31P"))
     assert abs(found.shift_hz - 4) < 0.5 and abs(found.phase_deg + 30) < 5
     with pytest.raises(OptionError, match="13C"):
-        absolute_offset(clean, Axes(N, DWELL, 32.1, "13C"))
+        reference_offset(clean, Axes(N, DWELL, 32.1, "13C"))
     with pytest.raises(OptionError, match="absolute.*13C"):
         align.align_data(
             svs(drifting(clean, 4)[0].T, freq=32.1, nucleus="13C"), AlignOptions(absolute=True, device="cpu")
@@ -123,7 +123,7 @@ def test_absolute_alignment_puts_the_mean_where_it_belongs():
     out = align.align_data(svs(fids.T), AlignOptions(absolute=True, device="cpu"))
     np.testing.assert_allclose(out.alignment.shift_hz[0], shift + 12, atol=1.0)
     np.testing.assert_allclose(out.alignment.phase_deg[0], phase + 70, atol=12)
-    again = absolute_offset(out.data.fids[0, 0, 0].mean(-1), AXES)
+    again = reference_offset(out.data.fids[0, 0, 0].mean(-1), AXES)
     assert abs(again.shift_hz) < 0.05 and abs(again.phase_deg) < 0.5
     plain = align.align_data(svs(fids.T), AlignOptions(device="cpu"))
     assert (out.alignment.shift_sd_hz > plain.alignment.shift_sd_hz).all()

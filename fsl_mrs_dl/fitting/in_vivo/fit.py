@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ...core.axes import Axes
-from ...core.fids import noise_outside
+from ...core.noise import noise_outside
 from ...core.units import fid_to_spec
 from ...physics.coarse_window import make_window, points_with_signal
 from ...physics.in_vivo_components import build_components, priors_table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...preproc.absolute import REFERENCE_LINES
 from ...preproc.align import AlignedData
+from ...preproc.frequency_referencing import REFERENCE_LINES
 from .page import list_numbers
 
 __all__ = ["alignment_table", "edit_partner", "notes", "summary_line"]

@@ -15,7 +15,7 @@ from ..core.errors import OptionError
 from ..core.units import wrap_degrees
 from ..registration.alignment import align_transients
 
-__all__ = ["Offset", "REFERENCE_LINES", "absolute_offset", "check_nucleus"]
+__all__ = ["Offset", "REFERENCE_LINES", "reference_offset", "check_nucleus"]
 
 REFERENCE_LINES = {
     "1H": {
@@ -79,7 +79,7 @@ def check_nucleus(nucleus: str) -> None:
         )
 
 
-def absolute_offset(fid, axes: Axes, *, max_shift_hz: float | None = None) -> Offset:
+def reference_offset(fid, axes: Axes, *, max_shift_hz: float | None = None) -> Offset:
     """Estimate shift and phase of a spectrum from its reference lines.
 
     Parameters
