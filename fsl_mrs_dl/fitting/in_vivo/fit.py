@@ -165,15 +165,19 @@ def fit_spectra(
         part = None if shape is None else shape[rows]
         return Problem.make(model, spectra[rows], noise[rows], baseline, about["strengths"], part)
 
+    starts = None
     if acquisition.learn and len(fids) >= priors_table()["learning"]["least_spectra"]:
         rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), _STUDY_SPECTRA)).astype(int))
         problem = problem_of(rows)
-        model = study_model(problem, _minimise(problem, max_iter))
+        first_pass = _minimise(problem, max_iter)
+        model = study_model(problem, first_pass)
+        starts = first_pass if len(rows) == len(fids) else None
     parts = []
     for first in range(0, len(fids), _BATCH):
         rows = np.arange(first, min(first + _BATCH, len(fids)))
         problem = problem_of(rows)
-        parts.append(_fit_batch(problem, _minimise(problem, max_iter), baseline, about["strengths"], priors))
+        minimum = _minimise(problem, max_iter, starts)
+        parts.append(_fit_batch(problem, minimum, baseline, about["strengths"], priors))
         if progress:
             progress(len(rows))
     estimates = {name: Estimate.joined([part.pop(name) for part in parts]) for name in priors}
@@ -188,7 +192,10 @@ def smooth_baseline_of(ppm: np.ndarray, nucleus: str) -> SmoothBaseline:
     return make_smooth_baseline(ppm, lengths, tails=(about["tail_ppm"],) if nucleus == "1H" else ())
 
 
-def _minimise(problem: Problem, max_iter: int) -> Minimum:
+def _minimise(problem: Problem, max_iter: int, nearby: Minimum | None = None) -> Minimum:
+    """Minimise from the classical start, or from a minimum with other priors."""
+    if nearby is not None:
+        return minimise(problem, nearby.x, nearby.strength, max_iter=max_iter, held_steps=0)
     start = classical_start(problem)
     strength = torch.full((len(start),), min(_FIRST_STRENGTH, len(problem.shares) - 1), device=start.device)
     return minimise(problem, start, strength, max_iter=max_iter)

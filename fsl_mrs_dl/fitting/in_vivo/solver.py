@@ -201,12 +201,19 @@ def evidence(problem: Problem, normal: NormalEquations, x: torch.Tensor) -> torc
 
 
 def minimise(
-    problem: Problem, x: torch.Tensor, strength: torch.Tensor, *, max_iter: int = 40, adapt_noise: bool = True
+    problem: Problem,
+    x: torch.Tensor,
+    strength: torch.Tensor,
+    *,
+    max_iter: int = 40,
+    held_steps: int = _HELD_STEPS,
+    adapt_noise: bool = True,
 ) -> Minimum:
     """Minimise the cost from ``x`` ``(b, p)``; the baseline's strength ``(b,)`` follows the evidence now and then.
 
-    A spectrum has converged when the next step would move all parameters together by less than 0.03 SDs.  With
-    ``adapt_noise`` a residual larger than the noise counts as noise.
+    A spectrum has converged when the next step would move all parameters together by less than 0.03 SDs.  The
+    first ``held_steps`` leave details of single lines alone.  With ``adapt_noise`` a residual larger than the noise
+    counts as noise.
     """
     problem = replace(problem, noise=problem.noise.clone())
     floor = problem.noise.clone()
@@ -222,13 +229,14 @@ def minimise(
         some, part, here = problem.rows(index), state.normal.rows(index), state.x[index]
         share = problem.shares[state.strength[index]]
         matrix, pull, cost = systems(some, part, here, share)
-        if iteration < _HELD_STEPS:
+        if iteration < held_steps:
             matrix, pull = _held(matrix, pull, problem.model.details)
         size = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).sqrt()
         scaled = matrix / (size[:, :, None] * size[:, None])
         eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
         step = torch.linalg.solve(scaled + damping[index, None, None] * eye, (pull / size)[..., None])[..., 0] / size
-        done = ((step * pull).sum(-1) < _TOLERANCE**2) & (damping[index] < 0.5) & (iteration > _HELD_STEPS)
+        early = iteration <= min(held_steps, _CHOOSE_EVERY)
+        done = ((step * pull).sum(-1) < _TOLERANCE**2) & (damping[index] < 0.5) & (not early)
         state.converged[index[done]] = True
         trial = _moved(problem.model, here, step, size**2)
         new = NormalEquations.at(some, trial)
