@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .. import __version__
 from ..core import units
 from ..core.axes import Axes
 from ..core.errors import BasisError
+from .lcmodel_basis import read_lcmodel_basis
 
 __all__ = ["Basis", "detect_conjugation"]
 
@@ -105,7 +105,8 @@ class Basis:
         if path.is_dir():
             basis = _read_json_folder(path)
         elif path.is_file() and path.suffix.lower() == ".basis":
-            basis = _read_lcmodel(path)
+            fids, names, dwelltime, frequency = read_lcmodel_basis(path)
+            basis = cls(fids, names, dwelltime, _in_mhz(frequency), "1H", (None,) * len(names), str(path))
         elif path.is_file():
             raise BasisError(f"{path}: not a basis set", remedy=_GIVE)
         else:
@@ -337,59 +338,3 @@ def _read_json_folder(folder: Path) -> Basis:
 def _in_mhz(frequency: float) -> float:
     """Return a spectrometer frequency in MHz, which old files hold in Hz; none is 100 GHz."""
     return frequency / 1e6 if frequency > 1e5 else frequency
-
-
-_END_OF_LINE = re.compile(r"(\S)[ \t]+\$END[ \t]*$", re.MULTILINE | re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*'?([^',]*?)'?\s*,?\s*$")
-
-
-def _read_lcmodel(path: Path) -> Basis:
-    """Read LCModel's format: namelists of settings, then the *spectrum* of each metabolite in rows of numbers."""
-    settings: dict[str, str] = {}
-    names: list[str] = []
-    shifts: list[int] = []
-    spectra: list[list[float]] = []
-    in_namelist = False
-    values: list[float] | None = None
-    try:
-        # Some programs end a namelist on the line of its last setting.
-        text = _END_OF_LINE.sub(r"\1\n $END", path.read_text(errors="replace"))
-        for line in text.splitlines():
-            stripped = line.strip()
-            if stripped.startswith("$"):
-                section = stripped[1:].split()[0].upper() if stripped[1:].split() else ""
-                in_namelist = section != "END"
-                if section == "BASIS":
-                    settings.pop("METABO", None)
-                    settings.pop("ISHIFT", None)
-                if section == "END" and "METABO" in settings and len(names) == len(spectra):
-                    names.append(settings.pop("METABO").strip())
-                    shifts.append(int(float(settings.pop("ISHIFT", 0))))
-                    values = []
-                    spectra.append(values)
-            elif in_namelist:
-                match = _ASSIGNMENT.match(line)
-                if match:
-                    settings[match[1].upper()] = match[2]
-            elif stripped and values is not None:
-                values.extend(float(word) for word in stripped.replace("D", "E").split())
-        dwelltime, frequency = float(settings["BADELT"]), float(settings["HZPPPM"])
-    except (KeyError, ValueError) as exc:
-        raise BasisError(
-            f"{path}: not a readable LCModel basis set ({exc!r})", remedy="it needs HZPPPM, BADELT and METABO entries"
-        ) from exc
-    if dwelltime <= 0:
-        raise BasisError(
-            f"{path}: this LCModel basis set is encrypted (BADELT {dwelltime:g})", remedy="simulate one of your own"
-        )
-    if not spectra or len({len(s) for s in spectra}) != 1 or len(spectra[0]) % 2:
-        raise BasisError(
-            f"{path}: its spectra differ in length or are missing",
-            remedy="the file is incomplete: copy it again",
-        )
-    numbers = np.asarray(spectra)
-    spec = numbers[:, 0::2] + 1j * numbers[:, 1::2]
-    spec = np.stack([np.roll(row, -shift) for row, shift in zip(spec, shifts)])
-    # LCModel's time axis runs the other way in phase.
-    fids = np.fft.ifft(spec, axis=-1).conj()
-    return Basis(fids, tuple(names), dwelltime, frequency, "1H", (None,) * len(names), str(path))
