@@ -1,9 +1,9 @@
 """LCModel's ``.BASIS`` format: Fortran namelists of settings, and after each ``$BASIS`` the spectrum of one metabolite.
 
-Programs write these namelists in many dialects.  Read are: ``$NAME`` and ``&NAME``; an end by ``$END``, ``&END``, ``$``,
-``&`` or ``/``, on a line of its own or behind the last value; any number of assignments on a line; values over several
-lines; strings in either quotes, or in none; comments behind ``!``; exponents with E or D, or with neither where they
-have three digits; and numbers without a space between them, whose columns are those of ``FMTBAS``.
+Programs write these namelists in many dialects.  Read are: ``$NAME`` and ``&NAME``; an end by ``$END``, ``&END``,
+``$``, ``&`` or ``/``, on a line of its own or behind the last value; any number of assignments on a line; values over
+several lines; strings in either quotes, or in none; comments behind ``!``; exponents with E or D, or with neither where
+they have three digits; and numbers without a space between them, whose columns are those of ``FMTBAS``.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+|[+-]\d{3}(?!\d*
 
 
 def _spectrum(path: Path, name: str, table: str, n_points: int, columns: list[slice]) -> np.ndarray:
-    """Return the numbers of a table: by the spaces between them, else by the columns of the format, else by their signs.
+    """Return the numbers of a table, split at spaces, else at the columns of the format, else at signs.
 
     Lines behind the last of ``n_points`` that hold no numbers are skipped, as LCModel does.
     """

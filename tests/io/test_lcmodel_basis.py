@@ -58,7 +58,9 @@ def namelist(style, name, values):
     for key, value in values.items():
         key = key if capitals else key.lower()
         text = quote + value + quote if isinstance(value, str) else str(value)
-        words.append({"spaced": f"{key} = {text}", "tight": f"{key}={text}", "two lines": f"{key} =\n {text}"}[layout[0]])
+        words.append(
+            {"spaced": f"{key} = {text}", "tight": f"{key}={text}", "two lines": f"{key} =\n {text}"}[layout[0]]
+        )
     separator = {"lines": f"{comma}\n ", "one line": ", "}[layout[1]]
     body = separator.join(words)
     start = f" {mark}{name if capitals else name.lower()}" + {"lines": "\n ", "one line": " "}[layout[1]]
