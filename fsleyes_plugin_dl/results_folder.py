@@ -38,6 +38,7 @@ _FSL_COLUMNS = {
 _SD_OF = {
     "raw-concentrations": "crlb-sd",
     "conc-ml": "crlb-sd",
+    "conc-in-vivo": "crlb-sd",
     "conc-posterior": "posterior-sd",
     "conc-network": "epistemic-sd",
     "ratio-ml": "ratio-sd",
@@ -48,7 +49,7 @@ _SD_OF = {
 _ESTIMATES = {*_SD_OF, "conc-molarity", "conc-molality"}
 
 # The first that exists is shown at the start.
-_PREFERRED = ("conc-ml", "raw-concentrations")
+_PREFERRED = ("conc-ml", "conc-in-vivo", "raw-concentrations")
 _PREFERRED_METABS = ("NAA", "tNAA", "NAA+NAAG", "PCr", "Cr", "Cr+PCr", "ATP", "HDO")
 
 _NO_RESULTS = (
@@ -297,7 +298,7 @@ class Results:
 
     def crlb_percent(self, metab: str) -> np.ndarray | None:
         """Return Cramer-Rao bounds in percent, as :meth:`percent` does."""
-        for key in ("conc-ml", "raw-concentrations"):
+        for key in _PREFERRED:
             if self.has(key):
                 percent = self.percent(key, metab)
                 if percent is not None:

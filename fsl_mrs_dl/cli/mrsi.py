@@ -76,11 +76,9 @@ def run(args) -> None:
     from ..mrsi.job import VolumeOptions
     from ..preproc import denoise
 
-    if args.spectral_model != "fsl-mrs":
-        raise OptionError(
-            "is for single spectra so far", option="spectral_model", value=args.spectral_model, remedy="leave it out"
-        )
     check_fsl_mrs_options(args)
+    if args.h2o is not None:
+        raise OptionError("is for single spectra so far", option="h2o", remedy="leave it out, or fit with `fit`")
     begun = time.perf_counter()
     inputs = tuple(name for name in (args.data, args.basis, args.mask, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
@@ -108,11 +106,9 @@ def run(args) -> None:
             " forbids it."
         )
     n = len(job.index)
-    say(
-        args,
-        f"Fitting {n} voxels with {basis.n_metabs} metabolites, {options.model} model, baseline {options.baseline}, in"
-        f" {job.n_chunks} chunks",
-    )
+    in_vivo = options.spectral_model == "in-vivo"
+    how = "in-vivo model" if in_vivo else f"{options.model} model, baseline {options.baseline}"
+    say(args, f"Fitting {n} voxels with {basis.n_metabs} metabolites, {how}, in {job.n_chunks} chunks")
     n_remaining = n - job.n_voxels(job.done())
     try:
         with progress_bar(n, "voxels") as advance:
@@ -124,10 +120,8 @@ def run(args) -> None:
             f"interrupted; {n_done} of {n} voxels are done: the same command with --resume goes on."
         ) from None
     assemble.finish(job)
-    advice = (
-        "Most are: check basis set (sequence, echo time), macromolecules (--mm), baseline (--baseline 'spline,"
-        " moderate') and --mask."
-    )
+    baseline = "" if in_vivo else ", baseline (--baseline 'spline, moderate')"
+    advice = f"Most are: check basis set (sequence, echo time), macromolecules (--mm){baseline} and --mask."
     print(assemble.summary(job, values, advice))
     print(
         f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"

@@ -70,18 +70,20 @@ def _write_maps(folder: Path, job: Job) -> dict[str, np.ndarray]:
     kinds = set(scratch.load_arrays(job.file(0)))
     grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
     values = maps.write_maps(folder, grid, kinds, lambda name: gather(job, [name])[0], names)
-    params, cov, noise = gather(job, ["params", "cov", "noise-sd"])
-    maps.write_misc(folder, model, fitted, names)
-    fits = model_file.StoredFits(
-        grid=grid.shape,
-        rows=job.index,
-        params=params,
-        cov=cov,
-        noise_sd=noise,
-        fid_scale=job.fid_scale,
-        conjugated=job.conjugated,
-    )
-    model_file.write_model(folder, model, fitted, fits)
+    maps.write_misc(folder, model, prepared.parameters, fitted, names)
+    if job.in_vivo is None:
+        # Viewers have no evaluator of the in-vivo model.
+        params, cov, noise = gather(job, ["params", "cov", "noise-sd"])
+        fits = model_file.StoredFits(
+            grid=grid.shape,
+            rows=job.index,
+            params=params,
+            cov=cov,
+            noise_sd=noise,
+            fid_scale=job.fid_scale,
+            conjugated=job.conjugated,
+        )
+        model_file.write_model(folder, model, fitted, fits)
     maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.volume_options.spectra else set()))
     return values
 
@@ -160,7 +162,7 @@ def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str) ->
     def median(numbers: np.ndarray) -> float:
         return float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else np.nan
 
-    ratio, pull = values.get("conc-internal"), values.get("prior-pull")
+    ratio, pull = values.get("conc-internal"), values.get("prior-pull", values.get("prior-share"))
     head = f"{'Metab':<10}{'conc':>10}{'%SD':>6}"
     head += "" if ratio is None else f"{reference:>12}"
     head += "" if pull is None else "  mostly prior"
@@ -170,7 +172,7 @@ def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str) ->
         line = f"{name:<10}{conc:10.4g}{sd:6.0f}"
         if ratio is not None:
             line += f"{median(ratio[good, column]):12.3f}"
-        if pull is not None:
+        if pull is not None and column < pull.shape[1]:
             line += f"{100 * np.mean(pull[good, column] > layout.MOSTLY_PRIOR):11.0f} %"
         lines.append(line)
     return lines

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +17,11 @@ from ..core import parallel as parallel_module
 from ..core import units
 from ..core.errors import FslMrsDlError, OutputError
 from ..fitting import quantification
+from ..fitting.in_vivo import quantify as in_vivo_quantify
+from ..fitting.in_vivo import result as in_vivo_result
+from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.quantify import fit_scaled, model_for
 from ..io.nifti import MrsData
-from ..physics.signal_model import SignalModel
 from ..results import maps, model_file
 from ..results.fit_results import FitResults
 from . import scratch
@@ -37,6 +41,7 @@ __all__ = [
 
 _TOLERANCE = 1e-2  # SDs that a fit may be off its minimum
 _MAX_ITER = 40  # spectra of a brain take ten; those of the scalp are not worth more
+_IN_VIVO_BATCH = 64  # spectra of the in-vivo model that are fitted at once, for the memory
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,26 @@ class ChunkModel:
 
     Attributes
     ----------
-    model : SignalModel
-        On the device of the fits.
+    model : SignalModel or InVivoSignal
+        On the device of the fits; the in-vivo model is described only.
     names : list of str
-        Metabolites.
+        Metabolites; of the in-vivo model also lipids and the sum of macromolecules.
+    parameters : list of str
+        Names of all parameters.
     relative : ndarray ``(n_metabs,)``
         Factor of a prior's numbers where basis spectra were scaled one by one.
-    initial_values : InitialValues
+    initial_values : InitialValues or None
+        None of the in-vivo model, which has its own.
+    in_vivo : PreparedModel, optional
+        On the device of the fits.
     """
 
-    model: SignalModel
+    model: Any
     names: list[str]
+    parameters: list[str]
     relative: np.ndarray
     initial_values: object
+    in_vivo: PreparedModel | None = None
 
 
 # The models of the last two jobs, by signature and axes: a worker process gets its job anew with every chunk.
@@ -77,15 +89,30 @@ def model_of(job: Job) -> ChunkModel:
 
 
 def _make_model(job: Job) -> ChunkModel:
+    if job.in_vivo is not None:
+        return _make_in_vivo_model(job, job.in_vivo)
     with parallel_module.one_thread():
         model, basis_scale = model_for(job.basis, job.axes, job.options)
     model = model.to(device_module.choose_device(job.options.device))
-    relative = np.median(basis_scale) / basis_scale
-    return ChunkModel(model, list(job.basis.names), relative, job.options.initialisation().for_model(model))
+    relative, names = np.median(basis_scale) / basis_scale, list(job.basis.names)
+    initial_values = job.options.initialisation().for_model(model)
+    return ChunkModel(model, names, model.parameter_names(names), relative, initial_values)
+
+
+def _make_in_vivo_model(job: Job, prepared: PreparedModel) -> ChunkModel:
+    signal = in_vivo_result.signal_of(prepared)
+    return ChunkModel(
+        model=signal,
+        names=list(signal.names),
+        parameters=in_vivo_result.parameter_names(prepared.model),
+        relative=np.ones(signal.n_metabs),
+        initial_values=None,
+        in_vivo=prepared.to(device_module.choose_device(job.options.device)),
+    )
 
 
 def initial_values_of(job: Job):
-    """Return what proposes the initial values of a job's fits."""
+    """Return what proposes the initial values of a job's fits; None of the in-vivo model."""
     return model_of(job).initial_values
 
 
@@ -114,8 +141,11 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
     fit = _fit_without_failing_rows(job, fids, initial_values)
     out = maps.map_values(results_of(job, fit))
     out["index"] = index
-    out["cost"], out["theta"] = fit.cost, fit.params[:, len(fit.names) :]
-    out["params"], out["cov"] = fit.params.astype(np.float32), model_file.pack_symmetric(fit.cov)
+    out["cost"] = fit.cost
+    if job.in_vivo is None:
+        # For fits from neighbours, and for viewers.
+        out["theta"] = fit.params[:, len(fit.names) :]
+        out["params"], out["cov"] = fit.params.astype(np.float32), model_file.pack_symmetric(fit.cov)
     if job.volume_options.spectra:
         out["spectra"] = _spectra(job, fit, stored)
     return out
@@ -129,17 +159,7 @@ def results_of(job: Job, fit: quantification.Quantification, data: MrsData | Non
 
 def _fit_without_failing_rows(job: Job, fids: np.ndarray, initial_values) -> quantification.Quantification:
     """Fit FIDs; those that make the fit fail as a whole become NaN, and the others are fitted without them."""
-    prepared = model_of(job)
-    options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
-    fit = partial(
-        fit_scaled,
-        model=prepared.model,
-        names=prepared.names,
-        options=options if job.prior is not None else replace(options, prior="none"),
-        initial_values=initial_values,
-        prior=job.prior,
-        tolerance=_TOLERANCE,
-    )
+    fit = _fit_of(job, initial_values)
     try:
         return fit(fids)
     except (FslMrsDlError, MemoryError):
@@ -152,6 +172,29 @@ def _fit_without_failing_rows(job: Job, fids: np.ndarray, initial_values) -> qua
         fids = fids.copy()
         fids[bad] = np.nan
         return fit(fids)
+
+
+def _fit_of(job: Job, initial_values) -> Callable[[np.ndarray], quantification.Quantification]:
+    """Return the fit of scaled FIDs ``(n, n_points)``."""
+    prepared = model_of(job)
+    options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
+    if prepared.in_vivo is not None:
+        return partial(
+            in_vivo_quantify.fit_with_prepared,
+            prepared=prepared.in_vivo,
+            fid_scale=job.fid_scale,
+            max_iter=options.max_iter,
+            batch=_IN_VIVO_BATCH,
+        )
+    return partial(
+        fit_scaled,
+        model=prepared.model,
+        names=prepared.names,
+        options=options if job.prior is not None else replace(options, prior="none"),
+        initial_values=initial_values,
+        prior=job.prior,
+        tolerance=_TOLERANCE,
+    )
 
 
 def _failing_rows(fit, fids: np.ndarray, rows: np.ndarray) -> list[int]:

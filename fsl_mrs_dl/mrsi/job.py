@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.axes import Axes
+from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.options import FitOptions
 from ..fitting.priors import Prior
 from ..io.basis import Basis
@@ -63,6 +64,8 @@ class Job:
     conjugated : bool
     prior : Prior, optional
         In the units of the scaled data.
+    in_vivo : PreparedModel, optional
+        The in-vivo model with its window and the priors of the volume, on the CPU; None of FSL-MRS's model.
     scratch : path
         Folder of the finished chunks.
     signature : str
@@ -83,6 +86,7 @@ class Job:
     scratch: Path
     signature: str
     chunk: int = CHUNK
+    in_vivo: PreparedModel | None = None
 
     @property
     def axes(self) -> Axes:

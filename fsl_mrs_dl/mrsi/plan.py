@@ -16,8 +16,12 @@ from .. import __version__
 from ..core import parallel as parallel_module
 from ..core import units
 from ..core.axes import Axes
-from ..core.errors import DataError, OutputError
+from ..core.errors import DataError, OptionError, OutputError
 from ..core.noise import quiet_points
+from ..fitting.data import with_times
+from ..fitting.in_vivo.fit import STUDY_SPECTRA
+from ..fitting.in_vivo.prepared import PreparedModel
+from ..fitting.in_vivo.quantify import fit_with_prepared, prepare_in_vivo
 from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation
@@ -104,6 +108,12 @@ def prepare(
         mask=mask,
         chunk=chunk,
     )
+    if request.options.spectral_model == "in-vivo" and request.volume_options.share_initial_values:
+        raise OptionError(
+            "is of FSL-MRS's model",
+            option="share_initial_values",
+            remedy="leave it out, or choose `spectral_model` fsl-mrs",
+        )
     scratch = scratch_of(output)
     if resume:
         job = load_unfinished(scratch, request)
@@ -190,7 +200,8 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
         # Without a mask, a voxel of zeros was not measured; one of NaN is flagged.
         index, usable, energy, contrast = (values[energy != 0] for values in (index, usable, energy, contrast))
     scale = 100 / float(np.sqrt(energy[usable].mean())) if options.rescale else 1.0
-    pilot = index[_pilot_rows(usable, contrast, masked=request.mask is not None, learning=options.prior == "volume")]
+    rows = _pilot_rows(usable, contrast, masked=request.mask is not None, many=_pilot_size(options))
+    pilot = index[rows]
     conjugated = request.volume_options.conjugate
     if conjugated is None:
         conjugated = detect_conjugation(volume.fids(pilot), axes)
@@ -208,6 +219,8 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
         signature=request.signature,
         chunk=request.chunk,
     )
+    if options.spectral_model == "in-vivo":
+        job = replace(job, in_vivo=_settled_model(job))
     results = fit_pilot(job, job.options.prior)
     fit = results.fit
     fit.estimate(options.estimate)  # raises if there is none
@@ -216,10 +229,29 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     return replace(job, prior=fit.posterior.prior if fit.posterior is not None else None), results
 
 
-def _pilot_rows(usable: np.ndarray, contrast: np.ndarray, *, masked: bool, learning: bool) -> np.ndarray:
+def _settled_model(job: Job) -> PreparedModel:
+    """Return the in-vivo model with the window and the priors of the pilot voxels; no chunk decides them again."""
+    fids = _scaled_fids(job, job.volume.fids(job.pilot))
+    options = with_times(job.options, job.volume.about)
+    # With one thread: a run on another machine is to have the same.
+    with parallel_module.one_thread():
+        return prepare_in_vivo(fids, job.basis, job.axes, options)
+
+
+def _scaled_fids(job: Job, fids: np.ndarray) -> np.ndarray:
+    return (fids.conj() if job.conjugated else fids).astype(np.complex128) * job.fid_scale
+
+
+def _pilot_size(options: FitOptions) -> int:
+    """Return how many voxels are fitted beforehand."""
+    if options.spectral_model == "in-vivo":
+        return STUDY_SPECTRA
+    return _FOR_PRIOR if options.prior == "volume" else _PILOT
+
+
+def _pilot_rows(usable: np.ndarray, contrast: np.ndarray, *, masked: bool, many: int) -> np.ndarray:
     """Return the rows of voxels that are fitted beforehand, ascending."""
-    rng = np.random.default_rng(0)
-    rows, many = np.flatnonzero(usable), _FOR_PRIOR if learning else _PILOT
+    rng, rows = np.random.default_rng(0), np.flatnonzero(usable)
     if len(rows) > 2 * many:
         # Neither noise nor, without a mask, the scalp's lipids.
         low, high = np.quantile(contrast[rows], (0.5, 1.0 if masked else 0.85))
@@ -238,6 +270,11 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
     """
     prepared = model_of(job)
     fids = job.volume.fids(job.pilot)
+    about = replace(job.volume.about, fids=fids[:, None, None, :])
+    if prepared.in_vivo is not None:
+        with parallel_module.one_thread():
+            own = fit_with_prepared(_scaled_fids(job, fids), prepared.in_vivo, fid_scale=job.fid_scale)
+        return results_of(job, own, about)
     settled = job.prior if prior is None else None
     options = replace(job.options, prior="none" if prior is None else prior)
     # With one thread: a run that is resumed elsewhere is to have the same prior.
@@ -251,7 +288,7 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
             prior=settled,
             relative=prepared.relative,
         )
-    return results_of(job, fit, replace(job.volume.about, fids=fids[:, None, None, :]))
+    return results_of(job, fit, about)
 
 
 def survey(volume: Volume, axes: Axes, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

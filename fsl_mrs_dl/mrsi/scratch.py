@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import OutputError
+from ..fitting.in_vivo.prepared import plain_prepared, restored_prepared
 from ..fitting.serialise import Plain, plain_prior, restored_prior
 from .job import Job
 
 __all__ = ["save_job", "load_plan", "save_arrays", "save_array", "load_arrays", "load_array"]
 
 JOB, ARRAYS = "job.json", "job.npz"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save_job(job: Job) -> None:
@@ -28,15 +29,17 @@ def save_job(job: Job) -> None:
     ------
     OutputError
     """
-    plain = None if job.prior is None else plain_prior(job.prior)
+    parts = {} if job.prior is None else {"prior": plain_prior(job.prior)}
+    parts |= {} if job.in_vivo is None else {"in_vivo": plain_prepared(job.in_vivo)}
     arrays = {"index": job.index, "pilot": job.pilot}
-    arrays |= {} if plain is None else {f"prior.{name}": values for name, values in plain.arrays.items()}
+    for part, plain in parts.items():
+        arrays |= {f"{part}.{name}": values for name, values in plain.arrays.items()}
     about = {
         "format": _FORMAT,
         "signature": json.loads(job.signature),
         "fid_scale": job.fid_scale,
         "conjugated": job.conjugated,
-        "prior": None if plain is None else json.loads(plain.text),
+        **{part: json.loads(parts[part].text) if part in parts else None for part in ("prior", "in_vivo")},
     }
     try:
         save_arrays(job.scratch / ARRAYS, arrays)
@@ -69,18 +72,25 @@ def load_plan(scratch: Path) -> tuple[dict, dict]:
         for name, values in (("index", index), ("pilot", pilot)):
             if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values) or values.min() < 0:
                 raise ValueError(f"{ARRAYS} holds no voxels under '{name}'")
-        prior = None
-        if about["prior"] is not None:
-            arrays = {name.removeprefix("prior."): values for name, values in arrays.items()}
-            prior = restored_prior(Plain(json.dumps(about["prior"]), arrays))
+        if (about["signature"]["spectral_model"] == "in-vivo") != (about["in_vivo"] is not None):
+            raise ValueError(f"{JOB} holds another spectral model than it says")
+
+        def restored(part: str, restore: Callable):
+            if about[part] is None:
+                return None
+            begin = f"{part}."
+            own = {name.removeprefix(begin): values for name, values in arrays.items() if name.startswith(begin)}
+            return restore(Plain(json.dumps(about[part]), own))
+
         return dict(about["signature"]), {
             "index": index,
             "pilot": pilot,
             "fid_scale": float(about["fid_scale"]),
             "conjugated": bool(about["conjugated"]),
-            "prior": prior,
+            "prior": restored("prior", restored_prior),
+            "in_vivo": restored("in_vivo", restored_prepared),
         }
-    except (KeyError, TypeError) as exc:
+    except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"{JOB} is not as this program writes it: {exc}") from exc
 
 

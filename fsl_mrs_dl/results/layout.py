@@ -79,6 +79,7 @@ QUANTITIES = (
     Quantity("conc-molarity", "concs/molarity/{metab}.nii.gz", "molarity", "mM", "red-yellow", None, True),
     Quantity("conc-molality", "concs/molality/{metab}.nii.gz", "molality", "mmol/kg", "red-yellow", None, True),
     Quantity("conc-ml", "concs/ml/{metab}.nii.gz", "maximum-likelihood concentration", "a.u.", "red-yellow", "conc"),
+    Quantity("conc-in-vivo", "concs/in_vivo/{metab}.nii.gz", "concentration, in-vivo model", "a.u.", "red-yellow"),
     Quantity(
         "conc-posterior",
         "concs/posterior_mean/{metab}.nii.gz",
@@ -113,6 +114,15 @@ QUANTITIES = (
     ),
     Quantity("epistemic-sd", _U + "epistemic_sd.nii.gz", "spread of the networks", "a.u.", "cool", "epistemic_sd"),
     Quantity("prior-pull", _U + "prior_pull.nii.gz", "posterior over prior variance", "", "cool", "prior_pull"),
+    Quantity("prior-share", _U + "prior_share.nii.gz", "prior's share of the precision", "", "cool", "prior_share"),
+    Quantity(
+        "between-models-share",
+        _U + "between_models_share.nii.gz",
+        "share of the variance that is disagreement of baselines",
+        "",
+        "cool",
+        "between_models_share",
+    ),
     Quantity("ci95-low", _U + "ci95_low.nii.gz", "lower 95 % limit, ml", "a.u.", "red-yellow", "ci95_low"),
     Quantity("ci95-high", _U + "ci95_high.nii.gz", "upper 95 % limit, ml", "a.u.", "red-yellow", "ci95_high"),
     Quantity(

@@ -42,6 +42,9 @@ def map_values(results: FitResults) -> dict[str, np.ndarray]:
     columns = tables.metabolite_columns(results) | tables.spectrum_columns(fit)
     by_column = {one.column: one.key for one in layout.QUANTITIES if one.column}
     out = {by_column[name]: values for name, values in columns.items() if name in by_column}
+    if model.name == "in-vivo":
+        out |= _in_vivo_values(results, out)
+        del out["conc-ml"]
     out["raw-concentrations"] = results.concentrations[0]
     if results.reference is not None:
         out["conc-internal"] = results.ratios[0]
@@ -66,7 +69,16 @@ def map_values(results: FitResults) -> dict[str, np.ndarray]:
     return out
 
 
-_IN_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "failed", "ood-score")
+def _in_vivo_values(results: FitResults, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the values of maps that only the in-vivo model has, from those of its columns."""
+    fit, n = results.fit, len(results.fit.names)
+    _, mean, sd = fit.table(results.sums, "posterior_mean")
+    # The prior's share of a sum has no meaning.
+    shares = {key: columns[key][:, :n] for key in ("prior-share", "between-models-share")}
+    return {"conc-in-vivo": columns["conc-ml"], "conc-posterior": mean, "posterior-sd": sd, **shares}
+
+
+_IN_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "prior-share", "failed", "ood-score")
 
 
 def write_maps(
@@ -127,7 +139,7 @@ def _write_map(folder: Path, grid: Grid, name: str, values: np.ndarray, clean: b
     nibabel.save(nibabel.Nifti1Image(image.reshape(grid.shape), grid.affine), path)
 
 
-def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None:
+def write_misc(folder: Path, model, parameters: list[str], fitted: list[str], names: list[str]) -> None:
     """Write FSL-MRS's misc folder: names of metabolites, groups and parameters."""
     misc = folder / "misc"
     misc.mkdir()
@@ -136,7 +148,6 @@ def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None
         for group in range(model.n_groups)
     }
     (misc / "metabolite_groups.json").write_text(json.dumps(groups), encoding="utf-8")
-    parameters = model.parameter_names(fitted)
     about = {
         "parameters": parameters,
         "parameters_inc_comb": [*parameters, *names[len(fitted) :]],

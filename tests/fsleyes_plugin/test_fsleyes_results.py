@@ -67,6 +67,20 @@ def test_plain_fsl_mrsi(made):
     assert found.titles == ["Metabolite", "Conc. ± SD (a.u.)", "CRLB (%)", "Remarks", "SNR", "FWHM (Hz)"]
 
 
+def test_in_vivo_model(made, tmp_path):
+    """Its folders have no model for parts and band, and an estimate of another name: the rest is shown."""
+    folder = made_results.mrsi(tmp_path / "in_vivo", model=False)
+    (folder / "concs" / "ml").rename(folder / "concs" / "in_vivo")
+    results = Results.open(folder)
+    assert results.evaluator is None and results.default_quantity == "conc-in-vivo"
+    assert results.metabs == sorted(made_results.METABS) and results.fitted.sum() == 74
+    before = Results.open(made / "mrsi")
+    np.testing.assert_array_equal(results.percent("conc-in-vivo", "NAA"), before.percent("conc-ml", "NAA"))
+    np.testing.assert_array_equal(results.crlb_percent("NAA"), before.crlb_percent("NAA"))
+    assert results.at(made_results.SURE).rows == before.at(made_results.SURE).rows
+    assert render(folder, tmp_path / "a.png", renderer="matplotlib") == "drawn by matplotlib"
+
+
 def test_single_voxels(made):
     for name, model in (("fit", True), ("fsl_mrs", False)):
         results = Results.open(made / name)

@@ -4,7 +4,7 @@ amplitudes."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,17 +15,20 @@ from ...core.units import fid_to_spec
 from ...physics.coarse_window import make_window, points_with_signal
 from ...physics.in_vivo_components import build_components, priors_table
 from ...physics.in_vivo_model import InVivoModel, make_in_vivo_model
-from ...physics.smooth_baseline import SmoothBaseline, make_smooth_baseline
+from ...physics.smooth_baseline import SmoothBaseline
 from .estimates import Estimate, estimate_amplitudes, parameter_covariance
+from .prepared import PreparedModel, smooth_baseline_of
 from .solver import Minimum, Problem, evidence, minimise
 from .starts import classical_start
 from .study import study_model
-from .water_reference import WaterReference, water_reference
+from .water_reference import WaterReference
 
-__all__ = ["Acquisition", "Fits", "fit_spectra", "smooth_baseline_of"]
+__all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "prepare"]
+
+STUDY_SPECTRA = 64
+"""Spectra that a study's priors are learnt from, at most."""
 
 _BATCH = 256  # spectra of one batch
-_STUDY_SPECTRA = 64  # spectra that a study's priors are learnt from, at most
 _FIRST_STRENGTH = 3  # index of the baseline's strength that a fit begins with
 
 
@@ -103,93 +106,146 @@ class Fits:
         return self.model.window.transform(self.fids)
 
 
-def fit_spectra(
+def prepare(
     fids: np.ndarray,
     basis: np.ndarray,
     names: tuple[str, ...],
     axes: Axes,
     acquisition: Acquisition,
     *,
-    water: np.ndarray | None = None,
-    priors: tuple[str, ...] = ("wide", "population"),
-    max_iter: int = 40,
+    from_water: bool = False,
     device: str | torch.device = "cpu",
-    progress: Callable[[int], None] | None = None,
-) -> Fits:
-    """Fit usable spectra with the in-vivo model.
+) -> PreparedModel:
+    """Make the model of a study, with the priors of the table.
 
     Parameters
     ----------
     fids : complex ndarray ``(n, n_points)``
+        Spectra of the study, which decide how many points hold signal.
+        Corrected for eddy currents where there is a water reference.
     basis : complex ndarray ``(n_metabs, n_points)``
         On the same time grid.
     names : tuple of str
         Of the basis spectra.
     axes : Axes
     acquisition : Acquisition
-    water : complex ndarray ``(n, n_points)``, optional
-        Water references: eddy currents are corrected, and the line shape is taken from them and refined.
+    from_water : bool
+        Every spectrum will come with a line shape from water.
+
+    Raises
+    ------
+    OptionError
+    """
+    used = axes.with_points(points_with_signal(fids, axes, acquisition.ppmlim))
+    window = make_window(used, acquisition.ppmlim)
+    components = build_components(basis, names, axes, te_s=acquisition.te_s, tr_s=acquisition.tr_s, mm=acquisition.mm)
+    model = make_in_vivo_model(
+        components, window, line_shape=acquisition.line_shape, from_water=from_water, device=device
+    )
+    baseline = smooth_baseline_of(window.ppm, axes.nucleus)
+    return PreparedModel(model, baseline, axes, acquisition.ppmlim, np.ones(len(names)))
+
+
+def learnt(
+    prepared: PreparedModel,
+    fids: np.ndarray,
+    acquisition: Acquisition,
+    reference: WaterReference | None = None,
+    max_iter: int = 40,
+) -> tuple[PreparedModel, Minimum | None]:
+    """Return the model with the priors of a study, learnt from at most 64 of its spectra.
+
+    Returns
+    -------
+    PreparedModel
+        As it was where learning is off or spectra are too few.
+    Minimum or None
+        Of all spectra with the priors of the table, where all took part.
+    """
+    if not acquisition.learn or len(fids) < priors_table()["learning"]["least_spectra"]:
+        return prepared, None
+    rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), STUDY_SPECTRA)).astype(int))
+    problem = _Problems.of(prepared, fids, reference).rows(rows)
+    minimum = _minimise(problem, max_iter)
+    prepared = replace(prepared, model=study_model(problem, minimum))
+    return prepared, minimum if len(rows) == len(fids) else None
+
+
+def fit_prepared(
+    fids: np.ndarray,
+    prepared: PreparedModel,
+    *,
+    reference: WaterReference | None = None,
+    priors: tuple[str, ...] = ("wide", "population"),
+    max_iter: int = 40,
+    starts: Minimum | None = None,
+    batch: int = _BATCH,
+    progress: Callable[[int], None] | None = None,
+) -> Fits:
+    """Fit usable spectra with a model that is settled.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(n, n_points)``
+        ``n`` may be zero.
+    prepared : PreparedModel
+    reference : WaterReference, optional
+        Of every spectrum, whose eddy currents are corrected already.
+    starts : Minimum, optional
+        Of all spectra, with other priors; for one batch only.
+    batch : int
+        Spectra that are fitted at once.
     priors : tuple of str
         Estimates to make, see :data:`fsl_mrs_dl.fitting.in_vivo.estimates.CONCENTRATION_PRIORS`.
     max_iter : int
         Most steps of a spectrum.
     progress : callable, optional
         Called with the number of spectra that were finished.
-
-    Raises
-    ------
-    OptionError
     """
-    reference = None
-    if water is not None:
-        reference = water_reference(water, axes)
-        fids = reference.corrected(fids)
-    n_used = points_with_signal(fids, axes, acquisition.ppmlim)
-    used = axes.with_points(n_used)
-    window = make_window(used, acquisition.ppmlim)
-    components = build_components(basis, names, axes, te_s=acquisition.te_s, tr_s=acquisition.tr_s, mm=acquisition.mm)
-    model = make_in_vivo_model(
-        components,
-        window,
-        line_shape=acquisition.line_shape,
-        from_water=water is not None,
-        device=device,
-    )
-    about = priors_table()["baseline"]
-    baseline = smooth_baseline_of(window.ppm, axes.nucleus)
-    noise = noise_outside(fid_to_spec(fids[:, :n_used]), used)
-    spectra = window.transform(fids)
-    shape = None if reference is None else reference.shape(window.time)
-
-    def problem_of(rows: np.ndarray) -> Problem:
-        part = None if shape is None else shape[rows]
-        return Problem.make(model, spectra[rows], noise[rows], baseline, about["strengths"], part)
-
-    starts = None
-    if acquisition.learn and len(fids) >= priors_table()["learning"]["least_spectra"]:
-        rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), _STUDY_SPECTRA)).astype(int))
-        problem = problem_of(rows)
-        first_pass = _minimise(problem, max_iter)
-        model = study_model(problem, first_pass)
-        starts = first_pass if len(rows) == len(fids) else None
+    problems = _Problems.of(prepared, fids, reference)
     parts = []
-    for first in range(0, len(fids), _BATCH):
-        rows = np.arange(first, min(first + _BATCH, len(fids)))
-        problem = problem_of(rows)
+    for first in range(0, len(fids), batch):
+        rows = np.arange(first, min(first + batch, len(fids)))
+        problem = problems.rows(rows)
         minimum = _minimise(problem, max_iter, starts)
-        parts.append(_fit_batch(problem, minimum, baseline, about["strengths"], priors))
+        parts.append(_fit_batch(problem, minimum, prepared.baseline, _strengths(), priors))
         if progress:
             progress(len(rows))
+    parts = parts or [_fit_nothing(prepared, priors)]
     estimates = {name: Estimate.joined([part.pop(name) for part in parts]) for name in priors}
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Fits(model=_on_cpu(model), fids=fids, water=reference, noise=noise, estimates=estimates, **arrays)
+    model = prepared.to("cpu").model
+    return Fits(model=model, fids=fids, water=reference, noise=problems.noise, estimates=estimates, **arrays)
 
 
-def smooth_baseline_of(ppm: np.ndarray, nucleus: str) -> SmoothBaseline:
-    """Return the baseline of the table of priors at points ``ppm``."""
-    about = priors_table()["baseline"]
-    lengths = tuple(map(tuple, about["lengths_ppm"]))
-    return make_smooth_baseline(ppm, lengths, tails=(about["tail_ppm"],) if nucleus == "1H" else ())
+@dataclass(frozen=True)
+class _Problems:
+    """Spectra in the window of a prepared model, with their noise, and their line shapes from water if there are
+    any."""
+
+    prepared: PreparedModel
+    spectra: np.ndarray
+    noise: np.ndarray
+    shape: np.ndarray | None
+
+    @classmethod
+    def of(cls, prepared: PreparedModel, fids: np.ndarray, reference: WaterReference | None) -> _Problems:
+        window = prepared.model.window
+        used = window.axes
+        noise = noise_outside(fid_to_spec(fids[:, : used.n_points]), used)
+        shape = None if reference is None else reference.shape(window.time)
+        return cls(prepared, window.transform(fids), noise, shape)
+
+    def rows(self, rows: np.ndarray) -> Problem:
+        """Return the fit of some spectra as a problem."""
+        part = None if self.shape is None else self.shape[rows]
+        prepared = self.prepared
+        return Problem.make(prepared.model, self.spectra[rows], self.noise[rows], prepared.baseline, _strengths(), part)
+
+
+def _strengths() -> list[float]:
+    """Return the baseline's strengths of the table of priors."""
+    return priors_table()["baseline"]["strengths"]
 
 
 def _minimise(problem: Problem, max_iter: int, nearby: Minimum | None = None) -> Minimum:
@@ -226,10 +282,18 @@ def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, str
     return out | {name: estimate_amplitudes(at_noise, minimum, weights, name) for name in priors}
 
 
-def _on_cpu(model: InVivoModel) -> InVivoModel:
-    tensors = {
-        each.name: getattr(model, each.name).cpu()
-        for each in fields(model)
-        if isinstance(getattr(model, each.name), torch.Tensor)
+def _fit_nothing(prepared: PreparedModel, priors: tuple[str, ...]) -> dict:
+    """Return what :func:`_fit_batch` does, of no spectra."""
+    model, m = prepared.model, prepared.model.n_linear
+    sizes = {
+        "x": model.n_params,
+        "x_sd": model.n_params,
+        "weights": len(_strengths()),
+        "fitted": model.window.n_window,
+        "baseline": model.window.n_window,
     }
-    return replace(model, **tensors)
+    kinds = {"fitted": complex, "baseline": complex, "steps": int, "converged": bool}
+    names = ("x", "x_sd", "misfit", "weights", "fitted", "baseline", "steps", "converged", "cost", "dimension")
+    out: dict = {name: np.zeros((0, sizes[name]) if name in sizes else 0, kinds.get(name, float)) for name in names}
+    vector, matrix = np.zeros((0, m)), np.zeros((0, m, m))
+    return out | {name: Estimate(vector, matrix, vector, vector, vector, vector) for name in priors}

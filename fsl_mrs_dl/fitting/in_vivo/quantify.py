@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,10 +15,12 @@ from ...core.metabolites import typical_concentrations
 from ...io.basis import Basis
 from ...physics.in_vivo_components import priors_table
 from ..options import FitOptions
-from .fit import Acquisition, fit_spectra
+from .fit import Acquisition, fit_prepared, learnt, prepare
+from .prepared import PreparedModel
 from .result import InVivoFit
+from .water_reference import water_reference
 
-__all__ = ["is_in_vivo", "quantify_in_vivo"]
+__all__ = ["acquisition_of", "fit_with_prepared", "is_in_vivo", "prepare_in_vivo", "quantify_in_vivo"]
 
 
 def is_in_vivo(basis: Basis) -> bool:
@@ -63,6 +66,82 @@ def quantify_in_vivo(
     usable = usable_fids(rows)
     if not usable.any():
         raise DataError("every FID is zero or holds NaN; there is nothing to fit.")
+    on_grid, basis_scale, acquisition = _scaled(basis, axes, options)
+    energy = np.linalg.norm(rows[usable], axis=-1)
+    fid_scale = 100 / float(np.sqrt(np.mean(energy**2))) if options.rescale else 1.0
+    scaled, reference = rows[usable] * fid_scale, None
+    water = _water_rows(water, len(rows), axes, usable)
+    if water is not None:
+        reference = water_reference(water, axes)
+        scaled = reference.corrected(scaled)
+    prepared = prepare(
+        scaled,
+        on_grid,
+        basis.names,
+        axes,
+        acquisition,
+        from_water=reference is not None,
+        device=choose_device(options.device),
+    )
+    prepared, first_pass = learnt(
+        replace(prepared, basis_scale=basis_scale), scaled, acquisition, reference, options.max_iter
+    )
+    fits = fit_prepared(
+        scaled, prepared, reference=reference, max_iter=options.max_iter, starts=first_pass, progress=progress
+    )
+    return InVivoFit.of(fits, prepared, usable, fid_scale)
+
+
+def prepare_in_vivo(fids: np.ndarray, basis: Basis, axes: Axes, options: FitOptions) -> PreparedModel:
+    """Settle what the fits of a study share: window, and priors learnt from some of its spectra.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(n, n_points)``
+        Usable spectra of the study, scaled; at most 64 take part.
+    basis : Basis
+        Chosen metabolites only.
+    axes : Axes
+        Of the data.
+    options : FitOptions
+        As for :func:`quantify_in_vivo`.
+
+    Raises
+    ------
+    BasisError, OptionError
+    """
+    on_grid, basis_scale, acquisition = _scaled(basis, axes, options)
+    prepared = prepare(fids, on_grid, basis.names, axes, acquisition, device=choose_device(options.device))
+    prepared, _ = learnt(replace(prepared, basis_scale=basis_scale), fids, acquisition, max_iter=options.max_iter)
+    return prepared.to("cpu").with_whole_baseline()
+
+
+def fit_with_prepared(
+    fids: np.ndarray, prepared: PreparedModel, *, fid_scale: float = 1.0, max_iter: int = 40, batch: int = 256
+) -> InVivoFit:
+    """Fit scaled FIDs with a prepared model; those of zeros or NaN become rows of NaN.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(n, n_points)``
+        Multiplied by ``fid_scale`` already.
+    prepared : PreparedModel
+    batch : int
+        Spectra that are fitted at once.
+    """
+    usable = usable_fids(fids)
+    fits = fit_prepared(fids[usable], prepared, max_iter=max_iter, batch=batch)
+    return InVivoFit.of(fits, prepared, usable, fid_scale)
+
+
+def _scaled(basis: Basis, axes: Axes, options: FitOptions) -> tuple[np.ndarray, np.ndarray, Acquisition]:
+    """Return basis spectra on the data's time grid ``(n_metabs, n_points)``, their factors ``(n_metabs,)``, and the
+    measurement.
+
+    Raises
+    ------
+    BasisError, OptionError
+    """
     basis.check_match(axes.spec_freq_mhz, axes.nucleus)
     if not is_in_vivo(basis):
         raise OptionError(
@@ -74,21 +153,8 @@ def quantify_in_vivo(
         )
     ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
     on_grid = basis.resampled(axes.dwelltime, axes.n_points)
-    basis_scale = 100 / np.linalg.norm(on_grid.mean(0)) if options.rescale else 1.0
-    energy = np.linalg.norm(rows[usable], axis=-1)
-    fid_scale = 100 / float(np.sqrt(np.mean(energy**2))) if options.rescale else 1.0
-    fits = fit_spectra(
-        rows[usable] * fid_scale,
-        on_grid * basis_scale,
-        basis.names,
-        axes,
-        acquisition_of(options, ppmlim),
-        water=_water_rows(water, len(rows), axes, usable),
-        max_iter=options.max_iter,
-        device=choose_device(options.device),
-        progress=progress,
-    )
-    return InVivoFit.of(fits, axes, ppmlim, usable, fid_scale, np.full(basis.n_metabs, basis_scale))
+    scale = 100 / np.linalg.norm(on_grid.mean(0)) if options.rescale else 1.0
+    return on_grid * scale, np.full(basis.n_metabs, scale), acquisition_of(options, ppmlim)
 
 
 def acquisition_of(options: FitOptions, ppmlim: tuple[float, float]) -> Acquisition:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -18,21 +17,16 @@ from ...physics.in_vivo_model import InVivoModel
 from ...physics.signal_model import SignalModel
 from ...physics.smooth_baseline import SmoothBaseline
 from ..quantification import Quantification
-from .fit import Fits, smooth_baseline_of
+from .fit import Fits
+from .prepared import PreparedModel, whole_baseline_of
 from .water_reference import WaterReference
 
-__all__ = ["InVivoFit", "InVivoSignal", "MACROMOLECULES"]
+__all__ = ["InVivoFit", "InVivoSignal", "MACROMOLECULES", "concentration_names", "parameter_names", "signal_of"]
 
 MACROMOLECULES = "MM"
 """Name of the sum of all macromolecules among the concentrations."""
 
 _LEAST_AMPLITUDE = 1e-12  # of the common scale
-
-
-@lru_cache(maxsize=4)
-def _baseline_on(ppm: bytes, n: int) -> SmoothBaseline:
-    """Return the smooth baseline of a window, by the bytes of its chemical shifts."""
-    return smooth_baseline_of(np.frombuffer(ppm, float, n), "1H")
 
 
 @dataclass(frozen=True)
@@ -106,6 +100,33 @@ class InVivoSignal:
         return self.axes.window(self.ppmlim)
 
 
+def signal_of(prepared: PreparedModel, dimension: float = np.nan) -> InVivoSignal:
+    """Describe a prepared model, whose baselines have an effective dimension of ``dimension``."""
+    names = tuple(concentration_names(prepared.model))
+    return InVivoSignal(prepared.axes, prepared.ppmlim, names, _EstimatedBaseline(dimension))
+
+
+def concentration_names(model: InVivoModel) -> list[str]:
+    """Return the names of metabolites and lipids, then of the sum of all macromolecules, if there are any."""
+    names, n_linear = model.components.names, model.n_linear
+    return [*names[:n_linear], *([MACROMOLECULES] if len(names) > n_linear else [])]
+
+
+def parameter_names(model: InVivoModel) -> list[str]:
+    """Return the names of all parameters, in the order of :meth:`InVivoFit.parameter_values`."""
+    components, s = model.components, model.slices
+    out = [*concentration_names(model), "shift_hz", "phi0_rad", "phi1_rad_per_hz"]
+    out += ["log_lorentz_per_s", "log_gauss_per_s2"]
+    out += [f"shift_hz_{name}" for name in components.names]
+    out += [f"damping_per_s_{name}" for name in components.names[: components.n_linear]]
+    macromolecules = components.names[components.n_linear :]
+    out += [f"log_amplitude_{name}" for name in macromolecules]
+    out += [f"log_width_{name}" for name in macromolecules] if "q" in s else []
+    if "shape" in s:
+        out += [f"line_shape_{hz:+.3g}_hz" for hz in model.shape_hz.tolist()]
+    return [*out, "baseline_dimension"]
+
+
 @dataclass(repr=False)
 class InVivoFit(Quantification):
     """Fits with the in-vivo model; every array has one row per spectrum.
@@ -134,6 +155,8 @@ class InVivoFit(Quantification):
     population : tuple of ndarray
         Mean ``(n, n_metabs)`` and covariance ``(n, n_metabs, n_metabs)`` with a prior as narrow as a healthy
         population.
+    whole_baseline : SmoothBaseline, optional
+        In the window of whole spectra; computed where it is needed by default.
     """
 
     fitted_model: InVivoModel = field(repr=False, kw_only=True)
@@ -146,6 +169,7 @@ class InVivoFit(Quantification):
     between_models: np.ndarray = field(repr=False, kw_only=True)
     by_prior: np.ndarray = field(repr=False, kw_only=True)
     population: tuple[np.ndarray, np.ndarray] = field(repr=False, kw_only=True)
+    whole_baseline: SmoothBaseline | None = field(repr=False, kw_only=True, default=None)
 
     # -- estimates -------------------------------------------------------------------------------------------------
 
@@ -216,16 +240,7 @@ class InVivoFit(Quantification):
 
     def parameter_names(self) -> list[str]:
         """Return the names of all parameters, in the order of :meth:`parameter_values`."""
-        components, s = self.fitted_model.components, self.fitted_model.slices
-        out = [*self.names, "shift_hz", "phi0_rad", "phi1_rad_per_hz", "log_lorentz_per_s", "log_gauss_per_s2"]
-        out += [f"shift_hz_{name}" for name in components.names]
-        out += [f"damping_per_s_{name}" for name in components.names[: components.n_linear]]
-        macromolecules = components.names[components.n_linear :]
-        out += [f"log_amplitude_{name}" for name in macromolecules]
-        out += [f"log_width_{name}" for name in macromolecules] if "q" in s else []
-        if "shape" in s:
-            out += [f"line_shape_{hz:+.3g}_hz" for hz in self.fitted_model.shape_hz.tolist()]
-        return [*out, "baseline_dimension"]
+        return parameter_names(self.fitted_model)
 
     def _in_order(self, values: np.ndarray, conc: np.ndarray, last: np.ndarray) -> np.ndarray:
         s, n_linear = self.fitted_model.slices, self.fitted_model.n_linear
@@ -308,7 +323,9 @@ class InVivoFit(Quantification):
         residual = units.fid_to_spec(fids) - self.spectra("no baseline", rows)
         residual = np.where(self.usable[rows][:, None], residual, 0.0)[:, first:last]
         about = priors_table()["baseline"]
-        baseline = _baseline_on(self.model.axes.ppm()[first:last].tobytes(), last - first)
+        baseline = self.whole_baseline
+        if baseline is None:
+            baseline = whole_baseline_of(self.model.axes.ppm()[first:last], "1H")
         # A spectrum of more points has a smaller baseline in each, and the same noise.
         strengths = np.asarray(about["strengths"]) * np.sqrt(used / self.model.n_points)
         shares = baseline.shares(strengths)
@@ -338,18 +355,17 @@ class InVivoFit(Quantification):
         return InVivoFit(**values)
 
     @classmethod
-    def of(cls, fits: Fits, axes: Axes, ppmlim, usable: np.ndarray, fid_scale: float, basis_scale) -> InVivoFit:
+    def of(cls, fits: Fits, prepared: PreparedModel, usable: np.ndarray, fid_scale: float) -> InVivoFit:
         """Put the fits of usable spectra in their rows of all.
 
         Parameters
         ----------
         fits : Fits
-        axes : Axes
-            Of the data.
-        ppmlim : (float, float)
+        prepared : PreparedModel
+            That was fitted.
         usable : bool ndarray ``(n,)``
-        fid_scale, basis_scale : float and ndarray
-            What data and basis spectra were multiplied by.
+        fid_scale : float
+            What the data were multiplied by.
         """
         names, conc, cov = _with_macromolecules(fits, "wide")
         _, typical, typical_cov = _with_macromolecules(fits, "population")
@@ -365,8 +381,7 @@ class InVivoFit(Quantification):
         low = np.concatenate([estimate.low, np.clip(conc - 1.96 * sd, 0, None)[:, len(names) - mm :]], 1)
         high = np.concatenate([estimate.high, (conc + 1.96 * sd)[:, len(names) - mm :]], 1)
         zeros = np.zeros((len(conc), mm))
-        dimension = float(np.median(fits.dimension))
-        signal = InVivoSignal(axes, tuple(ppmlim), tuple(names), _EstimatedBaseline(dimension))
+        signal = signal_of(prepared, float(np.median(fits.dimension)) if len(conc) else np.nan)
         params = rows(conc)
         return cls(
             model=cast(SignalModel, signal),
@@ -380,7 +395,7 @@ class InVivoFit(Quantification):
             usable=usable,
             n_iter=rows(fits.steps, 0),
             fid_scale=fid_scale,
-            basis_scale=basis_scale,
+            basis_scale=prepared.basis_scale,
             init="classical",
             fids=rows(fits.fids),
             free=params,
@@ -397,6 +412,7 @@ class InVivoFit(Quantification):
             between_models=rows(np.concatenate([estimate.between, zeros], 1)),
             by_prior=rows(np.concatenate([estimate.prior_share, zeros], 1)),
             population=(rows(typical), rows(typical_cov)),
+            whole_baseline=prepared.whole_baseline,
         )
 
 
@@ -418,7 +434,7 @@ def _with_macromolecules(fits: Fits, prior: str) -> tuple[list[str], np.ndarray,
     """
     model, estimate = fits.model, fits.estimates[prior]
     components, n_linear = model.components, model.n_linear
-    names = list(components.names[:n_linear])
+    names = concentration_names(model)
     if n_linear == len(components.names):
         return names, estimate.mean, estimate.cov
     share = np.abs(components.fids[n_linear:, 0]) * components.expected[n_linear:]
@@ -431,7 +447,7 @@ def _with_macromolecules(fits: Fits, prior: str) -> tuple[list[str], np.ndarray,
     cov = np.zeros((len(total), n_linear + 1, n_linear + 1))
     cov[:, :n_linear, :n_linear] = estimate.cov
     cov[:, n_linear, n_linear] = (total * scale_sd)[:, 0] ** 2
-    return [*names, MACROMOLECULES], np.concatenate([estimate.mean, total], 1), cov
+    return names, np.concatenate([estimate.mean, total], 1), cov
 
 
 def _water_rows(water: WaterReference | None, usable: np.ndarray) -> WaterReference | None:

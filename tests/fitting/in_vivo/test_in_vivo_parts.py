@@ -10,7 +10,7 @@ from scipy import stats
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting.in_vivo.amplitudes import AmplitudePrior, amplitude_posterior, mixture_interval
-from fsl_mrs_dl.fitting.in_vivo.fit import smooth_baseline_of
+from fsl_mrs_dl.fitting.in_vivo.prepared import smooth_baseline_of
 from fsl_mrs_dl.fitting.in_vivo.water_reference import water_reference
 from fsl_mrs_dl.physics.coarse_window import make_window, points_with_signal
 from fsl_mrs_dl.physics.in_vivo_components import build_components, priors_table

@@ -1,0 +1,321 @@
+"""A volume of spectra fitted with the in-vivo model: its maps, and that no chunk settles anything again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.core.errors import OptionError, OutputError
+from fsl_mrs_dl.fitting.in_vivo import fit as fit_module
+from fsl_mrs_dl.fitting.in_vivo.prepared import plain_prepared
+from fsl_mrs_dl.fitting.in_vivo.quantify import fit_with_prepared, quantify_in_vivo
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.mrsi import assemble, chunks, plan, scratch
+from fsl_mrs_dl.mrsi import job as job_module
+from fsl_mrs_dl.mrsi import run as run_module
+from fsl_mrs_dl.mrsi.job import VolumeOptions
+from fsl_mrs_dl.results import layout, model_file
+from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
+from fsleyes_plugin_dl.results_folder import Results
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+GRID = (4, 4, 2)
+N = int(np.prod(GRID))
+ZERO, NAN = 7, 11
+AFFINE = np.diag([8.0, 9.0, 10.0, 1.0])
+OPTIONS = FitOptions(spectral_model="in-vivo", internal_ref=("Cr",), combine=("Glu+Gln",), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, sim_basis):
+    """A folder with a volume of 32 voxels, one of zeros and one with NaN, a mask of all, and the basis set; the truth;
+    the FIDs."""
+    folder = tmp_path_factory.mktemp("volume")
+    truth = simulate_in_vivo(sim_basis, sim_basis.axes, N, seed=9)
+    fids = truth.fids.astype(np.complex64)
+    fids[ZERO], fids[NAN, 3] = 0, np.nan
+    data = nifti.MrsData(fids.reshape(*GRID, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
+    nifti.save(folder / "mrsi.nii.gz", data)
+    nib.save(nib.Nifti1Image(np.ones(GRID, np.uint8), AFFINE), folder / "mask.nii.gz")
+    sim_basis.save(folder / "basis", info="simulated")
+    return folder, truth, fids
+
+
+def words(folder: Path, output: Path, *more: str) -> list[str]:
+    fixed = {"--data": "mrsi.nii.gz", "--basis": "basis", "--mask": "mask.nii.gz"}
+    given = [word for option, name in fixed.items() for word in (option, str(folder / name))]
+    given += ["--output", str(output), "--device", "cpu", "--internal_ref", "Cr", "--combine", "Glu", "Gln"]
+    return ["mrsi", *given, "--spectral-model", "in-vivo", *more]
+
+
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory):
+    """Results of the whole job, 8 voxels a chunk."""
+    out = tmp_path_factory.mktemp("results") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan.prepare, "__kwdefaults__", {**plan.prepare.__kwdefaults__, "chunk": 8})
+        assert main(words(small[0], out, "--parallel-workers", "2")) == 0
+    return out
+
+
+def prepare(folder: Path, output: Path, **more):
+    """Return a job of chunks of 8."""
+    basis = Basis.load(folder / "basis")
+    mask = folder / "mask.nii.gz"
+    return plan.prepare(folder / "mrsi.nii.gz", basis, output, OPTIONS, mask=mask, chunk=8, **more)[0]
+
+
+@pytest.fixture(scope="module")
+def plain_job(small, tmp_path_factory):
+    """The same job with nothing done."""
+    return prepare(small[0], tmp_path_factory.mktemp("job") / "out")
+
+
+@pytest.fixture
+def job(plain_job, tmp_path):
+    """The same with a scratch folder of its own beside ``tmp_path / "out"``."""
+    folder = job_module.scratch_of(tmp_path / "out")
+    shutil.copytree(plain_job.scratch, folder)
+    return replace(plain_job, scratch=folder)
+
+
+def read(folder: Path, name: str) -> np.ndarray:
+    return np.asarray(nib.load(folder / f"{name}.nii.gz").dataobj).reshape(-1)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Content of all files but pictures and options, unpacked."""
+    out = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and path.suffix not in (".txt", ".png"):
+            content = path.read_bytes()
+            out[str(path.relative_to(folder))] = gzip.decompress(content) if path.suffix == ".gz" else content
+    return out
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    ours, theirs = everything(folder), everything(other)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+def usable() -> np.ndarray:
+    return np.delete(np.arange(N), [ZERO, NAN])
+
+
+# -- what is written -----------------------------------------------------------------------------------------------
+
+
+def test_the_folder_has_the_maps_of_the_model(run, sim_basis):
+    for name in (
+        "concs/raw/NAA",
+        "concs/raw/Glu+Gln",
+        "concs/raw/MM",
+        "concs/internal/NAA",
+        "concs/in_vivo/NAA",
+        "concs/posterior_mean/Glu+Gln",
+        "uncertainties/NAA_sd",
+        "uncertainties/NAA_crlb_sd",
+        "uncertainties/NAA_ci95_high",
+        "uncertainties/NAA_prior_share",
+        "uncertainties/NAA_between_models_share",
+        "uncertainties/NAA_ratio_sd",
+        "quality/misfit",
+        "quality/failed",
+        "qc/NAA_snr",
+        "nuisance/shift_group0",
+        "fit/fit",
+        "fit/baseline",
+        "fit/residual",
+    ):
+        assert (run / f"{name}.nii.gz").is_file(), name
+    assert not (run / "concs" / "ml").exists() and (run / "fit_avg.png").is_file()
+    about = json.loads((run / "misc" / "mrs_fit_parameters.json").read_text())
+    assert about["metabolites"][: len(sim_basis.names)] == list(sim_basis.names) and about["metabolites"][-1] == "MM"
+    assert "baseline_dimension" in about["parameters"]
+    assert "(prior-share)" in (run / layout.TREE).read_text() and not list(run.parent.glob(".*"))
+
+
+def test_the_maps_are_near_the_truth_and_the_fits_of_single_spectra(run, small, sim_basis):
+    _, truth, fids = small
+    rows = usable()
+    alone = quantify_in_vivo(fids[rows], sim_basis, sim_basis.axes, OPTIONS)
+    names = [name for name in truth.names if name != "Cr"]
+    under = truth.concentrations[rows][:, [truth.names.index("Cr")]]
+    true = truth.concentrations[rows][:, [truth.names.index(name) for name in names]] / under
+    ratios = np.stack([read(run, f"concs/internal/{name}")[rows] for name in names], 1)
+    assert np.median(np.abs(ratios - true) / true) < 0.15
+    for name in ("NAA", "Cr", "Ins"):
+        column = alone.names.index(name)
+        distance = (read(run, f"concs/in_vivo/{name}")[rows] - alone.conc[:, column]) / alone.crlb_sd[:, column]
+        # The priors of the study come from other spectra of it, in another order.
+        assert np.median(np.abs(distance)) < 0.3
+        low, high = (read(run, f"uncertainties/{name}_ci95_{end}")[rows] for end in ("low", "high"))
+        assert (low <= high).all()
+
+
+def test_what_cannot_be_fitted_is_marked_and_the_rest_is_fitted(run):
+    failed = read(run, "quality/failed")
+    assert failed[ZERO] == failed[NAN] == 2 and (failed[usable()] < 2).all() and (failed == 1).sum() <= 4
+    assert read(run, "quality/fitted").sum() == N - 2
+    for path in run.rglob("*.nii.gz"):
+        if not path.is_symlink():
+            assert np.isfinite(np.asarray(nib.load(path).dataobj)).all(), path
+
+
+def test_fit_and_residual_are_the_data(run, small):
+    fids = small[2]
+    fit, residual, baseline = (
+        nifti.load(run / "fit" / f"{name}.nii.gz").fids.reshape(N, -1) for name in ("fit", "residual", "baseline")
+    )
+    rows = usable()
+    np.testing.assert_allclose((fit + residual)[rows], fids[rows], atol=1e-5 * np.abs(fids[rows]).max())
+    assert not fit[[ZERO, NAN]].any() and baseline[rows].any(1).all()
+
+
+def test_a_viewer_shows_the_folder_without_a_model(run):
+    assert model_file.Evaluator.open(run) is None
+    results = Results.open(run)
+    assert results.evaluator is None and results.kind == "MRSI" and results.default_quantity == "conc-in-vivo"
+    assert results.fitted.sum() == N - 2 and results.spectrum("fit").is_file()
+    assert np.nanmedian(results.percent("conc-in-vivo", "NAA")) < 20
+    assert results.has("prior-share") and results.at((0, 0, 0)).rows
+
+
+# -- on the way ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parallel, workers", [("off", 1), ("local", 2)])
+def test_any_way_gives_the_same_to_the_last_digit(run, job, tmp_path, parallel, workers):
+    if parallel == "local":
+        pytest.importorskip("dask.distributed")
+    run_module.fit_all(job, parallel=parallel, workers=workers, say=lambda text: None)
+    (tmp_path / "out").mkdir()
+    assemble.write_results(tmp_path / "out", job, options_text="")
+    assert_same(tmp_path / "out", run)
+
+
+def test_no_chunk_settles_window_or_priors(job, monkeypatch):
+    monkeypatch.setattr(fit_module, "points_with_signal", lambda *args: 1 / 0)
+    monkeypatch.setattr(fit_module, "study_model", lambda *args: 1 / 0)
+    assert chunks.fit_chunk(job, 0) == 8 and job.done() == [0]
+
+
+def test_a_resumed_job_has_the_same_model(small, job, tmp_path):
+    chunks.fit_chunk(job, 0)
+    again = prepare(small[0], tmp_path / "out", resume=True)
+    assert {path.suffix for path in job.scratch.iterdir()} == {".json", ".npz", ".npy", ".nii"}
+    before, after = plain_prepared(job.in_vivo), plain_prepared(again.in_vivo)
+    assert before.text == after.text and before.arrays.keys() == after.arrays.keys()
+    for name, values in before.arrays.items():
+        assert values.dtype == after.arrays[name].dtype and values.tobytes() == after.arrays[name].tobytes(), name
+    assert again.fid_scale == job.fid_scale and again.prior is None and again.done() == [0]
+
+
+def test_a_run_that_is_killed_goes_on(small, run, tmp_path):
+    out = tmp_path / "out"
+    code = (
+        "import sys, time; from fsl_mrs_dl.mrsi import chunks, plan; from fsl_mrs_dl.cli.main import main\n"
+        "plan.prepare.__kwdefaults__['chunk'] = 8\n"
+        "plain = chunks.fit_voxels\n"
+        "def slow(*args):\n    time.sleep(1)\n    return plain(*args)\n"
+        "chunks.fit_voxels = slow if sys.argv[1] == 'slow' else plain\n"
+        "sys.exit(main(sys.argv[2:]))\n"
+    )
+    call = [sys.executable, "-c", code]
+    given = words(small[0], out, "--parallel-workers", "1")
+    process = subprocess.Popen([*call, "slow", *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    unfinished = job_module.scratch_of(out)
+    for _ in range(4000):
+        if list(unfinished.glob("chunk-*.npz")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert 1 <= len(list(unfinished.glob("chunk-*.npz"))) < 4 and not out.exists()
+    last = subprocess.run([*call, "quick", *given, "--resume"], capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    assert not unfinished.exists() and (out / "fit_avg.png").is_file()
+    assert_same(out, run)
+
+
+def test_a_voxel_that_makes_the_fit_raise_is_marked(small, job, monkeypatch):
+    job = replace(job, volume_options=VolumeOptions(spectra=False))
+    poison = small[2][20].astype(complex) * job.fid_scale
+
+    def brittle(fids, **options):
+        if np.isclose(np.abs(fids).sum(1), np.abs(poison).sum()).any():
+            raise RuntimeError("no")
+        return fit_with_prepared(fids, **options)
+
+    monkeypatch.setattr(chunks.in_vivo_quantify, "fit_with_prepared", brittle)
+    chunks.fit_chunk(job, 2)
+    arrays = scratch.load_arrays(job.file(2), ["index", "failed"])
+    assert arrays["index"][arrays["failed"] == 2].tolist() == [20]
+
+
+def test_a_chunk_without_anything_to_fit(small, tmp_path, sim_basis):
+    fids = small[2][[0, 1, 2, 3]].copy()
+    fids[:2] = np.nan
+    data = nifti.MrsData(fids.reshape(4, 1, 1, -1), sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", affine=AFFINE)
+    nifti.save(tmp_path / "mrsi.nii.gz", data)
+    job, _ = plan.prepare(tmp_path / "mrsi.nii.gz", sim_basis, tmp_path / "out", OPTIONS, chunk=2)
+    run_module.fit_all(job, workers=1)
+    (tmp_path / "out").mkdir()
+    values = assemble.write_results(tmp_path / "out", job, options_text="")
+    assert values["failed"][:2].tolist() == [2, 2] and (values["failed"][2:] < 2).all()
+    assert "2 voxels: could not be fitted" in assemble.summary(job, values)
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "more, option",
+    [
+        (("--baseline", "off"), "--baseline"),
+        (("--share_initial_values",), "--share_initial_values"),
+        (("--h2o", "water.nii.gz"), "--h2o"),
+        (("--prior", "volume"), "--prior volume"),
+    ],
+)
+def test_options_of_the_other_model_are_refused(small, tmp_path, capsys, more, option):
+    assert main(words(small[0], tmp_path / "out", *more)) == 2
+    error = capsys.readouterr().err
+    assert option in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists() and not job_module.scratch_of(tmp_path / "out").exists()
+
+
+def test_other_basis_sets_are_refused(small, tmp_path, sim_basis):
+    few = sim_basis.select(["Cr", "NAA"])
+    with pytest.raises(OptionError, match="priors of 1H spectra of the brain"):
+        plan.prepare(small[0] / "mrsi.nii.gz", few, tmp_path / "out", OPTIONS)
+
+
+@pytest.mark.parametrize("how", ["shape", "missing", "none"])
+def test_a_damaged_model_is_refused(small, job, tmp_path, how):
+    arrays = scratch.load_arrays(job.scratch / "job.npz")
+    if how == "shape":
+        arrays["in_vivo.model.prior_mean"] = arrays["in_vivo.model.prior_mean"][:-1]
+    elif how == "missing":
+        del arrays["in_vivo.window.taper"]
+    else:
+        about = json.loads((job.scratch / "job.json").read_text())
+        (job.scratch / "job.json").write_text(json.dumps(about | {"in_vivo": None}))
+    scratch.save_arrays(job.scratch / "job.npz", arrays)
+    with pytest.raises(OutputError, match="cannot be read"):
+        prepare(small[0], tmp_path / "out", resume=True)
