@@ -92,8 +92,6 @@ def _quality_notes(results: FitResults) -> list[str]:
     """Return notes on spectra that are out of distribution, fitted badly, or should be combined first."""
     import numpy as np
 
-    from ..core.metabolites import is_macromolecule
-
     fit, rows, notes = results.fit, np.flatnonzero(results.fit.usable), []
     outside = int((fit.ood[rows] > layout.OOD_LIMIT).sum())
     if outside:
@@ -103,10 +101,7 @@ def _quality_notes(results: FitResults) -> list[str]:
             " ood_score in uncertainty.csv)."
         )
     if np.nanmedian(fit.misfit[rows]) > 1.5:
-        remedies = [] if fit.model.baseline.mode in ("spline", "estimated") else ["--baseline 'spline, moderate'"]
-        remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]
-        advice = f": try {' or '.join(remedies)}." if remedies else "."
-        notes.append(f"The residual is larger than noise, so the SDs are too small{advice}")
+        notes.append(_misfit_note(fit))
     for tag, size in zip(results.data.dim_tags, results.data.fids.shape[4:]):
         if size > 1:
             remedy = (
@@ -124,6 +119,20 @@ def _quality_notes(results: FitResults) -> list[str]:
             " not detectable."
         )
     return notes
+
+
+def _misfit_note(fit) -> str:
+    """Return what a residual larger than noise means, and what might help."""
+    from ..core.metabolites import is_macromolecule
+
+    if fit.model.name == "in-vivo":
+        remedies = [] if fit.water is not None else ["--h2o with unsuppressed water (line shape, eddy currents)"]
+        remedies += ["a basis set of the same sequence and echo time", "--mm tumour (strong lipids)"]
+        return f"The residual is larger than noise, and counts as noise in the SDs: try {' or '.join(remedies)}."
+    remedies = [] if fit.model.baseline.mode == "spline" else ["--baseline 'spline, moderate'"]
+    remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]
+    advice = f": try {' or '.join(remedies)}." if remedies else "."
+    return f"The residual is larger than noise, so the SDs are too small{advice}"
 
 
 def print_if_little_learnt(card) -> None:
