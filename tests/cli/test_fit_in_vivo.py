@@ -74,12 +74,17 @@ def test_water_makes_the_residual_smaller(files, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("--baseline", "off"), "--baseline: is of FSL-MRS's model; leave it out, or choose --spectral-model fsl-mrs."),
-        (("--free_shift",), "--free_shift: is of FSL-MRS's model"),
+        (
+            ("--baseline", "off"),
+            "--baseline: belongs to FSL-MRS's model; leave it out, or choose --spectral-model fsl-mrs.",
+        ),
+        (("--free_shift",), "--free_shift: belongs to FSL-MRS's model"),
         (("--prior", "volume"), "--prior volume: the in-vivo model has priors of its own; leave it out."),
         (("--estimate", "ml"), "--estimate ml: "),
         (("--mm", "liver"), "--mm liver: no such file"),
         (("--h2o", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),
+        (("--TE", "0.035"), "--TE 0.035: is in ms, 1 to 1000."),
+        (("--TR", "2000"), "--TR 2000: is in s, 0.1 to 60."),
     ],
 )
 def test_refused(files, tmp_path, capsys, words, message):
@@ -93,3 +98,20 @@ def test_water_is_of_the_in_vivo_model_only(files, tmp_path, capsys):
     words = ["--data", str(files / "svs.nii.gz"), "--basis", str(files / "basis"), "--output", str(tmp_path / "out")]
     assert main(["fit", *words, "--h2o", str(files / "water.nii.gz")]) == 2
     assert "--h2o: needs FSL-MRS, which does water-scaled quantification" in capsys.readouterr().err
+
+
+def test_spectra_are_no_water_reference(files, tmp_path, capsys):
+    assert fit(files, tmp_path / "out", "--h2o", str(files / "svs.nii.gz")) == 2
+    assert "this is not unsuppressed water; give the water reference of the scan." in capsys.readouterr().err
+
+
+def test_from_python(files, sim_basis):
+    from fsl_mrs_dl import load, quantify
+    from fsl_mrs_dl.core.errors import OptionError
+
+    svs, water = load(files / "svs.nii.gz"), load(files / "water.nii.gz")
+    about = {"dwelltime": svs.dwelltime, "spec_freq_mhz": svs.spec_freq_mhz}
+    found = quantify(svs.fids[0, 0, 0], sim_basis, spectral_model="in-vivo", water=water.fids[0, 0, 0], **about)
+    assert found.model.name == "in-vivo" and found.water is not None
+    with pytest.raises(OptionError, match="in-vivo only"):
+        quantify(svs.fids[0, 0, 0], sim_basis, water=water.fids[0, 0, 0], **about)
