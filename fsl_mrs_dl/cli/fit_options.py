@@ -191,13 +191,13 @@ def chosen_basis(args, data):
     from ..fitting.data import choose_basis
     from ..io.basis import Basis
 
-    stored = Basis.load(args.basis)
-    if args.conjbasis is None or bool(stored.notes) == args.conjbasis:
-        for note in stored.notes:
+    stored = Basis.load(args.basis, keep=args.keep, ignore=args.ignore)
+    for note in stored.notes:
+        if "conjugate" not in note or args.conjbasis is None or stored.conjugated == args.conjbasis:
             print(f"{args.basis}: {note}.")
     mm = None if _own_macromolecules(args) else args.mm
     _check_preset(args)
-    basis = choose_basis(stored, data, keep=args.keep, ignore=args.ignore, mm=mm, conjugate=args.conjbasis)
+    basis = choose_basis(stored, data, mm=mm, conjugate=args.conjbasis)
     if args.spectral_model == "in-vivo":
         return basis
     default_mm = [name for name in basis.names if name[:2] == "MM" and name[2:].isdigit() and len(name) == 4]

@@ -72,8 +72,8 @@ def choose_basis(
     ------
     BasisError, DataError, OptionError
     """
-    if conjugate is not None and bool(basis.notes) != conjugate:
-        basis = replace(basis, fids=basis.fids.conj(), notes=())
+    if conjugate is not None and basis.conjugated != conjugate:
+        basis = replace(basis, fids=basis.fids.conj(), notes=(), conjugated=conjugate)
     basis.check_match(data.spec_freq_mhz, data.nucleus, data.name)
     basis = basis.select(None if keep is None else list(keep), None if ignore is None else list(ignore))
     return basis if mm is None else add_macromolecules(basis, mm)
