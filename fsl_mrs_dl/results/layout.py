@@ -114,7 +114,14 @@ QUANTITIES = (
     ),
     Quantity("epistemic-sd", _U + "epistemic_sd.nii.gz", "spread of the networks", "a.u.", "cool", "epistemic_sd"),
     Quantity("prior-pull", _U + "prior_pull.nii.gz", "posterior over prior variance", "", "cool", "prior_pull"),
-    Quantity("prior-share", _U + "prior_share.nii.gz", "prior's share of the precision", "", "cool", "prior_share"),
+    Quantity(
+        "prior-share",
+        _U + "prior_share.nii.gz",
+        "share of the variance that priors take away",
+        "",
+        "cool",
+        "prior_share",
+    ),
     Quantity(
         "between-models-share",
         _U + "between_models_share.nii.gz",
