@@ -78,7 +78,7 @@ def run(args) -> None:
 
     check_fsl_mrs_options(args)
     if args.h2o is not None:
-        raise OptionError("is for single spectra so far", option="h2o", remedy="leave it out, or fit with `fit`")
+        raise OptionError("is for single spectra so far", option="h2o", remedy="leave it out")
     begun = time.perf_counter()
     inputs = tuple(name for name in (args.data, args.basis, args.mask, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
