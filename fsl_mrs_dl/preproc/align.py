@@ -14,7 +14,7 @@ from ..core.transients import apply_shift_phase, combination
 from ..io.nifti import MrsData, check_fids, from_image, processing_record, without
 from ..registration.alignment import Alignment, align_transients
 from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
-from .coherence import Coherence, measure_coherence, regions_of
+from .coherence import Coherence, measure_coherence, measure_noise, regions_of
 from .editing import match_subspectra
 from .foreign_regions import ForeignRegion, align_without_foreign_regions
 from .frequency_referencing import Offset, check_nucleus, reference_offset
@@ -116,7 +116,9 @@ class AlignedData:
         if self.left_out:
             words.append(f"without {self.all_left_out}")
         if self.unchanged.any():
-            words.append(f"{int(self.unchanged.sum())} of {len(self.fids)} sets not changed, coherence would have fallen")
+            words.append(
+                f"{int(self.unchanged.sum())} of {len(self.fids)} sets not changed, coherence would have fallen"
+            )
         if self.rejected:
             words.append(f"transients left out: {' '.join(str(one + 1) for one in self.rejected)}")
         return ", ".join(words) + "."
@@ -233,10 +235,19 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         options = replace(options, ppmlim=WATER_WINDOW if on_water else units.nucleus(data.nucleus).ppmlim)
     compared = {"ppmlim": options.ppmlim, "device": device}
     alignment, method = _registered(fids, axes, options, target, compared)
-    alignment, left_out = _without_foreign_regions(fids, alignment, axes, options, target, compared, layout)
+    noise = measure_noise(fids, axes, options.ppmlim)
+    left_out = {}
+    if options.refine and not any(axis < 3 for axis in layout.run):  # voxels do differ
+
+        def repeat(index: int, ranges: tuple) -> Alignment:
+            return _registered(fids[index : index + 1], axes, options, target, compared | {"exclude": ranges})[0]
+
+        alignment, left_out = align_without_foreign_regions(
+            fids, noise, alignment, axes, options.ppmlim, layout.groups, repeat
+        )
     if options.moving_window:
         alignment = _moving(fids, alignment, options.moving_window, axes, left_out, compared)
-    alignment, coherence = _kept_from_harm(fids, alignment, axes, options.ppmlim)
+    alignment, coherence = _kept_from_harm(fids, noise, alignment, axes, options.ppmlim)
     subspectra, offset = None, None
     lost = (alignment.flag == "weak").mean() > 0.5  # noise has nothing that could be matched
     if layout.edit is not None and layout.grid[layout.edit] > 1 and target is None and not lost:
@@ -272,17 +283,6 @@ def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tu
     return unrefined_alignment(fids, proposal, axes, keep_mean=keep_mean, **compared), method
 
 
-def _without_foreign_regions(fids, alignment: Alignment, axes, options: AlignOptions, target, compared: dict, layout):
-    """Return the alignment, repeated where regions became coherent that metabolites do not own, and those regions."""
-    if not options.refine or any(axis < 3 for axis in layout.run):
-        return alignment, {}
-
-    def repeat(index: int, ranges: tuple) -> Alignment:
-        return _registered(fids[index : index + 1], axes, options, target, compared | {"exclude": ranges})[0]
-
-    return align_without_foreign_regions(fids, alignment, axes, options.ppmlim, layout.groups, repeat)
-
-
 def _moving(fids, alignment: Alignment, width: int, axes, left_out: dict, compared: dict) -> Alignment:
     """Register every set to a moving window, without the regions that were left out."""
     out = register_to_moving_window(fids, alignment, width, axes, **compared)
@@ -294,9 +294,9 @@ def _moving(fids, alignment: Alignment, width: int, axes, left_out: dict, compar
     return out
 
 
-def _kept_from_harm(fids, alignment: Alignment, axes, ppmlim) -> tuple[Alignment, list[Coherence]]:
+def _kept_from_harm(fids, noise, alignment: Alignment, axes, ppmlim) -> tuple[Alignment, list[Coherence]]:
     """Return the alignment, with shifts and phases of 0 in sets whose coherence it lessens, and the coherence."""
-    coherence = measure_coherence(fids, alignment, axes, regions_of(fids, axes, ppmlim))
+    coherence = measure_coherence(fids, noise, alignment, axes, regions_of(fids, axes, ppmlim))
     fallen = np.array([one.fallen for one in coherence])
     if fallen.any():
         zero = torch.zeros(int(fallen.sum()), fids.shape[2])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..core.axes import Axes
-from ..core.transients import apply_shift_phase, transient_noise_sd
+from ..core.transients import apply_shift_phase, squared, transient_noise_sd
 from ..registration.alignment import Alignment
 from ..registration.nuisance_lines import NUISANCE_LINES
 from ..registration.signal import nuisance_kinds
@@ -26,6 +26,7 @@ __all__ = [
     "energies",
     "has_fallen",
     "measure_coherence",
+    "measure_noise",
     "regions_of",
     "rising_weight",
     "usable_transients",
@@ -47,8 +48,6 @@ class Regions:
 
     Attributes
     ----------
-    ppmlim : (float, float) or None
-        The whole window.
     ppm : ndarray, shape (n_points,)
     window, owned : bool ndarray, shape (n_points,)
         The window without nuisance lines, and the part of it that metabolites' singlets own.
@@ -58,7 +57,6 @@ class Regions:
         Weight of the FIDs' points, as many as the spectra have.
     """
 
-    ppmlim: tuple[float, float] | None
     ppm: np.ndarray
     window: np.ndarray
     owned: np.ndarray
@@ -124,9 +122,7 @@ class Coherence:
     fallen: bool
 
 
-def regions_of(
-    fids: np.ndarray, axes: Axes, ppmlim: tuple[float, float] | None, *, late: bool = False
-) -> Regions:
+def regions_of(fids: np.ndarray, axes: Axes, ppmlim: tuple[float, float] | None, *, late: bool = False) -> Regions:
     """Return the regions of a window.
 
     Parameters
@@ -156,34 +152,48 @@ def regions_of(
         for inside in named.values():
             owned |= inside
         named["rest"] = window & ~owned
-    return Regions(ppmlim, ppm, window, owned, named, weight)
+    return Regions(ppm, window, owned, named, weight)
 
 
-def energies(fids: np.ndarray, shift_hz, phase_deg, axes: Axes, weight: np.ndarray, ppmlim) -> Energies:
+def energies(fids: np.ndarray, noise: np.ndarray, shift_hz, phase_deg, axes: Axes, regions: Regions) -> Energies:
     """Return the energies of transients with shifts and phases removed.
 
     Parameters
     ----------
     fids : complex array, shape (n_channels, n_transients, n_points)
+    noise : ndarray, shape (n_channels, n_transients)
+        As :func:`measure_noise` returns it.
     shift_hz, phase_deg : array, shape (n_transients,), or 0
     axes : Axes
-    weight : ndarray, shape (n_used,)
-        Weight of the first points of FIDs; the others are left out.
-    ppmlim : (float, float) or None
-        The window, around which the noise is measured: receivers' filters take it from the ends of the spectrum.
+    regions : Regions
     """
-    n = fids.shape[1]
-    sd = _noise(fids, axes, ppmlim)
-    usual = np.median(sd, axis=1)
-    usual = np.maximum(usual, max(1e-9 * np.abs(fids).max(), np.finfo(float).tiny))
-    part = fids[..., : len(weight)].astype(complex)
-    moved = apply_shift_phase(part, np.asarray(shift_hz), np.asarray(phase_deg), axes.dwelltime)
-    size = np.sqrt((weight**2).sum())
-    spectra = np.fft.fftshift(np.fft.fft(moved * weight, axis=-1), axes=-1) / (usual[:, None, None] * size)
-    each = (np.abs(spectra) ** 2).sum(1)
-    coherent = (np.abs(spectra.sum(1)) ** 2 - each) / (n * (n - 1))
-    noise = 2 * ((sd / usual[:, None]) ** 2).mean(1)
-    return Energies(coherent.sum(0), (each / n - noise[:, None]).sum(0), float(noise.sum()), n)
+    n, weight = fids.shape[1], regions.weight
+    usual = np.median(noise, axis=1)
+    usual = np.maximum(usual, max(1e-9 * float(np.abs(fids[..., 0]).max()), np.finfo(float).tiny))
+    scale = torch.as_tensor(weight / (usual[:, None, None] * np.sqrt((weight**2).sum())))
+    # Single precision is enough here, and takes half the time.
+    moved = (torch.as_tensor(fids[..., : len(weight)]) * scale).to(torch.complex64)
+    shift, phase = (np.broadcast_to(np.asarray(x, float), n) for x in (shift_hz, phase_deg))
+    spectra = torch.fft.fft(apply_shift_phase(moved, shift.copy(), phase.copy(), axes.dwelltime))
+    each = squared(spectra).double().sum(1)
+    coherent = (squared(spectra.sum(1).to(torch.complex128)) - each) / (n * (n - 1))
+    of_noise = 2 * ((noise / usual[:, None]) ** 2).mean(1)
+    total = each / n - torch.as_tensor(of_noise[:, None])
+    coherent, total = (np.fft.fftshift(x.sum(0).numpy()) for x in (coherent, total))
+    return Energies(coherent, total, float(of_noise.sum()), n)
+
+
+def measure_noise(fids: np.ndarray, axes: Axes, ppmlim: tuple[float, float] | None) -> np.ndarray:
+    """Return the noise SD per real and imaginary part of FIDs ``(..., n_points)``, ``(...)``.
+
+    It is that around the window: receivers' filters take the noise from the ends of the spectrum.
+    """
+    spectra = torch.fft.fftshift(torch.fft.fft(torch.as_tensor(fids), norm="ortho"), dim=-1)
+    if ppmlim is not None:
+        ppm = axes.ppm()
+        around = np.flatnonzero((ppm > min(ppmlim) - _AROUND_PPM) & (ppm < max(ppmlim) + _AROUND_PPM))
+        spectra = spectra[..., around[0] : around[-1] + 1] if len(around) > 64 else spectra
+    return transient_noise_sd(spectra).double().numpy()
 
 
 def has_fallen(before: Energies, after: Energies, regions: Regions) -> bool:
@@ -194,12 +204,16 @@ def has_fallen(before: Energies, after: Energies, regions: Regions) -> bool:
     return bool(new < (1 - _FALL) * old - _SURE * _noise_sd(before, judged))
 
 
-def measure_coherence(fids: np.ndarray, alignment: Alignment, axes: Axes, regions: Regions) -> list[Coherence]:
+def measure_coherence(
+    fids: np.ndarray, noise: np.ndarray, alignment: Alignment, axes: Axes, regions: Regions
+) -> list[Coherence]:
     """Return the coherence of every set.
 
     Parameters
     ----------
     fids : complex array, shape (n_sets, n_channels, n_transients, n_points)
+    noise : ndarray, shape (n_sets, n_channels, n_transients)
+        As :func:`measure_noise` returns it.
     alignment : Alignment
         Of the same; outliers and failed transients are not counted.
     axes : Axes
@@ -212,10 +226,10 @@ def measure_coherence(fids: np.ndarray, alignment: Alignment, axes: Axes, region
         if used.sum() < 2 or not regions.window.any():
             out.append(unknown)
             continue
-        one = one[:, used]
-        before = energies(one, 0, 0, axes, regions.weight, regions.ppmlim)
+        one, sd = one[:, used], noise[index][:, used]
+        before = energies(one, sd, 0, 0, axes, regions)
         shift, phase = alignment.shift_hz[index, used], alignment.phase_deg[index, used]
-        after = energies(one, shift, phase, axes, regions.weight, regions.ppmlim)
+        after = energies(one, sd, shift, phase, axes, regions)
         by_region = {
             name: (before.share(inside), after.share(inside))
             for name, inside in regions.named.items()
@@ -232,16 +246,6 @@ def usable_transients(alignment: Alignment, index: int, fids: np.ndarray) -> np.
     finite = np.isfinite(fids).all((0, 2)) & (fids != 0).any((0, 2))
     good = finite & np.isin(alignment.flag[index], ("ok", "weak"))
     return good if good.sum() > finite.sum() / 2 else finite
-
-
-def _noise(fids: np.ndarray, axes: Axes, ppmlim) -> np.ndarray:
-    """Return the noise SD per real and imaginary part around the window, ``(n_channels, n_transients)``."""
-    spectra = np.fft.fftshift(np.fft.fft(fids.astype(complex), axis=-1, norm="ortho"), axes=-1)
-    if ppmlim is not None:
-        ppm = axes.ppm()
-        around = (ppm > min(ppmlim) - _AROUND_PPM) & (ppm < max(ppmlim) + _AROUND_PPM)
-        spectra = spectra[..., around] if around.sum() > 64 else spectra
-    return transient_noise_sd(torch.as_tensor(spectra)).numpy()
 
 
 def _noise_sd(one: Energies, inside: np.ndarray) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.axes import Axes
 from ..registration.alignment import Alignment
 from ..registration.nuisance_lines import NUISANCE_LINES
-from .coherence import Energies, Regions, energies, regions_of, rising_weight, usable_transients
+from .coherence import Energies, Regions, energies, regions_of, usable_transients
 
 __all__ = ["ForeignRegion", "align_without_foreign_regions", "foreign_regions"]
 
@@ -58,21 +58,22 @@ class ForeignRegion:
 
 
 def foreign_regions(
-    fids: np.ndarray, shift_hz: np.ndarray, phase_deg: np.ndarray, axes: Axes, regions: Regions
+    fids: np.ndarray, noise: np.ndarray, shift_hz: np.ndarray, phase_deg: np.ndarray, axes: Axes, regions: Regions
 ) -> list[ForeignRegion]:
     """Return the regions of one set that became coherent though metabolites do not own them.
 
     Parameters
     ----------
     fids : complex array, shape (n_channels, n_transients, n_points)
+    noise : ndarray, shape (n_channels, n_transients)
     shift_hz, phase_deg : ndarray, shape (n_transients,)
         Of the alignment.
     axes : Axes
     regions : Regions
         With ``late`` ends of the FIDs.
     """
-    before = energies(fids, 0, 0, axes, regions.weight, regions.ppmlim)
-    after = energies(fids, shift_hz, phase_deg, axes, regions.weight, regions.ppmlim)
+    before = energies(fids, noise, 0, 0, axes, regions)
+    after = energies(fids, noise, shift_hz, phase_deg, axes, regions)
     if not (before.present(regions.owned) or after.present(regions.owned)):
         return []
     usual = _rise(before, after, regions.owned)
@@ -102,6 +103,7 @@ def foreign_regions(
 
 def align_without_foreign_regions(
     fids: np.ndarray,
+    noise: np.ndarray,
     alignment: Alignment,
     axes: Axes,
     ppmlim: tuple[float, float] | None,
@@ -113,6 +115,8 @@ def align_without_foreign_regions(
     Parameters
     ----------
     fids : complex array, shape (n_sets, n_channels, n_transients, n_points)
+    noise : ndarray, shape (n_sets, n_channels, n_transients)
+        As :func:`fsl_mrs_dl.preproc.coherence.measure_noise` returns it.
     alignment : Alignment
         Of the same.
     axes : Axes
@@ -136,22 +140,24 @@ def align_without_foreign_regions(
         if used.sum() > 2:
             shift, phase = alignment.shift_hz[index, used], alignment.phase_deg[index, used]
             by_group.setdefault(int(groups[index]), []).extend(
-                foreign_regions(one[:, used], shift, phase, axes, regions)
+                foreign_regions(one[:, used], noise[index][:, used], shift, phase, axes, regions)
             )
-    left_out = {}
+    left_out, early = {}, regions_of(fids, axes, ppmlim)
     for index, one in enumerate(fids):
         without = _joined(by_group.get(int(groups[index]), []))
         if not without:
             continue
         again = repeat(index, tuple((region.low, region.high) for region in without))
         used = usable_transients(alignment, index, one)
-        old, new = (
-            energies(one[:, used], x.shift_hz[k, used], x.phase_deg[k, used], axes, regions.weight, regions.ppmlim)
-            for x, k in ((alignment, index), (again, 0))
-        )
+
+        def coherent(x: Alignment, k: int, where: Regions, used=used, one=one, sd=noise[index]) -> np.ndarray:
+            return energies(one[:, used], sd[:, used], x.shift_hz[k, used], x.phase_deg[k, used], axes, where).coherent
+
         foreign = np.any([(regions.ppm >= region.low) & (regions.ppm < region.high) for region in without], axis=0)
-        kept = new.coherent[regions.owned].sum() >= (1 - _LOST) * old.coherent[regions.owned].sum()
-        if kept and new.coherent[foreign].sum() < old.coherent[foreign].sum():
+        less = coherent(again, 0, regions)[foreign].sum() < coherent(alignment, index, regions)[foreign].sum()
+        # Late in the FID an echo may reach into the region of a singlet.
+        old, new = (coherent(x, k, early)[early.owned].sum() for x, k in ((alignment, index), (again, 0)))
+        if less and new >= (1 - _LOST) * old:
             alignment, left_out[index] = alignment.with_sets([index], again), without
     return alignment, left_out
 

@@ -193,8 +193,7 @@ def align_transients(
     baseline_order : int, optional
         Order of the complex polynomial over the window that may differ in every transient. Default: none.
     unstable : tuple of {'water', 'lipids'}, optional
-        Lines that may differ in every transient. Default: for 1H with a window those that are not the signal asked
-        for, see :func:`fsl_mrs_dl.registration.signal.nuisance_kinds`; nothing else.
+        Lines that may differ in every transient. Default: :func:`fsl_mrs_dl.registration.signal.nuisance_kinds`.
     exclude : tuple of (float, float)
         Ranges in ppm inside the window that are not compared.
     n_iter : int

@@ -223,7 +223,10 @@ def _window_arrays(axes: Axes, ppmlim, taper_ppm, baseline_order, unstable, excl
         weight[(ppm >= low) & (ppm <= high)] = 0.0
     if (weight > 0).sum() < 8 + n_baseline:
         raise OptionError(
-            f"hardly anything of the ppm window {ppmlim} remains", option="exclude", value=exclude, remedy="exclude less"
+            f"hardly anything of the ppm window {ppmlim} remains",
+            option="exclude",
+            value=exclude,
+            remedy="exclude less",
         )
     powers = np.zeros((n_points, n_baseline))
     x = np.linspace(-1, 1, last - first)

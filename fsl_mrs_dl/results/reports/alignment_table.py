@@ -86,7 +86,8 @@ def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
         known = [f"{name} {old:.3f}, {new:.3f}" for name, (old, new) in pairs.items() if old == old and new == new]
         if known:
             sentences.append(
-                f"Coherence (share of the signal's energy that survives averaging) before and aligned: {'; '.join(known)}."
+                "Coherence (share of the signal's energy that survives averaging) before and aligned:"
+                f" {'; '.join(known)}."
             )
     return sentences
 
