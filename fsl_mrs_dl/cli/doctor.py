@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import json
 import platform
@@ -48,6 +47,8 @@ def examine() -> list[Finding]:
 
 def _ourselves() -> list[Finding]:
     """Return the versions of this package and of the libraries that it needs."""
+    from importlib import metadata  # slow to load, and not needed for any help
+
     out = [
         Finding(GOOD, f"FSL-MRS-DL {__version__} in {Path(__file__).parents[1]}, Python {platform.python_version()}")
     ]
@@ -66,8 +67,8 @@ def _ourselves() -> list[Finding]:
         "safetensors",
     ):
         try:
-            libraries.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
+            libraries.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
             missing.append(name)
     out.append(Finding(GOOD, ", ".join(libraries)))
     if missing:
@@ -209,15 +210,17 @@ def _starts_this_python(launcher: Path) -> bool:
 
 def _fsleyes() -> list[Finding]:
     """Return the versions of FSLeyes and its plugin for MRS."""
+    from importlib import metadata  # slow to load, and not needed for any help
+
     if importlib.util.find_spec("fsleyes") is None and shutil.which("fsleyes") is None:
         return [Finding(ABSENT, "FSLeyes: not installed here")]
     try:
-        text = f"FSLeyes {importlib.metadata.version('fsleyes')}"
-    except importlib.metadata.PackageNotFoundError:
+        text = f"FSLeyes {metadata.version('fsleyes')}"
+    except metadata.PackageNotFoundError:
         return [Finding(ABSENT, f"FSLeyes: {shutil.which('fsleyes')}, of another environment")]
     try:
-        text += f" with fsleyes-plugin-mrs {importlib.metadata.version('fsleyes-plugin-mrs')}"
-    except importlib.metadata.PackageNotFoundError:
+        text += f" with fsleyes-plugin-mrs {metadata.version('fsleyes-plugin-mrs')}"
+    except metadata.PackageNotFoundError:
         text += ", without fsleyes-plugin-mrs, which shows results of FSL-MRS"
     return [Finding(GOOD, text)]
 

@@ -258,7 +258,7 @@ def test_settings_that_cannot_be_read_are_said_in_one_line(tmp_path, capsys):
     (tmp_path / "models" / "settings.json").write_text('{"scale": ')
     assert main(["supervised", "--output", str(tmp_path), "--networks", "cnn"]) == 2
     error = capsys.readouterr().err
-    assert "settings.json: does not say" in error and error.count("\n") == 1
+    assert "settings.json: is no list of the networks" in error and error.count("\n") == 1
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path, capsys):
