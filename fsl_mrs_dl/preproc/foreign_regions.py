@@ -28,6 +28,7 @@ _TIMES = 2.5  # that the coherence rises more than that of the singlets
 _OFFSET = 0.05  # of the coherence, so that a rise from next to nothing is not all the proof
 _ECHO_S = 0.03  # an echo is highest later than this
 _LOST = 2e-3  # of the singlets' coherent energy that a repeat may lose
+_MOST_KEPT = 0.5  # of the rise of a foreign region's coherent energy that may remain in a repeat
 _MOST_SETS = 64  # in files of more sets the search would take longer than the alignment
 
 
@@ -150,13 +151,16 @@ def align_without_foreign_regions(
         again = repeat(index, tuple((region.low, region.high) for region in without))
         used = usable_transients(alignment, index, one)
 
-        def coherent(x: Alignment, k: int, where: Regions, used=used, one=one, sd=noise[index]) -> np.ndarray:
-            return energies(one[:, used], sd[:, used], x.shift_hz[k, used], x.phase_deg[k, used], axes, where).coherent
+        def coherent(where: Regions, inside, shift=0, phase=0, fids=one[:, used], sd=noise[index][:, used]) -> float:
+            return energies(fids, sd, shift, phase, axes, where).coherent[inside].sum()
 
+        estimates = [(x.shift_hz[k, used], x.phase_deg[k, used]) for x, k in ((alignment, index), (again, 0))]
         foreign = np.any([(regions.ppm >= region.low) & (regions.ppm < region.high) for region in without], axis=0)
-        less = coherent(again, 0, regions)[foreign].sum() < coherent(alignment, index, regions)[foreign].sum()
+        before, old, new = (coherent(regions, foreign, *moved) for moved in ((0, 0), *estimates))
+        # Metabolites' lines become as coherent without being compared.
+        less = new < before + _MOST_KEPT * (old - before)
         # Late in the FID an echo may reach into the region of a singlet.
-        old, new = (coherent(x, k, early)[early.owned].sum() for x, k in ((alignment, index), (again, 0)))
+        old, new = (coherent(early, early.owned, *moved) for moved in estimates)
         if less and new >= (1 - _LOST) * old:
             alignment, left_out[index] = alignment.with_sets([index], again), without
     return alignment, left_out

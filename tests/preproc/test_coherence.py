@@ -40,6 +40,12 @@ def drifting(clean, n, rng, sd=0.05, hz=3.0, deg=40.0):
     return fids + sd * (rng.standard_normal(fids.shape) + 1j * rng.standard_normal(fids.shape))
 
 
+def jumping(clean, n, rng):
+    """Transients ``(n, n_points)`` with jumps of the frequency by 20 Hz and back."""
+    shift = np.where(np.arange(n) // (n // 3) == 1, 20.0, 0.0)
+    return apply_shift_phase(drifting(clean, n, rng), -shift, 0, DWELL)
+
+
 def echoes(n, rng, ppm=3.7, at_s=0.24, height=4.0):
     """A spurious echo of random phase and amplitude in every transient, ``(n, n_points)``."""
     shape = np.exp(-0.5 * ((TIME - at_s) / 0.02) ** 2 + 2j * np.pi * (ppm - 4.65) * FREQ * TIME)
@@ -246,6 +252,7 @@ def test_nothing_is_left_out_of_strong_drift_or_noise_and_the_result_is_the_regi
         drifting(CLEAN, 48, rng, sd=0.6),
         drifting(CLEAN, 48, rng, hz=0, deg=0),
         drifting(CLEAN + 5 * line(4.7, 20), 48, rng),
+        jumping(CLEAN + 0.3 * line(3.75) - 0.3 * line(3.65) + 0.3 * line(2.45) - 0.3 * line(2.4), 48, rng),
     ):
         aligned = align.align_data(svs(fids), AlignOptions(method="classical", device="cpu"))
         assert not aligned.left_out and not aligned.unchanged.any()
