@@ -282,7 +282,7 @@ def _fsleyes_maps(results: Results, look: Look, picture: map_display.Picture, sc
     if codes.any():
         table = scratch / "marks.lut"
         lines = [f"{key} {r} {g} {b} {text.split(' (')[0]}\n" for key, (text, (r, g, b)) in map_display.MARKS.items()]
-        table.write_text("".join(lines))
+        table.write_text("".join(lines), encoding="utf-8")
         words += [
             _save(scratch / "marks.nii.gz", codes, results.affine),
             "--overlayType",

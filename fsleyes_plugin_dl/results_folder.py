@@ -417,13 +417,15 @@ def _values(image, path: Path) -> np.ndarray:
 def _reference(folder: Path) -> str:
     """Return the reference of ratios in options.txt or summary.csv."""
     try:
-        reference = json.JSONDecoder().raw_decode((folder / "options.txt").read_text())[0].get("internal_ref")
+        reference = (
+            json.JSONDecoder().raw_decode((folder / "options.txt").read_text(encoding="utf-8"))[0].get("internal_ref")
+        )
         if reference:
             return "+".join([reference] if isinstance(reference, str) else reference)
     except (OSError, ValueError, AttributeError):
         pass
     try:
-        head = (folder / "summary.csv").read_text().split("\n", 1)[0].split(",")
+        head = (folder / "summary.csv").read_text(encoding="utf-8").split("\n", 1)[0].split(",")
         return next(word[1:] for word in head if word.startswith("/") and " " not in word)
     except (OSError, StopIteration, UnicodeDecodeError):
         return "the internal reference"

@@ -82,3 +82,14 @@ def test_errors_name_options_in_fields_not_in_text(path):
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
             assert not beginning(node.exc.args[0]).startswith("--"), f"{name(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", files(()))
+def test_text_is_read_and_written_with_an_encoding(path):
+    """Without one it depends on the locale."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            named = {keyword.arg for keyword in node.keywords}
+            # The function write_text of io.output takes a path and a text.
+            text = node.func.attr == "read_text" or (node.func.attr == "write_text" and len(node.args) == 1)
+            assert not text or "encoding" in named, f"{name(path)}:{node.lineno}"

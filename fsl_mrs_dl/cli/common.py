@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from ..core.errors import OutputError
 
-__all__ = ["add_common_arguments", "say", "new_file", "write_whole", "processed_file", "progress_bar", "link"]
+__all__ = [
+    "add_common_arguments",
+    "say",
+    "new_file",
+    "write_whole",
+    "processed_file",
+    "progress_bar",
+    "link",
+    "read_basis",
+]
 
 
 def add_common_arguments(parser, *, output: str = "output folder", device: bool = True) -> None:
@@ -25,6 +35,16 @@ def say(args, text: str) -> None:
     """Print a line if --verbose was given."""
     if args.verbose:
         print(text)
+
+
+def read_basis(path):
+    """Read a basis set and print what was repaired."""
+    from ..io.basis import Basis
+
+    basis = Basis.load(path)
+    for note in basis.notes:
+        print(f"{path}: {note}.")
+    return basis
 
 
 def new_file(path: Path, overwrite: bool) -> Path:
@@ -47,7 +67,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as exc:
         temporary.unlink(missing_ok=True)
@@ -76,7 +96,9 @@ def link(folder: Path, final: Path, name: str, target: Path) -> None:
     """Link the results to their input by a relative link, as FSL-MRS does."""
 
     ending = (
-        "".join(target.suffixes[-2:]) if target.name.endswith(".nii.gz") else (target.suffix if name == "data" else "")
+        "".join(target.suffixes[-2:])
+        if target.name.lower().endswith(".nii.gz")
+        else (target.suffix if name == "data" else "")
     )
     link = folder / f"{name}{ending}"
     link.symlink_to(os.path.relpath(target.resolve(), final.resolve()))
@@ -94,7 +116,7 @@ def processed_file(args, data) -> Path:
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output}: is a file, not a folder", remedy="choose another `output`")
     stem = args.filename or Path(args.file).name
-    stem = stem.removesuffix(".gz").removesuffix(".nii")
+    stem = re.sub(r"(\.nii)?(\.gz)?$", "", stem, flags=re.IGNORECASE)
     target = new_file(args.output / f"{stem}.nii.gz", args.overwrite)
     if data.path is not None and target.resolve() == data.path.resolve():
         raise OutputError(f"{target}: is the input file itself", remedy="choose another `output` or `filename`")

@@ -204,7 +204,7 @@ def _starts_this_python(launcher: Path) -> bool:
     if launcher.parent.resolve() == folder.resolve():
         return True
     with contextlib.suppress(OSError):
-        return str(folder) in launcher.read_text(errors="replace")
+        return str(folder) in launcher.read_text(errors="replace", encoding="utf-8")
     return False
 
 

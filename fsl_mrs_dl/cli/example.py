@@ -42,7 +42,7 @@ def run(args) -> None:
             status = args.main(job + (["--debug"] if args.debug else []))
             if status:
                 sys.exit(status)
-        truth = json.loads((folder / "truth.json").read_text())
+        truth = json.loads((folder / "truth.json").read_text(encoding="utf-8-sig"))
     _compare_with_truth(args.output / "fit" / "uncertainty.csv", truth)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .common import add_common_arguments
+from .common import add_common_arguments, read_basis
 
 __all__ = ["add_arguments"]
 
@@ -165,11 +165,10 @@ def _simulate_basis(args) -> None:
 def _simulate_svs(args) -> None:
     from ..io import nifti
     from ..io import output as output_module
-    from ..io.basis import Basis
     from ..simulation import acquisition
 
     acquired = acquisition.simulate_svs(
-        Basis.load(args.basis),
+        read_basis(args.basis),
         transients=args.transients,
         snr=args.snr,
         seed=args.seed,
@@ -179,7 +178,7 @@ def _simulate_svs(args) -> None:
     )
     with output_module.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
         nifti.save(folder / "svs.nii.gz", acquired.data)
-        (folder / "truth.json").write_text(json.dumps(acquired.truth, indent=1))
+        (folder / "truth.json").write_text(json.dumps(acquired.truth, indent=1), encoding="utf-8")
     print(
         f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz,"
         f" {args.output}/truth.json"
@@ -188,14 +187,13 @@ def _simulate_svs(args) -> None:
 
 def _simulate_mrsi(args) -> None:
     from ..io import output as output_module
-    from ..io.basis import Basis
     from ..physics.macromolecules import add_macromolecules
     from ..simulation import phantom
 
     inputs = tuple(path for path in (args.basis, args.mm) if path and Path(path).exists())
     # The folder is checked before the work is done.
     output_module.new_output_folder(args.output, args.overwrite, inputs)
-    basis = Basis.load(args.basis) if args.basis else None
+    basis = read_basis(args.basis) if args.basis else None
     if args.mm:
         basis = add_macromolecules(basis or phantom.default_basis(max(64, args.n_points), None), args.mm)
     options = phantom.PhantomOptions(

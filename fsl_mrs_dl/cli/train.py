@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import OptionError
+from .common import read_basis
 from .tables import members_text, print_accuracy, print_if_little_learnt
 from .train_arguments import add_kinds
 
@@ -209,10 +210,9 @@ def _encoders_tried(args) -> tuple[str, ...]:
 
 def _universal(args):
     """Return the maker of trainings for any protocol, or for those of one basis set."""
-    from ..io.basis import Basis
     from ..training.universal import UniversalTraining
 
-    basis = Basis.load(args.basis) if args.basis else None
+    basis = read_basis(args.basis) if args.basis else None
 
     def make(settings, encoder):
         network = {"encoder": encoder or "resnet"} if args.train == "quant" else None
@@ -257,7 +257,6 @@ def _registration(args):
 
 def _quantifier(args):
     """Return the maker of trainings for one basis set, self-supervised or supervised."""
-    from ..io.basis import Basis
     from ..networks.self_supervised_quantification import METHODS
 
     _check_method(args, [*METHODS, "supervised"])
@@ -265,7 +264,7 @@ def _quantifier(args):
         raise OptionError(
             "is trained for one basis set", option="method", value=args.method, remedy="give it with `basis`"
         )
-    basis = Basis.load(args.basis)
+    basis = read_basis(args.basis)
     return (_supervised if args.method == "supervised" else _self_supervised)(args, basis)
 
 
@@ -322,10 +321,9 @@ def _self_supervised(args, basis):
 
 def _denoiser(args):
     """Return the maker of trainings of a denoiser for one basis set."""
-    from ..io.basis import Basis
     from ..training.denoiser import DenoiserTraining
 
-    basis = Basis.load(args.basis)
+    basis = read_basis(args.basis)
 
     def make(settings, encoder):
         return DenoiserTraining(

@@ -14,7 +14,9 @@ __all__ = ["canonical_name", "typical_concentrations", "is_known", "is_macromole
 @lru_cache
 def _table() -> dict:
     """Return the table of concentrations and of other names of metabolites."""
-    return json.loads(resources.files("fsl_mrs_dl").joinpath("data/brain_concentrations.json").read_text())
+    return json.loads(
+        resources.files("fsl_mrs_dl").joinpath("data/brain_concentrations.json").read_text(encoding="utf-8")
+    )
 
 
 def is_macromolecule(name: str) -> bool:

@@ -119,7 +119,7 @@ def load(what: str | Path, names) -> Prior:
     path = Path(what)
     if str(what) not in recipes_module.recipe_names() and path.is_file():
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
         except (UnicodeDecodeError, json.JSONDecodeError) as exc:
             raise OptionError(f"is not JSON ({exc})", option="prior", value=what) from exc
         if isinstance(content, dict) and "concentrations" not in content and "augment" not in content:

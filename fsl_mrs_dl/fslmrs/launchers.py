@@ -37,7 +37,7 @@ def _folder() -> Path:
 def is_ours(path: Path) -> bool:
     """Tell whether a file was written by :func:`add`."""
     try:
-        return _MARK in path.read_text(errors="replace")[:400]
+        return _MARK in path.read_text(errors="replace", encoding="utf-8")[:400]
     except OSError:
         return False
 
@@ -78,7 +78,9 @@ def add() -> list[Path]:
         for name in NAMES:
             written.append(folder / f".{name}.part")
             text = _TEXT.format(python=shlex.quote(sys.executable), mark=_MARK, name=name)
-            with os.fdopen(os.open(written[-1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o777), "w") as file:
+            with os.fdopen(
+                os.open(written[-1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o777), "w", encoding="utf-8"
+            ) as file:
                 file.write(text)
         for name, path in zip(NAMES, written):
             path.replace(folder / name)

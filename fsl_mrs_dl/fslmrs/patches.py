@@ -247,7 +247,7 @@ def _with_config(words, library):
     at = expanded.index("--config")
     path, expanded = expanded[at + 1], expanded[:at] + expanded[at + 2 :]
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8-sig") as file:
             settings = library.DefaultConfigFileParser().parse(file)
     except Exception as exc:
         from ..core.errors import OptionError

@@ -43,7 +43,7 @@ class DlAlign:
                 file=dataobj.datafilename,
             )
             folder = Path(args["output"])
-            (folder / "dl_align.csv").write_text(alignment_table(aligned))
+            (folder / "dl_align.csv").write_text(alignment_table(aligned), encoding="utf-8")
             if args.get("generateReports") or args.get("allreports"):
                 write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename)
         print(summary_line(aligned))

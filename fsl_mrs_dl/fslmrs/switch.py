@@ -26,7 +26,7 @@ def starter_files() -> list[Path]:
 
 def starter_text() -> str:
     """Return the content of such a file."""
-    return resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text()
+    return resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text(encoding="utf-8")
 
 
 def status() -> tuple[bool, str]:
@@ -61,7 +61,8 @@ def turn_off() -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(
-                "While this file exists FSL-MRS-DL adds nothing to FSL-MRS; 'fsl_mrs_dl hook on' removes it.\n"
+                "While this file exists FSL-MRS-DL adds nothing to FSL-MRS; 'fsl_mrs_dl hook on' removes it.\n",
+                encoding="utf-8",
             )
             return path
         except OSError:
@@ -95,7 +96,7 @@ def turn_on() -> list[Path]:
     if not starter_files():
         path = Path(sysconfig.get_path("purelib")) / PTH
         try:
-            path.write_text(starter_text())
+            path.write_text(starter_text(), encoding="utf-8")
         except OSError as exc:
             raise OutputError(
                 f"{path}: cannot be written ({exc.strerror})", remedy="ask the maintainer of this environment"

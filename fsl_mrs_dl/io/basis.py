@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from .. import __version__
 from ..core import units
 from ..core.axes import Axes
 from ..core.errors import BasisError
+from .basis_files import BasisEntry, check_alike, chosen_entries, read_entries
 
 __all__ = ["Basis", "detect_conjugation"]
-
-_GIVE = "give a folder of FSL-MRS .json files or an LCModel .BASIS file"
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,8 @@ class Basis:
         File or folder that it was read from, for messages.
     notes : tuple of str
         Repairs made when it was read, in sentences.
+    conjugated : bool
+        Its frequency axis ran backwards and was reversed when it was read.
     """
 
     fids: np.ndarray
@@ -51,6 +52,7 @@ class Basis:
     widths_hz: tuple[float | None, ...] = ()
     source: str = "the basis set"
     notes: tuple[str, ...] = ()
+    conjugated: bool = False
 
     @property
     def axes(self) -> Axes:
@@ -91,33 +93,39 @@ class Basis:
         return 1 / self.dwelltime
 
     @classmethod
-    def load(cls, path: str | Path) -> Basis:
+    def load(cls, path: str | Path, *, keep: Sequence[str] | None = None, ignore: Sequence[str] | None = None) -> Basis:
         """Read a basis set: a folder of FSL-MRS ``.json`` files, or one LCModel ``.BASIS`` file; sorted by name.
 
-        A set whose frequency axis has the opposite sign is conjugated, and ``notes`` records it.
+        A set whose frequency axis has the opposite sign is conjugated, and spectra that are zero everywhere are left
+        out; ``notes`` records both.  ``keep`` and ``ignore`` choose metabolites as :meth:`select` does, before the
+        checks of single ones.
 
         Raises
         ------
         BasisError
-            Missing, unreadable, inconsistent or doubled entries.
+            Missing, unreadable, inconsistent or doubled entries among the chosen ones.
         """
-        path = Path(path)
-        if path.is_dir():
-            basis = _read_json_folder(path)
-        elif path.is_file() and path.suffix.lower() == ".basis":
-            basis = _read_lcmodel(path)
-        elif path.is_file():
-            raise BasisError(f"{path}: not a basis set", remedy=_GIVE)
-        else:
-            raise BasisError(f"{path}: no such basis set", remedy=_GIVE)
-        order = np.argsort(basis.names)
-        basis = replace(
-            basis,
-            fids=basis.fids[order],
-            names=tuple(basis.names[i] for i in order),
-            widths_hz=tuple(basis.widths_hz[i] for i in order),
+        source = str(path)
+        entries = read_entries(Path(path))
+        chosen = chosen_entries(entries, keep, ignore, source)
+        check_alike(chosen)
+        empty = [entry.name for entry in chosen if not entry.fid.any()]
+        notes = (f"left out, as they are zero everywhere: {', '.join(empty)}",) if empty else ()
+        chosen = [entry for entry in chosen if entry.fid.any()]
+        if not chosen:
+            raise BasisError(f"{source}: its spectra are zero everywhere", remedy="simulate them again")
+        first = min(chosen, key=lambda entry: entry.source)
+        basis = cls(
+            np.stack([entry.fid for entry in chosen]),
+            tuple(entry.name for entry in chosen),
+            first.dwelltime,
+            first.spec_freq_mhz,
+            next((entry.nucleus for entry in chosen if entry.nucleus), "1H"),
+            tuple(entry.width_hz for entry in chosen),
+            source,
+            notes,
         )
-        return basis.oriented()
+        return basis._oriented_as(_usable_like(entries, chosen[0]))
 
     @classmethod
     def from_fsl_mrs(cls, basis, *, conjugate: bool = False) -> Basis:
@@ -152,15 +160,19 @@ class Basis:
                 "basis_name": name,
                 "basis_nucleus": self.nucleus,
             }
-            (folder / f"{name}.json").write_text(json.dumps({"basis": content, "meta": meta}))
+            (folder / f"{name}.json").write_text(json.dumps({"basis": content, "meta": meta}), encoding="utf-8")
         return folder
 
     def oriented(self) -> Basis:
         """Return the set with the usual sign of its frequency axis; ``notes`` records a conjugation."""
-        if not detect_conjugation(self.fids, self.axes):
+        return self._oriented_as(self.fids)
+
+    def _oriented_as(self, fids: np.ndarray) -> Basis:
+        """Conjugate the set if ``fids``, of more metabolites than are chosen, have a frequency axis that runs back."""
+        if not detect_conjugation(fids, self.axes):
             return self
         note = "the frequency axis ran backwards and was reversed (complex conjugate)"
-        return replace(self, fids=self.fids.conj(), notes=self.notes + (note,))
+        return replace(self, fids=self.fids.conj(), notes=(*self.notes, note), conjugated=not self.conjugated)
 
     def select(self, keep: list[str] | None = None, ignore: list[str] | None = None) -> Basis:
         """Return the set with the metabolites in ``keep`` (None: all) and not in ``ignore``, in the same order.
@@ -189,7 +201,8 @@ class Basis:
         """Return the basis FIDs on another time grid, complex ``(n_metabs, n_points)``.
 
         Band-limited interpolation: the spectrum is cut or padded with zeros to the new bandwidth, then the FID to the
-        new length.  The last requested point must lie within the set (rounded to nanoseconds).
+        new length.  The last requested point may lie behind the set's by half a dwell time, which is more than the
+        rounding of dwell times in headers.
 
         Raises
         ------
@@ -197,7 +210,7 @@ class Basis:
             If the set is too short in time.
         """
         have, need = (self.n_points - 1) * self.dwelltime, (n_points - 1) * dwelltime
-        if round(need, 9) > round(have, 9):
+        if need - have > 0.5 * max(self.dwelltime, dwelltime):
             raise BasisError(
                 f"{self.source}: covers {have * 1e3:.0f} ms, the data need {need * 1e3:.0f} ms",
                 remedy="simulate it with more points, or shorten the data",
@@ -281,6 +294,12 @@ class Basis:
         return [group - lowest for group in out]
 
 
+def _usable_like(entries: Sequence[BasisEntry], like: BasisEntry) -> np.ndarray:
+    """Return the FIDs of all entries with the axis of ``like`` that hold a signal."""
+    alike = [entry.fid for entry in entries if len(entry.fid) == len(like.fid) and entry.dwelltime == like.dwelltime]
+    return np.stack([fid for fid in alike if np.isfinite(fid).all() and fid.any()] or [like.fid])
+
+
 def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
     """Tell whether the signal of FIDs ``(..., n_points)`` is on the wrong side of the carrier.
 
@@ -302,94 +321,3 @@ def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
         return np.linalg.norm(real - (real @ trend) @ trend.T, axis=-1)
 
     return bool(np.mean(power(fids) < power(fids.conj())) >= 0.5)
-
-
-def _read_json_folder(folder: Path) -> Basis:
-    """Read FSL-MRS's format: a JSON file per metabolite."""
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        raise BasisError(
-            f"{folder}: no .json files in this folder",
-            remedy="give a folder of FSL-MRS basis files or an LCModel .BASIS file",
-        )
-    fids, names, widths, axes, nuclei = [], [], [], [], []
-    for file in files:
-        try:
-            content = json.loads(file.read_text())["basis"]
-            fids.append(np.asarray(content["basis_re"], float) + 1j * np.asarray(content["basis_im"], float))
-            axes.append((float(content["basis_dwell"]), _in_mhz(float(content["basis_centre"])), len(fids[-1])))
-        except (KeyError, TypeError, ValueError, UnicodeDecodeError) as exc:
-            raise BasisError(
-                f"{file}: not an FSL-MRS basis file ({exc!r})", remedy="remove it from the folder or make it again"
-            ) from exc
-        names.append(str(content.get("basis_name", file.stem)))
-        widths.append(content.get("basis_width"))
-        nuclei.append(content.get("basis_nucleus") or content.get("nucleus") or "1H")
-    for file, axis in zip(files, axes):
-        if not np.allclose(axis, axes[0], rtol=1e-5, atol=0):
-            raise BasisError(
-                f"{file}: dwell time, frequency or length {axis} differs from {files[0].name}'s {axes[0]}",
-                remedy="all files of a set must agree",
-            )
-    return Basis(np.stack(fids), tuple(names), axes[0][0], axes[0][1], nuclei[0], tuple(widths), str(folder))
-
-
-def _in_mhz(frequency: float) -> float:
-    """Return a spectrometer frequency in MHz, which old files hold in Hz; none is 100 GHz."""
-    return frequency / 1e6 if frequency > 1e5 else frequency
-
-
-_END_OF_LINE = re.compile(r"(\S)[ \t]+\$END[ \t]*$", re.MULTILINE | re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"^\s*(\w+)\s*=\s*'?([^',]*?)'?\s*,?\s*$")
-
-
-def _read_lcmodel(path: Path) -> Basis:
-    """Read LCModel's format: namelists of settings, then the *spectrum* of each metabolite in rows of numbers."""
-    settings: dict[str, str] = {}
-    names: list[str] = []
-    shifts: list[int] = []
-    spectra: list[list[float]] = []
-    in_namelist = False
-    values: list[float] | None = None
-    try:
-        # Some programs end a namelist on the line of its last setting.
-        text = _END_OF_LINE.sub(r"\1\n $END", path.read_text(errors="replace"))
-        for line in text.splitlines():
-            stripped = line.strip()
-            if stripped.startswith("$"):
-                section = stripped[1:].split()[0].upper() if stripped[1:].split() else ""
-                in_namelist = section != "END"
-                if section == "BASIS":
-                    settings.pop("METABO", None)
-                    settings.pop("ISHIFT", None)
-                if section == "END" and "METABO" in settings and len(names) == len(spectra):
-                    names.append(settings.pop("METABO").strip())
-                    shifts.append(int(float(settings.pop("ISHIFT", 0))))
-                    values = []
-                    spectra.append(values)
-            elif in_namelist:
-                match = _ASSIGNMENT.match(line)
-                if match:
-                    settings[match[1].upper()] = match[2]
-            elif stripped and values is not None:
-                values.extend(float(word) for word in stripped.replace("D", "E").split())
-        dwelltime, frequency = float(settings["BADELT"]), float(settings["HZPPPM"])
-    except (KeyError, ValueError) as exc:
-        raise BasisError(
-            f"{path}: not a readable LCModel basis set ({exc!r})", remedy="it needs HZPPPM, BADELT and METABO entries"
-        ) from exc
-    if dwelltime <= 0:
-        raise BasisError(
-            f"{path}: this LCModel basis set is encrypted (BADELT {dwelltime:g})", remedy="simulate one of your own"
-        )
-    if not spectra or len({len(s) for s in spectra}) != 1 or len(spectra[0]) % 2:
-        raise BasisError(
-            f"{path}: its spectra differ in length or are missing",
-            remedy="the file is incomplete: copy it again",
-        )
-    numbers = np.asarray(spectra)
-    spec = numbers[:, 0::2] + 1j * numbers[:, 1::2]
-    spec = np.stack([np.roll(row, -shift) for row, shift in zip(spec, shifts)])
-    # LCModel's time axis runs the other way in phase.
-    fids = np.fft.ifft(spec, axis=-1).conj()
-    return Basis(fids, tuple(names), dwelltime, frequency, "1H", (None,) * len(names), str(path))

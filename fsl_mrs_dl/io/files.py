@@ -59,9 +59,9 @@ def claim(output: Path, about: dict) -> None:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            path.write_text(json.dumps(about) + "\n")
+            path.write_text(json.dumps(about) + "\n", encoding="utf-8")
             return
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise OutputError(f"{output}: cannot be written to ({exc.strerror})", remedy="choose another `output`") from exc
     except ValueError as exc:

@@ -22,6 +22,7 @@ __all__ = [
     "MrsData",
     "load",
     "load_header",
+    "open_image",
     "from_image",
     "image_of",
     "save",
@@ -132,8 +133,10 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
     if file is None:
         raise DataError(f"{path}: no such file", remedy="give the path of a NIfTI-MRS file (.nii or .nii.gz)")
     try:
-        # The image library reads the extension from the name of a link's target.
-        image = NIFTI_MRS(file.resolve(), validate_on_creation=False)
+        # The image library reads the extension from the name of a link's target, and in small letters only.
+        target = file.resolve()
+        source = target if target.name.endswith((".nii", ".nii.gz")) else open_image(target)
+        image = NIFTI_MRS(source, validate_on_creation=False)
         return convert(image, path=file, name=str(path))
     except NotNIFTI_MRS as exc:
         raise DataError(f"{path}: not a NIfTI-MRS file ({exc})", remedy="convert it with spec2nii") from exc
@@ -144,6 +147,26 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
         if type(exc).__module__.split(".")[0] not in ("fsl", "nifti_mrs", "nibabel"):
             raise
         raise DataError(f"{path}: cannot be read as NIfTI-MRS ({exc})", remedy=_CONVERT) from exc
+
+
+def open_image(path: Path):
+    """Open a NIfTI file, whatever letters its ending is written in; its array is read on demand.
+
+    Raises
+    ------
+    nibabel.filebasedimages.ImageFileError, OSError
+        If it is no NIfTI file.
+    """
+    import nibabel
+    from nibabel.fileholders import FileHolder
+
+    if path.name.endswith((".nii", ".nii.gz")):
+        return nibabel.load(path)
+    holders = {"header": FileHolder(str(path)), "image": FileHolder(str(path))}
+    try:
+        return nibabel.Nifti2Image.from_file_map(holders)
+    except (nibabel.spatialimages.HeaderDataError, nibabel.filebasedimages.ImageFileError, ValueError):
+        return nibabel.Nifti1Image.from_file_map(holders)
 
 
 def from_image(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
@@ -269,7 +292,7 @@ def save(
         If the folder cannot be written.
     """
     path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
         path = path.with_name(path.name + ".nii.gz")
     image = image_of(data)
     if method:
@@ -281,7 +304,7 @@ def save(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written ({exc.strerror})", remedy="choose another `output`") from exc
-    with whole_file(path, ".nii.gz" if path.name.endswith(".gz") else ".nii") as temporary:
+    with whole_file(path, ".nii.gz" if path.name.lower().endswith(".gz") else ".nii") as temporary:
         image.save(str(temporary))
     return path
 

@@ -34,6 +34,8 @@ class Volume:
         Byte that its array begins at.
     stored : str
         NumPy type of its numbers.
+    slope, intercept : float
+        Scaling of the header, ``scl_slope`` and ``scl_inter``: a value is slope * number + intercept.
     """
 
     about: nifti.MrsData
@@ -41,6 +43,8 @@ class Volume:
     file: Path
     offset: int
     stored: str
+    slope: float = 1.0
+    intercept: float = 0.0
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -62,6 +66,8 @@ class Volume:
 
         ``index`` ``(n,)`` counts voxels with z fastest, as NumPy does.
         """
+        from nibabel.volumeutils import apply_read_scaling
+
         index = np.asarray(index)
         x, y, z = np.unravel_index(index, self.grid)
         # Files count with x fastest, and one point of all voxels comes before the next.
@@ -75,6 +81,7 @@ class Volume:
             part = np.array(flat[:, low:high])[:, place - low]
         else:
             part = np.array(flat[:, place])
+        part = apply_read_scaling(part, self.slope, self.intercept)
         wide = np.complex64 if part.dtype.itemsize <= 8 else np.complex128
         return np.ascontiguousarray(part.T.astype(wide, copy=False).conj())
 
@@ -87,11 +94,9 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
     DataError
         If it cannot be read, or has higher dimensions.
     """
-    import nibabel
-
     about = nifti.load_header(path)
     file = Path(about.path or path).resolve()
-    image = cast(Any, nibabel.load(file))
+    image = cast(Any, nifti.open_image(file))
     proxy = image.dataobj
     if not np.issubdtype(proxy.dtype, np.complexfloating):
         raise DataError(
@@ -109,7 +114,7 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
             raise DataError(f"{path}: {tag} has {size} elements, one spectrum per voxel is needed: {remedy}.")
     if shape[3] < 16:
         raise DataError(f"{path}: FIDs have {shape[3]} points", remedy="at least 16 are needed")
-    if file.name.endswith(".gz"):
+    if file.name.lower().endswith(".gz"):
         target = scratch / "data.nii"
         if not target.is_file():
             _unpack(file, target, path)
@@ -119,7 +124,7 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
         raise DataError(
             f"{path}: is cut short ({file.stat().st_size} bytes, {expected} are needed)", remedy="copy it again"
         )
-    return Volume(about, shape[:4], file, int(proxy.offset), proxy.dtype.str)
+    return Volume(about, shape[:4], file, int(proxy.offset), proxy.dtype.str, float(proxy.slope), float(proxy.inter))
 
 
 def _unpack(file: Path, target: Path, path) -> None:

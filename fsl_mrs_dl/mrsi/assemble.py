@@ -48,7 +48,7 @@ def write_results(
     OutputError
         If a chunk cannot be read.
     """
-    (folder / "options.txt").write_text(options_text)
+    (folder / "options.txt").write_text(options_text, encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
         # Packing spectra leaves the interpreter to others.
         packing = pool.submit(_write_all_spectra, folder, job) if job.volume_options.spectra else None

@@ -156,7 +156,7 @@ def read_card(name: str | Path) -> Card:
     folder = find(name)
     path = folder / "card.json"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
         raise DataError(f"{path}: cannot be read as a model card ({exc}); train or copy it again.") from exc
     if not isinstance(content, dict) or content.get("format") != CARD_FORMAT:

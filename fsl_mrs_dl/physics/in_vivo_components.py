@@ -29,7 +29,7 @@ _UNKNOWN_CONCENTRATION = 0.5  # mmol/kg, of a metabolite that the table of typic
 @lru_cache
 def priors_table() -> dict:
     """Return the data file of priors as a dictionary."""
-    return json.loads(resources.files("fsl_mrs_dl").joinpath("data/in_vivo.json").read_text())
+    return json.loads(resources.files("fsl_mrs_dl").joinpath("data/in_vivo.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

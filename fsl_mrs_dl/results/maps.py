@@ -135,7 +135,7 @@ def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None
         group: [name for name, number in zip(fitted, model.groups) if number == group]
         for group in range(model.n_groups)
     }
-    (misc / "metabolite_groups.json").write_text(json.dumps(groups))
+    (misc / "metabolite_groups.json").write_text(json.dumps(groups), encoding="utf-8")
     parameters = model.parameter_names(fitted)
     about = {
         "parameters": parameters,
@@ -143,14 +143,14 @@ def write_misc(folder: Path, model, fitted: list[str], names: list[str]) -> None
         "metabolites": fitted,
         "metabolites_inc_comb": names,
     }
-    (misc / "mrs_fit_parameters.json").write_text(json.dumps(about))
+    (misc / "mrs_fit_parameters.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def write_for_viewer(folder: Path, names: list[str], written: set[str]) -> None:
     """Write the file tree and the colours of a viewer; ``written`` are the keys of quantities and spectra in the
     folder."""
-    (folder / layout.TREE).write_text(layout.tree_text(written))
-    (folder / layout.COLOURS).write_text(layout.colourscheme_text())
+    (folder / layout.TREE).write_text(layout.tree_text(written), encoding="utf-8")
+    (folder / layout.COLOURS).write_text(layout.colourscheme_text(), encoding="utf-8")
     for metab in names:
         link = folder / layout.OF_VOXEL.format(metab=metab).rstrip("/")
         link.parent.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,7 @@ def write_model(folder: Path, model, names: list[str], fits: StoredFits) -> None
         "grid": [int(size) for size in fits.grid],
         "units": "conc: data times fid_scale over basis.npy; gamma, sigma 1/s; eps rad/s; phi0 rad; phi1 rad/Hz",
     }
-    (target / "model.json").write_text(json.dumps(about, indent=2) + "\n")
+    (target / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     arrays = {
         "basis": model.basis.cpu().numpy().astype(np.complex64),
         "projector_u": model.projector_u.real.cpu().numpy().astype(np.float32),
@@ -128,7 +128,7 @@ class Evaluator:
         if not folder.is_dir():
             return None
         try:
-            about = json.loads((folder / "model.json").read_text())
+            about = json.loads((folder / "model.json").read_text(encoding="utf-8-sig"))
             names = ("basis", "projector_u", "projector_d", "rows", "params", "cov", "noise_sd")
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
             place = np.full(int(np.prod(about["grid"])), -1)

@@ -413,4 +413,4 @@ def write_phantom(folder: str | Path, phantom: Phantom) -> None:
     (folder / "truth").mkdir()
     for name, values in (phantom.concentrations | phantom.maps).items():
         image(f"truth/{name}", values, phantom.data.affine)
-    (folder / "truth.json").write_text(json.dumps(phantom.truth, indent=1))
+    (folder / "truth.json").write_text(json.dumps(phantom.truth, indent=1), encoding="utf-8")

@@ -76,9 +76,9 @@ class Recipe:
         """
         path = Path(name)
         if str(name) in recipe_names():
-            text = resources.files("fsl_mrs_dl").joinpath(f"data/recipes/{name}.json").read_text()
+            text = resources.files("fsl_mrs_dl").joinpath(f"data/recipes/{name}.json").read_text(encoding="utf-8")
         elif path.is_file():
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8-sig")
         else:
             raise OptionError(
                 "no such recipe or file", option="recipe", value=name, remedy=f"there are {', '.join(recipe_names())}"

@@ -126,7 +126,7 @@ def record_start(folder: Path, settings: Settings, start: dict, resume: bool) ->
     now = json.loads(json.dumps(now))
     if not resume:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(now, indent=2) + "\n")
+        path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
         return
     before = _read_start(path)
     for key, value in now.items():
@@ -146,7 +146,7 @@ def _read_start(path: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as exc:
         raise DataError(f"{path}: cannot be read ({exc})", remedy="begin anew in another folder") from exc
     if not isinstance(before, dict):

@@ -105,5 +105,5 @@ def search_and_train(
     best = search(make, settings, n_trials, steps, encoders_tried)
     settings = replace(settings, learning_rate=best["learning_rate"], batch_size=best["batch_size"])
     card = train(make(settings, best.get("encoder")), output, command=command)
-    (output / "search.json").write_text(json.dumps(best, indent=2) + "\n")
+    (output / "search.json").write_text(json.dumps(best, indent=2) + "\n", encoding="utf-8")
     return card, best

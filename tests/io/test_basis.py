@@ -282,3 +282,94 @@ def test_groups_as_fsl_mrs_reads_them(small, tmp_path):
     mrs = MRS(ours.fids.sum(0), cf=ours.spec_freq_mhz, bw=ours.bandwidth, nucleus="1H", basis=theirs)
     for spec in (["Lac"], ["Cr", "Lac"], ["Cr+GPC", "Lac"], ["separate_all"], ["combine_all"], [0, 1, 1, 0]):
         assert ours.groups(list(spec)) == list(mrs.parse_metab_groups(list(spec))), spec
+
+
+# ---- a choice settles what the checks would refuse
+
+
+def test_entries_that_are_not_chosen_are_not_checked(small, tmp_path):
+    small.save(tmp_path)
+    (tmp_path / "copy.json").write_text((tmp_path / "Cr.json").read_text())
+    content = json.loads((tmp_path / "Lac.json").read_text())
+    content["basis"]["basis_re"][3] = float("nan")
+    (tmp_path / "Lac.json").write_text(json.dumps(content))
+    dataclasses.replace(small.select(["GPC"]), dwelltime=1 / 4000).save(tmp_path)
+    (tmp_path / "Tau.json").write_text("{")
+    assert Basis.load(tmp_path, keep=["NAA"]).names == ("NAA",)
+    assert Basis.load(tmp_path, ignore=["Cr", "Lac", "GPC", "Tau"]).names == ("NAA",)
+    for left, message in (
+        ("Cr", "the name Cr stands more than once"),
+        ("Lac", "Lac is all zero or holds NaN"),
+        ("GPC", "dwell time, frequency or length"),
+        ("Tau", r"Tau\.json: not an FSL-MRS basis file"),
+    ):
+        with pytest.raises(BasisError, match=message):
+            Basis.load(tmp_path, keep=["NAA", left])
+    with pytest.raises(BasisError, match=r"no metabolite Mac \(given with ignore\); it has "):
+        Basis.load(tmp_path, ignore=["Mac"])
+    with pytest.raises(BasisError, match="no metabolite is left"):
+        Basis.load(tmp_path, keep=["NAA"], ignore=["NAA"])
+
+
+def test_a_choice_does_not_turn_the_frequency_axis(sim_basis, tmp_path):
+    """Its direction is that of most spectra of the file, chosen or not."""
+    whole = Basis.load(sim_basis.save(tmp_path))
+    for name in whole.names:
+        one = Basis.load(tmp_path, keep=[name])
+        np.testing.assert_array_equal(one.fids[0], whole.fids[whole.names.index(name)])
+
+
+def test_spectra_of_zeros_are_left_out_with_a_note(small, tmp_path):
+    fids = small.fids.copy()
+    small.save(tmp_path / "set")
+    for name in ("Cr", "Lac"):
+        content = json.loads((tmp_path / "set" / f"{name}.json").read_text())
+        content["basis"]["basis_re"] = content["basis"]["basis_im"] = [0.0] * 512
+        (tmp_path / "set" / f"{name}.json").write_text(json.dumps(content))
+    fids[[1, 3]] = 0
+    for path in (tmp_path / "set", write_lcmodel(tmp_path / "set.BASIS", fids, small.names)):
+        basis = Basis.load(path)
+        assert basis.names == ("GPC", "NAA")
+        assert basis.notes == ("left out, as they are zero everywhere: Cr, Lac",)
+        assert not basis.conjugated
+        with pytest.raises(BasisError, match="zero everywhere"):
+            Basis.load(path, keep=["Cr"])
+
+
+# ---- tolerances
+
+
+def test_lengths_are_compared_by_the_dwell_time(small):
+    # A header in single precision, and a dwell time of six digits: 1024 ms are 1024 ms.
+    for dwelltime, other in ((5e-4, float(np.float32(5e-4))), (0.000207357807, 0.000207358), (1 / 1200, 0.000833333)):
+        for one, two in ((dwelltime, other), (other, dwelltime)):
+            basis = dataclasses.replace(small, fids=lines([2.01] * 4, n=2048, dwelltime=one), dwelltime=one)
+            np.testing.assert_allclose(basis.resampled(two, 2048), basis.fids, atol=1e-9)
+    with pytest.raises(BasisError, match="covers"):
+        small.resampled(small.dwelltime, 513)
+
+
+def test_files_that_differ_by_rounding_belong_together(small, tmp_path):
+    small.save(tmp_path)
+    near = dataclasses.replace(small.select(["Lac"]), dwelltime=small.dwelltime * (1 + 1e-4), spec_freq_mhz=123.201)
+    near.save(tmp_path)
+    assert Basis.load(tmp_path).dwelltime == small.dwelltime
+    # One that says no nucleus takes that of the others.
+    for name in ("Cr", "NAA"):
+        content = json.loads((tmp_path / f"{name}.json").read_text())
+        del content["basis"]["basis_nucleus"]
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert Basis.load(tmp_path).nucleus == "1H"
+    dataclasses.replace(near, dwelltime=small.dwelltime * (1 + 1e-3)).save(tmp_path)
+    with pytest.raises(BasisError, match="dwell time, frequency or length"):
+        Basis.load(tmp_path)
+
+
+# ---- files of other programs
+
+
+def test_files_that_other_systems_leave(small, tmp_path):
+    small.save(tmp_path)
+    (tmp_path / "._NAA.json").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
+    (tmp_path / "Cr.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "Cr.json").read_bytes())
+    np.testing.assert_allclose(Basis.load(tmp_path).fids, small.fids[np.argsort(small.names)], atol=1e-9)

@@ -1,0 +1,162 @@
+"""Entries of a basis set as its files hold them, before any check that a choice of metabolites may make needless."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import BasisError
+from .lcmodel_basis import read_lcmodel_basis
+
+__all__ = ["BasisEntry", "read_entries", "chosen_entries", "check_alike"]
+
+_GIVE = "give a folder of FSL-MRS .json files or an LCModel .BASIS file"
+
+
+@dataclass(frozen=True)
+class BasisEntry:
+    """One basis spectrum of a file.
+
+    Attributes
+    ----------
+    name : str
+    fid : complex ndarray ``(n_points,)``
+        In the in-memory sign convention; empty where the file cannot be read.
+    dwelltime : float
+        Seconds.
+    spec_freq_mhz : float
+    nucleus : str
+        Empty where the file has none.
+    width_hz : float or None
+    source : str
+        File, for messages.
+    problem : BasisError or None
+        Why the file cannot be read; raised if the entry is chosen.
+    """
+
+    name: str
+    fid: np.ndarray
+    dwelltime: float
+    spec_freq_mhz: float
+    nucleus: str
+    width_hz: float | None
+    source: str
+    problem: BasisError | None = None
+
+
+def read_entries(path: Path) -> list[BasisEntry]:
+    """Read a folder of FSL-MRS's ``.json`` files, or an LCModel ``.BASIS`` file.
+
+    Raises
+    ------
+    BasisError
+        If there is no such file, or nothing of it can be read.
+    """
+    if path.is_dir():
+        return _read_json_folder(path)
+    if path.is_file() and path.suffix.lower() == ".basis":
+        fids, names, dwelltime, frequency = read_lcmodel_basis(path)
+        frequency = _in_mhz(frequency)
+        return [BasisEntry(name, fid, dwelltime, frequency, "1H", None, str(path)) for name, fid in zip(names, fids)]
+    if path.is_file():
+        raise BasisError(f"{path}: not a basis set", remedy=_GIVE)
+    raise BasisError(f"{path}: no such basis set", remedy=_GIVE)
+
+
+def _read_json_folder(folder: Path) -> list[BasisEntry]:
+    """Read FSL-MRS's format: a JSON file per metabolite."""
+    # macOS leaves a file ._NAME.json beside NAME.json where a disk cannot hold its attributes.
+    files = [file for file in sorted(folder.glob("*.json")) if not file.name.startswith(".")]
+    if not files:
+        raise BasisError(f"{folder}: no .json files in this folder", remedy=_GIVE)
+    return [_read_json(file) for file in files]
+
+
+def _read_json(file: Path) -> BasisEntry:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))["basis"]
+        fid = np.asarray(content["basis_re"], float) + 1j * np.asarray(content["basis_im"], float)
+        if fid.ndim != 1:
+            raise ValueError(f"an FID of {fid.ndim} dimensions")
+        return BasisEntry(
+            name=str(content.get("basis_name", file.stem)),
+            fid=fid,
+            dwelltime=float(content["basis_dwell"]),
+            spec_freq_mhz=_in_mhz(float(content["basis_centre"])),
+            nucleus=content.get("basis_nucleus") or content.get("nucleus") or "",
+            width_hz=content.get("basis_width"),
+            source=str(file),
+        )
+    except (KeyError, TypeError, ValueError, OSError) as exc:
+        problem = BasisError(
+            f"{file}: not an FSL-MRS basis file ({exc!r})", remedy="remove it from the folder or make it again"
+        )
+        return BasisEntry(file.stem, np.zeros(0, complex), 0, 0, "", None, str(file), problem)
+
+
+def _in_mhz(frequency: float) -> float:
+    """Return a spectrometer frequency in MHz, which old files hold in Hz; none is 100 GHz."""
+    return frequency / 1e6 if frequency > 1e5 else frequency
+
+
+def chosen_entries(
+    entries: Sequence[BasisEntry], keep: Iterable[str] | None, ignore: Iterable[str] | None, source: str
+) -> list[BasisEntry]:
+    """Return the entries with a name in ``keep`` (None: all) and not in ``ignore``, sorted by name.
+
+    Raises
+    ------
+    BasisError
+        If a name is not there, if none remains, or if one that remains cannot be read.
+    """
+    names = list(dict.fromkeys(entry.name for entry in entries))
+    keep, ignore = list(keep or ()), list(ignore or ())
+    for option, given in (("keep", keep), ("ignore", ignore)):
+        for name in given:
+            if name not in names:
+                raise BasisError(
+                    f"{source}: no metabolite {name} (given with `{option}`)",
+                    remedy=f"it has {', '.join(names)}",
+                )
+    chosen = [entry for entry in entries if (not keep or entry.name in keep) and entry.name not in ignore]
+    if not chosen:
+        raise BasisError(f"{source}: no metabolite is left after `keep` and `ignore`", remedy="give fewer of them")
+    for entry in chosen:
+        if entry.problem:
+            raise entry.problem
+    return sorted(chosen, key=lambda entry: entry.name)
+
+
+def check_alike(entries: Sequence[BasisEntry]) -> None:
+    """Check that all entries have one time axis, to a tenth of a dwell time at its end, and one frequency.
+
+    Raises
+    ------
+    BasisError
+    """
+    first = min(entries, key=lambda entry: entry.source)
+    for entry in entries:
+        if not entry.dwelltime > 0 or not entry.spec_freq_mhz > 0:
+            raise BasisError(
+                f"{entry.source}: dwell time {entry.dwelltime:g} s, frequency {entry.spec_freq_mhz:g} MHz",
+                remedy="both must be positive: make the file again",
+            )
+    for entry in entries:
+        drift = abs(entry.dwelltime - first.dwelltime) * len(first.fid)
+        same = len(entry.fid) == len(first.fid) and drift <= 0.1 * first.dwelltime
+        # Frequencies that differ by a thousandth move a line by less than 0.003 ppm.
+        if not same or abs(entry.spec_freq_mhz / first.spec_freq_mhz - 1) > 1e-3:
+            here, there = ((one.dwelltime, one.spec_freq_mhz, len(one.fid)) for one in (entry, first))
+            raise BasisError(
+                f"{entry.source}: dwell time, frequency or length {here} differs from {Path(first.source).name}'s"
+                f" {there}",
+                remedy="all files of a set must agree",
+            )
+    nuclei = {entry.nucleus: entry.source for entry in entries if entry.nucleus}
+    if len(nuclei) > 1:
+        (one, file), (other, _) = list(nuclei.items())[:2]
+        raise BasisError(f"{file}: is for {one}, another file for {other}", remedy="all files of a set must agree")
