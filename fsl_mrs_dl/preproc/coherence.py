@@ -174,7 +174,9 @@ def energies(fids: np.ndarray, noise: np.ndarray, shift_hz, phase_deg, axes: Axe
     # Single precision is enough here, and takes half the time.
     moved = (torch.as_tensor(fids[..., : len(weight)]) * scale).to(torch.complex64)
     shift, phase = (np.broadcast_to(np.asarray(x, float), n) for x in (shift_hz, phase_deg))
-    spectra = torch.fft.fft(apply_shift_phase(moved, shift.copy(), phase.copy(), axes.dwelltime))
+    if shift.any() or phase.any():
+        moved = apply_shift_phase(moved, shift.copy(), phase.copy(), axes.dwelltime)
+    spectra = torch.fft.fft(moved)
     each = squared(spectra).double().sum(1)
     coherent = (squared(spectra.sum(1).to(torch.complex128)) - each) / (n * (n - 1))
     of_noise = 2 * ((noise / usual[:, None]) ** 2).mean(1)

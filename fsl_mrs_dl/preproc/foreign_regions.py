@@ -29,6 +29,7 @@ _OFFSET = 0.05  # of the coherence, so that a rise from next to nothing is not a
 _ECHO_S = 0.03  # an echo is highest later than this
 _LOST = 2e-3  # of the singlets' coherent energy that a repeat may lose
 _MOST_KEPT = 0.5  # of the rise of a foreign region's coherent energy that may remain in a repeat
+_ENOUGH = 256  # transients, spread evenly, that foreign regions are looked for in
 _MOST_SETS = 64  # in files of more sets the search would take longer than the alignment
 
 
@@ -139,6 +140,8 @@ def align_without_foreign_regions(
     for index, one in enumerate(fids):
         used = usable_transients(alignment, index, one)
         if used.sum() > 2:
+            every = np.flatnonzero(used)
+            used = every[np.linspace(0, len(every) - 1, min(len(every), _ENOUGH)).astype(int)]
             shift, phase = alignment.shift_hz[index, used], alignment.phase_deg[index, used]
             by_group.setdefault(int(groups[index]), []).extend(
                 foreign_regions(one[:, used], noise[index][:, used], shift, phase, axes, regions)
