@@ -208,7 +208,7 @@ def chosen_basis(args, data):
 
 def fit_options(args, basis):
     """Return the FitOptions of parsed arguments, checked."""
-    from ..fitting.data import check_names
+    from ..fitting.data import with_names
     from ..fitting.options import FitOptions
 
     if args.spectral_model == "in-vivo":
@@ -239,8 +239,7 @@ def fit_options(args, basis):
         estimate=args.estimate or "",
         device=args.device,
     )
-    check_names(options, basis.names)
-    return options.check()
+    return with_names(options, basis.names).check()
 
 
 _FSL_MRS_MODEL = (
@@ -265,7 +264,7 @@ def _own_macromolecules(args) -> bool:
 
 def _in_vivo_options(args, basis):
     """Return the FitOptions of the in-vivo model, checked."""
-    from ..fitting.data import check_names
+    from ..fitting.data import with_names
     from ..fitting.options import FitOptions
 
     for name in _FSL_MRS_MODEL:
@@ -289,5 +288,4 @@ def _in_vivo_options(args, basis):
         estimate=args.estimate or "",
         device=args.device,
     )
-    check_names(options, basis.names)
-    return options.check()
+    return with_names(options, basis.names).check()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.errors import DataError, OptionError
+from ..core.metabolites import name_among
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids
 from ..physics.macromolecules import add_macromolecules
@@ -16,7 +17,7 @@ from .options import FitOptions
 from .quantification import Quantification
 from .quantify import quantify
 
-__all__ = ["FittedData", "fit_data", "choose_basis", "average", "check_names", "with_times"]
+__all__ = ["FittedData", "fit_data", "choose_basis", "average", "with_names", "with_times"]
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,20 @@ def average(data: MrsData, tag: str) -> MrsData:
     return replace(data, fids=mean.astype(data.fids.dtype))
 
 
-def check_names(options: FitOptions, names: Sequence[str]) -> None:
-    """Raise OptionError if the reference or a sum holds a metabolite that is not among ``names``."""
+def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
+    """Return options whose reference and sums have the names that these metabolites have among ``names``.
+
+    Raises
+    ------
+    OptionError
+        If one of them is not there; of the usual reference any may be absent.
+    """
     default = FitOptions().internal_ref
-    missing = [name for name in options.internal_ref if name not in names]
-    if missing and options.internal_ref != default:
-        raise OptionError(
-            "is not fitted", option="internal_ref", value=missing[0], remedy=f"there are {', '.join(names)}"
-        )
+    reference = [name_among(name, names) for name in options.internal_ref]
+    if None in reference and options.internal_ref != default:
+        missing = options.internal_ref[reference.index(None)]
+        raise OptionError("is not fitted", option="internal_ref", value=missing, remedy=f"there are {', '.join(names)}")
+    sums = []
     for total in options.combine:
         members = total.split("+")
         if len(members) < 2:
@@ -109,9 +116,14 @@ def check_names(options: FitOptions, names: Sequence[str]) -> None:
                 value=total,
                 remedy="write `combine` GPC PCh, or GPC+PCh in a file",
             )
-        for name in members:
-            if name not in names:
+        for index, name in enumerate(members):
+            member = name_among(name, names)
+            if member is None:
                 raise OptionError("is not fitted", option="combine", value=name, remedy=f"there are {', '.join(names)}")
+            members[index] = member
+        sums.append("+".join(members))
+    internal_ref = options.internal_ref if None in reference else tuple(reference)
+    return replace(options, internal_ref=internal_ref, combine=tuple(sums))
 
 
 def fit_data(
@@ -155,8 +167,7 @@ def fit_data(
     if conjugate is None:
         finite = fids[np.isfinite(fids).all(-1)]
         conjugate = detect_conjugation(finite.mean(0), data.axes)
-    check_names(options, basis.names)
-    options = with_times(options, data).check()
+    options = with_times(with_names(options, basis.names), data).check()
     fids = fids.conj() if conjugate else fids
     if options.spectral_model == "in-vivo":
         from .in_vivo.quantify import quantify_in_vivo
