@@ -81,7 +81,7 @@ def align(data, **options):
     return alignment.apply(fids), alignment
 
 
-def quantify(data, basis=None, *, initial_values=None, progress=None, **options):
+def quantify(data, basis=None, *, initial_values=None, water=None, progress=None, **options):
     """Quantify metabolites by a fit to the maximum of the likelihood; many spectra are fitted at once.
 
     Parameters
@@ -152,6 +152,21 @@ def quantify(data, basis=None, *, initial_values=None, progress=None, **options)
     fids, fit_options = _array(data), FitOptions(**options)
     if initial_values is None:
         fit_options.check()
+    if fit_options.spectral_model == "in-vivo":
+        from .fitting.in_vivo.quantify import quantify_in_vivo
+
+        if initial_values is not None:
+            raise OptionError(
+                "has initial values of its own",
+                option="spectral_model",
+                value="in-vivo",
+                remedy="leave `initial_values` out",
+            )
+        return quantify_in_vivo(
+            fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, water=water, progress=progress
+        )
+    if water is not None:
+        raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")
     return quantify_module.quantify(
         fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, initial_values=initial_values, progress=progress
     )

@@ -99,6 +99,7 @@ def _fit(args, data):
     """Return the results of a fit, before anything is written."""
     from ..fitting.data import fit_data
     from ..io import nifti
+    from ..physics.in_vivo_components import priors_table
     from ..results.fit_results import FitResults
 
     nifti.check_fids(data)
@@ -108,6 +109,13 @@ def _fit(args, data):
     how = f"{options.model} model, baseline {options.baseline}"
     if options.spectral_model == "in-vivo":
         how = "in-vivo model"
+        usual = priors_table()["usual"]
+        for key, option, value, unit in (
+            ("EchoTime", args.TE, 1e3 * usual["te_s"], "ms (--TE)"),
+            ("RepetitionTime", args.TR, usual["tr_s"], "s (--TR)"),
+        ):
+            if option is None and not data.header.get(key):
+                print(f"{args.data}: has no {key}; macromolecules are weighted for {value:g} {unit}.")
     say(args, f"Fitting with {basis.n_metabs} metabolites, {how}")
     with progress_bar(n_spectra) as advance:
         fitted = fit_data(

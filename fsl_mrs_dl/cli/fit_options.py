@@ -112,10 +112,12 @@ def add_fitting_options(group) -> None:
 
 def add_output_options(group) -> None:
     """Add the options of reports and of the data's convention, which are the same for one spectrum and for a volume."""
-    group.add_argument("--TE", type=float, help="echo time in ms, kept with the results (default: from the header)")
     group.add_argument(
-        "--TR", type=float, help="repetition time in s, kept with the results (default: from the header)"
+        "--TE",
+        type=float,
+        help="echo time in ms (default: from the header); the in-vivo model weights macromolecules for it",
     )
+    group.add_argument("--TR", type=float, help="repetition time in s (default: from the header), likewise")
     group.add_argument(
         "--internal_ref", nargs="+", default=["Cr", "PCr"], metavar="METAB", help="internal reference (default: Cr PCr)"
     )
@@ -151,7 +153,7 @@ def check_fsl_mrs_options(args) -> None:
             remedy=f"give that, or run 'fsl_mrs --algo {args.algo}' where FSL-MRS is installed.{args.advice}",
         )
     if args.spectral_model != "in-vivo" and args.h2o is not None:
-        _refuse("h2o", "water-scaled quantification", args)
+        _refuse("h2o", "water-scaled quantification", args, "choose `spectral_model` in-vivo, which uses it, or ")
     for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "Metropolis Hastings fits")):
         for name in names:
             if getattr(args, name.replace("-", "_")) is not None:
@@ -160,7 +162,7 @@ def check_fsl_mrs_options(args) -> None:
         args.baseline = f"poly, {args.baseline_order}"
 
 
-def _refuse(name: str, what: str, args) -> None:
+def _refuse(name: str, what: str, args, otherwise: str = "") -> None:
     """Raise OptionError for an option of a job that only FSL-MRS does."""
     from ..fslmrs.plugin import DlQuant
 
@@ -169,8 +171,8 @@ def _refuse(name: str, what: str, args) -> None:
         f"needs FSL-MRS, which does {what}",
         option=option,
         remedy=(
-            f"leave `{option}` out, or run 'fsl_mrs --algo {DlQuant.name} --data ... --basis ... --output ... --{name}"
-            f" ...' where FSL-MRS is installed.{args.advice}"
+            f"{otherwise}leave `{option}` out, or run 'fsl_mrs --algo {DlQuant.name} --data ... --basis ... --output"
+            f" ... --{name} ...' where FSL-MRS is installed.{args.advice}"
         ),
     )
 
@@ -194,6 +196,7 @@ def chosen_basis(args, data):
         if "conjugate" not in note or args.conjbasis is None or stored.conjugated == args.conjbasis:
             print(f"{args.basis}: {note}.")
     mm = None if _own_macromolecules(args) else args.mm
+    _check_preset(args)
     basis = choose_basis(stored, data, mm=mm, conjugate=args.conjbasis)
     if args.spectral_model == "in-vivo":
         return basis
@@ -262,15 +265,45 @@ def _own_macromolecules(args) -> bool:
     return args.spectral_model == "in-vivo" and args.mm in MACROMOLECULE_PRESETS
 
 
+def _check_preset(args) -> None:
+    """Raise OptionError for macromolecules that are neither of the model's nor a file."""
+    from pathlib import Path
+
+    from ..physics.in_vivo_components import MACROMOLECULE_PRESETS
+    from ..physics.spinsim import MACROMOLECULE_KINDS
+
+    if args.mm is None or args.mm in MACROMOLECULE_KINDS or Path(args.mm).exists():
+        return
+    if args.spectral_model == "in-vivo" and args.mm not in MACROMOLECULE_PRESETS:
+        there = ", ".join((*MACROMOLECULE_PRESETS, *MACROMOLECULE_KINDS))
+        raise OptionError("no such file", option="mm", value=args.mm, remedy=f"give one, or one of {there}")
+    if args.spectral_model != "in-vivo" and args.mm in MACROMOLECULE_PRESETS:
+        raise OptionError(
+            "belongs to the in-vivo model",
+            option="mm",
+            value=args.mm,
+            remedy=f"choose `spectral_model` in-vivo, or give one of {', '.join(MACROMOLECULE_KINDS)}",
+        )
+
+
+def _check_times(args) -> None:
+    """Raise OptionError for echo and repetition times that have the wrong unit."""
+    if args.TE is not None and not 1 <= args.TE <= 1000:
+        raise OptionError("is in ms, 1 to 1000", option="TE", value=f"{args.TE:g}")
+    if args.TR is not None and not 0.1 <= args.TR <= 60:
+        raise OptionError("is in s, 0.1 to 60", option="TR", value=f"{args.TR:g}")
+
+
 def _in_vivo_options(args, basis):
     """Return the FitOptions of the in-vivo model, checked."""
     from ..fitting.data import with_names
     from ..fitting.options import FitOptions
 
+    _check_times(args)
     for name in _FSL_MRS_MODEL:
         if getattr(args, name):
             raise OptionError(
-                "is of FSL-MRS's model", option=name, remedy="leave it out, or choose `spectral_model` fsl-mrs"
+                "belongs to FSL-MRS's model", option=name, remedy="leave it out, or choose `spectral_model` fsl-mrs"
             )
     if args.prior != "auto":
         raise OptionError(

@@ -53,8 +53,9 @@ def _concentration_lines(results: FitResults) -> list[str]:
                 values = values / values[:, [results.names.index(results.reference_name)]]
             columns.append((title, 11, "10.3f", median(values)))
     marks = [""] * len(results.names)
-    if fit.posterior is not None:
-        pull, conflict = median(results.prior_pull), results.prior_conflict[rows].mean(0)
+    if results.prior_pull is not None:
+        pull = median(results.prior_pull)
+        conflict = np.zeros(len(pull)) if fit.posterior is None else results.prior_conflict[rows].mean(0)
         columns.append(("% prior", 9, "7.0f", 100 * pull))
         mostly_prior = pull > layout.MOSTLY_PRIOR
         marks = [("*" if mostly_prior[i] else "") + ("!" if conflict[i] > 0.5 else "") for i in range(len(marks))]
@@ -85,14 +86,14 @@ def _estimate_notes(results: FitResults) -> list[str]:
             f"Posterior: {fit.posterior.prior.source} and the data{unit}; % prior is the posterior over the prior"
             " variance, * mostly prior, ! data and prior disagree."
         )
+    elif results.prior_pull is not None:
+        notes.append("% prior is the share of the likelihood's variance that priors take away, * mostly prior.")
     return notes + ([fit.network_note] if fit.network_note else [])
 
 
 def _quality_notes(results: FitResults) -> list[str]:
     """Return notes on spectra that are out of distribution, fitted badly, or should be combined first."""
     import numpy as np
-
-    from ..core.metabolites import is_macromolecule
 
     fit, rows, notes = results.fit, np.flatnonzero(results.fit.usable), []
     outside = int((fit.ood[rows] > layout.OOD_LIMIT).sum())
@@ -103,10 +104,7 @@ def _quality_notes(results: FitResults) -> list[str]:
             " ood_score in uncertainty.csv)."
         )
     if np.nanmedian(fit.misfit[rows]) > 1.5:
-        remedies = [] if fit.model.baseline.mode in ("spline", "estimated") else ["--baseline 'spline, moderate'"]
-        remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]
-        advice = f": try {' or '.join(remedies)}." if remedies else "."
-        notes.append(f"The residual is larger than noise, so the SDs are too small{advice}")
+        notes.append(_misfit_note(fit))
     for tag, size in zip(results.data.dim_tags, results.data.fids.shape[4:]):
         if size > 1:
             remedy = (
@@ -118,12 +116,28 @@ def _quality_notes(results: FitResults) -> list[str]:
     if results.reference is None:
         notes.append(f"No ratios: {results.reference_name} was not fitted; choose a reference with --internal_ref.")
     if not fit.converged[rows].all():
+        groups = "give fewer --metab_groups, or " if fit.model.n_groups > 1 else ""
         notes.append(
             f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
-            " are (column converged in uncertainty.csv): give fewer --metab_groups, or leave out metabolites that are"
-            " not detectable."
+            f" are (column converged in uncertainty.csv): {groups}leave out metabolites that are not detectable."
         )
     return notes
+
+
+def _misfit_note(fit) -> str:
+    """Return what a residual larger than noise means, and what might help."""
+    from ..core.metabolites import is_macromolecule, typical_concentrations
+
+    if fit.model.name == "in-vivo":
+        remedies = [] if fit.water is not None else ["--h2o with unsuppressed water (line shape, eddy currents)"]
+        remedies += ["a basis set of the same sequence and echo time", "--mm tumour (strong lipids)"]
+        return f"The residual is larger than noise, and counts as noise in the SDs: try {' or '.join(remedies)}."
+    brain = fit.model.nucleus == "1H" and typical_concentrations(list(fit.names)) is not None
+    remedies = ["--spectral-model in-vivo"] if brain else []
+    remedies += [] if fit.model.baseline.mode == "spline" else ["--baseline 'spline, moderate'"]
+    remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]
+    advice = f": try {' or '.join(remedies)}." if remedies else "."
+    return f"The residual is larger than noise, so the SDs are too small{advice}"
 
 
 def print_if_little_learnt(card) -> None:

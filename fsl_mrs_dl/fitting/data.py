@@ -8,14 +8,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
 from ..core.metabolites import name_among
+from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids
 from ..physics.macromolecules import add_macromolecules
 from .options import FitOptions
 from .quantification import Quantification
 from .quantify import quantify
+
+_WATER_PPM, _MOST_SHIFT_PPM, _WATER_WIDTH_PPM, _LEAST_WATER = 4.65, 0.6, 0.5, 0.9
 
 __all__ = ["FittedData", "fit_data", "choose_basis", "average", "with_names", "with_times"]
 
@@ -176,7 +180,11 @@ def fit_data(
         fit: Quantification = quantify_in_vivo(fids, basis, data.axes, options, water=reference, progress=progress)
     else:
         if water is not None:
-            raise OptionError("goes with the in-vivo model only", option="h2o", remedy="leave it out")
+            raise OptionError(
+                "goes with the in-vivo model only",
+                option="h2o",
+                remedy="leave it out, or choose `spectral_model` in-vivo",
+            )
         fit = quantify(fids, basis, data.axes, options, progress=progress)
     fit.estimate(options.estimate)  # raises if it is not available
     return FittedData(fit, data, basis, bool(conjugate))
@@ -221,4 +229,22 @@ def _water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
     fids = fids.reshape(-1, fids.shape[-1])
     missing = data.n_points - fids.shape[-1]
     fids = np.pad(fids[:, : data.n_points], ((0, 0), (0, max(0, missing))))
-    return fids.conj() if conjugate else fids
+    fids = fids.conj() if conjugate else fids
+    _check_water(fids, data.axes, water.name)
+    return fids
+
+
+def _check_water(fids: np.ndarray, axes: Axes, name: str) -> None:
+    """Raise DataError unless spectra ``(n, n_points)`` are of unsuppressed water."""
+    power, ppm = np.abs(fid_to_spec(fids)) ** 2, axes.ppm()
+    at = ppm[power.argmax(-1)]
+    near = np.abs(ppm - at[:, None]) < _WATER_WIDTH_PPM
+    share = (power * near).sum(-1) / np.maximum(power.sum(-1), 1e-300)
+    if (np.abs(at - _WATER_PPM) > _MOST_SHIFT_PPM).any() or (share < _LEAST_WATER).any():
+        raise DataError(
+            f"its highest peak lies at {at[0]:.2f} ppm and has {share[0]:.0%} of the energy: this is not unsuppressed"
+            " water",
+            option="h2o",
+            value=name,
+            remedy="give the water reference of the scan",
+        )

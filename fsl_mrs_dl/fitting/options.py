@@ -108,7 +108,7 @@ class FitOptions:
             )
         if self.estimate not in (*ESTIMATES, self.own_estimate):
             raise OptionError(
-                "there is no such estimate",
+                "belongs to the in-vivo model" if self.estimate == "in-vivo" else "there is no such estimate",
                 option="estimate",
                 value=self.estimate,
                 remedy=f"choose one of {', '.join(ESTIMATES)}",

@@ -75,13 +75,17 @@ def _draw_spectrum(panel, results: FitResults) -> str:
     panel.plot(x, data.real, color=BLACK, lw=0.9, label="data")
     panel.plot(x, full.real, color=RED, lw=1.2, alpha=0.9, label="model")
     panel.plot(x, baseline.real, color=BLUE, lw=1.2, label="baseline")
+    broad = [name for name in fit.names if is_macromolecule(name)]
+    if broad:
+        mm = fit.spectra("+".join(broad), rows).mean(0)[first:last]
+        panel.plot(x, (baseline + mm).real, color=GREEN, lw=0.9, label="with macromolecules")
     above = top + 0.08 * height - min(0, residual.min())
     panel.axhline(above, color=GREY, lw=0.5)
     panel.plot(x, residual + above, color=GREY, lw=0.8, label="residual")
     panel.set_xlim(x.max(), x.min())
     panel.set_yticks([])
     panel.set_xlabel("chemical shift (ppm)")
-    panel.legend(loc="upper left", frameon=False, ncols=4, fontsize=9)
+    panel.legend(loc="upper left", frameon=False, ncols=5, fontsize=9)
     return "" if len(fit.params) == 1 else f"average of {len(rows)} fits"
 
 

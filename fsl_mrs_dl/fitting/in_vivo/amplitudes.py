@@ -47,7 +47,7 @@ class AmplitudePosterior:
     mean : Tensor ``(b, m)``
     cov : Tensor ``(b, m, m)``
     prior_share : Tensor ``(b, m)``
-        Share of the posterior's precision that is the prior's.
+        Share of the likelihood's variance that priors and the bound at zero take away.
     grid, density : Tensor ``(b, m, k)``
         The marginals.
     """
@@ -104,8 +104,9 @@ def amplitude_posterior(
         new_nu = first * (new_tau + cavity) - cavity * cavity_mean
         tau, nu = tau + step * (new_tau - tau), nu + step * (new_nu - nu)
         step = 0.7
-    share = (tau * var).clamp(0, 1)
     # The tilted distributions' marginals are better than the Gaussian's; correlations are the Gaussian's.
+    alone = torch.linalg.inv(precision + 1e-9 * eye).diagonal(dim1=-2, dim2=-1)
+    share = (1 - second / alone.clamp(min=1e-300)).clamp(0, 1)
     ratio = (second / var).sqrt() * unit
     cov = cov * ratio[:, :, None] * ratio[:, None]
     return AmplitudePosterior(first * unit, cov, share, grid * unit[..., None], density / unit[..., None])

@@ -36,7 +36,7 @@ class Estimate:
     between : ndarray ``(b, m)``
         Share of the variance that is disagreement between models.
     prior_share : ndarray ``(b, m)``
-        Share of the precision that is the prior's.
+        Share of the likelihood's variance that priors take away.
     low, high : ndarray ``(b, m)``
         Ends of the 95 % interval.
     """

@@ -130,7 +130,7 @@ class InVivoFit(Quantification):
     between_models : ndarray ``(n, n_metabs)``
         Share of the variance that is disagreement between models.
     by_prior : ndarray ``(n, n_metabs)``
-        Share of the precision that is the prior's.
+        Share of the likelihood's variance that priors take away.
     population : tuple of ndarray
         Mean ``(n, n_metabs)`` and covariance ``(n, n_metabs, n_metabs)`` with a prior as narrow as a healthy
         population.
@@ -183,7 +183,7 @@ class InVivoFit(Quantification):
 
     @property
     def prior_share(self) -> np.ndarray:
-        """Share of the precision of each concentration that is the prior's, ``(n, n_metabs)``."""
+        """Share of the likelihood's variance that priors take away, ``(n, n_metabs)``."""
         return self.by_prior
 
     def further_columns(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,117 @@
+"""``fsl_mrs_dl fit --spectral-model in-vivo``: files, notes, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io.nifti import MrsData
+from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
+
+
+@pytest.fixture(scope="module")
+def files(sim_basis, tmp_path_factory):
+    """A spectrum with eddy currents, its water, and the basis set, as files."""
+    folder = tmp_path_factory.mktemp("in_vivo")
+    made = simulate_in_vivo(sim_basis, sim_basis.axes, 1, snr=(300, 300), seed=4, departure="eddy currents")
+    axes, header = made.axes, {"EchoTime": 0.035, "RepetitionTime": 2.0}
+    for name, fids in (("svs", made.fids), ("water", made.water)):
+        data = MrsData(
+            fids.reshape(1, 1, 1, -1).astype(np.complex64),
+            axes.dwelltime,
+            axes.spec_freq_mhz,
+            "1H",
+            header={"SpectrometerFrequency": [axes.spec_freq_mhz], "ResonantNucleus": ["1H"], **header},
+            affine=np.eye(4),
+        )
+        nifti.save(folder / f"{name}.nii.gz", data)
+    sim_basis.save(folder / "basis")
+    return folder
+
+
+def fit(files, output, *words):
+    """Run the command; returns its exit status."""
+    data = ["--data", str(files / "svs.nii.gz"), "--basis", str(files / "basis"), "--output", str(output)]
+    return main(["fit", *data, "--spectral-model", "in-vivo", "--internal_ref", "Cr", *words])
+
+
+def test_files_of_an_in_vivo_fit(files, tmp_path, capsys):
+    assert fit(files, tmp_path / "out", "--report", "--export_separate") == 0
+    assert "in-vivo model's" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {
+        "summary.csv",
+        "uncertainty.csv",
+        "fit.nii.gz",
+        "fit_baseline.nii.gz",
+        "fit_Cr.nii.gz",
+        "report.html",
+    } <= names
+    with open(tmp_path / "out" / "uncertainty.csv", newline="") as file:
+        rows = {row["Metab"]: row for row in csv.DictReader(file)}
+    assert "MM" in rows and "Lip13" in rows
+    assert 0 <= float(rows["Cr"]["prior_share"]) < 0.2
+    assert float(rows["Cr"]["ci95_low"]) < float(rows["Cr"]["conc"]) < float(rows["Cr"]["ci95_high"])
+    with open(tmp_path / "out" / "all_parameters.csv", newline="") as file:
+        parameters = {row["parameter"] for row in csv.DictReader(file)}
+    assert {"shift_hz_NAA", "damping_per_s_NAA", "baseline_dimension"} <= parameters
+    assert "in-vivo" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_water_makes_the_residual_smaller(files, tmp_path):
+    misfit = {}
+    for label, words in (("without", ()), ("with", ("--h2o", str(files / "water.nii.gz")))):
+        assert fit(files, tmp_path / label, *words) == 0
+        with open(tmp_path / label / "uncertainty.csv", newline="") as file:
+            misfit[label] = float(next(csv.DictReader(file))["misfit"])
+    assert misfit["with"] <= misfit["without"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            ("--baseline", "off"),
+            "--baseline: belongs to FSL-MRS's model; leave it out, or choose --spectral-model fsl-mrs.",
+        ),
+        (("--free_shift",), "--free_shift: belongs to FSL-MRS's model"),
+        (("--prior", "volume"), "--prior volume: the in-vivo model has priors of its own; leave it out."),
+        (("--estimate", "ml"), "--estimate ml: "),
+        (("--mm", "liver"), "--mm liver: no such file"),
+        (("--h2o", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),
+        (("--TE", "0.035"), "--TE 0.035: is in ms, 1 to 1000."),
+        (("--TR", "2000"), "--TR 2000: is in s, 0.1 to 60."),
+    ],
+)
+def test_refused(files, tmp_path, capsys, words, message):
+    assert fit(files, tmp_path / "out", *words) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_water_is_of_the_in_vivo_model_only(files, tmp_path, capsys):
+    words = ["--data", str(files / "svs.nii.gz"), "--basis", str(files / "basis"), "--output", str(tmp_path / "out")]
+    assert main(["fit", *words, "--h2o", str(files / "water.nii.gz")]) == 2
+    assert "--h2o: needs FSL-MRS, which does water-scaled quantification" in capsys.readouterr().err
+
+
+def test_spectra_are_no_water_reference(files, tmp_path, capsys):
+    assert fit(files, tmp_path / "out", "--h2o", str(files / "svs.nii.gz")) == 2
+    assert "this is not unsuppressed water; give the water reference of the scan." in capsys.readouterr().err
+
+
+def test_from_python(files, sim_basis):
+    from fsl_mrs_dl import load, quantify
+    from fsl_mrs_dl.core.errors import OptionError
+
+    svs, water = load(files / "svs.nii.gz"), load(files / "water.nii.gz")
+    about = {"dwelltime": svs.dwelltime, "spec_freq_mhz": svs.spec_freq_mhz}
+    found = quantify(svs.fids[0, 0, 0], sim_basis, spectral_model="in-vivo", water=water.fids[0, 0, 0], **about)
+    assert found.model.name == "in-vivo" and found.water is not None
+    with pytest.raises(OptionError, match="in-vivo only"):
+        quantify(svs.fids[0, 0, 0], sim_basis, water=water.fids[0, 0, 0], **about)
