@@ -502,7 +502,7 @@ def plant(path: Path, target: Path, how: str) -> None:
 
 
 def test_objects_are_not_kept(tmp_path):
-    with pytest.raises(TypeError, match="what: objects are not kept"):
+    with pytest.raises(TypeError, match="what: objects are not stored"):
         scratch.save_arrays(tmp_path / "a.npz", {"what": np.array([{}], dtype=object)})
     assert not list(tmp_path.iterdir())
 
