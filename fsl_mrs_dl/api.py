@@ -125,51 +125,7 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
     if isinstance(data, (list, tuple)) and not data:
         raise DataError("the list of spectra is empty; there is nothing to work on.")
     _refuse_path(data, "fit it with 'fsl_mrs_dl fit', or give its FIDs")
-    from .core.axes import Axes
-    from .fitting.options import FitOptions
-    from .io.basis import Basis
-
-    for_axes = ("dwelltime", "spec_freq_mhz", "nucleus")
-    _check_names(options, [*for_axes, *(field.name for field in fields(FitOptions)), "initial_values", "progress"])
-    if basis is None:
-        raise OptionError(
-            "is needed to quantify FIDs", option="basis", remedy="give a Basis, FSL-MRS's Basis or a path"
-        )
-    if isinstance(basis, (str, Path)):
-        basis = Basis.load(basis)
-    elif not isinstance(basis, Basis):
-        basis = Basis.from_fsl_mrs(basis)
-    of_axes = {name: options.pop(name) for name in for_axes if name in options}
-    from .fitting import quantify as quantify_module
-
-    for name in ("dwelltime", "spec_freq_mhz"):
-        if name not in of_axes:
-            raise OptionError(
-                "is needed to quantify an array of FIDs",
-                option=name,
-                remedy=f"give quantify(fids, basis, {name}=...)",
-            )
-    fids, fit_options = _array(data), FitOptions(**options)
-    if initial_values is None:
-        fit_options.check()
-    if fit_options.spectral_model == "in-vivo":
-        from .fitting.in_vivo.quantify import quantify_in_vivo
-
-        if initial_values is not None:
-            raise OptionError(
-                "has initial values of its own",
-                option="spectral_model",
-                value="in-vivo",
-                remedy="leave `initial_values` out",
-            )
-        return quantify_in_vivo(
-            fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, water=water, progress=progress
-        )
-    if water is not None:
-        raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")
-    return quantify_module.quantify(
-        fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, initial_values=initial_values, progress=progress
-    )
+    return _quantify_arrays(data, basis, options, initial_values=initial_values, water=water, progress=progress)
 
 
 def denoise(data, model, *, device: str = "auto"):
@@ -218,6 +174,55 @@ def load_model(name):
     from .networks.model_cards import load
 
     return load(name)
+
+
+def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progress):
+    """Fit FIDs with a basis set; ``options`` are those of the axes and of the fit."""
+    from .core.axes import Axes
+    from .fitting.options import FitOptions
+    from .io.basis import Basis
+
+    for_axes = ("dwelltime", "spec_freq_mhz", "nucleus")
+    _check_names(options, [*for_axes, *(field.name for field in fields(FitOptions)), "initial_values", "progress"])
+    if basis is None:
+        raise OptionError(
+            "is needed to quantify FIDs", option="basis", remedy="give a Basis, FSL-MRS's Basis or a path"
+        )
+    if isinstance(basis, (str, Path)):
+        basis = Basis.load(basis)
+    elif not isinstance(basis, Basis):
+        basis = Basis.from_fsl_mrs(basis)
+    of_axes = {name: options.pop(name) for name in for_axes if name in options}
+    from .fitting import quantify as quantify_module
+
+    for name in ("dwelltime", "spec_freq_mhz"):
+        if name not in of_axes:
+            raise OptionError(
+                "is needed to quantify an array of FIDs",
+                option=name,
+                remedy=f"give quantify(fids, basis, {name}=...)",
+            )
+    fids, fit_options = _array(data), FitOptions(**options)
+    if initial_values is None:
+        fit_options.check()
+    if fit_options.spectral_model == "in-vivo":
+        from .fitting.in_vivo.quantify import quantify_in_vivo
+
+        if initial_values is not None:
+            raise OptionError(
+                "has initial values of its own",
+                option="spectral_model",
+                value="in-vivo",
+                remedy="leave `initial_values` out",
+            )
+        return quantify_in_vivo(
+            fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, water=water, progress=progress
+        )
+    if water is not None:
+        raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")
+    return quantify_module.quantify(
+        fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, initial_values=initial_values, progress=progress
+    )
 
 
 def _quantify_fsl_mrs(data, options: dict):

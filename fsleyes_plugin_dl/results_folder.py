@@ -15,6 +15,7 @@ import nibabel
 import numpy as np
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.core.metabolites import name_among
 from fsl_mrs_dl.results import layout
 from fsl_mrs_dl.results.layout import Quantity
 from fsl_mrs_dl.results.model_file import Evaluator
@@ -234,18 +235,19 @@ class Results:
         return next((key for key in _PREFERRED if key in keys), keys[0])
 
     def check_metab(self, metab: str) -> str:
-        """Return the metabolite if the folder has it.
+        """Return the name that the folder has for a metabolite, or for a sum.
 
         Raises
         ------
         OptionError
             With the list of those that there are.
         """
-        if metab not in self.metabs:
+        name = name_among(metab, self.metabs)
+        if name is None:
             raise OptionError(
                 f"is not in {self.folder}", option="metab", value=metab, remedy=f"there are {', '.join(self.metabs)}"
             )
-        return metab
+        return name
 
     def check_quantity(self, key: str) -> str:
         """Return the key of a quantity if the folder has maps of it.

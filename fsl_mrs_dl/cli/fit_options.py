@@ -211,7 +211,7 @@ def chosen_basis(args, data):
 
 def fit_options(args, basis):
     """Return the FitOptions of parsed arguments, checked."""
-    from ..fitting.data import check_names
+    from ..fitting.data import with_names
     from ..fitting.options import FitOptions
 
     if args.spectral_model == "in-vivo":
@@ -242,8 +242,7 @@ def fit_options(args, basis):
         estimate=args.estimate or "",
         device=args.device,
     )
-    check_names(options, basis.names)
-    return options.check()
+    return with_names(options, basis.names).check()
 
 
 _FSL_MRS_MODEL = (
@@ -297,7 +296,7 @@ def _check_times(args) -> None:
 
 def _in_vivo_options(args, basis):
     """Return the FitOptions of the in-vivo model, checked."""
-    from ..fitting.data import check_names
+    from ..fitting.data import with_names
     from ..fitting.options import FitOptions
 
     _check_times(args)
@@ -322,5 +321,4 @@ def _in_vivo_options(args, basis):
         estimate=args.estimate or "",
         device=args.device,
     )
-    check_names(options, basis.names)
-    return options.check()
+    return with_names(options, basis.names).check()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 
 import numpy as np
 
-__all__ = ["canonical_name", "typical_concentrations", "is_known", "is_macromolecule"]
+__all__ = ["canonical_name", "typical_concentrations", "is_known", "is_macromolecule", "name_among", "by_names"]
 
 
 @lru_cache
@@ -27,6 +28,35 @@ def is_macromolecule(name: str) -> bool:
 def canonical_name(name: str) -> str:
     """Return the table's name of a metabolite: PCho -> PCh; any other stays."""
     return _table()["aliases"].get(name, name)
+
+
+_TOTALS = ("Cho", "tCr", "tCho", "tNAA")
+"""Names that the table has a concentration for, but which stand for sums of metabolites."""
+
+
+def name_among(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of ``names`` that a metabolite has there: itself, or its other name, as PCh for PCho.
+
+    None if it is not there, or if two of ``names`` are other names of it.
+    """
+    names = tuple(dict.fromkeys(names))
+    if name in names or name in _TOTALS:
+        return name if name in names else None
+    same = [other for other in names if other not in _TOTALS and canonical_name(other) == canonical_name(name)]
+    return same[0] if len(same) == 1 else None
+
+
+def by_names(content: dict, names: Iterable[str]) -> dict:
+    """Return a dictionary with its keys replaced by the names that these metabolites have among ``names``.
+
+    Keys that are no metabolite there stay; an exact name goes before another name of the same metabolite.
+    """
+    names = tuple(names)
+    renamed = {}
+    for key, value in content.items():
+        member = name_among(key, names) or key
+        renamed[key if member in content else member] = value
+    return renamed
 
 
 def is_known(name: str) -> bool:

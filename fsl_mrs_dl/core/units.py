@@ -28,6 +28,7 @@ __all__ = [
     "window_indices",
     "ppm_to_hz",
     "hz_to_ppm",
+    "in_mhz",
     "wrap_degrees",
     "wrap_radians",
 ]
@@ -88,6 +89,11 @@ def _xp(array):
     """Return the module of ``array``: torch if it is a tensor, NumPy otherwise."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and isinstance(array, torch.Tensor) else np
+
+
+def in_mhz(frequency: float) -> float:
+    """Return a spectrometer frequency in MHz, which some programs write in Hz; none is 100 GHz."""
+    return frequency / 1e6 if frequency > 1e5 else frequency
 
 
 def time_axis(n_points: int, dwelltime: float) -> np.ndarray:

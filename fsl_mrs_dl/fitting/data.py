@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
+from ..core.metabolites import name_among
 from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids
@@ -20,7 +21,7 @@ from .quantify import quantify
 
 _WATER_PPM, _MOST_SHIFT_PPM, _WATER_WIDTH_PPM, _LEAST_WATER = 4.65, 0.6, 0.5, 0.9
 
-__all__ = ["FittedData", "fit_data", "choose_basis", "average", "check_names", "with_times"]
+__all__ = ["FittedData", "fit_data", "choose_basis", "average", "with_names", "with_times"]
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,20 @@ def average(data: MrsData, tag: str) -> MrsData:
     return replace(data, fids=mean.astype(data.fids.dtype))
 
 
-def check_names(options: FitOptions, names: Sequence[str]) -> None:
-    """Raise OptionError if the reference or a sum holds a metabolite that is not among ``names``."""
+def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
+    """Return options whose reference and sums have the names that these metabolites have among ``names``.
+
+    Raises
+    ------
+    OptionError
+        If one of them is not there; of the usual reference any may be absent.
+    """
     default = FitOptions().internal_ref
-    missing = [name for name in options.internal_ref if name not in names]
-    if missing and options.internal_ref != default:
-        raise OptionError(
-            "is not fitted", option="internal_ref", value=missing[0], remedy=f"there are {', '.join(names)}"
-        )
+    reference = [name_among(name, names) for name in options.internal_ref]
+    if None in reference and options.internal_ref != default:
+        missing = options.internal_ref[reference.index(None)]
+        raise OptionError("is not fitted", option="internal_ref", value=missing, remedy=f"there are {', '.join(names)}")
+    sums = []
     for total in options.combine:
         members = total.split("+")
         if len(members) < 2:
@@ -113,9 +120,14 @@ def check_names(options: FitOptions, names: Sequence[str]) -> None:
                 value=total,
                 remedy="write `combine` GPC PCh, or GPC+PCh in a file",
             )
-        for name in members:
-            if name not in names:
+        for index, name in enumerate(members):
+            member = name_among(name, names)
+            if member is None:
                 raise OptionError("is not fitted", option="combine", value=name, remedy=f"there are {', '.join(names)}")
+            members[index] = member
+        sums.append("+".join(members))
+    internal_ref = options.internal_ref if None in reference else tuple(reference)
+    return replace(options, internal_ref=internal_ref, combine=tuple(sums))
 
 
 def fit_data(
@@ -159,8 +171,7 @@ def fit_data(
     if conjugate is None:
         finite = fids[np.isfinite(fids).all(-1)]
         conjugate = detect_conjugation(finite.mean(0), data.axes)
-    check_names(options, basis.names)
-    options = with_times(options, data).check()
+    options = with_times(with_names(options, basis.names), data).check()
     fids = fids.conj() if conjugate else fids
     if options.spectral_model == "in-vivo":
         from .in_vivo.quantify import quantify_in_vivo

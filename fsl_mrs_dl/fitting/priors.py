@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import OptionError
-from ..core.metabolites import is_known, is_macromolecule
+from ..core.metabolites import by_names, is_known, is_macromolecule
 from ..simulation import random_spectra
 from ..simulation import recipes as recipes_module
 
@@ -140,6 +140,7 @@ def load(what: str | Path, names) -> Prior:
 
 def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
     """Return the prior of a file that gives ranges by metabolite."""
+    content = by_names(content, names)
     known = [name for name in names if name in content]
     if not known:
         raise OptionError(
@@ -204,8 +205,9 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
     kinds: list[str] = []
     numbers: list[tuple[float, float]] = []
     if spec.get("prior", "typical") == "table":
+        ranges = by_names(spec["ranges"], names)
         for name in names:
-            kind, pair = _kind(spec["ranges"].get(name))
+            kind, pair = _kind(ranges.get(name))
             kinds.append(kind)
             numbers.append(pair)
     else:

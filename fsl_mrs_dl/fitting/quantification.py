@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..core.errors import OptionError
+from ..core.metabolites import name_among
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, parameter_errors, uncertainty
 from .coarse_model import reduced
@@ -225,10 +226,13 @@ class Quantification:
         OptionError
             If one of the names was not fitted.
         """
+        columns = []
         for name in metab.split("+"):
-            if name not in self.names:
+            member = name_among(name, self.names)
+            if member is None:
                 raise OptionError(f"metabolite {name}: was not fitted; there are {', '.join(self.names)}.")
-        return [self.names.index(name) for name in metab.split("+")]
+            columns.append(self.names.index(member))
+        return columns
 
     def table(self, combined: Sequence[str] = (), estimate: str = "ml") -> tuple[list[str], np.ndarray, np.ndarray]:
         """Return names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""

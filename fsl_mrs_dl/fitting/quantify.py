@@ -12,7 +12,7 @@ from ..core.axes import Axes
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
 from ..core.fids import usable_fids
-from ..core.metabolites import typical_concentrations
+from ..core.metabolites import name_among, typical_concentrations
 from ..core.parallel import parallel_map
 from ..io.basis import Basis
 from ..networks import model_cards
@@ -51,11 +51,12 @@ def model_for(basis: Basis, axes: Axes, options: FitOptions = FitOptions()) -> t
     if options.rescale:
         alone = np.zeros(basis.n_metabs, bool)
         for name in options.ind_scale:
-            if name not in basis.names:
+            member = name_among(name, basis.names)
+            if member is None:
                 raise OptionError(
                     f"not in {basis.source}", option="ind_scale", value=name, remedy=f"it has {', '.join(basis.names)}"
                 )
-            alone[basis.names.index(name)] = True
+            alone[basis.names.index(member)] = True
         if not alone.all():
             scale[~alone] = 100 / np.linalg.norm(fids[~alone].mean(0))
         scale[alone] = 100 / np.linalg.norm(fids[alone], axis=1)

@@ -14,7 +14,8 @@ from .. import __version__
 from ..core import units
 from ..core.axes import Axes
 from ..core.errors import BasisError
-from .basis_files import BasisEntry, check_alike, chosen_entries, read_entries
+from ..core.metabolites import name_among
+from .basis_files import BasisEntry, check_alike, chosen_entries, named_or_refused, read_entries
 
 __all__ = ["Basis", "detect_conjugation"]
 
@@ -182,14 +183,9 @@ class Basis:
         BasisError
             If a name is not in the set, or no metabolite remains.
         """
-        for option, names in (("keep", keep), ("ignore", ignore)):
-            for name in names or ():
-                if name not in self.names:
-                    raise BasisError(
-                        f"{self.source}: no metabolite {name} (given with `{option}`)",
-                        remedy=f"it has {', '.join(self.names)}",
-                    )
-        rows = [i for i, name in enumerate(self.names) if (not keep or name in keep) and name not in (ignore or ())]
+        keep = named_or_refused("keep", keep, self.names, self.source)
+        ignore = named_or_refused("ignore", ignore, self.names, self.source)
+        rows = [i for i, name in enumerate(self.names) if (not keep or name in keep) and name not in ignore]
         if not rows:
             raise BasisError(
                 f"{self.source}: no metabolite is left after `keep` and `ignore`", remedy="give fewer of them"
@@ -281,14 +277,15 @@ class Basis:
         out = [0] * self.n_metabs
         for index, entry in enumerate(spec, start=1):
             for name in str(entry).split("+"):
-                if name not in self.names:
+                member = name_among(name, self.names)
+                if member is None:
                     raise BasisError(
                         f"no metabolite {name} in {self.source}",
                         option="metab_groups",
                         value=entry,
                         remedy=f"it has {', '.join(self.names)}",
                     )
-                out[self.names.index(name)] = index
+                out[self.names.index(member)] = index
         # An empty group 0 would be a set of parameters without data.
         lowest = min(out)
         return [group - lowest for group in out]

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import BasisError
+from ..core.metabolites import name_among
+from ..core.units import in_mhz
 from .lcmodel_basis import read_lcmodel_basis
 
-__all__ = ["BasisEntry", "read_entries", "chosen_entries", "check_alike"]
+__all__ = ["BasisEntry", "read_entries", "chosen_entries", "named_or_refused", "check_alike"]
 
 _GIVE = "give a folder of FSL-MRS .json files or an LCModel .BASIS file"
 
@@ -60,7 +62,7 @@ def read_entries(path: Path) -> list[BasisEntry]:
         return _read_json_folder(path)
     if path.is_file() and path.suffix.lower() == ".basis":
         fids, names, dwelltime, frequency = read_lcmodel_basis(path)
-        frequency = _in_mhz(frequency)
+        frequency = in_mhz(frequency)
         return [BasisEntry(name, fid, dwelltime, frequency, "1H", None, str(path)) for name, fid in zip(names, fids)]
     if path.is_file():
         raise BasisError(f"{path}: not a basis set", remedy=_GIVE)
@@ -86,7 +88,7 @@ def _read_json(file: Path) -> BasisEntry:
             name=str(content.get("basis_name", file.stem)),
             fid=fid,
             dwelltime=float(content["basis_dwell"]),
-            spec_freq_mhz=_in_mhz(float(content["basis_centre"])),
+            spec_freq_mhz=in_mhz(float(content["basis_centre"])),
             nucleus=content.get("basis_nucleus") or content.get("nucleus") or "",
             width_hz=content.get("basis_width"),
             source=str(file),
@@ -98,9 +100,23 @@ def _read_json(file: Path) -> BasisEntry:
         return BasisEntry(file.stem, np.zeros(0, complex), 0, 0, "", None, str(file), problem)
 
 
-def _in_mhz(frequency: float) -> float:
-    """Return a spectrometer frequency in MHz, which old files hold in Hz; none is 100 GHz."""
-    return frequency / 1e6 if frequency > 1e5 else frequency
+def named_or_refused(option: str, given: Iterable[str] | None, names: Sequence[str], source: str) -> list[str]:
+    """Return the names that metabolites given with an option have among ``names``.
+
+    Raises
+    ------
+    BasisError
+        If one is not there.
+    """
+    members = []
+    for name in given or ():
+        member = name_among(name, names)
+        if member is None:
+            raise BasisError(
+                f"{source}: no metabolite {name} (given with `{option}`)", remedy=f"it has {', '.join(names)}"
+            )
+        members.append(member)
+    return members
 
 
 def chosen_entries(
@@ -114,14 +130,7 @@ def chosen_entries(
         If a name is not there, if none remains, or if one that remains cannot be read.
     """
     names = list(dict.fromkeys(entry.name for entry in entries))
-    keep, ignore = list(keep or ()), list(ignore or ())
-    for option, given in (("keep", keep), ("ignore", ignore)):
-        for name in given:
-            if name not in names:
-                raise BasisError(
-                    f"{source}: no metabolite {name} (given with `{option}`)",
-                    remedy=f"it has {', '.join(names)}",
-                )
+    keep, ignore = named_or_refused("keep", keep, names, source), named_or_refused("ignore", ignore, names, source)
     chosen = [entry for entry in entries if (not keep or entry.name in keep) and entry.name not in ignore]
     if not chosen:
         raise BasisError(f"{source}: no metabolite is left after `keep` and `ignore`", remedy="give fewer of them")

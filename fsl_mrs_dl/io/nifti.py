@@ -16,6 +16,7 @@ from .. import __version__
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
 from ..core.fids import usable_fids
+from ..core.units import in_mhz
 from .output import whole_file
 
 __all__ = [
@@ -188,13 +189,17 @@ def from_image(image, *, path: Path | None = None, name: str | None = None) -> M
 
 def _without_fids(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
     """Convert everything of a ``NIFTI_MRS`` object but its FIDs, which are zero."""
+    frequencies = [in_mhz(float(frequency)) for frequency in image.spectrometer_frequency]
+    header = image.hdr_ext.to_dict()
+    if "SpectrometerFrequency" in header and header["SpectrometerFrequency"] != frequencies:
+        header["SpectrometerFrequency"] = frequencies
     return MrsData(
         fids=np.zeros((1, 1, 1, 2), np.complex64),
         dwelltime=float(image.dwelltime),
-        spec_freq_mhz=float(image.spectrometer_frequency[0]),
+        spec_freq_mhz=frequencies[0],
         nucleus=str(image.nucleus[0]),
         dim_tags=tuple(tag for tag in image.dim_tags if tag is not None)[: max(0, len(image.shape) - 4)],
-        header=image.hdr_ext.to_dict(),
+        header=header,
         affine=np.asarray(image.voxToWorldMat),
         path=path or (Path(name) if name else None),
     )

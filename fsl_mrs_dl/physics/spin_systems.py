@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from ..core.errors import BasisError
+from ..core.metabolites import name_among
 
 __all__ = ["Heteronucleus", "SpinGroup", "SpinSystem", "constants", "metabolite_names", "spin_system"]
 
@@ -83,6 +84,7 @@ def spin_system(name: str, variant: str | None = None) -> SpinSystem:
         If the metabolite or the variant is not in the table.
     """
     table = constants()
+    name = name_among(name, table["metabolites"]) or name
     if name not in table["metabolites"]:
         known = {known.lower(): known for known in metabolite_names()}
         near = [known[match] for match in difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)]

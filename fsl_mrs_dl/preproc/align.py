@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,10 @@ from ..core.errors import DataError, OptionError
 from ..core.transients import apply_shift_phase, combination
 from ..io.nifti import MrsData, check_fids, from_image, processing_record, without
 from ..registration.alignment import Alignment, align_transients
+from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
+from .coherence import Coherence, measure_coherence, measure_noise, regions_of
 from .editing import match_subspectra
+from .foreign_regions import ForeignRegion, align_without_foreign_regions
 from .frequency_referencing import Offset, check_nucleus, reference_offset
 from .moving_reference import register_to_moving_window
 from .options import AlignOptions
@@ -49,6 +52,13 @@ class AlignedData:
         ``(n_voxels, n_conditions)``.
     offset : list of Offset, optional
         Offset of each set from its reference lines.
+    coherence : list of Coherence
+        Of each set, before and after; a set whose coherence fell was not changed.
+    left_out : dict
+        Regions that a set was aligned without, since they became coherent and metabolites do not own them, by number of
+        the set.
+    on_water : bool
+        Whether the window was put on the water because that is not suppressed.
     """
 
     data: MrsData
@@ -61,6 +71,14 @@ class AlignedData:
     rejected: tuple[int, ...] = ()
     subspectra: tuple[np.ndarray, np.ndarray] | None = None
     offset: list[Offset] | None = None
+    coherence: list[Coherence] = field(default_factory=list)
+    left_out: dict[int, tuple[ForeignRegion, ...]] = field(default_factory=dict)
+    on_water: bool = False
+
+    @property
+    def unchanged(self) -> np.ndarray:
+        """Sets whose transients were not aligned because that would have lost coherence, bool ``(n_sets,)``."""
+        return np.array([one.fallen for one in self.coherence] or [False] * len(self.fids))
 
     @property
     def shown(self) -> int:
@@ -74,6 +92,11 @@ class AlignedData:
             grid = alike.reshape(sizes).sum(names.index(edit_dim), keepdims=True)
             return int(np.ravel_multi_index(np.unravel_index(int(grid.argmax()), grid.shape), sizes))
         return int(alike.argmax())
+
+    @property
+    def all_left_out(self) -> str:
+        """All regions that sets were aligned without, in words."""
+        return "; ".join(dict.fromkeys(str(region) for regions in self.left_out.values() for region in regions))
 
     def details(self, command: str, target: str | None) -> str:
         """Describe the step for the header's record of processing; ``target`` names the external reference."""
@@ -90,6 +113,12 @@ class AlignedData:
             words.append("sub-spectra matched to each other")
         if self.offset is not None:
             words.append("absolute")
+        if self.left_out:
+            words.append(f"without {self.all_left_out}")
+        if self.unchanged.any():
+            words.append(
+                f"{int(self.unchanged.sum())} of {len(self.fids)} sets not changed, coherence would have fallen"
+            )
         if self.rejected:
             words.append(f"transients left out: {' '.join(str(one + 1) for one in self.rejected)}")
         return ", ".join(words) + "."
@@ -151,6 +180,14 @@ class _Layout:
     def n_transients(self) -> int:
         return int(np.prod([self.shape[axis] for axis in self.run]))
 
+    @property
+    def groups(self) -> np.ndarray:
+        """Number that sets of one voxel share that differ in their edit condition only, ``(n_sets,)``."""
+        groups = np.arange(int(np.prod(self.grid))).reshape(self.grid)
+        if self.edit is not None:
+            groups = np.repeat(groups.take([0], self.edit), self.grid[self.edit], self.edit)
+        return groups.reshape(-1)
+
     def split(self, fids: np.ndarray) -> np.ndarray:
         """Return FIDs of a file as ``(n_sets, n_channels, n_transients, n_points)``."""
         n_channels = self.shape[self.coil] if self.coil is not None else 1
@@ -191,18 +228,31 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     layout = _Layout.of(data, options, reference is not None)
     options.check(reference=reference is not None)
     _check_fits(options, data, layout)
-    if options.ppmlim is None:
-        options = replace(options, ppmlim=units.nucleus(data.nucleus).ppmlim)
     fids, axes = layout.split(data.fids), data.axes
     target = None if reference is None else _reference_fids(reference, data, fids.shape[1])
+    on_water = options.ppmlim is None and all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
+    if options.ppmlim is None:
+        options = replace(options, ppmlim=WATER_WINDOW if on_water else units.nucleus(data.nucleus).ppmlim)
     compared = {"ppmlim": options.ppmlim, "device": device}
     alignment, method = _registered(fids, axes, options, target, compared)
+    noise = measure_noise(fids, axes, options.ppmlim)
+    left_out = {}
+    if options.refine and not any(axis < 3 for axis in layout.run):  # voxels do differ
+
+        def repeat(index: int, ranges: tuple) -> Alignment:
+            return _registered(fids[index : index + 1], axes, options, target, compared | {"exclude": ranges})[0]
+
+        alignment, left_out = align_without_foreign_regions(
+            fids, noise, alignment, axes, options.ppmlim, layout.groups, repeat
+        )
     if options.moving_window:
-        alignment = register_to_moving_window(fids, alignment, options.moving_window, axes, **compared)
+        alignment = _moving(fids, alignment, options.moving_window, axes, left_out, compared)
+    alignment, coherence = _kept_from_harm(fids, noise, alignment, axes, options.ppmlim)
     subspectra, offset = None, None
     lost = (alignment.flag == "weak").mean() > 0.5  # noise has nothing that could be matched
     if layout.edit is not None and layout.grid[layout.edit] > 1 and target is None and not lost:
-        alignment, subspectra = _match_conditions(fids, alignment, axes, layout, options.ppmlim)
+        unchanged = np.array([one.fallen for one in coherence])
+        alignment, subspectra = _match_conditions(fids, alignment, axes, layout, options.ppmlim, unchanged)
     if options.absolute:
         alignment, offset = _reference_frequency(fids, alignment, axes, layout, matched=subspectra is not None)
     out = AlignedData(
@@ -215,6 +265,9 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         method=method,
         subspectra=subspectra,
         offset=offset,
+        coherence=coherence,
+        left_out=left_out,
+        on_water=on_water,
     )
     return _without_outliers(out) if options.reject_outliers else out
 
@@ -228,6 +281,28 @@ def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tu
         return align_transients(fids, axes, proposal=proposal, reference=target, **compared), method
     keep_mean = target is not None or getattr(proposal, "absolute", False)
     return unrefined_alignment(fids, proposal, axes, keep_mean=keep_mean, **compared), method
+
+
+def _moving(fids, alignment: Alignment, width: int, axes, left_out: dict, compared: dict) -> Alignment:
+    """Register every set to a moving window, without the regions that were left out."""
+    out = register_to_moving_window(fids, alignment, width, axes, **compared)
+    for index, regions in left_out.items():
+        ranges = tuple((region.low, region.high) for region in regions)
+        one = alignment.sets([index])
+        again = register_to_moving_window(fids[[index]], one, width, axes, exclude=ranges, **compared)
+        out = out.with_sets([index], again)
+    return out
+
+
+def _kept_from_harm(fids, noise, alignment: Alignment, axes, ppmlim) -> tuple[Alignment, list[Coherence]]:
+    """Return the alignment, with shifts and phases of 0 in sets whose coherence it lessens, and the coherence."""
+    coherence = measure_coherence(fids, noise, alignment, axes, regions_of(fids, axes, ppmlim))
+    fallen = np.array([one.fallen for one in coherence])
+    if fallen.any():
+        zero = torch.zeros(int(fallen.sum()), fids.shape[2])
+        plain = unrefined_alignment(fids[fallen], lambda _: (zero, zero), axes, ppmlim=ppmlim, keep_mean=True)
+        alignment = alignment.with_sets(fallen, plain)
+    return alignment, coherence
 
 
 def _without_outliers(aligned: AlignedData) -> AlignedData:
@@ -321,11 +396,14 @@ def _moved(alignment: Alignment, shift_hz: np.ndarray, phase_deg: np.ndarray, **
     )
 
 
-def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, ppmlim):
-    """Move the edit conditions of every voxel towards each other; return the alignment, and by how much."""
+def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, ppmlim, unchanged):
+    """Move the edit conditions of every voxel towards each other, unless one must stay ``unchanged``; return the
+    alignment, and by how much."""
     means = _means(fids, alignment).reshape(*layout.grid, *fids.shape[1::2])
     means = np.moveaxis(means, layout.edit, -3)
     pairs = np.array([match_subspectra(one, axes, ppmlim=ppmlim) for one in means.reshape(-1, *means.shape[-3:])])
+    stays = np.moveaxis(unchanged.reshape(layout.grid), layout.edit, -1).reshape(len(pairs), -1).any(1)
+    pairs[stays] = 0
     shift, phase = pairs[:, 0], pairs[:, 1]
     by_set = [np.moveaxis(x.reshape(means.shape[:-2]), -1, layout.edit).reshape(-1) for x in (shift, phase)]
     return _moved(alignment, *by_set), (shift, phase)
@@ -337,10 +415,7 @@ def _reference_frequency(fids, alignment: Alignment, axes, layout: _Layout, *, m
     Edit conditions that were ``matched`` to each other are moved by the same amount.
     """
     means = _means(fids, alignment)
-    groups = np.arange(len(means)).reshape(layout.grid)
-    if matched:
-        groups = np.repeat(groups.take([0], layout.edit), layout.grid[layout.edit], layout.edit)
-    groups = groups.reshape(-1)
+    groups = layout.groups if matched else np.arange(len(means))
     shift, phase, shift_sd, phase_sd = np.zeros((4, len(groups)))
     offsets: list = [None] * len(groups)
     for group in np.unique(groups):

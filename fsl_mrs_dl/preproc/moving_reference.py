@@ -31,6 +31,7 @@ def register_to_moving_window(
     axes: Axes,
     *,
     ppmlim: tuple[float, float] | None,
+    exclude: tuple[tuple[float, float], ...] = (),
     device=None,
 ) -> Alignment:
     """Register aligned transients again, each to the mean of its neighbours.
@@ -44,7 +45,7 @@ def register_to_moving_window(
     width : int
         How many transients a reference is made of, about; at least 8.
     axes : Axes
-    ppmlim, device
+    ppmlim, exclude, device
         As for :func:`fsl_mrs_dl.registration.alignment.align_transients`.
 
     Raises
@@ -74,6 +75,7 @@ def register_to_moving_window(
         proposal=(shift.reshape(-1, most), phase.reshape(-1, most)),
         proposal_error_hz=_PROPOSAL_ERROR_HZ,
         ppmlim=ppmlim,
+        exclude=exclude,
         device=device,
     )
     failed = alignment.flag == "failed"

@@ -32,7 +32,7 @@ FIDs of that band until the iteration has converged (:mod:`fsl_mrs_dl.registrati
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ from ..core.parallel import thread_map
 from ..core.transients import apply_shift_phase
 from .nuisance_lines import NUISANCE_LINES
 from .reference import suppress_late_noise
+from .signal import nuisance_kinds
 from .solver import Search, Solver
 from .transients import BYTES_PER_POINT, Transients
 from .window import make_band, make_window, whole_band
@@ -98,6 +99,23 @@ class Alignment:
     def __repr__(self) -> str:
         return f"<Alignment of {self.flag.size} transients, {(self.flag == 'ok').sum()} of them ok>"
 
+    def sets(self, index) -> Alignment:
+        """Return the alignment of some sets, numbers or bool ``(n_sets,)``."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return replace(self, **{k: value[index] for k, value in values.items() if isinstance(value, np.ndarray)})
+
+    def with_sets(self, sets, other: Alignment) -> Alignment:
+        """Return the alignment with the estimates of some sets, numbers or bool ``(n_sets,)``, from another one of
+        those."""
+        values = {}
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, np.ndarray):
+                value = value.copy()
+                value[sets] = getattr(other, part.name)
+                values[part.name] = value
+        return replace(self, n_iterations=max(self.n_iterations, other.n_iterations), **values)
+
     def apply(self, fid):
         """Return corrected FIDs; ``fid`` has the shape that was aligned, or lacks the channel axis, or has other
         channels.
@@ -137,6 +155,7 @@ def align_transients(
     taper_ppm: float = 0.0,
     baseline_order: int | None = None,
     unstable: tuple[str, ...] | None = None,
+    exclude: tuple[tuple[float, float], ...] = (),
     n_iter: int = 12,
     device: str | torch.device | None = None,
     precision: str = "double",
@@ -174,7 +193,9 @@ def align_transients(
     baseline_order : int, optional
         Order of the complex polynomial over the window that may differ in every transient. Default: none.
     unstable : tuple of {'water', 'lipids'}, optional
-        Lines that may differ in every transient. Default: both for 1H with a window, nothing else.
+        Lines that may differ in every transient. Default: :func:`fsl_mrs_dl.registration.signal.nuisance_kinds`.
+    exclude : tuple of (float, float)
+        Ranges in ppm inside the window that are not compared.
     n_iter : int
         Most passes over the data (at least two are made); fewer once no transient moves by more than 0.01 of its SD.
     device : str or torch.device, optional
@@ -190,7 +211,9 @@ def align_transients(
     OptionError
         A window outside the axis, or an impossible dwell time, range, proposal or precision.
     """
-    options = _Options(ppmlim, taper_ppm, baseline_order, unstable, max_shift_hz, n_iter, precision, max_memory)
+    options = _Options(
+        ppmlim, taper_ppm, baseline_order, unstable, tuple(exclude), max_shift_hz, n_iter, precision, max_memory
+    )
     fids, lead = _as_four_dimensional(fid, device)
     axes = axes.with_points(fids.shape[-1])
     options.check(axes)
@@ -209,6 +232,7 @@ class _Options:
     taper_ppm: float
     baseline_order: int | None
     unstable: tuple[str, ...] | None
+    exclude: tuple[tuple[float, float], ...]
     max_shift_hz: float | None
     n_iter: int
     precision: str
@@ -267,11 +291,9 @@ class _Options:
             return self.max_shift_hz
         return min(max(40.0, 0.35 * axes.spec_freq_mhz), 0.9 * (0.5 / axes.dwelltime))
 
-    def lines(self, axes: Axes) -> tuple[str, ...]:
+    def lines(self, fids: torch.Tensor, axes: Axes) -> tuple[str, ...]:
         """Return the kinds of nuisance lines."""
-        if self.unstable is not None:
-            return tuple(self.unstable)
-        return tuple(NUISANCE_LINES) if axes.nucleus == "1H" and self.ppmlim is not None else ()
+        return nuisance_kinds(fids, axes, self.ppmlim) if self.unstable is None else tuple(self.unstable)
 
 
 def _solve(fids, axes: Axes, options: _Options, external, pair, proposal_error_hz: float) -> list[dict]:
@@ -284,7 +306,8 @@ def _solve(fids, axes: Axes, options: _Options, external, pair, proposal_error_h
         ppmlim=options.ppmlim,
         taper_ppm=options.taper_ppm,
         baseline_order=options.baseline_order,
-        unstable=options.lines(axes),
+        unstable=options.lines(fids, axes),
+        exclude=options.exclude,
         device=fids.device,
         real=torch.float64 if options.precision == "double" and fids.device.type != "mps" else torch.float32,
     )

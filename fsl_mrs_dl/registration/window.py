@@ -18,6 +18,7 @@ from .nuisance_lines import nuisance_subspace, strength_hypotheses
 __all__ = ["Band", "Window", "make_band", "make_window", "smooth_window", "whole_band"]
 
 _GUARD = 10  # bins either side of the search's range that its interpolation may use
+_NOTCH_PPM = 0.2  # width of the flanks of an excluded range
 _WORTHWHILE = 0.8  # of the spectrum: a wider band would save nothing
 
 
@@ -161,6 +162,7 @@ def make_window(
     taper_ppm: float = 0.0,
     baseline_order: int | None = None,
     unstable: tuple[str, ...] = (),
+    exclude: tuple[tuple[float, float], ...] = (),
     device: torch.device | str = "cpu",
     real: torch.dtype = torch.float64,
 ) -> Window:
@@ -177,6 +179,8 @@ def make_window(
         Order of the polynomial that may differ in every transient.
     unstable : tuple of str
         Keys of :data:`fsl_mrs_dl.registration.nuisance_lines.NUISANCE_LINES`.
+    exclude : tuple of (float, float)
+        Ranges in ppm that do not count.
     device : torch.device
     real : torch.dtype
         Precision.
@@ -188,7 +192,8 @@ def make_window(
     """
     plain = Axes(axes.n_points, float(axes.dwelltime), float(axes.spec_freq_mhz), axes.nucleus)
     limits = None if ppmlim is None else (float(ppmlim[0]), float(ppmlim[1]))
-    arrays = _window_arrays(plain, limits, float(taper_ppm), baseline_order, tuple(unstable))
+    left_out = tuple((float(low), float(high)) for low, high in exclude)
+    arrays = _window_arrays(plain, limits, float(taper_ppm), baseline_order, tuple(unstable), left_out)
     cplx = torch.complex128 if real == torch.float64 else torch.complex64
     tensors = {
         name: torch.tensor(array, dtype=cplx if np.iscomplexobj(array) else real, device=device)
@@ -198,7 +203,7 @@ def make_window(
 
 
 @functools.lru_cache(maxsize=4)
-def _window_arrays(axes: Axes, ppmlim, taper_ppm, baseline_order, unstable) -> dict[str, np.ndarray]:
+def _window_arrays(axes: Axes, ppmlim, taper_ppm, baseline_order, unstable, exclude=()) -> dict[str, np.ndarray]:
     """Return the arrays of :func:`make_window`; cached, since the nuisance subspace takes longer than dozens of
     transients."""
     n_points, ppm = axes.n_points, axes.ppm()
@@ -214,6 +219,15 @@ def _window_arrays(axes: Axes, ppmlim, taper_ppm, baseline_order, unstable) -> d
     if taper_ppm > 0:
         inside = np.minimum(ppm[first:last] - ppm[first], ppm[last - 1] - ppm[first:last])
         weight[first:last] = 0.5 - 0.5 * np.cos(np.pi * np.clip((inside + 1e-9) / taper_ppm, 0, 1))
+    for low, high in exclude:
+        weight[(ppm >= low) & (ppm <= high)] = 0.0
+    if (weight > 0).sum() < 8 + n_baseline:
+        raise OptionError(
+            f"hardly anything of the ppm window {ppmlim} remains",
+            option="exclude",
+            value=exclude,
+            remedy="exclude less",
+        )
     powers = np.zeros((n_points, n_baseline))
     x = np.linspace(-1, 1, last - first)
     powers[first:last] = np.stack([x**m for m in range(n_baseline)], axis=1) if n_baseline else 0.0
@@ -228,7 +242,7 @@ def _window_arrays(axes: Axes, ppmlim, taper_ppm, baseline_order, unstable) -> d
         "lag": np.fft.fft(weight) / n_points,
         "baseline": baseline,
         "baseline_fid": np.fft.ifft(baseline, axis=-1, norm="ortho"),
-        "smooth": smooth_window(axes, ppmlim),
+        "smooth": smooth_window(axes, ppmlim) * (np.fft.ifftshift(_notches(ppm, exclude)) if exclude else 1.0),
         "unstable": lines,
         "unstable_fid": np.fft.ifft(lines, axis=-1, norm="ortho"),
         "strengths": strengths,
@@ -236,6 +250,12 @@ def _window_arrays(axes: Axes, ppmlim, taper_ppm, baseline_order, unstable) -> d
         "excess": excess.astype(complex),
         "entropy": entropy,
     }
+
+
+def _notches(ppm: np.ndarray, exclude) -> np.ndarray:
+    """Return 1 with smooth notches, 0 in the excluded ranges, ``(n_points,)``."""
+    distance = np.min([np.maximum(np.maximum(low - ppm, ppm - high), 0) for low, high in exclude], axis=0)
+    return np.sin(0.5 * np.pi * np.clip(distance / _NOTCH_PPM, 0, 1)) ** 2
 
 
 def smooth_window(axes: Axes, ppmlim: tuple[float, float] | None) -> np.ndarray:

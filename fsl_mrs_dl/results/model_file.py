@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core import units
 from ..core.errors import DataError
+from ..core.metabolites import name_among
 from . import layout
 
 __all__ = ["Evaluator", "StoredFits", "pack_symmetric", "unpack_symmetric", "write_model"]
@@ -187,13 +188,14 @@ class Evaluator:
         DataError
             If the metabolite was not fitted.
         """
-        unknown = [name for name in metab.split("+") if name not in self.names]
-        if unknown:
-            raise DataError(f"metabolite {unknown[0]}: was not fitted", remedy=f"choose one of {', '.join(self.names)}")
+        members = {name: name_among(name, self.names) for name in metab.split("+")}
+        for name, member in members.items():
+            if member is None:
+                raise DataError(f"metabolite {name}: was not fitted", remedy=f"choose one of {', '.join(self.names)}")
         row = self._row(voxel)
         if row is None:
             return None
-        which = [self.names.index(name) for name in metab.split("+")]
+        which = [self.names.index(members[name]) for name in metab.split("+")]
         blocks = self._blocks(row)
         fid = blocks["conc"][which] @ self._fids(blocks, which)
         fid = units.spec_to_fid(units.fid_to_spec(fid) * self._phase(blocks, len(fid))) / self.about["fid_scale"]

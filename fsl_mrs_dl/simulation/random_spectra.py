@@ -19,7 +19,7 @@ import torch
 from ..core import units
 from ..core.axes import Axes
 from ..core.errors import OptionError
-from ..core.metabolites import is_known, is_macromolecule, typical_concentrations
+from ..core.metabolites import by_names, is_known, is_macromolecule, typical_concentrations
 from .protocols import Protocol
 from .recipes import LINE_KEYS, PER_METABOLITE_KEYS, Recipe, sample
 
@@ -60,18 +60,19 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
     elif prior == "uniform":
         conc = typical * sample({"uniform": [0, spec.get("most", 2)]}, (n, m), generator)
     elif prior == "table":
+        ranges = by_names(spec["ranges"], names)
         conc = torch.zeros(n, m)
         for index, name in enumerate(names):
-            if name in spec["ranges"]:
-                conc[:, index] = sample(spec["ranges"][name], (n,), generator)
-        lines = mm & torch.tensor([name not in spec["ranges"] for name in names])
-        if lines.any() and "mm" in spec["ranges"]:
+            if name in ranges:
+                conc[:, index] = sample(ranges[name], (n,), generator)
+        lines = mm & torch.tensor([name not in ranges for name in names])
+        if lines.any() and "mm" in ranges:
             # The range of a summed pattern for a basis set with single lines.
             each = torch.exp(0.2 * torch.randn(n, int(lines.sum()), generator=generator)) if lines.sum() > 1 else 1.0
-            conc[:, lines] = sample(spec["ranges"]["mm"], (n, 1), generator) * each
+            conc[:, lines] = sample(ranges["mm"], (n, 1), generator) * each
     else:
         raise OptionError(f"concentrations: prior '{prior}' is unknown; choose typical, uniform or table.")
-    for name, factor in spec.get("factors", {}).items():
+    for name, factor in by_names(spec.get("factors", {}), names).items():
         if name not in names and not is_macromolecule(name) and not is_known(name):
             raise OptionError(
                 f"concentrations: factors: there is no metabolite '{name}', here or in a usual basis set."

@@ -53,3 +53,13 @@ def test_a_file_in_capitals_that_is_none(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=rf"{name}: "):
             nifti.load(tmp_path / name)
+
+
+def test_a_frequency_in_hertz(rng, tmp_path):
+    fids = rng.normal(size=(1, 1, 1, 32)) + 1j * rng.normal(size=(1, 1, 1, 32))
+    file = nifti.save(tmp_path / "hz.nii", nifti.MrsData(fids, 5e-4, 127.7e6, "1H"))
+    data = nifti.load(file)
+    assert data.spec_freq_mhz == pytest.approx(127.7)
+    assert volume.open_volume(file, tmp_path).axes.spec_freq_mhz == pytest.approx(127.7)
+    # What is written from it is in MHz, as the standard demands.
+    assert nifti.load(nifti.save(tmp_path / "mhz.nii", data)).header["SpectrometerFrequency"] == [127.7]

@@ -21,6 +21,7 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
             where = [f"{name} {place[k]}" for k, name in enumerate(aligned.set_axes) if name in axes]
             sentences.append(f"Shown: {', '.join(where)} (counted from 0).")
         sentences.append(f"Method: {aligned.method}.")
+    sentences.extend(_coherence_notes(aligned, index))
     if not aligned.options.refine:
         sentences.append("Estimates of the network, not refined: errors are not known.")
     if aligned.options.moving_window:
@@ -59,6 +60,38 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
     return " ".join(sentences)
 
 
+def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
+    """Return what the signal is, the regions that were left out, the sets that were not changed, and the coherence."""
+    sentences = []
+    if aligned.on_water:
+        low, high = aligned.options.ppmlim
+        sentences.append(f"The water is not suppressed and was aligned ({low:.1f} to {high:.1f} ppm).")
+    left_out = aligned.all_left_out if index is None else "; ".join(map(str, aligned.left_out.get(index, ())))
+    if left_out:
+        sentences.append(f"Aligned without {left_out}, which became coherent and is not of metabolites.")
+    unchanged = aligned.unchanged
+    if index is None and unchanged.any():
+        which = "Nothing" if unchanged.all() else f"{int(unchanged.sum())} of {len(unchanged)} sets: nothing"
+        falls = [(one.before, one.after) for one in aligned.coherence if one.fallen]
+        before, after = max(falls, key=lambda pair: np.nan_to_num(pair[0] - pair[1]))
+        sentences.append(
+            f"{which} was changed: aligned, the share of the signal's energy that survives averaging would have fallen"
+            f" (from {before:.3f} to {after:.3f}). Is the signal in the window (--ppm)?"
+        )
+    if index is not None and aligned.coherence:
+        one = aligned.coherence[index]
+        if one.fallen:
+            sentences.append("Nothing was changed: coherence would have fallen.")
+        pairs = {"window": (one.before, one.after)} | one.by_region
+        known = [f"{name} {old:.3f}, {new:.3f}" for name, (old, new) in pairs.items() if old == old and new == new]
+        if known:
+            sentences.append(
+                "Coherence (share of the signal's energy that survives averaging) before and aligned:"
+                f" {'; '.join(known)}."
+            )
+    return sentences
+
+
 def edit_partner(aligned: AlignedData, index: int) -> int | None:
     """Return the set of the other edit condition, for the first of two; None for any other set."""
     names, sizes = list(aligned.set_axes), list(aligned.set_axes.values())
@@ -79,6 +112,12 @@ def alignment_table(aligned: AlignedData) -> str:
     columns = {name: row.tolist() for (name, size), row in zip(axes.items(), grid) if size > 1}
     for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
         columns[name] = getattr(aligned.alignment, name).reshape(-1).tolist()
+    if aligned.coherence:
+        n = aligned.alignment.flag.shape[-1]
+        for name in ("before", "after"):
+            values = [round(getattr(one, name), 4) for one in aligned.coherence]
+            columns[f"coherence_{name}"] = np.repeat(values, n).tolist()
+        columns["changed"] = np.repeat(["no" if one.fallen else "yes" for one in aligned.coherence], n).tolist()
     # Unknown is empty, as pandas writes it.  Loading pandas for this would take as long as aligning a thousand
     # transients.
     cell = lambda value: "" if isinstance(value, float) and value != value else str(value)  # noqa: E731
@@ -103,7 +142,7 @@ def summary_line(aligned: AlignedData) -> str:
         + f"; method: {aligned.method}."
         + (
             " Most are too weak to be found by themselves: is there signal in the window (--ppm)?"
-            if (flags == "weak").mean() > 0.5
+            if (flags == "weak").mean() > 0.5 and not aligned.unchanged.any()
             else ""
         )
         + (f" {more}" if (more := notes(aligned)) else "")

@@ -1,0 +1,211 @@
+"""Regions of the spectrum that an alignment made coherent though metabolites do not own them.
+
+A spurious echo, or lipids, of random phase in every transient can hold more energy than the metabolites.  An alignment
+then lines up those, and the metabolites gain nothing.  Such a region shows in the coherence: it rises by far more than
+that of metabolites' singlets.  The alignment is repeated without the region, and the repeat is kept if the region is
+less coherent and the metabolites are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.axes import Axes
+from ..registration.alignment import Alignment
+from ..registration.nuisance_lines import NUISANCE_LINES
+from .coherence import Energies, Regions, energies, regions_of, usable_transients
+
+__all__ = ["ForeignRegion", "align_without_foreign_regions", "foreign_regions"]
+
+_STEP_PPM = 0.1
+_SURE = 5.0  # standard deviations that the coherent energy of a foreign region rises by
+_LIKELY = 3.0  # the same for its neighbours
+_LEAST_RISE = 0.1  # of the coherence
+_TIMES = 2.5  # that the coherence rises more than that of the singlets
+_OFFSET = 0.05  # of the coherence, so that a rise from next to nothing is not all the proof
+_ECHO_S = 0.03  # an echo is highest later than this
+_LOST = 2e-3  # of the singlets' coherent energy that a repeat may lose
+_MOST_KEPT = 0.5  # of the rise of a foreign region's coherent energy that may remain in a repeat
+_ENOUGH = 256  # transients, spread evenly, that foreign regions are looked for in
+_MOST_SETS = 64  # in files of more sets the search would take longer than the alignment
+
+
+@dataclass(frozen=True)
+class ForeignRegion:
+    """A region that metabolites do not own.
+
+    Attributes
+    ----------
+    low, high : float
+        Limits in ppm.
+    echo_s : float, optional
+        Time of the highest signal, where that comes after the beginning of the FID.
+    """
+
+    low: float
+    high: float
+    echo_s: float | None = None
+
+    def __str__(self) -> str:
+        lipids = NUISANCE_LINES["lipids"]["ppm"]
+        what = "signal that moves unlike the metabolites"
+        if self.echo_s is not None:
+            what = f"spurious echo, highest {self.echo_s:.2f} s after the first point"
+        elif self.low < lipids[1] and self.high > lipids[0]:
+            what = "lipids"
+        return f"{self.low:.1f} to {self.high:.1f} ppm ({what})"
+
+
+def foreign_regions(
+    fids: np.ndarray, noise: np.ndarray, shift_hz: np.ndarray, phase_deg: np.ndarray, axes: Axes, regions: Regions
+) -> list[ForeignRegion]:
+    """Return the regions of one set that became coherent though metabolites do not own them.
+
+    Parameters
+    ----------
+    fids : complex array, shape (n_channels, n_transients, n_points)
+    noise : ndarray, shape (n_channels, n_transients)
+    shift_hz, phase_deg : ndarray, shape (n_transients,)
+        Of the alignment.
+    axes : Axes
+    regions : Regions
+        With ``late`` ends of the FIDs.
+    """
+    before = energies(fids, noise, 0, 0, axes, regions)
+    after = energies(fids, noise, shift_hz, phase_deg, axes, regions)
+    if not (before.present(regions.owned) or after.present(regions.owned)):
+        return []
+    usual = _rise(before, after, regions.owned)
+    first, last = regions.ppm[regions.window][[0, -1]]
+    edges = np.arange(np.floor(first / _STEP_PPM), np.ceil(last / _STEP_PPM) + 1) * _STEP_PPM
+    sure, likely = [], []
+    for low in edges[:-1]:
+        inside = regions.window & ~regions.owned & (regions.ppm >= low) & (regions.ppm < low + _STEP_PPM)
+        size, sd = 0.0, before.sd(inside) if inside.any() else 0.0
+        if inside.any():
+            size = after.coherent[inside].sum() - before.coherent[inside].sum()
+        risen = sd > 0 and size > _LIKELY * sd
+        likely.append(risen and _rise(before, after, inside) > 1.5 * usual)
+        sure.append(
+            risen
+            and size > _SURE * sd
+            and _coherence(after, inside) - _coherence(before, inside) > _LEAST_RISE
+            and _rise(before, after, inside) > _TIMES * usual
+        )
+    out = []
+    for start, end in _runs(np.array(likely) | np.array(sure)):
+        if any(sure[start:end]):
+            low, high = (round(float(edge), 2) for edge in edges[[start, end]])
+            out.append(ForeignRegion(low, high, _echo_time(fids, axes, low, high)))
+    return out
+
+
+def align_without_foreign_regions(
+    fids: np.ndarray,
+    noise: np.ndarray,
+    alignment: Alignment,
+    axes: Axes,
+    ppmlim: tuple[float, float] | None,
+    groups: np.ndarray,
+    repeat: Callable[[int, tuple], Alignment],
+) -> tuple[Alignment, dict[int, tuple[ForeignRegion, ...]]]:
+    """Repeat the alignment of sets in which a foreign region became coherent, without that region.
+
+    Parameters
+    ----------
+    fids : complex array, shape (n_sets, n_channels, n_transients, n_points)
+    noise : ndarray, shape (n_sets, n_channels, n_transients)
+        As :func:`fsl_mrs_dl.preproc.coherence.measure_noise` returns it.
+    alignment : Alignment
+        Of the same.
+    axes : Axes
+    ppmlim : (float, float) or None
+    groups : ndarray of int, shape (n_sets,)
+        Sets of the same number, conditions of one voxel, are aligned without the regions of all of them.
+    repeat : callable
+        Number of a set and ranges in ppm to its :class:`Alignment` without these, of one set.
+
+    Returns
+    -------
+    (Alignment, dict)
+        And the regions that sets were aligned without, by number of the set.
+    """
+    regions = regions_of(fids, axes, ppmlim, late=True)
+    if len(fids) > _MOST_SETS or not regions.owned.any():
+        return alignment, {}
+    by_group: dict[int, list[ForeignRegion]] = {}
+    for index, one in enumerate(fids):
+        used = usable_transients(alignment, index, one)
+        if used.sum() > 2:
+            every = np.flatnonzero(used)
+            used = every[np.linspace(0, len(every) - 1, min(len(every), _ENOUGH)).astype(int)]
+            shift, phase = alignment.shift_hz[index, used], alignment.phase_deg[index, used]
+            by_group.setdefault(int(groups[index]), []).extend(
+                foreign_regions(one[:, used], noise[index][:, used], shift, phase, axes, regions)
+            )
+    left_out, early = {}, regions_of(fids, axes, ppmlim)
+    for index, one in enumerate(fids):
+        without = _joined(by_group.get(int(groups[index]), []))
+        if not without:
+            continue
+        again = repeat(index, tuple((region.low, region.high) for region in without))
+        used = usable_transients(alignment, index, one)
+
+        def coherent(where: Regions, inside, shift=0, phase=0, fids=one[:, used], sd=noise[index][:, used]) -> float:
+            return energies(fids, sd, shift, phase, axes, where).coherent[inside].sum()
+
+        estimates = [(x.shift_hz[k, used], x.phase_deg[k, used]) for x, k in ((alignment, index), (again, 0))]
+        foreign = np.any([(regions.ppm >= region.low) & (regions.ppm < region.high) for region in without], axis=0)
+        before, old, new = (coherent(regions, foreign, *moved) for moved in ((0, 0), *estimates))
+        # Metabolites' lines become as coherent without being compared.
+        less = new < before + _MOST_KEPT * (old - before)
+        # Late in the FID an echo may reach into the region of a singlet.
+        old, new = (coherent(early, early.owned, *moved) for moved in estimates)
+        if less and new >= (1 - _LOST) * old:
+            alignment, left_out[index] = alignment.with_sets([index], again), without
+    return alignment, left_out
+
+
+def _coherence(one: Energies, inside: np.ndarray) -> float:
+    share = one.share(inside)
+    return share if share == share else 0.0
+
+
+def _rise(before: Energies, after: Energies, inside: np.ndarray) -> float:
+    """Return how many times the coherence of a region has risen."""
+    return (_coherence(after, inside) + _OFFSET) / (_coherence(before, inside) + _OFFSET)
+
+
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Return the first and one past the last index of every run of True."""
+    steps = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
+    return list(zip(steps[::2].tolist(), steps[1::2].tolist()))
+
+
+def _echo_time(fids: np.ndarray, axes: Axes, low: float, high: float) -> float | None:
+    """Return when the signal of a region is highest, in seconds; None where that is the beginning of the FID."""
+    spectra, ppm = np.fft.fftshift(np.fft.fft(fids, axis=-1), axes=-1), axes.ppm()
+    middle, half = (low + high) / 2, max(high - low, 0.2) / 2
+    window = np.clip(1 - np.abs(ppm - middle) / (2 * half), 0, 1)  # a triangle, whose FID does not ring
+    power = (np.abs(np.fft.ifft(np.fft.ifftshift(spectra * window, axes=-1), axis=-1)) ** 2).sum((0, 1))
+    width = max(1, int(0.01 / axes.dwelltime))
+    power = np.convolve(power[: len(power) // 2 * 2], np.ones(width) / width, mode="valid")
+    highest = int(power[: int(0.9 * len(power))].argmax())
+    late = highest * axes.dwelltime > _ECHO_S and power[highest] > 2 * power[0]
+    return (highest + width / 2) * axes.dwelltime if late else None
+
+
+def _joined(regions: list[ForeignRegion]) -> tuple[ForeignRegion, ...]:
+    """Return regions in order, those that overlap or touch as one."""
+    out: list[ForeignRegion] = []
+    for region in sorted(regions, key=lambda one: one.low):
+        if out and region.low <= out[-1].high:
+            last = out[-1]
+            echo = last.echo_s if last.echo_s is not None else region.echo_s
+            out[-1] = ForeignRegion(last.low, max(last.high, region.high), echo)
+        else:
+            out.append(region)
+    return tuple(out)
