@@ -126,7 +126,8 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
                 raise OptionError("is not fitted", option="combine", value=name, remedy=f"there are {', '.join(names)}")
             members[index] = member
         sums.append("+".join(members))
-    internal_ref = options.internal_ref if None in reference else tuple(reference)
+    known = [name for name in reference if name is not None]
+    internal_ref = tuple(known) if len(known) == len(reference) else options.internal_ref
     return replace(options, internal_ref=internal_ref, combine=tuple(sums))
 
 
