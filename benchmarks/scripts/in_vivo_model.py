@@ -90,7 +90,9 @@ def in_vivo_like() -> None:
     print("\n## 48 in-vivo-like spectra, 3 T PRESS 35 ms: ratios to Cr+PCr, medians over metabolites and sums\n")
     print(f"{HEAD} CPU s |\n|---|---|---|---|---|---|---|")
     lcmodel = _table(folder / "lcmodel.csv", names)
-    usable = np.isfinite(lcmodel).all(1) & (lcmodel[:, members(names, "Cr+PCr")].sum(1) > 0)
+    # Where it has no creatine or no glutamate it has failed outright.
+    largest = [lcmodel[:, members(names, total)].sum(1) for total in ("Cr+PCr", "Glu")]
+    usable = np.isfinite(lcmodel).all(1) & (np.array(largest) > 0).all(0)
     values = ratio_scores(lcmodel[usable], None, truth[usable], names, labels)
     print(row(f"LCModel 6.3 ({usable.sum()} of 48)", values, " 7 |"))
     for label, options, reference in (
