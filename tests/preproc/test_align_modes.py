@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fsl_mrs_dl.cli.main import main
@@ -141,13 +141,14 @@ def test_absolute_alignment_puts_the_mean_where_it_belongs():
 
 @settings(max_examples=10, deadline=None)
 @given(st.floats(-6, 6), st.floats(-90, 90))
+@example(0.375, 0.0)
 def test_subspectra_are_matched_though_editing_changes_lines(shift, phase):
     on, off = noisy(lines(ON), 0.01, 1), noisy(lines(BRAIN), 0.01, 2)
     moved = apply_shift_phase(on, -shift, -phase, DWELL)
     found_shift, found_phase = match_subspectra(np.stack([moved, off])[:, None], AXES)
     assert abs(found_shift.sum()) < 1e-9 and abs(found_phase.sum()) < 1e-9
-    # Below what lines that change can feign nothing is moved.
-    assert abs(found_shift[0] - found_shift[1] - shift) < 0.35
+    # An estimate below what lines that change can feign, 0.0025 ppm or 0.31 Hz, moves nothing; 0.1 Hz are feigned here.
+    assert abs(found_shift[0] - found_shift[1] - shift) < 0.45
     assert abs(found_phase[0] - found_phase[1] - phase) < 6  # 3 degrees are left, and as much feigned
 
 
