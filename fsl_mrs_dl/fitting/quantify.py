@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.axes import Axes
 from ..core.device import choose_device
-from ..core.errors import DataError, OptionError
+from ..core.errors import OptionError
 from ..core.fids import usable_fids
 from ..core.metabolites import name_among, typical_concentrations
 from ..core.parallel import parallel_map
@@ -26,6 +26,7 @@ from .optimise import TOLERANCE
 from .options import FitOptions
 from .priors import Prior
 from .quantification import Quantification
+from .rows import fid_scale_of, rows_to_fit
 
 __all__ = ["quantify", "fit_scaled", "model_for"]
 
@@ -100,17 +101,9 @@ def quantify(
     ------
     DataError, BasisError, OptionError
     """
-    fids = np.asarray(fids)
-    if not np.iscomplexobj(fids):
-        raise DataError(f"FIDs are real numbers ({fids.dtype}); complex FIDs are needed.")
-    rows = fids.reshape(-1, fids.shape[-1])
-    usable = usable_fids(rows)
-    if not usable.any():
-        raise DataError("every FID is zero or holds NaN; there is nothing to fit.")
+    rows, usable = rows_to_fit(fids)
     model, basis_scale = model_for(basis, axes, options)
-    # One scale for all rows, so that their raw concentrations can be compared; for a single FID it is FSL-MRS's.
-    energy = np.linalg.norm(rows[usable], axis=-1)
-    fid_scale = 100 / float(np.sqrt(np.mean(energy.astype(float) ** 2))) if options.rescale else 1.0
+    fid_scale = fid_scale_of(rows[usable]) if options.rescale else 1.0
     with np.errstate(invalid="ignore"):  # infinite values in unusable rows
         scaled = rows * fid_scale
     result = fit_scaled(

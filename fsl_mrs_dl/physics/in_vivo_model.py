@@ -18,6 +18,7 @@ import torch
 
 from .coarse_window import CoarseWindow
 from .in_vivo_components import Components, priors_table
+from .progression import progression
 
 __all__ = ["InVivoModel", "make_in_vivo_model"]
 
@@ -112,7 +113,7 @@ class InVivoModel:
         slope.imag = 2 * torch.pi * (x[:, s["own_shift"]] + x[:, s["shift"]])
         slope.real = -(torch.exp(x[:, s["gamma"]]) - self.least_gamma).expand(-1, self.n_components)
         slope.real[:, : self.n_linear] -= x[:, s["own_width"]]
-        signal = basis * _progression(slope * time[0], slope * (time[1] - time[0]), len(time)) * amplitude[..., None]
+        signal = basis * progression(slope * time[0], slope * (time[1] - time[0]), len(time)) * amplitude[..., None]
         common = torch.exp(-torch.exp(x[:, s["variance"]]) * time**2)
         if water is not None:
             common = common * water
@@ -172,16 +173,6 @@ class InVivoModel:
         if n_shape:
             out[:, s["shape"]] = spectra[:, end:]
         return model, out
-
-
-def _progression(start: torch.Tensor, step: torch.Tensor, n: int) -> torch.Tensor:
-    """Return ``exp(start + step k)`` for k from 0 to n - 1 along a new last axis, mostly by products."""
-    fine = max(1, round(n**0.5))
-    k = torch.arange(fine, device=step.device, dtype=step.real.dtype)
-    low = torch.exp(step[..., None] * k)
-    high = torch.arange(-(-n // fine), device=step.device, dtype=step.real.dtype) * fine
-    high = torch.exp(start[..., None] + step[..., None] * high)
-    return (high[..., None] * low[..., None, :]).flatten(-2)[..., :n]
 
 
 def make_in_vivo_model(

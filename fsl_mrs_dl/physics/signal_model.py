@@ -21,6 +21,7 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.errors import OptionError
 from .baseline import Baseline, Elimination
+from .progression import progression
 
 __all__ = ["MODELS", "SignalModel"]
 
@@ -45,20 +46,6 @@ MODELS = {
 
 
 _MOST_SHIFT_PPM, _MOST_WIDTH_HZ = 1.0, 200.0
-
-
-def _progression(start: torch.Tensor, step: torch.Tensor, n: int) -> torch.Tensor:
-    """``exp(start + step * k)`` for k from 0 to n - 1 along a new last axis; most of it by products, which cost less
-    than exponentials."""
-    if step.numel() < 4:
-        return torch.exp(
-            start[..., None] + step[..., None] * torch.arange(n, device=step.device, dtype=step.real.dtype)
-        )
-    fine = max(1, round(n**0.5))
-    low = torch.exp(step[..., None] * torch.arange(fine, device=step.device, dtype=step.real.dtype))
-    high = torch.arange(-(-n // fine), device=step.device, dtype=step.real.dtype) * fine
-    high = torch.exp(start[..., None] + step[..., None] * high)
-    return (high[..., None] * low[..., None, :]).flatten(-2)[..., :n]
 
 
 def check_model(name: str) -> None:
@@ -282,7 +269,7 @@ class SignalModel(nn.Module):
             eps = eps if self.shape.free_shift else eps[..., self.group_index]
         step = (time[-1] - time[0]) / (len(time) - 1)
         slope = -torch.complex(gamma, eps)
-        out = _progression(slope * time[0], slope * step, len(time))
+        out = progression(slope * time[0], slope * step, len(time))
         return out if variance is None else out * torch.exp(-variance[..., None] * time**2)
 
     def phase(self, theta: torch.Tensor, frequency: torch.Tensor) -> torch.Tensor:
@@ -291,7 +278,7 @@ class SignalModel(nn.Module):
         step = (frequency[-1] - frequency[0]) / (len(frequency) - 1)
         first, slope = blocks["phi0"] + blocks["phi1"] * frequency[0], blocks["phi1"] * step
         zero = torch.zeros_like(first)
-        return _progression(torch.complex(zero, -first), torch.complex(zero, -slope), len(frequency)).squeeze(-2)
+        return progression(torch.complex(zero, -first), torch.complex(zero, -slope), len(frequency)).squeeze(-2)
 
     def _spectrum(self, fid: torch.Tensor) -> torch.Tensor:
         """FIDs ``(..., n_points)`` of our own making -> the fitted window of their spectra; overwrites the first

@@ -77,8 +77,8 @@ class Fits:
         Of the baseline's strengths.
     dimension : ndarray ``(n,)``
         Effective dimension of the baseline.
-    fitted, baseline : complex ndarray ``(n, n_window)``
-        In the window; ``fitted`` without baseline.
+    fitted : complex ndarray ``(n, n_window)``
+        In the window, without baseline.
     steps, converged, cost : ndarray ``(n,)``
     estimates : dict of str to Estimate
         By prior of the concentrations.
@@ -94,16 +94,10 @@ class Fits:
     weights: np.ndarray
     dimension: np.ndarray
     fitted: np.ndarray
-    baseline: np.ndarray
     steps: np.ndarray
     converged: np.ndarray
     cost: np.ndarray
     estimates: dict[str, Estimate]
-
-    @property
-    def spectra(self) -> np.ndarray:
-        """The data in the window, complex ``(n, n_window)``."""
-        return self.model.window.transform(self.fids)
 
 
 def prepare(
@@ -262,9 +256,6 @@ def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, str
     at_noise = replace(problem, noise=minimum.noise)
     weights = torch.softmax(evidence(at_noise, minimum.normal, minimum.x), -1)
     fitted = problem.model.spectrum(minimum.x, problem.water)
-    residual = problem.spectra - fitted
-    share = problem.shares[minimum.strength].to(residual.dtype)
-    smooth = ((residual @ problem.vectors.conj()) * share) @ problem.vectors.mT
     variance = parameter_covariance(problem, minimum).diagonal(dim1=-2, dim2=-1)
     tensors = {
         "x": minimum.x,
@@ -272,7 +263,6 @@ def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, str
         "misfit": minimum.noise / problem.noise,
         "weights": weights,
         "fitted": fitted,
-        "baseline": smooth + residual - problem.without_free(residual),
         "steps": minimum.steps,
         "converged": minimum.converged,
         "cost": minimum.cost,
@@ -290,10 +280,9 @@ def _fit_nothing(prepared: PreparedModel, priors: tuple[str, ...]) -> dict:
         "x_sd": model.n_params,
         "weights": len(_strengths()),
         "fitted": model.window.n_window,
-        "baseline": model.window.n_window,
     }
-    kinds = {"fitted": complex, "baseline": complex, "steps": int, "converged": bool}
-    names = ("x", "x_sd", "misfit", "weights", "fitted", "baseline", "steps", "converged", "cost", "dimension")
+    kinds = {"fitted": complex, "steps": int, "converged": bool}
+    names = ("x", "x_sd", "misfit", "weights", "fitted", "steps", "converged", "cost", "dimension")
     out: dict = {name: np.zeros((0, sizes[name]) if name in sizes else 0, kinds.get(name, float)) for name in names}
     vector, matrix = np.zeros((0, m)), np.zeros((0, m, m))
     return out | {name: Estimate(vector, matrix, vector, vector, vector, vector) for name in priors}

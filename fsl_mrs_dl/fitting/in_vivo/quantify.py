@@ -15,6 +15,7 @@ from ...core.metabolites import typical_concentrations
 from ...io.basis import Basis
 from ...physics.in_vivo_components import priors_table
 from ..options import FitOptions
+from ..rows import fid_scale_of, rows_to_fit
 from .fit import Acquisition, fit_prepared, learnt, prepare
 from .prepared import PreparedModel
 from .result import InVivoFit
@@ -59,16 +60,10 @@ def quantify_in_vivo(
     ------
     DataError, BasisError, OptionError
     """
-    fids = np.asarray(fids)
-    if not np.iscomplexobj(fids):
-        raise DataError(f"FIDs are real numbers ({fids.dtype}); complex FIDs are needed.")
-    rows = fids.reshape(-1, fids.shape[-1]).astype(complex)
-    usable = usable_fids(rows)
-    if not usable.any():
-        raise DataError("every FID is zero or holds NaN; there is nothing to fit.")
+    rows, usable = rows_to_fit(fids)
+    rows = rows.astype(complex)
     on_grid, basis_scale, acquisition = _scaled(basis, axes, options)
-    energy = np.linalg.norm(rows[usable], axis=-1)
-    fid_scale = 100 / float(np.sqrt(np.mean(energy**2))) if options.rescale else 1.0
+    fid_scale = fid_scale_of(rows[usable]) if options.rescale else 1.0
     scaled, reference = rows[usable] * fid_scale, None
     water = _water_rows(water, len(rows), axes, usable)
     if water is not None:

@@ -266,14 +266,15 @@ class InVivoFit(Quantification):
         and zero outside.
         """
         index = np.arange(len(self.x))[rows]
+        whole = what in ("full", "baseline", "no baseline")
+        columns = slice(None) if whole else self._components_of(what)
         out = np.zeros((len(index), self.model.n_points), complex)
-        if what != "baseline":
-            columns = slice(None) if what in ("full", "no baseline") else self._components_of(what)
-            for at in range(0, len(index), 16):
-                part = index[at : at + 16]
-                out[at : at + 16] = self._whole_components(part, columns).sum(1)
+        for at in range(0, len(index), 16):
+            part = index[at : at + 16]
+            out[at : at + 16] = self._whole_components(part, columns).sum(1)
         if what in ("full", "baseline"):
-            out += self._whole_baseline(index)
+            baseline = self._whole_baseline(index, out)
+            out = out + baseline if what == "full" else baseline
         out[~self.usable[index]] = np.nan
         return out
 
@@ -311,8 +312,8 @@ class InVivoFit(Quantification):
         hz = torch.as_tensor((np.arange(n) - n // 2) / (n * axes.dwelltime))
         return units.fid_to_spec(signal.numpy()) * model.phase_factor(x, hz).numpy()[:, None]
 
-    def _whole_baseline(self, rows: np.ndarray) -> np.ndarray:
-        """Return the baseline of whole spectra ``(n, n_points)``.
+    def _whole_baseline(self, rows: np.ndarray, components: np.ndarray) -> np.ndarray:
+        """Return the baseline of whole spectra ``(n, n_points)``, whose components' sum is given.
 
         It is estimated again from the whole residual: the fit transforms fewer points, where a tail of water looks
         different.
@@ -320,7 +321,7 @@ class InVivoFit(Quantification):
         first, last = self.model.window
         used = self.fitted_model.window.axes.n_points
         fids = self.fids[rows]
-        residual = units.fid_to_spec(fids) - self.spectra("no baseline", rows)
+        residual = units.fid_to_spec(fids) - components
         residual = np.where(self.usable[rows][:, None], residual, 0.0)[:, first:last]
         about = priors_table()["baseline"]
         baseline = self.whole_baseline
