@@ -28,7 +28,7 @@ __all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "pr
 STUDY_SPECTRA = 64
 """Spectra that a study's priors are learnt from, at most."""
 
-_BATCH = 256  # spectra of one batch
+_BATCH = 32  # spectra of one batch, whose normal equations stay in the cache
 _FIRST_STRENGTH = 3  # index of the baseline's strength that a fit begins with
 
 
@@ -186,7 +186,7 @@ def fit_prepared(
     reference : WaterReference, optional
         Of every spectrum, whose eddy currents are corrected already.
     starts : Minimum, optional
-        Of all spectra, with other priors; for one batch only.
+        Of all spectra, with other priors.
     batch : int
         Spectra that are fitted at once.
     priors : tuple of str
@@ -201,7 +201,7 @@ def fit_prepared(
     for first in range(0, len(fids), batch):
         rows = np.arange(first, min(first + batch, len(fids)))
         problem = problems.rows(rows)
-        minimum = _minimise(problem, max_iter, starts)
+        minimum = _minimise(problem, max_iter, starts, rows)
         parts.append(_fit_batch(problem, minimum, prepared.baseline, _strengths(), priors))
         if progress:
             progress(len(rows))
@@ -242,10 +242,12 @@ def _strengths() -> list[float]:
     return priors_table()["baseline"]["strengths"]
 
 
-def _minimise(problem: Problem, max_iter: int, nearby: Minimum | None = None) -> Minimum:
-    """Minimise from the classical start, or from a minimum with other priors."""
+def _minimise(
+    problem: Problem, max_iter: int, nearby: Minimum | None = None, rows: np.ndarray | None = None
+) -> Minimum:
+    """Minimise from the classical start, or from those rows of a minimum with other priors."""
     if nearby is not None:
-        return minimise(problem, nearby.x, nearby.strength, max_iter=max_iter, held_steps=0)
+        return minimise(problem, nearby.x[rows], nearby.strength[rows], max_iter=max_iter, held_steps=0)
     start = classical_start(problem)
     strength = torch.full((len(start),), min(_FIRST_STRENGTH, len(problem.shares) - 1), device=start.device)
     return minimise(problem, start, strength, max_iter=max_iter)
