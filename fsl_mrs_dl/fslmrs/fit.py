@@ -140,7 +140,7 @@ def _fit_batch(spectra: list, options: FitOptions, arguments: dict, shared=None)
     """
     if options.spectral_model == "in-vivo":
         fits, study = in_vivo.fit_spectra(spectra, options, shared)
-        return in_vivo.solutions(fits, study, options), fits, study
+        return in_vivo.solutions(fits, study, options), fits, study if fits.usable.any() else shared
     fits = _fit_spectra(spectra, options, shared, x0=arguments.get("x0"))
     prior = shared or (fits.posterior.prior if fits.posterior is not None else None)
     return _solutions(fits, options), fits, prior

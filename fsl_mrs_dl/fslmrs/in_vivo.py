@@ -60,7 +60,9 @@ def _study_of(mrs, fids: np.ndarray, options: FitOptions) -> Study:
     recipe = _recipe_of(mrs, options, usual)
     basis, names = recipe.basis_of(mrs)
     acquisition = Acquisition(te_s=recipe.te_s, tr_s=recipe.tr_s, mm=recipe.mm, ppmlim=options.ppmlim)
-    fids = fids[usable_fids(fids)]
+    usable = usable_fids(fids)
+    # Without a usable spectrum the model is needed for the names only.
+    fids = fids[usable] if usable.any() else basis.sum(0)[None]
     prepared = prepare(fids, basis, names, axes_of(mrs), acquisition, device=choose_device(options.device))
     prepared, _ = learnt(prepared, fids, acquisition, max_iter=options.max_iter)
     return Study(recipe, replace(prepared.with_whole_baseline(), basis_scale=np.ones(len(names))))

@@ -162,9 +162,9 @@ class DlQuant:
             value = getattr(args, option, None)
             if value is not None and values.get("spectral_model") == "in-vivo":
                 values[name] = float(value) * unit
-        options = FitOptions(**{"spectral_model": "fsl-mrs", **values}).check()
+        options = FitOptions(**{"spectral_model": "fsl-mrs", **values})
         check_arguments(options, args)
-        return options
+        return options.check()
 
     @classmethod
     def spelling(cls, name: str) -> str:
