@@ -464,3 +464,31 @@ def test_options_of_the_command(files, tmp_path, words, expected):
     done = run("fsl_mrs", files, "svs.nii.gz", tmp_path / "out", *words)
     assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_fsl_mrsi_writes_the_maps_of_the_model(files, tmp_path):
+    import nibabel as nib
+
+    from fsl_mrs_dl.results.model_file import Evaluator
+
+    out = tmp_path / "out"
+    done = run("fsl_mrsi", files, "mrsi.nii.gz", out, "--dl-spectral-model", "in-vivo", "--parallel", "off")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    def image(name):
+        return np.asarray(nib.load(out / f"{name}.nii.gz").dataobj).reshape(2, 4)
+
+    good = np.ones((2, 4), bool)
+    good[1, 3] = False
+    for name in ("concs/internal/NAA", "concs/raw/MM", "concs/in_vivo/NAA", "uncertainties/NAA_sd", "qc/NAA_snr"):
+        assert (image(name)[good] > 0).all(), name
+    for name in ("nuisance/sigma_group0", "nuisance/shift_group0", "uncertainties/NAA_prior_share"):
+        assert image(name)[good].any(), name
+    evaluator = Evaluator.open(out)
+    fit, baseline = (nifti.load(out / "fit" / f"{name}.nii.gz").fids[:, :, 0].conj() for name in ("fit", "baseline"))
+    for voxel in ((0, 0, 0), (1, 2, 0)):
+        total = sum(evaluator.contribution(voxel, name) for name in evaluator.names)
+        here = fit[voxel[:2]]
+        np.testing.assert_allclose(total + baseline[voxel[:2]], here, atol=1e-4 * np.abs(here).max())
+        assert (evaluator.band(voxel)[1] > 0).all()
+    assert evaluator.contribution((1, 3, 0), "NAA") is None

@@ -22,7 +22,7 @@ from .fit import Fits
 from .prepared import PreparedModel, whole_baseline_of
 from .water_reference import WaterReference
 
-__all__ = ["InVivoFit", "InVivoSignal", "parameter_names", "signal_of"]
+__all__ = ["InVivoFit", "InVivoSignal", "parameter_names", "signal_of", "signals_of"]
 
 _LEAST_AMPLITUDE = 1e-12  # of the common scale
 
@@ -102,6 +102,21 @@ def signal_of(prepared: PreparedModel, dimension: float = np.nan) -> InVivoSigna
     """Describe a prepared model, whose baselines have an effective dimension of ``dimension``."""
     names = tuple(concentration_names(prepared.model.components))
     return InVivoSignal(prepared.axes, prepared.ppmlim, names, _EstimatedBaseline(dimension))
+
+
+def signals_of(model: InVivoModel, axes: Axes) -> InVivoSignals:
+    """Return the signals of a model in NumPy, for data with these axes."""
+    return InVivoSignals(
+        names=tuple(model.components.names),
+        n_linear=model.n_linear,
+        fids=model.components.fids,
+        gauss=model.components.gauss_variance,
+        shape_hz=model.shape_hz.cpu().numpy(),
+        slices={name: (block.start, block.stop) for name, block in model.slices.items()},
+        pivot=model.pivot,
+        least_gamma=model.least_gamma,
+        axes=axes,
+    )
 
 
 def parameter_names(model: InVivoModel) -> list[str]:
@@ -294,9 +309,8 @@ class InVivoFit(Quantification):
         s, time = model.slices, torch.as_tensor(axes.time())
         more = torch.as_tensor(np.array(np.broadcast_to(damping, len(x)), float))[:, None]
         x[:, s["gamma"]] = torch.log(torch.exp(x[:, s["gamma"]]) + more)
-        water = None
-        if self.water is not None:
-            water = torch.as_tensor(self.water.shape(axes.time() - axes.dwelltime)[rows])
+        shape = self.water_shape
+        water = None if shape is None else torch.as_tensor(shape[rows])
         basis = torch.as_tensor(model.components.fids)
         signal = model.signals(x, basis, time, water)
         signal = (signal * model.line_shape(x, time)[0][:, None])[:, columns]
@@ -329,20 +343,15 @@ class InVivoFit(Quantification):
         return out
 
     @property
+    def water_shape(self) -> np.ndarray | None:
+        """Line shapes from water at the points of the FIDs, ``(n, n_points)``; None without."""
+        axes = self.model.axes
+        return None if self.water is None else self.water.shape(axes.time() - axes.dwelltime)
+
+    @property
     def signals(self) -> InVivoSignals:
         """Signals of the fitted components in NumPy."""
-        model = self.fitted_model
-        return InVivoSignals(
-            names=tuple(model.components.names),
-            n_linear=model.n_linear,
-            fids=model.components.fids,
-            gauss=model.components.gauss_variance,
-            shape_hz=model.shape_hz.cpu().numpy(),
-            slices={name: (block.start, block.stop) for name, block in model.slices.items()},
-            pivot=model.pivot,
-            least_gamma=model.least_gamma,
-            axes=self.model.axes,
-        )
+        return signals_of(self.fitted_model, self.model.axes)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 

@@ -32,8 +32,8 @@ def parameter_covariances(fit: InVivoFit, rows: np.ndarray) -> np.ndarray:
 def fitted_sd(fit: InVivoFit, rows: np.ndarray) -> np.ndarray:
     """Return the SD of the real part of the fitted spectra, baseline included, ``(n, n_window)``.
 
-    The points are those of ``fit.fitted_model.window``, whose transform takes the first points of a FID only: times
-    the root of their number it is the SD of ``numpy.fft.fft`` of the scaled FID.
+    It is that of ``numpy.fft.fft`` of the scaled FIDs, at the points of ``fit.fitted_model.window``, which are fewer
+    than those of whole spectra.
     """
 
     def spread(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> np.ndarray:
@@ -47,7 +47,8 @@ def fitted_sd(fit: InVivoFit, rows: np.ndarray) -> np.ndarray:
         variance = variance + by_baseline * problem.noise[:, None] ** 2
         return variance.clamp(min=0).sqrt().numpy()
 
-    return _in_batches(fit, rows, spread)
+    # The window's transform is unitary over the first points of a FID.
+    return _in_batches(fit, rows, spread) * np.sqrt(fit.fitted_model.window.axes.n_points)
 
 
 def _covariance(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
