@@ -67,13 +67,23 @@ def add_fitting_options(group) -> None:
         ),
     )
     group.add_argument(
-        "--metab_groups", nargs="+", type=_str_or_int, help="metabolites with shift and width of their own (fsl-mrs model only)"
+        "--metab_groups",
+        nargs="+",
+        type=_str_or_int,
+        help="metabolites with shift and width of their own (fsl-mrs model)",
     )
-    group.add_argument("--lorentzian", action="store_true", help="Lorentzian broadening only (default Voigt) (fsl-mrs model only)")
-    group.add_argument("--free_shift", action="store_true", help="let every metabolite shift on its own (fsl-mrs model only)")
-    group.add_argument("--negative", action="store_true", help="let concentrations be negative (fsl-mrs model only)")
     group.add_argument(
-        "--ind_scale", nargs="+", metavar="METAB", help="basis spectra to scale independently of the others (fsl-mrs model only)"
+        "--lorentzian", action="store_true", help="Lorentzian broadening only (fsl-mrs model; default Voigt)"
+    )
+    group.add_argument(
+        "--free_shift", action="store_true", help="let every metabolite shift on its own (fsl-mrs model)"
+    )
+    group.add_argument("--negative", action="store_true", help="let concentrations be negative (fsl-mrs model)")
+    group.add_argument(
+        "--ind_scale",
+        nargs="+",
+        metavar="METAB",
+        help="basis spectra to scale independently of the others (fsl-mrs model)",
     )
     group.add_argument(
         "--mm",

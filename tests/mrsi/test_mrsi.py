@@ -64,6 +64,8 @@ def words(folder, output, *more):
         str(output),
         "--device",
         "cpu",
+        "--spectral-model",
+        "fsl-mrs",
         "--internal_ref",
         "Cr",
         *more,
