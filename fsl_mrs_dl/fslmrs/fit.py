@@ -196,7 +196,7 @@ def _solutions(fits, options: FitOptions) -> list[_Solution]:
     return [
         _Solution(
             options,
-            params[row] if fits.usable[row] else None,
+            params[row] if fits.fitted[row] else None,
             {
                 "init": fits.init,
                 "estimate": options.estimate,
@@ -205,7 +205,7 @@ def _solutions(fits, options: FitOptions) -> list[_Solution]:
                 "misfit": float(misfit[row]),
                 "ood_score": float(ood[row]),
             },
-            plain_row(fits, row) if fits.usable[row] else None,
+            plain_row(fits, row) if fits.fitted[row] else None,
         )
         for row in range(len(fits.params))
     ]

@@ -212,7 +212,7 @@ def _spectra(job: Job, fit: quantification.Quantification, stored: np.ndarray) -
     """Return fit, baseline and residual as FIDs in the file's own convention, complex64 ``(3, n_points, n)``."""
     out = np.zeros((3, stored.shape[1], len(stored)), np.complex64)
     data = stored.conj()
-    good = np.flatnonzero(fit.usable)
+    good = np.flatnonzero(fit.fitted)
     for part, what in zip(out, ("full", "baseline")) if len(good) else ():
         fids = units.spec_to_fid(fit.spectra(what, good)) / fit.fid_scale
         part[:, good] = (fids if job.conjugated else fids.conj()).T
