@@ -73,7 +73,8 @@ def test_sums_and_ratios_use_the_covariance(basis):
 def test_without_the_internal_reference_raw_figures_are_given(basis):
     results = fitted(basis.select(ignore=["PCr"]))
     assert results.reference is None
-    assert list(tables.summary_table(results).columns) == ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM"]
+    columns = ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM", "misfit", "usable", "verdict"]
+    assert list(tables.summary_table(results).columns) == columns
     assert ("mean", "internal") not in tables.concentration_table(results).columns
 
 
