@@ -124,6 +124,11 @@ def _check_combinations(args) -> None:
                     option=option,
                     remedy="choose dsr, dsrf, dcrr or dcrrf, or leave it out",
                 )
+    start_from = getattr(args, "start_from", None)
+    if start_from and args.method != "universal":
+        raise OptionError("goes with `method` universal", option="start_from", remedy="leave it out")
+    if start_from and getattr(args, "encoder", None):
+        raise OptionError("brings its own encoder", option="start_from", remedy="leave `encoder` out")
     if args.train != "quant":
         return
     if args.method == "universal":
@@ -217,7 +222,12 @@ def _universal(args):
     def make(settings, encoder):
         network = {"encoder": encoder or "resnet"} if args.train == "quant" else None
         return UniversalTraining(
-            f"{args.train}-universal", settings=settings, recipe=args.recipe, basis=basis, network_settings=network
+            f"{args.train}-universal",
+            settings=settings,
+            recipe=args.recipe,
+            basis=basis,
+            network_settings=network,
+            start_from=args.start_from,
         )
 
     return make

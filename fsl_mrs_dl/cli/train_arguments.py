@@ -76,6 +76,9 @@ def _add_simulation(data, kind: str) -> None:
         data.add_argument(
             "--n_protocols", type=int, default=256, metavar="N", help="simulated basis sets (default 256)"
         )
+        data.add_argument(
+            "--start_from", metavar="MODEL", help="universal: begin with the weights of this model, by name or folder"
+        )
     if kind != "align":
         only = "" if kind == "denoise" else "supervised, and dq-... on simulated spectra: "
         data.add_argument("--bandwidth", type=float, metavar="HZ", help=f"{only}your data's (default the basis set's)")

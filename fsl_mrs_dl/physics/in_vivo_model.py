@@ -91,6 +91,10 @@ class InVivoModel:
         fid[..., extra : 2 * extra] += fid[..., n + extra :]
         return torch.fft.fft(fid[..., extra : extra + n], dim=-1)[..., : self.window.n_window]
 
+    def to_window(self, signals: torch.Tensor) -> torch.Tensor:
+        """Return the spectra ``(..., n_window)`` of signals on the coarse grid ``(..., n_time)``, without phases."""
+        return self._spectrum(signals.clone())
+
     def line_shape(self, x: torch.Tensor, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the line shape ``(b, n_time)`` and its factors ``(n_shape, n_time)`` or None."""
         line = torch.ones(len(x), len(time), dtype=self.basis.dtype, device=x.device)

@@ -11,11 +11,18 @@ from ..core.axes import Axes
 from .anatomy import Anatomy
 from .geometry import RandomField, grid_positions, refined_affine
 
-__all__ = ["LIPID_HEIGHT", "ShiftField", "lipid_fid", "point_spread", "residual_water", "scalp_lipids", "water_fid"]
+__all__ = [
+    "LIPID_HEIGHT",
+    "LIPID_LINES",
+    "ShiftField",
+    "lipid_fid",
+    "point_spread",
+    "residual_water",
+    "scalp_lipids",
+    "water_fid",
+]
 
-# Protons of fat in triglycerides, doi 10.1194/jlr.D800010-JLR200: shift in ppm, height over that of the CH2, and
-# Gaussian width in Hz at 123 MHz.
-_LIPID_LINES = (
+LIPID_LINES = (
     (0.9, 0.20, 17),
     (1.3, 1.0, 19),
     (1.6, 0.12, 24),
@@ -24,6 +31,8 @@ _LIPID_LINES = (
     (2.77, 0.03, 22),
     (5.3, 0.12, 20),
 )
+"""Protons of fat in triglycerides, doi 10.1194/jlr.D800010-JLR200: shift in ppm, height over that of the CH2, and
+Gaussian width in Hz at 123 MHz."""
 
 # Shift in ppm, height and Lorentzian width in Hz.
 _WATER_LINES = ((4.65, 1.0, 6.0), (4.70, 0.35, 14.0), (4.58, 0.25, 18.0))
@@ -77,7 +86,7 @@ def lipid_fid(axes: Axes) -> np.ndarray:
     """Return the FID of lipids whose spectrum has a highest peak of 1, complex64 ``(n_points,)``."""
     time = axes.time()
     fid = np.zeros(len(time), complex)
-    for ppm, height, width in _LIPID_LINES:
+    for ppm, height, width in LIPID_LINES:
         decay = np.exp(-((np.pi * width * axes.spec_freq_mhz / 123.0 * time) ** 2) / (4 * np.log(2)))
         fid += height * decay / decay.sum() * np.exp(2j * np.pi * axes.ppm_to_hz(ppm) * time)
     return (fid * math.sqrt(len(time))).astype(np.complex64)

@@ -28,6 +28,8 @@ class Protocol:
         Metabolites of ``basis``.
     axes : Axes
     description : str
+    te_s : float
+        Echo time that measured macromolecules are weighted for, in seconds.
     """
 
     basis: torch.Tensor
@@ -35,6 +37,7 @@ class Protocol:
     names: tuple[str, ...]
     axes: Axes
     description: str = ""
+    te_s: float = 0.035
 
     @property
     def time(self) -> torch.Tensor:
@@ -48,7 +51,7 @@ class Protocol:
         return replace(self, basis=self.basis.to(device), mm=self.mm.to(device))
 
 
-def protocol_of(fids, names, axes: Axes, description: str = "") -> Protocol:
+def protocol_of(fids, names, axes: Axes, description: str = "", te_s: float = 0.035) -> Protocol:
     """Return the protocol of a basis set.
 
     Parameters
@@ -59,6 +62,8 @@ def protocol_of(fids, names, axes: Axes, description: str = "") -> Protocol:
     axes : Axes
         Their number of points is taken from ``fids``; spectra are drawn as those of protons.
     description : str
+    te_s : float
+        Echo time in seconds.
     """
     fids = np.asarray(fids)
     axes = Axes(fids.shape[-1], float(axes.dwelltime), float(axes.spec_freq_mhz))
@@ -73,6 +78,7 @@ def protocol_of(fids, names, axes: Axes, description: str = "") -> Protocol:
         tuple(names),
         axes,
         description,
+        te_s,
     )
 
 
@@ -114,5 +120,13 @@ def random_protocols(ranges: dict, n: int, seed: int, *, span_ppm: float = 9.6, 
             names, sequence, spec_freq_mhz=freq, bandwidth_hz=span_ppm * freq, n_points=n_points, fwhm_hz=0.0, **options
         )
         description = f"{sequence}, {freq:.1f} MHz" + (f", TE {te:.0f} ms" if options else "")
-        protocols.append(protocol_of(fids, names, Axes(n_points, 1 / (span_ppm * freq), freq), description))
+        protocols.append(
+            protocol_of(
+                fids,
+                names,
+                Axes(n_points, 1 / (span_ppm * freq), freq),
+                description,
+                0.0 if sequence == "fid" else 1e-3 * te,
+            )
+        )
     return protocols

@@ -20,6 +20,9 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..core.metabolites import by_names, is_known, is_macromolecule, typical_concentrations
+from ..physics.in_vivo_components import priors_table
+from ..physics.progression import progression
+from . import in_vivo_effects
 from .protocols import Protocol
 from .recipes import LINE_KEYS, PER_METABOLITE_KEYS, Recipe, sample
 
@@ -35,6 +38,7 @@ __all__ = [
 ]
 
 _WINDOW_PPM = (0.2, 4.2)
+_NEGLIGIBLE_EXPONENT = -18.0  # of a decay
 
 
 def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> torch.Tensor:
@@ -122,6 +126,14 @@ def draw_concentrations(recipe: Recipe, n: int, names, generator: torch.Generato
     return _concentrations(recipe.get("concentrations"), names, n, generator)
 
 
+_DRAW_EFFECTS = {
+    "shim": in_vivo_effects.draw_shim,
+    "measured_macromolecules": in_vivo_effects.draw_macromolecules,
+    "scalp_lipid": in_vivo_effects.draw_scalp_lipid,
+    "echoes": in_vivo_effects.draw_echoes,
+}
+
+
 def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Draw all random parameters of ``n`` spectra.
 
@@ -142,8 +154,9 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
         the parametric macromolecules' lines, ``water``, ``lipids``, ``baseline`` ``(n, n_lines, 5)``, ``spikes`` ``(n,
         2)`` height and place, ``snr``, ``noise_seed``.  Where the recipe says so, ``each`` ``(n, n_metabs, 3)``, shift
         (Hz), damping (1/s, added to the exponent: negative values broaden) and phase (rad) of every single metabolite
-        (macromolecules only with ``"macromolecules": true``), and ``snr_of``, the noise SD of an SNR of one: a number,
-        or 'energy', the root mean square of the FID in one channel.
+        (macromolecules only with ``"macromolecules": true``), ``each_shift_ppm`` ``(n, n_metabs)``, parts of
+        :mod:`fsl_mrs_dl.simulation.in_vivo_effects` by the recipe's names, and ``snr_of``, the noise SD of an SNR of
+        one: a number, or 'energy', the root mean square of the FID in one channel.
     """
     pi = torch.pi
     drawn = {
@@ -179,7 +192,12 @@ def draw(recipe: Recipe, n: int, names, generator: torch.Generator) -> dict[str,
         parameters[..., 2] *= pi / 180
         if not each.get("macromolecules"):
             parameters[:, [is_macromolecule(name) for name in names]] = 0
-        drawn["each"] = parameters
+        drawn["each"] = parameters[..., :3]
+        if "shift_ppm" in each:
+            drawn["each_shift_ppm"] = parameters[..., 3]
+    for name, draw_effect in _DRAW_EFFECTS.items():
+        if recipe.get(name):
+            drawn[name] = draw_effect(recipe.get(name), n, generator)
     if recipe.get("snr_of", "peak") != "peak":
         drawn["snr_of"] = recipe.get("snr_of")
     return drawn
@@ -196,7 +214,7 @@ class Rendered:
     metabolites : complex64 tensor ``(n, n_points)``
         Metabolites alone, macromolecules of the basis included.
     nuisance : complex64 tensor ``(n, n_points)``
-        Macromolecules, water, lipids and baseline.
+        Macromolecules, water, lipids, echoes and baseline.
     height : tensor ``(n,)``
         Highest metabolite peak of the spectrum, in the units of :func:`fsl_mrs_dl.core.units.fid_to_spec`.
     noise_sd : tensor ``(n,)``
@@ -222,20 +240,33 @@ def line_fids(lines: torch.Tensor, axes: Axes, device="cpu") -> torch.Tensor:
     # Most lines of most recipes are absent, and cost nothing.
     row, column = lines[..., 0].nonzero(as_tuple=True)
     height, ppm, lorentz, gauss, phase = lines[row, column].to(time.device).unbind(-1)
-    gauss = torch.where(gauss < 0, -gauss * axes.spec_freq_mhz, gauss)
+    row, gauss = row.to(time.device), torch.where(gauss < 0, -gauss * axes.spec_freq_mhz, gauss)
     hz = axes.ppm_to_hz(ppm)
-    decay = _widths(time, lorentz, gauss).exp()
-    # The height of a line is the sum over its decay in the unitary transform.
-    size = height * math.sqrt(axes.n_points) / decay.sum(-1)
-    angle = phase[..., None] + 2 * torch.pi * hz[..., None] * time
-    fids = torch.polar(size[..., None] * decay, angle)
-    return fids.new_zeros(len(lines), axes.n_points).index_add(0, row.to(time.device), fids)
+    # Broad lines have decayed after a quarter of the time.
+    first = len(time) // 4
+    brief = _widths(time[first : first + 1], lorentz, gauss)[:, 0] < _NEGLIGIBLE_EXPONENT
+    out = torch.zeros(len(lines), axes.n_points, dtype=torch.complex64, device=device)
+    for some, n_points in ((brief, first), (~brief, len(time))):
+        decay = _widths(time[:n_points], lorentz[some], gauss[some]).exp()
+        # The height of a line is the sum over its decay in the unitary transform.
+        size = height[some] * math.sqrt(axes.n_points) / decay.sum(-1)
+        angle = phase[some, None] + 2 * torch.pi * hz[some, None] * time[:n_points]
+        out[:, :n_points] += out.new_zeros(len(lines), n_points).index_add(
+            0, row[some], torch.polar(size[:, None] * decay, angle)
+        )
+    return out
 
 
 def _band(protocol: Protocol) -> torch.Tensor:
     """Return the mask of the spectral points of metabolites."""
     ppm = protocol.axes.ppm()
     return torch.as_tensor((ppm > _WINDOW_PPM[0]) & (ppm < _WINDOW_PPM[1])).to(protocol.basis.device)
+
+
+def _proton(protocol: Protocol) -> float:
+    """Return the signal of a proton in the units of the basis set, as macromolecules of the in-vivo model have it."""
+    metabolites = torch.tensor([not is_macromolecule(name) for name in protocol.names])
+    return float(protocol.basis[metabolites, 0].abs().mean()) / priors_table()["protons"]
 
 
 def _common_phase(drawn, protocol, spec):
@@ -246,16 +277,19 @@ def _common_phase(drawn, protocol, spec):
     return spec * torch.polar(torch.ones_like(angle), -angle)
 
 
-def _metabolite_fids(conc: torch.Tensor, each: torch.Tensor | None, protocol: Protocol) -> torch.Tensor:
-    """Return the sum of basis FIDs times concentrations ``(n, n_metabs)``, ``(n, n_points)``; ``each`` holds the shift,
-    damping and phase of every metabolite."""
-    if each is None:
+def _metabolite_fids(conc: torch.Tensor, drawn: dict[str, torch.Tensor], protocol: Protocol) -> torch.Tensor:
+    """Return the sum of basis FIDs times concentrations ``(n, n_metabs)``, ``(n, n_points)``, each with its own shift,
+    damping and phase where these were drawn."""
+    if "each" not in drawn:
         return conc.to(protocol.basis.dtype) @ protocol.basis
-    shift, damping, phase = each.to(conc.device).unbind(-1)
+    shift, damping, phase = drawn["each"].to(conc.device).unbind(-1)
+    if "each_shift_ppm" in drawn:
+        shift = shift + drawn["each_shift_ppm"].to(shift) * protocol.axes.spec_freq_mhz
+    turns = 2 * torch.pi * shift
+    steps, starts = torch.complex(damping, turns) * protocol.axes.dwelltime, torch.complex(0 * phase, -phase)
     fid = protocol.basis.new_zeros(len(conc), protocol.basis.shape[-1])
     for k, one in enumerate(protocol.basis):
-        angle = 2 * torch.pi * shift[:, k, None] * protocol.time - phase[:, k, None]
-        fid += one * torch.polar(conc[:, k, None] * torch.exp(damping[:, k, None] * protocol.time), angle)
+        fid += conc[:, k, None] * progression(starts[:, k], steps[:, k], len(one)) * one
     return fid
 
 
@@ -268,16 +302,28 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
     device, time = protocol.basis.device, protocol.time
     n, n_points = len(drawn["snr"]), protocol.basis.shape[-1]
     conc = drawn["conc"].to(device)
-    metabolites = _metabolite_fids(conc, drawn.get("each"), protocol)
+    metabolites = _metabolite_fids(conc, drawn, protocol)
     shift = 2 * torch.pi * (drawn["shift_ppm"] * protocol.axes.spec_freq_mhz + drawn["shift_hz"]).to(device)
     decay = _widths(time, drawn["lorentz_hz"].to(device), drawn["gauss_hz"].to(device))
-    broadened = metabolites * decay.exp()
+    decay = decay.exp().to(metabolites.dtype)
+    if "shim" in drawn:
+        decay = decay * in_vivo_effects.shim_line_shapes(drawn["shim"].to(device), protocol.axes)
+    broadened = metabolites * decay
     band = _band(protocol)
     height = units.fid_to_spec(broadened)[:, band].real.amax(-1).clamp(min=1e-12)
     nuisance = torch.zeros_like(broadened)
     if "mm" in drawn:
-        nuisance = nuisance + (drawn["mm"].to(device) * height[:, None]).to(nuisance.dtype) @ protocol.mm * decay.exp()
+        nuisance = nuisance + (drawn["mm"].to(device) * height[:, None]).to(nuisance.dtype) @ protocol.mm * decay
+    if "measured_macromolecules" in drawn:
+        lines = drawn["measured_macromolecules"].to(device)
+        of_proton = _proton(protocol) * in_vivo_effects.macromolecule_fids(lines, protocol.axes, protocol.te_s)
+        nuisance = nuisance + of_proton * decay
+    if "echoes" in drawn:
+        echoes = in_vivo_effects.echo_fids(drawn["echoes"].to(device), protocol.axes)
+        nuisance = nuisance + height[:, None] * echoes
     lines = [drawn[name] for name in ("water", "lipids", "baseline") if name in drawn]
+    if "scalp_lipid" in drawn:
+        lines.append(in_vivo_effects.scalp_lipid_lines(drawn["scalp_lipid"]))
     if lines:
         nuisance = nuisance + height[:, None] * line_fids(torch.cat(lines, 1), protocol.axes, device)
     modulation = torch.polar(torch.ones_like(shift)[:, None].expand(-1, n_points), shift[:, None] * time)

@@ -35,6 +35,10 @@ _SPECTRUM_KEYS = {
     "snr",
     "snr_of",
     "each",
+    "shim",
+    "measured_macromolecules",
+    "scalp_lipid",
+    "echoes",
     "protocols",
     "transients",
     "augment",
@@ -44,8 +48,8 @@ _SPECTRUM_KEYS = {
 LINE_KEYS = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
 """Entries of a group of random lines."""
 
-PER_METABOLITE_KEYS = ("shift_hz", "damping_per_s", "phase_deg")
-"""Parameters that every metabolite may have of its own, under 'each'."""
+PER_METABOLITE_KEYS = ("shift_hz", "damping_per_s", "phase_deg", "shift_ppm")
+"""Parameters that every metabolite may have of its own, under 'each'; shifts in Hz and in ppm are added."""
 
 
 def recipe_names() -> list[str]:

@@ -10,7 +10,7 @@ import torch
 
 from ..core.axes import Axes
 from ..core.errors import OptionError
-from ..networks import encoders, universal
+from ..networks import encoders, model_cards, universal
 from ..simulation import protocols as protocols_module
 from ..simulation import recipes
 from . import universal_tasks
@@ -102,11 +102,14 @@ class UniversalTraining(Training):
         Train for this basis set only.
     network_settings : dict, optional
         Arguments of the network.
+    start_from : str or path, optional
+        Model of the same kind whose weights the training begins with, by name or folder; its network's arguments
+        replace ``network_settings``.
 
     Raises
     ------
     OptionError
-        Unknown task or recipe, or a recipe without protocols and no basis set.
+        Unknown task or recipe, a recipe without protocols and no basis set, or a model of another kind to start from.
     """
 
     def __init__(
@@ -117,15 +120,26 @@ class UniversalTraining(Training):
         recipe: str | Path | None = None,
         basis=None,
         network_settings: dict | None = None,
+        start_from: str | Path | None = None,
     ):
         if task not in TASKS:
             raise OptionError(f"'{task}' cannot be trained; there are {', '.join(TASKS)}.")
         self.task, self.settings, self.basis = TASKS[task], settings or Settings(), basis
         self.recipe = recipes.Recipe.load(recipe or self.task.recipe)
         self.network_settings = network_settings or {}
+        self.start_card = None if start_from is None else model_cards.read_card(start_from)
+        if self.start_card is not None and self.start_card.kind != task:
+            raise OptionError(
+                f"is a {self.start_card.kind}",
+                option="start_from",
+                value=start_from,
+                remedy=f"give a model of the kind {task}",
+            )
 
     def network(self, seed: int | None = None):
         seed_weights(self.settings.seed if seed is None else seed)
+        if self.start_card is not None:
+            return model_cards.load(self.start_card.folder)[0].requires_grad_(True).train()
         return self.task.network(**self.network_settings)
 
     def prepare(self, network) -> None:
@@ -151,10 +165,12 @@ class UniversalTraining(Training):
         return {
             "recipe": self.recipe.content,
             "basis": None if self.basis is None else fingerprint(self.basis.fids),
+            "start_from": None if self.start_card is None else self.start_card["sha256"],
         }
 
     def card(self, network) -> dict:
         what, basis = self.task.what, self.basis
+        begun = {} if self.start_card is None else {"start_from": self.start_card.name}
         if basis is not None:
             for general in ("whatever the basis set", "whatever the protocol"):
                 what = what.replace(general, "for one basis set")
@@ -164,6 +180,7 @@ class UniversalTraining(Training):
             "training": {
                 "recipe": recipe_entry(self.recipe),
                 "basis": f"{self.settings.n_protocols} simulated protocols" if basis is None else str(basis.source),
+                **begun,
             },
             "ranges": self._ranges(),
             "accuracy": self._accuracy(network),
@@ -180,6 +197,10 @@ class UniversalTraining(Training):
                 if isinstance(drawn, dict) and {"uniform", "loguniform"} & set(drawn):
                     ((low, high),) = drawn.values()
                     ranges[key] = [low, high]
+            frequency = (self.recipe.get("protocols") or {}).get("spec_freq_mhz")
+            if self.basis is None and isinstance(frequency, dict):
+                ((low, high),) = frequency.values()
+                ranges["spec_freq_mhz"] = [low * 0.98, high * 1.02]
         return ranges
 
     def _flops(self, network) -> int:

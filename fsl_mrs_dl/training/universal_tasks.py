@@ -10,6 +10,7 @@ from torch import nn
 from ..core import units
 from ..networks.universal import STEP_PPM, AlignUniversal, QuantUniversal, peaks
 from ..simulation import random_spectra
+from ..simulation.in_vivo_effects import shim_widths_hz
 
 __all__ = [
     "align_accuracy",
@@ -104,11 +105,16 @@ def quant_batch(recipe, protocol, n: int, generator: torch.Generator) -> dict[st
     knots = torch.complex(*knots.unbind(1)) / spec.abs().amax(-1, keepdim=True).clamp(min=1e-30)
     device = spec.device
     freq = protocol.axes.spec_freq_mhz
+    gauss_hz = drawn["gauss_hz"]
+    if "shim" in drawn:
+        # Variances add up.
+        gauss_hz = torch.hypot(gauss_hz, shim_widths_hz(drawn["shim"], freq))
     return {
         "spec": spec,
         "spec_freq_mhz": torch.full((len(spec),), freq, device=device),
         "shift_ppm": (drawn["shift_ppm"] + drawn["shift_hz"] / freq).to(device),
-        **{name: drawn[name].to(device) for name in ("phi0", "phi1", "lorentz_hz", "gauss_hz")},
+        "gauss_hz": gauss_hz.to(device),
+        **{name: drawn[name].to(device) for name in ("phi0", "phi1", "lorentz_hz")},
         "baseline": knots,
     }
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from ...physics.in_vivo_components import priors_table
-from .amplitudes import AmplitudePrior, amplitude_posterior, mixture_interval
+from .amplitudes import AmplitudePosterior, AmplitudePrior, amplitude_posterior, mixture_interval
 from .solver import Minimum, Problem, systems
 
-__all__ = ["CONCENTRATION_PRIORS", "Estimate", "estimate_amplitudes", "parameter_covariance"]
+__all__ = ["CONCENTRATION_PRIORS", "Estimate", "amplitude_posteriors", "estimate_amplitudes", "parameter_covariance"]
 
 CONCENTRATION_PRIORS = ("wide", "none", "population")
 """Priors of concentrations about typical proportions, whose unit is free: a factor of e; none; a factor of 1.35."""
@@ -67,16 +67,7 @@ def estimate_amplitudes(problem: Problem, minimum: Minimum, weights: torch.Tenso
     prior : str
         One of :data:`CONCENTRATION_PRIORS`.
     """
-    model, x, m = problem.model, minimum.x, problem.model.n_linear
-    scale = x[:, model.slices["scale"]]
-    amplitude = torch.exp(x[:, model.slices["log_amp"]][:, :m]).clamp(min=1e-12 * torch.exp(scale))
-    amplitude_prior = _amplitude_prior(problem, scale, prior)
-    kept = [k for k in range(weights.shape[1]) if float(weights[:, k].max()) > _LEAST_WEIGHT]
-    weights = weights[:, kept] / weights[:, kept].sum(-1, keepdim=True)
-    posteriors = []
-    for k in kept:
-        precision, linear = _likelihood(problem, minimum, amplitude, problem.shares[k])
-        posteriors.append(amplitude_posterior(precision, linear, amplitude_prior))
+    posteriors, weights = amplitude_posteriors(problem, minimum, weights, prior)
     means = torch.stack([posterior.mean for posterior in posteriors], 1)
     mean = (weights[..., None] * means).sum(1)
     distance = means - mean[:, None]
@@ -88,6 +79,24 @@ def estimate_amplitudes(problem: Problem, minimum: Minimum, weights: torch.Tenso
     variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300)
     disagreement = between.diagonal(dim1=-2, dim2=-1) / variance
     return Estimate(*(part.cpu().numpy() for part in (mean, cov, disagreement, share, low, high)))
+
+
+def amplitude_posteriors(
+    problem: Problem, minimum: Minimum, weights: torch.Tensor, prior: str
+) -> tuple[list[AmplitudePosterior], torch.Tensor]:
+    """Return the posterior of amplitudes for every strength of the baseline that takes part, and the weights of these
+    ``(b, n_kept)``; arguments are those of :func:`estimate_amplitudes`."""
+    model, x, m = problem.model, minimum.x, problem.model.n_linear
+    scale = x[:, model.slices["scale"]]
+    amplitude = torch.exp(x[:, model.slices["log_amp"]][:, :m]).clamp(min=1e-12 * torch.exp(scale))
+    amplitude_prior = _amplitude_prior(problem, scale, prior)
+    kept = [k for k in range(weights.shape[1]) if float(weights[:, k].max()) > _LEAST_WEIGHT]
+    weights = weights[:, kept] / weights[:, kept].sum(-1, keepdim=True)
+    posteriors = []
+    for k in kept:
+        precision, linear = _likelihood(problem, minimum, amplitude, problem.shares[k])
+        posteriors.append(amplitude_posterior(precision, linear, amplitude_prior))
+    return posteriors, weights
 
 
 def _amplitude_prior(problem: Problem, scale: torch.Tensor, prior: str) -> AmplitudePrior:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 
+from ...physics.progression import progression
 from .solver import Problem
 
 __all__ = ["classical_start"]
@@ -13,7 +14,9 @@ _GAMMAS = (4.0, 10.0, 25.0)  # 1/s
 _SHIFT_STEP_PPM = 0.01
 
 
-def classical_start(problem: Problem, *, most_ppm: float = 0.25, strength: int = -1) -> torch.Tensor:
+def classical_start(
+    problem: Problem, *, most_ppm: float = 0.25, about_ppm: float = 0.0, strength: int = -1
+) -> torch.Tensor:
     """Return starting parameters ``(b, n_params)``: the best shift, width and phase for sums of typical metabolites and
     of macromolecules.
 
@@ -21,20 +24,28 @@ def classical_start(problem: Problem, *, most_ppm: float = 0.25, strength: int =
     ----------
     most_ppm : float
         Largest shift that is searched.
+    about_ppm : float
+        Shift that the search is about.
     strength : int
         Index of the baseline's strength that is eliminated.
     """
     model = problem.model
     s, mhz = model.slices, model.window.axes.spec_freq_mhz
-    shifts = torch.arange(-most_ppm, most_ppm + 1e-9, _SHIFT_STEP_PPM) * mhz
+    shifts = (about_ppm + torch.arange(-most_ppm, most_ppm + 1e-9, _SHIFT_STEP_PPM)) * mhz
     grid = torch.cartesian_prod(torch.tensor(_GAMMAS), shifts).to(model.prior_mean)
     x = model.prior_mean.repeat(len(grid), 1)
     x[:, s["gamma"]] = torch.log(grid[:, :1] + model.least_gamma)
     x[:, s["shift"]] = grid[:, 1:]
-    water = None if problem.water is None else problem.water.mean(0, keepdim=True).expand(len(grid), -1)
     mm = torch.as_tensor(model.components.kinds == "mm", device=x.device)
-    spectra = model.component_spectra(x, water)
-    templates = torch.stack([spectra[:, ~mm].sum(1), spectra[:, mm].sum(1)], 1)
+    water = None if problem.water is None else problem.water.mean(0, keepdim=True)
+    # Sums of components at the prior; shifts and dampings that are common to all are products with these.
+    signals = model.signals(model.prior_mean[None], model.basis, model.time, water)[0]
+    sums = torch.stack([signals[~mm].sum(0), signals[mm].sum(0)])
+    damping = torch.exp(model.prior_mean[s["gamma"]]) - model.least_gamma - grid[:, 0]
+    turns = torch.complex(damping, 2 * torch.pi * (grid[:, 1] - model.prior_mean[s["shift"]]))
+    step = model.time[1] - model.time[0]
+    common = progression(turns * model.time[0], turns * step, len(model.time))
+    templates = model.to_window(sums * common[:, None])
     amplitudes, score = _projections(problem, templates, strength)
     score = score.reshape(len(score), len(_GAMMAS), -1)
     by_gamma = score.max(-1)
