@@ -14,7 +14,17 @@ from .core.fids import usable_fids
 __all__ = ["align", "quantify", "denoise", "load_model"]
 
 _FIT_ARGUMENTS = ("ppmlim", "baseline", "baseline_order", "metab_groups", "model", "x0")
-_OWN_ARGUMENTS = ("init", "network", "estimate", "prior", "device")
+_OWN_ARGUMENTS = (
+    "init",
+    "network",
+    "estimate",
+    "prior",
+    "device",
+    "spectral_model",
+    "mm",
+    "echo_time_s",
+    "repetition_time_s",
+)
 
 
 def align(data, **options):
@@ -98,7 +108,8 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
         Called with the number of finished spectra; not for FSL-MRS's objects.
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
-        ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``.  Otherwise those of
+        ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``, ``spectral_model`` ('fsl-mrs' by
+        default, or 'in-vivo', with ``mm``, ``echo_time_s`` and ``repetition_time_s``).  Otherwise those of
         :class:`fsl_mrs_dl.fitting.options.FitOptions`, and ``dwelltime`` (s), ``spec_freq_mhz`` and ``nucleus``.
 
     Returns
@@ -231,7 +242,9 @@ def _quantify_fsl_mrs(data, options: dict):
     from .fslmrs import fit
 
     _check_names(options, [*_FIT_ARGUMENTS, *_OWN_ARGUMENTS])
-    own = FitOptions(**{name: options.pop(name) for name in _OWN_ARGUMENTS if name in options})
+    # FSL-MRS's model by default, as everywhere in FSL-MRS.
+    values = {name: options.pop(name) for name in _OWN_ARGUMENTS if name in options}
+    own = FitOptions(**{"spectral_model": "fsl-mrs", **values})
     if _is_fsl_mrs(data, "MRS"):
         return fit.fit(data, options, own)
     if _is_fsl_mrs(data, "MRSI"):

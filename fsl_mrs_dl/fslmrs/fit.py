@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from fsl_mrs.utils.results import FitRes
@@ -18,31 +19,20 @@ from fsl_mrs.utils.results import FitRes
 from ..core import units
 from ..core.errors import DataError, OptionError
 from ..fitting.options import FitOptions
-from ..fitting.serialise import Plain, plain_row
+from ..fitting.serialise import plain_row
+from . import in_vivo
 from .baselines import fsl_mrs_baseline, matching_baseline
+from .in_vivo_options import check_model
+from .in_vivo_result import InVivoFitRes
 from .result import DlFitRes, ReadOnlyMRS
+from .solution import METHOD, Solution, check_alike, same_model
 from .volume import VolumeMapCollector
 
 __all__ = ["fit", "fit_together", "fit_batched"]
 
-METHOD = "dlquant"
-
 # MRS objects of a volume that are held and fitted at once; each carries a copy of the basis set.
 _BATCH = 512
 _FOR_PRIOR = 2048  # voxels that a prior is estimated from
-
-
-@dataclass
-class _Solution:
-    """A fit made beforehand, carried by its MRS object to the call for the result.
-
-    ``options`` are those of the fit, ``params`` is None where nothing could be fitted.
-    """
-
-    options: FitOptions
-    params: np.ndarray | None
-    dl: dict = field(default_factory=dict)
-    row: Plain | None = None
 
 
 def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
@@ -66,11 +56,10 @@ def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
     ------
     DataError, OptionError
     """
-    options = _options_of(mrs, arguments, options or FitOptions())
+    options = _options_of(mrs, arguments, options or FitOptions(spectral_model="fsl-mrs"))
     solution = mrs.__dict__.pop("_dl_solution", None)
-    if solution is None or not _same_model(solution.options, options):
-        fits = _fit_spectra([mrs], options.check(), x0=arguments.get("x0"))
-        (solution,) = _solutions(fits, options)
+    if solution is None or not same_model(solution.options, options):
+        ((solution,), _, _) = _fit_batch([mrs], options.check(), arguments)
         if solution.params is None:
             raise DataError("the FID is zero or holds NaN; there is nothing to fit.")
     return _result(mrs, solution)
@@ -81,7 +70,7 @@ def fit_together(spectra: Iterable, arguments: dict, options: FitOptions | None 
 
     A spectrum that is zero or holds NaN gets a result of NaN, as FSL-MRS would give it.
     """
-    voxels = fit_batched(((mrs,) for mrs in spectra), arguments, options or FitOptions())
+    voxels = fit_batched(((mrs,) for mrs in spectra), arguments, options or FitOptions(spectral_model="fsl-mrs"))
     return [fit(mrs, arguments, options) for (mrs,) in voxels]
 
 
@@ -95,16 +84,15 @@ def fit_batched(
     With ``volume``, the values of maps are collected there.
     """
     options.check()
-    voxels, prior = iter(voxels), None
+    voxels, shared = iter(voxels), None
     size = _FOR_PRIOR if options.prior == "volume" else _BATCH
     while batch := list(islice(voxels, size)):
         spectra = [voxel[0] for voxel in batch]
         resolved = _options_of(spectra[0], arguments, options)
-        fits = _fit_spectra(spectra, resolved, prior, x0=arguments.get("x0"))
-        prior = prior or (fits.posterior.prior if fits.posterior is not None else None)
+        solutions, fits, shared = _fit_batch(spectra, resolved, arguments, shared)
         if volume is not None:
             volume.keep(fits, [voxel[1] for voxel in batch], spectra)
-        for mrs, solution in zip(spectra, _solutions(fits, resolved)):
+        for mrs, solution in zip(spectra, solutions):
             mrs._dl_solution = solution
         yield from batch
         size = _BATCH
@@ -124,6 +112,9 @@ def _options_of(mrs, arguments: dict, options: FitOptions) -> FitOptions:
         raise OptionError(
             f"there is no usual window for {mrs.nucleus}", option="ppmlim", remedy="give its limits in ppm"
         )
+    check_model(options, arguments)
+    if options.spectral_model == "in-vivo":
+        return replace(options, ppmlim=(float(ppmlim[0]), float(ppmlim[1])))
     groups, order = arguments.get("metab_groups"), arguments.get("baseline_order")
     words = arguments.get("baseline") or "poly, 2"
     if order is not None:
@@ -137,10 +128,22 @@ def _options_of(mrs, arguments: dict, options: FitOptions) -> FitOptions:
     )
 
 
-def _same_model(one: FitOptions, other: FitOptions) -> bool:
-    """Tell whether two calls fit the same model; initial values do not count."""
-    names = ("model", "metab_groups", "ppmlim", "baseline")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+def _fit_batch(spectra: list, options: FitOptions, arguments: dict, shared=None) -> tuple[list[Solution], Any, Any]:
+    """Fit MRS objects that share everything but the FID.
+
+    Returns
+    -------
+    list of Solution
+    Quantification
+    Prior, Study or None
+        All that the batches of a volume share, for the next call.
+    """
+    if options.spectral_model == "in-vivo":
+        fits, study = in_vivo.fit_spectra(spectra, options, shared)
+        return in_vivo.solutions(fits, study, options), fits, study if fits.fitted.any() else shared
+    fits = _fit_spectra(spectra, options, shared, x0=arguments.get("x0"))
+    prior = shared or (fits.posterior.prior if fits.posterior is not None else None)
+    return _solutions(fits, options), fits, prior
 
 
 def _fit_spectra(spectra: list, options: FitOptions, prior=None, x0=None):
@@ -158,15 +161,13 @@ def _fit_spectra(spectra: list, options: FitOptions, prior=None, x0=None):
     from ..core.axes import Axes
     from ..fitting.automatic_initialisation import WithKnownParameters
     from ..fitting.quantify import fit_scaled
-    from ..physics.signal_model import SignalModel, check_model
+    from ..physics import signal_model
 
     one = spectra[0]
-    for other in spectra[1:]:
-        if _shared_by_batch(other) != _shared_by_batch(one):
-            raise DataError("the spectra differ in basis set, length, bandwidth or frequency; fit them one by one.")
-    check_model(options.model)
+    check_alike(spectra)
+    signal_model.check_model(options.model)
     _, regressor = fsl_mrs_baseline(one, options.ppmlim, options.baseline)
-    model = SignalModel(
+    model = signal_model.SignalModel(
         one.basis.T,
         Axes(one.numPoints, one.dwellTime, one.centralFrequency / 1e6, one.nucleus),
         model=options.model,
@@ -188,13 +189,13 @@ def _fit_spectra(spectra: list, options: FitOptions, prior=None, x0=None):
     )
 
 
-def _solutions(fits, options: FitOptions) -> list[_Solution]:
+def _solutions(fits, options: FitOptions) -> list[Solution]:
     """Return the solution of each spectrum."""
     misfit, ood = fits.misfit, fits.ood
     params = fits.params.copy()
     params[:, : len(fits.names)] = fits.estimate(options.estimate)[0]
     return [
-        _Solution(
+        Solution(
             options,
             params[row] if fits.fitted[row] else None,
             {
@@ -217,19 +218,6 @@ def _relative(mrs):
     return np.median(scale) / scale if scale.size == len(mrs.names) else 1.0
 
 
-def _shared_by_batch(mrs) -> tuple:
-    """Return the properties that spectra of one batch must share."""
-    return (
-        tuple(mrs.names),
-        mrs.numPoints,
-        mrs.bandwidth,
-        mrs.centralFrequency,
-        mrs.nucleus,
-        mrs.conj_Basis,
-        mrs.scaling["basis"],
-    )
-
-
 def _n_shape(options: FitOptions, n_metabs: int) -> int:
     """Return the number of parameters between concentrations and baseline."""
     n_groups = max(options.metab_groups) + 1
@@ -237,10 +225,12 @@ def _n_shape(options: FitOptions, n_metabs: int) -> int:
     return widths + (n_metabs if "free_shift" in options.model else n_groups) + 2
 
 
-def _result(mrs, solution: _Solution) -> FitRes:
+def _result(mrs, solution: Solution) -> FitRes:
     """Return FSL-MRS's result object at the solution; NaN where there is none, as FSL-MRS gives for a FID it cannot
     fit."""
     options = solution.options
+    if solution.in_vivo is not None:
+        return InVivoFitRes(mrs, solution)
     baseline, regressor = fsl_mrs_baseline(mrs, options.ppmlim, options.baseline)
     params = solution.params
     if params is None:

@@ -34,6 +34,20 @@ def _parameters(function) -> list[str]:
     return list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) if code else ["?"]
 
 
+# Options of fit_FSLModel are these after "dl_"; "model" is the network, as in the commands.
+_OPTIONS = (
+    "init",
+    "model",
+    "device",
+    "estimate",
+    "prior",
+    "spectral_model",
+    "mm",
+    "echo_time_s",
+    "repetition_time_s",
+)
+
+
 # -- fitting and its report ----------------------------------------------------------------------------------------
 
 
@@ -61,10 +75,11 @@ def patch_fitting(module) -> None:
             from ..fitting.options import FitOptions
 
             for name in dl_values:
-                if name not in ("init", "model", "device", "estimate", "prior"):
+                if name not in _OPTIONS:
                     raise TypeError(f"fit_FSLModel() got an unexpected keyword argument 'dl_{name}'")
             # The network; the signal model is fit_FSLModel's own argument.
-            options = FitOptions(**{"network" if name == "model" else name: value for name, value in dl_values.items()})
+            values = {"network" if name == "model" else name: value for name, value in dl_values.items()}
+            options = FitOptions(**{"spectral_model": "fsl-mrs", **values})
         result = DlQuant.fit(arguments.pop("mrs"), arguments, options)
         if _running.get("options") is not None and "arguments" not in _running and hasattr(result, "dl"):
             # A command's one fit, or a volume's average: FSL-MRS prints nothing about its quality.
@@ -76,13 +91,14 @@ def patch_fitting(module) -> None:
     if original.__doc__:
         fit_FSLModel.__doc__ = (
             f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_init,"
-            " dl_model, dl_device, dl_estimate and dl_prior.\n    "
+            " dl_model, dl_device, dl_estimate, dl_prior and dl_spectral_model; with dl_spectral_model='in-vivo' also"
+            " dl_mm, dl_echo_time_s and dl_repetition_time_s.\n    "
         )
     module.fit_FSLModel = fit_FSLModel
 
 
 def patch_report(module) -> None:
-    """Describe ``dlquant`` in the methods section of a report."""
+    """Describe ``dlquant`` in the methods section of a report, and plot every component of its fits."""
     original = getattr(module, "svs_methods_summary", None)
     _need(callable(original) and _parameters(original) == ["res"], "no function svs_methods_summary(res)")
 
@@ -94,6 +110,23 @@ def patch_report(module) -> None:
         return f"{text}<p>Optimisation: {DlQuant.describe(res)}</p>"
 
     module.svs_methods_summary = svs_methods_summary
+    for name in ("svs_basis_plot", "svs_indiv_plot"):
+        _plot_components(module, name)
+
+
+def _plot_components(module, name: str) -> None:
+    """Give a plot of single metabolites the components that a fit added to the basis set; a module without the plot
+    stays as it is."""
+    original = getattr(module, name, None)
+    if not callable(original) or _parameters(original)[:2] != ["mrs", "res"]:
+        return
+
+    @functools.wraps(original)
+    def plot(mrs, res, *more, **named):
+        with_components = getattr(res, "with_components", None)
+        return original(mrs if with_components is None else with_components(mrs), res, *more, **named)
+
+    setattr(module, name, plot)
 
 
 # -- commands ------------------------------------------------------------------------------------------------------
@@ -162,8 +195,10 @@ def _take_options(parser, args) -> None:
     """Store the options of ``dlquant`` for the fits of the command."""
     if str(args.algo).lower().replace("-", "").replace("_", "") == DlQuant.name:
         args.algo = DlQuant.name  # DLQuant, dl-quant
-    _running["options"] = DlQuant.options_from(args, args.algo)
-    _running["args"] = args
+    options = DlQuant.options_from(args, args.algo)
+    if options is not None and getattr(args, "data", None):
+        options = DlQuant.with_times(options, args)
+    _running["options"], _running["args"] = options, args
     if args.algo == DlQuant.name and getattr(args, "data", None):
         DlQuant.warn(args)
 

@@ -97,15 +97,32 @@ class DlQuant:
     heading = "dlquant options (FSL-MRS-DL; only with --algo dlquant)"
 
     _OPTIONS = {
+        "spectral_model": (
+            "fsl-mrs (default: FSL-MRS's own models), or in-vivo for 1H spectra of the brain: baseline, macromolecules,"
+            " lipids, line shape and shifts of single metabolites are estimated with priors, and need no options"
+        ),
+        "mm": (
+            "macromolecules and lipids of the in-vivo model: brain (default), tumour, none, or measured ones, a file as"
+            " for 'fsl_mrs_dl fit --mm'"
+        ),
         "init": "initial values of the fits: classical, network or both (default: as the data allow)",
         "network": "trained network that proposes them, by name or folder (default quant-universal)",
         "device": "where to compute: auto (default), cpu or cuda",
-        "estimate": ("reported concentrations: ml (default: maximum of the likelihood), posterior_mean or network"),
+        "estimate": (
+            "reported concentrations: ml (maximum of the likelihood, default of the fsl-mrs model), in-vivo (default of"
+            " the in-vivo model), posterior_mean or network"
+        ),
         "prior": (
-            "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain)"
+            "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain;"
+            " fsl-mrs model only)"
         ),
     }
-    _STRINGS = {"network": "--dl-model", "t1_values": "--t1-values", "t2_values": "--t2-values"}
+    _STRINGS = {
+        "network": "--dl-model",
+        "spectral_model": "--dl-spectral-model",
+        "t1_values": "--t1-values",
+        "t2_values": "--t2-values",
+    }
 
     @classmethod
     def add_arguments(cls, group) -> None:
@@ -137,13 +154,48 @@ class DlQuant:
                 )
             return None
         from ..fitting.options import FitOptions
+        from .in_vivo_options import check_arguments
 
-        return FitOptions(**values).check()
+        # Macromolecules of the in-vivo model are weighted for the times of --TE and --TR, else of the data's header.
+        times = {"echo_time_s": ("TE", 1e-3), "repetition_time_s": ("TR", 1.0)}
+        for name, (option, unit) in times.items():
+            value = getattr(args, option, None)
+            if value is not None and values.get("spectral_model") == "in-vivo":
+                values[name] = float(value) * unit
+        options = FitOptions(**{"spectral_model": "fsl-mrs", **values})
+        check_arguments(options, args)
+        return options.check()
 
     @classmethod
     def spelling(cls, name: str) -> str:
         """Return the option of FSL-MRS's commands for a plain name."""
         return cls._STRINGS.get(name, f"--dl-{name}" if name in cls._OPTIONS else f"--{name}")
+
+    @staticmethod
+    def with_times(options, args):
+        """Return the options with echo and repetition time of a command's data, which the in-vivo model weights
+        macromolecules for; say on stderr which one is missing."""
+        if options.spectral_model != "in-vivo":
+            return options
+        import sys
+
+        from ..core.errors import FslMrsDlError
+        from ..fitting.data import with_times
+        from ..io.nifti import load_header
+        from ..physics.in_vivo_components import priors_table
+
+        try:
+            options = with_times(options, load_header(args.data))
+        except FslMrsDlError:
+            return options  # FSL-MRS reports what is wrong with the file
+        usual = priors_table()["usual"]
+        for value, key, text in (
+            (options.echo_time_s, "EchoTime", f"{1e3 * usual['te_s']:g} ms (--TE)"),
+            (options.repetition_time_s, "RepetitionTime", f"{usual['tr_s']:g} s (--TR)"),
+        ):
+            if value is None:
+                print(f"{args.data}: has no {key}; macromolecules are weighted for {text}.", file=sys.stderr)
+        return options
 
     @staticmethod
     def warn(args) -> None:
@@ -177,7 +229,7 @@ class DlQuant:
         from . import fit as fit_module
         from . import volume as volume_module
 
-        options, volume = options or FitOptions(), None
+        options, volume = options or FitOptions(spectral_model="fsl-mrs"), None
         if running is not None:
             args = running.get("args")
             reference = list(getattr(args, "internal_ref", None) or ["Cr", "PCr"])

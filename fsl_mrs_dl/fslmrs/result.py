@@ -46,9 +46,13 @@ class DlFitRes(FitRes):
 
         reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
         names = str(reference).split("+") if reference else []
-        row = restored_row(self.dl_row)
+        row = self.restored_row()
         sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(row.names)]
         return uncertainty_table(FitResults(row, None, names or ["no reference"], sums, estimate=self.dl["estimate"]))
+
+    def restored_row(self):
+        """Return the estimates of this package, without data and model."""
+        return restored_row(self.dl_row)
 
     def to_file(self, filename, what="concentrations"):
         """Write a table as FSL-MRS does, and with the summary ``uncertainty.csv`` into the same folder."""
@@ -105,9 +109,15 @@ def describe_fit(result) -> str:
         "posterior_mean": " Concentrations are posterior means.",
         "network": " Concentrations are the network's own.",
     }
+    name = "refined to the maximum of the likelihood"
+    if dl.get("spectral_model") == "in-vivo":
+        name = (
+            f"in-vivo model (macromolecules and lipids: {dl['mm']}, for TE {1e3 * dl['echo_time_s']:g} ms and TR"
+            f" {dl['repetition_time_s']:g} s; line shape, single shifts and widths, and a baseline of effective"
+            f" dimension {dl['baseline_dimension']:.1f} estimated with priors), refined to its minimum"
+        )
     outside = " The spectrum is out of distribution." if dl.get("ood_score", 0) > OOD_LIMIT else ""
     return (
-        f"dlquant (FSL-MRS-DL {__version__}): initial values {dl['init']}, refined to the maximum of the"
-        f" likelihood, {ended}; residual over noise"
+        f"dlquant (FSL-MRS-DL {__version__}): initial values {dl['init']}, {name}, {ended}; residual over noise"
         f" {dl['misfit']:.2f}.{estimate.get(dl.get('estimate', 'ml'), '')}{outside}"
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..fitting.in_vivo.result import signals_of
 from ..io.volume import write_spectra
-from ..results import layout, maps, model_file
+from ..results import in_vivo_model_file, layout, maps, model_file
 from ..results.fit_results import FitResults, reported_names
 from . import scratch
 from .chunks import chunk_files, gather, model_of
@@ -72,21 +73,38 @@ def _write_maps(folder: Path, job: Job) -> dict[str, np.ndarray]:
     values = maps.write_maps(folder, grid, kinds, lambda name: gather(job, [name])[0], names)
     maps.write_summary(folder, grid, values)
     maps.write_misc(folder, model, prepared.parameters, fitted, names)
-    if job.in_vivo is None:
-        # Viewers have no evaluator of the in-vivo model.
-        params, cov, noise = gather(job, ["params", "cov", "noise-sd"])
-        fits = model_file.StoredFits(
-            grid=grid.shape,
+    _write_model(folder, job, grid.shape)
+    maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.volume_options.spectra else set()))
+    return values
+
+
+def _write_model(folder: Path, job: Job, grid: tuple[int, int, int]) -> None:
+    """Write the fitted model of every voxel, for viewers."""
+    prepared = model_of(job)
+    if job.in_vivo is not None:
+        params, band = gather(job, ["params", "band"])
+        in_vivo = in_vivo_model_file.StoredInVivoFits(
+            grid=grid,
             rows=job.index,
             params=params,
-            cov=cov,
-            noise_sd=noise,
+            band=band,
+            band_hz=job.in_vivo.model.window.hz,
             fid_scale=job.fid_scale,
             conjugated=job.conjugated,
         )
-        model_file.write_model(folder, model, fitted, fits)
-    maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.volume_options.spectra else set()))
-    return values
+        in_vivo_model_file.write_in_vivo_model(folder, signals_of(job.in_vivo.model, job.axes), in_vivo)
+        return
+    params, cov, noise = gather(job, ["params", "cov", "noise-sd"])
+    fits = model_file.StoredFits(
+        grid=grid,
+        rows=job.index,
+        params=params,
+        cov=cov,
+        noise_sd=noise,
+        fid_scale=job.fid_scale,
+        conjugated=job.conjugated,
+    )
+    model_file.write_model(folder, prepared.model, prepared.names, fits)
 
 
 def _write_all_spectra(folder: Path, job: Job) -> None:

@@ -19,6 +19,7 @@ from ..core.errors import FslMrsDlError, OutputError
 from ..fitting import quantification
 from ..fitting.in_vivo import quantify as in_vivo_quantify
 from ..fitting.in_vivo import result as in_vivo_result
+from ..fitting.in_vivo import spread as in_vivo_spread
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.quantify import fit_scaled, model_for
 from ..io.nifti import MrsData
@@ -142,7 +143,13 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
     out = maps.map_values(results_of(job, fit))
     out["index"] = index
     out["cost"] = fit.cost
-    if job.in_vivo is None:
+    if isinstance(fit, in_vivo_result.InVivoFit):
+        # For viewers.
+        good = np.flatnonzero(fit.fitted)
+        out["params"] = fit.x.astype(np.float32)
+        out["band"] = np.full((len(index), fit.fitted_model.window.n_window), np.nan, np.float32)
+        out["band"][good] = in_vivo_spread.fitted_sd(fit, good) if len(good) else np.nan
+    else:
         # For fits from neighbours, and for viewers.
         out["theta"] = fit.params[:, len(fit.names) :]
         out["params"], out["cov"] = fit.params.astype(np.float32), model_file.pack_symmetric(fit.cov)

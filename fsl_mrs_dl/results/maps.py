@@ -107,6 +107,7 @@ def write_maps(
     get: Callable[[str], np.ndarray],
     names: list[str],
     ours_only: bool = False,
+    nuisance: bool = True,
 ) -> dict[str, np.ndarray]:
     """Write every map that there are values of; returns some of the values, for a summary.
 
@@ -123,6 +124,8 @@ def write_maps(
         Metabolites and sums.
     ours_only : bool
         Leave out the maps that FSL-MRS writes itself.
+    nuisance : bool
+        Write phases, shifts and widths.
     """
     in_summary: dict[str, np.ndarray] = {"names": np.array(names)}
     save = partial(_write_map, folder, grid)
@@ -137,7 +140,7 @@ def write_maps(
             continue
         for column, metab in enumerate(names[: values.shape[1]]):
             save(one.path(metab), values[:, column], one.fsl_mrs)
-    for name in kinds if not ours_only else ():
+    for name in kinds if nuisance else ():
         if name.startswith("nuisance/"):
             save(f"{name}.nii.gz", get(name), False)
     return in_summary

@@ -16,6 +16,7 @@ from ..core import units
 from ..core.errors import DataError
 from ..core.metabolites import name_among
 from . import layout
+from .in_vivo_model_file import InVivoEvaluator
 
 __all__ = ["Evaluator", "StoredFits", "pack_symmetric", "unpack_symmetric", "write_model"]
 
@@ -117,8 +118,9 @@ class Evaluator:
     arrays: dict
 
     @classmethod
-    def open(cls, results: str | Path) -> Evaluator | None:
-        """Return the model of a folder of results; None where the folder has none, as those of FSL-MRS.
+    def open(cls, results: str | Path) -> Evaluator | InVivoEvaluator | None:
+        """Return the model of a folder of results, FSL-MRS's or the in-vivo one; None where the folder has none, as
+        those of FSL-MRS.
 
         Raises
         ------
@@ -130,11 +132,13 @@ class Evaluator:
             return None
         try:
             about = json.loads((folder / "model.json").read_text(encoding="utf-8-sig"))
+            if about["model"] == "in-vivo":
+                return InVivoEvaluator.read(folder, about)
             names = ("basis", "projector_u", "projector_d", "rows", "params", "cov", "noise_sd")
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
             place = np.full(int(np.prod(about["grid"])), -1)
             place[arrays["rows"]] = np.arange(len(arrays["rows"]))
-        except (OSError, ValueError, KeyError, IndexError) as exc:
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as exc:
             raise DataError(f"{folder}: cannot be read ({exc})", remedy="make the results again") from exc
         return cls(about, {**arrays, "place": place.reshape(about["grid"])})
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core import units
+from ..fitting.in_vivo.result import InVivoFit
+from ..fitting.in_vivo.spread import fitted_sd
 from ..io import nifti
-from ..physics.signal_model import SignalModel
-from . import model_file, tables
+from . import in_vivo_model_file, model_file, tables
 from .fit_results import FitResults
 
 __all__ = ["model_data", "write_fit", "write_maps"]
@@ -44,7 +45,7 @@ def write_fit(
         nifti.save(folder / f"{filename}{ending}.nii.gz", model_data(results, what))
     fit_summary(results, folder / "fit_summary.png")
     grid = results.data.fids.shape[:3]
-    if len(results.fit.params) == np.prod(grid) and isinstance(results.fit.model, SignalModel):
+    if len(results.fit.params) == np.prod(grid):
         _write_model(folder, results, grid)
     if max(grid) > 1:
         write_maps(folder / "maps", results)
@@ -99,6 +100,19 @@ def _write_model(folder: Path, results: FitResults, grid: tuple[int, int, int]) 
     """Write the fitted model of every voxel, for viewers."""
     fit = results.fit
     rows = np.flatnonzero(fit.fitted)
+    if isinstance(fit, InVivoFit):
+        stored_in_vivo = in_vivo_model_file.StoredInVivoFits(
+            grid=grid,
+            rows=rows,
+            params=fit.x[rows],
+            band=fitted_sd(fit, rows),
+            band_hz=fit.fitted_model.window.hz,
+            fid_scale=fit.fid_scale,
+            conjugated=results.conjugated,
+            water=None if fit.water_shape is None else fit.water_shape[rows],
+        )
+        in_vivo_model_file.write_in_vivo_model(folder, fit.signals, stored_in_vivo)
+        return
     stored = model_file.StoredFits(
         grid=grid,
         rows=rows,

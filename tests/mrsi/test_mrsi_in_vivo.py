@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from fsl_mrs_dl.cli.main import main
-from fsl_mrs_dl.core.errors import OptionError, OutputError
+from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
 from fsl_mrs_dl.fitting.in_vivo import fit as fit_module
 from fsl_mrs_dl.fitting.in_vivo.prepared import plain_prepared
 from fsl_mrs_dl.fitting.in_vivo.quantify import fit_with_prepared, quantify_in_vivo
@@ -187,13 +187,35 @@ def test_fit_and_residual_are_the_data(run, small):
     assert not fit[[ZERO, NAN]].any() and baseline[rows].any(1).all()
 
 
-def test_a_viewer_shows_the_folder_without_a_model(run):
-    assert model_file.Evaluator.open(run) is None
-    results = Results.open(run)
-    assert results.evaluator is None and results.kind == "MRSI" and results.default_quantity == "conc-in-vivo"
+def test_a_viewer_shows_the_folder_with_its_model(run):
+    evaluator, results = model_file.Evaluator.open(run), Results.open(run)
+    assert evaluator.names[-1] == "MM" and evaluator.names == results.evaluator.names
+    assert results.kind == "MRSI" and results.default_quantity == "conc-in-vivo"
     assert results.fitted.sum() == N - 2 and results.spectrum("fit").is_file()
     assert np.nanmedian(results.percent("conc-in-vivo", "NAA")) < 20
     assert results.has("prior-share") and results.at((0, 0, 0)).rows
+
+
+def test_the_models_parts_sum_up_to_the_fit(run):
+    evaluator = model_file.Evaluator.open(run)
+    fit, baseline = (nifti.load(run / "fit" / f"{name}.nii.gz").fids for name in ("fit", "baseline"))
+    # As files store FIDs.
+    fit, baseline = fit.reshape(N, -1).conj(), baseline.reshape(N, -1).conj()
+    grid = nib.load(next((run / "concs/raw").glob("*.nii.gz"))).shape
+    row = usable()[3]
+    voxel = np.unravel_index(row, (*grid, 1)[:3])
+    total = sum(evaluator.contribution(voxel, name) for name in evaluator.names)
+    np.testing.assert_allclose(total + baseline[row], fit[row], atol=1e-4 * np.abs(fit[row]).max())
+    lines = [name for name in evaluator.signals.names if name.startswith("MM")]
+    np.testing.assert_allclose(evaluator.contribution(voxel, "+".join(lines)), evaluator.contribution(voxel, "MM"))
+    hz, sd = evaluator.band(voxel)
+    assert (np.diff(hz) > 0).all() and (sd > 0).all()
+    # Less than the noise of a point, of which a few parameters take a part.
+    noise = np.asarray(nib.load(run / "quality/noise_sd.nii.gz").dataobj)[voxel]
+    assert 0.1 < np.median(sd) / (noise * np.sqrt(fit.shape[1]) / evaluator.about["fid_scale"]) < 1.0
+    assert evaluator.contribution(np.unravel_index(ZERO, (*grid, 1)[:3]), "MM") is None
+    with pytest.raises(DataError, match="was not fitted"):
+        evaluator.contribution(voxel, "Unobtainium")
 
 
 # -- on the way ----------------------------------------------------------------------------------------------------

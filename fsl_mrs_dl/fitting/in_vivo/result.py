@@ -15,6 +15,7 @@ from ...core.errors import OptionError
 from ...core.noise import quiet_points
 from ...physics.in_vivo_components import priors_table
 from ...physics.in_vivo_model import InVivoModel
+from ...physics.in_vivo_signals import MACROMOLECULES, InVivoSignals, concentration_names, macromolecule_shares
 from ...physics.signal_model import SignalModel
 from ...physics.smooth_baseline import SmoothBaseline
 from .. import verdict
@@ -23,10 +24,7 @@ from .fit import Fits
 from .prepared import PreparedModel, whole_baseline_of
 from .water_reference import WaterReference
 
-__all__ = ["InVivoFit", "InVivoSignal", "MACROMOLECULES", "concentration_names", "parameter_names", "signal_of"]
-
-MACROMOLECULES = "MM"
-"""Name of the sum of all macromolecules among the concentrations."""
+__all__ = ["InVivoFit", "InVivoSignal", "parameter_names", "signal_of", "signals_of"]
 
 _LEAST_AMPLITUDE = 1e-12  # of the common scale
 
@@ -104,20 +102,29 @@ class InVivoSignal:
 
 def signal_of(prepared: PreparedModel, dimension: float = np.nan) -> InVivoSignal:
     """Describe a prepared model, whose baselines have an effective dimension of ``dimension``."""
-    names = tuple(concentration_names(prepared.model))
+    names = tuple(concentration_names(prepared.model.components))
     return InVivoSignal(prepared.axes, prepared.ppmlim, names, _EstimatedBaseline(dimension))
 
 
-def concentration_names(model: InVivoModel) -> list[str]:
-    """Return the names of metabolites and lipids, then of the sum of all macromolecules, if there are any."""
-    names, n_linear = model.components.names, model.n_linear
-    return [*names[:n_linear], *([MACROMOLECULES] if len(names) > n_linear else [])]
+def signals_of(model: InVivoModel, axes: Axes) -> InVivoSignals:
+    """Return the signals of a model in NumPy, for data with these axes."""
+    return InVivoSignals(
+        names=tuple(model.components.names),
+        n_linear=model.n_linear,
+        fids=model.components.fids,
+        gauss=model.components.gauss_variance,
+        shape_hz=model.shape_hz.cpu().numpy(),
+        slices={name: (block.start, block.stop) for name, block in model.slices.items()},
+        pivot=model.pivot,
+        least_gamma=model.least_gamma,
+        axes=axes,
+    )
 
 
 def parameter_names(model: InVivoModel) -> list[str]:
     """Return the names of all parameters, in the order of :meth:`InVivoFit.parameter_values`."""
     components, s = model.components, model.slices
-    out = [*concentration_names(model), "shift_hz", "phi0_rad", "phi1_rad_per_hz"]
+    out = [*concentration_names(components), "shift_hz", "phi0_rad", "phi1_rad_per_hz"]
     out += ["log_lorentz_per_s", "log_gauss_per_s2"]
     out += [f"shift_hz_{name}" for name in components.names]
     out += [f"damping_per_s_{name}" for name in components.names[: components.n_linear]]
@@ -304,9 +311,8 @@ class InVivoFit(Quantification):
         s, time = model.slices, torch.as_tensor(axes.time())
         more = torch.as_tensor(np.array(np.broadcast_to(damping, len(x)), float))[:, None]
         x[:, s["gamma"]] = torch.log(torch.exp(x[:, s["gamma"]]) + more)
-        water = None
-        if self.water is not None:
-            water = torch.as_tensor(self.water.shape(axes.time() - axes.dwelltime)[rows])
+        shape = self.water_shape
+        water = None if shape is None else torch.as_tensor(shape[rows])
         basis = torch.as_tensor(model.components.fids)
         signal = model.signals(x, basis, time, water)
         signal = (signal * model.line_shape(x, time)[0][:, None])[:, columns]
@@ -337,6 +343,17 @@ class InVivoFit(Quantification):
         smooth = ((residual @ baseline.vectors.conj()) * (weights @ shares)) @ baseline.vectors.T
         out[:, first:last] = smooth + (residual @ baseline.free.conj()) @ baseline.free.T
         return out
+
+    @property
+    def water_shape(self) -> np.ndarray | None:
+        """Line shapes from water at the points of the FIDs, ``(n, n_points)``; None without."""
+        axes = self.model.axes
+        return None if self.water is None else self.water.shape(axes.time() - axes.dwelltime)
+
+    @property
+    def signals(self) -> InVivoSignals:
+        """Signals of the fitted components in NumPy."""
+        return signals_of(self.fitted_model, self.model.axes)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
@@ -456,11 +473,10 @@ def _with_macromolecules(fits: Fits, prior: str) -> tuple[list[str], np.ndarray,
     """
     model, estimate = fits.model, fits.estimates[prior]
     components, n_linear = model.components, model.n_linear
-    names = concentration_names(model)
+    names = concentration_names(components)
     if n_linear == len(components.names):
         return names, estimate.mean, estimate.cov
-    share = np.abs(components.fids[n_linear:, 0]) * components.expected[n_linear:]
-    share = share / share.sum() / components.expected[n_linear:]
+    share = macromolecule_shares(components)
     at = slice(model.slices["log_amp"].start + n_linear, model.slices["log_amp"].stop)
     amplitude = np.exp(fits.x[:, at]) * share
     total = amplitude.sum(1, keepdims=True)
