@@ -48,6 +48,8 @@ class Acquisition:
         Estimate a non-parametric line shape.
     learn : bool
         Learn priors that the spectra share, where there are enough.
+    init : str
+        Initial values, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
     """
 
     te_s: float
@@ -56,6 +58,7 @@ class Acquisition:
     ppmlim: tuple[float, float] = (0.2, 4.2)
     line_shape: bool = True
     learn: bool = True
+    init: str = "classical"
 
 
 @dataclass
@@ -79,6 +82,8 @@ class Fits:
         Effective dimension of the baseline.
     fitted : complex ndarray ``(n, n_window)``
         In the window, without baseline.
+    metabolites_rms : ndarray ``(n,)``
+        Root mean square of the fitted metabolites per real channel in the window.
     steps, converged, cost : ndarray ``(n,)``
     estimates : dict of str to Estimate
         By prior of the concentrations.
@@ -94,6 +99,7 @@ class Fits:
     weights: np.ndarray
     dimension: np.ndarray
     fitted: np.ndarray
+    metabolites_rms: np.ndarray
     steps: np.ndarray
     converged: np.ndarray
     cost: np.ndarray
@@ -137,7 +143,11 @@ def prepare(
         components, window, line_shape=acquisition.line_shape, from_water=from_water, device=device
     )
     baseline = smooth_baseline_of(window.ppm, axes.nucleus)
-    return PreparedModel(model, baseline, axes, acquisition.ppmlim, np.ones(len(names)))
+    if acquisition.init != "classical":
+        from .network_starts import check_network
+
+        check_network(model, acquisition.init)
+    return PreparedModel(model, baseline, axes, acquisition.ppmlim, np.ones(len(names)), init=acquisition.init)
 
 
 def learnt(
@@ -160,7 +170,7 @@ def learnt(
         return prepared, None
     rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), STUDY_SPECTRA)).astype(int))
     problem = _Problems.of(prepared, fids, reference).rows(rows)
-    minimum = _minimise(problem, max_iter)
+    minimum = _minimise(problem, max_iter, prepared.init)
     prepared = replace(prepared, model=study_model(problem, minimum))
     return prepared, minimum if len(rows) == len(fids) else None
 
@@ -201,7 +211,7 @@ def fit_prepared(
     for first in range(0, len(fids), batch):
         rows = np.arange(first, min(first + batch, len(fids)))
         problem = problems.rows(rows)
-        minimum = _minimise(problem, max_iter, starts, rows)
+        minimum = _minimise(problem, max_iter, prepared.init, None if starts is None else starts.rows(rows))
         parts.append(_fit_batch(problem, minimum, prepared.baseline, _strengths(), priors))
         if progress:
             progress(len(rows))
@@ -242,13 +252,17 @@ def _strengths() -> list[float]:
     return priors_table()["baseline"]["strengths"]
 
 
-def _minimise(
-    problem: Problem, max_iter: int, nearby: Minimum | None = None, rows: np.ndarray | None = None
-) -> Minimum:
-    """Minimise from the classical start, or from those rows of a minimum with other priors."""
+def _minimise(problem: Problem, max_iter: int, init: str, nearby: Minimum | None = None) -> Minimum:
+    """Minimise from initial values of a kind, or from a minimum with other priors."""
     if nearby is not None:
-        return minimise(problem, nearby.x[rows], nearby.strength[rows], max_iter=max_iter, held_steps=0)
-    start = classical_start(problem)
+        return minimise(problem, nearby.x, nearby.strength, max_iter=max_iter, held_steps=0)
+    if init == "classical":
+        start = classical_start(problem)
+    else:
+        # Networks are no import of a fit that has none.
+        from .network_starts import start_with_network
+
+        start = start_with_network(problem, init)
     strength = torch.full((len(start),), min(_FIRST_STRENGTH, len(problem.shares) - 1), device=start.device)
     return minimise(problem, start, strength, max_iter=max_iter)
 
@@ -265,6 +279,7 @@ def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, str
         "misfit": minimum.noise / problem.noise,
         "weights": weights,
         "fitted": fitted,
+        "metabolites_rms": _metabolites_rms(problem, minimum.x),
         "steps": minimum.steps,
         "converged": minimum.converged,
         "cost": minimum.cost,
@@ -272,6 +287,14 @@ def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, str
     out = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     out["dimension"] = (out["weights"] * baseline.dimension(strengths)).sum(-1)
     return out | {name: estimate_amplitudes(at_noise, minimum, weights, name) for name in priors}
+
+
+def _metabolites_rms(problem: Problem, x: torch.Tensor) -> torch.Tensor:
+    """Return the root mean square of the metabolites' part of spectra per real channel, ``(b,)``."""
+    model, alone = problem.model, x.clone()
+    others = torch.as_tensor(model.components.kinds != "metabolite")
+    alone[:, model.slices["log_amp"]] = alone[:, model.slices["log_amp"]].masked_fill(others.to(x.device), -1e3)
+    return model.spectrum(alone, problem.water).abs().square().mean(-1).div(2).sqrt()
 
 
 def _fit_nothing(prepared: PreparedModel, priors: tuple[str, ...]) -> dict:
@@ -284,7 +307,7 @@ def _fit_nothing(prepared: PreparedModel, priors: tuple[str, ...]) -> dict:
         "fitted": model.window.n_window,
     }
     kinds = {"fitted": complex, "steps": int, "converged": bool}
-    names = ("x", "x_sd", "misfit", "weights", "fitted", "steps", "converged", "cost", "dimension")
+    names = ("x", "x_sd", "misfit", "weights", "fitted", "metabolites_rms", "steps", "converged", "cost", "dimension")
     out: dict = {name: np.zeros((0, sizes[name]) if name in sizes else 0, kinds.get(name, float)) for name in names}
     vector, matrix = np.zeros((0, m)), np.zeros((0, m, m))
     return out | {name: Estimate(vector, matrix, vector, vector, vector, vector) for name in priors}

@@ -8,7 +8,7 @@ more than one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -163,6 +163,11 @@ class Minimum:
     converged: torch.Tensor
     steps: torch.Tensor
     noise: torch.Tensor
+
+    def rows(self, index) -> Minimum:
+        """Return those of some spectra."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "normal"}
+        return Minimum(normal=self.normal.rows(index), **{name: part[index] for name, part in parts.items()})
 
 
 def _real(x: torch.Tensor) -> torch.Tensor:
