@@ -23,7 +23,7 @@ def text_table(results: FitResults) -> str:
     """Return concentrations for the terminal: those of the spectrum, or medians over several, with notes."""
     import numpy as np
 
-    n, n_fitted = len(results.fit.params), int(np.count_nonzero(results.fit.usable))
+    n, n_fitted = len(results.fit.params), int(np.count_nonzero(results.fit.fitted))
     lines = [f"{n_fitted} of {n} spectra fitted; medians:"] if n > 1 else []
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of medians without a finite value
@@ -35,7 +35,7 @@ def _concentration_lines(results: FitResults) -> list[str]:
     """Return the heading and a line for each metabolite and sum."""
     import numpy as np
 
-    fit, rows = results.fit, np.flatnonzero(results.fit.usable)
+    fit, rows = results.fit, np.flatnonzero(results.fit.fitted)
     median = lambda values: np.nanmedian(values[rows], 0)  # noqa: E731
     columns = [("conc", 10, "9.4g", median(results.concentrations[0]))]
     columns.append(("SD", 9, "8.2g", median(results.concentrations[1])))
@@ -95,13 +95,21 @@ def _quality_notes(results: FitResults) -> list[str]:
     """Return notes on spectra that are out of distribution, fitted badly, or should be combined first."""
     import numpy as np
 
-    fit, rows, notes = results.fit, np.flatnonzero(results.fit.usable), []
+    fit, rows, notes = results.fit, np.flatnonzero(results.fit.fitted), []
     outside = int((fit.ood[rows] > layout.OOD_LIMIT).sum())
     if outside:
         subject = "The spectrum is" if len(fit.params) == 1 else f"{outside} of {len(rows)} spectra are"
         notes.append(
             f"{subject} out of distribution (score {np.nanmax(fit.ood[rows]):.1f}, above {layout.OOD_LIMIT:g}; column"
             " ood_score in uncertainty.csv)."
+        )
+    unusable = int((~fit.usable[rows]).sum())
+    if unusable:
+        subject = "The fit is" if len(fit.params) == 1 else f"{unusable} of {len(rows)} fits are"
+        notes.append(
+            f"{subject} NOT usable (column usable): not converged, or more is unexplained than in realistic spectra"
+            f" ({np.nanmedian(fit.unexplained[rows]):.0%} of the signal, {np.nanmedian(fit.misfit[rows]):.1f} times the"
+            " noise)."
         )
     if np.nanmedian(fit.misfit[rows]) > 1.5:
         notes.append(_misfit_note(fit))

@@ -8,7 +8,7 @@ import torch
 from ..core import units
 from ..core.metabolites import is_macromolecule
 from ..physics.signal_model import SignalModel
-from . import out_of_distribution, priors, uncertainty
+from . import out_of_distribution, priors, uncertainty, verdict
 from .batches import rows_per_batch
 from .posterior import Posterior, posterior
 from .priors import Prior
@@ -61,7 +61,9 @@ def assess(result: Quantification, expected: Prior | None, source: str, relative
             shift_sd=sd[:, _offsets(model)["eps"] + group] / (2 * np.pi),
             widest_hz=_WIDEST_PPM * model.spec_freq_mhz,
         )
-    result.ood_latent[~result.usable] = np.nan
+    result.ood_latent[~result.fitted] = np.nan
+    if model.baseline.mode != "off":
+        result.ood_latent /= verdict.limits_for("fsl-mrs", model.baseline.mode).estimates
 
 
 def _limits(model: SignalModel, prior: Prior) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +119,7 @@ def _weak(result: Quantification) -> np.ndarray:
     """Tell which spectra are weak, but not noise only, bool ``(n,)``: their posterior is linearised again."""
     with np.errstate(divide="ignore", invalid="ignore"):
         best = np.nanmin(np.where(result.conc > 0, result.crlb_sd / result.conc, np.inf), 1)
-    return (best > _CURVED) & result.usable & result.converged & ~result.empty
+    return (best > _CURVED) & result.fitted & result.converged & ~result.empty
 
 
 def _relinearise(

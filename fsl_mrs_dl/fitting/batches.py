@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from ..core import units
+from ..core.metabolites import is_macromolecule
 from ..core.noise import noise_outside, quiet_points
 from ..physics.signal_model import SignalModel
-from . import out_of_distribution, uncertainty
+from . import out_of_distribution, uncertainty, verdict
 from .initialisation import InitialValues
 from .optimise import fit_spectra, holds_noise_only
 from .quantification import Quantification
@@ -73,6 +74,9 @@ def fit_rows(
         ppm_per_point=model.axes.ppm_per_point,
         n_outside=int(quiet_points(model.axes).sum()),
     )
+    metabolites = torch.as_tensor([not is_macromolecule(name) for name in result.names]).to(conc)
+    signal = modelled if metabolites.all() else model.join_metabolites(theta, conc * metabolites)
+    _write_misfit(result, index, (signal.abs() ** 2).mean(-1).div(2).sqrt().cpu().numpy())
     if network is not None:
         _write_network_answers(result, index, network, spec)
     result.empty[index] = holds_noise_only(model.eliminate_baseline(spec), solution.cost, model).cpu().numpy()
@@ -83,7 +87,27 @@ def fit_rows(
     result.params[failed] = np.nan
     result.free[failed] = np.nan
     result.ood_residual[failed] = np.nan
-    result.usable[failed] = False
+    result.fitted[failed] = False
+
+
+def _write_misfit(result: Quantification, index: np.ndarray, signal_rms: np.ndarray) -> None:
+    """Write the misfit of the rows ``index``, whose metabolites have this root mean square, against realistic
+    spectra's."""
+    model = result.model
+    limits = verdict.limits_for("fsl-mrs", model.baseline.mode)
+    n_outside = int(quiet_points(model.axes).sum())
+    share = verdict.unexplained(
+        result.noise_sd[index],
+        result.noise_outside_sd[index],
+        signal_rms,
+        n_window=int(np.ptp(model.window)),
+        n_outside=n_outside,
+    )
+    result.unexplained[index] = share
+    result.misfit_score[index] = verdict.misfit_score(limits, result.misfit[index], share)
+    # A fit without a baseline is one of simulations or phantoms: it is held to the noise.
+    if model.baseline.mode != "off":
+        result.ood_residual[index] = result.misfit_score[index]
 
 
 def prepare_network_answers(result: Quantification, network) -> None:

@@ -28,10 +28,10 @@ def parameter_sd(fit: Quantification) -> np.ndarray:
     out = np.full(fit.params.shape, np.nan)
     out[:, :k] = sd
     if model.baseline.mode == "off":
-        out[fit.usable, k:] = 0.0
+        out[fit.fitted, k:] = 0.0
         return out
     share = np.diag(model.baseline.solver @ model.baseline.solver.T)
-    for row in np.flatnonzero(fit.usable):
+    for row in np.flatnonzero(fit.fitted):
         out[row, k:] = _baseline_sd(fit, row, share)
     return out
 

@@ -12,7 +12,7 @@ import torch
 from ..core.errors import OptionError
 from ..core.metabolites import name_among
 from ..physics.signal_model import SignalModel
-from . import out_of_distribution, parameter_errors, uncertainty
+from . import out_of_distribution, parameter_errors, uncertainty, verdict
 from .coarse_model import reduced
 from .options import ESTIMATES
 from .posterior import Posterior, upper_limit
@@ -44,7 +44,8 @@ class Quantification:
         Noise per real channel of the scaled spectrum: from the residual, and from its signal-free ends.
     cost : ndarray ``(n,)``
         Residual sum of squares in the window, the penalty of the baseline included.
-    converged, usable : bool ndarray ``(n,)``
+    converged, fitted : bool ndarray ``(n,)``
+        Whether the fit ended at a minimum, and whether the spectrum could be fitted at all.
     n_iter : int ndarray ``(n,)``
     fid_scale : float
         The data were multiplied by this before fitting.
@@ -64,6 +65,10 @@ class Quantification:
         Out-of-distribution scores of the residual and of the estimates; above one a spectrum is unlike clean data.
     ood_network : ndarray ``(n,)`` or None
         The same of the network's latent values.
+    unexplained : ndarray ``(n,)``
+        Residual beyond noise as a share of the fitted metabolites.
+    misfit_score : ndarray ``(n,)``
+        Above one where the misfit is larger than in realistic spectra, see :mod:`fsl_mrs_dl.fitting.verdict`.
     network_note : str
         Remark on the concentrations of the network, if any.
     """
@@ -76,7 +81,7 @@ class Quantification:
     noise_outside_sd: np.ndarray
     cost: np.ndarray
     converged: np.ndarray
-    usable: np.ndarray
+    fitted: np.ndarray
     n_iter: np.ndarray
     fid_scale: float
     basis_scale: np.ndarray
@@ -89,6 +94,8 @@ class Quantification:
     ood_residual: np.ndarray = field(repr=False, default_factory=_no_array)
     ood_latent: np.ndarray = field(repr=False, default_factory=_no_array)
     ood_network: np.ndarray | None = field(repr=False, default=None)
+    unexplained: np.ndarray = field(repr=False, default_factory=_no_array)
+    misfit_score: np.ndarray = field(repr=False, default_factory=_no_array)
     network_note: str = field(repr=False, default="")
 
     def __repr__(self) -> str:
@@ -118,7 +125,18 @@ class Quantification:
     def ood(self) -> np.ndarray:
         """Out-of-distribution score, ``(n,)``, of all its parts; above one the spectrum is unlike clean data."""
         parts = [part for part in (self.ood_residual, self.ood_latent, self.ood_network) if part is not None]
-        return np.where(self.usable, out_of_distribution.joint_score(*parts), np.nan)
+        return np.where(self.fitted, out_of_distribution.joint_score(*parts), np.nan)
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Whether concentrations mean anything, bool ``(n,)``: the fit converged on a signal, and the misfit is no
+        larger than in realistic spectra."""
+        return self.fitted & self.converged & ~self.empty & (self.misfit_score <= 1)
+
+    @property
+    def verdict(self) -> np.ndarray:
+        """Numbers of :data:`fsl_mrs_dl.fitting.verdict.VERDICTS`, ``(n,)``."""
+        return verdict.verdicts(self.usable, self.unexplained, self.ood)
 
     def estimate(self, name: str = "ml") -> tuple[np.ndarray, np.ndarray]:
         """Return concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)`` by one of

@@ -134,7 +134,7 @@ def fit_scaled(
     """Fit scaled FIDs ``(n, n_points)`` with a ready model on a scaled basis.
 
     Of the options, the model already contains some; initial values, prior, estimate, device and most iterations remain.
-    Rows that are not finite or all zero are NaN in the result, with ``usable`` false; no row raises.
+    Rows that are not finite or all zero are NaN in the result, with ``fitted`` false; no row raises.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def fit_scaled(
         expected = _prior_of(options.prior, model, names)
     network, note = _network_and_note(initial_values, model, names, options.estimate)
     result = _empty_result(fids, model, names, initial_values.name, note)
-    usable = np.flatnonzero(result.usable)
+    usable = np.flatnonzero(result.fitted)
     if network is not None and len(usable):
         prepare_network_answers(result, network)
     n_parts = max(1, round(len(usable) / rows_per_batch(model, model.time.device)))
@@ -195,7 +195,7 @@ def _empty_result(fids: np.ndarray, model: SignalModel, names: list[str], init: 
         noise_outside_sd=np.full(n, np.nan),
         cost=np.full(n, np.nan),
         converged=np.zeros(n, bool),
-        usable=usable_fids(fids),
+        fitted=usable_fids(fids),
         n_iter=np.zeros(n, int),
         fid_scale=1.0,
         basis_scale=np.ones(model.n_metabs),
@@ -204,6 +204,8 @@ def _empty_result(fids: np.ndarray, model: SignalModel, names: list[str], init: 
         free=np.full((n, n_fit), np.nan),
         empty=np.zeros(n, bool),
         ood_residual=np.full(n, np.nan),
+        unexplained=np.full(n, np.nan),
+        misfit_score=np.full(n, np.nan),
         network_note=note,
     )
 

@@ -140,7 +140,7 @@ def _fit_batch(spectra: list, options: FitOptions, arguments: dict, shared=None)
     """
     if options.spectral_model == "in-vivo":
         fits, study = in_vivo.fit_spectra(spectra, options, shared)
-        return in_vivo.solutions(fits, study, options), fits, study if fits.usable.any() else shared
+        return in_vivo.solutions(fits, study, options), fits, study if fits.fitted.any() else shared
     fits = _fit_spectra(spectra, options, shared, x0=arguments.get("x0"))
     prior = shared or (fits.posterior.prior if fits.posterior is not None else None)
     return _solutions(fits, options), fits, prior
@@ -197,7 +197,7 @@ def _solutions(fits, options: FitOptions) -> list[Solution]:
     return [
         Solution(
             options,
-            params[row] if fits.usable[row] else None,
+            params[row] if fits.fitted[row] else None,
             {
                 "init": fits.init,
                 "estimate": options.estimate,
@@ -206,7 +206,7 @@ def _solutions(fits, options: FitOptions) -> list[Solution]:
                 "misfit": float(misfit[row]),
                 "ood_score": float(ood[row]),
             },
-            plain_row(fits, row) if fits.usable[row] else None,
+            plain_row(fits, row) if fits.fitted[row] else None,
         )
         for row in range(len(fits.params))
     ]

@@ -108,7 +108,7 @@ def solutions(fit: InVivoFit, study: Study, options: FitOptions) -> list[Solutio
     from ..fitting.in_vivo.serialise import plain_in_vivo_row
     from ..results.fit_results import FitResults
 
-    rows, recipe = np.flatnonzero(fit.usable), study.recipe
+    rows, recipe = np.flatnonzero(fit.fitted), study.recipe
     params, cov = _fsl_mrs_parameters(fit, rows, options.estimate)
     baselines = spec_to_fid(fit.spectra("baseline", rows)) if len(rows) else np.zeros((0, fit.model.n_points))
     snr, width = FitResults(fit, None, estimate=options.estimate).quality

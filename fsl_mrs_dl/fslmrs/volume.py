@@ -101,7 +101,7 @@ def _in_vivo_model(fits, scale: np.ndarray) -> dict[str, np.ndarray]:
     """Return parameters, and SDs of the fitted spectra, of fits whose data are multiplied by ``scale`` ``(n,)``."""
     from ..fitting.in_vivo.spread import fitted_sd
 
-    rows = np.flatnonzero(fits.usable)
+    rows = np.flatnonzero(fits.fitted)
     params, band = fits.x.copy(), np.full((len(fits.x), fits.fitted_model.window.n_window), np.nan)
     params[:, fits.fitted_model.slices["log_amp"]] += np.log(scale)[:, None]
     if len(rows):

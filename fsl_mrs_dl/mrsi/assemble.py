@@ -71,6 +71,7 @@ def _write_maps(folder: Path, job: Job) -> dict[str, np.ndarray]:
     kinds = set(scratch.load_arrays(job.file(0)))
     grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
     values = maps.write_maps(folder, grid, kinds, lambda name: gather(job, [name])[0], names)
+    maps.write_summary(folder, grid, values)
     maps.write_misc(folder, model, prepared.parameters, fitted, names)
     _write_model(folder, job, grid.shape)
     maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.volume_options.spectra else set()))
@@ -151,7 +152,7 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
         Last line where most spectra are out of distribution.
     """
     failed = values["failed"]
-    good = (failed == 0) & (values["ood-score"] <= layout.OOD_LIMIT)
+    good = (failed == 0) & (values["ood-score"] <= layout.OOD_LIMIT) & (values["usable"] > 0)
     which = "clean ones"
     if not good.any():
         good, which = failed == 0, "them"
@@ -164,6 +165,12 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
                 f"{int((failed == value).sum())} voxels: {layout.FAILED[value]} (quality/failed.nii.gz is {value}"
                 " there)."
             )
+    unusable = int(((values["usable"] <= 0) & (failed == 0)).sum())
+    if unusable:
+        lines.append(
+            f"{unusable} of {n_fitted} fits leave too much of the signal unexplained (quality/usable.nii.gz is 0"
+            " there)."
+        )
     n_outside = int((values["ood-score"][failed < 2] > layout.OOD_LIMIT).sum())
     if n_outside:
         lines.append(

@@ -145,7 +145,7 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
     out["cost"] = fit.cost
     if isinstance(fit, in_vivo_result.InVivoFit):
         # For viewers.
-        good = np.flatnonzero(fit.usable)
+        good = np.flatnonzero(fit.fitted)
         out["params"] = fit.x.astype(np.float32)
         out["band"] = np.full((len(index), fit.fitted_model.window.n_window), np.nan, np.float32)
         out["band"][good] = in_vivo_spread.fitted_sd(fit, good) if len(good) else np.nan
@@ -219,7 +219,7 @@ def _spectra(job: Job, fit: quantification.Quantification, stored: np.ndarray) -
     """Return fit, baseline and residual as FIDs in the file's own convention, complex64 ``(3, n_points, n)``."""
     out = np.zeros((3, stored.shape[1], len(stored)), np.complex64)
     data = stored.conj()
-    good = np.flatnonzero(fit.usable)
+    good = np.flatnonzero(fit.fitted)
     for part, what in zip(out, ("full", "baseline")) if len(good) else ():
         fids = units.spec_to_fid(fit.spectra(what, good)) / fit.fid_scale
         part[:, good] = (fids if job.conjugated else fids.conj()).T

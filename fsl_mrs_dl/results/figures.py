@@ -10,12 +10,33 @@ import numpy as np
 from ..core import units
 from ..core.errors import DataError
 from ..core.metabolites import is_macromolecule
+from ..fitting.verdict import DOUBTFUL, GOOD, UNUSABLE, VERDICTS
 from ..io import nifti
 from .fit_results import FitResults
 
-__all__ = ["BLACK", "BLUE", "GREEN", "GREY", "RED", "fit_summary", "sd_labels", "voxel_location"]
+__all__ = [
+    "AMBER",
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "RED",
+    "fit_summary",
+    "sd_labels",
+    "verdict_colour",
+    "voxel_location",
+]
 
-BLACK, RED, BLUE, GREY, GREEN = "#222222", "#D55E00", "#0072B2", "#888888", "#009E73"
+BLACK, RED, BLUE, GREY, GREEN, AMBER = "#222222", "#D55E00", "#0072B2", "#888888", "#009E73", "#E69F00"
+
+_OF_VERDICT = {GOOD: GREEN, DOUBTFUL: AMBER, UNUSABLE: RED}
+
+
+def verdict_colour(verdicts: np.ndarray) -> tuple[str, str]:
+    """Return the colour of estimates, and the word, of the verdict that most spectra ``(n,)`` have."""
+    counts = np.bincount(np.asarray(verdicts, int), minlength=len(VERDICTS))
+    most = int(counts.argmax())
+    return _OF_VERDICT[most], VERDICTS[most]
 
 
 def fit_summary(results: FitResults, path: str | Path | None = None, *, title: str = ""):
@@ -52,8 +73,13 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     return figure
 
 
-def sd_labels(results: FitResults) -> tuple[str, str]:
+def sd_labels(results: FitResults, verdict: str = VERDICTS[GOOD]) -> tuple[str, str]:
     """Return the legend's words for estimates whose SD is below and above half of them."""
+    decided, undecided = _sd_words(results)
+    return decided if verdict == VERDICTS[GOOD] else f"{decided}; fit {verdict}", undecided
+
+
+def _sd_words(results: FitResults) -> tuple[str, str]:
     if results.estimate != "network":
         return "SD below 50 %", "SD above 50 %: not decided by the data"
     if len(results.fit.networks) == 1:
@@ -64,7 +90,7 @@ def sd_labels(results: FitResults) -> tuple[str, str]:
 def _draw_spectrum(panel, results: FitResults) -> str:
     """Draw data, model, baseline and residual of the spectrum, or of the average; returns a note on the average."""
     fit, model = results.fit, results.fit.model
-    rows = np.flatnonzero(fit.usable)
+    rows = np.flatnonzero(fit.fitted)
     first, last = model.window
     x = model.axes.ppm()[first:last]
     data = units.fid_to_spec(fit.fids[rows]).mean(0)[first:last]
@@ -94,8 +120,9 @@ def _quality_text(results: FitResults, note: str) -> str:
     fit = results.fit
     notes = [note] if note else []
     notes += [f"noise SD {np.nanmedian(fit.noise_sd):.3g}", f"residual / noise {np.nanmedian(fit.misfit):.2f}"]
-    failed = (~fit.converged[fit.usable]).sum()
+    failed = (~fit.converged[fit.fitted]).sum()
     notes += [f"{failed} not converged"] if failed else []
+    notes.append(f"verdict: {verdict_colour(fit.verdict[fit.fitted])[1]}")
     return f"{fit.model.name} model, baseline {fit.model.baseline}; " + ", ".join(notes)
 
 
@@ -104,7 +131,8 @@ def _draw_concentrations(panel, results: FitResults) -> None:
     names, value, error, label = _median_concentrations(results)
     position = np.arange(len(names))
     undecided = ~(error <= 0.5 * np.abs(value)) & ~np.isnan(error).all()
-    for group, colour, text in zip((~undecided, undecided), (GREEN, GREY), sd_labels(results)):
+    colour_of_all, word = verdict_colour(results.fit.verdict[results.fit.fitted])
+    for group, colour, text in zip((~undecided, undecided), (colour_of_all, GREY), sd_labels(results, word)):
         if group.any():
             panel.errorbar(
                 position[group], value[group], error[group], fmt="o", ms=4, color=colour, capsize=2, lw=1, label=text
@@ -123,7 +151,7 @@ def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, 
     """Return names, medians of values and of SDs (NaN where unknown), and the label of the axis."""
     fit = results.fit
     conc, sd = results.concentrations
-    row = np.flatnonzero(fit.usable)[0]
+    row = np.flatnonzero(fit.fitted)[0]
     names = [*results.sums, *fit.names]
     # Macromolecules have a scale of their own, which would hide everything else.
     names = [name for name in names if not is_macromolecule(name)] or names

@@ -178,7 +178,9 @@ QUANTITIES = (
     Quantity("noise-sd", "quality/noise_sd.nii.gz", "noise SD", "a.u.", "hot", "noise_sd"),
     Quantity("n-iter", "quality/n_iter.nii.gz", "steps of the fit", "", "hot", "n_iter"),
     Quantity("failed", "quality/failed.nii.gz", "1: not converged, 2: not fitted, 3: only noise", "", "red", None),
-    Quantity("fitted", "quality/fitted.nii.gz", "voxels that were fitted", "", "greyscale", "usable"),
+    Quantity("fitted", "quality/fitted.nii.gz", "voxels that were fitted", "", "greyscale", "fitted"),
+    Quantity("usable", "quality/usable.nii.gz", "fits that can be used", "", "greyscale", "usable"),
+    Quantity("unexplained", "quality/unexplained.nii.gz", "unexplained share of the signal", "", "hot", "unexplained"),
 )
 """Every kind of map, those of FSL-MRS first within each folder; a run writes those that it has values of."""
 

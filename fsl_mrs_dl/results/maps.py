@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from ..fitting.verdict import VERDICTS, verdicts
 from . import layout, tables
 from .fit_results import FitResults
 
-__all__ = ["Grid", "map_values", "write_for_viewer", "write_maps", "write_misc"]
+__all__ = ["Grid", "map_values", "write_for_viewer", "write_maps", "write_misc", "write_summary"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ def map_values(results: FitResults) -> dict[str, np.ndarray]:
     if results.reference is not None:
         out["conc-internal"] = results.ratios[0]
     # FSL-MRS writes 999 % where nothing could be fitted.
-    out["sd"] = np.where(fit.usable[:, None], results.percent, 999.0)
+    out["sd"] = np.where(fit.fitted[:, None], results.percent, 999.0)
     out["SNR"], out["FWHM"] = results.quality
-    out["failed"] = np.where(fit.usable, np.where(fit.empty, layout.NOISE, np.where(fit.converged, 0, 1)), 2)
+    out["failed"] = np.where(fit.fitted, np.where(fit.empty, layout.NOISE, np.where(fit.converged, 0, 1)), 2)
     out["nuisance/p0"] = np.rad2deg(fit.block("phi0")[:, 0])
     out["nuisance/p1"] = -fit.block("phi1")[:, 0] / (2 * np.pi)
     parts = {"shift": fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)}
@@ -88,7 +90,24 @@ def _in_vivo_values(results: FitResults, columns: dict[str, np.ndarray]) -> dict
     return {"conc-posterior": mean, "posterior-sd": sd, **shares}
 
 
-_IN_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "prior-share", "failed", "ood-score")
+_OF_SPECTRUM = ("misfit", "unexplained", "ood-score", "usable")
+_IN_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "prior-share", "failed", *_OF_SPECTRUM)
+
+
+def write_summary(folder: Path, grid: Grid, values: dict[str, np.ndarray]) -> None:
+    """Write summary.csv: misfit and verdict, a line for each voxel.
+
+    ``values`` are those that :func:`write_maps` returns.
+    """
+    place = np.stack(np.unravel_index(grid.index, grid.shape), 1)
+    usable = np.nan_to_num(values["usable"]) > 0
+    frame = pd.DataFrame(place, columns=["x", "y", "z"])
+    for name in _OF_SPECTRUM:
+        frame[name.replace("-", "_")] = values[name]
+    frame["usable"] = usable
+    words = np.array(VERDICTS)[verdicts(usable, values["unexplained"], values["ood-score"])]
+    frame["verdict"] = words
+    frame.to_csv(folder / "summary.csv", index=False, float_format="%.4g")
 
 
 def write_maps(

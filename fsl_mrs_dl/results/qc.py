@@ -22,7 +22,7 @@ def fit_qc(fit: Quantification, widest_hz: np.ndarray) -> tuple[np.ndarray, np.n
     ``widest_hz`` ``(n,)`` is the broadening that was fitted.
     """
     snr, width = np.full(fit.conc.shape, np.nan), np.full(fit.conc.shape, np.nan)
-    rows = np.flatnonzero(fit.usable)
+    rows = np.flatnonzero(fit.fitted)
     for part in np.array_split(rows, -(-len(rows) // _ROWS_AT_ONCE)) if len(rows) else ():
         spectra = partial(fit.metabolite_spectra, part)
         snr[part], width[part] = metabolite_qc(fit.fids[part], spectra, axes=fit.model.axes, widest_hz=widest_hz[part])

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ..fitting import uncertainty
 from ..fitting.quantification import Quantification
+from ..fitting.verdict import VERDICTS
 from .fit_results import FitResults
 from .layout import MOSTLY_PRIOR
 
@@ -22,7 +23,10 @@ __all__ = [
 
 
 def summary_table(results: FitResults) -> pd.DataFrame:
-    """Return FSL-MRS's summary.csv; SDs of ratios by its formula (uncertainty.csv has them with covariances)."""
+    """Return FSL-MRS's summary.csv, with misfit and verdict of the spectrum after its columns.
+
+    SDs of ratios are by its formula (uncertainty.csv has them with covariances).
+    """
     conc, sd = results.concentrations
     columns = {}
     if results.reference is not None:
@@ -39,6 +43,9 @@ def summary_table(results: FitResults) -> pd.DataFrame:
     if results.estimate == "network":
         # The columns that FSL-MRS heads CRLB hold the networks' spread.
         columns["estimate"] = np.full(conc.shape, "network")
+    words = np.array(VERDICTS)[results.fit.verdict]
+    of_spectrum = {"misfit": results.fit.misfit, "usable": results.fit.usable, "verdict": words}
+    columns |= {name: np.repeat(values, len(results.names)) for name, values in of_spectrum.items()}
     return _long(results, columns, "Metab", results.names)
 
 
@@ -116,6 +123,8 @@ def spectrum_columns(fit: Quantification) -> dict[str, np.ndarray]:
         "ood_latent": fit.ood_latent,
         "ood_network": fit.ood_network,
         "converged": fit.converged,
+        "unexplained": fit.unexplained,
+        "fitted": fit.fitted,
         "usable": fit.usable,
         "n_iter": fit.n_iter,
     }

@@ -68,12 +68,12 @@ def write_maps(folder: Path, results: FitResults) -> None:
     folder.mkdir()
     shape = results.data.fids.shape
     grid = (*shape[:3], *(size for size in shape[4:] if size > 1))
-    usable = results.fit.usable
+    fitted = results.fit.fitted
 
     def save(path: Path, values: np.ndarray, everywhere: bool = False) -> None:
         # A spectrum that could not be fitted has no marks either.
         with np.errstate(over="ignore"):  # an interval may end beyond the range of an image
-            values = np.where(usable | everywhere, np.asarray(values, float), np.nan).astype(np.float32)
+            values = np.where(fitted | everywhere, np.asarray(values, float), np.nan).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(values.reshape(grid), results.data.affine), path)
 
     for name, values in tables.metabolite_columns(results).items():
@@ -81,7 +81,7 @@ def write_maps(folder: Path, results: FitResults) -> None:
         for column, metab in enumerate(results.names):
             save(folder / name / f"{metab}.nii.gz", values[:, column])
     for name, values in tables.spectrum_columns(results.fit).items():
-        save(folder / f"{name}.nii.gz", values, everywhere=name in ("usable", "converged"))
+        save(folder / f"{name}.nii.gz", values, everywhere=name in ("fitted", "usable", "converged"))
 
 
 def _spectra(results: FitResults, export: tuple[str, ...]) -> dict[str, str]:
@@ -99,7 +99,7 @@ def _spectra(results: FitResults, export: tuple[str, ...]) -> dict[str, str]:
 def _write_model(folder: Path, results: FitResults, grid: tuple[int, int, int]) -> None:
     """Write the fitted model of every voxel, for viewers."""
     fit = results.fit
-    rows = np.flatnonzero(fit.usable)
+    rows = np.flatnonzero(fit.fitted)
     if isinstance(fit, InVivoFit):
         stored_in_vivo = in_vivo_model_file.StoredInVivoFits(
             grid=grid,

@@ -101,7 +101,7 @@ def fitted_targets(estimate: str, prior, basis, lines, dwelltime: float) -> Call
         axes = Axes(fids.shape[-1], dwelltime, basis.spec_freq_mhz)
         fit = quantify.quantify(fids.numpy(), basis, axes, options)
         conc, cov = fit.estimate(estimate)
-        conc = np.where((fit.usable & fit.converged)[:, None], conc, np.nan)
+        conc = np.where((fit.fitted & fit.converged)[:, None], conc, np.nan)
         spread = _error_units(conc, cov)
         target, scale = np.full((len(fids), lines.n_metabs), np.nan), np.ones(lines.n_metabs)
         for column, name in enumerate(basis.names):

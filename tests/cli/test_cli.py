@@ -74,7 +74,10 @@ def test_example_writes_what_fsl_mrs_writes(example_run):
     )
     assert set(wanted.split()) | {"report.html", "basis", "data.nii.gz", "fit_baseline.nii.gz", "misc"} == names
     summary = pd.read_csv(example_run / "fit" / "summary.csv")
-    assert list(summary.columns) == ["Metab", "/Cr+PCr", "/Cr+PCr CRLB", "%CRLB", "SNR", "FWHM"]
+    assert list(summary.columns) == [
+        *["Metab", "/Cr+PCr", "/Cr+PCr CRLB", "%CRLB", "SNR", "FWHM"],
+        *["misfit", "usable", "verdict"],
+    ]
     concentrations = pd.read_csv(example_run / "fit" / "concentrations.csv", header=[0, 1])
     assert [c for c in concentrations.columns][1:] == [
         ("mean", "raw"),

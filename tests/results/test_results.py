@@ -73,7 +73,8 @@ def test_sums_and_ratios_use_the_covariance(basis):
 def test_without_the_internal_reference_raw_figures_are_given(basis):
     results = fitted(basis.select(ignore=["PCr"]))
     assert results.reference is None
-    assert list(tables.summary_table(results).columns) == ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM"]
+    columns = ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM", "misfit", "usable", "verdict"]
+    assert list(tables.summary_table(results).columns) == columns
     assert ("mean", "internal") not in tables.concentration_table(results).columns
 
 
@@ -169,7 +170,9 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
         header = [0, 1] if what == "concentrations" else 0
         theirs, ours = (pd.read_csv(tmp_path / f"{prefix}{what}.csv", header=header) for prefix in ("", "ours_"))
         key = theirs.columns[0]
-        assert list(ours.columns) == list(theirs.columns)
+        # Misfit and verdict follow FSL-MRS's columns of the summary.
+        more = ["misfit", "usable", "verdict"] if what == "summary" else []
+        assert list(ours.columns) == [*theirs.columns, *more]
         theirs, ours = theirs.set_index(key), ours.set_index(key)
         assert set(theirs.index) == set(ours.index)
         if what == "parameters":

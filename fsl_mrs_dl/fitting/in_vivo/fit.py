@@ -79,6 +79,8 @@ class Fits:
         Effective dimension of the baseline.
     fitted : complex ndarray ``(n, n_window)``
         In the window, without baseline.
+    metabolites_rms : ndarray ``(n,)``
+        Root mean square of the fitted metabolites per real channel in the window.
     steps, converged, cost : ndarray ``(n,)``
     estimates : dict of str to Estimate
         By prior of the concentrations.
@@ -94,6 +96,7 @@ class Fits:
     weights: np.ndarray
     dimension: np.ndarray
     fitted: np.ndarray
+    metabolites_rms: np.ndarray
     steps: np.ndarray
     converged: np.ndarray
     cost: np.ndarray
@@ -263,6 +266,7 @@ def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, str
         "misfit": minimum.noise / problem.noise,
         "weights": weights,
         "fitted": fitted,
+        "metabolites_rms": _metabolites_rms(problem, minimum.x),
         "steps": minimum.steps,
         "converged": minimum.converged,
         "cost": minimum.cost,
@@ -270,6 +274,14 @@ def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, str
     out = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     out["dimension"] = (out["weights"] * baseline.dimension(strengths)).sum(-1)
     return out | {name: estimate_amplitudes(at_noise, minimum, weights, name) for name in priors}
+
+
+def _metabolites_rms(problem: Problem, x: torch.Tensor) -> torch.Tensor:
+    """Return the root mean square of the metabolites' part of spectra per real channel, ``(b,)``."""
+    model, alone = problem.model, x.clone()
+    others = torch.as_tensor(model.components.kinds != "metabolite")
+    alone[:, model.slices["log_amp"]] = alone[:, model.slices["log_amp"]].masked_fill(others.to(x.device), -1e3)
+    return model.spectrum(alone, problem.water).abs().square().mean(-1).div(2).sqrt()
 
 
 def _fit_nothing(prepared: PreparedModel, priors: tuple[str, ...]) -> dict:
@@ -282,7 +294,7 @@ def _fit_nothing(prepared: PreparedModel, priors: tuple[str, ...]) -> dict:
         "fitted": model.window.n_window,
     }
     kinds = {"fitted": complex, "steps": int, "converged": bool}
-    names = ("x", "x_sd", "misfit", "weights", "fitted", "steps", "converged", "cost", "dimension")
+    names = ("x", "x_sd", "misfit", "weights", "fitted", "metabolites_rms", "steps", "converged", "cost", "dimension")
     out: dict = {name: np.zeros((0, sizes[name]) if name in sizes else 0, kinds.get(name, float)) for name in names}
     vector, matrix = np.zeros((0, m)), np.zeros((0, m, m))
     return out | {name: Estimate(vector, matrix, vector, vector, vector, vector) for name in priors}

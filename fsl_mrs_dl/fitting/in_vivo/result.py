@@ -12,11 +12,13 @@ import torch
 from ...core import units
 from ...core.axes import Axes
 from ...core.errors import OptionError
+from ...core.noise import quiet_points
 from ...physics.in_vivo_components import priors_table
 from ...physics.in_vivo_model import InVivoModel
 from ...physics.in_vivo_signals import MACROMOLECULES, InVivoSignals, concentration_names, macromolecule_shares
 from ...physics.signal_model import SignalModel
 from ...physics.smooth_baseline import SmoothBaseline
+from .. import verdict
 from ..quantification import Quantification
 from .fit import Fits
 from .prepared import PreparedModel, whole_baseline_of
@@ -287,7 +289,7 @@ class InVivoFit(Quantification):
         if what in ("full", "baseline"):
             baseline = self._whole_baseline(index, out)
             out = out + baseline if what == "full" else baseline
-        out[~self.usable[index]] = np.nan
+        out[~self.fitted[index]] = np.nan
         return out
 
     def metabolite_spectra(self, rows: np.ndarray, damping: np.ndarray | float = 0.0) -> np.ndarray:
@@ -333,7 +335,7 @@ class InVivoFit(Quantification):
         used = self.fitted_model.window.axes.n_points
         fids = self.fids[rows]
         residual = units.fid_to_spec(fids) - components
-        residual = np.where(self.usable[rows][:, None], residual, 0.0)[:, first:last]
+        residual = np.where(self.fitted[rows][:, None], residual, 0.0)[:, first:last]
         about = priors_table()["baseline"]
         baseline = self.whole_baseline
         if baseline is None:
@@ -341,7 +343,7 @@ class InVivoFit(Quantification):
         # A spectrum of more points has a smaller baseline in each, and the same noise.
         strengths = np.asarray(about["strengths"]) * np.sqrt(used / self.model.n_points)
         shares = baseline.shares(strengths)
-        weights = np.where(self.usable[rows][:, None], self.baseline_weights[rows], 0.0)
+        weights = np.where(self.fitted[rows][:, None], self.baseline_weights[rows], 0.0)
         out = np.zeros((len(rows), self.model.n_points), complex)
         smooth = ((residual @ baseline.vectors.conj()) * (weights @ shares)) @ baseline.vectors.T
         out[:, first:last] = smooth + (residual @ baseline.free.conj()) @ baseline.free.T
@@ -406,6 +408,7 @@ class InVivoFit(Quantification):
         zeros = np.zeros((len(conc), mm))
         signal = signal_of(prepared, float(np.median(fits.dimension)) if len(conc) else np.nan)
         params = rows(conc)
+        share, score = _misfit(fits)
         return cls(
             model=cast(SignalModel, signal),
             names=list(names),
@@ -415,7 +418,7 @@ class InVivoFit(Quantification):
             noise_outside_sd=rows(fits.noise),
             cost=rows(fits.cost),
             converged=rows(fits.converged, False),
-            usable=usable,
+            fitted=usable,
             n_iter=rows(fits.steps, 0),
             fid_scale=fid_scale,
             basis_scale=prepared.basis_scale,
@@ -423,8 +426,10 @@ class InVivoFit(Quantification):
             fids=rows(fits.fids),
             free=params,
             empty=rows(_without_signal(fits), False),
-            ood_residual=rows(fits.misfit / _MOST_MISFIT),
-            ood_latent=rows(np.zeros(len(conc))),
+            ood_residual=rows(score),
+            unexplained=rows(share),
+            misfit_score=rows(score),
+            ood_latent=rows(_unusual_concentrations(fits) / verdict.limits_for("in-vivo").estimates),
             fitted_model=fits.model,
             x=rows(fits.x),
             x_sd=rows(fits.x_sd),
@@ -439,8 +444,24 @@ class InVivoFit(Quantification):
         )
 
 
-_MOST_MISFIT = 3.0
-"""Residual over noise above which a spectrum is unlike what the model can explain: real brain scans have 1.0 to 2.2."""
+def _misfit(fits: Fits) -> tuple[np.ndarray, np.ndarray]:
+    """Return the unexplained share of the metabolites' signal, and the misfit's score, ``(n,)`` each."""
+    window = fits.model.window
+    n_outside = int(quiet_points(window.axes).sum())
+    share = verdict.unexplained(
+        fits.misfit * fits.noise, fits.noise, fits.metabolites_rms, n_window=window.n_window, n_outside=n_outside
+    )
+    return share, verdict.misfit_score(verdict.limits_for("in-vivo"), fits.misfit, share)
+
+
+def _unusual_concentrations(fits: Fits) -> np.ndarray:
+    """Return the largest distance of a metabolite's log concentration from the typical one, common scale aside,
+    ``(n,)``."""
+    components = fits.model.components
+    metabolites = np.flatnonzero(components.kinds == "metabolite")
+    at = fits.model.slices["log_amp"].start + metabolites
+    deviation = fits.x[:, at] - np.log(components.expected[metabolites])
+    return np.abs(deviation - np.median(deviation, 1, keepdims=True)).max(1)
 
 
 def _without_signal(fits: Fits) -> np.ndarray:

@@ -13,8 +13,9 @@ from ... import __version__
 from ...core import units
 from ...core.metabolites import is_macromolecule
 from ...fitting.quantification import Quantification
+from ...fitting.verdict import VERDICTS
 from ...preproc.denoise import warning_of
-from ..figures import BLACK, BLUE, GREEN, GREY, RED, sd_labels
+from ..figures import BLACK, BLUE, GREY, RED, sd_labels, verdict_colour
 from ..fit_results import FitResults
 from ..layout import MOSTLY_PRIOR, OOD_LIMIT
 
@@ -50,7 +51,7 @@ def write_fit_report(
         ``path``.
     """
     fit = results.fit
-    rows = np.flatnonzero(fit.usable)
+    rows = np.flatnonzero(fit.fitted)
     row = int(rows[0])
     of_many = (
         f" (spectrum {row + 1} of {len(fit.params)}; the other results are in the tables)"
@@ -104,7 +105,14 @@ def _settings(results: FitResults, row: int) -> str:
                 f" initial values {fit.init}"
             ),
         ),
-        ("Residual over noise", f"{fit.misfit[row]:.2f} (1 means that the model explains everything but noise)"),
+        ("Verdict", VERDICTS[fit.verdict[row]]),
+        (
+            "Residual over noise",
+            (
+                f"{fit.misfit[row]:.2f} (1 means that the model explains everything but noise);"
+                f" {fit.unexplained[row]:.1%} of the metabolites' signal is unexplained"
+            ),
+        ),
         ("Out of distribution", _ood_text(fit, row)),
         (
             "Shift to higher ppm",
@@ -184,7 +192,8 @@ def _concentration_figure(results: FitResults, row: int):
     names, value, sd = [names[i] for i in some], value[list(some)], sd[list(some)]
     decided = (sd <= 0.5 * np.abs(value)) | np.isnan(sd).all()
     figure = go.Figure()
-    for mask, colour, text in zip((decided, ~decided), (GREEN, GREY), sd_labels(results)):
+    colour_of_all, word = verdict_colour(results.fit.verdict[[row]])
+    for mask, colour, text in zip((decided, ~decided), (colour_of_all, GREY), sd_labels(results, word)):
         if mask.any():
             figure.add_scatter(
                 x=np.array(names)[mask],

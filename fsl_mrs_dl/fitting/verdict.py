@@ -1,0 +1,116 @@
+"""Whether a fit can be used: its misfit against that of realistic spectra.
+
+No model explains a brain to the noise, and the better a scan the more of the misfit is visible.  So a residual is
+compared in two ways: over the noise, and, less what noise explains of it, over the fitted metabolites.  Limits are in
+``data/verdict.json`` with the command that recomputes them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+import numpy as np
+
+__all__ = [
+    "DOUBTFUL",
+    "GOOD",
+    "UNUSABLE",
+    "VERDICTS",
+    "Limits",
+    "limits_for",
+    "misfit_score",
+    "unexplained",
+    "verdicts",
+]
+
+GOOD, DOUBTFUL, UNUSABLE = range(3)
+VERDICTS = ("good", "doubtful", "not usable")
+"""Words of verdicts: good; more unexplained signal than in a good fit, or out of distribution; not converged, without
+signal, or with more unexplained signal than realistic spectra have."""
+
+_BY_CHANCE = 2.6  # SDs of the noise's estimates that a misfit may be above one
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a spectral model.
+
+    Attributes
+    ----------
+    misfit : float
+        Residual over noise.
+    negligible : float
+        Unexplained share of the metabolites' signal that makes any misfit harmless.
+    unexplained : float
+        Share above which a fit is not usable.
+    estimates : float
+        Out-of-distribution score of the estimates that one in a hundred realistic spectra has.
+    """
+
+    misfit: float
+    negligible: float
+    unexplained: float
+    estimates: float
+
+
+@lru_cache
+def _table() -> dict:
+    return json.loads(resources.files("fsl_mrs_dl").joinpath("data/verdict.json").read_text(encoding="utf-8"))
+
+
+def limits_for(spectral_model: str, baseline: str = "") -> Limits:
+    """Return the limits of a spectral model.
+
+    Parameters
+    ----------
+    spectral_model : str
+        'in-vivo', or anything else for FSL-MRS's.
+    baseline : str
+        Its mode: 'poly', 'spline' or 'off'.
+    """
+    table = _table()
+    kind = "in-vivo" if spectral_model == "in-vivo" else f"fsl-mrs, {'spline' if baseline == 'spline' else 'poly'}"
+    return Limits(**table["models"][kind], negligible=table["negligible"])
+
+
+def unexplained(residual_sd, noise_sd, signal_rms, *, n_window: int, n_outside: int) -> np.ndarray:
+    """Return the residual beyond noise as a share of the metabolites' signal, ``(n,)``.
+
+    Parameters
+    ----------
+    residual_sd, noise_sd, signal_rms : ndarray ``(n,)``
+        Per real channel: the residual in the window, the noise of the signal-free ends, and the fitted metabolites in
+        the window.
+    n_window, n_outside : int
+        Points of the window, and those that the noise was estimated from.
+    """
+    # A median's variance is 2.7 times that of a mean square, and second differences are correlated.
+    spread = np.sqrt(0.5 / (2 * n_window) + 2.7 / (2 * n_outside))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beyond = (residual_sd / (1 + _BY_CHANCE * spread)) ** 2 - noise_sd**2
+        return np.sqrt(np.clip(beyond, 0, None)) / signal_rms
+
+
+def misfit_score(limits: Limits, misfit, share) -> np.ndarray:
+    """Return a score ``(n,)`` above one where a misfit, and the unexplained ``share``, are larger than in realistic
+    spectra."""
+    over_noise = np.minimum(misfit / limits.misfit, share / limits.negligible)
+    return np.maximum(over_noise, share / limits.unexplained)
+
+
+def verdicts(usable, share, ood) -> np.ndarray:
+    """Return :data:`GOOD`, :data:`DOUBTFUL` or :data:`UNUSABLE` of every spectrum, int ``(n,)``.
+
+    Parameters
+    ----------
+    usable : bool ndarray ``(n,)``
+    share : ndarray ``(n,)``
+        Unexplained.
+    ood : ndarray ``(n,)``
+        Out-of-distribution score.
+    """
+    doubtful = (np.nan_to_num(share) > _table()["good"]) | (np.nan_to_num(ood) > 1)
+    return np.where(usable, np.where(doubtful, DOUBTFUL, GOOD), UNUSABLE)
