@@ -283,7 +283,7 @@ class Results:
         """Return the name of a quantity with its unit."""
         one = layout.by_key(key)
         if key == "sd" and self.in_vivo:
-            return "posterior SD in percent, in-vivo model (%)"
+            return "posterior SD, in-vivo model (%)"
         text = one.label.replace("the internal reference", self.reference)
         return text + (f" ({one.unit})" if one.unit else "")
 
