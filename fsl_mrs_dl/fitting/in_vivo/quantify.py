@@ -50,7 +50,7 @@ def quantify_in_vivo(
         Of the data.
     options : FitOptions, optional
         Those of the in-vivo model count: ``ppmlim``, ``mm``, ``echo_time_s``, ``repetition_time_s``, ``rescale``,
-        ``device``.
+        ``device``, ``init``.
     water : complex ndarray ``(..., n_points)``, optional
         Water reference of every FID, or one of all.
     progress : callable, optional
@@ -160,6 +160,7 @@ def acquisition_of(options: FitOptions, ppmlim: tuple[float, float]) -> Acquisit
         tr_s=options.repetition_time_s or usual["tr_s"],
         mm=options.mm or "brain",
         ppmlim=(ppmlim[0], ppmlim[1]),
+        init=options.init or "classical",
     )
 
 

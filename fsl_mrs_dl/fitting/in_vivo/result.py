@@ -422,7 +422,7 @@ class InVivoFit(Quantification):
             n_iter=rows(fits.steps, 0),
             fid_scale=fid_scale,
             basis_scale=prepared.basis_scale,
-            init="classical",
+            init=prepared.init,
             fids=rows(fits.fids),
             free=params,
             empty=rows(_without_signal(fits), False),
