@@ -219,6 +219,11 @@ class InVivoFit(Quantification):
         """Share of the likelihood's variance that priors take away, ``(n, n_metabs)``."""
         return self.by_prior
 
+    @property
+    def sd_columns(self) -> tuple[str, str]:
+        """Names of the columns of uncertainty.csv with the SDs of concentrations, which include the priors."""
+        return "in_vivo_sd", "in_vivo_pct"
+
     def further_columns(self) -> dict[str, np.ndarray]:
         """Return the columns of uncertainty.csv that only this model has, ``(n, n_metabs)`` each."""
         mean, cov = self.population
