@@ -32,7 +32,7 @@ from fsl_mrs_dl.fitting.in_vivo.solver import Minimum, Problem, evidence, minimi
 from fsl_mrs_dl.fitting.in_vivo.starts import classical_start
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
-from fsl_mrs_dl.networks.model_cards import model_names
+from fsl_mrs_dl.networks.model_cards import read_card
 from fsl_mrs_dl.physics.in_vivo_components import priors_table
 from fsl_mrs_dl.simulation import random_spectra
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
@@ -191,7 +191,7 @@ def compare(case: Case, networks: list[str]) -> list[dict]:
     ends = {"classical": fit(problem, classical_start)}
     for name in networks:
         network_start(problem, name=name)  # loads it
-        ends[name] = fit(problem, lambda some, name=name: network_start(some, name=name))
+        ends[read_card(name).name] = fit(problem, lambda some, name=name: network_start(some, name=name))
     if networks:
         ends["both"] = fit(problem, lambda some: start_with_network(some, "both", name=networks[-1]))
     ends["near the truth"] = fit(problem, lambda some: near_truth(case))
@@ -256,17 +256,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--spectra", type=int, default=64, help="simulated, of each protocol (default 64)")
     parser.add_argument("--repeats", type=int, default=8, help="shifts and phases of a real spectrum (default 8)")
-    parser.add_argument("--networks", nargs="*", help="default: quant-universal, and quant-in-vivo if there is one")
+    parser.add_argument(
+        "--networks", nargs="*", default=["quant-universal"], help="names or folders (default quant-universal)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    networks = args.networks or [name for name in ("quant-universal", "quant-in-vivo") if name in model_names()]
     print(
         f"# Initial values of the in-vivo model\n\nFSL-MRS-DL {fsl_mrs_dl.__version__}, torch {torch.__version__},"
         f" {platform.machine()}, one thread beside other work; CPU times per spectrum; seed {args.seed}. Spectra are"
         f" shifted by up to {MOST_PPM:g} ppm and turned by any phase. 'Best optimum': log evidence within {BEST:g} of"
         " the highest from any start; 'both': the lower cost of the last network's and the classical start."
     )
+    for name in args.networks:
+        card = read_card(name)
+        about = card["training"]
+        print(f"\n{card.name}: `{about['command']}`, {about['minutes']:.0f} minutes on {about['device']}.")
     for title, cases, real in (
         ("Simulated, SNR 5 to 60", simulated_cases(args.spectra, args.seed), False),
         ("Real and public", real_cases(args.repeats, args.seed), True),
@@ -274,7 +279,7 @@ def main() -> None:
         print(f"\n## {title}\n\n" + HEAD.format(shift="" if real else "within 0.03 ppm of the true shift, %"))
         rows = []
         for case in cases:
-            usable = [name for name in networks if not network_refuses(case.problem.model, name)]
+            usable = [name for name in args.networks if not network_refuses(case.problem.model, name)]
             rows += compare(case, usable)
             print_rows(f"{case.label}, {len(case.shift_hz)}", [row for row in rows if row["case"] == case.label], real)
         print_rows("**all**", rows, real)
