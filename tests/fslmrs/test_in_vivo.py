@@ -219,6 +219,16 @@ def test_words(result):
     json.dumps(result.dl)
 
 
+def test_sds_of_ratios_include_the_covariance(mrs, result, own):
+    from fsl_mrs_dl.fitting.uncertainty import ratio_sd
+
+    under = own.members("Cr+PCr")
+    for name in ("NAA", "MM", "Glu+Gln"):
+        expected = ratio_sd(own.conc[0], own.cov[0], own.members(name), under)
+        np.testing.assert_allclose(result.getUncertainties("internal", name), [expected], rtol=1e-6)
+    np.testing.assert_allclose(result.getUncertainties("internal", ["Cr+PCr"]), [0.0], atol=1e-7)
+
+
 def test_water_scaling_is_the_ratio_of_areas(mrs, result):
     """The scaled reference has the area that FSL-MRS integrates, whichever estimate its concentration is."""
     from fsl_mrs.utils import quantify
