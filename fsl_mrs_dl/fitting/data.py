@@ -15,6 +15,7 @@ from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids
 from ..physics.macromolecules import add_macromolecules
+from .model_choice import usual_spectral_model
 from .options import FitOptions
 from .quantification import Quantification
 from .quantify import quantify
@@ -134,7 +135,7 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
 def fit_data(
     data: MrsData,
     basis: Basis,
-    options: FitOptions = FitOptions(),
+    options: FitOptions | None = None,
     *,
     average_over: Sequence[str] = (),
     conjugate: bool | None = None,
@@ -150,6 +151,7 @@ def fit_data(
     basis : Basis
         The metabolites to fit, see :func:`choose_basis`.
     options : FitOptions, optional
+        By default those of the spectral model that :func:`fsl_mrs_dl.fitting.model_choice.usual_spectral_model` names.
     average_over : sequence of str
         Dimensions that are averaged first, such as DIM_DYN.
     conjugate : bool, optional
@@ -165,6 +167,8 @@ def fit_data(
     DataError, BasisError, OptionError
     """
     check_fids(data)
+    if options is None:
+        options = FitOptions(spectral_model=usual_spectral_model(basis, data.dim_tags).name)
     for tag in average_over:
         data = average(data, tag)
     fids = np.moveaxis(data.fids, 3, -1)

@@ -28,7 +28,7 @@ __all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "pr
 STUDY_SPECTRA = 64
 """Spectra that a study's priors are learnt from, at most."""
 
-_BATCH = 256  # spectra of one batch
+_BATCH = 32  # spectra of one batch, whose normal equations stay in the cache
 _FIRST_STRENGTH = 3  # index of the baseline's strength that a fit begins with
 
 
@@ -196,7 +196,7 @@ def fit_prepared(
     reference : WaterReference, optional
         Of every spectrum, whose eddy currents are corrected already.
     starts : Minimum, optional
-        Of all spectra, with other priors; for one batch only.
+        Of all spectra, with other priors.
     batch : int
         Spectra that are fitted at once.
     priors : tuple of str
@@ -211,7 +211,7 @@ def fit_prepared(
     for first in range(0, len(fids), batch):
         rows = np.arange(first, min(first + batch, len(fids)))
         problem = problems.rows(rows)
-        minimum = _minimise(problem, max_iter, prepared.init, starts)
+        minimum = _minimise(problem, max_iter, prepared.init, None if starts is None else starts.rows(rows))
         parts.append(_fit_batch(problem, minimum, prepared.baseline, _strengths(), priors))
         if progress:
             progress(len(rows))

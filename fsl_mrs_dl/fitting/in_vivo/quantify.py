@@ -112,7 +112,7 @@ def prepare_in_vivo(fids: np.ndarray, basis: Basis, axes: Axes, options: FitOpti
 
 
 def fit_with_prepared(
-    fids: np.ndarray, prepared: PreparedModel, *, fid_scale: float = 1.0, max_iter: int = 40, batch: int = 256
+    fids: np.ndarray, prepared: PreparedModel, *, fid_scale: float = 1.0, max_iter: int = 40, batch: int = 32
 ) -> InVivoFit:
     """Fit scaled FIDs with a prepared model; those of zeros or NaN become rows of NaN.
 
