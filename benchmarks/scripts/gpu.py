@@ -91,12 +91,12 @@ def measure(part: Part) -> str:
 
 def parts(sizes: list[int], on_cpu: int) -> list[Part]:
     """Return all measurements, the quick ones first."""
-    whats = ("network's initial values", "FSL-MRS's model", "in-vivo model")
-    out = [Part(what, "cpu", on_cpu) for what in whats]
+    kinds = ("network's initial values", "FSL-MRS's model", "in-vivo model")
+    out = [Part(what, "cpu", on_cpu) for what in kinds]
     if torch.cuda.is_available():
         # The first kernels of a process are loaded and compiled.
         out = (
-            [Part(what, "cuda", 64) for what in whats] + [Part(what, "cuda", n) for n in sizes for what in whats] + out
+            [Part(what, "cuda", 64) for what in kinds] + [Part(what, "cuda", n) for n in sizes for what in kinds] + out
         )
     return out
 
