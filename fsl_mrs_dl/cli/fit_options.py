@@ -296,7 +296,7 @@ _FSL_MRS_MODEL = (
     "init",
     "network",
 )
-"""Options of FSL-MRS's model, which the in-vivo model has no use for."""
+"""Options that choose FSL-MRS's model where no model is asked for; of these the in-vivo model takes `init` only."""
 
 
 def _own_macromolecules(args) -> bool:
@@ -342,7 +342,7 @@ def _in_vivo_options(args, basis):
 
     _check_times(args)
     for name in _FSL_MRS_MODEL:
-        if getattr(args, name):
+        if getattr(args, name) and name != "init":
             raise OptionError(
                 "belongs to FSL-MRS's model", option=name, remedy="leave it out, or choose `spectral_model` fsl-mrs"
             )
@@ -359,6 +359,7 @@ def _in_vivo_options(args, basis):
         rescale=not args.no_rescale,
         internal_ref=args.internal_ref,
         combine=["+".join(names) for names in args.combine or ()],
+        init=args.init,
         estimate=args.estimate or "",
         device=args.device,
     )

@@ -127,3 +127,10 @@ def test_from_python(files, sim_basis):
     assert found.model.name == "in-vivo" and found.water is not None
     with pytest.raises(OptionError, match="in-vivo only"):
         quantify(svs.fids[0, 0, 0], sim_basis, water=water.fids[0, 0, 0], **about)
+
+
+def test_initial_values_of_a_network_are_taken_on_request(files, tmp_path, capsys):
+    assert fit(files, tmp_path / "out", "--init", "both") == 0
+    assert "initial values both" in capsys.readouterr().out
+    assert fit(files, tmp_path / "other", "--init", "best") == 2
+    assert "--init best: there are no such initial values" in capsys.readouterr().err
