@@ -20,6 +20,7 @@ TARGETS = frozenset(
         "fsl_mrs.scripts.fsl_mrs",
         "fsl_mrs.scripts.fsl_mrsi",
         "fsl_mrs.scripts.fsl_mrs_proc",
+        "fsl_mrs.scripts.fsl_mrs_summarise",
     )
 )
 MARK = "_fsl_mrs_dl"  # what a changed module carries: the version that changed it
