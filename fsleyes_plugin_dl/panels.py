@@ -144,7 +144,8 @@ class ResultsPanel(SettingsPanel):
         )
         self._number("sure", "Opaque up to (%)", "sure", "Relative SD up to which a voxel is opaque")
         self._number("sure", "Invisible from (%)", "unsure", "Relative SD from which on a voxel is invisible")
-        self._choice("sure", "Hide above", "criterion", "Criterion that hides voxels", labels=map_display.CRITERIA)
+        criteria = map_display.CRITERIA | ({"percent": "SD (%)"} if self.scene.results.in_vivo else {})
+        self._choice("sure", "Hide above", "criterion", "Criterion that hides voxels", labels=criteria)
         self._number("sure", "Threshold", "threshold", "In percent, or in the unit of the map")
         self._text("sure", "Shown", "shown")
 

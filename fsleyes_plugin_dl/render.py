@@ -174,7 +174,7 @@ def caption(
     if look.fade and picture.fades:
         texts.append((f"opaque up to {look.sure:g} % relative SD, invisible from {look.unsure:g} %", grey))
     if look.max_crlb is not None:
-        texts.append((f"hidden above {look.max_crlb:g} % CRLB", grey))
+        texts.append((f"hidden above {look.max_crlb:g} % {'SD' if results.in_vivo else 'CRLB'}", grey))
     codes = map_display.marks(results)
     for key, (meaning, colour) in map_display.MARKS.items():
         if (codes == key).any():

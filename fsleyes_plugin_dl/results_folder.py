@@ -30,21 +30,27 @@ _FSL_COLUMNS = {
     "conc-internal": "ratio",
     "conc-molarity": "molarity",
     "conc-molality": "molality",
+    "conc-in-vivo": "conc",
+    "ratio-in-vivo": "ratio",
+    "in-vivo-ratio-sd": "ratio_sd",
+    "in-vivo-ci95-low": "ci95_low",
+    "in-vivo-ci95-high": "ci95_high",
     "sd": "crlb_pct",
     "SNR": "snr",
     "FWHM": "fwhm",
 }
 
-# Estimates, and the maps of their standard deviation.
+# Estimates, and the maps of their standard deviation, the first that is there.
 _SD_OF = {
-    "raw-concentrations": "crlb-sd",
-    "conc-ml": "crlb-sd",
-    "conc-in-vivo": "crlb-sd",
-    "conc-posterior": "posterior-sd",
-    "conc-network": "epistemic-sd",
-    "ratio-ml": "ratio-sd",
-    "conc-internal": "ratio-sd",
-    "ratio-posterior": "posterior-ratio-sd",
+    "raw-concentrations": ("crlb-sd", "in-vivo-sd"),
+    "conc-ml": ("crlb-sd",),
+    "conc-in-vivo": ("in-vivo-sd",),
+    "conc-posterior": ("posterior-sd",),
+    "conc-network": ("epistemic-sd",),
+    "ratio-ml": ("ratio-sd",),
+    "ratio-in-vivo": ("in-vivo-ratio-sd",),
+    "conc-internal": ("ratio-sd", "in-vivo-ratio-sd"),
+    "ratio-posterior": ("posterior-ratio-sd",),
 }
 
 _ESTIMATES = {*_SD_OF, "conc-molarity", "conc-molality"}
@@ -264,6 +270,11 @@ class Results:
             raise OptionError(f"is not in {self.folder}", option="quantity", value=key, remedy=f"there are {keys}")
         return key
 
+    @property
+    def in_vivo(self) -> bool:
+        """Whether the maps are of the in-vivo model, whose SDs are those of posteriors."""
+        return self.has("in-vivo-sd")
+
     def is_estimate(self, key: str) -> bool:
         """Return whether a quantity is a concentration or a ratio, which has an uncertainty of its own."""
         return key in _ESTIMATES
@@ -271,6 +282,8 @@ class Results:
     def label(self, key: str) -> str:
         """Return the name of a quantity with its unit."""
         one = layout.by_key(key)
+        if key == "sd" and self.in_vivo:
+            return "posterior SD, in-vivo model (%)"
         text = one.label.replace("the internal reference", self.reference)
         return text + (f" ({one.unit})" if one.unit else "")
 
@@ -280,9 +293,9 @@ class Results:
 
     def sd(self, key: str, metab: str) -> np.ndarray | None:
         """Return standard deviations in the unit of an estimate, ``(x, y, z)``, NaN where unknown; None without any."""
-        sd_key = _SD_OF.get(key)
-        if sd_key is not None and (sd := self.map(sd_key, metab)) is not None:
-            return np.where(self.fitted & (sd > 0), sd, np.nan)
+        for sd_key in _SD_OF.get(key, ()):
+            if (sd := self.map(sd_key, metab)) is not None:
+                return np.where(self.fitted & (sd > 0), sd, np.nan)
         percent, values = self.map("sd", metab), self.map(key, metab)
         if percent is None or values is None or key not in _ESTIMATES:
             return None
@@ -299,7 +312,8 @@ class Results:
         return np.where(self.fitted, np.nan_to_num(out, nan=np.inf), np.nan)
 
     def crlb_percent(self, metab: str) -> np.ndarray | None:
-        """Return Cramer-Rao bounds in percent, as :meth:`percent` does."""
+        """Return SDs of concentrations in percent, as :meth:`percent` does: Cramer-Rao bounds, or those of the in-vivo
+        model."""
         for key in _PREFERRED:
             if self.has(key):
                 percent = self.percent(key, metab)
@@ -340,7 +354,9 @@ class Results:
             column = _FSL_COLUMNS.get(one.key, one.column)
             if column and one.per_metab and (image := self.map(one.key, metab)) is not None:
                 values.setdefault(column, float(image[voxel]))
-        if "crlb_pct" not in values and values.get("crlb_sd"):
+        if self.in_vivo:
+            values["in_vivo_pct"] = values.pop("crlb_pct", math.nan)
+        elif "crlb_pct" not in values and values.get("crlb_sd"):
             values["crlb_pct"] = 100 * values["crlb_sd"] / values["conc"] if values["conc"] > 0 else math.inf
         elif "crlb_sd" not in values and "crlb_pct" in values:
             values["crlb_sd"] = values["crlb_pct"] / 100 * values.get("conc", math.nan)
@@ -352,8 +368,9 @@ class Results:
         """Return every number on a metabolite in a voxel, by the columns of uncertainty.csv (and ``molarity``,
         ``molality``, ``snr``, ``fwhm``)."""
         values = dict(self.table[metab]) if self.kind == "SVS" else self._map_values(voxel, metab)
-        if "prior_pull" in values:
-            values["prior_share"] = 100 * values["prior_pull"]
+        share = values.get("prior_pull", values.get("prior_share"))
+        if share is not None:
+            values["prior_share"] = 100 * share
         return values
 
     def at(self, voxel: tuple[int, int, int] | None) -> VoxelTable:

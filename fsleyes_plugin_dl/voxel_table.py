@@ -16,6 +16,7 @@ __all__ = ["VoxelTable", "metabolite_rows", "read_tables"]
 _COLUMNS = (
     ("Conc.", "a.u.", "conc", "crlb_sd"),
     ("CRLB", "%", "crlb_pct", None),
+    ("SD", "%", "in_vivo_pct", None),
     ("/ {ref}", "", "ratio", "ratio_sd"),
     ("Molarity", "mM", "molarity", "molarity_sd"),
     ("Molality", "mmol/kg", "molality", "molality_sd"),
@@ -32,7 +33,7 @@ _AFTER_REMARKS = ("posterior_mean", "network", "snr", "fwhm")
 
 _REMARKS = {"at_zero": "held at zero", "mostly_prior": "mostly prior", "prior_conflict": "data and prior disagree"}
 
-_DOUBTFUL_CRLB = 50  # percent
+_DOUBTFUL_SD = 50  # percent
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,14 @@ def metabolite_rows(
     titles = ["Metabolite"]
     for title, unit, _, sd in columns:
         # That numbers behind "±" are SDs is said once, to save width.
-        spread = len(titles) == 1 and any(sd in row for row in values.values())
+        spread = len(titles) == 1 and any({sd, "in_vivo_sd"} & set(row) for row in values.values())
         titles.append(title.format(ref=reference) + (" ± SD" if spread else "") + (f" ({unit})" if unit else ""))
     n_first = sum(column[2] not in _AFTER_REMARKS for column in columns)
     titles.insert(n_first + 1, "Remarks")
     rows, doubtful = [], []
     for metab, row in values.items():
         remarks = [text for column, text in _REMARKS.items() if row.get(column, 0) > 0.5]
-        doubtful.append(bool(remarks) or row.get("crlb_pct", 0) > _DOUBTFUL_CRLB)
+        doubtful.append(bool(remarks) or row.get("crlb_pct", row.get("in_vivo_pct", 0)) > _DOUBTFUL_SD)
         cells = [_cell(row, column, sd) for _, _, column, sd in columns]
         rows.append([metab, *cells[:n_first], ", ".join(remarks), *cells[n_first:]])
     return titles, rows, doubtful
@@ -105,11 +106,13 @@ def _cell(values: dict[str, float], column: str, sd: str | None) -> str:
     value = values.get(column, math.nan)
     if math.isnan(value):
         return "–"
-    if column in ("crlb_pct", "prior_share"):
+    if column in ("crlb_pct", "in_vivo_pct", "prior_share"):
         return f"{value:.0f}" if value < 999 else "> 999"
     if column in ("snr", "fwhm"):
         return f"{value:.1f}"
     spread = values.get(sd, math.nan)
+    if sd == "crlb_sd":
+        spread = values.get("in_vivo_sd", spread)
     if not math.isfinite(spread) or spread <= 0:
         return _rounded(value, abs(value))
     return f"{_rounded(value, spread)} ± {_rounded(spread, spread)}"
@@ -141,6 +144,10 @@ def read_tables(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
     _read_concentrations(folder, table)
     _read_summary(folder, table)
     for values in table.values():
+        if "in_vivo_sd" in values:
+            # FSL-MRS's tables head the same numbers CRLB.
+            for name in ("crlb_sd", "crlb_pct"):
+                values.pop(name, None)
         if values.get("conc") == 0:
             values.setdefault("at_zero", 1.0)
     return table, note

@@ -6,7 +6,7 @@ import json
 
 import configargparse
 
-from ..core.errors import OptionError
+from ..core.errors import OptionError, spelled
 
 __all__ = [
     "add_fitting_options",
@@ -52,28 +52,38 @@ def add_fitting_options(group) -> None:
     group.add_argument(
         "--spectral-model",
         dest="spectral_model",
-        default="fsl-mrs",
         metavar="NAME",
         help=(
-            "fsl-mrs (default), or in-vivo for 1H spectra of the brain: baseline, macromolecules, lipids, line shape"
-            " and shifts of single metabolites are estimated with priors, and need no options"
+            "in-vivo (default for 1H spectra of the brain): baseline, macromolecules, lipids, line shape and shifts of"
+            " single metabolites are estimated with priors, and need no options; or fsl-mrs (default for all others,"
+            " and where an option of that model is given)"
         ),
     )
     group.add_argument(
         "--baseline",
         help=(
             "'off', 'poly, N', or 'spline, S' with S one of very-stiff, stiff, moderate, flexible, very-flexible, or an"
-            " effective dimension of at least 2 (default 'poly, 2'; fsl-mrs model only)"
+            " effective dimension of at least 2 (fsl-mrs model only; default 'poly, 2')"
         ),
     )
     group.add_argument(
-        "--metab_groups", nargs="+", type=_str_or_int, help="metabolites with shift and width of their own"
+        "--metab_groups",
+        nargs="+",
+        type=_str_or_int,
+        help="metabolites with shift and width of their own (fsl-mrs model)",
     )
-    group.add_argument("--lorentzian", action="store_true", help="Lorentzian broadening only (default Voigt)")
-    group.add_argument("--free_shift", action="store_true", help="let every metabolite shift on its own")
-    group.add_argument("--negative", action="store_true", help="let concentrations be negative")
     group.add_argument(
-        "--ind_scale", nargs="+", metavar="METAB", help="basis spectra to scale independently of the others"
+        "--lorentzian", action="store_true", help="Lorentzian broadening only (fsl-mrs model; default Voigt)"
+    )
+    group.add_argument(
+        "--free_shift", action="store_true", help="let every metabolite shift on its own (fsl-mrs model)"
+    )
+    group.add_argument("--negative", action="store_true", help="let concentrations be negative (fsl-mrs model)")
+    group.add_argument(
+        "--ind_scale",
+        nargs="+",
+        metavar="METAB",
+        help="basis spectra to scale independently of the others (fsl-mrs model)",
     )
     group.add_argument(
         "--mm",
@@ -152,14 +162,20 @@ def check_fsl_mrs_options(args) -> None:
             value=args.algo,
             remedy=f"give that, or run 'fsl_mrs --algo {args.algo}' where FSL-MRS is installed.{args.advice}",
         )
-    if args.spectral_model != "in-vivo" and args.h2o is not None:
-        _refuse("h2o", "water-scaled quantification", args, "choose `spectral_model` in-vivo, which uses it, or ")
+    if args.spectral_model == "fsl-mrs":
+        _check_water(args)
     for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "Metropolis Hastings fits")):
         for name in names:
             if getattr(args, name.replace("-", "_")) is not None:
                 _refuse(name, what, args)
     if args.baseline_order is not None:
         args.baseline = f"poly, {args.baseline_order}"
+
+
+def _check_water(args) -> None:
+    """Raise OptionError for a water reference, which FSL-MRS's model has no use for."""
+    if args.h2o is not None:
+        _refuse("h2o", "water-scaled quantification", args, "choose `spectral_model` in-vivo, which uses it, or ")
 
 
 def _refuse(name: str, what: str, args, otherwise: str = "") -> None:
@@ -195,6 +211,8 @@ def chosen_basis(args, data):
     for note in stored.notes:
         if "conjugate" not in note or args.conjbasis is None or stored.conjugated == args.conjbasis:
             print(f"{args.basis}: {note}.")
+    if args.spectral_model is None:
+        _choose_model(args, stored, data)
     mm = None if _own_macromolecules(args) else args.mm
     _check_preset(args)
     basis = choose_basis(stored, data, mm=mm, conjugate=args.conjbasis)
@@ -207,6 +225,29 @@ def chosen_basis(args, data):
             f" {' '.join(default_mm)}"
         )
     return basis
+
+
+def _choose_model(args, stored, data) -> None:
+    """Set the spectral model where none was asked for, and print why where it is not the in-vivo one.
+
+    Raises
+    ------
+    OptionError
+    """
+    from ..fitting.model_choice import usual_spectral_model
+    from ..physics.spinsim import MACROMOLECULE_KINDS
+
+    requests = {name: bool(getattr(args, name)) for name in _FSL_MRS_MODEL}
+    requests["prior"] = args.prior != "auto"
+    requests["estimate"] = args.estimate in ("ml", "network")
+    requests["mm"] = args.mm in MACROMOLECULE_KINDS
+    requests["share_initial_values"] = bool(getattr(args, "share_initial_values", False))
+    choice = usual_spectral_model(stored, data.dim_tags, requests)
+    args.spectral_model = choice.name
+    if choice.reason:
+        print(f"FSL-MRS's spectral model is fitted: {spelled(choice.reason, args.spelling)}.")
+    if choice.name == "fsl-mrs":
+        _check_water(args)
 
 
 def fit_options(args, basis):

@@ -61,10 +61,11 @@ def main(
         (parser if prog else _deepest(parser, argv)).error(f"unrecognized arguments: {' '.join(unknown)}")
     args.format_values = jobs[args.job].format_values
     args.words, args.main = argv, main
+    args.spelling = spelling or spelling_of(jobs[args.job])
     if args.job in ("fit", "mrsi"):
         # Matrices are small and spectra are fitted side by side: threads within a product would slow each other down.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return run(args, prog or f"fsl_mrs_dl {args.job}", spelling or spelling_of(jobs[args.job]))
+    return run(args, prog or f"fsl_mrs_dl {args.job}", args.spelling)
 
 
 def run(args, called: str, spelling) -> int:

@@ -19,7 +19,9 @@ def add_arguments(parser) -> None:
     group = parser.add_argument_group("drawing options")
     group.add_argument("--t1", type=Path, metavar="FILE", help="structural image beneath the map")
     group.add_argument("--metab", metavar="NAME", help="metabolite (default: NAA)")
-    group.add_argument("--quantity", metavar="KEY", help="kind of map (default: conc-ml); an unknown one lists all")
+    group.add_argument(
+        "--quantity", metavar="KEY", help="kind of map (default: conc-ml, or conc-in-vivo); an unknown one lists all"
+    )
     group.add_argument(
         "--slice", nargs=3, type=int, metavar=("X", "Y", "Z"), help="voxel of the results that the slices go through"
     )

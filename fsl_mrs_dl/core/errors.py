@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-__all__ = ["FslMrsDlError", "DataError", "BasisError", "OptionError", "OutputError", "spelling_of"]
+__all__ = ["FslMrsDlError", "DataError", "BasisError", "OptionError", "OutputError", "spelled", "spelling_of"]
 
 
 class FslMrsDlError(Exception):
@@ -51,11 +51,20 @@ class FslMrsDlError(Exception):
         if self.option is not None:
             head = spelling(self.option) + ("" if self.value is None else f" {self.value}") + ": "
         body = self.problem if self.remedy is None else f"{self.problem}; {self.remedy}"
-        body = re.sub(r"`(\w+)`", lambda match: spelling(match[1]), body)
+        body = spelled(body, spelling)
         return head + body + ("." if (self.option or self.remedy) and body[-1:] not in ".!?" else "")
 
     def __str__(self) -> str:
         return self.text()
+
+
+def spelled(text: str, spelling: Callable[[str], str]) -> str:
+    """Return a text with the options that stand in backticks as a program spells them.
+
+    >>> spelled("`baseline` belongs to it", lambda name: "--" + name)
+    '--baseline belongs to it'
+    """
+    return re.sub(r"`(\w+)`", lambda match: spelling(match[1]), text)
 
 
 def _restored(kind, problem, option, value, remedy) -> FslMrsDlError:

@@ -16,6 +16,7 @@ from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids
 from ..physics.macromolecules import add_macromolecules
 from .artefacts import Artefact, artefacts_before
+from .model_choice import usual_spectral_model
 from .options import FitOptions
 from .quantification import Quantification
 from .quantify import quantify
@@ -138,7 +139,7 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
 def fit_data(
     data: MrsData,
     basis: Basis,
-    options: FitOptions = FitOptions(),
+    options: FitOptions | None = None,
     *,
     average_over: Sequence[str] = (),
     conjugate: bool | None = None,
@@ -154,6 +155,7 @@ def fit_data(
     basis : Basis
         The metabolites to fit, see :func:`choose_basis`.
     options : FitOptions, optional
+        By default those of the spectral model that :func:`fsl_mrs_dl.fitting.model_choice.usual_spectral_model` names.
     average_over : sequence of str
         Dimensions that are averaged first, such as DIM_DYN.
     conjugate : bool, optional
@@ -169,6 +171,8 @@ def fit_data(
     DataError, BasisError, OptionError
     """
     check_fids(data)
+    if options is None:
+        options = FitOptions(spectral_model=usual_spectral_model(basis, data.dim_tags).name)
     for tag in average_over:
         data = average(data, tag)
     fids = np.moveaxis(data.fids, 3, -1)

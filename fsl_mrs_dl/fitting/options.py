@@ -24,7 +24,7 @@ class FitOptions:
     ----------
     spectral_model : str
         One of :data:`SPECTRAL_MODELS`.  'in-vivo' has its own baseline, macromolecules, widths and shifts, and takes
-        none of ``model``, ``baseline``, ``metab_groups``, ``ind_scale``, ``init``, ``network``.
+        none of ``model``, ``baseline``, ``metab_groups``, ``ind_scale``, ``network``.
     mm : str, optional
         Macromolecules and lipids of the in-vivo model, one of
         :data:`fsl_mrs_dl.physics.in_vivo_components.MACROMOLECULE_PRESETS`; 'brain' by default.
@@ -47,7 +47,7 @@ class FitOptions:
         Metabolites of the internal reference, and sums to report, each as 'GPC+PCh'.
     init : str, optional
         Initial values, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`; by default as the
-        data allow.
+        data allow, and 'classical' of the in-vivo model.
     network : str, optional
         Trained network that proposes them, by name or folder.
     prior : str, path or Prior, optional

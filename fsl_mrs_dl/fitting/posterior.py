@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from scipy.special import log_ndtr, ndtri_exp
 
 from .out_of_distribution import distance_sd
 from .priors import Prior
@@ -321,6 +320,8 @@ def _tilted(mean, variance, low, high, lognormal, numbers, *, quantiles=()):
 
 def _truncated(mean, sd, low, high, quantiles):
     """Return moments and quantiles of normal distributions between two limits, accurate in the far tails, too."""
+    from scipy.special import log_ndtr, ndtri_exp  # not needed by every fit, and slow to import
+
     a, b = (low - mean) / sd, (high - mean) / sd
     a, b = np.clip(a, -1e10, 1e10), np.clip(b, -1e10, 1e10)
     # Computed in the tail of less mass, where differences of probabilities do not cancel.

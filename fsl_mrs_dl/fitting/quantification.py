@@ -221,6 +221,11 @@ class Quantification:
         without a prior."""
         return None if self.posterior is None else self.posterior.pull
 
+    @property
+    def sd_columns(self) -> tuple[str, str]:
+        """Names of the columns of uncertainty.csv with the SDs of concentrations, raw and in percent."""
+        return "crlb_sd", "crlb_pct"
+
     def further_columns(self) -> dict[str, np.ndarray]:
         """Return columns of uncertainty.csv that only this model has, ``(n, n_metabs)`` each."""
         return {}

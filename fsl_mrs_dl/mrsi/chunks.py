@@ -42,7 +42,7 @@ __all__ = [
 
 _TOLERANCE = 1e-2  # SDs that a fit may be off its minimum
 _MAX_ITER = 40  # spectra of a brain take ten; those of the scalp are not worth more
-_IN_VIVO_BATCH = 64  # spectra of the in-vivo model that are fitted at once, for the memory
+_IN_VIVO_BATCH = 32  # spectra of the in-vivo model that are fitted at once, so that they stay in the cache
 
 
 @dataclass(frozen=True)

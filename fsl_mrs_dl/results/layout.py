@@ -93,6 +93,13 @@ QUANTITIES = (
         "ratio-ml", "concs/ratio/{metab}.nii.gz", "ratio to the internal reference, ml", "", "red-yellow", "ratio"
     ),
     Quantity(
+        "ratio-in-vivo",
+        "concs/in_vivo_ratio/{metab}.nii.gz",
+        "ratio to the internal reference, in-vivo model",
+        "",
+        "red-yellow",
+    ),
+    Quantity(
         "ratio-posterior",
         "concs/posterior_ratio/{metab}.nii.gz",
         "ratio to the internal reference, posterior",
@@ -102,8 +109,10 @@ QUANTITIES = (
     ),
     Quantity("sd", _U + "sd.nii.gz", "Cramer-Rao SD in percent", "%", "cool", None, True),
     Quantity("crlb-sd", _U + "crlb_sd.nii.gz", "Cramer-Rao SD", "a.u.", "cool", "crlb_sd"),
+    Quantity("in-vivo-sd", _U + "in_vivo_sd.nii.gz", "posterior SD, in-vivo model", "a.u.", "cool", "in_vivo_sd"),
     Quantity("posterior-sd", _U + "posterior_sd.nii.gz", "posterior SD", "a.u.", "cool", "posterior_sd"),
     Quantity("ratio-sd", _U + "ratio_sd.nii.gz", "SD of the ratio, ml", "", "cool", "ratio_sd"),
+    Quantity("in-vivo-ratio-sd", _U + "in_vivo_ratio_sd.nii.gz", "SD of the ratio, in-vivo model", "", "cool"),
     Quantity(
         "posterior-ratio-sd",
         _U + "posterior_ratio_sd.nii.gz",
@@ -132,6 +141,12 @@ QUANTITIES = (
     ),
     Quantity("ci95-low", _U + "ci95_low.nii.gz", "lower 95 % limit, ml", "a.u.", "red-yellow", "ci95_low"),
     Quantity("ci95-high", _U + "ci95_high.nii.gz", "upper 95 % limit, ml", "a.u.", "red-yellow", "ci95_high"),
+    Quantity(
+        "in-vivo-ci95-low", _U + "in_vivo_ci95_low.nii.gz", "lower 95 % limit, in-vivo model", "a.u.", "red-yellow"
+    ),
+    Quantity(
+        "in-vivo-ci95-high", _U + "in_vivo_ci95_high.nii.gz", "upper 95 % limit, in-vivo model", "a.u.", "red-yellow"
+    ),
     Quantity(
         "posterior-ci95-low",
         _U + "posterior_ci95_low.nii.gz",

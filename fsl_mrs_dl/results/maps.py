@@ -38,6 +38,17 @@ class Grid:
     index: np.ndarray
 
 
+_IN_VIVO = {
+    "conc-ml": "conc-in-vivo",
+    "ratio-ml": "ratio-in-vivo",
+    "ratio-sd": "in-vivo-ratio-sd",
+    "ci95-low": "in-vivo-ci95-low",
+    "ci95-high": "in-vivo-ci95-high",
+}
+"""Maps of columns of uncertainty.csv whose estimates are the in-vivo model's, by those of the maximum of the
+likelihood."""
+
+
 def map_values(results: FitResults) -> dict[str, np.ndarray]:
     """Return the values of every map by its key: ``(n, len(names))`` per metabolite, ``(n,)`` per voxel."""
     fit, model = results.fit, results.fit.model
@@ -45,8 +56,7 @@ def map_values(results: FitResults) -> dict[str, np.ndarray]:
     by_column = {one.column: one.key for one in layout.QUANTITIES if one.column}
     out = {by_column[name]: values for name, values in columns.items() if name in by_column}
     if model.name == "in-vivo":
-        out |= _in_vivo_values(results, out)
-        del out["conc-ml"]
+        out = {_IN_VIVO.get(key, key): values for key, values in out.items()} | _in_vivo_values(results, out)
     out["raw-concentrations"] = results.concentrations[0]
     if results.reference is not None:
         out["conc-internal"] = results.ratios[0]
@@ -77,7 +87,7 @@ def _in_vivo_values(results: FitResults, columns: dict[str, np.ndarray]) -> dict
     _, mean, sd = fit.table(results.sums, "posterior_mean")
     # The prior's share of a sum has no meaning.
     shares = {key: columns[key][:, :n] for key in ("prior-share", "between-models-share")}
-    return {"conc-in-vivo": columns["conc-ml"], "conc-posterior": mean, "posterior-sd": sd, **shares}
+    return {"conc-posterior": mean, "posterior-sd": sd, **shares}
 
 
 _OF_SPECTRUM = ("misfit", "unexplained", "ood-score", "usable")

@@ -91,7 +91,7 @@ def metabolite_columns(results: FitResults) -> dict[str, np.ndarray]:
     _, conc, sd = fit.table(results.sums)
     with np.errstate(divide="ignore", invalid="ignore"):
         percent = np.where(np.isnan(conc), np.nan, np.minimum(np.nan_to_num(sd / conc * 100, nan=999.0), 999.0))
-    columns = {"conc": conc, "crlb_sd": sd, "crlb_pct": percent}
+    columns = dict(zip(("conc", *fit.sd_columns), (conc, sd, percent)))
     columns |= _limits("ci95", [fit.interval(rows) for rows in members])
     if under is not None:
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -96,8 +96,18 @@ def test_refused(files, tmp_path, capsys, words, message):
 
 def test_water_is_of_the_in_vivo_model_only(files, tmp_path, capsys):
     words = ["--data", str(files / "svs.nii.gz"), "--basis", str(files / "basis"), "--output", str(tmp_path / "out")]
-    assert main(["fit", *words, "--h2o", str(files / "water.nii.gz")]) == 2
-    assert "--h2o: needs FSL-MRS, which does water-scaled quantification" in capsys.readouterr().err
+    for more in (("--spectral-model", "fsl-mrs"), ("--baseline", "off")):
+        assert main(["fit", *words, "--h2o", str(files / "water.nii.gz"), *more]) == 2
+        assert "--h2o: needs FSL-MRS, which does water-scaled quantification" in capsys.readouterr().err
+
+
+def test_it_is_the_default_until_an_option_of_the_other_model_is_given(files, tmp_path, capsys):
+    words = ["--data", str(files / "svs.nii.gz"), "--basis", str(files / "basis"), "--output", str(tmp_path / "out")]
+    assert main(["fit", *words]) == 0
+    assert "FSL-MRS" not in capsys.readouterr().out
+    assert "in-vivo" in (tmp_path / "out" / "options.txt").read_text(encoding="utf-8")
+    assert main(["fit", *words, "--overwrite", "--baseline", "off"]) == 0
+    assert "FSL-MRS's spectral model is fitted: --baseline belongs to it.\n" in capsys.readouterr().out
 
 
 def test_spectra_are_no_water_reference(files, tmp_path, capsys):

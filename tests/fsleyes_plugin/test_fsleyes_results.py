@@ -68,16 +68,20 @@ def test_plain_fsl_mrsi(made):
 
 
 def test_in_vivo_model(made, tmp_path):
-    """Its folders have no model for parts and band, and an estimate of another name: the rest is shown."""
-    folder = made_results.mrsi(tmp_path / "in_vivo", model=False)
-    (folder / "concs" / "ml").rename(folder / "concs" / "in_vivo")
+    """Its estimates have names of their own, and its SDs are not called Cramer-Rao bounds."""
+    folder = made_results.in_vivo(tmp_path / "in_vivo")
     results = Results.open(folder)
-    assert results.evaluator is None and results.default_quantity == "conc-in-vivo"
+    assert results.evaluator is None and results.default_quantity == "conc-in-vivo" and results.in_vivo
     assert results.metabs == sorted(made_results.METABS) and results.fitted.sum() == 74
     before = Results.open(made / "mrsi")
     np.testing.assert_array_equal(results.percent("conc-in-vivo", "NAA"), before.percent("conc-ml", "NAA"))
     np.testing.assert_array_equal(results.crlb_percent("NAA"), before.crlb_percent("NAA"))
-    assert results.at(made_results.SURE).rows == before.at(made_results.SURE).rows
+    np.testing.assert_array_equal(results.percent("ratio-in-vivo", "NAA"), before.percent("ratio-ml", "NAA"))
+    found, plain = results.at(made_results.SURE), before.at(made_results.SURE)
+    assert found.rows == plain.rows and found.doubtful == plain.doubtful
+    assert plain.titles[2] == "CRLB (%)" and found.titles == [*plain.titles[:2], "SD (%)", *plain.titles[3:]]
+    labels = [results.label(one.key) for one in results.quantities]
+    assert not any("Cramer" in label or "ml" in label.split() for label in labels), labels
     assert render(folder, tmp_path / "a.png", renderer="matplotlib") == "drawn by matplotlib"
 
 

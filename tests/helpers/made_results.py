@@ -142,6 +142,23 @@ def mrsi(folder: Path, *, model: bool = True, affine=AFFINE) -> Path:
     return folder
 
 
+def in_vivo(folder: Path) -> Path:
+    """What it writes of fits with the in-vivo model, but for the model."""
+    mrsi(folder, model=False)
+    names = {
+        "conc-ml": "conc-in-vivo",
+        "ratio-ml": "ratio-in-vivo",
+        "crlb-sd": "in-vivo-sd",
+        "ratio-sd": "in-vivo-ratio-sd",
+    }
+    for old, new in names.items():
+        for metab in METABS:
+            target = folder / layout.by_key(new).path(metab)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (folder / layout.by_key(old).path(metab)).rename(target)
+    return folder
+
+
 def write_model(folder: Path, conc: np.ndarray, sd: np.ndarray, fitted: np.ndarray, n_points: int = N_POINTS) -> None:
     """What :class:`fsl_mrs_dl.results.model_file.Evaluator` reads: Lorentzian, one group, no baseline, only
     concentrations uncertain."""

@@ -129,11 +129,12 @@ def test_the_folder_has_the_maps_of_the_model(run, sim_basis):
         "concs/in_vivo/NAA",
         "concs/posterior_mean/Glu+Gln",
         "uncertainties/NAA_sd",
-        "uncertainties/NAA_crlb_sd",
-        "uncertainties/NAA_ci95_high",
+        "concs/in_vivo_ratio/NAA",
+        "uncertainties/NAA_in_vivo_sd",
+        "uncertainties/NAA_in_vivo_ratio_sd",
+        "uncertainties/NAA_in_vivo_ci95_high",
         "uncertainties/NAA_prior_share",
         "uncertainties/NAA_between_models_share",
-        "uncertainties/NAA_ratio_sd",
         "quality/misfit",
         "quality/failed",
         "qc/NAA_snr",
@@ -164,7 +165,7 @@ def test_the_maps_are_near_the_truth_and_the_fits_of_single_spectra(run, small, 
         distance = (read(run, f"concs/in_vivo/{name}")[rows] - alone.conc[:, column]) / alone.crlb_sd[:, column]
         # The priors of the study come from other spectra of it, in another order.
         assert np.median(np.abs(distance)) < 0.3
-        low, high = (read(run, f"uncertainties/{name}_ci95_{end}")[rows] for end in ("low", "high"))
+        low, high = (read(run, f"uncertainties/{name}_in_vivo_ci95_{end}")[rows] for end in ("low", "high"))
         assert (low <= high).all()
 
 

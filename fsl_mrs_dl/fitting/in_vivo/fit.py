@@ -28,7 +28,7 @@ __all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "pr
 STUDY_SPECTRA = 64
 """Spectra that a study's priors are learnt from, at most."""
 
-_BATCH = 256  # spectra of one batch
+_BATCH = 32  # spectra of one batch, whose normal equations stay in the cache
 _FIRST_STRENGTH = 3  # index of the baseline's strength that a fit begins with
 
 
@@ -48,6 +48,8 @@ class Acquisition:
         Estimate a non-parametric line shape.
     learn : bool
         Learn priors that the spectra share, where there are enough.
+    init : str
+        Initial values, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
     """
 
     te_s: float
@@ -56,6 +58,7 @@ class Acquisition:
     ppmlim: tuple[float, float] = (0.2, 4.2)
     line_shape: bool = True
     learn: bool = True
+    init: str = "classical"
 
 
 @dataclass
@@ -140,7 +143,11 @@ def prepare(
         components, window, line_shape=acquisition.line_shape, from_water=from_water, device=device
     )
     baseline = smooth_baseline_of(window.ppm, axes.nucleus)
-    return PreparedModel(model, baseline, axes, acquisition.ppmlim, np.ones(len(names)))
+    if acquisition.init != "classical":
+        from .network_starts import check_network
+
+        check_network(model, acquisition.init)
+    return PreparedModel(model, baseline, axes, acquisition.ppmlim, np.ones(len(names)), init=acquisition.init)
 
 
 def learnt(
@@ -163,7 +170,7 @@ def learnt(
         return prepared, None
     rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), STUDY_SPECTRA)).astype(int))
     problem = _Problems.of(prepared, fids, reference).rows(rows)
-    minimum = _minimise(problem, max_iter)
+    minimum = _minimise(problem, max_iter, prepared.init)
     prepared = replace(prepared, model=study_model(problem, minimum))
     return prepared, minimum if len(rows) == len(fids) else None
 
@@ -189,7 +196,7 @@ def fit_prepared(
     reference : WaterReference, optional
         Of every spectrum, whose eddy currents are corrected already.
     starts : Minimum, optional
-        Of all spectra, with other priors; for one batch only.
+        Of all spectra, with other priors.
     batch : int
         Spectra that are fitted at once.
     priors : tuple of str
@@ -204,7 +211,7 @@ def fit_prepared(
     for first in range(0, len(fids), batch):
         rows = np.arange(first, min(first + batch, len(fids)))
         problem = problems.rows(rows)
-        minimum = _minimise(problem, max_iter, starts)
+        minimum = _minimise(problem, max_iter, prepared.init, None if starts is None else starts.rows(rows))
         parts.append(_fit_batch(problem, minimum, prepared.baseline, _strengths(), priors))
         if progress:
             progress(len(rows))
@@ -245,11 +252,17 @@ def _strengths() -> list[float]:
     return priors_table()["baseline"]["strengths"]
 
 
-def _minimise(problem: Problem, max_iter: int, nearby: Minimum | None = None) -> Minimum:
-    """Minimise from the classical start, or from a minimum with other priors."""
+def _minimise(problem: Problem, max_iter: int, init: str, nearby: Minimum | None = None) -> Minimum:
+    """Minimise from initial values of a kind, or from a minimum with other priors."""
     if nearby is not None:
         return minimise(problem, nearby.x, nearby.strength, max_iter=max_iter, held_steps=0)
-    start = classical_start(problem)
+    if init == "classical":
+        start = classical_start(problem)
+    else:
+        # Networks are no import of a fit that has none.
+        from .network_starts import start_with_network
+
+        start = start_with_network(problem, init)
     strength = torch.full((len(start),), min(_FIRST_STRENGTH, len(problem.shares) - 1), device=start.device)
     return minimise(problem, start, strength, max_iter=max_iter)
 

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 
 from ...core import units
+from ...core.errors import OptionError
 from ...networks import model_cards
 from ...networks.universal import PpmGrid
 from ...physics.in_vivo_model import InVivoModel
-from .solver import Problem
+from .solver import NormalEquations, Problem, systems
+from .starts import classical_start
 
-__all__ = ["IN_VIVO_NETWORK", "network_refuses", "network_start"]
+__all__ = ["IN_VIVO_NETWORK", "check_network", "network_refuses", "network_start", "start_with_network"]
 
-IN_VIVO_NETWORK = "quant-in-vivo"
+IN_VIVO_NETWORK = "quant-universal"
 """The model that proposes initial values of the in-vivo model."""
 
 _LEAST_AMPLITUDE = 0.05  # of the expected one
@@ -33,6 +35,30 @@ def network_refuses(model: InVivoModel, name: str = IN_VIVO_NETWORK) -> str:
         ppm_high=float(model.window.ppm[-1]),
         acquired_s_mhz=axes.n_points * axes.dwelltime * axes.spec_freq_mhz,
     )
+
+
+def check_network(model: InVivoModel, init: str) -> None:
+    """Raise OptionError if the network is not for data like these."""
+    reason = network_refuses(model)
+    if reason:
+        raise OptionError(
+            f"the network {IN_VIVO_NETWORK} is not for data like these: {reason}",
+            option="init",
+            value=init,
+            remedy="choose classical, or leave it out",
+        )
+
+
+def start_with_network(problem: Problem, init: str) -> torch.Tensor:
+    """Return starting parameters ``(b, n_params)``: a network's for ``init`` 'network', and for 'both' those of network
+    and classical search whose cost is lower."""
+    proposed = network_start(problem)
+    if init == "network":
+        return proposed
+    starts = [proposed, classical_start(problem)]
+    share = problem.shares[-1].expand(len(proposed), -1)
+    costs = torch.stack([systems(problem, NormalEquations.at(problem, x), x, share)[2] for x in starts])
+    return torch.where((costs[0] < costs[1])[:, None], *starts)
 
 
 def network_start(

@@ -38,6 +38,8 @@ class PreparedModel:
         Factors of the basis spectra before the fit.
     whole_baseline : SmoothBaseline, optional
         In the window of whole spectra, for those that are shown.
+    init : str
+        Initial values of the fits, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
     """
 
     model: InVivoModel
@@ -46,6 +48,7 @@ class PreparedModel:
     ppmlim: tuple[float, float]
     basis_scale: np.ndarray
     whole_baseline: SmoothBaseline | None = None
+    init: str = "classical"
 
     def to(self, device: str | torch.device) -> PreparedModel:
         """Return it with the model on a device."""
@@ -96,6 +99,7 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         "n_used": int(window.axes.n_points),
         "axes": asdict(prepared.axes),
         "ppmlim": [float(limit) for limit in prepared.ppmlim],
+        "init": prepared.init,
     }
     return Plain(json.dumps(about), arrays)
 
@@ -135,6 +139,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         ppmlim=(about["ppmlim"][0], about["ppmlim"][1]),
         basis_scale=plain.arrays["basis_scale"],
         whole_baseline=SmoothBaseline(**whole) if whole else None,
+        init=about["init"],
     )
     _check(prepared)
     return prepared

@@ -50,7 +50,7 @@ def quantify_in_vivo(
         Of the data.
     options : FitOptions, optional
         Those of the in-vivo model count: ``ppmlim``, ``mm``, ``echo_time_s``, ``repetition_time_s``, ``rescale``,
-        ``device``.
+        ``device``, ``init``.
     water : complex ndarray ``(..., n_points)``, optional
         Water reference of every FID, or one of all.
     progress : callable, optional
@@ -112,7 +112,7 @@ def prepare_in_vivo(fids: np.ndarray, basis: Basis, axes: Axes, options: FitOpti
 
 
 def fit_with_prepared(
-    fids: np.ndarray, prepared: PreparedModel, *, fid_scale: float = 1.0, max_iter: int = 40, batch: int = 256
+    fids: np.ndarray, prepared: PreparedModel, *, fid_scale: float = 1.0, max_iter: int = 40, batch: int = 32
 ) -> InVivoFit:
     """Fit scaled FIDs with a prepared model; those of zeros or NaN become rows of NaN.
 
@@ -160,6 +160,7 @@ def acquisition_of(options: FitOptions, ppmlim: tuple[float, float]) -> Acquisit
         tr_s=options.repetition_time_s or usual["tr_s"],
         mm=options.mm or "brain",
         ppmlim=(ppmlim[0], ppmlim[1]),
+        init=options.init or "classical",
     )
 
 

@@ -221,6 +221,11 @@ class InVivoFit(Quantification):
         """Share of the likelihood's variance that priors take away, ``(n, n_metabs)``."""
         return self.by_prior
 
+    @property
+    def sd_columns(self) -> tuple[str, str]:
+        """Names of the columns of uncertainty.csv with the SDs of concentrations, which include the priors."""
+        return "in_vivo_sd", "in_vivo_pct"
+
     def further_columns(self) -> dict[str, np.ndarray]:
         """Return the columns of uncertainty.csv that only this model has, ``(n, n_metabs)`` each."""
         mean, cov = self.population
@@ -440,7 +445,7 @@ class InVivoFit(Quantification):
             n_iter=rows(fits.steps, 0),
             fid_scale=fid_scale,
             basis_scale=prepared.basis_scale,
-            init="classical",
+            init=prepared.init,
             fids=rows(fits.fids),
             free=params,
             empty=rows(_without_signal(fits), False),

@@ -8,7 +8,7 @@ more than one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ __all__ = ["Minimum", "NormalEquations", "Problem", "evidence", "minimise", "sys
 _CHUNK = 16  # spectra whose derivatives are held at once, so that they stay in the cache
 _CHOOSE_EVERY, _CHOICES = 3, 4  # steps between choices of the baseline's strength, and how many there are
 _HELD_STEPS = 5  # first steps, which leave details of single lines alone
-_TOLERANCE = 0.03  # SDs of all parameters together
+_TOLERANCE = 0.05  # SDs of all parameters together
 _CLEARLY_BETTER = 0.3  # log evidence
 
 
@@ -164,6 +164,11 @@ class Minimum:
     steps: torch.Tensor
     noise: torch.Tensor
 
+    def rows(self, index) -> Minimum:
+        """Return those of some spectra."""
+        parts = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "normal"}
+        return Minimum(normal=self.normal.rows(index), **{name: part[index] for name, part in parts.items()})
+
 
 def _real(x: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(x).flatten(-2)
@@ -188,16 +193,19 @@ def systems(
 def evidence(problem: Problem, normal: NormalEquations, x: torch.Tensor) -> torch.Tensor:
     """Return the Laplace log evidence of every strength of the baseline ``(b, n_strengths)``, linearised about
     ``x``."""
-    values = []
+    every = torch.arange(len(problem.shares), device=x.device)
+    return torch.stack([evidence_at(problem, normal, x, each.expand(len(x))) for each in every], -1)
+
+
+def evidence_at(problem: Problem, normal: NormalEquations, x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    """Return the Laplace log evidence ``(b,)`` of one strength of the baseline for each spectrum, indices ``(b,)``."""
+    matrix, pull, cost = systems(problem, normal, x, problem.shares[strength])
+    size = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).sqrt()
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    for share, log_det in zip(problem.shares, problem.log_det):
-        matrix, pull, cost = systems(problem, normal, x, share.expand(len(x), -1))
-        size = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).sqrt()
-        factor = torch.linalg.cholesky(matrix / (size[:, :, None] * size[:, None]) + 1e-10 * eye)
-        step = torch.cholesky_solve((pull / size)[..., None], factor)[..., 0] / size
-        half_log = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + size.log().sum(-1)
-        values.append(-(cost - 0.5 * (step * pull).sum(-1)) - half_log - log_det)
-    return torch.stack(values, -1)
+    factor = torch.linalg.cholesky(matrix / (size[:, :, None] * size[:, None]) + 1e-10 * eye)
+    step = torch.cholesky_solve((pull / size)[..., None], factor)[..., 0] / size
+    half_log = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + size.log().sum(-1)
+    return -(cost - 0.5 * (step * pull).sum(-1)) - half_log - problem.log_det[strength]
 
 
 def minimise(
@@ -211,7 +219,7 @@ def minimise(
 ) -> Minimum:
     """Minimise the cost from ``x`` ``(b, p)``; the baseline's strength ``(b,)`` follows the evidence now and then.
 
-    A spectrum has converged when the next step would move all parameters together by less than 0.03 SDs.  The
+    A spectrum has converged when the next step would move all parameters together by less than 0.05 SDs.  The
     first ``held_steps`` leave details of single lines alone.  With ``adapt_noise`` a residual larger than the noise
     counts as noise.
     """
@@ -272,10 +280,14 @@ def _begin(problem: Problem, x: torch.Tensor, strength: torch.Tensor) -> Minimum
 
 def _choose_strength(problem: Problem, state: Minimum, index: torch.Tensor) -> None:
     """Change to a strength of the baseline whose evidence is clearly higher."""
-    value = evidence(problem.rows(index), state.normal.rows(index), state.x[index])
-    now = value.gather(-1, state.strength[index][:, None])[:, 0]
+    some, normal, x = problem.rows(index), state.normal.rows(index), state.x[index]
+    now = state.strength[index]
+    last = len(problem.shares) - 1
+    choices = torch.stack([now, (now - 1).clamp(min=0), (now + 1).clamp(max=last)], -1)
+    value = torch.stack([evidence_at(some, normal, x, choice) for choice in choices.unbind(-1)], -1)
     best = value.max(-1)
-    state.strength[index] = torch.where(best.values > now + _CLEARLY_BETTER, best.indices, state.strength[index])
+    better = best.values > value[:, 0] + _CLEARLY_BETTER
+    state.strength[index] = torch.where(better, choices.gather(-1, best.indices[:, None])[:, 0], now)
 
 
 def _residual_noise(problem: Problem, state: Minimum, floor: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
