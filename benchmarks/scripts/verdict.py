@@ -95,9 +95,10 @@ def realistic(n: int, seed: int) -> Iterator[tuple[str, str, Basis, Axes, object
             yield name, departure or "none", basis, axes, made
 
 
-def limits(n: int, seed: int) -> None:
+def limits(n: int, seed: int, models) -> None:
     """Print what realistic spectra have: numbers that limits are from, verdicts, and false warnings."""
-    for label, options in MODELS.items():
+    for label in models:
+        options = MODELS[label]
         now = verdict.limits_for(options.spectral_model, label.split()[-1])
         kinds, true, verdicts, n_all, values = Counter(), Counter(), Counter(), 0, []
         for study, departure, basis, axes, made in realistic(n, seed):
@@ -289,7 +290,7 @@ PARTS = {
     "scans": lambda args: scans(),
     "challenge": lambda args: challenge(),
     "warnings": lambda args: made_artefacts(args.artefact_spectra, args.seed),
-    "limits": lambda args: limits(args.spectra, args.seed),
+    "limits": lambda args: limits(args.spectra, args.seed, args.models),
     "noise": lambda args: noise(args.spectra, args.seed),
 }
 
@@ -297,6 +298,7 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="of the part limits")
     parser.add_argument("--spectra", type=int, default=40, help="of each study and departure (default 40)")
     parser.add_argument("--artefact-spectra", type=int, default=12, help="of each artefact (default 12)")
     parser.add_argument("--seed", type=int, default=1000)

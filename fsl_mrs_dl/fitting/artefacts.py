@@ -281,8 +281,9 @@ def artefacts_of(one: FittedSpectrum) -> list[Artefact]:
         # Strong foreign lines leave residuals of every kind.
         detectors = [_macromolecules]
     else:
-        # A line with a phase of its own turns the mean line, too.
-        detectors = [_echo, _phase if _phase(one) else _eddy_currents, _macromolecules, _basis]
+        # A line with a phase of its own turns the mean line, too, and so do macromolecules that a fit has not.
+        turned = _phase if _phase(one) else _eddy_currents
+        detectors = [_echo, turned if one.in_vivo or not _macromolecules(one) else _phase, _macromolecules, _basis]
     return strong + [artefact for artefact in (detector(one) for detector in detectors) if artefact is not None]
 
 
