@@ -17,6 +17,7 @@ import numpy as np
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.metabolites import name_among
 from fsl_mrs_dl.results import layout
+from fsl_mrs_dl.results.in_vivo_model_file import InVivoEvaluator
 from fsl_mrs_dl.results.layout import Quantity
 from fsl_mrs_dl.results.model_file import Evaluator
 
@@ -324,7 +325,7 @@ class Results:
     # -- spectra -------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def evaluator(self) -> Evaluator | None:
+    def evaluator(self) -> Evaluator | InVivoEvaluator | None:
         """Fitted model, for contributions and bands; None where the folder has none."""
         return Evaluator.open(self.folder)
 

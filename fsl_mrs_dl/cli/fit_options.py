@@ -143,7 +143,7 @@ def add_hidden_arguments(parser) -> None:
     hidden = {"help": configargparse.SUPPRESS}
     parser.add_argument("--algo", **hidden)
     parser.add_argument("--baseline_order", type=int, **hidden)
-    for name in ("init", "estimate", "prior", "device"):
+    for name in ("init", "estimate", "prior", "device", "mm"):
         parser.add_argument(f"--dl-{name}", dest=name, default=configargparse.SUPPRESS, **hidden)
     parser.add_argument("--dl-model", dest="network", default=configargparse.SUPPRESS, **hidden)
     parser.add_argument("--dl-spectral-model", dest="spectral_model", default=configargparse.SUPPRESS, **hidden)

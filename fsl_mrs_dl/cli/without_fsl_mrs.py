@@ -79,4 +79,6 @@ def fsl_mrs(argv: list[str] | None = None) -> int:
             f" have. {HOW_TO_GET}"
         )
         return 0
-    return main(["fit", *words], prog="fsl_mrs", algo="Newton", advice=f" {HOW_TO_GET}", spelling=DlQuant.spelling)
+    # The same words have the same meaning as where FSL-MRS is: its own spectral model, unless they choose another.
+    defaults = {"algo": "Newton", "spectral_model": "fsl-mrs", "advice": f" {HOW_TO_GET}"}
+    return main(["fit", *words], prog="fsl_mrs", spelling=DlQuant.spelling, **defaults)

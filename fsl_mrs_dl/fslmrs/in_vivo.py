@@ -59,7 +59,9 @@ def _study_of(mrs, fids: np.ndarray, options: FitOptions) -> Study:
     usual = priors_table()["usual"]
     recipe = _recipe_of(mrs, options, usual)
     basis, names = recipe.basis_of(mrs)
-    acquisition = Acquisition(te_s=recipe.te_s, tr_s=recipe.tr_s, mm=recipe.mm, ppmlim=options.ppmlim)
+    acquisition = Acquisition(
+        te_s=recipe.te_s, tr_s=recipe.tr_s, mm=recipe.mm, ppmlim=options.ppmlim, init=options.init or "classical"
+    )
     usable = usable_fids(fids)
     # Without a usable spectrum the model is needed for the names only.
     fids = fids[usable] if usable.any() else basis.sum(0)[None]

@@ -45,7 +45,6 @@ def check_model(options: FitOptions, arguments: dict) -> None:
         return
     groups, words = arguments.get("metab_groups"), arguments.get("baseline")
     given = {
-        "init": options.init,
         "network": options.network,
         "model": arguments.get("model") not in (None, "voigt"),
         "metab_groups": groups is not None and len(set(groups)) > 1,

@@ -333,6 +333,29 @@ class InVivoFitRes(DlFitRes):
         for scaling in ("molality", "molarity"):
             self.concScalings[scaling] *= ratio
 
+    def getUncertainties(self, type="percentage", metab=None):
+        """Return SDs of the concentrations; of ratios (type 'internal') with all covariances.
+
+        FSL-MRS adds the variances of the two.  Errors of the common width and baseline, which nearly all of the SD may
+        be, cancel in a ratio.
+        """
+        if type.lower() != "internal":
+            return super().getUncertainties(type=type, metab=metab)
+        names = self.metabs if metab is None else [metab] if isinstance(metab, str) else metab
+        under = self._members(self.concScalings["internalRef"])
+        whole = np.sum(self.params[under])
+        slope = np.zeros((len(names), len(self.params)))
+        for row, name in enumerate(names):
+            over = self._members(name)
+            slope[row, over] += 1 / whole
+            slope[row, under] -= np.sum(self.params[over]) / whole**2
+        return np.sqrt(np.clip(np.einsum("ij,jk,ik->i", slope, self.cov, slope), 0, None))
+
+    def _members(self, name: str) -> list[int]:
+        """Return the columns of a metabolite or of a sum written with '+'."""
+        whole = [name] if name in self.original_metabs else name.split("+")
+        return [self.original_metabs.index(member) for member in whole]
+
     def restored_row(self):
         """Return the estimates of this package, see :meth:`uncertainties`."""
         from ..fitting.in_vivo.serialise import restored_in_vivo_row

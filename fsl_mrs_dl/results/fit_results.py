@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..fitting import uncertainty
 from ..fitting.artefacts import MIRRORED, Artefact, artefacts_of, fitted_spectrum
+from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions
 from ..fitting.quantification import Quantification
 from ..fitting.verdict import DOUBTFUL
@@ -156,7 +157,10 @@ class FitResults:
 
     @cached_property
     def fsl_mrs_ratios(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ratios to the internal reference, and their SDs by FSL-MRS's formula, which adds the variances."""
+        """Ratios to the internal reference, and their SDs by FSL-MRS's formula, which adds the variances; of the
+        in-vivo model with all covariances, because errors that all concentrations share are much larger there."""
+        if isinstance(self.fit, InVivoFit):
+            return self.ratios
         conc, sd = self.concentrations
         reference_sd = uncertainty.sum_sd(self.fit.estimate(self.estimate)[1], self.reference_members)
         with np.errstate(divide="ignore", invalid="ignore"):

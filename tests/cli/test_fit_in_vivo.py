@@ -59,7 +59,9 @@ def test_files_of_an_in_vivo_fit(files, tmp_path, capsys):
     with open(tmp_path / "out" / "all_parameters.csv", newline="") as file:
         parameters = {row["parameter"] for row in csv.DictReader(file)}
     assert {"shift_hz_NAA", "damping_per_s_NAA", "baseline_dimension"} <= parameters
-    assert "in-vivo" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "in-vivo" in page and "95 % band of the model" in page
+    assert float(rows["Cr"]["in_vivo_sd"]) > 0 and "crlb_sd" not in rows["Cr"]
 
 
 def test_water_makes_the_residual_smaller(files, tmp_path):

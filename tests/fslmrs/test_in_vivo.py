@@ -219,6 +219,16 @@ def test_words(result):
     json.dumps(result.dl)
 
 
+def test_sds_of_ratios_include_the_covariance(mrs, result, own):
+    from fsl_mrs_dl.fitting.uncertainty import ratio_sd
+
+    under = own.members("Cr+PCr")
+    for name in ("NAA", "MM", "Glu+Gln"):
+        expected = ratio_sd(own.conc[0], own.cov[0], own.members(name), under)
+        np.testing.assert_allclose(result.getUncertainties("internal", name), [expected], rtol=1e-6)
+    np.testing.assert_allclose(result.getUncertainties("internal", ["Cr+PCr"]), [0.0], atol=1e-7)
+
+
 def test_water_scaling_is_the_ratio_of_areas(mrs, result):
     """The scaled reference has the area that FSL-MRS integrates, whichever estimate its concentration is."""
     from fsl_mrs.utils import quantify
@@ -331,6 +341,12 @@ def test_posterior_mean(mrs, own):
     np.testing.assert_allclose(res.getUncertainties("raw", own.names), np.sqrt(np.diagonal(cov[0])), rtol=1e-6)
 
 
+def test_initial_values_by_a_network(mrs, result):
+    res = fit(mrs_of_no_water(mrs), dl_init="both", dl_echo_time_s=0.035, dl_repetition_time_s=2.0)
+    assert res.dl["init"] == "both" and result.dl["init"] == "classical"
+    np.testing.assert_allclose(res.getConc(metab="NAA"), result.getConc(metab="NAA"), rtol=0.05)
+
+
 def test_the_default_is_fsl_mrss_model(mrs):
     from fsl_mrs.utils.fitting import fit_FSLModel
 
@@ -345,7 +361,8 @@ def test_the_default_is_fsl_mrss_model(mrs):
         ({"baseline": "spline, stiff"}, "baseline: belongs to FSL-MRS's model"),
         ({"model": "lorentzian"}, "model: belongs to FSL-MRS's model"),
         ({"metab_groups": [0, 1, 0, 0, 0, 0, 0]}, "metab_groups: belongs"),
-        ({"dl_init": "classical"}, "init: belongs"),
+        ({"dl_model": "quant-universal"}, "network: belongs"),
+        ({"dl_init": "nowhere"}, "init nowhere: there are no such initial values"),
         ({"dl_prior": "normal-brain"}, "prior normal-brain: the in-vivo model has priors of its own"),
         ({"dl_estimate": "ml"}, "estimate ml: the in-vivo model has no such estimate"),
         ({"dl_mm": "nowhere.nii.gz"}, "mm nowhere.nii.gz: no such file"),

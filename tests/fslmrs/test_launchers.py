@@ -147,6 +147,21 @@ def test_fit_is_that_of_our_own_command(tmp_path, monkeypatch, words, ours):
     assert (tmp_path / "a/summary.csv").read_bytes() == (tmp_path / "b/summary.csv").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "words, ours",
+    [
+        ([], ["--spectral-model", "fsl-mrs"]),
+        (["--dl-spectral-model", "in-vivo", "--dl-mm", "none"], ["--spectral-model", "in-vivo", "--mm", "none"]),
+    ],
+    ids=["default", "in-vivo"],
+)
+def test_the_spectral_model_is_the_one_of_fsl_mrs(tmp_path, monkeypatch, words, ours):
+    without_fsl_mrs(monkeypatch)
+    own = without_fsl_mrs_module.fsl_mrs([*FIT[:-2], "--algo", "dlquant", *words, "--output", str(tmp_path / "a")])
+    assert own == 0 and main(["fit", *FIT[:-2], *ours, "--output", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a/summary.csv").read_bytes() == (tmp_path / "b/summary.csv").read_bytes()
+
+
 def test_the_older_word_for_a_baseline(tmp_path, monkeypatch):
     without_fsl_mrs(monkeypatch)
     words = [*FIT[:-2], "--algo", "dlquant"]

@@ -13,7 +13,10 @@ from ... import __version__
 from ...core import units
 from ...core.metabolites import is_macromolecule
 from ...fitting.artefacts import option_spelling
+from ...fitting.in_vivo.result import InVivoFit
+from ...fitting.in_vivo.spread import fitted_sd
 from ...fitting.quantification import Quantification
+from ...fitting.uncertainty import Z95
 from ...fitting.verdict import VERDICTS
 from ...preproc.denoise import warning_of
 from ..figures import BLACK, BLUE, GREY, RED, sd_labels, verdict_colour
@@ -165,6 +168,12 @@ def _spectrum_figure(results: FitResults, row: int):
     figure = go.Figure()
     lines = [("data", data, BLACK, 1.2), ("model", full, RED, 1.8), ("baseline", baseline, BLUE, 1.5)]
     lines.append(("residual", residual + offset, GREY, 1))
+    band = _band(results, row)
+    if band is not None:
+        outline = np.concatenate([full + band, (full - band)[::-1]])
+        around = {"color": "rgba(213,94,0,.25)", "width": 0}
+        x = np.concatenate([ppm, ppm[::-1]])
+        figure.add_scatter(x=x, y=outline, name="95 % band of the model", line=around, fill="toself", hoverinfo="skip")
     for name, values, colour, width in lines:
         figure.add_scatter(x=ppm, y=values, name=name, line={"color": colour, "width": width})
     for name, values in zip(fit.names, each):
@@ -173,6 +182,18 @@ def _spectrum_figure(results: FitResults, row: int):
     figure.update_yaxes(showticklabels=False, ticks="", showline=False, showgrid=False, zeroline=False)
     figure.update_layout(template="simple_white", height=520, margin={"t": 20, "b": 50, "l": 20, "r": 20})
     return figure
+
+
+def _band(results: FitResults, row: int) -> np.ndarray | None:
+    """Return 1.96 SDs of the fitted spectrum in the window, ``(n_window,)``; None for FSL-MRS's model, whose band
+    viewers compute."""
+    fit, model = results.fit, results.fit.model
+    if not isinstance(fit, InVivoFit):
+        return None
+    first, last = model.window
+    # Spectra are unitary transforms, and the SD is that of a plain one.
+    sd = fitted_sd(fit, np.array([row]))[0] / np.sqrt(model.axes.n_points)
+    return Z95 * np.interp(model.axes.hz()[first:last], fit.fitted_model.window.hz, sd)
 
 
 def _values(results: FitResults, row: int) -> tuple[np.ndarray, np.ndarray, str]:
