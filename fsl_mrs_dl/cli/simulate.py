@@ -15,6 +15,7 @@ def add_arguments(parser) -> None:
     kinds = parser.add_subparsers(title="what", required=True, dest="what", metavar="WHAT")
     _add_basis(kinds)
     _add_svs(kinds)
+    _add_spectra(kinds)
     _add_mrsi(kinds)
 
 
@@ -62,6 +63,32 @@ def _add_svs(kinds) -> None:
     svs.add_argument("--TE", type=float, help="echo time in ms for the header")
     add_common_arguments(svs, device=False)
     svs.set_defaults(func=_simulate_svs)
+
+
+def _add_spectra(kinds) -> None:
+    spectra = kinds.add_parser(
+        "spectra",
+        help="independent spectra of a recipe",
+        description="Simulate independent spectra of a recipe, with their truth.",
+        add_config_file_help=False,
+    )
+    spectra.add_argument("--basis", required=True, metavar="PATH", help="basis set they are made from")
+    spectra.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="folder for spectra.nii.gz and truth.json"
+    )
+    spectra.add_argument(
+        "--recipe",
+        default="in-vivo",
+        metavar="NAME",
+        help="ranges of the spectra, as of fsl_mrs_dl train, or a JSON file of yours (default in-vivo)",
+    )
+    spectra.add_argument("--spectra", type=int, default=64, metavar="N", help="number of spectra (default 64)")
+    spectra.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
+    spectra.add_argument(
+        "--TE", type=float, metavar="MS", help="echo time for the header and measured macromolecules (default 35 ms)"
+    )
+    add_common_arguments(spectra, device=False)
+    spectra.set_defaults(func=_simulate_spectra)
 
 
 def _add_mrsi(kinds) -> None:
@@ -182,6 +209,23 @@ def _simulate_svs(args) -> None:
     print(
         f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz,"
         f" {args.output}/truth.json"
+    )
+
+
+def _simulate_spectra(args) -> None:
+    from ..io import nifti
+    from ..io import output as output_module
+    from ..simulation import recipe_spectra
+
+    simulated = recipe_spectra.simulate_spectra(
+        read_basis(args.basis), args.recipe, args.spectra, seed=args.seed, te_ms=args.TE
+    )
+    with output_module.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
+        nifti.save(folder / "spectra.nii.gz", simulated.data)
+        (folder / "truth.json").write_text(json.dumps(simulated.truth, indent=1), encoding="utf-8")
+    print(
+        f"Simulated {args.spectra} spectra of the recipe {simulated.truth['recipe']}, seed {args.seed}.\nWritten:"
+        f" {args.output}/spectra.nii.gz, {args.output}/truth.json"
     )
 
 

@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = attach(
         "simulate_basis": "acquisition",
         "simulate_in_vivo": "in_vivo_spectra",
         "simulate_phantom": "phantom",
+        "simulate_spectra": "recipe_spectra",
         "simulate_svs": "acquisition",
         "tissue_concentrations": "tissue",
         "write_phantom": "phantom",

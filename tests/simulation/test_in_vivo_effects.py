@@ -1,14 +1,17 @@
 """Parts of the recipe for in vivo spectra: each does what its ranges say, and is absent where the recipe lacks it."""
 
+import json
 import time
 
 import numpy as np
 import pytest
 import torch
 
+from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
+from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.physics.in_vivo_components import build_components
 from fsl_mrs_dl.simulation import in_vivo_effects, protocols, random_spectra, recipes
 from fsl_mrs_dl.training import universal_tasks
@@ -178,3 +181,23 @@ def test_a_batch_costs_less_than_a_step_of_the_network(sim_basis):
     began = time.process_time()
     universal_tasks.quant_batch(recipe, protocol, 128, seeded())
     assert time.process_time() - began < 1.0
+
+
+def test_the_command_writes_spectra_and_their_truth(tmp_path, sim_basis, capsys):
+    sim_basis.save(tmp_path / "basis")
+    words = ["simulate", "spectra", "--basis", str(tmp_path / "basis"), "--spectra", "5", "--TE", "35"]
+    for name in ("a", "b"):
+        assert main([*words, "--seed", "3", "--output", str(tmp_path / name)]) == 0
+    assert "recipe in-vivo" in capsys.readouterr().out
+    data, again = (nifti.load(tmp_path / name / "spectra.nii.gz") for name in ("a", "b"))
+    truth = json.loads((tmp_path / "a/truth.json").read_text())
+    assert data.fids.shape[-1] == 5 and data.dim_tags == ("DIM_USER_0",) and np.array_equal(data.fids, again.fids)
+    assert all(len(truth[key]) == 5 for key in ("shift_ppm", "phase_deg", "snr", "noise_sd"))
+    assert set(truth["concentrations"]) == set(sim_basis.names)
+    # Far from all signal is noise of the SD that is told; a rare spike, which is a cosine there, adds to it.
+    spectra = units.fid_to_spec(np.moveaxis(data.fids[0, 0, 0], 0, -1))
+    outside = spectra[:, np.abs(sim_basis.axes.ppm() - 4.65) > 7]
+    noise = np.diff(outside.real, axis=1).std(1) / np.sqrt(2)
+    assert np.median(noise / truth["noise_sd"]) == pytest.approx(1, abs=0.15)
+    assert main([*words[:-2], "--recipe", "augment-spectra", "--output", str(tmp_path / "c")]) != 0
+    assert "varies measured data" in capsys.readouterr().err

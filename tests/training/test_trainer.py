@@ -75,6 +75,26 @@ def test_a_card_says_how_the_network_came_about(tmp_path):
     assert json.loads((tmp_path / "m/card.json").read_text())["architecture"]["flops"] > 0
 
 
+def test_a_training_begins_with_the_weights_of_a_model(tmp_path):
+    run(tmp_path / "first", 2)
+    settings = Settings(steps=2, **SMALL | {"learning_rate": 1e-9})
+    training = UniversalTraining("align-universal", settings=settings, start_from=tmp_path / "first")
+    card = train(training, tmp_path / "second")
+    assert card["training"]["start_from"] == "first"
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in first)
+    assert any(not torch.equal(first[key], second[key]) for key in first)
+    with pytest.raises(OptionError, match="kind quant-universal"):
+        UniversalTraining("quant-universal", settings=settings, start_from=tmp_path / "first")
+
+
+def test_a_card_claims_the_fields_of_its_recipe(tmp_path):
+    settings = Settings(steps=1, **SMALL)
+    training = UniversalTraining("quant-universal", settings=settings, recipe="in-vivo", start_from="quant-universal")
+    ranges = training._ranges()
+    assert ranges["spec_freq_mhz"] == pytest.approx([62 * 0.98, 305 * 1.02]) and ranges["snr"] == [3, 200]
+
+
 def test_the_clock_ends_a_training(tmp_path):
     card = run(tmp_path / "m", 100000, max_minutes=0.02)
     assert card["training"]["steps"] < 2000

@@ -49,10 +49,10 @@ def check_network(model: InVivoModel, init: str) -> None:
         )
 
 
-def start_with_network(problem: Problem, init: str) -> torch.Tensor:
+def start_with_network(problem: Problem, init: str, *, name: str = IN_VIVO_NETWORK) -> torch.Tensor:
     """Return starting parameters ``(b, n_params)``: a network's for ``init`` 'network', and for 'both' those of network
     and classical search whose cost is lower."""
-    proposed = network_start(problem)
+    proposed = network_start(problem, name=name)
     if init == "network":
         return proposed
     starts = [proposed, classical_start(problem)]
