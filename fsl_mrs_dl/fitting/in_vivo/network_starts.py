@@ -55,10 +55,9 @@ def start_with_network(problem: Problem, init: str, *, name: str = IN_VIVO_NETWO
     proposed = network_start(problem, name=name)
     if init == "network":
         return proposed
-    starts = [proposed, classical_start(problem)]
-    share = problem.shares[-1].expand(len(proposed), -1)
-    costs = torch.stack([systems(problem, NormalEquations.at(problem, x), x, share)[2] for x in starts])
-    return torch.where((costs[0] < costs[1])[:, None], *starts)
+    classical, share = classical_start(problem), problem.shares[-1].expand(len(proposed), -1)
+    cost, other = (systems(problem, NormalEquations.at(problem, x), x, share)[2] for x in (proposed, classical))
+    return torch.where((cost < other)[:, None], proposed, classical)
 
 
 def network_start(
