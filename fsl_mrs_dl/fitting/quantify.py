@@ -13,7 +13,7 @@ from ..core.device import choose_device
 from ..core.errors import OptionError
 from ..core.fids import usable_fids
 from ..core.metabolites import name_among, typical_concentrations
-from ..core.parallel import parallel_map
+from ..core.parallel import one_thread, parallel_map
 from ..io.basis import Basis
 from ..networks import model_cards
 from ..physics.signal_model import SignalModel
@@ -119,6 +119,7 @@ def quantify(
     return result
 
 
+@one_thread()  # threads within an operation wait for each other on a busy machine; batches run side by side
 def fit_scaled(
     fids: np.ndarray,
     model: SignalModel,

@@ -42,7 +42,6 @@ __all__ = [
 
 _TOLERANCE = 1e-2  # SDs that a fit may be off its minimum
 _MAX_ITER = 40  # spectra of a brain take ten; those of the scalp are not worth more
-_IN_VIVO_BATCH = 32  # spectra of the in-vivo model that are fitted at once, so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,6 @@ def _fit_of(job: Job, initial_values) -> Callable[[np.ndarray], quantification.Q
             prepared=prepared.in_vivo,
             fid_scale=job.fid_scale,
             max_iter=options.max_iter,
-            batch=_IN_VIVO_BATCH,
         )
     return partial(
         fit_scaled,

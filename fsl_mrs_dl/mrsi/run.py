@@ -110,7 +110,7 @@ def _dask_client(parallel: str, workers: int | None, n_parts: int, say: Callable
             say(f"Fitting {n_parts} chunks on {nodes} nodes.")
         else:
             processes = min(workers or os.cpu_count() or 1, n_parts)
-            client = stack.enter_context(Client(n_workers=processes, threads_per_worker=1, dashboard_address=None))
+            client = stack.enter_context(Client(n_workers=processes, threads_per_worker=1, dashboard_address=":0"))
             say(f"Fitting {n_parts} chunks, {processes} at a time.")
         yield client
 

@@ -103,7 +103,7 @@ def _amplitude_prior(problem: Problem, scale: torch.Tensor, prior: str) -> Ampli
     components, m = problem.model.components, problem.model.n_linear
     median = torch.as_tensor(np.log(components.expected[:m])).to(scale) + scale
     sd = torch.as_tensor(components.log_sd[:m]).to(scale).expand_as(median)
-    metabolite = torch.as_tensor(components.kinds[:m] == "metabolite")
+    metabolite = torch.as_tensor(components.kinds[:m] == "metabolite", device=scale.device)
     if prior == "none":
         sd = torch.where(metabolite, torch.full_like(sd, torch.inf), sd)
     elif prior == "population":

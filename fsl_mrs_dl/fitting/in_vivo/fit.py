@@ -11,6 +11,7 @@ import torch
 
 from ...core.axes import Axes
 from ...core.noise import noise_outside
+from ...core.parallel import parallel_map
 from ...core.units import fid_to_spec
 from ...physics.coarse_window import make_window, points_with_signal
 from ...physics.in_vivo_components import build_components, priors_table
@@ -28,7 +29,7 @@ __all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "pr
 STUDY_SPECTRA = 64
 """Spectra that a study's priors are learnt from, at most."""
 
-_BATCH = 32  # spectra of one batch, whose normal equations stay in the cache
+_BATCH, _BATCH_ON_GPU = 16, 2048  # spectra of one batch; on a CPU their normal equations stay in the cache
 _FIRST_STRENGTH = 3  # index of the baseline's strength that a fit begins with
 
 
@@ -169,9 +170,14 @@ def learnt(
     if not acquisition.learn or len(fids) < priors_table()["learning"]["least_spectra"]:
         return prepared, None
     rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), STUDY_SPECTRA)).astype(int))
-    problem = _Problems.of(prepared, fids, reference).rows(rows)
-    minimum = _minimise(problem, max_iter, prepared.init)
-    prepared = replace(prepared, model=study_model(problem, minimum))
+    problems = _Problems.of(prepared, fids, reference)
+
+    def minimum_of(some: np.ndarray) -> Minimum:
+        return _minimise(problems.rows(some), max_iter, prepared.init)
+
+    device = prepared.model.basis.device
+    minimum = Minimum.joined(list(parallel_map(minimum_of, _batches(rows, device), device=device)))
+    prepared = replace(prepared, model=study_model(problems.rows(rows), minimum))
     return prepared, minimum if len(rows) == len(fids) else None
 
 
@@ -183,7 +189,7 @@ def fit_prepared(
     priors: tuple[str, ...] = ("wide", "population"),
     max_iter: int = 40,
     starts: Minimum | None = None,
-    batch: int = _BATCH,
+    batch: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Fits:
     """Fit usable spectra with a model that is settled.
@@ -197,8 +203,8 @@ def fit_prepared(
         Of every spectrum, whose eddy currents are corrected already.
     starts : Minimum, optional
         Of all spectra, with other priors.
-    batch : int
-        Spectra that are fitted at once.
+    batch : int, optional
+        Spectra that are fitted at once; by default as many as suit the device.
     priors : tuple of str
         Estimates to make, see :data:`fsl_mrs_dl.fitting.in_vivo.estimates.CONCENTRATION_PRIORS`.
     max_iter : int
@@ -206,20 +212,29 @@ def fit_prepared(
     progress : callable, optional
         Called with the number of spectra that were finished.
     """
-    problems = _Problems.of(prepared, fids, reference)
-    parts = []
-    for first in range(0, len(fids), batch):
-        rows = np.arange(first, min(first + batch, len(fids)))
+    problems, device = _Problems.of(prepared, fids, reference), prepared.model.basis.device
+
+    def fit_of(rows: np.ndarray) -> dict:
         problem = problems.rows(rows)
         minimum = _minimise(problem, max_iter, prepared.init, None if starts is None else starts.rows(rows))
-        parts.append(_fit_batch(problem, minimum, prepared.baseline, _strengths(), priors))
+        return _fit_batch(problem, minimum, prepared.baseline, _strengths(), priors)
+
+    parts = []
+    for part in parallel_map(fit_of, _batches(np.arange(len(fids)), device, batch), device=device):
+        parts.append(part)
         if progress:
-            progress(len(rows))
+            progress(len(part["steps"]))
     parts = parts or [_fit_nothing(prepared, priors)]
     estimates = {name: Estimate.joined([part.pop(name) for part in parts]) for name in priors}
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     model = prepared.to("cpu").model
     return Fits(model=model, fids=fids, water=reference, noise=problems.noise, estimates=estimates, **arrays)
+
+
+def _batches(rows: np.ndarray, device: torch.device, size: int | None = None) -> list[np.ndarray]:
+    """Return rows in batches: of the same size on any machine, so that results are the same to the last digit."""
+    size = size or (_BATCH if device.type == "cpu" else _BATCH_ON_GPU)
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 @dataclass(frozen=True)

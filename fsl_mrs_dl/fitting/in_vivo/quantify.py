@@ -12,6 +12,7 @@ from ...core.device import choose_device
 from ...core.errors import DataError, OptionError
 from ...core.fids import usable_fids
 from ...core.metabolites import typical_concentrations
+from ...core.parallel import one_thread
 from ...io.basis import Basis
 from ...physics.in_vivo_components import priors_table
 from ..options import FitOptions
@@ -29,6 +30,7 @@ def is_in_vivo(basis: Basis) -> bool:
     return basis.nucleus == "1H" and typical_concentrations(list(basis.names)) is not None
 
 
+@one_thread()
 def quantify_in_vivo(
     fids: np.ndarray,
     basis: Basis,
@@ -87,6 +89,7 @@ def quantify_in_vivo(
     return InVivoFit.of(fits, prepared, usable, fid_scale)
 
 
+@one_thread()
 def prepare_in_vivo(fids: np.ndarray, basis: Basis, axes: Axes, options: FitOptions) -> PreparedModel:
     """Settle what the fits of a study share: window, and priors learnt from some of its spectra.
 
@@ -111,8 +114,9 @@ def prepare_in_vivo(fids: np.ndarray, basis: Basis, axes: Axes, options: FitOpti
     return prepared.to("cpu").with_whole_baseline()
 
 
+@one_thread()
 def fit_with_prepared(
-    fids: np.ndarray, prepared: PreparedModel, *, fid_scale: float = 1.0, max_iter: int = 40, batch: int = 32
+    fids: np.ndarray, prepared: PreparedModel, *, fid_scale: float = 1.0, max_iter: int = 40, batch: int | None = None
 ) -> InVivoFit:
     """Fit scaled FIDs with a prepared model; those of zeros or NaN become rows of NaN.
 
@@ -121,7 +125,7 @@ def fit_with_prepared(
     fids : complex ndarray ``(n, n_points)``
         Multiplied by ``fid_scale`` already.
     prepared : PreparedModel
-    batch : int
+    batch : int, optional
         Spectra that are fitted at once.
     """
     usable = usable_fids(fids)

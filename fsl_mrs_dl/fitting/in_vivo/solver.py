@@ -18,7 +18,7 @@ from ...physics.smooth_baseline import SmoothBaseline
 
 __all__ = ["Minimum", "NormalEquations", "Problem", "evidence", "minimise", "systems"]
 
-_CHUNK = 16  # spectra whose derivatives are held at once, so that they stay in the cache
+_CHUNK, _CHUNK_ON_GPU = 16, 512  # spectra whose derivatives are held at once; on a CPU they stay in the cache
 _CHOOSE_EVERY, _CHOICES = 3, 4  # steps between choices of the baseline's strength, and how many there are
 _HELD_STEPS = 5  # first steps, which leave details of single lines alone
 _TOLERANCE = 0.05  # SDs of all parameters together
@@ -113,6 +113,11 @@ class NormalEquations:
         """Return those of some spectra."""
         return NormalEquations(*(part[index] for part in self._parts()))
 
+    @classmethod
+    def joined(cls, several: list[NormalEquations]) -> NormalEquations:
+        """Join those of several batches."""
+        return cls(*(torch.cat(parts) for parts in zip(*(each._parts() for each in several))))
+
     def update(self, index, other: NormalEquations, which) -> None:
         """Overwrite rows ``index`` with rows ``which`` of others."""
         for own, new in zip(self._parts(), other._parts()):
@@ -125,8 +130,9 @@ class NormalEquations:
     def at(cls, problem: Problem, x: torch.Tensor) -> NormalEquations:
         """Compute them at parameters ``(b, p)``."""
         parts = []
-        for start in range(0, len(x), _CHUNK):
-            some = slice(start, start + _CHUNK)
+        chunk = _CHUNK if x.device.type == "cpu" else _CHUNK_ON_GPU
+        for start in range(0, len(x), chunk):
+            some = slice(start, start + chunk)
             water = None if problem.water is None else problem.water[some]
             model, jacobian = problem.model.jacobian(x[some], water)
             both = problem.without_free(torch.cat([jacobian, (problem.target[some] - model)[:, None]], 1))
@@ -163,6 +169,13 @@ class Minimum:
     converged: torch.Tensor
     steps: torch.Tensor
     noise: torch.Tensor
+
+    @classmethod
+    def joined(cls, several: list[Minimum]) -> Minimum:
+        """Join those of several batches."""
+        names = [each.name for each in fields(cls) if each.name != "normal"]
+        parts = {name: torch.cat([getattr(each, name) for each in several]) for name in names}
+        return cls(normal=NormalEquations.joined([each.normal for each in several]), **parts)
 
     def rows(self, index) -> Minimum:
         """Return those of some spectra."""
