@@ -214,6 +214,8 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
                 remedy=f"give quantify(fids, basis, {name}=...)",
             )
     fids, fit_options = _array(data), FitOptions(**options)
+    axes = Axes(fids.shape[-1], **of_axes)
+    _warn_of_artefacts(fids, basis, axes, fit_options.echo_time_s)
     if initial_values is None:
         fit_options.check()
     if fit_options.spectral_model == "in-vivo":
@@ -226,14 +228,20 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
                 value="in-vivo",
                 remedy="leave `initial_values` out",
             )
-        return quantify_in_vivo(
-            fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, water=water, progress=progress
-        )
+        return quantify_in_vivo(fids, basis, axes, fit_options, water=water, progress=progress)
     if water is not None:
         raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")
-    return quantify_module.quantify(
-        fids, basis, Axes(fids.shape[-1], **of_axes), fit_options, initial_values=initial_values, progress=progress
-    )
+    return quantify_module.quantify(fids, basis, axes, fit_options, initial_values=initial_values, progress=progress)
+
+
+def _warn_of_artefacts(fids, basis, axes, echo_time_s) -> None:
+    """Warn of mirrored data, and of a basis set of another field or echo time."""
+    import warnings
+
+    from .fitting.artefacts import artefacts_before
+
+    for artefact in artefacts_before(fids.reshape(-1, fids.shape[-1]), basis, axes, echo_time_s):
+        warnings.warn(artefact.text(), stacklevel=4)
 
 
 def _quantify_fsl_mrs(data, options: dict):

@@ -132,4 +132,6 @@ def _fit(args, data):
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate);"
             " --no_conj_fid forbids it."
         )
-    return FitResults.with_options(fitted.fit, fitted.data, options, conjugated=fitted.conjugated)
+    return FitResults.with_options(
+        fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
+    )

@@ -75,6 +75,7 @@ def run(args) -> None:
     from ..mrsi import run as run_module
     from ..mrsi.job import VolumeOptions
     from ..preproc import denoise
+    from .tables import artefact_notes
 
     check_fsl_mrs_options(args)
     if args.h2o is not None:
@@ -123,6 +124,8 @@ def run(args) -> None:
     baseline = "" if in_vivo else ", baseline (--baseline 'spline, moderate')"
     advice = f"Most are: check basis set (sequence, echo time), macromolecules (--mm){baseline} and --mask."
     print(assemble.summary(job, values, advice))
+    if pilot is not None:
+        print("".join(f"{line}\n" for line in artefact_notes(pilot)), end="")
     print(
         f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"
     )

@@ -11,7 +11,15 @@ from ..results import layout
 if TYPE_CHECKING:
     from ..results.fit_results import FitResults
 
-__all__ = ["text_table", "print_if_little_learnt", "members_text", "short_text", "range_text", "print_accuracy"]
+__all__ = [
+    "artefact_notes",
+    "members_text",
+    "print_accuracy",
+    "print_if_little_learnt",
+    "range_text",
+    "short_text",
+    "text_table",
+]
 
 
 def _format_or_dash(value: float, form: str) -> str:
@@ -111,7 +119,9 @@ def _quality_notes(results: FitResults) -> list[str]:
             f" ({np.nanmedian(fit.unexplained[rows]):.0%} of the signal, {np.nanmedian(fit.misfit[rows]):.1f} times the"
             " noise)."
         )
-    if np.nanmedian(fit.misfit[rows]) > 1.5:
+    artefacts = artefact_notes(results)
+    notes += artefacts
+    if not artefacts and np.nanmedian(fit.misfit[rows]) > 1.5:
         notes.append(_misfit_note(fit))
     for tag, size in zip(results.data.dim_tags, results.data.fids.shape[4:]):
         if size > 1:
@@ -130,6 +140,22 @@ def _quality_notes(results: FitResults) -> list[str]:
             f" are (column converged in uncertainty.csv): {groups}leave out metabolites that are not detectable."
         )
     return notes
+
+
+def artefact_notes(results: FitResults) -> list[str]:
+    """Return a line for each kind of artefact: of the first spectrum that has it, and of how many."""
+    from ..fitting.artefacts import option_spelling
+
+    lines = [artefact.text(option_spelling) for artefact in results.artefacts_before]
+    kinds: dict[str, list] = {}
+    for artefacts in results.artefacts.values():
+        for artefact in artefacts:
+            kinds.setdefault(artefact.kind, []).append(artefact)
+    n = len(results.artefacts)
+    for several in kinds.values():
+        of_many = f" ({len(several)} of {n} spectra; figures of the first)" if n > 1 else ""
+        lines.append(several[0].text(option_spelling) + of_many)
+    return lines
 
 
 def _misfit_note(fit) -> str:

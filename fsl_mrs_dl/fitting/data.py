@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids
 from ..physics.macromolecules import add_macromolecules
+from .artefacts import Artefact, artefacts_before
 from .model_choice import usual_spectral_model
 from .options import FitOptions
 from .quantification import Quantification
@@ -39,12 +40,15 @@ class FittedData:
         The basis set that was fitted.
     conjugated : bool
         The data were conjugated before the fit.
+    artefacts : list of Artefact
+        Of data and basis set, seen before the fit.
     """
 
     fit: Quantification
     data: MrsData
     basis: Basis
     conjugated: bool
+    artefacts: list[Artefact] = field(default_factory=list)
 
 
 def choose_basis(
@@ -192,7 +196,8 @@ def fit_data(
             )
         fit = quantify(fids, basis, data.axes, options, progress=progress)
     fit.estimate(options.estimate)  # raises if it is not available
-    return FittedData(fit, data, basis, bool(conjugate))
+    before = artefacts_before(fids, basis, data.axes, options.echo_time_s)
+    return FittedData(fit, data, basis, bool(conjugate), before)
 
 
 def with_times(options: FitOptions, data: MrsData) -> FitOptions:

@@ -230,6 +230,10 @@ class Quantification:
         """Return columns of uncertainty.csv that only this model has, ``(n, n_metabs)`` each."""
         return {}
 
+    def line_details(self, row: int) -> dict:
+        """Return values of :class:`fsl_mrs_dl.fitting.artefacts.FittedSpectrum` that only some models have."""
+        return {}
+
     def metabolite_spectra(self, rows: np.ndarray, damping: np.ndarray | float = 0.0) -> np.ndarray:
         """Return each metabolite's part of the spectrum in the window, complex ``(n, n_metabs, n_window)``, with some
         damping (1/s, ``(n,)``) more."""

@@ -59,9 +59,10 @@ def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
     options = _options_of(mrs, arguments, options or FitOptions(spectral_model="fsl-mrs"))
     solution = mrs.__dict__.pop("_dl_solution", None)
     if solution is None or not same_model(solution.options, options):
-        ((solution,), _, _) = _fit_batch([mrs], options.check(), arguments)
+        ((solution,), fits, _) = _fit_batch([mrs], options.check(), arguments)
         if solution.params is None:
             raise DataError("the FID is zero or holds NaN; there is nothing to fit.")
+        solution.advice = _advice(fits)
     return _result(mrs, solution)
 
 
@@ -189,6 +190,17 @@ def _fit_spectra(spectra: list, options: FitOptions, prior=None, x0=None):
     )
 
 
+def _advice(fits) -> tuple[str, ...]:
+    """Return the artefacts of one fitted spectrum, each with its remedy in FSL-MRS's options."""
+    from ..fitting.artefacts import artefacts_of, fitted_spectrum
+
+    if not fits.fitted[0] or fits.empty[0] or fits.model.axes.nucleus != "1H":
+        return ()
+    ours = {"mm": "--dl-mm", "spectral_model": "--dl-spectral-model"}
+    artefacts = artefacts_of(fitted_spectrum(fits, 0))
+    return tuple(artefact.text(lambda name: ours.get(name, f"--{name}")) for artefact in artefacts)
+
+
 def _solutions(fits, options: FitOptions) -> list[Solution]:
     """Return the solution of each spectrum."""
     misfit, ood = fits.misfit, fits.ood
@@ -252,5 +264,5 @@ def _result(mrs, solution: Solution) -> FitRes:
             remedy="use `algo` Newton",
         )
     result = DlFitRes(**values)
-    result.dl, result.dl_row = solution.dl, solution.row
+    result.dl, result.dl_row, result.dl_advice = solution.dl, solution.row, solution.advice
     return result

@@ -201,7 +201,7 @@ class InVivoFitRes(DlFitRes):
             raise DataError("the in-vivo model needs FSL-MRS 2.4 or later", remedy="choose `spectral_model` fsl-mrs")
         assert solution.in_vivo is not None
         self._in_vivo = solution.in_vivo
-        self.dl, self.dl_row = solution.dl, solution.row
+        self.dl, self.dl_row, self.dl_advice = solution.dl, solution.row, solution.advice
         reading = self.with_components(mrs)
         params = solution.params
         if params is None:

@@ -30,6 +30,7 @@ class DlFitRes(FitRes):
     # The fit of this package without model and data, as JSON and arrays, so that a worker need not load torch to pass a
     # result on, and nothing in it is ever unpickled by this package.
     dl_row: Plain | None = None
+    dl_advice: tuple[str, ...] = ()
 
     def uncertainties(self):
         """Return every estimate with its intervals: the table of ``uncertainty.csv``, a ``pandas.DataFrame``.
@@ -120,4 +121,5 @@ def describe_fit(result) -> str:
     return (
         f"dlquant (FSL-MRS-DL {__version__}): initial values {dl['init']}, {name}, {ended}; residual over noise"
         f" {dl['misfit']:.2f}.{estimate.get(dl.get('estimate', 'ml'), '')}{outside}"
+        + "".join(f" {line}" for line in result.dl_advice)
     )

@@ -21,7 +21,7 @@ class Solution:
     """A fit made beforehand, carried by its MRS object to the call for the result.
 
     ``options`` are those of the fit, ``params`` is None where nothing could be fitted; ``in_vivo`` is an
-    :class:`.in_vivo_result.InVivoSolution` for fits with the in-vivo model.
+    :class:`.in_vivo_result.InVivoSolution` for fits with the in-vivo model; ``advice`` are artefacts and remedies.
     """
 
     options: FitOptions
@@ -29,6 +29,7 @@ class Solution:
     dl: dict = field(default_factory=dict)
     row: Plain | None = None
     in_vivo: Any = None
+    advice: tuple[str, ...] = ()
 
 
 _MODEL = ("model", "metab_groups", "ppmlim", "baseline", "spectral_model", "mm", "echo_time_s", "repetition_time_s")

@@ -16,6 +16,7 @@ from ..core.axes import Axes
 from ..core.errors import BasisError
 from ..core.metabolites import name_among
 from .basis_files import BasisEntry, check_alike, chosen_entries, named_or_refused, read_entries
+from .lcmodel_basis import echo_time_of
 
 __all__ = ["Basis", "detect_conjugation"]
 
@@ -43,6 +44,8 @@ class Basis:
         Repairs made when it was read, in sentences.
     conjugated : bool
         Its frequency axis ran backwards and was reversed when it was read.
+    echo_time_s : float or None
+        Seconds, where the file says.
     """
 
     fids: np.ndarray
@@ -54,6 +57,7 @@ class Basis:
     source: str = "the basis set"
     notes: tuple[str, ...] = ()
     conjugated: bool = False
+    echo_time_s: float | None = None
 
     @property
     def axes(self) -> Axes:
@@ -125,6 +129,7 @@ class Basis:
             tuple(entry.width_hz for entry in chosen),
             source,
             notes,
+            echo_time_s=echo_time_of(Path(path)) if Path(path).is_file() else None,
         )
         return basis._oriented_as(_usable_like(entries, chosen[0]))
 

@@ -16,7 +16,9 @@ import numpy as np
 
 from ..core.errors import BasisError
 
-__all__ = ["read_lcmodel_basis", "namelists", "fortran_numbers"]
+__all__ = ["read_lcmodel_basis", "namelists", "fortran_numbers", "echo_time_of"]
+
+_HEADER_BYTES = 20_000  # the settings of the sequence stand in the first lines
 
 _GROUP = re.compile(r"[$&]([A-Za-z]\w*)")
 # A string ends at a quote before a separator, so that an apostrophe may stand in it.  A string over two lines has no
@@ -91,6 +93,24 @@ def read_lcmodel_basis(path: Path) -> tuple[np.ndarray, tuple[str, ...], float, 
     spec = np.stack([np.roll(row, -turn) for row, turn in zip(spec, turns)])
     # LCModel's time axis runs the other way in phase.
     return np.fft.ifft(spec, axis=-1).conj(), tuple(names), dwelltime, frequency
+
+
+def echo_time_of(path: Path) -> float | None:
+    """Return the echo time of an LCModel basis set in seconds; None where the file has none.
+
+    Raises
+    ------
+    BasisError
+        If it is no number.
+    """
+    with open(path, "rb") as file:
+        text = file.read(_HEADER_BYTES).decode("latin-1")
+    for _, values, _ in namelists(text):
+        echo = values.get("ECHOT")
+        if echo:
+            seconds = _number(path, "ECHOT", echo) / 1e3
+            return seconds if seconds > 0 else None
+    return None
 
 
 def namelists(text: str) -> Iterator[tuple[str, dict[str, str], str]]:

@@ -122,7 +122,7 @@ def _quality_text(results: FitResults, note: str) -> str:
     notes += [f"noise SD {np.nanmedian(fit.noise_sd):.3g}", f"residual / noise {np.nanmedian(fit.misfit):.2f}"]
     failed = (~fit.converged[fit.fitted]).sum()
     notes += [f"{failed} not converged"] if failed else []
-    notes.append(f"verdict: {verdict_colour(fit.verdict[fit.fitted])[1]}")
+    notes.append(f"verdict: {verdict_colour(results.verdict[fit.fitted])[1]}")
     return f"{fit.model.name} model, baseline {fit.model.baseline}; " + ", ".join(notes)
 
 
@@ -131,7 +131,7 @@ def _draw_concentrations(panel, results: FitResults) -> None:
     names, value, error, label = _median_concentrations(results)
     position = np.arange(len(names))
     undecided = ~(error <= 0.5 * np.abs(value)) & ~np.isnan(error).all()
-    colour_of_all, word = verdict_colour(results.fit.verdict[results.fit.fitted])
+    colour_of_all, word = verdict_colour(results.verdict[results.fit.fitted])
     for group, colour, text in zip((~undecided, undecided), (colour_of_all, GREY), sd_labels(results, word)):
         if group.any():
             panel.errorbar(

@@ -11,13 +11,18 @@ import numpy as np
 import pandas as pd
 
 from ..fitting import uncertainty
+from ..fitting.artefacts import MIRRORED, Artefact, artefacts_of, fitted_spectrum
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions
 from ..fitting.quantification import Quantification
+from ..fitting.verdict import DOUBTFUL
 from ..io.nifti import MrsData
 from . import qc
 
 __all__ = ["FitResults", "Widths", "percent_sd", "reported_names", "reported_sums"]
+
+
+_MOST_SPECTRA = 32  # of a file, that artefacts are looked for in
 
 
 class Widths(NamedTuple):
@@ -44,6 +49,8 @@ class FitResults:
         Sums to report, each as 'GPC+PCh'.
     conjugated : bool
         Whether the data were conjugated before the fit.
+    artefacts_before : list of Artefact
+        Of data and basis set, seen before the fit.
     estimate : str
         Estimate in FSL-MRS's tables, one of :data:`fsl_mrs_dl.fitting.options.ESTIMATES`.
     """
@@ -54,13 +61,41 @@ class FitResults:
     combine: Sequence[str] = ()
     conjugated: bool = False
     estimate: str = "ml"
+    artefacts_before: Sequence[Artefact] = ()
 
     @classmethod
     def with_options(
-        cls, fit: Quantification, data: MrsData | None, options: FitOptions, *, conjugated: bool = False
+        cls,
+        fit: Quantification,
+        data: MrsData | None,
+        options: FitOptions,
+        *,
+        conjugated: bool = False,
+        artefacts_before: Sequence[Artefact] = (),
     ) -> FitResults:
         """Return a fit with the reference, sums and estimate of its options."""
-        return cls(fit, data, options.internal_ref, options.combine, conjugated, options.estimate)
+        of_options = (options.internal_ref, options.combine, conjugated, options.estimate)
+        return cls(fit, data, *of_options, artefacts_before)
+
+    @cached_property
+    def artefacts(self) -> dict[int, list[Artefact]]:
+        """Artefacts of fitted spectra by their row; for at most 32 spectra, evenly spread."""
+        rows = np.flatnonzero(self.fit.fitted & ~self.fit.empty)
+        if self.fit.fids is None or self.fit.model.axes.nucleus != "1H" or not len(rows):
+            return {}
+        if any(artefact.kind == MIRRORED for artefact in self.artefacts_before):
+            # Nothing else in such a fit means anything.
+            return {int(row): [] for row in rows}
+        some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_SPECTRA)).astype(int))]
+        return {int(row): artefacts_of(fitted_spectrum(self.fit, row)) for row in some}
+
+    @cached_property
+    def verdict(self) -> np.ndarray:
+        """Verdict of every spectrum, ``(n,)``: that of the fit, and doubtful at best where there is an artefact."""
+        out = self.fit.verdict.copy()
+        strange = [row for row, artefacts in self.artefacts.items() if artefacts or self.artefacts_before]
+        out[strange] = np.maximum(out[strange], DOUBTFUL)
+        return out
 
     @cached_property
     def index(self) -> pd.DataFrame:

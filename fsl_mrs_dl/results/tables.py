@@ -43,7 +43,7 @@ def summary_table(results: FitResults) -> pd.DataFrame:
     if results.estimate == "network":
         # The columns that FSL-MRS heads CRLB hold the networks' spread.
         columns["estimate"] = np.full(conc.shape, "network")
-    words = np.array(VERDICTS)[results.fit.verdict]
+    words = np.array(VERDICTS)[results.verdict]
     of_spectrum = {"misfit": results.fit.misfit, "usable": results.fit.usable, "verdict": words}
     columns |= {name: np.repeat(values, len(results.names)) for name, values in of_spectrum.items()}
     return _long(results, columns, "Metab", results.names)

@@ -19,6 +19,7 @@ from ...physics.in_vivo_signals import MACROMOLECULES, InVivoSignals, concentrat
 from ...physics.signal_model import SignalModel
 from ...physics.smooth_baseline import SmoothBaseline
 from .. import verdict
+from ..artefacts import phase_beyond_shift
 from ..quantification import Quantification
 from .fit import Fits
 from .prepared import PreparedModel, whole_baseline_of
@@ -26,6 +27,7 @@ from .water_reference import WaterReference
 
 __all__ = ["InVivoFit", "InVivoSignal", "parameter_names", "signal_of", "signals_of"]
 
+_EARLY_S = (0.003, 0.045)  # at 3 T: where eddy currents turn lines, and there is signal
 _LEAST_AMPLITUDE = 1e-12  # of the common scale
 
 
@@ -298,6 +300,27 @@ class InVivoFit(Quantification):
         first, last = self.model.window
         whole = self._whole_components(rows, slice(None), damping)[..., first:last]
         return np.stack([whole[:, self._components_of(name)].sum(1) for name in self.names], 1)
+
+    def line_details(self, row: int) -> dict:
+        """Return values of :class:`fsl_mrs_dl.fitting.artefacts.FittedSpectrum` that only this model has."""
+        model = self.fitted_model
+        s, x, names = model.slices, self.x[row], model.components.names[: model.n_linear]
+        first, last = self.model.window
+        shift_sd = x[s["own_shift"]] * np.sqrt(np.diagonal(model.prior_precision.numpy())[s["own_shift"]])
+        lipids = np.flatnonzero(model.components.kinds == "lipid")
+        details = {
+            "has_water_reference": self.water is not None,
+            "own_shift_sd": {name: float(value) for name, value in zip(names, shift_sd)},
+        }
+        if len(lipids):
+            turn = np.exp(1j * (self.block("phi0")[row, 0] + self.block("phi1")[row, 0] * self.model.axes.hz()))
+            part = self._whole_components(np.array([row]), lipids)[0].sum(0) * turn
+            details["lipid_part"] = part[first:last]
+        if "shape" in s:
+            time = np.linspace(*_EARLY_S, 40) / np.sqrt(max(1.0, self.model.spec_freq_mhz / 127.7))
+            shape = model.line_shape(torch.as_tensor(x[None]), torch.as_tensor(time))[0][0].numpy()
+            details["line_phase"] = phase_beyond_shift(shape, time)
+        return details
 
     def _components_of(self, name: str) -> list[int]:
         components = self.fitted_model.components

@@ -12,6 +12,7 @@ import numpy as np
 from ... import __version__
 from ...core import units
 from ...core.metabolites import is_macromolecule
+from ...fitting.artefacts import option_spelling
 from ...fitting.in_vivo.result import InVivoFit
 from ...fitting.in_vivo.spread import fitted_sd
 from ...fitting.quantification import Quantification
@@ -108,7 +109,7 @@ def _settings(results: FitResults, row: int) -> str:
                 f" initial values {fit.init}"
             ),
         ),
-        ("Verdict", VERDICTS[fit.verdict[row]]),
+        ("Verdict", VERDICTS[results.verdict[row]]),
         (
             "Residual over noise",
             (
@@ -133,6 +134,8 @@ def _settings(results: FitResults, row: int) -> str:
     denoised = warning_of(results.data.header)
     if denoised:
         entries.insert(0, ("Warning", f"The data file {denoised}."))
+    for artefact in [*results.artefacts_before, *results.artefacts.get(row, ())]:
+        entries.insert(0, ("Warning", artefact.text(option_spelling)))
     if fit.network_note:
         entries.insert(0, ("Warning", fit.network_note))
     return (
@@ -213,7 +216,7 @@ def _concentration_figure(results: FitResults, row: int):
     names, value, sd = [names[i] for i in some], value[list(some)], sd[list(some)]
     decided = (sd <= 0.5 * np.abs(value)) | np.isnan(sd).all()
     figure = go.Figure()
-    colour_of_all, word = verdict_colour(results.fit.verdict[[row]])
+    colour_of_all, word = verdict_colour(results.verdict[[row]])
     for mask, colour, text in zip((decided, ~decided), (colour_of_all, GREY), sd_labels(results, word)):
         if mask.any():
             figure.add_scatter(

@@ -1,0 +1,131 @@
+"""Every artefact is seen, and its remedy named; realistic spectra have none."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import fsl_mrs_dl
+from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.units import fid_to_spec
+from fsl_mrs_dl.fitting import artefacts
+from fsl_mrs_dl.fitting.data import choose_basis, fit_data
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.simulation.acquisition import simulate_basis
+
+IN_VIVO = FitOptions(spectral_model="in-vivo", device="cpu")
+AXES = Axes(2048, 1 / 2000, 123.2)
+
+
+def line(ppm, fwhm_hz, height):
+    time = AXES.time()
+    return fid_to_spec(height * np.exp((2j * np.pi * AXES.ppm_to_hz(ppm) - np.pi * fwhm_hz) * time))
+
+
+def made(extra=0, **changes):
+    """A spectrum of three singlets that is fitted exactly, but for ``extra``."""
+    metabolites = line(2.01, 5, 1.0) + line(3.03, 5, 0.8) + line(3.2, 5, 0.6)
+    window = AXES.window((0.2, 4.2))
+    random = np.random.default_rng(0)
+    sd = 0.02 * np.abs(metabolites).max()
+    noise = sd * (random.standard_normal(2048) + 1j * random.standard_normal(2048))
+    part = metabolites[slice(*window)]
+    values = {"others": 0 * part, "baseline": 0 * part, "in_vivo": True, "has_macromolecules": True} | changes
+    return artefacts.FittedSpectrum(AXES, window, metabolites + extra + noise, part, noise_sd=sd, **values)
+
+
+def kinds(one):
+    return [artefact.kind for artefact in artefacts.artefacts_of(one)]
+
+
+def late(ppm, at_s, width_s, height):
+    time = AXES.time()
+    return fid_to_spec(height * np.exp(2j * np.pi * AXES.ppm_to_hz(ppm) * time - ((time - at_s) / width_s) ** 2 + 0.3j))
+
+
+def test_a_spectrum_without_artefacts_has_none():
+    assert kinds(made()) == []
+
+
+@pytest.mark.parametrize(
+    "one, kind, remedy",
+    [
+        (made(line(4.66, 10, 30.0)), "residual water", "ppmlim"),
+        (made(line(1.3, 20, 8.0), in_vivo=False), "lipid", "spectral_model"),
+        (made(late(3.6, 0.15, 0.03, 0.6)), "spurious echo", "ppmlim"),
+        (made(line_phase=0.2), "eddy currents", "h2o"),
+        (made(line(0.92, 25, 1.0), has_macromolecules=False, in_vivo=False), "missing macromolecules", "`mm`"),
+        (made(own_shift_sd={"Glu": 0.5, "Ins": -6.0}), "basis set unlike the data", "basis"),
+        (made(phi1_deg_per_ppm=-40.0), "first-order phase", "truncate"),
+    ],
+)
+def test_an_artefact_is_named_with_its_remedy(one, kind, remedy):
+    (artefact,) = artefacts.artefacts_of(one)
+    assert artefact.kind == kind and remedy in artefact.remedy and artefact.text().count("`") == 0
+
+
+def test_a_singlet_with_a_phase_of_its_own_is_seen():
+    one = made()
+    window = slice(*one.window)
+    naa = line(2.01, 5, 1.0)
+    turned = replace(one, spectrum=one.spectrum + naa * (np.exp(0.7j) - 1))
+    assert kinds(turned) == ["phase that no spectrum of the basis set has"]
+    assert abs(artefacts.singlet_phases(turned)["NAA"] - 40) < 5 and naa[window].size
+
+
+def test_a_water_reference_silences_eddy_currents():
+    assert kinds(made(line_phase=0.2, has_water_reference=True)) == []
+
+
+@pytest.fixture(scope="module")
+def basis():
+    return simulate_basis(
+        sequence="press", te_ms=35.0, field_t=3.0, bandwidth_hz=2000.0, n_points=2048, macromolecules=None
+    )
+
+
+@pytest.mark.parametrize("field_t, mhz", [(1.5, 64), (7.0, 297)])
+def test_a_basis_set_of_another_field_betrays_itself(basis, field_t, mhz):
+    other = simulate_basis(
+        sequence="press", te_ms=35.0, field_t=field_t, bandwidth_hz=2000.0, n_points=2048, macromolecules=None
+    )
+    axes = replace(other.axes, spec_freq_mhz=basis.spec_freq_mhz)
+    # The same spectrum in ppm, as a file with a wrong frequency has it.
+    axes = replace(axes, dwelltime=other.dwelltime * other.spec_freq_mhz / basis.spec_freq_mhz)
+    assert artefacts.field_mismatch(basis.names, basis.fids, basis.axes) is None
+    found = artefacts.field_mismatch(other.names, other.fids, axes)
+    assert found.kind == "wrong field of the basis set" and f"about {mhz}" in found.seen or f" {mhz - 1} " in found.seen
+
+
+def test_echo_times_are_compared_where_both_are_known():
+    assert artefacts.echo_time_mismatch(None, 0.03) is None and artefacts.echo_time_mismatch(0.03, 0.031) is None
+    assert "35 ms" in artefacts.echo_time_mismatch(0.035, 0.03).seen
+
+
+def test_python_warns_of_mirrored_data(basis):
+    time = np.arange(1, 1025) / 2000
+    axes = Axes(1024, 1 / 2000, basis.spec_freq_mhz)
+    fids = sum(np.exp((2j * np.pi * axes.ppm_to_hz(ppm) - 15) * time) for ppm in (2.01, 3.03, 3.2))[None]
+    options = {"dwelltime": 1 / 2000, "spec_freq_mhz": basis.spec_freq_mhz, "device": "cpu", "init": "classical"}
+    with pytest.warns(UserWarning, match="Mirrored data.*conj"):
+        fsl_mrs_dl.quantify(fids.conj(), basis, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fsl_mrs_dl.quantify(fids, basis, **options)
+
+
+def test_artefact_sets_of_the_challenge(testdata):
+    """Sets 22 to 28: eddy currents, two with water, four with lipids; the others have none."""
+    folder = testdata / "fitting_challenge_2016"
+    data = nifti.load(folder / "all28.nii.gz")
+    data = replace(data, fids=data.fids[..., [0, 10, 20, *range(21, 28)]])
+    basis = choose_basis(Basis.load(folder / "press3T_30ms.BASIS"), data)
+    results = FitResults.with_options(fit_data(data, basis, IN_VIVO).fit, data, IN_VIVO)
+    found = [[artefact.kind for artefact in results.artefacts[row]] for row in range(10)]
+    assert found[:3] == [[], [], []]
+    assert found[3:] == [["eddy currents"], ["residual water"], ["residual water"], *[["lipid"]] * 4]
+    assert (results.verdict[:3] == 0).all() and (results.verdict[3:] > 0).all()
