@@ -124,7 +124,10 @@ print("\\nFSL-MRS-DL:" + json.dumps(out))
 def examine_fsl_mrs() -> list[Finding]:
     """Examine FSL-MRS, the hook, and whether the two work together."""
     probe = subprocess.run(
-        [sys.executable, "-c", _PROBE, json.dumps(sorted(_hook.TARGETS))], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _PROBE, json.dumps(sorted(_hook.TARGETS - _hook.OPTIONAL))],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     on, how = switch.status()
     hook = Finding(GOOD if on else ABSENT, f"hook: {how}")

@@ -320,6 +320,44 @@ def patch_fsl_mrs_proc(module) -> None:
     _with_parser(module, add_steps)
 
 
+def patch_fsl_mrs_summarise(module) -> None:
+    """Let ``fsl_mrs_summarise`` read the spectra of fits with the in-vivo model, which it cannot compute again."""
+    original = getattr(module, "main", None)
+    code = getattr(original, "__code__", None)
+    names = () if code is None else (*code.co_varnames, *code.co_cellvars)
+    _need("fp" in names and "res_store" in names, "no function main() with a folder fp and results res_store")
+
+    @functools.wraps(original)
+    def main():
+        import sys
+
+        from fsl_mrs.utils import results
+
+        plain = results.FitRes
+
+        def fit_result(mrs, params, *more, **named):
+            try:
+                return plain(mrs, params, *more, **named)
+            except ValueError:
+                # Another number of parameters than the folder's options say: they are not of FSL-MRS's model.
+                folder = sys._getframe(1).f_locals.get("fp")
+                ppmlim = named.get("ppmlim", more[4] if len(more) > 4 else None)
+                if folder is None or ppmlim is None:
+                    raise
+                from .stored import StoredFit
+
+                return StoredFit(mrs, folder, ppmlim)
+
+        results.FitRes = fit_result
+        try:
+            with one_line_errors("fsl_mrs_summarise"):
+                return original()
+        finally:
+            results.FitRes = plain
+
+    module.main = main
+
+
 PATCHES = {
     "fsl_mrs.utils.fitting": patch_fitting,
     "fsl_mrs.utils.report": patch_report,
@@ -327,4 +365,5 @@ PATCHES = {
     "fsl_mrs.scripts.fsl_mrs": patch_fsl_mrs,
     "fsl_mrs.scripts.fsl_mrsi": patch_fsl_mrsi,
     "fsl_mrs.scripts.fsl_mrs_proc": patch_fsl_mrs_proc,
+    "fsl_mrs.scripts.fsl_mrs_summarise": patch_fsl_mrs_summarise,
 }

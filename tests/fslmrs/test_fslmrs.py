@@ -814,7 +814,7 @@ def test_fsl_mrsi_writes_the_files_of_newton(volume_files, volume_run):
 
 def test_fsl_mrsi_and_our_own_command_agree(volume_files, volume_run, capsys):
     words = ["fit", *volume_words(volume_files), "--output", volume_files / "own"]
-    assert our_main([str(word) for word in words]) == 0
+    assert our_main([str(word) for word in (*words, "--spectral-model", "fsl-mrs")]) == 0
     table = pd.read_csv(volume_files / "own" / "uncertainty.csv")
     mask = image(volume_files / "mask.nii.gz").astype(bool)
     assert set(table["Metab"]) == {*NAMES, "Cr+PCr", "Glu+Ins"}

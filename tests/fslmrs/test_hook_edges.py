@@ -222,7 +222,7 @@ def test_a_module_of_almost_the_known_shape_is_left_as_it_is(tmp_path, changes, 
     )
 
 
-def test_six_unknown_modules_give_one_warning_altogether(tmp_path):
+def test_unknown_modules_give_one_warning_altogether(tmp_path):
     stand_in_fsl_mrs.write(
         tmp_path, **{name.split(".", 1)[1].replace(".", "_", 1): "shape = 'unknown'\n" for name in _hook.TARGETS}
     )

@@ -483,6 +483,64 @@ def test_options_of_the_command(files, tmp_path, words, expected):
     assert not (tmp_path / "out").exists()
 
 
+_SUMMARISE = """
+from pathlib import Path
+import pandas as pd
+
+def main():
+    # As the script of FSL-MRS does for each folder.
+    from fsl_mrs.utils import mrs_io, results
+    from fsl_mrs.utils.baseline import Baseline
+    res_store = {}
+    for fp in map(Path, FOLDERS):
+        param_df = pd.read_csv(fp / 'all_parameters.csv')
+        mrs = mrs_io.read_FID((fp / 'data').resolve()).mrs(basis=mrs_io.read_basis((fp / 'basis').resolve()))
+        mrs.check_Basis(repair=True)
+        mrs.rescaleForFitting(ind_scaling=None)
+        baseline, window = Baseline(mrs, (.2, 4.2), 'poly, 2', None), (.2, 4.2)
+        res_store[fp.name] = mrs, results.FitRes(
+            mrs, param_df['mean'].to_numpy(), 'voigt', 'Newton', [0] * mrs.numBasis, baseline, window, runqc=False)
+        res_store[fp.name][1].combine([['Glu', 'Gln']])
+    return res_store
+"""
+
+
+def test_summarise_shows_stored_fits(files, tmp_path):
+    """It computes spectra again from parameters of FSL-MRS's model, and reads those of the in-vivo one."""
+    import types
+
+    from fsl_mrs.utils import results
+    from fsl_mrs.utils.results import FitRes
+
+    from fsl_mrs_dl.cli.main import main
+    from fsl_mrs_dl.fslmrs import patches
+
+    words = ["fit", "--data", files / "svs.nii.gz", "--basis", files / "basis", "--baseline", "poly, 2"]
+    for name, more in (("plain", ("--spectral-model", "fsl-mrs")), ("in_vivo", ("--spectral-model", "in-vivo"))):
+        some = words[:-2] if name == "in_vivo" else words
+        assert main([str(word) for word in (*some, *more, "--output", tmp_path / name)]) == 0
+    module = types.ModuleType("fsl_mrs_summarise")
+    module.FOLDERS = [str(tmp_path / "plain"), str(tmp_path / "in_vivo")]
+    exec(_SUMMARISE, vars(module))
+    patches.patch_fsl_mrs_summarise(module)
+    stored = module.main()
+    assert results.FitRes is FitRes and isinstance(stored["plain"][1], FitRes)
+    misfit = {}
+    for name, (mrs, res) in stored.items():
+        first, last = mrs.ppmlim_to_range(res.ppmlim)
+        misfit[name] = np.linalg.norm(units.fid_to_spec(res.residuals)[first:last])
+        np.testing.assert_allclose(res.residuals, mrs.FID - res.pred)
+    # Macromolecules are in one of the models only.
+    assert misfit["in_vivo"] < 0.7 * misfit["plain"]
+    assert np.abs(stored["in_vivo"][1].baseline).max() > 0
+    module.FOLDERS = [str(tmp_path / "in_vivo")]
+    (tmp_path / "in_vivo" / "fit.nii.gz").unlink()
+    with pytest.raises(SystemExit):
+        module.main()
+    with pytest.raises(patches.UnknownShape):
+        patches.patch_fsl_mrs_summarise(types.ModuleType("other"))
+
+
 def test_fsl_mrsi_writes_the_maps_of_the_model(files, tmp_path):
     import nibabel as nib
 

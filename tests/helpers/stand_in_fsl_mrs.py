@@ -75,6 +75,14 @@ def runvoxel(mrs_in, args, Fitargs, echotime, repetition_time):
     result.value = fitting.fit_FSLModel(mrs_in[0], **Fitargs)
     return result, mrs_in[1]
 """,
+    "scripts/fsl_mrs_summarise.py": """
+def main():
+    from pathlib import Path
+    res_store = {}
+    for fp in map(Path, ('a', 'b')):
+        res_store[fp] = 'own'
+    print(res_store)
+""",
     "scripts/fsl_mrs_proc.py": """
 import configargparse
 
