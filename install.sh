@@ -174,7 +174,7 @@ TEXT
         status=0
         # A process for each core, with one thread; the tests of a file stay together, because they share what they
         # simulate.
-        OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile "$@" || status=$?
+        OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --dist loadfile "$@" || status=$?
         if [[ "${FSLEYES_TESTS:-on}" != off ]] && set_up_fsleyes; then
             echo "install.sh: tests inside of FSLeyes"
             .venv-fsleyes/bin/python -m pytest -m with_fsleyes tests/fsleyes_plugin/test_fsleyes_gui.py || status=$?
