@@ -35,7 +35,7 @@ def run(args) -> None:
         jobs = (
             ["align", "--file", str(folder / "svs.nii.gz"), "--output", str(aligned), "-r", *flags],
             ["fit", "--data", str(aligned / "svs.nii.gz"), "--basis", str(folder / "basis"), "--average", "DIM_DYN"]
-            + ["--baseline", "off", "--output", str(args.output / "fit"), "--report", *flags],
+            + ["--output", str(args.output / "fit"), "--report", *flags],
         )
         for job in jobs:
             print("\n$ fsl_mrs_dl " + " ".join(f"'{word}'" if " " in word else word for word in job))

@@ -111,13 +111,13 @@ def _quality_notes(results: FitResults) -> list[str]:
             f"{subject} out of distribution (score {np.nanmax(fit.ood[rows]):.1f}, above {layout.OOD_LIMIT:g}; column"
             " ood_score in uncertainty.csv)."
         )
-    unusable = int((~fit.usable[rows]).sum())
-    if unusable:
-        subject = "The fit is" if len(fit.params) == 1 else f"{unusable} of {len(rows)} fits are"
+    unexplained = rows[~fit.usable[rows] & fit.converged[rows]]
+    if len(unexplained):
+        subject = "The fit is" if len(fit.params) == 1 else f"{len(unexplained)} of {len(rows)} fits are"
         notes.append(
-            f"{subject} NOT usable (column usable): not converged, or more is unexplained than in realistic spectra"
-            f" ({np.nanmedian(fit.unexplained[rows]):.0%} of the signal, {np.nanmedian(fit.misfit[rows]):.1f} times the"
-            " noise)."
+            f"{subject} NOT usable (column usable): more is unexplained than in realistic spectra"
+            f" ({np.nanmedian(fit.unexplained[unexplained]):.0%} of the signal,"
+            f" {np.nanmedian(fit.misfit[unexplained]):.1f} times the noise)."
         )
     artefacts = artefact_notes(results)
     notes += artefacts
@@ -135,9 +135,12 @@ def _quality_notes(results: FitResults) -> list[str]:
         notes.append(f"No ratios: {results.reference_name} was not fitted; choose a reference with --internal_ref.")
     if not fit.converged[rows].all():
         groups = "give fewer --metab_groups, or " if fit.model.n_groups > 1 else ""
+        remedy = f"{groups}leave out metabolites that are not detectable"
+        if fit.model.name == "in-vivo":
+            remedy = "check the basis set, and the spectra for artefacts"
         notes.append(
             f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
-            f" are (column converged in uncertainty.csv): {groups}leave out metabolites that are not detectable."
+            f" are (column converged in uncertainty.csv): {remedy}."
         )
     return notes
 

@@ -169,7 +169,7 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
     if unusable:
         lines.append(
             f"{unusable} of {n_fitted} fits leave too much of the signal unexplained (quality/usable.nii.gz is 0"
-            " there)."
+            " there, and where a fit did not converge)."
         )
     n_outside = int((values["ood-score"][failed < 2] > layout.OOD_LIMIT).sum())
     if n_outside:

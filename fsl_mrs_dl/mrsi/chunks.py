@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _TOLERANCE = 1e-2  # SDs that a fit may be off its minimum
-_MAX_ITER = 40  # spectra of a brain take ten; those of the scalp are not worth more
+_MAX_ITER = 40  # of FSL-MRS's model: spectra of a brain take ten; those of the scalp are not worth more
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,14 @@ def _fit_without_failing_rows(job: Job, fids: np.ndarray, initial_values) -> qua
 def _fit_of(job: Job, initial_values) -> Callable[[np.ndarray], quantification.Quantification]:
     """Return the fit of scaled FIDs ``(n, n_points)``."""
     prepared = model_of(job)
-    options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
     if prepared.in_vivo is not None:
         return partial(
             in_vivo_quantify.fit_with_prepared,
             prepared=prepared.in_vivo,
             fid_scale=job.fid_scale,
-            max_iter=options.max_iter,
+            max_iter=job.options.max_iter,
         )
+    options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
     return partial(
         fit_scaled,
         model=prepared.model,

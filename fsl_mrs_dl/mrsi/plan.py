@@ -273,7 +273,9 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
     about = replace(job.volume.about, fids=fids[:, None, None, :])
     if prepared.in_vivo is not None:
         with parallel_module.one_thread():
-            own = fit_with_prepared(_scaled_fids(job, fids), prepared.in_vivo, fid_scale=job.fid_scale)
+            own = fit_with_prepared(
+                _scaled_fids(job, fids), prepared.in_vivo, fid_scale=job.fid_scale, max_iter=job.options.max_iter
+            )
         return results_of(job, own, about)
     settled = job.prior if prior is None else None
     options = replace(job.options, prior="none" if prior is None else prior)
