@@ -90,7 +90,8 @@ def render(
     DataError
         If the folder holds no results, or a file is missing or cannot be read.
     OptionError
-        If there is no such metabolite, quantity or voxel, or FSLeyes is demanded and cannot draw.
+        If there is no such metabolite, quantity or voxel, FSLeyes is demanded and cannot draw, or a single voxel has
+        no structural image to be drawn on.
     OutputError
         If the picture cannot be written.
     """
@@ -101,6 +102,12 @@ def render(
     if not out.resolve().parent.is_dir():
         raise OutputError(f"the folder {out.parent} does not exist", option="out", value=out, remedy="make it first")
     look = _look(results, metab, quantity, voxel, max_crlb, fade)
+    if results.kind == "SVS" and t1 is None:
+        raise OptionError(
+            "a single voxel is drawn on a structural image",
+            option="t1",
+            remedy="give one; the fit itself is drawn in fit_summary.png of its folder",
+        )
     if t1 is not None:
         _read_structural(t1)  # both renderers refuse an image that cannot be drawn
     reason = missing_software()

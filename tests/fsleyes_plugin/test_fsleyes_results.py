@@ -258,6 +258,12 @@ def run(*words, capsys):
     return status, said.out + said.err
 
 
+def test_a_single_voxel_is_not_drawn_on_nothing(made, tmp_path, capsys):
+    status, said = run("render", made / "fit", "--out", tmp_path / "a.png", capsys=capsys)
+    assert status == 2 and "--t1: a single voxel is drawn on a structural image; give one" in said
+    assert not (tmp_path / "a.png").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
