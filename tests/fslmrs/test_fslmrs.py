@@ -525,7 +525,7 @@ ACCESSORS = {
     "groups": lambda r, m: r.metab_in_group_json(),
     "names": lambda r, m: (r.metabs, r.original_metabs, r.params_names, r.params_names_inc_comb, r.metabs_in_groups()),
     "attributes": lambda r, m: (
-        sorted(set(vars(r)) - {"dl", "dl_row"}),
+        sorted(set(vars(r)) - {"dl", "dl_row", "dl_advice"}),
         r.model,
         r.baseline_mode,
         r.hzperppm,
