@@ -205,6 +205,7 @@ def options_text(args, warning: str = "") -> str:
 def chosen_basis(args, data):
     """Return the basis set to fit, and print repairs and advice."""
     from ..fitting.data import choose_basis
+    from ..fitting.dependent_spectra import dependence_notes
     from ..io.basis import Basis
 
     stored = Basis.load(args.basis, keep=args.keep, ignore=args.ignore)
@@ -216,6 +217,8 @@ def chosen_basis(args, data):
     mm = None if _own_macromolecules(args) else args.mm
     _check_preset(args)
     basis = choose_basis(stored, data, mm=mm, conjugate=args.conjbasis)
+    for note in dependence_notes(basis):
+        print(f"{args.basis}: {spelled(note, args.spelling)}")
     if args.spectral_model == "in-vivo":
         return basis
     default_mm = [name for name in basis.names if name[:2] == "MM" and name[2:].isdigit() and len(name) == 4]
