@@ -18,6 +18,7 @@ from ..core.errors import DataError
 from ..core.metabolites import name_among
 from ..physics.in_vivo_signals import InVivoSignals
 from . import layout
+from .stored_voxels import places_of, row_at
 
 __all__ = ["InVivoEvaluator", "StoredInVivoFits", "write_in_vivo_model"]
 
@@ -119,9 +120,8 @@ class InVivoEvaluator:
         """
         names = [*_ARRAYS, *(["water"] if (folder / "water.npy").is_file() else [])]
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
-        place = np.full(int(np.prod(about["grid"])), -1)
-        place[arrays["rows"]] = np.arange(len(arrays["rows"]))
-        evaluator = cls(about, {**arrays, "place": place.reshape(about["grid"])})
+        place = places_of(about["grid"], arrays["rows"])
+        evaluator = cls(about, {**arrays, "place": place})
         if len(evaluator.signals.fids) != len(evaluator.signals.names):
             raise ValueError("components and their names differ in number")
         return evaluator
@@ -147,14 +147,6 @@ class InVivoEvaluator:
             axes=Axes(**about["axes"]),
         )
 
-    def _row(self, voxel) -> int | None:
-        """Return the row of a voxel's fit; None outside of the grid, or where nothing was fitted."""
-        place = self.arrays["place"]
-        if len(voxel) != 3 or any(not 0 <= index < size for index, size in zip(voxel, place.shape)):
-            return None
-        row = int(place[tuple(int(index) for index in voxel)])
-        return None if row < 0 or not np.isfinite(self.arrays["params"][row]).all() else row
-
     def contribution(self, voxel: tuple[int, int, int], metab: str) -> np.ndarray | None:
         """Return a metabolite's part of the fit, as ``fit/fit.nii.gz`` stores FIDs: complex ``(n_points,)``; None
         where nothing was fitted.
@@ -173,7 +165,7 @@ class InVivoEvaluator:
             if member is None:
                 raise DataError(f"metabolite {name}: was not fitted", remedy=f"choose one of {', '.join(self.names)}")
             which += signals.components_of(member)
-        row = self._row(voxel)
+        row = row_at(voxel, self.arrays["place"], self.arrays["params"])
         if row is None:
             return None
         x = np.asarray(self.arrays["params"][row], float)
@@ -192,7 +184,7 @@ class InVivoEvaluator:
             Offsets from the spectrometer frequency, ascending, and the SD of the real spectrum there, in the scale of
             ``np.fft.fft(fid)`` with the file's FIDs.  None where nothing was fitted, or the SD is not finite.
         """
-        row = self._row(voxel)
+        row = row_at(voxel, self.arrays["place"], self.arrays["params"])
         if row is None:
             return None
         sd = np.asarray(self.arrays["band"][row], float) / self.about["fid_scale"]

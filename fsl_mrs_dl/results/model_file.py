@@ -17,6 +17,7 @@ from ..core.errors import DataError
 from ..core.metabolites import name_among
 from . import layout
 from .in_vivo_model_file import InVivoEvaluator
+from .stored_voxels import places_of, row_at
 
 __all__ = ["Evaluator", "StoredFits", "pack_symmetric", "unpack_symmetric", "write_model"]
 
@@ -136,24 +137,15 @@ class Evaluator:
                 return InVivoEvaluator.read(folder, about)
             names = ("basis", "projector_u", "projector_d", "rows", "params", "cov", "noise_sd")
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
-            place = np.full(int(np.prod(about["grid"])), -1)
-            place[arrays["rows"]] = np.arange(len(arrays["rows"]))
+            place = places_of(about["grid"], arrays["rows"])
         except (OSError, ValueError, KeyError, IndexError, TypeError) as exc:
             raise DataError(f"{folder}: cannot be read ({exc})", remedy="make the results again") from exc
-        return cls(about, {**arrays, "place": place.reshape(about["grid"])})
+        return cls(about, {**arrays, "place": place})
 
     @property
     def names(self) -> list[str]:
         """Metabolites that were fitted."""
         return self.about["names"]
-
-    def _row(self, voxel) -> int | None:
-        """Return the row of a voxel's fit; None outside of the grid, or where nothing was fitted."""
-        place = self.arrays["place"]
-        if len(voxel) != 3 or any(not 0 <= index < size for index, size in zip(voxel, place.shape)):
-            return None
-        row = int(place[tuple(int(index) for index in voxel)])
-        return None if row < 0 or not np.isfinite(self.arrays["params"][row]).all() else row
 
     def _blocks(self, row: int) -> dict[str, np.ndarray]:
         """Return concentrations, and width and shift of every metabolite; phases."""
@@ -196,7 +188,7 @@ class Evaluator:
         for name, member in members.items():
             if member is None:
                 raise DataError(f"metabolite {name}: was not fitted", remedy=f"choose one of {', '.join(self.names)}")
-        row = self._row(voxel)
+        row = row_at(voxel, self.arrays["place"], self.arrays["params"])
         if row is None:
             return None
         which = [self.names.index(members[name]) for name in metab.split("+")]
@@ -215,7 +207,7 @@ class Evaluator:
             Offsets from the spectrometer frequency, ascending, and the SD of the real spectrum there, in the scale of
             ``np.fft.fft(fid)`` with the file's FIDs.  None where nothing was fitted, or no variance is finite.
         """
-        row = self._row(voxel)
+        row = row_at(voxel, self.arrays["place"], self.arrays["params"])
         if row is None:
             return None
         first, last = self.about["window"]
