@@ -13,7 +13,14 @@ from ..io.basis import Basis
 from ..io.nifti import MrsData
 from ..physics import spinsim
 
-__all__ = ["EXAMPLE_METABOLITES", "EXAMPLE_OPTIONS", "SimulatedSvs", "simulate_basis", "simulate_svs"]
+__all__ = [
+    "EXAMPLE_METABOLITES",
+    "EXAMPLE_OPTIONS",
+    "SimulatedSvs",
+    "simulate_basis",
+    "simulate_svs",
+    "simulated_data",
+]
 
 EXAMPLE_METABOLITES = "Ala Asc Asp Cr GABA GPC GSH Glc Gln Glu Gly Ins Lac NAA NAAG PCh PCr PE Scyllo Tau".split()
 
@@ -123,17 +130,7 @@ def simulate_svs(
     rotation = np.exp(1j * (2 * np.pi * shift[:, None] * time + np.deg2rad(phase)[:, None]))
     noise = random.standard_normal((2, transients, basis.n_points)) * height / snr
     fids = (clean * rotation + noise[0] + 1j * noise[1]).astype(np.complex64)
-    header = {"SpectrometerFrequency": [basis.spec_freq_mhz], "ResonantNucleus": [basis.nucleus]}
-    header |= {"dim_5": "DIM_DYN", "RepetitionTime": 2.0} | ({"EchoTime": te_ms / 1e3} if te_ms else {})
-    data = MrsData(
-        fids=fids.T[None, None, None],
-        dwelltime=basis.dwelltime,
-        spec_freq_mhz=basis.spec_freq_mhz,
-        nucleus=basis.nucleus,
-        dim_tags=("DIM_DYN",),
-        header=header,
-        affine=np.diag([20.0, 20.0, 20.0, 1.0]),
-    )
+    data = simulated_data(fids, basis, "DIM_DYN", te_ms)
     truth = {
         "concentrations": dict(zip(basis.names, np.round(conc, 6).tolist())),
         "shift_hz": np.round(shift, 6).tolist(),
@@ -145,3 +142,18 @@ def simulate_svs(
         "seed": seed,
     }
     return SimulatedSvs(data, truth)
+
+
+def simulated_data(fids: np.ndarray, basis: Basis, dim_tag: str, te_ms: float | None) -> MrsData:
+    """Return FIDs ``(n, n_points)`` of one voxel as data, with the echo time in the header where it is known."""
+    header = {"SpectrometerFrequency": [basis.spec_freq_mhz], "ResonantNucleus": [basis.nucleus]}
+    header |= {"dim_5": dim_tag, "RepetitionTime": 2.0} | ({"EchoTime": te_ms / 1e3} if te_ms else {})
+    return MrsData(
+        fids=fids.T[None, None, None],
+        dwelltime=basis.dwelltime,
+        spec_freq_mhz=basis.spec_freq_mhz,
+        nucleus=basis.nucleus,
+        dim_tags=(dim_tag,),
+        header=header,
+        affine=np.diag([20.0, 20.0, 20.0, 1.0]),
+    )

@@ -10,8 +10,7 @@ import torch
 from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..io.basis import Basis
-from ..io.nifti import MrsData
-from .acquisition import SimulatedSvs
+from .acquisition import SimulatedSvs, simulated_data
 from .protocols import protocol_of
 from .random_spectra import draw, render
 from .recipes import Recipe
@@ -48,17 +47,7 @@ def simulate_spectra(
     protocol = protocol_of(basis.fids, basis.names, axes, str(basis.source), **te_s)
     drawn = draw(content, n, basis.names, torch.Generator().manual_seed(seed))
     rendered = render(drawn, protocol)
-    header = {"SpectrometerFrequency": [basis.spec_freq_mhz], "ResonantNucleus": [basis.nucleus]}
-    header |= {"dim_5": "DIM_USER_0"} | ({"EchoTime": te_ms / 1e3} if te_ms else {})
-    data = MrsData(
-        fids=rendered.fid.numpy().T[None, None, None],
-        dwelltime=basis.dwelltime,
-        spec_freq_mhz=basis.spec_freq_mhz,
-        nucleus=basis.nucleus,
-        dim_tags=("DIM_USER_0",),
-        header=header,
-        affine=np.diag([20.0, 20.0, 20.0, 1.0]),
-    )
+    data = simulated_data(rendered.fid.numpy(), basis, "DIM_USER_0", te_ms)
     shift_ppm = drawn["shift_ppm"] + drawn["shift_hz"] / basis.spec_freq_mhz
     truth = {
         "recipe": content.name,
