@@ -9,6 +9,7 @@ this is repeated until none of them leads lower.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from .coarse_model import ReducedModel, reduced
 from .initialisation import InitialValues
 from .optimise import STEPS_IN_NOISE, TOLERANCE, fit_spectra, holds_noise_only, solve, solve_fast
 
-__all__ = ["fit_lines", "has_free_lines"]
+__all__ = ["fit_lines", "has_free_lines", "lines_of_their_own"]
 
 # Damping of the first step after a release: a Newton step, and a short one.
 _DAMPINGS = (1e-3, 10.0)
@@ -272,3 +273,34 @@ def _elsewhere(model: SignalModel | ReducedModel, theta: torch.Tensor) -> torch.
         broad = {**none, "gamma": none["gamma"] + torch.pi * _BROAD_HZ}
         chosen += [{**blocks, **widths} for widths in (none, first, broad)]
     return torch.stack([model.join_theta(**each) for each in chosen])
+
+
+def lines_of_their_own(model: SignalModel, params: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how far fitted lines are from the others.
+
+    Parameters
+    ----------
+    model : SignalModel
+    params : ``(batch, n_params)``
+        FSL-MRS's parameter vectors.
+
+    Returns
+    -------
+    shift_ppm : ``(batch, n_metabs)``
+        Distances from the place of the lines in the middle, half of the signal being on either side, to higher ppm; NaN
+        of metabolites without a signal.
+    width_ppm : ``(batch, n_metabs)``
+        Full widths added to the basis set's, likewise.
+    """
+    theta, conc, _ = model.unpack(params)
+    blocks = model.split_theta(theta)
+    eps = blocks["eps"] if model.shape.free_shift else blocks["eps"][:, model.group_index]
+    shift = -eps / (2 * torch.pi * model.spec_freq_mhz)
+    size = (conc.abs() * torch.linalg.vector_norm(model.basis, dim=-1)).nan_to_num()
+    order = shift.nan_to_num().argsort(-1)
+    half = size.gather(-1, order).cumsum(-1) >= size.sum(-1, keepdim=True) / 2
+    middle = shift.gather(-1, order.gather(-1, half.to(torch.uint8).argmax(-1, keepdim=True)))
+    variance = blocks.get("variance", torch.zeros_like(blocks["gamma"]))
+    width = blocks["gamma"] / torch.pi + 2 * (math.log(2) * variance).sqrt() / torch.pi
+    none = torch.where(size > 0, 0.0, torch.nan)
+    return shift - middle + none, width[:, model.group_index] / model.spec_freq_mhz + none
