@@ -11,10 +11,11 @@ from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
 from ..core.transients import apply_shift_phase, combination
-from ..io.nifti import MrsData, check_fids, from_image, processing_record, without
+from ..io.nifti import MrsData, check_fids, from_image, image_of, processing_record, without
 from ..registration.alignment import Alignment, align_transients
 from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
 from .coherence import Coherence, measure_coherence, measure_noise, regions_of
+from .conditions import Conditions, declared_conditions, find_conditions
 from .editing import match_subspectra
 from .foreign_regions import ForeignRegion, align_without_foreign_regions
 from .frequency_referencing import Offset, check_nucleus, reference_offset
@@ -59,6 +60,8 @@ class AlignedData:
         the set.
     on_water : bool
         Whether the window was put on the water because that is not suppressed.
+    conditions : Conditions, optional
+        Conditions found along the dimension of transients, which were not declared.
     """
 
     data: MrsData
@@ -74,6 +77,7 @@ class AlignedData:
     coherence: list[Coherence] = field(default_factory=list)
     left_out: dict[int, tuple[ForeignRegion, ...]] = field(default_factory=dict)
     on_water: bool = False
+    conditions: Conditions | None = None
 
     @property
     def unchanged(self) -> np.ndarray:
@@ -109,6 +113,10 @@ class AlignedData:
         ]
         if options.moving_window:
             words.append(f"moving-window reference of {options.moving_window} neighbours")
+        if options.edit_order:
+            words.append(f"conditions in {options.dim} declared: {options.edit_order}")
+        if self.conditions is not None:
+            words.append(f"{self.conditions} in {options.dim}, not declared")
         if self.subspectra is not None:
             words.append("sub-spectra matched to each other")
         if self.offset is not None:
@@ -225,6 +233,8 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     """
     check_fids(data)
     device = choose_device(options.device) if isinstance(options.device, str) else options.device
+    if options.edit_order:
+        data = declared_conditions(data, options)
     layout = _Layout.of(data, options, reference is not None)
     options.check(reference=reference is not None)
     _check_fits(options, data, layout)
@@ -248,6 +258,10 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     if options.moving_window:
         alignment = _moving(fids, alignment, options.moving_window, axes, left_out, compared)
     alignment, coherence = _kept_from_harm(fids, noise, alignment, axes, options.ppmlim)
+    conditions = None
+    if len(layout.run) == 1 and layout.run[0] > 3 and not options.edit_order:
+        regions = regions_of(fids, axes, options.ppmlim)
+        conditions = find_conditions(fids, noise, alignment, axes, regions, left_out)
     subspectra, offset = None, None
     lost = (alignment.flag == "weak").mean() > 0.5  # noise has nothing that could be matched
     if layout.edit is not None and layout.grid[layout.edit] > 1 and target is None and not lost:
@@ -268,6 +282,7 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         coherence=coherence,
         left_out=left_out,
         on_water=on_water,
+        conditions=conditions,
     )
     return _without_outliers(out) if options.reject_outliers else out
 
@@ -472,8 +487,8 @@ def align_image(
 
     target = None if reference is None else from_image(reference, name=name(reference) or "the reference")
     aligned = align_data(from_image(image, name=file or name(image)), options, reference=target)
-    out = image.copy()
-    if aligned.rejected:
+    out = image.copy() if not options.edit_order else type(image)(image_of(aligned.data))
+    if aligned.rejected and not options.edit_order:
         from nifti_mrs.tools import split
 
         out, _ = split(out, options.dim, list(aligned.rejected))

@@ -39,6 +39,9 @@ class AlignOptions:
         Compare every transient with about so many of its neighbours in time, not with all; for line shapes that drift.
     edit_dim : str or None
         Dimension of edit conditions, which are matched to each other so that they subtract well; None for none.
+    edit_order : str, optional
+        Order of edit conditions that lie in ``dim`` itself, a key of
+        :data:`fsl_mrs_dl.preproc.conditions.ORDERS`; they become a dimension of their own.
     reject_outliers : bool
         Leave transients out of the result that are outliers or failed, in any of their sub-spectra.
     device : str or torch.device
@@ -53,13 +56,14 @@ class AlignOptions:
     absolute: bool = False
     moving_window: int | None = None
     edit_dim: str | None = "DIM_EDIT"
+    edit_order: str | None = None
     reject_outliers: bool = False
     device: object = "auto"
 
     @classmethod
     def from_arguments(cls, args: dict, **more) -> AlignOptions:
         """Return the options of parsed arguments (see :func:`add_align_arguments`), with ``more`` in place of some."""
-        names = ("dim", "method", "model", "refine", "absolute", "moving_window", "reject_outliers")
+        names = ("dim", "method", "model", "refine", "absolute", "moving_window", "reject_outliers", "edit_order")
         options = {name: args[name] for name in names}
         options["ppmlim"] = tuple(args["ppmlim"]) if args["ppmlim"] else None
         options["edit_dim"] = None if args["edit_dim"].lower() == "none" else args["edit_dim"]
@@ -158,6 +162,16 @@ def add_align_arguments(group) -> None:
         default="DIM_EDIT",
         metavar="TAG",
         help="dimension of edit conditions, which are matched to each other; none switches that off (default DIM_EDIT)",
+    )
+    group.add_argument(
+        "--edit-order",
+        dest="edit_order",
+        type=str,
+        metavar="ORDER",
+        help=(
+            "order of edit conditions that lie in --dim itself: halves, alternating, AABB, ABBA or four-step; they"
+            " become a dimension of their own"
+        ),
     )
     group.add_argument(
         "--reject-outliers",

@@ -69,6 +69,11 @@ def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
     left_out = aligned.all_left_out if index is None else "; ".join(map(str, aligned.left_out.get(index, ())))
     if left_out:
         sentences.append(f"Aligned without {left_out}, which became coherent and is not of metabolites.")
+    if aligned.conditions is not None:
+        sentences.append(
+            f"{aligned.options.dim} seems to hold {aligned.conditions}: they should not be averaged together."
+            f" To align them as sub-spectra give --edit-order {aligned.conditions.order}."
+        )
     unchanged = aligned.unchanged
     if index is None and unchanged.any():
         which = "Nothing" if unchanged.all() else f"{int(unchanged.sum())} of {len(unchanged)} sets: nothing"
