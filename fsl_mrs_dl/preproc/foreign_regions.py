@@ -1,9 +1,12 @@
-"""Regions of the spectrum that an alignment made coherent though metabolites do not own them.
+"""Regions of the spectrum that pull an alignment though metabolites do not own them.
 
 A spurious echo, or lipids, of random phase in every transient can hold more energy than the metabolites.  An alignment
 then lines up those, and the metabolites gain nothing.  Such a region shows in the coherence: it rises by far more than
 that of metabolites' singlets.  The alignment is repeated without the region, and the repeat is kept if the region is
 less coherent and the metabolites are not.
+
+A weaker signal of that kind only pulls.  It shows in aligned transients as energy that their mean lacks, and the repeat
+is kept if metabolites are more coherent by it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 from ..core.axes import Axes
 from ..registration.alignment import Alignment
 from ..registration.nuisance_lines import NUISANCE_LINES
-from .coherence import Energies, Regions, energies, regions_of, usable_transients
+from .coherence import Energies, Regions, energies, has_fallen, regions_of, usable_transients
 
 __all__ = ["ForeignRegion", "align_without_foreign_regions", "foreign_regions"]
 
@@ -26,7 +29,10 @@ _LIKELY = 3.0  # the same for its neighbours
 _LEAST_RISE = 0.1  # of the coherence
 _TIMES = 2.5  # that the coherence rises more than that of the singlets
 _OFFSET = 0.05  # of the coherence, so that a rise from next to nothing is not all the proof
+_MOST_REPEATS = 2  # without regions that only pull
 _ECHO_S = 0.03  # an echo is highest later than this
+_LOOSE = 0.5  # of a region's energy that the mean lacks, where signal pulls the alignment
+_LEAST_LOOSE = 0.02  # of the singlets' energy, that it lacks in all such regions
 _LOST = 2e-3  # of the singlets' coherent energy that a repeat may lose
 _MOST_KEPT = 0.5  # of the rise of a foreign region's coherent energy that may remain in a repeat
 _ENOUGH = 256  # transients, spread evenly, that foreign regions are looked for in
@@ -79,11 +85,9 @@ def foreign_regions(
     if not (before.present(regions.owned) or after.present(regions.owned)):
         return []
     usual = _rise(before, after, regions.owned)
-    first, last = regions.ppm[regions.window][[0, -1]]
-    edges = np.arange(np.floor(first / _STEP_PPM), np.ceil(last / _STEP_PPM) + 1) * _STEP_PPM
+    edges, bins = _bins(regions)
     sure, likely = [], []
-    for low in edges[:-1]:
-        inside = regions.window & ~regions.owned & (regions.ppm >= low) & (regions.ppm < low + _STEP_PPM)
+    for inside in bins:
         size, sd = 0.0, before.sd(inside) if inside.any() else 0.0
         if inside.any():
             size = after.coherent[inside].sum() - before.coherent[inside].sum()
@@ -101,6 +105,39 @@ def foreign_regions(
             low, high = (round(float(edge), 2) for edge in edges[[start, end]])
             out.append(ForeignRegion(low, high, _echo_time(fids, axes, low, high)))
     return out
+
+
+def _bins(regions: Regions) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return limits in ppm, and the points between each and the next that metabolites' singlets do not own."""
+    first, last = regions.ppm[regions.window][[0, -1]]
+    edges = np.arange(np.floor(first / _STEP_PPM), np.ceil(last / _STEP_PPM) + 1) * _STEP_PPM
+    free = regions.window & ~regions.owned
+    return edges, [free & (regions.ppm >= low) & (regions.ppm < low + _STEP_PPM) for low in edges[:-1]]
+
+
+def _loosest_region(fids: np.ndarray, noise, shift_hz, phase_deg, axes: Axes, regions: Regions) -> ForeignRegion | None:
+    """Return the region of one set that the mean of the aligned transients lacks most energy of; None where it lacks
+    none that could pull them.
+
+    Arguments are those of :func:`foreign_regions`.
+    """
+    after = energies(fids, noise, shift_hz, phase_deg, axes, regions)
+    lipids = NUISANCE_LINES["lipids"]["ppm"]  # which the registration removes
+    edges, bins = _bins(regions)
+    lacks = [0.0] * len(bins)
+    for k, inside in enumerate(bins):
+        if inside.any() and not (edges[k] < lipids[1] and edges[k + 1] > lipids[0]):
+            total = after.total[inside].sum()
+            lack = total - max(after.coherent[inside].sum(), 0.0)
+            if lack > max(_SURE * after.noise * np.sqrt(inside.sum() / after.n), _LOOSE * total):
+                lacks[k] = float(lack)
+    runs = _runs(np.array(lacks) > 0.05 * max(lacks))
+    least = _LEAST_LOOSE * after.total[regions.owned].sum()
+    start, end = max(runs, key=lambda run: sum(lacks[slice(*run)]), default=(0, 0))
+    if not sum(lacks[start:end]) > least:
+        return None
+    low, high = (round(float(edge), 2) for edge in edges[[start, end]])
+    return ForeignRegion(low, high, _echo_time(fids, axes, low, high))
 
 
 def align_without_foreign_regions(
@@ -148,23 +185,38 @@ def align_without_foreign_regions(
             )
     left_out, early = {}, regions_of(fids, axes, ppmlim)
     for index, one in enumerate(fids):
-        without = _joined(by_group.get(int(groups[index]), []))
-        if not without:
-            continue
-        again = repeat(index, tuple((region.low, region.high) for region in without))
         used = usable_transients(alignment, index, one)
+        if used.sum() < 3:
+            continue
+        one, sd = one[:, used], noise[index][:, used]
 
-        def coherent(where: Regions, inside, shift=0, phase=0, fids=one[:, used], sd=noise[index][:, used]) -> float:
-            return energies(fids, sd, shift, phase, axes, where).coherent[inside].sum()
+        def measured(where: Regions, shift=0, phase=0, fids=one, sd=sd) -> Energies:
+            return energies(fids, sd, shift, phase, axes, where)
 
-        estimates = [(x.shift_hz[k, used], x.phase_deg[k, used]) for x, k in ((alignment, index), (again, 0))]
-        foreign = np.any([(regions.ppm >= region.low) & (regions.ppm < region.high) for region in without], axis=0)
-        before, old, new = (coherent(regions, foreign, *moved) for moved in ((0, 0), *estimates))
-        # Metabolites' lines become as coherent without being compared.
-        less = new < before + _MOST_KEPT * (old - before)
-        # Late in the FID an echo may reach into the region of a singlet.
-        old, new = (coherent(early, early.owned, *moved) for moved in estimates)
-        if less and new >= (1 - _LOST) * old:
+        def estimates(of: Alignment, k: int, used=used) -> tuple[np.ndarray, np.ndarray]:
+            return of.shift_hz[k, used], of.phase_deg[k, used]
+
+        without = _joined(by_group.get(int(groups[index]), []))
+        if without:
+            again = repeat(index, tuple((region.low, region.high) for region in without))
+            both = estimates(alignment, index), estimates(again, 0)
+            foreign = np.any([(regions.ppm >= region.low) & (regions.ppm < region.high) for region in without], axis=0)
+            before, old, new = (measured(regions, *moved).coherent[foreign].sum() for moved in ((0, 0), *both))
+            # Metabolites' lines become as coherent without being compared.
+            less = new < before + _MOST_KEPT * (old - before)
+            # Late in the FID an echo may reach into the region of a singlet.
+            old, new = (measured(early, *moved).coherent[early.owned].sum() for moved in both)
+            if less and new >= (1 - _LOST) * old:
+                alignment, left_out[index] = alignment.with_sets([index], again), without
+        for _ in range(_MOST_REPEATS):
+            loose = _loosest_region(one, sd, *estimates(alignment, index), axes, regions)
+            without = _joined([*left_out.get(index, ()), *([loose] if loose else [])])
+            if without == left_out.get(index, ()):
+                break
+            again = repeat(index, tuple((region.low, region.high) for region in without))
+            old, new = measured(early, *estimates(alignment, index)), measured(early, *estimates(again, 0))
+            if not has_fallen(new, old, early):
+                break
             alignment, left_out[index] = alignment.with_sets([index], again), without
     return alignment, left_out
 
