@@ -14,7 +14,7 @@ from ..core.transients import apply_shift_phase, combination
 from ..io.nifti import MrsData, check_fids, from_image, image_of, processing_record, without
 from ..registration.alignment import Alignment, align_transients
 from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
-from .coherence import Coherence, measure_coherence, measure_noise, regions_of
+from .coherence import Coherence, measure_coherence, measure_noise, metabolites_fall, regions_of
 from .conditions import Conditions, declared_conditions, find_conditions
 from .editing import match_subspectra
 from .foreign_regions import ForeignRegion, align_without_foreign_regions
@@ -245,6 +245,11 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         options = replace(options, ppmlim=WATER_WINDOW if on_water else units.nucleus(data.nucleus).ppmlim)
     compared = {"ppmlim": options.ppmlim, "device": device}
     alignment, method = _registered(fids, axes, options, target, compared)
+    if on_water and metabolites_fall(fids, alignment, axes):
+        # Residual water that is strong and unstable, not a signal that the metabolites go with.
+        on_water, options = False, replace(options, ppmlim=units.nucleus(data.nucleus).ppmlim)
+        compared["ppmlim"] = options.ppmlim
+        alignment, method = _registered(fids, axes, options, target, compared)
     noise = measure_noise(fids, axes, options.ppmlim)
     left_out = {}
     if options.refine and not any(axis < 3 for axis in layout.run):  # voxels do differ

@@ -12,14 +12,14 @@ is kept if metabolites are more coherent by it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.axes import Axes
 from ..registration.alignment import Alignment
 from ..registration.nuisance_lines import NUISANCE_LINES
-from .coherence import Energies, Regions, energies, has_fallen, regions_of, usable_transients
+from .coherence import Energies, Regions, energies, fallen_singlets, has_fallen, regions_of, usable_transients
 
 __all__ = ["ForeignRegion", "align_without_foreign_regions", "foreign_regions"]
 
@@ -32,6 +32,7 @@ _OFFSET = 0.05  # of the coherence, so that a rise from next to nothing is not a
 _MOST_REPEATS = 2  # without regions that only pull
 _ECHO_S = 0.03  # an echo is highest later than this
 _LOOSE = 0.5  # of a region's energy that the mean lacks, where signal pulls the alignment
+_ALIGNED = 0.5  # coherence of singlets; if it is lower all of the spectrum may be incoherent
 _LEAST_LOOSE = 0.02  # of the singlets' energy, that it lacks in all such regions
 _LOST = 2e-3  # of the singlets' coherent energy that a repeat may lose
 _MOST_KEPT = 0.5  # of the rise of a foreign region's coherent energy that may remain in a repeat
@@ -82,6 +83,7 @@ def foreign_regions(
     """
     before = energies(fids, noise, 0, 0, axes, regions)
     after = energies(fids, noise, shift_hz, phase_deg, axes, regions)
+    regions = _believed(before, after, regions)
     if not (before.present(regions.owned) or after.present(regions.owned)):
         return []
     usual = _rise(before, after, regions.owned)
@@ -107,6 +109,16 @@ def foreign_regions(
     return out
 
 
+def _believed(before: Energies, after: Energies, regions: Regions) -> Regions:
+    """Return the regions without singlets that became coherent while others lost their coherence: those lie under
+    signal that is not of metabolites."""
+    fallen = fallen_singlets(before, after, regions)
+    if not fallen:
+        return regions
+    owned = np.any([regions.named[name] for name in fallen], axis=0)
+    return replace(regions, owned=owned)
+
+
 def _bins(regions: Regions) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return limits in ppm, and the points between each and the next that metabolites' singlets do not own."""
     first, last = regions.ppm[regions.window][[0, -1]]
@@ -122,6 +134,8 @@ def _loosest_region(fids: np.ndarray, noise, shift_hz, phase_deg, axes: Axes, re
     Arguments are those of :func:`foreign_regions`.
     """
     after = energies(fids, noise, shift_hz, phase_deg, axes, regions)
+    if _coherence(after, regions.owned) < _ALIGNED:
+        return None
     lipids = NUISANCE_LINES["lipids"]["ppm"]  # which the registration removes
     edges, bins = _bins(regions)
     lacks = [0.0] * len(bins)
@@ -205,8 +219,9 @@ def align_without_foreign_regions(
             # Metabolites' lines become as coherent without being compared.
             less = new < before + _MOST_KEPT * (old - before)
             # Late in the FID an echo may reach into the region of a singlet.
-            old, new = (measured(early, *moved).coherent[early.owned].sum() for moved in both)
-            if less and new >= (1 - _LOST) * old:
+            start, old, new = (measured(early, *moved) for moved in ((0, 0), *both))
+            owned = _believed(start, old, early).owned
+            if less and new.coherent[owned].sum() >= (1 - _LOST) * old.coherent[owned].sum():
                 alignment, left_out[index] = alignment.with_sets([index], again), without
         for _ in range(_MOST_REPEATS):
             loose = _loosest_region(one, sd, *estimates(alignment, index), axes, regions)
