@@ -22,6 +22,7 @@ from .frequency_referencing import Offset, check_nucleus, reference_offset
 from .moving_reference import register_to_moving_window
 from .options import AlignOptions
 from .proposals import align_with_network_where_weak, choose_proposal, unrefined_alignment
+from .spikes import flag_spikes, without_spikes
 
 __all__ = ["AlignedData", "align_data", "align_image"]
 
@@ -238,7 +239,8 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     layout = _Layout.of(data, options, reference is not None)
     options.check(reference=reference is not None)
     _check_fits(options, data, layout)
-    fids, axes = layout.split(data.fids), data.axes
+    measured, axes = layout.split(data.fids), data.axes
+    fids, of_spikes = without_spikes(measured)
     target = None if reference is None else _reference_fids(reference, data, fids.shape[1])
     on_water = options.ppmlim is None and all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
     if options.ppmlim is None:
@@ -263,6 +265,7 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     if options.moving_window:
         alignment = _moving(fids, alignment, options.moving_window, axes, left_out, compared)
     alignment, coherence = _kept_from_harm(fids, noise, alignment, axes, options.ppmlim)
+    alignment = flag_spikes(alignment, of_spikes, noise, fids.shape[-1])
     conditions = None
     if len(layout.run) == 1 and layout.run[0] > 3 and not options.edit_order:
         regions = regions_of(fids, axes, options.ppmlim)
@@ -275,8 +278,8 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     if options.absolute:
         alignment, offset = _reference_frequency(fids, alignment, axes, layout, matched=subspectra is not None)
     out = AlignedData(
-        data=replace(data, fids=layout.join(alignment.apply(fids)).astype(data.fids.dtype)),
-        fids=fids,
+        data=replace(data, fids=layout.join(alignment.apply(measured)).astype(data.fids.dtype)),
+        fids=measured,
         alignment=alignment,
         set_axes=layout.lengths(layout.sets),
         transient_axes=layout.lengths(layout.run),

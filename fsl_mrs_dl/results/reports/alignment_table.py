@@ -115,7 +115,7 @@ def alignment_table(aligned: AlignedData) -> str:
     axes = aligned.set_axes | aligned.transient_axes
     grid = np.indices(tuple(axes.values())).reshape(len(axes), -1)
     columns = {name: row.tolist() for (name, size), row in zip(axes.items(), grid) if size > 1}
-    for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
+    for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "reason", "similarity", "weight"):
         columns[name] = getattr(aligned.alignment, name).reshape(-1).tolist()
     if aligned.coherence:
         n = aligned.alignment.flag.shape[-1]
@@ -140,6 +140,9 @@ def summary_line(aligned: AlignedData) -> str:
     shift, phase = alignment.shift_hz.reshape(-1)[usual], alignment.phase_deg.reshape(-1)[usual]
     what = "voxels" if set(aligned.transient_axes) & {"x", "y", "z"} else "transients"
     odd = [f"{int((flags == flag).sum())} {flag}" for flag in ("weak", "outlier", "failed") if (flags == flag).any()]
+    reasons, counts = np.unique(alignment.reason[alignment.flag == "outlier"], return_counts=True)
+    why = ", ".join(f"{reason} {count}" for reason, count in zip(reasons, counts))
+    odd = [f"{one} ({why})" if "outlier" in one else one for one in odd]
     return (
         f"Aligned {int(sure.sum())} of {flags.size} {what}: shifts {shift.min():+.2f} to {shift.max():+.2f} Hz, "
         f"phases {phase.min():+.1f} to {phase.max():+.1f} deg"
