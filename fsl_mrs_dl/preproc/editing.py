@@ -25,6 +25,9 @@ from ..registration.window import make_window
 __all__ = ["match_subspectra"]
 
 _FEIGNED_PPM, _FEIGNED_DEG = 0.0025, 3.0  # offsets that lines which editing changes can feign
+_AMPLITUDES = (0.02, 50.0)
+_SAME_AMPLITUDE = 0.2  # of the logarithm
+_SURELY_LESS = 0.95  # cost with an amplitude over that without, from which amplitudes differ
 _MOST_STEPS, _LONGEST_STEP_HZ = 100, 2.0
 
 
@@ -76,8 +79,14 @@ def _match_pair(reference: np.ndarray, fid: np.ndarray, axes: Axes, ppmlim) -> t
     time = np.arange(axes.n_points) * axes.dwelltime
     problem = _Difference(target=spec(reference) / scale, fid=fid / scale, spec=spec, time=time, water=water)
     phase = np.deg2rad(start.phase_deg[0])
-    minima = [problem.minimise(np.array(p)) for p in ((start.shift_hz[0], phase), (0.0, phase), (0.0, 0.0))]
-    _, (shift, phase) = min(minima, key=lambda one: one[0])
+    starts = ((start.shift_hz[0], phase), (0.0, phase), (0.0, 0.0))
+    cost, best = min((problem.minimise(np.array(p)) for p in starts), key=lambda one: one[0])
+    size = float(np.clip(start.amplitude[0], *_AMPLITUDES))
+    # Editing changes some lines; where all are weaker, as by diffusion, the amplitude is one more unknown.
+    free_cost, free = min((problem.minimise(np.array([*p, np.log(size)])) for p in starts), key=lambda one: one[0])
+    if free_cost < _SURELY_LESS * cost and abs(free[2]) > _SAME_AMPLITUDE:
+        best = free
+    shift, phase = best[:2]
     phase = wrap_degrees(np.rad2deg(phase))
     if abs(shift) < _FEIGNED_PPM * axes.spec_freq_mhz and abs(phase) < _FEIGNED_DEG:
         return 0.0, 0.0
@@ -128,22 +137,32 @@ class _Difference:
     def minimise(self, p) -> tuple[float, np.ndarray]:
         """Minimise the sum of ``sqrt(|difference|^2 + 1)`` by iteratively reweighted least squares.
 
+        Parameters
+        ----------
+        p : array, shape (2,) or (3,)
+            Start: shift (Hz), phase (rad) and, if it is free, the logarithm of the amplitude.
+
         Returns
         -------
         (float, array)
-            That sum, and shift (Hz) and phase (rad).
+            That sum, and the same at its minimum.
         """
         weight, cost = np.ones(self.target.shape), np.inf
         for _ in range(_MOST_STEPS):
             turned = self.fid * np.exp(-1j * (2 * np.pi * p[0] * self.time + p[1]))
-            residual = self._without_water(self.spec(turned) - self.target, weight)
+            # The stronger one is scaled down: a difference of two that are scaled to nothing would be small.
+            size = np.exp(p[2]) if len(p) > 2 else 1.0
+            target = self.target * size
+            residual = self._without_water(self.spec(turned) - target, weight)
             magnitude = np.sqrt(np.abs(residual) ** 2 + 1)
             weight, cost = 1 / magnitude, magnitude.sum()
-            slopes = (self.spec(-2j * np.pi * self.time * turned), self.spec(-1j * turned))
+            slopes = [self.spec(-2j * np.pi * self.time * turned), self.spec(-1j * turned)]
+            if len(p) > 2:
+                slopes.append(-target)
             root = np.sqrt(weight)
             design = np.stack([(self._without_water(one, weight) * root).ravel().view(float) for one in slopes])
             step = -np.linalg.solve(design @ design.T, design @ (residual * root).ravel().view(float))
             p = p + step * min(1.0, _LONGEST_STEP_HZ / max(abs(step[0]), 1e-12))
-            if abs(step[0]) < 1e-4 and abs(step[1]) < 1e-5:
+            if abs(step[0]) < 1e-4 and (np.abs(step[1:]) < 1e-5).all():
                 break
         return cost, p

@@ -19,7 +19,7 @@ import numpy as np
 from ..core.axes import Axes
 from ..registration.alignment import Alignment
 from ..registration.nuisance_lines import NUISANCE_LINES
-from .coherence import Energies, Regions, energies, fallen_singlets, has_fallen, regions_of, usable_transients
+from .coherence import SINGLETS, Energies, Regions, energies, fallen_singlets, has_fallen, regions_of, usable_transients
 
 __all__ = ["ForeignRegion", "align_without_foreign_regions", "foreign_regions"]
 
@@ -29,7 +29,12 @@ _LIKELY = 3.0  # the same for its neighbours
 _LEAST_RISE = 0.1  # of the coherence
 _TIMES = 2.5  # that the coherence rises more than that of the singlets
 _OFFSET = 0.05  # of the coherence, so that a rise from next to nothing is not all the proof
-_MOST_REPEATS = 2  # without regions that only pull
+_MOST_REPEATS = 3  # without regions that only pull
+_ENOUGH_COHERENCE = 0.99  # of singlets, above which nothing pulls
+_LEAST_ECHO, _WEAKEST_ECHO = 4.0, 0.1  # rise of the power after its fall, and its height over the beginning's
+_ECHO_TRANSIENTS = 48  # in which echoes are looked for
+_SMOOTH_S, _GATE_S = 0.01, 0.03
+_EDGE, _WIDEST_PPM = 0.02, 0.35  # power at the edge of an echo over that at its middle, and most of its half width
 _ECHO_S = 0.03  # an echo is highest later than this
 _LOOSE = 0.5  # of a region's energy that the mean lacks, where signal pulls the alignment
 _ALIGNED = 0.5  # coherence of singlets; if it is lower all of the spectrum may be incoherent
@@ -224,16 +229,72 @@ def align_without_foreign_regions(
             if less and new.coherent[owned].sum() >= (1 - _LOST) * old.coherent[owned].sum():
                 alignment, left_out[index] = alignment.with_sets([index], again), without
         for _ in range(_MOST_REPEATS):
-            loose = _loosest_region(one, sd, *estimates(alignment, index), axes, regions)
-            without = _joined([*left_out.get(index, ()), *([loose] if loose else [])])
-            if without == left_out.get(index, ()):
+            moved = estimates(alignment, index)
+            if _coherence(measured(early, *moved), _without(early, left_out.get(index, ())).owned) > _ENOUGH_COHERENCE:
                 break
-            again = repeat(index, tuple((region.low, region.high) for region in without))
-            old, new = measured(early, *estimates(alignment, index)), measured(early, *estimates(again, 0))
-            if not has_fallen(new, old, early):
+            loose, echo = _loosest_region(one, sd, *moved, axes, regions), _echo_region(one, axes, regions)
+            for region in filter(None, (loose, echo)):
+                without = _joined([*left_out.get(index, ()), region])
+                judged = _without(early, without)
+                if without == left_out.get(index, ()) or not judged.owned.any():
+                    continue
+                again = repeat(index, tuple((region.low, region.high) for region in without))
+                if has_fallen(measured(early, *estimates(again, 0)), measured(early, *moved), judged):
+                    alignment, left_out[index] = alignment.with_sets([index], again), without
+                    break
+            else:
                 break
-            alignment, left_out[index] = alignment.with_sets([index], again), without
     return alignment, left_out
+
+
+def _without(regions: Regions, left_out) -> Regions:
+    """Return the regions with less of what metabolites own: singlets that a region which was left out covers."""
+    covered = np.zeros_like(regions.owned)
+    for region in left_out:
+        covered |= (regions.ppm >= region.low) & (regions.ppm < region.high)
+    named = {name: inside for name, inside in regions.named.items() if (inside & covered).sum() < 0.5 * inside.sum()}
+    owned = np.any([np.zeros_like(covered), *(named[name] for name in named if name != "rest")], axis=0)
+    return replace(regions, owned=owned, named=named)
+
+
+def _echo_region(fids: np.ndarray, axes: Axes, regions: Regions) -> ForeignRegion | None:
+    """Return the region of one set whose signal rises most after it has fallen; None where none does.
+
+    Beats of neighbouring lines do, too, so that it is a candidate only.
+
+    Parameters
+    ----------
+    fids : complex array, shape (n_channels, n_transients, n_points)
+    axes : Axes
+    regions : Regions
+    """
+    fids = fids[:, np.unique(np.linspace(0, fids.shape[1] - 1, min(fids.shape[1], _ECHO_TRANSIENTS)).astype(int))]
+    edges, bins = _bins(regions)
+    limits = [*SINGLETS.values(), *((edges[k], edges[k + 1]) for k, inside in enumerate(bins) if inside.any())]
+    best, most = None, _LEAST_ECHO
+    for low, high in limits:
+        power = _power_over_time(fids, axes, low, high)
+        power = power[: int(0.9 * len(power))]
+        floor = 2 * np.median(power[len(power) // 2 :])
+        late = slice(int(_ECHO_S / axes.dwelltime), None)
+        rise = power[late] / (np.minimum.accumulate(power)[late] + floor)
+        at = int(rise.argmax())
+        if rise[at] > most and power[late][at] > _WEAKEST_ECHO * power[0]:
+            width = max(1, int(_SMOOTH_S / axes.dwelltime))
+            best, most = (low, high, (at + late.start + width / 2) * axes.dwelltime), rise[at]
+    if best is None:
+        return None
+    low, high, echo_s = best
+    gate = np.exp(-0.5 * ((axes.time() - echo_s) / _GATE_S) ** 2)
+    power = (np.abs(np.fft.fftshift(np.fft.fft(fids * gate, axis=-1), axes=-1)) ** 2).sum((0, 1))
+    near = np.flatnonzero((regions.ppm >= low - _STEP_PPM) & (regions.ppm <= high + _STEP_PPM))
+    top = near[power[near].argmax()]
+    weak = power < _EDGE * power[top]
+    first, last = (np.flatnonzero(part) for part in (weak[:top], weak[top:]))
+    first, last = regions.ppm[first[-1] if len(first) else 0], regions.ppm[top + last[0] if len(last) else -1]
+    middle = regions.ppm[top]
+    first, last = max(first, middle - _WIDEST_PPM), min(last, middle + _WIDEST_PPM)
+    return ForeignRegion(round(float(first), 2), round(float(last), 2), echo_s)
 
 
 def _coherence(one: Energies, inside: np.ndarray) -> float:
@@ -252,17 +313,22 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(steps[::2].tolist(), steps[1::2].tolist()))
 
 
-def _echo_time(fids: np.ndarray, axes: Axes, low: float, high: float) -> float | None:
-    """Return when the signal of a region is highest, in seconds; None where that is the beginning of the FID."""
+def _power_over_time(fids: np.ndarray, axes: Axes, low: float, high: float) -> np.ndarray:
+    """Return the power of a region over time, smoothed, summed over channels and transients, ``(n,)``."""
     spectra, ppm = np.fft.fftshift(np.fft.fft(fids, axis=-1), axes=-1), axes.ppm()
     middle, half = (low + high) / 2, max(high - low, 0.2) / 2
     window = np.clip(1 - np.abs(ppm - middle) / (2 * half), 0, 1)  # a triangle, whose FID does not ring
     power = (np.abs(np.fft.ifft(np.fft.ifftshift(spectra * window, axes=-1), axis=-1)) ** 2).sum((0, 1))
-    width = max(1, int(0.01 / axes.dwelltime))
-    power = np.convolve(power[: len(power) // 2 * 2], np.ones(width) / width, mode="valid")
+    width = max(1, int(_SMOOTH_S / axes.dwelltime))
+    return np.convolve(power[: len(power) // 2 * 2], np.ones(width) / width, mode="valid")
+
+
+def _echo_time(fids: np.ndarray, axes: Axes, low: float, high: float) -> float | None:
+    """Return when the signal of a region is highest, in seconds; None where that is the beginning of the FID."""
+    power = _power_over_time(fids, axes, low, high)
     highest = int(power[: int(0.9 * len(power))].argmax())
     late = highest * axes.dwelltime > _ECHO_S and power[highest] > 2 * power[0]
-    return (highest + width / 2) * axes.dwelltime if late else None
+    return (highest + max(1, int(_SMOOTH_S / axes.dwelltime)) / 2) * axes.dwelltime if late else None
 
 
 def _joined(regions: list[ForeignRegion]) -> tuple[ForeignRegion, ...]:

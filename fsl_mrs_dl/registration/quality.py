@@ -27,6 +27,7 @@ __all__ = [
 OUTLIER_REASONS = ("", "amplitude", "noise", "residual", "range")
 """Why a transient is an outlier: by the numbers of :func:`outlier_reasons`, and at an end of the range of shifts."""
 
+_MOST_APART = 0.7  # of the transients are no outliers
 _OUTLIER_Z = 5.0  # robust z-score beyond which a transient is an outlier
 _DETECTION_MARGIN = 12.0  # above 2 ln(cells): a noise peak passes for a signal once in exp(6) transients
 _LEAST_NOISE = 1e-3  # of the highest peak: noise that is always assumed where nuisance lines are looked for
@@ -220,7 +221,9 @@ def _median(value: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 def _robust_z(value: torch.Tensor, valid: torch.Tensor, floor: float | torch.Tensor) -> torch.Tensor:
     """Return the deviation from the median of the set in robust SDs, which are at least ``floor``."""
     deviation = torch.where(valid, value, torch.full_like(value, torch.nan)) - _median(value, valid)
-    spread = 1.4826 * _median(deviation.abs(), valid)
+    # Where a third stands apart, as after a motion, that is a second state and not outliers.
+    usual, wide = deviation.abs().nanquantile(torch.tensor([0.5, _MOST_APART], dtype=value.dtype), dim=1, keepdim=True)
+    spread = torch.maximum(1.4826 * usual, wide / 1.04)
     return torch.nan_to_num(deviation / torch.maximum(spread, torch.as_tensor(floor, dtype=value.dtype)))
 
 

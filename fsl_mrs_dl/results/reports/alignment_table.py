@@ -68,7 +68,7 @@ def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
         sentences.append(f"The water is not suppressed and was aligned ({low:.1f} to {high:.1f} ppm).")
     left_out = aligned.all_left_out if index is None else "; ".join(map(str, aligned.left_out.get(index, ())))
     if left_out:
-        sentences.append(f"Aligned without {left_out}, which became coherent and is not of metabolites.")
+        sentences.append(f"Aligned without {left_out}, which is not of metabolites.")
     if aligned.conditions is not None:
         sentences.append(
             f"{aligned.options.dim} seems to hold {aligned.conditions}: they should not be averaged together."
