@@ -242,7 +242,8 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     measured, axes = layout.split(data.fids), data.axes
     fids, of_spikes = without_spikes(measured)
     target = None if reference is None else _reference_fids(reference, data, fids.shape[1])
-    on_water = options.ppmlim is None and all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
+    of_water = all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
+    on_water = options.ppmlim is None and of_water
     if options.ppmlim is None:
         options = replace(options, ppmlim=WATER_WINDOW if on_water else units.nucleus(data.nucleus).ppmlim)
     compared = {"ppmlim": options.ppmlim, "device": device}
@@ -254,7 +255,8 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         alignment, method = _registered(fids, axes, options, target, compared)
     noise = measure_noise(fids, axes, options.ppmlim)
     left_out = {}
-    if options.refine and not any(axis < 3 for axis in layout.run):  # voxels do differ
+    # Voxels do differ, and beside water that is not suppressed all lines lie on its tails.
+    if options.refine and not of_water and not any(axis < 3 for axis in layout.run):
 
         def repeat(index: int, ranges: tuple) -> Alignment:
             return _registered(fids[index : index + 1], axes, options, target, compared | {"exclude": ranges})[0]
@@ -267,7 +269,7 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     alignment, coherence = _kept_from_harm(fids, noise, alignment, axes, options.ppmlim)
     alignment = flag_spikes(alignment, of_spikes, noise, fids.shape[-1])
     conditions = None
-    if len(layout.run) == 1 and layout.run[0] > 3 and not options.edit_order:
+    if len(layout.run) == 1 and layout.run[0] > 3 and not options.edit_order and not of_water:
         regions = regions_of(fids, axes, options.ppmlim)
         conditions = find_conditions(fids, noise, alignment, axes, regions, left_out)
     subspectra, offset = None, None
