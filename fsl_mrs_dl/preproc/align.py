@@ -14,6 +14,7 @@ from ..core.transients import apply_shift_phase, combination
 from ..io.nifti import MrsData, check_fids, from_image, image_of, processing_record, without
 from ..registration.alignment import Alignment, align_transients
 from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
+from .averaging import averaging_weights, weighted_mean
 from .coherence import Coherence, measure_coherence, measure_noise, metabolites_fall, regions_of
 from .conditions import Conditions, declared_conditions, find_conditions
 from .editing import match_subspectra
@@ -36,7 +37,7 @@ class AlignedData:
     Attributes
     ----------
     data : MrsData
-        As the input, corrected, without the transients that were ``rejected``.
+        As the input, corrected, without the transients that were ``rejected``, or the mean of all others.
     fids : complex array, shape (n_sets, n_channels, n_transients, n_points)
         All uncorrected FIDs.
     alignment : Alignment
@@ -128,6 +129,8 @@ class AlignedData:
             words.append(
                 f"{int(self.unchanged.sum())} of {len(self.fids)} sets not changed, coherence would have fallen"
             )
+        if options.average:
+            words.append(f"weighted mean over {options.dim}")
         if self.rejected:
             words.append(f"transients left out: {' '.join(str(one + 1) for one in self.rejected)}")
         return ", ".join(words) + "."
@@ -253,25 +256,17 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         on_water, options = False, replace(options, ppmlim=units.nucleus(data.nucleus).ppmlim)
         compared["ppmlim"] = options.ppmlim
         alignment, method = _registered(fids, axes, options, target, compared)
-    noise = measure_noise(fids, axes, options.ppmlim)
-    left_out = {}
+    noise, left_out = measure_noise(fids, axes, options.ppmlim), {}
     # Voxels do differ, and beside water that is not suppressed all lines lie on its tails.
     if options.refine and not of_water and not any(axis < 3 for axis in layout.run):
-
-        def repeat(index: int, ranges: tuple) -> Alignment:
-            return _registered(fids[index : index + 1], axes, options, target, compared | {"exclude": ranges})[0]
-
-        alignment, left_out = align_without_foreign_regions(
-            fids, noise, alignment, axes, options.ppmlim, layout.groups, repeat
-        )
+        alignment, left_out = _without_foreign(fids, noise, alignment, axes, layout, options, target, compared)
     if options.moving_window:
         alignment = _moving(fids, alignment, options.moving_window, axes, left_out, compared)
     alignment, coherence = _kept_from_harm(fids, noise, alignment, axes, options.ppmlim)
     alignment = flag_spikes(alignment, of_spikes, noise, fids.shape[-1])
     conditions = None
     if len(layout.run) == 1 and layout.run[0] > 3 and not options.edit_order and not of_water:
-        regions = regions_of(fids, axes, options.ppmlim)
-        conditions = find_conditions(fids, noise, alignment, axes, regions, left_out)
+        conditions = find_conditions(fids, noise, alignment, axes, options.ppmlim, left_out)
     subspectra, offset = None, None
     lost = (alignment.flag == "weak").mean() > 0.5  # noise has nothing that could be matched
     if layout.edit is not None and layout.grid[layout.edit] > 1 and target is None and not lost:
@@ -294,7 +289,8 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         on_water=on_water,
         conditions=conditions,
     )
-    return _without_outliers(out) if options.reject_outliers else out
+    out = _without_outliers(out) if options.reject_outliers else out
+    return _averaged(out, layout) if options.average else out
 
 
 def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tuple[Alignment, str]:
@@ -306,6 +302,15 @@ def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tu
         return align_transients(fids, axes, proposal=proposal, reference=target, **compared), method
     keep_mean = target is not None or getattr(proposal, "absolute", False)
     return unrefined_alignment(fids, proposal, axes, keep_mean=keep_mean, **compared), method
+
+
+def _without_foreign(fids, noise, alignment, axes, layout, options, target, compared) -> tuple[Alignment, dict]:
+    """Repeat the alignment without regions that metabolites do not own; return it, and the regions by set."""
+
+    def repeat(index: int, ranges: tuple) -> Alignment:
+        return _registered(fids[index : index + 1], axes, options, target, compared | {"exclude": ranges})[0]
+
+    return align_without_foreign_regions(fids, noise, alignment, axes, options.ppmlim, layout.groups, repeat)
 
 
 def _moving(fids, alignment: Alignment, width: int, axes, left_out: dict, compared: dict) -> Alignment:
@@ -328,6 +333,21 @@ def _kept_from_harm(fids, noise, alignment: Alignment, axes, ppmlim) -> tuple[Al
         plain = unrefined_alignment(fids[fallen], lambda _: (zero, zero), axes, ppmlim=ppmlim, keep_mean=True)
         alignment = alignment.with_sets(fallen, plain)
     return alignment, coherence
+
+
+def _averaged(aligned: AlignedData, layout: _Layout) -> AlignedData:
+    """Return the weighted mean of the transients in place of them."""
+    weights = averaging_weights(aligned.alignment)
+    kept = np.setdiff1d(np.arange(weights.shape[1]), aligned.rejected)
+    shape = [1] * len(layout.shape)
+    for axis in layout.sets:
+        shape[axis] = layout.shape[axis]
+    shape[layout.run[0]] = len(kept)
+    # Sets and transients in the order of the file's axes.
+    order = np.argsort([*layout.sets, *layout.run])
+    weights = weights[:, kept] / np.maximum(weights[:, kept].sum(1, keepdims=True), np.finfo(float).tiny)
+    weights = weights.reshape(*layout.grid, len(kept)).transpose(order).reshape(shape)
+    return replace(aligned, data=weighted_mean(aligned.data, aligned.options.dim, weights))
 
 
 def _without_outliers(aligned: AlignedData) -> AlignedData:
@@ -386,6 +406,12 @@ def _check_fits(options: AlignOptions, data: MrsData, layout: _Layout) -> None:
         )
     if width and any(axis < 4 for axis in layout.run):
         raise OptionError("voxels do not follow each other in time", option="moving_window", remedy="leave it out")
+    if options.average and (len(layout.run) > 1 or layout.run[0] < 4):
+        raise OptionError(
+            "works along one dimension of transients",
+            option="average",
+            remedy="leave it out, or choose another `dim`",
+        )
     if options.reject_outliers and (len(layout.run) > 1 or layout.run[0] < 4):
         raise OptionError(
             "works along one dimension of transients",
@@ -497,8 +523,9 @@ def align_image(
 
     target = None if reference is None else from_image(reference, name=name(reference) or "the reference")
     aligned = align_data(from_image(image, name=file or name(image)), options, reference=target)
-    out = image.copy() if not options.edit_order else type(image)(image_of(aligned.data))
-    if aligned.rejected and not options.edit_order:
+    reshaped = bool(options.edit_order or options.average)
+    out = type(image)(image_of(aligned.data)) if reshaped else image.copy()
+    if aligned.rejected and not reshaped:
         from nifti_mrs.tools import split
 
         out, _ = split(out, options.dim, list(aligned.rejected))

@@ -22,7 +22,7 @@ from ..core.errors import OptionError
 from ..core.transients import apply_shift_phase
 from ..io.nifti import MrsData, divided
 from ..registration.alignment import Alignment
-from .coherence import Regions, usable_transients
+from .coherence import regions_of, usable_transients
 from .options import AlignOptions
 
 __all__ = ["ORDERS", "Conditions", "declared_conditions", "find_conditions", "labels_of_order"]
@@ -109,8 +109,8 @@ def find_conditions(
     noise: np.ndarray,
     alignment: Alignment,
     axes: Axes,
-    regions: Regions,
-    left_out: dict[int, tuple] | None = None,
+    ppmlim: tuple[float, float] | None,
+    left_out: dict[int, tuple],
 ) -> Conditions | None:
     """Return the conditions along the dimension of transients; None for a single one.
 
@@ -123,12 +123,12 @@ def find_conditions(
     alignment : Alignment
         Of the same.
     axes : Axes
-    regions : Regions
-        Their window counts.
+    ppmlim : (float, float) or None
+        Window that counts.
     left_out : dict of tuples of ForeignRegion, by number of the set
         Regions that do not count.
     """
-    n = fids.shape[2]
+    n, regions = fids.shape[2], regions_of(fids, axes, ppmlim)
     if not _FEWEST <= n <= _MOST_TRANSIENTS or len(fids) > _MOST_SETS or not regions.window.any():
         return None
     gram, energy, pairs = np.zeros((n, n)), 0.0, np.zeros((n, n))
@@ -137,7 +137,7 @@ def find_conditions(
         if len(used) < _FEWEST:
             continue
         inside = regions.window.copy()
-        for region in (left_out or {}).get(index, ()):
+        for region in left_out.get(index, ()):
             inside &= ~((regions.ppm >= region.low) & (regions.ppm < region.high))
         shift, phase = alignment.shift_hz[index, used], alignment.phase_deg[index, used]
         moved = apply_shift_phase(one[:, used], shift, phase, axes.dwelltime)

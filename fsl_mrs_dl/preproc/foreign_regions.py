@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -189,7 +190,7 @@ def align_without_foreign_regions(
     (Alignment, dict)
         And the regions that sets were aligned without, by number of the set.
     """
-    regions = regions_of(fids, axes, ppmlim, late=True)
+    regions, early = regions_of(fids, axes, ppmlim, late=True), regions_of(fids, axes, ppmlim)
     if len(fids) > _MOST_SETS or not regions.owned.any():
         return alignment, {}
     by_group: dict[int, list[ForeignRegion]] = {}
@@ -202,49 +203,94 @@ def align_without_foreign_regions(
             by_group.setdefault(int(groups[index]), []).extend(
                 foreign_regions(one[:, used], noise[index][:, used], shift, phase, axes, regions)
             )
-    left_out, early = {}, regions_of(fids, axes, ppmlim)
+    left_out = {}
     for index, one in enumerate(fids):
         used = usable_transients(alignment, index, one)
-        if used.sum() < 3:
-            continue
-        one, sd = one[:, used], noise[index][:, used]
+        if used.sum() > 2:
+            trials = _Trials(one[:, used], noise[index][:, used], used, axes, regions, early, partial(repeat, index))
+            best, without = trials.without_risen(alignment.sets([index]), _joined(by_group.get(int(groups[index]), [])))
+            best, without = trials.without_pulling(best, without)
+            if without:
+                alignment, left_out[index] = alignment.with_sets([index], best), without
+    return alignment, left_out
 
-        def measured(where: Regions, shift=0, phase=0, fids=one, sd=sd) -> Energies:
-            return energies(fids, sd, shift, phase, axes, where)
 
-        def estimates(of: Alignment, k: int, used=used) -> tuple[np.ndarray, np.ndarray]:
-            return of.shift_hz[k, used], of.phase_deg[k, used]
+@dataclass(frozen=True)
+class _Trials:
+    """Alignments of one set without regions, which are kept only if metabolites are no less coherent.
 
-        without = _joined(by_group.get(int(groups[index]), []))
-        if without:
-            again = repeat(index, tuple((region.low, region.high) for region in without))
-            both = estimates(alignment, index), estimates(again, 0)
-            foreign = np.any([(regions.ppm >= region.low) & (regions.ppm < region.high) for region in without], axis=0)
-            before, old, new = (measured(regions, *moved).coherent[foreign].sum() for moved in ((0, 0), *both))
-            # Metabolites' lines become as coherent without being compared.
-            less = new < before + _MOST_KEPT * (old - before)
-            # Late in the FID an echo may reach into the region of a singlet.
-            start, old, new = (measured(early, *moved) for moved in ((0, 0), *both))
-            owned = _believed(start, old, early).owned
-            if less and new.coherent[owned].sum() >= (1 - _LOST) * old.coherent[owned].sum():
-                alignment, left_out[index] = alignment.with_sets([index], again), without
+    Attributes
+    ----------
+    fids : complex array, shape (n_channels, n_used, n_points)
+    noise : ndarray, shape (n_channels, n_used)
+    used : bool ndarray, shape (n_transients,)
+    axes : Axes
+    regions, early : Regions
+        With late ends of the FIDs, and without.
+    repeat : callable
+        Ranges in ppm to the :class:`Alignment` without these, of one set.
+    """
+
+    fids: np.ndarray
+    noise: np.ndarray
+    used: np.ndarray
+    axes: Axes
+    regions: Regions
+    early: Regions
+    repeat: Callable[[tuple], Alignment]
+
+    def moves(self, alignment: Alignment) -> tuple[np.ndarray, np.ndarray]:
+        """Return the shifts and phases of the transients that are used."""
+        return alignment.shift_hz[0, self.used], alignment.phase_deg[0, self.used]
+
+    def measured(self, where: Regions, alignment: Alignment | None = None) -> Energies:
+        """Return the energies of aligned transients, or of those as they are."""
+        moves = (0, 0) if alignment is None else self.moves(alignment)
+        return energies(self.fids, self.noise, *moves, self.axes, where)
+
+    def again(self, without: tuple[ForeignRegion, ...]) -> Alignment:
+        """Return the alignment without regions."""
+        return self.repeat(tuple((region.low, region.high) for region in without))
+
+    def without_risen(self, alignment: Alignment, without) -> tuple[Alignment, tuple[ForeignRegion, ...]]:
+        """Return the alignment without regions that became coherent, and these, if they are less coherent by it."""
+        if not without:
+            return alignment, ()
+        again = self.again(without)
+        foreign = np.any([(self.regions.ppm >= one.low) & (self.regions.ppm < one.high) for one in without], axis=0)
+        before, old, new = (
+            self.measured(self.regions, one).coherent[foreign].sum() for one in (None, alignment, again)
+        )
+        # Metabolites' lines become as coherent without being compared.
+        less = new < before + _MOST_KEPT * (old - before)
+        # Late in the FID an echo may reach into the region of a singlet.
+        start, old, new = (self.measured(self.early, one) for one in (None, alignment, again))
+        owned = _believed(start, old, self.early).owned
+        if less and new.coherent[owned].sum() >= (1 - _LOST) * old.coherent[owned].sum():
+            return again, without
+        return alignment, ()
+
+    def without_pulling(self, alignment: Alignment, left_out) -> tuple[Alignment, tuple[ForeignRegion, ...]]:
+        """Return the alignment without regions that pull it, and all that are left out, if metabolites gain."""
         for _ in range(_MOST_REPEATS):
-            moved = estimates(alignment, index)
-            if _coherence(measured(early, *moved), _without(early, left_out.get(index, ())).owned) > _ENOUGH_COHERENCE:
+            if (
+                _coherence(self.measured(self.early, alignment), _without(self.early, left_out).owned)
+                > _ENOUGH_COHERENCE
+            ):
                 break
-            loose, echo = _loosest_region(one, sd, *moved, axes, regions), _echo_region(one, axes, regions)
-            for region in filter(None, (loose, echo)):
-                without = _joined([*left_out.get(index, ()), region])
-                judged = _without(early, without)
-                if without == left_out.get(index, ()) or not judged.owned.any():
+            loose = _loosest_region(self.fids, self.noise, *self.moves(alignment), self.axes, self.regions)
+            for region in filter(None, (loose, _echo_region(self.fids, self.axes, self.regions))):
+                without = _joined([*left_out, region])
+                judged = _without(self.early, without)
+                if without == left_out or not judged.owned.any():
                     continue
-                again = repeat(index, tuple((region.low, region.high) for region in without))
-                if has_fallen(measured(early, *estimates(again, 0)), measured(early, *moved), judged):
-                    alignment, left_out[index] = alignment.with_sets([index], again), without
+                again = self.again(without)
+                if has_fallen(self.measured(self.early, again), self.measured(self.early, alignment), judged):
+                    alignment, left_out = again, without
                     break
             else:
                 break
-    return alignment, left_out
+        return alignment, left_out
 
 
 def _without(regions: Regions, left_out) -> Regions:

@@ -44,6 +44,8 @@ class AlignOptions:
         :data:`fsl_mrs_dl.preproc.conditions.ORDERS`; they become a dimension of their own.
     reject_outliers : bool
         Leave transients out of the result that are outliers or failed, in any of their sub-spectra.
+    average : bool
+        Average the aligned transients, weighted with their inverse noise variance, without outliers.
     device : str or torch.device
         'auto', 'cpu' or 'cuda'.
     """
@@ -58,12 +60,23 @@ class AlignOptions:
     edit_dim: str | None = "DIM_EDIT"
     edit_order: str | None = None
     reject_outliers: bool = False
+    average: bool = False
     device: object = "auto"
 
     @classmethod
     def from_arguments(cls, args: dict, **more) -> AlignOptions:
         """Return the options of parsed arguments (see :func:`add_align_arguments`), with ``more`` in place of some."""
-        names = ("dim", "method", "model", "refine", "absolute", "moving_window", "reject_outliers", "edit_order")
+        names = (
+            "dim",
+            "method",
+            "model",
+            "refine",
+            "absolute",
+            "moving_window",
+            "reject_outliers",
+            "edit_order",
+            "average",
+        )
         options = {name: args[name] for name in names}
         options["ppmlim"] = tuple(args["ppmlim"]) if args["ppmlim"] else None
         options["edit_dim"] = None if args["edit_dim"].lower() == "none" else args["edit_dim"]
@@ -178,6 +191,12 @@ def add_align_arguments(group) -> None:
         dest="reject_outliers",
         action="store_true",
         help="leave outliers and failed transients out (default: they are only flagged)",
+    )
+
+    group.add_argument(
+        "--average",
+        action="store_true",
+        help="write the mean of the aligned transients, weighted with their inverse noise variance, without outliers",
     )
 
 

@@ -55,6 +55,8 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
             sentences.append(
                 f"{named} {'was' if single else 'were'} not found{where}; the mean frequency was not changed."
             )
+    if aligned.options.average:
+        sentences.append("Averaged with weights from noise, without outliers.")
     if aligned.rejected:
         sentences.append(f"Left out: {list_numbers([one + 1 for one in aligned.rejected])} (counted from 1).")
     return " ".join(sentences)
