@@ -168,6 +168,23 @@ def add_align_arguments(group) -> None:
         metavar="N",
         help="compare each transient with about N neighbours in time, for line shapes that drift",
     )
+    _add_edit_arguments(group)
+    group.add_argument(
+        "--reject-outliers",
+        dest="reject_outliers",
+        action="store_true",
+        help="leave outliers and failed transients out (default: they are only flagged)",
+    )
+
+    group.add_argument(
+        "--average",
+        action="store_true",
+        help="write the mean of the aligned transients, weighted with their inverse noise variance, without outliers",
+    )
+
+
+def _add_edit_arguments(group) -> None:
+    """Add the options of edited data."""
     group.add_argument(
         "--edit-dim",
         dest="edit_dim",
@@ -185,18 +202,6 @@ def add_align_arguments(group) -> None:
             "order of edit conditions that lie in --dim itself: halves, alternating, AABB, ABBA or four-step; they"
             " become a dimension of their own"
         ),
-    )
-    group.add_argument(
-        "--reject-outliers",
-        dest="reject_outliers",
-        action="store_true",
-        help="leave outliers and failed transients out (default: they are only flagged)",
-    )
-
-    group.add_argument(
-        "--average",
-        action="store_true",
-        help="write the mean of the aligned transients, weighted with their inverse noise variance, without outliers",
     )
 
 
