@@ -140,7 +140,7 @@ def find_conditions(
         for region in left_out.get(index, ()):
             inside &= ~((regions.ppm >= region.low) & (regions.ppm < region.high))
         shift, phase = alignment.shift_hz[index, used], alignment.phase_deg[index, used]
-        moved = apply_shift_phase(one[:, used], shift, phase, axes.dwelltime)
+        moved = apply_shift_phase(one[:, used, : len(regions.weight)], shift, phase, axes.dwelltime)
         products, of_mean = _products(moved, noise[index][:, used], regions.weight, inside)
         place = np.ix_(used, used)
         gram[place] += products
