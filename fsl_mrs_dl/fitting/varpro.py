@@ -299,6 +299,16 @@ class _Newton:
         promised = (step * (2 * self.pull / self.size - (self.scaled @ step[..., None])[..., 0])).sum(-1)
         return step / self.size, promised
 
+    def trial(
+        self, rows: _Rows, lower: torch.Tensor, upper: torch.Tensor, *, bounded: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the next points within bounds ``(rows, n_theta)`` and the decrease of the cost that each promises."""
+        if bounded:
+            step, promised = self.bounded(rows.damping, lower - rows.theta, upper - rows.theta)
+        else:
+            step, promised = self.damped(rows.damping)
+        return (rows.theta + step).clamp(lower, upper), promised
+
     def bounded(
         self, damping: torch.Tensor, lowest: torch.Tensor, highest: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -360,9 +370,8 @@ def solve(
     eliminate : Elimination, optional
         Applied to columns and derivatives; ``target`` has it applied already.
     exact_after : int, optional
-        Trial points after which a spectrum's steps follow the curvature of the cost itself, from differences of its
-        gradient; the usual approximation leaves out the residual's part, with which it takes hundreds of steps where
-        the model is far from the data.  Steps that would pass a bound are then shortened one parameter at a time.
+        Trial points after which steps follow the curvature of the cost itself, for spectra far from the model; steps
+        that would pass a bound are shortened in that parameter alone.
 
     Returns
     -------
@@ -378,9 +387,7 @@ def solve(
         if len(rows.index) == 0:
             break
         if exact_after is not None:
-            late = rows.rough & (state.n_iter[rows.index] >= exact_after)
-            if late.any():
-                _use_exact_curvature(problem, derivatives, rows, late.nonzero()[:, 0], lower, upper)
+            _use_exact_curvature(problem, derivatives, rows, state.n_iter[rows.index] >= exact_after, lower, upper)
         newton = _Newton.at(rows, lower, upper, fixed)
         noise = torch.maximum(rows.cost, 1e3 * rounding**2 * rows.energy) / (2 * target.shape[-1])
         done = newton.decrement < tolerance**2 * noise
@@ -392,11 +399,7 @@ def solve(
             rows.keep(~done)
             if len(rows.index) == 0:
                 break
-        if exact_after is None:
-            step, promised = newton.damped(rows.damping)
-        else:
-            step, promised = newton.bounded(rows.damping, lower - rows.theta, upper - rows.theta)
-        trial = (rows.theta + step).clamp(lower, upper)
+        trial, promised = newton.trial(rows, lower, upper, bounded=exact_after is not None)
         point = problem.evaluate(rows.target, rows.weighted, trial, rows.free)
         state.n_iter[rows.index] += 1
         won = _adapt_damping(rows, point.cost, promised)
@@ -492,11 +495,15 @@ def _use_exact_curvature(
     lower: torch.Tensor,
     upper: torch.Tensor,
 ) -> None:
-    """Replace the Gauss-Newton matrices of the rows ``late`` by half the second derivatives of the cost.
+    """Replace the Gauss-Newton matrices of rows that are ``late`` by half the second derivatives of the cost.
 
-    These are differences of the gradient, which is exact.  Where they are not positive definite their eigenvalues take
+    Those leave out the part of the residual, and take hundreds of steps where the model is far from the data.  These are
+    differences of the gradient, which is exact.  Where they are not positive definite their eigenvalues take
     the other sign, so that a step leads down in any case (Dauphin et al., doi 10.48550/arXiv.1406.2572).
     """
+    late = (late & rows.rough).nonzero()[:, 0]
+    if not len(late):
+        return
     theta, gradient, system = rows.theta[late], rows.gradient[late], rows.system[late]
     n, n_theta = theta.shape
     diagonal = system.diagonal(dim1=-2, dim2=-1)
