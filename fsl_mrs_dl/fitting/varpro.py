@@ -390,13 +390,11 @@ def solve(
             _use_exact_curvature(problem, derivatives, rows, state.n_iter[rows.index] >= exact_after, lower, upper)
         newton = _Newton.at(rows, lower, upper, fixed)
         noise = torch.maximum(rows.cost, 1e3 * rounding**2 * rows.energy) / (2 * target.shape[-1])
-        done = newton.decrement < tolerance**2 * noise
         # A step that promises less than the rounding of the cost cannot be told from none.
-        done |= newton.decrement < rounding * rows.cost
-        state.converged[rows.index[done]] = True
+        done = (newton.decrement < tolerance**2 * noise) | (newton.decrement < rounding * rows.cost)
         if done.any():
             newton.keep(~done)
-            rows.keep(~done)
+            _finish(rows, state, done)
             if len(rows.index) == 0:
                 break
         trial, promised = newton.trial(rows, lower, upper, bounded=exact_after is not None)
@@ -408,11 +406,14 @@ def solve(
             better = slice(None) if won.all() else won.nonzero()[:, 0]
             _accept(problem, derivatives, rows, state, better, trial[better], point[better])
         # Not even tiny steps improve it: the minimum, as far as rounding allows.
-        stuck = rows.damping > 1e8
-        if stuck.any():
-            state.converged[rows.index[stuck]] = True
-            rows.keep(~stuck)
+        _finish(rows, state, rows.damping > 1e8)
     return state
+
+
+def _finish(rows: _Rows, state: Solution, done: torch.Tensor) -> None:
+    """Mark the rows ``done`` as converged, and drop them."""
+    state.converged[rows.index[done]] = True
+    rows.keep(~done)
 
 
 def _begin(
@@ -497,8 +498,8 @@ def _use_exact_curvature(
 ) -> None:
     """Replace the Gauss-Newton matrices of rows that are ``late`` by half the second derivatives of the cost.
 
-    Those leave out the part of the residual, and take hundreds of steps where the model is far from the data.  These are
-    differences of the gradient, which is exact.  Where they are not positive definite their eigenvalues take
+    Those leave out the part of the residual, and take hundreds of steps where the model is far from the data.  These
+    are differences of the gradient, which is exact.  Where they are not positive definite their eigenvalues take
     the other sign, so that a step leads down in any case (Dauphin et al., doi 10.48550/arXiv.1406.2572).
     """
     late = (late & rows.rough).nonzero()[:, 0]
