@@ -193,7 +193,7 @@ def challenge() -> None:
 
 
 def made_artefacts(n: int, seed: int, models) -> None:
-    """Print how often artefacts of known size are named, one at a seconds."""
+    """Print how often artefacts of known size are named, one at a time."""
     study = STUDIES["3 T PRESS 35 ms"]
     basis = basis_of(study, 35.0)
     axes = Axes(1024, basis.dwelltime, basis.spec_freq_mhz)
