@@ -18,6 +18,7 @@ __all__ = [
     "progress_bar",
     "link",
     "read_basis",
+    "read_data",
 ]
 
 
@@ -45,6 +46,16 @@ def read_basis(path):
     for note in basis.notes:
         print(f"{path}: {note}.")
     return basis
+
+
+def read_data(path, *, header_only: bool = False):
+    """Read a NIfTI-MRS file, or only its header, and print what was repaired."""
+    from ..io import nifti
+
+    data = nifti.load_header(path) if header_only else nifti.load(path)
+    for note in data.notes:
+        print(f"{path}: {note}.")
+    return data
 
 
 def new_file(path: Path, overwrite: bool) -> Path:

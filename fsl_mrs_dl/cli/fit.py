@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .common import add_common_arguments, link, progress_bar, say
+from .common import add_common_arguments, link, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -67,7 +67,7 @@ def run(args) -> None:
     check_fsl_mrs_options(args)
     inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
-    data = nifti.load(args.data)
+    data = read_data(args.data)
     denoise.warn(args, data.header)
     fitted = _fit(args, data)
     options = options_text(args, fitted.fit.network_note)
@@ -124,9 +124,11 @@ def _fit(args, data):
             options,
             average_over=args.average or (),
             conjugate=args.conjfid,
-            water=nifti.load(args.h2o) if args.h2o else None,
+            water=read_data(args.h2o) if args.h2o else None,
             progress=advance,
         )
+    for note in fitted.data.notes[len(data.notes) :]:
+        print(f"{args.data}: {note}.")
     if args.conjfid is None and fitted.conjugated:
         print(
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate);"

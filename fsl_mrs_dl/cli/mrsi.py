@@ -7,7 +7,7 @@ from pathlib import Path
 import configargparse
 
 from ..core.errors import OptionError
-from .common import add_common_arguments, link, progress_bar, say
+from .common import add_common_arguments, link, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -69,7 +69,6 @@ def run(args) -> None:
     """Fit a volume and write its maps."""
     import time
 
-    from ..io import nifti
     from ..io import output as output_module
     from ..mrsi import assemble, plan
     from ..mrsi import run as run_module
@@ -83,7 +82,7 @@ def run(args) -> None:
     begun = time.perf_counter()
     inputs = tuple(name for name in (args.data, args.basis, args.mask, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
-    about = nifti.load_header(args.data)
+    about = read_data(args.data, header_only=True)
     denoise.warn(args, about.header)
     basis = chosen_basis(args, about)
     options = fit_options(args, basis)
@@ -101,6 +100,8 @@ def run(args) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
     )
+    for note in job.volume.about.notes[len(about.notes) :]:
+        print(f"{args.data}: {note}.")
     if job.conjugated and args.conjfid is None and not args.resume:
         print(
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate); --no_conj_fid"

@@ -13,7 +13,8 @@ from ..core.errors import DataError, OptionError
 from ..core.metabolites import name_among
 from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
-from ..io.nifti import MrsData, check_fids
+from ..io.header_keys import start_time_s
+from ..io.nifti import MrsData, check_fids, from_echo
 from ..physics.macromolecules import add_macromolecules
 from .artefacts import Artefact, artefacts_before
 from .model_choice import usual_spectral_model
@@ -170,6 +171,7 @@ def fit_data(
     ------
     DataError, BasisError, OptionError
     """
+    data = from_echo(data)
     check_fids(data)
     if options is None:
         options = FitOptions(spectral_model=usual_spectral_model(basis, data.dim_tags).name)
@@ -201,19 +203,24 @@ def fit_data(
 
 
 def with_times(options: FitOptions, data: MrsData) -> FitOptions:
-    """Return the options with echo and repetition time of the file's header, where they have none."""
-    echo, repetition = (_seconds(data.header.get(name)) for name in ("EchoTime", "RepetitionTime"))
+    """Return the options with echo, repetition and start time of the file's header, where they have none."""
+    start = start_time_s(data.header)
     return replace(
         options,
-        echo_time_s=options.echo_time_s or echo,
-        repetition_time_s=options.repetition_time_s or repetition,
+        echo_time_s=options.echo_time_s or _time_of(data.header, "EchoTime"),
+        repetition_time_s=options.repetition_time_s or _time_of(data.header, "RepetitionTime"),
+        start_time_s=options.start_time_s if options.start_time_s is not None else start,
     )
 
 
-def _seconds(value) -> float | None:
-    """Return a time of a header as a number; None where it is none."""
-    value = value[0] if isinstance(value, (list, tuple)) and value else value
-    return float(value) if isinstance(value, (int, float)) and 0 < value < 100 else None
+def _time_of(header: dict, key: str) -> float | None:
+    """Return a time of a header in seconds, the mean of one that varies along a dimension; None where there is none."""
+    values = [header.get(key)]
+    for number in (5, 6, 7):
+        varying = (header.get(f"dim_{number}_header") or {}).get(key)
+        values = varying if isinstance(varying, list) else values
+    times = [float(value) for value in values if isinstance(value, (int, float)) and value > 0]
+    return sum(times) / len(times) if times else None
 
 
 def _water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
@@ -224,6 +231,7 @@ def _water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
     DataError
         If they were not acquired as the data were.
     """
+    water = from_echo(water)
     check_fids(water)
     if abs(water.dwelltime / data.dwelltime - 1) > 1e-3:
         raise DataError(

@@ -31,6 +31,8 @@ class FitOptions:
     echo_time_s, repetition_time_s : float, optional
         That macromolecules of the in-vivo model are weighted for, in seconds; the usual ones of a brain scan by
         default.
+    start_time_s : float, optional
+        Time of the first point after the echo, in seconds; 0 by default.
     model : str
         One of :data:`fsl_mrs_dl.physics.signal_model.MODELS`.
     ppmlim : (float, float), optional
@@ -67,6 +69,7 @@ class FitOptions:
     mm: str | None = None
     echo_time_s: float | None = None
     repetition_time_s: float | None = None
+    start_time_s: float | None = None
     model: str = "voigt"
     ppmlim: tuple[float, float] | None = None
     baseline: str = "poly, 2"

@@ -178,6 +178,7 @@ class DlQuant:
         if options.spectral_model != "in-vivo":
             return options
         import sys
+        from dataclasses import replace
 
         from ..core.errors import FslMrsDlError
         from ..fitting.data import with_times
@@ -185,7 +186,8 @@ class DlQuant:
         from ..physics.in_vivo_components import priors_table
 
         try:
-            options = with_times(options, load_header(args.data))
+            # FSL-MRS puts basis sets on the data's grid itself, from the echo on.
+            options = replace(with_times(options, load_header(args.data)), start_time_s=0.0)
         except FslMrsDlError:
             return options  # FSL-MRS reports what is wrong with the file
         usual = priors_table()["usual"]

@@ -15,6 +15,7 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.errors import BasisError
 from ..core.metabolites import name_among
+from ..core.resampling import resample
 from .basis_files import BasisEntry, check_alike, chosen_entries, named_or_refused, read_entries
 from .lcmodel_basis import echo_time_of
 
@@ -198,36 +199,28 @@ class Basis:
         widths = tuple(self.widths_hz[i] for i in rows) if self.widths_hz else ()
         return replace(self, fids=self.fids[rows], names=tuple(self.names[i] for i in rows), widths_hz=widths)
 
-    def resampled(self, dwelltime: float, n_points: int) -> np.ndarray:
-        """Return the basis FIDs on another time grid, complex ``(n_metabs, n_points)``.
+    def resampled(self, dwelltime: float, n_points: int, start: float = 0.0) -> np.ndarray:
+        """Return the basis FIDs on another time grid, complex ``(n_metabs, n_points)``, see
+        :func:`fsl_mrs_dl.core.resampling.resample`.
 
-        Band-limited interpolation: the spectrum is cut or padded with zeros to the new bandwidth, then the FID to the
-        new length.  The last requested point may lie behind the set's by half a dwell time, which is more than the
-        rounding of dwell times in headers.
+        The last requested point may lie behind the set's by half a dwell time, which is more than the rounding of dwell
+        times in headers.  Grids that drift apart by less than a hundredth of a dwell time are one.  ``start`` is the
+        time of the first point in seconds.
 
         Raises
         ------
         BasisError
             If the set is too short in time.
         """
-        have, need = (self.n_points - 1) * self.dwelltime, (n_points - 1) * dwelltime
+        have, need = (self.n_points - 1) * self.dwelltime, (n_points - 1) * dwelltime + start
         if need - have > 0.5 * max(self.dwelltime, dwelltime):
             raise BasisError(
                 f"{self.source}: covers {have * 1e3:.0f} ms, the data need {need * 1e3:.0f} ms",
                 remedy="simulate it with more points, or shorten the data",
             )
-        # As LCModel and FSL-MRS do: whole bins are added or taken away on both sides of the spectrum.
-        bins = (1 / dwelltime - self.bandwidth) / (self.bandwidth / self.n_points)
-        half = int(np.round(bins / 2))
-        spectrum = np.fft.fftshift(np.fft.fft(self.fids, axis=-1), axes=-1)
-        if half < 0:
-            spectrum = spectrum[:, -half:half]
-        elif half > 0:
-            spectrum = np.pad(spectrum, ((0, 0), (half, half)))
-        fids = np.fft.ifft(np.fft.ifftshift(spectrum, axes=-1), axis=-1) * (spectrum.shape[1] / self.n_points)
-        if fids.shape[1] < n_points:
-            fids = np.pad(fids, ((0, 0), (0, n_points - fids.shape[1])))
-        return fids[:, :n_points]
+        if not start and n_points <= self.n_points and n_points * abs(dwelltime / self.dwelltime - 1) < 0.01:
+            return self.fids[:, :n_points]
+        return resample(self.fids, self.dwelltime, dwelltime, n_points, start)
 
     def check_match(self, spec_freq_mhz: float, nucleus_name: str, data_name: str = "the data") -> None:
         """Check that the set is meant for data of that spectrometer frequency and nucleus.

@@ -172,10 +172,11 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
                 f"{output}: the unfinished run was made with another {name} ({was}, now {now})",
                 remedy="`overwrite` begins anew",
             )
+    volume = open_volume(request.data, scratch)
     return Job(
-        volume=open_volume(request.data, scratch),
+        volume=volume,
         basis=request.basis,
-        options=request.options,
+        options=with_times(request.options, volume.about),
         volume_options=request.volume_options,
         scratch=scratch,
         signature=request.signature,
@@ -186,8 +187,9 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
 
 def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple[Job, FitResults]:
     """Return the job of a new run, and fits of its pilot voxels."""
-    data, options = request.data, request.options
+    data = request.data
     volume = open_volume(data, scratch)
+    options = with_times(request.options, volume.about)
     axes = volume.about.axes.with_points(volume.n_points)
     request.basis.check_match(axes.spec_freq_mhz, axes.nucleus, str(data))
     inside = np.ones(volume.grid, bool) if request.mask is None else load_mask(request.mask, volume)
@@ -232,10 +234,9 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
 def _settled_model(job: Job) -> PreparedModel:
     """Return the in-vivo model with the window and the priors of the pilot voxels; no chunk decides them again."""
     fids = _scaled_fids(job, job.volume.fids(job.pilot))
-    options = with_times(job.options, job.volume.about)
     # With one thread: a run on another machine is to have the same.
     with parallel_module.one_thread():
-        return prepare_in_vivo(fids, job.basis, job.axes, options)
+        return prepare_in_vivo(fids, job.basis, job.axes, job.options)
 
 
 def _scaled_fids(job: Job, fids: np.ndarray) -> np.ndarray:

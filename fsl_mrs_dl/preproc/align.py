@@ -11,7 +11,7 @@ from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
 from ..core.transients import apply_shift_phase, combination
-from ..io.nifti import MrsData, check_fids, from_image, processing_record, without
+from ..io.nifti import MrsData, as_stored, check_fids, from_image, processing_record, without
 from ..registration.alignment import Alignment, align_transients
 from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
 from .coherence import Coherence, measure_coherence, measure_noise, regions_of
@@ -478,7 +478,7 @@ def align_image(
 
         out, _ = split(out, options.dim, list(aligned.rejected))
     # The object conjugates on the way in as on the way out.
-    out[:] = aligned.data.fids.reshape(out.image.shape)
+    out[:] = as_stored(aligned.data).reshape(out.image.shape)
     target_name = None if reference is None else name(reference) or "a reference"
     record = processing_record("Frequency and phase correction", aligned.details(command, target_name))
     steps = out.hdr_ext["ProcessingApplied"] if "ProcessingApplied" in out.hdr_ext else []
