@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ __all__ = [
     "write_whole",
     "processed_file",
     "progress_bar",
-    "link",
     "read_basis",
     "read_data",
 ]
@@ -101,18 +99,6 @@ class progress_bar:
     def __exit__(self, *exc):
         if self.bar is not None:
             self.bar.close()
-
-
-def link(folder: Path, final: Path, name: str, target: Path) -> None:
-    """Link the results to their input by a relative link, as FSL-MRS does."""
-
-    ending = (
-        "".join(target.suffixes[-2:])
-        if target.name.lower().endswith(".nii.gz")
-        else (target.suffix if name == "data" else "")
-    )
-    link = folder / f"{name}{ending}"
-    link.symlink_to(os.path.relpath(target.resolve(), final.resolve()))
 
 
 def processed_file(args, data) -> Path:

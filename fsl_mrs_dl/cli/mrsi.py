@@ -7,7 +7,7 @@ from pathlib import Path
 import configargparse
 
 from ..core.errors import OptionError
-from .common import add_common_arguments, link, progress_bar, read_data, say
+from .common import add_common_arguments, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -136,14 +136,14 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
     """Write a volume's folder of results; returns some values of the maps."""
     from ..io import output as output_module
     from ..mrsi import assemble
+    from ..results.write import write_inputs
 
     say(args, "Writing maps and spectra")
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-        values = assemble.write_results(
-            folder, job, options_text=options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot
-        )
-        link(folder, args.output, "data", Path(args.data))
-        link(folder, args.output, "basis", Path(args.basis))
+        note = pilot.fit.network_note if pilot else ""
+        text = options_text(args, job.basis, job.options, note)
+        values = assemble.write_results(folder, job, options_text=text, pilot=pilot)
+        write_inputs(folder, args.output, job.volume.about.path or Path(args.data), None, job.basis)
         if args.report and pilot is not None:
             from ..results.reports.fit import write_fit_report
 

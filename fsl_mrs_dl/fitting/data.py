@@ -83,7 +83,7 @@ def choose_basis(
         basis = replace(basis, fids=basis.fids.conj(), notes=(), conjugated=conjugate)
     basis.check_match(data.spec_freq_mhz, data.nucleus, data.name)
     basis = basis.select(None if keep is None else list(keep), None if ignore is None else list(ignore))
-    return basis if mm is None else add_macromolecules(basis, mm)
+    return basis if mm is None else add_macromolecules(basis, mm).sorted()
 
 
 def average(data: MrsData, tag: str) -> MrsData:

@@ -157,17 +157,20 @@ class Basis:
             "SimVersion": f"FSL-MRS-DL {__version__}. {info}".strip(),
         }
         widths = self.widths_hz or (None,) * self.n_metabs
+        # Nine digits behind the largest number.
+        digits = 9 - int(np.floor(np.log10(np.abs(self.fids).max())))
         for name, fid, width in zip(self.names, self.fids, widths):
             content = {
-                "basis_re": np.round(fid.real, 9).tolist(),
-                "basis_im": np.round(fid.imag, 9).tolist(),
+                "basis_re": np.round(fid.real, digits).tolist(),
+                "basis_im": np.round(fid.imag, digits).tolist(),
                 "basis_dwell": self.dwelltime,
                 "basis_centre": self.spec_freq_mhz,
                 "basis_width": width,
                 "basis_name": name,
                 "basis_nucleus": self.nucleus,
             }
-            (folder / f"{name}.json").write_text(json.dumps({"basis": content, "meta": meta}), encoding="utf-8")
+            file = folder / f"{name.replace('/', '_')}.json"
+            file.write_text(json.dumps({"basis": content, "meta": meta}), encoding="utf-8")
         return folder
 
     def oriented(self) -> Basis:
@@ -242,6 +245,12 @@ class Basis:
                 f" {data_name} was acquired at {spec_freq_mhz:.1f} MHz ({spec_freq_mhz / gamma:.1f} T)",
                 remedy="use a basis set of that field strength",
             )
+
+    def sorted(self) -> Basis:
+        """Return the set with its metabolites sorted by name, as it is read from files."""
+        rows = sorted(range(self.n_metabs), key=self.names.__getitem__)
+        widths = tuple(self.widths_hz[i] for i in rows) if self.widths_hz else ()
+        return replace(self, fids=self.fids[rows], names=tuple(self.names[i] for i in rows), widths_hz=widths)
 
     def groups(self, spec: list[str | int] | str | int | None) -> list[int]:
         """Return a group index per metabolite, as FSL-MRS reads its option ``metab_groups``.

@@ -36,6 +36,7 @@ __all__ = [
     "image_of",
     "save",
     "processing_record",
+    "with_record",
     "check_fids",
     "without",
 ]
@@ -335,6 +336,12 @@ def processing_record(method: str, details: str) -> dict[str, str]:
     }
 
 
+def with_record(data: MrsData, method: str, details: str) -> MrsData:
+    """Return data with a step of this package in their header's ``ProcessingApplied``."""
+    steps = [*data.header.get("ProcessingApplied", []), processing_record(method, details)]
+    return replace(data, header={**_header_of(data), "ProcessingApplied": steps})
+
+
 def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
     """Return which spectra can be used, bool of the shape of ``data.fids`` without the time axis.
 
@@ -418,10 +425,7 @@ def save(
     path = Path(path)
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         path = path.with_name(path.name + ".nii.gz")
-    image = image_of(data)
-    if method:
-        record = processing_record(method, details)
-        image.add_hdr_field("ProcessingApplied", list(data.header.get("ProcessingApplied", [])) + [record])
+    image = image_of(with_record(data, method, details) if method else data)
     for key, (value, doc) in (extra or {}).items():
         image.add_hdr_field(key, value, doc=doc)
     try:
@@ -438,11 +442,14 @@ def image_of(data: MrsData):
     from nifti_mrs.create_nmrs import gen_nifti_mrs_hdr_ext
     from nifti_mrs.hdr_ext import Hdr_Ext
 
-    if data.header:
-        header = Hdr_Ext.from_header_ext(dict(data.header))
-    else:
-        header = Hdr_Ext(data.spec_freq_mhz, data.nucleus, dimensions=data.fids.ndim)
-        for index, tag in enumerate(data.dim_tags):
-            header.set_dim_info(index, tag)
+    header = Hdr_Ext.from_header_ext(_header_of(data))
     fids = data.fids.astype(np.complex64 if data.fids.dtype.itemsize <= 8 else np.complex128, copy=False)
     return gen_nifti_mrs_hdr_ext(fids, data.dwelltime, header, affine=data.affine)
+
+
+def _header_of(data: MrsData) -> dict:
+    """Return the header extension of data, the required keys at least."""
+    if data.header:
+        return dict(data.header)
+    tags = {f"dim_{number}": tag for number, tag in enumerate(data.dim_tags, start=5)}
+    return {"SpectrometerFrequency": [data.spec_freq_mhz], "ResonantNucleus": [data.nucleus], **tags}
