@@ -228,6 +228,8 @@ def chosen_basis(args, data):
     mm = None if _own_macromolecules(args) else args.mm
     _check_preset(args)
     basis = choose_basis(stored, data, mm=mm, conjugate=args.conjbasis)
+    for note in (note for note in basis.notes if note not in stored.notes):
+        print(f"{args.basis}: {spelled(note, args.spelling)}.")
     for note in dependence_notes(basis):
         print(f"{args.basis}: {spelled(note, args.spelling)}")
     if args.spectral_model == "in-vivo":

@@ -21,6 +21,8 @@ from .lcmodel_basis import echo_time_of
 
 __all__ = ["Basis", "detect_conjugation"]
 
+_ZERO = 1e-9  # size of a spectrum over the largest one's
+
 
 @dataclass(frozen=True)
 class Basis:
@@ -115,9 +117,12 @@ class Basis:
         entries = read_entries(Path(path))
         chosen = chosen_entries(entries, keep, ignore, source)
         check_alike(chosen)
-        empty = [entry.name for entry in chosen if not entry.fid.any()]
+        sizes = np.array([np.abs(entry.fid).max(initial=0.0) for entry in chosen])
+        # A difference of two spectra that are alike leaves their rounding.
+        zero = sizes <= _ZERO * np.nanmax(sizes, initial=0.0)
+        empty = [entry.name for entry, nothing in zip(chosen, zero) if nothing]
         notes = (f"left out, as they are zero everywhere: {', '.join(empty)}",) if empty else ()
-        chosen = [entry for entry in chosen if entry.fid.any()]
+        chosen = [entry for entry, nothing in zip(chosen, zero) if not nothing]
         if not chosen:
             raise BasisError(f"{source}: its spectra are zero everywhere", remedy="simulate them again")
         first = min(chosen, key=lambda entry: entry.source)

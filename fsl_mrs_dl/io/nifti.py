@@ -73,6 +73,8 @@ class MrsData:
     moved_hz : float
         Hz that spectra were moved up by when they were read, because the file's carrier is not at the nucleus' usual
         chemical shift.
+    stored_points : int
+        Points of an FID in the file, where the FIDs were not read.
     """
 
     fids: np.ndarray
@@ -85,6 +87,7 @@ class MrsData:
     path: Path | None = None
     notes: tuple[str, ...] = ()
     moved_hz: float = 0.0
+    stored_points: int = 0
 
     @property
     def n_points(self) -> int:
@@ -95,6 +98,11 @@ class MrsData:
     def axes(self) -> Axes:
         """Axes of the FIDs."""
         return Axes(self.n_points, self.dwelltime, self.spec_freq_mhz, self.nucleus)
+
+    @property
+    def usual_ppm(self) -> float:
+        """Chemical shift in the middle of spectra."""
+        return units.nucleus(self.nucleus).ppm_reference
 
     @property
     def bandwidth(self) -> float:
@@ -280,6 +288,7 @@ def _without_fids(image, *, path: Path | None = None, name: str | None = None) -
         path=path or (Path(name) if name else None),
         notes=(*notes, *more),
         moved_hz=moved_hz,
+        stored_points=int(image.shape[3]),
     )
 
 

@@ -353,6 +353,13 @@ def test_spectra_of_zeros_are_left_out_with_a_note(small, tmp_path):
             Basis.load(path, keep=["Cr"])
 
 
+def test_rounding_of_a_difference_is_no_spectrum(small, tmp_path, rng):
+    fids = small.fids.copy()
+    fids[1] = 1e-12 * (rng.normal(size=512) + 1j * rng.normal(size=512))
+    basis = Basis.load(write_lcmodel(tmp_path / "set.BASIS", fids, small.names))
+    assert basis.notes == (f"left out, as they are zero everywhere: {small.names[1]}",)
+
+
 # ---- tolerances
 
 
