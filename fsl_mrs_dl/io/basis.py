@@ -162,8 +162,8 @@ class Basis:
             "SimVersion": f"FSL-MRS-DL {__version__}. {info}".strip(),
         }
         widths = self.widths_hz or (None,) * self.n_metabs
-        # Nine digits behind the largest number.
-        digits = 9 - int(np.floor(np.log10(np.abs(self.fids).max())))
+        # Nine digits at least behind the largest number.
+        digits = max(9, 9 - int(np.floor(np.log10(np.abs(self.fids).max()))))
         for name, fid, width in zip(self.names, self.fids, widths):
             content = {
                 "basis_re": np.round(fid.real, digits).tolist(),

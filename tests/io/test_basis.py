@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers.fsl_mrs_grid import cut_as_lcmodel
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import BasisError
@@ -92,15 +93,6 @@ def test_lcmodel_file(small, tmp_path):
     assert (got.dwelltime, got.spec_freq_mhz) == (5e-4, 123.2)
     np.testing.assert_allclose(got.fids, small.fids[np.argsort(small.names)], atol=1e-6)
     assert got.notes == ()
-
-
-def cut_as_lcmodel(basis, dwelltime, n_points):
-    """FIDs as LCModel and FSL-MRS bring them to another bandwidth: whole bins are cut from, or added to, both sides of
-    the spectrum."""
-    half = round((1 / dwelltime - basis.bandwidth) * basis.n_points / basis.bandwidth / 2)
-    spectra = np.fft.fftshift(np.fft.fft(basis.fids), axes=-1)
-    spectra = spectra[:, -half:half] if half < 0 else np.pad(spectra, ((0, 0), (half, half)))
-    return np.fft.ifft(np.fft.ifftshift(spectra, axes=-1))[:, :n_points] * spectra.shape[1] / basis.n_points
 
 
 def assert_like(resampled, cut):
