@@ -19,8 +19,9 @@ from ..core.resampling import resample
 from .basis_files import BasisEntry, check_alike, chosen_entries, named_or_refused, read_entries
 from .lcmodel_basis import echo_time_of
 
-__all__ = ["Basis", "detect_conjugation"]
+__all__ = ["Basis", "detect_conjugation", "runs_backwards"]
 
+_CLEARLY = 1.5
 _ZERO = 1e-9  # size of a spectrum over the largest one's
 
 
@@ -316,12 +317,24 @@ def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
     and takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never
     turned.
     """
+    stored, conjugated = _power_as_stored_and_conjugated(np.atleast_2d(fids), axes)
+    return bool(len(stored) and np.mean(stored < conjugated) >= 0.5)
+
+
+def runs_backwards(fids: np.ndarray, axes: Axes) -> bool:
+    """Tell whether FIDs ``(n, n_points)`` together have clearly more power on the wrong side of the carrier; for noisy
+    ones, and for water, which has as much on both sides."""
+    stored, conjugated = _power_as_stored_and_conjugated(fids, axes)
+    return bool(len(stored) and np.mean(conjugated**2) > _CLEARLY * np.mean(stored**2))
+
+
+def _power_as_stored_and_conjugated(fids: np.ndarray, axes: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the size of detrended spectra in the nucleus' usual window, ``(...)`` each; empty where there is none."""
     if axes.usual_window is None:
-        return False
-    fids = np.atleast_2d(fids)
+        return np.zeros(0), np.zeros(0)
     first, last = axes.window(axes.usual_window)
     if last - first < 8:
-        return False
+        return np.zeros(0), np.zeros(0)
     x = np.linspace(-1, 1, last - first)
     trend = np.linalg.qr(np.vander(x, 5))[0]
 
@@ -329,4 +342,4 @@ def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
         real = units.fid_to_spec(signal).real[..., first:last]
         return np.linalg.norm(real - (real @ trend) @ trend.T, axis=-1)
 
-    return bool(np.mean(power(fids) < power(fids.conj())) >= 0.5)
+    return power(fids), power(fids.conj())

@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import io
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ __all__ = [
     "processing_record",
     "with_record",
     "check_fids",
+    "conjugated",
     "without",
 ]
 
@@ -195,10 +197,16 @@ def open_image(path: Path):
     if path.name.endswith((".nii", ".nii.gz")):
         return nibabel.load(path)
     holders = {"header": FileHolder(str(path)), "image": FileHolder(str(path))}
+    # The library logs what it would repair in the header of a file that may be no image.
+    logger = nibabel.imageglobals.logger
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         return nibabel.Nifti2Image.from_file_map(holders)
     except (nibabel.spatialimages.HeaderDataError, nibabel.filebasedimages.ImageFileError, ValueError):
         return nibabel.Nifti1Image.from_file_map(holders)
+    finally:
+        logger.setLevel(level)
 
 
 def _tidy(image, name: str) -> tuple[str, ...]:
@@ -242,6 +250,11 @@ def from_image(image, *, path: Path | None = None, name: str | None = None) -> M
     data = _without_fids(image, path=path, name=name)
     fids = stored.conj().reshape(image.shape)
     return replace(data, fids=_moved(fids, data.moved_hz, data.dwelltime))
+
+
+def conjugated(data: MrsData) -> MrsData:
+    """Return data whose frequency axis runs the other way."""
+    return replace(data, fids=data.fids.conj())
 
 
 def as_stored(data: MrsData) -> np.ndarray:

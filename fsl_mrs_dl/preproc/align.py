@@ -10,8 +10,10 @@ import torch
 from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
+from ..core.fids import usable_fids
 from ..core.transients import apply_shift_phase, combination
-from ..io.nifti import MrsData, as_stored, check_fids, from_image, processing_record, without
+from ..io.basis import runs_backwards
+from ..io.nifti import MrsData, as_stored, check_fids, conjugated, from_image, processing_record, without
 from ..registration.alignment import Alignment, align_transients
 from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
 from .coherence import Coherence, measure_coherence, measure_noise, regions_of
@@ -25,6 +27,7 @@ from .proposals import align_with_network_where_weak, choose_proposal, unrefined
 __all__ = ["AlignedData", "align_data", "align_image"]
 
 _DEFAULTS = AlignOptions()
+_JUDGED = 256  # FIDs that the direction of the frequency axis is judged by
 
 
 @dataclass
@@ -59,6 +62,8 @@ class AlignedData:
         the set.
     on_water : bool
         Whether the window was put on the water because that is not suppressed.
+    backwards : bool
+        Whether the frequency axis ran backwards: the conjugate was aligned, and ``data`` are conjugated as they were.
     """
 
     data: MrsData
@@ -74,6 +79,7 @@ class AlignedData:
     coherence: list[Coherence] = field(default_factory=list)
     left_out: dict[int, tuple[ForeignRegion, ...]] = field(default_factory=dict)
     on_water: bool = False
+    backwards: bool = False
 
     @property
     def unchanged(self) -> np.ndarray:
@@ -231,6 +237,9 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     fids, axes = layout.split(data.fids), data.axes
     target = None if reference is None else _reference_fids(reference, data, fids.shape[1])
     on_water = options.ppmlim is None and all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
+    if options.ppmlim is None and not on_water and _runs_backwards(fids, axes):
+        turned = align_data(conjugated(data), options, reference=None if reference is None else conjugated(reference))
+        return replace(turned, data=conjugated(turned.data), backwards=True)
     if options.ppmlim is None:
         options = replace(options, ppmlim=WATER_WINDOW if on_water else units.nucleus(data.nucleus).ppmlim)
     compared = {"ppmlim": options.ppmlim, "device": device}
@@ -270,6 +279,13 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         on_water=on_water,
     )
     return _without_outliers(out) if options.reject_outliers else out
+
+
+def _runs_backwards(fids, axes) -> bool:
+    """Tell whether the frequency axis of FIDs runs backwards, from some hundred of them."""
+    rows = fids.reshape(-1, fids.shape[-1])
+    rows = rows[usable_fids(rows)]
+    return runs_backwards(rows[:: max(1, len(rows) // _JUDGED)], axes)
 
 
 def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tuple[Alignment, str]:
