@@ -33,6 +33,8 @@ class FitOptions:
         default.
     start_time_s : float, optional
         Time of the first point after the echo, in seconds; 0 by default.
+    eddy_currents_corrected : bool
+        Eddy currents of the data were corrected before, and a water reference does not correct them again.
     model : str
         One of :data:`fsl_mrs_dl.physics.signal_model.MODELS`.
     ppmlim : (float, float), optional
@@ -70,6 +72,7 @@ class FitOptions:
     echo_time_s: float | None = None
     repetition_time_s: float | None = None
     start_time_s: float | None = None
+    eddy_currents_corrected: bool = False
     model: str = "voigt"
     ppmlim: tuple[float, float] | None = None
     baseline: str = "poly, 2"

@@ -172,22 +172,22 @@ class DlQuant:
         return cls._STRINGS.get(name, f"--dl-{name}" if name in cls._OPTIONS else f"--{name}")
 
     @staticmethod
-    def with_times(options, args):
-        """Return the options with echo and repetition time of a command's data, which the in-vivo model weights
-        macromolecules for; say on stderr which one is missing."""
+    def with_header(options, args):
+        """Return the options with the facts of the header of a command's data that the in-vivo model needs; say on
+        stderr which time is missing."""
         if options.spectral_model != "in-vivo":
             return options
         import sys
         from dataclasses import replace
 
         from ..core.errors import FslMrsDlError
-        from ..fitting.data import with_times
+        from ..fitting.data import with_header
         from ..io.nifti import load_header
         from ..physics.in_vivo_components import priors_table
 
         try:
             # FSL-MRS puts basis sets on the data's grid itself, from the echo on.
-            options = replace(with_times(options, load_header(args.data)), start_time_s=0.0)
+            options = replace(with_header(options, load_header(args.data)), start_time_s=0.0)
         except FslMrsDlError:
             return options  # FSL-MRS reports what is wrong with the file
         usual = priors_table()["usual"]

@@ -117,9 +117,10 @@ def describe_fit(result) -> str:
             f" {dl['repetition_time_s']:g} s; line shape, single shifts and widths, and a baseline of effective"
             f" dimension {dl['baseline_dimension']:.1f} estimated with priors), refined to its minimum"
         )
+    water = f" {dl['water_reference']}" if dl.get("water_reference") else ""
     outside = " The spectrum is out of distribution." if dl.get("ood_score", 0) > OOD_LIMIT else ""
     return (
         f"dlquant (FSL-MRS-DL {__version__}): initial values {dl['init']}, {name}, {ended}; residual over noise"
-        f" {dl['misfit']:.2f}.{estimate.get(dl.get('estimate', 'ml'), '')}{outside}"
+        f" {dl['misfit']:.2f}.{estimate.get(dl.get('estimate', 'ml'), '')}{water}{outside}"
         + "".join(f" {line}" for line in result.dl_advice)
     )

@@ -12,7 +12,7 @@ from nifti_mrs.nifti_mrs import NIFTI_MRS
 
 from fsl_mrs_dl import align
 from fsl_mrs_dl.core.errors import DataError
-from fsl_mrs_dl.fitting.data import fit_data, with_times
+from fsl_mrs_dl.fitting.data import fit_data, with_header
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.volume import open_volume
@@ -131,7 +131,7 @@ def test_a_start_after_the_echo(sim_basis, tmp_path, model):
 def test_times_in_milliseconds(rng, tmp_path):
     path = write(tmp_path / "x.nii.gz", noise(rng, 1, 1, 1, 64), {"EchoTime": 35, "RepetitionTime": "2000"})
     data = nifti.load(path)
-    options = with_times(FitOptions(), data)
+    options = with_header(FitOptions(), data)
     assert (options.echo_time_s, options.repetition_time_s) == (pytest.approx(0.035), pytest.approx(2.0))
     assert [note.split()[0] for note in data.notes] == ["EchoTime", "RepetitionTime"]
 
@@ -139,7 +139,7 @@ def test_times_in_milliseconds(rng, tmp_path):
 def test_echo_times_along_a_dimension(rng, tmp_path):
     header = {"dim_5": "DIM_INDIRECT_0", "dim_5_header": {"EchoTime": [0.03, 0.04, 0.05]}}
     data = nifti.load(write(tmp_path / "x.nii.gz", noise(rng, 1, 1, 1, 64, 3), header))
-    assert with_times(FitOptions(), data).echo_time_s == pytest.approx(0.04)
+    assert with_header(FitOptions(), data).echo_time_s == pytest.approx(0.04)
 
 
 def test_k_space_is_refused(rng, tmp_path):

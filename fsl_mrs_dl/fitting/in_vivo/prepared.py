@@ -16,6 +16,7 @@ from ...physics.in_vivo_components import Components, priors_table
 from ...physics.in_vivo_model import InVivoModel
 from ...physics.smooth_baseline import SmoothBaseline, make_smooth_baseline
 from ..serialise import Plain
+from .water_reference import WaterUse
 
 __all__ = ["PreparedModel", "plain_prepared", "restored_prepared", "smooth_baseline_of", "whole_baseline_of"]
 
@@ -40,6 +41,10 @@ class PreparedModel:
         In the window of whole spectra, for those that are shown.
     init : str
         Initial values of the fits, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
+    water_use : WaterUse, optional
+        Properties that are taken from a water reference; None without one.
+    water_note : str
+        The same in words, with the reason.
     """
 
     model: InVivoModel
@@ -49,6 +54,8 @@ class PreparedModel:
     basis_scale: np.ndarray
     whole_baseline: SmoothBaseline | None = None
     init: str = "classical"
+    water_use: WaterUse | None = None
+    water_note: str = ""
 
     def to(self, device: str | torch.device) -> PreparedModel:
         """Return it with the model on a device."""
@@ -100,6 +107,8 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         "axes": asdict(prepared.axes),
         "ppmlim": [float(limit) for limit in prepared.ppmlim],
         "init": prepared.init,
+        "water_use": prepared.water_use and asdict(prepared.water_use),
+        "water_note": prepared.water_note,
     }
     return Plain(json.dumps(about), arrays)
 
@@ -140,6 +149,8 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         basis_scale=plain.arrays["basis_scale"],
         whole_baseline=SmoothBaseline(**whole) if whole else None,
         init=about["init"],
+        water_use=about["water_use"] and WaterUse(**about["water_use"]),
+        water_note=about["water_note"],
     )
     _check(prepared)
     return prepared
