@@ -128,7 +128,7 @@ def outcome(case: Case, folder: Path, done: subprocess.CompletedProcess) -> str:
         rows = list(csv.DictReader(file))
     with (folder / "out" / "summary.csv").open(newline="", encoding="utf-8") as file:
         verdicts = [row["verdict"] for row in csv.DictReader(file) if row["Metab"] == rows[0]["Metab"]]
-    ratios = sorted(float(row["ratio"]) for row in rows if row["Metab"] == "NAA" and row["ratio"])
+    ratios = sorted(float(row["ratio"]) for row in rows if row["Metab"] == "NAA" and row.get("ratio"))
     ratio = f"NAA/tCr {ratios[len(ratios) // 2]:.2f}; " if ratios else ""
     counts = {verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)}
     return ratio + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
