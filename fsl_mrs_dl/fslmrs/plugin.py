@@ -31,7 +31,7 @@ class DlAlign:
         from pathlib import Path
 
         from ..preproc.align import align_image
-        from ..results.reports.alignment import write_reports
+        from ..results.reports.alignment import table_path, write_reports
         from ..results.reports.alignment_table import alignment_table, summary_line
 
         with one_line_errors("fsl_mrs_proc dl-align", DlAlign.add_arguments):
@@ -43,9 +43,11 @@ class DlAlign:
                 file=dataobj.datafilename,
             )
             folder = Path(args["output"])
-            (folder / "dl_align.csv").write_text(alignment_table(aligned), encoding="utf-8")
+            name = f"{args['filename']}.nii.gz" if args.get("filename") else dataobj.datafilename
+            table = table_path(folder, name, written=(folder / name).exists())
+            table.write_text(alignment_table(aligned), encoding="utf-8")
             if args.get("generateReports") or args.get("allreports"):
-                write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename)
+                write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename, table)
         print(summary_line(aligned))
         return type(dataobj)(data, dataobj.datafilename)
 

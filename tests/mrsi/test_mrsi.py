@@ -807,8 +807,7 @@ def test_fsl_mrsi_writes_the_same_maps_beside_its_own(small, run, tmp_path):
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     files = [
-        {str(path.relative_to(place)) for path in place.rglob("*.nii.gz") if not is_input(path)}
-        for place in (run, out)
+        {str(path.relative_to(place)) for path in place.rglob("*.nii.gz") if not is_input(path)} for place in (run, out)
     ]
     assert files[0] == files[1]
     for name in (
