@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,10 +13,10 @@ from ..core.errors import DataError, OptionError
 from ..core.metabolites import name_among
 from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
-from ..io.header_keys import start_time_s
 from ..io.nifti import MrsData, check_fids, from_echo
 from ..physics.macromolecules import add_macromolecules
 from .artefacts import Artefact, artefacts_before
+from .header_facts import with_header
 from .model_choice import usual_spectral_model
 from .options import FitOptions
 from .quantification import Quantification
@@ -34,7 +33,6 @@ __all__ = [
     "check_water",
     "water_fids",
     "water_of_length",
-    "with_header",
     "with_names",
 ]
 
@@ -194,7 +192,7 @@ def fit_data(
     if conjugate is None:
         finite = fids[np.isfinite(fids).all(-1)]
         conjugate = detect_conjugation(finite.mean(0), data.axes)
-    options = with_header(with_names(options, basis.names), data).check()
+    options = with_header(with_names(options, basis.names), data, basis.echo_time_s).check()
     fids = fids.conj() if conjugate else fids
     if options.spectral_model == "in-vivo":
         from .in_vivo.quantify import quantify_in_vivo
@@ -212,36 +210,6 @@ def fit_data(
     fit.estimate(options.estimate)  # raises if it is not available
     before = artefacts_before(fids, basis, data.axes, options.echo_time_s)
     return FittedData(fit, data, basis, bool(conjugate), before)
-
-
-def with_header(options: FitOptions, data: MrsData) -> FitOptions:
-    """Return the options with the facts of the file's header: echo, repetition and start time, where they have none,
-    and whether eddy currents were corrected."""
-    start = start_time_s(data.header)
-    return replace(
-        options,
-        echo_time_s=options.echo_time_s or _time_of(data.header, "EchoTime"),
-        repetition_time_s=options.repetition_time_s or _time_of(data.header, "RepetitionTime"),
-        start_time_s=options.start_time_s if options.start_time_s is not None else start,
-        eddy_currents_corrected=options.eddy_currents_corrected or _eddy_currents_corrected(data.header),
-    )
-
-
-def _time_of(header: dict, key: str) -> float | None:
-    """Return a time of a header in seconds, the mean of one that varies along a dimension; None where there is none."""
-    values = [header.get(key)]
-    for number in (5, 6, 7):
-        varying = (header.get(f"dim_{number}_header") or {}).get(key)
-        values = varying if isinstance(varying, list) else values
-    times = [float(value) for value in values if isinstance(value, (int, float)) and value > 0]
-    return sum(times) / len(times) if times else None
-
-
-def _eddy_currents_corrected(header: dict) -> bool:
-    """Tell whether the processing history of a NIfTI-MRS header names a correction of eddy currents."""
-    steps = header.get("ProcessingApplied") or ()
-    words = (f"{step.get('Method', '')} {step.get('Details', '')}".lower() for step in steps if isinstance(step, dict))
-    return any("eddy" in text or re.search(r"\becc\b", text) for text in words)
 
 
 def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:

@@ -182,24 +182,18 @@ class DlQuant:
         import sys
         from dataclasses import replace
 
-        from ..core.errors import FslMrsDlError
-        from ..fitting.data import with_header
+        from ..core.errors import FslMrsDlError, spelled
+        from ..fitting.header_facts import time_notes, with_header
         from ..io.nifti import load_header
-        from ..physics.in_vivo_components import priors_table
 
         try:
-            # FSL-MRS puts basis sets on the data's grid itself, from the echo on.
-            options = replace(with_header(options, load_header(args.data)), start_time_s=0.0)
+            about = load_header(args.data)
         except FslMrsDlError:
             return options  # FSL-MRS reports what is wrong with the file
-        usual = priors_table()["usual"]
-        for value, key, text in (
-            (options.echo_time_s, "EchoTime", f"{1e3 * usual['te_s']:g} ms (--TE)"),
-            (options.repetition_time_s, "RepetitionTime", f"{usual['tr_s']:g} s (--TR)"),
-        ):
-            if value is None:
-                print(f"{args.data}: has no {key}; macromolecules are weighted for {text}.", file=sys.stderr)
-        return options
+        for note in time_notes(options, about):
+            print(spelled(note, DlQuant.spelling), file=sys.stderr)
+        # FSL-MRS puts basis sets on the data's grid itself, from the echo on.
+        return replace(with_header(options, about), start_time_s=0.0)
 
     @staticmethod
     def warn(args) -> None:

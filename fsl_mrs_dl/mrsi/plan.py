@@ -19,7 +19,8 @@ from ..core.axes import Axes
 from ..core.errors import DataError, OptionError, OutputError
 from ..core.fids import usable_fids
 from ..core.noise import quiet_points
-from ..fitting.data import check_dwelltime, check_water, with_header
+from ..fitting.data import check_dwelltime, check_water
+from ..fitting.header_facts import with_header
 from ..fitting.in_vivo.fit import STUDY_SPECTRA
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.in_vivo.quantify import fit_with_prepared, prepare_in_vivo
@@ -208,7 +209,7 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
         volume=volume,
         water=None if request.water is None else open_volume(request.water, scratch, "water"),
         basis=request.basis,
-        options=with_header(request.options, volume.about),
+        options=with_header(request.options, volume.about, request.basis.echo_time_s),
         volume_options=request.volume_options,
         scratch=scratch,
         signature=request.signature,
@@ -221,7 +222,7 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     """Return the job of a new run, and fits of its pilot voxels."""
     data = request.data
     volume = open_volume(data, scratch)
-    options = with_header(request.options, volume.about)
+    options = with_header(request.options, volume.about, request.basis.echo_time_s)
     axes = volume.about.axes.with_points(volume.n_points)
     request.basis.check_match(axes.spec_freq_mhz, axes.nucleus, str(data))
     inside = np.ones(volume.grid, bool) if request.mask is None else load_mask(request.mask, volume)

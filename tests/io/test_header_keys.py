@@ -12,7 +12,8 @@ from nifti_mrs.nifti_mrs import NIFTI_MRS
 
 from fsl_mrs_dl import align
 from fsl_mrs_dl.core.errors import DataError
-from fsl_mrs_dl.fitting.data import fit_data, with_header
+from fsl_mrs_dl.fitting.data import fit_data
+from fsl_mrs_dl.fitting.header_facts import with_header
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.volume import open_volume
