@@ -82,6 +82,9 @@ def _estimate_notes(results: FitResults) -> list[str]:
     """Return notes on the meaning of the columns."""
     import numpy as np
 
+    from ..fitting.in_vivo.result import InVivoFit
+    from ..physics.in_vivo_signals import MACROMOLECULES
+
     fit = results.fit
     several = fit.networks is not None and len(fit.networks) > 1
     sd = {
@@ -99,6 +102,13 @@ def _estimate_notes(results: FitResults) -> list[str]:
         )
     elif results.prior_pull is not None:
         notes.append("% prior is the share of the likelihood's variance that priors take away, * mostly prior.")
+    if isinstance(fit, InVivoFit) and MACROMOLECULES in fit.names:
+        unit = (
+            "own macromolecules, 1 is ten times the signal of an average metabolite of the basis set"
+            if fit.has_own_macromolecules
+            else "the sum of all macromolecules, about 1 per total creatine in a healthy brain"
+        )
+        notes.append(f"{MACROMOLECULES}: {unit}.")
     return notes + [note for note in (getattr(fit, "water_note", ""), fit.network_note) if note]
 
 
