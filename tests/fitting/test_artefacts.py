@@ -118,6 +118,26 @@ def test_python_warns_of_mirrored_data(basis):
         fsl_mrs_dl.quantify(fids, basis, **options)
 
 
+def test_python_reverses_mirrored_data_as_the_command_does(simulate, sim_basis, tmp_path):
+    fids = simulate(3, snr=50, seed=2).fids
+    options = {"dwelltime": 5e-4, "spec_freq_mhz": 123.2, "device": "cpu", "init": "classical"}
+    expected = fsl_mrs_dl.quantify(fids, sim_basis, **options)
+    with pytest.warns(UserWarning, match="was reversed.*conjugate=False"):
+        reversed_fit = fsl_mrs_dl.quantify(fids.conj(), sim_basis, **options)
+    np.testing.assert_array_equal(reversed_fit.params, expected.params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen = fsl_mrs_dl.quantify(fids.conj(), sim_basis, conjugate=True, **options)
+    np.testing.assert_array_equal(chosen.params, expected.params)
+    with pytest.warns(UserWarning, match="Mirrored data"):
+        as_it_is = fsl_mrs_dl.quantify(fids.conj(), sim_basis, conjugate=False, **options)
+    assert (as_it_is.conc != expected.conc).any()
+    data = nifti.MrsData(fids.conj()[:, None, None], 5e-4, 123.2, "1H")
+    of_file = fit_data(data, sim_basis, FitOptions(device="cpu", init="classical"))
+    assert of_file.conjugated
+    np.testing.assert_array_equal(of_file.fit.params, expected.params)
+
+
 def test_artefact_sets_of_the_challenge(testdata):
     """Sets 22 to 28: eddy currents, two with water, four with lipids; the others have none."""
     folder = testdata / "fitting_challenge_2016"

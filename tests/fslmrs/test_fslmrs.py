@@ -1064,6 +1064,7 @@ def test_bad_options_of_dl_align(processed, one_after_another, tmp_path, words, 
     done = one_after_another("fsl_mrs_proc", "dl-align", "--file", processed, "--output", out, *words)
     fails(done, "fsl_mrs_proc dl-align: error: ", *expected)
     assert not (out / "svs.nii.gz").exists() and not (out / "dl_align.csv").exists()
+    assert not out.exists()
 
 
 # -- switched off --------------------------------------------------------------------------------------------------
