@@ -58,6 +58,8 @@ def test_a_spectrum_without_artefacts_has_none():
         (made(line(1.3, 20, 8.0), in_vivo=False), "lipid", "spectral_model"),
         (made(late(3.6, 0.15, 0.03, 0.6)), "spurious echo", "ppmlim"),
         (made(line_phase=0.2), "eddy currents", "h2o"),
+        (made(own_shift_ppm={"Tau": -0.7, "NAA": 0.01}), "line out of its place", "free_shift"),
+        (made(own_width_ppm={"MM14": 1.2}, groups_free=True), "line out of its place", "metab_groups"),
         (made(line(0.92, 25, 1.0), has_macromolecules=False, in_vivo=False), "missing macromolecules", "`mm`"),
         (made(own_shift_sd={"Glu": 0.5, "Ins": -6.0}), "basis set unlike the data", "basis"),
         (made(phi1_deg_per_ppm=-40.0), "first-order phase", "truncate"),
