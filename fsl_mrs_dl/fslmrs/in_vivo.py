@@ -54,13 +54,19 @@ def _study_of(mrs, fids: np.ndarray, options: FitOptions) -> Study:
     from ..core.device import choose_device
     from ..core.fids import usable_fids
     from ..fitting.in_vivo.fit import Acquisition, learnt, prepare
+    from ..fitting.in_vivo.quantify import concentration_prior_of
     from ..physics.in_vivo_components import priors_table
 
     usual = priors_table()["usual"]
     recipe = _recipe_of(mrs, options, usual)
     basis, names = recipe.basis_of(mrs)
     acquisition = Acquisition(
-        te_s=recipe.te_s, tr_s=recipe.tr_s, mm=recipe.mm, ppmlim=options.ppmlim, init=options.init or "classical"
+        te_s=recipe.te_s,
+        tr_s=recipe.tr_s,
+        mm=recipe.mm,
+        ppmlim=options.ppmlim,
+        init=options.init or "classical",
+        concentrations=concentration_prior_of(options),
     )
     usable = usable_fids(fids)
     # Without a usable spectrum the model is needed for the names only.
@@ -123,6 +129,8 @@ def solutions(fit: InVivoFit, study: Study, options: FitOptions) -> list[Solutio
         "mm": options.mm or "brain",
         "echo_time_s": recipe.te_s,
         "repetition_time_s": recipe.tr_s,
+        "prior": fit.concentrations.prior,
+        "soft_constraints": fit.constraints,
     }
     out, nothing = [], np.full(fit.model.n_points, np.nan, complex)
     for row in range(len(fit.x)):

@@ -186,7 +186,8 @@ class InVivoFitRes(DlFitRes):
     metabolite the common shift and its own, phases as they are, and one baseline coefficient that is one without
     variance, because the baseline has no parameters.  ``cov`` has the SDs of the estimates, priors included, and the
     correlations of the parameters at the minimum.  ``dl`` has ``spectral_model`` in-vivo,
-    ``baseline_dimension``, ``mm``, ``echo_time_s`` and ``repetition_time_s``.
+    ``baseline_dimension``, ``mm``, ``echo_time_s``, ``repetition_time_s``, ``prior`` (of concentrations:
+    wide or none) and ``soft_constraints``.
     """
 
     def __init__(self, mrs: MRS, solution: Solution):

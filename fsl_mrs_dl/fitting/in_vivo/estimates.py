@@ -1,4 +1,4 @@
-"""Amplitudes with every other parameter integrated out, averaged over the baseline's strengths.
+"""Amplitudes with every other parameter integrated out, averaged over models.
 
 The likelihood of linear amplitudes is Gaussian about the minimum once shifts, widths, line shape, phases,
 macromolecules and baseline are integrated out with their priors; amplitudes are not negative and have a prior of their
@@ -13,20 +13,18 @@ import numpy as np
 import torch
 
 from ...physics.in_vivo_components import priors_table
+from ...physics.in_vivo_model import InVivoModel
 from .amplitudes import AmplitudePosterior, AmplitudePrior, amplitude_posterior, mixture_interval
-from .solver import Minimum, Problem, systems
+from .ratios import ConcentrationPrior, ratio_constraints, with_ratios
+from .solver import Minimum, Problem, likelihood, systems
+from .variants import Average, Variant, without
 
-__all__ = ["CONCENTRATION_PRIORS", "Estimate", "amplitude_posteriors", "estimate_amplitudes", "parameter_covariance"]
-
-CONCENTRATION_PRIORS = ("wide", "none", "population")
-"""Priors of concentrations about typical proportions, whose unit is free: a factor of e; none; a factor of 1.35."""
-
-_LEAST_WEIGHT = 1e-3  # of a strength of the baseline that takes part
+__all__ = ["Estimate", "amplitude_posteriors", "estimate_amplitudes", "parameter_covariance"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Amplitudes of metabolites and lipids.
+    """Amplitudes of metabolites and lipids, and the scale of the macromolecules, if there are any, as the last.
 
     Attributes
     ----------
@@ -54,20 +52,19 @@ class Estimate:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
-def estimate_amplitudes(problem: Problem, minimum: Minimum, weights: torch.Tensor, prior: str) -> Estimate:
-    """Estimate amplitudes of metabolites and lipids.
+def estimate_amplitudes(problem: Problem, minimum: Minimum, average: Average, prior: ConcentrationPrior) -> Estimate:
+    """Estimate amplitudes of metabolites and lipids, and the scale of the macromolecules.
 
     Parameters
     ----------
     problem : Problem
         With the noise that explains the residual.
     minimum : Minimum
-    weights : Tensor ``(b, n_strengths)``
-        Of the baseline's strengths, summing up to one.
-    prior : str
-        One of :data:`CONCENTRATION_PRIORS`.
+    average : Average
+        Of models.
+    prior : ConcentrationPrior
     """
-    posteriors, weights = amplitude_posteriors(problem, minimum, weights, prior)
+    posteriors, weights = amplitude_posteriors(problem, minimum, average, prior)
     means = torch.stack([posterior.mean for posterior in posteriors], 1)
     mean = (weights[..., None] * means).sum(1)
     distance = means - mean[:, None]
@@ -82,28 +79,41 @@ def estimate_amplitudes(problem: Problem, minimum: Minimum, weights: torch.Tenso
 
 
 def amplitude_posteriors(
-    problem: Problem, minimum: Minimum, weights: torch.Tensor, prior: str
+    problem: Problem, minimum: Minimum, average: Average, prior: ConcentrationPrior
 ) -> tuple[list[AmplitudePosterior], torch.Tensor]:
-    """Return the posterior of amplitudes for every strength of the baseline that takes part, and the weights of these
-    ``(b, n_kept)``; arguments are those of :func:`estimate_amplitudes`."""
+    """Return the posterior of amplitudes for every model that takes part, and the weights of these ``(b, n_models)``;
+    arguments are those of :func:`estimate_amplitudes`."""
     model, x, m = problem.model, minimum.x, problem.model.n_linear
     scale = x[:, model.slices["scale"]]
     amplitude = torch.exp(x[:, model.slices["log_amp"]][:, :m]).clamp(min=1e-12 * torch.exp(scale))
-    amplitude_prior = _amplitude_prior(problem, scale, prior)
-    kept = [k for k in range(weights.shape[1]) if float(weights[:, k].max()) > _LEAST_WEIGHT]
-    weights = weights[:, kept] / weights[:, kept].sum(-1, keepdim=True)
-    posteriors = []
-    for k in kept:
-        precision, linear = _likelihood(problem, minimum, amplitude, problem.shares[k])
+    if _has_macromolecules(model):
+        amplitude = torch.cat([amplitude, torch.exp(x[:, model.slices["mm_scale"]])], -1)
+    ratios = ratio_constraints(model.components) if prior.soft_constraints else []
+    amplitude_prior = _amplitude_prior(problem, scale, prior.prior)
+    posteriors, weights = [], []
+    for variant, strength, weight in average.members():
+        precision, linear = _likelihood(problem, minimum, amplitude, problem.shares[strength], variant)
+        precision = with_ratios(precision, ratios, scale)
         posteriors.append(amplitude_posterior(precision, linear, amplitude_prior))
-    return posteriors, weights
+        weights.append(weight)
+    weight = torch.stack(weights, -1)
+    return posteriors, weight / weight.sum(-1, keepdim=True)
+
+
+def _has_macromolecules(model: InVivoModel) -> bool:
+    return len(model.components.names) > model.n_linear
 
 
 def _amplitude_prior(problem: Problem, scale: torch.Tensor, prior: str) -> AmplitudePrior:
     components, m = problem.model.components, problem.model.n_linear
-    median = torch.as_tensor(np.log(components.expected[:m])).to(scale) + scale
-    sd = torch.as_tensor(components.log_sd[:m]).to(scale).expand_as(median)
-    metabolite = torch.as_tensor(components.kinds[:m] == "metabolite", device=scale.device)
+    log_median, log_sd, kinds = np.log(components.expected[:m]), components.log_sd[:m], components.kinds[:m]
+    if _has_macromolecules(problem.model):
+        # Their amplitude in units of the metabolites'.
+        log_median, kinds = np.append(log_median, 0.0), np.append(kinds, "mm")
+        log_sd = np.append(log_sd, priors_table()["macromolecules"]["scale_log_sd"])
+    median = torch.as_tensor(log_median).to(scale) + scale
+    sd = torch.as_tensor(log_sd).to(scale).expand_as(median)
+    metabolite = torch.as_tensor(kinds == "metabolite", device=scale.device)
     if prior == "none":
         sd = torch.where(metabolite, torch.full_like(sd, torch.inf), sd)
     elif prior == "population":
@@ -113,30 +123,59 @@ def _amplitude_prior(problem: Problem, scale: torch.Tensor, prior: str) -> Ampli
 
 
 def _likelihood(
-    problem: Problem, minimum: Minimum, amplitude: torch.Tensor, share: torch.Tensor
+    problem: Problem, minimum: Minimum, amplitude: torch.Tensor, share: torch.Tensor, variant: Variant
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return precision ``(b, m, m)`` and linear term ``(b, m)`` of the Gaussian likelihood of amplitudes ``(b, m)``."""
-    model, normal, m = problem.model, minimum.normal, problem.model.n_linear
-    others = torch.as_tensor(np.setdiff1d(np.arange(model.n_params), np.r_[0:m, model.slices["scale"].start]))
-    weight = problem.noise**-2
-    both = share.repeat_interleave(2, -1)
-    taken = normal.by_baseline * both
-    gram = (normal.gram - taken @ normal.by_baseline.mT) * weight[:, None, None]
-    pull = (normal.pull - (taken @ normal.residual[..., None])[..., 0]) * weight[:, None]
-    force = (minimum.x - model.prior_mean) @ model.prior_precision
-    block = gram[:, others][:, :, others] + model.prior_precision[others][:, others]
-    gradient = pull[:, others] - force[:, others]
-    cross = gram[:, :m][:, :, others]
+    """Return precision ``(b, m, m)`` and linear term ``(b, m)`` of the Gaussian likelihood of amplitudes ``(b, m)``.
+
+    Macromolecules are one amplitude, in which spectra are linear, and its lines' logarithms relative to it.
+    """
+    model, x = problem.model, minimum.x
+    gram, pull, _ = likelihood(problem, minimum.normal, share)
+    # Priors of all parameters but amplitudes: lines of macromolecules are held relative to their scale.
+    lines = _macromolecule_lines(model)
+    precision, distance = variant.prior_precision(model), x - model.prior_mean
+    distance[:, lines] -= distance[:, model.slices["mm_scale"]]
+    kept = variant.kept(model)
+    if len(kept) < model.n_params:
+        gram, pull, _ = without(model, gram, pull, x)
+        precision, distance = precision[kept][:, kept], distance[:, kept]
+    scales = [model.slices[name].start for name in ("scale", "mm_scale")]
+    others = torch.as_tensor(np.setdiff1d(np.arange(len(kept)), [*range(model.n_linear), *scales]))
+    gram, pull = _with_scale_of_macromolecules(model, gram, pull)
+    m = amplitude.shape[1]
+    others_of_gram = others + (len(gram[0]) - len(kept))
+    prior = precision[others][:, others]
+    block = gram[:, others_of_gram][:, :, others_of_gram] + prior
+    gradient = pull[:, others_of_gram] - distance[:, others] @ prior
+    cross = gram[:, :m][:, :, others_of_gram]
     size = block.diagonal(dim1=-2, dim2=-1).sqrt()
     factor = torch.linalg.cholesky(block / (size[:, :, None] * size[:, None]))
     right = torch.cat([cross.mT, gradient[..., None]], -1) / size[..., None]
     solved = torch.cholesky_solve(right, factor) / size[..., None]
-    precision = gram[:, :m, :m] - cross @ solved[..., :-1]
-    gradient = pull[:, :m] - (cross @ solved[..., -1:])[..., 0]
+    marginal = gram[:, :m, :m] - cross @ solved[..., :-1]
+    slope = pull[:, :m] - (cross @ solved[..., -1:])[..., 0]
     # From logarithms to amplitudes.
-    precision = precision / (amplitude[:, :, None] * amplitude[:, None])
-    precision = 0.5 * (precision + precision.mT)
-    return precision, (precision @ amplitude[..., None])[..., 0] + gradient / amplitude
+    marginal = marginal / (amplitude[:, :, None] * amplitude[:, None])
+    marginal = 0.5 * (marginal + marginal.mT)
+    return marginal, (marginal @ amplitude[..., None])[..., 0] + slope / amplitude
+
+
+def _macromolecule_lines(model: InVivoModel) -> slice:
+    """Return where in a parameter vector the logarithms of the macromolecules' amplitudes are."""
+    return slice(model.slices["log_amp"].start + model.n_linear, model.slices["log_amp"].stop)
+
+
+def _with_scale_of_macromolecules(
+    model: InVivoModel, gram: torch.Tensor, pull: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return matrix and gradient with one parameter more behind the metabolites and lipids: the common logarithm of all
+    macromolecules."""
+    if not _has_macromolecules(model):
+        return gram, pull
+    lines, m = _macromolecule_lines(model), model.n_linear
+    gram = torch.cat([gram[:, :m], gram[:, lines].sum(1, keepdim=True), gram[:, m:]], 1)
+    gram = torch.cat([gram[..., :m], gram[..., lines].sum(-1, keepdim=True), gram[..., m:]], -1)
+    return gram, torch.cat([pull[:, :m], pull[:, lines].sum(1, keepdim=True), pull[:, m:]], 1)
 
 
 def parameter_covariance(problem: Problem, minimum: Minimum) -> torch.Tensor:

@@ -16,6 +16,7 @@ from ...physics.in_vivo_components import Components, priors_table
 from ...physics.in_vivo_model import InVivoModel
 from ...physics.smooth_baseline import SmoothBaseline, make_smooth_baseline
 from ..serialise import Plain
+from .ratios import ConcentrationPrior
 
 __all__ = ["PreparedModel", "plain_prepared", "restored_prepared", "smooth_baseline_of", "whole_baseline_of"]
 
@@ -40,6 +41,8 @@ class PreparedModel:
         In the window of whole spectra, for those that are shown.
     init : str
         Initial values of the fits, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
+    concentrations : ConcentrationPrior
+        Of the estimate.
     """
 
     model: InVivoModel
@@ -49,6 +52,7 @@ class PreparedModel:
     basis_scale: np.ndarray
     whole_baseline: SmoothBaseline | None = None
     init: str = "classical"
+    concentrations: ConcentrationPrior = ConcentrationPrior()
 
     def to(self, device: str | torch.device) -> PreparedModel:
         """Return it with the model on a device."""
@@ -100,6 +104,7 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         "axes": asdict(prepared.axes),
         "ppmlim": [float(limit) for limit in prepared.ppmlim],
         "init": prepared.init,
+        "concentrations": asdict(prepared.concentrations),
     }
     return Plain(json.dumps(about), arrays)
 
@@ -140,6 +145,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         basis_scale=plain.arrays["basis_scale"],
         whole_baseline=SmoothBaseline(**whole) if whole else None,
         init=about["init"],
+        concentrations=ConcentrationPrior(**about["concentrations"]),
     )
     _check(prepared)
     return prepared

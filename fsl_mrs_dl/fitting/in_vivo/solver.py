@@ -16,7 +16,7 @@ import torch
 from ...physics.in_vivo_model import InVivoModel
 from ...physics.smooth_baseline import SmoothBaseline
 
-__all__ = ["Minimum", "NormalEquations", "Problem", "evidence", "minimise", "systems"]
+__all__ = ["Minimum", "NormalEquations", "Problem", "cost_of", "evidence", "likelihood", "minimise", "systems"]
 
 _CHUNK, _CHUNK_ON_GPU = 16, 512  # spectra whose derivatives are held at once; on a CPU they stay in the cache
 _CHOOSE_EVERY, _CHOICES = 3, 4  # steps between choices of the baseline's strength, and how many there are
@@ -187,20 +187,37 @@ def _real(x: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(x).flatten(-2)
 
 
+def likelihood(
+    problem: Problem, normal: NormalEquations, share: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return normal matrix ``(b, p, p)``, gradient ``(b, p)`` and sum of squares ``(b,)`` of the spectra, over the
+    noise and without priors, for a baseline's shares ``(b, rank)`` or ``(rank,)``."""
+    weight = problem.noise**-2
+    both = share.repeat_interleave(2, -1)
+    taken = normal.by_baseline * both[..., None, :]
+    gram = (normal.gram - taken @ normal.by_baseline.mT) * weight[:, None, None]
+    pull = (normal.pull - (taken @ normal.residual[..., None])[..., 0]) * weight[:, None]
+    energy = normal.energy - (both * normal.residual.square()).sum(-1)
+    return gram, pull, energy * weight
+
+
 def systems(
     problem: Problem, normal: NormalEquations, x: torch.Tensor, share: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return normal matrix ``(b, p, p)``, gradient ``(b, p)`` and cost ``(b,)``, priors included, for a baseline's
     shares ``(b, rank)``."""
-    model, weight = problem.model, problem.noise**-2
-    both = share.repeat_interleave(2, -1)
-    taken = normal.by_baseline * both[:, None]
-    distance = x - model.prior_mean
-    force = distance @ model.prior_precision
-    matrix = (normal.gram - taken @ normal.by_baseline.mT) * weight[:, None, None] + model.prior_precision
-    pull = (normal.pull - (taken @ normal.residual[..., None])[..., 0]) * weight[:, None] - force
-    energy = normal.energy - (both * normal.residual.square()).sum(-1)
-    return matrix, pull, 0.5 * (energy * weight + (force * distance).sum(-1))
+    gram, pull, energy = likelihood(problem, normal, share)
+    distance = x - problem.model.prior_mean
+    force = distance @ problem.model.prior_precision
+    return gram + problem.model.prior_precision, pull - force, 0.5 * (energy + (force * distance).sum(-1))
+
+
+def cost_of(problem: Problem, normal: NormalEquations, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Return the cost ``(b,)`` of :func:`systems` alone."""
+    distance = x - problem.model.prior_mean
+    energy = normal.energy - (share.repeat_interleave(2, -1) * normal.residual.square()).sum(-1)
+    by_prior = ((distance @ problem.model.prior_precision) * distance).sum(-1)
+    return 0.5 * (energy * problem.noise**-2 + by_prior)
 
 
 def evidence(problem: Problem, normal: NormalEquations, x: torch.Tensor) -> torch.Tensor:
@@ -261,7 +278,7 @@ def minimise(
         state.converged[index[done]] = True
         trial = _moved(problem.model, here, step, size**2)
         new = NormalEquations.at(some, trial)
-        new_cost = systems(some, new, trial, share)[2]
+        new_cost = cost_of(some, new, trial, share)
         better = new_cost < cost + 1e-9 * cost.abs()
         where = index[better]
         state.x[where] = trial[better]
