@@ -19,7 +19,7 @@ from scipy import stats
 
 import fsl_mrs_dl
 from fsl_mrs_dl.core.axes import Axes
-from fsl_mrs_dl.fitting.in_vivo.estimates import amplitude_posteriors, estimate_amplitudes, parameter_covariance
+from fsl_mrs_dl.fitting.in_vivo.estimates import Likelihoods, parameter_covariance
 from fsl_mrs_dl.fitting.in_vivo.prepared import smooth_baseline_of
 from fsl_mrs_dl.fitting.in_vivo.ratios import ConcentrationPrior
 from fsl_mrs_dl.fitting.in_vivo.solver import Problem, minimise
@@ -142,11 +142,11 @@ def _ranked(problem: Problem, truth: torch.Tensor, prior: ConcentrationPrior) ->
     minimum = minimise(problem, start, torch.full((len(start),), STARTS_AT), max_iter=60)
     at_noise = replace(problem, noise=minimum.noise)
     average = average_of(at_noise, minimum)
-    posteriors, kept = amplitude_posteriors(at_noise, minimum, average, prior)
-    estimate = estimate_amplitudes(at_noise, minimum, average, prior)
+    likelihoods = Likelihoods.of(at_noise, minimum, average)
+    posteriors, estimate = likelihoods.posteriors(prior), likelihoods.estimate(prior)
     amplitude = torch.exp(torch.cat([truth[:, s["log_amp"]][:, : model.n_linear], truth[:, s["mm_scale"]]], -1))
     rank = torch.stack([(p.mass() * (p.grid <= amplitude[..., None])).sum(-1) for p in posteriors], 1)
-    rank = (rank * kept[..., None]).sum(1)[:, columns].numpy()
+    rank = (rank * likelihoods.weights[..., None]).sum(1)[:, columns].numpy()
     amplitude = amplitude[:, columns].numpy()
     sd = np.sqrt(np.diagonal(estimate.cov, axis1=1, axis2=2))[:, columns]
     score = (estimate.mean[:, columns] - amplitude) / sd

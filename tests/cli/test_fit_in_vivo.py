@@ -91,7 +91,7 @@ def test_water_makes_the_residual_smaller(files, tmp_path):
             "--baseline: belongs to FSL-MRS's model; leave it out, or choose --spectral-model fsl-mrs.",
         ),
         (("--free_shift",), "--free_shift: belongs to FSL-MRS's model"),
-        (("--prior", "volume"), "--prior volume: the in-vivo model has priors of its own; leave it out, or choose none."),
+        (("--prior", "volume"), "--prior volume: the in-vivo model has priors of its own; leave it out, or"),
         (("--estimate", "ml"), "--estimate ml: "),
         (("--mm", "liver"), "--mm liver: no such file"),
         (("--h2o", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),

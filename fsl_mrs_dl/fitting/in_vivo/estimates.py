@@ -19,7 +19,9 @@ from .ratios import ConcentrationPrior, ratio_constraints, with_ratios
 from .solver import Minimum, Problem, likelihood, systems
 from .variants import Average, Variant, without
 
-__all__ = ["Estimate", "amplitude_posteriors", "estimate_amplitudes", "parameter_covariance"]
+__all__ = ["Estimate", "Likelihoods", "parameter_covariance"]
+
+_SMALLEST = 27.6  # logarithm of the common scale over an amplitude that counts as zero
 
 
 @dataclass(frozen=True)
@@ -52,130 +54,136 @@ class Estimate:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
-def estimate_amplitudes(problem: Problem, minimum: Minimum, average: Average, prior: ConcentrationPrior) -> Estimate:
-    """Estimate amplitudes of metabolites and lipids, and the scale of the macromolecules.
+@dataclass(frozen=True)
+class Likelihoods:
+    """Gaussian likelihoods of amplitudes, one of each model that takes part in an average.
 
-    Parameters
+    Attributes
     ----------
     problem : Problem
-        With the noise that explains the residual.
-    minimum : Minimum
-    average : Average
-        Of models.
-    prior : ConcentrationPrior
+    x : Tensor ``(b, n_params)``
+        Of the minimum.
+    parts : list of (Tensor, Tensor)
+        Precision ``(b, k, k)`` and linear term ``(b, k)`` of the parameters of :func:`_positive`.
+    weights : Tensor ``(b, n_models)``
+        Summing up to one.
     """
-    posteriors, weights = amplitude_posteriors(problem, minimum, average, prior)
-    means = torch.stack([posterior.mean for posterior in posteriors], 1)
-    mean = (weights[..., None] * means).sum(1)
-    distance = means - mean[:, None]
-    between = torch.einsum("bk,bki,bkj->bij", weights, distance, distance)
-    within = torch.einsum("bk,bkij->bij", weights, torch.stack([posterior.cov for posterior in posteriors], 1))
-    share = torch.einsum("bk,bki->bi", weights, torch.stack([posterior.prior_share for posterior in posteriors], 1))
-    low, high = mixture_interval(posteriors, weights)
-    cov = within + between
-    variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300)
-    disagreement = between.diagonal(dim1=-2, dim2=-1) / variance
-    return Estimate(*(part.cpu().numpy() for part in (mean, cov, disagreement, share, low, high)))
+
+    problem: Problem
+    x: torch.Tensor
+    parts: list[tuple[torch.Tensor, torch.Tensor]]
+    weights: torch.Tensor
+
+    @classmethod
+    def of(cls, problem: Problem, minimum: Minimum, average: Average) -> Likelihoods:
+        """Integrate all other parameters out.
+
+        Parameters
+        ----------
+        problem : Problem
+            With the noise that explains the residual.
+        minimum : Minimum
+        average : Average
+            Of models.
+        """
+        model, x = problem.model, minimum.x
+        positive = _positive(model)
+        values = torch.exp(torch.maximum(x[:, positive], x[:, model.slices["scale"]] - _SMALLEST))
+        parts, weights = [], []
+        for variant, strength, weight in average.members():
+            parts.append(_likelihood(problem, minimum, values, problem.shares[strength], variant))
+            weights.append(weight)
+        weight = torch.stack(weights, -1)
+        return cls(problem, x, parts, weight / weight.sum(-1, keepdim=True))
+
+    def posteriors(self, prior: ConcentrationPrior) -> list[AmplitudePosterior]:
+        """Return the posterior of each model: metabolites, lipids, scale of the macromolecules."""
+        model = self.problem.model
+        scale = self.x[:, model.slices["scale"]]
+        ratios = ratio_constraints(model.components) if prior.soft_constraints else []
+        priors = _priors(self.problem, scale, prior.prior)
+        return [
+            amplitude_posterior(with_ratios(precision, ratios, scale), linear, priors)
+            for precision, linear in self.parts
+        ]
+
+    def estimate(self, prior: ConcentrationPrior) -> Estimate:
+        """Estimate amplitudes of metabolites and lipids, and the scale of the macromolecules, averaged over models."""
+        posteriors, weights = self.posteriors(prior), self.weights
+        means = torch.stack([posterior.mean for posterior in posteriors], 1)
+        mean = (weights[..., None] * means).sum(1)
+        distance = means - mean[:, None]
+        between = torch.einsum("bk,bki,bkj->bij", weights, distance, distance)
+        within = torch.einsum("bk,bkij->bij", weights, torch.stack([posterior.cov for posterior in posteriors], 1))
+        share = torch.einsum("bk,bki->bi", weights, torch.stack([posterior.prior_share for posterior in posteriors], 1))
+        low, high = mixture_interval(posteriors, weights)
+        cov = within + between
+        variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300)
+        disagreement = between.diagonal(dim1=-2, dim2=-1) / variance
+        return Estimate(*(part.cpu().numpy() for part in (mean, cov, disagreement, share, low, high)))
 
 
-def amplitude_posteriors(
-    problem: Problem, minimum: Minimum, average: Average, prior: ConcentrationPrior
-) -> tuple[list[AmplitudePosterior], torch.Tensor]:
-    """Return the posterior of amplitudes for every model that takes part, and the weights of these ``(b, n_models)``;
-    arguments are those of :func:`estimate_amplitudes`."""
-    model, x, m = problem.model, minimum.x, problem.model.n_linear
-    scale = x[:, model.slices["scale"]]
-    amplitude = torch.exp(x[:, model.slices["log_amp"]][:, :m]).clamp(min=1e-12 * torch.exp(scale))
-    if _has_macromolecules(model):
-        amplitude = torch.cat([amplitude, torch.exp(x[:, model.slices["mm_scale"]])], -1)
-    ratios = ratio_constraints(model.components) if prior.soft_constraints else []
-    amplitude_prior = _amplitude_prior(problem, scale, prior.prior)
-    posteriors, weights = [], []
-    for variant, strength, weight in average.members():
-        precision, linear = _likelihood(problem, minimum, amplitude, problem.shares[strength], variant)
-        precision = with_ratios(precision, ratios, scale)
-        posteriors.append(amplitude_posterior(precision, linear, amplitude_prior))
-        weights.append(weight)
-    weight = torch.stack(weights, -1)
-    return posteriors, weight / weight.sum(-1, keepdim=True)
+def _positive(model: InVivoModel) -> list[int]:
+    """Return the indices of parameters that are logarithms of what spectra are linear in: amplitudes of metabolites and
+    lipids, and the scale of the macromolecules, if there are any."""
+    has_macromolecules = len(model.components.names) > model.n_linear
+    return [*range(model.n_linear), *([model.slices["mm_scale"].start] if has_macromolecules else [])]
 
 
-def _has_macromolecules(model: InVivoModel) -> bool:
-    return len(model.components.names) > model.n_linear
-
-
-def _amplitude_prior(problem: Problem, scale: torch.Tensor, prior: str) -> AmplitudePrior:
-    components, m = problem.model.components, problem.model.n_linear
-    log_median, log_sd, kinds = np.log(components.expected[:m]), components.log_sd[:m], components.kinds[:m]
-    if _has_macromolecules(problem.model):
-        # Their amplitude in units of the metabolites'.
-        log_median, kinds = np.append(log_median, 0.0), np.append(kinds, "mm")
-        log_sd = np.append(log_sd, priors_table()["macromolecules"]["scale_log_sd"])
-    median = torch.as_tensor(log_median).to(scale) + scale
-    sd = torch.as_tensor(log_sd).to(scale).expand_as(median)
-    metabolite = torch.as_tensor(kinds == "metabolite", device=scale.device)
+def _priors(problem: Problem, scale: torch.Tensor, prior: str) -> AmplitudePrior:
+    """Return the priors of the parameters of :func:`_positive`."""
+    components, m, table = problem.model.components, problem.model.n_linear, priors_table()
+    log_median, log_sd = np.log(components.expected[:m]), components.log_sd[:m].copy()
+    metabolites = components.kinds[:m] == "metabolite"
     if prior == "none":
-        sd = torch.where(metabolite, torch.full_like(sd, torch.inf), sd)
+        log_sd[metabolites] = np.inf
     elif prior == "population":
-        table = priors_table()["concentrations"]
-        sd = torch.where(metabolite, sd * (table["population_log_sd"] / table["log_sd"]), sd)
-    return AmplitudePrior(median, sd)
+        log_sd[metabolites] *= table["concentrations"]["population_log_sd"] / table["concentrations"]["log_sd"]
+    if len(_positive(problem.model)) > m:
+        # Macromolecules, in units of the metabolites' amplitudes.
+        log_median, log_sd = np.append(log_median, 0.0), np.append(log_sd, table["macromolecules"]["scale_log_sd"])
+    median = torch.as_tensor(log_median).to(scale) + scale
+    return AmplitudePrior(median, torch.as_tensor(log_sd).to(scale).expand_as(median))
 
 
 def _likelihood(
-    problem: Problem, minimum: Minimum, amplitude: torch.Tensor, share: torch.Tensor, variant: Variant
+    problem: Problem, minimum: Minimum, values: torch.Tensor, share: torch.Tensor, variant: Variant
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return precision ``(b, m, m)`` and linear term ``(b, m)`` of the Gaussian likelihood of amplitudes ``(b, m)``.
+    """Return precision ``(b, k, k)`` and linear term ``(b, k)`` of the Gaussian likelihood of the parameters of
+    :func:`_positive`, whose exponentials ``(b, k)`` are given.
 
-    Macromolecules are one amplitude, in which spectra are linear, and its lines' logarithms relative to it.
+    Macromolecules are one amplitude, in which spectra are linear, and logarithms of their lines relative to it.
     """
     model, x = problem.model, minimum.x
     gram, pull, _ = likelihood(problem, minimum.normal, share)
-    # Priors of all parameters but amplitudes: lines of macromolecules are held relative to their scale.
-    lines = _macromolecule_lines(model)
+    lines = slice(model.slices["log_amp"].start + model.n_linear, model.slices["log_amp"].stop)
+    mm_scale, positive = model.slices["mm_scale"].start, _positive(model)
     precision, distance = variant.prior_precision(model), x - model.prior_mean
-    distance[:, lines] -= distance[:, model.slices["mm_scale"]]
+    distance[:, lines] -= distance[:, [mm_scale]]
     kept = variant.kept(model)
     if len(kept) < model.n_params:
         gram, pull, _ = without(model, gram, pull, x)
         precision, distance = precision[kept][:, kept], distance[:, kept]
+    # All lines together, where the minimisation has a scale that only the priors see.
+    gram[:, mm_scale] = gram[:, lines].sum(1)
+    gram[:, :, mm_scale] = gram[:, :, lines].sum(-1)
+    pull[:, mm_scale] = pull[:, lines].sum(1)
     scales = [model.slices[name].start for name in ("scale", "mm_scale")]
-    others = torch.as_tensor(np.setdiff1d(np.arange(len(kept)), [*range(model.n_linear), *scales]))
-    gram, pull = _with_scale_of_macromolecules(model, gram, pull)
-    m = amplitude.shape[1]
-    others_of_gram = others + (len(gram[0]) - len(kept))
+    others = torch.as_tensor(np.setdiff1d(np.arange(len(kept)), [*positive, *scales]))
     prior = precision[others][:, others]
-    block = gram[:, others_of_gram][:, :, others_of_gram] + prior
-    gradient = pull[:, others_of_gram] - distance[:, others] @ prior
-    cross = gram[:, :m][:, :, others_of_gram]
+    block = gram[:, others][:, :, others] + prior
+    gradient = pull[:, others] - distance[:, others] @ prior
+    cross = gram[:, positive][:, :, others]
     size = block.diagonal(dim1=-2, dim2=-1).sqrt()
     factor = torch.linalg.cholesky(block / (size[:, :, None] * size[:, None]))
     right = torch.cat([cross.mT, gradient[..., None]], -1) / size[..., None]
     solved = torch.cholesky_solve(right, factor) / size[..., None]
-    marginal = gram[:, :m, :m] - cross @ solved[..., :-1]
-    slope = pull[:, :m] - (cross @ solved[..., -1:])[..., 0]
-    # From logarithms to amplitudes.
-    marginal = marginal / (amplitude[:, :, None] * amplitude[:, None])
+    marginal = gram[:, positive][:, :, positive] - cross @ solved[..., :-1]
+    slope = pull[:, positive] - (cross @ solved[..., -1:])[..., 0]
+    # From logarithms to their exponentials.
+    marginal = marginal / (values[:, :, None] * values[:, None])
     marginal = 0.5 * (marginal + marginal.mT)
-    return marginal, (marginal @ amplitude[..., None])[..., 0] + slope / amplitude
-
-
-def _macromolecule_lines(model: InVivoModel) -> slice:
-    """Return where in a parameter vector the logarithms of the macromolecules' amplitudes are."""
-    return slice(model.slices["log_amp"].start + model.n_linear, model.slices["log_amp"].stop)
-
-
-def _with_scale_of_macromolecules(
-    model: InVivoModel, gram: torch.Tensor, pull: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return matrix and gradient with one parameter more behind the metabolites and lipids: the common logarithm of all
-    macromolecules."""
-    if not _has_macromolecules(model):
-        return gram, pull
-    lines, m = _macromolecule_lines(model), model.n_linear
-    gram = torch.cat([gram[:, :m], gram[:, lines].sum(1, keepdim=True), gram[:, m:]], 1)
-    gram = torch.cat([gram[..., :m], gram[..., lines].sum(-1, keepdim=True), gram[..., m:]], -1)
-    return gram, torch.cat([pull[:, :m], pull[:, lines].sum(1, keepdim=True), pull[:, m:]], 1)
+    return marginal, (marginal @ values[..., None])[..., 0] + slope / values
 
 
 def parameter_covariance(problem: Problem, minimum: Minimum) -> torch.Tensor:

@@ -17,8 +17,9 @@ from ...physics.coarse_window import make_window, points_with_signal
 from ...physics.in_vivo_components import build_components, priors_table
 from ...physics.in_vivo_model import InVivoModel, make_in_vivo_model
 from ...physics.in_vivo_signals import concentration_names
-from .estimates import ConcentrationPrior, Estimate, estimate_amplitudes, parameter_covariance
+from .estimates import Estimate, Likelihoods, parameter_covariance
 from .prepared import PreparedModel, smooth_baseline_of
+from .ratios import ConcentrationPrior
 from .solver import Minimum, Problem, minimise
 from .starts import classical_start
 from .study import study_model
@@ -283,7 +284,7 @@ def _strengths() -> list[float]:
 def _minimise(problem: Problem, max_iter: int, init: str, nearby: Minimum | None = None) -> Minimum:
     """Minimise from initial values of a kind, or from a minimum with other priors."""
     if nearby is not None:
-        return minimise(problem, nearby.x, nearby.strength, max_iter=max_iter, held_steps=0)
+        return minimise(problem, nearby.x, nearby.strength, max_iter=max_iter, held_steps=0, normal=nearby.normal)
     if init == "classical":
         start = classical_start(problem)
     else:
@@ -315,9 +316,10 @@ def _fit_batch(problem: Problem, minimum: Minimum, prepared: PreparedModel) -> d
     }
     out = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     out["dimension"] = (out["weights"] * prepared.baseline.dimension(_strengths())).sum(-1)
-    own = prepared.concentrations
-    out["estimate"] = estimate_amplitudes(at_noise, minimum, average, own)
-    out["population"] = estimate_amplitudes(at_noise, minimum, average, replace(own, prior="population"))
+    likelihoods, own = Likelihoods.of(at_noise, minimum, average), prepared.concentrations
+    out["estimate"], out["population"] = (
+        likelihoods.estimate(each) for each in (own, replace(own, prior="population"))
+    )
     return out
 
 

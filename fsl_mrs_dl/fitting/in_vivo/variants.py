@@ -2,8 +2,8 @@
 with macromolecules whose proportions are held more or less tightly than the table says.
 
 All are variants of the quadratic about one minimum.  The model is linear in the line shape, so that leaving it out is
-exact up to the other parameters' curvature.  Weights are those of the evidence, each variant as likely as another
-before the data (Hoeting et al., doi 10.1214/ss/1009212519).
+exact up to the other parameters' curvature.  Weights are those of the evidence times prior probabilities
+(``data/in_vivo.json``; Hoeting et al., doi 10.1214/ss/1009212519).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .solver import Minimum, Problem, evidence, likelihood
 
 __all__ = ["Average", "USUAL", "Variant", "average_of", "variants_of", "without"]
 
-_LEAST_WEIGHT = 1e-3  # of a model that takes part
+_LEAST_WEIGHT = 0.01  # of a model that takes part
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,11 @@ USUAL = Variant()
 
 def variants_of(model: InVivoModel) -> list[Variant]:
     """Return the usual model and its variants."""
-    out = [USUAL]
+    about, out = priors_table()["variants"], [USUAL]
     if "shape" in model.slices:
         out.append(Variant("no line shape", line_shape=False))
     if len(model.components.names) > model.n_linear:
-        factors = priors_table()["macromolecules"]["variants_of_sd"]
-        out += [Variant(f"macromolecules' SD x {factor:g}", mm_sd=factor) for factor in factors]
+        out += [Variant(f"macromolecules' SD x {factor:g}", mm_sd=factor) for factor in about["mm_sd"]]
     return out
 
 
@@ -105,14 +104,19 @@ class Average:
     def members(self) -> Iterator[tuple[Variant, torch.Tensor, torch.Tensor]]:
         """Yield variant, indices of the baseline's strength ``(b,)`` and weights ``(b,)`` of models that take part;
         the weights sum up to about one."""
-        for k in range(self.by_strength.shape[1]):
-            weight = self.by_variant[:, 0] * self.by_strength[:, k]
-            if float(weight.max()) > _LEAST_WEIGHT:
-                yield USUAL, torch.full_like(self.strength, k), weight
-        for number, variant in enumerate(self.variants[1:], 1):
-            weight = self.by_variant[:, number]
-            if float(weight.max()) > _LEAST_WEIGHT:
-                yield variant, self.strength, weight
+        strengths = range(self.by_strength.shape[1])
+        models = [
+            (USUAL, torch.full_like(self.strength, k), self.by_variant[:, 0] * self.by_strength[:, k])
+            for k in strengths
+        ]
+        models += [
+            (variant, self.strength, self.by_variant[:, number]) for number, variant in enumerate(self.variants[1:], 1)
+        ]
+        for variant, strength, weight in models:
+            # Each spectrum by itself, so that it does not matter which others are in its batch.
+            weight = torch.where(weight > _LEAST_WEIGHT, weight, torch.zeros_like(weight))
+            if weight.any():
+                yield variant, strength, weight
 
 
 def average_of(problem: Problem, minimum: Minimum) -> Average:
@@ -129,7 +133,10 @@ def average_of(problem: Problem, minimum: Minimum) -> Average:
     by_strength = torch.softmax(evidence(problem, minimum.normal, minimum.x), -1)
     strength = by_strength.argmax(-1)
     variants = variants_of(problem.model)
-    values = [_evidence(problem, minimum, strength, variant) for variant in variants]
+    log_odds = float(np.log(priors_table()["variants"]["odds"]))
+    values = [
+        _evidence(problem, minimum, strength, variant) + log_odds * (variant is not USUAL) for variant in variants
+    ]
     return Average(variants, strength, by_strength, torch.softmax(torch.stack(values, -1), -1))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fsl_mrs_dl.core.errors import OptionError
-from fsl_mrs_dl.fitting.in_vivo.estimates import estimate_amplitudes
+from fsl_mrs_dl.fitting.in_vivo.estimates import Likelihoods
 from fsl_mrs_dl.fitting.in_vivo.prepared import smooth_baseline_of
 from fsl_mrs_dl.fitting.in_vivo.quantify import quantify_in_vivo
 from fsl_mrs_dl.fitting.in_vivo.ratios import ConcentrationPrior, ratio_constraints, with_ratios
@@ -74,7 +74,7 @@ def test_the_evidence_finds_out_whether_there_is_a_line_shape(model, size):
         torch.testing.assert_close(average.by_variant.sum(-1), torch.ones(6, dtype=torch.float64))
         torch.testing.assert_close(average.strengths.sum(-1), torch.ones(6, dtype=torch.float64))
         total = sum(weight for _, _, weight in average.members())
-        torch.testing.assert_close(total, torch.ones(6, dtype=torch.float64), rtol=0, atol=0.02)
+        torch.testing.assert_close(total, torch.ones(6, dtype=torch.float64), rtol=0, atol=0.06)
 
 
 def test_the_quadratic_without_line_shape_is_that_of_all_parameters_at_none(model, size):
@@ -101,7 +101,7 @@ def test_a_factor_of_the_sd_of_macromolecules_is_one_of_their_proportions_only(m
     for line in lines:
         assert variance(other, line, scale) == pytest.approx(factor**2 * variance(usual, line, scale), rel=1e-6)
     assert variance(other, scale, 0) == pytest.approx(variance(usual, scale, 0), rel=1e-6)
-    assert len(variants_of(model)) == 2 + len(priors_table()["macromolecules"]["variants_of_sd"])
+    assert len(variants_of(model)) == 2 + len(priors_table()["variants"]["mm_sd"])
 
 
 def test_macromolecules_of_any_amount_are_estimated_without_bias(sim_basis, model, size):
@@ -109,7 +109,7 @@ def test_macromolecules_of_any_amount_are_estimated_without_bias(sim_basis, mode
     amounts = priors_table()["macromolecules"]["scale_log_sd"] * np.random.default_rng(4).standard_normal((32, 1))
     x = drawn(model, 32, shape=0.5, mm_scale=amounts)
     problem, minimum = minimum_of(model, x, size / 40)
-    estimate = estimate_amplitudes(problem, minimum, average_of(problem, minimum), ConcentrationPrior())
+    estimate = Likelihoods.of(problem, minimum, average_of(problem, minimum)).estimate(ConcentrationPrior())
     sd, naa = np.sqrt(np.diagonal(estimate.cov, axis1=1, axis2=2)), sim_basis.names.index("NAA")
     for column, truth in ((model.n_linear, np.exp(amounts[:, 0])), (naa, np.exp(x[:, naa].numpy()))):
         z = (estimate.mean[:, column] - truth) / sd[:, column]
