@@ -8,12 +8,12 @@ FIDs ``(n_transients, n_points)`` and return ``shift_hz`` and ``phase_deg``, eac
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, minimize_scalar
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
 
-__all__ = ["correlation", "creatine_fit", "creatine_width", "spectral_registration"]
+__all__ = ["correlation", "creatine_fit", "creatine_width", "rats", "spectral_registration"]
 
 _CREATINE_PPM, _CHOLINE_PPM = 3.027, 3.2
 
@@ -46,6 +46,44 @@ def spectral_registration(fid, reference, axes: Axes, *, ppmlim=None) -> tuple[n
 
         solutions[row] = least_squares(residual, (0.0, 0.0), method="lm", x_scale=(1.0, 1.0)).x
     return solutions[:, 0], (solutions[:, 1] + 180) % 360 - 180
+
+
+def rats(
+    fid, reference, axes: Axes, *, ppmlim=(0.5, 4.0), order: int = 2, max_shift_hz: float = 20.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Align by least squares over shift, phase, amplitude and a complex polynomial in the window (RATS).
+
+    Wilson 2019, doi 10.1002/mrm.27605: everything but the shift is solved in closed form, and the shift is searched,
+    here by a grid of 0.5 Hz and golden sections.
+    """
+    fid, reference = np.asarray(fid), np.asarray(reference)
+    first, last = axes.with_points(fid.shape[-1]).window(ppmlim)
+    time = np.arange(fid.shape[-1]) * axes.dwelltime
+    x = np.linspace(-1, 1, last - first)
+    powers, _ = np.linalg.qr(x[:, None] ** np.arange(order + 1))
+
+    def straight(fids):
+        spectra = np.fft.fftshift(np.fft.fft(fids), axes=-1)[..., first:last]
+        return spectra - (spectra @ powers) @ powers.T
+
+    def moved(shift):
+        return straight(reference * np.exp(2j * np.pi * np.atleast_1d(shift)[:, None] * time))
+
+    grid = np.arange(-max_shift_hz, max_shift_hz + 0.25, 0.5)
+    on_grid, target = moved(grid), straight(fid)
+    size = (np.abs(on_grid) ** 2).sum(-1)
+    out = np.empty((len(fid), 2))
+    for row, one in enumerate(target):
+        best = int((np.abs(on_grid.conj() @ one) ** 2 / size).argmax())
+
+        def misfit(shift, one=one):
+            (model,) = moved(shift)
+            return -(np.abs(np.vdot(model, one)) ** 2) / (np.abs(model) ** 2).sum()
+
+        around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        shift = minimize_scalar(misfit, bounds=around, method="bounded", options={"xatol": 1e-3}).x
+        out[row] = shift, np.rad2deg(np.angle(np.vdot(moved(shift)[0], one)))
+    return out[:, 0], out[:, 1]
 
 
 def correlation(fid, reference, axes: Axes, *, ppmlim=None, zero_fill: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -37,13 +37,16 @@ def run(args) -> None:
 
     data = nifti.load(args.file)
     target = processed_file(args, data)
-    table = new_file(args.output / "dl_align.csv", args.overwrite)
+    table = alignment.table_path(args.output, target.name, written=target.exists())
+    table = new_file(table, args.overwrite)
     reference = nifti.load(args.reference) if args.reference else None
     say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     options = AlignOptions.from_arguments(vars(args), device=args.device)
     out = align.align_data(data, options, reference=reference)
     reports = (
-        alignment.report_paths(args.output, out, args.allreports) if args.generateReports or args.allreports else []
+        alignment.report_paths(args.output, out, args.allreports, table)
+        if args.generateReports or args.allreports
+        else []
     )
     for path in reports:
         new_file(path, args.overwrite)
@@ -51,6 +54,6 @@ def run(args) -> None:
     nifti.save(target, out.data, method="Frequency and phase correction", details=details)
     write_whole(table, alignment_table.alignment_table(out))
     if reports:
-        alignment.write_reports(args.output, out, args.allreports, Path(args.file).name)
+        alignment.write_reports(args.output, out, args.allreports, Path(args.file).name, table)
     print(alignment_table.summary_line(out))
     print("Written: " + ", ".join(map(str, [target, table, *reports])))

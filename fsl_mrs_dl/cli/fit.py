@@ -35,7 +35,8 @@ def add_arguments(parser) -> None:
         "--h2o",
         metavar="FILE",
         help=(
-            "unsuppressed water, NIfTI-MRS: the in-vivo model takes the line shape from it and corrects eddy currents"
+            "unsuppressed water, NIfTI-MRS: the in-vivo model takes the line shape from it and corrects eddy currents,"
+            " where that makes the fit better"
         ),
     )
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")

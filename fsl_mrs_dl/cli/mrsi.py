@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import configargparse
-
-from ..core.errors import OptionError
 from .common import add_common_arguments, link, progress_bar, say
 from .fit_options import (
     add_fitting_options,
@@ -32,6 +29,14 @@ def add_arguments(parser) -> None:
         "--mask", metavar="IMAGE", help="image whose voxels above zero are fitted (default: all voxels with a signal)"
     )
     add_fitting_options(group)
+    group.add_argument(
+        "--h2o",
+        metavar="FILE",
+        help=(
+            "unsuppressed water on the same grid, NIfTI-MRS: the in-vivo model takes the line shape of each voxel from"
+            " it and corrects eddy currents, where that makes the fit better"
+        ),
+    )
     group.add_argument(
         "--share_initial_values",
         action="store_true",
@@ -62,7 +67,6 @@ def add_arguments(parser) -> None:
     add_common_arguments(parser)
     parser.set_defaults(func=run, advice="")
     add_hidden_arguments(parser)
-    parser.add_argument("--h2o", nargs="*", help=configargparse.SUPPRESS)
 
 
 def run(args) -> None:
@@ -78,10 +82,8 @@ def run(args) -> None:
     from .tables import artefact_notes
 
     check_fsl_mrs_options(args)
-    if args.h2o is not None:
-        raise OptionError("is for single spectra so far", option="h2o", remedy="leave it out")
     begun = time.perf_counter()
-    inputs = tuple(name for name in (args.data, args.basis, args.mask, args.config) if name)
+    inputs = tuple(name for name in (args.data, args.basis, args.mask, args.h2o, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     about = nifti.load_header(args.data)
     denoise.warn(args, about.header)
@@ -98,6 +100,7 @@ def run(args) -> None:
         options,
         volume_options,
         mask=args.mask,
+        water=args.h2o,
         resume=args.resume,
         overwrite=args.overwrite,
     )
@@ -106,6 +109,8 @@ def run(args) -> None:
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate); --no_conj_fid"
             " forbids it."
         )
+    if job.in_vivo is not None and job.in_vivo.water_note:
+        print(job.in_vivo.water_note)
     n = len(job.index)
     in_vivo = options.spectral_model == "in-vivo"
     how = "in-vivo model" if in_vivo else f"{options.model} model, baseline {options.baseline}"

@@ -96,7 +96,7 @@ def _estimate_notes(results: FitResults) -> list[str]:
         )
     elif results.prior_pull is not None:
         notes.append("% prior is the share of the likelihood's variance that priors take away, * mostly prior.")
-    return notes + ([fit.network_note] if fit.network_note else [])
+    return notes + [note for note in (getattr(fit, "water_note", ""), fit.network_note) if note]
 
 
 def _quality_notes(results: FitResults) -> list[str]:
@@ -166,7 +166,7 @@ def _misfit_note(fit) -> str:
     from ..core.metabolites import is_macromolecule, typical_concentrations
 
     if fit.model.name == "in-vivo":
-        remedies = [] if fit.water is not None else ["--h2o with unsuppressed water (line shape, eddy currents)"]
+        remedies = [] if fit.water_note else ["--h2o with unsuppressed water (line shape, eddy currents)"]
         remedies += ["a basis set of the same sequence and echo time", "--mm tumour (strong lipids)"]
         return f"The residual is larger than noise, and counts as noise in the SDs: try {' or '.join(remedies)}."
     brain = fit.model.nucleus == "1H" and typical_concentrations(list(fit.names)) is not None

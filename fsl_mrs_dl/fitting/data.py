@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,18 @@ from .quantify import quantify
 
 _WATER_PPM, _MOST_SHIFT_PPM, _WATER_WIDTH_PPM, _LEAST_WATER = 4.65, 0.6, 0.5, 0.9
 
-__all__ = ["FittedData", "fit_data", "choose_basis", "average", "with_names", "with_times"]
+__all__ = [
+    "FittedData",
+    "fit_data",
+    "choose_basis",
+    "average",
+    "check_dwelltime",
+    "check_water",
+    "water_fids",
+    "water_of_length",
+    "with_header",
+    "with_names",
+]
 
 
 @dataclass(frozen=True)
@@ -180,12 +192,12 @@ def fit_data(
     if conjugate is None:
         finite = fids[np.isfinite(fids).all(-1)]
         conjugate = detect_conjugation(finite.mean(0), data.axes)
-    options = with_times(with_names(options, basis.names), data).check()
+    options = with_header(with_names(options, basis.names), data).check()
     fids = fids.conj() if conjugate else fids
     if options.spectral_model == "in-vivo":
         from .in_vivo.quantify import quantify_in_vivo
 
-        reference = None if water is None else _water_fids(water, data, bool(conjugate))
+        reference = None if water is None else water_fids(water, data, bool(conjugate))
         fit: Quantification = quantify_in_vivo(fids, basis, data.axes, options, water=reference, progress=progress)
     else:
         if water is not None:
@@ -200,14 +212,23 @@ def fit_data(
     return FittedData(fit, data, basis, bool(conjugate), before)
 
 
-def with_times(options: FitOptions, data: MrsData) -> FitOptions:
-    """Return the options with echo and repetition time of the file's header, where they have none."""
+def with_header(options: FitOptions, data: MrsData) -> FitOptions:
+    """Return the options with the facts of the file's header: echo and repetition time, where they have none, and
+    whether eddy currents were corrected."""
     echo, repetition = (_seconds(data.header.get(name)) for name in ("EchoTime", "RepetitionTime"))
     return replace(
         options,
         echo_time_s=options.echo_time_s or echo,
         repetition_time_s=options.repetition_time_s or repetition,
+        eddy_currents_corrected=options.eddy_currents_corrected or _eddy_currents_corrected(data.header),
     )
+
+
+def _eddy_currents_corrected(header: dict) -> bool:
+    """Tell whether the processing history of a NIfTI-MRS header names a correction of eddy currents."""
+    steps = header.get("ProcessingApplied") or ()
+    words = (f"{step.get('Method', '')} {step.get('Details', '')}".lower() for step in steps if isinstance(step, dict))
+    return any("eddy" in text or re.search(r"\becc\b", text) for text in words)
 
 
 def _seconds(value) -> float | None:
@@ -216,7 +237,7 @@ def _seconds(value) -> float | None:
     return float(value) if isinstance(value, (int, float)) and 0 < value < 100 else None
 
 
-def _water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
+def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
     """Return water FIDs ``(n, n_points)``, averaged over higher dimensions.
 
     Raises
@@ -225,11 +246,7 @@ def _water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
         If they were not acquired as the data were.
     """
     check_fids(water)
-    if abs(water.dwelltime / data.dwelltime - 1) > 1e-3:
-        raise DataError(
-            f"{water.name}: has a dwell time of {water.dwelltime:g} s and the data {data.dwelltime:g} s; give"
-            " water that was acquired alike."
-        )
+    check_dwelltime(water, data)
     if "DIM_COIL" in water.dim_tags and water.fids.shape[water.axis("DIM_COIL")] > 1:
         raise DataError(f"{water.name}: has several coils; combine them first (fsl_mrs_proc coilcombine).")
     if water.fids.shape[:3] + water.fids.shape[4:] != data.fids.shape[:3] + data.fids.shape[4:]:
@@ -237,20 +254,35 @@ def _water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
             water = average(water, tag)
     fids = np.moveaxis(water.fids, 3, -1)
     fids = fids.reshape(-1, fids.shape[-1])
-    missing = data.n_points - fids.shape[-1]
-    fids = np.pad(fids[:, : data.n_points], ((0, 0), (0, max(0, missing))))
-    fids = fids.conj() if conjugate else fids
-    _check_water(fids, data.axes, water.name)
+    fids = water_of_length(fids.conj() if conjugate else fids, data.n_points)
+    check_water(fids, data.axes, water.name)
     return fids
 
 
-def _check_water(fids: np.ndarray, axes: Axes, name: str) -> None:
-    """Raise DataError unless spectra ``(n, n_points)`` are of unsuppressed water."""
+def check_dwelltime(water: MrsData, data: MrsData) -> None:
+    """Raise DataError if water was sampled at another rate than the data."""
+    if abs(water.dwelltime / data.dwelltime - 1) > 1e-3:
+        raise DataError(
+            f"{water.name}: has a dwell time of {water.dwelltime:g} s and the data {data.dwelltime:g} s; give"
+            " water that was acquired alike."
+        )
+
+
+def water_of_length(fids: np.ndarray, n_points: int) -> np.ndarray:
+    """Return water FIDs ``(n, k)`` with the number of points of the data, cut or continued with zeros."""
+    missing = n_points - fids.shape[-1]
+    return np.pad(fids[:, :n_points], ((0, 0), (0, max(0, missing))))
+
+
+def check_water(fids: np.ndarray, axes: Axes, name: str, *, least: float = 1.0) -> None:
+    """Raise DataError unless spectra ``(n, n_points)`` are of unsuppressed water, or at least this share of them."""
     power, ppm = np.abs(fid_to_spec(fids)) ** 2, axes.ppm()
     at = ppm[power.argmax(-1)]
     near = np.abs(ppm - at[:, None]) < _WATER_WIDTH_PPM
     share = (power * near).sum(-1) / np.maximum(power.sum(-1), 1e-300)
-    if (np.abs(at - _WATER_PPM) > _MOST_SHIFT_PPM).any() or (share < _LEAST_WATER).any():
+    good = (np.abs(at - _WATER_PPM) <= _MOST_SHIFT_PPM) & (share >= _LEAST_WATER)
+    if good.mean() < least:
+        at, share = at[~good], share[~good]
         raise DataError(
             f"its highest peak lies at {at[0]:.2f} ppm and has {share[0]:.0%} of the energy: this is not unsuppressed"
             " water",

@@ -34,6 +34,8 @@ class FitOptions:
     echo_time_s, repetition_time_s : float, optional
         That macromolecules of the in-vivo model are weighted for, in seconds; the usual ones of a brain scan by
         default.
+    eddy_currents_corrected : bool
+        Eddy currents of the data were corrected before, and a water reference does not correct them again.
     model : str
         One of :data:`fsl_mrs_dl.physics.signal_model.MODELS`.
     ppmlim : (float, float), optional
@@ -72,6 +74,7 @@ class FitOptions:
     soft_constraints: bool = False
     echo_time_s: float | None = None
     repetition_time_s: float | None = None
+    eddy_currents_corrected: bool = False
     model: str = "voigt"
     ppmlim: tuple[float, float] | None = None
     baseline: str = "poly, 2"

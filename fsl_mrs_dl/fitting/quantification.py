@@ -11,6 +11,7 @@ import torch
 
 from ..core.errors import OptionError
 from ..core.metabolites import name_among
+from ..core.units import spec_to_fid
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, parameter_errors, uncertainty, verdict
 from .coarse_model import reduced
@@ -299,6 +300,11 @@ class Quantification:
         chunk = max(1, int(5e7 / (self.model.n_metabs * self.model.n_points * 16)))
         out = [self._spectra_of(part, what) for part in torch.split(params, chunk)]
         return torch.cat(out).cpu().numpy()
+
+    def model_fids(self, what: str = "full", rows=slice(None)) -> np.ndarray:
+        """Return FIDs of the model as :meth:`spectra` has them, ``(n, n_points)``, to compare with the data as they
+        are."""
+        return spec_to_fid(self.spectra(what, rows))
 
     def _spectra_of(self, params: torch.Tensor, what: str) -> torch.Tensor:
         if what == "full":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import OptionError
+from ..core.errors import DataError, OptionError
 from ..fitting.options import FitOptions
 from .in_vivo_result import InVivoRecipe, InVivoSolution, axes_of
 from .solution import Solution, check_alike
@@ -28,11 +28,12 @@ class Study:
 
 
 def fit_spectra(spectra: list, options: FitOptions, study: Study | None = None) -> tuple[InVivoFit, Study]:
-    """Fit MRS objects that share everything but the FID.
+    """Fit MRS objects that share everything but the FID and its water reference.
 
     Parameters
     ----------
     spectra : list of MRS
+        Those with a water reference are corrected by it, and have its line shape, where the fit is better so.
     options : FitOptions
     study : Study, optional
         Of an earlier batch; by default priors are learnt from these spectra, if there are enough.
@@ -45,16 +46,37 @@ def fit_spectra(spectra: list, options: FitOptions, study: Study | None = None) 
 
     check_alike(spectra)
     fids = np.stack([mrs.FID for mrs in spectra]).astype(complex)
+    water = _water_of(spectra)
     if study is None:
-        study = _study_of(spectra[0], fids, options)
-    return fit_with_prepared(fids, study.prepared, max_iter=options.max_iter), study
+        study = _study_of(spectra[0], fids, water, options)
+    return fit_with_prepared(fids, study.prepared, water=water, max_iter=options.max_iter), study
 
 
-def _study_of(mrs, fids: np.ndarray, options: FitOptions) -> Study:
+def _water_of(spectra: list) -> np.ndarray | None:
+    """Return the water reference of every object, complex ``(n, n_points)``; None without, or if it is none of
+    unsuppressed water: FSL-MRS scales by whatever it is."""
+    from ..core.fids import usable_fids
+    from ..fitting.data import check_water, water_of_length
+
+    if any(mrs.H2O is None for mrs in spectra):
+        return None
+    axes = axes_of(spectra[0])
+    water = np.concatenate([water_of_length(mrs.H2O[None], axes.n_points) for mrs in spectra]).astype(complex)
+    usable = usable_fids(water)
+    try:
+        check_water(water[usable], axes, "water", least=0.5)
+    except DataError:
+        return None
+    return water if usable.any() else None
+
+
+def _study_of(mrs, fids: np.ndarray, water: np.ndarray | None, options: FitOptions) -> Study:
     from ..core.device import choose_device
     from ..core.fids import usable_fids
-    from ..fitting.in_vivo.fit import Acquisition, learnt, prepare
+    from ..fitting.in_vivo.fit import Acquisition
     from ..fitting.in_vivo.quantify import concentration_prior_of
+    from ..fitting.in_vivo.settle import settled
+    from ..fitting.in_vivo.water_reference import water_reference
     from ..physics.in_vivo_components import priors_table
 
     usual = priors_table()["usual"]
@@ -70,9 +92,19 @@ def _study_of(mrs, fids: np.ndarray, options: FitOptions) -> Study:
     )
     usable = usable_fids(fids)
     # Without a usable spectrum the model is needed for the names only.
+    reference = None if water is None or not usable.any() else water_reference(water[usable], axes_of(mrs))
     fids = fids[usable] if usable.any() else basis.sum(0)[None]
-    prepared = prepare(fids, basis, names, axes_of(mrs), acquisition, device=choose_device(options.device))
-    prepared, _ = learnt(prepared, fids, acquisition, max_iter=options.max_iter)
+    prepared, _ = settled(
+        fids,
+        basis,
+        names,
+        axes_of(mrs),
+        acquisition,
+        reference=reference,
+        corrected_before=options.eddy_currents_corrected,
+        device=choose_device(options.device),
+        max_iter=options.max_iter,
+    )
     return Study(recipe, replace(prepared.with_whole_baseline(), basis_scale=np.ones(len(names))))
 
 
@@ -112,13 +144,12 @@ def _recipe_of(mrs, options: FitOptions, usual: dict) -> InVivoRecipe:
 
 def solutions(fit: InVivoFit, study: Study, options: FitOptions) -> list[Solution]:
     """Return the solution of each spectrum."""
-    from ..core.units import spec_to_fid
     from ..fitting.in_vivo.serialise import plain_in_vivo_row
     from ..results.fit_results import FitResults
 
     rows, recipe = np.flatnonzero(fit.fitted), study.recipe
     params, cov = _fsl_mrs_parameters(fit, rows, options.estimate)
-    baselines = spec_to_fid(fit.spectra("baseline", rows)) if len(rows) else np.zeros((0, fit.model.n_points))
+    baselines = fit.model_fids("baseline", rows) if len(rows) else np.zeros((0, fit.model.n_points))
     snr, width = FitResults(fit, None, estimate=options.estimate).quality
     own = fit.signals
     signals, place = replace(own, fids=np.zeros((0, 0))), dict(zip(rows.tolist(), range(len(rows))))
@@ -131,7 +162,9 @@ def solutions(fit: InVivoFit, study: Study, options: FitOptions) -> list[Solutio
         "repetition_time_s": recipe.tr_s,
         "prior": fit.concentrations.prior,
         "soft_constraints": fit.constraints,
+        "water_reference": study.prepared.water_note,
     }
+    line_shape, eddy_phase = fit.water_shape, fit.eddy_phase
     out, nothing = [], np.full(fit.model.n_points, np.nan, complex)
     for row in range(len(fit.x)):
         at = place.get(row)
@@ -144,6 +177,8 @@ def solutions(fit: InVivoFit, study: Study, options: FitOptions) -> list[Solutio
             baseline=nothing if at is None else baselines[at],
             snr=snr[row],
             width_hz=width[row],
+            line_shape=None if line_shape is None else line_shape[row],
+            eddy_phase=None if eddy_phase is None else eddy_phase[row],
         )
         dl = about | {
             "converged": bool(fit.converged[row]),

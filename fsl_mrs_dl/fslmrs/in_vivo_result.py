@@ -106,6 +106,10 @@ class InVivoSolution:
     baseline : complex ndarray ``(n_points,)``
         FID of the baseline.
     snr, width_hz : ndarray ``(n_metabs,)``
+    line_shape : ndarray ``(n_points,)`` or None
+        That was taken from water.
+    eddy_phase : ndarray ``(n_points,)`` or None
+        Phase of eddy currents (rad), which was taken out of the data before the fit.
     """
 
     recipe: InVivoRecipe
@@ -116,6 +120,8 @@ class InVivoSolution:
     baseline: np.ndarray
     snr: np.ndarray
     width_hz: np.ndarray
+    line_shape: np.ndarray | None = None
+    eddy_phase: np.ndarray | None = None
 
 
 class EstimatedBaseline(getattr(fsl_baseline, "Baseline", object)):
@@ -187,7 +193,7 @@ class InVivoFitRes(DlFitRes):
     variance, because the baseline has no parameters.  ``cov`` has the SDs of the estimates, priors included, and the
     correlations of the parameters at the minimum.  ``dl`` has ``spectral_model`` in-vivo,
     ``baseline_dimension``, ``mm``, ``echo_time_s``, ``repetition_time_s``, ``prior`` (of concentrations:
-    wide or none) and ``soft_constraints``.
+    wide or none), ``soft_constraints``, and ``water_reference``, the use of a water reference in words.
     """
 
     def __init__(self, mrs: MRS, solution: Solution):
@@ -280,9 +286,13 @@ class InVivoFitRes(DlFitRes):
         if own.x is None:
             return np.full(mrs.numPoints, np.nan, complex)
         signals = replace(own.signals, fids=own.recipe.components(mrs).fids)
-        spectrum = units.fid_to_spec(signals.components(own.x, which).sum(0))
+        line_shape = 1.0 if own.line_shape is None else own.line_shape
+        spectrum = units.fid_to_spec(signals.components(own.x, which, line_shape).sum(0))
         if phased:
             spectrum = spectrum * signals.phase_factor(own.x)
+            if own.eddy_phase is not None:
+                # FSL-MRS compares it with the data as they are.
+                spectrum = units.fid_to_spec(units.spec_to_fid(spectrum) * np.exp(1j * own.eddy_phase))
         return spectrum + units.fid_to_spec(own.baseline) if baseline else spectrum
 
     def _predicted(self, mrs: MRS, mode, noBaseline: bool, no_phase: bool) -> np.ndarray:

@@ -46,6 +46,7 @@ _OPTIONS = (
     "soft_constraints",
     "echo_time_s",
     "repetition_time_s",
+    "eddy_currents_corrected",
 )
 
 
@@ -93,7 +94,8 @@ def patch_fitting(module) -> None:
         fit_FSLModel.__doc__ = (
             f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_init,"
             " dl_model, dl_device, dl_estimate, dl_prior and dl_spectral_model; with dl_spectral_model='in-vivo' also"
-            " dl_mm, dl_soft_constraints, dl_echo_time_s and dl_repetition_time_s.\n    "
+            " dl_mm, dl_soft_constraints, dl_echo_time_s, dl_repetition_time_s and dl_eddy_currents_corrected (that a water reference is"
+            " not to correct again).\n    "
         )
     module.fit_FSLModel = fit_FSLModel
 
@@ -198,7 +200,7 @@ def _take_options(parser, args) -> None:
         args.algo = DlQuant.name  # DLQuant, dl-quant
     options = DlQuant.options_from(args, args.algo)
     if options is not None and getattr(args, "data", None):
-        options = DlQuant.with_times(options, args)
+        options = DlQuant.with_header(options, args)
     _running["options"], _running["args"] = options, args
     if args.algo == DlQuant.name and getattr(args, "data", None):
         DlQuant.warn(args)

@@ -31,7 +31,7 @@ class DlAlign:
         from pathlib import Path
 
         from ..preproc.align import align_image
-        from ..results.reports.alignment import write_reports
+        from ..results.reports.alignment import table_path, write_reports
         from ..results.reports.alignment_table import alignment_table, summary_line
 
         with one_line_errors("fsl_mrs_proc dl-align", DlAlign.add_arguments):
@@ -43,9 +43,11 @@ class DlAlign:
                 file=dataobj.datafilename,
             )
             folder = Path(args["output"])
-            (folder / "dl_align.csv").write_text(alignment_table(aligned), encoding="utf-8")
+            name = f"{args['filename']}.nii.gz" if args.get("filename") else dataobj.datafilename
+            table = table_path(folder, name, written=(folder / name).exists())
+            table.write_text(alignment_table(aligned), encoding="utf-8")
             if args.get("generateReports") or args.get("allreports"):
-                write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename)
+                write_reports(folder, aligned, bool(args.get("allreports")), dataobj.datafilename, table)
         print(summary_line(aligned))
         return type(dataobj)(data, dataobj.datafilename)
 
@@ -183,20 +185,20 @@ class DlQuant:
         return cls._STRINGS.get(name, f"--dl-{name}" if name in cls._OPTIONS else f"--{name}")
 
     @staticmethod
-    def with_times(options, args):
-        """Return the options with echo and repetition time of a command's data, which the in-vivo model weights
-        macromolecules for; say on stderr which one is missing."""
+    def with_header(options, args):
+        """Return the options with the facts of the header of a command's data that the in-vivo model needs; say on
+        stderr which time is missing."""
         if options.spectral_model != "in-vivo":
             return options
         import sys
 
         from ..core.errors import FslMrsDlError
-        from ..fitting.data import with_times
+        from ..fitting.data import with_header
         from ..io.nifti import load_header
         from ..physics.in_vivo_components import priors_table
 
         try:
-            options = with_times(options, load_header(args.data))
+            options = with_header(options, load_header(args.data))
         except FslMrsDlError:
             return options  # FSL-MRS reports what is wrong with the file
         usual = priors_table()["usual"]

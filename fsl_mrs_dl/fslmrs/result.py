@@ -120,9 +120,10 @@ def describe_fit(result) -> str:
             + ("; soft constraints " + ", ".join(dl["soft_constraints"]) if dl["soft_constraints"] else "")
             + "), refined to its minimum"
         )
+    water = f" {dl['water_reference']}" if dl.get("water_reference") else ""
     outside = " The spectrum is out of distribution." if dl.get("ood_score", 0) > OOD_LIMIT else ""
     return (
         f"dlquant (FSL-MRS-DL {__version__}): initial values {dl['init']}, {name}, {ended}; residual over noise"
-        f" {dl['misfit']:.2f}.{estimate.get(dl.get('estimate', 'ml'), '')}{outside}"
+        f" {dl['misfit']:.2f}.{estimate.get(dl.get('estimate', 'ml'), '')}{water}{outside}"
         + "".join(f" {line}" for line in result.dl_advice)
     )

@@ -32,7 +32,17 @@ class Solution:
     advice: tuple[str, ...] = ()
 
 
-_MODEL = ("model", "metab_groups", "ppmlim", "baseline", "spectral_model", "mm", "echo_time_s", "repetition_time_s")
+_MODEL = (
+    "model",
+    "metab_groups",
+    "ppmlim",
+    "baseline",
+    "spectral_model",
+    "mm",
+    "echo_time_s",
+    "repetition_time_s",
+    "eddy_currents_corrected",
+)
 
 
 def same_model(one: FitOptions, other: FitOptions) -> bool:
@@ -41,10 +51,13 @@ def same_model(one: FitOptions, other: FitOptions) -> bool:
 
 
 def check_alike(spectra: list) -> None:
-    """Raise DataError unless MRS objects share everything but the FID."""
+    """Raise DataError unless MRS objects share everything but the FID and its water reference."""
     for other in spectra[1:]:
         if _shared_by_batch(other) != _shared_by_batch(spectra[0]):
-            raise DataError("the spectra differ in basis set, length, bandwidth or frequency; fit them one by one.")
+            raise DataError(
+                "the spectra differ in basis set, length, bandwidth, frequency or having a water reference; fit them"
+                " one by one."
+            )
 
 
 def _shared_by_batch(mrs) -> tuple:
@@ -57,4 +70,5 @@ def _shared_by_batch(mrs) -> tuple:
         mrs.nucleus,
         mrs.conj_Basis,
         mrs.scaling["basis"],
+        mrs.H2O is None,
     )

@@ -56,7 +56,7 @@ class VolumeMapCollector:
         shape = (*image.shape, 1)[:3]
         get = lambda name: np.concatenate([part[name] for part in self.parts])  # noqa: E731
         index = np.ravel_multi_index(tuple(get("place").T), shape)
-        kinds = set(self.parts[0]) - _OF_MODEL - {"place", "conjugated"}
+        kinds = set(self.parts[0]) - _OF_MODEL - {"place", "conjugated", *_OF_WATER}
         names = reported_names(self.first.names, self.internal_ref, self.combine)
         in_vivo = self.first.model.name == "in-vivo"
         # FSL-MRS writes the shift of a group's first metabolite, and the widths of some of its models.
@@ -68,16 +68,31 @@ class VolumeMapCollector:
             "fid_scale": self.fid_scale,
             "conjugated": bool(get("conjugated").mean() > 0.5),
         }
-        _write_model(folder, self.first, about | {name: get(name) for name in _OF_MODEL & set(self.parts[0])})
+        about |= {name: get(name) for name in _OF_MODEL & set(self.parts[0])} | self._of_water()
+        _write_model(folder, self.first, about)
         written = {one.key for one in layout.QUANTITIES if one.key in kinds and (folder / one.path(names[0])).is_file()}
         written |= {one.key for one in layout.QUANTITIES if one.fsl_mrs and (folder / one.path(names[0])).is_file()}
         maps.write_for_viewer(
             folder, names, written | {key for key, path in layout.SPECTRA.items() if (folder / path).is_file()}
         )
 
+    def _of_water(self) -> dict[str, np.ndarray]:
+        """Return line shapes and phases that were taken from water; a batch without a fit has none."""
+        out = {}
+        for name, nothing in _OF_WATER.items():
+            there = [part[name] for part in self.parts if name in part]
+            if there:
+                empty = np.full(there[0].shape[1:], nothing, np.float32)
+                out[name] = np.concatenate(
+                    [part.get(name, np.tile(empty, (len(part["place"]), 1))) for part in self.parts]
+                )
+        return out
+
 
 _OF_MODEL = {"params", "cov", "noise_sd", "band"}
 """Arrays of the model for viewers."""
+_OF_WATER = {"water": 1.0, "eddy_phase": 0.0}
+"""The same of a water reference, with the values where there is none."""
 
 
 def _model(fits, scale: np.ndarray) -> dict[str, np.ndarray]:
@@ -106,7 +121,8 @@ def _in_vivo_model(fits, scale: np.ndarray) -> dict[str, np.ndarray]:
     params[:, fits.fitted_model.slices["log_amp"]] += np.log(scale)[:, None]
     if len(rows):
         band[rows] = fitted_sd(fits, rows) * scale[rows, None]
-    return {"params": params.astype(np.float32), "band": band.astype(np.float32)}
+    out = {"params": params, "band": band, "water": fits.water_shape, "eddy_phase": fits.eddy_phase}
+    return {name: values.astype(np.float32) for name, values in out.items() if values is not None}
 
 
 def _write_model(folder: Path, fits, values: dict) -> None:

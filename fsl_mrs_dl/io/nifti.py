@@ -266,6 +266,45 @@ def without(data: MrsData, tag: str, numbers) -> MrsData:
     return replace(data, fids=data.fids.take(remaining, axis), header=header)
 
 
+def divided(data: MrsData, tag: str, labels, new_tag: str) -> MrsData:
+    """Divide a dimension into two: the elements of each label, in order, along ``tag``, and the labels along a new last
+    dimension.
+
+    The dimension's ``dim_N_header``, whose entries vary along it, is dropped.
+
+    Parameters
+    ----------
+    data : MrsData
+    tag : str
+    labels : ndarray of int, shape (n,)
+        Of every element, from 0; each as often as the others.
+    new_tag : str
+
+    Raises
+    ------
+    DataError
+        If there is no such dimension, there is one of the new tag already or no room for it, or the labels are not
+        equally frequent.
+    """
+    axis, labels = data.axis(tag), np.asarray(labels)
+    if new_tag in data.dim_tags or len(data.dim_tags) > 2:
+        raise DataError(
+            f"{data.name}: has no room for a dimension {new_tag} (higher dimensions: {', '.join(data.dim_tags)})",
+            remedy="combine coils first, or leave the order out where the file has that dimension",
+        )
+    counts = np.bincount(labels)
+    if len(set(counts.tolist())) > 1:
+        raise DataError(
+            f"{data.name}: its {len(labels)} elements of {tag} do not divide evenly into {len(counts)} conditions",
+            remedy="check the order, and whether elements are missing",
+        )
+    parts = [data.fids.take(np.flatnonzero(labels == label), axis) for label in range(len(counts))]
+    header = {key: value for key, value in data.header.items() if key != f"dim_{axis + 1}_header"}
+    if header:
+        header[f"dim_{data.fids.ndim + 1}"] = new_tag
+    return replace(data, fids=np.stack(parts, -1), dim_tags=(*data.dim_tags, new_tag), header=header)
+
+
 def save(
     path: str | Path,
     data: MrsData,

@@ -86,8 +86,10 @@ class Volume:
         return np.ascontiguousarray(part.T.astype(wide, copy=False).conj())
 
 
-def open_volume(path: str | Path, scratch: Path) -> Volume:
+def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:
     """Open a NIfTI-MRS file of one spectrum per voxel; a compressed one is unpacked into the folder ``scratch``, once.
+
+    Its file there is called ``name``.
 
     Raises
     ------
@@ -115,7 +117,7 @@ def open_volume(path: str | Path, scratch: Path) -> Volume:
     if shape[3] < 16:
         raise DataError(f"{path}: FIDs have {shape[3]} points", remedy="at least 16 are needed")
     if file.name.lower().endswith(".gz"):
-        target = scratch / "data.nii"
+        target = scratch / f"{name}.nii"
         if not target.is_file():
             _unpack(file, target, path)
         file = target

@@ -14,7 +14,6 @@ import torch
 
 from ..core import device as device_module
 from ..core import parallel as parallel_module
-from ..core import units
 from ..core.errors import FslMrsDlError, OutputError
 from ..fitting import quantification
 from ..fitting.in_vivo import quantify as in_vivo_quantify
@@ -135,10 +134,7 @@ def fit_chunk(job: Job, k: int) -> int:
 def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndarray]:
     """Fit voxels and return everything that is written of them, arrays with a row each by name."""
     stored = job.volume.fids(index)
-    fids = (stored.conj() if job.conjugated else stored).astype(np.complex128)
-    with np.errstate(invalid="ignore", over="ignore"):
-        fids *= job.fid_scale
-    fit = _fit_without_failing_rows(job, fids, initial_values)
+    fit = _fit_without_failing_rows(job.scaled_fids(stored), _fit_of(job, index, initial_values))
     out = maps.map_values(results_of(job, fit))
     out["index"] = index
     out["cost"] = fit.cost
@@ -148,6 +144,9 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
         out["params"] = fit.x.astype(np.float32)
         out["band"] = np.full((len(index), fit.fitted_model.window.n_window), np.nan, np.float32)
         out["band"][good] = in_vivo_spread.fitted_sd(fit, good) if len(good) else np.nan
+        for name, values in (("water", fit.water_shape), ("eddy_phase", fit.eddy_phase)):
+            if values is not None:
+                out[name] = values.astype(np.float32)
     else:
         # For fits from neighbours, and for viewers.
         out["theta"] = fit.params[:, len(fit.names) :]
@@ -163,35 +162,36 @@ def results_of(job: Job, fit: quantification.Quantification, data: MrsData | Non
     return FitResults.with_options(fit, data, job.options, conjugated=job.conjugated)
 
 
-def _fit_without_failing_rows(job: Job, fids: np.ndarray, initial_values) -> quantification.Quantification:
+def _fit_without_failing_rows(fids: np.ndarray, fit: _Fit) -> quantification.Quantification:
     """Fit FIDs; those that make the fit fail as a whole become NaN, and the others are fitted without them."""
-    fit = _fit_of(job, initial_values)
+    rows = np.arange(len(fids))
     try:
-        return fit(fids)
+        return fit(fids, rows)
     except (FslMrsDlError, MemoryError):
         raise
     except Exception:
-        bad = _failing_rows(fit, fids, np.arange(len(fids)))
+        bad = _failing_rows(fit, fids, rows)
         if len(bad) == len(fids) > 1:
             # A fault of the program, not of voxels, if none can be fitted.
             raise
         fids = fids.copy()
         fids[bad] = np.nan
-        return fit(fids)
+        return fit(fids, rows)
 
 
-def _fit_of(job: Job, initial_values) -> Callable[[np.ndarray], quantification.Quantification]:
-    """Return the fit of scaled FIDs ``(n, n_points)``."""
+_Fit = Callable[[np.ndarray, np.ndarray], quantification.Quantification]
+"""Fit of scaled FIDs ``(n, n_points)``, given those of all voxels and the rows of some."""
+
+
+def _fit_of(job: Job, index: np.ndarray, initial_values) -> _Fit:
+    """Return the fit of voxels."""
     prepared = model_of(job)
     if prepared.in_vivo is not None:
-        return partial(
-            in_vivo_quantify.fit_with_prepared,
-            prepared=prepared.in_vivo,
-            fid_scale=job.fid_scale,
-            max_iter=job.options.max_iter,
-        )
+        water, fit = job.water_fids(index), in_vivo_quantify.fit_with_prepared
+        settings: dict = {"fid_scale": job.fid_scale, "max_iter": job.options.max_iter, "prepared": prepared.in_vivo}
+        return lambda fids, rows: fit(fids[rows], water=None if water is None else water[rows], **settings)
     options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
-    return partial(
+    fit_some = partial(
         fit_scaled,
         model=prepared.model,
         names=prepared.names,
@@ -200,12 +200,13 @@ def _fit_of(job: Job, initial_values) -> Callable[[np.ndarray], quantification.Q
         prior=job.prior,
         tolerance=_TOLERANCE,
     )
+    return lambda fids, rows: fit_some(fids[rows])
 
 
 def _failing_rows(fit, fids: np.ndarray, rows: np.ndarray) -> list[int]:
     """Return the rows whose fit raises, found by halving."""
     try:
-        fit(fids[rows])
+        fit(fids, rows)
         return []
     except Exception:
         if len(rows) == 1:
@@ -219,7 +220,7 @@ def _spectra(job: Job, fit: quantification.Quantification, stored: np.ndarray) -
     data = stored.conj()
     good = np.flatnonzero(fit.fitted)
     for part, what in zip(out, ("full", "baseline")) if len(good) else ():
-        fids = units.spec_to_fid(fit.spectra(what, good)) / fit.fid_scale
+        fids = fit.model_fids(what, good) / fit.fid_scale
         part[:, good] = (fids if job.conjugated else fids.conj()).T
     out[2] = np.nan_to_num(data.T - out[0], posinf=0, neginf=0)
     return out

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.axes import Axes
+from ..fitting.data import water_of_length
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.options import FitOptions
 from ..fitting.priors import Prior
@@ -64,6 +65,8 @@ class Job:
     conjugated : bool
     prior : Prior, optional
         In the units of the scaled data.
+    water : Volume, optional
+        Water reference of every voxel, of the in-vivo model.
     in_vivo : PreparedModel, optional
         The in-vivo model with its window and the priors of the volume, on the CPU; None of FSL-MRS's model.
     scratch : path
@@ -87,11 +90,25 @@ class Job:
     signature: str
     chunk: int = CHUNK
     in_vivo: PreparedModel | None = None
+    water: Volume | None = None
 
     @property
     def axes(self) -> Axes:
         """Axes of the volume's FIDs."""
         return self.volume.about.axes.with_points(self.volume.n_points)
+
+    def scaled_fids(self, fids: np.ndarray) -> np.ndarray:
+        """Return FIDs of the volume in the direction and scale of the fits."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return (fids.conj() if self.conjugated else fids).astype(np.complex128) * self.fid_scale
+
+    def water_fids(self, index: np.ndarray) -> np.ndarray | None:
+        """Return the water reference of voxels, complex ``(n, n_points)``, in the direction of the fits; None
+        without."""
+        if self.water is None:
+            return None
+        fids = water_of_length(self.water.fids(index), self.volume.n_points)
+        return (fids.conj() if self.conjugated else fids).astype(np.complex128)
 
     @property
     def n_chunks(self) -> int:

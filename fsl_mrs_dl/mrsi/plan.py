@@ -17,8 +17,9 @@ from ..core import parallel as parallel_module
 from ..core import units
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError, OutputError
+from ..core.fids import usable_fids
 from ..core.noise import quiet_points
-from ..fitting.data import with_times
+from ..fitting.data import check_dwelltime, check_water, with_header
 from ..fitting.in_vivo.fit import STUDY_SPECTRA
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.in_vivo.quantify import fit_with_prepared, prepare_in_vivo
@@ -47,6 +48,7 @@ class _Request:
     options: FitOptions
     volume_options: VolumeOptions
     mask: str | Path | None
+    water: str | Path | None
     chunk: int
 
     @property
@@ -65,6 +67,7 @@ class _Request:
         about = {
             "data": stamp(self.data),
             "mask": None if self.mask is None else stamp(self.mask),
+            "water reference": None if self.water is None else stamp(self.water),
             "basis": [list(self.basis.names), digest, asdict(self.basis.axes)],
             **{name: value for name, value in options.items() if name != "share_initial_values"},
             "voxels of a chunk": self.chunk,
@@ -81,12 +84,30 @@ def prepare(
     volume_options: VolumeOptions | None = None,
     *,
     mask: str | Path | None = None,
+    water: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     chunk: int = CHUNK,
     say: Callable[[str], None] = print,
 ) -> tuple[Job, FitResults]:
     """Open the data and choose voxels, scale and prior; the fits depend on nothing else.
+
+    Parameters
+    ----------
+    data : path
+    basis : Basis
+    output : path
+    options : FitOptions, optional
+    volume_options : VolumeOptions, optional
+    mask : path, optional
+    water : path, optional
+        Unsuppressed water on the grid of the data, for the in-vivo model.
+    resume, overwrite : bool
+        Go on with an unfinished run, or begin anew where there is one.
+    chunk : int
+        Voxels of a chunk.
+    say : callable, optional
+        Called with messages.
 
     Returns
     -------
@@ -106,14 +127,10 @@ def prepare(
         options=options or FitOptions(),
         volume_options=volume_options or VolumeOptions(),
         mask=mask,
+        water=water,
         chunk=chunk,
     )
-    if request.options.spectral_model == "in-vivo" and request.volume_options.share_initial_values:
-        raise OptionError(
-            "is of FSL-MRS's model",
-            option="share_initial_values",
-            remedy="leave it out, or choose `spectral_model` fsl-mrs",
-        )
+    _check_model(request)
     scratch = scratch_of(output)
     if resume:
         job = load_unfinished(scratch, request)
@@ -137,6 +154,20 @@ def prepare(
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def _check_model(request: _Request) -> None:
+    """Raise OptionError for options that do not go with the spectral model."""
+    if request.options.spectral_model == "in-vivo" and request.volume_options.share_initial_values:
+        raise OptionError(
+            "is of FSL-MRS's model",
+            option="share_initial_values",
+            remedy="leave it out, or choose `spectral_model` fsl-mrs",
+        )
+    if request.options.spectral_model != "in-vivo" and request.water is not None:
+        raise OptionError(
+            "goes with the in-vivo model only", option="h2o", remedy="leave it out, or choose `spectral_model` in-vivo"
+        )
 
 
 def load_unfinished(scratch: Path, request: _Request) -> Job:
@@ -174,6 +205,7 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
             )
     return Job(
         volume=open_volume(request.data, scratch),
+        water=None if request.water is None else open_volume(request.water, scratch, "water"),
         basis=request.basis,
         options=request.options,
         volume_options=request.volume_options,
@@ -219,6 +251,8 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
         signature=request.signature,
         chunk=request.chunk,
     )
+    if request.water is not None:
+        job = _with_water(job, request.water)
     if options.spectral_model == "in-vivo":
         job = replace(job, in_vivo=_settled_model(job))
     results = fit_pilot(job, job.options.prior)
@@ -229,17 +263,39 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     return replace(job, prior=fit.posterior.prior if fit.posterior is not None else None), results
 
 
+def _with_water(job: Job, path: str | Path) -> Job:
+    """Return a job with a water reference of every voxel.
+
+    Raises
+    ------
+    DataError
+        If it was not acquired as the data were, or most of it is no water.
+    """
+    water = open_volume(path, job.scratch, "water")
+    check_dwelltime(water.about, job.volume.about)
+    if water.grid != job.volume.grid:
+        sizes = (" x ".join(map(str, each.grid)) for each in (water, job.volume))
+        raise DataError(
+            "{}: has {} voxels and the data {}".format(path, *sizes), remedy="give water on the grid of the data"
+        )
+    job = replace(job, water=water)
+    fids = job.water_fids(job.pilot)
+    assert fids is not None
+    fids = fids[usable_fids(fids)]
+    if not len(fids):
+        raise DataError(f"{path}: is zero or holds NaN where the data have a signal", remedy="give another one")
+    check_water(fids, job.axes, str(path), least=0.5)
+    return job
+
+
 def _settled_model(job: Job) -> PreparedModel:
-    """Return the in-vivo model with the window and the priors of the pilot voxels; no chunk decides them again."""
-    fids = _scaled_fids(job, job.volume.fids(job.pilot))
-    options = with_times(job.options, job.volume.about)
+    """Return the in-vivo model with the use of water, the window and the priors of the pilot voxels; no chunk decides
+    them again."""
+    fids = job.scaled_fids(job.volume.fids(job.pilot))
+    options = with_header(job.options, job.volume.about)
     # With one thread: a run on another machine is to have the same.
     with parallel_module.one_thread():
-        return prepare_in_vivo(fids, job.basis, job.axes, options)
-
-
-def _scaled_fids(job: Job, fids: np.ndarray) -> np.ndarray:
-    return (fids.conj() if job.conjugated else fids).astype(np.complex128) * job.fid_scale
+        return prepare_in_vivo(fids, job.basis, job.axes, options, water=job.water_fids(job.pilot))
 
 
 def _pilot_size(options: FitOptions) -> int:
@@ -274,7 +330,11 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
     if prepared.in_vivo is not None:
         with parallel_module.one_thread():
             own = fit_with_prepared(
-                _scaled_fids(job, fids), prepared.in_vivo, fid_scale=job.fid_scale, max_iter=job.options.max_iter
+                job.scaled_fids(fids),
+                prepared.in_vivo,
+                water=job.water_fids(job.pilot),
+                fid_scale=job.fid_scale,
+                max_iter=job.options.max_iter,
             )
         return results_of(job, own, about)
     settled = job.prior if prior is None else None
@@ -282,7 +342,7 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
     # With one thread: a run that is resumed elsewhere is to have the same prior.
     with parallel_module.one_thread():
         fit = fit_scaled(
-            (fids.conj() if job.conjugated else fids) * job.fid_scale,
+            job.scaled_fids(fids),
             prepared.model,
             prepared.names,
             options,

@@ -258,7 +258,7 @@ def make_in_vivo_model(
         Estimate a non-parametric line shape.
     from_water : bool
         Every spectrum comes with a line shape from water: the estimated one is expected to be small, and the common
-        damping may be negative.
+        damping is negative, because water decays faster than metabolites.
     """
     table, axes = priors_table(), window.axes
     field = max(1.0, axes.spec_freq_mhz / 42.577 / 3)
@@ -293,7 +293,7 @@ def make_in_vivo_model(
         slices=slices,
         prior_mean=tensor(mean),
         prior_precision=tensor(precision),
-        least_gamma=table["damping"]["water_offset_per_s"] if from_water else 0.0,
+        least_gamma=-table["damping"]["water_least_per_s"] if from_water else 0.0,
     )
 
 
@@ -312,7 +312,8 @@ def _prior(components: Components, slices: dict[str, slice], size: int, shape_hz
     gamma, gamma_sd = damping["gamma_per_s"], damping["gamma_log_sd"]
     fwhm_hz, shape_sd = damping["gauss_fwhm_hz_3t"] * field, shape["sd"]
     if from_water:
-        gamma, gamma_sd = damping["water_offset_per_s"], damping["water_gamma_log_sd"]
+        gamma = damping["water_gamma_per_s"] - damping["water_least_per_s"]
+        gamma_sd = damping["water_gamma_log_sd"]
         fwhm_hz, shape_sd = 0.5 * fwhm_hz, shape_sd * shape["water_factor"]
     gauss_variance = (np.pi * fwhm_hz) ** 2 / (4 * np.log(2))
     single = {

@@ -11,16 +11,19 @@ from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
 from ..core.transients import apply_shift_phase, combination
-from ..io.nifti import MrsData, check_fids, from_image, processing_record, without
+from ..io.nifti import MrsData, check_fids, from_image, image_of, processing_record, without
 from ..registration.alignment import Alignment, align_transients
 from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
-from .coherence import Coherence, measure_coherence, measure_noise, regions_of
+from .averaging import averaging_weights, weighted_mean
+from .coherence import Coherence, measure_coherence, measure_noise, metabolites_fall, regions_of
+from .conditions import Conditions, declared_conditions, find_conditions
 from .editing import match_subspectra
 from .foreign_regions import ForeignRegion, align_without_foreign_regions
 from .frequency_referencing import Offset, check_nucleus, reference_offset
 from .moving_reference import register_to_moving_window
 from .options import AlignOptions
 from .proposals import align_with_network_where_weak, choose_proposal, unrefined_alignment
+from .spikes import flag_spikes, without_spikes
 
 __all__ = ["AlignedData", "align_data", "align_image"]
 
@@ -34,7 +37,7 @@ class AlignedData:
     Attributes
     ----------
     data : MrsData
-        As the input, corrected, without the transients that were ``rejected``.
+        As the input, corrected, without the transients that were ``rejected``, or the mean of all others.
     fids : complex array, shape (n_sets, n_channels, n_transients, n_points)
         All uncorrected FIDs.
     alignment : Alignment
@@ -59,6 +62,8 @@ class AlignedData:
         the set.
     on_water : bool
         Whether the window was put on the water because that is not suppressed.
+    conditions : Conditions, optional
+        Conditions found along the dimension of transients, which were not declared.
     """
 
     data: MrsData
@@ -74,6 +79,7 @@ class AlignedData:
     coherence: list[Coherence] = field(default_factory=list)
     left_out: dict[int, tuple[ForeignRegion, ...]] = field(default_factory=dict)
     on_water: bool = False
+    conditions: Conditions | None = None
 
     @property
     def unchanged(self) -> np.ndarray:
@@ -109,6 +115,10 @@ class AlignedData:
         ]
         if options.moving_window:
             words.append(f"moving-window reference of {options.moving_window} neighbours")
+        if options.edit_order:
+            words.append(f"conditions in {options.dim} declared: {options.edit_order}")
+        if self.conditions is not None:
+            words.append(f"{self.conditions} in {options.dim}, not declared")
         if self.subspectra is not None:
             words.append("sub-spectra matched to each other")
         if self.offset is not None:
@@ -119,6 +129,8 @@ class AlignedData:
             words.append(
                 f"{int(self.unchanged.sum())} of {len(self.fids)} sets not changed, coherence would have fallen"
             )
+        if options.average:
+            words.append(f"weighted mean over {options.dim}")
         if self.rejected:
             words.append(f"transients left out: {' '.join(str(one + 1) for one in self.rejected)}")
         return ", ".join(words) + "."
@@ -225,39 +237,46 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     """
     check_fids(data)
     device = choose_device(options.device) if isinstance(options.device, str) else options.device
+    if options.edit_order:
+        data = declared_conditions(data, options)
     layout = _Layout.of(data, options, reference is not None)
     options.check(reference=reference is not None)
     _check_fits(options, data, layout)
-    fids, axes = layout.split(data.fids), data.axes
+    measured, axes = layout.split(data.fids), data.axes
+    fids, of_spikes = without_spikes(measured)
     target = None if reference is None else _reference_fids(reference, data, fids.shape[1])
-    on_water = options.ppmlim is None and all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
+    of_water = all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
+    on_water = options.ppmlim is None and of_water
     if options.ppmlim is None:
         options = replace(options, ppmlim=WATER_WINDOW if on_water else units.nucleus(data.nucleus).ppmlim)
     compared = {"ppmlim": options.ppmlim, "device": device}
     alignment, method = _registered(fids, axes, options, target, compared)
-    noise = measure_noise(fids, axes, options.ppmlim)
-    left_out = {}
-    if options.refine and not any(axis < 3 for axis in layout.run):  # voxels do differ
-
-        def repeat(index: int, ranges: tuple) -> Alignment:
-            return _registered(fids[index : index + 1], axes, options, target, compared | {"exclude": ranges})[0]
-
-        alignment, left_out = align_without_foreign_regions(
-            fids, noise, alignment, axes, options.ppmlim, layout.groups, repeat
-        )
+    if on_water and metabolites_fall(fids, alignment, axes):
+        # Residual water that is strong and unstable, not a signal that the metabolites go with.
+        on_water, options = False, replace(options, ppmlim=units.nucleus(data.nucleus).ppmlim)
+        compared["ppmlim"] = options.ppmlim
+        alignment, method = _registered(fids, axes, options, target, compared)
+    noise, left_out = measure_noise(fids, axes, options.ppmlim), {}
+    # Voxels do differ, and beside water that is not suppressed all lines lie on its tails.
+    if options.refine and not of_water and not any(axis < 3 for axis in layout.run):
+        alignment, left_out = _without_foreign(fids, noise, alignment, axes, layout, options, target, compared)
     if options.moving_window:
         alignment = _moving(fids, alignment, options.moving_window, axes, left_out, compared)
     alignment, coherence = _kept_from_harm(fids, noise, alignment, axes, options.ppmlim)
+    alignment = flag_spikes(alignment, of_spikes, noise, fids.shape[-1])
+    conditions = None
+    if len(layout.run) == 1 and layout.run[0] > 3 and not options.edit_order and not of_water:
+        conditions = find_conditions(fids, noise, alignment, axes, options.ppmlim, left_out)
     subspectra, offset = None, None
     lost = (alignment.flag == "weak").mean() > 0.5  # noise has nothing that could be matched
     if layout.edit is not None and layout.grid[layout.edit] > 1 and target is None and not lost:
         unchanged = np.array([one.fallen for one in coherence])
-        alignment, subspectra = _match_conditions(fids, alignment, axes, layout, options.ppmlim, unchanged)
+        alignment, subspectra = _match_conditions(fids, alignment, axes, layout, options, unchanged)
     if options.absolute:
         alignment, offset = _reference_frequency(fids, alignment, axes, layout, matched=subspectra is not None)
     out = AlignedData(
-        data=replace(data, fids=layout.join(alignment.apply(fids)).astype(data.fids.dtype)),
-        fids=fids,
+        data=replace(data, fids=layout.join(alignment.apply(measured)).astype(data.fids.dtype)),
+        fids=measured,
         alignment=alignment,
         set_axes=layout.lengths(layout.sets),
         transient_axes=layout.lengths(layout.run),
@@ -268,8 +287,10 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         coherence=coherence,
         left_out=left_out,
         on_water=on_water,
+        conditions=conditions,
     )
-    return _without_outliers(out) if options.reject_outliers else out
+    out = _without_outliers(out) if options.reject_outliers else out
+    return _averaged(out, layout) if options.average else out
 
 
 def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tuple[Alignment, str]:
@@ -281,6 +302,15 @@ def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tu
         return align_transients(fids, axes, proposal=proposal, reference=target, **compared), method
     keep_mean = target is not None or getattr(proposal, "absolute", False)
     return unrefined_alignment(fids, proposal, axes, keep_mean=keep_mean, **compared), method
+
+
+def _without_foreign(fids, noise, alignment, axes, layout, options, target, compared) -> tuple[Alignment, dict]:
+    """Repeat the alignment without regions that metabolites do not own; return it, and the regions by set."""
+
+    def repeat(index: int, ranges: tuple) -> Alignment:
+        return _registered(fids[index : index + 1], axes, options, target, compared | {"exclude": ranges})[0]
+
+    return align_without_foreign_regions(fids, noise, alignment, axes, options.ppmlim, layout.groups, repeat)
 
 
 def _moving(fids, alignment: Alignment, width: int, axes, left_out: dict, compared: dict) -> Alignment:
@@ -303,6 +333,21 @@ def _kept_from_harm(fids, noise, alignment: Alignment, axes, ppmlim) -> tuple[Al
         plain = unrefined_alignment(fids[fallen], lambda _: (zero, zero), axes, ppmlim=ppmlim, keep_mean=True)
         alignment = alignment.with_sets(fallen, plain)
     return alignment, coherence
+
+
+def _averaged(aligned: AlignedData, layout: _Layout) -> AlignedData:
+    """Return the weighted mean of the transients in place of them."""
+    weights = averaging_weights(aligned.alignment)
+    kept = np.setdiff1d(np.arange(weights.shape[1]), aligned.rejected)
+    shape = [1] * len(layout.shape)
+    for axis in layout.sets:
+        shape[axis] = layout.shape[axis]
+    shape[layout.run[0]] = len(kept)
+    # Sets and transients in the order of the file's axes.
+    order = np.argsort([*layout.sets, *layout.run])
+    weights = weights[:, kept] / np.maximum(weights[:, kept].sum(1, keepdims=True), np.finfo(float).tiny)
+    weights = weights.reshape(*layout.grid, len(kept)).transpose(order).reshape(shape)
+    return replace(aligned, data=weighted_mean(aligned.data, aligned.options.dim, weights))
 
 
 def _without_outliers(aligned: AlignedData) -> AlignedData:
@@ -361,6 +406,12 @@ def _check_fits(options: AlignOptions, data: MrsData, layout: _Layout) -> None:
         )
     if width and any(axis < 4 for axis in layout.run):
         raise OptionError("voxels do not follow each other in time", option="moving_window", remedy="leave it out")
+    if options.average and (len(layout.run) > 1 or layout.run[0] < 4):
+        raise OptionError(
+            "works along one dimension of transients",
+            option="average",
+            remedy="leave it out, or choose another `dim`",
+        )
     if options.reject_outliers and (len(layout.run) > 1 or layout.run[0] < 4):
         raise OptionError(
             "works along one dimension of transients",
@@ -396,12 +447,13 @@ def _moved(alignment: Alignment, shift_hz: np.ndarray, phase_deg: np.ndarray, **
     )
 
 
-def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, ppmlim, unchanged):
+def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, options: AlignOptions, unchanged):
     """Move the edit conditions of every voxel towards each other, unless one must stay ``unchanged``; return the
     alignment, and by how much."""
     means = _means(fids, alignment).reshape(*layout.grid, *fids.shape[1::2])
     means = np.moveaxis(means, layout.edit, -3)
-    pairs = np.array([match_subspectra(one, axes, ppmlim=ppmlim) for one in means.reshape(-1, *means.shape[-3:])])
+    how = {"ppmlim": options.ppmlim, "same_size": options.edit_dim == "DIM_EDIT"}
+    pairs = np.array([match_subspectra(one, axes, **how) for one in means.reshape(-1, *means.shape[-3:])])
     stays = np.moveaxis(unchanged.reshape(layout.grid), layout.edit, -1).reshape(len(pairs), -1).any(1)
     pairs[stays] = 0
     shift, phase = pairs[:, 0], pairs[:, 1]
@@ -472,8 +524,9 @@ def align_image(
 
     target = None if reference is None else from_image(reference, name=name(reference) or "the reference")
     aligned = align_data(from_image(image, name=file or name(image)), options, reference=target)
-    out = image.copy()
-    if aligned.rejected:
+    reshaped = bool(options.edit_order or options.average)
+    out = type(image)(image_of(aligned.data)) if reshaped else image.copy()
+    if aligned.rejected and not reshaped:
         from nifti_mrs.tools import split
 
         out, _ = split(out, options.dim, list(aligned.rejected))

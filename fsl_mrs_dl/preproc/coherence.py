@@ -24,9 +24,11 @@ __all__ = [
     "Energies",
     "Regions",
     "energies",
+    "fallen_singlets",
     "has_fallen",
     "measure_coherence",
     "measure_noise",
+    "metabolites_fall",
     "regions_of",
     "rising_weight",
     "usable_transients",
@@ -39,6 +41,7 @@ _RISE_S, _END_S = 0.025, 0.25  # smooth start and end of the FIDs where residual
 _AROUND_PPM = 2.0
 _FALL = 1e-3  # of the coherent energy, from which it counts as fallen
 _SURE = 2.0  # standard deviations
+_LOST_SINGLET = 0.2  # of its coherent energy
 _PRESENT = 5.0  # standard deviations, from which a region has coherent signal
 
 
@@ -122,7 +125,14 @@ class Coherence:
     fallen: bool
 
 
-def regions_of(fids: np.ndarray, axes: Axes, ppmlim: tuple[float, float] | None, *, late: bool = False) -> Regions:
+def regions_of(
+    fids: np.ndarray,
+    axes: Axes,
+    ppmlim: tuple[float, float] | None,
+    *,
+    late: bool = False,
+    kinds: tuple[str, ...] | None = None,
+) -> Regions:
     """Return the regions of a window.
 
     Parameters
@@ -133,8 +143,10 @@ def regions_of(fids: np.ndarray, axes: Axes, ppmlim: tuple[float, float] | None,
     ppmlim : (float, float) or None
     late : bool
         Count the end of FIDs in full, where echoes may be; otherwise they fall smoothly.
+    kinds : tuple of str, optional
+        Nuisance lines. Default: :func:`fsl_mrs_dl.registration.signal.nuisance_kinds`.
     """
-    kinds = nuisance_kinds(torch.as_tensor(fids), axes, ppmlim)
+    kinds = nuisance_kinds(torch.as_tensor(fids), axes, ppmlim) if kinds is None else kinds
     suppressed = "water" in kinds
     weight = rising_weight(axes, None if late else _END_S) if suppressed else np.ones(axes.n_points)
     axes = axes.with_points(len(weight))
@@ -198,9 +210,25 @@ def measure_noise(fids: np.ndarray, axes: Axes, ppmlim: tuple[float, float] | No
     return transient_noise_sd(spectra).double().numpy()
 
 
+def fallen_singlets(before: Energies, after: Energies, regions: Regions) -> list[str]:
+    """Return the names of metabolites' singlets that lost much of their coherent energy.
+
+    Lines of metabolites become coherent together.  Where one loses what others gain, the latter are not of metabolites.
+    """
+    out = []
+    for name, inside in regions.named.items():
+        if name != "rest" and before.present(inside):
+            lost = before.coherent[inside].sum() - after.coherent[inside].sum()
+            if lost > max(_LOST_SINGLET * before.coherent[inside].sum(), _PRESENT * before.sd(inside)):
+                out.append(name)
+    return out
+
+
 def has_fallen(before: Energies, after: Energies, regions: Regions) -> bool:
-    """Tell whether coherent energy has fallen: that of metabolites' singlets where there are some, else of the
-    window."""
+    """Tell whether coherent energy has fallen: that of metabolites' singlets, all or one, where there are some, else of
+    the window."""
+    if fallen_singlets(before, after, regions):
+        return True
     judged = regions.owned if before.present(regions.owned) or after.present(regions.owned) else regions.window
     old, new = before.coherent[judged].sum(), after.coherent[judged].sum()
     return bool(new < (1 - _FALL) * old - _SURE * _noise_sd(before, judged))
@@ -240,6 +268,24 @@ def measure_coherence(
         fallen = has_fallen(before, after, regions)
         out.append(Coherence(before.share(regions.window), after.share(regions.window), by_region, fallen))
     return out
+
+
+def metabolites_fall(fids: np.ndarray, alignment: Alignment, axes: Axes) -> bool:
+    """Tell whether an alignment on the water costs metabolites' singlets coherence in most sets that have some.
+
+    Parameters
+    ----------
+    fids : complex array, shape (n_sets, n_channels, n_transients, n_points)
+    alignment : Alignment
+        Of the same.
+    axes : Axes
+    """
+    ppmlim = axes.usual_window
+    regions = regions_of(fids, axes, ppmlim, kinds=tuple(NUISANCE_LINES))
+    noise = measure_noise(fids, axes, ppmlim)
+    coherence = measure_coherence(fids, noise, alignment, axes, regions)
+    known = [one.fallen for one in coherence if one.by_region.keys() - {"rest"}]
+    return bool(known) and np.mean(known) > 0.5
 
 
 def usable_transients(alignment: Alignment, index: int, fids: np.ndarray) -> np.ndarray:

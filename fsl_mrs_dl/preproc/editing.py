@@ -25,11 +25,12 @@ from ..registration.window import make_window
 __all__ = ["match_subspectra"]
 
 _FEIGNED_PPM, _FEIGNED_DEG = 0.0025, 3.0  # offsets that lines which editing changes can feign
+_AMPLITUDES = (0.02, 50.0)
 _MOST_STEPS, _LONGEST_STEP_HZ = 100, 2.0
 
 
 def match_subspectra(
-    fids, axes: Axes, *, ppmlim: tuple[float, float] | None = (0.2, 4.2)
+    fids, axes: Axes, *, ppmlim: tuple[float, float] | None = (0.2, 4.2), same_size: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the shifts and phases that the sub-spectra differ by.
 
@@ -40,6 +41,8 @@ def match_subspectra(
     axes : Axes
     ppmlim : (float, float) or None
         The part of the spectrum that is compared, in ppm.
+    same_size : bool
+        Whether lines that do not change have one amplitude, as in edited data; it falls with the b value.
 
     Returns
     -------
@@ -52,12 +55,12 @@ def match_subspectra(
     n = len(fids)
     if n < 2 or not all(np.isfinite(one).all() and one.any() for one in fids):
         return np.zeros(n), np.zeros(n)
-    pairs = [(0.0, 0.0)] + [_match_pair(fids[0], one, axes, ppmlim) for one in fids[1:]]
+    pairs = [(0.0, 0.0)] + [_match_pair(fids[0], one, axes, ppmlim, same_size) for one in fids[1:]]
     shift, phase = np.array(pairs).T
     return shift - shift.mean(), phase - phase.mean()
 
 
-def _match_pair(reference: np.ndarray, fid: np.ndarray, axes: Axes, ppmlim) -> tuple[float, float]:
+def _match_pair(reference: np.ndarray, fid: np.ndarray, axes: Axes, ppmlim, same_size: bool) -> tuple[float, float]:
     """Return shift (Hz) and phase (degrees) of ``fid`` against ``reference``, each ``(n_channels, n_points)``."""
     start = align_transients(fid[:, None], axes, reference=reference, ppmlim=ppmlim)
     if start.flag[0] != "ok":
@@ -76,8 +79,11 @@ def _match_pair(reference: np.ndarray, fid: np.ndarray, axes: Axes, ppmlim) -> t
     time = np.arange(axes.n_points) * axes.dwelltime
     problem = _Difference(target=spec(reference) / scale, fid=fid / scale, spec=spec, time=time, water=water)
     phase = np.deg2rad(start.phase_deg[0])
-    minima = [problem.minimise(np.array(p)) for p in ((start.shift_hz[0], phase), (0.0, phase), (0.0, 0.0))]
-    _, (shift, phase) = min(minima, key=lambda one: one[0])
+    starts = [np.array(p) for p in ((start.shift_hz[0], phase), (0.0, phase), (0.0, 0.0))]
+    if not same_size:
+        starts = [np.append(p, np.log(np.clip(start.amplitude[0], *_AMPLITUDES))) for p in starts]
+    _, best = min((problem.minimise(p) for p in starts), key=lambda one: one[0])
+    shift, phase = best[:2]
     phase = wrap_degrees(np.rad2deg(phase))
     if abs(shift) < _FEIGNED_PPM * axes.spec_freq_mhz and abs(phase) < _FEIGNED_DEG:
         return 0.0, 0.0
@@ -128,22 +134,34 @@ class _Difference:
     def minimise(self, p) -> tuple[float, np.ndarray]:
         """Minimise the sum of ``sqrt(|difference|^2 + 1)`` by iteratively reweighted least squares.
 
+        Parameters
+        ----------
+        p : array, shape (2,) or (3,)
+            Start: shift (Hz), phase (rad) and, if it is free, the logarithm of the amplitude.
+
         Returns
         -------
         (float, array)
-            That sum, and shift (Hz) and phase (rad).
+            That sum, and the same at its minimum.
         """
         weight, cost = np.ones(self.target.shape), np.inf
         for _ in range(_MOST_STEPS):
             turned = self.fid * np.exp(-1j * (2 * np.pi * p[0] * self.time + p[1]))
-            residual = self._without_water(self.spec(turned) - self.target, weight)
+            # Only one is scaled: a difference of two that are scaled to nothing would be small.
+            size = np.exp(p[2]) if len(p) > 2 else 1.0
+            target = self.target * size
+            residual = self._without_water(self.spec(turned) - target, weight)
             magnitude = np.sqrt(np.abs(residual) ** 2 + 1)
             weight, cost = 1 / magnitude, magnitude.sum()
-            slopes = (self.spec(-2j * np.pi * self.time * turned), self.spec(-1j * turned))
+            slopes = [self.spec(-2j * np.pi * self.time * turned), self.spec(-1j * turned)]
+            if len(p) > 2:
+                slopes.append(-target)
             root = np.sqrt(weight)
             design = np.stack([(self._without_water(one, weight) * root).ravel().view(float) for one in slopes])
             step = -np.linalg.solve(design @ design.T, design @ (residual * root).ravel().view(float))
             p = p + step * min(1.0, _LONGEST_STEP_HZ / max(abs(step[0]), 1e-12))
-            if abs(step[0]) < 1e-4 and abs(step[1]) < 1e-5:
+            if np.abs(p[2:]).max(initial=0) > np.log(_AMPLITUDES[1]):
+                return np.inf, p  # scaled to nothing
+            if abs(step[0]) < 1e-4 and (np.abs(step[1:]) < 1e-5).all():
                 break
         return cost, p

@@ -39,8 +39,13 @@ class AlignOptions:
         Compare every transient with about so many of its neighbours in time, not with all; for line shapes that drift.
     edit_dim : str or None
         Dimension of edit conditions, which are matched to each other so that they subtract well; None for none.
+    edit_order : str, optional
+        Order of edit conditions that lie in ``dim`` itself, a key of
+        :data:`fsl_mrs_dl.preproc.conditions.ORDERS`; they become a dimension of their own.
     reject_outliers : bool
         Leave transients out of the result that are outliers or failed, in any of their sub-spectra.
+    average : bool
+        Average the aligned transients, weighted with their inverse noise variance, without outliers.
     device : str or torch.device
         'auto', 'cpu' or 'cuda'.
     """
@@ -53,13 +58,25 @@ class AlignOptions:
     absolute: bool = False
     moving_window: int | None = None
     edit_dim: str | None = "DIM_EDIT"
+    edit_order: str | None = None
     reject_outliers: bool = False
+    average: bool = False
     device: object = "auto"
 
     @classmethod
     def from_arguments(cls, args: dict, **more) -> AlignOptions:
         """Return the options of parsed arguments (see :func:`add_align_arguments`), with ``more`` in place of some."""
-        names = ("dim", "method", "model", "refine", "absolute", "moving_window", "reject_outliers")
+        names = (
+            "dim",
+            "method",
+            "model",
+            "refine",
+            "absolute",
+            "moving_window",
+            "reject_outliers",
+            "edit_order",
+            "average",
+        )
         options = {name: args[name] for name in names}
         options["ppmlim"] = tuple(args["ppmlim"]) if args["ppmlim"] else None
         options["edit_dim"] = None if args["edit_dim"].lower() == "none" else args["edit_dim"]
@@ -151,6 +168,23 @@ def add_align_arguments(group) -> None:
         metavar="N",
         help="compare each transient with about N neighbours in time, for line shapes that drift",
     )
+    _add_edit_arguments(group)
+    group.add_argument(
+        "--reject-outliers",
+        dest="reject_outliers",
+        action="store_true",
+        help="leave outliers and failed transients out (default: they are only flagged)",
+    )
+
+    group.add_argument(
+        "--average",
+        action="store_true",
+        help="write the mean of the aligned transients, weighted with their inverse noise variance, without outliers",
+    )
+
+
+def _add_edit_arguments(group) -> None:
+    """Add the options of edited data."""
     group.add_argument(
         "--edit-dim",
         dest="edit_dim",
@@ -160,10 +194,14 @@ def add_align_arguments(group) -> None:
         help="dimension of edit conditions, which are matched to each other; none switches that off (default DIM_EDIT)",
     )
     group.add_argument(
-        "--reject-outliers",
-        dest="reject_outliers",
-        action="store_true",
-        help="leave outliers and failed transients out (default: they are only flagged)",
+        "--edit-order",
+        dest="edit_order",
+        type=str,
+        metavar="ORDER",
+        help=(
+            "order of edit conditions that lie in --dim itself: halves, alternating, AABB, ABBA or four-step; they"
+            " become a dimension of their own"
+        ),
     )
 
 

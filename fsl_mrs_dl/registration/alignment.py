@@ -76,6 +76,8 @@ class Alignment:
         'ok', 'weak' (too little signal to be found alone: searched near its neighbours, or not found), 'outlier'
         (residual, noise or amplitude far from the others', or shift at the end of the search range), 'failed' (zero or
         not finite: untouched).
+    reason : ndarray of str, shape (..., n_transients)
+        Why a transient is an outlier: 'residual', 'noise', 'amplitude', 'range' or 'spikes'; empty for others.
     reference : ndarray, shape (..., n_channels, n_points)
         The reference that shifts and phases refer to.
     n_iterations : int
@@ -92,6 +94,7 @@ class Alignment:
     similarity: np.ndarray
     weight: np.ndarray
     flag: np.ndarray
+    reason: np.ndarray
     reference: np.ndarray
     n_iterations: int
     dwelltime: float

@@ -18,11 +18,16 @@ NUISANCE_LINES = {
 }
 """Where lines of each kind lie and how wide they are."""
 
+_EXCLUDED_STEP_PPM, _EXCLUDED_HZ = 0.03, (2.0, 5.0, 12.0, 30.0)
 _MISSED = 1e-3  # of a line's height that its subspace may miss, root mean square over the window
 
 
 def nuisance_subspace(
-    kinds: tuple[str, ...], axes: Axes, weight: np.ndarray, baseline: np.ndarray
+    kinds: tuple[str, ...],
+    axes: Axes,
+    weight: np.ndarray,
+    baseline: np.ndarray,
+    exclude: tuple[tuple[float, float], ...] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the subspace of the spectrum that lines of these kinds span.
 
@@ -35,6 +40,8 @@ def nuisance_subspace(
         Weights of the spectral points, in FFT order.
     baseline : ndarray, shape (n_baseline, n_points)
         Weighted, orthonormal baseline vectors, in FFT order.
+    exclude : tuple of (float, float)
+        Ranges in ppm that do not count; lines in them, whose tails reach beyond, are one more kind.
 
     Returns
     -------
@@ -48,8 +55,12 @@ def nuisance_subspace(
     with np.errstate(invalid="ignore", divide="ignore"):
         smooth = np.nan_to_num(np.where(weight > 0, baseline / root, 0.0))[:, counted]
     families = []
-    for kind in kinds:
-        spec = (np.fft.fft(_line_fids(kind, axes), axis=-1) * root)[:, counted]
+    line_fids = [_line_fids(axes, **NUISANCE_LINES[kind]) for kind in kinds]
+    if exclude:
+        parts = [_line_fids(axes, ppm=ppm, step=_EXCLUDED_STEP_PPM, hz=_EXCLUDED_HZ) for ppm in exclude]
+        line_fids.append(np.concatenate(parts))
+    for fids in line_fids:
+        spec = (np.fft.fft(fids, axis=-1) * root)[:, counted]
         # The part that a baseline explains is removed with it.
         families.append(spec - (spec @ smooth.T) @ smooth)
     if not families:
@@ -63,17 +74,18 @@ def nuisance_subspace(
     return spectra * root, np.array([part.T @ part.conj() / len(part) for part in parts])
 
 
-def _line_fids(kind: str, axes: Axes) -> np.ndarray:
-    """Return FIDs of unit height at every place and of every width of a kind, ``(n, n_points)``."""
+def _line_fids(axes: Axes, *, ppm: tuple[float, float], step: float, hz=(), in_ppm=()) -> np.ndarray:
+    """Return FIDs of unit height at every place and of every width of a kind, ``(n, n_points)``.
+
+    Widths that susceptibility makes (``in_ppm``) have Gaussian lines as well.
+    """
     t = np.arange(axes.n_points) * axes.dwelltime
-    lines = NUISANCE_LINES[kind]
-    ppm = np.arange(lines["ppm"][0], lines["ppm"][1] + 1e-9, lines["step"])
-    turn = np.exp(2j * np.pi * axes.ppm_to_hz(ppm)[:, None] * t)
+    turn = np.exp(2j * np.pi * axes.ppm_to_hz(np.arange(ppm[0], ppm[1] + 1e-9, step))[:, None] * t)
     fids = []
-    for width in np.array([*lines.get("hz", ()), *(w * axes.spec_freq_mhz for w in lines.get("in_ppm", ()))]):
+    for width in np.array([*hz, *(w * axes.spec_freq_mhz for w in in_ppm)]):
         lorentz = np.exp(-np.pi * width * t)
         fids.append(turn * lorentz / lorentz.sum())
-        if kind != "water":
+        if in_ppm:
             gauss = np.exp(-((np.pi * width * t) ** 2) / (4 * np.log(2)))
             fids.append(turn * gauss / gauss.sum())
     return np.concatenate(fids)
@@ -99,7 +111,8 @@ def strength_hypotheses(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     n_kinds, k = covariance.shape[:2]
     if not k:
         return np.zeros((1, n_kinds)), np.zeros((1, 0, 0)), np.zeros((1, 0, 0)), np.zeros(1)
-    steps = np.concatenate([[0.0], np.logspace(-1, 12, 14)])
+    # Of three kinds or more so many combinations would take too long.
+    steps = np.concatenate([[0.0], np.logspace(-1, 12, 14 if n_kinds < 3 else 8)])
     strengths = np.stack([one.ravel() for one in np.meshgrid(*[steps] * n_kinds, indexing="ij")], -1)
     total = np.eye(k) + np.einsum("gb,bij->gij", strengths, covariance)
     # Rows of coefficients are multiplied from the left, which takes the transpose.

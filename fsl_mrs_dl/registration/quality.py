@@ -13,15 +13,21 @@ from .reference import Reference
 from .transients import Transients
 
 __all__ = [
+    "OUTLIER_REASONS",
     "State",
     "is_outlier",
     "is_weak",
     "largest_move",
     "learn_nuisance_lines",
+    "outlier_reasons",
     "update_residual",
     "update_sd",
 ]
 
+OUTLIER_REASONS = ("", "amplitude", "noise", "residual", "range")
+"""Why a transient is an outlier: by the numbers of :func:`outlier_reasons`, and at an end of the range of shifts."""
+
+_MOST_APART = 0.7  # of the transients are no outliers
 _OUTLIER_Z = 5.0  # robust z-score beyond which a transient is an outlier
 _DETECTION_MARGIN = 12.0  # above 2 ln(cells): a noise peak passes for a signal once in exp(6) transients
 _LEAST_NOISE = 1e-3  # of the highest peak: noise that is always assumed where nuisance lines are looked for
@@ -185,9 +191,15 @@ def learn_nuisance_lines(state: State, transients: Transients, reference: Refere
 
 def is_outlier(state: State, transients: Transients) -> torch.Tensor:
     """Tell which transients have a residual, noise or amplitude that stands apart from the rest of their set."""
+    return outlier_reasons(state, transients) > 0
+
+
+def outlier_reasons(state: State, transients: Transients) -> torch.Tensor:
+    """Return what stands apart from the rest of the set, place in :data:`OUTLIER_REASONS`, (n_sets, n_transients)."""
     valid = transients.valid
+    reason = torch.zeros(valid.shape, dtype=torch.long, device=valid.device)
     if valid.shape[1] < 4:
-        return torch.zeros_like(valid)
+        return reason
     # Chance alone scatters a log variance of n values by sqrt(2 / n); half a per cent is no reason to reject.
     chance = max(math.sqrt(1.0 / (transients.window.n_counted * transients.fid.shape[1])), 0.05)
     excess = _robust_z(torch.log(state.variance / transients.noise_variance), valid, chance)
@@ -196,7 +208,9 @@ def is_outlier(state: State, transients: Transients) -> torch.Tensor:
     # Relative SD of the amplitude: the inverse of the detected signal-to-noise ratio.
     amplitude_sd = (state.detection.clamp_min(1.0)).rsqrt()
     size = _robust_z(torch.log(state.amplitude), valid, amplitude_sd.clamp_min(0.05))
-    return valid & ((excess > _OUTLIER_Z) | (noisy > _OUTLIER_Z) | (size.abs() > _OUTLIER_Z))
+    for number, apart in enumerate((size.abs(), noisy, excess), start=1):
+        reason = torch.where(valid & (apart > _OUTLIER_Z), number, reason)
+    return reason
 
 
 def _median(value: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -207,7 +221,9 @@ def _median(value: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 def _robust_z(value: torch.Tensor, valid: torch.Tensor, floor: float | torch.Tensor) -> torch.Tensor:
     """Return the deviation from the median of the set in robust SDs, which are at least ``floor``."""
     deviation = torch.where(valid, value, torch.full_like(value, torch.nan)) - _median(value, valid)
-    spread = 1.4826 * _median(deviation.abs(), valid)
+    # Where a third stands apart, as after a motion, that is a second state and not outliers.
+    usual, wide = deviation.abs().nanquantile(torch.tensor([0.5, _MOST_APART], dtype=value.dtype), dim=1, keepdim=True)
+    spread = torch.maximum(1.4826 * usual, wide / 1.04)
     return torch.nan_to_num(deviation / torch.maximum(spread, torch.as_tensor(floor, dtype=value.dtype)))
 
 

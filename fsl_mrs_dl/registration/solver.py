@@ -18,11 +18,13 @@ import torch
 from ..core.units import wrap_radians
 from .likelihood import SERIES_DEGREES, TAPS, ShiftGrid, likelihood_on_grid, maximise, taylor_taps
 from .quality import (
+    OUTLIER_REASONS,
     State,
     is_outlier,
     is_weak,
     largest_move,
     learn_nuisance_lines,
+    outlier_reasons,
     update_residual,
     update_sd,
 )
@@ -87,10 +89,10 @@ class Solver:
         if not (lone or self.transients.thorough) and bool(self._weak(state).any()):
             return None
         passes = self._finish(state, passes, lone)
-        outlier = self._judge(state)
+        reason = self._judge(state)
         if not self.reference.external and not lone:
-            self._centre(state, outlier)
-        return self._results(state, outlier, passes)
+            self._centre(state, reason > 0)
+        return self._results(state, reason, passes)
 
     def _weak(self, state: State) -> torch.Tensor:
         return is_weak(state, self.transients, self.search.max_shift_hz)
@@ -363,18 +365,18 @@ class Solver:
     # ---- conclusion
 
     def _judge(self, state: State) -> torch.Tensor:
-        """Update residual, SDs and weights against the final reference; return which transients are outliers."""
+        """Update residual, SDs and weights against the final reference; return why transients are outliers."""
         transients, reference = self.transients, self.reference
         update_residual(state, transients, reference)
         gain = None if reference.external else reference.time_filter(state.share, state.variance)
         update_sd(state, transients, *reference.filtered(gain))
-        outlier = is_outlier(state, transients)
+        reason = outlier_reasons(state, transients)
         if self.search.proposal is None:
-            outlier = outlier | (state.shift.abs() >= 0.999 * self.search.max_shift_hz)
-        outlier = transients.valid & outlier
-        weight = torch.where(transients.valid & ~outlier, 1 / state.variance, torch.zeros_like(state.variance))
+            at_end = transients.valid & (state.shift.abs() >= 0.999 * self.search.max_shift_hz)
+            reason = torch.where(at_end, OUTLIER_REASONS.index("range"), reason)
+        weight = torch.where(transients.valid & (reason == 0), 1 / state.variance, torch.zeros_like(state.variance))
         state.weight = weight / weight.amax(1, keepdim=True).clamp_min(torch.finfo(transients.real).tiny)
-        return outlier
+        return reason
 
     def _centre(self, state: State, outlier: torch.Tensor) -> None:
         """Fix the gauge of a built reference: the mean shift and phase become 0; the reference moves along."""
@@ -391,14 +393,14 @@ class Solver:
         turn = transients.correction(-mean_shift[:, None], -mean_phase[:, None], whole=True)
         reference.whole = reference.whole * turn
 
-    def _results(self, state: State, outlier: torch.Tensor, passes: int) -> dict[str, np.ndarray | int]:
+    def _results(self, state: State, reason: torch.Tensor, passes: int) -> dict[str, np.ndarray | int]:
         """Return the estimates as arrays by the names of :class:`fsl_mrs_dl.registration.alignment.Alignment`."""
         failed = ~self.transients.valid
         flag = np.full(tuple(failed.shape), "ok", dtype="<U7")
         # A shift that could be anywhere in the range was not found, whatever the likelihood's height.
         lost = self._weak(state) | (state.shift_sd > self.search.max_shift_hz / 2)
         flag[lost.cpu().numpy()] = "weak"
-        flag[outlier.cpu().numpy()] = "outlier"
+        flag[(reason > 0).cpu().numpy()] = "outlier"
         flag[failed.cpu().numpy()] = "failed"
         phase = wrap_radians(state.phase)
 
@@ -414,6 +416,7 @@ class Solver:
             "similarity": array(state.similarity),
             "weight": array(state.weight),
             "flag": flag,
+            "reason": np.array(OUTLIER_REASONS, "<U9")[reason.cpu().numpy()],
             "reference": (self.reference.whole * self.transients.channel_sd[..., None]).cpu().numpy(),
             "n_iterations": passes,
         }

@@ -180,7 +180,7 @@ def make_window(
     unstable : tuple of str
         Keys of :data:`fsl_mrs_dl.registration.nuisance_lines.NUISANCE_LINES`.
     exclude : tuple of (float, float)
-        Ranges in ppm that do not count.
+        Ranges in ppm that do not count; tails of lines in them are nuisance lines.
     device : torch.device
     real : torch.dtype
         Precision.
@@ -235,7 +235,7 @@ def _window_arrays(axes: Axes, ppmlim, taper_ppm, baseline_order, unstable, excl
     orthonormal, _ = np.linalg.qr(powers * root[:, None])
     baseline = np.fft.ifftshift((orthonormal * root[:, None]).T, axes=-1)
     weight = np.fft.ifftshift(weight)
-    lines, covariance = nuisance_subspace(unstable, axes, weight, baseline)
+    lines, covariance = nuisance_subspace(unstable, axes, weight, baseline, exclude)
     strengths, filters, excess, entropy = strength_hypotheses(covariance)
     return {
         "weight": weight,

@@ -23,6 +23,7 @@ from .stored_voxels import places_of, row_at
 __all__ = ["InVivoEvaluator", "StoredInVivoFits", "write_in_vivo_model"]
 
 _ARRAYS = ("components", "gauss", "shape_hz", "rows", "params", "band", "band_hz")
+_OF_WATER = ("water", "eddy_phase")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class StoredInVivoFits:
         Whether the data were conjugated before the fit.
     water : ndarray ``(n, n_points)``, optional
         Line shapes that were taken from water.
+    eddy_phase : ndarray ``(n, n_points)``, optional
+        Phase of eddy currents (rad) that was taken out of the data before the fit.
     """
 
     grid: tuple[int, int, int]
@@ -57,6 +60,7 @@ class StoredInVivoFits:
     fid_scale: float
     conjugated: bool
     water: np.ndarray | None = None
+    eddy_phase: np.ndarray | None = None
 
 
 def write_in_vivo_model(folder: Path, signals: InVivoSignals, fits: StoredInVivoFits) -> None:
@@ -96,8 +100,10 @@ def write_in_vivo_model(folder: Path, signals: InVivoSignals, fits: StoredInVivo
         "band": np.asarray(fits.band, np.float32),
         "band_hz": fits.band_hz,
     }
-    if fits.water is not None:
-        arrays["water"] = fits.water.astype(np.float32)
+    for name in _OF_WATER:
+        values = getattr(fits, name)
+        if values is not None:
+            arrays[name] = values.astype(np.float32)
     for name, values in arrays.items():
         np.save(target / f"{name}.npy", values)
 
@@ -118,7 +124,7 @@ class InVivoEvaluator:
         OSError, ValueError, KeyError, IndexError, TypeError
             If it is incomplete.
         """
-        names = [*_ARRAYS, *(["water"] if (folder / "water.npy").is_file() else [])]
+        names = [*_ARRAYS, *(name for name in _OF_WATER if (folder / f"{name}.npy").is_file())]
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         place = places_of(about["grid"], arrays["rows"])
         evaluator = cls(about, {**arrays, "place": place})
@@ -172,6 +178,8 @@ class InVivoEvaluator:
         water = np.asarray(self.arrays["water"][row], float) if "water" in self.arrays else 1.0
         spectrum = units.fid_to_spec(signals.components(x, which, water).sum(0)) * signals.phase_factor(x)
         fid = units.spec_to_fid(spectrum) / self.about["fid_scale"]
+        if "eddy_phase" in self.arrays:
+            fid = fid * np.exp(1j * np.asarray(self.arrays["eddy_phase"][row], float))
         # Files store the conjugate of the FIDs in memory.
         return fid if self.about["conjugated"] else fid.conj()
 

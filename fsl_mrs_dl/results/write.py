@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import units
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.in_vivo.spread import fitted_sd
 from ..io import nifti
@@ -53,7 +52,7 @@ def write_fit(
 
 def model_data(results: FitResults, what: str = "full") -> nifti.MrsData:
     """Return FIDs of the model, or of the part ``what`` of it, in shape, scale and orientation of the data file."""
-    fids = units.spec_to_fid(results.fit.spectra(what)) / results.fit.fid_scale
+    fids = results.fit.model_fids(what) / results.fit.fid_scale
     if results.conjugated:
         fids = fids.conj()
     shape = results.data.fids.shape
@@ -110,6 +109,7 @@ def _write_model(folder: Path, results: FitResults, grid: tuple[int, int, int]) 
             fid_scale=fit.fid_scale,
             conjugated=results.conjugated,
             water=None if fit.water_shape is None else fit.water_shape[rows],
+            eddy_phase=None if fit.eddy_phase is None else fit.eddy_phase[rows],
         )
         in_vivo_model_file.write_in_vivo_model(folder, fit.signals, stored_in_vivo)
         return

@@ -1008,6 +1008,19 @@ def test_dl_align_to_a_reference(processed, one_after_another, tmp_path):
     assert "mean.nii.gz" in theirs.header["ProcessingApplied"][-1]["Details"]
 
 
+def test_dl_align_keeps_the_tables_and_reports_of_several_files_in_one_folder(processed, one_after_another, tmp_path):
+    for name in ("first", "second", "second"):
+        source = nifti.save(tmp_path / f"{name}.nii.gz", nifti.load(processed))
+        words = ["dl-align", "--file", source, "--output", tmp_path / "out", "--device", "cpu", "-r", "--edit-order"]
+        done = one_after_another("fsl_mrs_proc", *words, "halves", "--average")
+        assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out") == {
+        *("first.nii.gz", "second.nii.gz", "dl_align.csv", "dl_align_second.csv"),
+        *("report_dl_align.html", "report_dl_align_second.html"),
+    }
+    assert nifti.load(tmp_path / "out" / "second.nii.gz").dim_tags == ("DIM_EDIT",)
+
+
 def test_dl_align_goes_with_fsl_mrss_own_steps(processed, one_after_another, tmp_path):
     """What one writes the other reads, and the header remembers both."""
     words = ["dl-align", "--file", processed, "--output", tmp_path, "--dim", "all", "--device", "cpu"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
 from fsl_mrs_dl.fitting.in_vivo import fit as fit_module
 from fsl_mrs_dl.fitting.in_vivo.prepared import plain_prepared
@@ -219,6 +221,71 @@ def test_the_models_parts_sum_up_to_the_fit(run):
         evaluator.contribution(voxel, "Unobtainium")
 
 
+@pytest.fixture(scope="module")
+def with_water(sim_basis, tmp_path_factory):
+    """A folder with a volume of six voxels with eddy currents, its water, of which one voxel is zero, and the basis
+    set; the output of the command."""
+    folder = tmp_path_factory.mktemp("water")
+    truth = simulate_in_vivo(sim_basis, sim_basis.axes, 6, seed=3, departure="eddy currents")
+    water = truth.water.copy()
+    water[4] = 0
+    for name, fids in (("mrsi", truth.fids), ("water", water), ("other", np.concatenate([water, water]))):
+        about = (sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H")
+        fids = fids.astype(np.complex64).reshape(len(fids) // 2, 2, 1, -1)
+        nifti.save(folder / f"{name}.nii.gz", nifti.MrsData(fids, *about, affine=AFFINE))
+    nib.save(nib.Nifti1Image(np.ones((3, 2, 1), np.uint8), AFFINE), folder / "mask.nii.gz")
+    sim_basis.save(folder / "basis", info="simulated")
+    with open(folder / "printed.txt", "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        assert main(words(folder, folder / "out", "--h2o", str(folder / "water.nii.gz"))) == 0
+    return folder
+
+
+def test_water_of_every_voxel_corrects_it(with_water):
+    assert (
+        "Water reference: line shape and eddy currents were taken from it." in (with_water / "printed.txt").read_text()
+    )
+    # A voxel without water is fitted, too.
+    assert (read(with_water / "out", "quality/failed") < 2).all()
+    assert read(with_water / "out", "quality/misfit").max() < 1.5
+
+
+def test_fits_with_water_are_the_data_as_they_are(with_water):
+    data = nifti.load(with_water / "mrsi.nii.gz").fids.reshape(6, -1)
+    fit, residual, baseline = (
+        nifti.load(with_water / "out/fit" / f"{name}.nii.gz").fids.reshape(6, -1)
+        for name in ("fit", "residual", "baseline")
+    )
+    np.testing.assert_allclose(fit + residual, data, atol=1e-5 * np.abs(data).max())
+    header = nifti.load_header(with_water / "mrsi.nii.gz")
+    first, last = header.axes.with_points(data.shape[1]).window((0.5, 3.8))
+    misfit = units.fid_to_spec(residual)[0, first:last].std() / units.fid_to_spec(data)[0, first:last].std()
+    # Eddy currents turn lines by up to 70 degrees.
+    assert misfit < 0.3
+    evaluator = model_file.Evaluator.open(with_water / "out")
+    total = sum(evaluator.contribution((0, 0, 0), name) for name in evaluator.names)
+    # As files store FIDs.
+    np.testing.assert_allclose(total.conj() + baseline[0], fit[0], atol=1e-4 * np.abs(fit[0]).max())
+
+
+def test_a_resumed_job_uses_its_water_alike(with_water, tmp_path):
+    basis, water = Basis.load(with_water / "basis"), with_water / "water.nii.gz"
+    given = (with_water / "mrsi.nii.gz", basis, tmp_path / "out", OPTIONS)
+    settled = plan.prepare(*given, water=water, chunk=4)[0]
+    again = plan.prepare(*given, water=water, chunk=4, resume=True)[0]
+    assert settled.in_vivo.water_use == again.in_vivo.water_use and settled.in_vivo.water_use.eddy_currents
+    one, other = (chunks.fit_voxels(job, job.index, None) for job in (settled, again))
+    np.testing.assert_array_equal(one["params"], other["params"])
+    with pytest.raises(OutputError, match="another water reference"):
+        plan.prepare(*given, chunk=4, resume=True)
+
+
+def test_water_of_another_grid_is_refused(with_water, tmp_path, capsys):
+    assert main(words(with_water, tmp_path / "out", "--h2o", str(with_water / "other.nii.gz"))) == 2
+    assert "has 6 x 2 x 1 voxels and the data 3 x 2 x 1; give water on the grid" in capsys.readouterr().err
+    assert main(words(with_water, tmp_path / "out", "--h2o", str(with_water / "mrsi.nii.gz"))) == 2
+    assert "this is not unsuppressed water" in capsys.readouterr().err
+
+
 # -- on the way ----------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +379,7 @@ def test_a_chunk_without_anything_to_fit(small, tmp_path, sim_basis):
     [
         (("--baseline", "off"), "--baseline"),
         (("--share_initial_values",), "--share_initial_values"),
-        (("--h2o", "water.nii.gz"), "--h2o"),
+        (("--h2o", "water.nii.gz"), "water.nii.gz: no such file"),
         (("--prior", "volume"), "--prior volume"),
     ],
 )

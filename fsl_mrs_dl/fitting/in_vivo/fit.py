@@ -26,7 +26,7 @@ from .study import study_model
 from .variants import average_of, variants_of
 from .water_reference import WaterReference
 
-__all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "prepare"]
+__all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "log_evidence", "prepare"]
 
 STUDY_SPECTRA = 64
 """Spectra that a study's priors are learnt from, at most."""
@@ -243,6 +243,41 @@ def fit_prepared(
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     model = prepared.to("cpu").model
     return Fits(model=model, fids=fids, water=reference, noise=problems.noise, **estimates, **arrays)
+
+
+def log_evidence(
+    fids: np.ndarray, prepared: PreparedModel, reference: WaterReference | None = None, max_iter: int = 40
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Laplace log evidence of a model for each spectrum, and its residual over noise, ``(n,)`` each.
+
+    Models with the same window can be compared, whatever they take from a water reference: its correction changes
+    phases in time only, and the noise that is compared with is that of the data as they are.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(n, n_points)``
+        Not corrected for eddy currents.
+    prepared : PreparedModel
+    reference : WaterReference, optional
+        Of every spectrum.
+    max_iter : int
+        Most steps of a spectrum.
+    """
+    problems = _Problems.of(prepared, fids if reference is None else reference.corrected(fids), reference)
+    problems = replace(problems, noise=_Problems.of(prepared, fids, None).noise)
+    device = prepared.model.basis.device
+    by_prior = 0.5 * torch.linalg.slogdet(prepared.model.prior_precision)[1]
+
+    def evidence_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        problem = problems.rows(rows)
+        minimum = _minimise(problem, max_iter, prepared.init)
+        value = torch.logsumexp(evidence(replace(problem, noise=minimum.noise), minimum.normal, minimum.x), -1)
+        n_real = 2 * (problem.target.shape[-1] - problem.free.shape[-1])
+        value = value + by_prior - n_real * torch.log(minimum.noise)
+        return value.cpu().numpy(), (minimum.noise / problem.noise).cpu().numpy()
+
+    parts = list(parallel_map(evidence_of, _batches(np.arange(len(fids)), device), device=device))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def _batches(rows: np.ndarray, device: torch.device, size: int | None = None) -> list[np.ndarray]:

@@ -17,6 +17,7 @@ from ...physics.in_vivo_model import InVivoModel
 from ...physics.smooth_baseline import SmoothBaseline, make_smooth_baseline
 from ..serialise import Plain
 from .ratios import ConcentrationPrior
+from .water_reference import WaterUse
 
 __all__ = ["PreparedModel", "plain_prepared", "restored_prepared", "smooth_baseline_of", "whole_baseline_of"]
 
@@ -43,6 +44,10 @@ class PreparedModel:
         Initial values of the fits, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
     concentrations : ConcentrationPrior
         Of the estimate.
+    water_use : WaterUse, optional
+        Properties that are taken from a water reference; None without one.
+    water_note : str
+        The same in words, with the reason.
     """
 
     model: InVivoModel
@@ -53,6 +58,8 @@ class PreparedModel:
     whole_baseline: SmoothBaseline | None = None
     init: str = "classical"
     concentrations: ConcentrationPrior = ConcentrationPrior()
+    water_use: WaterUse | None = None
+    water_note: str = ""
 
     def to(self, device: str | torch.device) -> PreparedModel:
         """Return it with the model on a device."""
@@ -105,6 +112,8 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         "ppmlim": [float(limit) for limit in prepared.ppmlim],
         "init": prepared.init,
         "concentrations": asdict(prepared.concentrations),
+        "water_use": prepared.water_use and asdict(prepared.water_use),
+        "water_note": prepared.water_note,
     }
     return Plain(json.dumps(about), arrays)
 
@@ -146,6 +155,8 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         whole_baseline=SmoothBaseline(**whole) if whole else None,
         init=about["init"],
         concentrations=ConcentrationPrior(**about["concentrations"]),
+        water_use=about["water_use"] and WaterUse(**about["water_use"]),
+        water_note=about["water_note"],
     )
     _check(prepared)
     return prepared

@@ -17,11 +17,12 @@ from ...io.basis import Basis
 from ...physics.in_vivo_components import priors_table
 from ..options import FitOptions
 from ..rows import fid_scale_of, rows_to_fit
-from .fit import Acquisition, fit_prepared, learnt, prepare
+from .fit import Acquisition, fit_prepared
 from .prepared import PreparedModel
 from .ratios import ConcentrationPrior
 from .result import InVivoFit
-from .water_reference import water_reference
+from .settle import settled
+from .water_reference import WaterReference, water_reference
 
 __all__ = [
     "acquisition_of",
@@ -78,28 +79,36 @@ def quantify_in_vivo(
     water = _water_rows(water, len(rows), axes, usable)
     if water is not None:
         reference = water_reference(water, axes)
-        scaled = reference.corrected(scaled)
-    prepared = prepare(
+    prepared, first_pass = settled(
         scaled,
         on_grid,
         basis.names,
         axes,
         acquisition,
-        from_water=reference is not None,
+        reference=reference,
+        corrected_before=options.eddy_currents_corrected,
         device=choose_device(options.device),
+        max_iter=options.max_iter,
     )
-    prepared, first_pass = learnt(
-        replace(prepared, basis_scale=basis_scale), scaled, acquisition, reference, options.max_iter
-    )
+    prepared = replace(prepared, basis_scale=basis_scale)
+    reference = _used(reference, prepared)
     fits = fit_prepared(
-        scaled, prepared, reference=reference, max_iter=options.max_iter, starts=first_pass, progress=progress
+        scaled if reference is None else reference.corrected(scaled),
+        prepared,
+        reference=reference,
+        max_iter=options.max_iter,
+        starts=first_pass,
+        progress=progress,
     )
     return InVivoFit.of(fits, prepared, usable, fid_scale)
 
 
 @one_thread()
-def prepare_in_vivo(fids: np.ndarray, basis: Basis, axes: Axes, options: FitOptions) -> PreparedModel:
-    """Settle what the fits of a study share: window, and priors learnt from some of its spectra.
+def prepare_in_vivo(
+    fids: np.ndarray, basis: Basis, axes: Axes, options: FitOptions, *, water: np.ndarray | None = None
+) -> PreparedModel:
+    """Settle what the fits of a study share: use of a water reference, window, and priors learnt from some of its
+    spectra.
 
     Parameters
     ----------
@@ -111,20 +120,37 @@ def prepare_in_vivo(fids: np.ndarray, basis: Basis, axes: Axes, options: FitOpti
         Of the data.
     options : FitOptions
         As for :func:`quantify_in_vivo`.
+    water : complex ndarray ``(n, n_points)``, optional
+        Water reference of every FID.
 
     Raises
     ------
     BasisError, OptionError
     """
     on_grid, basis_scale, acquisition = _scaled(basis, axes, options)
-    prepared = prepare(fids, on_grid, basis.names, axes, acquisition, device=choose_device(options.device))
-    prepared, _ = learnt(replace(prepared, basis_scale=basis_scale), fids, acquisition, max_iter=options.max_iter)
-    return prepared.to("cpu").with_whole_baseline()
+    prepared, _ = settled(
+        fids,
+        on_grid,
+        basis.names,
+        axes,
+        acquisition,
+        reference=None if water is None else water_reference(water, axes),
+        corrected_before=options.eddy_currents_corrected,
+        device=choose_device(options.device),
+        max_iter=options.max_iter,
+    )
+    return replace(prepared, basis_scale=basis_scale).to("cpu").with_whole_baseline()
 
 
 @one_thread()
 def fit_with_prepared(
-    fids: np.ndarray, prepared: PreparedModel, *, fid_scale: float = 1.0, max_iter: int = 40, batch: int | None = None
+    fids: np.ndarray,
+    prepared: PreparedModel,
+    *,
+    water: np.ndarray | None = None,
+    fid_scale: float = 1.0,
+    max_iter: int = 40,
+    batch: int | None = None,
 ) -> InVivoFit:
     """Fit scaled FIDs with a prepared model; those of zeros or NaN become rows of NaN.
 
@@ -133,12 +159,27 @@ def fit_with_prepared(
     fids : complex ndarray ``(n, n_points)``
         Multiplied by ``fid_scale`` already.
     prepared : PreparedModel
+    water : complex ndarray ``(n, n_points)``, optional
+        Water reference of every FID, used as the model has settled.
     batch : int, optional
         Spectra that are fitted at once.
     """
-    usable = usable_fids(fids)
-    fits = fit_prepared(fids[usable], prepared, max_iter=max_iter, batch=batch)
+    usable, reference = usable_fids(fids), None
+    usable_rows = fids[usable]
+    if water is not None:
+        reference = _used(water_reference(water[usable], prepared.axes), prepared)
+    if reference is not None:
+        usable_rows = reference.corrected(usable_rows)
+    fits = fit_prepared(usable_rows, prepared, reference=reference, max_iter=max_iter, batch=batch)
     return InVivoFit.of(fits, prepared, usable, fid_scale)
+
+
+def _used(reference: WaterReference | None, prepared: PreparedModel) -> WaterReference | None:
+    """Return a water reference with the properties that a model takes from it; None for none of them."""
+    use = prepared.water_use
+    if reference is None or use is None or not (use.line_shape or use.eddy_currents):
+        return None
+    return reference.using(use)
 
 
 def _scaled(basis: Basis, axes: Axes, options: FitOptions) -> tuple[np.ndarray, np.ndarray, Acquisition]:

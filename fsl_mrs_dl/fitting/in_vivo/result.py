@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import cast
 
 import numpy as np
@@ -156,6 +156,9 @@ class InVivoFit(Quantification):
         Its parameter vectors; NaN where nothing could be fitted.
     x_sd : ndarray ``(n, n_params)``
     water : WaterReference or None
+        With the properties that were taken from it.
+    water_note : str
+        Use of a water reference in words; empty where none was given.
     baseline_dimension : ndarray ``(n,)``
         Effective dimension of the baseline.
     baseline_weights : ndarray ``(n, n_strengths)``
@@ -190,6 +193,7 @@ class InVivoFit(Quantification):
     population: tuple[np.ndarray, np.ndarray] = field(repr=False, kw_only=True)
     concentrations: ConcentrationPrior = field(repr=False, kw_only=True, default=ConcentrationPrior())
     whole_baseline: SmoothBaseline | None = field(repr=False, kw_only=True, default=None)
+    water_note: str = field(repr=False, kw_only=True, default="")
 
     # -- estimates -------------------------------------------------------------------------------------------------
 
@@ -339,7 +343,7 @@ class InVivoFit(Quantification):
         shift_sd = x[s["own_shift"]] * np.sqrt(np.diagonal(model.prior_precision.numpy())[s["own_shift"]])
         lipids = np.flatnonzero(model.components.kinds == "lipid")
         details = {
-            "has_water_reference": self.water is not None,
+            "has_water_reference": bool(self.water_note),
             "own_shift_sd": {name: float(value) for name, value in zip(names, shift_sd)},
         }
         if len(lipids):
@@ -402,11 +406,21 @@ class InVivoFit(Quantification):
         out[:, first:last] = smooth + (residual @ baseline.free.conj()) @ baseline.free.T
         return out
 
+    def model_fids(self, what: str = "full", rows=slice(None)) -> np.ndarray:
+        """Return FIDs of the model as :meth:`spectra` has them, with the eddy currents of the data."""
+        fids = super().model_fids(what, rows)
+        return fids if self.water is None else self.water.rows(rows).uncorrected(fids)
+
     @property
     def water_shape(self) -> np.ndarray | None:
         """Line shapes from water at the points of the FIDs, ``(n, n_points)``; None without."""
         axes = self.model.axes
         return None if self.water is None else self.water.shape(axes.time() - axes.dwelltime)
+
+    @property
+    def eddy_phase(self) -> np.ndarray | None:
+        """Phase of eddy currents that was taken out of the data, rad ``(n, n_points)``; None without."""
+        return None if self.water is None else self.water.phase
 
     @property
     def signals(self) -> InVivoSignals:
@@ -422,13 +436,10 @@ class InVivoFit(Quantification):
         for name, value in values.items():
             if isinstance(value, np.ndarray) and name not in ("basis_scale", "limits") and len(value) == n:
                 values[name] = value[[index]]
-        water = self.water
-        if water is not None:
-            water = replace(water, phase=water.phase[[index]], log_shape=water.log_shape[[index]])
         values |= {
             "limits": self.limits[:, [index]],
             "population": tuple(part[[index]] for part in self.population),
-            "water": water,
+            "water": None if self.water is None else self.water.rows([index]),
         }
         return InVivoFit(**values)
 
@@ -481,7 +492,8 @@ class InVivoFit(Quantification):
             fitted_model=fits.model,
             x=rows(fits.x),
             x_sd=rows(fits.x_sd),
-            water=_water_rows(fits.water, usable),
+            water=None if fits.water is None else fits.water.in_rows(usable),
+            water_note=prepared.water_note,
             baseline_dimension=rows(fits.dimension),
             baseline_weights=rows(fits.weights),
             variant_weights=rows(fits.variants),
@@ -548,3 +560,16 @@ def _water_rows(water: WaterReference | None, usable: np.ndarray) -> WaterRefere
     phase, log_shape = (np.zeros((len(usable), part.shape[1])) for part in (water.phase, water.log_shape))
     phase[usable], log_shape[usable] = water.phase, water.log_shape
     return replace(water, phase=phase, log_shape=log_shape)
+    names = concentration_names(components)
+    if n_linear == len(components.names):
+        return names, estimate.mean, estimate.cov
+    share = macromolecule_shares(components)
+    at = slice(model.slices["log_amp"].start + n_linear, model.slices["log_amp"].stop)
+    amplitude = np.exp(fits.x[:, at]) * share
+    total = amplitude.sum(1, keepdims=True)
+    # Proportions are anti-correlated; the SD of the common scale is that of the sum.
+    scale_sd = fits.x_sd[:, model.slices["mm_scale"]]
+    cov = np.zeros((len(total), n_linear + 1, n_linear + 1))
+    cov[:, :n_linear, :n_linear] = estimate.cov
+    cov[:, n_linear, n_linear] = (total * scale_sd)[:, 0] ** 2
+    return names, np.concatenate([estimate.mean, total], 1), cov

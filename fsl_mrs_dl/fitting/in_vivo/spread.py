@@ -66,7 +66,7 @@ def _in_batches(fit: InVivoFit, rows: np.ndarray, function: Callable) -> np.ndar
     parts = []
     for first in range(0, max(len(rows), 1), _BATCH):
         some = rows[first : first + _BATCH]
-        water = None if fit.water is None else fit.water.shape(model.window.time)[some]
+        water = None if fit.water is None else fit.water.rows(some).shape(model.window.time)
         spectra = model.window.transform(fit.fids[some])
         problem = Problem.make(model, spectra, fit.noise_sd[some], baseline, strengths, water)
         share = torch.as_tensor(fit.baseline_weights[some]) @ problem.shares

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...core.axes import Axes
+from ...core.fids import usable_fids
+from ...physics.in_vivo_components import priors_table
 
-__all__ = ["WaterReference", "water_reference"]
+__all__ = ["WATER_USES", "WaterReference", "WaterUse", "water_reference"]
 
 _SMOOTH_S = 0.004
 _NOISE_FACTOR, _LEAST_SHARE = (
@@ -18,28 +20,87 @@ _NOISE_FACTOR, _LEAST_SHARE = (
 
 
 @dataclass(frozen=True)
-class WaterReference:
-    """Properties of water that spectra share.
+class WaterUse:
+    """The properties that a study takes from its water reference.
 
     Attributes
     ----------
-    phase : ndarray ``(n, n_points)``
+    line_shape : bool
+        The magnitude of water is the line shape of all lines.
+    eddy_currents : bool
+        The phase of water is taken out of the data.
+    """
+
+    line_shape: bool
+    eddy_currents: bool
+
+    @property
+    def words(self) -> str:
+        """The properties in words; 'nothing' for none."""
+        parts = ["line shape"] * self.line_shape + ["eddy currents"] * self.eddy_currents
+        return " and ".join(parts) or "nothing"
+
+
+WATER_USES = tuple(WaterUse(shape, eddy) for shape in (True, False) for eddy in (True, False))
+"""All of them, the one that takes most first."""
+
+
+@dataclass(frozen=True)
+class WaterReference:
+    """Properties of water that spectra share; None where they are not taken from it.
+
+    Attributes
+    ----------
+    phase : ndarray ``(n, n_points)`` or None
         Radians; a spectrum times ``exp(-1j phase)`` is free of eddy currents (Klose, doi 10.1002/mrm.1910140104).
-    log_shape : ndarray ``(n, n_points)``
+    log_shape : ndarray ``(n, n_points)`` or None
         Logarithm of the magnitude of the water FID, zero at its beginning.
+    usable : bool ndarray ``(n,)``
+        Whether the spectrum has a water FID; without one there is no phase, and a Lorentzian line of the usual width.
     axes : Axes
     """
 
-    phase: np.ndarray
-    log_shape: np.ndarray
+    phase: np.ndarray | None
+    log_shape: np.ndarray | None
+    usable: np.ndarray
     axes: Axes
+
+    def using(self, use: WaterUse) -> WaterReference:
+        """Return the reference with the properties of a use only."""
+        phase, log_shape = self.phase if use.eddy_currents else None, self.log_shape if use.line_shape else None
+        return replace(self, phase=phase, log_shape=log_shape)
+
+    def rows(self, index) -> WaterReference:
+        """Return the reference of some spectra."""
+        phase, log_shape = (None if part is None else part[index] for part in (self.phase, self.log_shape))
+        return replace(self, phase=phase, log_shape=log_shape, usable=self.usable[index])
+
+    def in_rows(self, usable: np.ndarray) -> WaterReference:
+        """Return the reference of usable spectra in their rows of all, bool ``(n,)``; zeros elsewhere."""
+
+        def placed(part: np.ndarray | None) -> np.ndarray | None:
+            if part is None:
+                return None
+            out = np.zeros((len(usable), *part.shape[1:]), part.dtype)
+            out[usable] = part
+            return out
+
+        phase, log_shape, has_water = (placed(part) for part in (self.phase, self.log_shape, self.usable))
+        assert has_water is not None
+        return WaterReference(phase, log_shape, has_water, self.axes)
 
     def corrected(self, fids: np.ndarray) -> np.ndarray:
         """Return FIDs ``(n, n_points)`` without eddy currents."""
-        return fids * np.exp(-1j * self.phase)
+        return fids if self.phase is None else fids * np.exp(-1j * self.phase)
 
-    def shape(self, time: np.ndarray) -> np.ndarray:
-        """Return the line shape at times (s, from before zero), ``(n, n_time)``."""
+    def uncorrected(self, fids: np.ndarray) -> np.ndarray:
+        """Return FIDs ``(n, n_points)`` with the eddy currents of the data: the opposite of :meth:`corrected`."""
+        return fids if self.phase is None else fids * np.exp(1j * self.phase)
+
+    def shape(self, time: np.ndarray) -> np.ndarray | None:
+        """Return the line shape at times (s, from before zero), ``(n, n_time)``; None where there is none."""
+        if self.log_shape is None:
+            return None
         t = np.arange(self.axes.n_points) * self.axes.dwelltime
         near = min(8, len(t) - 1)
         out = np.empty((len(self.log_shape), len(time)))
@@ -51,7 +112,19 @@ class WaterReference:
 
 
 def water_reference(water: np.ndarray, axes: Axes) -> WaterReference:
-    """Take eddy-current phase and line shape from water FIDs, complex ``(n, n_points)``."""
+    """Take eddy-current phase and line shape from water FIDs, complex ``(n, n_points)``; those that are zero or not
+    finite are not usable."""
+    usable = usable_fids(water)
+    phase, log_shape = _phase_and_log_shape(water[usable], axes)
+    usual = -priors_table()["damping"]["gamma_per_s"] * np.arange(axes.n_points) * axes.dwelltime
+    reference = WaterReference(phase, log_shape, np.ones(len(phase), bool), axes).in_rows(usable)
+    assert reference.log_shape is not None
+    reference.log_shape[~usable] = usual
+    return reference
+
+
+def _phase_and_log_shape(water: np.ndarray, axes: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the phase and the logarithm of the magnitude of usable water FIDs, ``(n, n_points)`` each."""
     n, t = axes.n_points, np.arange(axes.n_points) * axes.dwelltime
     width = max(1, int(round(_SMOOTH_S / axes.dwelltime)))
     kernel = np.hanning(2 * width + 1) + 1e-9
@@ -61,7 +134,9 @@ def water_reference(water: np.ndarray, axes: Axes) -> WaterReference:
     peak = np.fft.fftfreq(4 * n, axes.dwelltime)[np.abs(spectrum).argmax(-1)]
     turned = water * np.exp(-2j * np.pi * peak[:, None] * t)
     padded = np.pad(turned, ((0, 0), (width, width)), mode="edge")
-    smooth = np.stack([np.convolve(row, kernel, "valid") for row in padded])
+    smooth = np.zeros(water.shape, complex)
+    for row, values in enumerate(padded):
+        smooth[row] = np.convolve(values, kernel, "valid")
     magnitude = np.abs(smooth)
     start = np.abs(water[:, 1:4]).mean(-1, keepdims=True)
     noise = np.abs(water[:, -n // 10 :]).mean(-1, keepdims=True)
@@ -76,4 +151,4 @@ def water_reference(water: np.ndarray, axes: Axes) -> WaterReference:
         log[last + 1 :] = log[last] + slope * (t[last + 1 :] - t[last])
         phase[row, last + 1 :] = phase[row, last]
         log_shape[row] = log
-    return WaterReference(phase, log_shape, axes)
+    return phase, log_shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ...registration.alignment import Alignment
 from .alignment_table import edit_partner, notes
 from .page import AFTER, BEFORE, STYLE, apply_layout, list_numbers, mean_fid, spectrum, zero_order
 
-__all__ = ["write_align_report", "report_paths", "write_reports"]
+__all__ = ["report_paths", "table_path", "write_align_report", "write_reports"]
 
 _MAX_LINES = 64  # more transients than this are thinned in the overlays, which stay readable and small
 _FLAG_COLOURS = {"ok": AFTER, "weak": "#b8860b", "outlier": "#c1121f", "failed": "#777777"}
@@ -118,17 +119,42 @@ def write_align_report(
     return Path(path)
 
 
-def report_paths(folder, aligned: AlignedData, every_set: bool) -> list[Path]:
-    """Return the files that :func:`write_reports` writes: one for one of the sets, or one for each."""
+def table_path(folder, name: str, *, written: bool) -> Path:
+    """Return the file of the table of an alignment, in a folder that several files may be written to.
+
+    The first file has ``dl_align.csv``, every other one the name of its own (``dl_align_NAME.csv``).
+
+    Parameters
+    ----------
+    folder : path
+    name : str
+        Of the aligned file.
+    written : bool
+        Whether the aligned file is there already, so that its table may be replaced.
+    """
+    first, own = Path(folder) / "dl_align.csv", Path(folder) / f"dl_align_{_stem(name)}.csv"
+    return own if own.exists() or (first.exists() and not written) else first
+
+
+def report_paths(folder, aligned: AlignedData, every_set: bool, table: Path | None = None) -> list[Path]:
+    """Return the files that :func:`write_reports` writes: one for one of the sets, or one for each, called as the
+    ``table`` is."""
     n_sets = len(aligned.fids)
+    name = "dl_align" if table is None else Path(table).stem
     if n_sets == 1 or not every_set:
-        return [Path(folder) / "report_dl_align.html"]
-    return [Path(folder) / f"report_dl_align_{index}.html" for index in range(n_sets)]
+        return [Path(folder) / f"report_{name}.html"]
+    return [Path(folder) / f"report_{name}_{index}.html" for index in range(n_sets)]
 
 
-def write_reports(folder, aligned: AlignedData, every_set: bool = False, name: str = "") -> list[Path]:
+def _stem(name: str) -> str:
+    return re.sub(r"(\.nii)?(\.gz)?$", "", Path(name).name, flags=re.IGNORECASE)
+
+
+def write_reports(
+    folder, aligned: AlignedData, every_set: bool = False, name: str = "", table: Path | None = None
+) -> list[Path]:
     """Write the report of an aligned file on the set ``aligned.shown``, or on every set; ``name`` is the file's."""
-    paths = report_paths(folder, aligned, every_set)
+    paths = report_paths(folder, aligned, every_set, table)
     for index, path in enumerate(paths) if every_set else ((aligned.shown, paths[0]),):
         write_align_report(
             path,

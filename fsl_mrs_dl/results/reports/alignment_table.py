@@ -55,6 +55,8 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
             sentences.append(
                 f"{named} {'was' if single else 'were'} not found{where}; the mean frequency was not changed."
             )
+    if aligned.options.average:
+        sentences.append("Averaged with weights from noise, without outliers.")
     if aligned.rejected:
         sentences.append(f"Left out: {list_numbers([one + 1 for one in aligned.rejected])} (counted from 1).")
     return " ".join(sentences)
@@ -68,7 +70,12 @@ def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
         sentences.append(f"The water is not suppressed and was aligned ({low:.1f} to {high:.1f} ppm).")
     left_out = aligned.all_left_out if index is None else "; ".join(map(str, aligned.left_out.get(index, ())))
     if left_out:
-        sentences.append(f"Aligned without {left_out}, which became coherent and is not of metabolites.")
+        sentences.append(f"Aligned without {left_out}, which is not of metabolites.")
+    if aligned.conditions is not None:
+        sentences.append(
+            f"{aligned.options.dim} seems to hold {aligned.conditions}: they should not be averaged together."
+            f" To align them as sub-spectra give --edit-order {aligned.conditions.order}."
+        )
     unchanged = aligned.unchanged
     if index is None and unchanged.any():
         which = "Nothing" if unchanged.all() else f"{int(unchanged.sum())} of {len(unchanged)} sets: nothing"
@@ -110,7 +117,7 @@ def alignment_table(aligned: AlignedData) -> str:
     axes = aligned.set_axes | aligned.transient_axes
     grid = np.indices(tuple(axes.values())).reshape(len(axes), -1)
     columns = {name: row.tolist() for (name, size), row in zip(axes.items(), grid) if size > 1}
-    for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "similarity", "weight"):
+    for name in ("shift_hz", "phase_deg", "shift_sd_hz", "phase_sd_deg", "flag", "reason", "similarity", "weight"):
         columns[name] = getattr(aligned.alignment, name).reshape(-1).tolist()
     if aligned.coherence:
         n = aligned.alignment.flag.shape[-1]
@@ -135,6 +142,9 @@ def summary_line(aligned: AlignedData) -> str:
     shift, phase = alignment.shift_hz.reshape(-1)[usual], alignment.phase_deg.reshape(-1)[usual]
     what = "voxels" if set(aligned.transient_axes) & {"x", "y", "z"} else "transients"
     odd = [f"{int((flags == flag).sum())} {flag}" for flag in ("weak", "outlier", "failed") if (flags == flag).any()]
+    reasons, counts = np.unique(alignment.reason[alignment.flag == "outlier"], return_counts=True)
+    why = ", ".join(f"{reason} {count}" for reason, count in zip(reasons, counts))
+    odd = [f"{one} ({why})" if "outlier" in one else one for one in odd]
     return (
         f"Aligned {int(sure.sum())} of {flags.size} {what}: shifts {shift.min():+.2f} to {shift.max():+.2f} Hz, "
         f"phases {phase.min():+.1f} to {phase.max():+.1f} deg"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.fitting.data import choose_basis, fit_data
+from fsl_mrs_dl.fitting.data import choose_basis, fit_data, with_header
 from fsl_mrs_dl.fitting.in_vivo.quantify import quantify_in_vivo
 from fsl_mrs_dl.fitting.in_vivo.study import study_model
 from fsl_mrs_dl.fitting.options import FitOptions
@@ -148,6 +149,44 @@ def test_water_corrects_eddy_currents(sim_basis):
     plain, _, _ = ratios(without, truth)
     column = truth.names.index("NAA")
     assert np.abs(found - true)[:, column].mean() < np.abs(plain - true)[:, column].mean()
+
+
+@pytest.mark.parametrize("header_says_so", [True, False])
+def test_data_that_were_corrected_before_are_not_corrected_again(sim_basis, header_says_so):
+    truth = simulate_in_vivo(sim_basis, sim_basis.axes, 3, seed=7)
+    turned = truth.water * np.exp(1.2j * np.exp(-sim_basis.axes.time() / 0.02))
+    options = replace(OPTIONS, eddy_currents_corrected=header_says_so)
+    fit = quantify_in_vivo(truth.fids, sim_basis, sim_basis.axes, options, water=turned)
+    assert fit.eddy_phase is None and fit.misfit.max() < 1.2
+    assert ("as the header says" if header_says_so else "the header does not say so") in fit.water_note
+    np.testing.assert_array_equal(fit.model_fids(), units.spec_to_fid(fit.spectra()))
+
+
+def test_water_never_makes_the_residual_of_a_corrected_scan_larger(testdata):
+    """The processed 7 T scan was corrected for eddy currents before, and its header has no history."""
+    folder = testdata / "invivo_7t_steam_raw"
+    data, water = nifti.load(folder / "metab_processed.nii.gz"), nifti.load(folder / "ecc.nii.gz")
+    first = water.fids[:, :, :, 1:4].mean(3, keepdims=True)
+    water = replace(water, fids=(water.fids * first.conj()).sum(-1), dim_tags=())
+    basis = choose_basis(Basis.load(folder / "STEAM_7T_11ms.BASIS"), data)
+    options = FitOptions(spectral_model="in-vivo", device="cpu")
+    plain, corrected = (fit_data(data, basis, options, water=one).fit for one in (None, water))
+    assert corrected.misfit[0] <= plain.misfit[0] + 1e-6
+    assert corrected.water_note.startswith("Water reference: nothing was taken from it.")
+
+
+@pytest.mark.parametrize(
+    "step, corrected",
+    [
+        ({"Method": "Eddy current correction", "Details": "fsl_mrs_proc ecc, reference=wref.nii.gz."}, True),
+        ({"Method": "Other", "Details": "ECC with the water reference"}, True),
+        ({"Method": "Frequency and phase correction", "Details": "fsl_mrs_proc align"}, False),
+        ({"Method": "RF coil combination", "Details": "--reference seccond.nii.gz"}, False),
+    ],
+)
+def test_the_header_tells_what_was_corrected(step, corrected):
+    data = nifti.MrsData(np.zeros((1, 1, 1, 4), complex), 1e-3, 123.2, "1H", header={"ProcessingApplied": [step]})
+    assert with_header(FitOptions(), data).eddy_currents_corrected is corrected
 
 
 def test_a_study_teaches_the_proportions_of_its_macromolecules(truth, sim_basis):

@@ -1,0 +1,141 @@
+"""Everything that is settled before the first spectrum of a study is fitted: the use of its water reference, its window
+and its priors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ...core.axes import Axes
+from ..artefacts import phase_beyond_shift
+from .fit import Acquisition, learnt, log_evidence, prepare
+from .prepared import PreparedModel
+from .solver import Minimum
+from .water_reference import WATER_USES, WaterReference, WaterUse
+
+__all__ = ["settled"]
+
+_MOST_SPECTRA = 8  # that uses of a water reference are compared on
+_MOST_OF_ONE = 20.0  # of the log evidence that one spectrum, perhaps with an artefact, decides by
+_EARLY_S = 0.06  # time in which eddy currents turn lines
+_NO_PHASE = 0.01  # rad, not worth a correction or a comparison
+
+
+def settled(
+    fids: np.ndarray,
+    basis: np.ndarray,
+    names: tuple[str, ...],
+    axes: Axes,
+    acquisition: Acquisition,
+    *,
+    reference: WaterReference | None = None,
+    corrected_before: bool = False,
+    device: str | torch.device = "cpu",
+    max_iter: int = 40,
+) -> tuple[PreparedModel, Minimum | None]:
+    """Settle the model of a study.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(n, n_points)``
+        Spectra of the study, not corrected for eddy currents by the reference.
+    basis : complex ndarray ``(n_metabs, n_points)``
+    names : tuple of str
+    axes : Axes
+    acquisition : Acquisition
+    reference : WaterReference, optional
+        Of every spectrum.
+    corrected_before : bool
+        Eddy currents were corrected before, and are not corrected again.
+
+    Returns
+    -------
+    PreparedModel
+        With ``water_use`` and ``water_note`` where there is a reference.
+    Minimum or None
+        As :func:`.fit.learnt` returns it.
+
+    Raises
+    ------
+    OptionError
+    """
+
+    def prepared_for(spectra: np.ndarray, use: WaterUse | None) -> PreparedModel:
+        from_water = use is not None and use.line_shape
+        return prepare(spectra, basis, names, axes, acquisition, from_water=from_water, device=device)
+
+    if reference is None:
+        return learnt(prepared_for(fids, None), fids, acquisition, max_iter=max_iter)
+    # Every use has the same window, that of the data as they are.
+    models = {shape: prepared_for(fids, WaterUse(shape, False)) for shape in (True, False)}
+    use, note = _best_use(fids, reference, models, corrected_before, max_iter)
+    reference = reference.using(use)
+    corrected = reference.corrected(fids)
+    prepared = replace(prepared_for(corrected, use), water_use=use, water_note=note)
+    return learnt(prepared, corrected, acquisition, reference, max_iter)
+
+
+def _best_use(
+    fids: np.ndarray,
+    reference: WaterReference,
+    models: dict[bool, PreparedModel],
+    corrected_before: bool,
+    max_iter: int,
+) -> tuple[WaterUse, str]:
+    """Return the use of a water reference with the highest evidence, and a line that says which it is and why.
+
+    It is one for the study: data are corrected or not, all of them.  Some spectra decide, the one whose water has the
+    largest phase among them.
+    """
+    phase = _phase_sizes(reference)
+    rows = np.argsort(phase, kind="stable")
+    rows = rows[reference.usable[rows]]
+    rows = np.sort(rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_SPECTRA)).round().astype(int))])
+    some, water = fids[rows], reference.rows(rows)
+    value, misfit = {}, {}
+    for use in WATER_USES:
+        if use.eddy_currents and (corrected_before or phase.max() < _NO_PHASE):
+            continue
+        value[use], misfit[use] = log_evidence(some, models[use.line_shape], water.using(use), max_iter)
+    nothing = WaterUse(False, False)
+    most = _MOST_OF_ONE
+    gain = {use: float(np.clip(each - value[nothing], -most, most).sum()) for use, each in value.items()}
+    # Equal ones are decided by the order of WATER_USES.
+    best = max(gain, key=lambda use: gain[use])
+    medians = {use: float(np.median(each)) for use, each in misfit.items()}
+    return best, _note(best, gain, medians, corrected_before)
+
+
+def _phase_sizes(reference: WaterReference) -> np.ndarray:
+    """Return by how much eddy currents turn each water line beyond a shift, rad ``(n,)``."""
+    assert reference.phase is not None and reference.log_shape is not None
+    time = reference.axes.dwelltime * np.arange(reference.axes.n_points)
+    early = time < _EARLY_S
+    signal = np.exp(2 * reference.log_shape[:, early] + 1j * reference.phase[:, early])
+    return np.array([phase_beyond_shift(row, time[early]) for row in signal])
+
+
+def _note(best: WaterUse, gain: dict[WaterUse, float], misfit: dict[WaterUse, float], corrected_before: bool) -> str:
+    """Return the use of a water reference in a line: what it is, and why it is no other."""
+    most, nothing = next(iter(gain)), WaterUse(False, False)
+    if best == nothing:
+        text = (
+            f"Water reference: nothing was taken from it. With its {most.words} the residual would be"
+            f" {misfit[most]:.2f} times the noise, without {misfit[nothing]:.2f}, and the log evidence"
+            f" {-gain[most]:.0f} lower"
+        )
+    else:
+        verb = "were" if best.eddy_currents else "was"
+        text = (
+            f"Water reference: {best.words} {verb} taken from it. The residual is {misfit[best]:.2f} times the noise,"
+            f" without it {misfit[nothing]:.2f}; the log evidence is {gain[best]:.0f} higher"
+        )
+        if best != most:
+            text += f", and {gain[best] - gain[most]:.0f} higher than with {most.words}"
+    if corrected_before:
+        return f"{text}. Eddy currents were corrected before, as the header says, and not again."
+    if not best.eddy_currents and most.eddy_currents:
+        return f"{text}. Eddy currents may have been corrected before, though the header does not say so."
+    return f"{text}."
