@@ -20,7 +20,7 @@ from ...physics.in_vivo_signals import concentration_names
 from .estimates import Estimate, Likelihoods, parameter_covariance
 from .prepared import PreparedModel, smooth_baseline_of
 from .ratios import ConcentrationPrior
-from .solver import Minimum, Problem, minimise
+from .solver import Minimum, Problem, evidence, minimise
 from .starts import classical_start
 from .study import study_model
 from .variants import average_of, variants_of

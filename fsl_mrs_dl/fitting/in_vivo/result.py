@@ -552,24 +552,3 @@ def _unit_of_macromolecules(fits: Fits) -> np.ndarray:
         proportions = np.exp(fits.x[:, at] - fits.x[:, model.slices["mm_scale"]])
         unit[:, n_linear] = proportions @ macromolecule_shares(components)
     return unit
-
-
-def _water_rows(water: WaterReference | None, usable: np.ndarray) -> WaterReference | None:
-    if water is None:
-        return None
-    phase, log_shape = (np.zeros((len(usable), part.shape[1])) for part in (water.phase, water.log_shape))
-    phase[usable], log_shape[usable] = water.phase, water.log_shape
-    return replace(water, phase=phase, log_shape=log_shape)
-    names = concentration_names(components)
-    if n_linear == len(components.names):
-        return names, estimate.mean, estimate.cov
-    share = macromolecule_shares(components)
-    at = slice(model.slices["log_amp"].start + n_linear, model.slices["log_amp"].stop)
-    amplitude = np.exp(fits.x[:, at]) * share
-    total = amplitude.sum(1, keepdims=True)
-    # Proportions are anti-correlated; the SD of the common scale is that of the sum.
-    scale_sd = fits.x_sd[:, model.slices["mm_scale"]]
-    cov = np.zeros((len(total), n_linear + 1, n_linear + 1))
-    cov[:, :n_linear, :n_linear] = estimate.cov
-    cov[:, n_linear, n_linear] = (total * scale_sd)[:, 0] ** 2
-    return names, np.concatenate([estimate.mean, total], 1), cov
