@@ -14,7 +14,7 @@ from .fit_options import (
     fit_options,
     options_text,
 )
-from .tables import text_table
+from .tables import dimension_notes, text_table
 
 __all__ = ["add_arguments", "run"]
 
@@ -98,9 +98,10 @@ def run(args) -> None:
 
 def _fit(args, data):
     """Return the results of a fit, before anything is written."""
+    from ..core.errors import spelled
     from ..fitting.data import fit_data
+    from ..fitting.header_facts import time_notes
     from ..io import nifti
-    from ..physics.in_vivo_components import priors_table
     from ..results.fit_results import FitResults
 
     nifti.check_fids(data)
@@ -110,13 +111,8 @@ def _fit(args, data):
     how = f"{options.model} model, baseline {options.baseline}"
     if options.spectral_model == "in-vivo":
         how = "in-vivo model"
-        usual = priors_table()["usual"]
-        for key, option, value, unit in (
-            ("EchoTime", args.TE, 1e3 * usual["te_s"], "ms (--TE)"),
-            ("RepetitionTime", args.TR, usual["tr_s"], "s (--TR)"),
-        ):
-            if option is None and not data.header.get(key):
-                print(f"{args.data}: has no {key}; macromolecules are weighted for {value:g} {unit}.")
+    for note in [*time_notes(options, data, basis), *dimension_notes(data, args.average or ())]:
+        print(spelled(note, args.spelling))
     say(args, f"Fitting with {basis.n_metabs} metabolites, {how}")
     with progress_bar(n_spectra) as advance:
         fitted = fit_data(

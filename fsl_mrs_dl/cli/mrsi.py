@@ -73,6 +73,8 @@ def run(args) -> None:
     """Fit a volume and write its maps."""
     import time
 
+    from ..core.errors import spelled
+    from ..fitting.header_facts import time_notes
     from ..io import nifti
     from ..io import output as output_module
     from ..mrsi import assemble, plan
@@ -89,6 +91,8 @@ def run(args) -> None:
     denoise.warn(args, about.header)
     basis = chosen_basis(args, about)
     options = fit_options(args, basis)
+    for note in time_notes(options, about, basis):
+        print(spelled(note, args.spelling))
     volume_options = VolumeOptions(
         conjugate=args.conjfid, spectra=not args.no_spectra, share_initial_values=args.share_initial_values
     )
@@ -130,7 +134,7 @@ def run(args) -> None:
     advice = f"Most are: check basis set (sequence, echo time), macromolecules (--mm){baseline} and --mask."
     print(assemble.summary(job, values, advice))
     if pilot is not None:
-        print("".join(f"{line}\n" for line in artefact_notes(pilot)), end="")
+        print("".join(f"{line}\n" for line in artefact_notes(pilot, n)), end="")
     print(
         f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"
     )

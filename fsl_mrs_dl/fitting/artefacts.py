@@ -36,6 +36,7 @@ MIRRORED = "mirrored data"
 _HEIGHT_PPM = (1.8, 3.4)  # NAA, creatine and choline: the highest lines of metabolites
 _CREATINE_CHOLINE_PPM, _LIPID_PPM = (2.95, 3.3), (1.15, 1.45)
 _WATER_PPM = (4.0, 5.4)
+_MHZ_3T = 127.7
 _ECHO_S = 0.04  # before it a misfit of ordinary lines looks like an echo
 _SINGLETS = {"NAA": 2.008, "creatine": 3.027, "choline": 3.2}
 
@@ -329,7 +330,11 @@ def _echo(one: FittedSpectrum) -> Artefact | None:
 
 def _eddy_currents(one: FittedSpectrum) -> Artefact | None:
     phase = line_phase(one)
-    if one.has_water_reference or phase < _thresholds()["line_phase" if one.in_vivo else "line_phase_fsl_mrs"]:
+    limit = _thresholds()["line_phase" if one.in_vivo else "line_phase_fsl_mrs"]
+    if one.in_vivo:
+        # An uneven field turns lines, too, and its frequencies grow with the main field.
+        limit *= max(1.0, one.axes.spec_freq_mhz / _MHZ_3T)
+    if one.has_water_reference or phase < limit:
         return None
     remedy = "`h2o` with unsuppressed water corrects both"
     if not one.in_vivo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids
 from ..physics.macromolecules import add_macromolecules
 from .artefacts import Artefact, artefacts_before
+from .header_facts import with_header
 from .model_choice import usual_spectral_model
 from .options import FitOptions
 from .quantification import Quantification
@@ -33,7 +33,6 @@ __all__ = [
     "check_water",
     "water_fids",
     "water_of_length",
-    "with_header",
     "with_names",
 ]
 
@@ -192,7 +191,7 @@ def fit_data(
     if conjugate is None:
         finite = fids[np.isfinite(fids).all(-1)]
         conjugate = detect_conjugation(finite.mean(0), data.axes)
-    options = with_header(with_names(options, basis.names), data).check()
+    options = with_header(with_names(options, basis.names), data, basis.echo_time_s).check()
     fids = fids.conj() if conjugate else fids
     if options.spectral_model == "in-vivo":
         from .in_vivo.quantify import quantify_in_vivo
@@ -210,31 +209,6 @@ def fit_data(
     fit.estimate(options.estimate)  # raises if it is not available
     before = artefacts_before(fids, basis, data.axes, options.echo_time_s)
     return FittedData(fit, data, basis, bool(conjugate), before)
-
-
-def with_header(options: FitOptions, data: MrsData) -> FitOptions:
-    """Return the options with the facts of the file's header: echo and repetition time, where they have none, and
-    whether eddy currents were corrected."""
-    echo, repetition = (_seconds(data.header.get(name)) for name in ("EchoTime", "RepetitionTime"))
-    return replace(
-        options,
-        echo_time_s=options.echo_time_s or echo,
-        repetition_time_s=options.repetition_time_s or repetition,
-        eddy_currents_corrected=options.eddy_currents_corrected or _eddy_currents_corrected(data.header),
-    )
-
-
-def _eddy_currents_corrected(header: dict) -> bool:
-    """Tell whether the processing history of a NIfTI-MRS header names a correction of eddy currents."""
-    steps = header.get("ProcessingApplied") or ()
-    words = (f"{step.get('Method', '')} {step.get('Details', '')}".lower() for step in steps if isinstance(step, dict))
-    return any("eddy" in text or re.search(r"\becc\b", text) for text in words)
-
-
-def _seconds(value) -> float | None:
-    """Return a time of a header as a number; None where it is none."""
-    value = value[0] if isinstance(value, (list, tuple)) and value else value
-    return float(value) if isinstance(value, (int, float)) and 0 < value < 100 else None
 
 
 def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:

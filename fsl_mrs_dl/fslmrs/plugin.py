@@ -192,23 +192,17 @@ class DlQuant:
             return options
         import sys
 
-        from ..core.errors import FslMrsDlError
-        from ..fitting.data import with_header
+        from ..core.errors import FslMrsDlError, spelled
+        from ..fitting.header_facts import time_notes, with_header
         from ..io.nifti import load_header
-        from ..physics.in_vivo_components import priors_table
 
         try:
-            options = with_header(options, load_header(args.data))
+            about = load_header(args.data)
         except FslMrsDlError:
             return options  # FSL-MRS reports what is wrong with the file
-        usual = priors_table()["usual"]
-        for value, key, text in (
-            (options.echo_time_s, "EchoTime", f"{1e3 * usual['te_s']:g} ms (--TE)"),
-            (options.repetition_time_s, "RepetitionTime", f"{usual['tr_s']:g} s (--TR)"),
-        ):
-            if value is None:
-                print(f"{args.data}: has no {key}; macromolecules are weighted for {text}.", file=sys.stderr)
-        return options
+        for note in time_notes(options, about):
+            print(spelled(note, DlQuant.spelling), file=sys.stderr)
+        return with_header(options, about)
 
     @staticmethod
     def warn(args) -> None:

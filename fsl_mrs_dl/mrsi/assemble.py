@@ -158,7 +158,7 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
     good = (failed == 0) & (values["ood-score"] <= layout.OOD_LIMIT) & (values["usable"] > 0)
     which = "clean ones"
     if not good.any():
-        good, which = failed == 0, "them"
+        good, which = failed == 0, "that converged"
     n_fitted = int((failed < 2).sum())
     lines = [f"{n_fitted} of {len(failed)} voxels fitted; medians of {int(good.sum())} {which}:"]
     lines += _medians(values, good, "/" + "+".join(job.options.internal_ref))

@@ -19,7 +19,8 @@ from ..core.axes import Axes
 from ..core.errors import DataError, OptionError, OutputError
 from ..core.fids import usable_fids
 from ..core.noise import quiet_points
-from ..fitting.data import check_dwelltime, check_water, with_header
+from ..fitting.data import check_dwelltime, check_water
+from ..fitting.header_facts import with_header
 from ..fitting.in_vivo.fit import STUDY_SPECTRA
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.in_vivo.quantify import fit_with_prepared, prepare_in_vivo
@@ -292,7 +293,7 @@ def _settled_model(job: Job) -> PreparedModel:
     """Return the in-vivo model with the use of water, the window and the priors of the pilot voxels; no chunk decides
     them again."""
     fids = job.scaled_fids(job.volume.fids(job.pilot))
-    options = with_header(job.options, job.volume.about)
+    options = with_header(job.options, job.volume.about, job.basis.echo_time_s)
     # With one thread: a run on another machine is to have the same.
     with parallel_module.one_thread():
         return prepare_in_vivo(fids, job.basis, job.axes, options, water=job.water_fids(job.pilot))

@@ -271,7 +271,7 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     lost = (alignment.flag == "weak").mean() > 0.5  # noise has nothing that could be matched
     if layout.edit is not None and layout.grid[layout.edit] > 1 and target is None and not lost:
         unchanged = np.array([one.fallen for one in coherence])
-        alignment, subspectra = _match_conditions(fids, alignment, axes, layout, options, unchanged)
+        alignment, subspectra = _match_conditions(fids, alignment, axes, layout, options, unchanged, left_out)
     if options.absolute:
         alignment, offset = _reference_frequency(fids, alignment, axes, layout, matched=subspectra is not None)
     out = AlignedData(
@@ -447,13 +447,16 @@ def _moved(alignment: Alignment, shift_hz: np.ndarray, phase_deg: np.ndarray, **
     )
 
 
-def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, options: AlignOptions, unchanged):
+def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, options: AlignOptions, unchanged, left_out):
     """Move the edit conditions of every voxel towards each other, unless one must stay ``unchanged``; return the
     alignment, and by how much."""
     means = _means(fids, alignment).reshape(*layout.grid, *fids.shape[1::2])
     means = np.moveaxis(means, layout.edit, -3)
     how = {"ppmlim": options.ppmlim, "same_size": options.edit_dim == "DIM_EDIT"}
-    pairs = np.array([match_subspectra(one, axes, **how) for one in means.reshape(-1, *means.shape[-3:])])
+    members = np.moveaxis(np.arange(len(fids)).reshape(layout.grid), layout.edit, -1).reshape(-1, means.shape[-3])
+    foreign = [{(one.low, one.high) for k in group for one in left_out.get(int(k), ())} for group in members]
+    voxels = zip(means.reshape(-1, *means.shape[-3:]), foreign)
+    pairs = np.array([match_subspectra(one, axes, exclude=tuple(sorted(out)), **how) for one, out in voxels])
     stays = np.moveaxis(unchanged.reshape(layout.grid), layout.edit, -1).reshape(len(pairs), -1).any(1)
     pairs[stays] = 0
     shift, phase = pairs[:, 0], pairs[:, 1]

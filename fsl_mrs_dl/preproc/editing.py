@@ -30,7 +30,12 @@ _MOST_STEPS, _LONGEST_STEP_HZ = 100, 2.0
 
 
 def match_subspectra(
-    fids, axes: Axes, *, ppmlim: tuple[float, float] | None = (0.2, 4.2), same_size: bool = True
+    fids,
+    axes: Axes,
+    *,
+    ppmlim: tuple[float, float] | None = (0.2, 4.2),
+    exclude: tuple[tuple[float, float], ...] = (),
+    same_size: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the shifts and phases that the sub-spectra differ by.
 
@@ -41,6 +46,8 @@ def match_subspectra(
     axes : Axes
     ppmlim : (float, float) or None
         The part of the spectrum that is compared, in ppm.
+    exclude : tuple of (float, float)
+        Ranges in ppm inside the window that are not compared.
     same_size : bool
         Whether lines that do not change have one amplitude, as in edited data; it falls with the b value.
 
@@ -55,27 +62,31 @@ def match_subspectra(
     n = len(fids)
     if n < 2 or not all(np.isfinite(one).all() and one.any() for one in fids):
         return np.zeros(n), np.zeros(n)
-    pairs = [(0.0, 0.0)] + [_match_pair(fids[0], one, axes, ppmlim, same_size) for one in fids[1:]]
+    pairs = [(0.0, 0.0)] + [_match_pair(fids[0], one, axes, ppmlim, tuple(exclude), same_size) for one in fids[1:]]
     shift, phase = np.array(pairs).T
     return shift - shift.mean(), phase - phase.mean()
 
 
-def _match_pair(reference: np.ndarray, fid: np.ndarray, axes: Axes, ppmlim, same_size: bool) -> tuple[float, float]:
+def _match_pair(
+    reference: np.ndarray, fid: np.ndarray, axes: Axes, ppmlim, exclude, same_size: bool
+) -> tuple[float, float]:
     """Return shift (Hz) and phase (degrees) of ``fid`` against ``reference``, each ``(n_channels, n_points)``."""
-    start = align_transients(fid[:, None], axes, reference=reference, ppmlim=ppmlim)
+    start = align_transients(fid[:, None], axes, reference=reference, ppmlim=ppmlim, exclude=exclude)
     if start.flag[0] != "ok":
         return 0.0, 0.0
     axes = axes.with_points(fid.shape[-1])
     first, last = axes.window(ppmlim)
+    ppm = axes.ppm()[first:last]
+    inside = first + np.flatnonzero(~np.any([(ppm >= low) & (ppm <= high) for low, high in exclude] or [ppm != ppm], 0))
 
     def spec(x):
-        return np.fft.fftshift(np.fft.fft(x, norm="ortho"), axes=-1)[..., first:last]
+        return np.fft.fftshift(np.fft.fft(x, norm="ortho"), axes=-1)[..., inside]
 
     wide = np.fft.fft(np.stack([reference, fid]), norm="ortho")
     noise = np.median(np.abs(np.diff(wide, n=2, axis=-1)), axis=-1) / np.sqrt(12 * np.log(2))
     # The floor lets noise-free simulations through.
     scale = np.maximum(np.sqrt((noise**2).sum(0)), 1e-6 * np.abs(wide).max((0, 2)))[:, None]
-    water = _water_tails(axes, ppmlim)[:, first:last]
+    water = _water_tails(axes, ppmlim)[:, inside]
     time = np.arange(axes.n_points) * axes.dwelltime
     problem = _Difference(target=spec(reference) / scale, fid=fid / scale, spec=spec, time=time, water=water)
     phase = np.deg2rad(start.phase_deg[0])

@@ -189,3 +189,20 @@ def test_signal_that_falls_with_b_within_and_between_b_values():
     assert np.ptp(rest) < 0.4 and np.ptp(np.angle(np.array(turn) / turn[0], deg=True)) < 8
     together = align.align_data(data, AlignOptions(device="cpu", dim="all"))
     assert (together.alignment.flag == "outlier").mean() < 0.05
+
+
+def test_voxels_of_an_mrsi_have_nuisances_of_their_own():
+    scans = [Scan(copies(24), seed=k) for k in range(4)]
+    shape = np.exp(-0.5 * ((TIME - 0.2) / 0.02) ** 2 + 2j * np.pi * (3.72 - 4.65) * FREQ * TIME)
+    scans[1].fids = scans[1].fids + 6 * random_phases(24) * shape
+    scans[2].fids[4, 300] += 100
+    scans[3].fids = 0 * scans[3].fids
+    fids = np.stack([scan.fids for scan in scans]).reshape(2, 2, 1, 24, N).swapaxes(3, 4)
+    data = nifti.MrsData(fids, DWELL, FREQ, "1H", ("DIM_DYN",))
+    out = align.align_data(data, AlignOptions(method="classical", device="cpu"))
+    assert set(out.left_out) == {1} and out.conditions is None
+    assert out.alignment.reason[2, 4] == "spikes" and (out.alignment.flag[3] == "failed").all()
+    for k, scan in enumerate(scans[:3]):
+        scan.aligned = out
+        shift, phase = scan.errors(k)
+        assert shift < 0.15 and phase < 3
