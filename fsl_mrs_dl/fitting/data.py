@@ -13,7 +13,7 @@ from ..core.errors import DataError, OptionError
 from ..core.metabolites import name_among
 from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
-from ..io.nifti import MrsData, check_fids
+from ..io.nifti import MrsData, check_fids, from_echo
 from ..physics.macromolecules import add_macromolecules
 from .artefacts import Artefact, artefacts_before
 from .header_facts import with_header
@@ -93,7 +93,7 @@ def choose_basis(
         basis = replace(basis, fids=basis.fids.conj(), notes=(), conjugated=conjugate)
     basis.check_match(data.spec_freq_mhz, data.nucleus, data.name)
     basis = basis.select(None if keep is None else list(keep), None if ignore is None else list(ignore))
-    return basis if mm is None else add_macromolecules(basis, mm)
+    return basis if mm is None else add_macromolecules(basis, mm).sorted()
 
 
 def average(data: MrsData, tag: str) -> MrsData:
@@ -181,6 +181,7 @@ def fit_data(
     ------
     DataError, BasisError, OptionError
     """
+    data = from_echo(data)
     check_fids(data)
     if options is None:
         options = FitOptions(spectral_model=usual_spectral_model(basis, data.dim_tags).name)
@@ -219,6 +220,7 @@ def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
     DataError
         If they were not acquired as the data were.
     """
+    water = from_echo(water)
     check_fids(water)
     check_dwelltime(water, data)
     if "DIM_COIL" in water.dim_tags and water.fids.shape[water.axis("DIM_COIL")] > 1:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from ..io.basis import Basis
+from ..io.header_keys import start_time_s
 from ..io.nifti import MrsData
 from ..physics.in_vivo_components import priors_table
 from .options import FitOptions
@@ -14,8 +15,8 @@ __all__ = ["time_notes", "with_header"]
 
 
 def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | None = None) -> FitOptions:
-    """Return the options with the facts of the file's header: echo and repetition time, where they have none, and
-    whether eddy currents were corrected.
+    """Return the options with the facts of the file's header: echo, repetition and start time, where they have none,
+    and whether eddy currents were corrected.
 
     Without an echo time in either, that of the basis set is taken.
     """
@@ -23,6 +24,7 @@ def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | N
         options,
         echo_time_s=options.echo_time_s or _seconds(data, "EchoTime") or basis_echo_time_s,
         repetition_time_s=options.repetition_time_s or _seconds(data, "RepetitionTime"),
+        start_time_s=start_time_s(data.header) if options.start_time_s is None else options.start_time_s,
         eddy_currents_corrected=options.eddy_currents_corrected or _eddy_currents_corrected(data.header),
     )
 
@@ -59,10 +61,13 @@ def time_notes(options: FitOptions, data: MrsData, basis: Basis | None = None) -
 
 
 def _seconds(data: MrsData, key: str) -> float | None:
-    """Return a time of a header as a number; None where it is none."""
-    value = data.header.get(key)
-    value = value[0] if isinstance(value, (list, tuple)) and value else value
-    return float(value) if isinstance(value, (int, float)) and 0 < value < 100 else None
+    """Return a time of a header in seconds, the mean of one that varies along a dimension; None where there is none."""
+    values = [data.header.get(key)]
+    for number in (5, 6, 7):
+        varying = (data.header.get(f"dim_{number}_header") or {}).get(key)
+        values = varying if isinstance(varying, list) else values
+    times = [float(value) for value in values if isinstance(value, (int, float)) and value > 0]
+    return sum(times) / len(times) if times else None
 
 
 def _eddy_currents_corrected(header: dict) -> bool:

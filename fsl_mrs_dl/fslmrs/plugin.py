@@ -191,6 +191,7 @@ class DlQuant:
         if options.spectral_model != "in-vivo":
             return options
         import sys
+        from dataclasses import replace
 
         from ..core.errors import FslMrsDlError, spelled
         from ..fitting.header_facts import time_notes, with_header
@@ -202,22 +203,43 @@ class DlQuant:
             return options  # FSL-MRS reports what is wrong with the file
         for note in time_notes(options, about):
             print(spelled(note, DlQuant.spelling), file=sys.stderr)
-        return with_header(options, about)
+        # FSL-MRS puts basis sets on the data's grid itself, from the echo on.
+        return replace(with_header(options, about), start_time_s=0.0)
 
     @staticmethod
     def warn(args) -> None:
-        """Say on stderr if a command's data were denoised, and note it in its arguments, which FSL-MRS writes to
-        ``options.txt``."""
-        from ..core.errors import FslMrsDlError
+        """Say on stderr what FSL-MRS will not read as this package does, and if a command's data were denoised, which
+        is noted in its arguments, too: FSL-MRS writes them to ``options.txt``.
+
+        Raises
+        ------
+        DataError
+            If FSL-MRS cannot use the water reference, because its FIDs are of another length.
+        """
+        import sys
+
+        from ..core.errors import DataError, FslMrsDlError
         from ..io.nifti import load_header
 
         try:
-            header = load_header(args.data).header
+            data = load_header(args.data)
+            water = load_header(args.h2o) if getattr(args, "h2o", None) else None
         except FslMrsDlError:
             return  # FSL-MRS reports what is wrong with the file
+        if water is not None and water.stored_points != data.stored_points:
+            raise DataError(
+                f"{args.h2o}: its FIDs have {water.stored_points} points, those of {args.data} {data.stored_points}",
+                remedy="FSL-MRS needs one length: cut the longer ones (fsl_mrs_proc truncate)",
+            )
+        if data.moved_hz:
+            print(
+                f"{args.data}: FSL-MRS takes the middle of its spectra for {data.usual_ppm:g} ppm, against its header"
+                " (SpecFreqChemShift, RxOffset); fsl_mrs_dl fit reads it.",
+                file=sys.stderr,
+            )
         from ..preproc.denoise import warn
 
-        warn(args, header)
+        warn(args, data.header)
 
     @classmethod
     def fit(cls, mrs, arguments: dict, options=None):

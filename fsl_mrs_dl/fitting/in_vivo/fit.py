@@ -55,6 +55,8 @@ class Acquisition:
         Initial values, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
     concentrations : ConcentrationPrior
         Of the estimate.
+    start_s : float
+        Time of the first point after the echo, in seconds.
     """
 
     te_s: float
@@ -65,6 +67,7 @@ class Acquisition:
     learn: bool = True
     init: str = "classical"
     concentrations: ConcentrationPrior = ConcentrationPrior()
+    start_s: float = 0.0
 
 
 @dataclass
@@ -148,7 +151,15 @@ def prepare(
     """
     used = axes.with_points(points_with_signal(fids, axes, acquisition.ppmlim))
     window = make_window(used, acquisition.ppmlim)
-    components = build_components(basis, names, axes, te_s=acquisition.te_s, tr_s=acquisition.tr_s, mm=acquisition.mm)
+    components = build_components(
+        basis,
+        names,
+        axes,
+        te_s=acquisition.te_s,
+        tr_s=acquisition.tr_s,
+        mm=acquisition.mm,
+        start_s=acquisition.start_s,
+    )
     model = make_in_vivo_model(
         components, window, line_shape=acquisition.line_shape, from_water=from_water, device=device
     )
