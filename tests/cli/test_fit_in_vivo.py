@@ -78,7 +78,9 @@ def test_the_report_lists_what_the_estimate_rests_on(files, tmp_path):
 def test_water_makes_the_residual_smaller(files, tmp_path):
     misfit = {}
     for label, words in (("without", ()), ("with", ("--h2o", str(files / "water.nii.gz")))):
-        assert fit(files, tmp_path / label, *words) == 0
+        assert fit(files, tmp_path / label, *words, "--report") == 0
+        page = (tmp_path / label / "report.html").read_text(encoding="utf-8")
+        assert ("<td>Water reference</td>" in page) is bool(words)
         with open(tmp_path / label / "uncertainty.csv", newline="") as file:
             misfit[label] = float(next(csv.DictReader(file))["misfit"])
     assert misfit["with"] <= misfit["without"]
