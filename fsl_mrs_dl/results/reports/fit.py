@@ -117,6 +117,7 @@ def _settings(results: FitResults, row: int) -> str:
                 f" {fit.unexplained[row]:.1%} of the metabolites' signal is unexplained"
             ),
         ),
+        *fit.assumptions(row).items(),
         ("Out of distribution", _ood_text(fit, row)),
         (
             "Shift to higher ppm",
