@@ -60,32 +60,7 @@ def add_fitting_options(group) -> None:
             " and where an option of that model is given)"
         ),
     )
-    group.add_argument(
-        "--baseline",
-        help=(
-            "'off', 'poly, N', or 'spline, S' with S one of very-stiff, stiff, moderate, flexible, very-flexible, or an"
-            " effective dimension of at least 2 (fsl-mrs model only; default 'poly, 2')"
-        ),
-    )
-    group.add_argument(
-        "--metab_groups",
-        nargs="+",
-        type=_str_or_int,
-        help="metabolites with shift and width of their own (fsl-mrs model)",
-    )
-    group.add_argument(
-        "--lorentzian", action="store_true", help="Lorentzian broadening only (fsl-mrs model; default Voigt)"
-    )
-    group.add_argument(
-        "--free_shift", action="store_true", help="let every metabolite shift on its own (fsl-mrs model)"
-    )
-    group.add_argument("--negative", action="store_true", help="let concentrations be negative (fsl-mrs model)")
-    group.add_argument(
-        "--ind_scale",
-        nargs="+",
-        metavar="METAB",
-        help="basis spectra to scale independently of the others (fsl-mrs model)",
-    )
+    _add_options_of_fsl_mrs_model(group)
     group.add_argument(
         "--mm",
         metavar="WHAT",
@@ -124,6 +99,36 @@ def add_fitting_options(group) -> None:
         "--soft_constraints",
         action="store_true",
         help="hold GABA, Asp, Glc, GSH, Scyllo and Tau by ratios of the literature, as LCModel does (in-vivo model)",
+    )
+
+
+def _add_options_of_fsl_mrs_model(group) -> None:
+    """Add the options that only FSL-MRS's model has."""
+    group.add_argument(
+        "--baseline",
+        help=(
+            "'off', 'poly, N', or 'spline, S' with S one of very-stiff, stiff, moderate, flexible, very-flexible, or an"
+            " effective dimension of at least 2 (fsl-mrs model only; default 'poly, 2')"
+        ),
+    )
+    group.add_argument(
+        "--metab_groups",
+        nargs="+",
+        type=_str_or_int,
+        help="metabolites with shift and width of their own (fsl-mrs model)",
+    )
+    group.add_argument(
+        "--lorentzian", action="store_true", help="Lorentzian broadening only (fsl-mrs model; default Voigt)"
+    )
+    group.add_argument(
+        "--free_shift", action="store_true", help="let every metabolite shift on its own (fsl-mrs model)"
+    )
+    group.add_argument("--negative", action="store_true", help="let concentrations be negative (fsl-mrs model)")
+    group.add_argument(
+        "--ind_scale",
+        nargs="+",
+        metavar="METAB",
+        help="basis spectra to scale independently of the others (fsl-mrs model)",
     )
 
 
