@@ -141,7 +141,7 @@ def _check_benchmark(args, least: dict) -> None:
 
     for name, value in least.items():
         if getattr(args, name) is not None and getattr(args, name) < value:
-            raise OptionError(f"--{name} {getattr(args, name)}: give {value} or more.")
+            raise OptionError(f"give {value} or more", option=name, value=getattr(args, name))
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output}: is a file, not a folder; choose another --output.")
     if args.threads:

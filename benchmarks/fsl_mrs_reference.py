@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from fsl_mrs.core import MRS
 
 from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.io.basis import Basis
 
-__all__ = ["fsl_mrs_align", "fsl_mrs_newton"]
+__all__ = ["fsl_mrs_align", "fsl_mrs_newton", "mrs_of", "squared_residual"]
 
 
 def fsl_mrs_align(fids, axes: Axes, *, ppmlim=(0.2, 4.2), target=None) -> tuple[np.ndarray, np.ndarray]:
@@ -55,26 +57,48 @@ def fsl_mrs_newton(fids, basis: Basis, axes: Axes, *, model: str = "lorentzian",
     -------
     ndarray ``(n, n_metabs)``
     """
-    from fsl_mrs.core.basis import Basis as FslMrsBasis
     from fsl_mrs.utils.fitting import fit_FSLModel
 
-    n_points = fids.shape[-1]
-    headers = [
-        {
-            "centralFrequency": axes.spec_freq_mhz,
-            "bandwidth": axes.bandwidth,
-            "dwelltime": axes.dwelltime,
-            "fwhm": None,
-            "nucleus": basis.nucleus,
-        }
-        for _ in basis.names
-    ]
-    fsl_basis = FslMrsBasis(basis.resampled(axes.dwelltime, n_points).T, list(basis.names), headers)
     concentrations = []
     for fid in fids:
-        mrs = MRS(FID=fid, cf=axes.spec_freq_mhz, bw=axes.bandwidth, nucleus=basis.nucleus, basis=fsl_basis)
+        mrs = mrs_of(fid, basis, axes)
         mrs.processForFitting()
         result = fit_FSLModel(mrs, method="Newton", model=model, ppmlim=ppmlim, baseline="off")
         scale = np.asarray(mrs.scaling["basis"], float) / float(mrs.scaling["FID"])
         concentrations.append(np.asarray(result.getConc(scaling="raw"))[: len(basis.names)] * scale)
     return np.array(concentrations)
+
+
+def mrs_of(fid: np.ndarray, basis: Basis, axes: Axes) -> MRS:
+    """Return FSL-MRS's object of a FID ``(n_points,)`` and a basis set, not scaled yet."""
+    from fsl_mrs.core.basis import Basis as FslMrsBasis
+
+    header = {
+        "centralFrequency": axes.spec_freq_mhz,
+        "bandwidth": axes.bandwidth,
+        "dwelltime": axes.dwelltime,
+        "fwhm": None,
+        "nucleus": basis.nucleus,
+    }
+    fids = basis.resampled(axes.dwelltime, fid.shape[-1])
+    fsl_basis = FslMrsBasis(fids.T, list(basis.names), [dict(header) for _ in basis.names])
+    return MRS(FID=fid, cf=axes.spec_freq_mhz, bw=axes.bandwidth, nucleus=basis.nucleus, basis=fsl_basis)
+
+
+def squared_residual(fit, mrs: MRS, theirs) -> float:
+    """Return the squared residual of FSL-MRS's fit as that of ours is counted, with the spline's penalty.
+
+    FSL-MRS makes its polynomials with a rank-deficient inverse whose rounding differs from call to call, so that its
+    own prediction is not always that of its fit: both get the best baseline for their metabolites.
+
+    Parameters
+    ----------
+    fit : fsl_mrs_dl.fitting.quantification.Quantification
+        Of the same spectrum.
+    mrs : fsl_mrs.core.MRS
+    theirs : fsl_mrs.utils.results.FitRes
+    """
+    first, last = fit.model.window
+    metabolites = fid_to_spec(theirs.predictedFID(mrs, mode="Full", noBaseline=True))
+    rest = torch.as_tensor((mrs.get_spec() - metabolites)[first:last])
+    return fit.model.eliminate_baseline(rest[None]).abs().square().sum().item()

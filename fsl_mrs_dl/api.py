@@ -91,7 +91,7 @@ def align(data, **options):
     return alignment.apply(fids), alignment
 
 
-def quantify(data, basis=None, *, initial_values=None, water=None, progress=None, **options):
+def quantify(data, basis=None, *, initial_values=None, water=None, progress=None, conjugate=None, **options):
     """Quantify metabolites by a fit to the maximum of the likelihood; many spectra are fitted at once.
 
     Parameters
@@ -106,6 +106,9 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
         objects.
     progress : callable, optional
         Called with the number of finished spectra; not for FSL-MRS's objects.
+    conjugate : bool, optional
+        Conjugate the FIDs of an array, and ``water`` with them; by default where their frequency axis runs backwards,
+        with a warning.  FSL-MRS's objects have their own ``check_FID``.
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
         ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``, ``spectral_model`` ('fsl-mrs' by
@@ -130,13 +133,16 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
                 option="basis",
                 remedy="leave it out, or make the objects with another one",
             )
+        if conjugate is not None:
+            raise OptionError("is for arrays", option="conjugate", remedy="FSL-MRS's objects have mrs.conj_FID")
         return _quantify_fsl_mrs(data, options)
     if hasattr(data, "hdr_ext") and hasattr(data, "mrs"):
         raise OptionError("a NIFTI_MRS object has no basis set yet; give quantify(data.mrs(basis=...)).")
     if isinstance(data, (list, tuple)) and not data:
         raise DataError("the list of spectra is empty; there is nothing to work on.")
     _refuse_path(data, "fit it with 'fsl_mrs_dl fit', or give its FIDs")
-    return _quantify_arrays(data, basis, options, initial_values=initial_values, water=water, progress=progress)
+    more = {"initial_values": initial_values, "water": water, "progress": progress, "conjugate": conjugate}
+    return _quantify_arrays(data, basis, options, **more)
 
 
 def denoise(data, model, *, device: str = "auto"):
@@ -187,14 +193,15 @@ def load_model(name):
     return load(name)
 
 
-def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progress):
+def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progress, conjugate):
     """Fit FIDs with a basis set; ``options`` are those of the axes and of the fit."""
     from .core.axes import Axes
     from .fitting.options import FitOptions
     from .io.basis import Basis
 
     for_axes = ("dwelltime", "spec_freq_mhz", "nucleus")
-    _check_names(options, [*for_axes, *(field.name for field in fields(FitOptions)), "initial_values", "progress"])
+    named = ("initial_values", "progress", "conjugate")
+    _check_names(options, [*for_axes, *(field.name for field in fields(FitOptions)), *named])
     if basis is None:
         raise OptionError(
             "is needed to quantify FIDs", option="basis", remedy="give a Basis, FSL-MRS's Basis or a path"
@@ -215,6 +222,8 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
             )
     fids, fit_options = _array(data), FitOptions(**options)
     axes = Axes(fids.shape[-1], **of_axes)
+    if conjugate or (conjugate is None and _runs_backwards(fids, axes)):
+        fids, water = fids.conj(), None if water is None else np.conj(_array(water))
     _warn_of_artefacts(fids, basis, axes, fit_options.echo_time_s)
     if initial_values is None:
         fit_options.check()
@@ -232,6 +241,23 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
     if water is not None:
         raise OptionError("goes with `spectral_model` in-vivo only", option="water", remedy="leave it out")
     return quantify_module.quantify(fids, basis, axes, fit_options, initial_values=initial_values, progress=progress)
+
+
+def _runs_backwards(fids, axes) -> bool:
+    """Tell whether the frequency axis of FIDs runs backwards, with a warning."""
+    import warnings
+
+    from .fitting.artefacts import mirrored
+
+    rows = fids.reshape(-1, fids.shape[-1])
+    if mirrored(rows[usable_fids(rows)], axes) is None:
+        return False
+    warnings.warn(
+        "Mirrored data: the signal lies on the wrong side of water, and the frequency axis was reversed (complex"
+        " conjugate); conjugate=False forbids it, conjugate=True or fids.conj() does it without a warning.",
+        stacklevel=5,
+    )
+    return True
 
 
 def _warn_of_artefacts(fids, basis, axes, echo_time_s) -> None:

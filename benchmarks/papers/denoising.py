@@ -232,7 +232,7 @@ def write_denoise(
     OptionError, OutputError
     """
     if scale not in SCALES:
-        raise OptionError(f"--scale {scale}: there is no such scale; choose {' or '.join(SCALES)}.")
+        raise OptionError("there is no such scale", option="scale", value=scale, remedy=f"choose {' or '.join(SCALES)}")
     chosen = SCALES[scale]
     size = replace(chosen, steps=steps or chosen.steps, test=n_test or chosen.test)
     output, basis = Path(output), default_basis()

@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import fsl_mrs_dl
+from benchmarks.fsl_mrs_reference import squared_residual
 from fsl_mrs_dl.core.metabolites import is_macromolecule
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
@@ -60,7 +61,7 @@ def compare(title: str, data_path: Path, basis: Basis, baseline: str, figure: Pa
     print(
         f"{basis.n_metabs} basis spectra, baseline '{baseline}'. Residual over noise {fit.misfit[0]:.2f},"
         f" out-of-distribution score {fit.ood[0]:.1f}{' (marked)' if fit.ood[0] > 1 else ''}. Newton's squared residual"
-        f" is {_left(fit, mrs, theirs) / fit.cost[0]:.6f} of ours.\n"
+        f" is {squared_residual(fit, mrs, theirs) / fit.cost[0]:.6f} of ours.\n"
     )
     print(
         "| metabolite | Newton / tCr | ml / tCr | SD | 95 % interval | posterior mean / tCr | prior left, %"
@@ -77,17 +78,6 @@ def compare(title: str, data_path: Path, basis: Basis, baseline: str, figure: Pa
     print(flush=True)
     if figure is not None:
         fit_summary(results, figure, title=title)
-
-
-def _left(fit, mrs, theirs) -> float:
-    """Newton's squared residual with the best baseline for its metabolites, as ours is counted."""
-    import torch
-
-    from fsl_mrs_dl.core.units import fid_to_spec
-
-    first, last = fit.model.window
-    rest = mrs.get_spec()[first:last] - fid_to_spec(theirs.predictedFID(mrs, mode="Full", noBaseline=True))[first:last]
-    return fit.model.eliminate_baseline(torch.as_tensor(rest)[None]).abs().square().sum().item()
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..preproc.options import AlignOptions, add_align_arguments
-from .common import add_common_arguments, new_file, processed_file, say, write_whole
+from .common import add_common_arguments, new_file, processed_file, read_data, say, write_whole
 
 __all__ = ["add_arguments", "run"]
 
@@ -35,11 +35,11 @@ def run(args) -> None:
     from ..preproc import align
     from ..results.reports import alignment, alignment_table
 
-    data = nifti.load(args.file)
+    data = read_data(args.file)
     target = processed_file(args, data)
     table = alignment.table_path(args.output, target.name, written=target.exists())
     table = new_file(table, args.overwrite)
-    reference = nifti.load(args.reference) if args.reference else None
+    reference = read_data(args.reference) if args.reference else None
     say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     options = AlignOptions.from_arguments(vars(args), device=args.device)
     out = align.align_data(data, options, reference=reference)

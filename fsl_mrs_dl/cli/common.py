@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -16,8 +15,8 @@ __all__ = [
     "write_whole",
     "processed_file",
     "progress_bar",
-    "link",
     "read_basis",
+    "read_data",
 ]
 
 
@@ -45,6 +44,16 @@ def read_basis(path):
     for note in basis.notes:
         print(f"{path}: {note}.")
     return basis
+
+
+def read_data(path, *, header_only: bool = False):
+    """Read a NIfTI-MRS file, or only its header, and print what was repaired."""
+    from ..io import nifti
+
+    data = nifti.load_header(path) if header_only else nifti.load(path)
+    for note in data.notes:
+        print(f"{path}: {note}.")
+    return data
 
 
 def new_file(path: Path, overwrite: bool) -> Path:
@@ -90,18 +99,6 @@ class progress_bar:
     def __exit__(self, *exc):
         if self.bar is not None:
             self.bar.close()
-
-
-def link(folder: Path, final: Path, name: str, target: Path) -> None:
-    """Link the results to their input by a relative link, as FSL-MRS does."""
-
-    ending = (
-        "".join(target.suffixes[-2:])
-        if target.name.lower().endswith(".nii.gz")
-        else (target.suffix if name == "data" else "")
-    )
-    link = folder / f"{name}{ending}"
-    link.symlink_to(os.path.relpath(target.resolve(), final.resolve()))
 
 
 def processed_file(args, data) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import configargparse
 
 from ..preproc.options import add_denoise_arguments
-from .common import add_common_arguments, new_file, processed_file, say
+from .common import add_common_arguments, new_file, processed_file, read_data, say
 
 __all__ = ["add_arguments", "run"]
 
@@ -39,7 +39,7 @@ def run(args) -> None:
     from ..preproc import denoise
     from ..results.reports import denoising
 
-    data = nifti.load(args.file)
+    data = read_data(args.file)
     target = processed_file(args, data)
     report = new_file(args.output / denoising.REPORT, args.overwrite) if args.generateReports else None
     say(args, f"Denoising {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .common import add_common_arguments, link, progress_bar, say
+from .common import add_common_arguments, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -14,7 +14,7 @@ from .fit_options import (
     fit_options,
     options_text,
 )
-from .tables import text_table
+from .tables import dimension_notes, text_table
 
 __all__ = ["add_arguments", "run"]
 
@@ -68,20 +68,19 @@ def run(args) -> None:
     check_fsl_mrs_options(args)
     inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
-    data = nifti.load(args.data)
+    data = read_data(args.data)
     denoise.warn(args, data.header)
-    fitted = _fit(args, data)
-    options = options_text(args, fitted.fit.network_note)
+    fitted, basis, fit_options = _fit(args, data)
+    options = options_text(args, basis, fit_options, fitted.fit.network_note)
     export = [name for name in ("baseline", "no_baseline", "separate") if getattr(args, f"export_{name}")]
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
         write.write_fit(folder, fitted, options=options, filename=args.filename, export=tuple(export))
+        used = fitted.data
         if args.average:
-            # The averaged data are in no other file; FSL-MRS's summary reads them again from here.
             details = f"fsl_mrs_dl fit, --average {' '.join(args.average)}, {args.data}."
-            nifti.save(folder / "data.nii.gz", fitted.data, method="Signal averaging", details=details)
-        else:
-            link(folder, args.output, "data", Path(args.data))
-        link(folder, args.output, "basis", Path(args.basis))
+            used = nifti.with_record(used, "Signal averaging", details)
+        repaired = bool(args.average or used.notes)
+        write.write_inputs(folder, args.output, data.path or Path(args.data), used if repaired else None, basis)
         location = None
         if args.t1:
             from ..results.figures import voxel_location
@@ -97,10 +96,11 @@ def run(args) -> None:
 
 
 def _fit(args, data):
-    """Return the results of a fit, before anything is written."""
+    """Return the results of a fit, its basis set and its options, before anything is written."""
+    from ..core.errors import spelled
     from ..fitting.data import fit_data
+    from ..fitting.header_facts import time_notes
     from ..io import nifti
-    from ..physics.in_vivo_components import priors_table
     from ..results.fit_results import FitResults
 
     nifti.check_fids(data)
@@ -110,13 +110,8 @@ def _fit(args, data):
     how = f"{options.model} model, baseline {options.baseline}"
     if options.spectral_model == "in-vivo":
         how = "in-vivo model"
-        usual = priors_table()["usual"]
-        for key, option, value, unit in (
-            ("EchoTime", args.TE, 1e3 * usual["te_s"], "ms (--TE)"),
-            ("RepetitionTime", args.TR, usual["tr_s"], "s (--TR)"),
-        ):
-            if option is None and not data.header.get(key):
-                print(f"{args.data}: has no {key}; macromolecules are weighted for {value:g} {unit}.")
+    for note in [*time_notes(options, data, basis), *dimension_notes(data, args.average or ())]:
+        print(spelled(note, args.spelling))
     say(args, f"Fitting with {basis.n_metabs} metabolites, {how}")
     with progress_bar(n_spectra) as advance:
         fitted = fit_data(
@@ -125,14 +120,17 @@ def _fit(args, data):
             options,
             average_over=args.average or (),
             conjugate=args.conjfid,
-            water=nifti.load(args.h2o) if args.h2o else None,
+            water=read_data(args.h2o) if args.h2o else None,
             progress=advance,
         )
+    for note in fitted.data.notes[len(data.notes) :]:
+        print(f"{args.data}: {note}.")
     if args.conjfid is None and fitted.conjugated:
         print(
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate);"
             " --no_conj_fid forbids it."
         )
-    return FitResults.with_options(
+    results = FitResults.with_options(
         fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
     )
+    return results, basis, options

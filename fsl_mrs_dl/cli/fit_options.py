@@ -7,6 +7,7 @@ import json
 import configargparse
 
 from ..core.errors import OptionError, spelled
+from ..core.metabolites import name_among
 
 __all__ = [
     "add_fitting_options",
@@ -193,10 +194,20 @@ def _refuse(name: str, what: str, args, otherwise: str = "") -> None:
     )
 
 
-def options_text(args, warning: str = "") -> str:
-    """Return the content of options.txt, with a remark on the network."""
+def options_text(args, basis, options, warning: str = "") -> str:
+    """Return the content of options.txt, with a remark on the network.
+
+    The first line is for programs that compute the fit again, from the basis set that is beside it: metabolites have
+    its names, and it is chosen and oriented already.  What was asked for stands below.
+    """
     hidden = ("func", "format_values", "advice", "spelling", "words", "main")
     values = {key: value for key, value in vars(args).items() if key not in hidden}
+    values |= {"keep": None, "ignore": None, "conjbasis": False, "baseline": options.baseline}
+    values["combine"] = [total.split("+") for total in options.combine] or None
+    if options.metab_groups is not None:
+        values["metab_groups"] = list(options.metab_groups)
+    if options.ind_scale:
+        values["ind_scale"] = [name_among(name, basis.names) for name in options.ind_scale]
     denoised = getattr(args, "denoised", "")
     note = "".join(f"--------\nWarning: {text}\n" for text in (f"{denoised}." if denoised else "", warning) if text)
     return f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}{note}"
@@ -217,6 +228,8 @@ def chosen_basis(args, data):
     mm = None if _own_macromolecules(args) else args.mm
     _check_preset(args)
     basis = choose_basis(stored, data, mm=mm, conjugate=args.conjbasis)
+    for note in (note for note in basis.notes if note not in stored.notes):
+        print(f"{args.basis}: {spelled(note, args.spelling)}.")
     for note in dependence_notes(basis):
         print(f"{args.basis}: {spelled(note, args.spelling)}")
     if args.spectral_model == "in-vivo":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .common import add_common_arguments, link, progress_bar, say
+from .common import add_common_arguments, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -73,7 +73,8 @@ def run(args) -> None:
     """Fit a volume and write its maps."""
     import time
 
-    from ..io import nifti
+    from ..core.errors import spelled
+    from ..fitting.header_facts import time_notes
     from ..io import output as output_module
     from ..mrsi import assemble, plan
     from ..mrsi import run as run_module
@@ -85,10 +86,12 @@ def run(args) -> None:
     begun = time.perf_counter()
     inputs = tuple(name for name in (args.data, args.basis, args.mask, args.h2o, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
-    about = nifti.load_header(args.data)
+    about = read_data(args.data, header_only=True)
     denoise.warn(args, about.header)
     basis = chosen_basis(args, about)
     options = fit_options(args, basis)
+    for note in time_notes(options, about, basis):
+        print(spelled(note, args.spelling))
     volume_options = VolumeOptions(
         conjugate=args.conjfid, spectra=not args.no_spectra, share_initial_values=args.share_initial_values
     )
@@ -104,6 +107,8 @@ def run(args) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
     )
+    for note in job.volume.about.notes[len(about.notes) :]:
+        print(f"{args.data}: {note}.")
     if job.conjugated and args.conjfid is None and not args.resume:
         print(
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate); --no_conj_fid"
@@ -130,7 +135,7 @@ def run(args) -> None:
     advice = f"Most are: check basis set (sequence, echo time), macromolecules (--mm){baseline} and --mask."
     print(assemble.summary(job, values, advice))
     if pilot is not None:
-        print("".join(f"{line}\n" for line in artefact_notes(pilot)), end="")
+        print("".join(f"{line}\n" for line in artefact_notes(pilot, n)), end="")
     print(
         f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"
     )
@@ -140,14 +145,14 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
     """Write a volume's folder of results; returns some values of the maps."""
     from ..io import output as output_module
     from ..mrsi import assemble
+    from ..results.write import write_inputs
 
     say(args, "Writing maps and spectra")
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-        values = assemble.write_results(
-            folder, job, options_text=options_text(args, pilot.fit.network_note if pilot else ""), pilot=pilot
-        )
-        link(folder, args.output, "data", Path(args.data))
-        link(folder, args.output, "basis", Path(args.basis))
+        note = pilot.fit.network_note if pilot else ""
+        text = options_text(args, job.basis, job.options, note)
+        values = assemble.write_results(folder, job, options_text=text, pilot=pilot)
+        write_inputs(folder, args.output, job.volume.about.path or Path(args.data), None, job.basis)
         if args.report and pilot is not None:
             from ..results.reports.fit import write_fit_report
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..results import layout
 
 if TYPE_CHECKING:
+    from ..io.nifti import MrsData
     from ..results.fit_results import FitResults
 
 __all__ = [
     "artefact_notes",
+    "dimension_notes",
     "members_text",
     "print_accuracy",
     "print_if_little_learnt",
@@ -79,6 +82,9 @@ def _estimate_notes(results: FitResults) -> list[str]:
     """Return notes on the meaning of the columns."""
     import numpy as np
 
+    from ..fitting.in_vivo.result import InVivoFit
+    from ..physics.in_vivo_signals import MACROMOLECULES
+
     fit = results.fit
     several = fit.networks is not None and len(fit.networks) > 1
     sd = {
@@ -96,14 +102,32 @@ def _estimate_notes(results: FitResults) -> list[str]:
         )
     elif results.prior_pull is not None:
         notes.append("% prior is the share of the likelihood's variance that priors take away, * mostly prior.")
+    if isinstance(fit, InVivoFit) and MACROMOLECULES in fit.names:
+        unit = (
+            "own macromolecules, 1 is ten times the signal of an average metabolite of the basis set"
+            if fit.has_own_macromolecules
+            else "the sum of all macromolecules, about 1 per total creatine in a healthy brain"
+        )
+        notes.append(f"{MACROMOLECULES}: {unit}.")
     return notes + [note for note in (getattr(fit, "water_note", ""), fit.network_note) if note]
 
 
 def _quality_notes(results: FitResults) -> list[str]:
-    """Return notes on spectra that are out of distribution, fitted badly, or should be combined first."""
+    """Return notes on ratios, convergence, spectra that are fitted badly, and why."""
     import numpy as np
 
     fit, rows, notes = results.fit, np.flatnonzero(results.fit.fitted), []
+    if results.reference is None:
+        notes.append(f"No ratios: {results.reference_name} was not fitted; choose a reference with --internal_ref.")
+    if not fit.converged[rows].all():
+        groups = "give fewer --metab_groups, or " if fit.model.n_groups > 1 else ""
+        remedy = f"{groups}leave out metabolites that are not detectable"
+        if fit.model.name == "in-vivo":
+            remedy = "check the basis set, and the spectra for artefacts"
+        notes.append(
+            f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
+            f" are (column converged in uncertainty.csv): {remedy}."
+        )
     outside = int((fit.ood[rows] > layout.OOD_LIMIT).sum())
     if outside:
         subject = "The spectrum is" if len(fit.params) == 1 else f"{outside} of {len(rows)} spectra are"
@@ -119,34 +143,29 @@ def _quality_notes(results: FitResults) -> list[str]:
             f" ({np.nanmedian(fit.unexplained[unexplained]):.0%} of the signal,"
             f" {np.nanmedian(fit.misfit[unexplained]):.1f} times the noise)."
         )
-    artefacts = artefact_notes(results)
-    notes += artefacts
-    if not artefacts and np.nanmedian(fit.misfit[rows]) > 1.5:
+    notes += artefact_notes(results)
+    named = results.artefacts_before or any(results.artefacts.values())
+    if not named and np.nanmedian(fit.misfit[rows]) > 1.5:
         notes.append(_misfit_note(fit))
-    for tag, size in zip(results.data.dim_tags, results.data.fids.shape[4:]):
-        if size > 1:
-            remedy = (
-                "combine coils first (fsl_mrs_proc coilcombine)"
-                if tag == "DIM_COIL"
-                else f"--average {tag} fits their mean"
-            )
-            notes.append(f"{tag} has {size} elements, fitted one by one: {remedy}.")
-    if results.reference is None:
-        notes.append(f"No ratios: {results.reference_name} was not fitted; choose a reference with --internal_ref.")
-    if not fit.converged[rows].all():
-        groups = "give fewer --metab_groups, or " if fit.model.n_groups > 1 else ""
-        remedy = f"{groups}leave out metabolites that are not detectable"
-        if fit.model.name == "in-vivo":
-            remedy = "check the basis set, and the spectra for artefacts"
-        notes.append(
-            f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
-            f" are (column converged in uncertainty.csv): {remedy}."
-        )
     return notes
 
 
-def artefact_notes(results: FitResults) -> list[str]:
-    """Return a line for each kind of artefact: of the first spectrum that has it, and of how many."""
+def dimension_notes(data: MrsData, averaged: Sequence[str] = ()) -> list[str]:
+    """Return a line for each dimension whose elements are fitted one by one; options stand in backticks."""
+    notes = []
+    for tag, size in zip(data.dim_tags, data.fids.shape[4:]):
+        if size > 1 and tag not in averaged:
+            remedy = f"`average` {tag} fits their mean"
+            remedy = "combine coils first (fsl_mrs_proc coilcombine)" if tag == "DIM_COIL" else remedy
+            notes.append(f"{data.name}: {tag} has {size} elements, which are fitted one by one; {remedy}.")
+    return notes
+
+
+def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str]:
+    """Return a line for each kind of artefact: of the first spectrum that has it, and of how many.
+
+    ``n_fitted`` is the number of spectra that were fitted, where ``results`` are of some of them.
+    """
     from ..fitting.artefacts import option_spelling
 
     lines = [artefact.text(option_spelling) for artefact in results.artefacts_before]
@@ -155,6 +174,9 @@ def artefact_notes(results: FitResults) -> list[str]:
         for artefact in artefacts:
             kinds.setdefault(artefact.kind, []).append(artefact)
     n = len(results.artefacts)
+    n_fitted = n_fitted or int(results.fit.fitted.sum())
+    if 0 < n < n_fitted and results.fit.model.axes.nucleus == "1H":
+        lines.append(f"Artefacts were looked for in {n} of {n_fitted} spectra, evenly spread.")
     for several in kinds.values():
         of_many = f" ({len(several)} of {n} spectra; figures of the first)" if n > 1 else ""
         lines.append(several[0].text(option_spelling) + of_many)

@@ -36,6 +36,7 @@ MIRRORED = "mirrored data"
 _HEIGHT_PPM = (1.8, 3.4)  # NAA, creatine and choline: the highest lines of metabolites
 _CREATINE_CHOLINE_PPM, _LIPID_PPM = (2.95, 3.3), (1.15, 1.45)
 _WATER_PPM = (4.0, 5.4)
+_MHZ_3T = 127.7
 _ECHO_S = 0.04  # before it a misfit of ordinary lines looks like an echo
 _SINGLETS = {"NAA": 2.008, "creatine": 3.027, "choline": 3.2}
 
@@ -99,6 +100,11 @@ class FittedSpectrum:
         Shifts of single metabolites in SDs of their prior.
     phi1_deg_per_ppm : float
         First-order phase.
+    own_shift_ppm, own_width_ppm : dict of str to float
+        Distances of metabolites from the place of the strongest lines, and widths added to the basis set's, where
+        FSL-MRS's model leaves them free; of metabolites with a signal only.
+    groups_free : bool
+        These are of whole groups.
     """
 
     axes: Axes
@@ -115,6 +121,9 @@ class FittedSpectrum:
     lipid_part: np.ndarray | None = None
     own_shift_sd: dict[str, float] = field(default_factory=dict)
     phi1_deg_per_ppm: float = 0.0
+    own_shift_ppm: dict[str, float] = field(default_factory=dict)
+    own_width_ppm: dict[str, float] = field(default_factory=dict)
+    groups_free: bool = False
 
     @property
     def ppm(self) -> np.ndarray:
@@ -279,11 +288,17 @@ def artefacts_of(one: FittedSpectrum) -> list[Artefact]:
     strong = [artefact for artefact in (_residual_water(one), _lipid(one)) if artefact is not None]
     if strong:
         # Strong foreign lines leave residuals of every kind.
-        detectors = [_macromolecules]
+        detectors = [_place, _macromolecules]
     else:
         # A line with a phase of its own turns the mean line, too, and so do macromolecules that a fit has not.
         turned = _phase if _phase(one) else _eddy_currents
-        detectors = [_echo, turned if one.in_vivo or not _macromolecules(one) else _phase, _macromolecules, _basis]
+        detectors = [
+            _place,
+            _echo,
+            turned if one.in_vivo or not _macromolecules(one) else _phase,
+            _macromolecules,
+            _basis,
+        ]
     return strong + [artefact for artefact in (detector(one) for detector in detectors) if artefact is not None]
 
 
@@ -329,7 +344,11 @@ def _echo(one: FittedSpectrum) -> Artefact | None:
 
 def _eddy_currents(one: FittedSpectrum) -> Artefact | None:
     phase = line_phase(one)
-    if one.has_water_reference or phase < _thresholds()["line_phase" if one.in_vivo else "line_phase_fsl_mrs"]:
+    limit = _thresholds()["line_phase" if one.in_vivo else "line_phase_fsl_mrs"]
+    if one.in_vivo:
+        # An uneven field turns lines, too, and its frequencies grow with the main field.
+        limit *= max(1.0, one.axes.spec_freq_mhz / _MHZ_3T)
+    if one.has_water_reference or phase < limit:
         return None
     remedy = "`h2o` with unsuppressed water corrects both"
     if not one.in_vivo:
@@ -365,6 +384,32 @@ def _basis(one: FittedSpectrum) -> Artefact | None:
         "basis set unlike the data",
         f"lines of {name} had to move by {abs(one.own_shift_sd[name]):.1f} SDs",
         "give a basis set (`basis`) of the same sequence, echo time and field",
+    )
+
+
+_MOST_LINES = 3  # that are named
+
+
+def _place(one: FittedSpectrum) -> Artefact | None:
+    """Return an artefact where lines with a shift or width of their own are nowhere near those of the others."""
+    limits, moved = _thresholds(), {}
+    for name, shift in one.own_shift_ppm.items():
+        most = limits["own_shift_ppm_broad" if is_macromolecule(name) else "own_shift_ppm"]
+        if abs(shift) > most:
+            moved[name] = (abs(shift) / most, f"{name} moved by {shift:+.2f} ppm")
+    for name, width in one.own_width_ppm.items():
+        if width > limits["own_width_ppm"]:
+            far, text = moved.get(name, (0.0, name))
+            moved[name] = (max(far, width / limits["own_width_ppm"]), f"{text}, {width:.1f} ppm broader")
+    if not moved:
+        return None
+    worst = sorted(moved.values(), reverse=True)
+    more = f", and {len(worst) - _MOST_LINES} more" if len(worst) > _MOST_LINES else ""
+    hold = "`metab_groups` without them" if one.groups_free else "a fit without `free_shift`"
+    return Artefact(
+        "line out of its place",
+        "; ".join(text for _, text in worst[:_MOST_LINES]) + more + ": they fit something else, and mean nothing",
+        f"{hold} keeps them in place, or leave them out (`ignore`); `spectral_model` in-vivo holds shifts by priors",
     )
 
 

@@ -10,8 +10,9 @@ from ..core.metabolites import is_macromolecule
 from ..core.noise import noise_outside, quiet_points
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, uncertainty, verdict
+from .free_lines import fit_lines
 from .initialisation import InitialValues
-from .optimise import fit_spectra, holds_noise_only
+from .optimise import holds_noise_only
 from .quantification import Quantification
 
 __all__ = ["rows_per_batch", "fit_rows", "prepare_network_answers"]
@@ -45,7 +46,7 @@ def fit_rows(
     fid = torch.as_tensor(result.fids[index]).to(model.basis)
     whole = units.fid_to_spec(fid)
     spec = whole[:, first:last]
-    solution = fit_spectra(spec, model, result.names, initial_values, max_iter, tolerance)
+    solution = fit_lines(spec, model, result.names, initial_values, max_iter, tolerance)
     theta, conc = solution.theta, solution.conc
     modelled = model.join_metabolites(theta, conc)
     coefficients = model.baseline_coefficients(spec - modelled)

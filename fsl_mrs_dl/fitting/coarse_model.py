@@ -97,6 +97,7 @@ class ReducedModel:
     n_groups = property(lambda self: self.model.n_groups)
     group_index = property(lambda self: self.model.group_index)
     shape = property(lambda self: self.model.shape)
+    spec_freq_mhz = property(lambda self: self.model.spec_freq_mhz)
     theta_bounds = property(lambda self: self.model.theta_bounds)
     n_points = property(lambda self: len(self.time))
     complex_dtype = property(lambda self: self.model.complex_dtype)
@@ -104,6 +105,10 @@ class ReducedModel:
     def split_theta(self, theta: torch.Tensor) -> dict[str, torch.Tensor]:
         """As :meth:`SignalModel.split_theta`."""
         return self.model.split_theta(theta)
+
+    def join_theta(self, **blocks: torch.Tensor) -> torch.Tensor:
+        """As :meth:`SignalModel.join_theta`."""
+        return self.model.join_theta(**blocks)
 
     def eliminate_baseline(self, spec: torch.Tensor) -> torch.Tensor:
         """As :meth:`SignalModel.eliminate_baseline`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +13,10 @@ from ..core.errors import DataError, OptionError
 from ..core.metabolites import name_among
 from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
-from ..io.nifti import MrsData, check_fids
+from ..io.nifti import MrsData, check_fids, from_echo
 from ..physics.macromolecules import add_macromolecules
 from .artefacts import Artefact, artefacts_before
+from .header_facts import with_header
 from .model_choice import usual_spectral_model
 from .options import FitOptions
 from .quantification import Quantification
@@ -33,7 +33,6 @@ __all__ = [
     "check_water",
     "water_fids",
     "water_of_length",
-    "with_header",
     "with_names",
 ]
 
@@ -94,7 +93,7 @@ def choose_basis(
         basis = replace(basis, fids=basis.fids.conj(), notes=(), conjugated=conjugate)
     basis.check_match(data.spec_freq_mhz, data.nucleus, data.name)
     basis = basis.select(None if keep is None else list(keep), None if ignore is None else list(ignore))
-    return basis if mm is None else add_macromolecules(basis, mm)
+    return basis if mm is None else add_macromolecules(basis, mm).sorted()
 
 
 def average(data: MrsData, tag: str) -> MrsData:
@@ -182,6 +181,7 @@ def fit_data(
     ------
     DataError, BasisError, OptionError
     """
+    data = from_echo(data)
     check_fids(data)
     if options is None:
         options = FitOptions(spectral_model=usual_spectral_model(basis, data.dim_tags).name)
@@ -192,7 +192,7 @@ def fit_data(
     if conjugate is None:
         finite = fids[np.isfinite(fids).all(-1)]
         conjugate = detect_conjugation(finite.mean(0), data.axes)
-    options = with_header(with_names(options, basis.names), data).check()
+    options = with_header(with_names(options, basis.names), data, basis.echo_time_s).check()
     fids = fids.conj() if conjugate else fids
     if options.spectral_model == "in-vivo":
         from .in_vivo.quantify import quantify_in_vivo
@@ -212,31 +212,6 @@ def fit_data(
     return FittedData(fit, data, basis, bool(conjugate), before)
 
 
-def with_header(options: FitOptions, data: MrsData) -> FitOptions:
-    """Return the options with the facts of the file's header: echo and repetition time, where they have none, and
-    whether eddy currents were corrected."""
-    echo, repetition = (_seconds(data.header.get(name)) for name in ("EchoTime", "RepetitionTime"))
-    return replace(
-        options,
-        echo_time_s=options.echo_time_s or echo,
-        repetition_time_s=options.repetition_time_s or repetition,
-        eddy_currents_corrected=options.eddy_currents_corrected or _eddy_currents_corrected(data.header),
-    )
-
-
-def _eddy_currents_corrected(header: dict) -> bool:
-    """Tell whether the processing history of a NIfTI-MRS header names a correction of eddy currents."""
-    steps = header.get("ProcessingApplied") or ()
-    words = (f"{step.get('Method', '')} {step.get('Details', '')}".lower() for step in steps if isinstance(step, dict))
-    return any("eddy" in text or re.search(r"\becc\b", text) for text in words)
-
-
-def _seconds(value) -> float | None:
-    """Return a time of a header as a number; None where it is none."""
-    value = value[0] if isinstance(value, (list, tuple)) and value else value
-    return float(value) if isinstance(value, (int, float)) and 0 < value < 100 else None
-
-
 def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
     """Return water FIDs ``(n, n_points)``, averaged over higher dimensions.
 
@@ -245,6 +220,7 @@ def water_fids(water: MrsData, data: MrsData, conjugate: bool) -> np.ndarray:
     DataError
         If they were not acquired as the data were.
     """
+    water = from_echo(water)
     check_fids(water)
     check_dwelltime(water, data)
     if "DIM_COIL" in water.dim_tags and water.fids.shape[water.axis("DIM_COIL")] > 1:

@@ -1,4 +1,4 @@
-"""Parameters of lowest cost: choice among initial values, reduced and whole model, free shifts."""
+"""Parameters of lowest cost: choice among initial values, reduced and whole model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import varpro
 from .coarse_model import ReducedModel, reduced
 from .initialisation import InitialValues
 
-__all__ = ["TOLERANCE", "fit_spectra", "holds_noise_only", "differ", "solve"]
+__all__ = ["STEPS_IN_NOISE", "TOLERANCE", "fit_spectra", "holds_noise_only", "differ", "solve", "solve_fast"]
 
 TOLERANCE = 1e-3
 """Distance from the minimum, in SDs, at which a fit has converged."""
@@ -40,8 +40,6 @@ def fit_spectra(
     tolerance : float
         See :data:`TOLERANCE`.
     """
-    if model.shape.free_shift:
-        return _fit_free_shifts(spec, model, names, initial_values, max_iter)
     target = model.eliminate_baseline(spec)
     proposals = [
         _best_proposal(target, model, part(spec, model, names))
@@ -59,26 +57,29 @@ def fit_spectra(
     if empty.any():
         best = varpro.Solution.joined(
             [
-                (part, _solve_fast(target[part], model, theta[part], steps, tolerance))
+                (part, solve_fast(target[part], model, theta[part], steps, tolerance))
                 for part, steps in (
-                    (empty.nonzero()[:, 0], min(max_iter, _STEPS_IN_NOISE)),
+                    (empty.nonzero()[:, 0], min(max_iter, STEPS_IN_NOISE)),
                     ((~empty).nonzero()[:, 0], max_iter),
                 )
                 if len(part)
             ]
         )
     else:
-        best = _solve_fast(target, model, theta, max_iter, tolerance)
+        best = solve_fast(target, model, theta, max_iter, tolerance)
     for other, different in alternatives:
         index = (different & ~empty).nonzero()[:, 0]
         if len(index):
-            end = _solve_fast(target[index], model, other[index], max_iter, tolerance)
+            end = solve_fast(target[index], model, other[index], max_iter, tolerance)
             lower = end.cost < best.cost[index]
             best.update(index[lower], end[lower])
     return best
 
 
-_STEPS_IN_NOISE, _MIN_EXPLAINED = 16, 3.0
+STEPS_IN_NOISE = 16
+"""Most trial points of a spectrum without signal."""
+
+_MIN_EXPLAINED = 3.0
 
 
 def holds_noise_only(target: torch.Tensor, cost: torch.Tensor, model: SignalModel) -> torch.Tensor:
@@ -142,46 +143,6 @@ def differ(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.
     return (shift.abs() > _SAME_SHIFT_PPM) | (units.wrap_radians(turn)).abs().gt(_SAME_PHASE_RAD)
 
 
-# Initial values of a fit with free shifts: the SD of the shifts' spread (ppm) and the damping of the first step.
-_FREE_SHIFTS = (
-    (0.0, 1e-3),
-    (0.0, 10.0),
-    (0.0, 100.0),
-    (0.005, 10.0),
-    (0.005, 100.0),
-    (0.01, 10.0),
-    (0.01, 100.0),
-    (0.02, 100.0),
-)
-
-
-def _fit_free_shifts(
-    spec: torch.Tensor, model: SignalModel, names: list[str], initial_values: InitialValues, max_iter: int
-) -> varpro.Solution:
-    """Fit a model in which every metabolite has a shift of its own.
-
-    Its cost has many minima, because a weak metabolite can shift to the line of a stronger one.  The shifts are
-    released from the minimum with shared ones, from several initial values around it, and the lowest minimum is taken.
-    """
-    shared = model.with_shared_shifts()
-    blocks = shared.split_theta(fit_spectra(spec, shared, names, initial_values, max_iter).theta)
-    eps = blocks.pop("eps")[:, model.group_index]
-    random = torch.Generator().manual_seed(0)
-    target = model.eliminate_baseline(spec)
-    best: varpro.Solution | None = None
-    for spread_ppm, damping in _FREE_SHIFTS:
-        spread = torch.randn(model.n_metabs, generator=random, dtype=torch.float64).to(eps)
-        start = eps + spread * 2 * torch.pi * spread_ppm * model.spec_freq_mhz
-        end = solve(target, model, model.join_theta(**blocks, eps=start), 3 * max_iter, damping)
-        if best is None:
-            best = end
-        else:
-            lower = end.cost < best.cost
-            best.update(lower, end[lower])
-    assert best is not None
-    return best
-
-
 # The first steps in single precision: how many at most, their tolerance (SDs), and the fewest spectra for which they
 # save time.
 _ROUGH_STEPS, _ROUGH_TOLERANCE, _ROUGH_ROWS = 6, 0.1, 8
@@ -191,19 +152,24 @@ _ROUGH_STEPS, _ROUGH_TOLERANCE, _ROUGH_ROWS = 6, 0.1, 8
 _MAX_ERROR = 1e-3
 
 
-def _solve_fast(
-    target: torch.Tensor, model: SignalModel, theta: torch.Tensor, max_iter: int, tolerance: float = TOLERANCE
+def solve_fast(
+    target: torch.Tensor,
+    model: SignalModel,
+    theta: torch.Tensor,
+    max_iter: int,
+    tolerance: float = TOLERANCE,
+    exact_after: int | None = None,
 ) -> varpro.Solution:
     """Refine as :func:`solve` with the whole model, by way of the reduced one; the cost is the whole model's."""
     small = reduced(model, len(target))
     if not isinstance(small, ReducedModel):
-        return solve(target, model, theta, max_iter, tolerance=tolerance)
+        return solve(target, model, theta, max_iter, tolerance=tolerance, exact_after=exact_after)
     used: int | torch.Tensor = 0
     if max_iter > 3 * _ROUGH_STEPS and len(target) >= _ROUGH_ROWS:
         rough = solve(_to_single(target)[0], small.single, theta.float(), _ROUGH_STEPS, tolerance=_ROUGH_TOLERANCE)
         theta, used = torch.where(rough.cost.isfinite()[:, None], rough.theta.to(theta), theta), rough.n_iter
         max_iter -= _ROUGH_STEPS
-    best = solve(target, small, theta, max_iter, tolerance=tolerance)
+    best = solve(target, small, theta, max_iter, tolerance=tolerance, exact_after=exact_after)
     best.n_iter += used
     # The difference of the models moves no parameter by more SDs than its norm in units of the noise.
     exact = model.join_metabolites(best.theta, best.conc)
@@ -212,7 +178,7 @@ def _solve_fast(
     best.cost = torch.where(cost.isfinite(), cost, torch.inf)
     index = (error > _MAX_ERROR**2 * cost / (2 * target.shape[-1])).nonzero()[:, 0]
     if len(index):
-        end = solve(target[index], model, best.theta[index], max_iter, tolerance=tolerance)
+        end = solve(target[index], model, best.theta[index], max_iter, tolerance=tolerance, exact_after=exact_after)
         end.n_iter += best.n_iter[index]
         best.update(index, end)
     return best
@@ -223,8 +189,9 @@ def solve(
     model: SignalModel | ReducedModel,
     theta: torch.Tensor,
     max_iter: int,
-    damping: float = 1e-3,
+    damping: float | torch.Tensor = 1e-3,
     tolerance: float = TOLERANCE,
+    exact_after: int | None = None,
 ) -> varpro.Solution:
     """Refine one set of initial values ``(batch, n_theta)`` per spectrum; ``target`` ``(batch, n_window)`` has the
     baseline eliminated."""
@@ -240,5 +207,6 @@ def solve(
         max_iter=max_iter,
         tolerance=tolerance,
         damping=damping,
+        exact_after=exact_after,
         eliminate=model.elimination,
     )

@@ -31,6 +31,8 @@ class FitOptions:
     echo_time_s, repetition_time_s : float, optional
         That macromolecules of the in-vivo model are weighted for, in seconds; the usual ones of a brain scan by
         default.
+    start_time_s : float, optional
+        Time of the first point after the echo, in seconds; 0 by default.
     eddy_currents_corrected : bool
         Eddy currents of the data were corrected before, and a water reference does not correct them again.
     model : str
@@ -69,6 +71,7 @@ class FitOptions:
     mm: str | None = None
     echo_time_s: float | None = None
     repetition_time_s: float | None = None
+    start_time_s: float | None = None
     eddy_currents_corrected: bool = False
     model: str = "voigt"
     ppmlim: tuple[float, float] | None = None

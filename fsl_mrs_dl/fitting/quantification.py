@@ -15,6 +15,7 @@ from ..core.units import spec_to_fid
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, parameter_errors, uncertainty, verdict
 from .coarse_model import reduced
+from .free_lines import has_free_lines, lines_of_their_own
 from .options import ESTIMATES
 from .posterior import Posterior, upper_limit
 
@@ -233,7 +234,16 @@ class Quantification:
 
     def line_details(self, row: int) -> dict:
         """Return values of :class:`fsl_mrs_dl.fitting.artefacts.FittedSpectrum` that only some models have."""
-        return {}
+        if not has_free_lines(self.model):
+            return {}
+        own = lines_of_their_own(self.model, torch.as_tensor(self.params[[row]]).to(self.model.time))
+        shift, width = ({name: float(v) for name, v in zip(self.names, part[0]) if v.isfinite()} for part in own)
+        free_shift = self.model.shape.free_shift
+        return {
+            "own_shift_ppm": shift,
+            "own_width_ppm": {} if self.model.n_groups == 1 else width,
+            "groups_free": not free_shift,
+        }
 
     def metabolite_spectra(self, rows: np.ndarray, damping: np.ndarray | float = 0.0) -> np.ndarray:
         """Return each metabolite's part of the spectrum in the window, complex ``(n, n_metabs, n_window)``, with some

@@ -47,7 +47,7 @@ def model_for(basis: Basis, axes: Axes, options: FitOptions = FitOptions()) -> t
         raise OptionError(
             f"there is no usual window for {axes.nucleus}", option="ppmlim", remedy="give its limits in ppm"
         )
-    fids = basis.resampled(axes.dwelltime, axes.n_points)
+    fids = basis.resampled(axes.dwelltime, axes.n_points, options.start_time_s or 0.0)
     scale = np.ones(basis.n_metabs)
     if options.rescale:
         alone = np.zeros(basis.n_metabs, bool)

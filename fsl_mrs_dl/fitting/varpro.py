@@ -232,7 +232,8 @@ class _Rows:
     """Spectra that have not converged yet: data, current point, and the state of the damping, a row each.
 
     ``index`` holds their numbers in the batch; ``weighted`` is :meth:`_Problem.weighted` of the targets, ``system`` and
-    ``gradient`` are those of :func:`_newton_system`, ``growth`` is the factor of the damping after the next failure.
+    ``gradient`` are those of :func:`_newton_system`, ``growth`` is the factor of the damping after the next failure,
+    ``rough`` tells where ``system`` is an approximation of the curvature.
     """
 
     index: torch.Tensor
@@ -247,6 +248,7 @@ class _Rows:
     gradient: torch.Tensor
     damping: torch.Tensor
     growth: torch.Tensor
+    rough: torch.Tensor
 
     def keep(self, mask: torch.Tensor) -> None:
         """Drop the rows outside of a mask."""
@@ -297,6 +299,34 @@ class _Newton:
         promised = (step * (2 * self.pull / self.size - (self.scaled @ step[..., None])[..., 0])).sum(-1)
         return step / self.size, promised
 
+    def trial(
+        self, rows: _Rows, lower: torch.Tensor, upper: torch.Tensor, *, bounded: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the next points within bounds ``(rows, n_theta)`` and the decrease of the cost that each promises."""
+        if bounded:
+            step, promised = self.bounded(rows.damping, lower - rows.theta, upper - rows.theta)
+        else:
+            step, promised = self.damped(rows.damping)
+        return (rows.theta + step).clamp(lower, upper), promised
+
+    def bounded(
+        self, damping: torch.Tensor, lowest: torch.Tensor, highest: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return :meth:`damped` steps between limits ``(rows, n_theta)``: parameters that would pass one go as far as
+        it, and the others take the best step to go with that."""
+        step = self.damped(damping)[0]
+        allowed = step.clamp(lowest, highest)
+        held = (allowed != step) & self.moving
+        allowed = torch.where(held, allowed * self.size, torch.zeros_like(step))
+        force = self.pull / self.size
+        eye = torch.eye(self.scaled.shape[-1], dtype=self.scaled.dtype, device=self.scaled.device)
+        damped = self.scaled + damping[:, None, None] * eye
+        right = force - (self.scaled @ allowed[..., None])[..., 0]
+        step = _masked_solve(damped, right[..., None], self.moving & ~held)[..., 0] + allowed
+        step = (step / self.size).clamp(lowest, highest)
+        moved = step * self.size
+        return step, (moved * (2 * force - (self.scaled @ moved[..., None])[..., 0])).sum(-1)
+
 
 def solve(
     target: torch.Tensor,
@@ -312,6 +342,7 @@ def solve(
     tolerance: float = 1e-3,
     damping: float | torch.Tensor = 1e-3,
     eliminate: Elimination | None = None,
+    exact_after: int | None = None,
 ) -> Solution:
     """Minimise ``|target - conc @ columns(theta)|**2`` over ``lower <= theta <= upper`` and ``conc``.
 
@@ -338,6 +369,9 @@ def solve(
         Of the first step, relative to the curvature: a small one tries the Newton step, a large one descends slowly.
     eliminate : Elimination, optional
         Applied to columns and derivatives; ``target`` has it applied already.
+    exact_after : int, optional
+        Trial points after which steps follow the curvature of the cost itself, for spectra far from the model; steps
+        that would pass a bound are shortened in that parameter alone.
 
     Returns
     -------
@@ -352,19 +386,18 @@ def solve(
     for _ in range(1, max_iter):
         if len(rows.index) == 0:
             break
+        if exact_after is not None:
+            _use_exact_curvature(problem, derivatives, rows, state.n_iter[rows.index] >= exact_after, lower, upper)
         newton = _Newton.at(rows, lower, upper, fixed)
         noise = torch.maximum(rows.cost, 1e3 * rounding**2 * rows.energy) / (2 * target.shape[-1])
-        done = newton.decrement < tolerance**2 * noise
         # A step that promises less than the rounding of the cost cannot be told from none.
-        done |= newton.decrement < rounding * rows.cost
-        state.converged[rows.index[done]] = True
+        done = (newton.decrement < tolerance**2 * noise) | (newton.decrement < rounding * rows.cost)
         if done.any():
             newton.keep(~done)
-            rows.keep(~done)
+            _finish(rows, state, done)
             if len(rows.index) == 0:
                 break
-        step, promised = newton.damped(rows.damping)
-        trial = (rows.theta + step).clamp(lower, upper)
+        trial, promised = newton.trial(rows, lower, upper, bounded=exact_after is not None)
         point = problem.evaluate(rows.target, rows.weighted, trial, rows.free)
         state.n_iter[rows.index] += 1
         won = _adapt_damping(rows, point.cost, promised)
@@ -373,11 +406,14 @@ def solve(
             better = slice(None) if won.all() else won.nonzero()[:, 0]
             _accept(problem, derivatives, rows, state, better, trial[better], point[better])
         # Not even tiny steps improve it: the minimum, as far as rounding allows.
-        stuck = rows.damping > 1e8
-        if stuck.any():
-            state.converged[rows.index[stuck]] = True
-            rows.keep(~stuck)
+        _finish(rows, state, rows.damping > 1e8)
     return state
+
+
+def _finish(rows: _Rows, state: Solution, done: torch.Tensor) -> None:
+    """Mark the rows ``done`` as converged, and drop them."""
+    state.converged[rows.index[done]] = True
+    rows.keep(~done)
 
 
 def _begin(
@@ -411,6 +447,7 @@ def _begin(
         gradient=gradient,
         damping=damping,
         growth=torch.full_like(damping, 2.0),
+        rough=torch.ones_like(usable),
     )
     rows.keep(usable)
     return rows, state
@@ -439,8 +476,58 @@ def _accept(
         point.free,
         point.cost,
     )
+    rows.rough[better] = True
     index = rows.index[better]
     state.theta[index], state.conc[index], state.cost[index] = theta, point.conc, point.cost
     rows.system[better], rows.gradient[better], state.information[index] = _newton_system(
         point, derivatives(theta, point.conc), problem.eliminate
     )
+
+
+_DIFFERENCE = 1e-2  # step of the differences, in SDs of the parameter
+_AT_ONCE = 64  # points whose gradients are computed at once
+
+
+def _use_exact_curvature(
+    problem: _Problem,
+    derivatives: Callable,
+    rows: _Rows,
+    late: torch.Tensor,
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+) -> None:
+    """Replace the Gauss-Newton matrices of rows that are ``late`` by half the second derivatives of the cost.
+
+    Those leave out the part of the residual, and take hundreds of steps where the model is far from the data.  These
+    are differences of the gradient, which is exact.  Where they are not positive definite their eigenvalues take
+    the other sign, so that a step leads down in any case (Dauphin et al., doi 10.48550/arXiv.1406.2572).
+    """
+    late = (late & rows.rough).nonzero()[:, 0]
+    if not len(late):
+        return
+    theta, gradient, system = rows.theta[late], rows.gradient[late], rows.system[late]
+    n, n_theta = theta.shape
+    diagonal = system.diagonal(dim1=-2, dim2=-1)
+    held = ((theta <= lower) & (gradient < 0)) | ((theta >= upper) & (gradient > 0)) | (diagonal <= 0)
+    size = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).sqrt()
+    noise = (rows.cost[late] / (2 * rows.target.shape[-1])).sqrt()
+    step = _DIFFERENCE * noise[:, None] / size
+    step = torch.where(theta + step > upper, -step, step)
+    points = (theta[:, None] + torch.diag_embed(step)).flatten(0, 1)
+    owner = late.repeat_interleave(n_theta)
+    gradients = []
+    for at, row in zip(points.split(_AT_ONCE), owner.split(_AT_ONCE)):
+        point = problem.evaluate(rows.target[row], rows.weighted[row], at, rows.free[row])
+        jacobian = derivatives(at, point.conc)
+        once = jacobian if problem.eliminate is None else problem.eliminate(jacobian)
+        gradients.append(_products(real_rows(point.residual), real_rows(once)))
+    change = (gradient[:, None] - torch.cat(gradients).unflatten(0, (n, n_theta))) / step[..., None]
+    scaled = (change + change.mT) / 2 / (size[:, :, None] * size[:, None, :])
+    scaled = torch.where(held[:, :, None] | held[:, None, :], torch.zeros_like(scaled), scaled)
+    scaled = scaled + torch.diag_embed(held.to(scaled))
+    sane = scaled.isfinite().all(-1).all(-1)
+    values, vectors = torch.linalg.eigh(torch.where(sane[:, None, None], scaled, torch.zeros_like(scaled)))
+    values = torch.maximum(values.abs(), 1e-6 * values.abs().amax(-1, keepdim=True))
+    exact = (vectors * values[:, None]) @ vectors.mT * size[:, :, None] * size[:, None, :]
+    rows.system[late] = torch.where(sane[:, None, None], exact, system)
+    rows.rough[late] = False

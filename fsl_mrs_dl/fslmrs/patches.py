@@ -14,7 +14,7 @@ __all__ = ["PATCHES", "UnknownShape"]
 PLUGIN_GROUP = "PLUGIN_GROUP"
 
 # State of the running command, for fits deep inside of it: "options" (FitOptions), "args", then "arguments" of the
-# first fit and "volume", the collector of maps.
+# first fit and "volume", the collector of maps; "folder" is the one that the command makes for its output.
 _running: dict = {}
 
 
@@ -176,11 +176,36 @@ def _with_parser(module, before_parsing, after_parsing=None, afterwards=None) ->
                 if afterwards is not None:
                     afterwards()
                 return out
+        except SystemExit:
+            _remove_unfinished()
+            raise
         finally:
             module.configargparse = library
             _running.clear()
 
     module.main = main
+
+
+def _note_output(args) -> None:
+    """Note that FSL-MRS will make the output folder of a command of ours, which it does before it reads the input."""
+    import os
+
+    output = getattr(args, "output", None)
+    _running["folder"] = str(output) if output and not os.path.lexists(output) else None
+
+
+def _remove_unfinished() -> None:
+    """Remove the output folder that FSL-MRS made for a command which then ended with an error, if there is no result in
+    it."""
+    import os
+    import shutil
+
+    folder = _running.get("folder")
+    if folder is None or not os.path.isdir(folder):
+        return
+    # FSL-MRS puts its options and links to the input there first.
+    if all(name == "options.txt" or os.path.islink(os.path.join(folder, name)) for name in os.listdir(folder)):
+        shutil.rmtree(folder)
 
 
 def _add_dlquant(parser, words):
@@ -202,6 +227,7 @@ def _take_options(parser, args) -> None:
         options = DlQuant.with_header(options, args)
     _running["options"], _running["args"] = options, args
     if args.algo == DlQuant.name and getattr(args, "data", None):
+        _note_output(args)
         DlQuant.warn(args)
 
 
@@ -319,7 +345,11 @@ def patch_fsl_mrs_proc(module) -> None:
             module.add_common_args(step)
         return _with_config(words, library) if new else words
 
-    _with_parser(module, add_steps)
+    def note(parser, args):
+        if getattr(args, "func", None) in [step.run for step in STEPS]:
+            _note_output(args)
+
+    _with_parser(module, add_steps, note)
 
 
 def patch_fsl_mrs_summarise(module) -> None:

@@ -180,39 +180,55 @@ class DlQuant:
         if options.spectral_model != "in-vivo":
             return options
         import sys
+        from dataclasses import replace
 
-        from ..core.errors import FslMrsDlError
-        from ..fitting.data import with_header
+        from ..core.errors import FslMrsDlError, spelled
+        from ..fitting.header_facts import time_notes, with_header
         from ..io.nifti import load_header
-        from ..physics.in_vivo_components import priors_table
 
         try:
-            options = with_header(options, load_header(args.data))
+            about = load_header(args.data)
         except FslMrsDlError:
             return options  # FSL-MRS reports what is wrong with the file
-        usual = priors_table()["usual"]
-        for value, key, text in (
-            (options.echo_time_s, "EchoTime", f"{1e3 * usual['te_s']:g} ms (--TE)"),
-            (options.repetition_time_s, "RepetitionTime", f"{usual['tr_s']:g} s (--TR)"),
-        ):
-            if value is None:
-                print(f"{args.data}: has no {key}; macromolecules are weighted for {text}.", file=sys.stderr)
-        return options
+        for note in time_notes(options, about):
+            print(spelled(note, DlQuant.spelling), file=sys.stderr)
+        # FSL-MRS puts basis sets on the data's grid itself, from the echo on.
+        return replace(with_header(options, about), start_time_s=0.0)
 
     @staticmethod
     def warn(args) -> None:
-        """Say on stderr if a command's data were denoised, and note it in its arguments, which FSL-MRS writes to
-        ``options.txt``."""
-        from ..core.errors import FslMrsDlError
+        """Say on stderr what FSL-MRS will not read as this package does, and if a command's data were denoised, which
+        is noted in its arguments, too: FSL-MRS writes them to ``options.txt``.
+
+        Raises
+        ------
+        DataError
+            If FSL-MRS cannot use the water reference, because its FIDs are of another length.
+        """
+        import sys
+
+        from ..core.errors import DataError, FslMrsDlError
         from ..io.nifti import load_header
 
         try:
-            header = load_header(args.data).header
+            data = load_header(args.data)
+            water = load_header(args.h2o) if getattr(args, "h2o", None) else None
         except FslMrsDlError:
             return  # FSL-MRS reports what is wrong with the file
+        if water is not None and water.stored_points != data.stored_points:
+            raise DataError(
+                f"{args.h2o}: its FIDs have {water.stored_points} points, those of {args.data} {data.stored_points}",
+                remedy="FSL-MRS needs one length: cut the longer ones (fsl_mrs_proc truncate)",
+            )
+        if data.moved_hz:
+            print(
+                f"{args.data}: FSL-MRS takes the middle of its spectra for {data.usual_ppm:g} ppm, against its header"
+                " (SpecFreqChemShift, RxOffset); fsl_mrs_dl fit reads it.",
+                file=sys.stderr,
+            )
         from ..preproc.denoise import warn
 
-        warn(args, header)
+        warn(args, data.header)
 
     @classmethod
     def fit(cls, mrs, arguments: dict, options=None):

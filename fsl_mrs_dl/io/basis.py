@@ -15,10 +15,14 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.errors import BasisError
 from ..core.metabolites import name_among
+from ..core.resampling import resample
 from .basis_files import BasisEntry, check_alike, chosen_entries, named_or_refused, read_entries
 from .lcmodel_basis import echo_time_of
 
-__all__ = ["Basis", "detect_conjugation"]
+__all__ = ["Basis", "detect_conjugation", "runs_backwards"]
+
+_CLEARLY = 1.5
+_ZERO = 1e-9  # size of a spectrum over the largest one's
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,12 @@ class Basis:
         entries = read_entries(Path(path))
         chosen = chosen_entries(entries, keep, ignore, source)
         check_alike(chosen)
-        empty = [entry.name for entry in chosen if not entry.fid.any()]
+        sizes = np.array([np.abs(entry.fid).max(initial=0.0) for entry in chosen])
+        # A difference of two spectra that are alike leaves their rounding.
+        zero = sizes <= _ZERO * np.nanmax(sizes, initial=0.0)
+        empty = [entry.name for entry, nothing in zip(chosen, zero) if nothing]
         notes = (f"left out, as they are zero everywhere: {', '.join(empty)}",) if empty else ()
-        chosen = [entry for entry in chosen if entry.fid.any()]
+        chosen = [entry for entry, nothing in zip(chosen, zero) if not nothing]
         if not chosen:
             raise BasisError(f"{source}: its spectra are zero everywhere", remedy="simulate them again")
         first = min(chosen, key=lambda entry: entry.source)
@@ -156,17 +163,20 @@ class Basis:
             "SimVersion": f"FSL-MRS-DL {__version__}. {info}".strip(),
         }
         widths = self.widths_hz or (None,) * self.n_metabs
+        # Nine digits at least behind the largest number.
+        digits = max(9, 9 - int(np.floor(np.log10(np.abs(self.fids).max()))))
         for name, fid, width in zip(self.names, self.fids, widths):
             content = {
-                "basis_re": np.round(fid.real, 9).tolist(),
-                "basis_im": np.round(fid.imag, 9).tolist(),
+                "basis_re": np.round(fid.real, digits).tolist(),
+                "basis_im": np.round(fid.imag, digits).tolist(),
                 "basis_dwell": self.dwelltime,
                 "basis_centre": self.spec_freq_mhz,
                 "basis_width": width,
                 "basis_name": name,
                 "basis_nucleus": self.nucleus,
             }
-            (folder / f"{name}.json").write_text(json.dumps({"basis": content, "meta": meta}), encoding="utf-8")
+            file = folder / f"{name.replace('/', '_')}.json"
+            file.write_text(json.dumps({"basis": content, "meta": meta}), encoding="utf-8")
         return folder
 
     def oriented(self) -> Basis:
@@ -198,36 +208,28 @@ class Basis:
         widths = tuple(self.widths_hz[i] for i in rows) if self.widths_hz else ()
         return replace(self, fids=self.fids[rows], names=tuple(self.names[i] for i in rows), widths_hz=widths)
 
-    def resampled(self, dwelltime: float, n_points: int) -> np.ndarray:
-        """Return the basis FIDs on another time grid, complex ``(n_metabs, n_points)``.
+    def resampled(self, dwelltime: float, n_points: int, start: float = 0.0) -> np.ndarray:
+        """Return the basis FIDs on another time grid, complex ``(n_metabs, n_points)``, see
+        :func:`fsl_mrs_dl.core.resampling.resample`.
 
-        Band-limited interpolation: the spectrum is cut or padded with zeros to the new bandwidth, then the FID to the
-        new length.  The last requested point may lie behind the set's by half a dwell time, which is more than the
-        rounding of dwell times in headers.
+        The last requested point may lie behind the set's by half a dwell time, which is more than the rounding of dwell
+        times in headers.  Grids that drift apart by less than a hundredth of a dwell time are one.  ``start`` is the
+        time of the first point in seconds.
 
         Raises
         ------
         BasisError
             If the set is too short in time.
         """
-        have, need = (self.n_points - 1) * self.dwelltime, (n_points - 1) * dwelltime
+        have, need = (self.n_points - 1) * self.dwelltime, (n_points - 1) * dwelltime + start
         if need - have > 0.5 * max(self.dwelltime, dwelltime):
             raise BasisError(
                 f"{self.source}: covers {have * 1e3:.0f} ms, the data need {need * 1e3:.0f} ms",
                 remedy="simulate it with more points, or shorten the data",
             )
-        # As LCModel and FSL-MRS do: whole bins are added or taken away on both sides of the spectrum.
-        bins = (1 / dwelltime - self.bandwidth) / (self.bandwidth / self.n_points)
-        half = int(np.round(bins / 2))
-        spectrum = np.fft.fftshift(np.fft.fft(self.fids, axis=-1), axes=-1)
-        if half < 0:
-            spectrum = spectrum[:, -half:half]
-        elif half > 0:
-            spectrum = np.pad(spectrum, ((0, 0), (half, half)))
-        fids = np.fft.ifft(np.fft.ifftshift(spectrum, axes=-1), axis=-1) * (spectrum.shape[1] / self.n_points)
-        if fids.shape[1] < n_points:
-            fids = np.pad(fids, ((0, 0), (0, n_points - fids.shape[1])))
-        return fids[:, :n_points]
+        if not start and n_points <= self.n_points and n_points * abs(dwelltime / self.dwelltime - 1) < 0.01:
+            return self.fids[:, :n_points]
+        return resample(self.fids, self.dwelltime, dwelltime, n_points, start)
 
     def check_match(self, spec_freq_mhz: float, nucleus_name: str, data_name: str = "the data") -> None:
         """Check that the set is meant for data of that spectrometer frequency and nucleus.
@@ -249,6 +251,12 @@ class Basis:
                 f" {data_name} was acquired at {spec_freq_mhz:.1f} MHz ({spec_freq_mhz / gamma:.1f} T)",
                 remedy="use a basis set of that field strength",
             )
+
+    def sorted(self) -> Basis:
+        """Return the set with its metabolites sorted by name, as it is read from files."""
+        rows = sorted(range(self.n_metabs), key=self.names.__getitem__)
+        widths = tuple(self.widths_hz[i] for i in rows) if self.widths_hz else ()
+        return replace(self, fids=self.fids[rows], names=tuple(self.names[i] for i in rows), widths_hz=widths)
 
     def groups(self, spec: list[str | int] | str | int | None) -> list[int]:
         """Return a group index per metabolite, as FSL-MRS reads its option ``metab_groups``.
@@ -309,12 +317,24 @@ def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
     and takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never
     turned.
     """
+    stored, conjugated = _power_as_stored_and_conjugated(np.atleast_2d(fids), axes)
+    return bool(len(stored) and np.mean(stored < conjugated) >= 0.5)
+
+
+def runs_backwards(fids: np.ndarray, axes: Axes) -> bool:
+    """Tell whether FIDs ``(n, n_points)`` together have clearly more power on the wrong side of the carrier; for noisy
+    ones, and for water, which has as much on both sides."""
+    stored, conjugated = _power_as_stored_and_conjugated(fids, axes)
+    return bool(len(stored) and np.mean(conjugated**2) > _CLEARLY * np.mean(stored**2))
+
+
+def _power_as_stored_and_conjugated(fids: np.ndarray, axes: Axes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the size of detrended spectra in the nucleus' usual window, ``(...)`` each; empty where there is none."""
     if axes.usual_window is None:
-        return False
-    fids = np.atleast_2d(fids)
+        return np.zeros(0), np.zeros(0)
     first, last = axes.window(axes.usual_window)
     if last - first < 8:
-        return False
+        return np.zeros(0), np.zeros(0)
     x = np.linspace(-1, 1, last - first)
     trend = np.linalg.qr(np.vander(x, 5))[0]
 
@@ -322,4 +342,4 @@ def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
         real = units.fid_to_spec(signal).real[..., first:last]
         return np.linalg.norm(real - (real @ trend) @ trend.T, axis=-1)
 
-    return bool(np.mean(power(fids) < power(fids.conj())) >= 0.5)
+    return power(fids), power(fids.conj())

@@ -5,7 +5,11 @@ Arrays leave this module in the in-memory convention of :mod:`fsl_mrs_dl.core.un
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
+import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..core import units
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
 from ..core.fids import usable_fids
-from ..core.units import in_mhz
+from .header_keys import carrier_ppm, start_time_s, tidy_header
 from .output import whole_file
 
 __all__ = [
@@ -25,14 +30,23 @@ __all__ = [
     "load_header",
     "open_image",
     "from_image",
+    "as_stored",
+    "carrier_turn",
+    "from_echo",
+    "points_before_echo",
     "image_of",
     "save",
     "processing_record",
+    "with_record",
     "check_fids",
+    "conjugated",
     "without",
 ]
 
 PROGRAM = "FSL-MRS-DL"
+_EXTENSION = 44  # code of the standard's header extension
+_LONGEST_DWELLTIME_S = 0.1
+_NO_FIDS = (1, 1, 1, 2)
 _CONVERT = "convert the scanner's file with spec2nii"
 
 
@@ -56,6 +70,13 @@ class MrsData:
         Voxels to millimetres.
     path : path, optional
         File that the data were read from.
+    notes : tuple of str
+        Repairs made when they were read, in sentences.
+    moved_hz : float
+        Hz that spectra were moved up by when they were read, because the file's carrier is not at the nucleus' usual
+        chemical shift.
+    stored_points : int
+        Points of an FID in the file, where the FIDs were not read.
     """
 
     fids: np.ndarray
@@ -66,6 +87,9 @@ class MrsData:
     header: dict = field(default_factory=dict)
     affine: np.ndarray | None = None
     path: Path | None = None
+    notes: tuple[str, ...] = ()
+    moved_hz: float = 0.0
+    stored_points: int = 0
 
     @property
     def n_points(self) -> int:
@@ -76,6 +100,11 @@ class MrsData:
     def axes(self) -> Axes:
         """Axes of the FIDs."""
         return Axes(self.n_points, self.dwelltime, self.spec_freq_mhz, self.nucleus)
+
+    @property
+    def usual_ppm(self) -> float:
+        """Chemical shift in the middle of spectra."""
+        return units.nucleus(self.nucleus).ppm_reference
 
     @property
     def bandwidth(self) -> float:
@@ -134,11 +163,13 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
     if file is None:
         raise DataError(f"{path}: no such file", remedy="give the path of a NIfTI-MRS file (.nii or .nii.gz)")
     try:
-        # The image library reads the extension from the name of a link's target, and in small letters only.
-        target = file.resolve()
-        source = target if target.name.endswith((".nii", ".nii.gz")) else open_image(target)
-        image = NIFTI_MRS(source, validate_on_creation=False)
-        return convert(image, path=file, name=str(path))
+        source = open_image(file.resolve())
+        notes = _tidy(source, str(path))
+        # The library prints what it thinks of a header.
+        with contextlib.redirect_stdout(io.StringIO()):
+            image = NIFTI_MRS(source, validate_on_creation=False)
+        data = convert(image, path=file, name=str(path))
+        return replace(data, notes=(*notes, *data.notes))
     except NotNIFTI_MRS as exc:
         raise DataError(f"{path}: not a NIfTI-MRS file ({exc})", remedy="convert it with spec2nii") from exc
     except (ImageFileError, OSError, ValueError, KeyError, EOFError, AttributeError) as exc:
@@ -153,6 +184,8 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
 def open_image(path: Path):
     """Open a NIfTI file, whatever letters its ending is written in; its array is read on demand.
 
+    The image library itself reads the ending from the name of a link's target, and in small letters only.
+
     Raises
     ------
     nibabel.filebasedimages.ImageFileError, OSError
@@ -164,10 +197,40 @@ def open_image(path: Path):
     if path.name.endswith((".nii", ".nii.gz")):
         return nibabel.load(path)
     holders = {"header": FileHolder(str(path)), "image": FileHolder(str(path))}
+    # The library logs what it would repair in the header of a file that may be no image.
+    logger = nibabel.imageglobals.logger
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         return nibabel.Nifti2Image.from_file_map(holders)
     except (nibabel.spatialimages.HeaderDataError, nibabel.filebasedimages.ImageFileError, ValueError):
         return nibabel.Nifti1Image.from_file_map(holders)
+    finally:
+        logger.setLevel(level)
+
+
+def _tidy(image, name: str) -> tuple[str, ...]:
+    """Bring header extension and dwell time of an image into the standard's form, and return remarks."""
+    from nibabel.nifti1 import Nifti1Extension
+
+    extensions = [one for one in image.header.extensions if one.get_code() == _EXTENSION]
+    if not extensions:
+        return ()
+    content = extensions[0].get_content()
+    text = content.decode("utf-8-sig") if isinstance(content, bytes) else str(content).removeprefix("\ufeff")
+    header = json.loads(text.rstrip("\0 \n"))
+    if not isinstance(header, dict):
+        raise ValueError("its header extension is no JSON object")
+    header, notes = tidy_header(header, image.shape, name)
+    unit = {"msec": 1e-3, "usec": 1e-6}.get(image.header.get_xyzt_units()[1], 1.0)
+    stored = float(image.header["pixdim"][4]) * unit
+    dwelltime, more = _dwelltime(stored, header.get("SpectralWidth"), name)
+    if dwelltime != stored:
+        image.header["pixdim"][4] = dwelltime / unit
+    if "SpectralWidth" in header:
+        header["SpectralWidth"] = 1 / dwelltime
+    image.header.extensions[:] = [Nifti1Extension(_EXTENSION, json.dumps(header).encode())]
+    return (*notes, *more)
 
 
 def from_image(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
@@ -184,25 +247,104 @@ def from_image(image, *, path: Path | None = None, name: str | None = None) -> M
             f"{name or 'the data'}: holds real numbers ({stored.dtype})",
             remedy="complex FIDs are needed: convert the raw data again",
         )
-    return replace(_without_fids(image, path=path, name=name), fids=stored.conj().reshape(image.shape))
+    data = _without_fids(image, path=path, name=name)
+    fids = stored.conj().reshape(image.shape)
+    return replace(data, fids=_moved(fids, data.moved_hz, data.dwelltime))
+
+
+def conjugated(data: MrsData) -> MrsData:
+    """Return data whose frequency axis runs the other way."""
+    return replace(data, fids=data.fids.conj())
+
+
+def as_stored(data: MrsData) -> np.ndarray:
+    """Return FIDs about the carrier of the file that they were read from, for an image that keeps its header."""
+    return _moved(data.fids, -data.moved_hz, data.dwelltime)
+
+
+def _moved(fids: np.ndarray, hz: float, dwelltime: float) -> np.ndarray:
+    """Return FIDs whose fourth axis is time with their lines moved up."""
+    if not hz:
+        return fids
+    turn = carrier_turn(hz, np.arange(fids.shape[3]) * dwelltime)
+    return (fids * turn.reshape(-1, *[1] * (fids.ndim - 4))).astype(fids.dtype)
+
+
+def carrier_turn(hz: float, time: np.ndarray) -> np.ndarray:
+    """Return the factor that moves lines of an FID up by ``hz``, at times in seconds."""
+    return np.exp(2j * np.pi * hz * time)
 
 
 def _without_fids(image, *, path: Path | None = None, name: str | None = None) -> MrsData:
     """Convert everything of a ``NIFTI_MRS`` object but its FIDs, which are zero."""
-    frequencies = [in_mhz(float(frequency)) for frequency in image.spectrometer_frequency]
-    header = image.hdr_ext.to_dict()
-    if "SpectrometerFrequency" in header and header["SpectrometerFrequency"] != frequencies:
-        header["SpectrometerFrequency"] = frequencies
+    header, notes = tidy_header(image.hdr_ext.to_dict(), tuple(image.shape), name or "the data")
+    frequency, kind = header["SpectrometerFrequency"][0], header["ResonantNucleus"][0]
+    dwelltime, more = _dwelltime(float(image.dwelltime), header.get("SpectralWidth"), name or "the data")
+    if "SpectralWidth" in header:
+        header["SpectralWidth"] = 1 / dwelltime
+    usual, centre = units.nucleus(kind).ppm_reference, carrier_ppm(header)
+    moved_hz = (centre - usual) * frequency
+    if moved_hz:
+        more += (
+            f"the middle of its spectra is at {centre:g} ppm (SpecFreqChemShift + RxOffset); they were moved to have"
+            f" {usual:g} ppm there",
+        )
+        header = {key: value for key, value in header.items() if key not in ("SpecFreqChemShift", "RxOffset")}
     return MrsData(
-        fids=np.zeros((1, 1, 1, 2), np.complex64),
-        dwelltime=float(image.dwelltime),
-        spec_freq_mhz=frequencies[0],
-        nucleus=str(image.nucleus[0]),
-        dim_tags=tuple(tag for tag in image.dim_tags if tag is not None)[: max(0, len(image.shape) - 4)],
+        fids=np.zeros(_NO_FIDS, np.complex64),
+        dwelltime=dwelltime,
+        spec_freq_mhz=frequency,
+        nucleus=kind,
+        dim_tags=tuple(header.get(f"dim_{number}", "") for number in range(5, len(image.shape) + 1)),
         header=header,
         affine=np.asarray(image.voxToWorldMat),
         path=path or (Path(name) if name else None),
+        notes=(*notes, *more),
+        moved_hz=moved_hz,
+        stored_points=int(image.shape[3]),
     )
+
+
+def _dwelltime(dwelltime: float, bandwidth: float | None, name: str) -> tuple[float, tuple[str, ...]]:
+    """Return the dwell time of a file in seconds, that of ``SpectralWidth`` where the other is none, and remarks.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    possible = 0 < dwelltime < _LONGEST_DWELLTIME_S
+    if possible and (not bandwidth or abs(dwelltime * bandwidth - 1) < 1e-3):
+        return dwelltime, ()
+    if possible:
+        return dwelltime, (
+            f"SpectralWidth {bandwidth:g} Hz contradicts the dwell time, which gives {1 / dwelltime:g} Hz and is used",
+        )
+    if not bandwidth or not 0 < 1 / bandwidth < _LONGEST_DWELLTIME_S:
+        raise DataError(
+            f"{name}: has a dwell time of {dwelltime:g} s (pixdim 4)",
+            remedy="write the right one into its header, or convert the scanner's file again",
+        )
+    return 1 / bandwidth, (f"its dwell time of {dwelltime:g} s is none; that of SpectralWidth is used",)
+
+
+def from_echo(data: MrsData) -> MrsData:
+    """Return data without the points that were acquired before the echo, by ``AcquisitionStartTime``; without FIDs
+    where those of a volume are read by :mod:`fsl_mrs_dl.io.volume`."""
+    n = points_before_echo(data)
+    if not n:
+        return data
+    start = start_time_s(data.header) + n * data.dwelltime
+    # A hundredth of a dwell time is rounding.
+    header = {**data.header, "AcquisitionStartTime": start if start > 0.01 * data.dwelltime else 0.0}
+    note = f"the first {n} points were acquired before the echo (AcquisitionStartTime) and were left out"
+    fids = data.fids if data.fids.shape == _NO_FIDS else data.fids[:, :, :, n:]
+    return replace(data, fids=fids, header=header, notes=(*data.notes, note))
+
+
+def points_before_echo(data: MrsData) -> int:
+    """Return the number of points that were acquired before the echo, by ``AcquisitionStartTime``."""
+    return max(0, int(np.ceil(-start_time_s(data.header) / data.dwelltime - 0.01)))
 
 
 def processing_record(method: str, details: str) -> dict[str, str]:
@@ -214,6 +356,12 @@ def processing_record(method: str, details: str) -> dict[str, str]:
         "Method": method,
         "Details": details,
     }
+
+
+def with_record(data: MrsData, method: str, details: str) -> MrsData:
+    """Return data with a step of this package in their header's ``ProcessingApplied``."""
+    steps = [*data.header.get("ProcessingApplied", []), processing_record(method, details)]
+    return replace(data, header={**_header_of(data), "ProcessingApplied": steps})
 
 
 def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
@@ -338,10 +486,7 @@ def save(
     path = Path(path)
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         path = path.with_name(path.name + ".nii.gz")
-    image = image_of(data)
-    if method:
-        record = processing_record(method, details)
-        image.add_hdr_field("ProcessingApplied", list(data.header.get("ProcessingApplied", [])) + [record])
+    image = image_of(with_record(data, method, details) if method else data)
     for key, (value, doc) in (extra or {}).items():
         image.add_hdr_field(key, value, doc=doc)
     try:
@@ -358,11 +503,14 @@ def image_of(data: MrsData):
     from nifti_mrs.create_nmrs import gen_nifti_mrs_hdr_ext
     from nifti_mrs.hdr_ext import Hdr_Ext
 
-    if data.header:
-        header = Hdr_Ext.from_header_ext(dict(data.header))
-    else:
-        header = Hdr_Ext(data.spec_freq_mhz, data.nucleus, dimensions=data.fids.ndim)
-        for index, tag in enumerate(data.dim_tags):
-            header.set_dim_info(index, tag)
+    header = Hdr_Ext.from_header_ext(_header_of(data))
     fids = data.fids.astype(np.complex64 if data.fids.dtype.itemsize <= 8 else np.complex128, copy=False)
     return gen_nifti_mrs_hdr_ext(fids, data.dwelltime, header, affine=data.affine)
+
+
+def _header_of(data: MrsData) -> dict:
+    """Return the header extension of data, the required keys at least."""
+    if data.header:
+        return dict(data.header)
+    tags = {f"dim_{number}": tag for number, tag in enumerate(data.dim_tags, start=5)}
+    return {"SpectrometerFrequency": [data.spec_freq_mhz], "ResonantNucleus": [data.nucleus], **tags}

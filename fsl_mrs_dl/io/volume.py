@@ -83,7 +83,11 @@ class Volume:
             part = np.array(flat[:, place])
         part = apply_read_scaling(part, self.slope, self.intercept)
         wide = np.complex64 if part.dtype.itemsize <= 8 else np.complex128
-        return np.ascontiguousarray(part.T.astype(wide, copy=False).conj())
+        fids = np.ascontiguousarray(part.T.astype(wide, copy=False).conj())
+        if self.about.moved_hz:
+            time = np.arange(self.n_points) * self.about.dwelltime
+            fids = (fids * nifti.carrier_turn(self.about.moved_hz, time)).astype(wide)
+        return fids
 
 
 def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:
@@ -114,6 +118,9 @@ def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:
                 else "average or select it first (fsl_mrs_proc)"
             )
             raise DataError(f"{path}: {tag} has {size} elements, one spectrum per voxel is needed: {remedy}.")
+    # A point of all voxels comes before the next, so that the first points are left out by beginning behind them.
+    n_early, n_voxels, n_stored = nifti.points_before_echo(about), int(np.prod(shape[:3])), int(np.prod(shape))
+    shape = (*shape[:3], shape[3] - n_early)
     if shape[3] < 16:
         raise DataError(f"{path}: FIDs have {shape[3]} points", remedy="at least 16 are needed")
     if file.name.lower().endswith(".gz"):
@@ -121,12 +128,14 @@ def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:
         if not target.is_file():
             _unpack(file, target, path)
         file = target
-    expected = proxy.offset + int(np.prod(shape)) * proxy.dtype.itemsize
+    expected = proxy.offset + n_stored * proxy.dtype.itemsize
     if file.stat().st_size < expected:
         raise DataError(
             f"{path}: is cut short ({file.stat().st_size} bytes, {expected} are needed)", remedy="copy it again"
         )
-    return Volume(about, shape[:4], file, int(proxy.offset), proxy.dtype.str, float(proxy.slope), float(proxy.inter))
+    offset = int(proxy.offset) + n_early * n_voxels * proxy.dtype.itemsize
+    scaling = float(proxy.slope), float(proxy.inter)
+    return Volume(nifti.from_echo(about), shape, file, offset, proxy.dtype.str, *scaling)
 
 
 def _unpack(file: Path, target: Path, path) -> None:

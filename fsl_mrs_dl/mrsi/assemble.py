@@ -156,11 +156,11 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
     """
     failed = values["failed"]
     good = (failed == 0) & (values["ood-score"] <= layout.OOD_LIMIT) & (values["usable"] > 0)
-    which = "clean ones"
+    n_fitted, which = int((failed < 2).sum()), f"; medians of {int(good.sum())} clean ones:"
     if not good.any():
-        good, which = failed == 0, "them"
-    n_fitted = int((failed < 2).sum())
-    lines = [f"{n_fitted} of {len(failed)} voxels fitted; medians of {int(good.sum())} {which}:"]
+        good = failed == 0
+        which = f", none of them clean; medians of the {int(good.sum())} that converged:"
+    lines = [f"{n_fitted} of {len(failed)} voxels fitted{which}"]
     lines += _medians(values, good, "/" + "+".join(job.options.internal_ref))
     for value in (1, 2, 3):
         if (failed == value).any():

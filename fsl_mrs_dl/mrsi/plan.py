@@ -19,7 +19,8 @@ from ..core.axes import Axes
 from ..core.errors import DataError, OptionError, OutputError
 from ..core.fids import usable_fids
 from ..core.noise import quiet_points
-from ..fitting.data import check_dwelltime, check_water, with_header
+from ..fitting.data import check_dwelltime, check_water
+from ..fitting.header_facts import with_header
 from ..fitting.in_vivo.fit import STUDY_SPECTRA
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.in_vivo.quantify import fit_with_prepared, prepare_in_vivo
@@ -203,11 +204,12 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
                 f"{output}: the unfinished run was made with another {name} ({was}, now {now})",
                 remedy="`overwrite` begins anew",
             )
+    volume = open_volume(request.data, scratch)
     return Job(
-        volume=open_volume(request.data, scratch),
+        volume=volume,
         water=None if request.water is None else open_volume(request.water, scratch, "water"),
         basis=request.basis,
-        options=request.options,
+        options=with_header(request.options, volume.about, request.basis.echo_time_s),
         volume_options=request.volume_options,
         scratch=scratch,
         signature=request.signature,
@@ -218,8 +220,9 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
 
 def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple[Job, FitResults]:
     """Return the job of a new run, and fits of its pilot voxels."""
-    data, options = request.data, request.options
+    data = request.data
     volume = open_volume(data, scratch)
+    options = with_header(request.options, volume.about, request.basis.echo_time_s)
     axes = volume.about.axes.with_points(volume.n_points)
     request.basis.check_match(axes.spec_freq_mhz, axes.nucleus, str(data))
     inside = np.ones(volume.grid, bool) if request.mask is None else load_mask(request.mask, volume)
@@ -292,10 +295,9 @@ def _settled_model(job: Job) -> PreparedModel:
     """Return the in-vivo model with the use of water, the window and the priors of the pilot voxels; no chunk decides
     them again."""
     fids = job.scaled_fids(job.volume.fids(job.pilot))
-    options = with_header(job.options, job.volume.about)
     # With one thread: a run on another machine is to have the same.
     with parallel_module.one_thread():
-        return prepare_in_vivo(fids, job.basis, job.axes, options, water=job.water_fids(job.pilot))
+        return prepare_in_vivo(fids, job.basis, job.axes, job.options, water=job.water_fids(job.pilot))
 
 
 def _pilot_size(options: FitOptions) -> int:

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,14 @@ _UNKNOWN_CONCENTRATION = 0.5  # mmol/kg, of a metabolite that the table of typic
 def priors_table() -> dict:
     """Return the data file of priors as a dictionary."""
     return json.loads(resources.files("fsl_mrs_dl").joinpath("data/in_vivo.json").read_text(encoding="utf-8"))
+
+
+class _Times(NamedTuple):
+    """Echo, repetition and start of the measurement, in seconds."""
+
+    te_s: float
+    tr_s: float
+    start_s: float
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ def build_components(
     te_s: float,
     tr_s: float,
     mm: str = "brain",
+    start_s: float = 0.0,
 ) -> Components:
     """Put metabolites, lipids and macromolecules together.
 
@@ -103,6 +113,8 @@ def build_components(
         Echo and repetition time in seconds, which macromolecules and lipids are weighted for.
     mm : str
         One of :data:`MACROMOLECULE_PRESETS`.
+    start_s : float
+        Time of the first point after the echo, in seconds.
 
     Raises
     ------
@@ -117,14 +129,15 @@ def build_components(
     pattern = np.array([is_macromolecule(name) for name in names])
     if pattern.all():
         raise OptionError("the basis set has no metabolites", option="keep", remedy="name some")
+    times = _Times(te_s, tr_s, start_s)
     proton = np.abs(fids[~pattern][:, 0]).mean() / table["protons"]
     groups = [_metabolites(fids[~pattern], [n for n, own in zip(names, pattern) if not own], axes.nucleus)]
     if axes.nucleus == "1H" and mm != "none":
-        groups.append(_lipids(axes, mm, te_s, tr_s, proton))
+        groups.append(_lipids(axes, mm, times, proton))
     if pattern.any():
         groups.append(_measured_pattern(fids[pattern], [n for n, own in zip(names, pattern) if own], axes, proton))
     elif axes.nucleus == "1H" and mm != "none":
-        groups.append(_macromolecules(axes, mm, te_s, tr_s, proton))
+        groups.append(_macromolecules(axes, mm, times, proton))
     sizes = [len(group.names) for group in groups]
     return Components(
         names=tuple(name for group in groups for name in group.names),
@@ -151,10 +164,10 @@ def _metabolites(fids: np.ndarray, names: list[str], nucleus: str) -> _Group:
     return _Group("metabolite", names, fids, expected, log_sd, shift, width, np.zeros(n))
 
 
-def _lipids(axes: Axes, preset: str, te_s: float, tr_s: float, proton: float) -> _Group:
+def _lipids(axes: Axes, preset: str, times: _Times, proton: float) -> _Group:
     table = priors_table()
     entries = table["lipids"][preset]
-    fids, _ = _gaussian_lines(entries, axes, te_s, tr_s)
+    fids, _ = _gaussian_lines(entries, axes, times)
     return _Group(
         "lipid",
         [entry["name"] for entry in entries],
@@ -167,10 +180,10 @@ def _lipids(axes: Axes, preset: str, te_s: float, tr_s: float, proton: float) ->
     )
 
 
-def _macromolecules(axes: Axes, preset: str, te_s: float, tr_s: float, proton: float) -> _Group:
+def _macromolecules(axes: Axes, preset: str, times: _Times, proton: float) -> _Group:
     table = priors_table()
     about = table["macromolecules"]
-    fids, variances = _gaussian_lines(about["lines"], axes, te_s, tr_s, damped=False)
+    fids, variances = _gaussian_lines(about["lines"], axes, times, damped=False)
     log_sd = np.array([entry.get("log_sd", about["log_sd"]) for entry in about["lines"]])
     names = [entry["name"] for entry in about["lines"]]
     factor = 2.0 if preset == "tumour" else 1.0
@@ -193,7 +206,7 @@ def _measured_pattern(fids: np.ndarray, names: list[str], axes: Axes, proton: fl
 
 
 def _gaussian_lines(
-    entries: list[dict], axes: Axes, te_s: float, tr_s: float, damped: bool = True
+    entries: list[dict], axes: Axes, times: _Times, damped: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return signals of entries, each one or several Gaussian lines, complex ``(n, n_points)``, and their Gaussian
     damping ``(n,)``.
@@ -201,11 +214,11 @@ def _gaussian_lines(
     Areas are those at the table's echo time and a long repetition time.  Where ``damped`` is false the damping is left
     to the model.
     """
-    time = np.arange(axes.n_points) * axes.dwelltime
+    time = times.start_s + np.arange(axes.n_points) * axes.dwelltime
     at_te_s = priors_table()["macromolecules"]["at_te_s"]
     fids, variances = np.zeros((len(entries), axes.n_points), complex), np.zeros(len(entries))
     for row, entry in enumerate(entries):
-        weight = np.exp(-(te_s - at_te_s) / entry["t2_s"]) * (1 - np.exp(-tr_s / entry["t1_s"]))
+        weight = np.exp(-(times.te_s - at_te_s) / entry["t2_s"]) * (1 - np.exp(-times.tr_s / entry["t1_s"]))
         for line in entry["lines"]:
             variance = (np.pi * line["fwhm_ppm"] * axes.spec_freq_mhz) ** 2 / (4 * np.log(2))
             turns = np.exp(2j * np.pi * axes.ppm_to_hz(line["ppm"]) * time)

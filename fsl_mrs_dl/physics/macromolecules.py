@@ -30,7 +30,7 @@ _PROTONS = 5.0  # of a metabolite, roughly
 
 
 def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
-    """Append macromolecules to a basis set.
+    """Append macromolecules to a basis set; ``notes`` says if it holds others already.
 
     Parameters
     ----------
@@ -72,8 +72,19 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
             value=what,
             remedy=f"leave one out with `ignore` {there[0]}, or `mm`",
         )
-    widths = tuple(basis.widths_hz or (None,) * basis.n_metabs) + (None,) * len(names)
-    return replace(basis, fids=np.concatenate([basis.fids, fids]), names=(*basis.names, *names), widths_hz=widths)
+    own = [name for name in basis.names if is_macromolecule(name) and not name.lower().startswith("lip")]
+    twice = [
+        f"holds macromolecules already ({', '.join(own)}), which `mm` {what} adds again; leave out one of the two, `mm`"
+        f" or, with `ignore`, {name}"
+        for name in own[:1]
+    ]
+    return replace(
+        basis,
+        fids=np.concatenate([basis.fids, fids]),
+        names=(*basis.names, *names),
+        widths_hz=tuple(basis.widths_hz or (None,) * basis.n_metabs) + (None,) * len(names),
+        notes=(*basis.notes, *twice),
+    )
 
 
 def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -256,6 +256,16 @@ class SignalModel(nn.Module):
         plain.shape = MODELS[plain.name]
         return plain
 
+    def with_one_group(self) -> SignalModel:
+        """The same model with one shift and width for all metabolites, sharing this one's basis."""
+        import copy
+
+        plain = copy.copy(self.with_shared_shifts())
+        plain._buffers = dict(self._buffers)
+        plain.groups, plain.n_groups = [0] * self.n_metabs, 1
+        plain.group_index = torch.zeros_like(self.group_index)
+        return plain
+
     # -- spectra ---------------------------------------------------------------------------------------------------
 
     def decay(self, theta: torch.Tensor, per_metabolite: bool, time: torch.Tensor | None = None) -> torch.Tensor:

@@ -10,8 +10,19 @@ import torch
 from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
+from ..core.fids import usable_fids
 from ..core.transients import apply_shift_phase, combination
-from ..io.nifti import MrsData, check_fids, from_image, image_of, processing_record, without
+from ..io.basis import runs_backwards
+from ..io.nifti import (
+    MrsData,
+    as_stored,
+    check_fids,
+    conjugated,
+    from_image,
+    image_of,
+    processing_record,
+    without,
+)
 from ..registration.alignment import Alignment, align_transients
 from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
 from .averaging import averaging_weights, weighted_mean
@@ -28,6 +39,7 @@ from .spikes import flag_spikes, without_spikes
 __all__ = ["AlignedData", "align_data", "align_image"]
 
 _DEFAULTS = AlignOptions()
+_JUDGED = 256  # FIDs that the direction of the frequency axis is judged by
 
 
 @dataclass
@@ -62,6 +74,8 @@ class AlignedData:
         the set.
     on_water : bool
         Whether the window was put on the water because that is not suppressed.
+    backwards : bool
+        Whether the frequency axis ran backwards: the conjugate was aligned, and ``data`` are conjugated as they were.
     conditions : Conditions, optional
         Conditions found along the dimension of transients, which were not declared.
     """
@@ -79,6 +93,7 @@ class AlignedData:
     coherence: list[Coherence] = field(default_factory=list)
     left_out: dict[int, tuple[ForeignRegion, ...]] = field(default_factory=dict)
     on_water: bool = False
+    backwards: bool = False
     conditions: Conditions | None = None
 
     @property
@@ -247,6 +262,9 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     target = None if reference is None else _reference_fids(reference, data, fids.shape[1])
     of_water = all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
     on_water = options.ppmlim is None and of_water
+    if options.ppmlim is None and not on_water and _runs_backwards(fids, axes):
+        turned = align_data(conjugated(data), options, reference=None if reference is None else conjugated(reference))
+        return replace(turned, data=conjugated(turned.data), backwards=True)
     if options.ppmlim is None:
         options = replace(options, ppmlim=WATER_WINDOW if on_water else units.nucleus(data.nucleus).ppmlim)
     compared = {"ppmlim": options.ppmlim, "device": device}
@@ -291,6 +309,13 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     )
     out = _without_outliers(out) if options.reject_outliers else out
     return _averaged(out, layout) if options.average else out
+
+
+def _runs_backwards(fids, axes) -> bool:
+    """Tell whether the frequency axis of FIDs runs backwards, from some hundred of them."""
+    rows = fids.reshape(-1, fids.shape[-1])
+    rows = rows[usable_fids(rows)]
+    return runs_backwards(rows[:: max(1, len(rows) // _JUDGED)], axes)
 
 
 def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tuple[Alignment, str]:
@@ -533,8 +558,8 @@ def align_image(
         from nifti_mrs.tools import split
 
         out, _ = split(out, options.dim, list(aligned.rejected))
-    # The object conjugates on the way in as on the way out.
-    out[:] = aligned.data.fids.reshape(out.image.shape)
+    # The object conjugates on the way in as on the way out.  A header of ours has the usual carrier.
+    out[:] = (aligned.data.fids if reshaped else as_stored(aligned.data)).reshape(out.image.shape)
     target_name = None if reference is None else name(reference) or "a reference"
     record = processing_record("Frequency and phase correction", aligned.details(command, target_name))
     steps = out.hdr_ext["ProcessingApplied"] if "ProcessingApplied" in out.hdr_ext else []

@@ -19,7 +19,7 @@ from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
 from ..core.noise import noise_outside
-from ..io.nifti import MrsData, check_fids, from_image, processing_record
+from ..io.nifti import MrsData, as_stored, check_fids, from_image, processing_record
 from ..networks import denoiser, model_cards
 
 __all__ = [
@@ -262,7 +262,7 @@ def denoise_image(image, model: str | Path, *, device="auto", command: str = "de
     denoised = denoise_data(from_image(image, name=name), model, device)
     out = image.copy()
     # The object conjugates on the way in as on the way out.
-    out[:] = denoised.data.fids.reshape(out.image.shape)
+    out[:] = as_stored(denoised.data).reshape(out.image.shape)
     steps = out.hdr_ext["ProcessingApplied"] if "ProcessingApplied" in out.hdr_ext else []
     out.add_hdr_field("ProcessingApplied", [*steps, processing_record(METHOD, denoised.details(command))])
     for key, (value, doc) in denoised.header_field().items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 BLACK, RED, BLUE, GREY, GREEN, AMBER = "#222222", "#D55E00", "#0072B2", "#888888", "#009E73", "#E69F00"
+
+_TITLE_WIDTH = 115  # characters of a line
 
 _OF_VERDICT = {GOOD: GREEN, DOUBTFUL: AMBER, UNUSABLE: RED}
 
@@ -63,7 +66,9 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
     FigureCanvasAgg(figure)
     spectrum, bars = figure.subplots(2, 1, height_ratios=(2.6, 1))
     note = _draw_spectrum(spectrum, results)
-    spectrum.set_title(title or _quality_text(results, note), fontsize=9, loc="left")
+    lines = (title or _quality_text(results, note)).split("\n")
+    text = "\n".join(textwrap.fill(line, _TITLE_WIDTH) for line in lines)
+    figure.suptitle(text, fontsize=9, x=0.07, ha="left")
     _draw_concentrations(bars, results)
     for panel in (spectrum, bars):
         panel.spines[["top", "right"]].set_visible(False)
@@ -88,42 +93,52 @@ def _sd_words(results: FitResults) -> tuple[str, str]:
 
 
 def _draw_spectrum(panel, results: FitResults) -> str:
-    """Draw data, model, baseline and residual of the spectrum, or of the average; returns a note on the average."""
+    """Draw data, model, baseline and residual of the spectrum, or of the average, and macromolecules below them.
+
+    Returns a note on the average.
+    """
     fit, model = results.fit, results.fit.model
     rows = np.flatnonzero(fit.fitted)
     first, last = model.window
     x = model.axes.ppm()[first:last]
-    data = units.fid_to_spec(fit.fids[rows]).mean(0)[first:last]
-    full, baseline = (fit.spectra(what, rows).mean(0)[first:last] for what in ("full", "baseline"))
-    residual = (data - full).real
-    top = max(data.real.max(), full.real.max())
-    height = top - min(data.real.min(), full.real.min(), 0)
-    panel.plot(x, data.real, color=BLACK, lw=0.9, label="data")
-    panel.plot(x, full.real, color=RED, lw=1.2, alpha=0.9, label="model")
-    panel.plot(x, baseline.real, color=BLUE, lw=1.2, label="baseline")
+
+    def mean_of(spectra: np.ndarray) -> np.ndarray:
+        return spectra.mean(0).real[first:last]
+
+    data = mean_of(units.fid_to_spec(fit.fids[rows]))
+    full, baseline = (mean_of(fit.spectra(what, rows)) for what in ("full", "baseline"))
+    residual = data - full
+    top, bottom = max(data.max(), full.max()), min(data.min(), full.min(), baseline.min())
+    gap = 0.06 * (top - bottom)
+    panel.plot(x, data, color=BLACK, lw=0.9, label="data")
+    panel.plot(x, full, color=RED, lw=1.2, alpha=0.9, label="model")
+    panel.plot(x, baseline, color=BLUE, lw=1.2, label="baseline")
     broad = [name for name in fit.names if is_macromolecule(name)]
     if broad:
-        mm = fit.spectra("+".join(broad), rows).mean(0)[first:last]
-        panel.plot(x, (baseline + mm).real, color=GREEN, lw=0.9, label="with macromolecules")
-    above = top + 0.08 * height - min(0, residual.min())
+        # Beside the data, because a sum of broad lines would cross them.
+        mm = mean_of(fit.spectra("+".join(broad), rows))
+        below = bottom - gap - mm.max()
+        panel.axhline(below, color=GREY, lw=0.5)
+        panel.plot(x, mm + below, color=GREEN, lw=1.0, label="macromolecules")
+    above = top + gap - min(0, residual.min())
     panel.axhline(above, color=GREY, lw=0.5)
     panel.plot(x, residual + above, color=GREY, lw=0.8, label="residual")
     panel.set_xlim(x.max(), x.min())
     panel.set_yticks([])
     panel.set_xlabel("chemical shift (ppm)")
-    panel.legend(loc="upper left", frameon=False, ncols=5, fontsize=9)
+    panel.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False, ncols=5, fontsize=9)
     return "" if len(fit.params) == 1 else f"average of {len(rows)} fits"
 
 
 def _quality_text(results: FitResults, note: str) -> str:
-    """Return model, noise and convergence in a line."""
+    """Return the model in a line, and noise, convergence and verdict in another."""
     fit = results.fit
     notes = [note] if note else []
     notes += [f"noise SD {np.nanmedian(fit.noise_sd):.3g}", f"residual / noise {np.nanmedian(fit.misfit):.2f}"]
     failed = (~fit.converged[fit.fitted]).sum()
     notes += [f"{failed} not converged"] if failed else []
     notes.append(f"verdict: {verdict_colour(results.verdict[fit.fitted])[1]}")
-    return f"{fit.model.name} model, baseline {fit.model.baseline}; " + ", ".join(notes)
+    return f"{fit.model.name} model, baseline {fit.model.baseline}\n" + ", ".join(notes)
 
 
 def _draw_concentrations(panel, results: FitResults) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +12,14 @@ import numpy as np
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.in_vivo.spread import fitted_sd
 from ..io import nifti
+from ..io.basis import Basis
 from . import in_vivo_model_file, model_file, tables
 from .fit_results import FitResults
 
-__all__ = ["model_data", "write_fit", "write_maps"]
+__all__ = ["model_data", "write_fit", "write_inputs", "write_maps"]
+
+# Larger data are linked, not copied.
+_LARGEST_COPY = 64 * 2**20
 
 
 def write_fit(
@@ -48,6 +54,33 @@ def write_fit(
         _write_model(folder, results, grid)
     if max(grid) > 1:
         write_maps(folder / "maps", results)
+
+
+def write_inputs(folder: Path, final: Path, source: Path, data: nifti.MrsData | None, basis: Basis) -> None:
+    """Write the basis set as it was fitted, and the data, for programs that read results.
+
+    Data are copied, so that the folder may be moved; a large file is linked instead, relative to the folder.
+
+    Parameters
+    ----------
+    folder, final : path
+        Where the folder is written, and where it will be.
+    source : path
+        File of the data.
+    data : MrsData, optional
+        Data that were fitted where the file holds others: averaged, or repaired when they were read.
+    basis : Basis
+    """
+    basis.save(folder / "basis", info="The basis set of a fit.")
+    source = source.resolve()
+    if data is not None:
+        nifti.save(folder / "data.nii.gz", data)
+        return
+    target = folder / ("data.nii.gz" if source.name.lower().endswith(".gz") else "data.nii")
+    if source.stat().st_size <= _LARGEST_COPY:
+        shutil.copyfile(source, target)
+    else:
+        target.symlink_to(os.path.relpath(source, final.resolve()))
 
 
 def model_data(results: FitResults, what: str = "full") -> nifti.MrsData:

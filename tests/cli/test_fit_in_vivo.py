@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,20 @@ def test_from_python(files, sim_basis):
     assert found.model.name == "in-vivo" and found.water is not None
     with pytest.raises(OptionError, match="in-vivo only"):
         quantify(svs.fids[0, 0, 0], sim_basis, water=water.fids[0, 0, 0], **about)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_unit_of_macromolecules_is_named(files, sim_basis, tmp_path, capsys, own):
+    basis = files / "basis"
+    if own:
+        basis = tmp_path / "own"
+        pattern = np.exp((2j * np.pi * sim_basis.axes.ppm_to_hz(1.4) - 80) * sim_basis.axes.time())
+        fids = np.concatenate([sim_basis.fids, pattern[None]])
+        replace(sim_basis, fids=fids, names=(*sim_basis.names, "Mac"), widths_hz=()).save(basis, info="simulated")
+    words = ["--data", str(files / "svs.nii.gz"), "--basis", str(basis), "--output", str(tmp_path / "out")]
+    assert main(["fit", *words]) == 0
+    unit = "MM: own macromolecules, 1 is ten times" if own else "MM: the sum of all macromolecules, about 1 per total"
+    assert unit in capsys.readouterr().out
 
 
 def test_initial_values_of_a_network_are_taken_on_request(files, tmp_path, capsys):

@@ -58,6 +58,8 @@ def test_a_spectrum_without_artefacts_has_none():
         (made(line(1.3, 20, 8.0), in_vivo=False), "lipid", "spectral_model"),
         (made(late(3.6, 0.15, 0.03, 0.6)), "spurious echo", "ppmlim"),
         (made(line_phase=0.2), "eddy currents", "h2o"),
+        (made(own_shift_ppm={"Tau": -0.7, "NAA": 0.01}), "line out of its place", "free_shift"),
+        (made(own_width_ppm={"MM14": 1.2}, groups_free=True), "line out of its place", "metab_groups"),
         (made(line(0.92, 25, 1.0), has_macromolecules=False, in_vivo=False), "missing macromolecules", "`mm`"),
         (made(own_shift_sd={"Glu": 0.5, "Ins": -6.0}), "basis set unlike the data", "basis"),
         (made(phi1_deg_per_ppm=-40.0), "first-order phase", "truncate"),
@@ -116,6 +118,26 @@ def test_python_warns_of_mirrored_data(basis):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fsl_mrs_dl.quantify(fids, basis, **options)
+
+
+def test_python_reverses_mirrored_data_as_the_command_does(simulate, sim_basis, tmp_path):
+    fids = simulate(3, snr=50, seed=2).fids
+    options = {"dwelltime": 5e-4, "spec_freq_mhz": 123.2, "device": "cpu", "init": "classical"}
+    expected = fsl_mrs_dl.quantify(fids, sim_basis, **options)
+    with pytest.warns(UserWarning, match="was reversed.*conjugate=False"):
+        reversed_fit = fsl_mrs_dl.quantify(fids.conj(), sim_basis, **options)
+    np.testing.assert_array_equal(reversed_fit.params, expected.params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen = fsl_mrs_dl.quantify(fids.conj(), sim_basis, conjugate=True, **options)
+    np.testing.assert_array_equal(chosen.params, expected.params)
+    with pytest.warns(UserWarning, match="Mirrored data"):
+        as_it_is = fsl_mrs_dl.quantify(fids.conj(), sim_basis, conjugate=False, **options)
+    assert (as_it_is.conc != expected.conc).any()
+    data = nifti.MrsData(fids.conj()[:, None, None], 5e-4, 123.2, "1H")
+    of_file = fit_data(data, sim_basis, FitOptions(device="cpu", init="classical"))
+    assert of_file.conjugated
+    np.testing.assert_array_equal(of_file.fit.params, expected.params)
 
 
 def test_artefact_sets_of_the_challenge(testdata):

@@ -336,12 +336,12 @@ def test_wide_and_far_spectra_are_fitted_too():
     blocks = model.split_theta(theta)
     wide = model.join_theta(**blocks | {"gamma": torch.full_like(blocks["gamma"], 1.5 * small.most_gamma)})
     spec = model.join_metabolites(wide, conc)
-    got = optimise._solve_fast(spec, model, theta, 60)
+    got = optimise.solve_fast(spec, model, theta, 60)
     assert (got.cost / spec.abs().square().sum(-1)).max() < 1e-12
     far = model.join_theta(**blocks | {"eps": torch.full_like(blocks["eps"], 1.2 * small.most_shift)})
     spec = model.join_metabolites(far, conc)
     near = model.join_theta(**model.split_theta(far) | {"phi0": model.split_theta(far)["phi0"] + 0.3})
-    got = optimise._solve_fast(spec, model, near, 60)
+    got = optimise.solve_fast(spec, model, near, 60)
     assert (got.cost / spec.abs().square().sum(-1)).max() < 1e-12
 
 
@@ -398,10 +398,10 @@ def test_a_model_in_single_precision_is_reduced_too():
 def test_rows_that_cannot_be_fitted_do_no_harm():
     model = make("lorentzian")
     spec, _, _ = simulated(model, 12)
-    alone = optimise._solve_fast(spec[:10], model, draw(model, 10, 5, 0.05, 0.2)[0], 60)
+    alone = optimise.solve_fast(spec[:10], model, draw(model, 10, 5, 0.05, 0.2)[0], 60)
     bad = spec.clone()
     bad[10], bad[11] = torch.nan, 0
-    got = optimise._solve_fast(bad, model, draw(model, 12, 5, 0.05, 0.2)[0], 60)
+    got = optimise.solve_fast(bad, model, draw(model, 12, 5, 0.05, 0.2)[0], 60)
     assert not got.converged[10:].any()
     assert dataclasses.is_dataclass(alone)
     assert torch.isfinite(got.cost[:10]).all()

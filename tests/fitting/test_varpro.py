@@ -281,3 +281,24 @@ def test_the_scale_of_the_data_does_not_matter():
     one, other = solve(target, start_for(8)), solve(target * 1e-7, start_for(8))
     np.testing.assert_allclose(other.theta.numpy(), one.theta.numpy(), atol=1e-8)
     np.testing.assert_allclose(other.conc.numpy() * 1e7, one.conc.numpy(), rtol=1e-7)
+
+
+def test_far_from_the_model_the_exact_curvature_takes_few_steps_to_the_same_minimum():
+    """Beside lines that the model has not, the usual approximation of the curvature is wrong."""
+    target, theta, _ = problem(6, seed=3)
+    strange = torch.exp(2j * torch.pi * 4.2 * T - 0.2 * T) + torch.exp(2j * torch.pi * 12.3 * T - 8 * T)
+    target = target + torch.linspace(0.6, 2, 6, dtype=torch.float64)[:, None] * strange
+    usual = solve(target, theta, max_iter=400, tolerance=1e-6)
+    exact = solve(target, theta, max_iter=400, tolerance=1e-6, exact_after=2)
+    assert exact.converged.all() and usual.converged.all()
+    torch.testing.assert_close(exact.cost, usual.cost, rtol=1e-9, atol=0)
+    assert exact.n_iter.sum() < 0.4 * usual.n_iter.sum()
+
+
+def test_steps_that_end_at_a_bound_are_shortened_in_that_parameter_alone():
+    target, theta, _ = problem(4, seed=5, noise=0.05)
+    upper = torch.tensor([torch.inf, 1.0], dtype=torch.float64)  # below the dampings of most
+    usual = solve(target, start_for(4), max_iter=200, upper=upper)
+    exact = solve(target, start_for(4), max_iter=200, upper=upper, exact_after=0)
+    assert (exact.theta <= upper).all() and (exact.theta >= LOWER).all()
+    torch.testing.assert_close(exact.cost, usual.cost, rtol=1e-6, atol=1e-12)

@@ -157,6 +157,35 @@ def test_step_is_run_with_the_arguments_of_fsl_mrs(stand_in):
     ]
 
 
+@pytest.mark.parametrize("before", [None, [], ["mine.txt"]])
+def test_a_refused_input_leaves_no_folder(stand_in, tmp_path, before):
+    """FSL-MRS makes the folder of a command before it reads the input."""
+    out = tmp_path / "results"
+    if before is not None:
+        out.mkdir()
+        for name in before:
+            (out / name).write_text("")
+    code = f"""
+        import os
+        from fsl_mrs_dl.core.errors import DataError
+
+        def run(data, args):
+            os.makedirs(args['output'], exist_ok=True)
+            with plugin.one_line_errors('fsl_mrs_proc dl-align'):
+                raise DataError('bad')
+
+        plugin.DlAlign.run = staticmethod(run)
+        try:
+            command('fsl_mrs_proc', 'dl-align', '--file', 'f', '--output', {str(out)!r})
+        except SystemExit as end:
+            print(end.code)
+    """
+    assert python(stand_in, code).stdout.splitlines()[-1] == "2"
+    assert out.exists() == (before is not None)
+    if before is not None:
+        assert [path.name for path in out.iterdir()] == before
+
+
 def test_command_line_options_reach_the_fit_and_end_with_the_command(stand_in):
     code = """
         command('fsl_mrs', '--algo', 'dlquant', '--data', 'd', '--dl-device', 'cpu')

@@ -116,10 +116,11 @@ def test_a_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "x.nii", "x.nii.gz"])
-def test_not_nifti(tmp_path, name):
+def test_not_nifti(tmp_path, name, capfd):
     (tmp_path / name).write_text("These are not the spectra you are looking for. " * 20)
     with pytest.raises(DataError, match=rf"{name}: cannot be read as NIfTI-MRS .*spec2nii"):
         nifti.load(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_truncated_file(data, tmp_path):

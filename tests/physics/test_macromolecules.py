@@ -1,5 +1,7 @@
 """Macromolecules added to a basis set, and a measured pattern turned into lines."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,12 @@ def test_a_line_is_named_after_its_place(sim_basis):
     made = Basis(sim_basis.fids[:1], ("mm",), sim_basis.dwelltime, sim_basis.spec_freq_mhz)
     lines, mm = macromolecules.in_lines(made, 6)
     assert mm.all() and all(name.startswith("MM") for name in lines.names)
+
+
+def test_a_basis_that_holds_macromolecules_already_is_named(sim_basis):
+    assert macromolecules.add_macromolecules(sim_basis, "summed").notes == ()
+    measured = replace(sim_basis, names=("Mac", *sim_basis.names[1:]))
+    (note,) = macromolecules.add_macromolecules(measured, "summed").notes
+    assert "holds macromolecules already (Mac)" in note and "`ignore`, Mac" in note
+    lipid = replace(sim_basis, names=("Lip13", *sim_basis.names[1:]))
+    assert macromolecules.add_macromolecules(lipid, "summed").notes == ()

@@ -211,6 +211,21 @@ def test_nothing_is_found_in_noise():
 # -- a moving reference --------------------------------------------------------------------------------------------
 
 
+def test_mirrored_transients_are_aligned_as_those_that_are_not():
+    transients, _, _ = drifting(lines(BRAIN), 24)
+    data = svs(transients.T)
+    mirrored = nifti.conjugated(data)
+    one, other = align.align_data(data), align.align_data(mirrored)
+    assert (one.backwards, other.backwards) == (False, True)
+    np.testing.assert_allclose(other.alignment.shift_hz, one.alignment.shift_hz, atol=1e-6)
+    np.testing.assert_allclose(other.data.fids, one.data.fids.conj(), atol=1e-6 * np.abs(one.data.fids).max())
+    # A window that was asked for is taken, noise and water have no side.
+    assert not align.align_data(mirrored, AlignOptions(ppmlim=(5.1, 9.1))).backwards
+    assert not align.align_data(svs(noisy(0 * transients.T, 0.05))).backwards
+    water, _, _ = drifting(lines(((4.65, 1000.0),)), 8)
+    assert not align.align_data(svs(water.T)).backwards
+
+
 def test_a_moving_reference_costs_little_and_follows_what_changes():
     n = 200
     steady, shift, phase = drifting(lines(BRAIN), n, sd=0.2)

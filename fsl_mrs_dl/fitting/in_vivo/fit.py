@@ -51,6 +51,8 @@ class Acquisition:
         Learn priors that the spectra share, where there are enough.
     init : str
         Initial values, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
+    start_s : float
+        Time of the first point after the echo, in seconds.
     """
 
     te_s: float
@@ -60,6 +62,7 @@ class Acquisition:
     line_shape: bool = True
     learn: bool = True
     init: str = "classical"
+    start_s: float = 0.0
 
 
 @dataclass
@@ -139,7 +142,15 @@ def prepare(
     """
     used = axes.with_points(points_with_signal(fids, axes, acquisition.ppmlim))
     window = make_window(used, acquisition.ppmlim)
-    components = build_components(basis, names, axes, te_s=acquisition.te_s, tr_s=acquisition.tr_s, mm=acquisition.mm)
+    components = build_components(
+        basis,
+        names,
+        axes,
+        te_s=acquisition.te_s,
+        tr_s=acquisition.tr_s,
+        mm=acquisition.mm,
+        start_s=acquisition.start_s,
+    )
     model = make_in_vivo_model(
         components, window, line_shape=acquisition.line_shape, from_water=from_water, device=device
     )

@@ -192,7 +192,7 @@ def _scaled(basis: Basis, axes: Axes, options: FitOptions) -> tuple[np.ndarray, 
             remedy="choose fsl-mrs",
         )
     ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
-    on_grid = basis.resampled(axes.dwelltime, axes.n_points)
+    on_grid = basis.resampled(axes.dwelltime, axes.n_points, options.start_time_s or 0.0)
     scale = 100 / np.linalg.norm(on_grid.mean(0)) if options.rescale else 1.0
     return on_grid * scale, np.full(basis.n_metabs, scale), acquisition_of(options, ppmlim)
 
@@ -206,6 +206,7 @@ def acquisition_of(options: FitOptions, ppmlim: tuple[float, float]) -> Acquisit
         mm=options.mm or "brain",
         ppmlim=(ppmlim[0], ppmlim[1]),
         init=options.init or "classical",
+        start_s=options.start_time_s or 0.0,
     )
 
 

@@ -382,6 +382,13 @@ class InVivoFit(Quantification):
         return fids if self.water is None else self.water.rows(rows).uncorrected(fids)
 
     @property
+    def has_own_macromolecules(self) -> bool:
+        """Whether macromolecules are those of the basis set, not the table's lines, which have Gaussian widths."""
+        components = self.fitted_model.components
+        of_mm = components.kinds == "mm"
+        return bool(of_mm.any() and not components.gauss_variance[of_mm].any())
+
+    @property
     def water_shape(self) -> np.ndarray | None:
         """Line shapes from water at the points of the FIDs, ``(n, n_points)``; None without."""
         axes = self.model.axes

@@ -21,6 +21,8 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
             where = [f"{name} {place[k]}" for k, name in enumerate(aligned.set_axes) if name in axes]
             sentences.append(f"Shown: {', '.join(where)} (counted from 0).")
         sentences.append(f"Method: {aligned.method}.")
+    if aligned.backwards:
+        sentences.append("The frequency axis runs backwards: the complex conjugate was aligned, and written as it was.")
     sentences.extend(_coherence_notes(aligned, index))
     if not aligned.options.refine:
         sentences.append("Estimates of the network, not refined: errors are not known.")

@@ -11,7 +11,9 @@ import pytest
 
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import DataError, OptionError
-from fsl_mrs_dl.fitting.data import choose_basis, fit_data, with_header
+from fsl_mrs_dl.fitting.artefacts import artefacts_of, fitted_spectrum
+from fsl_mrs_dl.fitting.data import choose_basis, fit_data
+from fsl_mrs_dl.fitting.header_facts import time_notes, with_header
 from fsl_mrs_dl.fitting.in_vivo.quantify import quantify_in_vivo
 from fsl_mrs_dl.fitting.in_vivo.study import study_model
 from fsl_mrs_dl.fitting.options import FitOptions
@@ -141,6 +143,12 @@ def test_bad_water_and_bad_basis(truth, sim_basis):
         quantify_in_vivo(truth.fids, few, sim_basis.axes, OPTIONS)
 
 
+def named(fit, kind="eddy currents"):
+    """In how many spectra an artefact is named."""
+    artefacts = [artefacts_of(fitted_spectrum(fit, row)) for row in range(len(fit.params))]
+    return sum(kind in [artefact.kind for artefact in one] for one in artefacts)
+
+
 def test_water_corrects_eddy_currents(sim_basis):
     truth = simulate_in_vivo(sim_basis, sim_basis.axes, 8, seed=7, departure="eddy currents")
     with_water = quantify_in_vivo(truth.fids, sim_basis, sim_basis.axes, OPTIONS, water=truth.water)
@@ -149,6 +157,11 @@ def test_water_corrects_eddy_currents(sim_basis):
     plain, _, _ = ratios(without, truth)
     column = truth.names.index("NAA")
     assert np.abs(found - true)[:, column].mean() < np.abs(plain - true)[:, column].mean()
+    assert named(without) >= 0.6 * 8 and named(with_water) == 0
+
+
+def test_uneven_fields_are_seldom_taken_for_eddy_currents(fits):
+    assert named(fits) <= 1
 
 
 @pytest.mark.parametrize("header_says_so", [True, False])
@@ -187,6 +200,25 @@ def test_water_never_makes_the_residual_of_a_corrected_scan_larger(testdata):
 def test_the_header_tells_what_was_corrected(step, corrected):
     data = nifti.MrsData(np.zeros((1, 1, 1, 4), complex), 1e-3, 123.2, "1H", header={"ProcessingApplied": [step]})
     assert with_header(FitOptions(), data).eddy_currents_corrected is corrected
+
+
+@pytest.mark.parametrize(
+    "header, of_basis, assumed, note",
+    [
+        ({}, 0.035, 0.035, "has no EchoTime; that of the basis set, 35 ms, is assumed (`TE`)."),
+        ({}, None, None, "has no EchoTime; macromolecules are weighted for"),
+        ({"EchoTime": 0.03}, None, 0.03, "has no echo time; it is assumed to be for that of the data, 30 ms."),
+        ({"EchoTime": 0.03}, 0.03, 0.03, ""),
+    ],
+)
+def test_the_echo_time_that_is_assumed_is_named(sim_basis, header, of_basis, assumed, note):
+    header = {"RepetitionTime": 2.0, **header}
+    data = nifti.MrsData(np.zeros((1, 1, 1, 4), complex), 1e-3, 123.2, "1H", header=header)
+    basis = replace(sim_basis, echo_time_s=of_basis)
+    assert with_header(OPTIONS, data, basis.echo_time_s).echo_time_s == assumed
+    notes = time_notes(OPTIONS, data, basis)
+    assert [line for line in notes if note not in line] == [] and bool(notes) == bool(note)
+    assert time_notes(FitOptions(), data, basis) == []
 
 
 def test_a_study_teaches_the_proportions_of_its_macromolecules(truth, sim_basis):

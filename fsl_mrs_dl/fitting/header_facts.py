@@ -1,0 +1,77 @@
+"""Facts of a file's header that a fit depends on: echo and repetition time, and the history of processing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from ..io.basis import Basis
+from ..io.header_keys import start_time_s
+from ..io.nifti import MrsData
+from ..physics.in_vivo_components import priors_table
+from .options import FitOptions
+
+__all__ = ["time_notes", "with_header"]
+
+
+def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | None = None) -> FitOptions:
+    """Return the options with the facts of the file's header: echo, repetition and start time, where they have none,
+    and whether eddy currents were corrected.
+
+    Without an echo time in either, that of the basis set is taken.
+    """
+    return replace(
+        options,
+        echo_time_s=options.echo_time_s or _seconds(data, "EchoTime") or basis_echo_time_s,
+        repetition_time_s=options.repetition_time_s or _seconds(data, "RepetitionTime"),
+        start_time_s=start_time_s(data.header) if options.start_time_s is None else options.start_time_s,
+        eddy_currents_corrected=options.eddy_currents_corrected or _eddy_currents_corrected(data.header),
+    )
+
+
+def time_notes(options: FitOptions, data: MrsData, basis: Basis | None = None) -> list[str]:
+    """Return a line for each time that the in-vivo model has to assume; options stand in backticks.
+
+    Parameters
+    ----------
+    options : FitOptions
+        As they were given.
+    data : MrsData
+        Whose header is asked.
+    basis : Basis, optional
+        Whose echo time is asked.
+    """
+    if options.spectral_model != "in-vivo":
+        return []
+    usual, notes = priors_table()["usual"], []
+    echo = options.echo_time_s or _seconds(data, "EchoTime")
+    of_basis = None if basis is None else basis.echo_time_s
+    if echo is None and of_basis is not None:
+        notes.append(f"{data.name}: has no EchoTime; that of the basis set, {1e3 * of_basis:g} ms, is assumed (`TE`).")
+    elif echo is None:
+        notes.append(
+            f"{data.name}: has no EchoTime; macromolecules are weighted for {1e3 * usual['te_s']:g} ms (`TE`), and the"
+            " basis set must be of the echo time of the data."
+        )
+    elif basis is not None and of_basis is None:
+        notes.append(f"{basis.source}: has no echo time; it is assumed to be for that of the data, {1e3 * echo:g} ms.")
+    if options.repetition_time_s is None and _seconds(data, "RepetitionTime") is None:
+        notes.append(f"{data.name}: has no RepetitionTime; macromolecules are weighted for {usual['tr_s']:g} s (`TR`).")
+    return notes
+
+
+def _seconds(data: MrsData, key: str) -> float | None:
+    """Return a time of a header in seconds, the mean of one that varies along a dimension; None where there is none."""
+    values = [data.header.get(key)]
+    for number in (5, 6, 7):
+        varying = (data.header.get(f"dim_{number}_header") or {}).get(key)
+        values = varying if isinstance(varying, list) else values
+    times = [float(value) for value in values if isinstance(value, (int, float)) and value > 0]
+    return sum(times) / len(times) if times else None
+
+
+def _eddy_currents_corrected(header: dict) -> bool:
+    """Tell whether the processing history of a NIfTI-MRS header names a correction of eddy currents."""
+    steps = header.get("ProcessingApplied") or ()
+    words = (f"{step.get('Method', '')} {step.get('Details', '')}".lower() for step in steps if isinstance(step, dict))
+    return any("eddy" in text or re.search(r"\becc\b", text) for text in words)

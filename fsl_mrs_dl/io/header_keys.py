@@ -1,0 +1,196 @@
+"""Header extensions of NIfTI-MRS files as other programs write them: brought into the standard's form, key by key.
+
+What each key does here is a table in docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from ..core.errors import DataError
+from ..core.units import in_mhz, nucleus
+
+__all__ = ["tidy_header", "carrier_ppm", "start_time_s"]
+
+_DEFAULT_TAGS = ("DIM_COIL", "DIM_DYN", "DIM_INDIRECT_0")
+# Larger ones are milliseconds.
+_MOST_SECONDS = {"EchoTime": 1.0, "RepetitionTime": 100.0, "AcquisitionStartTime": 0.1}
+_NUMBERS = ("EchoTime", "RepetitionTime", "AcquisitionStartTime", "SpecFreqChemShift", "RxOffset")
+_AXIS_KEYS = ("SpecFreqChemShift", "RxOffset", "AcquisitionStartTime", "SpectrometerFrequency")
+
+
+def tidy_header(header: dict[str, Any], shape: tuple[int, ...], name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a header extension in the standard's form, and remarks on what was changed or left out.
+
+    Parameters
+    ----------
+    header : dict
+        As read; it is not changed.
+    shape : tuple of int
+        Of the file's array.
+    name : str
+        Of the file, for messages.
+
+    Raises
+    ------
+    DataError
+        If frequency or nucleus are missing, if the data are of k-space, or if the frequency axis varies along a
+        dimension.
+    """
+    header, notes = {key: value for key, value in header.items() if value is not None}, []
+    header["SpectrometerFrequency"], header["ResonantNucleus"] = _frequencies(header, name), _nuclei(header, name)
+    in_k_space = header.get("kSpace")
+    if isinstance(in_k_space, list) and any(true and n > 1 for true, n in zip(in_k_space, shape)):
+        raise DataError(f"{name}: holds k-space (kSpace {in_k_space})", remedy="reconstruct it to voxels first")
+    for number in (5, 6, 7):
+        if len(shape) >= number or f"dim_{number}" in header:
+            notes += _tidy_dimension(header, number, shape[number - 1] if len(shape) >= number else 1, name)
+    for key in [key for key in header if re.fullmatch(r"dim_\w+", key)]:
+        if not re.fullmatch(r"dim_[567](_info|_header)?", key):
+            notes.append(f"{key} is no key of the standard and was left out")
+            del header[key]
+    notes += _tidy_values(header)
+    return header, tuple(notes)
+
+
+def carrier_ppm(header: dict[str, Any]) -> float:
+    """Return the chemical shift at the middle of the spectrum, ``SpecFreqChemShift`` + ``RxOffset``, of a header that
+    :func:`tidy_header` returned."""
+    usual = nucleus(header["ResonantNucleus"][0]).ppm_reference
+    return float(header.get("SpecFreqChemShift", usual)) + float(header.get("RxOffset", 0.0))
+
+
+def start_time_s(header: dict[str, Any]) -> float:
+    """Return how long after the echo the first point was acquired, ``AcquisitionStartTime`` in seconds."""
+    return float(header.get("AcquisitionStartTime", 0.0))
+
+
+def _frequencies(header: dict[str, Any], name: str) -> list[float]:
+    value = header.get("SpectrometerFrequency")
+    try:
+        frequencies = [in_mhz(float(one)) for one in (value if isinstance(value, (list, tuple)) else [value])]
+        if frequencies and all(0 < one < math.inf for one in frequencies):
+            return frequencies
+    except (TypeError, ValueError):
+        pass
+    raise DataError(
+        f"{name}: not a NIfTI-MRS file that can be used (SpectrometerFrequency {value})",
+        remedy="its header needs the frequency in MHz: convert it with spec2nii",
+    )
+
+
+def _nuclei(header: dict[str, Any], name: str) -> list[str]:
+    value = header.get("ResonantNucleus")
+    nuclei = []
+    for one in value if isinstance(value, (list, tuple)) else [value]:
+        # 1H, 1h, 1-H, H1 and H-1.
+        match = re.fullmatch(r"(\d+)[-_^ ]?([A-Za-z]+)", str(one).strip())
+        other = re.fullmatch(r"([A-Za-z]+)[-_^ ]?(\d+)", str(one).strip())
+        if match is None and other is None:
+            raise DataError(
+                f"{name}: not a NIfTI-MRS file that can be used (ResonantNucleus {value})",
+                remedy="its header needs a nucleus, such as 1H: convert it with spec2nii",
+            )
+        mass, element = match.groups() if match else (other[2], other[1])
+        nuclei.append(f"{mass}{element.upper()}")
+    return nuclei
+
+
+def _tidy_dimension(header: dict[str, Any], number: int, size: int, name: str) -> list[str]:
+    """Bring tag and values of one higher dimension, of ``size`` elements, into form, and return remarks."""
+    from nifti_mrs.definitions import dimension_tags, standard_defined
+
+    key, notes = f"dim_{number}", []
+    tag, about = header.get(key), header.get(f"{key}_header")
+    if tag is None:
+        taken = [header.get(f"dim_{other}") for other in (5, 6, 7)]
+        usual = _DEFAULT_TAGS[number - 5]
+        header[key] = usual if usual not in taken else f"DIM_USER_{number - 5}"
+        if size > 1:
+            notes.append(f"{key} has no tag; it is read as {header[key]}")
+    elif tag is not None and tag not in dimension_tags:
+        upper = str(tag).strip().upper()
+        header[key] = upper if upper in dimension_tags else f"DIM_USER_{number - 5}"
+        if upper not in dimension_tags:
+            header[f"{key}_info"] = " ".join(filter(None, (str(tag), str(header.get(f"{key}_info", "")))))
+            notes.append(f"{key} is {tag}, which is no tag of the standard; it is read as {header[key]}")
+    if f"{key}_info" in header and not isinstance(header[f"{key}_info"], str):
+        header[f"{key}_info"] = str(header[f"{key}_info"])
+    if about is None:
+        return notes
+    if not isinstance(about, dict):
+        about = {"Value": about}
+        notes.append(f"{key}_header has no names of keys; its values are kept as Value")
+    values = {}
+    for entry, value in about.items():
+        if entry in _AXIS_KEYS and _varies(value):
+            raise DataError(
+                f"{name}: {entry} varies along {header.get(key, key)} ({key}_header)",
+                remedy="split the file along that dimension (mrs_tools split), and write one value into each header",
+            )
+        user = entry not in standard_defined
+        content = value.get("Value") if user and isinstance(value, dict) and "Value" in value else value
+        if not (_spaced(content) or (isinstance(content, list) and len(content) == size)):
+            notes.append(f"{entry} of {key}_header has not one value for each of {size} elements and was left out")
+            continue
+        description = str(value.get("Description", "")) if user and isinstance(value, dict) else ""
+        values[entry] = {"Value": content, "Description": description} if user else content
+        if user and isinstance(value, dict):
+            values[entry] = {**(value if "Value" in value else {}), **values[entry]}
+    header[f"{key}_header"] = values
+    if not values:
+        del header[f"{key}_header"]
+    return notes
+
+
+def _spaced(value) -> bool:
+    return isinstance(value, dict) and {"start", "increment"} <= set(value)
+
+
+def _varies(value) -> bool:
+    """Tell whether values along a dimension differ."""
+    if _spaced(value):
+        return bool(value["increment"])
+    return not isinstance(value, list) or any(one != value[0] for one in value)
+
+
+def _tidy_values(header: dict[str, Any]) -> list[str]:
+    """Bring values of standard keys to their types and units, and return remarks."""
+    from nifti_mrs.definitions import standard_defined
+    from nifti_mrs.validator import check_type
+
+    notes = []
+    for key in [key for key in header if key in standard_defined or key in _NUMBERS]:
+        kind = ((float, int),) if key in _NUMBERS else standard_defined[key][0]
+        value = header[key]
+        # Releases of the library that do not have a key yet write it as one of a user.
+        value = value["Value"] if isinstance(value, dict) and set(value) == {"Value", "Description"} else value
+        if kind == ((float, int),):
+            value = _number(value)
+            if value is not None and abs(value) > _MOST_SECONDS.get(key, math.inf):
+                notes.append(f"{key} {value:g} is read as milliseconds")
+                value *= 1e-3
+        elif kind == (str,):
+            value = str(value)
+        elif not check_type(value, kind if len(kind) > 1 else kind[0]):
+            value = [value] if kind[0] is list and not isinstance(value, list) else None
+            value = value if value and check_type(value, kind if len(kind) > 1 else kind[0]) else None
+        if value is None:
+            notes.append(f"{key} {str(header[key])[:40]} is not what the standard has there and was left out")
+            del header[key]
+        else:
+            header[key] = value
+    return notes
+
+
+def _number(value) -> float | int | None:
+    """Return a number that may be a text or in a list of its own; None where it is none."""
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
