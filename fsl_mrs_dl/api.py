@@ -22,6 +22,7 @@ _OWN_ARGUMENTS = (
     "device",
     "spectral_model",
     "mm",
+    "soft_constraints",
     "echo_time_s",
     "repetition_time_s",
 )
@@ -112,8 +113,9 @@ def quantify(data, basis=None, *, initial_values=None, water=None, progress=None
     **options
         For FSL-MRS's objects those of its ``fit_FSLModel`` (``ppmlim``, ``baseline``, ``metab_groups``, ``model``,
         ``x0``) and ``init``, ``network``, ``estimate``, ``prior``, ``device``, ``spectral_model`` ('fsl-mrs' by
-        default, or 'in-vivo', with ``mm``, ``echo_time_s`` and ``repetition_time_s``).  Otherwise those of
-        :class:`fsl_mrs_dl.fitting.options.FitOptions`, and ``dwelltime`` (s), ``spec_freq_mhz`` and ``nucleus``.
+        default, or 'in-vivo', with ``mm``, ``soft_constraints``, ``echo_time_s`` and ``repetition_time_s``).
+        Otherwise those of :class:`fsl_mrs_dl.fitting.options.FitOptions`, and ``dwelltime`` (s), ``spec_freq_mhz`` and
+        ``nucleus``.
 
     Returns
     -------

@@ -19,18 +19,21 @@ from scipy import stats
 
 import fsl_mrs_dl
 from fsl_mrs_dl.core.axes import Axes
-from fsl_mrs_dl.fitting.in_vivo.estimates import amplitude_posteriors, estimate_amplitudes, parameter_covariance
+from fsl_mrs_dl.fitting.in_vivo.estimates import Likelihoods, parameter_covariance
 from fsl_mrs_dl.fitting.in_vivo.prepared import smooth_baseline_of
-from fsl_mrs_dl.fitting.in_vivo.solver import Problem, evidence, minimise
+from fsl_mrs_dl.fitting.in_vivo.ratios import ConcentrationPrior
+from fsl_mrs_dl.fitting.in_vivo.solver import Problem, minimise
 from fsl_mrs_dl.fitting.in_vivo.starts import classical_start
+from fsl_mrs_dl.fitting.in_vivo.variants import average_of
 from fsl_mrs_dl.physics.coarse_window import make_window
 from fsl_mrs_dl.physics.in_vivo_components import build_components, priors_table
 from fsl_mrs_dl.physics.in_vivo_model import InVivoModel, make_in_vivo_model
+from fsl_mrs_dl.physics.in_vivo_signals import MACROMOLECULES
 from fsl_mrs_dl.physics.smooth_baseline import SmoothBaseline
 from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 BINS = 20
-COMMON = ("shift", "phi0", "phi1", "gamma", "variance", "mm_scale")
+COMMON = ("shift", "phi0", "phi1", "gamma", "variance")
 STARTS_AT = 3  # index of the baseline's strength
 
 
@@ -41,10 +44,10 @@ class Calibration:
     Attributes
     ----------
     names : list of str
-        Metabolites.
+        Metabolites, and the macromolecules' scale.
     ranks, scores, inside : ndarray ``(n, m)``
         Rank of the truth in the posterior, 0 to 1; error over posterior SD; whether the 95 % interval holds the truth.
-    common : ndarray ``(n, 6)``
+    common : ndarray ``(n, 5)``
         Errors over SDs of :data:`COMMON`.
     amount : ndarray ``(n,)``
         True logarithm of the macromolecules' scale over the metabolites'; 1.2 to 2 in fits of real scans.
@@ -119,30 +122,35 @@ def calibrate(field_t: float, prior: str, n: int, snr: tuple[float, float], seed
     for first in range(0, n, batch):
         rows = slice(first, first + batch)
         problem = Problem.make(model, spectra[rows], np.ones(len(spectra[rows])), baseline, strengths)
-        parts.append(_ranked(problem, torch.as_tensor(truth[rows]), prior))
+        parts.append(_ranked(problem, torch.as_tensor(truth[rows]), ConcentrationPrior(prior)))
     columns = [np.concatenate(column) for column in zip(*parts)]
-    names = list(model.components.names[: int((model.components.kinds == "metabolite").sum())])
+    names = [*_metabolites(model), MACROMOLECULES]
     return Calibration(names, *columns[:5], converged=float(columns[5].mean()))
 
 
-def _ranked(problem: Problem, truth: torch.Tensor, prior: str) -> tuple[np.ndarray, ...]:
+def _metabolites(model: InVivoModel) -> list[str]:
+    return list(model.components.names[: int((model.components.kinds == "metabolite").sum())])
+
+
+def _ranked(problem: Problem, truth: torch.Tensor, prior: ConcentrationPrior) -> tuple[np.ndarray, ...]:
     """Return ranks, scores, whether intervals hold the truth, scores of common parameters, the amount of
     macromolecules, and convergence."""
     model = problem.model
-    s, m = model.slices, int((model.components.kinds == "metabolite").sum())
+    s = model.slices
+    columns = [*range(len(_metabolites(model))), model.n_linear]
     start = classical_start(problem)
     minimum = minimise(problem, start, torch.full((len(start),), STARTS_AT), max_iter=60)
     at_noise = replace(problem, noise=minimum.noise)
-    weights = torch.softmax(evidence(at_noise, minimum.normal, minimum.x), -1)
-    posteriors, kept = amplitude_posteriors(at_noise, minimum, weights, prior)
-    estimate = estimate_amplitudes(at_noise, minimum, weights, prior)
-    amplitude = torch.exp(truth[:, s["log_amp"]][:, : model.n_linear])
+    average = average_of(at_noise, minimum)
+    likelihoods = Likelihoods.of(at_noise, minimum, average)
+    posteriors, estimate = likelihoods.posteriors(prior), likelihoods.estimate(prior)
+    amplitude = torch.exp(torch.cat([truth[:, s["log_amp"]][:, : model.n_linear], truth[:, s["mm_scale"]]], -1))
     rank = torch.stack([(p.mass() * (p.grid <= amplitude[..., None])).sum(-1) for p in posteriors], 1)
-    rank = (rank * kept[..., None]).sum(1)[:, :m].numpy()
-    amplitude = amplitude[:, :m].numpy()
-    sd = np.sqrt(np.diagonal(estimate.cov, axis1=1, axis2=2))[:, :m]
-    score = (estimate.mean[:, :m] - amplitude) / sd
-    inside = (estimate.low[:, :m] <= amplitude) & (amplitude <= estimate.high[:, :m])
+    rank = (rank * likelihoods.weights[..., None]).sum(1)[:, columns].numpy()
+    amplitude = amplitude[:, columns].numpy()
+    sd = np.sqrt(np.diagonal(estimate.cov, axis1=1, axis2=2))[:, columns]
+    score = (estimate.mean[:, columns] - amplitude) / sd
+    inside = (estimate.low[:, columns] <= amplitude) & (amplitude <= estimate.high[:, columns])
     sds = parameter_covariance(problem, minimum).diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     error = minimum.x - truth
     error[:, s["phi0"]] = torch.remainder(error[:, s["phi0"]] + torch.pi, 2 * torch.pi) - torch.pi
@@ -175,17 +183,14 @@ def table(label: str, result: Calibration) -> None:
 
 
 def by_amount(result: Calibration) -> None:
-    """Print errors by the amount of macromolecules, which the mode of their logarithm overestimates where it is
-    hardly determined."""
-    print(
-        "\n| log amount of macromolecules | spectra | mm_scale, mean of error over SD | NAA | NAA, 95 % intervals, % |"
-    )
+    """Print errors by the amount of macromolecules."""
+    print("\n| log amount of macromolecules | spectra | MM, mean of error over SD | NAA | NAA, 95 % intervals, % |")
     print("|---|---|---|---|---|")
-    naa, mm = result.names.index("NAA"), COMMON.index("mm_scale")
+    naa, mm = result.names.index("NAA"), result.names.index(MACROMOLECULES)
     for low, high in ((-np.inf, -1), (-1, 0), (0, 1), (1, np.inf)):
         some = (result.amount > low) & (result.amount <= high)
         print(
-            f"| {low:g} to {high:g} | {some.sum()} | {result.common[some, mm].mean():.2f}"
+            f"| {low:g} to {high:g} | {some.sum()} | {result.scores[some, mm].mean():.2f}"
             f" | {result.scores[some, naa].mean():.2f} | {100 * result.inside[some, naa].mean():.1f} |",
             flush=True,
         )

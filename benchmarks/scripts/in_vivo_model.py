@@ -12,6 +12,7 @@ import csv
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,11 @@ from fsl_mrs_dl.simulation.in_vivo_spectra import DEPARTURES, simulate_in_vivo
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 IN_VIVO = FitOptions(spectral_model="in-vivo", device="cpu")
+OTHER_PRIORS = {
+    "in-vivo, no prior on concentrations": replace(IN_VIVO, prior="none"),
+    "in-vivo, soft constraints instead": replace(IN_VIVO, prior="none", soft_constraints=True),
+    "in-vivo, soft constraints": replace(IN_VIVO, soft_constraints=True),
+}
 SUMS = ("NAA+NAAG", "Glu+Gln", "GPC+PCh")
 CREATINE = ("Cr", "PCr")
 REAL = {
@@ -100,6 +106,7 @@ def in_vivo_like() -> None:
         ("ml, 'spline, moderate'", FitOptions(device="cpu", baseline="spline, moderate"), None),
         ("in-vivo", IN_VIVO, None),
         ("in-vivo with water", IN_VIVO, water),
+        *((label, options, None) for label, options in OTHER_PRIORS.items()),
     ):
         began = time.process_time()
         fit = fit_data(data, basis, options, water=reference).fit
@@ -188,6 +195,7 @@ def challenge() -> None:
     folder = DATA / "fitting_challenge_2016"
     data, water = nifti.load(folder / "all28.nii.gz"), nifti.load(folder / "all28_h2o.nii.gz")
     basis = choose_basis(Basis.load(folder / "press3T_30ms.BASIS"), data)
+    fits = {label: fit_data(data, basis, options).fit for label, options in OTHER_PRIORS.items()}
     fit = fit_data(data, basis, IN_VIVO).fit
     names = [name for name in basis.names if name != "Mac"]
     truth = _sets(folder / "truth_mM.csv", names)
@@ -202,11 +210,13 @@ def challenge() -> None:
     print(_challenge_row("FSL-MRS Newton 2.4.8", names, newton, truth, None))
     lcmodel = np.nan_to_num(_table(folder / "lcmodel_6.3.csv", names)[:21])
     print(_challenge_row("LCModel 6.3", names, lcmodel, truth, None))
-    for estimate in ("in-vivo", "posterior_mean"):
-        mean, cov = fit.estimate(estimate)
+    estimates = {label: other.estimate("in-vivo") for label, other in fits.items()}
+    for label, (mean, cov) in (
+        estimates | {name: fit.estimate(name) for name in ("in-vivo", "posterior_mean")}
+    ).items():
         mean = mean[:21, order] / amplitude[:21, None]
         sd = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))[:21, order] / amplitude[:21, None]
-        print(_challenge_row(estimate, names, mean, truth, sd))
+        print(_challenge_row(label, names, mean, truth, sd))
     print("\nResidual over noise of the artefact sets 22 to 28: " + ", ".join(f"{v:.2f}" for v in fit.misfit[21:]))
 
 

@@ -307,7 +307,7 @@ def main() -> None:
     args, begun = parser.parse_args(), time.process_time()
     torch.set_num_threads(1)
     versions = f"FSL-MRS-DL {fsl_mrs_dl.__version__}, torch {torch.__version__}, {platform.machine()}"
-    print(f"# Verdicts and warnings\n\n{versions}; seed {args.seed}.")
+    print(f"# Verdicts and warnings\n\n`python -m benchmarks.scripts.verdict`; {versions}; seed {args.seed}.")
     for part in args.parts:
         PARTS[part](args)
     print(f"\n{(time.process_time() - begun) / 60:.1f} minutes of a CPU.")

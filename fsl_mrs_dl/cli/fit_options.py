@@ -116,8 +116,14 @@ def add_fitting_options(group) -> None:
         metavar="WHAT",
         help=(
             "expected concentrations, for posterior_mean: a recipe or a file, 'volume' to learn them from the spectra"
-            " that are fitted, or none (default: normal-brain, if the basis set is a brain's)"
+            " that are fitted, or none (default: normal-brain, if the basis set is a brain's); the in-vivo model has"
+            " wide priors of its own, which none leaves out"
         ),
+    )
+    group.add_argument(
+        "--soft_constraints",
+        action="store_true",
+        help="hold GABA, Asp, Glc, GSH, Scyllo and Tau by ratios of the literature, as LCModel does (in-vivo model)",
     )
 
 
@@ -144,6 +150,7 @@ def add_hidden_arguments(parser) -> None:
     hidden = {"help": configargparse.SUPPRESS}
     parser.add_argument("--algo", **hidden)
     parser.add_argument("--baseline_order", type=int, **hidden)
+    parser.add_argument("--dl-soft-constraints", dest="soft_constraints", action="store_true", **hidden)
     for name in ("init", "estimate", "prior", "device", "mm"):
         parser.add_argument(f"--dl-{name}", dest=name, default=configargparse.SUPPRESS, **hidden)
     parser.add_argument("--dl-model", dest="network", default=configargparse.SUPPRESS, **hidden)
@@ -254,7 +261,7 @@ def _choose_model(args, stored, data) -> None:
     from ..physics.spinsim import MACROMOLECULE_KINDS
 
     requests = {name: bool(getattr(args, name)) for name in _FSL_MRS_MODEL}
-    requests["prior"] = args.prior != "auto"
+    requests["prior"] = args.prior not in ("auto", "none")
     requests["estimate"] = args.estimate in ("ml", "network")
     requests["mm"] = args.mm in MACROMOLECULE_KINDS
     requests["share_initial_values"] = bool(getattr(args, "share_initial_values", False))
@@ -296,6 +303,7 @@ def fit_options(args, basis):
         init=args.init,
         network=args.network,
         prior=args.prior,
+        soft_constraints=args.soft_constraints,
         estimate=args.estimate or "",
         device=args.device,
     )
@@ -362,10 +370,6 @@ def _in_vivo_options(args, basis):
             raise OptionError(
                 "belongs to FSL-MRS's model", option=name, remedy="leave it out, or choose `spectral_model` fsl-mrs"
             )
-    if args.prior != "auto":
-        raise OptionError(
-            "the in-vivo model has priors of its own", option="prior", value=args.prior, remedy="leave it out"
-        )
     options = FitOptions(
         spectral_model=args.spectral_model,
         mm=args.mm if _own_macromolecules(args) else None,
@@ -376,6 +380,8 @@ def _in_vivo_options(args, basis):
         internal_ref=args.internal_ref,
         combine=["+".join(names) for names in args.combine or ()],
         init=args.init,
+        prior=args.prior,
+        soft_constraints=args.soft_constraints,
         estimate=args.estimate or "",
         device=args.device,
     )

@@ -28,6 +28,9 @@ class FitOptions:
     mm : str, optional
         Macromolecules and lipids of the in-vivo model, one of
         :data:`fsl_mrs_dl.physics.in_vivo_components.MACROMOLECULE_PRESETS`; 'brain' by default.
+    soft_constraints : bool
+        Hold concentrations of the in-vivo model by ratios that literature gives, see
+        :mod:`fsl_mrs_dl.fitting.in_vivo.ratios`.
     echo_time_s, repetition_time_s : float, optional
         That macromolecules of the in-vivo model are weighted for, in seconds; the usual ones of a brain scan by
         default.
@@ -57,7 +60,8 @@ class FitOptions:
     prior : str, path or Prior, optional
         Expected concentrations, for the posterior: a recipe or file (see
         :func:`fsl_mrs_dl.fitting.priors.load`), 'volume' to learn it from the spectra that are fitted, 'none', or
-        'auto': 'normal-brain' for basis sets of the brain.  It never changes the 'ml' estimate.
+        'auto': 'normal-brain' for basis sets of the brain.  It never changes the 'ml' estimate.  The in-vivo model has
+        priors of its own; 'none' leaves that of the concentrations out.
     estimate : str
         Estimate that tables hold, one of :data:`ESTIMATES`; the spectral model's own by default: 'ml' of FSL-MRS's,
         'in-vivo' of the in-vivo one.
@@ -69,6 +73,7 @@ class FitOptions:
 
     spectral_model: str = "fsl-mrs"
     mm: str | None = None
+    soft_constraints: bool = False
     echo_time_s: float | None = None
     repetition_time_s: float | None = None
     start_time_s: float | None = None
@@ -122,6 +127,10 @@ class FitOptions:
         if self.estimate == "posterior_mean" and (self.prior is None or str(self.prior) == "none"):
             raise OptionError("needs a prior", option="estimate", value=self.estimate, remedy="leave `prior` none out")
         self._check_prior()
+        if self.soft_constraints and self.spectral_model != "in-vivo":
+            raise OptionError(
+                "belong to the in-vivo model", option="soft_constraints", remedy="choose `spectral_model` in-vivo"
+            )
         self.initialisation()
         choose_device(self.device)
         return self
@@ -131,6 +140,13 @@ class FitOptions:
 
         from .priors import recipes
 
+        if self.spectral_model == "in-vivo" and str(self.prior) not in ("auto", "none"):
+            raise OptionError(
+                "the in-vivo model has priors of its own",
+                option="prior",
+                value=self.prior,
+                remedy="leave it out, or choose none",
+            )
         if not isinstance(self.prior, (str, Path)) or str(self.prior) in ("auto", "none", "volume"):
             return
         if str(self.prior) not in recipes() and not Path(self.prior).is_file():

@@ -228,6 +228,10 @@ class Quantification:
         """Names of the columns of uncertainty.csv with the SDs of concentrations, raw and in percent."""
         return "crlb_sd", "crlb_pct"
 
+    def assumptions(self, row: int) -> dict[str, str]:
+        """Return what one spectrum's estimate rests on besides the model, for reports; nothing by default."""
+        return {}
+
     def further_columns(self) -> dict[str, np.ndarray]:
         """Return columns of uncertainty.csv that only this model has, ``(n, n_metabs)`` each."""
         return {}

@@ -74,6 +74,7 @@ def _study_of(mrs, fids: np.ndarray, water: np.ndarray | None, options: FitOptio
     from ..core.device import choose_device
     from ..core.fids import usable_fids
     from ..fitting.in_vivo.fit import Acquisition
+    from ..fitting.in_vivo.quantify import concentration_prior_of
     from ..fitting.in_vivo.settle import settled
     from ..fitting.in_vivo.water_reference import water_reference
     from ..physics.in_vivo_components import priors_table
@@ -82,7 +83,12 @@ def _study_of(mrs, fids: np.ndarray, water: np.ndarray | None, options: FitOptio
     recipe = _recipe_of(mrs, options, usual)
     basis, names = recipe.basis_of(mrs)
     acquisition = Acquisition(
-        te_s=recipe.te_s, tr_s=recipe.tr_s, mm=recipe.mm, ppmlim=options.ppmlim, init=options.init or "classical"
+        te_s=recipe.te_s,
+        tr_s=recipe.tr_s,
+        mm=recipe.mm,
+        ppmlim=options.ppmlim,
+        init=options.init or "classical",
+        concentrations=concentration_prior_of(options),
     )
     usable = usable_fids(fids)
     # Without a usable spectrum the model is needed for the names only.
@@ -154,6 +160,8 @@ def solutions(fit: InVivoFit, study: Study, options: FitOptions) -> list[Solutio
         "mm": options.mm or "brain",
         "echo_time_s": recipe.te_s,
         "repetition_time_s": recipe.tr_s,
+        "prior": fit.concentrations.prior,
+        "soft_constraints": fit.constraints,
         "water_reference": study.prepared.water_note,
     }
     line_shape, eddy_phase = fit.water_shape, fit.eddy_phase

@@ -42,6 +42,10 @@ def check_model(options: FitOptions, arguments: dict) -> None:
                 value=options.mm,
                 remedy="choose `spectral_model` in-vivo, or add macromolecules to the basis set",
             )
+        if options.soft_constraints:
+            raise OptionError(
+                "belong to the in-vivo model", option="soft_constraints", remedy="choose `spectral_model` in-vivo"
+            )
         return
     groups, words = arguments.get("metab_groups"), arguments.get("baseline")
     given = {
@@ -53,10 +57,6 @@ def check_model(options: FitOptions, arguments: dict) -> None:
     for name, value in given.items():
         if value:
             raise _belongs_to_fsl_mrs(name)
-    if str(options.prior) != "auto":
-        raise OptionError(
-            "the in-vivo model has priors of its own", option="prior", value=options.prior, remedy="leave it out"
-        )
     if options.estimate not in ESTIMATES:
         raise OptionError(
             "the in-vivo model has no such estimate",

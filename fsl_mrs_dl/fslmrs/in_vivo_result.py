@@ -192,8 +192,8 @@ class InVivoFitRes(DlFitRes):
     metabolite the common shift and its own, phases as they are, and one baseline coefficient that is one without
     variance, because the baseline has no parameters.  ``cov`` has the SDs of the estimates, priors included, and the
     correlations of the parameters at the minimum.  ``dl`` has ``spectral_model`` in-vivo,
-    ``baseline_dimension``, ``mm``, ``echo_time_s``, ``repetition_time_s``, and ``water_reference``, the use of a water
-    reference in words.
+    ``baseline_dimension``, ``mm``, ``echo_time_s``, ``repetition_time_s``, ``prior`` (of concentrations:
+    wide or none), ``soft_constraints``, and ``water_reference``, the use of a water reference in words.
     """
 
     def __init__(self, mrs: MRS, solution: Solution):

@@ -43,6 +43,7 @@ _OPTIONS = (
     "prior",
     "spectral_model",
     "mm",
+    "soft_constraints",
     "echo_time_s",
     "repetition_time_s",
     "eddy_currents_corrected",
@@ -93,8 +94,8 @@ def patch_fitting(module) -> None:
         fit_FSLModel.__doc__ = (
             f"{original.__doc__.rstrip()}\n\n    With FSL-MRS-DL also method='dlquant', which takes dl_init,"
             " dl_model, dl_device, dl_estimate, dl_prior and dl_spectral_model; with dl_spectral_model='in-vivo' also"
-            " dl_mm, dl_echo_time_s, dl_repetition_time_s and dl_eddy_currents_corrected (that a water reference is"
-            " not to correct again).\n    "
+            " dl_mm, dl_soft_constraints, dl_echo_time_s, dl_repetition_time_s and dl_eddy_currents_corrected (that a"
+            " water reference is not to correct again).\n    "
         )
     module.fit_FSLModel = fit_FSLModel
 

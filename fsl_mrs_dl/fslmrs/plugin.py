@@ -115,13 +115,19 @@ class DlQuant:
             " the in-vivo model), posterior_mean or network"
         ),
         "prior": (
-            "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain;"
-            " fsl-mrs model only)"
+            "expected concentrations, for posterior_mean: a recipe or a file, volume, or none (default: normal-brain);"
+            " of the in-vivo model only none, which leaves its wide prior out"
         ),
+    }
+    _FLAGS = {
+        "soft_constraints": (
+            "hold GABA, Asp, Glc, GSH, Scyllo and Tau by ratios of the literature, as LCModel does (in-vivo model)"
+        )
     }
     _STRINGS = {
         "network": "--dl-model",
         "spectral_model": "--dl-spectral-model",
+        "soft_constraints": "--dl-soft-constraints",
         "t1_values": "--t1-values",
         "t2_values": "--t2-values",
     }
@@ -131,6 +137,9 @@ class DlQuant:
         """Add the method's own options to an argument group; ``None`` means that an option was not given."""
         for name, text in cls._OPTIONS.items():
             group.add_argument(cls.spelling(name), dest=f"dl_{name}", default=None, metavar=name.upper(), help=text)
+        for name, text in cls._FLAGS.items():
+            spelling = cls.spelling(name)
+            group.add_argument(spelling, dest=f"dl_{name}", action="store_const", const=True, default=None, help=text)
 
     @classmethod
     def options_from(cls, args, algo: str):
@@ -142,7 +151,9 @@ class DlQuant:
             If one of them was given for another method, or has a value that cannot be served.
         """
         values = {
-            name: getattr(args, f"dl_{name}") for name in cls._OPTIONS if getattr(args, f"dl_{name}", None) is not None
+            name: getattr(args, f"dl_{name}")
+            for name in (*cls._OPTIONS, *cls._FLAGS)
+            if getattr(args, f"dl_{name}", None) is not None
         }
         if algo != cls.name:
             if values:

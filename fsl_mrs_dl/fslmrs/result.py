@@ -115,7 +115,10 @@ def describe_fit(result) -> str:
         name = (
             f"in-vivo model (macromolecules and lipids: {dl['mm']}, for TE {1e3 * dl['echo_time_s']:g} ms and TR"
             f" {dl['repetition_time_s']:g} s; line shape, single shifts and widths, and a baseline of effective"
-            f" dimension {dl['baseline_dimension']:.1f} estimated with priors), refined to its minimum"
+            f" dimension {dl['baseline_dimension']:.1f} estimated with priors"
+            + ("; no prior on concentrations" if dl["prior"] == "none" else "")
+            + ("; soft constraints " + ", ".join(dl["soft_constraints"]) if dl["soft_constraints"] else "")
+            + "), refined to its minimum"
         )
     water = f" {dl['water_reference']}" if dl.get("water_reference") else ""
     outside = " The spectrum is out of distribution." if dl.get("ood_score", 0) > OOD_LIMIT else ""

@@ -11,6 +11,7 @@ doi 10.1002/mrm.1910300604), as log amplitudes and with the covariance of all of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +137,67 @@ class InVivoModel:
         """Return spectra in the window, complex ``(b, n_window)``, for parameters ``(b, n_params)``."""
         signal, (line, _) = self.signals(x, self.basis, self.time, water), self.line_shape(x, self.time)
         return self._spectrum(signal.sum(1) * line) * self.phase_factor(x, self.hz)
+
+    def spectrum_and_pull(
+        self, x: torch.Tensor, weigh: Callable[[torch.Tensor], torch.Tensor], water: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return spectra ``(b, n_window)`` and the products of their derivatives with ``weigh(spectra)``, ``(b,
+        n_params)``, without forming the derivatives.
+
+        ``weigh`` takes and returns complex ``(b, n_window)``.
+        """
+        s, t, n, n_lin = self.slices, self.time, self.n_components, self.n_linear
+        signal, (line, factors) = self.signals(x, self.basis, t, water), self.line_shape(x, t)
+        total, phase = signal.sum(1), self.phase_factor(x, self.hz)
+        spectra = self._spectrum(total * line) * phase
+        weighted = weigh(spectra)
+        back = self._adjoint(weighted * phase.conj())
+        along_line = back * line.conj()
+        powers = torch.stack([along_line, along_line * t, along_line * t**2], -1)
+        by_power = signal.conj() @ powers
+        height, by_time, by_square = by_power.unbind(-1)
+        out = torch.zeros(len(x), self.n_params, dtype=x.dtype, device=x.device)
+        out[:, s["log_amp"]] = height.real
+        out[:, s["own_shift"]] = 2 * torch.pi * by_time.imag
+        out[:, s["own_width"]] = -by_time[:, :n_lin].real
+        out[:, s["shift"]] = 2 * torch.pi * by_time.imag.sum(-1, keepdim=True)
+        turn = -(spectra.conj() * weighted).imag
+        out[:, s["phi0"]] = turn.sum(-1, keepdim=True)
+        out[:, s["phi1"]] = (turn * (self.hz - self.pivot)).sum(-1, keepdim=True)
+        out[:, s["gamma"]] = -torch.exp(x[:, s["gamma"]]) * by_time.real.sum(-1, keepdim=True)
+        out[:, s["variance"]] = -torch.exp(x[:, s["variance"]]) * by_square.real.sum(-1, keepdim=True)
+        if "q" in s:
+            n_q = s["q"].stop - s["q"].start
+            rate = -2 * torch.exp(2 * x[:, s["q"]]) * self.gauss[n - n_q :]
+            out[:, s["q"]] = rate * by_square[:, n - n_q :].real
+        if factors is not None:
+            out[:, s["shape"]] = ((back * total.conj()) @ factors.conj().mT).real
+        return spectra, out
+
+    def growth(self, before: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Return the factors ``(b, n_params)`` that derivatives are multiplied by, from parameters ``before`` to ``x``,
+        because they are in proportion to an amplitude, a damping or a width."""
+        s, change = self.slices, x - before
+        out = torch.ones_like(x)
+        amplitude = torch.exp(change[:, s["log_amp"]])
+        for name, size in (
+            ("log_amp", self.n_components),
+            ("own_shift", self.n_components),
+            ("own_width", self.n_linear),
+        ):
+            out[:, s[name]] = amplitude[:, :size]
+        for name in ("gamma", "variance"):
+            out[:, s[name]] = torch.exp(change[:, s[name]])
+        if "q" in s:
+            n_q = s["q"].stop - s["q"].start
+            out[:, s["q"]] = amplitude[:, self.n_components - n_q :] * torch.exp(2 * change[:, s["q"]])
+        return out
+
+    def _adjoint(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Return the adjoint of :meth:`_spectrum` of ``(b, n_window)``, on the extended grid."""
+        n, extra = self.window.n_coarse, self.window.extra
+        inner = n * torch.fft.ifft(spectrum, n=n, dim=-1)
+        return torch.cat([inner[..., n - extra :], inner, inner[..., :extra]], -1)
 
     def component_spectra(self, x: torch.Tensor, water: torch.Tensor | None = None) -> torch.Tensor:
         """Return the spectrum of every component in the window, complex ``(b, n_components, n_window)``."""

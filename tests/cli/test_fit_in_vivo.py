@@ -65,10 +65,22 @@ def test_files_of_an_in_vivo_fit(files, tmp_path, capsys):
     assert float(rows["Cr"]["in_vivo_sd"]) > 0 and "crlb_sd" not in rows["Cr"]
 
 
+def test_the_report_lists_what_the_estimate_rests_on(files, tmp_path):
+    for label, words, expected in (
+        ("plain", (), ("a factor of 2.72 about typical", "no line shape")),
+        ("held", ("--soft_constraints", "--prior", "none"), ("<td>none</td>", "GABA/(NAA+Cr+3 GPC) = 0.03 +- 0.03")),
+    ):
+        assert fit(files, tmp_path / label, "--report", *words) == 0
+        page = (tmp_path / label / "report.html").read_text()
+        assert all(text in page for text in ("Prior of concentrations", "Soft constraints", *expected))
+
+
 def test_water_makes_the_residual_smaller(files, tmp_path):
     misfit = {}
     for label, words in (("without", ()), ("with", ("--h2o", str(files / "water.nii.gz")))):
-        assert fit(files, tmp_path / label, *words) == 0
+        assert fit(files, tmp_path / label, *words, "--report") == 0
+        page = (tmp_path / label / "report.html").read_text(encoding="utf-8")
+        assert ("<td>Water reference</td>" in page) is bool(words)
         with open(tmp_path / label / "uncertainty.csv", newline="") as file:
             misfit[label] = float(next(csv.DictReader(file))["misfit"])
     assert misfit["with"] <= misfit["without"]
@@ -82,7 +94,7 @@ def test_water_makes_the_residual_smaller(files, tmp_path):
             "--baseline: belongs to FSL-MRS's model; leave it out, or choose --spectral-model fsl-mrs.",
         ),
         (("--free_shift",), "--free_shift: belongs to FSL-MRS's model"),
-        (("--prior", "volume"), "--prior volume: the in-vivo model has priors of its own; leave it out."),
+        (("--prior", "volume"), "--prior volume: the in-vivo model has priors of its own; leave it out, or"),
         (("--estimate", "ml"), "--estimate ml: "),
         (("--mm", "liver"), "--mm liver: no such file"),
         (("--h2o", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),

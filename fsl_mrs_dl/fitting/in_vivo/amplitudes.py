@@ -12,7 +12,7 @@ import torch
 
 __all__ = ["AmplitudePosterior", "AmplitudePrior", "amplitude_posterior", "mixture_interval"]
 
-_POINTS = 96  # of the grid of each marginal
+_POINTS = 64  # of the grid of each marginal
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class AmplitudePosterior:
 
 
 def amplitude_posterior(
-    precision: torch.Tensor, linear: torch.Tensor, prior: AmplitudePrior, *, sweeps: int = 8
+    precision: torch.Tensor, linear: torch.Tensor, prior: AmplitudePrior, *, sweeps: int = 5
 ) -> AmplitudePosterior:
     """Combine a likelihood ``exp(-x'Px/2 + l'x)`` with independent priors.
 

@@ -1,4 +1,4 @@
-"""Amplitudes with every other parameter integrated out, averaged over the baseline's strengths.
+"""Amplitudes with every other parameter integrated out, averaged over models.
 
 The likelihood of linear amplitudes is Gaussian about the minimum once shifts, widths, line shape, phases,
 macromolecules and baseline are integrated out with their priors; amplitudes are not negative and have a prior of their
@@ -13,20 +13,20 @@ import numpy as np
 import torch
 
 from ...physics.in_vivo_components import priors_table
+from ...physics.in_vivo_model import InVivoModel
 from .amplitudes import AmplitudePosterior, AmplitudePrior, amplitude_posterior, mixture_interval
-from .solver import Minimum, Problem, systems
+from .ratios import ConcentrationPrior, ratio_constraints, with_ratios
+from .solver import Minimum, Problem, likelihood, systems
+from .variants import Average, Variant, without
 
-__all__ = ["CONCENTRATION_PRIORS", "Estimate", "amplitude_posteriors", "estimate_amplitudes", "parameter_covariance"]
+__all__ = ["Estimate", "Likelihoods", "parameter_covariance"]
 
-CONCENTRATION_PRIORS = ("wide", "none", "population")
-"""Priors of concentrations about typical proportions, whose unit is free: a factor of e; none; a factor of 1.35."""
-
-_LEAST_WEIGHT = 1e-3  # of a strength of the baseline that takes part
+_SMALLEST = 27.6  # logarithm of the common scale over an amplitude that counts as zero
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Amplitudes of metabolites and lipids.
+    """Amplitudes of metabolites and lipids, and the scale of the macromolecules, if there are any, as the last.
 
     Attributes
     ----------
@@ -54,89 +54,136 @@ class Estimate:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
-def estimate_amplitudes(problem: Problem, minimum: Minimum, weights: torch.Tensor, prior: str) -> Estimate:
-    """Estimate amplitudes of metabolites and lipids.
+@dataclass(frozen=True)
+class Likelihoods:
+    """Gaussian likelihoods of amplitudes, one of each model that takes part in an average.
 
-    Parameters
+    Attributes
     ----------
     problem : Problem
-        With the noise that explains the residual.
-    minimum : Minimum
-    weights : Tensor ``(b, n_strengths)``
-        Of the baseline's strengths, summing up to one.
-    prior : str
-        One of :data:`CONCENTRATION_PRIORS`.
+    x : Tensor ``(b, n_params)``
+        Of the minimum.
+    parts : list of (Tensor, Tensor)
+        Precision ``(b, k, k)`` and linear term ``(b, k)`` of the parameters of :func:`_positive`.
+    weights : Tensor ``(b, n_models)``
+        Summing up to one.
     """
-    posteriors, weights = amplitude_posteriors(problem, minimum, weights, prior)
-    means = torch.stack([posterior.mean for posterior in posteriors], 1)
-    mean = (weights[..., None] * means).sum(1)
-    distance = means - mean[:, None]
-    between = torch.einsum("bk,bki,bkj->bij", weights, distance, distance)
-    within = torch.einsum("bk,bkij->bij", weights, torch.stack([posterior.cov for posterior in posteriors], 1))
-    share = torch.einsum("bk,bki->bi", weights, torch.stack([posterior.prior_share for posterior in posteriors], 1))
-    low, high = mixture_interval(posteriors, weights)
-    cov = within + between
-    variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300)
-    disagreement = between.diagonal(dim1=-2, dim2=-1) / variance
-    return Estimate(*(part.cpu().numpy() for part in (mean, cov, disagreement, share, low, high)))
+
+    problem: Problem
+    x: torch.Tensor
+    parts: list[tuple[torch.Tensor, torch.Tensor]]
+    weights: torch.Tensor
+
+    @classmethod
+    def of(cls, problem: Problem, minimum: Minimum, average: Average) -> Likelihoods:
+        """Integrate all other parameters out.
+
+        Parameters
+        ----------
+        problem : Problem
+            With the noise that explains the residual.
+        minimum : Minimum
+        average : Average
+            Of models.
+        """
+        model, x = problem.model, minimum.x
+        positive = _positive(model)
+        values = torch.exp(torch.maximum(x[:, positive], x[:, model.slices["scale"]] - _SMALLEST))
+        parts, weights = [], []
+        for variant, strength, weight in average.members():
+            parts.append(_likelihood(problem, minimum, values, problem.shares[strength], variant))
+            weights.append(weight)
+        weight = torch.stack(weights, -1)
+        return cls(problem, x, parts, weight / weight.sum(-1, keepdim=True))
+
+    def posteriors(self, prior: ConcentrationPrior) -> list[AmplitudePosterior]:
+        """Return the posterior of each model: metabolites, lipids, scale of the macromolecules."""
+        model = self.problem.model
+        scale = self.x[:, model.slices["scale"]]
+        ratios = ratio_constraints(model.components) if prior.soft_constraints else []
+        priors = _priors(self.problem, scale, prior.prior)
+        return [
+            amplitude_posterior(with_ratios(precision, ratios, scale), linear, priors)
+            for precision, linear in self.parts
+        ]
+
+    def estimate(self, prior: ConcentrationPrior) -> Estimate:
+        """Estimate amplitudes of metabolites and lipids, and the scale of the macromolecules, averaged over models."""
+        posteriors, weights = self.posteriors(prior), self.weights
+        means = torch.stack([posterior.mean for posterior in posteriors], 1)
+        mean = (weights[..., None] * means).sum(1)
+        distance = means - mean[:, None]
+        between = torch.einsum("bk,bki,bkj->bij", weights, distance, distance)
+        within = torch.einsum("bk,bkij->bij", weights, torch.stack([posterior.cov for posterior in posteriors], 1))
+        share = torch.einsum("bk,bki->bi", weights, torch.stack([posterior.prior_share for posterior in posteriors], 1))
+        low, high = mixture_interval(posteriors, weights)
+        cov = within + between
+        variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300)
+        disagreement = between.diagonal(dim1=-2, dim2=-1) / variance
+        return Estimate(*(part.cpu().numpy() for part in (mean, cov, disagreement, share, low, high)))
 
 
-def amplitude_posteriors(
-    problem: Problem, minimum: Minimum, weights: torch.Tensor, prior: str
-) -> tuple[list[AmplitudePosterior], torch.Tensor]:
-    """Return the posterior of amplitudes for every strength of the baseline that takes part, and the weights of these
-    ``(b, n_kept)``; arguments are those of :func:`estimate_amplitudes`."""
-    model, x, m = problem.model, minimum.x, problem.model.n_linear
-    scale = x[:, model.slices["scale"]]
-    amplitude = torch.exp(x[:, model.slices["log_amp"]][:, :m]).clamp(min=1e-12 * torch.exp(scale))
-    amplitude_prior = _amplitude_prior(problem, scale, prior)
-    kept = [k for k in range(weights.shape[1]) if float(weights[:, k].max()) > _LEAST_WEIGHT]
-    weights = weights[:, kept] / weights[:, kept].sum(-1, keepdim=True)
-    posteriors = []
-    for k in kept:
-        precision, linear = _likelihood(problem, minimum, amplitude, problem.shares[k])
-        posteriors.append(amplitude_posterior(precision, linear, amplitude_prior))
-    return posteriors, weights
+def _positive(model: InVivoModel) -> list[int]:
+    """Return the indices of parameters that are logarithms of what spectra are linear in: amplitudes of metabolites and
+    lipids, and the scale of the macromolecules, if there are any."""
+    has_macromolecules = len(model.components.names) > model.n_linear
+    return [*range(model.n_linear), *([model.slices["mm_scale"].start] if has_macromolecules else [])]
 
 
-def _amplitude_prior(problem: Problem, scale: torch.Tensor, prior: str) -> AmplitudePrior:
-    components, m = problem.model.components, problem.model.n_linear
-    median = torch.as_tensor(np.log(components.expected[:m])).to(scale) + scale
-    sd = torch.as_tensor(components.log_sd[:m]).to(scale).expand_as(median)
-    metabolite = torch.as_tensor(components.kinds[:m] == "metabolite", device=scale.device)
+def _priors(problem: Problem, scale: torch.Tensor, prior: str) -> AmplitudePrior:
+    """Return the priors of the parameters of :func:`_positive`."""
+    components, m, table = problem.model.components, problem.model.n_linear, priors_table()
+    log_median, log_sd = np.log(components.expected[:m]), components.log_sd[:m].copy()
+    metabolites = components.kinds[:m] == "metabolite"
     if prior == "none":
-        sd = torch.where(metabolite, torch.full_like(sd, torch.inf), sd)
+        log_sd[metabolites] = np.inf
     elif prior == "population":
-        table = priors_table()["concentrations"]
-        sd = torch.where(metabolite, sd * (table["population_log_sd"] / table["log_sd"]), sd)
-    return AmplitudePrior(median, sd)
+        log_sd[metabolites] *= table["concentrations"]["population_log_sd"] / table["concentrations"]["log_sd"]
+    if len(_positive(problem.model)) > m:
+        # Macromolecules, in units of the metabolites' amplitudes.
+        log_median, log_sd = np.append(log_median, 0.0), np.append(log_sd, table["macromolecules"]["scale_log_sd"])
+    median = torch.as_tensor(log_median).to(scale) + scale
+    return AmplitudePrior(median, torch.as_tensor(log_sd).to(scale).expand_as(median))
 
 
 def _likelihood(
-    problem: Problem, minimum: Minimum, amplitude: torch.Tensor, share: torch.Tensor
+    problem: Problem, minimum: Minimum, values: torch.Tensor, share: torch.Tensor, variant: Variant
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return precision ``(b, m, m)`` and linear term ``(b, m)`` of the Gaussian likelihood of amplitudes ``(b, m)``."""
-    model, normal, m = problem.model, minimum.normal, problem.model.n_linear
-    others = torch.as_tensor(np.setdiff1d(np.arange(model.n_params), np.r_[0:m, model.slices["scale"].start]))
-    weight = problem.noise**-2
-    both = share.repeat_interleave(2, -1)
-    taken = normal.by_baseline * both
-    gram = (normal.gram - taken @ normal.by_baseline.mT) * weight[:, None, None]
-    pull = (normal.pull - (taken @ normal.residual[..., None])[..., 0]) * weight[:, None]
-    force = (minimum.x - model.prior_mean) @ model.prior_precision
-    block = gram[:, others][:, :, others] + model.prior_precision[others][:, others]
-    gradient = pull[:, others] - force[:, others]
-    cross = gram[:, :m][:, :, others]
+    """Return precision ``(b, k, k)`` and linear term ``(b, k)`` of the Gaussian likelihood of the parameters of
+    :func:`_positive`, whose exponentials ``(b, k)`` are given.
+
+    Macromolecules are one amplitude, in which spectra are linear, and logarithms of their lines relative to it.
+    """
+    model, x = problem.model, minimum.x
+    gram, pull, _ = likelihood(problem, minimum.normal, share)
+    lines = slice(model.slices["log_amp"].start + model.n_linear, model.slices["log_amp"].stop)
+    mm_scale, positive = model.slices["mm_scale"].start, _positive(model)
+    precision, distance = variant.prior_precision(model), x - model.prior_mean
+    distance[:, lines] -= distance[:, [mm_scale]]
+    kept = variant.kept(model)
+    if len(kept) < model.n_params:
+        gram, pull, _ = without(model, gram, pull, x)
+        precision, distance = precision[kept][:, kept], distance[:, kept]
+    # All lines together, where the minimisation has a scale that only the priors see.
+    gram[:, mm_scale] = gram[:, lines].sum(1)
+    gram[:, :, mm_scale] = gram[:, :, lines].sum(-1)
+    pull[:, mm_scale] = pull[:, lines].sum(1)
+    scales = [model.slices[name].start for name in ("scale", "mm_scale")]
+    others = torch.as_tensor(np.setdiff1d(np.arange(len(kept)), [*positive, *scales]))
+    prior = precision[others][:, others]
+    block = gram[:, others][:, :, others] + prior
+    gradient = pull[:, others] - distance[:, others] @ prior
+    cross = gram[:, positive][:, :, others]
     size = block.diagonal(dim1=-2, dim2=-1).sqrt()
     factor = torch.linalg.cholesky(block / (size[:, :, None] * size[:, None]))
     right = torch.cat([cross.mT, gradient[..., None]], -1) / size[..., None]
     solved = torch.cholesky_solve(right, factor) / size[..., None]
-    precision = gram[:, :m, :m] - cross @ solved[..., :-1]
-    gradient = pull[:, :m] - (cross @ solved[..., -1:])[..., 0]
-    # From logarithms to amplitudes.
-    precision = precision / (amplitude[:, :, None] * amplitude[:, None])
-    precision = 0.5 * (precision + precision.mT)
-    return precision, (precision @ amplitude[..., None])[..., 0] + gradient / amplitude
+    marginal = gram[:, positive][:, :, positive] - cross @ solved[..., :-1]
+    slope = pull[:, positive] - (cross @ solved[..., -1:])[..., 0]
+    # From logarithms to their exponentials.
+    marginal = marginal / (values[:, :, None] * values[:, None])
+    marginal = 0.5 * (marginal + marginal.mT)
+    return marginal, (marginal @ values[..., None])[..., 0] + slope / values
 
 
 def parameter_covariance(problem: Problem, minimum: Minimum) -> torch.Tensor:

@@ -16,12 +16,14 @@ from ...core.units import fid_to_spec
 from ...physics.coarse_window import make_window, points_with_signal
 from ...physics.in_vivo_components import build_components, priors_table
 from ...physics.in_vivo_model import InVivoModel, make_in_vivo_model
-from ...physics.smooth_baseline import SmoothBaseline
-from .estimates import Estimate, estimate_amplitudes, parameter_covariance
+from ...physics.in_vivo_signals import concentration_names
+from .estimates import Estimate, Likelihoods, parameter_covariance
 from .prepared import PreparedModel, smooth_baseline_of
+from .ratios import ConcentrationPrior
 from .solver import Minimum, Problem, evidence, minimise
 from .starts import classical_start
 from .study import study_model
+from .variants import average_of, variants_of
 from .water_reference import WaterReference
 
 __all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "log_evidence", "prepare"]
@@ -51,6 +53,8 @@ class Acquisition:
         Learn priors that the spectra share, where there are enough.
     init : str
         Initial values, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
+    concentrations : ConcentrationPrior
+        Of the estimate.
     start_s : float
         Time of the first point after the echo, in seconds.
     """
@@ -62,6 +66,7 @@ class Acquisition:
     line_shape: bool = True
     learn: bool = True
     init: str = "classical"
+    concentrations: ConcentrationPrior = ConcentrationPrior()
     start_s: float = 0.0
 
 
@@ -82,6 +87,8 @@ class Fits:
         Measured SD of one real channel; residual over noise, one where the model explains everything.
     weights : ndarray ``(n, n_strengths)``
         Of the baseline's strengths.
+    variants : ndarray ``(n, n_variants)``
+        Weights of :func:`fsl_mrs_dl.fitting.in_vivo.variants.variants_of` the model.
     dimension : ndarray ``(n,)``
         Effective dimension of the baseline.
     fitted : complex ndarray ``(n, n_window)``
@@ -89,8 +96,8 @@ class Fits:
     metabolites_rms : ndarray ``(n,)``
         Root mean square of the fitted metabolites per real channel in the window.
     steps, converged, cost : ndarray ``(n,)``
-    estimates : dict of str to Estimate
-        By prior of the concentrations.
+    estimate, population : Estimate
+        With the prior of concentrations that was asked for, and with one as narrow as a healthy population.
     """
 
     model: InVivoModel
@@ -101,13 +108,15 @@ class Fits:
     noise: np.ndarray
     misfit: np.ndarray
     weights: np.ndarray
+    variants: np.ndarray
     dimension: np.ndarray
     fitted: np.ndarray
     metabolites_rms: np.ndarray
     steps: np.ndarray
     converged: np.ndarray
     cost: np.ndarray
-    estimates: dict[str, Estimate]
+    estimate: Estimate
+    population: Estimate
 
 
 def prepare(
@@ -159,7 +168,15 @@ def prepare(
         from .network_starts import check_network
 
         check_network(model, acquisition.init)
-    return PreparedModel(model, baseline, axes, acquisition.ppmlim, np.ones(len(names)), init=acquisition.init)
+    return PreparedModel(
+        model,
+        baseline,
+        axes,
+        acquisition.ppmlim,
+        np.ones(len(names)),
+        init=acquisition.init,
+        concentrations=acquisition.concentrations,
+    )
 
 
 def learnt(
@@ -197,7 +214,6 @@ def fit_prepared(
     prepared: PreparedModel,
     *,
     reference: WaterReference | None = None,
-    priors: tuple[str, ...] = ("wide", "population"),
     max_iter: int = 40,
     starts: Minimum | None = None,
     batch: int | None = None,
@@ -216,8 +232,6 @@ def fit_prepared(
         Of all spectra, with other priors.
     batch : int, optional
         Spectra that are fitted at once; by default as many as suit the device.
-    priors : tuple of str
-        Estimates to make, see :data:`fsl_mrs_dl.fitting.in_vivo.estimates.CONCENTRATION_PRIORS`.
     max_iter : int
         Most steps of a spectrum.
     progress : callable, optional
@@ -228,18 +242,18 @@ def fit_prepared(
     def fit_of(rows: np.ndarray) -> dict:
         problem = problems.rows(rows)
         minimum = _minimise(problem, max_iter, prepared.init, None if starts is None else starts.rows(rows))
-        return _fit_batch(problem, minimum, prepared.baseline, _strengths(), priors)
+        return _fit_batch(problem, minimum, prepared)
 
     parts = []
     for part in parallel_map(fit_of, _batches(np.arange(len(fids)), device, batch), device=device):
         parts.append(part)
         if progress:
             progress(len(part["steps"]))
-    parts = parts or [_fit_nothing(prepared, priors)]
-    estimates = {name: Estimate.joined([part.pop(name) for part in parts]) for name in priors}
+    parts = parts or [_fit_nothing(prepared)]
+    estimates = {name: Estimate.joined([part.pop(name) for part in parts]) for name in ("estimate", "population")}
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     model = prepared.to("cpu").model
-    return Fits(model=model, fids=fids, water=reference, noise=problems.noise, estimates=estimates, **arrays)
+    return Fits(model=model, fids=fids, water=reference, noise=problems.noise, **estimates, **arrays)
 
 
 def log_evidence(
@@ -316,7 +330,7 @@ def _strengths() -> list[float]:
 def _minimise(problem: Problem, max_iter: int, init: str, nearby: Minimum | None = None) -> Minimum:
     """Minimise from initial values of a kind, or from a minimum with other priors."""
     if nearby is not None:
-        return minimise(problem, nearby.x, nearby.strength, max_iter=max_iter, held_steps=0)
+        return minimise(problem, nearby.x, nearby.strength, max_iter=max_iter, held_steps=0, normal=nearby.normal)
     if init == "classical":
         start = classical_start(problem)
     else:
@@ -328,17 +342,18 @@ def _minimise(problem: Problem, max_iter: int, init: str, nearby: Minimum | None
     return minimise(problem, start, strength, max_iter=max_iter)
 
 
-def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, strengths, priors) -> dict:
-    """Return the arrays of :class:`Fits` of one batch, and its estimates by the names of their priors."""
+def _fit_batch(problem: Problem, minimum: Minimum, prepared: PreparedModel) -> dict:
+    """Return the arrays and estimates of :class:`Fits` of one batch."""
     at_noise = replace(problem, noise=minimum.noise)
-    weights = torch.softmax(evidence(at_noise, minimum.normal, minimum.x), -1)
+    average = average_of(at_noise, minimum)
     fitted = problem.model.spectrum(minimum.x, problem.water)
     variance = parameter_covariance(problem, minimum).diagonal(dim1=-2, dim2=-1)
     tensors = {
         "x": minimum.x,
         "x_sd": variance.clamp(min=0).sqrt(),
         "misfit": minimum.noise / problem.noise,
-        "weights": weights,
+        "weights": average.strengths,
+        "variants": average.by_variant,
         "fitted": fitted,
         "metabolites_rms": _metabolites_rms(problem, minimum.x),
         "steps": minimum.steps,
@@ -346,8 +361,12 @@ def _fit_batch(problem: Problem, minimum: Minimum, baseline: SmoothBaseline, str
         "cost": minimum.cost,
     }
     out = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    out["dimension"] = (out["weights"] * baseline.dimension(strengths)).sum(-1)
-    return out | {name: estimate_amplitudes(at_noise, minimum, weights, name) for name in priors}
+    out["dimension"] = (out["weights"] * prepared.baseline.dimension(_strengths())).sum(-1)
+    likelihoods, own = Likelihoods.of(at_noise, minimum, average), prepared.concentrations
+    out["estimate"], out["population"] = (
+        likelihoods.estimate(each) for each in (own, replace(own, prior="population"))
+    )
+    return out
 
 
 def _metabolites_rms(problem: Problem, x: torch.Tensor) -> torch.Tensor:
@@ -358,17 +377,20 @@ def _metabolites_rms(problem: Problem, x: torch.Tensor) -> torch.Tensor:
     return model.spectrum(alone, problem.water).abs().square().mean(-1).div(2).sqrt()
 
 
-def _fit_nothing(prepared: PreparedModel, priors: tuple[str, ...]) -> dict:
+def _fit_nothing(prepared: PreparedModel) -> dict:
     """Return what :func:`_fit_batch` does, of no spectra."""
-    model, m = prepared.model, prepared.model.n_linear
+    model = prepared.model
+    m = len(concentration_names(model.components))
     sizes = {
         "x": model.n_params,
         "x_sd": model.n_params,
         "weights": len(_strengths()),
+        "variants": len(variants_of(model)),
         "fitted": model.window.n_window,
     }
     kinds = {"fitted": complex, "steps": int, "converged": bool}
-    names = ("x", "x_sd", "misfit", "weights", "fitted", "metabolites_rms", "steps", "converged", "cost", "dimension")
+    names = [*sizes, "misfit", "metabolites_rms", "steps", "converged", "cost", "dimension"]
     out: dict = {name: np.zeros((0, sizes[name]) if name in sizes else 0, kinds.get(name, float)) for name in names}
     vector, matrix = np.zeros((0, m)), np.zeros((0, m, m))
-    return out | {name: Estimate(vector, matrix, vector, vector, vector, vector) for name in priors}
+    nothing = Estimate(vector, matrix, vector, vector, vector, vector)
+    return out | {"estimate": nothing, "population": nothing}

@@ -16,6 +16,7 @@ from ...physics.in_vivo_components import Components, priors_table
 from ...physics.in_vivo_model import InVivoModel
 from ...physics.smooth_baseline import SmoothBaseline, make_smooth_baseline
 from ..serialise import Plain
+from .ratios import ConcentrationPrior
 from .water_reference import WaterUse
 
 __all__ = ["PreparedModel", "plain_prepared", "restored_prepared", "smooth_baseline_of", "whole_baseline_of"]
@@ -41,6 +42,8 @@ class PreparedModel:
         In the window of whole spectra, for those that are shown.
     init : str
         Initial values of the fits, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
+    concentrations : ConcentrationPrior
+        Of the estimate.
     water_use : WaterUse, optional
         Properties that are taken from a water reference; None without one.
     water_note : str
@@ -54,6 +57,7 @@ class PreparedModel:
     basis_scale: np.ndarray
     whole_baseline: SmoothBaseline | None = None
     init: str = "classical"
+    concentrations: ConcentrationPrior = ConcentrationPrior()
     water_use: WaterUse | None = None
     water_note: str = ""
 
@@ -107,6 +111,7 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         "axes": asdict(prepared.axes),
         "ppmlim": [float(limit) for limit in prepared.ppmlim],
         "init": prepared.init,
+        "concentrations": asdict(prepared.concentrations),
         "water_use": prepared.water_use and asdict(prepared.water_use),
         "water_note": prepared.water_note,
     }
@@ -149,6 +154,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         basis_scale=plain.arrays["basis_scale"],
         whole_baseline=SmoothBaseline(**whole) if whole else None,
         init=about["init"],
+        concentrations=ConcentrationPrior(**about["concentrations"]),
         water_use=about["water_use"] and WaterUse(**about["water_use"]),
         water_note=about["water_note"],
     )

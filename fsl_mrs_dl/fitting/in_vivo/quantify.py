@@ -19,11 +19,19 @@ from ..options import FitOptions
 from ..rows import fid_scale_of, rows_to_fit
 from .fit import Acquisition, fit_prepared
 from .prepared import PreparedModel
+from .ratios import ConcentrationPrior
 from .result import InVivoFit
 from .settle import settled
 from .water_reference import WaterReference, water_reference
 
-__all__ = ["acquisition_of", "fit_with_prepared", "is_in_vivo", "prepare_in_vivo", "quantify_in_vivo"]
+__all__ = [
+    "acquisition_of",
+    "concentration_prior_of",
+    "fit_with_prepared",
+    "is_in_vivo",
+    "prepare_in_vivo",
+    "quantify_in_vivo",
+]
 
 
 def is_in_vivo(basis: Basis) -> bool:
@@ -53,7 +61,7 @@ def quantify_in_vivo(
         Of the data.
     options : FitOptions, optional
         Those of the in-vivo model count: ``ppmlim``, ``mm``, ``echo_time_s``, ``repetition_time_s``, ``rescale``,
-        ``device``, ``init``.
+        ``device``, ``init``, ``prior`` ('none' for one of concentrations that is flat), ``soft_constraints``.
     water : complex ndarray ``(..., n_points)``, optional
         Water reference of every FID, or one of all.
     progress : callable, optional
@@ -206,8 +214,14 @@ def acquisition_of(options: FitOptions, ppmlim: tuple[float, float]) -> Acquisit
         mm=options.mm or "brain",
         ppmlim=(ppmlim[0], ppmlim[1]),
         init=options.init or "classical",
+        concentrations=concentration_prior_of(options),
         start_s=options.start_time_s or 0.0,
     )
+
+
+def concentration_prior_of(options: FitOptions) -> ConcentrationPrior:
+    """Return the prior of concentrations that options ask for: as wide as a factor of e by default."""
+    return ConcentrationPrior("none" if str(options.prior) == "none" else "wide", options.soft_constraints)
 
 
 def _water_rows(water: np.ndarray | None, n: int, axes: Axes, usable: np.ndarray) -> np.ndarray | None:

@@ -21,8 +21,11 @@ from ...physics.smooth_baseline import SmoothBaseline
 from .. import verdict
 from ..artefacts import phase_beyond_shift
 from ..quantification import Quantification
+from .estimates import Estimate
 from .fit import Fits
 from .prepared import PreparedModel, whole_baseline_of
+from .ratios import ConcentrationPrior, ratio_constraints
+from .variants import variants_of
 from .water_reference import WaterReference
 
 __all__ = ["InVivoFit", "InVivoSignal", "parameter_names", "signal_of", "signals_of"]
@@ -160,6 +163,8 @@ class InVivoFit(Quantification):
         Effective dimension of the baseline.
     baseline_weights : ndarray ``(n, n_strengths)``
         Of the baseline's strengths.
+    variant_weights : ndarray ``(n, n_variants)``
+        Of the model's variants, see :mod:`fsl_mrs_dl.fitting.in_vivo.variants`.
     limits : ndarray ``(2, n, n_metabs)``
         Ends of the 95 % intervals.
     between_models : ndarray ``(n, n_metabs)``
@@ -169,6 +174,8 @@ class InVivoFit(Quantification):
     population : tuple of ndarray
         Mean ``(n, n_metabs)`` and covariance ``(n, n_metabs, n_metabs)`` with a prior as narrow as a healthy
         population.
+    concentrations : ConcentrationPrior
+        Of the estimate.
     whole_baseline : SmoothBaseline, optional
         In the window of whole spectra; computed where it is needed by default.
     """
@@ -179,10 +186,12 @@ class InVivoFit(Quantification):
     water: WaterReference | None = field(repr=False, kw_only=True)
     baseline_dimension: np.ndarray = field(repr=False, kw_only=True)
     baseline_weights: np.ndarray = field(repr=False, kw_only=True)
+    variant_weights: np.ndarray = field(repr=False, kw_only=True)
     limits: np.ndarray = field(repr=False, kw_only=True)
     between_models: np.ndarray = field(repr=False, kw_only=True)
     by_prior: np.ndarray = field(repr=False, kw_only=True)
     population: tuple[np.ndarray, np.ndarray] = field(repr=False, kw_only=True)
+    concentrations: ConcentrationPrior = field(repr=False, kw_only=True, default=ConcentrationPrior())
     whole_baseline: SmoothBaseline | None = field(repr=False, kw_only=True, default=None)
     water_note: str = field(repr=False, kw_only=True, default="")
 
@@ -191,8 +200,8 @@ class InVivoFit(Quantification):
     def estimate(self, name: str = "in-vivo") -> tuple[np.ndarray, np.ndarray]:
         """Return concentrations ``(n, n_metabs)`` and their covariance ``(n, n_metabs, n_metabs)``.
 
-        'in-vivo' has a prior on concentrations that is as wide as a factor of e; 'posterior_mean' one as narrow as a
-        healthy population.
+        'in-vivo' has a prior on concentrations that is as wide as a factor of e, or none where that was asked for;
+        'posterior_mean' one as narrow as a healthy population.
 
         Raises
         ------
@@ -209,6 +218,27 @@ class InVivoFit(Quantification):
             value=name,
             remedy="leave it out, choose posterior_mean, or choose `spectral_model` fsl-mrs",
         )
+
+    @property
+    def constraints(self) -> list[str]:
+        """Soft constraints between concentrations that the estimate has, in words."""
+        if not self.concentrations.soft_constraints:
+            return []
+        return [each.text for each in ratio_constraints(self.fitted_model.components)]
+
+    def assumptions(self, row: int) -> dict[str, str]:
+        """Return what one spectrum's estimate rests on, for reports: prior, soft constraints, models that were
+        averaged."""
+        prior = {
+            "wide": f"a factor of {np.exp(priors_table()['concentrations']['log_sd']):.3g} about typical proportions",
+            "none": "none",
+        }
+        weights = zip(variants_of(self.fitted_model), self.variant_weights[row])
+        return {
+            "Prior of concentrations": prior[self.concentrations.prior],
+            "Soft constraints": "; ".join(self.constraints) or "none",
+            "Models averaged": ", ".join(f"{variant.name} {weight:.2f}" for variant, weight in weights),
+        }
 
     def table(self, combined: Sequence[str] = (), estimate: str = "in-vivo"):
         """Return names, concentrations and SDs with sums appended: ``(names, (n, m), (n, m))``."""
@@ -433,26 +463,21 @@ class InVivoFit(Quantification):
         fid_scale : float
             What the data were multiplied by.
         """
-        names, conc, cov = _with_macromolecules(fits, "wide")
-        _, typical, typical_cov = _with_macromolecules(fits, "population")
+        conc, cov = _concentrations(fits, fits.estimate)
+        typical, typical_cov = _concentrations(fits, fits.population)
 
         def rows(values: np.ndarray, empty=np.nan) -> np.ndarray:
             out = np.full((len(usable), *values.shape[1:]), empty, dtype=values.dtype)
             out[usable] = values
             return out
 
-        estimate = fits.estimates["wide"]
-        mm = len(names) - estimate.mean.shape[1]
-        sd = np.sqrt(np.clip(np.diagonal(cov, axis1=1, axis2=2), 0, None))
-        low = np.concatenate([estimate.low, np.clip(conc - 1.96 * sd, 0, None)[:, len(names) - mm :]], 1)
-        high = np.concatenate([estimate.high, (conc + 1.96 * sd)[:, len(names) - mm :]], 1)
-        zeros = np.zeros((len(conc), mm))
+        estimate, unit = fits.estimate, _unit_of_macromolecules(fits)
         signal = signal_of(prepared, float(np.median(fits.dimension)) if len(conc) else np.nan)
         params = rows(conc)
         share, score = _misfit(fits)
         return cls(
             model=cast(SignalModel, signal),
-            names=list(names),
+            names=concentration_names(fits.model.components),
             params=params,
             cov=rows(cov),
             noise_sd=rows(fits.misfit * fits.noise),
@@ -478,10 +503,12 @@ class InVivoFit(Quantification):
             water_note=prepared.water_note,
             baseline_dimension=rows(fits.dimension),
             baseline_weights=rows(fits.weights),
-            limits=np.stack([rows(low), rows(high)]),
-            between_models=rows(np.concatenate([estimate.between, zeros], 1)),
-            by_prior=rows(np.concatenate([estimate.prior_share, zeros], 1)),
+            variant_weights=rows(fits.variants),
+            limits=np.stack([rows(estimate.low * unit), rows(estimate.high * unit)]),
+            between_models=rows(estimate.between),
+            by_prior=rows(estimate.prior_share),
             population=(rows(typical), rows(typical_cov)),
+            concentrations=prepared.concentrations,
             whole_baseline=prepared.whole_baseline,
         )
 
@@ -513,23 +540,22 @@ def _without_signal(fits: Fits) -> np.ndarray:
     return energy < 0.1 * 2 * n * fits.noise**2
 
 
-def _with_macromolecules(fits: Fits, prior: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return names, concentrations and covariance with the sum of all macromolecules as the last, if there are any.
+def _concentrations(fits: Fits, estimate: Estimate) -> tuple[np.ndarray, np.ndarray]:
+    """Return concentrations ``(n, n_metabs)`` and their covariance; the sum of all macromolecules, relative to the
+    table's, is the last if there are any."""
+    unit = _unit_of_macromolecules(fits)
+    return estimate.mean * unit, estimate.cov * unit[:, :, None] * unit[:, None]
 
-    The sum is relative to the table's; its covariance with metabolites is left out.
-    """
-    model, estimate = fits.model, fits.estimates[prior]
+
+def _unit_of_macromolecules(fits: Fits) -> np.ndarray:
+    """Return factors ``(n, n_metabs)`` of concentrations: the sum of the macromolecules with the proportions that were
+    fitted, over their common scale; one of all others."""
+    model = fits.model
     components, n_linear = model.components, model.n_linear
-    names = concentration_names(components)
-    if n_linear == len(components.names):
-        return names, estimate.mean, estimate.cov
-    share = macromolecule_shares(components)
-    at = slice(model.slices["log_amp"].start + n_linear, model.slices["log_amp"].stop)
-    amplitude = np.exp(fits.x[:, at]) * share
-    total = amplitude.sum(1, keepdims=True)
-    # Proportions are anti-correlated; the SD of the common scale is that of the sum.
-    scale_sd = fits.x_sd[:, model.slices["mm_scale"]]
-    cov = np.zeros((len(total), n_linear + 1, n_linear + 1))
-    cov[:, :n_linear, :n_linear] = estimate.cov
-    cov[:, n_linear, n_linear] = (total * scale_sd)[:, 0] ** 2
-    return names, np.concatenate([estimate.mean, total], 1), cov
+    unit = np.ones((len(fits.x), len(concentration_names(components))))
+    if unit.shape[1] > n_linear:
+        at = slice(model.slices["log_amp"].start + n_linear, model.slices["log_amp"].stop)
+        # Proportions are anti-correlated; the uncertainty of the common scale is that of the sum.
+        proportions = np.exp(fits.x[:, at] - fits.x[:, model.slices["mm_scale"]])
+        unit[:, n_linear] = proportions @ macromolecule_shares(components)
+    return unit

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from ..serialise import Plain
+from .ratios import ConcentrationPrior
 from .result import InVivoFit, InVivoSignal
 
 __all__ = ["plain_in_vivo_row", "restored_in_vivo_row"]
@@ -27,6 +28,8 @@ def plain_in_vivo_row(fit: InVivoFit, row: int) -> Plain:
             continue
         if part.name == "population":
             arrays["population.mean"], arrays["population.cov"] = value
+        elif isinstance(value, ConcentrationPrior):
+            about[part.name] = asdict(value)
         elif isinstance(value, np.ndarray):
             arrays[part.name] = value
         else:
@@ -38,6 +41,7 @@ def restored_in_vivo_row(plain: Plain) -> InVivoFit:
     """Return the estimates of :func:`plain_in_vivo_row`, with all that tables are made of."""
     values: dict[str, Any] = json.loads(plain.text) | dict(plain.arrays)
     values["population"] = (values.pop("population.mean"), values.pop("population.cov"))
+    values["concentrations"] = ConcentrationPrior(**values["concentrations"])
     nothing: dict[str, Any] = dict.fromkeys(("fids", "fitted_model", "x", "x_sd", "water"))
     model: Any = SimpleNamespace(shape=InVivoSignal.shape, name=InVivoSignal.name)
     return InVivoFit(model=model, free=values["params"], basis_scale=np.ones(0), **nothing, **values)

@@ -8,6 +8,7 @@ more than one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -16,12 +17,15 @@ import torch
 from ...physics.in_vivo_model import InVivoModel
 from ...physics.smooth_baseline import SmoothBaseline
 
-__all__ = ["Minimum", "NormalEquations", "Problem", "evidence", "minimise", "systems"]
+__all__ = ["Minimum", "NormalEquations", "Problem", "cost_of", "evidence", "likelihood", "minimise", "systems"]
 
 _CHUNK, _CHUNK_ON_GPU = 16, 512  # spectra whose derivatives are held at once; on a CPU they stay in the cache
 _CHOOSE_EVERY, _CHOICES = 3, 4  # steps between choices of the baseline's strength, and how many there are
 _HELD_STEPS = 5  # first steps, which leave details of single lines alone
 _TOLERANCE = 0.05  # SDs of all parameters together
+_SMALL, _SMALL_STEPS, _PROGRESS = 2.0, 4, 0.6
+"""Steps that are small (SDs of all parameters together) keep the derivatives, at most so many in a row and as long as
+each is that much smaller than the last."""
 _CLEARLY_BETTER = 0.3  # log evidence
 
 
@@ -118,6 +122,10 @@ class NormalEquations:
         """Join those of several batches."""
         return cls(*(torch.cat(parts) for parts in zip(*(each._parts() for each in several))))
 
+    def copied(self) -> NormalEquations:
+        """Return a copy."""
+        return NormalEquations(*(part.clone() for part in self._parts()))
+
     def update(self, index, other: NormalEquations, which) -> None:
         """Overwrite rows ``index`` with rows ``which`` of others."""
         for own, new in zip(self._parts(), other._parts()):
@@ -130,9 +138,7 @@ class NormalEquations:
     def at(cls, problem: Problem, x: torch.Tensor) -> NormalEquations:
         """Compute them at parameters ``(b, p)``."""
         parts = []
-        chunk = _CHUNK if x.device.type == "cpu" else _CHUNK_ON_GPU
-        for start in range(0, len(x), chunk):
-            some = slice(start, start + chunk)
+        for some in _chunks(x):
             water = None if problem.water is None else problem.water[some]
             model, jacobian = problem.model.jacobian(x[some], water)
             both = problem.without_free(torch.cat([jacobian, (problem.target[some] - model)[:, None]], 1))
@@ -141,6 +147,32 @@ class NormalEquations:
             energy = flat[:, -1].square().sum(-1)
             parts.append((gram[..., :-1], gram[..., -1], in_baseline[:, :-1], in_baseline[:, -1], energy))
         return cls(*(torch.cat(part) for part in zip(*parts)))
+
+    def nearby(self, problem: Problem, before: torch.Tensor, x: torch.Tensor, share: torch.Tensor) -> NormalEquations:
+        """Return them at parameters ``x`` ``(b, p)`` near those that they are of, for a baseline's shares ``(b,
+        rank)``: gradient and residual anew, and the derivatives as they were but for amplitudes and dampings that they
+        are in proportion to."""
+        factor = problem.model.growth(before, x)
+        gram = self.gram * (factor[:, :, None] * factor[:, None])
+        near = NormalEquations(gram, self.pull, self.by_baseline * factor[..., None], self.residual, self.energy)
+        parts = [near._slopes(problem, x, share, rows) for rows in _chunks(x)]
+        pull, residual, energy = (torch.cat(part) for part in zip(*parts))
+        return replace(near, pull=pull, residual=residual, energy=energy)
+
+    def _slopes(self, problem: Problem, x: torch.Tensor, share: torch.Tensor, rows: slice):
+        held = {}
+
+        def weigh(spectra: torch.Tensor) -> torch.Tensor:
+            residual = problem.target[rows] - problem.without_free(spectra)
+            in_baseline = residual @ problem.vectors.conj()
+            held["residual"], held["energy"] = _real(in_baseline), residual.abs().square().sum(-1)
+            return residual - (in_baseline * share[rows]) @ problem.vectors.mT
+
+        water = None if problem.water is None else problem.water[rows]
+        _, pull = problem.model.spectrum_and_pull(x[rows], weigh, water)
+        # The gradient with the baseline taken out, in the form that :func:`likelihood` takes it out of.
+        taken = share[rows].repeat_interleave(2, -1) * held["residual"]
+        return pull + (self.by_baseline[rows] @ taken[..., None])[..., 0], held["residual"], held["energy"]
 
 
 @dataclass
@@ -183,8 +215,29 @@ class Minimum:
         return Minimum(normal=self.normal.rows(index), **{name: part[index] for name, part in parts.items()})
 
 
+def _chunks(x: torch.Tensor) -> Iterator[slice]:
+    """Yield slices of rows whose derivatives are held at once."""
+    size = _CHUNK if x.device.type == "cpu" else _CHUNK_ON_GPU
+    for start in range(0, len(x), size):
+        yield slice(start, start + size)
+
+
 def _real(x: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(x).flatten(-2)
+
+
+def likelihood(
+    problem: Problem, normal: NormalEquations, share: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return normal matrix ``(b, p, p)``, gradient ``(b, p)`` and sum of squares ``(b,)`` of the spectra, over the
+    noise and without priors, for a baseline's shares ``(b, rank)`` or ``(rank,)``."""
+    weight = problem.noise**-2
+    both = share.repeat_interleave(2, -1)
+    taken = normal.by_baseline * both[..., None, :]
+    gram = (normal.gram - taken @ normal.by_baseline.mT) * weight[:, None, None]
+    pull = (normal.pull - (taken @ normal.residual[..., None])[..., 0]) * weight[:, None]
+    energy = normal.energy - (both * normal.residual.square()).sum(-1)
+    return gram, pull, energy * weight
 
 
 def systems(
@@ -192,15 +245,18 @@ def systems(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return normal matrix ``(b, p, p)``, gradient ``(b, p)`` and cost ``(b,)``, priors included, for a baseline's
     shares ``(b, rank)``."""
-    model, weight = problem.model, problem.noise**-2
-    both = share.repeat_interleave(2, -1)
-    taken = normal.by_baseline * both[:, None]
-    distance = x - model.prior_mean
-    force = distance @ model.prior_precision
-    matrix = (normal.gram - taken @ normal.by_baseline.mT) * weight[:, None, None] + model.prior_precision
-    pull = (normal.pull - (taken @ normal.residual[..., None])[..., 0]) * weight[:, None] - force
-    energy = normal.energy - (both * normal.residual.square()).sum(-1)
-    return matrix, pull, 0.5 * (energy * weight + (force * distance).sum(-1))
+    gram, pull, energy = likelihood(problem, normal, share)
+    distance = x - problem.model.prior_mean
+    force = distance @ problem.model.prior_precision
+    return gram + problem.model.prior_precision, pull - force, 0.5 * (energy + (force * distance).sum(-1))
+
+
+def cost_of(problem: Problem, normal: NormalEquations, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Return the cost ``(b,)`` of :func:`systems` alone."""
+    distance = x - problem.model.prior_mean
+    energy = normal.energy - (share.repeat_interleave(2, -1) * normal.residual.square()).sum(-1)
+    by_prior = ((distance @ problem.model.prior_precision) * distance).sum(-1)
+    return 0.5 * (energy * problem.noise**-2 + by_prior)
 
 
 def evidence(problem: Problem, normal: NormalEquations, x: torch.Tensor) -> torch.Tensor:
@@ -229,18 +285,22 @@ def minimise(
     max_iter: int = 40,
     held_steps: int = _HELD_STEPS,
     adapt_noise: bool = True,
+    normal: NormalEquations | None = None,
 ) -> Minimum:
     """Minimise the cost from ``x`` ``(b, p)``; the baseline's strength ``(b,)`` follows the evidence now and then.
 
     A spectrum has converged when the next step would move all parameters together by less than 0.05 SDs.  The
     first ``held_steps`` leave details of single lines alone.  With ``adapt_noise`` a residual larger than the noise
-    counts as noise.
+    counts as noise.  Small steps keep the derivatives of the last larger one, with the gradient where they are.
+    ``normal`` are the normal equations at ``x``, if they are there already.
     """
     problem = replace(problem, noise=problem.noise.clone())
     floor = problem.noise.clone()
-    state = _begin(problem, x, strength)
+    state = _begin(problem, x, strength, normal)
     index = torch.arange(len(x), device=x.device)
     damping = torch.full((len(x),), 1e-2, dtype=x.dtype, device=x.device)
+    # Of small steps in a row: how many, and the size of the last.
+    n_small, last = torch.zeros_like(strength), torch.full_like(damping, torch.inf)
     for iteration in range(max_iter):
         if iteration % _CHOOSE_EVERY == 0 and iteration <= _CHOICES * _CHOOSE_EVERY:
             if adapt_noise:
@@ -256,19 +316,31 @@ def minimise(
         scaled = matrix / (size[:, :, None] * size[:, None])
         eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
         step = torch.linalg.solve(scaled + damping[index, None, None] * eye, (pull / size)[..., None])[..., 0] / size
+        gain = (step * pull).sum(-1)
         early = iteration <= min(held_steps, _CHOOSE_EVERY)
-        done = ((step * pull).sum(-1) < _TOLERANCE**2) & (damping[index] < 0.5) & (not early)
+        done = (gain < _TOLERANCE**2) & (damping[index] < 0.5) & (not early)
         state.converged[index[done]] = True
+        small = done | ((gain < _SMALL**2) & (n_small[index] < _SMALL_STEPS) & (gain < _PROGRESS**2 * last[index]))
+        small = small & (iteration >= held_steps)
         trial = _moved(problem.model, here, step, size**2)
-        new = NormalEquations.at(some, trial)
-        new_cost = systems(some, new, trial, share)[2]
+        new = _normal_at(some, part, here, trial, share, small)
+        new_cost = cost_of(some, new, trial, share)
         better = new_cost < cost + 1e-9 * cost.abs()
         where = index[better]
         state.x[where] = trial[better]
         state.normal.update(where, new, better)
+        failed = small & ~better & ~done
+        if failed.any():
+            rows = index[failed]
+            state.normal.update(rows, NormalEquations.at(problem.rows(rows), state.x[rows]), slice(None))
+        # After one that failed, the next is not small.
+        n_small[index] = torch.where(failed, _SMALL_STEPS, torch.where(small & better, n_small[index] + 1, 0))
+        last[index] = torch.where(small & better, gain, torch.full_like(gain, torch.inf))
         state.steps[index] += 1
         state.cost[index] = torch.where(better, new_cost, cost)
         raised = (damping[index] * 8).clamp(min=3e-3)
+        # Derivatives of a step before may have been to blame.
+        raised = torch.where(failed, damping[index], raised)
         damping[index] = torch.where(better, damping[index] * 0.2, raised).clamp(1e-6, 1e6)
         index = index[~done & (damping[index] < 1e5)]
         if len(index) == 0:
@@ -278,11 +350,30 @@ def minimise(
     return state
 
 
-def _begin(problem: Problem, x: torch.Tensor, strength: torch.Tensor) -> Minimum:
+def _normal_at(
+    problem: Problem,
+    normal: NormalEquations,
+    before: torch.Tensor,
+    x: torch.Tensor,
+    share: torch.Tensor,
+    small: torch.Tensor,
+) -> NormalEquations:
+    """Return the normal equations at ``x``, with the derivatives ``before`` where the step was ``small`` ``(b,)``."""
+    if not small.any():
+        return NormalEquations.at(problem, x)
+    near, far = torch.nonzero(small)[:, 0], torch.nonzero(~small)[:, 0]
+    nearby = normal.rows(near).nearby(problem.rows(near), before[near], x[near], share[near])
+    if len(far) == 0:
+        return nearby
+    joined = NormalEquations.joined([nearby, NormalEquations.at(problem.rows(far), x[far])])
+    return joined.rows(torch.argsort(torch.cat([near, far])))
+
+
+def _begin(problem: Problem, x: torch.Tensor, strength: torch.Tensor, normal: NormalEquations | None) -> Minimum:
     n, device = len(x), x.device
     return Minimum(
         x=x.clone(),
-        normal=NormalEquations.at(problem, x),
+        normal=NormalEquations.at(problem, x) if normal is None else normal.copied(),
         strength=strength.clone(),
         cost=torch.full((n,), torch.inf, dtype=x.dtype, device=device),
         converged=torch.zeros(n, dtype=torch.bool, device=device),

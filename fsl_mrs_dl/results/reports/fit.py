@@ -117,6 +117,7 @@ def _settings(results: FitResults, row: int) -> str:
                 f" {fit.unexplained[row]:.1%} of the metabolites' signal is unexplained"
             ),
         ),
+        *fit.assumptions(row).items(),
         ("Out of distribution", _ood_text(fit, row)),
         (
             "Shift to higher ppm",
@@ -131,6 +132,10 @@ def _settings(results: FitResults, row: int) -> str:
     if "sigma" in blocks:
         width = 2.355 * blocks["sigma"] * np.sqrt(2) / (2 * np.pi)
         entries.append(("Gaussian width added", ", ".join(f"{value:.2f}" for value in width) + " Hz"))
+    if isinstance(fit, InVivoFit) and fit.water_note:
+        name, _, note = fit.water_note.partition(": ")
+        widths = "" if fit.water_shape is None else " Widths are added to the line shape of water."
+        entries.append((name, f"{note[:1].upper()}{note[1:]}{widths}"))
     denoised = warning_of(results.data.header)
     if denoised:
         entries.insert(0, ("Warning", f"The data file {denoised}."))

@@ -46,6 +46,16 @@ def test_derivatives_are_those_of_the_spectrum(model):
         assert float((jacobian[:, parameter] - slope).abs().max()) < 1e-5 * size
 
 
+def test_products_with_derivatives_are_those_of_the_derivatives(model):
+    x = drawn(model, 2)
+    weights = torch.randn(2, model.window.n_window, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    spectra, jacobian = model.jacobian(x)
+    again, pull = model.spectrum_and_pull(x, lambda spectra: weights - 0.1 * spectra)
+    torch.testing.assert_close(again, spectra)
+    expected = (jacobian.conj() * (weights - 0.1 * spectra)[:, None]).real.sum(-1)
+    torch.testing.assert_close(pull, expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))
+
+
 def test_the_coarse_grid_gives_the_spectra_of_all_points(model, sim_basis):
     x, axes = drawn(model, 3), sim_basis.axes
     time = torch.as_tensor(axes.time())
