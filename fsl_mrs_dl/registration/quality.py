@@ -27,6 +27,7 @@ __all__ = [
 OUTLIER_REASONS = ("", "amplitude", "noise", "residual", "range")
 """Why a transient is an outlier: by the numbers of :func:`outlier_reasons`, and at an end of the range of shifts."""
 
+_SECOND_STATE = 0.1  # of the transients; if more are outliers, nuisance lines may be what makes them so
 _MOST_APART = 0.7  # of the transients are no outliers
 _OUTLIER_Z = 5.0  # robust z-score beyond which a transient is an outlier
 _DETECTION_MARGIN = 12.0  # above 2 ln(cells): a noise peak passes for a signal once in exp(6) transients
@@ -167,6 +168,10 @@ def learn_nuisance_lines(state: State, transients: Transients, reference: Refere
     peak = (torch.fft.fft(reference.fid, norm="ortho") * window.weight).abs().amax((1, 2))
     noise = noise + (_LEAST_NOISE * peak[:, None] * state.amplitude) ** 2
     tiny = torch.finfo(transients.real).tiny
+    counted = transients.valid & (state.weight > 0)
+    # Lines that came with a motion are in outliers only.
+    many = (transients.valid & ~counted).sum(1) > _SECOND_STATE * transients.valid.sum(1)
+    counted = torch.where(many[:, None], transients.valid, counted)
     fid, vectors = reference.fid.to(transients.precision), transients.working_window.unstable_fid.conj().T
 
     def moments(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,7 +179,7 @@ def learn_nuisance_lines(state: State, transients: Transients, reference: Refere
         turn = transients.correction(-state.shift[:, part], -state.phase[:, part], state.amplitude[:, part])
         residual = transients.load(part)[0] - fid[:, :, None] * (turn[:, None] * counts[..., None].to(turn.real.dtype))
         lines = (residual @ vectors).to(transients.cplx) / remaining[:, None, part, None]
-        used = ((counts > 0) & (transients.valid & (state.weight > 0))[:, None, part]).to(transients.real)
+        used = ((counts > 0) & counted[:, None, part]).to(transients.real)
         scale = used / (2 * counts**2 * noise[:, None, part]).clamp_min(tiny)
         return lines.mT @ (lines.conj() * scale[..., None]), used.sum(2)
 
