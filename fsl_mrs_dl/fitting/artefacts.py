@@ -295,7 +295,7 @@ def artefacts_of(one: FittedSpectrum) -> list[Artefact]:
         detectors = [
             _place,
             _echo,
-            turned if one.in_vivo or not _macromolecules(one) else _phase,
+            _phase if _macromolecules(one) else turned,
             _macromolecules,
             _basis,
         ]

@@ -83,6 +83,11 @@ def test_a_water_reference_silences_eddy_currents():
     assert kinds(made(line_phase=0.2, has_water_reference=True)) == []
 
 
+def test_macromolecules_that_a_fit_has_not_are_no_eddy_currents():
+    without = made(line(0.92, 25, 1.0), has_macromolecules=False, line_phase=0.2)
+    assert kinds(without) == ["missing macromolecules"]
+
+
 @pytest.fixture(scope="module")
 def basis():
     return simulate_basis(
