@@ -89,7 +89,7 @@ def _estimate_notes(results: FitResults) -> list[str]:
     several = fit.networks is not None and len(fit.networks) > 1
     sd = {
         "ml": "the Cramer-Rao bound",
-        "in-vivo": "the in-vivo model's, with its priors and the disagreement of baselines",
+        "in-vivo": "the in-vivo model's, with its priors and the disagreement of models",
         "posterior_mean": "the posterior's",
         "network": "the networks' spread" if several else "not known of a single network",
     }[results.estimate]

@@ -134,7 +134,7 @@ QUANTITIES = (
     Quantity(
         "between-models-share",
         _U + "between_models_share.nii.gz",
-        "share of the variance that is disagreement of baselines",
+        "share of the variance that is disagreement of models",
         "",
         "cool",
         "between_models_share",

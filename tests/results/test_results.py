@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.fsl_mrs_grid import as_fsl_mrs
 
 import fsl_mrs_dl
 from fsl_mrs_dl.core.errors import DataError, OutputError
@@ -151,7 +152,8 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
     mrs = mrs_io.read_FID(str(invivo_3t)).mrs(basis=mrs_io.read_basis(source))
     mrs.processForFitting()
     res = fit_FSLModel(mrs, method="Newton", model="lorentzian", baseline="poly, 2")
-    data, basis = nifti.load(invivo_3t), Basis.load(source)
+    data = nifti.load(invivo_3t)
+    basis = as_fsl_mrs(Basis.load(source), data.dwelltime, data.n_points)
     options = {
         "dwelltime": data.dwelltime,
         "spec_freq_mhz": data.spec_freq_mhz,
