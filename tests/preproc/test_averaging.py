@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.singlets import DWELL, FREQ, TIME, N, lines
 
 from fsl_mrs_dl.cli.main import main
-from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.io import nifti
@@ -13,13 +13,7 @@ from fsl_mrs_dl.preproc.options import AlignOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FREQ, DWELL, N = 123.2, 1 / 2000, 1024
-AXES = Axes(N, DWELL, FREQ)
-TIME = np.arange(N) * DWELL
-CLEAN = sum(
-    a * np.exp((2j * np.pi * (ppm - 4.65) * FREQ - np.pi * 5) * TIME)
-    for ppm, a in ((2.008, 1.0), (3.027, 0.7), (3.21, 0.6), (3.92, 0.4), (3.55, 0.3))
-)
+CLEAN = lines(((2.008, 1.0), (3.027, 0.7), (3.21, 0.6), (3.92, 0.4), (3.55, 0.3)))
 
 
 def scan(sd, seed=0, amplitude=1.0):

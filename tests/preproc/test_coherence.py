@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.singlets import AXES, DWELL, FREQ, TIME, N, lines
 
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.axes import Axes
@@ -18,15 +19,12 @@ from fsl_mrs_dl.results.reports import alignment, alignment_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FREQ, DWELL, N = 123.2, 1 / 2000, 1024
-AXES = Axes(N, DWELL, FREQ)
-TIME = np.arange(N) * DWELL
 BRAIN = ((2.008, 1.0), (3.027, 0.7), (3.21, 0.6), (3.92, 0.4), (3.55, 0.3), (2.35, 0.3))
 WINDOWS = [(4.0, 5.3), (3.5, 6.0), None]
 
 
 def line(ppm, width=5.0):
-    return np.exp((2j * np.pi * (ppm - 4.65) * FREQ - np.pi * width) * TIME)
+    return lines(((ppm, 1.0),), width)
 
 
 CLEAN = sum(height * line(ppm) for ppm, height in BRAIN)

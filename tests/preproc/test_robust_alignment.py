@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers.singlets import DWELL, FREQ, TIME, N, lines
 
-from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.preproc import align
@@ -12,14 +12,6 @@ from fsl_mrs_dl.preproc.spikes import without_spikes
 from fsl_mrs_dl.results.reports import alignment_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-FREQ, DWELL, N = 123.2, 1 / 2000, 1024
-AXES = Axes(N, DWELL, FREQ)
-TIME = np.arange(N) * DWELL
-
-
-def lines(places, width=5.0):
-    return sum(a * np.exp((2j * np.pi * (ppm - 4.65) * FREQ - np.pi * width) * TIME) for ppm, a in places)
 
 
 BRAIN = lines(((2.008, 1.0), (3.027, 0.7), (3.21, 0.6), (3.92, 0.4), (3.55, 0.3), (2.35, 0.3)))

@@ -17,7 +17,17 @@ import torch
 from ...physics.in_vivo_model import InVivoModel
 from ...physics.smooth_baseline import SmoothBaseline
 
-__all__ = ["Minimum", "NormalEquations", "Problem", "cost_of", "evidence", "likelihood", "minimise", "systems"]
+__all__ = [
+    "Minimum",
+    "NormalEquations",
+    "Problem",
+    "cost_of",
+    "evidence",
+    "laplace",
+    "likelihood",
+    "minimise",
+    "systems",
+]
 
 _CHUNK, _CHUNK_ON_GPU = 16, 512  # spectra whose derivatives are held at once; on a CPU they stay in the cache
 _CHOOSE_EVERY, _CHOICES = 3, 4  # steps between choices of the baseline's strength, and how many there are
@@ -268,13 +278,18 @@ def evidence(problem: Problem, normal: NormalEquations, x: torch.Tensor) -> torc
 
 def evidence_at(problem: Problem, normal: NormalEquations, x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     """Return the Laplace log evidence ``(b,)`` of one strength of the baseline for each spectrum, indices ``(b,)``."""
-    matrix, pull, cost = systems(problem, normal, x, problem.shares[strength])
+    return laplace(*systems(problem, normal, x, problem.shares[strength])) - problem.log_det[strength]
+
+
+def laplace(matrix: torch.Tensor, pull: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of the integral of ``exp(-cost)`` about a point by its normal matrix ``(b, p, p)``, gradient
+    ``(b, p)`` and cost ``(b,)`` there, up to a constant of ``p``."""
     size = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).sqrt()
-    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     factor = torch.linalg.cholesky(matrix / (size[:, :, None] * size[:, None]) + 1e-10 * eye)
     step = torch.cholesky_solve((pull / size)[..., None], factor)[..., 0] / size
     half_log = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + size.log().sum(-1)
-    return -(cost - 0.5 * (step * pull).sum(-1)) - half_log - problem.log_det[strength]
+    return -(cost - 0.5 * (step * pull).sum(-1)) - half_log
 
 
 def minimise(

@@ -16,7 +16,7 @@ import torch
 
 from ...physics.in_vivo_components import priors_table
 from ...physics.in_vivo_model import InVivoModel
-from .solver import Minimum, Problem, evidence, likelihood
+from .solver import Minimum, Problem, evidence, laplace, likelihood
 
 __all__ = ["Average", "USUAL", "Variant", "average_of", "variants_of", "without"]
 
@@ -153,14 +153,7 @@ def _evidence(problem: Problem, minimum: Minimum, strength: torch.Tensor, varian
         precision, distance = precision[kept][:, kept], distance[:, kept]
     force = distance @ precision
     cost, pull = cost + 0.5 * (force * distance).sum(-1), pull - force
-    matrix = gram + precision
-    size = matrix.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).sqrt()
-    eye = torch.eye(len(kept), dtype=matrix.dtype, device=matrix.device)
-    factor = torch.linalg.cholesky(matrix / (size[:, :, None] * size[:, None]) + 1e-10 * eye)
-    step = torch.cholesky_solve((pull / size)[..., None], factor)[..., 0] / size
-    half_log = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + size.log().sum(-1)
-    half_log_prior = torch.linalg.cholesky(precision).diagonal().log().sum()
-    return half_log_prior - half_log - (cost - 0.5 * (step * pull).sum(-1))
+    return laplace(gram + precision, pull, cost) + torch.linalg.cholesky(precision).diagonal().log().sum()
 
 
 def without(model: InVivoModel, gram: torch.Tensor, pull: torch.Tensor, x: torch.Tensor):
