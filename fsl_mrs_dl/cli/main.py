@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import configargparse
 
@@ -101,11 +103,14 @@ class Parser(configargparse.ArgParser):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, config_file_open_func=self._opened, **kwargs)
 
-    @staticmethod
-    def _opened(name):
-        """Open a configuration file and note its name."""
-        file = open(name, encoding="utf-8")
+    def _opened(self, name):
+        """Read a configuration file and note its name."""
         Parser.read = (*Parser.read, str(name))
+        try:
+            file = io.StringIO(Path(name).read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError:
+            self.error(f"{name}: is no text")
+        file.name = str(name)  # the library's messages give it
         return file
 
     def error(self, message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.errors import OptionError
+from ..core.errors import DataError, OptionError
 from .tables import members_text, print_accuracy, print_if_little_learnt, range_text, short_text
 
 __all__ = ["add_arguments", "run"]
@@ -44,6 +44,17 @@ def run(args) -> None:
         print(card.folder.resolve())
         return
     model_cards.load(args.model)  # raises an error if the weights are not the card's
+    try:
+        _show(card)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as exc:
+        raise DataError(
+            f"{card.folder / 'card.json'}: lacks an entry, or has another there than this program writes ({exc!r})",
+            remedy="train or copy it again",
+        ) from exc
+
+
+def _show(card) -> None:
+    """Print a network's purpose, training and accuracy."""
     architecture, training = card["architecture"], card["training"]
     settings = ", ".join(f"{key} {short_text(value)}" for key, value in architecture["settings"].items() if value)
     print(f"{card.name}: {card['what']}")

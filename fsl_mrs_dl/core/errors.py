@@ -51,7 +51,8 @@ class FslMrsDlError(Exception):
         if self.option is not None:
             head = spelling(self.option) + ("" if self.value is None else f" {self.value}") + ": "
         body = self.problem if self.remedy is None else f"{self.problem}; {self.remedy}"
-        body = spelled(body, spelling)
+        # Texts of libraries, and values of a file, may have several lines.
+        head, body = (re.sub(r"\s*[\r\n]+\s*", " ", part) for part in (head, spelled(body, spelling)))
         return head + body + ("." if (self.option or self.remedy) and body[-1:] not in ".!?" else "")
 
     def __str__(self) -> str:

@@ -6,7 +6,6 @@ concentrations have an arbitrary scale.  Entries without a prior, macromolecules
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..core.errors import OptionError
 from ..core.metabolites import by_names, is_known, is_macromolecule
+from ..io.files import json_content
 from ..simulation import random_spectra
 from ..simulation import recipes as recipes_module
 
@@ -119,8 +119,8 @@ def load(what: str | Path, names) -> Prior:
     path = Path(what)
     if str(what) not in recipes_module.recipe_names() and path.is_file():
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+            content = json_content(path.read_bytes())
+        except ValueError as exc:
             raise OptionError(f"is not JSON ({exc})", option="prior", value=what) from exc
         if isinstance(content, dict) and "concentrations" not in content and "augment" not in content:
             return _from_ranges(str(what), content, tuple(names))
@@ -159,6 +159,8 @@ def _from_ranges(source: str, content: dict, names: tuple[str, ...]) -> Prior:
         )
     try:
         recipes_module.check_ranges("", content)
+        for name in known:
+            recipes_module.check_range(name, content[name])
     except OptionError as exc:
         raise OptionError(exc.problem.lstrip(": "), option="prior", value=source) from None
     if len(known) < 2:
@@ -216,6 +218,8 @@ def from_recipe(recipe: str | Path | recipes_module.Recipe, names) -> Prior:
             .numpy()
             .astype(float)
         )
+        if not np.isfinite(drawn).all():
+            raise OptionError("draws concentrations without a limit", option="recipe", value=recipe.name)
         for column, name in enumerate(names):
             values = drawn[:, column]
             if is_macromolecule(name) or not is_known(name):
@@ -250,9 +254,9 @@ def _range(spec) -> tuple[float, float]:
     if isinstance(spec, (int, float)):
         return float(spec), float(spec)
     ((kind, (a, b)),) = spec.items()
-    return {"normal": (a - 2 * b, a + 2 * b), "lognormal": (a * math.exp(-2 * b), a * math.exp(2 * b))}.get(
-        kind, (a, b)
-    )
+    if kind == "normal":
+        return a - 2 * b, a + 2 * b
+    return (a * math.exp(-2 * b), a * math.exp(2 * b)) if kind == "lognormal" else (a, b)
 
 
 def scale_to(prior: Prior, conc: np.ndarray, cov: np.ndarray) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from ..core.errors import BasisError
 from ..core.metabolites import name_among
 from ..core.units import in_mhz
+from .files import json_content
 from .lcmodel_basis import read_lcmodel_basis
 
 __all__ = ["BasisEntry", "read_entries", "chosen_entries", "named_or_refused", "check_alike"]
@@ -80,20 +80,23 @@ def _read_json_folder(folder: Path) -> list[BasisEntry]:
 
 def _read_json(file: Path) -> BasisEntry:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))["basis"]
+        content = json_content(file.read_bytes())["basis"]
         fid = np.asarray(content["basis_re"], float) + 1j * np.asarray(content["basis_im"], float)
         if fid.ndim != 1:
             raise ValueError(f"an FID of {fid.ndim} dimensions")
+        nucleus, width = content.get("basis_nucleus") or content.get("nucleus") or "", content.get("basis_width")
+        if not isinstance(nucleus, str):
+            raise TypeError(f"a nucleus {nucleus}")
         return BasisEntry(
             name=str(content.get("basis_name", file.stem)),
             fid=fid,
             dwelltime=float(content["basis_dwell"]),
             spec_freq_mhz=in_mhz(float(content["basis_centre"])),
-            nucleus=content.get("basis_nucleus") or content.get("nucleus") or "",
-            width_hz=content.get("basis_width"),
+            nucleus=nucleus,
+            width_hz=width if isinstance(width, (int, float)) else None,
             source=str(file),
         )
-    except (KeyError, TypeError, ValueError, OSError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError) as exc:
         problem = BasisError(
             f"{file}: not an FSL-MRS basis file ({exc!r})", remedy="remove it from the folder or make it again"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import __version__
 from ..core.errors import FslMrsDlError, OptionError, OutputError
 
-__all__ = ["models_folder", "claim", "fingerprint"]
+__all__ = ["models_folder", "claim", "fingerprint", "json_content"]
 
 
 def models_folder() -> Path:
@@ -30,6 +30,34 @@ def models_folder() -> Path:
     raise FslMrsDlError(
         f"{package / 'models'}: the folder of trained networks is missing", remedy="install FSL-MRS-DL again"
     )
+
+
+_DEEPEST = 100
+
+
+def json_content(text: str | bytes):
+    """Return the content of a JSON text; bytes are UTF-8, with or without a byte-order mark.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or lists and objects are nested more than a hundred deep.
+    """
+    try:
+        content = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    level, depth = [content], 1
+    while level := [one for holder in level if isinstance(holder, (dict, list)) for one in _inside(holder)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError("is nested too deeply")
+    return content
+
+
+def _inside(holder: dict | list) -> list:
+    """Return what may hold something itself of the values of an object or a list."""
+    return [one for one in (holder.values() if isinstance(holder, dict) else holder) if isinstance(one, (dict, list))]
 
 
 def fingerprint(*about) -> str:

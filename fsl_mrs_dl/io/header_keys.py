@@ -47,6 +47,9 @@ def tidy_header(header: dict[str, Any], shape: tuple[int, ...], name: str) -> tu
     for number in (5, 6, 7):
         if len(shape) >= number or f"dim_{number}" in header:
             notes += _tidy_dimension(header, number, shape[number - 1] if len(shape) >= number else 1, name)
+        elif header.keys() & {f"dim_{number}_header", f"dim_{number}_info"}:
+            notes.append(f"dim_{number}_header or dim_{number}_info is of no dimension of the file and was left out")
+            header = {key: value for key, value in header.items() if not key.startswith(f"dim_{number}_")}
     for key in [key for key in header if re.fullmatch(r"dim_\w+", key)]:
         if not re.fullmatch(r"dim_[567](_info|_header)?", key):
             notes.append(f"{key} is no key of the standard and was left out")
@@ -73,7 +76,7 @@ def _frequencies(header: dict[str, Any], name: str) -> list[float]:
         frequencies = [in_mhz(float(one)) for one in (value if isinstance(value, (list, tuple)) else [value])]
         if frequencies and all(0 < one < math.inf for one in frequencies):
             return frequencies
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise DataError(
         f"{name}: not a NIfTI-MRS file that can be used (SpectrometerFrequency {value})",
@@ -95,6 +98,11 @@ def _nuclei(header: dict[str, Any], name: str) -> list[str]:
             )
         mass, element = match.groups() if match else (other[2], other[1])
         nuclei.append(f"{mass}{element.upper()}")
+    if not nuclei:
+        raise DataError(
+            f"{name}: not a NIfTI-MRS file that can be used (no ResonantNucleus)",
+            remedy="its header needs a nucleus, such as 1H: convert it with spec2nii",
+        )
     return nuclei
 
 
@@ -193,4 +201,7 @@ def _number(value) -> float | int | None:
             value = float(value)
         except ValueError:
             return None
-    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+    try:
+        return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+    except OverflowError:
+        return None

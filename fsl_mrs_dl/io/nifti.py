@@ -10,6 +10,7 @@ import datetime
 import io
 import json
 import logging
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
 from ..core.fids import usable_fids
+from .files import json_content
 from .header_keys import carrier_ppm, start_time_s, tidy_header
 from .output import whole_file
 
@@ -28,6 +30,7 @@ __all__ = [
     "MrsData",
     "load",
     "load_header",
+    "image_errors",
     "open_image",
     "from_image",
     "as_stored",
@@ -44,6 +47,7 @@ __all__ = [
 ]
 
 PROGRAM = "FSL-MRS-DL"
+_MOST_PACKED = 1100  # bytes of a byte of gzip's
 _EXTENSION = 44  # code of the standard's header extension
 _LONGEST_DWELLTIME_S = 0.1
 _NO_FIDS = (1, 1, 1, 2)
@@ -155,7 +159,6 @@ def load_header(path: str | Path) -> MrsData:
 
 def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
     """Open a file as ``NIFTI_MRS`` and convert that; every failure becomes a DataError."""
-    from nibabel.filebasedimages import ImageFileError
     from nifti_mrs.nifti_mrs import NIFTI_MRS, NotNIFTI_MRS
 
     path = Path(path)
@@ -165,20 +168,31 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
     try:
         source = open_image(file.resolve())
         notes = _tidy(source, str(path))
-        # The library prints what it thinks of a header.
-        with contextlib.redirect_stdout(io.StringIO()):
+        # The library prints what it thinks of a header, and takes determinants of positions that hold NaN.
+        with contextlib.redirect_stdout(io.StringIO()), np.errstate(invalid="ignore"):
             image = NIFTI_MRS(source, validate_on_creation=False)
         data = convert(image, path=file, name=str(path))
         return replace(data, notes=(*notes, *data.notes))
     except NotNIFTI_MRS as exc:
         raise DataError(f"{path}: not a NIfTI-MRS file ({exc})", remedy="convert it with spec2nii") from exc
-    except (ImageFileError, OSError, ValueError, KeyError, EOFError, AttributeError) as exc:
+    except (*image_errors(), KeyError, AttributeError, TypeError) as exc:
         detail = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise DataError(f"{path}: cannot be read as NIfTI-MRS ({detail})", remedy=_CONVERT) from exc
     except Exception as exc:  # fslpy raises bare classes of its own for a name that is not an image
         if type(exc).__module__.split(".")[0] not in ("fsl", "nifti_mrs", "nibabel"):
             raise
         raise DataError(f"{path}: cannot be read as NIfTI-MRS ({exc})", remedy=_CONVERT) from exc
+
+
+def image_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that libraries raise for files that are no images, or damaged ones."""
+    import zlib
+
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    damaged = (EOFError, OSError, OverflowError, MemoryError, ValueError, struct.error, zlib.error)
+    return ImageFileError, HeaderDataError, *damaged
 
 
 def open_image(path: Path):
@@ -188,14 +202,27 @@ def open_image(path: Path):
 
     Raises
     ------
-    nibabel.filebasedimages.ImageFileError, OSError
-        If it is no NIfTI file.
+    Exception
+        One of :func:`image_errors`, if it is no NIfTI file, or holds less than its header says.
     """
+    import nibabel
+
+    image = nibabel.load(path) if path.name.endswith((".nii", ".nii.gz")) else _opened(path)
+    if min(image.shape, default=0) < 1:
+        raise ValueError(f"its array has the size {image.shape}")
+    # Nothing is allocated for an array that the file cannot hold, however well packed.
+    needed = int(np.prod([int(size) for size in image.shape], dtype=object)) * image.get_data_dtype().itemsize
+    there = path.stat().st_size
+    if needed > there * (_MOST_PACKED if path.name.lower().endswith(".gz") else 1):
+        raise ValueError(f"is cut short, {there} bytes for an array of {needed}")
+    return image
+
+
+def _opened(path: Path):
+    """Open a NIfTI file whose ending is not in small letters."""
     import nibabel
     from nibabel.fileholders import FileHolder
 
-    if path.name.endswith((".nii", ".nii.gz")):
-        return nibabel.load(path)
     holders = {"header": FileHolder(str(path)), "image": FileHolder(str(path))}
     # The library logs what it would repair in the header of a file that may be no image.
     logger = nibabel.imageglobals.logger
@@ -218,7 +245,7 @@ def _tidy(image, name: str) -> tuple[str, ...]:
         return ()
     content = extensions[0].get_content()
     text = content.decode("utf-8-sig") if isinstance(content, bytes) else str(content).removeprefix("\ufeff")
-    header = json.loads(text.rstrip("\0 \n"))
+    header = json_content(text.rstrip("\0 \n"))
     if not isinstance(header, dict):
         raise ValueError("its header extension is no JSON object")
     header, notes = tidy_header(header, image.shape, name)
@@ -290,6 +317,9 @@ def _without_fids(image, *, path: Path | None = None, name: str | None = None) -
             f" {usual:g} ppm there",
         )
         header = {key: value for key, value in header.items() if key not in ("SpecFreqChemShift", "RxOffset")}
+    affine = np.asarray(image.voxToWorldMat)
+    if not _is_position(affine):
+        affine, more = None, (*more, "its position is none (NaN, or voxels of no or endless size) and was left out")
     return MrsData(
         fids=np.zeros(_NO_FIDS, np.complex64),
         dwelltime=dwelltime,
@@ -297,12 +327,17 @@ def _without_fids(image, *, path: Path | None = None, name: str | None = None) -
         nucleus=kind,
         dim_tags=tuple(header.get(f"dim_{number}", "") for number in range(5, len(image.shape) + 1)),
         header=header,
-        affine=np.asarray(image.voxToWorldMat),
+        affine=affine,
         path=path or (Path(name) if name else None),
         notes=(*notes, *more),
         moved_hz=moved_hz,
         stored_points=int(image.shape[3]),
     )
+
+
+def _is_position(affine: np.ndarray) -> bool:
+    """Tell whether a matrix from voxels to millimetres is of numbers that images can be written with."""
+    return bool(np.isfinite(affine).all() and ((affine == 0) | (np.abs(affine) > 1e-9) & (np.abs(affine) < 1e9)).all())
 
 
 def _dwelltime(dwelltime: float, bandwidth: float | None, name: str) -> tuple[float, tuple[str, ...]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import os
 import re
 import shutil
@@ -41,6 +43,42 @@ def put_in_place(temporary: str | Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
+def _hidden(path: Path) -> str:
+    """Return the beginning of the names of temporary files and folders of ``path``, which stand beside it."""
+    return f".{path.name}-part-"
+
+
+@contextlib.contextmanager
+def _in_use(temporary: Path) -> Iterator[None]:
+    """Mark a temporary file or folder as one that a running process writes; a process that is killed loses its mark."""
+    handle = os.open(temporary, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_remains(path: Path) -> None:
+    """Remove temporary files and folders of ``path`` whose processes were killed: those without a mark."""
+    for remains in path.resolve().parent.glob(f"{glob.escape(_hidden(path))}*"):
+        try:
+            handle = os.open(remains, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if remains.is_dir():
+                shutil.rmtree(remains, ignore_errors=True)
+            else:
+                remains.unlink(missing_ok=True)
+        except OSError:
+            continue
+        finally:
+            os.close(handle)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
     """Give a temporary file that takes the place of ``path`` when the block ends well, and is removed otherwise.
@@ -58,14 +96,16 @@ def whole_file(path: Path, suffix: str = "") -> Iterator[Path]:
         If the file cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(suffix=suffix, prefix=f".{path.name}-", dir=path.parent)
+        handle, name = tempfile.mkstemp(suffix=suffix, prefix=_hidden(path), dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
-            yield temporary
-            put_in_place(temporary, path)
+            with _in_use(temporary):
+                yield temporary
+                put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+        _remove_remains(path)
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written ({exc.strerror})", remedy=_ANOTHER_FOLDER) from exc
 
@@ -147,22 +187,25 @@ def folder_for(path: str | Path, overwrite: bool, inputs: tuple = ()) -> Iterato
     path = new_output_folder(path, overwrite, inputs)
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.resolve().parent))
+        temporary = Path(tempfile.mkdtemp(prefix=_hidden(path), dir=path.resolve().parent))
     except OSError as exc:
         raise OutputError(f"{path}: cannot be made ({exc.strerror})", remedy=_ANOTHER_FOLDER) from exc
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            # The old results are removed only once the new ones stand in their place.
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.resolve().parent))
-            os.replace(path, aside / "old")
-            os.replace(temporary, path)
-            shutil.rmtree(aside)
-        else:
-            os.replace(temporary, path)
+        with _in_use(temporary):
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                # The old results are removed only once the new ones stand in their place.
+                aside = Path(tempfile.mkdtemp(prefix=f"{_hidden(path)}old-", dir=path.resolve().parent))
+                with _in_use(aside):
+                    os.replace(path, aside / "old")
+                    os.replace(temporary, path)
+                    shutil.rmtree(aside)
+            else:
+                os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    _remove_remains(path)
 
 
 def _check_replaceable(path: Path, inputs: tuple) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,6 +147,8 @@ def _unpack(file: Path, target: Path, path) -> None:
         temporary.replace(target)
     except EOFError as exc:
         raise DataError(f"{path}: is cut short ({exc})", remedy="copy it again") from exc
+    except zlib.error as exc:
+        raise DataError(f"{path}: is damaged ({exc})", remedy="copy it again") from exc
     except gzip.BadGzipFile as exc:
         raise DataError(f"{path}: is not a compressed file in spite of its name ({exc}).") from exc
     except OSError as exc:
@@ -164,16 +167,12 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
     OptionError
         If it cannot be read, has another shape, or no voxel.
     """
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-
     try:
-        image = cast(Any, nibabel.load(path))
+        image = cast(Any, nifti.open_image(Path(path)))
         values = np.asanyarray(image.dataobj)
-    except (ImageFileError, OSError, EOFError, ValueError) as exc:
-        raise OptionError(
-            f"cannot be read as an image ({str(exc).splitlines()[0]})", option="mask", value=path
-        ) from exc
+    except nifti.image_errors() as exc:
+        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise OptionError(f"cannot be read as an image ({reason})", option="mask", value=path) from exc
     shape = values.shape + (1,) * (3 - values.ndim)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]

@@ -156,8 +156,8 @@ def read_card(name: str | Path) -> Card:
     folder = find(name)
     path = folder / "card.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as exc:
+        content = files.json_content(path.read_bytes())
+    except (OSError, ValueError) as exc:
         raise DataError(f"{path}: cannot be read as a model card ({exc}); train or copy it again.") from exc
     if not isinstance(content, dict) or content.get("format") != CARD_FORMAT:
         what = content.get("format") if isinstance(content, dict) else type(content).__name__
@@ -172,7 +172,20 @@ def read_card(name: str | Path) -> Card:
         content["architecture"].get("settings"), dict
     ):
         raise DataError(f"{path}: 'architecture' needs 'kind' and 'settings'; train or copy it again.")
+    for key, allowed in content["ranges"].items():
+        if not _is_range(allowed):
+            raise DataError(f"{path}: 'ranges' has no proper entry '{key}'; train or copy it again.")
     return Card(folder, content)
+
+
+def _is_range(allowed) -> bool:
+    """Tell whether an entry of a card's ranges is a list of words, or two numbers; null limits nothing."""
+    if allowed is None:
+        return True
+    if not isinstance(allowed, list) or not allowed:
+        return False
+    numbers = [one for one in allowed if isinstance(one, (int, float)) and abs(one) < 1e300]
+    return all(isinstance(one, str) for one in allowed) or len(numbers) == len(allowed) == 2
 
 
 _LITTLE = 0.3
@@ -222,11 +235,9 @@ def load(name: str | Path, device="cpu"):
     try:
         network = NETWORKS[card.kind](**card["architecture"]["settings"])
         network.load_state_dict(read_weights(weights.read_bytes()))
-    except (TypeError, RuntimeError, OptionError) as exc:
-        raise DataError(
-            f"{card.folder}: the weights do not fit the architecture on the card"
-            f" ({str(exc).splitlines()[0].rstrip(' :')})."
-        ) from exc
+    except Exception as exc:  # whatever settings that are not this package's make an architecture raise
+        reason = str(exc).splitlines()[0].rstrip(" :") if str(exc) else type(exc).__name__
+        raise DataError(f"{card.folder}: the weights do not fit the architecture on the card ({reason}).") from exc
     return network.eval().requires_grad_(False).to(device), card
 
 

@@ -11,10 +11,19 @@ from pathlib import Path
 import torch
 
 from ..core.errors import OptionError
+from ..io.files import json_content
+from .recipe_checks import LINE_KEYS, PER_METABOLITE_KEYS, check_entries, check_range, check_ranges, is_number
 
-__all__ = ["LINE_KEYS", "PER_METABOLITE_KEYS", "Recipe", "check_ranges", "is_number", "recipe_names", "sample"]
-
-_KINDS = {"uniform": 2, "loguniform": 2, "normal": 2, "lognormal": 2}
+__all__ = [
+    "LINE_KEYS",
+    "PER_METABOLITE_KEYS",
+    "Recipe",
+    "check_range",
+    "check_ranges",
+    "is_number",
+    "recipe_names",
+    "sample",
+]
 
 _SPECTRUM_KEYS = {
     "doc",
@@ -45,13 +54,6 @@ _SPECTRUM_KEYS = {
 }
 
 
-LINE_KEYS = ("probability", "n", "height", "ppm", "lorentz_fwhm_hz", "gauss_fwhm_hz", "phase_deg", "fwhm_ppm")
-"""Entries of a group of random lines."""
-
-PER_METABOLITE_KEYS = ("shift_hz", "damping_per_s", "phase_deg", "shift_ppm")
-"""Parameters that every metabolite may have of its own, under 'each'; shifts in Hz and in ppm are added."""
-
-
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with the package."""
     folder = resources.files("fsl_mrs_dl").joinpath("data/recipes")
@@ -80,16 +82,16 @@ class Recipe:
         """
         path = Path(name)
         if str(name) in recipe_names():
-            text = resources.files("fsl_mrs_dl").joinpath(f"data/recipes/{name}.json").read_text(encoding="utf-8")
+            text = resources.files("fsl_mrs_dl").joinpath(f"data/recipes/{name}.json").read_bytes()
         elif path.is_file():
-            text = path.read_text(encoding="utf-8-sig")
+            text = path.read_bytes()
         else:
             raise OptionError(
                 "no such recipe or file", option="recipe", value=name, remedy=f"there are {', '.join(recipe_names())}"
             )
         try:
-            content = json.loads(text)
-        except json.JSONDecodeError as exc:
+            content = json_content(text)
+        except ValueError as exc:
             raise OptionError(f"{name}: is not JSON ({exc}).") from exc
         try:
             return cls.of(path.stem, content)
@@ -107,6 +109,8 @@ class Recipe:
         OptionError
             If an entry is malformed.
         """
+        if not isinstance(content, dict):
+            raise OptionError(f"{name}: a recipe is an object, entries in curly brackets.")
         unknown = set(content) - _SPECTRUM_KEYS
         if unknown:
             raise OptionError(
@@ -116,10 +120,11 @@ class Recipe:
             raise OptionError(f"{name}: a recipe needs 'concentrations' and 'snr', or 'augment'.")
         for key, value in content.items():
             check_ranges(f"{name}: {key}", value)
+        check_entries(name, content)
         snr_of = content.get("snr_of", "peak")
         if snr_of not in ("peak", "energy") and not (is_number(snr_of) and snr_of > 0):
             raise OptionError(f"{name}: snr_of: {json.dumps(snr_of)} is neither peak nor energy nor a positive number.")
-        unknown = set(content.get("each", {})) - {*PER_METABOLITE_KEYS, "macromolecules"}
+        unknown = set(content.get("each") or {}) - {*PER_METABOLITE_KEYS, "macromolecules"}
         if unknown:
             known = ", ".join(PER_METABOLITE_KEYS)
             raise OptionError(f"{name}: each: '{min(unknown)}' is unknown; there are {known} and macromolecules.")
@@ -128,42 +133,6 @@ class Recipe:
     def get(self, key: str, default=None):
         """Return an entry, or the default."""
         return self.content.get(key, default)
-
-
-def check_ranges(where: str, value) -> None:
-    """Raise OptionError unless :func:`sample` can draw from every range in an entry of a recipe."""
-    if isinstance(value, dict):
-        kinds = set(value) & set(_KINDS)
-        for key, one in value.items():
-            if key not in _KINDS and isinstance(one, list) and len(one) == 2 and all(map(is_number, one)):
-                raise OptionError(f"{where}: '{key}' is no kind of range; there are {', '.join(_KINDS)}.")
-        if kinds:
-            kind = kinds.pop()
-            numbers = value[kind]
-            if (
-                len(value) != 1
-                or not isinstance(numbers, list)
-                or len(numbers) != 2
-                or not all(map(is_number, numbers))
-            ):
-                raise OptionError(f"{where}: {json.dumps(value)} is no range; write for example {{'{kind}': [1, 2]}}.")
-            if kind in ("normal", "lognormal") and numbers[1] < 0:
-                raise OptionError(f"{where}: {json.dumps(value)}: the second number is an SD, which is not negative.")
-            if kind in ("uniform", "loguniform") and numbers[0] > numbers[1] or kind[:3] == "log" and numbers[0] <= 0:
-                raise OptionError(
-                    f"{where}: {json.dumps(value)}: limits in ascending order, above zero for logarithmic ones."
-                )
-            return
-        for key, one in value.items():
-            check_ranges(f"{where}: {key}", one)
-    elif isinstance(value, list):
-        for one in value:
-            check_ranges(where, one)
-
-
-def is_number(value) -> bool:
-    """Return whether a value is a finite number, not a boolean."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def sample(spec, shape, generator: torch.Generator) -> torch.Tensor:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -234,3 +237,24 @@ def test_new_output_folder(tmp_path):
     assert output.new_output_folder(tmp_path, overwrite=True) == tmp_path
     with pytest.raises(OutputError, match="is a file, not a folder"):
         output.new_output_folder(tmp_path / "summary.csv", overwrite=True)
+
+
+def test_temporary_files_of_a_killed_process_are_removed_by_the_next(tmp_path):
+    """Those that a running process writes stay."""
+    code = (
+        "import os, sys; from fsl_mrs_dl.io import output\n"
+        "with output.folder_for(sys.argv[1], True) as folder:\n"
+        "    (folder / 'options.txt').write_text('x')\n"
+        "    with output.whole_file(folder.parent / 'table.csv') as file:\n"
+        "        os.kill(os.getpid(), 9)\n"
+    )
+    path = tmp_path / "out"
+    subprocess.run([sys.executable, "-c", code, str(path)])
+    assert len(list(tmp_path.glob(".*"))) == 2 and not path.exists()
+    with output.folder_for(path, False) as outer:
+        with output.folder_for(path, False) as folder:
+            (folder / "options.txt").write_text("x")
+        assert list(tmp_path.glob(".out*")) == [outer]
+        shutil.rmtree(path)
+    output.write_text(tmp_path / "table.csv", "x")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"out", "table.csv"}
