@@ -94,6 +94,9 @@ def _estimate_notes(results: FitResults) -> list[str]:
         "network": "the networks' spread" if several else "not known of a single network",
     }[results.estimate]
     notes = [f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {sd}; initial values {fit.init}"]
+    if isinstance(fit, InVivoFit):
+        notes += ["Concentrations have no prior."] * (fit.concentrations.prior == "none")
+        notes += [f"Soft constraints: {'; '.join(fit.constraints)}."] * bool(fit.constraints)
     if fit.posterior is not None:
         unit = ", as ratio" if results.reference is not None else ""
         notes.append(
@@ -106,7 +109,7 @@ def _estimate_notes(results: FitResults) -> list[str]:
         unit = (
             "own macromolecules, 1 is ten times the signal of an average metabolite of the basis set"
             if fit.has_own_macromolecules
-            else "the sum of all macromolecules, about 1 per total creatine in a healthy brain"
+            else "the sum of all macromolecules, about 1 per total creatine in a healthy brain, 0 in data without them"
         )
         notes.append(f"{MACROMOLECULES}: {unit}.")
     return notes + [note for note in (getattr(fit, "water_note", ""), fit.network_note) if note]

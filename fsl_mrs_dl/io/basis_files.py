@@ -97,8 +97,10 @@ def _read_json(file: Path) -> BasisEntry:
             source=str(file),
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError) as exc:
+        reason = f"it has no {exc}" if isinstance(exc, KeyError) else repr(exc)
         problem = BasisError(
-            f"{file}: not an FSL-MRS basis file ({exc!r})", remedy="remove it from the folder or make it again"
+            f"{file}: not an FSL-MRS basis file ({reason})",
+            remedy="take it out of the folder, make it again, or give the folder of a basis set",
         )
         return BasisEntry(file.stem, np.zeros(0, complex), 0, 0, "", None, str(file), problem)
 

@@ -129,9 +129,10 @@ class MrsData:
             If the data have no such dimension; the message lists the others.
         """
         if tag not in self.dim_tags:
-            have = ", ".join(self.dim_tags) or "none"
+            have = ", ".join(self.dim_tags)
             raise DataError(
-                f"{self.name}: no dimension {tag} (higher dimensions: {have})", remedy="choose one of these"
+                f"{self.name}: no dimension {tag} (higher dimensions: {have or 'none'})",
+                remedy="choose one of these" if have else "leave it out",
             )
         return 4 + self.dim_tags.index(tag)
 

@@ -65,13 +65,15 @@ def test_files_of_an_in_vivo_fit(files, tmp_path, capsys):
     assert float(rows["Cr"]["in_vivo_sd"]) > 0 and "crlb_sd" not in rows["Cr"]
 
 
-def test_the_report_lists_what_the_estimate_rests_on(files, tmp_path):
+def test_the_report_lists_what_the_estimate_rests_on(files, tmp_path, capsys):
     for label, words, expected in (
         ("plain", (), ("a factor of 2.72 about typical", "no line shape")),
         ("held", ("--soft_constraints", "--prior", "none"), ("<td>none</td>", "GABA/(NAA+Cr+3 GPC) = 0.03 +- 0.03")),
     ):
         assert fit(files, tmp_path / label, "--report", *words) == 0
         page = (tmp_path / label / "report.html").read_text()
+        out = capsys.readouterr().out
+        assert ("Concentrations have no prior." in out) == ("Soft constraints: Asp/" in out) == (label == "held")
         assert all(text in page for text in ("Prior of concentrations", "Soft constraints", *expected))
 
 
