@@ -182,7 +182,7 @@ def _tidy_values(header: dict[str, Any]) -> list[str]:
                 value *= 1e-3
         elif kind == (str,):
             value = str(value)
-        elif not check_type(value, kind if len(kind) > 1 else kind[0]):
+        elif value == [] or not check_type(value, kind if len(kind) > 1 else kind[0]):
             value = [value] if kind[0] is list and not isinstance(value, list) else None
             value = value if value and check_type(value, kind if len(kind) > 1 else kind[0]) else None
         if value is None:

@@ -139,7 +139,8 @@ def sample(spec, shape, generator: torch.Generator) -> torch.Tensor:
     """Draw from a range; return float32 values of the given shape."""
     if is_number(spec):
         return torch.full(shape, float(spec))
-    ((kind, (a, b)),) = spec.items()
+    ((kind, numbers),) = spec.items()
+    a, b = map(float, numbers)
     if kind in ("normal", "lognormal"):
         standard = torch.randn(shape, generator=generator)
         return a + b * standard if kind == "normal" else a * torch.exp(b * standard)

@@ -10,6 +10,7 @@ import struct
 import nibabel
 import numpy as np
 import pytest
+import torch
 from fuzz.campaign import campaign
 
 from fsl_mrs_dl.cli.main import main
@@ -19,7 +20,7 @@ from fsl_mrs_dl.io import files, nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.io.volume import load_mask, open_volume
 from fsl_mrs_dl.networks import model_cards
-from fsl_mrs_dl.simulation.recipes import Recipe
+from fsl_mrs_dl.simulation.recipes import Recipe, sample
 
 HEADER = {"SpectrometerFrequency": [123.2], "ResonantNucleus": ["1H"]}
 
@@ -74,6 +75,11 @@ def test_a_header_of_a_dimension_that_is_not_there_is_left_out(written, tmp_path
     data = nifti.load(with_header(written, dim_6_header={"EchoTime": [0.1]}, EchoTime=10**400))
     assert "EchoTime" not in data.header and "dim_6_header" not in data.header and len(data.notes) == 2
     nifti.save(tmp_path / "again.nii", data)
+
+
+def test_a_list_without_elements_is_left_out(written):
+    data = nifti.load(with_header(written, kSpace=[], VOI=[], PatientName=[]))
+    assert not {"kSpace", "VOI"} & set(data.header)
 
 
 @pytest.mark.parametrize("bad", [np.nan, 1e-40])
@@ -154,6 +160,17 @@ def test_a_recipe_with_a_wrong_type_is_refused(tmp_path, entry):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(OptionError, match="is not JSON"):
         Recipe.load(path)
+
+
+def test_whole_numbers_of_a_recipe_may_be_large():
+    generator = torch.Generator().manual_seed(0)
+    for kind in ("uniform", "loguniform", "normal"):
+        assert (sample({kind: [10**20, 10**25]}, (3,), generator) != 0).all()
+
+
+def test_a_basis_set_with_a_tiny_dwell_time_is_resampled():
+    fids = np.exp(-np.arange(4096) / 1000).astype(complex)[None]
+    assert np.isfinite(Basis(fids, ("NAA",), 1e-9, 123.2).resampled(5e-4, 1)).all()
 
 
 @pytest.mark.parametrize("spec", [[1, 2], "x", {}, {"normal": [1]}, 10**400, {"lognormal": [1, 1e3]}])
