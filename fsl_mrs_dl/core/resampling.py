@@ -88,7 +88,7 @@ def _power_spectra(fid: np.ndarray, nyquist: float, shortest: int) -> tuple[np.n
 
     Narrow lines are seen in the whole FID, broad ones in its first part, of no fewer than ``shortest`` points.
     """
-    n, spectra = len(fid), []
+    n, spectra = len(fid), list[np.ndarray]()
     while not spectra or n >= max(1, shortest):
         # The window is zero at both jumps, so that the spectrum falls off fast beside a line.
         window = np.kaiser(n, _WINDOW)

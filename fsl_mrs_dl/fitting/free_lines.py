@@ -271,7 +271,7 @@ def _elsewhere(model: SignalModel | ReducedModel, theta: torch.Tensor) -> torch.
         none = {name: torch.zeros_like(blocks[name]) for name in ("gamma", "variance") if name in blocks}
         first = {name: blocks[name][:, :1].expand_as(none[name]) for name in none}
         broad = {**none, "gamma": none["gamma"] + torch.pi * _BROAD_HZ}
-        chosen += [{**blocks, **widths} for widths in (none, first, broad)]
+        chosen += [blocks | widths for widths in (none, first, broad)]
     return torch.stack([model.join_theta(**each) for each in chosen])
 
 

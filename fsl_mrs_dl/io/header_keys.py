@@ -71,7 +71,7 @@ def start_time_s(header: dict[str, Any]) -> float:
 
 
 def _frequencies(header: dict[str, Any], name: str) -> list[float]:
-    value = header.get("SpectrometerFrequency")
+    value: Any = header.get("SpectrometerFrequency")
     try:
         frequencies = [in_mhz(float(one)) for one in (value if isinstance(value, (list, tuple)) else [value])]
         if frequencies and all(0 < one < math.inf for one in frequencies):
@@ -90,7 +90,7 @@ def _nuclei(header: dict[str, Any], name: str) -> list[str]:
     for one in value if isinstance(value, (list, tuple)) else [value]:
         # 1H, 1h, 1-H, H1 and H-1.
         match = re.fullmatch(r"(\d+)[-_^ ]?([A-Za-z]+)", str(one).strip())
-        other = re.fullmatch(r"([A-Za-z]+)[-_^ ]?(\d+)", str(one).strip())
+        other: Any = re.fullmatch(r"([A-Za-z]+)[-_^ ]?(\d+)", str(one).strip())
         if match is None and other is None:
             raise DataError(
                 f"{name}: not a NIfTI-MRS file that can be used (ResonantNucleus {value})",
@@ -131,7 +131,7 @@ def _tidy_dimension(header: dict[str, Any], number: int, size: int, name: str) -
     if not isinstance(about, dict):
         about = {"Value": about}
         notes.append(f"{key}_header has no names of keys; its values are kept as Value")
-    values = {}
+    values: dict[str, Any] = {}
     for entry, value in about.items():
         if entry in _AXIS_KEYS and _varies(value):
             raise DataError(
@@ -146,7 +146,7 @@ def _tidy_dimension(header: dict[str, Any], number: int, size: int, name: str) -
         description = str(value.get("Description", "")) if user and isinstance(value, dict) else ""
         values[entry] = {"Value": content, "Description": description} if user else content
         if user and isinstance(value, dict):
-            values[entry] = {**(value if "Value" in value else {}), **values[entry]}
+            values[entry] = (value if "Value" in value else {}) | values[entry]
     header[f"{key}_header"] = values
     if not values:
         del header[f"{key}_header"]

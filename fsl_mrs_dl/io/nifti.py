@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -176,13 +177,18 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
         return replace(data, notes=(*notes, *data.notes))
     except NotNIFTI_MRS as exc:
         raise DataError(f"{path}: not a NIfTI-MRS file ({exc})", remedy="convert it with spec2nii") from exc
-    except (*image_errors(), KeyError, AttributeError, TypeError) as exc:
+    except _header_errors() as exc:
         detail = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise DataError(f"{path}: cannot be read as NIfTI-MRS ({detail})", remedy=_CONVERT) from exc
     except Exception as exc:  # fslpy raises bare classes of its own for a name that is not an image
         if type(exc).__module__.split(".")[0] not in ("fsl", "nifti_mrs", "nibabel"):
             raise
         raise DataError(f"{path}: cannot be read as NIfTI-MRS ({exc})", remedy=_CONVERT) from exc
+
+
+def _header_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that files raise which are no NIfTI-MRS."""
+    return *image_errors(), KeyError, AttributeError, TypeError
 
 
 def image_errors() -> tuple[type[Exception], ...]:
@@ -208,7 +214,7 @@ def open_image(path: Path):
     """
     import nibabel
 
-    image = nibabel.load(path) if path.name.endswith((".nii", ".nii.gz")) else _opened(path)
+    image: Any = nibabel.load(path) if path.name.endswith((".nii", ".nii.gz")) else _opened(path)
     if min(image.shape, default=0) < 1:
         raise ValueError(f"its array has the size {image.shape}")
     # Nothing is allocated for an array that the file cannot hold, however well packed.
@@ -318,8 +324,8 @@ def _without_fids(image, *, path: Path | None = None, name: str | None = None) -
             f" {usual:g} ppm there",
         )
         header = {key: value for key, value in header.items() if key not in ("SpecFreqChemShift", "RxOffset")}
-    affine = np.asarray(image.voxToWorldMat)
-    if not _is_position(affine):
+    affine: np.ndarray | None = np.asarray(image.voxToWorldMat)
+    if affine is None or not _is_position(affine):
         affine, more = None, (*more, "its position is none (NaN, or voxels of no or endless size) and was left out")
     return MrsData(
         fids=np.zeros(_NO_FIDS, np.complex64),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -250,7 +251,9 @@ def fit_prepared(
         if progress:
             progress(len(part["steps"]))
     parts = parts or [_fit_nothing(prepared)]
-    estimates = {name: Estimate.joined([part.pop(name) for part in parts]) for name in ("estimate", "population")}
+    estimates: dict[str, Any] = {
+        name: Estimate.joined([part.pop(name) for part in parts]) for name in ("estimate", "population")
+    }
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     model = prepared.to("cpu").model
     return Fits(model=model, fids=fids, water=reference, noise=problems.noise, **estimates, **arrays)
@@ -360,7 +363,7 @@ def _fit_batch(problem: Problem, minimum: Minimum, prepared: PreparedModel) -> d
         "converged": minimum.converged,
         "cost": minimum.cost,
     }
-    out = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    out: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     out["dimension"] = (out["weights"] * prepared.baseline.dimension(_strengths())).sum(-1)
     likelihoods, own = Likelihoods.of(at_noise, minimum, average), prepared.concentrations
     out["estimate"], out["population"] = (

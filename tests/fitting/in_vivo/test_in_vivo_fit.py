@@ -194,7 +194,7 @@ def test_water_never_makes_the_residual_of_a_corrected_scan_larger(testdata):
         ({"Method": "Eddy current correction", "Details": "fsl_mrs_proc ecc, reference=wref.nii.gz."}, True),
         ({"Method": "Other", "Details": "ECC with the water reference"}, True),
         ({"Method": "Frequency and phase correction", "Details": "fsl_mrs_proc align"}, False),
-        ({"Method": "RF coil combination", "Details": "--reference seccond.nii.gz"}, False),
+        ({"Method": "RF coil combination", "Details": "--reference second.nii.gz"}, False),
     ],
 )
 def test_the_header_tells_what_was_corrected(step, corrected):
