@@ -240,10 +240,10 @@ def likelihood(
     problem: Problem, normal: NormalEquations, share: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return normal matrix ``(b, p, p)``, gradient ``(b, p)`` and sum of squares ``(b,)`` of the spectra, over the
-    noise and without priors, for a baseline's shares ``(b, rank)``."""
+    noise and without priors, for a baseline's shares ``(b, rank)`` or ``(rank,)``."""
     weight = problem.noise**-2
     both = share.repeat_interleave(2, -1)
-    taken = normal.by_baseline * both[:, None]
+    taken = normal.by_baseline * both[..., None, :]
     gram = (normal.gram - taken @ normal.by_baseline.mT) * weight[:, None, None]
     pull = (normal.pull - (taken @ normal.residual[..., None])[..., 0]) * weight[:, None]
     energy = normal.energy - (both * normal.residual.square()).sum(-1)
