@@ -87,7 +87,7 @@ def read_one(choices, seed: str, folder: Path, outcome: Outcome) -> None:
     target = rng.choices(choices, [choice.weight for choice in choices])[0]
     folder.mkdir()
     try:
-        path = target.mutated(rng, folder)
+        path = target.write(rng, folder, True)
         with _bounds():
             target.read(path)
         outcome.read[target.name] += 1
