@@ -13,7 +13,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,10 +63,17 @@ class TooSlow(BaseException):
     """An input takes too long; no handler of exceptions stops it."""
 
 
-def campaign(n: int, seed: int, *, only: tuple[str, ...] = (), seconds: float = float("inf")) -> Outcome:
+def campaign(
+    n: int,
+    seed: int,
+    *,
+    only: tuple[str, ...] = (),
+    seconds: float = float("inf"),
+    progress: Callable[[Outcome], None] | None = None,
+) -> Outcome:
     """Read ``n`` mutated inputs, fewer where ``seconds`` are over, and return what became of them.
 
-    Input i is made from ``f"{seed}-{i}"`` alone, and so can be had again by itself.
+    ``progress`` is called now and then with what became of the inputs so far.  Input i is made from ``f"{seed}-{i}"`` alone, and so can be had again by itself.
     """
     outcome, begun = Outcome(), time.perf_counter()
     with _quiet(), tempfile.TemporaryDirectory() as place:
@@ -78,6 +85,8 @@ def campaign(n: int, seed: int, *, only: tuple[str, ...] = (), seconds: float = 
                 break
             own = f"{seed}-{number}"
             read_one(choices, own, folder, outcome)
+            if progress and (number + 1) % 1000 == 0:
+                progress(outcome)
     return outcome
 
 
