@@ -295,7 +295,7 @@ def targets(folder: Path) -> list[Target]:
         Target("recipe", of_json(drawn, "recipe.json"), read_recipe, 8),
         Target("prior", of_json([ranges, *recipes], "prior.json"), _read_prior, 8),
         Target("card", model, lambda path: _command(["models", "show", str(path)]), 3),
-        Target("config", of_lines([_CONFIG], "options.txt"), read_config, 0.5),
+        Target("config", of_lines([_CONFIG], "options.txt"), read_config, 0.25),
         Target("align", image(images[2:3], "data"), align, 0.1),
         Target("fit", image(images[:1], "data"), fit, 0.1),
         Target("mrsi", image(images[1:2], "data"), mrsi, 0.05),
