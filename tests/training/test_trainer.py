@@ -1,7 +1,6 @@
 """Training: the same seed gives the same network, an interruption changes nothing, and what comes out is a model."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.networks import model_cards  # noqa: E402
 from fsl_mrs_dl.training import batches, checkpoints
-from fsl_mrs_dl.training.lightning_module import WholeCheckpoints
 from fsl_mrs_dl.training.registration import RegistrationTraining
 from fsl_mrs_dl.training.settings import Settings
 from fsl_mrs_dl.training.trainer import train
@@ -110,34 +108,6 @@ def test_folders_are_not_overwritten_and_nothing_is_resumed_from_nothing(tmp_pat
     with pytest.raises(OptionError, match="resume: "):
         run(tmp_path / "new", 2, resume=True)
     assert (tmp_path / "full/precious").read_text() == "x" and not (tmp_path / "new").exists()
-
-
-def test_a_training_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
-    folder = tmp_path / "m"
-    run(folder, 2)
-    for kept in ([], [".training.json-part-x"], ["training.json", "logs"]):
-        for entry in [*folder.iterdir()]:
-            if entry.name not in kept:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        if kept == [".training.json-part-x"]:
-            (folder / kept[0]).write_text("{")
-        if "training.json" in kept:
-            with pytest.raises(OutputError, match="go on with `resume`"):
-                run(folder, 2)
-            with pytest.raises(OptionError, match="batch size 8, not 4"):
-                run(folder, 2, resume=True, batch_size=4)
-        assert run(folder, 2, resume="training.json" in kept)["training"]["steps"] == 2
-        assert not list(folder.rglob(".*"))
-
-
-def test_checkpoints_are_written_whole(tmp_path):
-    path = tmp_path / "x.ckpt"
-    WholeCheckpoints().save_checkpoint({"a": 1}, path)
-    with pytest.raises(AttributeError):
-        WholeCheckpoints().save_checkpoint({"a": lambda: 0}, path)  # cannot be written
-    assert torch.load(path, weights_only=True) == {"a": 1} and [entry.name for entry in tmp_path.iterdir()] == [
-        "x.ckpt"
-    ]
 
 
 def test_the_command_trains_for_a_basis_set_and_fit_uses_it(tmp_path, capsys):
