@@ -90,7 +90,7 @@ def test_example_writes_what_fsl_mrs_writes(example_run):
     assert json.loads(first)["average"] == ["DIM_DYN"]
     assert (example_run / "fit" / "fit_summary.png").read_bytes()[:4] == b"\x89PNG"
     methods = (example_run / "fit" / "methods.md").read_text(encoding="utf-8")
-    assert "average of 32 transients" in methods and "frequency and phase correction (FSL-MRS-DL" in methods
+    assert "average of 64 transients" in methods and "frequency and phase correction (FSL-MRS-DL" in methods
     assert "For a publication" in (example_run / "fit" / "report.html").read_text(encoding="utf-8")
 
 
