@@ -61,7 +61,7 @@ class ExclusionRules:
             value = quality.get(key)
             known = isinstance(value, (int, float)) and math.isfinite(value)
             if limit is not None and known and (value > limit if largest else value < limit):
-                out.append(f"{name} {value:.3g} {'above' if largest else 'below'} {limit:g}")
+                out.append(f"{name} {value:.4g} {'above' if largest else 'below'} {limit:g}")
         return out
 
     def as_dict(self) -> dict:
