@@ -35,7 +35,13 @@ td:first-child,th:first-child{text-align:left}.settings td{text-align:left}
 
 
 def write_fit_report(
-    path: str | Path, results: FitResults, *, data: str = "", basis: str = "", location: str | Path | None = None
+    path: str | Path,
+    results: FitResults,
+    *,
+    data: str = "",
+    basis: str = "",
+    location: str | Path | None = None,
+    end: str = "",
 ) -> Path:
     """Write the report of one spectrum; with several, of the first that was fitted.
 
@@ -48,6 +54,8 @@ def write_fit_report(
         Names of the files, for the heading.
     location : path, optional
         Picture of the voxel to put in.
+    end : str
+        HTML of a last section.
 
     Returns
     -------
@@ -83,6 +91,7 @@ def write_fit_report(
 {picture}
 <h2>Correlation of the estimates</h2>
 <p class="note">Near -1: only the sum of the two metabolites is well determined.</p>{parts[2]}
+{end}
 </body></html>"""
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)
