@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .common import add_common_arguments, progress_bar, read_data, say
+from .common import add_common_arguments, add_format_arguments, axis_options, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -23,7 +23,10 @@ def add_arguments(parser) -> None:
     """Add the arguments of the command to its parser."""
     required = parser.add_argument_group("required arguments")
     required.add_argument(
-        "--data", required=True, metavar="FILE", help="NIfTI-MRS file; every spectrum in it is fitted"
+        "--data",
+        required=True,
+        metavar="FILE",
+        help="NIfTI-MRS file, or one of another format (README); every spectrum in it is fitted",
     )
     required.add_argument(
         "--basis", required=True, metavar="PATH", help="folder of FSL-MRS .json basis files, or LCModel .BASIS file"
@@ -40,6 +43,7 @@ def add_arguments(parser) -> None:
         ),
     )
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
+    add_format_arguments(group)
     group = parser.add_argument_group("output options")
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
     add_output_options(group)
@@ -68,7 +72,7 @@ def run(args) -> None:
     check_fsl_mrs_options(args)
     inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
-    data = read_data(args.data)
+    data = read_data(args.data, axis_options(args))
     denoise.warn(args, data.header)
     fitted, basis, fit_options = _fit(args, data)
     options = options_text(args, basis, fit_options, fitted.fit.network_note)
@@ -120,7 +124,7 @@ def _fit(args, data):
             options,
             average_over=args.average or (),
             conjugate=args.conjfid,
-            water=read_data(args.h2o) if args.h2o else None,
+            water=read_data(args.h2o, axis_options(args)) if args.h2o else None,
             progress=advance,
         )
     for note in fitted.data.notes[len(data.notes) :]:
