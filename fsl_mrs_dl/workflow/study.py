@@ -57,17 +57,20 @@ class Study:
     folder : path
         Folder of the study's results.
     options : object
-        Options of every session, for ``runner``; its ``repr`` tells whether results are from the same ones.
+        Options of every session, for ``runner``.
     runner : callable
         See :data:`Runner`; importable, as other processes call it.
     basis : dict
         Basis sets by the series that they are for, see :func:`basis_for`.
+    settings : str
+        The options in words: results are kept where these are the same.
     """
 
     folder: Path
     options: Any
     runner: Runner
     basis: Mapping[str, Path] = field(default_factory=dict)
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ def _recipe(study: Study, session: StudySession) -> dict:
         "basis": None if basis is None else content_hash(basis),
         "fractions": session.fractions,
         "times": [session.echo_time_s, session.repetition_time_s],
-        "options": repr(study.options),
+        "settings": study.settings,
     }
 
 

@@ -16,7 +16,7 @@ from tests.helpers.made_study import run_stand_in
 
 @pytest.fixture
 def study(tmp_path):
-    return Study(tmp_path / "out", "options", run_stand_in)
+    return Study(tmp_path / "out", "options", run_stand_in, settings="these")
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_results_are_kept_until_inputs_or_options_change(study, sessions, monkey
     assert states(study, [one, two]) == {"one": DONE, "two": KEPT}
     for changed in (replace(two, fractions=(0.5, 0.3, 0.2)), replace(two, water=one.data), replace(two, echo_time_s=1)):
         assert states(study, [changed]) == {"two": DONE}, changed
-    assert states(replace(study, options="others"), [one]) == {"one": DONE}
-    assert states(replace(study, options="others", basis={"": two.data}), [one]) == {"one": DONE}
+    assert states(replace(study, settings="others"), [one]) == {"one": DONE}
+    assert states(replace(study, settings="others", basis={"": two.data}), [one]) == {"one": DONE}
 
 
 def test_a_failed_session_is_tried_again_and_its_old_results_count_no_more(study, sessions):
