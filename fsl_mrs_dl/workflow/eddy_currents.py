@@ -50,9 +50,7 @@ def without_eddy_currents(
         reference = reference.rows(np.zeros(len(rows), int))
     corrected = np.moveaxis(reference.corrected(rows).reshape(fids.shape), -1, 3).astype(data.fids.dtype)
     details = "fsl_mrs_dl run, phase of the water reference."
-    again = fit_data(
-        with_record(replace(data, fids=corrected), "Eddy current correction", details), basis, options
-    )
+    again = fit_data(with_record(replace(data, fids=corrected), "Eddy current correction", details), basis, options)
     gain = float(np.nanmedian(_log_likelihood(again) - _log_likelihood(fitted)))
     misfit = {"misfit_without": _misfit(fitted), "misfit_with": _misfit(again)}
     if gain > _CLEARLY:

@@ -146,7 +146,9 @@ def _combined_by_themselves(
     if COIL_DIM not in data.dim_tags:
         return data, None, Step("coil combination", False, "coils are combined already")
     # All transients tell the noise, their aligned mean the sensitivities.
-    noisy = data if aligned is None else replace(data, fids=_transients_last(aligned), dim_tags=(COIL_DIM, "DIM_USER_0"))
+    noisy = (
+        data if aligned is None else replace(data, fids=_transients_last(aligned), dim_tags=(COIL_DIM, "DIM_USER_0"))
+    )
     combination = coil_combination(noisy, _mean_of_others(data))
     combined, step = _combined(data, combination)
     return combined, combination, step
@@ -177,9 +179,7 @@ def _averaged(data: MrsData, options: ProcessingOptions) -> tuple[MrsData, Align
         mean = with_record(_plain_mean(data), "Signal averaging", f"{_COMMAND}, mean over {_TRANSIENTS}.")
         reason = "one transient" if n == 1 else f"alignment switched off, mean of {n} transients"
         return mean, None, Step(name, n > 1, reason)
-    align_options = AlignOptions(
-        dim=_TRANSIENTS, average=True, edit_order=options.edit_order, device=options.device
-    )
+    align_options = AlignOptions(dim=_TRANSIENTS, average=True, edit_order=options.edit_order, device=options.device)
     aligned = align_data(data, align_options)
     _check_conditions(aligned)
     mean = with_record(aligned.data, "Frequency and phase correction", aligned.details(_COMMAND, None))
@@ -265,7 +265,9 @@ def _without_water(data: MrsData, options: ProcessingOptions) -> tuple[MrsData, 
     tail = float(np.nanmax(removal.tail))
     figures = {"tail_over_noise": tail}
     if not removal.removed.any():
-        why = "its tail in the window is below the noise" if tail <= 0.5 else "removal would have added signal beside it"
+        why = (
+            "its tail in the window is below the noise" if tail <= 0.5 else "removal would have added signal beside it"
+        )
         return data, Step(name, False, why, figures)
     reason = "its tail reaches into the window; removed by HLSVD"
     return with_record(removal.data, "Nuisance peak removal", f"{_COMMAND}, HLSVD of residual water."), Step(
@@ -277,7 +279,9 @@ def _referenced(data: MrsData, options: ProcessingOptions) -> tuple[MrsData, Ste
     """Move the spectra so that the reference lines stand at their places, upright."""
     name = "frequency and phase"
     if not options.reference or data.nucleus not in REFERENCE_LINES:
-        return data, Step(name, False, "switched off" if not options.reference else f"no reference lines for {data.nucleus}")
+        return data, Step(
+            name, False, "switched off" if not options.reference else f"no reference lines for {data.nucleus}"
+        )
     if np.prod(data.fids.shape[:3]) > 1:
         return data, Step(name, False, "every voxel has its own, which the fit finds")
     fids = np.moveaxis(data.fids, 3, -1)

@@ -268,9 +268,7 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
     }
 
 
-def _record(
-    session: Session, summary: SessionSummary, fitted: FittedData, warnings: list[str], seconds: float
-) -> dict:
+def _record(session: Session, summary: SessionSummary, fitted: FittedData, warnings: list[str], seconds: float) -> dict:
     """Return the content of run.json."""
     import torch
 
@@ -312,9 +310,7 @@ def basis_hash(basis: Basis) -> str:
     return digest.hexdigest()
 
 
-def _write(
-    folder: Path, session: Session, summary: SessionSummary, fitted: FittedData, options: RunOptions
-) -> None:
+def _write(folder: Path, session: Session, summary: SessionSummary, fitted: FittedData, options: RunOptions) -> None:
     """Write every file of a session."""
     results, processed = summary.results, summary.processed
     text = options.fit.text(fitted.basis, summary.options, results.fit.network_note)
