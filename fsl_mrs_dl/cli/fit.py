@@ -67,7 +67,7 @@ def run(args) -> None:
     from ..io import nifti
     from ..io import output as output_module
     from ..preproc import denoise
-    from ..results import write
+    from ..results import publication, write
 
     check_fsl_mrs_options(args)
     inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
@@ -84,6 +84,8 @@ def run(args) -> None:
             details = f"fsl_mrs_dl fit, --average {' '.join(args.average)}, {args.data}."
             used = nifti.with_record(used, "Signal averaging", details)
         repaired = bool(args.average or used.notes)
+        analysis = _analysis(args, data, fitted, basis, fit_options)
+        publication.write_publication(folder, analysis)
         write.write_inputs(folder, args.output, data.path or Path(args.data), used if repaired else None, basis)
         location = None
         if args.t1:
@@ -94,9 +96,21 @@ def run(args) -> None:
         if args.report:
             from ..results.reports.fit import write_fit_report
 
-            write_fit_report(folder / "report.html", fitted, data=args.data, basis=args.basis, location=location)
+            end = publication.publication_html(analysis)
+            names = {"data": args.data, "basis": args.basis}
+            write_fit_report(folder / "report.html", fitted, location=location, end=end, **names)
     print(text_table(fitted))
     print(f"Written: {args.output}/ with uncertainty.csv, summary.csv{', report.html' if args.report else ''} and more")
+
+
+def _analysis(args, data, fitted, basis, options):
+    """Return what a paper states about a fit."""
+    from math import prod
+
+    from ..results.publication import Analysis
+
+    over = [data.fids.shape[data.axis(tag)] for tag in args.average or ()]
+    return Analysis(fitted, options, basis, Path(args.basis).name, n_transients=prod(over) if over else None)
 
 
 def _fit(args, data):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import configargparse
 
-from .common import add_common_arguments
+from .common import add_common_arguments, add_format_arguments, axis_options
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -45,6 +45,7 @@ def add_arguments(parser) -> None:
     add_processing_options(group)
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
     add_fitting_options(parser.add_argument_group("fitting options"))
+    add_format_arguments(parser)
     group = parser.add_argument_group("output options")
     add_output_options(group)
     group.add_argument("--no-report", dest="report", action="store_false", help="write no HTML reports")
@@ -88,8 +89,13 @@ class ArgumentFit:
     """
 
     def __init__(self, args):
-        self.args = _plain(args)
-        self.formatted = args.format_values()
+        self.args, self.formatted = _without_functions(args), args.format_values()
+
+    def __repr__(self) -> str:
+        # Two of the same options are alike, wherever their results are written.
+        of_files = ("data", "h2o", "output", "t1", "basis", "overwrite", "verbose", "debug", "spelling", "words")
+        values = {name: value for name, value in vars(self.args).items() if name not in of_files}
+        return f"ArgumentFit({sorted(values.items())})"
 
     def choose(self, source, data):
         """Return the basis set to fit and the options of the fit."""
@@ -99,18 +105,17 @@ class ArgumentFit:
         simulated = source if isinstance(source, Basis) else None
         args.basis = simulated.source if simulated else str(source)
         basis = chosen_basis(args, data, simulated)
-        options = fit_options(args, basis)
-        self.args = args
-        return basis, options
+        return basis, fit_options(args, basis)
 
     def text(self, basis, options, note: str) -> str:
         """Return the content of options.txt."""
         args = copy.copy(self.args)
         args.format_values = lambda: self.formatted
+        args.basis, args.spectral_model = str(basis.source), options.spectral_model
         return options_text(args, basis, options, note)
 
 
-def _plain(args):
+def _without_functions(args):
     """Return parsed arguments without the parser's functions, as a namespace that can be pickled."""
     out = configargparse.Namespace(**{name: value for name, value in vars(args).items() if name not in _FUNCTIONS})
     out.spelling = _spelled
@@ -142,6 +147,7 @@ def run_options(args):
         te_ms=args.TE,
         tm_ms=args.TM,
         report=args.report,
+        axes=axis_options(args),
     )
 
 
@@ -165,4 +171,6 @@ def run(args) -> None:
     for warning in summary.record["warnings"]:
         print(warning)
     print(text_table(summary.results))
-    print(f"Written: {args.output}/ with summary.csv, uncertainty.csv, run.json{', report.html' * args.report} and more")
+    print(
+        f"Written: {args.output}/ with summary.csv, uncertainty.csv, run.json{', report.html' * args.report} and more"
+    )

@@ -58,9 +58,7 @@ def n_coils(data: MrsData) -> int:
     return data.fids.shape[data.axis(COIL_DIM)] if COIL_DIM in data.dim_tags else 1
 
 
-def coil_combination(
-    data: MrsData, reference: MrsData | None = None, *, from_water: bool = False
-) -> CoilCombination:
+def coil_combination(data: MrsData, reference: MrsData | None = None, *, from_water: bool = False) -> CoilCombination:
     """Estimate the weights of highest SNR of every voxel.
 
     Parameters

@@ -15,14 +15,16 @@ from ..core.noise import noise_outside
 from ..core.units import fid_to_spec
 from ..io.nifti import MrsData
 
-__all__ = ["WATER_PPM", "WaterRemoval", "remove_residual_water"]
+__all__ = ["MOST_TAIL", "WATER_PPM", "WaterRemoval", "remove_residual_water"]
 
 WATER_PPM = (4.3, 5.1)
 """Where lines are residual water, ppm; alpha-glucose at 5.2 and the metabolites below 4.2 are outside of it."""
 
+MOST_TAIL = 0.5
+"""Rms of the water's tail in the window over the noise up to which it stays."""
+
 _LINES = 25
 _DURATION_S = 0.4  # of an FID, that lines are found in; later it is mostly noise
-_REACHES = 0.5  # of the noise, rms of the water's tail in the window from which it is removed
 _FASTEST = 1e3  # damping of a line, 1/s; faster ones are the baseline's
 
 
@@ -75,7 +77,7 @@ def remove_residual_water(data: MrsData, ppmlim: tuple[float, float] = (0.2, 4.2
         tail[row] = _rms(fid_to_spec(lines)[window]) / max(noise, np.finfo(float).tiny)
         before, after = fid_to_spec(rows[row]), fid_to_spec(rows[row] - lines)
         better = _rms(after[water]) < _rms(before[water]) and _rms(after[beside]) <= _rms(before[beside])
-        removed[row] = tail[row] > _REACHES and better
+        removed[row] = tail[row] > MOST_TAIL and better
         if removed[row]:
             out[row] = rows[row] - lines
     shape = fids.shape[:-1]

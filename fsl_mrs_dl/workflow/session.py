@@ -21,6 +21,7 @@ from ..fitting.options import FitOptions
 from ..fitting.verdict import VERDICTS
 from ..io import nifti
 from ..io.basis import Basis
+from ..io.convert import AxisOptions, load_with_record
 from ..io.nifti import MrsData
 from ..results import write
 from ..results.fit_results import FitResults
@@ -115,8 +116,8 @@ class RunOptions:
         Of the basis set that is simulated, in place of the header's.
     report : bool
         Whether HTML reports are written.
-    load : callable, optional
-        Reads a file of any format; by default NIfTI-MRS.
+    axes : AxisOptions, optional
+        For formats that hold no bandwidth, frequency or nucleus.
     """
 
     processing: ProcessingOptions = ProcessingOptions()
@@ -125,7 +126,7 @@ class RunOptions:
     te_ms: float | None = None
     tm_ms: float | None = None
     report: bool = True
-    load: Callable[[Path], MrsData] = nifti.load
+    axes: AxisOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,11 @@ def run_session(
     DataError, BasisError, OptionError, OutputError
     """
     began, folder = time.monotonic(), Path(folder)
-    data = options.load(session.data)
-    water = None if session.water is None else options.load(session.water)
-    warnings = [*(f"{data.name}: {note}" for note in data.notes)]
-    if water is not None:
-        warnings += [f"{water.name}: {note}" for note in water.notes]
+    converted = load_with_record(session.data, options.axes)
+    data, water = converted.data, converted.water
+    if session.water is not None:
+        water = load_with_record(session.water, options.axes).data
+    warnings = [f"{one.name}: {note}." for one in (data, water) if one is not None for note in one.notes]
     source, step = _basis(session, data, options)
     say(str(step))
     # Before the work, so that a basis set that does not fit is refused at once.
@@ -198,7 +199,10 @@ def run_session(
         fitted.fit, fitted.data, fit_options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
     )
     summary = SessionSummary(session.name, results, fit_options, processed, steps)
-    record = _record(session, summary, fitted, warnings, time.monotonic() - began)
+    record = _record(session, summary, fitted, warnings)
+    record |= {"seconds": round(time.monotonic() - began, 2)}
+    if converted.program:
+        record["versions"] |= {converted.program: converted.version}
     summary = replace(summary, record=record)
     _write(folder, session, summary, fitted, options)
     return summary
@@ -268,7 +272,7 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
     }
 
 
-def _record(session: Session, summary: SessionSummary, fitted: FittedData, warnings: list[str], seconds: float) -> dict:
+def _record(session: Session, summary: SessionSummary, fitted: FittedData, warnings: list[str]) -> dict:
     """Return the content of run.json."""
     import torch
 
@@ -286,7 +290,6 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "inputs": {name: None if path is None else str(path) for name, path in inputs.items()}
         | {"tissue": None if session.tissue is None else str(session.tissue)},
         "basis_sha256": basis_hash(fitted.basis),
-        "seconds": round(seconds, 2),
         "steps": [step.as_dict() for step in summary.steps],
         "quality": quality_of(summary.results, summary.processed),
         "units": "ratio" if summary.results.reference is not None else "raw",

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers.singlets import DWELL, FREQ, N, TIME, lines
+from helpers.singlets import DWELL, FREQ, TIME, N, lines
 
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.io.nifti import MrsData
 from fsl_mrs_dl.preproc.water_removal import remove_residual_water
-
-pytest.importorskip("hlsvdpropy")
 
 AXES = Axes(N, DWELL, FREQ, "1H")
 CLEAN = lines(((2.008, 1.0), (3.027, 0.7), (3.21, 0.6), (3.92, 0.4), (4.05, 0.2)))

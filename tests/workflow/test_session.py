@@ -19,7 +19,6 @@ from fsl_mrs_dl.workflow.basis_of_header import acquisition_of, basis_of_header
 from fsl_mrs_dl.workflow.processing import ProcessingOptions, process
 from fsl_mrs_dl.workflow.session import RunOptions, Session, UsualFit, run_session
 
-pytest.importorskip("hlsvdpropy")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 HEADER = {

@@ -43,6 +43,7 @@ def write_fit_report(
     basis: str = "",
     location: str | Path | None = None,
     sections: Sequence[str] = (),
+    end: str = "",
 ) -> Path:
     """Write the report of one spectrum; with several, of the first that was fitted.
 
@@ -57,6 +58,8 @@ def write_fit_report(
         Picture of the voxel to put in.
     sections : sequence of str
         Further parts, HTML, that stand between the concentrations and the voxel.
+    end : str
+        HTML of a last section.
 
     Returns
     -------
@@ -93,6 +96,7 @@ def write_fit_report(
 {picture}
 <h2>Correlation of the estimates</h2>
 <p class="note">Near -1: only the sum of the two metabolites is well determined.</p>{parts[2]}
+{end}
 </body></html>"""
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)
