@@ -123,7 +123,7 @@ def _of_participants(tidy: pd.DataFrame) -> pd.DataFrame:
 
     The SD of a mean is that of independent errors.  The internal reference over itself is left out.
     """
-    reference = (tidy["quantity"] == "ratio") & (tidy["value"] == 1) & (tidy["sd"] == 0)
+    reference = (tidy["quantity"] == "ratio") & ((tidy["value"] - 1).abs() < 1e-9) & (tidy["sd"] < 1e-9)
     some = tidy[tidy["included"] & np.isfinite(tidy["value"].astype(float)) & ~reference]
     keys = ["series", "quantity", "unit", "metabolite", "group", "participant"]
     frame = some.assign(variance=some["sd"].astype(float) ** 2).groupby(keys, sort=False, as_index=False)

@@ -76,7 +76,7 @@ def _decided(tidy: pd.DataFrame) -> list[str]:
     typical = tidy.groupby("metabolite")[["value", "sd"]].median()
     share = typical["sd"] / typical["value"].abs()
     # An SD of zero is that of the internal reference over itself.
-    decided = [name for name in names if not (share[name] > _UNDECIDED or share[name] == 0)]
+    decided = [name for name in names if not (share[name] > _UNDECIDED or share[name] < 1e-9)]
     return decided or names
 
 

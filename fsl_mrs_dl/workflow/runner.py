@@ -40,7 +40,8 @@ def run_one(session: StudySession, options: RunOptions, folder: Path) -> None:
 
 
 def _as_session(session: StudySession) -> Session:
-    """Return the files of a session of a study."""
+    """Return the files of a session of a study, with the times of its sidecar."""
+    times = {"EchoTime": session.echo_time_s, "RepetitionTime": session.repetition_time_s}
     return Session(
         name=session.name,
         data=session.data,
@@ -48,6 +49,7 @@ def _as_session(session: StudySession) -> Session:
         t1=session.t1,
         tissue=_tissue(session),
         basis=session.basis,
+        header={key: value for key, value in times.items() if value is not None},
     )
 
 

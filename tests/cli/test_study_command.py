@@ -131,10 +131,13 @@ def test_a_session_is_run_with_its_files_and_its_messages_are_kept(tmp_path, mon
         say("said")
 
     monkeypatch.setattr(runner, "run_session", run_session)
-    session = StudySession("a", Path("d.nii"), water=Path("w.nii"), segmentations=(Path("s.nii"),), basis=Path("b"))
+    session = StudySession(
+        "a", Path("d.nii"), water=Path("w.nii"), segmentations=(Path("s.nii"),), basis=Path("b"), echo_time_s=0.03
+    )
     runner.run_one(session, RunOptions(), tmp_path)
     assert (tmp_path / "messages.txt").read_text(encoding="utf-8") == "printed\nsaid\n"
     assert (seen[0].water, seen[0].tissue, seen[0].basis) == (Path("w.nii"), [Path("s.nii")], Path("b"))
+    assert seen[0].header == {"EchoTime": 0.03}
 
 
 def test_sessions_without_a_basis_set_share_a_simulated_one(tmp_path, monkeypatch):

@@ -48,9 +48,10 @@ def write_values(folder, values, *, absolute=True, **changes):
     for metabolite, value in values.items():
         cells = [metabolite]
         for scale in (0.1, 1 / last, *[1] * absolute):
-            sd = 0.0 if scale * value == 1 else 0.3
+            sd = 0.0 if abs(scale * last - 1) < 1e-9 and metabolite == list(values)[-1] else 0.3
             cells += [f"{scale * one:.6f}" for one in (value, sd, value - 2 * sd, value + 2 * sd)]
         lines.append(",".join(cells))
+    (folder / "summary.csv").touch()
     (folder / "uncertainty.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
