@@ -134,6 +134,9 @@ def test_methods_of_the_models(plain, in_vivo):
     assert "in-vivo model of FSL-MRS-DL" in text and "SD 0.004 ppm" in text and "Gaussian process" in text
     assert "14 lines" in text and "TE 35 ms and TR 2 s" in text and "GABA/(" in text and "factor of 2.7" in text
     assert methods_text(replace(plain, exclusions=["Two were excluded: SNR below 5"])).count("Two were excluded") == 1
+    fit = replace(plain.results.fit, converged=np.zeros(1, bool))
+    failed = methods_text(replace(plain, results=replace(plain.results, fit=fit)))
+    assert "The fit is marked as not usable: it did not converge." in failed
     for words in (text, methods_text(plain)):
         assert "None" not in words and "nan" not in words and ".." not in words.replace("...", "") and " ." not in words
 
@@ -177,7 +180,7 @@ def test_works_have_dois_and_keys():
 def test_report_section_links_the_works(in_vivo):
     page = publication_html(in_vivo)
     assert "[@" not in page and 'href="https://doi.org/10.1002/nbm.4484">Lin et al. 2021</a>' in page
-    assert page.count("<tr") == 22 + 4 and "FSL-MRS-DL 0" in page
+    assert page.count("<tr") == 22 + 4 and "FSL-MRS-DL 0" in page and "()" not in page
 
 
 def test_hash_of_a_basis_set_is_of_its_content(basis, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from .analysis import Analysis
 from .methods import methods_text, relaxation_dois
 from .mrsinmrs import SECTIONS, Item, mrsinmrs_items, mrsinmrs_table
-from .references import bibtex, cited, label_of
+from .references import PACKAGE_KEY, bibtex, cited, label_of
 
 __all__ = ["FILES", "publication_html", "write_publication"]
 
@@ -53,13 +53,14 @@ def publication_html(analysis: Analysis) -> str:
 def _linked(text: str) -> str:
     """Return a paragraph in HTML, its citations as links."""
 
-    def links(match: re.Match) -> str:
-        labels = [label_of(part.strip().removeprefix("@")) for part in match[1].split(";")]
-        return "({})".format(
-            "; ".join(f'<a href="{address}">{label}</a>' if address else label for label, address in labels)
-        )
+    def links_of(match: re.Match) -> str:
+        keys = [part.strip().removeprefix("@") for part in match[1].split(";")]
+        labels = [label_of(key) for key in keys if key != PACKAGE_KEY]
+        links = "; ".join(f'<a href="{address}">{label}</a>' for label, address in labels)
+        # The package is named in the sentence itself.
+        return f" ({links})" if links else ""
 
-    return re.sub(r"\[(@[^\]]+)\]", links, html.escape(text, quote=False))
+    return re.sub(r" ?\[(@[^\]]+)\]", links_of, html.escape(text, quote=False))
 
 
 def _markdown(items: list[Item]) -> str:

@@ -335,6 +335,10 @@ def _quality(analysis: Analysis) -> str:
         sentences.append(
             f"Of {n} spectra {good} were usable: converged, with a residual no larger than realistic spectra."
         )
+    elif not good:
+        converged = bool(results.fit.converged[analysis.rows].all())
+        why = "its residual is larger than in realistic spectra" if converged else "it did not converge"
+        sentences.append(f"The fit is marked as not usable: {why}.")
     sentences += [text if text.endswith(".") else f"{text}." for text in analysis.exclusions]
     if not analysis.exclusions:
         sentences.append("No spectrum was excluded.")
