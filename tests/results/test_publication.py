@@ -18,6 +18,7 @@ from fsl_mrs_dl.io.nifti import processing_record
 from fsl_mrs_dl.results.fit_results import FitResults
 from fsl_mrs_dl.results.publication import (
     Analysis,
+    StudyPublication,
     bibtex,
     cited,
     methods_text,
@@ -27,6 +28,7 @@ from fsl_mrs_dl.results.publication import (
     write_publication,
 )
 from fsl_mrs_dl.results.publication.references import cite, key_of_doi, label_of, works
+from fsl_mrs_dl.results.publication.study import merged_table
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 
 HEADER = {
@@ -167,6 +169,52 @@ def test_references_are_exactly_those_that_are_cited(in_vivo, tmp_path):
     assert entries == cited(text) and len(entries) == len(set(entries)) > 6
     assert len(pd.read_csv(tmp_path / "mrsinmrs.csv")) == 22
     assert text.count("| 2d |") == 1
+
+
+def test_a_study_has_what_its_sessions_share(in_vivo, plain, tmp_path):
+    names = ("a", "b", "c", "d")
+    snrs = {"a": 48.4, "b": 30.0, "c": 21.5, "d": 18.0}
+    for name in names:
+        (tmp_path / name).mkdir()
+        write_publication(tmp_path / name, replace(in_vivo, n_transients=64 if name != "d" else 32, location="PCC"))
+        page = (tmp_path / name / "methods.md").read_text(encoding="utf-8")
+        page = re.sub(r"ratio of NAA was [\d.]+", f"ratio of NAA was {snrs[name]}", page)
+        (tmp_path / name / "methods.md").write_text(page, encoding="utf-8")
+    study = StudyPublication(
+        [tmp_path / name for name in (*names, "none")],
+        6,
+        ["SNR below 5"],
+        {"e": ["SNR 4.2 below 5"], "f": ["SNR 3 below 5"]},
+        [{"snr": snr, "fwhm_hz": 5.0} for snr in snrs.values()],
+    )
+    text = study.methods
+    assert "in-vivo model of FSL-MRS-DL" in text and "ratio of NAA was" not in text and "|" not in text
+    assert "In 3 of 4 sessions: Each spectrum is the average of 64 transients." in text
+    assert "Of 6 sessions 4 were included." in text and "Left out were 2 (SNR below 5)." in text
+    assert "signal-to-noise ratio 25.8 (18 to 48.4), line width 5 Hz (FWHM) (5 to 5)" in text
+    table = study.table.set_index("number")["value"]
+    assert (
+        table["2b"] == "PCC"
+        and table["2e"] == "64 transients per spectrum (3 sessions); 32 transients per spectrum (1 sessions)"
+    )
+    study.write(tmp_path)
+    entries = re.findall(r"@\w+\{([^,]+),", (tmp_path / "references.bib").read_text(encoding="utf-8"))
+    assert entries == cited(text) and "klose1990ecc" in entries and "[@" not in study.html()
+    assert len(pd.read_csv(tmp_path / "mrsinmrs.csv")) == 22
+
+
+def test_items_that_differ_much_are_not_listed(plain):
+    frames = []
+    for index in range(5):
+        frame = mrsinmrs_table(plain)
+        frame.loc[frame["number"] == "4a", "value"] = f"SNR {index}"
+        frames.append(frame)
+    merged = merged_table(frames).set_index("number")
+    assert (
+        merged.loc["4a", "value"].startswith("differs between sessions (5 values")
+        and merged.loc["1e", "status"] == "missing"
+    )
+    assert list(merged_table(frames).columns) == list(frames[0].columns)
 
 
 def test_works_have_dois_and_keys():
