@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fsl_mrs_dl.concentrations import Relaxation, WaterScaling
 from fsl_mrs_dl.fitting.data import fit_data
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
@@ -144,22 +145,21 @@ def test_methods_of_the_models(plain, in_vivo):
 
 
 def test_absolute_concentrations_name_their_constants(plain):
-    relaxation = SimpleNamespace(
-        t1={"METAB": 1.29}, t2={"METAB": 0.194}, dois=["10.1002/mrm.20605", "10.1148/radiology.210.3.r99fe41759"]
-    )
-    tissue = SimpleNamespace(white=np.array([0.6]), grey=np.array([0.3]), csf=np.array([0.1]))
-    scaling = SimpleNamespace(echo_time_s=0.03, repetition_time_s=2.0, tissue=tissue)
-    absolute = SimpleNamespace(scaling=scaling, relaxation=relaxation, assumptions=["Water is visible"])
-    results = FitResults(plain.results.fit, plain.results.data)
-    object.__setattr__(results, "absolute", absolute)
-    analysis = replace(plain, results=results)
+    relaxation = Relaxation.at_field(3.0)
+    scaling = WaterScaling(echo_time_s=0.03, repetition_time_s=2.0)
+    assumptions = ["Tissue fractions as given", "Pure water is assumed (`tissue_frac`)."]
+    absolute = SimpleNamespace(scaling=scaling, relaxation=relaxation, assumptions=assumptions)
+    analysis = replace(plain, results=replace(plain.results, absolute=absolute))
     text = methods_text(analysis)
-    assert "T1 METAB 1290 ms, T2 METAB 194 ms" in text and "0.6 white matter, 0.3 grey matter and 0.1 CSF" in text
+    assert "T1 of metabolites 1290 ms, T2 of water in grey matter 88 ms" in text and "TE 30 ms and TR 2 s" in text
+    assert "Tissue fractions as given. Pure water is assumed." in text
     keys = cited(text)
     assert "stanisz2005relaxation" in keys and "doi_10.1148/radiology.210.3.r99fe41759" in keys
     assert "doi = {10.1148/radiology.210.3.r99fe41759}" in bibtex(keys, relaxation.dois)
     values = {item.number: item.value for item in mrsinmrs_items(analysis)}
     assert "molarity" in values["3c"] and "T1 METAB 1290 ms" in values["3d"]
+    own = Relaxation.at_field(3.0, relaxation.t1, relaxation.t2)
+    assert own.dois == () and len(set(relaxation.dois)) == len(relaxation.dois) > 5
 
 
 def test_references_are_exactly_those_that_are_cited(in_vivo, tmp_path):
