@@ -35,7 +35,7 @@ __all__ = ["SubspectraMatch", "match_subspectra"]
 
 _AMPLITUDES = (0.02, 50.0)
 _MOST_STEPS, _LONGEST_STEP_HZ = 100, 2.0
-_LATE_ENERGY = 0.2  # share of the energy behind the rise of the weight
+_LATE_ENERGY = 0.125  # share of the energy behind the rise of the weight
 _END = 10.0  # of the rise, where the weight ends
 _RISE_S = (0.005, 0.1)
 _CHANGE_PPM = 0.1  # regions that are changed or not as a whole
@@ -133,7 +133,7 @@ def _match_pair(
 def _weight(fids: np.ndarray, inside: np.ndarray, dwelltime: float) -> np.ndarray:
     """Return a weight of the FIDs' points that rises and falls smoothly, ``(n,)`` with at most ``n_points``.
 
-    It rises until a fifth of the energy in the window is left, noise not counted.
+    It rises until an eighth of the energy in the window is left, noise not counted.
     """
     spectra = np.where(inside, np.fft.fftshift(np.fft.fft(fids), axes=-1), 0)
     energy = (np.abs(np.fft.ifft(spectra)) ** 2).sum((0, 1))
