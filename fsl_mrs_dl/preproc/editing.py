@@ -6,7 +6,7 @@ where the pulse saturates it; GABA under creatine), and by their tails everywher
 
 - FIDs are compared with a smooth rise, which takes broad signals and the tails of lines away, and a smooth end, behind
   which there is noise only.
-- Where the spectra still differ after the best shift and phase, within a tenth of a ppm, the difference is a change of
+- Where the spectra still differ after the best shift and phase, within 0.2 ppm, the difference is a change of
   lines and not an error of these: the variance there is that of the difference, which is estimated with the shift and
   the phase (compare Cleve et al., doi 10.1002/mrm.26440, and Mikkelsen et al., doi 10.1002/nbm.4368, who minimise the
   sum of magnitudes; that is the start here).
@@ -38,8 +38,7 @@ _MOST_STEPS, _LONGEST_STEP_HZ = 100, 2.0
 _LATE_ENERGY = 0.125  # share of the energy behind the rise of the weight
 _END = 10.0  # of the rise, where the weight ends
 _RISE_S = (0.005, 0.1)
-_CHANGE_PPM = 0.1  # regions that are changed or not as a whole
-_REGION_PPM = 0.2  # regions that may disagree
+_REGION_PPM = 0.2  # regions that are changed or not as a whole, and that may disagree
 _SURE = 4.0  # squared Mahalanobis distance that offsets are shrunk by: 86 % of those without an offset lie below
 _FLOOR = 1e-4  # of the highest point, least noise: lets simulations without noise through
 
@@ -184,8 +183,8 @@ class _Difference:
         Seconds.
     water : complex array, shape (k, n)
         Spectra of any strength.
-    changed, region : int
-        Points of a region that is changed or not, and of one that may disagree.
+    region : int
+        Points of a region that is changed or not as a whole.
     white : float
         Noise SD of ``fid`` per real and imaginary part, that of both spectra together.
     """
@@ -196,7 +195,6 @@ class _Difference:
     fids: Callable
     time: np.ndarray
     water: np.ndarray
-    changed: int
     region: int
     white: float
 
@@ -230,7 +228,6 @@ class _Difference:
             fids=fids,
             time=np.arange(len(weight)) * axes.dwelltime,
             water=spec(_water_tails(axes, ppmlim)),
-            changed=max(3, round(_CHANGE_PPM * points) | 1),
             region=max(3, round(_REGION_PPM * points) | 1),
             white=1 / (np.sqrt(2) * size),
         )
@@ -242,7 +239,7 @@ class _Difference:
 
     def of_variance(self, residual: np.ndarray) -> tuple[np.ndarray, float]:
         """Return weights and cost for residuals of unknown variance, not below that of noise."""
-        variance = uniform_filter1d((np.abs(residual) ** 2).mean(0), self.changed, mode="nearest")
+        variance = uniform_filter1d((np.abs(residual) ** 2).mean(0), self.region, mode="nearest")
         variance = np.maximum(variance, 1)
         return np.broadcast_to(1 / variance, residual.shape), float(np.log(variance).sum())
 

@@ -83,7 +83,8 @@ def _subspectra_note(aligned: AlignedData) -> str:
     most = np.unravel_index(np.abs(shift - shift[:, :1]).argmax(), shift.shape)
     return (
         f"Sub-spectra were moved towards each other by up to {abs(shift[most] - shift[most[0], 0]):.2f} Hz and"
-        f" {np.abs(phase - phase[:, :1]).max():.1f} degrees; their difference has a standard deviation of {apart}."
+        f" {np.abs(phase - phase[:, :1]).max():.1f} degrees and may still differ by {apart}"
+        " (one standard deviation)."
     )
 
 
@@ -114,13 +115,6 @@ def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
         one = aligned.coherence[index]
         if one.fallen:
             sentences.append("Nothing was changed: coherence would have fallen.")
-        pairs = {"window": (one.before, one.after)} | one.by_region
-        known = [f"{name} {old:.3f}, {new:.3f}" for name, (old, new) in pairs.items() if old == old and new == new]
-        if known:
-            sentences.append(
-                "Coherence (share of the signal's energy that survives averaging) before and aligned:"
-                f" {'; '.join(known)}."
-            )
     return sentences
 
 
