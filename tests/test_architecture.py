@@ -23,10 +23,11 @@ LAYERS = """
     simulation
     networks
     fitting
-    preproc
+    preproc concentrations
     results training
     mrsi
     fslmrs
+    workflow
     api
     cli
 """

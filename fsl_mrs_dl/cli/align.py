@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..preproc.options import AlignOptions, add_align_arguments
-from .common import add_common_arguments, new_file, processed_file, read_data, say, write_whole
+from .common import (
+    add_common_arguments,
+    add_format_arguments,
+    axis_options,
+    new_file,
+    processed_file,
+    read_data,
+    say,
+    write_whole,
+)
 
 __all__ = ["add_arguments", "run"]
 
@@ -14,11 +23,15 @@ def add_arguments(parser) -> None:
     """Add the arguments of the command to its parser."""
     required = parser.add_argument_group("required arguments")
     required.add_argument(
-        "--file", required=True, metavar="FILE", help="NIfTI-MRS file with transients, coils combined or not"
+        "--file",
+        required=True,
+        metavar="FILE",
+        help="NIfTI-MRS file (or another format, README) with transients, coils combined or not",
     )
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("alignment options")
     add_align_arguments(group)
+    add_format_arguments(group)
     group.add_argument("--filename", metavar="NAME", help="name of the aligned file (default: as --file)")
     group.add_argument("-r", "--generateReports", action="store_true", help="write an HTML report")
     group.add_argument("--allreports", action="store_true", help="write a report for every voxel and sub-spectrum")
@@ -35,11 +48,11 @@ def run(args) -> None:
     from ..preproc import align
     from ..results.reports import alignment, alignment_table
 
-    data = read_data(args.file)
+    data = read_data(args.file, axis_options(args))
     target = processed_file(args, data)
     table = alignment.table_path(args.output, target.name, written=target.exists())
     table = new_file(table, args.overwrite)
-    reference = read_data(args.reference) if args.reference else None
+    reference = read_data(args.reference, axis_options(args)) if args.reference else None
     say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     options = AlignOptions.from_arguments(vars(args), device=args.device)
     out = align.align_data(data, options, reference=reference)

@@ -6,10 +6,12 @@ import re
 import sys
 from pathlib import Path
 
-from ..core.errors import OutputError
+from ..core.errors import OptionError, OutputError
 
 __all__ = [
     "add_common_arguments",
+    "add_format_arguments",
+    "axis_options",
     "say",
     "new_file",
     "write_whole",
@@ -30,6 +32,29 @@ def add_common_arguments(parser, *, output: str = "output folder", device: bool 
     group.add_argument("--debug", action="store_true", help="show where an error arose")
 
 
+def add_format_arguments(group) -> None:
+    """Add the options for files whose format has no bandwidth, frequency or nucleus, such as LCModel's RAW."""
+    group.add_argument(
+        "--bandwidth", type=float, metavar="HZ", help="spectral width, where the format has none (LCModel's RAW, text)"
+    )
+    group.add_argument("--frequency", type=float, metavar="MHZ", help="spectrometer frequency, likewise")
+    group.add_argument("--nucleus", metavar="NAME", help="nucleus, likewise (default 1H)")
+
+
+def axis_options(args):
+    """Return the AxisOptions of parsed arguments, checked."""
+    from ..core.units import nucleus
+    from ..io.convert import AxisOptions
+
+    if args.bandwidth is not None and not 10 <= args.bandwidth <= 1e6:
+        raise OptionError("is in Hz, 10 to 1000000", option="bandwidth", value=f"{args.bandwidth:g}")
+    if args.frequency is not None and not 1 <= args.frequency <= 2000:
+        raise OptionError("is in MHz, 1 to 2000", option="frequency", value=f"{args.frequency:g}")
+    if args.nucleus is not None:
+        nucleus(args.nucleus)
+    return AxisOptions(args.bandwidth, args.frequency, args.nucleus)
+
+
 def say(args, text: str) -> None:
     """Print a line if --verbose was given."""
     if args.verbose:
@@ -46,11 +71,12 @@ def read_basis(path):
     return basis
 
 
-def read_data(path, *, header_only: bool = False):
-    """Read a NIfTI-MRS file, or only its header, and print what was repaired."""
+def read_data(path, options=None, *, header_only: bool = False):
+    """Read data of any format, or only the header of a NIfTI-MRS file, and print what was converted and repaired."""
     from ..io import nifti
+    from ..io.convert import load_any
 
-    data = nifti.load_header(path) if header_only else nifti.load(path)
+    data = nifti.load_header(path) if header_only else load_any(path, options)
     for note in data.notes:
         print(f"{path}: {note}.")
     return data
@@ -112,8 +138,12 @@ def processed_file(args, data) -> Path:
 
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output}: is a file, not a folder", remedy="choose another `output`")
-    stem = args.filename or Path(args.file).name
-    stem = re.sub(r"(\.nii)?(\.gz)?$", "", stem, flags=re.IGNORECASE)
+    from ..io.convert import stem_of
+
+    if args.filename:
+        stem = re.sub(r"(\.nii)?(\.gz)?$", "", args.filename, flags=re.IGNORECASE)
+    else:
+        stem = stem_of(args.file)
     target = new_file(args.output / f"{stem}.nii.gz", args.overwrite)
     if data.path is not None and target.resolve() == data.path.resolve():
         raise OutputError(f"{target}: is the input file itself", remedy="choose another `output` or `filename`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .common import add_common_arguments, progress_bar, read_data, say
+from .common import add_common_arguments, add_format_arguments, axis_options, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -23,7 +23,10 @@ def add_arguments(parser) -> None:
     """Add the arguments of the command to its parser."""
     required = parser.add_argument_group("required arguments")
     required.add_argument(
-        "--data", required=True, metavar="FILE", help="NIfTI-MRS file; every spectrum in it is fitted"
+        "--data",
+        required=True,
+        metavar="FILE",
+        help="NIfTI-MRS file, or one of another format (README); every spectrum in it is fitted",
     )
     required.add_argument(
         "--basis", required=True, metavar="PATH", help="folder of FSL-MRS .json basis files, or LCModel .BASIS file"
@@ -40,6 +43,7 @@ def add_arguments(parser) -> None:
         ),
     )
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
+    add_format_arguments(group)
     group = parser.add_argument_group("output options")
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
     add_output_options(group)
@@ -47,6 +51,11 @@ def add_arguments(parser) -> None:
     group.add_argument("--export_baseline", action="store_true", help="write the baseline too")
     group.add_argument("--export_no_baseline", action="store_true", help="write the fit without baseline too")
     group.add_argument("--export_separate", action="store_true", help="write each metabolite too")
+    group.add_argument(
+        "--lcmodel-table",
+        action="store_true",
+        help="write NAME.table and NAME.csv too, in LCModel's layout, NAME being --filename",
+    )
     group.add_argument(
         "-f", "--filename", default="fit", metavar="NAME", help="name of the fitted spectra's file (default fit)"
     )
@@ -63,12 +72,12 @@ def run(args) -> None:
     from ..io import nifti
     from ..io import output as output_module
     from ..preproc import denoise
-    from ..results import write
+    from ..results import lcmodel_table, publication, write
 
     check_fsl_mrs_options(args)
     inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
-    data = read_data(args.data)
+    data = read_data(args.data, axis_options(args))
     denoise.warn(args, data.header)
     fitted, basis, fit_options = _fit(args, data)
     options = options_text(args, basis, fit_options, fitted.fit.network_note)
@@ -80,6 +89,10 @@ def run(args) -> None:
             details = f"fsl_mrs_dl fit, --average {' '.join(args.average)}, {args.data}."
             used = nifti.with_record(used, "Signal averaging", details)
         repaired = bool(args.average or used.notes)
+        if args.lcmodel_table:
+            lcmodel_table.write_lcmodel_files(folder, fitted, args.filename, title=Path(args.data).name)
+        analysis = _analysis(args, data, fitted, basis, fit_options)
+        publication.write_publication(folder, analysis)
         write.write_inputs(folder, args.output, data.path or Path(args.data), used if repaired else None, basis)
         location = None
         if args.t1:
@@ -90,9 +103,21 @@ def run(args) -> None:
         if args.report:
             from ..results.reports.fit import write_fit_report
 
-            write_fit_report(folder / "report.html", fitted, data=args.data, basis=args.basis, location=location)
+            end = publication.publication_html(analysis)
+            names = {"data": args.data, "basis": args.basis}
+            write_fit_report(folder / "report.html", fitted, location=location, end=end, **names)
     print(text_table(fitted))
     print(f"Written: {args.output}/ with uncertainty.csv, summary.csv{', report.html' if args.report else ''} and more")
+
+
+def _analysis(args, data, fitted, basis, options):
+    """Return what a paper states about a fit."""
+    from math import prod
+
+    from ..results.publication import Analysis
+
+    over = [data.fids.shape[data.axis(tag)] for tag in args.average or ()]
+    return Analysis(fitted, options, basis, Path(args.basis).name, n_transients=prod(over) if over else None)
 
 
 def _fit(args, data):
@@ -120,7 +145,7 @@ def _fit(args, data):
             options,
             average_over=args.average or (),
             conjugate=args.conjfid,
-            water=read_data(args.h2o) if args.h2o else None,
+            water=read_data(args.h2o, axis_options(args)) if args.h2o else None,
             progress=advance,
         )
     for note in fitted.data.notes[len(data.notes) :]:

@@ -225,13 +225,13 @@ def options_text(args, basis, options, warning: str = "") -> str:
     return f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}{note}"
 
 
-def chosen_basis(args, data):
-    """Return the basis set to fit, and print repairs and advice."""
+def chosen_basis(args, data, simulated=None):
+    """Return the basis set to fit, that of the arguments or a ``simulated`` one, and print repairs and advice."""
     from ..fitting.data import choose_basis
     from ..fitting.dependent_spectra import dependence_notes
     from ..io.basis import Basis
 
-    stored = Basis.load(args.basis, keep=args.keep, ignore=args.ignore)
+    stored = simulated or Basis.load(args.basis, keep=args.keep, ignore=args.ignore)
     for note in stored.notes:
         if "conjugate" not in note or args.conjbasis is None or stored.conjugated == args.conjbasis:
             print(f"{args.basis}: {note}.")

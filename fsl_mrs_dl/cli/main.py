@@ -24,6 +24,7 @@ from . import (
     models,
     mrsi,
     render,
+    run_session,
     simulate,
     train,
     view,
@@ -64,7 +65,7 @@ def main(
     args.format_values = jobs[args.job].format_values
     args.words, args.main = argv, main
     args.spelling = spelling or spelling_of(jobs[args.job])
-    if args.job in ("fit", "mrsi"):
+    if args.job in ("fit", "mrsi", "run", "study"):
         # Matrices are small and spectra are fitted side by side: threads within a product would slow each other down.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return run(args, prog or f"fsl_mrs_dl {args.job}", args.spelling)
@@ -144,6 +145,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
     jobs = parser.add_subparsers(title="jobs", required=True, dest="job", metavar="JOB")
     parsers = {}
     for name, help_text, command in (
+        ("run", "take one session from raw data to a table of concentrations", run_session),
         ("align", "align transients in frequency and phase", align),
         ("denoise", "take noise out of spectra with a trained network, for display", denoise),
         ("fit", "quantify metabolites by linear-combination fitting", fit),

@@ -58,7 +58,7 @@ def add_arguments(parser) -> None:
         metavar="WHERE",
         help=(
             "off (default): in this process, on all its cores; local: in several processes; cluster: on the nodes of a"
-            " SLURM cluster, configured as for fsl_mrsi"
+            " SLURM cluster, configured as for fsl_mrsi; or the address of a dask scheduler"
         ),
     )
     group.add_argument("--parallel-workers", type=int, metavar="N", help="number of cores, processes or nodes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -100,6 +101,22 @@ class Basis:
     def bandwidth(self) -> float:
         """Spectral width in Hz."""
         return 1 / self.dwelltime
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the set's content, whatever format it is stored in, to name it in a publication.
+
+        It is that of one line ``nucleus frequency/MHz dwelltime/s points largest`` with six significant digits each,
+        and for each name in alphabetical order the name, a line feed, and real and imaginary parts of the FID, in units
+        of a millionth of the largest absolute value, rounded to little-endian 32-bit integers.
+        """
+        largest = float(np.abs(self.fids).max())
+        numbers = (self.spec_freq_mhz, self.dwelltime, self.n_points, largest)
+        content = hashlib.sha256(" ".join((self.nucleus, *(f"{number:.6g}" for number in numbers))).encode())
+        for name, fid in sorted(zip(self.names, self.fids), key=lambda entry: entry[0]):
+            parts = np.stack([fid.real, fid.imag], -1) / largest
+            content.update(f"\n{name}\n".encode() + np.rint(1e6 * parts).astype("<i4").tobytes())
+        return content.hexdigest()
 
     @classmethod
     def load(cls, path: str | Path, *, keep: Sequence[str] | None = None, ignore: Sequence[str] | None = None) -> Basis:

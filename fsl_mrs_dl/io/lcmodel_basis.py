@@ -16,7 +16,14 @@ import numpy as np
 
 from ..core.errors import BasisError
 
-__all__ = ["read_lcmodel_basis", "namelists", "fortran_numbers", "echo_time_of"]
+__all__ = [
+    "read_lcmodel_basis",
+    "namelists",
+    "fortran_numbers",
+    "format_columns",
+    "table_numbers",
+    "echo_time_of",
+]
 
 _HEADER_BYTES = 20_000  # the settings of the sequence stand in the first lines
 
@@ -84,7 +91,7 @@ def read_lcmodel_basis(path: Path) -> tuple[np.ndarray, tuple[str, ...], float, 
             remedy="it needs HZPPPM, BADELT and METABO entries",
         )
     n_points = max(0, int(_setting(path, settings, "NDATAB"))) if settings.get("NDATAB") else 0
-    columns = _columns(settings.get("FMTBAS", ""))
+    columns = format_columns(settings.get("FMTBAS", ""))
     spectra = [_spectrum(path, name, table, n_points, columns) for name, table in zip(names, tables)]
     _check_lengths(path, names, spectra, n_points)
     numbers = np.stack(spectra)
@@ -201,7 +208,7 @@ _DESCRIPTOR = re.compile(
 )
 
 
-def _columns(form: str) -> list[slice]:
+def format_columns(form: str) -> list[slice]:
     """Return the columns of the numbers in a line of a Fortran format such as ``(6E13.5)``; none if it is another."""
     stack: list[tuple[int, list[int]]] = [(1, [])]
     place = 0
@@ -234,9 +241,33 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+|[+-]\d{3}(?!\d*
 
 
 def _spectrum(path: Path, name: str, table: str, n_points: int, columns: list[slice]) -> np.ndarray:
-    """Return the numbers of a table, split at spaces, else at the columns of the format, else at signs.
+    """Return the numbers of the spectrum of a metabolite."""
+    try:
+        return table_numbers(table, 2 * n_points, columns)
+    except ValueError as exc:
+        raise BasisError(
+            f"{path}: the spectrum of {name} holds something other than numbers, or too few of them",
+            remedy="its rows must follow FMTBAS: write or copy the file again",
+        ) from exc
 
-    Lines behind the last of ``n_points`` that hold no numbers are skipped, as LCModel does.
+
+def table_numbers(table: str, n_numbers: int, columns: list[slice]) -> np.ndarray:
+    """Return the numbers of a table, split at spaces, else at the columns of its format, else at signs.
+
+    Lines behind the last of ``n_numbers`` that hold no numbers are skipped, as LCModel does.
+
+    Parameters
+    ----------
+    table : str
+    n_numbers : int
+        Numbers that the table is said to hold; 0 where that is unknown.
+    columns : list of slice
+        From :func:`format_columns`.
+
+    Raises
+    ------
+    ValueError
+        If the table holds something other than numbers, or another number of them.
     """
     words = table.replace(",", " ").split()
     try:
@@ -257,17 +288,14 @@ def _spectrum(path: Path, name: str, table: str, n_points: int, columns: list[sl
         numbers: list[float] = []
         try:
             for row in rows:
-                if n_points and len(numbers) >= 2 * n_points:
+                if n_numbers and len(numbers) >= n_numbers:
                     break
                 numbers.extend(fortran_numbers([word.strip() or "0" for word in split(row)]))
         except ValueError:
             continue
-        if not n_points or len(numbers) == 2 * n_points:
+        if not n_numbers or len(numbers) == n_numbers:
             return np.array(numbers)
-    raise BasisError(
-        f"{path}: the spectrum of {name} holds something other than numbers, or too few of them",
-        remedy="its rows must follow FMTBAS: write or copy the file again",
-    )
+    raise ValueError("something other than numbers, or too few of them")
 
 
 def _check_lengths(path: Path, names: list[str], spectra: list[np.ndarray], n_points: int) -> None:

@@ -28,6 +28,7 @@ from .header_keys import carrier_ppm, start_time_s, tidy_header
 from .output import whole_file
 
 __all__ = [
+    "PROGRAM",
     "MrsData",
     "load",
     "load_header",

@@ -40,7 +40,7 @@ def weighted_mean(data: MrsData, tag: str, weights: np.ndarray) -> MrsData:
     data : MrsData
     tag : str
     weights : ndarray
-        Of the FIDs, broadcastable to their shape; elements of weight 0 may be anything.
+        Of the FIDs, broadcastable to their shape, real or complex; elements of weight 0 may be anything.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def weighted_mean(data: MrsData, tag: str, weights: np.ndarray) -> MrsData:
         If there is no such dimension.
     """
     axis = data.axis(tag)
-    fids = np.where(weights > 0, data.fids, 0)
+    fids = np.where(weights != 0, data.fids, 0)
     mean = (fids * weights).sum(axis).astype(data.fids.dtype)
     header = {key: value for key, value in data.header.items() if not key.startswith("dim_")}
     for number, old in enumerate((k for k in range(4, data.fids.ndim) if k != axis), start=5):

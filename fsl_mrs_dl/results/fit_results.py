@@ -22,6 +22,7 @@ from . import qc
 __all__ = ["FitResults", "Widths", "percent_sd", "reported_names", "reported_sums"]
 
 
+_ONE_LINE = 1.5  # width over the narrowest line's up to which a peak is one line
 _MOST_SPECTRA = 32  # of a file, that artefacts are looked for in
 
 
@@ -180,7 +181,13 @@ class FitResults:
     @cached_property
     def quality(self) -> tuple[np.ndarray, np.ndarray]:
         """SNR and line width (Hz) of each fitted metabolite, ``(n, n_metabs)`` each."""
-        return qc.fit_qc(self.fit, self.widths.combined.max(-1))
+        widest = self.widths.combined.max(-1)
+        if isinstance(self.fit, InVivoFit):
+            # Its widths are added to a line shape, which has a width of its own.
+            _, width = qc.fit_qc(self.fit, np.full(len(widest), np.inf))
+            narrowest = np.nanmin(np.where(width > 0, width, np.nan), axis=1, initial=np.inf)
+            widest = np.fmax(widest, np.where(np.isfinite(narrowest), _ONE_LINE * narrowest, 0))
+        return qc.fit_qc(self.fit, widest)
 
     @cached_property
     def percent(self) -> np.ndarray:

@@ -70,6 +70,7 @@ def test_example_writes_what_fsl_mrs_writes(example_run):
     names = {path.name for path in (example_run / "fit").iterdir()}
     wanted = (
         "summary.csv concentrations.csv qc.csv all_parameters.csv fit.nii.gz fit_summary.png options.txt"
+        " mrsinmrs.csv methods.md references.bib"
         " uncertainty.csv"
     )
     assert set(wanted.split()) | {"report.html", "basis", "data.nii.gz", "fit_baseline.nii.gz", "misc"} == names
@@ -88,6 +89,9 @@ def test_example_writes_what_fsl_mrs_writes(example_run):
     first = (example_run / "fit" / "options.txt").read_text().split("\n--------\n")[0]
     assert json.loads(first)["average"] == ["DIM_DYN"]
     assert (example_run / "fit" / "fit_summary.png").read_bytes()[:4] == b"\x89PNG"
+    methods = (example_run / "fit" / "methods.md").read_text(encoding="utf-8")
+    assert "average of 64 transients" in methods and "frequency and phase correction (FSL-MRS-DL" in methods
+    assert "For a publication" in (example_run / "fit" / "report.html").read_text(encoding="utf-8")
 
 
 def test_fit_file_lies_over_the_data(example_run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,14 @@ td:first-child,th:first-child{text-align:left}.settings td{text-align:left}
 
 
 def write_fit_report(
-    path: str | Path, results: FitResults, *, data: str = "", basis: str = "", location: str | Path | None = None
+    path: str | Path,
+    results: FitResults,
+    *,
+    data: str = "",
+    basis: str = "",
+    location: str | Path | None = None,
+    sections: Sequence[str] = (),
+    end: str = "",
 ) -> Path:
     """Write the report of one spectrum; with several, of the first that was fitted.
 
@@ -48,6 +56,10 @@ def write_fit_report(
         Names of the files, for the heading.
     location : path, optional
         Picture of the voxel to put in.
+    sections : sequence of str
+        Further parts, HTML, that stand between the concentrations and the voxel.
+    end : str
+        HTML of a last section.
 
     Returns
     -------
@@ -80,9 +92,11 @@ def write_fit_report(
 <h2>Spectrum and fit</h2>
 <p class="note">Click the legend to show or hide a line; every metabolite has one.</p>{parts[0]}
 <h2>Concentrations</h2>{parts[1]}{_table(results, row)}
+{"".join(sections)}
 {picture}
 <h2>Correlation of the estimates</h2>
 <p class="note">Near -1: only the sum of the two metabolites is well determined.</p>{parts[2]}
+{end}
 </body></html>"""
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)

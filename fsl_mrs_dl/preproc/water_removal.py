@@ -1,0 +1,119 @@
+"""Removal of residual water: the sum of damped lines that HLSVD finds about it (Barkhuijsen et al.,
+doi 10.1016/0022-2364(87)90023-0; Laudadio et al., doi 10.1006/jmre.2002.2593), by the package hlsvdpropy."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..core.axes import Axes
+from ..core.errors import DataError
+from ..core.fids import usable_fids
+from ..core.noise import noise_outside
+from ..core.units import fid_to_spec
+from ..io.nifti import MrsData
+
+__all__ = ["MOST_TAIL", "WATER_PPM", "WaterRemoval", "remove_residual_water"]
+
+WATER_PPM = (4.3, 5.1)
+"""Where lines are residual water, ppm; alpha-glucose at 5.2 and the metabolites below 4.2 are outside of it."""
+
+MOST_TAIL = 0.5
+"""Rms of the water's tail in the window over the noise up to which it stays."""
+
+_LINES = 25
+_DURATION_S = 0.4  # of an FID, that lines are found in; later it is mostly noise
+_FASTEST = 1e3  # damping of a line, 1/s; faster ones are the baseline's
+
+
+@dataclass(frozen=True)
+class WaterRemoval:
+    """What a removal of residual water did.
+
+    Attributes
+    ----------
+    data : MrsData
+        Without residual water where it reached into the window, otherwise as they were.
+    tail : ndarray
+        Rms of the water's tail in the window over the noise, of every spectrum; NaN for unusable ones.
+    removed : bool ndarray
+        Spectra that it was removed from.
+    """
+
+    data: MrsData
+    tail: np.ndarray
+    removed: np.ndarray
+
+
+def remove_residual_water(data: MrsData, ppmlim: tuple[float, float] = (0.2, 4.2)) -> WaterRemoval:
+    """Remove residual water from the spectra into whose window it reaches.
+
+    Nothing is changed where the tail of the water is below half of the noise there, or where the removal would add
+    energy beside the water.
+
+    Parameters
+    ----------
+    data : MrsData
+        Averaged, coils combined.
+    ppmlim : (float, float)
+        Window that is fitted.
+
+    Raises
+    ------
+    DataError
+        Without hlsvdpropy.
+    """
+    fids = np.moveaxis(data.fids, 3, -1)
+    rows = fids.reshape(-1, fids.shape[-1]).astype(complex)
+    out, axes = rows.copy(), data.axes
+    tail, removed = np.full(len(rows), np.nan), np.zeros(len(rows), bool)
+    window, water = slice(*axes.window(ppmlim)), slice(*axes.window(WATER_PPM))
+    beside = np.r_[slice(*axes.window((WATER_PPM[0] - 0.4, WATER_PPM[0]))), slice(*axes.window((WATER_PPM[1], 5.5)))]
+    for row in np.flatnonzero(usable_fids(rows)):
+        lines = _water_fid(rows[row], axes)
+        noise = float(noise_outside(fid_to_spec(rows[row]), axes))
+        tail[row] = _rms(fid_to_spec(lines)[window]) / max(noise, np.finfo(float).tiny)
+        before, after = fid_to_spec(rows[row]), fid_to_spec(rows[row] - lines)
+        better = _rms(after[water]) < _rms(before[water]) and _rms(after[beside]) <= _rms(before[beside])
+        removed[row] = tail[row] > MOST_TAIL and better
+        if removed[row]:
+            out[row] = rows[row] - lines
+    shape = fids.shape[:-1]
+    new = np.moveaxis(out.reshape(fids.shape), -1, 3).astype(data.fids.dtype)
+    return WaterRemoval(replace(data, fids=new), tail.reshape(shape), removed.reshape(shape))
+
+
+def _water_fid(fid: np.ndarray, axes: Axes) -> np.ndarray:
+    """Return the sum of the lines of an FID that lie where the water is, ``(n_points,)``."""
+    hlsvdpro = _hlsvdpro()
+    part = fid[: int(_DURATION_S / axes.dwelltime)] / np.abs(fid).max()
+    _, _, turns, damping, *_ = hlsvdpro(part, min(_LINES, len(part) // 4), sparse=True)
+    turns, damping = np.asarray(turns), np.asarray(damping)
+    # Poles that grow are noise, and beside their powers those of the others would vanish.
+    steady = damping <= 0
+    poles = damping[steady] + 2j * np.pi * turns[steady]
+    heights = np.linalg.lstsq(np.exp(poles * np.arange(len(part))[:, None]), part, rcond=None)[0]
+    low, high = axes.ppm_to_hz(np.array(WATER_PPM))
+    hz = turns[steady] / axes.dwelltime
+    own = (hz >= low) & (hz <= high) & (-damping[steady] / axes.dwelltime < _FASTEST)
+    return np.abs(fid).max() * (np.exp(poles[own] * np.arange(len(fid))[:, None]) @ heights[own])
+
+
+def _hlsvdpro():
+    """Return the function of hlsvdpropy."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the modules that it imports
+            from hlsvdpropy.hlsvd import hlsvdpro
+    except ImportError as exc:
+        raise DataError(
+            "residual water is removed by hlsvdpropy, which is not installed",
+            remedy="install it with: pip install 'fsl_mrs_dl[run]'",
+        ) from exc
+    return hlsvdpro
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.abs(values) ** 2))) if values.size else 0.0

@@ -1,0 +1,167 @@
+"""One analysis as a paper reports it: a fit with its options, its basis set, and the steps before it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ... import __version__
+from ...core import units
+from ...fitting.header_facts import with_header
+from ...fitting.in_vivo.result import InVivoFit
+from ...fitting.options import FitOptions
+from ...io.basis import Basis
+from ...io.nifti import PROGRAM
+from ...physics.in_vivo_components import priors_table
+from ..fit_results import FitResults
+
+__all__ = ["Analysis", "number", "program_versions"]
+
+_WIDEST_VOXEL_MM = 1000.0  # beyond it an affine is a placeholder
+_LINES = ("NAA", "tNAA", "Cr", "tCr", "PCr")  # singlets whose width is reported, the first that was fitted
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A fit, and what else a paper states about it.
+
+    Attributes
+    ----------
+    results : FitResults
+        With its data.
+    options : FitOptions
+        As they were given to the fit.
+    basis : Basis
+        That was fitted.
+    basis_name : str
+        Name of its file, without folders.
+    steps : sequence of mapping
+        Steps before the fit, in order, each with ``name``, ``done``, ``reason`` and ``figures`` as in run.json.
+    exclusions : sequence of str
+        Sentences on spectra or subjects that were left out, and the rules.
+    n_transients : int, optional
+        Transients that each spectrum is an average of, where that is known.
+    versions : mapping of str to str
+        Programs and their versions besides :func:`program_versions`.
+    location : str
+        Where the voxel lies, in words.
+    """
+
+    results: FitResults
+    options: FitOptions
+    basis: Basis
+    basis_name: str = ""
+    steps: Sequence[Mapping[str, Any]] = ()
+    exclusions: Sequence[str] = ()
+    n_transients: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    location: str = ""
+
+    @property
+    def header(self) -> dict:
+        """NIfTI-MRS header extension of the data."""
+        return self.results.data.header
+
+    @cached_property
+    def full_options(self) -> FitOptions:
+        """The options with the facts of the header and of the basis set."""
+        return with_header(self.options, self.results.data, self.basis.echo_time_s)
+
+    @property
+    def in_vivo(self) -> bool:
+        """Whether the in-vivo model was fitted."""
+        return isinstance(self.results.fit, InVivoFit)
+
+    @property
+    def macromolecules(self) -> str:
+        """Macromolecules of the in-vivo model: the basis set's 'own', 'table', or 'none'."""
+        fit = self.results.fit
+        if fit.has_own_macromolecules:
+            return "own"
+        components = fit.fitted_model.components
+        return "table" if len(components.names) > components.n_linear else "none"
+
+    @property
+    def weighting_times(self) -> tuple[float, float]:
+        """Echo and repetition time in seconds that macromolecules are weighted for."""
+        usual = priors_table()["usual"]
+        options = self.full_options
+        return options.echo_time_s or usual["te_s"], options.repetition_time_s or usual["tr_s"]
+
+    @property
+    def absolute(self):
+        """Absolute concentrations of the results; None where there are none."""
+        return getattr(self.results, "absolute", None)
+
+    @property
+    def field_t(self) -> float:
+        """Field strength in tesla; NaN for a nucleus whose gyromagnetic ratio is not known."""
+        data = self.results.data
+        return data.spec_freq_mhz / units.nucleus(data.nucleus).gamma_mhz_per_t
+
+    @property
+    def voxel_mm(self) -> tuple[float, float, float] | None:
+        """Sides of a voxel in mm; None without a position."""
+        affine = self.results.data.affine
+        if affine is None:
+            return None
+        x, y, z = (float(side) for side in np.linalg.norm(affine[:3, :3], axis=0))
+        return (x, y, z) if max(x, y, z) < _WIDEST_VOXEL_MM else None
+
+    @property
+    def transients(self) -> int | None:
+        """Transients of each spectrum: as given, or of the step that averaged them."""
+        if self.n_transients:
+            return self.n_transients
+        numbers = [dict(step.get("figures") or {}).get("transients") for step in self.steps]
+        return next((int(value) for value in numbers if value), None)
+
+    @property
+    def history(self) -> list[dict]:
+        """Entries of the header's ``ProcessingApplied``, without those of this package where steps are given."""
+        entries = [entry for entry in self.header.get("ProcessingApplied") or () if isinstance(entry, dict)]
+        return [entry for entry in entries if not self.steps or entry.get("Program") != PROGRAM]
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Numbers of the spectra that were fitted."""
+        return np.flatnonzero(self.results.fit.fitted)
+
+    def spread(self, values: np.ndarray) -> str:
+        """Return the value of the one fitted spectrum, or the median and range of several, in text."""
+        values = np.asarray(values, float)[self.rows]
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return ""
+        if len(values) == 1:
+            return number(values[0])
+        return f"{number(np.median(values))} (median; {number(values.min())} to {number(values.max())})"
+
+    @cached_property
+    def quality_line(self) -> int | None:
+        """Column of the metabolite whose SNR and line width are reported."""
+        names = self.results.fit.names
+        return next((names.index(name) for name in _LINES if name in names), None)
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits, without an exponent.
+
+    >>> number(0.0312), number(1234.5), number(2.0)
+    ('0.0312', '1234', '2')
+    """
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def program_versions() -> dict[str, str]:
+    """Return the versions of this package and of the libraries that its numbers depend on."""
+    versions = {"FSL-MRS-DL": __version__, "Python": platform.python_version()}
+    for label, name in (("NumPy", "numpy"), ("SciPy", "scipy"), ("PyTorch", "torch")):
+        versions[label] = importlib.metadata.version(name).partition("+")[0]
+    return versions

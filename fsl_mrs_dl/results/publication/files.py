@@ -1,0 +1,75 @@
+"""Files of a publication: ``mrsinmrs.csv``, ``methods.md`` and ``references.bib``, and the section of a report."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+from .analysis import Analysis
+from .methods import methods_text, relaxation_dois
+from .mrsinmrs import SECTIONS, Item, mrsinmrs_items, mrsinmrs_table
+from .references import bibtex, cited, label_of
+
+__all__ = ["FILES", "publication_html", "write_publication"]
+
+FILES = ("mrsinmrs.csv", "methods.md", "references.bib")
+"""Names of the files that :func:`write_publication` writes."""
+
+
+def write_publication(folder: Path, analysis: Analysis) -> None:
+    """Write the minimum reporting table, the methods paragraph and its references into a folder.
+
+    Parameters
+    ----------
+    folder : path
+    analysis : Analysis
+    """
+    text = methods_text(analysis)
+    mrsinmrs_table(analysis).to_csv(folder / FILES[0], index=False)
+    page = f"# Methods\n\n{text}\n# Minimum reporting table (MRSinMRS)\n\n{_markdown(mrsinmrs_items(analysis))}"
+    (folder / FILES[1]).write_text(page, encoding="utf-8")
+    (folder / FILES[2]).write_text(bibtex(cited(text), relaxation_dois(analysis)), encoding="utf-8")
+
+
+def publication_html(analysis: Analysis) -> str:
+    """Return the section of a report: methods paragraphs with links, and the table."""
+    paragraphs = "".join(f"<p>{_linked(part)}</p>" for part in methods_text(analysis).split("\n\n"))
+    rows = []
+    for section in SECTIONS:
+        rows.append(f'<tr><th colspan="3">{html.escape(section)}</th></tr>')
+        for item in mrsinmrs_items(analysis):
+            if item.section == section:
+                weak = "" if item.value else ' class="weak"'
+                cells = (item.number, item.name, item.text)
+                rows.append(f"<tr{weak}>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>")
+    return (
+        "<h2>For a publication</h2>"
+        '<p class="note">Check every sentence. The same is in methods.md, mrsinmrs.csv and references.bib.</p>'
+        f'{paragraphs}<table class="settings">{"".join(rows)}</table>'
+    )
+
+
+def _linked(text: str) -> str:
+    """Return a paragraph in HTML, its citations as links."""
+
+    def links(match: re.Match) -> str:
+        labels = [label_of(part.strip().removeprefix("@")) for part in match[1].split(";")]
+        return "({})".format(
+            "; ".join(f'<a href="{address}">{label}</a>' if address else label for label, address in labels)
+        )
+
+    return re.sub(r"\[(@[^\]]+)\]", links, html.escape(text, quote=False))
+
+
+def _markdown(items: list[Item]) -> str:
+    """Return the table in Markdown."""
+    lines = []
+    for section in SECTIONS:
+        lines += [f"## {SECTIONS.index(section) + 1}. {section}", "", "| | item | value |", "|---|---|---|"]
+        for item in items:
+            if item.section == section:
+                cells = (text.replace("|", "\\|").replace("\n", " ") for text in (item.name, item.text))
+                lines.append(f"| {item.number} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,342 @@
+"""The methods paragraph of a fit, with citations in pandoc's form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ...core.metabolites import is_macromolecule
+from ...physics.in_vivo_components import priors_table
+from ..fit_results import FitResults
+from .analysis import Analysis, number, program_versions
+from .references import PACKAGE_KEY, cite, key_of_doi
+
+__all__ = ["methods_text", "relaxation_dois"]
+
+
+def methods_text(analysis: Analysis) -> str:
+    """Return the methods paragraphs of an analysis, with citations as ``[@key]``.
+
+    Every number is of this fit: versions, spectral model, priors, baseline, macromolecules, line shape, basis set,
+    processing, scaling, and exclusions.
+    """
+    parts = [_software(analysis), _processing(analysis), _model(analysis), _basis(analysis), _output(analysis)]
+    parts.append(_quality(analysis))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def relaxation_dois(analysis: Analysis) -> list[str]:
+    """Return the DOIs of the relaxation times that absolute concentrations rest on, each once."""
+    if analysis.absolute is None:
+        return []
+    return list(dict.fromkeys(getattr(analysis.absolute.relaxation, "dois", ())))
+
+
+def _software(analysis: Analysis) -> str:
+    versions = program_versions() | dict(analysis.versions)
+    ours = versions.pop("FSL-MRS-DL")
+    others = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    text = f"Spectra were analysed with FSL-MRS-DL {ours} {cite(PACKAGE_KEY)} ({others})."
+    how = analysis.header.get("ConversionMethod")
+    into = f" They were stored as NIfTI-MRS {cite('clarke2022niftimrs')}"
+    return text + into + (f", converted by {how}." if how else ".")
+
+
+# -- processing --------------------------------------------------------------------------------------------------------
+
+_CITED_STEPS = {"eddy": "klose1990ecc"}
+
+
+def _processing(analysis: Analysis) -> str:
+    """Return the sentences on the steps before the fit."""
+    sentences = []
+    if analysis.history:
+        entries = [_entry(entry) for entry in analysis.history]
+        sentences.append(f"The processing history of the data names {_listed(entries)}.")
+    done = [step for step in analysis.steps if step.get("done")]
+    left_out = [step for step in analysis.steps if not step.get("done")]
+    if done:
+        sentences.append(f"Steps before the fit were {_listed(_step(step) for step in done)}.")
+    if left_out:
+        named = _listed(f"{step['name']} ({step.get('reason') or 'not needed'})" for step in left_out)
+        sentences.append(f"Left out were {named}.")
+    if analysis.transients:
+        sentences.append(f"Each spectrum is the average of {analysis.transients} transients.")
+    if analysis.results.conjugated:
+        sentences.append("The frequency axis of the data was reversed by complex conjugation.")
+    if not (analysis.history or analysis.steps):
+        sentences.insert(0, "The data have no record of processing before the fit.")
+    return " ".join(sentences)
+
+
+def _entry(entry: dict) -> str:
+    """Return a step of a header's history, with its program."""
+    program = " ".join(str(entry[key]) for key in ("Program", "Version") if entry.get(key))
+    name = str(entry.get("Method") or "a step without a name")
+    return f"{_with_citation(name[:1].lower() + name[1:] if name[1:2].islower() else name)}" + (
+        f" ({program})" if program else ""
+    )
+
+
+def _step(step) -> str:
+    """Return a step with its reason and figures."""
+    figures = [f"{name.replace('_', ' ')} {_figure(value)}" for name, value in dict(step.get("figures") or {}).items()]
+    inside = "; ".join(filter(None, [str(step.get("reason") or ""), ", ".join(figures)]))
+    return _with_citation(str(step["name"])) + (f" ({inside})" if inside else "")
+
+
+def _figure(value) -> str:
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _with_citation(name: str) -> str:
+    keys = [key for word, key in _CITED_STEPS.items() if word in name.lower()]
+    return " ".join(filter(None, [name, cite(*keys)]))
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Return words as a list in a sentence."""
+    words = list(words)
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)
+
+
+# -- model -------------------------------------------------------------------------------------------------------------
+
+
+def _window(results: FitResults) -> str:
+    limits = results.fit.model.ppmlim
+    return f"between {limits[0]:g} and {limits[1]:g} ppm" if limits else "over the whole bandwidth"
+
+
+def _model(analysis: Analysis) -> str:
+    return _in_vivo_model(analysis) if analysis.in_vivo else _fsl_mrs_model(analysis)
+
+
+def _fsl_mrs_model(analysis: Analysis) -> str:
+    """Return the sentences on a fit of FSL-MRS's model."""
+    results, options = analysis.results, analysis.full_options
+    model = results.fit.model
+    shape = "Lorentzian" if "lorentzian" in options.model else "Voigt"
+    free = " with a frequency shift of each basis spectrum" if "free_shift" in options.model else ""
+    groups = "one group" if model.n_groups == 1 else f"{model.n_groups} groups"
+    sign = "may be negative" if options.model.startswith("negative") else "are not negative"
+    sentences = [
+        f"Spectra were fitted {_window(results)} with the linear combination model of FSL-MRS"
+        f" {cite('clarke2021fslmrs')}: {shape} lines{free}, frequency shift and broadening common to {groups} of basis"
+        f" spectra, a zero- and a first-order phase, and concentrations that {sign}.",
+        _fsl_mrs_baseline(str(model.baseline)),
+    ]
+    mm = [name for name in results.fit.names if is_macromolecule(name)]
+    sentences.append(
+        f"Macromolecules were part of the basis set ({', '.join(mm)})." if mm else "No macromolecules were modelled."
+    )
+    sentences.append(
+        "The likelihood was maximised over all parameters from initial values of"
+        f" {'a classical search' if results.fit.init == 'classical' else f'the network {results.fit.init}'};"
+        " standard deviations are Cramér-Rao bounds with the noise of the residual."
+    )
+    if results.fit.posterior is not None:
+        what = "reported concentrations are" if results.estimate == "posterior_mean" else "further tables hold"
+        sentences.append(f"In addition, {what} posterior means under the prior {results.fit.posterior.prior.source}.")
+    if results.estimate == "network":
+        sentences.append("Reported concentrations are those of the network.")
+    return " ".join(sentences)
+
+
+def _fsl_mrs_baseline(baseline: str) -> str:
+    if "spline" in baseline:
+        return f"The baseline was a penalised spline ({baseline}) {cite('eilers1996psplines')}."
+    if "off" in baseline.lower():
+        return "No baseline was fitted."
+    return f"The baseline was a complex polynomial ({baseline})."
+
+
+def _in_vivo_model(analysis: Analysis) -> str:
+    """Return the sentences on a fit of the in-vivo model, with the numbers of its priors."""
+    table, results = priors_table(), analysis.results
+    fit = results.fit
+    shape_hz = fit.fitted_model.shape_hz
+    shape = ""
+    if len(shape_hz):
+        shape = f", and a line shape common to all lines (amplitudes at {len(shape_hz)} frequencies up to"
+        shape += f" {float(np.abs(shape_hz.cpu().numpy()).max()):.3g} Hz, SD {table['line_shape']['sd']:g})"
+    sentences = [
+        f"Spectra were fitted {_window(results)} with the in-vivo model of FSL-MRS-DL, a linear combination model after"
+        f" LCModel {cite('provencher1993lcmodel', 'provencher2001lcmodel')} whose parameters all have Gaussian priors:"
+        f" a shift (SD {table['shift_ppm']['metabolite']:g} ppm) and a damping (SD"
+        f" {table['width_per_s']['metabolite']:g} per s) of each metabolite, a common shift, Lorentzian and Gaussian"
+        f" width, a zero-order phase, and a first-order phase (SD {table['phase']['phi1_sd_deg_per_ppm']:g} degrees per"
+        f" ppm){shape}.",
+        _in_vivo_macromolecules(analysis),
+        _in_vivo_baseline(analysis),
+    ]
+    if fit.water_note:
+        sentences.append(_water(fit))
+    prior = table["concentrations"]
+    if fit.concentrations.prior == "none":
+        sentences.append("Concentrations had no prior.")
+    else:
+        sentences.append(
+            f"The prior of concentrations was log-normal about typical proportions in the brain with an SD of"
+            f" {prior['log_sd']:g} (a factor of {np.exp(prior['log_sd']):.2g}) and a free common scale."
+        )
+    if fit.constraints:
+        sentences.append(
+            f"Soft constraints as in LCModel {cite('provencher1993lcmodel')} held ratios: {'; '.join(fit.constraints)}."
+        )
+    if results.estimate == "posterior_mean":
+        sentences.append(
+            f"Reported are posterior means under a prior as narrow as a healthy population (SD of the logarithm"
+            f" {prior['population_log_sd']:g})."
+        )
+    else:
+        sentences.append(
+            "Reported are posterior means; standard deviations and 95 % intervals include the priors and the"
+            " disagreement of the averaged models."
+        )
+    return " ".join(sentences)
+
+
+def _in_vivo_macromolecules(analysis: Analysis) -> str:
+    table, components = priors_table(), analysis.results.fit.fitted_model.components
+    if analysis.macromolecules == "own":
+        return "Macromolecules were the measured pattern in the basis set, in pieces whose proportions may vary."
+    if analysis.macromolecules == "none":
+        return "No macromolecules and no lipids were modelled."
+    te, tr = analysis.weighting_times
+    n_lipids = int((components.kinds == "lipid").sum())
+    lines = int((components.kinds == "mm").sum())
+    text = (
+        f"Macromolecules were {lines} lines at literature positions {cite('cudalbu2021mm')}"
+        f" with measured proportions (SD of the logarithm about {table['macromolecules']['log_sd']:g}) and one free"
+        f" amount, weighted for TE {1e3 * te:g} ms and TR {tr:g} s {cite('muralimanohar2020mm')}"
+    )
+    kind = " as in tumours" if analysis.options.mm == "tumour" else ""
+    return text + (f"; {n_lipids} lipid signals{kind} were fitted as well." if n_lipids else ".")
+
+
+def _in_vivo_baseline(analysis: Analysis) -> str:
+    from ...fitting.in_vivo.variants import variants_of
+
+    about, fit = priors_table()["baseline"], analysis.results.fit
+    lengths = " and ".join(f"{length:g}" for length, _ in about["lengths_ppm"])
+    others = [variant.name for variant in variants_of(fit.fitted_model)][1:]
+    dimension = analysis.spread(fit.baseline_dimension)
+    text = (
+        f"The baseline was a Gaussian process with lengths of {lengths} ppm (effective dimension {dimension}). Its"
+        f" strength was not chosen: estimates are averages over {len(about['strengths'])} strengths"
+    )
+    variants = f" and over variants of the model ({_listed(others)})" if others else ""
+    return f"{text}{variants}, weighted by their evidence {cite('hoeting1999bma')}."
+
+
+def _water(fit) -> str:
+    """Return the use of a water reference for line shape and eddy currents."""
+    uses = ["the line shape"] * (fit.water_shape is not None)
+    uses += [f"the correction of eddy currents {cite('klose1990ecc')}"] * (fit.eddy_phase is not None)
+    if not uses:
+        return (
+            "Neither line shape nor eddy currents were taken from the water reference: fits without had more evidence."
+        )
+    return f"The water reference gave {_listed(uses)}, where fits had more evidence so."
+
+
+# -- basis set, output, quality ----------------------------------------------------------------------------------------
+
+
+def _basis(analysis: Analysis) -> str:
+    basis = analysis.basis
+    of = f" {analysis.basis_name}" if analysis.basis_name else ""
+    echo = "" if basis.echo_time_s is None else f", TE {1e3 * basis.echo_time_s:g} ms"
+    turned = ", frequency axis reversed when it was read" if basis.conjugated else ""
+    return (
+        f"The basis set{of} had {basis.n_metabs} spectra ({', '.join(basis.names)}), simulated or measured at"
+        f" {basis.spec_freq_mhz:.4g} MHz with {basis.n_points} points and a bandwidth of {basis.bandwidth:.5g} Hz{echo}"
+        f"{turned}; SHA-256 of its content {basis.sha256}."
+    )
+
+
+def _output(analysis: Analysis) -> str:
+    """Return the sentences on the output measure and its reference."""
+    results = analysis.results
+    sums = [name for name in results.sums if name != results.reference_name]
+    more = f" Sums {_listed(sums)} were formed with the covariance of their parts." if sums else ""
+    if analysis.absolute is not None:
+        return _absolute(analysis) + more
+    if results.reference is not None:
+        under = f"ratios to {results.reference_name}"
+        cov = "" if not analysis.in_vivo else ", whose standard deviations include the correlation of the two"
+        return f"Concentrations are given as {under}{cov}, without correction for relaxation.{more}"
+    return f"Concentrations are given in arbitrary units of the data, without correction for relaxation.{more}"
+
+
+def _absolute(analysis: Analysis) -> str:
+    """Return the sentences on water scaling, with its constants."""
+    absolute = analysis.absolute
+    scaling, relaxation = absolute.scaling, absolute.relaxation
+    echo, repetition = scaling.echo_time_s, scaling.repetition_time_s
+    dois = [key_of_doi(doi) for doi in relaxation_dois(analysis)]
+    times = f"TE {1e3 * echo:g} ms and TR {repetition:g} s" if echo and repetition else "the echo and repetition time"
+    sentences = [
+        f"Absolute concentrations were scaled by unsuppressed water {cite('near2021consensus')} with the conventions of"
+        f" FSL-MRS {cite('clarke2021fslmrs')}, corrected for relaxation at {times}.",
+    ]
+    if constants := _constants(relaxation):
+        sentences.append(f"Relaxation times were {constants} {cite(*dois)}.".replace(" .", "."))
+    elif dois:
+        sentences.append(f"Relaxation times are those of the literature {cite(*dois)}.")
+    tissue = getattr(scaling, "tissue", None)
+    if tissue is None:
+        sentences.append("The voxel was taken as pure water, without tissue fractions.")
+    else:
+        parts = [
+            f"{_mean(getattr(tissue, name)):.3g} {label}"
+            for name, label in (("white", "white matter"), ("grey", "grey matter"), ("csf", "CSF"))
+        ]
+        sentences.append(f"Tissue fractions were {_listed(parts)}.")
+    sentences += [text if text.endswith(".") else f"{text}." for text in getattr(absolute, "assumptions", ())]
+    sentences.append(
+        "Standard deviations contain those of the fit, of the water fit, of tissue fractions and of relaxation times."
+    )
+    return " ".join(sentences)
+
+
+def _mean(values) -> float:
+    """Return the mean of fractions of one voxel or of many."""
+    return float(np.nanmean(np.asarray(values, float)))
+
+
+def _constants(relaxation) -> str:
+    """Return T1 and T2 in words, of whatever a relaxation holds as dictionaries ``t1`` and ``t2`` of seconds."""
+    words = []
+    for name, label in (("t1", "T1"), ("t2", "T2")):
+        times = getattr(relaxation, name, None)
+        if isinstance(times, dict):
+            words += [
+                f"{label} {key} {1e3 * float(getattr(time, 'value', time)):.4g} ms" for key, time in times.items()
+            ]
+    return ", ".join(words)
+
+
+def _quality(analysis: Analysis) -> str:
+    """Return the sentences on data quality, and on exclusions."""
+    results = analysis.results
+    sentences = []
+    column = analysis.quality_line
+    if column is not None:
+        snr, width = (analysis.spread(values[:, column]) for values in results.quality)
+        name = results.fit.names[column]
+        if snr and width:
+            sentences.append(f"The signal-to-noise ratio of {name} was {snr}, its line width {width} Hz (FWHM).")
+    sentences.append(f"The residual over noise in the window was {analysis.spread(results.fit.misfit)}.")
+    n, good = len(analysis.rows), int(np.sum(results.fit.usable[analysis.rows]))
+    if n > 1:
+        sentences.append(
+            f"Of {n} spectra {good} were usable: converged, with a residual no larger than realistic spectra."
+        )
+    sentences += [text if text.endswith(".") else f"{text}." for text in analysis.exclusions]
+    if not analysis.exclusions:
+        sentences.append("No spectrum was excluded.")
+    sentences.append(f"The minimum reporting table {cite('lin2021mrsinmrs')} is given with the results.")
+    return " ".join(sentences)

@@ -1,0 +1,129 @@
+"""A basis set simulated for the sequence, echo time and field that a file's header names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..core.errors import OptionError
+from ..io.basis import Basis
+from ..io.nifti import MrsData
+from ..simulation.acquisition import simulate_basis
+
+__all__ = ["Acquired", "acquisition_of", "basis_of_header"]
+
+# Names as vendors and spec2nii write them; the first that is in one of the header's texts.
+_SEQUENCES = (
+    ("slaser", r"s-?laser|semi-?laser|_slaser"),
+    ("mega-press", r"mega|svs_ed|gaba.?edit"),
+    ("special", r"special"),
+    ("steam", r"steam|svs_st\b|svs_st_"),
+    ("press", r"press|probe-p|svs_se\b|svs_se_|probep"),
+    ("spin-echo", r"spin.?echo"),
+    ("fid", r"\bfid\b|fid_?csi|csi_fid"),
+)
+_KEYS = ("SequenceName", "PulseSequenceFile", "PulseSequenceType", "ProtocolName", "SequenceTriggered")
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """What a header says of an acquisition; None where it is silent.
+
+    Attributes
+    ----------
+    sequence : str or None
+        As :data:`fsl_mrs_dl.physics.spinsim.SEQUENCES` names it.
+    te_s, tm_s, tr_s : float or None
+        Echo, mixing and repetition time in seconds.
+    named_by : str
+        Header key and value that the sequence was taken from.
+    """
+
+    sequence: str | None
+    te_s: float | None
+    tm_s: float | None
+    tr_s: float | None
+    named_by: str = ""
+
+
+def acquisition_of(data: MrsData) -> Acquired:
+    """Return sequence and times of a file's header."""
+    header = data.header
+    sequence, named_by = _sequence(header)
+    return Acquired(sequence, *(_time(header, key) for key in ("EchoTime", "MixingTime", "RepetitionTime")), named_by)
+
+
+def basis_of_header(
+    data: MrsData, *, sequence: str | None = None, te_ms: float | None = None, tm_ms: float | None = None
+) -> tuple[Basis, str]:
+    """Simulate the usual metabolites with ideal pulses for the acquisition that a header names.
+
+    Parameters
+    ----------
+    data : MrsData
+    sequence, te_ms, tm_ms : optional
+        In place of the header's.
+
+    Returns
+    -------
+    Basis
+    str
+        What it was simulated for, and where that was read.
+
+    Raises
+    ------
+    OptionError
+        If the header does not say enough, or for another nucleus than 1H.
+    """
+    acquired = acquisition_of(data)
+    name = sequence or acquired.sequence
+    if data.nucleus != "1H":
+        raise OptionError(f"no basis set is simulated for {data.nucleus}", option="basis", remedy="give one")
+    if name is None:
+        raise OptionError(
+            f"{data.name}: the header does not name the sequence (SequenceName, ProtocolName), so no basis set can be"
+            " simulated",
+            remedy="give `basis`, or `sequence` press, steam, slaser or special",
+        )
+    if name == "mega-press":
+        raise OptionError(
+            f"{data.name}: is edited ({acquired.named_by}); no basis set is simulated for that from a header",
+            remedy="give `basis`",
+        )
+    echo = te_ms or (acquired.te_s and 1e3 * acquired.te_s)
+    if echo is None and name != "fid":
+        raise OptionError(f"{data.name}: the header has no EchoTime", remedy="give `TE` in ms, or `basis`")
+    mixing = tm_ms or (acquired.tm_s and 1e3 * acquired.tm_s)
+    if name == "steam" and not mixing:
+        raise OptionError(
+            f"{data.name}: the header has no MixingTime, which STEAM needs", remedy="give `TM` in ms, or `basis`"
+        )
+    basis = simulate_basis(
+        sequence=name,
+        te_ms=echo if name != "fid" else None,
+        tm_ms=mixing if name == "steam" else None,
+        spec_freq_mhz=data.spec_freq_mhz,
+        bandwidth_hz=data.bandwidth,
+        n_points=max(data.n_points, 2048),
+    )
+    times = f", TE {echo:g} ms" if name != "fid" else ""
+    times += f", TM {mixing:g} ms" if name == "steam" else ""
+    source = "as given" if sequence else f"from the header's {acquired.named_by}"
+    return basis, f"{name}{times}, {data.spec_freq_mhz:.2f} MHz, ideal pulses ({source})"
+
+
+def _sequence(header: dict) -> tuple[str | None, str]:
+    """Return the sequence that the texts of a header name, and the key and value that do so."""
+    for key in _KEYS:
+        value = header.get(key)
+        text = str(value.get("Value", "") if isinstance(value, dict) else value or "")
+        for name, pattern in _SEQUENCES:
+            if re.search(pattern, text, re.IGNORECASE):
+                return name, f"{key} {text}"
+    return None, ""
+
+
+def _time(header: dict, key: str) -> float | None:
+    """Return a time of a header in seconds, None where there is none or it varies."""
+    value = header.get(key)
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None

@@ -1,0 +1,218 @@
+"""What the sessions of a study have found, read from their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ..core.errors import DataError
+from ..io.files import json_content
+from .entry import StudySession
+from .exclusion import ExclusionRules
+from .study import FAILED, KEPT, Outcome, outcomes
+
+__all__ = ["QUANTITIES", "Quantity", "SessionResult", "collect", "session_table", "tidy_table"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity of uncertainty.csv.
+
+    Attributes
+    ----------
+    name, unit : str
+    column : str
+    sd : tuple of str
+        Columns that may hold its SD, the first that is there.
+    limits : str
+        Beginning of the names of the columns with its 95 % interval.
+    """
+
+    name: str
+    unit: str
+    column: str
+    sd: tuple[str, ...]
+    limits: str
+
+
+QUANTITIES = (
+    Quantity("molarity", "mM", "molarity", ("molarity_sd",), "molarity_ci95"),
+    Quantity("molality", "mmol/kg", "molality", ("molality_sd",), "molality_ci95"),
+    Quantity("ratio", "", "ratio", ("ratio_sd",), "ratio_ci95"),
+    Quantity("raw", "arbitrary", "conc", ("in_vivo_sd", "crlb_sd"), "ci95"),
+)
+"""Quantities of a table, the most wanted first."""
+
+
+@dataclass(frozen=True)
+class SessionResult:
+    """A session and what it has found.
+
+    Attributes
+    ----------
+    session : StudySession
+    outcome : Outcome
+    folder : path
+        Its results.
+    run : dict
+        The content of ``run.json``; empty where there is none.
+    values : DataFrame, optional
+        ``uncertainty.csv``.
+    reasons : tuple of str
+        Why it is left out of groups; empty where it is not.
+    """
+
+    session: StudySession
+    outcome: Outcome
+    folder: Path
+    run: dict
+    values: pd.DataFrame | None
+    reasons: tuple[str, ...]
+
+    @property
+    def included(self) -> bool:
+        """Whether the session enters groups."""
+        return not self.reasons
+
+    @property
+    def quality(self) -> dict:
+        """Figures of quality of ``run.json``."""
+        quality = self.run.get("quality")
+        return quality if isinstance(quality, dict) else {}
+
+    @property
+    def remarks(self) -> list[str]:
+        """Notes of the study's description and warnings of the run, a sentence each."""
+        warnings = self.run.get("warnings")
+        return [*self.session.notes, *(map(str, warnings) if isinstance(warnings, list) else [])]
+
+
+def collect(
+    folder: Path,
+    sessions: Sequence[StudySession],
+    rules: ExclusionRules | None = None,
+    by_hand: Collection[str] = (),
+) -> list[SessionResult]:
+    """Return what every session has found, and which are left out.
+
+    Parameters
+    ----------
+    folder : path
+        Of the study.
+    sessions : sequence of StudySession
+    rules : ExclusionRules, optional
+    by_hand : collection of str
+        Names of sessions or participants that are left out besides.
+
+    Raises
+    ------
+    DataError
+        If a file of results is damaged.
+    """
+    rules = rules or ExclusionRules()
+    results = []
+    for session, outcome in zip(sessions, outcomes(folder, sessions)):
+        place = folder / "sessions" / session.name
+        run, values, reasons = {}, None, [outcome.reason] if outcome.reason else []
+        if outcome.state == KEPT:
+            run, values = _run(place / "run.json"), _values(place / "uncertainty.csv")
+            if values is not None and values["Metab"].duplicated().any():
+                values = None
+                reasons.append("has several spectra, and so no single value of a metabolite")
+            quality = run.get("quality")
+            reasons += rules.reasons(quality if isinstance(quality, dict) else {})
+        if session.name in by_hand or {session.participant, f"sub-{session.participant}"} & set(by_hand):
+            reasons.append("left out by hand")
+        results.append(SessionResult(session, outcome, place, run, values, tuple(reasons)))
+    return results
+
+
+def _run(path: Path) -> dict:
+    """Return the content of run.json."""
+    try:
+        content = json_content(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        raise DataError(f"{path}: is damaged ({exc})", remedy="remove its folder and run the session again") from exc
+    return content if isinstance(content, dict) else {}
+
+
+def _values(path: Path) -> pd.DataFrame | None:
+    """Return uncertainty.csv, or None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as exc:
+        raise DataError(f"{path}: is damaged ({exc})", remedy="remove its folder and run the session again") from exc
+    if "Metab" not in frame:
+        raise DataError(f"{path}: is damaged (no column Metab)", remedy="remove its folder and run the session again")
+    return frame
+
+
+_PLACE = ("session", "participant", "visit", "series", "group")
+_QUALITY = (
+    "snr",
+    "fwhm_hz",
+    "fwhm_ppm",
+    "misfit",
+    "ood_score",
+    "unexplained",
+    "transients",
+    "rejected",
+    "usable",
+    "verdict",
+)
+_FACTS = ("units", "field_t", "te_ms", "tr_s", "sequence", "vendor")
+
+
+def _place(result: SessionResult) -> dict:
+    session = result.session
+    parts = (session.name, session.participant, session.visit, session.series, session.group)
+    return dict(zip(_PLACE, parts))
+
+
+def session_table(results: Sequence[SessionResult]) -> pd.DataFrame:
+    """Return a line per session: its place, whether it is included and why not, quality, and remarks."""
+    lines = []
+    for result in results:
+        line = _place(result)
+        line["state"] = "done" if result.outcome.state == KEPT else result.outcome.state
+        line |= {"included": result.included, "reason": "; ".join(result.reasons)}
+        line |= {key: result.quality.get(key) for key in _QUALITY}
+        line |= {key: result.run.get(key) for key in _FACTS}
+        lines.append(line | {"remarks": "; ".join(result.remarks)})
+    return pd.DataFrame(lines)
+
+
+def tidy_table(results: Sequence[SessionResult]) -> pd.DataFrame:
+    """Return a line per session, metabolite and quantity: value, SD, 95 % interval, and whether it is included.
+
+    Sessions that failed have no lines; a quantity that a session lacks, such as a molarity without water, has none.
+    """
+    lines: list[tuple] = []
+    for result in results:
+        if result.values is None or result.outcome.state == FAILED:
+            continue
+        for quantity in QUANTITIES:
+            if quantity.column in result.values and not result.values[quantity.column].isna().all():
+                lines += _lines(result, result.values, quantity)
+    columns = [*_PLACE, "metabolite", "quantity", "unit", "value", "sd", "ci95_low", "ci95_high", "included", "reason"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def _lines(result: SessionResult, values: pd.DataFrame, quantity: Quantity) -> list[tuple]:
+    """Return the lines of one session and quantity, in the order of the tidy table's columns."""
+    nothing = [float("nan")] * len(values)
+
+    def column(*names: str) -> list[float]:
+        return next((values[name].tolist() for name in names if name in values), nothing)
+
+    place, why = tuple(_place(result).values()), (result.included, "; ".join(result.reasons))
+    low, high = (column(f"{quantity.limits}_{side}") for side in ("low", "high"))
+    cells = zip(values["Metab"].astype(str), column(quantity.column), column(*quantity.sd), low, high)
+    return [(*place, name, quantity.name, quantity.unit, *numbers, *why) for name, *numbers in cells]

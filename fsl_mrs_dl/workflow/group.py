@@ -1,0 +1,195 @@
+"""Tables of a study: all values, a line per session, means of groups, and differences between groups."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import __version__
+from ..core.errors import DataError, OptionError
+from ..io.output import write_text
+from .collect import QUANTITIES, SessionResult, collect, session_table, tidy_table
+from .effect import adjusted, difference, group_mean
+from .entry import StudySession
+from .exclusion import ExclusionRules
+
+__all__ = ["GroupTables", "effect_table", "group_study", "group_table", "wide_table", "write_tables"]
+
+
+@dataclass(frozen=True)
+class GroupTables:
+    """Everything that a study has found.
+
+    Attributes
+    ----------
+    results : list of SessionResult
+    rules : ExclusionRules
+    quantity : str
+        Name of the quantity of the wide table, one of those of :data:`.collect.QUANTITIES`.
+    sessions, tidy, wide, groups, effects : DataFrame
+        Tables, see the functions of this module and of :mod:`.collect`.
+    """
+
+    results: list[SessionResult]
+    rules: ExclusionRules
+    quantity: str
+    sessions: pd.DataFrame
+    tidy: pd.DataFrame
+    wide: pd.DataFrame
+    groups: pd.DataFrame
+    effects: pd.DataFrame
+
+
+def group_study(
+    folder: Path,
+    sessions: Sequence[StudySession],
+    *,
+    rules: ExclusionRules | None = None,
+    by_hand: Collection[str] = (),
+    quantity: str | None = None,
+) -> GroupTables:
+    """Return the tables of a study from its folder.
+
+    Parameters
+    ----------
+    folder : path
+    sessions : sequence of StudySession
+    rules : ExclusionRules, optional
+    by_hand : collection of str
+        Sessions or participants that are left out besides.
+    quantity : str, optional
+        Quantity of the wide table; by default the first of :data:`.collect.QUANTITIES` that at least half of the
+        included sessions have.
+
+    Raises
+    ------
+    DataError
+        If no session has any result.
+    OptionError
+        If no session has the quantity.
+    """
+    rules = rules or ExclusionRules()
+    results = collect(folder, sessions, rules, by_hand)
+    tidy = tidy_table(results)
+    if tidy.empty:
+        reason = next((result.reasons[0] for result in results if result.reasons), "none was run")
+        raise DataError(f"{folder}: no session has results (the first: {reason})", remedy="run the participants first")
+    quantity = quantity or _default_quantity(tidy)
+    if quantity not in set(tidy["quantity"]):
+        raise OptionError("no session has it", option="quantity", value=quantity)
+    return GroupTables(
+        results=results,
+        rules=rules,
+        quantity=quantity,
+        sessions=session_table(results),
+        tidy=tidy,
+        wide=wide_table(results, tidy, quantity),
+        groups=group_table(tidy),
+        effects=effect_table(tidy),
+    )
+
+
+def _default_quantity(tidy: pd.DataFrame) -> str:
+    some = tidy[tidy["included"]] if tidy["included"].any() else tidy
+    counts = some.groupby("quantity")["session"].nunique()
+    names = [quantity.name for quantity in QUANTITIES if counts.get(quantity.name, 0) >= 0.5 * counts.max()]
+    return names[0]
+
+
+def wide_table(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Return a line per session with the value and SD of every metabolite, quality, and why a session is left out.
+
+    A session without the quantity has empty cells.
+    """
+    some = tidy[tidy["quantity"] == quantity]
+    names = list(dict.fromkeys(some["metabolite"]))
+    frame = session_table(results)
+    columns = {}
+    for column, suffix in (("value", ""), ("sd", "_sd")):
+        table = some.pivot(index="session", columns="metabolite", values=column)
+        columns |= {f"{name}{suffix}": table[name].reindex(frame["session"]).to_numpy() for name in names}
+    order = [f"{name}{suffix}" for name in names for suffix in ("", "_sd")]
+    return pd.concat([frame, pd.DataFrame(columns)[order]], axis=1)
+
+
+def _of_participants(tidy: pd.DataFrame) -> pd.DataFrame:
+    """Return a line per participant, series, metabolite and quantity: the mean of its included sessions.
+
+    The SD of a mean is that of independent errors.
+    """
+    some = tidy[tidy["included"] & np.isfinite(tidy["value"].astype(float))]
+    keys = ["series", "quantity", "unit", "metabolite", "group", "participant"]
+    frame = some.assign(variance=some["sd"].astype(float) ** 2).groupby(keys, sort=False, as_index=False)
+    out = frame.agg(value=("value", "mean"), variance=("variance", "mean"), n=("value", "size"))
+    return out.assign(sd=np.sqrt(out["variance"] / out["n"]))
+
+
+def group_table(tidy: pd.DataFrame) -> pd.DataFrame:
+    """Return means of groups of participants: a line per series, quantity, metabolite and group."""
+    lines = []
+    for key, part in _of_participants(tidy).groupby(
+        ["series", "quantity", "unit", "metabolite", "group"], sort=False
+    ):  # fmt: skip
+        mean = group_mean(part["value"], part["sd"])
+        low, high = mean.interval()
+        line = dict(zip(("series", "quantity", "unit", "metabolite", "group"), key))
+        line |= {"n": mean.n, "mean": mean.mean, "sd_of_mean": mean.sd, "ci95_low": low, "ci95_high": high}
+        line |= {"between_sd": mean.between_sd, "total_sd": mean.total_sd}
+        lines.append(line | {"median_sd_of_value": float(np.nanmedian(part["sd"])) if len(part) else np.nan})
+    return pd.DataFrame(lines)
+
+
+def effect_table(tidy: pd.DataFrame) -> pd.DataFrame:
+    """Return differences between groups of participants, the group that comes later in the alphabet minus the other.
+
+    ``p_adjusted`` is adjusted for the number of metabolites of a series and quantity.
+    """
+    people = _of_participants(tidy)
+    groups = sorted(group for group in people["group"].unique() if group)
+    lines = []
+    for first, second in itertools.combinations(groups, 2):
+        for key, part in people.groupby(["series", "quantity", "unit", "metabolite"], sort=False):
+            means = [
+                group_mean(one["value"], one["sd"])
+                for one in (part[part["group"] == first], part[part["group"] == second])
+            ]
+            if min(mean.n for mean in means) == 0:
+                continue
+            effect = difference(*means)
+            line = dict(zip(("series", "quantity", "unit", "metabolite"), key))
+            line |= {"group": second, "against": first, "n": means[1].n, "n_against": means[0].n}
+            line |= {"difference": effect.difference, "sd": effect.sd, "ci95_low": effect.low, "ci95_high": effect.high}
+            line |= {"percent": 100 * effect.difference / means[0].mean if means[0].mean else np.nan}
+            lines.append(line | {"df": effect.df, "p": effect.p, "hedges_g": effect.g, "hedges_g_sd": effect.g_sd})
+    frame = pd.DataFrame(lines)
+    if lines:
+        by = ["series", "quantity", "group", "against"]
+        frame["p_adjusted"] = frame.groupby(by)["p"].transform(lambda p: adjusted(p.to_numpy()))
+    return frame
+
+
+def write_tables(folder: Path, tables: GroupTables) -> None:
+    """Write the tables of a study and the rules behind them into an existing folder."""
+    for name in ("sessions", "groups", "effects"):
+        _write(folder / f"{name}.tsv", getattr(tables, name))
+    _write(folder / "concentrations_tidy.tsv", tables.tidy)
+    _write(folder / "concentrations_wide.tsv", tables.wide)
+    about = {
+        "version": __version__,
+        "exclusion": tables.rules.as_dict(),
+        "wide_table": tables.quantity,
+        "left_out": {result.session.name: list(result.reasons) for result in tables.results if result.reasons},
+    }
+    write_text(folder / "exclusion.json", json.dumps(about, indent=1) + "\n")
+
+
+def _write(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as BIDS wants it: tabs, and n/a where there is nothing."""
+    text = frame.replace({"": np.nan}).to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+    write_text(path, text)

@@ -1,0 +1,261 @@
+"""The page of a study: all spectra with their median, concentrations by group, differences, quality, exclusions."""
+
+from __future__ import annotations
+
+import datetime
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .. import __version__
+from ..io.output import write_text
+from ..results.reports.page import STYLE
+from .collect import SessionResult
+from .group import GroupTables
+from .overview_figures import concentration_figure, effect_figure, quality_figure, spectra_figure
+from .overview_spectra import study_spectra
+
+__all__ = ["write_overview"]
+
+_STYLE = f"""{STYLE}
+td, th {{ font-size: .9rem; padding: .2rem .7rem; }} td.text, th.text {{ text-align: left; }}
+details {{ margin: .4rem 0; }} .out td {{ color: #a33; }}
+"""
+_MOST_REMARKS = 40
+
+
+def write_overview(path: Path, tables: GroupTables, *, title: str) -> Path:
+    """Write the page of a study.
+
+    Parameters
+    ----------
+    path : path
+        HTML file to write.  Links lead to ``../sessions``.
+    tables : GroupTables
+    title : str
+
+    Returns
+    -------
+    Path
+        ``path``.
+    """
+    figures: list[str] = []
+
+    def drawn(figure) -> str:
+        """Return a figure as HTML; the first carries the library, so that the page opens without a network."""
+        figures.append("")
+        return figure.to_html(full_html=False, include_plotlyjs=len(figures) == 1, config={"displaylogo": False})
+
+    body = [_summary(tables)]
+    series = list(dict.fromkeys(result.session.series for result in tables.results))
+    for name in series:
+        body += _series(tables, name, f" of {name}" if len(series) > 1 and name else "", drawn)
+    body += [_left_out(tables), _sessions(tables), _remarks(tables.results), _methods(tables.results)]
+    when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+    page = f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
+<style>{_STYLE}</style></head><body>
+<h1>{html.escape(title)}</h1>
+<p class="note">FSL-MRS-DL {__version__}, {when}</p>
+{"".join(body)}
+</body></html>"""
+    write_text(path, page)
+    return path
+
+
+def _summary(tables: GroupTables) -> str:
+    """Return the numbers of sessions, HTML."""
+    results = tables.results
+    states = pd.Series([line for line in tables.sessions["state"]]).value_counts()
+    parts = [f"{sum(result.included for result in results)} of {len(results)} sessions are in the tables of groups"]
+    if states.get("failed", 0):
+        parts.append(f"{states['failed']} could not be run")
+    if states.get("not run", 0):
+        parts.append(f"{states['not run']} were not run yet")
+    by_rule = sum(result.outcome.state not in ("failed", "not run") and not result.included for result in results)
+    if by_rule:
+        parts.append(f"{by_rule} are left out by rules")
+    groups = pd.Series([result.session.group for result in results if result.included and result.session.group])
+    counts = ", ".join(f"{name} {count}" for name, count in groups.value_counts().sort_index().items())
+    text = f"<p>{'; '.join(parts)}.{f' Groups (sessions): {html.escape(counts)}.' if counts else ''}</p>"
+    return f"{text}<p class='note'>Left out: {html.escape('; '.join(tables.rules.sentences()) or 'none by rule')}.</p>"
+
+
+def _series(tables: GroupTables, name: str, of: str, drawn) -> list[str]:
+    """Return the sections of one series, HTML."""
+    results = [result for result in tables.results if result.session.series == name]
+    of = html.escape(of)
+    out = []
+    spectra = study_spectra(results)
+    if spectra is not None:
+        out.append(
+            f"<h2>Spectra{of}</h2><p class='note'>{html.escape(spectra.note)}</p>{drawn(spectra_figure(spectra))}"
+        )
+    tidy = tables.tidy[(tables.tidy["series"] == name) & (tables.tidy["quantity"] == tables.quantity)]
+    groups = tables.groups
+    if not groups.empty:
+        groups = groups[(groups["series"] == name) & (groups["quantity"] == tables.quantity)]
+    if not tidy.empty:
+        out.append(
+            f"<h2>Concentrations{of}</h2><p class='note'>{_unit_of(tidy)}; a point is a session with its SD, a bar"
+            " the mean of its group with the 95 % interval, which contains the spread between participants and"
+            f" the SDs of the values.</p>{drawn(concentration_figure(tidy, groups))}"
+        )
+    effects = tables.effects
+    if not effects.empty:
+        effects = effects[(effects["series"] == name) & (effects["quantity"] == tables.quantity)]
+        if not effects.empty:
+            out.append(f"<h2>Differences between groups{of}</h2>{drawn(effect_figure(effects))}{_effects(effects)}")
+    out.append(f"<h2>Quality{of}</h2>{drawn(quality_figure(results, tables.rules))}")
+    return out
+
+
+def _unit_of(tidy: pd.DataFrame) -> str:
+    """Return the name of a quantity with its unit, HTML."""
+    name, unit = tidy["quantity"].iloc[0], tidy["unit"].iloc[0]
+    return html.escape(f"{name} ({unit})" if unit else {"ratio": "ratio to the internal reference"}.get(name, name))
+
+
+def _effects(effects: pd.DataFrame) -> str:
+    """Return the table of differences, HTML."""
+    note = (
+        "Second group minus first, with a random-effects estimate in each group (Paule and Mandel) and Welch's degrees"
+        " of freedom; g is the difference over the SD within groups (Hedges); p is also given adjusted for the number"
+        " of metabolites (Benjamini and Hochberg). The SDs of values contain what all sessions have in common, such as"
+        " relaxation times of the literature, which cancels in a difference: intervals are wide rather than narrow."
+    )
+    rows = []
+    for line in effects.to_dict("records"):
+        pair = f"{line['group']} ({line['n']}) - {line['against']} ({line['n_against']})"
+        unit = line["unit"] if isinstance(line["unit"], str) else ""
+        cells = [pair, f"{line['difference']:+.3g} {unit}", f"{line['sd']:.2g}"]
+        cells += [f"{line['ci95_low']:+.3g} to {line['ci95_high']:+.3g}", f"{line['percent']:+.1f}"]
+        cells += [
+            f"{line['hedges_g']:+.2f} ± {line['hedges_g_sd']:.2f}",
+            f"{line['p']:.3g}",
+            f"{line['p_adjusted']:.3g}",
+        ]
+        rows.append([str(line["metabolite"]), *cells])
+    heads = ["metabolite", "groups (n)", "difference", "SD", "95 % interval", "%", "g", "p", "p adjusted"]
+    return f"<p class='note'>{note}</p>{table(heads, rows)}"
+
+
+def _left_out(tables: GroupTables) -> str:
+    """Return who is left out and why, HTML."""
+    rows = [[_link(result), "; ".join(result.reasons)] for result in tables.results if result.reasons]
+    if not rows:
+        return "<h2>Left out</h2><p>No session is left out.</p>"
+    return f"<h2>Left out</h2>{table(['session', 'reason'], rows, text=(0, 1), raw=(0,))}"
+
+
+def _sessions(tables: GroupTables) -> str:
+    """Return the table of all sessions with their quality, HTML."""
+    keys = ("snr", "fwhm_hz", "misfit", "ood_score", "transients", "rejected")
+    rows = []
+    for result in tables.results:
+        quality = [result.quality.get(key) for key in keys]
+        cells = [f"{value:.3g}" if isinstance(value, (int, float)) else "-" for value in quality]
+        verdict = str(result.quality.get("verdict", result.outcome.state))
+        rows.append([_link(result), result.session.group, *cells, verdict, "yes" if result.included else "no"])
+    heads = [
+        "session",
+        "group",
+        "SNR",
+        "FWHM (Hz)",
+        "residual / noise",
+        "out of distribution",
+        "transients",
+        "rejected",
+    ]
+    return f"<h2>Sessions</h2>{table([*heads, 'verdict', 'included'], rows, text=(0, 1, 8), raw=(0,))}"
+
+
+def _link(result: SessionResult) -> str:
+    """Return the name of a session, as a link to its report where there is one, HTML."""
+    name = html.escape(result.session.name)
+    report = result.folder / "report.html"
+    return f"<a href='../sessions/{name}/report.html'>{name}</a>" if report.is_file() else name
+
+
+def _remarks(results: Sequence[SessionResult]) -> str:
+    """Return notes and warnings, each with the sessions that have it, HTML."""
+    sessions: dict[str, list[str]] = {}
+    for result in results:
+        for remark in dict.fromkeys(result.remarks):
+            sessions.setdefault(remark.replace(result.session.name, "..."), []).append(result.session.name)
+    if not sessions:
+        return ""
+    most = sorted(sessions.items(), key=lambda pair: -len(pair[1]))
+    rows = [
+        [remark, str(len(names)), ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")] for remark, names in most
+    ]
+    more = (
+        f"<p class='note'>{len(rows) - _MOST_REMARKS} more are in sessions.tsv.</p>"
+        if len(rows) > _MOST_REMARKS
+        else ""
+    )
+    heads = ["remark", "sessions", "which"]
+    return f"<h2>Notes and warnings</h2>{table(heads, rows[:_MOST_REMARKS], text=(0, 2))}{more}"
+
+
+def _methods(results: Sequence[SessionResult]) -> str:
+    """Return the methods of the sessions, and the MRSinMRS table where sessions have one, HTML.
+
+    A text that is not the same in all sessions is given once for each wording.
+    """
+    texts: dict[str, list[str]] = {}
+    for result in results:
+        path = result.folder / "methods.md"
+        if result.included and path.is_file():
+            texts.setdefault(path.read_text(encoding="utf-8").strip(), []).append(result.session.name)
+    out = []
+    if texts:
+        common = sorted(texts.items(), key=lambda pair: -len(pair[1]))
+        out.append(
+            f"<h2>Methods</h2><p class='note'>Of {len(common[0][1])} sessions, {common[0][1][0]} and others.</p>"
+        )
+        out.append("".join(f"<p>{html.escape(part)}</p>" for part in common[0][0].split("\n\n")))
+        if len(common) > 1:
+            out.append(f"<p class='note'>{len(common) - 1} other wordings are in the folders of their sessions.</p>")
+    frame = _mrsinmrs(results)
+    if frame is not None:
+        rows = [[str(cell) for cell in line] for line in frame.itertuples(index=False)]
+        text = tuple(range(len(frame.columns)))
+        out.append(f"<h2>Minimum reporting (MRSinMRS)</h2>{table(list(map(str, frame.columns)), rows, text=text)}")
+    return "".join(out)
+
+
+def _mrsinmrs(results: Sequence[SessionResult]) -> pd.DataFrame | None:
+    """Return the MRSinMRS table of a study: values that all sessions have in common, or the different ones."""
+    frames = []
+    for result in results:
+        path = result.folder / "mrsinmrs.csv"
+        if result.included and path.is_file():
+            frames.append(pd.read_csv(path, dtype=str, keep_default_na=False))
+    if not frames or any(list(frame.columns) != list(frames[0].columns) for frame in frames):
+        return None
+    first = frames[0].copy()
+    same = [frame for frame in frames if len(frame) == len(first)]
+    for column in first.columns:
+        for row in range(len(first)):
+            values = list(dict.fromkeys(frame[column].iloc[row] for frame in same))
+            if len(values) > 1:
+                some = "; ".join(values[:3])
+                first.loc[row, column] = f"differs: {some}{' ...' if len(values) > 3 else ''}"
+    return first
+
+
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, text: tuple[int, ...] = (0, 1), raw: tuple[int, ...] = ()
+) -> str:
+    """Return a table, HTML; columns ``text`` are aligned to the left, columns ``raw`` are HTML already."""
+
+    def cells(tag: str, line: Sequence[str], of_html: tuple[int, ...]) -> str:
+        return "".join(
+            f"<{tag}{' class=text' if i in text else ''}>{cell if i in of_html else html.escape(cell)}</{tag}>"
+            for i, cell in enumerate(line)
+        )
+
+    body = "".join(f"<tr>{cells('td', row, raw)}</tr>" for row in rows)
+    return f"<table><thead><tr>{cells('th', heads, ())}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,199 @@
+"""Figures of a study's overview, drawn with plotly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..core.metabolites import is_macromolecule
+from ..results.figures import AMBER, BLACK, BLUE, GREEN, GREY, RED
+from ..results.reports.page import apply_layout
+from .collect import SessionResult
+from .exclusion import ExclusionRules
+from .overview_spectra import StudySpectra
+
+__all__ = ["colours_of", "concentration_figure", "effect_figure", "quality_figure", "spectra_figure"]
+
+_COLOURS = (BLUE, RED, GREEN, AMBER, BLACK)
+_MOST_LINES = 150
+_COLUMNS = 5
+_UNDECIDED = 0.5  # SD over the value from which a metabolite is not drawn
+
+
+def colours_of(groups: Sequence[str]) -> dict[str, str]:
+    """Return a colour for every group, in the order of their names."""
+    names = sorted(set(groups))
+    return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
+
+
+def _faint(colour: str, alpha: float) -> str:
+    """Return a colour #rrggbb that lets through what lies behind it."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def spectra_figure(spectra: StudySpectra):
+    """Return all spectra with the median of each group; those left out are shown by a click on the legend."""
+    import plotly.graph_objects as go
+
+    figure, colours = go.Figure(), colours_of(spectra.groups)
+    drawn = np.unique(np.linspace(0, len(spectra.names) - 1, min(len(spectra.names), _MOST_LINES)).astype(int))
+    for included in (False, True):
+        for group, colour in colours.items():
+            rows = [i for i in drawn if spectra.groups[i] == group and spectra.included[i] == included]
+            for k, row in enumerate(rows):
+                line = {"color": _faint(colour if included else GREY, 0.25), "width": 1}
+                name = (group or "sessions") if included else f"{group} left out".strip()
+                figure.add_scatter(
+                    x=spectra.ppm,
+                    y=spectra.spectra[row],
+                    line=line,
+                    name=name,
+                    legendgroup=name,
+                    showlegend=k == 0,
+                    visible=True if included else "legendonly",
+                    hovertext=spectra.names[row],
+                    hoverinfo="text",
+                )
+    for group, colour in colours.items():
+        rows = np.array([g == group for g in spectra.groups]) & spectra.included
+        if rows.any():
+            median = np.median(spectra.spectra[rows], axis=0)
+            name = f"median{f' of {group}' if group else ''} ({rows.sum()})"
+            figure.add_scatter(x=spectra.ppm, y=median, name=name, line={"color": colour, "width": 2.5})
+    some = spectra.spectra[spectra.included] if spectra.included.any() else spectra.spectra
+    low, high = np.percentile(some.min(1), 5), np.percentile(some.max(1), 95)
+    figure.update_xaxes(autorange="reversed", title="chemical shift (ppm)")
+    figure.update_yaxes(range=[low - 0.08 * (high - low), high + 0.08 * (high - low)], showticklabels=False)
+    return apply_layout(figure, 480)
+
+
+def _decided(tidy: pd.DataFrame) -> list[str]:
+    """Return the metabolites whose typical SD is below half of the value; all if there are none."""
+    names = [name for name in dict.fromkeys(tidy["metabolite"]) if not is_macromolecule(name)]
+    typical = tidy.groupby("metabolite")[["value", "sd"]].median()
+    decided = [name for name in names if not typical["sd"][name] > _UNDECIDED * abs(typical["value"][name])]
+    return decided or names
+
+
+def concentration_figure(tidy: pd.DataFrame, groups: pd.DataFrame):
+    """Return a panel per metabolite: sessions with their SDs, and means of groups with 95 % intervals.
+
+    Parameters
+    ----------
+    tidy, groups : DataFrame
+        Lines of one series and quantity, see :mod:`.collect` and :mod:`.group`.
+    """
+    from plotly.subplots import make_subplots
+
+    names = _decided(tidy)
+    rows = -(-len(names) // _COLUMNS)
+    figure = make_subplots(rows, _COLUMNS, subplot_titles=names, horizontal_spacing=0.05, vertical_spacing=0.28 / rows)
+    colours, random = colours_of(tidy["group"].fillna("")), np.random.default_rng(0)
+    order = list(colours)
+    for k, name in enumerate(names):
+        place = {"row": k // _COLUMNS + 1, "col": k % _COLUMNS + 1}
+        for i, group in enumerate(order):
+            part = tidy[(tidy["metabolite"] == name) & (tidy["group"] == group) & tidy["included"].astype(bool)]
+            x = i + random.uniform(-0.25, 0.15, len(part))
+            figure.add_scatter(
+                x=x,
+                y=part["value"],
+                mode="markers",
+                marker={"color": colours[group], "size": 5, "opacity": 0.6},
+                error_y={"type": "data", "array": part["sd"], "thickness": 0.8, "width": 0, "color": GREY},
+                hovertext=part["session"],
+                name=group or "sessions",
+                legendgroup=group,
+                showlegend=k == 0 and bool(group),
+                **place,
+            )
+            mean = groups[(groups["metabolite"] == name) & (groups["group"] == group)] if len(groups) else groups
+            if len(mean):
+                line = mean.iloc[0]
+                half = {"array": [line["ci95_high"] - line["mean"]], "arrayminus": [line["mean"] - line["ci95_low"]]}
+                figure.add_scatter(
+                    x=[i + 0.32],
+                    y=[line["mean"]],
+                    mode="markers",
+                    marker={"color": colours[group], "size": 11, "symbol": "line-ew-open", "line": {"width": 3}},
+                    error_y={"type": "data", **half, "thickness": 2, "color": colours[group]},
+                    hovertext=f"mean {line['mean']:.3g}, SD of the mean {line['sd_of_mean']:.2g}, n {line['n']}",
+                    hoverinfo="text",
+                    showlegend=False,
+                    **place,
+                )
+    apply_layout(figure, 90 + 215 * rows)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(
+        showgrid=False, tickvals=list(range(len(order))), ticktext=order, range=[-0.6, len(order) - 0.4]
+    )
+    return figure
+
+
+def effect_figure(effects: pd.DataFrame):
+    """Return the differences of groups in percent of the first one, with 95 % intervals."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    pairs = list(dict.fromkeys(zip(effects["group"], effects["against"])))
+    for k, (group, against) in enumerate(pairs):
+        part = effects[(effects["group"] == group) & (effects["against"] == against)]
+        # Metabolites that no group decides would hide the others.
+        scale = (100 * part["difference"] / part["percent"]).abs() / 100
+        half = (part["ci95_high"] - part["ci95_low"]) / 2 / scale
+        part, half = part[half < 100], half[half < 100]
+        figure.add_scatter(
+            x=part["metabolite"],
+            y=part["percent"],
+            error_y={"type": "data", "array": half, "thickness": 1.5},
+            mode="markers",
+            marker={"color": _COLOURS[k % len(_COLOURS)], "size": 8},
+            name=f"{group} - {against}",
+        )
+    figure.add_hline(y=0, line={"color": GREY, "width": 1})
+    figure.update_yaxes(title="difference (%)")
+    return apply_layout(figure, 360).update_layout(showlegend=len(pairs) > 1)
+
+
+def quality_figure(results: Sequence[SessionResult], rules: ExclusionRules):
+    """Return SNR, line width, residual over noise and out-of-distribution score of every session, with their limits."""
+    from plotly.subplots import make_subplots
+
+    panels = [
+        ("snr", "SNR", rules.min_snr),
+        ("fwhm_ppm", "FWHM (ppm)", rules.max_fwhm_ppm),
+        ("misfit", "residual / noise", rules.max_misfit),
+        ("ood_score", "out of distribution", rules.max_ood),
+    ]
+    figure = make_subplots(1, 4, subplot_titles=[title for _, title, _ in panels], horizontal_spacing=0.06)
+    colours = colours_of([result.session.group for result in results])
+    for k, (key, _, limit) in enumerate(panels):
+        for group, colour in colours.items():
+            for included, symbol in ((True, "circle"), (False, "x")):
+                some = [
+                    (i, result)
+                    for i, result in enumerate(results)
+                    if result.session.group == group
+                    and result.included == included
+                    and isinstance(result.quality.get(key), (int, float))
+                ]
+                figure.add_scatter(
+                    x=[i for i, _ in some],
+                    y=[result.quality[key] for _, result in some],
+                    mode="markers",
+                    marker={"color": colour, "symbol": symbol, "size": 6},
+                    hovertext=[f"{r.session.name} {'; '.join(r.reasons)}" for _, r in some],
+                    name=f"{group}{'' if included else ' left out'}".strip() or "sessions",
+                    legendgroup=f"{group}{included}",
+                    showlegend=k == 0 and bool(some),
+                    row=1,
+                    col=k + 1,
+                )
+        if limit is not None:
+            figure.add_hline(y=limit, line={"color": GREY, "dash": "dash", "width": 1}, row=1, col=k + 1)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(title="session", showgrid=False)
+    return apply_layout(figure, 320)

@@ -1,0 +1,347 @@
+"""One session, from raw data to a folder of results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .. import __version__
+from ..core.errors import OptionError
+from ..fitting.data import FittedData, choose_basis, fit_data
+from ..fitting.header_facts import time_notes
+from ..fitting.model_choice import usual_spectral_model
+from ..fitting.options import FitOptions
+from ..fitting.verdict import VERDICTS
+from ..io import nifti
+from ..io.basis import Basis
+from ..io.convert import AxisOptions, load_with_record
+from ..io.nifti import MrsData
+from ..results import write
+from ..results.fit_results import FitResults
+from .basis_of_header import acquisition_of, basis_of_header
+from .eddy_currents import without_eddy_currents
+from .processing import Processed, ProcessingOptions, process
+from .report import write_session_report
+from .steps import Step
+
+__all__ = ["FitChoice", "RunOptions", "Session", "SessionSummary", "UsualFit", "run_session"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """The files of one session.
+
+    Attributes
+    ----------
+    name : str
+    data : path
+        Raw or averaged spectra.
+    water : path, optional
+        Unsuppressed water: for coil sensitivities, line shape, eddy currents, and the size of concentrations.
+    t1 : path, optional
+        Structural image.
+    tissue : optional
+        Shares of tissue in the voxel, or segmentations: what absolute concentrations take.
+    basis : path, optional
+        By default one is simulated for the header's sequence, echo time and field.
+    """
+
+    name: str
+    data: Path
+    water: Path | None = None
+    t1: Path | None = None
+    tissue: object = None
+    basis: Path | None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All its files that are given by one path."""
+        return tuple(Path(one) for one in (self.data, self.water, self.t1, self.basis) if one is not None)
+
+
+class FitChoice(Protocol):
+    """Choice of metabolites and options of a fit, when data and basis set are there."""
+
+    def choose(self, source: Path | Basis, data: MrsData) -> tuple[Basis, FitOptions]:
+        """Return the basis set to fit, from a file or from one that was simulated, and the options of the fit."""
+
+    def text(self, basis: Basis, options: FitOptions, note: str) -> str:
+        """Return the content of options.txt."""
+
+
+@dataclass(frozen=True)
+class UsualFit:
+    """The usual spectral model, or the options given.
+
+    Attributes
+    ----------
+    options : FitOptions, optional
+    keep, ignore : tuple of str, optional
+        Metabolites to fit, and to leave out.
+    """
+
+    options: FitOptions | None = None
+    keep: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] | None = None
+
+    def choose(self, source: Path | Basis, data: MrsData) -> tuple[Basis, FitOptions]:
+        """Return the basis set to fit and the options of the fit."""
+        stored = source if isinstance(source, Basis) else Basis.load(source, keep=self.keep, ignore=self.ignore)
+        basis = choose_basis(stored, data, keep=self.keep, ignore=self.ignore)
+        model = usual_spectral_model(stored, data.dim_tags).name
+        return basis, self.options or FitOptions(spectral_model=model)
+
+    def text(self, basis: Basis, options: FitOptions, note: str) -> str:
+        """Return the content of options.txt."""
+        values = {name: value for name, value in vars(options).items() if isinstance(value, (str, int, float, tuple))}
+        return f"{json.dumps(values)}\n--------\n{note}\n"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a session is processed and fitted.
+
+    Attributes
+    ----------
+    processing : ProcessingOptions
+    fit : FitChoice
+    sequence, te_ms, tm_ms : optional
+        Of the basis set that is simulated, in place of the header's.
+    report : bool
+        Whether HTML reports are written.
+    axes : AxisOptions, optional
+        For formats that hold no bandwidth, frequency or nucleus.
+    """
+
+    processing: ProcessingOptions = ProcessingOptions()
+    fit: FitChoice = UsualFit()
+    sequence: str | None = None
+    te_ms: float | None = None
+    tm_ms: float | None = None
+    report: bool = True
+    axes: AxisOptions | None = None
+
+
+@dataclass(frozen=True)
+class SessionSummary:
+    """What came of a session.
+
+    Attributes
+    ----------
+    name : str
+    results : FitResults
+    options : FitOptions
+        Of the fit.
+    processed : Processed
+    steps : list of Step
+        Of the processing and after it.
+    record : dict
+        Content of run.json.
+    """
+
+    name: str
+    results: FitResults
+    options: FitOptions
+    processed: Processed
+    steps: list[Step]
+    record: dict = field(repr=False, default_factory=dict)
+
+
+def run_session(
+    session: Session,
+    options: RunOptions = RunOptions(),
+    folder: str | Path = ".",
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> SessionSummary:
+    """Process, fit and quantify one session, and write everything into a folder.
+
+    Parameters
+    ----------
+    session : Session
+    options : RunOptions
+    folder : path
+        An empty folder; see :func:`fsl_mrs_dl.io.output.folder_for`.
+    say : callable
+        Called with a line after every step.
+
+    Raises
+    ------
+    DataError, BasisError, OptionError, OutputError
+    """
+    began, folder = time.monotonic(), Path(folder)
+    converted = load_with_record(session.data, options.axes)
+    data, water = converted.data, converted.water
+    if session.water is not None:
+        water = load_with_record(session.water, options.axes).data
+    warnings = [f"{one.name}: {note}." for one in (data, water) if one is not None for note in one.notes]
+    source, step = _basis(session, data, options)
+    say(str(step))
+    # Before the work, so that a basis set that does not fit is refused at once.
+    basis, fit_options = options.fit.choose(source, data)
+    processed = process(data, water, options.processing)
+    steps = [step, *processed.steps]
+    for one in processed.steps:
+        say(str(one))
+    warnings += time_notes(fit_options, processed.data, basis)
+    fitted, of_fit = _fit(processed, basis, fit_options)
+    steps += of_fit
+    for one in of_fit:
+        say(str(one))
+    results = FitResults.with_options(
+        fitted.fit, fitted.data, fit_options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
+    )
+    summary = SessionSummary(session.name, results, fit_options, processed, steps)
+    record = _record(session, summary, fitted, warnings)
+    record |= {"seconds": round(time.monotonic() - began, 2)}
+    if converted.program:
+        record["versions"] |= {converted.program: converted.version}
+    summary = replace(summary, record=record)
+    _write(folder, session, summary, fitted, options)
+    return summary
+
+
+def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path | Basis, Step]:
+    """Return the file of the basis set, or one that is simulated for the header's acquisition."""
+    if session.basis is not None:
+        return session.basis, Step("basis set", False, f"given, {session.basis}")
+    basis, what = basis_of_header(data, sequence=options.sequence, te_ms=options.te_ms, tm_ms=options.tm_ms)
+    return basis, Step("basis set", True, f"none given; simulated for {what}", {"metabolites": basis.n_metabs})
+
+
+def _fit(processed: Processed, basis: Basis, options: FitOptions) -> tuple[FittedData, list[Step]]:
+    """Fit the processed spectra, with the line shape of water where the model takes one."""
+    if "DIM_EDIT" in processed.data.dim_tags and processed.data.fids.shape[processed.data.axis("DIM_EDIT")] > 1:
+        raise OptionError(
+            f"{processed.data.name}: is edited (DIM_EDIT); its conditions need a basis set each",
+            remedy="align it with 'fsl_mrs_dl align', split it (mrs_tools split) and fit every condition",
+        )
+    in_vivo = options.spectral_model == "in-vivo"
+    fitted = fit_data(processed.data, basis, options, water=processed.water if in_vivo else None)
+    steps = []
+    if processed.water is not None and not in_vivo:
+        fitted, step = without_eddy_currents(fitted, processed.water, basis, options)
+        steps.append(step)
+    elif processed.water is not None:
+        use = getattr(fitted.fit, "water_note", "").removeprefix("Water reference: ")
+        corrected = getattr(fitted.fit, "eddy_phase", None) is not None
+        steps.append(Step("eddy currents", corrected, f"within the fit: {use.rstrip('.')}"))
+    name = "in-vivo" if in_vivo else "FSL-MRS's"
+    figures = {"misfit": float(np.nanmedian(fitted.fit.misfit))}
+    steps.append(Step("fit", True, f"{name} model, {basis.n_metabs} metabolites", figures))
+    return fitted, steps
+
+
+def quality_of(results: FitResults, processed: Processed) -> dict:
+    """Return the quality of a session as ``run.json`` holds it; medians over several spectra.
+
+    SNR and width are those of the metabolite of highest SNR.
+    """
+    fit, good = results.fit, results.fit.fitted
+    snr, width = results.quality
+    best = np.where(np.isfinite(snr), snr, -np.inf).argmax(1)
+    rows = np.arange(len(best))
+    frequency = results.data.spec_freq_mhz
+
+    def middle(values) -> float | None:
+        values = np.asarray(values, float)[good]
+        values = values[np.isfinite(values)]
+        return float(np.median(values)) if len(values) else None
+
+    fwhm = middle(width[rows, best])
+    return {
+        "spectra": len(fit.params),
+        "snr": middle(snr[rows, best]),
+        "fwhm_hz": fwhm,
+        "fwhm_ppm": None if fwhm is None else fwhm / frequency,
+        "misfit": middle(fit.misfit),
+        "ood_score": middle(fit.ood),
+        "unexplained": middle(fit.unexplained),
+        "transients": processed.transients,
+        "rejected": processed.rejected,
+        "converged": bool(fit.converged.all()),
+        "usable": bool(fit.usable.all()),
+        "verdict": VERDICTS[int(results.verdict.max())],
+    }
+
+
+def _record(session: Session, summary: SessionSummary, fitted: FittedData, warnings: list[str]) -> dict:
+    """Return the content of run.json."""
+    import torch
+
+    from ..core import units
+
+    data = fitted.data
+    acquired = acquisition_of(data)
+    gamma = units.nucleus(data.nucleus).gamma_mhz_per_t
+    artefacts = [one.text() for one in summary.results.artefacts_before]
+    artefacts += [one.text() for found in summary.results.artefacts.values() for one in found]
+    inputs = {"data": session.data, "water": session.water, "basis": session.basis, "t1": session.t1}
+    return {
+        "version": __version__,
+        "name": session.name,
+        "inputs": {name: None if path is None else str(path) for name, path in inputs.items()}
+        | {"tissue": None if session.tissue is None else str(session.tissue)},
+        "basis_sha256": basis_hash(fitted.basis),
+        "steps": [step.as_dict() for step in summary.steps],
+        "quality": quality_of(summary.results, summary.processed),
+        "units": "ratio" if summary.results.reference is not None else "raw",
+        "warnings": [*warnings, *dict.fromkeys(artefacts)],
+        "field_t": None if gamma != gamma else round(data.spec_freq_mhz / gamma, 3),
+        "te_ms": acquired.te_s and 1e3 * acquired.te_s,
+        "tr_s": acquired.tr_s,
+        "sequence": acquired.sequence,
+        "vendor": data.header.get("Manufacturer"),
+        "versions": {"fsl_mrs_dl": __version__, "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def basis_hash(basis: Basis) -> str:
+    """Return the SHA-256 of a basis set: names, spectrometer frequency, dwell time and FIDs."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    digest.update(json.dumps([list(basis.names), basis.spec_freq_mhz, basis.dwelltime, basis.nucleus]).encode())
+    digest.update(np.ascontiguousarray(basis.fids.astype("<c16")).tobytes())
+    return digest.hexdigest()
+
+
+def _write(folder: Path, session: Session, summary: SessionSummary, fitted: FittedData, options: RunOptions) -> None:
+    """Write every file of a session."""
+    results, processed = summary.results, summary.processed
+    text = options.fit.text(fitted.basis, summary.options, results.fit.network_note)
+    write.write_fit(folder, results, options=text)
+    fitted.basis.save(folder / "basis", info="The basis set of a fit.")
+    nifti.save(folder / "processed.nii.gz", processed.data)
+    if processed.water is not None:
+        nifti.save(folder / "water.nii.gz", processed.water)
+    # Programs that read results look for the data under this name.
+    shutil.copyfile(folder / "processed.nii.gz", folder / "data.nii.gz")
+    location = None
+    if session.t1 is not None:
+        from ..results.figures import voxel_location
+
+        location = folder / "voxel_location.png"
+        voxel_location(session.t1, results.data, location)
+    text = json.dumps(_plain(summary.record), indent=1, allow_nan=False)
+    (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+    if options.report:
+        write_session_report(folder, summary.results, processed, summary.steps, summary.record, location)
+
+
+def _plain(value):
+    """Return a value as JSON can hold it: numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

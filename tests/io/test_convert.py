@@ -1,0 +1,264 @@
+"""Data of any format: LCModel's RAW by our own reader, others through spec2nii, and what is said where neither can."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fsl_mrs_dl.core.errors import DataError
+from fsl_mrs_dl.core.units import fid_to_spec
+from fsl_mrs_dl.io import convert, nifti
+from fsl_mrs_dl.io.convert import AxisOptions, load_any
+
+N_POINTS, BANDWIDTH, FREQUENCY = 64, 2000.0, 127.75
+FIDS = np.random.default_rng(3).normal(size=(6, N_POINTS, 2)).astype(np.float32) @ np.array([1, 1j])
+
+
+def raw(fids, *, before=" $SEQPAR\n ECHOT = 30.\n $END\n", more="", form="(2E15.6)"):
+    """An LCModel RAW file."""
+    fids, touching = fids.conj(), form == "(8F9.5)"
+    rows = [f"{fid.real:9.5f}{fid.imag:9.5f}" if touching else f"{fid.real:15.6E}{fid.imag:15.6E}" for fid in fids]
+    return f"{before} $NMID ID='x', FMTDAT='{form}'{more} $END\n" + "\n".join(rows) + "\n"
+
+
+def written(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+CONTROL = f" $LCMODL\n nunfil={N_POINTS}\n deltat=5e-04\n hzpppm={FREQUENCY}\n filraw='met/RAW'\n $END\n"
+
+
+@pytest.fixture
+def spec2nii():
+    if convert.spec2nii_version() is None:
+        pytest.skip("spec2nii is not installed; it converts the scanner's files")
+
+
+@pytest.fixture
+def without_spec2nii(monkeypatch):
+    monkeypatch.setattr(convert.shutil, "which", lambda *_, **__: None)
+
+
+def test_nifti_is_read_as_it_is(tmp_path):
+    data = nifti.MrsData(FIDS[0].reshape(1, 1, 1, -1).astype(np.complex64), 5e-4, FREQUENCY, "1H")
+    nifti.save(tmp_path / "x.nii.gz", data)
+    shutil.copyfile(nifti.save(tmp_path / "y.nii", data), tmp_path / "noending")
+    for name in ("x.nii.gz", "x", "noending"):
+        out = convert.load_with_record(tmp_path / name)
+        np.testing.assert_array_equal(out.data.fids, data.fids)
+        assert not out.program and not out.data.notes
+    with pytest.raises(DataError, match="no such file"):
+        load_any(tmp_path / "missing.RAW")
+
+
+@pytest.mark.parametrize("form", ["(2E15.6)", "(8F9.5)"])
+@pytest.mark.parametrize("mark", ["$", "&"])
+def test_lcmodel_raw_with_options(tmp_path, form, mark):
+    text = raw(FIDS[0], form=form).replace("$", mark)
+    data = load_any(written(tmp_path / "a.RAW", text), AxisOptions(BANDWIDTH, FREQUENCY))
+    assert data.fids.shape == (1, 1, 1, N_POINTS)
+    np.testing.assert_allclose(data.fids[0, 0, 0], FIDS[0], atol=1e-5)
+    assert (data.dwelltime, data.spec_freq_mhz, data.nucleus) == (5e-4, FREQUENCY, "1H")
+    assert data.header["EchoTime"] == 0.03 and "RAW" in data.notes[0]
+    # It can be written, and reads as what it was.
+    again = nifti.load(nifti.save(tmp_path / "a.nii.gz", data))
+    np.testing.assert_array_equal(again.fids, data.fids)
+
+
+def test_lcmodel_raw_finds_its_control_file(tmp_path):
+    written(tmp_path / "control", CONTROL)
+    inner = written(tmp_path / "met" / "RAW", raw(FIDS[0]))
+    water = written(tmp_path / "h2o" / "RAW", raw(FIDS[1]))
+    for path in (inner, water):
+        data = load_any(path)
+        assert (data.dwelltime, data.spec_freq_mhz) == (5e-4, FREQUENCY) and "control" in data.notes[0]
+    beside = written(tmp_path / "s" / "one.RAW", raw(FIDS[0]))
+    with pytest.raises(DataError, match="no bandwidth and no frequency; give bandwidth .*control file"):
+        load_any(beside)
+    written(tmp_path / "s" / "one.CONTROL", CONTROL)
+    written(tmp_path / "s" / "two.CONTROL", CONTROL.replace("5e-04", "2.5D-04"))
+    assert load_any(beside).dwelltime == 5e-4
+    other = written(tmp_path / "s" / "three.h2o", raw(FIDS[0]))
+    with pytest.raises(DataError, match="several control files beside it differ"):
+        load_any(other)
+    assert load_any(other, AxisOptions(1000.0, 300.0)).dwelltime == 1e-3
+    # The interface's own file has no namelist around its assignments.
+    written(tmp_path / "t" / "cpStart", f" nunfil= {N_POINTS}\n deltat=  5.000E-04\n hzpppm=  {FREQUENCY}\n")
+    assert load_any(written(tmp_path / "t" / "RAW", raw(FIDS[0]))).spec_freq_mhz == FREQUENCY
+
+
+def test_lcmodel_raw_of_many_voxels(tmp_path):
+    written(tmp_path / "csi.control", CONTROL.replace("$END", "ndcols=3\n ndrows=2\n ndslic=1\n $END"))
+    path = written(tmp_path / "csi.RAW", raw(FIDS.ravel()))
+    data = load_any(path)
+    assert data.fids.shape == (3, 2, 1, N_POINTS) and data.dim_tags == ()
+    np.testing.assert_allclose(data.fids[1, 0, 0], FIDS[1], rtol=1e-5)
+    np.testing.assert_allclose(data.fids[0, 1, 0], FIDS[3], rtol=1e-5)
+    written(tmp_path / "csi.control", CONTROL)
+    data = load_any(path)
+    assert data.fids.shape == (1, 1, 1, N_POINTS, 6) and data.dim_tags == ("DIM_USER_0",)
+    np.testing.assert_allclose(data.fids[0, 0, 0, :, 4], FIDS[4], rtol=1e-5)
+
+
+def test_lcmodel_raw_signs_and_scale(tmp_path):
+    options = AxisOptions(BANDWIDTH, FREQUENCY)
+    turned = load_any(written(tmp_path / "b.RAW", raw(FIDS[0], more=", BRUKER=.TRUE.")), options)
+    np.testing.assert_allclose(turned.fids[0, 0, 0], FIDS[0].conj(), rtol=1e-5)
+    scaled = load_any(written(tmp_path / "c.RAW", raw(FIDS[0], more=", TRAMP=3., VOLUME=1.5")), options)
+    np.testing.assert_allclose(scaled.fids[0, 0, 0], 2 * FIDS[0], rtol=1e-5)
+    assert any("TRAMP/VOLUME = 2" in note for note in scaled.notes)
+    with pytest.raises(DataError, match="SEQACQ"):
+        load_any(written(tmp_path / "d.RAW", raw(FIDS[0], more=", SEQACQ=T")), options)
+    for damage in ("1.0 nonsense\n", "1.0\n", ""):
+        with pytest.raises(DataError, match="pairs of numbers"):
+            load_any(written(tmp_path / "e.RAW", " $NMID FMTDAT='(2E15.6)'\n $END\n" + damage), options)
+
+
+def test_lcmodels_own_test_spectrum(testdata, tmp_path):
+    """Its NAA is at 2 ppm: the file beside LCModel's source holds these numbers, which stand in ours unconjugated."""
+    numbers = nifti.load(testdata / "lcmodel_test" / "spectrum.nii.gz")
+    path = written(tmp_path / "data.raw", raw(numbers.fids.ravel().conj(), before=""))
+    data = load_any(path, AxisOptions(numbers.bandwidth, numbers.spec_freq_mhz))
+    ppm, spectrum = data.axes.ppm(), np.abs(fid_to_spec(data.fids[0, 0, 0]))
+    near = (ppm > 0.5) & (ppm < 2.7)
+    assert abs(ppm[near][spectrum[near].argmax()] - 2.0) < 0.05
+
+
+def test_raw_reads_as_in_spec2nii_but_for_its_reversed_axis(tmp_path):
+    other_formats = pytest.importorskip("spec2nii.other_formats")
+    before = f" $SEQPAR\n hzpppm = {FREQUENCY}\n deltat = 5e-4\n $END\n"
+    path = written(tmp_path / "a.RAW", raw(FIDS[0], before=before))
+    words = {"nucleus": "1H", "bandwidth": None, "imagingfreq": None, "affine": None, "fileout": None}
+    images, _ = other_formats.lcm_raw(SimpleNamespace(file=path, **words))
+    ours, theirs = load_any(path), nifti.from_image(images[0])
+    np.testing.assert_allclose(ours.fids, theirs.fids.conj(), rtol=1e-6)
+    assert ours.axes == theirs.axes
+
+
+JMRUI = """jMRUI Data Textfile
+
+Filename: x.txt
+
+PointsInDataset: 64
+DatasetsInFile: 2
+SamplingInterval: 5E-1
+ZeroOrderPhase: 0E0
+BeginTime: 0E0
+TransmitterFrequency: 1.2775E8
+MagneticField: 3E0
+TypeOfNucleus: 1E0
+
+Signal and FFT
+sig(real)\tsig(imag)\tfft(real)\tfft(imag)
+"""
+
+
+def test_jmrui_text(tmp_path, spec2nii):
+    text = JMRUI
+    for index in range(2):
+        text += f"Signal {index + 1} out of 2 in file\n"
+        text += "".join(f"{v.real:.6E}\t{v.imag:.6E}\t0\t0\n" for v in FIDS[index])
+    path = written(tmp_path / "x.TXT", text)
+    out = convert.load_with_record(path)
+    np.testing.assert_allclose(out.data.fids[0, 0, 0].T, FIDS[:2], rtol=1e-5)
+    assert out.data.axes == replace(out.data.axes, n_points=N_POINTS, dwelltime=5e-4, spec_freq_mhz=FREQUENCY)
+    assert out.program == "spec2nii" and out.version in out.data.notes[0] and "jmrui" in out.command
+    assert out.data.path == path
+
+
+def test_philips_pair_by_either_of_its_files(testdata, tmp_path, spec2nii, invivo_3t):
+    source = testdata / "invivo_3t_press_philips" / "PRESS_raw-act"
+    expected = nifti.load(invivo_3t)
+    shutil.copyfile(f"{source}.SDAT", tmp_path / "act.SDAT")
+    with pytest.raises(DataError, match=r"act\.SDAT: there is no act\.spar beside it"):
+        load_any(tmp_path / "act.SDAT")
+    shutil.copyfile(f"{source}.SPAR", tmp_path / "act.spar")
+    data = load_any(tmp_path / "act.spar")
+    np.testing.assert_array_equal(data.fids, expected.fids)
+    assert data.name.endswith("act.spar") and "spec2nii philips act.SDAT act.spar" in data.notes[0]
+
+
+@pytest.mark.parametrize("head, name, words", [
+    (b"\0" * 64, "meas.dat", ["twix", "-e", "image", "-q"]),
+    (b">>> Begin of header <<<\r\n", "x.rda", ["rda"]),
+    (b"\1\2", "P12345.7", ["ge"]),
+    (b"\0" * 128 + b"DICM SIEMENS", "x", ["dicom"]),
+    (b"\0" * 128 + b"DICM Philips Medical Systems", "x.dcm", ["philips_dcm"]),
+    (b"\0" * 128 + b"DICM UIH", "x.dcm", ["uih"]),
+    (b"\0" * 99, "x.mrui", ["jmrui"]),
+])  # fmt: skip
+def test_scanners_formats_choose_the_subcommand(tmp_path, monkeypatch, head, name, words):
+    (tmp_path / name).write_bytes(head)
+    calls = []
+    monkeypatch.setattr(convert, "_run_spec2nii", lambda path, words, folder: calls.append(words))
+    convert.load_with_record(tmp_path / name)
+    assert calls[0][:-1] == words and calls[0][-1] == str(tmp_path / name)
+
+
+def test_folders_choose_the_subcommand(tmp_path):
+    written(tmp_path / "v.fid" / "procpar", "")
+    written(tmp_path / "v.fid" / "fid", "")
+    assert convert._words(tmp_path / "v.fid", b"", AxisOptions(), tmp_path)[0] == "varian"
+    assert convert._words(tmp_path / "v.fid" / "fid", b"", AxisOptions(), tmp_path)[0] == "varian"
+    written(tmp_path / "b" / "acqp", "")
+    path = written(tmp_path / "b" / "fid", "")
+    assert convert._words(path, b"", AxisOptions(), tmp_path)[:3] == ["bruker", "-m", "FID"]
+    assert convert._words(path.parent, b"", AxisOptions(), tmp_path)[:3] == ["bruker", "-m", "FID"]
+    (tmp_path / "d").mkdir()
+    with pytest.raises(DataError, match="is a folder without"):
+        load_any(tmp_path / "d")
+    (tmp_path / "d" / "1.IMA").write_bytes(b"\0" * 128 + b"DICM Siemens Healthineers, exported to UIH")
+    assert convert._words(tmp_path / "d", b"", AxisOptions(), tmp_path) == ["dicom", str(tmp_path / "d")]
+
+
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path, without_spec2nii):
+    path = written(tmp_path / "columns.txt", "1.0 2.0\n" * 20)
+    with pytest.raises(DataError, match="two columns of numbers .* give bandwidth and frequency"):
+        load_any(path)
+    with pytest.raises(DataError, match=r"needs spec2nii .*; install it .*pip install spec2nii"):
+        load_any(path, AxisOptions(BANDWIDTH, FREQUENCY))
+    (tmp_path / "x.dcm").write_bytes(b"\0" * 128 + b"DICM GE MEDICAL SYSTEMS")
+    with pytest.raises(DataError, match="without the name of Siemens, Philips or UIH"):
+        load_any(tmp_path / "x.dcm")
+    with pytest.raises(DataError, match="is of no format that is known .*; read are NIfTI-MRS, LCModel RAW"):
+        load_any(written(tmp_path / "x.doc", "a b c\n"))
+
+
+@pytest.mark.parametrize("files, expected", [
+    (["converted"], ("converted", None)),
+    (["converted", "converted_ref"], ("converted", "converted_ref")),
+    (["converted_ref"], ("converted_ref", None)),
+    (["converted_edit", "converted_off"], "several data sets"),
+    ([], "failed"),
+])  # fmt: skip
+def test_spectra_and_water_of_one_file(tmp_path, monkeypatch, files, expected):
+    """A program in the place of spec2nii writes some files, or none and a traceback."""
+    folder = tmp_path / "bin"
+    for index, name in enumerate(files):
+        fids = np.full((1, 1, 1, 32), index + 1, np.complex64)
+        nifti.save(folder / f"{name}.nii.gz", nifti.MrsData(fids, 5e-4, FREQUENCY, "1H"))
+    script = f'#!/bin/sh\n[ "$1" = --version ] && echo 9.9 && exit\nmkdir -p "$5" && cp {folder}/*.nii.gz "$5"/\n'
+    program = written(folder / "spec2nii", script + ("" if files else "echo boom >&2; exit 1\n"))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(convert.shutil, "which", lambda *_, **__: str(program))
+    path = written(tmp_path / "x.7", "")
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected):
+            load_any(path)
+        return
+    out = convert.load_with_record(path)
+    assert out.version == "9.9" and "spec2nii 9.9 (spec2nii ge x.7)" in out.data.notes[0]
+    assert out.data.fids[0, 0, 0, 0] == files.index(expected[0]) + 1
+    assert (out.water is None) == (expected[1] is None)
+
+
+def test_stem_of():
+    names = {"a/act.SDAT": "act", "svs.nii.gz": "svs", "x.NII": "x", "met.RAW": "met", "sub-01.2": "sub-01.2"}
+    assert {name: convert.stem_of(name) for name in names} == names

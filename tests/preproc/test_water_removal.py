@@ -1,0 +1,50 @@
+"""Removal of residual water: metabolites stay, water goes, and nothing is done where nothing is needed."""
+
+import numpy as np
+import pytest
+from helpers.singlets import DWELL, FREQ, TIME, N, lines
+
+from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.units import fid_to_spec
+from fsl_mrs_dl.io.nifti import MrsData
+from fsl_mrs_dl.preproc.water_removal import remove_residual_water
+
+AXES = Axes(N, DWELL, FREQ, "1H")
+CLEAN = lines(((2.008, 1.0), (3.027, 0.7), (3.21, 0.6), (3.92, 0.4), (4.05, 0.2)))
+WINDOW = slice(*AXES.window((0.2, 4.2)))
+
+
+def water(height, damping=25.0, seed=0):
+    """Residual water of several lines with phases of their own."""
+    rng = np.random.default_rng(seed)
+    places = AXES.ppm_to_hz(np.array([4.62, 4.68, 4.75]))
+    turns = np.exp(2j * np.pi * places[:, None] * TIME - damping * rng.uniform(0.7, 1.5, (3, 1)) * TIME)
+    return height * (np.exp(2j * np.pi * rng.uniform(size=3)) @ turns) / 3
+
+
+def data_of(*fids):
+    return MrsData(np.stack(fids, -1)[None, None, None], DWELL, FREQ, "1H", ("DIM_USER_0",))
+
+
+def noise(sd, seed):
+    rng = np.random.default_rng(seed)
+    return sd * (rng.normal(size=N) + 1j * rng.normal(size=N))
+
+
+@pytest.mark.parametrize("height", [20, 200])
+def test_the_window_comes_nearer_to_the_truth(height):
+    measured = CLEAN + water(height) + noise(0.02, 1)
+    out = remove_residual_water(data_of(measured))
+    before, after = (
+        np.linalg.norm(fid_to_spec(fid - CLEAN)[WINDOW]) for fid in (measured, out.data.fids[0, 0, 0, :, 0])
+    )
+    of_noise = np.linalg.norm(fid_to_spec(noise(0.02, 1))[WINDOW])
+    assert out.removed.all() and after < 1.1 * of_noise < before
+
+
+def test_spectra_without_water_in_the_window_stay_bit_for_bit():
+    measured = CLEAN + water(0.05) + noise(0.1, 2)
+    out = remove_residual_water(data_of(measured, CLEAN + water(300) + noise(0.1, 3), np.zeros(N)))
+    assert out.removed.tolist() == [[[[False, True, False]]]]
+    assert np.array_equal(out.data.fids[..., 0], measured[None, None, None])
+    assert np.isnan(out.tail[0, 0, 0, 2])

@@ -1,0 +1,196 @@
+"""What a paper needs: the minimum reporting table, the methods paragraph, its references, the hash of a basis set."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fsl_mrs_dl.fitting.data import fit_data
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.io.nifti import processing_record
+from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.publication import (
+    Analysis,
+    bibtex,
+    cited,
+    methods_text,
+    mrsinmrs_items,
+    mrsinmrs_table,
+    publication_html,
+    write_publication,
+)
+from fsl_mrs_dl.results.publication.references import cite, key_of_doi, label_of, works
+from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
+
+HEADER = {
+    "EchoTime": 0.035,
+    "RepetitionTime": 2.0,
+    "Manufacturer": "Siemens",
+    "ManufacturersModelName": "Prisma",
+    "SoftwareVersions": "XA30",
+    "SequenceName": "svs_se",
+    "WaterSuppressed": True,
+    "PatientName": "confidential",
+    "ConversionMethod": "spec2nii v0.8.15",
+}
+STEPS = (
+    {"name": "coil combination", "done": True, "reason": "4 coils", "figures": {"snr_gain": 1.9}},
+    {"name": "eddy-current correction", "done": True, "reason": "a water reference is there", "figures": {}},
+    {"name": "averaging", "done": True, "reason": "", "figures": {"transients": 64}},
+    {"name": "removal of residual water", "done": False, "reason": "none reaches the window", "figures": {}},
+)
+
+
+@pytest.fixture(scope="module")
+def basis():
+    return simulate_basis(["NAA", "Cr", "PCr", "GPC", "Glu", "Ins", "GABA"], te_ms=35.0, n_points=1024)
+
+
+def analysed(basis, options, header=HEADER, **more) -> Analysis:
+    data = simulate_svs(basis, transients=1, snr=60, seed=3).data
+    data = replace(data, header={**data.header, **header}, affine=np.diag([20.0, 25.0, 30.0, 1.0]))
+    fitted = fit_data(data, basis, options)
+    results = FitResults.with_options(fitted.fit, fitted.data, options)
+    return Analysis(results, options, fitted.basis, "press.basis", **more)
+
+
+@pytest.fixture(scope="module")
+def plain(basis):
+    return analysed(basis, FitOptions(combine=("Glu+GABA",)))
+
+
+@pytest.fixture(scope="module")
+def in_vivo(basis):
+    return analysed(basis, FitOptions(spectral_model="in-vivo", soft_constraints=True), steps=STEPS)
+
+
+def test_every_item_is_filled_or_names_what_would_fill_it(plain):
+    items = mrsinmrs_items(plain)
+    expected = "1a 1b 1c 1d 1e 2a 2b 2c 2d 2e 2f 2g 2h 2i 3a 3b 3c 3d 4a 4b 4c 4d".split()
+    assert [item.number for item in items] == expected
+    values = {item.number: item.value for item in items}
+    assert values["1a"] == "3 T" and values["1b"] == "Siemens" and values["1c"] == "Prisma (software XA30)"
+    assert values["2a"] == "svs_se" and values["2c"] == "20 x 25 x 30 mm (15 ml)"
+    assert values["2d"] == "TE 35 ms, TR 2000 ms" and "1024 points" in values["2f"]
+    assert "FSL-MRS-DL" in values["3a"] and "spec2nii v0.8.15" in values["3a"]
+    assert values["3c"] == "ratios to Cr+PCr" and plain.basis.sha256 in values["3d"]
+    assert "SNR" in values["4a"] and "NAA" in values["4a"] and "residual over noise" in values["4c"]
+    texts = {item.number: item.text for item in items if not item.value}
+    assert set(texts) == {"1d", "1e", "2b", "2e", "2h", "2i", "3b"}
+    assert "TxCoil and RxCoil" in texts["1d"] and "SequenceTriggered" in texts["2i"]
+    assert all(text.startswith("missing (") and len(text) > 20 for text in texts.values())
+    table = mrsinmrs_table(plain)
+    assert list(table.columns) == ["section", "number", "item", "value", "status"]
+    assert (table["status"] == "missing").sum() == len(texts)
+    assert "confidential" not in table.to_csv()
+
+
+def test_a_bare_header_leaves_more_open_and_invents_nothing(basis):
+    analysis = analysed(basis, FitOptions(), header={})
+    analysis = replace(analysis, results=replace(analysis.results, data=replace(analysis.results.data, affine=None)))
+    header = {"SpectrometerFrequency": [123.2], "ResonantNucleus": ["1H"]}
+    data = replace(analysis.results.data, header=header)
+    analysis = replace(analysis, results=replace(analysis.results, data=data), basis=replace(basis, echo_time_s=None))
+    missing = {item.number: item.text for item in mrsinmrs_items(analysis) if not item.value}
+    assert {"1b", "1c", "2a", "2c", "2d", "2g"} <= set(missing)
+    assert "EchoTime and RepetitionTime" in missing["2d"] and "affine" in missing["2c"]
+
+
+def test_steps_and_history_are_named(in_vivo, plain):
+    text = methods_text(in_vivo)
+    assert "coil combination (4 coils; snr gain 1.9)" in text
+    assert "eddy-current correction [@klose1990ecc] (a water reference is there)" in text
+    assert "Left out were removal of residual water (none reaches the window)." in text
+    assert "average of 64 transients" in text
+    values = {item.number: item.value for item in mrsinmrs_items(in_vivo)}
+    assert values["2e"] == "64 transients per spectrum"
+    assert values["3b"] == "coil combination, eddy-current correction, averaging"
+    assert "no record of processing" in methods_text(plain)
+    ours, theirs = (
+        processing_record("Phasing", ""),
+        {"Program": "FSL-MRS", "Version": "2.4", "Method": "RF coil combination"},
+    )
+    data = replace(plain.results.data, header={**HEADER, "ProcessingApplied": [theirs, ours]})
+    later = replace(plain, results=replace(plain.results, data=data))
+    assert "RF coil combination (FSL-MRS 2.4) and phasing (FSL-MRS-DL" in methods_text(later)
+    # Steps of a run are in the header, too, and are named once.
+    assert "phasing" not in methods_text(replace(later, steps=STEPS))
+
+
+def test_methods_of_the_models(plain, in_vivo):
+    text = methods_text(plain)
+    assert "linear combination model of FSL-MRS [@clarke2021fslmrs]" in text and "Voigt lines" in text
+    assert "complex polynomial (polynomial of order 2)" in text and "No macromolecules were modelled." in text
+    assert "Cramér-Rao" in text and "Glu+GABA" in text and "No spectrum was excluded." in text
+    assert f"7 spectra ({', '.join(plain.basis.names)})" in text and plain.basis.sha256 in text
+    text = methods_text(in_vivo)
+    assert "in-vivo model of FSL-MRS-DL" in text and "SD 0.004 ppm" in text and "Gaussian process" in text
+    assert "14 lines" in text and "TE 35 ms and TR 2 s" in text and "GABA/(" in text and "factor of 2.7" in text
+    assert methods_text(replace(plain, exclusions=["Two were excluded: SNR below 5"])).count("Two were excluded") == 1
+    for words in (text, methods_text(plain)):
+        assert "None" not in words and "nan" not in words and ".." not in words.replace("...", "") and " ." not in words
+
+
+def test_absolute_concentrations_name_their_constants(plain):
+    relaxation = SimpleNamespace(
+        t1={"METAB": 1.29}, t2={"METAB": 0.194}, dois=["10.1002/mrm.20605", "10.1148/radiology.210.3.r99fe41759"]
+    )
+    tissue = SimpleNamespace(white=np.array([0.6]), grey=np.array([0.3]), csf=np.array([0.1]))
+    scaling = SimpleNamespace(echo_time_s=0.03, repetition_time_s=2.0, tissue=tissue)
+    absolute = SimpleNamespace(scaling=scaling, relaxation=relaxation, assumptions=["Water is visible"])
+    results = FitResults(plain.results.fit, plain.results.data)
+    object.__setattr__(results, "absolute", absolute)
+    analysis = replace(plain, results=results)
+    text = methods_text(analysis)
+    assert "T1 METAB 1290 ms, T2 METAB 194 ms" in text and "0.6 white matter, 0.3 grey matter and 0.1 CSF" in text
+    keys = cited(text)
+    assert "stanisz2005relaxation" in keys and "doi_10.1148/radiology.210.3.r99fe41759" in keys
+    assert "doi = {10.1148/radiology.210.3.r99fe41759}" in bibtex(keys, relaxation.dois)
+    values = {item.number: item.value for item in mrsinmrs_items(analysis)}
+    assert "molarity" in values["3c"] and "T1 METAB 1290 ms" in values["3d"]
+
+
+def test_references_are_exactly_those_that_are_cited(in_vivo, tmp_path):
+    write_publication(tmp_path, in_vivo)
+    text = (tmp_path / "methods.md").read_text(encoding="utf-8")
+    entries = re.findall(r"@\w+\{([^,]+),", (tmp_path / "references.bib").read_text(encoding="utf-8"))
+    assert entries == cited(text) and len(entries) == len(set(entries)) > 6
+    assert len(pd.read_csv(tmp_path / "mrsinmrs.csv")) == 22
+    assert text.count("| 2d |") == 1
+
+
+def test_works_have_dois_and_keys():
+    for key, work in works().items():
+        assert re.fullmatch(r"10\.\d{4,}/\S+", work["doi"]) and key_of_doi(work["doi"].upper()) == key
+        name, address = label_of(key)
+        assert str(work["year"]) in name and address.endswith(work["doi"])
+    assert cite() == "" and cited("[@a; @b] and [@a] but [not]") == ["a", "b"]
+
+
+def test_report_section_links_the_works(in_vivo):
+    page = publication_html(in_vivo)
+    assert "[@" not in page and 'href="https://doi.org/10.1002/nbm.4484">Lin et al. 2021</a>' in page
+    assert page.count("<tr") == 22 + 4 and "FSL-MRS-DL 0" in page
+
+
+def test_hash_of_a_basis_set_is_of_its_content(basis, tmp_path):
+    again = Basis.load(basis.save(tmp_path / "basis"))
+    other_order = replace(basis, fids=basis.fids[::-1], names=basis.names[::-1], widths_hz=())
+    assert basis.sha256 == again.sha256 == other_order.sha256
+    assert re.fullmatch("[0-9a-f]{64}", basis.sha256)
+    changed = basis.fids.copy()
+    changed[2, 5] *= 1.001
+    for different in (replace(basis, fids=changed), basis.select(ignore=["NAA"]), replace(basis, spec_freq_mhz=100.0)):
+        assert different.sha256 != basis.sha256
+
+
+def test_data_file_is_json_without_doubles():
+    dois = [work["doi"].lower() for work in works().values()]
+    assert len(dois) == len(set(dois)) and json.dumps(works())

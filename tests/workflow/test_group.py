@@ -1,0 +1,132 @@
+"""Tables of a study: values, exclusions with reasons, groups and their difference."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.workflow.entry import StudySession
+from fsl_mrs_dl.workflow.exclusion import ExclusionRules
+from fsl_mrs_dl.workflow.group import group_study, write_tables
+from tests.helpers.made_study import made_groups, write_made_results
+
+
+def further(folder, sessions, name="sub-99_svs", values=None, **about):
+    """One more session."""
+    write_made_results(folder, name, values or {"NAA": 50.0, "Glu": 50.0, "Cr": 50.0}, **about)
+    return [*sessions, StudySession(name, folder, participant=name[4:6], series="svs", group="patient")]
+
+
+def test_the_difference_of_two_groups_has_an_interval(tmp_path):
+    tables = group_study(tmp_path, made_groups(tmp_path))
+    assert tables.quantity == "molarity" and len(tables.tidy) == 12 * 3 * 3
+    effects = tables.effects.set_index(["quantity", "metabolite"])
+    glu, naa = effects.loc[("molarity", "Glu")], effects.loc[("molarity", "NAA")]
+    assert glu["ci95_low"] < 2 < glu["ci95_high"] and glu["ci95_low"] > 0 and glu["p_adjusted"] < 0.05
+    assert naa["ci95_low"] < 0 < naa["ci95_high"] and (glu["group"], glu["against"]) == ("patient", "control")
+    groups = tables.groups.set_index(["quantity", "metabolite", "group"])
+    assert groups.loc[("molarity", "Glu", "control"), "mean"] == pytest.approx(9, abs=0.5)
+    line = groups.loc[("molarity", "Glu", "control")]
+    assert 0 <= line["between_sd"] < line["total_sd"] < 1
+
+
+@pytest.mark.parametrize(
+    "quality, reason",
+    [
+        ({"snr": 2.0}, "SNR 2 below 5"),
+        ({"fwhm_ppm": 0.15}, "FWHM in ppm 0.15 above 0.1"),
+        ({"ood_score": 1.5}, "out-of-distribution score 1.5 above 1"),
+        ({"usable": False}, "the fit is not usable"),
+    ],
+)
+def test_sessions_are_left_out_by_rules_with_reasons(tmp_path, quality, reason):
+    sessions = further(tmp_path, made_groups(tmp_path), quality=quality)
+    tables = group_study(tmp_path, sessions)
+    line = tables.sessions.set_index("session").loc["sub-99_svs"]
+    assert not line["included"] and line["reason"] == reason
+    without = group_study(tmp_path, sessions[:-1])
+    pd.testing.assert_frame_equal(tables.effects, without.effects)
+    assert (tables.tidy["session"] == "sub-99_svs").any(), "its values stay in the table, marked"
+    off = ExclusionRules(min_snr=None, max_fwhm_ppm=None, max_ood=None, usable=False)
+    assert group_study(tmp_path, sessions, rules=off).sessions["included"].all()
+
+
+def test_a_misfit_is_a_rule_where_it_is_asked_for():
+    assert ExclusionRules().reasons({"misfit": 9.0, "snr": None, "fwhm_ppm": float("nan")}) == []
+    assert ExclusionRules(max_misfit=3).reasons({"misfit": 9.0}) == ["residual over noise 9 above 3"]
+    assert "residual over noise above 3" in ExclusionRules(max_misfit=3).sentences()
+
+
+def test_failed_sessions_and_those_left_out_by_hand_have_reasons(tmp_path):
+    sessions = made_groups(tmp_path)
+    (tmp_path / "failed").mkdir()
+    (tmp_path / "failed" / "bad.json").write_text('{"reason": "truncated"}', encoding="utf-8")
+    sessions += [StudySession("bad", tmp_path, series="svs"), StudySession("late", tmp_path, series="svs")]
+    tables = group_study(tmp_path, sessions, by_hand=["sub-03"])
+    reasons = {result.session.name: result.reasons for result in tables.results if result.reasons}
+    assert reasons == {"sub-03_svs": ("left out by hand",), "bad": ("truncated",), "late": ("was not run",)}
+
+
+def test_values_without_water_are_ratios_only(tmp_path):
+    sessions = further(tmp_path, made_groups(tmp_path), values={"NAA": 12.0, "Glu": 9.0, "Cr": 8.0}, absolute=False)
+    tables = group_study(tmp_path, sessions)
+    assert tables.quantity == "molarity" and pd.isna(tables.wide.set_index("session").loc["sub-99_svs", "NAA"])
+    n = tables.groups.set_index(["quantity", "metabolite", "group"])["n"]
+    assert (n["molarity", "NAA", "patient"], n["ratio", "NAA", "patient"]) == (6, 7)
+    assert group_study(tmp_path, sessions, quantity="ratio").wide["NAA"].notna().all()
+    with pytest.raises(OptionError):
+        group_study(tmp_path, sessions, quantity="molality")
+
+
+def test_visits_of_a_participant_are_one_value(tmp_path):
+    sessions = made_groups(tmp_path)
+    same = [replace(session, participant="one") if session.group == "patient" else session for session in sessions]
+    groups = group_study(tmp_path, same).groups.set_index(["quantity", "metabolite", "group"])
+    assert groups.loc[("molarity", "NAA", "patient"), "n"] == 1
+    assert groups.loc[("molarity", "NAA", "patient"), "median_sd_of_value"] == pytest.approx(0.3 / 6**0.5)
+
+
+def test_several_spectra_are_no_single_value(tmp_path):
+    sessions = further(tmp_path, made_groups(tmp_path))
+    path = tmp_path / "sessions" / "sub-99_svs" / "uncertainty.csv"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + text.split("\n", 1)[1], encoding="utf-8")
+    assert "several spectra" in group_study(tmp_path, sessions).results[-1].reasons[0]
+
+
+def test_tables_are_written_with_rules_and_na(tmp_path):
+    sessions = further(tmp_path, made_groups(tmp_path), quality={"snr": None, "ood_score": 3})
+    out = tmp_path / "group"
+    out.mkdir()
+    write_tables(out, group_study(tmp_path, sessions))
+    assert sorted(path.name for path in out.iterdir()) == [
+        "concentrations_tidy.tsv", "concentrations_wide.tsv", "effects.tsv", "exclusion.json", "groups.tsv",
+        "sessions.tsv",
+    ]  # fmt: skip
+    about = json.loads((out / "exclusion.json").read_text(encoding="utf-8"))
+    assert about["exclusion"]["min_snr"] == 5 and list(about["left_out"]) == ["sub-99_svs"]
+    wide = pd.read_csv(out / "concentrations_wide.tsv", sep="\t")
+    assert len(wide) == 13 and {"NAA", "NAA_sd", "group", "included", "reason", "snr"} <= set(wide)
+    assert (out / "sessions.tsv").read_text(encoding="utf-8").splitlines()[-1].count("n/a") > 1
+
+
+def test_nothing_to_group_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="was not run"):
+        group_study(tmp_path, [StudySession("a", tmp_path)])
+
+
+def test_one_group_has_no_effects(tmp_path):
+    sessions = [replace(session, group="") for session in made_groups(tmp_path)]
+    tables = group_study(tmp_path, sessions)
+    assert tables.effects.empty and tables.groups["n"].eq(12).all()
+
+
+def test_damaged_results_are_named(tmp_path):
+    sessions = further(tmp_path, made_groups(tmp_path))
+    (tmp_path / "sessions" / "sub-99_svs" / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match="run the session again"):
+        group_study(tmp_path, sessions)

@@ -1,0 +1,94 @@
+"""The page of a study."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.workflow import overview
+from fsl_mrs_dl.workflow.entry import StudySession
+from fsl_mrs_dl.workflow.group import group_study
+from fsl_mrs_dl.workflow.overview_spectra import study_spectra
+from tests.helpers.made_study import made_groups, write_made_results
+
+
+def save_spectrum(study_folder, name, phase=0.0, n=1):
+    """Write the processed spectrum of a session: a line of 5 Hz at 2 ppm, of height two over its reference."""
+    time = np.arange(512) * 5e-4
+    fid = np.exp((2j * np.pi * 123.2 * (2.0 - 4.65) - 15) * time + 1j * phase)
+    fids = np.tile(fid, (n, 1)).T[None, None, None] if n > 1 else fid[None, None, None]
+    tags = ("DIM_DYN",) if n > 1 else ()
+    data = nifti.MrsData(fids.astype(np.complex64), 5e-4, 123.2, "1H", tags, affine=np.eye(4))
+    nifti.save(study_folder / "sessions" / name / "processed.nii.gz", data)
+
+
+@pytest.fixture
+def study(tmp_path):
+    sessions = made_groups(tmp_path, n=3)
+    for k, session in enumerate(sessions[:4]):
+        save_spectrum(tmp_path, session.name, phase=0.7 * k)
+        (tmp_path / "sessions" / session.name / "methods.md").write_text("First <part>.\n\nSecond.", encoding="utf-8")
+        text = f"item,value\nField strength,2.89 T\nVoxel,{min(k, 1)}\n"
+        (tmp_path / "sessions" / session.name / "mrsinmrs.csv").write_text(text, encoding="utf-8")
+        (tmp_path / "sessions" / session.name / "report.html").touch()
+    write_made_results(tmp_path, "poor", {"NAA": 1.0, "Glu": 1.0, "Cr": 1.0}, quality={"snr": 1}, warnings=["no <TR>"])
+    (tmp_path / "failed").mkdir()
+    (tmp_path / "failed" / "bad.json").write_text('{"reason": "cut <off>"}', encoding="utf-8")
+    return tmp_path, [*sessions, *(StudySession(name, tmp_path, series="svs") for name in ("poor", "bad", "late"))]
+
+
+def test_the_page_has_every_part_and_opens_without_a_network(study):
+    folder, sessions = study
+    page = overview.write_overview(folder / "overview.html", group_study(folder, sessions), title="A <study>")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<!DOCTYPE") == 1 and 'src="http' not in text and "plotly.js v" in text
+    for part in (
+        "Spectra",
+        "Concentrations",
+        "Differences between groups",
+        "Quality",
+        "Left out",
+        "Sessions",
+        "Methods",
+    ):
+        assert f"<h2>{part}</h2>" in text, part
+    for words in (
+        "6 of 9 sessions",
+        "1 could not be run",
+        "1 were not run",
+        "1 are left out",
+        "SNR 1 below 5",
+        "A &lt;study",
+    ):
+        assert words in text, words
+    assert "cut &lt;off&gt;" in text and "no &lt;TR&gt;" in text and "First &lt;part&gt;." in text
+    assert "<td class=text>2.89 T</td>" in text and "differs: 0; 1" in text
+    assert text.count("report.html") == 4
+
+
+def test_spectra_are_in_phase_on_one_axis_and_over_their_reference(study):
+    folder, sessions = study
+    spectra = study_spectra(group_study(folder, sessions).results)
+    assert len(spectra.names) == 4 and spectra.included.all() and spectra.groups[:2] == ["control", "patient"]
+    heights = spectra.spectra.max(1)
+    assert spectra.ppm[spectra.spectra.argmax(1)] == pytest.approx(2.0, abs=0.02)
+    assert heights == pytest.approx(heights[0], rel=0.2) and "internal reference" in spectra.note
+
+
+def test_sessions_without_one_spectrum_are_not_drawn(study):
+    folder, sessions = study
+    for session in sessions[:4]:
+        save_spectrum(folder, session.name, n=2)
+    assert study_spectra(group_study(folder, sessions).results) is None
+    text = overview.write_overview(folder / "x.html", group_study(folder, sessions), title="x").read_text("utf-8")
+    assert "<h2>Spectra</h2>" not in text and "plotly.js v" in text
+
+
+def test_series_have_sections_of_their_own_and_no_groups_no_differences(study):
+    folder, sessions = study
+    from dataclasses import replace
+
+    other = [replace(one, group="", series="b" if i % 2 else "a") for i, one in enumerate(sessions)]
+    text = overview.write_overview(folder / "x.html", group_study(folder, other), title="x").read_text("utf-8")
+    assert "<h2>Quality of a</h2>" in text and "<h2>Quality of b</h2>" in text and "Differences" not in text

@@ -1,0 +1,173 @@
+"""One session from raw data to a folder: the steps that are needed, and the concentrations that went in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.core.transients import apply_shift_phase
+from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io.nifti import MrsData
+from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
+from fsl_mrs_dl.workflow.basis_of_header import acquisition_of, basis_of_header
+from fsl_mrs_dl.workflow.processing import ProcessingOptions, process
+from fsl_mrs_dl.workflow.session import RunOptions, Session, UsualFit, run_session
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HEADER = {
+    "ResonantNucleus": ["1H"],
+    "EchoTime": 0.035,
+    "RepetitionTime": 2.0,
+    "SequenceName": "*svs_se",
+    "Manufacturer": "SIEMENS",
+}
+COILS, TRANSIENTS = 4, 24
+
+
+@pytest.fixture(scope="module")
+def made(sim_basis):
+    """A spectrum of known concentrations, and its water."""
+    return simulate_in_vivo(sim_basis, sim_basis.axes, 1, snr=(200, 200), seed=4)
+
+
+def raw(fid, axes, *, n=TRANSIENTS, drift=6.0, sd=0.0, water=0.0, seed=0):
+    """Transients of several coils that drift: ``(1, 1, 1, n_points, coils, n)``."""
+    rng = np.random.default_rng(seed)
+    shift, phase = np.linspace(-drift, drift, n) / 2, np.linspace(-3 * drift, 3 * drift, n)
+    residual = water * np.abs(fid[0]) * np.exp((2j * np.pi * 2.0 - 30) * axes.dwelltime * np.arange(axes.n_points))
+    transients = apply_shift_phase(np.broadcast_to(fid + residual, (n, len(fid))), -shift, -phase, axes.dwelltime)
+    gains = np.exp(1j * np.arange(COILS)) * np.array([1.0, 0.8, 0.5, 0.2])
+    fids = gains[:, None, None] * transients
+    fids = fids + sd * (rng.normal(size=fids.shape) + 1j * rng.normal(size=fids.shape))
+    header = HEADER | {"SpectrometerFrequency": [axes.spec_freq_mhz], "dim_5": "DIM_COIL", "dim_6": "DIM_DYN"}
+    return MrsData(
+        np.moveaxis(fids, -1, 0)[None, None, None].astype(np.complex64),
+        axes.dwelltime,
+        axes.spec_freq_mhz,
+        "1H",
+        ("DIM_COIL", "DIM_DYN"),
+        header,
+        np.diag([20.0, 20, 20, 1]),
+    )
+
+
+@pytest.fixture(scope="module")
+def files(made, sim_basis, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("session")
+    axes, fid, sd = made.axes, made.fids[0], 0.3 * np.abs(made.fids[0, 0]) / 200
+    nifti.save(folder / "metab.nii.gz", raw(fid, axes, sd=sd, water=3.0))
+    nifti.save(folder / "water.nii.gz", raw(made.water[0], axes, n=4, drift=0.5, sd=sd, seed=1))
+    sim_basis.save(folder / "basis")
+    return folder
+
+
+def test_every_step_is_done_and_said_why(files, tmp_path, capsys):
+    words = ["--h2o", files / "water.nii.gz", "--basis", files / "basis", "--internal_ref", "Cr"]
+    command = ["run", "--data", files / "metab.nii.gz", *words, "--output", tmp_path / "out"]
+    assert main([str(word) for word in command]) == 0
+    out = capsys.readouterr().out
+    assert "coil combination: 4 coils, sensitivities from the water reference" in out
+    assert "24 transients, 0 of them left out" in out
+    assert "removed by HLSVD" in out
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    steps = {step["name"]: step for step in record["steps"]}
+    assert all(steps[name]["done"] for name in ("coil combination", "alignment and averaging", "residual water"))
+    assert steps["alignment and averaging"]["figures"]["coherence_after"] > 0.99
+    assert record["quality"]["transients"] == 24 and record["quality"]["fwhm_hz"] > 1
+    assert record["sequence"] == "press" and record["te_ms"] == 35 and record["vendor"] == "SIEMENS"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "sensitivities from the water reference" in page and "report_dl_align.html" in page
+    steps = nifti.load(tmp_path / "out" / "processed.nii.gz").header["ProcessingApplied"]
+    assert [step["Method"] for step in steps] == [
+        "RF coil combination",
+        "Frequency and phase correction",
+        "Nuisance peak removal",
+        "Frequency and phase correction",
+    ]
+    # A second command needs --overwrite, and replaces the folder then.
+    assert main([str(word) for word in command]) == 2
+    assert main([str(word) for word in [*command, "--overwrite", "--no-report"]]) == 0
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_raw_data_give_the_concentrations_of_the_spectrum_itself(files, made, sim_basis, tmp_path):
+    fit = UsualFit()
+    ratios = []
+    single = replace(raw(made.fids[0], made.axes, n=1), dim_tags=("DIM_COIL", "DIM_DYN"))
+    nifti.save(tmp_path / "single.nii.gz", replace(single, fids=single.fids[..., :1, :]))
+    for name, data in (("raw", files / "metab.nii.gz"), ("single", tmp_path / "single.nii.gz")):
+        (tmp_path / name).mkdir()
+        session = Session(name, data, basis=files / "basis")
+        run_session(session, RunOptions(fit=fit, report=False), tmp_path / name)
+        table = pd.read_csv(tmp_path / name / "uncertainty.csv").set_index("Metab")
+        ratios.append(table["conc"] / table["conc"]["NAA"])
+    sd = table["in_vivo_sd"] / table["conc"]["NAA"]
+    names = ["Cr", "GPC", "Glu", "Ins"]
+    assert (np.abs(ratios[0] - ratios[1])[names] < 1.5 * sd[names] + 0.02).all()
+
+
+def test_coils_without_water_and_transients_without_coils(made):
+    axes, fid = made.axes, made.fids[0]
+    sd = 0.05 * np.abs(fid[0])
+    data = raw(fid, axes, sd=sd)
+    by_itself = process(data)
+    assert [step.done for step in by_itself.steps[:2]] == [True, True] and by_itself.data.dim_tags == ()
+    combined = process(replace(data, fids=data.fids[..., 0, :], dim_tags=("DIM_DYN",), header={}))
+    first = by_itself.steps[0].figures["snr_over_best_coil"]
+    assert first == pytest.approx(np.sqrt(1 + 0.64 + 0.25 + 0.04), rel=0.05)
+    assert combined.steps[0].reason == "coils are combined already" and combined.transients == TRANSIENTS
+
+
+def test_a_plain_mean_is_written_where_alignment_is_switched_off(made):
+    data = raw(made.fids[0], made.axes, drift=0)
+    data = replace(data, fids=data.fids[..., 0, :], dim_tags=("DIM_DYN",), header={})
+    data.fids[..., 3] = np.nan
+    out = process(data, options=ProcessingOptions(align=False, remove_water=False, reference=False))
+    assert np.allclose(out.data.fids[0, 0, 0], data.fids[0, 0, 0, :, 0], atol=1e-4 * np.abs(data.fids[..., 0]).max())
+
+
+def test_water_whose_size_cannot_be_compared_is_refused(made):
+    data = raw(made.fids[0], made.axes)
+    one_coil = replace(data, fids=data.fids[..., 0, :], dim_tags=("DIM_DYN",), header={}, path="water.nii.gz")
+    with pytest.raises(DataError, match="coils were not combined"):
+        process(data, one_coil)
+    with pytest.raises(DataError, match="water.nii.gz: has 4 coils"):
+        process(replace(one_coil, path="metab.nii.gz"), replace(data, path="water.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    "header, sequence",
+    [
+        ({"SequenceName": "*svs_se"}, "press"),
+        ({"SequenceName": "svs_st"}, "steam"),
+        ({"SequenceName": "svs_ed"}, "mega-press"),
+        ({"ProtocolName": "STEAM_metab"}, "steam"),
+        ({"PulseSequenceFile": {"Value": "%CustomerSeq%\\svs_slaser_dkd", "Description": ""}}, "slaser"),
+        ({"ProtocolName": "MEGA_PRESS_WIP"}, "mega-press"),
+        ({"SequenceName": "PROBE-P"}, "press"),
+        ({"ProtocolName": "localizer"}, None),
+    ],
+)
+def test_the_sequence_is_read_from_names_of_vendors(header, sequence):
+    data = MrsData(np.zeros((1, 1, 1, 1024), complex), 5e-4, 123.2, "1H", header=header)
+    assert acquisition_of(data).sequence == sequence
+
+
+def test_a_basis_set_is_simulated_for_the_header_or_it_is_said_what_is_missing(made):
+    data = replace(raw(made.fids[0], made.axes), header=HEADER)
+    basis, what = basis_of_header(data)
+    assert basis.n_metabs == 20 and "press, TE 35 ms" in what and basis.dwelltime == pytest.approx(data.dwelltime)
+    for missing, words in (("SequenceName", "does not name the sequence"), ("EchoTime", "no EchoTime")):
+        with pytest.raises(OptionError, match=words):
+            basis_of_header(replace(data, header={k: v for k, v in HEADER.items() if k != missing}))
+    with pytest.raises(OptionError, match="MixingTime"):
+        basis_of_header(data, sequence="steam")
+    with pytest.raises(OptionError, match="31P"):
+        basis_of_header(replace(data, nucleus="31P"))
