@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import __version__
 from ..core.errors import OptionError
+from ..core.metabolites import is_macromolecule
 from ..fitting.data import FittedData, choose_basis, fit_data
 from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
@@ -51,6 +52,8 @@ class Session:
         Shares of tissue in the voxel, or segmentations: what absolute concentrations take.
     basis : path, optional
         By default one is simulated for the header's sequence, echo time and field.
+    header : dict
+        Keys for headers that lack them, such as ``EchoTime`` of a sidecar.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Session:
     t1: Path | None = None
     tissue: object = None
     basis: Path | None = None
+    header: dict = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -182,6 +186,11 @@ def run_session(
     if session.water is not None:
         water = load_with_record(session.water, options.axes).data
     warnings = [f"{one.name}: {note}." for one in (data, water) if one is not None for note in one.notes]
+    lacking = [key for key in session.header if key not in data.header]
+    if lacking:
+        warnings.append(f"{data.name}: its header has no {' and no '.join(lacking)}; taken from the sidecar.")
+    data = replace(data, header={**session.header, **data.header})
+    water = None if water is None else replace(water, header={**session.header, **water.header})
     source, step = _basis(session, data, options)
     say(str(step))
     # Before the work, so that a basis set that does not fit is refused at once.
@@ -242,11 +251,12 @@ def _fit(processed: Processed, basis: Basis, options: FitOptions) -> tuple[Fitte
 def quality_of(results: FitResults, processed: Processed) -> dict:
     """Return the quality of a session as ``run.json`` holds it; medians over several spectra.
 
-    SNR and width are those of the metabolite of highest SNR.
+    SNR and width are those of the metabolite of highest SNR; macromolecules and lines without a width do not count.
     """
     fit, good = results.fit, results.fit.fitted
     snr, width = results.quality
-    best = np.where(np.isfinite(snr), snr, -np.inf).argmax(1)
+    lines = (width > 0) & ~np.array([is_macromolecule(name) for name in fit.names])
+    best = np.where(lines & np.isfinite(snr), snr, -np.inf).argmax(1)
     rows = np.arange(len(best))
     frequency = results.data.spec_freq_mhz
 
