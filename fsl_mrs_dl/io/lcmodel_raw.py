@@ -172,9 +172,9 @@ def _fids(path: Path, identity: dict[str, str], table: str, n_points: int) -> np
         )
     n_values = len(numbers) // 2
     several = 1 < n_points < n_values and n_values % n_points == 0
-    fids = np.empty(n_values, complex)
-    fids.real, fids.imag = numbers[0::2], numbers[1::2]
-    fids = fids.reshape(-1, n_points if several else n_values)
+    values = np.empty(n_values, complex)
+    values.real, values.imag = numbers[0::2], numbers[1::2]
+    fids = values.reshape(-1, n_points if several else n_values)
     return fids if _is_true(identity.get("BRUKER", "")) else fids.conj()
 
 
