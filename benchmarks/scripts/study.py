@@ -302,6 +302,22 @@ def start(*words: str, log: Path) -> subprocess.Popen:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended: exit status, and seconds of the clock and of all its processes together."""
+
+    status: int
+    seconds: float
+    cpu_seconds: float
+
+
+def finish(process: subprocess.Popen) -> Ended:
+    """Wait for a command's end."""
+    begun = time.perf_counter()
+    _, status, usage = os.wait4(process.pid, 0)
+    return Ended(os.waitstatus_to_exitcode(status), time.perf_counter() - begun, usage.ru_utime + usage.ru_stime)
+
+
 _TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?|\"seconds\": [\d.]+|seconds[^0-9]{1,20}[\d.]+ s")
 
 
@@ -353,19 +369,14 @@ def report(folder: Path, n: int, processes: int, seed: int) -> str:
     begun = time.perf_counter()
     truth = make_dataset(data, n, seed=seed)
     made_s = time.perf_counter() - begun
-    seconds = {}
     outs = {name: folder / name / "fsl_mrs_dl" for name in ("whole", "killed")}
     words = {
-        name: [str(data), str(out), "participant", "--basis", str(EXAMPLE_BASIS), "--n-procs", str(processes)]
+        name: ["study", str(data), str(out), "participant", "--basis", str(EXAMPLE_BASIS), "--n-procs", str(processes)]
         for name, out in outs.items()
     }
-    begun = time.perf_counter()
-    status = start("study", *words["whole"], log=log).wait()
-    seconds["whole"] = time.perf_counter() - begun
-    n_killed = run_killed(["study", *words["killed"]], log, 0.4, n, outs["killed"])
-    begun = time.perf_counter()
-    resumed = start("study", *words["killed"], log=log).wait()
-    seconds["resumed"] = time.perf_counter() - begun
+    whole = finish(start(*words["whole"], log=log))
+    n_killed = run_killed(words["killed"], log, 0.4, n, outs["killed"])
+    resumed = finish(start(*words["killed"], log=log))
     for out in outs.values():
         start("study", str(data), str(out), "group", log=log).wait()
     differing = differing_files(outs["whole"], outs["killed"])
@@ -379,8 +390,8 @@ def report(folder: Path, n: int, processes: int, seed: int) -> str:
         "| what | result |",
         "|---|---|",
         f"| making the data set | {made_s:.0f} s |",
-        f"| all sessions | {seconds['whole'] / 60:.1f} min, {seconds['whole'] / n:.1f} s per session; exit {status} |",
-        f"| killed with {n_killed} of {n} done, the rest resumed | {seconds['resumed'] / 60:.1f} min; exit {resumed} |",
+        f"| all sessions | {_took(whole)}, {whole.cpu_seconds / n:.1f} s of a core per session; exit {whole.status} |",
+        f"| killed with {n_killed} of {n} done, the rest resumed | {_took(resumed)}; exit {resumed.status} |",
         f"| files that differ from the run without a kill | {', '.join(differing) or 'none'} |",
         "",
         *_named(outs["whole"] / "group" / "sessions.tsv", truth),
@@ -388,6 +399,10 @@ def report(folder: Path, n: int, processes: int, seed: int) -> str:
         *_effects(outs["whole"] / "group", truth),
     ]
     return "\n".join(lines)
+
+
+def _took(ended: Ended) -> str:
+    return f"{ended.seconds / 60:.1f} min by the clock, {ended.cpu_seconds / 60:.1f} min of cores"
 
 
 def _named(path: Path, truth: dict) -> list[str]:
