@@ -54,6 +54,9 @@ def _concentration_lines(results: FitResults) -> list[str]:
     if results.reference is not None:
         columns.append((f"/{results.reference_name}", 12, "11.3f", median(results.ratios[0])))
         columns.append(("SD", 8, "7.3g", median(results.ratios[1])))
+    if results.absolute is not None:
+        columns.append(("mM", 9, "8.3f", median(results.absolute.molarity)))
+        columns.append(("SD", 8, "7.2g", median(results.absolute.sd["molarity"])))
     for title, estimate, computed in (
         ("posterior", "posterior_mean", fit.posterior is not None),
         ("network", "network", fit.networks is not None),
@@ -112,6 +115,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
             else "the sum of all macromolecules, about 1 per total creatine in a healthy brain, 0 in data without them"
         )
         notes.append(f"{MACROMOLECULES}: {unit}.")
+    if results.absolute is not None:
+        notes += [f"Absolute concentrations: {' '.join(results.absolute.assumptions)}"]
     return notes + [note for note in (getattr(fit, "water_note", ""), fit.network_note) if note]
 
 
@@ -171,7 +176,7 @@ def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str
     """
     from ..fitting.artefacts import option_spelling
 
-    lines = [artefact.text(option_spelling) for artefact in results.artefacts_before]
+    lines = [artefact.text(option_spelling) for artefact in results.artefacts_before] + _filter_notes(results)
     kinds: dict[str, list] = {}
     for artefacts in results.artefacts.values():
         for artefact in artefacts:
@@ -184,6 +189,25 @@ def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str
         of_many = f" ({len(several)} of {n} spectra; figures of the first)" if n > 1 else ""
         lines.append(several[0].text(option_spelling) + of_many)
     return lines
+
+
+def _filter_notes(results: FitResults) -> list[str]:
+    """Return a line on spectra of whose band a filter took the noise."""
+    from ..core.noise import filtered_noise
+    from ..core.units import fid_to_spec
+
+    fit = results.fit
+    if fit.fids is None:
+        return []
+    rows = fit.fitted.nonzero()[0]
+    filtered = int(filtered_noise(fid_to_spec(fit.fids[rows]), fit.model.axes).sum())
+    if not filtered:
+        return []
+    subject = "The spectrum has" if len(rows) == 1 else f"{filtered} of {len(rows)} spectra have"
+    return [
+        f"{subject} next to no noise where there are no signals, as if part of the band had been filtered: the noise"
+        " was measured between the signals."
+    ]
 
 
 def _misfit_note(fit) -> str:
