@@ -208,7 +208,7 @@ def _alignment_step(name: str, aligned: AlignedData) -> Step:
     alignment = aligned.alignment
     usual = np.isin(alignment.flag, ("ok", "weak"))
     n, out = alignment.flag.shape[-1], int(np.isin(alignment.flag, ("outlier", "failed")).any(0).sum())
-    figures = {}
+    figures = {"transients": float(n)}
     if usual.any():
         figures["shift_sd_hz"] = float(alignment.shift_hz[usual].std())
         figures["phase_sd_deg"] = float(alignment.phase_deg[usual].std())

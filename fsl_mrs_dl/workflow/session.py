@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from .. import __version__
+from ..core import units
 from ..core.errors import OptionError
 from ..fitting.data import FittedData, choose_basis, fit_data
 from ..fitting.header_facts import time_notes
@@ -23,7 +24,7 @@ from ..io import nifti
 from ..io.basis import Basis
 from ..io.convert import AxisOptions, load_with_record
 from ..io.nifti import MrsData
-from ..results import write
+from ..results import publication, write
 from ..results.fit_results import FitResults
 from .basis_of_header import acquisition_of, basis_of_header
 from .eddy_currents import without_eddy_currents
@@ -142,6 +143,8 @@ class SessionSummary:
     processed : Processed
     steps : list of Step
         Of the processing and after it.
+    versions : dict of str to str
+        Programs that took part, and their versions.
     record : dict
         Content of run.json.
     """
@@ -151,6 +154,7 @@ class SessionSummary:
     options: FitOptions
     processed: Processed
     steps: list[Step]
+    versions: dict[str, str]
     record: dict = field(repr=False, default_factory=dict)
 
 
@@ -198,11 +202,11 @@ def run_session(
     results = FitResults.with_options(
         fitted.fit, fitted.data, fit_options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
     )
-    summary = SessionSummary(session.name, results, fit_options, processed, steps)
-    record = _record(session, summary, fitted, warnings)
-    record |= {"seconds": round(time.monotonic() - began, 2)}
+    versions = publication.program_versions()
     if converted.program:
-        record["versions"] |= {converted.program: converted.version}
+        versions[converted.program] = converted.version
+    summary = SessionSummary(session.name, results, fit_options, processed, steps, versions)
+    record = _record(session, summary, fitted, warnings) | {"seconds": round(time.monotonic() - began, 2)}
     summary = replace(summary, record=record)
     _write(folder, session, summary, fitted, options)
     return summary
@@ -239,15 +243,32 @@ def _fit(processed: Processed, basis: Basis, options: FitOptions) -> tuple[Fitte
     return fitted, steps
 
 
+def analysis_of(session: Session, summary: SessionSummary, basis: Basis) -> publication.Analysis:
+    """Return what a paper states about a session."""
+    name = "simulated" if session.basis is None else Path(session.basis).name
+    steps = [step.as_dict() for step in summary.steps if step.name not in ("basis set", "fit")]
+    transients = summary.processed.transients
+    return publication.Analysis(
+        summary.results,
+        summary.options,
+        basis,
+        name,
+        steps=steps,
+        n_transients=transients if transients > 1 else None,
+        versions={name: version for name, version in summary.versions.items() if name == "spec2nii"},
+    )
+
+
 def quality_of(results: FitResults, processed: Processed) -> dict:
     """Return the quality of a session as ``run.json`` holds it; medians over several spectra.
 
-    SNR and width are those of the metabolite of highest SNR.
+    SNR and width are those of NAA or creatine, as the reporting table has them; otherwise of the highest SNR.
     """
     fit, good = results.fit, results.fit.fitted
     snr, width = results.quality
-    best = np.where(np.isfinite(snr), snr, -np.inf).argmax(1)
-    rows = np.arange(len(best))
+    line = publication.quality_line(fit.names)
+    if line is None:
+        line = int(np.nan_to_num(np.nanmedian(snr, 0), nan=-1).argmax())
     frequency = results.data.spec_freq_mhz
 
     def middle(values) -> float | None:
@@ -255,10 +276,10 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
         values = values[np.isfinite(values)]
         return float(np.median(values)) if len(values) else None
 
-    fwhm = middle(width[rows, best])
+    fwhm = middle(width[:, line])
     return {
         "spectra": len(fit.params),
-        "snr": middle(snr[rows, best]),
+        "snr": middle(snr[:, line]),
         "fwhm_hz": fwhm,
         "fwhm_ppm": None if fwhm is None else fwhm / frequency,
         "misfit": middle(fit.misfit),
@@ -274,10 +295,6 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
 
 def _record(session: Session, summary: SessionSummary, fitted: FittedData, warnings: list[str]) -> dict:
     """Return the content of run.json."""
-    import torch
-
-    from ..core import units
-
     data = fitted.data
     acquired = acquisition_of(data)
     gamma = units.nucleus(data.nucleus).gamma_mhz_per_t
@@ -289,7 +306,7 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "name": session.name,
         "inputs": {name: None if path is None else str(path) for name, path in inputs.items()}
         | {"tissue": None if session.tissue is None else str(session.tissue)},
-        "basis_sha256": basis_hash(fitted.basis),
+        "basis_sha256": fitted.basis.sha256,
         "steps": [step.as_dict() for step in summary.steps],
         "quality": quality_of(summary.results, summary.processed),
         "units": "ratio" if summary.results.reference is not None else "raw",
@@ -299,18 +316,8 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "tr_s": acquired.tr_s,
         "sequence": acquired.sequence,
         "vendor": data.header.get("Manufacturer"),
-        "versions": {"fsl_mrs_dl": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "versions": summary.versions,
     }
-
-
-def basis_hash(basis: Basis) -> str:
-    """Return the SHA-256 of a basis set: names, spectrometer frequency, dwell time and FIDs."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    digest.update(json.dumps([list(basis.names), basis.spec_freq_mhz, basis.dwelltime, basis.nucleus]).encode())
-    digest.update(np.ascontiguousarray(basis.fids.astype("<c16")).tobytes())
-    return digest.hexdigest()
 
 
 def _write(folder: Path, session: Session, summary: SessionSummary, fitted: FittedData, options: RunOptions) -> None:
@@ -332,8 +339,10 @@ def _write(folder: Path, session: Session, summary: SessionSummary, fitted: Fitt
         voxel_location(session.t1, results.data, location)
     text = json.dumps(_plain(summary.record), indent=1, allow_nan=False)
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+    analysis = analysis_of(session, summary, fitted.basis)
+    publication.write_publication(folder, analysis)
     if options.report:
-        write_session_report(folder, summary.results, processed, summary.steps, summary.record, location)
+        write_session_report(folder, analysis, processed, summary.steps, summary.record, location)
 
 
 def _plain(value):

@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = attach(
         "Analysis": "analysis",
         "bibtex": "references",
         "cited": "references",
+        "program_versions": "analysis",
+        "quality_line": "analysis",
         "mrsinmrs_items": "mrsinmrs",
         "mrsinmrs_table": "mrsinmrs",
         "methods_text": "methods",
