@@ -29,12 +29,14 @@ import nibabel
 import numpy as np
 
 from fsl_mrs_dl.cli.main import main as command
+from fsl_mrs_dl.core.errors import FslMrsDlError
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.networks import model_cards
 
 __all__ = ["COMMANDS", "Kills", "kill_many", "make_inputs", "state_of"]
 
-COMMANDS = ("fit", "align", "mrsi")
+COMMANDS = ("fit", "align", "mrsi", "train")
 _GRID = (3, 2, 1)
 _FOLLOWED = 4  # times that the advice of a message is followed
 
@@ -60,6 +62,10 @@ def make_inputs(folder: Path) -> None:
 
 def words_of(name: str, inputs: Path, output: Path) -> list[str]:
     """Return the words of one command on the small inputs."""
+    if name == "train":
+        words = ["train", "align", "--method", "dsrf", "--file", str(inputs / "transients.nii.gz"), "--device", "cpu"]
+        words += ["--steps", "8", "--batch_size", "4", "--validate_every", "2", "--threads", "1"]
+        return [*words, "--output", str(output)]
     fitted = ["--basis", str(inputs / "basis"), "--spectral-model", "fsl-mrs", "--lorentzian"]
     fitted += ["--baseline", "off", "--internal_ref", "Cr", "--device", "cpu", "--output", str(output)]
     if name == "fit":
@@ -104,6 +110,15 @@ def state_of(name: str, output: Path, reference: Path) -> str:
     reference : path
         What it wrote when it was not disturbed.
     """
+    if name == "train":
+        # Checkpoints and logs grow meanwhile; the card, written last, makes a model of the folder.
+        if not (output / "card.json").exists():
+            return "absent"
+        try:
+            model_cards.load(output)
+        except FslMrsDlError as exc:
+            return f"broken: {exc}"
+        return "whole"
     there, expected = files_of(output), files_of(reference)
     if name == "align":
         # Two files in a folder of the user's, each for itself; the table is written last.
@@ -219,7 +234,7 @@ def _one_kill(result: Kills, rng: random.Random, folder: Path, paths: tuple[Path
     inputs, reference = paths
     name, output, log = result.name, folder / "results" / "out", folder / "log"
     output.parent.mkdir()
-    words, old = words_of(name, inputs, output), rng.random() < 0.25
+    words, old = words_of(name, inputs, output), rng.random() < 0.25 and name != "train"
     if old:
         shutil.copytree(reference, output, symlinks=True)
         words.append("--overwrite")
@@ -248,6 +263,8 @@ def _one_kill(result: Kills, rng: random.Random, folder: Path, paths: tuple[Path
 def _again(result: Kills, words: list[str], output: Path, reference: Path, log: Path) -> str:
     """Run a command again as its messages advise, and return the options that it took."""
     taken: list[str] = []
+    if result.name == "train" and state_of("train", output, reference) == "whole":
+        return "nothing"
     for _ in range(_FOLLOWED):
         process = start([*words, *taken[-1:]], log)
         process.join()
@@ -284,7 +301,8 @@ def table(results: list[Kills]) -> str:
         "# Kills",
         "",
         "`python -m benchmarks.scripts.kills`: commands on small inputs, killed (SIGKILL) at random moments, half of"
-        " them anywhere in a run and half while it writes; a quarter of them over older results with `--overwrite`."
+        " them anywhere in a run and half while it writes; a quarter of them over older results with `--overwrite` (not"
+        " of `train`, which has no such option)."
         " Results are compared with those of an undisturbed run, then the command is run again as its messages advise.",
         "",
         "| command | s undisturbed | kills | there afterwards | options to finish | hidden files left | faults |",

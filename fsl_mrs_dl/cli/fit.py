@@ -52,6 +52,11 @@ def add_arguments(parser) -> None:
     group.add_argument("--export_no_baseline", action="store_true", help="write the fit without baseline too")
     group.add_argument("--export_separate", action="store_true", help="write each metabolite too")
     group.add_argument(
+        "--lcmodel-table",
+        action="store_true",
+        help="write NAME.table and NAME.csv too, in LCModel's layout, NAME being --filename",
+    )
+    group.add_argument(
         "-f", "--filename", default="fit", metavar="NAME", help="name of the fitted spectra's file (default fit)"
     )
     group.add_argument(
@@ -67,7 +72,7 @@ def run(args) -> None:
     from ..io import nifti
     from ..io import output as output_module
     from ..preproc import denoise
-    from ..results import publication, write
+    from ..results import lcmodel_table, publication, write
 
     check_fsl_mrs_options(args)
     inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
@@ -84,6 +89,8 @@ def run(args) -> None:
             details = f"fsl_mrs_dl fit, --average {' '.join(args.average)}, {args.data}."
             used = nifti.with_record(used, "Signal averaging", details)
         repaired = bool(args.average or used.notes)
+        if args.lcmodel_table:
+            lcmodel_table.write_lcmodel_files(folder, fitted, args.filename, title=Path(args.data).name)
         analysis = _analysis(args, data, fitted, basis, fit_options)
         publication.write_publication(folder, analysis)
         write.write_inputs(folder, args.output, data.path or Path(args.data), used if repaired else None, basis)

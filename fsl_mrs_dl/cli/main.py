@@ -26,6 +26,7 @@ from . import (
     render,
     run_session,
     simulate,
+    study,
     train,
     view,
 )
@@ -146,6 +147,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
     parsers = {}
     for name, help_text, command in (
         ("run", "take one session from raw data to a table of concentrations", run_session),
+        ("study", "run every session of a BIDS data set or a table, and compare groups", study),
         ("align", "align transients in frequency and phase", align),
         ("denoise", "take noise out of spectra with a trained network, for display", denoise),
         ("fit", "quantify metabolites by linear-combination fitting", fit),

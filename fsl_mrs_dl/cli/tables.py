@@ -171,7 +171,7 @@ def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str
     """
     from ..fitting.artefacts import option_spelling
 
-    lines = [artefact.text(option_spelling) for artefact in results.artefacts_before]
+    lines = [artefact.text(option_spelling) for artefact in results.artefacts_before] + _filter_notes(results)
     kinds: dict[str, list] = {}
     for artefacts in results.artefacts.values():
         for artefact in artefacts:
@@ -184,6 +184,25 @@ def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str
         of_many = f" ({len(several)} of {n} spectra; figures of the first)" if n > 1 else ""
         lines.append(several[0].text(option_spelling) + of_many)
     return lines
+
+
+def _filter_notes(results: FitResults) -> list[str]:
+    """Return a line on spectra of whose band a filter took the noise."""
+    from ..core.noise import filtered_noise
+    from ..core.units import fid_to_spec
+
+    fit = results.fit
+    if fit.fids is None:
+        return []
+    rows = fit.fitted.nonzero()[0]
+    filtered = int(filtered_noise(fid_to_spec(fit.fids[rows]), fit.model.axes).sum())
+    if not filtered:
+        return []
+    subject = "The spectrum has" if len(rows) == 1 else f"{filtered} of {len(rows)} spectra have"
+    return [
+        f"{subject} next to no noise where there are no signals, as if part of the band had been filtered: the noise"
+        " was measured between the signals."
+    ]
 
 
 def _misfit_note(fit) -> str:

@@ -205,6 +205,8 @@ def macromolecule_height(one: FittedSpectrum) -> tuple[float, float]:
     foreign = (one.spectrum[slice(*one.window)] - one.metabolites).real
     line = np.exp(-4 * np.log(2) * ((ppm - 0.92) / 0.2) ** 2)
     near = (ppm > 0.5) & (ppm < 1.1)
+    if near.sum() < 4:
+        return 0.0, 0.0
     trend = np.stack([np.ones(near.sum()), ppm[near] - 0.92], 1)
     columns = np.concatenate([line[near, None], trend], 1)
     amplitude = np.linalg.lstsq(columns, foreign[near], rcond=None)[0][0]
@@ -223,7 +225,7 @@ def line_phase(one: FittedSpectrum) -> float:
     product = product[: n // 2]
     width = max(1, int(round(0.008 / step)))
     kernel = np.hanning(2 * width + 1)
-    smooth = np.convolve(product, kernel, "same")
+    smooth = np.convolve(product, kernel)[width : width + len(product)]
     time = np.arange(len(product)) * step
     use = (time > 0.004) & (time < 0.06) & (np.abs(smooth) > 0.03 * np.abs(smooth).max())
     if use.sum() < 4:

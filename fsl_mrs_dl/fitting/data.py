@@ -207,6 +207,8 @@ def fit_data(
                 remedy="leave it out, or choose `spectral_model` in-vivo",
             )
         fit = quantify(fids, basis, data.axes, options, progress=progress)
+    if not fit.fitted.any():
+        raise DataError(f"{data.name}: no spectrum can be fitted", remedy="look for values that are far too large")
     fit.estimate(options.estimate)  # raises if it is not available
     before = artefacts_before(fids, basis, data.axes, options.echo_time_s)
     return FittedData(fit, data, basis, bool(conjugate), before)

@@ -32,6 +32,15 @@ def fid_scale_of(rows: np.ndarray) -> float:
     """Return the factor that brings usable rows ``(n, n_points)`` to FSL-MRS's scale.
 
     It is one for all, so that their raw concentrations can be compared; for a single FID it is FSL-MRS's.
+
+    Raises
+    ------
+    DataError
+        If they are too small for numbers of the computer.
     """
-    energy = np.linalg.norm(rows, axis=-1)
-    return 100 / float(np.sqrt(np.mean(energy.astype(float) ** 2)))
+    peak = float(max(np.abs(rows.real).max(), np.abs(rows.imag).max()))
+    if peak < 1e-290:
+        raise DataError(f"the largest value of the FIDs is {peak:g}: they are as good as zero.")
+    # Squares overflow, or vanish, long before values do.
+    energy = np.linalg.norm(rows / peak, axis=-1)
+    return 100 / float(np.sqrt(np.mean(energy.astype(float) ** 2))) / peak

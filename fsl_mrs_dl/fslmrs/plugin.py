@@ -208,15 +208,15 @@ class DlQuant:
 
     @staticmethod
     def warn(args) -> None:
-        """Say on stderr what FSL-MRS will not read as this package does, and if a command's data were denoised, which
-        is noted in its arguments, too: FSL-MRS writes them to ``options.txt``.
+        """Say on stderr if a command's data were denoised, which is noted in its arguments, too: FSL-MRS writes them to
+        ``options.txt``.
 
         Raises
         ------
         DataError
-            If FSL-MRS cannot use the water reference, because its FIDs are of another length.
+            If FSL-MRS would read the data wrongly, or cannot use the water reference, because its FIDs are of another
+            length.
         """
-        import sys
 
         from ..core.errors import DataError, FslMrsDlError
         from ..io.nifti import load_header
@@ -231,12 +231,7 @@ class DlQuant:
                 f"{args.h2o}: its FIDs have {water.stored_points} points, those of {args.data} {data.stored_points}",
                 remedy="FSL-MRS needs one length: cut the longer ones (fsl_mrs_proc truncate)",
             )
-        if data.moved_hz:
-            print(
-                f"{args.data}: FSL-MRS takes the middle of its spectra for {data.usual_ppm:g} ppm, against its header"
-                " (SpecFreqChemShift, RxOffset); fsl_mrs_dl fit reads it.",
-                file=sys.stderr,
-            )
+        _check_header(args, data)
         from ..preproc.denoise import warn
 
         warn(args, data.header)
@@ -291,6 +286,33 @@ class DlQuant:
         from . import result as result_module
 
         return result_module.describe_fit(result)
+
+
+# Up to here FSL-MRS's window and shifts serve, and its first-order phase makes up for a late start.
+_MOST_MOVED_PPM, _LATEST_S = 0.1, 1e-3
+
+
+def _check_header(args, data) -> None:
+    """Raise DataError where keys of the header that FSL-MRS ignores would make it read the data wrongly."""
+    from ..core.errors import DataError
+    from ..io.header_keys import start_time_s
+    from ..io.nifti import points_before_echo
+
+    remedy = "fit it with fsl_mrs_dl fit or mrsi, which read the header"
+    moved_ppm, start = data.moved_hz / data.spec_freq_mhz, start_time_s(data.header)
+    if abs(moved_ppm) > _MOST_MOVED_PPM:
+        raise DataError(
+            f"{args.data}: the middle of its spectra is at {data.usual_ppm + moved_ppm:g} ppm (SpecFreqChemShift,"
+            f" RxOffset), which FSL-MRS takes for {data.usual_ppm:g} ppm",
+            remedy=remedy,
+        )
+    latest = 0.01 * data.dwelltime if getattr(args, "dl_spectral_model", None) == "in-vivo" else _LATEST_S
+    if points_before_echo(data) or start > latest:
+        raise DataError(
+            f"{args.data}: its FIDs begin {1e3 * abs(start):g} ms {'before' if start < 0 else 'after'} the echo"
+            " (AcquisitionStartTime), which FSL-MRS ignores",
+            remedy=remedy,
+        )
 
 
 class one_line_errors:

@@ -18,8 +18,8 @@ __all__ = ["folder_for", "new_file", "new_output_folder", "put_in_place", "whole
 
 # Names that programs of this package write; a folder with any other file is not replaced.
 _RESULT_FILES = re.compile(
-    r"(summary|concentrations|qc|all_parameters|uncertainty|mrsinmrs|dl_align[\w.+-]*)\.csv|options\.txt|truth\.json"
-    r"|methods\.md|references\.bib"
+    r"(summary|concentrations|qc|all_parameters|uncertainty|mrsinmrs|dl_align[\w.+-]*)\.csv"
+    r"|(options|messages)\.txt|truth\.json|methods\.md|references\.bib|[\w.+-]+\.table"
     r"|report[\w.+-]*\.html|(fit_summary|fit_avg|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"
 )
 _RESULT_FOLDERS = (
@@ -233,7 +233,9 @@ def _is_result(entry: Path, inside: bool = False) -> bool:
         return True
     if entry.is_dir():
         return (inside or entry.name in _RESULT_FOLDERS) and all(_is_result(one, True) for one in entry.iterdir())
-    return _RESULT_FILES.fullmatch(entry.name) is not None
+    # A spreadsheet in LCModel's layout stands beside its table.
+    beside_table = entry.suffix == ".csv" and any(entry.parent.glob(f"{glob.escape(entry.stem)}*.table"))
+    return beside_table or _RESULT_FILES.fullmatch(entry.name) is not None
 
 
 def _umask() -> int:

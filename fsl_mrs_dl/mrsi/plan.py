@@ -378,6 +378,7 @@ def survey(volume: Volume, axes: Axes, index: np.ndarray) -> tuple[np.ndarray, n
         fids = volume.fids(index[part])
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             energy[part] = np.square(fids.real, dtype=float).sum(1) + np.square(fids.imag, dtype=float).sum(1)
-            power = np.abs(units.fid_to_spec(fids.astype(np.complex64))) ** 2
+            alike = fids / np.sqrt(energy[part])[:, None]  # squares of single precision overflow from 2e19
+            power = np.abs(units.fid_to_spec(alike.astype(np.complex64))) ** 2
             contrast[part] = np.nan_to_num(power[:, window].mean(1) / power[:, quiet].mean(1))
     return np.isfinite(energy) & (energy > 0), energy, contrast

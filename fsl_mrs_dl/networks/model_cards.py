@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -283,18 +281,9 @@ def save(folder: str | Path, network, content: dict) -> Card:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "model.safetensors", data)
-        _write(folder / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+        with output.whole_file(folder / "model.safetensors") as temporary:
+            temporary.write_bytes(data)
+        output.write_text(folder / "card.json", json.dumps(card, indent=2) + "\n")
     except OSError as exc:
         raise OutputError(f"{folder}: cannot be written ({exc.strerror})", remedy="choose another `output`") from exc
     return read_card(folder)
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        output.put_in_place(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

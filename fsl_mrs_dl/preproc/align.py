@@ -396,14 +396,17 @@ def _transient_axes(data: MrsData, dim: str, coil: int | None, reference: bool) 
             run = voxels
         if not run:
             raise DataError(f"{data.name}: holds one spectrum, which has nothing to be aligned to; nothing was done.")
-    elif dim not in data.dim_tags and not data.dim_tags:
+    elif dim not in data.dim_tags:
+        sizes = dict(zip(data.dim_tags, data.fids.shape[4:]))
+        others = [tag for tag, size in sizes.items() if tag not in ("", "DIM_COIL") and size > 1]
+        if others:
+            remedy = f"choose {' or '.join(others)} with `dim`"
+        elif voxels:
+            remedy = "to align its voxels to each other give `dim` voxels"
+        else:
+            remedy = f"one spectrum{'' if coil is None else ' per coil'} has nothing to be aligned to"
         raise DataError(
-            f"{data.name}: has no transients (no dimension {dim} nor any other)",
-            remedy=(
-                "to align its voxels to each other give `dim` voxels"
-                if voxels
-                else "one spectrum has nothing to be aligned to"
-            ),
+            f"{data.name}: has no transients (no dimension {dim}{'' if others else ' nor any other'})", remedy=remedy
         )
     elif data.axis(dim) == coil:
         raise DataError(f"{data.name}: coils are not transients", remedy="choose another `dim`, for example DIM_DYN")

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ..core.errors import DataError, OptionError, OutputError
+from ..io.output import write_text
 from .settings import Settings
 
 __all__ = [
@@ -48,12 +49,13 @@ def check_folder(folder: Path, resume: bool) -> None:
     OutputError
         Where a new training would meet other files.
     """
-    last = last_checkpoint(folder)
     # Members of an ensemble, and rounds of active learning, have folders of their own.
-    parts = [*folder.glob("members/*/**/training.json"), *folder.glob("rounds/*/training.json")]
-    if resume and not last.is_file() and not parts:
-        raise OptionError(f"{last} is not there", option="resume", remedy="leave `resume` out to begin anew")
-    if not resume and folder.is_dir() and any(folder.iterdir()):
+    begun = [*folder.glob("training.json"), *folder.glob("members/*/**/training.json")]
+    begun += folder.glob("rounds/*/training.json")
+    if resume and not begun and not last_checkpoint(folder).is_file():
+        raise OptionError(f"{folder} holds no training", option="resume", remedy="leave `resume` out to begin anew")
+    # Hidden files are what a killed process had not finished.
+    if not resume and folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise OutputError(f"{folder}: is not empty", remedy="choose another `output`, or go on with `resume`")
 
 
@@ -126,7 +128,7 @@ def record_start(folder: Path, settings: Settings, start: dict, resume: bool) ->
     now = json.loads(json.dumps(now))
     if not resume:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(now, indent=2) + "\n")
         return
     before = _read_start(path)
     for key, value in now.items():

@@ -5,14 +5,27 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import lightning
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
+from ..io.output import whole_file
 from .settings import Settings
 
-__all__ = ["NetworkModule", "ProgressReport", "TimeLimit"]
+__all__ = ["NetworkModule", "ProgressReport", "TimeLimit", "WholeCheckpoints"]
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writer of checkpoints, each whole or not at all, also where temporary files are on another disk."""
+
+    def save_checkpoint(self, checkpoint, path, storage_options=None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class NetworkModule(lightning.LightningModule):

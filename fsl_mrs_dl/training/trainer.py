@@ -21,7 +21,7 @@ from ..core.errors import OptionError
 from ..networks import model_cards
 from . import checkpoints
 from .batches import BatchStream
-from .lightning_module import NetworkModule, ProgressReport, TimeLimit
+from .lightning_module import NetworkModule, ProgressReport, TimeLimit, WholeCheckpoints
 from .settings import Settings
 
 try:
@@ -180,8 +180,10 @@ def fit(training: Training, network, job: Job, settings: Settings | None = None)
     settings = settings or training.settings
     last = checkpoints.last_checkpoint(job.folder)
     start = {"network": type(network).__name__} | training.start() | {"settings": network.settings}
-    checkpoints.record_start(job.folder, settings, start, job.resume)
-    if job.resume:
+    begun = job.resume and (job.folder / "training.json").is_file()
+    checkpoints.record_start(job.folder, settings, start, begun)
+    resume = job.resume and last.is_file()  # a training may have been killed before its first checkpoint
+    if resume:
         checkpoints.check_unfinished(job.folder, settings, checkpoints.read_checkpoint(last, network))
     module = NetworkModule(network, training.loss, settings)
     best = ModelCheckpoint(
@@ -190,7 +192,7 @@ def fit(training: Training, network, job: Job, settings: Settings | None = None)
     progress = ProgressReport(settings.steps)
     trainer = _lightning_trainer(settings, job.folder, [best, TimeLimit()], progress)
     try:
-        _fit_module(trainer, module, training, settings, last if job.resume else None)
+        _fit_module(trainer, module, training, settings, last if resume else None)
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the first into the second
         progress.close()
         kept = f"--resume goes on from {last}" if last.is_file() else "nothing was kept yet"
@@ -265,6 +267,7 @@ def _lightning_trainer(
         num_sanity_val_steps=0,
         deterministic=True,
         default_root_dir=folder,
+        plugins=[WholeCheckpoints()],
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from ..core.errors import DataError, OptionError
+from ..core.errors import DataError
 from ..io.files import json_content
 
 __all__ = [
@@ -113,14 +113,14 @@ class BidsDataset:
 
     Raises
     ------
-    OptionError
+    DataError
         If the folder does not exist, or its description is not as BIDS wants it.
     """
 
     def __init__(self, root: str | Path, validate: bool = True):
         self.root = Path(root)
         if not self.root.is_dir():
-            raise OptionError("is no folder", option="study", value=root)
+            raise DataError(f"{root}: is neither a folder nor a table")
         self.description = self._described(validate)
         self._sidecars: dict[Path, list[tuple[BidsName, Path]]] = {}
 

@@ -46,7 +46,9 @@ def find_sessions(
     Raises
     ------
     OptionError
-        If a participant or visit does not exist, or there is no spectroscopy.
+        If a participant or visit does not exist.
+    DataError
+        If there is no spectroscopy.
     """
     chosen = _chosen(participants, "sub-", dataset.participants(), "participant_label")
     wanted = {label.removeprefix("ses-") for label in visits}
@@ -65,9 +67,7 @@ def find_sessions(
     if missing:
         raise OptionError("no chosen participant has it", option="session_label", value=missing[0])
     if not sessions:
-        raise OptionError(
-            "has no spectroscopy (sub-*/[ses-*/]mrs/*_svs.nii.gz and the like)", option="study", value=dataset.root
-        )
+        raise DataError(f"{dataset.root}: has no spectroscopy (sub-*/[ses-*/]mrs/*_svs.nii.gz and the like)")
     return sessions
 
 

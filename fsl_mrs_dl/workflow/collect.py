@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import DataError
+from ..core.errors import DataError, spelled
 from ..io.files import json_content
 from .entry import StudySession
 from .exclusion import ExclusionRules
@@ -87,7 +87,8 @@ class SessionResult:
     def remarks(self) -> list[str]:
         """Notes of the study's description and warnings of the run, a sentence each."""
         warnings = self.run.get("warnings")
-        return [*self.session.notes, *(map(str, warnings) if isinstance(warnings, list) else [])]
+        texts = [*self.session.notes, *(map(str, warnings) if isinstance(warnings, list) else [])]
+        return [spelled(text, str) for text in texts]
 
 
 def collect(

@@ -121,9 +121,10 @@ def wide_table(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity: s
 def _of_participants(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return a line per participant, series, metabolite and quantity: the mean of its included sessions.
 
-    The SD of a mean is that of independent errors.
+    The SD of a mean is that of independent errors.  The internal reference over itself is left out.
     """
-    some = tidy[tidy["included"] & np.isfinite(tidy["value"].astype(float))]
+    reference = (tidy["quantity"] == "ratio") & ((tidy["value"] - 1).abs() < 1e-9) & (tidy["sd"] < 1e-9)
+    some = tidy[tidy["included"] & np.isfinite(tidy["value"].astype(float)) & ~reference]
     keys = ["series", "quantity", "unit", "metabolite", "group", "participant"]
     frame = some.assign(variance=some["sd"].astype(float) ** 2).groupby(keys, sort=False, as_index=False)
     out = frame.agg(value=("value", "mean"), variance=("variance", "mean"), n=("value", "size"))

@@ -21,7 +21,7 @@ __all__ = ["write_overview"]
 
 _STYLE = f"""{STYLE}
 td, th {{ font-size: .9rem; padding: .2rem .7rem; }} td.text, th.text {{ text-align: left; }}
-details {{ margin: .4rem 0; }} .out td {{ color: #a33; }}
+td a {{ white-space: nowrap; }}
 """
 _MOST_REMARKS = 40
 

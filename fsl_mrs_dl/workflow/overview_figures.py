@@ -74,7 +74,9 @@ def _decided(tidy: pd.DataFrame) -> list[str]:
     """Return the metabolites whose typical SD is below half of the value; all if there are none."""
     names = [name for name in dict.fromkeys(tidy["metabolite"]) if not is_macromolecule(name)]
     typical = tidy.groupby("metabolite")[["value", "sd"]].median()
-    decided = [name for name in names if not typical["sd"][name] > _UNDECIDED * abs(typical["value"][name])]
+    share = typical["sd"] / typical["value"].abs()
+    # An SD of zero is that of the internal reference over itself.
+    decided = [name for name in names if not (share[name] > _UNDECIDED or share[name] < 1e-9)]
     return decided or names
 
 

@@ -52,6 +52,8 @@ class Session:
         Shares of tissue in the voxel, or segmentations: what absolute concentrations take.
     basis : path, optional
         By default one is simulated for the header's sequence, echo time and field.
+    header : dict
+        Keys for headers that lack them, such as ``EchoTime`` of a sidecar.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Session:
     t1: Path | None = None
     tissue: object = None
     basis: Path | None = None
+    header: dict = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -186,6 +189,11 @@ def run_session(
     if session.water is not None:
         water = load_with_record(session.water, options.axes).data
     warnings = [f"{one.name}: {note}." for one in (data, water) if one is not None for note in one.notes]
+    lacking = [key for key in session.header if key not in data.header]
+    if lacking:
+        warnings.append(f"{data.name}: its header has no {' and no '.join(lacking)}; taken from the sidecar.")
+    data = replace(data, header={**session.header, **data.header})
+    water = None if water is None else replace(water, header={**session.header, **water.header})
     source, step = _basis(session, data, options)
     say(str(step))
     # Before the work, so that a basis set that does not fit is refused at once.

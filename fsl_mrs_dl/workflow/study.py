@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -238,7 +238,7 @@ def _attempt(study: Study, session: StudySession) -> Outcome:
             raise OptionError(session.error)
         recipe = _recipe(study, session)
         with folder_for(target, overwrite=True) as folder, one_thread():
-            study.runner(session, study.options, folder)
+            study.runner(replace(session, basis=basis_for(session, study.basis)), study.options, folder)
             record = {"name": session.name, "fingerprint": fingerprint(recipe), "made_from": recipe}
             write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
         (study.folder / "failed" / f"{session.name}.json").unlink(missing_ok=True)

@@ -156,3 +156,15 @@ def test_artefact_sets_of_the_challenge(testdata):
     assert found[:3] == [[], [], []]
     assert found[3:] == [["eddy currents"], ["residual water"], ["residual water"], *[["lipid"]] * 4]
     assert (results.verdict[:3] == 0).all() and (results.verdict[3:] > 0).all()
+
+
+@pytest.mark.parametrize("n_points", [16, 32, 64])
+def test_short_fids_are_looked_at(n_points):
+    axes, random = Axes(n_points, 1 / 2000, 123.2), np.random.default_rng(1)
+    window = axes.window((0.2, 4.2))
+    spectrum = random.standard_normal(n_points) + 1j * random.standard_normal(n_points)
+    part = spectrum[slice(*window)]
+    for in_vivo in (True, False):
+        artefacts.artefacts_of(
+            artefacts.FittedSpectrum(axes, window, spectrum, part, 0 * part, 0 * part, 0.1, in_vivo, not in_vivo)
+        )

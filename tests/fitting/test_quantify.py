@@ -336,3 +336,16 @@ def test_free_shifts_never_fit_worse_than_shared_ones_and_find_shifted_lines(sim
     strong = [names.index(name) for name in ("Cr", "GPC", "Ins")]
     apart = (eps[:, names.index("NAA")] - np.median(eps[:, strong], axis=1)) / (2 * np.pi)
     assert np.allclose(apart, off_hz, atol=0.4)
+
+
+@pytest.mark.parametrize("spectral_model", ["fsl-mrs", "in-vivo"])
+def test_units_of_the_data_do_not_matter(simulate, sim_basis, spectral_model):
+    """Squares of single precision overflow from 2e19, and vanish below 1e-19."""
+    fids = simulate(1, seed=3).fids.astype(np.complex64)
+    few = sim_basis.select(["NAA", "Cr", "GPC"])
+    factors = (1, 1e-25, 1e25)
+    fits = [quantify(fids * np.float32(one), few, spectral_model=spectral_model, **AXES) for one in factors]
+    for one in fits[1:]:
+        np.testing.assert_allclose(one.conc, fits[0].conc, rtol=1e-3)
+    with pytest.raises(DataError, match="as good as zero"):
+        quantify(fids.astype(complex) * 1e-320, few, spectral_model=spectral_model, **AXES)

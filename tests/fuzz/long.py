@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from .campaign import campaign
+from .campaign import Outcome, campaign
 
 
 def main() -> int:
@@ -18,7 +18,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end after these")
     args = parser.parse_args()
     begun = time.perf_counter()
-    outcome = campaign(args.mutations, args.seed, only=tuple(args.only), seconds=args.seconds)
+
+    def progress(outcome: Outcome) -> None:
+        seeds = ", ".join(f"{kind} (input {seed})" for kind, (_, seed, _) in outcome.faults.items())
+        print(f"{outcome.n} inputs, faults: {seeds or 'none'}", file=sys.stderr, flush=True)
+
+    outcome = campaign(args.mutations, args.seed, only=tuple(args.only), seconds=args.seconds, progress=progress)
     for kind, (count, seed, text) in sorted(outcome.faults.items()):
         print(f"\n--- {count} x {kind} (input {seed})\n{text}")
     print(f"{'reader':12}{'read':>8}{'refused':>9}")

@@ -45,8 +45,8 @@ class Target:
     Attributes
     ----------
     name : str
-    mutated : callable
-        ``(random.Random, folder) -> path``: writes a mutated input into an empty folder.
+    write : callable
+        ``(random.Random, folder, change) -> path``: writes an input into an empty folder, mutated where ``change``.
     read : callable
         Reads the path; raises FslMrsDlError or nothing.
     weight : float
@@ -54,7 +54,7 @@ class Target:
     """
 
     name: str
-    mutated: Callable[[random.Random, Path], Path]
+    write: Callable[[random.Random, Path, bool], Path]
     read: Callable[[Path], None]
     weight: float
 
@@ -193,13 +193,13 @@ def _command(words: list[str], absent: Path | None = None) -> None:
 
 _CONFIG = b"""# options of a fit
 baseline = spline, moderate
-model = voigt
-combine = [Glu, Cr]
-ppmlim = [0.5, 4.2]
+lorentzian = true
+combine = [Glu+Cr, Glu+NAA]
+ppmlim = [0.2, 4.6]
 internal_ref = Cr
 TE = 30
-report = true
-no-rescale = false
+export_baseline = true
+no_rescale = false
 metab_groups = NAA
 """
 
@@ -215,43 +215,48 @@ def targets(folder: Path) -> list[Target]:
     mask = nibabel.Nifti1Image(np.ones(GRID, np.uint8), volume.about.affine).to_bytes()
     shipped = Path(files.__file__).parents[1] / "data" / "recipes"
     recipes = [json.loads(path.read_bytes()) for path in sorted(shipped.glob("*.json"))]
+    drawn = [recipe for recipe in recipes if "augment" not in recipe]
     ranges = {"NAA": {"normal": [12, 1.5]}, "Glu": {"lognormal": [9, 0.3]}, "Cr": {"uniform": [5, 9]}, "GABA": 1.5}
     network = model_cards.find("align-universal")
     weights, card = (network / "model.safetensors").read_bytes(), json.loads((network / "card.json").read_bytes())
 
     def image(contents, name):
-        def mutated(rng, where):
-            content, packed = mutations.of_nifti(rng.choice(contents), rng), rng.random() < 0.3
+        def write(rng, where, change):
+            content = rng.choice(contents)
+            content, packed = mutations.of_nifti(content, rng) if change else content, rng.random() < 0.3
             path = where / (name + (".nii.gz" if packed else ".nii"))
-            path.write_bytes(mutations.compressed(content, rng) if packed else content)
-            return path
+            path.write_bytes(mutations.compressed(content, rng) if packed and change else content)
+            return path if change else path.rename(where / f"{name}.nii")
 
-        return mutated
+        return write
 
     def of_json(contents, name):
-        def mutated(rng, where):
-            (where / name).write_bytes(mutations.of_json(rng.choice(contents), rng))
+        def write(rng, where, change):
+            content = rng.choice(contents)
+            text = mutations.of_json(content, rng) if change else mutations.json_bytes(content)
+            (where / name).write_bytes(text)
             return where / name
 
-        return mutated
+        return write
 
     def of_lines(contents, name):
-        def mutated(rng, where):
-            (where / name).write_bytes(mutations.of_lines(rng.choice(contents), rng))
+        def write(rng, where, change):
+            content = rng.choice(contents)
+            (where / name).write_bytes(mutations.of_lines(content, rng) if change else content)
             return where / name
 
-        return mutated
+        return write
 
-    def json_basis(rng, where):
-        bad = rng.sample(sorted(entries), rng.choice((1, 1, 2, 3)))
+    def json_basis(rng, where, change):
+        bad = rng.sample(sorted(entries), rng.choice((1, 1, 2, 3))) if change else ()
         for name, content in entries.items():
             text = mutations.of_json(content, rng) if name in bad else mutations.json_bytes(content)
             (where / name).write_bytes(text)
         return where
 
-    def model(rng, where):
-        (where / "card.json").write_bytes(mutations.of_json(card, rng))
-        bad = rng.random() < 0.1
+    def model(rng, where, change):
+        (where / "card.json").write_bytes(mutations.of_json(card, rng) if change else mutations.json_bytes(card))
+        bad = change and rng.random() < 0.1
         (where / "model.safetensors").write_bytes(mutations.of_bytes(weights, rng) if bad else weights)
         return where
 
@@ -263,7 +268,7 @@ def targets(folder: Path) -> list[Target]:
             load_mask(path, volume)
 
     def read_config(path):
-        words = ["--data", str(folder / "none.nii"), "--basis", str(folder / "basis")]
+        words = ["--data", str(folder / "0.nii"), "--basis", str(folder / "basis"), "--device", "cpu"]
         out = path.parent / "out"
         _command(["fit", *words, "--output", str(out), "--config", str(path)], out)
 
@@ -271,22 +276,29 @@ def targets(folder: Path) -> list[Target]:
         out = path.parent / "out"
         _command(["align", "--file", str(path), "--output", str(out), "--device", "cpu"], out)
 
-    def fit(path):
+    def fitted(command, path):
         out = path.parent / "out"
         words = ["--data", str(path), "--basis", str(folder / "basis"), "--output", str(out), "--device", "cpu"]
-        _command(["fit", *words, "--spectral-model", "fsl-mrs", "--lorentzian", "--baseline", "off"], out)
+        _command([command, *words, "--spectral-model", "fsl-mrs", "--lorentzian", "--baseline", "off"], out)
+
+    def fit(path):
+        fitted("fit", path)
+
+    def mrsi(path):
+        fitted("mrsi", path)
 
     return [
         Target("data", image(images, "data"), _read_data, 30),
         Target("lcmodel", of_lines(lcmodel_files(basis), "set.basis"), _read_basis, 20),
         Target("json-basis", json_basis, _read_basis, 12),
         Target("mask", image([mask], "mask"), read_mask, 10),
-        Target("recipe", of_json(recipes, "recipe.json"), read_recipe, 8),
+        Target("recipe", of_json(drawn, "recipe.json"), read_recipe, 8),
         Target("prior", of_json([ranges, *recipes], "prior.json"), _read_prior, 8),
         Target("card", model, lambda path: _command(["models", "show", str(path)]), 3),
-        Target("config", of_lines([_CONFIG], "options.txt"), read_config, 2),
-        Target("align", image(images[2:], "data"), align, 0.05),
-        Target("fit", image(images[:1], "data"), fit, 0.02),
+        Target("config", of_lines([_CONFIG], "options.txt"), read_config, 0.25),
+        Target("align", image(images[2:3], "data"), align, 0.1),
+        Target("fit", image(images[:1], "data"), fit, 0.1),
+        Target("mrsi", image(images[1:2], "data"), mrsi, 0.05),
     ]
 
 

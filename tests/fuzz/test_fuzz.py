@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import shutil
 import struct
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fuzz.campaign import campaign
+from fuzz.targets import targets
 
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
@@ -29,6 +31,11 @@ def test_a_short_campaign_meets_no_fault():
     outcome = campaign(350, 20260, only=("data", "lcmodel", "json-basis", "mask", "recipe", "prior", "card", "config"))
     assert not outcome.faults, "\n".join(f"{kind}: input {one[1]}\n{one[2]}" for kind, one in outcome.faults.items())
     assert outcome.n == 350 and outcome.read.total() > 50 and outcome.refused.total() > 50
+
+
+@pytest.fixture(scope="module")
+def good_targets(tmp_path_factory):
+    return {target.name: target for target in targets(tmp_path_factory.mktemp("good"))}
 
 
 @pytest.fixture
@@ -222,3 +229,11 @@ def test_a_configuration_that_is_no_text_is_refused(tmp_path, capsys):
     path.write_bytes(b"\xef\xbb\xbfdata = x\nbasis = y\n")  # with a byte-order mark
     assert main(["fit", "--output", str(tmp_path / "out"), "--config", str(path)]) == 2
     assert "x: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["data", "lcmodel", "json-basis", "mask", "recipe", "prior", "card", "config", "align", "fit", "mrsi"]
+)
+def test_an_input_that_is_not_mutated_is_read(good_targets, tmp_path, name):
+    path = good_targets[name].write(random.Random(0), tmp_path, False)
+    good_targets[name].read(path)

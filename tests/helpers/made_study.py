@@ -36,6 +36,11 @@ def write_made_results(study_folder, name, values, *, absolute=True, **changes):
     folder = study_folder / "sessions" / name
     folder.mkdir(parents=True)
     (folder / "study.json").write_text("{}", encoding="utf-8")
+    write_values(folder, values, absolute=absolute, **changes)
+
+
+def write_values(folder, values, *, absolute=True, **changes):
+    """Write what a run writes into a session's folder."""
     (folder / "run.json").write_text(json.dumps(made_run(**changes)), encoding="utf-8")
     last = list(values.values())[-1]
     lines = ["Metab,conc,in_vivo_sd,ci95_low,ci95_high,ratio,ratio_sd,ratio_ci95_low,ratio_ci95_high"]
@@ -43,8 +48,10 @@ def write_made_results(study_folder, name, values, *, absolute=True, **changes):
     for metabolite, value in values.items():
         cells = [metabolite]
         for scale in (0.1, 1 / last, *[1] * absolute):
-            cells += [f"{scale * one:.6f}" for one in (value, 0.3, value - 0.6, value + 0.6)]
+            sd = 0.0 if abs(scale * last - 1) < 1e-9 and metabolite == list(values)[-1] else 0.3
+            cells += [f"{scale * one:.6f}" for one in (value, sd, value - 2 * sd, value + 2 * sd)]
         lines.append(",".join(cells))
+    (folder / "summary.csv").touch()
     (folder / "uncertainty.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -429,3 +429,17 @@ def test_reports_show_the_difference_of_edited_data_and_survive_unknown_errors(t
     out = align.align_data(data, AlignOptions(method="universal", refine=False, device="cpu"))
     (page,) = alignment.write_reports(tmp_path / "a", out)
     assert "not refined" in page.read_text() and "nan Hz" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "shape, tags, remedy",
+    [
+        ((4,), ("DIM_COIL",), "one spectrum per coil has nothing to be aligned to"),
+        ((4, 3), ("DIM_COIL", "DIM_EDIT"), "choose DIM_EDIT with dim"),
+        ((), (), "one spectrum has nothing to be aligned to"),
+    ],
+)
+def test_a_file_without_transients_is_refused_with_what_can_be_done(rng, shape, tags, remedy):
+    fids = rng.normal(size=(1, 1, 1, 64, *shape)) + 1j * rng.normal(size=(1, 1, 1, 64, *shape))
+    with pytest.raises(DataError, match="has no transients.*" + remedy):
+        align.align_data(nifti.MrsData(fids, 5e-4, 123.2, "1H", tags))

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ pytest.importorskip("lightning", reason="Lightning is not installed (pip install
 
 from fsl_mrs_dl.cli.main import main  # noqa: E402
 from fsl_mrs_dl.core.axes import Axes
-from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.training import checkpoints
+from fsl_mrs_dl.training.lightning_module import WholeCheckpoints
 from fsl_mrs_dl.training.registration import RegistrationTraining
 from fsl_mrs_dl.training.settings import Settings
 from fsl_mrs_dl.training.trainer import train
@@ -58,10 +60,12 @@ def in_an_old_torch_file(good, target):
 WAYS = [in_a_pickle, in_a_torch_file, in_a_checkpoint, in_an_old_torch_file]
 
 
-def run(folder, steps, **options):
+def run(folder, steps, seed=0, **options):
     generator = torch.Generator().manual_seed(1)
     fids = torch.view_as_complex(torch.randn(12, 512, 2, generator=generator))
-    settings = Settings(steps=steps, batch_size=4, validate_every=2, validation_batches=1, device="cpu", progress=False)
+    settings = Settings(
+        steps=steps, batch_size=4, validate_every=2, validation_batches=1, device="cpu", progress=False, seed=seed
+    )
     training = RegistrationTraining("dsr", fids, Axes(512, 5e-4, 123.2), settings=settings, encoder="cnn")
     return train(training, folder, **options)
 
@@ -195,3 +199,31 @@ def test_no_file_is_unpickled_anywhere():
                     if value != {"weights_only": "True", "allow_pickle": "False"}[keyword]:
                         wrong.append(f"{path}:{node.lineno} {called} with {keyword} {value}")
     assert n_calls > 2 and not wrong, wrong
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
+    folder = tmp_path / "m"
+    run(folder, 2)
+    for kept in ([], [".training.json-part-x"], ["training.json", "logs"]):
+        for entry in [*folder.iterdir()]:
+            if entry.name not in kept:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if kept == [".training.json-part-x"]:
+            (folder / kept[0]).write_text("{")
+        if "training.json" in kept:
+            with pytest.raises(OutputError, match="go on with resume"):
+                run(folder, 2)
+            with pytest.raises(OptionError, match="seed 0, not 1"):
+                run(folder, 2, resume=True, seed=1)
+        assert run(folder, 2, resume="training.json" in kept)["training"]["steps"] == 2
+        assert not list(folder.rglob(".*"))
+
+
+def test_checkpoints_are_written_whole(tmp_path):
+    path = tmp_path / "x.ckpt"
+    WholeCheckpoints().save_checkpoint({"a": 1}, path)
+    with pytest.raises(AttributeError):
+        WholeCheckpoints().save_checkpoint({"a": lambda: 0}, path)  # cannot be written
+    assert torch.load(path, weights_only=True) == {"a": 1} and [entry.name for entry in tmp_path.iterdir()] == [
+        "x.ckpt"
+    ]

@@ -171,3 +171,19 @@ def test_a_basis_set_is_simulated_for_the_header_or_it_is_said_what_is_missing(m
         basis_of_header(data, sequence="steam")
     with pytest.raises(OptionError, match="31P"):
         basis_of_header(replace(data, nucleus="31P"))
+
+
+def test_quality_is_that_of_a_metabolite_and_times_may_come_from_a_sidecar(files, made, sim_basis, tmp_path):
+    """Lines of 20 Hz are wide, also where macromolecules are the largest signal; a header may lack the echo time."""
+    decay = np.exp(-60 * sim_basis.axes.time())
+    header = {key: value for key, value in HEADER.items() if key != "EchoTime"}
+    header |= {"SpectrometerFrequency": [sim_basis.spec_freq_mhz]}
+    data = MrsData(
+        (made.fids[0] * decay)[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", (), header
+    )
+    nifti.save(tmp_path / "broad.nii", data)
+    (tmp_path / "out").mkdir()
+    session = Session("broad", tmp_path / "broad.nii", basis=files / "basis", header={"EchoTime": 0.035, "x": 1})
+    record = run_session(session, RunOptions(report=False), tmp_path / "out").record
+    assert record["quality"]["fwhm_ppm"] > 0.1 and record["te_ms"] == 35
+    assert any("no EchoTime" in warning and "sidecar" in warning for warning in record["warnings"])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ...core.axes import Axes
-from ...core.noise import noise_outside
+from ...core.noise import filtered_noise, noise_outside
 from ...core.parallel import parallel_map
 from ...core.units import fid_to_spec
 from ...physics.coarse_window import make_window, points_with_signal
@@ -314,7 +314,7 @@ class _Problems:
     def of(cls, prepared: PreparedModel, fids: np.ndarray, reference: WaterReference | None) -> _Problems:
         window = prepared.model.window
         used = window.axes
-        noise = noise_outside(fid_to_spec(fids[:, : used.n_points]), used)
+        noise = _noise_of(fids, used)
         shape = None if reference is None else reference.shape(window.time)
         return cls(prepared, window.transform(fids), noise, shape)
 
@@ -323,6 +323,15 @@ class _Problems:
         part = None if self.shape is None else self.shape[rows]
         prepared = self.prepared
         return Problem.make(prepared.model, self.spectra[rows], self.noise[rows], prepared.baseline, _strengths(), part)
+
+
+def _noise_of(fids: np.ndarray, used: Axes) -> np.ndarray:
+    """Return the noise SD of FIDs ``(n, n_points)`` whose first points are used, ``(n,)``."""
+    whole = used.with_points(fids.shape[-1])
+    spec = fid_to_spec(fids)
+    ends = noise_outside(fid_to_spec(fids[:, : used.n_points]), used)
+    # Between lines there is noise only where these were acquired to their end.
+    return np.where(filtered_noise(spec, whole), noise_outside(spec, whole), ends)
 
 
 def _strengths() -> list[float]:

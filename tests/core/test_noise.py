@@ -1,0 +1,44 @@
+"""Noise is measured where there is some."""
+
+import numpy as np
+import pytest
+
+from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.noise import filtered_noise, noise_outside
+from fsl_mrs_dl.core.units import fid_to_spec
+
+AXES = Axes(1024, 1 / 2000, 123.2)
+
+
+def spectra(snr, n=20, axes=AXES, fwhm_hz=6.0):
+    """Spectra of 25 lines, the highest ``snr`` times the SD of the noise per channel."""
+    random, time = np.random.default_rng(int(snr)), axes.time()
+    places, heights = random.uniform(0.8, 4.1, (25, 1)), random.uniform(0.1, 1, (25, 1))
+    lines = (heights * np.exp((2j * np.pi * axes.ppm_to_hz(places) - np.pi * fwhm_hz) * time)).sum(0)
+    spec = fid_to_spec(lines)
+    noise = random.standard_normal((n, axes.n_points)) + 1j * random.standard_normal((n, axes.n_points))
+    return np.abs(spec).max() * (spec / np.abs(spec).max() + noise / snr), np.abs(spec).max() / snr
+
+
+@pytest.mark.parametrize("snr", [3, 30, 100, 300, 1e6, 1e12])
+@pytest.mark.parametrize("n_points, fwhm_hz", [(1024, 6.0), (1024, 1.5), (4096, 10.0), (400, 6.0), (720, 6.0)])
+def test_lines_are_no_noise(snr, n_points, fwhm_hz):
+    axes = AXES.with_points(n_points)
+    spec, sd = spectra(snr, axes=axes, fwhm_hz=fwhm_hz)
+    assert not filtered_noise(spec, axes).any()
+    if snr < 500:
+        np.testing.assert_allclose(noise_outside(spec, axes).mean(), sd, rtol=0.1)
+
+
+@pytest.mark.parametrize("snr", [3, 20, 50])
+@pytest.mark.parametrize("remains", [0, 1e-3, 0.1])
+def test_noise_that_a_filter_took_from_the_ends_is_measured_between_lines(snr, remains):
+    spec, sd = spectra(snr)
+    spec[:, AXES.ppm() > 4.9] *= remains
+    assert filtered_noise(spec, AXES).mean() >= 0.8
+    assert np.median(noise_outside(spec, AXES)) == pytest.approx(sd, rel=0.35)
+
+
+def test_nuclei_without_a_window_are_left_alone():
+    axes = Axes(512, 1e-3, 50.0, "129Xe")
+    assert not filtered_noise(np.ones((3, 512), complex), axes).any()
