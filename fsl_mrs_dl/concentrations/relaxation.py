@@ -52,6 +52,8 @@ class Relaxation:
         Their SDs, seconds.
     source : str
         Where they come from, in words.
+    dois : tuple of str
+        Publications that they were taken from.
     """
 
     t1: dict[str, float]
@@ -59,6 +61,7 @@ class Relaxation:
     t1_sd: dict[str, float] = field(default_factory=dict)
     t2_sd: dict[str, float] = field(default_factory=dict)
     source: str = ""
+    dois: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, option in (("t1", "t1_values"), ("t2", "t2_values")):
@@ -113,7 +116,9 @@ class Relaxation:
         source = f"literature at {name[:-1]} T" if name else f"{field_t:.2g} T"
         if own:
             source = f"{' and '.join(own)} as given" + (f", the other of the {source}" if len(own) == 1 else "")
-        return cls(times["T1"], times["T2"], sds["T1"], sds["T2"], source)
+        taken = [table[kind] for kind in ("T1", "T2") if table and kind not in own]
+        dois = dict.fromkeys(doi for entries in taken for part in COMPARTMENTS for doi in entries[part]["doi"])
+        return cls(times["T1"], times["T2"], sds["T1"], sds["T2"], source, tuple(dois))
 
     def with_times(self, kind: str, times: dict[str, float]) -> Relaxation:
         """Return the same with other ``t1`` or ``t2``."""
