@@ -273,9 +273,7 @@ def test_maps_of_absolute_concentrations(with_water):
         read(out, f"uncertainties/Cr_molarity_{what}").ravel()[some] for what in ("sd", "ci95_low", "ci95_high")
     )
     assert (low < molarity[some]).all() and (molarity[some] < high).all()
-    # Errors of the fractions matter most where there is much CSF, which holds no metabolites.
-    relative = sd / molarity[some]
-    assert (relative > 0.05).all() and relative[-1] > 1.4 * relative[:4].max()
+    assert (sd / molarity[some] > 0.08).all(), "relaxation times alone are as uncertain as that"
     printed = (with_water / "printed.txt").read_text()
     assert "Tissue fractions of every voxel from wm.nii.gz, gm.nii.gz, csf.nii.gz, each with an SD of 0.03." in printed
     assert "       mM" in printed
