@@ -30,7 +30,7 @@ from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.fitting.quantify import quantify
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis, detect_conjugation
-from fsl_mrs_dl.physics.spinsim import simulate_basis
+from fsl_mrs_dl.simulation.acquisition import simulate_basis
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,25 +75,8 @@ def creatine(args) -> None:
     lines = np.exp((2j * np.pi * hz[:, None] - 15.708) * t)[:, 1:].T
     size = np.abs(np.linalg.lstsq(lines, metabolites[1:], rcond=None)[0])
     whole = WATER_MOLALITY * (0.6 * 0.78 * np.exp(-30 / 110) + 0.4 * 0.65 * np.exp(-30 / 80)) * np.exp(30 / 160)
-    for protons, one, name in zip((3, 2), size, ("CH3", "CH2")):
-        print(
-            f"| exponentials, {name} at {'3.03' if protons == 3 else '3.91'} ppm |"
-            f""
-            f" {one"
-            f" / np.abs(water[0]) * 2 / protons *"
-            f""
-            f""
-            f""
-            f""
-            f""
-            f" whole:.2f} |"
-
-
-
-
-
-
-        )
+    for protons, one, name in zip((3, 2), size, ("CH3 at 3.03 ppm", "CH2 at 3.91 ppm")):
+        print(f"| exponentials, {name} | {one / np.abs(water[0]) * 2 / protons * whole:.2f} |")
 
 
 def challenge(args) -> None:
@@ -192,7 +175,7 @@ def coverage(args) -> None:
         + "|---" * 10
         + "|"
     )
-    cases = [("all four", set(SOURCES))] + [(source, {"fit", "water fit", source}) for source in SOURCES[2:]]
+    cases = [("all four", set(SOURCES))] + [(source, {"fit", "water fit", source}) for source in SOURCES[3:]]
     cases += [("fit and water only", {"fit", "water fit"})]
     made = simulate_in_vivo(basis, axes, args.spectra, seed=args.seed, te_s=te, snr=(40, 80))
     in_vivo = quantify_in_vivo(
@@ -215,7 +198,7 @@ def coverage(args) -> None:
             rng = np.random.default_rng(args.seed + 2)
             visible, visible_water = _truths(len(conc), rng, relaxation, tissue, drawn, te, tr)
             # A spectrum is fitted once: its signal is that of a subject with more or less of everything.
-            amount = np.abs(water[:, 2]) / 1.0
+            amount = np.abs(water[:, 0])
             molarity = conc * (unit * visible_water / visible / amount)[:, None]
             absolute, _ = absolute_concentrations(fit, water, replace(settled, area=area), sums=sums)
             assert absolute is not None
