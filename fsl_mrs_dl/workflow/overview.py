@@ -122,8 +122,8 @@ def _effects(effects: pd.DataFrame) -> str:
     note = (
         "Second group minus first, with a random-effects estimate in each group (Paule and Mandel) and Welch's degrees"
         " of freedom; g is the difference over the SD within groups (Hedges); p is also given adjusted for the number"
-        " of metabolites (Benjamini and Hochberg). The SDs of values contain what all sessions have in common, such as"
-        " relaxation times of the literature, which cancels in a difference: intervals are wide rather than narrow."
+        " of metabolites (Benjamini and Hochberg). The SD contains the spread between participants and the SDs of the"
+        " values without what all sessions have in common (relaxation times of the literature), which cancels."
     )
     rows = []
     for line in effects.to_dict("records"):
