@@ -99,17 +99,14 @@ def prepare(
 
     Parameters
     ----------
-    data : path
+    data, output : path
     basis : Basis
-    output : path
-    options : FitOptions, optional
-    volume_options : VolumeOptions, optional
+    options, volume_options : optional
     mask : path, optional
     water : path, optional
         Unsuppressed water on the grid of the data, for the in-vivo model and for ``scaling``.
     scaling : WaterScaling, optional
-        For absolute concentrations; what it lacks is told.  Tissue fractions are of all voxels of the grid, with z
-        fastest, or one of all.
+        For absolute concentrations, with tissue fractions of every voxel of the grid, z fastest, or of all.
     resume, overwrite : bool
         Go on with an unfinished run, or begin anew where there is one.
     chunk : int
