@@ -66,9 +66,10 @@ def creatine(args) -> None:
     fit = quantify(metabolites[None], basis, axes, FitOptions(baseline="off", ppmlim=(1.0, 4.2), init="classical"))
     print("\n## Test of water scaling: creatine, 10 mM by its name\n")
     print(
-        "The two lines of the challenge's text file are exponentials, so their amplitudes are known without a fit. By the\n"
-        "challenge's own formula (water 29697 mM, relaxation of metabolites 1.206, three and two protons) they are 10.83 mM,\n"
-        "not 10.00. Both ways of comparing read these amplitudes within 2 %; the sets below do not share the difference.\n"
+        "The two lines of the challenge's text file are exponentials, so their amplitudes are known without a fit.\n"
+        "By the challenge's own formula (water 29697 mM, relaxation of metabolites 1.206, three and two protons) they\n"
+        "are 10.83 mM, not 10.00. Both ways of comparing read these amplitudes within 2 %; the sets below do not share\n"
+        "the difference.\n"
     )
     print("| compared | mM |\n|---|---|")
     for area, name in (("as-fitted", "as FSL-MRS does"), ("alike", "amplitudes at the first sample")):
@@ -178,9 +179,9 @@ def coverage(args) -> None:
     unit = creatine_area / line_area(decay.astype(complex), axes, WATER_LIMITS, level=True) * 2 / 5
     print("\n## Coverage of 95 % intervals of the molarity, %\n")
     print(
-        "Every subject has its own T1, T2 and tissue fractions, drawn from the spread that the SDs contain; fits and water\n"
-        "have noise. In-vivo model: spectra of the recipe in-vivo. FSL-MRS's model: spectra that obey it. Sources that are\n"
-        "not drawn are left out of the SDs; the common amplitude of the in-vivo model (8 %) is always in them.\n"
+        "Every subject has its own T1, T2 and tissue fractions, drawn from the spread that the SDs contain; fits and\n"
+        "water have noise. In-vivo model: spectra of the recipe in-vivo. FSL-MRS's model: spectra that obey it. Sources\n"
+        "that are not drawn are left out of the SDs; the common amplitude of the in-vivo model (8 %) always is in them.\n"
     )
     print(
         "| drawn | model | spectra | tNAA | tCr | tCho | Ins | Glu | mean of all | bias of tCr, % |\n"
