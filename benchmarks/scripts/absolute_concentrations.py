@@ -68,8 +68,8 @@ def creatine(args) -> None:
     print(
         "The two lines of the challenge's text file are exponentials, so their amplitudes are known without a fit.\n"
         "By the challenge's own formula (water 29697 mM, relaxation of metabolites 1.206, three and two protons) they\n"
-        "are 10.83 mM, not 10.00. Both ways of comparing read these amplitudes within 2 %; the sets below do not share\n"
-        "the difference.\n"
+        "are 10.83 mM, not 10.00. Both ways of comparing read these amplitudes within 2 %; the sets below do\n"
+        "not share the difference.\n"
     )
     print("| compared | mM |\n|---|---|")
     for area, name in (("as-fitted", "as FSL-MRS does"), ("alike", "amplitudes at the first sample")):
@@ -180,8 +180,8 @@ def coverage(args) -> None:
     print("\n## Coverage of 95 % intervals of the molarity, %\n")
     print(
         "Every subject has its own T1, T2 and tissue fractions, drawn from the spread that the SDs contain; fits and\n"
-        "water have noise. In-vivo model: spectra of the recipe in-vivo. FSL-MRS's model: spectra that obey it. Sources\n"
-        "that are not drawn are left out of the SDs; the common amplitude of the in-vivo model (8 %) always is in them.\n"
+        "water have noise. In-vivo model: spectra of the recipe in-vivo. FSL-MRS's model: spectra that obey it.\n"
+        "Sources that are not drawn are left out of the SDs; the in-vivo model's common amplitude (8 %) is in all.\n"
     )
     print(
         "| drawn | model | spectra | tNAA | tCr | tCho | Ins | Glu | mean of all | bias of tCr, % |\n"

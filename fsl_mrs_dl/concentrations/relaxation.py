@@ -53,7 +53,7 @@ class Relaxation:
     source : str
         Where they come from, in words.
     dois : tuple of str
-        Of the literature they are from.
+        Publications that they were taken from.
     """
 
     t1: dict[str, float]
@@ -101,13 +101,12 @@ class Relaxation:
         if name is None and (t1 is None or t2 is None):
             return None
         table = _tables()[name] if name else None
-        times, sds, dois = {}, {}, []
+        times, sds = {}, {}
         for kind, given in (("T1", t1), ("T2", t2)):
             if given is None:
                 assert table is not None
                 times[kind] = {part: table[kind][part]["value"] for part in COMPARTMENTS}
                 sds[kind] = {part: table[kind][part]["sd"] for part in COMPARTMENTS}
-                dois += [doi for part in COMPARTMENTS for doi in table[kind][part]["doi"]]
                 continue
             times[kind], sds[kind] = {part: float(given[part]) for part in COMPARTMENTS if part in given}, {}
             for part, value in times[kind].items():
@@ -117,7 +116,9 @@ class Relaxation:
         source = f"literature at {name[:-1]} T" if name else f"{field_t:.2g} T"
         if own:
             source = f"{' and '.join(own)} as given" + (f", the other of the {source}" if len(own) == 1 else "")
-        return cls(times["T1"], times["T2"], sds["T1"], sds["T2"], source, tuple(dict.fromkeys(dois)))
+        taken = [table[kind] for kind in ("T1", "T2") if table and kind not in own]
+        dois = dict.fromkeys(doi for entries in taken for part in COMPARTMENTS for doi in entries[part]["doi"])
+        return cls(times["T1"], times["T2"], sds["T1"], sds["T2"], source, tuple(dois))
 
     def with_times(self, kind: str, times: dict[str, float]) -> Relaxation:
         """Return the same with other ``t1`` or ``t2``."""

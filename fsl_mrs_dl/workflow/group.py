@@ -15,12 +15,21 @@ from .. import __version__
 from ..core.errors import DataError, OptionError
 from ..fitting.uncertainty import Z95
 from ..io.output import write_text
+from ..results.publication import StudyPublication
 from .collect import QUANTITIES, SessionResult, collect, session_table, tidy_table
 from .effect import adjusted, difference, group_mean
 from .entry import StudySession
 from .exclusion import ExclusionRules
 
-__all__ = ["GroupTables", "effect_table", "group_study", "group_table", "wide_table", "write_tables"]
+__all__ = [
+    "GroupTables",
+    "effect_table",
+    "group_study",
+    "group_table",
+    "study_publication",
+    "wide_table",
+    "write_tables",
+]
 
 
 @dataclass(frozen=True)
@@ -186,8 +195,21 @@ def effect_table(tidy: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def study_publication(tables: GroupTables) -> StudyPublication:
+    """Return what a paper needs of a study: methods, minimum reporting table and references."""
+    included = [result for result in tables.results if result.included]
+    return StudyPublication(
+        folders=[result.folder for result in included],
+        n_sessions=len(tables.results),
+        rules=tables.rules.sentences(),
+        left_out={result.session.name: result.reasons for result in tables.results if result.reasons},
+        quality=[result.quality for result in included],
+    )
+
+
 def write_tables(folder: Path, tables: GroupTables) -> None:
-    """Write the tables of a study and the rules behind them into an existing folder."""
+    """Write the tables of a study, the rules behind them, and what a paper needs, into an existing folder."""
+    study_publication(tables).write(folder)
     for name in ("sessions", "groups", "effects"):
         _write(folder / f"{name}.tsv", getattr(tables, name))
     _write(folder / "concentrations_tidy.tsv", tables.tidy)

@@ -105,7 +105,7 @@ def test_tables_are_written_with_rules_and_na(tmp_path):
     write_tables(out, group_study(tmp_path, sessions))
     assert sorted(path.name for path in out.iterdir()) == [
         "concentrations_tidy.tsv", "concentrations_wide.tsv", "effects.tsv", "exclusion.json", "groups.tsv",
-        "sessions.tsv",
+        "methods.md", "references.bib", "sessions.tsv",
     ]  # fmt: skip
     about = json.loads((out / "exclusion.json").read_text(encoding="utf-8"))
     assert about["exclusion"]["min_snr"] == 5 and list(about["left_out"]) == ["sub-99_svs"]

@@ -6,8 +6,11 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "Analysis": "analysis",
+        "StudyPublication": "study",
         "bibtex": "references",
         "cited": "references",
+        "program_versions": "analysis",
+        "quality_line": "analysis",
         "mrsinmrs_items": "mrsinmrs",
         "mrsinmrs_table": "mrsinmrs",
         "methods_text": "methods",
