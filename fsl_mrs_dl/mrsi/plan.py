@@ -16,6 +16,7 @@ from .. import __version__
 from ..core import parallel as parallel_module
 from ..core import units
 from ..core.axes import Axes
+from ..core.device import choose_device
 from ..core.errors import DataError, OptionError, OutputError
 from ..core.fids import usable_fids
 from ..core.noise import quiet_points
@@ -31,9 +32,9 @@ from ..io.volume import Volume, load_mask, open_volume
 from ..results.fit_results import FitResults
 from . import scratch as scratch_module
 from .chunks import model_of, results_of
-from .job import CHUNK, Job, VolumeOptions, scratch_of
+from .job import CHUNK, SMALL_CHUNK, Job, VolumeOptions, scratch_of
 
-__all__ = ["prepare", "load_unfinished", "fit_pilot", "survey"]
+__all__ = ["prepare", "load_unfinished", "fit_pilot", "survey", "usual_chunk"]
 
 _PILOT = 256  # voxels that are fitted beforehand
 _FOR_PRIOR = 2048  # the same where the prior is estimated from them
@@ -77,6 +78,12 @@ class _Request:
         return json.dumps(about, default=str, sort_keys=True)
 
 
+def usual_chunk(options: FitOptions) -> int:
+    """Return the number of voxels that are fitted, and kept, together."""
+    slow = options.spectral_model == "in-vivo" and choose_device(options.device).type == "cpu"
+    return SMALL_CHUNK if slow else CHUNK
+
+
 def prepare(
     data: str | Path,
     basis: Basis,
@@ -88,7 +95,7 @@ def prepare(
     water: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[Job, FitResults]:
     """Open the data and choose voxels, scale and prior; the fits depend on nothing else.
@@ -105,8 +112,8 @@ def prepare(
         Unsuppressed water on the grid of the data, for the in-vivo model.
     resume, overwrite : bool
         Go on with an unfinished run, or begin anew where there is one.
-    chunk : int
-        Voxels of a chunk.
+    chunk : int, optional
+        Voxels of a chunk, by default as many as take some seconds.
     say : callable, optional
         Called with messages.
 
@@ -129,7 +136,7 @@ def prepare(
         volume_options=volume_options or VolumeOptions(),
         mask=mask,
         water=water,
-        chunk=chunk,
+        chunk=chunk or usual_chunk(options or FitOptions()),
     )
     _check_model(request)
     scratch = scratch_of(output)
