@@ -89,6 +89,18 @@ def invivo_3t(testdata, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def invivo_water(testdata, invivo_3t):
+    """NIfTI-MRS file of the water reference that goes with ``invivo_3t``."""
+    program = shutil.which(
+        "spec2nii", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
+    source = testdata / "invivo_3t_press_philips" / "PRESS_raw-ref"
+    command = [program, "philips", f"{source}.SDAT", f"{source}.SPAR", "-f", "water", "-o", str(invivo_3t.parent)]
+    subprocess.run(command, check=True, capture_output=True)
+    return invivo_3t.parent / "water.nii.gz"
+
+
+@pytest.fixture(scope="session")
 def invivo_basis_path(testdata) -> Path:
     return testdata / "invivo_3t_press_philips" / "3T_PRESS_Philips_35ms_noMM.BASIS"
 

@@ -35,7 +35,7 @@ CONDITIONS = {
 
 
 def sub_spectra():
-    """Noise-free ON and OFF FIDs at typical concentrations with macromolecules at 3 ppm, and their axes."""
+    """Noise-free ON and OFF FIDs at typical concentrations, and their axes."""
     parts = []
     for edit in ("on", "off"):
         basis = simulate_basis(sequence="mega-press", te_ms=68.0, edit=edit, **GRID)

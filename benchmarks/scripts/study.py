@@ -2,8 +2,9 @@
 
 python -m benchmarks.scripts.study --sessions 100 > benchmarks/study.md
 
-It is run on two processes, killed on the way and resumed, and run once more without a kill; the folders are compared,
-broken sessions must be named with a reason, and the difference of two groups is held against the truth.
+It is run on two processes, killed on the way and resumed; some sessions are run once more without a kill, and their
+files are compared.  Broken sessions must be named with a reason, and the difference of two groups is held against the
+truth.
 """
 
 from __future__ import annotations
@@ -302,6 +303,22 @@ def start(*words: str, log: Path) -> subprocess.Popen:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended: exit status, and seconds of the clock and of all its processes together."""
+
+    status: int
+    seconds: float
+    cpu_seconds: float
+
+
+def finish(process: subprocess.Popen) -> Ended:
+    """Wait for a command's end."""
+    begun = time.perf_counter()
+    _, status, usage = os.wait4(process.pid, 0)
+    return Ended(os.waitstatus_to_exitcode(status), time.perf_counter() - begun, usage.ru_utime + usage.ru_stime)
+
+
 _TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?|\"seconds\": [\d.]+|seconds[^0-9]{1,20}[\d.]+ s")
 
 
@@ -325,14 +342,22 @@ def _content(path: Path):
     return path.read_bytes()
 
 
-def run_killed(words: list[str], log: Path, share: float, n: int, folder: Path) -> int:
-    """Run a study, kill it and its processes once a share of the sessions is there, and return how many were done."""
-    process = start(*words, log=log)
+def run_killed(words: list[str], log: Path, share: float, n: int, folder: Path) -> tuple[int, float]:
+    """Run a study, and kill it and its processes once a share of the sessions is there.
+
+    Returns
+    -------
+    int
+        Sessions that were done.
+    float
+        Seconds.
+    """
+    process, begun = start(*words, log=log), time.perf_counter()
     while process.poll() is None and len(list(folder.glob("sessions/*/study.json"))) < share * n:
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return len(list(folder.glob("sessions/*/study.json")))
+    return len(list(folder.glob("sessions/*/study.json"))), time.perf_counter() - begun
 
 
 def main(argv=None) -> None:
@@ -340,35 +365,31 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--compared", type=int, default=20, help="sessions that are run once more without a kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="folder to keep (default: a temporary one)")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
-        print(report(args.folder or Path(temporary), args.sessions, args.processes, args.seed))
+        print(report(args.folder or Path(temporary), args.sessions, args.processes, args.compared, args.seed))
 
 
-def report(folder: Path, n: int, processes: int, seed: int) -> str:
+def report(folder: Path, n: int, processes: int, compared: int, seed: int) -> str:
     """Make the data set, run it, and return the page."""
     data, log = folder / "set", folder / "log.txt"
     begun = time.perf_counter()
     truth = make_dataset(data, n, seed=seed)
     made_s = time.perf_counter() - begun
-    seconds = {}
     outs = {name: folder / name / "fsl_mrs_dl" for name in ("whole", "killed")}
-    words = {
-        name: [str(data), str(out), "participant", "--basis", str(EXAMPLE_BASIS), "--n-procs", str(processes)]
-        for name, out in outs.items()
-    }
-    begun = time.perf_counter()
-    status = start("study", *words["whole"], log=log).wait()
-    seconds["whole"] = time.perf_counter() - begun
-    n_killed = run_killed(["study", *words["killed"]], log, 0.4, n, outs["killed"])
-    begun = time.perf_counter()
-    resumed = start("study", *words["killed"], log=log).wait()
-    seconds["resumed"] = time.perf_counter() - begun
-    for out in outs.values():
-        start("study", str(data), str(out), "group", log=log).wait()
-    differing = differing_files(outs["whole"], outs["killed"])
+    options = ["--basis", str(EXAMPLE_BASIS), "--n-procs", str(processes)]
+    words = {name: ["study", str(data), str(out), "participant", *options] for name, out in outs.items()}
+    n_killed, seconds = run_killed(words["killed"], log, 0.4, n, outs["killed"])
+    resumed = finish(start(*words["killed"], log=log))
+    # Spread over the study, so that they were run before and after the kill.
+    chosen = sorted({round(i) for i in np.linspace(0, n - 1, min(compared, n))})
+    whole = finish(start(*words["whole"], "--participant-label", *(f"{i + 1:03}" for i in chosen), log=log))
+    status = finish(start("study", str(data), str(outs["killed"]), "group", log=log)).status
+    names = [f"sessions/{truth['sessions'][i]}" for i in chosen]
+    differing = [f"{name}/{file}" for name in names for file in differing_files(*(out / name for out in outs.values()))]
     lines = [
         "# A study",
         "",
@@ -379,15 +400,22 @@ def report(folder: Path, n: int, processes: int, seed: int) -> str:
         "| what | result |",
         "|---|---|",
         f"| making the data set | {made_s:.0f} s |",
-        f"| all sessions | {seconds['whole'] / 60:.1f} min, {seconds['whole'] / n:.1f} s per session; exit {status} |",
-        f"| killed with {n_killed} of {n} done, the rest resumed | {seconds['resumed'] / 60:.1f} min; exit {resumed} |",
-        f"| files that differ from the run without a kill | {', '.join(differing) or 'none'} |",
+        f"| killed when {n_killed} were done | after {seconds / 60:.1f} min by the clock |",
+        f"| resumed, the other {n - n_killed} | {_took(resumed, n - n_killed)}; exit {resumed.status} |",
+        f"| {len(chosen)} of them once more, without a kill | {_took(whole, len(chosen))}; exit {whole.status} |",
+        f"| their files that differ, times aside | {', '.join(differing) or 'none'} |",
+        f"| tables and page | exit {status} |",
         "",
-        *_named(outs["whole"] / "group" / "sessions.tsv", truth),
+        *_named(outs["killed"] / "group" / "sessions.tsv", truth),
         "",
-        *_effects(outs["whole"] / "group", truth),
+        *_effects(outs["killed"] / "group", truth),
     ]
     return "\n".join(lines)
+
+
+def _took(ended: Ended, n: int) -> str:
+    of_cores = f"{ended.cpu_seconds / 60:.1f} min of a core, {ended.cpu_seconds / n:.1f} s per session"
+    return f"{ended.seconds / 60:.1f} min by the clock, {of_cores}"
 
 
 def _named(path: Path, truth: dict) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from .common import add_common_arguments, add_format_arguments, axis_options, progress_bar, read_data, say
@@ -14,6 +15,7 @@ from .fit_options import (
     fit_options,
     options_text,
 )
+from .scaling_options import add_scaling_options, print_reasons, scaling_of
 from .tables import dimension_notes, text_table
 
 __all__ = ["add_arguments", "run"]
@@ -38,12 +40,13 @@ def add_arguments(parser) -> None:
         "--h2o",
         metavar="FILE",
         help=(
-            "unsuppressed water, NIfTI-MRS: the in-vivo model takes the line shape from it and corrects eddy currents,"
-            " where that makes the fit better"
+            "unsuppressed water, NIfTI-MRS, for absolute concentrations; the in-vivo model also takes the line shape"
+            " from it and corrects eddy currents, where that makes the fit better"
         ),
     )
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
     add_format_arguments(group)
+    add_scaling_options(parser.add_argument_group("absolute concentrations (with --h2o)"))
     group = parser.add_argument_group("output options")
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
     add_output_options(group)
@@ -122,6 +125,7 @@ def _analysis(args, data, fitted, basis, options):
 
 def _fit(args, data):
     """Return the results of a fit, its basis set and its options, before anything is written."""
+    from ..concentrations.files import absolute_of_file
     from ..core.errors import spelled
     from ..fitting.data import fit_data
     from ..fitting.header_facts import time_notes
@@ -131,6 +135,8 @@ def _fit(args, data):
     nifti.check_fids(data)
     basis = chosen_basis(args, data)
     options = fit_options(args, basis)
+    water = read_data(args.h2o, axis_options(args)) if args.h2o else None
+    scaling = scaling_of(args, data)
     n_spectra = data.fids[..., 0, :].size if data.fids.ndim > 4 else data.fids[..., 0].size
     how = f"{options.model} model, baseline {options.baseline}"
     if options.spectral_model == "in-vivo":
@@ -145,7 +151,7 @@ def _fit(args, data):
             options,
             average_over=args.average or (),
             conjugate=args.conjfid,
-            water=read_data(args.h2o, axis_options(args)) if args.h2o else None,
+            water=water if options.spectral_model == "in-vivo" else None,
             progress=advance,
         )
     for note in fitted.data.notes[len(data.notes) :]:
@@ -159,7 +165,9 @@ def _fit(args, data):
     results = FitResults.with_options(
         fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=before
     )
-    return results, basis, options
+    absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
+    print_reasons(args, reasons)
+    return replace(results, absolute=absolute), basis, options
 
 
 def _unaligned(args, data):

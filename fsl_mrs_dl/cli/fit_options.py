@@ -20,15 +20,6 @@ __all__ = [
 ]
 
 # Options of fsl_mrs for jobs that this package does not do.
-_SCALING = (
-    "tissue_frac",
-    "t1-values",
-    "t2-values",
-    "wref_metabolite",
-    "ref_protons",
-    "ref_int_limits",
-    "h2o_scale",
-)
 _SAMPLING = ("mh_samples", "disable_MH_priors")
 
 
@@ -160,7 +151,7 @@ def add_hidden_arguments(parser) -> None:
         parser.add_argument(f"--dl-{name}", dest=name, default=configargparse.SUPPRESS, **hidden)
     parser.add_argument("--dl-model", dest="network", default=configargparse.SUPPRESS, **hidden)
     parser.add_argument("--dl-spectral-model", dest="spectral_model", default=configargparse.SUPPRESS, **hidden)
-    for name in (*_SCALING, *_SAMPLING):
+    for name in _SAMPLING:
         parser.add_argument(f"--{name}", nargs="*", **hidden)
 
 
@@ -175,20 +166,11 @@ def check_fsl_mrs_options(args) -> None:
             value=args.algo,
             remedy=f"give that, or run 'fsl_mrs --algo {args.algo}' where FSL-MRS is installed.{args.advice}",
         )
-    if args.spectral_model == "fsl-mrs":
-        _check_water(args)
-    for names, what in ((_SCALING, "water-scaled quantification"), (_SAMPLING, "Metropolis Hastings fits")):
-        for name in names:
-            if getattr(args, name.replace("-", "_")) is not None:
-                _refuse(name, what, args)
+    for name in _SAMPLING:
+        if getattr(args, name.replace("-", "_")) is not None:
+            _refuse(name, "Metropolis Hastings fits", args)
     if args.baseline_order is not None:
         args.baseline = f"poly, {args.baseline_order}"
-
-
-def _check_water(args) -> None:
-    """Raise OptionError for a water reference, which FSL-MRS's model has no use for."""
-    if args.h2o is not None:
-        _refuse("h2o", "water-scaled quantification", args, "choose `spectral_model` in-vivo, which uses it, or ")
 
 
 def _refuse(name: str, what: str, args, otherwise: str = "") -> None:
@@ -278,7 +260,6 @@ def _choose_model(args, stored, data) -> None:
         print(f"FSL-MRS's spectral model is fitted: {spelled(choice.reason, args.spelling)}.")
     if choice.name == "fsl-mrs":
         _check_both_models(args, next((name for name, given in requests.items() if given), None))
-        _check_water(args)
 
 
 def _check_both_models(args, of_fsl_mrs: str | None) -> None:

@@ -51,7 +51,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: max-fwhm = 0.08"
     )
-    add_common_arguments(parser)
+    add_common_arguments(parser, output="results of sessions that are up to date")
     parser.set_defaults(func=run, advice="")
     add_hidden_arguments(parser)
 
@@ -211,7 +211,8 @@ def _participants(args, dataset, sessions) -> None:
     counts, reasons = {}, []
     if args.work_dir:
         args.work_dir.mkdir(parents=True, exist_ok=True)
-    for outcome in run_study(study, sessions, parallel=parallel, workers=workers, scratch=args.work_dir):
+    how = {"parallel": parallel, "workers": workers, "scratch": args.work_dir, "again": args.overwrite}
+    for outcome in run_study(study, sessions, **how):
         counts[outcome.state] = counts.get(outcome.state, 0) + 1
         if dataset is not None and outcome.state == FAILED:
             withdraw(args.output, by_name[outcome.name])

@@ -54,6 +54,9 @@ def _concentration_lines(results: FitResults) -> list[str]:
     if results.reference is not None:
         columns.append((f"/{results.reference_name}", 12, "11.3f", median(results.ratios[0])))
         columns.append(("SD", 8, "7.3g", median(results.ratios[1])))
+    if results.absolute is not None:
+        columns.append(("mM", 9, "8.3f", median(results.absolute.molarity)))
+        columns.append(("SD", 8, "7.2g", median(results.absolute.sd["molarity"])))
     for title, estimate, computed in (
         ("posterior", "posterior_mean", fit.posterior is not None),
         ("network", "network", fit.networks is not None),
@@ -112,6 +115,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
             else "the sum of all macromolecules, about 1 per total creatine in a healthy brain, 0 in data without them"
         )
         notes.append(f"{MACROMOLECULES}: {unit}.")
+    if results.absolute is not None:
+        notes += [f"Absolute concentrations: {' '.join(results.absolute.assumptions)}"]
     return notes + [note for note in (getattr(fit, "water_note", ""), fit.network_note) if note]
 
 

@@ -11,7 +11,7 @@ from ..io.nifti import MrsData
 from ..physics.in_vivo_components import priors_table
 from .options import FitOptions
 
-__all__ = ["time_notes", "with_header"]
+__all__ = ["seconds_of", "time_notes", "with_header"]
 
 
 def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | None = None) -> FitOptions:
@@ -22,8 +22,8 @@ def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | N
     """
     return replace(
         options,
-        echo_time_s=options.echo_time_s or _seconds(data, "EchoTime") or basis_echo_time_s,
-        repetition_time_s=options.repetition_time_s or _seconds(data, "RepetitionTime"),
+        echo_time_s=options.echo_time_s or seconds_of(data, "EchoTime") or basis_echo_time_s,
+        repetition_time_s=options.repetition_time_s or seconds_of(data, "RepetitionTime"),
         start_time_s=start_time_s(data.header) if options.start_time_s is None else options.start_time_s,
         eddy_currents_corrected=options.eddy_currents_corrected or _eddy_currents_corrected(data.header),
     )
@@ -44,7 +44,7 @@ def time_notes(options: FitOptions, data: MrsData, basis: Basis | None = None) -
     if options.spectral_model != "in-vivo":
         return []
     usual, notes = priors_table()["usual"], []
-    echo = options.echo_time_s or _seconds(data, "EchoTime")
+    echo = options.echo_time_s or seconds_of(data, "EchoTime")
     of_basis = None if basis is None else basis.echo_time_s
     if echo is None and of_basis is not None:
         notes.append(f"{data.name}: has no EchoTime; that of the basis set, {1e3 * of_basis:g} ms, is assumed (`TE`).")
@@ -55,12 +55,12 @@ def time_notes(options: FitOptions, data: MrsData, basis: Basis | None = None) -
         )
     elif basis is not None and of_basis is None:
         notes.append(f"{basis.source}: has no echo time; it is assumed to be for that of the data, {1e3 * echo:g} ms.")
-    if options.repetition_time_s is None and _seconds(data, "RepetitionTime") is None:
+    if options.repetition_time_s is None and seconds_of(data, "RepetitionTime") is None:
         notes.append(f"{data.name}: has no RepetitionTime; macromolecules are weighted for {usual['tr_s']:g} s (`TR`).")
     return notes
 
 
-def _seconds(data: MrsData, key: str) -> float | None:
+def seconds_of(data: MrsData, key: str) -> float | None:
     """Return a time of a header in seconds, the mean of one that varies along a dimension; None where there is none."""
     values = [data.header.get(key)]
     for number in (5, 6, 7):

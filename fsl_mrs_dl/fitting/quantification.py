@@ -301,15 +301,39 @@ class Quantification:
         """Return one block of the parameters by FSL-MRS's name (``gamma``, ``eps``, ``phi0``, ...), ``(n, size)``."""
         return self.model.split(torch.as_tensor(self.params))[name].numpy()
 
-    def spectra(self, what: str = "full", rows=slice(None)) -> np.ndarray:
+    def spectra(self, what: str = "full", rows=slice(None), *, phased: bool = True) -> np.ndarray:
         """Return model spectra over all points, complex ``(n, n_points)``, in the units of the scaled data.
 
-        ``what`` is 'full', 'baseline', 'no baseline' or a metabolite.
+        ``what`` is 'full', 'baseline', 'no baseline' or a metabolite; without ``phased`` lines are upright.
         """
         params = torch.as_tensor(self.params[rows]).to(self.model.time)
+        if not phased:
+            params = self._without_phase(params)
         chunk = max(1, int(5e7 / (self.model.n_metabs * self.model.n_points * 16)))
         out = [self._spectra_of(part, what) for part in torch.split(params, chunk)]
         return torch.cat(out).cpu().numpy()
+
+    @property
+    def basis_fids(self) -> np.ndarray:
+        """Basis FIDs of the metabolites as they were fitted, complex ``(n_metabs, n_points)``."""
+        return self.model.basis.cpu().numpy()
+
+    def metabolite_decay(self, n_points: int) -> np.ndarray:
+        """Return the magnitude of the decay of each metabolite's lines over the first points of an FID, relative to its
+        basis FID, ``(n, n_metabs, n_points)``; NaN where nothing was fitted."""
+        theta = self.model.unpack(torch.as_tensor(self.params).to(self.model.time))[0]
+        decay = self.model.decay(theta, per_metabolite=True, time=self.model.time[:n_points]).abs()
+        return np.broadcast_to(decay.cpu().numpy(), (len(self.params), len(self.names), n_points))
+
+    def _without_phase(self, params: torch.Tensor) -> torch.Tensor:
+        """Return parameter vectors whose phases are zero."""
+        params = params.clone()
+        start = 0
+        for name, size in self.model.sizes.items():
+            if name in ("phi0", "phi1"):
+                params[:, start : start + size] = 0.0
+            start += size
+        return params
 
     def model_fids(self, what: str = "full", rows=slice(None)) -> np.ndarray:
         """Return FIDs of the model as :meth:`spectra` has them, ``(n, n_points)``, to compare with the data as they

@@ -175,7 +175,7 @@ class Basis:
         """Write FSL-MRS's format, one ``<name>.json`` per metabolite, into ``folder`` (made if absent)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        meta = {
+        meta: dict[str, str | float] = {
             "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
             "SimVersion": f"FSL-MRS-DL {__version__}. {info}".strip(),
         }

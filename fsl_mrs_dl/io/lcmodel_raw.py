@@ -8,6 +8,7 @@ LCModel conjugate them (``MYDATA`` of its source).  The reader of spec2nii 0.8 l
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
     if scale != 1:
         notes.append(f"its FIDs were multiplied by TRAMP/VOLUME = {scale:g}, as LCModel does")
     grid = tuple(int(number(name) or 1) for name in ("NDCOLS", "NDROWS", "NDSLIC"))
-    if len(fids) > 1 and int(np.prod(grid)) == len(fids):
+    if len(fids) > 1 and math.prod(grid) == len(fids):
         # Columns run fastest in such a file.
         fids = np.moveaxis(fids.reshape(*grid[::-1], -1), (0, 1, 2), (2, 1, 0))
         tags: tuple[str, ...] = ()
@@ -108,8 +109,10 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
     }
     if echo := number("ECHOT"):
         header["EchoTime"] = echo / 1e3
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond single precision are unusable
+        fids = (scale * fids).astype(np.complex64)
     return MrsData(
-        (scale * fids).astype(np.complex64),
+        fids,
         dwelltime,
         in_mhz(frequency),
         header["ResonantNucleus"][0],
@@ -169,7 +172,9 @@ def _fids(path: Path, identity: dict[str, str], table: str, n_points: int) -> np
         )
     n_values = len(numbers) // 2
     several = 1 < n_points < n_values and n_values % n_points == 0
-    fids = (numbers[0::2] + 1j * numbers[1::2]).reshape(-1, n_points if several else n_values)
+    values = np.empty(n_values, complex)
+    values.real, values.imag = numbers[0::2], numbers[1::2]
+    fids = values.reshape(-1, n_points if several else n_values)
     return fids if _is_true(identity.get("BRUKER", "")) else fids.conj()
 
 

@@ -28,7 +28,7 @@ from ..registration.signal import WATER_WINDOW, is_water_unsuppressed
 from .averaging import averaging_weights, weighted_mean
 from .coherence import Coherence, measure_coherence, measure_noise, metabolites_fall, regions_of
 from .conditions import Conditions, declared_conditions, find_conditions
-from .editing import match_subspectra
+from .editing import SubspectraMatch, match_subspectra
 from .foreign_regions import ForeignRegion, align_without_foreign_regions
 from .frequency_referencing import Offset, check_nucleus, reference_offset
 from .moving_reference import register_to_moving_window
@@ -62,9 +62,9 @@ class AlignedData:
         Source of the initial shifts and phases, in words.
     rejected : tuple of int
         Numbers along ``options.dim``, from 0.
-    subspectra : (array, array), optional
-        Shift (Hz) and phase (degrees) by which conditions of edited data were moved towards each other, each
-        ``(n_voxels, n_conditions)``.
+    subspectra : SubspectraMatch, optional
+        Shift and phase by which conditions of edited data were moved towards each other, and the uncertainty of their
+        difference, each ``(n_voxels, n_conditions)``.
     offset : list of Offset, optional
         Offset of each set from its reference lines.
     coherence : list of Coherence
@@ -88,7 +88,7 @@ class AlignedData:
     options: AlignOptions = _DEFAULTS
     method: str = "classical"
     rejected: tuple[int, ...] = ()
-    subspectra: tuple[np.ndarray, np.ndarray] | None = None
+    subspectra: SubspectraMatch | None = None
     offset: list[Offset] | None = None
     coherence: list[Coherence] = field(default_factory=list)
     left_out: dict[int, tuple[ForeignRegion, ...]] = field(default_factory=dict)
@@ -113,6 +113,18 @@ class AlignedData:
             grid = alike.reshape(sizes).sum(names.index(edit_dim), keepdims=True)
             return int(np.ravel_multi_index(np.unravel_index(int(grid.argmax()), grid.shape), sizes))
         return int(alike.argmax())
+
+    @property
+    def subspectra_sd(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Standard deviations of shift (Hz) and phase (degrees) of the difference between a set and the first condition
+        of its voxel, each ``(n_sets,)``; None where nothing was matched."""
+        if self.subspectra is None:
+            return None
+        names, sizes = list(self.set_axes), tuple(self.set_axes.values())
+        members = np.moveaxis(np.arange(len(self.fids)).reshape(sizes), names.index(self.options.edit_dim), -1)
+        out = np.empty((2, len(self.fids)))
+        out[:, members.reshape(-1)] = np.stack(self.subspectra[2:]).reshape(2, -1)
+        return out[0], out[1]
 
     @property
     def all_left_out(self) -> str:
@@ -486,10 +498,10 @@ def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, options
     voxels = zip(means.reshape(-1, *means.shape[-3:]), foreign)
     pairs = np.array([match_subspectra(one, axes, exclude=tuple(sorted(out)), **how) for one, out in voxels])
     stays = np.moveaxis(unchanged.reshape(layout.grid), layout.edit, -1).reshape(len(pairs), -1).any(1)
-    pairs[stays] = 0
-    shift, phase = pairs[:, 0], pairs[:, 1]
-    by_set = [np.moveaxis(x.reshape(means.shape[:-2]), -1, layout.edit).reshape(-1) for x in (shift, phase)]
-    return _moved(alignment, *by_set), (shift, phase)
+    pairs[stays, :2], pairs[stays, 2:, 1:] = 0, np.nan
+    match = SubspectraMatch(*pairs.swapaxes(0, 1))
+    by_set = [np.moveaxis(x.reshape(means.shape[:-2]), -1, layout.edit).reshape(-1) for x in match[:2]]
+    return _moved(alignment, *by_set), match
 
 
 def _reference_frequency(fids, alignment: Alignment, axes, layout: _Layout, *, matched: bool):

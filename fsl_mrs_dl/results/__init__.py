@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = attach(
         "qc_table": "tables",
         "parameter_table": "tables",
         "uncertainty_table": "tables",
+        "budget_table": "tables",
+        "quantification_info": "tables",
         "write_fit": "write",
         "model_data": "write",
         "fit_summary": "figures",

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..concentrations.scaling import AbsoluteConcentrations
 from ..fitting import uncertainty
 from ..fitting.artefacts import MIRRORED, Artefact, artefacts_of, fitted_spectrum
 from ..fitting.in_vivo.result import InVivoFit
@@ -54,6 +55,8 @@ class FitResults:
         Of data and basis set, seen before the fit.
     estimate : str
         Estimate in FSL-MRS's tables, one of :data:`fsl_mrs_dl.fitting.options.ESTIMATES`.
+    absolute : AbsoluteConcentrations, optional
+        Of :attr:`names`, where they were scaled by water.
     """
 
     fit: Quantification
@@ -63,6 +66,7 @@ class FitResults:
     conjugated: bool = False
     estimate: str = "ml"
     artefacts_before: Sequence[Artefact] = ()
+    absolute: AbsoluteConcentrations | None = None
 
     @classmethod
     def with_options(

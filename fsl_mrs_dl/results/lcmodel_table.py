@@ -134,7 +134,7 @@ def _values(results: FitResults) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     conc = np.nan_to_num(results.concentrations[0])
     percent = np.rint(np.nan_to_num(results.percent, nan=999.0)).astype(int)
     ratio = conc / results.reference[:, None] if results.reference is not None else conc
-    absolute = getattr(results, "absolute", None)
+    absolute = results.absolute
     if absolute is not None:
         parts = {name: absolute.molarity[:, column] for column, name in enumerate(absolute.names)}
         columns = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..concentrations.scaling import SOURCES, UNITS, AbsoluteConcentrations
+from ..concentrations.tissue import WATER_DENSITY
 from ..fitting import uncertainty
 from ..fitting.quantification import Quantification
 from ..fitting.verdict import VERDICTS
@@ -12,14 +14,21 @@ from .fit_results import FitResults
 from .layout import MOSTLY_PRIOR
 
 __all__ = [
+    "FSL_MRS_UNITS",
+    "absolute_columns",
+    "budget_table",
     "concentration_table",
     "metabolite_columns",
     "parameter_table",
     "qc_table",
+    "quantification_info",
     "spectrum_columns",
     "summary_table",
     "uncertainty_table",
 ]
+
+FSL_MRS_UNITS = {"molality": "mMol/kg", "molarity": "mM"}
+"""Heads of FSL-MRS's columns of absolute concentrations."""
 
 
 def summary_table(results: FitResults) -> pd.DataFrame:
@@ -34,6 +43,9 @@ def summary_table(results: FitResults) -> pd.DataFrame:
         columns[name], columns[f"{name} CRLB"] = results.fsl_mrs_ratios
     else:
         columns["Raw conc"], columns["Raw CRLB"] = conc, sd
+    if results.absolute is not None:
+        for unit, name in FSL_MRS_UNITS.items():
+            columns[name], columns[f"{name} CRLB"] = results.absolute.values[unit], results.absolute.crlb[unit]
     columns["%CRLB"] = results.percent
     pad = np.full((len(conc), len(results.sums)), np.nan)
     snr, width = results.quality
@@ -50,11 +62,15 @@ def summary_table(results: FitResults) -> pd.DataFrame:
 
 
 def concentration_table(results: FitResults) -> pd.DataFrame:
-    """Return FSL-MRS's concentrations.csv: mean and std, raw and over the internal reference; two header lines."""
+    """Return FSL-MRS's concentrations.csv: mean and std, raw, over the internal reference and absolute; two header
+    lines."""
     conc, sd = results.concentrations
     mean, std = {"raw": conc}, {"raw": sd}
     if results.reference is not None:
         mean["internal"], std["internal"] = results.fsl_mrs_ratios
+    if results.absolute is not None:
+        mean |= results.absolute.values
+        std |= results.absolute.crlb
     frame = _long(results, {}, "Metabs", results.names)
     frame.columns = pd.MultiIndex.from_tuples([(name, "") for name in frame.columns])
     for head, parts in (("mean", mean), ("std", std)):
@@ -102,6 +118,8 @@ def metabolite_columns(results: FitResults) -> dict[str, np.ndarray]:
     if not fit.model.shape.negative:
         at_zero[:, : len(fit.names)] = fit.conc == 0
     columns["at_zero"] = at_zero
+    if results.absolute is not None:
+        columns |= absolute_columns(results.absolute)
     if fit.posterior is not None:
         columns |= _posterior_columns(results, members)
     pad = np.full((len(conc), len(results.sums)), np.nan)
@@ -111,6 +129,55 @@ def metabolite_columns(results: FitResults) -> dict[str, np.ndarray]:
         if len(fit.networks) > 1:
             columns["epistemic_sd"] = spread
     return columns
+
+
+def absolute_columns(absolute: AbsoluteConcentrations) -> dict[str, np.ndarray]:
+    """Return the columns of uncertainty.csv with absolute concentrations, ``(n, len(names))`` each; their SDs and
+    intervals contain every source of error."""
+    columns = {}
+    for unit in UNITS:
+        columns[unit], columns[f"{unit}_sd"] = absolute.values[unit], absolute.sd[unit]
+        columns[f"{unit}_ci95_low"], columns[f"{unit}_ci95_high"] = absolute.low[unit], absolute.high[unit]
+    return columns
+
+
+def budget_table(results: FitResults) -> pd.DataFrame:
+    """Return concentration_budget.csv: what the errors of absolute concentrations are made of.
+
+    A line per spectrum, metabolite or sum, and unit: concentration, SD, the SD that each source contributes in percent
+    of the concentration, and its share of the variance.
+    """
+    absolute = results.absolute
+    assert absolute is not None
+    frames, names = [], {source: source.replace(" ", "_") for source in SOURCES}
+    for unit in reversed(UNITS):
+        value = absolute.values[unit]
+        columns = {"unit": np.full(value.shape, unit), "concentration": value, "sd": absolute.sd[unit]}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for source, name in names.items():
+                columns[f"{name}_sd_pct"] = 100 * absolute.budget[unit][source] / value
+        columns |= {f"{name}_share": absolute.share(unit, source) for source, name in names.items()}
+        frames.append(_long(results, columns, "Metab", absolute.names))
+    return pd.concat(frames, ignore_index=True)
+
+
+def quantification_info(results: FitResults) -> pd.DataFrame:
+    """Return FSL-MRS's quantification_info.csv: densities, fractions and relaxation times of the tissues."""
+    absolute = results.absolute
+    assert absolute is not None
+    tissue, times = absolute.scaling.tissue, absolute.relaxation
+    parts = ("GM", "WM", "CSF")
+    frame = pd.DataFrame(index=pd.Index(parts, name="Tissue"))
+    frame["Tissue-water densities (g/cm^3)"] = [WATER_DENSITY[part] for part in parts]
+    fractions = [np.nan] * 3
+    if tissue is not None:
+        fractions = [float(np.nanmean(part)) for part in (tissue.grey, tissue.white, tissue.csf)]
+    frame["Tissue volume fractions"] = fractions
+    for name, values, digits, scale in (("T2 (ms)", times.t2, 0, 1e3), ("T1 (s)", times.t1, 2, 1.0)):
+        frame[f"Water {name}"] = np.around([values[f"H2O_{part}"] * scale for part in parts], digits)
+    for name, values, digits, scale in (("T2 (ms)", times.t2, 0, 1e3), ("T1 (s)", times.t1, 2, 1.0)):
+        frame[f"Metabolite {name}"] = np.around([values["METAB"] * scale] * 3, digits)
+    return frame
 
 
 def spectrum_columns(fit: Quantification) -> dict[str, np.ndarray]:

@@ -45,6 +45,9 @@ def write_fit(
     tables.qc_table(results).to_csv(folder / "qc.csv", index=False)
     tables.parameter_table(results).to_csv(folder / "all_parameters.csv", index=False)
     tables.uncertainty_table(results).to_csv(folder / "uncertainty.csv", index=False)
+    if results.absolute is not None:
+        tables.budget_table(results).to_csv(folder / "concentration_budget.csv", index=False)
+        tables.quantification_info(results).to_csv(folder / "quantification_info.csv")
     (folder / "options.txt").write_text(options, encoding="utf-8")
     for ending, what in _spectra(results, export).items():
         nifti.save(folder / f"{filename}{ending}.nii.gz", model_data(results, what))

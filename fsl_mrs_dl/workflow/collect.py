@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -63,6 +63,9 @@ class SessionResult:
         ``uncertainty.csv``.
     reasons : tuple of str
         Why it is left out of groups; empty where it is not.
+    common : dict
+        Share of the variance that all sessions have in common, from the times of relaxation of the literature: by
+        quantity and metabolite.
     """
 
     session: StudySession
@@ -71,6 +74,7 @@ class SessionResult:
     run: dict
     values: pd.DataFrame | None
     reasons: tuple[str, ...]
+    common: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def included(self) -> bool:
@@ -117,9 +121,10 @@ def collect(
     results = []
     for session, outcome in zip(sessions, outcomes(folder, sessions)):
         place = folder / "sessions" / session.name
-        run, values, reasons = {}, None, [outcome.reason] if outcome.reason else []
+        run, values, common, reasons = {}, None, {}, [outcome.reason] if outcome.reason else []
         if outcome.state == KEPT:
             run, values = _run(place / "run.json"), _values(place / "uncertainty.csv")
+            common = _common(_values(place / "concentration_budget.csv"))
             if values is not None and values["Metab"].duplicated().any():
                 values = None
                 reasons.append("has several spectra, and so no single value of a metabolite")
@@ -127,7 +132,7 @@ def collect(
             reasons += rules.reasons(quality if isinstance(quality, dict) else {})
         if session.name in by_hand or {session.participant, f"sub-{session.participant}"} & set(by_hand):
             reasons.append("left out by hand")
-        results.append(SessionResult(session, outcome, place, run, values, tuple(reasons)))
+        results.append(SessionResult(session, outcome, place, run, values, tuple(reasons), common))
     return results
 
 
@@ -142,8 +147,16 @@ def _run(path: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
+def _common(budget: pd.DataFrame | None) -> dict[tuple[str, str], float]:
+    """Return the shares of the variance that all sessions have in common, by quantity and metabolite."""
+    if budget is None or not {"unit", *_COMMON} <= set(budget.columns):
+        return {}
+    shares = budget[list(_COMMON)].sum(axis=1).clip(0, 1)
+    return {(unit, name): share for unit, name, share in zip(budget["unit"], budget["Metab"], shares)}
+
+
 def _values(path: Path) -> pd.DataFrame | None:
-    """Return uncertainty.csv, or None where there is none."""
+    """Return a table of metabolites, or None where there is none."""
     if not path.is_file():
         return None
     try:
@@ -155,6 +168,7 @@ def _values(path: Path) -> pd.DataFrame | None:
     return frame
 
 
+_COMMON = ("water_relaxation_share", "metabolite_relaxation_share")
 _PLACE = ("session", "participant", "visit", "series", "group")
 _QUALITY = (
     "snr",
@@ -193,6 +207,8 @@ def session_table(results: Sequence[SessionResult]) -> pd.DataFrame:
 def tidy_table(results: Sequence[SessionResult]) -> pd.DataFrame:
     """Return a line per session, metabolite and quantity: value, SD, 95 % interval, and whether it is included.
 
+    ``sd_common`` is the part of the SD that all sessions have in common: it does not get smaller in a mean, and it
+    cancels in a difference.
     Sessions that failed have no lines; a quantity that a session lacks, such as a molarity without water, has none.
     """
     lines: list[tuple] = []
@@ -202,8 +218,8 @@ def tidy_table(results: Sequence[SessionResult]) -> pd.DataFrame:
         for quantity in QUANTITIES:
             if quantity.column in result.values and not result.values[quantity.column].isna().all():
                 lines += _lines(result, result.values, quantity)
-    columns = [*_PLACE, "metabolite", "quantity", "unit", "value", "sd", "ci95_low", "ci95_high", "included", "reason"]
-    return pd.DataFrame(lines, columns=columns)
+    columns = [*_PLACE, "metabolite", "quantity", "unit", "value", "sd", "sd_common", "ci95_low", "ci95_high"]
+    return pd.DataFrame(lines, columns=[*columns, "included", "reason"])
 
 
 def _lines(result: SessionResult, values: pd.DataFrame, quantity: Quantity) -> list[tuple]:
@@ -215,5 +231,7 @@ def _lines(result: SessionResult, values: pd.DataFrame, quantity: Quantity) -> l
 
     place, why = tuple(_place(result).values()), (result.included, "; ".join(result.reasons))
     low, high = (column(f"{quantity.limits}_{side}") for side in ("low", "high"))
-    cells = zip(values["Metab"].astype(str), column(quantity.column), column(*quantity.sd), low, high)
+    names, sd = values["Metab"].astype(str), column(*quantity.sd)
+    common = [one * result.common.get((quantity.name, name), 0.0) ** 0.5 for name, one in zip(names, sd)]
+    cells = zip(names, column(quantity.column), sd, common, low, high)
     return [(*place, name, quantity.name, quantity.unit, *numbers, *why) for name, *numbers in cells]

@@ -13,13 +13,23 @@ import pandas as pd
 
 from .. import __version__
 from ..core.errors import DataError, OptionError
+from ..fitting.uncertainty import Z95
 from ..io.output import write_text
+from ..results.publication import StudyPublication
 from .collect import QUANTITIES, SessionResult, collect, session_table, tidy_table
 from .effect import adjusted, difference, group_mean
 from .entry import StudySession
 from .exclusion import ExclusionRules
 
-__all__ = ["GroupTables", "effect_table", "group_study", "group_table", "wide_table", "write_tables"]
+__all__ = [
+    "GroupTables",
+    "effect_table",
+    "group_study",
+    "group_table",
+    "study_publication",
+    "wide_table",
+    "write_tables",
+]
 
 
 @dataclass(frozen=True)
@@ -121,26 +131,35 @@ def wide_table(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity: s
 def _of_participants(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return a line per participant, series, metabolite and quantity: the mean of its included sessions.
 
-    The SD of a mean is that of independent errors.  The internal reference over itself is left out.
+    ``sd`` is that of errors that are independent between sessions, ``common`` that of the others.  The internal
+    reference over itself is left out.
     """
     reference = (tidy["quantity"] == "ratio") & ((tidy["value"] - 1).abs() < 1e-9) & (tidy["sd"] < 1e-9)
     some = tidy[tidy["included"] & np.isfinite(tidy["value"].astype(float)) & ~reference]
     keys = ["series", "quantity", "unit", "metabolite", "group", "participant"]
-    frame = some.assign(variance=some["sd"].astype(float) ** 2).groupby(keys, sort=False, as_index=False)
-    out = frame.agg(value=("value", "mean"), variance=("variance", "mean"), n=("value", "size"))
-    return out.assign(sd=np.sqrt(out["variance"] / out["n"]))
+    sd, common = some["sd"].astype(float), some["sd_common"].astype(float)
+    frame = some.assign(variance=sd**2 - common**2).groupby(keys, sort=False, as_index=False)
+    out = frame.agg(
+        value=("value", "mean"), variance=("variance", "mean"), common=("sd_common", "mean"), n=("sd", "size")
+    )
+    return out.assign(sd=np.sqrt(out["variance"].clip(lower=0) / out["n"]))
 
 
 def group_table(tidy: pd.DataFrame) -> pd.DataFrame:
-    """Return means of groups of participants: a line per series, quantity, metabolite and group."""
+    """Return means of groups of participants: a line per series, quantity, metabolite and group.
+
+    ``sd_of_mean`` and the interval contain ``sd_common``, which all groups share.
+    """
     lines = []
     for key, part in _of_participants(tidy).groupby(
         ["series", "quantity", "unit", "metabolite", "group"], sort=False
     ):  # fmt: skip
         mean = group_mean(part["value"], part["sd"])
-        low, high = mean.interval()
+        common = float(np.nan_to_num(part["common"].mean()))
+        half = float(np.hypot(mean.interval()[1] - mean.mean, Z95 * common))
         line = dict(zip(("series", "quantity", "unit", "metabolite", "group"), key))
-        line |= {"n": mean.n, "mean": mean.mean, "sd_of_mean": mean.sd, "ci95_low": low, "ci95_high": high}
+        line |= {"n": mean.n, "mean": mean.mean, "sd_of_mean": float(np.hypot(mean.sd, common)), "sd_common": common}
+        line |= {"ci95_low": mean.mean - half, "ci95_high": mean.mean + half}
         line |= {"between_sd": mean.between_sd, "total_sd": mean.total_sd}
         lines.append(line | {"median_sd_of_value": float(np.nanmedian(part["sd"])) if len(part) else np.nan})
     return pd.DataFrame(lines)
@@ -149,6 +168,7 @@ def group_table(tidy: pd.DataFrame) -> pd.DataFrame:
 def effect_table(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return differences between groups of participants, the group that comes later in the alphabet minus the other.
 
+    Errors that all sessions have in common cancel there, but for a scale that differences in percent do not have.
     ``p_adjusted`` is adjusted for the number of metabolites of a series and quantity.
     """
     people = _of_participants(tidy)
@@ -175,8 +195,21 @@ def effect_table(tidy: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def study_publication(tables: GroupTables) -> StudyPublication:
+    """Return what a paper needs of a study: methods, minimum reporting table and references."""
+    included = [result for result in tables.results if result.included]
+    return StudyPublication(
+        folders=[result.folder for result in included],
+        n_sessions=len(tables.results),
+        rules=tables.rules.sentences(),
+        left_out={result.session.name: result.reasons for result in tables.results if result.reasons},
+        quality=[result.quality for result in included],
+    )
+
+
 def write_tables(folder: Path, tables: GroupTables) -> None:
-    """Write the tables of a study and the rules behind them into an existing folder."""
+    """Write the tables of a study, the rules behind them, and what a paper needs, into an existing folder."""
+    study_publication(tables).write(folder)
     for name in ("sessions", "groups", "effects"):
         _write(folder / f"{name}.tsv", getattr(tables, name))
     _write(folder / "concentrations_tidy.tsv", tables.tidy)

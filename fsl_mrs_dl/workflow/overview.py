@@ -13,7 +13,7 @@ from .. import __version__
 from ..io.output import write_text
 from ..results.reports.page import STYLE
 from .collect import SessionResult
-from .group import GroupTables
+from .group import GroupTables, study_publication
 from .overview_figures import concentration_figure, effect_figure, quality_figure, spectra_figure
 from .overview_spectra import study_spectra
 
@@ -52,7 +52,7 @@ def write_overview(path: Path, tables: GroupTables, *, title: str) -> Path:
     series = list(dict.fromkeys(result.session.series for result in tables.results))
     for name in series:
         body += _series(tables, name, f" of {name}" if len(series) > 1 and name else "", drawn)
-    body += [_left_out(tables), _sessions(tables), _remarks(tables.results), _methods(tables.results)]
+    body += [_left_out(tables), _sessions(tables), _remarks(tables.results), _methods(tables)]
     when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     page = f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
 <style>{_STYLE}</style></head><body>
@@ -122,8 +122,8 @@ def _effects(effects: pd.DataFrame) -> str:
     note = (
         "Second group minus first, with a random-effects estimate in each group (Paule and Mandel) and Welch's degrees"
         " of freedom; g is the difference over the SD within groups (Hedges); p is also given adjusted for the number"
-        " of metabolites (Benjamini and Hochberg). The SDs of values contain what all sessions have in common, such as"
-        " relaxation times of the literature, which cancels in a difference: intervals are wide rather than narrow."
+        " of metabolites (Benjamini and Hochberg). The SD contains the spread between participants and the SDs of the"
+        " values without what all sessions have in common (relaxation times of the literature), which cancels."
     )
     rows = []
     for line in effects.to_dict("records"):
@@ -199,51 +199,16 @@ def _remarks(results: Sequence[SessionResult]) -> str:
     return f"<h2>Notes and warnings</h2>{table(heads, rows[:_MOST_REMARKS], text=(0, 2))}{more}"
 
 
-def _methods(results: Sequence[SessionResult]) -> str:
-    """Return the methods of the sessions, and the MRSinMRS table where sessions have one, HTML.
-
-    A text that is not the same in all sessions is given once for each wording.
-    """
-    texts: dict[str, list[str]] = {}
-    for result in results:
-        path = result.folder / "methods.md"
-        if result.included and path.is_file():
-            texts.setdefault(path.read_text(encoding="utf-8").strip(), []).append(result.session.name)
-    out = []
-    if texts:
-        common = sorted(texts.items(), key=lambda pair: -len(pair[1]))
-        out.append(
-            f"<h2>Methods</h2><p class='note'>Of {len(common[0][1])} sessions, {common[0][1][0]} and others.</p>"
-        )
-        out.append("".join(f"<p>{html.escape(part)}</p>" for part in common[0][0].split("\n\n")))
-        if len(common) > 1:
-            out.append(f"<p class='note'>{len(common) - 1} other wordings are in the folders of their sessions.</p>")
-    frame = _mrsinmrs(results)
-    if frame is not None:
+def _methods(tables: GroupTables) -> str:
+    """Return the methods of the study, and its minimum reporting table where sessions have one, HTML."""
+    publication = study_publication(tables)
+    out = [f"<h2>Methods</h2>{publication.html()}"]
+    if publication.table is not None:
+        frame = publication.table.drop(columns="status")
         rows = [[str(cell) for cell in line] for line in frame.itertuples(index=False)]
         text = tuple(range(len(frame.columns)))
         out.append(f"<h2>Minimum reporting (MRSinMRS)</h2>{table(list(map(str, frame.columns)), rows, text=text)}")
     return "".join(out)
-
-
-def _mrsinmrs(results: Sequence[SessionResult]) -> pd.DataFrame | None:
-    """Return the MRSinMRS table of a study: values that all sessions have in common, or the different ones."""
-    frames = []
-    for result in results:
-        path = result.folder / "mrsinmrs.csv"
-        if result.included and path.is_file():
-            frames.append(pd.read_csv(path, dtype=str, keep_default_na=False))
-    if not frames or any(list(frame.columns) != list(frames[0].columns) for frame in frames):
-        return None
-    first = frames[0].copy()
-    same = [frame for frame in frames if len(frame) == len(first)]
-    for column in first.columns:
-        for row in range(len(first)):
-            values = list(dict.fromkeys(frame[column].iloc[row] for frame in same))
-            if len(values) > 1:
-                some = "; ".join(values[:3])
-                first.loc[row, column] = f"differs: {some}{' ...' if len(values) > 3 else ''}"
-    return first
 
 
 def table(

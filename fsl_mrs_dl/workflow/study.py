@@ -117,6 +117,7 @@ def run_study(
     parallel: str = "off",
     workers: int | None = None,
     scratch: Path | None = None,
+    again: bool = False,
     say: Callable[[str], None] = print,
 ) -> Iterator[Outcome]:
     """Run every session whose results are not there yet, in any order, and yield what became of each.
@@ -134,6 +135,8 @@ def run_study(
         Processes or nodes.
     scratch : path, optional
         Folder for files that need not stay.
+    again : bool
+        Run sessions again whose results are up to date.
     say : callable
         Called with messages.
 
@@ -146,7 +149,8 @@ def run_study(
     waiting = []
     for session in sessions:
         # A look at what is there is quick; workers are started for the others only.
-        outcome = _kept(study, session) if (study.folder / "sessions" / session.name).is_dir() else None
+        known = not again and (study.folder / "sessions" / session.name).is_dir()
+        outcome = _kept(study, session) if known else None
         if outcome is None:
             waiting.append(session)
         else:

@@ -113,11 +113,34 @@ def test_refused(files, tmp_path, capsys, words, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_water_is_of_the_in_vivo_model_only(files, tmp_path, capsys):
-    words = ["--data", str(files / "svs.nii.gz"), "--basis", str(files / "basis"), "--output", str(tmp_path / "out")]
-    for more in (("--spectral-model", "fsl-mrs"), ("--baseline", "off")):
-        assert main(["fit", *words, "--h2o", str(files / "water.nii.gz"), *more]) == 2
-        assert "--h2o: needs FSL-MRS, which does water-scaled quantification" in capsys.readouterr().err
+def test_water_scales_fits_of_either_model(files, tmp_path, capsys):
+    words = ["--data", str(files / "svs.nii.gz"), "--basis", str(files / "basis"), "--h2o", str(files / "water.nii.gz")]
+    for number, more in enumerate((("--spectral-model", "in-vivo"), ("--baseline", "off"))):
+        out = tmp_path / f"out{number}"
+        assert main(["fit", *words, "--output", str(out), *more, "--tissue_frac", "0.4", "0.5", "0.1", "--report"]) == 0
+        printed = capsys.readouterr().out
+        assert " mM " in printed and "Absolute concentrations: Cr is compared with water" in printed
+        with open(out / "concentration_budget.csv", newline="") as file:
+            rows = {(row["Metab"], row["unit"]): row for row in csv.DictReader(file)}
+        of_naa = rows["NAA", "molarity"]
+        shares = [float(value) for name, value in of_naa.items() if name.endswith("_share")]
+        assert len(shares) == 5 and abs(sum(shares) - 1) < 1e-9 and min(shares) >= 0
+        with open(out / "summary.csv", newline="") as file:
+            of_summary = {row["Metab"]: row for row in csv.DictReader(file)}
+        assert float(of_summary["NAA"]["mM"]) == pytest.approx(float(of_naa["concentration"]))
+        assert "<h2>Absolute concentrations</h2>" in (out / "report.html").read_text(encoding="utf-8")
+        assert (out / "quantification_info.csv").is_file()
+    with open(tmp_path / "out0" / "uncertainty.csv", newline="") as file:
+        lipid = next(row for row in csv.DictReader(file) if row["Metab"] == "MM")
+    assert lipid["molarity"] == ""
+
+
+def test_why_there_are_no_absolute_concentrations(files, tmp_path, capsys):
+    words = ["--data", str(files / "svs.nii.gz"), "--basis", str(files / "basis"), "--baseline", "off"]
+    assert main(["fit", *words, "--output", str(tmp_path / "out")]) == 0
+    line = "No absolute concentrations: there is no water reference; give one with --h2o.\n"
+    assert line in capsys.readouterr().out
+    assert not (tmp_path / "out" / "concentration_budget.csv").exists()
 
 
 def test_it_is_the_default_until_an_option_of_the_other_model_is_given(files, tmp_path, capsys):

@@ -66,6 +66,8 @@ def test_a_study_goes_on_and_runs_again_what_options_change(words, dataset, caps
     assert "5 of them from before" in capsys.readouterr().out and len(dataset.calls) == 6 + 1
     main([*words, "--participant-label", "01", "--ignore", "Ala"])
     assert len(dataset.calls) == 8 and dataset.calls[-1][0] == "sub-01_acq-press_svs"
+    main([*words, "--participant-label", "02", "--overwrite"])
+    assert len(dataset.calls) == 9 and dataset.calls[-1][0] == "sub-02_acq-press_svs"
 
 
 def test_files_under_bids_names_of_a_session_that_fails_now_are_removed(words, dataset, tmp_path):

@@ -181,18 +181,6 @@ def simulated(small):
 
 
 @pytest.fixture(scope="module")
-def invivo_water(testdata, invivo_3t):
-    """NIfTI-MRS file of the water reference that goes with ``invivo_3t``."""
-    program = shutil.which(
-        "spec2nii", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    )
-    source = testdata / "invivo_3t_press_philips" / "PRESS_raw-ref"
-    command = [program, "philips", f"{source}.SDAT", f"{source}.SPAR", "-f", "water", "-o", str(invivo_3t.parent)]
-    subprocess.run(command, check=True, capture_output=True)
-    return invivo_3t.parent / "water.nii.gz"
-
-
-@pytest.fixture(scope="module")
 def invivo(invivo_3t, invivo_water, invivo_basis_path):
     """An MRS object of the human brain at 3 T, with its water reference."""
     from fsl_mrs.utils import mrs_io

@@ -175,8 +175,12 @@ def test_the_older_word_for_a_baseline(tmp_path, monkeypatch):
     [
         ([], "--algo Newton: needs FSL-MRS, --algo dlquant does not"),
         (["--algo", "MH"], "--algo MH"),
-        (["--algo", "dlquant", "--tissue_frac", ".5", ".4", ".1"], "--tissue_frac: needs FSL-MRS"),
-        (["--algo", "dlquant", "--h2o=w.nii.gz"], "--h2o: needs FSL-MRS"),
+        (
+            ["--algo", "dlquant", "--tissue_frac", ".5", ".4", ".9"],
+            "--tissue_frac 0.5 0.4 0.9: is the white, grey and CSF",
+        ),
+        (["--algo", "dlquant", "--h2o=w.nii.gz"], "w.nii.gz: no such file"),
+        (["--algo", "dlquant", "--mh_samples", "1"], "--mh_samples: needs FSL-MRS"),
         (["--algo", "dlquant", "--dl-init", "nobody"], "--dl-init nobody"),
     ],
 )
@@ -195,7 +199,7 @@ def test_help_says_what_it_is(monkeypatch, capsys, command):
     assert "stands in for FSL-MRS" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("option", ["--tissue_frac", "--mh_samples", "--h2o"])
+@pytest.mark.parametrize("option", ["--mh_samples", "--disable_MH_priors"])
 def test_our_own_command_names_fsl_mrs_for_what_only_it_has(tmp_path, capsys, option):
     assert main(["fit", *FIT, "--output", str(tmp_path / "a"), option, "1"]) == 2
     said = capsys.readouterr().err

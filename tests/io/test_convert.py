@@ -116,6 +116,8 @@ def test_lcmodel_raw_signs_and_scale(tmp_path):
     assert any("TRAMP/VOLUME = 2" in note for note in scaled.notes)
     with pytest.raises(DataError, match="SEQACQ"):
         load_any(written(tmp_path / "d.RAW", raw(FIDS[0], more=", SEQACQ=T")), options)
+    extreme = load_any(written(tmp_path / "f.RAW", raw(FIDS[0]).replace("E+00", "E+99", 1)), options)
+    assert not np.isfinite(extreme.fids).all()
     for damage in ("1.0 nonsense\n", "1.0\n", ""):
         with pytest.raises(DataError, match="pairs of numbers"):
             load_any(written(tmp_path / "e.RAW", " $NMID FMTDAT='(2E15.6)'\n $END\n" + damage), options)

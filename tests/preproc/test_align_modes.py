@@ -145,11 +145,24 @@ def test_absolute_alignment_puts_the_mean_where_it_belongs():
 def test_subspectra_are_matched_though_editing_changes_lines(shift, phase):
     on, off = noisy(lines(ON), 0.01, 1), noisy(lines(BRAIN), 0.01, 2)
     moved = apply_shift_phase(on, -shift, -phase, DWELL)
-    found_shift, found_phase = match_subspectra(np.stack([moved, off])[:, None], AXES)
-    assert abs(found_shift.sum()) < 1e-9 and abs(found_phase.sum()) < 1e-9
-    # An estimate below what lines that change can feign, 0.0025 ppm or 0.31 Hz, moves nothing; 0.1 Hz are feigned here.
-    assert abs(found_shift[0] - found_shift[1] - shift) < 0.45
-    assert abs(found_phase[0] - found_phase[1] - phase) < 6  # 3 degrees are left, and as much feigned
+    found = match_subspectra(np.stack([moved, off])[:, None], AXES)
+    assert abs(found.shift_hz.sum()) < 1e-9 and abs(found.phase_deg.sum()) < 1e-9
+    assert found.shift_sd_hz[0] == 0 and 0 < found.shift_sd_hz[1] < 0.1 and 0 < found.phase_sd_deg[1] < 2
+    assert abs(found.shift_hz[0] - found.shift_hz[1] - shift) < min(5 * found.shift_sd_hz[1], 0.15)
+    assert abs(found.phase_deg[0] - found.phase_deg[1] - phase) < min(5 * found.phase_sd_deg[1], 3)
+
+
+@pytest.mark.parametrize("sd", [0.001, 0.01])
+def test_small_offsets_of_subspectra_are_corrected_within_their_errors(sd):
+    errors = []
+    for seed in range(6):
+        moved = apply_shift_phase(lines(ON), -0.25, 2.0, DWELL)
+        found = match_subspectra(np.stack([noisy(moved, sd, seed), noisy(lines(BRAIN), sd, seed + 50)])[:, None], AXES)
+        error = found.shift_hz[0] - found.shift_hz[1] - 0.25, found.phase_deg[0] - found.phase_deg[1] + 2.0
+        errors.append([*error, error[0] / found.shift_sd_hz[1], error[1] / found.phase_sd_deg[1]])
+    shift, phase, *scaled = np.sqrt(np.mean(np.square(errors), 0))
+    assert shift < 0.01 + 4 * sd and phase < 0.3 + 100 * sd
+    assert 0.3 < min(scaled) and max(scaled) < 2
 
 
 def test_edited_data_acquired_in_blocks_subtract():
@@ -168,20 +181,25 @@ def test_edited_data_acquired_in_blocks_subtract():
     assert errors[0] < 0.35 * errors[1]
     assert together.subspectra is not None and apart.subspectra is None
     assert "matched" in together.details("x", None)
+    rows = [row.split(",") for row in alignment_table.alignment_table(together).splitlines()]
+    column = rows[0].index("subspectra_shift_sd_hz")
+    stated = {row[0]: float(row[column]) for row in rows[1:]}
+    assert stated["0"] == 0 and stated["1"] == together.subspectra.shift_sd_hz[0, 1] > 0
+    assert f"may still differ by {stated['1']:.2g} Hz" in alignment_table.summary_line(together)
     # Voxels are matched one by one.
     two = nifti.MrsData(
         np.concatenate([data.fids, data.fids[..., ::-1]], 0), DWELL, FREQ, "1H", data.dim_tags, affine=np.eye(4)
     )
     both = align.align_data(two, AlignOptions(device="cpu"))
-    assert both.subspectra[0].shape == (2, 2)
+    assert both.subspectra.shift_hz.shape == (2, 2)
     np.testing.assert_allclose(both.alignment.shift_hz[:2], together.alignment.shift_hz, atol=1e-6)
 
 
 def test_noise_is_not_matched():
-    shift, phase = match_subspectra(noisy(np.zeros((2, 1, N), complex), 1.0), AXES)
-    assert not shift.any() and not phase.any()
+    found = match_subspectra(noisy(np.zeros((2, 1, N), complex), 1.0), AXES)
+    assert not found.shift_hz.any() and not found.phase_deg.any() and np.isnan(found.shift_sd_hz[1])
     empty = np.stack([lines(BRAIN), np.zeros(N)])[:, None]
-    assert not match_subspectra(empty, AXES)[0].any()
+    assert not match_subspectra(empty, AXES).shift_hz.any()
 
 
 # -- a reference that was measured -----------------------------------------------------------------------------------

@@ -123,6 +123,8 @@ def test_the_command_writes_declared_conditions(tmp_path, capsys):
     assert main([*words, "--output", str(tmp_path / "plain")]) in (0, None)
     assert "--edit-order alternating" in capsys.readouterr().out
     assert main([*words, "--edit-order", "alternating", "--output", str(tmp_path / "declared")]) in (0, None)
+    printed = capsys.readouterr().out
+    assert "two conditions, in turn (AB)" in printed and "DIM_DYN (8) and DIM_EDIT (2)" in printed
     written = nifti.load(tmp_path / "declared" / "one.nii.gz")
     assert written.dim_tags == ("DIM_DYN", "DIM_EDIT") and written.fids.shape[-2:] == (8, 2)
     header = (tmp_path / "declared" / "dl_align.csv").read_text().splitlines()[0].split(",")

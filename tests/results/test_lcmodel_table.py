@@ -128,9 +128,8 @@ def test_shift_and_phases_correct_the_data_as_lcmodel_does(basis):
 
 
 def test_concentrations_in_mm_where_there_are_any(results):
-    scaled = replace(results)
-    molarity = 8.0 * results.concentrations[0]
-    object.__setattr__(scaled, "absolute", SimpleNamespace(molarity=molarity, names=results.names))
+    absolute = SimpleNamespace(molarity=8.0 * results.concentrations[0], names=results.names)
+    scaled = replace(results, absolute=absolute)
     plain, mm = (concentrations(sections(lcmodel_table(each))["CONC"]) for each in (results, scaled))
     assert mm["NAA"][0] == pytest.approx(8 * plain["NAA"][0], rel=0.01) and mm["NAA"][1:] == plain["NAA"][1:]
 

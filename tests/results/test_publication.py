@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fsl_mrs_dl.concentrations import Relaxation, WaterScaling
 from fsl_mrs_dl.fitting.data import fit_data
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
@@ -18,6 +19,7 @@ from fsl_mrs_dl.io.nifti import processing_record
 from fsl_mrs_dl.results.fit_results import FitResults
 from fsl_mrs_dl.results.publication import (
     Analysis,
+    StudyPublication,
     bibtex,
     cited,
     methods_text,
@@ -27,6 +29,7 @@ from fsl_mrs_dl.results.publication import (
     write_publication,
 )
 from fsl_mrs_dl.results.publication.references import cite, key_of_doi, label_of, works
+from fsl_mrs_dl.results.publication.study import merged_table
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 
 HEADER = {
@@ -134,27 +137,29 @@ def test_methods_of_the_models(plain, in_vivo):
     assert "in-vivo model of FSL-MRS-DL" in text and "SD 0.004 ppm" in text and "Gaussian process" in text
     assert "14 lines" in text and "TE 35 ms and TR 2 s" in text and "GABA/(" in text and "factor of 2.7" in text
     assert methods_text(replace(plain, exclusions=["Two were excluded: SNR below 5"])).count("Two were excluded") == 1
+    fit = replace(plain.results.fit, converged=np.zeros(1, bool))
+    failed = methods_text(replace(plain, results=replace(plain.results, fit=fit)))
+    assert "The fit is marked as not usable: it did not converge." in failed
     for words in (text, methods_text(plain)):
         assert "None" not in words and "nan" not in words and ".." not in words.replace("...", "") and " ." not in words
 
 
 def test_absolute_concentrations_name_their_constants(plain):
-    relaxation = SimpleNamespace(
-        t1={"METAB": 1.29}, t2={"METAB": 0.194}, dois=["10.1002/mrm.20605", "10.1148/radiology.210.3.r99fe41759"]
-    )
-    tissue = SimpleNamespace(white=np.array([0.6]), grey=np.array([0.3]), csf=np.array([0.1]))
-    scaling = SimpleNamespace(echo_time_s=0.03, repetition_time_s=2.0, tissue=tissue)
-    absolute = SimpleNamespace(scaling=scaling, relaxation=relaxation, assumptions=["Water is visible"])
-    results = FitResults(plain.results.fit, plain.results.data)
-    object.__setattr__(results, "absolute", absolute)
-    analysis = replace(plain, results=results)
+    relaxation = Relaxation.at_field(3.0)
+    scaling = WaterScaling(echo_time_s=0.03, repetition_time_s=2.0)
+    assumptions = ["Tissue fractions as given", "Pure water is assumed (`tissue_frac`)."]
+    absolute = SimpleNamespace(scaling=scaling, relaxation=relaxation, assumptions=assumptions)
+    analysis = replace(plain, results=replace(plain.results, absolute=absolute))
     text = methods_text(analysis)
-    assert "T1 METAB 1290 ms, T2 METAB 194 ms" in text and "0.6 white matter, 0.3 grey matter and 0.1 CSF" in text
+    assert "T1 of metabolites 1290 ms, T2 of water in grey matter 88 ms" in text and "TE 30 ms and TR 2 s" in text
+    assert "Tissue fractions as given. Pure water is assumed." in text
     keys = cited(text)
     assert "stanisz2005relaxation" in keys and "doi_10.1148/radiology.210.3.r99fe41759" in keys
     assert "doi = {10.1148/radiology.210.3.r99fe41759}" in bibtex(keys, relaxation.dois)
     values = {item.number: item.value for item in mrsinmrs_items(analysis)}
     assert "molarity" in values["3c"] and "T1 METAB 1290 ms" in values["3d"]
+    own = Relaxation.at_field(3.0, relaxation.t1, relaxation.t2)
+    assert own.dois == () and len(set(relaxation.dois)) == len(relaxation.dois) > 5
 
 
 def test_references_are_exactly_those_that_are_cited(in_vivo, tmp_path):
@@ -164,6 +169,52 @@ def test_references_are_exactly_those_that_are_cited(in_vivo, tmp_path):
     assert entries == cited(text) and len(entries) == len(set(entries)) > 6
     assert len(pd.read_csv(tmp_path / "mrsinmrs.csv")) == 22
     assert text.count("| 2d |") == 1
+
+
+def test_a_study_has_what_its_sessions_share(in_vivo, plain, tmp_path):
+    names = ("a", "b", "c", "d")
+    snrs = {"a": 48.4, "b": 30.0, "c": 21.5, "d": 18.0}
+    for name in names:
+        (tmp_path / name).mkdir()
+        write_publication(tmp_path / name, replace(in_vivo, n_transients=64 if name != "d" else 32, location="PCC"))
+        page = (tmp_path / name / "methods.md").read_text(encoding="utf-8")
+        page = re.sub(r"ratio of NAA was [\d.]+", f"ratio of NAA was {snrs[name]}", page)
+        (tmp_path / name / "methods.md").write_text(page, encoding="utf-8")
+    study = StudyPublication(
+        [tmp_path / name for name in (*names, "none")],
+        6,
+        ["SNR below 5"],
+        {"e": ["SNR 4.2 below 5"], "f": ["SNR 3 below 5"]},
+        [{"snr": snr, "fwhm_hz": 5.0} for snr in snrs.values()],
+    )
+    text = study.methods
+    assert "in-vivo model of FSL-MRS-DL" in text and "ratio of NAA was" not in text and "|" not in text
+    assert "In 3 of 4 sessions: Each spectrum is the average of 64 transients." in text
+    assert "Of 6 sessions 4 were included." in text and "Left out were 2 (SNR below 5)." in text
+    assert "signal-to-noise ratio 25.8 (18 to 48.4), line width 5 Hz (FWHM) (5 to 5)" in text
+    table = study.table.set_index("number")["value"]
+    assert (
+        table["2b"] == "PCC"
+        and table["2e"] == "64 transients per spectrum (3 sessions); 32 transients per spectrum (1 sessions)"
+    )
+    study.write(tmp_path)
+    entries = re.findall(r"@\w+\{([^,]+),", (tmp_path / "references.bib").read_text(encoding="utf-8"))
+    assert entries == cited(text) and "klose1990ecc" in entries and "[@" not in study.html()
+    assert len(pd.read_csv(tmp_path / "mrsinmrs.csv")) == 22
+
+
+def test_items_that_differ_much_are_not_listed(plain):
+    frames = []
+    for index in range(5):
+        frame = mrsinmrs_table(plain)
+        frame.loc[frame["number"] == "4a", "value"] = f"SNR {index}"
+        frames.append(frame)
+    merged = merged_table(frames).set_index("number")
+    assert (
+        merged.loc["4a", "value"].startswith("differs between sessions (5 values")
+        and merged.loc["1e", "status"] == "missing"
+    )
+    assert list(merged_table(frames).columns) == list(frames[0].columns)
 
 
 def test_works_have_dois_and_keys():
@@ -177,7 +228,7 @@ def test_works_have_dois_and_keys():
 def test_report_section_links_the_works(in_vivo):
     page = publication_html(in_vivo)
     assert "[@" not in page and 'href="https://doi.org/10.1002/nbm.4484">Lin et al. 2021</a>' in page
-    assert page.count("<tr") == 22 + 4 and "FSL-MRS-DL 0" in page
+    assert page.count("<tr") == 22 + 4 and "FSL-MRS-DL 0" in page and "()" not in page
 
 
 def test_hash_of_a_basis_set_is_of_its_content(basis, tmp_path):

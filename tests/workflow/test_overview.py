@@ -29,7 +29,8 @@ def study(tmp_path):
     for k, session in enumerate(sessions[:4]):
         save_spectrum(tmp_path, session.name, phase=0.7 * k)
         (tmp_path / "sessions" / session.name / "methods.md").write_text("First <part>.\n\nSecond.", encoding="utf-8")
-        text = f"item,value\nField strength,2.89 T\nVoxel,{min(k, 1)}\n"
+        text = "section,number,item,value,status\nHardware,1a,Field strength,2.89 T,filled\n"
+        text += f"Acquisition,2c,Voxel,{min(k, 1)},filled\n"
         (tmp_path / "sessions" / session.name / "mrsinmrs.csv").write_text(text, encoding="utf-8")
         (tmp_path / "sessions" / session.name / "report.html").touch()
     write_made_results(tmp_path, "poor", {"NAA": 1.0, "Glu": 1.0, "Cr": 1.0}, quality={"snr": 1}, warnings=["no <TR>"])
@@ -63,7 +64,7 @@ def test_the_page_has_every_part_and_opens_without_a_network(study):
     ):
         assert words in text, words
     assert "cut &lt;off&gt;" in text and "no &lt;TR&gt;" in text and "First &lt;part&gt;." in text
-    assert "<td class=text>2.89 T</td>" in text and "differs: 0; 1" in text
+    assert "<td class=text>2.89 T</td>" in text and "1 (3 sessions); 0 (1 sessions)" in text
     assert text.count("report.html") == 4
 
 

@@ -309,11 +309,11 @@ class InVivoFit(Quantification):
 
     # -- spectra ---------------------------------------------------------------------------------------------------
 
-    def spectra(self, what: str = "full", rows=slice(None)) -> np.ndarray:
+    def spectra(self, what: str = "full", rows=slice(None), *, phased: bool = True) -> np.ndarray:
         """Return model spectra over all points, complex ``(n, n_points)``, in the units of the scaled data.
 
-        ``what`` is 'full', 'baseline', 'no baseline' or a metabolite.  The baseline is known in the fitted window only,
-        and zero outside.
+        ``what`` is 'full', 'baseline', 'no baseline' or a metabolite; without ``phased`` lines are upright, and there
+        is no baseline.  The baseline is known in the fitted window only, and zero outside.
         """
         index = np.arange(len(self.x))[rows]
         whole = what in ("full", "baseline", "no baseline")
@@ -321,8 +321,8 @@ class InVivoFit(Quantification):
         out = np.zeros((len(index), self.model.n_points), complex)
         for at in range(0, len(index), 16):
             part = index[at : at + 16]
-            out[at : at + 16] = self._whole_components(part, columns).sum(1)
-        if what in ("full", "baseline"):
+            out[at : at + 16] = self._whole_components(part, columns, phased=phased).sum(1)
+        if what in ("full", "baseline") and phased:
             baseline = self._whole_baseline(index, out)
             out = out + baseline if what == "full" else baseline
         out[~self.fitted[index]] = np.nan
@@ -334,6 +334,22 @@ class InVivoFit(Quantification):
         first, last = self.model.window
         whole = self._whole_components(rows, slice(None), damping)[..., first:last]
         return np.stack([whole[:, self._components_of(name)].sum(1) for name in self.names], 1)
+
+    @property
+    def basis_fids(self) -> np.ndarray:
+        """Basis FIDs of metabolites and lipids as they were fitted, complex ``(n_linear, n_points)``."""
+        return np.asarray(self.fitted_model.components.fids)[: self.fitted_model.n_linear]
+
+    def metabolite_decay(self, n_points: int) -> np.ndarray:
+        """Return the magnitude of the decay of each metabolite's lines over the first points of an FID, relative to its
+        basis FID, ``(n, n_linear, n_points)``; NaN where nothing was fitted."""
+        model, axes = self.fitted_model, self.model.axes
+        x, time = torch.as_tensor(self.x), torch.as_tensor(axes.time()[:n_points])
+        water = self.water_shape
+        plain = torch.ones(len(model.components.names), n_points, dtype=torch.complex128)
+        signal = model.signals(x, plain, time, None if water is None else torch.as_tensor(water[:, :n_points]))
+        signal = signal * model.line_shape(x, time)[0][:, None] / torch.exp(x[:, model.slices["log_amp"]])[..., None]
+        return signal.abs().numpy()[:, : model.n_linear]
 
     def line_details(self, row: int) -> dict:
         """Return values of :class:`fsl_mrs_dl.fitting.artefacts.FittedSpectrum` that only this model has."""
@@ -367,7 +383,9 @@ class InVivoFit(Quantification):
                 out.append(components.names.index(member))
         return out
 
-    def _whole_components(self, rows: np.ndarray, columns, damping: np.ndarray | float = 0.0) -> np.ndarray:
+    def _whole_components(
+        self, rows: np.ndarray, columns, damping: np.ndarray | float = 0.0, phased: bool = True
+    ) -> np.ndarray:
         model, axes = self.fitted_model, self.model.axes
         x = torch.as_tensor(self.x[rows]).clone()
         s, time = model.slices, torch.as_tensor(axes.time())
@@ -378,6 +396,8 @@ class InVivoFit(Quantification):
         basis = torch.as_tensor(model.components.fids)
         signal = model.signals(x, basis, time, water)
         signal = (signal * model.line_shape(x, time)[0][:, None])[:, columns]
+        if not phased:
+            return units.fid_to_spec(signal.numpy())
         n = axes.n_points
         hz = torch.as_tensor((np.arange(n) - n // 2) / (n * axes.dwelltime))
         return units.fid_to_spec(signal.numpy()) * model.phase_factor(x, hz).numpy()[:, None]

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "Analysis": "analysis",
+        "StudyPublication": "study",
         "bibtex": "references",
         "cited": "references",
         "mrsinmrs_items": "mrsinmrs",

@@ -97,7 +97,7 @@ class Analysis:
     @property
     def absolute(self):
         """Absolute concentrations of the results; None where there are none."""
-        return getattr(self.results, "absolute", None)
+        return self.results.absolute
 
     @property
     def field_t(self) -> float:

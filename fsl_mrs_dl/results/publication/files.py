@@ -9,12 +9,15 @@ from pathlib import Path
 from .analysis import Analysis
 from .methods import methods_text, relaxation_dois
 from .mrsinmrs import SECTIONS, Item, mrsinmrs_items, mrsinmrs_table
-from .references import bibtex, cited, label_of
+from .references import PACKAGE_KEY, bibtex, cited, label_of
 
-__all__ = ["FILES", "publication_html", "write_publication"]
+__all__ = ["FILES", "TABLE_HEAD", "linked", "publication_html", "write_publication"]
 
 FILES = ("mrsinmrs.csv", "methods.md", "references.bib")
 """Names of the files that :func:`write_publication` writes."""
+
+TABLE_HEAD = "# Minimum reporting table (MRSinMRS)"
+"""Heading of the table in ``methods.md``."""
 
 
 def write_publication(folder: Path, analysis: Analysis) -> None:
@@ -27,14 +30,14 @@ def write_publication(folder: Path, analysis: Analysis) -> None:
     """
     text = methods_text(analysis)
     mrsinmrs_table(analysis).to_csv(folder / FILES[0], index=False)
-    page = f"# Methods\n\n{text}\n# Minimum reporting table (MRSinMRS)\n\n{_markdown(mrsinmrs_items(analysis))}"
+    page = f"# Methods\n\n{text}\n{TABLE_HEAD}\n\n{_markdown(mrsinmrs_items(analysis))}"
     (folder / FILES[1]).write_text(page, encoding="utf-8")
     (folder / FILES[2]).write_text(bibtex(cited(text), relaxation_dois(analysis)), encoding="utf-8")
 
 
 def publication_html(analysis: Analysis) -> str:
     """Return the section of a report: methods paragraphs with links, and the table."""
-    paragraphs = "".join(f"<p>{_linked(part)}</p>" for part in methods_text(analysis).split("\n\n"))
+    paragraphs = "".join(f"<p>{linked(part)}</p>" for part in methods_text(analysis).split("\n\n"))
     rows = []
     for section in SECTIONS:
         rows.append(f'<tr><th colspan="3">{html.escape(section)}</th></tr>')
@@ -50,16 +53,17 @@ def publication_html(analysis: Analysis) -> str:
     )
 
 
-def _linked(text: str) -> str:
+def linked(text: str) -> str:
     """Return a paragraph in HTML, its citations as links."""
 
-    def links(match: re.Match) -> str:
-        labels = [label_of(part.strip().removeprefix("@")) for part in match[1].split(";")]
-        return "({})".format(
-            "; ".join(f'<a href="{address}">{label}</a>' if address else label for label, address in labels)
-        )
+    def links_of(match: re.Match) -> str:
+        keys = [part.strip().removeprefix("@") for part in match[1].split(";")]
+        labels = [label_of(key) for key in keys if key != PACKAGE_KEY]
+        links = "; ".join(f'<a href="{address}">{label}</a>' for label, address in labels)
+        # The package is named in the sentence itself.
+        return f" ({links})" if links else ""
 
-    return re.sub(r"\[(@[^\]]+)\]", links, html.escape(text, quote=False))
+    return re.sub(r" ?\[(@[^\]]+)\]", links_of, html.escape(text, quote=False))
 
 
 def _markdown(items: list[Item]) -> str:

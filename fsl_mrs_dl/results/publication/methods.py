@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
 
+from ...concentrations.relaxation import Relaxation
 from ...core.metabolites import is_macromolecule
 from ...physics.in_vivo_components import priors_table
 from ..fit_results import FitResults
@@ -30,7 +32,7 @@ def relaxation_dois(analysis: Analysis) -> list[str]:
     """Return the DOIs of the relaxation times that absolute concentrations rest on, each once."""
     if analysis.absolute is None:
         return []
-    return list(dict.fromkeys(getattr(analysis.absolute.relaxation, "dois", ())))
+    return list(analysis.absolute.relaxation.dois)
 
 
 def _software(analysis: Analysis) -> str:
@@ -166,7 +168,7 @@ def _in_vivo_model(analysis: Analysis) -> str:
         f" LCModel {cite('provencher1993lcmodel', 'provencher2001lcmodel')} whose parameters all have Gaussian priors:"
         f" a shift (SD {table['shift_ppm']['metabolite']:g} ppm) and a damping (SD"
         f" {table['width_per_s']['metabolite']:g} per s) of each metabolite, a common shift, Lorentzian and Gaussian"
-        f" width, a zero-order phase, and a first-order phase (SD {table['phase']['phi1_sd_deg_per_ppm']:g} degrees per"
+        f" width, a zero-order phase, a first-order phase (SD {table['phase']['phi1_sd_deg_per_ppm']:g} degrees per"
         f" ppm){shape}.",
         _in_vivo_macromolecules(analysis),
         _in_vivo_baseline(analysis),
@@ -282,40 +284,30 @@ def _absolute(analysis: Analysis) -> str:
         f"Absolute concentrations were scaled by unsuppressed water {cite('near2021consensus')} with the conventions of"
         f" FSL-MRS {cite('clarke2021fslmrs')}, corrected for relaxation at {times}.",
     ]
-    if constants := _constants(relaxation):
-        sentences.append(f"Relaxation times were {constants} {cite(*dois)}.".replace(" .", "."))
-    elif dois:
-        sentences.append(f"Relaxation times are those of the literature {cite(*dois)}.")
-    tissue = getattr(scaling, "tissue", None)
-    if tissue is None:
-        sentences.append("The voxel was taken as pure water, without tissue fractions.")
-    else:
-        parts = [
-            f"{_mean(getattr(tissue, name)):.3g} {label}"
-            for name, label in (("white", "white matter"), ("grey", "grey matter"), ("csf", "CSF"))
-        ]
-        sentences.append(f"Tissue fractions were {_listed(parts)}.")
-    sentences += [text if text.endswith(".") else f"{text}." for text in getattr(absolute, "assumptions", ())]
+    sentences.append(f"Relaxation times were {_constants(relaxation)}{' ' + cite(*dois) if dois else ''}.")
+    # Options stand in backticks there, in brackets of their own.
+    assumed = [re.sub(r" \(`\w+`\)", "", text).rstrip(".") + "." for text in absolute.assumptions]
+    if assumed:
+        sentences.append(" ".join(["The scaling assumes the following.", *assumed]))
     sentences.append(
         "Standard deviations contain those of the fit, of the water fit, of tissue fractions and of relaxation times."
     )
     return " ".join(sentences)
 
 
-def _mean(values) -> float:
-    """Return the mean of fractions of one voxel or of many."""
-    return float(np.nanmean(np.asarray(values, float)))
+_COMPARTMENTS = {
+    "H2O_GM": "water in grey matter",
+    "H2O_WM": "water in white matter",
+    "H2O_CSF": "water in CSF",
+    "METAB": "metabolites",
+}
 
 
-def _constants(relaxation) -> str:
-    """Return T1 and T2 in words, of whatever a relaxation holds as dictionaries ``t1`` and ``t2`` of seconds."""
+def _constants(relaxation: Relaxation) -> str:
+    """Return T1 and T2 of water and metabolites in words."""
     words = []
-    for name, label in (("t1", "T1"), ("t2", "T2")):
-        times = getattr(relaxation, name, None)
-        if isinstance(times, dict):
-            words += [
-                f"{label} {key} {1e3 * float(getattr(time, 'value', time)):.4g} ms" for key, time in times.items()
-            ]
+    for label, times in (("T1", relaxation.t1), ("T2", relaxation.t2)):
+        words += [f"{label} of {_COMPARTMENTS[part]} {1e3 * time:.4g} ms" for part, time in times.items()]
     return ", ".join(words)
 
 
@@ -335,6 +327,10 @@ def _quality(analysis: Analysis) -> str:
         sentences.append(
             f"Of {n} spectra {good} were usable: converged, with a residual no larger than realistic spectra."
         )
+    elif not good:
+        converged = bool(results.fit.converged[analysis.rows].all())
+        why = "its residual is larger than in realistic spectra" if converged else "it did not converge"
+        sentences.append(f"The fit is marked as not usable: {why}.")
     sentences += [text if text.endswith(".") else f"{text}." for text in analysis.exclusions]
     if not analysis.exclusions:
         sentences.append("No spectrum was excluded.")

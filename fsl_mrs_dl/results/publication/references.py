@@ -14,7 +14,7 @@ from importlib import resources
 
 from ... import __version__
 
-__all__ = ["bibtex", "cite", "cited", "key_of_doi", "label_of"]
+__all__ = ["PACKAGE_KEY", "bibtex", "cite", "cited", "key_of_doi", "label_of"]
 
 PACKAGE_KEY = "fslmrsdl"
 """Key of this package."""
@@ -62,8 +62,6 @@ def label_of(key: str) -> tuple[str, str]:
     >>> label_of("klose1990ecc")
     ('Klose 1990', 'https://doi.org/10.1002/mrm.1910140104')
     """
-    if key == PACKAGE_KEY:
-        return f"FSL-MRS-DL {__version__}", ""
     if key not in works():
         doi = key.removeprefix(_DOI_KEY)
         return f"doi {doi}", f"https://doi.org/{doi}"

@@ -15,6 +15,7 @@ from ...core.errors import DataError
 from ...core.transients import apply_shift_phase
 from ...io.output import write_text
 from ...preproc.align import AlignedData
+from ...preproc.coherence import Coherence
 from ...preproc.similarity import mean_pairwise_correlation, similarity_index, similarity_matrix
 from ...registration.alignment import Alignment
 from .alignment_table import edit_partner, notes
@@ -33,6 +34,8 @@ _DIFFERENCE_NOTE = (
     "Real part of one weighted mean less the other's, before and after; lines that are not edited should cancel."
 )
 
+_COHERENCE_NOTE = " (share of the signal's energy that survives averaging)"
+
 
 def write_align_report(
     path,
@@ -45,6 +48,7 @@ def write_align_report(
     title: str = "Frequency and phase correction",
     note: str = "",
     partner: int | None = None,
+    coherence: Coherence | None = None,
 ) -> Path:
     """Write the report of one set of transients.
 
@@ -69,6 +73,8 @@ def write_align_report(
         The note stands under the title.
     partner : int, optional
         Another set, the other condition of edited data, for the difference of the two.
+    coherence : Coherence, optional
+        Of the set, for the table.
 
     Returns
     -------
@@ -113,7 +119,7 @@ def write_align_report(
                 _difference(every_set, alignment, (set_index, partner), axes, limits),
             ),
         )
-    rows = _rows(before, after, one, axes, ppmlim, limits)
+    rows = [*_rows(before, after, one, axes, ppmlim, limits), *_coherence_rows(coherence)]
     text = _description(one, alignment, set_index, limits, axes.nucleus, note) + _table(one, rows) + _sections(figures)
     write_text(Path(path), _page(title, text))
     return Path(path)
@@ -165,6 +171,7 @@ def write_reports(
             set_index=index,
             note=notes(aligned, index),
             partner=edit_partner(aligned, index),
+            coherence=aligned.coherence[index] if aligned.coherence else None,
             title=f"Frequency and phase correction: {name}" if name else "Frequency and phase correction",
         )
     return paths
@@ -278,6 +285,22 @@ def _rows(before, after, one: _AlignedSet, axes: Axes, ppmlim, limits) -> list[t
             "SNR of the mean (tallest peak / noise SD)",
             *(f"{h / n:.1f}" if n > 0 else "-" for h, n in zip(heights, noise)),
         ),
+    ]
+
+
+def _coherence_rows(coherence: Coherence | None) -> list[tuple[str, str, str]]:
+    """Return (label, before, after) of the window and of regions, those with a known coherence."""
+    if coherence is None:
+        return []
+    pairs = {"window": (coherence.before, coherence.after)} | coherence.by_region
+    known = {name: pair for name, pair in pairs.items() if np.isfinite(pair).all()}
+    return [
+        (
+            f"Coherence{_COHERENCE_NOTE if name == 'window' else ''}, {name}",
+            f"{old:.3f}",
+            f"{new:.3f}",
+        )
+        for name, (old, new) in known.items()
     ]
 
 

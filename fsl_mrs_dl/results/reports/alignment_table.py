@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...preproc.align import AlignedData
+from ...preproc.conditions import Conditions
 from ...preproc.frequency_referencing import REFERENCE_LINES
 from .page import list_numbers
 
@@ -23,21 +24,15 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
         sentences.append(f"Method: {aligned.method}.")
     if aligned.backwards:
         sentences.append("The frequency axis runs backwards: the complex conjugate was aligned, and written as it was.")
+    if aligned.options.edit_order:
+        sentences.append(_declared_note(aligned))
     sentences.extend(_coherence_notes(aligned, index))
     if not aligned.options.refine:
         sentences.append("Estimates of the network, not refined: errors are not known.")
     if aligned.options.moving_window:
         sentences.append(f"Compared with about {aligned.options.moving_window} neighbours in time.")
     if aligned.subspectra is not None:
-        shift, phase = (x[np.newaxis] if x.ndim == 1 else x for x in aligned.subspectra)
-        if (shift != 0).any():
-            most = np.unravel_index(np.abs(shift - shift[:, :1]).argmax(), shift.shape)
-            sentences.append(
-                f"Sub-spectra were moved towards each other by up to {abs(shift[most] - shift[most[0], 0]):.2f} Hz and "
-                f"{np.abs(phase - phase[:, :1]).max():.1f} degrees."
-            )
-        else:
-            sentences.append("Sub-spectra lie together already and were not moved towards each other.")
+        sentences.append(_subspectra_note(aligned))
     if aligned.offset is not None:
         offsets = aligned.offset if index is None else [aligned.offset[index]]
         referenced = [offset for offset in offsets if offset.has_lines]
@@ -62,6 +57,35 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
     if aligned.rejected:
         sentences.append(f"Left out: {list_numbers([one + 1 for one in aligned.rejected])} (counted from 1).")
     return " ".join(sentences)
+
+
+def _declared_note(aligned: AlignedData) -> str:
+    """Return the order of conditions that was declared, and the dimensions that it made."""
+    options = aligned.options
+    held = Conditions(options.edit_order, share=float("nan"))
+    lengths = aligned.set_axes | aligned.transient_axes
+    now = " and ".join(f"{name} ({lengths[name]})" for name in (options.dim, options.edit_dim or "DIM_EDIT"))
+    return f"{options.dim} held {held}, as declared (--edit-order {options.edit_order}): it is divided into {now}."
+
+
+def _subspectra_note(aligned: AlignedData) -> str:
+    """Return how sub-spectra were moved towards each other, and the uncertainty of their difference."""
+    shift, phase = (x[np.newaxis] if x.ndim == 1 else x for x in aligned.subspectra[:2])
+    shift_sd, phase_sd = aligned.subspectra.largest_sd
+    if np.isnan(shift_sd):
+        return "Sub-spectra could not be matched to each other and were not moved towards each other."
+    apart = f"{shift_sd:.2g} Hz and {phase_sd:.2g} degrees"
+    if not ((shift != 0).any() or (phase != 0).any()):
+        return (
+            f"Sub-spectra lie together already (within {apart}, one standard deviation) and were not moved towards each"
+            " other."
+        )
+    most = np.unravel_index(np.abs(shift - shift[:, :1]).argmax(), shift.shape)
+    return (
+        f"Sub-spectra were moved towards each other by up to {abs(shift[most] - shift[most[0], 0]):.2f} Hz and"
+        f" {np.abs(phase - phase[:, :1]).max():.1f} degrees and may still differ by {apart}"
+        " (one standard deviation)."
+    )
 
 
 def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
@@ -91,13 +115,6 @@ def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
         one = aligned.coherence[index]
         if one.fallen:
             sentences.append("Nothing was changed: coherence would have fallen.")
-        pairs = {"window": (one.before, one.after)} | one.by_region
-        known = [f"{name} {old:.3f}, {new:.3f}" for name, (old, new) in pairs.items() if old == old and new == new]
-        if known:
-            sentences.append(
-                "Coherence (share of the signal's energy that survives averaging) before and aligned:"
-                f" {'; '.join(known)}."
-            )
     return sentences
 
 
@@ -127,6 +144,9 @@ def alignment_table(aligned: AlignedData) -> str:
             values = [round(getattr(one, name), 4) for one in aligned.coherence]
             columns[f"coherence_{name}"] = np.repeat(values, n).tolist()
         columns["changed"] = np.repeat(["no" if one.fallen else "yes" for one in aligned.coherence], n).tolist()
+    if aligned.subspectra_sd is not None:
+        for name, values in zip(("shift_sd_hz", "phase_sd_deg"), aligned.subspectra_sd):
+            columns[f"subspectra_{name}"] = np.repeat(values, aligned.alignment.flag.shape[-1]).tolist()
     # Unknown is empty, as pandas writes it.  Loading pandas for this would take as long as aligning a thousand
     # transients.
     cell = lambda value: "" if isinstance(value, float) and value != value else str(value)  # noqa: E731

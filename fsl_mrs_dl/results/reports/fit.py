@@ -23,6 +23,7 @@ from ...preproc.denoise import warning_of
 from ..figures import BLACK, BLUE, GREY, RED, sd_labels, verdict_colour
 from ..fit_results import FitResults
 from ..layout import MOSTLY_PRIOR, OOD_LIMIT
+from .absolute import absolute_section
 
 __all__ = ["write_fit_report"]
 
@@ -92,6 +93,7 @@ def write_fit_report(
 <h2>Spectrum and fit</h2>
 <p class="note">Click the legend to show or hide a line; every metabolite has one.</p>{parts[0]}
 <h2>Concentrations</h2>{parts[1]}{_table(results, row)}
+{absolute_section(results.absolute, row)}
 {"".join(sections)}
 {picture}
 <h2>Correlation of the estimates</h2>

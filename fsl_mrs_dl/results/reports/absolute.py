@@ -1,0 +1,48 @@
+"""The section of a report on absolute concentrations and what their errors are made of."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...concentrations.scaling import SOURCES, AbsoluteConcentrations
+
+__all__ = ["absolute_section"]
+
+
+def absolute_section(absolute: AbsoluteConcentrations | None, row: int) -> str:
+    """Return the section of one spectrum, HTML; empty where nothing was scaled by water.
+
+    Parameters
+    ----------
+    absolute : AbsoluteConcentrations, optional
+    row : int
+        Of the spectrum.
+    """
+    if absolute is None:
+        return ""
+    heads = ["Metabolite", "mM", "SD", "95 %", "mmol/kg", "SD", *(f"{source} (%)" for source in SOURCES)]
+    lines = [_line(absolute, row, column) for column in range(len(absolute.names))]
+    notes = [*absolute.assumptions, "The last columns are the shares of the sources in the variance of the molarity."]
+    return (
+        f'<h2>Absolute concentrations</h2><p class="note">{html.escape(" ".join(notes))}</p>'
+        f"<table><tr>{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr>{''.join(lines)}</table>"
+    )
+
+
+def _line(absolute: AbsoluteConcentrations, row: int, column: int) -> str:
+    """Return the table's line of one metabolite or sum."""
+    values: dict[str, Sequence[float]] = {
+        unit: (absolute.values[unit][row, column], absolute.sd[unit][row, column]) for unit in absolute.values
+    }
+    value, sd = values["molarity"]
+    if not np.isfinite(value):
+        return ""
+    low, high = absolute.low["molarity"][row, column], absolute.high["molarity"][row, column]
+    cells = [html.escape(absolute.names[column]), f"{value:.3f}", f"{sd:.2g}", f"{low:.3g} to {high:.3g}"]
+    cells += [f"{values['molality'][0]:.3f}", f"{values['molality'][1]:.2g}"]
+    cells += [f"{100 * absolute.share('molarity', source)[row, column]:.0f}" for source in SOURCES]
+    weak = ' class="weak"' if sd > 0.5 * abs(value) else ""
+    return f"<tr{weak}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

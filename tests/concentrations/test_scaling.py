@@ -1,0 +1,230 @@
+"""Absolute concentrations: water, FSL-MRS's numbers, errors and what is missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fsl_mrs_dl.concentrations.relaxation import Relaxation, read_times
+from fsl_mrs_dl.concentrations.scaling import SOURCES, UNITS, WaterScaling, absolute_concentrations
+from fsl_mrs_dl.concentrations.tissue import TissueFractions
+from fsl_mrs_dl.concentrations.water import fit_water, line_area
+from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.errors import OptionError
+from fsl_mrs_dl.fitting.data import choose_basis, fit_data, water_fids
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.fitting.quantify import fit_scaled, quantify
+from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.physics.signal_model import SignalModel
+from fsl_mrs_dl.results import tables
+from fsl_mrs_dl.results.fit_results import FitResults
+
+AXES = Axes(1024, 1 / 2000, 123.2)
+SCALING = WaterScaling(0.035, 2.0, tissue=TissueFractions.from_values(0.4, 0.5, 0.1))
+
+# FSL-MRS 2.4.11, fsl_mrs --h2o --tissue_frac 0.4 0.5 0.1 on the scan of the test: mmol/kg and mM over the raw
+# concentration, without fractions, and creatine, NAA and glutamate in mM.
+FSL_MRS = {"molality": 101.988186, "molarity": 76.185175, "without": 97.341983}
+FSL_MRS_MM = {"Cr+PCr": 11.231130, "NAA": 13.200941, "Glu": 17.898678}
+
+
+def line(amplitude, gamma, sigma, hz=3.0, phase=0.4):
+    t = AXES.time()
+    return amplitude * np.exp(-t * (gamma + t * sigma) + 1j * (2 * np.pi * hz * t + phase))
+
+
+def test_water_is_found_with_its_area_and_its_error(rng):
+    truth = np.array([[5.0, 12.0, 90.0], [0.2, 25.0, 0.0], [3e4, 0.0, 300.0]])
+    fids = np.stack([line(*row) for row in truth])
+    noise = 2e-3 * truth[:, :1] * (rng.normal(size=(3, 1024)) + 1j * rng.normal(size=(3, 1024)))
+    fit = fit_water(np.concatenate([fids + noise, np.zeros((1, 1024))]), AXES)
+    np.testing.assert_allclose(fit.amplitude[:3], truth[:, 0], rtol=2e-3)
+    upright = np.stack([line(*row, 0, 0) for row in truth])
+    np.testing.assert_allclose(fit.area[:3], line_area(upright, AXES, (1.65, 7.65)), rtol=2e-3)
+    np.testing.assert_allclose(fit.early_amplitude[:3], np.abs(fids[:, 0]), rtol=5e-3)
+    assert np.isnan(fit.area[3]) and (fit.log_area_sd[:3] < 1e-3).all()
+
+
+def test_the_error_of_the_area_is_the_scatter_of_repeated_fits(rng):
+    noise = 0.02 * (rng.normal(size=(200, 1024)) + 1j * rng.normal(size=(200, 1024)))
+    fit = fit_water(line(1.0, 15, 60) + noise, AXES)
+    assert np.std(np.log(fit.area)) == pytest.approx(np.median(fit.log_area_sd), rel=0.2)
+
+
+@pytest.fixture(scope="module")
+def scan(invivo_3t, invivo_water, invivo_basis_path):
+    """The fit of a human brain with FSL-MRS's model, the water FIDs, and their headers' times."""
+    data, water = nifti.load(invivo_3t), nifti.load(invivo_water)
+    basis = choose_basis(Basis.load(invivo_basis_path), data)
+    fitted = fit_data(data, basis, FitOptions(init="classical"))
+    return fitted.fit, water_fids(water, fitted.data, fitted.conjugated), WaterScaling().with_headers(data, water)
+
+
+def test_scaling_is_that_of_fsl_mrs(scan):
+    fit, water, scaling = scan
+    tissue = TissueFractions.from_values(0.4, 0.5, 0.1)
+    absolute, _ = absolute_concentrations(fit, water, replace(scaling, tissue=tissue), sums=["Cr+PCr"])
+    some = fit.conc[0] > 0
+    for unit in UNITS:
+        # The programs resample the basis set differently, by which concentrations and areas differ by 0.2 %.
+        ratio = absolute.values[unit][0, : len(fit.names)][some] / fit.conc[0][some]
+        np.testing.assert_allclose(ratio, FSL_MRS[unit], rtol=2e-3)
+    for name, value in FSL_MRS_MM.items():
+        assert absolute.molarity[0, absolute.names.index(name)] == pytest.approx(value, rel=1e-3)
+    pure, _ = absolute_concentrations(fit, water, scaling)
+    np.testing.assert_allclose(pure.molarity[0][some] / fit.conc[0][some], FSL_MRS["without"], rtol=2e-3)
+    np.testing.assert_allclose(pure.molality, pure.molarity)
+    assert any("No tissue fractions" in text for text in pure.assumptions)
+
+
+@pytest.mark.with_fsl_mrs
+def test_real_fsl_mrs_gives_the_same(invivo_3t, invivo_water, invivo_basis_path):
+    """FSL-MRS scales our fit of its basis set, so that nothing but the scaling differs."""
+    from fsl_mrs.utils import fitting, mrs_io
+    from fsl_mrs.utils import quantify as fsl_quantify
+
+    mrs = mrs_io.read_FID(str(invivo_3t)).mrs(
+        basis=mrs_io.read_basis(str(invivo_basis_path)), ref_data=mrs_io.read_FID(str(invivo_water))
+    )
+    mrs.check_FID(repair=True)
+    mrs.check_Basis(repair=True)
+    mrs.rescaleForFitting()
+    theirs = fitting.fit_FSLModel(mrs, method="dlquant", dl_init="classical", baseline="poly, 2")
+    info = fsl_quantify.QuantificationInfo(0.03, 2.0, mrs.names, mrs.centralFrequency / 1e6)
+    axes = Axes(mrs.numPoints, mrs.dwellTime, mrs.centralFrequency / 1e6)
+    model = SignalModel(mrs.basis.T, axes, model="voigt", ppmlim=(0.2, 4.2), baseline="poly, 2")
+    # Water is on the scale of the fit.
+    fit, water = fit_scaled(mrs.FID[None], model, list(mrs.names), FitOptions(init="classical")), mrs.H2O[None]
+    for fractions in (None, {"WM": 0.4, "GM": 0.5, "CSF": 0.1}):
+        tissue = None
+        if fractions:
+            info.set_fractions(fractions)
+            tissue = TissueFractions.from_values(*fractions.values())
+        theirs.calculateConcScaling(mrs, quant_info=info)
+        absolute, _ = absolute_concentrations(fit, water, WaterScaling(0.03, 2.0, tissue=tissue))
+        for unit in UNITS:
+            expected = theirs.getConc(scaling=unit)
+            for name, value in zip(absolute.names, absolute.values[unit][0]):
+                assert value == pytest.approx(expected[theirs.metabs.index(name)], rel=1e-3, abs=1e-6)
+    ours, reference = tables.quantification_info(FitResults(fit, None, absolute=absolute)), info.summary_table
+    pd.testing.assert_frame_equal(ours, reference)
+
+
+def spectra_of(sim_basis, factor, gamma, n=1, noise=0.0, seed=0):
+    """Return FIDs of typical concentrations and water, both with the same damping; and the ratio of mM to them."""
+    rng, t = np.random.default_rng(seed), AXES.time()
+    conc = np.linspace(1, 10, sim_basis.n_metabs)
+    fids = np.tile((conc @ sim_basis.fids) * factor * np.exp(-gamma * t), (n, 1))
+    area = line_area((sim_basis.fids[sim_basis.names.index("Cr")] * np.exp(-20 * t))[None], AXES, (2, 5), level=True)[0]
+    unit = line_area(np.exp(-20 * t)[None] + 0j, AXES, (1.65, 7.65), level=True)[0]
+    water = (line(1.0, gamma + 4, 0, 1.0, 0.1))[None] / np.exp(-(gamma + 4) * t[0])
+    fids = fids + noise * (rng.normal(size=fids.shape) + 1j * rng.normal(size=fids.shape))
+    # Concentration x area per concentration / 5 protons against water of amplitude 1 with 2 protons.
+    return fids, water, conc * factor * np.exp(-gamma * t[0]) * area / unit * 2 / 5
+
+
+def test_amplitudes_do_not_depend_on_the_damping(sim_basis):
+    read = []
+    for gamma in (5.0, 20.0):
+        fids, water, expected = spectra_of(sim_basis, 1e-4, gamma)
+        fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))
+        scaling = replace(SCALING, tissue=None, t1=dict.fromkeys(("H2O_GM", "H2O_WM", "H2O_CSF", "METAB"), 1e-3))
+        scaling = replace(scaling, t2=dict.fromkeys(("H2O_GM", "H2O_WM", "H2O_CSF", "METAB"), 1e6), area="alike")
+        absolute, _ = absolute_concentrations(fit, water, scaling)
+        read.append(absolute.molarity[0] / expected / 55.51e3)
+    np.testing.assert_allclose(read[0], 1, rtol=0.02)
+    np.testing.assert_allclose(read[1], read[0], rtol=0.01)
+
+
+def test_budget_and_intervals(sim_basis):
+    fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0, n=2, noise=1e-5)
+    fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))
+    absolute, reasons = absolute_concentrations(fit, water, SCALING, sums=["NAA+Glu"])
+    assert not reasons and absolute.names[-1] == "NAA+Glu"
+    for unit in UNITS:
+        total = sum(absolute.budget[unit][source] ** 2 for source in SOURCES)
+        np.testing.assert_allclose(np.sqrt(total), absolute.sd[unit])
+        assert (absolute.low[unit] <= absolute.values[unit]).all()
+        assert (absolute.high[unit] >= absolute.values[unit]).all()
+    naa = absolute.names.index("NAA")
+    spread = absolute.sd["molarity"][0, naa] / absolute.molarity[0, naa]
+    assert 0.05 < spread < 0.2
+    # Errors of relaxation grow with the echo time, those of fractions with their SD.
+    longer, _ = absolute_concentrations(fit, water, replace(SCALING, echo_time_s=0.1))
+    certain = replace(SCALING, tissue=replace(SCALING.tissue, sd=0.0))
+    without, _ = absolute_concentrations(fit, water, certain)
+    source = "metabolite relaxation"
+    assert longer.share("molarity", source)[0, naa] > absolute.share("molarity", source)[0, naa]
+    assert without.budget["molarity"]["tissue fractions"].max() == 0
+    assert absolute.budget["molarity"]["tissue fractions"][0, naa] > 0
+
+
+def test_water_of_other_times_is_corrected_for_its_own(sim_basis):
+    fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0)
+    fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))
+    absolute, _ = absolute_concentrations(fit, water, SCALING)
+    other = replace(SCALING, water_echo_time_s=0.1, water_repetition_time_s=10.0)
+    changed, _ = absolute_concentrations(fit, water, other)
+    relaxation = Relaxation.at_field(2.89)
+    expected = []
+    for te, tr in ((0.1, 10.0), (0.035, 2.0)):
+        parts = (("GM", 0.5 * 0.78), ("WM", 0.4 * 0.65), ("CSF", 0.1 * 0.97))
+        t1, t2 = relaxation.t1, relaxation.t2
+        signal = ((1 - np.exp(-tr / t1[f"H2O_{p}"])) * np.exp(-te / t2[f"H2O_{p}"]) * w for p, w in parts)
+        expected.append(sum(signal))
+    np.testing.assert_allclose(changed.molarity / absolute.molarity, expected[0] / expected[1], rtol=1e-9)
+    assert any("TE 100 ms and TR 10 s" in text for text in changed.assumptions)
+
+
+def test_what_is_missing_is_said_with_its_remedy(sim_basis):
+    fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0)
+    fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))
+    absolute, reasons = absolute_concentrations(fit, None, WaterScaling())
+    assert absolute is None and len(reasons) == 3
+    for reason, option in zip(reasons, ("`h2o`", "`TE` in ms", "`TR` in s")):
+        assert reason.startswith("No absolute concentrations: ") and option in reason
+    other = sim_basis.select(["Glu", "Ins", "GPC"], None)
+    without = quantify(fids, other, AXES, FitOptions(baseline="off", init="classical"))
+    assert "`wref_metabolite`" in absolute_concentrations(without, water, SCALING)[1][0]
+    named = replace(SCALING, reference=("GPC",), protons=9, limits=(3.1, 3.3))
+    assert absolute_concentrations(without, water, named)[0].reference.names == ("GPC",)
+    with pytest.raises(OptionError, match="ref_protons"):
+        absolute_concentrations(without, water, replace(named, protons=None))
+    assert "`t1_values`" in WaterScaling(0.03, 2.0).missing(["Cr"], Axes(1024, 5e-4, 200.0))[0]
+    assert "31P" in WaterScaling(0.03, 2.0).missing(["ATP"], Axes(1024, 5e-4, 51.7, "31P"))[0]
+
+
+def test_tables_of_times_and_fractions(tmp_path):
+    times = {"H2O_GM": 1.4, "H2O_WM": 0.9, "H2O_CSF": 4.0, "METAB": 1.2}
+    (tmp_path / "t1.json").write_text(json.dumps(times))
+    own = Relaxation.at_field(3.0, t1=read_times(tmp_path / "t1.json", "T1"))
+    assert own.t1 == times and own.t2["METAB"] == 0.194
+    assert own.t1_sd["METAB"] == pytest.approx(0.15 / 1.29 * 1.2)
+    assert Relaxation.at_field(5.0) is None and Relaxation.at_field(5.0, times, times).t2["METAB"] == 1.2
+    (tmp_path / "segmentation.json").write_text(json.dumps({"CSF": 0.1, "GM": 0.5, "WM": 0.4}))
+    assert TissueFractions.read(tmp_path / "segmentation.json").grey == 0.5
+    for content in ("[]", "{", '{"CSF": 0.1}'):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(OptionError):
+            TissueFractions.read(tmp_path / "bad.json")
+        with pytest.raises(OptionError):
+            Relaxation.at_field(3.0, t1=read_times(tmp_path / "bad.json", "T1"))
+    nearly = TissueFractions.from_values(0.4, 0.5, 0.05)
+    assert nearly.grey == pytest.approx(0.5 / 0.95) and "normalised" in nearly.notes[0]
+
+
+def test_written_information_can_be_read_again(sim_basis, tmp_path):
+    fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0)
+    fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))
+    absolute, _ = absolute_concentrations(fit, water, SCALING)
+    path = tmp_path / "quantification_info.csv"
+    tables.quantification_info(FitResults(fit, None, absolute=absolute)).to_csv(path)
+    tissue = TissueFractions.read(path)
+    assert (tissue.white, tissue.grey, tissue.csf) == (0.4, 0.5, 0.1)
+    assert read_times(path, "T2")["H2O_GM"] == pytest.approx(0.088)
+    assert read_times(path, "T1")["METAB"] == pytest.approx(1.29)
