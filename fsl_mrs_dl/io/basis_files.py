@@ -113,8 +113,9 @@ def _read_json(file: Path) -> BasisEntry:
 def _echo_time(meta) -> float | None:
     """Return the echo time in seconds of what a file says about its simulation; None where there is none."""
     seconds = meta.get("EchoTime") if isinstance(meta, dict) else None
-    plausible = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < 10
-    return float(seconds) if plausible else None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 10:
+        return None
+    return float(seconds)
 
 
 def named_or_refused(option: str, given: Iterable[str] | None, names: Sequence[str], source: str) -> list[str]:
