@@ -19,12 +19,13 @@ TARGETS = frozenset(
         "fsl_mrs.core.mrsi",
         "fsl_mrs.scripts.fsl_mrs",
         "fsl_mrs.scripts.fsl_mrsi",
+        "fsl_mrs.scripts.fsl_mrs_preproc",
         "fsl_mrs.scripts.fsl_mrs_proc",
         "fsl_mrs.scripts.fsl_mrs_summarise",
     )
 )
 # Not in every FSL-MRS, or with dependencies of its own: nothing else is missing without it.
-OPTIONAL = frozenset(("fsl_mrs.scripts.fsl_mrs_summarise",))
+OPTIONAL = frozenset(("fsl_mrs.scripts.fsl_mrs_preproc", "fsl_mrs.scripts.fsl_mrs_summarise"))
 MARK = "_fsl_mrs_dl"  # what a changed module carries: the version that changed it
 
 _warned = False

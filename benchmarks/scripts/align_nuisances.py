@@ -2,8 +2,8 @@
 
     python -m benchmarks.scripts.align_nuisances > benchmarks/align_nuisances.md
 
-With FSL-MRS installed its align is measured as well.  Two minutes on one core, four with ``--others 0.2``, with which
-other methods are measured on a fifth of the same scans, 13 with all.
+With FSL-MRS installed its align is measured as well.  Thirteen minutes on one core, four with ``--others 0.2``, with
+which other methods are measured on a fifth of the same scans.
 """
 
 from __future__ import annotations

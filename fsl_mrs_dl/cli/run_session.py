@@ -17,6 +17,7 @@ from .fit_options import (
     fit_options,
     options_text,
 )
+from .scaling_options import add_scaling_options, scaling_of
 
 __all__ = ["ArgumentFit", "add_arguments", "add_processing_options", "run", "run_options"]
 
@@ -42,9 +43,13 @@ def add_arguments(parser) -> None:
             " absolute concentrations"
         ),
     )
-    add_processing_options(group)
+    group.add_argument(
+        "--quant", metavar="FILE", help="other unsuppressed water that absolute concentrations are scaled by, not --h2o"
+    )
     group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
+    add_processing_options(parser.add_argument_group("basis set and processing"))
     add_fitting_options(parser.add_argument_group("fitting options"))
+    add_scaling_options(parser.add_argument_group("absolute concentrations"))
     add_format_arguments(parser)
     group = parser.add_argument_group("output options")
     add_output_options(group)
@@ -129,6 +134,7 @@ def _spelled(name: str) -> str:
 
 def run_options(args):
     """Return the RunOptions of parsed arguments."""
+    from ..concentrations.tissue import DEFAULT_SD
     from ..workflow.processing import ProcessingOptions
     from ..workflow.session import RunOptions
 
@@ -148,6 +154,8 @@ def run_options(args):
         tm_ms=args.TM,
         report=args.report,
         axes=axis_options(args),
+        scaling=scaling_of(args),
+        tissue_sd=DEFAULT_SD if args.tissue_frac_sd is None else args.tissue_frac_sd,
     )
 
 
@@ -162,6 +170,8 @@ def run(args) -> None:
         name=Path(args.data).name.partition(".")[0],
         data=Path(args.data),
         water=args.h2o and Path(args.h2o),
+        quant=args.quant and Path(args.quant),
+        tissue=args.tissue_frac,
         t1=args.t1 and Path(args.t1),
         basis=args.basis and Path(args.basis),
     )

@@ -47,8 +47,9 @@ def add_scaling_options(group) -> None:
     )
 
 
-def scaling_of(args, data):
-    """Return the WaterScaling of parsed arguments, for data with a position; segmentations are laid over them."""
+def scaling_of(args, data=None):
+    """Return the WaterScaling of parsed arguments, with tissue fractions if there are data, whose position
+    segmentations are laid over."""
     from ..concentrations.relaxation import read_times
     from ..concentrations.scaling import WaterScaling
     from ..concentrations.segmentation import tissue_fractions
@@ -58,7 +59,7 @@ def scaling_of(args, data):
     return WaterScaling(
         echo_time_s=args.TE and args.TE / 1e3,
         repetition_time_s=args.TR,
-        tissue=tissue_fractions(args.tissue_frac, data, sd) if args.tissue_frac else None,
+        tissue=tissue_fractions(args.tissue_frac, data, sd) if args.tissue_frac and data is not None else None,
         t1=read_times(args.t1_values, "T1") if args.t1_values else None,
         t2=read_times(args.t2_values, "T2") if args.t2_values else None,
         reference=tuple(args.wref_metabolite) if args.wref_metabolite else None,

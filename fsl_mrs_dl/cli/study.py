@@ -9,6 +9,7 @@ from ..core.errors import OptionError
 from .common import add_common_arguments, add_format_arguments
 from .fit_options import add_fitting_options, add_hidden_arguments, add_output_options, check_fsl_mrs_options
 from .run_session import add_processing_options, run_options
+from .scaling_options import add_scaling_options
 
 __all__ = ["add_arguments", "run"]
 
@@ -43,6 +44,7 @@ def add_arguments(parser) -> None:
     group = parser.add_argument_group("processing (participant)")
     add_processing_options(group)
     add_fitting_options(parser.add_argument_group("fitting options (participant)"))
+    add_scaling_options(parser.add_argument_group("absolute concentrations (participant)"))
     add_format_arguments(parser)
     group = parser.add_argument_group("output options (participant)")
     add_output_options(group)

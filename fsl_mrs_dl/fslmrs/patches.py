@@ -182,9 +182,17 @@ def _with_parser(module, before_parsing, after_parsing=None, afterwards=None) ->
             raise
         finally:
             module.configargparse = library
+            _restore()
             _running.clear()
 
     module.main = main
+
+
+def _restore() -> None:
+    """Give FSL-MRS its own alignment back where a command exchanged it."""
+    if "restore" in _running:
+        changed, original = _running["restore"]
+        changed.align = original
 
 
 def _note_output(args) -> None:
@@ -353,6 +361,32 @@ def patch_fsl_mrs_proc(module) -> None:
     _with_parser(module, add_steps, note)
 
 
+def patch_fsl_mrs_preproc(module) -> None:
+    """Add ``--dl-align`` to ``fsl_mrs_preproc``, which aligns by this package then."""
+
+    def add_option(parser, words):
+        parser.add_argument_group("FSL-MRS-DL").add_argument(
+            "--dl-align",
+            dest="dl_align",
+            action="store_true",
+            help="align as fsl_mrs_proc dl-align does; data that alignment would make worse stay as they are",
+        )
+        return words
+
+    def exchange(parser, args):
+        if not args.dl_align:
+            return
+        from fsl_mrs.utils.preproc import nifti_mrs_proc
+
+        from .preprocessing import aligner
+
+        # main() restores it.
+        _running["restore"] = (nifti_mrs_proc, nifti_mrs_proc.align)
+        nifti_mrs_proc.align = aligner(tuple(args.align_limits), args.output if args.report else None)
+
+    _with_parser(module, add_option, exchange)
+
+
 def patch_fsl_mrs_summarise(module) -> None:
     """Let ``fsl_mrs_summarise`` read the spectra of fits with the in-vivo model, which it cannot compute again."""
     original = getattr(module, "main", None)
@@ -397,6 +431,7 @@ PATCHES = {
     "fsl_mrs.core.mrsi": patch_mrsi,
     "fsl_mrs.scripts.fsl_mrs": patch_fsl_mrs,
     "fsl_mrs.scripts.fsl_mrsi": patch_fsl_mrsi,
+    "fsl_mrs.scripts.fsl_mrs_preproc": patch_fsl_mrs_preproc,
     "fsl_mrs.scripts.fsl_mrs_proc": patch_fsl_mrs_proc,
     "fsl_mrs.scripts.fsl_mrs_summarise": patch_fsl_mrs_summarise,
 }

@@ -65,12 +65,15 @@ class Processed:
     steps : list of Step
     aligned : AlignedData or None
         The alignment of its transients, where there was one.
+    quant : MrsData or None
+        Other water for absolute concentrations, likewise.
     """
 
     data: MrsData
     water: MrsData | None
     steps: list[Step]
     aligned: AlignedData | None = None
+    quant: MrsData | None = None
 
     @property
     def transients(self) -> int:
@@ -85,7 +88,13 @@ class Processed:
         return int(np.isin(self.aligned.alignment.flag, ("outlier", "failed")).any(0).sum())
 
 
-def process(data: MrsData, water: MrsData | None = None, options: ProcessingOptions = ProcessingOptions()) -> Processed:
+def process(
+    data: MrsData,
+    water: MrsData | None = None,
+    options: ProcessingOptions = ProcessingOptions(),
+    *,
+    quant: MrsData | None = None,
+) -> Processed:
     """Process raw data.
 
     Parameters
@@ -95,6 +104,8 @@ def process(data: MrsData, water: MrsData | None = None, options: ProcessingOpti
     water : MrsData, optional
         Unsuppressed water.
     options : ProcessingOptions
+    quant : MrsData, optional
+        Other unsuppressed water, for absolute concentrations only.
 
     Raises
     ------
@@ -102,9 +113,10 @@ def process(data: MrsData, water: MrsData | None = None, options: ProcessingOpti
     """
     data = from_echo(data)
     check_fids(data)
-    if water is not None:
-        water = from_echo(water)
-        check_fids(water)
+    water, quant = (None if one is None else from_echo(one) for one in (water, quant))
+    for one in (water, quant):
+        if one is not None:
+            check_fids(one)
     combination, steps = None, []
     if n_coils(data) > 1 and water is not None and n_coils(water) == n_coils(data):
         combination = coil_combination(data, water, from_water=True)
@@ -117,13 +129,16 @@ def process(data: MrsData, water: MrsData | None = None, options: ProcessingOpti
         # Coils come first in the list, as in the data's history.
         steps.insert(0, step)
     if water is not None:
-        water, step = _processed_water(water, combination, options)
+        water, step = _processed_water("water reference", water, combination, options)
+        steps.append(step)
+    if quant is not None:
+        quant, step = _processed_water("water for quantification", quant, combination, options)
         steps.append(step)
     data, step = _without_water(data, options)
     steps.append(step)
     data, step = _referenced(data, options)
     steps.append(step)
-    return Processed(data, water, steps, aligned)
+    return Processed(data, water, steps, aligned, quant)
 
 
 def _combined(data: MrsData, combination: CoilCombination) -> tuple[MrsData, Step]:
@@ -208,7 +223,7 @@ def _alignment_step(name: str, aligned: AlignedData) -> Step:
     alignment = aligned.alignment
     usual = np.isin(alignment.flag, ("ok", "weak"))
     n, out = alignment.flag.shape[-1], int(np.isin(alignment.flag, ("outlier", "failed")).any(0).sum())
-    figures = {}
+    figures = {"transients": float(n)}
     if usual.any():
         figures["shift_sd_hz"] = float(alignment.shift_hz[usual].std())
         figures["phase_sd_deg"] = float(alignment.phase_deg[usual].std())
@@ -225,7 +240,7 @@ def _alignment_step(name: str, aligned: AlignedData) -> Step:
 
 
 def _processed_water(
-    water: MrsData, combination: CoilCombination | None, options: ProcessingOptions
+    name: str, water: MrsData, combination: CoilCombination | None, options: ProcessingOptions
 ) -> tuple[MrsData, Step]:
     """Combine and average a water reference as the data were."""
     done = []
@@ -249,7 +264,7 @@ def _processed_water(
         aligned = align_data(water, AlignOptions(dim=_TRANSIENTS, average=True, edit_dim=None, device=options.device))
         water = with_record(aligned.data, "Frequency and phase correction", aligned.details(_COMMAND, None))
         done.append(f"{aligned.alignment.flag.shape[-1]} transients aligned and averaged")
-    return water, Step("water reference", bool(done), "; ".join(done) or "combined and averaged already")
+    return water, Step(name, bool(done), "; ".join(done) or "combined and averaged already")
 
 
 def _without_water(data: MrsData, options: ProcessingOptions) -> tuple[MrsData, Step]:

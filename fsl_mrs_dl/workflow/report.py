@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 
 from ..io.output import write_text
-from ..results.fit_results import FitResults
+from ..results import publication
 from ..results.reports import alignment as alignment_report
 from ..results.reports.alignment_table import alignment_table
 from ..results.reports.fit import write_fit_report
@@ -18,7 +18,7 @@ __all__ = ["write_session_report"]
 
 def write_session_report(
     folder: Path,
-    results: FitResults,
+    analysis: publication.Analysis,
     processed: Processed,
     steps: list[Step],
     record: dict,
@@ -29,7 +29,7 @@ def write_session_report(
     Parameters
     ----------
     folder : path
-    results : FitResults
+    analysis : Analysis
     processed : Processed
     steps : list of Step
     record : dict
@@ -49,11 +49,12 @@ def write_session_report(
     inputs = record["inputs"]
     return write_fit_report(
         folder / "report.html",
-        results,
+        analysis.results,
         data=inputs["data"],
         basis=inputs["basis"] or "simulated for the header's acquisition",
         location=location,
         sections=[_steps(steps, [path.name for path in links]), _warnings(record["warnings"])],
+        end=publication.publication_html(analysis),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +13,12 @@ from typing import Protocol
 import numpy as np
 
 from .. import __version__
+from ..concentrations.files import absolute_of_file
+from ..concentrations.scaling import WaterScaling
+from ..concentrations.segmentation import tissue_fractions
+from ..concentrations.tissue import DEFAULT_SD, TissueFractions
+from ..core import units
 from ..core.errors import OptionError
-from ..core.metabolites import is_macromolecule
 from ..fitting.data import FittedData, choose_basis, fit_data
 from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
@@ -22,15 +26,17 @@ from ..fitting.options import FitOptions
 from ..fitting.verdict import VERDICTS
 from ..io import nifti
 from ..io.basis import Basis
-from ..io.convert import AxisOptions, load_with_record
+from ..io.convert import AxisOptions, Conversion, load_with_record
 from ..io.nifti import MrsData
-from ..results import write
+from ..results import publication, write
 from ..results.fit_results import FitResults
 from .basis_of_header import acquisition_of, basis_of_header
 from .eddy_currents import without_eddy_currents
 from .processing import Processed, ProcessingOptions, process
 from .report import write_session_report
 from .steps import Step
+
+_NOT_BEFORE = ("basis set", "fit", "absolute concentrations")  # steps that are none of the processing
 
 __all__ = ["FitChoice", "RunOptions", "Session", "SessionSummary", "UsualFit", "run_session"]
 
@@ -45,11 +51,14 @@ class Session:
     data : path
         Raw or averaged spectra.
     water : path, optional
-        Unsuppressed water: for coil sensitivities, line shape, eddy currents, and the size of concentrations.
+        Unsuppressed water: for coil sensitivities, line shape, eddy currents, and absolute concentrations.
+    quant : path, optional
+        Other unsuppressed water, that absolute concentrations are scaled by in its place.
     t1 : path, optional
         Structural image.
-    tissue : optional
-        Shares of tissue in the voxel, or segmentations: what absolute concentrations take.
+    tissue : TissueFractions or sequence, optional
+        Tissue fractions of the voxel, as :func:`fsl_mrs_dl.concentrations.segmentation.tissue_fractions` takes them:
+        three numbers, a file of them, or segmentations.
     basis : path, optional
         By default one is simulated for the header's sequence, echo time and field.
     header : dict
@@ -59,15 +68,17 @@ class Session:
     name: str
     data: Path
     water: Path | None = None
+    quant: Path | None = None
     t1: Path | None = None
-    tissue: object = None
+    tissue: TissueFractions | Sequence | None = None
     basis: Path | None = None
     header: dict = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """All its files that are given by one path."""
-        return tuple(Path(one) for one in (self.data, self.water, self.t1, self.basis) if one is not None)
+        named = (self.data, self.water, self.quant, self.t1, self.basis)
+        return tuple(Path(one) for one in named if one is not None)
 
 
 class FitChoice(Protocol):
@@ -122,6 +133,10 @@ class RunOptions:
         Whether HTML reports are written.
     axes : AxisOptions, optional
         For formats that hold no bandwidth, frequency or nucleus.
+    scaling : WaterScaling
+        Of absolute concentrations; times that it lacks are those of headers, and tissue is the session's.
+    tissue_sd : float
+        SD of each tissue fraction.
     """
 
     processing: ProcessingOptions = ProcessingOptions()
@@ -131,6 +146,8 @@ class RunOptions:
     tm_ms: float | None = None
     report: bool = True
     axes: AxisOptions | None = None
+    scaling: WaterScaling = WaterScaling()
+    tissue_sd: float = DEFAULT_SD
 
 
 @dataclass(frozen=True)
@@ -146,6 +163,8 @@ class SessionSummary:
     processed : Processed
     steps : list of Step
         Of the processing and after it.
+    versions : dict of str to str
+        Programs that took part, and their versions.
     record : dict
         Content of run.json.
     """
@@ -155,6 +174,7 @@ class SessionSummary:
     options: FitOptions
     processed: Processed
     steps: list[Step]
+    versions: dict[str, str]
     record: dict = field(repr=False, default_factory=dict)
 
 
@@ -182,20 +202,13 @@ def run_session(
     """
     began, folder = time.monotonic(), Path(folder)
     converted = load_with_record(session.data, options.axes)
-    data, water = converted.data, converted.water
-    if session.water is not None:
-        water = load_with_record(session.water, options.axes).data
-    warnings = [f"{one.name}: {note}." for one in (data, water) if one is not None for note in one.notes]
-    lacking = [key for key in session.header if key not in data.header]
-    if lacking:
-        warnings.append(f"{data.name}: its header has no {' and no '.join(lacking)}; taken from the sidecar.")
-    data = replace(data, header={**session.header, **data.header})
-    water = None if water is None else replace(water, header={**session.header, **water.header})
+    data, water, quant, warnings = _loaded(session, converted, options)
+    tissue = _tissue(session, data, options)
     source, step = _basis(session, data, options)
     say(str(step))
     # Before the work, so that a basis set that does not fit is refused at once.
     basis, fit_options = options.fit.choose(source, data)
-    processed = process(data, water, options.processing)
+    processed = process(data, water, options.processing, quant=quant)
     steps = [step, *processed.steps]
     for one in processed.steps:
         say(str(one))
@@ -204,17 +217,59 @@ def run_session(
     steps += of_fit
     for one in of_fit:
         say(str(one))
-    results = FitResults.with_options(
-        fitted.fit, fitted.data, fit_options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
-    )
-    summary = SessionSummary(session.name, results, fit_options, processed, steps)
-    record = _record(session, summary, fitted, warnings)
-    record |= {"seconds": round(time.monotonic() - began, 2)}
+    results, step, notes = _quantified(fitted, processed, replace(options.scaling, tissue=tissue), fit_options)
+    steps.append(step)
+    say(str(step))
+    warnings += notes
+    versions = publication.program_versions()
     if converted.program:
-        record["versions"] |= {converted.program: converted.version}
+        versions[converted.program] = converted.version
+    summary = SessionSummary(session.name, results, fit_options, processed, steps, versions)
+    record = _record(session, summary, fitted, warnings) | {"seconds": round(time.monotonic() - began, 2)}
     summary = replace(summary, record=record)
     _write(folder, session, summary, fitted, options)
     return summary
+
+
+def _loaded(
+    session: Session, converted: Conversion, options: RunOptions
+) -> tuple[MrsData, MrsData | None, MrsData | None, list[str]]:
+    """Return data, water and water for the size of concentrations with the keys that their headers lack, and notes."""
+    data, water = converted.data, converted.water
+    if session.water is not None:
+        water = load_with_record(session.water, options.axes).data
+    quant = None if session.quant is None else load_with_record(session.quant, options.axes).data
+    notes = [f"{one.name}: {note}." for one in (data, water, quant) if one is not None for note in one.notes]
+    lacking = [key for key in session.header if key not in data.header]
+    if lacking:
+        notes.append(f"{data.name}: its header has no {' and no '.join(lacking)}; taken from the sidecar.")
+    with_keys = [
+        None if one is None else replace(one, header={**session.header, **one.header}) for one in (water, quant)
+    ]
+    return replace(data, header={**session.header, **data.header}), with_keys[0], with_keys[1], notes
+
+
+def _tissue(session: Session, data: MrsData, options: RunOptions) -> TissueFractions | None:
+    """Return the tissue fractions of a session's voxel; None without any."""
+    if session.tissue is None or isinstance(session.tissue, TissueFractions):
+        return session.tissue
+    return tissue_fractions(session.tissue, data, options.tissue_sd)
+
+
+def _quantified(
+    fitted: FittedData, processed: Processed, scaling: WaterScaling, options: FitOptions
+) -> tuple[FitResults, Step, list[str]]:
+    """Return the results with absolute concentrations where there is all that they need, and the reasons where not."""
+    results = FitResults.with_options(
+        fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
+    )
+    water = processed.water if processed.quant is None else processed.quant
+    absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
+    name = "absolute concentrations"
+    if absolute is None:
+        return results, Step(name, False, reasons[0] if reasons else "there is no water reference"), reasons[1:]
+    fractions = "tissue fractions given" if scaling.tissue is not None else "no tissue fractions, pure water is assumed"
+    return replace(results, absolute=absolute), Step(name, True, f"scaled by water; {fractions}"), []
 
 
 def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path | Basis, Step]:
@@ -248,16 +303,32 @@ def _fit(processed: Processed, basis: Basis, options: FitOptions) -> tuple[Fitte
     return fitted, steps
 
 
+def analysis_of(session: Session, summary: SessionSummary, basis: Basis) -> publication.Analysis:
+    """Return what a paper states about a session."""
+    name = "simulated" if session.basis is None else Path(session.basis).name
+    steps = [step.as_dict() for step in summary.steps if step.name not in _NOT_BEFORE]
+    transients = summary.processed.transients
+    return publication.Analysis(
+        summary.results,
+        summary.options,
+        basis,
+        name,
+        steps=steps,
+        n_transients=transients if transients > 1 else None,
+        versions={name: version for name, version in summary.versions.items() if name == "spec2nii"},
+    )
+
+
 def quality_of(results: FitResults, processed: Processed) -> dict:
     """Return the quality of a session as ``run.json`` holds it; medians over several spectra.
 
-    SNR and width are those of the metabolite of highest SNR; macromolecules and lines without a width do not count.
+    SNR and width are those of NAA or creatine, as the reporting table has them; otherwise of the highest SNR.
     """
     fit, good = results.fit, results.fit.fitted
     snr, width = results.quality
-    lines = (width > 0) & ~np.array([is_macromolecule(name) for name in fit.names])
-    best = np.where(lines & np.isfinite(snr), snr, -np.inf).argmax(1)
-    rows = np.arange(len(best))
+    line = publication.quality_line(fit.names)
+    if line is None:
+        line = int(np.nan_to_num(np.nanmedian(snr, 0), nan=-1).argmax())
     frequency = results.data.spec_freq_mhz
 
     def middle(values) -> float | None:
@@ -265,10 +336,10 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
         values = values[np.isfinite(values)]
         return float(np.median(values)) if len(values) else None
 
-    fwhm = middle(width[rows, best])
+    fwhm = middle(width[:, line])
     return {
         "spectra": len(fit.params),
-        "snr": middle(snr[rows, best]),
+        "snr": middle(snr[:, line]),
         "fwhm_hz": fwhm,
         "fwhm_ppm": None if fwhm is None else fwhm / frequency,
         "misfit": middle(fit.misfit),
@@ -284,43 +355,42 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
 
 def _record(session: Session, summary: SessionSummary, fitted: FittedData, warnings: list[str]) -> dict:
     """Return the content of run.json."""
-    import torch
-
-    from ..core import units
-
     data = fitted.data
     acquired = acquisition_of(data)
     gamma = units.nucleus(data.nucleus).gamma_mhz_per_t
     artefacts = [one.text() for one in summary.results.artefacts_before]
     artefacts += [one.text() for found in summary.results.artefacts.values() for one in found]
-    inputs = {"data": session.data, "water": session.water, "basis": session.basis, "t1": session.t1}
+    inputs = {
+        "data": session.data,
+        "water": session.water,
+        "quant": session.quant,
+        "basis": session.basis,
+        "t1": session.t1,
+    }
     return {
         "version": __version__,
         "name": session.name,
         "inputs": {name: None if path is None else str(path) for name, path in inputs.items()}
         | {"tissue": None if session.tissue is None else str(session.tissue)},
-        "basis_sha256": basis_hash(fitted.basis),
+        "basis_sha256": fitted.basis.sha256,
         "steps": [step.as_dict() for step in summary.steps],
         "quality": quality_of(summary.results, summary.processed),
-        "units": "ratio" if summary.results.reference is not None else "raw",
+        "units": _unit(summary.results),
         "warnings": [*warnings, *dict.fromkeys(artefacts)],
         "field_t": None if gamma != gamma else round(data.spec_freq_mhz / gamma, 3),
         "te_ms": acquired.te_s and 1e3 * acquired.te_s,
         "tr_s": acquired.tr_s,
         "sequence": acquired.sequence,
         "vendor": data.header.get("Manufacturer"),
-        "versions": {"fsl_mrs_dl": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "versions": summary.versions,
     }
 
 
-def basis_hash(basis: Basis) -> str:
-    """Return the SHA-256 of a basis set: names, spectrometer frequency, dwell time and FIDs."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    digest.update(json.dumps([list(basis.names), basis.spec_freq_mhz, basis.dwelltime, basis.nucleus]).encode())
-    digest.update(np.ascontiguousarray(basis.fids.astype("<c16")).tobytes())
-    return digest.hexdigest()
+def _unit(results: FitResults) -> str:
+    """Return the kind of concentrations that a session's tables lead with."""
+    if results.absolute is not None:
+        return "molarity"
+    return "ratio" if results.reference is not None else "raw"
 
 
 def _write(folder: Path, session: Session, summary: SessionSummary, fitted: FittedData, options: RunOptions) -> None:
@@ -330,8 +400,9 @@ def _write(folder: Path, session: Session, summary: SessionSummary, fitted: Fitt
     write.write_fit(folder, results, options=text)
     fitted.basis.save(folder / "basis", info="The basis set of a fit.")
     nifti.save(folder / "processed.nii.gz", processed.data)
-    if processed.water is not None:
-        nifti.save(folder / "water.nii.gz", processed.water)
+    for name, water in (("water", processed.water), ("quant", processed.quant)):
+        if water is not None:
+            nifti.save(folder / f"{name}.nii.gz", water)
     # Programs that read results look for the data under this name.
     shutil.copyfile(folder / "processed.nii.gz", folder / "data.nii.gz")
     location = None
@@ -342,8 +413,10 @@ def _write(folder: Path, session: Session, summary: SessionSummary, fitted: Fitt
         voxel_location(session.t1, results.data, location)
     text = json.dumps(_plain(summary.record), indent=1, allow_nan=False)
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+    analysis = analysis_of(session, summary, fitted.basis)
+    publication.write_publication(folder, analysis)
     if options.report:
-        write_session_report(folder, summary.results, processed, summary.steps, summary.record, location)
+        write_session_report(folder, analysis, processed, summary.steps, summary.record, location)
 
 
 def _plain(value):

@@ -344,3 +344,15 @@ def test_twice_is_once(stand_in):
         assert not hasattr(fitting.fit_FSLModel.__wrapped__, '__wrapped__')
         """,
     )
+
+
+def test_preproc_aligns_by_this_package_when_asked_and_then_by_its_own_again(stand_in):
+    done = python(
+        stand_in,
+        """
+        command('fsl_mrs_preproc', '--dl-align')
+        command('fsl_mrs_preproc')
+        """,
+    )
+    assert done.stdout.split() == ["fsl_mrs_dl.fslmrs.preprocessing", "fsl_mrs.utils.preproc.nifti_mrs_proc"]
+    assert "--dl-align" in python(stand_in, "command('fsl_mrs_preproc', '--help')", check=False).stdout

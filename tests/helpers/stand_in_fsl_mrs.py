@@ -83,6 +83,24 @@ def main():
         res_store[fp] = 'own'
     print(res_store)
 """,
+    "scripts/fsl_mrs_preproc.py": """
+import configargparse
+
+
+def main():
+    parser = configargparse.ArgParser()
+    parser.add_argument('--align_limits', type=float, nargs=2, default=(0.2, 4.2))
+    parser.add_argument('--output')
+    parser.add_argument('--report', action='store_true')
+    args = parser.parse_args()
+    from fsl_mrs.utils.preproc import nifti_mrs_proc
+    print(nifti_mrs_proc.align.__module__)
+""",
+    "utils/preproc/__init__.py": "",
+    "utils/preproc/nifti_mrs_proc.py": """
+def align(data, dim, window=None, target=None, ppmlim=None, niter=2, figure=False, report=None, report_all=False):
+    return 'own'
+""",
     "scripts/fsl_mrs_proc.py": """
 import configargparse
 

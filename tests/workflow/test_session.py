@@ -187,3 +187,27 @@ def test_quality_is_that_of_a_metabolite_and_times_may_come_from_a_sidecar(files
     record = run_session(session, RunOptions(report=False), tmp_path / "out").record
     assert record["quality"]["fwhm_ppm"] > 0.1 and record["te_ms"] == 35
     assert any("no EchoTime" in warning and "sidecar" in warning for warning in record["warnings"])
+
+
+def test_concentrations_are_absolute_where_the_times_are_known(files, tmp_path, capsys):
+    words = ["--h2o", files / "water.nii.gz", "--basis", files / "basis", "--tissue_frac", "0.3", "0.6", "0.1"]
+    command = ["run", "--data", files / "metab.nii.gz", *words, "--output", tmp_path / "out", "--no-report"]
+    assert main([str(word) for word in command]) == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["units"] == "molarity" and record["steps"][-1]["done"]
+    table = pd.read_csv(tmp_path / "out" / "uncertainty.csv").set_index("Metab")
+    # Tables of fit have the same digits for the processed files.
+    fitted = ["fit", "--data", tmp_path / "out" / "processed.nii.gz", "--output", tmp_path / "fit", *words]
+    fitted[fitted.index("--h2o") + 1] = tmp_path / "out" / "water.nii.gz"
+    assert main([str(word) for word in fitted]) == 0
+    again = pd.read_csv(tmp_path / "fit" / "uncertainty.csv").set_index("Metab")
+    assert np.allclose(again["molarity"], table["molarity"], rtol=1e-4, equal_nan=True)
+    capsys.readouterr()
+    header = {key: value for key, value in nifti.load(files / "metab.nii.gz").header.items() if key != "RepetitionTime"}
+    for name in ("metab", "water"):
+        data = nifti.load(files / f"{name}.nii.gz")
+        nifti.save(tmp_path / f"{name}.nii.gz", replace(data, header=header))
+    command[2], command[4], command[-2] = tmp_path / "metab.nii.gz", tmp_path / "water.nii.gz", tmp_path / "no_tr"
+    assert main([str(word) for word in command]) == 0
+    assert "repetition time is in no header" in capsys.readouterr().out
+    assert json.loads((tmp_path / "no_tr" / "run.json").read_text())["units"] == "raw"  # no PCr in the basis set
