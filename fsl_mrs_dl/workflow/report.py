@@ -62,8 +62,8 @@ def _steps(steps: list[Step], links: list[str]) -> str:
     """Return the table of steps, HTML."""
     rows = []
     for step in steps:
-        figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in step.figures.items())
-        cells = (step.name, "done" if step.done else "not needed", step.reason, figures)
+        state = "done" if step.done else "not needed"
+        cells = (step.name, state, step.reason, step.figures_text)
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     more = "".join(f'<p><a href="{html.escape(name)}">Report of the alignment</a></p>' for name in links)
     head = "<tr><th>Step</th><th></th><th>Why</th><th>Figures</th></tr>"

@@ -275,7 +275,7 @@ def _quantified(
 def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path | Basis, Step]:
     """Return the file of the basis set, or one that is simulated for the header's acquisition."""
     if session.basis is not None:
-        return session.basis, Step("basis set", False, f"given, {session.basis}")
+        return session.basis, Step("basis set", True, f"given, {session.basis}")
     basis, what = basis_of_header(data, sequence=options.sequence, te_ms=options.te_ms, tm_ms=options.tm_ms)
     return basis, Step("basis set", True, f"none given; simulated for {what}", {"metabolites": basis.n_metabs})
 

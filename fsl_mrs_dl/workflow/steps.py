@@ -32,7 +32,25 @@ class Step:
         """Return the step as JSON holds it."""
         return {"name": self.name, "done": self.done, "reason": self.reason, "figures": self.figures}
 
+    @property
+    def figures_text(self) -> str:
+        """The figures in words, with their units.
+
+        >>> Step("alignment", True, "", {"shift_sd_hz": 0.70713, "transients": 64.0}).figures_text
+        'shift SD 0.707 Hz, transients 64'
+        """
+        return ", ".join(_figure(name, value) for name, value in self.figures.items())
+
     def __str__(self) -> str:
         """Return the step in a line for the terminal."""
-        figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.figures.items())
-        return f"{self.name}: {self.reason}" + (f" ({figures})" if figures else "")
+        return f"{self.name}: {self.reason}" + (f" ({self.figures_text})" if self.figures else "")
+
+
+def _figure(name: str, value: float) -> str:
+    """Return a figure with its name and unit."""
+    name, _, last = name.rpartition("_")
+    unit = {"hz": " Hz", "deg": " deg"}.get(last)
+    words = (name if unit else f"{name}_{last}".strip("_")).replace("_", " ")
+    for word, written in (("snr", "SNR"), ("sd", "SD")):
+        words = " ".join(written if one == word else one for one in words.split())
+    return f"{words} {value:.3g}{unit or ''}"

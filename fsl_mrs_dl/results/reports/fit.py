@@ -31,7 +31,7 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1100px;margin:2em auto;padding:0 1em}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse;font-size:.9em}
 td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}
-td:first-child,th:first-child{text-align:left}.settings td{text-align:left}
+td:first-child,th:first-child{text-align:left}.settings td,.settings th{text-align:left}
 .weak{color:#888}.note{color:#555;font-size:.9em}img{max-width:100%}
 """
 
@@ -58,7 +58,7 @@ def write_fit_report(
     location : path, optional
         Picture of the voxel to put in.
     sections : sequence of str
-        Further parts, HTML, that stand between the concentrations and the voxel.
+        Further parts, HTML, that stand before the spectrum.
     end : str
         HTML of a last section.
 
@@ -90,11 +90,11 @@ def write_fit_report(
 <h1>Fit of {html.escape(Path(data).name)}{of_many}</h1>
 <p class="note">Data {html.escape(str(data))}<br>Basis {html.escape(str(basis))}<br>FSL-MRS-DL {__version__}, {when}</p>
 {_settings(results, row)}
+{"".join(sections)}
 <h2>Spectrum and fit</h2>
 <p class="note">Click the legend to show or hide a line; every metabolite has one.</p>{parts[0]}
 <h2>Concentrations</h2>{parts[1]}{_table(results, row)}
 {absolute_section(results.absolute, row)}
-{"".join(sections)}
 {picture}
 <h2>Correlation of the estimates</h2>
 <p class="note">Near -1: only the sum of the two metabolites is well determined.</p>{parts[2]}
