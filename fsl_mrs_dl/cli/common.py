@@ -71,12 +71,16 @@ def read_basis(path):
     return basis
 
 
-def read_data(path, options=None, *, header_only: bool = False):
-    """Read data of any format, or only the header of a NIfTI-MRS file, and print what was converted and repaired."""
+def read_data(path, options=None, *, header_only: bool = False, water: bool = False):
+    """Read data or water of any format, or only the header of a NIfTI-MRS file, and print what was converted and
+    repaired."""
     from ..io import nifti
-    from ..io.convert import load_any
+    from ..io.convert import load_any, load_water
 
-    data = nifti.load_header(path) if header_only else load_any(path, options)
+    if header_only:
+        data = nifti.load_header(path)
+    else:
+        data = load_water(path, options) if water else load_any(path, options)
     for note in data.notes:
         print(f"{path}: {note}.")
     return data

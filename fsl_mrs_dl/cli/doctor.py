@@ -38,6 +38,7 @@ def examine() -> list[Finding]:
     return [
         *_ourselves(),
         *_device(),
+        *_converter(),
         *examine_fsl_mrs(),
         *_launchers(),
         *_fsleyes(),
@@ -173,6 +174,18 @@ def examine_fsl_mrs() -> list[Finding]:
     else:
         out.append(Finding(ABSENT, f"{where}, because the hook is not on"))
     return out
+
+
+def _converter() -> list[Finding]:
+    """Return the version of the program that converts scanners' files."""
+    from ..io.convert import spec2nii_version
+
+    version = spec2nii_version()
+    if version is None:
+        return [
+            Finding(ABSENT, "spec2nii: not installed; only NIfTI-MRS and LCModel's RAW are read (pip install spec2nii)")
+        ]
+    return [Finding(GOOD, f"spec2nii {version}, for files of scanners and jMRUI")]
 
 
 def _launchers() -> list[Finding]:

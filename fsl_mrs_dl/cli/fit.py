@@ -135,7 +135,7 @@ def _fit(args, data):
     nifti.check_fids(data)
     basis = chosen_basis(args, data)
     options = fit_options(args, basis)
-    water = read_data(args.h2o, axis_options(args)) if args.h2o else None
+    water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
     scaling = scaling_of(args, data)
     n_spectra = data.fids[..., 0, :].size if data.fids.ndim > 4 else data.fids[..., 0].size
     how = f"{options.model} model, baseline {options.baseline}"

@@ -14,6 +14,7 @@ from .fit_options import (
     fit_options,
     options_text,
 )
+from .scaling_options import add_scaling_options, scaling_of
 
 
 def add_arguments(parser) -> None:
@@ -33,8 +34,8 @@ def add_arguments(parser) -> None:
         "--h2o",
         metavar="FILE",
         help=(
-            "unsuppressed water on the same grid, NIfTI-MRS: the in-vivo model takes the line shape of each voxel from"
-            " it and corrects eddy currents, where that makes the fit better"
+            "unsuppressed water on the same grid, NIfTI-MRS, for absolute concentrations; the in-vivo model also takes"
+            " the line shape of each voxel from it and corrects eddy currents, where that makes the fit better"
         ),
     )
     group.add_argument(
@@ -42,6 +43,7 @@ def add_arguments(parser) -> None:
         action="store_true",
         help="fit voxels again from the parameters of their neighbours where these differ",
     )
+    add_scaling_options(parser.add_argument_group("absolute concentrations (with --h2o)"))
     group = parser.add_argument_group("output options")
     add_output_options(group)
     group.add_argument("--report", action="store_true", help="write an HTML report on the average of some voxels")
@@ -76,6 +78,7 @@ def run(args) -> None:
     from ..core.errors import spelled
     from ..fitting.header_facts import time_notes
     from ..io import output as output_module
+    from ..io.nifti import on_grid
     from ..mrsi import assemble, plan
     from ..mrsi import run as run_module
     from ..mrsi.job import VolumeOptions
@@ -104,6 +107,8 @@ def run(args) -> None:
         volume_options,
         mask=args.mask,
         water=args.h2o,
+        scaling=scaling_of(args, on_grid(about)),
+        say=lambda line: print(spelled(line, args.spelling)),
         resume=args.resume,
         overwrite=args.overwrite,
     )

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = attach(
         "image_of": "nifti",
         "check_fids": "nifti",
         "load_any": "convert",
+        "load_water": "convert",
         "load_with_record": "convert",
         "AxisOptions": "convert",
         "Volume": "volume",

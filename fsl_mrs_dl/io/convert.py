@@ -22,7 +22,7 @@ from . import nifti
 from .lcmodel_raw import AxisOptions, is_lcmodel_raw, read_lcmodel_raw
 from .nifti import MrsData
 
-__all__ = ["AxisOptions", "Conversion", "load_any", "load_with_record", "spec2nii_version", "stem_of"]
+__all__ = ["AxisOptions", "Conversion", "load_any", "load_water", "load_with_record", "spec2nii_version", "stem_of"]
 
 PROGRAM = "spec2nii"
 _HEAD_BYTES = 4096
@@ -72,6 +72,18 @@ def load_any(path: str | Path, options: AxisOptions | None = None) -> MrsData:
         If the format is unknown or ambiguous, ``spec2nii`` is needed and missing, or the conversion fails.
     """
     return load_with_record(path, options).data
+
+
+def load_water(path: str | Path, options: AxisOptions | None = None) -> MrsData:
+    """Read unsuppressed water of any format: that beside the spectra where a file holds both, as GE's P files do.
+
+    Raises
+    ------
+    DataError
+        As :func:`load_any`.
+    """
+    conversion = load_with_record(path, options)
+    return conversion.data if conversion.water is None else conversion.water
 
 
 def load_with_record(path: str | Path, options: AxisOptions | None = None) -> Conversion:
@@ -279,6 +291,8 @@ def _run_spec2nii(path: Path, words: list[str], folder: Path) -> Conversion:
         raise DataError(f"{path}: {shown} failed ({last.strip()[:160]})", remedy="convert it by hand to NIfTI-MRS")
     data, water, other = _metabolites_and_water(path, files)
     note = f"converted by spec2nii {version} ({shown})"
+    if water is not None:
+        note += ", which holds unsuppressed water, too"
     if other:
         note += f", of which {', '.join(other)} was left out"
     return Conversion(

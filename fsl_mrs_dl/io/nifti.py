@@ -32,6 +32,7 @@ __all__ = [
     "MrsData",
     "load",
     "load_header",
+    "on_grid",
     "image_errors",
     "open_image",
     "from_image",
@@ -158,6 +159,13 @@ def load_header(path: str | Path) -> MrsData:
     DataError
     """
     return _read(path, _without_fids)
+
+
+def on_grid(data: MrsData) -> MrsData:
+    """Return data that :func:`load_header` read with FIDs of a single zero, in the number of voxels of the file."""
+    assert data.path is not None
+    shape = (*open_image(data.path.resolve()).shape, 1, 1, 1)[:3]
+    return replace(data, fids=np.zeros((*shape, 1), complex))
 
 
 def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:

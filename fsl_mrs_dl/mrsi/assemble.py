@@ -192,7 +192,9 @@ def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str) ->
 
     ratio, pull = values.get("conc-internal"), values.get("prior-pull", values.get("prior-share"))
     head = f"{'Metab':<10}{'conc':>10}{'%SD':>6}"
+    molarity = values.get("conc-molarity")
     head += "" if ratio is None else f"{reference:>12}"
+    head += "" if molarity is None else f"{'mM':>9}"
     head += "" if pull is None else "  mostly prior"
     lines = [head, "-" * len(head)]
     for column, name in enumerate(values["names"]):
@@ -200,6 +202,8 @@ def _medians(values: dict[str, np.ndarray], good: np.ndarray, reference: str) ->
         line = f"{name:<10}{conc:10.4g}{sd:6.0f}"
         if ratio is not None:
             line += f"{median(ratio[good, column]):12.3f}"
+        if molarity is not None:
+            line += f"{median(molarity[good, column]):9.3f}"
         if pull is not None and column < pull.shape[1]:
             line += f"{100 * np.mean(pull[good, column] > layout.MOSTLY_PRIOR):11.0f} %"
         lines.append(line)

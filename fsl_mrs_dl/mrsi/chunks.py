@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..concentrations.scaling import absolute_concentrations
 from ..core import device as device_module
 from ..core import parallel as parallel_module
 from ..core.errors import FslMrsDlError, OutputError
@@ -135,7 +136,7 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
     """Fit voxels and return everything that is written of them, arrays with a row each by name."""
     stored = job.volume.fids(index)
     fit = _fit_without_failing_rows(job.scaled_fids(stored), _fit_of(job, index, initial_values))
-    out = maps.map_values(results_of(job, fit))
+    out = maps.map_values(results_of(job, fit, index))
     out["index"] = index
     out["cost"] = fit.cost
     if isinstance(fit, in_vivo_result.InVivoFit):
@@ -156,10 +157,32 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
     return out
 
 
-def results_of(job: Job, fit: quantification.Quantification, data: MrsData | None = None) -> FitResults:
-    """Return fits of a job's voxels with the reference and sums of tables and maps."""
+def results_of(
+    job: Job, fit: quantification.Quantification, index: np.ndarray, data: MrsData | None = None
+) -> FitResults:
+    """Return fits of a job's voxels with the reference and sums of tables and maps, and with absolute concentrations.
+
+    Parameters
+    ----------
+    job : Job
+    fit : Quantification
+    index : int ndarray ``(n,)``
+        Voxels of its rows.
+    data : MrsData, optional
+    """
     fit.fid_scale = job.fid_scale
-    return FitResults.with_options(fit, data, job.options, conjugated=job.conjugated)
+    results = FitResults.with_options(fit, data, job.options, conjugated=job.conjugated)
+    if job.scaling is None:
+        return results
+    tissue = None if job.scaling.tissue is None else job.scaling.tissue.rows(index)
+    absolute, _ = absolute_concentrations(
+        fit,
+        job.water_fids(index),
+        replace(job.scaling, tissue=tissue),
+        sums=results.sums,
+        estimate=results.estimate,
+    )
+    return replace(results, absolute=absolute)
 
 
 def _fit_without_failing_rows(fids: np.ndarray, fit: _Fit) -> quantification.Quantification:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..concentrations.scaling import WaterScaling
 from ..core.axes import Axes
 from ..fitting.data import water_of_length
 from ..fitting.in_vivo.prepared import PreparedModel
@@ -66,7 +67,9 @@ class Job:
     prior : Prior, optional
         In the units of the scaled data.
     water : Volume, optional
-        Water reference of every voxel, of the in-vivo model.
+        Water reference of every voxel.
+    scaling : WaterScaling, optional
+        For absolute concentrations, with the tissue fractions of every voxel of the grid, or of all; None without.
     in_vivo : PreparedModel, optional
         The in-vivo model with its window and the priors of the volume, on the CPU; None of FSL-MRS's model.
     scratch : path
@@ -91,6 +94,7 @@ class Job:
     chunk: int = CHUNK
     in_vivo: PreparedModel | None = None
     water: Volume | None = None
+    scaling: WaterScaling | None = None
 
     @property
     def axes(self) -> Axes:

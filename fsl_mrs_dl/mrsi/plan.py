@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..concentrations.scaling import WaterScaling
 from ..core import parallel as parallel_module
 from ..core import units
 from ..core.axes import Axes
@@ -50,6 +51,7 @@ class _Request:
     volume_options: VolumeOptions
     mask: str | Path | None
     water: str | Path | None
+    scaling: WaterScaling | None
     chunk: int
 
     @property
@@ -69,6 +71,7 @@ class _Request:
             "data": stamp(self.data),
             "mask": None if self.mask is None else stamp(self.mask),
             "water reference": None if self.water is None else stamp(self.water),
+            "water scaling": None if self.scaling is None else self.scaling.signature,
             "basis": [list(self.basis.names), digest, asdict(self.basis.axes)],
             **{name: value for name, value in options.items() if name != "share_initial_values"},
             "voxels of a chunk": self.chunk,
@@ -86,6 +89,7 @@ def prepare(
     *,
     mask: str | Path | None = None,
     water: str | Path | None = None,
+    scaling: WaterScaling | None = None,
     resume: bool = False,
     overwrite: bool = False,
     chunk: int = CHUNK,
@@ -95,14 +99,14 @@ def prepare(
 
     Parameters
     ----------
-    data : path
+    data, output : path
     basis : Basis
-    output : path
-    options : FitOptions, optional
-    volume_options : VolumeOptions, optional
+    options, volume_options : optional
     mask : path, optional
     water : path, optional
-        Unsuppressed water on the grid of the data, for the in-vivo model.
+        Unsuppressed water on the grid of the data, for the in-vivo model and for ``scaling``.
+    scaling : WaterScaling, optional
+        For absolute concentrations, with tissue fractions of every voxel of the grid, z fastest, or of all.
     resume, overwrite : bool
         Go on with an unfinished run, or begin anew where there is one.
     chunk : int
@@ -129,12 +133,13 @@ def prepare(
         volume_options=volume_options or VolumeOptions(),
         mask=mask,
         water=water,
+        scaling=scaling,
         chunk=chunk,
     )
     _check_model(request)
     scratch = scratch_of(output)
     if resume:
-        job = load_unfinished(scratch, request)
+        job = load_unfinished(scratch, request, say)
         return job, fit_pilot(job)
     if scratch.exists():
         if not overwrite:
@@ -165,13 +170,9 @@ def _check_model(request: _Request) -> None:
             option="share_initial_values",
             remedy="leave it out, or choose `spectral_model` fsl-mrs",
         )
-    if request.options.spectral_model != "in-vivo" and request.water is not None:
-        raise OptionError(
-            "goes with the in-vivo model only", option="h2o", remedy="leave it out, or choose `spectral_model` in-vivo"
-        )
 
 
-def load_unfinished(scratch: Path, request: _Request) -> Job:
+def load_unfinished(scratch: Path, request: _Request, say: Callable[[str], None]) -> Job:
     """Return the job of an unfinished run, if it has the same arguments.
 
     Raises
@@ -205,9 +206,11 @@ def load_unfinished(scratch: Path, request: _Request) -> Job:
                 remedy="`overwrite` begins anew",
             )
     volume = open_volume(request.data, scratch)
+    water = None if request.water is None else open_volume(request.water, scratch, "water")
     return Job(
         volume=volume,
-        water=None if request.water is None else open_volume(request.water, scratch, "water"),
+        water=water,
+        scaling=_usable_scaling(request, volume, water, say),
         basis=request.basis,
         options=with_header(request.options, volume.about, request.basis.echo_time_s),
         volume_options=request.volume_options,
@@ -256,6 +259,7 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     )
     if request.water is not None:
         job = _with_water(job, request.water)
+    job = replace(job, scaling=_usable_scaling(request, volume, job.water, say))
     if options.spectral_model == "in-vivo":
         job = replace(job, in_vivo=_settled_model(job))
     results = fit_pilot(job, job.options.prior)
@@ -264,6 +268,20 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     if fit.network_note:
         say(fit.network_note)
     return replace(job, prior=fit.posterior.prior if fit.posterior is not None else None), results
+
+
+def _usable_scaling(
+    request: _Request, volume: Volume, water: Volume | None, say: Callable[[str], None]
+) -> WaterScaling | None:
+    """Return the scaling with the times of the headers, or None and say why there can be no absolute concentrations."""
+    if request.scaling is None or (water is None and volume.about.nucleus != "1H"):
+        return None
+    scaling = request.scaling.with_headers(volume.about, None if water is None else water.about)
+    names = list(request.basis.names)
+    missing = scaling.missing(names, volume.axes, has_water=water is not None)
+    for line in missing or scaling.assumptions(names, volume.axes):
+        say(line)
+    return None if missing else scaling
 
 
 def _with_water(job: Job, path: str | Path) -> Job:
@@ -338,7 +356,7 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
                 fid_scale=job.fid_scale,
                 max_iter=job.options.max_iter,
             )
-        return results_of(job, own, about)
+        return results_of(job, own, job.pilot, about)
     settled = job.prior if prior is None else None
     options = replace(job.options, prior="none" if prior is None else prior)
     # With one thread: a run that is resumed elsewhere is to have the same prior.
@@ -352,7 +370,7 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
             prior=settled,
             relative=prepared.relative,
         )
-    return results_of(job, fit, about)
+    return results_of(job, fit, job.pilot, about)
 
 
 def survey(volume: Volume, axes: Axes, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

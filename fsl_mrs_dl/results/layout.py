@@ -76,8 +76,8 @@ QUANTITIES = (
         None,
         True,
     ),
-    Quantity("conc-molarity", "concs/molarity/{metab}.nii.gz", "molarity", "mM", "red-yellow", None, True),
-    Quantity("conc-molality", "concs/molality/{metab}.nii.gz", "molality", "mmol/kg", "red-yellow", None, True),
+    Quantity("conc-molarity", "concs/molarity/{metab}.nii.gz", "molarity", "mM", "red-yellow", "molarity", True),
+    Quantity("conc-molality", "concs/molality/{metab}.nii.gz", "molality", "mmol/kg", "red-yellow", "molality", True),
     Quantity("conc-ml", "concs/ml/{metab}.nii.gz", "maximum-likelihood concentration", "a.u.", "red-yellow", "conc"),
     Quantity("conc-in-vivo", "concs/in_vivo/{metab}.nii.gz", "concentration, in-vivo model", "a.u.", "red-yellow"),
     Quantity(
@@ -121,6 +121,10 @@ QUANTITIES = (
         "cool",
         "posterior_ratio_sd",
     ),
+    Quantity("molarity-sd", _U + "molarity_sd.nii.gz", "SD of the molarity, all sources", "mM", "cool", "molarity_sd"),
+    Quantity(
+        "molality-sd", _U + "molality_sd.nii.gz", "SD of the molality, all sources", "mmol/kg", "cool", "molality_sd"
+    ),
     Quantity("epistemic-sd", _U + "epistemic_sd.nii.gz", "spread of the networks", "a.u.", "cool", "epistemic_sd"),
     Quantity("prior-pull", _U + "prior_pull.nii.gz", "posterior over prior variance", "", "cool", "prior_pull"),
     Quantity(
@@ -162,6 +166,22 @@ QUANTITIES = (
         "a.u.",
         "red-yellow",
         "posterior_ci95_high",
+    ),
+    Quantity(
+        "molarity-ci95-low",
+        _U + "molarity_ci95_low.nii.gz",
+        "lower 95 % limit of the molarity",
+        "mM",
+        "red-yellow",
+        "molarity_ci95_low",
+    ),
+    Quantity(
+        "molarity-ci95-high",
+        _U + "molarity_ci95_high.nii.gz",
+        "upper 95 % limit of the molarity",
+        "mM",
+        "red-yellow",
+        "molarity_ci95_high",
     ),
     Quantity("at-zero", "flags/{metab}_at_zero.nii.gz", "held at zero", "", "red", "at_zero"),
     Quantity("mostly-prior", "flags/{metab}_mostly_prior.nii.gz", "mostly prior", "", "red", "mostly_prior"),

@@ -18,6 +18,7 @@ from .. import __version__
 from ..core import units
 from ..fitting.verdict import UNUSABLE
 from .fit_results import FitResults
+from .publication.analysis import quality_line
 
 __all__ = ["lcmodel_csv", "lcmodel_table", "write_lcmodel_files"]
 
@@ -36,8 +37,6 @@ _SUMS = (
     "Glu+Gln",
 )
 """Sums that LCModel reports (CHCOMB)."""
-
-_LINES = ("NAA", "tNAA", "Cr", "tCr", "PCr")
 
 
 def write_lcmodel_files(folder: Path, results: FitResults, name: str, *, title: str = "") -> list[Path]:
@@ -183,10 +182,10 @@ def _misc(results: FitResults, row: int) -> list[str]:
 
 
 def _line_width(results: FitResults, row: int) -> float:
-    """Return the line width of a singlet in Hz, that of NAA or creatine."""
-    names = results.fit.names
-    widths = [results.quality[1][row, names.index(name)] for name in _LINES if name in names]
-    return next((float(width) for width in widths if width > 0), 0.0)
+    """Return the line width of a singlet in Hz, that of NAA or creatine; 0 without one."""
+    column = quality_line(results.fit.names)
+    width = 0.0 if column is None else float(results.quality[1][row, column])
+    return width if width > 0 else 0.0
 
 
 def _diagnostics(results: FitResults, row: int) -> list[str]:

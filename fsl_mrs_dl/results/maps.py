@@ -91,7 +91,16 @@ def _in_vivo_values(results: FitResults, columns: dict[str, np.ndarray]) -> dict
 
 
 _OF_SPECTRUM = ("misfit", "unexplained", "ood-score", "usable")
-_IN_SUMMARY = ("raw-concentrations", "conc-internal", "sd", "prior-pull", "prior-share", "failed", *_OF_SPECTRUM)
+_IN_SUMMARY = (
+    "raw-concentrations",
+    "conc-internal",
+    "conc-molarity",
+    "sd",
+    "prior-pull",
+    "prior-share",
+    "failed",
+    *_OF_SPECTRUM,
+)
 
 
 def write_summary(folder: Path, grid: Grid, values: dict[str, np.ndarray]) -> None:

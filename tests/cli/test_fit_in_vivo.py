@@ -122,7 +122,7 @@ def test_water_scales_fits_of_either_model(files, tmp_path, capsys):
             rows = {(row["Metab"], row["unit"]): row for row in csv.DictReader(file)}
         of_naa = rows["NAA", "molarity"]
         shares = [float(value) for name, value in of_naa.items() if name.endswith("_share")]
-        assert len(shares) == 5 and abs(sum(shares) - 1) < 1e-9 and min(shares) >= 0
+        assert len(shares) == 6 and abs(sum(shares) - 1) < 1e-9 and min(shares) >= 0
         with open(out / "summary.csv", newline="") as file:
             of_summary = {row["Metab"]: row for row in csv.DictReader(file)}
         assert float(of_summary["NAA"]["mM"]) == pytest.approx(float(of_naa["concentration"]))

@@ -259,6 +259,9 @@ def test_spectra_and_water_of_one_file(tmp_path, monkeypatch, files, expected):
     assert out.version == "9.9" and "spec2nii 9.9 (spec2nii ge x.7)" in out.data.notes[0]
     assert out.data.fids[0, 0, 0, 0] == files.index(expected[0]) + 1
     assert (out.water is None) == (expected[1] is None)
+    assert ("holds unsuppressed water" in out.data.notes[0]) == (expected[1] is not None)
+    water = convert.load_water(path)
+    assert water.fids[0, 0, 0, 0] == files.index(expected[1] or expected[0]) + 1
 
 
 def test_stem_of():

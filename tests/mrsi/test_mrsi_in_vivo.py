@@ -241,8 +241,42 @@ def with_water(sim_basis, tmp_path_factory):
     nib.save(nib.Nifti1Image(np.ones((3, 2, 1), np.uint8), AFFINE), folder / "mask.nii.gz")
     sim_basis.save(folder / "basis", info="simulated")
     with open(folder / "printed.txt", "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        assert main(words(folder, folder / "out", "--h2o", str(folder / "water.nii.gz"))) == 0
+        images = [str(tissue_image(folder, name, values)) for name, values in TISSUE.items()]
+        scaling = ["--TE", "35", "--TR", "2", "--tissue_frac", *images]
+        assert main(words(folder, folder / "out", "--h2o", str(folder / "water.nii.gz"), *scaling)) == 0
     return folder
+
+
+TISSUE = {
+    "wm": [0.6, 0.5, 0.4, 0.3, 0.2, 0.1],
+    "gm": [0.3, 0.4, 0.4, 0.5, 0.6, 0.1],
+    "csf": [0.1, 0.1, 0.2, 0.2, 0.2, 0.8],
+}
+
+
+def tissue_image(folder, name, values):
+    """Write the volume fractions of six voxels in FSL-MRS's form; return the file."""
+    nib.save(nib.Nifti1Image(np.array(values, np.float32).reshape(3, 2, 1), AFFINE), folder / f"{name}.nii.gz")
+    return folder / f"{name}.nii.gz"
+
+
+def test_maps_of_absolute_concentrations(with_water):
+    out = with_water / "out"
+    molarity, molality, raw = (read(out, f"concs/{kind}/Cr").ravel() for kind in ("molarity", "molality", "raw"))
+    assert molarity[4] == 0, "there is no water"
+    some = np.array([0, 1, 2, 3, 5])
+    white, grey, csf = (np.array(values)[some] for values in TISSUE.values())
+    water = white * 0.65 + grey * 0.78 + csf * 0.97
+    np.testing.assert_allclose(molality[some] / molarity[some], 1 / water, rtol=1e-5)
+    assert (raw[some] > 0).all()
+    sd, low, high = (
+        read(out, f"uncertainties/Cr_molarity_{what}").ravel()[some] for what in ("sd", "ci95_low", "ci95_high")
+    )
+    assert (low < molarity[some]).all() and (molarity[some] < high).all()
+    assert (sd / molarity[some] > 0.08).all(), "relaxation times alone are as uncertain as that"
+    printed = (with_water / "printed.txt").read_text()
+    assert "Tissue fractions of every voxel from wm.nii.gz, gm.nii.gz, csf.nii.gz, each with an SD of 0.03." in printed
+    assert "       mM" in printed
 
 
 def test_water_of_every_voxel_corrects_it(with_water):
