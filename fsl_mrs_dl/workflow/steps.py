@@ -31,8 +31,10 @@ class Step:
     figures: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
-        """Return the step as JSON holds it."""
-        return {"name": self.name, "done": self.done, "reason": self.reason, "figures": self.figures}
+        """Return the step as JSON holds it, figures to six digits: those of HLSVD differ in the thirteenth between
+        runs, whose first vector is random."""
+        figures = {name: float(f"{value:.6g}") for name, value in self.figures.items()}
+        return {"name": self.name, "done": self.done, "reason": self.reason, "figures": figures}
 
     @property
     def figures_text(self) -> str:
