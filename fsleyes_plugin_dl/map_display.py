@@ -31,11 +31,12 @@ PERCENT_CAP = 200.0
 """Largest relative SD that is drawn; larger ones are drawn like it, since graphics cards may hold 16 bits only."""
 
 MARKS = {
-    1: ("did not converge", (1.0, 0.55, 0.0)),
-    2: ("could not be fitted", (1.0, 0.1, 0.1)),
+    1: ("did not converge", (0.0, 1.0, 1.0)),
+    2: ("could not be fitted", (0.2, 1.0, 0.2)),
     3: (f"out of distribution (score above {layout.OOD_LIMIT:g})", (0.9, 0.2, 1.0)),
 }
-"""Meaning of the values of :func:`marks`, and the colour (red, green, blue) of their outlines."""
+"""Meaning of the values of :func:`marks`, and the colour (red, green, blue) of their outlines: far from every colour of
+the maps."""
 
 
 @dataclass(frozen=True)

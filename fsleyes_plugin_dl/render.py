@@ -19,7 +19,7 @@ from . import map_display
 from .results_folder import Results
 from .view import existing_file, missing_software
 
-__all__ = ["Look", "render"]
+__all__ = ["Look", "colour_map", "render"]
 
 # Colour maps of FSLeyes for matplotlib: their first and last colour.
 _CMAPS = {
@@ -126,9 +126,21 @@ def render(
             out.write_bytes(drawn.read_bytes())
         except OSError as exc:
             raise OutputError(f"cannot be written ({exc.strerror})", option="out", value=out) from exc
+    hidden = _hidden_text(results, look)
     if by_fsleyes:
-        return "drawn by FSLeyes"
-    return "drawn by matplotlib" + (f"; {reason}" if renderer != "matplotlib" else "")
+        return "drawn by FSLeyes" + hidden
+    return "drawn by matplotlib" + (f"; {reason}" if renderer != "matplotlib" else "") + hidden
+
+
+def _hidden_text(results: Results, look: Look) -> str:
+    """Return a remark where no voxel of the map can be seen."""
+    picture = _picture(results, look)
+    if picture is None or map_display.visible(picture, look.fade, look.sure, look.unsure).any():
+        return ""
+    percent = results.crlb_percent(look.metab)
+    known = np.array([]) if percent is None else percent[results.fitted & np.isfinite(percent)]
+    lowest = f": the lowest relative SD of {look.metab} is {known.min():.0f} %" if known.size else ""
+    return f"; no voxel can be seen{lowest}"
 
 
 def _look(results: Results, metab, quantity, voxel, max_crlb, fade) -> Look:
@@ -413,7 +425,8 @@ def _box(image_shape, affine) -> tuple[np.ndarray, np.ndarray]:
     return mm.min(0), mm.max(0)
 
 
-def _cmap(name: str):
+def colour_map(name: str):
+    """Return the colour map of FSLeyes with a name, for matplotlib."""
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -456,7 +469,7 @@ def _draw_map(axes, results: Results, look: Look, picture: map_display.Picture, 
     opacity = shown * (map_display.opacity(percent, look.sure, look.unsure) if look.fade and picture.fades else 1.0)
     values = np.nan_to_num(_sampled(picture.values, results.affine, mm, 0.0))
     low, high = picture.range
-    axes.imshow(values, cmap=_cmap(picture.cmap), vmin=low, vmax=high, alpha=opacity, **style)
+    axes.imshow(values, cmap=colour_map(picture.cmap), vmin=low, vmax=high, alpha=opacity, **style)
     codes = map_display.marks(results)
     for key, (_, colour) in map_display.MARKS.items():
         mask = _sampled((codes == key).astype(float), results.affine, mm, 0.0)
@@ -480,7 +493,7 @@ def _draw_colour_bar(figure, picture: map_display.Picture) -> None:
     from matplotlib.colors import Normalize
 
     axes = figure.add_axes([0.05, 0.115, 0.9, 0.035])
-    colours = ScalarMappable(Normalize(*picture.range), _cmap(picture.cmap))
+    colours = ScalarMappable(Normalize(*picture.range), colour_map(picture.cmap))
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal")
     bar.ax.tick_params(colors="white", labelsize=8)
     bar.ax.set_title(picture.title, color="white", fontsize=10, pad=5)

@@ -18,7 +18,7 @@ __all__ = ["VARIABLE", "command", "existing_file", "missing_software", "start", 
 VARIABLE = "FSL_MRS_DL_VIEW"
 """Environment variable with the files that FSLeyes loads, as JSON: scripts that FSLeyes runs take no arguments."""
 
-INSTALL = "pip install 'fsl-mrs-dl[fsleyes]'"
+INSTALL = "pip install '.[fsleyes]' in a copy of the repository"
 
 
 def missing_software() -> str | None:

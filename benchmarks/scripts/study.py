@@ -319,7 +319,9 @@ def finish(process: subprocess.Popen) -> Ended:
     return Ended(os.waitstatus_to_exitcode(status), time.perf_counter() - begun, usage.ru_utime + usage.ru_stime)
 
 
-_TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?|\"seconds\": [\d.]+|seconds[^0-9]{1,20}[\d.]+ s")
+_TIMES = re.compile(
+    r"\d{8}_\d{6}|\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?|\"seconds\": [\d.]+|seconds[^0-9]{1,20}[\d.]+ s"
+)
 
 
 def differing_files(first: Path, second: Path) -> list[str]:

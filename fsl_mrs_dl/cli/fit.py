@@ -161,9 +161,32 @@ def _fit(args, data):
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate);"
             " --no_conj_fid forbids it."
         )
+    before = [*_unaligned(args, data), *fitted.artefacts]
     results = FitResults.with_options(
-        fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
+        fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=before
     )
     absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
     print_reasons(args, reasons)
     return replace(results, absolute=absolute), basis, options
+
+
+def _unaligned(args, data):
+    """Return the artefact of transients that are averaged though their frequencies and phases differ, if they do."""
+    import numpy as np
+
+    from ..fitting.artefacts import Artefact
+    from ..preproc.coherence import lost_in_average
+
+    if "DIM_DYN" not in (args.average or ()):
+        return []
+    fids = np.moveaxis(data.fids, (data.axis("DIM_DYN"), 3), (-2, -1))
+    lost = lost_in_average(fids.reshape(-1, *fids.shape[-2:]), data.axes)
+    if not lost:
+        return []
+    return [
+        Artefact(
+            "average of unaligned transients",
+            f"it loses {lost:.0%} of the signal's energy, because their frequencies or phases differ",
+            "align them first (fsl_mrs_dl align)",
+        )
+    ]

@@ -196,7 +196,9 @@ def options_text(args, basis, options, warning: str = "") -> str:
     """
     hidden = ("func", "format_values", "advice", "spelling", "words", "main")
     values = {key: value for key, value in vars(args).items() if key not in hidden}
-    values |= {"keep": None, "ignore": None, "conjbasis": False, "baseline": options.baseline}
+    # Programs of FSL-MRS need a baseline of theirs here, and the in-vivo model has none of these.
+    baseline = "off" if options.spectral_model == "in-vivo" else options.baseline
+    values |= {"keep": None, "ignore": None, "conjbasis": False, "baseline": baseline}
     values["combine"] = [total.split("+") for total in options.combine] or None
     if options.metab_groups is not None:
         values["metab_groups"] = list(options.metab_groups)
@@ -256,6 +258,26 @@ def _choose_model(args, stored, data) -> None:
     args.spectral_model = choice.name
     if choice.reason:
         print(f"FSL-MRS's spectral model is fitted: {spelled(choice.reason, args.spelling)}.")
+    if choice.name == "fsl-mrs":
+        _check_both_models(args, next((name for name, given in requests.items() if given), None))
+
+
+def _check_both_models(args, of_fsl_mrs: str | None) -> None:
+    """Raise OptionError for an option that only the in-vivo model has beside one that only FSL-MRS's has."""
+    from ..physics.in_vivo_components import MACROMOLECULE_PRESETS
+
+    of_in_vivo = {
+        "soft_constraints": args.soft_constraints,
+        "mm": args.mm in MACROMOLECULE_PRESETS,
+        "estimate": args.estimate == "in-vivo",
+    }
+    for name, given in of_in_vivo.items():
+        if given and of_fsl_mrs is not None:
+            raise OptionError(
+                f"belongs to the in-vivo model, and `{of_fsl_mrs}` to FSL-MRS's",
+                option=name,
+                remedy="leave one of them out",
+            )
 
 
 def fit_options(args, basis):

@@ -26,7 +26,10 @@ def add_arguments(parser) -> None:
         "--slice", nargs=3, type=int, metavar=("X", "Y", "Z"), help="voxel of the results that the slices go through"
     )
     group.add_argument(
-        "--max_crlb", type=float, metavar="PERCENT", help="hide voxels whose Cramer-Rao bound is above it"
+        "--max_crlb",
+        type=float,
+        metavar="PERCENT",
+        help="hide voxels whose relative SD (Cramer-Rao bound, or posterior SD of the in-vivo model) is above it",
     )
     group.add_argument("--no_fade", action="store_true", help="do not fade uncertain voxels")
     group.add_argument(

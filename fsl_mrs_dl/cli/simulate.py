@@ -60,7 +60,7 @@ def _add_svs(kinds) -> None:
     svs.add_argument(
         "--drift", type=float, nargs=2, default=(10.0, 40.0), metavar=("HZ", "DEG"), help="drift (default 10 40)"
     )
-    svs.add_argument("--TE", type=float, help="echo time in ms for the header")
+    svs.add_argument("--TE", type=float, help="echo time in ms for the header (default that of the basis set)")
     add_common_arguments(svs, device=False)
     svs.set_defaults(func=_simulate_svs)
 
@@ -85,7 +85,10 @@ def _add_spectra(kinds) -> None:
     spectra.add_argument("--spectra", type=int, default=64, metavar="N", help="number of spectra (default 64)")
     spectra.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
     spectra.add_argument(
-        "--TE", type=float, metavar="MS", help="echo time for the header and measured macromolecules (default 35 ms)"
+        "--TE",
+        type=float,
+        metavar="MS",
+        help="echo time for the header and measured macromolecules (default that of the basis set, or 30 ms)",
     )
     add_common_arguments(spectra, device=False)
     spectra.set_defaults(func=_simulate_spectra)
@@ -161,7 +164,7 @@ def _add_mrsi(kinds) -> None:
     mrsi.add_argument(
         "--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)"
     )
-    mrsi.add_argument("--TE", type=float, metavar="MS", help="echo time for the header, where --basis is given")
+    mrsi.add_argument("--TE", type=float, metavar="MS", help="echo time for the header (default that of --basis)")
     add_common_arguments(mrsi, device=False)
     mrsi.set_defaults(func=_simulate_mrsi)
 

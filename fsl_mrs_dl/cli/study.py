@@ -270,7 +270,7 @@ def _workers(args) -> tuple[str, int | None]:
     if n == 1:
         return "off", None
     if find_spec("distributed") is None:
-        print("dask is not installed: one session at a time (pip install 'fsl-mrs-dl[parallel]').")
+        print("dask is not installed: one session at a time (pip install '.[parallel]' in a copy of the repository).")
         return "off", None
     return "local", n
 

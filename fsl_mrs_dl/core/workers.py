@@ -83,7 +83,7 @@ def map_in_workers(
             f"needs dask ({exc})",
             option="parallel",
             value=parallel,
-            remedy="pip install 'fsl-mrs-dl[parallel]', or leave `parallel` out",
+            remedy="pip install '.[parallel]' in a copy of the repository, or leave `parallel` out",
         ) from exc
     with _client(parallel, workers, len(parts), say, doing.format(n=len(parts)), scratch) as client:
         futures = client.map(function, parts, pure=False)
@@ -149,7 +149,7 @@ def _slurm_cluster():
             f"needs dask-jobqueue ({exc})",
             option="parallel",
             value="cluster",
-            remedy="pip install 'fsl-mrs-dl[parallel]'",
+            remedy="pip install '.[parallel]' in a copy of the repository",
         ) from exc
     try:
         return SLURMCluster(config_name="fsl_mrsi")

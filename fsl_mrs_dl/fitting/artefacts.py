@@ -382,10 +382,13 @@ def _basis(one: FittedSpectrum) -> Artefact | None:
     name = max(one.own_shift_sd, key=lambda each: abs(one.own_shift_sd[each]))
     if abs(one.own_shift_sd[name]) < _thresholds()["own_shift_sd"]:
         return None
+    of_model = is_macromolecule(name)  # lipids and macromolecules are not of the basis set
     return Artefact(
-        "basis set unlike the data",
+        "macromolecules or lipids unlike the model's" if of_model else "basis set unlike the data",
         f"lines of {name} had to move by {abs(one.own_shift_sd[name]):.1f} SDs",
-        "give a basis set (`basis`) of the same sequence, echo time and field",
+        "give measured ones (`mm`)"
+        if of_model
+        else "give a basis set (`basis`) of the same sequence, echo time and field",
     )
 
 

@@ -153,7 +153,7 @@ class Basis:
             tuple(entry.width_hz for entry in chosen),
             source,
             notes,
-            echo_time_s=echo_time_of(Path(path)) if Path(path).is_file() else None,
+            echo_time_s=_echo_time(Path(path), chosen),
         )
         return basis._oriented_as(_usable_like(entries, chosen[0]))
 
@@ -175,10 +175,12 @@ class Basis:
         """Write FSL-MRS's format, one ``<name>.json`` per metabolite, into ``folder`` (made if absent)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        meta = {
+        meta: dict[str, str | float] = {
             "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
             "SimVersion": f"FSL-MRS-DL {__version__}. {info}".strip(),
         }
+        if self.echo_time_s is not None:
+            meta["EchoTime"] = self.echo_time_s  # in seconds, as NIfTI-MRS has it
         widths = self.widths_hz or (None,) * self.n_metabs
         # Nine digits at least behind the largest number.
         digits = max(9, 9 - int(np.floor(np.log10(np.abs(self.fids).max()))))
@@ -360,3 +362,11 @@ def _power_as_stored_and_conjugated(fids: np.ndarray, axes: Axes) -> tuple[np.nd
         return np.linalg.norm(real - (real @ trend) @ trend.T, axis=-1)
 
     return power(fids), power(fids.conj())
+
+
+def _echo_time(path: Path, chosen: Sequence[BasisEntry]) -> float | None:
+    """Return the echo time of a basis set in seconds; None where it has none, or several."""
+    if path.is_file():
+        return echo_time_of(path)
+    times = {entry.echo_time_s for entry in chosen}
+    return times.pop() if len(times) == 1 else None

@@ -38,6 +38,8 @@ class BasisEntry:
         File, for messages.
     problem : BasisError or None
         Why the file cannot be read; raised if the entry is chosen.
+    echo_time_s : float or None
+        Seconds, where the file says.
     """
 
     name: str
@@ -48,6 +50,7 @@ class BasisEntry:
     width_hz: float | None
     source: str
     problem: BasisError | None = None
+    echo_time_s: float | None = None
 
 
 def read_entries(path: Path) -> list[BasisEntry]:
@@ -80,7 +83,8 @@ def _read_json_folder(folder: Path) -> list[BasisEntry]:
 
 def _read_json(file: Path) -> BasisEntry:
     try:
-        content = json_content(file.read_bytes())["basis"]
+        whole = json_content(file.read_bytes())
+        content = whole["basis"]
         fid = np.asarray(content["basis_re"], float) + 1j * np.asarray(content["basis_im"], float)
         if fid.ndim != 1:
             raise ValueError(f"an FID of {fid.ndim} dimensions")
@@ -95,6 +99,7 @@ def _read_json(file: Path) -> BasisEntry:
             nucleus=nucleus,
             width_hz=width if isinstance(width, (int, float)) else None,
             source=str(file),
+            echo_time_s=_echo_time(whole.get("meta")),
         )
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError) as exc:
         reason = f"it has no {exc}" if isinstance(exc, KeyError) else repr(exc)
@@ -103,6 +108,14 @@ def _read_json(file: Path) -> BasisEntry:
             remedy="take it out of the folder, make it again, or give the folder of a basis set",
         )
         return BasisEntry(file.stem, np.zeros(0, complex), 0, 0, "", None, str(file), problem)
+
+
+def _echo_time(meta) -> float | None:
+    """Return the echo time in seconds of what a file says about its simulation; None where there is none."""
+    seconds = meta.get("EchoTime") if isinstance(meta, dict) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 10:
+        return None
+    return float(seconds)
 
 
 def named_or_refused(option: str, given: Iterable[str] | None, names: Sequence[str], source: str) -> list[str]:

@@ -22,10 +22,13 @@ from ..fitting.priors import Prior
 from ..io.basis import Basis
 from ..io.volume import Volume
 
-__all__ = ["CHUNK", "VolumeOptions", "Job", "scratch_of"]
+__all__ = ["CHUNK", "SMALL_CHUNK", "VolumeOptions", "Job", "scratch_of"]
 
 CHUNK = 256
 """Voxels of a chunk."""
+
+SMALL_CHUNK = 32
+"""Voxels of a chunk of the in-vivo model on CPUs, which takes some seconds, so that little is lost with it."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ..concentrations.scaling import WaterScaling
 from ..core import parallel as parallel_module
 from ..core import units
 from ..core.axes import Axes
+from ..core.device import choose_device
 from ..core.errors import DataError, OptionError, OutputError
 from ..core.fids import usable_fids
 from ..core.noise import quiet_points
@@ -32,9 +33,9 @@ from ..io.volume import Volume, load_mask, open_volume
 from ..results.fit_results import FitResults
 from . import scratch as scratch_module
 from .chunks import model_of, results_of
-from .job import CHUNK, Job, VolumeOptions, scratch_of
+from .job import CHUNK, SMALL_CHUNK, Job, VolumeOptions, scratch_of
 
-__all__ = ["prepare", "load_unfinished", "fit_pilot", "survey"]
+__all__ = ["prepare", "load_unfinished", "fit_pilot", "survey", "usual_chunk"]
 
 _PILOT = 256  # voxels that are fitted beforehand
 _FOR_PRIOR = 2048  # the same where the prior is estimated from them
@@ -80,6 +81,12 @@ class _Request:
         return json.dumps(about, default=str, sort_keys=True)
 
 
+def usual_chunk(options: FitOptions) -> int:
+    """Return the number of voxels that are fitted, and kept, together."""
+    slow = options.spectral_model == "in-vivo" and choose_device(options.device).type == "cpu"
+    return SMALL_CHUNK if slow else CHUNK
+
+
 def prepare(
     data: str | Path,
     basis: Basis,
@@ -92,7 +99,7 @@ def prepare(
     scaling: WaterScaling | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[Job, FitResults]:
     """Open the data and choose voxels, scale and prior; the fits depend on nothing else.
@@ -109,8 +116,8 @@ def prepare(
         For absolute concentrations, with tissue fractions of every voxel of the grid, z fastest, or of all.
     resume, overwrite : bool
         Go on with an unfinished run, or begin anew where there is one.
-    chunk : int
-        Voxels of a chunk.
+    chunk : int, optional
+        Voxels of a chunk, by default as many as take some seconds.
     say : callable, optional
         Called with messages.
 
@@ -134,7 +141,7 @@ def prepare(
         mask=mask,
         water=water,
         scaling=scaling,
-        chunk=chunk,
+        chunk=chunk or usual_chunk(options or FitOptions()),
     )
     _check_model(request)
     scratch = scratch_of(output)

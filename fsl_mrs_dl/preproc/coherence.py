@@ -26,6 +26,7 @@ __all__ = [
     "energies",
     "fallen_singlets",
     "has_fallen",
+    "lost_in_average",
     "measure_coherence",
     "measure_noise",
     "metabolites_fall",
@@ -42,6 +43,8 @@ _AROUND_PPM = 2.0
 _FALL = 1e-3  # of the coherent energy, from which it counts as fallen
 _SURE = 2.0  # standard deviations
 _LOST_SINGLET = 0.2  # of its coherent energy
+_LOST_IN_AVERAGE = 0.1  # of the energy, from which transients count as scattered: by about 2 Hz or 20 degrees
+_MOST_SETS = 16
 _PRESENT = 5.0  # standard deviations, from which a region has coherent signal
 
 
@@ -286,6 +289,31 @@ def metabolites_fall(fids: np.ndarray, alignment: Alignment, axes: Axes) -> bool
     coherence = measure_coherence(fids, noise, alignment, axes, regions)
     known = [one.fallen for one in coherence if one.by_region.keys() - {"rest"}]
     return bool(known) and np.mean(known) > 0.5
+
+
+def lost_in_average(fids: np.ndarray, axes: Axes) -> float:
+    """Return the share of the energy of metabolites' singlets, else of the window, that an average of transients as
+    they are loses because their frequencies and phases differ; 0 where it is not surely above a tenth.
+
+    Parameters
+    ----------
+    fids : complex array, shape (n_sets, n_transients, n_points)
+        The median of at most 16 sets counts.
+    axes : Axes
+    """
+    ppmlim, lost = axes.usual_window, []
+    for one in fids[np.unique(np.linspace(0, len(fids) - 1, min(len(fids), _MOST_SETS)).astype(int))]:
+        one = one[np.isfinite(one).all(-1) & (one != 0).any(-1)]
+        if len(one) < 2 or ppmlim is None:
+            continue
+        regions = regions_of(one[None], axes, ppmlim)
+        measured = energies(one[None], measure_noise(one[None], axes, ppmlim), 0, 0, axes, regions)
+        inside = regions.owned if measured.present(regions.owned) else regions.window
+        total = measured.total[inside].sum()
+        if measured.present(inside) and total > 0:
+            share = measured.share(inside)
+            lost.append(1 - share if share + 2 * measured.sd(inside) / total < 1 - _LOST_IN_AVERAGE else 0.0)
+    return float(np.median(lost)) if lost else 0.0
 
 
 def usable_transients(alignment: Alignment, index: int, fids: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def _hlsvdpro():
     except ImportError as exc:
         raise DataError(
             "residual water is removed by hlsvdpropy, which is not installed",
-            remedy="install it with: pip install 'fsl_mrs_dl[run]'",
+            remedy="install it with: pip install '.[run]' in a copy of the repository",
         ) from exc
     return hlsvdpro
 

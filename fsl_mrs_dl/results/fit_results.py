@@ -184,14 +184,16 @@ class FitResults:
 
     @cached_property
     def quality(self) -> tuple[np.ndarray, np.ndarray]:
-        """SNR and line width (Hz) of each fitted metabolite, ``(n, n_metabs)`` each."""
+        """SNR and line width (Hz) of each fitted metabolite, ``(n, n_metabs)`` each; no width (NaN) of those without a
+        peak."""
         widest = self.widths.combined.max(-1)
         if isinstance(self.fit, InVivoFit):
             # Its widths are added to a line shape, which has a width of its own.
             _, width = qc.fit_qc(self.fit, np.full(len(widest), np.inf))
             narrowest = np.nanmin(np.where(width > 0, width, np.nan), axis=1, initial=np.inf)
             widest = np.fmax(widest, np.where(np.isfinite(narrowest), _ONE_LINE * narrowest, 0))
-        return qc.fit_qc(self.fit, widest)
+        snr, width = qc.fit_qc(self.fit, widest)
+        return snr, np.where(width > 0, width, np.nan)
 
     @cached_property
     def percent(self) -> np.ndarray:

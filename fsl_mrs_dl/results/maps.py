@@ -87,7 +87,8 @@ def _in_vivo_values(results: FitResults, columns: dict[str, np.ndarray]) -> dict
     _, mean, sd = fit.table(results.sums, "posterior_mean")
     # The prior's share of a sum has no meaning.
     shares = {key: columns[key][:, :n] for key in ("prior-share", "between-models-share")}
-    return {"conc-posterior": mean, "posterior-sd": sd, **shares}
+    mostly_prior = shares["prior-share"] > layout.MOSTLY_PRIOR
+    return {"conc-posterior": mean, "posterior-sd": sd, "mostly-prior": mostly_prior, **shares}
 
 
 _OF_SPECTRUM = ("misfit", "unexplained", "ood-score", "usable")

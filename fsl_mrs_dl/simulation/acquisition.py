@@ -64,7 +64,17 @@ def simulate_basis(
         mm_fids, mm_names = spinsim.macromolecules(macromolecules, **grid)
         fids, names = np.concatenate([fids, mm_fids]), (*names, *mm_names)
         widths += [None] * len(mm_names)
-    return Basis(fids, tuple(names), 1 / bandwidth_hz, frequency, "1H", tuple(widths), "the simulated basis set")
+    te_ms = options.get("te_ms")
+    return Basis(
+        fids,
+        tuple(names),
+        1 / bandwidth_hz,
+        frequency,
+        "1H",
+        tuple(widths),
+        "the simulated basis set",
+        echo_time_s=None if te_ms is None else 1e-3 * te_ms,
+    )
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def simulate_svs(
     lorentzian_hz, gaussian_hz : float
         Full widths at half maximum added to those of the basis set.
     te_ms : float, optional
-        Written into the header.
+        Written into the header; that of the basis set by default.
 
     Raises
     ------
@@ -145,9 +155,11 @@ def simulate_svs(
 
 
 def simulated_data(fids: np.ndarray, basis: Basis, dim_tag: str, te_ms: float | None) -> MrsData:
-    """Return FIDs ``(n, n_points)`` of one voxel as data, with the echo time in the header where it is known."""
+    """Return FIDs ``(n, n_points)`` of one voxel as data, with the echo time in the header where it, or that of the
+    basis set, is known."""
+    te_s = basis.echo_time_s if te_ms is None else 1e-3 * te_ms
     header = {"SpectrometerFrequency": [basis.spec_freq_mhz], "ResonantNucleus": [basis.nucleus]}
-    header |= {"dim_5": dim_tag, "RepetitionTime": 2.0} | ({"EchoTime": te_ms / 1e3} if te_ms else {})
+    header |= {"dim_5": dim_tag, "RepetitionTime": 2.0} | ({"EchoTime": te_s} if te_s else {})
     return MrsData(
         fids=fids.T[None, None, None],
         dwelltime=basis.dwelltime,

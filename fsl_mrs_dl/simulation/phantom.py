@@ -196,6 +196,8 @@ def simulate_phantom(basis: Basis | None = None, options: PhantomOptions | None 
     """
     options = options or PhantomOptions()
     te_ms = options.te_ms
+    if te_ms is None and basis is not None and basis.echo_time_s is not None:
+        te_ms = 1e3 * basis.echo_time_s
     if basis is None:
         basis, te_ms = default_basis(options.n_points), te_ms or DEFAULT_TE_MS
     options.check_basis(basis)

@@ -17,6 +17,8 @@ from .recipes import Recipe
 
 __all__ = ["simulate_spectra"]
 
+_USUAL_TE_S = 0.03  # as of simulated basis sets
+
 
 def simulate_spectra(
     basis: Basis, recipe: str | Path = "in-vivo", n: int = 64, *, seed: int = 0, te_ms: float | None = None
@@ -30,7 +32,8 @@ def simulate_spectra(
         Ranges of the spectra, see :class:`fsl_mrs_dl.simulation.recipes.Recipe`.
     n, seed : int
     te_ms : float, optional
-        Echo time that measured macromolecules are weighted for, written into the header.
+        Echo time that measured macromolecules are weighted for, written into the header; by default that of the basis
+        set, or 30 ms.
 
     Raises
     ------
@@ -43,11 +46,11 @@ def simulate_spectra(
     if "augment" in content.content:
         raise OptionError("varies measured data", option="recipe", value=recipe, remedy="choose one of spectra")
     axes = Axes(basis.n_points, basis.dwelltime, basis.spec_freq_mhz)
-    te_s = {} if te_ms is None else {"te_s": 1e-3 * te_ms}
-    protocol = protocol_of(basis.fids, basis.names, axes, str(basis.source), **te_s)
+    te_s = 1e-3 * te_ms if te_ms is not None else basis.echo_time_s or _USUAL_TE_S
+    protocol = protocol_of(basis.fids, basis.names, axes, str(basis.source), te_s=te_s)
     drawn = draw(content, n, basis.names, torch.Generator().manual_seed(seed))
     rendered = render(drawn, protocol)
-    data = simulated_data(rendered.fid.numpy(), basis, "DIM_USER_0", te_ms)
+    data = simulated_data(rendered.fid.numpy(), basis, "DIM_USER_0", 1e3 * te_s)
     shift_ppm = drawn["shift_ppm"] + drawn["shift_hz"] / basis.spec_freq_mhz
     truth = {
         "recipe": content.name,

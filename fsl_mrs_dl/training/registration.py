@@ -176,7 +176,7 @@ def choose_reference(fids: torch.Tensor, n_points: int = 512, seed: int = 0) -> 
     except ImportError as exc:
         raise OptionError(
             f"choosing a reference needs scikit-learn, which cannot be loaded ({exc})",
-            remedy="install it with: pip install 'fsl_mrs_dl[train]'",
+            remedy="install it with: pip install '.[train]' in a copy of the repository",
         ) from exc
     x = normalised(fids, n_points).abs()
     if len(x) < 4:

@@ -46,7 +46,7 @@ def search(make: Callable, settings: Settings, n_trials: int, steps: int, encode
         raise OptionError(
             f"needs Optuna, which cannot be loaded ({exc})",
             option="search",
-            remedy="install it with: pip install 'fsl_mrs_dl[search]'",
+            remedy="install it with: pip install '.[search]' in a copy of the repository",
         ) from exc
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     trials = []

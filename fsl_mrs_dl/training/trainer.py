@@ -31,7 +31,7 @@ try:
 except ImportError as exc:
     raise OptionError(
         f"training needs Lightning, which cannot be loaded ({exc})",
-        remedy="install it with: pip install 'fsl_mrs_dl[train]'",
+        remedy="install it with: pip install '.[train]' in a copy of the repository",
     ) from exc
 
 # Lightning's remarks on devices and services are not about the training.

@@ -89,9 +89,14 @@ class SessionResult:
 
     @property
     def remarks(self) -> list[str]:
-        """Notes of the study's description and warnings of the run, a sentence each."""
+        """Notes of the study's description, warnings of the run, and why concentrations are not absolute."""
         warnings = self.run.get("warnings")
         texts = [*self.session.notes, *(map(str, warnings) if isinstance(warnings, list) else [])]
+        steps = self.run.get("steps")
+        for step in steps if isinstance(steps, list) else []:
+            if step.get("name") == _ABSOLUTE and not step.get("done"):
+                reason = str(step.get("reason"))
+                texts.append(reason if reason.lower().startswith(f"no {_ABSOLUTE}") else f"no {_ABSOLUTE}: {reason}")
         return [spelled(text, str) for text in texts]
 
 
@@ -168,6 +173,7 @@ def _values(path: Path) -> pd.DataFrame | None:
     return frame
 
 
+_ABSOLUTE = "absolute concentrations"  # name of the step
 _COMMON = ("water_relaxation_share", "metabolite_relaxation_share")
 _PLACE = ("session", "participant", "visit", "series", "group")
 _QUALITY = (

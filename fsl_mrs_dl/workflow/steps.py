@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..results.publication.analysis import figure_in_words
+
 __all__ = ["Step"]
 
 
@@ -29,8 +31,10 @@ class Step:
     figures: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
-        """Return the step as JSON holds it."""
-        return {"name": self.name, "done": self.done, "reason": self.reason, "figures": self.figures}
+        """Return the step as JSON holds it, figures to six digits: those of HLSVD differ in the thirteenth between
+        runs, whose first vector is random."""
+        figures = {name: float(f"{value:.6g}") for name, value in self.figures.items()}
+        return {"name": self.name, "done": self.done, "reason": self.reason, "figures": figures}
 
     @property
     def figures_text(self) -> str:
@@ -39,18 +43,8 @@ class Step:
         >>> Step("alignment", True, "", {"shift_sd_hz": 0.70713, "transients": 64.0}).figures_text
         'shift SD 0.707 Hz, transients 64'
         """
-        return ", ".join(_figure(name, value) for name, value in self.figures.items())
+        return ", ".join(figure_in_words(name, value) for name, value in self.figures.items())
 
     def __str__(self) -> str:
         """Return the step in a line for the terminal."""
         return f"{self.name}: {self.reason}" + (f" ({self.figures_text})" if self.figures else "")
-
-
-def _figure(name: str, value: float) -> str:
-    """Return a figure with its name and unit."""
-    name, _, last = name.rpartition("_")
-    unit = {"hz": " Hz", "deg": " deg"}.get(last)
-    words = (name if unit else f"{name}_{last}".strip("_")).replace("_", " ")
-    for word, written in (("snr", "SNR"), ("sd", "SD")):
-        words = " ".join(written if one == word else one for one in words.split())
-    return f"{words} {value:.3g}{unit or ''}"

@@ -31,7 +31,7 @@ COLUMNS = (
 
 _FRACTIONS = ("white", "grey", "csf")
 _NOTHING = ("", "n/a", "nan", "none")
-_TOLERANCE = 0.02
+_TOLERANCE = 0.1  # as of FSL-MRS, which normalises such fractions
 
 
 def sessions_of_table(path: str | Path, group_column: str = "group") -> list[StudySession]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +58,7 @@ def test_files_of_an_in_vivo_fit(files, tmp_path, capsys):
     assert "MM" in rows and "Lip13" in rows
     assert 0 <= float(rows["Cr"]["prior_share"]) < 0.2
     assert float(rows["Cr"]["ci95_low"]) < float(rows["Cr"]["conc"]) < float(rows["Cr"]["ci95_high"])
+    assert json.loads((tmp_path / "out" / "options.txt").read_text().splitlines()[0])["baseline"] == "off"
     with open(tmp_path / "out" / "all_parameters.csv", newline="") as file:
         parameters = {row["parameter"] for row in csv.DictReader(file)}
     assert {"shift_hz_NAA", "damping_per_s_NAA", "baseline_dimension"} <= parameters
@@ -186,3 +188,18 @@ def test_initial_values_of_a_network_are_taken_on_request(files, tmp_path, capsy
     assert "initial values both" in capsys.readouterr().out
     assert fit(files, tmp_path / "other", "--init", "best") == 2
     assert "--init best: there are no such initial values" in capsys.readouterr().err
+
+
+def test_options_of_both_models_are_named_together(files, tmp_path, capsys):
+    words = [
+        "fit",
+        "--data",
+        str(files / "svs.nii.gz"),
+        "--basis",
+        str(files / "basis"),
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    for option, other in ((["--soft_constraints"], ["--baseline", "off"]), (["--mm", "tumour"], ["--lorentzian"])):
+        assert main([*words, *option, *other]) == 2
+        assert f"{option[0]}: belongs to the in-vivo model, and {other[0]} to FSL-MRS's" in capsys.readouterr().err

@@ -62,6 +62,7 @@ def test_a_spectrum_without_artefacts_has_none():
         (made(own_width_ppm={"MM14": 1.2}, groups_free=True), "line out of its place", "metab_groups"),
         (made(line(0.92, 25, 1.0), has_macromolecules=False, in_vivo=False), "missing macromolecules", "`mm`"),
         (made(own_shift_sd={"Glu": 0.5, "Ins": -6.0}), "basis set unlike the data", "basis"),
+        (made(own_shift_sd={"Glu": 0.5, "Lip13": -6.0}), "macromolecules or lipids unlike the model's", "mm"),
         (made(phi1_deg_per_ppm=-40.0), "first-order phase", "truncate"),
     ],
 )

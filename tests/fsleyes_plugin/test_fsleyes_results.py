@@ -294,7 +294,7 @@ def test_a_series_of_volumes_is_no_structural_image(made, tmp_path, capsys, rend
 def test_view_says_what_is_missing(made, monkeypatch, capsys):
     monkeypatch.setattr(view, "missing_software", lambda: "FSLeyes is not installed")
     status, said = run("view", made / "mrsi", capsys=capsys)
-    assert status == 2 and "pip install 'fsl-mrs-dl[fsleyes]'" in said and "fsl_mrs_dl render" in said
+    assert status == 2 and "pip install '.[fsleyes]'" in said and "fsl_mrs_dl render" in said
     status, said = run("view", made, capsys=capsys)
     assert status == 2 and "is no folder of results" in said, "the folder comes first"
     monkeypatch.setattr(view, "missing_software", lambda: None)
@@ -322,7 +322,7 @@ def test_matplotlib_draws_where_fsleyes_is_absent(made, tmp_path, capsys):
     words = ["--t1", made / "T1.nii.gz", "--slice", 2, 2, 1, "--renderer", "matplotlib"]
     status, said = run("render", made / "mrsi", "--out", out, *words, capsys=capsys)
     assert status == 0 and "drawn by matplotlib" in said
-    assert near((1, 0.9, 0), out, 60) > 5000 and near((1, 0.1, 0.1), out, 25) > 50 and near((0.9, 0.2, 1), out, 25) > 50
+    assert near((1, 0.9, 0), out, 60) > 5000 and near((0.2, 1, 0.2), out, 25) > 50 and near((0.9, 0.2, 1), out, 25) > 50
     fewer = tmp_path / "b.png"
     run("render", made / "mrsi", "--out", fewer, *words, "--max_crlb", 20, "--no_fade", capsys=capsys)
     assert near((1, 0.9, 0), fewer, 60) < near((1, 0.9, 0), out, 60) + 200
@@ -331,6 +331,20 @@ def test_matplotlib_draws_where_fsleyes_is_absent(made, tmp_path, capsys):
     voxel = tmp_path / "d.png"
     render(made / "fit", voxel, t1=made / "T1.nii.gz", renderer="matplotlib")
     assert near((1, 0.85, 0), voxel, 40) > 200
+
+
+def test_a_picture_that_hides_everything_says_so(made, tmp_path):
+    said = render(made / "mrsi", tmp_path / "a.png", max_crlb=0.01, renderer="matplotlib")
+    assert said.startswith("drawn by matplotlib; no voxel can be seen: the lowest relative SD of NAA is")
+
+
+def test_outlines_are_far_from_the_colours_of_every_map():
+    from fsleyes_plugin_dl import render as module
+
+    for cmap in {quantity.cmap for quantity in layout.QUANTITIES}:
+        colours = module.colour_map(cmap)(np.linspace(0, 1, 64))[:, :3]
+        for text, mark in map_display.MARKS.values():
+            assert np.linalg.norm(colours - mark, axis=1).min() > 0.6, (cmap, text)
 
 
 def test_what_drew_the_picture_is_said(made, tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from helpers.fsl_mrs_grid import cut_as_lcmodel
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import BasisError
 from fsl_mrs_dl.io.basis import Basis, detect_conjugation
+from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
+from fsl_mrs_dl.simulation.recipe_spectra import simulate_spectra
 
 
 def lines(ppms, n=512, dwelltime=1 / 2000, frequency=123.2, width=3.0):
@@ -389,3 +391,23 @@ def test_files_that_other_systems_leave(small, tmp_path):
     (tmp_path / "._NAA.json").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
     (tmp_path / "Cr.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "Cr.json").read_bytes())
     np.testing.assert_allclose(Basis.load(tmp_path).fids, small.fids[np.argsort(small.names)], atol=1e-9)
+
+
+def test_json_basis_sets_keep_their_echo_time(tmp_path):
+    basis = simulate_basis(["NAA", "Cr", "GPC"], te_ms=68.0, n_points=64)
+    assert basis.echo_time_s == pytest.approx(0.068)
+    assert Basis.load(basis.save(tmp_path / "a")).echo_time_s == pytest.approx(0.068)
+    assert simulate_basis(["NAA"], sequence="fid", n_points=64).echo_time_s is None
+    for bad, found in (({"EchoTime": "x"}, None), ({"EchoTime": 0.03}, None), ([], None)):
+        content = json.loads((tmp_path / "a" / "NAA.json").read_text())
+        (tmp_path / "a" / "NAA.json").write_text(json.dumps({**content, "meta": bad}))
+        assert Basis.load(tmp_path / "a").echo_time_s is found  # of another kind, or another than the rest's
+
+
+def test_simulated_data_have_the_echo_time_of_their_basis_set():
+    basis = simulate_basis(["NAA", "Cr", "GPC", "Glu", "Ins"], te_ms=68.0, n_points=256)
+    for te_ms, expected in ((None, 0.068), (30.0, 0.03)):
+        assert simulate_svs(basis, transients=1, te_ms=te_ms).data.header["EchoTime"] == pytest.approx(expected)
+        assert simulate_spectra(basis, n=1, te_ms=te_ms).data.header["EchoTime"] == pytest.approx(expected)
+    without = dataclasses.replace(basis, echo_time_s=None)
+    assert simulate_spectra(without, n=1).data.header["EchoTime"] == pytest.approx(0.03)

@@ -448,3 +448,7 @@ def test_a_damaged_model_is_refused(small, job, tmp_path, how):
     scratch.save_arrays(job.scratch / "job.npz", arrays)
     with pytest.raises(OutputError, match="cannot be read"):
         prepare(small[0], tmp_path / "out", resume=True)
+
+
+def test_little_is_lost_where_a_voxel_takes_long():
+    assert plan.usual_chunk(OPTIONS) == 32 and plan.usual_chunk(FitOptions(device="cpu")) == 256

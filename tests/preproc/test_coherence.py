@@ -16,6 +16,7 @@ from fsl_mrs_dl.preproc.options import AlignOptions
 from fsl_mrs_dl.registration.alignment import align_transients
 from fsl_mrs_dl.registration.signal import is_water_unsuppressed, nuisance_kinds
 from fsl_mrs_dl.results.reports import alignment, alignment_table
+from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -282,3 +283,15 @@ def test_the_echo_of_measured_edited_data_is_left_out(testdata):
     echo, creatine = ((ppm > low) & (ppm < high) for low, high in ((3.6, 3.9), (2.9, 3.15)))
     assert np.sqrt((after[echo] ** 2).mean()) < 1.2 * np.sqrt((before[echo] ** 2).mean())
     assert after[creatine].max() > 1.04 * before[creatine].max()
+
+
+@pytest.mark.parametrize(
+    "jitter_hz, jitter_deg, scattered", [(0, 0, False), (0.5, 3, False), (4, 10, True), (0, 50, True)]
+)
+def test_what_an_average_of_transients_loses(jitter_hz, jitter_deg, scattered):
+    basis = simulate_basis(["NAA", "Cr", "GPC", "Glu", "Ins"], te_ms=30.0, n_points=512)
+    moves = {"drift_hz": 0, "drift_deg": 0, "jitter_hz": jitter_hz, "jitter_deg": jitter_deg}
+    for seed in range(3):
+        data = simulate_svs(basis, transients=32, snr=6, seed=seed, **moves).data
+        lost = coherence.lost_in_average(np.moveaxis(data.fids[0, 0], -1, -2), data.axes)
+        assert 0.1 < lost < 1 if scattered else lost == 0

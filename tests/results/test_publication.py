@@ -108,7 +108,7 @@ def test_a_bare_header_leaves_more_open_and_invents_nothing(basis):
 
 def test_steps_and_history_are_named(in_vivo, plain):
     text = methods_text(in_vivo)
-    assert "coil combination (4 coils; snr gain 1.9)" in text
+    assert "coil combination (4 coils; SNR gain 1.9)" in text
     assert "eddy-current correction [@klose1990ecc] (a water reference is there)" in text
     assert "Left out were removal of residual water (none reaches the window)." in text
     assert "average of 64 transients" in text

@@ -72,8 +72,11 @@ def test_failed_sessions_and_those_left_out_by_hand_have_reasons(tmp_path):
 
 
 def test_values_without_water_are_ratios_only(tmp_path):
-    sessions = further(tmp_path, made_groups(tmp_path), values={"NAA": 12.0, "Glu": 9.0, "Cr": 8.0}, absolute=False)
+    step = {"name": "absolute concentrations", "done": False, "reason": "there is no water reference"}
+    values = {"NAA": 12.0, "Glu": 9.0, "Cr": 8.0}
+    sessions = further(tmp_path, made_groups(tmp_path), values=values, absolute=False, steps=[step])
     tables = group_study(tmp_path, sessions)
+    assert tables.results[-1].remarks == ["no absolute concentrations: there is no water reference"]
     assert tables.quantity == "molarity" and pd.isna(tables.wide.set_index("session").loc["sub-99_svs", "NAA"])
     n = tables.groups.set_index(["quantity", "metabolite", "group"])["n"]
     assert (n["molarity", "NAA", "patient"], n["ratio", "NAA", "patient"]) == (6, 7)

@@ -22,7 +22,7 @@ __all__ = ["Spectrum", "Spectrogram", "Scalogram", "Scattering", "WHOLE"]
 WHOLE = (-0.5, 0.5)
 """The band of everything."""
 
-_EXTRA = "install it with: pip install 'fsl-mrs-dl[timefreq]'"
+_EXTRA = "install it with: pip install '.[timefreq]' in a copy of the repository"
 
 
 class _View(nn.Module):

@@ -21,7 +21,7 @@ from ...io.nifti import PROGRAM
 from ...physics.in_vivo_components import priors_table
 from ..fit_results import FitResults
 
-__all__ = ["Analysis", "number", "quality_line", "program_versions"]
+__all__ = ["Analysis", "figure_in_words", "number", "quality_line", "program_versions"]
 
 _WIDEST_VOXEL_MM = 1000.0  # beyond it an affine is a placeholder
 _LINES = ("NAA", "tNAA", "Cr", "tCr", "PCr")  # singlets whose width is reported, the first that was fitted
@@ -162,6 +162,20 @@ def number(value: float) -> str:
     ('0.0312', '1234', '2')
     """
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def figure_in_words(name: str, value: float) -> str:
+    """Return a figure of a step with its name and unit, which names end with.
+
+    >>> figure_in_words("shift_sd_hz", 0.70713), figure_in_words("transients", 64.0)
+    ('shift SD 0.707 Hz', 'transients 64')
+    """
+    name, _, last = name.rpartition("_")
+    unit = {"hz": " Hz", "deg": " deg"}.get(last)
+    words = (name if unit else f"{name}_{last}".strip("_")).replace("_", " ")
+    for word, written in (("snr", "SNR"), ("sd", "SD")):
+        words = " ".join(written if one == word else one for one in words.split())
+    return f"{words} {number(value)}{unit or ''}"
 
 
 def program_versions() -> dict[str, str]:

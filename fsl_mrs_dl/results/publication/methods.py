@@ -11,7 +11,7 @@ from ...concentrations.relaxation import Relaxation
 from ...core.metabolites import is_macromolecule
 from ...physics.in_vivo_components import priors_table
 from ..fit_results import FitResults
-from .analysis import Analysis, number, program_versions
+from .analysis import Analysis, figure_in_words, program_versions
 from .references import PACKAGE_KEY, cite, key_of_doi
 
 __all__ = ["methods_text", "relaxation_dois"]
@@ -83,13 +83,9 @@ def _entry(entry: dict) -> str:
 
 def _step(step) -> str:
     """Return a step with its reason and figures."""
-    figures = [f"{name.replace('_', ' ')} {_figure(value)}" for name, value in dict(step.get("figures") or {}).items()]
+    figures = [figure_in_words(name, value) for name, value in dict(step.get("figures") or {}).items()]
     inside = "; ".join(filter(None, [str(step.get("reason") or ""), ", ".join(figures)]))
     return _with_citation(str(step["name"])) + (f" ({inside})" if inside else "")
-
-
-def _figure(value) -> str:
-    return number(value) if isinstance(value, float) else str(value)
 
 
 def _with_citation(name: str) -> str:
