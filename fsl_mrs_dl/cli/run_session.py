@@ -55,6 +55,9 @@ def add_arguments(parser) -> None:
     add_output_options(group)
     group.add_argument("--no-report", dest="report", action="store_false", help="write no HTML reports")
     group.add_argument(
+        "--lcmodel-table", action="store_true", help="write fit.table and fit.csv too, in LCModel's layout"
+    )
+    group.add_argument(
         "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: sequence = press"
     )
     add_common_arguments(parser)
@@ -153,6 +156,7 @@ def run_options(args):
         te_ms=args.TE,
         tm_ms=args.TM,
         report=args.report,
+        lcmodel_table=getattr(args, "lcmodel_table", False),
         axes=axis_options(args),
         scaling=scaling_of(args),
         tissue_sd=DEFAULT_SD if args.tissue_frac_sd is None else args.tissue_frac_sd,

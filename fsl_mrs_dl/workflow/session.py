@@ -28,7 +28,7 @@ from ..io import nifti
 from ..io.basis import Basis
 from ..io.convert import AxisOptions, Conversion, load_with_record
 from ..io.nifti import MrsData
-from ..results import publication, write
+from ..results import lcmodel_table, publication, write
 from ..results.fit_results import FitResults
 from .basis_of_header import acquisition_of, basis_of_header
 from .eddy_currents import without_eddy_currents
@@ -129,8 +129,8 @@ class RunOptions:
     fit : FitChoice
     sequence, te_ms, tm_ms : optional
         Of the basis set that is simulated, in place of the header's.
-    report : bool
-        Whether HTML reports are written.
+    report, lcmodel_table : bool
+        Whether HTML reports, and LCModel's table and spreadsheet, are written.
     axes : AxisOptions, optional
         For formats that hold no bandwidth, frequency or nucleus.
     scaling : WaterScaling
@@ -145,6 +145,7 @@ class RunOptions:
     te_ms: float | None = None
     tm_ms: float | None = None
     report: bool = True
+    lcmodel_table: bool = False
     axes: AxisOptions | None = None
     scaling: WaterScaling = WaterScaling()
     tissue_sd: float = DEFAULT_SD
@@ -413,6 +414,8 @@ def _write(folder: Path, session: Session, summary: SessionSummary, fitted: Fitt
         voxel_location(session.t1, results.data, location)
     text = json.dumps(_plain(summary.record), indent=1, allow_nan=False)
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+    if options.lcmodel_table:
+        lcmodel_table.write_lcmodel_files(folder, results, "fit", title=Path(session.data).name)
     analysis = analysis_of(session, summary, fitted.basis)
     publication.write_publication(folder, analysis)
     if options.report:
