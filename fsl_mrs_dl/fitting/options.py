@@ -68,7 +68,7 @@ class FitOptions:
     device : str
         'auto', 'cpu' or 'cuda'.
     max_iter : int
-        Most trial points per spectrum.
+        Most trial points per spectrum; twice as many of the in-vivo model.
     """
 
     spectral_model: str = "fsl-mrs"
@@ -105,6 +105,11 @@ class FitOptions:
     def own_estimate(self) -> str:
         """Name of the spectral model's own estimate."""
         return "in-vivo" if self.spectral_model == "in-vivo" else "ml"
+
+    @property
+    def most_steps_in_vivo(self) -> int:
+        """Most trial points of the in-vivo model: a residual far above the noise takes more than other fits do."""
+        return 2 * self.max_iter
 
     def check(self) -> FitOptions:
         """Return itself; raise OptionError if a value is invalid."""

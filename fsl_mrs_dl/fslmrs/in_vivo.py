@@ -49,7 +49,7 @@ def fit_spectra(spectra: list, options: FitOptions, study: Study | None = None) 
     water = _water_of(spectra)
     if study is None:
         study = _study_of(spectra[0], fids, water, options)
-    return fit_with_prepared(fids, study.prepared, water=water, max_iter=options.max_iter), study
+    return fit_with_prepared(fids, study.prepared, water=water, max_iter=options.most_steps_in_vivo), study
 
 
 def _water_of(spectra: list) -> np.ndarray | None:
@@ -103,7 +103,7 @@ def _study_of(mrs, fids: np.ndarray, water: np.ndarray | None, options: FitOptio
         reference=reference,
         corrected_before=options.eddy_currents_corrected,
         device=choose_device(options.device),
-        max_iter=options.max_iter,
+        max_iter=options.most_steps_in_vivo,
     )
     return Study(recipe, replace(prepared.with_whole_baseline(), basis_scale=np.ones(len(names))))
 

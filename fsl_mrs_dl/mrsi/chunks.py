@@ -211,7 +211,8 @@ def _fit_of(job: Job, index: np.ndarray, initial_values) -> _Fit:
     prepared = model_of(job)
     if prepared.in_vivo is not None:
         water, fit = job.water_fids(index), in_vivo_quantify.fit_with_prepared
-        settings: dict = {"fid_scale": job.fid_scale, "max_iter": job.options.max_iter, "prepared": prepared.in_vivo}
+        most = job.options.most_steps_in_vivo
+        settings: dict = {"fid_scale": job.fid_scale, "max_iter": most, "prepared": prepared.in_vivo}
         return lambda fids, rows: fit(fids[rows], water=None if water is None else water[rows], **settings)
     options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
     fit_some = partial(

@@ -361,7 +361,7 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
                 prepared.in_vivo,
                 water=job.water_fids(job.pilot),
                 fid_scale=job.fid_scale,
-                max_iter=job.options.max_iter,
+                max_iter=job.options.most_steps_in_vivo,
             )
         return results_of(job, own, job.pilot, about)
     settled = job.prior if prior is None else None

@@ -211,3 +211,15 @@ def test_concentrations_are_absolute_where_the_times_are_known(files, tmp_path, 
     assert main([str(word) for word in command]) == 0
     assert "repetition time is in no header" in capsys.readouterr().out
     assert json.loads((tmp_path / "no_tr" / "run.json").read_text())["units"] == "raw"  # no PCr in the basis set
+
+
+def test_a_scanners_files_become_a_table(invivo_3t, invivo_basis_path, testdata, tmp_path):
+    """Human brain, Philips SDAT; a fit whose residual is twice the noise takes many steps, and converges."""
+    source = testdata / "invivo_3t_press_philips" / "PRESS_raw"
+    words = ["--h2o", f"{source}-ref.SDAT", "--basis", invivo_basis_path, "--output", tmp_path / "out", "--no-report"]
+    assert main([str(word) for word in ["run", "--data", f"{source}-act.SDAT", *words]]) == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["quality"]["converged"] and record["versions"]["spec2nii"]
+    table = pd.read_csv(tmp_path / "out" / "uncertainty.csv").set_index("Metab")
+    assert 6 < table["molarity"]["Cr+PCr"] < 10 and 8 < table["molarity"]["NAA"] < 13
+    assert (tmp_path / "out" / "data.nii.gz").exists() and invivo_3t.exists()

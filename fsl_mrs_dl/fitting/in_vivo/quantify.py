@@ -88,7 +88,7 @@ def quantify_in_vivo(
         reference=reference,
         corrected_before=options.eddy_currents_corrected,
         device=choose_device(options.device),
-        max_iter=options.max_iter,
+        max_iter=options.most_steps_in_vivo,
     )
     prepared = replace(prepared, basis_scale=basis_scale)
     reference = _used(reference, prepared)
@@ -96,7 +96,7 @@ def quantify_in_vivo(
         scaled if reference is None else reference.corrected(scaled),
         prepared,
         reference=reference,
-        max_iter=options.max_iter,
+        max_iter=options.most_steps_in_vivo,
         starts=first_pass,
         progress=progress,
     )
@@ -137,7 +137,7 @@ def prepare_in_vivo(
         reference=None if water is None else water_reference(water, axes),
         corrected_before=options.eddy_currents_corrected,
         device=choose_device(options.device),
-        max_iter=options.max_iter,
+        max_iter=options.most_steps_in_vivo,
     )
     return replace(prepared, basis_scale=basis_scale).to("cpu").with_whole_baseline()
 
