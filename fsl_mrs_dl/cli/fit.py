@@ -166,7 +166,7 @@ def _fit(args, data):
         fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=before
     )
     absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
-    print_reasons(args, reasons)
+    print_reasons(args, reasons if absolute is None else absolute.remarks)
     return replace(results, absolute=absolute), basis, options
 
 

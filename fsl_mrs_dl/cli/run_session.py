@@ -185,6 +185,19 @@ def run(args) -> None:
     for warning in summary.record["warnings"]:
         print(warning)
     print(text_table(summary.results))
+    print(_quality_line(summary.record["quality"]))
     print(
         f"Written: {args.output}/ with summary.csv, uncertainty.csv, run.json{', report.html' * args.report} and more"
     )
+
+
+def _quality_line(quality: dict) -> str:
+    """Return verdict, SNR and line width in a line."""
+    parts = [f"Verdict: {quality['verdict']}"]
+    if quality["snr"] is not None:
+        parts.append(f"SNR {quality['snr']:.0f}")
+    if quality["fwhm_hz"] is not None:
+        parts.append(f"line width {quality['fwhm_hz']:.1f} Hz")
+    if quality["transients"] > 1:
+        parts.append(f"{quality['transients']} transients, {quality['rejected']} left out")
+    return ", ".join(parts) + "."

@@ -26,7 +26,7 @@ from .relaxation import Relaxation, field_strength, signal_factor
 from .tissue import WATER_DENSITY, WATER_MOLALITY, TissueFractions
 from .water import WaterFit, fit_water
 
-__all__ = ["SOURCES", "UNITS", "AbsoluteConcentrations", "WaterScaling", "absolute_concentrations"]
+__all__ = ["IN_VIVO_LOG_SD", "SOURCES", "UNITS", "AbsoluteConcentrations", "WaterScaling", "absolute_concentrations"]
 
 UNITS = ("molality", "molarity")
 """Kinds of absolute concentrations, in mmol/kg and mM, in FSL-MRS's order."""
@@ -39,6 +39,7 @@ IN_VIVO_LOG_SD = 0.08
 macromolecules, and simulated spectra read 5 to 10 % low (benchmarks/absolute_concentrations.md); ratios do not."""
 
 _WATER_PROTONS = 2
+_POSSIBLE_MM = (0.5, 50.0)  # of the reference metabolite, in tissue or in a phantom
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,21 @@ class AbsoluteConcentrations:
     reference: WaterReferenceMetabolite
     water: WaterFit
     assumptions: list[str] = field(default_factory=list)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on a reference metabolite whose concentration no brain has."""
+        rows = [self.names.index(name) for name in self.reference.names]
+        values = self.molarity[:, rows].sum(1)
+        values = values[np.isfinite(values)]
+        middle = float(np.median(values)) if len(values) else np.nan
+        if not len(values) or _POSSIBLE_MM[0] <= middle <= _POSSIBLE_MM[1]:
+            return []
+        return [
+            f"Absolute concentrations are impossible: {middle:.3g} mM of {'+'.join(self.reference.names)}. The water"
+            " reference (`h2o`) may be water-suppressed or inverted, or have another gain, number of averages or"
+            " combination of coils than the spectra."
+        ]
 
     @property
     def molality(self) -> np.ndarray:

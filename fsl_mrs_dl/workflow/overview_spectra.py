@@ -83,4 +83,6 @@ def _reference(result: SessionResult) -> float | None:
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = (values["conc"] / values["ratio"]).to_numpy(float)
     scale = scale[np.isfinite(scale) & (scale > 0)]
-    return float(np.median(scale)) if len(scale) else None
+    # Raw concentrations are those of scaled data.
+    factor = result.run.get("fid_scale") or 1.0
+    return float(np.median(scale)) / float(factor) if len(scale) else None

@@ -18,7 +18,9 @@ from ..concentrations.scaling import WaterScaling
 from ..concentrations.segmentation import tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
-from ..core.errors import OptionError
+from ..core.errors import DataError, OptionError, spelled
+from ..core.metabolites import name_among
+from ..fitting.artefacts import option_spelling
 from ..fitting.data import FittedData, choose_basis, fit_data
 from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
@@ -36,9 +38,10 @@ from .processing import Processed, ProcessingOptions, process
 from .report import write_session_report
 from .steps import Step
 
+_USUAL_SUMS = (("NAA", "NAAG"), ("GPC", "PCh"), ("Glu", "Gln"))
 _NOT_BEFORE = ("basis set", "fit", "absolute concentrations")  # steps that are none of the processing
 
-__all__ = ["FitChoice", "RunOptions", "Session", "SessionSummary", "UsualFit", "run_session"]
+__all__ = ["FitChoice", "RunOptions", "Session", "SessionSummary", "UsualFit", "run_session", "with_usual_sums"]
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,7 @@ def run_session(
     DataError, BasisError, OptionError, OutputError
     """
     began, folder = time.monotonic(), Path(folder)
+    _check_image(session.t1)
     converted = load_with_record(session.data, options.axes)
     data, water, quant, warnings = _loaded(session, converted, options)
     tissue = _tissue(session, data, options)
@@ -209,6 +213,7 @@ def run_session(
     say(str(step))
     # Before the work, so that a basis set that does not fit is refused at once.
     basis, fit_options = options.fit.choose(source, data)
+    fit_options = with_usual_sums(fit_options, basis.names)
     processed = process(data, water, options.processing, quant=quant)
     steps = [step, *processed.steps]
     for one in processed.steps:
@@ -226,10 +231,32 @@ def run_session(
     if converted.program:
         versions[converted.program] = converted.version
     summary = SessionSummary(session.name, results, fit_options, processed, steps, versions)
+    warnings = [spelled(text, option_spelling) for text in warnings]
     record = _record(session, summary, fitted, warnings) | {"seconds": round(time.monotonic() - began, 2)}
     summary = replace(summary, record=record)
     _write(folder, session, summary, fitted, options)
     return summary
+
+
+def with_usual_sums(options: FitOptions, names: Sequence[str]) -> FitOptions:
+    """Return options that report total NAA, total choline and Glx, where others are not asked for: single ones of them
+    are rarely determined at 3 T."""
+    if options.combine:
+        return options
+    known = [[name_among(one, list(names)) for one in members] for members in _USUAL_SUMS]
+    return replace(options, combine=tuple("+".join(members) for members in known if None not in members))
+
+
+def _check_image(path: Path | None) -> None:
+    """Raise DataError if a structural image cannot be read, before any work is done."""
+    if path is None:
+        return
+    try:
+        nifti.open_image(Path(path))
+    except nifti.image_errors() as exc:
+        raise DataError(
+            f"{path}: cannot be read as an image ({exc})", remedy="give a NIfTI image, or leave `t1` out"
+        ) from exc
 
 
 def _loaded(
@@ -270,7 +297,7 @@ def _quantified(
     if absolute is None:
         return results, Step(name, False, reasons[0] if reasons else "there is no water reference"), reasons[1:]
     fractions = "tissue fractions given" if scaling.tissue is not None else "no tissue fractions, pure water is assumed"
-    return replace(results, absolute=absolute), Step(name, True, f"scaled by water; {fractions}"), []
+    return replace(results, absolute=absolute), Step(name, True, f"scaled by water; {fractions}"), absolute.remarks
 
 
 def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path | Basis, Step]:
@@ -306,7 +333,7 @@ def _fit(processed: Processed, basis: Basis, options: FitOptions) -> tuple[Fitte
 
 def analysis_of(session: Session, summary: SessionSummary, basis: Basis) -> publication.Analysis:
     """Return what a paper states about a session."""
-    name = "simulated" if session.basis is None else Path(session.basis).name
+    name = summary.steps[0].reason.removeprefix("none given; ") if session.basis is None else Path(session.basis).name
     steps = [step.as_dict() for step in summary.steps if step.name not in _NOT_BEFORE]
     transients = summary.processed.transients
     return publication.Analysis(
@@ -359,8 +386,8 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
     data = fitted.data
     acquired = acquisition_of(data)
     gamma = units.nucleus(data.nucleus).gamma_mhz_per_t
-    artefacts = [one.text() for one in summary.results.artefacts_before]
-    artefacts += [one.text() for found in summary.results.artefacts.values() for one in found]
+    artefacts = [one.text(option_spelling) for one in summary.results.artefacts_before]
+    artefacts += [one.text(option_spelling) for found in summary.results.artefacts.values() for one in found]
     inputs = {
         "data": session.data,
         "water": session.water,
@@ -376,6 +403,7 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "basis_sha256": fitted.basis.sha256,
         "steps": [step.as_dict() for step in summary.steps],
         "quality": quality_of(summary.results, summary.processed),
+        "fid_scale": float(summary.results.fit.fid_scale),
         "units": _unit(summary.results),
         "warnings": [*warnings, *dict.fromkeys(artefacts)],
         "field_t": None if gamma != gamma else round(data.spec_freq_mhz / gamma, 3),

@@ -12,12 +12,13 @@ import pytest
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.nifti import MrsData
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
 from fsl_mrs_dl.workflow.basis_of_header import acquisition_of, basis_of_header
 from fsl_mrs_dl.workflow.processing import ProcessingOptions, process
-from fsl_mrs_dl.workflow.session import RunOptions, Session, UsualFit, run_session
+from fsl_mrs_dl.workflow.session import RunOptions, Session, UsualFit, run_session, with_usual_sums
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -201,7 +202,8 @@ def test_concentrations_are_absolute_where_the_times_are_known(files, tmp_path, 
     fitted[fitted.index("--h2o") + 1] = tmp_path / "out" / "water.nii.gz"
     assert main([str(word) for word in fitted]) == 0
     again = pd.read_csv(tmp_path / "fit" / "uncertainty.csv").set_index("Metab")
-    assert np.allclose(again["molarity"], table["molarity"], rtol=1e-4, equal_nan=True)
+    assert np.allclose(again["molarity"], table["molarity"][again.index], rtol=1e-4, equal_nan=True)
+    assert "Glu+Gln" in table.index
     capsys.readouterr()
     header = {key: value for key, value in nifti.load(files / "metab.nii.gz").header.items() if key != "RepetitionTime"}
     for name in ("metab", "water"):
@@ -224,3 +226,35 @@ def test_a_scanners_files_become_a_table(invivo_3t, invivo_basis_path, testdata,
     table = pd.read_csv(tmp_path / "out" / "uncertainty.csv").set_index("Metab")
     assert 6 < table["molarity"]["Cr+PCr"] < 10 and 8 < table["molarity"]["NAA"] < 13
     assert "$$CONC" in (tmp_path / "out" / "fit.table").read_text() and invivo_3t.exists()
+
+
+def test_water_that_is_suppressed_makes_impossible_concentrations_which_are_named(files, tmp_path, capsys):
+    water = nifti.load(files / "water.nii.gz")
+    nifti.save(tmp_path / "weak.nii.gz", replace(water, fids=water.fids / 1000))
+    words = ["--h2o", tmp_path / "weak.nii.gz", "--basis", files / "basis", "--no-report", "--output", tmp_path / "out"]
+    assert main([str(word) for word in ["run", "--data", files / "metab.nii.gz", *words]]) == 0
+    out = capsys.readouterr().out
+    assert "Absolute concentrations are impossible" in out and "(--h2o)" in out
+    assert "24 transients, 0 left out." in out, out[out.index("Verdict") :]
+
+
+def test_an_image_that_cannot_be_read_is_refused_before_any_work(files, tmp_path, capsys):
+    (tmp_path / "t1.nii.gz").write_bytes(b"no image")
+    words = ["--t1", tmp_path / "t1.nii.gz", "--basis", files / "basis", "--output", tmp_path / "out"]
+    assert main([str(word) for word in ["run", "--data", files / "metab.nii.gz", *words]]) == 2
+    captured = capsys.readouterr()
+    assert "cannot be read as an image" in captured.err and "fit:" not in captured.out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "names, sums",
+    [
+        (("NAA", "NAAG", "PCho", "GPC", "Glu"), ("NAA+NAAG", "GPC+PCho")),
+        (("Cr", "Glu", "Gln"), ("Glu+Gln",)),
+        (("Cr",), ()),
+    ],
+)
+def test_usual_sums_are_reported_by_the_names_of_the_basis_set(names, sums):
+    assert with_usual_sums(FitOptions(), names).combine == sums
+    assert with_usual_sums(FitOptions(combine=("Cr+Glu",)), names).combine == ("Cr+Glu",)

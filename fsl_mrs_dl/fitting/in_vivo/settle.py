@@ -101,11 +101,13 @@ def _best_use(
         value[use], misfit[use] = log_evidence(some, models[use.line_shape], water.using(use), max_iter)
     nothing = WaterUse(False, False)
     most = _MOST_OF_ONE
-    gain = {use: float(np.clip(each - value[nothing], -most, most).sum()) for use, each in value.items()}
+    differences = {use: each - value[nothing] for use, each in value.items()}
+    gain = {use: float(np.clip(each, -most, most).sum()) for use, each in differences.items()}
+    limited = any((np.abs(each) > most).any() for each in differences.values())
     # Equal ones are decided by the order of WATER_USES.
     best = max(gain, key=lambda use: gain[use])
     medians = {use: float(np.median(each)) for use, each in misfit.items()}
-    return best, _note(best, gain, medians, corrected_before)
+    return best, _note(best, gain, medians, corrected_before, "at least " if limited else "")
 
 
 def _phase_sizes(reference: WaterReference) -> np.ndarray:
@@ -117,20 +119,23 @@ def _phase_sizes(reference: WaterReference) -> np.ndarray:
     return np.array([phase_beyond_shift(row, time[early]) for row in signal])
 
 
-def _note(best: WaterUse, gain: dict[WaterUse, float], misfit: dict[WaterUse, float], corrected_before: bool) -> str:
-    """Return the use of a water reference in a line: what it is, and why it is no other."""
+def _note(
+    best: WaterUse, gain: dict[WaterUse, float], misfit: dict[WaterUse, float], corrected_before: bool, least: str
+) -> str:
+    """Return the use of a water reference in a line: what it is, and why it is no other; ``least`` stands before a
+    difference of the log evidence that spectra were limited in."""
     most, nothing = next(iter(gain)), WaterUse(False, False)
     if best == nothing:
         text = (
             f"Water reference: nothing was taken from it. With its {most.words} the residual would be"
             f" {misfit[most]:.2f} times the noise, without {misfit[nothing]:.2f}, and the log evidence"
-            f" {-gain[most]:.0f} lower"
+            f" {least}{-gain[most]:.0f} lower"
         )
     else:
         verb = "were" if best.eddy_currents else "was"
         text = (
             f"Water reference: {best.words} {verb} taken from it. The residual is {misfit[best]:.2f} times the noise,"
-            f" without it {misfit[nothing]:.2f}; the log evidence is {gain[best]:.0f} higher"
+            f" without it {misfit[nothing]:.2f}; the log evidence is {least}{gain[best]:.0f} higher"
         )
         if best != most:
             text += f", and {gain[best] - gain[most]:.0f} higher than with {most.words}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ...concentrations.relaxation import Relaxation
+from ...concentrations.scaling import IN_VIVO_LOG_SD
 from ...core.metabolites import is_macromolecule
 from ...physics.in_vivo_components import priors_table
 from ..fit_results import FitResults
@@ -285,9 +286,10 @@ def _absolute(analysis: Analysis) -> str:
     assumed = [re.sub(r" \(`\w+`\)", "", text).rstrip(".") + "." for text in absolute.assumptions]
     if assumed:
         sentences.append(" ".join(["The scaling assumes the following.", *assumed]))
-    sentences.append(
-        "Standard deviations contain those of the fit, of the water fit, of tissue fractions and of relaxation times."
-    )
+    sources = ["the fit", "the water fit", "relaxation times"]
+    sources += ["tissue fractions"] * (absolute.scaling.tissue is not None)
+    sources += [f"{IN_VIVO_LOG_SD:.0%} for the amplitudes of the in-vivo model"] * analysis.in_vivo
+    sentences.append(f"Standard deviations contain those of {', '.join(sources[:-1])} and {sources[-1]}.")
     return " ".join(sentences)
 
 

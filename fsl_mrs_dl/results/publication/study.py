@@ -18,6 +18,7 @@ from .references import bibtex, cite, cited
 
 __all__ = ["StudyPublication", "common_sentences", "merged_table"]
 
+_TABLE = "The minimum reporting table"
 _MOST_VALUES = 3  # of an item, that are listed
 _QUALITY = (
     ("snr", "signal-to-noise ratio", ""),
@@ -52,10 +53,10 @@ class StudyPublication:
 
     @cached_property
     def methods(self) -> str:
-        """Methods paragraphs with citations; sentences that hold for some sessions only have their number."""
+        """Methods paragraphs with citations, of the sentences that hold for every session."""
         texts = [path.read_text(encoding="utf-8") for path in self._files(FILES[1])]
         paragraphs = common_sentences([_methods_of(text) for text in texts]) if texts else []
-        return "\n\n".join([*paragraphs, self._sentences()]) + "\n"
+        return "\n\n".join([*paragraphs, self._sentences(paragraphs)]) + "\n"
 
     @cached_property
     def table(self) -> pd.DataFrame | None:
@@ -80,8 +81,8 @@ class StudyPublication:
     def _files(self, name: str) -> list[Path]:
         return [Path(folder) / name for folder in self.folders if (Path(folder) / name).is_file()]
 
-    def _sentences(self) -> str:
-        """Return the sentences on sessions, exclusions and quality of the study."""
+    def _sentences(self, paragraphs: Sequence[str]) -> str:
+        """Return the sentences on sessions, exclusions and quality of the study, after those that sessions share."""
         n = self.n_sessions - len(self.left_out)
         out = [f"Of {self.n_sessions} sessions {n} were included."]
         if self.rules:
@@ -102,6 +103,10 @@ class StudyPublication:
                 figures.append(f"{name} {number(float(np.median(values)))}{unit} ({ends})")
         if figures:
             out.append(f"Medians of their quality, with the range, are {', '.join(figures)}.")
+        if len(self.folders) > 1:
+            out.append(
+                "Sentences that differ between sessions, such as those on their basis sets, are in their own folders."
+            )
         out.append(f"The minimum reporting table {cite('lin2021mrsinmrs')} is given with the results.")
         return " ".join(out)
 
@@ -114,8 +119,7 @@ def _methods_of(page: str) -> str:
 def common_sentences(texts: Sequence[str]) -> list[str]:
     """Return paragraphs of the sentences that texts share.
 
-    A sentence that all have is taken as it is, one that at least half have with their number; others, such as those
-    with a figure of one session, are left out.
+    Sentences that some lack, such as those with a figure of one session, are left out.
 
     Parameters
     ----------
@@ -131,12 +135,9 @@ def common_sentences(texts: Sequence[str]) -> list[str]:
         sentences = []
         for parts in split:
             for sentence in parts[position] if position < len(parts) else ():
-                if sentence not in written and counts[sentence] >= 0.5 * len(texts):
+                if sentence not in written and counts[sentence] == len(texts):
                     written.add(sentence)
-                    some = counts[sentence] < len(texts)
-                    sentences.append(
-                        f"In {counts[sentence]} of {len(texts)} sessions: {sentence}" if some else sentence
-                    )
+                    sentences.append(sentence)
         out.append(" ".join(sentences))
     return [part for part in out if part]
 
