@@ -93,3 +93,9 @@ def test_text_is_read_and_written_with_an_encoding(path):
             # The function write_text of io.output takes a path and a text.
             text = node.func.attr == "read_text" or (node.func.attr == "write_text" and len(node.args) == 1)
             assert not text or "encoding" in named, f"{name(path)}:{node.lineno}"
+
+
+def test_names_of_test_files_differ():
+    """Two files of one name in folders without packages cannot be collected together."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -163,7 +163,7 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, capsys, words, mes
 
 
 def test_search_trains_with_what_it_found(tmp_path, capsys):
-    pytest.importorskip("optuna", reason="Optuna is not installed (pip install 'fsl_mrs_dl[search]')")
+    pytest.importorskip("optuna", reason="Optuna is not installed (pip install '.[search]')")
     words = [
         "train",
         "quant",
@@ -197,7 +197,7 @@ def test_search_without_optuna_says_what_to_install(tmp_path, capsys, monkeypatc
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["train", "quant", "--output", str(tmp_path / "net"), "--search", "2", "--device", "cpu"]) == 2
     error = capsys.readouterr().err
-    assert "fsl_mrs_dl[search]" in error and error.count("\n") == 1
+    assert "pip install '.[search]'" in error and error.count("\n") == 1
 
 
 def test_a_training_on_files_and_its_use(tmp_path, capsys):
