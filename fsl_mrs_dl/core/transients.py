@@ -75,5 +75,7 @@ def combination(fid: torch.Tensor) -> torch.Tensor:
     if fid.shape[0] == 1:
         return torch.ones(1, dtype=fid.dtype, device=fid.device)
     flat = fid[..., : min(256, fid.shape[-1])].flatten(1)
+    # Squares of large values would be infinite.
+    flat = torch.nan_to_num(flat / flat.abs().max().clamp(min=1e-30))
     _, vectors = torch.linalg.eigh(flat @ flat.conj().T)
     return vectors[:, -1].conj()

@@ -11,6 +11,8 @@ from ..io.nifti import MrsData
 from ..physics.in_vivo_components import priors_table
 from .options import FitOptions
 
+_LONGEST_S = 1e6  # of an echo or repetition time that can be meant
+
 __all__ = ["seconds_of", "time_notes", "with_header"]
 
 
@@ -66,7 +68,7 @@ def seconds_of(data: MrsData, key: str) -> float | None:
     for number in (5, 6, 7):
         varying = (data.header.get(f"dim_{number}_header") or {}).get(key)
         values = varying if isinstance(varying, list) else values
-    times = [float(value) for value in values if isinstance(value, (int, float)) and value > 0]
+    times = [float(value) for value in values if isinstance(value, (int, float)) and 0 < value < _LONGEST_S]
     return sum(times) / len(times) if times else None
 
 

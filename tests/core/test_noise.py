@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.noise import filtered_noise, noise_outside
+from fsl_mrs_dl.core.transients import combination
 from fsl_mrs_dl.core.units import fid_to_spec
 
 AXES = Axes(1024, 1 / 2000, 123.2)
@@ -42,3 +44,10 @@ def test_noise_that_a_filter_took_from_the_ends_is_measured_between_lines(snr, r
 def test_nuclei_without_a_window_are_left_alone():
     axes = Axes(512, 1e-3, 50.0, "129Xe")
     assert not filtered_noise(np.ones((3, 512), complex), axes).any()
+
+
+def test_coils_with_values_of_any_size_have_weights():
+    fid = 1e25 * torch.polar(torch.ones(3, 2, 64), torch.rand(3, 1, 1).expand(3, 2, 64) * 6).to(torch.complex64)
+    weights = combination(fid)
+    assert torch.isfinite(weights.abs()).all()
+    assert ((weights @ fid.flatten(1)).abs() > 1.6 * fid.abs().max()).all()

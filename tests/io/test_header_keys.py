@@ -13,7 +13,7 @@ from nifti_mrs.nifti_mrs import NIFTI_MRS
 from fsl_mrs_dl import align
 from fsl_mrs_dl.core.errors import DataError
 from fsl_mrs_dl.fitting.data import fit_data
-from fsl_mrs_dl.fitting.header_facts import with_header
+from fsl_mrs_dl.fitting.header_facts import seconds_of, with_header
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.volume import open_volume
@@ -310,3 +310,10 @@ def test_the_published_diffusion_set(testdata, tmp_path):
     np.testing.assert_array_equal(data.fids, other.fids)
     short = replace(data, fids=data.fids[..., :2, :])
     assert nifti.load(nifti.save(tmp_path / "x.nii.gz", short)).dim_tags == ("DIM_DYN", "DIM_USER_0")
+
+
+def test_times_that_no_scan_has_are_none():
+    data = MrsData(
+        np.zeros((1, 1, 1, 64), complex), 5e-4, 123.2, "1H", header={"EchoTime": 10**400, "RepetitionTime": 2}
+    )
+    assert seconds_of(data, "EchoTime") is None and seconds_of(data, "RepetitionTime") == 2
