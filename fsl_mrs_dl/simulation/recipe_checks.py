@@ -42,7 +42,7 @@ _RANGES = (
 )
 _LINES = ("water", "lipids", "baseline", "unstable_water", "unstable_lipids", "nuisance")
 # Entries of parts that are no ranges, wherever they stand.
-_NUMBERS = ("probability", "unstable_water_probability", "unstable_lipids_probability", "absent", "rare")
+_PROBABILITIES = ("probability", "unstable_water_probability", "unstable_lipids_probability", "absent", "rare")
 _NEEDED = {
     "macromolecules": ("height",),
     "spikes": ("height",),
@@ -54,7 +54,9 @@ _NEEDED = {
 
 
 def is_number(value) -> bool:
-    """Return whether a value is a number in single precision's range, not a boolean."""
+    """Return whether a value is a number in single precision's range, not a boolean; whole ones fit into 64 bits."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return False
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
 
 
@@ -123,7 +125,9 @@ def _check_part(where: str, part: str, value) -> None:
     for key, one in value.items():
         if key in _LINES:
             _check_lines(f"{where}: {key}", one)
-        elif key in _NUMBERS or (part, key) in (("macromolecules", "spread"), ("augment", "most_lipid")):
+        elif key in _PROBABILITIES:
+            _check_probability(f"{where}: {key}", one)
+        elif (part, key) in (("macromolecules", "spread"), ("augment", "most_lipid")):
             _check_number(f"{where}: {key}", one)
         elif part == "protocols" and key == "sequences":
             if not isinstance(one, list) or not one:
@@ -141,8 +145,8 @@ def _check_lines(where: str, value) -> None:
         for key, one in group.items():
             if key == "n" and not (is_number(one) and 1 <= one <= _MOST_LINES):
                 raise OptionError(f"{where}: n: {json.dumps(one)[:40]} is no number of lines, 1 to {_MOST_LINES}.")
-            if key in _NUMBERS:
-                _check_number(f"{where}: {key}", one)
+            if key in _PROBABILITIES:
+                _check_probability(f"{where}: {key}", one)
             elif key in LINE_KEYS and key != "n":
                 check_range(f"{where}: {key}", one)
 
@@ -173,3 +177,8 @@ def _check_object(where: str, value, needed: tuple[str, ...] = ()) -> None:
 def _check_number(where: str, value) -> None:
     if not is_number(value) or not math.isfinite(value) or value < 0:
         raise OptionError(f"{where}: {json.dumps(value)[:40]} is no number that is not negative.")
+
+
+def _check_probability(where: str, value) -> None:
+    if not is_number(value) or not 0 <= value <= 1:
+        raise OptionError(f"{where}: {json.dumps(value)[:40]} is no probability, 0 to 1.")

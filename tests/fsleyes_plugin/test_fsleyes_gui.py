@@ -326,7 +326,7 @@ def test_render_by_fsleyes(made, tmp_path):
     said = render(made / "mrsi", tmp_path / "a.png", t1=made / "T1.nii.gz", voxel=(2, 2, 1), renderer="fsleyes")
     assert said == "drawn by FSLeyes"
     pixels = np.rint(imread(tmp_path / "a.png")[..., :3] * 255).astype(int)
-    assert near((1, 0.1, 0.1), pixels, 25) > 30 and near((1, 0.9, 0), pixels, 60) > 5000
+    assert near((0.2, 1, 0.2), pixels, 25) > 30 and near((1, 0.9, 0), pixels, 60) > 5000
     # From red to yellow, over the width of the picture.
     bar = pixels[:, [20, -20]]
     assert near((1, 0, 0), bar[:, :1], 40) > 10 and near((1, 1, 0), bar[:, 1:], 40) > 10

@@ -313,7 +313,7 @@ def test_the_published_diffusion_set(testdata, tmp_path):
 
 
 def test_times_that_no_scan_has_are_none():
-    data = MrsData(
+    data = nifti.MrsData(
         np.zeros((1, 1, 1, 64), complex), 5e-4, 123.2, "1H", header={"EchoTime": 10**400, "RepetitionTime": 2}
     )
     assert seconds_of(data, "EchoTime") is None and seconds_of(data, "RepetitionTime") == 2
