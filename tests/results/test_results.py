@@ -187,6 +187,9 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
             both = theirs.join(ours, lsuffix="_t", rsuffix="_o")
         for column in theirs.columns:
             t, o = both[f"{column}_t"].to_numpy(float), both[f"{column}_o"].to_numpy(float)
+            if column == "FWHM":
+                # FSL-MRS writes 0 where no peak has a width, here it is empty.
+                t, o = np.nan_to_num(t), np.nan_to_num(o)
             # Degrees of freedom make our SDs 1.3 % larger; the minima differ by what Newton stops short of.
             assert np.allclose(t, o, rtol=0.03, atol=2e-3 * np.nanmax(np.abs(t)), equal_nan=True), column
 
