@@ -295,7 +295,10 @@ def _quantified(
     absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
     name = "absolute concentrations"
     if absolute is None:
-        return results, Step(name, False, reasons[0] if reasons else "there is no water reference"), reasons[1:]
+        why = [
+            spelled(one, option_spelling).removeprefix("No absolute concentrations: ").rstrip(".") for one in reasons
+        ]
+        return results, Step(name, False, "none, " + (why[0] if why else "there is no water reference")), reasons[1:]
     fractions = "tissue fractions given" if scaling.tissue is not None else "no tissue fractions, pure water is assumed"
     return replace(results, absolute=absolute), Step(name, True, f"scaled by water; {fractions}"), absolute.remarks
 
