@@ -125,14 +125,11 @@ class ArgumentFit:
 
 def _without_functions(args):
     """Return parsed arguments without the parser's functions, as a namespace that can be pickled."""
+    from ..fitting.artefacts import option_spelling
+
     out = configargparse.Namespace(**{name: value for name, value in vars(args).items() if name not in _FUNCTIONS})
-    out.spelling = _spelled
+    out.spelling = option_spelling
     return out
-
-
-def _spelled(name: str) -> str:
-    """Write the plain name of an option as on the command line."""
-    return f"--{name}"
 
 
 def run_options(args):

@@ -7,7 +7,7 @@ sensitivities are the first singular vector of whitened FIDs, those of unsuppres
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -129,8 +129,7 @@ def combine_coils(data: MrsData, combination: CoilCombination) -> MrsData:
 
 def _with_nan(data: MrsData, unusable: np.ndarray) -> MrsData:
     """Return data whose unusable FIDs, bool of their shape without the time axis, are NaN."""
-    fids = np.where(np.expand_dims(unusable, 3), np.nan, data.fids).astype(data.fids.dtype)
-    return MrsData(**{**vars(data), "fids": fids})
+    return replace(data, fids=np.where(np.expand_dims(unusable, 3), np.nan, data.fids).astype(data.fids.dtype))
 
 
 def _by_voxel(data: MrsData) -> np.ndarray:

@@ -208,6 +208,7 @@ def run_session(
     _check_image(session.t1)
     converted = load_with_record(session.data, options.axes)
     data, water, quant, warnings = _loaded(session, converted, options)
+    _check_not_edited(data, options)
     tissue = _tissue(session, data, options)
     source, step = _basis(session, data, options)
     say(str(step))
@@ -277,6 +278,16 @@ def _loaded(
     return replace(data, header={**session.header, **data.header}), with_keys[0], with_keys[1], notes
 
 
+def _check_not_edited(data: MrsData, options: RunOptions) -> None:
+    """Raise OptionError for edited data, before any work is done."""
+    conditions = data.fids.shape[data.axis("DIM_EDIT")] if "DIM_EDIT" in data.dim_tags else 1
+    if conditions > 1 or options.processing.edit_order:
+        raise OptionError(
+            f"{data.name}: is edited; its conditions need a basis set each",
+            remedy="align it with 'fsl_mrs_dl align', split it (mrs_tools split) and fit every condition",
+        )
+
+
 def _tissue(session: Session, data: MrsData, options: RunOptions) -> TissueFractions | None:
     """Return the tissue fractions of a session's voxel; None without any."""
     if session.tissue is None or isinstance(session.tissue, TissueFractions):
@@ -313,11 +324,6 @@ def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path |
 
 def _fit(processed: Processed, basis: Basis, options: FitOptions) -> tuple[FittedData, list[Step]]:
     """Fit the processed spectra, with the line shape of water where the model takes one."""
-    if "DIM_EDIT" in processed.data.dim_tags and processed.data.fids.shape[processed.data.axis("DIM_EDIT")] > 1:
-        raise OptionError(
-            f"{processed.data.name}: is edited (DIM_EDIT); its conditions need a basis set each",
-            remedy="align it with 'fsl_mrs_dl align', split it (mrs_tools split) and fit every condition",
-        )
     in_vivo = options.spectral_model == "in-vivo"
     fitted = fit_data(processed.data, basis, options, water=processed.water if in_vivo else None)
     steps = []

@@ -258,3 +258,13 @@ def test_an_image_that_cannot_be_read_is_refused_before_any_work(files, tmp_path
 def test_usual_sums_are_reported_by_the_names_of_the_basis_set(names, sums):
     assert with_usual_sums(FitOptions(), names).combine == sums
     assert with_usual_sums(FitOptions(combine=("Cr+Glu",)), names).combine == ("Cr+Glu",)
+
+
+def test_edited_data_are_refused_before_any_work(files, made, tmp_path, capsys):
+    data = raw(made.fids[0], made.axes, n=4)
+    header = {**data.header, "dim_5": "DIM_EDIT"}
+    nifti.save(tmp_path / "edited.nii.gz", replace(data, dim_tags=("DIM_EDIT", "DIM_DYN"), header=header))
+    words = ["--data", tmp_path / "edited.nii.gz", "--basis", files / "basis", "--output", tmp_path / "out"]
+    assert main([str(word) for word in ["run", *words]]) == 2
+    captured = capsys.readouterr()
+    assert "is edited" in captured.err and "alignment" not in captured.out
