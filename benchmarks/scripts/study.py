@@ -27,6 +27,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 
+from fsl_mrs_dl.concentrations.relaxation import Relaxation, field_strength
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
@@ -40,10 +41,10 @@ EFFECT = {"Glu": 1.15, "NAA": 0.92}
 """True ratio of patients over controls; all other metabolites are alike."""
 
 _TE_S, _TR_S = 0.03, 2.0
+_SUMS = (("Cr", "PCr"), ("NAA", "NAAG"), ("GPC", "PCh"), ("Glu", "Gln"))
 _FRACTIONS = {"WM": 0.55, "GM": 0.38, "CSF": 0.07}
 _PROTONS_OF_CREATINE = 5.0
-# Water as a multiple of a proton at 1 mmol per kg of tissue water: two protons of it, and its relaxation at 3 T.
-_WATER = 2 * 41500.0
+_WATER_MM, _DENSITIES = 55510.0, {"GM": 0.78, "WM": 0.65, "CSF": 0.97}
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,23 @@ def _spectra(basis: Basis, vendor: Vendor, n: int, group: str, seed: int):
         replace(basis, fids=basis.fids * factor[:, None]), axes, n, snr=(1e5, 1e6), seed=seed, te_s=_TE_S
     )
     creatine = basis.resampled(axes.dwelltime, axes.n_points)[basis.names.index("Cr")]
-    water = spectra.water / np.abs(spectra.water[:, :1]) * np.abs(creatine[0]) / _PROTONS_OF_CREATINE * _WATER
+    proton = np.abs(creatine[0]) / _PROTONS_OF_CREATINE
+    water = spectra.water / np.abs(spectra.water[:, :1]) * proton * _water_protons(basis.spec_freq_mhz)
     return replace(spectra, concentrations=spectra.concentrations * factor, water=water)
+
+
+def _water_protons(spec_freq_mhz: float) -> float:
+    """Return the signal of water over that of a metabolite's proton at 1 mM of tissue without CSF; Near et al.,
+    doi 10.1002/nbm.4257, equation 4."""
+    times = Relaxation.at_field(field_strength(spec_freq_mhz))
+    assert times is not None
+
+    def visible(compartment: str) -> float:
+        saturation = 1 - np.exp(-_TR_S / times.t1[compartment])
+        return float(saturation * np.exp(-_TE_S / times.t2[compartment]))
+
+    water = sum(_WATER_MM * _DENSITIES[part] * share * visible(f"H2O_{part}") for part, share in _FRACTIONS.items())
+    return 2 * water / ((1 - _FRACTIONS["CSF"]) * visible("METAB"))
 
 
 def _write_session(root: Path, row: int, vendor: Vendor, basis: Basis, fid, water, random) -> None:
@@ -410,6 +426,8 @@ def report(folder: Path, n: int, processes: int, compared: int, seed: int) -> st
         "",
         *_named(outs["killed"] / "group" / "sessions.tsv", truth),
         "",
+        *_scale(outs["killed"] / "group", truth),
+        "",
         *_effects(outs["killed"] / "group", truth),
     ]
     return "\n".join(lines)
@@ -437,6 +455,37 @@ def _named(path: Path, truth: dict) -> list[str]:
     others = table[~table.index.isin(truth["broken"])]
     out = others[others["included"].astype(str) != "True"]
     lines += ["", f"Of the {len(others)} others {len(out)} are left out: {'; '.join(out['reason']) or 'none'}."]
+    return lines
+
+
+def _scale(folder: Path, truth: dict) -> list[str]:
+    """Return errors of concentrations in mM, by metabolite, over included sessions."""
+    tidy = pd.read_csv(folder / "concentrations_tidy.tsv", sep="\t")
+    tidy = tidy[(tidy["quantity"] == "molarity") & tidy["included"] & ~tidy["session"].isin(truth["broken"])]
+    true = pd.DataFrame(truth["concentrations"], index=truth["sessions"], columns=truth["names"])
+    for parts in _SUMS:
+        for name in ("+".join(parts), "+".join(parts[::-1])):
+            true[name] = true[list(parts)].sum(axis=1)
+    lines = [
+        "## Concentrations in mM",
+        "",
+        "Included sessions against their truth: mean of found over true, RMSE in percent of the mean true value, and"
+        " how many of the 95 % intervals hold the truth.",
+        "",
+        "| metabolite | mean true | found over true | RMSE, % | intervals that hold the truth, % |",
+        "|---|---|---|---|---|",
+    ]
+    for name in true.columns:
+        rows = tidy[tidy["metabolite"] == name].set_index("session")
+        if not len(rows):
+            continue
+        expected = true.loc[rows.index, name]
+        error = rows["value"] - expected
+        inside = ((rows["ci95_low"] <= expected) & (expected <= rows["ci95_high"])).mean()
+        lines.append(
+            f"| {name} | {expected.mean():.2f} | {(rows['value'] / expected).mean():.3f} |"
+            f" {100 * np.sqrt((error**2).mean()) / expected.mean():.1f} | {100 * inside:.0f} |"
+        )
     return lines
 
 
