@@ -450,6 +450,7 @@ def _named(path: Path, truth: dict) -> list[str]:
     for name, what in truth["broken"].items():
         line = table.loc[name]
         text = "; ".join(part for part in (line["reason"], line["remarks"]) if part not in ("", "n/a"))
+        text = text.replace(f"{path.parents[3]}/set/", "").replace(f"{EXAMPLE_BASIS.parents[3]}/", "")
         expected = bool(re.search(BROKEN[what].expected, text))
         lines.append(f"| {what} | {line['state']} | {line['included']} | {text} | {'yes' if expected else 'NO'} |")
     others = table[~table.index.isin(truth["broken"])]
