@@ -6,6 +6,7 @@ Numbers and sources are in ``data/in_vivo.json``.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -33,12 +34,17 @@ def priors_table() -> dict:
     return json.loads(resources.files("fsl_mrs_dl").joinpath("data/in_vivo.json").read_text(encoding="utf-8"))
 
 
+def _all_survives(ppm: float) -> complex:
+    return 1.0
+
+
 class _Times(NamedTuple):
-    """Echo, repetition and start of the measurement, in seconds."""
+    """Echo, repetition and start of the measurement, in seconds, and what editing pulses leave of a line."""
 
     te_s: float
     tr_s: float
     start_s: float
+    survival: Callable[[float], complex] = _all_survives
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,10 @@ class Components:
     Attributes
     ----------
     names : tuple of str
-        Metabolites, then lipids, then macromolecules.
+        Metabolites, then lipids, then a co-edited macromolecule if there is one, then macromolecules.
     kinds : ndarray of str ``(n,)``
-        'metabolite', 'lipid' or 'mm'.
+        'metabolite', 'lipid', 'co-edited' (a macromolecule's line of edited data, with an amplitude of its own) or
+        'mm'.
     fids : complex ndarray ``(n, n_points)``
     expected : ndarray ``(n,)``
         Typical amplitudes; the units of metabolites and of macromolecules are free.
@@ -101,6 +108,8 @@ def build_components(
     tr_s: float,
     mm: str = "brain",
     start_s: float = 0.0,
+    survival: Callable[[float], complex] = _all_survives,
+    unit_fids: np.ndarray | None = None,
 ) -> Components:
     """Put metabolites, lipids and macromolecules together.
 
@@ -115,6 +124,10 @@ def build_components(
         One of :data:`MACROMOLECULE_PRESETS`.
     start_s : float
         Time of the first point after the echo, in seconds.
+    survival : callable
+        Factor that editing pulses multiply a line of macromolecules or lipids at a chemical shift (ppm) by.
+    unit_fids : complex ndarray ``(n_metabs, n_points)``, optional
+        Basis set that the units of macromolecules and lipids are taken from: ``fids`` by default.
 
     Raises
     ------
@@ -129,13 +142,16 @@ def build_components(
     pattern = np.array([is_macromolecule(name) for name in names])
     if pattern.all():
         raise OptionError("the basis set has no metabolites", option="keep", remedy="name some")
-    times = _Times(te_s, tr_s, start_s)
-    proton = np.abs(fids[~pattern][:, 0]).mean() / table["protons"]
+    times = _Times(te_s, tr_s, start_s, survival)
+    of_units = fids if unit_fids is None else unit_fids
+    proton = np.abs(of_units[~pattern][:, 0]).mean() / table["protons"]
     groups = [_metabolites(fids[~pattern], [n for n, own in zip(names, pattern) if not own], axes.nucleus)]
     if axes.nucleus == "1H" and mm != "none":
         groups.append(_lipids(axes, mm, times, proton))
     if pattern.any():
-        groups.append(_measured_pattern(fids[pattern], [n for n, own in zip(names, pattern) if own], axes, proton))
+        own_names = [name for name, own in zip(names, pattern) if own]
+        unit = proton * table["protons"] / np.abs(of_units[pattern].sum(0)).max()
+        groups.append(_measured_pattern(fids[pattern], own_names, axes, unit))
     elif axes.nucleus == "1H" and mm != "none":
         groups.append(_macromolecules(axes, mm, times, proton))
     sizes = [len(group.names) for group in groups]
@@ -191,17 +207,16 @@ def _macromolecules(axes: Axes, preset: str, times: _Times, proton: float) -> _G
     return _Group("mm", names, fids * proton, ones, factor * log_sd, table["shift_ppm"]["mm"], 0.0, variances)
 
 
-def _measured_pattern(fids: np.ndarray, names: list[str], axes: Axes, proton: float) -> _Group:
+def _measured_pattern(fids: np.ndarray, names: list[str], axes: Axes, unit: float) -> _Group:
     """Return a user's macromolecules: one pattern in overlapping pieces, or several entries as they are."""
     table = priors_table()
     about, log_sd = table["own_pattern"], table["macromolecules"]["log_sd"]
-    size = np.abs(fids.sum(0)).max()
     if len(fids) == 1:
         fids, centres = _pieces(fids[0], axes, about["piece_ppm"])
         names, log_sd = [f"MM{100 * centre:03.0f}" for centre in centres], about["log_sd"]
     n = len(fids)
     expected = np.full(n, about["expected"])
-    fids = fids * proton * table["protons"] / size
+    fids = fids * unit
     return _Group("mm", names, fids, expected, np.full(n, log_sd), table["shift_ppm"]["own_pattern"], 0.0, np.zeros(n))
 
 
@@ -222,7 +237,8 @@ def _gaussian_lines(
         for line in entry["lines"]:
             variance = (np.pi * line["fwhm_ppm"] * axes.spec_freq_mhz) ** 2 / (4 * np.log(2))
             turns = np.exp(2j * np.pi * axes.ppm_to_hz(line["ppm"]) * time)
-            fids[row] += weight * line["area"] * turns * np.exp(-variance * damped * time**2)
+            area = weight * line["area"] * times.survival(line["ppm"])
+            fids[row] += area * turns * np.exp(-variance * damped * time**2)
             variances[row] = variances[row] or variance
     return fids, variances
 

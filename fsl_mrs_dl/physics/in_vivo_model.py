@@ -67,7 +67,7 @@ class InVivoModel:
     @property
     def n_components(self) -> int:
         """Number of signals."""
-        return self.basis.shape[0]
+        return self.basis.shape[-2]
 
     @property
     def n_linear(self) -> int:

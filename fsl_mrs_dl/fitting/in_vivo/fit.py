@@ -27,7 +27,18 @@ from .study import study_model
 from .variants import average_of, variants_of
 from .water_reference import WaterReference
 
-__all__ = ["Acquisition", "Fits", "STUDY_SPECTRA", "fit_prepared", "learnt", "log_evidence", "prepare"]
+__all__ = [
+    "Acquisition",
+    "Fits",
+    "STUDY_SPECTRA",
+    "fit_prepared",
+    "learnt",
+    "log_evidence",
+    "metabolites_rms",
+    "minimum_of",
+    "noise_of",
+    "prepare",
+]
 
 STUDY_SPECTRA = 64
 """Spectra that a study's priors are learnt from, at most."""
@@ -314,7 +325,7 @@ class _Problems:
     def of(cls, prepared: PreparedModel, fids: np.ndarray, reference: WaterReference | None) -> _Problems:
         window = prepared.model.window
         used = window.axes
-        noise = _noise_of(fids, used)
+        noise = noise_of(fids, used)
         shape = None if reference is None else reference.shape(window.time)
         return cls(prepared, window.transform(fids), noise, shape)
 
@@ -325,13 +336,19 @@ class _Problems:
         return Problem.make(prepared.model, self.spectra[rows], self.noise[rows], prepared.baseline, _strengths(), part)
 
 
-def _noise_of(fids: np.ndarray, used: Axes) -> np.ndarray:
+def noise_of(fids: np.ndarray, used: Axes) -> np.ndarray:
     """Return the noise SD of FIDs ``(n, n_points)`` whose first points are used, ``(n,)``."""
     whole = used.with_points(fids.shape[-1])
     spec = fid_to_spec(fids)
     ends = noise_outside(fid_to_spec(fids[:, : used.n_points]), used)
     # Between lines there is noise only where these were acquired to their end.
     return np.where(filtered_noise(spec, whole), noise_outside(spec, whole), ends)
+
+
+def minimum_of(prepared: PreparedModel, spectra: np.ndarray, noise: np.ndarray, max_iter: int) -> Minimum:
+    """Minimise spectra in the window ``(n, n_window)`` with noise SDs ``(n,)`` from the prepared initial values."""
+    problem = Problem.make(prepared.model, spectra, noise, prepared.baseline, _strengths())
+    return _minimise(problem, max_iter, prepared.init)
 
 
 def _strengths() -> list[float]:
@@ -367,7 +384,7 @@ def _fit_batch(problem: Problem, minimum: Minimum, prepared: PreparedModel) -> d
         "weights": average.strengths,
         "variants": average.by_variant,
         "fitted": fitted,
-        "metabolites_rms": _metabolites_rms(problem, minimum.x),
+        "metabolites_rms": metabolites_rms(problem, minimum.x),
         "steps": minimum.steps,
         "converged": minimum.converged,
         "cost": minimum.cost,
@@ -381,7 +398,7 @@ def _fit_batch(problem: Problem, minimum: Minimum, prepared: PreparedModel) -> d
     return out
 
 
-def _metabolites_rms(problem: Problem, x: torch.Tensor) -> torch.Tensor:
+def metabolites_rms(problem: Problem, x: torch.Tensor) -> torch.Tensor:
     """Return the root mean square of the metabolites' part of spectra per real channel, ``(b,)``."""
     model, alone = problem.model, x.clone()
     others = torch.as_tensor(model.components.kinds != "metabolite")

@@ -57,6 +57,8 @@ class Problem:
     shares : Tensor ``(n_strengths, rank)``
     log_det : Tensor ``(n_strengths,)``
         Of the baseline's covariance plus noise, complex points.
+    neighbours : tuple of int
+        Distances to strengths of the baseline that a minimisation compares with the one it has.
     """
 
     model: InVivoModel
@@ -68,6 +70,7 @@ class Problem:
     vectors: torch.Tensor
     shares: torch.Tensor
     log_det: torch.Tensor
+    neighbours: tuple[int, ...] = (-1, 1)
 
     @classmethod
     def make(
@@ -402,7 +405,7 @@ def _choose_strength(problem: Problem, state: Minimum, index: torch.Tensor) -> N
     some, normal, x = problem.rows(index), state.normal.rows(index), state.x[index]
     now = state.strength[index]
     last = len(problem.shares) - 1
-    choices = torch.stack([now, (now - 1).clamp(min=0), (now + 1).clamp(max=last)], -1)
+    choices = torch.stack([now, *((now + step).clamp(0, last) for step in problem.neighbours)], -1)
     value = torch.stack([evidence_at(some, normal, x, choice) for choice in choices.unbind(-1)], -1)
     best = value.max(-1)
     better = best.values > value[:, 0] + _CLEARLY_BETTER
