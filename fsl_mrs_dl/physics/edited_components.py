@@ -9,11 +9,30 @@ import numpy as np
 
 from ..core import units
 from ..core.axes import Axes
+from ..core.editing import EditingPulse
+from .editing_pulses import survival
 from .in_vivo_components import Components, build_components, priors_table
 
-__all__ = ["edited_components"]
+__all__ = ["edited_components", "places_of", "survivals_of"]
 
+_SPECTRUM_PPM = (0.0, 5.2)  # pulses elsewhere invert nothing that is fitted
 _LEAST_EDITED = 0.02  # of a proton, of the difference of conditions that counts as edited
+
+
+def places_of(pulses: Sequence[Sequence[EditingPulse]]) -> tuple[tuple[float, ...], ...]:
+    """Return the places (ppm) in the spectrum that the pulses of each condition invert."""
+    low, high = _SPECTRUM_PPM
+    return tuple(
+        tuple(sorted(centre for pulse in of_one for centre in pulse.centres_ppm if low <= centre <= high))
+        for of_one in pulses
+    )
+
+
+def survivals_of(
+    pulses: Sequence[Sequence[EditingPulse]], spec_freq_mhz: float
+) -> list[Callable[[float], complex]]:
+    """Return for each condition the function of a line's chemical shift (ppm) that tells what its pulses leave."""
+    return [lambda ppm, of_one=tuple(one): complex(survival(of_one, ppm, spec_freq_mhz)) for one in pulses]
 
 
 def edited_components(

@@ -22,10 +22,7 @@ import torch
 from .in_vivo_components import Components, priors_table
 from .in_vivo_model import InVivoModel
 
-__all__ = ["OWN", "EditedModel", "combinations", "make_edited_model", "partners_of"]
-
-OWN = ("shift", "phi0", "gamma", "size")
-"""What a condition has of its own: differences of shift (Hz), phase (rad), log damping and log size."""
+__all__ = ["EditedModel", "combinations", "efficiency_weights", "make_edited_model", "partners_of"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,8 @@ class EditedModel:
     mixing : complex Tensor ``(n_conditions, n_conditions)``
         Orthonormal rows: sum, then differences.
     slices : dict of str to slice
-        Those of ``plain``, then 'efficiency', and 'own_' and each name of :data:`OWN`.
+        Those of ``plain``, then 'efficiency', and what a condition has of its own: 'own_shift_of_condition' (Hz),
+        'own_phi0_of_condition' (rad), 'own_gamma_of_condition' and 'own_size_of_condition' (logarithms).
     prior_mean, prior_precision : Tensor ``(n_params,)`` and ``(n_params, n_params)``
     """
 
@@ -110,18 +108,7 @@ class EditedModel:
     def weights(self, x: torch.Tensor, slope_of: int | None = None) -> torch.Tensor:
         """Return the weights ``(b, n_conditions, n_conditions)`` of simulated basis spectra in those of each condition,
         or their derivatives by one efficiency."""
-        n = self.n_conditions
-        eye = torch.eye(n, dtype=x.dtype, device=x.device)
-        out = eye.expand(len(x), n, n)
-        for pulse, partner in enumerate(self.partners):
-            has, other = partner != torch.arange(n, device=x.device), eye[partner]
-            efficiency = x[:, self.slices["efficiency"].start + pulse, None, None]
-            if slope_of == pulse:
-                factor = torch.where(has[:, None], eye - other, torch.zeros_like(eye)).expand_as(out)
-            else:
-                factor = torch.where(has[:, None], other + efficiency * (eye - other), eye)
-            out = factor @ out
-        return out
+        return _weights(self.partners, x[:, self.slices["efficiency"]], slope_of)
 
     def _of_condition(self, weights: torch.Tensor, condition: int) -> InVivoModel:
         """Return the model of one condition, with basis spectra of each row ``(b, n_components, n_time)``."""
@@ -259,6 +246,34 @@ def partners_of(pulses: tuple[tuple[float, ...], ...]) -> np.ndarray:
         if row != list(range(len(sets))):
             rows.append(row)
     return np.array(rows, int).reshape(-1, len(sets))
+
+
+def efficiency_weights(partners: np.ndarray, efficiency: np.ndarray) -> np.ndarray:
+    """Return the weights ``(n_conditions, n_conditions)`` of simulated basis spectra in those of each condition, for
+    the efficiency of every pulse ``(n_pulses,)``, or one of all ``(1,)``.
+
+    Parameters
+    ----------
+    partners : ndarray ``(n_pulses, n_conditions)``
+        See :func:`partners_of`.
+    """
+    values = np.broadcast_to(np.asarray(efficiency, float), len(partners))
+    return _weights(torch.as_tensor(partners), torch.as_tensor(values.copy())[None], None)[0].numpy()
+
+
+def _weights(partners: torch.Tensor, efficiency: torch.Tensor, slope_of: int | None) -> torch.Tensor:
+    """Return weights ``(b, n_conditions, n_conditions)`` for efficiencies ``(b, n_pulses)``, or their derivatives."""
+    n = partners.shape[1]
+    eye = torch.eye(n, dtype=efficiency.dtype, device=efficiency.device)
+    out = eye.expand(len(efficiency), n, n)
+    for pulse, partner in enumerate(partners):
+        has, other = (partner != torch.arange(n, device=eye.device))[:, None], eye[partner]
+        if slope_of == pulse:
+            factor = torch.where(has, eye - other, torch.zeros_like(eye)).expand_as(out)
+        else:
+            factor = torch.where(has, other + efficiency[:, pulse, None, None] * (eye - other), eye)
+        out = factor @ out
+    return out
 
 
 def make_edited_model(

@@ -9,6 +9,7 @@ model's priors: a study has macromolecules, and a shim, of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,16 @@ from ..core.metabolites import is_macromolecule, typical_concentrations
 from ..io.basis import Basis
 from ..physics.in_vivo_components import build_components
 
-__all__ = ["DEPARTURES", "InVivoSpectra", "simulate_in_vivo"]
+__all__ = [
+    "DEPARTURES",
+    "InVivoSpectra",
+    "line_shapes",
+    "macromolecule_signals",
+    "metabolite_signals",
+    "phased",
+    "simulate_in_vivo",
+    "water_and_baseline",
+]
 
 DEPARTURES = (
     "line shape",
@@ -117,26 +127,26 @@ def simulate_in_vivo(
     )
     if departure == "metabolite absent":
         concentrations[:, int(np.argsort(typical)[len(names) // 2])] = 0.0
-    lines = _line_shapes(random, axes, n, strong=departure == "line shape")
-    signal = _metabolites(random, fids, concentrations, axes)
+    lines = line_shapes(random, axes, n, strong=departure == "line shape")
+    signal = metabolite_signals(random, fids, concentrations, axes)
     proton = np.abs(fids[:, 0]).mean() / 5.0
-    signal += _macromolecules(random, rendered, axes, n, te_s, departure) * proton * 10
+    signal += macromolecule_signals(random, rendered, axes, n, te_s, departure) * proton * 10
     if departure == "unknown metabolite":
         signal += 1.5 * proton * np.exp(2j * np.pi * axes.ppm_to_hz(3.34) * axes.time())
     signal = signal * lines
     height = np.abs(units.fid_to_spec(signal)).max(1)
-    signal += _water_and_baseline(random, axes, height, departure)
+    signal += water_and_baseline(random, axes, height, departure)
     water = 4000 * proton * lines * np.exp(-10 * axes.time())
     if departure == "eddy currents":
         turn = np.exp(1j * 1.2 * np.exp(-axes.time() / 0.02))
         signal, water = signal * turn, water * turn
-    signal = _phased(random, signal, axes, first_order=departure == "first-order phase")
+    signal = phased(random, signal, axes, first_order=departure == "first-order phase")
     noise_sd = height / random.uniform(*snr, n)
     noise = random.standard_normal((n, axes.n_points, 2)) * noise_sd[:, None, None]
     return InVivoSpectra(signal + noise.view(complex)[..., 0], water, concentrations, names, noise_sd, axes)
 
 
-def _line_shapes(random: np.random.Generator, axes: Axes, n: int, strong: bool) -> np.ndarray:
+def line_shapes(random: np.random.Generator, axes: Axes, n: int, strong: bool = False) -> np.ndarray:
     """Return line shapes of random shim fields, complex ``(n, n_points)``, one at time zero.
 
     Voxels have quadratic field terms: a cloud of frequencies that is not symmetric.
@@ -153,7 +163,10 @@ def _line_shapes(random: np.random.Generator, axes: Axes, n: int, strong: bool) 
     return out * np.exp((2j * np.pi * shift - damping) * time)
 
 
-def _metabolites(random: np.random.Generator, fids: np.ndarray, concentrations: np.ndarray, axes: Axes) -> np.ndarray:
+def metabolite_signals(
+    random: np.random.Generator, fids: np.ndarray, concentrations: np.ndarray, axes: Axes
+) -> np.ndarray:
+    """Return the sums of metabolites ``(n, n_points)``, each with a shift and a damping of its own."""
     time = axes.time()
     out = np.zeros((len(concentrations), len(time)), complex)
     for row, conc in enumerate(concentrations):
@@ -163,12 +176,19 @@ def _metabolites(random: np.random.Generator, fids: np.ndarray, concentrations: 
     return out
 
 
-def _macromolecules(
-    random: np.random.Generator, basis: Basis, axes: Axes, n: int, te_s: float, departure
+def macromolecule_signals(
+    random: np.random.Generator,
+    basis: Basis,
+    axes: Axes,
+    n: int,
+    te_s: float,
+    departure=None,
+    survival: Callable[[float], complex] = lambda ppm: 1.0,
 ) -> np.ndarray:
-    """Return macromolecules and, as a departure, lipids, complex ``(n, n_points)``, in units of a proton."""
+    """Return macromolecules and, as a departure, lipids, complex ``(n, n_points)``, in units of a proton, with the
+    factor that editing pulses multiply a line at a chemical shift (ppm) by."""
     fids = basis.resampled(axes.dwelltime, axes.n_points)
-    components = build_components(fids, basis.names, axes, te_s=te_s, tr_s=2.0)
+    components = build_components(fids, basis.names, axes, te_s=te_s, tr_s=2.0, survival=survival)
     time, proton = axes.time(), np.abs(fids[:, 0]).mean() / 5.0
     mm = components.kinds == "mm"
     shapes = components.fids[mm] / proton * np.exp(-components.gauss_variance[mm][:, None] * time**2)
@@ -183,7 +203,9 @@ def _macromolecules(
     return 0.55 * amount @ shapes + of_lipids @ lipids
 
 
-def _water_and_baseline(random: np.random.Generator, axes: Axes, height: np.ndarray, departure) -> np.ndarray:
+def water_and_baseline(
+    random: np.random.Generator, axes: Axes, height: np.ndarray, departure: str | None = None
+) -> np.ndarray:
     """Return residual water and a smooth baseline of random broad humps, complex ``(n, n_points)``; ``height``
     ``(n,)`` is that of the highest peak."""
     time, n = axes.time(), len(height)
@@ -201,7 +223,8 @@ def _water_and_baseline(random: np.random.Generator, axes: Axes, height: np.ndar
     return out
 
 
-def _phased(random: np.random.Generator, fids: np.ndarray, axes: Axes, first_order: bool) -> np.ndarray:
+def phased(random: np.random.Generator, fids: np.ndarray, axes: Axes, first_order: bool = False) -> np.ndarray:
+    """Return FIDs ``(n, n_points)`` with phases of zero and first order."""
     n = len(fids)
     zero = random.uniform(-np.pi / 3, np.pi / 3, (n, 1))
     first = random.normal(0, 15.0 if first_order else 1.5, (n, 1))  # degrees per ppm

@@ -1,0 +1,318 @@
+"""The result of joint fits of edited data: :class:`EditedFit`, and :func:`quantify_edited`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+
+import numpy as np
+import torch
+
+from ...core.axes import Axes
+from ...core.device import choose_device
+from ...core.editing import EDITING_SCHEMES, EditingPulse, editing_pulses
+from ...core.errors import DataError, OptionError
+from ...core.fids import usable_fids
+from ...core.parallel import one_thread
+from ...io.edited_basis import EditedBasis
+from ...physics.edited_components import places_of, survivals_of
+from ...physics.edited_model import partners_of
+from ...physics.in_vivo_components import priors_table
+from ..options import FitOptions
+from ..rows import fid_scale_of
+from .edited import EditedFits, EditedPrepared, costs_of_orders, fit_edited, prepare_edited
+from .quantify import acquisition_of, is_in_vivo
+from .result import InVivoFit
+
+__all__ = ["EditedFit", "Spectra", "combinations_of", "pulses_of", "quantify_edited"]
+
+_CLEAR = 5.0  # log likelihood by which one order of conditions must be better than every other
+
+
+def combinations_of(conditions: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the combinations of sub-spectra that are shown, as weights ``(n_conditions,)`` by name.
+
+    Each has the size of a difference of two: the difference of MEGA, and of HERMES and HERCULES the one that shows GABA
+    and the one that shows GSH.
+    """
+    if conditions == ("on", "off"):
+        return {"difference": np.array([1.0, -1.0])}
+    if conditions == ("A", "B", "C", "D"):
+        return {"GABA": np.array([0.5, 0.5, -0.5, -0.5]), "GSH": np.array([0.5, -0.5, 0.5, -0.5])}
+    first = conditions[-1]
+    return {
+        f"{name} - {first}": np.eye(len(conditions))[number] - np.eye(len(conditions))[-1]
+        for number, name in enumerate(conditions[:-1])
+    }
+
+
+def pulses_of(basis: EditedBasis) -> tuple[tuple[EditingPulse, ...], ...]:
+    """Return the editing pulses of each condition: the basis set's, or the usual ones of MEGA where it does not say."""
+    if any(basis.pulses):
+        return basis.pulses
+    if basis.conditions == tuple(EDITING_SCHEMES["mega-press"]):
+        usual = editing_pulses("mega-press")
+        return tuple((usual[name],) for name in basis.conditions)
+    return tuple(() for _ in basis.conditions)
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Sub-spectra of one set in the fitted window, upright, with the conditions' own shifts and phases taken out.
+
+    Attributes
+    ----------
+    ppm : ndarray ``(n_window,)``
+    data, baseline : complex ndarray ``(n_conditions, n_window)``
+    components : dict of str to complex ndarray ``(n_conditions, n_window)``
+        By metabolite; all macromolecules together as 'MM'.
+    """
+
+    ppm: np.ndarray
+    data: np.ndarray
+    baseline: np.ndarray
+    components: dict[str, np.ndarray]
+
+    @property
+    def model(self) -> np.ndarray:
+        """All components and the baseline, complex ``(n_conditions, n_window)``."""
+        return sum(self.components.values()) + self.baseline
+
+    def combined(self, weights: np.ndarray) -> Spectra:
+        """Return one combination of the conditions, ``(1, n_window)`` each."""
+        weights = np.asarray(weights)[None]
+        parts = {name: weights @ one for name, one in self.components.items()}
+        return Spectra(self.ppm, weights @ self.data, weights @ self.baseline, parts)
+
+
+@dataclass(frozen=True)
+class EditedFit:
+    """Joint fits of sets of sub-spectra.
+
+    Attributes
+    ----------
+    scheme : str
+    conditions : tuple of str
+    order : tuple of int
+        Element of the data's edit dimension that each condition is.
+    order_margin : float
+        Log likelihood by which this order is better than the next best; infinite where it was given.
+    fits : tuple of InVivoFit
+        One for each condition, with the estimates of all.
+    reference : int
+        The condition with the fewest editing pulses.
+    places : tuple of float
+        Places (ppm) of the pulses that have an efficiency.
+    x, x_sd : ndarray ``(n, n_params)``
+        Parameters of the joint model.
+    baseline : complex ndarray ``(n, n_conditions, n_window)``
+    prepared : EditedPrepared
+    """
+
+    scheme: str
+    conditions: tuple[str, ...]
+    order: tuple[int, ...]
+    order_margin: float
+    fits: tuple[InVivoFit, ...]
+    reference: int
+    places: tuple[float, ...]
+    x: np.ndarray = field(repr=False)
+    x_sd: np.ndarray = field(repr=False)
+    baseline: np.ndarray = field(repr=False)
+    prepared: EditedPrepared = field(repr=False)
+
+    @property
+    def main(self) -> InVivoFit:
+        """The fit of the condition with the fewest editing pulses."""
+        return self.fits[self.reference]
+
+    def _own(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        block = self.prepared.model.slices[name]
+        return self.x[:, block], self.x_sd[:, block]
+
+    @property
+    def efficiency(self) -> tuple[np.ndarray, np.ndarray]:
+        """Effect of each editing pulse over the simulated one, and its SD, ``(n, n_pulses)`` each."""
+        return self._own("efficiency")
+
+    @property
+    def shift_hz(self) -> tuple[np.ndarray, np.ndarray]:
+        """Shift of each condition about their mean, Hz, and its SD, ``(n, n_conditions)`` each."""
+        return self._own("own_shift_of_condition")
+
+    @property
+    def phase_deg(self) -> tuple[np.ndarray, np.ndarray]:
+        """Phase of each condition about their mean, degrees, and its SD, ``(n, n_conditions)`` each."""
+        value, sd = self._own("own_phi0_of_condition")
+        return np.rad2deg(value), np.rad2deg(sd)
+
+    @property
+    def combinations(self) -> dict[str, np.ndarray]:
+        """Combinations of conditions that are shown, see :func:`combinations_of`."""
+        return combinations_of(self.conditions)
+
+    @property
+    def co_edited(self) -> str | None:
+        """Name of the macromolecule that is edited with GABA, if it was fitted."""
+        name = priors_table()["edited"]["co_edited"]["name"]
+        return name if name in self.main.names else None
+
+    def spectra(self, row: int = 0) -> Spectra:
+        """Return the sub-spectra of one set."""
+        model, n = self.prepared.model, len(self.conditions)
+        fitted = int(np.flatnonzero(self.main.fitted).searchsorted(row))
+        s, window = model.slices, model.plain.window
+        x = torch.as_tensor(self.x[[fitted]])
+        upright = x.clone()
+        for name in ("own_shift_of_condition", "own_phi0_of_condition", "phi0", "phi1"):
+            upright[:, s[name]] = 0
+        parts = model.component_spectra(upright)[0].cpu().numpy()
+        names, n_linear = model.components.names, model.n_linear
+        components = {name: parts[number] for number, name in enumerate(names[:n_linear])}
+        if len(names) > n_linear:
+            components["MM"] = parts[n_linear:].sum(0)
+        time = self.main.model.axes.time()
+        data, turned = [], []
+        for k in range(n):
+            own = model.parameters_of(x, k)
+            phase = model.plain.phase_factor(own, model.plain.hz)[0].conj().cpu().numpy()
+            shift = float(x[0, s["own_shift_of_condition"].start + k])
+            fid = self.fits[k].fids[row] * np.exp(-2j * np.pi * shift * time)
+            data.append(window.transform(fid) * phase)
+            turned.append(self.baseline[fitted, k] * phase)
+        return Spectra(window.ppm, np.stack(data), np.stack(turned), components)
+
+
+@one_thread()
+def quantify_edited(
+    fids: np.ndarray,
+    basis: EditedBasis,
+    axes: Axes,
+    options: FitOptions = FitOptions(spectral_model="in-vivo"),
+    *,
+    conditions: tuple[str, ...] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> EditedFit:
+    """Fit sets of sub-spectra jointly with the in-vivo model.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(n, n_conditions, n_points)``
+        In the in-memory sign convention.
+    basis : EditedBasis
+        Chosen metabolites only.
+    axes : Axes
+        Of the data.
+    options : FitOptions, optional
+        As for :func:`fsl_mrs_dl.fitting.in_vivo.quantify.quantify_in_vivo`.
+    conditions : tuple of str, optional
+        Name of the condition that each element of ``fids`` is; recognised by default, by which order of the basis sets
+        fits best.
+    progress : callable, optional
+        Called with the number of sets that were finished.
+
+    Raises
+    ------
+    DataError, BasisError, OptionError
+    """
+    fids = np.asarray(fids).astype(complex)
+    n = len(basis.conditions)
+    if fids.ndim != 3 or fids.shape[1] != n:
+        raise DataError(
+            f"there are {fids.shape[1] if fids.ndim == 3 else 1} edit conditions in the data and {n} in the basis set"
+            f" ({', '.join(basis.conditions)}); give the basis set of the acquisition."
+        )
+    basis.check_match(axes.spec_freq_mhz, axes.nucleus)
+    if not is_in_vivo(basis.sets[0]):
+        raise OptionError("has priors of 1H spectra of the brain", option="edit_mode", value="joint")
+    usable = usable_fids(fids.reshape(-1, fids.shape[-1])).reshape(-1, n).all(1)
+    if not usable.any():
+        raise DataError("no set of sub-spectra can be fitted: every one has an FID that is zero or holds NaN.")
+    pulses = pulses_of(basis)
+    places = places_of(pulses)
+    reference = min(range(n), key=lambda k: (len(places[k]), -k))
+    on_grid = np.stack([one.resampled(axes.dwelltime, axes.n_points, options.start_time_s or 0.0) for one in basis.sets])
+    scale = 100 / np.linalg.norm(on_grid[reference].mean(0)) if options.rescale else 1.0
+    fid_scale = fid_scale_of(fids[usable].reshape(-1, fids.shape[-1])) if options.rescale else 1.0
+    ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
+    scaled = fids[usable] * fid_scale
+    prepared = prepare_edited(
+        scaled,
+        on_grid * scale,
+        tuple(basis.names),
+        axes,
+        acquisition_of(options, (ppmlim[0], ppmlim[1])),
+        survivals=survivals_of(pulses, axes.spec_freq_mhz),
+        partners=partners_of(places),
+        reference=reference,
+        device=choose_device(options.device),
+    )
+    order, margin = _order(scaled[0], basis.conditions, prepared, conditions)
+    fits = fit_edited(scaled[:, order], prepared, max_iter=options.most_steps_in_vivo, progress=progress)
+    each = _each(fits, prepared, usable, fid_scale, np.full(len(basis.names), scale))
+    return EditedFit(
+        scheme=basis.scheme,
+        conditions=basis.conditions,
+        order=order,
+        order_margin=margin,
+        fits=each,
+        reference=reference,
+        places=_places_with_efficiency(places),
+        x=fits.x,
+        x_sd=fits.x_sd,
+        baseline=fits.baseline,
+        prepared=prepared,
+    )
+
+
+def _places_with_efficiency(places: tuple[tuple[float, ...], ...]) -> tuple[float, ...]:
+    """Return the places of pulses in the order of :func:`fsl_mrs_dl.physics.edited_model.partners_of`."""
+    sets = [set(one) for one in places]
+    every = sorted(set().union(*sets))
+    return tuple(place for place in every if any(place in one and one - {place} in sets for one in sets))
+
+
+def _each(
+    fits: EditedFits, prepared: EditedPrepared, usable: np.ndarray, fid_scale: float, basis_scale: np.ndarray
+) -> tuple[InVivoFit, ...]:
+    """Return the joint fit as each condition has it."""
+    return tuple(
+        InVivoFit.of(fit, replace(one, basis_scale=basis_scale), usable, fid_scale)
+        for fit, one in zip(fits.of_condition, prepared.each)
+    )
+
+
+def _order(
+    fids: np.ndarray, names: tuple[str, ...], prepared: EditedPrepared, given: tuple[str, ...] | None
+) -> tuple[tuple[int, ...], float]:
+    """Return the element of ``fids`` ``(n_conditions, n_points)`` that each condition is, and by how much this order
+    is better than any other.
+
+    Raises
+    ------
+    OptionError
+        If names that were given are not those of the conditions, or no order is clearly best.
+    """
+    if given is not None:
+        lower = [one.lower() for one in given]
+        if sorted(lower) != sorted(one.lower() for one in names):
+            raise OptionError(
+                f"the basis set has the conditions {', '.join(names)}",
+                option="edit_conditions",
+                value=" ".join(given),
+                remedy="name each once, in the order of the data",
+            )
+        return tuple(lower.index(one.lower()) for one in names), np.inf
+    costs = costs_of_orders(fids, prepared)
+    orders = list(permutations(range(len(names))))
+    totals = np.array([sum(costs[element, k] for k, element in enumerate(order)) for order in orders])
+    best, second = np.argsort(totals)[:2]
+    margin = float(totals[second] - totals[best])
+    if margin < _CLEAR:
+        raise OptionError(
+            f"which sub-spectrum is which of {', '.join(names)} cannot be seen",
+            option="edit_conditions",
+            remedy="name them in the order of the data",
+        )
+    return orders[best], margin
