@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from .model_choice import usual_spectral_model
 from .options import FitOptions
 from .quantification import Quantification
 from .quantify import quantify
+
+if TYPE_CHECKING:
+    from .in_vivo.edited_result import EditedFit
 
 _WATER_PPM, _MOST_SHIFT_PPM, _WATER_WIDTH_PPM, _LEAST_WATER = 4.65, 0.6, 0.5, 0.9
 
@@ -53,6 +57,9 @@ class FittedData:
         The data were conjugated before the fit.
     artefacts : list of Artefact
         Of data and basis set, seen before the fit.
+    edited : EditedFit, optional
+        The joint fit of all conditions of edited data, of which ``fit``, ``data`` and ``basis`` are the condition with
+        the fewest editing pulses.
     """
 
     fit: Quantification
@@ -60,6 +67,7 @@ class FittedData:
     basis: Basis
     conjugated: bool
     artefacts: list[Artefact] = field(default_factory=list)
+    edited: EditedFit | None = None
 
 
 def choose_basis(

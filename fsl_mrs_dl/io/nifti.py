@@ -46,7 +46,9 @@ __all__ = [
     "with_record",
     "check_fids",
     "conjugated",
+    "element",
     "without",
+    "without_dimension",
 ]
 
 PROGRAM = "FSL-MRS-DL"
@@ -463,6 +465,28 @@ def without(data: MrsData, tag: str, numbers) -> MrsData:
     if isinstance(header.get(name), dict):
         header[name] = {key: cut(value) for key, value in header[name].items()}
     return replace(data, fids=data.fids.take(remaining, axis), header=header)
+
+
+def element(data: MrsData, tag: str, number: int) -> MrsData:
+    """Return one element of a higher dimension, which is removed.
+
+    Raises
+    ------
+    DataError
+        If there is no such dimension.
+    """
+    return without_dimension(data, tag, data.fids.take(number, data.axis(tag)))
+
+
+def without_dimension(data: MrsData, tag: str, fids: np.ndarray) -> MrsData:
+    """Return data with FIDs that lack a dimension, which is removed from the header, too."""
+    axis = data.axis(tag)
+    header = {key: value for key, value in data.header.items() if not key.startswith("dim_")}
+    for number, old in enumerate((k for k in range(4, data.fids.ndim) if k != axis), start=5):
+        for suffix in ("", "_info", "_header"):
+            if f"dim_{old + 1}{suffix}" in data.header:
+                header[f"dim_{number}{suffix}"] = data.header[f"dim_{old + 1}{suffix}"]
+    return replace(data, fids=fids, dim_tags=tuple(one for one in data.dim_tags if one != tag), header=header)
 
 
 def divided(data: MrsData, tag: str, labels, new_tag: str) -> MrsData:

@@ -7,11 +7,9 @@ variances scatter, and weights that follow their scatter would cost SNR: those n
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from ..io.nifti import MrsData
+from ..io.nifti import MrsData, without_dimension
 from ..registration.alignment import Alignment
 
 __all__ = ["averaging_weights", "weighted_mean"]
@@ -49,10 +47,4 @@ def weighted_mean(data: MrsData, tag: str, weights: np.ndarray) -> MrsData:
     """
     axis = data.axis(tag)
     fids = np.where(weights != 0, data.fids, 0)
-    mean = (fids * weights).sum(axis).astype(data.fids.dtype)
-    header = {key: value for key, value in data.header.items() if not key.startswith("dim_")}
-    for number, old in enumerate((k for k in range(4, data.fids.ndim) if k != axis), start=5):
-        for suffix in ("", "_info", "_header"):
-            if f"dim_{old + 1}{suffix}" in data.header:
-                header[f"dim_{number}{suffix}"] = data.header[f"dim_{old + 1}{suffix}"]
-    return replace(data, fids=mean, dim_tags=tuple(one for one in data.dim_tags if one != tag), header=header)
+    return without_dimension(data, tag, (fids * weights).sum(axis).astype(data.fids.dtype))
