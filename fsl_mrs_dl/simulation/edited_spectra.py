@@ -38,6 +38,9 @@ class EditedEffects:
     efficiency : float
         Of editing pulses, mean; one as simulated.
     efficiency_sd : float
+        Between sets.
+    own_efficiency_sd : float
+        Between metabolites.
     baseline : float
         Baseline of the difference between conditions over that of each.
     co_edited : float
@@ -48,6 +51,7 @@ class EditedEffects:
     phase_deg: float = 2.0
     efficiency: float = 1.0
     efficiency_sd: float = 0.0
+    own_efficiency_sd: float = 0.03
     baseline: float = 0.15
     co_edited: float = 1.0
 
@@ -113,7 +117,8 @@ def simulate_edited(
     spread = np.exp(_CONCENTRATION_LOG_SD * random.standard_normal((n, len(names))))
     concentrations = np.where(typical > 0, typical, 0.5) * spread
     efficiency = effects.efficiency + effects.efficiency_sd * random.standard_normal(n)
-    places = places_of(basis.pulses)
+    own = effects.own_efficiency_sd * random.standard_normal((n, len(names)))
+    _, partners = partners_of(places_of(basis.pulses))
     survivals = survivals_of(basis.pulses, axes.spec_freq_mhz)
     components, signals = edited_components(fids, names, axes, survivals, te_s=te_s, tr_s=2.0)
     about = priors_table()["edited"]["co_edited"]
@@ -125,8 +130,9 @@ def simulate_edited(
         signal = np.zeros((n, axes.n_points), complex)
         # The same numbers in every condition.
         for row in range(n):
-            weights = efficiency_weights(partners_of(places), efficiency[[row]])[condition]
-            one = np.einsum("k,kmt->mt", weights, fids)
+            of_each = efficiency[row] + own[row] * np.ones((len(partners), 1))
+            weights = efficiency_weights(partners, of_each)[:, condition]
+            one = np.einsum("mk,kmt->mt", weights, fids)
             same = np.random.default_rng([seeds["metabolites"], row])
             signal[row] = metabolite_signals(same, one, concentrations[[row]], axes)[0]
         mm = np.random.default_rng(seeds["mm"])
@@ -134,10 +140,10 @@ def simulate_edited(
         signal += amount * proton * _TO_SIMULATED_UNIT
         if about["name"] in components.names:
             number = components.names.index(about["name"])
-            own = np.random.default_rng([seeds["mm"], 1]).standard_normal(n)
-            co_edited = effects.co_edited * components.expected[number] * np.exp(_CO_EDITED_LOG_SD * own)
-            weights = np.stack([efficiency_weights(partners_of(places), one[None])[condition] for one in efficiency])
-            signal += co_edited[:, None] * (weights @ signals[:, number])
+            spread = np.random.default_rng([seeds["mm"], 1]).standard_normal(n)
+            co_edited = effects.co_edited * components.expected[number] * np.exp(_CO_EDITED_LOG_SD * spread)
+            weights = efficiency_weights(partners, np.broadcast_to(efficiency, (len(partners), n)).copy())
+            signal += co_edited[:, None] * (weights[:, condition] @ signals[:, number])
         each.append(signal * lines)
     height = np.abs(units.fid_to_spec(each[-1])).max(1)
     common = water_and_baseline(np.random.default_rng(seeds["baseline"]), axes, height)

@@ -13,7 +13,7 @@ from ...core.axes import Axes
 from ...core.parallel import parallel_map
 from ...physics.coarse_window import make_window, points_with_signal
 from ...physics.edited_components import edited_components
-from ...physics.edited_model import EditedModel, make_edited_model
+from ...physics.edited_model import EditedModel, efficiency_weights, make_edited_model, partners_of
 from ...physics.in_vivo_components import priors_table
 from ...physics.in_vivo_model import make_in_vivo_model
 from ...physics.smooth_baseline import SmoothBaseline
@@ -63,11 +63,14 @@ class EditedPrepared:
         Of all together.
     reference : int
         Condition that the joint fit starts from.
+    places : tuple of float
+        Chemical shifts (ppm) of the pulses that have an efficiency.
     """
 
     each: tuple[PreparedModel, ...]
     model: EditedModel
     reference: int
+    places: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def prepare_edited(
     acquisition: Acquisition,
     *,
     survivals: Sequence[Callable[[float], complex]],
-    partners: np.ndarray,
+    places: Sequence[tuple[float, ...]],
     reference: int = 0,
     device: str | torch.device = "cpu",
 ) -> EditedPrepared:
@@ -120,9 +123,10 @@ def prepare_edited(
     names : tuple of str
     axes : Axes
     acquisition : Acquisition
-    survivals, partners
-        See :func:`fsl_mrs_dl.physics.edited_components.edited_components` and
-        :func:`fsl_mrs_dl.physics.edited_model.partners_of`.
+    survivals
+        See :func:`fsl_mrs_dl.physics.edited_components.edited_components`.
+    places : sequence of tuples of float
+        Chemical shifts (ppm) that the pulses of each condition invert.
     reference : int
         Condition that is fitted first.
 
@@ -151,8 +155,9 @@ def prepare_edited(
         )
         prepared = PreparedModel(model, baseline, axes, acquisition.ppmlim, np.ones(len(names)))
         each.append(replace(prepared, concentrations=acquisition.concentrations))
-    model = make_edited_model(each[reference].model, signals, partners)
-    return EditedPrepared(tuple(each), model, reference)
+    of_pulses, partners = partners_of(tuple(places))
+    model = make_edited_model(each[reference].model, signals, partners, of_pulses)
+    return EditedPrepared(tuple(each), model, reference, of_pulses)
 
 
 def costs_of_orders(fids: np.ndarray, prepared: EditedPrepared, max_iter: int = 12) -> np.ndarray:
@@ -274,8 +279,10 @@ def _with_efficiency(one: PreparedModel, prepared: EditedPrepared, x: np.ndarray
     median one."""
     model = prepared.model
     middle = torch.as_tensor(np.median(x, axis=0, keepdims=True)) if len(x) else model.prior_mean[None]
-    weights = model.weights(middle.to(model.prior_mean))[0, k].cpu().numpy()
+    middle = middle.to(model.prior_mean)
+    weights = efficiency_weights(model.partners.cpu().numpy(), model.efficiencies(middle)[0].cpu().numpy())
     fids = np.stack([each.model.components.fids for each in prepared.each])
-    components = replace(one.model.components, fids=np.einsum("k,kcn->cn", weights, fids))
-    basis = torch.einsum("k,kcn->cn", torch.as_tensor(weights).to(model.bases.dtype), model.bases)
-    return replace(one, model=replace(one.model, components=components, basis=basis))
+    changes = model.mm_changes(middle)[0, k].cpu().numpy()
+    own = np.einsum("cl,lcn->cn", weights[:, k], fids) + changes[:, None] * fids[prepared.reference]
+    components = replace(one.model.components, fids=own)
+    return replace(one, model=replace(one.model, components=components, basis=model.bases_of(middle)[0, k]))

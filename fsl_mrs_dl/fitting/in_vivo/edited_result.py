@@ -17,7 +17,6 @@ from ...core.fids import usable_fids
 from ...core.parallel import one_thread
 from ...io.edited_basis import EditedBasis
 from ...physics.edited_components import places_of, survivals_of
-from ...physics.edited_model import partners_of
 from ...physics.in_vivo_components import priors_table
 from ..options import FitOptions
 from ..rows import fid_scale_of
@@ -176,7 +175,7 @@ class EditedFit:
         data, turned = [], []
         for k in range(n):
             own = model.parameters_of(x, k)
-            phase = model.plain.phase_factor(own, model.plain.hz)[0].conj().cpu().numpy()
+            phase = model.plain.phase_factor(own, model.plain.hz)[0].cpu().numpy().conj()
             shift = float(x[0, s["own_shift_of_condition"].start + k])
             fid = self.fits[k].fids[row] * np.exp(-2j * np.pi * shift * time)
             data.append(window.transform(fid) * phase)
@@ -244,7 +243,7 @@ def quantify_edited(
         axes,
         acquisition_of(options, (ppmlim[0], ppmlim[1])),
         survivals=survivals_of(pulses, axes.spec_freq_mhz),
-        partners=partners_of(places),
+        places=places,
         reference=reference,
         device=choose_device(options.device),
     )
@@ -258,19 +257,12 @@ def quantify_edited(
         order_margin=margin,
         fits=each,
         reference=reference,
-        places=_places_with_efficiency(places),
+        places=prepared.places,
         x=fits.x,
         x_sd=fits.x_sd,
         baseline=fits.baseline,
         prepared=prepared,
     )
-
-
-def _places_with_efficiency(places: tuple[tuple[float, ...], ...]) -> tuple[float, ...]:
-    """Return the places of pulses in the order of :func:`fsl_mrs_dl.physics.edited_model.partners_of`."""
-    sets = [set(one) for one in places]
-    every = sorted(set().union(*sets))
-    return tuple(place for place in every if any(place in one and one - {place} in sets for one in sets))
 
 
 def _each(
