@@ -110,7 +110,8 @@ def _series(tables: GroupTables, name: str, of: str, drawn) -> list[str]:
         out.append(
             f"<h2>Concentrations{of}</h2><p class='note'>{_unit_of(tidy)}; a point is a session with its SD, a bar"
             " the mean of its group with the 95 % interval, which contains the spread between participants and"
-            f" the SDs of the values.</p>{drawn(concentration_figure(tidy, groups))}"
+            " the SDs of the values. Metabolites whose SD is above half of the value in most sessions are in the tables"
+            f" only.</p>{drawn(concentration_figure(tidy, groups))}"
         )
     effects = tables.effects
     if not effects.empty:

@@ -106,7 +106,7 @@ def concentration_figure(tidy: pd.DataFrame, groups: pd.DataFrame):
                 y=part["value"],
                 mode="markers",
                 marker={"color": colours[group], "size": 5, "opacity": 0.6},
-                error_y={"type": "data", "array": part["sd"], "thickness": 0.8, "width": 0, "color": GREY},
+                error_y={"type": "data", "array": part["sd"], "thickness": 0.8, "width": 0, "color": _faint(GREY, 0.5)},
                 hovertext=part["session"],
                 name=group or "sessions",
                 legendgroup=group,
@@ -191,7 +191,8 @@ def effect_figure(effects: pd.DataFrame):
             name=f"{group} - {against}",
         )
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
-    figure.update_yaxes(title="difference (%)")
+    title = f"{pairs[0][0]} - {pairs[0][1]} (%)" if len(pairs) == 1 else "difference (%)"
+    figure.update_yaxes(title=title)
     return apply_layout(figure, 360).update_layout(showlegend=len(pairs) > 1)
 
 
@@ -231,6 +232,8 @@ def quality_figure(results: Sequence[SessionResult], rules: ExclusionRules):
                 )
         if limit is not None:
             figure.add_hline(y=limit, line={"color": GREY, "dash": "dash", "width": 1}, row=1, col=k + 1)
-    figure.update_yaxes(rangemode="tozero")
+        values = [result.quality.get(key) for result in results]
+        top = max([value for value in values if isinstance(value, (int, float))] + [limit or 0.0])
+        figure.update_yaxes(range=[0, 1.08 * top or 1.0], row=1, col=k + 1)
     figure.update_xaxes(title="session", showgrid=False)
     return apply_layout(figure, 320)

@@ -22,7 +22,7 @@ from ..core import units
 from ..core.errors import DataError, OptionError, spelled
 from ..core.metabolites import name_among
 from ..fitting.artefacts import option_spelling
-from ..fitting.data import FittedData, choose_basis, fit_data
+from ..fitting.data import FittedData, check_suppressed, choose_basis, fit_data
 from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
 from ..fitting.options import FitOptions
@@ -213,6 +213,7 @@ def run_session(
     converted = load_with_record(session.data, options.axes)
     data, water, quant, warnings = _loaded(session, converted, options)
     _check_not_edited(data, options)
+    check_suppressed(np.moveaxis(data.fids, 3, -1), data.axes, data.name)
     tissue = _tissue(session, data, options)
     source, step = _basis(session, data, options)
     say(str(step))
