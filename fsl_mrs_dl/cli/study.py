@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..core.errors import OptionError
+from ..core.errors import OptionError, spelled
 from .common import add_common_arguments, add_format_arguments
 from .fit_options import add_fitting_options, add_hidden_arguments, add_output_options, check_fsl_mrs_options
 from .run_session import add_processing_options, run_options
@@ -291,16 +291,20 @@ def _group(args, dataset, sessions, rules) -> None:
     for result in tables.results:
         if result.reasons:
             print(f"  {result.session.name}: {'; '.join(result.reasons)}")
+    for remark in tables.remarks:
+        print(spelled(remark, args.spelling))
     print(_effects(tables), end="")
     print(f"Written: {folder}/ with overview.html, concentrations_wide.tsv, concentrations_tidy.tsv, effects.tsv")
 
 
 def _effects(tables) -> str:
     """Return the differences of groups that an interval excludes zero from, as lines."""
+    from ..workflow.effect import FEWEST
+
     effects = tables.effects
     if effects.empty:
         return "No two groups to compare.\n"
-    some = effects[effects["quantity"] == tables.quantity]
+    some = effects[(effects["quantity"] == tables.quantity) & (effects[["n", "n_against"]].min(axis=1) >= FEWEST)]
     lines = [f"{tables.quantity}: differences whose 95 % interval excludes zero, of {len(some)}:"]
     for line in some.to_dict("records"):
         if line["ci95_low"] > 0 or line["ci95_high"] < 0:

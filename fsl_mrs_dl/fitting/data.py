@@ -16,6 +16,7 @@ from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids, from_echo
 from ..physics.macromolecules import add_macromolecules
+from ..registration.signal import WATER_TIMES, water_over_singlets
 from .artefacts import Artefact, artefacts_before
 from .header_facts import with_header
 from .model_choice import usual_spectral_model
@@ -34,6 +35,7 @@ __all__ = [
     "choose_basis",
     "average",
     "check_dwelltime",
+    "check_suppressed",
     "check_water",
     "water_fids",
     "water_of_length",
@@ -197,6 +199,7 @@ def fit_data(
         data = average(data, tag)
     fids = np.moveaxis(data.fids, 3, -1)
     fids = fids.reshape(-1, fids.shape[-1])
+    check_suppressed(fids, data.axes, data.name)
     if conjugate is None:
         finite = fids[np.isfinite(fids).all(-1)]
         conjugate = detect_conjugation(finite.mean(0), data.axes)
@@ -258,6 +261,29 @@ def water_of_length(fids: np.ndarray, n_points: int) -> np.ndarray:
     """Return water FIDs ``(n, k)`` with the number of points of the data, cut or continued with zeros."""
     missing = n_points - fids.shape[-1]
     return np.pad(fids[:, :n_points], ((0, 0), (0, max(0, missing))))
+
+
+def check_suppressed(fids: np.ndarray, axes: Axes, name: str) -> None:
+    """Raise DataError for spectra of unsuppressed water, such as a water reference in place of metabolites.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(..., n_points)``
+    axes : Axes
+    name : str
+        Of the file.
+    """
+    # The metabolites of mirrored data lie on the other side of the water.
+    times, has_lines = min(water_over_singlets(one, axes) for one in (fids, fids.conj()))
+    if times > (WATER_TIMES if has_lines else WATER_TIMES / 2):
+        raise DataError(
+            f"{name}: its water is not suppressed, {times:.0f} times as high as the highest line of metabolites between"
+            " 1.8 and 3.4 ppm",
+            remedy=(
+                "give the spectra with water suppression as `data`, and water as `h2o`; or remove the water first"
+                " (fsl_mrs_proc remove)"
+            ),
+        )
 
 
 def check_water(fids: np.ndarray, axes: Axes, name: str, *, least: float = 1.0) -> None:

@@ -21,7 +21,7 @@ from ..core.device import choose_device
 from ..core.errors import DataError, OptionError, OutputError
 from ..core.fids import usable_fids
 from ..core.noise import quiet_points
-from ..fitting.data import check_dwelltime, check_water
+from ..fitting.data import check_dwelltime, check_suppressed, check_water
 from ..fitting.header_facts import with_header
 from ..fitting.in_vivo.fit import STUDY_SPECTRA
 from ..fitting.in_vivo.prepared import PreparedModel
@@ -247,6 +247,7 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     scale = 100 / float(np.sqrt(energy[usable].mean())) if options.rescale else 1.0
     rows = _pilot_rows(usable, contrast, masked=request.mask is not None, many=_pilot_size(options))
     pilot = index[rows]
+    check_suppressed(volume.fids(pilot), axes, str(data))
     conjugated = request.volume_options.conjugate
     if conjugated is None:
         conjugated = detect_conjugation(volume.fids(pilot), axes)

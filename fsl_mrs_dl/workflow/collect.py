@@ -14,7 +14,10 @@ from .entry import StudySession
 from .exclusion import ExclusionRules
 from .study import FAILED, KEPT, Outcome, outcomes
 
-__all__ = ["QUANTITIES", "Quantity", "SessionResult", "collect", "session_table", "tidy_table"]
+__all__ = ["QUANTITIES", "RAW", "Quantity", "SessionResult", "collect", "same_data", "session_table", "tidy_table"]
+
+RAW = "raw"
+"""Name of the amplitudes in units of each session's data, which are not comparable between sessions."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ QUANTITIES = (
     Quantity("molarity", "mM", "molarity", ("molarity_sd",), "molarity_ci95"),
     Quantity("molality", "mmol/kg", "molality", ("molality_sd",), "molality_ci95"),
     Quantity("ratio", "", "ratio", ("ratio_sd",), "ratio_ci95"),
-    Quantity("raw", "arbitrary", "conc", ("in_vivo_sd", "crlb_sd"), "ci95"),
+    Quantity(RAW, "arbitrary", "conc", ("in_vivo_sd", "crlb_sd"), "ci95"),
 )
 """Quantities of a table, the most wanted first."""
 
@@ -188,7 +191,7 @@ _QUALITY = (
     "usable",
     "verdict",
 )
-_FACTS = ("units", "field_t", "te_ms", "tr_s", "sequence", "vendor")
+_FACTS = ("units", "field_t", "te_ms", "tr_s", "sequence", "vendor", "model", "basis_sha256")
 
 
 def _place(result: SessionResult) -> dict:
@@ -197,16 +200,28 @@ def _place(result: SessionResult) -> dict:
     return dict(zip(_PLACE, parts))
 
 
+def same_data(results: Sequence[SessionResult]) -> dict[str, list[str]]:
+    """Return the names of other sessions with the same FIDs, by the names of those that have such."""
+    names: dict[str, list[str]] = {}
+    for result in results:
+        content = result.run.get("fids_sha256")
+        if isinstance(content, str):
+            names.setdefault(content, []).append(result.session.name)
+    return {name: [one for one in twins if one != name] for twins in names.values() for name in twins if len(twins) > 1}
+
+
 def session_table(results: Sequence[SessionResult]) -> pd.DataFrame:
     """Return a line per session: its place, whether it is included and why not, quality, and remarks."""
-    lines = []
+    lines, twins = [], same_data(results)
     for result in results:
         line = _place(result)
         line["state"] = "done" if result.outcome.state == KEPT else result.outcome.state
         line |= {"included": result.included, "reason": "; ".join(result.reasons)}
         line |= {key: result.quality.get(key) for key in _QUALITY}
         line |= {key: result.run.get(key) for key in _FACTS}
-        lines.append(line | {"remarks": "; ".join(result.remarks)})
+        same = twins.get(result.session.name)
+        remarks = [*([f"the same data as {', '.join(same)}"] if same else []), *result.remarks]
+        lines.append(line | {"remarks": "; ".join(remarks)})
     return pd.DataFrame(lines)
 
 

@@ -16,7 +16,10 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
-__all__ = ["Difference", "GroupMean", "adjusted", "difference", "group_mean"]
+__all__ = ["FEWEST", "Difference", "GroupMean", "adjusted", "difference", "group_mean"]
+
+FEWEST = 3
+"""Values from which an interval is of use: that of two, with one degree of freedom, is nine SDs wide on either side."""
 
 
 @dataclass(frozen=True)

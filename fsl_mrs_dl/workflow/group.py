@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
-from ..core.errors import DataError, OptionError
+from ..core.errors import DataError, OptionError, spelled
+from ..fitting.artefacts import option_spelling
 from ..fitting.uncertainty import Z95
 from ..io.output import write_text
 from ..results.publication import StudyPublication
-from .collect import QUANTITIES, SessionResult, collect, session_table, tidy_table
+from .collect import QUANTITIES, RAW, SessionResult, collect, session_table, tidy_table
 from .effect import adjusted, difference, group_mean
 from .entry import StudySession
 from .exclusion import ExclusionRules
+from .remarks import study_remarks
 
 __all__ = [
     "GroupTables",
@@ -44,6 +46,8 @@ class GroupTables:
         Name of the quantity of the wide table, one of those of :data:`.collect.QUANTITIES`.
     sessions, tidy, wide, groups, effects : DataFrame
         Tables, see the functions of this module and of :mod:`.collect`.
+    remarks : list of str
+        What stands between the groups and a comparison, see :func:`.remarks.study_remarks`.
     """
 
     results: list[SessionResult]
@@ -54,6 +58,7 @@ class GroupTables:
     wide: pd.DataFrame
     groups: pd.DataFrame
     effects: pd.DataFrame
+    remarks: list[str]
 
 
 def group_study(
@@ -75,7 +80,7 @@ def group_study(
         Sessions or participants that are left out besides.
     quantity : str, optional
         Quantity of the wide table; by default the first of :data:`.collect.QUANTITIES` that at least half of the
-        included sessions have.
+        included sessions of every group and series have, or otherwise half of all.
 
     Raises
     ------
@@ -90,7 +95,7 @@ def group_study(
     if tidy.empty:
         reason = next((result.reasons[0] for result in results if result.reasons), "none was run")
         raise DataError(f"{folder}: no session has results (the first: {reason})", remedy="run the participants first")
-    quantity = quantity or _default_quantity(tidy)
+    asked, quantity = quantity is not None, quantity or _default_quantity(tidy)
     if quantity not in set(tidy["quantity"]):
         raise OptionError("no session has it", option="quantity", value=quantity)
     return GroupTables(
@@ -102,14 +107,20 @@ def group_study(
         wide=wide_table(results, tidy, quantity),
         groups=group_table(tidy),
         effects=effect_table(tidy),
+        remarks=study_remarks(results, tidy, quantity, asked),
     )
 
 
 def _default_quantity(tidy: pd.DataFrame) -> str:
     some = tidy[tidy["included"]] if tidy["included"].any() else tidy
-    counts = some.groupby("quantity")["session"].nunique()
-    names = [quantity.name for quantity in QUANTITIES if counts.get(quantity.name, 0) >= 0.5 * counts.max()]
-    return names[0]
+    for keys in (["series", "group"], []):
+        # A group that lacks a quantity could not be compared.
+        parts = [part for _, part in some.groupby(keys)] if keys else [some]
+        for quantity in QUANTITIES:
+            having = [part.loc[part["quantity"] == quantity.name, "session"].nunique() for part in parts]
+            if all(n >= 0.5 * part["session"].nunique() for n, part in zip(having, parts)):
+                return quantity.name
+    return RAW
 
 
 def wide_table(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -132,10 +143,11 @@ def _of_participants(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return a line per participant, series, metabolite and quantity: the mean of its included sessions.
 
     ``sd`` is that of errors that are independent between sessions, ``common`` that of the others.  The internal
-    reference over itself is left out.
+    reference over itself is left out, and so are raw amplitudes, whose scale is that of each session's data.
     """
     reference = (tidy["quantity"] == "ratio") & ((tidy["value"] - 1).abs() < 1e-9) & (tidy["sd"] < 1e-9)
-    some = tidy[tidy["included"] & np.isfinite(tidy["value"].astype(float)) & ~reference]
+    compared = tidy["included"] & ~reference & (tidy["quantity"] != RAW)
+    some = tidy[compared & np.isfinite(tidy["value"].astype(float))]
     keys = ["series", "quantity", "unit", "metabolite", "group", "participant"]
     sd, common = some["sd"].astype(float), some["sd_common"].astype(float)
     frame = some.assign(variance=sd**2 - common**2).groupby(keys, sort=False, as_index=False)
@@ -218,6 +230,7 @@ def write_tables(folder: Path, tables: GroupTables) -> None:
         "version": __version__,
         "exclusion": tables.rules.as_dict(),
         "wide_table": tables.quantity,
+        "remarks": [spelled(text, option_spelling) for text in tables.remarks],
         "left_out": {result.session.name: list(result.reasons) for result in tables.results if result.reasons},
     }
     write_text(folder / "exclusion.json", json.dumps(about, indent=1) + "\n")

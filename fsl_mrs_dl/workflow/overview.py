@@ -10,9 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from .. import __version__
+from ..core.errors import spelled
+from ..fitting.artefacts import option_spelling
 from ..io.output import write_text
 from ..results.reports.page import STYLE
 from .collect import SessionResult
+from .effect import FEWEST
 from .group import GroupTables, study_publication
 from .overview_figures import concentration_figure, effect_figure, quality_figure, spectra_figure
 from .overview_spectra import study_spectra
@@ -79,7 +82,14 @@ def _summary(tables: GroupTables) -> str:
     groups = pd.Series([result.session.group for result in results if result.included and result.session.group])
     counts = ", ".join(f"{name} {count}" for name, count in groups.value_counts().sort_index().items())
     text = f"<p>{'; '.join(parts)}.{f' Groups (sessions): {html.escape(counts)}.' if counts else ''}</p>"
-    return f"{text}<p class='note'>Left out: {html.escape('; '.join(tables.rules.sentences()) or 'none by rule')}.</p>"
+    rules = f"<p class='note'>Left out: {html.escape('; '.join(tables.rules.sentences()) or 'none by rule')}.</p>"
+    return f"{text}{rules}{_study_remarks(tables)}"
+
+
+def _study_remarks(tables: GroupTables) -> str:
+    """Return what stands between the groups and a comparison, HTML; nothing where there is nothing."""
+    texts = [html.escape(spelled(text, option_spelling)) for text in tables.remarks]
+    return f"<h2>To note</h2><ul>{''.join(f'<li>{text}</li>' for text in texts)}</ul>" if texts else ""
 
 
 def _series(tables: GroupTables, name: str, of: str, drawn) -> list[str]:
@@ -100,7 +110,8 @@ def _series(tables: GroupTables, name: str, of: str, drawn) -> list[str]:
         out.append(
             f"<h2>Concentrations{of}</h2><p class='note'>{_unit_of(tidy)}; a point is a session with its SD, a bar"
             " the mean of its group with the 95 % interval, which contains the spread between participants and"
-            f" the SDs of the values.</p>{drawn(concentration_figure(tidy, groups))}"
+            " the SDs of the values. Metabolites whose SD is above half of the value in most sessions are in the tables"
+            f" only.</p>{drawn(concentration_figure(tidy, groups))}"
         )
     effects = tables.effects
     if not effects.empty:
@@ -124,18 +135,19 @@ def _effects(effects: pd.DataFrame) -> str:
         " of freedom; g is the difference over the SD within groups (Hedges); p is also given adjusted for the number"
         " of metabolites (Benjamini and Hochberg). The SD contains the spread between participants and the SDs of the"
         " values without what all sessions have in common (relaxation times of the literature), which cancels."
+        f" Groups of fewer than {FEWEST} participants have no interval here."
     )
     rows = []
     for line in effects.to_dict("records"):
         pair = f"{line['group']} ({line['n']}) - {line['against']} ({line['n_against']})"
         unit = line["unit"] if isinstance(line["unit"], str) else ""
-        cells = [pair, f"{line['difference']:+.3g} {unit}", f"{line['sd']:.2g}"]
-        cells += [f"{line['ci95_low']:+.3g} to {line['ci95_high']:+.3g}", f"{line['percent']:+.1f}"]
-        cells += [
-            f"{line['hedges_g']:+.2f} ± {line['hedges_g_sd']:.2f}",
-            f"{line['p']:.3g}",
-            f"{line['p_adjusted']:.3g}",
-        ]
+        cells = [pair, f"{line['difference']:+.3g} {unit}"]
+        if min(line["n"], line["n_against"]) < FEWEST:
+            cells += ["-", "-", f"{line['percent']:+.1f}", "-", "-", "-"]
+        else:
+            cells += [f"{line['sd']:.2g}", f"{line['ci95_low']:+.3g} to {line['ci95_high']:+.3g}"]
+            cells += [f"{line['percent']:+.1f}", f"{line['hedges_g']:+.2f} ± {line['hedges_g_sd']:.2f}"]
+            cells += [f"{line['p']:.3g}", f"{line['p_adjusted']:.3g}"]
         rows.append([str(line["metabolite"]), *cells])
     heads = ["metabolite", "groups (n)", "difference", "SD", "95 % interval", "%", "g", "p", "p adjusted"]
     return f"<p class='note'>{note}</p>{table(heads, rows)}"

@@ -11,6 +11,7 @@ from ..core.metabolites import is_macromolecule
 from ..results.figures import AMBER, BLACK, BLUE, GREEN, GREY, RED
 from ..results.reports.page import apply_layout
 from .collect import SessionResult
+from .effect import FEWEST
 from .exclusion import ExclusionRules
 from .overview_spectra import StudySpectra
 
@@ -105,14 +106,14 @@ def concentration_figure(tidy: pd.DataFrame, groups: pd.DataFrame):
                 y=part["value"],
                 mode="markers",
                 marker={"color": colours[group], "size": 5, "opacity": 0.6},
-                error_y={"type": "data", "array": part["sd"], "thickness": 0.8, "width": 0, "color": GREY},
+                error_y={"type": "data", "array": part["sd"], "thickness": 0.8, "width": 0, "color": _faint(GREY, 0.5)},
                 hovertext=part["session"],
                 name=group or "sessions",
                 legendgroup=group,
                 showlegend=k == 0 and bool(group),
                 **place,
             )
-            mean = groups[(groups["metabolite"] == name) & (groups["group"] == group)] if len(groups) else groups
+            mean = _means(groups, name, group)
             if len(mean):
                 line = mean.iloc[0]
                 half = {"array": [line["ci95_high"] - line["mean"]], "arrayminus": [line["mean"] - line["ci95_low"]]}
@@ -127,16 +128,44 @@ def concentration_figure(tidy: pd.DataFrame, groups: pd.DataFrame):
                     showlegend=False,
                     **place,
                 )
+        figure.update_yaxes(range=_range(tidy[tidy["metabolite"] == name], _means(groups, name)), **place)
     apply_layout(figure, 90 + 215 * rows)
-    figure.update_yaxes(rangemode="tozero")
     figure.update_xaxes(
         showgrid=False, tickvals=list(range(len(order))), ticktext=order, range=[-0.6, len(order) - 0.4]
     )
     return figure
 
 
+def _means(groups: pd.DataFrame, name: str, group: str | None = None) -> pd.DataFrame:
+    """Return the means of one metabolite, or of one group of it, that have an interval of use."""
+    if groups.empty:
+        return groups
+    chosen = (groups["metabolite"] == name) & (groups["n"] >= FEWEST)
+    return groups[chosen if group is None else chosen & (groups["group"] == group)]
+
+
+def _range(tidy: pd.DataFrame, means: pd.DataFrame) -> list[float]:
+    """Return the axis of a panel: from zero over all values that are included, and the intervals that are drawn.
+
+    SDs of single values do not widen it beyond half of what the values need.
+    """
+    some = tidy[tidy["included"].astype(bool)]
+    values, sd = some["value"].to_numpy(float), np.nan_to_num(some["sd"].to_numpy(float))
+    ends = np.concatenate([values, *(means[end].to_numpy(float) for end in ("ci95_low", "ci95_high") if len(means))])
+    ends = ends[np.isfinite(ends)]
+    low, high = min(ends.min(initial=0.0), 0.0), max(ends.max(initial=0.0), 0.0)
+    most = 0.5 * (high - low)
+    with_sd = np.concatenate([values - sd, values + sd])
+    with_sd = with_sd[np.isfinite(with_sd)]
+    low = max(min(low, with_sd.min(initial=0.0)), low - most)
+    high = min(max(high, with_sd.max(initial=0.0)), high + most)
+    margin = 0.05 * (high - low) or 1.0
+    return [low - margin * (low < 0), high + margin]
+
+
 def effect_figure(effects: pd.DataFrame):
-    """Return the differences of groups in percent of the first one, with 95 % intervals."""
+    """Return the differences of groups in percent of the first one, with 95 % intervals; those of groups that are too
+    small for one have a hollow mark without."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -146,17 +175,24 @@ def effect_figure(effects: pd.DataFrame):
         # Metabolites that no group decides would hide the others.
         scale = (100 * part["difference"] / part["percent"]).abs() / 100
         half = (part["ci95_high"] - part["ci95_low"]) / 2 / scale
-        part, half = part[half < 100], half[half < 100]
+        small = part[["n", "n_against"]].min(axis=1) < FEWEST
+        half = half.mask(small)
+        part, half, small = (each[~(half >= 100)] for each in (part, half, small))
         figure.add_scatter(
             x=part["metabolite"],
             y=part["percent"],
             error_y={"type": "data", "array": half, "thickness": 1.5},
             mode="markers",
-            marker={"color": _COLOURS[k % len(_COLOURS)], "size": 8},
+            marker={
+                "color": _COLOURS[k % len(_COLOURS)],
+                "size": 8,
+                "symbol": ["circle-open" if one else "circle" for one in small],
+            },
             name=f"{group} - {against}",
         )
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
-    figure.update_yaxes(title="difference (%)")
+    title = f"{pairs[0][0]} - {pairs[0][1]} (%)" if len(pairs) == 1 else "difference (%)"
+    figure.update_yaxes(title=title)
     return apply_layout(figure, 360).update_layout(showlegend=len(pairs) > 1)
 
 
@@ -196,6 +232,8 @@ def quality_figure(results: Sequence[SessionResult], rules: ExclusionRules):
                 )
         if limit is not None:
             figure.add_hline(y=limit, line={"color": GREY, "dash": "dash", "width": 1}, row=1, col=k + 1)
-    figure.update_yaxes(rangemode="tozero")
+        values = [result.quality.get(key) for result in results]
+        top = max([value for value in values if isinstance(value, (int, float))] + [limit or 0.0])
+        figure.update_yaxes(range=[0, 1.08 * top or 1.0], row=1, col=k + 1)
     figure.update_xaxes(title="session", showgrid=False)
     return apply_layout(figure, 320)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -21,7 +22,7 @@ from ..core import units
 from ..core.errors import DataError, OptionError, spelled
 from ..core.metabolites import name_among
 from ..fitting.artefacts import option_spelling
-from ..fitting.data import FittedData, choose_basis, fit_data
+from ..fitting.data import FittedData, check_suppressed, choose_basis, fit_data
 from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
 from ..fitting.options import FitOptions
@@ -169,6 +170,8 @@ class SessionSummary:
         Of the processing and after it.
     versions : dict of str to str
         Programs that took part, and their versions.
+    fids_sha256 : str
+        Of the FIDs as they were read: the same data under another name have the same.
     record : dict
         Content of run.json.
     """
@@ -179,6 +182,7 @@ class SessionSummary:
     processed: Processed
     steps: list[Step]
     versions: dict[str, str]
+    fids_sha256: str
     record: dict = field(repr=False, default_factory=dict)
 
 
@@ -209,6 +213,7 @@ def run_session(
     converted = load_with_record(session.data, options.axes)
     data, water, quant, warnings = _loaded(session, converted, options)
     _check_not_edited(data, options)
+    check_suppressed(np.moveaxis(data.fids, 3, -1), data.axes, data.name)
     tissue = _tissue(session, data, options)
     source, step = _basis(session, data, options)
     say(str(step))
@@ -231,7 +236,8 @@ def run_session(
     versions = publication.program_versions()
     if converted.program:
         versions[converted.program] = converted.version
-    summary = SessionSummary(session.name, results, fit_options, processed, steps, versions)
+    content = hashlib.sha256(np.ascontiguousarray(data.fids)).hexdigest()
+    summary = SessionSummary(session.name, results, fit_options, processed, steps, versions, content)
     warnings = [spelled(text, option_spelling) for text in warnings]
     record = _record(session, summary, fitted, warnings) | {"seconds": round(time.monotonic() - began, 2)}
     summary = replace(summary, record=record)
@@ -410,6 +416,7 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "inputs": {name: None if path is None else str(path) for name, path in inputs.items()}
         | {"tissue": None if session.tissue is None else str(session.tissue)},
         "basis_sha256": fitted.basis.sha256,
+        "fids_sha256": summary.fids_sha256,
         "steps": [step.as_dict() for step in summary.steps],
         "quality": quality_of(summary.results, summary.processed),
         "fid_scale": float(summary.results.fit.fid_scale),
@@ -420,6 +427,7 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "tr_s": acquired.tr_s,
         "sequence": acquired.sequence,
         "vendor": data.header.get("Manufacturer"),
+        "model": data.header.get("ManufacturersModelName"),
         "versions": summary.versions,
     }
 

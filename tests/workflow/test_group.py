@@ -152,3 +152,73 @@ def test_errors_that_all_sessions_share_stay_in_means_and_cancel_in_differences(
     assert after["sd"] <= before["sd"] + 1e-9
     unchanged = [one.effects[one.effects["metabolite"] == "Glu"].reset_index(drop=True) for one in (own, tables)]
     pd.testing.assert_frame_equal(*[frame.drop(columns="p_adjusted") for frame in unchanged])
+
+
+def test_raw_amplitudes_have_no_means_and_no_differences(tmp_path):
+    """Each session's are in units of its own data: water scaling and ratios make them comparable."""
+    tables = group_study(tmp_path, made_groups(tmp_path))
+    assert "raw" in set(tables.tidy["quantity"])
+    assert "raw" not in set(tables.groups["quantity"]) | set(tables.effects["quantity"])
+    tables = group_study(tmp_path, made_groups(tmp_path / "raw"), quantity="raw")
+    assert not any("raw" in set(frame["quantity"]) for frame in (tables.groups, tables.effects))
+    assert any("not comparable between sessions" in text for text in tables.remarks)
+
+
+def test_a_quantity_that_one_group_lacks_is_not_the_default(tmp_path):
+    sessions = []
+    for number in range(12):
+        group = "patient" if number < 4 else "control"
+        write_made_results(tmp_path, f"s{number}", {"NAA": 12.0 + 0.1 * number, "Cr": 8.0}, absolute=group == "control")
+        sessions.append(StudySession(f"s{number}", tmp_path, participant=f"{number}", series="svs", group=group))
+    tables = group_study(tmp_path, sessions)
+    assert tables.quantity == "ratio" and "4 of 12 included sessions have no molarity" in tables.remarks[0]
+    asked = group_study(tmp_path, sessions, quantity="molarity").remarks
+    assert "all of patient among them" in asked[0] and "All have the ratio (`quantity` ratio)" in asked[0]
+
+
+ABOUT = {"basis_sha256": "a" * 64, "te_ms": 30.0, "tr_s": 2.0, "field_t": 2.89, "sequence": "press", "model": "Prisma"}
+
+
+@pytest.mark.parametrize(
+    "of_patients, words",
+    [
+        ({"basis_sha256": "b" * 64}, "basis set: control simulated aaaaaaaa (4), but patient simulated bbbbbbbb (4)"),
+        ({"vendor": "Philips", "model": "Achieva"}, "scanner: control Siemens Prisma (4), but patient Philips Achieva"),
+        ({"te_ms": 35.0}, "echo time: control 30 ms (4), but patient 35 ms (4)"),
+        ({"tr_s": 1.5}, "repetition time: control 2 s (4), but patient 1.5 s (4)"),
+        ({"field_t": 7.0}, "field: control 2.89 T (4), but patient 7 T (4)"),
+        ({"sequence": "steam"}, "sequence: control press (4), but patient steam (4)"),
+        ({"field_t": 3.0, "te_ms": 30.1, "model": "prisma"}, ""),
+        ({"te_ms": None}, ""),
+    ],
+)
+def test_groups_that_were_not_measured_alike_are_named(tmp_path, of_patients, words):
+    sessions = []
+    for number in range(8):
+        ill = number % 2
+        about = {**ABOUT, **(of_patients if ill else {})}
+        write_made_results(tmp_path, f"s{number}", {"NAA": 12.0 + 0.1 * number, "Cr": 8.0}, **about)
+        group = "patient" if ill else "control"
+        sessions.append(StudySession(f"s{number}", tmp_path, participant=f"{number}", series="svs", group=group))
+    remarks = group_study(tmp_path, sessions).remarks
+    assert len(remarks) == bool(words) and all(words in text for text in remarks)
+    # Both groups with the same share of either are alike.
+    half = [replace(one, group="patient" if number < 4 else "control") for number, one in enumerate(sessions)]
+    assert group_study(tmp_path, half).remarks == []
+
+
+def test_the_same_data_under_two_names_small_groups_and_doubtful_fits_are_named(tmp_path):
+    sessions = made_groups(tmp_path)
+    for name in ("sub-98_svs", "sub-99_svs"):
+        quality = {"verdict": "doubtful"}
+        values = {"NAA": 12.0, "Glu": 9.0, "Cr": 8.0}
+        sessions = further(tmp_path, sessions, name, values, fids_sha256="c" * 64, quality=quality)
+    sessions[-2:] = [replace(one, group="other") for one in sessions[-2:]]
+    sessions[0] = replace(sessions[0], group="")
+    tables = group_study(tmp_path, sessions)
+    text = "\n".join(tables.remarks)
+    assert "sub-98_svs, sub-99_svs hold the same data" in text and "other (svs) has 2 participants: too few" in text
+    assert "2 of 14 included sessions have the verdict 'doubtful': sub-98_svs, sub-99_svs" in text
+    assert "1 included sessions have no group" in text
+    lines = tables.sessions.set_index("session")["remarks"]
+    assert lines["sub-98_svs"] == "the same data as sub-99_svs" and lines["sub-00_svs"] == ""

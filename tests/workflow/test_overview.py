@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fsl_mrs_dl.io import nifti
-from fsl_mrs_dl.workflow import overview
+from fsl_mrs_dl.workflow import overview, overview_figures
 from fsl_mrs_dl.workflow.entry import StudySession
 from fsl_mrs_dl.workflow.group import group_study
 from fsl_mrs_dl.workflow.overview_spectra import study_spectra
@@ -93,3 +93,30 @@ def test_series_have_sections_of_their_own_and_no_groups_no_differences(study):
     other = [replace(one, group="", series="b" if i % 2 else "a") for i, one in enumerate(sessions)]
     text = overview.write_overview(folder / "x.html", group_study(folder, other), title="x").read_text("utf-8")
     assert "<h2>Quality of a</h2>" in text and "<h2>Quality of b</h2>" in text and "Differences" not in text
+
+
+def test_groups_that_are_too_small_have_values_and_no_intervals(study):
+    """The interval of two values, with one degree of freedom, would set the axes of all."""
+    from dataclasses import replace
+
+    folder, sessions = study
+    small = [replace(one, group="tiny") if i in (0, 2) else one for i, one in enumerate(sessions[:6])]
+    tables = group_study(folder, small)
+    tidy = tables.tidy[(tables.tidy["quantity"] == "molarity") & (tables.tidy["metabolite"] == "Glu")]
+    groups = tables.groups[tables.groups["quantity"] == "molarity"]
+    wide = groups["group"].eq("tiny")
+    groups = groups.assign(
+        ci95_high=groups["ci95_high"].mask(wide, 500.0), ci95_low=groups["ci95_low"].mask(wide, -500.0)
+    )
+    figure = overview_figures.concentration_figure(tidy, groups)
+    low, high = figure.layout.yaxis.range
+    assert low == 0 and high < 20
+    means = [trace for trace in figure.data if trace.hoverinfo == "text"]
+    assert len(means) == 1  # of the three patients
+    effects = tables.effects[(tables.effects["quantity"] == "molarity")]
+    trace = overview_figures.effect_figure(effects[effects["group"] == "tiny"]).data[0]
+    assert set(trace.marker.symbol) == {"circle-open"} and np.isnan(np.array(trace.error_y.array, float)).all()
+    text = overview.write_overview(folder / "x.html", tables, title="x").read_text("utf-8")
+    assert (
+        "<h2>To note</h2>" in text and "tiny (svs) has 2 participants" in text and "nan" not in text.split("<table")[1]
+    )

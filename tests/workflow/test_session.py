@@ -12,6 +12,7 @@ import pytest
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
+from fsl_mrs_dl.fitting.data import check_suppressed
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.nifti import MrsData
@@ -268,3 +269,27 @@ def test_edited_data_are_refused_before_any_work(files, made, tmp_path, capsys):
     assert main([str(word) for word in ["run", *words]]) == 2
     captured = capsys.readouterr()
     assert "is edited" in captured.err and "alignment" not in captured.out
+
+
+@pytest.mark.parametrize("command", ["run", "fit", "mrsi"])
+def test_water_in_place_of_metabolites_is_refused_in_one_line(files, tmp_path, capsys, command):
+    """A water reference given as data was fitted, and a table of concentrations came of it."""
+    water = nifti.load(files / "water.nii.gz")
+    if command != "run":
+        water = replace(water, fids=water.fids.mean((4, 5)), dim_tags=())
+    nifti.save(tmp_path / "x.nii.gz", water)
+    words = [command, "--data", tmp_path / "x.nii.gz", "--basis", files / "basis", "--output", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "x.nii.gz: its water is not suppressed" in error
+    assert "as --data, and water as --h2o" in error and not (tmp_path / "out").exists()
+
+
+def test_strong_residual_water_is_not_refused(made, sim_basis):
+    """Of a few times all metabolites together: tens of times the highest of their lines."""
+    time = np.arange(made.axes.n_points) * made.axes.dwelltime
+    residual = 3 * np.abs(made.fids[:1, :1]) * np.exp((2j * np.pi * 3 - 15) * time)
+    for fids in (made.fids[:1] + residual, (made.fids[:1] + residual).conj()):
+        check_suppressed(fids, made.axes, "x")
+    with pytest.raises(DataError, match="not suppressed"):
+        check_suppressed(made.fids[:1] + 30 * residual, made.axes, "x")
