@@ -91,7 +91,7 @@ def run(args) -> None:
         if args.average:
             details = f"fsl_mrs_dl fit, --average {' '.join(args.average)}, {args.data}."
             used = nifti.with_record(used, "Signal averaging", details)
-        repaired = bool(args.average or used.notes)
+        repaired = bool(args.average or used.notes or used.dim_tags != data.dim_tags)
         if args.lcmodel_table:
             lcmodel_table.write_lcmodel_files(folder, fitted, args.filename, title=Path(args.data).name)
         analysis = _analysis(args, data, fitted, basis, fit_options)
@@ -124,7 +124,7 @@ def _analysis(args, data, fitted, basis, options):
 
 
 def _fit(args, data):
-    """Return the results of a fit, its basis set and its options, before anything is written."""
+    """Return the results of a fit, the basis set that was fitted, and the options, before anything is written."""
     from ..concentrations.files import absolute_of_file
     from ..core.errors import spelled
     from ..fitting.data import fit_data
@@ -161,13 +161,10 @@ def _fit(args, data):
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate);"
             " --no_conj_fid forbids it."
         )
-    before = [*_unaligned(args, data), *fitted.artefacts]
-    results = FitResults.with_options(
-        fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=before
-    )
+    results = FitResults.of_data(fitted, options, _unaligned(args, data))
     absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
     print_reasons(args, reasons if absolute is None else absolute.remarks)
-    return replace(results, absolute=absolute), basis, options
+    return replace(results, absolute=absolute), fitted.basis, options
 
 
 def _unaligned(args, data):

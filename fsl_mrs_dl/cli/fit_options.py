@@ -87,6 +87,23 @@ def add_fitting_options(group) -> None:
         ),
     )
     group.add_argument(
+        "--edit-mode",
+        dest="edit_mode",
+        default="joint",
+        metavar="NAME",
+        help=(
+            "edited data and a basis set with their conditions: joint (default) fits all sub-spectra together;"
+            " difference, or GABA or GSH of HERMES, fits that combination with FSL-MRS's model"
+        ),
+    )
+    group.add_argument(
+        "--edit-conditions",
+        dest="edit_conditions",
+        nargs="+",
+        metavar="NAME",
+        help="conditions in the order of the data, e.g. on off (default: recognised)",
+    )
+    group.add_argument(
         "--soft_constraints",
         action="store_true",
         help="hold GABA, Asp, Glc, GSH, Scyllo and Tau by ratios of the literature, as LCModel does (in-vivo model)",
@@ -213,9 +230,11 @@ def chosen_basis(args, data, simulated=None):
     """Return the basis set to fit, that of the arguments or a ``simulated`` one, and print repairs and advice."""
     from ..fitting.data import choose_basis
     from ..fitting.dependent_spectra import dependence_notes
-    from ..io.basis import Basis
+    from ..io.edited_basis import EditedBasis, load_basis
 
-    stored = simulated or Basis.load(args.basis, keep=args.keep, ignore=args.ignore)
+    stored = simulated or load_basis(args.basis, keep=args.keep, ignore=args.ignore)
+    if isinstance(stored, EditedBasis):
+        return _chosen_edited_basis(args, stored, data)
     for note in stored.notes:
         if "conjugate" not in note or args.conjbasis is None or stored.conjugated == args.conjbasis:
             print(f"{args.basis}: {note}.")
@@ -237,6 +256,19 @@ def chosen_basis(args, data, simulated=None):
             f" {' '.join(default_mm)}"
         )
     return basis
+
+
+def _chosen_edited_basis(args, stored, data):
+    """Return the basis sets of all conditions to fit, and set the spectral model."""
+    from ..fitting.data import choose_basis
+
+    if args.spectral_model is None:
+        args.spectral_model = "in-vivo" if args.edit_mode == "joint" else "fsl-mrs"
+    mm = None if _own_macromolecules(args) else args.mm
+    _check_preset(args)
+    for note in dict.fromkeys(note for one in stored.sets for note in one.notes):
+        print(f"{args.basis}: {note}.")
+    return choose_basis(stored, data, mm=mm, conjugate=args.conjbasis)
 
 
 def _choose_model(args, stored, data) -> None:
@@ -287,6 +319,8 @@ def fit_options(args, basis):
 
     if args.spectral_model == "in-vivo":
         return _in_vivo_options(args, basis)
+    # Of edited data the metabolites of all conditions are the same.
+    plain = getattr(basis, "sets", (basis,))[0]
     model = "lorentzian" if args.lorentzian else "voigt"
     if args.free_shift:
         model = "free_shift_lorentzian" if args.lorentzian else "free_shift"
@@ -301,7 +335,7 @@ def fit_options(args, basis):
         model=model,
         ppmlim=args.ppmlim,
         baseline=args.baseline or FitOptions.baseline,
-        metab_groups=basis.groups(args.metab_groups),
+        metab_groups=plain.groups(args.metab_groups),
         ind_scale=args.ind_scale or (),
         rescale=not args.no_rescale,
         internal_ref=args.internal_ref,
@@ -313,8 +347,18 @@ def fit_options(args, basis):
         soft_constraints=args.soft_constraints,
         estimate=args.estimate or "",
         device=args.device,
+        **_of_editing(args),
     )
     return with_names(options, basis.names).check()
+
+
+def _of_editing(args) -> dict:
+    """Return the fit options of edited data."""
+    conditions = getattr(args, "edit_conditions", None)
+    return {
+        "edit_mode": getattr(args, "edit_mode", "joint"),
+        "edit_conditions": None if conditions is None else tuple(conditions),
+    }
 
 
 _FSL_MRS_MODEL = (
@@ -391,5 +435,6 @@ def _in_vivo_options(args, basis):
         soft_constraints=args.soft_constraints,
         estimate=args.estimate or "",
         device=args.device,
+        **_of_editing(args),
     )
     return with_names(options, basis.names).check()

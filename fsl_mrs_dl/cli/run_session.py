@@ -108,9 +108,10 @@ class ArgumentFit:
     def choose(self, source, data):
         """Return the basis set to fit and the options of the fit."""
         from ..io.basis import Basis
+        from ..io.edited_basis import EditedBasis
 
         args = copy.copy(self.args)
-        simulated = source if isinstance(source, Basis) else None
+        simulated = source if isinstance(source, (Basis, EditedBasis)) else None
         args.basis = simulated.source if simulated else str(source)
         basis = chosen_basis(args, data, simulated)
         return basis, fit_options(args, basis)

@@ -88,6 +88,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
     from ..fitting.in_vivo.result import InVivoFit
     from ..physics.in_vivo_signals import MACROMOLECULES
 
+    from ..results.edited import edited_text
+
     fit = results.fit
     several = fit.networks is not None and len(fit.networks) > 1
     sd = {
@@ -96,7 +98,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
         "posterior_mean": "the posterior's",
         "network": "the networks' spread" if several else "not known of a single network",
     }[results.estimate]
-    notes = [f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {sd}; initial values {fit.init}"]
+    notes = [] if results.edited is None else edited_text(results, results.edited)
+    notes += [f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {sd}; initial values {fit.init}"]
     if isinstance(fit, InVivoFit):
         notes += ["Concentrations have no prior."] * (fit.concentrations.prior == "none")
         notes += [f"Soft constraints: {'; '.join(fit.constraints)}."] * bool(fit.constraints)

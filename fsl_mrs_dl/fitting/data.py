@@ -14,6 +14,7 @@ from ..core.errors import DataError, OptionError
 from ..core.metabolites import name_among
 from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
+from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData, check_fids, from_echo
 from ..physics.macromolecules import add_macromolecules
 from ..registration.signal import WATER_TIMES, water_over_singlets
@@ -73,19 +74,19 @@ class FittedData:
 
 
 def choose_basis(
-    basis: Basis,
+    basis: Basis | EditedBasis,
     data: MrsData,
     *,
     keep: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
     mm=None,
     conjugate: bool | None = None,
-) -> Basis:
+) -> Basis | EditedBasis:
     """Return the part of a basis set that is fitted to data.
 
     Parameters
     ----------
-    basis : Basis
+    basis : Basis or EditedBasis
     data : MrsData
         Whose frequency and nucleus the basis set must match.
     keep, ignore : sequence of str, optional
@@ -99,6 +100,13 @@ def choose_basis(
     ------
     BasisError, DataError, OptionError
     """
+    if isinstance(basis, EditedBasis):
+        if mm is not None:
+            raise OptionError(
+                "is not added to the basis set of edited data", option="mm", value=mm, remedy="leave it out"
+            )
+        sets = [choose_basis(one, data, keep=keep, ignore=ignore, conjugate=conjugate) for one in basis.sets]
+        return replace(basis, sets=tuple(sets))
     if conjugate is not None and basis.conjugated != conjugate:
         basis = replace(basis, fids=basis.fids.conj(), notes=(), conjugated=conjugate)
     basis.check_match(data.spec_freq_mhz, data.nucleus, data.name)
@@ -159,7 +167,7 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
 
 def fit_data(
     data: MrsData,
-    basis: Basis,
+    basis: Basis | EditedBasis,
     options: FitOptions | None = None,
     *,
     average_over: Sequence[str] = (),
@@ -174,7 +182,7 @@ def fit_data(
     data : MrsData
         See :func:`fsl_mrs_dl.io.nifti.load`.
     basis : Basis
-        The metabolites to fit, see :func:`choose_basis`.
+        The metabolites to fit, see :func:`choose_basis`; of edited data the basis sets of all conditions.
     options : FitOptions, optional
         By default those of the spectral model that :func:`fsl_mrs_dl.fitting.model_choice.usual_spectral_model` names.
     average_over : sequence of str
@@ -191,6 +199,12 @@ def fit_data(
     ------
     DataError, BasisError, OptionError
     """
+    if isinstance(basis, EditedBasis):
+        from .edited_data import fit_edited_data
+
+        return fit_edited_data(
+            data, basis, options, average_over=average_over, conjugate=conjugate, progress=progress
+        )
     data = from_echo(data)
     check_fids(data)
     if options is None:

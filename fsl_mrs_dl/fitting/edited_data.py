@@ -8,17 +8,19 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.errors import DataError, OptionError
-from ..io.basis import detect_conjugation
+from ..io.basis import Basis, detect_conjugation
 from ..io.edited_basis import EditedBasis
-from ..io.nifti import MrsData, check_fids, element, from_echo
+from ..io.nifti import MrsData, check_fids, element, from_echo, without_dimension
 from ..physics.in_vivo_components import priors_table
 from .artefacts import artefacts_before
-from .data import FittedData, average, with_names
+from .data import FittedData, average, fit_data, with_names
 from .header_facts import with_header
-from .in_vivo.edited_result import EditedFit, quantify_edited
+from .in_vivo.edited_result import EditedFit, combinations_of, quantify_edited, recognise_conditions
 from .options import FitOptions
 
-__all__ = ["EDIT_DIM", "edit_conditions", "fit_edited_data", "with_edited_sums"]
+__all__ = ["EDIT_DIM", "combined_basis", "edit_conditions", "fit_edited_data", "with_edited_sums"]
+
+_NOTHING = 0.005  # of a metabolite's signal, that a combination leaves
 
 EDIT_DIM = "DIM_EDIT"
 """Dimension of edit conditions."""
@@ -35,11 +37,10 @@ def fit_edited_data(
     options: FitOptions | None = None,
     *,
     average_over: Sequence[str] = (),
-    conditions: Sequence[str] | None = None,
     conjugate: bool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FittedData:
-    """Fit the sub-spectra of edited data jointly.
+    """Fit the sub-spectra of edited data: jointly, or one combination of them.
 
     Parameters
     ----------
@@ -48,11 +49,9 @@ def fit_edited_data(
     basis : EditedBasis
         The metabolites to fit.
     options : FitOptions, optional
-        Of the in-vivo model.
+        Of the in-vivo model, or of FSL-MRS's for a combination.
     average_over : sequence of str
         Dimensions that are averaged first.
-    conditions : sequence of str, optional
-        Names of the elements of DIM_EDIT; recognised by default.
     conjugate : bool, optional
         Conjugate the FIDs; by default where their frequency axis runs backwards.
     progress : callable, optional
@@ -61,7 +60,7 @@ def fit_edited_data(
     Returns
     -------
     FittedData
-        Of the condition with the fewest editing pulses, with the joint fit as ``edited``.
+        Of the condition with the fewest editing pulses, with the joint fit as ``edited``; or of the combination.
 
     Raises
     ------
@@ -75,6 +74,8 @@ def fit_edited_data(
             remedy="give `edit_order` to 'fsl_mrs_dl align' or 'run', or the basis set of one condition",
         )
     options = options or FitOptions(spectral_model="in-vivo")
+    if options.edit_mode != "joint":
+        return _fit_combination(data, basis, options, average_over, conjugate, progress)
     if options.spectral_model != "in-vivo":
         raise OptionError(
             "edited data are fitted jointly with the in-vivo model",
@@ -82,14 +83,7 @@ def fit_edited_data(
             value=options.spectral_model,
             remedy="leave it out, or choose `edit_mode` difference",
         )
-    for tag in average_over:
-        data = average(data, tag)
-    axis = data.axis(EDIT_DIM)
-    fids = np.moveaxis(data.fids, (axis, 3), (-2, -1))
-    fids = fids.reshape(-1, *fids.shape[-2:])
-    if conjugate is None:
-        finite = fids[np.isfinite(fids).all((-2, -1))]
-        conjugate = detect_conjugation(finite.mean((0, 1)), data.axes)
+    data, fids, conjugate = _sub_spectra(data, average_over, conjugate)
     options = with_header(with_names(options, basis.names), data, basis.echo_time_s).check()
     fids = fids.conj() if conjugate else fids
     edited = quantify_edited(
@@ -97,13 +91,76 @@ def fit_edited_data(
         basis,
         data.axes,
         options,
-        conditions=None if conditions is None else tuple(conditions),
+        conditions=options.edit_conditions,
         progress=progress,
     )
     number = edited.order[edited.reference]
     one = basis.sets[edited.reference]
     before = artefacts_before(fids[:, number], one, data.axes, options.echo_time_s)
     return FittedData(edited.main, element(data, EDIT_DIM, number), one, bool(conjugate), before, edited)
+
+
+def _sub_spectra(data: MrsData, average_over: Sequence[str], conjugate: bool | None):
+    """Return averaged data, their FIDs ``(n, n_conditions, n_points)`` as stored, and whether to conjugate them."""
+    for tag in average_over:
+        data = average(data, tag)
+    fids = np.moveaxis(data.fids, (data.axis(EDIT_DIM), 3), (-2, -1))
+    fids = fids.reshape(-1, *fids.shape[-2:])
+    if conjugate is None:
+        finite = fids[np.isfinite(fids).all((-2, -1))]
+        conjugate = detect_conjugation(finite.mean((0, 1)), data.axes)
+    return data, fids, bool(conjugate)
+
+
+def _fit_combination(
+    data: MrsData, basis: EditedBasis, options: FitOptions, average_over, conjugate: bool | None, progress
+) -> FittedData:
+    """Fit a combination of sub-spectra, such as the difference, with FSL-MRS's model."""
+    known = combinations_of(basis.conditions)
+    name = next(iter(known)) if options.edit_mode == "difference" else options.edit_mode
+    if name not in known:
+        raise OptionError(
+            "is no combination of these conditions",
+            option="edit_mode",
+            value=name,
+            remedy=f"choose joint, difference, or one of {', '.join(known)}",
+        )
+    if options.spectral_model == "in-vivo":
+        raise OptionError(
+            "combinations of sub-spectra are fitted with FSL-MRS's model",
+            option="spectral_model",
+            value="in-vivo",
+            remedy="leave it out, or choose `edit_mode` joint",
+        )
+    data, fids, conjugate = _sub_spectra(data, average_over, conjugate)
+    joint = with_header(FitOptions(spectral_model="in-vivo", ppmlim=options.ppmlim), data, basis.echo_time_s)
+    turned = fids.conj() if conjugate else fids
+    order, _ = recognise_conditions(turned, basis, data.axes, joint, options.edit_conditions)
+    weights = known[name]
+    combined = sum(weight * data.fids.take(order[k], data.axis(EDIT_DIM)) for k, weight in enumerate(weights))
+    data = without_dimension(data, EDIT_DIM, combined.astype(data.fids.dtype))
+    one = combined_basis(basis, weights, name)
+    groups = options.metab_groups
+    if groups is not None:
+        groups = tuple(group for group, metabolite in zip(groups, basis.names) if metabolite in one.names)
+    options = replace(options, metab_groups=groups, combine=_sums_of(options.combine, one.names))
+    return fit_data(data, one, options, conjugate=conjugate, progress=progress)
+
+
+def _sums_of(sums: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the sums all of whose members are there."""
+    return tuple(total for total in sums if set(total.split("+")) <= set(names))
+
+
+def combined_basis(basis: EditedBasis, weights: np.ndarray, name: str) -> Basis:
+    """Return the basis set of a combination of conditions, without the metabolites that leave nothing in it."""
+    fids = np.stack([one.fids for one in basis.sets])
+    combined = np.einsum("k,kmt->mt", weights, fids)
+    kept = np.abs(combined).max(1) > _NOTHING * np.abs(fids).max((0, 2))
+    names = tuple(metabolite for metabolite, stays in zip(basis.names, kept) if stays)
+    widths = tuple(width for width, stays in zip(basis.sets[0].widths_hz, kept) if stays)
+    first = basis.sets[0]
+    return replace(first, fids=combined[kept], names=names, widths_hz=widths, source=f"{basis.source}, {name}")
 
 
 def with_edited_sums(options: FitOptions, edited: EditedFit | None) -> FitOptions:

@@ -67,6 +67,11 @@ class FitOptions:
         'in-vivo' of the in-vivo one.
     device : str
         'auto', 'cpu' or 'cuda'.
+    edit_mode : str
+        How edited data are fitted whose basis set has their conditions: 'joint', or 'difference' or the name of another
+        combination of sub-spectra, see :func:`fsl_mrs_dl.fitting.in_vivo.edited_result.combinations_of`.
+    edit_conditions : tuple of str, optional
+        Names of the conditions in the order of the data; recognised by default.
     max_iter : int
         Most trial points per spectrum; twice as many of the in-vivo model.
     """
@@ -91,10 +96,12 @@ class FitOptions:
     prior: object = "auto"
     estimate: str = ""
     device: str = "auto"
+    edit_mode: str = "joint"
+    edit_conditions: tuple[str, ...] | None = None
     max_iter: int = 60
 
     def __post_init__(self):
-        for name in ("ppmlim", "metab_groups", "ind_scale", "internal_ref", "combine"):
+        for name in ("ppmlim", "metab_groups", "ind_scale", "internal_ref", "combine", "edit_conditions"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))

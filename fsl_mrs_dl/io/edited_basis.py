@@ -16,7 +16,7 @@ from .basis import Basis, detect_conjugation
 from .basis_files import EDIT_FILE, condition_folders
 from .files import json_content
 
-__all__ = ["EditedBasis", "is_edited_basis", "removed_kept"]
+__all__ = ["EditedBasis", "is_edited_basis", "load_basis", "removed_kept"]
 
 _NOTHING = 1e-6  # size of a difference over that of its two spectra
 # A set refuses spectra that are nothing; a signal that a condition removes keeps this part of what another one leaves.
@@ -211,6 +211,19 @@ class EditedBasis:
             notes=(*one.notes, *notes),
             echo_time_s=self.echo_time_s,
         )
+
+
+def load_basis(
+    path: str | Path, *, keep: Sequence[str] | None = None, ignore: Sequence[str] | None = None
+) -> Basis | EditedBasis:
+    """Read a basis set, or the basis sets of all edit conditions where the folder holds such.
+
+    Raises
+    ------
+    BasisError
+    """
+    kind = EditedBasis if is_edited_basis(path) else Basis
+    return kind.load(path, keep=keep, ignore=ignore)
 
 
 def is_edited_basis(path: str | Path) -> bool:

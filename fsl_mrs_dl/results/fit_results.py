@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,6 +13,9 @@ import pandas as pd
 from ..concentrations.scaling import AbsoluteConcentrations
 from ..fitting import uncertainty
 from ..fitting.artefacts import MIRRORED, Artefact, artefacts_of, fitted_spectrum
+from ..fitting.data import FittedData
+from ..fitting.edited_data import with_edited_sums
+from ..fitting.in_vivo.edited_result import EditedFit
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions
 from ..fitting.quantification import Quantification
@@ -57,6 +60,8 @@ class FitResults:
         Estimate in FSL-MRS's tables, one of :data:`fsl_mrs_dl.fitting.options.ESTIMATES`.
     absolute : AbsoluteConcentrations, optional
         Of :attr:`names`, where they were scaled by water.
+    edited : EditedFit, optional
+        The joint fit of all conditions of edited data, of which ``fit`` is one.
     """
 
     fit: Quantification
@@ -67,6 +72,7 @@ class FitResults:
     estimate: str = "ml"
     artefacts_before: Sequence[Artefact] = ()
     absolute: AbsoluteConcentrations | None = None
+    edited: EditedFit | None = None
 
     @classmethod
     def with_options(
@@ -81,6 +87,16 @@ class FitResults:
         """Return a fit with the reference, sums and estimate of its options."""
         of_options = (options.internal_ref, options.combine, conjugated, options.estimate)
         return cls(fit, data, *of_options, artefacts_before)
+
+    @classmethod
+    def of_data(cls, fitted: FittedData, options: FitOptions, artefacts_before: Sequence[Artefact] = ()) -> FitResults:
+        """Return the fit of a file's spectra; of edited data with the sums that editing is for."""
+        options = with_edited_sums(options, fitted.edited)
+        before = [*artefacts_before, *fitted.artefacts]
+        results = cls.with_options(
+            fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=before
+        )
+        return replace(results, edited=fitted.edited)
 
     @cached_property
     def artefacts(self) -> dict[int, list[Artefact]]:

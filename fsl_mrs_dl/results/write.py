@@ -14,6 +14,7 @@ from ..fitting.in_vivo.spread import fitted_sd
 from ..io import nifti
 from ..io.basis import Basis
 from . import in_vivo_model_file, model_file, tables
+from .edited import write_edited
 from .fit_results import FitResults
 
 __all__ = ["model_data", "write_fit", "write_inputs", "write_maps"]
@@ -55,6 +56,8 @@ def write_fit(
     grid = results.data.fids.shape[:3]
     if len(results.fit.params) == np.prod(grid):
         _write_model(folder, results, grid)
+    if results.edited is not None:
+        write_edited(folder, results, results.edited)
     if max(grid) > 1:
         write_maps(folder / "maps", results)
 

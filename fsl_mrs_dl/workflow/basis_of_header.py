@@ -6,14 +6,20 @@ import re
 from dataclasses import dataclass
 
 from ..core.errors import OptionError
+from ..core.editing import EDITING_SCHEMES
 from ..io.basis import Basis
+from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData
 from ..simulation.acquisition import simulate_basis
+from ..simulation.edited_basis import simulate_edited_basis
 
 __all__ = ["Acquired", "acquisition_of", "basis_of_header"]
 
 # Names as vendors and spec2nii write them; the first that is in one of the header's texts.
 _SEQUENCES = (
+    ("hercules", r"hercules"),
+    ("hermes", r"hermes"),
+    ("mega-slaser", r"mega.?s-?laser|mega.?semi"),
     ("slaser", r"s-?laser|semi-?laser|_slaser"),
     ("mega-press", r"mega|svs_ed|gaba.?edit"),
     ("special", r"special"),
@@ -54,19 +60,28 @@ def acquisition_of(data: MrsData) -> Acquired:
 
 
 def basis_of_header(
-    data: MrsData, *, sequence: str | None = None, te_ms: float | None = None, tm_ms: float | None = None
-) -> tuple[Basis, str]:
+    data: MrsData,
+    *,
+    sequence: str | None = None,
+    te_ms: float | None = None,
+    tm_ms: float | None = None,
+    edited: bool = False,
+) -> tuple[Basis | EditedBasis, str]:
     """Simulate the usual metabolites with ideal pulses for the acquisition that a header names.
+
+    Basis sets of edited data have the conditions and the usual editing pulses of their scheme.
 
     Parameters
     ----------
     data : MrsData
     sequence, te_ms, tm_ms : optional
         In place of the header's.
+    edited : bool
+        Whether the data have edit conditions.
 
     Returns
     -------
-    Basis
+    Basis or EditedBasis
     str
         What it was simulated for, and where that was read.
 
@@ -85,12 +100,14 @@ def basis_of_header(
             " simulated",
             remedy="give `basis`, or `sequence` press, steam, slaser or special",
         )
-    if name == "mega-press":
-        raise OptionError(
-            f"{data.name}: is edited ({acquired.named_by}); no basis set is simulated for that from a header",
-            remedy="give `basis`",
-        )
     echo = te_ms or (acquired.te_s and 1e3 * acquired.te_s)
+    if edited:
+        return _edited_basis(data, name, echo, "as given" if sequence else f"from the header's {acquired.named_by}")
+    if name in EDITING_SCHEMES:
+        raise OptionError(
+            f"{data.name}: is edited ({acquired.named_by or name}), but has no edit conditions (DIM_EDIT)",
+            remedy="give `edit_order` if they lie among the transients, or the `basis` of the condition that it is",
+        )
     if echo is None and name != "fid":
         raise OptionError(f"{data.name}: the header has no EchoTime", remedy="give `TE` in ms, or `basis`")
     mixing = tm_ms or (acquired.tm_s and 1e3 * acquired.tm_s)
@@ -110,6 +127,24 @@ def basis_of_header(
     times += f", TM {mixing:g} ms" if name == "steam" else ""
     source = "as given" if sequence else f"from the header's {acquired.named_by}"
     return basis, f"{name}{times}, {data.spec_freq_mhz:.2f} MHz, ideal pulses ({source})"
+
+
+def _edited_basis(data: MrsData, name: str, echo_ms: float | None, source: str) -> tuple[EditedBasis, str]:
+    """Simulate the conditions of edited data."""
+    if name not in EDITING_SCHEMES:
+        # Vendors name the localisation of edited sequences, too.
+        name = "mega-slaser" if name == "slaser" else "mega-press"
+    basis = simulate_edited_basis(
+        None,
+        name,
+        te_ms=echo_ms,
+        spec_freq_mhz=data.spec_freq_mhz,
+        bandwidth_hz=data.bandwidth,
+        n_points=max(data.n_points, 2048),
+    )
+    pulses = "; ".join(f"{one} {of_one[0]}" for one, of_one in zip(basis.conditions, basis.pulses))
+    echo = basis.echo_time_s or 0.0
+    return basis, f"{name}, TE {1e3 * echo:g} ms, {data.spec_freq_mhz:.2f} MHz, editing pulses {pulses} ({source})"
 
 
 def _sequence(header: dict) -> tuple[str | None, str]:

@@ -23,12 +23,14 @@ from ..core.errors import DataError, OptionError, spelled
 from ..core.metabolites import name_among
 from ..fitting.artefacts import option_spelling
 from ..fitting.data import FittedData, check_suppressed, choose_basis, fit_data
+from ..fitting.edited_data import edit_conditions
 from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
 from ..fitting.options import FitOptions
 from ..fitting.verdict import VERDICTS
 from ..io import nifti
 from ..io.basis import Basis
+from ..io.edited_basis import EditedBasis, load_basis
 from ..io.convert import AxisOptions, Conversion, load_with_record
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
@@ -38,6 +40,9 @@ from .eddy_currents import without_eddy_currents
 from .processing import Processed, ProcessingOptions, process
 from .report import write_session_report
 from .steps import Step
+
+AnyBasis = Basis | EditedBasis
+"""Basis set of a fit: one, or those of all conditions of edited data."""
 
 _USUAL_SUMS = (("NAA", "NAAG"), ("GPC", "PCh"), ("Glu", "Gln"))
 _NOT_BEFORE = ("basis set", "fit", "absolute concentrations")  # steps that are none of the processing
@@ -88,7 +93,7 @@ class Session:
 class FitChoice(Protocol):
     """Choice of metabolites and options of a fit, when data and basis set are there."""
 
-    def choose(self, source: Path | Basis, data: MrsData) -> tuple[Basis, FitOptions]:
+    def choose(self, source: Path | AnyBasis, data: MrsData) -> tuple[AnyBasis, FitOptions]:
         """Return the basis set to fit, from a file or from one that was simulated, and the options of the fit."""
 
     def text(self, basis: Basis, options: FitOptions, note: str) -> str:
@@ -110,11 +115,13 @@ class UsualFit:
     keep: tuple[str, ...] | None = None
     ignore: tuple[str, ...] | None = None
 
-    def choose(self, source: Path | Basis, data: MrsData) -> tuple[Basis, FitOptions]:
+    def choose(self, source: Path | AnyBasis, data: MrsData) -> tuple[AnyBasis, FitOptions]:
         """Return the basis set to fit and the options of the fit."""
-        stored = source if isinstance(source, Basis) else Basis.load(source, keep=self.keep, ignore=self.ignore)
+        given = isinstance(source, (Basis, EditedBasis))
+        stored = source if given else load_basis(source, keep=self.keep, ignore=self.ignore)
         basis = choose_basis(stored, data, keep=self.keep, ignore=self.ignore)
-        model = usual_spectral_model(stored, data.dim_tags).name
+        edited = isinstance(stored, EditedBasis)
+        model = "in-vivo" if edited else usual_spectral_model(stored, data.dim_tags).name
         return basis, self.options or FitOptions(spectral_model=model)
 
     def text(self, basis: Basis, options: FitOptions, note: str) -> str:
@@ -219,6 +226,7 @@ def run_session(
     say(str(step))
     # Before the work, so that a basis set that does not fit is refused at once.
     basis, fit_options = options.fit.choose(source, data)
+    _check_conditions(data, basis, options)
     fit_options = with_usual_sums(fit_options, basis.names)
     processed = process(data, water, options.processing, quant=quant)
     steps = [step, *processed.steps]
@@ -284,13 +292,21 @@ def _loaded(
     return replace(data, header={**session.header, **data.header}), with_keys[0], with_keys[1], notes
 
 
-def _check_not_edited(data: MrsData, options: RunOptions) -> None:
-    """Raise OptionError for edited data, before any work is done."""
-    conditions = data.fids.shape[data.axis("DIM_EDIT")] if "DIM_EDIT" in data.dim_tags else 1
-    if conditions > 1 or options.processing.edit_order:
+def _check_conditions(data: MrsData, basis: AnyBasis, options: RunOptions) -> None:
+    """Raise OptionError where data are edited and the basis set is not, or the other way round, before any work."""
+    order = options.processing.edit_order
+    edited, conditions = bool(order) or edit_conditions(data) > 1, isinstance(basis, EditedBasis)
+    if edited and not conditions:
         raise OptionError(
             f"{data.name}: is edited; its conditions need a basis set each",
-            remedy="align it with 'fsl_mrs_dl align', split it (mrs_tools split) and fit every condition",
+            option="basis",
+            value=str(basis.source),
+            remedy="give a folder with one for each, as 'fsl_mrs_dl simulate basis' of mega-press or hermes writes it",
+        )
+    if conditions and not edited:
+        raise OptionError(
+            f"{data.name}: has no edit conditions (DIM_EDIT), and the basis set has {', '.join(basis.conditions)}",
+            remedy="give `edit_order` if they lie among the transients, or a basis set of one condition",
         )
 
 
@@ -305,9 +321,7 @@ def _quantified(
     fitted: FittedData, processed: Processed, scaling: WaterScaling, options: FitOptions
 ) -> tuple[FitResults, Step, list[str]]:
     """Return the results with absolute concentrations where there is all that they need, and the reasons where not."""
-    results = FitResults.with_options(
-        fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=fitted.artefacts
-    )
+    results = FitResults.of_data(fitted, options)
     water = processed.water if processed.quant is None else processed.quant
     absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
     name = "absolute concentrations"
@@ -320,20 +334,24 @@ def _quantified(
     return replace(results, absolute=absolute), Step(name, True, f"scaled by water; {fractions}"), absolute.remarks
 
 
-def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path | Basis, Step]:
+def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path | AnyBasis, Step]:
     """Return the file of the basis set, or one that is simulated for the header's acquisition."""
     if session.basis is not None:
         return session.basis, Step("basis set", True, f"given, {session.basis}")
-    basis, what = basis_of_header(data, sequence=options.sequence, te_ms=options.te_ms, tm_ms=options.tm_ms)
+    edited = edit_conditions(data) > 1 or bool(options.processing.edit_order)
+    basis, what = basis_of_header(data, edited=edited, sequence=options.sequence, te_ms=options.te_ms, tm_ms=options.tm_ms)
     return basis, Step("basis set", True, f"none given; simulated for {what}", {"metabolites": basis.n_metabs})
 
 
-def _fit(processed: Processed, basis: Basis, options: FitOptions) -> tuple[FittedData, list[Step]]:
+def _fit(processed: Processed, basis: AnyBasis, options: FitOptions) -> tuple[FittedData, list[Step]]:
     """Fit the processed spectra, with the line shape of water where the model takes one."""
-    in_vivo = options.spectral_model == "in-vivo"
-    fitted = fit_data(processed.data, basis, options, water=processed.water if in_vivo else None)
+    in_vivo, edited = options.spectral_model == "in-vivo", isinstance(basis, EditedBasis)
+    water = processed.water if in_vivo and not edited else None
+    fitted = fit_data(processed.data, basis, options, water=water)
     steps = []
-    if processed.water is not None and not in_vivo:
+    if edited:
+        steps += _edited_steps(fitted, basis)
+    elif processed.water is not None and not in_vivo:
         fitted, step = without_eddy_currents(fitted, processed.water, basis, options)
         steps.append(step)
     elif processed.water is not None:
@@ -344,6 +362,20 @@ def _fit(processed: Processed, basis: Basis, options: FitOptions) -> tuple[Fitte
     figures = {"misfit": float(np.nanmedian(fitted.fit.misfit))}
     steps.append(Step("fit", True, f"{name} model, {basis.n_metabs} metabolites", figures))
     return fitted, steps
+
+
+def _edited_steps(fitted: FittedData, basis: EditedBasis) -> list[Step]:
+    """Return how the conditions of edited data were told and fitted."""
+    edited = fitted.edited
+    if edited is None:
+        return [Step("edited spectra", True, f"a combination of {', '.join(basis.conditions)} is fitted")]
+    order = " ".join(edited.conditions[k] for k in np.argsort(edited.order))
+    how = "as given" if np.isinf(edited.order_margin) else "recognised"
+    figures = {
+        f"efficiency_{place:g}ppm": float(np.median(edited.efficiency[0][:, number]))
+        for number, place in enumerate(edited.places)
+    }
+    return [Step("edited spectra", True, f"conditions {order} ({how}), fitted jointly", figures)]
 
 
 def analysis_of(session: Session, summary: SessionSummary, basis: Basis) -> publication.Analysis:
@@ -450,7 +482,10 @@ def _write(folder: Path, session: Session, summary: SessionSummary, fitted: Fitt
         if water is not None:
             nifti.save(folder / f"{name}.nii.gz", water)
     # Programs that read results look for the data under this name.
-    shutil.copyfile(folder / "processed.nii.gz", folder / "data.nii.gz")
+    if fitted.data.dim_tags == processed.data.dim_tags:
+        shutil.copyfile(folder / "processed.nii.gz", folder / "data.nii.gz")
+    else:
+        nifti.save(folder / "data.nii.gz", fitted.data)
     location = None
     if session.t1 is not None:
         from ..results.figures import voxel_location

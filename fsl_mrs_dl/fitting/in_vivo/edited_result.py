@@ -24,7 +24,7 @@ from .edited import EditedFits, EditedPrepared, costs_of_orders, fit_edited, pre
 from .quantify import acquisition_of, is_in_vivo
 from .result import InVivoFit
 
-__all__ = ["EditedFit", "Spectra", "combinations_of", "pulses_of", "quantify_edited"]
+__all__ = ["EditedFit", "Spectra", "combinations_of", "pulses_of", "quantify_edited", "recognise_conditions"]
 
 _CLEAR = 5.0  # log likelihood by which one order of conditions must be better than every other
 
@@ -91,8 +91,8 @@ class EditedFit:
 
     Attributes
     ----------
-    scheme : str
-    conditions : tuple of str
+    basis : EditedBasis
+        That was fitted.
     order : tuple of int
         Element of the data's edit dimension that each condition is.
     order_margin : float
@@ -109,8 +109,7 @@ class EditedFit:
     prepared : EditedPrepared
     """
 
-    scheme: str
-    conditions: tuple[str, ...]
+    basis: EditedBasis
     order: tuple[int, ...]
     order_margin: float
     fits: tuple[InVivoFit, ...]
@@ -120,6 +119,16 @@ class EditedFit:
     x_sd: np.ndarray = field(repr=False)
     baseline: np.ndarray = field(repr=False)
     prepared: EditedPrepared = field(repr=False)
+
+    @property
+    def scheme(self) -> str:
+        """Scheme of the basis set."""
+        return self.basis.scheme
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions, in the order of the basis set."""
+        return self.basis.conditions
 
     @property
     def main(self) -> InVivoFit:
@@ -225,44 +234,81 @@ def quantify_edited(
     basis.check_match(axes.spec_freq_mhz, axes.nucleus)
     if not is_in_vivo(basis.sets[0]):
         raise OptionError("has priors of 1H spectra of the brain", option="edit_mode", value="joint")
-    usable = usable_fids(fids.reshape(-1, fids.shape[-1])).reshape(-1, n).all(1)
-    if not usable.any():
-        raise DataError("no set of sub-spectra can be fitted: every one has an FID that is zero or holds NaN.")
-    pulses = pulses_of(basis)
-    places = places_of(pulses)
-    reference = min(range(n), key=lambda k: (len(places[k]), -k))
-    on_grid = np.stack([one.resampled(axes.dwelltime, axes.n_points, options.start_time_s or 0.0) for one in basis.sets])
-    scale = 100 / np.linalg.norm(on_grid[reference].mean(0)) if options.rescale else 1.0
-    fid_scale = fid_scale_of(fids[usable].reshape(-1, fids.shape[-1])) if options.rescale else 1.0
-    ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
-    scaled = fids[usable] * fid_scale
-    prepared = prepare_edited(
-        scaled,
-        on_grid * scale,
-        tuple(basis.names),
-        axes,
-        acquisition_of(options, (ppmlim[0], ppmlim[1])),
-        survivals=survivals_of(pulses, axes.spec_freq_mhz),
-        places=places,
-        reference=reference,
-        device=choose_device(options.device),
-    )
+    study = _Study.of(fids, basis, axes, options)
+    prepared, scaled = study.prepared, study.scaled
     order, margin = _order(scaled[0], basis.conditions, prepared, conditions)
     fits = fit_edited(scaled[:, order], prepared, max_iter=options.most_steps_in_vivo, progress=progress)
-    each = _each(fits, prepared, usable, fid_scale, np.full(len(basis.names), scale))
+    each = _each(fits, prepared, study.usable, study.fid_scale, np.full(len(basis.names), study.basis_scale))
     return EditedFit(
-        scheme=basis.scheme,
-        conditions=basis.conditions,
+        basis=basis,
         order=order,
         order_margin=margin,
         fits=each,
-        reference=reference,
+        reference=prepared.reference,
         places=prepared.places,
         x=fits.x,
         x_sd=fits.x_sd,
         baseline=fits.baseline,
         prepared=prepared,
     )
+
+
+def recognise_conditions(
+    fids: np.ndarray,
+    basis: EditedBasis,
+    axes: Axes,
+    options: FitOptions = FitOptions(spectral_model="in-vivo"),
+    conditions: tuple[str, ...] | None = None,
+) -> tuple[tuple[int, ...], float]:
+    """Return the element of sub-spectra ``(n, n_conditions, n_points)`` that each condition is, and the log likelihood
+    by which this order is better than any other; arguments as of :func:`quantify_edited`.
+
+    Raises
+    ------
+    DataError, OptionError
+    """
+    study = _Study.of(np.asarray(fids).astype(complex), basis, axes, options)
+    return _order(study.scaled[0], basis.conditions, study.prepared, conditions)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """Sub-spectra on the scale of their fit, and its model."""
+
+    usable: np.ndarray
+    scaled: np.ndarray
+    fid_scale: float
+    basis_scale: float
+    prepared: EditedPrepared
+
+    @classmethod
+    def of(cls, fids: np.ndarray, basis: EditedBasis, axes: Axes, options: FitOptions) -> _Study:
+        """Scale and prepare sub-spectra ``(n, n_conditions, n_points)``."""
+        n, n_points = fids.shape[1:]
+        usable = usable_fids(fids.reshape(-1, n_points)).reshape(-1, n).all(1)
+        if not usable.any():
+            raise DataError("no set of sub-spectra can be fitted: every one has an FID that is zero or holds NaN.")
+        pulses = pulses_of(basis)
+        places = places_of(pulses)
+        reference = min(range(n), key=lambda k: (len(places[k]), -k))
+        start = options.start_time_s or 0.0
+        on_grid = np.stack([one.resampled(axes.dwelltime, axes.n_points, start) for one in basis.sets])
+        basis_scale = 100 / np.linalg.norm(on_grid[reference].mean(0)) if options.rescale else 1.0
+        fid_scale = fid_scale_of(fids[usable].reshape(-1, n_points)) if options.rescale else 1.0
+        ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
+        scaled = fids[usable] * fid_scale
+        prepared = prepare_edited(
+            scaled,
+            on_grid * basis_scale,
+            tuple(basis.names),
+            axes,
+            acquisition_of(options, (ppmlim[0], ppmlim[1])),
+            survivals=survivals_of(pulses, axes.spec_freq_mhz),
+            places=places,
+            reference=reference,
+            device=choose_device(options.device),
+        )
+        return cls(usable, scaled, fid_scale, basis_scale, prepared)
 
 
 def _each(

@@ -24,6 +24,7 @@ from ..figures import BLACK, BLUE, GREY, RED, sd_labels, verdict_colour
 from ..fit_results import FitResults
 from ..layout import MOSTLY_PRIOR, OOD_LIMIT
 from .absolute import absolute_section
+from .edited import edited_section
 
 __all__ = ["write_fit_report"]
 
@@ -91,7 +92,8 @@ def write_fit_report(
 <p class="note">Data {html.escape(str(data))}<br>Basis {html.escape(str(basis))}<br>FSL-MRS-DL {__version__}, {when}</p>
 {_settings(results, row)}
 {"".join(sections)}
-<h2>Spectrum and fit</h2>
+{edited_section(results, row)}
+<h2>Spectrum and fit{_of_condition(results)}</h2>
 <p class="note">Click the legend to show or hide a line; every metabolite has one.</p>{parts[0]}
 <h2>Concentrations</h2>{parts[1]}{_table(results, row)}
 {absolute_section(results.absolute, row)}
@@ -102,6 +104,12 @@ def write_fit_report(
 </body></html>"""
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)
+
+
+def _of_condition(results: FitResults) -> str:
+    """Return which condition of edited data a figure shows."""
+    edited = results.edited
+    return "" if edited is None else f" of condition {html.escape(edited.conditions[edited.reference])}"
 
 
 def _settings(results: FitResults, row: int) -> str:

@@ -1,0 +1,246 @@
+"""Files of a joint fit of edited data: table of what editing is for, sub-spectra and their combinations, picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..fitting.in_vivo.edited_result import EditedFit, Spectra
+from ..io import nifti
+from .figures import AMBER, BLACK, BLUE, GREEN, GREY, RED
+from .fit_results import FitResults
+
+__all__ = ["edited_summary", "edited_table", "edited_text", "quality_table", "write_edited"]
+
+_ALPHA = 0.5
+"""GABA of white matter over that of grey matter; Harris et al., doi 10.1002/jmri.24903."""
+
+_CHOLINE_PPM = (3.14, 3.28)
+_VIOLET, _PINK = "#7B3F9E", "#CC79A7"
+_SHOWN = {"GABA": GREEN, "MM3co": _PINK, "Glu+Gln": BLUE, "GSH": _VIOLET, "NAA+NAAG": GREY, "MM": AMBER}
+_LABELS = {"Glu+Gln": "Glx", "NAA+NAAG": "tNAA", "MM": "macromolecules"}
+_OF_INTEREST = ("GABA+MM3co", "GABA", "MM3co", "GSH", "Glu+Gln", "Glu", "Gln", "NAA+NAAG", "Lac", "Asp", "Asc", "PE")
+_OSPREY = {"GABA+MM3co": "GABAplus", "Glu+Gln": "Glx", "NAA+NAAG": "tNAA"}
+
+
+def edited_table(results: FitResults) -> pd.DataFrame:
+    """Return edited.csv: a line per set, metabolite and quantity.
+
+    ``name`` is Osprey's name; quantities have the names of Osprey and Gannet where these have them: ``tCr`` the ratio
+    to total creatine, and over water ``none``, ``CSF`` and ``alpha`` corrected for tissue.
+    """
+    rows = []
+    for quantity, unit, values, sds in _quantities(results):
+        for number, name in enumerate(results.names):
+            if name not in _OF_INTEREST:
+                continue
+            for row in range(len(values)):
+                value, sd = values[row, number], sds[row, number]
+                rows.append((row, name, _OSPREY.get(name, name), quantity, unit, value, sd))
+    frame = pd.DataFrame(rows, columns=["set", "Metab", "name", "quantity", "unit", "value", "sd"])
+    order = {name: at for at, name in enumerate(_OF_INTEREST)}
+    frame = frame.sort_values(["set", "Metab"], key=lambda one: one.map(order) if one.name == "Metab" else one)
+    return frame.reset_index(drop=True).drop(columns=["set"] if len(results.fit.params) == 1 else [])
+
+
+def _quantities(results: FitResults):
+    """Yield the quantities of edited.csv: name, unit, values and SDs ``(n, len(names))``."""
+    if results.ratios is not None:
+        yield "tCr", f"over {results.reference_name}", *results.ratios
+    absolute = results.absolute
+    if absolute is None:
+        return
+    names = [absolute.names.index(name) for name in results.names]
+    value, sd = absolute.molality[:, names], absolute.sd["molality"][:, names]
+    tissue = absolute.scaling.tissue
+    if tissue is None:
+        yield "pure water", "mmol/kg", value, sd
+        return
+    solid = np.broadcast_to(1 - tissue.csf, len(value))[:, None]
+    alpha = np.broadcast_to(tissue.grey + _ALPHA * tissue.white, len(value))[:, None]
+    yield "water, tissue correction none", "mmol/kg", value * solid, sd * solid
+    yield "water, tissue correction CSF (TissCorrWaterScaled)", "mmol/kg", value, sd
+    factor = solid / alpha
+    yield f"water, tissue correction alpha {_ALPHA:g} (AlphaCorrWaterScaled)", "mmol/kg", value * factor, sd * factor
+
+
+def quality_table(results: FitResults, edited: EditedFit) -> pd.DataFrame:
+    """Return edited_quality.csv: efficiency of the pulses, offsets of conditions, width of creatine, and the artefact
+    of subtraction, a line per set."""
+    rows = []
+    for row in np.flatnonzero(edited.main.fitted):
+        fitted = int(np.flatnonzero(edited.main.fitted).searchsorted(row))
+        line: dict[str, object] = {"set": int(row)}
+        for number, place in enumerate(edited.places):
+            value, sd = (one[fitted, number] for one in edited.efficiency)
+            line |= {f"efficiency_{place:g}ppm": value, f"efficiency_{place:g}ppm_sd": sd}
+        for number, name in enumerate(edited.conditions):
+            line[f"shift_{name}_hz"] = edited.shift_hz[0][fitted, number]
+            line[f"phase_{name}_deg"] = edited.phase_deg[0][fitted, number]
+        line["Cr_FWHM_hz"] = _creatine_width(results, row)
+        spectra = edited.spectra(int(row))
+        for name, weights in edited.combinations.items():
+            line[f"subtraction_artefact_{name}_pct"] = 100 * _subtraction_artefact(spectra, weights, edited.reference)
+        line["conditions"] = " ".join(edited.conditions[k] for k in np.argsort(edited.order))
+        rows.append(line)
+    frame = pd.DataFrame(rows)
+    return frame.drop(columns=["set"]) if len(results.fit.params) == 1 else frame
+
+
+def _creatine_width(results: FitResults, row: int) -> float:
+    names = [results.fit.names.index(name) for name in ("Cr", "PCr") if name in results.fit.names]
+    widths = results.quality[1][row, names]
+    return float(np.nanmean(widths)) if np.isfinite(widths).any() else np.nan
+
+
+def _subtraction_artefact(spectra: Spectra, weights: np.ndarray, reference: int) -> float:
+    """Return the largest signal of choline that a combination leaves, over choline in the reference condition."""
+    near = (spectra.ppm >= _CHOLINE_PPM[0]) & (spectra.ppm <= _CHOLINE_PPM[1])
+    one = spectra.combined(weights)
+    left = (one.data - one.baseline)[0, near].real
+    whole = (spectra.data - spectra.baseline)[reference, near].real
+    return float(np.abs(left).max() / np.abs(whole).max())
+
+
+def edited_text(results: FitResults, edited: EditedFit) -> list[str]:
+    """Return lines for the terminal: order, efficiency, and what editing is for, over total creatine."""
+    order = ", ".join(edited.conditions[k] for k in np.argsort(edited.order))
+    how = "as given" if np.isinf(edited.order_margin) else "recognised"
+    lines = [f"Edited data ({edited.scheme}), conditions {order} ({how}), fitted jointly."]
+    for number, place in enumerate(edited.places):
+        value, sd = (np.median(one[:, number]) for one in edited.efficiency)
+        lines.append(f"Editing at {place:g} ppm has {value:.2f} +- {sd:.2f} of the simulated effect.")
+    if results.ratios is not None:
+        parts = []
+        for name in ("GABA+MM3co", "GABA", "MM3co", "GSH", "Glu+Gln"):
+            if name in results.names:
+                value, sd = (np.nanmedian(one[:, results.names.index(name)]) for one in results.ratios)
+                parts.append(f"{_OSPREY.get(name, name).replace('plus', '+')} {value:.3f} +- {sd:.3f}")
+        lines.append(f"Over {results.reference_name}: {', '.join(parts)}.")
+    return lines
+
+
+def write_edited(folder: Path, results: FitResults, edited: EditedFit) -> None:
+    """Write tables, picture and spectra into a folder of results.
+
+    ``edited/`` holds data and model of every condition and combination as NIfTI-MRS, the conditions' own shifts and
+    phases taken out of both, and their basis sets.
+    """
+    edited_table(results).to_csv(folder / "edited.csv", index=False)
+    quality_table(results, edited).to_csv(folder / "edited_quality.csv", index=False)
+    edited_summary(results, edited, folder / "edited_summary.png")
+    spectra = folder / "edited"
+    (spectra / "basis").mkdir(parents=True)
+    edited.basis.save(spectra / "basis", info="The basis sets of a fit.")
+    data, model = _corrected(edited)
+    shown = {name: np.eye(len(edited.conditions))[k] for k, name in enumerate(edited.conditions)}
+    for name, weights in {**shown, **edited.combinations}.items():
+        stem = name.replace(" ", "_")
+        for ending, fids in (("", data), ("_fit", model)):
+            combined = np.einsum("k,nkt->nt", weights, fids) / edited.main.fid_scale
+            nifti.save(spectra / f"{stem}{ending}.nii.gz", _as_data(results, combined))
+
+
+def _corrected(edited: EditedFit) -> tuple[np.ndarray, np.ndarray]:
+    """Return FIDs of data and model without the conditions' own shifts and phases, ``(n, n_conditions, n_points)``."""
+    time = edited.main.model.axes.time()
+    out = []
+    for what in ("data", "model"):
+        each = []
+        for k, fit in enumerate(edited.fits):
+            fids = (fit.fids if what == "data" else fit.model_fids("full")).copy()
+            rows = np.flatnonzero(fit.fitted)
+            shift, phase = (one[0][:, [k]] for one in (edited.shift_hz, edited.phase_deg))
+            fids[rows] *= np.exp(1j * (np.deg2rad(phase) - 2 * np.pi * shift * time))
+            each.append(fids)
+        out.append(np.stack(each, 1))
+    return out[0], out[1]
+
+
+def _as_data(results: FitResults, fids: np.ndarray) -> nifti.MrsData:
+    """Return FIDs ``(n, n_points)`` in the shape of the data."""
+    fids = fids.conj() if results.conjugated else fids
+    shape = results.data.fids.shape
+    fids = np.moveaxis(fids.reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
+    return replace(results.data, fids=fids.astype(np.complex64))
+
+
+def edited_summary(results: FitResults, edited: EditedFit, path: str | Path | None = None, *, row: int = 0):
+    """Draw the conditions, and below them each combination with the metabolites in it.
+
+    Parameters
+    ----------
+    results : FitResults
+    edited : EditedFit
+    path : path, optional
+        File to write, PNG, PDF or SVG.
+    row : int
+        Set of sub-spectra.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    spectra, n = edited.spectra(row), len(edited.combinations)
+    figure = Figure(figsize=(9, 4 + 4 * n), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1 + n, 1, height_ratios=(0.8, *[1] * n))
+    _draw_conditions(panels[0], spectra, edited.conditions)
+    for panel, (name, weights) in zip(panels[1:], edited.combinations.items()):
+        _draw_combination(panel, spectra.combined(weights), name)
+    for panel in panels:
+        panel.set_xlim(spectra.ppm.max(), spectra.ppm.min())
+        panel.set_yticks([])
+        panel.spines[["top", "right", "left"]].set_visible(False)
+    panels[-1].set_xlabel("chemical shift (ppm)")
+    figure.suptitle("\n".join(edited_text(results, edited)), fontsize=9, x=0.02, ha="left")
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _draw_conditions(panel, spectra: Spectra, conditions: tuple[str, ...]) -> None:
+    """Draw data and model of every condition, one above the other."""
+    data, model = spectra.data.real, spectra.model.real
+    step = 0.6 * np.ptp(data)
+    for k, name in enumerate(conditions):
+        above = step * (len(conditions) - 1 - k)
+        panel.plot(spectra.ppm, data[k] + above, color=BLACK, lw=0.8, label="data" if k == 0 else None)
+        panel.plot(spectra.ppm, model[k] + above, color=RED, lw=1.0, alpha=0.9, label="model" if k == 0 else None)
+        panel.text(spectra.ppm.min() + 0.05, above + 0.05 * step, name, ha="right", fontsize=9)
+    panel.legend(loc="upper left", frameon=False, ncols=2, fontsize=8)
+    panel.set_title("conditions", fontsize=9, loc="left")
+
+
+def _draw_combination(panel, one: Spectra, name: str) -> None:
+    """Draw data, model, baseline and residual of a combination, and the metabolites that matter below."""
+    data, model, ppm = one.data[0].real, one.model[0].real, one.ppm
+    size = np.percentile(np.abs(data), 97)
+    panel.plot(ppm, data, color=BLACK, lw=0.9, label="data")
+    panel.plot(ppm, model, color=RED, lw=1.2, alpha=0.9, label="model")
+    panel.plot(ppm, one.baseline[0].real, color=BLUE, lw=1.0, ls="--", label="baseline")
+    top = min(max(data.max(), model.max()), 4 * size)
+    residual = data - model
+    above = top + 1.1 * np.abs(residual).max()
+    panel.axhline(above, color=GREY, lw=0.5)
+    panel.plot(ppm, residual + above, color=GREY, lw=0.8, label="residual")
+    parts = {}
+    for total, colour in _SHOWN.items():
+        members = [member for member in total.split("+") if member in one.components]
+        if members:
+            parts[total] = (sum(one.components[member][0].real for member in members), colour)
+    below = max(min(data.min(), model.min()), -4 * size) - 0.3 * size
+    for total, (part, colour) in parts.items():
+        below -= max(min(part.max(), 3 * size), 0.4 * size)
+        panel.axhline(below, color=GREY, lw=0.4)
+        panel.plot(ppm, np.clip(part, -3 * size, 3 * size) + below, color=colour, lw=1.0, label=_LABELS.get(total, total))
+        below += max(part.min(), -0.8 * size)
+    panel.set_ylim(below - 0.3 * size, above + 1.2 * np.abs(residual).max())
+    panel.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=8, ncols=5)
+    panel.set_title("difference" if name == "difference" else f"{name} combination", fontsize=9, loc="left")

@@ -1,0 +1,47 @@
+"""Section of a report on the joint fit of edited data."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+import numpy as np
+
+from ..edited import edited_summary, edited_table, edited_text, quality_table
+from ..fit_results import FitResults
+
+__all__ = ["edited_section"]
+
+
+def edited_section(results: FitResults, row: int) -> str:
+    """Return picture and tables of one set of sub-spectra, HTML; nothing for other data."""
+    edited = results.edited
+    if edited is None:
+        return ""
+    buffer = io.BytesIO()
+    edited_summary(results, edited, row=row).savefig(buffer, format="png", dpi=110)
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    table, quality = edited_table(results), quality_table(results, edited)
+    if "set" in table:
+        table, quality = (one[one["set"] == row].drop(columns="set") for one in (table, quality))
+    lines = "<br>".join(html.escape(line) for line in edited_text(results, edited))
+    rows = "".join(
+        f"<tr><td>{html.escape(line.name)}</td><td>{html.escape(line.quantity)}</td><td>{line.value:.4g}</td>"
+        f"<td>{line.sd:.2g}</td><td>{html.escape(line.unit)}</td></tr>"
+        for line in table.rename(columns={"name": "label"}).assign(name=table["name"]).itertuples()
+    )
+    entries = "".join(
+        f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{_text(value)}</td></tr>"
+        for name, value in quality.iloc[0].items()
+    )
+    return (
+        f'<h2>Edited spectra</h2><p class="note">{lines}</p>'
+        f'<img alt="conditions and their combinations" src="data:image/png;base64,{picture}">'
+        "<table><tr><th></th><th>quantity</th><th>value</th><th>SD</th><th>unit</th></tr>"
+        f'{rows}</table><h2>Quality of editing</h2><table class="settings">{entries}</table>'
+    )
+
+
+def _text(value) -> str:
+    return html.escape(value) if isinstance(value, str) else f"{np.asarray(value).item():.3g}"
