@@ -130,6 +130,7 @@ def _fit(args, data):
     from ..fitting.data import fit_data
     from ..fitting.header_facts import time_notes
     from ..io import nifti
+    from ..io.edited_basis import EditedBasis
     from ..results.fit_results import FitResults
 
     nifti.check_fids(data)
@@ -141,7 +142,8 @@ def _fit(args, data):
     how = f"{options.model} model, baseline {options.baseline}"
     if options.spectral_model == "in-vivo":
         how = "in-vivo model"
-    for note in [*time_notes(options, data, basis), *dimension_notes(data, args.average or ())]:
+    joint = ("DIM_EDIT",) if isinstance(basis, EditedBasis) else ()
+    for note in [*time_notes(options, data, basis), *dimension_notes(data, args.average or (), joint)]:
         print(spelled(note, args.spelling))
     say(args, f"Fitting with {basis.n_metabs} metabolites, {how}")
     with progress_bar(n_spectra) as advance:

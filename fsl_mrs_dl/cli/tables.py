@@ -161,11 +161,14 @@ def _quality_notes(results: FitResults) -> list[str]:
     return notes
 
 
-def dimension_notes(data: MrsData, averaged: Sequence[str] = ()) -> list[str]:
-    """Return a line for each dimension whose elements are fitted one by one; options stand in backticks."""
+def dimension_notes(data: MrsData, averaged: Sequence[str] = (), joint: Sequence[str] = ()) -> list[str]:
+    """Return a line for each dimension whose elements are fitted one by one; options stand in backticks.
+
+    ``averaged`` and ``joint`` are dimensions that are averaged, or fitted together.
+    """
     notes = []
     for tag, size in zip(data.dim_tags, data.fids.shape[4:]):
-        if size > 1 and tag not in averaged:
+        if size > 1 and tag not in (*averaged, *joint):
             remedy = f"`average` {tag} fits their mean"
             remedy = "combine coils first (fsl_mrs_proc coilcombine)" if tag == "DIM_COIL" else remedy
             notes.append(f"{data.name}: {tag} has {size} elements, which are fitted one by one; {remedy}.")

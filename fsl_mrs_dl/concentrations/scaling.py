@@ -360,12 +360,13 @@ class _Concentrations:
             self._leave_out(fit)
 
     def _leave_out(self, fit: InVivoFit) -> None:
-        """Take out lipids and macromolecules of the model, whose signals have no number of protons."""
+        """Take out lipids and macromolecules of the model, whose signals have no number of protons; that one stays
+        which is edited with GABA, because it is in units of it."""
         components = fit.fitted_model.components
         known = {
             name
             for name, kind in zip(components.names[: components.n_linear], components.kinds)
-            if kind == "metabolite"
+            if kind in ("metabolite", "co-edited")
         }
         unknown = [not set(name.split("+")) <= known for name in self.names]
         for values in (self.values, self.sd, self.plain_sd, *self.ends):

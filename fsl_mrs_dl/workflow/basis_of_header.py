@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..core.errors import OptionError
 from ..core.editing import EDITING_SCHEMES
+from ..fitting.edited_data import edit_conditions
 from ..io.basis import Basis
 from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData
@@ -94,6 +95,12 @@ def basis_of_header(
     name = sequence or acquired.sequence
     if data.nucleus != "1H":
         raise OptionError(f"no basis set is simulated for {data.nucleus}", option="basis", remedy="give one")
+    if name is None and edited:
+        raise OptionError(
+            f"{data.name}: is edited, and the header does not name the scheme (SequenceName, ProtocolName), so no basis"
+            " set can be simulated",
+            remedy=f"give `basis`, or `sequence` {', '.join(EDITING_SCHEMES)}",
+        )
     if name is None:
         raise OptionError(
             f"{data.name}: the header does not name the sequence (SequenceName, ProtocolName), so no basis set can be"
@@ -132,7 +139,12 @@ def basis_of_header(
 def _edited_basis(data: MrsData, name: str, echo_ms: float | None, source: str) -> tuple[EditedBasis, str]:
     """Simulate the conditions of edited data."""
     if name not in EDITING_SCHEMES:
-        # Vendors name the localisation of edited sequences, too.
+        # Vendors name the localisation of edited sequences, too; of four conditions it does not tell the scheme.
+        if edit_conditions(data) > 2:
+            raise OptionError(
+                f"{data.name}: has {edit_conditions(data)} edit conditions, and the header does not name the scheme",
+                remedy="give `basis`, or `sequence` hermes or hercules",
+            )
         name = "mega-slaser" if name == "slaser" else "mega-press"
     basis = simulate_edited_basis(
         None,

@@ -219,7 +219,6 @@ def run_session(
     _check_image(session.t1)
     converted = load_with_record(session.data, options.axes)
     data, water, quant, warnings = _loaded(session, converted, options)
-    _check_not_edited(data, options)
     check_suppressed(np.moveaxis(data.fids, 3, -1), data.axes, data.name)
     tissue = _tissue(session, data, options)
     source, step = _basis(session, data, options)

@@ -23,7 +23,7 @@ from .prepared import PreparedModel, smooth_baseline_of
 from .solver import Minimum, Problem, minimise
 from .variants import average_of
 
-__all__ = ["EditedFits", "EditedPrepared", "costs_of_orders", "fit_edited", "prepare_edited"]
+__all__ = ["EditedFits", "EditedPrepared", "costs_of_orders", "fit_edited", "prepare_edited", "problem_of"]
 
 _HELD_STEPS = 2  # first steps of the joint fit, which begins at the fit of one condition
 _BATCH = 8
@@ -36,6 +36,7 @@ class _EditedBaseline:
 
     of_one: SmoothBaseline
     n: int
+    n_sums: int = 1
 
     @property
     def free(self) -> np.ndarray:
@@ -47,7 +48,8 @@ class _EditedBaseline:
 
     def shares(self, strengths) -> np.ndarray:
         strength, factor = np.asarray(strengths, float).T
-        each = [self.of_one.shares(strength), *[self.of_one.shares(strength * factor)] * (self.n - 1)]
+        each = [self.of_one.shares(strength)] * self.n_sums
+        each += [self.of_one.shares(strength * factor)] * (self.n - self.n_sums)
         return np.concatenate(each, -1)
 
 
@@ -204,19 +206,28 @@ def fit_edited(
     return _by_condition(fids, prepared, arrays, estimates)
 
 
+def problem_of(prepared: EditedPrepared, fids: np.ndarray, *, differences_only: bool = False) -> Problem:
+    """Return the joint fit of sub-spectra ``(n, n_conditions, n_points)`` as a problem; ``differences_only`` leaves the
+    sum of the conditions out, as a fit of difference spectra does."""
+    model, first = prepared.model, prepared.each[prepared.reference]
+    if differences_only:
+        model = replace(model, mixing=model.mixing[1:])
+    window, n = first.model.window, len(model.mixing)
+    noise = noise_of(fids.reshape(-1, fids.shape[-1]), window.axes).reshape(len(fids), -1)
+    mixed = model.mixed(torch.as_tensor(window.transform(fids)).to(model.mixing)).cpu().numpy()
+    baseline = _EditedBaseline(first.baseline, n, 0 if differences_only else 1)
+    problem = Problem.make(model, mixed, np.sqrt((noise**2).mean(1)), baseline, _strengths())
+    n_factors = len(priors_table()["edited"]["difference_strengths"])
+    return replace(problem, neighbours=(-n_factors, -1, 1, n_factors))
+
+
 def _fit_batch(fids: np.ndarray, prepared: EditedPrepared, max_iter: int) -> dict:
     """Return arrays and estimates of one batch."""
-    model, n = prepared.model, prepared.model.n_conditions
-    first = prepared.each[prepared.reference]
-    window = first.model.window
-    noise = noise_of(fids.reshape(-1, fids.shape[-1]), window.axes).reshape(len(fids), n)
-    spectra = window.transform(fids)
-    alone = minimum_of(first, spectra[:, prepared.reference], noise[:, prepared.reference], max_iter)
-    baseline = _EditedBaseline(first.baseline, n)
-    mixed = model.mixed(torch.as_tensor(spectra)).numpy()
-    strengths, n_factors = _strengths(), len(priors_table()["edited"]["difference_strengths"])
-    together = Problem.make(model, mixed, np.sqrt((noise**2).mean(1)), baseline, strengths)
-    together = replace(together, neighbours=(-n_factors, -1, 1, n_factors))
+    model, first, n = prepared.model, prepared.each[prepared.reference], prepared.model.n_conditions
+    window, own = first.model.window, fids[:, prepared.reference]
+    alone = minimum_of(first, window.transform(own), noise_of(own, window.axes), max_iter)
+    together = problem_of(prepared, fids)
+    n_factors = len(priors_table()["edited"]["difference_strengths"])
     extra = model.prior_mean[model.plain.n_params :].expand(len(fids), -1)
     start = torch.cat([alone.x, extra], 1)
     strength = alone.strength * n_factors + n_factors // 2
