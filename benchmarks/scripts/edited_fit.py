@@ -49,8 +49,8 @@ def report(n: int, seed: int) -> str:
     lines = [
         "# Joint fits of edited spectra",
         "",
-        f"`python -m benchmarks.scripts.edited_fit --sets {n}`: simulated sub-spectra of 20 metabolites at 3 T, SNR 60 to"
-        " 150 in a sub-spectrum, each condition with a shift (SD 0.5 Hz) and a phase (3 degrees) of its own, editing"
+        f"`python -m benchmarks.scripts.edited_fit --sets {n}`: simulated sub-spectra of 20 metabolites at 3 T, SNR 60"
+        " to 150 in a sub-spectrum, each condition with a shift (SD 0.5 Hz) and a phase (3 degrees) of its own, editing"
         " pulses of an effect that differs between sets (4 %) and metabolites (3 %), a macromolecule under GABA (its"
         " amount differs by 30 %), line shapes of quadratic shims, a baseline that differs between conditions.",
         "",
@@ -143,7 +143,7 @@ def _bounds(edited: EditedFit, differences_only: bool) -> dict[tuple[str, ...], 
 
 
 def _fits_of_differences(edited: EditedFit) -> np.ndarray:
-    """Return estimates ``(n, n_metabs)`` of the same model without the sum of the conditions, begun at the joint fit."""
+    """Return estimates ``(n, n_metabs)`` of the same model without the sum of the conditions, from the joint fit."""
     out, prepared = [], edited.prepared
     fids = np.stack([edited.fits[k].fids for k in range(len(edited.fits))], 1)
     for row in range(len(fids)):

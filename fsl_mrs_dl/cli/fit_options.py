@@ -314,7 +314,7 @@ def _check_both_models(args, of_fsl_mrs: str | None) -> None:
 
 def fit_options(args, basis):
     """Return the FitOptions of parsed arguments, checked."""
-    from ..fitting.data import with_names
+    from ..fitting.fitted_data import with_names
     from ..fitting.options import FitOptions
 
     if args.spectral_model == "in-vivo":
@@ -412,7 +412,7 @@ def _check_times(args) -> None:
 
 def _in_vivo_options(args, basis):
     """Return the FitOptions of the in-vivo model, checked."""
-    from ..fitting.data import with_names
+    from ..fitting.fitted_data import with_names
     from ..fitting.options import FitOptions
 
     _check_times(args)

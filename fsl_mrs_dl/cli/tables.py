@@ -87,7 +87,6 @@ def _estimate_notes(results: FitResults) -> list[str]:
 
     from ..fitting.in_vivo.result import InVivoFit
     from ..physics.in_vivo_signals import MACROMOLECULES
-
     from ..results.edited import edited_text
 
     fit = results.fit

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..fitting.data import FittedData, water_fids
+from ..fitting.data import water_fids
+from ..fitting.fitted_data import FittedData
 from ..io.nifti import MrsData
 from .scaling import AbsoluteConcentrations, WaterScaling, absolute_concentrations
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
-from ..core.metabolites import name_among
 from ..core.units import fid_to_spec
 from ..io.basis import Basis, detect_conjugation
 from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData, check_fids, from_echo
 from ..physics.macromolecules import add_macromolecules
 from ..registration.signal import WATER_TIMES, water_over_singlets
-from .artefacts import Artefact, artefacts_before
+from .artefacts import artefacts_before
+from .edited_data import combined_data, fit_edited_data
+from .fitted_data import FittedData, average, with_names
 from .header_facts import with_header
 from .model_choice import usual_spectral_model
 from .options import FitOptions
 from .quantification import Quantification
 from .quantify import quantify
-
-if TYPE_CHECKING:
-    from .in_vivo.edited_result import EditedFit
 
 _WATER_PPM, _MOST_SHIFT_PPM, _WATER_WIDTH_PPM, _LEAST_WATER = 4.65, 0.6, 0.5, 0.9
 
@@ -42,35 +38,6 @@ __all__ = [
     "water_of_length",
     "with_names",
 ]
-
-
-@dataclass(frozen=True)
-class FittedData:
-    """The fit of a file's spectra.
-
-    Attributes
-    ----------
-    fit : Quantification
-        With one row per spectrum, the time axis of ``data.fids`` moved to the end.
-    data : MrsData
-        The data that were fitted, after averaging.
-    basis : Basis
-        The basis set that was fitted.
-    conjugated : bool
-        The data were conjugated before the fit.
-    artefacts : list of Artefact
-        Of data and basis set, seen before the fit.
-    edited : EditedFit, optional
-        The joint fit of all conditions of edited data, of which ``fit``, ``data`` and ``basis`` are the condition with
-        the fewest editing pulses.
-    """
-
-    fit: Quantification
-    data: MrsData
-    basis: Basis
-    conjugated: bool
-    artefacts: list[Artefact] = field(default_factory=list)
-    edited: EditedFit | None = None
 
 
 def choose_basis(
@@ -114,57 +81,6 @@ def choose_basis(
     return basis if mm is None else add_macromolecules(basis, mm).sorted()
 
 
-def average(data: MrsData, tag: str) -> MrsData:
-    """Average over one higher dimension, unusable transients left out; the dimension stays, with one element.
-
-    Raises
-    ------
-    DataError
-        If the data have no such dimension.
-    """
-    axis = data.axis(tag)
-    usable = np.expand_dims(check_fids(data), 3)
-    with warnings.catch_warnings():
-        # An element without a single usable transient becomes NaN and is flagged later.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean = np.nanmean(np.where(usable, data.fids, np.nan), axis=axis, keepdims=True)
-    return replace(data, fids=mean.astype(data.fids.dtype))
-
-
-def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
-    """Return options whose reference and sums have the names that these metabolites have among ``names``.
-
-    Raises
-    ------
-    OptionError
-        If one of them is not there; of the usual reference any may be absent.
-    """
-    default = FitOptions().internal_ref
-    reference = [name_among(name, names) for name in options.internal_ref]
-    if None in reference and options.internal_ref != default:
-        missing = options.internal_ref[reference.index(None)]
-        raise OptionError("is not fitted", option="internal_ref", value=missing, remedy=f"there are {', '.join(names)}")
-    sums = []
-    for total in options.combine:
-        members = total.split("+")
-        if len(members) < 2:
-            raise OptionError(
-                "a sum needs two metabolites",
-                option="combine",
-                value=total,
-                remedy="write `combine` GPC PCh, or GPC+PCh in a file",
-            )
-        for index, name in enumerate(members):
-            member = name_among(name, names)
-            if member is None:
-                raise OptionError("is not fitted", option="combine", value=name, remedy=f"there are {', '.join(names)}")
-            members[index] = member
-        sums.append("+".join(members))
-    known = [name for name in reference if name is not None]
-    internal_ref = tuple(known) if len(known) == len(reference) else options.internal_ref
-    return replace(options, internal_ref=internal_ref, combine=tuple(sums))
-
-
 def fit_data(
     data: MrsData,
     basis: Basis | EditedBasis,
@@ -199,14 +115,14 @@ def fit_data(
     ------
     DataError, BasisError, OptionError
     """
-    if isinstance(basis, EditedBasis):
-        from .edited_data import fit_edited_data
-
-        return fit_edited_data(
-            data, basis, options, average_over=average_over, conjugate=conjugate, progress=progress
-        )
     data = from_echo(data)
     check_fids(data)
+    if isinstance(basis, EditedBasis):
+        if options is None or options.edit_mode == "joint":
+            how = {"average_over": average_over, "conjugate": conjugate, "progress": progress}
+            return fit_edited_data(data, basis, options, **how)
+        data, basis, options = combined_data(data, basis, options, average_over, conjugate)
+        average_over = ()
     if options is None:
         options = FitOptions(spectral_model=usual_spectral_model(basis, data.dim_tags).name)
     for tag in average_over:

@@ -10,15 +10,15 @@ import numpy as np
 from ..core.errors import DataError, OptionError
 from ..io.basis import Basis, detect_conjugation
 from ..io.edited_basis import EditedBasis
-from ..io.nifti import MrsData, check_fids, element, from_echo, without_dimension
+from ..io.nifti import MrsData, element, without_dimension
 from ..physics.in_vivo_components import priors_table
 from .artefacts import artefacts_before
-from .data import FittedData, average, fit_data, with_names
+from .fitted_data import FittedData, average, with_names
 from .header_facts import with_header
 from .in_vivo.edited_result import EditedFit, combinations_of, quantify_edited, recognise_conditions
 from .options import FitOptions
 
-__all__ = ["EDIT_DIM", "combined_basis", "edit_conditions", "fit_edited_data", "with_edited_sums"]
+__all__ = ["EDIT_DIM", "combined_basis", "combined_data", "edit_conditions", "fit_edited_data", "with_edited_sums"]
 
 _NOTHING = 0.005  # of a metabolite's signal, that a combination leaves
 
@@ -40,7 +40,7 @@ def fit_edited_data(
     conjugate: bool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FittedData:
-    """Fit the sub-spectra of edited data: jointly, or one combination of them.
+    """Fit the sub-spectra of edited data jointly.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def fit_edited_data(
     basis : EditedBasis
         The metabolites to fit.
     options : FitOptions, optional
-        Of the in-vivo model, or of FSL-MRS's for a combination.
+        Of the in-vivo model.
     average_over : sequence of str
         Dimensions that are averaged first.
     conjugate : bool, optional
@@ -60,22 +60,14 @@ def fit_edited_data(
     Returns
     -------
     FittedData
-        Of the condition with the fewest editing pulses, with the joint fit as ``edited``; or of the combination.
+        Of the condition with the fewest editing pulses, with the joint fit as ``edited``.
 
     Raises
     ------
     DataError, BasisError, OptionError
     """
-    data = from_echo(data)
-    check_fids(data)
-    if edit_conditions(data) < 2:
-        raise DataError(
-            f"{data.name}: has no dimension {EDIT_DIM} with the sub-spectra of {', '.join(basis.conditions)}",
-            remedy="give `edit_order` to 'fsl_mrs_dl align' or 'run', or the basis set of one condition",
-        )
+    _check_conditions(data, basis)
     options = options or FitOptions(spectral_model="in-vivo")
-    if options.edit_mode != "joint":
-        return _fit_combination(data, basis, options, average_over, conjugate, progress)
     if options.spectral_model != "in-vivo":
         raise OptionError(
             "edited data are fitted jointly with the in-vivo model",
@@ -112,10 +104,21 @@ def _sub_spectra(data: MrsData, average_over: Sequence[str], conjugate: bool | N
     return data, fids, bool(conjugate)
 
 
-def _fit_combination(
-    data: MrsData, basis: EditedBasis, options: FitOptions, average_over, conjugate: bool | None, progress
-) -> FittedData:
-    """Fit a combination of sub-spectra, such as the difference, with FSL-MRS's model."""
+def combined_data(
+    data: MrsData,
+    basis: EditedBasis,
+    options: FitOptions,
+    average_over: Sequence[str] = (),
+    conjugate: bool | None = None,
+) -> tuple[MrsData, Basis, FitOptions]:
+    """Return a combination of sub-spectra, such as the difference, with its basis set, and options that fit it with
+    FSL-MRS's model; arguments as of :func:`fit_edited_data`.
+
+    Raises
+    ------
+    DataError, BasisError, OptionError
+    """
+    _check_conditions(data, basis)
     known = combinations_of(basis.conditions)
     name = next(iter(known)) if options.edit_mode == "difference" else options.edit_mode
     if name not in known:
@@ -143,8 +146,16 @@ def _fit_combination(
     groups = options.metab_groups
     if groups is not None:
         groups = tuple(group for group, metabolite in zip(groups, basis.names) if metabolite in one.names)
-    options = replace(options, metab_groups=groups, combine=_sums_of(options.combine, one.names))
-    return fit_data(data, one, options, conjugate=conjugate, progress=progress)
+    return data, one, replace(options, metab_groups=groups, combine=_sums_of(options.combine, one.names))
+
+
+def _check_conditions(data: MrsData, basis: EditedBasis) -> None:
+    """Raise DataError for data without edit conditions."""
+    if edit_conditions(data) < 2:
+        raise DataError(
+            f"{data.name}: has no dimension {EDIT_DIM} with the sub-spectra of {', '.join(basis.conditions)}",
+            remedy="give `edit_order` to 'fsl_mrs_dl align' or 'run', or the basis set of one condition",
+        )
 
 
 def _sums_of(sums: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ class EditedModel:
         return out
 
     def bases_of(self, x: torch.Tensor, slope_of: int | None = None) -> torch.Tensor:
-        """Return the basis spectra of every condition ``(b, n_conditions, n_components, n_time)`` with the efficiency of
+        """Return the basis spectra of all conditions ``(b, n_conditions, n_components, n_time)`` with the efficiency of
         pulses, or their derivatives by the efficiency of one pulse."""
         weights = _weights(self.partners, self.efficiencies(x), slope_of)
         out = torch.einsum("bckl,lct->bkct", weights.to(self.bases.dtype), self.bases)
@@ -150,19 +150,15 @@ class EditedModel:
         of_pulse[:, pulse, component] = x[:, self.slices["mm_change"]]
         return torch.einsum("bpc,pk->bkc", of_pulse, self._has_pulse.to(x.dtype))
 
-    def of_condition(self, x: torch.Tensor, condition: int) -> tuple[InVivoModel, torch.Tensor]:
-        """Return model and parameters of one condition, with basis spectra of each row ``(b, n_components, n_time)``."""
-        return replace(self.plain, basis=self.bases_of(x)[:, condition]), self.parameters_of(x, condition)
-
     # -- what minimisations need -----------------------------------------------------------------------------------
 
     def mixed(self, spectra: torch.Tensor) -> torch.Tensor:
-        """Combine spectra ``(..., n_conditions, n_window)`` into sum and differences ``(..., n_conditions n_window)``."""
+        """Combine spectra ``(..., n_conditions, n_window)`` to sum and differences ``(..., n_conditions n_window)``."""
         return (self.mixing @ spectra).flatten(-2)
 
     def unmixed(self, spectra: torch.Tensor) -> torch.Tensor:
         """Return spectra ``(..., n_conditions, n_window)`` of :meth:`mixed` ones."""
-        return self.mixing.mH @ spectra.unflatten(-1, (self.n_conditions, -1))
+        return self.mixing.mH @ spectra.unflatten(-1, (len(self.mixing), -1))
 
     def _each(self, x: torch.Tensor) -> list[tuple[InVivoModel, torch.Tensor]]:
         """Return model and parameters of every condition."""

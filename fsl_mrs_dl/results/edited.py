@@ -239,7 +239,9 @@ def _draw_combination(panel, one: Spectra, name: str) -> None:
     for total, (part, colour) in parts.items():
         below -= max(min(part.max(), 3 * size), 0.4 * size)
         panel.axhline(below, color=GREY, lw=0.4)
-        panel.plot(ppm, np.clip(part, -3 * size, 3 * size) + below, color=colour, lw=1.0, label=_LABELS.get(total, total))
+        panel.plot(
+            ppm, np.clip(part, -3 * size, 3 * size) + below, color=colour, lw=1.0, label=_LABELS.get(total, total)
+        )
         below += max(part.min(), -0.8 * size)
     panel.set_ylim(below - 0.3 * size, above + 1.2 * np.abs(residual).max())
     panel.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, frameon=False, fontsize=8, ncols=5)

@@ -13,8 +13,8 @@ import pandas as pd
 from ..concentrations.scaling import AbsoluteConcentrations
 from ..fitting import uncertainty
 from ..fitting.artefacts import MIRRORED, Artefact, artefacts_of, fitted_spectrum
-from ..fitting.data import FittedData
 from ..fitting.edited_data import with_edited_sums
+from ..fitting.fitted_data import FittedData
 from ..fitting.in_vivo.edited_result import EditedFit
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions

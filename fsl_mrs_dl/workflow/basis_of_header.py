@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..core.errors import OptionError
 from ..core.editing import EDITING_SCHEMES
+from ..core.errors import OptionError
 from ..fitting.edited_data import edit_conditions
 from ..io.basis import Basis
 from ..io.edited_basis import EditedBasis

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..fitting.data import FittedData, fit_data, water_fids
+from ..fitting.data import fit_data, water_fids
+from ..fitting.fitted_data import FittedData
 from ..fitting.header_facts import with_header
 from ..fitting.in_vivo.water_reference import water_reference
 from ..fitting.options import FitOptions

@@ -22,16 +22,17 @@ from ..core import units
 from ..core.errors import DataError, OptionError, spelled
 from ..core.metabolites import name_among
 from ..fitting.artefacts import option_spelling
-from ..fitting.data import FittedData, check_suppressed, choose_basis, fit_data
+from ..fitting.data import check_suppressed, choose_basis, fit_data
 from ..fitting.edited_data import edit_conditions
+from ..fitting.fitted_data import FittedData
 from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
 from ..fitting.options import FitOptions
 from ..fitting.verdict import VERDICTS
 from ..io import nifti
 from ..io.basis import Basis
-from ..io.edited_basis import EditedBasis, load_basis
 from ..io.convert import AxisOptions, Conversion, load_with_record
+from ..io.edited_basis import EditedBasis, load_basis
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
 from ..results.fit_results import FitResults
@@ -338,7 +339,9 @@ def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path |
     if session.basis is not None:
         return session.basis, Step("basis set", True, f"given, {session.basis}")
     edited = edit_conditions(data) > 1 or bool(options.processing.edit_order)
-    basis, what = basis_of_header(data, edited=edited, sequence=options.sequence, te_ms=options.te_ms, tm_ms=options.tm_ms)
+    basis, what = basis_of_header(
+        data, edited=edited, sequence=options.sequence, te_ms=options.te_ms, tm_ms=options.tm_ms
+    )
     return basis, Step("basis set", True, f"none given; simulated for {what}", {"metabolites": basis.n_metabs})
 
 

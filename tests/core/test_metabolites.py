@@ -12,7 +12,7 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import BasisError, OptionError
 from fsl_mrs_dl.core.metabolites import by_names, name_among
 from fsl_mrs_dl.fitting import priors
-from fsl_mrs_dl.fitting.data import with_names
+from fsl_mrs_dl.fitting.fitted_data import with_names
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.fitting.quantify import quantify
 from fsl_mrs_dl.io.basis import Basis

@@ -20,7 +20,7 @@ from ...physics.smooth_baseline import SmoothBaseline
 from .estimates import Estimate, Likelihoods, parameter_covariance
 from .fit import Acquisition, Fits, metabolites_rms, minimum_of, noise_of
 from .prepared import PreparedModel, smooth_baseline_of
-from .solver import Minimum, Problem, minimise
+from .solver import Problem, minimise
 from .variants import average_of
 
 __all__ = ["EditedFits", "EditedPrepared", "costs_of_orders", "fit_edited", "prepare_edited", "problem_of"]

@@ -1,0 +1,100 @@
+"""What a fit of a file returns, and what comes before it: averages over dimensions, names of metabolites in options."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..core.errors import OptionError
+from ..core.metabolites import name_among
+from ..io.basis import Basis
+from ..io.nifti import MrsData, check_fids
+from .artefacts import Artefact
+from .in_vivo.edited_result import EditedFit
+from .options import FitOptions
+from .quantification import Quantification
+
+__all__ = ["FittedData", "average", "with_names"]
+
+
+@dataclass(frozen=True)
+class FittedData:
+    """The fit of a file's spectra.
+
+    Attributes
+    ----------
+    fit : Quantification
+        With one row per spectrum, the time axis of ``data.fids`` moved to the end.
+    data : MrsData
+        The data that were fitted, after averaging.
+    basis : Basis
+        The basis set that was fitted.
+    conjugated : bool
+        The data were conjugated before the fit.
+    artefacts : list of Artefact
+        Of data and basis set, seen before the fit.
+    edited : EditedFit, optional
+        The joint fit of all conditions of edited data, of which ``fit``, ``data`` and ``basis`` are the condition with
+        the fewest editing pulses.
+    """
+
+    fit: Quantification
+    data: MrsData
+    basis: Basis
+    conjugated: bool
+    artefacts: list[Artefact] = field(default_factory=list)
+    edited: EditedFit | None = None
+
+
+def average(data: MrsData, tag: str) -> MrsData:
+    """Average over one higher dimension, unusable transients left out; the dimension stays, with one element.
+
+    Raises
+    ------
+    DataError
+        If the data have no such dimension.
+    """
+    axis = data.axis(tag)
+    usable = np.expand_dims(check_fids(data), 3)
+    with warnings.catch_warnings():
+        # An element without a single usable transient becomes NaN and is flagged later.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = np.nanmean(np.where(usable, data.fids, np.nan), axis=axis, keepdims=True)
+    return replace(data, fids=mean.astype(data.fids.dtype))
+
+
+def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
+    """Return options whose reference and sums have the names that these metabolites have among ``names``.
+
+    Raises
+    ------
+    OptionError
+        If one of them is not there; of the usual reference any may be absent.
+    """
+    default = FitOptions().internal_ref
+    reference = [name_among(name, names) for name in options.internal_ref]
+    if None in reference and options.internal_ref != default:
+        missing = options.internal_ref[reference.index(None)]
+        raise OptionError("is not fitted", option="internal_ref", value=missing, remedy=f"there are {', '.join(names)}")
+    sums = []
+    for total in options.combine:
+        members = total.split("+")
+        if len(members) < 2:
+            raise OptionError(
+                "a sum needs two metabolites",
+                option="combine",
+                value=total,
+                remedy="write `combine` GPC PCh, or GPC+PCh in a file",
+            )
+        for index, name in enumerate(members):
+            member = name_among(name, names)
+            if member is None:
+                raise OptionError("is not fitted", option="combine", value=name, remedy=f"there are {', '.join(names)}")
+            members[index] = member
+        sums.append("+".join(members))
+    known = [name for name in reference if name is not None]
+    internal_ref = tuple(known) if len(known) == len(reference) else options.internal_ref
+    return replace(options, internal_ref=internal_ref, combine=tuple(sums))
