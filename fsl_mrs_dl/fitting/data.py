@@ -72,13 +72,23 @@ def choose_basis(
             raise OptionError(
                 "is not added to the basis set of edited data", option="mm", value=mm, remedy="leave it out"
             )
-        sets = [choose_basis(one, data, keep=keep, ignore=ignore, conjugate=conjugate) for one in basis.sets]
-        return replace(basis, sets=tuple(sets))
+        return replace(basis, sets=tuple(_chosen(one, data, keep, ignore, conjugate) for one in basis.sets))
+    basis = _chosen(basis, data, keep, ignore, conjugate)
+    return basis if mm is None else add_macromolecules(basis, mm).sorted()
+
+
+def _chosen(
+    basis: Basis,
+    data: MrsData,
+    keep: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    conjugate: bool | None,
+) -> Basis:
+    """Return the chosen metabolites of one basis set that matches the data."""
     if conjugate is not None and basis.conjugated != conjugate:
         basis = replace(basis, fids=basis.fids.conj(), notes=(), conjugated=conjugate)
     basis.check_match(data.spec_freq_mhz, data.nucleus, data.name)
-    basis = basis.select(None if keep is None else list(keep), None if ignore is None else list(ignore))
-    return basis if mm is None else add_macromolecules(basis, mm).sorted()
+    return basis.select(None if keep is None else list(keep), None if ignore is None else list(ignore))
 
 
 def fit_data(
@@ -119,8 +129,9 @@ def fit_data(
     check_fids(data)
     if isinstance(basis, EditedBasis):
         if options is None or options.edit_mode == "joint":
-            how = {"average_over": average_over, "conjugate": conjugate, "progress": progress}
-            return fit_edited_data(data, basis, options, **how)
+            return fit_edited_data(
+                data, basis, options, average_over=average_over, conjugate=conjugate, progress=progress
+            )
         data, basis, options = combined_data(data, basis, options, average_over, conjugate)
         average_over = ()
     if options is None:

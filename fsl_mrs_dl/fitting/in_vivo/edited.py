@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ...physics.coarse_window import make_window, points_with_signal
 from ...physics.edited_components import edited_components
 from ...physics.edited_model import EditedModel, efficiency_weights, make_edited_model, partners_of
 from ...physics.in_vivo_components import priors_table
-from ...physics.in_vivo_model import make_in_vivo_model
+from ...physics.in_vivo_model import InVivoModel, make_in_vivo_model
 from ...physics.smooth_baseline import SmoothBaseline
 from .estimates import Estimate, Likelihoods, parameter_covariance
 from .fit import Acquisition, Fits, metabolites_rms, minimum_of, noise_of
@@ -31,8 +31,10 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class _EditedBaseline:
-    """A smooth baseline of each combination of conditions; strengths ``(k, 2)`` are that of the sum, and the factor of
-    it that differences have."""
+    """A smooth baseline of each combination of conditions, as a problem needs it.
+
+    Strengths ``(k, 2)`` are that of the sum, and the factor of it that differences have.
+    """
 
     of_one: SmoothBaseline
     n: int
@@ -158,8 +160,8 @@ def prepare_edited(
         prepared = PreparedModel(model, baseline, axes, acquisition.ppmlim, np.ones(len(names)))
         each.append(replace(prepared, concentrations=acquisition.concentrations))
     of_pulses, partners = partners_of(tuple(places))
-    model = make_edited_model(each[reference].model, signals, partners, of_pulses)
-    return EditedPrepared(tuple(each), model, reference, of_pulses)
+    joint = make_edited_model(each[reference].model, signals, partners, of_pulses)
+    return EditedPrepared(tuple(each), joint, reference, of_pulses)
 
 
 def costs_of_orders(fids: np.ndarray, prepared: EditedPrepared, max_iter: int = 12) -> np.ndarray:
@@ -216,7 +218,8 @@ def problem_of(prepared: EditedPrepared, fids: np.ndarray, *, differences_only: 
     noise = noise_of(fids.reshape(-1, fids.shape[-1]), window.axes).reshape(len(fids), -1)
     mixed = model.mixed(torch.as_tensor(window.transform(fids)).to(model.mixing)).cpu().numpy()
     baseline = _EditedBaseline(first.baseline, n, 0 if differences_only else 1)
-    problem = Problem.make(model, mixed, np.sqrt((noise**2).mean(1)), baseline, _strengths())
+    # All that minimisations ask of a model it has.
+    problem = Problem.make(cast(InVivoModel, model), mixed, np.sqrt((noise**2).mean(1)), baseline, _strengths())
     n_factors = len(priors_table()["edited"]["difference_strengths"])
     return replace(problem, neighbours=(-n_factors, -1, 1, n_factors))
 
@@ -234,7 +237,7 @@ def _fit_batch(fids: np.ndarray, prepared: EditedPrepared, max_iter: int) -> dic
     minimum = minimise(together, start, strength, max_iter=max_iter, held_steps=_HELD_STEPS)
     at_noise = replace(together, noise=minimum.noise)
     average = average_of(at_noise, minimum)
-    likelihoods, own = Likelihoods.of(at_noise, minimum, average), first.concentrations
+    likelihoods, asked = Likelihoods.of(at_noise, minimum, average), first.concentrations
     weights = average.strengths
     variance = parameter_covariance(together, minimum).diagonal(dim1=-2, dim2=-1)
     residual = together.spectra - model.spectrum(minimum.x)
@@ -258,7 +261,7 @@ def _fit_batch(fids: np.ndarray, prepared: EditedPrepared, max_iter: int) -> dic
     }
     out = {name: tensor.cpu().numpy() for name, tensor in out.items()}
     out["estimate"], out["population"] = (
-        likelihoods.estimate(each) for each in (own, replace(own, prior="population"))
+        likelihoods.estimate(each) for each in (asked, replace(asked, prior="population"))
     )
     return out
 

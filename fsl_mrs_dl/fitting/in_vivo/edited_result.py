@@ -285,7 +285,7 @@ class _Study:
     def of(cls, fids: np.ndarray, basis: EditedBasis, axes: Axes, options: FitOptions) -> _Study:
         """Scale and prepare sub-spectra ``(n, n_conditions, n_points)``."""
         n, n_points = fids.shape[1:]
-        usable = usable_fids(fids.reshape(-1, n_points)).reshape(-1, n).all(1)
+        usable = np.asarray(usable_fids(fids.reshape(-1, n_points)).reshape(-1, n).all(1))
         if not usable.any():
             raise DataError("no set of sub-spectra can be fitted: every one has an FID that is zero or holds NaN.")
         pulses = pulses_of(basis)
@@ -293,7 +293,7 @@ class _Study:
         reference = min(range(n), key=lambda k: (len(places[k]), -k))
         start = options.start_time_s or 0.0
         on_grid = np.stack([one.resampled(axes.dwelltime, axes.n_points, start) for one in basis.sets])
-        basis_scale = 100 / np.linalg.norm(on_grid[reference].mean(0)) if options.rescale else 1.0
+        basis_scale = float(100 / np.linalg.norm(on_grid[reference].mean(0))) if options.rescale else 1.0
         fid_scale = fid_scale_of(fids[usable].reshape(-1, n_points)) if options.rescale else 1.0
         ppmlim = options.ppmlim or axes.usual_window or priors_table()["usual"]["ppmlim"]
         scaled = fids[usable] * fid_scale

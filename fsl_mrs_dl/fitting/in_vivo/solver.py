@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from ...physics.in_vivo_model import InVivoModel
-from ...physics.smooth_baseline import SmoothBaseline
 
 __all__ = [
     "Minimum",
@@ -39,6 +39,18 @@ each is that much smaller than the last."""
 _CLEARLY_BETTER = 0.3  # log evidence
 
 
+class Baseline(Protocol):
+    """Eigenbasis of a baseline, as :class:`fsl_mrs_dl.physics.smooth_baseline.SmoothBaseline` has it."""
+
+    @property
+    def free(self) -> np.ndarray: ...
+
+    @property
+    def vectors(self) -> np.ndarray: ...
+
+    def shares(self, strength) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Problem:
     """Spectra and all that is common to their fits.
@@ -46,6 +58,7 @@ class Problem:
     Attributes
     ----------
     model : InVivoModel
+        Or a :class:`fsl_mrs_dl.physics.edited_model.EditedModel`, which stands in for it.
     spectra, target : complex Tensor ``(b, n_window)``
         As measured, and without what the baseline projects out wholly.
     noise : Tensor ``(b,)``
@@ -78,7 +91,7 @@ class Problem:
         model: InVivoModel,
         spectra: np.ndarray,
         noise: np.ndarray,
-        baseline: SmoothBaseline,
+        baseline: Baseline,
         strengths,
         water: np.ndarray | None = None,
     ) -> Problem:
