@@ -14,9 +14,12 @@ from ..core.units import in_mhz
 from .files import json_content
 from .lcmodel_basis import read_lcmodel_basis
 
-__all__ = ["BasisEntry", "read_entries", "chosen_entries", "named_or_refused", "check_alike"]
+__all__ = ["GIVE_BASIS", "BasisEntry", "read_entries", "chosen_entries", "named_or_refused", "check_alike"]
 
-_GIVE = "give a folder of FSL-MRS .json files or an LCModel .BASIS file"
+GIVE_BASIS = "give a folder of FSL-MRS .json files or an LCModel .BASIS file, or make one ('fsl_mrs_dl simulate basis')"
+"""Remedy where there is no basis set."""
+
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ def read_entries(path: Path) -> list[BasisEntry]:
         frequency = in_mhz(frequency)
         return [BasisEntry(name, fid, dwelltime, frequency, "1H", None, str(path)) for name, fid in zip(names, fids)]
     if path.is_file():
-        raise BasisError(f"{path}: not a basis set", remedy=_GIVE)
-    raise BasisError(f"{path}: no such basis set", remedy=_GIVE)
+        raise BasisError(f"{path}: not a basis set", remedy=GIVE_BASIS)
+    raise BasisError(f"{path}: no such basis set", remedy=GIVE_BASIS)
 
 
 def _read_json_folder(folder: Path) -> list[BasisEntry]:
@@ -77,7 +80,11 @@ def _read_json_folder(folder: Path) -> list[BasisEntry]:
     # macOS leaves a file ._NAME.json beside NAME.json where a disk cannot hold its attributes.
     files = [file for file in sorted(folder.glob("*.json")) if not file.name.startswith(".")]
     if not files:
-        raise BasisError(f"{folder}: no .json files in this folder", remedy=_GIVE)
+        others = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".basis" and file.is_file())
+        if others:
+            names = " or ".join(str(file) for file in others[:_MOST_NAMED])
+            raise BasisError(f"{folder}: is a folder without FSL-MRS .json files", remedy=f"give {names}")
+        raise BasisError(f"{folder}: no .json files in this folder", remedy=GIVE_BASIS)
     return [_read_json(file) for file in files]
 
 
