@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = attach(
     {
         "Basis": "basis",
         "detect_conjugation": "basis",
+        "EditedBasis": "edited_basis",
+        "is_edited_basis": "edited_basis",
         "MrsData": "nifti",
         "load": "nifti",
         "load_header": "nifti",

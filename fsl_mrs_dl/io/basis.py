@@ -51,6 +51,8 @@ class Basis:
         Its frequency axis ran backwards and was reversed when it was read.
     echo_time_s : float or None
         Seconds, where the file says.
+    empty : tuple of str
+        Spectra of the file that were left out, as they are zero everywhere.
     """
 
     fids: np.ndarray
@@ -63,6 +65,7 @@ class Basis:
     notes: tuple[str, ...] = ()
     conjugated: bool = False
     echo_time_s: float | None = None
+    empty: tuple[str, ...] = ()
 
     @property
     def axes(self) -> Axes:
@@ -154,6 +157,7 @@ class Basis:
             source,
             notes,
             echo_time_s=_echo_time(Path(path), chosen),
+            empty=tuple(empty),
         )
         return basis._oriented_as(_usable_like(entries, chosen[0]))
 

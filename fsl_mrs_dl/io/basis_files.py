@@ -14,7 +14,22 @@ from ..core.units import in_mhz
 from .files import json_content
 from .lcmodel_basis import read_lcmodel_basis
 
-__all__ = ["GIVE_BASIS", "BasisEntry", "read_entries", "chosen_entries", "named_or_refused", "check_alike"]
+__all__ = [
+    "EDIT_FILE",
+    "GIVE_BASIS",
+    "BasisEntry",
+    "check_alike",
+    "chosen_entries",
+    "condition_folders",
+    "named_or_refused",
+    "read_entries",
+]
+
+EDIT_FILE = "edit.json"
+"""File that lists the edit conditions of a folder, each with a basis set in a sub-folder."""
+
+# Names of edit conditions of folders without that file; what they are made of stands beside them as diff and sum.
+_CONDITIONS = (("on", "off"), ("A", "B", "C", "D"))
 
 GIVE_BASIS = "give a folder of FSL-MRS .json files or an LCModel .BASIS file, or make one ('fsl_mrs_dl simulate basis')"
 """Remedy where there is no basis set."""
@@ -77,8 +92,13 @@ def read_entries(path: Path) -> list[BasisEntry]:
 
 def _read_json_folder(folder: Path) -> list[BasisEntry]:
     """Read FSL-MRS's format: a JSON file per metabolite."""
-    # macOS leaves a file ._NAME.json beside NAME.json where a disk cannot hold its attributes.
-    files = [file for file in sorted(folder.glob("*.json")) if not file.name.startswith(".")]
+    files = _json_files(folder)
+    conditions = condition_folders(folder)
+    if conditions or (folder / EDIT_FILE).is_file():
+        one = next(iter(conditions.values()), "on")
+        raise BasisError(
+            f"{folder}: holds a basis set for each edit condition", remedy=f"give one of its sub-folders, such as {one}"
+        )
     if not files:
         others = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".basis" and file.is_file())
         if others:
@@ -86,6 +106,27 @@ def _read_json_folder(folder: Path) -> list[BasisEntry]:
             raise BasisError(f"{folder}: is a folder without FSL-MRS .json files", remedy=f"give {names}")
         raise BasisError(f"{folder}: no .json files in this folder", remedy=GIVE_BASIS)
     return [_read_json(file) for file in files]
+
+
+def _json_files(folder: Path) -> list[Path]:
+    # macOS leaves a file ._NAME.json beside NAME.json where a disk cannot hold its attributes.
+    return [file for file in sorted(folder.glob("*.json")) if not file.name.startswith(".")]
+
+
+def condition_folders(folder: Path) -> dict[str, str]:
+    """Return the edit conditions after which sub-folders with basis sets are named, with the sub-folders' names.
+
+    None, unless all conditions of a scheme are there, and no basis files beside them.
+    """
+    if not folder.is_dir() or [file for file in _json_files(folder) if file.name != EDIT_FILE]:
+        return {}
+    sets = {
+        entry.name.lower(): entry.name for entry in sorted(folder.iterdir()) if entry.is_dir() and _json_files(entry)
+    }
+    for names in _CONDITIONS:
+        if all(name.lower() in sets for name in names):
+            return {name: sets[name.lower()] for name in names}
+    return {}
 
 
 def _read_json(file: Path) -> BasisEntry:

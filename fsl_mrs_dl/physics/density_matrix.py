@@ -1,4 +1,4 @@
-"""Density matrix of a group of coupled spins 1/2: free evolution, ideal pulses, and its observable lines."""
+"""Density matrix of a group of coupled spins 1/2: free evolution, pulses, and its observable lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import functools
 from collections.abc import Iterable
 
 import numpy as np
+
+from ..core.editing import EditingPulse
+from .editing_pulses import band_centre_hz, n_steps, waveform
 
 __all__ = ["DensityMatrix"]
 
@@ -59,6 +62,22 @@ def _rotation(axis: str, degrees: float, hit: np.ndarray) -> np.ndarray:
     return functools.reduce(np.kron, [single if flag else np.eye(2) for flag in hit])
 
 
+def _single_rotations(offsets_hz: np.ndarray, field_hz: complex, seconds: float) -> np.ndarray:
+    """Return the rotation of every spin in a constant field, ``(n_spins, 2, 2)``."""
+    total = np.sqrt(offsets_hz**2 + abs(field_hz) ** 2)
+    sine = np.pi * seconds * np.sinc(total * seconds)
+    a, b = np.cos(np.pi * total * seconds) - 1j * offsets_hz * sine, -1j * field_hz * sine
+    return np.array([[a, -b.conj()], [b, a.conj()]]).transpose(2, 0, 1)
+
+
+def _rotated(singles: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return the product of the rotations of all spins, ``(n_spins, 2, 2)``, with a matrix; spins in two halves."""
+    half = len(singles) // 2
+    left, right = (functools.reduce(np.kron, part, np.eye(1)) for part in (singles[:half], singles[half:]))
+    blocks = matrix.reshape(len(left), len(right), -1)
+    return (left @ (right @ blocks).reshape(len(left), -1)).reshape(matrix.shape)
+
+
 class DensityMatrix:
     """Density matrix of one group of protons during a sequence; product basis, frequencies in Hz from the carrier.
 
@@ -74,8 +93,11 @@ class DensityMatrix:
 
     def __init__(self, shifts_ppm: np.ndarray, offsets_hz: np.ndarray, couplings_hz, spec_freq_mhz: float):
         self.shifts_ppm = shifts_ppm
+        self.offsets_hz = offsets_hz
+        self.couplings_hz = couplings_hz
         self.spec_freq_mhz = spec_freq_mhz
         self.n_spins = len(shifts_ppm)
+        self._propagators: dict[tuple[EditingPulse, int | None], np.ndarray] = {}
         self.energies, self.states = np.linalg.eigh(_hamiltonian(offsets_hz, couplings_hz))
         self.rho = np.diag(_spin_z(self.n_spins).sum(axis=0)).astype(complex)
 
@@ -94,18 +116,55 @@ class DensityMatrix:
         """Keep the elements of one coherence order only, like gradients."""
         self.rho = np.where(_coherence_order(self.n_spins) == order, self.rho, 0)
 
-    def edit(self, centre_ppm: float, bandwidth_hz: float) -> None:
-        """Apply a selective 180 between opposite gradients; elements whose coherence order changes are lost."""
-        hit = np.abs(self.shifts_ppm - centre_ppm) * self.spec_freq_mhz <= bandwidth_hz / 2
-        if not hit.any():
+    def edit(self, pulse: EditingPulse, steps: int | None = None) -> None:
+        """Apply an editing pulse between opposite gradients; elements whose coherence order changes are lost.
+
+        Parameters
+        ----------
+        pulse : EditingPulse
+            An ideal one turns the spins in its band at once; spins evolve during a sinc-Gaussian one.
+        steps : int, optional
+            Time steps of the pulse, by default as :func:`fsl_mrs_dl.physics.editing_pulses.n_steps` says.
+        """
+        unitary = self._ideal_editing(pulse) if pulse.shape == "ideal" else self._shaped_editing(pulse, steps)
+        if unitary is None:
             return
-        unitary = _rotation("y", 180, hit)
         order = _coherence_order(self.n_spins)
         kept = np.zeros_like(self.rho)
         for p in range(-self.n_spins, self.n_spins + 1):
-            rotated = unitary @ np.where(order == p, self.rho, 0) @ unitary.conj().T
-            kept += np.where(order == p, rotated, 0)
+            before = np.where(order == p, self.rho, 0)
+            if before.any():
+                kept += np.where(order == p, unitary @ before @ unitary.conj().T, 0)
         self.rho = kept
+
+    def _ideal_editing(self, pulse: EditingPulse) -> np.ndarray | None:
+        """Return the rotation by an ideal editing pulse; None where no spin is in its band."""
+        apart_hz = np.abs(self.shifts_ppm[:, None] - np.array(pulse.centres_ppm)) * self.spec_freq_mhz
+        hit = (apart_hz <= pulse.bandwidth_hz / 2).any(axis=1)
+        return _rotation("y", 180, hit) if hit.any() else None
+
+    def _shaped_editing(self, pulse: EditingPulse, steps: int | None) -> np.ndarray:
+        """Return the propagator of a pulse with a waveform, couplings and shifts included.
+
+        In each time step the spins turn in the field and their shift, exactly, between two halves of the evolution of
+        the couplings; the error falls with the square of the step.  The frame of the waveform is that of the bands, so
+        the result is turned back by the shift of that frame; where it starts makes no difference between gradients.
+        """
+        key = (pulse, steps)
+        if key not in self._propagators:
+            field = waveform(pulse, self.spec_freq_mhz, n_steps(pulse) if steps is None else steps)
+            step_s = 1e-3 * pulse.duration_ms / len(field)
+            centre = band_centre_hz(pulse, self.spec_freq_mhz)
+            energies, states = np.linalg.eigh(_hamiltonian(np.zeros(self.n_spins), self.couplings_hz))
+            half = (states * np.exp(-1j * np.pi * energies * step_s)) @ states.T
+            between = half @ half
+            propagator = half
+            for k, one in enumerate(field):
+                propagator = _rotated(_single_rotations(self.offsets_hz - centre, one, step_s), propagator)
+                propagator = (between if k + 1 < len(field) else half) @ propagator
+            frame = np.exp(-2j * np.pi * centre * 1e-3 * pulse.duration_ms * _spin_z(self.n_spins).sum(axis=0))
+            self._propagators[key] = frame[:, None] * propagator
+        return self._propagators[key]
 
     def lines(self) -> tuple[np.ndarray, np.ndarray]:
         """Return frequencies (Hz) and complex amplitudes of observable lines, one unit per proton at full signal."""

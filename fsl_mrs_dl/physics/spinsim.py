@@ -1,11 +1,11 @@
-"""Density-matrix simulation of basis sets: coupled 1H spins, ideal pulses, any field, echo time and sampling.
+"""Density-matrix simulation of basis sets: coupled 1H spins, any field, echo time and sampling.
 
 Each group of coupled protons is simulated exactly: its full Hamiltonian (shifts and scalar couplings, strong coupling
 included) is diagonalised in the product basis, the density matrix is carried through the pulse sequence, and the FID is
-a sum over the transitions between eigenstates.  Pulses are instantaneous and perfect; slice-selective localisation,
-chemical shift displacement, relaxation and diffusion are not simulated.  Heteronuclei (31P, 14N) couple weakly and are
-not excited, so their state is a constant of the motion: a group that couples to them is the average of plain proton
-groups, one per state.
+a sum over the transitions between eigenstates.  Pulses are instantaneous and perfect, but for editing pulses, which may
+have a waveform; slice-selective localisation, chemical shift displacement, relaxation and diffusion are not simulated.
+Heteronuclei (31P, 14N) couple weakly and are not excited, so their state is a constant of the motion: a group that
+couples to them is the average of plain proton groups, one per state.
 
 The FIDs follow :mod:`fsl_mrs_dl.core.units`: ``exp(+2j*pi*f*t)``, sampled at ``t = k * dwelltime``, an on-resonance
 singlet upright, one unit per proton.  The physical constants and their sources are in ``data/spin_systems.json``.
@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
+from ..core.editing import EDITING_SCHEMES, EditingPulse, editing_pulses
 from ..core.errors import BasisError, OptionError
 from ..core.units import ppm_to_hz
 from .density_matrix import DensityMatrix
@@ -32,13 +34,14 @@ __all__ = [
     "transitions",
 ]
 
-SEQUENCES = ("fid", "spin-echo", "special", "press", "steam", "slaser", "mega-press")
+SEQUENCES = ("fid", "spin-echo", "special", "press", "steam", "slaser", *EDITING_SCHEMES)
 MACROMOLECULE_KINDS = ("parametric", "fsl-default", "summed")
 
 _DOUBLE_SPIN = {"31P": 1, "14N": 2}
-_EDIT_PPM = {"on": 1.9, "off": 7.5}
 # Scanners keep the first echo of PRESS short; this value explains a real basis best (benchmarks/basis_validation.md).
 _TE1_MS = 14.0
+# Between two adiabatic refocusing pulses of MEGA-sLASER, which take 3.5 ms.
+_SLASER_GAP_MS = 5.0
 
 # FSL-MRS's default macromolecules: name, positions in ppm, areas; gamma in 1/s and sigma in rad/s as basis_tools sets.
 _FSL_MM = (
@@ -67,8 +70,18 @@ def _select(order: int) -> _Step:
     return lambda spins: spins.select(order)
 
 
-def _edit(centre_ppm: float, bandwidth_hz: float) -> _Step:
-    return lambda spins: spins.edit(centre_ppm, bandwidth_hz)
+def _edit(before_ms: float, pulse: EditingPulse, after_ms: float) -> list[_Step]:
+    """Return a delay, an editing pulse and a delay; the delays are counted from the middle of the pulse."""
+    half = (pulse.duration_ms or 0.0) / 2
+    if min(before_ms, after_ms) < half:
+        raise OptionError(
+            f"the sequence has {min(before_ms, after_ms):g} ms before or after the middle of the pulse, which needs"
+            f" {half:g} ms",
+            option="edit_duration_ms",
+            value=f"{pulse.duration_ms:g}",
+            remedy="give a shorter one, a longer echo time, or `edit_pulse` ideal",
+        )
+    return [_delay(before_ms - half), lambda spins: spins.edit(pulse), _delay(after_ms - half)]
 
 
 def _echoes(*half_echoes_ms: float) -> list[_Step]:
@@ -85,13 +98,21 @@ def _steam(te_ms: float, tm_ms: float) -> list[_Step]:
     return steps + [_pulse("y", 90), _delay(te_ms / 2)]
 
 
-def _mega_press(te_ms: float, te1_ms: float, edit: _Step) -> list[_Step]:
+def _mega_press(te_ms: float, te1_ms: float, pulse: EditingPulse) -> list[_Step]:
     # The edited coupling refocuses when the editing pulses are TE/2 apart; the first lies half way in the interval that
     # remains behind the first refocusing pulse, and so does the second behind the second.
     first = (te_ms - te1_ms) / 4
-    rest = te_ms / 2 - first
-    steps = [_pulse("y", 90), _delay(te1_ms / 2), _pulse("x", 180), _delay(first), edit, _delay(rest)]
-    return steps + [_pulse("x", 180), _delay(first), edit, _delay((te_ms - te1_ms) / 2 - first)]
+    steps = [_pulse("y", 90), _delay(te1_ms / 2), _pulse("x", 180), *_edit(first, pulse, te_ms / 2 - first)]
+    return steps + [_pulse("x", 180), *_edit(first, pulse, (te_ms - te1_ms) / 2 - first)]
+
+
+def _mega_slaser(te_ms: float, pulse: EditingPulse) -> list[_Step]:
+    # The first refocusing pulse is early and the other three follow each other half way, so that there is room for an
+    # editing pulse before and one after them, TE/2 apart and with an odd number of refocusing pulses between.
+    gap = min(_SLASER_GAP_MS, te_ms / 8)
+    quarter, room = te_ms / 4, te_ms / 4 - gap
+    steps = [_pulse("y", 90), _delay(gap), _pulse("x", 180), *_edit(quarter, pulse, room), _pulse("x", 180)]
+    return steps + [_delay(gap), _pulse("x", 180), _delay(gap), _pulse("x", 180), *_edit(room, pulse, room)]
 
 
 def _check_time(name: str, value: float | None, sequence: str, low: float = 0.0, high: float = np.inf) -> float:
@@ -103,16 +124,42 @@ def _check_time(name: str, value: float | None, sequence: str, low: float = 0.0,
     return float(value)
 
 
-def _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwidth_hz) -> list[_Step]:
+def _editing_pulse(sequence: str, edit, edit_ppm, edit_bandwidth_hz, edit_pulse) -> EditingPulse:
+    """Return the editing pulse of one edit condition."""
+    conditions = EDITING_SCHEMES[sequence]
+    if edit not in conditions:
+        names = [f"'{name}'" for name in conditions]
+        raise OptionError(f"edit = {edit} is not an editing condition: give {', '.join(names[:-1])} or {names[-1]}.")
+    if isinstance(edit_pulse, EditingPulse):
+        if edit_ppm is not None or edit_bandwidth_hz is not None:
+            raise OptionError("edit_ppm and edit_bandwidth_hz are those of edit_pulse: leave them out.")
+        return edit_pulse
+    pulse = editing_pulses(sequence, shape=edit_pulse or "ideal", bandwidth_hz=edit_bandwidth_hz)[edit]
+    return pulse if edit_ppm is None else replace(pulse, centre_ppm=float(edit_ppm), other_centres_ppm=())
+
+
+def _sequence_steps(
+    sequence: str,
+    *,
+    te_ms: float | None = None,
+    te1_ms: float | None = None,
+    tm_ms: float | None = None,
+    edit: str | None = None,
+    edit_ppm: float | None = None,
+    edit_bandwidth_hz: float | None = None,
+    edit_pulse: str | EditingPulse | None = None,
+) -> list[_Step]:
     """Check the options of a sequence and return its steps."""
+    edit_options = {"edit_ppm": edit_ppm, "edit_bandwidth_hz": edit_bandwidth_hz, "edit_pulse": edit_pulse}
     if sequence not in SEQUENCES:
         raise OptionError(f"'{sequence}' is not a sequence: choose from {', '.join(SEQUENCES)}.")
+    edited = tuple(EDITING_SCHEMES)
     for name, value, takers in (
         ("te_ms", te_ms, SEQUENCES[1:]),
-        ("te1_ms", te1_ms, ("press", "mega-press")),
+        ("te1_ms", te1_ms, ("press", *(name for name in edited if name != "mega-slaser"))),
         ("tm_ms", tm_ms, ("steam",)),
-        ("edit", edit, ("mega-press",)),
-        ("edit_ppm", edit_ppm, ("mega-press",)),
+        ("edit", edit, edited),
+        *((name, value, edited) for name, value in edit_options.items()),
     ):
         if value is not None and sequence not in takers:
             uses = f"it is for {', '.join(takers)}"
@@ -127,14 +174,12 @@ def _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwid
         return _echoes(*[te_ms / 8] * 4)
     if sequence == "steam":
         return _steam(te_ms, _check_time("tm_ms", tm_ms, sequence))
+    if sequence == "mega-slaser":
+        return _mega_slaser(te_ms, _editing_pulse(sequence, edit, **edit_options))
     te1_ms = min(_TE1_MS, te_ms / 2) if te1_ms is None else _check_time("te1_ms", te1_ms, sequence, high=te_ms)
     if sequence == "press":
         return _echoes(te1_ms / 2, (te_ms - te1_ms) / 2)
-    if edit not in _EDIT_PPM:
-        raise OptionError(f"edit = {edit} is not an editing condition: give 'on' or 'off'.")
-    if not (np.isfinite(edit_bandwidth_hz) and edit_bandwidth_hz > 0):
-        raise OptionError(f"edit_bandwidth_hz = {edit_bandwidth_hz:g} is impossible: give a positive number of Hz.")
-    return _mega_press(te_ms, te1_ms, _edit(_EDIT_PPM[edit] if edit_ppm is None else edit_ppm, edit_bandwidth_hz))
+    return _mega_press(te_ms, te1_ms, _editing_pulse(sequence, edit, **edit_options))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -219,12 +264,7 @@ def transitions(
     sequence: str = "press",
     *,
     spec_freq_mhz: float,
-    te_ms: float | None = None,
-    te1_ms: float | None = None,
-    tm_ms: float | None = None,
-    edit: str | None = None,
-    edit_ppm: float | None = None,
-    edit_bandwidth_hz: float = 80.0,
+    **options,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the stick spectrum of a metabolite, which :func:`simulate_basis` samples, with the same options.
 
@@ -243,7 +283,7 @@ def transitions(
         Impossible option.
     """
     _check_positive(spec_freq_mhz=spec_freq_mhz)
-    steps = _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwidth_hz)
+    steps = _sequence_steps(sequence, **options)
     return _system_lines(_as_system(name), steps, spec_freq_mhz)
 
 
@@ -254,13 +294,8 @@ def simulate_basis(
     spec_freq_mhz: float,
     bandwidth_hz: float,
     n_points: int,
-    te_ms: float | None = None,
-    te1_ms: float | None = None,
-    tm_ms: float | None = None,
-    edit: str | None = None,
-    edit_ppm: float | None = None,
-    edit_bandwidth_hz: float = 80.0,
     fwhm_hz: float = 2.0,
+    **options,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Simulate a basis set.
 
@@ -271,24 +306,32 @@ def simulate_basis(
     sequence : str
         ``fid`` (90, acquire); ``spin-echo`` and ``special`` (90 - TE/2 - 180 - TE/2); ``press``
         (90 - TE1/2 - 180 - TE/2 - 180 - TE2/2); ``steam`` (three 90s; half the signal); ``slaser`` (90 and four 180s at
-        TE/8, 3TE/8, 5TE/8, 7TE/8); ``mega-press`` (PRESS with two selective 180s, TE/2 apart).
+        TE/8, 3TE/8, 5TE/8, 7TE/8); ``mega-press``, ``hermes`` and ``hercules`` (PRESS with two editing pulses, TE/2
+        apart); ``mega-slaser`` (180s 5 ms after the 90, before and after TE/2, and between them editing pulses 5 ms
+        behind TE/4 and 3TE/4).
     spec_freq_mhz : float
         1H frequency of the scanner in MHz.
     bandwidth_hz : float
         Spectral width in Hz; resonances outside it are left out.
     n_points : int
+    fwhm_hz : float
+        Lorentzian line width in Hz at half height; 0 for none.
     te_ms : float, optional
         Echo time in ms; every sequence but ``fid`` needs it.
     te1_ms : float, optional
-        First echo time of ``press`` and ``mega-press`` in ms; if left out 14, or half of TE where that is shorter.
+        First echo time of ``press`` and its edited kinds in ms; if left out 14, or half of TE where that is shorter.
     tm_ms : float, optional
         Mixing time of ``steam`` in ms.
-    edit : {'on', 'off'}, optional
-        Editing condition of ``mega-press``.
-    edit_ppm, edit_bandwidth_hz : float, optional
-        Centre (default 1.9 ppm on, 7.5 ppm off: GABA) and full width of the band in which editing pulses invert spins.
-    fwhm_hz : float
-        Lorentzian line width in Hz at half height; 0 for none.
+    edit : str, optional
+        Edit condition: ``on`` or ``off`` of MEGA, ``A`` to ``D`` of HERMES and HERCULES.
+    edit_ppm : float, optional
+        Centre of the editing pulse's only band; by default as in ``EDITING_SCHEMES`` of
+        :mod:`fsl_mrs_dl.core.editing`.
+    edit_bandwidth_hz : float, optional
+        Full width of a band in which editing pulses invert spins.
+    edit_pulse : {'ideal', 'sinc-gaussian'} or EditingPulse, optional
+        Editing pulses without duration (the default) or with a waveform, during which spins evolve; of 15 ms, for
+        HERMES and HERCULES of 20 ms, or as given.
 
     Returns
     -------
@@ -313,7 +356,7 @@ def simulate_basis(
     _check_sampling(bandwidth_hz, n_points)
     if not (np.isfinite(fwhm_hz) and fwhm_hz >= 0):
         raise OptionError(f"fwhm_hz = {fwhm_hz:g} is not a line width: give 0 or a positive number of Hz.")
-    steps = _sequence_steps(sequence, te_ms, te1_ms, tm_ms, edit, edit_ppm, edit_bandwidth_hz)
+    steps = _sequence_steps(sequence, **options)
     systems = [_as_system(name) for name in (metabolite_names() if names is None else names)]
     if not systems:
         raise BasisError("no metabolite to simulate: name at least one.")

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = attach(
         "render_transients": "random_spectra",
         "InVivoSpectra": "in_vivo_spectra",
         "simulate_basis": "acquisition",
+        "simulate_edited_basis": "edited_basis",
         "simulate_in_vivo": "in_vivo_spectra",
         "simulate_phantom": "phantom",
         "simulate_spectra": "recipe_spectra",
