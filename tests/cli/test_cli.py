@@ -275,7 +275,8 @@ def test_bad_basis_sets(fit_words, tmp_path, capsys):
 
 
 def test_basis_sets_of_edited_data(tmp_path, capsys):
-    words = ["simulate", "basis", "--sequence", "mega-press", "--metabs", "NAA", "Cr", "GABA", "--points", "512", "--output"]
+    words = ["simulate", "basis", "--sequence", "mega-press", "--metabs", "NAA", "Cr", "GABA", "--points", "512"]
+    words += ["--output"]
     for _ in range(2):
         assert main([*words, str(tmp_path / "all"), "--overwrite"]) == 0
         assert "Condition on: sinc-gaussian at 1.9 ppm (15 ms, 82 Hz)." in capsys.readouterr().out
