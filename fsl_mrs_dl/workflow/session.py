@@ -16,7 +16,7 @@ import numpy as np
 from .. import __version__
 from ..concentrations.files import absolute_of_file
 from ..concentrations.scaling import WaterScaling
-from ..concentrations.segmentation import tissue_fractions
+from ..concentrations.segmentation import NO_SEGMENTATION, tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
 from ..core.errors import DataError, OptionError, spelled
@@ -33,6 +33,7 @@ from ..io.convert import AxisOptions, Conversion, load_with_record
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
 from ..results.fit_results import FitResults
+from ..results.layout import IN_VIVO_BASELINE
 from .basis_of_header import acquisition_of, basis_of_header
 from .eddy_currents import without_eddy_currents
 from .processing import Processed, ProcessingOptions, process
@@ -120,6 +121,8 @@ class UsualFit:
     def text(self, basis: Basis, options: FitOptions, note: str) -> str:
         """Return the content of options.txt."""
         values = {name: value for name, value in vars(options).items() if isinstance(value, (str, int, float, tuple))}
+        if options.spectral_model == "in-vivo":
+            values["baseline"] = IN_VIVO_BASELINE
         return f"{json.dumps(values)}\n--------\n{note}\n"
 
 
@@ -216,9 +219,9 @@ def run_session(
     check_suppressed(np.moveaxis(data.fids, 3, -1), data.axes, data.name)
     tissue = _tissue(session, data, options)
     source, step = _basis(session, data, options)
-    say(str(step))
     # Before the work, so that a basis set that does not fit is refused at once.
     basis, fit_options = options.fit.choose(source, data)
+    say(str(step))
     fit_options = with_usual_sums(fit_options, basis.names)
     processed = process(data, water, options.processing, quant=quant)
     steps = [step, *processed.steps]
@@ -230,6 +233,8 @@ def run_session(
     for one in of_fit:
         say(str(one))
     results, step, notes = _quantified(fitted, processed, replace(options.scaling, tissue=tissue), fit_options)
+    if session.t1 is not None and tissue is None and results.absolute is not None:
+        notes.append(NO_SEGMENTATION)
     steps.append(step)
     say(str(step))
     warnings += notes

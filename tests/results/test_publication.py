@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from fsl_mrs_dl.concentrations import Relaxation, WaterScaling
+from fsl_mrs_dl.fitting.artefacts import Artefact
 from fsl_mrs_dl.fitting.data import fit_data
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
@@ -142,6 +143,45 @@ def test_methods_of_the_models(plain, in_vivo):
     assert "The fit is marked as not usable: it did not converge." in failed
     for words in (text, methods_text(plain)):
         assert "None" not in words and "nan" not in words and ".." not in words.replace("...", "") and " ." not in words
+
+
+def test_wrong_and_assumed_times_and_a_doubtful_verdict_are_named(in_vivo, basis):
+    wrong = replace(in_vivo, basis=replace(in_vivo.basis, echo_time_s=0.03))
+    text = methods_text(wrong)
+    assert "Its echo time is not that of the data: it is for 30 ms, the data have 35 ms." in text
+    assert "echo time" not in methods_text(in_vivo) and "assumed" not in methods_text(in_vivo)
+    nothing = replace(in_vivo.results.data, header={})
+    text = methods_text(replace(in_vivo, results=replace(in_vivo.results, data=nothing)))
+    assert "The data have no EchoTime; that of the basis set, 35 ms, is assumed." in text
+    assert "The data have no RepetitionTime; macromolecules are weighted for 2 s." in text
+    bare = replace(in_vivo, basis=replace(in_vivo.basis, echo_time_s=None))
+    assert "The basis set has no echo time; it is assumed to be for that of the data, 35 ms." in methods_text(bare)
+    before = [Artefact("wrong field of the basis set", "it is of 300 MHz", "give another")]
+    text = methods_text(replace(in_vivo, results=replace(in_vivo.results, artefacts_before=before)))
+    assert "The verdict on the fit is doubtful: wrong field of the basis set (it is of 300 MHz)" in text
+    assert "verdict" not in methods_text(in_vivo) and in_vivo.results.verdict[0] == 0
+
+
+def test_removal_of_water_cites_its_method_where_it_was_done(in_vivo):
+    step = {"name": "residual water", "reason": "removed by HLSVD", "figures": {}}
+    text = methods_text(replace(in_vivo, steps=[{**step, "done": True}]))
+    assert (
+        "were removal of residual water [@pijnappel1992hlsvd; @laudadio2002lanczos] (removed by HLSVD)" in text
+        and "10.1016/0022-2364(92)90241-X" in bibtex(cited(text))
+        and "10.1006/jmre.2002.2593" in bibtex(cited(text))
+    )
+    assert "hlsvd" not in methods_text(replace(in_vivo, steps=[{**step, "done": False}]))
+    entry = {"Program": "FSL-MRS", "Version": "2.4", "Method": "Nuisance peak removal"}
+    data = replace(in_vivo.results.data, header={**HEADER, "ProcessingApplied": [entry]})
+    text = methods_text(replace(in_vivo, steps=(), results=replace(in_vivo.results, data=data)))
+    assert "nuisance peak removal [@pijnappel1992hlsvd" in text
+
+
+def test_a_part_of_a_volume_is_reported_as_the_volume(in_vivo):
+    of_volume = replace(in_vivo, steps=(), volume=(16, 16, 4), n_spectra=900)
+    assert "These figures are of 1 voxels spread over the volume, of 900 that were fitted" in methods_text(of_volume)
+    values = [item.value for item in mrsinmrs_items(of_volume) if item.number == "2f"]
+    assert any("matrix 16 x 16 x 4" in value and "field of view 320 x 400 x 120 mm" in value for value in values)
 
 
 def test_absolute_concentrations_name_their_constants(plain):

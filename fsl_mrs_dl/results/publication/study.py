@@ -103,6 +103,13 @@ class StudyPublication:
                 figures.append(f"{name} {number(float(np.median(values)))}{unit} ({ends})")
         if figures:
             out.append(f"Medians of their quality, with the range, are {', '.join(figures)}.")
+        verdicts = Counter(str(one["verdict"]) for one in self.quality if one.get("verdict"))
+        if verdicts.total() > verdicts["good"]:
+            out.append(
+                "The verdicts on their fits are "
+                + ", ".join(f"{verdict} ({count})" for verdict, count in verdicts.most_common())
+                + "."
+            )
         if len(self.folders) > 1:
             out.append(
                 "Sentences that differ between sessions, such as those on their basis sets, are in their own folders."
