@@ -38,7 +38,7 @@ def add_arguments(parser) -> None:
     group.add_argument(
         "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: dim = DIM_DYN"
     )
-    add_common_arguments(parser, output="aligned file")
+    add_common_arguments(parser, output="an existing aligned file")
     parser.set_defaults(func=run)
 
 

@@ -22,12 +22,12 @@ __all__ = [
 ]
 
 
-def add_common_arguments(parser, *, output: str = "output folder", device: bool = True) -> None:
+def add_common_arguments(parser, *, output: str = "an existing output folder", device: bool = True) -> None:
     """Add the options that every command has."""
     group = parser.add_argument_group("additional options")
     if device:
         group.add_argument("--device", default="auto", metavar="DEVICE", help="auto (default), cpu or cuda")
-    group.add_argument("--overwrite", action="store_true", help=f"replace an existing {output}")
+    group.add_argument("--overwrite", action="store_true", help=f"replace {output}")
     group.add_argument("--verbose", action="store_true", help="print each step")
     group.add_argument("--debug", action="store_true", help="show where an error arose")
 

@@ -29,7 +29,7 @@ def add_arguments(parser) -> None:
     group.add_argument(
         "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: model = my_denoiser"
     )
-    add_common_arguments(parser, output="denoised file")
+    add_common_arguments(parser, output="an existing denoised file")
     parser.set_defaults(func=run)
 
 

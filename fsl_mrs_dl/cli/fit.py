@@ -48,7 +48,11 @@ def add_arguments(parser) -> None:
     add_format_arguments(group)
     add_scaling_options(parser.add_argument_group("absolute concentrations (with --h2o)"))
     group = parser.add_argument_group("output options")
-    group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
+    group.add_argument(
+        "--t1",
+        metavar="IMAGE",
+        help="structural image, for a picture of the voxel; tissue fractions need a segmentation of it (--tissue_frac)",
+    )
     add_output_options(group)
     group.add_argument("--report", action="store_true", help="write an HTML report")
     group.add_argument("--export_baseline", action="store_true", help="write the baseline too")
@@ -126,14 +130,18 @@ def _analysis(args, data, fitted, basis, options):
 def _fit(args, data):
     """Return the results of a fit, the basis set that was fitted, and the options, before anything is written."""
     from ..concentrations.files import absolute_of_file
+    from ..concentrations.segmentation import NO_SEGMENTATION
     from ..core.errors import spelled
     from ..fitting.data import fit_data
     from ..fitting.header_facts import time_notes
     from ..io import nifti
     from ..io.edited_basis import EditedBasis
+    from ..results.figures import check_structural_image
     from ..results.fit_results import FitResults
 
     nifti.check_fids(data)
+    if args.t1:
+        check_structural_image(args.t1)
     basis = chosen_basis(args, data)
     options = fit_options(args, basis)
     water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
@@ -166,6 +174,8 @@ def _fit(args, data):
     results = FitResults.of_data(fitted, options, _unaligned(args, data))
     absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
     print_reasons(args, reasons if absolute is None else absolute.remarks)
+    if args.t1 and absolute is not None and scaling.tissue is None:
+        print_reasons(args, [NO_SEGMENTATION])
     return replace(results, absolute=absolute), fitted.basis, options
 
 

@@ -213,9 +213,12 @@ def options_text(args, basis, options, warning: str = "") -> str:
     """
     hidden = ("func", "format_values", "advice", "spelling", "words", "main")
     values = {key: value for key, value in vars(args).items() if key not in hidden}
-    # Programs of FSL-MRS need a baseline of theirs here, and the in-vivo model has none of these.
-    baseline = "off" if options.spectral_model == "in-vivo" else options.baseline
-    values |= {"keep": None, "ignore": None, "conjbasis": False, "baseline": baseline}
+    values |= {"keep": None, "ignore": None, "conjbasis": False, "baseline": options.baseline}
+    if options.spectral_model == "in-vivo":
+        from ..results.layout import IN_VIVO_BASELINE
+
+        # Its baseline is none of FSL-MRS's; programs of FSL-MRS take an order below zero for that.
+        values |= {"baseline": IN_VIVO_BASELINE, "baseline_order": -1}
     values["combine"] = [total.split("+") for total in options.combine] or None
     if options.metab_groups is not None:
         values["metab_groups"] = list(options.metab_groups)

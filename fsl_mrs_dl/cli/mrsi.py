@@ -129,7 +129,7 @@ def run(args) -> None:
     try:
         with progress_bar(n, "voxels") as advance:
             run_module.fit_all(job, parallel=args.parallel, workers=workers, progress=advance)
-        values = _write_mrsi(args, job, pilot, inputs)
+        values = _write_mrsi(args, options, job, pilot, inputs)
     except KeyboardInterrupt:
         n_done = job.n_voxels(job.done())
         raise KeyboardInterrupt(
@@ -146,10 +146,14 @@ def run(args) -> None:
     )
 
 
-def _write_mrsi(args, job, pilot, inputs) -> dict:
-    """Write a volume's folder of results; returns some values of the maps."""
+def _write_mrsi(args, options, job, pilot, inputs) -> dict:
+    """Write a volume's folder of results; returns some values of the maps.
+
+    ``options`` are those of the fit as they were given, without the facts of the header.
+    """
     from ..io import output as output_module
     from ..mrsi import assemble
+    from ..results import publication
     from ..results.write import write_inputs
 
     say(args, "Writing maps and spectra")
@@ -158,8 +162,15 @@ def _write_mrsi(args, job, pilot, inputs) -> dict:
         text = options_text(args, job.basis, job.options, note)
         values = assemble.write_results(folder, job, options_text=text, pilot=pilot)
         write_inputs(folder, args.output, job.volume.about.path or Path(args.data), None, job.basis)
-        if args.report and pilot is not None:
+        if pilot is None:
+            return values
+        analysis = publication.Analysis(
+            pilot, options, job.basis, Path(args.basis).name, volume=job.volume.grid, n_spectra=len(job.index)
+        )
+        publication.write_publication(folder, analysis)
+        if args.report:
             from ..results.reports.fit import write_fit_report
 
-            write_fit_report(folder / "report.html", pilot, data=args.data, basis=args.basis, location=None)
+            end = publication.publication_html(analysis)
+            write_fit_report(folder / "report.html", pilot, data=args.data, basis=args.basis, location=None, end=end)
     return values

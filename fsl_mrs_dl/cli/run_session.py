@@ -46,7 +46,11 @@ def add_arguments(parser) -> None:
     group.add_argument(
         "--quant", metavar="FILE", help="other unsuppressed water that absolute concentrations are scaled by, not --h2o"
     )
-    group.add_argument("--t1", metavar="IMAGE", help="structural image, for a picture of the voxel")
+    group.add_argument(
+        "--t1",
+        metavar="IMAGE",
+        help="structural image, for a picture of the voxel; tissue fractions need a segmentation of it (--tissue_frac)",
+    )
     add_processing_options(parser.add_argument_group("basis set and processing"))
     add_fitting_options(parser.add_argument_group("fitting options"))
     add_scaling_options(parser.add_argument_group("absolute concentrations"))

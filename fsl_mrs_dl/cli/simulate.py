@@ -27,12 +27,43 @@ def _add_basis(kinds) -> None:
     basis.add_argument(
         "--sequence",
         default="press",
-        help="press (default), steam, slaser, special, mega-press, spin-echo or fid; ideal pulses",
+        help=(
+            "press (default), steam, slaser, special, spin-echo or fid; edited: mega-press, mega-slaser, hermes or"
+            " hercules, with one basis set for each edit condition; pulses are ideal but for editing pulses"
+        ),
     )
-    basis.add_argument("--TE", type=float, default=30.0, help="echo time in ms (default 30)")
-    basis.add_argument("--TE1", type=float, help="first echo time of press and mega-press in ms")
+    basis.add_argument("--TE", type=float, help="echo time in ms (default 30; MEGA 68, HERMES and HERCULES 80)")
+    basis.add_argument("--TE1", type=float, help="first echo time of press and its edited kinds in ms")
     basis.add_argument("--TM", type=float, help="mixing time of steam in ms")
-    basis.add_argument("--edit", choices=("on", "off"), help="editing condition of mega-press")
+    basis.add_argument(
+        "--edit", metavar="CONDITION", help="one edit condition only, as a plain basis set (on, off; A...)"
+    )
+    basis.add_argument(
+        "--edit-pulse",
+        choices=("sinc-gaussian", "ideal"),
+        help="shape of editing pulses; ideal ones take no time and have a sharp band (default sinc-gaussian)",
+    )
+    basis.add_argument(
+        "--edit-duration",
+        dest="edit_duration_ms",
+        type=float,
+        metavar="MS",
+        help="duration of editing pulses (default 15 ms, HERMES and HERCULES 20 ms)",
+    )
+    basis.add_argument(
+        "--edit-bandwidth",
+        dest="edit_bandwidth_hz",
+        type=float,
+        metavar="HZ",
+        help="full width of the inverted band (default 1.24 over the duration, ideal 80 Hz)",
+    )
+    basis.add_argument(
+        "--edit-ppm",
+        type=float,
+        nargs="+",
+        metavar="PPM",
+        help="centre of the editing pulses of MEGA's ON, and of OFF (default 1.9 7.5; GSH: 4.56)",
+    )
     basis.add_argument("--field", type=float, default=3.0, help="field strength in tesla (default 3)")
     basis.add_argument("--frequency", type=float, help="spectrometer frequency in MHz, instead of --field")
     basis.add_argument("--bandwidth", type=float, default=2000.0, help="spectral width in Hz (default 2000)")
@@ -170,16 +201,25 @@ def _add_mrsi(kinds) -> None:
 
 
 def _simulate_basis(args) -> None:
+    from ..core.editing import EDITING_SCHEMES, usual_echo_time_ms
     from ..io import output as output_module
     from ..simulation import acquisition
 
+    edited = args.sequence in EDITING_SCHEMES
+    _check_edit_options(args, edited)
+    if edited and args.edit is None:
+        return _simulate_edited_basis(args)
+    usual_ms = usual_echo_time_ms(args.sequence) if edited else 30.0
+    te_ms = usual_ms if args.TE is None else args.TE
+    edit, pulse = _one_condition(args) if edited else (None, None)
     basis = acquisition.simulate_basis(
         args.metabs,
         sequence=args.sequence,
-        te_ms=args.TE if args.sequence != "fid" else None,
+        te_ms=te_ms if args.sequence != "fid" else None,
         te1_ms=args.TE1,
         tm_ms=args.TM,
-        edit=args.edit,
+        edit=edit,
+        edit_pulse=pulse,
         field_t=args.field,
         spec_freq_mhz=args.frequency,
         bandwidth_hz=args.bandwidth,
@@ -187,9 +227,86 @@ def _simulate_basis(args) -> None:
         fwhm_hz=args.fwhm,
         macromolecules=args.mm,
     )
+    pulses = "ideal pulses" if pulse is None else f"editing pulse {pulse}, other pulses ideal"
     with output_module.folder_for(args.output, args.overwrite) as folder:
-        basis.save(folder, info=f"{args.sequence}, TE {args.TE:g} ms, ideal pulses.")
+        basis.save(folder, info=f"{args.sequence}, TE {te_ms:g} ms, {pulses}.")
     print(f"Simulated {basis.n_metabs} basis spectra at {basis.spec_freq_mhz:.2f} MHz.\nWritten: {args.output}")
+
+
+def _check_edit_options(args, edited: bool) -> None:
+    """Refuse options of editing for other sequences, and those of one basis set for all conditions."""
+    from ..core.editing import EDITING_SCHEMES
+    from ..core.errors import OptionError
+
+    for option in ("edit", "edit_pulse", "edit_duration_ms", "edit_bandwidth_hz", "edit_ppm"):
+        if getattr(args, option) is not None and not edited:
+            raise OptionError(
+                f"means nothing for {args.sequence}",
+                option=option,
+                remedy=f"leave it out, or choose `sequence` {', '.join(EDITING_SCHEMES)}",
+            )
+    if edited and args.edit is None and args.mm:
+        raise OptionError(
+            "is not for all conditions of edited data, whose pulses act on macromolecules",
+            option="mm",
+            remedy="leave it out, or give `edit`",
+        )
+    if edited and args.TM is not None:
+        raise OptionError("is for steam", option="TM", value=f"{args.TM:g}", remedy="leave it out")
+
+
+def _edit_options(args) -> dict:
+    """Return the options of editing pulses, by their keywords of ``simulate_edited_basis``."""
+    return {
+        "edit_pulse": args.edit_pulse or "sinc-gaussian",
+        "edit_duration_ms": args.edit_duration_ms,
+        "edit_bandwidth_hz": args.edit_bandwidth_hz,
+        "edit_ppm": args.edit_ppm,
+    }
+
+
+def _one_condition(args) -> tuple:
+    """Return the name of the edit condition that is asked for, and its pulse."""
+    from ..core.editing import editing_pulses
+    from ..core.errors import OptionError
+
+    shape, duration_ms, bandwidth_hz, centres_ppm = _edit_options(args).values()
+    pulses = editing_pulses(
+        args.sequence, shape=shape, duration_ms=duration_ms, bandwidth_hz=bandwidth_hz, centres_ppm=centres_ppm
+    )
+    for name, pulse in pulses.items():
+        if name.lower() == args.edit.lower():
+            return name, pulse
+    raise OptionError(
+        f"is no edit condition of {args.sequence}",
+        option="edit",
+        value=args.edit,
+        remedy=f"choose from {', '.join(pulses)}, or leave it out for all",
+    )
+
+
+def _simulate_edited_basis(args) -> None:
+    from ..io import output as output_module
+    from ..simulation.edited_basis import simulate_edited_basis
+
+    edited = simulate_edited_basis(
+        args.metabs,
+        args.sequence,
+        te_ms=args.TE,
+        te1_ms=args.TE1,
+        field_t=args.field,
+        spec_freq_mhz=args.frequency,
+        bandwidth_hz=args.bandwidth,
+        n_points=args.points,
+        fwhm_hz=args.fwhm,
+        **_edit_options(args),
+    )
+    with output_module.folder_for(args.output, args.overwrite) as folder:
+        edited.save(folder, info=f"{args.sequence}, TE {1e3 * edited.echo_time_s:g} ms.")
+    print(f"Simulated {edited.n_metabs} basis spectra at {edited.spec_freq_mhz:.2f} MHz.")
+    for condition, pulses in zip(edited.conditions, edited.pulses):
+        print(f"Condition {condition}: {pulses[0]}.")
+    print(f"Written: {args.output}")
 
 
 def _simulate_svs(args) -> None:

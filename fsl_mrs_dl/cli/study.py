@@ -53,7 +53,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: max-fwhm = 0.08"
     )
-    add_common_arguments(parser, output="results of sessions that are up to date")
+    add_common_arguments(parser, output="results of sessions, also those that are up to date")
     parser.set_defaults(func=run, advice="")
     add_hidden_arguments(parser)
 
@@ -243,15 +243,18 @@ def _options_of_sessions(args):
 
 def _basis(args) -> dict[str, Path]:
     """Return the basis sets of the study by what they are for."""
+    from ..io.basis_files import GIVE_BASIS
+
     basis = {"": Path(args.basis)} if args.basis else {}
     for text in args.basis_of:
         key, separator, path = text.partition("=")
         if not (key and separator and path):
             raise OptionError("is not of the form WHICH=PATH", option="basis_of", value=text)
         basis[key] = Path(path)
-    for path in basis.values():
+    for key, path in basis.items():
         if not path.exists():
-            raise OptionError("does not exist", option="basis", value=path)
+            option, value = ("basis_of", f"{key}={path}") if key else ("basis", path)
+            raise OptionError("no such basis set", option=option, value=value, remedy=GIVE_BASIS)
     return basis
 
 

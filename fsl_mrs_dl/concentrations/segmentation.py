@@ -19,9 +19,15 @@ from ..core.errors import DataError, OptionError
 from ..io.nifti import MrsData, image_errors
 from .tissue import DEFAULT_SD, TissueFractions
 
-__all__ = ["fractions_from_segmentation", "mean_over_voxels", "tissue_fractions"]
+__all__ = ["NO_SEGMENTATION", "fractions_from_segmentation", "mean_over_voxels", "tissue_fractions"]
 
 TISSUES = ("white", "grey", "csf")
+
+NO_SEGMENTATION = (
+    "The structural image (`t1`) gives a picture of the voxel only; tissue fractions need a segmentation of it, by FSL"
+    " fast, FreeSurfer, SynthSeg or SPM (`tissue_frac`)."
+)
+"""Remark on an image that was given without a segmentation; options in backticks."""
 
 _FAST = {1: "csf", 2: "grey", 3: "white"}
 _BIDS = {1: "grey", 2: "white", 3: "csf"}

@@ -16,6 +16,7 @@ from .lcmodel_basis import read_lcmodel_basis
 
 __all__ = [
     "EDIT_FILE",
+    "GIVE_BASIS",
     "BasisEntry",
     "check_alike",
     "chosen_entries",
@@ -30,7 +31,10 @@ EDIT_FILE = "edit.json"
 # Names of edit conditions of folders without that file; what they are made of stands beside them as diff and sum.
 _CONDITIONS = (("on", "off"), ("A", "B", "C", "D"))
 
-_GIVE = "give a folder of FSL-MRS .json files or an LCModel .BASIS file"
+GIVE_BASIS = "give a folder of FSL-MRS .json files or an LCModel .BASIS file, or make one ('fsl_mrs_dl simulate basis')"
+"""Remedy where there is no basis set."""
+
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ def read_entries(path: Path) -> list[BasisEntry]:
         frequency = in_mhz(frequency)
         return [BasisEntry(name, fid, dwelltime, frequency, "1H", None, str(path)) for name, fid in zip(names, fids)]
     if path.is_file():
-        raise BasisError(f"{path}: not a basis set", remedy=_GIVE)
-    raise BasisError(f"{path}: no such basis set", remedy=_GIVE)
+        raise BasisError(f"{path}: not a basis set", remedy=GIVE_BASIS)
+    raise BasisError(f"{path}: no such basis set", remedy=GIVE_BASIS)
 
 
 def _read_json_folder(folder: Path) -> list[BasisEntry]:
@@ -96,7 +100,11 @@ def _read_json_folder(folder: Path) -> list[BasisEntry]:
             f"{folder}: holds a basis set for each edit condition", remedy=f"give one of its sub-folders, such as {one}"
         )
     if not files:
-        raise BasisError(f"{folder}: no .json files in this folder", remedy=_GIVE)
+        others = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".basis" and file.is_file())
+        if others:
+            names = " or ".join(str(file) for file in others[:_MOST_NAMED])
+            raise BasisError(f"{folder}: is a folder without FSL-MRS .json files", remedy=f"give {names}")
+        raise BasisError(f"{folder}: no .json files in this folder", remedy=GIVE_BASIS)
     return [_read_json(file) for file in files]
 
 

@@ -23,6 +23,7 @@ _RESULT_FILES = re.compile(
     r"|report[\w.+-]*\.html|(fit_summary|fit_avg|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"
 )
 _RESULT_FOLDERS = (
+    *("A", "B", "C", "D", "on", "off"),  # edit conditions of a basis set
     "basis",
     "concs",
     "fit",
@@ -217,7 +218,7 @@ def _check_replaceable(path: Path, inputs: tuple) -> None:
         if resolved == real or real in resolved.parents:
             raise OutputError(f"{path}: holds the input {source} and would be replaced", remedy=_ANOTHER_FOLDER)
     names = {entry.name for entry in path.iterdir()}
-    has_results = names & {"options.txt", "summary.csv", "truth.json"}
+    has_results = names & {"options.txt", "summary.csv", "truth.json", "edit.json"}
     if names and not has_results and not all(name.endswith(".json") for name in names):
         raise OutputError(f"{path}: holds {min(names)} and no results of this kind", remedy=_ANOTHER_FOLDER)
     for entry in sorted(path.iterdir()):

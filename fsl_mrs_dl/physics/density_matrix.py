@@ -62,20 +62,33 @@ def _rotation(axis: str, degrees: float, hit: np.ndarray) -> np.ndarray:
     return functools.reduce(np.kron, [single if flag else np.eye(2) for flag in hit])
 
 
-def _single_rotations(offsets_hz: np.ndarray, field_hz: complex, seconds: float) -> np.ndarray:
-    """Return the rotation of every spin in a constant field, ``(n_spins, 2, 2)``."""
-    total = np.sqrt(offsets_hz**2 + abs(field_hz) ** 2)
+def _single_rotations(offsets_hz: np.ndarray, field_hz: np.ndarray, seconds: float) -> np.ndarray:
+    """Return the rotation of every spin in every step of a field, ``(n_spins, n_steps, 2, 2)``."""
+    offsets = offsets_hz[:, None]
+    total = np.sqrt(offsets**2 + np.abs(field_hz) ** 2)
     sine = np.pi * seconds * np.sinc(total * seconds)
-    a, b = np.cos(np.pi * total * seconds) - 1j * offsets_hz * sine, -1j * field_hz * sine
-    return np.array([[a, -b.conj()], [b, a.conj()]]).transpose(2, 0, 1)
+    a, b = np.cos(np.pi * total * seconds) - 1j * offsets * sine, -1j * field_hz * sine
+    return np.moveaxis(np.array([[a, -b.conj()], [b, a.conj()]]), (0, 1), (2, 3))
 
 
-def _rotated(singles: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return the product of the rotations of all spins, ``(n_spins, 2, 2)``, with a matrix; spins in two halves."""
-    half = len(singles) // 2
-    left, right = (functools.reduce(np.kron, part, np.eye(1)) for part in (singles[:half], singles[half:]))
+def _kron(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the Kronecker products of two stacks of square matrices, ``(n_steps, m, m)`` and ``(n_steps, n, n)``."""
+    size = one.shape[-1] * other.shape[-1]
+    return (one[:, :, None, :, None] * other[:, None, :, None, :]).reshape(len(one), size, size)
+
+
+def _rotated(left: np.ndarray, right: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return the product of the Kronecker product of two matrices with a matrix."""
     blocks = matrix.reshape(len(left), len(right), -1)
     return (left @ (right @ blocks).reshape(len(left), -1)).reshape(matrix.shape)
+
+
+def _times_blocks(blocks: list[tuple[np.ndarray, np.ndarray]], matrix: np.ndarray) -> np.ndarray:
+    """Return the product of a matrix in blocks, each with its rows, and a whole matrix."""
+    product = np.empty_like(matrix)
+    for rows, block in blocks:
+        product[rows] = block @ matrix[rows]
+    return product
 
 
 class DensityMatrix:
@@ -155,16 +168,30 @@ class DensityMatrix:
             field = waveform(pulse, self.spec_freq_mhz, n_steps(pulse) if steps is None else steps)
             step_s = 1e-3 * pulse.duration_ms / len(field)
             centre = band_centre_hz(pulse, self.spec_freq_mhz)
-            energies, states = np.linalg.eigh(_hamiltonian(np.zeros(self.n_spins), self.couplings_hz))
-            half = (states * np.exp(-1j * np.pi * energies * step_s)) @ states.T
-            between = half @ half
-            propagator = half
-            for k, one in enumerate(field):
-                propagator = _rotated(_single_rotations(self.offsets_hz - centre, one, step_s), propagator)
-                propagator = (between if k + 1 < len(field) else half) @ propagator
+            half, whole = self._coupling_blocks(step_s / 2), self._coupling_blocks(step_s)
+            propagator = _times_blocks(half, np.eye(2**self.n_spins, dtype=complex))
+            singles = _single_rotations(self.offsets_hz - centre, field, step_s)
+            nothing = np.ones((len(field), 1, 1))
+            middle = self.n_spins // 2
+            lefts, rights = (functools.reduce(_kron, part, nothing) for part in (singles[:middle], singles[middle:]))
+            for k, (left, right) in enumerate(zip(lefts, rights)):
+                coupling = whole if k + 1 < len(field) else half
+                propagator = _times_blocks(coupling, _rotated(left, right, propagator))
             frame = np.exp(-2j * np.pi * centre * 1e-3 * pulse.duration_ms * _spin_z(self.n_spins).sum(axis=0))
             self._propagators[key] = frame[:, None] * propagator
         return self._propagators[key]
+
+    def _coupling_blocks(self, seconds: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the evolution of the couplings alone, which keeps the total quantum number: for each value of it the
+        states that have it, and their propagator."""
+        coupling = _hamiltonian(np.zeros(self.n_spins), self.couplings_hz)
+        total = np.rint(_spin_z(self.n_spins).sum(axis=0) * 2)
+        blocks = []
+        for value in np.unique(total):
+            states = np.flatnonzero(total == value)
+            energies, vectors = np.linalg.eigh(coupling[np.ix_(states, states)])
+            blocks.append((states, (vectors * np.exp(-2j * np.pi * energies * seconds)) @ vectors.T))
+        return blocks
 
     def lines(self) -> tuple[np.ndarray, np.ndarray]:
         """Return frequencies (Hz) and complex amplitudes of observable lines, one unit per proton at full signal."""

@@ -20,10 +20,14 @@ __all__ = [
     "COLOURS",
     "MODEL",
     "FAILED",
+    "IN_VIVO_BASELINE",
     "NOISE",
     "MOSTLY_PRIOR",
     "OOD_LIMIT",
 ]
+
+IN_VIVO_BASELINE = "in-vivo: a Gaussian process"
+"""Word in options.txt for the baseline of the in-vivo model, which is none of FSL-MRS's."""
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 from .. import __version__
 from ..concentrations.files import absolute_of_file
 from ..concentrations.scaling import WaterScaling
-from ..concentrations.segmentation import tissue_fractions
+from ..concentrations.segmentation import NO_SEGMENTATION, tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
-from ..core.errors import DataError, OptionError, spelled
+from ..core.errors import OptionError, spelled
 from ..core.metabolites import name_among
 from ..fitting.artefacts import option_spelling
 from ..fitting.data import check_suppressed, choose_basis, fit_data
@@ -35,7 +35,9 @@ from ..io.convert import AxisOptions, Conversion, load_with_record
 from ..io.edited_basis import EditedBasis, load_basis
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
+from ..results.figures import check_structural_image
 from ..results.fit_results import FitResults
+from ..results.layout import IN_VIVO_BASELINE
 from .basis_of_header import acquisition_of, basis_of_header
 from .eddy_currents import without_eddy_currents
 from .processing import Processed, ProcessingOptions, process
@@ -128,6 +130,8 @@ class UsualFit:
     def text(self, basis: Basis, options: FitOptions, note: str) -> str:
         """Return the content of options.txt."""
         values = {name: value for name, value in vars(options).items() if isinstance(value, (str, int, float, tuple))}
+        if options.spectral_model == "in-vivo":
+            values["baseline"] = IN_VIVO_BASELINE
         return f"{json.dumps(values)}\n--------\n{note}\n"
 
 
@@ -217,16 +221,17 @@ def run_session(
     DataError, BasisError, OptionError, OutputError
     """
     began, folder = time.monotonic(), Path(folder)
-    _check_image(session.t1)
+    if session.t1 is not None:
+        check_structural_image(session.t1)
     converted = load_with_record(session.data, options.axes)
     data, water, quant, warnings = _loaded(session, converted, options)
     check_suppressed(np.moveaxis(data.fids, 3, -1), data.axes, data.name)
     tissue = _tissue(session, data, options)
     source, step = _basis(session, data, options)
-    say(str(step))
     # Before the work, so that a basis set that does not fit is refused at once.
     basis, fit_options = options.fit.choose(source, data)
     _check_conditions(data, basis, options)
+    say(str(step))
     fit_options = with_usual_sums(fit_options, basis.names)
     processed = process(data, water, options.processing, quant=quant)
     steps = [step, *processed.steps]
@@ -238,6 +243,8 @@ def run_session(
     for one in of_fit:
         say(str(one))
     results, step, notes = _quantified(fitted, processed, replace(options.scaling, tissue=tissue), fit_options)
+    if session.t1 is not None and tissue is None and results.absolute is not None:
+        notes.append(NO_SEGMENTATION)
     steps.append(step)
     say(str(step))
     warnings += notes
@@ -260,18 +267,6 @@ def with_usual_sums(options: FitOptions, names: Sequence[str]) -> FitOptions:
         return options
     known = [[name_among(one, list(names)) for one in members] for members in _USUAL_SUMS]
     return replace(options, combine=tuple("+".join(members) for members in known if None not in members))
-
-
-def _check_image(path: Path | None) -> None:
-    """Raise DataError if a structural image cannot be read, before any work is done."""
-    if path is None:
-        return
-    try:
-        nifti.open_image(Path(path))
-    except nifti.image_errors() as exc:
-        raise DataError(
-            f"{path}: cannot be read as an image ({exc})", remedy="give a NIfTI image, or leave `t1` out"
-        ) from exc
 
 
 def _loaded(

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from fsl_mrs_dl.cli.main import main
-from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io import Basis, EditedBasis, nifti
 
 EXAMPLE = Path(__file__).parents[2] / "fsl_mrs_dl" / "data" / "example"
 
@@ -271,6 +271,28 @@ def test_bad_basis_sets(fit_words, tmp_path, capsys):
         )
         capsys.readouterr()
         fails(with_basis(tmp_path / name), capsys, name, *expected)
+    assert not (tmp_path / "out").exists()
+
+
+def test_basis_sets_of_edited_data(tmp_path, capsys):
+    words = ["simulate", "basis", "--sequence", "mega-press", "--metabs", "NAA", "Cr", "GABA", "--points", "512"]
+    words += ["--output"]
+    for _ in range(2):
+        assert main([*words, str(tmp_path / "all"), "--overwrite"]) == 0
+        assert "Condition on: sinc-gaussian at 1.9 ppm (15 ms, 82 Hz)." in capsys.readouterr().out
+    assert main([*words, str(tmp_path / "one"), "--edit", "ON"]) == 0
+    both, one = EditedBasis.load(tmp_path / "all"), Basis.load(tmp_path / "one")
+    assert both.condition("on").fids == pytest.approx(one.fids)
+    assert both.echo_time_s == one.echo_time_s == 0.068
+    assert main([*words, str(tmp_path / "gsh"), "--edit-ppm", "4.56", "--edit-pulse", "ideal", "--TE", "120"]) == 0
+    assert [pulse.centre_ppm for (pulse,) in EditedBasis.load(tmp_path / "gsh").pulses] == [4.56, 7.5]
+    capsys.readouterr()
+    out = [*words, str(tmp_path / "out")]
+    fails([*out, "--edit", "A"], capsys, "--edit A", "choose from on, off")
+    fails([*out, "--edit-duration", "60"], capsys, "--edit-duration 60", "give a shorter one")
+    fails([*out, "--mm", "summed"], capsys, "--mm", "--edit")
+    fails([*out, "--TM", "10"], capsys, "--TM 10", "steam")
+    fails([*out, "--sequence", "press", "--edit-bandwidth", "80"], capsys, "--edit-bandwidth", "press", "--sequence")
     assert not (tmp_path / "out").exists()
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -58,12 +59,15 @@ def test_files_of_an_in_vivo_fit(files, tmp_path, capsys):
     assert "MM" in rows and "Lip13" in rows
     assert 0 <= float(rows["Cr"]["prior_share"]) < 0.2
     assert float(rows["Cr"]["ci95_low"]) < float(rows["Cr"]["conc"]) < float(rows["Cr"]["ci95_high"])
-    assert json.loads((tmp_path / "out" / "options.txt").read_text().splitlines()[0])["baseline"] == "off"
+    options = json.loads((tmp_path / "out" / "options.txt").read_text().splitlines()[0])
+    # It has one; an order below zero is FSL-MRS's word for none of its own.
+    assert options["baseline"] == "in-vivo: a Gaussian process" and options["baseline_order"] == -1
     with open(tmp_path / "out" / "all_parameters.csv", newline="") as file:
         parameters = {row["parameter"] for row in csv.DictReader(file)}
     assert {"shift_hz_NAA", "damping_per_s_NAA", "baseline_dimension"} <= parameters
     page = (tmp_path / "out" / "report.html").read_text()
     assert "in-vivo" in page and "95 % band of the model" in page
+    assert "metabolite group" not in page and "baseline smooth, estimated" in page
     assert float(rows["Cr"]["in_vivo_sd"]) > 0 and "crlb_sd" not in rows["Cr"]
 
 
@@ -79,10 +83,13 @@ def test_the_report_lists_what_the_estimate_rests_on(files, tmp_path, capsys):
         assert all(text in page for text in ("Prior of concentrations", "Soft constraints", *expected))
 
 
-def test_water_makes_the_residual_smaller(files, tmp_path):
-    misfit = {}
+def test_water_makes_the_residual_smaller(files, tmp_path, capsys):
+    misfit, image = {}, tmp_path / "t1.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.float32), np.diag([8.0, 8, 8, 1])), image)
     for label, words in (("without", ()), ("with", ("--h2o", str(files / "water.nii.gz")))):
-        assert fit(files, tmp_path / label, *words, "--report") == 0
+        assert fit(files, tmp_path / label, *words, "--t1", str(image), "--report") == 0
+        # A picture of the voxel is no segmentation.
+        assert ("need a segmentation of it" in capsys.readouterr().out) is bool(words)
         page = (tmp_path / label / "report.html").read_text(encoding="utf-8")
         assert ("<td>Water reference</td>" in page) is bool(words)
         with open(tmp_path / label / "uncertainty.csv", newline="") as file:

@@ -100,7 +100,7 @@ def test_a_table_of_files(dataset, words, tmp_path, capsys):
     [
         (["--min-snr", "-1"], "--min-snr -1"),
         (["--basis-of", "press"], "--basis-of press"),
-        (["--basis-of", "press=nowhere"], "nowhere"),
+        (["--basis-of", "press=nowhere"], "--basis-of press=nowhere: no such basis set; give a folder"),
         (["--participant-label", "09"], "--participant-label 09"),
         (["--n-procs", "0"], "--n-procs 0"),
         (["--parallel", "moon"], "--parallel moon"),

@@ -21,6 +21,7 @@ from fsl_mrs_dl.fitting.header_facts import time_notes, with_header
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import files, nifti
 from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.io.lcmodel_raw import read_lcmodel_raw
 from fsl_mrs_dl.io.volume import load_mask, open_volume
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.simulation.recipe_spectra import simulate_spectra
@@ -151,6 +152,17 @@ def _by_voxel(path: Path) -> np.ndarray:
     return volume.fids(np.arange(int(np.prod(volume.grid))))
 
 
+def _read_raw(path: Path) -> None:
+    """Read a file of LCModel's RAW format, which is the same after it was written as NIfTI-MRS."""
+    data = read_lcmodel_raw(path)
+    nifti.check_fids(data)
+    if not all(np.isfinite(value) and value > 0 for value in (data.dwelltime, data.spec_freq_mhz)):
+        raise Fault("a dwell time or frequency that is none")
+    again = nifti.load(nifti.save(path.parent / "again.nii", data))
+    if not np.array_equal(data.fids, again.fids, equal_nan=True):
+        raise Fault("a file that was read is another one after it was written")
+
+
 def _check_message(exc: FslMrsDlError) -> None:
     text = str(exc)
     if "\n" in text or not text.strip():
@@ -260,6 +272,14 @@ def targets(folder: Path) -> list[Target]:
         (where / "model.safetensors").write_bytes(mutations.of_bytes(weights, rng) if bad else weights)
         return where
 
+    def raw(rng, where, change):
+        table, control = rng.choice(raw_files(basis))
+        bad = rng.random() < 0.3
+        (where / "svs.RAW").write_bytes(mutations.of_lines(table, rng) if change and not bad else table)
+        if control:
+            (where / "svs.control").write_bytes(mutations.of_lines(control, rng) if change and bad else control)
+        return where / "svs.RAW"
+
     def read_recipe(path):
         simulate_spectra(basis, path, 2)
 
@@ -290,6 +310,7 @@ def targets(folder: Path) -> list[Target]:
     return [
         Target("data", image(images, "data"), _read_data, 30),
         Target("lcmodel", of_lines(lcmodel_files(basis), "set.basis"), _read_basis, 20),
+        Target("raw", raw, _read_raw, 10),
         Target("json-basis", json_basis, _read_basis, 12),
         Target("mask", image([mask], "mask"), read_mask, 10),
         Target("recipe", of_json(drawn, "recipe.json"), read_recipe, 8),
@@ -300,6 +321,21 @@ def targets(folder: Path) -> list[Target]:
         Target("fit", image(images[:1], "data"), fit, 0.1),
         Target("mrsi", image(images[1:2], "data"), mrsi, 0.05),
     ]
+
+
+def raw_files(basis: Basis) -> list[tuple[bytes, bytes]]:
+    """Return spectra in LCModel's RAW format, each with its control file, which is empty where none is needed."""
+    numbers = np.stack([basis.fids[:2].real, basis.fids[:2].imag], -1).ravel()
+    one, n = numbers[: 2 * basis.n_points], basis.n_points
+    rows = ["".join(f"{value:15.6E}" for value in one[k : k + 2]) for k in range(0, len(one), 2)]
+    touching = ["".join(f"{value:13.5E}" for value in numbers[k : k + 6]) for k in range(0, len(numbers), 6)]
+    axes = f" $LCMODL\n NUNFIL = {n},\n DELTAT = {basis.dwelltime},\n HZPPPM = {basis.spec_freq_mhz},\n"
+    axes += " FILRAW = 'svs.RAW',\n ECHOT = 30.,\n NDCOLS = 2, NDROWS = 1, NDSLIC = 1\n $END\n"
+    bare = f" NUNFIL = {n}\n DELTAT = {basis.dwelltime}\n HZPPPM = {basis.spec_freq_mhz}\n"
+    head = f" $SEQPAR ECHOT=30.0, HZPPPM={basis.spec_freq_mhz}, DELTAT={basis.dwelltime} $END\n"
+    plain = " $NMID ID='a', FMTDAT='(2E15.6)', TRAMP=2.0, VOLUME=8.0 $END\n" + "\n".join(rows)
+    several = "&NMID\n FMTDAT = '(6E13.5)'\n BRUKER = T\n TRAMP = 1.\n VOLUME = 1.\n/\n" + "\n".join(touching)
+    return [(text.encode(), more.encode()) for text, more in ((head + plain, ""), (plain, bare), (several, axes))]
 
 
 def lcmodel_files(basis: Basis) -> list[bytes]:

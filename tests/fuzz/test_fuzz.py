@@ -28,7 +28,9 @@ HEADER = {"SpectrometerFrequency": [123.2], "ResonantNucleus": ["1H"]}
 
 
 def test_a_short_campaign_meets_no_fault():
-    outcome = campaign(350, 20260, only=("data", "lcmodel", "json-basis", "mask", "recipe", "prior", "card", "config"))
+    outcome = campaign(
+        350, 20260, only=("data", "lcmodel", "raw", "json-basis", "mask", "recipe", "prior", "card", "config")
+    )
     assert not outcome.faults, "\n".join(f"{kind}: input {one[1]}\n{one[2]}" for kind, one in outcome.faults.items())
     assert outcome.n == 350 and outcome.read.total() > 50 and outcome.refused.total() > 50
 
@@ -232,7 +234,8 @@ def test_a_configuration_that_is_no_text_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "name", ["data", "lcmodel", "json-basis", "mask", "recipe", "prior", "card", "config", "align", "fit", "mrsi"]
+    "name",
+    ["data", "lcmodel", "raw", "json-basis", "mask", "recipe", "prior", "card", "config", "align", "fit", "mrsi"],
 )
 def test_an_input_that_is_not_mutated_is_read(good_targets, tmp_path, name):
     path = good_targets[name].write(random.Random(0), tmp_path, False)

@@ -228,6 +228,12 @@ def test_files_that_are_no_basis_set(small, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BasisError, match="no .json files in this folder"):
         Basis.load(tmp_path / "empty")
+    for names in (("press.BASIS",), ("press.BASIS", "steam.basis")):
+        for name in names:
+            (tmp_path / "empty" / name).touch()
+        with pytest.raises(BasisError, match="is a folder without FSL-MRS .json files; give .*press.BASIS") as error:
+            Basis.load(tmp_path / "empty")
+        assert ("steam.basis" in str(error.value)) is (len(names) == 2)
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(BasisError, match="not a basis set"):
         Basis.load(tmp_path / "x.txt")

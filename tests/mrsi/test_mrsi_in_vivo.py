@@ -95,13 +95,16 @@ def job(plain_job, tmp_path):
     return replace(plain_job, scratch=folder)
 
 
+PUBLICATION = ("mrsinmrs.csv", "methods.md", "references.bib")
+
+
 def read(folder: Path, name: str) -> np.ndarray:
     return np.asarray(nib.load(folder / f"{name}.nii.gz").dataobj).reshape(-1)
 
 
 def is_input(path: Path) -> bool:
-    """Whether a file is a link, or what was fitted: the data and the basis set."""
-    return path.is_symlink() or path.name == "data.nii.gz" or path.parent.name == "basis"
+    """Whether a file is a link, what was fitted (the data and the basis set), or written by the command alone."""
+    return path.is_symlink() or path.name in PUBLICATION or path.name == "data.nii.gz" or path.parent.name == "basis"
 
 
 def everything(folder: Path) -> dict[str, bytes]:

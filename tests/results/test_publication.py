@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from fsl_mrs_dl.concentrations import Relaxation, WaterScaling
+from fsl_mrs_dl.fitting.artefacts import Artefact
 from fsl_mrs_dl.fitting.data import fit_data
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io.basis import Basis
@@ -29,7 +30,7 @@ from fsl_mrs_dl.results.publication import (
     write_publication,
 )
 from fsl_mrs_dl.results.publication.references import cite, key_of_doi, label_of, works
-from fsl_mrs_dl.results.publication.study import merged_table
+from fsl_mrs_dl.results.publication.study import common_sentences, merged_table
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 
 HEADER = {
@@ -144,6 +145,45 @@ def test_methods_of_the_models(plain, in_vivo):
         assert "None" not in words and "nan" not in words and ".." not in words.replace("...", "") and " ." not in words
 
 
+def test_wrong_and_assumed_times_and_a_doubtful_verdict_are_named(in_vivo, basis):
+    wrong = replace(in_vivo, basis=replace(in_vivo.basis, echo_time_s=0.03))
+    text = methods_text(wrong)
+    assert "Its echo time is not that of the data: it is for 30 ms, the data have 35 ms." in text
+    assert "echo time" not in methods_text(in_vivo) and "assumed" not in methods_text(in_vivo)
+    nothing = replace(in_vivo.results.data, header={})
+    text = methods_text(replace(in_vivo, results=replace(in_vivo.results, data=nothing)))
+    assert "The data have no EchoTime; that of the basis set, 35 ms, is assumed." in text
+    assert "The data have no RepetitionTime; macromolecules are weighted for 2 s." in text
+    bare = replace(in_vivo, basis=replace(in_vivo.basis, echo_time_s=None))
+    assert "The basis set has no echo time; it is assumed to be for that of the data, 35 ms." in methods_text(bare)
+    before = [Artefact("wrong field of the basis set", "it is of 300 MHz", "give another")]
+    text = methods_text(replace(in_vivo, results=replace(in_vivo.results, artefacts_before=before)))
+    assert "The verdict on the fit is doubtful: wrong field of the basis set (it is of 300 MHz)" in text
+    assert "verdict" not in methods_text(in_vivo) and in_vivo.results.verdict[0] == 0
+
+
+def test_removal_of_water_cites_its_method_where_it_was_done(in_vivo):
+    step = {"name": "residual water", "reason": "removed by HLSVD", "figures": {}}
+    text = methods_text(replace(in_vivo, steps=[{**step, "done": True}]))
+    assert (
+        "were removal of residual water [@pijnappel1992hlsvd; @laudadio2002lanczos] (removed by HLSVD)" in text
+        and "10.1016/0022-2364(92)90241-X" in bibtex(cited(text))
+        and "10.1006/jmre.2002.2593" in bibtex(cited(text))
+    )
+    assert "hlsvd" not in methods_text(replace(in_vivo, steps=[{**step, "done": False}]))
+    entry = {"Program": "FSL-MRS", "Version": "2.4", "Method": "Nuisance peak removal"}
+    data = replace(in_vivo.results.data, header={**HEADER, "ProcessingApplied": [entry]})
+    text = methods_text(replace(in_vivo, steps=(), results=replace(in_vivo.results, data=data)))
+    assert "nuisance peak removal [@pijnappel1992hlsvd" in text
+
+
+def test_a_part_of_a_volume_is_reported_as_the_volume(in_vivo):
+    of_volume = replace(in_vivo, steps=(), volume=(16, 16, 4), n_spectra=900)
+    assert "These figures are of 1 voxels spread over the volume, of 900 that were fitted" in methods_text(of_volume)
+    values = [item.value for item in mrsinmrs_items(of_volume) if item.number == "2f"]
+    assert any("matrix 16 x 16 x 4" in value and "field of view 320 x 400 x 120 mm" in value for value in values)
+
+
 def test_absolute_concentrations_name_their_constants(plain):
     relaxation = Relaxation.at_field(3.0)
     scaling = WaterScaling(echo_time_s=0.03, repetition_time_s=2.0)
@@ -192,6 +232,7 @@ def test_a_study_has_what_its_sessions_share(in_vivo, plain, tmp_path):
     assert "average of 64 transients" not in text and "are in their own folders" in text
     assert "Of 6 sessions 4 were included." in text and "Left out were 2 (SNR below 5)." in text
     assert "signal-to-noise ratio 25.8 (18 to 48.4), line width 5 Hz (FWHM) (5 to 5)" in text
+    assert "No spectrum was excluded" not in text and text.count("minimum reporting table") == 1
     table = study.table.set_index("number")["value"]
     assert (
         table["2b"] == "PCC"
@@ -201,6 +242,12 @@ def test_a_study_has_what_its_sessions_share(in_vivo, plain, tmp_path):
     entries = re.findall(r"@\w+\{([^,]+),", (tmp_path / "references.bib").read_text(encoding="utf-8"))
     assert entries == cited(text) and "klose1990ecc" in entries and "[@" not in study.html()
     assert len(pd.read_csv(tmp_path / "mrsinmrs.csv")) == 22
+
+
+def test_sentences_that_nearly_all_sessions_have_say_in_how_many():
+    texts = ["All have it. Scaled by water."] * 11 + ["All have it. Ratios."]
+    assert common_sentences(texts) == ["All have it. In 11 of 12 sessions: Scaled by water."]
+    assert common_sentences(texts[-3:]) == ["All have it."]
 
 
 def test_items_that_differ_much_are_not_listed(plain):

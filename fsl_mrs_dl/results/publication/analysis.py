@@ -51,6 +51,10 @@ class Analysis:
         Programs and their versions besides :func:`program_versions`.
     location : str
         Where the voxel lies, in words.
+    volume : (int, int, int), optional
+        Grid of the volume, where the results are of some of its voxels.
+    n_spectra : int, optional
+        All spectra that were fitted, where the results are of some of them.
     """
 
     results: FitResults
@@ -62,6 +66,8 @@ class Analysis:
     n_transients: int | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     location: str = ""
+    volume: tuple[int, int, int] | None = None
+    n_spectra: int | None = None
 
     @property
     def header(self) -> dict:
@@ -104,6 +110,12 @@ class Analysis:
         """Field strength in tesla; NaN for a nucleus whose gyromagnetic ratio is not known."""
         data = self.results.data
         return data.spec_freq_mhz / units.nucleus(data.nucleus).gamma_mhz_per_t
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Number of voxels along each side."""
+        x, y, z = self.volume or self.results.data.fids.shape[:3]
+        return x, y, z
 
     @property
     def voxel_mm(self) -> tuple[float, float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,8 +11,12 @@ import numpy as np
 from ...concentrations.relaxation import Relaxation
 from ...concentrations.scaling import IN_VIVO_LOG_SD
 from ...core.metabolites import is_macromolecule
+from ...fitting.artefacts import echo_time_mismatch
+from ...fitting.header_facts import time_notes
+from ...fitting.verdict import DOUBTFUL
 from ...physics.in_vivo_components import priors_table
 from ..fit_results import FitResults
+from ..layout import OOD_LIMIT
 from .analysis import Analysis, figure_in_words, program_versions
 from .references import PACKAGE_KEY, cite, key_of_doi
 
@@ -48,7 +53,14 @@ def _software(analysis: Analysis) -> str:
 
 # -- processing --------------------------------------------------------------------------------------------------------
 
-_CITED_STEPS = {"eddy": "klose1990ecc"}
+_HLSVD = ("pijnappel1992hlsvd", "laudadio2002lanczos")
+_CITED_STEPS = {"eddy": ("klose1990ecc",), "residual water": _HLSVD, "nuisance peak": _HLSVD}
+_STEP_WORDS = {
+    "residual water": "removal of residual water",
+    "frequency and phase": "referencing of frequency and phase",
+    "eddy currents": "correction of eddy currents",
+}
+"""Names of steps that were done, where those of run.json are no noun for it."""
 
 
 def _processing(analysis: Analysis) -> str:
@@ -86,11 +98,12 @@ def _step(step) -> str:
     """Return a step with its reason and figures."""
     figures = [figure_in_words(name, value) for name, value in dict(step.get("figures") or {}).items()]
     inside = "; ".join(filter(None, [str(step.get("reason") or ""), ", ".join(figures)]))
-    return _with_citation(str(step["name"])) + (f" ({inside})" if inside else "")
+    name = str(step["name"])
+    return _with_citation(_STEP_WORDS.get(name, name)) + (f" ({inside})" if inside else "")
 
 
 def _with_citation(name: str) -> str:
-    keys = [key for word, key in _CITED_STEPS.items() if word in name.lower()]
+    keys = [key for word, works in _CITED_STEPS.items() if word in name.lower() for key in works]
     return " ".join(filter(None, [name, cite(*keys)]))
 
 
@@ -249,11 +262,31 @@ def _basis(analysis: Analysis) -> str:
     of = f" {analysis.basis_name}" if analysis.basis_name else ""
     echo = "" if basis.echo_time_s is None else f", TE {1e3 * basis.echo_time_s:g} ms"
     turned = ", frequency axis reversed when it was read" if basis.conjugated else ""
-    return (
+    text = (
         f"The basis set{of} had {basis.n_metabs} spectra ({', '.join(basis.names)}), simulated or measured at"
         f" {basis.spec_freq_mhz:.4g} MHz with {basis.n_points} points and a bandwidth of {basis.bandwidth:.5g} Hz{echo}"
         f"{turned}; SHA-256 of its content {basis.sha256}."
     )
+    return " ".join([text, *_times(analysis)])
+
+
+def _times(analysis: Analysis) -> list[str]:
+    """Return sentences on echo and repetition times that had to be assumed, and on an echo time that is wrong."""
+    data, basis = analysis.results.data, analysis.basis
+    sentences = []
+    for note in time_notes(analysis.options, data, basis):
+        for name, words in ((data.name, "The data have"), (basis.source, "The basis set has")):
+            note = note.replace(f"{name}: has", words)
+        sentences.append(_without_options(note))
+    mismatch = echo_time_mismatch(basis.echo_time_s, analysis.full_options.echo_time_s)
+    if mismatch is not None:
+        sentences.append(f"Its echo time is not that of the data: {mismatch.seen}.")
+    return sentences
+
+
+def _without_options(text: str) -> str:
+    """Return a text without the options that stand in backticks, in brackets of their own."""
+    return re.sub(r" \(`\w+`\)", "", text)
 
 
 def _output(analysis: Analysis) -> str:
@@ -282,8 +315,7 @@ def _absolute(analysis: Analysis) -> str:
         f" FSL-MRS {cite('clarke2021fslmrs')}, corrected for relaxation at {times}.",
     ]
     sentences.append(f"Relaxation times were {_constants(relaxation)}{' ' + cite(*dois) if dois else ''}.")
-    # Options stand in backticks there, in brackets of their own.
-    assumed = [re.sub(r" \(`\w+`\)", "", text).rstrip(".") + "." for text in absolute.assumptions]
+    assumed = [_without_options(text).rstrip(".") + "." for text in absolute.assumptions]
     if assumed:
         sentences.append(" ".join(["The scaling assumes the following.", *assumed]))
     sources = ["the fit", "the water fit", "relaxation times"]
@@ -320,17 +352,47 @@ def _quality(analysis: Analysis) -> str:
         if snr and width:
             sentences.append(f"The signal-to-noise ratio of {name} was {snr}, its line width {width} Hz (FWHM).")
     sentences.append(f"The residual over noise in the window was {analysis.spread(results.fit.misfit)}.")
+    if analysis.n_spectra:
+        sentences.append(
+            f"These figures are of {len(analysis.rows)} voxels spread over the volume, of {analysis.n_spectra} that"
+            " were fitted; maps hold those of every voxel."
+        )
     n, good = len(analysis.rows), int(np.sum(results.fit.usable[analysis.rows]))
     if n > 1:
         sentences.append(
             f"Of {n} spectra {good} were usable: converged, with a residual no larger than realistic spectra."
         )
+        sentences += _doubtful_among(analysis)
     elif not good:
         converged = bool(results.fit.converged[analysis.rows].all())
         why = "its residual is larger than in realistic spectra" if converged else "it did not converge"
         sentences.append(f"The fit is marked as not usable: {why}.")
+    elif results.verdict[analysis.rows[0]] == DOUBTFUL:
+        sentences.append(f"The verdict on the fit is doubtful: {_listed(_doubts(analysis, int(analysis.rows[0])))}.")
     sentences += [text if text.endswith(".") else f"{text}." for text in analysis.exclusions]
     if not analysis.exclusions:
         sentences.append("No spectrum was excluded.")
     sentences.append(f"The minimum reporting table {cite('lin2021mrsinmrs')} is given with the results.")
     return " ".join(sentences)
+
+
+def _doubtful_among(analysis: Analysis) -> list[str]:
+    """Return a sentence on how many of several spectra are doubtful, and on the usual reason; none without any."""
+    doubtful = [int(row) for row in analysis.rows if analysis.results.verdict[row] == DOUBTFUL]
+    if not doubtful:
+        return []
+    reasons = Counter(re.sub(r" \(.*", "", doubt) for row in doubtful for doubt in _doubts(analysis, row))
+    named = _listed(f"{reason} ({count})" for reason, count in reasons.most_common())
+    return [f"The verdict on {len(doubtful)} of them is doubtful: {named}."]
+
+
+def _doubts(analysis: Analysis, row: int) -> list[str]:
+    """Return why the verdict on a spectrum is doubtful, in words."""
+    results = analysis.results
+    found = [*results.artefacts_before, *results.artefacts.get(row, ())]
+    out = [f"{artefact.kind} ({artefact.seen})" for artefact in found]
+    if results.fit.ood[row] > OOD_LIMIT:
+        out.append(f"out of distribution (score {results.fit.ood[row]:.2g})")
+    if not out or results.fit.verdict[row] == DOUBTFUL and results.fit.ood[row] <= OOD_LIMIT:
+        out.append(f"signal beyond the noise that the model does not explain ({results.fit.unexplained[row]:.1%})")
+    return out

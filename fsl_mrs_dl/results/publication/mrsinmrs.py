@@ -132,7 +132,7 @@ def _milliseconds(value) -> str:
 
 
 def _acquisition(analysis: Analysis) -> list[Item]:
-    header, data, options = analysis.header, analysis.results.data, analysis.full_options
+    header, options = analysis.header, analysis.full_options
     sequence = ", ".join(
         filter(None, [_key(header, "SequenceName"), _key(header, "ProtocolName", write=lambda v: f"protocol {v}")])
     )
@@ -144,7 +144,7 @@ def _acquisition(analysis: Analysis) -> list[Item]:
     times = ", ".join(f"{name} {_milliseconds(value)}" for name, value in (("TE", te), ("TR", tr)) if value)
     lacking = " and ".join(name for name, value in (("EchoTime", te), ("RepetitionTime", tr)) if not value)
     n = analysis.transients
-    spectra = int(len(analysis.results.fit.params))
+    spectra = analysis.n_spectra or int(len(analysis.results.fit.params))
     count = f"{n} transients per spectrum" if n else ""
     return [
         Item("2a", "Pulse sequence", sequence, _by_key("SequenceName")),
@@ -179,7 +179,7 @@ def _acquisition(analysis: Analysis) -> list[Item]:
             _key(header, "SequenceTriggered", write=lambda v: "triggered" if v else "not triggered"),
             _by_key("SequenceTriggered", "; motion correction by hand"),
         ),
-    ] + ([] if max(data.fids.shape[:3]) == 1 else [_imaging(analysis)])
+    ] + ([] if max(analysis.grid) == 1 else [_imaging(analysis)])
 
 
 def _sequence_parameters(analysis: Analysis) -> str:
@@ -201,7 +201,7 @@ def _sequence_parameters(analysis: Analysis) -> str:
 
 
 def _imaging(analysis: Analysis) -> Item:
-    shape, sides = analysis.results.data.fids.shape[:3], analysis.voxel_mm
+    shape, sides = analysis.grid, analysis.voxel_mm
     matrix = " x ".join(str(size) for size in shape)
     remedy = "the affine of the NIfTI header would fill the field of view; acceleration and sampling by hand"
     if sides is None:

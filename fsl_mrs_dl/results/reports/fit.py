@@ -121,7 +121,9 @@ def _settings(results: FitResults, row: int) -> str:
         (
             "Model",
             (
-                f"{model.name}, {model.n_groups} metabolite group{'s' if model.n_groups > 1 else ''}, baseline"
+                f"in-vivo, a shift and a width of every metabolite, baseline {model.baseline}"
+                if model.name == "in-vivo"
+                else f"{model.name}, {model.n_groups} metabolite group{'s' if model.n_groups > 1 else ''}, baseline"
                 f" {model.baseline}"
             ),
         ),
