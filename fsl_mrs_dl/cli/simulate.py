@@ -64,6 +64,13 @@ def _add_basis(kinds) -> None:
         metavar="PPM",
         help="centre of the editing pulses of MEGA's ON, and of OFF (default 1.9 7.5; GSH: 4.56)",
     )
+    basis.add_argument(
+        "--edit-delay",
+        dest="edit_delay_ms",
+        type=float,
+        metavar="MS",
+        help="time from a refocusing pulse to the middle of the editing pulse behind it (default (TE - TE1)/4)",
+    )
     basis.add_argument("--field", type=float, default=3.0, help="field strength in tesla (default 3)")
     basis.add_argument("--frequency", type=float, help="spectrometer frequency in MHz, instead of --field")
     basis.add_argument("--bandwidth", type=float, default=2000.0, help="spectral width in Hz (default 2000)")
@@ -220,6 +227,7 @@ def _simulate_basis(args) -> None:
         tm_ms=args.TM,
         edit=edit,
         edit_pulse=pulse,
+        edit_delay_ms=args.edit_delay_ms,
         field_t=args.field,
         spec_freq_mhz=args.frequency,
         bandwidth_hz=args.bandwidth,
@@ -238,7 +246,7 @@ def _check_edit_options(args, edited: bool) -> None:
     from ..core.editing import EDITING_SCHEMES
     from ..core.errors import OptionError
 
-    for option in ("edit", "edit_pulse", "edit_duration_ms", "edit_bandwidth_hz", "edit_ppm"):
+    for option in ("edit", "edit_pulse", "edit_duration_ms", "edit_bandwidth_hz", "edit_ppm", "edit_delay_ms"):
         if getattr(args, option) is not None and not edited:
             raise OptionError(
                 f"means nothing for {args.sequence}",
@@ -299,6 +307,7 @@ def _simulate_edited_basis(args) -> None:
         bandwidth_hz=args.bandwidth,
         n_points=args.points,
         fwhm_hz=args.fwhm,
+        edit_delay_ms=args.edit_delay_ms,
         **_edit_options(args),
     )
     with output_module.folder_for(args.output, args.overwrite) as folder:
