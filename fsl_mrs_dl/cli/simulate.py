@@ -90,7 +90,12 @@ def _add_svs(kinds) -> None:
     svs = kinds.add_parser(
         "svs", help="a single-voxel acquisition", description="Simulate an SVS.", add_config_file_help=False
     )
-    svs.add_argument("--basis", required=True, metavar="PATH", help="basis set it is made from")
+    svs.add_argument(
+        "--basis",
+        required=True,
+        metavar="PATH",
+        help="basis set it is made from; edited data from a folder with one for each edit condition",
+    )
     svs.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for svs.nii.gz and truth.json")
     svs.add_argument("--transients", type=int, default=64, help="number of transients (default 64)")
     svs.add_argument("--snr", type=float, default=8.0, help="peak height over noise SD in one transient (default 8)")
@@ -321,10 +326,11 @@ def _simulate_edited_basis(args) -> None:
 def _simulate_svs(args) -> None:
     from ..io import nifti
     from ..io import output as output_module
+    from ..io.edited_basis import EditedBasis, is_edited_basis
     from ..simulation import acquisition
 
     acquired = acquisition.simulate_svs(
-        read_basis(args.basis),
+        EditedBasis.load(args.basis) if is_edited_basis(args.basis) else read_basis(args.basis),
         transients=args.transients,
         snr=args.snr,
         seed=args.seed,
@@ -335,8 +341,10 @@ def _simulate_svs(args) -> None:
     with output_module.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
         nifti.save(folder / "svs.nii.gz", acquired.data)
         (folder / "truth.json").write_text(json.dumps(acquired.truth, indent=1), encoding="utf-8")
+    conditions = acquired.truth.get("conditions", [])
+    of_each = f" of each edit condition ({', '.join(conditions)})" if conditions else ""
     print(
-        f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz,"
+        f"Simulated {args.transients} transients{of_each}, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz,"
         f" {args.output}/truth.json"
     )
 
