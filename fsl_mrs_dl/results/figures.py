@@ -25,11 +25,13 @@ __all__ = [
     "fit_summary",
     "sd_labels",
     "verdict_colour",
+    "check_structural_image",
     "voxel_location",
 ]
 
 BLACK, RED, BLUE, GREY, GREEN, AMBER = "#222222", "#D55E00", "#0072B2", "#888888", "#009E73", "#E69F00"
 
+_GIVE_IMAGE = "give a structural image, such as NIfTI, or leave `t1` out"
 _TITLE_WIDTH = 115  # characters of a line
 
 _OF_VERDICT = {GOOD: GREEN, DOUBTFUL: AMBER, UNUSABLE: RED}
@@ -193,6 +195,24 @@ def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, 
     return names, value, np.where(np.isfinite(error), error, np.nan), label
 
 
+def check_structural_image(path: str | Path) -> None:
+    """Raise DataError if a structural image cannot be read, or holds spectra; its header alone is read."""
+    image = _structural_image(Path(path))
+    if image.get_data_dtype().kind == "c":
+        raise DataError(f"{path}: holds spectra, not an image", remedy=_GIVE_IMAGE)
+
+
+def _structural_image(path: Path):
+    """Open a structural image: NIfTI, or another format of the image library, such as FreeSurfer's .mgz."""
+    import nibabel as nib
+
+    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
+    try:
+        return nifti.open_image(path) if is_nifti else nib.load(path)
+    except nifti.image_errors() as exc:
+        raise DataError(f"{path}: cannot be read as an image ({exc})", remedy=_GIVE_IMAGE) from exc
+
+
 def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> None:
     """Draw the voxel's outline on the structural image in three planes through its centre, into the file ``path``.
 
@@ -206,13 +226,12 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
     from matplotlib.figure import Figure
     from scipy.ndimage import map_coordinates
 
+    check_structural_image(t1)
     try:
-        image = nib.as_closest_canonical(nib.load(t1))
+        image = nib.as_closest_canonical(_structural_image(Path(t1)))
         volume = np.asarray(image.dataobj, float)
-    except (OSError, nib.filebasedimages.ImageFileError) as exc:
-        raise DataError(
-            f"{t1}: cannot be read as an image ({exc})", remedy="give the structural image as NIfTI"
-        ) from exc
+    except nifti.image_errors() as exc:
+        raise DataError(f"{t1}: cannot be read as an image ({exc})", remedy=_GIVE_IMAGE) from exc
     size = np.array(data.fids.shape[:3])
     centre = (data.affine @ [*(size - 1) / 2, 1])[:3]
     middle = (image.affine @ [*(np.array(volume.shape[:3]) - 1) / 2, 1])[:3]

@@ -22,6 +22,7 @@ from .effect import adjusted, difference, group_mean
 from .entry import StudySession
 from .exclusion import ExclusionRules
 from .remarks import study_remarks
+from .study import FAILED
 
 __all__ = [
     "GroupTables",
@@ -214,7 +215,12 @@ def study_publication(tables: GroupTables) -> StudyPublication:
         folders=[result.folder for result in included],
         n_sessions=len(tables.results),
         rules=tables.rules.sentences(),
-        left_out={result.session.name: result.reasons for result in tables.results if result.reasons},
+        left_out={
+            # What was wrong with a file stands in the tables; a paper counts such sessions.
+            result.session.name: ("could not be run",) if result.outcome.state == FAILED else result.reasons
+            for result in tables.results
+            if result.reasons
+        },
         quality=[result.quality for result in included],
     )
 

@@ -19,7 +19,7 @@ from ..concentrations.scaling import WaterScaling
 from ..concentrations.segmentation import NO_SEGMENTATION, tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
-from ..core.errors import DataError, OptionError, spelled
+from ..core.errors import OptionError, spelled
 from ..core.metabolites import name_among
 from ..fitting.artefacts import option_spelling
 from ..fitting.data import FittedData, check_suppressed, choose_basis, fit_data
@@ -32,6 +32,7 @@ from ..io.basis import Basis
 from ..io.convert import AxisOptions, Conversion, load_with_record
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
+from ..results.figures import check_structural_image
 from ..results.fit_results import FitResults
 from ..results.layout import IN_VIVO_BASELINE
 from .basis_of_header import acquisition_of, basis_of_header
@@ -212,7 +213,8 @@ def run_session(
     DataError, BasisError, OptionError, OutputError
     """
     began, folder = time.monotonic(), Path(folder)
-    _check_image(session.t1)
+    if session.t1 is not None:
+        check_structural_image(session.t1)
     converted = load_with_record(session.data, options.axes)
     data, water, quant, warnings = _loaded(session, converted, options)
     _check_not_edited(data, options)
@@ -257,18 +259,6 @@ def with_usual_sums(options: FitOptions, names: Sequence[str]) -> FitOptions:
         return options
     known = [[name_among(one, list(names)) for one in members] for members in _USUAL_SUMS]
     return replace(options, combine=tuple("+".join(members) for members in known if None not in members))
-
-
-def _check_image(path: Path | None) -> None:
-    """Raise DataError if a structural image cannot be read, before any work is done."""
-    if path is None:
-        return
-    try:
-        nifti.open_image(Path(path))
-    except nifti.image_errors() as exc:
-        raise DataError(
-            f"{path}: cannot be read as an image ({exc})", remedy="give a NIfTI image, or leave `t1` out"
-        ) from exc
 
 
 def _loaded(

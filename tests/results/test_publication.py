@@ -30,7 +30,7 @@ from fsl_mrs_dl.results.publication import (
     write_publication,
 )
 from fsl_mrs_dl.results.publication.references import cite, key_of_doi, label_of, works
-from fsl_mrs_dl.results.publication.study import merged_table
+from fsl_mrs_dl.results.publication.study import common_sentences, merged_table
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 
 HEADER = {
@@ -232,6 +232,7 @@ def test_a_study_has_what_its_sessions_share(in_vivo, plain, tmp_path):
     assert "average of 64 transients" not in text and "are in their own folders" in text
     assert "Of 6 sessions 4 were included." in text and "Left out were 2 (SNR below 5)." in text
     assert "signal-to-noise ratio 25.8 (18 to 48.4), line width 5 Hz (FWHM) (5 to 5)" in text
+    assert "No spectrum was excluded" not in text and text.count("minimum reporting table") == 1
     table = study.table.set_index("number")["value"]
     assert (
         table["2b"] == "PCC"
@@ -241,6 +242,12 @@ def test_a_study_has_what_its_sessions_share(in_vivo, plain, tmp_path):
     entries = re.findall(r"@\w+\{([^,]+),", (tmp_path / "references.bib").read_text(encoding="utf-8"))
     assert entries == cited(text) and "klose1990ecc" in entries and "[@" not in study.html()
     assert len(pd.read_csv(tmp_path / "mrsinmrs.csv")) == 22
+
+
+def test_sentences_that_nearly_all_sessions_have_say_in_how_many():
+    texts = ["All have it. Scaled by water."] * 11 + ["All have it. Ratios."]
+    assert common_sentences(texts) == ["All have it. In 11 of 12 sessions: Scaled by water."]
+    assert common_sentences(texts[-3:]) == ["All have it."]
 
 
 def test_items_that_differ_much_are_not_listed(plain):

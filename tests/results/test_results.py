@@ -135,6 +135,8 @@ def test_the_voxel_must_lie_in_the_image(basis, tmp_path):
     nib.Nifti1Image(np.ones((20, 20, 20), np.float32), np.diag([10, 10, 10, 1.0])).to_filename(tmp_path / "t1.nii.gz")
     figures.voxel_location(tmp_path / "t1.nii.gz", simulated.data, tmp_path / "v.png")
     assert (tmp_path / "v.png").read_bytes()[:4] == b"\x89PNG"
+    nib.MGHImage(np.ones((20, 20, 20), np.float32), np.diag([10, 10, 10, 1.0])).to_filename(tmp_path / "t1.mgz")
+    figures.check_structural_image(tmp_path / "t1.mgz")
     away = np.diag([1, 1, 1, 1.0])
     away[:3, 3] = 500
     nib.Nifti1Image(np.ones((20, 20, 20), np.float32), away).to_filename(tmp_path / "far.nii.gz")

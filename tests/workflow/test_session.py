@@ -241,11 +241,16 @@ def test_water_that_is_suppressed_makes_impossible_concentrations_which_are_name
 
 def test_an_image_that_cannot_be_read_is_refused_before_any_work(files, tmp_path, capsys):
     (tmp_path / "t1.nii.gz").write_bytes(b"no image")
-    words = ["--t1", tmp_path / "t1.nii.gz", "--basis", files / "basis", "--output", tmp_path / "out"]
-    assert main([str(word) for word in ["run", "--data", files / "metab.nii.gz", *words]]) == 2
-    captured = capsys.readouterr()
-    assert "cannot be read as an image" in captured.err and "fit:" not in captured.out
-    assert not (tmp_path / "out").exists()
+    for command in ("run", "fit"):
+        for image, message in (
+            (tmp_path / "t1.nii.gz", "cannot be read as an image"),
+            (files / "water.nii.gz", "holds spectra, not an image"),
+        ):
+            words = [command, "--data", files / "metab.nii.gz", "--t1", image, "--basis", files / "basis"]
+            assert main([str(word) for word in [*words, "--output", tmp_path / "out"]]) == 2
+            captured = capsys.readouterr()
+            assert message in captured.err and "leave --t1 out" in captured.err and "fit:" not in captured.out
+            assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

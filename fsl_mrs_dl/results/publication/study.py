@@ -19,6 +19,8 @@ from .references import bibtex, cite, cited
 __all__ = ["StudyPublication", "common_sentences", "merged_table"]
 
 _TABLE = "The minimum reporting table"
+_OF_ONE = ("No spectrum was excluded", _TABLE)
+_SHARED = 0.9
 _MOST_VALUES = 3  # of an item, that are listed
 _QUALITY = (
     ("snr", "signal-to-noise ratio", ""),
@@ -126,7 +128,8 @@ def _methods_of(page: str) -> str:
 def common_sentences(texts: Sequence[str]) -> list[str]:
     """Return paragraphs of the sentences that texts share.
 
-    Sentences that some lack, such as those with a figure of one session, are left out.
+    Sentences that nine of ten have say in how many; those that more lack, such as those with a figure of one session,
+    are left out.  So are those of single fits on exclusions and the reporting table, which a study has of its own.
 
     Parameters
     ----------
@@ -142,9 +145,13 @@ def common_sentences(texts: Sequence[str]) -> list[str]:
         sentences = []
         for parts in split:
             for sentence in parts[position] if position < len(parts) else ():
-                if sentence not in written and counts[sentence] == len(texts):
-                    written.add(sentence)
-                    sentences.append(sentence)
+                count = counts[sentence]
+                if sentence in written or count < _SHARED * len(texts) or sentence.startswith(_OF_ONE):
+                    continue
+                written.add(sentence)
+                sentences.append(
+                    sentence if count == len(texts) else f"In {count} of {len(texts)} sessions: {sentence}"
+                )
         out.append(" ".join(sentences))
     return [part for part in out if part]
 
