@@ -175,11 +175,12 @@ def combined_basis(basis: EditedBasis, weights: np.ndarray, name: str) -> Basis:
 
 
 def with_edited_sums(options: FitOptions, edited: EditedFit | None) -> FitOptions:
-    """Return options that report GABA with the macromolecule that is edited with it, and Glx, where they are fitted."""
+    """Return options that report GABA with the macromolecule that is edited with it, Glx and total NAA, where they are
+    fitted."""
     if edited is None:
         return options
     co_edited, names = edited.co_edited, edited.main.names
     gaba = priors_table()["edited"]["co_edited"]["from"]
     sums = [f"{gaba}+{co_edited}"] if co_edited else []
-    sums += ["Glu+Gln"] if {"Glu", "Gln"} <= set(names) else []
+    sums += [total for total in ("Glu+Gln", "NAA+NAAG") if set(total.split("+")) <= set(names)]
     return replace(options, combine=(*options.combine, *[one for one in sums if one not in options.combine]))
