@@ -13,6 +13,7 @@ from ...concentrations.scaling import IN_VIVO_LOG_SD
 from ...core.metabolites import is_macromolecule
 from ...fitting.artefacts import echo_time_mismatch
 from ...fitting.header_facts import time_notes
+from ...fitting.in_vivo.edited_result import EditedFit
 from ...fitting.verdict import DOUBTFUL
 from ...physics.in_vivo_components import priors_table
 from ..fit_results import FitResults
@@ -185,6 +186,8 @@ def _in_vivo_model(analysis: Analysis) -> str:
     ]
     if fit.water_note:
         sentences.append(_water(fit))
+    if results.edited is not None:
+        sentences.append(_edited(results.edited))
     prior = table["concentrations"]
     if fit.concentrations.prior == "none":
         sentences.append("Concentrations had no prior.")
@@ -208,6 +211,35 @@ def _in_vivo_model(analysis: Analysis) -> str:
             " disagreement of the averaged models."
         )
     return " ".join(sentences)
+
+
+def _edited(edited: EditedFit) -> str:
+    """Return the sentences on a joint fit of sub-spectra."""
+    about = priors_table()["edited"]
+    pulses = "; ".join(
+        f"{name} {', '.join(map(str, of_one)) or 'unknown'}"
+        for name, of_one in zip(edited.conditions, edited.basis.pulses)
+    )
+    text = (
+        f"The sub-spectra ({', '.join(edited.conditions)}; editing pulses of the basis set: {pulses}) were fitted jointly"
+        " with common concentrations, widths, line shape and macromolecules; each had a shift (prior SD"
+        f" {about['shift_ppm']:g} ppm), a phase ({about['phase_deg']:g} degrees), a damping"
+        f" ({100 * about['gamma_log_sd']:g} %) and a size ({100 * about['size_log_sd']:g} %) of its own."
+    )
+    for number, place in enumerate(edited.places):
+        value, sd = (np.median(one[:, number]) for one in edited.efficiency)
+        text += (
+            f" The effect of the pulse at {place:g} ppm was estimated with a prior of 1 +- {about['efficiency_sd']:g},"
+            f" and {about['own_efficiency_sd']:g} of each metabolite's own: {value:.2f} +- {sd:.2f}."
+        )
+    if edited.co_edited:
+        line = about["co_edited"]
+        text += (
+            f" A macromolecule edited with GABA ({edited.co_edited}, {line['ppm']:g} ppm, {line['fwhm_ppm']:g} ppm wide) had"
+            f" an amplitude of its own with a prior of {100 * line['share']:g} % of the edited signal, within a factor of"
+            f" {np.exp(line['log_sd']):.2g}; GABA+ is its sum with GABA."
+        )
+    return text
 
 
 def _in_vivo_macromolecules(analysis: Analysis) -> str:
