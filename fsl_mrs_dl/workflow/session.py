@@ -48,7 +48,7 @@ AnyBasis = Basis | EditedBasis
 """Basis set of a fit: one, or those of all conditions of edited data."""
 
 _USUAL_SUMS = (("NAA", "NAAG"), ("GPC", "PCh"), ("Glu", "Gln"))
-_NOT_BEFORE = ("basis set", "fit", "absolute concentrations")  # steps that are none of the processing
+_NOT_BEFORE = ("basis set", "edited spectra", "fit", "absolute concentrations")  # steps that are none of the processing
 
 __all__ = ["FitChoice", "RunOptions", "Session", "SessionSummary", "UsualFit", "run_session", "with_usual_sums"]
 

@@ -216,13 +216,11 @@ def _in_vivo_model(analysis: Analysis) -> str:
 def _edited(edited: EditedFit) -> str:
     """Return the sentences on a joint fit of sub-spectra."""
     about = priors_table()["edited"]
-    pulses = "; ".join(
-        f"{name} {', '.join(map(str, of_one)) or 'unknown'}"
-        for name, of_one in zip(edited.conditions, edited.basis.pulses)
-    )
+    each = zip(edited.conditions, edited.basis.pulses)
+    pulses = "; ".join(f"{name} {', '.join(map(str, of_one)) or 'unknown'}" for name, of_one in each)
     text = (
-        f"The sub-spectra ({', '.join(edited.conditions)}; editing pulses of the basis set: {pulses}) were fitted jointly"
-        " with common concentrations, widths, line shape and macromolecules; each had a shift (prior SD"
+        f"The sub-spectra ({', '.join(edited.conditions)}; editing pulses of the basis set: {pulses}) were fitted"
+        " jointly with common concentrations, widths, line shape and macromolecules; each had a shift (prior SD"
         f" {about['shift_ppm']:g} ppm), a phase ({about['phase_deg']:g} degrees), a damping"
         f" ({100 * about['gamma_log_sd']:g} %) and a size ({100 * about['size_log_sd']:g} %) of its own."
     )
@@ -235,9 +233,9 @@ def _edited(edited: EditedFit) -> str:
     if edited.co_edited:
         line = about["co_edited"]
         text += (
-            f" A macromolecule edited with GABA ({edited.co_edited}, {line['ppm']:g} ppm, {line['fwhm_ppm']:g} ppm wide) had"
-            f" an amplitude of its own with a prior of {100 * line['share']:g} % of the edited signal, within a factor of"
-            f" {np.exp(line['log_sd']):.2g}; GABA+ is its sum with GABA."
+            f" A macromolecule edited with GABA ({edited.co_edited}, {line['ppm']:g} ppm, {line['fwhm_ppm']:g} ppm"
+            f" wide) had an amplitude of its own with a prior of {100 * line['share']:g} % of the edited signal, within a"
+            f" factor of {np.exp(line['log_sd']):.2g}; GABA+ is its sum with GABA."
         )
     return text
 
