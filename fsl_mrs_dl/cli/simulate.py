@@ -64,6 +64,13 @@ def _add_basis(kinds) -> None:
         metavar="PPM",
         help="centre of the editing pulses of MEGA's ON, and of OFF (default 1.9 7.5; GSH: 4.56)",
     )
+    basis.add_argument(
+        "--edit-delay",
+        dest="edit_delay_ms",
+        type=float,
+        metavar="MS",
+        help="time from a refocusing pulse to the middle of the editing pulse behind it (default (TE - TE1)/4)",
+    )
     basis.add_argument("--field", type=float, default=3.0, help="field strength in tesla (default 3)")
     basis.add_argument("--frequency", type=float, help="spectrometer frequency in MHz, instead of --field")
     basis.add_argument("--bandwidth", type=float, default=2000.0, help="spectral width in Hz (default 2000)")
@@ -83,7 +90,12 @@ def _add_svs(kinds) -> None:
     svs = kinds.add_parser(
         "svs", help="a single-voxel acquisition", description="Simulate an SVS.", add_config_file_help=False
     )
-    svs.add_argument("--basis", required=True, metavar="PATH", help="basis set it is made from")
+    svs.add_argument(
+        "--basis",
+        required=True,
+        metavar="PATH",
+        help="basis set it is made from; edited data from a folder with one for each edit condition",
+    )
     svs.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for svs.nii.gz and truth.json")
     svs.add_argument("--transients", type=int, default=64, help="number of transients (default 64)")
     svs.add_argument("--snr", type=float, default=8.0, help="peak height over noise SD in one transient (default 8)")
@@ -220,6 +232,7 @@ def _simulate_basis(args) -> None:
         tm_ms=args.TM,
         edit=edit,
         edit_pulse=pulse,
+        edit_delay_ms=args.edit_delay_ms,
         field_t=args.field,
         spec_freq_mhz=args.frequency,
         bandwidth_hz=args.bandwidth,
@@ -238,7 +251,7 @@ def _check_edit_options(args, edited: bool) -> None:
     from ..core.editing import EDITING_SCHEMES
     from ..core.errors import OptionError
 
-    for option in ("edit", "edit_pulse", "edit_duration_ms", "edit_bandwidth_hz", "edit_ppm"):
+    for option in ("edit", "edit_pulse", "edit_duration_ms", "edit_bandwidth_hz", "edit_ppm", "edit_delay_ms"):
         if getattr(args, option) is not None and not edited:
             raise OptionError(
                 f"means nothing for {args.sequence}",
@@ -299,6 +312,7 @@ def _simulate_edited_basis(args) -> None:
         bandwidth_hz=args.bandwidth,
         n_points=args.points,
         fwhm_hz=args.fwhm,
+        edit_delay_ms=args.edit_delay_ms,
         **_edit_options(args),
     )
     with output_module.folder_for(args.output, args.overwrite) as folder:
@@ -312,10 +326,11 @@ def _simulate_edited_basis(args) -> None:
 def _simulate_svs(args) -> None:
     from ..io import nifti
     from ..io import output as output_module
+    from ..io.edited_basis import EditedBasis, is_edited_basis
     from ..simulation import acquisition
 
     acquired = acquisition.simulate_svs(
-        read_basis(args.basis),
+        EditedBasis.load(args.basis) if is_edited_basis(args.basis) else read_basis(args.basis),
         transients=args.transients,
         snr=args.snr,
         seed=args.seed,
@@ -326,8 +341,10 @@ def _simulate_svs(args) -> None:
     with output_module.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
         nifti.save(folder / "svs.nii.gz", acquired.data)
         (folder / "truth.json").write_text(json.dumps(acquired.truth, indent=1), encoding="utf-8")
+    conditions = acquired.truth.get("conditions", [])
+    of_each = f" of each edit condition ({', '.join(conditions)})" if conditions else ""
     print(
-        f"Simulated {args.transients} transients, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz,"
+        f"Simulated {args.transients} transients{of_each}, seed {args.seed}.\nWritten: {args.output}/svs.nii.gz,"
         f" {args.output}/truth.json"
     )
 

@@ -98,10 +98,10 @@ def _steam(te_ms: float, tm_ms: float) -> list[_Step]:
     return steps + [_pulse("y", 90), _delay(te_ms / 2)]
 
 
-def _mega_press(te_ms: float, te1_ms: float, pulse: EditingPulse) -> list[_Step]:
-    # The edited coupling refocuses when the editing pulses are TE/2 apart; the first lies half way in the interval that
-    # remains behind the first refocusing pulse, and so does the second behind the second.
-    first = (te_ms - te1_ms) / 4
+def _mega_press(te_ms: float, te1_ms: float, pulse: EditingPulse, first_ms: float | None) -> list[_Step]:
+    # The edited coupling refocuses when the editing pulses are TE/2 apart; if no time is given, the first lies half way
+    # in the interval that remains behind the first refocusing pulse, and so does the second behind the second.
+    first = (te_ms - te1_ms) / 4 if first_ms is None else first_ms
     steps = [_pulse("y", 90), _delay(te1_ms / 2), _pulse("x", 180), *_edit(first, pulse, te_ms / 2 - first)]
     return steps + [_pulse("x", 180), *_edit(first, pulse, (te_ms - te1_ms) / 2 - first)]
 
@@ -148,15 +148,18 @@ def _sequence_steps(
     edit_ppm: float | None = None,
     edit_bandwidth_hz: float | None = None,
     edit_pulse: str | EditingPulse | None = None,
+    edit_delay_ms: float | None = None,
 ) -> list[_Step]:
     """Check the options of a sequence and return its steps."""
     edit_options = {"edit_ppm": edit_ppm, "edit_bandwidth_hz": edit_bandwidth_hz, "edit_pulse": edit_pulse}
     if sequence not in SEQUENCES:
         raise OptionError(f"'{sequence}' is not a sequence: choose from {', '.join(SEQUENCES)}.")
     edited = tuple(EDITING_SCHEMES)
+    with_press = tuple(name for name in edited if name != "mega-slaser")
     for name, value, takers in (
         ("te_ms", te_ms, SEQUENCES[1:]),
-        ("te1_ms", te1_ms, ("press", *(name for name in edited if name != "mega-slaser"))),
+        ("te1_ms", te1_ms, ("press", *with_press)),
+        ("edit_delay_ms", edit_delay_ms, with_press),
         ("tm_ms", tm_ms, ("steam",)),
         ("edit", edit, edited),
         *((name, value, edited) for name, value in edit_options.items()),
@@ -179,7 +182,9 @@ def _sequence_steps(
     te1_ms = min(_TE1_MS, te_ms / 2) if te1_ms is None else _check_time("te1_ms", te1_ms, sequence, high=te_ms)
     if sequence == "press":
         return _echoes(te1_ms / 2, (te_ms - te1_ms) / 2)
-    return _mega_press(te_ms, te1_ms, _editing_pulse(sequence, edit, **edit_options))
+    if edit_delay_ms is not None:
+        _check_time("edit_delay_ms", edit_delay_ms, sequence, high=(te_ms - te1_ms) / 2)
+    return _mega_press(te_ms, te1_ms, _editing_pulse(sequence, edit, **edit_options), edit_delay_ms)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -332,6 +337,9 @@ def simulate_basis(
     edit_pulse : {'ideal', 'sinc-gaussian'} or EditingPulse, optional
         Editing pulses without duration (the default) or with a waveform, during which spins evolve; of 15 ms, for
         HERMES and HERCULES of 20 ms, or as given.
+    edit_delay_ms : float, optional
+        Time from a 180 of ``mega-press``, ``hermes`` and ``hercules`` to the middle of the editing pulse behind it; by
+        default a quarter of TE - TE1.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from ..core import units
 from ..core.errors import OptionError
 from ..core.metabolites import typical_concentrations
 from ..io.basis import Basis
+from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData
 from ..physics import spinsim
 
@@ -86,7 +87,7 @@ class SimulatedSvs:
 
 
 def simulate_svs(
-    basis: Basis,
+    basis: Basis | EditedBasis,
     *,
     transients: int = 64,
     snr: float = 8.0,
@@ -104,8 +105,10 @@ def simulate_svs(
 
     Parameters
     ----------
-    basis : Basis
+    basis : Basis or EditedBasis
+        With an edited one the conditions alternate; they are a second dimension of the data, DIM_EDIT.
     transients : int
+        Of each condition.
     snr : float
         Height of the largest peak over the noise SD of the real spectrum, in one transient.
     seed : int
@@ -125,22 +128,23 @@ def simulate_svs(
     """
     if transients < 1 or not snr > 0:
         raise OptionError(f"`transients` {transients} `snr` {snr:g}: both must be positive.")
+    sets = basis.sets if isinstance(basis, EditedBasis) else (basis,)
+    first, total = sets[0], transients * len(sets)
     typical = typical_concentrations(list(basis.names))
     if typical is None:
         raise OptionError(f"{basis.source}: knows fewer than three brain metabolites; simulate with another basis set.")
     random = np.random.default_rng(seed)
     conc = typical * np.exp(0.15 * random.standard_normal(basis.n_metabs))
-    time = np.arange(basis.n_points) * basis.dwelltime
+    time = np.arange(first.n_points) * first.dwelltime
     gauss = np.pi * gaussian_hz / (2 * np.sqrt(np.log(2)))
-    clean = (conc @ basis.fids) * np.exp(-np.pi * lorentzian_hz * time - (gauss * time) ** 2)
+    clean = np.array([conc @ one.fids for one in sets]) * np.exp(-np.pi * lorentzian_hz * time - (gauss * time) ** 2)
     height = np.abs(units.fid_to_spec(clean)).max()
-    slope = np.linspace(-0.5, 0.5, transients)
-    shift = drift_hz * slope + jitter_hz * random.standard_normal(transients)
-    phase = drift_deg * slope + jitter_deg * random.standard_normal(transients)
+    slope = np.linspace(-0.5, 0.5, total)
+    shift = drift_hz * slope + jitter_hz * random.standard_normal(total)
+    phase = drift_deg * slope + jitter_deg * random.standard_normal(total)
     rotation = np.exp(1j * (2 * np.pi * shift[:, None] * time + np.deg2rad(phase)[:, None]))
-    noise = random.standard_normal((2, transients, basis.n_points)) * height / snr
-    fids = (clean * rotation + noise[0] + 1j * noise[1]).astype(np.complex64)
-    data = simulated_data(fids, basis, "DIM_DYN", te_ms)
+    noise = random.standard_normal((2, total, first.n_points)) * height / snr
+    fids = (np.tile(clean, (transients, 1)) * rotation + noise[0] + 1j * noise[1]).astype(np.complex64)
     truth = {
         "concentrations": dict(zip(basis.names, np.round(conc, 6).tolist())),
         "shift_hz": np.round(shift, 6).tolist(),
@@ -151,7 +155,18 @@ def simulate_svs(
         "snr": snr,
         "seed": seed,
     }
+    data = simulated_data(fids, first, "DIM_DYN", te_ms)
+    if isinstance(basis, EditedBasis):
+        data = _with_conditions(data, basis.conditions)
+        truth |= {"conditions": list(basis.conditions), "order": "alternating"}
     return SimulatedSvs(data, truth)
+
+
+def _with_conditions(data: MrsData, conditions: tuple[str, ...]) -> MrsData:
+    """Return data whose transients alternate between edit conditions with a dimension of their own for these."""
+    fids = data.fids.reshape(*data.fids.shape[:4], -1, len(conditions))
+    header = data.header | {"dim_6": "DIM_EDIT", "dim_6_header": {"EditCondition": list(conditions)}}
+    return replace(data, fids=fids, dim_tags=("DIM_DYN", "DIM_EDIT"), header=header)
 
 
 def simulated_data(fids: np.ndarray, basis: Basis, dim_tag: str, te_ms: float | None) -> MrsData:

@@ -161,6 +161,17 @@ def test_time_steps_are_fine_enough(pulse):
     assert errors[1] < 0.3 * errors[0]
 
 
+def test_editing_pulses_may_lie_elsewhere():
+    given = {"te_ms": 68.0, "te1_ms": 10.0, "edit": "on", "edit_pulse": REAL, "spec_freq_mhz": MHZ}
+    usual, same, later = (
+        spinsim.transitions("Lac", "mega-press", **given, edit_delay_ms=delay)[1] for delay in (None, 14.5, 17.0)
+    )
+    assert usual == pytest.approx(same)
+    assert np.abs(later - usual).max() > 1e-3
+    with pytest.raises(OptionError, match="edit_delay_ms = 30 ms makes no sense for mega-press: give between 0 and 29"):
+        spinsim.transitions("Lac", "mega-press", **given, edit_delay_ms=30.0)
+
+
 def test_spins_evolve_freely_during_a_pulse_that_is_far_away():
     free, pulsed = matrix_of("Asp"), matrix_of("Asp")
     for spins in (free, pulsed):

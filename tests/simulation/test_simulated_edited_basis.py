@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fsl_mrs_dl.core.errors import BasisError, OptionError
-from fsl_mrs_dl.simulation import simulate_basis, simulate_edited_basis
+from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.simulation import simulate_basis, simulate_edited_basis, simulate_svs
 
 SMALL = {"n_points": 512, "spec_freq_mhz": 123.2}
 
@@ -45,6 +46,20 @@ def test_glutathione_is_edited_at_its_own_frequency():
 def test_a_metabolite_that_ideal_pulses_remove_stays():
     one = simulate_edited_basis(["Ace", "Cr"], edit_pulse="ideal", **SMALL)
     assert 0 < np.abs(one.condition("on").fids[0]).max() < 1e-6
+
+
+def test_edited_acquisitions_alternate_and_have_their_own_dimension(tmp_path):
+    basis = simulate_edited_basis(["Cr", "NAA", "Glu"], edit_pulse="ideal", **SMALL)
+    made = simulate_svs(basis, transients=3, snr=1e6, drift_hz=6.0, jitter_hz=0.0, drift_deg=0.0, jitter_deg=0.0)
+    nifti.save(tmp_path / "mega.nii.gz", made.data)
+    data = nifti.load(tmp_path / "mega.nii.gz")
+    assert data.dim_tags == ("DIM_DYN", "DIM_EDIT") and data.fids.shape == (1, 1, 1, 512, 3, 2)
+    assert data.header["dim_6_header"] == {"EditCondition": ["on", "off"]}
+    assert np.array(made.truth["shift_hz"]) == pytest.approx(np.linspace(-3, 3, 6))
+    concentrations = np.array(list(made.truth["concentrations"].values()))
+    # The first points, before anything decays.
+    expected = [concentrations @ one.fids[:, 0] for one in basis.sets]
+    assert data.fids[0, 0, 0, 0, 1] == pytest.approx(expected, rel=1e-3)
 
 
 def test_what_is_wrong_is_said():
