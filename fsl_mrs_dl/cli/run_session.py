@@ -184,9 +184,12 @@ def run(args) -> None:
     inputs = (*session.inputs, *([args.config] if args.config else []))
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
         summary = run_session(session, run_options(args), folder, say=print)
+    table = text_table(summary.results)
     for warning in summary.record["warnings"]:
-        print(warning)
-    print(text_table(summary.results))
+        # Artefacts stand below the table.
+        if warning not in table:
+            print(warning)
+    print(table)
     print(_quality_line(summary.record["quality"]))
     print(
         f"Written: {args.output}/ with summary.csv, uncertainty.csv, run.json{', report.html' * args.report} and more"

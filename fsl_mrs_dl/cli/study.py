@@ -308,6 +308,8 @@ def _effects(tables) -> str:
     if effects.empty:
         return "No two groups to compare.\n"
     some = effects[(effects["quantity"] == tables.quantity) & (effects[["n", "n_against"]].min(axis=1) >= FEWEST)]
+    if some.empty:
+        return f"{tables.quantity}: no two groups of {FEWEST} or more participants to compare.\n"
     lines = [f"{tables.quantity}: differences whose 95 % interval excludes zero, of {len(some)}:"]
     for line in some.to_dict("records"):
         if line["ci95_low"] > 0 or line["ci95_high"] < 0:

@@ -25,6 +25,7 @@ __all__ = ["AxisOptions", "is_lcmodel_raw", "read_lcmodel_raw"]
 
 _CONTROL_BYTES = 100_000
 _CONTROL_NAMES = re.compile(r"control|cpstart|.*\.(control|ctrl|ctl|plotin)|control\..*", re.IGNORECASE)
+_POSSIBLE_HZ, _POSSIBLE_MHZ = (10.0, 1e6), (1.0, 2000.0)
 _NEEDED = "give `bandwidth` and `frequency`, or put LCModel's control file beside it"
 
 
@@ -65,7 +66,7 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
     Raises
     ------
     DataError
-        If the file cannot be read, or bandwidth or frequency are nowhere.
+        If the file cannot be read, or bandwidth or frequency are nowhere or impossible.
     """
     path, options = Path(path), options or AxisOptions()
     groups = list(namelists(_text(path)))
@@ -84,9 +85,7 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
 
     dwelltime = 1 / options.bandwidth_hz if options.bandwidth_hz else number("DELTAT", "BADELT", "DWELLTIME")
     frequency = options.frequency_mhz or number("HZPPPM")
-    if not dwelltime or not frequency or dwelltime < 0 or frequency < 0:
-        lacking = [what for what, value in (("bandwidth", dwelltime), ("frequency", frequency)) if not (value or 0) > 0]
-        raise DataError(f"{path}: LCModel's format has no {' and no '.join(lacking)}", remedy=_NEEDED)
+    dwelltime, frequency = _axes(path, dwelltime, frequency)
     if control_path is not None:
         notes = [f"read as LCModel's RAW, with bandwidth and frequency of {control_path.name}"]
     fids = _fids(path, identity, table, int(number("NUNFIL") or 0))
@@ -102,7 +101,7 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
         tags = ("DIM_USER_0",) if len(fids) > 1 else ()
         fids = fids.T.reshape(1, 1, 1, fids.shape[1], *([len(fids)] if tags else []))
     header: dict[str, Any] = {
-        "SpectrometerFrequency": [in_mhz(frequency)],
+        "SpectrometerFrequency": [frequency],
         "ResonantNucleus": [options.nucleus or "1H"],
         "OriginalFile": [path.name],
         **{f"dim_{index}": tag for index, tag in enumerate(tags, start=5)},
@@ -114,13 +113,33 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
     return MrsData(
         fids,
         dwelltime,
-        in_mhz(frequency),
+        frequency,
         header["ResonantNucleus"][0],
         tags,
         header,
         path=path,
         notes=tuple(notes),
     )
+
+
+def _axes(path: Path, dwelltime: float | None, frequency: float | None) -> tuple[float, float]:
+    """Return the dwell time (s) and the frequency (MHz) of a file.
+
+    Raises
+    ------
+    DataError
+        If one is missing, or is that of no scanner.
+    """
+    if not dwelltime or not frequency or dwelltime < 0 or frequency < 0:
+        lacking = [what for what, value in (("bandwidth", dwelltime), ("frequency", frequency)) if not (value or 0) > 0]
+        raise DataError(f"{path}: LCModel's format has no {' and no '.join(lacking)}", remedy=_NEEDED)
+    bandwidth, frequency = 1 / dwelltime, in_mhz(frequency)
+    if not (_POSSIBLE_HZ[0] <= bandwidth <= _POSSIBLE_HZ[1] and _POSSIBLE_MHZ[0] <= frequency <= _POSSIBLE_MHZ[1]):
+        raise DataError(
+            f"{path}: has a bandwidth of {bandwidth:g} Hz and a frequency of {frequency:g} MHz, which no scanner has",
+            remedy="give `bandwidth` and `frequency`",
+        )
+    return dwelltime, frequency
 
 
 def _text(path: Path) -> str:

@@ -51,6 +51,9 @@ def test_both_levels_at_once(words, dataset, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "5 of 6 sessions have results; 1 failed" in text and "sub-06_acq-press_svs: is bad" in text
     assert "SNR 2 below 5" in text and "left out by hand" in text and "3 of 6 sessions are included" in text
+    assert (
+        "no two groups of 3 or more participants" in text and "well (acq-press_svs) has 1 participant: too few" in text
+    )
     out = tmp_path / "fsl_mrs_dl"
     effects = pd.read_csv(out / "group" / "effects.tsv", sep="\t")
     assert set(effects["group"]) == {"well"} and set(effects["against"]) == {"ill"}

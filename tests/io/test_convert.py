@@ -123,6 +123,17 @@ def test_lcmodel_raw_signs_and_scale(tmp_path):
             load_any(written(tmp_path / "e.RAW", " $NMID FMTDAT='(2E15.6)'\n $END\n" + damage), options)
 
 
+@pytest.mark.parametrize(
+    "settings", ["DELTAT=20.0005, HZPPPM=123.2", "DELTAT=1e-9, HZPPPM=123.2", "DELTAT=5e-4, HZPPPM=.1"]
+)
+def test_lcmodel_raw_with_an_impossible_bandwidth_or_frequency(tmp_path, settings):
+    """A dwell time of 20 s was read, and could not be written again."""
+    path = written(tmp_path / "x.RAW", f" $SEQPAR {settings} $END\n $NMID ID='a' $END\n" + "1.0 2.0\n" * 32)
+    with pytest.raises(DataError, match="which no scanner has; give bandwidth and frequency"):
+        load_any(path)
+    assert load_any(path, AxisOptions(BANDWIDTH, FREQUENCY)).n_points == 32
+
+
 def test_lcmodels_own_test_spectrum(testdata, tmp_path):
     """Its NAA is at 2 ppm: the file beside LCModel's source holds these numbers, which stand in ours unconjugated."""
     numbers = nifti.load(testdata / "lcmodel_test" / "spectrum.nii.gz")

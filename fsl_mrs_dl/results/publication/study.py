@@ -128,8 +128,9 @@ def _methods_of(page: str) -> str:
 def common_sentences(texts: Sequence[str]) -> list[str]:
     """Return paragraphs of the sentences that texts share.
 
-    Sentences that nine of ten have say in how many; those that more lack, such as those with a figure of one session,
-    are left out.  So are those of single fits on exclusions and the reporting table, which a study has of its own.
+    Sentences that nine of ten have are paragraphs of their own that say in how many; those that more lack, such as
+    those with a figure of one session, are left out.  So are those of single fits on exclusions and on the reporting
+    table, which a study has of its own.
 
     Parameters
     ----------
@@ -142,17 +143,16 @@ def common_sentences(texts: Sequence[str]) -> list[str]:
     out = []
     # Paragraphs are those of the text with the most of them, and other texts add what it lacks.
     for position in range(max(len(parts) for parts in split)):
-        sentences = []
+        sentences: dict[int, list[str]] = {len(texts): []}
         for parts in split:
             for sentence in parts[position] if position < len(parts) else ():
                 count = counts[sentence]
                 if sentence in written or count < _SHARED * len(texts) or sentence.startswith(_OF_ONE):
                     continue
                 written.add(sentence)
-                sentences.append(
-                    sentence if count == len(texts) else f"In {count} of {len(texts)} sessions: {sentence}"
-                )
-        out.append(" ".join(sentences))
+                sentences.setdefault(count, []).append(sentence)
+        out.append(" ".join(sentences.pop(len(texts))))
+        out += [f"In {n} of {len(texts)} sessions: {' '.join(several)}" for n, several in sentences.items()]
     return [part for part in out if part]
 
 
