@@ -234,8 +234,8 @@ def _edited(edited: EditedFit) -> str:
         line = about["co_edited"]
         text += (
             f" A macromolecule edited with GABA ({edited.co_edited}, {line['ppm']:g} ppm, {line['fwhm_ppm']:g} ppm"
-            f" wide) had an amplitude of its own with a prior of {100 * line['share']:g} % of the edited signal, within a"
-            f" factor of {np.exp(line['log_sd']):.2g}; GABA+ is its sum with GABA."
+            f" wide) had an amplitude of its own with a prior of {100 * line['share']:g} % of the edited signal, within"
+            f" a factor of {np.exp(line['log_sd']):.2g}; GABA+ is its sum with GABA."
         )
     return text
 
