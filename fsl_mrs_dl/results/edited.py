@@ -168,7 +168,9 @@ def _as_data(results: FitResults, fids: np.ndarray) -> nifti.MrsData:
     return replace(results.data, fids=fids.astype(np.complex64))
 
 
-def edited_summary(results: FitResults, edited: EditedFit, path: str | Path | None = None, *, row: int = 0):
+def edited_summary(
+    results: FitResults, edited: EditedFit, path: str | Path | None = None, *, row: int = 0, title: bool = True
+):
     """Draw the conditions, and below them each combination with the metabolites in it.
 
     Parameters
@@ -179,6 +181,8 @@ def edited_summary(results: FitResults, edited: EditedFit, path: str | Path | No
         File to write, PNG, PDF or SVG.
     row : int
         Set of sub-spectra.
+    title : bool
+        Whether :func:`edited_text` stands above.
 
     Returns
     -------
@@ -199,7 +203,8 @@ def edited_summary(results: FitResults, edited: EditedFit, path: str | Path | No
         panel.set_yticks([])
         panel.spines[["top", "right", "left"]].set_visible(False)
     panels[-1].set_xlabel("chemical shift (ppm)")
-    figure.suptitle("\n".join(edited_text(results, edited)), fontsize=9, x=0.02, ha="left")
+    if title:
+        figure.suptitle("\n".join(edited_text(results, edited)), fontsize=9, x=0.02, ha="left")
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

@@ -20,7 +20,7 @@ def edited_section(results: FitResults, row: int) -> str:
     if edited is None:
         return ""
     buffer = io.BytesIO()
-    edited_summary(results, edited, row=row).savefig(buffer, format="png", dpi=110)
+    edited_summary(results, edited, row=row, title=False).savefig(buffer, format="png", dpi=110)
     picture = base64.b64encode(buffer.getvalue()).decode()
     table, quality = edited_table(results), quality_table(results, edited)
     if "set" in table:
