@@ -130,7 +130,10 @@ def _unit_free(mean: torch.Tensor, cov: torch.Tensor, lognormal: torch.Tensor) -
     size = mean.clamp(min=1e-300)
     relative_variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=0) / size**2
     known = 1 / (1 + (relative_variance / _WELL_DETERMINED**2) ** 2)
-    return torch.where(lognormal & (mean > 0), known / size, torch.zeros_like(mean))
+    known = torch.where(lognormal & (mean > 0), known, torch.zeros_like(mean))
+    # One of them all keeps its density: that of the common part by itself.
+    others = (1 - 1 / known.sum(-1, keepdim=True).clamp(min=1.0)) * known
+    return others / size
 
 
 def _tilted(mean: torch.Tensor, sd: torch.Tensor, prior: AmplitudePrior):
