@@ -79,7 +79,7 @@ def _draw_spectra(panels, results: FitResults, series: Series, drawn: np.ndarray
     full = fit.spectra("full", drawn)[:, first:last].real
     # A tall line, such as of lipid, may reach into the spectra above it.
     step = 1.15 * max(float(np.median(np.ptp(data, axis=-1))), float(np.ptp(data, axis=-1).max()) / 3)
-    for place, (row, measured, fitted) in enumerate(zip(drawn, data, full)):
+    for place, (measured, fitted) in enumerate(zip(data, full)):
         above = -place * step
         panels[0].plot(ppm, measured + above, color=BLACK, lw=0.7, label="data" if place == 0 else None)
         panels[0].plot(ppm, fitted + above, color=RED, lw=0.8, alpha=0.9, label="model" if place == 0 else None)
