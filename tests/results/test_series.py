@@ -100,3 +100,16 @@ def test_the_picture_of_a_series(results, tmp_path, values):
     assert (tmp_path / "series.png").read_bytes()[:4] == b"\x89PNG"
     texts = [panel.get_title(loc="left") for part in figure.subfigs for panel in part.axes]
     assert texts[:2] == ["4 spectra", "residual"] and "NAA" in texts
+
+
+def test_viewers_read_the_tables_of_a_series(results, tmp_path):
+    from fsleyes_plugin_dl.voxel_table import read_tables
+
+    for name in ("uncertainty", "concentration", "summary"):
+        table, file = getattr(tables, f"{name}_table")(results), "concentrations" if name == "concentration" else name
+        table.to_csv(tmp_path / f"{file}.csv", index=False)
+    values, note = read_tables(tmp_path)
+    assert (list(values), note) == (results.names, "the first of 4 spectra")
+    assert values["NAA"]["conc"] == pytest.approx(results.concentrations[0][0, results.names.index("NAA")])
+    assert values["NAA"]["snr"] == pytest.approx(results.quality[0][0, results.fit.names.index("NAA")])
+    assert "Bval" not in values["NAA"]
