@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ import fsl_mrs_dl
 from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.reports import series as series_report
+from fsl_mrs_dl.results.reports.fit import write_fit_report
 from fsl_mrs_dl.results.series import Series, spread_rows
 from fsl_mrs_dl.results.series_figure import series_figure
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
@@ -113,3 +116,20 @@ def test_viewers_read_the_tables_of_a_series(results, tmp_path):
     assert values["NAA"]["conc"] == pytest.approx(results.concentrations[0][0, results.names.index("NAA")])
     assert values["NAA"]["snr"] == pytest.approx(results.quality[0][0, results.fit.names.index("NAA")])
     assert "Bval" not in values["NAA"]
+
+
+def test_the_report_shows_every_spectrum(results, tmp_path, monkeypatch):
+    def page(data):
+        text = write_fit_report(tmp_path / "r.html", data, data="d.nii.gz", basis="b").read_text(encoding="utf-8")
+        return re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL), text
+
+    words, whole = page(results)
+    assert "<h1>Fit of d.nii.gz: 4 spectra (Bval 0 to 6; Task rest, tap)</h1>" in words
+    assert "(spectrum 1 of" not in words and words.count("<details>") == 4
+    assert "<summary>DIM_USER_0 3, Bval 6, Task tap: fit " in words
+    assert all(f"<th>{head}</th>" in words for head in ("Bval", "Task", "residual / noise", "verdict"))
+    assert whole.count('"method":"animate"') == 2 * 4
+    monkeypatch.setattr(series_report, "_MOST_DRAWN", 2)
+    words, _ = page(with_header(results))
+    assert words.count("<details>") == 2 and "2 of 4 spectra are shown here" in words
+    assert "<h1>Fit of d.nii.gz: 4 spectra</h1>" in words
