@@ -25,7 +25,8 @@ body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1100px;margin:2em a
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse;font-size:.9em}
 td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}.settings td,.settings th{text-align:left}
-.weak{color:#888}details{margin:.3em 0}summary{cursor:pointer}details h2{margin-top:1em;font-size:1em}
+.weak{color:#888}.scroll{max-height:42em;overflow:auto}
+details{margin:.3em 0}summary{cursor:pointer}details h2{margin-top:1em;font-size:1em}
 .note{color:#555;font-size:.9em}img{max-width:100%}
 """
 

@@ -23,6 +23,7 @@ _MOST_DRAWN = 64
 _MOST_EDITED = 4  # sets whose conditions are drawn
 _MOST_NAMED = 6
 _COLUMNS = 3
+_DIGITS = {"SNR": ".1f", "FWHM": ".1f", "residual / noise": ".2f", "unexplained": ".1f"}
 
 
 def series_body(results: FitResults, sections: str, picture: str) -> tuple[str, str]:
@@ -40,12 +41,9 @@ def series_body(results: FitResults, sections: str, picture: str) -> tuple[str, 
     series, drawn, n = Series(results), spread_rows(results, _MOST_DRAWN), len(results.fit.params)
     values = range_of_values(results)
     about = f": {n} spectra{f' ({html.escape(values)})' if values else ''}"
-    some = (
-        ""
-        if len(drawn) == n
-        else f" {len(drawn)} of {n} spectra are shown here, evenly spread; all are in the tables (uncertainty.csv,"
-        " summary.csv)."
-    )
+    n_fitted = int(results.fit.fitted.sum())
+    some = "" if len(drawn) == n_fitted else f" {len(drawn)} of {n_fitted} spectra are shown here, evenly spread;"
+    some += " all are in the tables (uncertainty.csv, summary.csv)." if some else ""
     titles = [series.titles[row] for row in drawn]
     spectra = _with_slider([spectrum_figure(results, row) for row in drawn], titles)
     correlations = _with_slider([correlation_figure(results, row) for row in drawn], titles)
@@ -203,13 +201,17 @@ def _quality_table(series: Series, drawn: np.ndarray) -> str:
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in frame.columns)
     lines = []
     for values in frame.itertuples(index=False):
-        cells = [html.escape(value) if isinstance(value, str) else _number(value) for value in values]
+        cells = [_cell(name, value) for name, value in zip(frame.columns, values)]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
-def _number(value) -> str:
-    return f"{value:.4g}" if np.isfinite(value) else "-"
+def _cell(column: str, value) -> str:
+    """Return a value of the table of quality, HTML."""
+    if isinstance(value, str):
+        return html.escape(value)
+    digits = next((form for word, form in _DIGITS.items() if column.startswith(word)), ".6g")
+    return format(value, digits) if np.isfinite(value) else "-"
 
 
 def _details(results: FitResults, series: Series, drawn: np.ndarray) -> str:
@@ -220,7 +222,7 @@ def _details(results: FitResults, series: Series, drawn: np.ndarray) -> str:
         tables = [settings_table(results, row), concentrations_table(results, row)]
         tables.append(absolute_section(results.absolute, row))
         parts.append(f"<details><summary>{html.escape(title)}</summary>{''.join(tables)}</details>")
-    return "".join(parts)
+    return f'<div class="scroll">{"".join(parts)}</div>'
 
 
 def _with_slider(figures: list, titles: list[str]):
