@@ -51,12 +51,12 @@ def series_body(results: FitResults, sections: str, picture: str) -> tuple[str, 
         about,
         f"""{entries_table(_entries(results, series))}
 {sections}
-{_edited(results, series)}
 <h2>Along the series</h2>
 <p class="note">Metabolites that are determined best, with one SD. Colours are those of the verdict: green good, amber
 doubtful, red not usable; grey where the SD is above half of the estimate.</p>
 {figure_html(_along(results, series), with_library=True)}
 <h2>Quality</h2>{_note(some)}{_quality_table(series, drawn)}
+{_edited(results, series)}
 <h2>Spectra and fits{of_condition(results)}</h2>
 <p class="note">The slider chooses the spectrum; each is on a scale of its own. Click the legend to show or hide a line;
 every metabolite has one.{some}</p>{figure_html(spectra)}
@@ -118,8 +118,12 @@ def _edited(results: FitResults, series: Series) -> str:
     rows = spread_rows(results, _MOST_EDITED)
     n = int(results.fit.fitted.sum())
     some = f"<p class='note'>{len(rows)} of {n} sets; edited.csv has all.</p>" if len(rows) < n else ""
-    parts = [f"<h2>{html.escape(series.titles[row])}</h2>{edited_section(results, int(row))}" for row in rows]
-    return some + "".join(parts)
+    parts = [
+        f"<details{' open' if number == 0 else ''}><summary>{html.escape(series.titles[row])}</summary>"
+        f"{edited_section(results, int(row))}</details>"
+        for number, row in enumerate(rows)
+    ]
+    return f"<h2>Sets of edited spectra</h2>{some}{''.join(parts)}"
 
 
 def _along(results: FitResults, series: Series):
