@@ -160,20 +160,25 @@ def _add(table: dict[str, dict[str, float]], metab: str, column: str, text: str)
         table.setdefault(metab, {}).setdefault(column, value)
 
 
+def _of_first_spectrum(head: list[str], rows: list[list[str]], label: str) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows from the column of metabolites on, a row per metabolite: in tables of a series, counters
+    and values of the header stand before it, and there is a row per spectrum."""
+    at = head.index(label) if label in head else 0
+    first = {row[at]: row[at:] for row in reversed(rows) if len(row) > at}
+    names = dict.fromkeys(row[at] for row in rows if len(row) > at)
+    return head[at:], [first[name] for name in names]
+
+
 def _read_uncertainty(folder: Path, table) -> str:
     head, *rows = _read_csv(folder / "uncertainty.csv") or [[]]
     if "Metab" not in head:
         return ""
-    note = ""
-    names = [row[head.index("Metab")] for row in rows]
-    if len(names) > len(set(names)):
-        note = f"the first of {names.count(names[0])} spectra"
-        first = dict(zip(reversed(names), reversed(rows)))
-        rows = [first[name] for name in dict.fromkeys(names)]
+    n_rows = len(rows)
+    head, rows = _of_first_spectrum(head, rows, "Metab")
     for row in rows:
         for column, text in zip(head, row):
-            _add(table, row[head.index("Metab")], column, text)
-    return note
+            _add(table, row[0], column, text)
+    return f"the first of {n_rows // len(rows)} spectra" if n_rows > len(rows) else ""
 
 
 def _read_concentrations(folder: Path, table) -> None:
@@ -181,8 +186,10 @@ def _read_concentrations(folder: Path, table) -> None:
     lines = _read_csv(folder / "concentrations.csv")
     if len(lines) < 3:
         return
-    for row in lines[2:]:
-        for kind, scaling, text in zip(lines[0][1:], lines[1][1:], row[1:]):
+    kinds, rows = _of_first_spectrum(lines[0], lines[2:], "Metabs")
+    scalings = lines[1][len(lines[0]) - len(kinds) :]
+    for row in rows:
+        for kind, scaling, text in zip(kinds[1:], scalings[1:], row[1:]):
             name = {"raw": "conc", "internal": "ratio"}.get(scaling, scaling)
             ending = "" if kind.startswith("mean") else "_sd"
             _add(table, row[0], {"conc_sd": "crlb_sd"}.get(name + ending, name + ending), text)
@@ -190,6 +197,7 @@ def _read_concentrations(folder: Path, table) -> None:
 
 def _read_summary(folder: Path, table) -> None:
     head, *rows = _read_csv(folder / "summary.csv") or [[]]
+    head, rows = _of_first_spectrum(head, rows, "Metab")
     for row in rows:
         for column, text in zip(head[1:], row[1:]):
             name = {"%CRLB": "crlb_pct", "SNR": "snr", "FWHM": "fwhm"}.get(column)

@@ -34,8 +34,11 @@ def text_table(results: FitResults) -> str:
     """Return concentrations for the terminal: those of the spectrum, or medians over several, with notes."""
     import numpy as np
 
+    from ..results.series import range_of_values
+
     n, n_fitted = len(results.fit.params), int(np.count_nonzero(results.fit.fitted))
-    lines = [f"{n_fitted} of {n} spectra fitted; medians:"] if n > 1 else []
+    values = range_of_values(results)
+    lines = [f"{n_fitted} of {n} spectra fitted{f' ({values})' if values else ''}; medians:"] if n > 1 else []
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of medians without a finite value
         lines += _concentration_lines(results)

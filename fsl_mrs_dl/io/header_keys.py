@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..core.errors import DataError
 from ..core.units import in_mhz, nucleus
 
-__all__ = ["tidy_header", "carrier_ppm", "start_time_s"]
+__all__ = ["ElementValues", "carrier_ppm", "element_values", "start_time_s", "tidy_header"]
 
 _DEFAULT_TAGS = ("DIM_COIL", "DIM_DYN", "DIM_INDIRECT_0")
 # Larger ones are milliseconds.
 _MOST_SECONDS = {"EchoTime": 1.0, "RepetitionTime": 100.0, "AcquisitionStartTime": 0.1}
 _NUMBERS = ("EchoTime", "RepetitionTime", "AcquisitionStartTime", "SpecFreqChemShift", "RxOffset")
+_LONGEST_TEXT = 64  # characters of a value that can stand in a table
 _AXIS_KEYS = ("SpecFreqChemShift", "RxOffset", "AcquisitionStartTime", "SpectrometerFrequency")
 
 
@@ -68,6 +71,61 @@ def carrier_ppm(header: dict[str, Any]) -> float:
 def start_time_s(header: dict[str, Any]) -> float:
     """Return how long after the echo the first point was acquired, ``AcquisitionStartTime`` in seconds."""
     return float(header.get("AcquisitionStartTime", 0.0))
+
+
+class ElementValues(NamedTuple):
+    """What a header gives for each element of a dimension: a key, values ``(size,)``, numbers or texts, and the unit or
+    the description of the key, which may be empty."""
+
+    key: str
+    values: np.ndarray
+    unit: str
+
+
+def element_values(header: dict[str, Any], number: int, size: int) -> list[ElementValues]:
+    """Return the values of ``dim_N_header`` for the elements of a dimension, those that numbers or short texts can say.
+
+    Parameters
+    ----------
+    header : dict
+        That :func:`tidy_header` returned.
+    number : int
+        Of the dimension, 5 to 7.
+    size : int
+        Elements of the dimension; values of another number are left out.
+    """
+    from nifti_mrs.definitions import standard_defined
+
+    about, out = header.get(f"dim_{number}_header"), []
+    for key, entry in about.items() if isinstance(about, dict) else ():
+        unit = standard_defined[key][1] if key in standard_defined else ""
+        if isinstance(entry, dict) and "Value" in entry:
+            entry, unit = entry["Value"], str(entry.get("Description", ""))
+        values = _in_table(_listed(entry, size))
+        if values is not None and len(values) == size:
+            out.append(ElementValues(str(key), values, " ".join((unit or "").split())))
+    return out
+
+
+def _listed(values, size: int) -> list:
+    """Return values along a dimension as a list; an empty one where there are none."""
+    if _spaced(values):
+        # Without the last digits, in which sums of decimal fractions differ.
+        return [float(f"{values['start'] + index * values['increment']:.12g}") for index in range(size)]
+    return values if isinstance(values, list) else []
+
+
+def _in_table(values: list) -> np.ndarray | None:
+    """Return values as numbers or as texts; None where they are too long, or neither."""
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        return np.array(values)
+    texts = []
+    for value in values:
+        parts = value if isinstance(value, list) else [value]
+        if not all(part is None or isinstance(part, (str, int, float)) for part in parts):
+            return None
+        texts.append(" ".join("" if part is None else " ".join(str(part).split()) for part in parts))
+    return np.array(texts, object) if max(map(len, texts)) <= _LONGEST_TEXT else None
 
 
 def _frequencies(header: dict[str, Any], name: str) -> list[float]:
@@ -143,6 +201,9 @@ def _tidy_dimension(header: dict[str, Any], number: int, size: int, name: str) -
         if not (_spaced(content) or (isinstance(content, list) and len(content) == size)):
             notes.append(f"{entry} of {key}_header has not one value for each of {size} elements and was left out")
             continue
+        if not user:
+            content, milliseconds = _in_seconds(entry, content, size)
+            notes += [f"{entry} of {key}_header is read as milliseconds"] * milliseconds
         description = str(value.get("Description", "")) if user and isinstance(value, dict) else ""
         values[entry] = {"Value": content, "Description": description} if user else content
         if user and isinstance(value, dict):
@@ -151,6 +212,14 @@ def _tidy_dimension(header: dict[str, Any], number: int, size: int, name: str) -
     if not values:
         del header[f"{key}_header"]
     return notes
+
+
+def _in_seconds(key: str, values, size: int) -> tuple[Any, bool]:
+    """Return times along a dimension in seconds, and whether they were milliseconds; other values as they are."""
+    numbers = [one for one in _listed(values, size) if isinstance(one, (int, float))]
+    if not numbers or max(map(abs, numbers)) <= _MOST_SECONDS.get(key, math.inf):
+        return values, False
+    return [one * 1e-3 if isinstance(one, (int, float)) else one for one in _listed(values, size)], True
 
 
 def _spaced(value) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["folder_for", "new_file", "new_output_folder", "put_in_place", "whole
 _RESULT_FILES = re.compile(
     r"(summary|concentrations|concentration_budget|quantification_info|qc|all_parameters|uncertainty|mrsinmrs|dl_align[\w.+-]*)\.csv"
     r"|(options|messages)\.txt|truth\.json|methods\.md|references\.bib|[\w.+-]+\.table"
-    r"|report[\w.+-]*\.html|(fit_summary|fit_avg|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"
+    r"|report[\w.+-]*\.html|(fit_summary|fit_avg|series|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"
 )
 _RESULT_FOLDERS = (
     *("A", "B", "C", "D", "on", "off"),  # edit conditions of a basis set

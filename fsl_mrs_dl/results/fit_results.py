@@ -20,6 +20,7 @@ from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions
 from ..fitting.quantification import Quantification
 from ..fitting.verdict import DOUBTFUL
+from ..io.header_keys import ElementValues, element_values
 from ..io.nifti import MrsData
 from . import qc
 
@@ -118,18 +119,42 @@ class FitResults:
         out[strange] = np.maximum(out[strange], DOUBTFUL)
         return out
 
+    @property
+    def is_series(self) -> bool:
+        """Whether these are several spectra of one voxel."""
+        return self.data is not None and len(self.fit.params) > 1 and max(self.data.fids.shape[:3]) == 1
+
+    @cached_property
+    def header_values(self) -> dict[str, ElementValues]:
+        """What the header gives for every spectrum, values ``(n,)`` by the column of tables: the header's key, with the
+        dimension where two have that key."""
+        return {name: values for name, values in self._place.items() if isinstance(values, ElementValues)}
+
     @cached_property
     def index(self) -> pd.DataFrame:
-        """Place of each row: a column, counted from zero, per dimension longer than one; no column for an SVS."""
-        n = len(self.fit.params)
+        """Place of each row: a column, counted from zero, per dimension longer than one, followed by what the header
+        gives for its elements (b value, time, echo time); no column for an SVS."""
+        columns = {name: getattr(values, "values", values) for name, values in self._place.items()}
+        return pd.DataFrame(columns, index=range(len(self.fit.params)))
+
+    @cached_property
+    def _place(self) -> dict[str, np.ndarray | ElementValues]:
+        """Columns of :attr:`index`: counters, and what the header gives."""
         if self.data is None:
-            return pd.DataFrame(index=range(n))
+            return {}
         shape = self.data.fids.shape
         names = ["x", "y", "z", *self.data.dim_tags]
         sizes = [*shape[:3], *shape[4:]]
         names += [f"dim_{i}" for i in range(len(names) + 2, len(sizes) + 2)]
-        grid = np.indices(sizes).reshape(len(sizes), -1) if sizes else np.zeros((0, 1), int)
-        return pd.DataFrame({name: row for name, row, size in zip(names, grid, sizes) if size > 1}, index=range(n))
+        columns: dict[str, np.ndarray | ElementValues] = {}
+        for place, (name, counter, size) in enumerate(zip(names, np.indices(sizes).reshape(len(sizes), -1), sizes)):
+            if size == 1:
+                continue
+            columns[name] = counter
+            for one in element_values(self.data.header, place + 2, size) if place > 2 else ():
+                head = f"{one.key} ({name})" if one.key in {*columns, *names} else one.key
+                columns[head] = one._replace(values=one.values[counter])
+        return columns
 
     @cached_property
     def names(self) -> list[str]:

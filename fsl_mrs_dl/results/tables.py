@@ -229,6 +229,8 @@ def _long(results: FitResults, columns: dict[str, np.ndarray], label: str, label
     """Return one line per spectrum and label from arrays ``(n, len(labels))``."""
     n = len(results.fit.params)
     frame = results.index.loc[np.repeat(np.arange(n), len(labels))].reset_index(drop=True)
+    # A key of the header may have the name of a column.
+    frame = frame.rename(columns={name: f"{name} (header)" for name in {label, *columns} & set(frame)})
     frame[label] = np.tile(labels, n)
     for name, values in columns.items():
         frame[name] = np.asarray(values).reshape(-1)

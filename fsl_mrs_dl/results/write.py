@@ -40,6 +40,7 @@ def write_fit(
         Further spectra to write: 'baseline', 'no_baseline', 'separate'.
     """
     from .figures import fit_summary
+    from .series_figure import series_figure
 
     tables.summary_table(results).to_csv(folder / "summary.csv", index=False)
     tables.concentration_table(results).to_csv(folder / "concentrations.csv", index=False)
@@ -53,6 +54,8 @@ def write_fit(
     for ending, what in _spectra(results, export).items():
         nifti.save(folder / f"{filename}{ending}.nii.gz", model_data(results, what))
     fit_summary(results, folder / "fit_summary.png")
+    if results.is_series:
+        series_figure(results, folder / "series.png")
     grid = results.data.fids.shape[:3]
     if len(results.fit.params) == np.prod(grid):
         _write_model(folder, results, grid)

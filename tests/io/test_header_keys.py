@@ -16,6 +16,7 @@ from fsl_mrs_dl.fitting.data import fit_data
 from fsl_mrs_dl.fitting.header_facts import seconds_of, with_header
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io.header_keys import element_values
 from fsl_mrs_dl.io.volume import open_volume
 
 REQUIRED = {"SpectrometerFrequency": [123.2], "ResonantNucleus": ["1H"]}
@@ -277,6 +278,30 @@ def test_values_along_a_dimension(rng, tmp_path, values, expected, capsys):
     again = nifti.load(nifti.save(tmp_path / "again.nii.gz", data))
     assert again.header.get("dim_5_header") == expected
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"Bval": [0, 1, 3]}, {"Bval": [0, 1, 3]}),
+        ({"Bval": {"start": 0.1, "increment": 0.1}}, {"Bval": [0.1, 0.2, 0.3]}),
+        ([0, 1, 3], {"Value": [0, 1, 3]}),
+        ({"EchoTime": {"start": 30, "increment": 10}}, {"EchoTime": [0.03, 0.04, 0.05]}),
+        ({"Task": ["rest", " finger\ntap", "rest"]}, {"Task": ["rest", "finger tap", "rest"]}),
+        ({"Direction": [[0, 0, 1], [1, 0.5, 0], [0, 0, 1]]}, {"Direction": ["0 0 1", "1 0.5 0", "0 0 1"]}),
+        ({"Note": ["a" * 65, "b", "c"], "On": [True, False, True]}, {"On": ["True", "False", "True"]}),
+        ({"Pulse": [{"PulseOffset": 1.9}, {}, {}]}, {}),
+    ],
+)
+def test_values_of_elements(rng, tmp_path, values, expected):
+    """Numbers and short texts along a dimension, for tables; units are the standard's or described."""
+    header = {"dim_5": "DIM_USER_0", "dim_5_header": values}
+    data = nifti.load(write(tmp_path / "x.nii.gz", noise(rng, 1, 1, 1, 64, 3), header))
+    got = element_values(data.header, 5, 3)
+    assert {one.key: one.values.tolist() for one in got} == expected
+    assert [one.unit for one in got if one.key == "EchoTime"] == ["s"] * ("EchoTime" in expected)
+    assert element_values(data.header, 5, 2) == [] or isinstance(values, dict) and "start" in str(values)
+    assert element_values(data.header, 6, 3) == []
 
 
 def test_keys_of_other_kinds(rng, tmp_path, capsys):

@@ -1,0 +1,115 @@
+"""A series of spectra: what its tables, picture, report and terminal say of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import fsl_mrs_dl
+from fsl_mrs_dl.cli.tables import text_table
+from fsl_mrs_dl.results import tables
+from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.series import Series, spread_rows
+from fsl_mrs_dl.results.series_figure import series_figure
+from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
+
+BVALS = [0, 1, 3, 6]
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Fits of four spectra whose metabolites decay with the b value of the header."""
+    basis = simulate_basis(["NAA", "Cr", "PCr", "GPC", "Glu", "Ins"], te_ms=35.0, n_points=512)
+    simulated = simulate_svs(basis, transients=4, snr=200, seed=3, drift_hz=1, drift_deg=2)
+    header = {
+        **simulated.data.header,
+        "dim_5": "DIM_USER_0",
+        "dim_5_header": {
+            "Bval": {"Value": BVALS, "Description": "ms/um2"},
+            "Task": {"Value": ["rest", "tap", "rest", "tap"], "Description": ""},
+        },
+    }
+    fids = simulated.data.fids * np.exp(-0.2 * np.array(BVALS))
+    data = replace(simulated.data, fids=fids, dim_tags=("DIM_USER_0",), header=header)
+    rows = np.moveaxis(fids, 3, -1).reshape(4, -1)
+    axes = {"dwelltime": basis.dwelltime, "spec_freq_mhz": basis.spec_freq_mhz}
+    fit = fsl_mrs_dl.quantify(rows, basis, **axes, model="lorentzian", baseline="off", init="classical")
+    return FitResults(fit, data, ["Cr", "PCr"])
+
+
+def with_header(results, **values):
+    header = {**results.data.header, "dim_5_header": values}
+    return replace(results, data=replace(results.data, header=header))
+
+
+@pytest.mark.parametrize("what", ["summary", "concentration", "qc", "parameter", "uncertainty"])
+def test_tables_have_the_values_of_the_header(results, what):
+    table = getattr(tables, f"{what}_table")(results)
+    table.columns = [name if isinstance(name, str) else name[0] for name in table.columns]
+    assert list(table.columns[:3]) == ["DIM_USER_0", "Bval", "Task"]
+    each = len(table) // 4
+    assert table["Bval"].tolist() == np.repeat(BVALS, each).tolist()
+    assert table["Task"].tolist() == np.repeat(["rest", "tap", "rest", "tap"], each).tolist()
+
+
+def test_a_key_of_the_header_hides_no_column(results):
+    other = with_header(results, SNR=[1, 2, 3, 4], Metab=["a", "b", "c", "d"], DIM_USER_0=[5, 6, 7, 8])
+    table = tables.qc_table(other)
+    heads = ["DIM_USER_0", "SNR (header)", "Metab (header)", "DIM_USER_0 (DIM_USER_0)", "Metab", "SNR", "FWHM"]
+    assert list(table.columns) == heads
+    assert table["SNR (header)"].tolist() == np.repeat([1, 2, 3, 4], 6).tolist()
+
+
+def test_the_terminal_says_the_range(results):
+    assert text_table(results).startswith("4 of 4 spectra fitted (Bval 0 to 6; Task rest, tap); medians:\n")
+    directions = with_header(results, Direction=[[0, 0, number] for number in range(4)])
+    assert "(Direction 0 0 0, 0 0 1, 0 0 2, 0 0 3)" in text_table(directions)
+    assert text_table(with_header(results)).startswith("4 of 4 spectra fitted; medians:\n")
+
+
+def test_a_series_is_drawn_against_the_header(results):
+    series = Series(results)
+    x, label = series.axis
+    assert x.tolist() == BVALS and label == "Bval (ms/um2)"
+    # A reference that decays with the metabolite would hide the decay.
+    assert series.tracked[0].label == "concentration (raw)"
+    value = series.tracked[0].values[:, series.names.index("NAA")]
+    np.testing.assert_allclose(value / value[0], np.exp(-0.2 * np.array(BVALS)), rtol=0.05)
+    assert series.titles[3] == "DIM_USER_0 3, Bval 6, Task tap"
+    assert list(series.quality["verdict"]) and len(series.quality) == 4
+
+
+def test_a_series_without_numbers_is_drawn_against_texts_or_its_counter(results):
+    x, label = Series(with_header(results, Task=["rest", "tap", "rest", "tap"])).axis
+    assert (x.tolist(), label) == (["rest", "tap", "rest", "tap"], "Task")
+    series = Series(with_header(results, Bval=[5, 5, 5, 5]))
+    assert series.axis[0].tolist() == [0, 1, 2, 3] and series.axis[1].startswith("DIM_USER_0")
+    assert series.tracked[0].label == "ratio to Cr+PCr" and "Cr+PCr" not in series.names
+
+
+def test_the_spectra_that_are_drawn_are_spread(results):
+    assert spread_rows(results, 64).tolist() == [0, 1, 2, 3]
+    assert spread_rows(results, 2).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("values", [{"Bval": BVALS}, {"Task": ["rest", "tap", "rest", "tap"]}, {}])
+def test_the_picture_of_a_series(results, tmp_path, values):
+    figure = series_figure(with_header(results, **values), tmp_path / "series.png")
+    assert (tmp_path / "series.png").read_bytes()[:4] == b"\x89PNG"
+    texts = [panel.get_title(loc="left") for part in figure.subfigs for panel in part.axes]
+    assert texts[:2] == ["4 spectra", "residual"] and "NAA" in texts
+
+
+def test_viewers_read_the_tables_of_a_series(results, tmp_path):
+    from fsleyes_plugin_dl.voxel_table import read_tables
+
+    for name in ("uncertainty", "concentration", "summary"):
+        table, file = getattr(tables, f"{name}_table")(results), "concentrations" if name == "concentration" else name
+        table.to_csv(tmp_path / f"{file}.csv", index=False)
+    values, note = read_tables(tmp_path)
+    assert (list(values), note) == (results.names, "the first of 4 spectra")
+    assert values["NAA"]["conc"] == pytest.approx(results.concentrations[0][0, results.names.index("NAA")])
+    assert values["NAA"]["snr"] == pytest.approx(results.quality[0][0, results.fit.names.index("NAA")])
+    assert "Bval" not in values["NAA"]
