@@ -24,6 +24,7 @@ LAYERS = """
     networks
     fitting
     preproc concentrations
+    dynamic
     results training
     mrsi
     fslmrs

@@ -1,0 +1,256 @@
+"""Dynamic fit of the series of spectra in a file or in memory: :func:`fit_series`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core.axes import Axes
+from ..core.errors import DataError, OptionError
+from ..core.parallel import one_thread
+from ..core.units import fid_to_spec
+from ..fitting import optimise
+from ..fitting.options import FitOptions
+from ..fitting.quantify import fit_scaled, model_for
+from ..fitting.rows import rows_to_fit
+from ..io.basis import Basis
+from ..physics.signal_model import SignalModel
+from .configuration import Configuration
+from .joint_fit import CATEGORIES, JointModel, JointSolution, parameter_covariance, solve_joint
+from .mapping import Mapping
+
+__all__ = ["DynamicFit", "fit_series", "read_time_variables"]
+
+_SAME_COST, _FIRST_STEPS = 1e-9, 15
+
+
+@dataclass(frozen=True, repr=False)
+class DynamicFit:
+    """The result of a dynamic fit.
+
+    Attributes
+    ----------
+    model : SignalModel
+        The model of a single spectrum, with its basis scaled.
+    metabolites : list of str
+    mapping : Mapping
+    x : ndarray ``(n_free,)``
+        Free parameters, in the units of the scaled data.
+    cov : ndarray ``(n_free, n_free)``
+        Their covariance: Cramer-Rao bound with the noise of the residual.
+    mapped, mapped_sd : ndarray ``(n_times, n_mapped)``
+        Parameters of every spectrum, and their SDs.
+    initial : ndarray ``(n_times, n_mapped)``
+        Parameters of fits of every spectrum on its own.
+    initial_sd : ndarray ``(n_times, n_metabs)``
+        Cramer-Rao SDs of the concentrations of these.
+    initial_x : ndarray ``(n_free,)``
+        Free parameters that the mapping gives for them.
+    spectra, fitted : complex ndarray ``(n_times, n_window)``
+        Data and model in the window, scaled.
+    noise_sd : float
+        Noise per real channel of the scaled spectra.
+    solution : JointSolution
+    fid_scale : float
+        The data were multiplied by this before fitting.
+    """
+
+    model: SignalModel
+    metabolites: list[str]
+    mapping: Mapping
+    x: np.ndarray
+    cov: np.ndarray
+    mapped: np.ndarray
+    mapped_sd: np.ndarray
+    initial: np.ndarray
+    initial_sd: np.ndarray
+    initial_x: np.ndarray
+    spectra: np.ndarray
+    fitted: np.ndarray
+    noise_sd: float
+    solution: JointSolution
+    fid_scale: float
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the free parameters."""
+        return self.mapping.names
+
+    @property
+    def sd(self) -> np.ndarray:
+        """SDs of the free parameters, ``(n_free,)``."""
+        return np.sqrt(np.clip(np.diag(self.cov), 0, None))
+
+    def derived(self, function: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> tuple[float, float]:
+        """Return a quantity of the free parameters and its SD, to first order with all covariances.
+
+        ``function`` takes a dict of the free parameters by name, tensors, and returns one number.
+        """
+        x = torch.tensor(self.x, requires_grad=True)
+        value = function(dict(zip(self.names, x)))
+        (slope,) = torch.autograd.grad(value, x)
+        used = slope.numpy() != 0
+        slope, cov = slope.numpy()[used], self.cov[np.ix_(used, used)]
+        return float(value.detach()), float(np.sqrt(max(slope @ cov @ slope, 0)))
+
+    def information_criteria(self) -> dict[str, float]:
+        """Return log likelihood at its maximum, AIC, BIC and the log evidence that BIC stands for.
+
+        The noise is Gaussian, independent, of one unknown SD, in both channels.
+        """
+        n = 2 * self.spectra.size
+        k = int((self.mapping.lower < self.mapping.upper).sum()) + 1
+        log_likelihood = -n / 2 * (np.log(2 * np.pi * self.solution.cost / n) + 1)
+        bic = k * np.log(n) - 2 * log_likelihood
+        return {
+            "log likelihood": log_likelihood,
+            "AIC": 2 * k - 2 * log_likelihood,
+            "BIC": bic,
+            "log evidence": -bic / 2,
+        }
+
+
+def read_time_variables(paths: Sequence[str | Path], n_times: int):
+    """Return the time variables of a series: ``(n_times,)`` or ``(n_times, k)``, a row of the array for each spectrum.
+
+    Several files of one column each become columns.
+
+    Raises
+    ------
+    OptionError
+        If a file cannot be read, or does not have a row for each spectrum.
+    """
+    columns = [_read_table(Path(path)) for path in paths]
+    for path, values in zip(paths, columns):
+        if values.shape[0] != n_times:
+            raise OptionError(
+                f"has {values.shape[0]} rows, and the series {n_times} spectra",
+                option="time_variables",
+                value=path,
+                remedy="give one row for each spectrum",
+            )
+        if not np.isfinite(values).all():
+            raise OptionError("holds values that are not finite", option="time_variables", value=path)
+    return columns[0] if len(columns) == 1 else np.column_stack(columns)
+
+
+def _read_table(path: Path) -> np.ndarray:
+    try:
+        values = np.loadtxt(path, delimiter="," if path.suffix == ".csv" else None)
+    except (OSError, ValueError) as exc:
+        raise OptionError(
+            f"cannot be read ({exc})",
+            option="time_variables",
+            value=path,
+            remedy="give a text file of numbers, one row for each spectrum; .csv with commas",
+        ) from exc
+    return np.atleast_1d(values)
+
+
+def _time_tensors(time_variable):
+    if isinstance(time_variable, dict):
+        return {key: torch.as_tensor(np.asarray(value, float)) for key, value in time_variable.items()}
+    return torch.as_tensor(np.asarray(time_variable, float))
+
+
+@one_thread()
+def fit_series(
+    fids: np.ndarray,
+    basis: Basis,
+    axes: Axes,
+    configuration: Configuration,
+    time_variable,
+    options: FitOptions = FitOptions(prior="none"),
+) -> DynamicFit:
+    """Fit a series of spectra jointly.
+
+    Parameters
+    ----------
+    fids : complex ndarray ``(n_times, n_points)``
+        In the in-memory sign convention.
+    basis : Basis
+        Chosen metabolites only.
+    axes : Axes
+    configuration : Configuration
+        See :func:`fsl_mrs_dl.dynamic.configuration.read_configuration`.
+    time_variable : array ``(n_times,)`` or ``(n_times, k)``, or dict of such
+    options : FitOptions
+        Of these ``model``, ``ppmlim``, ``baseline``, ``metab_groups`` and ``rescale`` count.
+
+    Raises
+    ------
+    DataError, BasisError, OptionError
+    """
+    rows, usable = rows_to_fit(fids)
+    if not usable.all():
+        raise DataError(f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN")
+    # FSL-MRS's scale of a series: concentrations and their bounds are in its units.
+    fid_scale = float(np.mean(100 / np.linalg.norm(rows, axis=-1))) if options.rescale else 1.0
+    rows = rows * fid_scale
+    model, _ = model_for(basis, axes, options)
+    sizes = {CATEGORIES.get(key, key): size for key, size in model.sizes.items()}
+    mapping = Mapping(configuration, sizes, basis.names, _time_tensors(time_variable), len(rows))
+    first, last = model.window
+    spectra = torch.as_tensor(fid_to_spec(rows)[:, first:last])
+    joint = JointModel(spectra, model, mapping)
+    single, single_sd, others = _initial_parameters(rows, spectra, model, list(basis.names), options)
+    starts = [mapping.start(torch.as_tensor(initial)) for initial in (single, *others)]
+    solution = _best(joint, starts)
+    cov, noise = parameter_covariance(joint, solution)
+    slope = mapping.jacobian(solution.x)
+    blocks = cov[mapping.active[:, :, None], mapping.active[:, None, :]].nan_to_num(posinf=1e300)
+    mapped_variance = torch.einsum("tpa,tab,tpb->tp", slope, blocks, slope)
+    return DynamicFit(
+        model=model,
+        metabolites=list(basis.names),
+        mapping=mapping,
+        x=solution.x.numpy(),
+        cov=cov.numpy(),
+        mapped=mapping.mapped(solution.x).numpy(),
+        mapped_sd=mapped_variance.clamp(min=0).sqrt().numpy(),
+        initial=single,
+        initial_sd=single_sd,
+        initial_x=starts[0].numpy(),
+        spectra=spectra.numpy(),
+        fitted=joint.fitted(solution.x).numpy(),
+        noise_sd=noise,
+        solution=solution,
+        fid_scale=fid_scale,
+    )
+
+
+def _best(joint: JointModel, starts: list[torch.Tensor]) -> JointSolution:
+    """Return the solution of lowest cost from several starts.
+
+    The one of lowest cost after a few steps is followed to its end, and others only where they are below that.
+    """
+    trials = sorted((solve_joint(joint, start, _FIRST_STEPS) for start in starts), key=lambda end: end.cost)
+    best = solve_joint(joint, trials[0].x)
+    for trial in trials[1:]:
+        if trial.cost < best.cost * (1 - _SAME_COST):
+            best = min(best, solve_joint(joint, trial.x), key=lambda end: end.cost)
+    return best
+
+
+def _initial_parameters(
+    rows: np.ndarray, spectra: torch.Tensor, model: SignalModel, names: list[str], options: FitOptions
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return parameters ``(n_times, n_params)`` of fits of each spectrum and the SDs of their concentrations, and
+    parameters of fits with the shape of the mean of the series."""
+    mean = fit_scaled(rows.mean(0)[None], model, names, options)
+    single = fit_scaled(rows, model, names, options)
+    theta, _, _ = model.unpack(torch.as_tensor(mean.params))
+    target = model.eliminate_baseline(spectra)
+    ends = [optimise.solve(target, model, theta.expand(len(rows), -1), steps) for steps in (1, 60)]
+    shaped = []
+    for end in ends:
+        baseline = model.baseline_coefficients(spectra - model.join_metabolites(end.theta, end.conc))
+        shaped.append(model.pack(end.theta, end.conc, baseline).numpy())
+    params = single.params.copy()
+    unfit = ~np.isfinite(params).all(-1)
+    params[unfit] = shaped[0][unfit]
+    return params, single.crlb_sd, shaped
