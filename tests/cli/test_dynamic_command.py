@@ -102,6 +102,7 @@ def test_series_of_two_dimensions_asks_which_one_to_average(files, tmp_path, cap
     assert main(words(files[0], tmp_path / "out", data=tmp_path / "two.nii.gz")) == 2
     assert "DIM_DYN (2), DIM_USER_0 (7); one is fitted" in capsys.readouterr().err
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/dyn_results.csv").touch()
+    for name in ("options.txt", "dyn_results.csv", "dyn_spectra.png"):
+        (tmp_path / "out" / name).touch()
     more = ["--average", "DIM_DYN", "--overwrite", "--keep", "NAA", "Cr"]
     assert main([*words(files[0], tmp_path / "out", data=tmp_path / "two.nii.gz"), *more]) == 0
