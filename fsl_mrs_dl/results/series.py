@@ -110,14 +110,9 @@ class Series:
         out = [Tracked("concentration (raw)", *results.concentrations)]
         if results.absolute is not None:
             columns = [results.absolute.names.index(name) for name in results.names]
-            out.insert(
-                0,
-                Tracked(
-                    "concentration (mM)",
-                    results.absolute.values["molarity"][:, columns],
-                    results.absolute.sd["molarity"][:, columns],
-                ),
-            )
+            values, sd = results.absolute.values["molarity"], results.absolute.sd["molarity"]
+            # Behind the raw ones, whose SDs have no part that all spectra share.
+            out.append(Tracked("concentration (mM)", values[:, columns], sd[:, columns]))
         if results.ratios is not None:
             ratio = Tracked(f"ratio to {results.reference_name}", *results.ratios)
             out.insert(len(out) if self._varying(numbers=True) else 0, ratio)

@@ -60,11 +60,13 @@ def series_figure(results: FitResults, path: str | Path | None = None):
 
     series, drawn = Series(results), spread_rows(results, _MOST_STACKED)
     n_lines = -(-len(series.names) // _COLUMNS)
-    figure = Figure(figsize=(14, max(2.4 * n_lines + 0.8, 2.5 + 0.4 * len(drawn))), layout="constrained")
+    height = max(2.6 * n_lines + 0.8, 2.5 + 0.4 * len(drawn))
+    figure = Figure(figsize=(14, height), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
     _draw_spectra(left.subplots(1, 2, sharey=True, width_ratios=(2, 1)), results, series, drawn)
-    _draw_metabolites(right, results, series, n_lines)
+    # Below few panels stays room, for they would be much higher than wide.
+    _draw_metabolites(right, results, series, max(n_lines, int(height / 3.5)))
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
@@ -127,8 +129,10 @@ def _draw_metabolites(figure, results: FitResults, series: Series, n_lines: int)
         panel.set_title(name, fontsize=9, loc="left")
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
+    for panel in panels[max(0, len(series.names) - _COLUMNS) : len(series.names)]:
+        panel.set_xlabel(label, fontsize=8)
+    for panel in panels[: len(series.names) : _COLUMNS]:
+        panel.set_ylabel(quantity.label, fontsize=8)
     for panel in panels[len(series.names) :]:
         panel.set_visible(False)
-    figure.supxlabel(label, fontsize=9)
-    figure.supylabel(quantity.label, fontsize=9)
     figure.legend(words.values(), words.keys(), loc="outside upper right", ncols=4, frameon=False, fontsize=8)

@@ -12,7 +12,7 @@ from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.fitting.data import fit_data
-from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.io.edited_basis import EditedBasis
 from fsl_mrs_dl.results.edited import edited_table
@@ -111,6 +111,10 @@ def _options():
     from fsl_mrs_dl.fitting.options import FitOptions
 
     return FitOptions(spectral_model="in-vivo")
+
+
+def test_results_can_be_replaced(fitted):
+    assert output.new_output_folder(fitted, overwrite=True) == fitted
 
 
 def test_run_takes_transients_in_turn_and_simulates_the_basis_set(edited, capsys):

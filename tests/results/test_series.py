@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ import fsl_mrs_dl
 from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.reports import series as series_report
+from fsl_mrs_dl.results.reports.fit import write_fit_report
 from fsl_mrs_dl.results.series import Series, spread_rows
 from fsl_mrs_dl.results.series_figure import series_figure
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
@@ -18,9 +21,8 @@ from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 BVALS = [0, 1, 3, 6]
 
 
-@pytest.fixture(scope="module")
-def results():
-    """Fits of four spectra whose metabolites decay with the b value of the header."""
+def fits_of(lost=()):
+    """Fits of four spectra whose metabolites decay with the b value of the header; those that are lost are zero."""
     basis = simulate_basis(["NAA", "Cr", "PCr", "GPC", "Glu", "Ins"], te_ms=35.0, n_points=512)
     simulated = simulate_svs(basis, transients=4, snr=200, seed=3, drift_hz=1, drift_deg=2)
     header = {
@@ -32,11 +34,17 @@ def results():
         },
     }
     fids = simulated.data.fids * np.exp(-0.2 * np.array(BVALS))
+    fids[..., list(lost)] = 0
     data = replace(simulated.data, fids=fids, dim_tags=("DIM_USER_0",), header=header)
     rows = np.moveaxis(fids, 3, -1).reshape(4, -1)
     axes = {"dwelltime": basis.dwelltime, "spec_freq_mhz": basis.spec_freq_mhz}
     fit = fsl_mrs_dl.quantify(rows, basis, **axes, model="lorentzian", baseline="off", init="classical")
     return FitResults(fit, data, ["Cr", "PCr"])
+
+
+@pytest.fixture(scope="module")
+def results():
+    return fits_of()
 
 
 def with_header(results, **values):
@@ -113,3 +121,30 @@ def test_viewers_read_the_tables_of_a_series(results, tmp_path):
     assert values["NAA"]["conc"] == pytest.approx(results.concentrations[0][0, results.names.index("NAA")])
     assert values["NAA"]["snr"] == pytest.approx(results.quality[0][0, results.fit.names.index("NAA")])
     assert "Bval" not in values["NAA"]
+
+
+def test_the_report_shows_every_spectrum(results, tmp_path, monkeypatch):
+    def page(data):
+        text = write_fit_report(tmp_path / "r.html", data, data="d.nii.gz", basis="b").read_text(encoding="utf-8")
+        return re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL), text
+
+    words, whole = page(results)
+    assert "<h1>Fit of d.nii.gz: 4 spectra (Bval 0 to 6; Task rest, tap)</h1>" in words
+    assert "(spectrum 1 of" not in words and words.count("<details>") == 4
+    assert "<summary>DIM_USER_0 3, Bval 6, Task tap: fit " in words
+    assert all(f"<th>{head}</th>" in words for head in ("Bval", "Task", "residual / noise", "verdict"))
+    assert whole.count('"method":"animate"') == 2 * 4
+    monkeypatch.setattr(series_report, "_MOST_DRAWN", 2)
+    words, _ = page(with_header(results))
+    assert words.count("<details>") == 2 and "2 of 4 spectra are shown here" in words
+    assert "<h1>Fit of d.nii.gz: 4 spectra</h1>" in words
+
+
+def test_a_spectrum_that_could_not_be_fitted_is_named(tmp_path):
+    results = fits_of(lost=[0])
+    series_figure(results, tmp_path / "series.png")
+    text = write_fit_report(tmp_path / "r.html", results).read_text(encoding="utf-8")
+    assert "3 of 4 converged" in text and "1 could not be fitted" in text
+    assert text.count("<details>") == 3 and "are shown here" not in text
+    assert Series(results).quality["verdict"].tolist()[0] == "not fitted"
+    assert np.isnan(Series(results).tracked[0].values[0]).all()

@@ -1,0 +1,176 @@
+"""Tables of a report: model, quality and concentrations of one spectrum."""
+
+from __future__ import annotations
+
+import html
+
+import numpy as np
+
+from ...fitting.artefacts import option_spelling
+from ...fitting.in_vivo.result import InVivoFit
+from ...fitting.quantification import Quantification
+from ...fitting.verdict import VERDICTS
+from ...preproc.denoise import warning_of
+from ..fit_results import FitResults
+from ..layout import MOSTLY_PRIOR, OOD_LIMIT
+
+__all__ = ["concentrations_table", "entries_table", "model_entries", "settings_table", "values_of", "warning_entries"]
+
+
+def settings_table(results: FitResults, row: int) -> str:
+    """Return the table of the model, the fit's quality and the nuisance parameters, HTML."""
+    fit, model = results.fit, results.fit.model
+    blocks = {name: fit.block(name)[row] for name in model.sizes}
+    shift = -blocks["eps"] / (2 * np.pi)
+    entries = [
+        *model_entries(results),
+        (
+            "Fit",
+            (
+                f"{'converged' if fit.converged[row] else 'NOT converged'} after {fit.n_iter[row]} trial points;"
+                f" initial values {fit.init}"
+            ),
+        ),
+        ("Verdict", VERDICTS[results.verdict[row]]),
+        (
+            "Residual over noise",
+            (
+                f"{fit.misfit[row]:.2f} (1 means that the model explains everything but noise);"
+                f" {fit.unexplained[row]:.1%} of the metabolites' signal is unexplained"
+            ),
+        ),
+        *fit.assumptions(row).items(),
+        ("Out of distribution", _ood_text(fit, row)),
+        (
+            "Shift to higher ppm",
+            ", ".join(f"{value:.2f}" for value in shift[:6]) + (" ..." if len(shift) > 6 else "") + " Hz",
+        ),
+        (
+            "Phase",
+            f"{np.degrees(blocks['phi0'][0]):.1f} deg, {blocks['phi1'][0] / (2 * np.pi) * 1e3:.3f} ms first order",
+        ),
+        ("Lorentzian width added", ", ".join(f"{value:.2f}" for value in blocks["gamma"] / np.pi) + " Hz"),
+    ]
+    if "sigma" in blocks:
+        width = 2.355 * blocks["sigma"] * np.sqrt(2) / (2 * np.pi)
+        entries.append(("Gaussian width added", ", ".join(f"{value:.2f}" for value in width) + " Hz"))
+    return entries_table([*warning_entries(results, row), *entries, *_water_entry(fit)])
+
+
+def model_entries(results: FitResults) -> list[tuple[str, str]]:
+    """Return names and texts of what holds for every spectrum: the model and its window."""
+    model = results.fit.model
+    if model.name == "in-vivo":
+        about = "in-vivo, a shift and a width of every metabolite"
+    else:
+        about = f"{model.name}, {model.n_groups} metabolite group{'s' if model.n_groups > 1 else ''}"
+    window = f"{model.ppmlim[0]:g} to {model.ppmlim[1]:g} ppm" if model.ppmlim else "all frequencies"
+    return [("Model", f"{about}, baseline {model.baseline}"), ("Window", window)]
+
+
+def warning_entries(results: FitResults, row: int | None) -> list[tuple[str, str]]:
+    """Return the warnings about data and fit, and those about one spectrum unless ``row`` is None."""
+    texts = [results.fit.network_note] if results.fit.network_note else []
+    artefacts = [*results.artefacts_before, *(() if row is None else results.artefacts.get(row, ()))]
+    texts += [artefact.text(option_spelling) for artefact in reversed(artefacts)]
+    denoised = warning_of(results.data.header)
+    texts += [f"The data file {denoised}."] if denoised else []
+    return [("Warning", text) for text in texts]
+
+
+def entries_table(entries: list[tuple[str, str]]) -> str:
+    """Return a table of names and texts, HTML."""
+    rows = "".join(f"<tr><td>{html.escape(a)}</td><td>{html.escape(b)}</td></tr>" for a, b in entries)
+    return f'<table class="settings">{rows}</table>'
+
+
+def _water_entry(fit: Quantification) -> list[tuple[str, str]]:
+    """Return what was taken from a water reference, if anything."""
+    if not (isinstance(fit, InVivoFit) and fit.water_note):
+        return []
+    name, _, note = fit.water_note.partition(": ")
+    widths = "" if fit.water_shape is None else " Widths are added to the line shape of water."
+    return [(name, f"{note[:1].upper()}{note[1:]}{widths}")]
+
+
+def _ood_text(fit: Quantification, row: int) -> str:
+    """Return the out-of-distribution score and its parts in words."""
+    parts = [("residual", fit.ood_residual), ("estimates", fit.ood_latent), ("network", fit.ood_network)]
+    each = ", ".join(f"{name} {values[row]:.2f}" for name, values in parts if values is not None)
+    word = "YES" if fit.ood[row] > OOD_LIMIT else "no"
+    return f"{word}, score {fit.ood[row]:.2f} ({each}; above {OOD_LIMIT:g} the spectrum is out of distribution)"
+
+
+def values_of(results: FitResults, row: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return values and SDs of metabolites and sums, and their name: ratios to the internal reference, if any."""
+    if results.reference is None or not results.reference[row] > 0:
+        conc, sd = results.concentrations
+        return conc[row], sd[row], "concentration (raw)"
+    ratio, ratio_sd = results.ratios
+    return ratio[row], ratio_sd[row], f"ratio to {results.reference_name}"
+
+
+_ESTIMATES = {
+    "ml": "maximum of the likelihood",
+    "in-vivo": "in-vivo model: posterior mean with a prior as wide as a factor of e, averaged over baselines",
+    "posterior_mean": "posterior mean",
+    "network": "estimate of the network",
+}
+
+
+def concentrations_table(results: FitResults, row: int) -> str:
+    """Return the table of concentrations with its notes, HTML."""
+    conc, sd = (values[row] for values in results.concentrations)
+    value, value_sd, label = values_of(results, row)
+    snr, width = (values[row] for values in results.quality)
+    is_ratio, notes = label.startswith("ratio"), [f"Estimate: {_ESTIMATES[results.estimate]}."]
+    heads = ["Metabolite", html.escape(label), "SD", "raw", "raw SD", "%SD"]
+    more: list[list[str]] = [[] for _ in results.names]
+    for names, cells in (_posterior_cells(results, row, is_ratio), _network_cells(results, row, is_ratio)):
+        heads += names
+        more = [[*columns, *added] for columns, added in zip(more, cells)] if cells else more
+    if results.fit.posterior is not None:
+        notes.append(
+            f"Posterior: {html.escape(results.fit.posterior.prior.source)} and the data together; % prior is the"
+            " posterior over the prior variance. * mostly prior, ! data and prior disagree."
+        )
+    lines = []
+    for i, name in enumerate(results.names):
+        cells = [html.escape(name), f"{value[i]:.3f}", f"{value_sd[i]:.3f}", f"{conc[i]:.4g}", f"{sd[i]:.2g}"]
+        cells += [f"{results.percent[row, i]:.0f}", *more[i]]
+        cells += [f"{snr[i]:.1f}", f"{width[i]:.1f}"] if i < len(snr) else ["", ""]
+        weak = ' class="weak"' if value_sd[i] > 0.5 * abs(value[i]) else ""
+        line = "".join(f"<td>{'-' if cell == 'nan' else cell}</td>" for cell in cells)
+        lines.append(f"<tr{weak}>{line}</tr>")
+    head = "".join(f"<th>{text}</th>" for text in [*heads, "SNR", "FWHM (Hz)"])
+    return f'<p class="note">{" ".join(notes)}</p><table><tr>{head}</tr>{"".join(lines)}</table>'
+
+
+def _posterior_cells(results: FitResults, row: int, is_ratio: bool) -> tuple[list[str], list[list[str]]]:
+    """Return heads and cells of the posterior's columns; both empty without a prior."""
+    if results.fit.posterior is None:
+        return [], []
+    _, mean, sd = results.fit.table(results.sums, "posterior_mean")
+    mean, sd = mean[row], sd[row]
+    if is_ratio:
+        mean = mean / mean[results.names.index(results.reference_name)]
+        sd = results.posterior_ratio_sd[row]
+    cells = []
+    for i, pull in enumerate(results.prior_pull[row]):
+        mark = (" *" if pull > MOSTLY_PRIOR else "") + (" !" if results.prior_conflict[row, i] else "")
+        cells.append([f"{mean[i]:.3f}{mark}", f"{sd[i]:.3f}", f"{100 * pull:.0f}"])
+    return ["posterior mean", "SD", "% prior"], cells
+
+
+def _network_cells(results: FitResults, row: int, is_ratio: bool) -> tuple[list[str], list[list[str]]]:
+    """Return heads and cells of the networks' columns; both empty without a network or if the table is the
+    network's."""
+    networks = results.fit.networks
+    if networks is None or results.estimate == "network":
+        return [], []
+    _, mean, spread = results.fit.table(results.sums, "network")
+    scale = mean[row, results.names.index(results.reference_name)] if is_ratio else 1.0
+    cells = [[f"{value / scale:.3f}"] for value in mean[row]]
+    if len(networks) == 1:
+        return ["network"], cells
+    return ["network", "spread"], [[*one, f"{sd / scale:.3f}"] for one, sd in zip(cells, spread[row])]
