@@ -17,6 +17,7 @@ from . import (
     align,
     denoise,
     doctor,
+    dynamic,
     example,
     fit,
     hook,
@@ -66,7 +67,7 @@ def main(
     args.format_values = jobs[args.job].format_values
     args.words, args.main = argv, main
     args.spelling = spelling or spelling_of(jobs[args.job])
-    if args.job in ("fit", "mrsi", "run", "study"):
+    if args.job in ("fit", "dynamic", "mrsi", "run", "study"):
         # Matrices are small and spectra are fitted side by side: threads within a product would slow each other down.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return run(args, prog or f"fsl_mrs_dl {args.job}", args.spelling)
@@ -151,6 +152,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
         ("align", "align transients in frequency and phase", align),
         ("denoise", "take noise out of spectra with a trained network, for display", denoise),
         ("fit", "quantify metabolites by linear-combination fitting", fit),
+        ("dynamic", "fit a series of spectra in one likelihood: diffusion, functional, several echo times", dynamic),
         ("mrsi", "quantify every voxel of an MRSI volume and make maps", mrsi),
         ("simulate", "simulate a basis set, a single-voxel acquisition, or MRSI of a head", simulate),
         ("train", "train a network on simulated data or on yours", train),

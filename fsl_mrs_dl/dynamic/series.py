@@ -190,7 +190,7 @@ def fit_series(
         raise DataError(f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN")
     # FSL-MRS's scale of a series: concentrations and their bounds are in its units.
     fid_scale = float(np.mean(100 / np.linalg.norm(rows, axis=-1))) if options.rescale else 1.0
-    rows = rows * fid_scale
+    rows = rows.astype(np.complex128) * fid_scale
     model, _ = model_for(basis, axes, options)
     sizes = {CATEGORIES.get(key, key): size for key, size in model.sizes.items()}
     mapping = Mapping(configuration, sizes, basis.names, _time_tensors(time_variable), len(rows))

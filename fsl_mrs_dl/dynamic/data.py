@@ -1,0 +1,104 @@
+"""Dynamic fit of the series of spectra in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import DataError, OptionError
+from ..fitting.data import check_suppressed
+from ..fitting.fitted_data import average
+from ..fitting.options import FitOptions
+from ..io.basis import Basis, detect_conjugation
+from ..io.nifti import MrsData, check_fids, from_echo
+from .configuration import Configuration
+from .series import DynamicFit, fit_series, read_time_variables
+
+__all__ = ["DynamicData", "fit_dynamic_data"]
+
+
+@dataclass(frozen=True)
+class DynamicData:
+    """A dynamic fit with its data.
+
+    Attributes
+    ----------
+    fit : DynamicFit
+    data : MrsData
+        As fitted: averaged, and not conjugated.
+    time_variable : ndarray ``(n_times,)`` or ``(n_times, k)``
+    conjugated : bool
+        The FIDs were conjugated for the fit.
+    """
+
+    fit: DynamicFit
+    data: MrsData
+    time_variable: np.ndarray
+    conjugated: bool
+
+
+def fit_dynamic_data(
+    data: MrsData,
+    basis: Basis,
+    configuration: Configuration,
+    time_variables: Sequence[str | Path],
+    options: FitOptions = FitOptions(prior="none"),
+    *,
+    average_over: Sequence[str] = (),
+    conjugate: bool | None = None,
+) -> DynamicData:
+    """Fit the series of a file of one voxel jointly.
+
+    Parameters
+    ----------
+    data : MrsData
+        With one dimension of more than one element, after averages.
+    basis : Basis
+        The metabolites to fit, see :func:`fsl_mrs_dl.fitting.data.choose_basis`.
+    configuration : Configuration
+    time_variables : sequence of path
+        See :func:`fsl_mrs_dl.dynamic.series.read_time_variables`.
+    options : FitOptions
+    average_over : sequence of str
+        Dimensions that are averaged first, such as DIM_DYN.
+    conjugate : bool, optional
+        Conjugate the FIDs; by default where their frequency axis runs backwards.
+
+    Raises
+    ------
+    DataError, BasisError, OptionError
+    """
+    data = from_echo(data)
+    check_fids(data)
+    for tag in average_over:
+        data = average(data, tag)
+    rows = _series_of(data)
+    check_suppressed(rows, data.axes, data.name)
+    if conjugate is None:
+        conjugate = detect_conjugation(rows.mean(0), data.axes)
+    times = read_time_variables(time_variables, len(rows))
+    fit = fit_series(rows.conj() if conjugate else rows, basis, data.axes, configuration, times, options)
+    return DynamicData(fit, data, times, bool(conjugate))
+
+
+def _series_of(data: MrsData) -> np.ndarray:
+    """Return the FIDs of the one series in the data, ``(n_times, n_points)``."""
+    if np.prod(data.fids.shape[:3]) > 1:
+        raise DataError(
+            f"{data.name}: has {int(np.prod(data.fids.shape[:3]))} voxels, and a dynamic fit is of one",
+            remedy="take one voxel out of it (mrs_tools split), or run fsl_dynmrs",
+        )
+    long = {tag: size for tag, size in zip(data.dim_tags, data.fids.shape[4:]) if size > 1}
+    if not long:
+        raise DataError(f"{data.name}: holds one spectrum, no series", remedy="fit it with 'fsl_mrs_dl fit'")
+    if len(long) > 1:
+        words = ", ".join(f"{tag} ({size})" for tag, size in long.items())
+        raise OptionError(
+            f"{data.name} has the dimensions {words}; one is fitted",
+            option="average",
+            remedy="give those to average over, after they are aligned",
+        )
+    return np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)

@@ -1,0 +1,90 @@
+"""Files of a dynamic fit, under FSL-MRS's names: tables, spectra and pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core.units import spec_to_fid
+from ..dynamic.data import DynamicData
+from ..dynamic.series import DynamicFit
+from ..io import nifti
+from .dynamic_figures import parameter_figure, spectra_figure
+
+__all__ = ["free_parameter_table", "mapped_parameter_table", "model_information", "write_dynamic"]
+
+
+def free_parameter_table(fit: DynamicFit):
+    """Return value and SD of every free parameter as a DataFrame."""
+    import pandas as pd
+
+    return pd.DataFrame({"mean": fit.x, "sd": fit.sd}, index=fit.names)
+
+
+def mapped_parameter_table(fit: DynamicFit, times: np.ndarray):
+    """Return the parameters of every spectrum and their SDs as a DataFrame: a row each, a pair of columns per time."""
+    import pandas as pd
+
+    labels = times.tolist() if times.ndim == 1 else list(range(len(times)))
+    names = fit.mapping.mapped_names
+    mean, sd = (pd.DataFrame(values, columns=names, index=labels) for values in (fit.mapped, fit.mapped_sd))
+    table = pd.concat((mean, sd), keys=["mean", "std"], axis=0).T.reorder_levels([1, 0], axis=1)
+    return table.sort_index(axis=1, level=0)
+
+
+def model_information(fit: DynamicFit) -> dict[str, float | int | bool]:
+    """Return figures for the comparison of models.
+
+    The first ones are FSL-MRS's, by its formulas and under its names; 'log likelihood' and what follows are those of
+    Gaussian noise of one unknown size, see :meth:`fsl_mrs_dl.dynamic.series.DynamicFit.information_criteria`.
+    """
+    n_times, width = fit.spectra.shape
+    n_free = len(fit.names)
+    negative = float(np.log(np.linalg.norm(fit.spectra - fit.fitted, axis=-1)).sum() * width / 2)
+    own = fit.information_criteria()
+    return {
+        "dynamic log-likelihood": negative,
+        "number of parameters": n_free,
+        "number of observations": n_times * width,
+        "AIC": 2 * n_free + 2 * negative,
+        "BIC": float(np.log(n_times * width)) * n_free + 2 * negative,
+        **{key if key.startswith("log") else f"{key} of Gaussian noise": float(value) for key, value in own.items()},
+        "noise SD": fit.noise_sd,
+        "converged": fit.solution.converged,
+        "distance to the minimum in SDs": fit.solution.distance,
+    }
+
+
+def write_dynamic(folder: Path, results: DynamicData, options: str) -> None:
+    """Write every file of a dynamic fit into a folder; ``options`` is the content of options.txt."""
+    import pandas as pd
+
+    fit = results.fit
+    pd.DataFrame([fit.x], columns=fit.names).rename_axis("samples").to_csv(folder / "dyn_results.csv")
+    pd.DataFrame(fit.initial, columns=fit.mapping.mapped_names).to_csv(folder / "init_results.csv")
+    pd.DataFrame(fit.cov, fit.names, fit.names).to_csv(folder / "dyn_cov.csv")
+    free_parameter_table(fit).to_csv(folder / "free_parameters.csv")
+    mapped_parameter_table(fit, results.time_variable).to_csv(folder / "mapped_parameters.csv")
+    information = json.dumps(model_information(fit), indent=1)
+    (folder / "model_information.json").write_text(information, encoding="utf-8")
+    (folder / "options.txt").write_text(options, encoding="utf-8")
+    model = _model_data(results)
+    nifti.save(folder / "fit.nii.gz", model)
+    nifti.save(folder / "residual.nii.gz", replace(model, fids=results.data.fids - model.fids))
+    parameter_figure(results, folder / "dyn_parameters.png")
+    spectra_figure(results, folder / "dyn_spectra.png")
+
+
+def _model_data(results: DynamicData) -> nifti.MrsData:
+    """Return FIDs of the model in shape, scale and orientation of the data file."""
+    fit, shape = results.fit, results.data.fids.shape
+    with torch.no_grad():
+        fids = spec_to_fid(fit.model(torch.as_tensor(fit.mapped)).numpy()) / fit.fid_scale
+    if results.conjugated:
+        fids = fids.conj()
+    fids = np.moveaxis(fids.reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
+    return replace(results.data, fids=fids.astype(results.data.fids.dtype))

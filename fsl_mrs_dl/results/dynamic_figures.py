@@ -1,0 +1,138 @@
+"""Pictures of a dynamic fit: parameters over the series with confidence bands, and spectra with their fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..dynamic.data import DynamicData
+from ..dynamic.models import MatrixModel
+from ..fitting.uncertainty import Z95
+
+__all__ = ["parameter_figure", "spectra_figure"]
+
+_MOST_PANELS, _MOST_SPECTRA, _COLUMNS = 24, 12, 4
+_DATA, _FIT, _SINGLE = "0.35", "#c0392b", "#2c6fbb"
+
+
+def _panels(n: int, *, height: float = 2.1, **options):
+    """Return a figure with n panels, and these."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(_COLUMNS, n)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(2.8 * columns + 0.6, height * rows + 0.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False, **options).flatten()
+    for panel in panels[n:]:
+        panel.set_visible(False)
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=7)
+    return figure, panels[:n]
+
+
+def parameter_figure(results: DynamicData, path: str | Path | None = None):
+    """Draw each parameter that changes over the series: the joint fit with its 95 % band, and fits of each spectrum.
+
+    Concentrations come first; of more than 24 parameters the first are drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fit, times = results.fit, results.time_variable
+    changing = [one.mapped for one in fit.mapping.free if one.behaviour != "fixed"]
+    names = list(dict.fromkeys(changing))[:_MOST_PANELS] or fit.mapping.mapped_names[: len(fit.metabolites)]
+    figure, panels = _panels(len(names), sharex=True)
+    x = times if times.ndim == 1 else np.arange(len(times))
+    for panel, name in zip(panels, names):
+        column = fit.mapping.mapped_names.index(name)
+        bars = fit.initial_sd[:, column] if column < len(fit.metabolites) else None
+        bars = None if bars is None else np.where(np.isfinite(bars), bars, 0)
+        at, value, sd = _curve(results, column)
+        order = np.argsort(at, kind="stable")
+        low, high = value - Z95 * sd, value + Z95 * sd
+        panel.fill_between(at[order], low[order], high[order], color=_FIT, alpha=0.25, linewidth=0)
+        panel.plot(at[order], value[order], color=_FIT, linewidth=1.2, label="joint fit, 95 % band")
+        options = {"markersize": 3, "elinewidth": 0.8, "color": _SINGLE, "label": "each spectrum alone, SD"}
+        panel.errorbar(x, fit.initial[:, column], bars, fmt="o", **options)
+        panel.set_title(name, fontsize=8)
+        _limit(panel, fit.initial[:, column], low, high)
+    panels[0].legend(fontsize=6, frameon=False)
+    figure.supxlabel("time variable" if times.ndim == 1 else "number of the spectrum", fontsize=8)
+    figure.supylabel("units of the scaled data", fontsize=8)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _limit(panel, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Keep the curve in view where a fit of one spectrum, or a band, lies far outside."""
+    inside = np.concatenate([points, low, high])
+    middle = (low + high) / 2
+    reach = 3 * max(np.ptp(middle), np.median(np.abs(points - np.median(middle))), 1e-12)
+    bottom, top = middle.min() - reach, middle.max() + reach
+    inside = inside[(inside > bottom) & (inside < top) & np.isfinite(inside)]
+    if inside.size and np.ptp(inside) > 0:
+        margin = 0.06 * np.ptp(inside)
+        panel.set_ylim(inside.min() - margin, inside.max() + margin)
+
+
+def _curve(results: DynamicData, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where a parameter is drawn, its values, and their SDs; finely where it is a function of one variable."""
+    fit, times = results.fit, results.time_variable
+    for one in fit.mapping.dynamic:
+        which = (one.columns == column).nonzero()[:, 0]
+        if len(which) and times.ndim == 1 and not isinstance(one.model, MatrixModel):
+            free = one.free[which[0]]
+            at = torch.linspace(float(times.min()), float(times.max()), 101, dtype=torch.float64)
+            p = torch.as_tensor(fit.x)[free][None]
+            try:
+                value, slope = one.model.values(p, at)[0], one.model.jacobian(p, at)[0]
+            except Exception:  # noqa: S110 - a function that was written for the times of the series only
+                break
+            cov = torch.as_tensor(fit.cov)[free][:, free].nan_to_num(posinf=1e300)
+            variance = torch.einsum("ta,ab,tb->t", slope, cov, slope).clamp(min=0)
+            if value.isfinite().all():
+                return at.numpy(), value.numpy(), variance.sqrt().nan_to_num().numpy()
+    x = times if times.ndim == 1 else np.arange(len(times))
+    return np.asarray(x, float), fit.mapped[:, column], np.nan_to_num(fit.mapped_sd[:, column])
+
+
+def spectra_figure(results: DynamicData, path: str | Path | None = None):
+    """Draw spectra of the series with their fit and residual, in phase; of more than 12 evenly spaced ones.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fit, times = results.fit, results.time_variable
+    n_times = len(fit.spectra)
+    shown = np.unique(np.linspace(0, n_times - 1, min(n_times, _MOST_SPECTRA)).round().astype(int))
+    figure, panels = _panels(len(shown), sharex=True, sharey=True)
+    first, last = fit.model.window
+    ppm, hz = fit.model.axes.ppm()[first:last], fit.model.axes.hz()[first:last]
+    phases = {name: fit.mapping.mapped_names.index(name) for name in ("Phi_0_0", "Phi_1_0")}
+    for panel, number in zip(panels, shown):
+        turn = fit.mapped[number, phases["Phi_0_0"]] + fit.mapped[number, phases["Phi_1_0"]] * hz
+        data, model = ((spectra[number] * np.exp(1j * turn)).real for spectra in (fit.spectra, fit.fitted))
+        panel.plot(ppm, data, color=_DATA, linewidth=0.7, label="data")
+        panel.plot(ppm, model, color=_FIT, linewidth=0.8, label="joint fit")
+        panel.plot(ppm, data - model + _below(fit), color=_SINGLE, linewidth=0.5, label="residual")
+        panel.set_title(f"at {times[number]:g}" if times.ndim == 1 else f"number {number}", fontsize=8)
+        panel.set_yticks([])
+    panels[0].set_xlim(ppm.max(), ppm.min())
+    panels[0].legend(fontsize=6, frameon=False, loc="upper left")
+    figure.supxlabel("chemical shift (ppm)", fontsize=8)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _below(fit) -> float:
+    """Return how far below zero residuals are drawn."""
+    return -0.25 * float(np.abs(fit.fitted).max()) - 4 * fit.noise_sd

@@ -1,0 +1,108 @@
+"""The command ``dynamic``: FSL-MRS's files, and faults in one line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.made_series import B_VALUES, EXPONENTIAL, RATES, made_series
+
+from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.io import nifti
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, sim_basis):
+    """Folder with a series of single precision, its basis set, configuration and b values; the series beside it."""
+    folder = tmp_path_factory.mktemp("series")
+    series = made_series(sim_basis)
+    axes = series.axes
+    fids = np.moveaxis(series.fids, -1, 0)[None, None, None].astype(np.complex64)
+    data = nifti.MrsData(fids, axes.dwelltime, axes.spec_freq_mhz, "1H", ("DIM_USER_0",))
+    nifti.save(folder / "data.nii.gz", data)
+    series.basis.save(folder / "basis")
+    (folder / "config.py").write_text(EXPONENTIAL, encoding="utf-8")
+    np.savetxt(folder / "bvals", B_VALUES)
+    return folder, series
+
+
+def words(folder, output, **changes):
+    options = {
+        "data": folder / "data.nii.gz",
+        "basis": folder / "basis",
+        "dyn_config": folder / "config.py",
+        "time_variables": folder / "bvals",
+        "baseline": "poly, 0",
+        "output": output,
+    }
+    options |= changes
+    return ["dynamic", *[str(word) for name, value in options.items() for word in (f"--{name}", value)]]
+
+
+def test_series_is_fitted_and_written_under_the_names_of_fsl_mrs(files, tmp_path, capsys):
+    folder, series = files
+    assert main(words(folder, tmp_path / "out")) == 0
+    printed = capsys.readouterr().out
+    assert "c_adc" in printed and "log evidence" in printed
+    free = pd.read_csv(tmp_path / "out/free_parameters.csv", index_col=0)
+    rates = free.loc[[f"conc_{name}_c_adc" for name in series.basis.names]]
+    assert np.all(np.abs(rates["mean"] - RATES) < 4 * rates["sd"])
+    results = pd.read_csv(tmp_path / "out/dyn_results.csv", index_col="samples")
+    assert list(results.columns) == list(free.index)
+    np.testing.assert_allclose(results.iloc[0], free["mean"])
+    cov = pd.read_csv(tmp_path / "out/dyn_cov.csv", index_col=0)
+    np.testing.assert_allclose(np.sqrt(np.diag(cov)), free["sd"])
+    mapped = pd.read_csv(tmp_path / "out/mapped_parameters.csv", index_col=0, header=[0, 1])
+    decay = mapped.loc["conc_NAA"].xs("mean", level=1).to_numpy()
+    naa = free["mean"]["conc_NAA_c_amp"] * np.exp(-free["mean"]["conc_NAA_c_adc"] * B_VALUES)
+    np.testing.assert_allclose(decay, naa, rtol=1e-6)
+    assert pd.read_csv(tmp_path / "out/init_results.csv", index_col=0).shape == (7, len(mapped))
+    assert json.loads((tmp_path / "out/model_information.json").read_text(encoding="utf-8"))["converged"]
+    data, model, residual = (
+        nifti.load(path).fids
+        for path in (folder / "data.nii.gz", tmp_path / "out/fit.nii.gz", tmp_path / "out/residual.nii.gz")
+    )
+    np.testing.assert_allclose(model + residual, data, atol=1e-4 * np.abs(data).max())
+    assert np.linalg.norm(residual) < 0.5 * np.linalg.norm(data)
+    for picture in ("dyn_parameters.png", "dyn_spectra.png"):
+        assert (tmp_path / "out" / picture).stat().st_size > 10_000
+    assert main(words(folder, tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"time_variables": "missing"}, "--time_variables missing: cannot be read"),
+        ({"dyn_config": "missing.py"}, "--dyn_config missing.py: cannot be read (No such file or directory)"),
+        ({"baseline": "wavy"}, "--baseline 'wavy': not understood"),
+    ],
+)
+def test_faults_are_one_line(files, tmp_path, capsys, changes, message):
+    assert main(words(files[0], tmp_path / "out", **changes)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_read_names_its_line_and_the_switch(files, tmp_path, capsys):
+    (tmp_path / "config.py").write_text("import os\n" + EXPONENTIAL + "\nos.getcwd()\n", encoding="utf-8")
+    assert main(words(files[0], tmp_path / "out", dyn_config=tmp_path / "config.py")) == 2
+    error = capsys.readouterr().err
+    assert "line 17: 'os" in error and "--execute-config" in error
+    assert main([*words(files[0], tmp_path / "out", dyn_config=tmp_path / "config.py"), "--execute-config"]) == 0
+
+
+def test_series_of_two_dimensions_asks_which_one_to_average(files, tmp_path, capsys):
+    data = nifti.load(files[0] / "data.nii.gz")
+    fids = np.repeat(data.fids[..., None, :], 2, axis=4)
+    two = nifti.MrsData(fids, data.dwelltime, data.spec_freq_mhz, "1H", ("DIM_DYN", "DIM_USER_0"))
+    nifti.save(tmp_path / "two.nii.gz", two)
+    assert main(words(files[0], tmp_path / "out", data=tmp_path / "two.nii.gz")) == 2
+    assert "DIM_DYN (2), DIM_USER_0 (7); one is fitted" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    for name in ("options.txt", "dyn_results.csv", "dyn_spectra.png"):
+        (tmp_path / "out" / name).touch()
+    more = ["--average", "DIM_DYN", "--overwrite", "--keep", "NAA", "Cr"]
+    assert main([*words(files[0], tmp_path / "out", data=tmp_path / "two.nii.gz"), *more]) == 0
