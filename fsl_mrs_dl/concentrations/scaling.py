@@ -26,7 +26,15 @@ from .relaxation import Relaxation, field_strength, signal_factor
 from .tissue import WATER_DENSITY, WATER_MOLALITY, TissueFractions
 from .water import WaterFit, fit_water
 
-__all__ = ["IN_VIVO_LOG_SD", "SOURCES", "UNITS", "AbsoluteConcentrations", "WaterScaling", "absolute_concentrations"]
+__all__ = [
+    "IN_VIVO_LOG_SD",
+    "SOURCES",
+    "UNITS",
+    "AbsoluteConcentrations",
+    "WaterScaling",
+    "absolute_concentrations",
+    "water_factor",
+]
 
 UNITS = ("molality", "molarity")
 """Kinds of absolute concentrations, in mmol/kg and mM, in FSL-MRS's order."""
@@ -305,7 +313,7 @@ def absolute_concentrations(
         log_errors = _log_errors(scaling, relaxation, unit)
         log_errors["water fit"] = of_water.log_area_sd
         log_errors["model"] = np.array(IN_VIVO_LOG_SD if isinstance(fit, InVivoFit) else 0.0)
-        factor = signal.per_concentration * _factor(scaling, relaxation, unit) * _WATER_PROTONS / reference.protons
+        factor = signal.per_concentration * water_factor(scaling, relaxation, unit) * _WATER_PROTONS / reference.protons
         values[unit] = concentrations.values * factor[:, None]
         crlb[unit] = concentrations.plain_sd * factor[:, None]
         parts = {"fit": concentrations.sd * factor[:, None]}
@@ -373,7 +381,7 @@ class _Concentrations:
             values[:, unknown] = np.nan
 
 
-def _factor(scaling: WaterScaling, relaxation: Relaxation, unit: str) -> np.ndarray:
+def water_factor(scaling: WaterScaling, relaxation: Relaxation, unit: str) -> np.ndarray:
     """Return the concentration of visible water, corrected for relaxation of metabolites and CSF, ``(n,)`` or scalar;
     FSL-MRS's formulas."""
     te, tr = scaling.times_of_water
@@ -411,7 +419,7 @@ def _log_errors(scaling: WaterScaling, relaxation: Relaxation, unit: str) -> dic
         for direction in (np.array([1, -1, 0]) / np.sqrt(2), np.array([1, 1, -2]) / np.sqrt(6)):
             moved = [
                 np.log(
-                    _factor(
+                    water_factor(
                         replace(scaling, tissue=scaling.tissue.shifted(*(sign * step * direction))), relaxation, unit
                     )
                 )
@@ -432,7 +440,7 @@ def _log_errors(scaling: WaterScaling, relaxation: Relaxation, unit: str) -> dic
                 moved = []
                 for sign in (1, -1):
                     changed = {**times, part: max(times[part] + sign * sd, 0.05 * times[part])}
-                    moved.append(np.log(_factor(scaling, relaxation.with_times(kind, changed), unit)))
+                    moved.append(np.log(water_factor(scaling, relaxation.with_times(kind, changed), unit)))
                 variance = variance + ((moved[0] - moved[1]) / 2) ** 2
         out[source] = np.sqrt(variance)
     return out

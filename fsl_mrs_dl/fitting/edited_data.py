@@ -83,7 +83,7 @@ def fit_edited_data(
         basis,
         data.axes,
         options,
-        conditions=options.edit_conditions,
+        conditions=options.edit_conditions or _named_in_header(data, basis),
         progress=progress,
     )
     number = edited.order[edited.reference]
@@ -126,7 +126,7 @@ def combined_data(
             "is no combination of these conditions",
             option="edit_mode",
             value=name,
-            remedy=f"choose joint, difference, or one of {', '.join(known)}",
+            remedy=f"choose one of {', '.join(dict.fromkeys(('joint', 'difference', *known)))}",
         )
     if options.spectral_model == "in-vivo":
         raise OptionError(
@@ -138,7 +138,8 @@ def combined_data(
     data, fids, conjugate = _sub_spectra(data, average_over, conjugate)
     joint = with_header(FitOptions(spectral_model="in-vivo", ppmlim=options.ppmlim), data, basis.echo_time_s)
     turned = fids.conj() if conjugate else fids
-    order, _ = recognise_conditions(turned, basis, data.axes, joint, options.edit_conditions)
+    named = options.edit_conditions or _named_in_header(data, basis)
+    order = recognise_conditions(turned, basis, data.axes, joint, named).order
     weights = known[name]
     combined = sum(weight * data.fids.take(order[k], data.axis(EDIT_DIM)) for k, weight in enumerate(weights))
     data = without_dimension(data, EDIT_DIM, combined.astype(data.fids.dtype))
@@ -149,12 +150,23 @@ def combined_data(
     return data, one, replace(options, metab_groups=groups, combine=_sums_of(options.combine, one.names))
 
 
+def _named_in_header(data: MrsData, basis: EditedBasis) -> tuple[str, ...] | None:
+    """Return the conditions that a header names in ``EditCondition``, if they are those of the basis set."""
+    about = data.header.get(f"dim_{data.axis(EDIT_DIM) + 1}_header") or {}
+    value = about.get("EditCondition") if isinstance(about, dict) else None
+    value = value.get("Value") if isinstance(value, dict) else value
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return None
+    same = sorted(one.lower() for one in value) == sorted(one.lower() for one in basis.conditions)
+    return tuple(value) if same else None
+
+
 def _check_conditions(data: MrsData, basis: EditedBasis) -> None:
     """Raise DataError for data without edit conditions."""
     if edit_conditions(data) < 2:
         raise DataError(
             f"{data.name}: has no dimension {EDIT_DIM} with the sub-spectra of {', '.join(basis.conditions)}",
-            remedy="give `edit_order` to 'fsl_mrs_dl align' or 'run', or the basis set of one condition",
+            remedy="divide them ('fsl_mrs_dl align --edit-order ORDER'), or give the basis set of one condition",
         )
 
 
@@ -182,5 +194,5 @@ def with_edited_sums(options: FitOptions, edited: EditedFit | None) -> FitOption
     co_edited, names = edited.co_edited, edited.main.names
     gaba = priors_table()["edited"]["co_edited"]["from"]
     sums = [f"{gaba}+{co_edited}"] if co_edited else []
-    sums += [total for total in ("Glu+Gln", "NAA+NAAG") if set(total.split("+")) <= set(names)]
+    sums += [total for total in ("Glu+Gln", "NAA+NAAG", "GPC+PCh") if set(total.split("+")) <= set(names)]
     return replace(options, combine=(*options.combine, *[one for one in sums if one not in options.combine]))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..concentrations.scaling import water_factor
 from ..fitting.in_vivo.edited_result import EditedFit, Spectra
 from ..io import nifti
 from .figures import AMBER, BLACK, BLUE, GREEN, GREY, RED
@@ -19,18 +20,24 @@ _ALPHA = 0.5
 """GABA of white matter over that of grey matter; Harris et al., doi 10.1002/jmri.24903."""
 
 _CHOLINE_PPM = (3.14, 3.28)
-_VIOLET, _PINK = "#7B3F9E", "#CC79A7"
-_SHOWN = {"GABA": GREEN, "MM3co": _PINK, "Glu+Gln": BLUE, "GSH": _VIOLET, "NAA+NAAG": GREY, "MM": AMBER}
+_VIOLET, _PINK, _BROWN = "#7B3F9E", "#CC79A7", "#8C564B"
+_SHOWN = {"GABA": GREEN, "MM3co": _PINK, "Glu+Gln": BLUE, "GSH": _VIOLET, "NAA+NAAG": _BROWN, "MM": AMBER}
 _LABELS = {"Glu+Gln": "Glx", "NAA+NAAG": "tNAA", "MM": "macromolecules"}
-_OF_INTEREST = ("GABA+MM3co", "GABA", "MM3co", "GSH", "Glu+Gln", "Glu", "Gln", "NAA+NAAG", "Lac", "Asp", "Asc", "PE")
-_OSPREY = {"GABA+MM3co": "GABAplus", "Glu+Gln": "Glx", "NAA+NAAG": "tNAA"}
+_OF_INTEREST = (
+    *("GABA+MM3co", "GABA", "MM3co", "GSH", "Glu+Gln", "Glu", "Gln"),
+    *("NAA+NAAG", "GPC+PCh", "Ins", "Lac", "Asp"),
+)
+_OSPREY = {"GABA+MM3co": "GABAplus", "Glu+Gln": "Glx", "NAA+NAAG": "tNAA", "GPC+PCh": "tCho"}
+_UNUSUAL_EFFECT = 0.15  # of editing pulses, from the simulated one
 
 
 def edited_table(results: FitResults) -> pd.DataFrame:
     """Return edited.csv: a line per set, metabolite and quantity.
 
-    ``name`` is Osprey's name; quantities have the names of Osprey and Gannet where these have them: ``tCr`` the ratio
-    to total creatine, and over water ``none``, ``CSF`` and ``alpha`` corrected for tissue.
+    ``name`` is Osprey's name, and so are quantities where it has them: ``tCr`` the ratio to total creatine, over water
+    ``rawWaterScaled`` (pure water), ``CSFWaterScaled`` (that over the share of tissue), ``TissCorrWaterScaled`` (water
+    and its relaxation in each tissue; molality) and ``AlphaCorrWaterScaled`` (that with half as much GABA in white as
+    in grey matter), in mmol/kg, and ``molarity`` in mM.
     """
     rows = []
     for quantity, unit, values, sds in _quantities(results):
@@ -55,16 +62,20 @@ def _quantities(results: FitResults):
         return
     names = [absolute.names.index(name) for name in results.names]
     value, sd = absolute.molality[:, names], absolute.sd["molality"][:, names]
-    tissue = absolute.scaling.tissue
-    if tissue is None:
-        yield "pure water", "mmol/kg", value, sd
-        return
-    solid = np.broadcast_to(1 - tissue.csf, len(value))[:, None]
-    alpha = np.broadcast_to(tissue.grey + _ALPHA * tissue.white, len(value))[:, None]
-    yield "water, tissue correction none", "mmol/kg", value * solid, sd * solid
-    yield "water, tissue correction CSF (TissCorrWaterScaled)", "mmol/kg", value, sd
-    factor = solid / alpha
-    yield f"water, tissue correction alpha {_ALPHA:g} (AlphaCorrWaterScaled)", "mmol/kg", value * factor, sd * factor
+    tissue, scaling = absolute.scaling.tissue, absolute.scaling
+    plain = water_factor(replace(scaling, tissue=None), absolute.relaxation, "molality")
+    raw = np.broadcast_to(plain / water_factor(scaling, absolute.relaxation, "molality"), len(value))[:, None]
+    yield "rawWaterScaled", "mmol/kg", value * raw, sd * raw
+    if tissue is not None:
+        solid = np.broadcast_to(1 - tissue.csf, len(value))[:, None]
+        alpha = np.broadcast_to(tissue.grey + _ALPHA * tissue.white, len(value))[:, None]
+        for name, factor in (
+            ("CSFWaterScaled", raw / solid),
+            ("TissCorrWaterScaled", 1.0),
+            ("AlphaCorrWaterScaled", solid / alpha),
+        ):
+            yield name, "mmol/kg", value * factor, sd * factor
+    yield "molarity", "mM", absolute.molarity[:, names], absolute.sd["molarity"][:, names]
 
 
 def quality_table(results: FitResults, edited: EditedFit) -> pd.DataFrame:
@@ -108,11 +119,17 @@ def _subtraction_artefact(spectra: Spectra, weights: np.ndarray, reference: int)
 def edited_text(results: FitResults, edited: EditedFit) -> list[str]:
     """Return lines for the terminal: order, efficiency, and what editing is for, over total creatine."""
     order = ", ".join(edited.conditions[k] for k in np.argsort(edited.order))
-    how = "as given" if np.isinf(edited.order_margin) else "recognised"
+    how = "as given" if edited.order_given else "recognised"
     lines = [f"Edited data ({edited.scheme}), conditions {order} ({how}), fitted jointly."]
+    if edited.order != edited.recognised:
+        likely = " ".join(edited.conditions[k] for k in np.argsort(edited.recognised))
+        lines.append(f"The data look like {likely}, not like the order that was given: compare with --edit-conditions.")
     for number, place in enumerate(edited.places):
         value, sd = (np.median(one[:, number]) for one in edited.efficiency)
-        lines.append(f"Editing at {place:g} ppm has {value:.2f} +- {sd:.2f} of the simulated effect.")
+        line = f"Editing at {place:g} ppm has {value:.2f} +- {sd:.2f} of the simulated effect"
+        if abs(value - 1) > max(_UNUSUAL_EFFECT, 2 * sd):
+            line += ": the frequency drifted, or pulses are not those of the basis set (duration, bandwidth, ppm)"
+        lines.append(f"{line}.")
     if results.ratios is not None:
         parts = []
         for name in ("GABA+MM3co", "GABA", "MM3co", "GSH", "Glu+Gln"):
@@ -120,6 +137,12 @@ def edited_text(results: FitResults, edited: EditedFit) -> list[str]:
                 value, sd = (np.nanmedian(one[:, results.names.index(name)]) for one in results.ratios)
                 parts.append(f"{_OSPREY.get(name, name).replace('plus', '+')} {value:.3f} +- {sd:.3f}")
         lines.append(f"Over {results.reference_name}: {', '.join(parts)}.")
+    if results.absolute is not None and "GABA+MM3co" in results.absolute.names:
+        column = results.absolute.names.index("GABA+MM3co")
+        value, sd = (
+            np.nanmedian(one[:, column]) for one in (results.absolute.molarity, results.absolute.sd["molarity"])
+        )
+        lines.append(f"Over water: GABA+ {value:.3f} +- {sd:.3f} mM (edited.csv has mmol/kg with other corrections).")
     return lines
 
 
@@ -168,7 +191,9 @@ def _as_data(results: FitResults, fids: np.ndarray) -> nifti.MrsData:
     return replace(results.data, fids=fids.astype(np.complex64))
 
 
-def edited_summary(results: FitResults, edited: EditedFit, path: str | Path | None = None, *, row: int = 0):
+def edited_summary(
+    results: FitResults, edited: EditedFit, path: str | Path | None = None, *, row: int = 0, title: bool = True
+):
     """Draw the conditions, and below them each combination with the metabolites in it.
 
     Parameters
@@ -179,6 +204,8 @@ def edited_summary(results: FitResults, edited: EditedFit, path: str | Path | No
         File to write, PNG, PDF or SVG.
     row : int
         Set of sub-spectra.
+    title : bool
+        Whether :func:`edited_text` stands above.
 
     Returns
     -------
@@ -199,7 +226,8 @@ def edited_summary(results: FitResults, edited: EditedFit, path: str | Path | No
         panel.set_yticks([])
         panel.spines[["top", "right", "left"]].set_visible(False)
     panels[-1].set_xlabel("chemical shift (ppm)")
-    figure.suptitle("\n".join(edited_text(results, edited)), fontsize=9, x=0.02, ha="left")
+    if title:
+        figure.suptitle("\n".join(edited_text(results, edited)), fontsize=9, x=0.02, ha="left")
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

@@ -93,6 +93,9 @@ class FitResults:
     def of_data(cls, fitted: FittedData, options: FitOptions, artefacts_before: Sequence[Artefact] = ()) -> FitResults:
         """Return the fit of a file's spectra; of edited data with the sums that editing is for."""
         options = with_edited_sums(options, fitted.edited)
+        # A combination of sub-spectra has no metabolites that editing leaves alone.
+        there = set(fitted.fit.names)
+        options = replace(options, combine=[total for total in options.combine if set(total.split("+")) <= there])
         before = [*artefacts_before, *fitted.artefacts]
         results = cls.with_options(
             fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=before

@@ -17,8 +17,8 @@ from .fit_results import FitResults
 __all__ = ["Series", "Tracked", "range_of_values", "spread_rows"]
 
 _WELL_DETERMINED = 0.2  # median SD over the estimate of a metabolite that is drawn
-_FEWEST, _MOST = 3, 12  # metabolites that are drawn
-_MOST_WORDS = 4  # different texts that a line names
+_FEWEST, _MOST = 6, 12  # metabolites that are drawn
+_LONGEST_LIST = 30  # characters of different texts that a line names
 _MOST_CATEGORIES = 20  # different texts along an axis
 _LONGEST_UNIT = 30
 
@@ -139,10 +139,10 @@ def range_of_values(results: FitResults) -> str:
         if one.values.dtype != object:
             low, high = min(different), max(different)
             parts.append(f"{name} {_short(low)} to {_short(high)}" if high > low else f"{name} {_short(low)}")
-        elif len(different) <= _MOST_WORDS:
+        elif len(", ".join(different)) <= _LONGEST_LIST:
             parts.append(f"{name} {', '.join(different)}")
         else:
-            parts.append(f"{name} of {len(different)} kinds")
+            parts.append(f"{name}: {len(different)} different ones")
     return "; ".join(parts)
 
 

@@ -238,6 +238,7 @@ def run_session(
     for one in processed.steps:
         say(str(one))
     warnings += time_notes(fit_options, processed.data, basis)
+    warnings += _foreign_signal(processed)
     fitted, of_fit = _fit(processed, basis, fit_options)
     steps += of_fit
     for one in of_fit:
@@ -285,6 +286,17 @@ def _loaded(
         None if one is None else replace(one, header={**session.header, **one.header}) for one in (water, quant)
     ]
     return replace(data, header={**session.header, **data.header}), with_keys[0], with_keys[1], notes
+
+
+def _foreign_signal(processed: Processed) -> list[str]:
+    """Return a line on signal of no metabolite that the alignment left out, which the fit has in its window."""
+    left_out = "" if processed.aligned is None else processed.aligned.all_left_out
+    if not left_out:
+        return []
+    return [
+        f"Aligned without {left_out}, which is not of metabolites: it remains in the averaged spectrum. Leave it out of"
+        " the fitted window (`ppmlim`) and compare."
+    ]
 
 
 def _check_conditions(data: MrsData, basis: AnyBasis, options: RunOptions) -> None:
@@ -365,9 +377,10 @@ def _edited_steps(fitted: FittedData, basis: EditedBasis) -> list[Step]:
     """Return how the conditions of edited data were told and fitted."""
     edited = fitted.edited
     if edited is None:
-        return [Step("edited spectra", True, f"a combination of {', '.join(basis.conditions)} is fitted")]
+        what = f"a combination of {', '.join(basis.conditions)} is fitted; its GABA includes the macromolecule under it"
+        return [Step("edited spectra", True, what)]
     order = " ".join(edited.conditions[k] for k in np.argsort(edited.order))
-    how = "as given" if np.isinf(edited.order_margin) else "recognised"
+    how = "as given" if edited.order_given else "recognised"
     figures = {
         f"efficiency_{place:g}ppm": float(np.median(edited.efficiency[0][:, number]))
         for number, place in enumerate(edited.places)

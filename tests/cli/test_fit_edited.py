@@ -88,11 +88,13 @@ def test_fit_writes_a_folder_of_the_condition_off_and_what_editing_is_for(edited
 
 def test_over_water_every_correction_for_tissue_is_named(fitted):
     table = pd.read_csv(fitted / "edited.csv").set_index(["name", "quantity"])["value"].xs("GABAplus")
-    none, csf, alpha = (
-        table[table.index.str.contains(f"correction {name}")].item() for name in ("none", "CSF", "alpha")
-    )
-    assert csf == pytest.approx(none / 0.9)
-    assert alpha == pytest.approx(none / (0.6 + 0.5 * 0.3))
+    assert table["CSFWaterScaled"] == pytest.approx(table["rawWaterScaled"] / 0.9)
+    assert table["AlphaCorrWaterScaled"] == pytest.approx(table["TissCorrWaterScaled"] * 0.9 / (0.6 + 0.5 * 0.3))
+    # Pure water has more protons in a volume, and relaxes as if half were grey and half white matter.
+    assert 0.7 < table["TissCorrWaterScaled"] / table["CSFWaterScaled"] < 1.3
+    whole = pd.read_csv(fitted / "uncertainty.csv").set_index("Metab")
+    assert table["TissCorrWaterScaled"] == pytest.approx(whole.loc["GABA+MM3co", "molality"])
+    assert table["molarity"] == pytest.approx(whole.loc["GABA+MM3co", "molarity"])
 
 
 def test_fit_run_and_python_have_the_same_digits(edited, fitted):
@@ -134,6 +136,28 @@ def test_the_difference_alone_is_fitted_on_request(edited, capsys):
     names = pd.read_csv(edited / "difference" / "concentrations.csv", header=[0, 1])["Metabs"].iloc[:, 0].tolist()
     assert "GABA" in names and "Cr" not in names
     assert "FSL-MRS's model" in (edited / "difference" / "methods.md").read_text(encoding="utf-8") or names
+
+
+def test_a_wrong_order_is_named_and_a_folder_is_replaced(edited, capsys):
+    words = ["fit", "--data", edited / "mean.nii.gz", "--basis", edited / "basis", "--output", edited / "wrong"]
+    assert main([str(word) for word in [*words, "--edit-conditions", "off", "on"]]) == 0
+    assert "The data look like on off" in capsys.readouterr().out
+    assert main([str(word) for word in [*words, "--overwrite"]]) == 0
+    assert "look like" not in capsys.readouterr().out
+
+
+def test_run_fits_the_difference_with_its_usual_sums(edited):
+    words = [
+        "run",
+        "--data",
+        edited / "mean.nii.gz",
+        "--basis",
+        edited / "basis",
+        "--output",
+        edited / "run_difference",
+    ]
+    assert main([str(word) for word in [*words, "--edit-mode", "difference"]]) == 0
+    assert "Glu+Gln" in pd.read_csv(edited / "run_difference" / "summary.csv")["Metab"].tolist()
 
 
 def test_wrong_combinations_of_data_and_basis_set_have_one_line(edited, capsys):

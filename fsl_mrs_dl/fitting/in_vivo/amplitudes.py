@@ -13,6 +13,8 @@ import torch
 __all__ = ["AmplitudePosterior", "AmplitudePrior", "amplitude_posterior", "mixture_interval"]
 
 _POINTS = 64  # of the grid of each marginal
+_SETTLED = 2  # sweeps after which amplitudes are known well enough to tell which are well determined
+_WELL_DETERMINED = 0.3  # relative SD
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,16 @@ def amplitude_posterior(
     precision : Tensor ``(b, m, m)``
     linear : Tensor ``(b, m)``
     prior : AmplitudePrior
+        Of amplitudes in a unit that is free.
     sweeps : int
         Updates of all sites together, damped.
+
+    Notes
+    -----
+    The density of a lognormal prior falls as one over the amplitude.  Errors of amplitudes have a part in common, of
+    relative variance ``s^2``, that priors are not meant to say anything of, because the unit is free; yet the densities
+    of ``m`` amplitudes together would move it down by ``m s^2``.  So amplitudes that are well determined, and tell what
+    is common, have priors that do not fall so; how they compare with one another the priors say as before.
     """
     unit = precision.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300) ** -0.5
     precision = precision * unit[:, :, None] * unit[:, None]
@@ -100,6 +110,8 @@ def amplitude_posterior(
         grid, density, first, second = _tilted(cavity_mean, cavity**-0.5, prior)
         if sweep == sweeps:
             break
+        if sweep == _SETTLED:
+            linear = linear + _unit_free(mean, cov, finite)
         new_tau = (1 / second - cavity).clamp(min=1e-8)
         new_nu = first * (new_tau + cavity) - cavity * cavity_mean
         tau, nu = tau + step * (new_tau - tau), nu + step * (new_nu - nu)
@@ -110,6 +122,18 @@ def amplitude_posterior(
     ratio = (second / var).sqrt() * unit
     cov = cov * ratio[:, :, None] * ratio[:, None]
     return AmplitudePosterior(first * unit, cov, share, grid * unit[..., None], density / unit[..., None])
+
+
+def _unit_free(mean: torch.Tensor, cov: torch.Tensor, lognormal: torch.Tensor) -> torch.Tensor:
+    """Return the linear term ``(b, m)`` that takes back the fall of lognormal densities at amplitudes that are well
+    determined, which alone tell what is common to all."""
+    size = mean.clamp(min=1e-300)
+    relative_variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=0) / size**2
+    known = 1 / (1 + (relative_variance / _WELL_DETERMINED**2) ** 2)
+    known = torch.where(lognormal & (mean > 0), known, torch.zeros_like(mean))
+    # One of them all keeps its density: that of the common part by itself.
+    others = (1 - 1 / known.sum(-1, keepdim=True).clamp(min=1.0)) * known
+    return others / size
 
 
 def _tilted(mean: torch.Tensor, sd: torch.Tensor, prior: AmplitudePrior):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ...core.editing import EDITING_SCHEMES, EditingPulse, editing_pulses
 from ...core.errors import DataError, OptionError
 from ...core.fids import usable_fids
 from ...core.parallel import one_thread
+from ...core.units import fid_to_spec
 from ...io.edited_basis import EditedBasis
 from ...physics.edited_components import places_of, survivals_of
 from ...physics.in_vivo_components import priors_table
@@ -58,7 +60,8 @@ def pulses_of(basis: EditedBasis) -> tuple[tuple[EditingPulse, ...], ...]:
 
 @dataclass(frozen=True)
 class Spectra:
-    """Sub-spectra of one set in the fitted window, upright, with the conditions' own shifts and phases taken out.
+    """Sub-spectra of one set in the fitted window, at all points of the data, upright, with the conditions' own shifts
+    and phases taken out.
 
     Attributes
     ----------
@@ -85,6 +88,18 @@ class Spectra:
         return Spectra(self.ppm, weights @ self.data, weights @ self.baseline, parts)
 
 
+class Order(NamedTuple):
+    """Which sub-spectrum is which.
+
+    ``order`` is the element that each condition is, ``margin`` the log likelihood by which it is better than any other,
+    and ``best`` the order that fits best.
+    """
+
+    order: tuple[int, ...]
+    margin: float
+    best: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class EditedFit:
     """Joint fits of sets of sub-spectra.
@@ -96,7 +111,11 @@ class EditedFit:
     order : tuple of int
         Element of the data's edit dimension that each condition is.
     order_margin : float
-        Log likelihood by which this order is better than the next best; infinite where it was given.
+        Log likelihood by which this order is better than the next best, negative where another is better.
+    order_given : bool
+        Whether the order was given, not recognised.
+    recognised : tuple of int
+        The order that fits best.
     fits : tuple of InVivoFit
         One for each condition, with the estimates of all.
     reference : int
@@ -112,6 +131,8 @@ class EditedFit:
     basis: EditedBasis
     order: tuple[int, ...]
     order_margin: float
+    order_given: bool
+    recognised: tuple[int, ...]
     fits: tuple[InVivoFit, ...]
     reference: int
     places: tuple[float, ...]
@@ -168,28 +189,31 @@ class EditedFit:
 
     def spectra(self, row: int = 0) -> Spectra:
         """Return the sub-spectra of one set."""
-        model, n = self.prepared.model, len(self.conditions)
         fitted = int(np.flatnonzero(self.main.fitted).searchsorted(row))
+        model, axes = self.prepared.model, self.main.model.axes
         s, window = model.slices, model.plain.window
+        first, last = self.main.model.window
+        ppm, n = axes.ppm(), axes.n_points
+        hz = torch.as_tensor((np.arange(n) - n // 2) / (n * axes.dwelltime))
         x = torch.as_tensor(self.x[[fitted]])
         upright = x.clone()
         for name in ("own_shift_of_condition", "own_phi0_of_condition", "phi0", "phi1"):
             upright[:, s[name]] = 0
-        parts = model.component_spectra(upright)[0].cpu().numpy()
-        names, n_linear = model.components.names, model.n_linear
-        components = {name: parts[number] for number, name in enumerate(names[:n_linear])}
-        if len(names) > n_linear:
-            components["MM"] = parts[n_linear:].sum(0)
-        time = self.main.model.axes.time()
-        data, turned = [], []
-        for k in range(n):
-            own = model.parameters_of(x, k)
-            phase = model.plain.phase_factor(own, model.plain.hz)[0].cpu().numpy().conj()
+        data, smooth, parts = [], [], []
+        for k, fit in enumerate(self.fits):
+            one = fit.row(row)
+            phase = model.plain.phase_factor(model.parameters_of(x, k), hz)[0].cpu().numpy().conj()
             shift = float(x[0, s["own_shift_of_condition"].start + k])
-            fid = self.fits[k].fids[row] * np.exp(-2j * np.pi * shift * time)
-            data.append(window.transform(fid) * phase)
-            turned.append(self.baseline[fitted, k] * phase)
-        return Spectra(window.ppm, np.stack(data), np.stack(turned), components)
+            turned = fid_to_spec(one.fids[0] * np.exp(-2j * np.pi * shift * axes.time())) * phase
+            data.append(turned[first:last])
+            # The fit transforms fewer points; a spectrum of more has a smaller baseline in each.
+            size = np.sqrt(window.axes.n_points / n)
+            baseline = [np.interp(ppm, window.ppm, part(self.baseline[fitted, k])) for part in (np.real, np.imag)]
+            smooth.append((size * (baseline[0] + 1j * baseline[1]) * phase)[first:last])
+            own = replace(one, x=model.parameters_of(upright, k).cpu().numpy())
+            parts.append({name: own.spectra(name)[0, first:last] for name in own.names})
+        components = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return Spectra(ppm[first:last], np.stack(data), np.stack(smooth), components)
 
 
 @one_thread()
@@ -236,13 +260,16 @@ def quantify_edited(
         raise OptionError("has priors of 1H spectra of the brain", option="edit_mode", value="joint")
     study = _Study.of(fids, basis, axes, options)
     prepared, scaled = study.prepared, study.scaled
-    order, margin = _order(scaled[0], basis.conditions, prepared, conditions)
+    found = _order(scaled[0], basis.conditions, prepared, conditions)
+    order = found.order
     fits = fit_edited(scaled[:, order], prepared, max_iter=options.most_steps_in_vivo, progress=progress)
     each = _each(fits, prepared, study.usable, study.fid_scale, np.full(len(basis.names), study.basis_scale))
     return EditedFit(
         basis=basis,
         order=order,
-        order_margin=margin,
+        order_margin=found.margin,
+        order_given=conditions is not None,
+        recognised=found.best,
         fits=each,
         reference=prepared.reference,
         places=prepared.places,
@@ -259,9 +286,8 @@ def recognise_conditions(
     axes: Axes,
     options: FitOptions = FitOptions(spectral_model="in-vivo"),
     conditions: tuple[str, ...] | None = None,
-) -> tuple[tuple[int, ...], float]:
-    """Return the element of sub-spectra ``(n, n_conditions, n_points)`` that each condition is, and the log likelihood
-    by which this order is better than any other; arguments as of :func:`quantify_edited`.
+) -> Order:
+    """Return the order of sub-spectra ``(n, n_conditions, n_points)``; arguments as of :func:`quantify_edited`.
 
     Raises
     ------
@@ -321,11 +347,8 @@ def _each(
     )
 
 
-def _order(
-    fids: np.ndarray, names: tuple[str, ...], prepared: EditedPrepared, given: tuple[str, ...] | None
-) -> tuple[tuple[int, ...], float]:
-    """Return the element of ``fids`` ``(n_conditions, n_points)`` that each condition is, and by how much this order
-    is better than any other.
+def _order(fids: np.ndarray, names: tuple[str, ...], prepared: EditedPrepared, given: tuple[str, ...] | None) -> Order:
+    """Return the order of ``fids`` ``(n_conditions, n_points)``, as given or as fits best.
 
     Raises
     ------
@@ -341,11 +364,14 @@ def _order(
                 value=" ".join(given),
                 remedy="name each once, in the order of the data",
             )
-        return tuple(lower.index(one.lower()) for one in names), np.inf
     costs = costs_of_orders(fids, prepared)
     orders = list(permutations(range(len(names))))
     totals = np.array([sum(costs[element, k] for k, element in enumerate(order)) for order in orders])
     best, second = np.argsort(totals)[:2]
+    if given is not None:
+        order = tuple(lower.index(one.lower()) for one in names)
+        here = orders.index(order)
+        return Order(order, float(np.delete(totals, here).min() - totals[here]), orders[best])
     margin = float(totals[second] - totals[best])
     if margin < _CLEAR:
         raise OptionError(
@@ -353,4 +379,4 @@ def _order(
             option="edit_conditions",
             remedy="name them in the order of the data",
         )
-    return orders[best], margin
+    return Order(orders[best], margin, orders[best])

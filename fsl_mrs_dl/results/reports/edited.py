@@ -20,7 +20,7 @@ def edited_section(results: FitResults, row: int) -> str:
     if edited is None:
         return ""
     buffer = io.BytesIO()
-    edited_summary(results, edited, row=row).savefig(buffer, format="png", dpi=110)
+    edited_summary(results, edited, row=row, title=False).savefig(buffer, format="png", dpi=110)
     picture = base64.b64encode(buffer.getvalue()).decode()
     table, quality = edited_table(results), quality_table(results, edited)
     if "set" in table:
@@ -32,7 +32,7 @@ def edited_section(results: FitResults, row: int) -> str:
         for line in table.rename(columns={"name": "label"}).assign(name=table["name"]).itertuples()
     )
     entries = "".join(
-        f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{_text(value)}</td></tr>"
+        f"<tr><td>{html.escape(_label(name))}</td><td>{_text(value)}</td></tr>"
         for name, value in quality.iloc[0].items()
     )
     return (
@@ -41,6 +41,20 @@ def edited_section(results: FitResults, row: int) -> str:
         "<table><tr><th></th><th>quantity</th><th>value</th><th>SD</th><th>unit</th></tr>"
         f'{rows}</table><h2>Quality of editing</h2><table class="settings">{entries}</table>'
     )
+
+
+def _label(name: str) -> str:
+    """Return a column of edited_quality.csv in words."""
+    kind, _, rest = name.partition("_")
+    if kind == "efficiency":
+        place = rest.removesuffix("_sd").removesuffix("ppm")
+        return f"effect of the pulse at {place} ppm over the simulated one{', SD' if rest.endswith('_sd') else ''}"
+    if kind in ("shift", "phase"):
+        condition, unit = rest.rsplit("_", 1)
+        return f"{kind} of {condition} about the mean of conditions, {'Hz' if unit == 'hz' else 'degrees'}"
+    if name.startswith("subtraction_artefact_"):
+        return f"choline left in {name[len('subtraction_artefact_') : -len('_pct')]}, % of that in the reference"
+    return {"Cr_FWHM_hz": "width of creatine, Hz", "conditions": "conditions in the order of the data"}.get(name, name)
 
 
 def _text(value) -> str:

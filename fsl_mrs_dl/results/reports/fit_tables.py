@@ -73,6 +73,12 @@ def warning_entries(results: FitResults, row: int | None) -> list[tuple[str, str
     texts = [results.fit.network_note] if results.fit.network_note else []
     artefacts = [*results.artefacts_before, *(() if row is None else results.artefacts.get(row, ()))]
     texts += [artefact.text(option_spelling) for artefact in reversed(artefacts)]
+    fit = results.fit
+    if row is not None and fit.converged[row] and not fit.usable[row]:
+        texts.append(
+            f"Not usable: more is unexplained than in realistic spectra ({fit.unexplained[row]:.0%} of the signal,"
+            f" {fit.misfit[row]:.1f} times the noise)."
+        )
     denoised = warning_of(results.data.header)
     texts += [f"The data file {denoised}."] if denoised else []
     return [("Warning", text) for text in texts]

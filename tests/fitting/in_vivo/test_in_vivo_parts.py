@@ -185,3 +185,20 @@ def test_presets_and_a_pattern_of_ones_own(sim_basis):
     np.testing.assert_allclose(whole, unit * pattern, atol=1e-6 * np.abs(whole).max())
     with pytest.raises(OptionError, match="no such preset"):
         kinds(mm="liver")
+
+
+def test_priors_say_nothing_of_the_unit_that_all_amplitudes_share():
+    """Lognormal densities of twenty amplitudes would together move a common error of 8 % down by 20 times its
+    variance, 13 %."""
+    random = np.random.default_rng(3)
+    n, m, common, own = 200, 20, 0.08, 0.03
+    log_median = torch.zeros(n, m, dtype=torch.float64)
+    truth = np.exp(0.3 * random.standard_normal((n, m)))
+    likely = truth * (1 + common * random.standard_normal((n, 1)) + own * random.standard_normal((n, m)))
+    covariance = truth[:, :, None] * truth[:, None] * common**2 + (own * truth[..., None] * np.eye(m)) ** 2
+    precision = torch.as_tensor(np.linalg.inv(covariance))
+    linear = (precision @ torch.as_tensor(likely)[..., None])[..., 0]
+    found = amplitude_posterior(precision, linear, AmplitudePrior(log_median, torch.ones_like(log_median)))
+    ratio = found.mean.numpy().sum(1) / truth.sum(1)
+    assert abs(ratio.mean() - 1) < 0.02
+    assert ratio.std() == pytest.approx(common, rel=0.2)
