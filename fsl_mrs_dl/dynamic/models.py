@@ -226,13 +226,13 @@ def recognised(model: Model, n_params: int, t) -> Model:
     def is_same(other: Model) -> bool:
         return torch.allclose(other.values(p, t), values, rtol=1e-12, atol=1e-14, equal_nan=True)
 
-    linear = MatrixModel(model.values(torch.eye(n_params, dtype=torch.float64), t).mT)
-    if linear.matrix.isfinite().all() and is_same(linear):
-        return linear
     if isinstance(t, torch.Tensor) and t.ndim == 1:
         for ready in READY_MADE.values():
             if ready.n_params == n_params and is_same(ready):
                 return ready
+    linear = MatrixModel(model.values(torch.eye(n_params, dtype=torch.float64), t).mT)
+    if linear.matrix.isfinite().all() and is_same(linear):
+        return linear
     quick = InterpretedModel(model.function, elementwise=True)
     try:
         slopes = quick.jacobian(p[:1], t), model.jacobian(p[:1], t)

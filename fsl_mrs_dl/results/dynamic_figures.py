@@ -49,20 +49,26 @@ def parameter_figure(results: DynamicData, path: str | Path | None = None):
     names = list(dict.fromkeys(changing))[:_MOST_PANELS] or fit.mapping.mapped_names[: len(fit.metabolites)]
     figure, panels = _panels(len(names), sharex=True)
     x = times if times.ndim == 1 else np.arange(len(times))
+    first_of_kind: dict[bool, object] = {}
     for panel, name in zip(panels, names):
         column = fit.mapping.mapped_names.index(name)
         bars = fit.initial_sd[:, column] if column < len(fit.metabolites) else None
         bars = None if bars is None else np.where(np.isfinite(bars), bars, 0)
-        at, value, sd = _curve(results, column)
-        order = np.argsort(at, kind="stable")
+        at, value, sd, smooth = _curve(results, column)
+        first_of_kind.setdefault(smooth, panel)
         low, high = value - Z95 * sd, value + Z95 * sd
-        panel.fill_between(at[order], low[order], high[order], color=_FIT, alpha=0.25, linewidth=0)
-        panel.plot(at[order], value[order], color=_FIT, linewidth=1.2, label="joint fit, 95 % band")
+        if smooth:
+            panel.fill_between(at, low, high, color=_FIT, alpha=0.25, linewidth=0)
+            panel.plot(at, value, color=_FIT, linewidth=1.2, label="joint fit, 95 % band")
+        else:
+            bar = {"markersize": 4, "elinewidth": 1.2, "color": _FIT, "label": "joint fit, 95 % interval"}
+            panel.errorbar(at, value, Z95 * sd, fmt="s", **bar)
         options = {"markersize": 3, "elinewidth": 0.8, "color": _SINGLE, "label": "each spectrum alone, SD"}
         panel.errorbar(x, fit.initial[:, column], bars, fmt="o", **options)
         panel.set_title(name, fontsize=8)
         _limit(panel, fit.initial[:, column], low, high)
-    panels[0].legend(fontsize=6, frameon=False)
+    for panel in first_of_kind.values():
+        panel.legend(fontsize=6, frameon=False)
     figure.supxlabel("time variable" if times.ndim == 1 else "number of the spectrum", fontsize=8)
     figure.supylabel("units of the scaled data", fontsize=8)
     if path is not None:
@@ -82,8 +88,11 @@ def _limit(panel, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None
         panel.set_ylim(inside.min() - margin, inside.max() + margin)
 
 
-def _curve(results: DynamicData, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return where a parameter is drawn, its values, and their SDs; finely where it is a function of one variable."""
+def _curve(results: DynamicData, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Return where a parameter is drawn, its values, and their SDs, and whether these are a curve.
+
+    They are one, and fine, where the parameter is a function of one variable.
+    """
     fit, times = results.fit, results.time_variable
     for one in fit.mapping.dynamic:
         which = (one.columns == column).nonzero()[:, 0]
@@ -98,9 +107,9 @@ def _curve(results: DynamicData, column: int) -> tuple[np.ndarray, np.ndarray, n
             cov = torch.as_tensor(fit.cov)[free][:, free].nan_to_num(posinf=1e300)
             variance = torch.einsum("ta,ab,tb->t", slope, cov, slope).clamp(min=0)
             if value.isfinite().all():
-                return at.numpy(), value.numpy(), variance.sqrt().nan_to_num().numpy()
+                return at.numpy(), value.numpy(), variance.sqrt().nan_to_num().numpy(), True
     x = times if times.ndim == 1 else np.arange(len(times))
-    return np.asarray(x, float), fit.mapped[:, column], np.nan_to_num(fit.mapped_sd[:, column])
+    return np.asarray(x, float), fit.mapped[:, column], np.nan_to_num(fit.mapped_sd[:, column]), False
 
 
 def spectra_figure(results: DynamicData, path: str | Path | None = None):
