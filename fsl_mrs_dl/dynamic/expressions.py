@@ -136,7 +136,9 @@ FUNCTIONS: dict[str, Any] = {
 _MODULES = ("numpy", "math", "scipy", "scipy.special")
 _METHODS = ("sum", "mean", "max", "min", "dot", "clip", "cumsum", "squeeze", "transpose")
 _UNCHANGED = ("copy", "astype", "ravel", "flatten")
-_OPERATORS = {
+_LONGEST = 100_000  # of lists and texts
+
+_OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -245,8 +247,8 @@ def _statement(node: ast.stmt, names: Namespace) -> None:
             value = _value(node.value, names)
             for target in node.targets:
                 _assign(target, value, names)
-        case ast.AnnAssign(value=ast.expr()):
-            _assign(node.target, _value(node.value, names), names)
+        case ast.AnnAssign(value=ast.expr() as value):
+            _assign(node.target, _value(value, names), names)
         case ast.AugAssign():
             old = (
                 _value(ast.copy_location(ast.Name(node.target.id, ast.Load()), node), names)
@@ -364,7 +366,8 @@ def _value(node: ast.expr, names: Namespace) -> Any:
                 _refuse(node)
             return {_value(key, names): _value(one, names) for key, one in zip(node.keys, node.values) if key}
         case ast.JoinedStr():
-            return "".join(str(_value(part, names)) for part in node.values)
+            text = "".join(str(_value(part, names)) for part in node.values)
+            return text if len(text) <= _LONGEST else _refuse(node)
         case ast.FormattedValue(format_spec=None):
             return str(_value(node.value, names))
         case ast.BinOp():
@@ -408,6 +411,8 @@ def _operate(node: ast.AST, kind: ast.AST, one, other):
         # Whole numbers of a thousand digits would take for ever.
         return torch.pow(_tensor(one), _tensor(other)) if _has_tensor(one, other) else float(one) ** float(other)
     if type(kind) not in _OPERATORS or isinstance(kind, ast.Mult) and not both_numbers:
+        return _refuse(node)
+    if all(isinstance(value, (list, tuple, str)) for value in (one, other)) and len(one) + len(other) > _LONGEST:
         return _refuse(node)
     return _OPERATORS[type(kind)](one, other)
 

@@ -90,6 +90,8 @@ def test_start_inverts_the_mapping(tmp_path):
         ("x = 'a'.format\nParameters = {}", "line 1"),
         ("Parameters = {'conc': 10**10**10}", "has a fault|is .* write 'fixed'"),
         ("while True:\n    pass\nParameters = {}", "line 1: 'while True:'"),
+        ("x = [1]\n" + 60 * "x = x + x\n" + "Parameters = {}", r"line 18: 'x \+ x'"),
+        ("x = 'a'\n" + 60 * "x = f'{x}{x}'\n" + "Parameters = {}", "line 18"),
         ("Bounds = {}", "has no dict Parameters; write"),
         ("Parameters = {'conc': 'sometimes'}", "'conc' is 'sometimes'; write 'fixed', 'variable' or"),
         ("Parameters = {'conc': {'NAA': 'fixed'}}", "'conc' says nothing of Cr, GPC; add 'other'"),
