@@ -184,9 +184,11 @@ def _unaligned(args, data):
     import numpy as np
 
     from ..fitting.artefacts import Artefact
+    from ..fitting.header_facts import aligned_before
     from ..preproc.coherence import lost_in_average
 
-    if "DIM_DYN" not in (args.average or ()):
+    # What an alignment leaves, such as an echo that comes and goes, it would leave again.
+    if "DIM_DYN" not in (args.average or ()) or aligned_before(data.header):
         return []
     fids = np.moveaxis(data.fids, (data.axis("DIM_DYN"), 3), (-2, -1))
     lost = lost_in_average(fids.reshape(-1, *fids.shape[-2:]), data.axes)

@@ -13,7 +13,7 @@ from .options import FitOptions
 
 _LONGEST_S = 1e6  # of an echo or repetition time that can be meant
 
-__all__ = ["seconds_of", "time_notes", "with_header"]
+__all__ = ["aligned_before", "seconds_of", "time_notes", "with_header"]
 
 
 def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | None = None) -> FitOptions:
@@ -72,8 +72,17 @@ def seconds_of(data: MrsData, key: str) -> float | None:
     return sum(times) / len(times) if times else None
 
 
+def aligned_before(header: dict) -> bool:
+    """Tell whether the processing history of a NIfTI-MRS header names an alignment of transients."""
+    return any("frequency and phase correction" in text for text in _history(header))
+
+
 def _eddy_currents_corrected(header: dict) -> bool:
     """Tell whether the processing history of a NIfTI-MRS header names a correction of eddy currents."""
-    steps = header.get("ProcessingApplied") or ()
-    words = (f"{step.get('Method', '')} {step.get('Details', '')}".lower() for step in steps if isinstance(step, dict))
-    return any("eddy" in text or re.search(r"\becc\b", text) for text in words)
+    return any("eddy" in text or re.search(r"\becc\b", text) for text in _history(header))
+
+
+def _history(header: dict) -> list[str]:
+    """Return method and details of every step in a header's processing history, in small letters."""
+    steps = [step for step in header.get("ProcessingApplied") or () if isinstance(step, dict)]
+    return [f"{step.get('Method', '')} {step.get('Details', '')}".lower() for step in steps]

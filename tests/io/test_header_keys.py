@@ -13,7 +13,7 @@ from nifti_mrs.nifti_mrs import NIFTI_MRS
 from fsl_mrs_dl import align
 from fsl_mrs_dl.core.errors import DataError
 from fsl_mrs_dl.fitting.data import fit_data
-from fsl_mrs_dl.fitting.header_facts import seconds_of, with_header
+from fsl_mrs_dl.fitting.header_facts import aligned_before, seconds_of, with_header
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.header_keys import element_values
@@ -342,3 +342,16 @@ def test_times_that_no_scan_has_are_none():
         np.zeros((1, 1, 1, 64), complex), 5e-4, 123.2, "1H", header={"EchoTime": 10**400, "RepetitionTime": 2}
     )
     assert seconds_of(data, "EchoTime") is None and seconds_of(data, "RepetitionTime") == 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "aligned"),
+    [
+        (None, False),
+        ([{"Method": "RF coil combination"}], False),
+        ([{"Method": "Frequency and phase correction", "Details": "fsl_mrs_proc align"}], True),
+        ([3, {"Method": "Signal averaging"}, {"Method": "frequency and phase correction"}], True),
+    ],
+)
+def test_history_tells_whether_transients_were_aligned(steps, aligned):
+    assert aligned_before({} if steps is None else {"ProcessingApplied": steps}) is aligned
