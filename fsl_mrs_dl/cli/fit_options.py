@@ -229,13 +229,18 @@ def options_text(args, basis, options, warning: str = "") -> str:
     return f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}{note}"
 
 
-def chosen_basis(args, data, simulated=None):
-    """Return the basis set to fit, that of the arguments or a ``simulated`` one, and print repairs and advice."""
+def chosen_basis(args, data, simulated=None, *, of_conditions: bool = True):
+    """Return the basis set to fit, that of the arguments or a ``simulated`` one, and print repairs and advice.
+
+    Those of edit conditions are refused unless ``of_conditions`` is set.
+    """
     from ..fitting.data import choose_basis
     from ..fitting.dependent_spectra import dependence_notes
+    from ..io.basis import Basis
     from ..io.edited_basis import EditedBasis, load_basis
 
-    stored = simulated or load_basis(args.basis, keep=args.keep, ignore=args.ignore)
+    read = load_basis if of_conditions else Basis.load
+    stored = simulated or read(args.basis, keep=args.keep, ignore=args.ignore)
     if isinstance(stored, EditedBasis):
         return _chosen_edited_basis(args, stored, data)
     for note in stored.notes:

@@ -91,7 +91,7 @@ def run(args) -> None:
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     about = read_data(args.data, header_only=True)
     denoise.warn(args, about.header)
-    basis = chosen_basis(args, about)
+    basis = chosen_basis(args, about, of_conditions=False)
     options = fit_options(args, basis)
     for note in time_notes(options, about, basis):
         print(spelled(note, args.spelling))

@@ -173,4 +173,7 @@ def test_wrong_combinations_of_data_and_basis_set_have_one_line(edited, capsys):
     assert "joint, difference" in capsys.readouterr().err
     assert main([str(word) for word in [*words, "--edit-conditions", "on", "on"]]) == 2
     assert "--edit-conditions" in capsys.readouterr().err
+    words = ["mrsi", "--data", edited / "mean.nii.gz", "--basis", edited / "basis", "--output", edited / "none"]
+    assert main([str(word) for word in words]) == 2
+    assert "holds a basis set for each edit condition; give one of its sub-folders" in capsys.readouterr().err
     assert not (edited / "none").exists()
