@@ -164,6 +164,8 @@ def _fit(args, data):
             water=water if options.spectral_model == "in-vivo" else None,
             progress=advance,
         )
+    if isinstance(basis, EditedBasis) and fitted.edited is None:
+        print(f"{fitted.basis.source} is fitted alone: its GABA includes the macromolecule under it (GABA+).")
     for note in fitted.data.notes[len(data.notes) :]:
         print(f"{args.data}: {note}.")
     if args.conjfid is None and fitted.conjugated:

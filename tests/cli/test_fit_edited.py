@@ -135,7 +135,9 @@ def test_the_difference_alone_is_fitted_on_request(edited, capsys):
     assert main([str(word) for word in [*words, "--edit-mode", "difference"]]) == 0
     names = pd.read_csv(edited / "difference" / "concentrations.csv", header=[0, 1])["Metabs"].iloc[:, 0].tolist()
     assert "GABA" in names and "Cr" not in names
-    assert "FSL-MRS's model" in (edited / "difference" / "methods.md").read_text(encoding="utf-8") or names
+    assert "difference is fitted alone: its GABA includes the macromolecule" in capsys.readouterr().out
+    methods = (edited / "difference" / "methods.md").read_text(encoding="utf-8")
+    assert "linear combination model of FSL-MRS" in methods and "jointly" not in methods
 
 
 def test_a_wrong_order_is_named_and_a_folder_is_replaced(edited, capsys):
