@@ -19,6 +19,7 @@ __all__ = [
     "progress_bar",
     "read_basis",
     "read_data",
+    "str_or_int",
 ]
 
 
@@ -100,6 +101,14 @@ def new_file(path: Path, overwrite: bool) -> Path:
             remedy="choose another `output` or `filename`, or give `overwrite` to replace it",
         )
     return path
+
+
+def str_or_int(text: str) -> str | int:
+    """Return a word as a number if it is one."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def write_whole(path: Path, text: str) -> None:

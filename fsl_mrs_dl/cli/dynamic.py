@@ -5,14 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.errors import OptionError
-from .common import add_common_arguments, add_format_arguments, axis_options, read_data, say
+from .common import add_common_arguments, add_format_arguments, axis_options, read_data, say, str_or_int
 
 __all__ = ["add_arguments", "run"]
-
-
-def _str_or_int(text: str) -> str | int:
-    """Return a word as a number if it is one."""
-    return int(text) if text.lstrip("-").isdigit() else text
 
 
 def add_arguments(parser) -> None:
@@ -53,7 +48,7 @@ def add_arguments(parser) -> None:
         "--baseline", default="poly, 2", help="'off', 'poly, N' or 'spline, S', as in fit (default 'poly, 2')"
     )
     group.add_argument(
-        "--metab_groups", nargs="+", type=_str_or_int, help="metabolites with shift and width of their own"
+        "--metab_groups", nargs="+", type=str_or_int, help="metabolites with shift and width of their own"
     )
     group.add_argument("--lorentzian", action="store_true", help="Lorentzian broadening only (default Voigt)")
     group.add_argument("--free_shift", action="store_true", help="let every metabolite shift on its own")

@@ -8,6 +8,7 @@ import configargparse
 
 from ..core.errors import OptionError, spelled
 from ..core.metabolites import name_among
+from .common import str_or_int
 
 __all__ = [
     "add_fitting_options",
@@ -21,14 +22,6 @@ __all__ = [
 
 # Options of fsl_mrs for jobs that this package does not do.
 _SAMPLING = ("mh_samples", "disable_MH_priors")
-
-
-def _str_or_int(text: str) -> str | int:
-    """Return a word as a number if it is one."""
-    try:
-        return int(text)
-    except ValueError:
-        return text
 
 
 def add_fitting_options(group) -> None:
@@ -122,7 +115,7 @@ def _add_options_of_fsl_mrs_model(group) -> None:
     group.add_argument(
         "--metab_groups",
         nargs="+",
-        type=_str_or_int,
+        type=str_or_int,
         help="metabolites with shift and width of their own (fsl-mrs model)",
     )
     group.add_argument(

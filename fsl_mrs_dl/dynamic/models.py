@@ -19,6 +19,7 @@ Kurtosis: Jensen et al., doi 10.1002/mrm.20508.  Stretched exponential: Bennett 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,16 +28,16 @@ import torch
 __all__ = ["InterpretedModel", "ExecutedModel", "MatrixModel", "Model", "READY_MADE", "ReadyModel", "recognised"]
 
 
-class Model:
+class Model(ABC):
     """How a parameter of the spectra follows from free parameters and the time variable."""
 
+    @abstractmethod
     def values(self, p: torch.Tensor, t) -> torch.Tensor:
         """Return the time courses ``(n, n_times)`` of n sets of parameters ``(n, k)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def jacobian(self, p: torch.Tensor, t) -> torch.Tensor:
         """Return the derivatives of the time courses, ``(n, n_times, k)``."""
-        raise NotImplementedError
 
     def curvature(self, p: torch.Tensor, t, weights: torch.Tensor) -> torch.Tensor:
         """Return the second derivatives ``(n, k, k)`` of the time courses, summed with weights ``(n, n_times)``.

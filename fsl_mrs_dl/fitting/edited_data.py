@@ -13,7 +13,7 @@ from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData, element, without_dimension
 from ..physics.in_vivo_components import priors_table
 from .artefacts import artefacts_before
-from .fitted_data import FittedData, average, with_names
+from .fitted_data import FittedData, average, usual_sums, with_names
 from .header_facts import with_header
 from .in_vivo.edited_result import EditedFit, combinations_of, quantify_edited, recognise_conditions
 from .options import FitOptions
@@ -187,12 +187,11 @@ def combined_basis(basis: EditedBasis, weights: np.ndarray, name: str) -> Basis:
 
 
 def with_edited_sums(options: FitOptions, edited: EditedFit | None) -> FitOptions:
-    """Return options that report GABA with the macromolecule that is edited with it, Glx and total NAA, where they are
-    fitted."""
+    """Return options that report GABA with the macromolecule that is edited with it, Glx, total NAA and
+    total choline, where they are fitted."""
     if edited is None:
         return options
-    co_edited, names = edited.co_edited, edited.main.names
     gaba = priors_table()["edited"]["co_edited"]["from"]
-    sums = [f"{gaba}+{co_edited}"] if co_edited else []
-    sums += [total for total in ("Glu+Gln", "NAA+NAAG", "GPC+PCh") if set(total.split("+")) <= set(names)]
+    sums = [f"{gaba}+{edited.co_edited}"] if edited.co_edited else []
+    sums += usual_sums(edited.main.names)
     return replace(options, combine=(*options.combine, *[one for one in sums if one not in options.combine]))

@@ -17,7 +17,9 @@ from .in_vivo.edited_result import EditedFit
 from .options import FitOptions
 from .quantification import Quantification
 
-__all__ = ["FittedData", "average", "with_names"]
+__all__ = ["FittedData", "average", "usual_sums", "with_names"]
+
+_USUAL_SUMS = (("NAA", "NAAG"), ("GPC", "PCh"), ("Glu", "Gln"))
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,10 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
     known = [name for name in reference if name is not None]
     internal_ref = tuple(known) if len(known) == len(reference) else options.internal_ref
     return replace(options, internal_ref=internal_ref, combine=tuple(sums))
+
+
+def usual_sums(names: Sequence[str]) -> tuple[str, ...]:
+    """Return total NAA, total choline and Glx with the names that their members have among ``names``, where all are
+    there."""
+    known = [[name_among(one, names) for one in members] for members in _USUAL_SUMS]
+    return tuple("+".join(filter(None, members)) for members in known if None not in members)

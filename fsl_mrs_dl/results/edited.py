@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..concentrations.scaling import water_factor
+from ..core.metabolites import canonical_name
 from ..fitting.in_vivo.edited_result import EditedFit, Spectra
 from ..io import nifti
 from .figures import AMBER, BLACK, BLUE, GREEN, GREY, RED
@@ -39,18 +40,22 @@ def edited_table(results: FitResults) -> pd.DataFrame:
     and its relaxation in each tissue; molality) and ``AlphaCorrWaterScaled`` (that with half as much GABA in white as
     in grey matter), in mmol/kg, and ``molarity`` in mM.
     """
-    rows = []
-    for quantity, unit, values, sds in _quantities(results):
-        for number, name in enumerate(results.names):
-            if name not in _OF_INTEREST:
+    numbers = {_usual_name(name): number for number, name in enumerate(results.names)}
+    quantities, rows = list(_quantities(results)), []
+    for row in range(len(results.fit.params)):
+        for usual in _OF_INTEREST:
+            if usual not in numbers:
                 continue
-            for row in range(len(values)):
-                value, sd = values[row, number], sds[row, number]
-                rows.append((row, name, _OSPREY.get(name, name), quantity, unit, value, sd))
+            number = numbers[usual]
+            names = (row, results.names[number], _OSPREY.get(usual, usual))
+            rows += [(*names, *about, values[row, number], sds[row, number]) for *about, values, sds in quantities]
     frame = pd.DataFrame(rows, columns=["set", "Metab", "name", "quantity", "unit", "value", "sd"])
-    order = {name: at for at, name in enumerate(_OF_INTEREST)}
-    frame = frame.sort_values(["set", "Metab"], key=lambda one: one.map(order) if one.name == "Metab" else one)
-    return frame.reset_index(drop=True).drop(columns=["set"] if len(results.fit.params) == 1 else [])
+    return frame.drop(columns=["set"] if len(results.fit.params) == 1 else [])
+
+
+def _usual_name(total: str) -> str:
+    """Return a metabolite or sum by the names that most basis sets have, as PCh for PCho."""
+    return "+".join(canonical_name(member) for member in total.split("+"))
 
 
 def _quantities(results: FitResults):
@@ -82,8 +87,7 @@ def quality_table(results: FitResults, edited: EditedFit) -> pd.DataFrame:
     """Return edited_quality.csv: efficiency of the pulses, offsets of conditions, width of creatine, and the artefact
     of subtraction, a line per set."""
     rows = []
-    for row in np.flatnonzero(edited.main.fitted):
-        fitted = int(np.flatnonzero(edited.main.fitted).searchsorted(row))
+    for fitted, row in enumerate(np.flatnonzero(edited.main.fitted)):
         line: dict[str, object] = {"set": int(row)}
         for number, place in enumerate(edited.places):
             value, sd = (one[fitted, number] for one in edited.efficiency)
@@ -163,8 +167,8 @@ def write_edited(folder: Path, results: FitResults, edited: EditedFit) -> None:
     for name, weights in {**shown, **edited.combinations}.items():
         stem = name.replace(" ", "_")
         for ending, fids in (("", data), ("_fit", model)):
-            combined = np.einsum("k,nkt->nt", weights, fids) / edited.main.fid_scale
-            nifti.save(spectra / f"{stem}{ending}.nii.gz", _as_data(results, combined))
+            combined = results.as_data(np.einsum("k,nkt->nt", weights, fids))
+            nifti.save(spectra / f"{stem}{ending}.nii.gz", combined)
 
 
 def _corrected(edited: EditedFit) -> tuple[np.ndarray, np.ndarray]:
@@ -181,14 +185,6 @@ def _corrected(edited: EditedFit) -> tuple[np.ndarray, np.ndarray]:
             each.append(fids)
         out.append(np.stack(each, 1))
     return out[0], out[1]
-
-
-def _as_data(results: FitResults, fids: np.ndarray) -> nifti.MrsData:
-    """Return FIDs ``(n, n_points)`` in the shape of the data."""
-    fids = fids.conj() if results.conjugated else fids
-    shape = results.data.fids.shape
-    fids = np.moveaxis(fids.reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
-    return replace(results.data, fids=fids.astype(np.complex64))
 
 
 def edited_summary(

@@ -102,6 +102,14 @@ class FitResults:
         )
         return replace(results, edited=fitted.edited)
 
+    def as_data(self, fids: np.ndarray) -> MrsData:
+        """Return scaled FIDs ``(n, n_points)`` in shape, scale and orientation of the data file."""
+        fids = fids / self.fit.fid_scale
+        fids = fids.conj() if self.conjugated else fids
+        shape = self.data.fids.shape
+        fids = np.moveaxis(fids.reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
+        return replace(self.data, fids=fids.astype(self.data.fids.dtype))
+
     @cached_property
     def artefacts(self) -> dict[int, list[Artefact]]:
         """Artefacts of fitted spectra by their row; for at most 32 spectra, evenly spread."""

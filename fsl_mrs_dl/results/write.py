@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,12 +93,7 @@ def write_inputs(folder: Path, final: Path, source: Path, data: nifti.MrsData | 
 
 def model_data(results: FitResults, what: str = "full") -> nifti.MrsData:
     """Return FIDs of the model, or of the part ``what`` of it, in shape, scale and orientation of the data file."""
-    fids = results.fit.model_fids(what) / results.fit.fid_scale
-    if results.conjugated:
-        fids = fids.conj()
-    shape = results.data.fids.shape
-    fids = np.moveaxis(fids.reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
-    return replace(results.data, fids=fids.astype(results.data.fids.dtype))
+    return results.as_data(results.fit.model_fids(what))
 
 
 def write_maps(folder: Path, results: FitResults) -> None:

@@ -20,11 +20,10 @@ from ..concentrations.segmentation import NO_SEGMENTATION, tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
 from ..core.errors import OptionError, spelled
-from ..core.metabolites import name_among
 from ..fitting.artefacts import option_spelling
 from ..fitting.data import check_suppressed, choose_basis, fit_data
 from ..fitting.edited_data import edit_conditions
-from ..fitting.fitted_data import FittedData
+from ..fitting.fitted_data import FittedData, usual_sums
 from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
 from ..fitting.options import FitOptions
@@ -47,7 +46,6 @@ from .steps import Step
 AnyBasis = Basis | EditedBasis
 """Basis set of a fit: one, or those of all conditions of edited data."""
 
-_USUAL_SUMS = (("NAA", "NAAG"), ("GPC", "PCh"), ("Glu", "Gln"))
 _NOT_BEFORE = ("basis set", "edited spectra", "fit", "absolute concentrations")  # steps that are none of the processing
 
 __all__ = ["FitChoice", "RunOptions", "Session", "SessionSummary", "UsualFit", "run_session", "with_usual_sums"]
@@ -266,8 +264,7 @@ def with_usual_sums(options: FitOptions, names: Sequence[str]) -> FitOptions:
     are rarely determined at 3 T."""
     if options.combine:
         return options
-    known = [[name_among(one, list(names)) for one in members] for members in _USUAL_SUMS]
-    return replace(options, combine=tuple("+".join(members) for members in known if None not in members))
+    return replace(options, combine=usual_sums(names))
 
 
 def _loaded(

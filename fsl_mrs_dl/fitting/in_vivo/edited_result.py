@@ -91,12 +91,10 @@ class Spectra:
 class Order(NamedTuple):
     """Which sub-spectrum is which.
 
-    ``order`` is the element that each condition is, ``margin`` the log likelihood by which it is better than any other,
-    and ``best`` the order that fits best.
+    ``order`` is the element that each condition is, as given or as fits best, and ``best`` the order that fits best.
     """
 
     order: tuple[int, ...]
-    margin: float
     best: tuple[int, ...]
 
 
@@ -110,18 +108,12 @@ class EditedFit:
         That was fitted.
     order : tuple of int
         Element of the data's edit dimension that each condition is.
-    order_margin : float
-        Log likelihood by which this order is better than the next best, negative where another is better.
     order_given : bool
         Whether the order was given, not recognised.
     recognised : tuple of int
         The order that fits best.
     fits : tuple of InVivoFit
         One for each condition, with the estimates of all.
-    reference : int
-        The condition with the fewest editing pulses.
-    places : tuple of float
-        Places (ppm) of the pulses that have an efficiency.
     x, x_sd : ndarray ``(n, n_params)``
         Parameters of the joint model.
     baseline : complex ndarray ``(n, n_conditions, n_window)``
@@ -130,12 +122,9 @@ class EditedFit:
 
     basis: EditedBasis
     order: tuple[int, ...]
-    order_margin: float
     order_given: bool
     recognised: tuple[int, ...]
     fits: tuple[InVivoFit, ...]
-    reference: int
-    places: tuple[float, ...]
     x: np.ndarray = field(repr=False)
     x_sd: np.ndarray = field(repr=False)
     baseline: np.ndarray = field(repr=False)
@@ -150,6 +139,16 @@ class EditedFit:
     def conditions(self) -> tuple[str, ...]:
         """Names of the conditions, in the order of the basis set."""
         return self.basis.conditions
+
+    @property
+    def reference(self) -> int:
+        """Number of the condition with the fewest editing pulses."""
+        return self.prepared.reference
+
+    @property
+    def places(self) -> tuple[float, ...]:
+        """Places (ppm) of the pulses that have an efficiency."""
+        return self.prepared.places
 
     @property
     def main(self) -> InVivoFit:
@@ -267,12 +266,9 @@ def quantify_edited(
     return EditedFit(
         basis=basis,
         order=order,
-        order_margin=found.margin,
         order_given=conditions is not None,
         recognised=found.best,
         fits=each,
-        reference=prepared.reference,
-        places=prepared.places,
         x=fits.x,
         x_sd=fits.x_sd,
         baseline=fits.baseline,
@@ -369,14 +365,11 @@ def _order(fids: np.ndarray, names: tuple[str, ...], prepared: EditedPrepared, g
     totals = np.array([sum(costs[element, k] for k, element in enumerate(order)) for order in orders])
     best, second = np.argsort(totals)[:2]
     if given is not None:
-        order = tuple(lower.index(one.lower()) for one in names)
-        here = orders.index(order)
-        return Order(order, float(np.delete(totals, here).min() - totals[here]), orders[best])
-    margin = float(totals[second] - totals[best])
-    if margin < _CLEAR:
+        return Order(tuple(lower.index(one.lower()) for one in names), orders[best])
+    if totals[second] - totals[best] < _CLEAR:
         raise OptionError(
             f"which sub-spectrum is which of {', '.join(names)} cannot be seen",
             option="edit_conditions",
             remedy="name them in the order of the data",
         )
-    return Order(orders[best], margin, orders[best])
+    return Order(orders[best], orders[best])

@@ -26,10 +26,11 @@ def edited_section(results: FitResults, row: int) -> str:
     if "set" in table:
         table, quality = (one[one["set"] == row].drop(columns="set") for one in (table, quality))
     lines = "<br>".join(html.escape(line) for line in edited_text(results, edited))
+    columns = (table[column] for column in ("name", "quantity", "value", "sd", "unit"))
     rows = "".join(
-        f"<tr><td>{html.escape(line.name)}</td><td>{html.escape(line.quantity)}</td><td>{line.value:.4g}</td>"
-        f"<td>{line.sd:.2g}</td><td>{html.escape(line.unit)}</td></tr>"
-        for line in table.rename(columns={"name": "label"}).assign(name=table["name"]).itertuples()
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(quantity)}</td><td>{value:.4g}</td><td>{sd:.2g}</td>"
+        f"<td>{html.escape(unit)}</td></tr>"
+        for name, quantity, value, sd, unit in zip(*columns)
     )
     entries = "".join(
         f"<tr><td>{html.escape(_label(name))}</td><td>{_text(value)}</td></tr>"
