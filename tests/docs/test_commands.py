@@ -98,6 +98,10 @@ def test_every_page_with_commands_is_run_somewhere():
     assert with_code - {name(page) for page in TUTORIALS} == {*QUICK, *MINUTES, *INSIDE_FSL_MRS, *NOT_RUN}
 
 
+def test_readme_stays_short():
+    assert (ROOT / "README.md").stat().st_size <= 6000
+
+
 # -- run -----------------------------------------------------------------------------------------------------------
 
 QUICK = (
