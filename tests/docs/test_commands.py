@@ -180,13 +180,17 @@ def shortened(words):
     return words
 
 
+def remove_output(words):
+    """Remove what a command writes: the material has some of it, under the names that pages use."""
+    if "--output" in words:
+        shutil.rmtree(words[words.index("--output") + 1], ignore_errors=True)
+
+
 def run_page(page):
     """Run the commands of a page in the working directory, and then its Python."""
     for words in commands(page):
         if words[0] == "fsl_mrs_dl" and words[1] not in SWITCHES:
-            if "--output" in words:
-                # Other pages have made some of these already.
-                shutil.rmtree(words[words.index("--output") + 1], ignore_errors=True)
+            remove_output(words)
             status = main(shortened(words)[1:])
             assert not status, f"{name(page)}: {shlex.join(words)}: status {status}"
     names = {"__name__": "page"}
@@ -195,10 +199,21 @@ def run_page(page):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("bench", "one_thread")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", QUICK)
-def test_quick_pages_run(page):
+def test_quick_pages_run(page, bench):
     run_page(ROOT / page)
+    if page == "README.md":
+        check_outputs(bench / "results")
+
+
+def check_outputs(folder):
+    """The page of outputs has every file and column of a run with water."""
+    text = (DOCS / "reference" / "outputs.md").read_text(encoding="utf-8")
+    columns = (folder / "uncertainty.csv").read_text(encoding="utf-8").partition("\n")[0].split(",")
+    names = [*(path.name for path in folder.iterdir()), *columns]
+    missing = [entry for entry in names if f"`{entry}`" not in text]
+    assert not missing, f"docs/reference/outputs.md lacks {missing}"
 
 
 @pytest.mark.minutes
@@ -248,6 +263,7 @@ def test_pages_inside_fsl_mrs_run(page, bench):
     for words in commands(ROOT / page):
         if words[:2] == ["fsl_mrs_dl", "hook"]:
             continue
+        remove_output(words)
         words = [sys.executable, "-m", "fsl_mrs_dl.cli.main", *words[1:]] if words[0] == "fsl_mrs_dl" else words
         done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
