@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 __all__ = ["FUNCTIONS", "Namespace", "NotReadError", "read_module"]
 
 _MOST_ITEMS, _MOST_DEPTH = 100_000, 40
+_CALLS = threading.local()
+"""How deep calls of functions are in each other, in each thread."""
 
 
 class NotReadError(Exception):
@@ -343,12 +346,12 @@ def _function(arguments: ast.arguments, body: list[ast.stmt] | ast.expr, outer: 
     defaults = [_value(one, outer) for one in arguments.defaults]
 
     def call(*args, **keywords):
-        names = Namespace(outer, depth=call.depth + 1)  # type: ignore[attr-defined]
+        names = Namespace(outer, depth=getattr(_CALLS, "depth", 0) + 1)
         if names.depth > _MOST_DEPTH:
             raise ValueError("functions that call themselves")
         names.update(zip(named[len(named) - len(defaults) :], defaults))
         names.update(zip(named, args, strict=False), **keywords)
-        call.depth += 1  # type: ignore[attr-defined]
+        _CALLS.depth = names.depth
         try:
             if isinstance(body, ast.expr):
                 return _value(body, names)
@@ -357,10 +360,9 @@ def _function(arguments: ast.arguments, body: list[ast.stmt] | ast.expr, outer: 
         except _Return as end:
             return end.value
         finally:
-            call.depth -= 1  # type: ignore[attr-defined]
+            _CALLS.depth = names.depth - 1
         return None
 
-    call.depth = 0  # type: ignore[attr-defined]
     return call
 
 

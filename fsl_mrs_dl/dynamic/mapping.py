@@ -286,11 +286,9 @@ class Mapping:
             out[one.free[:, :, None], one.free[:, None, :]] = blocks
         return out
 
-    def mapped_sd(self, x: torch.Tensor, cov: torch.Tensor) -> torch.Tensor:
-        """Return the SDs of :meth:`mapped`, to first order, for a covariance ``(n_free, n_free)``."""
-        blocks = cov[self.active[:, :, None], self.active[:, None, :]].nan_to_num(posinf=1e300)
-        slope = self.jacobian(x)
-        return torch.einsum("tpa,tab,tpb->tp", slope, blocks, slope).clamp(min=0).sqrt()
+    def start(self, mapped: torch.Tensor) -> torch.Tensor:
+        """Return the first of :meth:`starts`."""
+        return self.starts(mapped)[0]
 
     def starts(self, mapped: torch.Tensor) -> list[torch.Tensor]:
         """Return free parameters ``(n_free,)`` to start from, for parameters that were fitted spectrum by spectrum,

@@ -39,6 +39,8 @@ class DlDynRes(dyn_results.dynRes_newton):
         """Store a :class:`fsl_mrs_dl.dynamic.series.DynamicFit` of a ``dynMRS`` object."""
         import torch
 
+        from ..dynamic.series import mapped_sd_of
+
         # FSL-MRS's own class would compute its covariance here.
         dyn_results.dynRes.__init__(self, fit.x[np.newaxis], dyn, init)
         cov = fit.cov.copy()
@@ -49,7 +51,7 @@ class DlDynRes(dyn_results.dynRes_newton):
         self._cov_free, self._std_free = cov, sd
         with np.errstate(invalid="ignore", divide="ignore"):
             self._corr_free = np.nan_to_num(cov / np.outer(sd, sd))
-        self._std_mapped = fit.mapping.mapped_sd(torch.as_tensor(fit.x), torch.as_tensor(cov)).numpy().T
+        self._std_mapped = mapped_sd_of(fit.mapping, torch.as_tensor(fit.x), torch.as_tensor(cov)).numpy().T
         self._mapped_params = self._dyn.vm.mapped_to_dict(fit.mapped)
         self.dl = {
             "converged": bool(fit.solution.converged),
@@ -133,7 +135,7 @@ def initialise_dynamic(dyn) -> dict:
     """
     from ..dynamic.series import initial_fits
 
-    fits = initial_fits(_problem(dyn))
+    fits = initial_fits([_problem(dyn)])[0]
     return {"x": fits.params, "mapped_params": dyn.vm.mapped_to_dict(fits.params), "dl": fits}
 
 
@@ -159,7 +161,7 @@ def fit_dynamic(dyn, init: dict | None = None, x0=None) -> DlDynRes:
 
     problem = _problem(dyn)
     mapping = _mapping(dyn, problem)
-    initial = (init or {}).get("dl") or initial_fits(problem)
+    initial = (init or {}).get("dl") or initial_fits([problem])[0]
     starts = []
     if x0 is not None:
         starts, init = [np.asarray(x0, float)], {"x": dyn.vm.free_to_mapped(np.asarray(x0, float))}
