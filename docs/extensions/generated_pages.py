@@ -125,7 +125,8 @@ def described(value) -> str:
             f"{name}: {described(entry)}" for name, entry in value.items() if name not in ("doc", "source")
         )
     if isinstance(value, list):
-        return " to ".join(map(str, value)) if len(value) == 2 else ", ".join(described(entry) for entry in value)
+        numbers = len(value) == 2 and not any(isinstance(entry, (dict, list, str)) for entry in value)
+        return (" to " if numbers else ", ").join(described(entry) for entry in value)
     return str(value)
 
 
