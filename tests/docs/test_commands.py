@@ -20,6 +20,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from helpers.made_series import EXPONENTIAL
 
 from fsl_mrs_dl import load, save
 from fsl_mrs_dl.cli.main import build_parser, main
@@ -225,13 +226,18 @@ def test_pages_that_need_minutes_run(page, bench):
     run_page(ROOT / page)
 
 
+def make_series(folder, configuration):
+    """Write the files of a dynamic fit: eight spectra, their b values and a configuration."""
+    (folder / "config.py").write_text(configuration, encoding="utf-8")
+    np.savetxt(folder / "bvals", np.linspace(0, 5, 8))
+    shutil.copy(folder / "svs" / "svs.nii.gz", folder / "series.nii.gz")
+
+
 def prepare(page, folder):
     """Make what a page takes from another page or from its reader."""
     if page.endswith("dynamic.md"):
         (python,) = blocks(ROOT / page, "python")
-        (folder / "config.py").write_text(python, encoding="utf-8")
-        np.savetxt(folder / "bvals", np.linspace(0, 5, 8))
-        shutil.copy(folder / "svs" / "svs.nii.gz", folder / "series.nii.gz")
+        make_series(folder, python)
         assert not main("simulate basis --mm summed --output with_mm".split())
         shutil.rmtree(folder / "basis")
         (folder / "with_mm").rename(folder / "basis")
@@ -258,6 +264,7 @@ def test_pages_inside_fsl_mrs_run(page, bench):
     assert not main("simulate mrsi --basis basis --size 4 4 1 --output head".split())
     shutil.copy(bench / "head" / "mrsi.nii.gz", bench / "mrsi.nii.gz")
     shutil.copy(bench / "head" / "mask.nii.gz", bench / "mask.nii.gz")
+    make_series(bench, EXPONENTIAL)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     variables = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
     for words in commands(ROOT / page):
