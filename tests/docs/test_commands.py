@@ -24,6 +24,7 @@ from helpers.made_series import EXPONENTIAL
 
 from fsl_mrs_dl import load, save
 from fsl_mrs_dl.cli.main import build_parser, main
+from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -238,11 +239,9 @@ def prepare(page, folder):
     if page.endswith("dynamic.md"):
         (python,) = blocks(ROOT / page, "python")
         make_series(folder, python)
-        assert not main("simulate basis --mm summed --output with_mm".split())
+        basis = simulate_basis(te_ms=30, macromolecules="summed")
         shutil.rmtree(folder / "basis")
-        (folder / "with_mm").rename(folder / "basis")
-        (mm,) = (folder / "basis").glob("mm*.json")
-        mm.rename(folder / "basis" / "Mac.json")
+        replace(basis, names=tuple("Mac" if one == "mm" else one for one in basis.names)).save(folder / "basis")
     if page.endswith("study.md"):
         for label in ("01", "02"):
             session = folder / "BIDS" / f"sub-{label}" / "mrs"
