@@ -106,10 +106,6 @@ def fit_dynamic_volume(
         If no voxel can be fitted, or there are too many.
     BasisError, OptionError
     """
-    if options.spectral_model != "fsl-mrs":
-        raise OptionError(
-            "a volume is fitted with FSL-MRS's model", option="spectral_model", value=options.spectral_model
-        )
     data, fids = series_data(data, average_over)
     grid, n_times = fids.shape[:3], fids.shape[3]
     times = read_time_variables(time_variables, n_times)
@@ -117,13 +113,11 @@ def fit_dynamic_volume(
     usable = usable_fids(fids).all(-1)
     places = np.argwhere(inside & usable)
     left_out = {_place(one): "an FID is zero or holds NaN" for one in np.argwhere(inside & ~usable)}
-    _check_size(data.name, len(places), n_times)
+    _check(data.name, len(places), n_times, options)
+    sizes = np.linalg.norm(fids[tuple(places.T)], axis=(1, 2))
     if conjugate is None:
-        strongest = places[np.argmax(np.linalg.norm(fids[tuple(places.T)], axis=(1, 2)))]
-        conjugate = detect_conjugation(fids[tuple(strongest)].mean(0), data.axes)
-    scale = 1.0
-    if options.rescale:
-        scale = float(np.mean(100 / np.linalg.norm(fids[tuple(places.T)], axis=(1, 2))))
+        conjugate = detect_conjugation(fids[tuple(places[sizes.argmax()])].mean(0), data.axes)
+    scale = float(np.mean(100 / sizes)) if options.rescale else 1.0
     model, _ = model_for(basis, data.axes, options)
 
     def problem_of(place: np.ndarray) -> SeriesProblem:
@@ -152,8 +146,15 @@ def _place(place: np.ndarray) -> tuple[int, int, int]:
     return int(place[0]), int(place[1]), int(place[2])
 
 
-def _check_size(name: str, n_voxels: int, n_times: int) -> None:
-    """Raise DataError where there is nothing to fit, or too much."""
+def _check(name: str, n_voxels: int, n_times: int, options: FitOptions) -> None:
+    """Raise DataError where there is nothing to fit, or too much, and OptionError for another spectral model."""
+    if options.spectral_model != "fsl-mrs":
+        raise OptionError(
+            "a volume of series is fitted with FSL-MRS's model",
+            option="spectral_model",
+            value=options.spectral_model,
+            remedy="leave it out, or take one voxel (mrs_tools split)",
+        )
     if not n_voxels:
         raise DataError(f"{name}: an FID of every voxel is zero or holds NaN", remedy="check `data` and `mask`")
     if n_voxels * n_times > _MOST_SPECTRA:

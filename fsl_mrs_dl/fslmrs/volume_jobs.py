@@ -11,6 +11,14 @@ from types import SimpleNamespace
 __all__ = ["Jobs", "work"]
 
 
+_WORKER = """
+from fsl_mrs_dl import _hook
+_hook.install()
+from fsl_mrs_dl.fslmrs.volume_jobs import work
+work()
+"""
+
+
 class Jobs:
     """Stands in for the module ``fsl_sub`` and collects what is submitted."""
 
@@ -61,10 +69,9 @@ def _run(commands: list[list[str]]) -> list[str]:
     failed: list[str] = []
 
     def serve() -> None:
-        code = "from fsl_mrs_dl.fslmrs.volume_jobs import work; work()"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-        with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        with subprocess.Popen([sys.executable, "-c", _WORKER], **pipes) as process:
             while True:
                 try:
                     command = tasks.get_nowait()
@@ -97,9 +104,6 @@ def work() -> None:
     import io
     import json
 
-    from .. import _hook
-
-    _hook.install()
     command = importlib.import_module("fsl_mrs.scripts.fsl_dynmrs")
     answers, sys.stdout = sys.stdout, io.StringIO()
     for line in sys.stdin:
