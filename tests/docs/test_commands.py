@@ -234,11 +234,20 @@ def make_series(folder, configuration):
     shutil.copy(folder / "svs" / "svs.nii.gz", folder / "series.nii.gz")
 
 
+def make_volumes(folder):
+    """Write two voxels of that series, and a mask."""
+    series = load(folder / "series.nii.gz")
+    save(folder / "mrsi_series.nii.gz", replace(series, fids=np.concatenate([series.fids] * 2)))
+    mask = nibabel.Nifti1Image(np.ones((2, 1, 1), np.uint8), series.affine)
+    nibabel.save(mask, folder / "mask.nii.gz")
+
+
 def prepare(page, folder):
     """Make what a page takes from another page or from its reader."""
     if page.endswith("dynamic.md"):
         (python,) = blocks(ROOT / page, "python")
         make_series(folder, python)
+        make_volumes(folder)
         basis = simulate_basis(te_ms=30, macromolecules="summed")
         shutil.rmtree(folder / "basis")
         replace(basis, names=tuple("Mac" if one == "mm" else one for one in basis.names)).save(folder / "basis")
