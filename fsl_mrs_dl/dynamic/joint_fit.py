@@ -28,6 +28,7 @@ CATEGORIES = {"phi0": "Phi_0", "phi1": "Phi_1"}
 
 _TOLERANCE = 1e-4  # SDs
 _SPECTRA_AT_ONCE = 64
+_LEAST_INFLUENCE = 1e-12  # information, relative to that of others
 _LEAST_CURVATURE = 1e-8  # relative to the information of a parameter
 
 
@@ -125,7 +126,7 @@ def solve_joint(joint: JointModel, start: torch.Tensor, max_iter: int = 300) -> 
     x = start[None].clamp(lower, upper)
     cost, damping, distance = joint.cost(x[0]), torch.tensor([1e-3], dtype=torch.float64), np.inf
     information, pull, size = _second_order(joint, x)
-    scale, n_iter = size, 0
+    scale, n_iter = torch.maximum(size, _least_scale(joint.mapping, size)), 0
     while n_iter < max_iter:
         n_iter += 1
         noise = cost / max(joint.n_data - len(start), 1)
@@ -143,6 +144,18 @@ def solve_joint(joint: JointModel, start: torch.Tensor, max_iter: int = 300) -> 
         else:
             damping = damping * 6
     return JointSolution(x[0], float(cost), distance, n_iter)
+
+
+def _least_scale(mapping: Mapping, size: torch.Tensor) -> torch.Tensor:
+    """Return the least scale of steps ``(1, n)``: a share of the largest of all parameters of the same kind, so that
+    those without influence at the start do not leave for infinity."""
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for number, one in enumerate(mapping.free):
+        kinds.setdefault((one.category, one.role), []).append(number)
+    least = torch.zeros_like(size)
+    for numbers in kinds.values():
+        least[:, numbers] = _LEAST_INFLUENCE * size[:, numbers].max()
+    return least
 
 
 def _second_order(joint: JointModel, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 __all__ = ["bounded_step", "decrement", "held", "inside"]
 
 
-_MOST_RIDGE, _FLAT = 1e30, 1e-8
+_FLAT = 1e-8  # damping
 
 
 def _solved(
@@ -17,13 +17,11 @@ def _solved(
 
     D is diagonal with ``scale``, by default that of H.
     """
-    diagonal = information.diagonal(dim1=-2, dim2=-1)
+    diagonal = information.diagonal(dim1=-2, dim2=-1) if scale is None else scale
     size = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).sqrt()
     scaled = information / (size[..., :, None] * size[..., None, :])
-    ridge = damping[..., None].expand_as(size)
-    if scale is not None:
-        ridge = (ridge * scale / size**2).nan_to_num(_MOST_RIDGE, _MOST_RIDGE).clamp(max=_MOST_RIDGE)
-    return torch.linalg.solve(scaled + torch.diag_embed(ridge + 1e-12), pull / size) / size
+    eye = torch.eye(scaled.shape[-1], dtype=scaled.dtype)
+    return torch.linalg.solve(scaled + (damping[..., None, None] + 1e-12) * eye, pull / size) / size
 
 
 def held(x: torch.Tensor, pull: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:

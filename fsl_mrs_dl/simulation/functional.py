@@ -101,6 +101,9 @@ class FunctionalSeries:
         Of this design, without the jitter of amplitudes.
     gamma_betas : ndarray ``(n_drifts + 2,)``
         Of the Lorentzian damping in rad/s, pi times the width in Hz.
+    params : ndarray ``(n_spectra, n_params)``
+        Parameters of FSL-MRS's model of every spectrum, see :class:`fsl_mrs_dl.physics.signal_model.SignalModel`; the
+        baseline is zero.
     noise_sd : float
         In the real part of the spectra.
     """
@@ -110,6 +113,7 @@ class FunctionalSeries:
     design: np.ndarray
     conc_betas: np.ndarray
     gamma_betas: np.ndarray
+    params: np.ndarray
     noise_sd: float
 
 
@@ -198,7 +202,7 @@ def simulate_functional(
     fids = spec_to_fid(model(torch.as_tensor(params)).numpy())
     noise_sd = float(np.abs(fid_to_spec(fids)).max() / options.snr)
     noise = random.standard_normal((2, *fids.shape)) * noise_sd
-    return FunctionalSeries(fids + noise[0] + 1j * noise[1], basis, design, conc_betas, gamma_betas, noise_sd)
+    return FunctionalSeries(fids + noise[0] + 1j * noise[1], basis, design, conc_betas, gamma_betas, params, noise_sd)
 
 
 def _direction(random: np.random.Generator, n: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from ... import __version__
 from ...dynamic.data import DynamicData
 from ...dynamic.derived import DerivedQuantity
+from ...dynamic.in_vivo_series import InVivoDynamicFit
 from ..dynamic import derived_table, free_parameter_table, model_information
 from ..dynamic_figures import parameter_figure, phased, residual_figure
 from ..figures import BLACK, GREY, RED
@@ -33,8 +34,13 @@ img { max-width: 100%; } .scroll { max-height: 32em; overflow: auto; } .settings
 """
 _METHODS = """<p>All spectra of the series were fitted in one likelihood, in which the parameters of every spectrum
 follow from the free parameters of the configuration (Clarke et al., doi 10.1002/mrm.28630 and 10.1002/mrm.30001), with
-FSL-MRS-DL {version}. The cost is that of FSL-MRS; SDs are Cram&eacute;r-Rao bounds of all parameters together, with the
-noise of the residual, and SDs of derived quantities follow from their covariance. The evidence is that of BIC.</p>"""
+FSL-MRS-DL {version}. {model} SDs of derived quantities follow from the covariance of all parameters. The evidence is
+that of BIC.</p>"""
+_FSL_MRS = (
+    "Spectral model and cost are those of FSL-MRS; SDs are Cram&eacute;r-Rao bounds of all parameters, with the"
+    " noise of the residual."
+)
+_IN_VIVO = "The spectral model is the in-vivo one; SDs include nuisances, baselines and priors."
 
 
 def write_dynamic_report(
@@ -63,7 +69,7 @@ def write_dynamic_report(
     Path
         ``path``.
     """
-    fit = results.fit
+    fit, in_vivo = results.fit, isinstance(results.fit, InVivoDynamicFit)
     titles = _titles(results)
     drawn = np.unique(np.linspace(0, len(titles) - 1, min(len(titles), _MOST_DRAWN)).round().astype(int))
     some = f" {len(drawn)} of {len(titles)} are shown." if len(drawn) < len(titles) else ""
@@ -81,7 +87,7 @@ def write_dynamic_report(
         "Comparison of configurations": "" if comparison is None else _table(comparison),
         "Free parameters": f'<div class="scroll">{_table(free_parameter_table(fit))}</div>',
         "Correlation of the free parameters": figure_html(_correlations(results)),
-        "Methods": _METHODS.format(version=__version__),
+        "Methods": _METHODS.format(version=__version__, model=_IN_VIVO if in_vivo else _FSL_MRS),
     }
     sections = {name: part for name, part in sections.items() if part}
     links = " - ".join(f'<a href="#part{number}">{name}</a>' for number, name in enumerate(sections))
