@@ -56,6 +56,9 @@ CASES = {
     "one of three": Case("drift of three cosines, one in the design", replace(NULL, n_drifts=3), 1),
     "no drift column": Case("drift of one cosine, none in the design", NULL, 0),
     "jitter": Case("amplitude of each spectrum varies by 2 % (SD)", replace(NULL, amplitude_jitter=0.02)),
+    "precise": Case("SNR 200, drift in the design", replace(NULL, snr=200)),
+    "precise, no column": Case("SNR 200, drift of one cosine, none in the design", replace(NULL, snr=200), 0),
+    "precise, jitter": Case("SNR 200, amplitudes vary by 2 %", replace(NULL, snr=200, amplitude_jitter=0.02)),
 }
 
 
@@ -78,7 +81,7 @@ def main(argv=None) -> None:
     """Run the benchmark and print its page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--null", type=int, default=200, help="null series with drift in the design")
-    parser.add_argument("--active", type=int, default=80, help="series with responses")
+    parser.add_argument("--active", type=int, default=120, help="series with responses")
     parser.add_argument("--whole", type=int, default=8, help="series that are also fitted from scratch")
     parser.add_argument("--other", type=int, default=30, help="series of each other kind")
     args = parser.parse_args(argv)
