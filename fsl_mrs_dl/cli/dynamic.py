@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 from ..core.errors import OptionError
-from .common import add_common_arguments, add_format_arguments, axis_options, read_data, say, str_or_int
+from .common import (
+    add_common_arguments,
+    add_format_arguments,
+    axis_options,
+    progress_bar,
+    read_data,
+    say,
+    str_or_int,
+)
 
 __all__ = ["add_arguments", "run"]
 
@@ -39,6 +48,9 @@ def add_arguments(parser) -> None:
         dest="execute_config",
         action="store_true",
         help="execute the configuration as Python, which can do anything; for files that cannot be read otherwise",
+    )
+    group.add_argument(
+        "--mask", metavar="FILE", help="of a volume, the voxels to fit (a NIfTI image); by default all of them"
     )
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
     group.add_argument("--ignore", nargs="+", metavar="METAB", help="leave these metabolites out")
@@ -141,7 +153,8 @@ def run(args) -> None:
     from ..io import output as output_module
     from ..io.basis import Basis
 
-    inputs = tuple(name for name in (args.data, args.basis, *args.dyn_config, *args.time_variables) if name)
+    inputs = (args.data, args.basis, *args.dyn_config, *args.time_variables, args.mask)
+    inputs = tuple(name for name in inputs if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     names = _names_of(args.dyn_config)
     configurations = [read_configuration(path, execute=args.execute_config) for path in args.dyn_config]
@@ -157,9 +170,17 @@ def run(args) -> None:
         else f"{options.model} model, baseline {options.baseline}"
     )
     say(args, f"Fitting with {basis.n_metabs} metabolites, {own}")
-    choices = {"average_over": args.average or (), "conjugate": args.conjfid}
+    how = {"average_over": args.average or (), "conjugate": args.conjfid}
+    if prod(data.fids.shape[:3]) > 1:
+        _check_volume(args)
+        with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
+            (folder / "options.txt").write_text(_options_text(args), encoding="utf-8")
+            _map_volume(args, folder, data, basis, configurations[0], options, how)
+        return
+    if args.mask:
+        raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
     all_results = {
-        name: fit_dynamic_data(data, basis, one, args.time_variables, options, **choices)
+        name: fit_dynamic_data(data, basis, one, args.time_variables, options, **how)
         for name, one in zip(names, configurations)
     }
     comparison = compare_fits({name: one.fit for name, one in all_results.items()}) if len(names) > 1 else None
@@ -176,6 +197,24 @@ def run(args) -> None:
     print(f"Written: {args.output}/ with {_written(args, comparison)}")
 
 
+def _check_volume(args) -> None:
+    """Raise OptionError for options that go with one voxel only."""
+    for name in ("derived", "report"):
+        if getattr(args, name):
+            raise OptionError("goes with one voxel, and the data are a volume", option=name, remedy="leave it out")
+    if len(args.dyn_config) > 1:
+        raise OptionError("several are compared on one voxel, and the data are a volume", option="dyn_config")
+
+
+def _options_text(args) -> str:
+    """Return the content of options.txt."""
+    import json
+
+    hidden = ("func", "format_values", "spelling", "words", "main")
+    values = {key: value for key, value in vars(args).items() if key not in hidden}
+    return f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}"
+
+
 def _names_of(paths) -> list[str]:
     """Return a name for each configuration: that of its file, numbered where two files have the same."""
     stems = [Path(path).stem for path in paths]
@@ -184,13 +223,9 @@ def _names_of(paths) -> list[str]:
 
 def _write(args, folder: Path, all_results: dict, comparison) -> dict:
     """Write the files of all configurations into a folder; return the derived quantities of each."""
-    import json
-
     from ..results.dynamic import write_dynamic
 
-    hidden = ("func", "format_values", "spelling", "words", "main")
-    values = {key: value for key, value in vars(args).items() if key not in hidden}
-    text = f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}"
+    text = _options_text(args)
     derived, table = {}, None if comparison is None else comparison.table()
     if table is not None:
         table.to_csv(folder / "comparison.csv")
@@ -221,6 +256,33 @@ def _derived_lines(quantities) -> str:
     return "".join(
         f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {one.p:.2g})\n" for one in quantities
     )
+
+
+def _map_volume(args, folder: Path, data, basis, configuration, options, how: dict) -> None:
+    """Fit the voxels of a volume, and write their tables and maps into a folder."""
+    from ..dynamic.volume import fit_dynamic_volume
+    from ..io.volume import read_mask
+    from ..results.dynamic_maps import DynamicMaps
+
+    grid = data.fids.shape[:3]
+    mask = read_mask(args.mask, grid, data) if args.mask else None
+    maps = DynamicMaps(folder)
+    with progress_bar(prod(grid) if mask is None else int(mask.sum()), "voxels") as advance:
+        volume = fit_dynamic_volume(
+            data,
+            basis,
+            configuration,
+            args.time_variables,
+            options,
+            keep=maps.keep,
+            mask=mask,
+            progress=advance,
+            **how,
+        )
+    maps.write(volume)
+    n_left_out = f"; {len(volume.left_out)} have none (left_out.txt)" if volume.left_out else ""
+    print(f"{len(maps.places)} voxels have a fit{n_left_out}")
+    print(f"Written: {args.output}/ with maps of the free parameters (mean, sd, var), qc, and voxels/ with tables")
 
 
 def _table(fit) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "model_information",
     "sum_table",
     "write_dynamic",
+    "write_tables",
 ]
 
 
@@ -97,22 +98,14 @@ def write_dynamic(
     ``options`` is the content of options.txt, ``derived`` are texts of
     :func:`fsl_mrs_dl.dynamic.derived.derived_quantities`.
     """
-    import pandas as pd
-
     fit = results.fit
-    pd.DataFrame([fit.x], columns=fit.names).rename_axis("samples").to_csv(folder / "dyn_results.csv")
-    pd.DataFrame(fit.initial, columns=fit.mapping.mapped_names).to_csv(folder / "init_results.csv")
-    pd.DataFrame(fit.cov, fit.names, fit.names).to_csv(folder / "dyn_cov.csv")
-    free_parameter_table(fit).to_csv(folder / "free_parameters.csv")
-    mapped_parameter_table(fit, results.time_variable).to_csv(folder / "mapped_parameters.csv")
+    write_tables(folder, fit, results.time_variable)
     sums = sum_table(fit, results.time_variable)
     if sums is not None:
         sums.to_csv(folder / "sum_concentrations.csv")
     quantities = [*derived_quantities(fit, derived), *sum_parameters(fit)]
     if quantities:
         derived_table(quantities).to_csv(folder / "derived.csv")
-    information = json.dumps(model_information(fit), indent=1)
-    (folder / "model_information.json").write_text(information, encoding="utf-8")
     (folder / "options.txt").write_text(options, encoding="utf-8")
     model = _model_data(results)
     nifti.save(folder / "fit.nii.gz", model)
@@ -121,6 +114,19 @@ def write_dynamic(
     spectra_figure(results, folder / "dyn_spectra.png")
     residual_figure(results, folder / "dyn_residuals.png")
     return quantities
+
+
+def write_tables(folder: Path, fit: DynamicFit, times: np.ndarray) -> None:
+    """Write the tables of a dynamic fit into a folder."""
+    import pandas as pd
+
+    pd.DataFrame([fit.x], columns=fit.names).rename_axis("samples").to_csv(folder / "dyn_results.csv")
+    pd.DataFrame(fit.initial, columns=fit.mapping.mapped_names).to_csv(folder / "init_results.csv")
+    pd.DataFrame(fit.cov, fit.names, fit.names).to_csv(folder / "dyn_cov.csv")
+    free_parameter_table(fit).to_csv(folder / "free_parameters.csv")
+    mapped_parameter_table(fit, times).to_csv(folder / "mapped_parameters.csv")
+    information = json.dumps(model_information(fit), indent=1)
+    (folder / "model_information.json").write_text(information, encoding="utf-8")
 
 
 def _model_data(results: DynamicData) -> nifti.MrsData:
