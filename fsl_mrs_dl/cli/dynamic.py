@@ -88,6 +88,16 @@ def add_arguments(parser) -> None:
     group.add_argument("--no_rescale", action="store_true", help="leave the scale of data and basis as it is")
     group.add_argument("--conj_fid", dest="conjfid", action="store_true", default=None, help="conjugate the FIDs")
     group.add_argument("--no_conj_fid", dest="conjfid", action="store_false", help="never conjugate the FIDs")
+    _add_output_arguments(parser)
+    add_format_arguments(group)
+    parser.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line")
+    add_common_arguments(parser, device=False)
+    parser.set_defaults(func=run)
+
+
+def _add_output_arguments(parser) -> None:
+    """Add the arguments of what is written beside the fit."""
+    group = parser.add_argument_group("results")
     group.add_argument(
         "--derived",
         nargs="+",
@@ -97,10 +107,6 @@ def add_arguments(parser) -> None:
         " the concentration in the first spectrum",
     )
     group.add_argument("--report", action="store_true", help="write an HTML report")
-    add_format_arguments(group)
-    parser.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line")
-    add_common_arguments(parser, device=False)
-    parser.set_defaults(func=run)
 
 
 def _options(args, basis):
