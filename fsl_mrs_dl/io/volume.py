@@ -159,8 +159,8 @@ def _unpack(file: Path, target: Path, path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
-    """Read a mask image on the grid of the data, bool ``(x, y, z)``.
+def load_mask(path: str | Path, volume: Volume, of: str = "mask") -> np.ndarray:
+    """Read a mask image on the grid of the data, bool ``(x, y, z)``; ``of`` is the option that it was given with.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
         values = np.asanyarray(image.dataobj)
     except nifti.image_errors() as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise OptionError(f"cannot be read as an image ({reason})", option="mask", value=path) from exc
+        raise OptionError(f"cannot be read as an image ({reason})", option=of, value=path) from exc
     shape = values.shape + (1,) * (3 - values.ndim)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -180,13 +180,13 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
         size = " x ".join(map(str, values.shape))
         raise OptionError(
             f"has {size} voxels, {volume.about.name} {' x '.join(map(str, volume.grid))}",
-            option="mask",
+            option=of,
             value=path,
             remedy="resample it to the data's grid",
         )
     mask = np.nan_to_num(values.reshape(volume.grid)) != 0
     if not mask.any():
-        raise OptionError("has no voxel in it", option="mask", value=path, remedy="there is nothing to fit")
+        raise OptionError("has no voxel in it", option=of, value=path, remedy="there is nothing to fit")
     if volume.about.affine is not None and not np.allclose(image.affine, volume.about.affine, atol=0.5):
         print(
             f"The mask {path} has another position than {volume.about.name} by its header; voxels are matched by their"
