@@ -57,7 +57,8 @@ def scores(folder: Path, head: phantom.Phantom, in_vivo: bool) -> tuple[dict[str
     fitted = image(folder / "quality" / "failed.nii.gz")[mask] < 2
     inside = []
     for name in names:
-        low, high = (image(folder / "uncertainties" / f"{name}_{interval}_{end}.nii.gz")[mask] for end in ("low", "high"))
+        limits = (folder / "uncertainties" / f"{name}_{interval}_{end}.nii.gz" for end in ("low", "high"))
+        low, high = (image(path)[mask] for path in limits)
         inside.append((low <= truth[name]) & (truth[name] <= high))
     errors = {}
     for total in SUMS:
@@ -83,7 +84,11 @@ def main() -> None:
             f" mean, median over {', '.join(SUMS)}, by distance from the edge of the brain, and the share of 95 %"
             " intervals of all metabolites that hold the truth (in vivo: posterior ones).\n"
         ),
-        "| lipids, filter | way | " + " | ".join(bands) + " | intervals, " + " | intervals, ".join(bands) + " | CPU s |",
+        "| lipids, filter | way | "
+        + " | ".join(bands)
+        + " | intervals, "
+        + " | intervals, ".join(bands)
+        + " | CPU s |",
         "|---|---|" + "---|" * (2 * len(bands) + 1),
     ]
     with tempfile.TemporaryDirectory() as temporary:
@@ -92,7 +97,12 @@ def main() -> None:
             results: dict[str, list] = {way: [] for way in args.ways}
             for seed in args.seeds:
                 options = phantom.PhantomOptions(
-                    size=args.size, n_points=512, snr=30, lipid_height=float(height), seed=seed, k_filter=k_filter,
+                    size=args.size,
+                    n_points=512,
+                    snr=30,
+                    lipid_height=float(height),
+                    seed=seed,
+                    k_filter=k_filter,
                     te_ms=35,
                 )
                 head = phantom.simulate_phantom(phantom.default_basis(512), options)
@@ -108,7 +118,8 @@ def main() -> None:
                         code = command(list(map(str, words)))
                     if code:
                         raise SystemExit(said.getvalue())
-                    results[way].append((*scores(out, head, "in vivo" in way), distances(head), time.process_time() - begun))
+                    seconds = time.process_time() - begun
+                    results[way].append((*scores(out, head, "in vivo" in way), distances(head), seconds))
             for way, parts in results.items():
                 where = np.concatenate([part[3] for part in parts])
                 fitted = np.concatenate([part[2] for part in parts])

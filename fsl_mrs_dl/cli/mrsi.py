@@ -54,6 +54,14 @@ def add_arguments(parser) -> None:
         help="voxels of the scalp, for --nuisance (default: those with strong lipids outside of the mask)",
     )
     group.add_argument(
+        "--spatial",
+        action="store_true",
+        help=(
+            "also maps of an estimate that neighbours share (concs/spatial), with edges kept; by tissue where"
+            " --tissue_frac gives fractions"
+        ),
+    )
+    group.add_argument(
         "--share_initial_values",
         action="store_true",
         help="fit voxels again from the parameters of their neighbours where these differ",
@@ -116,6 +124,7 @@ def run(args) -> None:
         spectra=not args.no_spectra,
         share_initial_values=args.share_initial_values,
         nuisance=args.nuisance,
+        spatial=args.spatial,
     )
     workers = run_module.workers_for(args.parallel, args.parallel_workers, args.max_memory)
     job, pilot = plan.prepare(

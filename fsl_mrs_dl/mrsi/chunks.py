@@ -159,6 +159,11 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
         # For fits from neighbours, and for viewers.
         out["theta"] = fit.params[:, len(fit.names) :]
         out["params"], out["cov"] = fit.params.astype(np.float32), model_file.pack_symmetric(fit.cov)
+    if job.volume_options.spatial:
+        m, in_vivo = len(fit.names), isinstance(fit, in_vivo_result.InVivoFit)
+        own = np.where(fit.usable[:, None], fit.conc if in_vivo else fit.free[:, :m], np.nan)
+        out["own"] = own.astype(np.float32)
+        out["own_cov"] = model_file.pack_symmetric(fit.cov[:, :m, :m])
     if job.volume_options.spectra:
         out["spectra"] = _spectra(job, fit, stored)
     return out

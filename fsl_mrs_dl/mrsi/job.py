@@ -47,12 +47,15 @@ class VolumeOptions:
         Fit voxels again from their neighbours' parameters where these differ.
     nuisance : str
         Handling of lipids and water, one of :data:`fsl_mrs_dl.mrsi.nuisance.NUISANCES`.
+    spatial : bool
+        Estimate concentrations with a spatial prior, too.
     """
 
     conjugate: bool | None = None
     spectra: bool = True
     share_initial_values: bool = False
     nuisance: str = "off"
+    spatial: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Job:
         Lipids and water that leak into the voxels, where they are part of the likelihood.
     removal : L2Removal, optional
         Removal of lipids before the fit.
+    tissue : ndarray ``(n, 3)``, optional
+        Fractions of white matter, grey matter and CSF in each voxel of ``index``, for the spatial prior.
     in_vivo : PreparedModel, optional
         The in-vivo model with its window and the priors of the volume, on the CPU; None of FSL-MRS's model.
     scratch : path
@@ -109,6 +114,7 @@ class Job:
     scaling: WaterScaling | None = None
     nuisance: NuisanceSpace | None = None
     removal: L2Removal | None = None
+    tissue: np.ndarray | None = None
 
     def fids(self, index: np.ndarray) -> np.ndarray:
         """Read the FIDs of voxels ``(n, n_points)``, in the in-memory convention, without what is removed before the

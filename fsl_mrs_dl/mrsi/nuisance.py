@@ -40,8 +40,7 @@ def _band(fids: np.ndarray, axes: Axes, ppm: tuple[float, float]) -> np.ndarray:
 
 
 def scalp_voxels(volume: Volume, axes: Axes, inside: np.ndarray, conjugated: bool) -> np.ndarray:
-    """Return the voxels outside of the brain whose lipids are strong, counted with z fastest, ``(n,)``; none where there
-    are none.
+    """Return the voxels outside of the brain whose lipids are strong, counted with z fastest, ``(n,)``.
 
     Parameters
     ----------

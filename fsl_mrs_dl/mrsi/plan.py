@@ -26,8 +26,8 @@ from ..fitting.header_facts import with_header
 from ..fitting.in_vivo.fit import STUDY_SPECTRA
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.in_vivo.quantify import fit_with_prepared, prepare_in_vivo
-from ..fitting.options import FitOptions
 from ..fitting.nuisance_models import fit_beside_nuisances
+from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation
 from ..io.volume import Volume, load_mask, open_volume
@@ -235,6 +235,7 @@ def load_unfinished(scratch: Path, request: _Request, say: Callable[[str], None]
         volume=volume,
         water=water,
         scaling=_usable_scaling(request, volume, water, say),
+        tissue=_tissue(request, decided["index"]),
         basis=request.basis,
         options=with_header(request.options, volume.about, request.basis.echo_time_s),
         volume_options=request.volume_options,
@@ -285,7 +286,7 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     if request.water is not None:
         job = _with_water(job, request.water)
     job = replace(job, scaling=_usable_scaling(request, volume, job.water, say))
-    job = _with_nuisances(job, request, say)
+    job = replace(_with_nuisances(job, request, say), tissue=_tissue(request, index))
     if options.spectral_model == "in-vivo":
         job = replace(job, in_vivo=_settled_model(job))
     results = fit_pilot(job, job.options.prior)
@@ -294,6 +295,16 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     if fit.network_note:
         say(fit.network_note)
     return replace(job, prior=fit.posterior.prior if fit.posterior is not None else None), results
+
+
+def _tissue(request: _Request, index: np.ndarray) -> np.ndarray | None:
+    """Return fractions of white matter, grey matter and CSF of voxels, ``(n, 3)``; None where these have none of their
+    own."""
+    tissue = None if request.scaling is None else request.scaling.tissue
+    if tissue is None or tissue.white.size == 1:
+        return None
+    rows = tissue.rows(index)
+    return np.nan_to_num(np.stack([rows.white, rows.grey, rows.csf], 1))
 
 
 def _with_nuisances(job: Job, request: _Request, say: Callable[[str], None]) -> Job:

@@ -1,11 +1,12 @@
 """An estimate that voxels share: concentrations with an edge-keeping spatial prior (estimate ``spatial``).
 
-Every voxel's fit gives a Gaussian likelihood of its concentrations.  Concentrations are those of the voxel's tissue, where
-tissue fractions are known, and a field whose differences between neighbours are Student-t distributed, all metabolites
-of a pair together: most pairs differ little, and a few, as at the edge of a lesion that any metabolite shows, may differ
-by anything.  A t distribution is a mixture of Gaussians, whose weights and scales are estimated by the EM algorithm
-(Lange et al., doi 10.1080/01621459.1989.10478852); given these the posterior is Gaussian, and its spread is that of
-exact samples (Papandreou and Yuille, Gaussian sampling by local perturbations, NIPS 2010).
+Every voxel's fit gives a Gaussian likelihood of its concentrations.  Concentrations are those of the voxel's tissue,
+where tissue fractions are known, and a field that differs little between neighbours.  A pair whose differences, of all
+metabolites together, are far larger than those of other pairs counts as an edge and is hardly held together (a
+redescending potential in half-quadratic form, Geman and Reynolds, doi 10.1109/34.120331): an edge that any metabolite
+shows, as that of a lesion, is one for all.  The variance of differences of each metabolite is learnt from the volume by
+the EM algorithm.  Given these the posterior is Gaussian, and its spread is that of exact samples (Papandreou, Yuille,
+Gaussian sampling by local perturbations, NIPS 2010).
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ class SpatialEstimate:
 
     Attributes
     ----------
-    mean, sd, low, high : ndarray ``(n, m)``
-        Mean, SD and limits of the 95 % interval; NaN where there is no fit.
-    sum_sd : callable
-        Columns of a sum -> SD ``(n,)``.
+    mean, sd : ndarray ``(n, m)``
+        NaN where there is no fit.
+    samples : ndarray ``(n_samples, n, m)``
+        Means given samples of all other voxels.
+    within : ndarray ``(n, m, m)``
+        Covariance given these.
     weights : ndarray ``(n_pairs,)``
         Of pairs of neighbours: about one inside of a tissue, near zero across an edge.
     """
@@ -125,7 +128,8 @@ class _Field:
 
     ``estimates`` ``(n, m)`` and ``precision`` ``(n, m, m)`` are the likelihoods, ``root`` ``(n, m, m)`` a root of the
     precision, ``pairs`` ``(n_pairs, 2)`` neighbours with ``near`` ``(n_pairs,)`` by their distance, ``tissue`` ``(n,
-    n_tissues)`` fractions or none, ``weights`` ``(n_pairs,)`` and ``scale`` ``(m,)`` the prior's variance of differences.
+    n_tissues)`` fractions or none, ``weights`` ``(n_pairs,)`` and ``scale`` ``(m,)`` the prior's variance of
+    differences, ``typical`` ``(n, m)`` the concentrations of the tissues.
     """
 
     unit: np.ndarray
@@ -239,7 +243,6 @@ class _Field:
             return
         generator = torch.Generator().manual_seed(0)
         n_free, start = max(len(self.estimates) - 1, 1), None
-        m = self.estimates.shape[1]
         for _ in range(_PASSES):
             self._update_tissues(start)
             start = self._solutions(_FEW, generator, start)
@@ -260,7 +263,7 @@ class _Field:
         if not self.tissue.shape[1]:
             return
         field = torch.zeros_like(self.estimates) if solutions is None else solutions[0]
-        n, m, k = *self.estimates.shape, self.tissue.shape[1]
+        m, k = self.estimates.shape[1], self.tissue.shape[1]
         weighted = torch.einsum("nt,nij,nu->tiuj", self.tissue, self.precision, self.tissue).reshape(k * m, k * m)
         pull = torch.einsum("nt,nij,nj->ti", self.tissue, self.precision, self.estimates - field).reshape(-1)
         ridge = 1e-6 * weighted.diagonal().mean() * torch.eye(k * m, dtype=weighted.dtype)

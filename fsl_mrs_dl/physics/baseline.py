@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -131,9 +131,7 @@ class Baseline:
         n = self._smooth.shape[1]
         out = np.zeros((self.n_regressors, self.n_regressors))
         if self.mode == "spline":
-            difference = np.diff(np.eye(n), n=2, axis=1)
-            roughness = difference @ difference.T
-            out[:n, :n] = _penalty_weight(self.effective_dimension, self._smooth, roughness) * roughness
+            out[:n, :n] = _spline_penalty(self.effective_dimension, self._smooth.tobytes(), n)
         if self.nuisance_sd is not None:
             at = np.arange(n, self.n_regressors)
             out[at, at] = np.where(self.nuisance_sd > 0, 1 / np.maximum(self.nuisance_sd, 1e-9) ** 2, 1.0)
@@ -215,6 +213,14 @@ def _spline_regressors(n_window: int, n_segments: int, degree: int = 3) -> np.nd
     knots = x[0] + step * np.arange(-degree, n_segments + degree + 1)
     columns = BSpline.design_matrix(np.clip(x, knots[degree], knots[-degree - 1]), knots, degree).toarray()
     return columns
+
+
+@lru_cache(maxsize=8)
+def _spline_penalty(effective_dimension: float, regressors: bytes, n: int) -> np.ndarray:
+    """Penalty on the second differences of the coefficients of regressors ``(n_window, n)``, given as bytes."""
+    difference = np.diff(np.eye(n), n=2, axis=1)
+    roughness = difference @ difference.T
+    return _penalty_weight(effective_dimension, np.frombuffer(regressors).reshape(-1, n), roughness) * roughness
 
 
 def _penalty_weight(effective_dimension: float, regressors: np.ndarray, roughness: np.ndarray) -> float:

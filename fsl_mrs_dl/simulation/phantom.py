@@ -238,9 +238,7 @@ def simulate_phantom(basis: Basis | None = None, options: PhantomOptions | None 
     units_fids = basis.fids[:, : options.n_points]
     height = _median_height(units_fids, axes, conc[mask], {name: values[mask] for name, values in theta.items()})
     lipid_height = options.lipid_height * height * options.lipids
-    lipids, lipid_hz = artefacts.scalp_lipids(
-        anatomy, shift, lipid_phase, affine, size, lipid_height, options.k_filter
-    )
+    lipids, lipid_hz = artefacts.scalp_lipids(anatomy, shift, lipid_phase, affine, size, lipid_height, options.k_filter)
     water = artefacts.residual_water(random, affine, tissue) * np.float32(options.water * height)
 
     fids = np.zeros((*size, options.n_points), np.complex64)

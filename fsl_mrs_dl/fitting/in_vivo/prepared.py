@@ -21,7 +21,14 @@ from ..serialise import Plain
 from .ratios import ConcentrationPrior
 from .water_reference import WaterUse
 
-__all__ = ["NuisanceOperators", "PreparedModel", "plain_prepared", "restored_prepared", "smooth_baseline_of", "whole_baseline_of"]
+__all__ = [
+    "NuisanceOperators",
+    "PreparedModel",
+    "plain_prepared",
+    "restored_prepared",
+    "smooth_baseline_of",
+    "whole_baseline_of",
+]
 
 _FREE = 1e4  # strength of what has no prior, where the strengths of nuisances are chosen
 
@@ -100,9 +107,7 @@ class NuisanceOperators:
         smooth = middle * np.sqrt(baseline.values) * baseline.vectors
         assert prepared.nuisance is not None
         self.space = prepared.nuisance
-        self.choice = StrengthChoice(
-            self.space, window.transform, np.concatenate([_FREE * baseline.free, smooth], 1)
-        )
+        self.choice = StrengthChoice(self.space, window.transform, np.concatenate([_FREE * baseline.free, smooth], 1))
         self._parts: dict[int, tuple[Whitening, SmoothBaseline]] = {}
 
     def of_state(self, state: int) -> tuple[Whitening, SmoothBaseline]:
