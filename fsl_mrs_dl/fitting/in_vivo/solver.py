@@ -187,10 +187,12 @@ class NormalEquations:
     def at(cls, problem: Problem, x: torch.Tensor) -> NormalEquations:
         """Compute them at parameters ``(b, p)``."""
         parts = []
+        # Taking the baseline out twice is the same as once, whitening twice is not.
+        data = problem.target if problem.whitening is None else problem.spectra
         for some in _chunks(x):
             water = None if problem.water is None else problem.water[some]
             model, jacobian = problem.model.jacobian(x[some], water)
-            both = problem.without_free(torch.cat([jacobian, (problem.target[some] - model)[:, None]], 1))
+            both = problem.without_free(torch.cat([jacobian, (data[some] - model)[:, None]], 1))
             in_baseline, flat = _real(both @ problem.vectors.conj()), _real(both)
             gram = flat[:, :-1] @ flat.mT
             energy = flat[:, -1].square().sum(-1)
