@@ -55,10 +55,10 @@ class NuisanceModels:
             model._buffers = dict(self.model._buffers)
             model.baseline = replace(self.model.baseline, nuisance=self.regressors, nuisance_sd=sd)
             u, d = model.baseline.projector
-            kind = {"device": self.model.time.device}
-            model.regressors = torch.as_tensor(model.baseline.regressors, dtype=self.model.complex_dtype, **kind)
-            model.projector_u = torch.as_tensor(u, **kind).to(self.model.complex_dtype)
-            model.projector_d = torch.as_tensor(d, dtype=self.model.dtype, **kind)
+            like = self.model.basis
+            model.regressors = torch.as_tensor(model.baseline.regressors).to(like)
+            model.projector_u = torch.as_tensor(u).to(like)
+            model.projector_d = torch.as_tensor(d).to(self.model.time)
             self._models[state] = model
         return self._models[state]
 

@@ -121,7 +121,8 @@ class Quantification:
                 axis = 1 if name == "networks" else 0
                 values[name] = np.concatenate([getattr(part, name) for part in parts], axis).take(order, axis)
         if largest.posterior is not None:
-            values["posterior"] = Posterior.joined([part.posterior for part in parts], order, largest.posterior.prior)
+            posteriors = [part.posterior for part in parts if part.posterior is not None]
+            values["posterior"] = Posterior.joined(posteriors, order, largest.posterior.prior)
         return cls(**values)
 
     @property

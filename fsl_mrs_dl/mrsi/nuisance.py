@@ -28,7 +28,7 @@ LIPID_PPM = (0.6, 1.8)
 
 _METABOLITES_PPM = (2.9, 3.4)
 _LEAST_OVER_METABOLITES, _LEAST_OF_STRONGEST = 10.0, 1e-3
-_MOST_SCALP, _LEAST_SCALP, _MOST_WATER = 768, 4, 64
+_MOST_SCALP, _LEAST_SCALP, _MOST_WATER = 768, 4, 24
 _MOST_ROOTS = 40
 _BLOCK = 4096
 
@@ -127,7 +127,7 @@ def learn_nuisances(
 def _without_band(fids: np.ndarray, axes: Axes, ppm: tuple[float, float]) -> np.ndarray:
     """Return FIDs whose lines in a band are gone, by the lines of their strongest components."""
     left, size, rows = np.linalg.svd(fids, full_matrices=False)
-    kept = min(len(size), _MOST_ROOTS)
+    kept = min(len(size), _MOST_WATER)
     cleaned = np.stack([row - lines_within(row, axes, [ppm]) for row in rows[:kept]])
     return (left[:, :kept] * size[:kept]) @ cleaned + (left[:, kept:] * size[kept:]) @ rows[kept:]
 
