@@ -158,16 +158,12 @@ def prepare(
         return job, fit_pilot(job)
     if scratch.exists():
         if not overwrite:
-            n_done = len(list(scratch.glob("chunk-*.npz")))
             raise OutputError(
-                f"{output}: an unfinished run of it is there ({n_done} chunks done)",
+                f"{output}: an unfinished run of it is there ({len(list(scratch.glob('chunk-*.npz')))} chunks done)",
                 remedy="`resume` goes on with it, `overwrite` begins anew",
             )
         shutil.rmtree(scratch)
-    try:
-        scratch.mkdir(parents=True)
-    except OSError as exc:
-        raise OutputError(f"{output}: cannot be made ({exc.strerror})", remedy="choose another `output`") from exc
+    _make_folder(scratch, output)
     try:
         job, pilot = _plan(request, scratch, say)
         scratch_module.save_job(job)
@@ -175,6 +171,19 @@ def prepare(
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def _make_folder(scratch: Path, output: str | Path) -> None:
+    """Make the scratch folder.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        scratch.mkdir(parents=True)
+    except OSError as exc:
+        raise OutputError(f"{output}: cannot be made ({exc.strerror})", remedy="choose another `output`") from exc
 
 
 def _check_model(request: _Request) -> None:
