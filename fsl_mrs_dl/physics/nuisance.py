@@ -3,7 +3,7 @@
 Lipids that leak into a voxel are sums of the spectra of scalp voxels with unknown complex weights, and so is residual
 water of those of its line.  A Gaussian prior on the weights makes of them a covariance of low rank.  Removal by an L2
 penalty (Bilgic et al., doi 10.1002/mrm.24681) is the mean of the same model without metabolites; here the spectra are
-whitened by the covariance and fitted, so that the variance of what cannot be told apart from lipids is counted.
+whitened by the covariance and fitted, so that the variance due to similar signals of lipids is counted.
 """
 
 from __future__ import annotations
