@@ -14,7 +14,7 @@ _MODULES = {
 }
 
 
-def _version():
+def _find_version():
     """Return the version that the build wrote down, else that of the installation."""
     try:
         from ._version import version
@@ -30,7 +30,7 @@ def _version():
 
 def __getattr__(name):
     if name == "__version__":
-        return globals().setdefault(name, _version())
+        return globals().setdefault(name, _find_version())
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
