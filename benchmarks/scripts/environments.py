@@ -224,9 +224,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as dist:
         wheel, sdist = build(Path(dist))
         sizes = f"wheel {wheel.stat().st_size / 1e6:.1f} MB, sdist {sdist.stat().st_size / 1e6:.1f} MB"
-        for number, trial in enumerate(TRIALS):
-            python = pythons.get(trial.python)
-            if (args.only and number not in args.only) or python is None or (trial.fsl_mrs and not args.fsl_mrs):
+        for number in args.only or range(len(TRIALS)):
+            trial, python = TRIALS[number], pythons.get(TRIALS[number].python)
+            if python is None or (trial.fsl_mrs and not args.fsl_mrs):
                 continue
             begun = time.perf_counter()
             outcome = make_trial(trial, python, sdist if trial.sdist else wheel, args)
