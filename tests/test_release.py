@@ -16,7 +16,7 @@ import pytest
 from packaging.version import Version
 
 import fsl_mrs_dl
-from benchmarks.scripts import environments
+from benchmarks.scripts import environments, size_and_start
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / ".ci/conda").glob("*/meta.yaml"))
@@ -193,3 +193,26 @@ def test_the_table_tells_what_failed():
     assert lines[2].startswith("| 3.13.0 | newest | 2.9.0 |") and lines[2].endswith("| 1000 | works: import |")
     assert lines[3].endswith("import: no / such module |") and lines[4].endswith("no matching distribution |")
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_sizes_are_added_up_by_part():
+    files = {
+        "fsl_mrs_dl/models/a/model.safetensors": 2e6,
+        "fsl_mrs_dl/api.py": 1e6,
+        "fsl_mrs_dl-1.dist-info/RECORD": 5e5,
+    }
+    parts = size_and_start.sizes(files)
+    assert parts["trained networks"] == 2 and parts["Python code"] == 1 and parts["metadata"] == 0.5
+    table = size_and_start.table_of_sizes({"fsl-mrs-dl": files, "torch": {"a": 3e6}, "numpy": {"b": 1e6}}, most=1)
+    assert "| **all of it** | **3.50** |" in table and "| torch | 3 |" in table and "| 1 others | 1 |" in table
+
+
+def test_the_cost_of_a_process_is_measured(tmp_path):
+    code = "import time; x = bytearray(60_000_000); time.sleep(0.1)"
+    cost = size_and_start.cost_of([sys.executable, "-c", code], tmp_path)
+    assert cost.clock_s > 0.1 and cost.memory_mb > 60
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        size_and_start.cost_of([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+    costs = [size_and_start.Cost(clock, 1.0, 2.0) for clock in (3.0, 1.0, 2.0)]
+    assert size_and_start.median_cost(costs) == size_and_start.Cost(2.0, 1.0, 2.0)
+    assert "| one | 3.00 | 1.00 | 2 |" in size_and_start.table_of_costs({"one": costs[0]})
