@@ -199,7 +199,13 @@ def table(outcomes: list[Outcome]) -> str:
         good = ", ".join(step["step"] for step in one.steps if step["good"])
         inside = [step["text"] for step in one.steps if step["good"] and step["step"] == "inside FSL-MRS"]
         text = one.problem or "; ".join(bad) or f"works: {good}" + "".join(f" ({name})" for name in inside)
-        cells = [one.python, one.name, *versions, f"{one.megabytes:.0f}", text.replace("|", "/")]
+        cells = [
+            one.python,
+            one.name,
+            *versions,
+            f"{one.megabytes:.0f}" if one.megabytes else "-",
+            text.replace("|", "/"),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
