@@ -105,7 +105,7 @@ class Outcome:
 
     @property
     def key(self) -> str:
-        """What the trial is told from others by."""
+        """Return what no other trial has."""
         return f"{self.name}, {'.'.join(self.python.split('.')[:2])}"
 
 

@@ -104,7 +104,7 @@ def run(args, called: str, spelling) -> int:
 
 
 def _failed(args, called: str, exc: Exception) -> int:
-    """Print a fault of the program, or raise it where the user asks for that; returns 1."""
+    """Print a fault of the program, or raise it with --debug; returns 1."""
     if args.debug:
         raise exc
     print(f"{called}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr)
