@@ -34,7 +34,7 @@ PAGES = [page for page in PAGES if not {"_build", "generated"} & set(page.relati
 BLOCK = re.compile(r"^```+(?P<language>\S+)[^\n]*\n(?P<text>.*?)^```+\s*$", re.MULTILINE | re.DOTALL)
 
 # Programs whose commands set a machine up, or open windows: the tests of the installation and of the viewer run them.
-SET_UP = ("./install.sh", "source", "pip", "sudo", "/usr/bin/python3", "viewer/bin/pip", "fsleyes")
+SET_UP = ("./install.sh", "source", "pip", "sudo", "/usr/bin/python3", "viewer/bin/pip", "fsleyes", "docker")
 SWITCHES = ("hook", "launchers", "view", "doctor", "example")
 FSL_MRS = ("fsl_mrs", "fsl_mrsi", "fsl_mrs_proc", "fsl_mrs_preproc", "fsl_dynmrs")
 
