@@ -159,11 +159,23 @@ def make_set(signal: Signal, n: int, seed: int, recipe=None, **ranges) -> dict[s
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000, seed: int = 0, settings=None):
+def train_network(
+    method: str,
+    signal: Signal,
+    folder,
+    *,
+    n_signals: int = 24000,
+    seed: int = 0,
+    settings=None,
+    reference: str = "mean",
+    command: str = "python -m benchmarks align",
+):
     """Train one of :data:`NETWORKS` on the data set, a tenth of which is held back; return its card.
 
-    The four networks of the paper are trained without the truth.
+    The four networks of the paper are trained without the truth; ``reference`` is that of dSR and dSRF, see
+    :class:`fsl_mrs_dl.training.registration.RegistrationTraining`.  An interrupted training is resumed.
     """
+    from fsl_mrs_dl.training.checkpoints import last_checkpoint
     from fsl_mrs_dl.training.frequency_then_phase import FrequencyThenPhaseTraining
     from fsl_mrs_dl.training.registration import RegistrationTraining
     from fsl_mrs_dl.training.settings import Settings
@@ -173,14 +185,15 @@ def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000
     settings = settings or Settings(
         steps=12000 if method in self_supervised_registration.METHODS else 6000, batch_size=64, seed=seed
     )
-    words = f"python -m benchmarks align, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
+    words = f"{command}, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
     axes = Axes(signal.fid.shape[-1], signal.dwelltime, signal.spec_freq_mhz)
     options = {"settings": settings, "source": f"{n_signals} simulated signals"}
     if method in frequency_then_phase.METHODS:
         training = FrequencyThenPhaseTraining(method, data, axes, **options)
     else:
-        training = RegistrationTraining(method, data["fid"].numpy(), axes, recipe="unvaried-transients", **options)
-    return train(training, folder, name=method, command=words)
+        options |= {"recipe": "unvaried-transients", "reference": reference}
+        training = RegistrationTraining(method, data["fid"].numpy(), axes, **options)
+    return train(training, folder, name=method, resume=last_checkpoint(folder).is_file(), command=words)
 
 
 # -- methods -------------------------------------------------------------------------------------------------------
