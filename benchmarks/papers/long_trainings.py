@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.papers import alignment, quantification_data, quantification_trainings
+from benchmarks.papers import alignment, quantification_data, quantification_trainings, supervised_trainings
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.training.settings import Settings
 
-__all__ = ["ALIGN", "QUANT", "LongTraining", "long_trainings"]
+__all__ = ["ALIGN", "ENCODERS", "QUANT", "SUPERVISED", "LongTraining", "finished", "finished_jobs", "long_trainings"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class LongTraining:
         What the paper gives, and what is different here.
     core_hours : float
         Of all batches on one core of the machine that the recorded figures are from.
+    job : Job, optional
+        Of the benchmark of supervised networks.
     """
 
     name: str
@@ -49,6 +51,7 @@ class LongTraining:
     published: str
     deviations: str
     core_hours: float
+    job: supervised_trainings.Job | None = None
 
 
 def _epochs(n_signals: int, batch_size: int, n: int, **others) -> Settings:
@@ -108,30 +111,40 @@ ALIGN = (
 
 _QUANT_SIGNALS = 96000
 _QUANT_PUBLISHED = (
-    "96 000 signals; mean squared error of the FIDs, Adam, batches of 128, rate 1e-3, divided by ten twice where learning"
-    " stalls, 200 epochs, ended after 50 epochs without a gain on the validation subset"
+    "96 000 signals; mean squared error of the FIDs, Adam, batches of 128, rate 1e-3, divided by ten twice where"
+    " learning stalls, 200 epochs, ended after 50 epochs without a gain on the validation subset"
 )
 _QUANT_DEVIATIONS = f"learning stalls after 16 epochs without a gain (the paper gives no number); {_DRAWN}"
+_ENCODERS_PUBLISHED = "as DQ-rpMM, with a rate of 1e-4 and 100 epochs"
 _RULE = "the unit of lambda is ours, 0.05 here"
 _LINES = "lines of the macromolecules are ours, the paper's are in a supplement that is not at hand"
 
 
-def _quant(method: str, deviations: str = "", core_hours: float = 3.0, seed: int = 0, **options) -> LongTraining:
-    """A quantifier without a truth; ``options`` may hold an encoder, and settings of the training."""
-    encoder = options.pop("encoder", None)
-    name = f"{method}-{encoder}" if encoder else method
-    name += f"-{options['steps']}" if "steps" in options else ""
+def _quant(
+    method: str, deviations: str = "", core_hours: float = 3.0, encoder: str = "", epochs: int = 200, seed: int = 0
+) -> LongTraining:
+    """Return the training of a quantifier without a truth; the variants of DQ-rpMM with an encoder have a tenth of the
+    rate."""
     own = {"n_signals": _QUANT_SIGNALS} | ({"encoder": encoder} if encoder else {})
+    name = f"{method}-{encoder}-{epochs}" if encoder else method
 
     def run(folder: Path, settings: Settings) -> model_cards.Card:
         network = quantification_trainings.Network(name, method, "accuracy", options=own)
         basis = quantification_data.load_basis()
         return quantification_trainings.train_network(network, basis, folder, settings=settings)
 
-    settings = _epochs(_QUANT_SIGNALS, 128, 200, learning_rate=1e-3, rate_schedule="plateau", patience=50, seed=seed)
-    settings = replace(settings, **options)
+    settings = _epochs(
+        _QUANT_SIGNALS,
+        128,
+        epochs,
+        learning_rate=1e-4 if encoder else 1e-3,
+        rate_schedule="plateau",
+        patience=50,
+        seed=seed,
+    )
     text = "; ".join(part for part in (deviations, _QUANT_DEVIATIONS) if part)
-    return LongTraining(name, "quant", method, settings, run, _QUANT_PUBLISHED, text, core_hours)
+    published = _ENCODERS_PUBLISHED if encoder else _QUANT_PUBLISHED
+    return LongTraining(name, "quant", method, settings, run, published, text, core_hours)
 
 
 QUANT = (
@@ -142,6 +155,85 @@ QUANT = (
 """DQ-nMM, DQ-pMM and DQ-rpMM."""
 
 
+ENCODERS = (
+    _quant("dq-rpmm", f"15 epochs; {_RULE}", 0.2, "cnn", 15),
+    _quant("dq-rpmm", f"15 epochs; {_RULE}", 0.1, "fc", 15),
+    _quant("dq-rpmm", f"15 epochs; {_RULE}", 1.1, "mlp-mixer", 15),
+    _quant("dq-rpmm", f"15 epochs; {_RULE}", 1.2, "convnext", 15),
+    _quant("dq-rpmm", f"68 epochs, as long as ConvNeXt takes for 15; {_RULE}", 1.2, "cnn", 68),
+    _quant("dq-rpmm", f"100 epochs, as long as ConvNeXt takes for 15; {_RULE}", 1.2, "fc", 100),
+)
+"""The encoders of DQ-rpMM for as many batches, and, by choosing these, for about as long."""
+
+_SCALE = supervised_trainings.SCALES["paper"]
+_CORE_MINUTES = 360.0
+_SUPERVISED_PUBLISHED = {
+    "dss": (
+        "10 000 signals, 80 % to train and 10 % to validate; mean squared error, scaled conjugate gradients; the number"
+        " of iterations is not given"
+    ),
+    "scalogram": (
+        "10 000 signals, 80 % to train; mean squared error, batches of 30, rate 1e-5; the number of epochs is not given"
+    ),
+    "networks": (
+        "20 000 spectra; mean squared error, Adam, batches of 50, a rate of its own for each network (in a supplement"
+        " that is not at hand), 200 epochs, ended after 10 epochs without a gain on the validation subset"
+    ),
+}
+_SUPERVISED_DEVIATIONS = {
+    "dss": "AdamW in batches of 512, then L-BFGS; 8100 signals to train, 900 to validate, others measured",
+    "scalogram": "7920 signals to train, 880 to validate, others measured; batches of 32, rate 1e-3 along a cosine",
+    "networks": f"AdamW, rate 1e-3 along a cosine, {_CORE_MINUTES / 60:g} core-hours at most; {_DRAWN}",
+}
+
+
+def _supervised(job: supervised_trainings.Job, core_hours: float, core_minutes: float | None = None) -> LongTraining:
+    def run(folder: Path, settings: Settings) -> model_cards.Card:
+        return supervised_trainings.train_job(job, folder, settings=settings)
+
+    settings = replace(supervised_trainings.settings_of(job), progress=True, max_core_minutes=core_minutes)
+    name = supervised_trainings.folder_of(Path(), job.name).name
+    published, deviations = _SUPERVISED_PUBLISHED[job.part], _SUPERVISED_DEVIATIONS[job.part]
+    return LongTraining(name, "supervised", job.encoder, settings, run, published, deviations, core_hours, job)
+
+
+def _supervised_of(parts: tuple[str, ...], networks: tuple[str, ...] = ()) -> dict[str, supervised_trainings.Job]:
+    return {job.name: job for job in supervised_trainings.jobs_of(_SCALE, parts, networks)}
+
+
+_SLOW = ("resnet-2d1c", "deepnet-2d1c-wide", "resnet-2d1c-wide", "inceptionnet-2d1c", "unet-1dr")
+_DSS = ("DSS4", "DSS5", "DSS6", "DSS7")
+SUPERVISED = (
+    # Held-back spectra end the second-order part; validations of the first are too frequent for that.
+    *(_supervised(replace(job, held=0), 0.5) for job in _supervised_of(("dss",)).values() if job.data in _DSS),
+    *(_supervised(job, 20.0) for job in _supervised_of(("scalogram",)).values()),
+    *(_supervised(job, 6.0, _CORE_MINUTES) for job in _supervised_of(("networks",), _SLOW).values()),
+)
+"""Wavelet scattering on DSS4 to DSS7, scalogram and Hatami's network at full width, and the networks that learn nearly
+nothing in a few minutes."""
+
+
 def long_trainings() -> list[LongTraining]:
     """Return all trainings, the short ones first."""
-    return [*ALIGN, *QUANT]
+    scattering, others = SUPERVISED[: len(_DSS)], SUPERVISED[len(_DSS) :]
+    return [*scattering, *ALIGN, *QUANT, *ENCODERS, *others]
+
+
+def finished(folder: Path, benchmark: str) -> dict[str, tuple]:
+    """Return the networks of a benchmark that a folder of long trainings holds, with their cards, by the names of their
+    rows."""
+    return {
+        f"{one.name}, long": model_cards.load(folder / one.name)
+        for one in long_trainings()
+        if one.benchmark == benchmark and (folder / one.name / "card.json").is_file()
+    }
+
+
+def finished_jobs(folder: Path) -> dict[str, tuple[supervised_trainings.Job, Path]]:
+    """Return the jobs of supervised networks that a folder of long trainings holds, and their folders, by the names of
+    their rows."""
+    return {
+        f"{one.name}, long": (one.job, folder / one.name)
+        for one in long_trainings()
+        if one.job is not None and (folder / one.name / "card.json").is_file()
+    }

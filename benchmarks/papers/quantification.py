@@ -67,6 +67,7 @@ def write_quant(
     steps: int | None = None,
     n_test: int | None = None,
     seed: int = 0,
+    long: dict | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train the missing networks, measure everything, and write ``table.md`` and its figures; return its path.
@@ -85,6 +86,9 @@ def write_quant(
     steps, n_test : int, optional
         Of a main training, and spectra to test on; those of the scale by default.
     seed : int
+    long : dict, optional
+        Further networks of the part 'accuracy' with their cards, by the names of their rows: those of
+        :mod:`benchmarks.papers.long_trainings`.
     say : callable
 
     Raises
@@ -113,7 +117,7 @@ def write_quant(
         models[network.name] = model_cards.load(folder)
     data = sets.make_set(basis, n_test, seed + 1_000_003)
     sections = {
-        "accuracy": lambda: _accuracy(basis, data, models, output, seed, n_test),
+        "accuracy": lambda: _accuracy(basis, data, models | (long or {}), tuple(long or ()), output, seed, n_test),
         "monte-carlo": lambda: _monte_carlo(basis, models, output, seed),
         "architecture": lambda: _variants(basis, data, models, "architecture"),
         "lambda": lambda: _variants(basis, data, models, "lambda"),
@@ -176,7 +180,9 @@ _TRAINED_BY = {
 }
 
 
-def _accuracy(basis: Basis, data: dict, models: dict, output: Path, seed: int, n_test: int) -> str:
+def _accuracy(
+    basis: Basis, data: dict, models: dict, long: tuple[str, ...], output: Path, seed: int, n_test: int
+) -> str:
     """Report section 4.4: networks, fits, limits and other methods on the same spectra; then the fit over its bound.
 
     Long, because every row of the table is one statement or two.
@@ -201,7 +207,7 @@ def _accuracy(basis: Basis, data: dict, models: dict, output: Path, seed: int, n
         None,
     )
     estimates = {}
-    for name, about in _TRAINED_BY.items():
+    for name, about in (_TRAINED_BY | dict.fromkeys(long, "published loss")).items():
         network, card = models[name]
         conc, ms = measure_network(network, data)
         own = [names.index(one) for one in network.names if one in names]

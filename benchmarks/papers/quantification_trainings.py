@@ -88,7 +88,7 @@ def train_network(
             progress=False,
             device="auto",
         )
-    resume = (folder / "checkpoints" / "last.ckpt").is_file()
+    resume = (folder / "training.json").is_file()
     options = dict(network.options)
     if "teacher" in options:
         options["n_signals"] = min(40000, max(1000, 3 * settings.steps))
