@@ -192,6 +192,8 @@ def _supervised(job: supervised_trainings.Job, core_hours: float, core_minutes: 
         return supervised_trainings.train_job(job, folder, settings=settings)
 
     settings = replace(supervised_trainings.settings_of(job), progress=True, max_core_minutes=core_minutes)
+    if not job.held:
+        settings = replace(settings, validate_every=200)
     name = supervised_trainings.folder_of(Path(), job.name).name
     published, deviations = _SUPERVISED_PUBLISHED[job.part], _SUPERVISED_DEVIATIONS[job.part]
     return LongTraining(name, "supervised", job.encoder, settings, run, published, deviations, core_hours, job)
