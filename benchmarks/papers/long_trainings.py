@@ -181,7 +181,7 @@ _SUPERVISED_PUBLISHED = {
     ),
 }
 _SUPERVISED_DEVIATIONS = {
-    "dss": "AdamW in batches of 512, then L-BFGS; 8100 signals to train, 900 to validate, others measured",
+    "dss": "5000 batches of 512 by AdamW, then up to 10 000 iterations of L-BFGS on all signals; 8100 signals to train, 900 to validate, others measured",
     "scalogram": "7920 signals to train, 880 to validate, others measured; batches of 32, rate 1e-3 along a cosine",
     "networks": f"AdamW, rate 1e-3 along a cosine, {_CORE_MINUTES / 60:g} core-hours at most; {_DRAWN}",
 }
@@ -206,8 +206,12 @@ def _supervised_of(parts: tuple[str, ...], networks: tuple[str, ...] = ()) -> di
 _SLOW = ("resnet-2d1c", "deepnet-2d1c-wide", "resnet-2d1c-wide", "inceptionnet-2d1c", "unet-1dr")
 _DSS = ("DSS4", "DSS5", "DSS6", "DSS7")
 SUPERVISED = (
-    # Held-back spectra end the second-order part; validations of the first are too frequent for that.
-    *(_supervised(replace(job, held=0), 0.5) for job in _supervised_of(("dss",)).values() if job.data in _DSS),
+    # Held-back spectra end the second-order part, which is the paper's; the batches before only begin it.
+    *(
+        _supervised(replace(job, held=0, steps=5000, options=job.options | {"polish": 10000}), 0.6)
+        for job in _supervised_of(("dss",)).values()
+        if job.data in _DSS
+    ),
     *(_supervised(job, 20.0) for job in _supervised_of(("scalogram",)).values()),
     *(_supervised(job, 6.0, _CORE_MINUTES) for job in _supervised_of(("networks",), _SLOW).values()),
 )
@@ -218,24 +222,25 @@ nothing in a few minutes."""
 def long_trainings() -> list[LongTraining]:
     """Return all trainings, the short ones first."""
     scattering, others = SUPERVISED[: len(_DSS)], SUPERVISED[len(_DSS) :]
-    return [*scattering, *ALIGN, *QUANT, *ENCODERS, *others]
+    return [scattering[0], ALIGN[0], *scattering[1:], *ALIGN[1:], *QUANT, *ENCODERS, *others]
 
 
-def finished(folder: Path, benchmark: str) -> dict[str, tuple]:
+def finished(folder: Path | None, benchmark: str) -> dict[str, tuple]:
     """Return the networks of a benchmark that a folder of long trainings holds, with their cards, by the names of their
     rows."""
     return {
         f"{one.name}, long": model_cards.load(folder / one.name)
-        for one in long_trainings()
-        if one.benchmark == benchmark and (folder / one.name / "card.json").is_file()
+        for one in _complete(folder)
+        if one.benchmark == benchmark
     }
 
 
-def finished_jobs(folder: Path) -> dict[str, tuple[supervised_trainings.Job, Path]]:
+def finished_jobs(folder: Path | None) -> dict[str, tuple[supervised_trainings.Job, Path]]:
     """Return the jobs of supervised networks that a folder of long trainings holds, and their folders, by the names of
     their rows."""
-    return {
-        f"{one.name}, long": (one.job, folder / one.name)
-        for one in long_trainings()
-        if one.job is not None and (folder / one.name / "card.json").is_file()
-    }
+    return {f"{one.name}, long": (one.job, folder / one.name) for one in _complete(folder) if one.job is not None}
+
+
+def _complete(folder: Path | None) -> list[LongTraining]:
+    """Return the trainings that have ended in a folder, which may be none."""
+    return [one for one in long_trainings() if folder is not None and (folder / one.name / "card.json").is_file()]

@@ -26,7 +26,7 @@ from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.networks.out_of_distribution import network_scores
 from fsl_mrs_dl.simulation import recipes
 
-__all__ = ["PAPER_MAPE", "PAPER_R2", "measure_network", "write_quant"]
+__all__ = ["COMPARED", "PAPER_MAPE", "PAPER_R2", "measure_network", "write_quant"]
 
 PAPER_R2 = {
     "dq-nmm": {
@@ -55,7 +55,8 @@ PAPER_MAPE = {
 _NINE = "Cr Glu GPC Ins NAA NAAG PCho PCr Tau".split()
 
 
-_SIX = "Cr GPC Ins NAA PCho Tau".split()
+COMPARED = "Cr GPC Ins NAA PCho Tau".split()
+"""Metabolites that variants of a network are compared on."""
 
 
 def write_quant(
@@ -448,14 +449,14 @@ _TITLES = {
 def _variants(basis: Basis, data: dict, models: dict, part: str) -> str:
     """Report sections 4.6 to 4.8: one table of networks."""
     title, paper = _TITLES[part]
-    text = [f"## {title}\n", f"{paper} Coefficient of determination; mean over {', '.join(_SIX)}.\n"]
-    text += _table_head("", ["mean", *_SIX, "million operations", "ms per spectrum", "batches", "minutes"])
+    text = [f"## {title}\n", f"{paper} Coefficient of determination; mean over {', '.join(COMPARED)}.\n"]
+    text += _table_head("", ["mean", *COMPARED, "million operations", "ms per spectrum", "batches", "minutes"])
     names = list(basis.names)
     for network in networks_of([part]):
         model, card = models[network.name]
         conc, ms = measure_network(model, data)
         values = [
-            float(measures.r2(conc[:, [model.names.index(n)]], data["conc"][:, [names.index(n)]])[0]) for n in _SIX
+            float(measures.r2(conc[:, [model.names.index(n)]], data["conc"][:, [names.index(n)]])[0]) for n in COMPARED
         ]
         cells = [
             float(np.mean(values)),

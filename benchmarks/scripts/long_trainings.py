@@ -4,7 +4,8 @@ nice -n 19 python -m benchmarks.scripts.long_trainings --output FOLDER
 
 The same command goes on after an interruption, from the last validation.  A second process on the same folder ends at
 once.  ``--minutes 9`` ends after that time, for a GPU that is lent in pieces; ``--names`` chooses.  Whenever a training
-ends, its card, its learning curve and its row are written into ``FOLDER/record``.
+ends, it is measured, and its card, its learning curve and its row are written into ``FOLDER/record``.  ``--record
+benchmarks`` trains nothing and writes the record of the trainings so far into the repository.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.papers.long_record import write_record
 from benchmarks.papers.long_trainings import LongTraining, long_trainings
 from fsl_mrs_dl.core.errors import FslMrsDlError, OptionError
 
@@ -82,6 +84,7 @@ def run_queue(trainings: list[LongTraining], output: Path, say=print) -> None:
             continue
         done = card["training"]
         say(f"{one.name}: {done['steps']} batches, {done['core_minutes'] / 60:.2f} core-hours.")
+        write_record(long_trainings(), output, output / "record")
 
 
 def _end_after(minutes: float | None) -> None:
@@ -100,11 +103,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the models")
     parser.add_argument("--names", nargs="+", help="trainings to run (default: all)")
     parser.add_argument("--minutes", type=float, help="end after this time")
+    parser.add_argument("--record", type=Path, help="write the record of the trainings so far into this folder")
     parser.add_argument("--threads", type=int, default=1, help="CPU cores to use (default 1)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     say = lambda text: print(text, flush=True)  # noqa: E731
+    if args.record is not None:
+        say(f"Written: {write_record(long_trainings(), args.output, args.record)}")
+        return 0
     try:
         trainings = [replace(one, settings=replace(one.settings, device=args.device)) for one in chosen(args.names)]
         with the_only_queue(args.output):
