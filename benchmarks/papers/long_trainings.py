@@ -181,7 +181,10 @@ _SUPERVISED_PUBLISHED = {
     ),
 }
 _SUPERVISED_DEVIATIONS = {
-    "dss": "5000 batches of 512 by AdamW, then up to 10 000 iterations of L-BFGS on all signals; 8100 signals to train, 900 to validate, others measured",
+    "dss": (
+        "5000 batches of 512 by AdamW, then up to 10 000 iterations of L-BFGS on all signals; 8100 signals to train,"
+        " 900 to validate, others measured"
+    ),
     "scalogram": "7920 signals to train, 880 to validate, others measured; batches of 32, rate 1e-3 along a cosine",
     "networks": f"AdamW, rate 1e-3 along a cosine, {_CORE_MINUTES / 60:g} core-hours at most; {_DRAWN}",
 }
