@@ -24,10 +24,12 @@ from benchmarks.papers import (
 )
 from benchmarks.papers.long_trainings import LongTraining
 from fsl_mrs_dl.networks import model_cards
+from fsl_mrs_dl.networks.self_supervised_quantification import METHODS
 from fsl_mrs_dl.simulation import random_spectra
 from fsl_mrs_dl.training.batches import protocol_for, seeded
+from fsl_mrs_dl.training.self_supervised_quantification import SelfSupervisedTraining
 
-__all__ = ["measure", "sentences"]
+__all__ = ["measure", "minima", "sentences"]
 
 _TEST_SEED = 1_000_003  # that of the benchmarks' tables
 _N_ALIGN, _N_MINIMISED, _N_QUANT, _N_DSS, _N_RIZZO = 2400, 800, 256, 1000, 1000
@@ -46,6 +48,18 @@ def measure(training: LongTraining, folder: Path) -> dict:
         basis = quantification_data.load_basis()
         return quantification_measures.losses(network, basis, quantification_data.make_set(basis, _N_QUANT, _TEST_SEED))
     return _supervised(training.job, network, folder)
+
+
+def minima(n: int = 128) -> dict[str, dict]:
+    """Return the losses of DQ-nMM, DQ-pMM and DQ-rpMM at the truth and at their minima, and the coefficients of
+    determination there, on the paper's data; no network takes part."""
+    basis = quantification_data.load_basis()
+    data = quantification_data.make_set(basis, n, _TEST_SEED)
+    values = {}
+    for method in METHODS:
+        network = SelfSupervisedTraining(method, basis, recipe="shamaei-table2").network(0)
+        values[method] = quantification_measures.losses(network.eval(), basis, data)
+    return values
 
 
 def _supervised(job: supervised_trainings.Job, network, folder: Path) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.papers import long_measures
+from benchmarks.papers import long_measures, quantification
 from benchmarks.papers.long_trainings import LongTraining
 from fsl_mrs_dl.io.files import json_content
 from fsl_mrs_dl.io.output import whole_file, write_text
@@ -98,6 +98,28 @@ def _measured(training: LongTraining, folder: Path, card: model_cards.Card) -> d
     return figures
 
 
+def _minima(output: Path) -> list[str]:
+    """Return the lines on the minima of the losses; those that were measured before are read."""
+    path, names = output / "minima.json", list(quantification.PAPER_R2["dq-nmm"])
+    if not path.is_file():
+        write_text(path, json.dumps(long_measures.minima(), indent=2) + "\n")
+    lines = [
+        "## Minima of the losses of DQ-nMM, DQ-pMM and DQ-rpMM\n",
+        "The published loss is minimised for each of 128 spectra by itself, without a network: loss at the truth and at"
+        " the minimum, and the coefficients of determination there, which a perfectly trained network would have."
+        " A network can be above these where its size keeps it from the minimum, as a prior does.\n",
+        f"| | loss, truth | loss, minimum | {' | '.join(names)} |",
+        "|" + "---|" * (3 + len(names)),
+    ]
+    lines.append(
+        "| paper, DQ-nMM | | | " + " | ".join(f"{quantification.PAPER_R2['dq-nmm'][n]:.2f}" for n in names) + " |"
+    )
+    for method, values in json_content(path.read_bytes()).items():
+        scores = " | ".join(f"{values['R2, minimum'][name]:.2f}" for name in names)
+        lines.append(f"| {method} | {values['loss, truth']:.3g} | {values['loss, minimum']:.3g} | {scores} |")
+    return [*lines, ""]
+
+
 _HEAD = (
     "# Networks at their published length\n",
     "Made by `nice -n 19 python -m benchmarks.scripts.long_trainings --output FOLDER`, one training at a time; the same"
@@ -154,6 +176,8 @@ def write_record(trainings: list[LongTraining], output: Path, record: Path) -> P
         _draw_curves(record / "long_trainings.png", curves)
         lines += ["![Learning curves](long_trainings.png)\n"]
     lines += ["## What was reached\n", *(methods or ["No training has ended."]), ""]
+    if any(one.benchmark == "quant" for one in trainings):
+        lines += _minima(output)
     lines += ["## What is published, and what differs\n"]
     lines += [f"- {one.name}: {one.published}. Here {one.deviations}." for one in trainings]
     path = record / "long_trainings.md"

@@ -87,15 +87,23 @@ def run_queue(trainings: list[LongTraining], output: Path, say=print) -> None:
         write_record(long_trainings(), output, output / "record")
 
 
-def _end_after(minutes: float | None) -> None:
-    """Interrupt this process after a time; the training under way goes on from its last validation another time."""
-    if minutes is not None:
+@contextlib.contextmanager
+def _ending_after(minutes: float | None):
+    """Interrupt the block after a time; the training under way goes on from its last validation another time."""
+    if minutes is None:
+        yield
+        return
 
-        def interrupt(*_):
-            raise KeyboardInterrupt
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
-        signal.signal(signal.SIGALRM, interrupt)
-        signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,8 +122,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         trainings = [replace(one, settings=replace(one.settings, device=args.device)) for one in chosen(args.names)]
-        with the_only_queue(args.output):
-            _end_after(args.minutes)
+        with the_only_queue(args.output), _ending_after(args.minutes):
             run_queue(trainings, args.output, say)
     except KeyboardInterrupt as exc:
         say(f"{exc or 'interrupted'}: the same command goes on.")

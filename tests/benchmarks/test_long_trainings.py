@@ -1,6 +1,7 @@
 """Trainings at their published length: the queue, its record, and the reasons that it gives; all on tiny trainings."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from benchmarks.papers import alignment, long_measures, long_record, long_trainings, quantification_measures
 from benchmarks.papers.loss_minimum import minimise
+from benchmarks.scripts import gpu
 from benchmarks.scripts import long_trainings as queue
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.io.basis import Basis
@@ -159,3 +161,23 @@ def test_a_curve_counts_repeated_batches_once(tmp_path):
     curve = long_record.curve_of(tmp_path)
     assert curve.trained.tolist() == [[0, 3.0], [4, 2.0], [5, 1.5], [9, 1.0]]
     assert curve.held.tolist() == [[4, 2.0], [5, 1.5], [9, 1.0]]
+
+
+def test_the_gpu_script_goes_on_with_what_is_missing_and_then_trains(tmp_path, monkeypatch, capsys):
+    calls, trained = [], []
+    monkeypatch.setattr(gpu, "measure", lambda part: calls.append(part.what) or f"| {part.what} |")
+    monkeypatch.setattr(gpu, "measure_networks", lambda part: calls.append(part.what) or "| encoders |")
+    monkeypatch.setattr(gpu.long_trainings, "main", lambda words: trained.append(words) or 0)
+    words = ["--output", str(tmp_path / "gpu" / "gpu.md"), "--trainings", str(tmp_path / "t"), "--sizes", "8"]
+    assert gpu.main([*words, "--minutes", "0"]) == 0 and not calls and not trained
+    assert gpu.main([*words, "--minutes", "1"]) == 0
+    assert "in-vivo model" in calls and "networks" in calls and trained[0][:2] == ["--output", str(tmp_path / "t")]
+    first = list(calls)
+    assert gpu.main([*words, "--minutes", "1"]) == 0 and calls == first and len(trained) == 2
+    assert "| encoders |" in (tmp_path / "gpu" / "gpu.md").read_text() and "| encoders |" in capsys.readouterr().out
+
+
+def test_a_queue_ends_after_its_time(tiny, tmp_path, monkeypatch):
+    begun = time.monotonic()
+    monkeypatch.setattr(queue, "run_queue", lambda *_: time.sleep(20))
+    assert queue.main(["--output", str(tmp_path), "--minutes", "0.005"]) == 130 and time.monotonic() - begun < 10
