@@ -192,6 +192,11 @@ _SUPERVISED_DEVIATIONS = {
     "networks": f"AdamW, rate 1e-3 along a cosine, {_CORE_MINUTES / 60:g} core-hours at most; {_DRAWN}",
 }
 
+_UNET_DEVIATIONS = (
+    "kernels as published for all metabolites, transposed convolutions 4 wide in place of 3; rates, and the networks"
+    " optimised for single metabolites, are in a supplement that is not at hand"
+)
+
 
 def _supervised(job: supervised_trainings.Job, core_hours: float, core_minutes: float | None = None) -> LongTraining:
     def run(folder: Path, settings: Settings) -> model_cards.Card:
@@ -202,6 +207,8 @@ def _supervised(job: supervised_trainings.Job, core_hours: float, core_minutes: 
         settings = replace(settings, validate_every=200)
     name = supervised_trainings.folder_of(Path(), job.name).name
     published, deviations = _SUPERVISED_PUBLISHED[job.part], _SUPERVISED_DEVIATIONS[job.part]
+    if job.encoder.startswith("unet"):
+        deviations += f"; {_UNET_DEVIATIONS}"
     return LongTraining(name, "supervised", job.encoder, settings, run, published, deviations, core_hours, job)
 
 
