@@ -98,6 +98,14 @@ def _measured(training: LongTraining, folder: Path, card: model_cards.Card) -> d
     return figures
 
 
+def _core_hours(folder: Path) -> str:
+    """Return the core-hours of a training under way, with a space, or nothing where there is no checkpoint."""
+    from fsl_mrs_dl.training.checkpoints import last_checkpoint, read_checkpoint
+
+    path = last_checkpoint(folder)
+    return f"{read_checkpoint(path).get('fsl_mrs_dl_core_minutes', 0) / 60:.2f} " if path.is_file() else ""
+
+
 def _minima(output: Path) -> list[str]:
     """Return the lines on the minima of the losses; those that were measured before are read."""
     path, names = output / "minima.json", list(quantification.PAPER_R2["dq-nmm"])
@@ -169,7 +177,7 @@ def write_record(trainings: list[LongTraining], output: Path, record: Path) -> P
             at = int(curve.held[-1, 0]) + 1 if len(curve.held) else 0
             loss = f"{curve.held[:, 1].min():.4g}" if len(curve.held) else ""
             state = "under way" if at else "not begun"
-            about = f"about {one.core_hours:g} in all"
+            about = f"{_core_hours(folder)}of about {one.core_hours:g}"
             rows.append(f"| {one.name} | {state} | {at} | {one.settings.steps} | {about} | {loss} | | | |")
     lines = [*_HEAD, *rows, ""]
     if curves:
