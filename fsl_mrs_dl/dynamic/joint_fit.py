@@ -103,18 +103,20 @@ class JointModel:
 class JointSolution:
     """The end of a joint fit.
 
-    ``distance`` is the distance to the minimum in SDs, ``n_iter`` the number of trial points.
+    ``distance`` is the distance to the minimum in SDs, ``limit`` that at which a fit has converged, ``n_iter`` the
+    number of trial points.
     """
 
     x: torch.Tensor
     cost: float
     distance: float
     n_iter: int
+    limit: float = 10 * _TOLERANCE
 
     @property
     def converged(self) -> bool:
         """Whether the fit ended at a minimum."""
-        return self.distance < 10 * _TOLERANCE
+        return self.distance < self.limit
 
 
 def solve_joint(joint: JointModel, start: torch.Tensor, max_iter: int = 300) -> JointSolution:

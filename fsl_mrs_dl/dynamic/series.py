@@ -12,7 +12,7 @@ import torch
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
 from ..core.parallel import one_thread
-from ..core.units import fid_to_spec
+from ..core.units import fid_to_spec, spec_to_fid
 from ..fitting import optimise
 from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled, model_for
@@ -23,7 +23,7 @@ from .configuration import Configuration
 from .joint_fit import CATEGORIES, JointModel, JointSolution, parameter_covariance, solve_joint
 from .mapping import Mapping
 
-__all__ = ["DynamicFit", "fit_series", "read_time_variables"]
+__all__ = ["DynamicFit", "fit_series", "mapped_sd_of", "read_time_variables", "scaled_series", "time_tensors"]
 
 _SAME_COST, _FIRST_STEPS = 1e-9, 15
 
@@ -97,6 +97,11 @@ class DynamicFit:
         slope, cov = slope.numpy()[used], self.cov[np.ix_(used, used)]
         return float(value.detach()), float(np.sqrt(max(slope @ cov @ slope, 0)))
 
+    def model_fids(self) -> np.ndarray:
+        """Return FIDs of the model, baseline included, in the scale of the data, ``(n_times, n_points)``."""
+        with torch.no_grad():
+            return spec_to_fid(self.model(torch.as_tensor(self.mapped)).numpy()) / self.fid_scale
+
     def information_criteria(self) -> dict[str, float]:
         """Return log likelihood at its maximum, AIC, BIC and the log evidence that BIC stands for.
 
@@ -151,10 +156,35 @@ def _read_table(path: Path) -> np.ndarray:
     return np.atleast_1d(values)
 
 
-def _time_tensors(time_variable):
+def time_tensors(time_variable):
+    """Return a time variable, an array or a dict of arrays, as tensors in double precision."""
     if isinstance(time_variable, dict):
         return {key: torch.as_tensor(np.asarray(value, float)) for key, value in time_variable.items()}
     return torch.as_tensor(np.asarray(time_variable, float))
+
+
+def mapped_sd_of(mapping: Mapping, x: torch.Tensor, cov: torch.Tensor) -> torch.Tensor:
+    """Return the SDs of the parameters of every spectrum ``(n_times, n_mapped)``, to first order."""
+    slope = mapping.jacobian(x)
+    blocks = cov[mapping.active[:, :, None], mapping.active[:, None, :]].nan_to_num(posinf=1e300)
+    return torch.einsum("tpa,tab,tpb->tp", slope, blocks, slope).clamp(min=0).sqrt()
+
+
+def scaled_series(fids: np.ndarray, options: FitOptions) -> tuple[np.ndarray, float]:
+    """Return the FIDs of a series ``(n_times, n_points)`` in FSL-MRS's scale, and what they were multiplied by.
+
+    Concentrations and their bounds are in the units of that scale.
+
+    Raises
+    ------
+    DataError
+        If one is zero or holds NaN.
+    """
+    rows, usable = rows_to_fit(fids)
+    if not usable.all():
+        raise DataError(f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN")
+    scale = float(np.mean(100 / np.linalg.norm(rows, axis=-1))) if options.rescale else 1.0
+    return rows.astype(np.complex128) * scale, scale
 
 
 @one_thread()
@@ -185,15 +215,10 @@ def fit_series(
     ------
     DataError, BasisError, OptionError
     """
-    rows, usable = rows_to_fit(fids)
-    if not usable.all():
-        raise DataError(f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN")
-    # FSL-MRS's scale of a series: concentrations and their bounds are in its units.
-    fid_scale = float(np.mean(100 / np.linalg.norm(rows, axis=-1))) if options.rescale else 1.0
-    rows = rows.astype(np.complex128) * fid_scale
+    rows, fid_scale = scaled_series(fids, options)
     model, _ = model_for(basis, axes, options)
     sizes = {CATEGORIES.get(key, key): size for key, size in model.sizes.items()}
-    mapping = Mapping(configuration, sizes, basis.names, _time_tensors(time_variable), len(rows))
+    mapping = Mapping(configuration, sizes, basis.names, time_tensors(time_variable), len(rows))
     first, last = model.window
     spectra = torch.as_tensor(fid_to_spec(rows)[:, first:last])
     joint = JointModel(spectra, model, mapping)
@@ -201,9 +226,6 @@ def fit_series(
     starts = [mapping.start(torch.as_tensor(initial)) for initial in (single, *others)]
     solution = _best(joint, starts)
     cov, noise = parameter_covariance(joint, solution)
-    slope = mapping.jacobian(solution.x)
-    blocks = cov[mapping.active[:, :, None], mapping.active[:, None, :]].nan_to_num(posinf=1e300)
-    mapped_variance = torch.einsum("tpa,tab,tpb->tp", slope, blocks, slope)
     return DynamicFit(
         model=model,
         metabolites=list(basis.names),
@@ -211,7 +233,7 @@ def fit_series(
         x=solution.x.numpy(),
         cov=cov.numpy(),
         mapped=mapping.mapped(solution.x).numpy(),
-        mapped_sd=mapped_variance.clamp(min=0).sqrt().numpy(),
+        mapped_sd=mapped_sd_of(mapping, solution.x, cov).numpy(),
         initial=single,
         initial_sd=single_sd,
         initial_x=starts[0].numpy(),

@@ -1,7 +1,7 @@
 """Fits of FSL-MRS's objects, with FSL-MRS's result objects.  The wing ``fslmrs`` alone imports ``fsl_mrs``.
 
-FSL-MRS changed the signature of ``FitRes`` and its baselines between releases; both are told apart by
-inspection, never by a version number.  Importing this module does not load torch, because FSL-MRS's worker processes
+FSL-MRS changed the signature of ``FitRes`` and its baselines between releases; both are distinguished
+by inspection, never by a version number.  Importing this module does not load torch, because FSL-MRS's worker processes
 import it when they unpickle results that were fitted elsewhere.
 """
 

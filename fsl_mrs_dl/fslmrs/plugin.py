@@ -339,11 +339,12 @@ class one_line_errors:
             import sys
 
             from ..core.errors import spelling_of
+            from ..core.topics import hint
 
             spelling = DlQuant.spelling
             if self.add_arguments is not None:
                 parser = argparse.ArgumentParser(add_help=False)
                 self.add_arguments(parser)
                 spelling = spelling_of(parser)
-            print(f"{self.command}: error: {exc.text(spelling)}", file=sys.stderr)
+            print(f"{self.command}: error: {exc.text(spelling)} {hint(exc)}", file=sys.stderr)
             raise SystemExit(2) from exc
