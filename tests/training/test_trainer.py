@@ -1,6 +1,7 @@
 """Training: the same seed gives the same network, an interruption changes nothing, and what comes out is a model."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -94,6 +95,14 @@ def test_a_card_claims_the_fields_of_its_recipe(tmp_path):
     training = UniversalTraining("quant-universal", settings=settings, recipe="in-vivo", start_from="quant-universal")
     ranges = training._ranges()
     assert ranges["spec_freq_mhz"] == pytest.approx([62 * 0.98, 305 * 1.02]) and ranges["snr"] == [3, 200]
+
+
+def test_the_scheduler_of_a_cluster_is_no_matter(tmp_path, monkeypatch):
+    slurm = pytest.importorskip("lightning.fabric.plugins.environments.slurm")
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: f"/usr/bin/{name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(tmp_path / "m", 1)
 
 
 def test_the_clock_ends_a_training(tmp_path):
