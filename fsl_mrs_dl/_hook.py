@@ -17,6 +17,8 @@ TARGETS = frozenset(
         "fsl_mrs.utils.fitting",
         "fsl_mrs.utils.report",
         "fsl_mrs.core.mrsi",
+        "fsl_mrs.dynamic.dynmrs",
+        "fsl_mrs.scripts.fsl_dynmrs",
         "fsl_mrs.scripts.fsl_mrs",
         "fsl_mrs.scripts.fsl_mrsi",
         "fsl_mrs.scripts.fsl_mrs_preproc",

@@ -41,15 +41,17 @@ class JointModel:
     model : SignalModel
         In double precision.
     mapping : Mapping
+    penalty_weight : float
+        Factor of the penalty of a spline baseline.
     """
 
-    def __init__(self, spectra: torch.Tensor, model: SignalModel, mapping: Mapping):
+    def __init__(self, spectra: torch.Tensor, model: SignalModel, mapping: Mapping, penalty_weight: float = 1.0):
         self.spectra, self.model, self.mapping = spectra, model, mapping
         penalty = np.zeros((model.n_params, model.n_params))
         size = model.sizes["baseline"]
         if model.baseline.mode == "spline":
             # Real coefficients come first, then imaginary ones.
-            penalty[-size:, -size:] = np.kron(np.eye(2), model.baseline.penalty)
+            penalty[-size:, -size:] = penalty_weight * np.kron(np.eye(2), model.baseline.penalty)
         self.penalty = torch.as_tensor(penalty) if penalty.any() else None
 
     @property

@@ -23,7 +23,19 @@ from .configuration import Configuration
 from .joint_fit import CATEGORIES, JointModel, JointSolution, parameter_covariance, solve_joint
 from .mapping import Mapping
 
-__all__ = ["DynamicFit", "fit_series", "mapped_sd_of", "read_time_variables", "scaled_series", "time_tensors"]
+__all__ = [
+    "DynamicFit",
+    "InitialFits",
+    "SeriesProblem",
+    "fit_problem",
+    "fit_series",
+    "initial_fits",
+    "mapped_sd_of",
+    "mapping_of",
+    "read_time_variables",
+    "scaled_series",
+    "time_tensors",
+]
 
 _SAME_COST, _FIRST_STEPS = 1e-9, 15
 
@@ -217,27 +229,98 @@ def fit_series(
     """
     rows, fid_scale = scaled_series(fids, options)
     model, _ = model_for(basis, axes, options)
-    sizes = {CATEGORIES.get(key, key): size for key, size in model.sizes.items()}
-    mapping = Mapping(configuration, sizes, basis.names, time_tensors(time_variable), len(rows))
-    first, last = model.window
-    spectra = torch.as_tensor(fid_to_spec(rows)[:, first:last])
-    joint = JointModel(spectra, model, mapping)
-    single, single_sd, others = _initial_parameters(rows, spectra, model, list(basis.names), options)
-    starts = [mapping.start(torch.as_tensor(initial)) for initial in (single, *others)]
-    solution = _best(joint, starts)
+    problem = SeriesProblem(rows, model, list(basis.names), options)
+    mapping = mapping_of(configuration, problem, time_variable)
+    return fit_problem(problem, mapping, initial_fits([problem])[0], fid_scale=fid_scale)
+
+
+@dataclass(frozen=True)
+class SeriesProblem:
+    """A series on its scale with the model of its spectra.
+
+    ``rows`` are FIDs ``(n_times, n_points)``; ``names`` are those of the model's metabolites.
+    """
+
+    rows: np.ndarray
+    model: SignalModel
+    names: list[str]
+    options: FitOptions
+
+    @property
+    def spectra(self) -> torch.Tensor:
+        """Spectra in the model's window, complex ``(n_times, n_window)``."""
+        first, last = self.model.window
+        return torch.as_tensor(fid_to_spec(self.rows)[:, first:last])
+
+
+@dataclass(frozen=True)
+class InitialFits:
+    """Fits of the spectra of a series one by one.
+
+    Attributes
+    ----------
+    params : ndarray ``(n_times, n_params)``
+    conc_sd : ndarray ``(n_times, n_metabs)``
+        Cramer-Rao SDs of the concentrations.
+    others : list of ndarray ``(n_times, n_params)``
+        Further parameters to start from.
+    """
+
+    params: np.ndarray
+    conc_sd: np.ndarray
+    others: list[np.ndarray]
+
+
+def mapping_of(configuration: Configuration, problem: SeriesProblem, time_variable) -> Mapping:
+    """Return the mapping of a configuration for a series.
+
+    Raises
+    ------
+    OptionError
+    """
+    sizes = {CATEGORIES.get(key, key): size for key, size in problem.model.sizes.items()}
+    return Mapping(configuration, sizes, problem.names, time_tensors(time_variable), len(problem.rows))
+
+
+def fit_problem(
+    problem: SeriesProblem,
+    mapping: Mapping,
+    initial: InitialFits,
+    *,
+    fid_scale: float = 1.0,
+    starts: Sequence[np.ndarray] = (),
+    penalty_weight: float = 1.0,
+) -> DynamicFit:
+    """Fit a series that is scaled.
+
+    Parameters
+    ----------
+    problem : SeriesProblem
+    mapping : Mapping
+    initial : InitialFits
+    fid_scale : float
+        The data were multiplied by this.
+    starts : sequence of ndarray ``(n_free,)``
+        Free parameters that are tried before those of the initial fits.
+    penalty_weight : float
+        Factor of the penalty of a spline baseline, see :class:`fsl_mrs_dl.dynamic.joint_fit.JointModel`.
+    """
+    joint = JointModel(problem.spectra, problem.model, mapping, penalty_weight)
+    own = [start for params in (initial.params, *initial.others) for start in mapping.starts(torch.as_tensor(params))]
+    solution = _best(joint, [*(torch.as_tensor(start) for start in starts), *own])
     cov, noise = parameter_covariance(joint, solution)
     return DynamicFit(
-        model=model,
-        metabolites=list(basis.names),
+        model=problem.model,
+        metabolites=list(problem.names),
         mapping=mapping,
         x=solution.x.numpy(),
         cov=cov.numpy(),
         mapped=mapping.mapped(solution.x).numpy(),
         mapped_sd=mapped_sd_of(mapping, solution.x, cov).numpy(),
-        initial=single,
-        initial_sd=single_sd,
-        initial_x=starts[0].numpy(),
-        spectra=spectra.numpy(),
+        initial=initial.params,
+        initial_sd=initial.conc_sd,
+        initial_x=own[0].numpy(),
+        spectra=problem.spectra.numpy(),
         fitted=joint.fitted(solution.x).numpy(),
         noise_sd=noise,
         solution=solution,
@@ -258,16 +341,20 @@ def _best(joint: JointModel, starts: list[torch.Tensor]) -> JointSolution:
     return best
 
 
-def _initial_parameters(
-    rows: np.ndarray, spectra: torch.Tensor, model: SignalModel, names: list[str], options: FitOptions
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Return parameters ``(n_times, n_params)`` of fits of each spectrum and the SDs of their concentrations, and
-    parameters of fits with the shape of the mean of the series."""
-    mean = fit_scaled(rows.mean(0)[None], model, names, options)
-    single = fit_scaled(rows, model, names, options)
+def initial_fits(problems: Sequence[SeriesProblem]) -> list[InitialFits]:
+    """Return fits of each spectrum of series on its own, and with the shape of the mean of its series.
+
+    The series share model, names and options, and are fitted together.
+    """
+    one, n_times = problems[0], len(problems[0].rows)
+    model = one.model
+    rows, means = (np.concatenate(parts) for parts in zip(*[(p.rows, p.rows.mean(0)[None]) for p in problems]))
+    mean = fit_scaled(means, model, one.names, one.options)
+    single = fit_scaled(rows, model, one.names, one.options)
     theta, _, _ = model.unpack(torch.as_tensor(mean.params))
+    spectra = torch.cat([problem.spectra for problem in problems])
     target = model.eliminate_baseline(spectra)
-    ends = [optimise.solve(target, model, theta.expand(len(rows), -1), steps) for steps in (1, 60)]
+    ends = [optimise.solve(target, model, theta.repeat_interleave(n_times, 0), steps) for steps in (1, 60)]
     shaped = []
     for end in ends:
         baseline = model.baseline_coefficients(spectra - model.join_metabolites(end.theta, end.conc))
@@ -275,4 +362,7 @@ def _initial_parameters(
     params = single.params.copy()
     unfit = ~np.isfinite(params).all(-1)
     params[unfit] = shaped[0][unfit]
-    return params, single.crlb_sd, shaped
+    return [
+        InitialFits(params[part], single.crlb_sd[part], [values[part] for values in shaped])
+        for part in (slice(at, at + n_times) for at in range(0, len(rows), n_times))
+    ]
