@@ -184,7 +184,8 @@ def write_record(trainings: list[LongTraining], output: Path, record: Path) -> P
         _draw_curves(record / "long_trainings.png", curves)
         lines += ["![Learning curves](long_trainings.png)\n"]
     lines += ["## What was reached\n", *(methods or ["No training has ended."]), ""]
-    if any(one.benchmark == "quant" for one in trainings):
+    quantifiers = [one for one in trainings if one.benchmark == "quant" and (output / one.name / "card.json").is_file()]
+    if quantifiers or (output / "minima.json").is_file():
         lines += _minima(output)
     lines += ["## What is published, and what differs\n"]
     lines += [f"- {one.name}: {one.published}. Here {one.deviations}." for one in trainings]
