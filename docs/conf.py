@@ -24,6 +24,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "docstrings",
     "generated_pages",
     "shell_cells",
     "mathml",
@@ -39,10 +40,12 @@ html_show_sphinx = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "html_image"]
 myst_heading_anchors = 4
-suppress_warnings = ["myst.strikethrough"]
+suppress_warnings = ["ref.python"]  # names of attributes that several classes have
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings give types and shapes
+autodoc_inherit_docstrings = False
+autodoc_default_options = {"exclude-members": "ScatteringTorch1D"}  # is of another package
 autodoc_member_order = "bysource"
 napoleon_use_rtype = False
 napoleon_use_ivar = True

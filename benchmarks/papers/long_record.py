@@ -177,7 +177,8 @@ def write_record(trainings: list[LongTraining], output: Path, record: Path) -> P
             at = int(curve.held[-1, 0]) + 1 if len(curve.held) else 0
             loss = f"{curve.held[:, 1].min():.4g}" if len(curve.held) else ""
             state = "under way" if at else "not begun"
-            about = f"{_core_hours(folder)}of about {one.core_hours:g}"
+            spent = _core_hours(folder)
+            about = f"{spent}of about {one.core_hours:g}" if spent else f"about {one.core_hours:g}"
             rows.append(f"| {one.name} | {state} | {at} | {one.settings.steps} | {about} | {loss} | | | |")
     lines = [*_HEAD, *rows, ""]
     if curves:

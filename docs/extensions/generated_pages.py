@@ -6,6 +6,7 @@ They are written to ``docs/generated`` before a build reads its pages.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import re
 import shutil
@@ -124,7 +125,8 @@ def described(value) -> str:
             f"{name}: {described(entry)}" for name, entry in value.items() if name not in ("doc", "source")
         )
     if isinstance(value, list):
-        return " to ".join(map(str, value)) if len(value) == 2 else ", ".join(described(entry) for entry in value)
+        numbers = len(value) == 2 and not any(isinstance(entry, (dict, list, str)) for entry in value)
+        return (" to " if numbers else ", ").join(described(entry) for entry in value)
     return str(value)
 
 
@@ -160,9 +162,47 @@ def record_pages() -> dict[str, str]:
     return {f"records/{path.name}": path.read_text(encoding="utf-8") for path in sorted(source.glob("*.md"))}
 
 
+# -- modules -------------------------------------------------------------------------------------------------------
+
+# Wings whose modules are no library: commands, and what touches FSL-MRS and is described by its plugin.
+_NO_LIBRARY = ("cli", "fslmrs", "models", "data")
+
+
+def module_pages() -> dict[str, str]:
+    """Return a page for every wing with the docstrings of its modules, and the list of them."""
+    package = ROOT / "fsl_mrs_dl"
+    pages, rows = {}, []
+    for folder in sorted(path for path in package.iterdir() if (path / "__init__.py").is_file()):
+        if folder.name in _NO_LIBRARY:
+            continue
+        about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+        lines = [f"# fsl_mrs_dl.{folder.name}", "", escaped(about), ""]
+        for path in sorted(folder.rglob("*.py")):
+            if path.name != "__init__.py":
+                name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                title = name.removeprefix(f"fsl_mrs_dl.{folder.name}.")
+                lines += [
+                    f"## {escaped(title)}",
+                    "",
+                    "```{eval-rst}",
+                    f".. automodule:: {name}",
+                    "   :members:",
+                    "```",
+                    "",
+                ]
+        pages[f"modules/{folder.name}.md"] = "\n".join(lines)
+        rows.append([f"[`fsl_mrs_dl.{folder.name}`]({folder.name}.md)", escaped(about.partition(".")[0])])
+    tree = ["```{toctree}", ":hidden:", *(Path(name).stem for name in pages), "```", ""]
+    text = (
+        "Written from the docstrings.  [How it is built](../../contributing/structure.md) has the order of the wings."
+    )
+    head = ["# All modules", "", text, "", *tree, *table(["wing", "contents"], rows)]
+    return pages | {"modules/index.md": "\n".join(head)}
+
+
 def pages() -> dict[str, str]:
     """Return the text of every generated page by its path below ``docs/generated``."""
-    return command_pages() | map_page() | recipe_page() | record_pages()
+    return command_pages() | map_page() | recipe_page() | record_pages() | module_pages()
 
 
 def write(app=None) -> None:

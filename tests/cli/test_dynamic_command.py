@@ -67,7 +67,7 @@ def test_series_is_fitted_and_written_under_the_names_of_fsl_mrs(files, tmp_path
     )
     np.testing.assert_allclose(model + residual, data, atol=1e-4 * np.abs(data).max())
     assert np.linalg.norm(residual) < 0.5 * np.linalg.norm(data)
-    for picture in ("dyn_parameters.png", "dyn_spectra.png"):
+    for picture in ("dyn_parameters.png", "dyn_spectra.png", "dyn_residuals.png"):
         assert (tmp_path / "out" / picture).stat().st_size > 10_000
     assert main(words(folder, tmp_path / "out")) == 2
 
@@ -107,6 +107,33 @@ def test_series_of_two_dimensions_asks_which_one_to_average(files, tmp_path, cap
         (tmp_path / "out" / name).touch()
     more = ["--average", "DIM_DYN", "--overwrite", "--keep", "NAA", "Cr"]
     assert main([*words(files[0], tmp_path / "out", data=tmp_path / "two.nii.gz"), *more]) == 0
+
+
+def test_derived_quantities_report_and_comparison(files, tmp_path, capsys):
+    folder, _ = files
+    (tmp_path / "linear.py").write_text(
+        "Parameters = {'conc': {'dynamic': 'linear', 'params': ['c_amp', 'c_slope']}, 'Phi_0': 'variable'}\n"
+        "Bounds = {'gamma': (0, None), 'sigma': (0, None)}\n",
+        encoding="utf-8",
+    )
+    wanted = words(folder, tmp_path / "out")
+    place = wanted.index("--dyn_config") + 2
+    wanted.insert(place, str(tmp_path / "linear.py"))
+    assert main([*wanted, "--derived", "last = conc_NAA[6] / conc_Cr[6]", "--report"]) == 0
+    printed = capsys.readouterr().out
+    assert "Best by the evidence: config" in printed and "last" in printed
+    table = pd.read_csv(tmp_path / "out/comparison.csv", index_col=0)
+    assert list(table.index) == ["config", "linear"]
+    assert table["AIC weight"].sum() == pytest.approx(1) and table["log evidence difference"].iloc[1] < -3
+    one = tmp_path / "out/configurations/config"
+    derived = pd.read_csv(one / "derived.csv", index_col=0).loc["last"]
+    mapped = pd.read_csv(one / "mapped_parameters.csv", index_col=0, header=[0, 1])
+    naa, cr = (mapped.loc[f"conc_{name}"].xs("mean", level=1).to_numpy()[6] for name in ("NAA", "Cr"))
+    assert derived["value"] == pytest.approx(naa / cr) and 0 < derived["sd"] < 0.2 * derived["value"]
+    page = (one / "report.html").read_text(encoding="utf-8")
+    assert all(part in page for part in ("Comparison of configurations", "Derived quantities", "map of the residuals"))
+    assert main([*wanted, "--overwrite", "--derived", "x = conc_Foo"]) == 2
+    assert "--derived 'x = conc_Foo': the name conc_Foo is not known; parameters are" in capsys.readouterr().err
 
 
 def test_the_in_vivo_model_is_chosen_by_an_option(sim_basis, tmp_path, capsys):

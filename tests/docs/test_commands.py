@@ -20,6 +20,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from helpers.made_series import EXPONENTIAL
 
 from fsl_mrs_dl import load, save
 from fsl_mrs_dl.cli.main import build_parser, main
@@ -180,13 +181,17 @@ def shortened(words):
     return words
 
 
+def remove_output(words):
+    """Remove what a command writes: the material has some of it, under the names that pages use."""
+    if "--output" in words:
+        shutil.rmtree(words[words.index("--output") + 1], ignore_errors=True)
+
+
 def run_page(page):
     """Run the commands of a page in the working directory, and then its Python."""
     for words in commands(page):
         if words[0] == "fsl_mrs_dl" and words[1] not in SWITCHES:
-            if "--output" in words:
-                # Other pages have made some of these already.
-                shutil.rmtree(words[words.index("--output") + 1], ignore_errors=True)
+            remove_output(words)
             status = main(shortened(words)[1:])
             assert not status, f"{name(page)}: {shlex.join(words)}: status {status}"
     names = {"__name__": "page"}
@@ -195,10 +200,21 @@ def run_page(page):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.usefixtures("bench", "one_thread")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", QUICK)
-def test_quick_pages_run(page):
+def test_quick_pages_run(page, bench):
     run_page(ROOT / page)
+    if page == "README.md":
+        check_outputs(bench / "results")
+
+
+def check_outputs(folder):
+    """The page of outputs has every file and column of a run with water."""
+    text = (DOCS / "reference" / "outputs.md").read_text(encoding="utf-8")
+    columns = (folder / "uncertainty.csv").read_text(encoding="utf-8").partition("\n")[0].split(",")
+    names = [*(path.name for path in folder.iterdir()), *columns]
+    missing = [entry for entry in names if f"`{entry}`" not in text]
+    assert not missing, f"docs/reference/outputs.md lacks {missing}"
 
 
 @pytest.mark.minutes
@@ -210,13 +226,18 @@ def test_pages_that_need_minutes_run(page, bench):
     run_page(ROOT / page)
 
 
+def make_series(folder, configuration):
+    """Write the files of a dynamic fit: eight spectra, their b values and a configuration."""
+    (folder / "config.py").write_text(configuration, encoding="utf-8")
+    np.savetxt(folder / "bvals", np.linspace(0, 5, 8))
+    shutil.copy(folder / "svs" / "svs.nii.gz", folder / "series.nii.gz")
+
+
 def prepare(page, folder):
     """Make what a page takes from another page or from its reader."""
     if page.endswith("dynamic.md"):
         (python,) = blocks(ROOT / page, "python")
-        (folder / "config.py").write_text(python, encoding="utf-8")
-        np.savetxt(folder / "bvals", np.linspace(0, 5, 8))
-        shutil.copy(folder / "svs" / "svs.nii.gz", folder / "series.nii.gz")
+        make_series(folder, python)
         assert not main("simulate basis --mm summed --output with_mm".split())
         shutil.rmtree(folder / "basis")
         (folder / "with_mm").rename(folder / "basis")
@@ -243,11 +264,13 @@ def test_pages_inside_fsl_mrs_run(page, bench):
     assert not main("simulate mrsi --basis basis --size 4 4 1 --output head".split())
     shutil.copy(bench / "head" / "mrsi.nii.gz", bench / "mrsi.nii.gz")
     shutil.copy(bench / "head" / "mask.nii.gz", bench / "mask.nii.gz")
+    make_series(bench, EXPONENTIAL)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     variables = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
     for words in commands(ROOT / page):
         if words[:2] == ["fsl_mrs_dl", "hook"]:
             continue
+        remove_output(words)
         words = [sys.executable, "-m", "fsl_mrs_dl.cli.main", *words[1:]] if words[0] == "fsl_mrs_dl" else words
         done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"

@@ -29,7 +29,7 @@ def name(path):
 @cache
 def refused():
     """Words of the table's first column, as patterns."""
-    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", STYLE.read_text(encoding="utf-8"), re.MULTILINE)[2:]
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", STYLE.read_text(encoding="utf-8"), re.MULTILINE)[1:]
     words = [word.strip() for row in rows for word in row.split(",")]
     assert len(words) > 20
     return re.compile(r"\b(?:" + "|".join(map(re.escape, words)) + r")\b", re.IGNORECASE)
