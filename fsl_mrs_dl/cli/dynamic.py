@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
-from ..core.errors import OptionError
+from ..core.errors import OptionError, spelled
 from .common import (
     add_common_arguments,
     add_format_arguments,
@@ -17,6 +17,9 @@ from .common import (
 )
 
 __all__ = ["add_arguments", "run"]
+
+_OF_FSL_MRS = ("baseline", "metab_groups", "lorentzian", "free_shift", "inversion_model")
+"""Options that only FSL-MRS's model has."""
 
 
 def add_arguments(parser) -> None:
@@ -62,10 +65,10 @@ def add_arguments(parser) -> None:
         "--spectral-model",
         dest="spectral_model",
         metavar="NAME",
-        default="fsl-mrs",
         help=(
-            "fsl-mrs (default), or in-vivo: baseline, macromolecules, lipids, line shape and shifts of single"
-            " metabolites are estimated with priors, one set for the series; the configuration says what changes"
+            "in-vivo (default for 1H series of the brain): baseline, macromolecules, lipids, line shape and shifts of"
+            " single metabolites are estimated with priors, one set for the series; or fsl-mrs (default for all others,"
+            " for volumes, and where an option of that model is given)"
         ),
     )
     group.add_argument(
@@ -109,13 +112,28 @@ def _add_output_arguments(parser) -> None:
     group.add_argument("--report", action="store_true", help="write an HTML report")
 
 
+def _choose_model(args, stored, data) -> None:
+    """Set the spectral model where none was asked for, and print why where it is not the in-vivo one."""
+    from ..fitting.model_choice import usual_spectral_model
+
+    if args.spectral_model is not None:
+        return
+    if prod(data.fids.shape[:3]) > 1:
+        args.spectral_model, reason = "fsl-mrs", "the data are a volume"
+    else:
+        choice = usual_spectral_model(stored, data.dim_tags, {name: getattr(args, name) for name in _OF_FSL_MRS})
+        args.spectral_model, reason = choice.name, choice.reason
+    if reason:
+        print(f"FSL-MRS's spectral model is fitted: {spelled(reason, args.spelling)}.")
+
+
 def _options(args, basis):
     """Return the FitOptions of parsed arguments, checked."""
     from ..fitting.options import FitOptions
 
     times = {"echo_time_s": args.TE and args.TE / 1e3, "repetition_time_s": args.TR}
     if args.spectral_model == "in-vivo":
-        for name in ("baseline", "metab_groups", "lorentzian", "free_shift", "inversion_model"):
+        for name in _OF_FSL_MRS:
             if getattr(args, name):
                 raise OptionError(
                     "belongs to FSL-MRS's model", option=name, remedy="leave it out, or choose `spectral_model` fsl-mrs"
@@ -169,6 +187,7 @@ def run(args) -> None:
     basis = choose_basis(stored, data)
     for note in basis.notes:
         print(f"{args.basis}: {note}.")
+    _choose_model(args, stored, data)
     options = _options(args, basis)
     own = (
         "in-vivo model"

@@ -177,7 +177,7 @@ def simulate_functional(
         raise OptionError(f"{basis.source}: has no {', '.join(missing)}, whose change is asked for")
     conc = typical_concentrations(list(basis.names)) if conc is None else np.asarray(conc, float)
     if conc is None:
-        raise OptionError(f"{basis.source}: knows fewer than three brain metabolites; simulate with another basis set.")
+        raise OptionError(f"{basis.source}: has fewer than three brain metabolites; simulate with another basis set.")
     random, design = np.random.default_rng(seed), functional_design(options)
     changes = np.array([options.changes.get(name, 0.0) for name in basis.names])
     drift, width_drift = (
