@@ -39,7 +39,7 @@ class _FollowsFit:
     def fit_line(self):
         """Return the series of the fit with the x and y values of its line; None where it is not drawn."""
         scene = self.scene
-        if not scene.alive or not scene.mrs.plotReal:
+        if not scene.alive or scene.mrs.destroyed or not scene.mrs.plotReal:
             return None
         series = scene.series("fit")
         try:
@@ -109,7 +109,7 @@ class Contribution(Line2D, _FollowsFit):
             return None
         series, x, _ = fit
         hz = self.frequencies(series, x)
-        fid = self.cached((scene.voxel, scene.settings.metab), scene.contribution)
+        fid = self.cached((scene.voxel, scene.settings.top), scene.contribution)
         if hz is None or fid is None or len(fid) != len(x):
             return None
         spec = displayed(fid)
@@ -142,7 +142,7 @@ class SpectrumLegend(Artist):
         entries = [(drawn[series], name) for name, series in scene.all_series() if series in drawn]
         if self.contribution.points() is not None:
             handle = Line2D([], [], color=COLOURS["contribution"], linewidth=1.8)
-            entries.append((handle, f"{scene.settings.metab} in the fit"))
+            entries.append((handle, f"{scene.settings.top} in the fit"))
         if self.band.vertices() is not None:
             entries.append((Patch(facecolor=(*COLOURS["band"], 0.28)), "95 % band of the fit"))
         return entries
