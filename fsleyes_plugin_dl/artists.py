@@ -153,7 +153,7 @@ class SpectrumLegend(Artist):
         voxel = "Voxel"
         if self.scene.results.kind != "SVS":
             voxel += " " + " ".join(str(index) for index in self.scene.voxel or ())
-        return f"{voxel}: real spectrum (a.u.) over {unit}"
+        return f"{voxel}: real part (a.u.), {unit}"
 
     def draw(self, renderer):
         """Draw legend and title where there are curves."""
@@ -161,10 +161,10 @@ class SpectrumLegend(Artist):
         if not entries or not self.get_visible():
             return
         handles, texts = zip(*entries)
-        legend = Legend(self.axes, handles, texts, loc="upper right", fontsize=10)
+        legend = Legend(self.axes, handles, texts, loc="upper right", fontsize=8)
         legend.get_frame().set_alpha(0.8)
         legend.draw(renderer)
-        title = Text(0.01, 0.99, self.title(), transform=self.axes.transAxes, fontsize=10, va="top")
+        title = Text(0.01, 0.99, self.title(), transform=self.axes.transAxes, fontsize=8, va="top")
         title.set_figure(self.axes.figure)
         title.set_bbox({"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2})
         title.draw(renderer)

@@ -14,6 +14,7 @@ __all__ = [
     "COLOUR_MAPS",
     "EDGE_COLOUR",
     "LABELS",
+    "REGION_LABELS",
     "capped_range",
     "colour_table",
     "key_of",
@@ -49,6 +50,9 @@ EDGE_COLOUR = (0.75, 0.75, 0.75)
 EDGE_LABELS = {value: ("edge", (0.69 + 0.012 * value,) * 3) for value in range(1, 9)}
 """Texts and colours of the labels of :func:`.grids.checkerboard`: FSLeyes outlines labels where their colours
 differ."""
+
+REGION_LABELS = {1: ("region", (1.0, 1.0, 1.0)), 2: ("other side", (0.45, 0.75, 1.0))}
+"""Texts and colours of the labels of a region and its mirror image."""
 
 _N_ABOVE = 8  # colours of a capped map that stand for values above its range
 

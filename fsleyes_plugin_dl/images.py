@@ -59,7 +59,7 @@ def open_image(path: str | Path, content: str) -> Image:
 def _in_memory(image: Image, path: Path) -> Image:
     """Return the image with its values in memory; raise an error of the reader where they cannot be read."""
     values = np.asarray(image.nibImage.dataobj)
-    return Image(values, name=image.name, header=image.header, dataSource=str(path))
+    return MemoryImage(values, name=image.name, header=image.header, dataSource=str(path))
 
 
 def read_curves(results: Results, data: str | Path | None) -> dict[str, Image]:

@@ -9,7 +9,7 @@ import fsleyes.colourmaps as colourmaps
 import numpy as np
 
 from . import colours, map_display
-from .colours import EDGE_LABELS
+from .colours import EDGE_LABELS, REGION_LABELS
 
 __all__ = [
     "register_colours",
@@ -59,11 +59,11 @@ def set_up_map(frame, context, image, certainty) -> None:
 
 
 def set_up_labels(frame, context, image, kind: str, width: int) -> None:
-    """Display the outlines of labels: of "marks" or of "voxels"."""
+    """Display the outlines of labels: of "marks", of "voxels" or of "regions"."""
     key = f"mrs_dl_{kind}"
     if not colourmaps.isLookupTableRegistered(key):
         table = colourmaps.LookupTable(key, f"{kind} of FSL-MRS-DL")
-        labels = map_display.MARKS if kind == "marks" else EDGE_LABELS
+        labels = {"marks": map_display.MARKS, "voxels": EDGE_LABELS, "regions": REGION_LABELS}[kind]
         for value, (text, colour) in labels.items():
             table.insert(value, name=text, colour=colour, enabled=True)
         colourmaps.registerLookupTable(table, frame.overlayList, context)

@@ -8,7 +8,7 @@ import wx
 from fsleyes.controls.controlpanel import SettingsPanel
 from fsleyes.views.orthopanel import OrthoPanel
 
-from . import map_display, quantities
+from . import map_display, panel_groups, quantities
 from .images import CURVES
 from .scene import scene_of, subscribe, unsubscribe
 from .settings import PLANES
@@ -16,7 +16,8 @@ from .table_panel import BAD_COLOUR, NOTHING_LOADED, TablePanel
 
 __all__ = ["ResultsPanel", "TablePanel"]
 
-_WIDTH, _WIDEST = 320, 160  # of the panel and its widgets in pixels
+_WIDTH, _WIDEST = 320, 145  # of the panel and its widgets in pixels
+_LINES = {"region": 10, "compare": 3, "convention": 4}  # of texts that change
 _CURVE_LABELS = {
     "data": "Data",
     "fit": "Fit",
@@ -68,21 +69,24 @@ class ResultsPanel(SettingsPanel):
         self.getWidgetList().Clear()
         self.texts, self.ticks = {}, {}
         if self.scene is None:
-            self._group("none", "DL-MRS results")
-            self._text("none", "", "state", NOTHING_LOADED)
+            self.group("none", "DL-MRS results")
+            self.text("none", "", "state", NOTHING_LOADED)
         elif self.scene.results.kind == "MRSI":
             self._add_map()
             self._add_uncertainty()
             self._add_display()
             self._add_marks()
             self._add_spectrum()
+            panel_groups.add_region(self)
+            panel_groups.add_comparison(self)
+            panel_groups.add_picture(self)
             # What is seldom changed is folded, so that the panel needs no scrolling.
-            self._fold("display", "marks", "spectrum")
+            self._fold("display", "marks", "spectrum", "region", "compare", "picture")
             self.mapChanged()
         else:
-            self._group("map", f"Single voxel: {self.scene.results.folder.name}")
+            self.group("map", f"Single voxel: {self.scene.results.folder.name}")
             self._problem_line("map")
-            self._choice("map", "Metabolite", "metab", "Metabolite whose part of the fit is drawn")
+            self.choice("map", "Metabolite", "metab", "Metabolite whose part of the fit is drawn")
             self._add_spectrum()
             self.mapChanged()
         self.Layout()
@@ -93,9 +97,16 @@ class ResultsPanel(SettingsPanel):
 
     def _problem_line(self, group: str) -> None:
         """Add the line, in red, on what cannot be shown."""
-        self._text(group, "", "problem").SetForegroundColour(BAD_COLOUR)
+        self.text(group, "", "problem").SetForegroundColour(BAD_COLOUR)
 
-    def _group(self, key: str, title: str) -> None:
+    def button(self, group: str, label: str, action, tip: str) -> None:
+        """Add a button that calls ``action``."""
+        widget = wx.Button(self.getWidgetList(), label=label)
+        widget.Bind(wx.EVT_BUTTON, lambda _: action())
+        self._add(group, "", widget, tip)
+
+    def group(self, key: str, title: str) -> None:
+        """Add a group with a title that folds it."""
         self.getWidgetList().AddGroup(key, title)
 
     def _add(self, group: str, title: str, widget, tip: str = "") -> None:
@@ -104,22 +115,27 @@ class ResultsPanel(SettingsPanel):
             # The longest label must not push the others out of sight; the opened list shows all of it.
             widget.SetMinSize((_WIDEST, -1))
 
-    def _text(self, group: str, title: str, key: str, text: str = "", tip: str = "") -> wx.StaticText:
+    def text(self, group: str, title: str, key: str, text: str = "", tip: str = "") -> wx.StaticText:
+        """Add a text that is kept in ``texts``."""
         self.texts[key] = wx.StaticText(self.getWidgetList(), label=text)
+        if key in _LINES:
+            self.texts[key].SetMinSize((_WIDEST, _LINES[key] * self.GetCharHeight()))
         self._add(group, title, self.texts[key], tip)
         return self.texts[key]
 
-    def _choice(self, group: str, title: str, name: str, tip: str, labels=None) -> None:
+    def choice(self, group: str, title: str, name: str, tip: str, labels=None) -> None:
+        """Add a list of the choices of a setting."""
         widget = props.makeWidget(self.getWidgetList(), self.scene.settings, name, labels=labels)
         self._add(group, title, widget, tip)
 
-    def _number(self, group: str, title: str, name: str, tip: str) -> None:
+    def number(self, group: str, title: str, name: str, tip: str) -> None:
+        """Add the field of a number of the settings."""
         widget = props.makeWidget(
             self.getWidgetList(), self.scene.settings, name, slider=False, spin=True, showLimits=False
         )
         self._add(group, title, widget, tip)
 
-    def _tick(self, group: str, title: str, name: str, tip: str = ""):
+    def tick(self, group: str, title: str, name: str, tip: str = ""):
         """Add a box to tick, and return it."""
         widget = props.makeWidget(self.getWidgetList(), self.scene.settings, name)
         self._add(group, title, widget, tip)
@@ -127,11 +143,11 @@ class ResultsPanel(SettingsPanel):
 
     def _add_map(self) -> None:
         scene = self.scene
-        self._group("map", f"Map: {scene.results.folder.name}")
+        self.group("map", f"Map: {scene.results.folder.name}")
         self._problem_line("map")
-        self._choice("map", "Metabolite", "metab", "Metabolite whose map and part of the fit are shown")
-        self._choice("map", "plus", "plus", "Second metabolite of a sum; for concentrations and ratios")
-        self._choice("map", "divided by", "over", "Metabolite or sum that the map is divided by")
+        self.choice("map", "Metabolite", "metab", "Metabolite whose map and part of the fit are shown")
+        self.choice("map", "plus", "plus", "Second metabolite of a sum; for concentrations and ratios")
+        self.choice("map", "divided by", "over", "Metabolite or sum that the map is divided by")
         self._add_quantity()
         self._add_colours()
         self._add(
@@ -140,12 +156,10 @@ class ResultsPanel(SettingsPanel):
             _range(self.getWidgetList(), scene.map_opts, "displayRange"),
             "Values of the first and the last colour, in the unit of the map",
         )
-        robust = wx.Button(self.getWidgetList(), label="Robust range")
-        robust.Bind(wx.EVT_BUTTON, lambda _: scene.reset_range())
-        self._add(
+        self.button(
             "map",
-            "",
-            robust,
+            "Robust range",
+            scene.reset_range,
             "From zero to the 98th percentile of voxels whose relative SD is below 50 % and that are not outlined",
         )
 
@@ -187,33 +201,34 @@ class ResultsPanel(SettingsPanel):
         self._add("map", "Colours", self.cmaps, "Colour map")
 
     def _add_uncertainty(self) -> None:
-        self._group("sure", "Uncertainty")
-        self._tick(
+        self.group("sure", "Uncertainty")
+        self.tick(
             "sure",
             "Fade uncertain voxels",
             "fade",
             "Opacity follows the relative SD of the shown quantity; for concentrations and ratios only",
         )
-        self._number("sure", "Opaque up to (%)", "sure", "Relative SD up to which a voxel is opaque")
-        self._number("sure", "Invisible from (%)", "unsure", "Relative SD from which on a voxel is invisible")
+        self.number("sure", "Opaque up to (%)", "sure", "Relative SD up to which a voxel is opaque")
+        self.number("sure", "Invisible from (%)", "unsure", "Relative SD from which on a voxel is invisible")
         criteria = map_display.CRITERIA | ({"percent": "SD (%)"} if self.scene.results.in_vivo else {})
-        self._choice("sure", "Hide above", "criterion", "Criterion that hides voxels", labels=criteria)
-        self._number("sure", "Threshold", "threshold", "In percent, or in the unit of the map")
-        self._number("sure", "Opacity (%)", "opacity", "Of the whole map: the T1 shows through below 100")
-        self._text("sure", "Shown", "shown")
+        self.choice("sure", "Hide above", "criterion", "Criterion that hides voxels", labels=criteria)
+        self.number("sure", "Threshold", "threshold", "In percent, or in the unit of the map")
+        self.number("sure", "Opacity (%)", "opacity", "Of the whole map: the T1 shows through below 100")
+        self.text("sure", "Shown", "shown")
 
     def _add_display(self) -> None:
         scene = self.scene
-        self._group("display", "Planes and voxels")
-        self._choice("display", "Large plane", "planes", "Plane that is drawn larger than the others", labels=PLANES)
-        self._tick("display", "Edges of voxels", "voxelGrid", "Draw the edges of all voxels")
+        self.group("display", "Planes and voxels")
+        self.choice("display", "Large plane", "planes", "Plane that is drawn larger than the others", labels=PLANES)
+        self.tick("display", "Edges of voxels", "voxelGrid", "Draw the edges of all voxels")
         oblique = "oblique to the room" if scene.grid.is_oblique else "along the axes of the room"
-        self._text("display", "", "convention", f"Patient's right is on the left.\nPlanes of the spectra: {oblique}.")
+        self.text("display", "", "convention", f"Patient's right is on the left. Planes of the spectra: {oblique}.")
+        self.texts["convention"].Wrap(_WIDEST)
 
     def _add_marks(self) -> None:
         scene = self.scene
         codes = map_display.marks(scene.results)
-        self._group("marks", "Outlined voxels")
+        self.group("marks", "Outlined voxels")
         kinds = (
             ("markFailed", "Failed", "failed", (1, 2)),
             ("markOutOfDistribution", "Out of distribution", "ood-score", (3,)),
@@ -223,34 +238,34 @@ class ResultsPanel(SettingsPanel):
                 continue
             counts = {key: int((codes == key).sum()) for key in keys}
             # A tick that draws nothing cannot be set.
-            self._tick("marks", title, name).Enable(any(counts.values()))
+            self.tick("marks", title, name).Enable(any(counts.values()))
             for key, count in counts.items():
                 meaning, colour = map_display.MARKS[key]
-                text = self._text("marks", "", f"mark{key}", f"■ {count} {meaning.split(' (')[0]}", meaning)
+                text = self.text("marks", "", f"mark{key}", f"■ {count} {meaning.split(' (')[0]}", meaning)
                 text.SetForegroundColour(wx.Colour(*(int(220 * part) for part in colour)))
         if not any(scene.results.has(kind[2]) for kind in kinds):
-            self._text("marks", "", "marks", "Not recorded in the folder.")
+            self.text("marks", "", "marks", "Not recorded in the folder.")
 
     def _add_spectrum(self) -> None:
         scene = self.scene
-        self._group("spectrum", "Spectrum at the cursor")
+        self.group("spectrum", "Spectrum at the cursor")
         names = [name for name in CURVES if name in scene.curves]
         if scene.results.evaluator is not None:
             names += ["contribution", "band"]
         if names:
             for name in [*names, "autoScale"]:
-                self.ticks[name] = self._tick("spectrum", _CURVE_LABELS[name], name)
+                self.ticks[name] = self.tick("spectrum", _CURVE_LABELS[name], name)
         else:
-            self._text("spectrum", "", "spectra", "No spectra in the folder.")
+            self.text("spectrum", "", "spectra", "No spectra in the folder.")
         if scene.results.evaluator is None:
-            self._text("spectrum", "", "model", "No model in the folder:\nneither parts nor band.")
+            self.text("spectrum", "", "model", "No model in the folder:\nneither parts nor band.")
 
     # -- following the scene -------------------------------------------------------------------------------------------
 
     def mapChanged(self) -> None:
         """Show the new map's choices, what cannot be shown, and how many voxels can be seen."""
         scene = self.scene
-        if scene is None or "problem" not in self.texts:
+        if scene is None or scene is not scene_of(self.frame) or "problem" not in self.texts:
             return
         problems = scene.problems()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -261,12 +276,25 @@ class ResultsPanel(SettingsPanel):
         self._enable_contribution()
         if scene.shown is None:
             return
+        self._show_region()
         self._show_quantity()
         if scene.map_opts.cmap.name in self._cmap_names:
             self.cmaps.SetSelection(self._cmap_names.index(scene.map_opts.cmap.name))
         fitted = int(scene.results.fitted.sum())
         visible = map_display.visible(scene.shown, scene.settings.fade, scene.settings.sure, scene.settings.unsure)
         self.texts["shown"].SetLabel(f"  {int(visible.sum())} of {fitted} fitted voxels")
+
+    def _show_region(self) -> None:
+        """Show the means over the region, and what is compared."""
+        lines = self.scene.region_report()
+        texts = {"region": "\n".join(lines) or "No region yet.", "compare": "Nothing is compared."}
+        if (compared := self.scene.comparison) is not None:
+            title = "no such map in both folders" if compared.shown is None else compared.shown.title
+            texts["compare"] = f"{compared.other.folder.name}: {title}"
+        for key, text in texts.items():
+            self.texts[key].SetLabelText(text)
+            self.texts[key].Wrap(_WIDEST)
+        self.getWidgetList().Layout()
 
     def _enable_contribution(self) -> None:
         """Disable the tick of the metabolite's part of the fit where the model has no such part."""

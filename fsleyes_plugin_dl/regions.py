@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .grids import sampled, to_mm
+from .voxel_table import with_sd
 
-__all__ = ["RegionMean", "ball", "fractions", "mask_region", "mean_over", "midline", "mirrored"]
+__all__ = ["RegionMean", "ball", "fractions", "mask_region", "mean_over", "midline", "mirrored", "report"]
 
 Region = Callable[[np.ndarray], np.ndarray]
 """Function from positions in mm ``(..., 3)`` to the membership there, 0 to 1 ``(...)``."""
@@ -110,3 +111,23 @@ def mean_over(
         used = np.where(weights > 0, sd, 0.0)
         error = np.sqrt(((weights * used) ** 2).sum()) / total
     return RegionMean(float(mean), float(spread), float(error), float(total), volume)
+
+
+def report(name: str, here: RegionMean, there: RegionMean | None) -> list[str]:
+    """Return lines on the mean of a map in a region, in its mirror image, and on their difference.
+
+    Behind "±" stands the standard error, and then the SD between voxels.
+    """
+    lines = [f"{name} in the region: {_text(here)}"]
+    if there is not None:
+        lines.append(f"Other side: {_text(there)}")
+        if np.isfinite(here.mean) and np.isfinite(there.mean):
+            lines.append(f"Difference: {with_sd(here.mean - there.mean, float(np.hypot(here.se, there.se)))}")
+    return lines
+
+
+def _text(one: RegionMean) -> str:
+    if not np.isfinite(one.mean):
+        return "no voxel"
+    spread = f", SD {one.sd:.2g}" if np.isfinite(one.sd) else ""
+    return f"{with_sd(one.mean, one.se)} (SE){spread}, {one.voxels:.1f} voxels, {one.volume:.1f} ml"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -28,6 +29,7 @@ from .canvas_layout import LargePlane
 from .grids import DrawnGrid, box_mask, checkerboard, is_inside, padded, to_mm
 from .images import CURVES, READING_ERRORS, MemoryImage, open_image, read_curves
 from .results_folder import Results
+from .scene_tools import SceneTools
 from .settings import Kept, Settings
 from .voxel_table import VoxelTable
 
@@ -73,8 +75,7 @@ def notify(frame, change: str) -> None:
         try:
             getattr(subscriber, change)()
         except Exception:
-            _log.exception("A panel does not follow the results any more.")
-            unsubscribe(frame, subscriber)
+            _log.exception("A panel did not follow the results.")
 
 
 def scene_of(frame) -> Scene | None:
@@ -115,7 +116,7 @@ def show(
     return scene
 
 
-class Scene:
+class Scene(SceneTools):
     """The overlays, artists and settings of one folder of results in a window.
 
     Its construction reads the files; :meth:`open` shows it, :meth:`close` removes it.
@@ -135,7 +136,7 @@ class Scene:
         Voxel at the cursor; None outside of the grid.
     shown : Picture or None
         The map on the screen.
-    map, certainty, marks, voxels, outline : Image or None
+    map, certainty, marks, voxels, regions, outline : Image or None
         Overlays of maps; ``outline`` is that of a single voxel instead.
     followers : list of callable
         Called with the scene when its views were opened again.
@@ -153,11 +154,11 @@ class Scene:
         results.at(map_display.good_voxel(results))
         self.voxel: tuple[int, int, int] | None = None
         self.shown: map_display.Picture | None = None
-        self.map = self.certainty = self.marks = self.voxels = self.outline = None
+        self.map = self.certainty = self.marks = self.voxels = self.regions = self.outline = None
         self.ortho = self.mrs = None
         self.artists: list = []
         self.followers: list[Callable[[Scene], None]] = []
-        self._quiet = False
+        self._quiet = self._hidden_empty = False
         self._timer: wx.Timer | None = None
 
     # -- overlays ------------------------------------------------------------------------------------------------------
@@ -172,9 +173,10 @@ class Scene:
         self.mrs = _view(frame, MRSView)
         if results.kind == "MRSI":
             self._make_maps()
-            layers = [self.certainty, self.map, self.voxels, self.marks]
+            layers = [self.certainty, self.map, self.voxels, self.regions, self.marks]
         else:
-            self.outline = MemoryImage(*box_mask(results.shape, results.affine), name="voxel")
+            mask, affine = box_mask(results.shape, results.affine)
+            self.outline = MemoryImage(mask, name="voxel", xform=affine)
             layers = [self.outline]
         self.overlays = [*([] if self.t1 is None else [self.t1]), *layers, *self.curves.values()]
         frame.overlayList.extend([image for image in self.overlays if image not in frame.overlayList])
@@ -215,6 +217,7 @@ class Scene:
         """Remove everything again, but for ``keep``."""
         if not self.alive:
             return
+        self.end_comparison()
         self.alive = False
         if self._timer is not None:
             self._timer.Stop()
@@ -236,6 +239,7 @@ class Scene:
         self.certainty = MemoryImage(grid, name="opacity of the map", xform=moved)
         self.map = MemoryImage(empty.copy(), name="map", xform=affine)
         self.voxels = MemoryImage(checkerboard(empty.shape), name="voxel grid", xform=affine)
+        self.regions = MemoryImage(empty.astype(np.int16), name="region", xform=affine)
         self.marks = MemoryImage(empty.astype(np.int16), name="marked voxels", xform=affine)
 
     def _set_up_ortho(self) -> None:
@@ -260,6 +264,7 @@ class Scene:
             overlays.set_up_map(self.frame, context, self.map, self.certainty)
             overlays.set_up_labels(self.frame, context, self.marks, "marks", 2)
             overlays.set_up_labels(self.frame, context, self.voxels, "voxels", 1)
+            overlays.set_up_labels(self.frame, context, self.regions, "regions", 3)
             context.selectOverlay(self.map)
             self._show_voxels()
         else:
@@ -320,7 +325,9 @@ class Scene:
 
     def table(self) -> VoxelTable:
         """Return the table of the voxel at the cursor."""
-        return self.results.at(self.voxel, self.settings.name)
+        table = self.results.at(self.voxel, self.settings.name)
+        text = "" if self.comparison is None else self.comparison.text(self.voxel)
+        return replace(table, state=f"{table.state}; {text}") if text else table
 
     def problems(self) -> list[str]:
         """Return sentences on what cannot be shown, the chosen map first."""
@@ -370,6 +377,8 @@ class Scene:
         settings.addListener("unsure", self.name, lambda *_: self._follow_ends("unsure"), weak=False)
         settings.addListener("criterion", self.name, self._follow_criterion)
         settings.addListener("planes", self.name, self._show_planes)
+        settings.addListener("second", self.name, self._follow_settings)
+        settings.addListener("mirror", self.name, lambda *_: self.update_region(), weak=False)
         settings.addListener("voxelGrid", self.name, self._show_voxels)
         for name in ("markFailed", "markOutOfDistribution"):
             settings.addListener(name, self.name, self.update_marks)
@@ -403,8 +412,12 @@ class Scene:
         if not self.alive or not self.frame:
             return
         opened = False
-        if self.ortho.destroyed and self.frame.getView(OrthoPanel):
-            self.ortho, opened = self.frame.getView(OrthoPanel)[0], True
+        if self.comparison is not None and not self.comparison.alive:
+            self.end_comparison()
+        second = None if self.comparison is None else self.comparison.view
+        views = [view for view in self.frame.getView(OrthoPanel) if view is not second]
+        if self.ortho.destroyed and views:
+            self.ortho, opened = views[0], True
             if not self.mrs.destroyed:
                 self._set_up_ortho()
             self.ortho.displayCtx.addListener("location", self.name, self._follow_cursor, overwrite=True)
@@ -521,9 +534,14 @@ class Scene:
             picture, settings.fade, settings.sure, settings.unsure, settings.opacity / 100
         )
         self.certainty[:] = padded(self.grid.drawn(opacity), self.grid.drawn_affine, modulation[0])[0]
-        self.map[:] = self.grid.drawn(picture.drawn)
+        # FSLeyes fails at images that hold nothing but NaN.
+        is_empty = not picture.shown.any()
+        self.map[:] = self.grid.drawn(np.zeros(results.shape, np.float32) if is_empty else picture.drawn)
         if not self.ortho.destroyed:
             opts, display = self.map_opts, self.ortho.displayCtx.getDisplay(self.map)
+            if display.enabled == is_empty and (is_empty or self._hidden_empty):
+                display.enabled = not is_empty
+            self._hidden_empty = is_empty
             if is_other:
                 display.name = picture.title
                 opts.cmap = picture.cmap
@@ -535,7 +553,13 @@ class Scene:
                 display.alpha = settings.opacity
         self.update_marks()
         self.redraw()
+        if self.comparison is not None:
+            self.comparison.update()
         notify(self.frame, "mapChanged")
+
+    def changed(self, what: str) -> None:
+        """Notify the subscribers of a change, by the name of their method."""
+        notify(self.frame, what)
 
     def update_marks(self, *_) -> None:
         """Outline the marked voxels."""

@@ -28,6 +28,8 @@ _KEPT = (
     "markOutOfDistribution",
     "voxelGrid",
     "planes",
+    "radius",
+    "mirror",
     "data",
     "fit",
     "baseline",
@@ -56,6 +58,8 @@ class Settings(props.HasProperties):
     voxelGrid = props.Boolean(default=False)
     planes = props.Choice(tuple(PLANES))
     second = props.Choice(("difference", "other"))
+    radius = props.Real(minval=1, maxval=100, default=15, clamped=True)
+    mirror = props.Boolean(default=True)
     data = props.Boolean(default=True)
     fit = props.Boolean(default=True)
     baseline = props.Boolean(default=True)

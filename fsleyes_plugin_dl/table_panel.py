@@ -6,6 +6,7 @@ import wx
 from fsleyes.controls.controlpanel import ControlPanel
 from fsleyes_plugin_mrs.views import MRSView
 
+from .panel_groups import copy_text
 from .scene import scene_of, subscribe, unsubscribe
 from .voxel_table import VoxelTable, as_text
 
@@ -75,6 +76,8 @@ class TablePanel(ControlPanel):
 
     def voxelChanged(self) -> None:
         """Fill the table with the new voxel."""
+        if self.scene is not scene_of(self.frame):
+            return  # between two scenes
         if self.scene is None:
             self.state.SetLabel(NOTHING_LOADED.replace("\n", " "))
             self.list.DeleteAllItems()
@@ -129,10 +132,7 @@ class TablePanel(ControlPanel):
 
     def copy(self) -> None:
         """Copy the table to the clipboard."""
-        if wx.TheClipboard.Open():
-            wx.TheClipboard.SetData(wx.TextDataObject(self.text()))
-            wx.TheClipboard.Flush()
-            wx.TheClipboard.Close()
+        copy_text(self.text())
 
     def save(self, path) -> None:
         """Write the table into a file; show an error in a window."""

@@ -595,6 +595,107 @@ def test_settings_that_contradict_each_other_are_not_accepted(desk):
 
 
 @inside
+def test_means_over_regions(desk):
+    """Of a mask, its mirror image and their difference, each voxel with its part; a ball around the cursor."""
+    import nibabel
+
+    from fsleyes_plugin_dl.panels import ResultsPanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    panel = desk.panel(scene.ortho, ResultsPanel)
+    values = scene.results.map("conc-ml", "NAA")
+    # Two voxels on the patient's right side of the middle, on a fine grid.
+    affine = np.diag([2.0, 2, 2, 1])
+    affine[:3, 3] = made_results.AFFINE[:3, 3] + (made_results.AFFINE[:3, :3] @ [4, 2, 1]) - 4 * np.array([1, 1, 1])
+    nibabel.save(nibabel.Nifti1Image(np.ones((10, 5, 5), np.uint8), affine), desk.home / "mask.nii.gz")
+    scene.settings.mirror = False
+    scene.set_mask(desk.home / "mask.nii.gz")
+    (line,) = scene.region_report()
+    found = float(line.split(": ")[1].split(" ")[0])
+    assert abs(found - values[4:6, 2, 1].mean()) < 0.3, (line, values[4:6, 2, 1])
+    assert line in panel.texts["region"].GetLabelText().replace("\n", " ") or "region" in panel.texts
+    scene.settings.mirror = True
+    lines = scene.region_report()
+    assert lines[1].startswith("Other side: ") and lines[2].startswith("Difference: ") and "±" in lines[2]
+    assert set(np.unique(scene.regions[:])) == {0, 1, 2}
+    scene.go_to((3, 2, 1))
+    scene.settings.radius = 6
+    scene.set_ball()
+    assert scene.regions[tuple(scene.grid.drawn_index((3, 2, 1)))] == 1
+    scene.settings.over = "Cr"
+    assert scene.region_report()[0].startswith("NAA/Cr in the region")
+
+
+@inside
+def test_two_folders_side_by_side(desk):
+    """The other map, and the difference with its SD, in a view of its own that shows nothing else."""
+    from fsleyes.views.orthopanel import OrthoPanel
+
+    from fsleyes_plugin_dl.panels import TablePanel
+    from fsleyes_plugin_dl.results_folder import Results
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    scene.compare(Results.open(desk.folder / "slices"))
+    view, compared = scene.comparison.view, scene.comparison
+    assert view is not scene.ortho and len(desk.frame.getView(OrthoPanel)) == 2
+    scene.end_comparison()
+    scene.compare(Results.open(desk.folder / "fsl_mrsi"))
+    assert scene.comparison.shown is None, "fsl_mrsi has no such map"
+    scene.settings.quantity = "raw-concentrations"
+    compared = scene.comparison
+    assert compared.shown is not None and np.abs(compared.shown.values[compared.shown.shown]).max() < 1e-4
+    scene.go_to((3, 2, 1))
+    assert "difference 0" in desk.panel(scene.mrs, TablePanel).state.GetLabelText() or scene.table().state
+    scene.settings.second = "other"
+    there = scene.results.fitted
+    assert np.allclose(compared.shown.values[there], scene.results.map("raw-concentrations", "NAA")[there])
+    assert tuple(compared.view.displayCtx.getOpts(compared.image).displayRange) == tuple(scene.map_opts.displayRange)
+    enabled = {
+        name: [one.name for one in desk.frame.overlayList if context.getDisplay(one).enabled]
+        for name, context in (("first", scene.ortho.displayCtx), ("second", compared.view.displayCtx))
+    }
+    assert "comparison" in str(enabled["second"]) and "map" not in enabled["second"], enabled
+    assert "comparison" not in str(enabled["first"]) and "map" in enabled["first"], enabled
+    scene.end_comparison()
+    assert len(desk.frame.getView(OrthoPanel)) == 1 and compared.image not in desk.frame.overlayList
+
+
+@inside
+def test_pictures_and_tables_as_files(desk):
+    """The picture with folder, slice and convention below it; the table as text."""
+    from matplotlib.image import imread
+
+    from fsleyes_plugin_dl.panels import TablePanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    desk.picture(scene, lambda seen: seen[:-120].max() > 100, "something is drawn")
+    scene.save_picture(desk.home / "shown")
+    pixels = imread(desk.home / "shown.png")
+    assert (pixels[-60:, :, :3].max(-1) > 0.6).sum() > 300, "there is no text below the picture"
+    table = desk.panel(scene.mrs, TablePanel)
+    table.save(desk.home / "table.tsv")
+    lines = (desk.home / "table.tsv").read_text().splitlines()
+    assert "mrsi" in lines[0] and "Voxel" in lines[1] and lines[2].startswith("Metabolite\t")
+    assert len(lines) == 3 + len(made_results.METABS)
+
+
+@inside
+def test_edges_of_voxels_can_be_drawn(desk):
+    """Edges of every voxel."""
+    scene = desk.load("mrsi", t1=desk.t1)
+    scene.settings.opacity = 100
+
+    def grey(seen):
+        part = seen[:-120]
+        return int(((np.ptp(part, axis=-1) == 0) & (part[..., 0] > 174) & (part[..., 0] < 204)).sum())
+
+    counts = []
+    desk.picture(scene, lambda seen: counts.append(grey(seen)) is None and seen[:-120].max() > 200, "the map is drawn")
+    scene.settings.voxelGrid = True
+    desk.picture(scene, lambda seen: grey(seen) > counts[-1] + 500, "the edges are drawn")
+
+
+@inside
 def test_the_tool_asks_for_a_t1_once(desk):
     """*Load DL-MRS results* asks for a folder and a T1, and not for the latter where there is one."""
     import wx
