@@ -267,6 +267,7 @@ class Scene(SceneTools):
             overlays.set_up_labels(self.frame, context, self.regions, "regions", 3)
             context.selectOverlay(self.map)
             self._show_voxels()
+            context.getDisplay(self.regions).enabled = self.region is not None
         else:
             overlays.set_up_outline(context, self.outline)
             context.selectOverlay(self.outline)

@@ -75,6 +75,8 @@ class SceneTools:
                 codes[self._parts(True) >= 0.5] = 2
             codes[self._parts(False) >= 0.5] = 1
         self.regions[:] = self.grid.drawn(codes)
+        if not self.ortho.destroyed:
+            self.ortho.displayCtx.getDisplay(self.regions).enabled = self.region is not None
         self.changed("mapChanged")
 
     def _parts(self, mirrored: bool) -> np.ndarray:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 # Scripts that FSLeyes runs do not know where they are.
 HERE = Path(os.environ.get("FSLEYES_DESK_TESTS") or Path(__file__).resolve().parents[1])
-LIMIT, LIMIT_PER_TEST = 60, 120  # seconds until the window stands, and for one test, on a busy machine
+LIMIT, LIMIT_PER_TEST = 120, 240  # seconds until the window stands, and for one test, on a busy machine
 _HEADING = "=== test: "
 
 
@@ -38,7 +38,7 @@ class Desk:
             wx.YieldIfNeeded()
             time.sleep(0.01)
 
-    def wait(self, until, what: str, seconds: float = 30) -> None:
+    def wait(self, until, what: str, seconds: float = 60) -> None:
         """Wait until something is true, and fail where it never is."""
         end = time.monotonic() + seconds
         while not until():
@@ -85,14 +85,19 @@ class Desk:
         target = Path(os.environ["HOME"]) / "shot.png"
 
         def seen() -> bool:
+            # What is asked for at once delays the drawing.
+            self.pump(0.5)
             try:
+                # A screenshot that fails leaves the window frozen.
+                for canvas in scene.ortho.getGLCanvases():
+                    canvas.getBitmap()
                 screenshot(scene.ortho, str(target))
             except (TypeError, ValueError):  # nothing was drawn yet, or not in the new size
                 return False
             return bool(until(np.rint(imread(target)[..., :3] * 255).astype(int)))
 
         scene.ortho.sceneOpts.showCursor = False
-        self.wait(seen, what, 120)
+        self.wait(seen, what, 180)
 
 
 def lacking() -> str | None:
