@@ -9,6 +9,7 @@ usage: ./install.sh                  set up in .venv
        ./install.sh test [...]       set up with what the tests need, then run them all; the rest goes to pytest
        ./install.sh check            set up as for the tests, then only check format, spelling and types
                                      (those inside of FSLeyes follow in .venv-fsleyes; FSLEYES_TESTS=off leaves them out)
+       ./install.sh docs             set up as for the tests, then run the tutorials and build the documentation
 Python 3.11 or later is needed; PYTHON=/path/to/python says which one to use.
 TEXT
 }
@@ -69,10 +70,13 @@ set_up() {
     if [[ -f "$stamp" ]] && recent_enough .venv/bin/python; then
         old="$(<"$stamp")"
         # What the tests need includes what running needs, not the other way round.
-        if [[ "$old" == "$wanted"$'\n'test || "$old" == "$wanted"$'\n'"${extra:-run}" ]]; then
+        if [[ "$old" == "$wanted"$'\n'test* || "$old" == "$wanted"$'\n'"${extra:-run}" ]] && [[ "$extra" != *docs || "$old" == *docs ]]; then
             return
         fi
-        if [[ "$old" == *$'\n'test ]]; then
+        # What one job needed stays for the others.
+        if [[ "$old" == *docs ]]; then
+            extra=test,docs
+        elif [[ "$old" == *$'\n'test && -z "$extra" ]]; then
             extra=test
         fi
     fi
@@ -146,6 +150,13 @@ check() {
     return "$status"
 }
 
+# Warnings are errors; notebooks that were run before are taken from docs/_build unless the package changed.
+docs() {
+    .venv/bin/python -m sphinx -q -W --keep-going -j 2 -b html docs docs/_build/html
+    .venv/bin/python docs/extensions/links.py docs/_build/html
+    echo "Written: docs/_build/html/index.html"
+}
+
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)"
 cd -- "$here"
 job="${1:-}"
@@ -184,6 +195,10 @@ TEXT
     check)
         set_up test
         check
+        ;;
+    docs)
+        set_up test,docs
+        docs
         ;;
     -h | --help)
         usage

@@ -1,7 +1,7 @@
 """Adds ``dl-align`` and ``dlquant`` to an installed FSL-MRS as it is imported.
 
 A ``.pth`` file that is installed with the package (``data/hook_starter.txt``) runs at every start of Python.  All it
-does is wait for somebody to import ``fsl_mrs``, and only then calls :func:`install`, so that Python without FSL-MRS
+does is wait for an import of ``fsl_mrs``, and only then calls :func:`install`, so that Python without FSL-MRS
 costs next to nothing more.  From there on the few modules of FSL-MRS that are changed are watched for; on any surprise
 this warns once and steps aside. Nothing but the standard library is imported, and of that only what FSL-MRS's commands
 have loaded anyway.
@@ -17,6 +17,8 @@ TARGETS = frozenset(
         "fsl_mrs.utils.fitting",
         "fsl_mrs.utils.report",
         "fsl_mrs.core.mrsi",
+        "fsl_mrs.dynamic.dynmrs",
+        "fsl_mrs.scripts.fsl_dynmrs",
         "fsl_mrs.scripts.fsl_mrs",
         "fsl_mrs.scripts.fsl_mrsi",
         "fsl_mrs.scripts.fsl_mrs_preproc",

@@ -1,4 +1,4 @@
-"""Maps as they are drawn: arrays of values, uncertainties, visible voxels and marks.  Knows neither wx nor FSLeyes."""
+"""Maps as they are drawn: arrays of values, uncertainties, visible voxels and marks.  Needs neither wx nor FSLeyes."""
 
 from __future__ import annotations
 

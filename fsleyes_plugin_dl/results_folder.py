@@ -1,4 +1,4 @@
-"""A folder of results as maps, a table and spectra, whichever program wrote it.  Knows neither wx nor torch.
+"""A folder of results as maps, a table and spectra, whichever program wrote it.  Needs neither wx nor torch.
 
 Opened are folders of ``fsl_mrs_dl mrsi``, ``fsl_mrs_dl fit``, ``fsl_mrsi`` and ``fsl_mrs``.
 """

@@ -1,5 +1,5 @@
 """The table of one voxel: metabolites with their uncertainties and remarks, as text; and the tables of a single voxel
-that fits write.  Knows neither wx nor torch."""
+that fits write.  Needs neither wx nor torch."""
 
 from __future__ import annotations
 

@@ -23,7 +23,11 @@ FREQ_MHZ, BANDWIDTH_HZ, N_POINTS = 123.2, 2000.0, 1024
 METABOLITES = ("Asp", "Cr", "GABA", "GPC", "GSH", "Gln", "Glu", "Ins", "Lac", "NAA")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if "minutes" not in config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("minutes"):
+                item.add_marker(pytest.mark.skip(reason="needs minutes; run with -m minutes"))
     marked = [item for item in items if item.get_closest_marker("with_fsl_mrs")]
     if not marked:
         return

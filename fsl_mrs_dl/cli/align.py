@@ -26,7 +26,7 @@ def add_arguments(parser) -> None:
         "--file",
         required=True,
         metavar="FILE",
-        help="NIfTI-MRS file (or another format, README) with transients, coils combined or not",
+        help="NIfTI-MRS file (or another format, see the documentation) with transients, coils combined or not",
     )
     required.add_argument("--output", required=True, type=Path, metavar="DIR", help="output folder")
     group = parser.add_argument_group("alignment options")

@@ -45,8 +45,24 @@ def add_arguments(parser) -> None:
         "--ppmlim", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fitted window (default: the nucleus' usual one)"
     )
     group.add_argument(
-        "--baseline", default="poly, 2", help="'off', 'poly, N' or 'spline, S', as in fit (default 'poly, 2')"
+        "--spectral-model",
+        dest="spectral_model",
+        metavar="NAME",
+        default="fsl-mrs",
+        help=(
+            "fsl-mrs (default), or in-vivo: baseline, macromolecules, lipids, line shape and shifts of single"
+            " metabolites are estimated with priors, one set for the series; the configuration says what changes"
+        ),
     )
+    group.add_argument(
+        "--baseline",
+        help="of FSL-MRS's model: 'off', 'poly, N' or 'spline, S', as in fit (default 'poly, 2')",
+    )
+    group.add_argument(
+        "--mm", metavar="WHAT", help="macromolecules and lipids of the in-vivo model: brain (default), tumour or none"
+    )
+    group.add_argument("--TE", type=float, metavar="MS", help="echo time, where the header has none")
+    group.add_argument("--TR", type=float, metavar="S", help="repetition time, where the header has none")
     group.add_argument(
         "--metab_groups", nargs="+", type=str_or_int, help="metabolites with shift and width of their own"
     )
@@ -68,6 +84,25 @@ def _options(args, basis):
     """Return the FitOptions of parsed arguments, checked."""
     from ..fitting.options import FitOptions
 
+    times = {"echo_time_s": args.TE and args.TE / 1e3, "repetition_time_s": args.TR}
+    if args.spectral_model == "in-vivo":
+        for name in ("baseline", "metab_groups", "lorentzian", "free_shift", "inversion_model"):
+            if getattr(args, name):
+                raise OptionError(
+                    "belongs to FSL-MRS's model", option=name, remedy="leave it out, or choose `spectral_model` fsl-mrs"
+                )
+        return FitOptions(
+            spectral_model="in-vivo",
+            mm=args.mm,
+            ppmlim=args.ppmlim,
+            rescale=not args.no_rescale,
+            prior="auto",
+            device="cpu",
+            internal_ref=(),
+            **times,
+        ).check()
+    if args.mm:
+        raise OptionError("belongs to the in-vivo model", option="mm", remedy="choose `spectral_model` in-vivo")
     if args.inversion_model and (args.lorentzian or args.free_shift):
         raise OptionError("goes with the Voigt model only", option="inversion_model", remedy="leave out the others")
     shape = "lorentzian" if args.lorentzian else "voigt"
@@ -76,12 +111,13 @@ def _options(args, basis):
     return FitOptions(
         model="negativevoigt" if args.inversion_model else shape,
         ppmlim=args.ppmlim,
-        baseline=args.baseline,
+        baseline=args.baseline or FitOptions.baseline,
         metab_groups=basis.groups(args.metab_groups),
         rescale=not args.no_rescale,
         prior="none",
         device="cpu",
         internal_ref=(),
+        **times,
     ).check()
 
 
@@ -105,7 +141,12 @@ def run(args) -> None:
     for note in basis.notes:
         print(f"{args.basis}: {note}.")
     options = _options(args, basis)
-    say(args, f"Fitting with {basis.n_metabs} metabolites, {options.model} model, baseline {options.baseline}")
+    own = (
+        "in-vivo model"
+        if options.spectral_model == "in-vivo"
+        else f"{options.model} model, baseline {options.baseline}"
+    )
+    say(args, f"Fitting with {basis.n_metabs} metabolites, {own}")
     results = fit_dynamic_data(
         data,
         basis,

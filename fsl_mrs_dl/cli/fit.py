@@ -28,7 +28,7 @@ def add_arguments(parser) -> None:
         "--data",
         required=True,
         metavar="FILE",
-        help="NIfTI-MRS file, or one of another format (README); every spectrum in it is fitted",
+        help="NIfTI-MRS file, or one of another format (see the documentation); every spectrum in it is fitted",
     )
     required.add_argument(
         "--basis", required=True, metavar="PATH", help="folder of FSL-MRS .json basis files, or LCModel .BASIS file"

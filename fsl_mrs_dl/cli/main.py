@@ -13,12 +13,14 @@ import configargparse
 
 from .. import __version__
 from ..core.errors import FslMrsDlError, spelling_of
+from ..core.topics import hint
 from . import (
     align,
     denoise,
     doctor,
     dynamic,
     example,
+    explain,
     fit,
     hook,
     launchers,
@@ -83,7 +85,7 @@ def run(args, called: str, spelling) -> int:
     except FslMrsDlError as exc:
         if args.debug:
             raise
-        print(f"{called}: error: {exc.text(spelling)}", file=sys.stderr)
+        print(f"{called}: error: {exc.text(spelling)} {hint(exc)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as exc:
         print(f"\n{called}: {str(exc) or 'interrupted; nothing was written.'}", file=sys.stderr)
@@ -160,6 +162,7 @@ def build_parser(prog: str | None = None) -> tuple[configargparse.ArgParser, dic
         ("example", "run the main job on bundled example data", example),
         ("view", "show results in FSLeyes: maps, spectra, uncertainties", view),
         ("render", "draw results into a picture, without a screen", render),
+        ("explain", "explain an error message", explain),
         ("doctor", "check what is installed and whether it works together with FSL-MRS", doctor),
         ("hook", "switch the additions to FSL-MRS on or off", hook),
         ("launchers", "make fsl_mrs and fsl_mrs_proc work where FSL-MRS is absent", launchers),

@@ -217,7 +217,7 @@ def _meaning(path: Path, labels: np.ndarray) -> dict[str, list[int]]:
     Raises
     ------
     OptionError
-        If they cannot be told.
+        If they cannot be determined.
     """
     table = path.with_name(_stem(path) + ".tsv")
     stem, present = _stem(path).lower(), set(np.unique(labels).tolist()) - {0}

@@ -141,7 +141,7 @@ def _client_of(address: str):
 
 
 def _slurm_cluster():
-    """Return a cluster as FSL-MRS asks for one: SLURM, configured under the name 'fsl_mrsi'; no node of it runs yet."""
+    """Return a cluster as FSL-MRS requests one: SLURM, configured under the name 'fsl_mrsi'; no node of it runs yet."""
     try:
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError as exc:

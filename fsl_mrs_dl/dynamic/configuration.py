@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.errors import OptionError
 from .expressions import NotReadError, read_module
-from .models import READY_MADE, ExecutedModel, InterpretedModel, Model, ReadyModel
+from .models import READY_MADE, ExecutedModel, Initial, InterpretedModel, Model, ReadyModel
 
 __all__ = ["Configuration", "configuration_error", "read_configuration"]
 
@@ -64,6 +64,12 @@ class Configuration:
         if isinstance(ready, ReadyModel) and ready.n_params not in (None, n_params):
             raise self.error(f"gives {n_params} params to {name}, which has {ready.n_params}", "give as many names")
         return ready
+
+    def initial(self, name: str) -> Initial | None:
+        """Return the function ``NAME_init`` that proposes initial values of a model for a time course; None where the
+        file has none."""
+        function = self.functions.get(f"{name}_init")
+        return None if function is None else Initial(function, self.executed)
 
     def error(self, problem: str, remedy: str | None = None) -> OptionError:
         """Return the error of a fault in the file."""
@@ -137,6 +143,10 @@ def _checked(path: Path, names: dict, executed: bool) -> Configuration:
     bounds = names.get("Bounds") or {}
     functions = {key: value for key, value in names.items() if callable(value)}
     configuration = Configuration(path, names["Parameters"], bounds, functions, executed)
+    for key in functions:
+        name = key.removesuffix("_init")
+        if name != key and name not in functions and name not in READY_MADE:
+            raise configuration.error(f"has {key}, but no function {name}", "define it, or remove the former")
     if not isinstance(bounds, dict):
         raise configuration.error("Bounds is no dict", "write for example Bounds = {'gamma': (0, None)}")
     for key, pair in bounds.items():

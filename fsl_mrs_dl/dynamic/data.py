@@ -11,10 +11,12 @@ import numpy as np
 from ..core.errors import DataError, OptionError
 from ..fitting.data import check_suppressed
 from ..fitting.fitted_data import average
+from ..fitting.header_facts import with_header
 from ..fitting.options import FitOptions
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids, from_echo
 from .configuration import Configuration
+from .in_vivo_series import fit_series_in_vivo
 from .series import DynamicFit, fit_series, read_time_variables
 
 __all__ = ["DynamicData", "fit_dynamic_data"]
@@ -62,6 +64,7 @@ def fit_dynamic_data(
     time_variables : sequence of path
         See :func:`fsl_mrs_dl.dynamic.series.read_time_variables`.
     options : FitOptions
+        With the spectral model, FSL-MRS's by default.
     average_over : sequence of str
         Dimensions that are averaged first, such as DIM_DYN.
     conjugate : bool, optional
@@ -80,7 +83,9 @@ def fit_dynamic_data(
     if conjugate is None:
         conjugate = detect_conjugation(rows.mean(0), data.axes)
     times = read_time_variables(time_variables, len(rows))
-    fit = fit_series(rows.conj() if conjugate else rows, basis, data.axes, configuration, times, options)
+    options = with_header(options, data, basis.echo_time_s)
+    fit_of = fit_series_in_vivo if options.spectral_model == "in-vivo" else fit_series
+    fit = fit_of(rows.conj() if conjugate else rows, basis, data.axes, configuration, times, options)
     return DynamicData(fit, data, times, bool(conjugate))
 
 

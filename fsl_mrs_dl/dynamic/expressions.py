@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 __all__ = ["FUNCTIONS", "Namespace", "NotReadError", "read_module"]
 
 _MOST_ITEMS, _MOST_DEPTH = 100_000, 40
+_CALLS = threading.local()
+"""How deep calls of functions are in each other, in each thread."""
 
 
 class NotReadError(Exception):
@@ -84,6 +87,27 @@ def _filled(number: float) -> Callable:
     return fill
 
 
+def _spread(power: int) -> Callable:
+    """Return numpy's variance (power 2) or SD (1), which divide by the number of values."""
+
+    def spread(value, axis=None, ddof=0, **_):
+        variance = torch.var(_stack(value), dim=axis, correction=int(ddof))
+        return variance if power == 2 else variance.sqrt()
+
+    return spread
+
+
+def _median(value, axis=None, **_):
+    # torch.median gives the lower one of two.
+    return torch.quantile(_stack(value), 0.5, dim=axis)
+
+
+def _polyfit(x, y, degree, **_):
+    x, y = _tensor(x), _tensor(y)
+    powers = torch.stack([x**power for power in range(int(degree), -1, -1)], dim=-1)
+    return torch.linalg.lstsq(powers, y[:, None]).solution[:, 0]
+
+
 _NAMES_IN_TORCH = (
     *("exp", "log", "log2", "log10", "log1p", "expm1", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh"),
     *("square", "abs", "sign", "maximum", "minimum", "erf", "erfc", "exp2", "reciprocal", "negative", "isfinite"),
@@ -122,6 +146,13 @@ FUNCTIONS: dict[str, Any] = {
     "mean": _reduced(torch.mean),
     "max": _reduced(torch.amax),
     "min": _reduced(torch.amin),
+    "median": _median,
+    "std": _spread(1),
+    "var": _spread(2),
+    "argmax": _reduced(torch.argmax),
+    "argmin": _reduced(torch.argmin),
+    "diff": lambda value, **_: torch.diff(_stack(value)),
+    "polyfit": _polyfit,
     "cumsum": lambda value, axis=0: torch.cumsum(_stack(value), dim=axis),
     "pi": math.pi,
     "e": math.e,
@@ -134,7 +165,9 @@ FUNCTIONS: dict[str, Any] = {
 """Functions and constants of numpy, math and scipy.special that a file may use."""
 
 _MODULES = ("numpy", "math", "scipy", "scipy.special")
-_METHODS = ("sum", "mean", "max", "min", "dot", "clip", "cumsum", "squeeze", "transpose")
+_METHODS = (
+    *("sum", "mean", "max", "min", "dot", "clip", "cumsum", "squeeze", "transpose", "std", "var", "argmax", "argmin"),
+)
 _UNCHANGED = ("copy", "astype", "ravel", "flatten")
 _LONGEST = 100_000  # of lists and texts
 
@@ -313,12 +346,12 @@ def _function(arguments: ast.arguments, body: list[ast.stmt] | ast.expr, outer: 
     defaults = [_value(one, outer) for one in arguments.defaults]
 
     def call(*args, **keywords):
-        names = Namespace(outer, depth=call.depth + 1)  # type: ignore[attr-defined]
+        names = Namespace(outer, depth=getattr(_CALLS, "depth", 0) + 1)
         if names.depth > _MOST_DEPTH:
             raise ValueError("functions that call themselves")
         names.update(zip(named[len(named) - len(defaults) :], defaults))
         names.update(zip(named, args, strict=False), **keywords)
-        call.depth += 1  # type: ignore[attr-defined]
+        _CALLS.depth = names.depth
         try:
             if isinstance(body, ast.expr):
                 return _value(body, names)
@@ -327,10 +360,9 @@ def _function(arguments: ast.arguments, body: list[ast.stmt] | ast.expr, outer: 
         except _Return as end:
             return end.value
         finally:
-            call.depth -= 1  # type: ignore[attr-defined]
+            _CALLS.depth = names.depth - 1
         return None
 
-    call.depth = 0  # type: ignore[attr-defined]
     return call
 
 

@@ -41,15 +41,17 @@ class JointModel:
     model : SignalModel
         In double precision.
     mapping : Mapping
+    penalty_weight : float
+        Factor of the penalty of a spline baseline.
     """
 
-    def __init__(self, spectra: torch.Tensor, model: SignalModel, mapping: Mapping):
+    def __init__(self, spectra: torch.Tensor, model: SignalModel, mapping: Mapping, penalty_weight: float = 1.0):
         self.spectra, self.model, self.mapping = spectra, model, mapping
         penalty = np.zeros((model.n_params, model.n_params))
         size = model.sizes["baseline"]
         if model.baseline.mode == "spline":
             # Real coefficients come first, then imaginary ones.
-            penalty[-size:, -size:] = np.kron(np.eye(2), model.baseline.penalty)
+            penalty[-size:, -size:] = penalty_weight * np.kron(np.eye(2), model.baseline.penalty)
         self.penalty = torch.as_tensor(penalty) if penalty.any() else None
 
     @property
@@ -103,18 +105,20 @@ class JointModel:
 class JointSolution:
     """The end of a joint fit.
 
-    ``distance`` is the distance to the minimum in SDs, ``n_iter`` the number of trial points.
+    ``distance`` is the distance to the minimum in SDs, ``limit`` that at which a fit has converged, ``n_iter`` the
+    number of trial points.
     """
 
     x: torch.Tensor
     cost: float
     distance: float
     n_iter: int
+    limit: float = 10 * _TOLERANCE
 
     @property
     def converged(self) -> bool:
         """Whether the fit ended at a minimum."""
-        return self.distance < 10 * _TOLERANCE
+        return self.distance < self.limit
 
 
 def solve_joint(joint: JointModel, start: torch.Tensor, max_iter: int = 300) -> JointSolution:

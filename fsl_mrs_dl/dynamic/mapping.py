@@ -13,7 +13,7 @@ import torch
 
 from .configuration import Configuration, configuration_error
 from .expressions import NotReadError
-from .models import Model, recognised
+from .models import Initial, Model, recognised
 
 __all__ = ["FreeParameter", "Mapping"]
 
@@ -40,12 +40,16 @@ class FreeParameter:
 
 @dataclass(frozen=True)
 class _Dynamic:
-    """Parameters of the spectra that follow one model: free parameters ``(n, k)`` to columns ``(n,)``."""
+    """Parameters of the spectra that follow one model: free parameters ``(n, k)`` to columns ``(n,)``.
+
+    ``initial`` gives the former for a time course, where the configuration has such a function.
+    """
 
     model: Model
     name: str
     free: torch.Tensor
     columns: torch.Tensor
+    initial: Initial | None = None
 
 
 class Mapping:
@@ -192,6 +196,7 @@ class Mapping:
                 name,
                 torch.tensor(list(sets.values())),
                 torch.tensor([column[mapped] for mapped in sets]),
+                self.configuration.initial(name),
             )
             for (name, n_roles), sets in dynamic.items()
         ]
@@ -282,8 +287,21 @@ class Mapping:
         return out
 
     def start(self, mapped: torch.Tensor) -> torch.Tensor:
-        """Return free parameters ``(n_free,)`` for parameters that were fitted spectrum by spectrum, ``(n_times,
-        n_mapped)``: medians of fixed ones, and models fitted to dynamic ones."""
+        """Return the first of :meth:`starts`."""
+        return self.starts(mapped)[0]
+
+    def starts(self, mapped: torch.Tensor) -> list[torch.Tensor]:
+        """Return free parameters ``(n_free,)`` to start from, for parameters that were fitted spectrum by spectrum,
+        ``(n_times, n_mapped)``.
+
+        They are medians of fixed ones, and models fitted to dynamic ones; where the configuration has functions that
+        propose initial values, those come first.
+
+        Raises
+        ------
+        OptionError
+            If such a function fails.
+        """
         from .curve_fit import fit_curves
 
         x = mapped.new_zeros(self.n_free)
@@ -293,4 +311,28 @@ class Mapping:
         for one in self._dynamic:
             lower, upper = self.lower[one.free], self.upper[one.free]
             x[one.free] = fit_curves(one.model, mapped[:, one.columns].mT, self.time_variable, lower, upper)
-        return x.clamp(self.lower, self.upper)
+        proposed = x.clone()
+        for one in self._dynamic:
+            if one.initial is not None:
+                courses = mapped[:, one.columns].mT
+                values = self._proposed(one, courses)
+                proposed[one.free] = torch.where(values.isfinite(), values, x[one.free])
+        return [start.clamp(self.lower, self.upper) for start in ([x] if torch.equal(x, proposed) else [proposed, x])]
+
+    def _proposed(self, one: _Dynamic, courses: torch.Tensor) -> torch.Tensor:
+        """Return the initial values ``(n, k)`` that a function of the configuration gives for courses ``(n,
+        n_times)``."""
+        assert one.initial is not None
+        name, shape = f"{one.name}_init", one.free.shape[1]
+        try:
+            rows = [one.initial(course, self.time_variable) for course in courses]
+        except NotReadError as exc:
+            raise configuration_error(self.configuration.path, exc) from exc
+        except Exception as exc:
+            text = " ".join(str(exc).split())[:120]
+            raise self.configuration.error(f"the function {name} fails ({text})", "mend it, or remove it") from exc
+        if any(row.shape != (shape,) for row in rows):
+            raise self.configuration.error(
+                f"the function {name} does not give {shape} values", f"return one for each of the params of {one.name}"
+            )
+        return torch.stack(rows)

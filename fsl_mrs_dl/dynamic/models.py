@@ -25,7 +25,16 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["InterpretedModel", "ExecutedModel", "MatrixModel", "Model", "READY_MADE", "ReadyModel", "recognised"]
+__all__ = [
+    "ExecutedModel",
+    "Initial",
+    "InterpretedModel",
+    "MatrixModel",
+    "Model",
+    "READY_MADE",
+    "ReadyModel",
+    "recognised",
+]
 
 
 class Model(ABC):
@@ -259,6 +268,29 @@ class ExecutedModel(Model):
         for one in p.numpy():
             rows.append(torch.stack([_row(part, _n_times(t)) for part in self.gradient(one, _arrays(t))], dim=-1))
         return torch.stack(rows)
+
+
+@dataclass(frozen=True)
+class Initial:
+    """A function of a configuration that proposes parameters of a model for a time course.
+
+    ``executed`` ones take arrays, those that were read take tensors.
+    """
+
+    function: Callable
+    executed: bool
+
+    def __call__(self, course: torch.Tensor, t) -> torch.Tensor:
+        """Return parameters ``(k,)`` for a course ``(n_times,)``."""
+        if self.executed:
+            import numpy as np
+
+            values = [np.asarray(one, dtype=float) for one in self.function(course.numpy(), _arrays(t))]
+            return torch.tensor(np.array(values), dtype=torch.float64)
+        values = self.function(course, t)
+        if isinstance(values, torch.Tensor):
+            return values.to(torch.float64)
+        return torch.stack([torch.as_tensor(one, dtype=torch.float64) for one in values])
 
 
 def _tensor_row(values, n_times: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
 from ..core.parallel import one_thread
-from ..core.units import fid_to_spec
+from ..core.units import fid_to_spec, spec_to_fid
 from ..fitting import optimise
 from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled, model_for
@@ -23,7 +23,19 @@ from .configuration import Configuration
 from .joint_fit import CATEGORIES, JointModel, JointSolution, parameter_covariance, solve_joint
 from .mapping import Mapping
 
-__all__ = ["DynamicFit", "fit_series", "read_time_variables"]
+__all__ = [
+    "DynamicFit",
+    "InitialFits",
+    "SeriesProblem",
+    "fit_problem",
+    "fit_series",
+    "initial_fits",
+    "mapped_sd_of",
+    "mapping_of",
+    "read_time_variables",
+    "scaled_series",
+    "time_tensors",
+]
 
 _SAME_COST, _FIRST_STEPS = 1e-9, 15
 
@@ -97,6 +109,11 @@ class DynamicFit:
         slope, cov = slope.numpy()[used], self.cov[np.ix_(used, used)]
         return float(value.detach()), float(np.sqrt(max(slope @ cov @ slope, 0)))
 
+    def model_fids(self) -> np.ndarray:
+        """Return FIDs of the model, baseline included, in the scale of the data, ``(n_times, n_points)``."""
+        with torch.no_grad():
+            return spec_to_fid(self.model(torch.as_tensor(self.mapped)).numpy()) / self.fid_scale
+
     def information_criteria(self) -> dict[str, float]:
         """Return log likelihood at its maximum, AIC, BIC and the log evidence that BIC stands for.
 
@@ -151,10 +168,35 @@ def _read_table(path: Path) -> np.ndarray:
     return np.atleast_1d(values)
 
 
-def _time_tensors(time_variable):
+def time_tensors(time_variable):
+    """Return a time variable, an array or a dict of arrays, as tensors in double precision."""
     if isinstance(time_variable, dict):
         return {key: torch.as_tensor(np.asarray(value, float)) for key, value in time_variable.items()}
     return torch.as_tensor(np.asarray(time_variable, float))
+
+
+def mapped_sd_of(mapping: Mapping, x: torch.Tensor, cov: torch.Tensor) -> torch.Tensor:
+    """Return the SDs of the parameters of every spectrum ``(n_times, n_mapped)``, to first order."""
+    slope = mapping.jacobian(x)
+    blocks = cov[mapping.active[:, :, None], mapping.active[:, None, :]].nan_to_num(posinf=1e300)
+    return torch.einsum("tpa,tab,tpb->tp", slope, blocks, slope).clamp(min=0).sqrt()
+
+
+def scaled_series(fids: np.ndarray, options: FitOptions) -> tuple[np.ndarray, float]:
+    """Return the FIDs of a series ``(n_times, n_points)`` in FSL-MRS's scale, and what they were multiplied by.
+
+    Concentrations and their bounds are in the units of that scale.
+
+    Raises
+    ------
+    DataError
+        If one is zero or holds NaN.
+    """
+    rows, usable = rows_to_fit(fids)
+    if not usable.all():
+        raise DataError(f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN")
+    scale = float(np.mean(100 / np.linalg.norm(rows, axis=-1))) if options.rescale else 1.0
+    return rows.astype(np.complex128) * scale, scale
 
 
 @one_thread()
@@ -185,37 +227,100 @@ def fit_series(
     ------
     DataError, BasisError, OptionError
     """
-    rows, usable = rows_to_fit(fids)
-    if not usable.all():
-        raise DataError(f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN")
-    # FSL-MRS's scale of a series: concentrations and their bounds are in its units.
-    fid_scale = float(np.mean(100 / np.linalg.norm(rows, axis=-1))) if options.rescale else 1.0
-    rows = rows.astype(np.complex128) * fid_scale
+    rows, fid_scale = scaled_series(fids, options)
     model, _ = model_for(basis, axes, options)
-    sizes = {CATEGORIES.get(key, key): size for key, size in model.sizes.items()}
-    mapping = Mapping(configuration, sizes, basis.names, _time_tensors(time_variable), len(rows))
-    first, last = model.window
-    spectra = torch.as_tensor(fid_to_spec(rows)[:, first:last])
-    joint = JointModel(spectra, model, mapping)
-    single, single_sd, others = _initial_parameters(rows, spectra, model, list(basis.names), options)
-    starts = [mapping.start(torch.as_tensor(initial)) for initial in (single, *others)]
-    solution = _best(joint, starts)
+    problem = SeriesProblem(rows, model, list(basis.names), options)
+    mapping = mapping_of(configuration, problem, time_variable)
+    return fit_problem(problem, mapping, initial_fits([problem])[0], fid_scale=fid_scale)
+
+
+@dataclass(frozen=True)
+class SeriesProblem:
+    """A series on its scale with the model of its spectra.
+
+    ``rows`` are FIDs ``(n_times, n_points)``; ``names`` are those of the model's metabolites.
+    """
+
+    rows: np.ndarray
+    model: SignalModel
+    names: list[str]
+    options: FitOptions
+
+    @property
+    def spectra(self) -> torch.Tensor:
+        """Spectra in the model's window, complex ``(n_times, n_window)``."""
+        first, last = self.model.window
+        return torch.as_tensor(fid_to_spec(self.rows)[:, first:last])
+
+
+@dataclass(frozen=True)
+class InitialFits:
+    """Fits of the spectra of a series one by one.
+
+    Attributes
+    ----------
+    params : ndarray ``(n_times, n_params)``
+    conc_sd : ndarray ``(n_times, n_metabs)``
+        Cramer-Rao SDs of the concentrations.
+    others : list of ndarray ``(n_times, n_params)``
+        Further parameters to start from.
+    """
+
+    params: np.ndarray
+    conc_sd: np.ndarray
+    others: list[np.ndarray]
+
+
+def mapping_of(configuration: Configuration, problem: SeriesProblem, time_variable) -> Mapping:
+    """Return the mapping of a configuration for a series.
+
+    Raises
+    ------
+    OptionError
+    """
+    sizes = {CATEGORIES.get(key, key): size for key, size in problem.model.sizes.items()}
+    return Mapping(configuration, sizes, problem.names, time_tensors(time_variable), len(problem.rows))
+
+
+def fit_problem(
+    problem: SeriesProblem,
+    mapping: Mapping,
+    initial: InitialFits,
+    *,
+    fid_scale: float = 1.0,
+    starts: Sequence[np.ndarray] = (),
+    penalty_weight: float = 1.0,
+) -> DynamicFit:
+    """Fit a series that is scaled.
+
+    Parameters
+    ----------
+    problem : SeriesProblem
+    mapping : Mapping
+    initial : InitialFits
+    fid_scale : float
+        The data were multiplied by this.
+    starts : sequence of ndarray ``(n_free,)``
+        Free parameters that are tried before those of the initial fits.
+    penalty_weight : float
+        Factor of the penalty of a spline baseline, see :class:`fsl_mrs_dl.dynamic.joint_fit.JointModel`.
+    """
+    joint = JointModel(problem.spectra, problem.model, mapping, penalty_weight)
+    own = [start for params in (initial.params, *initial.others) for start in mapping.starts(torch.as_tensor(params))]
+    solution = _best(joint, [*(torch.as_tensor(start) for start in starts), *own])
     cov, noise = parameter_covariance(joint, solution)
-    slope = mapping.jacobian(solution.x)
-    blocks = cov[mapping.active[:, :, None], mapping.active[:, None, :]].nan_to_num(posinf=1e300)
-    mapped_variance = torch.einsum("tpa,tab,tpb->tp", slope, blocks, slope)
     return DynamicFit(
-        model=model,
-        metabolites=list(basis.names),
+        model=problem.model,
+        metabolites=list(problem.names),
         mapping=mapping,
         x=solution.x.numpy(),
         cov=cov.numpy(),
         mapped=mapping.mapped(solution.x).numpy(),
-        mapped_sd=mapped_variance.clamp(min=0).sqrt().numpy(),
-        initial=single,
-        initial_sd=single_sd,
-        initial_x=starts[0].numpy(),
-        spectra=spectra.numpy(),
+        mapped_sd=mapped_sd_of(mapping, solution.x, cov).numpy(),
+        initial=initial.params,
+        initial_sd=initial.conc_sd,
+        initial_x=own[0].numpy(),
+        spectra=problem.spectra.numpy(),
         fitted=joint.fitted(solution.x).numpy(),
         noise_sd=noise,
         solution=solution,
@@ -236,16 +341,20 @@ def _best(joint: JointModel, starts: list[torch.Tensor]) -> JointSolution:
     return best
 
 
-def _initial_parameters(
-    rows: np.ndarray, spectra: torch.Tensor, model: SignalModel, names: list[str], options: FitOptions
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Return parameters ``(n_times, n_params)`` of fits of each spectrum and the SDs of their concentrations, and
-    parameters of fits with the shape of the mean of the series."""
-    mean = fit_scaled(rows.mean(0)[None], model, names, options)
-    single = fit_scaled(rows, model, names, options)
+def initial_fits(problems: Sequence[SeriesProblem]) -> list[InitialFits]:
+    """Return fits of each spectrum of series on its own, and with the shape of the mean of its series.
+
+    The series share model, names and options, and are fitted together.
+    """
+    one, n_times = problems[0], len(problems[0].rows)
+    model = one.model
+    rows, means = (np.concatenate(parts) for parts in zip(*[(p.rows, p.rows.mean(0)[None]) for p in problems]))
+    mean = fit_scaled(means, model, one.names, one.options)
+    single = fit_scaled(rows, model, one.names, one.options)
     theta, _, _ = model.unpack(torch.as_tensor(mean.params))
+    spectra = torch.cat([problem.spectra for problem in problems])
     target = model.eliminate_baseline(spectra)
-    ends = [optimise.solve(target, model, theta.expand(len(rows), -1), steps) for steps in (1, 60)]
+    ends = [optimise.solve(target, model, theta.repeat_interleave(n_times, 0), steps) for steps in (1, 60)]
     shaped = []
     for end in ends:
         baseline = model.baseline_coefficients(spectra - model.join_metabolites(end.theta, end.conc))
@@ -253,4 +362,7 @@ def _initial_parameters(
     params = single.params.copy()
     unfit = ~np.isfinite(params).all(-1)
     params[unfit] = shaped[0][unfit]
-    return params, single.crlb_sd, shaped
+    return [
+        InitialFits(params[part], single.crlb_sd[part], [values[part] for values in shaped])
+        for part in (slice(at, at + n_times) for at in range(0, len(rows), n_times))
+    ]

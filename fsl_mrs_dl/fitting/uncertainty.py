@@ -109,7 +109,7 @@ def covariance(information: torch.Tensor, noise_sd: torch.Tensor) -> torch.Tenso
     """Return the Cramer-Rao bound as a matrix: inverse information times noise variance, ``(batch, n, n)``.
 
     ``noise_sd`` ``(batch,)`` is per real channel.  A parameter nothing depends on gets an infinite variance; two that
-    cannot be told apart get a very large one.
+    cannot be distinguished get a very large one.
     """
     diagonal = information.diagonal(dim1=-2, dim2=-1)
     alive = diagonal > diagonal.amax(-1, keepdim=True) * 1e-24

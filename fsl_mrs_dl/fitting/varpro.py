@@ -233,7 +233,7 @@ class _Rows:
 
     ``index`` holds their numbers in the batch; ``weighted`` is :meth:`_Problem.weighted` of the targets, ``system`` and
     ``gradient`` are those of :func:`_newton_system`, ``growth`` is the factor of the damping after the next failure,
-    ``rough`` tells where ``system`` is an approximation of the curvature.
+    ``rough`` says where ``system`` is an approximation of the curvature.
     """
 
     index: torch.Tensor

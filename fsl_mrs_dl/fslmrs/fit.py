@@ -1,7 +1,7 @@
 """Fits of FSL-MRS's objects, with FSL-MRS's result objects.  The wing ``fslmrs`` alone imports ``fsl_mrs``.
 
-FSL-MRS changed the signature of ``FitRes`` and its baselines between releases; both are told apart by
-inspection, never by a version number.  Importing this module does not load torch, because FSL-MRS's worker processes
+FSL-MRS changed the signature of ``FitRes`` and its baselines between releases; both are distinguished
+by inspection, never by a version number.  Importing this module does not load torch, because FSL-MRS's worker processes
 import it when they unpickle results that were fitted elsewhere.
 """
 
@@ -28,7 +28,7 @@ from .result import DlFitRes, ReadOnlyMRS
 from .solution import METHOD, Solution, check_alike, same_model
 from .volume import VolumeMapCollector
 
-__all__ = ["fit", "fit_together", "fit_batched"]
+__all__ = ["fit", "fit_together", "fit_batched", "options_of", "signal_model_of"]
 
 # MRS objects of a volume that are held and fitted at once; each carries a copy of the basis set.
 _BATCH = 512
@@ -56,7 +56,7 @@ def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
     ------
     DataError, OptionError
     """
-    options = _options_of(mrs, arguments, options or FitOptions(spectral_model="fsl-mrs"))
+    options = options_of(mrs, arguments, options or FitOptions(spectral_model="fsl-mrs"))
     solution = mrs.__dict__.pop("_dl_solution", None)
     if solution is None or not same_model(solution.options, options):
         ((solution,), fits, _) = _fit_batch([mrs], options.check(), arguments)
@@ -89,7 +89,7 @@ def fit_batched(
     size = _FOR_PRIOR if options.prior == "volume" else _BATCH
     while batch := list(islice(voxels, size)):
         spectra = [voxel[0] for voxel in batch]
-        resolved = _options_of(spectra[0], arguments, options)
+        resolved = options_of(spectra[0], arguments, options)
         solutions, fits, shared = _fit_batch(spectra, resolved, arguments, shared)
         if volume is not None:
             volume.keep(fits, [voxel[1] for voxel in batch], spectra)
@@ -102,7 +102,7 @@ def fit_batched(
 # -- one problem ---------------------------------------------------------------------------------------------------
 
 
-def _options_of(mrs, arguments: dict, options: FitOptions) -> FitOptions:
+def options_of(mrs, arguments: dict, options: FitOptions) -> FitOptions:
     """Return the options with the arguments of ``fit_FSLModel`` in them, defaults filled in as FSL-MRS does."""
     if mrs.names is None:
         raise DataError("the MRS object has no basis; create it with basis=...")
@@ -159,23 +159,12 @@ def _fit_spectra(spectra: list, options: FitOptions, prior=None, x0=None):
     x0 : array, optional
         FSL-MRS's parameter vector of an earlier fit, which is tried too.
     """
-    from ..core.axes import Axes
     from ..fitting.automatic_initialisation import WithKnownParameters
     from ..fitting.quantify import fit_scaled
-    from ..physics import signal_model
 
     one = spectra[0]
     check_alike(spectra)
-    signal_model.check_model(options.model)
-    _, regressor = fsl_mrs_baseline(one, options.ppmlim, options.baseline)
-    model = signal_model.SignalModel(
-        one.basis.T,
-        Axes(one.numPoints, one.dwellTime, one.centralFrequency / 1e6, one.nucleus),
-        model=options.model,
-        groups=options.metab_groups,
-        ppmlim=options.ppmlim,
-        baseline=matching_baseline(options.baseline, regressor, one.ppmlim_to_range(options.ppmlim), options.ppmlim),
-    )
+    model = signal_model_of(one, options)
     initial_values = options.initialisation().for_model(model)
     if x0 is not None:
         initial_values = WithKnownParameters(initial_values, x0, model)
@@ -187,6 +176,28 @@ def _fit_spectra(spectra: list, options: FitOptions, prior=None, x0=None):
         initial_values=initial_values,
         prior=prior,
         relative=_relative(one),
+    )
+
+
+def signal_model_of(mrs, options: FitOptions):
+    """Return the signal model of an MRS object, with FSL-MRS's basis spectra and baseline.
+
+    Raises
+    ------
+    DataError, OptionError
+    """
+    from ..core.axes import Axes
+    from ..physics import signal_model
+
+    signal_model.check_model(options.model)
+    _, regressor = fsl_mrs_baseline(mrs, options.ppmlim, options.baseline)
+    return signal_model.SignalModel(
+        mrs.basis.T,
+        Axes(mrs.numPoints, mrs.dwellTime, mrs.centralFrequency / 1e6, mrs.nucleus),
+        model=options.model,
+        groups=options.metab_groups,
+        ppmlim=options.ppmlim,
+        baseline=matching_baseline(options.baseline, regressor, mrs.ppmlim_to_range(options.ppmlim), options.ppmlim),
     )
 
 

@@ -6,33 +6,14 @@ FSL-MRS's own code always runs; these wrap it.  Standard library only: everythin
 
 import functools
 
+from .dynamic_patches import patch_dynmrs, patch_fsl_dynmrs
+from .patching import UnknownShape, need, note_output, parameters, running, with_parser
 from .plugin import STEPS, DlQuant, one_line_errors
 
 __all__ = ["PATCHES", "UnknownShape"]
 
 # A module of FSL-MRS that finds plugins by itself has this name (docs/fsl_mrs_plugins.md) and is not patched.
 PLUGIN_GROUP = "PLUGIN_GROUP"
-
-# State of the running command, for fits deep inside of it: "options" (FitOptions), "args", then "arguments" of the
-# first fit and "volume", the collector of maps; "folder" is the one that the command makes for its output.
-_running: dict = {}
-
-
-class UnknownShape(Exception):
-    """The module has another shape than in any supported FSL-MRS."""
-
-
-def _need(condition, missing: str) -> None:
-    """Raise UnknownShape unless a condition holds; ``missing`` is what the module lacks."""
-    if not condition:
-        raise UnknownShape(missing)
-
-
-def _parameters(function) -> list[str]:
-    """Return the names of a plain function's parameters without ``inspect``, which would slow every command's help."""
-    code = getattr(function, "__code__", None)
-    return list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) if code else ["?"]
-
 
 # Options of fit_FSLModel are these after "dl_"; "model" is the network, as in the commands.
 _OPTIONS = (
@@ -56,13 +37,13 @@ _OPTIONS = (
 def patch_fitting(module) -> None:
     """Add ``method='dlquant'`` to ``fit_FSLModel``, with its own options as ``dl_device='cpu'`` and so on."""
     original = getattr(module, "fit_FSLModel", None)
-    _need(callable(original), "no function fit_FSLModel")
+    need(callable(original), "no function fit_FSLModel")
     import inspect
 
     signature = inspect.signature(original)
     parameters = list(signature.parameters)
     needed = ("mrs", "method", "ppmlim", "metab_groups", "model", "x0", "baseline_order")
-    _need(parameters[:2] == ["mrs", "method"] and set(needed) <= set(parameters), f"fit_FSLModel{signature}")
+    need(parameters[:2] == ["mrs", "method"] and set(needed) <= set(parameters), f"fit_FSLModel{signature}")
 
     @functools.wraps(original)
     def fit_FSLModel(*args, **kwargs):
@@ -72,7 +53,7 @@ def patch_fitting(module) -> None:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
-        options = _running.get("options")
+        options = running.get("options")
         if dl_values:
             from ..fitting.options import FitOptions
 
@@ -83,7 +64,7 @@ def patch_fitting(module) -> None:
             values = {"network" if name == "model" else name: value for name, value in dl_values.items()}
             options = FitOptions(**{"spectral_model": "fsl-mrs", **values})
         result = DlQuant.fit(arguments.pop("mrs"), arguments, options)
-        if _running.get("options") is not None and "arguments" not in _running and hasattr(result, "dl"):
+        if running.get("options") is not None and "arguments" not in running and hasattr(result, "dl"):
             # A command's one fit, or a volume's average: FSL-MRS prints nothing about its quality.
             import sys
 
@@ -103,7 +84,7 @@ def patch_fitting(module) -> None:
 def patch_report(module) -> None:
     """Describe ``dlquant`` in the methods section of a report, and plot every component of its fits."""
     original = getattr(module, "svs_methods_summary", None)
-    _need(callable(original) and _parameters(original) == ["res"], "no function svs_methods_summary(res)")
+    need(callable(original) and parameters(original) == ["res"], "no function svs_methods_summary(res)")
 
     @functools.wraps(original)
     def svs_methods_summary(res):
@@ -121,7 +102,7 @@ def _plot_components(module, name: str) -> None:
     """Give a plot of single metabolites the components that a fit added to the basis set; a module without the plot
     stays as it is."""
     original = getattr(module, name, None)
-    if not callable(original) or _parameters(original)[:2] != ["mrs", "res"]:
+    if not callable(original) or parameters(original)[:2] != ["mrs", "res"]:
         return
 
     @functools.wraps(original)
@@ -133,88 +114,6 @@ def _plot_components(module, name: str) -> None:
 
 
 # -- commands ------------------------------------------------------------------------------------------------------
-
-
-def _with_parser(module, before_parsing, after_parsing=None, afterwards=None) -> None:
-    """Let the module's ``main`` build its parser from a class that calls back around ``parse_args``.
-
-    ``before_parsing(parser, words)`` adds arguments and returns the words to parse, None for the command line's;
-    ``after_parsing(parser, parsed)`` gets the parsed arguments; ``afterwards()`` is called after a run without error.
-    """
-    original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
-    _need(callable(original) and not _parameters(original), "no function main()")
-    base = getattr(library, "ArgParser", None)
-    _need(
-        isinstance(base, type) and hasattr(base, "parse_args") and hasattr(base, "add_subparsers"),
-        "no configargparse.ArgParser",
-    )
-
-    class ArgParser(base):
-        def add_subparsers(self, *args, **kwargs):
-            self.dl_subparsers = super().add_subparsers(*args, **kwargs)
-            return self.dl_subparsers
-
-        def parse_args(self, args=None, *more, **kwargs):
-            parsed = super().parse_args(before_parsing(self, args), *more, **kwargs)
-            if after_parsing is not None:
-                after_parsing(self, parsed)
-            return parsed
-
-    class Library:
-        """The parser library with its parser class exchanged."""
-
-        def __getattr__(self, name):
-            return getattr(library, name)
-
-    Library.ArgParser = ArgParser
-
-    @functools.wraps(original)
-    def main():
-        module.configargparse = Library()
-        try:
-            with one_line_errors(module.__name__.rpartition(".")[2]):
-                out = original()
-                if afterwards is not None:
-                    afterwards()
-                return out
-        except SystemExit:
-            _remove_unfinished()
-            raise
-        finally:
-            module.configargparse = library
-            _restore()
-            _running.clear()
-
-    module.main = main
-
-
-def _restore() -> None:
-    """Give FSL-MRS its own alignment back where a command exchanged it."""
-    if "restore" in _running:
-        changed, original = _running["restore"]
-        changed.align = original
-
-
-def _note_output(args) -> None:
-    """Note that FSL-MRS will make the output folder of a command of ours, which it does before it reads the input."""
-    import os
-
-    output = getattr(args, "output", None)
-    _running["folder"] = str(output) if output and not os.path.lexists(output) else None
-
-
-def _remove_unfinished() -> None:
-    """Remove the output folder that FSL-MRS made for a command which then ended with an error, if there is no result in
-    it."""
-    import os
-    import shutil
-
-    folder = _running.get("folder")
-    if folder is None or not os.path.isdir(folder):
-        return
-    # FSL-MRS puts its options and links to the input there first.
-    if all(name == "options.txt" or os.path.islink(os.path.join(folder, name)) for name in os.listdir(folder)):
-        shutil.rmtree(folder)
 
 
 def _add_dlquant(parser, words):
@@ -229,46 +128,44 @@ def _add_dlquant(parser, words):
 
 def _take_options(parser, args) -> None:
     """Store the options of ``dlquant`` for the fits of the command."""
-    if str(args.algo).lower().replace("-", "").replace("_", "") == DlQuant.name:
-        args.algo = DlQuant.name  # DLQuant, dl-quant
+    if DlQuant.is_named(args.algo):
+        args.algo = DlQuant.name
     options = DlQuant.options_from(args, args.algo)
     if options is not None and getattr(args, "data", None):
         options = DlQuant.with_header(options, args)
-    _running["options"], _running["args"] = options, args
+    running["options"], running["args"] = options, args
     if args.algo == DlQuant.name and getattr(args, "data", None):
-        _note_output(args)
+        note_output(args)
         DlQuant.warn(args)
 
 
 def _write_volume() -> None:
     """Write the maps that FSL-MRS does not write, beside its own."""
-    output = getattr(_running.get("args"), "output", None)
-    if _running.get("volume") is not None and output:
-        _running["volume"].write(output)
+    output = getattr(running.get("args"), "output", None)
+    if running.get("volume") is not None and output:
+        running["volume"].write(output)
 
 
 def patch_fsl_mrs(module) -> None:
     """Add ``--algo dlquant`` and its options to ``fsl_mrs``."""
-    _with_parser(module, _add_dlquant, _take_options)
+    with_parser(module, _add_dlquant, _take_options)
 
 
 def patch_fsl_mrsi(module) -> None:
     """Add ``--algo dlquant`` to ``fsl_mrsi``; see also :func:`patch_mrsi`."""
     original = getattr(module, "runvoxel", None)
-    _need(
-        _parameters(original)[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)"
-    )
-    _with_parser(module, _add_dlquant, _take_options, _write_volume)
+    need(parameters(original)[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)")
+    with_parser(module, _add_dlquant, _take_options, _write_volume)
 
     @functools.wraps(original)
     def runvoxel(mrs_in, args, Fitargs, *more, **named):
-        if _running.get("options") is None or "arguments" in _running:
+        if running.get("options") is None or "arguments" in running:
             return original(mrs_in, args, Fitargs, *more, **named)
         # The first call is for the volume's average, which FSL-MRS fits with Newton and starts every voxel from.  Here
         # each voxel has initial values of its own, so that a fit does not depend on the other voxels.
         Fitargs = {**Fitargs, "method": DlQuant.name}
         result = original(mrs_in, args, Fitargs, *more, **named)
-        _running["arguments"] = Fitargs
+        running["arguments"] = Fitargs
         return result
 
     module.runvoxel = runvoxel
@@ -281,18 +178,18 @@ def patch_mrsi(module) -> None:
     """
     cls = getattr(module, "MRSI", None)
     is_expected = isinstance(cls, type) and {"__iter__", "mrs_from_average"} <= set(vars(cls))
-    _need(is_expected, "no class MRSI with __iter__ and mrs_from_average")
+    need(is_expected, "no class MRSI with __iter__ and mrs_from_average")
     plain_iter, plain_average = cls.__iter__, cls.mrs_from_average
 
     @functools.wraps(plain_iter)
     def __iter__(self):
-        if "arguments" not in _running:
+        if "arguments" not in running:
             return plain_iter(self)
-        return DlQuant.fit_batched(plain_iter(self), _running["arguments"], _running["options"], _running)
+        return DlQuant.fit_batched(plain_iter(self), running["arguments"], running["options"], running)
 
     @functools.wraps(plain_average)
     def mrs_from_average(self):
-        if _running.get("options") is None:
+        if running.get("options") is None:
             return plain_average(self)
         mask = self.mask
         try:
@@ -341,7 +238,7 @@ def _with_config(words, library):
 
 def patch_fsl_mrs_proc(module) -> None:
     """Add the steps ``dl-align`` and ``dl-denoise`` to ``fsl_mrs_proc``."""
-    _need(callable(getattr(module, "add_common_args", None)), "no function add_common_args")
+    need(callable(getattr(module, "add_common_args", None)), "no function add_common_args")
     library = getattr(module, "configargparse", None)
 
     def add_steps(parser, words):
@@ -356,9 +253,9 @@ def patch_fsl_mrs_proc(module) -> None:
 
     def note(parser, args):
         if getattr(args, "func", None) in [step.run for step in STEPS]:
-            _note_output(args)
+            note_output(args)
 
-    _with_parser(module, add_steps, note)
+    with_parser(module, add_steps, note)
 
 
 def patch_fsl_mrs_preproc(module) -> None:
@@ -381,10 +278,10 @@ def patch_fsl_mrs_preproc(module) -> None:
         from .preprocessing import aligner
 
         # main() restores it.
-        _running["restore"] = (nifti_mrs_proc, nifti_mrs_proc.align)
+        running["restore"] = functools.partial(setattr, nifti_mrs_proc, "align", nifti_mrs_proc.align)
         nifti_mrs_proc.align = aligner(tuple(args.align_limits), args.output if args.report else None)
 
-    _with_parser(module, add_option, exchange)
+    with_parser(module, add_option, exchange)
 
 
 def patch_fsl_mrs_summarise(module) -> None:
@@ -392,7 +289,7 @@ def patch_fsl_mrs_summarise(module) -> None:
     original = getattr(module, "main", None)
     code = getattr(original, "__code__", None)
     names = () if code is None else (*code.co_varnames, *code.co_cellvars)
-    _need("fp" in names and "res_store" in names, "no function main() with a folder fp and results res_store")
+    need("fp" in names and "res_store" in names, "no function main() with a folder fp and results res_store")
 
     @functools.wraps(original)
     def main():
@@ -429,6 +326,8 @@ PATCHES = {
     "fsl_mrs.utils.fitting": patch_fitting,
     "fsl_mrs.utils.report": patch_report,
     "fsl_mrs.core.mrsi": patch_mrsi,
+    "fsl_mrs.dynamic.dynmrs": patch_dynmrs,
+    "fsl_mrs.scripts.fsl_dynmrs": patch_fsl_dynmrs,
     "fsl_mrs.scripts.fsl_mrs": patch_fsl_mrs,
     "fsl_mrs.scripts.fsl_mrsi": patch_fsl_mrsi,
     "fsl_mrs.scripts.fsl_mrs_preproc": patch_fsl_mrs_preproc,

@@ -92,7 +92,8 @@ STEPS = (DlAlign, DlDenoise)
 
 
 class DlQuant:
-    """``fsl_mrs --algo dlquant``, ``fsl_mrsi --algo dlquant`` and ``fit_FSLModel(mrs, method='dlquant')``."""
+    """``--algo dlquant`` of ``fsl_mrs``, ``fsl_mrsi`` and ``fsl_dynmrs``, and ``method='dlquant'`` of ``fit_FSLModel``
+    and ``dynMRS.fit``."""
 
     name = "dlquant"
     help = "dlquant (to the maximum of the likelihood, all spectra at once; FSL-MRS-DL)"
@@ -262,6 +263,25 @@ class DlQuant:
         return fit_module.fit_batched(voxels, arguments, options, volume)
 
     @classmethod
+    def is_named(cls, word) -> bool:
+        """Tell whether a word for an algorithm means this method: dlquant, DLQuant or dl-quant."""
+        return str(word).lower().replace("-", "").replace("_", "") == cls.name
+
+    @classmethod
+    def fit_dynamic(cls, dyn, init: dict | None = None, x0=None):
+        """Fit a series and return its ``dynRes``; see :func:`fsl_mrs_dl.fslmrs.dynamic.fit_dynamic`."""
+        from . import dynamic as dynamic_module
+
+        return dynamic_module.fit_dynamic(dyn, init, x0)
+
+    @classmethod
+    def initialise_dynamic(cls, dyn) -> dict:
+        """Fit the spectra of a series one by one; see :func:`fsl_mrs_dl.fslmrs.dynamic.initialise_dynamic`."""
+        from . import dynamic as dynamic_module
+
+        return dynamic_module.initialise_dynamic(dyn)
+
+    @classmethod
     def usable(cls, fids, mask):
         """Return the voxels of a mask ``(x, y, z)`` whose FIDs ``(x, y, z, n_points)`` are finite and not all zero.
 
@@ -283,6 +303,10 @@ class DlQuant:
     @classmethod
     def describe(cls, result) -> str:
         """Return the method in a sentence, for the methods section of reports."""
+        if hasattr(result, "free_names"):
+            from . import dynamic as dynamic_module
+
+            return dynamic_module.describe_dynamic(result)
         from . import result as result_module
 
         return result_module.describe_fit(result)
@@ -339,11 +363,12 @@ class one_line_errors:
             import sys
 
             from ..core.errors import spelling_of
+            from ..core.topics import hint
 
             spelling = DlQuant.spelling
             if self.add_arguments is not None:
                 parser = argparse.ArgumentParser(add_help=False)
                 self.add_arguments(parser)
                 spelling = spelling_of(parser)
-            print(f"{self.command}: error: {exc.text(spelling)}", file=sys.stderr)
+            print(f"{self.command}: error: {exc.text(spelling)} {hint(exc)}", file=sys.stderr)
             raise SystemExit(2) from exc

@@ -71,7 +71,7 @@ def turn_off() -> Path:
 
 
 def turn_on() -> list[Path]:
-    """Undo :func:`turn_off`, and install the starter file if it is missing.
+    """Undo :func:`turn_off`, and install the ``.pth`` file if it is missing.
 
     Returns
     -------

@@ -234,7 +234,7 @@ def _beside(path: Path, *names: str) -> bool:
 
 
 def _with_ending(path: Path, ending: str, folder: Path) -> Path:
-    """Return a file, or a link to it with the ending that spec2nii knows the format by."""
+    """Return a file, or a link to it with the ending that spec2nii recognises the format by."""
     if path.suffix == ending:
         return path
     link = folder / f"{path.stem}{ending}"

@@ -210,7 +210,7 @@ def real_rows(complex_rows: torch.Tensor) -> torch.Tensor:
 
 
 class Elimination:
-    """What a baseline explains is not looked at: every spectrum counts as ``L x = x - u @ (d * (u.T @ x))``.
+    """What a baseline explains does not count: every spectrum counts as ``L x = x - u @ (d * (u.T @ x))``.
 
     Inner products of ``L x`` need the products with ``u`` only, so the many columns of a model need not be changed one
     by one.

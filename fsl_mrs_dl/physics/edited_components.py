@@ -29,7 +29,7 @@ def places_of(pulses: Sequence[Sequence[EditingPulse]]) -> tuple[tuple[float, ..
 
 
 def survivals_of(pulses: Sequence[Sequence[EditingPulse]], spec_freq_mhz: float) -> list[Callable[[float], complex]]:
-    """Return for each condition the function of a line's chemical shift (ppm) that tells what its pulses leave."""
+    """Return for each condition the function of a line's chemical shift (ppm) of the share that its pulses leave."""
     return [lambda ppm, of_one=tuple(one): complex(survival(of_one, ppm, spec_freq_mhz)) for one in pulses]
 
 

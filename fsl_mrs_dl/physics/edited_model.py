@@ -1,8 +1,8 @@
 """The in-vivo model of edited data: one set of parameters for the spectra of all conditions.
 
 Concentrations, widths, line shape, shifts of single lines and macromolecules are common to the conditions, whose basis
-spectra differ by what editing does.  A condition has a small shift, phase, damping and size of its own: what is left
-after alignment.  An editing pulse that is weaker or stronger than simulated changes basis spectra in proportion:
+spectra differ by what editing does.  A condition has a small shift, phase, damping and size of its own, as
+alignment leaves them.  An editing pulse that is weaker or stronger than simulated changes basis spectra in proportion:
 
     b_on = b_off + efficiency (b_on,simulated - b_off)
 

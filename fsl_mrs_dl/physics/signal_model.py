@@ -327,7 +327,8 @@ class SignalModel(nn.Module):
     def rows_in_cache(self, device: torch.device) -> int:
         """How many spectra's time-domain products to hold at once.
 
-        Buffers beyond a few megabytes cost a processor more in page faults than in arithmetic; a GPU wants them large.
+        Buffers beyond a few megabytes cost a processor more in page faults than in arithmetic; on a GPU large ones
+        are quick.
         """
         budget = 8e6 if device.type == "cpu" else 2e9
         return max(1, int(budget / (self.n_metabs * self.n_points * self.basis.element_size())))

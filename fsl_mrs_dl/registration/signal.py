@@ -37,8 +37,8 @@ _MOST_FIDS = 64
 def nuisance_kinds(fids: torch.Tensor, axes: Axes, ppmlim: tuple[float, float] | None) -> tuple[str, ...]:
     """Return the kinds of lines that are not the signal asked for with a window.
 
-    A window on the water and nothing of metabolites' singlets asks for the water.  One that holds both asks for the
-    water where the water is not suppressed.  One that holds hardly more than the lipids asks for the lipids.
+    A window on the water and nothing of metabolites' singlets chooses the water.  One that holds both chooses the
+    water where the water is not suppressed.  One that holds hardly more than the lipids chooses the lipids.
 
     Parameters
     ----------

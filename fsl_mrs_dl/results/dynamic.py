@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from ..core.units import spec_to_fid
 from ..dynamic.data import DynamicData
 from ..dynamic.series import DynamicFit
 from ..io import nifti
@@ -81,9 +79,7 @@ def write_dynamic(folder: Path, results: DynamicData, options: str) -> None:
 
 def _model_data(results: DynamicData) -> nifti.MrsData:
     """Return FIDs of the model in shape, scale and orientation of the data file."""
-    fit, shape = results.fit, results.data.fids.shape
-    with torch.no_grad():
-        fids = spec_to_fid(fit.model(torch.as_tensor(fit.mapped)).numpy()) / fit.fid_scale
+    fids, shape = results.fit.model_fids(), results.data.fids.shape
     if results.conjugated:
         fids = fids.conj()
     fids = np.moveaxis(fids.reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)

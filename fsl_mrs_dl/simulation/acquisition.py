@@ -132,7 +132,7 @@ def simulate_svs(
     first, total = sets[0], transients * len(sets)
     typical = typical_concentrations(list(basis.names))
     if typical is None:
-        raise OptionError(f"{basis.source}: knows fewer than three brain metabolites; simulate with another basis set.")
+        raise OptionError(f"{basis.source}: has fewer than three brain metabolites; simulate with another basis set.")
     random = np.random.default_rng(seed)
     conc = typical * np.exp(0.15 * random.standard_normal(basis.n_metabs))
     time = np.arange(first.n_points) * first.dwelltime

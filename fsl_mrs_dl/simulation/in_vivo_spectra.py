@@ -91,7 +91,7 @@ def simulate_in_vivo(
     Parameters
     ----------
     basis : Basis
-        Metabolites that are simulated, and whose truth is told.
+        Metabolites that are simulated, and whose truth is returned.
     axes : Axes
     n : int
     snr : (float, float)

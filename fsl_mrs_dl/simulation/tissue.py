@@ -56,7 +56,7 @@ def tissue_concentrations(names) -> np.ndarray:
     typical = typical_concentrations(list(names))
     if typical is None:
         raise OptionError(
-            f"knows fewer than three brain metabolites ({', '.join(names)})",
+            f"has fewer than three known brain metabolites ({', '.join(names)})",
             option="basis",
             remedy="simulate with another basis set",
         )

@@ -1,6 +1,6 @@
 """Folders of trainings: checkpoints, and the record of the options a training was begun with.
 
-A folder may come from somebody else.  Checkpoints are therefore read as weights only: nothing in them is executed.
+A folder may come from elsewhere.  Checkpoints are therefore read as weights only: nothing in them is executed.
 """
 
 from __future__ import annotations

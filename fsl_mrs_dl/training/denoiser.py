@@ -84,7 +84,7 @@ class DenoiserTraining(Training):
         one = torch.zeros(1, self.axes.n_points, dtype=torch.complex64)
         return {
             "what": (
-                "Takes noise out of spectra of one protocol; what it gives is to be looked at, not to be quantified."
+                "Takes noise out of spectra of one protocol; what it gives is for display, not for quantification."
             ),
             "architecture": {"flops": encoders.count_flops(network, one)},
             "training": {

@@ -22,7 +22,7 @@ class FrequencyThenPhaseTraining(Training):
     method : str
         One of :data:`fsl_mrs_dl.networks.frequency_then_phase.METHODS`.
     transients : dict
-        ``fid`` complex ``(n, n_points)``, ``shift_hz`` and ``phase`` (rad) ``(n,)``; one in ten is held back.
+        ``fid`` complex ``(n, n_points)``, ``shift_hz`` and ``phase`` (rad) ``(n,)``; one in ten is kept for validation.
     axes : Axes
         Of the transients.
     settings : Settings, optional

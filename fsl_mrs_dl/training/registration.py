@@ -34,7 +34,7 @@ class RegistrationTraining(Training):
     method : str
         One of :data:`fsl_mrs_dl.networks.self_supervised_registration.METHODS`.
     fids : complex array ``(n_transients, n_points)``
-        One in ten, at least one, is held back and measured on.
+        One in ten, at least one, is kept for validation.
     axes : Axes
         Of the FIDs.
     settings : Settings, optional

@@ -19,7 +19,7 @@ def polish_weights(network, used: dict, held: dict, iterations: int) -> dict:
     network : torch.nn.Module
         With ``loss_on(views, targets)``; keeps the weights with the lowest loss on held-back spectra.
     used, held : dict
-        ``view`` and ``target`` of the spectra to train on, and of those held back.
+        ``view`` and ``target`` of the spectra to train on, and of those for validation.
     iterations : int
         At most.
 

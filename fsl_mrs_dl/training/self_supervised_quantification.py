@@ -36,7 +36,7 @@ class SelfSupervisedTraining(Training):
         One of :data:`fsl_mrs_dl.networks.self_supervised_quantification.METHODS`.
     basis : Basis
     fids : complex array ``(n, n_points)``, optional
-        Measured spectra's FIDs; one in ten, at least one, is held back.  Simulated ones by default.
+        Measured spectra's FIDs; one in ten, at least one, is for validation.  Simulated ones by default.
     dwelltime : float, optional
         Of the data in seconds; the basis set's by default.
     settings : Settings, optional
@@ -56,7 +56,7 @@ class SelfSupervisedTraining(Training):
     n_members : int
         Networks of an ensemble, trained one after the other.
     n_signals : int, optional
-        Train on so many simulated spectra again and again, one in ten held back; by default on new ones all the time,
+        Train on so many simulated spectra again and again, one in ten for validation; by default always on new ones,
         and on :data:`fsl_mrs_dl.training.teacher.N_TAUGHT` with a teacher.
     source : str
         Name of the data on the model card.

@@ -52,7 +52,7 @@ class SupervisedTraining(Training):
         Rounds of active learning: after each, a network is trained anew, a quarter of its spectra similar to those with
         the largest errors of the network before.
     n_signals : int, optional
-        Train on so many spectra again and again, one in ten held back; by default on new ones all the time.
+        Train on so many spectra again and again, one in ten for validation; by default on new ones all the time.
     polish : int
         Iterations of second order, at most, on all of ``n_signals`` at once at the end; of networks with an encoder
         whose view is fixed (wscn, stacks) only.
@@ -296,7 +296,7 @@ class _Part(Training):
         return self._draw_held(generator) if self._sets else self.whole.simulate(generator)
 
     def _fixed_sets(self, network, hard) -> tuple[dict, dict]:
-        """Return the spectra to train on and those held back, as views and targets, which are the same every time."""
+        """Return the spectra for training and validation, as views and targets, which are the same every time."""
 
         def views(hard, generator) -> dict:
             batch = self.whole.simulate(generator, hard)

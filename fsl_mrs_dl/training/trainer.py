@@ -141,7 +141,7 @@ def train(
     DataError, OptionError, OutputError
         Data or options that cannot be trained with; a folder with other files, or without anything to resume.
     KeyboardInterrupt
-        With a message that tells how to go on.
+        With a message that says how to go on.
     """
     output = Path(output)
     checkpoints.check_folder(output, resume)

@@ -114,7 +114,7 @@ class BidsDataset:
     Raises
     ------
     DataError
-        If the folder does not exist, or its description is not as BIDS wants it.
+        If the folder does not exist, or its description is not as BIDS defines it.
     """
 
     def __init__(self, root: str | Path, validate: bool = True):

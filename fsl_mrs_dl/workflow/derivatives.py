@@ -74,7 +74,7 @@ def name_problem(folder: Path, dataset: BidsDataset | None) -> str | None:
         return None
     inside = dataset.root.resolve() in folder.resolve().parents
     if inside and PIPELINE not in folder.resolve().name:
-        return f"{folder}: BIDS wants '{PIPELINE}' in the name of this folder, such as derivatives/{PIPELINE}"
+        return f"{folder}: BIDS needs '{PIPELINE}' in the name of this folder, such as derivatives/{PIPELINE}"
     return None
 
 

@@ -243,6 +243,6 @@ def write_tables(folder: Path, tables: GroupTables) -> None:
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as BIDS wants it: tabs, and n/a where there is nothing."""
+    """Write a table as BIDS defines it: tabs, and n/a where there is nothing."""
     text = frame.replace({"": np.nan}).to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
     write_text(path, text)

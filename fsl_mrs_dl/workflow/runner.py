@@ -92,7 +92,7 @@ def with_simulated_basis(
 
 def _simulated(session: StudySession, folder: Path, options: RunOptions, say) -> Path | None:
     """Return the simulated basis set of a session's acquisition; None where its header does not say enough, which its
-    run tells."""
+    run prints."""
     try:
         data = nifti.load_header(session.data)
         path = folder / _name(data, options)

@@ -371,7 +371,7 @@ def _fit(processed: Processed, basis: AnyBasis, options: FitOptions) -> tuple[Fi
 
 
 def _edited_steps(fitted: FittedData, basis: EditedBasis) -> list[Step]:
-    """Return how the conditions of edited data were told and fitted."""
+    """Return how the conditions of edited data were named and fitted."""
     edited = fitted.edited
     if edited is None:
         what = f"a combination of {', '.join(basis.conditions)} is fitted; its GABA includes the macromolecule under it"

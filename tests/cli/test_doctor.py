@@ -25,7 +25,7 @@ def examined(tmp_path, monkeypatch):
         monkeypatch.delenv("FSL_MRS_DL_HOOK", raising=False)
         if write:
             stand_in_fsl_mrs.write(tmp_path, **changes)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setenv("PYTHONPATH", stand_in_fsl_mrs.path_with(tmp_path))
         return doctor.examine_fsl_mrs()
 
     return make
@@ -46,7 +46,7 @@ def test_absent(examined):
 def test_present(examined):
     findings = examined()
     assert not texts(findings, BAD)
-    assert "dl-align and dlquant: in 6 of 6 modules of FSL-MRS" in texts(findings, GOOD)
+    assert "dl-align and dlquant: in 8 of 8 modules of FSL-MRS" in texts(findings, GOOD)
     assert any(text.startswith("FSL-MRS 2.4.0 in ") for text in texts(findings, GOOD))
 
 
@@ -61,7 +61,7 @@ def test_broken_as_a_whole(examined):
 def test_broken_in_one_module(examined):
     findings = examined(utils_report="import not_there\n")
     assert any("fsl_mrs.utils.report cannot be imported" in text for text in texts(findings, BAD))
-    assert "dl-align and dlquant: in 5 of 6 modules of FSL-MRS" in texts(findings, BAD)
+    assert "dl-align and dlquant: in 7 of 8 modules of FSL-MRS" in texts(findings, BAD)
 
 
 @needs_starter
@@ -76,13 +76,13 @@ def test_another_version(examined):
 
 def test_switched_off(examined, tmp_path, monkeypatch):
     stand_in_fsl_mrs.write(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", stand_in_fsl_mrs.path_with(tmp_path))
     monkeypatch.setenv("FSL_MRS_DL_HOOK", "off")
     findings = doctor.examine_fsl_mrs()
     assert not texts(findings, BAD)
     said = texts(findings, ABSENT)
     assert any("hook: off, because of FSL_MRS_DL_HOOK=off" in text for text in said)
-    assert any("in 0 of 6 modules of FSL-MRS, because the hook is not on" in text for text in said)
+    assert any("in 0 of 8 modules of FSL-MRS, because the hook is not on" in text for text in said)
 
 
 @pytest.mark.parametrize("mark, status", [(GOOD, 0), (ABSENT, 0), (BAD, 1)])

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.made_in_vivo_series import made_in_vivo_series
 from helpers.made_series import B_VALUES, EXPONENTIAL, RATES, made_series
 
 from fsl_mrs_dl.cli.main import main
@@ -106,3 +107,24 @@ def test_series_of_two_dimensions_asks_which_one_to_average(files, tmp_path, cap
         (tmp_path / "out" / name).touch()
     more = ["--average", "DIM_DYN", "--overwrite", "--keep", "NAA", "Cr"]
     assert main([*words(files[0], tmp_path / "out", data=tmp_path / "two.nii.gz"), *more]) == 0
+
+
+def test_the_in_vivo_model_is_chosen_by_an_option(sim_basis, tmp_path, capsys):
+    few = sim_basis.select(["Cr", "Glu", "Ins", "NAA"])
+    series = made_in_vivo_series(few, sim_basis.axes, times=B_VALUES[::2])
+    fids = np.moveaxis(series.fids, -1, 0)[None, None, None].astype(np.complex64)
+    data = nifti.MrsData(fids, series.axes.dwelltime, series.axes.spec_freq_mhz, "1H", ("DIM_USER_0",))
+    nifti.save(tmp_path / "data.nii.gz", data)
+    few.save(tmp_path / "basis")
+    (tmp_path / "config.py").write_text(EXPONENTIAL, encoding="utf-8")
+    np.savetxt(tmp_path / "bvals", B_VALUES[::2])
+    command = words(tmp_path, tmp_path / "out")
+    command[command.index("--baseline") : command.index("--baseline") + 2] = ["--spectral-model", "in-vivo"]
+    assert main([*command, "--TE", "30", "--TR", "2"]) == 0
+    free = pd.read_csv(tmp_path / "out/free_parameters.csv", index_col=0)
+    assert abs(free.loc["conc_NAA_c_adc", "mean"] - 0.08) < 4 * free.loc["conc_NAA_c_adc", "sd"]
+    assert "conc_MM_c_adc" in free.index
+    residual = nifti.load(tmp_path / "out/residual.nii.gz").fids
+    assert np.abs(residual).std() < 0.2 * np.abs(fids).std()
+    assert main([*command, "--baseline", "poly, 1", "--overwrite"]) != 0
+    assert "--baseline: belongs to FSL-MRS's model" in capsys.readouterr().err

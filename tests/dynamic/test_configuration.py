@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.made_series import B_VALUES, BY_METABOLITE, EXPONENTIAL, LINEAR, METABOLITES
+from helpers.made_series import B_VALUES, BY_METABOLITE, EXPONENTIAL, INITIAL, LINEAR, METABOLITES
 
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.dynamic.configuration import read_configuration
@@ -78,7 +78,22 @@ def test_ready_made_models_need_no_definition(tmp_path):
 def test_start_inverts_the_mapping(tmp_path):
     mapping = mapping_of(tmp_path, EXPONENTIAL)
     x = some_parameters(mapping)
-    torch.testing.assert_close(mapping.start(mapping.mapped(x)), x, rtol=1e-4, atol=1e-5)
+    (start,) = mapping.starts(mapping.mapped(x))
+    torch.testing.assert_close(start, x, rtol=1e-4, atol=1e-5)
+
+
+def test_functions_of_initial_values_come_first(tmp_path):
+    text = EXPONENTIAL + INITIAL
+    read, executed = mapping_of(tmp_path, text), mapping_of(tmp_path, text, execute=True)
+    mapped = read.mapped(some_parameters(read))
+    mapped[3, :3] *= 1.1
+    first, own = read.starts(mapped)
+    torch.testing.assert_close(first, executed.starts(mapped)[0], rtol=1e-9, atol=1e-12)
+    slope, log_amp = np.polyfit(B_VALUES, np.log(mapped[:, 0].numpy()), 1)
+    roles = [read.names.index(f"conc_{METABOLITES[0]}_c_{role}") for role in ("amp", "adc")]
+    np.testing.assert_allclose(first[roles], [np.exp(log_amp), -slope], rtol=1e-9)
+    rest = [number for number, name in enumerate(read.names) if "_c_" not in name]
+    assert torch.equal(first[rest], own[rest]) and not torch.equal(first, own)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +111,7 @@ def test_start_inverts_the_mapping(tmp_path):
         ("Parameters = {'conc': 'sometimes'}", "'conc' is 'sometimes'; write 'fixed', 'variable' or"),
         ("Parameters = {'conc': {'NAA': 'fixed'}}", "'conc' says nothing of Cr, GPC; add 'other'"),
         ("Parameters = {'conc': {'Na': 'fixed', 'other': 'fixed'}}", "'Na' of 'conc' is no metabolite .* there are Cr"),
+        ("Parameters = {}\ndef model_init(p, t):\n    return p", "has model_init, but no function model; define it"),
         ("Parameters = {'width': 'fixed'}", "Parameters has width.* it has conc, gamma"),
         ("Parameters = {}\nBounds = {'c_amp': (0, None)}", "Bounds of c_amp belong to no parameter"),
         ("Parameters = {}\nBounds = {'gamma': (1, 0)}", r"the bounds of gamma are \(1, 0\)"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.made_series import B_VALUES, BY_METABOLITE, EXPONENTIAL, OPTIONS, RATES, made_series
+from helpers.made_series import B_VALUES, BY_METABOLITE, EXPONENTIAL, INITIAL, OPTIONS, RATES, made_series
 
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.dynamic.configuration import read_configuration
@@ -33,6 +33,18 @@ def test_decays_are_recovered_within_their_errors(fit):
     assert result.solution.converged
     assert result.noise_sd / result.fid_scale == pytest.approx(series.noise_sd, rel=0.05)
     assert np.all(np.abs(rates - RATES) < 4 * np.array(sd)) and np.all(np.array(sd) < 0.03)
+
+
+@pytest.mark.parametrize("values", ["np.exp(log_amp), -slope", "0, 1e3", "np.nan, 1"])
+def test_end_is_the_same_from_good_and_bad_initial_values(fit, values):
+    plain, proposed = fit()[1], fit(EXPONENTIAL + INITIAL.replace("np.exp(log_amp), -slope", values))[1]
+    assert proposed.solution.cost == pytest.approx(plain.solution.cost, rel=1e-9)
+    assert np.all(np.abs(proposed.x - plain.x) < 1e-3 * plain.sd)
+
+
+def test_initial_values_that_fail_name_their_function(fit):
+    with pytest.raises(OptionError, match="model_exp_init does not give 2 values"):
+        fit(EXPONENTIAL + INITIAL.replace("np.exp(log_amp), -slope", "values"))
 
 
 def test_joint_fit_is_at_a_minimum(fit):

@@ -7,7 +7,6 @@ import copy
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.running_fsl_mrs import fails, run, succeeds
 
 from fsl_mrs_dl.cli.main import main as our_main
 from fsl_mrs_dl.core.errors import DataError, OptionError
@@ -50,23 +50,6 @@ def hook_is_on():
         pytest.skip(f"FSL-MRS is left as it is here: the hook is {why}")
 
 
-def run(program, *words, **variables):
-    """Run a command of this environment as a user does."""
-    where = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = shutil.which(program, path=where)
-    if found is None:
-        pytest.skip(f"the command {program} is not installed")
-    env = {name: value for name, value in os.environ.items() if name != "FSL_MRS_DL_HOOK"}
-    env |= {"PATH": where, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run([found, *map(str, words)], capture_output=True, text=True, check=False, env=env)
-
-
-def succeeds(program, *words, **variables):
-    done = run(program, *words, **variables)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
 _COMMANDS = """
 import contextlib, importlib, io, json, sys, traceback, warnings
 
@@ -82,9 +65,9 @@ for line in sys.stdin:
         except BaseException:
             traceback.print_exc()
             status = 1
-    from fsl_mrs_dl.fslmrs import patches
+    from fsl_mrs_dl.fslmrs import patching
     module = sys.modules["fsl_mrs.scripts." + program]
-    left = dict(patches._running) or module.configargparse is not sys.modules["fsl_mrs.auxiliary.configargparse"]
+    left = dict(patching.running) or module.configargparse is not sys.modules["fsl_mrs.auxiliary.configargparse"]
     print(json.dumps([status, out.getvalue(), err.getvalue(), bool(left)]), flush=True)
 """
 
@@ -108,14 +91,6 @@ def one_after_another():
 
         yield call
         process.stdin.close()
-
-
-def fails(done, *expected):
-    """The command ended with status 2 and one line on standard error that holds the expected words."""
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
-    for word in expected:
-        assert word in done.stderr, done.stderr
 
 
 def files(folder):

@@ -43,7 +43,9 @@ def python(folder, code, *, check=True, **variables):
     environment = {k: v for k, v in os.environ.items() if k != "FSL_MRS_DL_HOOK"}
     done = subprocess.run(
         [sys.executable, "-c", PREAMBLE + textwrap.dedent(code)],
-        env=environment | {"PYTHONPATH": str(folder), "XDG_CONFIG_HOME": str(folder / "config")} | variables,
+        env=environment
+        | {"PYTHONPATH": stand_in_fsl_mrs.path_with(folder), "XDG_CONFIG_HOME": str(folder / "config")}
+        | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -72,7 +74,7 @@ print([type(f).__name__ for f in sys.meta_path].count('Finder'))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(stand_in), "FSL_MRS_DL_HOOK": "on"},
+        env=os.environ | {"PYTHONPATH": stand_in_fsl_mrs.path_with(stand_in), "FSL_MRS_DL_HOOK": "on"},
         capture_output=True,
         text=True,
         check=True,
@@ -236,14 +238,14 @@ def test_average_leaves_out_what_cannot_be_fitted_and_gives_the_mask_back(stand_
         """
         import numpy as np
         from fsl_mrs.core.mrsi import MRSI
-        from fsl_mrs_dl.fslmrs import patches
+        from fsl_mrs_dl.fslmrs import patching
         from fsl_mrs_dl.core.errors import DataError
         seen = []
         data, mask = np.ones((4, 1, 1, 8), complex), np.array([1, 1, 1, 0]).reshape(4, 1, 1)
         data[0], data[1, 0, 0, 3] = 0, np.nan
         mrsi = MRSI(data, mask)
         mrsi.mrs_from_average()
-        patches._running['options'] = 'some'
+        patching.running['options'] = 'some'
         plain = MRSI.mrs_from_average.__wrapped__
         usable = plugin.DlQuant.usable(data, mask)
         assert usable[:, 0, 0].tolist() == [False, False, True, False]
@@ -257,6 +259,47 @@ def test_average_leaves_out_what_cannot_be_fitted_and_gives_the_mask_back(stand_
             raise AssertionError
         """,
     )
+
+
+def test_series_are_fitted_by_the_method_that_is_asked_for(stand_in):
+    python(
+        stand_in,
+        """
+        import inspect
+        from fsl_mrs.dynamic.dynmrs import dynMRS
+        plugin.DlQuant.fit_dynamic = staticmethod(lambda dyn, init=None, x0=None: ('ours', init, x0))
+        dyn = dynMRS()
+        assert dyn.fit() == ('own', 'quasi-newton', None, None) and dyn.initialise() == ('own', 'mean')
+        assert dyn.fit('MH', init=1) == ('own', 'MH', 1, None)
+        assert dyn.fit('dlquant', init=1) == dyn.fit(method='DL-Quant', init=1) == ('ours', 1, None)
+        assert str(inspect.signature(dynMRS.fit)).startswith("(self, method='quasi-newton'")
+        """,
+    )
+
+
+def test_command_for_series_takes_the_method(stand_in):
+    code = """
+        plugin.DlQuant.fit_dynamic = staticmethod(lambda dyn, init=None, x0=None: ('ours', init, x0))
+        plugin.DlQuant.initialise_dynamic = staticmethod(lambda dyn: 'our values')
+        plugin.DlQuant.warn = staticmethod(lambda args: None)
+        command('fsl_dynmrs', *{words})
+        """
+    assert python(stand_in, code.format(words=[])).stdout == "('own', 'quasi-newton', ('own', 'mean'), None)\n"
+    assert python(stand_in, code.format(words=["--algo", "dlquant"])).stdout == "('ours', 'our values', None)\n"
+    done = python(stand_in, code.format(words=["--algo", "Newton"]), check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("fsl_dynmrs: error: --algo Newton: is not known; take dlquant, or leave it out.")
+    assert done.stderr.count("\n") == 1
+
+
+def test_algorithms_that_fsl_mrs_may_offer_for_series_stay(tmp_path):
+    text = stand_in_fsl_mrs.FILES["scripts/fsl_dynmrs.py"]
+    text = text.replace(
+        "    args = ", "    parser.add_argument('--algo', default='MH', help='algorithm [MH]')\n    args = "
+    )
+    stand_in_fsl_mrs.write(tmp_path, scripts_fsl_dynmrs=text)
+    done = python(tmp_path, "command('fsl_dynmrs', '--algo', 'MH')")
+    assert done.stdout == "('own', 'quasi-newton', ('own', 'mean'), None)\n"
 
 
 def test_reports_name_the_method(stand_in):

@@ -49,7 +49,9 @@ def python(folder, code, *flags, check=True, **variables):
     environment = {name: value for name, value in os.environ.items() if name != _hook.VARIABLE}
     done = subprocess.run(
         [sys.executable, *flags, "-c", PREAMBLE + textwrap.dedent(code)],
-        env=environment | {"PYTHONPATH": str(folder), "XDG_CONFIG_HOME": str(folder / "config")} | variables,
+        env=environment
+        | {"PYTHONPATH": stand_in_fsl_mrs.path_with(folder), "XDG_CONFIG_HOME": str(folder / "config")}
+        | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -156,7 +158,7 @@ def test_a_fault_in_a_command_is_shown_whole_and_everything_is_put_back(package)
         package,
         """
         exec(START)
-        from fsl_mrs_dl.fslmrs import patches, plugin
+        from fsl_mrs_dl.fslmrs import patching, plugin
         from fsl_mrs.core.mrsi import MRSI
         from fsl_mrs.scripts import fsl_mrsi
         def broken(voxels, arguments, options=None, running=None):
@@ -171,7 +173,7 @@ def test_a_fault_in_a_command_is_shown_whole_and_everything_is_put_back(package)
             assert 'in the middle' in str(exc)
         else:
             raise AssertionError
-        assert fsl_mrsi.configargparse is library and patches._running == {}
+        assert fsl_mrsi.configargparse is library and patching.running == {}
         volume = MRSI([1, 2], None)
         assert [mrs for mrs, _, _ in volume] == ['mrs0', 'mrs1'] and volume.mrs_from_average() == 'average'
         sys.argv = ['fsl_mrsi']
@@ -285,7 +287,7 @@ def test_a_starter_file_among_the_users_packages_counts(environment, tmp_path, m
 
 def test_a_launcher_makes_way_for_fsl_mrs_that_came_later(scripts, package):
     launchers.add()
-    environment = os.environ | {"PYTHONPATH": str(package)}
+    environment = os.environ | {"PYTHONPATH": stand_in_fsl_mrs.path_with(package)}
     done = subprocess.run([str(scripts / "fsl_mrs"), "--data", "d"], env=environment, capture_output=True, text=True)
     assert done.stdout.startswith("('own', 'd', 'Newton'") and done.returncode == 0, done.stderr
 
@@ -311,7 +313,7 @@ def examined(tmp_path, monkeypatch):
 
     def make(**changes):
         monkeypatch.delenv(_hook.VARIABLE, raising=False)
-        monkeypatch.setenv("PYTHONPATH", str(stand_in_fsl_mrs.write(tmp_path, **changes)))
+        monkeypatch.setenv("PYTHONPATH", stand_in_fsl_mrs.path_with(stand_in_fsl_mrs.write(tmp_path, **changes)))
         return [str(finding) for finding in doctor.examine_fsl_mrs()]
 
     return make

@@ -94,7 +94,8 @@ def test_the_hook_leaves_an_fsl_mrs_with_the_mechanism_alone(with_mechanism):
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env=os.environ | {"PYTHONPATH": str(with_mechanism), "FSL_MRS_DL_HOOK": "on"},
+        env=os.environ
+        | {"PYTHONPATH": f"{with_mechanism}{os.pathsep}{Path(__file__).parents[2]}", "FSL_MRS_DL_HOOK": "on"},
         capture_output=True,
         text=True,
         check=False,

@@ -33,6 +33,13 @@ def model_exp_grad(p, t):
     return np.asarray([e1, -t * p[0] * e1], dtype=object)
 """
 
+INITIAL = """
+def model_exp_init(values, t):
+    slope, log_amp = np.polyfit(t, np.log(values), 1)
+    return np.exp(log_amp), -slope
+"""
+"""Initial values of EXPONENTIAL."""
+
 BY_METABOLITE = """
 from numpy import exp, asarray, ones_like, sqrt, pi
 from scipy.special import erf

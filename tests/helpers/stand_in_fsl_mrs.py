@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 FILES = {
@@ -30,6 +31,28 @@ class MRSI:
 
     def mrs_from_average(self):
         return 'average'
+""",
+    "dynamic/__init__.py": "",
+    "dynamic/dynmrs.py": """
+class dynMRS:
+    def fit(self, method='quasi-newton', mh_jumps=600, init=None, x0=None, verbose=False, output_opt_sol=False):
+        "Fit."
+        return ('own', method, init, x0)
+
+    def initialise(self, indiv_init='mean', verbose=False):
+        return ('own', indiv_init)
+""",
+    "scripts/fsl_dynmrs.py": """
+import configargparse
+
+
+def main():
+    parser = configargparse.ArgParser()
+    parser.add_argument('--output')
+    args = parser.parse_args()
+    from fsl_mrs.dynamic.dynmrs import dynMRS
+    dyn = dynMRS()
+    print(dyn.fit(init=dyn.initialise(verbose=True)))
 """,
     "scripts/fsl_mrs.py": """
 import configargparse
@@ -122,6 +145,8 @@ def add_common_args(p):
 """,
 }
 
+ROOT = Path(__file__).resolve().parents[2]
+
 OLD_FITTING = """
 def fit_FSLModel(mrs, method='Newton', ppmlim=(.2, 4.2), baseline_order=2, metab_groups=None, model='voigt', x0=None):
     return ('own', mrs, method, baseline_order)
@@ -138,3 +163,8 @@ def write(folder: Path, **changes: str | None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
     return folder
+
+
+def path_with(folder: Path) -> str:
+    """PYTHONPATH with the stand-in below ``folder`` before the package that is tested."""
+    return f"{folder}{os.pathsep}{ROOT}"

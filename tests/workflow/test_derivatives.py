@@ -49,7 +49,7 @@ def test_the_description_has_what_bids_requires(published, dataset):
     first = content["GeneratedBy"][0]
     # In derivatives/NAME[-VARIANT] the first name must be part of the folder's.
     assert first["Name"] in folder.name and first["Version"]
-    assert name_problem(folder, dataset) is None and "BIDS wants" in name_problem(folder.with_name("x"), dataset)
+    assert name_problem(folder, dataset) is None and "BIDS needs" in name_problem(folder.with_name("x"), dataset)
     source = content["SourceDatasets"][0]
     assert set(source) <= {"URL", "DOI", "Version"} and source["DOI"] == "doi:10.1/x"
     assert Path(urlparse(source["URL"]).path) == dataset.root.resolve()

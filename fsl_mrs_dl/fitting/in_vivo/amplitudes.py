@@ -52,6 +52,8 @@ class AmplitudePosterior:
         Share of the likelihood's variance that priors and the bound at zero take away.
     grid, density : Tensor ``(b, m, k)``
         The marginals.
+    sites : (Tensor, Tensor)
+        Precision and linear term, ``(b, m)`` each, of the Gaussian that stands for priors and the bound at zero.
     """
 
     mean: torch.Tensor
@@ -59,6 +61,7 @@ class AmplitudePosterior:
     prior_share: torch.Tensor
     grid: torch.Tensor
     density: torch.Tensor
+    sites: tuple[torch.Tensor, torch.Tensor]
 
     def mass(self) -> torch.Tensor:
         """Return the probability of each interval of the grid, ``(b, m, k)``."""
@@ -100,10 +103,10 @@ def amplitude_posterior(
     relative = torch.sqrt(torch.expm1(prior.log_sd.clamp(max=2.0) ** 2))
     spread = torch.where(finite, size * relative, torch.full_like(size, 1e3))
     tau, nu = spread**-2, torch.where(finite, size, zero) * spread**-2
-    step = 1.0
+    step, free_unit = 1.0, torch.zeros_like(linear)
     for sweep in range(sweeps + 1):
         cov = torch.linalg.inv(precision + torch.diag_embed(tau) + 1e-9 * eye)
-        mean = (cov @ (linear + nu)[..., None])[..., 0]
+        mean = (cov @ (linear + free_unit + nu)[..., None])[..., 0]
         var = cov.diagonal(dim1=-2, dim2=-1)
         cavity = (1 / var - tau).clamp(min=1e-6)
         cavity_mean = (mean / var - nu) / cavity
@@ -111,7 +114,7 @@ def amplitude_posterior(
         if sweep == sweeps:
             break
         if sweep == _SETTLED:
-            linear = linear + _unit_free(mean, cov, finite)
+            free_unit = _unit_free(mean, cov, finite)
         new_tau = (1 / second - cavity).clamp(min=1e-8)
         new_nu = first * (new_tau + cavity) - cavity * cavity_mean
         tau, nu = tau + step * (new_tau - tau), nu + step * (new_nu - nu)
@@ -121,7 +124,8 @@ def amplitude_posterior(
     share = (1 - second / alone.clamp(min=1e-300)).clamp(0, 1)
     ratio = (second / var).sqrt() * unit
     cov = cov * ratio[:, :, None] * ratio[:, None]
-    return AmplitudePosterior(first * unit, cov, share, grid * unit[..., None], density / unit[..., None])
+    sites = (tau / unit**2, (nu + free_unit) / unit)
+    return AmplitudePosterior(first * unit, cov, share, grid * unit[..., None], density / unit[..., None], sites)
 
 
 def _unit_free(mean: torch.Tensor, cov: torch.Tensor, lognormal: torch.Tensor) -> torch.Tensor:

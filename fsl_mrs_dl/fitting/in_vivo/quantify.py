@@ -31,6 +31,7 @@ __all__ = [
     "is_in_vivo",
     "prepare_in_vivo",
     "quantify_in_vivo",
+    "scaled_basis",
 ]
 
 
@@ -73,7 +74,7 @@ def quantify_in_vivo(
     """
     rows, usable = rows_to_fit(fids)
     rows = rows.astype(complex)
-    on_grid, basis_scale, acquisition = _scaled(basis, axes, options)
+    on_grid, basis_scale, acquisition = scaled_basis(basis, axes, options)
     fid_scale = fid_scale_of(rows[usable]) if options.rescale else 1.0
     scaled, reference = rows[usable] * fid_scale, None
     water = _water_rows(water, len(rows), axes, usable)
@@ -127,7 +128,7 @@ def prepare_in_vivo(
     ------
     BasisError, OptionError
     """
-    on_grid, basis_scale, acquisition = _scaled(basis, axes, options)
+    on_grid, basis_scale, acquisition = scaled_basis(basis, axes, options)
     prepared, _ = settled(
         fids,
         on_grid,
@@ -182,7 +183,7 @@ def _used(reference: WaterReference | None, prepared: PreparedModel) -> WaterRef
     return reference.using(use)
 
 
-def _scaled(basis: Basis, axes: Axes, options: FitOptions) -> tuple[np.ndarray, np.ndarray, Acquisition]:
+def scaled_basis(basis: Basis, axes: Axes, options: FitOptions) -> tuple[np.ndarray, np.ndarray, Acquisition]:
     """Return basis spectra on the data's time grid ``(n_metabs, n_points)``, their factors ``(n_metabs,)``, and the
     measurement.
 

@@ -27,6 +27,7 @@ from .prepared import PreparedModel, whole_baseline_of
 from .ratios import ConcentrationPrior, ratio_constraints
 from .variants import variants_of
 from .water_reference import WaterReference
+from .whole_spectra import whole_components
 
 __all__ = ["InVivoFit", "InVivoSignal", "parameter_names", "signal_of", "signals_of"]
 
@@ -386,21 +387,13 @@ class InVivoFit(Quantification):
     def _whole_components(
         self, rows: np.ndarray, columns, damping: np.ndarray | float = 0.0, phased: bool = True
     ) -> np.ndarray:
-        model, axes = self.fitted_model, self.model.axes
+        model, shape = self.fitted_model, self.water_shape
         x = torch.as_tensor(self.x[rows]).clone()
-        s, time = model.slices, torch.as_tensor(axes.time())
         more = torch.as_tensor(np.array(np.broadcast_to(damping, len(x)), float))[:, None]
-        x[:, s["gamma"]] = torch.log(torch.exp(x[:, s["gamma"]]) + more)
-        shape = self.water_shape
+        x[:, model.slices["gamma"]] = torch.log(torch.exp(x[:, model.slices["gamma"]]) + more)
         water = None if shape is None else torch.as_tensor(shape[rows])
         basis = torch.as_tensor(model.components.fids)
-        signal = model.signals(x, basis, time, water)
-        signal = (signal * model.line_shape(x, time)[0][:, None])[:, columns]
-        if not phased:
-            return units.fid_to_spec(signal.numpy())
-        n = axes.n_points
-        hz = torch.as_tensor((np.arange(n) - n // 2) / (n * axes.dwelltime))
-        return units.fid_to_spec(signal.numpy()) * model.phase_factor(x, hz).numpy()[:, None]
+        return whole_components(model, self.model.axes, x, basis, water=water, columns=columns, phased=phased)
 
     def _whole_baseline(self, rows: np.ndarray, components: np.ndarray) -> np.ndarray:
         """Return the baseline of whole spectra ``(n, n_points)``, whose components' sum is given.

@@ -1,9 +1,9 @@
 """Encoders: networks from a signal to numbers, without physics.
 
 Every encoder is made for one input shape, ``(in_channels, n_points)``, of any length from its ``least_points`` on, and
-takes ``(batch, in_channels, n_points)``, real, to ``(batch, n_out)``.  Encoders whose class ``sees`` more than points
-take FIDs, real and imaginary parts in turn, and transform them to a spectrum, spectrogram, scalogram or scattering
-(:mod:`.views`); the others take any signal.
+takes ``(batch, in_channels, n_points)``, real, to ``(batch, n_out)``.  Encoders whose class attribute ``sees`` is not
+points take FIDs, real and imaginary parts in turn, and transform them to a spectrum, spectrogram, scalogram or
+scattering (:mod:`.views`); the others take any signal.
 """
 
 from __future__ import annotations

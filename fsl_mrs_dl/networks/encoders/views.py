@@ -3,7 +3,7 @@ is trained.
 
 A view takes FIDs as channels, real and imaginary parts in turn, ``(batch, in_channels, n_points)``; ``shape`` is what
 it makes of one, without the batch.  ``band`` is the part of the spectrum that matters, in cycles per point, -0.5 to
-0.5; it is for who asks to say what that means in ppm.
+0.5; the caller defines what that is in ppm.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _View(nn.Module):
         if in_channels % 2:
             raise OptionError(
                 f"{type(self).__name__}: is made from FIDs, whose channels come in twos, not"
-                f" {in_channels} channels; choose an encoder that sees any points, such as resnet."
+                f" {in_channels} channels; choose an encoder that takes any points, such as resnet."
             )
         self.n_points, self.n_signals = n_points, in_channels // 2
 
