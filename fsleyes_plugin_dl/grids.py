@@ -1,8 +1,8 @@
 """Grids of voxels in space: the orientation that maps are drawn in, positions in mm, nearest voxels.  NumPy and nibabel
 only.
 
-Maps are drawn along their own axes.  FSLeyes, told to draw an oblique map along the axes of another image without
-interpolation, takes colours from up to half a slice away.
+Maps are drawn along their own axes.  Where FSLeyes draws an oblique map along the axes of another image without
+interpolation, it takes colours from up to half a slice away.
 """
 
 from __future__ import annotations

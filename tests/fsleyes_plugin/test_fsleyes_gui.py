@@ -364,7 +364,7 @@ def test_colours_lie_where_the_table_says(desk):
     def right():
         desk.pump(0.5)
         found[:] = [wrong(canvas) for canvas in scene.ortho.getGLCanvases()]
-        return all(bad == 0 and inside > 15 for bad, inside in found)
+        return all(bad == 0 and inside > 8 for bad, inside in found)
 
     try:
         desk.wait(right, f"colours are in their place: {found}", 120)
