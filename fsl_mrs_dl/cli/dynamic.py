@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 from ..core.errors import OptionError
-from .common import add_common_arguments, add_format_arguments, axis_options, read_data, say, str_or_int
+from .common import (
+    add_common_arguments,
+    add_format_arguments,
+    axis_options,
+    progress_bar,
+    read_data,
+    say,
+    str_or_int,
+)
 
 __all__ = ["add_arguments", "run"]
 
@@ -37,6 +46,9 @@ def add_arguments(parser) -> None:
         dest="execute_config",
         action="store_true",
         help="execute the configuration as Python, which can do anything; for files that cannot be read otherwise",
+    )
+    group.add_argument(
+        "--mask", metavar="FILE", help="of a volume, the voxels to fit (a NIfTI image); by default all of them"
     )
     group.add_argument("--average", nargs="+", metavar="DIM", help="average over these dimensions first, e.g. DIM_DYN")
     group.add_argument("--ignore", nargs="+", metavar="METAB", help="leave these metabolites out")
@@ -132,7 +144,7 @@ def run(args) -> None:
     from ..io.basis import Basis
     from ..results.dynamic import write_dynamic
 
-    inputs = tuple(name for name in (args.data, args.basis, args.dyn_config, *args.time_variables) if name)
+    inputs = tuple(name for name in (args.data, args.basis, args.dyn_config, *args.time_variables, args.mask) if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     configuration = read_configuration(args.dyn_config, execute=args.execute_config)
     data = read_data(args.data, axis_options(args))
@@ -147,22 +159,49 @@ def run(args) -> None:
         else f"{options.model} model, baseline {options.baseline}"
     )
     say(args, f"Fitting with {basis.n_metabs} metabolites, {own}")
-    results = fit_dynamic_data(
-        data,
-        basis,
-        configuration,
-        args.time_variables,
-        options,
-        average_over=args.average or (),
-        conjugate=args.conjfid,
-    )
+    how = {"average_over": args.average or (), "conjugate": args.conjfid}
     hidden = ("func", "format_values", "spelling", "words", "main")
     values = {key: value for key, value in vars(args).items() if key not in hidden}
     text = f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}"
+    if prod(data.fids.shape[:3]) > 1:
+        with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
+            (folder / "options.txt").write_text(text, encoding="utf-8")
+            _map_volume(args, folder, data, basis, configuration, options, how)
+        return
+    if args.mask:
+        raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
+    results = fit_dynamic_data(data, basis, configuration, args.time_variables, options, **how)
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
         write_dynamic(folder, results, text)
     print(_table(results.fit))
     print(f"Written: {args.output}/ with free_parameters.csv, mapped_parameters.csv, dyn_parameters.png and more")
+
+
+def _map_volume(args, folder: Path, data, basis, configuration, options, how: dict) -> None:
+    """Fit the voxels of a volume, and write their tables and maps into a folder."""
+    from ..dynamic.volume import fit_dynamic_volume
+    from ..io.volume import read_mask
+    from ..results.dynamic_maps import DynamicMaps
+
+    grid = data.fids.shape[:3]
+    mask = read_mask(args.mask, grid, data) if args.mask else None
+    maps = DynamicMaps(folder)
+    with progress_bar(prod(grid) if mask is None else int(mask.sum()), "voxels") as advance:
+        volume = fit_dynamic_volume(
+            data,
+            basis,
+            configuration,
+            args.time_variables,
+            options,
+            keep=maps.keep,
+            mask=mask,
+            progress=advance,
+            **how,
+        )
+    maps.write(volume)
+    n_left_out = f"; {len(volume.left_out)} have none (left_out.txt)" if volume.left_out else ""
+    print(f"{len(maps.places)} voxels have a fit{n_left_out}")
+    print(f"Written: {args.output}/ with maps of the free parameters (mean, sd, var), qc, and voxels/ with tables")
 
 
 def _table(fit) -> str:

@@ -19,7 +19,7 @@ from .configuration import Configuration
 from .in_vivo_series import fit_series_in_vivo
 from .series import DynamicFit, fit_series, read_time_variables
 
-__all__ = ["DynamicData", "fit_dynamic_data"]
+__all__ = ["DynamicData", "fit_dynamic_data", "series_data"]
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,12 @@ def fit_dynamic_data(
     ------
     DataError, BasisError, OptionError
     """
-    data = from_echo(data)
-    check_fids(data)
-    for tag in average_over:
-        data = average(data, tag)
-    rows = _series_of(data)
+    data, series = series_data(data, average_over)
+    if series[..., 0, 0].size > 1:
+        raise DataError(
+            f"{data.name}: has {series[..., 0, 0].size} voxels; see fsl_mrs_dl.dynamic.volume.fit_dynamic_volume"
+        )
+    rows = series.reshape(-1, data.n_points)
     check_suppressed(rows, data.axes, data.name)
     if conjugate is None:
         conjugate = detect_conjugation(rows.mean(0), data.axes)
@@ -89,13 +90,20 @@ def fit_dynamic_data(
     return DynamicData(fit, data, times, bool(conjugate))
 
 
-def _series_of(data: MrsData) -> np.ndarray:
-    """Return the FIDs of the one series in the data, ``(n_times, n_points)``."""
-    if np.prod(data.fids.shape[:3]) > 1:
-        raise DataError(
-            f"{data.name}: has {int(np.prod(data.fids.shape[:3]))} voxels, and a dynamic fit is of one",
-            remedy="take one voxel out of it (mrs_tools split), or run fsl_dynmrs",
-        )
+def series_data(data: MrsData, average_over: Sequence[str] = ()) -> tuple[MrsData, np.ndarray]:
+    """Return data from the echo on and averaged, and the FIDs of their series, ``(x, y, z, n_times, n_points)``.
+
+    Raises
+    ------
+    DataError
+        If there is no series.
+    OptionError
+        If there is more than one dimension.
+    """
+    data = from_echo(data)
+    check_fids(data)
+    for tag in average_over:
+        data = average(data, tag)
     long = {tag: size for tag, size in zip(data.dim_tags, data.fids.shape[4:]) if size > 1}
     if not long:
         raise DataError(f"{data.name}: holds one spectrum, no series", remedy="fit it with 'fsl_mrs_dl fit'")
@@ -106,4 +114,4 @@ def _series_of(data: MrsData) -> np.ndarray:
             option="average",
             remedy="give those to average over, after they are aligned",
         )
-    return np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)
+    return data, np.moveaxis(data.fids, 3, -1).reshape(*data.fids.shape[:3], -1, data.n_points)

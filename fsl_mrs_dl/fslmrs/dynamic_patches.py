@@ -70,15 +70,44 @@ def _take_algo(parser, args) -> None:
     """
     if DlQuant.is_named(args.algo):
         args.algo = running["dynamic"] = DlQuant.name
+        if getattr(args, "spatial_index", None) is not None or getattr(args, "merge_spatial", False):
+            return  # a part of the work on a volume that was checked as a whole
         running["args"] = args
         note_output(args)
         DlQuant.warn(args)
+        if getattr(args, "fslsub_queue", None) is None:
+            from .volume_jobs import Jobs
+
+            running["jobs"] = Jobs()
+            running["restore"] = running["jobs"].exchange()
     elif args.algo is not None and parser.dl_algo:
         from ..core.errors import OptionError
 
         raise OptionError("is not known", option="algo", value=args.algo, remedy="take dlquant, or leave it out")
 
 
+def _run_jobs() -> None:
+    """Fit the voxels of a volume where FSL-MRS has submitted them.
+
+    Raises
+    ------
+    DataError
+        If none can be fitted.
+    """
+    jobs = running.get("jobs")
+    if jobs is None or not jobs.commands:
+        return
+    import sys
+
+    failed = jobs.run()
+    for line in failed:
+        print(f"left out, {line}", file=sys.stderr)
+    if len(failed) >= len(jobs.commands) - 1:
+        from ..core.errors import DataError
+
+        raise DataError(f"no voxel of {running['args'].data} could be fitted", remedy="check `data` and `spatial_mask`")
+
+
 def patch_fsl_dynmrs(module) -> None:
     """Add ``--algo dlquant`` to ``fsl_dynmrs``; see also :func:`patch_dynmrs`."""
-    with_parser(module, _add_algo, _take_algo)
+    with_parser(module, _add_algo, _take_algo, _run_jobs)

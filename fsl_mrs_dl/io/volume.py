@@ -16,7 +16,7 @@ from ..core.axes import Axes
 from ..core.errors import DataError, OptionError, OutputError
 from . import nifti
 
-__all__ = ["Volume", "open_volume", "load_mask", "write_spectra"]
+__all__ = ["Volume", "open_volume", "load_mask", "read_mask", "write_spectra"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,12 @@ def _unpack(file: Path, target: Path, path) -> None:
 
 
 def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
-    """Read a mask image on the grid of the data, bool ``(x, y, z)``.
+    """Read a mask image on the grid of a volume, see :func:`read_mask`."""
+    return read_mask(path, volume.grid, volume.about)
+
+
+def read_mask(path: str | Path, grid: tuple[int, ...], about: nifti.MrsData) -> np.ndarray:
+    """Read a mask image on the grid of data, bool ``(x, y, z)``; ``about`` has their name and affine.
 
     Raises
     ------
@@ -176,21 +181,20 @@ def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
     shape = values.shape + (1,) * (3 - values.ndim)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if shape != volume.grid:
+    if shape != grid:
         size = " x ".join(map(str, values.shape))
         raise OptionError(
-            f"has {size} voxels, {volume.about.name} {' x '.join(map(str, volume.grid))}",
+            f"has {size} voxels, {about.name} {' x '.join(map(str, grid))}",
             option="mask",
             value=path,
             remedy="resample it to the data's grid",
         )
-    mask = np.nan_to_num(values.reshape(volume.grid)) != 0
+    mask = np.nan_to_num(values.reshape(grid)) != 0
     if not mask.any():
         raise OptionError("has no voxel in it", option="mask", value=path, remedy="there is nothing to fit")
-    if volume.about.affine is not None and not np.allclose(image.affine, volume.about.affine, atol=0.5):
+    if about.affine is not None and not np.allclose(image.affine, about.affine, atol=0.5):
         print(
-            f"The mask {path} has another position than {volume.about.name} by its header; voxels are matched by their"
-            " number."
+            f"The mask {path} has another position than {about.name} by its header; voxels are matched by their number."
         )
     return mask
 

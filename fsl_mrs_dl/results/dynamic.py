@@ -13,7 +13,7 @@ from ..dynamic.series import DynamicFit
 from ..io import nifti
 from .dynamic_figures import parameter_figure, spectra_figure
 
-__all__ = ["free_parameter_table", "mapped_parameter_table", "model_information", "write_dynamic"]
+__all__ = ["free_parameter_table", "mapped_parameter_table", "model_information", "write_dynamic", "write_tables"]
 
 
 def free_parameter_table(fit: DynamicFit):
@@ -59,22 +59,26 @@ def model_information(fit: DynamicFit) -> dict[str, float | int | bool]:
 
 def write_dynamic(folder: Path, results: DynamicData, options: str) -> None:
     """Write every file of a dynamic fit into a folder; ``options`` is the content of options.txt."""
-    import pandas as pd
-
-    fit = results.fit
-    pd.DataFrame([fit.x], columns=fit.names).rename_axis("samples").to_csv(folder / "dyn_results.csv")
-    pd.DataFrame(fit.initial, columns=fit.mapping.mapped_names).to_csv(folder / "init_results.csv")
-    pd.DataFrame(fit.cov, fit.names, fit.names).to_csv(folder / "dyn_cov.csv")
-    free_parameter_table(fit).to_csv(folder / "free_parameters.csv")
-    mapped_parameter_table(fit, results.time_variable).to_csv(folder / "mapped_parameters.csv")
-    information = json.dumps(model_information(fit), indent=1)
-    (folder / "model_information.json").write_text(information, encoding="utf-8")
+    write_tables(folder, results.fit, results.time_variable)
     (folder / "options.txt").write_text(options, encoding="utf-8")
     model = _model_data(results)
     nifti.save(folder / "fit.nii.gz", model)
     nifti.save(folder / "residual.nii.gz", replace(model, fids=results.data.fids - model.fids))
     parameter_figure(results, folder / "dyn_parameters.png")
     spectra_figure(results, folder / "dyn_spectra.png")
+
+
+def write_tables(folder: Path, fit: DynamicFit, times: np.ndarray) -> None:
+    """Write the tables of a dynamic fit into a folder."""
+    import pandas as pd
+
+    pd.DataFrame([fit.x], columns=fit.names).rename_axis("samples").to_csv(folder / "dyn_results.csv")
+    pd.DataFrame(fit.initial, columns=fit.mapping.mapped_names).to_csv(folder / "init_results.csv")
+    pd.DataFrame(fit.cov, fit.names, fit.names).to_csv(folder / "dyn_cov.csv")
+    free_parameter_table(fit).to_csv(folder / "free_parameters.csv")
+    mapped_parameter_table(fit, times).to_csv(folder / "mapped_parameters.csv")
+    information = json.dumps(model_information(fit), indent=1)
+    (folder / "model_information.json").write_text(information, encoding="utf-8")
 
 
 def _model_data(results: DynamicData) -> nifti.MrsData:

@@ -16,7 +16,7 @@ from ..fitting.verdict import VERDICTS, verdicts
 from . import layout, tables
 from .fit_results import FitResults
 
-__all__ = ["Grid", "map_values", "write_for_viewer", "write_maps", "write_misc", "write_summary"]
+__all__ = ["Grid", "map_values", "write_for_viewer", "write_image", "write_maps", "write_misc", "write_summary"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def write_maps(
         Write phases, shifts and widths.
     """
     in_summary: dict[str, np.ndarray] = {"names": np.array(names)}
-    save = partial(_write_map, folder, grid)
+    save = partial(write_image, folder, grid)
     for one in layout.QUANTITIES:
         if one.key not in kinds or (ours_only and one.fsl_mrs):
             continue
@@ -166,7 +166,7 @@ def write_maps(
     return in_summary
 
 
-def _write_map(folder: Path, grid: Grid, name: str, values: np.ndarray, clean: bool) -> None:
+def write_image(folder: Path, grid: Grid, name: str, values: np.ndarray, clean: bool = False) -> None:
     """Write one image; zero where there is no value, and, as FSL-MRS cleans its maps, where ``clean`` and a value is
     negative or huge."""
     import nibabel

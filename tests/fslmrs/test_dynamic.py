@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.made_series import B_VALUES, BY_METABOLITE, EXPONENTIAL, INITIAL, made_series
+from helpers.made_series import B_VALUES, BY_METABOLITE, EXPONENTIAL, FITTED, INITIAL, made_series, write_volume
 from helpers.running_fsl_mrs import fails, run, succeeds
 
 from fsl_mrs_dl.fslmrs import switch
@@ -224,6 +224,36 @@ def test_group_statistics_take_the_results(results, tmp_path):
     assert list(ours.index) == list(mixed.index) and any("Cr+NAA" in name for name in ours.index)
     assert np.isfinite(ours.to_numpy()).all()
     assert np.all(np.abs(ours["COPE"] - mixed["COPE"]) < 2 * np.sqrt(mixed["VARCOPE"]))
+
+
+def test_volume_is_fitted_by_all_processors_as_by_our_own_command(tmp_path, sim_basis):
+    import nibabel
+
+    from fsl_mrs_dl.cli.main import main
+
+    folder = tmp_path / "with blank"
+    folder.mkdir()
+    write_volume(folder, sim_basis)
+    words = {"data": "data.nii.gz", "basis": "basis", "dyn_config": "config.py", "time_variables": "bvals"}
+    shared = [str(word) for name, file in words.items() for word in (f"--{name}", folder / file)]
+    shared += ["--baseline", "poly, 0", "--output"]
+    mask = str(folder / "usable.nii.gz")
+    succeeds("fsl_dynmrs", *shared, tmp_path / "theirs", "--spatial-mask", mask, "--save-fit", "--algo", "dlquant")
+    assert main(["dynamic", *shared, str(tmp_path / "ours"), "--mask", mask]) == 0
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    names = {f"{kind}/{path.name}" for kind in ("mean", "var") for path in (theirs / kind).iterdir()}
+    assert names == {f"{kind}/{path.name}" for kind in ("mean", "var") for path in (ours / kind).iterdir()}
+    assert {path.name for path in (theirs / "voxels").iterdir()} == {"0_0_0", "1_1_0"}
+    places = tuple(np.array(FITTED).T)
+    for name in names:
+        one, other, variance = (
+            np.asarray(nibabel.load(path).dataobj)[places]
+            for path in (theirs / name, ours / name, ours / "var" / name.partition("/")[2])
+        )
+        tolerance = 0.02 * np.sqrt(variance) if name.startswith("mean") else 0.02 * variance
+        assert np.all(np.abs(one - other) <= tolerance), name
+    fits = [nifti.load(path / "fit.nii.gz").fids[places] for path in (theirs, ours)]
+    assert np.linalg.norm(fits[0] - fits[1]) < 0.01 * np.linalg.norm(fits[1])
 
 
 def test_unknown_method_makes_nothing(files, tmp_path):

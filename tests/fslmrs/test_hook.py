@@ -292,6 +292,24 @@ def test_command_for_series_takes_the_method(stand_in):
     assert done.stderr.count("\n") == 1
 
 
+def test_voxels_of_a_series_are_fitted_here_unless_there_is_a_queue(tmp_path):
+    stand_in_fsl_mrs.write(tmp_path, scripts_fsl_dynmrs=stand_in_fsl_mrs.DYNMRS_OF_VOLUMES)
+    output = tmp_path / "with blank"
+    output.mkdir()
+    code = """
+        plugin.DlQuant.warn = staticmethod(lambda args: None)
+        try:
+            command('fsl_dynmrs', '--output', {output!r}, '--algo', 'DLQuant', *{words})
+        finally:
+            assert 'fsl_sub' not in sys.modules
+        """
+    done = python(tmp_path, code.format(output=str(output), words=[]))
+    assert done.stderr == "left out, 0 1 0: ValueError: no signal\n"
+    assert (output / "voxel").read_text() == "dlquant" and (output / "merged").read_text() == "voxel"
+    done = python(tmp_path, code.format(output=str(output), words=["--fslsub-queue", "long"]), check=False)
+    assert "No module named 'fsl_sub'" in done.stderr
+
+
 def test_algorithms_that_fsl_mrs_may_offer_for_series_stay(tmp_path):
     text = stand_in_fsl_mrs.FILES["scripts/fsl_dynmrs.py"]
     text = text.replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -123,3 +124,36 @@ def made_series(sim_basis, *, snr: float = 60, seed: int = 0, options: FitOption
     fids = spec_to_fid(spectra)
     fids = fids + noise * (rng.normal(size=fids.shape) + 1j * rng.normal(size=fids.shape))
     return Series(fids, basis, sim_basis.axes, conc, noise)
+
+
+VOLUME = (2, 2, 1)
+FITTED = [(0, 0, 0), (1, 1, 0)]
+"""Voxels of :func:`write_volume` that are in the mask and can be fitted."""
+
+
+def write_volume(folder: Path, sim_basis) -> list[str]:
+    """Write a volume of series, its mask, basis set, configuration and b values into a folder; return the metabolites.
+
+    One voxel of the mask has an FID with NaN; ``usable.nii.gz`` is a mask without it.
+    """
+    import nibabel
+
+    from fsl_mrs_dl.io import nifti
+
+    fids = np.zeros((*VOLUME, sim_basis.axes.n_points, len(B_VALUES)), np.complex64)
+    for seed, place in enumerate(FITTED):
+        series = made_series(sim_basis, seed=seed)
+        fids[place] = series.fids.T * (1 + seed)
+    fids[1, 0, 0, 3] = np.nan
+    affine, axes = np.diag([-10.0, 10, 15, 1]), sim_basis.axes
+    data = nifti.MrsData(fids, axes.dwelltime, axes.spec_freq_mhz, "1H", ("DIM_USER_0",), affine=affine)
+    nifti.save(folder / "data.nii.gz", data)
+    mask = np.ones(VOLUME, np.uint8)
+    mask[0, 1] = 0
+    nibabel.save(nibabel.Nifti1Image(mask, affine), folder / "mask.nii.gz")
+    mask[1, 0] = 0
+    nibabel.save(nibabel.Nifti1Image(mask, affine), folder / "usable.nii.gz")
+    series.basis.save(folder / "basis")
+    (folder / "config.py").write_text(EXPONENTIAL, encoding="utf-8")
+    np.savetxt(folder / "bvals", B_VALUES)
+    return list(series.basis.names)

@@ -145,6 +145,32 @@ def add_common_args(p):
 """,
 }
 
+DYNMRS_OF_VOLUMES = """
+import configargparse
+
+
+def main():
+    parser = configargparse.ArgParser()
+    parser.add_argument('--output')
+    parser.add_argument('--spatial-index', type=int, nargs=3)
+    parser.add_argument('--merge_spatial', action='store_true')
+    parser.add_argument('--fslsub-queue')
+    args = parser.parse_args()
+    import sys
+    from pathlib import Path
+    if args.merge_spatial:
+        Path(args.output, 'merged').write_text(' '.join(path.name for path in Path(args.output).iterdir()))
+    elif args.spatial_index is None:
+        import fsl_sub
+        for place in ('0 0 0', '0 1 0'):
+            fsl_sub.submit(' '.join([*sys.argv, '--spatial-index', place]), name='voxel', queue=args.fslsub_queue)
+        fsl_sub.submit(' '.join([*sys.argv, '--merge_spatial']), jobhold=[1, 2])
+    elif args.spatial_index[1]:
+        raise ValueError('no signal')
+    else:
+        Path(args.output, 'voxel').write_text(args.algo)
+"""
+
 ROOT = Path(__file__).resolve().parents[2]
 
 OLD_FITTING = """
