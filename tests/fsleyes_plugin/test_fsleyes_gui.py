@@ -431,7 +431,7 @@ def test_the_table_follows_through_everything(desk):
     from fsleyes_plugin_mrs.views import MRSView
 
     from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
-    from fsleyes_plugin_dl.scene import subscribe
+    from fsleyes_plugin_dl.scene import subscribe, unsubscribe
 
     folder = desk.home / "vanishing"
     shutil.copytree(desk.folder / "mrsi", folder, symlinks=True)
@@ -443,7 +443,12 @@ def test_the_table_follows_through_everything(desk):
         assert "Voxel {} {} {}".format(*voxel) in text, (voxel, text)
 
     class Failing:
-        """A panel whose methods fail."""
+        """A panel that fails at every voxel."""
+
+        def sceneChanged(self):
+            """Do nothing."""
+
+        mapChanged = sceneChanged
 
         def voxelChanged(self):
             """Fail."""
@@ -456,6 +461,7 @@ def test_the_table_follows_through_everything(desk):
     logging.getLogger("fsleyes_plugin_dl.scene").disabled = True
     follows((1, 0, 0))
     logging.getLogger("fsleyes_plugin_dl.scene").disabled = False
+    unsubscribe(desk.frame, failing)
     shutil.rmtree(folder)
     follows((3, 1, 1))
     scene.settings.quantity = "misfit"
@@ -577,6 +583,7 @@ def test_settings_that_contradict_each_other_are_not_accepted(desk):
     before = settings.threshold
     settings.quantity = "ratio-ml"
     assert settings.threshold < before / 2, "a threshold in a.u. was left for a ratio"
+    settings.criterion = "off"
     panel = desk.panel(scene.ortho, ResultsPanel)
     assert panel.kinds.GetStringSelection() == "Ratio" and len(panel.kinds.GetItems()) < 9
     assert max(len(keys) for keys in panel._groups.values()) <= 8
