@@ -22,8 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.scripts.dynamic_in_vivo import in_vivo_lines
 from fsl_mrs_dl.core.units import spec_to_fid
 from fsl_mrs_dl.dynamic.configuration import Configuration, read_configuration
+from fsl_mrs_dl.dynamic.derived import mapped_slopes
 from fsl_mrs_dl.dynamic.series import DynamicFit, fit_series
 from fsl_mrs_dl.fitting.data import choose_basis
 from fsl_mrs_dl.fitting.options import FitOptions
@@ -80,11 +82,16 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder dwi_steam_7t")
     parser.add_argument("--fsl_dynmrs", help="the program of FSL-MRS; left out where it is absent")
+    parser.add_argument("--pictures", type=Path, help="folder for pictures of the fit in vivo")
+    parser.add_argument("--only", choices=("synthetic", "in-vivo"), help="one part of the page")
     parser.add_argument("--repeats", type=int, default=12, help="noise realisations of the simulated series")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        print(report(args, Path(folder)))
+        lines = [] if args.only == "in-vivo" else [report(args, Path(folder))]
+        if args.only != "synthetic":
+            lines += in_vivo_lines(args.data, Path(folder), args.pictures)
+        print("\n".join(lines))
 
 
 def report(args, folder: Path) -> str:
@@ -161,10 +168,7 @@ def _columns(fit: DynamicFit, names: Sequence[str]) -> list[int]:
 def decays_of(fit: DynamicFit, x: np.ndarray | None = None) -> Decays:
     """Return the decays of a joint fit, or of other free parameters in its mapping, with SDs by the delta method."""
     at = torch.as_tensor(fit.x if x is None else x)
-    mapped, slope = fit.mapping.mapped(at), fit.mapping.jacobian(at)
-    n_times, n_free = len(mapped), len(fit.names)
-    dense = torch.zeros(n_times, mapped.shape[1], n_free, dtype=torch.float64)
-    dense.scatter_(2, fit.mapping.active[:, None].expand_as(slope), slope)
+    mapped, dense = fit.mapping.mapped(at), mapped_slopes(fit, at)
     values, sds = [], []
     cov = np.nan_to_num(fit.cov, posinf=0)
     for names in SUMS.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
-from ..core.errors import OptionError
+from ..core.errors import OptionError, spelled
 from .common import (
     add_common_arguments,
     add_format_arguments,
@@ -17,6 +17,9 @@ from .common import (
 )
 
 __all__ = ["add_arguments", "run"]
+
+_OF_FSL_MRS = ("baseline", "metab_groups", "lorentzian", "free_shift", "inversion_model")
+"""Options that only FSL-MRS's model has."""
 
 
 def add_arguments(parser) -> None:
@@ -30,8 +33,10 @@ def add_arguments(parser) -> None:
     required.add_argument(
         "--dyn_config",
         required=True,
+        nargs="+",
         metavar="FILE",
-        help="configuration in FSL-MRS's form: Parameters, Bounds and functions; it is read, not executed",
+        help="configuration in FSL-MRS's form: Parameters, Bounds and functions; it is read, not executed. Several are"
+        " fitted to the same data and compared",
     )
     required.add_argument(
         "--time_variables",
@@ -60,10 +65,10 @@ def add_arguments(parser) -> None:
         "--spectral-model",
         dest="spectral_model",
         metavar="NAME",
-        default="fsl-mrs",
         help=(
-            "fsl-mrs (default), or in-vivo: baseline, macromolecules, lipids, line shape and shifts of single"
-            " metabolites are estimated with priors, one set for the series; the configuration says what changes"
+            "in-vivo (default for 1H series of the brain): baseline, macromolecules, lipids, line shape and shifts of"
+            " single metabolites are estimated with priors, one set for the series; or fsl-mrs (default for all others,"
+            " for volumes, and where an option of that model is given)"
         ),
     )
     group.add_argument(
@@ -86,10 +91,40 @@ def add_arguments(parser) -> None:
     group.add_argument("--no_rescale", action="store_true", help="leave the scale of data and basis as it is")
     group.add_argument("--conj_fid", dest="conjfid", action="store_true", default=None, help="conjugate the FIDs")
     group.add_argument("--no_conj_fid", dest="conjfid", action="store_false", help="never conjugate the FIDs")
+    _add_output_arguments(parser)
     add_format_arguments(group)
     parser.add_argument("--config", is_config_file=True, metavar="FILE", help="file with options, one a line")
     add_common_arguments(parser, device=False)
     parser.set_defaults(func=run)
+
+
+def _add_output_arguments(parser) -> None:
+    """Add the arguments of what is written beside the fit."""
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--derived",
+        nargs="+",
+        metavar="TEXT",
+        default=[],
+        help="quantities with SD, z and p in derived.csv, e.g. 'ratio = conc_NAA_c_adc / conc_Cr_c_adc'; conc_NAA[0] is"
+        " the concentration in the first spectrum",
+    )
+    group.add_argument("--report", action="store_true", help="write an HTML report")
+
+
+def _choose_model(args, stored, data) -> None:
+    """Set the spectral model where none was asked for, and print why where it is not the in-vivo one."""
+    from ..fitting.model_choice import usual_spectral_model
+
+    if args.spectral_model is not None:
+        return
+    if prod(data.fids.shape[:3]) > 1:
+        args.spectral_model, reason = "fsl-mrs", "the data are a volume"
+    else:
+        choice = usual_spectral_model(stored, data.dim_tags, {name: getattr(args, name) for name in _OF_FSL_MRS})
+        args.spectral_model, reason = choice.name, choice.reason
+    if reason:
+        print(f"FSL-MRS's spectral model is fitted: {spelled(reason, args.spelling)}.")
 
 
 def _options(args, basis):
@@ -98,7 +133,7 @@ def _options(args, basis):
 
     times = {"echo_time_s": args.TE and args.TE / 1e3, "repetition_time_s": args.TR}
     if args.spectral_model == "in-vivo":
-        for name in ("baseline", "metab_groups", "lorentzian", "free_shift", "inversion_model"):
+        for name in _OF_FSL_MRS:
             if getattr(args, name):
                 raise OptionError(
                     "belongs to FSL-MRS's model", option=name, remedy="leave it out, or choose `spectral_model` fsl-mrs"
@@ -134,24 +169,25 @@ def _options(args, basis):
 
 
 def run(args) -> None:
-    """Fit a series and write the folder of results."""
-    import json
-
+    """Fit a series, with one configuration or several, and write the folder of results."""
+    from ..dynamic.comparison import compare_fits
     from ..dynamic.configuration import read_configuration
     from ..dynamic.data import fit_dynamic_data
     from ..fitting.data import choose_basis
     from ..io import output as output_module
     from ..io.basis import Basis
-    from ..results.dynamic import write_dynamic
 
-    inputs = tuple(name for name in (args.data, args.basis, args.dyn_config, *args.time_variables, args.mask) if name)
+    inputs = (args.data, args.basis, *args.dyn_config, *args.time_variables, args.mask)
+    inputs = tuple(name for name in inputs if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
-    configuration = read_configuration(args.dyn_config, execute=args.execute_config)
+    names = _names_of(args.dyn_config)
+    configurations = [read_configuration(path, execute=args.execute_config) for path in args.dyn_config]
     data = read_data(args.data, axis_options(args))
     stored = Basis.load(args.basis, keep=args.keep, ignore=args.ignore)
     basis = choose_basis(stored, data)
     for note in basis.notes:
         print(f"{args.basis}: {note}.")
+    _choose_model(args, stored, data)
     options = _options(args, basis)
     own = (
         "in-vivo model"
@@ -160,21 +196,91 @@ def run(args) -> None:
     )
     say(args, f"Fitting with {basis.n_metabs} metabolites, {own}")
     how = {"average_over": args.average or (), "conjugate": args.conjfid}
-    hidden = ("func", "format_values", "spelling", "words", "main")
-    values = {key: value for key, value in vars(args).items() if key not in hidden}
-    text = f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}"
     if prod(data.fids.shape[:3]) > 1:
+        _check_volume(args)
         with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-            (folder / "options.txt").write_text(text, encoding="utf-8")
-            _map_volume(args, folder, data, basis, configuration, options, how)
+            (folder / "options.txt").write_text(_options_text(args), encoding="utf-8")
+            _map_volume(args, folder, data, basis, configurations[0], options, how)
         return
     if args.mask:
         raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
-    results = fit_dynamic_data(data, basis, configuration, args.time_variables, options, **how)
+    all_results = {
+        name: fit_dynamic_data(data, basis, one, args.time_variables, options, **how)
+        for name, one in zip(names, configurations)
+    }
+    comparison = compare_fits({name: one.fit for name, one in all_results.items()}) if len(names) > 1 else None
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-        write_dynamic(folder, results, text)
-    print(_table(results.fit))
-    print(f"Written: {args.output}/ with free_parameters.csv, mapped_parameters.csv, dyn_parameters.png and more")
+        derived = _write(args, folder, all_results, comparison)
+    for name, results in all_results.items():
+        if comparison is not None:
+            print(f"\n{name}:")
+        print(_table(results.fit))
+        print(_derived_lines(derived[name]), end="")
+    if comparison is not None:
+        print(f"\n{comparison.table().round(2).to_string()}")
+        print(f"Best by the evidence: {comparison.best}; each one has a folder in {args.output}/configurations.")
+    print(f"Written: {args.output}/ with {_written(args, comparison)}")
+
+
+def _check_volume(args) -> None:
+    """Raise OptionError for options that go with one voxel only."""
+    for name in ("derived", "report"):
+        if getattr(args, name):
+            raise OptionError("goes with one voxel, and the data are a volume", option=name, remedy="leave it out")
+    if len(args.dyn_config) > 1:
+        raise OptionError("several are compared on one voxel, and the data are a volume", option="dyn_config")
+
+
+def _options_text(args) -> str:
+    """Return the content of options.txt."""
+    import json
+
+    hidden = ("func", "format_values", "spelling", "words", "main")
+    values = {key: value for key, value in vars(args).items() if key not in hidden}
+    return f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}"
+
+
+def _names_of(paths) -> list[str]:
+    """Return a name for each configuration: that of its file, numbered where two files have the same."""
+    stems = [Path(path).stem for path in paths]
+    return [stem if stems.count(stem) == 1 else f"{stem}_{number}" for number, stem in enumerate(stems, start=1)]
+
+
+def _write(args, folder: Path, all_results: dict, comparison) -> dict:
+    """Write the files of all configurations into a folder; return the derived quantities of each."""
+    from ..results.dynamic import write_dynamic
+
+    text = _options_text(args)
+    derived, table = {}, None if comparison is None else comparison.table()
+    if table is not None:
+        table.to_csv(folder / "comparison.csv")
+        (folder / "options.txt").write_text(text, encoding="utf-8")
+    for (name, results), path in zip(all_results.items(), args.dyn_config):
+        place = folder if table is None else folder / "configurations" / name
+        place.mkdir(parents=True, exist_ok=True)
+        derived[name] = write_dynamic(place, results, text, args.derived)
+        if args.report:
+            from ..results.reports.dynamic import write_dynamic_report
+
+            read = [("Data", args.data), ("Basis", args.basis), ("Configuration", path)]
+            read.append(("Time variables", ", ".join(args.time_variables)))
+            write_dynamic_report(place / "report.html", results, derived[name], inputs=read, comparison=table)
+    return derived
+
+
+def _written(args, comparison) -> str:
+    """Return the names of the main files."""
+    names = ["free_parameters.csv", "mapped_parameters.csv", "dyn_parameters.png"]
+    names = ["comparison.csv"] if comparison is not None else names + ["report.html"] * args.report
+    return f"{', '.join(names)} and more"
+
+
+def _derived_lines(quantities) -> str:
+    """Return derived quantities for the terminal, a line each."""
+    width = max((len(one.name) for one in quantities), default=0)
+    return "".join(
+        f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {one.p:.2g})\n" for one in quantities
+    )
 
 
 def _map_volume(args, folder: Path, data, basis, configuration, options, how: dict) -> None:

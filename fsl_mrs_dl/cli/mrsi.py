@@ -39,6 +39,29 @@ def add_arguments(parser) -> None:
         ),
     )
     group.add_argument(
+        "--nuisance",
+        default="off",
+        metavar="WHAT",
+        help=(
+            "lipids of the scalp and residual water: off (default), subspace (learnt from the volume, part of the"
+            " likelihood of every voxel), or removed before the fit by l2 (Bilgic's) or hlsvd"
+        ),
+    )
+    group.add_argument(
+        "--lipid-mask",
+        dest="lipid_mask",
+        metavar="IMAGE",
+        help="voxels of the scalp, for --nuisance (default: those with strong lipids outside of the mask)",
+    )
+    group.add_argument(
+        "--spatial",
+        action="store_true",
+        help=(
+            "also maps of an estimate that neighbours share (concs/spatial), with edges kept; by tissue where"
+            " --tissue_frac gives fractions"
+        ),
+    )
+    group.add_argument(
         "--share_initial_values",
         action="store_true",
         help="fit voxels again from the parameters of their neighbours where these differ",
@@ -87,7 +110,8 @@ def run(args) -> None:
 
     check_fsl_mrs_options(args)
     begun = time.perf_counter()
-    inputs = tuple(name for name in (args.data, args.basis, args.mask, args.h2o, args.config) if name)
+    given = (args.data, args.basis, args.mask, args.lipid_mask, args.h2o, args.config)
+    inputs = tuple(name for name in given if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     about = read_data(args.data, header_only=True)
     denoise.warn(args, about.header)
@@ -96,7 +120,11 @@ def run(args) -> None:
     for note in time_notes(options, about, basis):
         print(spelled(note, args.spelling))
     volume_options = VolumeOptions(
-        conjugate=args.conjfid, spectra=not args.no_spectra, share_initial_values=args.share_initial_values
+        conjugate=args.conjfid,
+        spectra=not args.no_spectra,
+        share_initial_values=args.share_initial_values,
+        nuisance=args.nuisance,
+        spatial=args.spatial,
     )
     workers = run_module.workers_for(args.parallel, args.parallel_workers, args.max_memory)
     job, pilot = plan.prepare(
@@ -106,6 +134,7 @@ def run(args) -> None:
         options,
         volume_options,
         mask=args.mask,
+        lipid_mask=args.lipid_mask,
         water=args.h2o,
         scaling=scaling_of(args, on_grid(about)),
         say=lambda line: print(spelled(line, args.spelling)),

@@ -137,6 +137,25 @@ def _add_spectra(kinds) -> None:
     spectra.set_defaults(func=_simulate_spectra)
 
 
+def _add_lipids(mrsi) -> None:
+    """Add options of the scalp's lipids."""
+    mrsi.add_argument(
+        "--lipid-height",
+        dest="lipid_height",
+        type=float,
+        default=16.0,
+        metavar="X",
+        help="height of the scalp's lipids over the metabolites' (default: 16)",
+    )
+    mrsi.add_argument(
+        "--k-filter",
+        dest="k_filter",
+        default="hamming",
+        metavar="NAME",
+        help="filter of k-space that lipids are spread by: hamming (default) or none, with which they ring",
+    )
+
+
 def _add_mrsi(kinds) -> None:
     mrsi = kinds.add_parser(
         "mrsi",
@@ -203,6 +222,7 @@ def _add_mrsi(kinds) -> None:
         help="residual water over the largest metabolite peak (default 1)",
     )
     mrsi.add_argument("--no-lipids", dest="lipids", action="store_false", help="a scalp without lipids")
+    _add_lipids(mrsi)
     mrsi.add_argument("--no-lesion", dest="lesion", action="store_false", help="a healthy brain")
     mrsi.add_argument(
         "--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)"
@@ -389,6 +409,8 @@ def _simulate_mrsi(args) -> None:
         fov_mm=args.fov_mm,
         t1_mm=args.t1_mm,
         te_ms=args.TE or (None if args.basis else phantom.DEFAULT_TE_MS),
+        lipid_height=args.lipid_height,
+        k_filter=args.k_filter,
     )
     head = phantom.simulate_phantom(basis, options)
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:

@@ -143,6 +143,7 @@ def _client_of(address: str):
 def _slurm_cluster():
     """Return a cluster as FSL-MRS requests one: SLURM, configured under the name 'fsl_mrsi'; no node of it runs yet."""
     try:
+        from dask import config
         from dask_jobqueue.slurm import SLURMCluster
     except ImportError as exc:
         raise OptionError(
@@ -151,6 +152,12 @@ def _slurm_cluster():
             value="cluster",
             remedy="pip install '.[parallel]' in a copy of the repository",
         ) from exc
+    own = config.get("jobqueue.fsl_mrsi", None)
+    if isinstance(own, dict):
+        # Versions of dask-jobqueue add settings that a configuration must have: those missing are SLURM's usual ones.
+        usual = config.get("jobqueue.slurm", {})
+        whole = usual | {name.replace("_", "-"): value for name, value in own.items()}
+        config.set({"jobqueue.fsl_mrsi": whole})
     try:
         return SLURMCluster(config_name="fsl_mrsi")
     except (ValueError, KeyError, TypeError) as exc:

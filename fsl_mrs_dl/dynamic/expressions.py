@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["FUNCTIONS", "Namespace", "NotReadError", "read_module"]
+__all__ = ["FUNCTIONS", "Namespace", "NotReadError", "evaluate_expression", "read_module"]
 
 _MOST_ITEMS, _MOST_DEPTH = 100_000, 40
 _CALLS = threading.local()
@@ -267,6 +267,23 @@ def read_module(source: str) -> Namespace:
             continue
         _statement(node, names)
     return names
+
+
+def evaluate_expression(text: str, values: dict[str, Any]) -> Any:
+    """Return the value of an expression of names, numbers and :data:`FUNCTIONS`.
+
+    Raises
+    ------
+    NotReadError
+        If it has a name or an operation that is not allowed.
+    SyntaxError
+        If it is no expression of Python.
+    """
+    outer = Namespace()
+    outer.update(FUNCTIONS)
+    names = Namespace(outer)
+    names.update(values)
+    return _value(ast.parse(text.strip(), mode="eval").body, names)
 
 
 def _statement(node: ast.stmt, names: Namespace) -> None:

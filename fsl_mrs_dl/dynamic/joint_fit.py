@@ -28,6 +28,7 @@ CATEGORIES = {"phi0": "Phi_0", "phi1": "Phi_1"}
 
 _TOLERANCE = 1e-4  # SDs
 _SPECTRA_AT_ONCE = 64
+_LEAST_INFLUENCE = 1e-12  # information, relative to that of others
 _LEAST_CURVATURE = 1e-8  # relative to the information of a parameter
 
 
@@ -126,19 +127,20 @@ def solve_joint(joint: JointModel, start: torch.Tensor, max_iter: int = 300) -> 
     lower, upper = joint.mapping.lower[None], joint.mapping.upper[None]
     x = start[None].clamp(lower, upper)
     cost, damping, distance = joint.cost(x[0]), torch.tensor([1e-3], dtype=torch.float64), np.inf
-    information, pull = _second_order(joint, x)
-    n_iter = 0
+    information, pull, size = _second_order(joint, x)
+    scale, n_iter = torch.maximum(size, _least_scale(joint.mapping, size)), 0
     while n_iter < max_iter:
         n_iter += 1
         noise = cost / max(joint.n_data - len(start), 1)
-        distance = float((decrement(x, information, pull, lower, upper)[0] / noise).sqrt())
+        distance = float((decrement(x, information, pull, lower, upper, scale)[0] / noise).sqrt())
         if distance < _TOLERANCE or not np.isfinite(float(cost)):
             break
-        new = x + bounded_step(x, information, pull, damping, lower, upper)
+        new = x + bounded_step(x, information, pull, damping, lower, upper, scale)
         new_cost = joint.cost(new[0])
         if new_cost < cost:
             x, cost, damping = new, new_cost, (damping / 5).clamp(min=1e-9)
-            information, pull = _second_order(joint, x)
+            information, pull, size = _second_order(joint, x)
+            scale = torch.maximum(scale, size)
         elif damping[0] > 1e8:
             break
         else:
@@ -146,18 +148,32 @@ def solve_joint(joint: JointModel, start: torch.Tensor, max_iter: int = 300) -> 
     return JointSolution(x[0], float(cost), distance, n_iter)
 
 
-def _second_order(joint: JointModel, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return half the second derivatives of the cost, ``(1, n, n)``, and minus half the first, ``(1, n)``.
+def _least_scale(mapping: Mapping, size: torch.Tensor) -> torch.Tensor:
+    """Return the least scale of steps ``(1, n)``: a share of the largest of all parameters of the same kind, so that
+    those without influence at the start do not leave for infinity."""
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for number, one in enumerate(mapping.free):
+        kinds.setdefault((one.category, one.role), []).append(number)
+    least = torch.zeros_like(size)
+    for numbers in kinds.values():
+        least[:, numbers] = _LEAST_INFLUENCE * size[:, numbers].max()
+    return least
+
+
+def _second_order(joint: JointModel, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return half the second derivatives of the cost, ``(1, n, n)``, minus half the first, and the diagonal of the
+    Gauss-Newton part of the former, ``(1, n)``.
 
     The curvature of the mapping counts where the cost is convex with it among parameters inside their bounds.
     """
     information, pull, curvature = (part[None] for part in joint.derivatives(x[0]))
     fixed = held(x, pull, joint.mapping.lower[None], joint.mapping.upper[None])
     whole = information + curvature
-    size = information.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).sqrt()
+    diagonal = information.diagonal(dim1=-2, dim2=-1)
+    size = diagonal.clamp(min=1e-300).sqrt()
     scaled = inside(whole / (size[:, :, None] * size[:, None, :]), ~fixed)
     convex = bool(torch.linalg.eigvalsh(scaled)[0, 0] > _LEAST_CURVATURE) and bool(whole.isfinite().all())
-    return (whole if convex else information), pull
+    return (whole if convex else information), pull, diagonal
 
 
 def parameter_covariance(joint: JointModel, solution: JointSolution) -> tuple[torch.Tensor, float]:

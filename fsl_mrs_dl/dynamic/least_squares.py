@@ -7,9 +7,17 @@ import torch
 __all__ = ["bounded_step", "decrement", "held", "inside"]
 
 
-def _solved(information: torch.Tensor, pull: torch.Tensor, damping: torch.Tensor) -> torch.Tensor:
-    """Return ``(H + damping diag H)^-1 g`` for batches ``(n, k, k)`` and ``(n, k)``."""
-    diagonal = information.diagonal(dim1=-2, dim2=-1)
+_FLAT = 1e-8  # damping
+
+
+def _solved(
+    information: torch.Tensor, pull: torch.Tensor, damping: torch.Tensor, scale: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return ``(H + damping D)^-1 g`` for batches ``(n, k, k)`` and ``(n, k)``.
+
+    D is diagonal with ``scale``, by default that of H.
+    """
+    diagonal = information.diagonal(dim1=-2, dim2=-1) if scale is None else scale
     size = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).sqrt()
     scaled = information / (size[..., :, None] * size[..., None, :])
     eye = torch.eye(scaled.shape[-1], dtype=scaled.dtype)
@@ -34,6 +42,7 @@ def bounded_step(
     damping: torch.Tensor,
     lower: torch.Tensor,
     upper: torch.Tensor,
+    scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the damped Gauss-Newton step ``(n, k)`` that stays within the bounds.
 
@@ -48,6 +57,10 @@ def bounded_step(
         Minus half its first derivatives.
     damping : ``(n,)``
     lower, upper : ``(n, k)``
+    scale : ``(n, k)``, optional
+        What damping multiplies: by default the diagonal of the information (Marquardt).  The largest one so far (More,
+        as in MINPACK) keeps a parameter whose influence vanishes, such as the rate of a signal that has decayed, from
+        steps without limit.
     """
     fixed = held(x, pull, lower, upper)
     step = torch.zeros_like(x)
@@ -55,7 +68,7 @@ def bounded_step(
         free = ~fixed
         known = torch.where(fixed, step, torch.zeros_like(step))
         rest = torch.where(free, pull - (information @ known[..., None])[..., 0], torch.zeros_like(pull))
-        step = torch.where(free, _solved(inside(information, free), rest, damping), known)
+        step = torch.where(free, _solved(inside(information, free), rest, damping, scale), known)
         new = x + step
         over = free & ((new < lower) | (new > upper))
         if not over.any():
@@ -66,10 +79,20 @@ def bounded_step(
 
 
 def decrement(
-    x: torch.Tensor, information: torch.Tensor, pull: torch.Tensor, lower: torch.Tensor, upper: torch.Tensor
+    x: torch.Tensor,
+    information: torch.Tensor,
+    pull: torch.Tensor,
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+    scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return the square of the distance to the minimum, for unit noise, in SDs, ``(n,)``."""
+    """Return the square of the distance to the minimum, for unit noise, in SDs, ``(n,)``.
+
+    With a ``scale`` as of :func:`bounded_step`, a parameter whose influence has all but vanished counts as far as a
+    step of its former size would go: a cost that falls towards infinity has no other minimum.
+    """
     fixed = held(x, pull, lower, upper)
     pull = torch.where(fixed, torch.zeros_like(pull), pull)
-    step = _solved(inside(information, ~fixed), pull, torch.zeros(x.shape[:-1], dtype=x.dtype))
+    damping = torch.full(x.shape[:-1], 0.0 if scale is None else _FLAT, dtype=x.dtype)
+    step = _solved(inside(information, ~fixed), pull, damping, scale)
     return (step * pull).sum(-1).clamp(min=0)

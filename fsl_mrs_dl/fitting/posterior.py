@@ -64,6 +64,13 @@ class Posterior:
         arrays = {part.name: getattr(self, part.name)[rows] for part in fields(self) if part.name != "prior"}
         return Posterior(**arrays, prior=self.prior)
 
+    @classmethod
+    def joined(cls, parts: list[Posterior], order: np.ndarray, prior: Prior) -> Posterior:
+        """Join those of several batches in another order, with one prior for all."""
+        names = [part.name for part in fields(cls) if part.name != "prior"]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}
+        return cls(**arrays, prior=prior)
+
     @property
     def sd(self) -> np.ndarray:
         """Standard deviations, ``(n, n_metabs)``."""

@@ -106,6 +106,25 @@ class Quantification:
             " converged>"
         )
 
+    @classmethod
+    def joined(cls, parts: list[Quantification], order: np.ndarray) -> Quantification:
+        """Join fits of several batches by models with the same parameters, in another order.
+
+        The model, and the prior of a posterior, are those of the largest batch.
+        """
+        if len(parts) == 1 and np.array_equal(order, np.arange(len(order))):
+            return parts[0]
+        largest = max(parts, key=lambda part: len(part.params))
+        values = {part.name: getattr(largest, part.name) for part in fields(cls)}
+        for name, value in values.items():
+            if isinstance(value, np.ndarray) and name != "basis_scale":
+                axis = 1 if name == "networks" else 0
+                values[name] = np.concatenate([getattr(part, name) for part in parts], axis).take(order, axis)
+        if largest.posterior is not None:
+            posteriors = [part.posterior for part in parts if part.posterior is not None]
+            values["posterior"] = Posterior.joined(posteriors, order, largest.posterior.prior)
+        return cls(**values)
+
     @property
     def conc(self) -> np.ndarray:
         """Concentrations in the units of the scaled data (FSL-MRS's 'raw'), ``(n, n_metabs)``."""

@@ -159,13 +159,15 @@ def _unpack(file: Path, target: Path, path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_mask(path: str | Path, volume: Volume) -> np.ndarray:
+def load_mask(path: str | Path, volume: Volume, of: str = "mask") -> np.ndarray:
     """Read a mask image on the grid of a volume, see :func:`read_mask`."""
-    return read_mask(path, volume.grid, volume.about)
+    return read_mask(path, volume.grid, volume.about, of)
 
 
-def read_mask(path: str | Path, grid: tuple[int, ...], about: nifti.MrsData) -> np.ndarray:
-    """Read a mask image on the grid of data, bool ``(x, y, z)``; ``about`` has their name and affine.
+def read_mask(path: str | Path, grid: tuple[int, ...], about: nifti.MrsData, of: str = "mask") -> np.ndarray:
+    """Read a mask image on the grid of data, bool ``(x, y, z)``.
+
+    ``about`` has the name and affine of the data; ``of`` is the option that the image was given with.
 
     Raises
     ------
@@ -177,7 +179,7 @@ def read_mask(path: str | Path, grid: tuple[int, ...], about: nifti.MrsData) -> 
         values = np.asanyarray(image.dataobj)
     except nifti.image_errors() as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise OptionError(f"cannot be read as an image ({reason})", option="mask", value=path) from exc
+        raise OptionError(f"cannot be read as an image ({reason})", option=of, value=path) from exc
     shape = values.shape + (1,) * (3 - values.ndim)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -185,13 +187,13 @@ def read_mask(path: str | Path, grid: tuple[int, ...], about: nifti.MrsData) -> 
         size = " x ".join(map(str, values.shape))
         raise OptionError(
             f"has {size} voxels, {about.name} {' x '.join(map(str, grid))}",
-            option="mask",
+            option=of,
             value=path,
             remedy="resample it to the data's grid",
         )
     mask = np.nan_to_num(values.reshape(grid)) != 0
     if not mask.any():
-        raise OptionError("has no voxel in it", option="mask", value=path, remedy="there is nothing to fit")
+        raise OptionError("has no voxel in it", option=of, value=path, remedy="there is nothing to fit")
     if about.affine is not None and not np.allclose(image.affine, about.affine, atol=0.5):
         print(
             f"The mask {path} has another position than {about.name} by its header; voxels are matched by their number."

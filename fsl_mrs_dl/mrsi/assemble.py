@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..core.parallel import one_thread
 from ..fitting.in_vivo.result import signals_of
 from ..io.volume import write_spectra
 from ..results import in_vivo_model_file, layout, maps, model_file
@@ -18,6 +19,7 @@ from ..results.fit_results import FitResults, reported_names
 from . import scratch
 from .chunks import chunk_files, gather, model_of
 from .job import Job
+from .spatial import spatial_estimate
 
 __all__ = ["write_results", "finish", "duration", "summary"]
 
@@ -68,14 +70,43 @@ def _write_maps(folder: Path, job: Job) -> dict[str, np.ndarray]:
     prepared, options = model_of(job), job.options
     model, fitted = prepared.model, prepared.names
     names = reported_names(fitted, options.internal_ref, options.combine)
-    kinds = set(scratch.load_arrays(job.file(0)))
+    kinds, spatial = set(scratch.load_arrays(job.file(0))), {}
+    if job.volume_options.spatial:
+        spatial = _spatial_maps(job, fitted, names)
+        kinds |= set(spatial)
     grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
-    values = maps.write_maps(folder, grid, kinds, lambda name: gather(job, [name])[0], names)
+
+    def values_of(name: str) -> np.ndarray:
+        return spatial[name] if name in spatial else gather(job, [name])[0]
+
+    values = maps.write_maps(folder, grid, kinds, values_of, names)
     maps.write_summary(folder, grid, values)
     maps.write_misc(folder, model, prepared.parameters, fitted, names)
     _write_model(folder, job, grid.shape)
     maps.write_for_viewer(folder, names, kinds | (set(layout.SPECTRA) if job.volume_options.spectra else set()))
     return values
+
+
+def _spatial_maps(job: Job, fitted: list[str], names: list[str]) -> dict[str, np.ndarray]:
+    """Return the spatial estimate of metabolites and sums, ``(n, len(names))`` by the keys of maps."""
+    own, packed = gather(job, ["own", "own_cov"])
+    m = own.shape[1]
+    rows, columns = np.tril_indices(m)
+    cov = np.empty((len(own), m, m))
+    cov[:, rows, columns] = cov[:, columns, rows] = packed
+    size = np.linalg.norm(np.asarray(job.volume.about.affine)[:3, :3], axis=0)
+    with one_thread():
+        estimate = spatial_estimate(own.astype(float), cov, job.index, job.volume.grid, size, job.tissue)
+    members = [[fitted.index(part) for part in (name.split("+") if name not in fitted else [name])] for name in names]
+    # Indices of pairs: mean and SD, then the limits.
+    sums, limits = ([function(each) for each in members] for function in (estimate.of_sum, estimate.interval))
+    values = {
+        "conc-spatial": [mean for mean, _ in sums],
+        "spatial-sd": [sd for _, sd in sums],
+        "spatial-ci95-low": [low for low, _ in limits],
+        "spatial-ci95-high": [high for _, high in limits],
+    }
+    return {key: np.stack(each, 1).astype(np.float32) for key, each in values.items()}
 
 
 def _write_model(folder: Path, job: Job, grid: tuple[int, int, int]) -> None:

@@ -21,6 +21,7 @@ from ..fitting.in_vivo import quantify as in_vivo_quantify
 from ..fitting.in_vivo import result as in_vivo_result
 from ..fitting.in_vivo import spread as in_vivo_spread
 from ..fitting.in_vivo.prepared import PreparedModel
+from ..fitting.nuisance_models import NuisanceModels, fit_beside_nuisances
 from ..fitting.quantify import fit_scaled, model_for
 from ..io.nifti import MrsData
 from ..results import maps, model_file
@@ -62,6 +63,8 @@ class ChunkModel:
         None of the in-vivo model, which has its own.
     in_vivo : PreparedModel, optional
         On the device of the fits.
+    nuisances : NuisanceModels, optional
+        FSL-MRS's model for every strength of lipids and water; None without.
     """
 
     model: Any
@@ -70,6 +73,7 @@ class ChunkModel:
     relative: np.ndarray
     initial_values: object
     in_vivo: PreparedModel | None = None
+    nuisances: NuisanceModels | None = None
 
 
 # The models of the last two jobs, by signature and axes: a worker process gets its job anew with every chunk.
@@ -95,8 +99,11 @@ def _make_model(job: Job) -> ChunkModel:
         model, basis_scale = model_for(job.basis, job.axes, job.options)
     model = model.to(device_module.choose_device(job.options.device))
     relative, names = np.median(basis_scale) / basis_scale, list(job.basis.names)
-    initial_values = job.options.initialisation().for_model(model)
-    return ChunkModel(model, names, model.parameter_names(names), relative, initial_values)
+    initial_values, nuisances = job.options.initialisation().for_model(model), None
+    if job.nuisance is not None:
+        nuisances = NuisanceModels(model, job.nuisance)
+        model = nuisances.of_state(0)
+    return ChunkModel(model, names, model.parameter_names(names), relative, initial_values, nuisances=nuisances)
 
 
 def _make_in_vivo_model(job: Job, prepared: PreparedModel) -> ChunkModel:
@@ -134,7 +141,7 @@ def fit_chunk(job: Job, k: int) -> int:
 
 def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndarray]:
     """Fit voxels and return everything that is written of them, arrays with a row each by name."""
-    stored = job.volume.fids(index)
+    stored = job.fids(index)
     fit = _fit_without_failing_rows(job.scaled_fids(stored), _fit_of(job, index, initial_values))
     out = maps.map_values(results_of(job, fit, index))
     out["index"] = index
@@ -152,6 +159,11 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
         # For fits from neighbours, and for viewers.
         out["theta"] = fit.params[:, len(fit.names) :]
         out["params"], out["cov"] = fit.params.astype(np.float32), model_file.pack_symmetric(fit.cov)
+    if job.volume_options.spatial:
+        m, in_vivo = len(fit.names), isinstance(fit, in_vivo_result.InVivoFit)
+        own = np.where(fit.usable[:, None], fit.conc if in_vivo else fit.free[:, :m], np.nan)
+        out["own"] = own.astype(np.float32)
+        out["own_cov"] = model_file.pack_symmetric(fit.cov[:, :m, :m])
     if job.volume_options.spectra:
         out["spectra"] = _spectra(job, fit, stored)
     return out
@@ -215,9 +227,10 @@ def _fit_of(job: Job, index: np.ndarray, initial_values) -> _Fit:
         settings: dict = {"fid_scale": job.fid_scale, "max_iter": most, "prepared": prepared.in_vivo}
         return lambda fids, rows: fit(fids[rows], water=None if water is None else water[rows], **settings)
     options = replace(job.options, max_iter=min(job.options.max_iter, _MAX_ITER))
+    fit_function = fit_scaled if prepared.nuisances is None else partial(fit_beside_nuisances, prepared.nuisances)
     fit_some = partial(
-        fit_scaled,
-        model=prepared.model,
+        fit_function,
+        **({"model": prepared.model} if prepared.nuisances is None else {}),
         names=prepared.names,
         options=options if job.prior is not None else replace(options, prior="none"),
         initial_values=initial_values,

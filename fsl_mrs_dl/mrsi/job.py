@@ -21,6 +21,8 @@ from ..fitting.options import FitOptions
 from ..fitting.priors import Prior
 from ..io.basis import Basis
 from ..io.volume import Volume
+from ..physics.nuisance import NuisanceSpace
+from .nuisance import L2Removal, without_lines
 
 __all__ = ["CHUNK", "SMALL_CHUNK", "VolumeOptions", "Job", "scratch_of"]
 
@@ -43,11 +45,17 @@ class VolumeOptions:
         Write fit, baseline and residual.
     share_initial_values : bool
         Fit voxels again from their neighbours' parameters where these differ.
+    nuisance : str
+        Handling of lipids and water, one of :data:`fsl_mrs_dl.mrsi.nuisance.NUISANCES`.
+    spatial : bool
+        Estimate concentrations with a spatial prior, too.
     """
 
     conjugate: bool | None = None
     spectra: bool = True
     share_initial_values: bool = False
+    nuisance: str = "off"
+    spatial: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,12 @@ class Job:
         Water reference of every voxel.
     scaling : WaterScaling, optional
         For absolute concentrations, with the tissue fractions of every voxel of the grid, or of all; None without.
+    nuisance : NuisanceSpace, optional
+        Lipids and water that leak into the voxels, where they are part of the likelihood.
+    removal : L2Removal, optional
+        Removal of lipids before the fit.
+    tissue : ndarray ``(n, 3)``, optional
+        Fractions of white matter, grey matter and CSF in each voxel of ``index``, for the spatial prior.
     in_vivo : PreparedModel, optional
         The in-vivo model with its window and the priors of the volume, on the CPU; None of FSL-MRS's model.
     scratch : path
@@ -98,6 +112,19 @@ class Job:
     in_vivo: PreparedModel | None = None
     water: Volume | None = None
     scaling: WaterScaling | None = None
+    nuisance: NuisanceSpace | None = None
+    removal: L2Removal | None = None
+    tissue: np.ndarray | None = None
+
+    def fids(self, index: np.ndarray) -> np.ndarray:
+        """Read the FIDs of voxels ``(n, n_points)``, in the in-memory convention, without what is removed before the
+        fit."""
+        fids = self.volume.fids(index)
+        if self.removal is None and self.volume_options.nuisance != "hlsvd":
+            return fids
+        forward = (fids.conj() if self.conjugated else fids).astype(complex)
+        cleaned = without_lines(forward, self.axes) if self.removal is None else self.removal(forward)
+        return (cleaned.conj() if self.conjugated else cleaned).astype(fids.dtype)
 
     @property
     def axes(self) -> Axes:

@@ -26,6 +26,7 @@ from ..fitting.header_facts import with_header
 from ..fitting.in_vivo.fit import STUDY_SPECTRA
 from ..fitting.in_vivo.prepared import PreparedModel
 from ..fitting.in_vivo.quantify import fit_with_prepared, prepare_in_vivo
+from ..fitting.nuisance_models import fit_beside_nuisances
 from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation
@@ -34,6 +35,7 @@ from ..results.fit_results import FitResults
 from . import scratch as scratch_module
 from .chunks import model_of, results_of
 from .job import CHUNK, SMALL_CHUNK, Job, VolumeOptions, scratch_of
+from .nuisance import NUISANCES, learn_l2, learn_nuisances, scalp_voxels
 
 __all__ = ["prepare", "load_unfinished", "fit_pilot", "survey", "usual_chunk"]
 
@@ -51,6 +53,7 @@ class _Request:
     options: FitOptions
     volume_options: VolumeOptions
     mask: str | Path | None
+    lipid_mask: str | Path | None
     water: str | Path | None
     scaling: WaterScaling | None
     chunk: int
@@ -71,6 +74,7 @@ class _Request:
         about = {
             "data": stamp(self.data),
             "mask": None if self.mask is None else stamp(self.mask),
+            "lipid mask": None if self.lipid_mask is None else stamp(self.lipid_mask),
             "water reference": None if self.water is None else stamp(self.water),
             "water scaling": None if self.scaling is None else self.scaling.signature,
             "basis": [list(self.basis.names), digest, asdict(self.basis.axes)],
@@ -95,6 +99,7 @@ def prepare(
     volume_options: VolumeOptions | None = None,
     *,
     mask: str | Path | None = None,
+    lipid_mask: str | Path | None = None,
     water: str | Path | None = None,
     scaling: WaterScaling | None = None,
     resume: bool = False,
@@ -110,6 +115,8 @@ def prepare(
     basis : Basis
     options, volume_options : optional
     mask : path, optional
+    lipid_mask : path, optional
+        Voxels of the scalp, whose lipids leak; by default those outside of ``mask`` with strong lipids.
     water : path, optional
         Unsuppressed water on the grid of the data, for the in-vivo model and for ``scaling``.
     scaling : WaterScaling, optional
@@ -139,6 +146,7 @@ def prepare(
         options=options or FitOptions(),
         volume_options=volume_options or VolumeOptions(),
         mask=mask,
+        lipid_mask=lipid_mask,
         water=water,
         scaling=scaling,
         chunk=chunk or usual_chunk(options or FitOptions()),
@@ -150,16 +158,12 @@ def prepare(
         return job, fit_pilot(job)
     if scratch.exists():
         if not overwrite:
-            n_done = len(list(scratch.glob("chunk-*.npz")))
             raise OutputError(
-                f"{output}: an unfinished run of it is there ({n_done} chunks done)",
+                f"{output}: an unfinished run of it is there ({len(list(scratch.glob('chunk-*.npz')))} chunks done)",
                 remedy="`resume` goes on with it, `overwrite` begins anew",
             )
         shutil.rmtree(scratch)
-    try:
-        scratch.mkdir(parents=True)
-    except OSError as exc:
-        raise OutputError(f"{output}: cannot be made ({exc.strerror})", remedy="choose another `output`") from exc
+    _make_folder(scratch, output)
     try:
         job, pilot = _plan(request, scratch, say)
         scratch_module.save_job(job)
@@ -169,8 +173,30 @@ def prepare(
         raise
 
 
+def _make_folder(scratch: Path, output: str | Path) -> None:
+    """Make the scratch folder.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        scratch.mkdir(parents=True)
+    except OSError as exc:
+        raise OutputError(f"{output}: cannot be made ({exc.strerror})", remedy="choose another `output`") from exc
+
+
 def _check_model(request: _Request) -> None:
     """Raise OptionError for options that do not go with the spectral model."""
+    kind = request.volume_options.nuisance
+    if kind not in NUISANCES:
+        raise OptionError(
+            "there is no such thing", option="nuisance", value=kind, remedy=f"choose one of {', '.join(NUISANCES)}"
+        )
+    if kind != "off" and request.basis.nucleus != "1H":
+        raise OptionError("is for 1H spectra", option="nuisance", value=kind, remedy="leave it out")
+    if kind == "subspace" and request.volume_options.share_initial_values:
+        raise OptionError("does not go with `nuisance` subspace", option="share_initial_values", remedy="leave it out")
     if request.options.spectral_model == "in-vivo" and request.volume_options.share_initial_values:
         raise OptionError(
             "is of FSL-MRS's model",
@@ -218,6 +244,7 @@ def load_unfinished(scratch: Path, request: _Request, say: Callable[[str], None]
         volume=volume,
         water=water,
         scaling=_usable_scaling(request, volume, water, say),
+        tissue=_tissue(request, decided["index"]),
         basis=request.basis,
         options=with_header(request.options, volume.about, request.basis.echo_time_s),
         volume_options=request.volume_options,
@@ -268,6 +295,7 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     if request.water is not None:
         job = _with_water(job, request.water)
     job = replace(job, scaling=_usable_scaling(request, volume, job.water, say))
+    job = replace(_with_nuisances(job, request, say), tissue=_tissue(request, index))
     if options.spectral_model == "in-vivo":
         job = replace(job, in_vivo=_settled_model(job))
     results = fit_pilot(job, job.options.prior)
@@ -276,6 +304,44 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     if fit.network_note:
         say(fit.network_note)
     return replace(job, prior=fit.posterior.prior if fit.posterior is not None else None), results
+
+
+def _tissue(request: _Request, index: np.ndarray) -> np.ndarray | None:
+    """Return fractions of white matter, grey matter and CSF of voxels, ``(n, 3)``; None where these have none of their
+    own."""
+    tissue = None if request.scaling is None else request.scaling.tissue
+    if tissue is None or tissue.white.size == 1:
+        return None
+    rows = tissue.rows(index)
+    return np.nan_to_num(np.stack([rows.white, rows.grey, rows.csf], 1))
+
+
+def _with_nuisances(job: Job, request: _Request, say: Callable[[str], None]) -> Job:
+    """Return a job with the lipids and the water of its volume, or with their removal."""
+    kind, axes = job.volume_options.nuisance, job.axes
+    if kind in ("off", "hlsvd"):
+        return job
+
+    def read(index: np.ndarray) -> np.ndarray:
+        return job.scaled_fids(job.volume.fids(index)) if len(index) else np.zeros((0, axes.n_points), complex)
+
+    if request.lipid_mask is not None:
+        scalp = np.flatnonzero(load_mask(request.lipid_mask, job.volume, of="lipid_mask"))
+    else:
+        scalp = scalp_voxels(job.volume, axes, job.index, job.conjugated)
+    with parallel_module.one_thread():
+        if kind == "l2":
+            return replace(job, removal=learn_l2(read, scalp, job.pilot, axes))
+        basis = job.basis.resampled(axes.dwelltime, axes.n_points, job.options.start_time_s or 0.0)
+        space = learn_nuisances(read, scalp, job.pilot, axes, basis, list(job.basis.names))
+    if space is None:
+        say("No lipids of the scalp and no residual water above the noise: nothing is taken out of the likelihood.")
+        return job
+    say(
+        f"Lipids of {len(scalp)} voxels span {len(space.lipids)} dimensions, residual water {len(space.water)}: they"
+        " are part of every voxel's likelihood."
+    )
+    return replace(job, nuisance=space)
 
 
 def _usable_scaling(
@@ -320,10 +386,12 @@ def _with_water(job: Job, path: str | Path) -> Job:
 def _settled_model(job: Job) -> PreparedModel:
     """Return the in-vivo model with the use of water, the window and the priors of the pilot voxels; no chunk decides
     them again."""
-    fids = job.scaled_fids(job.volume.fids(job.pilot))
+    fids = job.scaled_fids(job.fids(job.pilot))
     # With one thread: a run on another machine is to have the same.
     with parallel_module.one_thread():
-        return prepare_in_vivo(fids, job.basis, job.axes, job.options, water=job.water_fids(job.pilot))
+        return prepare_in_vivo(
+            fids, job.basis, job.axes, job.options, water=job.water_fids(job.pilot), nuisance=job.nuisance
+        )
 
 
 def _pilot_size(options: FitOptions) -> int:
@@ -353,7 +421,7 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
         As in FitOptions, to be brought to the units of the data; by default that of the job, which is in them.
     """
     prepared = model_of(job)
-    fids = job.volume.fids(job.pilot)
+    fids = job.fids(job.pilot)
     about = replace(job.volume.about, fids=fids[:, None, None, :])
     if prepared.in_vivo is not None:
         with parallel_module.one_thread():
@@ -369,15 +437,17 @@ def fit_pilot(job: Job, prior=None) -> FitResults:
     options = replace(job.options, prior="none" if prior is None else prior)
     # With one thread: a run that is resumed elsewhere is to have the same prior.
     with parallel_module.one_thread():
-        fit = fit_scaled(
-            job.scaled_fids(fids),
-            prepared.model,
-            prepared.names,
-            options,
-            initial_values=prepared.initial_values,
-            prior=settled,
-            relative=prepared.relative,
-        )
+        settings: dict = {
+            "names": prepared.names,
+            "options": options,
+            "initial_values": prepared.initial_values,
+            "prior": settled,
+            "relative": prepared.relative,
+        }
+        if prepared.nuisances is None:
+            fit = fit_scaled(job.scaled_fids(fids), prepared.model, **settings)
+        else:
+            fit = fit_beside_nuisances(prepared.nuisances, job.scaled_fids(fids), **settings)
     return results_of(job, fit, job.pilot, about)
 
 

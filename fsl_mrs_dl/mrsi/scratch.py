@@ -14,12 +14,15 @@ import numpy as np
 from ..core.errors import OutputError
 from ..fitting.in_vivo.prepared import plain_prepared, restored_prepared
 from ..fitting.serialise import Plain, plain_prior, restored_prior
+from ..physics.nuisance import NuisanceSpace
 from .job import Job
+from .nuisance import L2Removal
 
 __all__ = ["save_job", "load_plan", "save_arrays", "save_array", "load_arrays", "load_array"]
 
 JOB, ARRAYS = "job.json", "job.npz"
-_FORMAT = 2
+PARTS = ("prior", "in_vivo", "nuisance", "removal")
+_FORMAT = 3
 
 
 def save_job(job: Job) -> None:
@@ -31,6 +34,8 @@ def save_job(job: Job) -> None:
     """
     parts = {} if job.prior is None else {"prior": plain_prior(job.prior)}
     parts |= {} if job.in_vivo is None else {"in_vivo": plain_prepared(job.in_vivo)}
+    parts |= {} if job.nuisance is None else {"nuisance": Plain("{}", vars(job.nuisance))}
+    parts |= {} if job.removal is None else {"removal": Plain("{}", vars(job.removal))}
     arrays = {"index": job.index, "pilot": job.pilot}
     for part, plain in parts.items():
         arrays |= {f"{part}.{name}": values for name, values in plain.arrays.items()}
@@ -39,7 +44,7 @@ def save_job(job: Job) -> None:
         "signature": json.loads(job.signature),
         "fid_scale": job.fid_scale,
         "conjugated": job.conjugated,
-        **{part: json.loads(parts[part].text) if part in parts else None for part in ("prior", "in_vivo")},
+        **{part: json.loads(parts[part].text) if part in parts else None for part in PARTS},
     }
     try:
         save_arrays(job.scratch / ARRAYS, arrays)
@@ -89,6 +94,8 @@ def load_plan(scratch: Path) -> tuple[dict, dict]:
             "conjugated": bool(about["conjugated"]),
             "prior": restored("prior", restored_prior),
             "in_vivo": restored("in_vivo", restored_prepared),
+            "nuisance": restored("nuisance", lambda plain: NuisanceSpace(**plain.arrays)),
+            "removal": restored("removal", lambda plain: L2Removal(**plain.arrays)),
         }
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"{JOB} is not as this program writes it: {exc}") from exc

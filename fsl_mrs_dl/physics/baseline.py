@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ class Baseline:
 
     ``mode`` is 'off', 'polynomial' or 'spline'; ``order`` the polynomial's order; ``effective_dimension`` the spline's.
     ``given`` replaces the regressors by real ones of the caller's, ``(n_window, n_regressors)``, in the same order.
+    ``nuisance`` are complex ones that come after them, ``(n_window, n)``, whose coefficients have SDs of
+    ``nuisance_sd`` ``(n,)`` times the noise's; those with an SD of zero take no part.
     """
 
     mode: str
@@ -41,6 +43,8 @@ class Baseline:
     order: int = 0
     effective_dimension: float = 0.0
     given: np.ndarray | None = None
+    nuisance: np.ndarray | None = None
+    nuisance_sd: np.ndarray | None = None
 
     @classmethod
     def parse(cls, text: str, n_window: int, width_ppm: float) -> Baseline:
@@ -91,10 +95,17 @@ class Baseline:
 
     @cached_property
     def regressors(self) -> np.ndarray:
-        """Real regressors over the window, shape ``(n_window, n_regressors)``.
+        """Regressors over the window, shape ``(n_window, n_regressors)``, real ones unless there are nuisances.
 
         FSL-MRS's parameter vector holds a constant also when the baseline is off; no fit ever makes it other than zero.
         """
+        if self.nuisance is None:
+            return self._smooth
+        return np.concatenate([self._smooth, self.nuisance], 1)
+
+    @cached_property
+    def _smooth(self) -> np.ndarray:
+        """Real regressors of the baseline alone."""
         if self.given is not None:
             return self.given
         if self.mode == "spline":
@@ -117,42 +128,55 @@ class Baseline:
     def penalty(self) -> np.ndarray:
         """Matrix P of the penalty b'Pb on one channel's coefficients, ``(n_regressors, n_regressors)``; zero if
         unpenalised."""
-        n = self.n_regressors
-        if self.mode != "spline":
-            return np.zeros((n, n))
-        difference = np.diff(np.eye(n), n=2, axis=1)
-        roughness = difference @ difference.T
-        return _penalty_weight(self.effective_dimension, self.regressors, roughness) * roughness
+        n = self._smooth.shape[1]
+        out = np.zeros((self.n_regressors, self.n_regressors))
+        if self.mode == "spline":
+            out[:n, :n] = _spline_penalty(self.effective_dimension, self._smooth.tobytes(), n)
+        if self.nuisance_sd is not None:
+            at = np.arange(n, self.n_regressors)
+            out[at, at] = np.where(self.nuisance_sd > 0, 1 / np.maximum(self.nuisance_sd, 1e-9) ** 2, 1.0)
+        return out
+
+    @cached_property
+    def _used(self) -> np.ndarray:
+        """Tell which regressors take part in a fit, bool ``(n_regressors,)``."""
+        smooth = np.full(self._smooth.shape[1], self.mode != "off")
+        if self.nuisance_sd is None:
+            return smooth
+        return np.concatenate([smooth, self.nuisance_sd > 0])
 
     @cached_property
     def solver(self) -> np.ndarray:
         """Matrix that takes a spectrum in the window to its coefficients, ``(n_regressors, n_window)``."""
-        if self.mode == "off":
-            return np.zeros((1, self.n_window))
-        regressors = self.regressors
-        return np.linalg.pinv(regressors.T @ regressors + self.penalty, hermitian=True) @ regressors.T
+        used, out = self._used, np.zeros((self.n_regressors, self.n_window), self.regressors.dtype)
+        if used.any():
+            adjoint, penalty = self.regressors[:, used].conj().T, self.penalty[np.ix_(used, used)]
+            out[used] = np.linalg.pinv(adjoint @ adjoint.conj().T + penalty, hermitian=True) @ adjoint
+        return out
 
     @cached_property
     def projector(self) -> tuple[np.ndarray, np.ndarray]:
-        """``(U, d)`` such that ``x - U @ (d * (U.T @ x))`` eliminates the baseline.
+        """``(U, d)`` such that ``x - U @ (d * (U.T @ x))`` eliminates the baseline, with the adjoint of a complex U.
 
         With ``L`` that operator, ``|L (y - s)|**2`` is the penalised cost of fitting ``y`` by ``s`` and the best
         baseline. ``U`` is ``(n_window, rank)`` with orthonormal columns, ``d`` is ``(rank,)`` in 0..1.
         """
-        if self.mode == "off":
+        used = self._used
+        if not used.any():
             return np.zeros((self.n_window, 0)), np.zeros(0)
-        u, size, vt = np.linalg.svd(self.regressors, full_matrices=False)
+        every = self.penalty[np.ix_(used, used)]
+        u, size, vt = np.linalg.svd(self.regressors[:, used], full_matrices=False)
         keep = size > size[0] * 1e-10
         u, size, vt = u[:, keep], size[keep], vt[keep]
         # Coefficients that the window does not see (FSL-MRS's splines may have an empty column) are free, but the
         # penalty ties them to the others: they are eliminated, not held at zero.
-        unseen = np.linalg.eigh(np.eye(self.n_regressors) - vt.T @ vt)
-        free = unseen[1][:, unseen[0] > 0.5].T
-        cross = vt @ self.penalty @ free.T
-        penalty = vt @ self.penalty @ vt.T - cross @ np.linalg.pinv(free @ self.penalty @ free.T) @ cross.T
+        unseen = np.linalg.eigh(np.eye(len(every)) - vt.conj().T @ vt)
+        free = unseen[1][:, unseen[0] > 0.5].conj().T
+        cross = vt @ every @ free.conj().T
+        penalty = vt @ every @ vt.conj().T - cross @ np.linalg.pinv(free @ every @ free.conj().T) @ cross.conj().T
         # In the basis U the hat matrix is S (S^2 + penalty)^-1 S; its eigenvectors rotate U.
         hat = size[:, None] * np.linalg.solve(np.diag(size**2) + penalty, np.diag(size))
-        share, rotation = np.linalg.eigh((hat + hat.T) / 2)
+        share, rotation = np.linalg.eigh((hat + hat.conj().T) / 2)
         # The root would turn rounding of a share of one, 1e-16, into a trace of 1e-8 of the baseline that stays.
         share = np.where(share > 1 - 1e-12, 1.0, share)
         return u @ rotation, 1 - np.sqrt(np.clip(1 - share, 0, None))
@@ -191,6 +215,14 @@ def _spline_regressors(n_window: int, n_segments: int, degree: int = 3) -> np.nd
     return columns
 
 
+@lru_cache(maxsize=8)
+def _spline_penalty(effective_dimension: float, regressors: bytes, n: int) -> np.ndarray:
+    """Penalty on the second differences of the coefficients of regressors ``(n_window, n)``, given as bytes."""
+    difference = np.diff(np.eye(n), n=2, axis=1)
+    roughness = difference @ difference.T
+    return _penalty_weight(effective_dimension, np.frombuffer(regressors).reshape(-1, n), roughness) * roughness
+
+
 def _penalty_weight(effective_dimension: float, regressors: np.ndarray, roughness: np.ndarray) -> float:
     """Weight of the roughness penalty at which the spline has the wanted effective dimension."""
     from scipy.optimize import fminbound
@@ -210,15 +242,15 @@ def real_rows(complex_rows: torch.Tensor) -> torch.Tensor:
 
 
 class Elimination:
-    """What a baseline explains does not count: every spectrum counts as ``L x = x - u @ (d * (u.T @ x))``.
+    """What a baseline explains does not count: every spectrum counts as ``L x = x - u @ (d * (u.H @ x))``.
 
     Inner products of ``L x`` need the products with ``u`` only, so the many columns of a model need not be changed one
     by one.
 
     Parameters
     ----------
-    u : real ``(n_window, rank)``
-        Orthonormal columns.
+    u : ``(n_window, rank)``
+        Orthonormal columns, real or complex.
     d : real ``(rank,)``
         From 0 to 1.
     """
@@ -226,19 +258,20 @@ class Elimination:
     def __init__(self, u: torch.Tensor, d: torch.Tensor):
         self.u, self.d = u, d
         self.share = (d * (2 - d)).clamp(min=0)
-        self.complex_u = torch.complex(u, torch.zeros_like(u))
-        self.root = self.complex_u * self.share.sqrt()
+        self.complex_u = u if u.is_complex() else torch.complex(u, torch.zeros_like(u))
+        self.adjoint_u = self.complex_u.conj().resolve_conj() if u.is_complex() else self.complex_u
+        self.root = self.adjoint_u * self.share.sqrt()
 
     def to(self, dtype: torch.dtype) -> Elimination:
-        return Elimination(self.u.to(dtype), self.d.to(dtype))
+        return Elimination(self.u.to(dtype.to_complex() if self.u.is_complex() else dtype), self.d.to(dtype))
 
     def __call__(self, spectra: torch.Tensor) -> torch.Tensor:
         """``L`` applied once."""
-        return spectra - (spectra @ self.complex_u * self.d) @ self.complex_u.mT
+        return spectra - (spectra @ self.adjoint_u * self.d) @ self.complex_u.mT
 
     def both(self, spectra: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``L`` applied once, and twice."""
-        inner = spectra @ self.complex_u
+        inner = spectra @ self.adjoint_u
         once, twice = ((inner * factor) @ self.complex_u.mT for factor in (self.d, self.share))
         return spectra - once, spectra - twice
 

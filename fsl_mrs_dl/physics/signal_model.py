@@ -146,7 +146,7 @@ class SignalModel(nn.Module):
             ("basis", basis, complex_dtype),
             ("time", axes.time(), dtype),
             ("frequency", axes.hz(), dtype),
-            ("regressors", self.baseline.regressors, dtype),
+            ("regressors", self.baseline.regressors, complex_dtype if self.baseline.nuisance is not None else dtype),
             ("projector_u", u, complex_dtype),
             ("projector_d", d, dtype),
         ):
@@ -301,12 +301,15 @@ class SignalModel(nn.Module):
         ``Baseline.projector``)."""
         if self.projector_d.numel() == 0:
             return spec
-        return spec - (spec @ self.projector_u * self.projector_d) @ self.projector_u.mT
+        return spec - (spec @ self.projector_u.conj() * self.projector_d) @ self.projector_u.mT
 
     @property
     def elimination(self) -> Elimination | None:
         """:meth:`eliminate_baseline` for a solver that takes the plain spectra; None if there is no baseline."""
-        return Elimination(self.projector_u.real.contiguous(), self.projector_d) if self.projector_d.numel() else None
+        if not self.projector_d.numel():
+            return None
+        real = self.baseline.nuisance is None
+        return Elimination(self.projector_u.real.contiguous() if real else self.projector_u, self.projector_d)
 
     def columns(self, theta: torch.Tensor) -> torch.Tensor:
         """Spectra of one unit of each metabolite in the window, baseline eliminated.

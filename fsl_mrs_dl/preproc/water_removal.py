@@ -4,6 +4,7 @@ doi 10.1016/0022-2364(87)90023-0; Laudadio et al., doi 10.1006/jmre.2002.2593), 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..core.noise import noise_outside
 from ..core.units import fid_to_spec
 from ..io.nifti import MrsData
 
-__all__ = ["MOST_TAIL", "WATER_PPM", "WaterRemoval", "remove_residual_water"]
+__all__ = ["MOST_TAIL", "WATER_PPM", "WaterRemoval", "lines_within", "remove_residual_water"]
 
 WATER_PPM = (4.3, 5.1)
 """Where lines are residual water, ppm; alpha-glucose at 5.2 and the metabolites below 4.2 are outside of it."""
@@ -72,7 +73,7 @@ def remove_residual_water(data: MrsData, ppmlim: tuple[float, float] = (0.2, 4.2
     window, water = slice(*axes.window(ppmlim)), slice(*axes.window(WATER_PPM))
     beside = np.r_[slice(*axes.window((WATER_PPM[0] - 0.4, WATER_PPM[0]))), slice(*axes.window((WATER_PPM[1], 5.5)))]
     for row in np.flatnonzero(usable_fids(rows)):
-        lines = _water_fid(rows[row], axes)
+        lines = lines_within(rows[row], axes)
         noise = float(noise_outside(fid_to_spec(rows[row]), axes))
         tail[row] = _rms(fid_to_spec(lines)[window]) / max(noise, np.finfo(float).tiny)
         before, after = fid_to_spec(rows[row]), fid_to_spec(rows[row] - lines)
@@ -85,8 +86,14 @@ def remove_residual_water(data: MrsData, ppmlim: tuple[float, float] = (0.2, 4.2
     return WaterRemoval(replace(data, fids=new), tail.reshape(shape), removed.reshape(shape))
 
 
-def _water_fid(fid: np.ndarray, axes: Axes) -> np.ndarray:
-    """Return the sum of the lines of an FID that lie where the water is, ``(n_points,)``."""
+def lines_within(fid: np.ndarray, axes: Axes, limits: Sequence[tuple[float, float]] = (WATER_PPM,)) -> np.ndarray:
+    """Return the sum of the lines of an FID that lie within limits in ppm, those of water by default, ``(n_points,)``.
+
+    Raises
+    ------
+    DataError
+        Without hlsvdpropy.
+    """
     hlsvdpro = _hlsvdpro()
     part = fid[: int(_DURATION_S / axes.dwelltime)] / np.abs(fid).max()
     _, _, turns, damping, *_ = hlsvdpro(part, min(_LINES, len(part) // 4), sparse=True)
@@ -95,9 +102,11 @@ def _water_fid(fid: np.ndarray, axes: Axes) -> np.ndarray:
     steady = damping <= 0
     poles = damping[steady] + 2j * np.pi * turns[steady]
     heights = np.linalg.lstsq(np.exp(poles * np.arange(len(part))[:, None]), part, rcond=None)[0]
-    low, high = axes.ppm_to_hz(np.array(WATER_PPM))
-    hz = turns[steady] / axes.dwelltime
-    own = (hz >= low) & (hz <= high) & (-damping[steady] / axes.dwelltime < _FASTEST)
+    hz, own = turns[steady] / axes.dwelltime, np.zeros(int(steady.sum()), bool)
+    for limit in limits:
+        low, high = axes.ppm_to_hz(np.array(limit))
+        own |= (hz >= low) & (hz <= high)
+    own &= -damping[steady] / axes.dwelltime < _FASTEST
     return np.abs(fid).max() * (np.exp(poles[own] * np.arange(len(fid))[:, None]) @ heights[own])
 
 
@@ -109,7 +118,7 @@ def _hlsvdpro():
             from hlsvdpropy.hlsvd import hlsvdpro
     except ImportError as exc:
         raise DataError(
-            "residual water is removed by hlsvdpropy, which is not installed",
+            "lines of water and lipids are found by hlsvdpropy, which is not installed",
             remedy="install it with: pip install '.[run]' in a copy of the repository",
         ) from exc
     return hlsvdpro

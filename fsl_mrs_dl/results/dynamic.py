@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..dynamic.data import DynamicData
+from ..dynamic.derived import DerivedQuantity, derived_quantities, sum_courses, sum_parameters
 from ..dynamic.series import DynamicFit
 from ..io import nifti
-from .dynamic_figures import parameter_figure, spectra_figure
+from .dynamic_figures import parameter_figure, residual_figure, spectra_figure
 
-__all__ = ["free_parameter_table", "mapped_parameter_table", "model_information", "write_dynamic", "write_tables"]
+__all__ = [
+    "derived_table",
+    "free_parameter_table",
+    "mapped_parameter_table",
+    "model_information",
+    "sum_table",
+    "write_dynamic",
+    "write_tables",
+]
 
 
 def free_parameter_table(fit: DynamicFit):
@@ -25,13 +35,36 @@ def free_parameter_table(fit: DynamicFit):
 
 def mapped_parameter_table(fit: DynamicFit, times: np.ndarray):
     """Return the parameters of every spectrum and their SDs as a DataFrame: a row each, a pair of columns per time."""
+    return _by_time(fit.mapping.mapped_names, fit.mapped, fit.mapped_sd, times)
+
+
+def sum_table(fit: DynamicFit, times: np.ndarray):
+    """Return the sums of metabolites, such as tNAA, as :func:`mapped_parameter_table` does; None if there are none."""
+    courses = sum_courses(fit)
+    if not courses:
+        return None
+    names = [f"conc_{one.name}" for one in courses]
+    values, sds = (np.column_stack([getattr(one, what) for one in courses]) for what in ("values", "sd"))
+    return _by_time(names, values, sds, times)
+
+
+def _by_time(names: list[str], values: np.ndarray, sds: np.ndarray, times: np.ndarray):
+    """Return values ``(n_times, n)`` and their SDs as a DataFrame."""
     import pandas as pd
 
     labels = times.tolist() if times.ndim == 1 else list(range(len(times)))
-    names = fit.mapping.mapped_names
-    mean, sd = (pd.DataFrame(values, columns=names, index=labels) for values in (fit.mapped, fit.mapped_sd))
+    mean, sd = (pd.DataFrame(table, columns=names, index=labels) for table in (values, sds))
     table = pd.concat((mean, sd), keys=["mean", "std"], axis=0).T.reorder_levels([1, 0], axis=1)
     return table.sort_index(axis=1, level=0)
+
+
+def derived_table(quantities: Sequence[DerivedQuantity]):
+    """Return derived quantities as a DataFrame: value, SD, z, p of zero, and how each was computed."""
+    import pandas as pd
+
+    rows = [(one.value, one.sd, one.z, one.p, one.expression) for one in quantities]
+    index = pd.Index([one.name for one in quantities], name="name")
+    return pd.DataFrame(rows, columns=["value", "sd", "z", "p", "expression"], index=index)
 
 
 def model_information(fit: DynamicFit) -> dict[str, float | int | bool]:
@@ -57,15 +90,30 @@ def model_information(fit: DynamicFit) -> dict[str, float | int | bool]:
     }
 
 
-def write_dynamic(folder: Path, results: DynamicData, options: str) -> None:
-    """Write every file of a dynamic fit into a folder; ``options`` is the content of options.txt."""
-    write_tables(folder, results.fit, results.time_variable)
+def write_dynamic(
+    folder: Path, results: DynamicData, options: str, derived: Sequence[str] = ()
+) -> list[DerivedQuantity]:
+    """Write every file of a dynamic fit into a folder; return its derived quantities.
+
+    ``options`` is the content of options.txt, ``derived`` are texts of
+    :func:`fsl_mrs_dl.dynamic.derived.derived_quantities`.
+    """
+    fit = results.fit
+    write_tables(folder, fit, results.time_variable)
+    sums = sum_table(fit, results.time_variable)
+    if sums is not None:
+        sums.to_csv(folder / "sum_concentrations.csv")
+    quantities = [*derived_quantities(fit, derived), *sum_parameters(fit)]
+    if quantities:
+        derived_table(quantities).to_csv(folder / "derived.csv")
     (folder / "options.txt").write_text(options, encoding="utf-8")
     model = _model_data(results)
     nifti.save(folder / "fit.nii.gz", model)
     nifti.save(folder / "residual.nii.gz", replace(model, fids=results.data.fids - model.fids))
     parameter_figure(results, folder / "dyn_parameters.png")
     spectra_figure(results, folder / "dyn_spectra.png")
+    residual_figure(results, folder / "dyn_residuals.png")
+    return quantities
 
 
 def write_tables(folder: Path, fit: DynamicFit, times: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a dynamic fit: parameters over the series with confidence bands, and spectra with their fit."""
+"""Pictures of a dynamic fit: parameters over the series with confidence bands, spectra with their fit, residuals."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 
 from ..dynamic.data import DynamicData
 from ..dynamic.models import MatrixModel
+from ..dynamic.series import DynamicFit
 from ..fitting.uncertainty import Z95
 
-__all__ = ["parameter_figure", "spectra_figure"]
+__all__ = ["parameter_figure", "phased", "residual_figure", "spectra_figure"]
 
 _MOST_PANELS, _MOST_SPECTRA, _COLUMNS = 24, 12, 4
 _DATA, _FIT, _SINGLE = "0.35", "#c0392b", "#2c6fbb"
@@ -124,11 +125,10 @@ def spectra_figure(results: DynamicData, path: str | Path | None = None):
     shown = np.unique(np.linspace(0, n_times - 1, min(n_times, _MOST_SPECTRA)).round().astype(int))
     figure, panels = _panels(len(shown), sharex=True, sharey=True)
     first, last = fit.model.window
-    ppm, hz = fit.model.axes.ppm()[first:last], fit.model.axes.hz()[first:last]
-    phases = {name: fit.mapping.mapped_names.index(name) for name in ("Phi_0_0", "Phi_1_0")}
+    ppm = fit.model.axes.ppm()[first:last]
+    all_data, all_models = phased(fit)
     for panel, number in zip(panels, shown):
-        turn = fit.mapped[number, phases["Phi_0_0"]] + fit.mapped[number, phases["Phi_1_0"]] * hz
-        data, model = ((spectra[number] * np.exp(1j * turn)).real for spectra in (fit.spectra, fit.fitted))
+        data, model = all_data[number], all_models[number]
         panel.plot(ppm, data, color=_DATA, linewidth=0.7, label="data")
         panel.plot(ppm, model, color=_FIT, linewidth=0.8, label="joint fit")
         panel.plot(ppm, data - model + _below(fit), color=_SINGLE, linewidth=0.5, label="residual")
@@ -137,6 +137,43 @@ def spectra_figure(results: DynamicData, path: str | Path | None = None):
     panels[0].set_xlim(ppm.max(), ppm.min())
     panels[0].legend(fontsize=6, frameon=False, loc="upper left")
     figure.supxlabel("chemical shift (ppm)", fontsize=8)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def phased(fit: DynamicFit) -> tuple[np.ndarray, np.ndarray]:
+    """Return the real parts of data and model in the window, ``(n_times, n_window)`` each, each spectrum in phase."""
+    first, last = fit.model.window
+    names, hz = fit.mapping.mapped_names, fit.model.axes.hz()[first:last]
+    zero, slope = (fit.mapped[:, names.index(name)][:, None] for name in ("Phi_0_0", "Phi_1_0"))
+    turn = np.exp(1j * (zero + slope * hz))
+    return (fit.spectra * turn).real, (fit.fitted * turn).real
+
+
+def residual_figure(results: DynamicData, path: str | Path | None = None):
+    """Draw the residual of every spectrum over the noise as a map: spectra from top to bottom, in phase.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fit, times = results.fit, results.time_variable
+    data, model = phased(fit)
+    first, last = fit.model.window
+    ppm = fit.model.axes.ppm()[first:last]
+    n_times = len(data)
+    figure, (panel,) = _panels(1)
+    figure.set_size_inches(7.5, 1.6 + min(0.22 * n_times, 6))
+    extent = (ppm[0], ppm[-1], n_times - 0.5, -0.5)
+    scale = {"vmin": -5, "vmax": 5, "cmap": "RdBu_r", "aspect": "auto", "interpolation": "nearest"}
+    image = panel.imshow((data - model) / fit.noise_sd, extent=extent, **scale)
+    panel.set_xlim(ppm[-1], ppm[0])
+    shown = np.unique(np.linspace(0, n_times - 1, min(n_times, 12)).round().astype(int))
+    panel.set_yticks(shown, [f"{times[one]:g}" if times.ndim == 1 else str(one) for one in shown])
+    panel.set_ylabel("time variable" if times.ndim == 1 else "number of the spectrum", fontsize=8)
+    panel.set_xlabel("chemical shift (ppm)", fontsize=8)
+    figure.colorbar(image, ax=panel, label="residual / noise SD")
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

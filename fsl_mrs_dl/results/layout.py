@@ -92,6 +92,7 @@ QUANTITIES = (
         "red-yellow",
         "posterior_mean",
     ),
+    Quantity("conc-spatial", "concs/spatial/{metab}.nii.gz", "concentration, spatial prior", "a.u.", "red-yellow"),
     Quantity("conc-network", "concs/network/{metab}.nii.gz", "network's estimate", "a.u.", "red-yellow", "network"),
     Quantity(
         "ratio-ml", "concs/ratio/{metab}.nii.gz", "ratio to the internal reference, ml", "", "red-yellow", "ratio"
@@ -125,6 +126,7 @@ QUANTITIES = (
         "blue",
         "posterior_ratio_sd",
     ),
+    Quantity("spatial-sd", _U + "spatial_sd.nii.gz", "posterior SD, spatial prior", "a.u.", "blue"),
     Quantity("molarity-sd", _U + "molarity_sd.nii.gz", "SD of the molarity, all sources", "mM", "blue", "molarity_sd"),
     Quantity(
         "molality-sd", _U + "molality_sd.nii.gz", "SD of the molality, all sources", "mmol/kg", "blue", "molality_sd"
@@ -170,6 +172,12 @@ QUANTITIES = (
         "a.u.",
         "red-yellow",
         "posterior_ci95_high",
+    ),
+    Quantity(
+        "spatial-ci95-low", _U + "spatial_ci95_low.nii.gz", "lower 95 % limit, spatial prior", "a.u.", "red-yellow"
+    ),
+    Quantity(
+        "spatial-ci95-high", _U + "spatial_ci95_high.nii.gz", "upper 95 % limit, spatial prior", "a.u.", "red-yellow"
     ),
     Quantity(
         "molarity-ci95-low",

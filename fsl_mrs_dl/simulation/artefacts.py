@@ -12,6 +12,7 @@ from .anatomy import Anatomy
 from .geometry import RandomField, grid_positions, refined_affine
 
 __all__ = [
+    "K_FILTERS",
     "LIPID_HEIGHT",
     "LIPID_LINES",
     "ShiftField",
@@ -44,6 +45,10 @@ _LIPID_BINS = 5
 
 LIPID_HEIGHT = 16.0
 """Height of lipids where a voxel is all scalp, over the median of the brain's largest metabolite peaks."""
+
+
+K_FILTERS = ("hamming", "none")
+"""Filters of k-space: without one, lipids ring far into the brain."""
 
 
 class ShiftField:
@@ -112,14 +117,16 @@ def residual_water(random: np.random.Generator, affine: np.ndarray, tissue: dict
     return (height * np.exp(1.5j * RandomField(random, 110).on_grid(affine, fraction.shape))).astype(np.complex64)
 
 
-def point_spread(fine: np.ndarray, factor) -> np.ndarray:
-    """Return an object as phase encoding resolves it: the centre of its k-space under a Hamming filter.
+def point_spread(fine: np.ndarray, factor, k_filter: str = "hamming") -> np.ndarray:
+    """Return an object as phase encoding resolves it: the centre of its k-space under a filter.
 
     Parameters
     ----------
     fine : complex ndarray ``(..., x * fx, y * fy, z * fz)``
         The object on a finer grid, ``factor`` ``(fx, fy, fz)`` points to a voxel, odd; an axis of one voxel is
         averaged.
+    k_filter : str
+        One of :data:`K_FILTERS`.
 
     Returns
     -------
@@ -136,14 +143,22 @@ def point_spread(fine: np.ndarray, factor) -> np.ndarray:
             continue
         k = fft.fftfreq(n, 1 / n).round().astype(int)
         # The centre of a voxel lies (f - 1) / 2 fine points after its first; the filter is 1 in the centre of k-space.
-        weight = (0.54 + 0.46 * np.cos(2 * np.pi * k / n)) * np.exp(2j * np.pi * k * ((f - 1) / 2) / (n * f)) / f
+        weight = np.exp(2j * np.pi * k * ((f - 1) / 2) / (n * f)) / f
+        if k_filter == "hamming":
+            weight = (0.54 + 0.46 * np.cos(2 * np.pi * k / n)) * weight
         samples = fft.fft(lines, axis=-1)[..., k] * weight.astype(np.complex64)
         image = np.moveaxis(fft.ifft(samples, axis=-1), -1, axis)
     return image.astype(np.complex64)
 
 
 def scalp_lipids(
-    anatomy: Anatomy, shift: ShiftField, phase: RandomField, affine: np.ndarray, size, height: float
+    anatomy: Anatomy,
+    shift: ShiftField,
+    phase: RandomField,
+    affine: np.ndarray,
+    size,
+    height: float,
+    k_filter: str = "hamming",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return complex amplitudes of the scalp's lipids as encoding spreads them, and the frequencies of their bins.
 
@@ -160,6 +175,8 @@ def scalp_lipids(
         Grid of the voxels.
     height : float
         Height of the spectrum where a voxel is all scalp; 0 for no lipids.
+    k_filter : str
+        One of :data:`K_FILTERS`.
 
     Returns
     -------
@@ -177,5 +194,7 @@ def scalp_lipids(
     low, high = np.percentile(scalp_hz, [2, 98])
     bins = np.linspace(low, max(high, low + 1e-3), _LIPID_BINS)
     position = np.clip((hz - bins[0]) / (bins[1] - bins[0]), 0, _LIPID_BINS - 1)
-    spread = [point_spread(scalp * np.maximum(0, 1 - np.abs(position - b)), factor) for b in range(_LIPID_BINS)]
+    spread = [
+        point_spread(scalp * np.maximum(0, 1 - np.abs(position - b)), factor, k_filter) for b in range(_LIPID_BINS)
+    ]
     return np.float32(height) * np.stack(spread, -1), bins

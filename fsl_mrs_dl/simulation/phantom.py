@@ -60,6 +60,10 @@ class PhantomOptions:
         Voxel side of the structural image.
     te_ms : float, optional
         Echo time for the header; that of the default basis set if that is used.
+    lipid_height : float
+        Height of lipids where a voxel is all scalp, over the median of the brain's largest metabolite peaks.
+    k_filter : str
+        One of :data:`fsl_mrs_dl.simulation.artefacts.K_FILTERS`, which the lipids are spread by.
 
     Raises
     ------
@@ -78,6 +82,8 @@ class PhantomOptions:
     fov_mm: tuple[float, float, float] | None = None
     t1_mm: float = 1.5
     te_ms: float | None = None
+    lipid_height: float = artefacts.LIPID_HEIGHT
+    k_filter: str = "hamming"
 
     def __post_init__(self):
         object.__setattr__(self, "size", tuple(int(n) for n in self.size))
@@ -88,7 +94,14 @@ class PhantomOptions:
             raise OptionError(f"more than {_MOST_VOXELS} voxels", option="size", value=size_text, remedy="give fewer")
         if self.n_points < 64:
             raise OptionError("at least 64 are needed", option="n_points", value=self.n_points)
-        for option, value in (("b0_hz", self.b0_hz), ("water", self.water)):
+        if self.k_filter not in artefacts.K_FILTERS:
+            raise OptionError(
+                "there is no such filter",
+                option="k_filter",
+                value=self.k_filter,
+                remedy=f"choose one of {', '.join(artefacts.K_FILTERS)}",
+            )
+        for option, value in (("b0_hz", self.b0_hz), ("water", self.water), ("lipid_height", self.lipid_height)):
             if not (math.isfinite(value) and value >= 0):
                 raise OptionError("a number that is not negative is needed", option=option, value=f"{value:g}")
         if not (math.isfinite(self.snr) and self.snr > 0):
@@ -224,8 +237,8 @@ def simulate_phantom(basis: Basis | None = None, options: PhantomOptions | None 
     axes = basis.axes.with_points(options.n_points)
     units_fids = basis.fids[:, : options.n_points]
     height = _median_height(units_fids, axes, conc[mask], {name: values[mask] for name, values in theta.items()})
-    lipid_height = artefacts.LIPID_HEIGHT * height * options.lipids
-    lipids, lipid_hz = artefacts.scalp_lipids(anatomy, shift, lipid_phase, affine, size, lipid_height)
+    lipid_height = options.lipid_height * height * options.lipids
+    lipids, lipid_hz = artefacts.scalp_lipids(anatomy, shift, lipid_phase, affine, size, lipid_height, options.k_filter)
     water = artefacts.residual_water(random, affine, tissue) * np.float32(options.water * height)
 
     fids = np.zeros((*size, options.n_points), np.complex64)

@@ -67,7 +67,7 @@ def test_series_is_fitted_and_written_under_the_names_of_fsl_mrs(files, tmp_path
     )
     np.testing.assert_allclose(model + residual, data, atol=1e-4 * np.abs(data).max())
     assert np.linalg.norm(residual) < 0.5 * np.linalg.norm(data)
-    for picture in ("dyn_parameters.png", "dyn_spectra.png"):
+    for picture in ("dyn_parameters.png", "dyn_spectra.png", "dyn_residuals.png"):
         assert (tmp_path / "out" / picture).stat().st_size > 10_000
     assert main(words(folder, tmp_path / "out")) == 2
 
@@ -109,8 +109,35 @@ def test_series_of_two_dimensions_asks_which_one_to_average(files, tmp_path, cap
     assert main([*words(files[0], tmp_path / "out", data=tmp_path / "two.nii.gz"), *more]) == 0
 
 
-def test_the_in_vivo_model_is_chosen_by_an_option(sim_basis, tmp_path, capsys):
-    few = sim_basis.select(["Cr", "Glu", "Ins", "NAA"])
+def test_derived_quantities_report_and_comparison(files, tmp_path, capsys):
+    folder, _ = files
+    (tmp_path / "linear.py").write_text(
+        "Parameters = {'conc': {'dynamic': 'linear', 'params': ['c_amp', 'c_slope']}, 'Phi_0': 'variable'}\n"
+        "Bounds = {'gamma': (0, None), 'sigma': (0, None)}\n",
+        encoding="utf-8",
+    )
+    wanted = words(folder, tmp_path / "out")
+    place = wanted.index("--dyn_config") + 2
+    wanted.insert(place, str(tmp_path / "linear.py"))
+    assert main([*wanted, "--derived", "last = conc_NAA[6] / conc_Cr[6]", "--report"]) == 0
+    printed = capsys.readouterr().out
+    assert "Best by the evidence: config" in printed and "last" in printed
+    table = pd.read_csv(tmp_path / "out/comparison.csv", index_col=0)
+    assert list(table.index) == ["config", "linear"]
+    assert table["AIC weight"].sum() == pytest.approx(1) and table["log evidence difference"].iloc[1] < -3
+    one = tmp_path / "out/configurations/config"
+    derived = pd.read_csv(one / "derived.csv", index_col=0).loc["last"]
+    mapped = pd.read_csv(one / "mapped_parameters.csv", index_col=0, header=[0, 1])
+    naa, cr = (mapped.loc[f"conc_{name}"].xs("mean", level=1).to_numpy()[6] for name in ("NAA", "Cr"))
+    assert derived["value"] == pytest.approx(naa / cr) and 0 < derived["sd"] < 0.2 * derived["value"]
+    page = (one / "report.html").read_text(encoding="utf-8")
+    assert all(part in page for part in ("Comparison of configurations", "Derived quantities", "map of the residuals"))
+    assert main([*wanted, "--overwrite", "--derived", "x = conc_Foo"]) == 2
+    assert "--derived 'x = conc_Foo': the name conc_Foo is not known; parameters are" in capsys.readouterr().err
+
+
+def test_the_in_vivo_model_is_that_of_a_brain(sim_basis, tmp_path, capsys):
+    few = sim_basis.select(["Cr", "GPC", "Glu", "Ins", "NAA"])
     series = made_in_vivo_series(few, sim_basis.axes, times=B_VALUES[::2])
     fids = np.moveaxis(series.fids, -1, 0)[None, None, None].astype(np.complex64)
     data = nifti.MrsData(fids, series.axes.dwelltime, series.axes.spec_freq_mhz, "1H", ("DIM_USER_0",))
@@ -119,12 +146,13 @@ def test_the_in_vivo_model_is_chosen_by_an_option(sim_basis, tmp_path, capsys):
     (tmp_path / "config.py").write_text(EXPONENTIAL, encoding="utf-8")
     np.savetxt(tmp_path / "bvals", B_VALUES[::2])
     command = words(tmp_path, tmp_path / "out")
-    command[command.index("--baseline") : command.index("--baseline") + 2] = ["--spectral-model", "in-vivo"]
+    del command[command.index("--baseline") : command.index("--baseline") + 2]
     assert main([*command, "--TE", "30", "--TR", "2"]) == 0
+    assert "\nMM " in capsys.readouterr().out
     free = pd.read_csv(tmp_path / "out/free_parameters.csv", index_col=0)
     assert abs(free.loc["conc_NAA_c_adc", "mean"] - 0.08) < 4 * free.loc["conc_NAA_c_adc", "sd"]
     assert "conc_MM_c_adc" in free.index
     residual = nifti.load(tmp_path / "out/residual.nii.gz").fids
     assert np.abs(residual).std() < 0.2 * np.abs(fids).std()
-    assert main([*command, "--baseline", "poly, 1", "--overwrite"]) != 0
+    assert main([*command, "--spectral-model", "in-vivo", "--baseline", "poly, 1", "--overwrite"]) != 0
     assert "--baseline: belongs to FSL-MRS's model" in capsys.readouterr().err

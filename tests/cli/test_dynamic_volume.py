@@ -102,3 +102,9 @@ def test_mask_is_for_volumes(files, tmp_path, capsys):
     line[line.index("--data") + 1] = str(tmp_path / "one.nii.gz")
     assert main(line) == 2
     assert "--mask" in capsys.readouterr().err
+
+
+def test_report_and_derived_quantities_are_for_one_voxel(files, tmp_path, capsys):
+    for more in (["--report"], ["--derived", "x = conc_NAA[0]"]):
+        assert main([*words(files[0], tmp_path / "out"), *more]) == 2
+        assert f"{more[0]}" in capsys.readouterr().err and not (tmp_path / "out").exists()

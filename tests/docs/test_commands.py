@@ -24,6 +24,7 @@ from helpers.made_series import EXPONENTIAL
 
 from fsl_mrs_dl import load, save
 from fsl_mrs_dl.cli.main import build_parser, main
+from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -233,16 +234,23 @@ def make_series(folder, configuration):
     shutil.copy(folder / "svs" / "svs.nii.gz", folder / "series.nii.gz")
 
 
+def make_volumes(folder):
+    """Write two voxels of that series, and a mask."""
+    series = load(folder / "series.nii.gz")
+    save(folder / "mrsi_series.nii.gz", replace(series, fids=np.concatenate([series.fids] * 2)))
+    mask = nibabel.Nifti1Image(np.ones((2, 1, 1), np.uint8), series.affine)
+    nibabel.save(mask, folder / "mask.nii.gz")
+
+
 def prepare(page, folder):
     """Make what a page takes from another page or from its reader."""
     if page.endswith("dynamic.md"):
         (python,) = blocks(ROOT / page, "python")
         make_series(folder, python)
-        assert not main("simulate basis --mm summed --output with_mm".split())
+        make_volumes(folder)
+        basis = simulate_basis(te_ms=30, macromolecules="summed")
         shutil.rmtree(folder / "basis")
-        (folder / "with_mm").rename(folder / "basis")
-        (mm,) = (folder / "basis").glob("mm*.json")
-        mm.rename(folder / "basis" / "Mac.json")
+        replace(basis, names=tuple("Mac" if one == "mm" else one for one in basis.names)).save(folder / "basis")
     if page.endswith("study.md"):
         for label in ("01", "02"):
             session = folder / "BIDS" / f"sub-{label}" / "mrs"

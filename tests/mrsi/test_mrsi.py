@@ -568,7 +568,10 @@ def cluster(monkeypatch):
     for module in (distributed, slurm):
         monkeypatch.setitem(sys.modules, module.__name__.split(".")[0], ModuleType(module.__name__.split(".")[0]))
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    return SimpleNamespace(events=events, Cluster=Cluster, Client=Client)
+    settings = {"jobqueue.slurm": {"cores": None, "shared-temp-directory": None}}
+    settings["jobqueue.fsl_mrsi"] = {"cores": 4, "log_directory": "logs"}
+    sys.modules["dask"].config = SimpleNamespace(get=settings.get, set=settings.update)
+    return SimpleNamespace(events=events, Cluster=Cluster, Client=Client, settings=settings)
 
 
 OPENED, CLOSED = ["cluster fsl_mrsi", "3 nodes", "client"], ["client closed", "cluster closed"]
@@ -589,6 +592,9 @@ def test_a_cluster_is_closed_when_all_is_done(cluster, five_chunks):
     run_module.fit_all(five_chunks, parallel="cluster", workers=3, progress=counts.append, say=said.append)
     assert counts == [0, 1, 2, 3, 4] and said == ["Fitting 5 chunks on 3 nodes."]
     assert cluster.events == OPENED + CLOSED
+    # What a configuration of an older dask-jobqueue does not have is SLURM's.
+    whole = {"cores": 4, "shared-temp-directory": None, "log-directory": "logs"}
+    assert cluster.settings["jobqueue.fsl_mrsi"] == whole
 
 
 @pytest.mark.parametrize("where", ["chunk", "progress", "client", "client's end"])

@@ -281,6 +281,7 @@ def _by_condition(fids: np.ndarray, prepared: EditedPrepared, arrays: dict, esti
                 x=own,
                 x_sd=x_sd[:, : own.shape[1]],
                 fitted=fitted[:, k],
+                nuisance=np.zeros(len(x), int),
                 **common,
                 **estimates,
             )

@@ -53,6 +53,10 @@ class Estimate:
         """Join those of several batches."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
+    def rows(self, index: np.ndarray) -> Estimate:
+        """Return those of some spectra."""
+        return Estimate(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
 
 @dataclass(frozen=True)
 class Likelihoods:

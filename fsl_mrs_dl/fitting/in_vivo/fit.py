@@ -18,6 +18,7 @@ from ...physics.coarse_window import make_window, points_with_signal
 from ...physics.in_vivo_components import build_components, priors_table
 from ...physics.in_vivo_model import InVivoModel, make_in_vivo_model
 from ...physics.in_vivo_signals import concentration_names
+from ...physics.nuisance import NuisanceSpace
 from .estimates import Estimate, Likelihoods, parameter_covariance
 from .prepared import PreparedModel, smooth_baseline_of
 from .ratios import ConcentrationPrior
@@ -110,6 +111,8 @@ class Fits:
     steps, converged, cost : ndarray ``(n,)``
     estimate, population : Estimate
         With the prior of concentrations that was asked for, and with one as narrow as a healthy population.
+    nuisance : int ndarray ``(n,)``
+        State of the nuisances, see :class:`fsl_mrs_dl.physics.nuisance.NuisanceSpace`; zero without.
     """
 
     model: InVivoModel
@@ -129,6 +132,7 @@ class Fits:
     cost: np.ndarray
     estimate: Estimate
     population: Estimate
+    nuisance: np.ndarray
 
 
 def prepare(
@@ -139,6 +143,7 @@ def prepare(
     acquisition: Acquisition,
     *,
     from_water: bool = False,
+    nuisance: NuisanceSpace | None = None,
     device: str | torch.device = "cpu",
 ) -> PreparedModel:
     """Make the model of a study, with the priors of the table.
@@ -156,6 +161,8 @@ def prepare(
     acquisition : Acquisition
     from_water : bool
         Every spectrum will come with a line shape from water.
+    nuisance : NuisanceSpace, optional
+        Signals that leak into the spectra.
 
     Raises
     ------
@@ -188,6 +195,7 @@ def prepare(
         np.ones(len(names)),
         init=acquisition.init,
         concentrations=acquisition.concentrations,
+        nuisance=None if nuisance is None else nuisance.normalised(window.transform),
     )
 
 
@@ -212,12 +220,18 @@ def learnt(
     rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), STUDY_SPECTRA)).astype(int))
     problems = _Problems.of(prepared, fids, reference)
 
-    def minimum_of(some: np.ndarray) -> Minimum:
-        return _minimise(problems.rows(some), max_iter, prepared.init)
+    def fit_of(some: np.ndarray) -> tuple[Minimum, torch.Tensor]:
+        problem = problems.rows(some)
+        minimum = _minimise(problem, max_iter, prepared.init)
+        return minimum, parameter_covariance(problem, minimum)
 
-    device = prepared.model.basis.device
-    minimum = Minimum.joined(list(parallel_map(minimum_of, _batches(rows, device), device=device)))
-    prepared = replace(prepared, model=study_model(problems.rows(rows), minimum))
+    batches, device = problems.batches(rows), prepared.model.basis.device
+    minima, covariances = zip(*parallel_map(fit_of, batches, device=device))
+    # Batches are of one state of the nuisances each; all together are in the order of the rows again.
+    order = np.argsort(np.concatenate(batches))
+    minimum = Minimum.joined(list(minima)).rows(order)
+    noise = torch.as_tensor(problems.noise[rows]).to(minimum.noise)
+    prepared = replace(prepared, model=study_model(prepared.model, minimum, torch.cat(covariances)[order], noise))
     return prepared, minimum if len(rows) == len(fids) else None
 
 
@@ -256,18 +270,26 @@ def fit_prepared(
         minimum = _minimise(problem, max_iter, prepared.init, None if starts is None else starts.rows(rows))
         return _fit_batch(problem, minimum, prepared)
 
-    parts = []
-    for part in parallel_map(fit_of, _batches(np.arange(len(fids)), device, batch), device=device):
+    parts, batches = [], problems.batches(np.arange(len(fids)), batch)
+    for part in parallel_map(fit_of, batches, device=device):
         parts.append(part)
         if progress:
             progress(len(part["steps"]))
     parts = parts or [_fit_nothing(prepared)]
+    order = np.argsort(np.concatenate([*batches, np.zeros(0, int)]))
     estimates: dict[str, Any] = {
-        name: Estimate.joined([part.pop(name) for part in parts]) for name in ("estimate", "population")
+        name: Estimate.joined([part.pop(name) for part in parts]).rows(order) for name in ("estimate", "population")
     }
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    model = prepared.to("cpu").model
-    return Fits(model=model, fids=fids, water=reference, noise=problems.noise, **estimates, **arrays)
+    arrays = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    return Fits(
+        model=prepared.to("cpu").model,
+        fids=fids,
+        water=reference,
+        noise=problems.noise,
+        nuisance=problems.states,
+        **estimates,
+        **arrays,
+    )
 
 
 def log_evidence(
@@ -301,24 +323,20 @@ def log_evidence(
         value = value + by_prior - n_real * torch.log(minimum.noise)
         return value.cpu().numpy(), (minimum.noise / problem.noise).cpu().numpy()
 
-    parts = list(parallel_map(evidence_of, _batches(np.arange(len(fids)), device), device=device))
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-
-def _batches(rows: np.ndarray, device: torch.device, size: int | None = None) -> list[np.ndarray]:
-    """Return rows in batches: of the same size on any machine, so that results are the same to the last digit."""
-    size = size or (_BATCH if device.type == "cpu" else _BATCH_ON_GPU)
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
+    batches = problems.batches(np.arange(len(fids)))
+    parts, order = list(parallel_map(evidence_of, batches, device=device)), np.argsort(np.concatenate(batches))
+    return np.concatenate([part[0] for part in parts])[order], np.concatenate([part[1] for part in parts])[order]
 
 
 @dataclass(frozen=True)
 class _Problems:
-    """Spectra in the window of a prepared model, with their noise, and their line shapes from water if there are
-    any."""
+    """Spectra in the window of a prepared model, with their noise, their states of the nuisances, and their line shapes
+    from water if there are any."""
 
     prepared: PreparedModel
     spectra: np.ndarray
     noise: np.ndarray
+    states: np.ndarray
     shape: np.ndarray | None
 
     @classmethod
@@ -327,13 +345,27 @@ class _Problems:
         used = window.axes
         noise = noise_of(fids, used)
         shape = None if reference is None else reference.shape(window.time)
-        return cls(prepared, window.transform(fids), noise, shape)
+        spectra, operators = window.transform(fids), prepared.nuisance_operators
+        states = np.zeros(len(fids), int) if operators is None else operators.choice(spectra, noise)
+        return cls(prepared, spectra, noise, states, shape)
 
     def rows(self, rows: np.ndarray) -> Problem:
-        """Return the fit of some spectra as a problem."""
+        """Return the fit of some spectra, of one state of the nuisances, as a problem."""
         part = None if self.shape is None else self.shape[rows]
-        prepared = self.prepared
-        return Problem.make(prepared.model, self.spectra[rows], self.noise[rows], prepared.baseline, _strengths(), part)
+        prepared, whitening = self.prepared, None
+        baseline = prepared.baseline
+        if prepared.nuisance_operators is not None:
+            whitening, baseline = prepared.nuisance_operators.of_state(int(self.states[rows[0]]))
+        return Problem.make(
+            prepared.model, self.spectra[rows], self.noise[rows], baseline, _strengths(), part, whitening
+        )
+
+    def batches(self, rows: np.ndarray, size: int | None = None) -> list[np.ndarray]:
+        """Return rows in batches of one state each: of the same size on any machine, so that results are the same to
+        the last digit."""
+        size = size or (_BATCH if self.prepared.model.basis.device.type == "cpu" else _BATCH_ON_GPU)
+        parts = [rows[self.states[rows] == state] for state in np.unique(self.states[rows])]
+        return [part[first : first + size] for part in parts for first in range(0, len(part), size)]
 
 
 def noise_of(fids: np.ndarray, used: Axes) -> np.ndarray:

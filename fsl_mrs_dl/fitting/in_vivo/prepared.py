@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,23 @@ from ...core.axes import Axes
 from ...physics.coarse_window import CoarseWindow
 from ...physics.in_vivo_components import Components, priors_table
 from ...physics.in_vivo_model import InVivoModel
+from ...physics.nuisance import NuisanceSpace, Whitening, whitened_baseline
 from ...physics.smooth_baseline import SmoothBaseline, make_smooth_baseline
+from ..nuisance import StrengthChoice
 from ..serialise import Plain
 from .ratios import ConcentrationPrior
 from .water_reference import WaterUse
 
-__all__ = ["PreparedModel", "plain_prepared", "restored_prepared", "smooth_baseline_of", "whole_baseline_of"]
+__all__ = [
+    "NuisanceOperators",
+    "PreparedModel",
+    "plain_prepared",
+    "restored_prepared",
+    "smooth_baseline_of",
+    "whole_baseline_of",
+]
+
+_FREE = 1e4  # strength of what has no prior, where the strengths of nuisances are chosen
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,8 @@ class PreparedModel:
         Properties that are taken from a water reference; None without one.
     water_note : str
         The same in words, with the reason.
+    nuisance : NuisanceSpace, optional
+        Signals that leak into the spectra, normalised in the window; None for none.
     """
 
     model: InVivoModel
@@ -60,16 +73,49 @@ class PreparedModel:
     concentrations: ConcentrationPrior = ConcentrationPrior()
     water_use: WaterUse | None = None
     water_note: str = ""
+    nuisance: NuisanceSpace | None = None
 
     def to(self, device: str | torch.device) -> PreparedModel:
         """Return it with the model on a device."""
         tensors: dict[str, Any] = {name: tensor.to(device) for name, tensor in _tensors(self.model).items()}
         return replace(self, model=replace(self.model, **tensors))
 
+    @cached_property
+    def nuisance_operators(self) -> NuisanceOperators | None:
+        """Whitening and baseline of every state of the nuisances; None without."""
+        return None if self.nuisance is None else NuisanceOperators(self)
+
     def with_whole_baseline(self) -> PreparedModel:
         """Return it with the baseline of whole spectra: computed once, it is the same to the last digit everywhere."""
         first, last = self.axes.window(self.ppmlim)
         return replace(self, whole_baseline=whole_baseline_of(self.axes.ppm()[first:last], self.axes.nucleus))
+
+
+class NuisanceOperators:
+    """Whitening and baseline for each state of a prepared model's nuisances, computed when they are needed.
+
+    Parameters
+    ----------
+    prepared : PreparedModel
+    """
+
+    def __init__(self, prepared: PreparedModel):
+        self.prepared = prepared
+        window, baseline = prepared.model.window, prepared.baseline
+        about = priors_table()["baseline"]
+        middle = about["strengths"][len(about["strengths"]) // 2]
+        smooth = middle * np.sqrt(baseline.values) * baseline.vectors
+        assert prepared.nuisance is not None
+        self.space = prepared.nuisance
+        self.choice = StrengthChoice(self.space, window.transform, np.concatenate([_FREE * baseline.free, smooth], 1))
+        self._parts: dict[int, tuple[Whitening, SmoothBaseline]] = {}
+
+    def of_state(self, state: int) -> tuple[Whitening, SmoothBaseline]:
+        """Return whitening and baseline in the window of the fit."""
+        if state not in self._parts:
+            whitening = Whitening.of(self.space.root(state, self.prepared.model.window.transform))
+            self._parts[state] = whitening, whitened_baseline(self.prepared.baseline, whitening)
+        return self._parts[state]
 
 
 def smooth_baseline_of(ppm: np.ndarray, nucleus: str) -> SmoothBaseline:
@@ -97,6 +143,8 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
     parts: dict[str, Any] = {"components": components, "window": window, "baseline": prepared.baseline}
     if prepared.whole_baseline is not None:
         parts["whole_baseline"] = prepared.whole_baseline
+    if prepared.nuisance is not None:
+        parts["nuisance"] = prepared.nuisance
     arrays["basis_scale"] = prepared.basis_scale
     for prefix, part in parts.items():
         values = {each.name: getattr(part, each.name) for each in fields(part)}
@@ -145,7 +193,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         least_gamma=about["least_gamma"],
         **{name: torch.as_tensor(values) for name, values in part("model").items()},
     )
-    whole = part("whole_baseline")
+    whole, nuisance = part("whole_baseline"), part("nuisance")
     prepared = PreparedModel(
         model=model,
         baseline=SmoothBaseline(**part("baseline")),
@@ -157,6 +205,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         concentrations=ConcentrationPrior(**about["concentrations"]),
         water_use=about["water_use"] and WaterUse(**about["water_use"]),
         water_note=about["water_note"],
+        nuisance=NuisanceSpace(**nuisance) if nuisance else None,
     )
     _check(prepared)
     return prepared

@@ -15,6 +15,7 @@ from ...core.metabolites import typical_concentrations
 from ...core.parallel import one_thread
 from ...io.basis import Basis
 from ...physics.in_vivo_components import priors_table
+from ...physics.nuisance import NuisanceSpace
 from ..options import FitOptions
 from ..rows import fid_scale_of, rows_to_fit
 from .fit import Acquisition, fit_prepared
@@ -106,7 +107,13 @@ def quantify_in_vivo(
 
 @one_thread()
 def prepare_in_vivo(
-    fids: np.ndarray, basis: Basis, axes: Axes, options: FitOptions, *, water: np.ndarray | None = None
+    fids: np.ndarray,
+    basis: Basis,
+    axes: Axes,
+    options: FitOptions,
+    *,
+    water: np.ndarray | None = None,
+    nuisance: NuisanceSpace | None = None,
 ) -> PreparedModel:
     """Settle what the fits of a study share: use of a water reference, window, and priors learnt from some of its
     spectra.
@@ -123,6 +130,8 @@ def prepare_in_vivo(
         As for :func:`quantify_in_vivo`.
     water : complex ndarray ``(n, n_points)``, optional
         Water reference of every FID.
+    nuisance : NuisanceSpace, optional
+        Signals that leak into the spectra.
 
     Raises
     ------
@@ -137,6 +146,7 @@ def prepare_in_vivo(
         acquisition,
         reference=None if water is None else water_reference(water, axes),
         corrected_before=options.eddy_currents_corrected,
+        nuisance=nuisance,
         device=choose_device(options.device),
         max_iter=options.most_steps_in_vivo,
     )

@@ -16,6 +16,7 @@ from ...core.noise import quiet_points
 from ...physics.in_vivo_components import priors_table
 from ...physics.in_vivo_model import InVivoModel
 from ...physics.in_vivo_signals import MACROMOLECULES, InVivoSignals, concentration_names, macromolecule_shares
+from ...physics.nuisance import NuisanceSpace, Whitening, whitened_baseline
 from ...physics.signal_model import SignalModel
 from ...physics.smooth_baseline import SmoothBaseline
 from .. import verdict
@@ -179,6 +180,10 @@ class InVivoFit(Quantification):
         Of the estimate.
     whole_baseline : SmoothBaseline, optional
         In the window of whole spectra; computed where it is needed by default.
+    nuisance : NuisanceSpace, optional
+        Signals that leak into the spectra; baselines that are shown include them.
+    nuisance_state : int ndarray ``(n,)``
+        Its state for every spectrum.
     """
 
     fitted_model: InVivoModel = field(repr=False, kw_only=True)
@@ -195,6 +200,8 @@ class InVivoFit(Quantification):
     concentrations: ConcentrationPrior = field(repr=False, kw_only=True, default=ConcentrationPrior())
     whole_baseline: SmoothBaseline | None = field(repr=False, kw_only=True, default=None)
     water_note: str = field(repr=False, kw_only=True, default="")
+    nuisance: NuisanceSpace | None = field(repr=False, kw_only=True, default=None)
+    nuisance_state: np.ndarray = field(repr=False, kw_only=True)
 
     # -- estimates -------------------------------------------------------------------------------------------------
 
@@ -412,11 +419,21 @@ class InVivoFit(Quantification):
             baseline = whole_baseline_of(self.model.axes.ppm()[first:last], "1H")
         # A spectrum of more points has a smaller baseline in each, and the same noise.
         strengths = np.asarray(about["strengths"]) * np.sqrt(used / self.model.n_points)
-        shares = baseline.shares(strengths)
         weights = np.where(self.fitted[rows][:, None], self.baseline_weights[rows], 0.0)
         out = np.zeros((len(rows), self.model.n_points), complex)
-        smooth = ((residual @ baseline.vectors.conj()) * (weights @ shares)) @ baseline.vectors.T
-        out[:, first:last] = smooth + (residual @ baseline.free.conj()) @ baseline.free.T
+        for state in np.unique(self.nuisance_state[rows]):
+            some = self.nuisance_state[rows] == state
+            whitening, own = None, baseline
+            if self.nuisance is not None and state > 0:
+                root = self.nuisance.root(state, lambda fids: units.fid_to_spec(fids)[:, first:last])
+                whitening = Whitening.of(root)
+                own = whitened_baseline(baseline, whitening)
+            signal = residual[some] if whitening is None else whitening(residual[some])
+            smooth = ((signal @ own.vectors.conj()) * (weights[some] @ own.shares(strengths))) @ own.vectors.T
+            explained = smooth + (signal @ own.free.conj()) @ own.free.T
+            # What is neither baseline nor nuisance is the residual with both taken out, whitened once more.
+            rest = None if whitening is None else whitening(signal - explained)
+            out[some, first:last] = explained if rest is None else residual[some] - rest
         return out
 
     def model_fids(self, what: str = "full", rows=slice(None)) -> np.ndarray:
@@ -523,6 +540,8 @@ class InVivoFit(Quantification):
             population=(rows(typical), rows(typical_cov)),
             concentrations=prepared.concentrations,
             whole_baseline=prepared.whole_baseline,
+            nuisance=prepared.nuisance,
+            nuisance_state=rows(fits.nuisance, 0),
         )
 
 

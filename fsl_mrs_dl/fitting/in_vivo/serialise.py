@@ -15,7 +15,7 @@ from .result import InVivoFit, InVivoSignal
 
 __all__ = ["plain_in_vivo_row", "restored_in_vivo_row"]
 
-_LEFT_OUT = ("model", "fids", "free", "fitted_model", "x", "x_sd", "water", "whole_baseline", "basis_scale")
+_LEFT_OUT = ("model", "fids", "free", "fitted_model", "x", "x_sd", "water", "whole_baseline", "basis_scale", "nuisance")
 """Fields that no table of estimates needs; ``free`` is the same as ``params``."""
 
 

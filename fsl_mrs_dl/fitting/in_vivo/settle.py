@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...core.axes import Axes
+from ...physics.nuisance import NuisanceSpace
 from ..artefacts import phase_beyond_shift
 from .fit import Acquisition, learnt, log_evidence, prepare
 from .prepared import PreparedModel
@@ -32,6 +33,7 @@ def settled(
     *,
     reference: WaterReference | None = None,
     corrected_before: bool = False,
+    nuisance: NuisanceSpace | None = None,
     device: str | torch.device = "cpu",
     max_iter: int = 40,
 ) -> tuple[PreparedModel, Minimum | None]:
@@ -49,6 +51,8 @@ def settled(
         Of every spectrum.
     corrected_before : bool
         Eddy currents were corrected before, and are not corrected again.
+    nuisance : NuisanceSpace, optional
+        Signals that leak into the spectra.
 
     Returns
     -------
@@ -64,7 +68,9 @@ def settled(
 
     def prepared_for(spectra: np.ndarray, use: WaterUse | None) -> PreparedModel:
         from_water = use is not None and use.line_shape
-        return prepare(spectra, basis, names, axes, acquisition, from_water=from_water, device=device)
+        return prepare(
+            spectra, basis, names, axes, acquisition, from_water=from_water, nuisance=nuisance, device=device
+        )
 
     if reference is None:
         return learnt(prepared_for(fids, None), fids, acquisition, max_iter=max_iter)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ...physics.in_vivo_model import InVivoModel
+from ...physics.nuisance import Whitening
 
 __all__ = [
     "Minimum",
@@ -72,6 +73,9 @@ class Problem:
         Of the baseline's covariance plus noise, complex points.
     neighbours : tuple of int
         Distances to strengths of the baseline that a minimisation compares with the one it has.
+    whitening : (complex Tensor ``(n_window, r)``, Tensor ``(r,)``), optional
+        Vectors and shares of a :class:`fsl_mrs_dl.physics.nuisance.Whitening` that comes before the baseline, which
+        is that of whitened spectra.
     """
 
     model: InVivoModel
@@ -84,6 +88,7 @@ class Problem:
     shares: torch.Tensor
     log_det: torch.Tensor
     neighbours: tuple[int, ...] = (-1, 1)
+    whitening: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
     def make(
@@ -94,16 +99,18 @@ class Problem:
         baseline: Baseline,
         strengths,
         water: np.ndarray | None = None,
+        whitening: Whitening | None = None,
     ) -> Problem:
-        """Bring arrays to the model's device and precision."""
+        """Bring arrays to the model's device and precision; with a whitening, the baseline is that of whitened
+        spectra."""
         kind, real, device = model.basis.dtype, model.time.dtype, model.basis.device
         free = torch.as_tensor(baseline.free).to(device, kind)
         data = torch.as_tensor(spectra).to(device, kind)
         shares = baseline.shares(np.asarray(strengths))
-        return cls(
+        problem = cls(
             model=model,
             spectra=data,
-            target=data - (data @ free.conj()) @ free.mT,
+            target=data,
             noise=torch.tensor(noise).to(device, real),
             water=None if water is None else torch.as_tensor(water).to(device, kind),
             free=free,
@@ -111,6 +118,10 @@ class Problem:
             shares=torch.as_tensor(shares).to(device, real),
             log_det=torch.as_tensor(-np.log1p(-shares).sum(-1)).to(device, real),
         )
+        if whitening is not None and len(whitening.taken):
+            vectors, taken = torch.as_tensor(whitening.vectors), torch.as_tensor(whitening.taken)
+            problem = replace(problem, whitening=(vectors.to(device, kind), taken.to(device, kind)))
+        return replace(problem, target=problem.without_free(data))
 
     def rows(self, index) -> Problem:
         """Return some of the spectra."""
@@ -120,8 +131,20 @@ class Problem:
         )
 
     def without_free(self, spectra: torch.Tensor) -> torch.Tensor:
-        """Project out what the baseline takes wholly, ``(..., n_window)``."""
+        """Whiten spectra ``(..., n_window)`` where nuisances are expected, and project out what the baseline takes
+        wholly."""
+        spectra = self._whitened(spectra)
         return spectra - (spectra @ self.free.conj()) @ self.free.mT
+
+    def back(self, residual: torch.Tensor) -> torch.Tensor:
+        """Return the adjoint of :meth:`without_free` of residuals that it has given, ``(..., n_window)``."""
+        return self._whitened(residual)
+
+    def _whitened(self, spectra: torch.Tensor) -> torch.Tensor:
+        if self.whitening is None:
+            return spectra
+        vectors, taken = self.whitening
+        return spectra - ((spectra @ vectors.conj()) * taken) @ vectors.mT
 
 
 @dataclass
@@ -164,10 +187,12 @@ class NormalEquations:
     def at(cls, problem: Problem, x: torch.Tensor) -> NormalEquations:
         """Compute them at parameters ``(b, p)``."""
         parts = []
+        # Taking the baseline out twice is the same as once, whitening twice is not.
+        data = problem.target if problem.whitening is None else problem.spectra
         for some in _chunks(x):
             water = None if problem.water is None else problem.water[some]
             model, jacobian = problem.model.jacobian(x[some], water)
-            both = problem.without_free(torch.cat([jacobian, (problem.target[some] - model)[:, None]], 1))
+            both = problem.without_free(torch.cat([jacobian, (data[some] - model)[:, None]], 1))
             in_baseline, flat = _real(both @ problem.vectors.conj()), _real(both)
             gram = flat[:, :-1] @ flat.mT
             energy = flat[:, -1].square().sum(-1)
@@ -192,7 +217,7 @@ class NormalEquations:
             residual = problem.target[rows] - problem.without_free(spectra)
             in_baseline = residual @ problem.vectors.conj()
             held["residual"], held["energy"] = _real(in_baseline), residual.abs().square().sum(-1)
-            return residual - (in_baseline * share[rows]) @ problem.vectors.mT
+            return problem.back(residual - (in_baseline * share[rows]) @ problem.vectors.mT)
 
         water = None if problem.water is None else problem.water[rows]
         _, pull = problem.model.spectrum_and_pull(x[rows], weigh, water)

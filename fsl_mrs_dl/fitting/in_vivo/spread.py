@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...physics.in_vivo_components import priors_table
+from ...physics.nuisance import Whitening, whitened_baseline
 from .prepared import whole_baseline_of
 from .result import InVivoFit
 from .solver import NormalEquations, Problem, systems
@@ -38,17 +39,28 @@ def fitted_sd(fit: InVivoFit, rows: np.ndarray) -> np.ndarray:
 
     def spread(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> np.ndarray:
         cov = _covariance(problem, x, share)
-        jacobian = problem.without_free(problem.model.jacobian(x, problem.water)[1])
-        taken = (jacobian @ problem.vectors.conj()) * share[:, None]
-        real = (jacobian - taken @ problem.vectors.mT).real
+        real = _remainder(problem, problem.model.jacobian(x, problem.water)[1], share).real
         variance = (real * (cov @ real)).sum(1)
-        # The baseline takes up a part of the noise.
-        by_baseline = share @ problem.vectors.abs().square().mT + problem.free.abs().square().sum(-1)
-        variance = variance + by_baseline * problem.noise[:, None] ** 2
+        variance = variance + _taken(problem, share) * problem.noise[:, None] ** 2
         return variance.clamp(min=0).sqrt().numpy()
 
     # The window's transform is unitary over the first points of a FID.
     return _in_batches(fit, rows, spread) * np.sqrt(fit.fitted_model.window.axes.n_points)
+
+
+def _remainder(problem: Problem, spectra: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Return what baseline and nuisances leave of spectra ``(b, n, n_window)``."""
+    once = problem.without_free(spectra)
+    taken = (once @ problem.vectors.conj()) * share[:, None]
+    return problem.back(once - taken @ problem.vectors.mT)
+
+
+def _taken(problem: Problem, share: torch.Tensor) -> torch.Tensor:
+    """Return the part of the noise's variance that baseline and nuisances take up at each point, ``(b, n_window)``."""
+    if problem.whitening is None:
+        return share @ problem.vectors.abs().square().mT + problem.free.abs().square().sum(-1)
+    eye = torch.eye(len(problem.vectors), dtype=problem.vectors.dtype)
+    return 1 - _remainder(problem, eye[None], share).diagonal(dim1=-2, dim2=-1).real
 
 
 def _covariance(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
@@ -60,15 +72,22 @@ def _covariance(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> torch
 
 def _in_batches(fit: InVivoFit, rows: np.ndarray, function: Callable) -> np.ndarray:
     """Return ``function(problem, parameters, shares of the baseline)`` of spectra, a batch at a time."""
-    model = fit.fitted_model
+    model, batches = fit.fitted_model, []
     baseline = whole_baseline_of(model.window.ppm, fit.model.nucleus)
     strengths = priors_table()["baseline"]["strengths"]
+    for state in np.unique(fit.nuisance_state[rows]):
+        of_state = np.flatnonzero(fit.nuisance_state[rows] == state)
+        batches += [of_state[first : first + _BATCH] for first in range(0, len(of_state), _BATCH)]
     parts = []
-    for first in range(0, max(len(rows), 1), _BATCH):
-        some = rows[first : first + _BATCH]
+    for batch in batches or [np.zeros(0, int)]:
+        some = rows[batch]
         water = None if fit.water is None else fit.water.rows(some).shape(model.window.time)
+        whitening, own = None, baseline
+        if fit.nuisance is not None and len(some) and fit.nuisance_state[some[0]] > 0:
+            whitening = Whitening.of(fit.nuisance.root(int(fit.nuisance_state[some[0]]), model.window.transform))
+            own = whitened_baseline(baseline, whitening)
         spectra = model.window.transform(fit.fids[some])
-        problem = Problem.make(model, spectra, fit.noise_sd[some], baseline, strengths, water)
+        problem = Problem.make(model, spectra, fit.noise_sd[some], own, strengths, water, whitening)
         share = torch.as_tensor(fit.baseline_weights[some]) @ problem.shares
         parts.append(function(problem, torch.as_tensor(fit.x[some]), share))
-    return np.concatenate(parts)
+    return np.concatenate(parts)[np.argsort(np.concatenate([*batches, np.zeros(0, int)]))]

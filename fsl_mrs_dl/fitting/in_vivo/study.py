@@ -14,8 +14,7 @@ import torch
 
 from ...physics.in_vivo_components import priors_table
 from ...physics.in_vivo_model import InVivoModel
-from .estimates import parameter_covariance
-from .solver import Minimum, Problem
+from .solver import Minimum
 
 __all__ = ["study_model"]
 
@@ -23,19 +22,29 @@ _MOST_MISFIT = 2.0  # times the typical one, of spectra that take part
 _OUTLIER_SD = 4.0  # a line further from its prior's centre does not take part
 
 
-def study_model(problem: Problem, minimum: Minimum) -> InVivoModel:
-    """Return the model with the priors of the study that the spectra ``(b, n_window)`` are from.
+def study_model(model: InVivoModel, minimum: Minimum, cov: torch.Tensor, noise: torch.Tensor) -> InVivoModel:
+    """Return the model with the priors of the study that some spectra are from.
 
     Each parameter is compared with its own prior as if they were independent; the likelihood of one spectrum is its
     posterior divided by its prior.
+
+    Parameters
+    ----------
+    model : InVivoModel
+        That was fitted.
+    minimum : Minimum
+        Of ``b`` spectra.
+    cov : Tensor ``(b, n_params, n_params)``
+        Covariance of their parameters, priors included.
+    noise : Tensor ``(b,)``
+        Measured noise SD.
     """
-    model, about = problem.model, priors_table()["learning"]
+    about = priors_table()["learning"]
     index, before = _contrasts(model)
     pick = _rows(model, index)
-    cov = parameter_covariance(problem, minimum)
     value = (minimum.x - model.prior_mean) @ pick.mT
     variance = torch.einsum("kp,bpq,kq->bk", pick, cov, pick)
-    misfit = minimum.noise / problem.noise
+    misfit = minimum.noise / noise
     usable = ((misfit <= _MOST_MISFIT * misfit.median()) & cov.isfinite().all((1, 2)))[:, None]
     own, common = about["individual_share"] / before, (1 - about["individual_share"]) / before
     information = (1 / variance - before).clamp(min=0)

@@ -17,7 +17,7 @@ from .edited import edited_section
 from .fit_figures import correlation_figure, figure_html, of_condition, spectrum_figure
 from .fit_tables import concentrations_table, entries_table, model_entries, settings_table, warning_entries
 
-__all__ = ["series_body"]
+__all__ = ["series_body", "with_slider"]
 
 _MOST_DRAWN = 64
 _MOST_EDITED = 4  # sets whose conditions are drawn
@@ -45,8 +45,8 @@ def series_body(results: FitResults, sections: str, picture: str) -> tuple[str, 
     some = "" if len(drawn) == n_fitted else f" {len(drawn)} of {n_fitted} spectra are shown here, evenly spread;"
     some += " all are in the tables (uncertainty.csv, summary.csv)." if some else ""
     titles = [series.titles[row] for row in drawn]
-    spectra = _with_slider([spectrum_figure(results, row) for row in drawn], titles)
-    correlations = _with_slider([correlation_figure(results, row) for row in drawn], titles)
+    spectra = with_slider([spectrum_figure(results, row) for row in drawn], titles)
+    correlations = with_slider([correlation_figure(results, row) for row in drawn], titles)
     return (
         about,
         f"""{entries_table(_entries(results, series))}
@@ -229,7 +229,7 @@ def _details(results: FitResults, series: Series, drawn: np.ndarray) -> str:
     return f'<div class="scroll">{"".join(parts)}</div>'
 
 
-def _with_slider(figures: list, titles: list[str]):
+def with_slider(figures: list, titles: list[str]):
     """Return the first of figures that are alike, with a slider that shows the others' values in it."""
     import plotly.graph_objects as go
 

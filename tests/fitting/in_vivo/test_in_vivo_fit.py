@@ -227,8 +227,8 @@ def test_a_study_teaches_the_proportions_of_its_macromolecules(truth, sim_basis)
 
     seen = {}
 
-    def watched(problem, minimum):
-        seen["before"], seen["after"] = problem.model, study_model(problem, minimum)
+    def watched(model, *parts):
+        seen["before"], seen["after"] = model, study_model(model, *parts)
         return seen["after"]
 
     with pytest.MonkeyPatch.context() as patch:
