@@ -58,7 +58,7 @@ install_python3_venv() {
 # What the environment was made from.  The folder is part of it because a moved environment's scripts point to the old place.
 describe() {
     echo "$here"
-    cat pyproject.toml setup.py constraints.txt fsl_mrs_dl/__init__.py fsl_mrs_dl/data/hook_starter.txt | cksum
+    cat pyproject.toml setup.py constraints.txt fsl_mrs_dl/data/hook_starter.txt | cksum
 }
 
 set_up() {

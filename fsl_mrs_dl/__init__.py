@@ -1,6 +1,5 @@
 """FSL-MRS-DL: alignment and quantification of MR spectra, for FSL-MRS, FSLeyes and on its own."""
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "align", "quantify", "denoise", "load", "save", "Basis", "load_model"]
 
 # Loaded when asked for: FSL-MRS-DL's hook imports this package, and of it nothing else, at every start of Python.
@@ -15,7 +14,23 @@ _MODULES = {
 }
 
 
+def _find_version():
+    """Return the version that the build wrote down, else that of the installation."""
+    try:
+        from ._version import version
+    except ImportError:  # a checkout that was never built, on the path
+        from importlib import metadata
+
+        try:
+            return metadata.version("fsl-mrs-dl")
+        except metadata.PackageNotFoundError:
+            return "0+unknown"
+    return version
+
+
 def __getattr__(name):
+    if name == "__version__":
+        return globals().setdefault(name, _find_version())
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -43,7 +43,7 @@ class DisplayAxes(Axes):
         try:
             image = nibabel.load(path)
             codes = image.header.extensions.get_codes()
-            header = json.loads(image.header.extensions[codes.index(44)].get_content())
+            header = json.loads(image.header.extensions[codes.index(44)].content)
             frequency, nucleus = (
                 value[0] if isinstance(value, list) else value
                 for value in (header["SpectrometerFrequency"], header["ResonantNucleus"])

@@ -16,7 +16,7 @@ PLUGIN = ROOT / "fsleyes_plugin_dl"
 
 # A wing imports from itself and from the layers above its own; those on one line do not see each other.
 LAYERS = """
-    _lazy
+    _lazy _version
     core
     io
     physics registration
@@ -32,6 +32,7 @@ LAYERS = """
     api
     cli
 """
+# _version is written by the build.
 # _hook stands beside them: the standard library is all that it imports at once, and it is there before anything else.
 LAYER = {wing: level for level, line in enumerate(LAYERS.split("\n")) for wing in line.split()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_models_folder_is_not_just_any_folder_of_that_name(tmp_path, monkeypatch
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from a copy so that the checkout stays clean and nothing stale in it gets in."""
-    for name in ("setuptools", "pip"):
+    for name in ("setuptools", "setuptools_scm", "pip"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed, so no wheel can be built")
     if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
@@ -99,6 +100,8 @@ def wheel(tmp_path_factory):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    # The copy has no tags that the version could be taken from.
+    version = {"SETUPTOOLS_SCM_PRETEND_VERSION": fsl_mrs_dl.__version__}
     run(
         "-m",
         "pip",
@@ -110,6 +113,7 @@ def wheel(tmp_path_factory):
         str(folder / "out"),
         str(source),
         cwd=folder,
+        env={**os.environ, **version},
     )
     (built,) = (folder / "out").glob("*.whl")
     with zipfile.ZipFile(built) as archive:

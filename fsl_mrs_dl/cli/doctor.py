@@ -81,6 +81,10 @@ def _device() -> list[Finding]:
     """Return the device that fits run on."""
     try:
         import torch
+    except ModuleNotFoundError:
+        return [
+            Finding(ABSENT, "PyTorch: not installed here; fits and alignment need it, results can be viewed without")
+        ]
     except Exception as exc:
         return [Finding(BAD, f"PyTorch cannot be imported ({_line(exc)}); install it again")]
     if torch.cuda.is_available():
@@ -259,6 +263,8 @@ def _models() -> list[Finding]:
             model_cards.load(name)
         except FslMrsDlError as exc:
             return [Finding(BAD, f"models: {exc}")]
+        except ModuleNotFoundError as exc:
+            return [Finding(ABSENT, f"models: not tried without {exc.name}")]
     return [Finding(GOOD, f"models: {', '.join(names)} in {folder}")]
 
 

@@ -87,6 +87,12 @@ def run(args, called: str, spelling) -> int:
             raise
         print(f"{called}: error: {exc.text(spelling)} {hint(exc)}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as exc:
+        missing = (exc.name or "").partition(".")[0]
+        if args.debug or missing in ("", "fsl_mrs_dl", "fsleyes_plugin_dl"):
+            return _failed(args, called, exc)
+        print(f"{called}: error: needs {missing}, which is not installed here; install it with pip.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as exc:
         print(f"\n{called}: {str(exc) or 'interrupted; nothing was written.'}", file=sys.stderr)
         return 130
@@ -94,10 +100,15 @@ def run(args, called: str, spelling) -> int:
         sys.stderr.close()
         return 1
     except Exception as exc:
-        if args.debug:
-            raise
-        print(f"{called}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr)
-        return 1
+        return _failed(args, called, exc)
+
+
+def _failed(args, called: str, exc: Exception) -> int:
+    """Print a fault of the program, or raise it with --debug; returns 1."""
+    if args.debug:
+        raise exc
+    print(f"{called}: failed: {type(exc).__name__}: {exc}. Run again with --debug to see where.", file=sys.stderr)
+    return 1
 
 
 class Parser(configargparse.ArgParser):

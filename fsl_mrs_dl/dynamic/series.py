@@ -341,6 +341,12 @@ def _best(joint: JointModel, starts: list[torch.Tensor]) -> JointSolution:
     return best
 
 
+def _near_each_other(phases: np.ndarray) -> np.ndarray:
+    """Return phases ``(n, n_times)`` without whole turns, within half a turn of their mean, which is in (-pi, pi]."""
+    middle = np.angle(np.exp(1j * phases).mean(-1, keepdims=True))
+    return middle + np.angle(np.exp(1j * (phases - middle)))
+
+
 def initial_fits(problems: Sequence[SeriesProblem]) -> list[InitialFits]:
     """Return fits of each spectrum of series on its own, and with the shape of the mean of its series.
 
@@ -362,6 +368,9 @@ def initial_fits(problems: Sequence[SeriesProblem]) -> list[InitialFits]:
     params = single.params.copy()
     unfit = ~np.isfinite(params).all(-1)
     params[unfit] = shaped[0][unfit]
+    column = sum(list(model.sizes.values())[: list(model.sizes).index("phi0")])
+    for values in (params, *shaped):
+        values[:, column] = _near_each_other(values[:, column].reshape(-1, n_times)).ravel()
     return [
         InitialFits(params[part], single.crlb_sd[part], [values[part] for values in shaped])
         for part in (slice(at, at + n_times) for at in range(0, len(rows), n_times))

@@ -261,8 +261,7 @@ def _tidy(image, name: str) -> tuple[str, ...]:
     extensions = [one for one in image.header.extensions if one.get_code() == _EXTENSION]
     if not extensions:
         return ()
-    content = extensions[0].get_content()
-    text = content.decode("utf-8-sig") if isinstance(content, bytes) else str(content).removeprefix("\ufeff")
+    text = extensions[0].content.decode("utf-8-sig")
     header = json_content(text.rstrip("\0 \n"))
     if not isinstance(header, dict):
         raise ValueError("its header extension is no JSON object")

@@ -118,3 +118,22 @@ def test_a_library_that_models_need_is_named(monkeypatch):
         and "models: cannot be read" in finding.text
         and "install FSL-MRS-DL again" in finding.text
     )
+
+
+def test_a_package_without_torch_is_examined_to_the_end(monkeypatch):
+    """FSLeyes's plugin is installed so."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "safetensors.torch", raising=False)
+    findings = doctor.examine()
+    assert any("PyTorch: not installed here" in text for text in texts(findings, ABSENT))
+    assert any("models: not tried without" in text for text in texts(findings, ABSENT))
+
+
+@pytest.mark.parametrize(("missing", "status"), [("torch", 2), ("fsl_mrs_dl.core", 1)])
+def test_a_library_that_is_missing_is_named_with_its_remedy(missing, status, monkeypatch, capsys):
+    def examine():
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    assert main(["doctor"]) == status
+    assert ("needs torch, which is not installed here; install it with pip" in capsys.readouterr().err) == (status == 2)

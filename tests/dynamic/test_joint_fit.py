@@ -10,8 +10,9 @@ from helpers.made_series import B_VALUES, BY_METABOLITE, EXPONENTIAL, INITIAL, O
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.dynamic.configuration import read_configuration
 from fsl_mrs_dl.dynamic.joint_fit import JointModel, solve_joint
-from fsl_mrs_dl.dynamic.series import fit_series, read_time_variables
+from fsl_mrs_dl.dynamic.series import SeriesProblem, fit_series, initial_fits, read_time_variables, scaled_series
 from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.fitting.quantify import model_for
 
 
 @pytest.fixture
@@ -40,6 +41,17 @@ def test_end_is_the_same_from_good_and_bad_initial_values(fit, values):
     plain, proposed = fit()[1], fit(EXPONENTIAL + INITIAL.replace("np.exp(log_amp), -slope", values))[1]
     assert proposed.solution.cost == pytest.approx(plain.solution.cost, rel=1e-9)
     assert np.all(np.abs(proposed.x - plain.x) < 1e-3 * plain.sd)
+
+
+def test_initial_phases_are_without_whole_turns(sim_basis, one_thread):
+    series = made_series(sim_basis)
+    rows, _ = scaled_series(-series.fids, OPTIONS)  # half a turn, where angles jump
+    model, _ = model_for(series.basis, series.axes, OPTIONS)
+    (fits,) = initial_fits([SeriesProblem(rows, model, list(series.basis.names), OPTIONS)])
+    column = sum(model.sizes[name] for name in ("conc", "gamma", "sigma", "eps"))
+    for params in (fits.params, *fits.others):
+        phases = params[:, column]
+        assert np.ptp(phases) < 0.6 and np.abs(phases).max() < np.pi + 0.5
 
 
 def test_initial_values_that_fail_name_their_function(fit):

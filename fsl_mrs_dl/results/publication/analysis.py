@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,12 @@ def figure_in_words(name: str, value: float) -> str:
 
 def program_versions() -> dict[str, str]:
     """Return the versions of this package and of the libraries that its numbers depend on."""
+    return dict(_program_versions())
+
+
+@cache
+def _program_versions() -> dict[str, str]:
+    """Look the versions up, which reads the metadata of every library."""
     versions = {"FSL-MRS-DL": __version__, "Python": platform.python_version()}
     for label, name in (("NumPy", "numpy"), ("SciPy", "scipy"), ("PyTorch", "torch")):
         versions[label] = importlib.metadata.version(name).partition("+")[0]

@@ -15,6 +15,7 @@ from fsl_mrs_dl.fitting.in_vivo.water_reference import water_reference
 from fsl_mrs_dl.physics.coarse_window import make_window, points_with_signal
 from fsl_mrs_dl.physics.in_vivo_components import build_components, priors_table
 from fsl_mrs_dl.physics.in_vivo_model import make_in_vivo_model
+from fsl_mrs_dl.physics.smooth_baseline import make_smooth_baseline
 
 LIMITS = (0.2, 4.2)
 
@@ -95,6 +96,19 @@ def test_a_smooth_baseline_is_taken_and_a_line_is_not():
     assert left(1j * np.ones(200)) < 1e-10
     assert baseline.dimension(0.0) == baseline.free.shape[1]
     assert np.all(np.diff([float(baseline.dimension(s)) for s in (0.1, 1.0, 10.0)]) > 0)
+
+
+def test_the_eigenbasis_is_that_of_the_whole_covariance():
+    ppm, lengths = np.linspace(*LIMITS, 160), ((0.35, 0.5), (1.2, 0.5))
+    baseline = make_smooth_baseline(ppm, lengths)
+    cov = sum(share * np.exp(-0.5 * ((ppm[:, None] - ppm) / length) ** 2) for length, share in lengths)
+    remainder = np.eye(160) - baseline.free @ baseline.free.conj().T
+    values, vectors = np.linalg.eigh(remainder @ cov @ remainder)
+    kept = values > 1e-7 * values[-1]
+    assert np.allclose(baseline.values, values[kept], rtol=1e-8)
+    projectors = [v @ v.conj().T for v in (baseline.vectors, vectors[:, kept])]
+    assert np.allclose(*projectors, atol=1e-8)
+    assert np.abs(baseline.free.conj().T @ baseline.vectors).max() < 1e-12
 
 
 def _posterior(mean, sd, log_median, log_sd):
