@@ -55,6 +55,7 @@ def benchmark_arguments(parser) -> None:
     group.add_argument(
         "--steps", type=int, metavar="N", help="batches of each training (default 12000, supervised 6000)"
     )
+    _long_trainings(group)
     _benchmark_run(group, _benchmark, job)
     text = "quantification on simulated spectra, beside its limits and other methods"
     job = _benchmark_job(kinds, "quant", text)
@@ -78,6 +79,7 @@ def benchmark_arguments(parser) -> None:
     )
     group.add_argument("--steps", type=int, metavar="N", help="batches of a main training (default: the scale's)")
     group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
+    _long_trainings(group)
     _benchmark_run(group, _benchmark_quant, job)
 
     text = "all supervised networks on the data of their papers, beside fits and limits"
@@ -98,6 +100,7 @@ def benchmark_arguments(parser) -> None:
     group.add_argument("--networks", nargs="+", metavar="NAME", help="encoders of the part networks (default all)")
     group.add_argument("--steps", type=int, metavar="N", help="batches of every training (default: the scale's)")
     group.add_argument("--test", type=int, metavar="N", help="spectra to measure on (default: the scale's)")
+    _long_trainings(group)
     _benchmark_run(group, _benchmark_supervised, job)
 
     text = "what denoising does to spectra and to their fits, on simulated spectra"
@@ -127,6 +130,16 @@ def _benchmark_job(kinds, name: str, text: str):
     return job
 
 
+def _long_trainings(group) -> None:
+    """The option of benchmarks that have trainings at their published length."""
+    group.add_argument(
+        "--long-trainings",
+        type=Path,
+        metavar="DIR",
+        help="models of python -m benchmarks.scripts.long_trainings, which are measured, too",
+    )
+
+
 def _benchmark_run(group, function, job) -> None:
     """How a benchmark runs."""
     group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of data and trainings (default 0)")
@@ -149,7 +162,7 @@ def _check_benchmark(args, least: dict) -> None:
 
 
 def _benchmark_quant(args) -> None:
-    from benchmarks.papers import quantification, quantification_trainings
+    from benchmarks.papers import long_trainings, quantification, quantification_trainings
 
     _check_benchmark(args, {"steps": 50, "test": 128, "threads": 1})
     path = quantification.write_quant(
@@ -160,6 +173,7 @@ def _benchmark_quant(args) -> None:
         steps=args.steps,
         n_test=args.test,
         seed=args.seed,
+        long=long_trainings.finished(args.long_trainings, "quant"),
         say=lambda text: print(text, flush=True),
     )
     print(path.read_text())
@@ -167,7 +181,7 @@ def _benchmark_quant(args) -> None:
 
 
 def _benchmark_supervised(args) -> None:
-    from benchmarks.papers import supervised, supervised_trainings
+    from benchmarks.papers import long_trainings, supervised, supervised_trainings
 
     _check_benchmark(args, {"steps": 10, "test": 64, "threads": 1})
     path = supervised.write_supervised(
@@ -178,6 +192,7 @@ def _benchmark_supervised(args) -> None:
         steps=args.steps,
         n_test=args.test,
         seed=args.seed,
+        long=long_trainings.finished_jobs(args.long_trainings),
         say=lambda text: print(text, flush=True),
     )
     print(path.read_text())
@@ -201,7 +216,7 @@ def _benchmark_denoise(args) -> None:
 
 
 def _benchmark(args) -> None:
-    from benchmarks.papers import alignment
+    from benchmarks.papers import alignment, long_trainings
 
     _check_benchmark(args, {"signals": 40, "test": 40, "threads": 1})
     networks = alignment.NETWORKS if args.networks is None else tuple(args.networks)
@@ -213,6 +228,7 @@ def _benchmark(args) -> None:
         n_test=args.test,
         seed=args.seed,
         steps=args.steps,
+        long=long_trainings.finished(args.long_trainings, "align"),
         say=lambda text: print(text, flush=True),
     )
     print(path.read_text())

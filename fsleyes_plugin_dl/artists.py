@@ -39,7 +39,7 @@ class _FollowsFit:
     def fit_line(self):
         """Return the series of the fit with the x and y values of its line; None where it is not drawn."""
         scene = self.scene
-        if not scene.alive or not scene.mrs.plotReal:
+        if not scene.alive or scene.mrs.destroyed or not scene.mrs.plotReal:
             return None
         series = scene.series("fit")
         try:
@@ -109,7 +109,7 @@ class Contribution(Line2D, _FollowsFit):
             return None
         series, x, _ = fit
         hz = self.frequencies(series, x)
-        fid = self.cached((scene.voxel, scene.settings.metab), scene.contribution)
+        fid = self.cached((scene.voxel, scene.settings.top), scene.contribution)
         if hz is None or fid is None or len(fid) != len(x):
             return None
         spec = displayed(fid)
@@ -142,7 +142,7 @@ class SpectrumLegend(Artist):
         entries = [(drawn[series], name) for name, series in scene.all_series() if series in drawn]
         if self.contribution.points() is not None:
             handle = Line2D([], [], color=COLOURS["contribution"], linewidth=1.8)
-            entries.append((handle, f"{scene.settings.metab} in the fit"))
+            entries.append((handle, f"{scene.settings.top} in the fit"))
         if self.band.vertices() is not None:
             entries.append((Patch(facecolor=(*COLOURS["band"], 0.28)), "95 % band of the fit"))
         return entries
@@ -153,7 +153,7 @@ class SpectrumLegend(Artist):
         voxel = "Voxel"
         if self.scene.results.kind != "SVS":
             voxel += " " + " ".join(str(index) for index in self.scene.voxel or ())
-        return f"{voxel}: real spectrum (a.u.) over {unit}"
+        return f"{voxel}: real part (a.u.), {unit}"
 
     def draw(self, renderer):
         """Draw legend and title where there are curves."""
@@ -161,10 +161,10 @@ class SpectrumLegend(Artist):
         if not entries or not self.get_visible():
             return
         handles, texts = zip(*entries)
-        legend = Legend(self.axes, handles, texts, loc="upper right", fontsize=10)
+        legend = Legend(self.axes, handles, texts, loc="upper right", fontsize=8)
         legend.get_frame().set_alpha(0.8)
         legend.draw(renderer)
-        title = Text(0.01, 0.99, self.title(), transform=self.axes.transAxes, fontsize=10, va="top")
+        title = Text(0.01, 0.99, self.title(), transform=self.axes.transAxes, fontsize=8, va="top")
         title.set_figure(self.axes.figure)
         title.set_bbox({"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2})
         title.draw(renderer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -11,13 +12,17 @@ from fsleyes_plugin_mrs.utils import is_nifti_mrs
 
 from fsl_mrs_dl.core.errors import DataError, FslMrsDlError
 
-from . import map_display
 from .results_folder import Results
 
-__all__ = ["CURVES", "MemoryImage", "open_image", "padded_image", "read_curves"]
+__all__ = ["CURVES", "READING_ERRORS", "MemoryImage", "open_image", "read_curves"]
 
 CURVES = ("data", "fit", "baseline", "residual")
 """Names of the spectra of a fit, in the order of their drawing."""
+
+READING_ERRORS = (OSError, EOFError, ValueError, zlib.error)
+"""Exceptions of readers of images, of truncated files among others."""
+
+_KEPT_BYTES = 400e6  # size of spectra up to which they are read into memory, so that the folder may vanish
 
 
 class MemoryImage(Image):
@@ -41,39 +46,54 @@ def open_image(path: str | Path, content: str) -> Image:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file ({content}).")
     try:
-        return Image(str(path))
+        image = Image(str(path))
+        if np.prod(image.shape) * image.dtype.itemsize <= _KEPT_BYTES:
+            return _in_memory(image, path)
+        return image
     except FslMrsDlError:
         raise
     except Exception as exc:  # the readers of FSLeyes raise many kinds
         raise DataError(f"{path}: cannot be read as {content} ({' '.join(str(exc).split())}).") from exc
 
 
-def padded_image(values: np.ndarray, affine: np.ndarray, name: str) -> MemoryImage:
-    """Return an image with one voxel of zeros around the values."""
-    grid, moved = map_display.padded(values, affine)
-    return MemoryImage(grid, name=name, xform=moved)
+def _in_memory(image: Image, path: Path) -> Image:
+    """Return the image with its values in memory; raise an error of the reader where they cannot be read."""
+    values = np.asarray(image.nibImage.dataobj)
+    return MemoryImage(values, name=image.name, header=image.header, dataSource=str(path))
 
 
 def read_curves(results: Results, data: str | Path | None) -> dict[str, Image]:
     """Return images of the spectra by the names of :data:`CURVES`; data and residual are computed where they have no
-    file.
+    file.  Files of the folder that cannot be read are added to ``results.problems``.
 
     Raises
     ------
     DataError
-        If a file cannot be read, or data have another shape than the fit.
+        If ``data`` cannot be read, or have another shape than the fit.
     """
     images = {}
     for name in ("fit", "baseline", "residual"):
         path = results.spectrum(name)
         if path is not None:
-            images[name] = open_image(path, name)
-            if not is_nifti_mrs(images[name]):
-                raise DataError(f"{path}: is no NIfTI-MRS file; make the results again.")
+            try:
+                image = open_image(path, name)
+            except DataError as exc:
+                results.problems.append(str(exc))
+                continue
+            if is_nifti_mrs(image):
+                images[name] = image
+            else:
+                results.problems.append(f"{path}: is no NIfTI-MRS file; make the results again.")
     fit = images.get("fit")
     source = data if data is not None else results.linked_data
     if source is not None:
-        measured = _measured(source, fit, required=data is not None)
+        try:
+            measured = _measured(source, fit, required=data is not None)
+        except DataError as exc:
+            if data is not None:
+                raise
+            measured = None
+            results.problems.append(str(exc))
         if measured is not None:
             images["data"] = measured
     elif fit is not None and "residual" in images and images["residual"].shape == fit.shape:

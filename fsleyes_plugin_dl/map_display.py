@@ -8,6 +8,7 @@ import numpy as np
 
 from fsl_mrs_dl.results import layout
 
+from . import quantities
 from .results_folder import Results
 
 __all__ = [
@@ -15,13 +16,14 @@ __all__ = [
     "MARKS",
     "PERCENT_CAP",
     "Picture",
+    "changed_threshold",
     "picture",
     "robust_range",
     "marks",
     "good_voxel",
+    "fading",
     "opacity",
     "visible",
-    "padded",
 ]
 
 CRITERIA = {"off": "no threshold", "percent": "CRLB (%)", "sd": "SD (unit of the map)"}
@@ -33,7 +35,7 @@ PERCENT_CAP = 200.0
 MARKS = {
     1: ("did not converge", (0.0, 1.0, 1.0)),
     2: ("could not be fitted", (0.2, 1.0, 0.2)),
-    3: (f"out of distribution (score above {layout.OOD_LIMIT:g})", (0.9, 0.2, 1.0)),
+    3: (f"out of distribution (score above {layout.OOD_LIMIT:g})", (1.0, 0.0, 1.0)),
 }
 """Meaning of the values of :func:`marks`, and the colour (red, green, blue) of their outlines: far from every colour of
 the maps."""
@@ -117,7 +119,7 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     threshold : float
         In percent, or in the unit of the map.
     """
-    quantity = layout.by_key(key)
+    quantity = quantities.by_key(key)
     values = results.map(key, metab)
     exists = values is not None
     values = np.zeros(results.shape) if values is None else values
@@ -139,23 +141,43 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     if uncertainty is not None:
         # Unknown uncertainties, and those of values held at zero, are above any threshold.
         shown = fitted & (np.nan_to_num(uncertainty, nan=np.inf) <= threshold)
-    if quantity.template.startswith("flags") or key == "prior-pull":
-        colours = (0.0, 1.0)
-    elif key == "failed":
-        colours = (0.0, 3.0)
-    else:
-        low = 0.0 if fades or (fitted.any() and values[fitted].min() >= 0) else None
-        colours = robust_range(values[_reliable(results, values, fitted, percent, fades)], low)
+    colours = quantities.fixed_range(key) or _colour_range(results, key, values, fitted, percent, fades)
     return Picture(
-        title=results.title(key, metab),
+        title=results.title(key, metab)
+        + (f", white above {quantities.CRLB_LIMIT:g}" if quantities.colour_map(key) == "mrsdl_capped" else ""),
         unit=quantity.unit,
         values=values.astype(np.float32),
         percent=percent.astype(np.float32),
         shown=shown,
         fades=fades,
-        cmap=quantity.cmap,
+        cmap=quantities.colour_map(key),
         range=colours,
     )
+
+
+def _colour_range(results: Results, key: str, values, fitted, percent, fades: bool) -> tuple[float, float]:
+    """Return the values of the first and last colour from those of the reliable voxels."""
+    reliable = values[_reliable(results, values, fitted, percent, fades)]
+    if quantities.colour_map(key) == "mrsdl_signed":
+        high = robust_range(np.abs(reliable))[1]
+        return -high, high
+    # A map that is the same everywhere, such as a metabolite over itself, has its value in the middle of the colours.
+    if reliable.size and np.ptp(reliable) <= 1e-6 * abs(reliable[0]) and reliable[0] > 0:
+        return 0.0, float(f"{2 * reliable[0]:.3g}")
+    low = 0.0 if fades or (fitted.any() and values[fitted].min() >= 0) else None
+    return robust_range(reliable, low)
+
+
+def changed_threshold(criterion: str, results: Results, key: str, metab: str, threshold: float) -> float:
+    """Return the threshold to begin with under a criterion for a map: 20 percent, or the 90th percentile of the SDs in
+    the unit of the map; the given one without a criterion."""
+    if criterion == "percent":
+        return 20.0
+    if criterion != "sd":
+        return threshold
+    sd = results.sd(key, metab)
+    sd = np.zeros(0) if sd is None else sd[np.isfinite(sd)]
+    return float(f"{np.percentile(sd, 90):.2g}") if sd.size else 0.0
 
 
 def _reliable(results: Results, values, fitted, percent, fades: bool) -> np.ndarray:
@@ -175,6 +197,19 @@ def _reliable(results: Results, values, fitted, percent, fades: bool) -> np.ndar
 def opacity(percent: np.ndarray, sure: float, unsure: float) -> np.ndarray:
     """Return 1 where the relative SD is at most ``sure`` percent, 0 from ``unsure`` percent on, linear in between."""
     return np.clip((unsure - np.asarray(percent, float)) / max(unsure - sure, 1e-9), 0, 1)
+
+
+def fading(
+    shown: Picture, fade: bool, sure: float, unsure: float, strength: float
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return an image whose values set the opacity of a map in FSLeyes, and its values for invisible and opaque.
+
+    They are below all values of the map: FSLeyes fades its colour bar as if the values of the map faded it, which
+    leaves the bar whole then.
+    """
+    share = opacity(shown.percent, sure, unsure) if fade and shown.fades else np.ones(shown.values.shape)
+    last = -10.0 * max(1.0, abs(shown.range[0]), abs(shown.range[1]))
+    return (last * (2 - strength * share)).astype(np.float32), (2 * last, last)
 
 
 def visible(shown: Picture, fade: bool, sure: float, unsure: float) -> np.ndarray:
@@ -213,14 +248,3 @@ def good_voxel(results: Results, metab: str | None = None) -> tuple[int, int, in
     size = np.linalg.norm(results.affine[:3, :3], axis=0)
     nearest = places[np.argmin((((places - middle) * size) ** 2).sum(1))]
     return tuple(int(index) for index in nearest)
-
-
-def padded(values: np.ndarray, affine: np.ndarray, fill: float = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return an array with one more voxel of ``fill`` at either end of every axis, and its affine.
-
-    An outline needs background around it; and FSLeyes treats the outermost voxels of an image that fades another as
-    outside of it.
-    """
-    moved = np.array(affine, float)
-    moved[:3, 3] -= moved[:3, :3].sum(1)
-    return np.pad(values, 1, constant_values=fill), moved

@@ -1,23 +1,23 @@
-"""The two panels: settings of map and spectrum beside the images; concentrations with their uncertainties beside the
-spectrum."""
+"""The panel of settings beside the images; that of the table is in :mod:`.table_panel`, and is named here, where
+FSLeyes looks for both."""
 
 from __future__ import annotations
 
 import fsleyes_props as props
 import wx
-from fsleyes.controls.controlpanel import ControlPanel, SettingsPanel
+from fsleyes.controls.controlpanel import SettingsPanel
 from fsleyes.views.orthopanel import OrthoPanel
-from fsleyes_plugin_mrs.views import MRSView
 
-from . import map_display
+from . import map_display, panel_groups, quantities
 from .images import CURVES
 from .scene import scene_of, subscribe, unsubscribe
-from .voxel_table import VoxelTable
+from .settings import PLANES
+from .table_panel import BAD_COLOUR, NOTHING_LOADED, TablePanel
 
 __all__ = ["ResultsPanel", "TablePanel"]
 
-_NOTHING_LOADED = "Nothing is loaded.\nTools > Load DL-MRS results"
-_BAD_COLOUR, _DOUBTFUL_COLOUR = wx.Colour(190, 30, 20), wx.Colour(150, 95, 0)
+_WIDTH, _WIDEST = 320, 145  # of the panel and its widgets in pixels
+_LINES = {"region": 10, "compare": 3, "convention": 4}  # of texts that change
 _CURVE_LABELS = {
     "data": "Data",
     "fit": "Fit",
@@ -50,6 +50,7 @@ class ResultsPanel(SettingsPanel):
     def __init__(self, parent, overlayList, displayCtx, viewPanel):
         super().__init__(parent, overlayList, displayCtx, viewPanel)
         self.texts: dict[str, wx.StaticText] = {}
+        self.ticks: dict = {}
         self.scene = None
         subscribe(self.frame, self)
         self.sceneChanged()
@@ -66,93 +67,168 @@ class ResultsPanel(SettingsPanel):
         """Build the widgets that the results of the new scene need."""
         self.scene = scene_of(self.frame)
         self.getWidgetList().Clear()
-        self.texts = {}
+        self.texts, self.ticks = {}, {}
         if self.scene is None:
-            self._group("none", "DL-MRS results")
-            self._text("none", "", "state", _NOTHING_LOADED)
+            self.group("none", "DL-MRS results")
+            self.text("none", "", "state", NOTHING_LOADED)
         elif self.scene.results.kind == "MRSI":
             self._add_map()
             self._add_uncertainty()
+            self._add_display()
             self._add_marks()
             self._add_spectrum()
+            panel_groups.add_region(self)
+            panel_groups.add_comparison(self)
+            panel_groups.add_picture(self)
+            # What is seldom changed is folded, so that the panel needs no scrolling.
+            self._fold("display", "marks", "spectrum", "region", "compare", "picture")
             self.mapChanged()
         else:
-            self._group("map", f"Single voxel: {self.scene.results.folder.name}")
-            self._choice("map", "Metabolite", "metab", "Metabolite whose part of the fit is drawn")
+            self.group("map", f"Single voxel: {self.scene.results.folder.name}")
+            self._problem_line("map")
+            self.choice("map", "Metabolite", "metab", "Metabolite whose part of the fit is drawn")
             self._add_spectrum()
+            self.mapChanged()
         self.Layout()
 
-    def _group(self, key: str, title: str) -> None:
+    def _fold(self, *groups: str) -> None:
+        for group in groups:
+            self.getWidgetList().Expand(group, False)
+
+    def _problem_line(self, group: str) -> None:
+        """Add the line, in red, on what cannot be shown."""
+        self.text(group, "", "problem").SetForegroundColour(BAD_COLOUR)
+
+    def button(self, group: str, label: str, action, tip: str) -> None:
+        """Add a button that calls ``action``."""
+        widget = wx.Button(self.getWidgetList(), label=label)
+        widget.Bind(wx.EVT_BUTTON, lambda _: action())
+        self._add(group, "", widget, tip)
+
+    def group(self, key: str, title: str) -> None:
+        """Add a group with a title that folds it."""
         self.getWidgetList().AddGroup(key, title)
 
     def _add(self, group: str, title: str, widget, tip: str = "") -> None:
         self.getWidgetList().AddWidget(widget, displayName=title, tooltip=tip or None, groupName=group)
-        if widget.GetBestSize()[0] > 180:
+        if widget.GetBestSize()[0] > _WIDEST:
             # The longest label must not push the others out of sight; the opened list shows all of it.
-            widget.SetMinSize((180 if isinstance(widget, wx.Choice) else 260, -1))
+            widget.SetMinSize((_WIDEST, -1))
 
-    def _text(self, group: str, title: str, key: str, text: str = "", tip: str = "") -> wx.StaticText:
+    def text(self, group: str, title: str, key: str, text: str = "", tip: str = "") -> wx.StaticText:
+        """Add a text that is kept in ``texts``."""
         self.texts[key] = wx.StaticText(self.getWidgetList(), label=text)
+        if key in _LINES:
+            self.texts[key].SetMinSize((_WIDEST, _LINES[key] * self.GetCharHeight()))
         self._add(group, title, self.texts[key], tip)
         return self.texts[key]
 
-    def _choice(self, group: str, title: str, name: str, tip: str, labels=None) -> None:
+    def choice(self, group: str, title: str, name: str, tip: str, labels=None) -> None:
+        """Add a list of the choices of a setting."""
         widget = props.makeWidget(self.getWidgetList(), self.scene.settings, name, labels=labels)
         self._add(group, title, widget, tip)
 
-    def _number(self, group: str, title: str, name: str, tip: str) -> None:
+    def number(self, group: str, title: str, name: str, tip: str) -> None:
+        """Add the field of a number of the settings."""
         widget = props.makeWidget(
             self.getWidgetList(), self.scene.settings, name, slider=False, spin=True, showLimits=False
         )
         self._add(group, title, widget, tip)
 
-    def _tick(self, group: str, title: str, name: str, tip: str = "") -> None:
-        self._add(group, title, props.makeWidget(self.getWidgetList(), self.scene.settings, name), tip)
+    def tick(self, group: str, title: str, name: str, tip: str = ""):
+        """Add a box to tick, and return it."""
+        widget = props.makeWidget(self.getWidgetList(), self.scene.settings, name)
+        self._add(group, title, widget, tip)
+        return widget
 
     def _add_map(self) -> None:
-        scene, parent = self.scene, self.getWidgetList()
-        self._group("map", f"Map: {scene.results.folder.name}")
-        self._choice("map", "Metabolite", "metab", "Metabolite whose map and part of the fit are shown")
-        self._choice("map", "Quantity", "quantity", "Quantity that the map shows", labels=scene.results.label)
-        opts = scene.map_opts
-        colours = props.makeWidget(parent, opts, "cmap", labels=_cmap_label)
-        self._add("map", "Colours", colours, "Colour map")
-        if isinstance(colours, wx.ComboBox):
-            colours.SetInsertionPoint(0)  # or its text begins out of sight
+        scene = self.scene
+        self.group("map", f"Map: {scene.results.folder.name}")
+        self._problem_line("map")
+        self.choice("map", "Metabolite", "metab", "Metabolite whose map and part of the fit are shown")
+        self.choice("map", "plus", "plus", "Second metabolite of a sum; for concentrations and ratios")
+        self.choice("map", "divided by", "over", "Metabolite or sum that the map is divided by")
+        self._add_quantity()
+        self._add_colours()
         self._add(
             "map",
             "Range",
-            _range(parent, opts, "displayRange"),
+            _range(self.getWidgetList(), scene.map_opts, "displayRange"),
             "Values of the first and the last colour, in the unit of the map",
         )
-        robust = wx.Button(parent, label="Robust range")
-        robust.Bind(wx.EVT_BUTTON, lambda _: scene.reset_range())
-        self._add(
+        self.button(
             "map",
-            "",
-            robust,
+            "Robust range",
+            scene.reset_range,
             "From zero to the 98th percentile of voxels whose relative SD is below 50 % and that are not outlined",
         )
 
+    def _add_quantity(self) -> None:
+        """Add two lists: kinds of quantities, and those of the chosen kind."""
+        scene, parent = self.scene, self.getWidgetList()
+        groups = quantities.grouped([one.key for one in scene.results.quantities])
+        self.kinds, self.keys = wx.Choice(parent, choices=list(groups)), wx.Choice(parent)
+        self._groups = groups
+        self.kinds.Bind(wx.EVT_CHOICE, lambda _: self._choose_kind())
+        self.keys.Bind(wx.EVT_CHOICE, lambda _: self._choose_quantity())
+        self._add("map", "Kind", self.kinds, "Kind of quantity")
+        self._add("map", "Quantity", self.keys, "Quantity that the map shows")
+        self._show_quantity()
+
+    def _show_quantity(self) -> None:
+        """Show the chosen quantity in the two lists."""
+        key = self.scene.settings.quantity
+        group = quantities.group_of(key)
+        self.kinds.SetStringSelection(group)
+        self.keys.Set([self.scene.results.label(one) for one in self._groups[group]])
+        self.keys.SetSelection(self._groups[group].index(key))
+
+    def _choose_kind(self) -> None:
+        self.scene.settings.quantity = self._groups[self.kinds.GetStringSelection()][0]
+
+    def _choose_quantity(self) -> None:
+        self.scene.settings.quantity = self._groups[self.kinds.GetStringSelection()][self.keys.GetSelection()]
+
+    def _add_colours(self) -> None:
+        """Add the list of colour maps."""
+        import fsleyes.colourmaps as colourmaps
+
+        opts = self.scene.map_opts
+        names = sorted(colourmaps.getColourMaps(), key=lambda name: not name.startswith("mrsdl"))
+        self.cmaps = wx.Choice(self.getWidgetList(), choices=[colourmaps.getColourMapLabel(name) for name in names])
+        self._cmap_names = names
+        self.cmaps.Bind(wx.EVT_CHOICE, lambda _: setattr(opts, "cmap", names[self.cmaps.GetSelection()]))
+        self._add("map", "Colours", self.cmaps, "Colour map")
+
     def _add_uncertainty(self) -> None:
-        self._group("sure", "Uncertainty")
-        self._tick(
+        self.group("sure", "Uncertainty")
+        self.tick(
             "sure",
             "Fade uncertain voxels",
             "fade",
             "Opacity follows the relative SD of the shown quantity; for concentrations and ratios only",
         )
-        self._number("sure", "Opaque up to (%)", "sure", "Relative SD up to which a voxel is opaque")
-        self._number("sure", "Invisible from (%)", "unsure", "Relative SD from which on a voxel is invisible")
+        self.number("sure", "Opaque up to (%)", "sure", "Relative SD up to which a voxel is opaque")
+        self.number("sure", "Invisible from (%)", "unsure", "Relative SD from which on a voxel is invisible")
         criteria = map_display.CRITERIA | ({"percent": "SD (%)"} if self.scene.results.in_vivo else {})
-        self._choice("sure", "Hide above", "criterion", "Criterion that hides voxels", labels=criteria)
-        self._number("sure", "Threshold", "threshold", "In percent, or in the unit of the map")
-        self._text("sure", "Shown", "shown")
+        self.choice("sure", "Hide above", "criterion", "Criterion that hides voxels", labels=criteria)
+        self.number("sure", "Threshold", "threshold", "In percent, or in the unit of the map")
+        self.number("sure", "Opacity (%)", "opacity", "Of the whole map: the T1 shows through below 100")
+        self.text("sure", "Shown", "shown")
+
+    def _add_display(self) -> None:
+        scene = self.scene
+        self.group("display", "Planes and voxels")
+        self.choice("display", "Large plane", "planes", "Plane that is drawn larger than the others", labels=PLANES)
+        self.tick("display", "Edges of voxels", "voxelGrid", "Draw the edges of all voxels")
+        oblique = "oblique to the room" if scene.grid.is_oblique else "along the axes of the room"
+        self.text("display", "", "convention", f"Patient's right is on the left. Planes of the spectra: {oblique}.")
+        self.texts["convention"].Wrap(_WIDEST)
 
     def _add_marks(self) -> None:
         scene = self.scene
         codes = map_display.marks(scene.results)
-        self._group("marks", "Outlined voxels")
+        self.group("marks", "Outlined voxels")
         kinds = (
             ("markFailed", "Failed", "failed", (1, 2)),
             ("markOutOfDistribution", "Out of distribution", "ood-score", (3,)),
@@ -160,155 +236,78 @@ class ResultsPanel(SettingsPanel):
         for name, title, quantity, keys in kinds:
             if not scene.results.has(quantity):
                 continue
-            self._tick("marks", title, name)
-            for key in keys:
+            counts = {key: int((codes == key).sum()) for key in keys}
+            # A tick that draws nothing cannot be set.
+            self.tick("marks", title, name).Enable(any(counts.values()))
+            for key, count in counts.items():
                 meaning, colour = map_display.MARKS[key]
-                text = self._text(
-                    "marks", "", f"mark{key}", f"■ {int((codes == key).sum())} {meaning.split(' (')[0]}", meaning
-                )
+                text = self.text("marks", "", f"mark{key}", f"■ {count} {meaning.split(' (')[0]}", meaning)
                 text.SetForegroundColour(wx.Colour(*(int(220 * part) for part in colour)))
         if not any(scene.results.has(kind[2]) for kind in kinds):
-            self._text("marks", "", "marks", "Not recorded in the folder.")
+            self.text("marks", "", "marks", "Not recorded in the folder.")
 
     def _add_spectrum(self) -> None:
         scene = self.scene
-        self._group("spectrum", "Spectrum at the cursor")
+        self.group("spectrum", "Spectrum at the cursor")
         names = [name for name in CURVES if name in scene.curves]
         if scene.results.evaluator is not None:
             names += ["contribution", "band"]
-        for name in [*names, "autoScale"]:
-            self._tick("spectrum", _CURVE_LABELS[name], name)
+        if names:
+            for name in [*names, "autoScale"]:
+                self.ticks[name] = self.tick("spectrum", _CURVE_LABELS[name], name)
+        else:
+            self.text("spectrum", "", "spectra", "No spectra in the folder.")
         if scene.results.evaluator is None:
-            self._text("spectrum", "", "model", "No model in the folder:\nneither parts nor band.")
+            self.text("spectrum", "", "model", "No model in the folder:\nneither parts nor band.")
 
     # -- following the scene -------------------------------------------------------------------------------------------
 
     def mapChanged(self) -> None:
-        """Count the visible voxels of the new map or threshold."""
+        """Show the new map's choices, what cannot be shown, and how many voxels can be seen."""
         scene = self.scene
-        if scene is None or scene.shown is None or "shown" not in self.texts:
+        if scene is None or scene is not scene_of(self.frame) or "problem" not in self.texts:
             return
+        problems = scene.problems()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        line = self.texts["problem"]
+        line.SetLabel(problems[0] + more if problems else "")
+        line.Wrap(_WIDTH - 40)
+        line.SetToolTip("\n".join(problems))
+        self._enable_contribution()
+        if scene.shown is None:
+            return
+        self._show_region()
+        self._show_quantity()
+        if scene.map_opts.cmap.name in self._cmap_names:
+            self.cmaps.SetSelection(self._cmap_names.index(scene.map_opts.cmap.name))
         fitted = int(scene.results.fitted.sum())
         visible = map_display.visible(scene.shown, scene.settings.fade, scene.settings.sure, scene.settings.unsure)
         self.texts["shown"].SetLabel(f"  {int(visible.sum())} of {fitted} fitted voxels")
 
+    def _show_region(self) -> None:
+        """Show the means over the region, and what is compared."""
+        lines = self.scene.region_report()
+        texts = {"region": "\n".join(lines) or "No region yet.", "compare": "Nothing is compared."}
+        if (compared := self.scene.comparison) is not None:
+            title = "no such map in both folders" if compared.shown is None else compared.shown.title
+            texts["compare"] = f"{compared.other.folder.name}: {title}"
+        for key, text in texts.items():
+            self.texts[key].SetLabelText(text)
+            self.texts[key].Wrap(_WIDEST)
+        self.getWidgetList().Layout()
+
+    def _enable_contribution(self) -> None:
+        """Disable the tick of the metabolite's part of the fit where the model has no such part."""
+        scene = self.scene
+        if "contribution" in self.ticks:
+            known = scene.voxel is None or scene.contribution() is not None
+            self.ticks["contribution"].Enable(known)
+
     def voxelChanged(self) -> None:
         """Do nothing: no setting depends on the voxel."""
-
-
-class TablePanel(ControlPanel):
-    """Concentrations of the voxel at the cursor, with uncertainties and remarks."""
-
-    @staticmethod
-    def title():
-        """Return the name in menus."""
-        return "DL-MRS table"
-
-    @staticmethod
-    def supportedViews():
-        """Return the views that it belongs to: MRS views."""
-        return [MRSView]
-
-    @staticmethod
-    def defaultLayout():
-        """Return the place where it opens."""
-        return {"location": wx.BOTTOM}
-
-    def __init__(self, parent, overlayList, displayCtx, viewPanel):
-        super().__init__(parent, overlayList, displayCtx, viewPanel)
-        self.state = wx.StaticText(self, style=wx.ST_ELLIPSIZE_END)
-        self.list = wx.ListCtrl(self, style=wx.LC_REPORT | wx.LC_SINGLE_SEL | wx.LC_HRULES | wx.LC_VRULES)
-        sizer = wx.BoxSizer(wx.VERTICAL)
-        sizer.Add(self.state, flag=wx.EXPAND | wx.ALL, border=5)
-        sizer.Add(self.list, proportion=1, flag=wx.EXPAND)
-        self.SetSizer(sizer)
-        self.SetMinSize((300, 140))
-        self.titles: list[str] = []
-        self.list.Bind(wx.EVT_LIST_ITEM_ACTIVATED, self._activated)
-        self.list.SetToolTip("A double click shows the metabolite's map and its part of the fit")
-        self.scene = None
-        subscribe(self.frame, self)
-        self.sceneChanged()
-
-    def destroy(self):
-        """Stop following the scene; FSLeyes calls this when the panel is closed."""
-        unsubscribe(self.frame, self)
-        self.scene = None
-        super().destroy()
-
-    def sceneChanged(self) -> None:
-        """Show the table of the new scene."""
-        self.scene = scene_of(self.frame)
-        self.voxelChanged()
-
-    def mapChanged(self) -> None:
-        """Emphasise the row of the new metabolite."""
-        self._emphasise()
-
-    def voxelChanged(self) -> None:
-        """Fill the table with the new voxel."""
-        if self.scene is None:
-            self.state.SetLabel(_NOTHING_LOADED.replace("\n", " "))
-            self.list.DeleteAllItems()
-            return
-        table = self.scene.table()
-        self.state.SetLabel(table.state)
-        self.state.SetToolTip(table.state)
-        self.state.SetForegroundColour(wx.NullColour if table.good else _BAD_COLOUR)
-        self.list.Freeze()
-        self.list.DeleteAllItems()
-        if table.titles and table.titles != self.titles:
-            self.list.DeleteAllColumns()
-            for column, title in enumerate(table.titles):
-                plain = title in ("Metabolite", "Remarks")
-                self.list.InsertColumn(column, title, wx.LIST_FORMAT_LEFT if plain else wx.LIST_FORMAT_RIGHT)
-            self.titles = table.titles
-        for row, (cells, doubtful) in enumerate(zip(table.rows, table.doubtful)):
-            self.list.InsertItem(row, cells[0])
-            for column, text in enumerate(cells[1:], 1):
-                self.list.SetItem(row, column, text)
-            if doubtful:
-                self.list.SetItemTextColour(row, _DOUBTFUL_COLOUR)
-        self._set_widths(table)
-        self.list.Thaw()
-        self._emphasise()
-
-    def _set_widths(self, table: VoxelTable) -> None:
-        for column, title in enumerate(table.titles):
-            widest = max([title, *(cells[column] for cells in table.rows)], key=len)
-            # A tenth more for bold letters.
-            self.list.SetColumnWidth(column, int(1.1 * self.list.GetTextExtent(widest)[0]) + 12)
-
-    def _emphasise(self) -> None:
-        """Show the row of the chosen metabolite in bold, and scroll to it."""
-        if self.scene is None:
-            return
-        font = self.list.GetFont()
-        for row in range(self.list.GetItemCount()):
-            chosen = self.list.GetItemText(row) == self.scene.settings.metab
-            self.list.SetItemFont(row, font.Bold() if chosen else font)
-            if chosen:
-                self.list.EnsureVisible(row)
-
-    def _activated(self, event) -> None:
-        if self.scene is not None:
-            self.scene.settings.metab = self.list.GetItemText(event.GetIndex())
-
-    def cells(self) -> list[list[str]]:
-        """Return the text of the table, a list for every row."""
-        return [
-            [self.list.GetItemText(row, column) for column in range(self.list.GetColumnCount())]
-            for row in range(self.list.GetItemCount())
-        ]
 
 
 def _range(parent, opts, name: str):
     return props.makeWidget(
         parent, opts, name, showLimits=False, slider=False, spin=True, spinWidth=7, labels=["from", "to"]
     )
-
-
-def _cmap_label(key: str) -> str:
-    import fsleyes.colourmaps as colourmaps
-
-    return colourmaps.getColourMapLabel(key)

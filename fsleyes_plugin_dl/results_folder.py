@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +23,9 @@ from fsl_mrs_dl.results.in_vivo_model_file import InVivoEvaluator
 from fsl_mrs_dl.results.layout import Quantity
 from fsl_mrs_dl.results.model_file import Evaluator
 
-from .voxel_table import VoxelTable, metabolite_rows, read_tables
+from . import derived, quantities
+from .grids import is_inside
+from .voxel_table import VoxelTable, metabolite_rows, read_tables, with_sd
 
 __all__ = ["Results"]
 
@@ -60,6 +64,11 @@ _ESTIMATES = {*_SD_OF, "conc-molarity", "conc-molality"}
 _PREFERRED = ("conc-ml", "conc-in-vivo", "raw-concentrations")
 _PREFERRED_METABS = ("NAA", "tNAA", "NAA+NAAG", "PCr", "Cr", "Cr+PCr", "ATP", "HDO")
 
+_MAPS = ("concs/ml", "concs/raw", "maps/conc")
+_TABLES = ("uncertainty.csv", "summary.csv", "concentrations.csv")
+# Folders within results that people open by mistake.
+_PARTS = ("concs", "uncertainties", "flags", "qc", "quality", "nuisance", "fit", "maps", "misc")
+
 _NO_RESULTS = (
     "is no folder of results: it has neither concs/ with maps (fsl_mrs_dl mrsi, fsl_mrsi) nor summary.csv or"
     " concentrations.csv (fsl_mrs_dl fit, fsl_mrs)."
@@ -88,6 +97,8 @@ class Results:
         Numbers of a single voxel by metabolite and column; empty for MRSI.
     note : str
         Remark on omitted spectra.
+    problems : list of str
+        Sentences on the maps that :meth:`read_all` could not read.
     """
 
     folder: Path
@@ -99,6 +110,7 @@ class Results:
     reference: str = "the internal reference"
     table: dict = field(default_factory=dict)
     note: str = ""
+    problems: list[str] = field(default_factory=list)
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -119,12 +131,13 @@ class Results:
                 if not folder.exists()
                 else f"{folder}: is a file; name the folder of results."
             )
-        for where in ("concs/ml", "concs/raw", "maps/conc"):
-            metabs = sorted(path.name.removesuffix(".nii.gz") for path in (folder / where).glob("[!.]*.nii.gz"))
-            if metabs:
-                return cls._open_mrsi(folder, metabs, folder / where / f"{metabs[0]}.nii.gz")
-        if any((folder / name).is_file() for name in ("uncertainty.csv", "summary.csv", "concentrations.csv")):
-            return cls._open_svs(folder)
+        for candidate in (folder, *_parents(folder)):
+            for where in _MAPS:
+                files = sorted((candidate / where).glob("[!.]*.nii.gz"))
+                if files:
+                    return cls._open_mrsi(candidate, files)
+            if any((candidate / name).is_file() for name in _TABLES):
+                return cls._open_svs(candidate)
         inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and cls._looks_like_results(path)]
         remedy = f" Did you mean {folder / inside[0]}?" if inside else ""
         raise DataError(f"{folder}: {_NO_RESULTS}{remedy}")
@@ -134,12 +147,13 @@ class Results:
         return any((folder / name).exists() for name in ("concs/ml", "concs/raw", "summary.csv"))
 
     @classmethod
-    def _open_mrsi(cls, folder: Path, metabs: list[str], first: Path) -> Results:
-        image = _load(first)
+    def _open_mrsi(cls, folder: Path, files: list[Path]) -> Results:
+        metabs = [path.name.removesuffix(".nii.gz") for path in files]
+        image = _first_readable(files)
         results = cls(
             folder, "MRSI", metabs, tuple(int(n) for n in image.shape[:3]), image.affine, reference=_reference(folder)
         )
-        results.quantities = [one for one in layout.QUANTITIES if results._has_maps(one)]
+        results.quantities = [one for one in quantities.QUANTITIES if results._has_maps(one)]
         return results
 
     @classmethod
@@ -173,7 +187,7 @@ class Results:
 
     def path(self, key: str, metab: str | None = None) -> Path | None:
         """Return the file of a map; None where there is none."""
-        return next((path for path in self._candidates(layout.by_key(key), metab) if path.is_file()), None)
+        return next((path for path in self._candidates(quantities.by_key(key), metab) if path.is_file()), None)
 
     def has(self, key: str) -> bool:
         """Return whether the folder has such a map, for any metabolite."""
@@ -187,12 +201,55 @@ class Results:
         DataError
             If the file cannot be read or is on another grid.
         """
-        quantity = layout.by_key(key)
+        quantity = quantities.by_key(key)
         metab = metab if quantity.per_metab else None
+        if (expression := self.expression(metab)) is not None:
+            if key == "sd":
+                percent = self.crlb_percent(str(expression))
+                return None if percent is None else np.nan_to_num(percent, nan=0.0, posinf=999.0)
+            additive = quantities.is_additive(key)
+            return expression.value(lambda name: self.map(key, name)) if additive else None
         if (key, metab) not in self._cache:
             path = self.path(key, metab)
             self._cache[key, metab] = None if path is None else self._read(path)
         return self._cache[key, metab]
+
+    def expression(self, metab: str | None) -> derived.Expression | None:
+        """Return the sum or ratio of metabolites that a name stands for; None for those with maps of their own."""
+        return None if metab is None or metab in self.metabs else derived.parse(metab, self.metabs)
+
+    @property
+    def usual_sums(self) -> list[str]:
+        """Names of the usual sums whose members the folder has, as tCho."""
+        names = {name: derived.parse(name, self.metabs) for name in derived.USUAL_SUMS}
+        return [name for name, one in names.items() if one is not None and len(one.numerator) > 1]
+
+    def read_all(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Read every map into memory; those that cannot be read are noted in :attr:`problems`, and count as absent.
+
+        ``progress`` is called with the number of maps that were read and of all.
+
+        Raises
+        ------
+        DataError
+            If no map of a concentration can be read.
+        """
+        wanted = [(one.key, metab) for one in self.quantities for metab in (self.metabs if one.per_metab else [None])]
+        for done, (key, metab) in enumerate(wanted):
+            progress(done, len(wanted))
+            try:
+                self.map(key, metab)
+            except DataError as exc:
+                self.problems.append(str(exc))
+                self._cache[key, metab] = None
+        progress(len(wanted), len(wanted))
+        self.quantities = [
+            one
+            for one in self.quantities
+            if any(self._cache.get((one.key, metab)) is not None for metab in [*self.metabs, None])
+        ]
+        if wanted and not any(self.is_estimate(one.key) for one in self.quantities):
+            raise DataError(self.problems[0] if self.problems else f"{self.folder}: has no map of a concentration.")
 
     def _read(self, path: Path) -> np.ndarray:
         values = _load(path)
@@ -233,7 +290,10 @@ class Results:
     @property
     def default_metab(self) -> str:
         """Metabolite to begin with: NAA where there is one."""
-        return next((name for name in _PREFERRED_METABS if name in self.metabs), self.metabs[0])
+        names = self.metabs
+        if self.kind == "MRSI" and self._cache:
+            names = [name for name in names if self._cache.get((self.default_quantity, name), 0) is not None] or names
+        return next((name for name in _PREFERRED_METABS if name in names), names[0])
 
     @property
     def default_quantity(self) -> str:
@@ -250,9 +310,14 @@ class Results:
             With the list of those that there are.
         """
         name = name_among(metab, self.metabs)
+        if name is None and (expression := derived.parse(metab, self.metabs)) is not None:
+            return str(expression)
         if name is None:
             raise OptionError(
-                f"is not in {self.folder}", option="metab", value=metab, remedy=f"there are {', '.join(self.metabs)}"
+                f"is not in {self.folder}",
+                option="metab",
+                value=metab,
+                remedy=f"there are {', '.join(self.metabs)}, and sums and ratios of them, as in A+B/C",
             )
         return name
 
@@ -282,7 +347,7 @@ class Results:
 
     def label(self, key: str) -> str:
         """Return the name of a quantity with its unit."""
-        one = layout.by_key(key)
+        one = quantities.by_key(key)
         if key == "sd" and self.in_vivo:
             return "posterior SD, in-vivo model (%)"
         text = one.label.replace("the internal reference", self.reference)
@@ -290,10 +355,21 @@ class Results:
 
     def title(self, key: str, metab: str) -> str:
         """Return the title of a map with its unit."""
-        return f"{metab}: {self.label(key)}" if layout.by_key(key).per_metab else self.label(key)
+        if not quantities.by_key(key).per_metab:
+            return self.label(key)
+        expression = self.expression(metab)
+        if expression is None or not expression.denominator:
+            return f"{metab}: {self.label(key)}"
+        top, bottom = str(expression).split("/")
+        return f"{top} / {bottom}: ratio of maps ({quantities.by_key(key).label})"
 
     def sd(self, key: str, metab: str) -> np.ndarray | None:
         """Return standard deviations in the unit of an estimate, ``(x, y, z)``, NaN where unknown; None without any."""
+        if (expression := self.expression(metab)) is not None:
+            if not quantities.is_additive(key):
+                return None
+            sd = expression.sd(lambda name: self.map(key, name), lambda name: self.sd(key, name), self._correlation)
+            return None if sd is None else np.where(self.fitted, sd, np.nan)
         for sd_key in _SD_OF.get(key, ()):
             if (sd := self.map(sd_key, metab)) is not None:
                 return np.where(self.fitted & (sd > 0), sd, np.nan)
@@ -301,6 +377,14 @@ class Results:
         if percent is None or values is None or key not in _ESTIMATES:
             return None
         return np.where(self.fitted & (values > 0), percent / 100 * values, np.nan)
+
+    @cached_property
+    def _correlation(self):
+        return derived.correlations(self.evaluator, self.shape)
+
+    def _is_one(self, key: str, metab: str) -> bool:
+        """Return whether a map is that of the internal reference over itself, which is 1 and has no error."""
+        return quantities.group_of(key) == "Ratio" and name_among(self.reference, [metab]) is not None
 
     def percent(self, key: str, metab: str) -> np.ndarray | None:
         """Return standard deviations in percent of an estimate, ``(x, y, z)``, NaN where not fitted, infinite at zero;
@@ -310,7 +394,16 @@ class Results:
             return None
         with np.errstate(divide="ignore", invalid="ignore"):
             out = np.where(values > 0, 100 * sd / values, np.inf)
+        if self._is_one(key, metab):
+            out = np.where(values > 0, 0.0, out)
         return np.where(self.fitted, np.nan_to_num(out, nan=np.inf), np.nan)
+
+    def sd_is_of_independent(self, metab: str) -> bool:
+        """Return whether the SD of a sum or ratio was computed as if its members were independent."""
+        expression = self.expression(metab)
+        if expression is None or len(expression.members) < 2:
+            return False
+        return self._correlation(*expression.members[:2]) is None
 
     def crlb_percent(self, metab: str) -> np.ndarray | None:
         """Return SDs of concentrations in percent, as :meth:`percent` does: Cramer-Rao bounds, or those of the in-vivo
@@ -374,11 +467,24 @@ class Results:
             values["prior_share"] = 100 * share
         return values
 
-    def at(self, voxel: tuple[int, int, int] | None) -> VoxelTable:
-        """Return the table of a voxel; ``voxel`` is None where the cursor is outside of the grid."""
+    def contribution(self, voxel: tuple[int, int, int], metab: str) -> np.ndarray | None:
+        """Return the FID of a metabolite or sum in a voxel as the file of the fit has it; None where it is unknown."""
+        expression = self.expression(metab)
+        name = metab if expression is None else "+".join(expression.numerator)
+        try:
+            return None if self.evaluator is None else self.evaluator.contribution(voxel, name)
+        except DataError:
+            # A name of the tables that the model has not.
+            return None
+
+    def at(self, voxel: tuple[int, int, int] | None, chosen: str | None = None) -> VoxelTable:
+        """Return the table of a voxel; ``voxel`` is None where the cursor is outside of the grid.
+
+        ``chosen`` is a sum or ratio whose value is added to the line on the voxel.
+        """
         if self.kind == "SVS":
             voxel = (0, 0, 0)
-        if voxel is None or any(not 0 <= index < size for index, size in zip(voxel, self.shape)):
+        if voxel is None or not is_inside(voxel, self.shape):
             return VoxelTable.empty("The cursor is outside of the spectra's voxels.")
         voxel = tuple(int(index) for index in voxel)
         name = "Voxel" if self.kind == "SVS" else f"Voxel {voxel[0]} {voxel[1]} {voxel[2]}"
@@ -390,7 +496,21 @@ class Results:
             return VoxelTable.empty(f"{name} {reason}.")
         values = {metab: self.values(voxel, metab) for metab in self.metabs}
         state, good = self._state(failed, self._quality(voxel, values[self.metabs[0]]))
+        if (text := self._expression_text(voxel, chosen)) is not None:
+            state = f"{text}; {state}"
         return VoxelTable(f"{name}: {state}", *metabolite_rows(values, self.reference), good)
+
+    def _expression_text(self, voxel: tuple[int, int, int], name: str | None) -> str | None:
+        """Return the value of a sum or ratio in a voxel as a text; None for names that the table has."""
+        if self.kind == "SVS" or self.expression(name) is None:
+            return None
+        key = self.default_quantity
+        value, sd = self.map(key, name), self.sd(key, name)
+        if value is None:
+            return None
+        text = with_sd(float(value[voxel]), math.nan if sd is None else float(sd[voxel]))
+        note = " (as if independent)" if "±" in text and self.sd_is_of_independent(name) else ""
+        return f"{name} = {text}{note}"
 
     def _state(self, failed: int, quality: dict[str, float]) -> tuple[str, bool]:
         """Return the quality of a fitted voxel as a text, and whether the fit is good."""
@@ -421,17 +541,35 @@ class Results:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
+def _parents(folder: Path) -> list[Path]:
+    """Return the folders above one that is a part of results: of ``results/concs/raw``, for example."""
+    parts = folder.resolve().parts
+    inside = [depth for depth, part in enumerate(parts) if part in _PARTS and depth > 0]
+    return [Path(*parts[:depth]) for depth in reversed(inside) if depth >= len(parts) - 3]
+
+
+def _first_readable(files: list[Path]):
+    """Return the first image that can be opened; raise the error of the first file where none can."""
+    problem: DataError | None = None
+    for path in files:
+        try:
+            return _load(path)
+        except DataError as exc:
+            problem = problem or exc
+    raise problem or DataError("there are no maps.")
+
+
 def _load(path: Path):
     try:
         return nibabel.load(path)
-    except (OSError, nibabel.filebasedimages.ImageFileError) as exc:
+    except (OSError, EOFError, zlib.error, nibabel.filebasedimages.ImageFileError) as exc:
         raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
 
 
 def _values(image, path: Path) -> np.ndarray:
     try:
         return np.asarray(image.dataobj, np.float32)
-    except (OSError, EOFError, ValueError) as exc:
+    except (OSError, EOFError, ValueError, zlib.error) as exc:
         raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsl.utils.settings as fslsettings
@@ -13,7 +15,7 @@ from fsl_mrs_dl.core.errors import FslMrsDlError
 
 from .panels import ResultsPanel, TablePanel
 from .results_folder import Results
-from .scene import Scene, show
+from .scene import Scene, scene_of, show
 
 __all__ = ["LoadResults", "load"]
 
@@ -26,11 +28,36 @@ def load(frame, folder: str | Path, t1: str | Path | None = None, data: str | Pa
     DataError
         If the folder holds no results, or a file cannot be read.
     """
-    scene = show(frame, Results.open(folder), t1, data)
-    for view, panel in ((scene.ortho, ResultsPanel), (scene.mrs, TablePanel)):
-        if not view.isPanelOpen(panel):
-            view.togglePanel(panel, **panel.defaultLayout())
+    with _progress(frame) as progress:
+        scene = show(frame, Results.open(folder), t1, data, progress)
+    scene.followers.append(_open_panels)
+    _open_panels(scene)
     return scene
+
+
+def _open_panels(scene: Scene) -> None:
+    """Open the panels in the scene's views."""
+    for view, panel in ((scene.ortho, ResultsPanel), (scene.mrs, TablePanel)):
+        if not view.destroyed and not view.isPanelOpen(panel):
+            view.togglePanel(panel, **panel.defaultLayout())
+
+
+@contextmanager
+def _progress(frame):
+    """Show in the status bar how much was read, a few times a second, until everything was."""
+    bar, latest = frame.GetStatusBar(), 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal latest
+        if bar is not None and time.monotonic() - latest > 0.2:
+            latest = time.monotonic()
+            bar.SetStatusText(f"Reading maps: {done} of {total}")
+            bar.Update()
+
+    with wx.BusyCursor():
+        yield progress
+    if bar is not None:
+        bar.SetStatusText("")
 
 
 class LoadResults(Action):
@@ -51,10 +78,23 @@ class LoadResults(Action):
             if dialog.ShowModal() != wx.ID_OK:
                 return None
             folder = dialog.GetPath()
+        t1 = self._ask_for_t1(folder)
         try:
-            scene = load(self.frame, folder)
+            scene = load(self.frame, folder, t1)
         except FslMrsDlError as exc:
             wx.MessageBox(str(exc), "Load DL-MRS results", wx.OK | wx.ICON_ERROR, self.frame)
             return None
         fslsettings.write("loadSaveOverlayDir", str(Path(folder).parent))
         return scene
+
+    def _ask_for_t1(self, folder: str) -> str | None:
+        """Ask for a structural image where none is shown; None where the dialog is cancelled."""
+        scene = scene_of(self.frame)
+        if scene is not None and scene.t1 is not None:
+            return None
+        images = "NIfTI images (*.nii;*.nii.gz)|*.nii;*.nii.gz"
+        title = "Structural image beneath the maps (Cancel: none)"
+        start = str(Path(folder).parent)
+        style = wx.FD_OPEN | wx.FD_FILE_MUST_EXIST
+        with wx.FileDialog(self.frame, title, start, wildcard=images, style=style) as dialog:
+            return dialog.GetPath() if dialog.ShowModal() == wx.ID_OK else None

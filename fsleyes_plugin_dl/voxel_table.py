@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fsl_mrs_dl.core.errors import DataError
 
-__all__ = ["VoxelTable", "metabolite_rows", "read_tables"]
+__all__ = ["VoxelTable", "as_text", "metabolite_rows", "read_tables", "with_sd"]
 
 # What a table shows: title, unit, column, column of its standard deviation.  "{ref}" is the internal reference.
 _COLUMNS = (
@@ -113,9 +113,15 @@ def _cell(values: dict[str, float], column: str, sd: str | None) -> str:
     spread = values.get(sd, math.nan)
     if sd == "crlb_sd":
         spread = values.get("in_vivo_sd", spread)
-    if not math.isfinite(spread) or spread <= 0:
+    return with_sd(value, spread)
+
+
+def with_sd(value: float, sd: float) -> str:
+    """Return a value and its standard deviation as a text with two digits of the latter; the value alone where there is
+    none."""
+    if not math.isfinite(sd) or sd <= 0:
         return _rounded(value, abs(value))
-    return f"{_rounded(value, spread)} ± {_rounded(spread, spread)}"
+    return f"{_rounded(value, sd)} ± {_rounded(sd, sd)}"
 
 
 def _rounded(value: float, scale: float) -> str:
@@ -126,6 +132,12 @@ def _rounded(value: float, scale: float) -> str:
     if digits > 6 or digits < -3:
         return f"{value:.3g}"
     return f"{value:.{max(digits, 0)}f}"
+
+
+def as_text(folder: str, state: str, titles: list[str], rows: list[list[str]]) -> str:
+    """Return a table as tab-separated text; folder and state of the voxel stand above it, after ``#``."""
+    lines = [f"# {folder}", f"# {state}", "\t".join(titles), *("\t".join(row) for row in rows)]
+    return "\n".join(lines) + "\n"
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.papers import classical_alignment
+from benchmarks.papers.loss_minimum import minimise
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
@@ -37,7 +38,9 @@ __all__ = [
     "NETWORKS",
     "PAPER",
     "train_network",
+    "losses",
     "methods",
+    "minimised",
     "precision",
     "bounds",
     "write_align",
@@ -159,10 +162,21 @@ def make_set(signal: Signal, n: int, seed: int, recipe=None, **ranges) -> dict[s
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000, seed: int = 0, settings=None):
+def train_network(
+    method: str,
+    signal: Signal,
+    folder,
+    *,
+    n_signals: int = 24000,
+    seed: int = 0,
+    settings=None,
+    reference: str = "mean",
+    command: str = "python -m benchmarks align",
+):
     """Train one of :data:`NETWORKS` on the data set, a tenth of which is held back; return its card.
 
-    The four networks of the paper are trained without the truth.
+    The four networks of the paper are trained without the truth; ``reference`` is that of dSR and dSRF, see
+    :class:`fsl_mrs_dl.training.registration.RegistrationTraining`.  An interrupted training is resumed.
     """
     from fsl_mrs_dl.training.frequency_then_phase import FrequencyThenPhaseTraining
     from fsl_mrs_dl.training.registration import RegistrationTraining
@@ -173,14 +187,15 @@ def train_network(method: str, signal: Signal, folder, *, n_signals: int = 24000
     settings = settings or Settings(
         steps=12000 if method in self_supervised_registration.METHODS else 6000, batch_size=64, seed=seed
     )
-    words = f"python -m benchmarks align, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
+    words = f"{command}, {n_signals} signals of paper-transients, seed {seed}, {settings.steps} steps"
     axes = Axes(signal.fid.shape[-1], signal.dwelltime, signal.spec_freq_mhz)
     options = {"settings": settings, "source": f"{n_signals} simulated signals"}
     if method in frequency_then_phase.METHODS:
         training = FrequencyThenPhaseTraining(method, data, axes, **options)
     else:
-        training = RegistrationTraining(method, data["fid"].numpy(), axes, recipe="unvaried-transients", **options)
-    return train(training, folder, name=method, command=words)
+        options |= {"recipe": "unvaried-transients", "reference": reference}
+        training = RegistrationTraining(method, data["fid"].numpy(), axes, **options)
+    return train(training, folder, name=method, resume=(Path(folder) / "training.json").is_file(), command=words)
 
 
 # -- methods -------------------------------------------------------------------------------------------------------
@@ -232,33 +247,33 @@ def answers_of(network) -> Callable:
     return estimate
 
 
-def _minimised(network: self_supervised_registration.Registration, steps: int = 500):
-    """Return the function from FIDs to the minimum of the network's loss for every transient, started at its answer."""
+def minimised(network: self_supervised_registration.Registration, steps: int = 500) -> Callable:
+    """Return the function from FIDs to the minimum of the network's loss for every transient, started at its answer:
+    the values of its ``forward``."""
 
     def estimate(fid):
         fid = torch.as_tensor(fid)
         with torch.no_grad():
             first = network(fid)
-        # Scaled to similar size; logarithms keep the others positive.
-        scale = {"shift_hz": 5.0, "phase": 1.0}
-        free = {
-            name: value / scale[name] if name in scale else value.clamp(min=1e-6).log() for name, value in first.items()
-        }
-        free = {name: value.detach().requires_grad_() for name, value in free.items()}
-        optimiser = torch.optim.Adam(free.values(), 0.02)
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-
-        def values():
-            return {name: value * scale[name] if name in scale else value.exp() for name, value in free.items()}
-
-        for _ in range(steps):
-            optimiser.zero_grad()
-            network.misfit(fid, values()).sum().backward()
-            optimiser.step()
-            decay.step()
-        return values()["shift_hz"].detach().numpy(), np.rad2deg(values()["phase"].detach().numpy())
+        return minimise(lambda values: network.misfit(fid, values), first, {"shift_hz": 5.0, "phase": 1.0}, steps=steps)
 
     return estimate
+
+
+def losses(network: self_supervised_registration.Registration, data: dict) -> dict[str, float]:
+    """Return a network's mean loss with its own answers and at the minimum, and the SDs of the errors of shift (Hz) and
+    phase (degrees) of both; ``data`` are of :func:`make_set`."""
+    fid = data["fid"]
+    with torch.no_grad():
+        own = network(fid)
+    least = minimised(network)(fid)
+    values = {}
+    for label, one in (("network", own), ("minimum", least)):
+        with torch.no_grad():
+            values[f"loss, {label}"] = float(network.misfit(fid, one).mean())
+        sds = precision((one["shift_hz"].numpy(), np.rad2deg(one["phase"].numpy())), data)
+        values |= {f"shift, {label}": sds[0], f"phase, {label}": sds[3]}
+    return values
 
 
 def _aligned(fid, axes, **options):
@@ -315,11 +330,13 @@ def write_align(
     n_test: int = 2400,
     seed: int = 0,
     steps: int | None = None,
+    long: dict | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train the missing networks, measure everything, and write ``table.md`` and its figures; return its path.
 
-    Trained networks stay in ``output/models`` and are loaded from there in the next run.
+    Trained networks stay in ``output/models`` and are loaded from there in the next run.  ``long`` are further networks
+    with their cards, by the names of their rows: those of :mod:`benchmarks.papers.long_trainings`.
 
     Raises
     ------
@@ -346,6 +363,8 @@ def write_align(
                 settings = Settings(steps=steps, batch_size=64, seed=seed)
             train_network(name, signal, folder, n_signals=n_signals, seed=seed, settings=settings)
         models[name], cards[name] = model_cards.load(folder)
+    for name, (network, card) in (long or {}).items():
+        models[name], cards[name] = network, card
     every = methods(signal, models)
     parts = [
         "# Frequency and phase correction beside its limits and other methods\n",
@@ -413,7 +432,7 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
         say(f"Measuring {name}.")
         method(data["fid"][:4])
         start = time.perf_counter()
-        estimates = method(data["fid"] if name in cards else fid)
+        estimates = method(fid)
         milliseconds = 1e3 * (time.perf_counter() - start) / n
         corrected = apply_shift_phase(fid, *estimates, signal.dwelltime)
         cells = [*precision(estimates, data), float(similarity_index(corrected[:240], axes))]
@@ -421,14 +440,11 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
         lines.append(_row(name, [*cells, f"{cards[name]['training']['minutes']:.0f}" if name in cards else ""]))
         if name in PAPER:
             lines.append(_row(f"{name}, paper", [*PAPER[name], "", ""]))
-        if name in models and name in self_supervised_registration.METHODS:
+        if isinstance(models.get(name), self_supervised_registration.Registration):
             first = {key: value[:_MOST_MINIMISED] for key, value in data.items()}
-            lines.append(
-                _row(
-                    f"{name}, its loss minimised",
-                    [*precision(_minimised(models[name])(first["fid"]), first), "", "", "", ""],
-                )
-            )
+            least = minimised(models[name])(first["fid"])
+            least = least["shift_hz"].numpy(), np.rad2deg(least["phase"].numpy())
+            lines.append(_row(f"{name}, its loss minimised", [*precision(least, first), "", "", "", ""]))
     return "\n".join(lines) + "\n"
 
 
@@ -448,7 +464,7 @@ def _beyond(signal: Signal, every: dict, n: int, seed: int) -> str:
         _row("bound, 0.2 to 4.2 ppm", [bound[1], bound[4], ""]),
     ]
     for name, method in every.items():
-        shift, phase = errors(method(data["fid"] if name in NETWORKS else data["fid"].numpy()), data)
+        shift, phase = errors(method(data["fid"].numpy()), data)
         lost = (np.abs(shift - np.median(shift)) > 5) | (np.abs(phase) > 30)
         lines.append(_row(name, [float(shift.std()), float(phase.std()), f"{100 * lost.mean():.1f} %"]))
     return "\n".join(lines) + "\n"
@@ -479,9 +495,7 @@ def _noise(signal: Signal, every: dict, figure: Path, n: int, seed: int, say) ->
     wide = [bounds(signal, one, None) for one in sets]
     for name in shown:
         say(f"SNR sweep of {name}.")
-        per = [
-            _relative_errors(every[name](one["fid"] if name in NETWORKS else one["fid"].numpy()), one) for one in sets
-        ]
+        per = [_relative_errors(every[name](one["fid"].numpy()), one) for one in sets]
         sds[name] = [(shift.std(), phase.std()) for shift, phase in per]
     lines = [
         "## SNR from 3 to 110\n",
@@ -575,7 +589,7 @@ def _monte_carlo(signal: Signal, every: dict, figure: Path, n: int, seed: int) -
     for panel in panels.ravel()[len(names) :]:
         panel.set_axis_off()
     for name, panel in zip(names, panels.ravel()):
-        estimates = every[name](data["fid"] if name in NETWORKS else data["fid"].numpy())
+        estimates = every[name](data["fid"].numpy())
         shift, phase = np.asarray(estimates[0]) - truth[0], (np.asarray(estimates[1]) - truth[1] + 180) % 360 - 180
         cells = []
         for value in (shift, phase):

@@ -26,7 +26,7 @@ from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.networks.out_of_distribution import network_scores
 from fsl_mrs_dl.simulation import recipes
 
-__all__ = ["PAPER_MAPE", "PAPER_R2", "measure_network", "write_quant"]
+__all__ = ["COMPARED", "PAPER_MAPE", "PAPER_R2", "measure_network", "write_quant"]
 
 PAPER_R2 = {
     "dq-nmm": {
@@ -55,7 +55,8 @@ PAPER_MAPE = {
 _NINE = "Cr Glu GPC Ins NAA NAAG PCho PCr Tau".split()
 
 
-_SIX = "Cr GPC Ins NAA PCho Tau".split()
+COMPARED = "Cr GPC Ins NAA PCho Tau".split()
+"""Metabolites that variants of a network are compared on."""
 
 
 def write_quant(
@@ -67,6 +68,7 @@ def write_quant(
     steps: int | None = None,
     n_test: int | None = None,
     seed: int = 0,
+    long: dict | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train the missing networks, measure everything, and write ``table.md`` and its figures; return its path.
@@ -85,6 +87,9 @@ def write_quant(
     steps, n_test : int, optional
         Of a main training, and spectra to test on; those of the scale by default.
     seed : int
+    long : dict, optional
+        Further networks of the part 'accuracy' with their cards, by the names of their rows: those of
+        :mod:`benchmarks.papers.long_trainings`.
     say : callable
 
     Raises
@@ -113,7 +118,7 @@ def write_quant(
         models[network.name] = model_cards.load(folder)
     data = sets.make_set(basis, n_test, seed + 1_000_003)
     sections = {
-        "accuracy": lambda: _accuracy(basis, data, models, output, seed, n_test),
+        "accuracy": lambda: _accuracy(basis, data, models | (long or {}), tuple(long or ()), output, seed, n_test),
         "monte-carlo": lambda: _monte_carlo(basis, models, output, seed),
         "architecture": lambda: _variants(basis, data, models, "architecture"),
         "lambda": lambda: _variants(basis, data, models, "lambda"),
@@ -176,7 +181,9 @@ _TRAINED_BY = {
 }
 
 
-def _accuracy(basis: Basis, data: dict, models: dict, output: Path, seed: int, n_test: int) -> str:
+def _accuracy(
+    basis: Basis, data: dict, models: dict, long: tuple[str, ...], output: Path, seed: int, n_test: int
+) -> str:
     """Report section 4.4: networks, fits, limits and other methods on the same spectra; then the fit over its bound.
 
     Long, because every row of the table is one statement or two.
@@ -201,7 +208,7 @@ def _accuracy(basis: Basis, data: dict, models: dict, output: Path, seed: int, n
         None,
     )
     estimates = {}
-    for name, about in _TRAINED_BY.items():
+    for name, about in (_TRAINED_BY | dict.fromkeys(long, "published loss")).items():
         network, card = models[name]
         conc, ms = measure_network(network, data)
         own = [names.index(one) for one in network.names if one in names]
@@ -442,14 +449,14 @@ _TITLES = {
 def _variants(basis: Basis, data: dict, models: dict, part: str) -> str:
     """Report sections 4.6 to 4.8: one table of networks."""
     title, paper = _TITLES[part]
-    text = [f"## {title}\n", f"{paper} Coefficient of determination; mean over {', '.join(_SIX)}.\n"]
-    text += _table_head("", ["mean", *_SIX, "million operations", "ms per spectrum", "batches", "minutes"])
+    text = [f"## {title}\n", f"{paper} Coefficient of determination; mean over {', '.join(COMPARED)}.\n"]
+    text += _table_head("", ["mean", *COMPARED, "million operations", "ms per spectrum", "batches", "minutes"])
     names = list(basis.names)
     for network in networks_of([part]):
         model, card = models[network.name]
         conc, ms = measure_network(model, data)
         values = [
-            float(measures.r2(conc[:, [model.names.index(n)]], data["conc"][:, [names.index(n)]])[0]) for n in _SIX
+            float(measures.r2(conc[:, [model.names.index(n)]], data["conc"][:, [names.index(n)]])[0]) for n in COMPARED
         ]
         cells = [
             float(np.mean(values)),

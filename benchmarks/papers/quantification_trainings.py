@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fsl_mrs_dl.io.basis import Basis
@@ -64,31 +64,34 @@ def networks_of(parts) -> list[Network]:
 
 
 def train_network(
-    network: Network, basis: Basis, folder: Path, *, steps: int, seed: int = 0, progress: bool = False
+    network: Network, basis: Basis, folder: Path, *, steps: int = 0, seed: int = 0, settings=None
 ) -> model_cards.Card:
-    """Train a network of the benchmark and return its card; a complete one is read, an interrupted one resumed."""
+    """Train a network of the benchmark and return its card; a complete one is read, an interrupted one resumed.
+
+    ``settings`` (:class:`fsl_mrs_dl.training.settings.Settings`) replace those that follow from ``steps`` and ``seed``.
+    """
     from fsl_mrs_dl.training.self_supervised_quantification import SelfSupervisedTraining
     from fsl_mrs_dl.training.settings import Settings
     from fsl_mrs_dl.training.trainer import train
 
     if (folder / "card.json").is_file():
         return model_cards.read_card(folder)
-    n = max(50, int(steps * network.share))
-    settings = Settings(
-        steps=n,
-        batch_size=128,
-        learning_rate=2e-3,
-        validate_every=max(25, n // 10),
-        seed=seed,
-        progress=progress,
-        device="auto",
-    )
-    if network.options.get("encoder") in ("mlp-mixer", "convnext"):
-        settings = replace(settings, learning_rate=1e-3)
-    resume = (folder / "checkpoints" / "last.ckpt").is_file()
+    if settings is None:
+        n = max(50, int(steps * network.share))
+        small = network.options.get("encoder") in ("mlp-mixer", "convnext")
+        settings = Settings(
+            steps=n,
+            batch_size=128,
+            learning_rate=1e-3 if small else 2e-3,
+            validate_every=max(25, n // 10),
+            seed=seed,
+            progress=False,
+            device="auto",
+        )
+    resume = (folder / "training.json").is_file()
     options = dict(network.options)
     if "teacher" in options:
-        options["n_signals"] = min(40000, max(1000, 3 * n))
+        options["n_signals"] = min(40000, max(1000, 3 * settings.steps))
     training = SelfSupervisedTraining(network.method, basis, settings=settings, recipe="shamaei-table2", **options)
     return train(training, folder, name=network.name, resume=resume)
 

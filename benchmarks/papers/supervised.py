@@ -67,7 +67,7 @@ from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.networks.encoders import ENCODERS
 from fsl_mrs_dl.networks.supervised_quantification import pool_size
 
-__all__ = ["answers", "fit_methods", "write_supervised"]
+__all__ = ["answers", "dss_errors", "fit_methods", "measure_network", "write_supervised"]
 
 _DSS_POINTS = 1024  # points that networks see of the FIDs of DSS1 to DSS7
 
@@ -82,6 +82,7 @@ def write_supervised(
     n_test: int | None = None,
     seed: int = 0,
     workers: int | None = None,
+    long: dict | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train the missing networks, measure everything, and write ``table.md``, ``scores.csv`` and the figures.
@@ -101,6 +102,9 @@ def write_supervised(
     seed : int
     workers : int, optional
         Trainings at a time; the number of torch's threads by default.
+    long : dict, optional
+        Further networks, pairs of a job and a folder, by the names of their rows: those of
+        :mod:`benchmarks.papers.long_trainings`.
     say : callable
 
     Raises
@@ -143,20 +147,20 @@ def write_supervised(
     stacks = []
     if "ensembles" in parts:
         stacks = train_stacks(output, size, seed, workers, say)
-    by_name = {job.name: job for job in jobs}
+    by_name, long = {job.name: job for job in jobs}, long or {}
     about = {"scale": scale, "seed": seed, "steps": steps, "test": n_test, "parts": parts}
     try:
         # Table, scores and figure of one run appear together or not at all.
         with tempfile.TemporaryDirectory(dir=output, prefix=".measuring-") as place:
             staging, text = Path(place), []
             if set(parts) & {"networks", "ensembles", "active-learning", "water"}:
-                text += _idealised(output, staging, size, by_name, stacks, parts, n_test, seed, say)
+                text += _idealised(output, staging, size, by_name, stacks, parts, n_test, seed, say, long)
             if "dss" in parts:
                 say("Measuring: DSS1 to DSS7.")
-                text += _dss(output, by_name, max(n_test * 2 // 5, 50), seed)
+                text += _dss(output, by_name, max(n_test * 2 // 5, 50), seed, long)
             if "scalogram" in parts:
                 say("Measuring: scalograms.")
-                text += _scalogram(output, by_name, max(n_test * 4 // 5, 50), seed)
+                text += _scalogram(output, by_name, max(n_test * 4 // 5, 50), seed, long)
             trained = sum(minutes_of(model_cards.read_card(folder_of(output, name))) for name in [*by_name, *stacks])
             head = _head(about, networks, trained, (time.monotonic() - start) / 60)
             (staging / "table.md").write_text("\n".join(head + text) + "\n")
@@ -213,9 +217,9 @@ def answers(network, fids: np.ndarray) -> tuple[np.ndarray, float]:
     return torch.cat(parts).numpy().astype(float), 1e3 * seconds / len(fid)
 
 
-def measure_network(output: Path, name: str, data: dict, basis, job: Job | None) -> Method:
+def measure_network(folder: Path, data: dict, basis, job: Job | None) -> Method:
     """Measure a trained network; times include those of all the networks that it is composed of."""
-    network, card = model_cards.load(folder_of(output, name))
+    network, card = model_cards.load(folder)
     estimates, ms = answers(network, data["fid"])
     rounds, members = cards_in(card, "rounds"), cards_in(card, "members")
     batches = sum(one["training"]["steps"] for one in [card, *rounds])
@@ -264,7 +268,7 @@ _SMALL = (
 
 
 def _idealised(
-    output, staging: Path, scale: Scale, jobs: dict, stacks, parts, n_test: int, seed: int, say
+    output, staging: Path, scale: Scale, jobs: dict, stacks, parts, n_test: int, seed: int, say, long: dict
 ) -> list[str]:
     """Report on the idealised spectra; the figure and the file of all scores are written into the folder ``staging``.
 
@@ -277,7 +281,10 @@ def _idealised(
     for name, job in jobs.items():
         if job.data == "rizzo":
             say(f"Measuring {name}.")
-            methods[name] = measure_network(output, name, data, basis, job)
+            methods[name] = measure_network(folder_of(output, name), data, basis, job)
+    for name, (job, folder) in long.items():
+        if job.data == "rizzo":
+            methods[name] = measure_network(folder, data, basis, job)
     if stacks:
         votes = [
             methods[name]
@@ -289,7 +296,7 @@ def _idealised(
         methods["5 shallownet-2d2c that vote"] = Method(np.mean([one.estimates for one in votes], 0), about, "ensemble")
         for name in stacks:
             say(f"Measuring {name}.")
-            methods[name] = replace(measure_network(output, name, data, basis, None), kind="ensemble")
+            methods[name] = replace(measure_network(folder_of(output, name), data, basis, None), kind="ensemble")
     limits = limits_of(data)
     scored = {name: scores(one.estimates, truth[: len(one.estimates)]) for name, one in methods.items()}
     order = in_order(methods, scored)
@@ -414,12 +421,12 @@ def _water(output, jobs, scored, n_test: int, seed: int) -> list[str]:
         lines.append(f"| {encoder}, with the peak | " + " | ".join(cells_of(scored[encoder])) + " |")
         for name in (f"{encoder}, no reference", f"{encoder}, line added"):
             if name in jobs:
-                method = measure_network(output, name, plain, basis, jobs[name])
+                method = measure_network(folder_of(output, name), plain, basis, jobs[name])
                 lines.append(f"| {name} | " + " | ".join(cells_of(scores(method.estimates, plain["conc"]))) + " |")
     return [*lines, ""]
 
 
-def _dss(output, jobs: dict, n_test: int, seed: int) -> list[str]:
+def _dss(output, jobs: dict, n_test: int, seed: int, long: dict) -> list[str]:
     """Report on wavelet scattering on DSS1 to DSS7."""
     lines = [
         "## Wavelet scattering on DSS1 to DSS7\n",
@@ -431,21 +438,17 @@ def _dss(output, jobs: dict, n_test: int, seed: int) -> list[str]:
             f" Networks see the first {_DSS_POINTS} of 2048 points. 'Least possible' is a limit that no method can be"
             " much below: every metabolite has a shift and a damping of its own.\n"
         ),
-        "| | wscn | paper | least possible | lowest | highest |",
-        "|---|---|---|---|---|---|",
+        "| | wscn | trained longer | paper | least possible | lowest | highest |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in datasets.DSS:
-        network, card = model_cards.load(folder_of(output, f"wscn, {name}"))
-        basis, recipe = basis_and_recipe(name)
-        drawn, rendered = draw_set(basis, recipe, n_test, seed + 1_000_003)
-        estimates, _ = answers(network, rendered.fid.numpy())
-        wanted = np.array([not one.lower().startswith("mm") for one in basis.names])
-        errors = datasets.smape(estimates, drawn["conc"].numpy())[wanted]
-        names = np.array(basis.names)[wanted]
+        names, errors = dss_errors(folder_of(output, f"wscn, {name}"), name, n_test, seed)
+        others = [dss_errors(folder, name, n_test, seed)[1] for job, folder in long.values() if job.data == name]
+        longer = " / ".join(f"{one.mean():.2f}" for one in others)
         paper = f"{datasets.DSS_SMAPE[name]:.2f}" if name in datasets.DSS_SMAPE else ""
         least = dss_limit(name, 40, seed + 1_000_003, _DSS_POINTS)
         ends = [f"{names[k]} {errors[k]:.2f}" for k in (errors.argmin(), errors.argmax())]
-        lines.append(f"| {name} | {errors.mean():.2f} | {paper} | {least:.2f} | {ends[0]} | {ends[1]} |")
+        lines.append(f"| {name} | {errors.mean():.2f} | {longer} | {paper} | {least:.2f} | {ends[0]} | {ends[1]} |")
     job = jobs[f"wscn, {datasets.DSS[0]}"]
     training = (
         f"{job.steps} batches of {job.batch_size} each with a weight decay of {job.decay:g}, then up to"
@@ -458,12 +461,25 @@ def _dss(output, jobs: dict, n_test: int, seed: int) -> list[str]:
     ]
 
 
-def _scalogram(output, jobs: dict, n_test: int, seed: int) -> list[str]:
+def dss_errors(folder: Path, name: str, n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the metabolites of one of DSS1 to DSS7 and the SMAPE (%) of a trained network for each, ``(n_metabs,)``,
+    on spectra that are in no training."""
+    network, _ = model_cards.load(folder)
+    basis, recipe = basis_and_recipe(name)
+    drawn, rendered = draw_set(basis, recipe, n_test, seed + 1_000_003)
+    estimates, _ = answers(network, rendered.fid.numpy())
+    wanted = np.array([not one.lower().startswith("mm") for one in basis.names])
+    return np.array(basis.names)[wanted], datasets.smape(estimates, drawn["conc"].numpy())[wanted]
+
+
+def _scalogram(output, jobs: dict, n_test: int, seed: int, long: dict) -> list[str]:
     """Report on the scalogram network and Hatami's on the data of the paper on scalograms."""
     basis, recipe = basis_and_recipe("DSS1 without noise")
     drawn, rendered = draw_set(basis, recipe, n_test, seed + 1_000_003)
     truth = drawn["conc"].numpy().astype(float)
-    n_points = max(job.n_points for job in jobs.values() if job.part == "scalogram")
+    rows = {name: (job, folder_of(output, name)) for name, job in jobs.items()} | long
+    rows = {name: (job, folder) for name, (job, folder) in rows.items() if job.part == "scalogram"}
+    n_points = max(job.n_points for job, _ in rows.values())
     lines = [
         "## Scalogram and spectrum\n",
         (
@@ -476,17 +492,16 @@ def _scalogram(output, jobs: dict, n_test: int, seed: int) -> list[str]:
         "| | SMAPE (%) | mean absolute error | kernels | batches of 32 | minutes | lowest | highest |",
         "|" + "---|" * 8,
     ]
-    for name, job in jobs.items():
-        if job.part == "scalogram":
-            network, card = model_cards.load(folder_of(output, name))
-            estimates, _ = answers(network, rendered.fid.numpy())
-            metabs = slice(0, basis.n_metabs - 1)
-            errors = datasets.smape(estimates, truth)[metabs]
-            absolute = np.abs(estimates - truth).mean(0)[metabs].mean()
-            ends = [f"{basis.names[k]} {errors[k]:.1f}" for k in (errors.argmin(), errors.argmax())]
-            done = card["training"]
-            lines.append(
-                f"| {job.encoder} | {errors.mean():.2f} | {absolute:.3f} | {100 * job.arguments.get('share', 1.0):.3g}"
-                f" % | {done['steps']} | {minutes_of(card):.1f} | {ends[0]} | {ends[1]} |"
-            )
+    for name, (job, folder) in rows.items():
+        network, card = model_cards.load(folder)
+        estimates, _ = answers(network, rendered.fid.numpy())
+        metabs = slice(0, basis.n_metabs - 1)
+        errors = datasets.smape(estimates, truth)[metabs]
+        absolute = np.abs(estimates - truth).mean(0)[metabs].mean()
+        ends = [f"{basis.names[k]} {errors[k]:.1f}" for k in (errors.argmin(), errors.argmax())]
+        label = name if name in long else job.encoder
+        lines.append(
+            f"| {label} | {errors.mean():.2f} | {absolute:.3f} | {100 * job.arguments.get('share', 1.0):.3g} %"
+            f" | {card['training']['steps']} | {minutes_of(card):.1f} | {ends[0]} | {ends[1]} |"
+        )
     return [*lines, ""]

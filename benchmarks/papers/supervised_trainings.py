@@ -35,6 +35,8 @@ __all__ = [
     "fingerprint_of",
     "basis_and_recipe",
     "run_jobs",
+    "settings_of",
+    "train_job",
     "train_stacks",
 ]
 
@@ -228,7 +230,8 @@ def basis_and_recipe(data: str):
     return datasets.dss_basis(name), datasets.dss_recipe(name, noise=not without)
 
 
-def _settings(job: Job, device: str):
+def settings_of(job: Job, device: str = "auto"):
+    """Return the :class:`fsl_mrs_dl.training.settings.Settings` of a job."""
     from fsl_mrs_dl.training import settings
 
     return settings.Settings(
@@ -245,8 +248,13 @@ def _settings(job: Job, device: str):
     )
 
 
-def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) -> float:
-    """Train one network, unless it is there; one that was interrupted goes on.  Gives the minutes it took."""
+def train_job(
+    job: Job, folder: str | Path, device: str = "auto", members: tuple[str, ...] = (), settings=None
+) -> model_cards.Card:
+    """Train one network, unless it is there, and return its card; one that was interrupted goes on.
+
+    ``settings`` (:class:`fsl_mrs_dl.training.settings.Settings`) replace those of :func:`settings_of`.
+    """
     from fsl_mrs_dl.training.supervised_quantification import SupervisedTraining
     from fsl_mrs_dl.training.trainer import train
 
@@ -262,7 +270,7 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
             path.write_text(json.dumps(recipe.content, indent=2) + "\n")
             training = SupervisedTraining(
                 basis,
-                settings=_settings(job, device),
+                settings=settings or settings_of(job, device),
                 recipe=path,
                 arguments=job.arguments,
                 n_signals=job.signals,
@@ -271,7 +279,7 @@ def _train(job: Job, folder: str, device: str, members: tuple[str, ...] = ()) ->
                 **job.options,
             )
             train(training, place, name=job.name, resume=going, command="python -m benchmarks supervised")
-    return minutes_of(model_cards.read_card(place))
+    return model_cards.read_card(place)
 
 
 def minutes_of(card: model_cards.Card) -> float:
@@ -321,9 +329,10 @@ def _train_in_parallel(calls: list[tuple], output: Path, workers: int, say: Call
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(),)
     ) as pool:
         try:
-            waiting = {pool.submit(_train, *words): words[0].name for words in calls}
+            waiting = {pool.submit(train_job, *words): words[0].name for words in calls}
             for n, done in enumerate(as_completed(waiting), 1):
-                minutes = f"{done.result():.1f} minutes; {(time.monotonic() - begun) / 60:.0f} minutes since the first"
+                since = (time.monotonic() - begun) / 60
+                minutes = f"{minutes_of(done.result()):.1f} minutes; {since:.0f} minutes since the first"
                 say(f"{n} of {len(calls)}: {waiting[done]}, {minutes}.")
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)

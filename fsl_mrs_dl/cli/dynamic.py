@@ -78,6 +78,11 @@ def add_arguments(parser) -> None:
     group.add_argument(
         "--mm", metavar="WHAT", help="macromolecules and lipids of the in-vivo model: brain (default), tumour or none"
     )
+    group.add_argument(
+        "--h2o",
+        metavar="FILE",
+        help="unsuppressed water of every spectrum, or one of all: corrects eddy currents where the evidence rises",
+    )
     group.add_argument("--TE", type=float, metavar="MS", help="echo time, where the header has none")
     group.add_argument("--TR", type=float, metavar="S", help="repetition time, where the header has none")
     group.add_argument(
@@ -177,7 +182,7 @@ def run(args) -> None:
     from ..io import output as output_module
     from ..io.basis import Basis
 
-    inputs = (args.data, args.basis, *args.dyn_config, *args.time_variables, args.mask)
+    inputs = (args.data, args.basis, *args.dyn_config, *args.time_variables, args.mask, args.h2o)
     inputs = tuple(name for name in inputs if name)
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     names = _names_of(args.dyn_config)
@@ -204,8 +209,9 @@ def run(args) -> None:
         return
     if args.mask:
         raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
+    water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
     all_results = {
-        name: fit_dynamic_data(data, basis, one, args.time_variables, options, **how)
+        name: fit_dynamic_data(data, basis, one, args.time_variables, options, water=water, **how)
         for name, one in zip(names, configurations)
     }
     comparison = compare_fits({name: one.fit for name, one in all_results.items()}) if len(names) > 1 else None
@@ -215,6 +221,8 @@ def run(args) -> None:
         if comparison is not None:
             print(f"\n{name}:")
         print(_table(results.fit))
+        if results.water_note:
+            print(f"{args.h2o}: {results.water_note}.")
         print(_derived_lines(derived[name]), end="")
     if comparison is not None:
         print(f"\n{comparison.table().round(2).to_string()}")
@@ -224,7 +232,7 @@ def run(args) -> None:
 
 def _check_volume(args) -> None:
     """Raise OptionError for options that go with one voxel only."""
-    for name in ("derived", "report"):
+    for name in ("derived", "report", "h2o"):
         if getattr(args, name):
             raise OptionError("goes with one voxel, and the data are a volume", option=name, remedy="leave it out")
     if len(args.dyn_config) > 1:

@@ -18,7 +18,7 @@ def add_arguments(parser) -> None:
     )
     group = parser.add_argument_group("drawing options")
     group.add_argument("--t1", type=Path, metavar="FILE", help="structural image beneath the map")
-    group.add_argument("--metab", metavar="NAME", help="metabolite (default: NAA)")
+    group.add_argument("--metab", metavar="NAME", help="metabolite, sum or ratio, as GPC+PCh/Cr+PCr (default: NAA)")
     group.add_argument(
         "--quantity", metavar="KEY", help="kind of map (default: conc-ml, or conc-in-vivo); an unknown one lists all"
     )
@@ -32,6 +32,13 @@ def add_arguments(parser) -> None:
         help="hide voxels whose relative SD (Cramer-Rao bound, or posterior SD of the in-vivo model) is above it",
     )
     group.add_argument("--no_fade", action="store_true", help="do not fade uncertain voxels")
+    group.add_argument(
+        "--opacity", type=float, metavar="PERCENT", help="of the whole map (default: 80 above a structural image)"
+    )
+    group.add_argument("--voxel_grid", action="store_true", help="draw the edges of all voxels")
+    group.add_argument(
+        "--mosaic", action="store_true", help="draw every axial slice in place of three planes (by matplotlib)"
+    )
     group.add_argument(
         "--renderer",
         choices=("auto", "fsleyes", "matplotlib"),
@@ -55,6 +62,9 @@ def run(args) -> None:
         voxel=args.slice and tuple(args.slice),
         max_crlb=args.max_crlb,
         fade=not args.no_fade,
+        opacity=args.opacity,
+        voxel_grid=args.voxel_grid,
+        mosaic=args.mosaic,
         renderer=args.renderer,
     )
     print(f"Written: {args.out} ({renderer})")

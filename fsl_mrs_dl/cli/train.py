@@ -101,7 +101,7 @@ def _settings(args):
         learning_rate=args.learning_rate,
         max_minutes=args.max_minutes,
         patience=args.patience,
-        reduce_on_plateau=args.reduce_lr,
+        rate_schedule="plateau" if args.reduce_lr else "cosine",
         validate_every=min(args.validate_every, args.steps),
         n_protocols=getattr(args, "n_protocols", 1),
         seed=args.seed,

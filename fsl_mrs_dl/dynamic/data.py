@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import DataError, OptionError
-from ..fitting.data import check_suppressed
+from ..fitting.data import check_suppressed, water_fids
 from ..fitting.fitted_data import average
 from ..fitting.header_facts import with_header
+from ..fitting.in_vivo.water_reference import water_reference
 from ..fitting.options import FitOptions
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids, from_echo
@@ -30,16 +31,19 @@ class DynamicData:
     ----------
     fit : DynamicFit
     data : MrsData
-        As fitted: averaged, and not conjugated.
+        As fitted: averaged, corrected for eddy currents, and not conjugated.
     time_variable : ndarray ``(n_times,)`` or ``(n_times, k)``
     conjugated : bool
         The FIDs were conjugated for the fit.
+    water_note : str
+        Use of a water reference in words; empty without one.
     """
 
     fit: DynamicFit
     data: MrsData
     time_variable: np.ndarray
     conjugated: bool
+    water_note: str = ""
 
 
 def fit_dynamic_data(
@@ -51,6 +55,7 @@ def fit_dynamic_data(
     *,
     average_over: Sequence[str] = (),
     conjugate: bool | None = None,
+    water: MrsData | None = None,
 ) -> DynamicData:
     """Fit the series of a file of one voxel jointly.
 
@@ -69,6 +74,9 @@ def fit_dynamic_data(
         Dimensions that are averaged first, such as DIM_DYN.
     conjugate : bool, optional
         Conjugate the FIDs; by default where their frequency axis runs backwards.
+    water : MrsData, optional
+        Unsuppressed water of every spectrum of the series, or one of all.  Diffusion gradients make eddy currents,
+        which grow with them and broaden lines; the phase of the water takes them out.  Kept where the evidence rises.
 
     Raises
     ------
@@ -86,8 +94,25 @@ def fit_dynamic_data(
     times = read_time_variables(time_variables, len(rows))
     options = with_header(options, data, basis.echo_time_s)
     fit_of = fit_series_in_vivo if options.spectral_model == "in-vivo" else fit_series
-    fit = fit_of(rows.conj() if conjugate else rows, basis, data.axes, configuration, times, options)
-    return DynamicData(fit, data, times, bool(conjugate))
+    rows = rows.conj() if conjugate else rows
+    fit = fit_of(rows, basis, data.axes, configuration, times, options)
+    if water is None:
+        return DynamicData(fit, data, times, bool(conjugate))
+    if options.eddy_currents_corrected:
+        return DynamicData(fit, data, times, bool(conjugate), "the data were corrected for eddy currents before")
+    for tag in average_over:
+        water = average(water, tag) if tag in water.dim_tags else water
+    reference = water_reference(water_fids(water, data, bool(conjugate)), data.axes)
+    corrected = reference.corrected(rows)
+    with_water = fit_of(corrected, basis, data.axes, configuration, times, options)
+    gain = with_water.information_criteria()["log evidence"] - fit.information_criteria()["log evidence"]
+    if gain <= 0:
+        note = f"eddy currents are not corrected: the evidence falls by {-gain:.1f} with the phase of the water"
+        return DynamicData(fit, data, times, bool(conjugate), note)
+    shape = data.fids.shape
+    fids = np.moveaxis((corrected.conj() if conjugate else corrected).reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
+    note = f"eddy currents are corrected with the phase of the water; the evidence rises by {gain:.1f}"
+    return DynamicData(with_water, replace(data, fids=fids.astype(data.fids.dtype)), times, bool(conjugate), note)
 
 
 def series_data(data: MrsData, average_over: Sequence[str] = ()) -> tuple[MrsData, np.ndarray]:

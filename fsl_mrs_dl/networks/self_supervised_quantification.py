@@ -130,7 +130,10 @@ class DQnMM(Quantifier):
 
     def encode(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the same as :meth:`forward` from prepared FIDs."""
-        out = self.encoder(torch.stack([x.real, x.imag], 1))
+        return self.parameters_of(self.encoder(torch.stack([x.real, x.imag], 1)))
+
+    def parameters_of(self, out: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the parameters of :meth:`forward` for outputs of the encoder ``(batch, n_out)``."""
         n = len(self.names)
         return {
             "conc": nn.functional.softplus(out[:, :n] + 0.54) * self.usual,
@@ -166,9 +169,7 @@ class DQnMM(Quantifier):
         """
         x = self.prepared(fid)
         parameters = self.encode(x)
-        # In the spectrum's window, the same as all points of FIDs limited to it, and quicker.
-        residual = units.fid_to_spec(x - self.decode(parameters))[:, self.inside]
-        total = torch.view_as_real(residual).square().sum() / x.numel() + self._rule(x, parameters)
+        total = self.misfit(x, parameters).mean()
         if target is None:
             return total
         known = torch.isfinite(target)
@@ -176,9 +177,15 @@ class DQnMM(Quantifier):
         taught = torch.where(known, away, 0.0).square().sum() / known.sum().clamp(min=1)
         return _OF_FIDS * total / x.abs().square().mean() + taught
 
+    def misfit(self, x: torch.Tensor, parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the published loss of every prepared FID with the parameters of :meth:`forward`, ``(batch,)``."""
+        # In the spectrum's window, the same as all points of FIDs limited to it, and quicker.
+        residual = units.fid_to_spec(x - self.decode(parameters))[:, self.inside]
+        return torch.view_as_real(residual).square().sum((-1, -2)) / x.shape[-1] + self._rule(x, parameters)
+
     def _rule(self, x: torch.Tensor, parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return a method's own term of the loss."""
-        return x.real.new_zeros(())
+        """Return a method's own term of the loss of every FID, ``(batch,)``."""
+        return x.real.new_zeros(len(x))
 
 
 class DQpMM(DQnMM):
@@ -237,8 +244,8 @@ class DQrpMM(DQpMM):
             / 2
             * (self.time < 0.75 * self.n_points * self.dwelltime)
         )
-        residual = (after * (x - self.limited(self.decode(parameters, self.metabolites)))).abs().square().mean()
-        return (residual + self.lam * _LAMBDA * parameters["cutoff_s"].mean()) / 2
+        residual = (after * (x - self.limited(self.decode(parameters, self.metabolites)))).abs().square().mean(-1)
+        return (residual + self.lam * _LAMBDA * parameters["cutoff_s"]) / 2
 
 
 class Ensemble(nn.Module):

@@ -111,7 +111,7 @@ def record_start(folder: Path, settings: Settings, start: dict, resume: bool) ->
     ----------
     folder : path
     settings : Settings
-        Batch size, learning rate, seed and protocols are recorded, too.
+        Batch size, learning rate and its course, seed and protocols are recorded, too.
     start : dict
         Further options, as JSON.
     resume : bool
@@ -124,7 +124,8 @@ def record_start(folder: Path, settings: Settings, start: dict, resume: bool) ->
         If an option is another than before.
     """
     path = folder / "training.json"
-    now = start | {name: getattr(settings, name) for name in ("batch_size", "learning_rate", "seed", "n_protocols")}
+    recorded = ("batch_size", "learning_rate", "rate_schedule", "seed", "n_protocols")
+    now = start | {name: getattr(settings, name) for name in recorded}
     now = json.loads(json.dumps(now))
     if not resume:
         folder.mkdir(parents=True, exist_ok=True)

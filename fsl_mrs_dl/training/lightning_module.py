@@ -31,7 +31,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 class NetworkModule(lightning.LightningModule):
     """A network with its loss and its optimiser, AdamW.
 
-    The learning rate warms up and follows a cosine to the end of the training, or is cut where the loss stalls.
+    The learning rate warms up and follows a cosine to the end of the training, is cut where the loss stalls, or stays.
 
     Parameters
     ----------
@@ -45,17 +45,25 @@ class NetworkModule(lightning.LightningModule):
         super().__init__()
         self.network, self.loss, self.settings = network, loss, settings
         self.minutes_before, self.begun = 0.0, time.monotonic()
+        self.core_minutes_before, self.core_seconds_begun = 0.0, time.process_time()
 
     @property
     def minutes(self) -> float:
         """Minutes of the training, with those before an interruption."""
         return self.minutes_before + (time.monotonic() - self.begun) / 60
 
+    @property
+    def core_minutes(self) -> float:
+        """Minutes that processor cores have worked on the training, with those before an interruption."""
+        return self.core_minutes_before + (time.process_time() - self.core_seconds_begun) / 60
+
     def on_save_checkpoint(self, checkpoint) -> None:
         checkpoint["fsl_mrs_dl_minutes"] = self.minutes
+        checkpoint["fsl_mrs_dl_core_minutes"] = self.core_minutes
 
     def on_load_checkpoint(self, checkpoint) -> None:
         self.minutes_before = checkpoint.get("fsl_mrs_dl_minutes", 0.0)
+        self.core_minutes_before = checkpoint.get("fsl_mrs_dl_core_minutes", 0.0)
 
     def training_step(self, batch, index):
         terms = self.loss(self.network, batch)
@@ -67,19 +75,32 @@ class NetworkModule(lightning.LightningModule):
         self.log_dict({f"val_{name}": value.detach() for name, value in terms.items()}, batch_size=1, prog_bar=True)
 
     def _completed(self, step: int) -> float:
-        """Return the completed part of the training, by steps or by minutes, 0 to 1."""
+        """Return the completed part of the training, by steps or by either time, 0 to 1."""
         done = step / self.settings.steps
         if self.settings.max_minutes:
             done = max(done, self.minutes / self.settings.max_minutes)
+        if self.settings.max_core_minutes:
+            done = max(done, self.core_minutes / self.settings.max_core_minutes)
         return min(done, 1.0)
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether one of the settings' two times has passed."""
+        limits = ((self.settings.max_minutes, self.minutes), (self.settings.max_core_minutes, self.core_minutes))
+        return any(limit and spent >= limit for limit, spent in limits)
 
     def configure_optimizers(self):
         optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
         )
-        if self.settings.reduce_on_plateau:
+        if self.settings.rate_schedule == "constant":
+            return optimiser
+        if self.settings.rate_schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimiser, factor=0.1, patience=max(2, self.settings.patience // 3)
+                optimiser,
+                factor=0.1,
+                patience=max(2, self.settings.patience // 3),
+                min_lr=0.99e-2 * self.settings.learning_rate,
             )
             every = self.settings.validate_every
             return {
@@ -104,10 +125,10 @@ class NetworkModule(lightning.LightningModule):
 
 
 class TimeLimit(Callback):
-    """End of a training after ``max_minutes``, with the minutes before an interruption."""
+    """End of a training after ``max_minutes`` or ``max_core_minutes``, with those before an interruption."""
 
     def on_train_batch_end(self, trainer, module, *args) -> None:
-        if module.settings.max_minutes and module.minutes >= module.settings.max_minutes:
+        if module.time_is_up:
             trainer.should_stop = True
 
 

@@ -23,10 +23,13 @@ class Settings:
         Weight decay of AdamW.
     max_minutes : float, optional
         End the training after this time, with the parts before an interruption.
+    max_core_minutes : float, optional
+        The same for the time that processor cores have worked on it; at low priority that is less than the clock's.
     patience : int
         End the training after so many validations without improvement; 0 never does.
-    reduce_on_plateau : bool
-        Cut the learning rate where the loss stalls; otherwise it follows a cosine.
+    rate_schedule : str
+        Course of the learning rate: 'cosine' to the end of the training after a warm-up, 'plateau', which divides it by
+        ten where the loss on held-back data stalls, twice at most, or 'constant'.
     validate_every : int
         Batches from one validation to the next.
     validation_batches : int
@@ -48,8 +51,9 @@ class Settings:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     max_minutes: float | None = None
+    max_core_minutes: float | None = None
     patience: int = 0
-    reduce_on_plateau: bool = False
+    rate_schedule: str = "cosine"
     validate_every: int = 500
     validation_batches: int = 16
     n_protocols: int = 256
@@ -57,3 +61,8 @@ class Settings:
     device: str = "auto"
     tensorboard: bool = False
     progress: bool = True
+
+    @property
+    def timed(self) -> bool:
+        """Whether a time can end the training."""
+        return self.max_minutes is not None or self.max_core_minutes is not None

@@ -8,6 +8,7 @@ resumed training goes on exactly where it stopped, and the same seed gives the s
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import warnings
@@ -215,12 +216,13 @@ def fit(training: Training, network, job: Job, settings: Settings | None = None)
         "command": checkpoints.repeatable_command(job.command, settings, trainer.global_step),
         **content["training"],
         "steps": trainer.global_step,
-        "timed": settings.max_minutes is not None and trainer.global_step < settings.steps,
+        "timed": settings.timed and trainer.global_step < settings.steps,
         "validation_loss": float(best.best_model_score) if best.best_model_score is not None else None,
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "seed": settings.seed,
         "minutes": round(module.minutes, 1),
+        "core_minutes": round(module.core_minutes, 1),
         "device": _device_name(trainer),
         **finished,
     }
@@ -252,23 +254,34 @@ def _lightning_trainer(
                 option="tensorboard",
                 remedy="install it, or read logs/csv/metrics.csv",
             ) from exc
-    return lightning.Trainer(
-        max_steps=settings.steps,
-        val_check_interval=settings.validate_every,
-        check_val_every_n_epoch=None,
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
-        devices=1,
-        logger=loggers,
-        callbacks=callbacks,
-        gradient_clip_val=1.0,
-        log_every_n_steps=50,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        deterministic=True,
-        default_root_dir=folder,
-        plugins=[WholeCheckpoints()],
-    )
+    with _without_remarks():
+        return lightning.Trainer(
+            max_steps=settings.steps,
+            val_check_interval=settings.validate_every,
+            check_val_every_n_epoch=None,
+            accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[settings.device],
+            devices=1,
+            logger=loggers,
+            callbacks=callbacks,
+            gradient_clip_val=1.0,
+            log_every_n_steps=50,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            deterministic=True,
+            default_root_dir=folder,
+            plugins=[WholeCheckpoints()],
+        )
+
+
+@contextlib.contextmanager
+def _without_remarks():
+    """Silence Lightning's remarks on its use of other libraries, on schedulers of clusters, and on loading data, which
+    do not apply to simulated data on one device."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers|IterableDataset|`srun`).*")
+        yield
 
 
 def _fit_module(trainer, module: NetworkModule, training: Training, settings: Settings, resumed_from: Path | None):
@@ -277,10 +290,7 @@ def _fit_module(trainer, module: NetworkModule, training: Training, settings: Se
     def loader(make, seed, first, n=None):
         return torch.utils.data.DataLoader(BatchStream(make, seed, first, n), batch_size=None)
 
-    with warnings.catch_warnings():
-        # Of Lightning's own use of other libraries, and advice on loading data that does not apply to simulated data.
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*(LeafSpec|num_workers|IterableDataset).*")
+    with _without_remarks():
         trainer.fit(
             module,
             loader(training.batch, settings.seed, lambda: trainer.global_step),

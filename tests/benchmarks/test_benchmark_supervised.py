@@ -222,7 +222,7 @@ def test_a_small_run_of_all_of_it(tiny, tmp_path, capsys):
 
 def test_what_was_interrupted_goes_on(tiny, tmp_path, monkeypatch):
     pytest.importorskip("lightning", reason="Lightning is not installed (pip install 'fsl_mrs_dl[train]')")
-    calls, plain = [], trials._train
+    calls, plain = [], trials.train_job
 
     def stopped(job, *args):
         calls.append(job.name)
@@ -230,7 +230,7 @@ def test_what_was_interrupted_goes_on(tiny, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return plain(job, *args)
 
-    monkeypatch.setattr(trials, "_train", stopped)
+    monkeypatch.setattr(trials, "train_job", stopped)
     run = lambda: bench.write_supervised(  # noqa: E731
         tmp_path / "b", parts=("networks",), networks=("cnn", "fc"), n_test=64, workers=1, say=lambda _: None
     )
@@ -327,7 +327,8 @@ def test_a_training_that_was_stopped_before_its_first_checkpoint_begins_anew(tin
     (job,) = trials.jobs_of(trials.SCALES["small"], ("networks",), ("cnn",))
     (tmp_path / "cnn" / "logs").mkdir(parents=True)
     (tmp_path / "cnn" / "training.json").write_text("{}")
-    assert trials._train(job, str(tmp_path / "cnn"), "cpu") >= 0 and (tmp_path / "cnn" / "card.json").is_file()
+    card = trials.train_job(job, tmp_path / "cnn", "cpu")
+    assert trials.minutes_of(card) >= 0 and (tmp_path / "cnn" / "card.json").is_file()
 
 
 @pytest.mark.parametrize(

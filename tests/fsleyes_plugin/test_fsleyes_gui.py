@@ -1,4 +1,4 @@
-"""The plugin inside of the real FSLeyes.  Each test that is marked ``inside`` runs in a process of its own, see
+"""The plugin inside of the real FSLeyes.  The tests that are marked ``inside`` share a window of it, see
 ``fsleyes_desk``."""
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def made(tmp_path_factory):
     made_results.fsl_mrsi(folder / "fsl_mrsi")
     made_results.svs(folder / "fsl_mrs")
     made_results.svs(folder / "fit", plain=False)
+    made_results.slice_numbers(folder / "slices")
     return folder
 
 
@@ -35,12 +36,22 @@ def display():
     screen.close()
 
 
+@pytest.fixture(scope="module")
+def problems(request, display, made, tmp_path_factory):
+    """What went wrong by test, of the chosen tests that run inside of FSLeyes."""
+    tests = [
+        item.originalname
+        for item in request.session.items
+        if item.module is request.module and hasattr(item.function, "inside")
+    ]
+    return fsleyes_desk.run(__name__, tests, made, tmp_path_factory.mktemp("home"), display)
+
+
 def inside(function):
     """A test that runs a function inside of FSLeyes, with a :class:`fsleyes_desk.Desk`."""
 
-    def test(display, made, tmp_path):
-        problem = fsleyes_desk.run(__name__, function.__name__, made, tmp_path, display)
-        assert not problem, problem
+    def test(problems):
+        assert not problems[function.__name__], problems[function.__name__]
 
     test.__doc__, test.inside = function.__doc__, function
     return test
@@ -49,6 +60,17 @@ def inside(function):
 def near(colour, pixels, tolerance=40):
     """How many pixels have nearly a colour (red, green, blue, 0 to 1)."""
     return int((np.abs(pixels - 255 * np.array(colour)).max(-1) < tolerance).sum())
+
+
+def of_map(pixels, name="mrsdl_values", tolerance=8):
+    """How many pixels have a colour of a map's scale."""
+    from fsleyes_plugin_dl import colours
+
+    codes, counts = np.unique(pixels.reshape(-1, 3) @ [65536, 256, 1], return_counts=True)
+    pixels = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
+    table = 255 * colours.colour_table(name)[::4]
+    near_table = np.abs(pixels[:, None] - table).max(-1).min(1) < tolerance
+    return int(counts[near_table & (np.ptp(pixels, axis=-1) > 20)].sum())
 
 
 def close(drawn, expected):
@@ -77,8 +99,9 @@ def test_the_tool_loads_a_folder(desk):
     assert any("Conc." in title and "(a.u.)" in title for title in table.titles)
     assert all(overlay.saveState for overlay in desk.frame.overlayList)
     assert scene.ortho.displayCtx.getSelectedOverlay() is scene.map and scene.ortho.sceneOpts.showColourBar
-    assert scene.ortho.displayCtx.displaySpace == "world"
-    desk.picture(scene, lambda seen: near((1, 1, 0), seen[:-120], 70) > 1000, "the map is seen")
+    assert scene.ortho.displayCtx.displaySpace is scene.map, "maps that are oblique to the display are drawn elsewhere"
+    scene.settings.opacity = 100
+    desk.picture(scene, lambda seen: of_map(seen[:-120]) > 1000, "the map is seen")
 
 
 @inside
@@ -137,7 +160,8 @@ def test_the_cursor_chooses_the_spectrum(desk):
     assert "mostly prior" in table.cells()[0]
     scene.go_to(made_results.FAILED)
     assert "could not be fitted" in table.state.GetLabel() and not table.cells()
-    scene.ortho.displayCtx.location.xyz = (-57, -57, -45)
+    bounds = scene.ortho.displayCtx.bounds
+    scene.ortho.displayCtx.location.xyz = (bounds.xlo + 1, bounds.ylo + 1, bounds.zlo + 1)
     assert scene.voxel is None and "outside" in table.state.GetLabel()
 
 
@@ -180,30 +204,30 @@ def test_thresholds_hide_voxels(desk):
 
     scene = desk.load("mrsi", t1=desk.t1)
     scene.go_to((5, 4, 1))
-    scene.settings.fade = False
+    scene.settings.fade, scene.settings.opacity = False, 100
     panel = desk.panel(scene.ortho, ResultsPanel)
     seen = []
 
-    def yellow(test):
+    def coloured(test):
         def holds(pixels):
-            seen.append(near((1, 0.95, 0.05), pixels[:-120], 60))
+            seen.append(of_map(pixels[:-120]))
             # Twice the same: not in the midst of drawing.
             return seen[-1] > 100 and seen[-2:-1] == seen[-1:] and test(seen[-1])
 
-        desk.picture(scene, holds, "as much is yellow as should be")
+        desk.picture(scene, holds, "as much is coloured as should be")
         return seen[-1]
 
-    before = yellow(lambda n: n > 1000)
+    before = coloured(lambda n: n > 1000)
     scene.settings.criterion = "percent"
     assert scene.settings.threshold == 20 and "62 of 74" in panel.texts["shown"].GetLabel()
-    after = yellow(lambda n: n < 0.95 * before)
+    after = coloured(lambda n: n < 0.95 * before)
     scene.settings.criterion = "sd"
     scene.settings.threshold = 0.25
     shown = scene.results.sd("conc-ml", "NAA") <= 0.25
     assert 0 < shown.sum() < 5 and f"{shown.sum()} of 74" in panel.texts["shown"].GetLabel()
-    yellow(lambda n: n < 0.5 * after)
+    coloured(lambda n: n < 0.5 * after)
     scene.settings.criterion = "off"
-    yellow(lambda n: abs(n - before) < 0.02 * before)
+    coloured(lambda n: abs(n - before) < 0.02 * before)
 
 
 @inside
@@ -297,6 +321,431 @@ def test_the_command_view(desk):
     assert scene_of(desk.frame) is not None, "what was shown must stay"
 
 
+@inside
+def test_colours_lie_where_the_table_says(desk):
+    """Oblique to the T1: under every place of the three planes is the colour of the voxel in the table there."""
+    from fsleyes_plugin_dl import colours
+
+    scene = desk.load("slices", t1=desk.t1)
+    scene.settings.fade, scene.settings.opacity = False, 100
+    scene.go_to((2, 2, 1))
+    table = 255 * colours.colour_table("mrsdl_values")
+    scene.ortho.sceneOpts.showCursor = scene.ortho.sceneOpts.showLabels = False
+
+    def wrong(canvas):
+        """Places whose colour is not that of their voxel, and how many were looked at in the map."""
+        try:
+            pixels = np.asarray(canvas.getBitmap(), int)[..., :3]
+        except TypeError:  # nothing was drawn yet
+            return 0, 0
+        height, width = pixels.shape[:2]
+        bad, inside = 0, 0
+
+        def voxel(x, y):
+            return scene.voxel_at(canvas.canvasToWorld(x, height - 1 - y))
+
+        for x in range(3, width - 3, 13):
+            for y in range(3, height - 3, 13):
+                around = {voxel(x + dx, y + dy) for dx in (-2, 2) for dy in (-2, 2)}
+                around = {one and one[2] for one in around}
+                if len(around) > 1:  # at an edge
+                    continue
+                (slice_index,) = around
+                nearest = np.abs(pixels[y, x] - table).max(-1).min()
+                if slice_index is None:
+                    bad += nearest < 6
+                else:
+                    inside += 1
+                    bad += np.abs(pixels[y, x] - table[round(255 * (slice_index + 1) / 3)]).max() > 6
+        return bad, inside
+
+    found = []
+
+    def right():
+        desk.pump(0.5)
+        found[:] = [wrong(canvas) for canvas in scene.ortho.getGLCanvases()]
+        return all(bad == 0 and inside > 8 for bad, inside in found)
+
+    try:
+        desk.wait(right, f"colours are in their place: {found}", 120)
+    except AssertionError:
+        raise AssertionError(f"wrong places, and places in the map, by plane: {found}") from None
+    scene.ortho.sceneOpts.showCursor = scene.ortho.sceneOpts.showLabels = True
+
+
+@inside
+def test_loading_is_a_transaction(desk):
+    """What cannot be read leaves the earlier results whole; one unreadable map is a line in red."""
+    import shutil
+
+    from fsl_mrs_dl.core.errors import DataError
+    from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
+    from fsleyes_plugin_dl.scene import scene_of
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    overlays, before = list(desk.frame.overlayList), desk.panel(scene.mrs, TablePanel).cells()
+    broken = desk.home / "broken"
+    shutil.copytree(desk.folder / "mrsi", broken, symlinks=True)
+    files = sorted(broken.glob("concs/*/*.nii.gz"))
+    whole = {path: path.read_bytes() for path in files}
+    for path in files:
+        path.write_bytes(whole[path][: len(whole[path]) // 2])
+    try:
+        desk.load(broken)
+    except DataError as exc:
+        assert ".nii.gz: cannot be read" in str(exc)
+    else:
+        raise AssertionError("results without a readable map were loaded")
+    assert scene_of(desk.frame) is scene and list(desk.frame.overlayList) == overlays
+    scene.settings.metab = "Ins"
+    assert desk.panel(scene.mrs, TablePanel).cells() == before
+    for path in files[1:]:
+        path.write_bytes(whole[path])
+    fit = broken / "fit" / "fit.nii.gz"
+    fit.write_bytes(fit.read_bytes()[:2000])
+    scene = desk.load(broken)
+    line = desk.panel(scene.ortho, ResultsPanel).texts["problem"]
+    assert files[0].name in line.GetToolTipText() and "fit.nii.gz" in line.GetToolTipText()
+    red = line.GetForegroundColour()
+    assert red.Red() > 150 and red.Green() < 60 and "cannot be read" in line.GetLabelText().replace("\n", " ")
+    scene.go_to((3, 3, 1))
+    table = desk.panel(scene.mrs, TablePanel)
+    assert "Voxel 3 3 1" in table.state.GetLabel() and len(table.cells()) == len(made_results.METABS)
+    scene.settings.metab, scene.settings.quantity = files[0].name.split(".")[0], quantity_of(files[0].parent.name)
+    assert "There is no map of" in line.GetLabelText().replace("\n", " ")
+
+
+def quantity_of(folder):
+    """Key of the quantity with a folder of maps."""
+    from fsleyes_plugin_dl import quantities
+
+    return next(one.key for one in quantities.QUANTITIES if one.template.startswith(f"concs/{folder}/"))
+
+
+@inside
+def test_the_table_follows_through_everything(desk):
+    """Through views that are closed and opened, a folder that vanishes, and a panel that fails."""
+    import shutil
+
+    from fsleyes.views.orthopanel import OrthoPanel
+    from fsleyes_plugin_mrs.views import MRSView
+
+    from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
+    from fsleyes_plugin_dl.scene import subscribe, unsubscribe
+
+    folder = desk.home / "vanishing"
+    shutil.copytree(desk.folder / "mrsi", folder, symlinks=True)
+    scene = desk.load(folder, t1=desk.t1)
+
+    def follows(voxel):
+        scene.go_to(voxel)
+        text = desk.panel(scene.mrs, TablePanel).state.GetLabel()
+        assert "Voxel {} {} {}".format(*voxel) in text, (voxel, text)
+
+    class Failing:
+        """A panel that fails at every voxel."""
+
+        def sceneChanged(self):
+            """Do nothing."""
+
+        mapChanged = sceneChanged
+
+        def voxelChanged(self):
+            """Fail."""
+            raise RuntimeError("as it should")
+
+    failing = Failing()
+    subscribe(desk.frame, failing)
+    import logging
+
+    logging.getLogger("fsleyes_plugin_dl.scene").disabled = True
+    follows((1, 0, 0))
+    logging.getLogger("fsleyes_plugin_dl.scene").disabled = False
+    unsubscribe(desk.frame, failing)
+    shutil.rmtree(folder)
+    follows((3, 1, 1))
+    scene.settings.quantity = "misfit"
+    assert scene.shown.title == "residual over noise" and np.nanmax(scene.map[:]) > 1
+    old = scene.mrs
+    desk.frame.removeViewPanel(old)
+    desk.frame.addViewPanel(MRSView)
+    desk.wait(lambda: scene.mrs is not old and scene.mrs.isPanelOpen(TablePanel), "the new plot is followed")
+    follows((3, 2, 1))
+    desk.wait(lambda: desk.drawn(scene, "fit") is not None, "the fit is drawn again")
+    old = scene.ortho
+    desk.frame.removeViewPanel(old)
+    desk.pump(0.3)
+    new = desk.frame.addViewPanel(OrthoPanel)
+    desk.wait(lambda: scene.ortho is new and new.isPanelOpen(ResultsPanel), "the new view is followed")
+    follows((2, 3, 2))
+    new.displayCtx.location.xyz = new.displayCtx.getOpts(scene.map).transformCoords((4, 1, 1), "voxel", "display")
+    assert scene.voxel == (4, 1, 1) and "Voxel 4 1 1" in desk.panel(scene.mrs, TablePanel).state.GetLabel()
+
+
+@inside
+def test_maps_are_readable_by_default(desk):
+    """Relative SDs from 0 to 50 with another colour above; yes and no in two colours; nothing vanishes on black."""
+    from fsleyes_plugin_dl import colours
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    scene.settings.opacity = 100
+    scene.settings.quantity = "sd"
+    low, high = scene.map_opts.displayRange
+    assert low == 0 and 50 < high < 55 and "white above 50" in scene.shown.title
+    for key in ("at-zero", "mostly-prior", "FWHM", "SNR"):
+        scene.settings.quantity = key
+        table = scene.map_opts.cmap(np.linspace(0, 1, 64))[:, :3]
+        assert table.max(1).min() > 0.4, f"{key} vanishes on black"
+        for _, mark in map_display_marks().values():
+            assert np.linalg.norm(table - mark, axis=1).min() > 0.6, f"outlines are lost on {key}"
+    scene.settings.quantity = "mostly-prior"
+    flags = colours.colour_table("mrsdl_flags")
+    scene.go_to((4, 3, 1))
+    desk.picture(
+        scene,
+        lambda seen: all(near(colour, seen[:-120], 10) > 300 for colour in flags),
+        "voxels with and without the mark differ",
+    )
+
+
+def map_display_marks():
+    """The outlines' meanings and colours."""
+    from fsleyes_plugin_dl import map_display
+
+    return map_display.MARKS
+
+
+@inside
+def test_the_images_are_large_and_the_anatomy_shows_through(desk):
+    """A large axial plane; lists of overlays and the location; an opacity that lets the T1 be seen."""
+    from fsleyes.controls.locationpanel import LocationPanel
+    from fsleyes.controls.overlaylistpanel import OverlayListPanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    sagittal, coronal, axial = scene.ortho.getGLCanvases()
+    desk.wait(lambda: axial.GetSize()[0] > 1.5 * coronal.GetSize()[0], "the axial plane is large")
+    assert min(axial.GetSize()) > 300, axial.GetSize()
+    scene.settings.planes = "sagittal"
+    desk.wait(lambda: sagittal.GetSize()[0] > 1.5 * axial.GetSize()[0], "the sagittal plane is large")
+    scene.settings.planes = "axial"
+    for panel in (OverlayListPanel, LocationPanel):
+        assert scene.ortho.isPanelOpen(panel), panel
+    scene.settings.fade = False
+    scene.settings.opacity = 100
+    desk.picture(scene, lambda seen: of_map(seen[:-120]) > 2000, "the map hides the T1")
+    scene.settings.opacity = 40
+    desk.picture(scene, lambda seen: of_map(seen[:-120]) < 1000, "the T1 shows through")
+    scene.settings.fade = True
+    desk.picture(scene, lambda seen: of_map(seen[:-120]) < 1000, "the T1 shows through a map that fades")
+
+
+@inside
+def test_work_is_kept(desk):
+    """Another folder keeps the T1, the metabolite, thresholds, colours and cursor; removing the T1 keeps the map."""
+    from fsleyes_plugin_dl.scene import scene_of
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    t1 = scene.t1
+    settings = scene.settings
+    settings.metab, settings.criterion, settings.threshold = "Ins", "percent", 33
+    settings.sure, settings.opacity, settings.residual = 7, 55, False
+    scene.map_opts.displayRange = [1, 5]
+    scene.go_to((3, 3, 2))
+    scene = desk.load("mrsi")
+    settings = scene.settings
+    assert scene.t1 is t1 and t1 in desk.frame.overlayList and scene.voxel == (3, 3, 2)
+    found = (settings.metab, settings.criterion, settings.threshold, settings.sure, settings.opacity, settings.residual)
+    assert found == ("Ins", "percent", 33, 7, 55, False)
+    assert tuple(scene.map_opts.displayRange) == (1, 5)
+    # A part of the folder opens the whole.
+    scene = desk.load("mrsi/concs/raw")
+    assert scene.results.folder.name == "mrsi" and scene.voxel == (3, 3, 2)
+    desk.frame.overlayList.remove(t1)
+    desk.pump(0.3)
+    assert scene_of(desk.frame) is scene and scene.t1 is None and scene.map in desk.frame.overlayList
+    scene.go_to((2, 1, 1))
+    assert scene.voxel == (2, 1, 1)
+
+
+@inside
+def test_settings_that_contradict_each_other_are_not_accepted(desk):
+    """The ends of the fading keep their order, a threshold ends with its unit, ticks that draw nothing are disabled."""
+    from fsleyes_plugin_dl.panels import ResultsPanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    settings = scene.settings
+    settings.sure = 60
+    assert settings.sure == 60 and settings.unsure == 70
+    settings.unsure = 30
+    assert settings.unsure == 30 and settings.sure == 20
+    settings.sure, settings.unsure = 10, 50
+    settings.criterion = "sd"
+    before = settings.threshold
+    settings.quantity = "ratio-ml"
+    assert settings.threshold < before / 2, "a threshold in a.u. was left for a ratio"
+    settings.criterion = "off"
+    panel = desk.panel(scene.ortho, ResultsPanel)
+    assert panel.kinds.GetStringSelection() == "Ratio" and len(panel.kinds.GetItems()) < 9
+    assert max(len(keys) for keys in panel._groups.values()) <= 8
+    assert "right is on the left" in panel.texts["convention"].GetLabelText().replace("\n", " ")
+    assert panel.cmaps.GetStringSelection().startswith("Values")
+    settings.quantity = "ood-score"
+    assert panel.kinds.GetStringSelection() == "Quality of the fit"
+    assert panel.ticks["contribution"].IsEnabled()
+    settings.metab, settings.plus = "Cr", "PCr"
+    assert scene.contribution() is not None and panel.ticks["contribution"].IsEnabled()
+    settings.quantity = "conc-ml"
+    assert "Cr+PCr" in scene.shown.title
+    settings.over = "NAA"
+    assert scene.shown.title.startswith("Cr+PCr / NAA")
+    there = scene.results.fitted
+    total = scene.results.map("conc-ml", "Cr") + scene.results.map("conc-ml", "PCr")
+    assert np.allclose(scene.map[:][there], (total / scene.results.map("conc-ml", "NAA"))[there], rtol=1e-4)
+    scene = desk.load("slices")
+    panel = desk.panel(scene.ortho, ResultsPanel)
+    assert "oblique" in panel.texts["convention"].GetLabelText()
+
+
+@inside
+def test_means_over_regions(desk):
+    """Of a mask, its mirror image and their difference, each voxel with its part; a ball around the cursor."""
+    import nibabel
+
+    from fsleyes_plugin_dl.panels import ResultsPanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    panel = desk.panel(scene.ortho, ResultsPanel)
+    values = scene.results.map("conc-ml", "NAA")
+    # Two voxels on the patient's right side of the middle, on a fine grid.
+    affine = np.diag([2.0, 2, 2, 1])
+    affine[:3, 3] = made_results.AFFINE[:3, 3] + (made_results.AFFINE[:3, :3] @ [4, 2, 1]) - 4 * np.array([1, 1, 1])
+    nibabel.save(nibabel.Nifti1Image(np.ones((10, 5, 5), np.uint8), affine), desk.home / "mask.nii.gz")
+    scene.settings.mirror = False
+    scene.set_mask(desk.home / "mask.nii.gz")
+    (line,) = scene.region_report()
+    found = float(line.split(": ")[1].split(" ")[0])
+    assert abs(found - values[4:6, 2, 1].mean()) < 0.3, (line, values[4:6, 2, 1])
+    assert line in panel.texts["region"].GetLabelText().replace("\n", " ") or "region" in panel.texts
+    scene.settings.mirror = True
+    lines = scene.region_report()
+    assert lines[1].startswith("Other side: ") and lines[2].startswith("Difference: ") and "±" in lines[2]
+    assert set(np.unique(scene.regions[:])) == {0, 1, 2}
+    scene.go_to((3, 2, 1))
+    scene.settings.radius = 6
+    scene.set_ball()
+    assert scene.regions[tuple(scene.grid.drawn_index((3, 2, 1)))] == 1
+    scene.settings.over = "Cr"
+    assert scene.region_report()[0].startswith("NAA/Cr in the region")
+
+
+@inside
+def test_two_folders_side_by_side(desk):
+    """The other map, and the difference with its SD, in a view of its own that shows nothing else."""
+    from fsleyes.views.orthopanel import OrthoPanel
+
+    from fsleyes_plugin_dl.panels import TablePanel
+    from fsleyes_plugin_dl.results_folder import Results
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    scene.compare(Results.open(desk.folder / "slices"))
+    view, compared = scene.comparison.view, scene.comparison
+    assert view is not scene.ortho and len(desk.frame.getView(OrthoPanel)) == 2
+    scene.end_comparison()
+    scene.compare(Results.open(desk.folder / "fsl_mrsi"))
+    assert scene.comparison.shown is None, "fsl_mrsi has no such map"
+    scene.settings.quantity = "raw-concentrations"
+    compared = scene.comparison
+    assert compared.shown is not None and np.abs(compared.shown.values[compared.shown.shown]).max() < 1e-4
+    scene.go_to((3, 2, 1))
+    assert "difference 0" in desk.panel(scene.mrs, TablePanel).state.GetLabelText() or scene.table().state
+    scene.settings.second = "other"
+    there = scene.results.fitted
+    assert np.allclose(compared.shown.values[there], scene.results.map("raw-concentrations", "NAA")[there])
+    assert tuple(compared.view.displayCtx.getOpts(compared.image).displayRange) == tuple(scene.map_opts.displayRange)
+    enabled = {
+        name: [one.name for one in desk.frame.overlayList if context.getDisplay(one).enabled]
+        for name, context in (("first", scene.ortho.displayCtx), ("second", compared.view.displayCtx))
+    }
+    assert "comparison" in str(enabled["second"]) and "map" not in enabled["second"], enabled
+    assert "comparison" not in str(enabled["first"]) and "map" in enabled["first"], enabled
+    scene.end_comparison()
+    assert len(desk.frame.getView(OrthoPanel)) == 1 and compared.image not in desk.frame.overlayList
+
+
+@inside
+def test_pictures_and_tables_as_files(desk):
+    """The picture with folder, slice and convention below it; the table as text."""
+    from matplotlib.image import imread
+
+    from fsleyes_plugin_dl.panels import TablePanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    desk.picture(scene, lambda seen: seen[:-120].max() > 100, "something is drawn")
+    scene.save_picture(desk.home / "shown")
+    pixels = imread(desk.home / "shown.png")
+    assert (pixels[-60:, :, :3].max(-1) > 0.6).sum() > 300, "there is no text below the picture"
+    table = desk.panel(scene.mrs, TablePanel)
+    table.save(desk.home / "table.tsv")
+    lines = (desk.home / "table.tsv").read_text().splitlines()
+    assert "mrsi" in lines[0] and "Voxel" in lines[1] and lines[2].startswith("Metabolite\t")
+    assert len(lines) == 3 + len(made_results.METABS)
+
+
+@inside
+def test_edges_of_voxels_can_be_drawn(desk):
+    """Edges of every voxel."""
+    scene = desk.load("mrsi", t1=desk.t1)
+    scene.settings.opacity = 100
+
+    def grey(seen):
+        part = seen[:-120]
+        return int(((np.ptp(part, axis=-1) == 0) & (part[..., 0] > 174) & (part[..., 0] < 204)).sum())
+
+    counts = []
+    desk.picture(scene, lambda seen: counts.append(grey(seen)) is None and seen[:-120].max() > 200, "the map is drawn")
+    scene.settings.voxelGrid = True
+    desk.picture(scene, lambda seen: grey(seen) > counts[-1] + 500, "the edges are drawn")
+
+
+@inside
+def test_the_tool_asks_for_a_t1_once(desk):
+    """*Load DL-MRS results* asks for a folder and a T1, and not for the latter where there is one."""
+    import wx
+
+    asked = []
+
+    class Dialog:
+        """A dialog that is answered at once."""
+
+        def __init__(self, *args, **kwargs):
+            asked.append(args[1])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def ShowModal(self):
+            """Accept."""
+            return wx.ID_OK
+
+        def GetPath(self):
+            """Answer by what was asked for."""
+            return str(desk.t1 if "Structural" in asked[-1] else desk.folder / "mrsi")
+
+    old = wx.DirDialog, wx.FileDialog
+    wx.DirDialog = wx.FileDialog = Dialog
+    try:
+        tools = {item.GetItemLabelText(): action for action, item in desk.frame._FSLeyesFrame__toolsMenuActions}
+        scene = tools["Load DL-MRS results"]()
+        assert len(asked) == 2 and "Structural" in asked[1] and scene.t1 is not None
+        scene = tools["Load DL-MRS results"]()
+        assert len(asked) == 3 and scene.t1 is not None
+    finally:
+        wx.DirDialog, wx.FileDialog = old
+
+
 def test_fsl_mrs_own_tool_reads_our_tree(made):
     """*Load MRSI fit* of fsleyes-plugin-mrs finds every map by the tree in the folder."""
     lack = fsleyes_desk.lacking()
@@ -321,12 +770,30 @@ def test_render_by_fsleyes(made, tmp_path):
         pytest.skip(lack)
     from matplotlib.image import imread
 
+    from fsleyes_plugin_dl import colours
     from fsleyes_plugin_dl.render import render
 
-    said = render(made / "mrsi", tmp_path / "a.png", t1=made / "T1.nii.gz", voxel=(2, 2, 1), renderer="fsleyes")
+    said = render(
+        made / "mrsi", tmp_path / "a.png", t1=made / "T1.nii.gz", voxel=(2, 2, 1), opacity=100.0, renderer="fsleyes"
+    )
     assert said == "drawn by FSLeyes"
     pixels = np.rint(imread(tmp_path / "a.png")[..., :3] * 255).astype(int)
-    assert near((0.2, 1, 0.2), pixels, 25) > 30 and near((1, 0.9, 0), pixels, 60) > 5000
-    # From red to yellow, over the width of the picture.
+    assert near((0.2, 1, 0.2), pixels, 25) > 30 and of_map(pixels) > 5000
+    # From the first to the last colour, over the width of the picture.
+    table = colours.colour_table("mrsdl_values")
     bar = pixels[:, [20, -20]]
-    assert near((1, 0, 0), bar[:, :1], 40) > 10 and near((1, 1, 0), bar[:, 1:], 40) > 10
+    assert near(table[0], bar[:, :1], 40) > 10 and near(table[-1], bar[:, 1:], 40) > 10
+
+
+def test_render_by_fsleyes_draws_oblique_volumes_in_their_place(made, tmp_path):
+    """A map of slice numbers: an axial plane shows one slice only, and the others the three slices, a third each."""
+    lack = fsleyes_desk.lacking()
+    if lack:
+        pytest.skip(lack)
+    from test_fsleyes_pure import check_slice_numbers
+
+    from fsleyes_plugin_dl.render import render
+
+    words = {"t1": made / "T1.nii.gz", "voxel": (2, 2, 1), "opacity": 100.0}
+    assert render(made / "slices", tmp_path / "a.png", **words, renderer="fsleyes") == "drawn by FSLeyes"
+    check_slice_numbers(tmp_path / "a.png")

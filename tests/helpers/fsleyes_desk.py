@@ -1,12 +1,13 @@
-"""Tests inside of FSLeyes: a process of the real program for each, on a virtual screen where there is none.
+"""Tests inside of FSLeyes: in the real program, on a virtual screen where there is none.
 
-FSLeyes runs this file as its script; it calls the test that the environment names and leaves a note of how it went.
+FSLeyes runs this file as its script; it calls the tests that the environment names and leaves a note of how each went.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,8 @@ from pathlib import Path
 
 # Scripts that FSLeyes runs do not know where they are.
 HERE = Path(os.environ.get("FSLEYES_DESK_TESTS") or Path(__file__).resolve().parents[1])
-LIMIT = 150  # seconds for one test, on a busy machine
+LIMIT, LIMIT_PER_TEST = 120, 240  # seconds until the window stands, and for one test, on a busy machine
+_HEADING = "=== test: "
 
 
 class Desk:
@@ -25,6 +27,7 @@ class Desk:
 
     def __init__(self, frame, folder: Path):
         self.frame, self.folder, self.t1 = frame, folder, folder / "T1.nii.gz"
+        self.home = Path(os.environ["HOME"])
 
     def pump(self, seconds: float = 0.2) -> None:
         """Let FSLeyes do what it has to."""
@@ -35,20 +38,30 @@ class Desk:
             wx.YieldIfNeeded()
             time.sleep(0.01)
 
-    def wait(self, until, what: str, seconds: float = 30) -> None:
+    def wait(self, until, what: str, seconds: float = 60) -> None:
         """Wait until something is true, and fail where it never is."""
         end = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < end, f"in {seconds} s it did not happen that {what}"
             self.pump(0.05)
 
-    def load(self, name: str, **kwargs):
+    def load(self, name, **kwargs):
         """Load results as *Tools > Load DL-MRS results* does, once the folder is chosen."""
         # FSLeyes keeps the actions of its menus to itself.
         tools = {item.GetItemLabelText(): action for action, item in self.frame._FSLeyesFrame__toolsMenuActions}
         scene = tools["Load DL-MRS results"](folder=self.folder / name, **kwargs)
         self.wait(lambda: scene.voxel is not None, "the cursor is in a voxel")
         return scene
+
+    def clear(self) -> None:
+        """Remove what was loaded."""
+        from fsleyes_plugin_dl.scene import scene_of
+
+        scene = scene_of(self.frame)
+        if scene is not None:
+            scene.close()
+        self.frame.overlayList.clear()
+        self.pump(0.3)
 
     def drawn(self, scene, what: str):
         """The y values of a curve as it is drawn; None where it is not."""
@@ -72,14 +85,19 @@ class Desk:
         target = Path(os.environ["HOME"]) / "shot.png"
 
         def seen() -> bool:
+            # What is asked for at once delays the drawing.
+            self.pump(0.5)
             try:
+                # A screenshot that fails leaves the window frozen.
+                for canvas in scene.ortho.getGLCanvases():
+                    canvas.getBitmap()
                 screenshot(scene.ortho, str(target))
             except (TypeError, ValueError):  # nothing was drawn yet, or not in the new size
                 return False
             return bool(until(np.rint(imread(target)[..., :3] * 255).astype(int)))
 
         scene.ortho.sceneOpts.showCursor = False
-        self.wait(seen, what, 60)
+        self.wait(seen, what, 180)
 
 
 def lacking() -> str | None:
@@ -112,11 +130,29 @@ class Screen:
             self.process.wait(20)
 
 
-def run(module: str, test: str, made: Path, home: Path, display: str) -> str:
-    """Run a test inside of a new FSLeyes; an empty text when it passed, otherwise what went wrong."""
-    note = home / "note.txt"
-    more = {"FSLEYES_DESK_TEST": f"{module}:{test}", "FSLEYES_DESK_NOTE": str(note), "FSLEYES_DESK_MADE": str(made)}
-    more |= {
+def run(module: str, tests: list[str], made: Path, home: Path, display: str) -> dict[str, str]:
+    """Run tests one after the other inside of FSLeyes; what went wrong by test, an empty text where it passed.
+
+    They share one window, which is emptied in between: it takes seconds to open.  Where it hangs or ends early, the
+    tests that follow get a window of their own.
+    """
+    problems: dict[str, str] = {}
+    while waiting := [test for test in tests if test not in problems]:
+        before = len(problems)
+        ending = _run_window(module, waiting, made, home, display, problems)
+        if len(problems) < len(tests) and (ending or len(problems) == before):
+            at_fault = next(test for test in waiting if test not in problems)
+            problems[at_fault] = ending or "FSLeyes was closed before the test ended"
+    return problems
+
+
+def _run_window(module: str, tests: list[str], made: Path, home: Path, display: str, problems: dict[str, str]) -> str:
+    """Run tests in one window, add how they went to ``problems``, and return how it ended where it did so early."""
+    note = home / f"note{len(problems)}.jsonl"
+    more = {
+        "FSLEYES_DESK_TESTS_TO_RUN": json.dumps([module, tests]),
+        "FSLEYES_DESK_NOTE": str(note),
+        "FSLEYES_DESK_MADE": str(made),
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home),
         "DISPLAY": display,
@@ -134,32 +170,42 @@ def run(module: str, test: str, made: Path, home: Path, display: str) -> str:
         str(HERE / "helpers" / "fsleyes_desk.py"),
     ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")} | more
+    limit = LIMIT + LIMIT_PER_TEST * len(tests)
+    ending, errors = "", ""
     try:
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=LIMIT)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=limit)
+        errors = done.stderr
+        if done.returncode:
+            ending = f"FSLeyes ended with {done.returncode}; it said:\n{(done.stdout + done.stderr)[-3000:]}"
     except subprocess.TimeoutExpired as exc:
-        return f"FSLeyes hung for {LIMIT} s; it said:\n{(exc.stderr or b'').decode()[-3000:]}"
-    if not note.is_file():
-        return (
-            f"FSLeyes ended with {done.returncode} before the test did; it said:\n{(done.stdout + done.stderr)[-3000:]}"
-        )
-    text = note.read_text()
-    # Errors in listeners are only logged by FSLeyes.
-    return text or (done.stderr[-6000:] if "fsleyes_plugin_dl/" in done.stderr else "")
+        errors = (exc.stderr or b"").decode()
+        ending = f"FSLeyes hung for {limit} s; it said:\n{errors[-3000:]}"
+    said = dict(part.partition("\n")[::2] for part in errors.split(_HEADING)[1:])
+    for line in note.read_text().splitlines() if note.is_file() else ():
+        test, text = json.loads(line)
+        # Errors in listeners are only logged by FSLeyes.
+        logged = said.get(test, "")
+        problems[test] = text or (logged[-6000:] if "fsleyes_plugin_dl/" in logged else "")
+    return ending
 
 
 def _inside(frame) -> None:
-    """In FSLeyes: run the test and close the window."""
-    text = ""
-    try:
-        sys.path[:0] = [str(HERE), str(HERE / "fsleyes_plugin")]
-        module, test = os.environ["FSLEYES_DESK_TEST"].split(":")
-        function = getattr(importlib.import_module(module), test).inside
-        function(Desk(frame, Path(os.environ["FSLEYES_DESK_MADE"])))
-    except BaseException:
-        text = traceback.format_exc()
-    Path(os.environ["FSLEYES_DESK_NOTE"]).write_text(text)
-    if text:
-        os._exit(1)  # what is half done may hang while it is closed
+    """In FSLeyes: run the tests and close the window."""
+    sys.path[:0] = [str(HERE), str(HERE / "fsleyes_plugin")]
+    module, tests = json.loads(os.environ["FSLEYES_DESK_TESTS_TO_RUN"])
+    desk = Desk(frame, Path(os.environ["FSLEYES_DESK_MADE"]))
+    for test in tests:
+        text = ""
+        print(f"{_HEADING}{test}", file=sys.stderr, flush=True)
+        try:
+            getattr(importlib.import_module(module), test).inside(desk)
+            desk.clear()
+        except BaseException:
+            text = traceback.format_exc()
+        with open(os.environ["FSLEYES_DESK_NOTE"], "a") as note:
+            note.write(json.dumps([test, text]) + "\n")
+        if text:
+            os._exit(0)  # what is half done may hang while it is closed, or disturb the next test
     frame.Close(askUnsaved=False, askLayout=False)
 
 

@@ -25,6 +25,14 @@ WIDTH = 8.0  # 1/s
 FAILED, BAD_FIT, STRANGE, SURE = (1, 3, 1), (2, 3, 1), (4, 1, 1), (2, 2, 1)
 AFFINE = np.array([[10.0, 0, 0, -25], [0, 10, 0, -20], [0, 0, 12, -6], [0, 0, 0, 1]])
 
+# Turned by 25 degrees about the axis from left to right; y runs to the back and z to the feet.
+_TURN = np.deg2rad(25)
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = np.array(
+    [[10, 0, 0], [0, -10 * np.cos(_TURN), 12 * np.sin(_TURN)], [0, -10 * np.sin(_TURN), -12 * np.cos(_TURN)]]
+)
+OBLIQUE[:3, 3] = -OBLIQUE[:3, :3] @ np.array([2.5, 2, 1])
+
 
 def basis() -> np.ndarray:
     """One unit of each metabolite in memory, complex ``(n_metabs, n_points)``."""
@@ -139,6 +147,20 @@ def mrsi(folder: Path, *, model: bool = True, affine=AFFINE) -> Path:
     (folder / "options.txt").write_text(json.dumps({"internal_ref": ["Cr", "PCr"]}) + "\n--------\n")
     if model:
         write_model(folder, conc, sd, fitted)
+    return folder
+
+
+def slice_numbers(folder: Path) -> Path:
+    """Results on a grid that is oblique to :func:`t1`, with the number of the slice, from 1 on, as NAA's concentration.
+
+    Its axes are stored in another order and direction than right, anterior, superior.
+    """
+    mrsi(folder, affine=OBLIQUE)
+    numbers = 1.0 + np.broadcast_to(np.arange(SHAPE[2]), SHAPE)
+    for key, values in (("conc-ml", numbers), ("crlb-sd", 0.01 * numbers)):
+        _save(folder / layout.by_key(key).path("NAA"), values, OBLIQUE)
+    for key, value in (("fitted", 1), ("failed", 0), ("ood-score", 0.4)):
+        _save(folder / layout.by_key(key).path(), np.full(SHAPE, value), OBLIQUE)
     return folder
 
 

@@ -1,6 +1,7 @@
 """Training: the same seed gives the same network, an interruption changes nothing, and what comes out is a model."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.networks import model_cards  # noqa: E402
 from fsl_mrs_dl.training import batches, checkpoints
+from fsl_mrs_dl.training.lightning_module import NetworkModule
 from fsl_mrs_dl.training.registration import RegistrationTraining
 from fsl_mrs_dl.training.settings import Settings
 from fsl_mrs_dl.training.trainer import train
@@ -95,9 +97,43 @@ def test_a_card_claims_the_fields_of_its_recipe(tmp_path):
     assert ranges["spec_freq_mhz"] == pytest.approx([62 * 0.98, 305 * 1.02]) and ranges["snr"] == [3, 200]
 
 
+def test_the_scheduler_of_a_cluster_is_no_matter(tmp_path, monkeypatch):
+    slurm = pytest.importorskip("lightning.fabric.plugins.environments.slurm")
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: f"/usr/bin/{name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(tmp_path / "m", 1)
+
+
 def test_the_clock_ends_a_training(tmp_path):
     card = run(tmp_path / "m", 100000, max_minutes=0.02)
     assert card["training"]["steps"] < 2000
+
+
+def test_the_work_of_the_cores_ends_a_training_and_is_on_its_card(tmp_path):
+    card = run(tmp_path / "m", 100000, max_core_minutes=0.02)
+    assert card["training"]["steps"] < 2000 and card["training"]["timed"]
+    assert 0 < checkpoints.read_checkpoint(tmp_path / "m/checkpoints/last.ckpt")["fsl_mrs_dl_core_minutes"] < 1
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau", "cosine"])
+def test_a_learning_rate_follows_its_schedule(schedule):
+    network = torch.nn.Linear(1, 1)
+    module = NetworkModule(network, None, Settings(steps=800, rate_schedule=schedule))
+    made = module.configure_optimizers()
+    if schedule == "constant":
+        assert [group["lr"] for group in made.param_groups] == [1e-3]
+        return
+    optimiser, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    rate = []
+    for _ in range(400):
+        optimiser.step()
+        rate.append(optimiser.param_groups[0]["lr"])
+        scheduler.step(*([1.0] if schedule == "plateau" else []))
+    if schedule == "cosine":
+        assert rate[0] == pytest.approx(1e-3 / 200) and rate[-1] == pytest.approx(0.5e-3, rel=0.02)
+    else:
+        assert rate[0] == 1e-3 and min(rate) == pytest.approx(1e-5, rel=0.02) and rate[-1] == min(rate)
 
 
 def test_folders_are_not_overwritten_and_nothing_is_resumed_from_nothing(tmp_path):

@@ -1,0 +1,195 @@
+"""The record of the trainings at their published length: a table, learning curves and model cards.
+
+``long_trainings.md``, ``long_trainings.png`` and the folder ``long_trainings`` with a card (JSON) and a curve (CSV) for
+each; the models themselves take hours and stay outside of the repository.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.papers import long_measures, quantification
+from benchmarks.papers.long_trainings import LongTraining
+from fsl_mrs_dl.io.files import json_content
+from fsl_mrs_dl.io.output import whole_file, write_text
+from fsl_mrs_dl.networks import model_cards
+
+__all__ = ["Curve", "curve_of", "write_record"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Losses of a training by its batches: ``(n, 2)`` arrays of batch and loss, of training and of held-back data."""
+
+    trained: np.ndarray
+    held: np.ndarray
+
+
+def curve_of(folder: Path) -> Curve:
+    """Return the learning curve of a training; batches that were repeated after an interruption count once."""
+    losses: dict[str, dict[int, float]] = {"train_total": {}, "val_total": {}}
+    # 'csv', then 'csv_1', 'csv_2' and so on.
+    for path in sorted(folder.glob("logs/csv*/metrics.csv"), key=lambda path: (len(path.parent.name), path)):
+        with path.open(newline="") as lines:
+            rows = [row for row in csv.DictReader(lines) if row.get("step")]
+        if rows:
+            begun = min(int(row["step"]) for row in rows)
+            for name, values in losses.items():
+                losses[name] = {step: loss for step, loss in values.items() if step < begun}
+        for row in rows:
+            for name, values in losses.items():
+                if row.get(name):
+                    values[int(row["step"])] = float(row[name])
+    return Curve(*(np.array(sorted(values.items())).reshape(-1, 2) for values in losses.values()))
+
+
+def _write_curve(path: Path, curve: Curve) -> None:
+    """Write the losses at the validations: the mean of those of the batches in between, and that of held-back data."""
+    lines, before = ["batch,loss of training,loss of held-back data"], -1.0
+    for step, loss in curve.held:
+        since = curve.trained[(curve.trained[:, 0] > before) & (curve.trained[:, 0] <= step), 1]
+        lines.append(f"{int(step) + 1},{since.mean() if len(since) else math.nan:.6g},{loss:.6g}")
+        before = step
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _draw_curves(path: Path, curves: dict[str, Curve]) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    columns = min(4, len(curves))
+    n_rows = -(-len(curves) // columns)
+    figure, panels = pyplot.subplots(
+        n_rows, columns, figsize=(3 * columns, 2.4 * n_rows), layout="constrained", squeeze=False
+    )
+    for panel in panels.ravel()[len(curves) :]:
+        panel.set_axis_off()
+    for (name, curve), panel in zip(curves.items(), panels.ravel()):
+        panel.semilogy(*curve.trained.T, color="#999999", linewidth=0.5, label="batches")
+        panel.semilogy(*curve.held.T, color="#0072b2", linewidth=1.2, label="held back")
+        panel.set_title(name, fontsize=9)
+        panel.tick_params(labelsize=7)
+        panel.grid(alpha=0.3)
+    panels[0, 0].legend(fontsize=7)
+    figure.supxlabel("batch", fontsize=9)
+    figure.supylabel("loss", fontsize=9)
+    with whole_file(path, path.suffix) as temporary:
+        figure.savefig(temporary, dpi=110)
+    pyplot.close(figure)
+
+
+def _measured(training: LongTraining, folder: Path, card: model_cards.Card) -> dict:
+    """Return the figures of a finished training; those of the same weights are read where they were measured before."""
+    path = folder / "measured.json"
+    if path.is_file():
+        before = json_content(path.read_bytes())
+        if before.get("sha256") == card["sha256"]:
+            return before["figures"]
+    figures = long_measures.measure(training, folder)
+    write_text(path, json.dumps({"sha256": card["sha256"], "figures": figures}, indent=2) + "\n")
+    return figures
+
+
+def _core_hours(folder: Path) -> str:
+    """Return the core-hours of a training under way, with a space, or nothing where there is no checkpoint."""
+    from fsl_mrs_dl.training.checkpoints import last_checkpoint, read_checkpoint
+
+    path = last_checkpoint(folder)
+    return f"{read_checkpoint(path).get('fsl_mrs_dl_core_minutes', 0) / 60:.2f} " if path.is_file() else ""
+
+
+def _minima(output: Path) -> list[str]:
+    """Return the lines on the minima of the losses; those that were measured before are read."""
+    path, names = output / "minima.json", list(quantification.PAPER_R2["dq-nmm"])
+    if not path.is_file():
+        write_text(path, json.dumps(long_measures.minima(), indent=2) + "\n")
+    lines = [
+        "## Minima of the losses of DQ-nMM, DQ-pMM and DQ-rpMM\n",
+        "The published loss is minimised for each of 128 spectra by itself, without a network: loss at the truth and at"
+        " the minimum, and the coefficients of determination there, which a perfectly trained network would have."
+        " A network can be above these where its size keeps it from the minimum, as a prior does.\n",
+        f"| | loss, truth | loss, minimum | {' | '.join(names)} |",
+        "|" + "---|" * (3 + len(names)),
+    ]
+    lines.append(
+        "| paper, DQ-nMM | | | " + " | ".join(f"{quantification.PAPER_R2['dq-nmm'][n]:.2f}" for n in names) + " |"
+    )
+    for method, values in json_content(path.read_bytes()).items():
+        scores = " | ".join(f"{values['R2, minimum'][name]:.2f}" for name in names)
+        lines.append(f"| {method} | {values['loss, truth']:.3g} | {values['loss, minimum']:.3g} | {scores} |")
+    return [*lines, ""]
+
+
+_HEAD = (
+    "# Networks at their published length\n",
+    "Made by `nice -n 19 python -m benchmarks.scripts.long_trainings --output FOLDER`, one training at a time; the same"
+    " command goes on after an interruption. Batch: the last one of the training, of the published number. Core-hours"
+    " are those of the processor, which at low priority are fewer than the clock's. Models are kept outside of the"
+    " repository; their cards and learning curves are in the folder `long_trainings`.\n",
+    "| training | state | batch | of | core-hours | loss of held-back data | seed | device | torch |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def write_record(trainings: list[LongTraining], output: Path, record: Path) -> Path:
+    """Measure the trained networks in a folder, write their record into another one, and return the table's path.
+
+    Parameters
+    ----------
+    trainings : list of LongTraining
+    output : path
+        Folder of the models.
+    record : path
+        Folder of the record, ``benchmarks`` for the one in the repository.
+    """
+    place = record / "long_trainings"
+    place.mkdir(parents=True, exist_ok=True)
+    rows, methods, curves = [], [], {}
+    for one in trainings:
+        folder = output / one.name
+        curve = curve_of(folder)
+        if len(curve.held):
+            curves[one.name] = curve
+            _write_curve(place / f"{one.name}.csv", curve)
+        if (folder / "card.json").is_file():
+            card = model_cards.read_card(folder)
+            done, versions = card["training"], card["versions"]
+            write_text(place / f"{one.name}.json", json.dumps(card.content, indent=2) + "\n")
+            ended = "complete" if done["steps"] >= one.settings.steps else "no more gain"
+            if done["timed"]:
+                ended = "time limit"
+            hours, loss = f"{done['core_minutes'] / 60:.2f}", f"{done['validation_loss']:.4g}"
+            rows.append(
+                f"| {one.name} | {ended} | {done['steps']} | {one.settings.steps} | {hours} | {loss} | {done['seed']}"
+                f" | {done['device']} | {versions['torch']} |"
+            )
+            text = " ".join(long_measures.sentences(one, _measured(one, folder, card)))
+            methods += [f"- {one.name}: {text}"]
+        else:
+            at = int(curve.held[-1, 0]) + 1 if len(curve.held) else 0
+            loss = f"{curve.held[:, 1].min():.4g}" if len(curve.held) else ""
+            state = "under way" if at else "not begun"
+            spent = _core_hours(folder)
+            about = f"{spent}of about {one.core_hours:g}" if spent else f"about {one.core_hours:g}"
+            rows.append(f"| {one.name} | {state} | {at} | {one.settings.steps} | {about} | {loss} | | | |")
+    lines = [*_HEAD, *rows, ""]
+    if curves:
+        _draw_curves(record / "long_trainings.png", curves)
+        lines += ["![Learning curves](long_trainings.png)\n"]
+    lines += ["## What was reached\n", *(methods or ["No training has ended."]), ""]
+    quantifiers = [one for one in trainings if one.benchmark == "quant" and (output / one.name / "card.json").is_file()]
+    if quantifiers or (output / "minima.json").is_file():
+        lines += _minima(output)
+    lines += ["## What is published, and what differs\n"]
+    lines += [f"- {one.name}: {one.published}. Here {one.deviations}." for one in trainings]
+    path = record / "long_trainings.md"
+    write_text(path, "\n".join(lines) + "\n")
+    return path

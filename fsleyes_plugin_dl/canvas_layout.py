@@ -1,0 +1,82 @@
+"""One large plane and two small ones in an ortho view, whose own layouts make all three as small as the smallest.
+
+FSLeyes arranges its canvases at every change of size or contents; they are placed anew after that.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LargePlane", "places"]
+
+_SHARE = 0.66  # of the width, or the height, for the large plane
+
+
+def places(width: int, height: int, large: str) -> dict[str, tuple[int, int, int, int]] | None:
+    """Return left, top, width and height of each plane in pixels, the large one on the left or on top; None for "all",
+    which leaves the arrangement to FSLeyes."""
+    if large == "all":
+        return None
+    small = [plane for plane in ("coronal", "sagittal", "axial") if plane != large]
+    if width >= 0.9 * height:
+        edge, half = int(_SHARE * width), height // 2
+        rest = width - edge
+        return {
+            large: (0, 0, edge, height),
+            small[0]: (edge, 0, rest, half),
+            small[1]: (edge, half, rest, height - half),
+        }
+    edge, half = int(_SHARE * height), width // 2
+    rest = height - edge
+    return {large: (0, 0, width, edge), small[0]: (0, edge, half, rest), small[1]: (half, edge, width - half, rest)}
+
+
+class LargePlane:
+    """The arrangement of the canvases of an ortho view.  ``large`` is the large plane, or "all" for equal ones."""
+
+    def __init__(self, ortho, large: str):
+        import wx  # not above: :func:`places` needs none
+
+        self._call_after = wx.CallAfter
+        self.ortho, self.large = ortho, large
+        self._waiting = False
+        name = f"mrs_dl_large_plane_{id(self)}"
+        for property_name in ("bounds", "displaySpace", "selectedOverlay"):
+            ortho.displayCtx.addListener(property_name, name, self.arrange_soon)
+        ortho.sceneOpts.addListener("layout", name, self.arrange_soon)
+        ortho.contentPanel.Bind(wx.EVT_SIZE, self._resized)
+
+    def choose(self, large: str) -> None:
+        """Make another plane the large one."""
+        self.large = large
+        # FSLeyes arranges its canvases when this changes.
+        self.ortho.sceneOpts.layout = "horizontal" if large != "all" else "grid"
+        self.arrange_soon()
+
+    def _resized(self, event) -> None:
+        event.Skip()
+        self.arrange_soon()
+
+    def arrange_soon(self, *_) -> None:
+        """Arrange the canvases once FSLeyes has done so."""
+        if not self._waiting:
+            self._waiting = True
+            self._call_after(self.arrange)
+
+    def arrange(self) -> None:
+        """Arrange the canvases."""
+        self._waiting = False
+        ortho = self.ortho
+        if not ortho or ortho.destroyed:
+            return
+        where = places(*ortho.contentPanel.GetClientSize().Get(), self.large)
+        canvases = {
+            "sagittal": ortho.getXCanvas(),
+            "coronal": ortho.getYCanvas(),
+            "axial": ortho.getZCanvas(),
+        }
+        if where is None or not all(canvas.IsShown() for canvas in canvases.values()):
+            return
+        for plane, (left, top, width, height) in where.items():
+            canvas = canvases[plane]
+            canvas.SetMinSize((1, 1))
+            canvas.SetMaxSize((-1, -1))
+            canvas.SetSize(left, top, width, height)

@@ -1,0 +1,50 @@
+"""Two folders of results side by side, and their difference: values and SDs on one grid.  NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import map_display, quantities
+from .grids import sampled, to_mm
+from .results_folder import Results
+
+__all__ = ["at_voxels", "difference", "difference_sd"]
+
+
+def at_voxels(results: Results, other: Results, values: np.ndarray) -> np.ndarray:
+    """Return values on the grid of other results at the centres of the voxels of ``results``, NaN outside of it."""
+    centres = to_mm(results.affine, np.moveaxis(np.indices(results.shape), 0, -1))
+    return sampled(np.asarray(values, float), other.affine, centres)
+
+
+def difference(results: Results, other: Results, key: str, name: str) -> map_display.Picture | None:
+    """Return the map minus that of other results, where both were fitted; None where one has no such map."""
+    first, second = results.map(key, name), other.map(key, name)
+    if first is None or second is None:
+        return None
+    moved = at_voxels(results, other, np.where(other.fitted, second, np.nan))
+    shown = results.fitted & np.isfinite(moved)
+    values = np.where(shown, first - np.nan_to_num(moved), 0.0).astype(np.float32)
+    # Uncertain differences must not dim the certain ones.
+    sd = difference_sd(results, other, key, name)
+    certain = shown if sd is None else shown & (sd <= np.nanmedian(sd[shown]) if shown.any() else shown)
+    high = map_display.robust_range(np.abs(values[certain]))[1]
+    unit = quantities.by_key(key).unit
+    return map_display.Picture(
+        title=f"{results.title(key, name)}: minus {other.folder.name}",
+        unit=unit,
+        values=values,
+        percent=np.where(shown, 0, map_display.PERCENT_CAP).astype(np.float32),
+        shown=shown,
+        fades=False,
+        cmap="mrsdl_signed",
+        range=(-high, high),
+    )
+
+
+def difference_sd(results: Results, other: Results, key: str, name: str) -> np.ndarray | None:
+    """Return the SD of the difference of two independent fits, ``(x, y, z)``, NaN where unknown; None without any."""
+    first, second = results.sd(key, name), other.sd(key, name)
+    if first is None or second is None:
+        return None
+    return np.hypot(first, at_voxels(results, other, second))

@@ -1,0 +1,121 @@
+"""A second ortho view with the map of other results, or the difference to them, beside that of a scene."""
+
+from __future__ import annotations
+
+import numpy as np
+import wx
+from fsleyes.views.orthopanel import OrthoPanel
+
+from . import comparison, map_display, overlays
+from .canvas_layout import LargePlane
+from .grids import DrawnGrid
+from .images import MemoryImage
+from .results_folder import Results
+from .voxel_table import with_sd
+
+__all__ = ["Comparison"]
+
+
+class Comparison:
+    """The other results of a scene, in a view of their own whose cursor follows the first.
+
+    Attributes
+    ----------
+    other : Results
+    view : OrthoPanel
+    image : Image
+        Map in that view.
+    shown : Picture
+    """
+
+    def __init__(self, scene, other: Results):
+        self.scene, self.other = scene, other
+        other.read_all()
+        self.image = self.shown = None
+        self.view = scene.frame.addViewPanel(OrthoPanel, defaultLayout=False, location=wx.LEFT, size=0.22)
+        context = self.view.displayCtx
+        # The views show different overlays.
+        context.syncOverlayDisplay = False
+        context.autoDisplay = False
+        overlays.set_up_scene(self.view, True)
+        self._planes = LargePlane(self.view, "all")
+        self.update()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its view is open."""
+        return not self.view.destroyed
+
+    def update(self) -> None:
+        """Show the chosen map of the other results, or the difference."""
+        if not self.alive:
+            return
+        settings, scene = self.scene.settings, self.scene
+        if settings.second == "difference":
+            grid, picture = (
+                scene.grid,
+                comparison.difference(scene.results, self.other, settings.quantity, settings.name),
+            )
+        else:
+            grid = DrawnGrid(self.other.shape, self.other.affine)
+            picture = map_display.picture(self.other, settings.quantity, settings.name)
+        self._show(grid, picture)
+
+    def _show(self, grid: DrawnGrid, picture: map_display.Picture | None) -> None:
+        """Show a map; nothing where there is none."""
+        frame, context = self.scene.frame, self.view.displayCtx
+        is_empty = picture is None or not picture.shown.any()
+        drawn = grid.drawn(np.zeros(grid.shape, np.float32) if is_empty else picture.drawn)
+        if self.image is None or self.image.shape != drawn.shape or self._grid is not grid:
+            old, self._grid = self.image, grid
+            # Zeros at first: FSLeyes fails at images that hold nothing but NaN.
+            self.image = MemoryImage(np.zeros(drawn.shape, np.float32), name="comparison", xform=grid.drawn_affine)
+            frame.overlayList.append(self.image)
+            if old is not None and old in frame.overlayList:
+                frame.overlayList.remove(old)
+            self.scene.hide(self.image)
+            overlays.register_colours(frame, context)
+        self.image[:] = drawn
+        for overlay in frame.overlayList:
+            context.getDisplay(overlay).enabled = overlay in (None if is_empty else self.image, self.scene.t1)
+        context.displaySpace = self.image
+        context.selectOverlay(self.image)
+        self.shown = picture
+        opts, display = context.getOpts(self.image), context.getDisplay(self.image)
+        opts.interpolation = "none"
+        opts.linkLowRanges = False
+        display.alpha = self.scene.settings.opacity
+        self._planes.choose(self.scene.settings.planes)
+        if picture is None:
+            display.name = "no such map in both folders"
+            return
+        display.name = picture.title if self.scene.settings.second == "difference" else self._other_title(picture)
+        opts.cmap = picture.cmap
+        same = self.scene.settings.second == "other" and self.scene.shown is not None
+        opts.displayRange = list(self.scene.map_opts.displayRange if same else picture.range)
+        opts.clippingRange = list(picture.whole_range)
+
+    def _other_title(self, picture: map_display.Picture) -> str:
+        return f"{self.other.folder.name}: {picture.title}"
+
+    def text(self, voxel) -> str:
+        """Return the difference in a voxel of the scene with its SD; empty outside of both grids."""
+        scene = self.scene
+        if (
+            voxel is None
+            or self.scene.settings.second != "difference"
+            or self.shown is None
+            or not self.shown.shown[voxel]
+        ):
+            return ""
+        sd = comparison.difference_sd(scene.results, self.other, scene.settings.quantity, scene.settings.name)
+        value = float(self.shown.values[voxel])
+        return f"difference {with_sd(value, np.nan if sd is None else float(sd[voxel]))}"
+
+    def close(self) -> None:
+        """Remove the view and its map."""
+        overlays = self.scene.frame.overlayList
+        if self.image is not None and self.image in overlays:
+            overlays.remove(self.image)
+        if self.alive:
+            self.scene.frame.removeViewPanel(self.view)

@@ -1,0 +1,169 @@
+"""Contents and style of a rendered picture, and the texts below it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from fsl_mrs_dl.core.errors import DataError
+
+from . import map_display
+from .grids import DrawnGrid
+from .results_folder import Results
+
+__all__ = [
+    "CAPTION_HEIGHT",
+    "SIZE",
+    "VOXEL_COLOUR",
+    "Look",
+    "black_figure",
+    "brightness",
+    "caption",
+    "place_text",
+    "picture_of",
+    "read_structural",
+    "write_caption",
+    "write_with_caption",
+]
+
+VOXEL_COLOUR = (1.0, 0.85, 0.0)
+SIZE = (1500, 580)
+"""Width and height of a picture in pixels."""
+CAPTION_HEIGHT = 60
+"""Pixels below a picture for two lines of text."""
+_GREY = (0.85, 0.85, 0.85)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Contents and style of a picture.
+
+    Attributes
+    ----------
+    metab : str
+    quantity : str or None
+        Key of the quantity; None for a single voxel.
+    voxel : (int, int, int)
+        Voxel that the slices go through.
+    max_crlb : float or None
+        CRLB in percent above which voxels are hidden; None hides none.
+    fade : bool
+        Whether uncertain voxels fade.
+    sure, unsure : float
+        Relative SDs in percent up to which voxels are opaque, and from which on they are invisible.
+    opacity : float
+        Opacity of the whole map, 0 to 1.
+    voxel_grid : bool
+        Whether the edges of all voxels are drawn.
+    """
+
+    metab: str
+    quantity: str | None
+    voxel: tuple[int, int, int]
+    max_crlb: float | None = None
+    fade: bool = True
+    sure: float = 10.0
+    unsure: float = 50.0
+    opacity: float = 1.0
+    voxel_grid: bool = False
+
+
+def picture_of(results: Results, look: Look) -> map_display.Picture | None:
+    """Return the map of a look; None for a single voxel."""
+    if results.kind == "SVS":
+        return None
+    threshold = ("off", 0.0) if look.max_crlb is None else ("percent", look.max_crlb)
+    return map_display.picture(results, look.quantity, look.metab, *threshold)
+
+
+def place_text(results: Results, voxel: tuple[int, int, int] | None) -> str:
+    """Return the folder, the voxel of the slices, and which side is which, as a text."""
+    words = [str(results.folder.resolve().name)]
+    if voxel is not None and results.kind == "MRSI":
+        words.append(f"slices through voxel {voxel[0]} {voxel[1]} {voxel[2]}")
+    words.append("patient's right on the left")
+    if results.kind == "MRSI" and DrawnGrid(results.shape, results.affine).is_oblique:
+        words.append("planes of the spectra's grid, which is oblique")
+    return "; ".join(words)
+
+
+def caption(
+    results: Results, look: Look, picture: map_display.Picture | None
+) -> list[tuple[str, tuple[float, float, float]]]:
+    """Return the texts of the first line below a picture with their colours."""
+    if picture is None:
+        return [("the voxel of the spectrum", VOXEL_COLOUR)]
+    texts = []
+    if look.fade and picture.fades:
+        texts.append((f"opaque up to {look.sure:g} % relative SD, invisible from {look.unsure:g} %", _GREY))
+    if look.max_crlb is not None:
+        texts.append((f"hidden above {look.max_crlb:g} % {'SD' if results.in_vivo else 'CRLB'}", _GREY))
+    codes = map_display.marks(results)
+    for key, (meaning, colour) in map_display.MARKS.items():
+        if (codes == key).any():
+            texts.append((f"outlined: {meaning}", colour))
+    return texts
+
+
+def write_with_caption(picture: Path, out: Path, texts, place: str) -> None:
+    """Write a picture with two lines of text below it: ``texts`` with their colours, and ``place``."""
+    from matplotlib.image import imread
+
+    pixels = imread(picture)
+    height, width = pixels.shape[:2]
+    figure = black_figure(width, height + CAPTION_HEIGHT)
+    share = CAPTION_HEIGHT / (height + CAPTION_HEIGHT)
+    axes = figure.add_axes([0, share, 1, 1 - share])
+    axes.imshow(pixels, interpolation="none", aspect="auto")
+    axes.axis("off")
+    write_caption(figure, texts, place)
+    figure.savefig(out, dpi=100, facecolor="black")
+
+
+def black_figure(width: int, height: int):
+    """Return a black figure of matplotlib of that size in pixels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor="black")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_caption(figure, texts, place: str) -> None:
+    """Write two lines at the lower edge of a figure: texts with their colours, and the place."""
+    width, height = (100 * size for size in figure.get_size_inches())
+    x = 0.01
+    for text, colour in texts:
+        drawn = figure.text(x, 36 / height, text, color=colour, fontsize=9.5)
+        x = drawn.get_window_extent().x1 / width + 0.02
+    figure.text(0.01, 14 / height, place, color=_GREY, fontsize=9.5)
+
+
+def read_structural(path: Path):
+    """Return the image of a structural file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is no single volume.
+    """
+    try:
+        image = nibabel.squeeze_image(nibabel.load(path))
+    except (OSError, nibabel.filebasedimages.ImageFileError) as exc:
+        raise DataError(f"cannot be read ({' '.join(str(exc).split())})", option="t1", value=path) from exc
+    if image.ndim != 3:
+        size = " x ".join(map(str, image.shape))
+        raise DataError(
+            f"has {size} voxels", option="t1", value=path, remedy="give one structural volume, in three dimensions"
+        )
+    return image
+
+
+def brightness(values: np.ndarray) -> tuple[float, float]:
+    """Return the values of a structural image that are drawn black and white, from a part of its voxels."""
+    low, high = map_display.robust_range(values.ravel()[:: max(values.size // 200_000, 1)], 0.0)
+    return low, 1.1 * high

@@ -1,0 +1,84 @@
+"""How the overlays of a scene are displayed: colours and outlines."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import fsleyes.colourmaps as colourmaps
+import numpy as np
+
+from . import colours, map_display
+from .colours import EDGE_LABELS, REGION_LABELS
+
+__all__ = [
+    "register_colours",
+    "set_up_labels",
+    "set_up_map",
+    "set_up_outline",
+    "set_up_scene",
+    "set_up_t1",
+]
+
+
+def register_colours(frame, context) -> None:
+    """Offer the viewer's colour maps in FSLeyes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in colours.COLOUR_MAPS:
+            if not colourmaps.isColourMapRegistered(name):
+                file = colours.write_table(name, Path(scratch))
+                colourmaps.registerColourMap(str(file), frame.overlayList, context, name, colours.LABELS[name])
+
+
+def set_up_scene(ortho, has_map: bool) -> None:
+    """Set up colour bar and letters of an ortho view."""
+    scene = ortho.sceneOpts
+    scene.showColourBar = has_map
+    scene.colourBarLocation = "bottom"
+    scene.colourBarLabelSide = "top-left"
+    scene.labelSize = 11
+
+
+def set_up_t1(context, t1) -> None:
+    """Display the structural image in grey."""
+    display, opts = context.getDisplay(t1), context.getOpts(t1)
+    display.name = "T1"
+    opts.cmap, opts.interpolation = "greyscale", "linear"
+    low, high = map_display.robust_range(np.asarray(t1[:]).ravel()[::7], 0.0)
+    opts.displayRange = [low, 1.1 * high]
+
+
+def set_up_map(frame, context, image, certainty) -> None:
+    """Display the map without interpolation, faded by ``certainty``."""
+    register_colours(frame, context)
+    context.getDisplay(certainty).enabled = False
+    opts = context.getOpts(image)
+    opts.interpolation = "none"
+    opts.linkLowRanges = False
+    opts.modulateImage = certainty
+
+
+def set_up_labels(frame, context, image, kind: str, width: int) -> None:
+    """Display the outlines of labels: of "marks", of "voxels" or of "regions"."""
+    key = f"mrs_dl_{kind}"
+    if not colourmaps.isLookupTableRegistered(key):
+        table = colourmaps.LookupTable(key, f"{kind} of FSL-MRS-DL")
+        labels = {"marks": map_display.MARKS, "voxels": EDGE_LABELS, "regions": REGION_LABELS}[kind]
+        for value, (text, colour) in labels.items():
+            table.insert(value, name=text, colour=colour, enabled=True)
+        colourmaps.registerLookupTable(table, frame.overlayList, context)
+    context.getDisplay(image).overlayType = "label"
+    opts = context.getOpts(image)
+    opts.lut = key
+    opts.outline, opts.outlineWidth = True, width
+
+
+def set_up_outline(context, image) -> None:
+    """Display the outline of a single voxel."""
+    display = context.getDisplay(image)
+    display.overlayType = "mask"
+    display.name = "voxel"
+    opts = context.getOpts(image)
+    opts.colour = (1.0, 0.85, 0.0)
+    opts.outline, opts.outlineWidth = True, 3
+    opts.interpolation = "none"

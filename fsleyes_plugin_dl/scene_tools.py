@@ -1,0 +1,160 @@
+"""What can be done with a scene besides looking at it: means over regions, comparison with other results, a picture."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from fsleyes.actions.screenshot import screenshot
+
+from fsl_mrs_dl.core.errors import DataError, OutputError
+
+from . import map_display, regions
+from .comparison_view import Comparison
+from .grids import to_mm
+from .images import READING_ERRORS
+from .look import Look, caption, place_text, write_with_caption
+from .results_folder import Results
+
+__all__ = ["SceneTools"]
+
+
+class SceneTools:
+    """Mixin of a scene.
+
+    Attributes
+    ----------
+    region : callable or None
+        The chosen region, see :mod:`.regions`.
+    comparison : Comparison or None
+    """
+
+    region = None
+    comparison: Comparison | None = None
+
+    # -- regions -------------------------------------------------------------------------------------------------------
+
+    def set_ball(self) -> None:
+        """Choose the ball around the cursor's voxel as the region."""
+        if self.voxel is not None:
+            self.set_region(regions.ball(to_mm(self.results.affine, self.voxel), self.settings.radius))
+
+    def set_mask(self, path: str | Path) -> None:
+        """Choose a mask, or tissue fractions, as the region.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read.
+        """
+        try:
+            image = nibabel.squeeze_image(nibabel.load(path))
+            values = np.asarray(image.dataobj, float)
+        except (*READING_ERRORS, nibabel.filebasedimages.ImageFileError) as exc:
+            raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
+        if values.ndim != 3:
+            raise DataError(f"{path}: has {values.ndim} dimensions; give a mask of three.")
+        self.set_region(regions.mask_region(values, image.affine))
+        parts = self._parts(False)
+        if parts.any():
+            self.go_to(tuple(int(one) for one in np.unravel_index(parts.argmax(), parts.shape)))
+
+    def set_region(self, region) -> None:
+        """Choose a region, a function of positions in mm; None for none."""
+        self.region = region
+        self._weights = {}
+        self.update_region()
+
+    def update_region(self) -> None:
+        """Outline the region and its mirror image."""
+        codes = np.zeros(self.results.shape, np.int16)
+        if self.region is not None:
+            if self.settings.mirror:
+                codes[self._parts(True) >= 0.5] = 2
+            codes[self._parts(False) >= 0.5] = 1
+        self.regions[:] = self.grid.drawn(codes)
+        if not self.ortho.destroyed:
+            self.ortho.displayCtx.getDisplay(self.regions).enabled = self.region is not None
+        self.changed("mapChanged")
+
+    def _parts(self, mirrored: bool) -> np.ndarray:
+        """Return the part of every voxel in the region, or in its mirror image."""
+        if mirrored not in self._weights:
+            region = regions.mirrored(self.region, self._middle()) if mirrored else self.region
+            self._weights[mirrored] = regions.fractions(region, self.results.shape, self.results.affine)
+        return self._weights[mirrored]
+
+    def _middle(self) -> float:
+        """Return the middle of the head from left to right in mm: of the T1, or of the fitted voxels."""
+        if self.t1 is not None:
+            return regions.midline(np.asarray(self.t1[:])[..., :], self.t1.voxToWorldMat)
+        return regions.midline(self.results.fitted, self.results.affine)
+
+    def region_report(self) -> list[str]:
+        """Return lines on the mean of the shown map over the region; none without a region."""
+        if self.region is None or self.shown is None:
+            return []
+        settings, results = self.settings, self.results
+        sd = results.sd(settings.quantity, settings.name)
+        usable = self.shown.shown & (map_display.marks(results, out_of_distribution=False) == 0)
+        means = [
+            regions.mean_over(self.shown.values, self._parts(mirrored), sd, usable, results.affine)
+            for mirrored in ((False, True) if settings.mirror else (False,))
+        ]
+        return regions.report(settings.name, means[0], means[1] if settings.mirror else None)
+
+    # -- comparison ----------------------------------------------------------------------------------------------------
+
+    def compare(self, other: Results) -> None:
+        """Show other results beside these, in place of earlier ones.
+
+        Raises
+        ------
+        DataError
+            If they are of a single voxel, or cannot be read.
+        """
+        if other.kind != "MRSI":
+            raise DataError(f"{other.folder}: has no maps to compare with.")
+        self.end_comparison()
+        self.comparison = Comparison(self, other)
+        self.changed("mapChanged")
+
+    def end_comparison(self) -> None:
+        """Close the view of other results."""
+        if self.comparison is not None:
+            ending, self.comparison = self.comparison, None
+            ending.close()
+            self.changed("mapChanged")
+
+    def hide(self, overlay) -> None:
+        """Hide an overlay in the views of the scene."""
+        for view in (self.ortho, self.mrs):
+            if not view.destroyed:
+                view.displayCtx.getDisplay(overlay).enabled = False
+
+    # -- picture -------------------------------------------------------------------------------------------------------
+
+    def save_picture(self, path: str | Path) -> None:
+        """Write the images as they are shown into a PNG file, with the folder, the voxel, which side is which, and the
+        meaning of opacity and outlines below them.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        settings = self.settings
+        limit = settings.threshold if settings.criterion == "percent" else None
+        look = Look(settings.metab, settings.quantity, self.voxel, limit, settings.fade, settings.sure, settings.unsure)
+        path = Path(path)
+        path = path if path.suffix.lower() == ".png" else path.with_name(path.name + ".png")
+        with tempfile.TemporaryDirectory() as scratch:
+            raw = Path(scratch) / "shown.png"
+            screenshot(self.ortho, str(raw))
+            try:
+                place = place_text(self.results, self.voxel)
+                write_with_caption(raw, path, caption(self.results, look, self.shown), place)
+            except OSError as exc:
+                raise OutputError(f"cannot be written ({exc.strerror})", option="picture", value=path) from exc

@@ -1,0 +1,157 @@
+"""The panel with the concentrations of the voxel at the cursor, beside the spectrum."""
+
+from __future__ import annotations
+
+import wx
+from fsleyes.controls.controlpanel import ControlPanel
+from fsleyes_plugin_mrs.views import MRSView
+
+from .panel_groups import copy_text
+from .scene import scene_of, subscribe, unsubscribe
+from .voxel_table import VoxelTable, as_text
+
+__all__ = ["BAD_COLOUR", "NOTHING_LOADED", "TablePanel"]
+
+NOTHING_LOADED = "Nothing is loaded.\nTools > Load DL-MRS results"
+BAD_COLOUR, DOUBTFUL_COLOUR = wx.Colour(190, 30, 20), wx.Colour(150, 95, 0)
+
+
+class TablePanel(ControlPanel):
+    """Concentrations of the voxel at the cursor, with uncertainties and remarks."""
+
+    @staticmethod
+    def title():
+        """Return the name in menus."""
+        return "DL-MRS table"
+
+    @staticmethod
+    def supportedViews():
+        """Return the views that it belongs to: MRS views."""
+        return [MRSView]
+
+    @staticmethod
+    def defaultLayout():
+        """Return the place where it opens."""
+        return {"location": wx.BOTTOM}
+
+    def __init__(self, parent, overlayList, displayCtx, viewPanel):
+        super().__init__(parent, overlayList, displayCtx, viewPanel)
+        self.state = wx.StaticText(self, style=wx.ST_ELLIPSIZE_END)
+        self.list = wx.ListCtrl(self, style=wx.LC_REPORT | wx.LC_SINGLE_SEL | wx.LC_HRULES | wx.LC_VRULES)
+        copy, save = wx.Button(self, label="Copy"), wx.Button(self, label="Save…")
+        copy.SetToolTip("Copy the table, for a spreadsheet")
+        save.SetToolTip("Write the table into a file, with the folder and the voxel")
+        copy.Bind(wx.EVT_BUTTON, lambda _: self.copy())
+        save.Bind(wx.EVT_BUTTON, lambda _: self.ask_and_save())
+        row = wx.BoxSizer(wx.HORIZONTAL)
+        row.Add(self.state, proportion=1, flag=wx.ALIGN_CENTRE_VERTICAL | wx.ALL, border=5)
+        for button in (copy, save):
+            row.Add(button, flag=wx.ALL, border=2)
+        sizer = wx.BoxSizer(wx.VERTICAL)
+        sizer.Add(row, flag=wx.EXPAND)
+        sizer.Add(self.list, proportion=1, flag=wx.EXPAND)
+        self.SetSizer(sizer)
+        self.SetMinSize((300, 140))
+        self.titles: list[str] = []
+        self.list.Bind(wx.EVT_LIST_ITEM_ACTIVATED, self._activated)
+        self.list.SetToolTip("A double click shows the metabolite's map and its part of the fit")
+        self.scene = None
+        subscribe(self.frame, self)
+        self.sceneChanged()
+
+    def destroy(self):
+        """Stop following the scene; FSLeyes calls this when the panel is closed."""
+        unsubscribe(self.frame, self)
+        self.scene = None
+        super().destroy()
+
+    def sceneChanged(self) -> None:
+        """Show the table of the new scene."""
+        self.scene = scene_of(self.frame)
+        self.voxelChanged()
+
+    def mapChanged(self) -> None:
+        """Emphasise the row of the new metabolite."""
+        self._emphasise()
+
+    def voxelChanged(self) -> None:
+        """Fill the table with the new voxel."""
+        if self.scene is not scene_of(self.frame):
+            return  # between two scenes
+        if self.scene is None:
+            self.state.SetLabel(NOTHING_LOADED.replace("\n", " "))
+            self.list.DeleteAllItems()
+            return
+        table = self.scene.table()
+        self.state.SetLabelText(table.state)
+        self.state.SetToolTip(table.state)
+        self.state.SetForegroundColour(wx.NullColour if table.good else BAD_COLOUR)
+        self.list.Freeze()
+        self.list.DeleteAllItems()
+        if table.titles and table.titles != self.titles:
+            self.list.DeleteAllColumns()
+            for column, title in enumerate(table.titles):
+                plain = title in ("Metabolite", "Remarks")
+                self.list.InsertColumn(column, title, wx.LIST_FORMAT_LEFT if plain else wx.LIST_FORMAT_RIGHT)
+            self.titles = table.titles
+        for row, (cells, doubtful) in enumerate(zip(table.rows, table.doubtful)):
+            self.list.InsertItem(row, cells[0])
+            for column, text in enumerate(cells[1:], 1):
+                self.list.SetItem(row, column, text)
+            if doubtful:
+                self.list.SetItemTextColour(row, DOUBTFUL_COLOUR)
+        self._set_widths(table)
+        self.list.Thaw()
+        self._emphasise()
+
+    def _set_widths(self, table: VoxelTable) -> None:
+        for column, title in enumerate(table.titles):
+            widest = max([title, *(cells[column] for cells in table.rows)], key=len)
+            # A tenth more for bold letters.
+            self.list.SetColumnWidth(column, int(1.1 * self.list.GetTextExtent(widest)[0]) + 12)
+
+    def _emphasise(self) -> None:
+        """Show the row of the chosen metabolite in bold, and scroll to it."""
+        if self.scene is None:
+            return
+        font = self.list.GetFont()
+        for row in range(self.list.GetItemCount()):
+            chosen = self.list.GetItemText(row) == self.scene.settings.metab
+            self.list.SetItemFont(row, font.Bold() if chosen else font)
+            if chosen:
+                self.list.EnsureVisible(row)
+
+    def _activated(self, event) -> None:
+        if self.scene is not None:
+            self.scene.settings.metab = self.list.GetItemText(event.GetIndex())
+
+    def text(self) -> str:
+        """Return the table as tab-separated text, with the folder and the line on the voxel above it."""
+        folder = "" if self.scene is None else str(self.scene.results.folder)
+        return as_text(folder, self.state.GetLabelText(), self.titles, self.cells())
+
+    def copy(self) -> None:
+        """Copy the table to the clipboard."""
+        copy_text(self.text())
+
+    def save(self, path) -> None:
+        """Write the table into a file; show an error in a window."""
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(self.text())
+        except OSError as exc:
+            wx.MessageBox(f"{path}: cannot be written ({exc.strerror}).", self.title(), wx.OK | wx.ICON_ERROR, self)
+
+    def ask_and_save(self) -> None:
+        """Ask for a file and write the table into it."""
+        style = wx.FD_SAVE | wx.FD_OVERWRITE_PROMPT
+        with wx.FileDialog(self, "Save the table", wildcard="Tables (*.tsv)|*.tsv", style=style) as dialog:
+            if dialog.ShowModal() == wx.ID_OK:
+                self.save(dialog.GetPath())
+
+    def cells(self) -> list[list[str]]:
+        """Return the text of the table, a list for every row."""
+        return [
+            [self.list.GetItemText(row, column) for column in range(self.list.GetColumnCount())]
+            for row in range(self.list.GetItemCount())
+        ]
