@@ -200,7 +200,7 @@ def test_the_other_side_is_the_mirror_image():
 
 def test_every_quantity_has_a_group_and_a_range(made):
     groups = quantities.grouped([one.key for one in quantities.QUANTITIES])
-    assert sum(map(len, groups.values())) == len(quantities.QUANTITIES) and max(map(len, groups.values())) <= 13
+    assert sum(map(len, groups.values())) == len(quantities.QUANTITIES) and max(map(len, groups.values())) <= 14
     assert "conc-in-vivo" in groups["Concentration"] and "ratio-ml" in groups["Ratio"]
     assert quantities.fixed_range("sd")[1] > quantities.CRLB_LIMIT and quantities.fixed_range("conc-ml") is None
     results = Results.open(made / "mrsi")
