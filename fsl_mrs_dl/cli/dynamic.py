@@ -321,15 +321,19 @@ def _map_volume(args, folder: Path, data, basis, configuration, options, how: di
 def _table(fit) -> str:
     """Return the free parameters of the concentrations for the terminal, with SDs, and the quality of the fit."""
     cells: dict[str, dict[str, str]] = {}
-    for one, value, sd in zip(fit.mapping.free, fit.x, fit.sd):
+    at_bound = (fit.x <= fit.mapping.lower.numpy()) | (fit.x >= fit.mapping.upper.numpy())
+    for one, value, sd, held in zip(fit.mapping.free, fit.x, fit.sd, at_bound):
         if one.category == "conc" and one.time is None:
-            cells.setdefault(str(one.member), {})[one.role or "conc"] = f"{value:.4g} +- {sd:.2g}"
+            text = f"{value:.4g} +- {sd:.2g}{' *' if held else ''}"
+            cells.setdefault(str(one.member), {})[one.role or "conc"] = text
     roles = list(dict.fromkeys(role for row in cells.values() for role in row))
     width = {role: max(len(role), *(len(row.get(role, "-")) for row in cells.values())) for role in roles}
     first = max([10, *(len(name) for name in cells)])
     lines = [f"{'':{first}}  " + "  ".join(f"{role:>{width[role]}}" for role in roles)] if cells else []
     for name, row in cells.items():
         lines.append(f"{name:{first}}  " + "  ".join(f"{row.get(role, '-'):>{width[role]}}" for role in roles))
+    if any("*" in text for row in cells.values() for text in row.values()):
+        lines.append("* at one of its bounds")
     own = fit.information_criteria()
     lines.append(
         f"{fit.spectra.shape[0]} spectra, {len(fit.names)} free parameters, AIC {own['AIC']:.1f}, BIC {own['BIC']:.1f},"

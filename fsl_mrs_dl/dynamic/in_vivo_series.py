@@ -151,7 +151,7 @@ def fit_series_in_vivo(
         initial_x=start[: mapping.n_free].numpy(),
         spectra=whole[:, first:last],
         fitted=fitted[:, first:last],
-        noise_sd=noise_sd * axes.n_points**0.5,
+        noise_sd=noise_sd,
         solution=JointSolution(
             solution.y[: mapping.n_free], solution.cost, solution.distance, solution.n_iter, limit=DONE
         ),

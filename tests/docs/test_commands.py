@@ -234,6 +234,18 @@ def make_series(folder, configuration):
     shutil.copy(folder / "svs" / "svs.nii.gz", folder / "series.nii.gz")
 
 
+def make_diffusion(folder):
+    """Write two transients of each spectrum of that series, and water alike."""
+    series, water = load(folder / "series.nii.gz"), load(folder / "water.nii.gz")
+    random = np.random.default_rng(0)
+    for path, fids in (("dwi", series.fids[..., None, :]), ("dwi_water", water.fids[..., None, None])):
+        shape = (*series.fids.shape[:4], 2, series.fids.shape[-1])
+        noise = 1e-3 * np.abs(fids).max() * (random.standard_normal(shape) + 1j * random.standard_normal(shape))
+        save(
+            folder / f"{path}.nii.gz", replace(series, fids=fids + noise, dim_tags=("DIM_DYN", "DIM_USER_0"), header={})
+        )
+
+
 def make_volumes(folder):
     """Write two voxels of that series, and a mask."""
     series = load(folder / "series.nii.gz")
@@ -247,6 +259,7 @@ def prepare(page, folder):
     if page.endswith("dynamic.md"):
         (python,) = blocks(ROOT / page, "python")
         make_series(folder, python)
+        make_diffusion(folder)
         make_volumes(folder)
         basis = simulate_basis(te_ms=30, macromolecules="summed")
         shutil.rmtree(folder / "basis")
