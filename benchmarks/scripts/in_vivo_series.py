@@ -161,7 +161,7 @@ def functional_lines(args, folder: Path) -> list[str]:
     lines = [
         "# Dynamic fits with the in-vivo model",
         "",
-        "`python -m benchmarks.scripts.in_vivo_series --data dwi_steam_7t`",
+        f"`python -m benchmarks.scripts.in_vivo_series --data dwi_steam_7t --null {args.null} --active {args.active}`",
         "",
         f"## Functional series with the imperfections of scanners: {options}",
         "",
