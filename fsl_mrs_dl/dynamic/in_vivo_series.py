@@ -175,7 +175,20 @@ def _for_in_vivo(configuration: Configuration, basis_names, names: list[str]) ->
         if "other" not in spoken:
             spoken |= {name: "variable" for name in names if name not in metabolites and name not in spoken}
         parameters["conc"] = {key: value for key, value in spoken.items() if key != MACROMOLECULES or key in names}
-    return replace(configuration, parameters=parameters)
+    # Bounds of what was left out belong to no parameter any more.
+    gone = _roles(configuration.parameters) - _roles(parameters)
+    bounds = {key: value for key, value in configuration.bounds.items() if key not in gone}
+    bounds = {key: value for key, value in bounds.items() if key.partition("_")[0] != "baseline"}
+    return replace(configuration, parameters=parameters, bounds=bounds)
+
+
+def _roles(behaviour) -> set[str]:
+    """Return the names of the parameters of all models in a behaviour, or in a dict of such."""
+    if not isinstance(behaviour, dict):
+        return set()
+    if "dynamic" in behaviour:
+        return set(behaviour.get("params") or ())
+    return {role for one in behaviour.values() for role in _roles(one)}
 
 
 def _aligned(rows: np.ndarray, single: Fits, axes: Axes) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.made_in_vivo_series import B_VALUES, OPTIONS, made_in_vivo_series
-from helpers.made_series import EXPONENTIAL
+from helpers.made_series import BY_METABOLITE, EXPONENTIAL
 
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.dynamic import in_vivo_series
@@ -129,6 +129,15 @@ def test_macromolecules_of_a_configuration_are_those_of_the_model(series, tmp_pa
     text = WITH_MM.replace("'Mac'", "'NAA'").replace("'other'", "'Cr'")
     own = in_vivo_series._for_in_vivo(configuration_of(tmp_path, text), ["NAA", "Cr"], ["NAA", "Cr", "Lip13", "MM"])
     assert own.parameters["conc"]["Lip13"] == own.parameters["conc"]["MM"] == "variable"
+
+
+def test_bounds_of_a_baseline_are_left_out_with_it(tmp_path):
+    configuration = configuration_of(tmp_path, BY_METABOLITE)
+    assert {"b_adc", "c_amp"} <= set(configuration.bounds)
+    own = in_vivo_series._for_in_vivo(configuration, ["GPC", "NAA"], ["GPC", "NAA", "MM"])
+    assert set(own.bounds) == set(configuration.bounds) - {"b_adc"}
+    by_name = replace(configuration, bounds={"baseline_0": (0, 1), "baseline": (0, 1), "c_amp": (0, None)})
+    assert set(in_vivo_series._for_in_vivo(by_name, ["GPC"], ["GPC", "MM"]).bounds) == {"c_amp"}
 
 
 def test_unusable_spectra_and_unknown_metabolites_are_refused(series, tmp_path):
