@@ -62,6 +62,14 @@ def add_arguments(parser) -> None:
         ),
     )
     group.add_argument(
+        "--no_volume_priors",
+        action="store_true",
+        help=(
+            "in-vivo model: do not learn from the volume how much line widths, macromolecules, shifts and baseline"
+            " differ between its voxels"
+        ),
+    )
+    group.add_argument(
         "--share_initial_values",
         action="store_true",
         help="fit voxels again from the parameters of their neighbours where these differ",
@@ -125,6 +133,7 @@ def run(args) -> None:
         share_initial_values=args.share_initial_values,
         nuisance=args.nuisance,
         spatial=args.spatial,
+        volume_priors=not args.no_volume_priors,
     )
     workers = run_module.workers_for(args.parallel, args.parallel_workers, args.max_memory)
     job, pilot = plan.prepare(
@@ -150,6 +159,8 @@ def run(args) -> None:
         )
     if job.in_vivo is not None and job.in_vivo.water_note:
         print(job.in_vivo.water_note)
+    if job.in_vivo is not None and job.in_vivo.population is not None:
+        print(job.in_vivo.population.note)
     n = len(job.index)
     in_vivo = options.spectral_model == "in-vivo"
     how = "in-vivo model" if in_vivo else f"{options.model} model, baseline {options.baseline}"
