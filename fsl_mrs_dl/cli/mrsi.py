@@ -38,6 +38,37 @@ def add_arguments(parser) -> None:
             " the line shape of each voxel from it and corrects eddy currents, where that makes the fit better"
         ),
     )
+    _add_volume_options(group)
+    add_scaling_options(parser.add_argument_group("absolute concentrations (with --h2o)"))
+    group = parser.add_argument_group("output options")
+    add_output_options(group)
+    group.add_argument("--report", action="store_true", help="write an HTML report on the average of some voxels")
+    group.add_argument(
+        "--no_spectra", action="store_true", help="write maps only, not the spectra of fit, baseline and residual"
+    )
+    group.add_argument(
+        "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off"
+    )
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--parallel",
+        default="off",
+        metavar="WHERE",
+        help=(
+            "off (default): in this process, on all its cores; local: in several processes; cluster: on the nodes of a"
+            " SLURM cluster, configured as for fsl_mrsi; or the address of a dask scheduler"
+        ),
+    )
+    group.add_argument("--parallel-workers", type=int, metavar="N", help="number of cores, processes or nodes")
+    group.add_argument("--max-memory", type=float, metavar="GIB", help="memory to stay under (default: 4)", default=4.0)
+    group.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
+    add_common_arguments(parser)
+    parser.set_defaults(func=run, advice="")
+    add_hidden_arguments(parser)
+
+
+def _add_volume_options(group) -> None:
+    """Add the options of what voxels of a volume share."""
     group.add_argument(
         "--nuisance",
         default="off",
@@ -74,32 +105,6 @@ def add_arguments(parser) -> None:
         action="store_true",
         help="fit voxels again from the parameters of their neighbours where these differ",
     )
-    add_scaling_options(parser.add_argument_group("absolute concentrations (with --h2o)"))
-    group = parser.add_argument_group("output options")
-    add_output_options(group)
-    group.add_argument("--report", action="store_true", help="write an HTML report on the average of some voxels")
-    group.add_argument(
-        "--no_spectra", action="store_true", help="write maps only, not the spectra of fit, baseline and residual"
-    )
-    group.add_argument(
-        "--config", is_config_file=True, metavar="FILE", help="file with options, one a line: baseline = off"
-    )
-    group = parser.add_argument_group("running")
-    group.add_argument(
-        "--parallel",
-        default="off",
-        metavar="WHERE",
-        help=(
-            "off (default): in this process, on all its cores; local: in several processes; cluster: on the nodes of a"
-            " SLURM cluster, configured as for fsl_mrsi; or the address of a dask scheduler"
-        ),
-    )
-    group.add_argument("--parallel-workers", type=int, metavar="N", help="number of cores, processes or nodes")
-    group.add_argument("--max-memory", type=float, metavar="GIB", help="memory to stay under (default: 4)", default=4.0)
-    group.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
-    add_common_arguments(parser)
-    parser.set_defaults(func=run, advice="")
-    add_hidden_arguments(parser)
 
 
 def run(args) -> None:
