@@ -162,10 +162,7 @@ def run(args) -> None:
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate); --no_conj_fid"
             " forbids it."
         )
-    if job.in_vivo is not None and job.in_vivo.water_note:
-        print(job.in_vivo.water_note)
-    if job.in_vivo is not None and job.in_vivo.population is not None:
-        print(job.in_vivo.population.note)
+    print("".join(f"{line}\n" for line in _notes_on_model(job)), end="")
     n = len(job.index)
     in_vivo = options.spectral_model == "in-vivo"
     how = "in-vivo model" if in_vivo else f"{options.model} model, baseline {options.baseline}"
@@ -189,6 +186,14 @@ def run(args) -> None:
     print(
         f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"
     )
+
+
+def _notes_on_model(job) -> list[str]:
+    """Return lines on what was settled for the in-vivo model of a volume."""
+    if job.in_vivo is None:
+        return []
+    learnt = job.in_vivo.population
+    return [line for line in (job.in_vivo.water_note, learnt.note if learnt else "") if line]
 
 
 def _write_mrsi(args, options, job, pilot, inputs) -> dict:
