@@ -61,8 +61,7 @@ class DynamicData:
 
     @property
     def labels(self) -> list[str]:
-        """The diffusion direction, or what else differs between spectra of the same time variable; empty where none does,
-        ``(n_times,)``."""
+        """The diffusion direction, or what else differs between spectra of the same time variable, ``(n_times,)``."""
         return labels_of(self.data, self.time_variable)
 
     @property
