@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=3, default=(24, 24, 1))
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--ways", nargs="+", default=list(WAYS))
-    parser.add_argument("--cases", nargs="+", default=["10:none", "100:hamming", "100:none"])
+    parser.add_argument("--cases", nargs="+", default=["0:none:0", "10:none", "100:hamming", "100:none"])
     args = parser.parse_args()
     bands = [f"{low} to {high} mm" if high < 200 else f"beyond {low} mm" for low, high in zip(EDGES_MM, EDGES_MM[1:])]
     text = [
@@ -84,7 +84,7 @@ def main() -> None:
             f" mean, median over {', '.join(SUMS)}, by distance from the edge of the brain, and the share of 95 %"
             " intervals of all metabolites that hold the truth (in vivo: posterior ones).\n"
         ),
-        "| lipids, filter | way | "
+        "| lipids, filter (, water) | way | "
         + " | ".join(bands)
         + " | intervals, "
         + " | intervals, ".join(bands)
@@ -93,7 +93,7 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         for case in args.cases:
-            height, k_filter = case.split(":")
+            height, k_filter, *water = case.split(":")
             results: dict[str, list] = {way: [] for way in args.ways}
             for seed in args.seeds:
                 options = phantom.PhantomOptions(
@@ -101,12 +101,13 @@ def main() -> None:
                     n_points=512,
                     snr=30,
                     lipid_height=float(height),
+                    water=float(water[0]) if water else 1.0,
                     seed=seed,
                     k_filter=k_filter,
                     te_ms=35,
                 )
                 head = phantom.simulate_phantom(phantom.default_basis(512), options)
-                folder = Path(temporary) / f"{height}-{k_filter}-{seed}"
+                folder = Path(temporary) / f"{case.replace(':', '-')}-{seed}"
                 folder.mkdir()
                 phantom.write_phantom(folder, head)
                 for way in args.ways:
@@ -132,7 +133,7 @@ def main() -> None:
                     cells.append(f"{np.median(rmse):.1f}")
                     covered.append(f"{100 * inside[:, rows].mean():.1f}")
                 seconds = sum(part[4] for part in parts)
-                text.append(f"| {height}, {k_filter} | {way} | {' | '.join(cells + covered)} | {seconds:.0f} |")
+                text.append(f"| {case.replace(':', ', ')} | {way} | {' | '.join(cells + covered)} | {seconds:.0f} |")
                 print(text[-1], flush=True)
     if args.output:
         args.output.write_text("\n".join(text) + "\n")

@@ -38,34 +38,7 @@ def add_arguments(parser) -> None:
             " the line shape of each voxel from it and corrects eddy currents, where that makes the fit better"
         ),
     )
-    group.add_argument(
-        "--nuisance",
-        default="off",
-        metavar="WHAT",
-        help=(
-            "lipids of the scalp and residual water: off (default), subspace (learnt from the volume, part of the"
-            " likelihood of every voxel), or removed before the fit by l2 (Bilgic's) or hlsvd"
-        ),
-    )
-    group.add_argument(
-        "--lipid-mask",
-        dest="lipid_mask",
-        metavar="IMAGE",
-        help="voxels of the scalp, for --nuisance (default: those with strong lipids outside of the mask)",
-    )
-    group.add_argument(
-        "--spatial",
-        action="store_true",
-        help=(
-            "also maps of an estimate that neighbours share (concs/spatial), with edges kept; by tissue where"
-            " --tissue_frac gives fractions"
-        ),
-    )
-    group.add_argument(
-        "--share_initial_values",
-        action="store_true",
-        help="fit voxels again from the parameters of their neighbours where these differ",
-    )
+    _add_volume_options(group)
     add_scaling_options(parser.add_argument_group("absolute concentrations (with --h2o)"))
     group = parser.add_argument_group("output options")
     add_output_options(group)
@@ -92,6 +65,46 @@ def add_arguments(parser) -> None:
     add_common_arguments(parser)
     parser.set_defaults(func=run, advice="")
     add_hidden_arguments(parser)
+
+
+def _add_volume_options(group) -> None:
+    """Add the options of what voxels of a volume share."""
+    group.add_argument(
+        "--nuisance",
+        default="off",
+        metavar="WHAT",
+        help=(
+            "lipids of the scalp and residual water: off (default), subspace (learnt from the volume, part of the"
+            " likelihood of every voxel), or removed before the fit by l2 (Bilgic's) or hlsvd"
+        ),
+    )
+    group.add_argument(
+        "--lipid-mask",
+        dest="lipid_mask",
+        metavar="IMAGE",
+        help="voxels of the scalp, for --nuisance (default: those with strong lipids outside of the mask)",
+    )
+    group.add_argument(
+        "--spatial",
+        action="store_true",
+        help=(
+            "also maps of an estimate that neighbours share (concs/spatial), with edges kept; by tissue where"
+            " --tissue_frac gives fractions"
+        ),
+    )
+    group.add_argument(
+        "--no_volume_priors",
+        action="store_true",
+        help=(
+            "in-vivo model: do not learn from the volume how much line widths, macromolecules, shifts and baseline"
+            " differ between its voxels"
+        ),
+    )
+    group.add_argument(
+        "--share_initial_values",
+        action="store_true",
+        help="fit voxels again from the parameters of their neighbours where these differ",
+    )
 
 
 def run(args) -> None:
@@ -125,6 +138,7 @@ def run(args) -> None:
         share_initial_values=args.share_initial_values,
         nuisance=args.nuisance,
         spatial=args.spatial,
+        volume_priors=not args.no_volume_priors,
     )
     workers = run_module.workers_for(args.parallel, args.parallel_workers, args.max_memory)
     job, pilot = plan.prepare(
@@ -148,8 +162,7 @@ def run(args) -> None:
             f"{args.data}: the frequency axis runs backwards and was reversed (complex conjugate); --no_conj_fid"
             " forbids it."
         )
-    if job.in_vivo is not None and job.in_vivo.water_note:
-        print(job.in_vivo.water_note)
+    print("".join(f"{line}\n" for line in _notes_on_model(job)), end="")
     n = len(job.index)
     in_vivo = options.spectral_model == "in-vivo"
     how = "in-vivo model" if in_vivo else f"{options.model} model, baseline {options.baseline}"
@@ -173,6 +186,14 @@ def run(args) -> None:
     print(
         f"{assemble.duration(begun, n_remaining)}\nWritten: {args.output}/ ('fsl_mrs_dl view {args.output}' shows it)"
     )
+
+
+def _notes_on_model(job) -> list[str]:
+    """Return lines on what was settled for the in-vivo model of a volume."""
+    if job.in_vivo is None:
+        return []
+    learnt = job.in_vivo.population
+    return [line for line in (job.in_vivo.water_note, learnt.note if learnt else "") if line]
 
 
 def _write_mrsi(args, options, job, pilot, inputs) -> dict:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +60,9 @@ def write_results(
         values = _write_maps(folder, job)
         if packing is not None:
             packing.result()
+    if job.in_vivo is not None and job.in_vivo.population is not None:
+        learnt = json.dumps(asdict(job.in_vivo.population), indent=1)
+        (folder / "volume_priors.json").write_text(learnt, encoding="utf-8")
     if pilot is not None:
         from ..results.figures import fit_summary
 

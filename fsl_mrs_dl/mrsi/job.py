@@ -49,6 +49,8 @@ class VolumeOptions:
         Handling of lipids and water, one of :data:`fsl_mrs_dl.mrsi.nuisance.NUISANCES`.
     spatial : bool
         Estimate concentrations with a spatial prior, too.
+    volume_priors : bool
+        Learn the priors of the in-vivo model, of all but concentrations, from voxels of the volume.
     """
 
     conjugate: bool | None = None
@@ -56,6 +58,7 @@ class VolumeOptions:
     share_initial_values: bool = False
     nuisance: str = "off"
     spatial: bool = False
+    volume_priors: bool = True
 
 
 @dataclass(frozen=True)

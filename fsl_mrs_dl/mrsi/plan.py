@@ -40,6 +40,8 @@ from .nuisance import NUISANCES, learn_l2, learn_nuisances, scalp_voxels
 __all__ = ["prepare", "load_unfinished", "fit_pilot", "survey", "usual_chunk"]
 
 _PILOT = 256  # voxels that are fitted beforehand
+_MOST_OF_VOLUME = 192  # the same where spreads between voxels are learnt from them
+_LEAST_OF_VOLUME = 0.1  # share of the voxels, those with the least signal, that these are not among
 _FOR_PRIOR = 2048  # the same where the prior is estimated from them
 
 
@@ -272,7 +274,9 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
         # Without a mask, a voxel of zeros was not measured; one of NaN is flagged.
         index, usable, energy, contrast = (values[energy != 0] for values in (index, usable, energy, contrast))
     scale = 100 / float(np.sqrt(energy[usable].mean())) if options.rescale else 1.0
-    rows = _pilot_rows(usable, contrast, masked=request.mask is not None, many=_pilot_size(options))
+    learns = options.spectral_model == "in-vivo" and request.volume_options.volume_priors
+    many, least = _pilot_size(options, int(usable.sum()), learns), _LEAST_OF_VOLUME if learns else 0.5
+    rows = _pilot_rows(usable, contrast, masked=request.mask is not None, many=many, least=least)
     pilot = index[rows]
     check_suppressed(volume.fids(pilot), axes, str(data))
     conjugated = request.volume_options.conjugate
@@ -390,23 +394,31 @@ def _settled_model(job: Job) -> PreparedModel:
     # With one thread: a run on another machine is to have the same.
     with parallel_module.one_thread():
         return prepare_in_vivo(
-            fids, job.basis, job.axes, job.options, water=job.water_fids(job.pilot), nuisance=job.nuisance
+            fids,
+            job.basis,
+            job.axes,
+            job.options,
+            water=job.water_fids(job.pilot),
+            nuisance=job.nuisance,
+            of_volume=job.volume_options.volume_priors,
         )
 
 
-def _pilot_size(options: FitOptions) -> int:
+def _pilot_size(options: FitOptions, n_usable: int, of_volume: bool) -> int:
     """Return how many voxels are fitted beforehand."""
     if options.spectral_model == "in-vivo":
-        return STUDY_SPECTRA
+        # A part of the volume that takes little time.
+        return int(np.clip(n_usable // 8, STUDY_SPECTRA, _MOST_OF_VOLUME)) if of_volume else STUDY_SPECTRA
     return _FOR_PRIOR if options.prior == "volume" else _PILOT
 
 
-def _pilot_rows(usable: np.ndarray, contrast: np.ndarray, *, masked: bool, many: int) -> np.ndarray:
-    """Return the rows of voxels that are fitted beforehand, ascending."""
+def _pilot_rows(usable: np.ndarray, contrast: np.ndarray, *, masked: bool, many: int, least: float = 0.5) -> np.ndarray:
+    """Return the rows of voxels that are fitted beforehand, ascending; ``least`` is the share of those with the
+    smallest contrast that are left out."""
     rng, rows = np.random.default_rng(0), np.flatnonzero(usable)
     if len(rows) > 2 * many:
         # Neither noise nor, without a mask, the scalp's lipids.
-        low, high = np.quantile(contrast[rows], (0.5, 1.0 if masked else 0.85))
+        low, high = np.quantile(contrast[rows], (least, 1.0 if masked else 0.85))
         rows = rows[(contrast[rows] >= low) & (contrast[rows] <= high)]
     return np.sort(rng.choice(rows, min(many, len(rows)), replace=False))
 

@@ -22,7 +22,7 @@ __all__ = ["save_job", "load_plan", "save_arrays", "save_array", "load_arrays", 
 
 JOB, ARRAYS = "job.json", "job.npz"
 PARTS = ("prior", "in_vivo", "nuisance", "removal")
-_FORMAT = 3
+_FORMAT = 4
 
 
 def save_job(job: Job) -> None:

@@ -145,7 +145,10 @@ def _priors(problem: Problem, scale: torch.Tensor, prior: str) -> AmplitudePrior
         log_sd[metabolites] *= table["concentrations"]["population_log_sd"] / table["concentrations"]["log_sd"]
     if len(_positive(problem.model)) > m:
         # Macromolecules, in units of the metabolites' amplitudes.
-        log_median, log_sd = np.append(log_median, 0.0), np.append(log_sd, table["macromolecules"]["scale_log_sd"])
+        one, other = (problem.model.slices[name].start for name in ("mm_scale", "scale"))
+        mean, precision = problem.model.prior_mean, problem.model.prior_precision
+        log_median = np.append(log_median, float(mean[one] - mean[other]))
+        log_sd = np.append(log_sd, float((-precision[one, other]) ** -0.5))
     median = torch.as_tensor(log_median).to(scale) + scale
     return AmplitudePrior(median, torch.as_tensor(log_sd).to(scale).expand_as(median))
 

@@ -20,9 +20,10 @@ from ...physics.in_vivo_model import InVivoModel, make_in_vivo_model
 from ...physics.in_vivo_signals import concentration_names
 from ...physics.nuisance import NuisanceSpace
 from .estimates import Estimate, Likelihoods, parameter_covariance
+from .population import Likelihood, population_model
 from .prepared import PreparedModel, smooth_baseline_of
 from .ratios import ConcentrationPrior
-from .solver import Minimum, Problem, evidence, minimise
+from .solver import Minimum, Problem, evidence, likelihood, minimise
 from .starts import classical_start
 from .study import study_model
 from .variants import average_of, variants_of
@@ -64,6 +65,8 @@ class Acquisition:
         Estimate a non-parametric line shape.
     learn : bool
         Learn priors that the spectra share, where there are enough.
+    population : bool
+        Learn also how much they differ, as of a volume's many voxels.
     init : str
         Initial values, one of :data:`fsl_mrs_dl.fitting.automatic_initialisation.INITIALISATIONS`.
     concentrations : ConcentrationPrior
@@ -78,6 +81,7 @@ class Acquisition:
     ppmlim: tuple[float, float] = (0.2, 4.2)
     line_shape: bool = True
     learn: bool = True
+    population: bool = False
     init: str = "classical"
     concentrations: ConcentrationPrior = ConcentrationPrior()
     start_s: float = 0.0
@@ -217,12 +221,15 @@ def learnt(
     """
     if not acquisition.learn or len(fids) < priors_table()["learning"]["least_spectra"]:
         return prepared, None
-    rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), STUDY_SPECTRA)).astype(int))
+    most = len(fids) if acquisition.population else STUDY_SPECTRA
+    rows = np.unique(np.linspace(0, len(fids) - 1, min(len(fids), most)).astype(int))
     problems = _Problems.of(prepared, fids, reference)
 
-    def fit_of(some: np.ndarray) -> tuple[Minimum, torch.Tensor]:
+    def fit_of(some: np.ndarray) -> tuple[Minimum, Any]:
         problem = problems.rows(some)
         minimum = _minimise(problem, max_iter, prepared.init)
+        if acquisition.population:
+            return minimum, _likelihood_of(problem, minimum)
         return minimum, parameter_covariance(problem, minimum)
 
     batches, device = problems.batches(rows), prepared.model.basis.device
@@ -230,6 +237,11 @@ def learnt(
     # Batches are of one state of the nuisances each; all together are in the order of the rows again.
     order = np.argsort(np.concatenate(batches))
     minimum = Minimum.joined(list(minima)).rows(order)
+    if acquisition.population:
+        sample = Likelihood.joined(list(covariances), order)
+        model, population = population_model(prepared.model, sample)
+        prepared = replace(prepared, model=model, population=population)
+        return prepared, minimum if len(rows) == len(fids) else None
     noise = torch.as_tensor(problems.noise[rows]).to(minimum.noise)
     prepared = replace(prepared, model=study_model(prepared.model, minimum, torch.cat(covariances)[order], noise))
     return prepared, minimum if len(rows) == len(fids) else None
@@ -290,6 +302,14 @@ def fit_prepared(
         **estimates,
         **arrays,
     )
+
+
+def _likelihood_of(problem: Problem, minimum: Minimum) -> Likelihood:
+    """Return the likelihoods of a batch at its minima, for the noise that explains the residual."""
+    at_noise = replace(problem, noise=minimum.noise)
+    gram, pull, _ = likelihood(at_noise, minimum.normal, problem.shares[minimum.strength])
+    by_strength = evidence(at_noise, minimum.normal, minimum.x)
+    return Likelihood(minimum.x, gram, pull, by_strength, minimum.noise / problem.noise)
 
 
 def log_evidence(
@@ -357,7 +377,14 @@ class _Problems:
         if prepared.nuisance_operators is not None:
             whitening, baseline = prepared.nuisance_operators.of_state(int(self.states[rows[0]]))
         return Problem.make(
-            prepared.model, self.spectra[rows], self.noise[rows], baseline, _strengths(), part, whitening
+            prepared.model,
+            self.spectra[rows],
+            self.noise[rows],
+            baseline,
+            _strengths(),
+            part,
+            whitening,
+            None if prepared.population is None else np.log(prepared.population.strengths),
         )
 
     def batches(self, rows: np.ndarray, size: int | None = None) -> list[np.ndarray]:

@@ -18,6 +18,7 @@ from ...physics.nuisance import NuisanceSpace, Whitening, whitened_baseline
 from ...physics.smooth_baseline import SmoothBaseline, make_smooth_baseline
 from ..nuisance import StrengthChoice
 from ..serialise import Plain
+from .population import Population
 from .ratios import ConcentrationPrior
 from .water_reference import WaterUse
 
@@ -61,6 +62,8 @@ class PreparedModel:
         The same in words, with the reason.
     nuisance : NuisanceSpace, optional
         Signals that leak into the spectra, normalised in the window; None for none.
+    population : Population, optional
+        What was learnt of the volume that the spectra are from; None where nothing was.
     """
 
     model: InVivoModel
@@ -74,6 +77,7 @@ class PreparedModel:
     water_use: WaterUse | None = None
     water_note: str = ""
     nuisance: NuisanceSpace | None = None
+    population: Population | None = None
 
     def to(self, device: str | torch.device) -> PreparedModel:
         """Return it with the model on a device."""
@@ -162,6 +166,7 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         "concentrations": asdict(prepared.concentrations),
         "water_use": prepared.water_use and asdict(prepared.water_use),
         "water_note": prepared.water_note,
+        "population": prepared.population and asdict(prepared.population),
     }
     return Plain(json.dumps(about), arrays)
 
@@ -193,7 +198,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         least_gamma=about["least_gamma"],
         **{name: torch.as_tensor(values) for name, values in part("model").items()},
     )
-    whole, nuisance = part("whole_baseline"), part("nuisance")
+    whole, nuisance, learnt = part("whole_baseline"), part("nuisance"), about["population"]
     prepared = PreparedModel(
         model=model,
         baseline=SmoothBaseline(**part("baseline")),
@@ -206,6 +211,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         water_use=about["water_use"] and WaterUse(**about["water_use"]),
         water_note=about["water_note"],
         nuisance=NuisanceSpace(**nuisance) if nuisance else None,
+        population=learnt and Population(**learnt | {"strengths": tuple(learnt["strengths"])}),
     )
     _check(prepared)
     return prepared

@@ -114,6 +114,7 @@ def prepare_in_vivo(
     *,
     water: np.ndarray | None = None,
     nuisance: NuisanceSpace | None = None,
+    of_volume: bool = False,
 ) -> PreparedModel:
     """Settle what the fits of a study share: use of a water reference, window, and priors learnt from some of its
     spectra.
@@ -121,7 +122,7 @@ def prepare_in_vivo(
     Parameters
     ----------
     fids : complex ndarray ``(n, n_points)``
-        Usable spectra of the study, scaled; at most 64 take part.
+        Usable spectra of the study, scaled; at most 64 take part, or all of a volume.
     basis : Basis
         Chosen metabolites only.
     axes : Axes
@@ -132,6 +133,8 @@ def prepare_in_vivo(
         Water reference of every FID.
     nuisance : NuisanceSpace, optional
         Signals that leak into the spectra.
+    of_volume : bool
+        They are voxels of one volume, and the spread of the priors is learnt, too.
 
     Raises
     ------
@@ -143,7 +146,7 @@ def prepare_in_vivo(
         on_grid,
         basis.names,
         axes,
-        acquisition,
+        replace(acquisition, population=of_volume),
         reference=None if water is None else water_reference(water, axes),
         corrected_before=options.eddy_currents_corrected,
         nuisance=nuisance,

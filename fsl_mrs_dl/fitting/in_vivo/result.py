@@ -161,6 +161,8 @@ class InVivoFit(Quantification):
         With the properties that were taken from it.
     water_note : str
         Use of a water reference in words; empty where none was given.
+    priors_note : str
+        Priors that were learnt of a volume in words; empty where none were.
     baseline_dimension : ndarray ``(n,)``
         Effective dimension of the baseline.
     baseline_weights : ndarray ``(n, n_strengths)``
@@ -200,6 +202,7 @@ class InVivoFit(Quantification):
     concentrations: ConcentrationPrior = field(repr=False, kw_only=True, default=ConcentrationPrior())
     whole_baseline: SmoothBaseline | None = field(repr=False, kw_only=True, default=None)
     water_note: str = field(repr=False, kw_only=True, default="")
+    priors_note: str = field(repr=False, kw_only=True, default="")
     nuisance: NuisanceSpace | None = field(repr=False, kw_only=True, default=None)
     nuisance_state: np.ndarray = field(repr=False, kw_only=True)
 
@@ -531,6 +534,7 @@ class InVivoFit(Quantification):
             x_sd=rows(fits.x_sd),
             water=None if fits.water is None else fits.water.in_rows(usable),
             water_note=prepared.water_note,
+            priors_note="" if prepared.population is None else prepared.population.note,
             baseline_dimension=rows(fits.dimension),
             baseline_weights=rows(fits.weights),
             variant_weights=rows(fits.variants),

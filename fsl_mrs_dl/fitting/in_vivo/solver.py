@@ -70,7 +70,7 @@ class Problem:
         See :class:`fsl_mrs_dl.physics.smooth_baseline.SmoothBaseline`.
     shares : Tensor ``(n_strengths, rank)``
     log_det : Tensor ``(n_strengths,)``
-        Of the baseline's covariance plus noise, complex points.
+        Of the baseline's covariance plus noise, complex points, less the log probability of the strength.
     neighbours : tuple of int
         Distances to strengths of the baseline that a minimisation compares with the one it has.
     whitening : (complex Tensor ``(n_window, r)``, Tensor ``(r,)``), optional
@@ -100,13 +100,15 @@ class Problem:
         strengths,
         water: np.ndarray | None = None,
         whitening: Whitening | None = None,
+        log_prior: np.ndarray | None = None,
     ) -> Problem:
         """Bring arrays to the model's device and precision; with a whitening, the baseline is that of whitened
-        spectra."""
+        spectra; ``log_prior`` ``(n_strengths,)`` are log probabilities of its strengths."""
         kind, real, device = model.basis.dtype, model.time.dtype, model.basis.device
         free = torch.as_tensor(baseline.free).to(device, kind)
         data = torch.as_tensor(spectra).to(device, kind)
         shares = baseline.shares(np.asarray(strengths))
+        log_det = -np.log1p(-shares).sum(-1)
         problem = cls(
             model=model,
             spectra=data,
@@ -116,7 +118,7 @@ class Problem:
             free=free,
             vectors=torch.as_tensor(baseline.vectors).to(device, kind),
             shares=torch.as_tensor(shares).to(device, real),
-            log_det=torch.as_tensor(-np.log1p(-shares).sum(-1)).to(device, real),
+            log_det=torch.as_tensor(log_det if log_prior is None else log_det - log_prior).to(device, real),
         )
         if whitening is not None and len(whitening.taken):
             vectors, taken = torch.as_tensor(whitening.vectors), torch.as_tensor(whitening.taken)

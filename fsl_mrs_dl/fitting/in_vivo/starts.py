@@ -57,7 +57,8 @@ def classical_start(
     phase = -torch.angle(amplitude[:, 0])
     mm_scale = torch.maximum((amplitude[:, 1] * torch.exp(1j * phase)).real, 0.2 * scale)
     start[:, s["log_amp"]] += torch.where(mm, torch.log(mm_scale)[:, None], torch.log(scale)[:, None])
-    start[:, s["scale"]], start[:, s["mm_scale"]] = torch.log(scale)[:, None], torch.log(mm_scale)[:, None]
+    start[:, s["scale"]] += torch.log(scale)[:, None]
+    start[:, s["mm_scale"]] += torch.log(mm_scale)[:, None]
     start[:, s["phi0"]] = phase[:, None]
     return start
 

@@ -186,6 +186,11 @@ def _in_vivo_model(analysis: Analysis) -> str:
     ]
     if fit.water_note:
         sentences.append(_water(fit))
+    if fit.priors_note:
+        sentences.append(
+            "Priors of line widths, macromolecules, shifts, dampings and baseline were learnt from the volume"
+            f" (empirical Bayes). {fit.priors_note}"
+        )
     if results.edited is not None:
         sentences.append(_edited(results.edited))
     prior = table["concentrations"]
