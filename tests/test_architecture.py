@@ -31,6 +31,7 @@ LAYERS = """
     workflow
     api
     cli
+    __main__
 """
 # _version is written by the build.
 # _hook stands beside them: the standard library is all that it imports at once, and it is there before anything else.

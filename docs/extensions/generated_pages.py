@@ -162,6 +162,21 @@ def record_pages() -> dict[str, str]:
     return {f"records/{path.name}": path.read_text(encoding="utf-8") for path in sorted(source.glob("*.md"))}
 
 
+# -- the project ---------------------------------------------------------------------------------------------------
+
+
+def project_pages() -> dict[str, str]:
+    """Return the pages on citing, contributing, security and changes, which hosts expect outside of the site."""
+    names = [".github/CONTRIBUTING.md", ".github/SECURITY.md", ".github/CODE_OF_CONDUCT.md", "CHANGELOG.md"]
+    texts = {f"project/{Path(name).name}": (ROOT / name).read_text(encoding="utf-8") for name in names}
+    for name, text in texts.items():
+        text = re.sub(r"\]\((?:\.\./)?docs/", "](/", text)
+        texts[name] = re.sub(r"\]\(benchmarks/", "](../benchmarks/", text)
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8").rstrip()
+    head = ["# Citing", "", "`CITATION.cff`, which reference managers and hosts of code read:", ""]
+    return {**texts, "project/CITATION.md": "\n".join([*head, "```yaml", citation, "```", ""])}
+
+
 # -- modules -------------------------------------------------------------------------------------------------------
 
 # Wings whose modules are no library: commands, and what touches FSL-MRS and is described by its plugin.
@@ -202,7 +217,26 @@ def module_pages() -> dict[str, str]:
 
 def pages() -> dict[str, str]:
     """Return the text of every generated page by its path below ``docs/generated``."""
-    return command_pages() | map_page() | recipe_page() | record_pages() | module_pages()
+    return command_pages() | map_page() | recipe_page() | record_pages() | project_pages() | module_pages()
+
+
+_MADE_OF = (
+    (r"benchmarks/([\w.]+\.(?:md|png))", r"generated/records/\1"),
+    (r"fsl_mrs_dl/data/recipes", r"generated/recipes.md"),
+    (r"fsl_mrs_dl/results/layout\.py", r"generated/maps.md"),
+    (r"fsl_mrs_dl/cli/(\w+)\.py", r"generated/commands/\1.md"),
+    (r"(?:\.github/)?(CONTRIBUTING|SECURITY|CODE_OF_CONDUCT|CHANGELOG)\.md", r"generated/project/\1.md"),
+    (r"CITATION\.cff", r"generated/project/CITATION.md"),
+)
+"""Files of the repository that pages link to, so that links work where the pages are read there, and pages of the site
+that are made of them."""
+
+
+def with_links_to_pages(text: str) -> str:
+    """Return the source of a page with links to files of the repository turned into links to pages of the site."""
+    for file, made in _MADE_OF:
+        text = re.sub(rf"\]\((?:\.\./)+{file}(?=[)#])", rf"](/{made}", text)
+    return text
 
 
 def write(app=None) -> None:
@@ -218,9 +252,14 @@ def write(app=None) -> None:
             path.unlink()
 
 
+def _turn_links(app, docname: str, source: list[str]) -> None:
+    source[0] = with_links_to_pages(source[0])
+
+
 def setup(app):
     """Write the pages before the build looks for its own."""
     app.connect("config-inited", lambda app, config: write(app))
+    app.connect("source-read", _turn_links)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
+
+import numpy as np
 
 from ..core.errors import OptionError, spelled
 from .common import (
@@ -38,14 +41,15 @@ def add_arguments(parser) -> None:
         help="configuration in FSL-MRS's form: Parameters, Bounds and functions; it is read, not executed. Several are"
         " fitted to the same data and compared",
     )
-    required.add_argument(
+    group = parser.add_argument_group("fitting options")
+    group.add_argument(
         "--time_variables",
-        required=True,
         nargs="+",
         metavar="FILE",
-        help="b values, times or a design matrix: a row for each spectrum, .csv or text; several files are columns",
+        default=[],
+        help="b values, times or a design matrix: a row for each spectrum, .csv or text; several files are columns"
+        " (default: the b values or times of the header)",
     )
-    group = parser.add_argument_group("fitting options")
     group.add_argument(
         "--execute-config",
         dest="execute_config",
@@ -210,13 +214,17 @@ def run(args) -> None:
     if args.mask:
         raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
     water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
+    wanted = _Definitions(args.derived, names)
     all_results = {
-        name: fit_dynamic_data(data, basis, one, args.time_variables, options, water=water, **how)
+        name: fit_dynamic_data(
+            data, basis, one, args.time_variables, options, water=water, when_mapped=wanted.checker(name), **how
+        )
         for name, one in zip(names, configurations)
     }
     comparison = compare_fits({name: one.fit for name, one in all_results.items()}) if len(names) > 1 else None
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
-        derived = _write(args, folder, all_results, comparison)
+        derived = _write(args, folder, all_results, comparison, wanted)
+    print(_notes_of(next(iter(all_results.values())).notes, args), end="")
     for name, results in all_results.items():
         if comparison is not None:
             print(f"\n{name}:")
@@ -225,9 +233,67 @@ def run(args) -> None:
             print(f"{args.h2o}: {results.water_note}.")
         print(_derived_lines(derived[name]), end="")
     if comparison is not None:
-        print(f"\n{comparison.table().round(2).to_string()}")
+        print("".join(wanted.notes()), end="")
+        print(f"\n{_compared(comparison)}")
         print(f"Best by the evidence: {comparison.best}; each one has a folder in {args.output}/configurations.")
     print(f"Written: {args.output}/ with {_written(args, comparison)}")
+
+
+class _Definitions:
+    """Texts of derived quantities, and the faults that each of several configurations finds in them.
+
+    A text that no configuration can evaluate is refused before the last one is fitted; one that some cannot is left out
+    there.
+    """
+
+    def __init__(self, texts: Sequence[str], names: Sequence[str]):
+        self.texts, self.names = list(texts), list(names)
+        self.faults: dict[str, dict[str, OptionError]] = {}
+
+    def checker(self, name: str) -> Callable:
+        """Return what a fit with a configuration calls with its mapping."""
+        from ..dynamic.derived import check_definitions
+
+        def check(mapping) -> None:
+            self.faults[name] = check_definitions(mapping, self.texts)
+            for text in self.texts:
+                found = [faults[text] for faults in self.faults.values() if text in faults]
+                if len(found) == len(self.names):
+                    raise found[0]
+
+        return check
+
+    def known_in(self, name: str) -> list[str]:
+        """Return the texts that a configuration can evaluate."""
+        return [text for text in self.texts if text not in self.faults[name]]
+
+    def notes(self) -> list[str]:
+        """Return a line for each text that a configuration leaves out."""
+        return [
+            f"--derived '{text}' is left out in {name}: {fault.problem}.\n"
+            for name, faults in self.faults.items()
+            for text, fault in faults.items()
+        ]
+
+
+def _notes_of(notes: Sequence[str], args) -> str:
+    """Return remarks on a fit for the terminal, a line each."""
+    return "".join(f"{spelled(note, args.spelling)}.\n" for note in notes)
+
+
+def _compared(comparison) -> str:
+    """Return the comparison of configurations for the terminal."""
+    table = comparison.table()
+    rows = [["", "parameters", "AIC diff.", "BIC diff.", "log evidence diff.", "probability", "converged"]]
+    for name, one in table.iterrows():
+        figures = [f"{one[key]:.1f}" for key in ("AIC difference", "BIC difference", "log evidence difference")]
+        last = [f"{one['probability']:.2g}", "yes" if one["converged"] else "NO"]
+        rows.append([str(name), str(one["free parameters"]), *figures, *last])
+    width = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join(
+        f"{row[0]:{width[0]}}  " + "  ".join(f"{cell:>{wide}}" for cell, wide in zip(row[1:], width[1:]))
+        for row in rows
+    )
 
 
 def _check_volume(args) -> None:
@@ -254,7 +320,7 @@ def _names_of(paths) -> list[str]:
     return [stem if stems.count(stem) == 1 else f"{stem}_{number}" for number, stem in enumerate(stems, start=1)]
 
 
-def _write(args, folder: Path, all_results: dict, comparison) -> dict:
+def _write(args, folder: Path, all_results: dict, comparison, wanted: _Definitions) -> dict:
     """Write the files of all configurations into a folder; return the derived quantities of each."""
     from ..results.dynamic import write_dynamic
 
@@ -266,12 +332,12 @@ def _write(args, folder: Path, all_results: dict, comparison) -> dict:
     for (name, results), path in zip(all_results.items(), args.dyn_config):
         place = folder if table is None else folder / "configurations" / name
         place.mkdir(parents=True, exist_ok=True)
-        derived[name] = write_dynamic(place, results, text, args.derived)
+        derived[name] = write_dynamic(place, results, text, wanted.known_in(name))
         if args.report:
             from ..results.reports.dynamic import write_dynamic_report
 
             read = [("Data", args.data), ("Basis", args.basis), ("Configuration", path)]
-            read.append(("Time variables", ", ".join(args.time_variables)))
+            read.append(("Time variables", ", ".join(args.time_variables) or results.time_name))
             write_dynamic_report(place / "report.html", results, derived[name], inputs=read, comparison=table)
     return derived
 
@@ -287,7 +353,10 @@ def _derived_lines(quantities) -> str:
     """Return derived quantities for the terminal, a line each."""
     width = max((len(one.name) for one in quantities), default=0)
     return "".join(
-        f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {one.p:.2g})\n" for one in quantities
+        f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {one.p:.2g})\n"
+        if np.isfinite(one.sd)
+        else f"{one.name:{width}}  {one.value:.4g}, undetermined\n"
+        for one in quantities
     )
 
 
@@ -314,6 +383,7 @@ def _map_volume(args, folder: Path, data, basis, configuration, options, how: di
         )
     maps.write(volume)
     n_left_out = f"; {len(volume.left_out)} have none (left_out.txt)" if volume.left_out else ""
+    print(_notes_of(volume.notes, args), end="")
     print(f"{len(maps.places)} voxels have a fit{n_left_out}")
     print(f"Written: {args.output}/ with maps of the free parameters (mean, sd, var), qc, and voxels/ with tables")
 
@@ -324,7 +394,8 @@ def _table(fit) -> str:
     at_bound = (fit.x <= fit.mapping.lower.numpy()) | (fit.x >= fit.mapping.upper.numpy())
     for one, value, sd, held in zip(fit.mapping.free, fit.x, fit.sd, at_bound):
         if one.category == "conc" and one.time is None:
-            text = f"{value:.4g} +- {sd:.2g}{' *' if held else ''}"
+            text = f"{value:.4g} +- {sd:.2g}" if np.isfinite(sd) else f"{value:.4g}, undetermined"
+            text += " *" if held else ""
             cells.setdefault(str(one.member), {})[one.role or "conc"] = text
     roles = list(dict.fromkeys(role for row in cells.values() for role in row))
     width = {role: max(len(role), *(len(row.get(role, "-")) for row in cells.values())) for role in roles}

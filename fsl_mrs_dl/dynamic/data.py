@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,17 @@ from ..fitting.options import FitOptions
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData, check_fids, from_echo
 from .configuration import Configuration
+from .elements import agreement, header_variable, is_diffusion, labels_of, series_elements
 from .in_vivo_series import fit_series_in_vivo
+from .mapping import Mapping
 from .series import DynamicFit, fit_series, read_time_variables
 
-__all__ = ["DynamicData", "fit_dynamic_data", "series_data"]
+__all__ = ["DynamicData", "TimeVariable", "eddy_current_note", "fit_dynamic_data", "series_data", "time_variable_of"]
+
+_EDDY_CURRENTS = (
+    "Diffusion gradients make eddy currents that grow with b, broaden lines and lower amplitudes at high b; they are"
+    " not corrected"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,10 @@ class DynamicData:
         The FIDs were conjugated for the fit.
     water_note : str
         Use of a water reference in words; empty without one.
+    time_name : str
+        What the time variable is, with its unit where that is known.
+    notes : tuple of str
+        Remarks on the time variable, and on eddy currents of diffusion data without a water reference.
     """
 
     fit: DynamicFit
@@ -44,18 +56,73 @@ class DynamicData:
     time_variable: np.ndarray
     conjugated: bool
     water_note: str = ""
+    time_name: str = "time variable"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The diffusion direction, or what else differs between spectra of the same time variable, ``(n_times,)``."""
+        return labels_of(self.data, self.time_variable)
+
+    @property
+    def titles(self) -> list[str]:
+        """Time variable, or number, and label of every spectrum."""
+        times = self.time_variable
+        at = [f"at {value:g}" if times.ndim == 1 else f"number {k}" for k, value in enumerate(times)]
+        return [f"{one}, {label}" if label else one for one, label in zip(at, self.labels)]
+
+
+@dataclass(frozen=True)
+class TimeVariable:
+    """A time variable: values ``(n_times,)`` or ``(n_times, k)``, what they are, and remarks on them."""
+
+    values: np.ndarray
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def time_variable_of(data: MrsData, paths: Sequence[str | Path], n_times: int) -> TimeVariable:
+    """Return the time variable of files, or of the header where there are none.
+
+    Raises
+    ------
+    OptionError
+        As :func:`fsl_mrs_dl.dynamic.series.read_time_variables` and
+        :func:`fsl_mrs_dl.dynamic.elements.header_variable`.
+    """
+    if not paths:
+        found = header_variable(data)
+        unit = found.words.partition(": in ")[2]
+        return TimeVariable(
+            found.values, f"{found.key} ({unit})" if unit else found.key, (f"Time variable: {found.words}",)
+        )
+    values = read_time_variables(paths, n_times)
+    note = agreement(data, values)
+    notes = (f"{data.name}: {note}",) if note else ()
+    return TimeVariable(values, ", ".join(Path(path).name for path in paths), notes)
+
+
+def eddy_current_note(data: MrsData, options: FitOptions, remedy: str) -> tuple[str, ...]:
+    """Return a remark on eddy currents of diffusion data that nothing corrected, with what to do, or nothing; the
+    options are those of :func:`fsl_mrs_dl.fitting.header_facts.with_header`."""
+    return (
+        (f"{_EDDY_CURRENTS}; {remedy}",)
+        if is_diffusion(series_elements(data)) and not options.eddy_currents_corrected
+        else ()
+    )
 
 
 def fit_dynamic_data(
     data: MrsData,
     basis: Basis,
     configuration: Configuration,
-    time_variables: Sequence[str | Path],
+    time_variables: Sequence[str | Path] = (),
     options: FitOptions = FitOptions(prior="none"),
     *,
     average_over: Sequence[str] = (),
     conjugate: bool | None = None,
     water: MrsData | None = None,
+    when_mapped: Callable[[Mapping], None] | None = None,
 ) -> DynamicData:
     """Fit the series of a file of one voxel jointly.
 
@@ -67,7 +134,7 @@ def fit_dynamic_data(
         The metabolites to fit, see :func:`fsl_mrs_dl.fitting.data.choose_basis`.
     configuration : Configuration
     time_variables : sequence of path
-        See :func:`fsl_mrs_dl.dynamic.series.read_time_variables`.
+        See :func:`fsl_mrs_dl.dynamic.series.read_time_variables`; by default that of the header.
     options : FitOptions
         With the spectral model, FSL-MRS's by default.
     average_over : sequence of str
@@ -77,6 +144,8 @@ def fit_dynamic_data(
     water : MrsData, optional
         Unsuppressed water of every spectrum of the series, or one of all.  Diffusion gradients make eddy currents,
         which grow with them and broaden lines; the phase of the water takes them out.  Kept where the evidence rises.
+    when_mapped : callable, optional
+        Called with the mapping before anything is fitted, to refuse what does not go with it.
 
     Raises
     ------
@@ -91,15 +160,19 @@ def fit_dynamic_data(
     check_suppressed(rows, data.axes, data.name)
     if conjugate is None:
         conjugate = detect_conjugation(rows.mean(0), data.axes)
-    times = read_time_variables(time_variables, len(rows))
+    variable = time_variable_of(data, time_variables, len(rows))
+    times, notes = variable.values, variable.notes
     options = with_header(options, data, basis.echo_time_s)
-    fit_of = fit_series_in_vivo if options.spectral_model == "in-vivo" else fit_series
+    fit_of = partial(fit_series_in_vivo if options.spectral_model == "in-vivo" else fit_series, when_mapped=when_mapped)
     rows = rows.conj() if conjugate else rows
     fit = fit_of(rows, basis, data.axes, configuration, times, options)
+    results = DynamicData(fit, data, times, bool(conjugate), time_name=variable.name, notes=notes)
     if water is None:
-        return DynamicData(fit, data, times, bool(conjugate))
+        return replace(
+            results, notes=notes + eddy_current_note(data, options, "give the water with the same gradients (`h2o`)")
+        )
     if options.eddy_currents_corrected:
-        return DynamicData(fit, data, times, bool(conjugate), "the data were corrected for eddy currents before")
+        return replace(results, water_note="the data were corrected for eddy currents before")
     for tag in average_over:
         water = average(water, tag) if tag in water.dim_tags else water
     reference = water_reference(water_fids(water, data, bool(conjugate)), data.axes)
@@ -108,11 +181,11 @@ def fit_dynamic_data(
     gain = with_water.information_criteria()["log evidence"] - fit.information_criteria()["log evidence"]
     if gain <= 0:
         note = f"eddy currents are not corrected: the evidence falls by {-gain:.1f} with the phase of the water"
-        return DynamicData(fit, data, times, bool(conjugate), note)
+        return replace(results, water_note=note)
     shape = data.fids.shape
     fids = np.moveaxis((corrected.conj() if conjugate else corrected).reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
     note = f"eddy currents are corrected with the phase of the water; the evidence rises by {gain:.1f}"
-    return DynamicData(with_water, replace(data, fids=fids.astype(data.fids.dtype)), times, bool(conjugate), note)
+    return replace(results, fit=with_water, data=replace(data, fids=fids.astype(data.fids.dtype)), water_note=note)
 
 
 def series_data(data: MrsData, average_over: Sequence[str] = ()) -> tuple[MrsData, np.ndarray]:
@@ -134,9 +207,10 @@ def series_data(data: MrsData, average_over: Sequence[str] = ()) -> tuple[MrsDat
         raise DataError(f"{data.name}: holds one spectrum, no series", remedy="fit it with 'fsl_mrs_dl fit'")
     if len(long) > 1:
         words = ", ".join(f"{tag} ({size})" for tag, size in long.items())
+        example = "DIM_DYN" if "DIM_DYN" in long else next(iter(long))
         raise OptionError(
             f"{data.name} has the dimensions {words}; one is fitted",
             option="average",
-            remedy="give those to average over, after they are aligned",
+            remedy=f"give those to average over, after they are aligned: `average` {example}",
         )
     return data, np.moveaxis(data.fids, 3, -1).reshape(*data.fids.shape[:3], -1, data.n_points)

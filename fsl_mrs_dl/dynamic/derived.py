@@ -18,6 +18,7 @@ from ..core.errors import OptionError
 from ..core.metabolites import name_among
 from .curve_fit import fit_curves
 from .expressions import NotReadError, evaluate_expression
+from .mapping import Mapping
 from .models import Model
 from .series import DynamicFit
 
@@ -25,11 +26,14 @@ __all__ = [
     "SUMS",
     "DerivedQuantity",
     "SumCourse",
+    "check_definitions",
     "derived_quantities",
     "mapped_slopes",
     "sum_courses",
     "sum_parameters",
 ]
+
+_LONGEST_LIST = 400  # characters of names in a message
 
 SUMS = {
     "tNAA": ("NAA", "NAAG"),
@@ -101,10 +105,8 @@ def derived_quantities(fit: DynamicFit, texts: Sequence[str]) -> list[DerivedQua
     slopes = mapped_slopes(fit)
     quantities = []
     for text in texts:
-        name, _, expression = (part.strip() for part in text.partition("="))
-        if not name or not expression or expression.startswith("="):
-            raise _error(text, "is no definition", "write NAME = EXPRESSION")
-        values = _evaluated(text, expression, names, fit)
+        name, expression = _definition(text)
+        values = _evaluated(text, expression, names, fit.names)
         for number, value in enumerate(values):
             by_x, by_mapped = torch.autograd.grad(value, (x, mapped), retain_graph=True, allow_unused=True)
             slope = torch.zeros_like(x) if by_x is None else by_x
@@ -116,19 +118,41 @@ def derived_quantities(fit: DynamicFit, texts: Sequence[str]) -> list[DerivedQua
     return quantities
 
 
-def _evaluated(text: str, expression: str, names: dict, fit: DynamicFit) -> torch.Tensor:
+def check_definitions(mapping: Mapping, texts: Sequence[str]) -> dict[str, OptionError]:
+    """Return the faults of texts of :func:`derived_quantities`, which are found before anything is fitted."""
+    mapped = torch.full((mapping.n_times, len(mapping.mapped_names)), 0.5, dtype=torch.float64, requires_grad=True)
+    x = torch.full((mapping.n_free,), 0.5, dtype=torch.float64, requires_grad=True)
+    names, faults = dict(zip(mapping.mapped_names, mapped.mT)) | dict(zip(mapping.names, x)), {}
+    for text in texts:
+        try:
+            _evaluated(text, _definition(text)[1], names, mapping.names)
+        except OptionError as exc:
+            faults[text] = exc
+    return faults
+
+
+def _definition(text: str) -> tuple[str, str]:
+    """Return name and expression of a text."""
+    name, _, expression = (part.strip() for part in text.partition("="))
+    if not name or not expression or expression.startswith("="):
+        raise _error(text, "is no definition", "write NAME = EXPRESSION")
+    return name, expression
+
+
+def _evaluated(text: str, expression: str, names: dict, free: Sequence[str]) -> torch.Tensor:
     """Return the values of an expression, ``(n,)``."""
     try:
         value = torch.as_tensor(evaluate_expression(expression, names), dtype=torch.float64).reshape(-1)
     except SyntaxError as exc:
         raise _error(text, f"is no expression ({exc.msg})", None) from exc
     except NotReadError as exc:
-        known = ", ".join(name for name in fit.names if not name.startswith("baseline"))
-        raise _error(text, f"{exc.what} is not known", f"parameters are {known[:400]}") from exc
+        known = ", ".join(name for name in free if not name.startswith("baseline"))
+        known = known if len(known) <= _LONGEST_LIST else f"{known[:_LONGEST_LIST].rpartition(',')[0]}, ..."
+        raise _error(text, f"{exc.what} is not known", f"parameters are {known}") from exc
     except Exception as exc:
         raise _error(text, f"cannot be evaluated ({' '.join(str(exc).split())[:120]})", None) from exc
     if not value.requires_grad:
-        raise _error(text, "depends on no parameter of the fit", f"name one, such as {fit.names[0]}")
+        raise _error(text, "depends on no parameter of the fit", f"name one, such as {free[0]}")
     return value
 
 
@@ -182,6 +206,9 @@ def _closest(model: Model, course: SumCourse, fit: DynamicFit, free: torch.Tenso
     t, values = fit.mapping.time_variable, torch.as_tensor(course.values)[None]
     bounds = (bound[free][None] for bound in (fit.mapping.lower, fit.mapping.upper))
     p = fit_curves(model, values, t, *bounds)
-    inverse = torch.linalg.pinv(model.jacobian(p, t)[0]).numpy()
+    slope = model.jacobian(p, t)[0]
+    inverse = torch.linalg.pinv(slope).numpy()
     sd = np.sqrt(np.clip(np.diag(inverse @ course.cov @ inverse.T), 0, None))
+    # Where an amplitude is zero, nothing tells the rate.
+    sd[(slope.abs().amax(0) == 0).numpy()] = np.inf
     return p[0].detach().numpy(), sd

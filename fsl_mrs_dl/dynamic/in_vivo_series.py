@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -96,6 +97,7 @@ def fit_series_in_vivo(
     configuration: Configuration,
     time_variable,
     options: FitOptions = FitOptions(spectral_model="in-vivo"),
+    when_mapped: Callable[[Mapping], None] | None = None,
 ) -> InVivoDynamicFit:
     """Fit a series of spectra jointly with the in-vivo model.
 
@@ -112,6 +114,8 @@ def fit_series_in_vivo(
     time_variable : array ``(n_times,)`` or ``(n_times, k)``, or dict of such
     options : FitOptions
         As for :func:`fsl_mrs_dl.fitting.in_vivo.quantify.quantify_in_vivo`.
+    when_mapped : callable, optional
+        Called with the mapping before anything is fitted.
 
     Raises
     ------
@@ -124,6 +128,8 @@ def fit_series_in_vivo(
     names = concentration_names(model.components)
     own = _for_in_vivo(configuration, basis.names, names)
     mapping = Mapping(own, InVivoJoint.sizes_of(len(names)), names, time_tensors(time_variable), len(rows))
+    if when_mapped is not None:
+        when_mapped(mapping)
     single = fit_prepared(rows, prepared, max_iter=_MOST_STEPS)
     aligned = _aligned(rows, single, axes)
     noise = noise_of(aligned, model.window.axes) if len(rows) > 1 else single.noise

@@ -207,6 +207,7 @@ def fit_series(
     configuration: Configuration,
     time_variable,
     options: FitOptions = FitOptions(prior="none"),
+    when_mapped: Callable[[Mapping], None] | None = None,
 ) -> DynamicFit:
     """Fit a series of spectra jointly.
 
@@ -222,6 +223,8 @@ def fit_series(
     time_variable : array ``(n_times,)`` or ``(n_times, k)``, or dict of such
     options : FitOptions
         Of these ``model``, ``ppmlim``, ``baseline``, ``metab_groups`` and ``rescale`` count.
+    when_mapped : callable, optional
+        Called with the mapping before anything is fitted.
 
     Raises
     ------
@@ -231,6 +234,8 @@ def fit_series(
     model, _ = model_for(basis, axes, options)
     problem = SeriesProblem(rows, model, list(basis.names), options)
     mapping = mapping_of(configuration, problem, time_variable)
+    if when_mapped is not None:
+        when_mapped(mapping)
     return fit_problem(problem, mapping, initial_fits([problem])[0], fid_scale=fid_scale)
 
 

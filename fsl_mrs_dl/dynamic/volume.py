@@ -13,12 +13,13 @@ import torch
 from ..core.errors import DataError, FslMrsDlError, OptionError
 from ..core.fids import usable_fids
 from ..core.parallel import one_thread, parallel_map
+from ..fitting.header_facts import with_header
 from ..fitting.options import FitOptions
 from ..fitting.quantify import model_for
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData
 from .configuration import Configuration
-from .data import series_data
+from .data import eddy_current_note, series_data, time_variable_of
 from .mapping import Mapping
 from .series import (
     DynamicFit,
@@ -27,12 +28,12 @@ from .series import (
     fit_problem,
     initial_fits,
     mapping_of,
-    read_time_variables,
 )
 
 __all__ = ["DynamicVolume", "fit_dynamic_volume"]
 
 _AT_ONCE = 512  # spectra
+_REMEDY = "correct them first, by water with the same gradients"
 _MOST_SPECTRA = 200_000
 
 
@@ -49,6 +50,8 @@ class DynamicVolume:
         The FIDs were conjugated for the fit.
     fid_scale : float
         The data were multiplied by this, the same in all voxels.
+    notes : tuple of str
+        Remarks on the time variable, and on eddy currents of diffusion data.
     left_out : dict
         Reason by place ``(x, y, z)`` of the voxels of the mask that have no fit.
     """
@@ -57,6 +60,7 @@ class DynamicVolume:
     time_variable: np.ndarray
     conjugated: bool
     fid_scale: float
+    notes: tuple[str, ...]
     left_out: dict[tuple[int, int, int], str]
 
 
@@ -65,7 +69,7 @@ def fit_dynamic_volume(
     data: MrsData,
     basis: Basis,
     configuration: Configuration,
-    time_variables: Sequence[str | Path],
+    time_variables: Sequence[str | Path] = (),
     options: FitOptions = FitOptions(prior="none"),
     *,
     keep: Callable[[tuple[int, int, int], DynamicFit], None],
@@ -87,7 +91,7 @@ def fit_dynamic_volume(
         The metabolites to fit.
     configuration : Configuration
     time_variables : sequence of path
-        See :func:`fsl_mrs_dl.dynamic.series.read_time_variables`.
+        See :func:`fsl_mrs_dl.dynamic.series.read_time_variables`; by default that of the header.
     options : FitOptions
     keep : callable
         Called with the place ``(x, y, z)`` and the fit of each voxel.
@@ -108,7 +112,8 @@ def fit_dynamic_volume(
     """
     data, fids = series_data(data, average_over)
     grid, n_times = fids.shape[:3], fids.shape[3]
-    times = read_time_variables(time_variables, n_times)
+    variable = time_variable_of(data, time_variables, n_times)
+    notes = variable.notes + eddy_current_note(data, with_header(options, data, basis.echo_time_s), _REMEDY)
     inside = np.ones(grid, bool) if mask is None else np.asarray(mask, bool)
     usable = usable_fids(fids).all(-1)
     places = np.argwhere(inside & usable)
@@ -124,7 +129,7 @@ def fit_dynamic_volume(
         rows = fids[tuple(place)].astype(np.complex128) * scale
         return SeriesProblem(rows.conj() if conjugate else rows, model, list(basis.names), options)
 
-    mapping = mapping_of(configuration, problem_of(places[0]), times)
+    mapping = mapping_of(configuration, problem_of(places[0]), variable.values)
     size = max(1, _AT_ONCE // n_times)
     if progress is not None:
         progress(len(left_out))
@@ -139,7 +144,7 @@ def fit_dynamic_volume(
                 keep(_place(place), result)
         if progress is not None:
             progress(len(part))
-    return DynamicVolume(data, times, bool(conjugate), scale, left_out)
+    return DynamicVolume(data, variable.values, bool(conjugate), scale, notes, left_out)
 
 
 def _place(place: np.ndarray) -> tuple[int, int, int]:

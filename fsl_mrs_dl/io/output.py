@@ -19,7 +19,7 @@ __all__ = ["folder_for", "new_file", "new_output_folder", "put_in_place", "whole
 # Names that programs of this package write; a folder with any other file is not replaced.
 _RESULT_FILES = re.compile(
     r"(summary|concentrations|concentration_budget|quantification_info|edited|edited_quality|qc|all_parameters|uncertainty|mrsinmrs|dl_align[\w.+-]*)\.csv"
-    r"|(dyn_results|dyn_cov|init_results|free_parameters|mapped_parameters|sum_concentrations|derived|comparison)\.csv"
+    r"|(dyn_results|dyn_cov|init_results|free_parameters|mapped_parameters|parameters_tidy|sum_concentrations|derived|comparison)\.csv"
     r"|dyn_(parameters|spectra|residuals)\.png"
     r"|(options|messages)\.txt|truth\.json|methods\.md|references\.bib|[\w.+-]+\.table"
     r"|report[\w.+-]*\.html|(fit_summary|fit_avg|edited_summary|series|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"

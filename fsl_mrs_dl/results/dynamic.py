@@ -11,16 +11,19 @@ import numpy as np
 
 from ..dynamic.data import DynamicData
 from ..dynamic.derived import DerivedQuantity, derived_quantities, sum_courses, sum_parameters
+from ..dynamic.elements import series_elements
 from ..dynamic.series import DynamicFit
 from ..io import nifti
+from ..io.nifti import MrsData
 from .dynamic_figures import parameter_figure, residual_figure, spectra_figure
 
 __all__ = [
     "derived_table",
+    "fit_quality",
     "free_parameter_table",
     "mapped_parameter_table",
     "model_information",
-    "sum_table",
+    "tidy_table",
     "write_dynamic",
     "write_tables",
 ]
@@ -38,14 +41,23 @@ def mapped_parameter_table(fit: DynamicFit, times: np.ndarray):
     return _by_time(fit.mapping.mapped_names, fit.mapped, fit.mapped_sd, times)
 
 
-def sum_table(fit: DynamicFit, times: np.ndarray):
-    """Return the sums of metabolites, such as tNAA, as :func:`mapped_parameter_table` does; None if there are none."""
-    courses = sum_courses(fit)
-    if not courses:
-        return None
-    names = [f"conc_{one.name}" for one in courses]
-    values, sds = (np.column_stack([getattr(one, what) for one in courses]) for what in ("values", "sd"))
-    return _by_time(names, values, sds, times)
+def tidy_table(fit: DynamicFit, data: MrsData, times: np.ndarray):
+    """Return the parameters of every spectrum and the sums of metabolites, such as tNAA, as a DataFrame of one header
+    row: a row for each parameter and spectrum, with the time variable and what the header says of the spectrum."""
+    import pandas as pd
+
+    sums = sum_courses(fit)
+    names = [*fit.mapping.mapped_names, *(f"conc_{one.name}" for one in sums)]
+    values = np.column_stack([fit.mapped, *(one.values for one in sums)])
+    sds = np.column_stack([fit.mapped_sd, *(one.sd for one in sums)])
+    n_times = len(times)
+    of_spectra = {"spectrum": np.arange(n_times)}
+    columns = times.reshape(n_times, -1).T
+    of_spectra |= {"time" if len(columns) == 1 else f"time_{k}": column for k, column in enumerate(columns)}
+    of_spectra |= {one.key: one.values for one in series_elements(data) if one.key not in of_spectra}
+    table = {"parameter": np.repeat(names, n_times)}
+    table |= {key: np.tile(column, len(names)) for key, column in of_spectra.items()}
+    return pd.DataFrame({**table, "mean": values.T.ravel(), "sd": sds.T.ravel()})
 
 
 def _by_time(names: list[str], values: np.ndarray, sds: np.ndarray, times: np.ndarray):
@@ -68,22 +80,25 @@ def derived_table(quantities: Sequence[DerivedQuantity]):
 
 
 def model_information(fit: DynamicFit) -> dict[str, float | int | bool]:
-    """Return figures for the comparison of models.
-
-    The first ones are FSL-MRS's, by its formulas and under its names; 'log likelihood' and what follows are those of
-    Gaussian noise of one unknown size, see :meth:`fsl_mrs_dl.dynamic.series.DynamicFit.information_criteria`.
-    """
+    """Return figures for the comparison of models, by FSL-MRS's formulas and under its names."""
     n_times, width = fit.spectra.shape
     n_free = len(fit.names)
     negative = float(np.log(np.linalg.norm(fit.spectra - fit.fitted, axis=-1)).sum() * width / 2)
-    own = fit.information_criteria()
     return {
         "dynamic log-likelihood": negative,
         "number of parameters": n_free,
         "number of observations": n_times * width,
         "AIC": 2 * n_free + 2 * negative,
         "BIC": float(np.log(n_times * width)) * n_free + 2 * negative,
-        **{key if key.startswith("log") else f"{key} of Gaussian noise": float(value) for key, value in own.items()},
+    }
+
+
+def fit_quality(fit: DynamicFit) -> dict[str, float | int | bool]:
+    """Return log likelihood, AIC, BIC and log evidence of Gaussian noise of one unknown size, see
+    :meth:`fsl_mrs_dl.dynamic.series.DynamicFit.information_criteria`; the noise, and whether the fit converged."""
+    return {
+        "number of parameters": len(fit.names),
+        **{key: float(value) for key, value in fit.information_criteria().items()},
         "noise SD": fit.noise_sd,
         "converged": fit.solution.converged,
         "distance to the minimum in SDs": fit.solution.distance,
@@ -100,9 +115,7 @@ def write_dynamic(
     """
     fit = results.fit
     write_tables(folder, fit, results.time_variable)
-    sums = sum_table(fit, results.time_variable)
-    if sums is not None:
-        sums.to_csv(folder / "sum_concentrations.csv")
+    tidy_table(fit, results.data, results.time_variable).to_csv(folder / "parameters_tidy.csv", index=False)
     quantities = [*derived_quantities(fit, derived), *sum_parameters(fit)]
     if quantities:
         derived_table(quantities).to_csv(folder / "derived.csv")
@@ -125,8 +138,8 @@ def write_tables(folder: Path, fit: DynamicFit, times: np.ndarray) -> None:
     pd.DataFrame(fit.cov, fit.names, fit.names).to_csv(folder / "dyn_cov.csv")
     free_parameter_table(fit).to_csv(folder / "free_parameters.csv")
     mapped_parameter_table(fit, times).to_csv(folder / "mapped_parameters.csv")
-    information = json.dumps(model_information(fit), indent=1)
-    (folder / "model_information.json").write_text(information, encoding="utf-8")
+    for name, figures in (("model_information", model_information(fit)), ("fit_quality", fit_quality(fit))):
+        (folder / f"{name}.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 def _model_data(results: DynamicData) -> nifti.MrsData:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..dynamic.data import DynamicData
+from ..dynamic.derived import sum_courses
 from ..dynamic.models import MatrixModel
 from ..dynamic.series import DynamicFit
 from ..fitting.uncertainty import Z95
@@ -15,6 +16,8 @@ from ..fitting.uncertainty import Z95
 __all__ = ["parameter_figure", "phased", "residual_figure", "spectra_figure"]
 
 _MOST_PANELS, _MOST_SPECTRA, _COLUMNS = 24, 12, 4
+_MARKERS, _MOST_GROUPS, _LONG_TITLE = ["o", "^", "v", "D", "s", "P"], 6, 24
+_UNITS = {"gamma": "1/s", "sigma": "1/s", "eps": "rad/s", "Phi_0": "rad", "Phi_1": "rad/Hz"}  # by the start of a name
 _DATA, _FIT, _SINGLE = "0.35", "#c0392b", "#2c6fbb"
 
 
@@ -39,7 +42,8 @@ def _panels(n: int, *, height: float = 2.1, **options):
 def parameter_figure(results: DynamicData, path: str | Path | None = None):
     """Draw each parameter that changes over the series: the joint fit with its 95 % band, and fits of each spectrum.
 
-    Concentrations come first; of more than 24 parameters the first are drawn.
+    Sums such as tNAA come first, then concentrations; of more than 24 the first are drawn.  Spectra with the same time
+    variable and another direction have symbols of their own.
 
     Returns
     -------
@@ -47,34 +51,50 @@ def parameter_figure(results: DynamicData, path: str | Path | None = None):
     """
     fit, times = results.fit, results.time_variable
     changing = [one.mapped for one in fit.mapping.free if one.behaviour != "fixed"]
-    names = list(dict.fromkeys(changing))[:_MOST_PANELS] or fit.mapping.mapped_names[: len(fit.metabolites)]
-    figure, panels = _panels(len(names), sharex=True)
+    names = list(dict.fromkeys(changing)) or fit.mapping.mapped_names[: len(fit.metabolites)]
+    shown = {name: [fit.mapping.mapped_names.index(name)] for name in names}
+    sums = {f"conc_{one.name}": [fit.metabolites.index(member) for member in one.members] for one in sum_courses(fit)}
+    # Members of a sum are hard to tell apart; their sum is what is well determined.
+    shown = {
+        name: columns for name, columns in sums.items() if any(f"conc_{fit.metabolites[k]}" in shown for k in columns)
+    } | shown
+    shown = dict(list(shown.items())[:_MOST_PANELS])
+    figure, panels = _panels(len(shown))
     x = times if times.ndim == 1 else np.arange(len(times))
-    first_of_kind: dict[bool, object] = {}
-    for panel, name in zip(panels, names):
-        column = fit.mapping.mapped_names.index(name)
-        bars = fit.initial_sd[:, column] if column < len(fit.metabolites) else None
-        bars = None if bars is None else np.where(np.isfinite(bars), bars, 0)
-        at, value, sd, smooth = _curve(results, column)
-        first_of_kind.setdefault(smooth, panel)
+    groups = dict.fromkeys(results.labels)
+    handles: dict[str, object] = {}
+    for panel, (name, columns) in zip(panels, shown.items()):
+        single = fit.initial[:, columns].sum(1)
+        bars = fit.initial_sd[:, columns[0]] if len(columns) == 1 and columns[0] < len(fit.metabolites) else None
+        bars = np.zeros(len(x)) if bars is None else np.where(np.isfinite(bars), bars, 0)
+        at, value, sd, smooth = _curve(results, columns)
         low, high = value - Z95 * sd, value + Z95 * sd
         if smooth:
             panel.fill_between(at, low, high, color=_FIT, alpha=0.25, linewidth=0)
-            panel.plot(at, value, color=_FIT, linewidth=1.2, label="joint fit, 95 % band")
+            handles.setdefault("joint fit, 95 % band", panel.plot(at, value, color=_FIT, linewidth=1.2)[0])
         else:
-            bar = {"markersize": 4, "elinewidth": 1.2, "color": _FIT, "label": "joint fit, 95 % interval"}
-            panel.errorbar(at, value, Z95 * sd, fmt="s", **bar)
-        options = {"markersize": 3, "elinewidth": 0.8, "color": _SINGLE, "label": "each spectrum alone, SD"}
-        panel.errorbar(x, fit.initial[:, column], bars, fmt="o", **options)
-        panel.set_title(name, fontsize=8)
-        _limit(panel, fit.initial[:, column], low, high)
-    for panel in first_of_kind.values():
-        panel.legend(fontsize=6, frameon=False)
-    figure.supxlabel("time variable" if times.ndim == 1 else "number of the spectrum", fontsize=8)
-    figure.supylabel("units of the scaled data", fontsize=8)
+            bar = {"markersize": 4, "elinewidth": 1.2, "color": _FIT}
+            handles.setdefault("joint fit, 95 % interval", panel.errorbar(at, value, Z95 * sd, fmt="s", **bar))
+        for marker, label in zip(_MARKERS * (1 + len(groups)), groups):
+            which = [number for number, one in enumerate(results.labels) if one == label]
+            options = {"markersize": 3, "elinewidth": 0.8, "color": _SINGLE, "fmt": marker}
+            drawn = panel.errorbar(x[which], single[which], bars[which], **options)
+            words = "each spectrum alone" + (f", {label}" if label else ", SD")
+            if len(groups) <= _MOST_GROUPS or not handles.keys() - {"joint fit, 95 % band", "joint fit, 95 % interval"}:
+                handles.setdefault(words if len(groups) <= _MOST_GROUPS else "each spectrum alone, SD", drawn)
+        panel.set_title(f"{name} ({unit})" if (unit := _unit(name)) else name, fontsize=8)
+        _limit(panel, single, low, high)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3, fontsize=7, frameon=False)
+    figure.supxlabel(results.time_name if times.ndim == 1 else "number of the spectrum", fontsize=8)
+    figure.supylabel("without a unit: that of the scaled data", fontsize=8)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _unit(name: str) -> str:
+    """Return the unit of a parameter of the spectra that is none of the scaled data; empty for others."""
+    return next((unit for start, unit in _UNITS.items() if name.startswith(start)), "")
 
 
 def _limit(panel, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
@@ -89,28 +109,44 @@ def _limit(panel, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None
         panel.set_ylim(inside.min() - margin, inside.max() + margin)
 
 
-def _curve(results: DynamicData, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Return where a parameter is drawn, its values, and their SDs, and whether these are a curve.
+def _curve(results: DynamicData, columns: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Return where the sum of parameters is drawn, its values, and their SDs, and whether these are a curve.
 
-    They are one, and fine, where the parameter is a function of one variable.
+    They are one, and fine, where all parameters are functions of one variable.
     """
     fit, times = results.fit, results.time_variable
-    for one in fit.mapping.dynamic:
-        which = (one.columns == column).nonzero()[:, 0]
-        if len(which) and times.ndim == 1 and not isinstance(one.model, MatrixModel):
-            free = one.free[which[0]]
-            at = torch.linspace(float(times.min()), float(times.max()), 101, dtype=torch.float64)
-            p = torch.as_tensor(fit.x)[free][None]
-            try:
-                value, slope = one.model.values(p, at)[0], one.model.jacobian(p, at)[0]
-            except Exception:  # noqa: S110 - a function that was written for the times of the series only
-                break
+    if times.ndim == 1:
+        at = torch.linspace(float(times.min()), float(times.max()), 101, dtype=torch.float64)
+        parts = [_function(fit, column, at) for column in columns]
+        if all(part is not None for part in parts):
+            value = sum(part[0] for part in parts if part is not None)
+            free = torch.cat([part[2] for part in parts if part is not None])
+            slope = torch.cat([part[1] for part in parts if part is not None], dim=1)
             cov = torch.as_tensor(fit.cov)[free][:, free].nan_to_num(posinf=1e300)
             variance = torch.einsum("ta,ab,tb->t", slope, cov, slope).clamp(min=0)
-            if value.isfinite().all():
-                return at.numpy(), value.numpy(), variance.sqrt().nan_to_num().numpy(), True
+            if torch.as_tensor(value).isfinite().all():
+                return at.numpy(), torch.as_tensor(value).numpy(), variance.sqrt().nan_to_num().numpy(), True
     x = times if times.ndim == 1 else np.arange(len(times))
-    return np.asarray(x, float), fit.mapped[:, column], np.nan_to_num(fit.mapped_sd[:, column]), False
+    if len(columns) == 1:
+        sd = fit.mapped_sd[:, columns[0]]
+    else:
+        sd = next(one.sd for one in sum_courses(fit) if [fit.metabolites.index(k) for k in one.members] == columns)
+    return np.asarray(x, float), fit.mapped[:, columns].sum(1), np.nan_to_num(sd), False
+
+
+def _function(fit: DynamicFit, column: int, at: torch.Tensor):
+    """Return a parameter at times, its derivatives by its free parameters, and their numbers; None where it is no
+    function of one variable."""
+    for one in fit.mapping.dynamic:
+        which = (one.columns == column).nonzero()[:, 0]
+        if len(which) and not isinstance(one.model, MatrixModel):
+            free = one.free[which[0]]
+            p = torch.as_tensor(fit.x)[free][None]
+            try:
+                return one.model.values(p, at)[0], one.model.jacobian(p, at)[0], free
+            except Exception:
+                return None  # a function that was written for the times of the series only
+    return None
 
 
 def spectra_figure(results: DynamicData, path: str | Path | None = None):
@@ -120,7 +156,7 @@ def spectra_figure(results: DynamicData, path: str | Path | None = None):
     -------
     matplotlib.figure.Figure
     """
-    fit, times = results.fit, results.time_variable
+    fit = results.fit
     n_times = len(fit.spectra)
     shown = np.unique(np.linspace(0, n_times - 1, min(n_times, _MOST_SPECTRA)).round().astype(int))
     figure, panels = _panels(len(shown), sharex=True, sharey=True)
@@ -132,7 +168,7 @@ def spectra_figure(results: DynamicData, path: str | Path | None = None):
         panel.plot(ppm, data, color=_DATA, linewidth=0.7, label="data")
         panel.plot(ppm, model, color=_FIT, linewidth=0.8, label="joint fit")
         panel.plot(ppm, data - model + _below(fit), color=_SINGLE, linewidth=0.5, label="residual")
-        panel.set_title(f"at {times[number]:g}" if times.ndim == 1 else f"number {number}", fontsize=8)
+        panel.set_title(results.titles[number], fontsize=8 if len(results.titles[number]) < _LONG_TITLE else 6)
         panel.set_yticks([])
     panels[0].set_xlim(ppm.max(), ppm.min())
     panels[0].legend(fontsize=6, frameon=False, loc="upper left")
@@ -170,8 +206,8 @@ def residual_figure(results: DynamicData, path: str | Path | None = None):
     image = panel.imshow((data - model) / fit.noise_sd, extent=extent, **scale)
     panel.set_xlim(ppm[-1], ppm[0])
     shown = np.unique(np.linspace(0, n_times - 1, min(n_times, 12)).round().astype(int))
-    panel.set_yticks(shown, [f"{times[one]:g}" if times.ndim == 1 else str(one) for one in shown])
-    panel.set_ylabel("time variable" if times.ndim == 1 else "number of the spectrum", fontsize=8)
+    panel.set_yticks(shown, [results.titles[one].removeprefix("at ").removeprefix("number ") for one in shown])
+    panel.set_ylabel(results.time_name if times.ndim == 1 else "number of the spectrum", fontsize=8)
     panel.set_xlabel("chemical shift (ppm)", fontsize=8)
     figure.colorbar(image, ax=panel, label="residual / noise SD")
     if path is not None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fsl_mrs_dl import __version__
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.io import Basis, EditedBasis, nifti
 
@@ -458,3 +459,9 @@ def test_overwrite_never_takes_inputs_or_what_is_not_ours(tmp_path, capsys, monk
     monkeypatch.chdir(other)
     fails([*fit, "--output", "."], capsys, "work in")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["basis", "other", "study"]
+
+
+def test_the_package_is_started_by_its_name():
+    """For environments whose scripts are not on the path."""
+    words = [sys.executable, "-m", "fsl_mrs_dl", "--version"]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() == __version__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,18 @@ def test_series_is_fitted_and_written_under_the_names_of_fsl_mrs(files, tmp_path
     naa = free["mean"]["conc_NAA_c_amp"] * np.exp(-free["mean"]["conc_NAA_c_adc"] * B_VALUES)
     np.testing.assert_allclose(decay, naa, rtol=1e-6)
     assert pd.read_csv(tmp_path / "out/init_results.csv", index_col=0).shape == (7, len(mapped))
-    assert json.loads((tmp_path / "out/model_information.json").read_text(encoding="utf-8"))["converged"]
+    quality, information = (
+        json.loads((tmp_path / f"out/{name}.json").read_text(encoding="utf-8"))
+        for name in ("fit_quality", "model_information")
+    )
+    assert quality["converged"] and f"AIC {quality['AIC']:.1f}" in printed
+    # FSL-MRS's own keys, and no second AIC.
+    assert [key for key in information if "AIC" in key] == ["AIC"] and len(information) == 5
+    tidy = pd.read_csv(tmp_path / "out/parameters_tidy.csv")
+    assert list(tidy.columns) == ["parameter", "spectrum", "time", "mean", "sd"]
+    of_naa = tidy[tidy.parameter == "conc_NAA"]
+    np.testing.assert_allclose(of_naa["time"], B_VALUES)
+    np.testing.assert_allclose(of_naa["mean"], decay, rtol=1e-6)
     data, model, residual = (
         nifti.load(path).fids
         for path in (folder / "data.nii.gz", tmp_path / "out/fit.nii.gz", tmp_path / "out/residual.nii.gz")
@@ -101,7 +113,8 @@ def test_series_of_two_dimensions_asks_which_one_to_average(files, tmp_path, cap
     two = nifti.MrsData(fids, data.dwelltime, data.spec_freq_mhz, "1H", ("DIM_DYN", "DIM_USER_0"))
     nifti.save(tmp_path / "two.nii.gz", two)
     assert main(words(files[0], tmp_path / "out", data=tmp_path / "two.nii.gz")) == 2
-    assert "DIM_DYN (2), DIM_USER_0 (7); one is fitted" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "DIM_DYN (2), DIM_USER_0 (7); one is fitted" in error and "--average DIM_DYN." in error
     (tmp_path / "out").mkdir()
     for name in ("options.txt", "dyn_results.csv", "dyn_spectra.png"):
         (tmp_path / "out" / name).touch()
@@ -119,8 +132,10 @@ def test_derived_quantities_report_and_comparison(files, tmp_path, capsys):
     wanted = words(folder, tmp_path / "out")
     place = wanted.index("--dyn_config") + 2
     wanted.insert(place, str(tmp_path / "linear.py"))
-    assert main([*wanted, "--derived", "last = conc_NAA[6] / conc_Cr[6]", "--report"]) == 0
+    texts = ["last = conc_NAA[6] / conc_Cr[6]", "rate = conc_NAA_c_adc"]
+    assert main([*wanted, "--derived", *texts, "--report"]) == 0
     printed = capsys.readouterr().out
+    assert "--derived 'rate = conc_NAA_c_adc' is left out in linear: the name conc_NAA_c_adc is not known." in printed
     assert "Best by the evidence: config" in printed and "last" in printed
     table = pd.read_csv(tmp_path / "out/comparison.csv", index_col=0)
     assert list(table.index) == ["config", "linear"]
@@ -132,6 +147,8 @@ def test_derived_quantities_report_and_comparison(files, tmp_path, capsys):
     assert derived["value"] == pytest.approx(naa / cr) and 0 < derived["sd"] < 0.2 * derived["value"]
     page = (one / "report.html").read_text(encoding="utf-8")
     assert all(part in page for part in ("Comparison of configurations", "Derived quantities", "map of the residuals"))
+    both = [pd.read_csv(tmp_path / f"out/configurations/{name}/derived.csv").name for name in ("config", "linear")]
+    assert [("rate" in list(names)) for names in both] == [True, False]
     assert main([*wanted, "--overwrite", "--derived", "x = conc_Foo"]) == 2
     assert "--derived 'x = conc_Foo': the name conc_Foo is not known; parameters are" in capsys.readouterr().err
 
@@ -156,3 +173,46 @@ def test_the_in_vivo_model_is_that_of_a_brain(sim_basis, tmp_path, capsys):
     assert np.abs(residual).std() < 0.2 * np.abs(fids).std()
     assert main([*command, "--spectral-model", "in-vivo", "--baseline", "poly, 1", "--overwrite"]) != 0
     assert "--baseline: belongs to FSL-MRS's model" in capsys.readouterr().err
+
+
+def with_b_values(folder, target, **more):
+    """Write the series with b values and directions in its header; return its path."""
+    data = nifti.load(folder / "data.nii.gz")
+    about = {"Bval": {"Value": [int(1000 * b) for b in B_VALUES], "Description": "b value"}, **more}
+    header = {**data.header, "dim_5_header": about}
+    nifti.save(target, nifti.MrsData(data.fids, data.dwelltime, data.spec_freq_mhz, "1H", data.dim_tags, header))
+    return target
+
+
+def test_b_values_of_the_header_are_used_and_eddy_currents_are_named(files, tmp_path, capsys):
+    folder, series = files
+    data = with_b_values(folder, tmp_path / "dwi.nii.gz")
+    command = words(folder, tmp_path / "out", data=data)
+    at = command.index("--time_variables")
+    assert main(command[:at] + command[at + 2 :]) == 0
+    printed = capsys.readouterr().out
+    assert "Time variable: Bval of the header, divided by 1000: in ms/um2.\n" in printed
+    assert "eddy currents" in printed and "(--h2o)" in printed
+    free = pd.read_csv(tmp_path / "out/free_parameters.csv", index_col=0)
+    rates = free.loc[[f"conc_{name}_c_adc" for name in series.basis.names]]
+    assert np.all(np.abs(rates["mean"] - RATES) < 4 * rates["sd"])
+    made = nifti.load(data)
+    line = 1e3 * np.exp(-20 * made.axes.time())
+    water = replace(made, fids=np.repeat(line[None, None, None, :, None], len(B_VALUES), 4).astype(np.complex64))
+    nifti.save(tmp_path / "water.nii.gz", water)
+    assert main([*command, "--overwrite", "--h2o", str(tmp_path / "water.nii.gz")]) == 0
+    assert "Diffusion gradients make" not in capsys.readouterr().out
+    without = words(folder, tmp_path / "none")
+    assert main(without[:at] + without[at + 2 :]) == 2
+    assert "--time_variables: " in (error := capsys.readouterr().err) and "the header has none" in error
+
+
+def test_directions_are_told_apart_in_tables_and_pictures(files, tmp_path):
+    folder, _ = files
+    names = ["x", "x", "y", "x", "y", "x", "y"]
+    data = with_b_values(folder, tmp_path / "dwi.nii.gz", direction={"Value": names, "Description": "gradient"})
+    np.savetxt(tmp_path / "bvals", [0, 1, 1, 2, 2, 7, 7])
+    assert main(words(folder, tmp_path / "out", data=data, time_variables=tmp_path / "bvals")) == 0
+    tidy = pd.read_csv(tmp_path / "out/parameters_tidy.csv")
+    assert list(tidy[tidy.parameter == "conc_NAA"]["direction"]) == names
+    assert {"Bval", "time"} <= set(tidy.columns)

@@ -37,3 +37,26 @@ def test_pages_of_the_program_have_every_command_and_record():
     pages = extension("generated_pages").pages()
     assert {"commands/fit.md", "commands/mrsi.md", "maps.md", "recipes.md", "modules/core.md"} <= set(pages)
     assert "`--basis`" in pages["commands/fit.md"] and "in_vivo_model.md" in {Path(name).name for name in pages}
+
+
+def test_links_to_files_of_the_repository_become_links_to_pages():
+    """In a checkout the pages that the build makes are not there."""
+    turned = extension("generated_pages").with_links_to_pages
+    assert turned("[a](../../benchmarks/fuzz.md#x)") == "[a](/generated/records/fuzz.md#x)"
+    assert turned("[all](../../fsl_mrs_dl/cli/fit.py)") == "[all](/generated/commands/fit.md)"
+    assert turned("[c](../../CITATION.cff), [s](../../.github/SECURITY.md)").count("/generated/project/") == 2
+    assert turned("[b](../howto/fit.md)") == "[b](../howto/fit.md)"
+
+
+def test_pages_made_of_files_are_there():
+    made = extension("generated_pages")
+    pages = made.pages()
+    links = [
+        link
+        for page in (made.DOCS.rglob("*.md"))
+        if "_build" not in page.parts
+        for link in made.re.findall(
+            r"\]\(/generated/([^)#]+\.md)", made.with_links_to_pages(page.read_text(encoding="utf-8"))
+        )
+    ]
+    assert len(links) > 50 and set(links) <= set(pages)

@@ -10,7 +10,7 @@ from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.dynamic import derived
 from fsl_mrs_dl.dynamic.comparison import compare_fits
 from fsl_mrs_dl.dynamic.configuration import read_configuration
-from fsl_mrs_dl.dynamic.derived import derived_quantities, sum_courses, sum_parameters
+from fsl_mrs_dl.dynamic.derived import check_definitions, derived_quantities, sum_courses, sum_parameters
 from fsl_mrs_dl.dynamic.series import fit_series
 
 LINEAR = "Parameters = {'conc': {'dynamic': 'linear', 'params': ['c_amp', 'c_slope']}, 'Phi_0': 'variable'}\n"
@@ -58,6 +58,13 @@ def test_faults_of_expressions_are_one_line(fits, text, message):
     with pytest.raises(OptionError, match=message.replace("[", r"\[")) as caught:
         derived_quantities(fits["exponential"], [text])
     assert "\n" not in str(caught.value)
+
+
+def test_definitions_are_checked_before_a_fit(fits):
+    mapping = fits["linear"].mapping
+    faults = check_definitions(mapping, ["a = conc_NAA[6]", "b = conc_NAA_c_adc", "c = conc_NAA[7]", "conc_NAA"])
+    assert list(faults) == ["b = conc_NAA_c_adc", "c = conc_NAA[7]", "conc_NAA"]
+    assert faults["b = conc_NAA_c_adc"].problem == "the name conc_NAA_c_adc is not known"
 
 
 def test_sums_add_up(fits, monkeypatch):

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from ... import __version__
+from ...core.errors import spelled
 from ...dynamic.data import DynamicData
 from ...dynamic.derived import DerivedQuantity
 from ...dynamic.in_vivo_series import InVivoDynamicFit
-from ..dynamic import derived_table, free_parameter_table, model_information
+from ..dynamic import derived_table, fit_quality, free_parameter_table
 from ..dynamic_figures import parameter_figure, phased, residual_figure
 from ..figures import BLACK, GREY, RED
 from .fit_figures import figure_html
@@ -30,7 +31,8 @@ __all__ = ["write_dynamic_report"]
 
 _MOST_DRAWN, _MOST_CORRELATED = 64, 120
 _EXTRA_STYLE = """
-img { max-width: 100%; } .scroll { max-height: 32em; overflow: auto; } .settings td { text-align: left; }
+img { max-width: 100%; } .wide { overflow-x: auto; }
+.scroll { max-height: 32em; overflow: auto; } .settings td { text-align: left; }
 """
 _METHODS = """<p>All spectra of the series were fitted in one likelihood, in which the parameters of every spectrum
 follow from the free parameters of the configuration (Clarke et al., doi 10.1002/mrm.28630 and 10.1002/mrm.30001), with
@@ -70,11 +72,12 @@ def write_dynamic_report(
         ``path``.
     """
     fit, in_vivo = results.fit, isinstance(results.fit, InVivoDynamicFit)
-    titles = _titles(results)
+    titles = results.titles
     drawn = np.unique(np.linspace(0, len(titles) - 1, min(len(titles), _MOST_DRAWN)).round().astype(int))
     some = f" {len(drawn)} of {len(titles)} are shown." if len(drawn) < len(titles) else ""
     spectra = with_slider([_spectrum(results, number) for number in drawn], [titles[number] for number in drawn])
-    information = [(name, _number(value)) for name, value in model_information(fit).items()]
+    information = [(name, _number(value)) for name, value in fit_quality(fit).items()]
+    notes = "".join(f'<p class="note">{html.escape(spelled(note, str))}.</p>' for note in results.notes)
     if not fit.solution.converged:
         information.insert(0, ("Warning", "The fit has not converged."))
     when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
@@ -84,7 +87,7 @@ def write_dynamic_report(
         "Parameters over the series": _picture(parameter_figure(results), "parameters over the series"),
         "Quality of the fit": entries_table(information) + _picture(residual_figure(results), "map of the residuals"),
         "Derived quantities": _table(derived_table(quantities)) if quantities else "",
-        "Comparison of configurations": "" if comparison is None else _table(comparison),
+        "Comparison of configurations": "" if comparison is None else _compared(comparison),
         "Free parameters": f'<div class="scroll">{_table(free_parameter_table(fit))}</div>',
         "Correlation of the free parameters": figure_html(_correlations(results)),
         "Methods": _METHODS.format(version=__version__, model=_IN_VIVO if in_vivo else _FSL_MRS),
@@ -95,18 +98,10 @@ def write_dynamic_report(
     page = f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">
 <title>Dynamic fit of {html.escape(results.data.name)}</title><style>{STYLE}{_EXTRA_STYLE}</style></head><body>
 <h1>Dynamic fit of {html.escape(Path(results.data.name).name)}: {len(titles)} spectra</h1>
-<p class="note">FSL-MRS-DL {__version__}, {when}</p>{entries_table(list(inputs))}<p class="note">{links}</p>
+<p class="note">FSL-MRS-DL {__version__}, {when}</p>{entries_table(list(inputs))}{notes}<p class="note">{links}</p>
 {body}</body></html>"""
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)
-
-
-def _titles(results: DynamicData) -> list[str]:
-    """Return the title of every spectrum: the time variable, or its number."""
-    times = results.time_variable
-    if times.ndim == 1:
-        return [f"at {value:g}" for value in times]
-    return [f"spectrum {number}: {', '.join(f'{value:.3g}' for value in row)}" for number, row in enumerate(times)]
 
 
 def _spectrum(results: DynamicData, number: int):
@@ -146,12 +141,12 @@ def _correlations(results: DynamicData):
     import plotly.graph_objects as go
 
     fit = results.fit
-    shown = np.flatnonzero(fit.sd > 0)
+    shown = np.flatnonzero((fit.sd > 0) & np.isfinite(fit.sd))
     if len(shown) > _MOST_CORRELATED:
         shared = [number for number in shown if fit.mapping.free[number].time is None]
         shown = np.array(shared[:_MOST_CORRELATED] or shown[:_MOST_CORRELATED])
     names, sd = [fit.names[number] for number in shown], fit.sd[shown]
-    correlation = np.nan_to_num(fit.cov[np.ix_(shown, shown)] / np.outer(sd, sd))
+    correlation = fit.cov[np.ix_(shown, shown)] / np.outer(sd, sd)
     figure = go.Figure(go.Heatmap(z=correlation, x=names, y=names, zmin=-1, zmax=1, colorscale="RdBu_r"))
     size = max(420, min(11 * len(names) + 180, 1000))
     figure.update_xaxes(tickfont={"size": 9})
@@ -167,7 +162,13 @@ def _table(table) -> str:
         "<tr>" + "".join(f"<td>{html.escape(_number(cell))}</td>" for cell in (label, *row)) + "</tr>"
         for label, row in zip(table.index, table.itertuples(index=False))
     ]
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _compared(comparison) -> str:
+    """Return the comparison of configurations, HTML."""
+    best = html.escape(str(comparison.index[0]))
+    return f'<p class="note">Best by the evidence: {best}.</p>{_table(comparison)}'
 
 
 def _number(value) -> str:
