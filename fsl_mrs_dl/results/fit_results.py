@@ -239,12 +239,8 @@ class FitResults:
         """SNR and line width (Hz) of each fitted metabolite, ``(n, n_metabs)`` each; no width (NaN) of those without a
         peak."""
         widest = self.widths.combined.max(-1)
-        if isinstance(self.fit, InVivoFit):
-            # Its widths are added to a line shape, which has a width of its own.
-            _, width = qc.fit_qc(self.fit, np.full(len(widest), np.inf))
-            narrowest = np.nanmin(np.where(width > 0, width, np.nan), axis=1, initial=np.inf)
-            widest = np.fmax(widest, np.where(np.isfinite(narrowest), _ONE_LINE * narrowest, 0))
-        snr, width = qc.fit_qc(self.fit, widest)
+        # Widths of the in-vivo model are added to a line shape, which has a width of its own.
+        snr, width = qc.fit_qc(self.fit, widest, _ONE_LINE if isinstance(self.fit, InVivoFit) else None)
         return snr, np.where(width > 0, width, np.nan)
 
     @cached_property

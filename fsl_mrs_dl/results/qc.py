@@ -16,16 +16,20 @@ __all__ = ["fit_qc", "line_widths", "metabolite_qc", "noise_points"]
 _ROWS_AT_ONCE = 128  # spectra whose metabolites are held in memory
 
 
-def fit_qc(fit: Quantification, widest_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fit_qc(
+    fit: Quantification, widest_hz: np.ndarray, of_narrowest: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return SNR and line width (Hz) of every fitted metabolite, ``(n, n_metabs)`` each; NaN for unusable spectra.
 
-    ``widest_hz`` ``(n,)`` is the broadening that was fitted.
+    ``widest_hz`` ``(n,)`` is the broadening that was fitted; ``of_narrowest`` as for :func:`metabolite_qc`.
     """
     snr, width = np.full(fit.conc.shape, np.nan), np.full(fit.conc.shape, np.nan)
     rows = np.flatnonzero(fit.fitted)
     for part in np.array_split(rows, -(-len(rows) // _ROWS_AT_ONCE)) if len(rows) else ():
         spectra = partial(fit.metabolite_spectra, part)
-        snr[part], width[part] = metabolite_qc(fit.fids[part], spectra, axes=fit.model.axes, widest_hz=widest_hz[part])
+        snr[part], width[part] = metabolite_qc(
+            fit.fids[part], spectra, axes=fit.model.axes, widest_hz=widest_hz[part], of_narrowest=of_narrowest
+        )
     return snr, width
 
 
@@ -154,6 +158,8 @@ def _line_width(height: np.ndarray, widest: float) -> float:
     for first, last in _local_maxima(height):
         peak = (first + last) // 2
         top = height[peak]
+        if top < most:
+            continue  # A peak is no more prominent than it is high.
         higher = np.flatnonzero(height > top)
         begin = higher[higher < peak].max(initial=-1) + 1
         end = higher[higher > peak].min(initial=len(height))
@@ -190,6 +196,7 @@ def metabolite_qc(
     *,
     axes: Axes,
     widest_hz: np.ndarray,
+    of_narrowest: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return matched-filter SNR and line width (Hz) of every metabolite, two arrays ``(n, n_metabs)``.
 
@@ -206,14 +213,22 @@ def metabolite_qc(
         Those of the data.
     widest_hz : ndarray ``(n,)``
         The broadening that was fitted.
+    of_narrowest : float, optional
+        Lines up to this factor of the spectrum's narrowest one count, too: those of a fit whose widths are added to a
+        line shape.
     """
     plain = spectra(np.zeros(len(fids)))
     candidates = _noise_candidates(units.fid_to_spec(fids), axes.ppm(), axes.nucleus)
     if candidates is None:
         nothing = np.full(plain.shape[:2], np.nan)
         return nothing, nothing.copy()
+    height, widest, step = np.abs(plain.real), np.asarray(widest_hz), axes.dwelltime * axes.n_points
+    if of_narrowest is not None:
+        every = line_widths(height, np.full(len(height), np.inf)) / step
+        narrowest = np.nanmin(np.where(every > 0, every, np.nan), axis=1, initial=np.inf)
+        widest = np.fmax(widest, np.where(np.isfinite(narrowest), of_narrowest * narrowest, 0))
     # FSL-MRS compares a peak's width in points with twice the broadening in Hz.
-    widths = line_widths(np.abs(plain.real), 2 * np.asarray(widest_hz)) / (axes.dwelltime * axes.n_points)
+    widths = line_widths(height, 2 * widest) / step
     # It takes the narrowest line, in Hz, as the rate of the matched filter.
     decay = widths.min(1)
     filtered = units.fid_to_spec(fids * np.exp(-decay[:, None] * axes.time()))

@@ -63,6 +63,22 @@ class AmplitudePosterior:
     density: torch.Tensor
     sites: tuple[torch.Tensor, torch.Tensor]
 
+    def spread(self, rows: torch.Tensor, n: int) -> AmplitudePosterior:
+        """Return those of ``n`` spectra, of which ``rows`` have these; the others have zeros, and flat marginals."""
+
+        def everywhere(values: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+            out = empty.to(values).expand(n, *values.shape[1:]).clone()
+            out[rows] = values
+            return out
+
+        zero, one = torch.zeros(1), torch.ones(1)
+        position = torch.arange(1.0, self.grid.shape[-1] + 1)
+        mean, cov, share = (everywhere(values, zero) for values in (self.mean, self.cov, self.prior_share))
+        sites = everywhere(self.sites[0], zero), everywhere(self.sites[1], zero)
+        return AmplitudePosterior(
+            mean, cov, share, everywhere(self.grid, position), everywhere(self.density, one), sites
+        )
+
     def mass(self) -> torch.Tensor:
         """Return the probability of each interval of the grid, ``(b, m, k)``."""
         step = torch.diff(self.grid, dim=-1, prepend=self.grid[..., :1] * 0)

@@ -67,15 +67,16 @@ class Likelihoods:
     problem : Problem
     x : Tensor ``(b, n_params)``
         Of the minimum.
-    parts : list of (Tensor, Tensor)
-        Precision ``(b, k, k)`` and linear term ``(b, k)`` of the parameters of :func:`_positive`.
+    parts : list of (Tensor, Tensor, Tensor)
+        Spectra ``(c,)`` that a model takes part in, precision ``(c, k, k)`` and linear term ``(c, k)`` of the
+        parameters of :func:`_positive`.
     weights : Tensor ``(b, n_models)``
         Summing up to one.
     """
 
     problem: Problem
     x: torch.Tensor
-    parts: list[tuple[torch.Tensor, torch.Tensor]]
+    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
     weights: torch.Tensor
 
     @classmethod
@@ -95,21 +96,28 @@ class Likelihoods:
         values = torch.exp(torch.maximum(x[:, positive], x[:, model.slices["scale"]] - _SMALLEST))
         parts, weights = [], []
         for variant, strength, weight in average.members():
-            parts.append(_likelihood(problem, minimum, values, problem.shares[strength], variant))
+            # Spectra in which a model takes no part need none of it.
+            some = torch.nonzero(weight > 0)[:, 0]
+            own = (problem.rows(some), minimum.rows(some)) if len(some) < len(x) else (problem, minimum)
+            share = problem.shares[strength[some]]
+            parts.append((some, *_likelihood(*own, values[some], share, variant)))
             weights.append(weight)
         weight = torch.stack(weights, -1)
         return cls(problem, x, parts, weight / weight.sum(-1, keepdim=True))
 
     def posteriors(self, prior: ConcentrationPrior) -> list[AmplitudePosterior]:
-        """Return the posterior of each model: metabolites, lipids, scale of the macromolecules."""
+        """Return the posterior of each model: metabolites, lipids, scale of the macromolecules; without meaning where
+        its weight is zero."""
         model = self.problem.model
         scale = self.x[:, model.slices["scale"]]
         ratios = ratio_constraints(model.components) if prior.soft_constraints else []
         priors = _priors(self.problem, scale, prior.prior)
-        return [
-            amplitude_posterior(with_ratios(precision, ratios, scale), linear, priors)
-            for precision, linear in self.parts
-        ]
+        out = []
+        for some, precision, linear in self.parts:
+            own = AmplitudePrior(priors.log_median[some], priors.log_sd[some])
+            posterior = amplitude_posterior(with_ratios(precision, ratios, scale[some]), linear, own)
+            out.append(posterior if len(some) == len(scale) else posterior.spread(some, len(scale)))
+        return out
 
     def estimate(self, prior: ConcentrationPrior) -> Estimate:
         """Estimate amplitudes of metabolites and lipids, and the scale of the macromolecules, averaged over models."""

@@ -45,7 +45,7 @@ __all__ = [
 STUDY_SPECTRA = 64
 """Spectra that a study's priors are learnt from, at most."""
 
-_BATCH, _BATCH_ON_GPU = 16, 2048  # spectra of one batch; on a CPU their normal equations stay in the cache
+_BATCH, _BATCH_ON_GPU = 32, 2048  # spectra of one batch
 _FIRST_STRENGTH = 3  # index of the baseline's strength that a fit begins with
 
 
