@@ -32,7 +32,7 @@ extensions = [
 exclude_patterns = ["_build", "extensions", "Thumbs.db", ".DS_Store"]
 nitpicky = False
 html_theme = "furo"
-html_title = f"FSL-MRS-DL {__version__}"
+html_title = f"FSL-MRS-DL {__version__.partition('+')[0]}"  # without the hash of a commit, which is longer than a line
 html_static_path = ["_static"]
 html_css_files = ["wide_tables.css"]
 html_copy_source = False
@@ -43,6 +43,8 @@ myst_heading_anchors = 4
 suppress_warnings = ["ref.python"]  # names of attributes that several classes have
 
 autosummary_generate = True
+# Each page of the theme copies the whole tree of contents; with every function in it that is a third of a build.
+toc_object_entries = False
 autodoc_typehints = "none"  # the docstrings give types and shapes
 autodoc_inherit_docstrings = False
 autodoc_default_options = {"exclude-members": "ScatteringTorch1D"}  # is of another package
@@ -77,3 +79,18 @@ shutil.copy(HERE / "extensions" / "kernel_startup.py", startup / "00_commands.py
 os.environ["IPYTHONDIR"] = str(startup.parents[1])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONWARNINGS"] = "ignore"
+
+
+def spread_notebooks(app, env, docnames):
+    """Spread the notebooks among other pages: a process reads neighbours, and one process would run all notebooks."""
+    notebooks = [name for name in docnames if name.startswith("tutorials/")]
+    others = [name for name in docnames if name not in notebooks]
+    step = len(others) // max(len(notebooks), 1) + 1
+    for number, name in enumerate(notebooks):
+        others.insert(number * (step + 1), name)
+    docnames[:] = others
+
+
+def setup(app):
+    """Connect what is done before pages are read."""
+    app.connect("env-before-read-docs", spread_notebooks)

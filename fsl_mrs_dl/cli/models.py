@@ -11,8 +11,9 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser) -> None:
     """Add the arguments of the command to its parser."""
     words = parser.add_subparsers(
-        title="actions", required=True, dest="models", metavar="WORD", parser_class=type(parser)
+        title="actions", dest="models", metavar="WORD", help="by default list", parser_class=type(parser)
     )
+    parser.set_defaults(func=run, debug=False)
     for word, help_text in (
         ("list", "the networks that come with the package"),
         ("show", "a network, its purpose and its accuracy"),
@@ -31,7 +32,7 @@ def run(args) -> None:
     """Print trained networks: their list, one of them, or its folder."""
     from ..networks import model_cards
 
-    if args.models == "list":
+    if args.models in (None, "list"):
         for name in model_cards.model_names():
             print(f"{name:18}{model_cards.read_card(name)['what']}")
         return

@@ -229,7 +229,8 @@ def _participants(args, dataset, sessions) -> None:
     kept = f", {n_kept} of them from before" if n_kept else ""
     print(f"{len(sessions) - n_failed} of {len(sessions)} sessions have results{kept}; {n_failed} failed.")
     print("\n".join(reasons) + "\n" if reasons else "", end="")
-    print(f"Written: {args.output}/sessions ('... {args.study} {args.output} group' makes tables and the overview)")
+    group = f"fsl_mrs_dl study {args.study} {args.output} group"
+    print(f"Written: {args.output}/sessions ('{group}' makes tables and the overview)")
 
 
 def _options_of_sessions(args):

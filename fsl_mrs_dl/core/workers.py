@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -118,6 +119,8 @@ def _client(
         else:
             processes = min(workers or os.cpu_count() or 1, n_parts)
             folder = {} if scratch is None else {"local_directory": str(scratch)}
+            # Workers that end late are ended by dask, which is no fault of the user's.
+            logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
             client = stack.enter_context(
                 Client(n_workers=processes, threads_per_worker=1, dashboard_address=":0", **folder)
             )

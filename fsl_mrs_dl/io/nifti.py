@@ -100,6 +100,14 @@ class MrsData:
     moved_hz: float = 0.0
     stored_points: int = 0
 
+    def __repr__(self) -> str:
+        tags = "".join(f", {tag} {size}" for tag, size in zip(self.dim_tags, self.fids.shape[4:]))
+        voxels = " x ".join(map(str, self.fids.shape[:3]))
+        return (
+            f"MrsData({self.name}: {voxels} voxels, {self.n_points} points{tags}, {self.nucleus} at"
+            f" {self.spec_freq_mhz:g} MHz, dwell time {1e3 * self.dwelltime:g} ms)"
+        )
+
     @property
     def n_points(self) -> int:
         """Points of an FID."""

@@ -153,7 +153,7 @@ def _ungrouped(included: Sequence[SessionResult]) -> list[str]:
     without = [result.session.name for result in included if not result.session.group]
     if not without or len(without) == len(included):
         return []
-    return [f"{len(without)} included sessions have no group, and are in no difference: {_listed(without)}."]
+    return [f"{_sessions(len(without))} no group, and no part in a difference: {_listed(without)}."]
 
 
 def _small(included: Sequence[SessionResult]) -> list[str]:
@@ -191,13 +191,17 @@ def _quantity(included: Sequence[SessionResult], tidy: pd.DataFrame, quantity: s
     return out
 
 
+def _sessions(n: int) -> str:
+    return "1 included session has" if n == 1 else f"{n} included sessions have"
+
+
 def _without(included: Sequence[SessionResult], without: Sequence[str], quantity: str, complete: list[str]) -> str:
     """Return a remark on included sessions that lack the quantity of the page."""
     groups: dict[str, list[bool]] = {}
     for result in included:
         groups.setdefault(result.session.group, []).append(result.session.name in without)
     whole = [group for group, lacking in groups.items() if group and all(lacking)]
-    text = f"{len(without)} included sessions have no {quantity} and are missing from its tables and figures"
+    text = f"{_sessions(len(without))} no {quantity} and no place in its tables and figures"
     text += f", all of {', '.join(whole)} among them" if whole else ""
     others = [one for one in complete if one != RAW]
     remedy = f" All have the {others[0]} (`quantity` {others[0]})." if others else ""

@@ -33,6 +33,9 @@ _FRACTIONS = ("white", "grey", "csf")
 _NOTHING = ("", "n/a", "nan", "none")
 _TOLERANCE = 0.1  # as of FSL-MRS, which normalises such fractions
 
+_SUFFIX = re.compile(r"(\.nii(\.gz)?|\.gz|\.(sdat|spar|dat|rda|ima|dcm|raw|txt))$", re.IGNORECASE)
+"""Ends of file names that are no part of a session's name."""
+
 
 def sessions_of_table(path: str | Path, group_column: str = "group") -> list[StudySession]:
     """Return the sessions of a table, separated by tabs (``.tsv``) or commas.
@@ -85,7 +88,7 @@ def _session(table: Path, number: int, row: dict, group_column: str) -> StudySes
         return path
 
     data = file(cell.get("data")) or Path()
-    name = cell.get("name") or re.sub(r"(\.nii)?(\.gz)?$", "", data.name, flags=re.IGNORECASE)
+    name = cell.get("name") or _SUFFIX.sub("", data.name)
     segmentations = [file(part.strip()) for part in cell.get("segmentation", "").split(";") if part.strip()]
     try:
         fractions = _fractions(cell)

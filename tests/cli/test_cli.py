@@ -465,3 +465,8 @@ def test_the_package_is_started_by_its_name():
     """For environments whose scripts are not on the path."""
     words = [sys.executable, "-m", "fsl_mrs_dl", "--version"]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() == __version__
+
+
+def test_models_are_listed_without_a_word(capsys):
+    assert main(["models"]) == 0
+    assert "quant-universal" in capsys.readouterr().out

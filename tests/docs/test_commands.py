@@ -116,6 +116,7 @@ QUICK = (
 MINUTES = (
     "docs/howto/example_data.md",
     "docs/howto/basis.md",
+    "docs/howto/get_data_in.md",
     "docs/howto/run.md",
     "docs/howto/water.md",
     "docs/howto/edited.md",

@@ -258,3 +258,9 @@ def test_temporary_files_of_a_killed_process_are_removed_by_the_next(tmp_path):
         shutil.rmtree(path)
     output.write_text(tmp_path / "table.csv", "x")
     assert {entry.name for entry in tmp_path.iterdir()} == {"out", "table.csv"}
+
+
+def test_data_are_printed_in_one_line():
+    data = nifti.MrsData(np.zeros((1, 1, 1, 16, 4), complex), 5e-4, 123.2, "1H", ("DIM_DYN",))
+    text = "MrsData(the data: 1 x 1 x 1 voxels, 16 points, DIM_DYN 4, 1H at 123.2 MHz, dwell time 0.5 ms)"
+    assert repr(data) == text

@@ -161,17 +161,19 @@ def test_a_broken_sidecar_is_the_sessions_own_trouble(tmp_path):
 
 
 def test_sessions_of_a_table(tmp_path):
-    for name in ("a.nii.gz", "w.nii.gz", "gm.nii", "wm.nii"):
+    for name in ("a.nii.gz", "w.nii.gz", "gm.nii", "wm.nii", "PRESS_act.SDAT"):
         (tmp_path / name).touch()
     table = tmp_path / "study.csv"
     table.write_text(
         "data,water,segmentation,white,grey,csf,diagnosis,name\n"
         "a.nii.gz,w.nii.gz,gm.nii; wm.nii,,,,x,\n"
         f"{tmp_path / 'a.nii.gz'},,,0.5,0.3,0.2,,second one\n"
-        "b.nii.gz,,,0.5,,,,third\n",
+        "b.nii.gz,,,0.5,,,,third\n"
+        "PRESS_act.SDAT,,,,,,,\n",
         encoding="utf-8",
     )
-    first, second, third = sessions_of_table(table, "diagnosis")
+    first, second, third, scanner = sessions_of_table(table, "diagnosis")
+    assert scanner.name == scanner.participant == "PRESS_act"
     assert (first.name, first.group, first.water) == ("a", "x", tmp_path / "w.nii.gz")
     assert [path.name for path in first.segmentations] == ["gm.nii", "wm.nii"] and first.error == ""
     assert second.name == "second-one" and second.fractions == (0.5, 0.3, 0.2) and second.participant == "second one"

@@ -219,6 +219,6 @@ def test_the_same_data_under_two_names_small_groups_and_doubtful_fits_are_named(
     text = "\n".join(tables.remarks)
     assert "sub-98_svs, sub-99_svs hold the same data" in text and "other (svs) has 2 participants: too few" in text
     assert "2 of 14 included sessions have the verdict 'doubtful': sub-98_svs, sub-99_svs" in text
-    assert "1 included sessions have no group" in text
+    assert "1 included session has no group" in text
     lines = tables.sessions.set_index("session")["remarks"]
     assert lines["sub-98_svs"] == "the same data as sub-99_svs" and lines["sub-00_svs"] == ""

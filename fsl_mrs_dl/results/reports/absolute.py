@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...concentrations.scaling import SOURCES, AbsoluteConcentrations
+from ...core.errors import spelled
+from ...fitting.artefacts import option_spelling
 
 __all__ = ["absolute_section"]
 
@@ -27,7 +29,7 @@ def absolute_section(absolute: AbsoluteConcentrations | None, row: int) -> str:
     lines = [_line(absolute, row, column) for column in range(len(absolute.names))]
     notes = [*absolute.assumptions, "The last columns are the shares of the sources in the variance of the molarity."]
     return (
-        f'<h2>Absolute concentrations</h2><p class="note">{html.escape(" ".join(notes))}</p>'
+        f'<h2>Absolute concentrations</h2><p class="note">{html.escape(spelled(" ".join(notes), option_spelling))}</p>'
         f"<table><tr>{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr>{''.join(lines)}</table>"
     )
 
@@ -41,7 +43,12 @@ def _line(absolute: AbsoluteConcentrations, row: int, column: int) -> str:
     if not np.isfinite(value):
         return ""
     low, high = absolute.low["molarity"][row, column], absolute.high["molarity"][row, column]
-    cells = [html.escape(absolute.names[column]), f"{value:.3f}", f"{sd:.2g}", f"{low:.3g} to {high:.3g}"]
+    cells = [
+        html.escape(absolute.names[column]),
+        f"{value:.3f}",
+        f"{sd:.2g}",
+        f'<span style="white-space: nowrap">{low:.3g} to {high:.3g}</span>',
+    ]
     cells += [f"{values['molality'][0]:.3f}", f"{values['molality'][1]:.2g}"]
     cells += [f"{100 * absolute.share('molarity', source)[row, column]:.0f}" for source in SOURCES]
     weak = ' class="weak"' if sd > 0.5 * abs(value) else ""
