@@ -158,7 +158,7 @@ class Scene(SceneTools):
         self.ortho = self.mrs = None
         self.artists: list = []
         self.followers: list[Callable[[Scene], None]] = []
-        self._quiet = self._hidden_empty = False
+        self._quiet = self._hidden_empty = self._is_set_up = False
         self._timer: wx.Timer | None = None
 
     # -- overlays ------------------------------------------------------------------------------------------------------
@@ -173,6 +173,9 @@ class Scene(SceneTools):
         self.mrs = _view(frame, MRSView)
         if results.kind == "MRSI":
             self._make_maps()
+            # Before they are drawn: FSLeyes may miss the first display of an image that changes meanwhile.
+            self._fill_maps()
+            self.update_marks()
             layers = [self.certainty, self.map, self.voxels, self.regions, self.marks]
         else:
             mask, affine = box_mask(results.shape, results.affine)
@@ -423,7 +426,7 @@ class Scene(SceneTools):
                 self._set_up_ortho()
             self.ortho.displayCtx.addListener("location", self.name, self._follow_cursor, overwrite=True)
             if self.map is not None:
-                self.shown = None
+                self._is_set_up = False
                 self.update_map()
         if self.mrs.destroyed and self.frame.getView(MRSView):
             self.mrs, opened = self.frame.getView(MRSView)[0], True
@@ -528,16 +531,11 @@ class Scene(SceneTools):
             self.redraw()
             notify(self.frame, "mapChanged")
             return
-        picture = map_display.picture(results, settings.quantity, settings.name, settings.criterion, settings.threshold)
-        is_other = self.shown is None or picture.title != self.shown.title
-        self.shown = picture
-        opacity, modulation = map_display.fading(
-            picture, settings.fade, settings.sure, settings.unsure, settings.opacity / 100
-        )
-        self.certainty[:] = padded(self.grid.drawn(opacity), self.grid.drawn_affine, modulation[0])[0]
-        # FSLeyes fails at images that hold nothing but NaN.
-        is_empty = not picture.shown.any()
-        self.map[:] = self.grid.drawn(np.zeros(results.shape, np.float32) if is_empty else picture.drawn)
+        old = self.shown
+        modulation = self._fill_maps()
+        picture, is_empty = self.shown, not self.shown.shown.any()
+        is_other = old is None or picture.title != old.title or not self._is_set_up
+        self._is_set_up = True
         if not self.ortho.destroyed:
             opts, display = self.map_opts, self.ortho.displayCtx.getDisplay(self.map)
             if display.enabled == is_empty and (is_empty or self._hidden_empty):
@@ -558,6 +556,20 @@ class Scene(SceneTools):
             self.comparison.update()
         notify(self.frame, "mapChanged")
 
+    def _fill_maps(self) -> tuple[float, float]:
+        """Compute the chosen map and its opacity; return the range of the opacity."""
+        settings, results = self.settings, self.results
+        picture = map_display.picture(results, settings.quantity, settings.name, settings.criterion, settings.threshold)
+        self.shown = picture
+        opacity, modulation = map_display.fading(
+            picture, settings.fade, settings.sure, settings.unsure, settings.opacity / 100
+        )
+        _write(self.certainty, padded(self.grid.drawn(opacity), self.grid.drawn_affine, modulation[0])[0])
+        # FSLeyes fails at images that hold nothing but NaN.
+        is_empty = not picture.shown.any()
+        _write(self.map, self.grid.drawn(np.zeros(results.shape, np.float32) if is_empty else picture.drawn))
+        return modulation
+
     def changed(self, what: str) -> None:
         """Notify the subscribers of a change, by the name of their method."""
         notify(self.frame, what)
@@ -566,12 +578,19 @@ class Scene(SceneTools):
         """Outline the marked voxels."""
         settings = self.settings
         codes = map_display.marks(self.results, settings.markFailed, settings.markOutOfDistribution)
-        self.marks[:] = self.grid.drawn(codes)
+        _write(self.marks, self.grid.drawn(codes))
 
     def reset_range(self) -> None:
         """Set the colours to the robust range of the map again."""
         if self.shown is not None:
             self.map_opts.displayRange = list(self.shown.range)
+
+
+def _write(image: Image, values: np.ndarray) -> None:
+    """Set the values of an image where they differ, since setting them draws it again."""
+    values = np.asarray(values, image.dtype)
+    if not np.array_equal(image[:].reshape(values.shape), values, equal_nan=values.dtype.kind == "f"):
+        image[:] = values
 
 
 def _large_plane(ortho) -> LargePlane:

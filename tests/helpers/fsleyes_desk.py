@@ -51,6 +51,12 @@ class Desk:
         tools = {item.GetItemLabelText(): action for action, item in self.frame._FSLeyesFrame__toolsMenuActions}
         scene = tools["Load DL-MRS results"](folder=self.folder / name, **kwargs)
         self.wait(lambda: scene.voxel is not None, "the cursor is in a voxel")
+        # As users do: FSLeyes may never draw an image that changes while it makes its textures.
+        shown = [image for image in (scene.map, scene.marks) if image is not None]
+        canvases = scene.ortho.getGLCanvases()
+        drawn = lambda: [canvas.getGLObject(image) for canvas in canvases for image in shown]  # noqa: E731
+        self.wait(lambda: all(one is not None and one.ready() for one in drawn()), "the maps are ready to be drawn")
+        self.pump(1)
         return scene
 
     def clear(self) -> None:
