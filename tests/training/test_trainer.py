@@ -105,9 +105,10 @@ def test_the_scheduler_of_a_cluster_is_no_matter(tmp_path, monkeypatch):
         run(tmp_path / "m", 1)
 
 
-def test_the_clock_ends_a_training(tmp_path):
+def test_the_clock_ends_a_training(tmp_path, capsys):
     card = run(tmp_path / "m", 100000, max_minutes=0.02)
     assert card["training"]["steps"] < 2000
+    assert "batch 0 of 100000 at most, or for 0.02 minutes." in capsys.readouterr().err
 
 
 def test_the_work_of_the_cores_ends_a_training_and_is_on_its_card(tmp_path):
