@@ -71,11 +71,12 @@ def _add_volume_options(group) -> None:
     """Add the options of what voxels of a volume share."""
     group.add_argument(
         "--nuisance",
-        default="off",
+        default="auto",
         metavar="WHAT",
         help=(
-            "lipids of the scalp and residual water: off (default), subspace (learnt from the volume, part of the"
-            " likelihood of every voxel), or removed before the fit by l2 (Bilgic's) or hlsvd"
+            "lipids of the scalp and residual water: subspace (learnt from the volume, part of the likelihood of every"
+            " voxel; the default of the in-vivo model), off (the default of FSL-MRS's), or removed before the fit by"
+            " l2 (Bilgic's) or hlsvd"
         ),
     )
     group.add_argument(

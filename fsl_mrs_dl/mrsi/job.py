@@ -56,7 +56,7 @@ class VolumeOptions:
     conjugate: bool | None = None
     spectra: bool = True
     share_initial_values: bool = False
-    nuisance: str = "off"
+    nuisance: str = "auto"
     spatial: bool = False
     volume_priors: bool = True
 

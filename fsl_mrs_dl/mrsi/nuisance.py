@@ -20,8 +20,9 @@ from ..preproc.water_removal import WATER_PPM, lines_within
 
 __all__ = ["NUISANCES", "L2Removal", "learn_l2", "learn_nuisances", "scalp_voxels", "without_lines"]
 
-NUISANCES = ("off", "subspace", "l2", "hlsvd")
-"""Handling of lipids and water: none, subspaces inside the likelihood, or removal before the fit."""
+NUISANCES = ("auto", "off", "subspace", "l2", "hlsvd")
+"""Handling of lipids and water: subspaces for the in-vivo model and nothing for others, nothing, subspaces inside the
+likelihood, or removal before the fit."""
 
 LIPID_PPM = (0.6, 1.8)
 """Where lipids are, and hardly anything of metabolites, ppm."""

@@ -146,7 +146,7 @@ def prepare(
         basis=basis,
         output=output,
         options=options or FitOptions(),
-        volume_options=volume_options or VolumeOptions(),
+        volume_options=_settled_options(options or FitOptions(), volume_options or VolumeOptions()),
         mask=mask,
         lipid_mask=lipid_mask,
         water=water,
@@ -173,6 +173,14 @@ def prepare(
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def _settled_options(options: FitOptions, volume_options: VolumeOptions) -> VolumeOptions:
+    """Return options whose handling of nuisances is settled: subspaces make the in-vivo model better where there are
+    lipids and water, and change nothing where there are none (``benchmarks/mrsi_lipids.md``)."""
+    if volume_options.nuisance != "auto":
+        return volume_options
+    return replace(volume_options, nuisance="subspace" if options.spectral_model == "in-vivo" else "off")
 
 
 def _make_folder(scratch: Path, output: str | Path) -> None:

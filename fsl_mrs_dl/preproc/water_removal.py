@@ -1,16 +1,14 @@
 """Removal of residual water: the sum of damped lines that HLSVD finds about it (Barkhuijsen et al.,
-doi 10.1016/0022-2364(87)90023-0; Laudadio et al., doi 10.1006/jmre.2002.2593), by the package hlsvdpropy."""
+doi 10.1016/0022-2364(87)90023-0; Laudadio et al., doi 10.1006/jmre.2002.2593)."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.axes import Axes
-from ..core.errors import DataError
 from ..core.fids import usable_fids
 from ..core.noise import noise_outside
 from ..core.units import fid_to_spec
@@ -60,11 +58,6 @@ def remove_residual_water(data: MrsData, ppmlim: tuple[float, float] = (0.2, 4.2
         Averaged, coils combined.
     ppmlim : (float, float)
         Window that is fitted.
-
-    Raises
-    ------
-    DataError
-        Without hlsvdpropy.
     """
     fids = np.moveaxis(data.fids, 3, -1)
     rows = fids.reshape(-1, fids.shape[-1]).astype(complex)
@@ -87,17 +80,9 @@ def remove_residual_water(data: MrsData, ppmlim: tuple[float, float] = (0.2, 4.2
 
 
 def lines_within(fid: np.ndarray, axes: Axes, limits: Sequence[tuple[float, float]] = (WATER_PPM,)) -> np.ndarray:
-    """Return the sum of the lines of an FID that lie within limits in ppm, those of water by default, ``(n_points,)``.
-
-    Raises
-    ------
-    DataError
-        Without hlsvdpropy.
-    """
-    hlsvdpro = _hlsvdpro()
+    """Return the sum of an FID's lines within limits in ppm, those of water by default, ``(n_points,)``."""
     part = fid[: int(_DURATION_S / axes.dwelltime)] / np.abs(fid).max()
-    _, _, turns, damping, *_ = hlsvdpro(part, min(_LINES, len(part) // 4), sparse=True)
-    turns, damping = np.asarray(turns), np.asarray(damping)
+    turns, damping = _lines(part, min(_LINES, len(part) // 4))
     # Poles that grow are noise, and beside their powers those of the others would vanish.
     steady = damping <= 0
     poles = damping[steady] + 2j * np.pi * turns[steady]
@@ -110,18 +95,20 @@ def lines_within(fid: np.ndarray, axes: Axes, limits: Sequence[tuple[float, floa
     return np.abs(fid).max() * (np.exp(poles[own] * np.arange(len(fid))[:, None]) @ heights[own])
 
 
-def _hlsvdpro():
-    """Return the function of hlsvdpropy."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the modules that it imports
-            from hlsvdpropy.hlsvd import hlsvdpro
-    except ImportError as exc:
-        raise DataError(
-            "lines of water and lipids are found by hlsvdpropy, which is not installed",
-            remedy="install it with: pip install '.[run]' in a copy of the repository",
-        ) from exc
-    return hlsvdpro
+def _lines(fid: np.ndarray, n_lines: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return turns and damping per point of the damped lines of an FID, ``(n_lines,)`` each, by HLSVD.
+
+    They are those of the package hlsvdpropy to rounding errors, which there depend on a random vector.
+    """
+    import scipy.linalg
+    import scipy.sparse.linalg
+
+    half = len(fid) - len(fid) // 2 - 1
+    hankel = scipy.linalg.hankel(fid[: half + 1], fid[half:])
+    begin = np.random.default_rng(0).standard_normal(min(hankel.shape))
+    left = scipy.sparse.linalg.svds(hankel, k=n_lines, v0=begin.astype(complex))[0]
+    poles = np.log(scipy.linalg.eigvals(np.linalg.lstsq(left[:-1], left[1:], rcond=None)[0]))
+    return poles.imag / (2 * np.pi), poles.real
 
 
 def _rms(values: np.ndarray) -> float:

@@ -163,8 +163,6 @@ def test_lipids_inside_the_likelihood_leave_the_metabolites_right(head, sim_basi
 
 @pytest.mark.parametrize("kind", ["l2", "hlsvd"])
 def test_lipids_can_be_removed_beforehand(head, sim_basis, tmp_path, kind):
-    if kind == "hlsvd":
-        pytest.importorskip("hlsvdpropy")
     few = np.zeros(GRID, np.uint8)
     few[2:4, 2:4] = 1
     nib.save(nib.Nifti1Image(few, AFFINE), tmp_path / "few.nii.gz")

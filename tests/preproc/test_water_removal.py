@@ -7,7 +7,7 @@ from helpers.singlets import DWELL, FREQ, TIME, N, lines
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.io.nifti import MrsData
-from fsl_mrs_dl.preproc.water_removal import remove_residual_water
+from fsl_mrs_dl.preproc.water_removal import lines_within, remove_residual_water
 
 AXES = Axes(N, DWELL, FREQ, "1H")
 CLEAN = lines(((2.008, 1.0), (3.027, 0.7), (3.21, 0.6), (3.92, 0.4), (4.05, 0.2)))
@@ -48,3 +48,14 @@ def test_spectra_without_water_in_the_window_stay_bit_for_bit():
     assert out.removed.tolist() == [[[[False, True, False]]]]
     assert np.array_equal(out.data.fids[..., 0], measured[None, None, None])
     assert np.isnan(out.tail[0, 0, 0, 2])
+
+
+def test_lines_are_the_same_whenever_they_are_found(rng):
+    axes = Axes(1024, 1 / 2000, 123.2)
+    time, hz = axes.dwelltime * np.arange(1024), axes.ppm_to_hz(np.array([4.7, 3.0]))
+    water, other = (np.exp((2j * np.pi * each - 20) * time) for each in hz)
+    noise = 1e-3 * (rng.standard_normal(1024) + 1j * rng.standard_normal(1024))
+    found = [lines_within(5 * water + other + noise, axes) for _ in range(3)]
+    np.testing.assert_allclose(found[0], 5 * water, atol=0.02)
+    for again in found[1:]:
+        np.testing.assert_array_equal(again, found[0])
