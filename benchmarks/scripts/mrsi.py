@@ -9,8 +9,11 @@ Everything is run as a user would, as commands of their own; the times are those
 from __future__ import annotations
 
 import argparse
+import cProfile
 import os
 import platform
+import pstats
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,14 +23,36 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import torch
 
+from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.mrsi import assemble, chunks, plan
 
 BIN = Path(sys.executable).parent
 
 
-def measured(*words, threads: int | None = None) -> tuple[float, float]:
-    """Seconds that a command took, and the most memory (GiB) it held."""
+MODELS = ("fsl-mrs", "in-vivo")
+PARTS = {
+    "settling the model": ("plan.py", "prepare"),
+    "reading": ("job.py", "fids"),
+    "minimisation, in-vivo": ("fit.py", "_minimise"),
+    "minimisation, FSL-MRS's": ("free_lines.py", "fit_lines"),
+    "estimates and their average, in-vivo": ("fit.py", "_fit_batch"),
+    "covariance and posterior, FSL-MRS's": ("assess.py", "assess"),
+    "values of maps": ("maps.py", "map_values"),
+    "of them SNR and line widths": ("qc.py", "fit_qc"),
+    "band of the fit": ("spread.py", "fitted_sd"),
+    "spectra of the fit": ("chunks.py", "_spectra"),
+    "keeping chunks": ("chunks.py", "save_chunk"),
+    "writing the folder": ("assemble.py", "write_results"),
+}
+"""Functions whose share of the time is shown, by their file and name."""
+
+
+def measured(*words, threads: int | None = None) -> tuple[float, float, float]:
+    """Seconds that a command took, those of processor cores, and the most memory (GiB) it held."""
     environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     begun = time.perf_counter()
     process = subprocess.Popen(
@@ -37,7 +62,28 @@ def measured(*words, threads: int | None = None) -> tuple[float, float]:
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(map(str, words))}\n{error.decode()[-2000:]}")
-    return time.perf_counter() - begun, used.ru_maxrss / 2**20
+    return time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
+
+
+def shares(data: Path, basis: Path, folder: Path, model: str) -> dict[str, float]:
+    """Return the share of each part in the time of a volume, on one thread."""
+    profile, options = cProfile.Profile(), FitOptions(spectral_model=model, device="cpu")
+    torch.set_num_threads(1)
+    profile.enable()
+    job, pilot = plan.prepare(data, Basis.load(basis), folder, options, overwrite=True, say=lambda line: None)
+    for k in range(job.n_chunks):
+        chunks.fit_chunk(job, k)
+    folder.mkdir()
+    assemble.write_results(folder, job, options_text="", pilot=pilot)
+    profile.disable()
+    assemble.finish(job)
+    shutil.rmtree(folder)
+    functions = {}
+    for (path, _, name), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():
+        functions[Path(path).name, name] = max(cumulative, functions.get((Path(path).name, name), 0.0))
+    whole = sum(functions[PARTS[name]] for name in ("settling the model", "writing the folder"))
+    whole += functions["chunks.py", "fit_chunk"]
+    return {name: functions.get(place, 0.0) / whole for name, place in PARTS.items()}
 
 
 def simulate(folder: Path, size, *more) -> Path:
@@ -104,6 +150,7 @@ def main() -> None:
     parser.add_argument(
         "--sizes", nargs="*", default=["10x10x10", "32x32x10", "64x40x40"], help="volumes of brain voxels"
     )
+    parser.add_argument("--most-in-vivo", type=int, default=10240, help="largest volume of the in-vivo model, voxels")
     parser.add_argument("--air", action="store_true", help="also the whole head without a mask")
     args = parser.parse_args()
     n = args.threads
@@ -111,9 +158,9 @@ def main() -> None:
         "# A whole MRSI volume\n",
         (
             f"`python -m benchmarks.scripts.mrsi --threads {n}`, {n} cores of a {platform.machine()} CPU. Simulated"
-            " head (`fsl_mrs_dl simulate mrsi`): 1024 points, 20 metabolites and macromolecules, SNR 20, Voigt model,"
-            " baseline 'poly, 2', posterior, all maps and spectra written. Times are of whole commands, loading and"
-            " writing included.\n"
+            " head (`fsl_mrs_dl simulate mrsi`): 1024 points, 20 metabolites and macromolecules, SNR 20; FSL-MRS's"
+            " model (Voigt, baseline 'poly, 2', posterior) and the in-vivo model, all maps and spectra written. Times"
+            " are of whole commands, loading and writing included.\n"
         ),
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -128,10 +175,11 @@ def main() -> None:
         ]
         if args.air:
             jobs.append(("head of 32x32x10, with air and scalp", 10240, head / "mrsi.nii.gz", []))
-        for name, voxels, data, more in jobs:
+        jobs = [(model, *job) for model in MODELS for job in jobs if model == "fsl-mrs" or job[1] <= args.most_in_vivo]
+        for model, name, voxels, data, more in jobs:
             if isinstance(data, str):
                 data = tiled(head, here / f"{data}.nii", tuple(map(int, data.split("x"))))
-            took, memory = measured(
+            took, used, memory = measured(
                 BIN / "fsl_mrs_dl",
                 "mrsi",
                 "--data",
@@ -141,22 +189,41 @@ def main() -> None:
                 "--output",
                 here / "out",
                 "--overwrite",
+                "--spectral-model",
+                model,
                 "--parallel-workers",
                 n,
                 *more,
                 threads=n,
             )
-            rows.append((name, voxels, took, memory))
+            rows.append((model, name, voxels, took, used, memory))
             print(rows[-1], flush=True)
-        text += ["| volume | voxels | s | ms per voxel | most memory, GiB |", "|---|---|---|---|---|"]
         text += [
-            f"| {name} | {voxels} | {took:.1f} | {1e3 * took / voxels:.2f} | {memory:.2f} |"
-            for name, voxels, took, memory in rows
+            "| model | volume | voxels | s | CPU s | CPU ms per voxel | most memory, GiB |",
+            "|---|---|---|---|---|---|---|",
         ]
+        text += [
+            f"| {model} | {name} | {voxels} | {took:.1f} | {used:.1f} | {1e3 * used / voxels:.2f} | {memory:.2f} |"
+            for model, name, voxels, took, used, memory in rows
+        ]
+        thousand = tiled(head, here / "profile.nii", (10, 10, 10))
+        found = {model: shares(thousand, head / "basis", here / "profiled", model) for model in MODELS}
+        text += ["\nShares of the time of 1000 brain voxels, % (one thread, under a profiler; parts overlap):\n"]
+        text += ["| part | " + " | ".join(MODELS) + " |", "|---|---|---|"]
+        text += [f"| {part} | " + " | ".join(f"{100 * found[m][part]:.0f}" for m in MODELS) + " |" for part in PARTS]
         piece = piece_of(head, here / "piece")
         common = ["--basis", head / "basis", "--overwrite"]
         measured(
-            BIN / "fsl_mrs_dl", "mrsi", "--data", piece / "mrsi.nii.gz", "--output", here / "ours", *common, threads=n
+            BIN / "fsl_mrs_dl",
+            "mrsi",
+            "--data",
+            piece / "mrsi.nii.gz",
+            "--output",
+            here / "ours",
+            "--spectral-model",
+            "fsl-mrs",
+            *common,
+            threads=n,
         )
         names = [
             path.name.removesuffix(".nii.gz")
@@ -167,11 +234,13 @@ def main() -> None:
         columns["`posterior_mean`"] = accuracy(here / "ours", head, piece, "posterior_ratio", names)
         if (BIN / "fsl_mrsi").is_file():
             newton = [BIN / "fsl_mrsi", "--algo", "Newton", "--parallel", "off", *common]
-            sixteen, _ = measured(*newton, "--data", piece / "mrsi.nii.gz", "--output", here / "theirs", threads=n)
-            two, _ = measured(*newton, "--data", piece / "two.nii.gz", "--output", here / "two", threads=n)
+            sixteen, *_ = measured(*newton, "--data", piece / "mrsi.nii.gz", "--output", here / "theirs", threads=n)
+            two, *_ = measured(*newton, "--data", piece / "two.nii.gz", "--output", here / "two", threads=n)
             columns["Newton"] = accuracy(here / "theirs", head, piece, "internal", names)
             each = (sixteen - two) / 14
-            whole = next((took / voxels for name, voxels, took, _ in rows if name == "brain voxels, 32x32x10"), None)
+            whole = next(
+                (took / voxels for _, name, voxels, took, *_ in rows if name == "brain voxels, 32x32x10"), None
+            )
             ratio = (
                 f", {each / whole:.0f} times what a voxel takes us in 32x32x10 brain voxels, all included"
                 if whole

@@ -22,7 +22,7 @@ _RESULT_FILES = re.compile(
     r"|(dyn_results|dyn_cov|init_results|free_parameters|mapped_parameters|parameters_tidy|sum_concentrations|derived|comparison)\.csv"
     r"|dyn_(parameters|spectra|residuals)\.png"
     r"|(options|messages)\.txt|truth\.json|methods\.md|references\.bib|[\w.+-]+\.table"
-    r"|report[\w.+-]*\.html|(fit_summary|fit_avg|edited_summary|series|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|[\w-]+\.(tree|npy)"
+    r"|report[\w.+-]*\.html|(fit_summary|fit_avg|edited_summary|series|voxel_location)\.png|[\w+-]+\.json|[\w.+-]+\.nii\.gz|data\.nii|[\w-]+\.(tree|npy)"
 )
 _RESULT_FOLDERS = (
     *("A", "B", "C", "D", "on", "off"),  # edit conditions of a basis set

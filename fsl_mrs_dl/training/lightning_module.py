@@ -144,7 +144,10 @@ class ProgressReport(Callback):
 
             self.bar = tqdm(total=self.steps, initial=trainer.global_step, unit="batch", desc="training")
         else:
-            print(f"Training begins at batch {trainer.global_step} of {self.steps}.", file=sys.stderr, flush=True)
+            minutes = module.settings.max_minutes
+            limit = f" at most, or for {minutes:g} minutes" if minutes else ""
+            text = f"Training begins at batch {trainer.global_step} of {self.steps}{limit}."
+            print(text, file=sys.stderr, flush=True)
 
     def on_train_batch_end(self, trainer, module, *args) -> None:
         if self.bar is not None:

@@ -235,6 +235,10 @@ def test_new_output_folder(tmp_path):
     with pytest.raises(OutputError, match="exists already; .*overwrite"):
         output.new_output_folder(tmp_path, overwrite=False)
     assert output.new_output_folder(tmp_path, overwrite=True) == tmp_path
+    # Data that were given unpacked are kept so beside their fit.
+    (tmp_path / "data.nii").touch()
+    assert output.new_output_folder(tmp_path, overwrite=True) == tmp_path
+    (tmp_path / "data.nii").unlink()
     with pytest.raises(OutputError, match="is a file, not a folder"):
         output.new_output_folder(tmp_path / "summary.csv", overwrite=True)
 

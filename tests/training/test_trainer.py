@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.networks import model_cards  # noqa: E402
 from fsl_mrs_dl.training import batches, checkpoints
-from fsl_mrs_dl.training.lightning_module import NetworkModule
+from fsl_mrs_dl.training.lightning_module import NetworkModule, ProgressReport
 from fsl_mrs_dl.training.registration import RegistrationTraining
 from fsl_mrs_dl.training.settings import Settings
 from fsl_mrs_dl.training.trainer import train
@@ -108,6 +109,13 @@ def test_the_scheduler_of_a_cluster_is_no_matter(tmp_path, monkeypatch):
 def test_the_clock_ends_a_training(tmp_path):
     card = run(tmp_path / "m", 100000, max_minutes=0.02)
     assert card["training"]["steps"] < 2000
+
+
+@pytest.mark.parametrize("minutes, text", [(2.0, "batch 0 of 9 at most, or for 2 minutes."), (None, "batch 0 of 9.")])
+def test_a_training_prints_its_limits(capsys, minutes, text):
+    module = SimpleNamespace(settings=Settings(steps=9, max_minutes=minutes))
+    ProgressReport(9).on_train_start(SimpleNamespace(global_step=0), module)
+    assert text in capsys.readouterr().err
 
 
 def test_the_work_of_the_cores_ends_a_training_and_is_on_its_card(tmp_path):
