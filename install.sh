@@ -7,7 +7,7 @@ usage() {
 usage: ./install.sh                  set up in .venv
        ./install.sh example [...]    set up, then align and fit the bundled example into example-results
        ./install.sh test [...]       set up with what the tests need, then run them all; the rest goes to pytest
-       ./install.sh check            set up as for the tests, then only check format, spelling and types
+       ./install.sh check            set up as for the documentation, then only check format, spelling and types
                                      (those inside of FSLeyes follow in .venv-fsleyes; FSLEYES_TESTS=off leaves them out)
        ./install.sh docs             set up as for the tests, then run the tutorials and build the documentation
 Python 3.11 or later is needed; PYTHON=/path/to/python says which one to use.
@@ -193,7 +193,8 @@ TEXT
         exit "$status"
         ;;
     check)
-        set_up test
+        # What the documentation needs, too: its build may then run beside the tests without a change of what they use.
+        set_up test,docs
         check
         ;;
     docs)
