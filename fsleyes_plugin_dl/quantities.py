@@ -34,6 +34,7 @@ _ADDITIVE = (
     "conc-ml",
     "conc-in-vivo",
     "conc-posterior",
+    "conc-spatial",
     "conc-network",
     "ratio-ml",
     "ratio-in-vivo",

@@ -51,6 +51,7 @@ _SD_OF = {
     "conc-ml": ("crlb-sd",),
     "conc-in-vivo": ("in-vivo-sd",),
     "conc-posterior": ("posterior-sd",),
+    "conc-spatial": ("spatial-sd",),
     "conc-network": ("epistemic-sd",),
     "ratio-ml": ("ratio-sd",),
     "ratio-in-vivo": ("in-vivo-ratio-sd",),

@@ -57,6 +57,25 @@ def test_mrsi(made):
     assert results.evaluator is not None and results.spectrum("fit").is_file()
 
 
+def test_the_spatial_estimate_has_its_own_sd(made, tmp_path):
+    """It fades by its own SD, not by the Cramer-Rao bound, and ratios are made of it."""
+    folder = tmp_path / "spatial"
+    shutil.copytree(made / "mrsi", folder)
+    (folder / "concs/spatial").mkdir()
+    for metab in made_results.METABS:
+        image = nibabel.load(folder / f"concs/ml/{metab}.nii.gz")
+        for path, factor in ((f"concs/spatial/{metab}", 2.0), (f"uncertainties/{metab}_spatial_sd", 0.25)):
+            values = np.asarray(image.dataobj) * factor
+            nibabel.save(nibabel.Nifti1Image(values, image.affine), folder / f"{path}.nii.gz")
+    results = Results.open(folder)
+    assert results.has("conc-spatial") and results.is_estimate("conc-spatial")
+    at = results.fitted & (results.map("conc-ml", "NAA") > 0)
+    assert np.allclose(results.percent("conc-spatial", "NAA")[at], 12.5)
+    ratio = "NAA/Ins"
+    np.testing.assert_allclose(results.map("conc-spatial", ratio)[at], results.map("conc-ml", ratio)[at], rtol=1e-5)
+    assert np.isfinite(results.sd("conc-spatial", ratio)[at]).any()
+
+
 def test_plain_fsl_mrsi(made):
     results = Results.open(made / "fsl_mrsi")
     assert [one.key for one in results.quantities] == ["raw-concentrations", "sd", "SNR", "FWHM"]
