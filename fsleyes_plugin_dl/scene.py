@@ -526,7 +526,7 @@ class Scene(SceneTools):
 
     def update_map(self) -> None:
         """Show the chosen map with the current settings."""
-        settings, results = self.settings, self.results
+        settings = self.settings
         if self.map is None:
             self.redraw()
             notify(self.frame, "mapChanged")
