@@ -57,9 +57,11 @@ _SD_OF = {
     "ratio-in-vivo": ("in-vivo-ratio-sd",),
     "conc-internal": ("ratio-sd", "in-vivo-ratio-sd"),
     "ratio-posterior": ("posterior-ratio-sd",),
+    "conc-molarity": ("molarity-sd",),
+    "conc-molality": ("molality-sd",),
 }
 
-_ESTIMATES = {*_SD_OF, "conc-molarity", "conc-molality"}
+_ESTIMATES = set(_SD_OF)
 
 # The first that exists is shown at the start.
 _PREFERRED = ("conc-ml", "conc-in-vivo", "raw-concentrations")

@@ -76,6 +76,21 @@ def test_the_spatial_estimate_has_its_own_sd(made, tmp_path):
     assert np.isfinite(results.sd("conc-spatial", ratio)[at]).any()
 
 
+@pytest.mark.parametrize("name", ["molarity", "molality"])
+def test_absolute_concentrations_have_their_own_sd(made, tmp_path, name):
+    """That of all sources, not the Cramer-Rao bound alone."""
+    folder = tmp_path / name
+    shutil.copytree(made / "mrsi", folder)
+    (folder / f"concs/{name}").mkdir()
+    image = nibabel.load(folder / "concs/ml/NAA.nii.gz")
+    for path, factor in ((f"concs/{name}/NAA", 2.0), (f"uncertainties/NAA_{name}_sd", 0.25)):
+        values = np.asarray(image.dataobj) * factor
+        nibabel.save(nibabel.Nifti1Image(values, image.affine), folder / f"{path}.nii.gz")
+    results = Results.open(folder)
+    at = results.fitted & (results.map("conc-ml", "NAA") > 0)
+    assert np.allclose(results.percent(f"conc-{name}", "NAA")[at], 12.5)
+
+
 def test_plain_fsl_mrsi(made):
     results = Results.open(made / "fsl_mrsi")
     assert [one.key for one in results.quantities] == ["raw-concentrations", "sd", "SNR", "FWHM"]
