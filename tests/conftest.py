@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config, items):
         # What FSL-MRS's own dependencies warn of while they are loaded says nothing about this package.
         warnings.simplefilter("ignore")
         try:
-            for name in ("core", "models", "utils.mrs_io", "utils.fitting", "utils.qc", "utils.baseline"):
+            for name in ("core", "models", "utils.mrs_io", "utils.fitting", "utils.qc", "utils.baseline", "utils.preproc"):
                 importlib.import_module(f"fsl_mrs.{name}")
         except ImportError as exc:
             reason = f"FSL-MRS cannot be imported: {exc}"
