@@ -36,7 +36,8 @@ def pytest_collection_modifyitems(config, items):
         # What FSL-MRS's own dependencies warn of while they are loaded says nothing about this package.
         warnings.simplefilter("ignore")
         try:
-            for name in ("core", "models", "utils.mrs_io", "utils.fitting", "utils.qc", "utils.baseline", "utils.preproc"):
+            utils = (f"utils.{name}" for name in ("mrs_io", "fitting", "qc", "baseline", "preproc"))
+            for name in ("core", "models", *utils):
                 importlib.import_module(f"fsl_mrs.{name}")
         except ImportError as exc:
             reason = f"FSL-MRS cannot be imported: {exc}"
