@@ -14,7 +14,7 @@ from fsl_mrs_dl.core.errors import DataError, FslMrsDlError
 
 from .results_folder import Results
 
-__all__ = ["CURVES", "READING_ERRORS", "MemoryImage", "open_image", "read_curves"]
+__all__ = ["CURVES", "READING_ERRORS", "MemoryImage", "open_image", "read_curves", "write"]
 
 CURVES = ("data", "fit", "baseline", "residual")
 """Names of the spectra of a fit, in the order of their drawing."""
@@ -130,3 +130,10 @@ def _like(fit: Image, fids: np.ndarray, name: str) -> Image:
     if not is_nifti_mrs(image):
         image.nifti_mrs = fit.nifti_mrs
     return image
+
+
+def write(image: Image, values: np.ndarray) -> None:
+    """Set the values of an image where they differ, since setting them draws it again."""
+    values = np.asarray(values, image.dtype)
+    if not np.array_equal(image[:].reshape(values.shape), values, equal_nan=values.dtype.kind == "f"):
+        image[:] = values

@@ -27,7 +27,7 @@ from . import map_display, overlays, spectra
 from .artists import Band, Contribution, SpectrumLegend
 from .canvas_layout import LargePlane
 from .grids import DrawnGrid, box_mask, checkerboard, is_inside, padded, to_mm
-from .images import CURVES, READING_ERRORS, MemoryImage, open_image, read_curves
+from .images import CURVES, READING_ERRORS, MemoryImage, open_image, read_curves, write
 from .results_folder import Results
 from .scene_tools import SceneTools
 from .settings import Kept, Settings
@@ -564,10 +564,10 @@ class Scene(SceneTools):
         opacity, modulation = map_display.fading(
             picture, settings.fade, settings.sure, settings.unsure, settings.opacity / 100
         )
-        _write(self.certainty, padded(self.grid.drawn(opacity), self.grid.drawn_affine, modulation[0])[0])
+        write(self.certainty, padded(self.grid.drawn(opacity), self.grid.drawn_affine, modulation[0])[0])
         # FSLeyes fails at images that hold nothing but NaN.
         is_empty = not picture.shown.any()
-        _write(self.map, self.grid.drawn(np.zeros(results.shape, np.float32) if is_empty else picture.drawn))
+        write(self.map, self.grid.drawn(np.zeros(results.shape, np.float32) if is_empty else picture.drawn))
         return modulation
 
     def changed(self, what: str) -> None:
@@ -578,19 +578,12 @@ class Scene(SceneTools):
         """Outline the marked voxels."""
         settings = self.settings
         codes = map_display.marks(self.results, settings.markFailed, settings.markOutOfDistribution)
-        _write(self.marks, self.grid.drawn(codes))
+        write(self.marks, self.grid.drawn(codes))
 
     def reset_range(self) -> None:
         """Set the colours to the robust range of the map again."""
         if self.shown is not None:
             self.map_opts.displayRange = list(self.shown.range)
-
-
-def _write(image: Image, values: np.ndarray) -> None:
-    """Set the values of an image where they differ, since setting them draws it again."""
-    values = np.asarray(values, image.dtype)
-    if not np.array_equal(image[:].reshape(values.shape), values, equal_nan=values.dtype.kind == "f"):
-        image[:] = values
 
 
 def _large_plane(ortho) -> LargePlane:
