@@ -192,7 +192,8 @@ def _draw_colour_bar(figure, picture: map_display.Picture, bottom: float) -> Non
 
     axes = figure.add_axes([0.05, bottom, 0.9, 0.02])
     mappable = ScalarMappable(Normalize(*picture.range), colours.listed(picture.cmap))
-    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal")
+    extend = "max" if picture.cmap == "mrsdl_capped" else "neither"
+    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend=extend)
     bar.ax.tick_params(colors="white", labelsize=8)
     bar.ax.set_title(picture.title, color="white", fontsize=10, pad=5)
 

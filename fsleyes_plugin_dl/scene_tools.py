@@ -11,7 +11,7 @@ from fsleyes.actions.screenshot import screenshot
 
 from fsl_mrs_dl.core.errors import DataError, OutputError
 
-from . import map_display, regions
+from . import map_display, overlays, regions
 from .comparison_view import Comparison
 from .grids import to_mm
 from .images import READING_ERRORS
@@ -28,10 +28,13 @@ class SceneTools:
     ----------
     region : callable or None
         The chosen region, see :mod:`.regions`.
+    region_name : str
+        What the region is: the name of a file, or the place of a ball.
     comparison : Comparison or None
     """
 
     region = None
+    region_name = ""
     comparison: Comparison | None = None
 
     # -- regions -------------------------------------------------------------------------------------------------------
@@ -39,7 +42,9 @@ class SceneTools:
     def set_ball(self) -> None:
         """Choose the ball around the cursor's voxel as the region."""
         if self.voxel is not None:
-            self.set_region(regions.ball(to_mm(self.results.affine, self.voxel), self.settings.radius))
+            radius, voxel = self.settings.radius, " ".join(map(str, self.voxel))
+            region = regions.ball(to_mm(self.results.affine, self.voxel), radius)
+            self.set_region(region, f"ball of {radius:g} mm around voxel {voxel}")
 
     def set_mask(self, path: str | Path) -> None:
         """Choose a mask, or tissue fractions, as the region.
@@ -56,14 +61,14 @@ class SceneTools:
             raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
         if values.ndim != 3:
             raise DataError(f"{path}: has {values.ndim} dimensions; give a mask of three.")
-        self.set_region(regions.mask_region(values, image.affine))
+        self.set_region(regions.mask_region(values, image.affine), Path(path).name)
         parts = self._parts(False)
         if parts.any():
             self.go_to(tuple(int(one) for one in np.unravel_index(parts.argmax(), parts.shape)))
 
-    def set_region(self, region) -> None:
-        """Choose a region, a function of positions in mm; None for none."""
-        self.region = region
+    def set_region(self, region, name: str) -> None:
+        """Choose a region, a function of positions in mm, and its name."""
+        self.region, self.region_name = region, name
         self._weights = {}
         self.update_region()
 
@@ -72,8 +77,8 @@ class SceneTools:
         codes = np.zeros(self.results.shape, np.int16)
         if self.region is not None:
             if self.settings.mirror:
-                codes[self._parts(True) >= 0.5] = 2
-            codes[self._parts(False) >= 0.5] = 1
+                codes[regions.outlined(self._parts(True))] = 2
+            codes[regions.outlined(self._parts(False))] = 1
         self.regions[:] = self.grid.drawn(codes)
         if not self.ortho.destroyed:
             self.ortho.displayCtx.getDisplay(self.regions).enabled = self.region is not None
@@ -103,7 +108,15 @@ class SceneTools:
             regions.mean_over(self.shown.values, self._parts(mirrored), sd, usable, results.affine)
             for mirrored in ((False, True) if settings.mirror else (False,))
         ]
-        return regions.report(settings.name, means[0], means[1] if settings.mirror else None)
+        notes = [regions.SPATIAL_NOTE] if settings.quantity == "conc-spatial" else []
+        if results.sd_is_of_independent(settings.name, settings.quantity):
+            notes.append(f"SDs of {settings.name} count its members as independent.")
+        title = results.title(settings.quantity, settings.name)
+        return regions.report(title, self.region_name, means[0], means[1] if settings.mirror else None, notes)
+
+    def region_text(self) -> str:
+        """Return the report with the folder above it, to be copied."""
+        return "\n".join([str(self.results.folder), *self.region_report()])
 
     # -- comparison ----------------------------------------------------------------------------------------------------
 
@@ -133,6 +146,20 @@ class SceneTools:
         for view in (self.ortho, self.mrs):
             if not view.destroyed:
                 view.displayCtx.getDisplay(overlay).enabled = False
+
+    # -- texts ---------------------------------------------------------------------------------------------------------
+
+    def show_title(self) -> None:
+        """Name the map on its colour bar, in a text and letters that fit the width of the view."""
+        if self.shown is not None and not self.ortho.destroyed and self.map in self.frame.overlayList:
+            overlays.show_title(self.ortho, self.map, [self.shown.title, self.shown.short_title])
+
+    def note(self) -> str:
+        """Return a remark on the uncertainty of the shown map; empty where there is none."""
+        name, key = self.settings.name, self.settings.quantity
+        if self.shown is None or not self.results.sd_is_of_independent(name, key):
+            return ""
+        return f"The folder has no covariances: SDs of {name} count its members as independent."
 
     # -- picture -------------------------------------------------------------------------------------------------------
 
