@@ -3,9 +3,9 @@
     python -m benchmarks.scripts.mrsi_lipids --output benchmarks/mrsi_lipids.md
     python -m benchmarks.scripts.mrsi_lipids --seeds 4 5 6 --concentration-sd 0.3 --output benchmarks/mrsi_people.md
 
-The second are three heads whose concentrations differ from typical ones, where priors are centred.  Heads are simulated without lipids and water, and with lipids 10 and 100 times the metabolites where a voxel is all
-scalp, spread as phase encoding does without a filter of k-space and with one.  Every way of handling lipids fits the
-same voxels.
+The second are three heads whose concentrations differ from typical ones, where priors are centred.  Heads are simulated
+without lipids and water, and with lipids 10 and 100 times the metabolites where a voxel is all scalp, spread as phase
+encoding does without a filter of k-space and with one.  Every way of handling lipids fits the same voxels.
 """
 
 from __future__ import annotations
