@@ -4,7 +4,8 @@ truth:
     python -m benchmarks.scripts.mrsi_population --output benchmarks/mrsi_population.md
     python -m benchmarks.scripts.mrsi_population --seeds 2 3 4 5 --concentration-sd 0.3 --output OUTPUT
 
-The in-vivo-like spectra are the same with every seed, and left out where there are several.  Data are found through FSL_MRS_DL_TESTDATA, default ../shared/data.  One thread.
+The in-vivo-like spectra are the same with every seed, and left out where there are several.  Data are found through
+FSL_MRS_DL_TESTDATA, default ../shared/data.  One thread.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ def main() -> None:
     args = parser.parse_args()
     seeds, sd = args.seeds, args.concentration_sd
     several = len(seeds) > 1
+    of_seeds = "; means over seeds, and in brackets the RMSE over that of the study, least to most" if several else ""
     text = [
         "# Priors learnt from a volume\n",
         (
@@ -130,8 +132,7 @@ def main() -> None:
             " (`mrsi`: means of line widths, first-order phase and macromolecules; spreads of all; strength of the"
             " baseline). RMSE and size of the bias in percent of the mean, medians over metabolites; share of 95 %"
             " intervals that hold the truth, mean over metabolites"
-            f"{'; means over seeds, and in brackets the RMSE over that of the study, least to most' if several else ''}."
-            " One thread.\n"
+            f"{of_seeds}. One thread.\n"
         ),
         "| spectra | priors | RMSE | bias | intervals | RMSE, posterior_mean | bias | intervals | CPU s |",
         "|---|---|---|---|---|---|---|---|---|",
