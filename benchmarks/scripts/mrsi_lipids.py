@@ -94,9 +94,9 @@ def main() -> None:
         (
             f"`python -m benchmarks.scripts.mrsi_lipids --seeds {' '.join(map(str, args.seeds))} --concentration-sd"
             f" {args.concentration_sd:g}`: simulated heads of {' x '.join(map(str, args.size))} voxels,"
-            f" {concentrations}, 512 points, SNR 30, semi-LASER TE 35 ms, residual water as high as metabolites. RMSE in"
-            f" percent of the mean, median over {', '.join(SUMS)}, by distance from the edge of the brain, and the share of 95 %"
-            " intervals of all metabolites that hold the truth (in vivo: posterior ones).\n"
+            f" {concentrations}, 512 points, SNR 30, semi-LASER TE 35 ms, residual water as high as metabolites."
+            f" RMSE in percent of the mean, median over {', '.join(SUMS)}, by distance from the edge of the brain, and"
+            " the share of 95 % intervals of all metabolites that hold the truth (in vivo: posterior ones).\n"
         ),
         "| lipids, filter (, water) | way | "
         + " | ".join(bands)
