@@ -1,14 +1,16 @@
 """Removal of residual water: the sum of damped lines that HLSVD finds about it (Barkhuijsen et al.,
-doi 10.1016/0022-2364(87)90023-0; Laudadio et al., doi 10.1006/jmre.2002.2593)."""
+doi 10.1016/0022-2364(87)90023-0; Laudadio et al., doi 10.1006/jmre.2002.2593), by the package hlsvdpropy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.axes import Axes
+from ..core.errors import DataError
 from ..core.fids import usable_fids
 from ..core.noise import noise_outside
 from ..core.units import fid_to_spec
@@ -58,6 +60,11 @@ def remove_residual_water(data: MrsData, ppmlim: tuple[float, float] = (0.2, 4.2
         Averaged, coils combined.
     ppmlim : (float, float)
         Window that is fitted.
+
+    Raises
+    ------
+    DataError
+        If hlsvdpropy cannot be imported.
     """
     fids = np.moveaxis(data.fids, 3, -1)
     rows = fids.reshape(-1, fids.shape[-1]).astype(complex)
@@ -80,7 +87,13 @@ def remove_residual_water(data: MrsData, ppmlim: tuple[float, float] = (0.2, 4.2
 
 
 def lines_within(fid: np.ndarray, axes: Axes, limits: Sequence[tuple[float, float]] = (WATER_PPM,)) -> np.ndarray:
-    """Return the sum of an FID's lines within limits in ppm, those of water by default, ``(n_points,)``."""
+    """Return the sum of an FID's lines within limits in ppm, those of water by default, ``(n_points,)``.
+
+    Raises
+    ------
+    DataError
+        If hlsvdpropy cannot be imported.
+    """
     part = fid[: int(_DURATION_S / axes.dwelltime)] / np.abs(fid).max()
     turns, damping = _lines(part, min(_LINES, len(part) // 4))
     # Poles that grow are noise, and beside their powers those of the others would vanish.
@@ -96,19 +109,26 @@ def lines_within(fid: np.ndarray, axes: Axes, limits: Sequence[tuple[float, floa
 
 
 def _lines(fid: np.ndarray, n_lines: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return turns and damping per point of the damped lines of an FID, ``(n_lines,)`` each, by HLSVD.
+    """Return turns and damping per point of the damped lines of an FID, ``(n_lines,)`` each, by HLSVD."""
+    # Not sparse: SciPy's sparse decomposition begins with a random vector that no argument and no seed reaches, and its
+    # last digits differ from call to call.  The full one costs as much for the 500 points of a volume's voxels.
+    with np.errstate(all="ignore"):  # powers of poles that grow
+        _, _, turns, damping, *_ = _hlsvdpro()(fid, n_lines, sparse=False)
+    return np.asarray(turns), np.asarray(damping)
 
-    They are those of the package hlsvdpropy to rounding errors, which there depend on a random vector.
-    """
-    import scipy.linalg
-    import scipy.sparse.linalg
 
-    half = len(fid) - len(fid) // 2 - 1
-    hankel = scipy.linalg.hankel(fid[: half + 1], fid[half:])
-    begin = np.random.default_rng(0).standard_normal(min(hankel.shape))
-    left = scipy.sparse.linalg.svds(hankel, k=n_lines, v0=begin.astype(complex))[0]
-    poles = np.log(scipy.linalg.eigvals(np.linalg.lstsq(left[:-1], left[1:], rcond=None)[0]))
-    return poles.imag / (2 * np.pi), poles.real
+def _hlsvdpro() -> Callable[..., tuple]:
+    """Return the function of hlsvdpropy."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pkg_resources, which it imports
+            from hlsvdpropy.hlsvd import hlsvdpro
+    except ImportError as exc:
+        raise DataError(
+            f"lines of water and lipids are found by hlsvdpropy, which cannot be imported: {exc}",
+            remedy="install it with: pip install hlsvdpropy 'setuptools<81'",
+        ) from exc
+    return hlsvdpro
 
 
 def _rms(values: np.ndarray) -> float:

@@ -31,8 +31,8 @@ class Step:
     figures: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict:
-        """Return the step as JSON holds it, figures to six digits: those of HLSVD differ in the thirteenth between
-        runs, whose first vector is random."""
+        """Return the step as JSON holds it, figures to six digits: later ones of HLSVD differ between
+        computers."""
         figures = {name: float(f"{value:.6g}") for name, value in self.figures.items()}
         return {"name": self.name, "done": self.done, "reason": self.reason, "figures": figures}
 

@@ -1,12 +1,18 @@
 """Removal of residual water: metabolites stay, water goes, and nothing is done where nothing is needed."""
 
+import sys
+
 import numpy as np
 import pytest
+import scipy.linalg
+import scipy.sparse.linalg
 from helpers.singlets import DWELL, FREQ, TIME, N, lines
 
 from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.errors import DataError
 from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.io.nifti import MrsData
+from fsl_mrs_dl.preproc import water_removal
 from fsl_mrs_dl.preproc.water_removal import lines_within, remove_residual_water
 
 AXES = Axes(N, DWELL, FREQ, "1H")
@@ -59,3 +65,28 @@ def test_lines_are_the_same_whenever_they_are_found(rng):
     np.testing.assert_allclose(found[0], 5 * water, atol=0.02)
     for again in found[1:]:
         np.testing.assert_array_equal(again, found[0])
+
+
+@pytest.mark.parametrize("n_points", [205, 480])
+def test_poles_are_those_of_a_truncated_decomposition(n_points):
+    fid = (CLEAN + water(20) + noise(0.02, 5))[:n_points]
+    turns, damping = water_removal._lines(fid, 25)
+    half = n_points - n_points // 2 - 1
+    hankel = scipy.linalg.hankel(fid[: half + 1], fid[half:])
+    left = scipy.sparse.linalg.svds(hankel, k=25, v0=np.ones(min(hankel.shape), complex))[0]
+    poles = np.log(scipy.linalg.eigvals(np.linalg.lstsq(left[:-1], left[1:], rcond=None)[0]))
+    found = np.exp(damping + 2j * np.pi * turns)
+    np.testing.assert_allclose(np.sort_complex(found), np.sort_complex(np.exp(poles)), atol=1e-9)
+
+
+def test_noise_alone_has_lines_of_finite_height():
+    # Some of its poles grow, to far beyond what a number holds.
+    fid = noise(1.0, 6) * np.exp(TIME / TIME[-1] * 5)
+    turns, damping = water_removal._lines(fid, 25)
+    assert damping.max() > 0 and np.isfinite(turns).all() and np.isfinite(lines_within(fid, AXES)).all()
+
+
+def test_without_the_package_an_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hlsvdpropy.hlsvd", None)
+    with pytest.raises(DataError, match="cannot be imported.*pip install hlsvdpropy 'setuptools<81'"):
+        lines_within(CLEAN, AXES)
