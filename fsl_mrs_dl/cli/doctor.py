@@ -66,6 +66,7 @@ def _ourselves() -> list[Finding]:
         "configargparse",
         "tqdm",
         "safetensors",
+        "hlsvdpropy",
     ):
         try:
             libraries.append(f"{name} {metadata.version(name)}")
@@ -74,6 +75,9 @@ def _ourselves() -> list[Finding]:
     out.append(Finding(GOOD, ", ".join(libraries)))
     if missing:
         out.append(Finding(BAD, f"missing: {', '.join(missing)}; install FSL-MRS-DL again with pip"))
+    elif importlib.util.find_spec("pkg_resources") is None:
+        text = "setuptools: hlsvdpropy needs its pkg_resources, which is missing (pip install 'setuptools<81')"
+        out.append(Finding(BAD, text))
     return out
 
 

@@ -9,7 +9,15 @@ from importlib import resources
 
 import numpy as np
 
-__all__ = ["canonical_name", "typical_concentrations", "is_known", "is_macromolecule", "name_among", "by_names"]
+__all__ = [
+    "by_names",
+    "canonical_name",
+    "is_known",
+    "is_macromolecule",
+    "name_among",
+    "same_metabolites",
+    "typical_concentrations",
+]
 
 
 @lru_cache
@@ -44,6 +52,20 @@ def name_among(name: str, names: Iterable[str]) -> str | None:
         return name if name in names else None
     same = [other for other in names if other not in _TOTALS and canonical_name(other) == canonical_name(name)]
     return same[0] if len(same) == 1 else None
+
+
+_PARTS = ("Glc_a",)
+"""Names that the table has a concentration for, but which stand for a part of the metabolite."""
+
+
+def same_metabolites(total: str) -> tuple[str, ...]:
+    """Return the metabolites of a sum, as GPC+PCho, by the table's names in order: alike for what is the same.
+
+    >>> same_metabolites("GPC+PCho") == same_metabolites("PCh+GPC")
+    True
+    """
+    apart = _TOTALS + _PARTS
+    return tuple(sorted(one if one in apart else canonical_name(one) for one in total.split("+")))
 
 
 def by_names(content: dict, names: Iterable[str]) -> dict:

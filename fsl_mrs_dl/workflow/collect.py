@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,7 @@ from ..core.errors import DataError, spelled
 from ..io.files import json_content
 from .entry import StudySession
 from .exclusion import ExclusionRules
+from .metabolite_names import common_names
 from .study import FAILED, KEPT, Outcome, outcomes
 
 __all__ = ["QUANTITIES", "RAW", "Quantity", "SessionResult", "collect", "same_data", "session_table", "tidy_table"]
@@ -69,6 +70,8 @@ class SessionResult:
     common : dict
         Share of the variance that all sessions have in common, from the times of relaxation of the literature: by
         quantity and metabolite.
+    renamed : dict
+        Names that metabolites have in its own tables, where another is that of the study: the study's, by its own.
     """
 
     session: StudySession
@@ -78,6 +81,7 @@ class SessionResult:
     values: pd.DataFrame | None
     reasons: tuple[str, ...]
     common: dict[tuple[str, str], float] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     @property
     def included(self) -> bool:
@@ -109,7 +113,7 @@ def collect(
     rules: ExclusionRules | None = None,
     by_hand: Collection[str] = (),
 ) -> list[SessionResult]:
-    """Return what every session has found, and which are left out.
+    """Return what every session has found, and which are left out; a metabolite has one name in all of them.
 
     Parameters
     ----------
@@ -141,7 +145,20 @@ def collect(
         if session.name in by_hand or {session.participant, f"sub-{session.participant}"} & set(by_hand):
             reasons.append("left out by hand")
         results.append(SessionResult(session, outcome, place, run, values, tuple(reasons), common))
-    return results
+    return _with_common_names(results)
+
+
+def _with_common_names(results: Sequence[SessionResult]) -> list[SessionResult]:
+    """Return the results with one name for each metabolite, whatever basis sets call it."""
+    names = common_names([list(one.values["Metab"].astype(str)) for one in results if one.values is not None])
+    out = []
+    for one in results:
+        if one.values is not None and (own := {name: names[name] for name in one.values["Metab"] if name in names}):
+            values = one.values.assign(Metab=one.values["Metab"].replace(own))
+            common = {(unit, own.get(name, name)): share for (unit, name), share in one.common.items()}
+            one = replace(one, values=values, common=common, renamed=own)
+        out.append(one)
+    return out
 
 
 def _run(path: Path) -> dict:

@@ -85,6 +85,7 @@ def study_remarks(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity
     included = [result for result in results if result.included]
     return [
         *_same(results),
+        *_names(results),
         *_confounded(included),
         *_ungrouped(included),
         *_small(included),
@@ -112,6 +113,15 @@ def _same(results: Sequence[SessionResult]) -> list[str]:
         " leave out all but one (`exclude`)."
         for names in sets
     ]
+
+
+def _names(results: Sequence[SessionResult]) -> list[str]:
+    """Return a remark on metabolites that have other names in the tables of some sessions."""
+    counts = Counter(pair for result in results for pair in result.renamed.items() if "+" not in pair[0])
+    if not counts:
+        return []
+    parts = [f"{own} of {n} session{'s' * (n > 1)} is {new} here" for (own, new), n in counts.items()]
+    return [f"Basis sets of this study have several names of one metabolite: {', '.join(parts)}."]
 
 
 def _confounded(included: Sequence[SessionResult]) -> list[str]:

@@ -120,6 +120,13 @@ def test_a_library_that_models_need_is_named(monkeypatch):
     )
 
 
+def test_a_setuptools_that_is_too_new_for_hlsvdpropy_is_named(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pkg_resources" else find(name))
+    (text,) = texts(doctor._ourselves(), BAD)
+    assert "pkg_resources" in text and "pip install 'setuptools<81'" in text
+
+
 def test_a_package_without_torch_is_examined_to_the_end(monkeypatch):
     """FSLeyes's plugin is installed so."""
     monkeypatch.setitem(sys.modules, "torch", None)

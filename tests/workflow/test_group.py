@@ -222,3 +222,41 @@ def test_the_same_data_under_two_names_small_groups_and_doubtful_fits_are_named(
     assert "1 included session has no group" in text
     lines = tables.sessions.set_index("session")["remarks"]
     assert lines["sub-98_svs"] == "the same data as sub-99_svs" and lines["sub-00_svs"] == ""
+
+
+VALUES = {"NAA": 12.0, "Glu": 9.0, "Cr": 8.0}
+
+
+def test_one_metabolite_of_two_basis_sets_is_one_line(tmp_path):
+    sessions = []
+    for number in range(5):
+        own = {"PCho": 1.0, "Scyllo": 0.1, "GPC+PCho": 2.0} if number < 3 else {"PCh": 1.2, "sIns": 0.2, "PCh+GPC": 2.2}
+        sessions = further(tmp_path, sessions, f"sub-{number:02}_svs", {**own, **VALUES})
+    tables = group_study(tmp_path, sessions)
+    found = tables.wide.set_index("session")
+    assert found[["PCho", "Scyllo", "GPC+PCho"]].notna().all(axis=None) and found.loc["sub-04_svs", "PCho"] == 1.2
+    assert not {"PCh", "sIns", "PCh+GPC", "GPC+PCh"} & set(tables.tidy["metabolite"])
+    n = tables.groups.set_index(["quantity", "metabolite"])["n"]
+    assert n["molarity", "PCho"] == n["molarity", "GPC+PCho"] == n["molarity", "NAA"] == 5
+    (remark,) = (text for text in tables.remarks if "names" in text)
+    assert "GPC+PCh" not in remark and "PCh of 2 sessions is PCho here, sIns of 2 sessions is Scyllo here" in remark
+
+
+def test_names_that_stand_side_by_side_in_a_session_stay_apart(tmp_path):
+    sessions = further(tmp_path, [], "sub-01_svs", {"PCh": 1.0, "PCho": 0.5, "Cho": 1.5, "Glc_a": 0.3, **VALUES})
+    sessions = further(tmp_path, sessions, "sub-02_svs", {"PCho": 1.0, "GPC": 1.0, "Glc": 1.0, "tCr": 8.0, **VALUES})
+    tables = group_study(tmp_path, sessions)
+    assert set(tables.tidy["metabolite"]) == {*VALUES, "PCh", "PCho", "Cho", "Glc_a", "GPC", "Glc", "tCr"}
+    assert not [text for text in tables.remarks if "names" in text]
+
+
+def test_what_a_session_shares_with_others_follows_its_new_name(tmp_path):
+    budget = "unit,Metab,water_relaxation_share,metabolite_relaxation_share\nmolarity,{},0.25,0\n"
+    sessions = []
+    for number, name in enumerate(("sIns", "sIns", "Scyllo")):
+        sessions = further(tmp_path, sessions, f"sub-{number:02}_svs", {name: 1.0, **VALUES})
+        place = tmp_path / "sessions" / f"sub-{number:02}_svs"
+        (place / "concentration_budget.csv").write_text(budget.format(name), encoding="utf-8")
+    tidy = group_study(tmp_path, sessions).tidy
+    lines = tidy[(tidy["metabolite"] == "sIns") & (tidy["quantity"] == "molarity")]
+    assert len(lines) == 3 and (lines["sd_common"] == 0.5 * lines["sd"]).all() and (lines["sd_common"] > 0).all()
