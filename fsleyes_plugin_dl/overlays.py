@@ -12,6 +12,7 @@ from . import colours, map_display, titles
 from .colours import EDGE_LABELS, REGION_LABELS
 
 __all__ = [
+    "are_ready",
     "register_colours",
     "set_up_labels",
     "set_up_map",
@@ -20,6 +21,14 @@ __all__ = [
     "set_up_t1",
     "show_title",
 ]
+
+
+def are_ready(ortho, images) -> bool:
+    """Return whether FSLeyes has made what it draws of some images, on every canvas of a view."""
+    if ortho.destroyed:
+        return True
+    drawn = [canvas.getGLObject(image) for canvas in ortho.getGLCanvases() for image in images]
+    return all(one is not None and one.ready() for one in drawn)
 
 
 def register_colours(frame, context) -> None:

@@ -192,6 +192,7 @@ class Scene(SceneTools):
         self.go_to(self._kept_voxel(kept) or map_display.good_voxel(results))
         # FSLeyes keeps the section of earlier overlays, which may be empty.
         self.ortho.resetDisplay()
+        self.wait_until_drawn()
         wx.CallAfter(self._reset)
 
     def kept(self) -> Kept:
@@ -471,7 +472,7 @@ class Scene(SceneTools):
         if not self._quiet:
             if self.settings.criterion == "percent":
                 self._percent = self.settings.threshold
-            self.update_map()
+            self.update_when_drawn()
 
     def _follow_map(self, *_) -> None:
         """Show another map; a threshold in the unit of the earlier one would mean nothing."""
@@ -479,7 +480,7 @@ class Scene(SceneTools):
             return
         if self.settings.criterion == "sd":
             self._begin_threshold()
-        self.update_map()
+        self.update_when_drawn()
         notify(self.frame, "voxelChanged")
 
     def _follow_ends(self, changed: str) -> None:
@@ -489,12 +490,12 @@ class Scene(SceneTools):
         self._quiet = True
         self.settings.keep_order(changed)
         self._quiet = False
-        self.update_map()
+        self.update_when_drawn()
 
     def _follow_criterion(self, *_) -> None:
         """Begin with a sensible threshold, since every criterion has another scale."""
         self._begin_threshold()
-        self.update_map()
+        self.update_when_drawn()
 
     def _begin_threshold(self) -> None:
         settings = self.settings
@@ -528,7 +529,6 @@ class Scene(SceneTools):
 
     def update_map(self) -> None:
         """Show the chosen map with the current settings."""
-        settings = self.settings
         if self.map is None:
             self.redraw()
             notify(self.frame, "mapChanged")
@@ -550,9 +550,8 @@ class Scene(SceneTools):
                 opts.cmap, opts.displayRange = self._colours.of(picture)
             opts.clippingRange = list(picture.whole_range)
             opts.modulateRange = list(modulation)
-            opts.modulateAlpha = bool(settings.fade and picture.fades)
-            if not opts.modulateAlpha:
-                display.alpha = settings.opacity
+            # Also without fading: FSLeyes draws the colour bar with the opacity of an overlay, too.
+            opts.modulateAlpha = True
         self.update_marks()
         self.redraw()
         if self.comparison is not None:

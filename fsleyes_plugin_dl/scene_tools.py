@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import wx
 from fsleyes.actions.screenshot import screenshot
 
 from fsl_mrs_dl.core.errors import DataError, OutputError
 
 from . import map_display, overlays, regions
+from .colours import REGION_LABELS
 from .comparison_view import Comparison
 from .grids import to_mm
 from .images import READING_ERRORS
@@ -19,6 +22,9 @@ from .look import Look, caption, place_text, write_with_caption
 from .results_folder import Results
 
 __all__ = ["SceneTools"]
+
+_LONGEST_WAIT = 10.0  # seconds for the first drawing; planes that are hidden are never drawn
+_LOOK_AGAIN = 100  # ms
 
 
 class SceneTools:
@@ -33,9 +39,38 @@ class SceneTools:
     comparison : Comparison or None
     """
 
+    _drawn_by = 0.0  # time from which on changes do not wait for the first drawing any more
+    _waits = False
     region = None
     region_name = ""
     comparison: Comparison | None = None
+
+    # -- first drawing -------------------------------------------------------------------------------------------------
+
+    def wait_until_drawn(self) -> None:
+        """Let the changes of :meth:`update_when_drawn` wait until FSLeyes has drawn the map, for a few seconds at
+        most."""
+        self._drawn_by = time.monotonic() + _LONGEST_WAIT
+
+    def update_when_drawn(self) -> None:
+        """Show the map with new settings, once FSLeyes has made the textures of its images.
+
+        A change meanwhile may end in an error of OpenGL, or in a map that is never drawn.
+        """
+        if not self.alive or self._waits:
+            return
+        images = [image for image in (self.map, self.certainty, self.marks) if image is not None]
+        if time.monotonic() < self._drawn_by and not overlays.are_ready(self.ortho, images):
+            self._waits = True
+            wx.CallLater(_LOOK_AGAIN, self._look_again)
+        else:
+            self._drawn_by = 0.0
+            self.update_map()
+
+    def _look_again(self) -> None:
+        self._waits = False
+        if self.frame:
+            self.update_when_drawn()
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
@@ -182,6 +217,17 @@ class SceneTools:
             screenshot(self.ortho, str(raw))
             try:
                 place = place_text(self.results, self.voxel)
-                write_with_caption(raw, path, caption(self.results, look, self.shown), place)
+                write_with_caption(raw, path, self._caption(look), place)
             except OSError as exc:
                 raise OutputError(f"cannot be written ({exc.strerror})", option="picture", value=path) from exc
+
+    def _caption(self, look: Look) -> list[tuple[str, tuple[float, float, float]]]:
+        """Return the texts below a picture: what is outlined, the region among it."""
+        settings = self.settings
+        codes = map_display.marks(self.results, settings.markFailed, settings.markOutOfDistribution)
+        texts = caption(self.results, look, self.shown, codes)
+        if self.region is not None:
+            names = {1: self.region_name, 2: "its mirror image"}
+            shown = (1, 2) if settings.mirror else (1,)
+            texts += [(f"outlined: {names[key]}", REGION_LABELS[key][1]) for key in shown]
+        return texts

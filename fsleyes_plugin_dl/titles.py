@@ -9,7 +9,7 @@ __all__ = ["SIZES", "fitting", "shortened", "width", "wrapped"]
 SIZES = (11, 9, 8)
 """Sizes of the letters in points, the preferred one first."""
 
-_DPI = 96  # of FSLeyes's colour bars
+_DPI = 96  # pixels per inch of FSLeyes's colour bars
 
 
 def shortened(text: str, most: int = 16) -> str:
@@ -20,13 +20,14 @@ def shortened(text: str, most: int = 16) -> str:
     return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
-def width(text: str, size: float) -> float:
-    """Return the width in pixels of a text below a colour bar of FSLeyes, whose letters have a size in points."""
+def width(text: str, size: float, dpi: float = _DPI) -> float:
+    """Return the width in pixels of a text whose letters have a size in points, on a colour bar of FSLeyes, or in a
+    picture of another resolution."""
     from matplotlib.textpath import TextPath
 
     # Not as mathematics: names of folders may hold "$".
     text = text.replace("$", "s")
-    return float(TextPath((0, 0), text, size=size).get_extents().width) * _DPI / 72 if text.strip() else 0.0
+    return float(TextPath((0, 0), text, size=size).get_extents().width) * dpi / 72 if text.strip() else 0.0
 
 
 def fitting(titles: list[str], pixels: float) -> tuple[str, int]:

@@ -106,6 +106,11 @@ def test_the_tool_loads_a_folder(desk):
     desk.picture(scene, lambda seen: of_map(seen[:-120]) > 1000, "the map is seen")
 
 
+def opacities(scene):
+    """Opacities of the fitted voxels, in the image that fades the map."""
+    return scene.certainty[:][1:-1, 1:-1, 1:-1][scene.grid.drawn(scene.results.fitted)]
+
+
 @inside
 def test_metabolite_and_quantity(desk):
     """Other choices show other maps, in ranges that suit them, and fade only what has an uncertainty."""
@@ -127,11 +132,13 @@ def test_metabolite_and_quantity(desk):
     assert display.name == "residual over noise" and np.allclose(
         scene.map[:][there], scene.results.map("misfit")[there]
     )
-    assert not scene.map_opts.modulateAlpha
+    assert np.ptp(opacities(scene)) == 0, "a map without an uncertainty fades"
     settings.quantity = "ratio-ml"
-    assert display.name == "Ins: ratio to Cr+PCr, maximum likelihood" and scene.map_opts.modulateAlpha
+    assert display.name == "Ins: ratio to Cr+PCr, maximum likelihood" and np.ptp(opacities(scene)) > 0
     settings.fade = False
-    assert not scene.map_opts.modulateAlpha
+    assert np.ptp(opacities(scene)) == 0
+    # The colour bar has the opacity of the overlay: it is the same for all maps.
+    assert display.alpha == 100 and scene.map_opts.modulateAlpha
     table = desk.panel(scene.mrs, TablePanel)
     font = [table.list.GetItemFont(row).GetWeight() for row in range(table.list.GetItemCount())]
     assert font[1] > font[0] == font[2], "the chosen metabolite's line is not bold"
@@ -794,6 +801,24 @@ def test_pictures_and_tables_as_files(desk):
         assert asked[-1][0][2] == str(desk.t1.parent) and scene.region_name == "NAA.nii.gz"
     finally:
         wx.DirDialog, wx.FileDialog, wx.MessageBox = old
+
+
+@inside
+def test_changes_wait_for_the_first_drawing(desk):
+    """Settings that are changed while FSLeyes makes its textures are shown once it has made them."""
+    from fsleyes_plugin_dl import overlays
+
+    tools = {item.GetItemLabelText(): action for action, item in desk.frame._FSLeyesFrame__toolsMenuActions}
+    scene = tools["Load DL-MRS results"](folder=desk.folder / "mrsi", t1=desk.t1)
+    images, before = [scene.map, scene.certainty, scene.marks], scene.map[:].copy()
+    scene.settings.opacity, scene.settings.metab = 100, "Ins"
+    if not overlays.are_ready(scene.ortho, images):
+        assert np.array_equal(scene.map[:], before, equal_nan=True), "the map changed before it was drawn"
+    desk.wait(lambda: scene.shown.title.startswith("Ins"), "the other map is shown")
+    there = scene.results.fitted
+    assert np.allclose(scene.map[:][there], scene.results.map("conc-ml", "Ins")[there])
+    assert scene.ortho.displayCtx.getDisplay(scene.map).name.startswith("Ins")
+    desk.picture(scene, lambda seen: of_map(seen[:-120]) > 1000, "the other map is seen")
 
 
 @inside

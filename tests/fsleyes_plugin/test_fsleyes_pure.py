@@ -11,7 +11,18 @@ from helpers import made_results
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.results import layout
-from fsleyes_plugin_dl import canvas_layout, colours, derived, grids, map_display, quantities, regions, starts, titles
+from fsleyes_plugin_dl import (
+    canvas_layout,
+    colours,
+    derived,
+    grids,
+    look,
+    map_display,
+    quantities,
+    regions,
+    starts,
+    titles,
+)
 from fsleyes_plugin_dl.render import render
 from fsleyes_plugin_dl.results_folder import Results
 
@@ -321,6 +332,21 @@ def test_titles_fit_their_place():
     assert "…" in text and titles.width(text, size) <= 90 and text.startswith("NA")
     assert titles.shortened("a_rather_long_name_of_a_folder", 12) == "a_rath…older"
     assert titles.shortened("short", 12) == "short" and titles.width("", 9) == 0
+
+
+def test_captions_are_whole_at_any_width(tmp_path):
+    """Narrow pictures have more lines below them, none of which is cut."""
+    from matplotlib.image import imread, imsave
+
+    texts = [("opaque up to 10 % relative SD, invisible from 50 %", (1.0, 1.0, 1.0)), ("outlined: x", (0.0, 1.0, 1.0))]
+    place = "results; slices through voxel 10 8 2; patient's right on the left; planes of the spectra's grid"
+    for width, lines in ((1500, 2), (500, 3)):
+        imsave(tmp_path / "raw.png", np.zeros((80, width, 3)))
+        look.write_with_caption(tmp_path / "raw.png", tmp_path / "out.png", texts, place)
+        pixels = imread(tmp_path / "out.png")[..., :3].max(-1)
+        assert look.caption_height(texts, place, width) == look.CAPTION_HEIGHT + 22 * (lines - 2)
+        assert pixels.shape == (80 + look.caption_height(texts, place, width), width)
+        assert pixels[80:].any() and not pixels[:, -6:].any(), "text runs over the edge"
 
 
 def test_long_words_are_broken():
