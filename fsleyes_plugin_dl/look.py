@@ -143,8 +143,8 @@ def caption_height(texts, place: str, width: float) -> int:
 
 
 def write_caption(figure, texts, place: str) -> None:
-    """Write texts with their colours, and the place below them, at the lower edge of a figure, in as many lines as its
-    width asks for."""
+    """Write texts with their colours, and the place below them, at the lower edge of a figure, in lines that fit its
+    width."""
     width, height = (100 * size for size in figure.get_size_inches())
     for number, line in enumerate(reversed(_lines(texts, place, width))):
         for x, text, colour in line:
