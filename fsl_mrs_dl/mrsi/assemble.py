@@ -120,7 +120,7 @@ def _write_model(folder: Path, job: Job, grid: tuple[int, int, int]) -> None:
     """Write the fitted model of every voxel, for viewers."""
     prepared = model_of(job)
     if job.in_vivo is not None:
-        params, band = gather(job, ["params", "band"])
+        params, band, cov = gather(job, ["params", "band", "cov"])
         of_water = {"water": job.in_vivo.water_use and job.in_vivo.water_use.line_shape}
         of_water["eddy_phase"] = job.in_vivo.water_use and job.in_vivo.water_use.eddy_currents
         in_vivo = in_vivo_model_file.StoredInVivoFits(
@@ -131,6 +131,7 @@ def _write_model(folder: Path, job: Job, grid: tuple[int, int, int]) -> None:
             band_hz=job.in_vivo.model.window.hz,
             fid_scale=job.fid_scale,
             conjugated=job.conjugated,
+            cov=cov,
             **{name: gather(job, [name])[0] for name, taken in of_water.items() if taken},
         )
         in_vivo_model_file.write_in_vivo_model(folder, signals_of(job.in_vivo.model, job.axes), in_vivo)

@@ -151,7 +151,7 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
     if isinstance(fit, in_vivo_result.InVivoFit):
         # For viewers.
         good = np.flatnonzero(fit.fitted)
-        out["params"] = fit.x.astype(np.float32)
+        out["params"], out["cov"] = fit.x.astype(np.float32), model_file.pack_symmetric(fit.cov)
         out["band"] = np.full((len(index), fit.fitted_model.window.n_window), np.nan, np.float32)
         out["band"][good] = in_vivo_spread.fitted_sd(fit, good) if len(good) else np.nan
         for name, values in (("water", fit.water_shape), ("eddy_phase", fit.eddy_phase)):
