@@ -482,3 +482,5 @@ def test_a_damaged_model_is_refused(small, job, tmp_path, how):
 
 def test_little_is_lost_where_a_voxel_takes_long():
     assert plan.usual_chunk(OPTIONS) == 32 and plan.usual_chunk(FitOptions(device="cpu")) == 256
+    # A chunk is a file: as many as can be opened again and again.
+    assert plan.usual_chunk(OPTIONS, 10_240) == 32 and plan.usual_chunk(OPTIONS, 102_400) == 256
