@@ -382,7 +382,7 @@ class Scene(SceneTools):
         settings.addListener("unsure", self.name, lambda *_: self._follow_ends("unsure"), weak=False)
         settings.addListener("criterion", self.name, self._follow_criterion)
         settings.addListener("planes", self.name, self._show_planes)
-        settings.addListener("second", self.name, self._follow_settings)
+        settings.addListener("second", self.name, self.update_comparison)
         settings.addListener("mirror", self.name, lambda *_: self.update_region(), weak=False)
         settings.addListener("voxelGrid", self.name, self._show_voxels)
         for name in ("markFailed", "markOutOfDistribution"):

@@ -167,14 +167,21 @@ class SceneTools:
             raise DataError(f"{other.folder}: has no maps to compare with.")
         self.end_comparison()
         self.comparison = Comparison(self, other)
-        self.changed("mapChanged")
+        self.update_comparison()
 
     def end_comparison(self) -> None:
         """Close the view of other results."""
         if self.comparison is not None:
             ending, self.comparison = self.comparison, None
             ending.close()
-            self.changed("mapChanged")
+            self.update_comparison()
+
+    def update_comparison(self, *_) -> None:
+        """Show what the second view should show, and name the difference in the panels, or no longer."""
+        if self.comparison is not None:
+            self.comparison.update()
+        for change in ("mapChanged", "voxelChanged"):
+            self.changed(change)
 
     def hide(self, overlay) -> None:
         """Hide an overlay in the views of the scene."""

@@ -708,7 +708,12 @@ def test_two_folders_side_by_side(desk):
     compared = scene.comparison
     assert compared.shown is not None and np.abs(compared.shown.values[compared.shown.shown]).max() < 1e-4
     scene.go_to((3, 2, 1))
-    assert "difference 0" in desk.panel(scene.mrs, TablePanel).state.GetLabelText() or scene.table().state
+    line = desk.panel(scene.mrs, TablePanel).state
+    assert "difference 0" in line.GetLabelText().replace("\n", " "), line.GetLabelText()
+    scene.settings.second = "other"
+    assert "difference" not in line.GetLabelText(), "the line is not that of the second view"
+    scene.settings.second = "difference"
+    assert "difference" in line.GetLabelText()
     scene.settings.second = "other"
     there = scene.results.fitted
     assert np.allclose(compared.shown.values[there], scene.results.map("raw-concentrations", "NAA")[there])
@@ -733,7 +738,9 @@ def test_two_folders_side_by_side(desk):
             assert "fsl_mrsi" in panel.texts["compare"].GetLabelText().replace("\n", "")
             inside_of_its_row(panel, panel.texts["compare"])
     scene.settings.over = "–"
+    scene.settings.second = "difference"
     scene.end_comparison()
+    assert "difference" not in line.GetLabelText()
     assert len(desk.frame.getView(OrthoPanel)) == 1 and compared.image not in desk.frame.overlayList
 
 
