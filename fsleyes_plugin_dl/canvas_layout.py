@@ -5,7 +5,10 @@ FSLeyes arranges its canvases at every change of size or contents; they are plac
 
 from __future__ import annotations
 
-__all__ = ["LargePlane", "places"]
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+__all__ = ["LargePlane", "large_plane_of", "places"]
 
 _SHARE = 0.66  # of the width, or the height, for the large plane
 
@@ -30,13 +33,22 @@ def places(width: int, height: int, large: str) -> dict[str, tuple[int, int, int
 
 
 class LargePlane:
-    """The arrangement of the canvases of an ortho view.  ``large`` is the large plane, or "all" for equal ones."""
+    """The arrangement of the canvases of an ortho view.
+
+    Attributes
+    ----------
+    large : str
+        The large plane, or "all" for equal ones.
+    arranged : callable or None
+        Called without arguments after the canvases were arranged.
+    """
 
     def __init__(self, ortho, large: str):
         import wx  # not above: :func:`places` needs none
 
         self._call_after = wx.CallAfter
         self.ortho, self.large = ortho, large
+        self.arranged: Callable[[], None] | None = None
         self._waiting = False
         name = f"mrs_dl_large_plane_{id(self)}"
         for property_name in ("bounds", "displaySpace", "selectedOverlay"):
@@ -67,6 +79,8 @@ class LargePlane:
         ortho = self.ortho
         if not ortho or ortho.destroyed:
             return
+        if self.arranged is not None:
+            self.arranged()
         where = places(*ortho.contentPanel.GetClientSize().Get(), self.large)
         canvases = {
             "sagittal": ortho.getXCanvas(),
@@ -80,3 +94,13 @@ class LargePlane:
             canvas.SetMinSize((1, 1))
             canvas.SetMaxSize((-1, -1))
             canvas.SetSize(left, top, width, height)
+
+
+_planes: WeakKeyDictionary = WeakKeyDictionary()
+
+
+def large_plane_of(ortho) -> LargePlane:
+    """Return the arrangement of a view's planes, one for each view."""
+    if ortho not in _planes:
+        _planes[ortho] = LargePlane(ortho, "all")
+    return _planes[ortho]

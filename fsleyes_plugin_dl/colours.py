@@ -15,7 +15,6 @@ __all__ = [
     "EDGE_COLOUR",
     "LABELS",
     "REGION_LABELS",
-    "capped_range",
     "colour_table",
     "key_of",
     "listed",
@@ -42,7 +41,8 @@ LABELS = {
 """Texts for people, by name."""
 
 ABOVE = (1.0, 1.0, 1.0)
-"""Colour of values above the range in the map ``mrsdl_capped``."""
+"""Colour of values above the range in the map ``mrsdl_capped``: its last one, since FSLeyes draws values above a range
+in its last colour."""
 
 EDGE_COLOUR = (0.75, 0.75, 0.75)
 """Colour of the edges of voxels."""
@@ -53,8 +53,6 @@ differ."""
 
 REGION_LABELS = {1: ("region", (1.0, 1.0, 1.0)), 2: ("other side", (0.45, 0.75, 1.0))}
 """Texts and colours of the labels of a region and its mirror image."""
-
-_N_ABOVE = 8  # colours of a capped map that stand for values above its range
 
 _OF_QUANTITY = {
     "red-yellow": "mrsdl_values",
@@ -80,20 +78,16 @@ def colour_table(name: str) -> np.ndarray:
     source, low, high, n = COLOUR_MAPS[name]
     table = np.array(source) if not isinstance(source, str) else colormaps[source](np.linspace(low, high, n))[:, :3]
     if name == "mrsdl_capped":
-        table[-_N_ABOVE:] = ABOVE
+        table[-1] = ABOVE
     return table
-
-
-def capped_range(limit: float) -> tuple[float, float]:
-    """Return the range of ``mrsdl_capped`` in which values above ``limit`` have the colour :data:`ABOVE`."""
-    return 0.0, limit * 256 / (256 - _N_ABOVE)
 
 
 def listed(name: str):
     """Return the map as one of matplotlib's."""
     from matplotlib.colors import ListedColormap
 
-    return ListedColormap(colour_table(name), name=name)
+    found = ListedColormap(colour_table(name), name=name)
+    return found.with_extremes(over=ABOVE) if name == "mrsdl_capped" else found
 
 
 def write_table(name: str, folder: Path) -> Path:

@@ -7,6 +7,7 @@ import numpy as np
 from . import map_display, quantities
 from .grids import sampled, to_mm
 from .results_folder import Results
+from .titles import shortened
 
 __all__ = ["at_voxels", "difference", "difference_sd"]
 
@@ -30,8 +31,9 @@ def difference(results: Results, other: Results, key: str, name: str) -> map_dis
     certain = shown if sd is None else shown & (sd <= np.nanmedian(sd[shown]) if shown.any() else shown)
     high = map_display.robust_range(np.abs(values[certain]))[1]
     unit = quantities.by_key(key).unit
+    names = [shortened(one.folder.name) for one in (results, other)]
     return map_display.Picture(
-        title=f"{results.title(key, name)}: minus {other.folder.name}",
+        title=f"{results.title(key, name)}: {results.folder.name} minus {other.folder.name}",
         unit=unit,
         values=values,
         percent=np.where(shown, 0, map_display.PERCENT_CAP).astype(np.float32),
@@ -39,6 +41,7 @@ def difference(results: Results, other: Results, key: str, name: str) -> map_dis
         fades=False,
         cmap="mrsdl_signed",
         range=(-high, high),
+        short_title=f"{results.short_title(key, name)}: {' − '.join(names)}",
     )
 
 

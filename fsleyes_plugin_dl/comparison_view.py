@@ -6,7 +6,7 @@ import numpy as np
 import wx
 from fsleyes.views.orthopanel import OrthoPanel
 
-from . import comparison, map_display, overlays
+from . import comparison, map_display, overlays, titles
 from .canvas_layout import LargePlane
 from .grids import DrawnGrid
 from .images import MemoryImage
@@ -14,6 +14,8 @@ from .results_folder import Results
 from .voxel_table import with_sd
 
 __all__ = ["Comparison"]
+
+_NO_MAP = "no such map in both folders"
 
 
 class Comparison:
@@ -39,6 +41,7 @@ class Comparison:
         context.autoDisplay = False
         overlays.set_up_scene(self.view, True)
         self._planes = LargePlane(self.view, "all")
+        self._planes.arranged = self._show_title
         self.update()
 
     @property
@@ -86,17 +89,39 @@ class Comparison:
         opts.linkLowRanges = False
         display.alpha = self.scene.settings.opacity
         self._planes.choose(self.scene.settings.planes)
+        self._show_title()
         if picture is None:
-            display.name = "no such map in both folders"
             return
-        display.name = picture.title if self.scene.settings.second == "difference" else self._other_title(picture)
         opts.cmap = picture.cmap
         same = self.scene.settings.second == "other" and self.scene.shown is not None
         opts.displayRange = list(self.scene.map_opts.displayRange if same else picture.range)
         opts.clippingRange = list(picture.whole_range)
 
-    def _other_title(self, picture: map_display.Picture) -> str:
-        return f"{self.other.folder.name}: {picture.title}"
+    def _show_title(self) -> None:
+        """Name the map on its colour bar, in a text and letters that fit the width of the view."""
+        if not self.alive or self.image is None:
+            return
+        if self.shown is None:
+            texts = [_NO_MAP, "no such map"]
+        elif self.scene.settings.second == "difference":
+            texts = [self.shown.title, self.shown.short_title]
+        else:
+            name = self.other.folder.name
+            texts = [f"{name}: {self.shown.title}", f"{titles.shortened(name)}: {self.shown.short_title}"]
+        overlays.show_title(self.view, self.image, texts)
+        if not self.scene.ortho.destroyed:
+            # The list of overlays is that of the first view.
+            self.scene.ortho.displayCtx.getDisplay(self.image).name = texts[-1]
+
+    @property
+    def title(self) -> str:
+        """What the view shows, for a place where it may be long."""
+        here, there = self.scene.results.folder, self.other.folder
+        if self.shown is None:
+            return f"{there}: {_NO_MAP}"
+        if self.scene.settings.second == "difference":
+            return f"{here.name} minus {there.name} ({there})"
+        return str(there)
 
     def text(self, voxel) -> str:
         """Return the difference in a voxel of the scene with its SD; empty outside of both grids."""
@@ -110,7 +135,8 @@ class Comparison:
             return ""
         sd = comparison.difference_sd(scene.results, self.other, scene.settings.quantity, scene.settings.name)
         value = float(self.shown.values[voxel])
-        return f"difference {with_sd(value, np.nan if sd is None else float(sd[voxel]))}"
+        text = with_sd(value, np.nan if sd is None else float(sd[voxel]))
+        return f"difference {text}" + (" (as if the fits were independent)" if "±" in text else "")
 
     def close(self) -> None:
         """Remove the view and its map."""

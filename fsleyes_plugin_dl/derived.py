@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fsl_mrs_dl.core.metabolites import name_among
-from fsl_mrs_dl.results.model_file import Evaluator, unpack_symmetric
+from fsl_mrs_dl.results.model_file import unpack_symmetric
 
 __all__ = ["USUAL_SUMS", "Expression", "correlations", "parse"]
 
@@ -125,7 +125,8 @@ def correlations(evaluator, shape) -> Callable[[str, str], np.ndarray | None]:
     cache: dict = {}
 
     def correlation(first: str, second: str) -> np.ndarray | None:
-        if not isinstance(evaluator, Evaluator):
+        # Folders of the in-vivo model have covariances, too, but for those of early versions.
+        if evaluator is None or "cov" not in evaluator.arrays:
             return None
         names = list(evaluator.names)
         groups = [[names.index(one) for one in name.split("+") if one in names] for name in (first, second)]
@@ -139,10 +140,10 @@ def correlations(evaluator, shape) -> Callable[[str, str], np.ndarray | None]:
     return correlation
 
 
-def _correlation(evaluator: Evaluator, groups, shape) -> np.ndarray:
+def _correlation(evaluator, groups, shape) -> np.ndarray:
     """Return the correlation of the sums of two groups of concentrations, from their packed covariances."""
     packed = np.asarray(evaluator.arrays["cov"], float)
-    k = evaluator.arrays["params"].shape[1]
+    k = int(np.sqrt(2 * packed.shape[1]))  # of k (k + 1) / 2
     place = unpack_symmetric(np.arange(k * (k + 1) // 2), k).astype(int)
 
     def covariance(one, two) -> np.ndarray:

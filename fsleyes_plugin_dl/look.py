@@ -10,7 +10,7 @@ import numpy as np
 
 from fsl_mrs_dl.core.errors import DataError
 
-from . import map_display
+from . import map_display, titles
 from .grids import DrawnGrid
 from .results_folder import Results
 
@@ -22,6 +22,7 @@ __all__ = [
     "black_figure",
     "brightness",
     "caption",
+    "caption_height",
     "place_text",
     "picture_of",
     "read_structural",
@@ -33,8 +34,9 @@ VOXEL_COLOUR = (1.0, 0.85, 0.0)
 SIZE = (1500, 580)
 """Width and height of a picture in pixels."""
 CAPTION_HEIGHT = 60
-"""Pixels below a picture for two lines of text."""
+"""Pixels below a picture for two lines of text; see :func:`caption_height`."""
 _GREY = (0.85, 0.85, 0.85)
+_LETTERS, _LINE, _MARGIN, _GAP = 9.5, 22, 14, 24  # size in points; pixels
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,10 @@ def place_text(results: Results, voxel: tuple[int, int, int] | None) -> str:
 
 
 def caption(
-    results: Results, look: Look, picture: map_display.Picture | None
+    results: Results, look: Look, picture: map_display.Picture | None, codes: np.ndarray | None = None
 ) -> list[tuple[str, tuple[float, float, float]]]:
-    """Return the texts of the first line below a picture with their colours."""
+    """Return the texts below a picture with their colours.  ``codes`` are the outlined voxels, those of
+    :func:`.map_display.marks` where all are."""
     if picture is None:
         return [("the voxel of the spectrum", VOXEL_COLOUR)]
     texts = []
@@ -101,7 +104,7 @@ def caption(
         texts.append((f"opaque up to {look.sure:g} % relative SD, invisible from {look.unsure:g} %", _GREY))
     if look.max_crlb is not None:
         texts.append((f"hidden above {look.max_crlb:g} % {'SD' if results.in_vivo else 'CRLB'}", _GREY))
-    codes = map_display.marks(results)
+    codes = map_display.marks(results) if codes is None else codes
     for key, (meaning, colour) in map_display.MARKS.items():
         if (codes == key).any():
             texts.append((f"outlined: {meaning}", colour))
@@ -109,13 +112,14 @@ def caption(
 
 
 def write_with_caption(picture: Path, out: Path, texts, place: str) -> None:
-    """Write a picture with two lines of text below it: ``texts`` with their colours, and ``place``."""
+    """Write a picture with lines of text below it: ``texts`` with their colours, and ``place``."""
     from matplotlib.image import imread
 
     pixels = imread(picture)
     height, width = pixels.shape[:2]
-    figure = black_figure(width, height + CAPTION_HEIGHT)
-    share = CAPTION_HEIGHT / (height + CAPTION_HEIGHT)
+    below = caption_height(texts, place, width)
+    figure = black_figure(width, height + below)
+    share = below / (height + below)
     axes = figure.add_axes([0, share, 1, 1 - share])
     axes.imshow(pixels, interpolation="none", aspect="auto")
     axes.axis("off")
@@ -133,14 +137,40 @@ def black_figure(width: int, height: int):
     return figure
 
 
+def caption_height(texts, place: str, width: float) -> int:
+    """Return the pixels that the lines of :func:`write_caption` need."""
+    return CAPTION_HEIGHT + _LINE * max(len(_lines(texts, place, width)) - 2, 0)
+
+
 def write_caption(figure, texts, place: str) -> None:
-    """Write two lines at the lower edge of a figure: texts with their colours, and the place."""
+    """Write texts with their colours, and the place below them, at the lower edge of a figure, in lines that fit its
+    width."""
     width, height = (100 * size for size in figure.get_size_inches())
-    x = 0.01
-    for text, colour in texts:
-        drawn = figure.text(x, 36 / height, text, color=colour, fontsize=9.5)
-        x = drawn.get_window_extent().x1 / width + 0.02
-    figure.text(0.01, 14 / height, place, color=_GREY, fontsize=9.5)
+    for number, line in enumerate(reversed(_lines(texts, place, width))):
+        for x, text, colour in line:
+            figure.text(x / width, (14 + _LINE * number) / height, text, color=colour, fontsize=_LETTERS)
+
+
+def _lines(texts, place: str, width: float) -> list[list[tuple[float, str, tuple[float, float, float]]]]:
+    """Return left end, text and colour of every piece of a caption by lines, from above to below."""
+    pixels = width - 2 * _MARGIN
+    lines: list[list] = []
+    for part, words in enumerate((list(texts), [(place, _GREY)])):
+        x = np.inf
+        for text, colour in words:
+            for number, piece in enumerate(titles.wrapped(text, pixels, _width).split("\n")):
+                if number or x + _width(piece) > width - _MARGIN:
+                    lines.append([])
+                    x = _MARGIN
+                lines[-1].append((x, piece, colour))
+                x += _width(piece) + _GAP
+        if part == 0 and not words:
+            lines.append([])
+    return lines
+
+
+def _width(text: str) -> float:
+    return titles.width(text, _LETTERS, 100)
 
 
 def read_structural(path: Path):

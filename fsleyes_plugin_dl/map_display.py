@@ -13,6 +13,7 @@ from .results_folder import Results
 
 __all__ = [
     "CRITERIA",
+    "ChosenColours",
     "MARKS",
     "PERCENT_CAP",
     "Picture",
@@ -60,6 +61,8 @@ class Picture:
         Name of a colour map.
     range : (float, float)
         Values of the first and last colour.
+    short_title : str
+        Title for narrow places.
     """
 
     title: str
@@ -70,6 +73,7 @@ class Picture:
     fades: bool
     cmap: str
     range: tuple[float, float]
+    short_title: str = ""
 
     @property
     def drawn(self) -> np.ndarray:
@@ -84,6 +88,24 @@ class Picture:
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
         margin = 0.01 * max(high - low, abs(high), 1e-12)
         return low - margin, high + margin
+
+
+class ChosenColours:
+    """Colour maps and ranges that a user chose, by the titles of the pictures: a map that is shown again has them."""
+
+    def __init__(self) -> None:
+        self._chosen: dict[str, tuple[str, tuple[float, float]]] = {}
+
+    def keep(self, picture: Picture, cmap: str, limits: tuple[float, float]) -> None:
+        """Remember the colours of a picture, if they are not its own."""
+        self._chosen.pop(picture.title, None)
+        if cmap != picture.cmap or not np.allclose(limits, picture.range):
+            self._chosen[picture.title] = (cmap, limits)
+
+    def of(self, picture: Picture) -> tuple[str, list[float]]:
+        """Return colour map and range of a picture: its own, or those that were chosen."""
+        cmap, limits = self._chosen.get(picture.title, (picture.cmap, picture.range))
+        return cmap, list(limits)
 
 
 _ENOUGH = 0.2  # share of the shown voxels without a mark from which on they alone determine the range of the colours
@@ -123,7 +145,7 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     values = results.map(key, metab)
     exists = values is not None
     values = np.zeros(results.shape) if values is None else values
-    fitted = results.fitted & exists
+    fitted = results.has_value(key, metab) & exists
     if key in ("failed", "fitted"):
         fitted = values > 0
     fades = results.is_estimate(key)
@@ -142,9 +164,9 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
         # Unknown uncertainties, and those of values held at zero, are above any threshold.
         shown = fitted & (np.nan_to_num(uncertainty, nan=np.inf) <= threshold)
     colours = quantities.fixed_range(key) or _colour_range(results, key, values, fitted, percent, fades)
+    above = f", white above {quantities.CRLB_LIMIT:g}" if quantities.colour_map(key) == "mrsdl_capped" else ""
     return Picture(
-        title=results.title(key, metab)
-        + (f", white above {quantities.CRLB_LIMIT:g}" if quantities.colour_map(key) == "mrsdl_capped" else ""),
+        title=results.title(key, metab) + above,
         unit=quantity.unit,
         values=values.astype(np.float32),
         percent=percent.astype(np.float32),
@@ -152,6 +174,7 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
         fades=fades,
         cmap=quantities.colour_map(key),
         range=colours,
+        short_title=results.short_title(key, metab) + above,
     )
 
 
@@ -168,11 +191,13 @@ def _colour_range(results: Results, key: str, values, fitted, percent, fades: bo
     return robust_range(reliable, low)
 
 
-def changed_threshold(criterion: str, results: Results, key: str, metab: str, threshold: float) -> float:
-    """Return the threshold to begin with under a criterion for a map: 20 percent, or the 90th percentile of the SDs in
-    the unit of the map; the given one without a criterion."""
+def changed_threshold(
+    criterion: str, results: Results, key: str, metab: str, threshold: float, percent: float = 20.0
+) -> float:
+    """Return the threshold to begin with under a criterion for a map: ``percent``, the latest one in percent, or the
+    90th percentile of the SDs in the unit of the map; the given one without a criterion."""
     if criterion == "percent":
-        return 20.0
+        return percent
     if criterion != "sd":
         return threshold
     sd = results.sd(key, metab)

@@ -8,17 +8,27 @@ from pathlib import Path
 import fsleyes.colourmaps as colourmaps
 import numpy as np
 
-from . import colours, map_display
+from . import colours, map_display, titles
 from .colours import EDGE_LABELS, REGION_LABELS
 
 __all__ = [
+    "are_ready",
     "register_colours",
     "set_up_labels",
     "set_up_map",
     "set_up_outline",
     "set_up_scene",
     "set_up_t1",
+    "show_title",
 ]
+
+
+def are_ready(ortho, images) -> bool:
+    """Return whether FSLeyes has made what it draws of some images, on every canvas of a view."""
+    if ortho.destroyed:
+        return True
+    drawn = [canvas.getGLObject(image) for canvas in ortho.getGLCanvases() for image in images]
+    return all(one is not None and one.ready() for one in drawn)
 
 
 def register_colours(frame, context) -> None:
@@ -37,6 +47,19 @@ def set_up_scene(ortho, has_map: bool) -> None:
     scene.colourBarLocation = "bottom"
     scene.colourBarLabelSide = "top-left"
     scene.labelSize = 11
+
+
+def show_title(ortho, image, texts: list[str]) -> None:
+    """Name an image, and with it the colour bar, by the first of some texts that fits the width of the view."""
+    pixels = ortho.contentPanel.GetClientSize()[0] - 12
+    if pixels < 50:
+        return  # the view has no size yet
+    text, size = titles.fitting(texts, pixels)
+    display = ortho.displayCtx.getDisplay(image)
+    if display.name != text:
+        display.name = text
+    if ortho.sceneOpts.labelSize != size:
+        ortho.sceneOpts.labelSize = size
 
 
 def set_up_t1(context, t1) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import wx
 
 from fsl_mrs_dl.core.errors import FslMrsDlError
 
+from . import dialogs, starts
 from .results_folder import Results
 
-__all__ = ["add_comparison", "add_picture", "add_region", "copy_text"]
+__all__ = ["IMAGES", "add_comparison", "add_picture", "add_region", "copy_text"]
+
+IMAGES = "NIfTI images (*.nii;*.nii.gz)|*.nii;*.nii.gz"
+"""Files that dialogs for images offer."""
 
 _SECOND = {"difference": "Difference", "other": "Other folder"}
 
@@ -23,8 +29,8 @@ def add_region(panel) -> None:
         "region", "Mask…", lambda: _ask_for_mask(panel), "Mean over a mask, or tissue fractions, on any grid in mm"
     )
     panel.tick("region", "Other side, too", "mirror", "The same region mirrored at the middle of the head")
-    panel.text("region", "", "region", tip="Every voxel counts with the part of it that lies inside")
-    panel.button("region", "Copy", lambda: copy_text("\n".join(scene.region_report())), "Copy these lines")
+    panel.wide_text("region", "region", tip="Every voxel counts with the part of it that lies inside")
+    panel.button("region", "Copy", lambda: copy_text(scene.region_text()), "Copy these lines, with the folder")
 
 
 def add_comparison(panel) -> None:
@@ -34,7 +40,7 @@ def add_comparison(panel) -> None:
     panel.button("compare", "Folder…", lambda: _ask_for_folder(panel), "Show other results beside these")
     panel.choice("compare", "Second view", "second", "What the second view shows", labels=_SECOND)
     panel.button("compare", "End", scene.end_comparison, "Close the second view")
-    panel.text("compare", "", "compare")
+    panel.wide_text("compare", "compare")
 
 
 def add_picture(panel) -> None:
@@ -65,20 +71,24 @@ def _attempt(panel, action) -> None:
 
 
 def _ask_for_mask(panel) -> None:
-    style = wx.FD_OPEN | wx.FD_FILE_MUST_EXIST
-    with wx.FileDialog(panel, "Mask", wildcard="NIfTI images|*.nii;*.nii.gz", style=style) as dialog:
-        if dialog.ShowModal() == wx.ID_OK:
-            _attempt(panel, lambda: panel.scene.set_mask(dialog.GetPath()))
+    scene = panel.scene
+    # Masks are drawn on structural images.
+    beside = [] if scene.t1 is None or not scene.t1.dataSource else [Path(scene.t1.dataSource).parent]
+    path = dialogs.ask_for_file(panel, "Mask", IMAGES, "mask", [*beside, scene.results.folder.parent])
+    if path is not None:
+        _attempt(panel, lambda: scene.set_mask(path))
 
 
 def _ask_for_folder(panel) -> None:
-    with wx.DirDialog(panel, "Folder of results to compare with", style=wx.DD_DIR_MUST_EXIST) as dialog:
-        if dialog.ShowModal() == wx.ID_OK:
-            _attempt(panel, lambda: panel.scene.compare(Results.open(dialog.GetPath())))
+    folder = panel.scene.results.folder.parent
+    path = dialogs.ask_for_folder(panel, "Folder of results to compare with", "compare", [folder])
+    if path is not None:
+        _attempt(panel, lambda: panel.scene.compare(Results.open(path)))
 
 
 def _ask_for_picture(panel) -> None:
-    style = wx.FD_SAVE | wx.FD_OVERWRITE_PROMPT
-    with wx.FileDialog(panel, "Save the picture", wildcard="PNG (*.png)|*.png", style=style) as dialog:
-        if dialog.ShowModal() == wx.ID_OK:
-            _attempt(panel, lambda: panel.scene.save_picture(dialog.GetPath()))
+    scene = panel.scene
+    name, folder = starts.picture_name(scene.results, scene.settings.name), scene.results.folder.parent
+    path = dialogs.ask_where_to_save(panel, "Save the picture", "PNG (*.png)|*.png", name, [folder])
+    if path is not None:
+        _attempt(panel, lambda: scene.save_picture(path))

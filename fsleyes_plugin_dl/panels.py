@@ -8,16 +8,16 @@ import wx
 from fsleyes.controls.controlpanel import SettingsPanel
 from fsleyes.views.orthopanel import OrthoPanel
 
-from . import map_display, panel_groups, quantities
+from . import map_display, panel_groups, quantities, titles
 from .images import CURVES
 from .scene import scene_of, subscribe, unsubscribe
 from .settings import PLANES
-from .table_panel import BAD_COLOUR, NOTHING_LOADED, TablePanel
+from .table_panel import BAD_COLOUR, DOUBTFUL_COLOUR, NOTHING_LOADED, TablePanel
 
 __all__ = ["ResultsPanel", "TablePanel"]
 
-_WIDTH, _WIDEST = 320, 145  # of the panel and its widgets in pixels
-_LINES = {"region": 10, "compare": 3, "convention": 4}  # of texts that change
+_WIDEST = 145  # of a widget in pixels
+_MARGINS = 42  # in pixels between a panel's edges and the texts of its groups
 _CURVE_LABELS = {
     "data": "Data",
     "fit": "Fit",
@@ -51,7 +51,13 @@ class ResultsPanel(SettingsPanel):
         super().__init__(parent, overlayList, displayCtx, viewPanel)
         self.texts: dict[str, wx.StaticText] = {}
         self.ticks: dict = {}
+        self._wide: dict[str, str] = {}  # texts over the whole width, before they are wrapped
+        self._latest: dict[str, str] = {}  # key of the quantity by its kind
+        self._wrapped = 0
         self.scene = None
+        # A panel that can be moved to the side hides the ends of its rows.
+        self.getWidgetList().SetupScrolling(scroll_x=False, scrollToTop=False)
+        self.getWidgetList().Bind(wx.EVT_SIZE, self._resized)
         subscribe(self.frame, self)
         self.sceneChanged()
 
@@ -67,10 +73,10 @@ class ResultsPanel(SettingsPanel):
         """Build the widgets that the results of the new scene need."""
         self.scene = scene_of(self.frame)
         self.getWidgetList().Clear()
-        self.texts, self.ticks = {}, {}
+        self.texts, self.ticks, self._wide = {}, {}, {}
         if self.scene is None:
             self.group("none", "DL-MRS results")
-            self.text("none", "", "state", NOTHING_LOADED)
+            self.wide_text("none", "state", NOTHING_LOADED)
         elif self.scene.results.kind == "MRSI":
             self._add_map()
             self._add_uncertainty()
@@ -97,7 +103,7 @@ class ResultsPanel(SettingsPanel):
 
     def _problem_line(self, group: str) -> None:
         """Add the line, in red, on what cannot be shown."""
-        self.text(group, "", "problem").SetForegroundColour(BAD_COLOUR)
+        self.wide_text(group, "problem").SetForegroundColour(BAD_COLOUR)
 
     def button(self, group: str, label: str, action, tip: str) -> None:
         """Add a button that calls ``action``."""
@@ -115,13 +121,48 @@ class ResultsPanel(SettingsPanel):
             # The longest label must not push the others out of sight; the opened list shows all of it.
             widget.SetMinSize((_WIDEST, -1))
 
-    def text(self, group: str, title: str, key: str, text: str = "", tip: str = "") -> wx.StaticText:
-        """Add a text that is kept in ``texts``."""
-        self.texts[key] = wx.StaticText(self.getWidgetList(), label=text)
-        if key in _LINES:
-            self.texts[key].SetMinSize((_WIDEST, _LINES[key] * self.GetCharHeight()))
-        self._add(group, title, self.texts[key], tip)
-        return self.texts[key]
+    def wide_text(self, group: str, key: str, text: str = "", tip: str = "") -> wx.StaticText:
+        """Add a text over the whole width of a group, which is kept in ``texts``; without words it takes no place."""
+        widget = self.texts[key] = wx.StaticText(self.getWidgetList())
+        self._add(group, "", widget, tip)
+        for label in widget.GetParent().GetChildren():
+            label.Show(label is widget)
+        self._wrap(key, text)
+        return widget
+
+    def say(self, texts: dict[str, str]) -> None:
+        """Set texts over the whole width, by their keys."""
+        changed = [key for key, text in texts.items() if key in self.texts and self._wide.get(key) != text]
+        for key in changed:
+            self._wrap(key, texts[key])
+        if changed:
+            self._lay_out()
+
+    def _wrap(self, key: str, text: str) -> None:
+        """Set a text in as many lines as it needs; without words its row is hidden."""
+        self._wide[key], widget = text, self.texts[key]
+        pixels = max(self.getWidgetList().GetClientSize()[0] - _MARGINS, _WIDEST)
+        widget.SetLabelText(titles.wrapped(text, pixels, lambda line: widget.GetTextExtent(line)[0]))
+        widget.SetMinSize((-1, -1))  # the best size is never below the least one
+        widget.SetMinSize(widget.GetBestSize())
+        widget.GetParent().Show(bool(text))
+
+    def _resized(self, event) -> None:
+        """Wrap the texts again."""
+        event.Skip()
+        width = self.getWidgetList().GetClientSize()[0]
+        if width != self._wrapped:
+            self._wrapped = width
+            for key, text in self._wide.items():
+                self._wrap(key, text)
+            wx.CallAfter(self._lay_out)
+
+    def _lay_out(self) -> None:
+        """Give every row the place that it needs."""
+        if self and not self.destroyed:
+            widgets = self.getWidgetList()
+            widgets.FitInside()
+            widgets.Layout()
 
     def choice(self, group: str, title: str, name: str, tip: str, labels=None) -> None:
         """Add a list of the choices of a setting."""
@@ -145,6 +186,7 @@ class ResultsPanel(SettingsPanel):
         scene = self.scene
         self.group("map", f"Map: {scene.results.folder.name}")
         self._problem_line("map")
+        self.wide_text("map", "note").SetForegroundColour(DOUBTFUL_COLOUR)
         self.choice("map", "Metabolite", "metab", "Metabolite whose map and part of the fit are shown")
         self.choice("map", "plus", "plus", "Second metabolite of a sum; for concentrations and ratios")
         self.choice("map", "divided by", "over", "Metabolite or sum that the map is divided by")
@@ -179,12 +221,14 @@ class ResultsPanel(SettingsPanel):
         """Show the chosen quantity in the two lists."""
         key = self.scene.settings.quantity
         group = quantities.group_of(key)
+        self._latest[group] = key
         self.kinds.SetStringSelection(group)
         self.keys.Set([self.scene.results.label(one) for one in self._groups[group]])
         self.keys.SetSelection(self._groups[group].index(key))
 
     def _choose_kind(self) -> None:
-        self.scene.settings.quantity = self._groups[self.kinds.GetStringSelection()][0]
+        kind = self.kinds.GetStringSelection()
+        self.scene.settings.quantity = quantities.key_of_kind(kind, self._groups, self._latest)
 
     def _choose_quantity(self) -> None:
         self.scene.settings.quantity = self._groups[self.kinds.GetStringSelection()][self.keys.GetSelection()]
@@ -204,7 +248,7 @@ class ResultsPanel(SettingsPanel):
         self.group("sure", "Uncertainty")
         self.tick(
             "sure",
-            "Fade uncertain voxels",
+            "Fade uncertain",
             "fade",
             "Opacity follows the relative SD of the shown quantity; for concentrations and ratios only",
         )
@@ -214,7 +258,7 @@ class ResultsPanel(SettingsPanel):
         self.choice("sure", "Hide above", "criterion", "Criterion that hides voxels", labels=criteria)
         self.number("sure", "Threshold", "threshold", "In percent, or in the unit of the map")
         self.number("sure", "Opacity (%)", "opacity", "Of the whole map: the T1 shows through below 100")
-        self.text("sure", "Shown", "shown")
+        self.wide_text("sure", "shown", tip="Voxels that are neither hidden nor faded away")
 
     def _add_display(self) -> None:
         scene = self.scene
@@ -222,8 +266,7 @@ class ResultsPanel(SettingsPanel):
         self.choice("display", "Large plane", "planes", "Plane that is drawn larger than the others", labels=PLANES)
         self.tick("display", "Edges of voxels", "voxelGrid", "Draw the edges of all voxels")
         oblique = "oblique to the room" if scene.grid.is_oblique else "along the axes of the room"
-        self.text("display", "", "convention", f"Patient's right is on the left. Planes of the spectra: {oblique}.")
-        self.texts["convention"].Wrap(_WIDEST)
+        self.wide_text("display", "convention", f"Patient's right is on the left. Planes of the spectra: {oblique}.")
 
     def _add_marks(self) -> None:
         scene = self.scene
@@ -241,10 +284,10 @@ class ResultsPanel(SettingsPanel):
             self.tick("marks", title, name).Enable(any(counts.values()))
             for key, count in counts.items():
                 meaning, colour = map_display.MARKS[key]
-                text = self.text("marks", "", f"mark{key}", f"■ {count} {meaning.split(' (')[0]}", meaning)
+                text = self.wide_text("marks", f"mark{key}", f"■ {count} {meaning.split(' (')[0]}", meaning)
                 text.SetForegroundColour(wx.Colour(*(int(220 * part) for part in colour)))
         if not any(scene.results.has(kind[2]) for kind in kinds):
-            self.text("marks", "", "marks", "Not recorded in the folder.")
+            self.wide_text("marks", "marks", "Not recorded in the folder.")
 
     def _add_spectrum(self) -> None:
         scene = self.scene
@@ -256,9 +299,9 @@ class ResultsPanel(SettingsPanel):
             for name in [*names, "autoScale"]:
                 self.ticks[name] = self.tick("spectrum", _CURVE_LABELS[name], name)
         else:
-            self.text("spectrum", "", "spectra", "No spectra in the folder.")
+            self.wide_text("spectrum", "spectra", "No spectra in the folder.")
         if scene.results.evaluator is None:
-            self.text("spectrum", "", "model", "No model in the folder:\nneither parts nor band.")
+            self.wide_text("spectrum", "model", "No model in the folder: neither parts nor band.")
 
     # -- following the scene -------------------------------------------------------------------------------------------
 
@@ -269,32 +312,22 @@ class ResultsPanel(SettingsPanel):
             return
         problems = scene.problems()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        line = self.texts["problem"]
-        line.SetLabel(problems[0] + more if problems else "")
-        line.Wrap(_WIDTH - 40)
-        line.SetToolTip("\n".join(problems))
+        self.texts["problem"].SetToolTip("\n".join(problems))
+        texts = {"problem": problems[0] + more if problems else ""}
         self._enable_contribution()
         if scene.shown is None:
+            self.say(texts)
             return
-        self._show_region()
         self._show_quantity()
         if scene.map_opts.cmap.name in self._cmap_names:
             self.cmaps.SetSelection(self._cmap_names.index(scene.map_opts.cmap.name))
         fitted = int(scene.results.fitted.sum())
         visible = map_display.visible(scene.shown, scene.settings.fade, scene.settings.sure, scene.settings.unsure)
-        self.texts["shown"].SetLabel(f"  {int(visible.sum())} of {fitted} fitted voxels")
-
-    def _show_region(self) -> None:
-        """Show the means over the region, and what is compared."""
-        lines = self.scene.region_report()
-        texts = {"region": "\n".join(lines) or "No region yet.", "compare": "Nothing is compared."}
-        if (compared := self.scene.comparison) is not None:
-            title = "no such map in both folders" if compared.shown is None else compared.shown.title
-            texts["compare"] = f"{compared.other.folder.name}: {title}"
-        for key, text in texts.items():
-            self.texts[key].SetLabelText(text)
-            self.texts[key].Wrap(_WIDEST)
-        self.getWidgetList().Layout()
+        texts["shown"] = f"Shown: {int(visible.sum())} of {fitted} fitted voxels"
+        texts["note"] = scene.note()
+        texts["region"] = "\n".join(scene.region_report()) or "No region yet."
+        texts["compare"] = "Nothing is compared." if scene.comparison is None else scene.comparison.title
+        self.say(texts)
 
     def _enable_contribution(self) -> None:
         """Disable the tick of the metabolite's part of the fit where the model has no such part."""

@@ -8,7 +8,20 @@ from fsl_mrs_dl.results.layout import Quantity
 
 from . import colours
 
-__all__ = ["CRLB_LIMIT", "QUANTITIES", "by_key", "colour_map", "fixed_range", "group_of", "grouped", "is_additive"]
+__all__ = [
+    "CRLB_LIMIT",
+    "ESTIMATE_OF",
+    "QUANTITIES",
+    "SD_OF",
+    "by_key",
+    "colour_map",
+    "fixed_range",
+    "group_of",
+    "grouped",
+    "is_additive",
+    "key_of_kind",
+    "ratio_of_folder",
+]
 
 CRLB_LIMIT = 50.0
 """Relative SD in percent that ends the colours of relative SDs; larger ones are drawn white."""
@@ -21,6 +34,25 @@ QUANTITIES = (
     Quantity("line-width", "nuisance/combined_lw_group0.nii.gz", "line width of the spectrum", "Hz", "blue"),
 )
 """Every kind of map that the viewer opens."""
+
+SD_OF = {
+    "raw-concentrations": ("crlb-sd", "in-vivo-sd"),
+    "conc-ml": ("crlb-sd",),
+    "conc-in-vivo": ("in-vivo-sd",),
+    "conc-posterior": ("posterior-sd",),
+    "conc-spatial": ("spatial-sd",),
+    "conc-network": ("epistemic-sd",),
+    "ratio-ml": ("ratio-sd",),
+    "ratio-in-vivo": ("in-vivo-ratio-sd",),
+    "conc-internal": ("ratio-sd", "in-vivo-ratio-sd"),
+    "ratio-posterior": ("posterior-ratio-sd",),
+    "conc-molarity": ("molarity-sd",),
+    "conc-molality": ("molality-sd",),
+}
+"""Keys of estimates, and those of the maps of their standard deviation, of which the first that is there counts."""
+
+ESTIMATE_OF = {sds[0]: key for key, sds in SD_OF.items() if key not in ("raw-concentrations", "conc-internal")}
+"""Keys of maps of standard deviations, and that of the estimate of each."""
 
 _BY_KEY = {one.key: one for one in QUANTITIES}
 _SIGNED = ("shift", "phase0", "phase1")
@@ -57,6 +89,11 @@ def is_additive(key: str) -> bool:
     return key in _ADDITIVE
 
 
+def ratio_of_folder(key: str) -> bool:
+    """Return whether a quantity is a ratio to the internal reference that folders have maps of."""
+    return group_of(key) == "Ratio"
+
+
 def group_of(key: str) -> str:
     """Return the heading that a quantity stands under in menus."""
     folder = by_key(key).template.split("/")[0]
@@ -75,6 +112,13 @@ def grouped(keys: list[str]) -> dict[str, list[str]]:
     return groups
 
 
+def key_of_kind(kind: str, groups: dict[str, list[str]], latest: dict[str, str]) -> str:
+    """Return the key that a heading of :func:`grouped` begins with: the latest one that was chosen under it, or its
+    first."""
+    keys = groups[kind]
+    return latest[kind] if latest.get(kind) in keys else keys[0]
+
+
 def colour_map(key: str) -> str:
     """Return the name of the colour map of a quantity, of those in :mod:`.colours`."""
     if key == "sd":
@@ -91,7 +135,7 @@ def colour_map(key: str) -> str:
 def fixed_range(key: str) -> tuple[float, float] | None:
     """Return the values of the first and last colour of a quantity that has fixed ones; None for all others."""
     if key == "sd":
-        return colours.capped_range(CRLB_LIMIT)
+        return 0.0, CRLB_LIMIT
     if key == "failed":
         return 0.0, 3.0
     if by_key(key).template.startswith("flags") or key in ("fitted", "usable", *_OF_ONE):

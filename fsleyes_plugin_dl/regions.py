@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,26 @@ import numpy as np
 from .grids import sampled, to_mm
 from .voxel_table import with_sd
 
-__all__ = ["RegionMean", "ball", "fractions", "mask_region", "mean_over", "midline", "mirrored", "report"]
+__all__ = [
+    "SPATIAL_NOTE",
+    "RegionMean",
+    "ball",
+    "fractions",
+    "mask_region",
+    "mean_over",
+    "midline",
+    "mirrored",
+    "outlined",
+    "report",
+]
 
 Region = Callable[[np.ndarray], np.ndarray]
 """Function from positions in mm ``(..., 3)`` to the membership there, 0 to 1 ``(...)``."""
 
 _MOST_POINTS = 8  # along an axis of a voxel
+
+SPATIAL_NOTE = "The spatial prior couples neighbours: the SE is too small."
+"""Remark on standard errors of means of maps whose neighbours are not independent."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,10 @@ class RegionMean:
         Sum of the weights.
     volume : float
         Volume of these voxels in ml.
+    left_out : float
+        Sum of the weights of voxels that are not usable.
+    without_sd : int
+        Number of the voxels whose SD is unknown.
     """
 
     mean: float
@@ -41,6 +59,8 @@ class RegionMean:
     se: float
     voxels: float
     volume: float
+    left_out: float = 0.0
+    without_sd: int = 0
 
 
 def mask_region(values: np.ndarray, affine: np.ndarray) -> Region:
@@ -96,38 +116,67 @@ def mean_over(
     usable : bool ndarray
     affine : ndarray
     """
-    weights = np.where(usable & np.isfinite(values), weights, 0.0)
+    used = usable & np.isfinite(values)
+    left_out = float(weights[~used].sum())
+    weights = np.where(used, weights, 0.0)
     total = weights.sum()
     volume = float(total * abs(np.linalg.det(affine[:3, :3])) / 1000)
     if total <= 0:
-        return RegionMean(np.nan, np.nan, np.nan, 0.0, 0.0)
+        return RegionMean(np.nan, np.nan, np.nan, 0.0, 0.0, left_out)
     values = np.where(weights > 0, values, 0.0)
     mean = (weights * values).sum() / total
     # Unbiased for weights that say how much of each voxel counts.
     divisor = total - (weights**2).sum() / total
     spread = np.sqrt((weights * (values - mean) ** 2).sum() / divisor) if divisor > 1e-9 * total else np.nan
-    error = np.nan
+    error, without_sd = np.nan, 0
     if sd is not None:
-        used = np.where(weights > 0, sd, 0.0)
-        error = np.sqrt(((weights * used) ** 2).sum()) / total
-    return RegionMean(float(mean), float(spread), float(error), float(total), volume)
+        known = np.where(weights > 0, sd, 0.0)
+        error = np.sqrt(((weights * known) ** 2).sum()) / total
+        without_sd = int(np.isnan(known).sum())
+    return RegionMean(float(mean), float(spread), float(error), float(total), volume, left_out, without_sd)
 
 
-def report(name: str, here: RegionMean, there: RegionMean | None) -> list[str]:
+def outlined(parts: np.ndarray) -> np.ndarray:
+    """Return the mask of the voxels to outline of a region whose part of every voxel is ``parts`` ``(x, y, z)``: at
+    least half of the largest part, since a region may be smaller than a voxel."""
+    return parts >= max(0.5 * float(parts.max(initial=0.0)), 1e-6)
+
+
+def report(title: str, name: str, here: RegionMean, there: RegionMean | None, notes: Sequence[str] = ()) -> list[str]:
     """Return lines on the mean of a map in a region, in its mirror image, and on their difference.
 
-    Behind "±" stands the standard error, and then the SD between voxels.
+    Parameters
+    ----------
+    title : str
+        Of the map.
+    name : str
+        Of the region.
+    here, there : RegionMean
+        In the region and in its mirror image.
+    notes : sequence of str
+        Further remarks on the standard errors.
     """
-    lines = [f"{name} in the region: {_text(here)}"]
+    lines = [title, f"Region: {name}", f"Inside: {_text(here)}"]
+    known = [np.isfinite(here.se)]
     if there is not None:
         lines.append(f"Other side: {_text(there)}")
+        known.append(np.isfinite(there.se))
         if np.isfinite(here.mean) and np.isfinite(there.mean):
             lines.append(f"Difference: {with_sd(here.mean - there.mean, float(np.hypot(here.se, there.se)))}")
+    if any(known):
+        lines += ["± SE of the mean, from the voxels' SDs as if independent", *notes]
     return lines
 
 
 def _text(one: RegionMean) -> str:
     if not np.isfinite(one.mean):
-        return "no voxel"
-    spread = f", SD {one.sd:.2g}" if np.isfinite(one.sd) else ""
-    return f"{with_sd(one.mean, one.se)} (SE){spread}, {one.voxels:.1f} voxels, {one.volume:.1f} ml"
+        return "no voxel can be used"
+    words = [with_sd(one.mean, one.se)]
+    if one.without_sd:
+        words[0] += f" (SE unknown: {one.without_sd} voxels without SD)"
+    if np.isfinite(one.sd):
+        words.append(f"SD between voxels {one.sd:.2g}")
+    words.append(f"{one.voxels:.1f} voxels, {one.volume:.1f} ml")
+    if one.left_out >= 0.05:
+        words.append(f"{one.left_out:.1f} voxels left out")
+    return "; ".join(words)

@@ -16,6 +16,7 @@ from .look import (
     black_figure,
     brightness,
     caption,
+    caption_height,
     picture_of,
     place_text,
     read_structural,
@@ -110,7 +111,10 @@ def draw_mosaic(results: Results, look: Look, t1: Path | None, out: Path) -> Non
     n_columns = min(len(slices), max(1, math.ceil(math.sqrt(len(slices) * 1.6))))
     n_rows = math.ceil(len(slices) / n_columns)
     edge = min(420, 1500 // n_columns)
-    width, below = max(n_columns * edge, 700), 130
+    width = max(n_columns * edge, 700)
+    texts, place = caption(results, look, picture), place_text(results, None)
+    lines = caption_height(texts, place, width)
+    below = 70 + lines
     height = n_rows * edge + below
     figure = black_figure(width, height)
     middle = (np.array(grid.drawn_shape) - 1) / 2
@@ -124,8 +128,8 @@ def draw_mosaic(results: Results, look: Look, t1: Path | None, out: Path) -> Non
         _draw_plane(axes, results, look, picture, background, frame.plane(2, centre))
         axes.text(0.03, 0.93, f"slice {slice_index}", transform=axes.transAxes, color="white", fontsize=9)
     if picture is not None:
-        _draw_colour_bar(figure, picture, 75 / height)
-    write_caption(figure, caption(results, look, picture), place_text(results, None))
+        _draw_colour_bar(figure, picture, (15 + lines) / height)
+    write_caption(figure, texts, place)
     figure.savefig(out, dpi=100, facecolor="black")
 
 
@@ -192,7 +196,8 @@ def _draw_colour_bar(figure, picture: map_display.Picture, bottom: float) -> Non
 
     axes = figure.add_axes([0.05, bottom, 0.9, 0.02])
     mappable = ScalarMappable(Normalize(*picture.range), colours.listed(picture.cmap))
-    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal")
+    extend = "max" if picture.cmap == "mrsdl_capped" else "neither"
+    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend=extend)
     bar.ax.tick_params(colors="white", labelsize=8)
     bar.ax.set_title(picture.title, color="white", fontsize=10, pad=5)
 

@@ -24,6 +24,7 @@ from fsl_mrs_dl.results.layout import Quantity
 from fsl_mrs_dl.results.model_file import Evaluator
 
 from . import derived, quantities
+from .estimates import PREFERRED, Estimates
 from .grids import is_inside
 from .voxel_table import VoxelTable, metabolite_rows, read_tables, with_sd
 
@@ -45,26 +46,6 @@ _FSL_COLUMNS = {
     "FWHM": "fwhm",
 }
 
-# Estimates, and the maps of their standard deviation, the first that is there.
-_SD_OF = {
-    "raw-concentrations": ("crlb-sd", "in-vivo-sd"),
-    "conc-ml": ("crlb-sd",),
-    "conc-in-vivo": ("in-vivo-sd",),
-    "conc-posterior": ("posterior-sd",),
-    "conc-spatial": ("spatial-sd",),
-    "conc-network": ("epistemic-sd",),
-    "ratio-ml": ("ratio-sd",),
-    "ratio-in-vivo": ("in-vivo-ratio-sd",),
-    "conc-internal": ("ratio-sd", "in-vivo-ratio-sd"),
-    "ratio-posterior": ("posterior-ratio-sd",),
-    "conc-molarity": ("molarity-sd",),
-    "conc-molality": ("molality-sd",),
-}
-
-_ESTIMATES = set(_SD_OF)
-
-# The first that exists is shown at the start.
-_PREFERRED = ("conc-ml", "conc-in-vivo", "raw-concentrations")
 _PREFERRED_METABS = ("NAA", "tNAA", "NAA+NAAG", "PCr", "Cr", "Cr+PCr", "ATP", "HDO")
 
 _MAPS = ("concs/ml", "concs/raw", "maps/conc")
@@ -79,7 +60,7 @@ _NO_RESULTS = (
 
 
 @dataclass
-class Results:
+class Results(Estimates):
     """A folder of results; see :meth:`open`.
 
     Attributes
@@ -207,25 +188,11 @@ class Results:
         quantity = quantities.by_key(key)
         metab = metab if quantity.per_metab else None
         if (expression := self.expression(metab)) is not None:
-            if key == "sd":
-                percent = self.crlb_percent(str(expression))
-                return None if percent is None else np.nan_to_num(percent, nan=0.0, posinf=999.0)
-            additive = quantities.is_additive(key)
-            return expression.value(lambda name: self.map(key, name)) if additive else None
+            return self.expression_map(key, expression)
         if (key, metab) not in self._cache:
             path = self.path(key, metab)
             self._cache[key, metab] = None if path is None else self._read(path)
         return self._cache[key, metab]
-
-    def expression(self, metab: str | None) -> derived.Expression | None:
-        """Return the sum or ratio of metabolites that a name stands for; None for those with maps of their own."""
-        return None if metab is None or metab in self.metabs else derived.parse(metab, self.metabs)
-
-    @property
-    def usual_sums(self) -> list[str]:
-        """Names of the usual sums whose members the folder has, as tCho."""
-        names = {name: derived.parse(name, self.metabs) for name in derived.USUAL_SUMS}
-        return [name for name, one in names.items() if one is not None and len(one.numerator) > 1]
 
     def read_all(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Read every map into memory; those that cannot be read are noted in :attr:`problems`, and count as absent.
@@ -302,7 +269,7 @@ class Results:
     def default_quantity(self) -> str:
         """Key of the map to begin with."""
         keys = [one.key for one in self.quantities]
-        return next((key for key in _PREFERRED if key in keys), keys[0])
+        return next((key for key in PREFERRED if key in keys), keys[0])
 
     def check_metab(self, metab: str) -> str:
         """Return the name that the folder has for a metabolite, or for a sum.
@@ -338,85 +305,6 @@ class Results:
             keys = ", ".join(one.key for one in self.quantities)
             raise OptionError(f"is not in {self.folder}", option="quantity", value=key, remedy=f"there are {keys}")
         return key
-
-    @property
-    def in_vivo(self) -> bool:
-        """Whether the maps are of the in-vivo model, whose SDs are those of posteriors."""
-        return self.has("in-vivo-sd")
-
-    def is_estimate(self, key: str) -> bool:
-        """Return whether a quantity is a concentration or a ratio, which has an uncertainty of its own."""
-        return key in _ESTIMATES
-
-    def label(self, key: str) -> str:
-        """Return the name of a quantity with its unit."""
-        one = quantities.by_key(key)
-        if key == "sd" and self.in_vivo:
-            return "posterior SD, in-vivo model (%)"
-        text = one.label.replace("the internal reference", self.reference)
-        return text + (f" ({one.unit})" if one.unit else "")
-
-    def title(self, key: str, metab: str) -> str:
-        """Return the title of a map with its unit."""
-        if not quantities.by_key(key).per_metab:
-            return self.label(key)
-        expression = self.expression(metab)
-        if expression is None or not expression.denominator:
-            return f"{metab}: {self.label(key)}"
-        top, bottom = str(expression).split("/")
-        return f"{top} / {bottom}: ratio of maps ({quantities.by_key(key).label})"
-
-    def sd(self, key: str, metab: str) -> np.ndarray | None:
-        """Return standard deviations in the unit of an estimate, ``(x, y, z)``, NaN where unknown; None without any."""
-        if (expression := self.expression(metab)) is not None:
-            if not quantities.is_additive(key):
-                return None
-            sd = expression.sd(lambda name: self.map(key, name), lambda name: self.sd(key, name), self._correlation)
-            return None if sd is None else np.where(self.fitted, sd, np.nan)
-        for sd_key in _SD_OF.get(key, ()):
-            if (sd := self.map(sd_key, metab)) is not None:
-                return np.where(self.fitted & (sd > 0), sd, np.nan)
-        percent, values = self.map("sd", metab), self.map(key, metab)
-        if percent is None or values is None or key not in _ESTIMATES:
-            return None
-        return np.where(self.fitted & (values > 0), percent / 100 * values, np.nan)
-
-    @cached_property
-    def _correlation(self):
-        return derived.correlations(self.evaluator, self.shape)
-
-    def _is_one(self, key: str, metab: str) -> bool:
-        """Return whether a map is that of the internal reference over itself, which is 1 and has no error."""
-        return quantities.group_of(key) == "Ratio" and name_among(self.reference, [metab]) is not None
-
-    def percent(self, key: str, metab: str) -> np.ndarray | None:
-        """Return standard deviations in percent of an estimate, ``(x, y, z)``, NaN where not fitted, infinite at zero;
-        None without any."""
-        sd, values = self.sd(key, metab), self.map(key, metab)
-        if sd is None or values is None:
-            return None
-        with np.errstate(divide="ignore", invalid="ignore"):
-            out = np.where(values > 0, 100 * sd / values, np.inf)
-        if self._is_one(key, metab):
-            out = np.where(values > 0, 0.0, out)
-        return np.where(self.fitted, np.nan_to_num(out, nan=np.inf), np.nan)
-
-    def sd_is_of_independent(self, metab: str) -> bool:
-        """Return whether the SD of a sum or ratio was computed as if its members were independent."""
-        expression = self.expression(metab)
-        if expression is None or len(expression.members) < 2:
-            return False
-        return self._correlation(*expression.members[:2]) is None
-
-    def crlb_percent(self, metab: str) -> np.ndarray | None:
-        """Return SDs of concentrations in percent, as :meth:`percent` does: Cramer-Rao bounds, or those of the in-vivo
-        model."""
-        for key in _PREFERRED:
-            if self.has(key):
-                percent = self.percent(key, metab)
-                if percent is not None:
-                    return percent
-        return None
 
     # -- spectra -------------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from fsleyes_plugin_mrs.views import MRSView
 
 from . import map_display, overlays, spectra
 from .artists import Band, Contribution, SpectrumLegend
-from .canvas_layout import LargePlane
+from .canvas_layout import large_plane_of
 from .grids import DrawnGrid, box_mask, checkerboard, is_inside, padded, to_mm
 from .images import CURVES, READING_ERRORS, MemoryImage, open_image, read_curves, write
 from .results_folder import Results
@@ -39,10 +39,8 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 500  # ms between looks for closed views
 
-# By window of FSLeyes: its scene, and the subscribers to it in the order of their subscription; and the arrangement of
-# the planes by view.
+# By window of FSLeyes: its scene, and the subscribers to it in the order of their subscription.
 _scenes: WeakKeyDictionary = WeakKeyDictionary()
-_planes: WeakKeyDictionary = WeakKeyDictionary()
 _subscribers: WeakKeyDictionary = WeakKeyDictionary()
 
 
@@ -158,6 +156,7 @@ class Scene(SceneTools):
         self.ortho = self.mrs = None
         self.artists: list = []
         self.followers: list[Callable[[Scene], None]] = []
+        self._colours, self._percent = map_display.ChosenColours(), 20.0
         self._quiet = self._hidden_empty = self._is_set_up = False
         self._timer: wx.Timer | None = None
 
@@ -193,6 +192,7 @@ class Scene(SceneTools):
         self.go_to(self._kept_voxel(kept) or map_display.good_voxel(results))
         # FSLeyes keeps the section of earlier overlays, which may be empty.
         self.ortho.resetDisplay()
+        self.wait_until_drawn()
         wx.CallAfter(self._reset)
 
     def kept(self) -> Kept:
@@ -259,7 +259,8 @@ class Scene(SceneTools):
             one.defaultDisplaySpace = space
         context.displaySpace = self.map if self.map is not None else "world"
         overlays.set_up_scene(self.ortho, self.map is not None)
-        self._planes = _large_plane(self.ortho)
+        self._planes = large_plane_of(self.ortho)
+        self._planes.arranged = self.show_title
         self._show_planes()
         if self.t1 is not None:
             overlays.set_up_t1(context, self.t1)
@@ -469,7 +470,9 @@ class Scene(SceneTools):
 
     def _follow_settings(self, *_) -> None:
         if not self._quiet:
-            self.update_map()
+            if self.settings.criterion == "percent":
+                self._percent = self.settings.threshold
+            self.update_when_drawn()
 
     def _follow_map(self, *_) -> None:
         """Show another map; a threshold in the unit of the earlier one would mean nothing."""
@@ -477,7 +480,7 @@ class Scene(SceneTools):
             return
         if self.settings.criterion == "sd":
             self._begin_threshold()
-        self.update_map()
+        self.update_when_drawn()
         notify(self.frame, "voxelChanged")
 
     def _follow_ends(self, changed: str) -> None:
@@ -487,18 +490,18 @@ class Scene(SceneTools):
         self._quiet = True
         self.settings.keep_order(changed)
         self._quiet = False
-        self.update_map()
+        self.update_when_drawn()
 
     def _follow_criterion(self, *_) -> None:
         """Begin with a sensible threshold, since every criterion has another scale."""
         self._begin_threshold()
-        self.update_map()
+        self.update_when_drawn()
 
     def _begin_threshold(self) -> None:
         settings = self.settings
         self._quiet = True
         settings.threshold = map_display.changed_threshold(
-            settings.criterion, self.results, settings.quantity, settings.name, settings.threshold
+            settings.criterion, self.results, settings.quantity, settings.name, settings.threshold, self._percent
         )
         self._quiet = False
 
@@ -526,15 +529,16 @@ class Scene(SceneTools):
 
     def update_map(self) -> None:
         """Show the chosen map with the current settings."""
-        settings = self.settings
         if self.map is None:
             self.redraw()
             notify(self.frame, "mapChanged")
             return
         old = self.shown
+        if self._is_set_up and not self.ortho.destroyed:
+            self._colours.keep(old, self.map_opts.cmap.name, tuple(self.map_opts.displayRange))
         modulation = self._fill_maps()
         picture, is_empty = self.shown, not self.shown.shown.any()
-        is_other = old is None or picture.title != old.title or not self._is_set_up
+        is_other = picture.title != old.title or not self._is_set_up
         self._is_set_up = True
         if not self.ortho.destroyed:
             opts, display = self.map_opts, self.ortho.displayCtx.getDisplay(self.map)
@@ -542,14 +546,12 @@ class Scene(SceneTools):
                 display.enabled = not is_empty
             self._hidden_empty = is_empty
             if is_other:
-                display.name = picture.title
-                opts.cmap = picture.cmap
-                opts.displayRange = list(picture.range)
+                self.show_title()
+                opts.cmap, opts.displayRange = self._colours.of(picture)
             opts.clippingRange = list(picture.whole_range)
             opts.modulateRange = list(modulation)
-            opts.modulateAlpha = bool(settings.fade and picture.fades)
-            if not opts.modulateAlpha:
-                display.alpha = settings.opacity
+            # Also without fading: FSLeyes draws the colour bar with the opacity of an overlay, too.
+            opts.modulateAlpha = True
         self.update_marks()
         self.redraw()
         if self.comparison is not None:
@@ -584,13 +586,6 @@ class Scene(SceneTools):
         """Set the colours to the robust range of the map again."""
         if self.shown is not None:
             self.map_opts.displayRange = list(self.shown.range)
-
-
-def _large_plane(ortho) -> LargePlane:
-    """Return the arrangement of a view's planes, one for each view."""
-    if ortho not in _planes:
-        _planes[ortho] = LargePlane(ortho, "all")
-    return _planes[ortho]
 
 
 def _view(frame, kind):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import wx
 from fsleyes.actions.screenshot import screenshot
 
 from fsl_mrs_dl.core.errors import DataError, OutputError
 
-from . import map_display, regions
+from . import map_display, overlays, regions
+from .colours import REGION_LABELS
 from .comparison_view import Comparison
 from .grids import to_mm
 from .images import READING_ERRORS
@@ -19,6 +22,9 @@ from .look import Look, caption, place_text, write_with_caption
 from .results_folder import Results
 
 __all__ = ["SceneTools"]
+
+_LONGEST_WAIT = 10.0  # seconds for the first drawing; planes that are hidden are never drawn
+_LOOK_AGAIN = 100  # ms
 
 
 class SceneTools:
@@ -28,18 +34,52 @@ class SceneTools:
     ----------
     region : callable or None
         The chosen region, see :mod:`.regions`.
+    region_name : str
+        What the region is: the name of a file, or the place of a ball.
     comparison : Comparison or None
     """
 
+    _drawn_by = 0.0  # time from which on changes do not wait for the first drawing any more
+    _waits = False
     region = None
+    region_name = ""
     comparison: Comparison | None = None
+
+    # -- first drawing -------------------------------------------------------------------------------------------------
+
+    def wait_until_drawn(self) -> None:
+        """Let the changes of :meth:`update_when_drawn` wait until FSLeyes has drawn the map, for a few seconds at
+        most."""
+        self._drawn_by = time.monotonic() + _LONGEST_WAIT
+
+    def update_when_drawn(self) -> None:
+        """Show the map with new settings, once FSLeyes has made the textures of its images.
+
+        A change meanwhile may end in an error of OpenGL, or in a map that is never drawn.
+        """
+        if not self.alive or self._waits:
+            return
+        images = [image for image in (self.map, self.certainty, self.marks) if image is not None]
+        if time.monotonic() < self._drawn_by and not overlays.are_ready(self.ortho, images):
+            self._waits = True
+            wx.CallLater(_LOOK_AGAIN, self._look_again)
+        else:
+            self._drawn_by = 0.0
+            self.update_map()
+
+    def _look_again(self) -> None:
+        self._waits = False
+        if self.frame:
+            self.update_when_drawn()
 
     # -- regions -------------------------------------------------------------------------------------------------------
 
     def set_ball(self) -> None:
         """Choose the ball around the cursor's voxel as the region."""
         if self.voxel is not None:
-            self.set_region(regions.ball(to_mm(self.results.affine, self.voxel), self.settings.radius))
+            radius, voxel = self.settings.radius, " ".join(map(str, self.voxel))
+            region = regions.ball(to_mm(self.results.affine, self.voxel), radius)
+            self.set_region(region, f"ball of {radius:g} mm around voxel {voxel}")
 
     def set_mask(self, path: str | Path) -> None:
         """Choose a mask, or tissue fractions, as the region.
@@ -56,14 +96,14 @@ class SceneTools:
             raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
         if values.ndim != 3:
             raise DataError(f"{path}: has {values.ndim} dimensions; give a mask of three.")
-        self.set_region(regions.mask_region(values, image.affine))
+        self.set_region(regions.mask_region(values, image.affine), Path(path).name)
         parts = self._parts(False)
         if parts.any():
             self.go_to(tuple(int(one) for one in np.unravel_index(parts.argmax(), parts.shape)))
 
-    def set_region(self, region) -> None:
-        """Choose a region, a function of positions in mm; None for none."""
-        self.region = region
+    def set_region(self, region, name: str) -> None:
+        """Choose a region, a function of positions in mm, and its name."""
+        self.region, self.region_name = region, name
         self._weights = {}
         self.update_region()
 
@@ -72,8 +112,8 @@ class SceneTools:
         codes = np.zeros(self.results.shape, np.int16)
         if self.region is not None:
             if self.settings.mirror:
-                codes[self._parts(True) >= 0.5] = 2
-            codes[self._parts(False) >= 0.5] = 1
+                codes[regions.outlined(self._parts(True))] = 2
+            codes[regions.outlined(self._parts(False))] = 1
         self.regions[:] = self.grid.drawn(codes)
         if not self.ortho.destroyed:
             self.ortho.displayCtx.getDisplay(self.regions).enabled = self.region is not None
@@ -103,7 +143,15 @@ class SceneTools:
             regions.mean_over(self.shown.values, self._parts(mirrored), sd, usable, results.affine)
             for mirrored in ((False, True) if settings.mirror else (False,))
         ]
-        return regions.report(settings.name, means[0], means[1] if settings.mirror else None)
+        notes = [regions.SPATIAL_NOTE] if settings.quantity == "conc-spatial" else []
+        if results.sd_is_of_independent(settings.name, settings.quantity):
+            notes.append(f"SDs of {settings.name} count its members as independent.")
+        title = results.title(settings.quantity, settings.name)
+        return regions.report(title, self.region_name, means[0], means[1] if settings.mirror else None, notes)
+
+    def region_text(self) -> str:
+        """Return the report with the folder above it, to be copied."""
+        return "\n".join([str(self.results.folder), *self.region_report()])
 
     # -- comparison ----------------------------------------------------------------------------------------------------
 
@@ -134,6 +182,20 @@ class SceneTools:
             if not view.destroyed:
                 view.displayCtx.getDisplay(overlay).enabled = False
 
+    # -- texts ---------------------------------------------------------------------------------------------------------
+
+    def show_title(self) -> None:
+        """Name the map on its colour bar, in a text and letters that fit the width of the view."""
+        if self.shown is not None and not self.ortho.destroyed and self.map in self.frame.overlayList:
+            overlays.show_title(self.ortho, self.map, [self.shown.title, self.shown.short_title])
+
+    def note(self) -> str:
+        """Return a remark on the uncertainty of the shown map; empty where there is none."""
+        name, key = self.settings.name, self.settings.quantity
+        if self.shown is None or not self.results.sd_is_of_independent(name, key):
+            return ""
+        return f"The folder has no covariances: SDs of {name} count its members as independent."
+
     # -- picture -------------------------------------------------------------------------------------------------------
 
     def save_picture(self, path: str | Path) -> None:
@@ -155,6 +217,17 @@ class SceneTools:
             screenshot(self.ortho, str(raw))
             try:
                 place = place_text(self.results, self.voxel)
-                write_with_caption(raw, path, caption(self.results, look, self.shown), place)
+                write_with_caption(raw, path, self._caption(look), place)
             except OSError as exc:
                 raise OutputError(f"cannot be written ({exc.strerror})", option="picture", value=path) from exc
+
+    def _caption(self, look: Look) -> list[tuple[str, tuple[float, float, float]]]:
+        """Return the texts below a picture: what is outlined, the region among it."""
+        settings = self.settings
+        codes = map_display.marks(self.results, settings.markFailed, settings.markOutOfDistribution)
+        texts = caption(self.results, look, self.shown, codes)
+        if self.region is not None:
+            names = {1: self.region_name, 2: "its mirror image"}
+            shown = (1, 2) if settings.mirror else (1,)
+            texts += [(f"outlined: {names[key]}", REGION_LABELS[key][1]) for key in shown]
+        return texts

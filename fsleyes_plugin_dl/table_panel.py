@@ -6,11 +6,12 @@ import wx
 from fsleyes.controls.controlpanel import ControlPanel
 from fsleyes_plugin_mrs.views import MRSView
 
+from . import dialogs, starts, titles
 from .panel_groups import copy_text
 from .scene import scene_of, subscribe, unsubscribe
 from .voxel_table import VoxelTable, as_text
 
-__all__ = ["BAD_COLOUR", "NOTHING_LOADED", "TablePanel"]
+__all__ = ["BAD_COLOUR", "DOUBTFUL_COLOUR", "NOTHING_LOADED", "TablePanel"]
 
 NOTHING_LOADED = "Nothing is loaded.\nTools > Load DL-MRS results"
 BAD_COLOUR, DOUBTFUL_COLOUR = wx.Colour(190, 30, 20), wx.Colour(150, 95, 0)
@@ -36,17 +37,21 @@ class TablePanel(ControlPanel):
 
     def __init__(self, parent, overlayList, displayCtx, viewPanel):
         super().__init__(parent, overlayList, displayCtx, viewPanel)
-        self.state = wx.StaticText(self, style=wx.ST_ELLIPSIZE_END)
+        # It keeps the size that its row gives it, whatever is written in it.
+        self.state = wx.StaticText(self, style=wx.ST_NO_AUTORESIZE)
+        self._said, self._width = "", 0
         self.list = wx.ListCtrl(self, style=wx.LC_REPORT | wx.LC_SINGLE_SEL | wx.LC_HRULES | wx.LC_VRULES)
-        copy, save = wx.Button(self, label="Copy"), wx.Button(self, label="Save…")
+        copy, save = (wx.Button(self, label=text, style=wx.BU_EXACTFIT) for text in ("Copy", "Save…"))
         copy.SetToolTip("Copy the table, for a spreadsheet")
         save.SetToolTip("Write the table into a file, with the folder and the voxel")
         copy.Bind(wx.EVT_BUTTON, lambda _: self.copy())
         save.Bind(wx.EVT_BUTTON, lambda _: self.ask_and_save())
         row = wx.BoxSizer(wx.HORIZONTAL)
         row.Add(self.state, proportion=1, flag=wx.ALIGN_CENTRE_VERTICAL | wx.ALL, border=5)
-        for button in (copy, save):
+        self.buttons = (copy, save)
+        for button in self.buttons:
             row.Add(button, flag=wx.ALL, border=2)
+        self._beside = sum(button.GetBestSize()[0] + 4 for button in self.buttons)
         sizer = wx.BoxSizer(wx.VERTICAL)
         sizer.Add(row, flag=wx.EXPAND)
         sizer.Add(self.list, proportion=1, flag=wx.EXPAND)
@@ -55,6 +60,7 @@ class TablePanel(ControlPanel):
         self.titles: list[str] = []
         self.list.Bind(wx.EVT_LIST_ITEM_ACTIVATED, self._activated)
         self.list.SetToolTip("A double click shows the metabolite's map and its part of the fit")
+        self.Bind(wx.EVT_SIZE, self._resized)
         self.scene = None
         subscribe(self.frame, self)
         self.sceneChanged()
@@ -79,13 +85,12 @@ class TablePanel(ControlPanel):
         if self.scene is not scene_of(self.frame):
             return  # between two scenes
         if self.scene is None:
-            self.state.SetLabel(NOTHING_LOADED.replace("\n", " "))
+            self._say(NOTHING_LOADED.replace("\n", " "))
             self.list.DeleteAllItems()
             return
         table = self.scene.table()
-        self.state.SetLabelText(table.state)
-        self.state.SetToolTip(table.state)
         self.state.SetForegroundColour(wx.NullColour if table.good else BAD_COLOUR)
+        self._say(table.state)
         self.list.Freeze()
         self.list.DeleteAllItems()
         if table.titles and table.titles != self.titles:
@@ -103,6 +108,27 @@ class TablePanel(ControlPanel):
         self._set_widths(table)
         self.list.Thaw()
         self._emphasise()
+
+    def _say(self, text: str) -> None:
+        """Write the line on the voxel, in as many lines as its row needs."""
+        self._said = text
+        # All but the buttons and the borders around them.
+        pixels = max(self.GetClientSize()[0] - self._beside - 10, 100)
+        self.state.SetLabelText(titles.wrapped(text, pixels, lambda line: self.state.GetTextExtent(line)[0]))
+        self.state.SetToolTip(text)
+        lines = self.state.GetLabel().count("\n") + 1
+        self.state.SetMinSize((-1, lines * self.GetCharHeight()))
+        self.Layout()
+
+    def _resized(self, event) -> None:
+        event.Skip()
+        if self.GetClientSize()[0] != self._width:
+            self._width = self.GetClientSize()[0]
+            wx.CallAfter(self._wrap_again)
+
+    def _wrap_again(self) -> None:
+        if self and not self.destroyed:
+            self._say(self._said)
 
     def _set_widths(self, table: VoxelTable) -> None:
         for column, title in enumerate(table.titles):
@@ -128,7 +154,7 @@ class TablePanel(ControlPanel):
     def text(self) -> str:
         """Return the table as tab-separated text, with the folder and the line on the voxel above it."""
         folder = "" if self.scene is None else str(self.scene.results.folder)
-        return as_text(folder, self.state.GetLabelText(), self.titles, self.cells())
+        return as_text(folder, self._said, self.titles, self.cells())
 
     def copy(self) -> None:
         """Copy the table to the clipboard."""
@@ -144,10 +170,13 @@ class TablePanel(ControlPanel):
 
     def ask_and_save(self) -> None:
         """Ask for a file and write the table into it."""
-        style = wx.FD_SAVE | wx.FD_OVERWRITE_PROMPT
-        with wx.FileDialog(self, "Save the table", wildcard="Tables (*.tsv)|*.tsv", style=style) as dialog:
-            if dialog.ShowModal() == wx.ID_OK:
-                self.save(dialog.GetPath())
+        if self.scene is None:
+            return
+        results = self.scene.results
+        name = starts.table_name(results, self.scene.voxel)
+        path = dialogs.ask_where_to_save(self, "Save the table", "Tables (*.tsv)|*.tsv", name, [results.folder.parent])
+        if path is not None:
+            self.save(path)
 
     def cells(self) -> list[list[str]]:
         """Return the text of the table, a list for every row."""

@@ -13,6 +13,8 @@ from fsleyes.actions import Action
 
 from fsl_mrs_dl.core.errors import FslMrsDlError
 
+from . import dialogs
+from .panel_groups import IMAGES
 from .panels import ResultsPanel, TablePanel
 from .results_folder import Results
 from .scene import Scene, scene_of, show
@@ -71,13 +73,13 @@ class LoadResults(Action):
         """Show a folder, or ask for one.  Errors are shown in a window, but raised for a given folder."""
         if folder is not None:
             return load(self.frame, folder, t1, data)
-        start = fslsettings.read("loadSaveOverlayDir", os.getcwd())
-        with wx.DirDialog(
-            self.frame, "Folder of results (fsl_mrs_dl mrsi or fit, fsl_mrsi, fsl_mrs)", start, wx.DD_DIR_MUST_EXIST
-        ) as dialog:
-            if dialog.ShowModal() != wx.ID_OK:
-                return None
-            folder = dialog.GetPath()
+        scene = scene_of(self.frame)
+        beside = [] if scene is None else [scene.results.folder.absolute().parent]
+        places = [*beside, Path(fslsettings.read("loadSaveOverlayDir", os.getcwd()))]
+        title = "Folder of results (fsl_mrs_dl mrsi or fit, fsl_mrsi, fsl_mrs)"
+        folder = dialogs.ask_for_folder(self.frame, title, "results", places)
+        if folder is None:
+            return None
         t1 = self._ask_for_t1(folder)
         try:
             scene = load(self.frame, folder, t1)
@@ -92,9 +94,5 @@ class LoadResults(Action):
         scene = scene_of(self.frame)
         if scene is not None and scene.t1 is not None:
             return None
-        images = "NIfTI images (*.nii;*.nii.gz)|*.nii;*.nii.gz"
         title = "Structural image beneath the maps (Cancel: none)"
-        start = str(Path(folder).parent)
-        style = wx.FD_OPEN | wx.FD_FILE_MUST_EXIST
-        with wx.FileDialog(self.frame, title, start, wildcard=images, style=style) as dialog:
-            return dialog.GetPath() if dialog.ShowModal() == wx.ID_OK else None
+        return dialogs.ask_for_file(self.frame, title, IMAGES, "t1", [Path(folder).parent])

@@ -36,7 +36,7 @@ def _screen() -> tuple[int, int]:
 # A layout holds sizes in pixels, which must suit the screen: FSLeyes opens over nine tenths of it.
 _WIDTH, _HEIGHT = _screen()
 # The settings are as narrow as their labels allow: the images need the place.
-_SPECTRUM, _TABLE, _SETTINGS = min(int(0.31 * _WIDTH), 900), min(int(0.32 * _HEIGHT), 500), 320
+_SPECTRUM, _TABLE, _SETTINGS = min(int(0.31 * _WIDTH), 900), min(int(0.32 * _HEIGHT), 500), 330
 _LISTS = 120  # height of overlay list and location
 
 _ORTHO = (

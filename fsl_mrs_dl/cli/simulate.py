@@ -137,8 +137,16 @@ def _add_spectra(kinds) -> None:
     spectra.set_defaults(func=_simulate_spectra)
 
 
-def _add_lipids(mrsi) -> None:
-    """Add options of the scalp's lipids."""
+def _add_concentrations_and_lipids(mrsi) -> None:
+    """Add options of the brain's concentrations and of the scalp's lipids."""
+    mrsi.add_argument(
+        "--concentration-sd",
+        dest="concentration_sd",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="SD of the logarithm of this head's concentrations about typical ones (default 0)",
+    )
     mrsi.add_argument(
         "--lipid-height",
         dest="lipid_height",
@@ -222,7 +230,7 @@ def _add_mrsi(kinds) -> None:
         help="residual water over the largest metabolite peak (default 1)",
     )
     mrsi.add_argument("--no-lipids", dest="lipids", action="store_false", help="a scalp without lipids")
-    _add_lipids(mrsi)
+    _add_concentrations_and_lipids(mrsi)
     mrsi.add_argument("--no-lesion", dest="lesion", action="store_false", help="a healthy brain")
     mrsi.add_argument(
         "--t1_mm", type=float, default=1.5, metavar="MM", help="voxel side of the structural image (default 1.5)"
@@ -411,6 +419,7 @@ def _simulate_mrsi(args) -> None:
         te_ms=args.TE or (None if args.basis else phantom.DEFAULT_TE_MS),
         lipid_height=args.lipid_height,
         k_filter=args.k_filter,
+        concentration_sd=args.concentration_sd,
     )
     head = phantom.simulate_phantom(basis, options)
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:

@@ -244,11 +244,7 @@ def _fitted(
     joint, axes = solution.joint, prepared.axes
     x, sign = joint.parameters(solution.y)
     basis = torch.as_tensor(prepared.model.components.fids) * sign[:, :, None]
-    parts = [
-        whole_components(prepared.model, axes, x[at : at + 16], basis[at : at + 16]).sum(1)
-        for at in range(0, len(x), 16)
-    ]
-    data, model = units.fid_to_spec(rows), np.concatenate(parts)
+    data, model = units.fid_to_spec(rows), whole_components(prepared.model, axes, x, basis)[:, 0]
     first, last = axes.window(prepared.ppmlim)
     residual = (data - model)[:, first:last]
     baseline = whole_baseline_of(axes.ppm()[first:last], axes.nucleus)

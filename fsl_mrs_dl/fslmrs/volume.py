@@ -115,6 +115,7 @@ def _model(fits, scale: np.ndarray) -> dict[str, np.ndarray]:
 def _in_vivo_model(fits, scale: np.ndarray) -> dict[str, np.ndarray]:
     """Return parameters, and SDs of the fitted spectra, of fits whose data are multiplied by ``scale`` ``(n,)``."""
     from ..fitting.in_vivo.spread import fitted_sd
+    from ..results import model_file
 
     rows = np.flatnonzero(fits.fitted)
     params, band = fits.x.copy(), np.full((len(fits.x), fits.fitted_model.window.n_window), np.nan)
@@ -122,6 +123,7 @@ def _in_vivo_model(fits, scale: np.ndarray) -> dict[str, np.ndarray]:
     if len(rows):
         band[rows] = fitted_sd(fits, rows) * scale[rows, None]
     out = {"params": params, "band": band, "water": fits.water_shape, "eddy_phase": fits.eddy_phase}
+    out["cov"] = model_file.pack_symmetric(fits.cov * scale[:, None, None] ** 2)
     return {name: values.astype(np.float32) for name, values in out.items() if values is not None}
 
 

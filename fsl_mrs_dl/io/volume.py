@@ -16,7 +16,9 @@ from ..core.axes import Axes
 from ..core.errors import DataError, OptionError, OutputError
 from . import nifti
 
-__all__ = ["Volume", "open_volume", "load_mask", "read_mask", "write_spectra"]
+__all__ = ["Volume", "open_volume", "load_mask", "n_voxels", "read_mask", "write_spectra"]
+
+_MAPPED_BYTES = 2**26  # of a file that is mapped at a time where voxels are far apart
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,7 @@ class Volume:
         x, y, z = np.unravel_index(index, self.grid)
         # Files count with x fastest, and one point of all voxels comes before the next.
         place = x + self.shape[0] * (y + self.shape[1] * z)
-        flat = np.memmap(
-            self.file, dtype=self.stored, mode="r", offset=self.offset, shape=(self.n_points, int(np.prod(self.grid)))
-        )
-        # The voxels of one row of the file lie together; a copy releases the file.
-        low, high = int(place.min()), int(place.max()) + 1
-        if high - low <= 8 * len(place):
-            part = np.array(flat[:, low:high])[:, place - low]
-        else:
-            part = np.array(flat[:, place])
+        part = self._numbers(place)
         part = apply_read_scaling(part, self.slope, self.intercept)
         wide = np.complex64 if part.dtype.itemsize <= 8 else np.complex128
         fids = np.ascontiguousarray(part.T.astype(wide, copy=False).conj())
@@ -89,6 +83,38 @@ class Volume:
             time = np.arange(self.n_points) * self.about.dwelltime
             fids = (fids * nifti.carrier_turn(self.about.moved_hz, time)).astype(wide)
         return fids
+
+    def _numbers(self, place: np.ndarray) -> np.ndarray:
+        """Return stored numbers of voxels by their places in the file, ``(n_points, n)``."""
+        n_voxels, size = int(np.prod(self.grid)), np.dtype(self.stored).itemsize
+        low, high = int(place.min()), int(place.max()) + 1
+        # The voxels of one row of the file lie together.  Those that do not touch pages all over the file, which count
+        # as memory as long as it is mapped: a part at a time is.
+        together = high - low <= 8 * len(place)
+        n_rows = self.n_points if together else max(1, _MAPPED_BYTES // (n_voxels * size))
+        parts = []
+        for first in range(0, self.n_points, n_rows):
+            flat = np.memmap(
+                self.file,
+                dtype=self.stored,
+                mode="r",
+                offset=self.offset + first * n_voxels * size,
+                shape=(min(n_rows, self.n_points - first), n_voxels),
+            )
+            # A copy releases the file.
+            parts.append(np.array(flat[:, low:high])[:, place - low] if together else np.array(flat[:, place]))
+        return np.concatenate(parts)
+
+
+def n_voxels(path: str | Path) -> int:
+    """Return the number of voxels of a NIfTI-MRS file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    return int(np.prod(nifti.open_image(Path(nifti.load_header(path).path or path).resolve()).shape[:3]))
 
 
 def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:

@@ -19,7 +19,7 @@ from ..io.volume import write_spectra
 from ..results import in_vivo_model_file, layout, maps, model_file
 from ..results.fit_results import FitResults, reported_names
 from . import scratch
-from .chunks import chunk_files, gather, model_of
+from .chunks import chunk_files, gather, gather_one_by_one, model_of
 from .job import Job
 from .spatial import spatial_estimate
 
@@ -81,8 +81,10 @@ def _write_maps(folder: Path, job: Job) -> dict[str, np.ndarray]:
         kinds |= set(spatial)
     grid = maps.Grid(job.volume.grid, job.volume.about.affine, job.index)
 
+    stored = gather_one_by_one(job, maps.in_order(kinds - set(spatial)))
+
     def values_of(name: str) -> np.ndarray:
-        return spatial[name] if name in spatial else gather(job, [name])[0]
+        return spatial[name] if name in spatial else stored(name)
 
     values = maps.write_maps(folder, grid, kinds, values_of, names)
     maps.write_summary(folder, grid, values)
@@ -118,7 +120,7 @@ def _write_model(folder: Path, job: Job, grid: tuple[int, int, int]) -> None:
     """Write the fitted model of every voxel, for viewers."""
     prepared = model_of(job)
     if job.in_vivo is not None:
-        params, band = gather(job, ["params", "band"])
+        params, band, cov = gather(job, ["params", "band", "cov"])
         of_water = {"water": job.in_vivo.water_use and job.in_vivo.water_use.line_shape}
         of_water["eddy_phase"] = job.in_vivo.water_use and job.in_vivo.water_use.eddy_currents
         in_vivo = in_vivo_model_file.StoredInVivoFits(
@@ -129,6 +131,7 @@ def _write_model(folder: Path, job: Job, grid: tuple[int, int, int]) -> None:
             band_hz=job.in_vivo.model.window.hz,
             fid_scale=job.fid_scale,
             conjugated=job.conjugated,
+            cov=cov,
             **{name: gather(job, [name])[0] for name, taken in of_water.items() if taken},
         )
         in_vivo_model_file.write_in_vivo_model(folder, signals_of(job.in_vivo.model, job.axes), in_vivo)

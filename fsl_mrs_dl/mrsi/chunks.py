@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,9 +39,11 @@ __all__ = [
     "save_chunk",
     "chunk_files",
     "gather",
+    "gather_one_by_one",
 ]
 
 _TOLERANCE = 1e-2  # SDs that a fit may be off its minimum
+_GATHERED_BYTES = 2**26  # of arrays that are read from all chunks at once
 _MAX_ITER = 40  # of FSL-MRS's model: spectra of a brain take ten; those of the scalp are not worth more
 
 
@@ -149,7 +151,7 @@ def fit_voxels(job: Job, index: np.ndarray, initial_values) -> dict[str, np.ndar
     if isinstance(fit, in_vivo_result.InVivoFit):
         # For viewers.
         good = np.flatnonzero(fit.fitted)
-        out["params"] = fit.x.astype(np.float32)
+        out["params"], out["cov"] = fit.x.astype(np.float32), model_file.pack_symmetric(fit.cov)
         out["band"] = np.full((len(index), fit.fitted_model.window.n_window), np.nan, np.float32)
         out["band"][good] = in_vivo_spread.fitted_sd(fit, good) if len(good) else np.nan
         for name, values in (("water", fit.water_shape), ("eddy_phase", fit.eddy_phase)):
@@ -306,3 +308,27 @@ def gather(job: Job, names: list[str]) -> list[np.ndarray]:
                 out[i] = np.full((len(job.index), *values.shape[1:]), np.nan, values.dtype)
             out[i][rows] = values
     return out
+
+
+def gather_one_by_one(job: Job, names: Iterable[str]) -> Callable[[str], np.ndarray]:
+    """Return what gives arrays of all voxels by name, as :func:`gather` does, each once.
+
+    Opening every file for every array takes most of the time of a large volume.  So files are read for several names at
+    once, in the order given, as many as fit into a fixed amount of memory.
+    """
+    first = scratch.load_arrays(job.file(0))
+    size = {name: len(job.index) * first[name][0].nbytes for name in names}
+    left, held = list(size), {}
+
+    def values_of(name: str) -> np.ndarray:
+        if name not in held:
+            if name in left:
+                left.remove(name)
+            together, total = [name], size[name]
+            while left and total + size[left[0]] <= _GATHERED_BYTES:
+                total += size[left[0]]
+                together.append(left.pop(0))
+            held.update(zip(together, gather(job, together)))
+        return held.pop(name)
+
+    return values_of

@@ -30,7 +30,7 @@ from ..fitting.nuisance_models import fit_beside_nuisances
 from ..fitting.options import FitOptions
 from ..fitting.quantify import fit_scaled
 from ..io.basis import Basis, detect_conjugation
-from ..io.volume import Volume, load_mask, open_volume
+from ..io.volume import Volume, load_mask, n_voxels, open_volume
 from ..results.fit_results import FitResults
 from . import scratch as scratch_module
 from .chunks import model_of, results_of
@@ -42,6 +42,7 @@ __all__ = ["prepare", "load_unfinished", "fit_pilot", "survey", "usual_chunk"]
 _PILOT = 256  # voxels that are fitted beforehand
 _MOST_OF_VOLUME = 192  # the same where spreads between voxels are learnt from them
 _LEAST_OF_VOLUME = 0.1  # share of the voxels, those with the least signal, that these are not among
+_MOST_SMALL_CHUNKS = 320  # of small chunks
 _FOR_PRIOR = 2048  # the same where the prior is estimated from them
 
 
@@ -87,10 +88,13 @@ class _Request:
         return json.dumps(about, default=str, sort_keys=True)
 
 
-def usual_chunk(options: FitOptions) -> int:
-    """Return the number of voxels that are fitted, and kept, together."""
+def usual_chunk(options: FitOptions, n: int = 0) -> int:
+    """Return the number of voxels that are fitted, and kept, together in a volume of ``n`` voxels.
+
+    Chunks of the in-vivo model are small on CPUs, unless there were so many that opening their files took long.
+    """
     slow = options.spectral_model == "in-vivo" and choose_device(options.device).type == "cpu"
-    return SMALL_CHUNK if slow else CHUNK
+    return min(CHUNK, max(SMALL_CHUNK, n // _MOST_SMALL_CHUNKS)) if slow else CHUNK
 
 
 def prepare(
@@ -151,7 +155,7 @@ def prepare(
         lipid_mask=lipid_mask,
         water=water,
         scaling=scaling,
-        chunk=chunk or usual_chunk(options or FitOptions()),
+        chunk=chunk or usual_chunk(options or FitOptions(), n_voxels(data)),
     )
     _check_model(request)
     scratch = scratch_of(output)

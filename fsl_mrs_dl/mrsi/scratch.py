@@ -22,7 +22,7 @@ __all__ = ["save_job", "load_plan", "save_arrays", "save_array", "load_arrays", 
 
 JOB, ARRAYS = "job.json", "job.npz"
 PARTS = ("prior", "in_vivo", "nuisance", "removal")
-_FORMAT = 4
+_FORMAT = 5
 
 
 def save_job(job: Job) -> None:

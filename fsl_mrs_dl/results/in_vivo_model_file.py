@@ -1,7 +1,8 @@
 """The in-vivo model of a results folder, evaluated with NumPy alone, so that viewers need not load torch.
 
-The folder ``misc/dl_model`` contains the components of the study, the parameters of every voxel, and the SD of its
-fitted spectrum, which is a hundred times smaller than the covariance of its parameters.
+The folder ``misc/dl_model`` contains the components of the study, the parameters of every voxel, the covariance of its
+concentrations, and the SD of its fitted spectrum, which is a hundred times smaller than the covariance of all its
+parameters.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .stored_voxels import places_of, row_at
 __all__ = ["InVivoEvaluator", "StoredInVivoFits", "write_in_vivo_model"]
 
 _ARRAYS = ("components", "gauss", "shape_hz", "rows", "params", "band", "band_hz")
-_OF_WATER = ("water", "eddy_phase")
+_OPTIONAL = ("water", "eddy_phase", "cov")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class StoredInVivoFits:
         Line shapes that were taken from water.
     eddy_phase : ndarray ``(n, n_points)``, optional
         Phase of eddy currents (rad) that was taken out of the data before the fit.
+    cov : ndarray ``(n, k (k + 1) / 2)``, optional
+        Covariance of the ``k`` concentrations, in the units of the scaled data, as
+        :func:`fsl_mrs_dl.results.model_file.pack_symmetric` returns it.
     """
 
     grid: tuple[int, int, int]
@@ -61,6 +65,7 @@ class StoredInVivoFits:
     conjugated: bool
     water: np.ndarray | None = None
     eddy_phase: np.ndarray | None = None
+    cov: np.ndarray | None = None
 
 
 def write_in_vivo_model(folder: Path, signals: InVivoSignals, fits: StoredInVivoFits) -> None:
@@ -88,7 +93,8 @@ def write_in_vivo_model(folder: Path, signals: InVivoSignals, fits: StoredInVivo
         "conjugated": bool(fits.conjugated),
         "grid": [int(size) for size in fits.grid],
         "units": "log_amp: log of data times fid_scale over components.npy; shifts Hz, damping 1/s, phi0 rad, phi1"
-        " rad/Hz about pivot (Hz); band: SD of the real part of the FFT of data times fid_scale",
+        " rad/Hz about pivot (Hz); band: SD of the real part of the FFT of data times fid_scale; cov: of the"
+        " concentrations",
     }
     (target / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     arrays = {
@@ -100,7 +106,7 @@ def write_in_vivo_model(folder: Path, signals: InVivoSignals, fits: StoredInVivo
         "band": np.asarray(fits.band, np.float32),
         "band_hz": fits.band_hz,
     }
-    for name in _OF_WATER:
+    for name in _OPTIONAL:
         values = getattr(fits, name)
         if values is not None:
             arrays[name] = values.astype(np.float32)
@@ -124,7 +130,7 @@ class InVivoEvaluator:
         OSError, ValueError, KeyError, IndexError, TypeError
             If it is incomplete.
         """
-        names = [*_ARRAYS, *(name for name in _OF_WATER if (folder / f"{name}.npy").is_file())]
+        names = [*_ARRAYS, *(name for name in _OPTIONAL if (folder / f"{name}.npy").is_file())]
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         place = places_of(about["grid"], arrays["rows"])
         evaluator = cls(about, {**arrays, "place": place})

@@ -95,7 +95,12 @@ QUANTITIES = (
     Quantity("conc-spatial", "concs/spatial/{metab}.nii.gz", "concentration, spatial prior", "a.u.", "red-yellow"),
     Quantity("conc-network", "concs/network/{metab}.nii.gz", "network's estimate", "a.u.", "red-yellow", "network"),
     Quantity(
-        "ratio-ml", "concs/ratio/{metab}.nii.gz", "ratio to the internal reference, ml", "", "red-yellow", "ratio"
+        "ratio-ml",
+        "concs/ratio/{metab}.nii.gz",
+        "ratio to the internal reference, maximum likelihood",
+        "",
+        "red-yellow",
+        "ratio",
     ),
     Quantity(
         "ratio-in-vivo",
@@ -112,16 +117,29 @@ QUANTITIES = (
         "red-yellow",
         "posterior_ratio",
     ),
-    Quantity("sd", _U + "sd.nii.gz", "Cramer-Rao SD in percent", "%", "blue", None, True),
+    Quantity("sd", _U + "sd.nii.gz", "relative Cramer-Rao SD", "%", "blue", None, True),
     Quantity("crlb-sd", _U + "crlb_sd.nii.gz", "Cramer-Rao SD", "a.u.", "blue", "crlb_sd"),
     Quantity("in-vivo-sd", _U + "in_vivo_sd.nii.gz", "posterior SD, in-vivo model", "a.u.", "blue", "in_vivo_sd"),
     Quantity("posterior-sd", _U + "posterior_sd.nii.gz", "posterior SD", "a.u.", "blue", "posterior_sd"),
-    Quantity("ratio-sd", _U + "ratio_sd.nii.gz", "SD of the ratio, ml", "", "blue", "ratio_sd"),
-    Quantity("in-vivo-ratio-sd", _U + "in_vivo_ratio_sd.nii.gz", "SD of the ratio, in-vivo model", "", "blue"),
+    Quantity(
+        "ratio-sd",
+        _U + "ratio_sd.nii.gz",
+        "SD of the ratio to the internal reference, maximum likelihood",
+        "",
+        "blue",
+        "ratio_sd",
+    ),
+    Quantity(
+        "in-vivo-ratio-sd",
+        _U + "in_vivo_ratio_sd.nii.gz",
+        "SD of the ratio to the internal reference, in-vivo model",
+        "",
+        "blue",
+    ),
     Quantity(
         "posterior-ratio-sd",
         _U + "posterior_ratio_sd.nii.gz",
-        "SD of the ratio, posterior",
+        "SD of the ratio to the internal reference, posterior",
         "",
         "blue",
         "posterior_ratio_sd",
@@ -149,8 +167,22 @@ QUANTITIES = (
         "blue",
         "between_models_share",
     ),
-    Quantity("ci95-low", _U + "ci95_low.nii.gz", "lower 95 % limit, ml", "a.u.", "red-yellow", "ci95_low"),
-    Quantity("ci95-high", _U + "ci95_high.nii.gz", "upper 95 % limit, ml", "a.u.", "red-yellow", "ci95_high"),
+    Quantity(
+        "ci95-low",
+        _U + "ci95_low.nii.gz",
+        "lower 95 % limit, maximum likelihood",
+        "a.u.",
+        "red-yellow",
+        "ci95_low",
+    ),
+    Quantity(
+        "ci95-high",
+        _U + "ci95_high.nii.gz",
+        "upper 95 % limit, maximum likelihood",
+        "a.u.",
+        "red-yellow",
+        "ci95_high",
+    ),
     Quantity(
         "in-vivo-ci95-low", _U + "in_vivo_ci95_low.nii.gz", "lower 95 % limit, in-vivo model", "a.u.", "red-yellow"
     ),
@@ -201,7 +233,7 @@ QUANTITIES = (
         "prior-conflict", "flags/{metab}_prior_conflict.nii.gz", "data and prior disagree", "", "red", "prior_conflict"
     ),
     Quantity("SNR", "qc/{metab}_snr.nii.gz", "SNR", "", "red", None, True),
-    Quantity("FWHM", "qc/{metab}_fwhm.nii.gz", "line width (FWHM)", "Hz", "blue", None, True),
+    Quantity("FWHM", "qc/{metab}_fwhm.nii.gz", "line width, FWHM", "Hz", "blue", None, True),
     Quantity("misfit", "quality/misfit.nii.gz", "residual over noise", "", "hot", "misfit"),
     Quantity("ood-score", "quality/ood_score.nii.gz", "out-of-distribution score", "", "hot", "ood_score"),
     Quantity(

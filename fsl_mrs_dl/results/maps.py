@@ -16,7 +16,16 @@ from ..fitting.verdict import VERDICTS, verdicts
 from . import layout, tables
 from .fit_results import FitResults
 
-__all__ = ["Grid", "map_values", "write_for_viewer", "write_image", "write_maps", "write_misc", "write_summary"]
+__all__ = [
+    "Grid",
+    "in_order",
+    "map_values",
+    "write_for_viewer",
+    "write_image",
+    "write_maps",
+    "write_misc",
+    "write_summary",
+]
 
 
 @dataclass(frozen=True)
@@ -160,10 +169,17 @@ def write_maps(
             continue
         for column, metab in enumerate(names[: values.shape[1]]):
             save(one.path(metab), values[:, column], one.fsl_mrs)
-    for name in kinds if nuisance else ():
+    for name in in_order(kinds) if nuisance else ():
         if name.startswith("nuisance/"):
             save(f"{name}.nii.gz", get(name), False)
     return in_summary
+
+
+def in_order(kinds: set[str]) -> list[str]:
+    """Return the keys of :func:`map_values` among some names, in the order in which :func:`write_maps` reads their
+    values."""
+    first = [one.key for one in layout.QUANTITIES if one.key in kinds]
+    return first + sorted(name for name in kinds if name.startswith("nuisance/"))
 
 
 def write_image(folder: Path, grid: Grid, name: str, values: np.ndarray, clean: bool = False) -> None:

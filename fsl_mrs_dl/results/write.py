@@ -146,6 +146,7 @@ def _write_model(folder: Path, results: FitResults, grid: tuple[int, int, int]) 
             conjugated=results.conjugated,
             water=None if fit.water_shape is None else fit.water_shape[rows],
             eddy_phase=None if fit.eddy_phase is None else fit.eddy_phase[rows],
+            cov=model_file.pack_symmetric(fit.cov[rows]),
         )
         in_vivo_model_file.write_in_vivo_model(folder, fit.signals, stored_in_vivo)
         return

@@ -64,6 +64,9 @@ class PhantomOptions:
         Height of lipids where a voxel is all scalp, over the median of the brain's largest metabolite peaks.
     k_filter : str
         One of :data:`fsl_mrs_dl.simulation.artefacts.K_FILTERS`, which the lipids are spread by.
+    concentration_sd : float
+        SD of the logarithm of what this head's concentration of each metabolite in each tissue is multiplied by; 0,
+        the default, for typical concentrations.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class PhantomOptions:
     te_ms: float | None = None
     lipid_height: float = artefacts.LIPID_HEIGHT
     k_filter: str = "hamming"
+    concentration_sd: float = 0.0
 
     def __post_init__(self):
         object.__setattr__(self, "size", tuple(int(n) for n in self.size))
@@ -101,7 +105,8 @@ class PhantomOptions:
                 value=self.k_filter,
                 remedy=f"choose one of {', '.join(artefacts.K_FILTERS)}",
             )
-        for option, value in (("b0_hz", self.b0_hz), ("water", self.water), ("lipid_height", self.lipid_height)):
+        for option in ("b0_hz", "water", "lipid_height", "concentration_sd"):
+            value = getattr(self, option)
             if not (math.isfinite(value) and value >= 0):
                 raise OptionError("a number that is not negative is needed", option=option, value=f"{value:g}")
         if not (math.isfinite(self.snr) and self.snr > 0):
@@ -215,6 +220,8 @@ def simulate_phantom(basis: Basis | None = None, options: PhantomOptions | None 
         basis, te_ms = default_basis(options.n_points), te_ms or DEFAULT_TE_MS
     options.check_basis(basis)
     table = tissue_concentrations(basis.names)
+    # A stream of its own: all else stays the same.
+    table = table * np.exp(np.random.default_rng([options.seed, 4]).normal(0, options.concentration_sd, table.shape))
     size, voxel_mm = options.size, options.voxel_mm
     affine = grid_affine(rotation_matrix(9.0, 1.0, 2.5), voxel_mm, size, (0.0, -17.0, 24.0))
 

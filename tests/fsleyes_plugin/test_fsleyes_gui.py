@@ -95,6 +95,8 @@ def test_the_tool_loads_a_folder(desk):
     shown = [overlay.name for overlay in scene.overlays if scene.ortho.displayCtx.getDisplay(overlay).enabled]
     assert shown == ["T1", "map", "marked voxels"], "spectra and auxiliary images must not lie over the T1"
     assert "74 of 74" in panel.texts["shown"].GetLabel()
+    assert not panel.texts["problem"].IsShownOnScreen(), "there is an empty row for problems"
+    inside_of_its_row(panel, panel.texts["shown"])
     assert [row[0] for row in table.cells()] == sorted(made_results.METABS)
     assert any("Conc." in title and "(a.u.)" in title for title in table.titles)
     assert all(overlay.saveState for overlay in desk.frame.overlayList)
@@ -102,6 +104,11 @@ def test_the_tool_loads_a_folder(desk):
     assert scene.ortho.displayCtx.displaySpace is scene.map, "maps that are oblique to the display are drawn elsewhere"
     scene.settings.opacity = 100
     desk.picture(scene, lambda seen: of_map(seen[:-120]) > 1000, "the map is seen")
+
+
+def opacities(scene):
+    """Opacities of the fitted voxels, in the image that fades the map."""
+    return scene.certainty[:][1:-1, 1:-1, 1:-1][scene.grid.drawn(scene.results.fitted)]
 
 
 @inside
@@ -125,11 +132,13 @@ def test_metabolite_and_quantity(desk):
     assert display.name == "residual over noise" and np.allclose(
         scene.map[:][there], scene.results.map("misfit")[there]
     )
-    assert not scene.map_opts.modulateAlpha
+    assert np.ptp(opacities(scene)) == 0, "a map without an uncertainty fades"
     settings.quantity = "ratio-ml"
-    assert display.name == "Ins: ratio to Cr+PCr, ml" and scene.map_opts.modulateAlpha
+    assert display.name == "Ins: ratio to Cr+PCr, maximum likelihood" and np.ptp(opacities(scene)) > 0
     settings.fade = False
-    assert not scene.map_opts.modulateAlpha
+    assert np.ptp(opacities(scene)) == 0
+    # The colour bar has the opacity of the overlay: it is the same for all maps.
+    assert display.alpha == 100 and scene.map_opts.modulateAlpha
     table = desk.panel(scene.mrs, TablePanel)
     font = [table.list.GetItemFont(row).GetWeight() for row in range(table.list.GetItemCount())]
     assert font[1] > font[0] == font[2], "the chosen metabolite's line is not bold"
@@ -406,6 +415,7 @@ def test_loading_is_a_transaction(desk):
     scene = desk.load(broken)
     line = desk.panel(scene.ortho, ResultsPanel).texts["problem"]
     assert files[0].name in line.GetToolTipText() and "fit.nii.gz" in line.GetToolTipText()
+    inside_of_its_row(desk.panel(scene.ortho, ResultsPanel), line)
     red = line.GetForegroundColour()
     assert red.Red() > 150 and red.Green() < 60 and "cannot be read" in line.GetLabelText().replace("\n", " ")
     scene.go_to((3, 3, 1))
@@ -491,7 +501,7 @@ def test_maps_are_readable_by_default(desk):
     scene.settings.opacity = 100
     scene.settings.quantity = "sd"
     low, high = scene.map_opts.displayRange
-    assert low == 0 and 50 < high < 55 and "white above 50" in scene.shown.title
+    assert (low, high) == (0, 50) and "white above 50" in scene.shown.title
     for key in ("at-zero", "mostly-prior", "FWHM", "SNR"):
         scene.settings.quantity = key
         table = scene.map_opts.cmap(np.linspace(0, 1, 64))[:, :3]
@@ -583,6 +593,12 @@ def test_settings_that_contradict_each_other_are_not_accepted(desk):
     before = settings.threshold
     settings.quantity = "ratio-ml"
     assert settings.threshold < before / 2, "a threshold in a.u. was left for a ratio"
+    # One in percent comes back as it was left.
+    settings.criterion = "percent"
+    settings.threshold = 35
+    settings.criterion = "sd"
+    settings.criterion = "percent"
+    assert settings.threshold == 35
     settings.criterion = "off"
     panel = desk.panel(scene.ortho, ResultsPanel)
     assert panel.kinds.GetStringSelection() == "Ratio" and len(panel.kinds.GetItems()) < 9
@@ -591,6 +607,17 @@ def test_settings_that_contradict_each_other_are_not_accepted(desk):
     assert panel.cmaps.GetStringSelection().startswith("Values")
     settings.quantity = "ood-score"
     assert panel.kinds.GetStringSelection() == "Quality of the fit"
+    # The kind that was left begins with the quantity that was left, in the colours that were chosen for it.
+    scene.map_opts.displayRange = [0, 7]
+    for kind, key in (("Ratio", "ratio-ml"), ("Quality of the fit", "ood-score")):
+        panel.kinds.SetStringSelection(kind)
+        panel._choose_kind()
+        assert settings.quantity == key, f"{kind} came back to {settings.quantity}"
+    assert tuple(scene.map_opts.displayRange) == (0, 7)
+    scene.reset_range()
+    settings.quantity = "conc-ml"
+    settings.quantity = "ood-score"
+    assert tuple(scene.map_opts.displayRange) == scene.shown.range
     assert panel.ticks["contribution"].IsEnabled()
     settings.metab, settings.plus = "Cr", "PCr"
     assert scene.contribution() is not None and panel.ticks["contribution"].IsEnabled()
@@ -622,20 +649,43 @@ def test_means_over_regions(desk):
     nibabel.save(nibabel.Nifti1Image(np.ones((10, 5, 5), np.uint8), affine), desk.home / "mask.nii.gz")
     scene.settings.mirror = False
     scene.set_mask(desk.home / "mask.nii.gz")
-    (line,) = scene.region_report()
+    title, name, line, note = scene.region_report()
     found = float(line.split(": ")[1].split(" ")[0])
     assert abs(found - values[4:6, 2, 1].mean()) < 0.3, (line, values[4:6, 2, 1])
-    assert line in panel.texts["region"].GetLabelText().replace("\n", " ") or "region" in panel.texts
+    assert title == scene.shown.title and name == "Region: mask.nii.gz" and note.startswith("± SE of the mean")
+    text = panel.texts["region"].GetLabelText().replace("\n", " ")
+    assert all(part in text for part in (title, name, line, note)), text
+    assert scene.region_text().startswith(str(scene.results.folder))
     scene.settings.mirror = True
     lines = scene.region_report()
-    assert lines[1].startswith("Other side: ") and lines[2].startswith("Difference: ") and "±" in lines[2]
+    assert lines[3].startswith("Other side: ") and lines[4].startswith("Difference: ") and "±" in lines[4]
     assert set(np.unique(scene.regions[:])) == {0, 1, 2}
     scene.go_to((3, 2, 1))
     scene.settings.radius = 6
     scene.set_ball()
     assert scene.regions[tuple(scene.grid.drawn_index((3, 2, 1)))] == 1
     scene.settings.over = "Cr"
-    assert scene.region_report()[0].startswith("NAA/Cr in the region")
+    lines = scene.region_report()
+    assert lines[0].startswith("NAA / Cr: ratio of maps") and lines[1] == "Region: ball of 6 mm around voxel 3 2 1"
+    # A lesion of 4 mm in a corner of a voxel: both sides are outlined.
+    mask = np.zeros((10, 5, 5), np.uint8)
+    mask[:2, :2, :2] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, affine), desk.home / "small.nii.gz")
+    scene.set_mask(desk.home / "small.nii.gz")
+    assert set(np.unique(scene.regions[:])) == {0, 1, 2}
+    inside_of_its_row(panel, panel.texts["region"])
+
+
+def inside_of_its_row(panel, text):
+    """Check that all of a text can be seen in the panel, and that the panel has no more than its width."""
+    widgets = panel.getWidgetList()
+    for group in widgets.GetGroups():
+        widgets.Expand(group, True)
+    row, best = text.GetParent().GetClientSize(), text.GetBestSize()
+    assert row[0] >= best[0] and row[1] >= best[1], (text.GetLabelText(), row, best)
+    lines = text.GetLabelText().count("\n") + 1
+    assert row[1] <= (lines + 1) * panel.GetCharHeight(), "there are empty lines below a text"
+    assert widgets.GetVirtualSize()[0] <= widgets.GetClientSize()[0], "the panel scrolls to the side"
 
 
 @inside
@@ -643,7 +693,8 @@ def test_two_folders_side_by_side(desk):
     """The other map, and the difference with its SD, in a view of its own that shows nothing else."""
     from fsleyes.views.orthopanel import OrthoPanel
 
-    from fsleyes_plugin_dl.panels import TablePanel
+    from fsleyes_plugin_dl import titles
+    from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
     from fsleyes_plugin_dl.results_folder import Results
 
     scene = desk.load("mrsi", t1=desk.t1)
@@ -668,6 +719,20 @@ def test_two_folders_side_by_side(desk):
     }
     assert "comparison" in str(enabled["second"]) and "map" not in enabled["second"], enabled
     assert "comparison" not in str(enabled["first"]) and "map" in enabled["first"], enabled
+    # Titles fit the width of their views, whichever map they are of, and the texts of the panels their places.
+    table, panel = desk.panel(scene.mrs, TablePanel), desk.panel(scene.ortho, ResultsPanel)
+    for second in ("difference", "other"):
+        for over in ("–", "Cr"):
+            scene.settings.second, scene.settings.over = second, over
+            desk.pump(0.5)
+            for one, image in ((scene.ortho, scene.map), (compared.view, compared.image)):
+                title, size = one.displayCtx.getDisplay(image).name, one.sceneOpts.labelSize
+                assert "NAA" in title and titles.width(title, size) < one.contentPanel.GetClientSize()[0], title
+            state, save = table.state.GetScreenRect(), table.buttons[0].GetScreenRect()
+            assert state.Right <= save.Left and state.Height >= table.state.GetBestSize()[1] - 2, (state, save)
+            assert "fsl_mrsi" in panel.texts["compare"].GetLabelText().replace("\n", "")
+            inside_of_its_row(panel, panel.texts["compare"])
+    scene.settings.over = "–"
     scene.end_comparison()
     assert len(desk.frame.getView(OrthoPanel)) == 1 and compared.image not in desk.frame.overlayList
 
@@ -689,6 +754,73 @@ def test_pictures_and_tables_as_files(desk):
     lines = (desk.home / "table.tsv").read_text().splitlines()
     assert "mrsi" in lines[0] and "Voxel" in lines[1] and lines[2].startswith("Metabolite\t")
     assert len(lines) == 3 + len(made_results.METABS)
+    # The dialogs propose a name beside the results, and an existing file is replaced only if a user wants it.
+    import wx
+
+    from fsleyes_plugin_dl import panel_groups, starts
+    from fsleyes_plugin_dl.panels import ResultsPanel
+
+    asked, answer = [], {"path": desk.home / "table", "box": wx.NO}
+
+    class Dialog:
+        """A dialog that is answered at once."""
+
+        def __init__(self, *args, **kwargs):
+            asked.append((args, kwargs))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def ShowModal(self):
+            """Accept."""
+            return wx.ID_OK
+
+        def GetPath(self):
+            """Return the answer."""
+            return str(answer["path"])
+
+    old = wx.DirDialog, wx.FileDialog, wx.MessageBox
+    wx.DirDialog = wx.FileDialog = Dialog
+    wx.MessageBox = lambda *_: answer["box"]
+    try:
+        starts._latest.clear()
+        (desk.home / "table.tsv").write_text("precious")
+        table.ask_and_save()
+        assert asked[-1][0][2:4] == (str(desk.folder), "mrsi_voxel_{}_{}_{}.tsv".format(*scene.voxel)), asked
+        assert (desk.home / "table.tsv").read_text() == "precious"
+        answer["box"] = wx.YES
+        table.ask_and_save()
+        assert (desk.home / "table.tsv").read_text() == table.text() and asked[-1][0][2] == str(desk.home)
+        panel = desk.panel(scene.ortho, ResultsPanel)
+        answer["path"] = desk.home / "picture.png"
+        panel_groups._ask_for_picture(panel)
+        assert asked[-1][0][3] == "mrsi_NAA.png" and (desk.home / "picture.png").is_file()
+        answer["path"] = desk.folder / "mrsi/concs/ml/NAA.nii.gz"
+        panel_groups._ask_for_mask(panel)
+        assert asked[-1][0][2] == str(desk.t1.parent) and scene.region_name == "NAA.nii.gz"
+    finally:
+        wx.DirDialog, wx.FileDialog, wx.MessageBox = old
+
+
+@inside
+def test_changes_wait_for_the_first_drawing(desk):
+    """Settings that are changed while FSLeyes makes its textures are shown once it has made them."""
+    from fsleyes_plugin_dl import overlays
+
+    tools = {item.GetItemLabelText(): action for action, item in desk.frame._FSLeyesFrame__toolsMenuActions}
+    scene = tools["Load DL-MRS results"](folder=desk.folder / "mrsi", t1=desk.t1)
+    images, before = [scene.map, scene.certainty, scene.marks], scene.map[:].copy()
+    scene.settings.opacity, scene.settings.metab = 100, "Ins"
+    if not overlays.are_ready(scene.ortho, images):
+        assert np.array_equal(scene.map[:], before, equal_nan=True), "the map changed before it was drawn"
+    desk.wait(lambda: scene.shown.title.startswith("Ins"), "the other map is shown")
+    there = scene.results.fitted
+    assert np.allclose(scene.map[:][there], scene.results.map("conc-ml", "Ins")[there])
+    assert scene.ortho.displayCtx.getDisplay(scene.map).name.startswith("Ins")
+    desk.picture(scene, lambda seen: of_map(seen[:-120]) > 1000, "the other map is seen")
 
 
 @inside

@@ -11,7 +11,18 @@ from helpers import made_results
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.results import layout
-from fsleyes_plugin_dl import canvas_layout, colours, derived, grids, map_display, quantities, regions
+from fsleyes_plugin_dl import (
+    canvas_layout,
+    colours,
+    derived,
+    grids,
+    look,
+    map_display,
+    quantities,
+    regions,
+    starts,
+    titles,
+)
 from fsleyes_plugin_dl.render import render
 from fsleyes_plugin_dl.results_folder import Results
 
@@ -121,7 +132,18 @@ def test_sums_and_ratios_have_the_sd_of_the_covariance(made):
     assert np.allclose(results.map("conc-ml", "NAA/NAA")[fitted], 1)
     assert np.allclose(results.percent("conc-ml", "NAA/NAA")[fitted], 0, atol=1e-2)
     assert results.check_metab("NAA/tCr") == "NAA/Cr+PCr" and results.usual_sums == ["tCr"]
-    assert results.map("misfit", "NAA/tCr") is not None and results.map("crlb-sd", "NAA/tCr") is None
+    assert results.map("misfit", "NAA/tCr") is not None and results.map("ci95-low", "NAA/tCr") is None
+    # The map of an SD of a ratio is that of the ratio, not a ratio of SDs.
+    spread = (conc[..., naa] / total * np.hypot(sd[..., naa] / conc[..., naa], expected / total))[fitted]
+    np.testing.assert_allclose(results.map("crlb-sd", "NAA/tCr")[fitted], spread, rtol=1e-3)
+    assert "SD of the ratio of maps" in results.title("crlb-sd", "NAA/tCr")
+    assert "relative SD of the ratio (%)" in results.title("sd", "NAA/tCr")
+    assert results.short_title("sd", "NAA/tCr") == "SD of NAA/tCr (%)"
+    assert results.title("ratio-sd", "NAA") == "NAA: SD of the ratio to Cr+PCr, maximum likelihood"
+    assert results.short_title("ratio-sd", "NAA") == "SD of NAA/Cr+PCr" and results.short_title("misfit", "NAA")
+    assert (
+        results.short_title("conc-ml", "NAA") == "NAA (a.u.)" and results.short_title("conc-ml", "NAA/Cr") == "NAA/Cr"
+    )
     assert "NAA/tCr = " in results.at(made_results.SURE, "NAA/tCr").state
 
 
@@ -161,6 +183,38 @@ def test_the_reference_over_itself_is_shown(made, tmp_path):
     assert (map_display.visible(picture, True, 10, 50) == fitted).all() and picture.range == (0.0, 2.0)
 
 
+def test_ratios_over_zero_are_not_shown(made, tmp_path):
+    """They are stored as zero, which would lower means over regions."""
+    shutil.copytree(made / "mrsi", tmp_path / "r", symlinks=True)
+    voxel = made_results.SURE
+    for metab in ("Cr", "PCr"):
+        path = tmp_path / "r" / layout.by_key("conc-ml").path(metab)
+        image = nibabel.load(path)
+        values = np.array(image.dataobj)
+        values[voxel] = 0
+        nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
+    results = Results.open(tmp_path / "r")
+    for key, name in (("conc-ml", "NAA/tCr"), ("ratio-ml", "NAA"), ("ratio-sd", "NAA"), ("sd", "NAA/tCr")):
+        shown = map_display.picture(results, key, name).shown
+        assert not shown[voxel] and shown.sum() == results.fitted.sum() - 1, (key, name)
+    assert map_display.picture(results, "conc-ml", "NAA").shown[voxel]
+
+
+def test_ratios_to_the_reference_have_the_sd_in_the_folder(tmp_path):
+    """The in-vivo model writes it; without covariances all others count members as independent, which is said."""
+    results = Results.open(made_results.in_vivo(tmp_path / "in_vivo"))
+    assert results.has("ratio-in-vivo") and results.reference == "Cr+PCr"
+    ratio, sd = "NAA/Cr+PCr", results.map("in-vivo-ratio-sd", "NAA")
+    image = nibabel.load(results.path("in-vivo-ratio-sd", "NAA"))
+    nibabel.save(nibabel.Nifti1Image(3 * sd, image.affine), results.path("in-vivo-ratio-sd", "NAA"))
+    results = Results.open(results.folder)
+    found = results.sd("conc-in-vivo", ratio)[results.fitted]
+    np.testing.assert_allclose(found, 3 * sd[results.fitted], rtol=1e-5)
+    assert not results.sd_is_of_independent(ratio) and not results.sd_is_of_independent(ratio, "sd")
+    assert results.sd_is_of_independent("NAA/Ins") and results.sd_is_of_independent("Cr+PCr", "in-vivo-sd")
+    assert not results.sd_is_of_independent("NAA") and not results.sd_is_of_independent("NAA/Ins", "misfit")
+
+
 # -- regions -----------------------------------------------------------------------------------------------------------
 
 
@@ -179,8 +233,37 @@ def test_regions_count_parts_of_voxels():
     assert found.se == pytest.approx(0.3 * np.sqrt(1.25) / 1.5) and found.sd == pytest.approx(
         np.sqrt(3 / (1.5 - 1.25 / 1.5))
     )
+    assert found.left_out == 0 and found.without_sd == 0
     empty = regions.mean_over(values, weights, sd, np.zeros((4, 1, 1), bool), affine)
-    assert np.isnan(empty.mean) and empty.voxels == 0
+    assert np.isnan(empty.mean) and empty.voxels == 0 and empty.left_out == 1.5
+    sd[0] = np.nan
+    assert regions.mean_over(values, weights, sd, np.ones((4, 1, 1), bool), affine).without_sd == 1
+
+
+def test_reports_of_regions_say_what_is_what():
+    """The map, the mask, and what stands behind "±"."""
+    here = regions.RegionMean(2.0, 0.3, 0.1, 5.5, 8.0, 0.5)
+    there = regions.RegionMean(1.0, 0.2, 0.1, 4.0, 6.0)
+    title, name, inside, other, difference, *notes = regions.report(
+        "NAA: ratio", "lesion.nii.gz", here, there, ["More."]
+    )
+    assert title == "NAA: ratio" and name == "Region: lesion.nii.gz"
+    assert inside == "Inside: 2.00 ± 0.10; SD between voxels 0.3; 5.5 voxels, 8.0 ml; 0.5 voxels left out"
+    assert other.startswith("Other side: 1.00 ± 0.10") and difference == "Difference: 1.00 ± 0.14"
+    assert notes[0].startswith("± SE of the mean") and notes[1:] == ["More."]
+    unknown = regions.RegionMean(2.0, 0.3, float("nan"), 5.5, 8.0, 0.0, 2)
+    lines = regions.report("NAA", "ball", unknown, None)
+    assert "SE unknown: 2 voxels without SD" in lines[2] and len(lines) == 3
+
+
+def test_small_regions_are_outlined():
+    """A lesion smaller than a voxel, and its mirror image across the edge between two voxels."""
+    parts = np.zeros((4, 3, 2))
+    assert not regions.outlined(parts).any()
+    parts[1, 1, 0], parts[2, 1, 0], parts[3, 1, 0] = 0.1, 0.08, 0.01
+    assert regions.outlined(parts).sum() == 2
+    parts[0] = 1.0
+    assert regions.outlined(parts).sum() == 6, "parts of a voxel below a half at the edge of a large region"
 
 
 def test_the_other_side_is_the_mirror_image():
@@ -202,14 +285,90 @@ def test_every_quantity_has_a_group_and_a_range(made):
     groups = quantities.grouped([one.key for one in quantities.QUANTITIES])
     assert sum(map(len, groups.values())) == len(quantities.QUANTITIES) and max(map(len, groups.values())) <= 14
     assert "conc-in-vivo" in groups["Concentration"] and "ratio-ml" in groups["Ratio"]
-    assert quantities.fixed_range("sd")[1] > quantities.CRLB_LIMIT and quantities.fixed_range("conc-ml") is None
+    assert quantities.fixed_range("sd")[1] == quantities.CRLB_LIMIT and quantities.fixed_range("conc-ml") is None
     results = Results.open(made / "mrsi")
     low, high = map_display.picture(results, "sd", "NAA").range
-    assert low == 0 and 50 < high < 55, "the colours of relative SDs must not depend on the worst voxel"
+    # The range does not depend on the worst voxel, and ends where the title says.
+    picture = map_display.picture(results, "sd", "NAA")
+    assert (low, high) == (0, 50) and picture.title.endswith("white above 50")
     above = colours.colour_table("mrsdl_capped")
-    assert (above[int(50.2 / high * 256)] == colours.ABOVE).all() and (
-        above[int(49.8 / high * 256)] != colours.ABOVE
-    ).any()
+    assert (above[-1] == colours.ABOVE).all() and (above[-2] != colours.ABOVE).any()
+
+
+def test_labels_name_their_unit_once(made):
+    results = Results.open(made / "mrsi")
+    for one in quantities.QUANTITIES:
+        label = results.label(one.key).lower()
+        assert not ("percent" in label and "%" in label) and ") (" not in label, label
+        assert " ml" not in label, f"{label}: reads like millilitres"
+
+
+def test_a_kind_begins_with_the_quantity_that_was_left():
+    groups = quantities.grouped(["raw-concentrations", "conc-ml", "ratio-ml"])
+    assert quantities.key_of_kind("Concentration", groups, {}) == "raw-concentrations"
+    assert quantities.key_of_kind("Concentration", groups, {"Concentration": "conc-ml"}) == "conc-ml"
+    # One that these results do not have.
+    assert quantities.key_of_kind("Ratio", groups, {"Ratio": "ratio-in-vivo"}) == "ratio-ml"
+
+
+def test_chosen_colours_come_back_with_their_map(made):
+    results = Results.open(made / "mrsi")
+    chosen = map_display.ChosenColours()
+    naa, ins = (map_display.picture(results, "conc-ml", metab) for metab in ("NAA", "Ins"))
+    chosen.keep(naa, "mrsdl_values", (2.0, 9.0))
+    chosen.keep(ins, ins.cmap, ins.range)
+    assert chosen.of(naa) == ("mrsdl_values", [2.0, 9.0]) and chosen.of(ins) == (ins.cmap, list(ins.range))
+    chosen.keep(naa, naa.cmap, naa.range)
+    assert chosen.of(naa) == (naa.cmap, list(naa.range))
+
+
+def test_titles_fit_their_place():
+    long, short = "NAA / Cr+PCr: ratio of maps (concentration): sub-01 minus sub-02", "NAA/Cr+PCr: sub-01 − sub-02"
+    assert titles.fitting([long, short], 900) == (long, titles.SIZES[0])
+    text, size = titles.fitting([long, short], 0.9 * titles.width(long, titles.SIZES[0]))
+    assert text == long and size < titles.SIZES[0]
+    assert titles.fitting([long, short], 1.05 * titles.width(short, titles.SIZES[0])) == (short, titles.SIZES[0])
+    text, size = titles.fitting([long, short], 90)
+    assert "…" in text and titles.width(text, size) <= 90 and text.startswith("NA")
+    assert titles.shortened("a_rather_long_name_of_a_folder", 12) == "a_rath…older"
+    assert titles.shortened("short", 12) == "short" and titles.width("", 9) == 0
+
+
+def test_captions_are_whole_at_any_width(tmp_path):
+    """Narrow pictures have more lines below them, none of which is cut."""
+    from matplotlib.image import imread, imsave
+
+    texts = [("opaque up to 10 % relative SD, invisible from 50 %", (1.0, 1.0, 1.0)), ("outlined: x", (0.0, 1.0, 1.0))]
+    place = "results; slices through voxel 10 8 2; patient's right on the left; planes of the spectra's grid"
+    for width, lines in ((1500, 2), (500, 3)):
+        imsave(tmp_path / "raw.png", np.zeros((80, width, 3)))
+        look.write_with_caption(tmp_path / "raw.png", tmp_path / "out.png", texts, place)
+        pixels = imread(tmp_path / "out.png")[..., :3].max(-1)
+        assert look.caption_height(texts, place, width) == look.CAPTION_HEIGHT + 22 * (lines - 2)
+        assert pixels.shape == (80 + look.caption_height(texts, place, width), width)
+        assert pixels[80:].any() and not pixels[:, -6:].any(), "text runs over the edge"
+
+
+def test_long_words_are_broken():
+    """Paths, which no space divides: after slashes, and within names that are longer than a line."""
+    text = titles.wrapped("/home/user/results/x.nii.gz: cannot be read.\nNext line", 14, len)
+    assert text.split("\n") == ["/home/user/", "results/", "x.nii.gz:", "cannot be", "read.", "Next line"]
+    assert titles.wrapped("abcdefghij", 4, len) == "abcd\nefgh\nij" and titles.wrapped("", 4, len) == ""
+    assert titles.wrapped("ab", 0, len) == "a\nb", "a place without any width"
+
+
+def test_dialogs_begin_where_the_results_are(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(starts, "_latest", {})
+    monkeypatch.chdir(tmp_path)
+    results = Results.open(made / "mrsi")
+    assert starts.folder_for("mask", [results.folder.parent]) == str(made)
+    assert starts.folder_for("mask", [tmp_path / "absent", made]) == str(made)
+    assert starts.folder_for("mask", [tmp_path / "absent"]) == str(tmp_path)
+    # The latest choice comes first, for its own purpose.
+    assert starts.chosen("mask", str(tmp_path / "mask.nii.gz")) == str(tmp_path / "mask.nii.gz")
+    assert starts.folder_for("mask", [made]) == str(tmp_path) and starts.folder_for("save", [made]) == str(made)
+    assert starts.picture_name(results, "NAA/Cr+PCr") == "mrsi_NAA_over_Cr+PCr.png"
+    assert starts.table_name(results, (1, 2, 3)) == "mrsi_voxel_1_2_3.tsv"
 
 
 def test_folders_within_results_open_the_results(made):

@@ -46,7 +46,7 @@ def made_in_vivo_series(basis, axes, *, snr: float = 80, seed: int = 0, times=B_
     x[:, s["log_amp"]] -= torch.as_tensor(times[:, None] * by_component)
     x[:, s["shift"]] += torch.as_tensor(rng.normal(0, 0.5, (len(times), 1)))
     x[:, s["phi0"]] += torch.as_tensor(rng.uniform(-0.3, 0.3, (len(times), 1)))
-    spectra = whole_components(model, axes, x, torch.as_tensor(model.components.fids)).sum(1)
+    spectra = whole_components(model, axes, x, torch.as_tensor(model.components.fids))[:, 0]
     noise = float(np.abs(spectra[0]).max() / snr)
     fids = spec_to_fid(spectra)
     fids = fids + noise * (rng.normal(size=fids.shape) + 1j * rng.normal(size=fids.shape))

@@ -63,3 +63,13 @@ def test_a_frequency_in_hertz(rng, tmp_path):
     assert volume.open_volume(file, tmp_path).axes.spec_freq_mhz == pytest.approx(127.7)
     # What is written from it is in MHz, as the standard demands.
     assert nifti.load(nifti.save(tmp_path / "mhz.nii", data)).header["SpectrometerFrequency"] == [127.7]
+
+
+@pytest.mark.parametrize("mapped", [1, 700, 2**26])
+def test_voxels_far_apart_are_read_in_parts(rng, tmp_path, monkeypatch, mapped):
+    monkeypatch.setattr(volume, "_MAPPED_BYTES", mapped)
+    shape = (5, 4, 3, 32)
+    fids = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+    opened = volume.open_volume(nifti.save(tmp_path / "a.nii", nifti.MrsData(fids, 5e-4, 123.2, "1H")), tmp_path)
+    index = np.array([59, 0, 31])
+    np.testing.assert_array_equal(opened.fids(index), fids.reshape(60, -1)[index])

@@ -32,6 +32,7 @@ from fsl_mrs_dl.mrsi import run as run_module
 from fsl_mrs_dl.mrsi.job import VolumeOptions
 from fsl_mrs_dl.results import layout, model_file
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
+from fsleyes_plugin_dl import derived
 from fsleyes_plugin_dl.results_folder import Results
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -214,6 +215,23 @@ def test_a_viewer_shows_the_folder_with_its_model(run):
     assert results.fitted.sum() == N - 2 and results.spectrum("fit").is_file()
     assert np.nanmedian(results.percent("conc-in-vivo", "NAA")) < 20
     assert results.has("prior-share") and results.at((0, 0, 0)).rows
+
+
+def test_a_viewer_has_the_covariance_of_sums(run):
+    """The SD of a sum that it computes is the one of the maps, which members as independent would not give."""
+    results = Results.open(run)
+    members = derived.Expression(("Glu", "Gln"))
+    read, read_sd = (lambda name: results.map("conc-in-vivo", name)), (lambda name: results.sd("conc-in-vivo", name))
+    known = results.sd("conc-in-vivo", "Glu+Gln")
+    where = results.fitted & np.isfinite(known)
+    assert where.sum() == N - 2
+    correlation = derived.correlations(results.evaluator, results.shape)
+    np.testing.assert_allclose(members.sd(read, read_sd, correlation)[where], known[where], rtol=2e-3)
+    assert not np.allclose(members.sd(read, read_sd, lambda *_: None)[where], known[where], rtol=0.02)
+    # A folder that has none.
+    arrays = {name: values for name, values in results.evaluator.arrays.items() if name != "cov"}
+    old = replace(results.evaluator, arrays=arrays)
+    assert derived.correlations(old, results.shape)("Glu", "Gln") is None
 
 
 def test_the_models_parts_sum_up_to_the_fit(run):
@@ -464,3 +482,5 @@ def test_a_damaged_model_is_refused(small, job, tmp_path, how):
 
 def test_little_is_lost_where_a_voxel_takes_long():
     assert plan.usual_chunk(OPTIONS) == 32 and plan.usual_chunk(FitOptions(device="cpu")) == 256
+    # A chunk is a file: as many as can be opened again and again.
+    assert plan.usual_chunk(OPTIONS, 10_240) == 32 and plan.usual_chunk(OPTIONS, 102_400) == 256

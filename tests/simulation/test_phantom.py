@@ -121,6 +121,24 @@ def test_metabolites_differ_by_tissue(head):
     )
 
 
+def test_heads_whose_concentrations_differ():
+    size = {"size": (6, 5, 2), **COARSE}
+    typical, one, same = (simulate(**size, concentration_sd=sd) for sd in (0.0, 0.3, 0.3))
+    other = simulate(**size, seed=1, concentration_sd=0.3)
+    tables = [
+        np.array([list(row.values()) for row in made.truth["tissue_concentrations"].values()])
+        for made in (typical, one, other)
+    ]
+    there = tables[0] > 0
+    logs = [np.log(table[there] / tables[0][there]) for table in tables[1:]]
+    assert np.concatenate(logs).std() == pytest.approx(0.3, abs=0.06)
+    assert abs(np.corrcoef(logs)[0, 1]) < 0.4
+    # Nothing else of the head changes.
+    np.testing.assert_array_equal(one.tissue["gm"], typical.tissue["gm"])
+    np.testing.assert_array_equal(one.maps["shift_hz"], typical.maps["shift_hz"])
+    np.testing.assert_array_equal(one.data.fids, same.data.fids)
+
+
 def test_the_lesion_is_one(head):
     without = simulate(size=SIZE, lesion=False, **COARSE)
     ill, well = head.tissue["lesion"] > 0.7, head.tissue["lesion"] == 0

@@ -327,12 +327,8 @@ class InVivoFit(Quantification):
         is no baseline.  The baseline is known in the fitted window only, and zero outside.
         """
         index = np.arange(len(self.x))[rows]
-        whole = what in ("full", "baseline", "no baseline")
-        columns = slice(None) if whole else self._components_of(what)
-        out = np.zeros((len(index), self.model.n_points), complex)
-        for at in range(0, len(index), 16):
-            part = index[at : at + 16]
-            out[at : at + 16] = self._whole_components(part, columns, phased=phased).sum(1)
+        groups = None if what in ("full", "baseline", "no baseline") else [self._components_of(what)]
+        out = self._whole_components(index, groups, phased=phased)[:, 0]
         if what in ("full", "baseline") and phased:
             baseline = self._whole_baseline(index, out)
             out = out + baseline if what == "full" else baseline
@@ -342,9 +338,8 @@ class InVivoFit(Quantification):
     def metabolite_spectra(self, rows: np.ndarray, damping: np.ndarray | float = 0.0) -> np.ndarray:
         """Return each metabolite's part of the spectrum in the window, complex ``(n, n_metabs, n_window)``, with some
         damping (1/s, ``(n,)``) more."""
-        first, last = self.model.window
-        whole = self._whole_components(rows, slice(None), damping)[..., first:last]
-        return np.stack([whole[:, self._components_of(name)].sum(1) for name in self.names], 1)
+        groups = [self._components_of(name) for name in self.names]
+        return self._whole_components(rows, groups, damping, window=slice(*self.model.window))
 
     @property
     def basis_fids(self) -> np.ndarray:
@@ -375,7 +370,7 @@ class InVivoFit(Quantification):
         }
         if len(lipids):
             turn = np.exp(1j * (self.block("phi0")[row, 0] + self.block("phi1")[row, 0] * self.model.axes.hz()))
-            part = self._whole_components(np.array([row]), lipids)[0].sum(0) * turn
+            part = self._whole_components(np.array([row]), [lipids.tolist()])[0, 0] * turn
             details["lipid_part"] = part[first:last]
         if "shape" in s:
             time = np.linspace(*_EARLY_S, 40) / np.sqrt(max(1.0, self.model.spec_freq_mhz / 127.7))
@@ -395,15 +390,22 @@ class InVivoFit(Quantification):
         return out
 
     def _whole_components(
-        self, rows: np.ndarray, columns, damping: np.ndarray | float = 0.0, phased: bool = True
+        self,
+        rows: np.ndarray,
+        groups: list[list[int]] | None,
+        damping: np.ndarray | float = 0.0,
+        *,
+        window: slice = slice(None),
+        phased: bool = True,
     ) -> np.ndarray:
         model, shape = self.fitted_model, self.water_shape
-        x = torch.as_tensor(self.x[rows]).clone()
+        x, basis = torch.as_tensor(self.x[rows]).clone(), torch.as_tensor(model.components.fids)
         more = torch.as_tensor(np.array(np.broadcast_to(damping, len(x)), float))[:, None]
         x[:, model.slices["gamma"]] = torch.log(torch.exp(x[:, model.slices["gamma"]]) + more)
         water = None if shape is None else torch.as_tensor(shape[rows])
-        basis = torch.as_tensor(model.components.fids)
-        return whole_components(model, self.model.axes, x, basis, water=water, columns=columns, phased=phased)
+        return whole_components(
+            model, self.model.axes, x, basis, water=water, groups=groups, window=window, phased=phased
+        )
 
     def _whole_baseline(self, rows: np.ndarray, components: np.ndarray) -> np.ndarray:
         """Return the baseline of whole spectra ``(n, n_points)``, whose components' sum is given.

@@ -38,9 +38,9 @@ def fitted_sd(fit: InVivoFit, rows: np.ndarray) -> np.ndarray:
     """
 
     def spread(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> np.ndarray:
-        cov = _covariance(problem, x, share)
+        factor, size = _root(problem, x, share)
         real = _remainder(problem, problem.model.jacobian(x, problem.water)[1], share).real
-        variance = (real * (cov @ real)).sum(1)
+        variance = torch.linalg.solve_triangular(factor, real / size[..., None], upper=False).square().sum(1)
         variance = variance + _taken(problem, share) * problem.noise[:, None] ** 2
         return variance.clamp(min=0).sqrt().numpy()
 
@@ -63,11 +63,17 @@ def _taken(problem: Problem, share: torch.Tensor) -> torch.Tensor:
     return 1 - _remainder(problem, eye[None], share).diagonal(dim1=-2, dim2=-1).real
 
 
-def _covariance(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+def _root(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the Cholesky factor ``(b, p, p)`` of the normal matrix with ones on its diagonal, and the roots of the
+    diagonal before ``(b, p)``."""
     matrix = systems(problem, NormalEquations.at(problem, x), x, share)[0]
     size = matrix.diagonal(dim1=-2, dim2=-1).sqrt()
-    scaled = size[:, :, None] * size[:, None]
-    return torch.linalg.inv(matrix / scaled) / scaled
+    return torch.linalg.cholesky(matrix / (size[:, :, None] * size[:, None])), size
+
+
+def _covariance(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    factor, size = _root(problem, x, share)
+    return torch.cholesky_inverse(factor) / (size[:, :, None] * size[:, None])
 
 
 def _in_batches(fit: InVivoFit, rows: np.ndarray, function: Callable) -> np.ndarray:
