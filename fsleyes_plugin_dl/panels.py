@@ -143,6 +143,7 @@ class ResultsPanel(SettingsPanel):
         self._wide[key], widget = text, self.texts[key]
         pixels = max(self.getWidgetList().GetClientSize()[0] - _MARGINS, _WIDEST)
         widget.SetLabelText(titles.wrapped(text, pixels, lambda line: widget.GetTextExtent(line)[0]))
+        widget.SetMinSize((-1, -1))  # the best size is never below the least one
         widget.SetMinSize(widget.GetBestSize())
         widget.GetParent().Show(bool(text))
 

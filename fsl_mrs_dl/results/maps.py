@@ -176,7 +176,7 @@ def write_maps(
 
 
 def in_order(kinds: set[str]) -> list[str]:
-    """Return the keys of :func:`map_values` among some names, in the order in which :func:`write_maps` gets their
+    """Return the keys of :func:`map_values` among some names, in the order in which :func:`write_maps` reads their
     values."""
     first = [one.key for one in layout.QUANTITIES if one.key in kinds]
     return first + sorted(name for name in kinds if name.startswith("nuisance/"))

@@ -683,6 +683,8 @@ def inside_of_its_row(panel, text):
         widgets.Expand(group, True)
     row, best = text.GetParent().GetClientSize(), text.GetBestSize()
     assert row[0] >= best[0] and row[1] >= best[1], (text.GetLabelText(), row, best)
+    lines = text.GetLabelText().count("\n") + 1
+    assert row[1] <= (lines + 1) * panel.GetCharHeight(), "there are empty lines below a text"
     assert widgets.GetVirtualSize()[0] <= widgets.GetClientSize()[0], "the panel scrolls to the side"
 
 

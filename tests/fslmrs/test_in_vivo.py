@@ -589,3 +589,13 @@ def test_fsl_mrsi_writes_the_maps_of_the_model(files, tmp_path):
         np.testing.assert_allclose(total + baseline[voxel[:2]], here, atol=1e-4 * np.abs(here).max())
         assert (evaluator.band(voxel)[1] > 0).all()
     assert evaluator.contribution((1, 3, 0), "NAA") is None
+    # The stored variances are those of the maps, but for the scale of FSL-MRS in each voxel.
+    k, rows = len(evaluator.names), np.asarray(evaluator.arrays["rows"])
+    variance = np.asarray(evaluator.arrays["cov"], float)[:, np.cumsum(np.arange(1, k + 1)) - 1]
+    scale = {
+        name: np.sqrt(variance[:, evaluator.names.index(name)])[good.ravel()[rows]]
+        / image(f"uncertainties/{name}_in_vivo_sd")[good]
+        for name in ("NAA", "Ins")
+    }
+    assert (scale["NAA"] > 0).all()
+    np.testing.assert_allclose(scale["NAA"], scale["Ins"], rtol=1e-3)
