@@ -106,11 +106,14 @@ def _core_hours(folder: Path) -> str:
     return f"{read_checkpoint(path).get('fsl_mrs_dl_core_minutes', 0) / 60:.2f} " if path.is_file() else ""
 
 
-def _minima(output: Path) -> list[str]:
+def _minima(output: Path, place: Path) -> list[str]:
     """Return the lines on the minima of the losses; those that were measured before are read."""
     path, names = output / "minima.json", list(quantification.PAPER_R2["dq-nmm"])
+    kept = place / "minima.json"
     if not path.is_file():
-        write_text(path, json.dumps(long_measures.minima(), indent=2) + "\n")
+        before = json_content(kept.read_bytes()) if kept.is_file() else long_measures.minima()
+        write_text(path, json.dumps(before, indent=2) + "\n")
+    write_text(kept, path.read_text())
     lines = [
         "## Minima of the losses of DQ-nMM, DQ-pMM and DQ-rpMM\n",
         "The published loss is minimised for each of 128 spectra by itself, without a network: loss at the truth and at"
@@ -139,8 +142,51 @@ _HEAD = (
 )
 
 
+def _ended(one: LongTraining, folder: Path, place: Path) -> tuple[dict, dict] | None:
+    """Return card and figures of a training that has ended, of a folder of models or, where it is not there, of the
+    record; None if it has not."""
+    card_path, figures_path = place / f"{one.name}.json", place / f"{one.name}.figures.json"
+    if (folder / "card.json").is_file():
+        card = model_cards.read_card(folder)
+        write_text(card_path, json.dumps(card.content, indent=2) + "\n")
+        write_text(figures_path, json.dumps(_measured(one, folder, card), indent=2) + "\n")
+    if not (card_path.is_file() and figures_path.is_file()):
+        return None
+    return json_content(card_path.read_bytes()), json_content(figures_path.read_bytes())
+
+
+def _row_of_ended(one: LongTraining, card: dict) -> str:
+    done = card["training"]
+    ended = "complete" if done["steps"] >= one.settings.steps else "no more gain"
+    if done["timed"]:
+        ended = "time limit"
+    hours, loss = f"{done['core_minutes'] / 60:.2f}", f"{done['validation_loss']:.4g}"
+    return (
+        f"| {one.name} | {ended} | {done['steps']} | {one.settings.steps} | {hours} | {loss} | {done['seed']}"
+        f" | {done['device']} | {card['versions']['torch']} |"
+    )
+
+
+def _row_of_unfinished(one: LongTraining, folder: Path, curve: Curve) -> str:
+    at = int(curve.held[-1, 0]) + 1 if len(curve.held) else 0
+    loss = f"{curve.held[:, 1].min():.4g}" if len(curve.held) else ""
+    spent = _core_hours(folder)
+    about = f"{spent}of about {one.core_hours:g}" if spent else f"about {one.core_hours:g}"
+    state = "under way" if at else "not begun"
+    return f"| {one.name} | {state} | {at} | {one.settings.steps} | {about} | {loss} | | | |"
+
+
+def _kept_curve(path: Path) -> Curve:
+    """Return the learning curve that :func:`_write_curve` wrote."""
+    values = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    step = values[:, :1] - 1
+    return Curve(np.hstack([step, values[:, 1:2]]), np.hstack([step, values[:, 2:3]]))
+
+
 def write_record(trainings: list[LongTraining], output: Path, record: Path) -> Path:
     """Measure the trained networks in a folder, write their record into another one, and return the table's path.
+
+    Trainings that ended before and are in that record stay in it, though their models are no longer in the folder.
 
     Parameters
     ----------
@@ -154,40 +200,28 @@ def write_record(trainings: list[LongTraining], output: Path, record: Path) -> P
     place.mkdir(parents=True, exist_ok=True)
     rows, methods, curves = [], [], {}
     for one in trainings:
-        folder = output / one.name
+        folder, ended = output / one.name, _ended(one, output / one.name, place)
         curve = curve_of(folder)
         if len(curve.held):
-            curves[one.name] = curve
             _write_curve(place / f"{one.name}.csv", curve)
-        if (folder / "card.json").is_file():
-            card = model_cards.read_card(folder)
-            done, versions = card["training"], card["versions"]
-            write_text(place / f"{one.name}.json", json.dumps(card.content, indent=2) + "\n")
-            ended = "complete" if done["steps"] >= one.settings.steps else "no more gain"
-            if done["timed"]:
-                ended = "time limit"
-            hours, loss = f"{done['core_minutes'] / 60:.2f}", f"{done['validation_loss']:.4g}"
-            rows.append(
-                f"| {one.name} | {ended} | {done['steps']} | {one.settings.steps} | {hours} | {loss} | {done['seed']}"
-                f" | {done['device']} | {versions['torch']} |"
-            )
-            text = " ".join(long_measures.sentences(one, _measured(one, folder, card)))
-            methods += [f"- {one.name}: {text}"]
-        else:
-            at = int(curve.held[-1, 0]) + 1 if len(curve.held) else 0
-            loss = f"{curve.held[:, 1].min():.4g}" if len(curve.held) else ""
-            state = "under way" if at else "not begun"
-            spent = _core_hours(folder)
-            about = f"{spent}of about {one.core_hours:g}" if spent else f"about {one.core_hours:g}"
-            rows.append(f"| {one.name} | {state} | {at} | {one.settings.steps} | {about} | {loss} | | | |")
+        elif ended is not None:
+            curve = _kept_curve(place / f"{one.name}.csv")
+        if len(curve.held):
+            curves[one.name] = curve
+        if ended is None:
+            rows.append(_row_of_unfinished(one, folder, curve))
+            continue
+        card, figures = ended
+        rows.append(_row_of_ended(one, card))
+        methods.append(f"- {one.name}: {' '.join(long_measures.sentences(one, figures))}")
     lines = [*_HEAD, *rows, ""]
     if curves:
         _draw_curves(record / "long_trainings.png", curves)
         lines += ["![Learning curves](long_trainings.png)\n"]
     lines += ["## What was reached\n", *(methods or ["No training has ended."]), ""]
     quantifiers = [one for one in trainings if one.benchmark == "quant" and (output / one.name / "card.json").is_file()]
-    if quantifiers or (output / "minima.json").is_file():
-        lines += _minima(output)
+    if quantifiers or any((folder / "minima.json").is_file() for folder in (output, place)):
+        lines += _minima(output, place)
     lines += ["## What is published, and what differs\n"]
     lines += [f"- {one.name}: {one.published}. Here {one.deviations}." for one in trainings]
     path = record / "long_trainings.md"

@@ -10,6 +10,7 @@ import re
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing  # noqa: F401  # nifti-mrs takes it for loaded, which NumPy 1.26 does not do by itself
 
 from ..core.errors import DataError
 from ..core.units import in_mhz, nucleus

@@ -53,6 +53,7 @@ class Task:
     ranges: dict = field(default_factory=dict)
 
 
+_HELD_PROTOCOLS, _MEASURED_BATCHES = 32, 32  # that the accuracy of a card is measured on
 _BRAIN_1H = {"nucleus": ["1H"], "spec_freq_mhz": [60.0, 410.0]}
 
 TASKS = {
@@ -144,7 +145,7 @@ class UniversalTraining(Training):
 
     def prepare(self, network) -> None:
         self._protocols = _protocols(self.recipe, self.settings, self.basis)
-        others = replace(self.settings, seed=self.settings.seed + 1, n_protocols=32)
+        others = replace(self.settings, seed=self.settings.seed + 1, n_protocols=_HELD_PROTOCOLS)
         self._held_protocols = self._protocols if self.basis is not None else _protocols(self.recipe, others)
 
     def batch(self, generator) -> dict[str, torch.Tensor]:
@@ -209,7 +210,7 @@ class UniversalTraining(Training):
         inputs = [batch[name] for name in ("spec", "transient", "reference", "spec_freq_mhz") if name in batch]
         return encoders.count_flops(network, *inputs) // len(inputs[0])
 
-    def _accuracy(self, network, n_batches: int = 32) -> dict:
+    def _accuracy(self, network) -> dict:
         """Return the accuracy on held-back protocols: inside the recipe's ranges, at the lowest SNR and at half of it,
         and at twice the shifts."""
         recipe, cells = self.recipe, {"inside": {}}
@@ -228,7 +229,7 @@ class UniversalTraining(Training):
                     lambda generator, changed=changed: self._simulate(changed, self._held_protocols, generator),
                     self.settings.seed + 2_000_000,
                     lambda: 0,
-                    n_batches,
+                    _MEASURED_BATCHES,
                 )
                 figures = [self.task.accuracy(network, batch) for batch in stream]
                 accuracy[label] = {name: rounded(sum(f[name] for f in figures) / len(figures)) for name in figures[0]}

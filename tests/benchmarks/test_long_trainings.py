@@ -138,6 +138,9 @@ def test_the_queue_goes_on_and_records_what_has_ended(tiny, tmp_path, monkeypatc
     # Measured once, and found by the benchmark.
     monkeypatch.setattr(long_measures, "measure", None)
     assert queue.main([*words, "--record", str(tmp_path / "again")]) == 0
+    # Kept in the record without the models.
+    assert queue.main(["--output", str(tmp_path / "none"), "--record", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again/long_trainings.md").read_text() == text
     assert (tmp_path / "again/long_trainings.md").read_text() == text
     monkeypatch.setattr(long_trainings, "long_trainings", lambda: [tiny])
     assert list(long_trainings.finished(tmp_path, "align")) == ["dsr-mean, long"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from nifti_mrs.nifti_mrs import NIFTI_MRS
 
+import fsl_mrs_dl
 from fsl_mrs_dl import align
 from fsl_mrs_dl.core.errors import DataError
 from fsl_mrs_dl.fitting.data import fit_data
@@ -355,3 +359,16 @@ def test_times_that_no_scan_has_are_none():
 )
 def test_history_tells_whether_transients_were_aligned(steps, aligned):
     assert aligned_before({} if steps is None else {"ProcessingApplied": steps}) is aligned
+
+
+def test_files_are_read_where_numpy_does_not_load_its_typing_by_itself():
+    """NumPy 1.26, which nifti-mrs 1.4.1 needs more of than it asks for."""
+    example = Path(fsl_mrs_dl.__file__).parent / "data/example/svs.nii.gz"
+    code = (
+        "import sys, numpy as np\nplain = np.__getattr__\ndef known(name):\n    if name == 'typing':\n        raise"
+        " AttributeError(name)\n    return plain(name)\nnp.__getattr__ = known\nfrom fsl_mrs_dl.io import nifti\n"
+        "nifti.load(sys.argv[1])"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", code, str(example)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
