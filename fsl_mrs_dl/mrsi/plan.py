@@ -145,6 +145,10 @@ def prepare(
     DataError, BasisError, OptionError, OutputError
         OutputError also if there is an unfinished run and neither ``resume`` nor ``overwrite`` is given.
     """
+    scratch = scratch_of(output)
+    if resume and not scratch.is_dir():
+        # Before the data are opened, which may have moved since.
+        raise _nothing_unfinished(output)
     request = _Request(
         data=data,
         basis=basis,
@@ -158,7 +162,6 @@ def prepare(
         chunk=chunk or usual_chunk(options or FitOptions(), n_voxels(data)),
     )
     _check_model(request)
-    scratch = scratch_of(output)
     if resume:
         job = load_unfinished(scratch, request, say)
         return job, fit_pilot(job)
@@ -177,6 +180,11 @@ def prepare(
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def _nothing_unfinished(output: str | Path) -> OutputError:
+    """Return the error of a run that cannot go on."""
+    return OutputError(f"{output}: there is no unfinished run of it to go on with", remedy="leave `resume` out")
 
 
 def _settled_options(options: FitOptions, volume_options: VolumeOptions) -> VolumeOptions:
@@ -236,9 +244,7 @@ def load_unfinished(scratch: Path, request: _Request, say: Callable[[str], None]
                 f"{output}: the unfinished run of it is none that this version wrote",
                 remedy="begin anew with `overwrite`",
             ) from None
-        raise OutputError(
-            f"{output}: there is no unfinished run of it to go on with", remedy="leave `resume` out"
-        ) from None
+        raise _nothing_unfinished(output) from None
     except (OSError, ValueError) as exc:
         raise OutputError(
             f"{output}: the unfinished run of it cannot be read ({str(exc).splitlines()[0]})",
