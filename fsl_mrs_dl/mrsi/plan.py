@@ -147,20 +147,11 @@ def prepare(
     """
     scratch = scratch_of(output)
     if resume and not scratch.is_dir():
-        # Before the data are opened, which may have moved since.
         raise _nothing_unfinished(output)
-    request = _Request(
-        data=data,
-        basis=basis,
-        output=output,
-        options=options or FitOptions(),
-        volume_options=_settled_options(options or FitOptions(), volume_options or VolumeOptions()),
-        mask=mask,
-        lipid_mask=lipid_mask,
-        water=water,
-        scaling=scaling,
-        chunk=chunk or usual_chunk(options or FitOptions(), n_voxels(data)),
-    )
+    options = options or FitOptions()
+    volume_options = _settled_options(options, volume_options or VolumeOptions())
+    chunk = chunk or usual_chunk(options, n_voxels(data))
+    request = _Request(data, basis, output, options, volume_options, mask, lipid_mask, water, scaling, chunk)
     _check_model(request)
     if resume:
         job = load_unfinished(scratch, request, say)
