@@ -68,7 +68,9 @@ def _root(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> tuple[torch
     diagonal before ``(b, p)``."""
     matrix = systems(problem, NormalEquations.at(problem, x), x, share)[0]
     size = matrix.diagonal(dim1=-2, dim2=-1).sqrt()
-    return torch.linalg.cholesky(matrix / (size[:, :, None] * size[:, None])), size
+    # As where evidence is computed: rounding must not make a matrix of nearly dependent parameters indefinite.
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return torch.linalg.cholesky(matrix / (size[:, :, None] * size[:, None]) + 1e-10 * eye), size
 
 
 def _covariance(problem: Problem, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
