@@ -264,6 +264,9 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, without_spec2nii):
     (["converted"], ("converted", None)),
     (["converted", "converted_ref"], ("converted", "converted_ref")),
     (["converted_ref"], ("converted_ref", None)),
+    (["converted_NOI", "converted_STD_0"], ("converted_STD_0", None)),
+    (["converted_NOI", "x_PHC_0", "converted_STD_0", "converted_STD_1"], ("converted_STD_0", "converted_STD_1")),
+    (["converted_NOI", "converted_STD_0", "converted_STD_1", "converted_STD_2"], "several data sets"),
     (["converted_edit", "converted_off"], "several data sets"),
     ([], "failed"),
 ])  # fmt: skip
