@@ -167,7 +167,7 @@ def collect(
 
 
 def check_by_hand(sessions: Sequence[StudySession], by_hand: Collection[str]) -> None:
-    """Raise OptionError if a name of what is left out by hand is that of no session and no participant."""
+    """Raise OptionError if a session to leave out by hand is none, and no participant either."""
     known = {name for session in sessions for name in _called(session)}
     for name in by_hand:
         if name not in known:
