@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["acquired_points", "usable_fids"]
+__all__ = ["acquired_points", "usable_fids", "zero_filling"]
 
 _FEWEST = 16  # points that estimates are made from
 
@@ -25,3 +25,15 @@ def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:
     ``axis`` is that of time.
     """
     return np.isfinite(fids).all(axis) & (fids != 0).any(axis)
+
+
+def zero_filling(fids: np.ndarray) -> np.ndarray:
+    """Return the points of FIDs ``(..., n_points)`` over those that were acquired, at least 16, ``(...)``: 1 where no
+    zeros were filled in.
+
+    The points of a zero-filled spectrum are not independent: variances of estimates, with the noise of a point, are
+    larger by this factor than they would be for independent ones.
+    """
+    n_points = fids.shape[-1]
+    acquired = n_points - (fids[..., ::-1] != 0).argmax(-1)
+    return n_points / np.clip(acquired, min(_FEWEST, n_points), None)

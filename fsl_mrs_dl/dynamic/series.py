@@ -11,6 +11,7 @@ import torch
 
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
+from ..core.fids import zero_filling
 from ..core.parallel import one_thread
 from ..core.units import fid_to_spec, spec_to_fid
 from ..fitting import optimise
@@ -314,6 +315,7 @@ def fit_problem(
     own = [start for params in (initial.params, *initial.others) for start in mapping.starts(torch.as_tensor(params))]
     solution = _best(joint, [*(torch.as_tensor(start) for start in starts), *own])
     cov, noise = parameter_covariance(joint, solution)
+    cov = cov * float(zero_filling(problem.rows).min())
     return DynamicFit(
         model=problem.model,
         metabolites=list(problem.names),

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..core import units
+from ..core.fids import zero_filling
 from ..core.metabolites import is_macromolecule
 from ..core.noise import noise_outside, quiet_points
 from ..physics.signal_model import SignalModel
@@ -53,7 +54,8 @@ def fit_rows(
     residual = spec - modelled - coefficients @ model.regressors.mT.to(coefficients)
     noise = uncertainty.noise_from_residual(model, residual, conc)
     unit = uncertainty.covariance(solution.information, torch.ones_like(noise))
-    cov = unit * noise[:, None, None] ** 2
+    spread = noise * torch.as_tensor(zero_filling(result.fids[index])).to(noise).sqrt()
+    cov = unit * spread[:, None, None] ** 2
     held = torch.cat([(conc == 0) & (not model.shape.negative), theta <= model.theta_bounds[0]], -1)
     free, moved = conc.clone(), torch.zeros_like(theta)
     bound = held.any(-1).nonzero()[:, 0]
@@ -61,7 +63,7 @@ def fit_rows(
         rows = uncertainty.sensitivities(model, theta[bound], conc[bound])
         remainder = model.eliminate_baseline((spec - modelled)[bound])
         free[bound], moved[bound] = uncertainty.without_bounds(
-            rows, remainder, conc[bound], held[bound], unit[bound], noise[bound]
+            rows, remainder, conc[bound], held[bound], unit[bound], spread[bound]
         )
     result.free[index] = torch.cat([free, theta + moved], -1).cpu().numpy()
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
