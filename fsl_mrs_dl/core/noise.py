@@ -8,8 +8,9 @@ import numpy as np
 
 from . import units
 from .axes import Axes
+from .fids import zero_filling
 
-__all__ = ["filtered_noise", "noise_outside", "quiet_points"]
+__all__ = ["filtered_noise", "noise_of_fids", "noise_outside", "quiet_points"]
 
 # Noise between signals over that of signal-free ends: 0.7 to 1.6 in measured and simulated data of any SNR, and 7 and
 # more where a filter took the ends.
@@ -48,6 +49,17 @@ def noise_outside(spec: np.ndarray, axes: Axes) -> np.ndarray:
     ends = _noise_of_ends(spec, axes)
     between, white = _noise_between(spec, axes)
     return np.where(white & (between > _FILTERED * ends), between, ends)
+
+
+def noise_of_fids(fids: np.ndarray, axes: Axes) -> np.ndarray:
+    """Return :func:`noise_outside` of the spectra of FIDs ``(n, n_points)``, ``(n,)``; of those that are filled with
+    zeros it is that of the points that were acquired, because neighbours in their spectra are not independent."""
+    filled = zero_filling(fids)
+    out = np.empty(len(fids))
+    for factor in np.unique(filled):
+        rows, n_points = filled == factor, int(round(axes.n_points / factor))
+        out[rows] = noise_outside(units.fid_to_spec(fids[rows, :n_points]), axes.with_points(n_points))
+    return out / np.sqrt(filled)
 
 
 def filtered_noise(spec: np.ndarray, axes: Axes) -> np.ndarray:

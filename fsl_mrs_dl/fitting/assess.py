@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..core import units
+from ..core.fids import zero_filling
 from ..core.metabolites import is_macromolecule
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, priors, uncertainty, verdict
@@ -180,7 +181,8 @@ def _linearised_at(result: Quantification, rows: np.ndarray, points: np.ndarray)
         point = torch.as_tensor(points[part]).to(model.time)
         conc, theta = point[:, :m], point[:, m:]
         sensitivities = uncertainty.sensitivities(model, theta, conc)
-        noise = torch.as_tensor(result.noise_sd[rows[part]]).to(model.time)
+        noise = result.noise_sd[rows[part]] * np.sqrt(zero_filling(result.fids[rows[part]]))
+        noise = torch.as_tensor(noise).to(model.time)
         unit = uncertainty.covariance(sensitivities @ sensitivities.mT, torch.ones_like(noise))
         explained = (conc[:, None] @ sensitivities[:, :m])[:, 0].unflatten(-1, (-1, 2))
         remainder = model.eliminate_baseline(spec) - torch.view_as_complex(explained)
