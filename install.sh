@@ -183,12 +183,26 @@ TEXT
     test)
         set_up test
         status=0
+        # Installing FSLeyes is mostly waiting; it goes on beside the tests.
+        fsleyes=""
+        if [[ "${FSLEYES_TESTS:-on}" != off ]]; then
+            log="$(mktemp)"
+            trap 'rm -f "$log"' EXIT
+            trap 'kill "$fsleyes" 2>/dev/null; exit 130' INT TERM
+            { set_up_fsleyes || exit 1; } >"$log" 2>&1 &
+            fsleyes=$!
+        fi
         # A process for each core, with one thread; the tests of a file stay together, because they share what they
         # simulate.
         OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -n logical --dist loadfile "$@" || status=$?
-        if [[ "${FSLEYES_TESTS:-on}" != off ]] && set_up_fsleyes; then
-            echo "install.sh: tests inside of FSLeyes"
-            .venv-fsleyes/bin/python -m pytest -m with_fsleyes tests/fsleyes_plugin/test_fsleyes_gui.py || status=$?
+        if [[ -n "$fsleyes" ]]; then
+            there=0
+            wait "$fsleyes" || there=$?
+            cat "$log"
+            if ((there == 0)); then
+                echo "install.sh: tests inside of FSLeyes"
+                .venv-fsleyes/bin/python -m pytest -m with_fsleyes tests/fsleyes_plugin/test_fsleyes_gui.py || status=$?
+            fi
         fi
         exit "$status"
         ;;

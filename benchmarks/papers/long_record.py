@@ -59,11 +59,17 @@ def _write_curve(path: Path, curve: Curve) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
+def _in_parts(points: np.ndarray, n: int = 100) -> np.ndarray:
+    """Return the means of ``n`` consecutive parts of a curve ``(n_points, 2)``: single batches scatter more than the
+    loss falls."""
+    return np.stack([part.mean(0) for part in np.array_split(points, min(n, len(points)))]) if len(points) else points
+
+
 def _draw_curves(path: Path, curves: dict[str, Curve]) -> None:
     import matplotlib
 
     matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     columns = min(4, len(curves))
     n_rows = -(-len(curves) // columns)
@@ -73,10 +79,15 @@ def _draw_curves(path: Path, curves: dict[str, Curve]) -> None:
     for panel in panels.ravel()[len(curves) :]:
         panel.set_axis_off()
     for (name, curve), panel in zip(curves.items(), panels.ravel()):
-        panel.semilogy(*curve.trained.T, color="#999999", linewidth=0.5, label="batches")
+        panel.semilogy(*_in_parts(curve.trained).T, color="#999999", linewidth=0.8, label="batches")
         panel.semilogy(*curve.held.T, color="#0072b2", linewidth=1.2, label="held back")
         panel.set_title(name, fontsize=9)
-        panel.tick_params(labelsize=7)
+        panel.tick_params(which="both", labelsize=7)
+        panel.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+        panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5, 7), numticks=20))
+        panel.yaxis.set_minor_formatter(ticker.NullFormatter())
+        panel.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:.3g}"))
         panel.grid(alpha=0.3)
     panels[0, 0].legend(fontsize=7)
     figure.supxlabel("batch", fontsize=9)

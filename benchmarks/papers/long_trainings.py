@@ -188,7 +188,10 @@ _SUPERVISED_DEVIATIONS = {
         "5000 batches of 512 by AdamW, then up to 10 000 iterations of L-BFGS on all signals; 8100 signals to train,"
         " 900 to validate, others measured"
     ),
-    "scalogram": "7920 signals to train, 880 to validate, others measured; batches of 32, rate 1e-3 along a cosine",
+    "scalogram": (
+        "7920 signals to train, 880 to validate, others measured; batches of 32, rate 1e-3 along a cosine,"
+        f" {_CORE_MINUTES / 60:g} core-hours at most"
+    ),
     "networks": f"AdamW, rate 1e-3 along a cosine, {_CORE_MINUTES / 60:g} core-hours at most; {_DRAWN}",
 }
 
@@ -225,8 +228,10 @@ SUPERVISED = (
         for job in _supervised_of(("dss",)).values()
         if job.data in _DSS
     ),
-    *(_supervised(job, 20.0) for job in _supervised_of(("scalogram",)).values()),
-    *(_supervised(job, 6.0, _CORE_MINUTES) for job in _supervised_of(("networks",), _SLOW).values()),
+    *(
+        _supervised(job, 6.0, _CORE_MINUTES)
+        for job in (*_supervised_of(("scalogram",)).values(), *_supervised_of(("networks",), _SLOW).values())
+    ),
 )
 """Wavelet scattering on DSS4 to DSS7, scalogram and Hatami's network at full width, and the networks that learn nearly
 nothing in a few minutes."""

@@ -23,6 +23,9 @@ SIZES = (1000, 12000, 24000, 96000)
 _SHARE, _SMALL_SHARE, _SIZE_SHARE = 0.15, 0.1, 0.3  # of the batches of a main training
 
 
+BATCH_SIZE = 128
+
+
 SCALES = {"small": {"steps": 3000, "test": 1024}, "paper": {"steps": 135000, "test": 4096}}
 """Batches of a main training and number of test spectra: 'small' takes minutes on two cores, 'paper' trains for 200
 epochs of 96000 signals."""
@@ -81,7 +84,7 @@ def train_network(
         small = network.options.get("encoder") in ("mlp-mixer", "convnext")
         settings = Settings(
             steps=n,
-            batch_size=128,
+            batch_size=BATCH_SIZE,
             learning_rate=1e-3 if small else 2e-3,
             validate_every=max(25, n // 10),
             seed=seed,

@@ -249,13 +249,13 @@ def _simulate_basis(args) -> None:
     _check_edit_options(args, edited)
     if edited and args.edit is None:
         return _simulate_edited_basis(args)
-    usual_ms = usual_echo_time_ms(args.sequence) if edited else 30.0
+    usual_ms = usual_echo_time_ms(args.sequence) if edited else None if args.sequence == "fid" else 30.0
     te_ms = usual_ms if args.TE is None else args.TE
     edit, pulse = _one_condition(args) if edited else (None, None)
     basis = acquisition.simulate_basis(
         args.metabs,
         sequence=args.sequence,
-        te_ms=te_ms if args.sequence != "fid" else None,
+        te_ms=te_ms,
         te1_ms=args.TE1,
         tm_ms=args.TM,
         edit=edit,
@@ -270,7 +270,7 @@ def _simulate_basis(args) -> None:
     )
     pulses = "ideal pulses" if pulse is None else f"editing pulse {pulse}, other pulses ideal"
     with output_module.folder_for(args.output, args.overwrite) as folder:
-        basis.save(folder, info=f"{args.sequence}, TE {te_ms:g} ms, {pulses}.")
+        basis.save(folder, info=f"{args.sequence}, {'' if te_ms is None else f'TE {te_ms:g} ms, '}{pulses}.")
     print(f"Simulated {basis.n_metabs} basis spectra at {basis.spec_freq_mhz:.2f} MHz.\nWritten: {args.output}")
 
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["usable_fids", "zero_filling"]
+__all__ = ["acquired_points", "usable_fids", "zero_filling"]
+
+_FEWEST = 16  # points that estimates are made from
+
+
+def acquired_points(fids: np.ndarray) -> int:
+    """Return the number of points, at least 16, up to the last at which one of the FIDs ``(..., n_points)`` is not
+    zero: those behind were filled in, and hold no noise; all of them where every FID is zero."""
+    n_points = fids.shape[-1]
+    if (fids[..., -1] != 0).any():
+        return n_points
+    used = np.flatnonzero((fids != 0).any(axis=tuple(range(fids.ndim - 1))))
+    return min(n_points, max(int(used[-1]) + 1, _FEWEST)) if len(used) else n_points
 
 
 def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:

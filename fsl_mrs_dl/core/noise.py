@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import comb
 
 import numpy as np
 
 from . import units
 from .axes import Axes
-from .fids import zero_filling
 
-__all__ = ["filtered_noise", "noise_of_fids", "noise_outside", "quiet_points"]
+__all__ = ["filtered_noise", "noise_outside", "quiet_points"]
 
 # Noise between signals over that of signal-free ends: 0.7 to 1.6 in measured and simulated data of any SNR, and 7 and
 # more where a filter took the ends.
@@ -20,6 +20,9 @@ _TENTH, _QUARTER = 0.12566, 0.31864
 _LEAST_POINTS = 48
 _HIGHEST = 50.0  # strong lines that were cut off fill the window
 _LEAST_SECONDS = 0.35  # of an acquisition at whose middle lines have decayed
+_ROUNDING = 30.0  # of the precision: what a Fourier transform and its inverse leave of zeros, over the largest point
+_FILLED = 0.95  # of the points; where more were acquired, zeros behind them make no difference
+_FEWEST_ACQUIRED = 16
 
 
 def quiet_points(axes: Axes) -> np.ndarray:
@@ -44,29 +47,46 @@ def noise_outside(spec: np.ndarray, axes: Axes) -> np.ndarray:
     """Return the noise SD per real channel from the signal-free ends of whole spectra, ``(..., n_points)`` ->
     ``(...,)``; from between their signals where a filter took the noise at the ends.
 
-    Second differences remove the tails of strong lines.
+    Second differences remove the tails of strong lines.  Points of a zero-filled spectrum are not independent: its
+    noise is measured in the spectrum of the points that were acquired.
     """
-    ends = _noise_of_ends(spec, axes)
-    between, white = _noise_between(spec, axes)
-    return np.where(white & (between > _FILTERED * ends), between, ends)
-
-
-def noise_of_fids(fids: np.ndarray, axes: Axes) -> np.ndarray:
-    """Return :func:`noise_outside` of the spectra of FIDs ``(n, n_points)``, ``(n,)``; of those that are filled with
-    zeros it is that of the points that were acquired, because neighbours in their spectra are not independent."""
-    filled = zero_filling(fids)
-    out = np.empty(len(fids))
-    for factor in np.unique(filled):
-        rows, n_points = filled == factor, int(round(axes.n_points / factor))
-        out[rows] = noise_outside(units.fid_to_spec(fids[rows, :n_points]), axes.with_points(n_points))
-    return out / np.sqrt(filled)
+    noise = np.empty(spec.shape[:-1])
+    for rows, acquired, used in _acquisitions(spec, axes):
+        ends = _noise_of_ends(acquired, used)
+        between, white = _noise_between(acquired, used)
+        noise[rows] = np.where(white & (between > _FILTERED * ends), between, ends)
+    return noise
 
 
 def filtered_noise(spec: np.ndarray, axes: Axes) -> np.ndarray:
     """Tell which spectra have much less noise at their signal-free ends than between signals, ``(..., n_points)`` ->
     bool ``(...,)``."""
-    between, white = _noise_between(spec, axes)
-    return white & (between > _FILTERED * _noise_of_ends(spec, axes))
+    filtered = np.zeros(spec.shape[:-1], bool)
+    for rows, acquired, used in _acquisitions(spec, axes):
+        between, white = _noise_between(acquired, used)
+        filtered[rows] = white & (between > _FILTERED * _noise_of_ends(acquired, used))
+    return filtered
+
+
+def _acquisitions(spec: np.ndarray, axes: Axes) -> Iterator[tuple[np.ndarray, np.ndarray, Axes]]:
+    """Yield which spectra ``(..., n_points)`` were acquired with the same number of points, bool ``(...)``, these
+    spectra without the zeros that FIDs were filled with, ``(n, n_acquired)``, and their axes.
+
+    The SD of their noise is that of the spectra as they are.
+    """
+    n_points = spec.shape[-1]
+    fids = units.spec_to_fid(spec)
+    size = np.abs(fids)
+    signal = size > _ROUNDING * np.finfo(size.dtype).eps * size.max(-1, keepdims=True)
+    acquired = n_points - signal[..., ::-1].argmax(-1)
+    acquired = np.where(signal.any(-1) & (acquired < _FILLED * n_points), acquired, n_points)
+    acquired = np.minimum(np.maximum(acquired, _FEWEST_ACQUIRED), n_points)
+    for n in np.unique(acquired):
+        rows = acquired == n
+        if n == n_points:
+            yield rows, spec[rows], axes.with_points(n_points)
+        else:
+            yield rows, units.fid_to_spec(fids[rows][:, :n]) * np.sqrt(n / n_points), axes.with_points(int(n))
 
 
 def _noise_of_ends(spec: np.ndarray, axes: Axes) -> np.ndarray:

@@ -78,7 +78,9 @@ def nucleus(name: str) -> Nucleus:
     """
     if name in _NUCLEI:
         return _NUCLEI[name]
-    if not (name[:1].isdigit() and name.lstrip("0123456789").isalpha()):
+    element = name.lstrip("0123456789")
+    # 1h, taken for another nucleus than 1H, would have its carrier at 0 ppm.
+    if not (name[:1].isdigit() and element.isalpha() and element[0].isupper()):
         raise OptionError(
             f"'{name}' is not a nucleus", remedy="write the mass number and the element, for example 1H or 31P"
         )

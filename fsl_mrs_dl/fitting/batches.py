@@ -8,7 +8,7 @@ import torch
 from ..core import units
 from ..core.fids import zero_filling
 from ..core.metabolites import is_macromolecule
-from ..core.noise import noise_of_fids, quiet_points
+from ..core.noise import noise_outside, quiet_points
 from ..physics.signal_model import SignalModel
 from . import out_of_distribution, uncertainty, verdict
 from .free_lines import fit_lines
@@ -72,7 +72,7 @@ def fit_rows(
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
     result.cov[index] = cov.cpu().numpy()
     result.noise_sd[index] = noise.cpu().numpy()
-    result.noise_outside_sd[index] = noise_of_fids(result.fids[index], model.axes)
+    result.noise_outside_sd[index] = noise_outside(whole.cpu().numpy(), model.axes)
     result.ood_residual[index] = out_of_distribution.residual_score(
         residual.cpu().numpy(),
         result.noise_sd[index],

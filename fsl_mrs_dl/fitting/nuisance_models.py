@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..core.fids import usable_fids
-from ..core.noise import noise_of_fids
+from ..core.noise import noise_outside
 from ..core.units import fid_to_spec
 from ..physics.nuisance import NuisanceSpace
 from ..physics.signal_model import SignalModel
@@ -71,8 +71,9 @@ def fit_beside_nuisances(models: NuisanceModels, fids: np.ndarray, **settings) -
     usable = usable_fids(fids)
     states = np.zeros(len(fids), int)
     if usable.any():
-        noise = noise_of_fids(fids[usable], models.model.axes)
-        states[usable] = models.choice(models.transform(fids[usable]), noise)
+        spectra = fid_to_spec(fids[usable])
+        noise = noise_outside(spectra, models.model.axes)
+        states[usable] = models.choice(spectra[:, models.first : models.last], noise)
     rows, fits = [], []
     for state in np.unique(states):
         rows.append(np.flatnonzero(states == state))

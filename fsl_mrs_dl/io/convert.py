@@ -294,7 +294,7 @@ def _run_spec2nii(path: Path, words: list[str], folder: Path) -> Conversion:
     if water is not None:
         note += ", which holds unsuppressed water, too"
     if other:
-        note += f", of which {', '.join(other)} was left out"
+        note += f"; left out: {', '.join(other)}"
     return Conversion(
         _renamed(data, path, note), water and _renamed(water, path, note), PROGRAM, version, " ".join(command[1:])
     )
@@ -308,7 +308,11 @@ def _metabolites_and_water(path: Path, files: list[Path]) -> tuple[MrsData, MrsD
     DataError
         If several may be the spectra.
     """
-    water = [file for file in files if re.search(r"_(ref|wref|water|h2o)\w*\.nii\.gz$", file.name, re.IGNORECASE)]
+    # Noise and corrections of Philips' data with list, whose water reference is the second mix.
+    no_spectra = [file for file in files if re.search(r"_(NOI|PHC|FRC|REJ|NAV)(_\d+)?\.nii\.gz$", file.name)]
+    files = [file for file in files if file not in no_spectra] or files
+    pattern = r"_(ref|wref|water|h2o)\w*\.nii\.gz$|_STD_1\.nii\.gz$"
+    water = [file for file in files if re.search(pattern, file.name, re.IGNORECASE)]
     spectra = [file for file in files if file not in water] or water
     if len(spectra) > 1:
         names = ", ".join(file.name.removeprefix("converted_").removesuffix(".nii.gz") for file in spectra)
@@ -317,7 +321,8 @@ def _metabolites_and_water(path: Path, files: list[Path]) -> tuple[MrsData, MrsD
             remedy="convert it with spec2nii, and give the one to use",
         )
     chosen = water[0] if water and spectra != water else None
-    other = [file.name.removesuffix(".nii.gz").removeprefix("converted_") for file in water[1:]]
+    left_out = [*water[1:], *(file for file in no_spectra if file not in files)]
+    other = [file.name.removesuffix(".nii.gz").removeprefix("converted_") for file in left_out]
     return nifti.load(spectra[0]), None if chosen is None else nifti.load(chosen), other
 
 

@@ -73,7 +73,7 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
     own = {name: value for group, settings, _ in groups if group != "NMID" for name, value in settings.items()}
     identity, table = next(((settings, table) for group, settings, table in groups if group == "NMID"), ({}, ""))
     complete = options.bandwidth_hz and options.frequency_mhz
-    control, control_path = ({}, None) if complete else _control(path)
+    control, control_path = _control(path, needed=not complete)
     notes = ["read as LCModel's RAW"]
 
     def number(*names: str) -> float | None:
@@ -86,7 +86,7 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
     dwelltime = 1 / options.bandwidth_hz if options.bandwidth_hz else number("DELTAT", "BADELT", "DWELLTIME")
     frequency = options.frequency_mhz or number("HZPPPM")
     dwelltime, frequency = _axes(path, dwelltime, frequency)
-    if control_path is not None:
+    if control_path is not None and not complete:
         notes = [f"read as LCModel's RAW, with bandwidth and frequency of {control_path.name}"]
     fids = _fids(path, identity, table, int(number("NUNFIL") or 0))
     scale = _scale(path, identity)
@@ -197,7 +197,7 @@ def _fids(path: Path, identity: dict[str, str], table: str, n_points: int) -> np
     return fids if _is_true(identity.get("BRUKER", "")) else fids.conj()
 
 
-def _control(path: Path) -> tuple[dict[str, str], Path | None]:
+def _control(path: Path, *, needed: bool) -> tuple[dict[str, str], Path | None]:
     """Return the settings of the control file that belongs to a file, and its path.
 
     It stands in the same folder or, for files named RAW or h2o as LCModel's interface lays them out, in the one above.
@@ -206,7 +206,7 @@ def _control(path: Path) -> tuple[dict[str, str], Path | None]:
     Raises
     ------
     DataError
-        If several disagree.
+        If several disagree, and bandwidth or frequency are ``needed`` from them.
     """
     folder, generic = path.resolve().parent, path.name.lower() in ("raw", "h2o")
     controls: list[tuple[bool, dict[str, str], Path]] = []
@@ -218,7 +218,10 @@ def _control(path: Path) -> tuple[dict[str, str], Path | None]:
                 own = (path.name in named and not generic) or file.stem.lower() == path.stem.lower()
                 controls.append((own, settings, file))
     best = [entry for entry in controls if entry[0]] or controls
-    if len({tuple(settings.get(name) for name in ("DELTAT", "HZPPPM", "NUNFIL")) for _, settings, _ in best}) > 1:
+    differ = len({tuple(settings.get(name) for name in ("DELTAT", "HZPPPM", "NUNFIL")) for _, settings, _ in best}) > 1
+    if differ and not needed:
+        return {}, None
+    if differ:
         names = ", ".join(file.name for _, _, file in best[:4])
         raise DataError(
             f"{path}: several control files beside it differ ({names})",

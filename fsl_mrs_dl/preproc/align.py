@@ -10,7 +10,7 @@ import torch
 from ..core import units
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError
-from ..core.fids import usable_fids
+from ..core.fids import acquired_points, usable_fids
 from ..core.transients import apply_shift_phase, combination
 from ..io.basis import runs_backwards
 from ..io.nifti import (
@@ -269,9 +269,10 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
     layout = _Layout.of(data, options, reference is not None)
     options.check(reference=reference is not None)
     _check_fits(options, data, layout)
-    measured, axes = layout.split(data.fids), data.axes
-    fids, of_spikes = without_spikes(measured)
-    target = None if reference is None else _reference_fids(reference, data, fids.shape[1])
+    measured = layout.split(data.fids)
+    fids, of_spikes = without_spikes(measured[..., : acquired_points(measured)])
+    axes = data.axes.with_points(fids.shape[-1])
+    target = None if reference is None else _reference_fids(reference, data, fids.shape[1])[:, : axes.n_points]
     of_water = all(is_water_unsuppressed(x, axes) for x in (fids, target) if x is not None)
     on_water = options.ppmlim is None and of_water
     if options.ppmlim is None and not on_water and _runs_backwards(fids, axes):
@@ -294,20 +295,19 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         alignment = _moving(fids, alignment, options.moving_window, axes, left_out, compared)
     alignment, coherence = _kept_from_harm(fids, noise, alignment, axes, options.ppmlim)
     alignment = flag_spikes(alignment, of_spikes, noise, fids.shape[-1])
-    conditions = None
+    conditions, subspectra, offset = None, None, None
     if len(layout.run) == 1 and layout.run[0] > 3 and not options.edit_order and not of_water:
         conditions = find_conditions(fids, noise, alignment, axes, options.ppmlim, left_out)
-    subspectra, offset = None, None
     lost = (alignment.flag == "weak").mean() > 0.5  # noise has nothing that could be matched
     if layout.edit is not None and layout.grid[layout.edit] > 1 and target is None and not lost:
         unchanged = np.array([one.fallen for one in coherence])
         alignment, subspectra = _match_conditions(fids, alignment, axes, layout, options, unchanged, left_out)
     if options.absolute:
-        alignment, offset = _reference_frequency(fids, alignment, axes, layout, matched=subspectra is not None)
+        alignment, offset = _reference_frequency(fids, alignment, data.axes, layout, matched=subspectra is not None)
     out = AlignedData(
         data=replace(data, fids=layout.join(alignment.apply(measured)).astype(data.fids.dtype)),
         fids=measured,
-        alignment=alignment,
+        alignment=alignment.with_points(data.n_points),
         set_axes=layout.lengths(layout.sets),
         transient_axes=layout.lengths(layout.run),
         options=options,
@@ -446,18 +446,13 @@ def _check_fits(options: AlignOptions, data: MrsData, layout: _Layout) -> None:
         )
     if width and any(axis < 4 for axis in layout.run):
         raise OptionError("voxels do not follow each other in time", option="moving_window", remedy="leave it out")
-    if options.average and (len(layout.run) > 1 or layout.run[0] < 4):
-        raise OptionError(
-            "works along one dimension of transients",
-            option="average",
-            remedy="leave it out, or choose another `dim`",
-        )
-    if options.reject_outliers and (len(layout.run) > 1 or layout.run[0] < 4):
-        raise OptionError(
-            "works along one dimension of transients",
-            option="reject_outliers",
-            remedy="leave it out, or choose another `dim`",
-        )
+    for option in ("average", "reject_outliers"):
+        if getattr(options, option) and (len(layout.run) > 1 or layout.run[0] < 4):
+            raise OptionError(
+                "works along one dimension of transients",
+                option=option,
+                remedy="leave it out, or choose another `dim`",
+            )
     if options.reject_outliers and np.prod(data.fids.shape[:3]) > 1:
         raise OptionError(
             "every voxel has outliers of its own, but a file has as many transients for all",
@@ -517,7 +512,8 @@ def _reference_frequency(fids, alignment: Alignment, axes, layout: _Layout, *, m
         members = np.flatnonzero(groups == group)
         mean = means[members].sum(0)
         coils = combination(torch.as_tensor(mean[:, None])).resolve_conj().numpy()
-        offset = reference_offset(coils @ mean, axes)
+        # With their zeros, short FIDs have enough points in the spectrum.
+        offset = reference_offset(np.pad(coils @ mean, (0, axes.n_points - mean.shape[-1])), axes)
         for one in members:
             offsets[one] = offset
         if offset.has_lines:

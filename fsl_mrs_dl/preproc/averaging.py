@@ -24,8 +24,9 @@ def averaging_weights(alignment: Alignment) -> np.ndarray:
     """
     weight = np.where(np.isin(alignment.flag, ("ok", "weak")), alignment.weight, 0.0)
     weight = np.where((weight > 0).any(1, keepdims=True), weight, alignment.flag != "failed")
-    usual = np.nanmedian(np.where(weight > 0, weight, np.nan), axis=1, keepdims=True)
-    ratio = np.where(weight > 0, weight / usual, 0.0)
+    some = (weight > 0).any(1, keepdims=True)
+    usual = np.nanmedian(np.where((weight > 0) | ~some, weight, np.nan), axis=1, keepdims=True)
+    ratio = np.where(weight > 0, weight / np.where(some, usual, 1.0), 0.0)
     ratio = np.where((ratio > 1 / _EQUAL) & (ratio < _EQUAL), 1.0, ratio)
     return ratio / np.maximum(ratio.sum(1, keepdims=True), np.finfo(float).tiny)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..core.axes import Axes
+from ..core.fids import acquired_points
 from ..core.transients import apply_shift_phase, squared, transient_noise_sd
 from ..registration.alignment import Alignment
 from ..registration.nuisance_lines import NUISANCE_LINES
@@ -302,6 +303,8 @@ def lost_in_average(fids: np.ndarray, axes: Axes) -> float:
     axes : Axes
     """
     ppmlim, lost = axes.usual_window, []
+    fids = fids[..., : acquired_points(fids)]
+    axes = axes.with_points(fids.shape[-1])
     for one in fids[np.unique(np.linspace(0, len(fids) - 1, min(len(fids), _MOST_SETS)).astype(int))]:
         one = one[np.isfinite(one).all(-1) & (one != 0).any(-1)]
         if len(one) < 2 or ppmlim is None:

@@ -180,11 +180,13 @@ class _LineFit:
 
     @classmethod
     def around(cls, shift_hz: float, fid: np.ndarray, axes: Axes) -> _LineFit | None:
-        """Return the fit of a spectrum at about a shift; None where too few points would be fitted."""
+        """Return the fit of a spectrum at about a shift; None where too few points would be fitted, or a line lies
+        beyond the spectrum."""
         ppm = axes.ppm() - shift_hz / axes.spec_freq_mhz
-        pieces = [(ppm >= low) & (ppm <= high) for low, high in REFERENCE_LINES[axes.nucleus]["pieces"]]
+        limits = REFERENCE_LINES[axes.nucleus]["pieces"]
+        pieces = [(ppm >= low) & (ppm <= high) for low, high in limits]
         inside = np.any(pieces, axis=0)
-        if inside.sum() < _LEAST_POINTS:
+        if inside.sum() < _LEAST_POINTS or ppm[0] > np.min(limits) or ppm[-1] < np.max(limits):
             return None
         smooth = []
         for piece in pieces:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.axes import Axes
 from ..core.errors import DataError
-from ..core.fids import usable_fids
+from ..core.fids import acquired_points, usable_fids
 from ..core.noise import noise_outside
 from ..core.units import fid_to_spec
 from ..io.nifti import MrsData
@@ -94,7 +94,9 @@ def lines_within(fid: np.ndarray, axes: Axes, limits: Sequence[tuple[float, floa
     DataError
         If hlsvdpropy cannot be imported.
     """
-    part = fid[: int(_DURATION_S / axes.dwelltime)] / np.abs(fid).max()
+    # Zeros that the FID was filled with are no part of its lines.
+    acquired = acquired_points(fid)
+    part = fid[: min(acquired, int(_DURATION_S / axes.dwelltime))] / np.abs(fid).max()
     turns, damping = _lines(part, min(_LINES, len(part) // 4))
     # Poles that grow are noise, and beside their powers those of the others would vanish.
     steady = damping <= 0
@@ -105,7 +107,9 @@ def lines_within(fid: np.ndarray, axes: Axes, limits: Sequence[tuple[float, floa
         low, high = axes.ppm_to_hz(np.array(limit))
         own |= (hz >= low) & (hz <= high)
     own &= -damping[steady] / axes.dwelltime < _FASTEST
-    return np.abs(fid).max() * (np.exp(poles[own] * np.arange(len(fid))[:, None]) @ heights[own])
+    out = np.zeros(len(fid), complex)
+    out[:acquired] = np.abs(fid).max() * (np.exp(poles[own] * np.arange(acquired)[:, None]) @ heights[own])
+    return out
 
 
 def _lines(fid: np.ndarray, n_lines: int) -> tuple[np.ndarray, np.ndarray]:

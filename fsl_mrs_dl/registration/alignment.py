@@ -119,6 +119,11 @@ class Alignment:
                 values[part.name] = value
         return replace(self, n_iterations=max(self.n_iterations, other.n_iterations), **values)
 
+    def with_points(self, n_points: int) -> Alignment:
+        """Return the alignment of several sets with references that are filled with zeros to ``n_points``."""
+        zeros = n_points - self.reference.shape[-1]
+        return replace(self, reference=np.pad(self.reference, ((0, 0), (0, 0), (0, zeros))))
+
     def apply(self, fid):
         """Return corrected FIDs; ``fid`` has the shape that was aligned, or lacks the channel axis, or has other
         channels.

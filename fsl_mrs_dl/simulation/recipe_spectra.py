@@ -42,6 +42,8 @@ def simulate_spectra(
     """
     if n < 1:
         raise OptionError("must be at least 1", option="spectra", value=str(n))
+    if basis.nucleus != "1H":
+        raise OptionError(f"{basis.source}: is for {basis.nucleus}; recipes are 1H, give a basis set of protons.")
     content = Recipe.load(recipe)
     if "augment" in content.content:
         raise OptionError("varies measured data", option="recipe", value=recipe, remedy="choose one of spectra")

@@ -297,6 +297,16 @@ def test_basis_sets_of_edited_data(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_pulse_acquire_basis_set_has_no_echo_time(tmp_path, capsys):
+    """Its files said that the echo time was 30 ms, and --TE was taken and not used."""
+    words = ["simulate", "basis", "--sequence", "fid", "--metabs", "NAA", "Cr", "--points", "64", "--output"]
+    assert main([*words, str(tmp_path / "basis")]) == 0
+    meta = json.loads((tmp_path / "basis" / "NAA.json").read_text())["meta"]
+    assert "TE" not in meta["SimVersion"] and "EchoTime" not in meta
+    capsys.readouterr()
+    fails([*words, str(tmp_path / "out"), "--TE", "5"], capsys, "means nothing for fid")
+
+
 def test_bad_input_of_align(tmp_path, capsys):
     words = ["align", "--file", str(EXAMPLE / "svs.nii.gz"), "--output", str(tmp_path / "out")]
     fails([*words, "--dim", "DIM_EDIT"], capsys, "DIM_EDIT", "DIM_DYN")

@@ -7,7 +7,7 @@ import torch
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.noise import filtered_noise, noise_outside
 from fsl_mrs_dl.core.transients import combination
-from fsl_mrs_dl.core.units import fid_to_spec
+from fsl_mrs_dl.core.units import fid_to_spec, spec_to_fid
 
 AXES = Axes(1024, 1 / 2000, 123.2)
 
@@ -51,3 +51,15 @@ def test_coils_with_values_of_any_size_have_weights():
     weights = combination(fid)
     assert torch.isfinite(weights.abs()).all()
     assert ((weights @ fid.flatten(1)).abs() > 1.6 * fid.abs().max()).all()
+
+
+@pytest.mark.parametrize("times", [1.5, 2, 3, 4, 8])
+@pytest.mark.parametrize("kind", [np.complex64, np.complex128])
+def test_zero_filled_spectra_have_the_noise_of_their_acquisition(times, kind):
+    spec, sd = spectra(20)
+    axes = AXES.with_points(int(times * AXES.n_points))
+    fids = np.pad(spec_to_fid(spec), [(0, 0), (0, axes.n_points - AXES.n_points)]).astype(kind)
+    found = noise_outside(fid_to_spec(fids), axes)
+    np.testing.assert_allclose(found, noise_outside(spec, AXES) / np.sqrt(times), rtol=1e-3)
+    assert np.median(found) == pytest.approx(sd / np.sqrt(times), rel=0.1)
+    assert not filtered_noise(fid_to_spec(fids), axes).any()

@@ -93,7 +93,7 @@ def test_nuclei():
     assert units.nucleus("31P").ppmlim == (-20.0, 10.0)
     assert units.nucleus("19F").ppmlim is None
     assert units.nucleus("19F").ppm_reference == 0
-    for wrong in ("water", "", "H1", "1", "1H2"):
+    for wrong in ("water", "", "H1", "1", "1H2", "1h", "31p"):
         with pytest.raises(OptionError, match="not a nucleus"):
             units.nucleus(wrong)
 

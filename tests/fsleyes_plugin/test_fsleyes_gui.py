@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import numpy as np
@@ -55,6 +56,45 @@ def inside(function):
 
     test.__doc__, test.inside = function.__doc__, function
     return test
+
+
+@contextlib.contextmanager
+def answered(path, box=lambda text: None):
+    """Answer dialogs at once: those for paths with ``path(title)``, message boxes with ``box(text)``.
+
+    Gives the arguments of every dialog for a path.
+    """
+    import wx
+
+    opened = []
+
+    class Dialog:
+        """A dialog for a path."""
+
+        def __init__(self, *args, **_):
+            opened.append(args)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def ShowModal(self):
+            """Accept."""
+            return wx.ID_OK
+
+        def GetPath(self):
+            """Return the answer to this dialog's title."""
+            return str(path(opened[-1][1]))
+
+    old = wx.DirDialog, wx.FileDialog, wx.MessageBox
+    wx.DirDialog = wx.FileDialog = Dialog
+    wx.MessageBox = lambda text, *_, **__: box(text)
+    try:
+        yield opened
+    finally:
+        wx.DirDialog, wx.FileDialog, wx.MessageBox = old
 
 
 def near(colour, pixels, tolerance=40):
@@ -311,8 +351,6 @@ def test_the_command_view(desk):
     """What 'fsl_mrs_dl view' has FSLeyes do, and how it says that a folder is not what it should be."""
     import json
 
-    import wx
-
     from fsleyes_plugin_dl import view
     from fsleyes_plugin_dl.scene import scene_of
 
@@ -322,10 +360,10 @@ def test_the_command_view(desk):
     view.start(desk.frame)
     desk.wait(lambda: scene_of(desk.frame) is not None and scene_of(desk.frame).voxel is not None, "results are shown")
     said = []
-    wx.MessageBox = lambda text, *_, **__: said.append(text)
     os.environ[view.VARIABLE] = json.dumps({"folder": str(desk.folder), "t1": None, "data": None})
-    view.start(desk.frame)
-    desk.wait(lambda: said, "the error is said")
+    with answered(None, said.append):
+        view.start(desk.frame)
+        desk.wait(lambda: said, "the error is said")
     assert "is no folder of results" in said[0] and "\n" not in said[0]
     assert scene_of(desk.frame) is not None, "what was shown must stay"
 
@@ -767,49 +805,23 @@ def test_pictures_and_tables_as_files(desk):
     from fsleyes_plugin_dl import panel_groups, starts
     from fsleyes_plugin_dl.panels import ResultsPanel
 
-    asked, answer = [], {"path": desk.home / "table", "box": wx.NO}
-
-    class Dialog:
-        """A dialog that is answered at once."""
-
-        def __init__(self, *args, **kwargs):
-            asked.append((args, kwargs))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def ShowModal(self):
-            """Accept."""
-            return wx.ID_OK
-
-        def GetPath(self):
-            """Return the answer."""
-            return str(answer["path"])
-
-    old = wx.DirDialog, wx.FileDialog, wx.MessageBox
-    wx.DirDialog = wx.FileDialog = Dialog
-    wx.MessageBox = lambda *_: answer["box"]
-    try:
+    answer = {"path": desk.home / "table", "box": wx.NO}
+    with answered(lambda _: answer["path"], lambda _: answer["box"]) as opened:
         starts._latest.clear()
         (desk.home / "table.tsv").write_text("precious")
         table.ask_and_save()
-        assert asked[-1][0][2:4] == (str(desk.folder), "mrsi_voxel_{}_{}_{}.tsv".format(*scene.voxel)), asked
+        assert opened[-1][2:4] == (str(desk.folder), "mrsi_voxel_{}_{}_{}.tsv".format(*scene.voxel)), opened
         assert (desk.home / "table.tsv").read_text() == "precious"
         answer["box"] = wx.YES
         table.ask_and_save()
-        assert (desk.home / "table.tsv").read_text() == table.text() and asked[-1][0][2] == str(desk.home)
+        assert (desk.home / "table.tsv").read_text() == table.text() and opened[-1][2] == str(desk.home)
         panel = desk.panel(scene.ortho, ResultsPanel)
         answer["path"] = desk.home / "picture.png"
         panel_groups._ask_for_picture(panel)
-        assert asked[-1][0][3] == "mrsi_NAA.png" and (desk.home / "picture.png").is_file()
+        assert opened[-1][3] == "mrsi_NAA.png" and (desk.home / "picture.png").is_file()
         answer["path"] = desk.folder / "mrsi/concs/ml/NAA.nii.gz"
         panel_groups._ask_for_mask(panel)
-        assert asked[-1][0][2] == str(desk.t1.parent) and scene.region_name == "NAA.nii.gz"
-    finally:
-        wx.DirDialog, wx.FileDialog, wx.MessageBox = old
+        assert opened[-1][2] == str(desk.t1.parent) and scene.region_name == "NAA.nii.gz"
 
 
 @inside
@@ -849,40 +861,13 @@ def test_edges_of_voxels_can_be_drawn(desk):
 @inside
 def test_the_tool_asks_for_a_t1_once(desk):
     """*Load DL-MRS results* asks for a folder and a T1, and not for the latter where there is one."""
-    import wx
-
-    asked = []
-
-    class Dialog:
-        """A dialog that is answered at once."""
-
-        def __init__(self, *args, **kwargs):
-            asked.append(args[1])
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def ShowModal(self):
-            """Accept."""
-            return wx.ID_OK
-
-        def GetPath(self):
-            """Answer by what was asked for."""
-            return str(desk.t1 if "Structural" in asked[-1] else desk.folder / "mrsi")
-
-    old = wx.DirDialog, wx.FileDialog
-    wx.DirDialog = wx.FileDialog = Dialog
-    try:
+    folder = desk.folder / "mrsi"
+    with answered(lambda title: desk.t1 if "Structural" in title else folder) as opened:
         tools = {item.GetItemLabelText(): action for action, item in desk.frame._FSLeyesFrame__toolsMenuActions}
         scene = tools["Load DL-MRS results"]()
-        assert len(asked) == 2 and "Structural" in asked[1] and scene.t1 is not None
+        assert len(opened) == 2 and "Structural" in opened[1][1] and scene.t1 is not None
         scene = tools["Load DL-MRS results"]()
-        assert len(asked) == 3 and scene.t1 is not None
-    finally:
-        wx.DirDialog, wx.FileDialog = old
+        assert len(opened) == 3 and scene.t1 is not None
 
 
 def test_fsl_mrs_own_tool_reads_our_tree(made):

@@ -10,7 +10,7 @@ import pytest
 from helpers.fsl_mrs_grid import cut_as_lcmodel
 
 from fsl_mrs_dl.core import units
-from fsl_mrs_dl.core.errors import BasisError
+from fsl_mrs_dl.core.errors import BasisError, OptionError
 from fsl_mrs_dl.io.basis import Basis, detect_conjugation
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 from fsl_mrs_dl.simulation.recipe_spectra import simulate_spectra
@@ -417,3 +417,9 @@ def test_simulated_data_have_the_echo_time_of_their_basis_set():
         assert simulate_spectra(basis, n=1, te_ms=te_ms).data.header["EchoTime"] == pytest.approx(expected)
     without = dataclasses.replace(basis, echo_time_s=None)
     assert simulate_spectra(without, n=1).data.header["EchoTime"] == pytest.approx(0.03)
+
+
+def test_spectra_of_recipes_are_those_of_protons():
+    basis = dataclasses.replace(simulate_basis(["NAA", "Cr", "GPC", "PCr"], n_points=64, te_ms=30), nucleus="31P")
+    with pytest.raises(OptionError, match="is for 31P; recipes are 1H"):
+        simulate_spectra(basis, n=1)

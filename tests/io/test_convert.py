@@ -107,6 +107,22 @@ def test_lcmodel_raw_of_many_voxels(tmp_path):
     np.testing.assert_allclose(data.fids[0, 0, 0, :, 4], FIDS[4], rtol=1e-5)
 
 
+def test_lcmodel_raw_of_many_voxels_with_given_bandwidth(tmp_path):
+    """The control file was left unread, and the voxels' FIDs taken for one long FID."""
+    options = AxisOptions(1000.0, 300.0)
+    control = CONTROL.replace("$END", "ndcols=3\n ndrows=2\n ndslic=1\n $END")
+    written(tmp_path / "csi.control", control)
+    path = written(tmp_path / "csi.RAW", raw(FIDS.ravel()))
+    data = load_any(path, options)
+    assert data.fids.shape == (3, 2, 1, N_POINTS)
+    assert (data.dwelltime, data.spec_freq_mhz) == (1e-3, 300.0) and "bandwidth" not in data.notes[0]
+    # Those that differ are no hindrance where they are not needed.
+    written(tmp_path / "a.control", control)
+    written(tmp_path / "b.control", control.replace("5e-04", "1e-3"))
+    other = written(tmp_path / "other.RAW", raw(FIDS.ravel()))
+    assert load_any(other, options).n_points == FIDS.size
+
+
 def test_lcmodel_raw_signs_and_scale(tmp_path):
     options = AxisOptions(BANDWIDTH, FREQUENCY)
     turned = load_any(written(tmp_path / "b.RAW", raw(FIDS[0], more=", BRUKER=.TRUE.")), options)
@@ -248,6 +264,9 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, without_spec2nii):
     (["converted"], ("converted", None)),
     (["converted", "converted_ref"], ("converted", "converted_ref")),
     (["converted_ref"], ("converted_ref", None)),
+    (["converted_NOI", "converted_STD_0"], ("converted_STD_0", None)),
+    (["converted_NOI", "x_PHC_0", "converted_STD_0", "converted_STD_1"], ("converted_STD_0", "converted_STD_1")),
+    (["converted_NOI", "converted_STD_0", "converted_STD_1", "converted_STD_2"], "several data sets"),
     (["converted_edit", "converted_off"], "several data sets"),
     ([], "failed"),
 ])  # fmt: skip

@@ -303,7 +303,8 @@ def test_it_learns_from_spectra_alone_and_starts_fits(tmp_path, capsys, sim_basi
         "--output",
         str(tmp_path / "net"),
     ]
-    words += ["--steps", "600", "--batch_size", "32", "--learning_rate", "0.002", "--device", "cpu", "--threads", "1"]
+    words += ["--steps", "600" if measured else "400", "--batch_size", "24", "--learning_rate", "0.002"]
+    words += ["--device", "cpu", "--threads", "1"]
     if measured:
         data = nifti.MrsData(
             fids.T[None, None, None], sim_basis.dwelltime, sim_basis.spec_freq_mhz, "1H", ("DIM_DYN",), affine=np.eye(4)

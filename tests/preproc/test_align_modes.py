@@ -106,6 +106,15 @@ def test_in_noise_no_place_is_found():
     assert not reference_offset(np.zeros(N, complex), AXES).has_lines
 
 
+@pytest.mark.parametrize("bandwidth", [1200, 1500, 2000])
+def test_absolute_places_beyond_a_narrow_band_are_not_found(bandwidth):
+    """The search ended with an error of NumPy where NAA lies beyond the spectrum."""
+    time, axes = np.arange(N) / bandwidth, Axes(N, 1 / bandwidth, 400.2)
+    places = [(ppm, height) for ppm, height in BRAIN if abs(axes.ppm_to_hz(ppm)) < bandwidth / 2]
+    clean = lines(places, freq=400.2, time=time)
+    assert not reference_offset(noisy(clean, 0.02), axes).has_lines
+
+
 def test_absolute_places_of_other_nuclei():
     clean = lines(((0.0, 1.0), (-2.5, 0.5), (-7.5, 0.5), (5.0, 0.3)), 0.0, 51.7, 12.0)
     found = reference_offset(noisy(apply_shift_phase(clean, -4.0, 30.0, DWELL), 0.02), Axes(N, DWELL, 51.7, "31P"))

@@ -1,5 +1,7 @@
 """The weighted mean of aligned transients: no bias, and no less SNR than the plain mean."""
 
+import warnings
+
 import numpy as np
 import pytest
 from helpers.singlets import DWELL, FREQ, TIME, N, lines
@@ -111,3 +113,12 @@ def test_several_files_in_one_folder_keep_their_tables_and_reports(tmp_path):
     }
     rows = [len((tmp_path / "out" / f"{stem}.csv").read_text().splitlines()) for stem in stems]
     assert rows == [9, 10, 11]
+
+
+def test_a_voxel_without_signal_has_a_mean_of_zero_and_no_warning():
+    fids = np.stack([scan(np.full(8, 0.1))[0].T, np.zeros((N, 8))])[:, None, None]
+    data = nifti.MrsData(fids, DWELL, FREQ, "1H", ("DIM_DYN",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = averaged(data)
+    assert out.data.fids[0].any() and not out.data.fids[1].any()

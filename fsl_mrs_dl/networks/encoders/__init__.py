@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 
+import torch
 from torch import nn
 
 from ...core.errors import OptionError
@@ -100,9 +101,11 @@ def make(name: str, *, n_points: int, n_out: int, in_channels: int = 2, band=Non
     if band is not None and "band" in inspect.signature(ENCODERS[name]).parameters:
         arguments["band"] = tuple(band)
     try:
-        return ENCODERS[name](n_points=n_points, n_out=n_out, in_channels=in_channels, **arguments)
+        encoder = ENCODERS[name](n_points=n_points, n_out=n_out, in_channels=in_channels, **arguments)
     except TypeError as exc:
         raise OptionError(str(exc), option="encoder", value=name) from exc
+    # Kernels of images in the order of oneDNN: up to twice as quick on a CPU, and the same numbers but for rounding.
+    return encoder.to(memory_format=torch.channels_last)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -113,7 +116,6 @@ def count_parameters(network: nn.Module) -> int:
 def count_flops(network: nn.Module, *inputs) -> int:
     """Return the floating-point operations of one forward pass, as torch counts them (a multiplication and an addition
     are two)."""
-    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)

@@ -39,9 +39,7 @@ class _OnSpectrogram(Encoder):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, n_points)`` of FIDs -> ``(batch, n_out)``."""
         self.check(x)
-        seen = self.view(x)
-        # Twice as quick on a CPU with few kernels, and no other numbers.
-        return self.layers(seen if self._joined else seen.contiguous(memory_format=torch.channels_last))
+        return self.layers(self.view(x))
 
 
 def _block(inside: int, outside: int, kernel, elu: bool = False, stride: int = 1) -> nn.Module:
