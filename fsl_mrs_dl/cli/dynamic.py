@@ -215,12 +215,13 @@ def run(args) -> None:
         raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
     water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
     wanted = _Definitions(args.derived, names)
-    all_results = {
-        name: fit_dynamic_data(
-            data, basis, one, args.time_variables, options, water=water, when_mapped=wanted.checker(name), **how
-        )
-        for name, one in zip(names, configurations)
-    }
+
+    def fitted(name: str, correct: bool | None = None):
+        settings: dict = {"water": water, "correct": correct, "when_mapped": wanted.checker(name), **how}
+        return fit_dynamic_data(data, basis, by_name[name], args.time_variables, options, **settings)
+
+    by_name = dict(zip(names, configurations))
+    all_results = _alike({name: fitted(name) for name in names}, fitted)
     comparison = compare_fits({name: one.fit for name, one in all_results.items()}) if len(names) > 1 else None
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
         derived = _write(args, folder, all_results, comparison, wanted)
@@ -237,6 +238,17 @@ def run(args) -> None:
         print(f"\n{_compared(comparison)}")
         print(f"Best by the evidence: {comparison.best}; each one has a folder in {args.output}/configurations.")
     print(f"Written: {args.output}/ with {_written(args, comparison)}")
+
+
+def _alike(all_results: dict, fitted: Callable) -> dict:
+    """Return the fits with all configurations, of the same data: where water makes only some of them better, all are
+    corrected, or not, as the one of highest evidence is."""
+    best = max(all_results.values(), key=lambda one: one.fit.information_criteria()["log evidence"])
+    correct = best.eddy_currents_corrected
+    return {
+        name: one if one.eddy_currents_corrected == correct else fitted(name, correct)
+        for name, one in all_results.items()
+    }
 
 
 class _Definitions:

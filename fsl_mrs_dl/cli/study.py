@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import OptionError, spelled
@@ -21,6 +22,9 @@ _OF_STUDY = (
     " parallel work_dir group_column min_snr max_fwhm max_misfit max_ood keep_unusable exclude quantity config"
     " overwrite verbose debug job func format_values words main"
 ).split()
+
+_NAME_FILES = ("t1_values", "t2_values", "mm", "prior", "network")
+"""Options of sessions that may name a file or a folder."""
 
 
 def add_arguments(parser) -> None:
@@ -129,12 +133,15 @@ def _add_group(group) -> None:
 
 def run(args) -> None:
     """Run the levels that were asked for."""
+    from ..workflow.collect import check_by_hand
     from ..workflow.derivatives import check_study_folder, describe, name_problem
 
     check_fsl_mrs_options(args)
     dataset, sessions = _sessions(args)
     check_study_folder(args.output, dataset)
     rules = _rules(args)
+    if "group" in args.levels:
+        check_by_hand(sessions, args.exclude)
     if "participant" in args.levels:
         args.output.mkdir(parents=True, exist_ok=True)
         describe(args.output, dataset, Path(args.study).name)
@@ -154,12 +161,11 @@ def _sessions(args):
 
     if Path(args.study).is_file():
         sessions = sessions_of_table(args.study, args.group_column)
-        for option, attribute in (("participant_label", "participant"), ("session_label", "visit")):
-            labels = {label.removeprefix("sub-").removeprefix("ses-") for label in getattr(args, option)}
-            if labels:
-                sessions = [one for one in sessions if getattr(one, attribute).removeprefix("sub-") in labels]
-        if not sessions:
-            raise OptionError("chooses no session", option="participant_label", value=" ".join(args.participant_label))
+        for option, attribute, prefix in (
+            ("participant_label", "participant", "sub-"),
+            ("session_label", "visit", "ses-"),
+        ):
+            sessions = _chosen(sessions, getattr(args, option), option, attribute, prefix)
         return None, sessions
     validate = not args.skip_bids_validation
     dataset = BidsDataset(args.study, validate)
@@ -172,6 +178,19 @@ def _sessions(args):
         validate=validate,
     )
     return dataset, sessions
+
+
+def _chosen(sessions, labels, option: str, attribute: str, prefix: str) -> list:
+    """Return the sessions of a table whose participant or visit is among some labels, with or without their prefix; all
+    without labels."""
+    if not labels:
+        return sessions
+    known = [getattr(one, attribute).removeprefix(prefix) for one in sessions]
+    wanted = [label.removeprefix(prefix) for label in labels]
+    for label in wanted:
+        if label not in known:
+            raise OptionError("is in no line of the table that is chosen", option=option, value=label)
+    return [one for one, label in zip(sessions, known) if label in wanted]
 
 
 def _rules(args):
@@ -206,6 +225,7 @@ def _participants(args, dataset, sessions) -> None:
     from ..workflow.study import FAILED, KEPT, Study, run_study
 
     (options, settings), basis = _options_of_sessions(args), _basis(args)
+    sessions = _with_tissue(args, sessions)
     sessions = with_simulated_basis(sessions, basis, args.output / "basis", options)
     study = Study(args.output, options, run_one, basis, settings=settings)
     parallel, workers = _workers(args)
@@ -237,9 +257,39 @@ def _options_of_sessions(args):
     """Return the RunOptions of every session and their options in words, without those of how the study is run."""
     of_session = {name: value for name, value in vars(args).items() if name not in _OF_STUDY}
     lines = "".join(f"{name}: {of_session[name]}\n" for name in sorted(of_session) if name != "spelling")
+    lines += _contents(of_session)
     # What `run` has besides: files, which each session has of its own.
     files = dict.fromkeys(("data", "h2o", "t1", "basis"))
     return run_options(argparse.Namespace(**of_session, **files, format_values=lambda: lines)), lines
+
+
+def _contents(options: dict) -> str:
+    """Return a line with the hash of the content of every option that names a file or a folder."""
+    from ..workflow.study import content_hash
+
+    named = ((name, Path(options[name])) for name in _NAME_FILES if options.get(name))
+    return "".join(f"content of {name}: {content_hash(path)}\n" for name, path in named if path.exists())
+
+
+def _with_tissue(args, sessions) -> list:
+    """Return the sessions, those without tissue of their own with the fractions that are given for all."""
+    from ..concentrations.tissue import TissueFractions
+
+    if not args.tissue_frac:
+        return sessions
+    try:
+        white, grey, csf = map(float, args.tissue_frac)
+    except ValueError:
+        raise OptionError(
+            "of a study are three numbers, for all sessions that have no tissue of their own",
+            option="tissue_frac",
+            value=" ".join(args.tissue_frac),
+            remedy="give white, grey and CSF, as 0.4 0.5 0.1; segmentations belong into the table, or `derivatives`",
+        ) from None
+    TissueFractions.from_values(white, grey, csf)  # raises if they are none
+    return [
+        one if one.fractions or one.segmentations else replace(one, fractions=(white, grey, csf)) for one in sessions
+    ]
 
 
 def _basis(args) -> dict[str, Path]:

@@ -28,11 +28,12 @@ def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def zero_filling(fids: np.ndarray) -> np.ndarray:
-    """Return all points of FIDs ``(..., n_points)`` over those up to the last that is not zero, ``(...)``; one of FIDs
-    that are zero everywhere.
+    """Return the points of FIDs ``(..., n_points)`` over those that were acquired, at least 16, ``(...)``: 1 where no
+    zeros were filled in.
 
-    Zeros at the end add neither signal nor noise: of a spectrum, only one in so many points is independent.
+    The points of a zero-filled spectrum are not independent: variances of estimates, with the noise of a point, are
+    larger by this factor than they would be for independent ones.
     """
     n_points = fids.shape[-1]
-    acquired = n_points - np.argmax(fids[..., ::-1] != 0, axis=-1)
-    return n_points / acquired
+    acquired = n_points - (fids[..., ::-1] != 0).argmax(-1)
+    return n_points / np.clip(acquired, min(_FEWEST, n_points), None)

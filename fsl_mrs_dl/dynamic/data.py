@@ -49,6 +49,8 @@ class DynamicData:
         What the time variable is, with its unit where that is known.
     notes : tuple of str
         Remarks on the time variable, and on eddy currents of diffusion data without a water reference.
+    eddy_currents_corrected : bool
+        The data were corrected with the phase of the water.
     """
 
     fit: DynamicFit
@@ -58,6 +60,7 @@ class DynamicData:
     water_note: str = ""
     time_name: str = "time variable"
     notes: tuple[str, ...] = ()
+    eddy_currents_corrected: bool = False
 
     @property
     def labels(self) -> list[str]:
@@ -122,6 +125,7 @@ def fit_dynamic_data(
     average_over: Sequence[str] = (),
     conjugate: bool | None = None,
     water: MrsData | None = None,
+    correct: bool | None = None,
     when_mapped: Callable[[Mapping], None] | None = None,
 ) -> DynamicData:
     """Fit the series of a file of one voxel jointly.
@@ -143,7 +147,9 @@ def fit_dynamic_data(
         Conjugate the FIDs; by default where their frequency axis runs backwards.
     water : MrsData, optional
         Unsuppressed water of every spectrum of the series, or one of all.  Diffusion gradients make eddy currents,
-        which grow with them and broaden lines; the phase of the water takes them out.  Kept where the evidence rises.
+        which grow with them and broaden lines; the phase of the water takes them out.
+    correct : bool, optional
+        Correct eddy currents with the water; by default where the evidence rises.
     when_mapped : callable, optional
         Called with the mapping before anything is fitted, to refuse what does not go with it.
 
@@ -179,13 +185,15 @@ def fit_dynamic_data(
     corrected = reference.corrected(rows)
     with_water = fit_of(corrected, basis, data.axes, configuration, times, options)
     gain = with_water.information_criteria()["log evidence"] - fit.information_criteria()["log evidence"]
-    if gain <= 0:
-        note = f"eddy currents are not corrected: the evidence falls by {-gain:.1f} with the phase of the water"
+    change = f"the evidence {'rises' if gain > 0 else 'falls'} by {abs(gain):.1f}"
+    if not (gain > 0 if correct is None else correct):
+        note = f"eddy currents are not corrected: {change} with the phase of the water"
         return replace(results, water_note=note)
     shape = data.fids.shape
     fids = np.moveaxis((corrected.conj() if conjugate else corrected).reshape(*shape[:3], *shape[4:], shape[3]), -1, 3)
-    note = f"eddy currents are corrected with the phase of the water; the evidence rises by {gain:.1f}"
-    return replace(results, fit=with_water, data=replace(data, fids=fids.astype(data.fids.dtype)), water_note=note)
+    note = f"eddy currents are corrected with the phase of the water; {change}"
+    data = replace(data, fids=fids.astype(data.fids.dtype))
+    return replace(results, fit=with_water, data=data, water_note=note, eddy_currents_corrected=True)
 
 
 def series_data(data: MrsData, average_over: Sequence[str] = ()) -> tuple[MrsData, np.ndarray]:

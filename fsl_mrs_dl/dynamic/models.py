@@ -131,6 +131,8 @@ def _saturation(p, t):
 
 
 def _glm(p, t):
+    # A design matrix of one column is read as the values of a time variable.
+    t = t[:, None] if t.ndim == 1 else t
     return p @ t.mT, tuple(column.expand(len(p), -1) for column in t.mT)
 
 

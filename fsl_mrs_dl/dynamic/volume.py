@@ -111,9 +111,9 @@ def fit_dynamic_volume(
     BasisError, OptionError
     """
     data, fids = series_data(data, average_over)
-    grid, n_times = fids.shape[:3], fids.shape[3]
+    grid, n_times, options = fids.shape[:3], fids.shape[3], with_header(options, data, basis.echo_time_s)
     variable = time_variable_of(data, time_variables, n_times)
-    notes = variable.notes + eddy_current_note(data, with_header(options, data, basis.echo_time_s), _REMEDY)
+    notes = variable.notes + eddy_current_note(data, options, _REMEDY)
     inside = np.ones(grid, bool) if mask is None else np.asarray(mask, bool)
     usable = usable_fids(fids).all(-1)
     places = np.argwhere(inside & usable)

@@ -217,7 +217,7 @@ def read_mask(path: str | Path, grid: tuple[int, ...], about: nifti.MrsData, of:
             value=path,
             remedy="resample it to the data's grid",
         )
-    mask = np.nan_to_num(values.reshape(grid)) != 0
+    mask = np.nan_to_num(values.reshape(grid)) > 0
     if not mask.any():
         raise OptionError("has no voxel in it", option=of, value=path, remedy="there is nothing to fit")
     if about.affine is not None and not np.allclose(image.affine, about.affine, atol=0.5):

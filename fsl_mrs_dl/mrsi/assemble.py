@@ -101,7 +101,9 @@ def _spatial_maps(job: Job, fitted: list[str], names: list[str]) -> dict[str, np
     rows, columns = np.tril_indices(m)
     cov = np.empty((len(own), m, m))
     cov[:, rows, columns] = cov[:, columns, rows] = packed
-    size = np.linalg.norm(np.asarray(job.volume.about.affine)[:3, :3], axis=0)
+    affine = job.volume.about.affine
+    # Data without a position have no size of voxels.
+    size = np.ones(3) if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
     with one_thread():
         estimate = spatial_estimate(own.astype(float), cov, job.index, job.volume.grid, size, job.tissue)
     members = [[fitted.index(part) for part in (name.split("+") if name not in fitted else [name])] for name in names]

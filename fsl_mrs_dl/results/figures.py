@@ -196,10 +196,15 @@ def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, 
 
 
 def check_structural_image(path: str | Path) -> None:
-    """Raise DataError if a structural image cannot be read, or holds spectra; its header alone is read."""
+    """Raise DataError if a structural image cannot be read, or is no volume of one number per voxel; its header alone
+    is read."""
     image = _structural_image(Path(path))
     if image.get_data_dtype().kind == "c":
         raise DataError(f"{path}: holds spectra, not an image", remedy=_GIVE_IMAGE)
+    shape = image.shape
+    if image.get_data_dtype().kind == "V" or len(shape) < 3 or np.prod(shape[3:]) > 1:
+        what = "colours" if image.get_data_dtype().kind == "V" else f"{' x '.join(map(str, shape))} values"
+        raise DataError(f"{path}: holds {what}, not one volume", remedy=_GIVE_IMAGE)
 
 
 def _structural_image(path: Path):
@@ -219,7 +224,7 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
     Raises
     ------
     DataError
-        If the image cannot be read or does not cover the voxel.
+        If the image cannot be read or does not cover the voxel, or the data have no position.
     """
     import nibabel as nib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -227,9 +232,12 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
     from scipy.ndimage import map_coordinates
 
     check_structural_image(t1)
+    if data.affine is None:
+        raise DataError(f"{data.name}: has no position, and no place in {t1}", remedy="leave out `t1`")
     try:
         image = nib.as_closest_canonical(_structural_image(Path(t1)))
         volume = np.asarray(image.dataobj, float)
+        volume = volume.reshape(volume.shape[:3])
     except nifti.image_errors() as exc:
         raise DataError(f"{t1}: cannot be read as an image ({exc})", remedy=_GIVE_IMAGE) from exc
     size = np.array(data.fids.shape[:3])

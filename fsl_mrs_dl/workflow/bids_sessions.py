@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from ..core.errors import DataError, OptionError
 from .bids import DATA_SUFFIXES, REFERENCE_SUFFIX, REQUIRED_METADATA, BidsDataset, BidsName, parse_name
 from .entry import StudySession
+from .table import check_group_column, read_cells
 
 __all__ = ["find_sessions", "read_groups"]
 
+_NOTHING = ("", "n/a", "nan")
 _TISSUES = ("GM", "WM", "CSF")
 _OWN_SPACES = (None, "T1w", "orig", "individual", "native")
 _PLACE = ("voi", "nuc", "echo", "inv")  # a reference of another value belongs to another acquisition
@@ -48,7 +48,7 @@ def find_sessions(
     OptionError
         If a participant or visit does not exist.
     DataError
-        If there is no spectroscopy.
+        If there is no spectroscopy, or two files have one name.
     """
     chosen = _chosen(participants, "sub-", dataset.participants(), "participant_label")
     wanted = {label.removeprefix("ses-") for label in visits}
@@ -68,7 +68,20 @@ def find_sessions(
         raise OptionError("no chosen participant has it", option="session_label", value=missing[0])
     if not sessions:
         raise DataError(f"{dataset.root}: has no spectroscopy (sub-*/[ses-*/]mrs/*_svs.nii.gz and the like)")
+    _check_names(sessions)
     return sessions
+
+
+def _check_names(sessions: list[StudySession]) -> None:
+    """Raise DataError if two files have one name, and so would have one folder of results."""
+    files: dict[str, Path] = {}
+    for session in sessions:
+        other = files.setdefault(session.name, session.data)
+        if other is not session.data:
+            raise DataError(
+                f"{session.data}: has the name of {other}",
+                remedy="give each its own entities (sub, ses, run), as its folder has them",
+            )
 
 
 def _chosen(labels: Sequence[str], prefix: str, known: list[str], option: str) -> list[str]:
@@ -83,24 +96,20 @@ def _chosen(labels: Sequence[str], prefix: str, known: list[str], option: str) -
 def read_groups(root: Path, column: str) -> dict[str, str]:
     """Return the groups of participants from a column of participants.tsv, by their labels.
 
-    An empty dictionary if there is no such file or column; cells 'n/a' are left out.
+    An empty dictionary if there is no such file; cells 'n/a' are left out.
 
     Raises
     ------
     DataError
         If the file cannot be read.
+    OptionError
+        If it has no such column.
     """
     path = root / "participants.tsv"
-    if not path.is_file():
-        return {}
-    try:
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as exc:
-        raise DataError(f"{path}: is no table ({exc})") from exc
-    if "participant_id" not in frame or column not in frame:
-        return {}
-    pairs = zip(frame["participant_id"], frame[column])
-    return {label.removeprefix("sub-"): group for label, group in pairs if group not in ("", "n/a")}
+    heads, rows = read_cells(path, "\t") if path.is_file() else ([], [])
+    check_group_column(path, heads, column)
+    pairs = [(row.get("participant_id", ""), row.get(column, "")) for _, row in rows]
+    return {label.removeprefix("sub-"): group for label, group in pairs if group.lower() not in _NOTHING}
 
 
 def _pipelines(root: Path, derivatives: Sequence[Path]) -> list[Path]:
@@ -144,12 +153,13 @@ class _Finder:
             self.notes.append(f"the sidecar was not used: {exc}")
         if self.validate:
             self._check(fields)
-        t1 = self._t1(fields)
+        t1, water = self._t1(fields), self._water(fields)
+        of_water = self._fields_of(water)
         series = {k: v for k, v in self.name.entities.items() if k not in ("sub", "ses", "run")}
         return StudySession(
             name=f"{self.name.stem}_{self.name.suffix}",
             data=self.path,
-            water=self._water(fields),
+            water=water,
             t1=t1,
             segmentations=self._segmentations(),
             participant=self.participant,
@@ -158,6 +168,8 @@ class _Finder:
             group=group,
             echo_time_s=_number(fields.get("EchoTime")),
             repetition_time_s=_number(fields.get("RepetitionTime")),
+            water_echo_time_s=_number(of_water.get("EchoTime")),
+            water_repetition_time_s=_number(of_water.get("RepetitionTime")),
             notes=tuple(self.notes),
             bids=self.path.relative_to(self.dataset.root),
         )
@@ -186,6 +198,7 @@ class _Finder:
             path
             for path, name in self.files
             if name.suffix == REFERENCE_SUFFIX and path.parent == self.path.parent and self._same_place(name)
+            if not self._of_another_acquisition(name)
         ]
         if not fitting:
             return None
@@ -195,9 +208,27 @@ class _Finder:
             self.notes.append(f"no ReferenceSignal: {reference.name} was taken, by its name")
         return reference
 
+    def _fields_of(self, water: Path | None) -> dict:
+        """Return the metadata of a water reference of this data set; none of another's."""
+        if water is None or self.dataset.root not in water.parents:
+            return {}
+        try:
+            return self.dataset.metadata(water)
+        except DataError as exc:
+            self.notes.append(f"the sidecar of the water reference was not used: {exc}")
+            return {}
+
     def _same_place(self, name: BidsName) -> bool:
         own = self.name.entities
         return all(name.entities.get(key, own.get(key)) == own.get(key) for key in _PLACE)
+
+    def _of_another_acquisition(self, name: BidsName) -> bool:
+        """Tell whether a reference has the ``acq`` of other data beside these, and not theirs."""
+        label, own = name.entities.get("acq"), self.name.entities.get("acq")
+        return label not in (None, own) and any(
+            other.suffix in DATA_SUFFIXES and path.parent == self.path.parent and other.entities.get("acq") == label
+            for path, other in self.files
+        )
 
     def _shared(self, path: Path) -> int:
         """Return how many entities a file's name shares with that of the data."""

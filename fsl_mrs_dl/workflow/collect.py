@@ -8,14 +8,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import DataError, spelled
+from ..core.errors import DataError, OptionError, spelled
 from ..io.files import json_content
 from .entry import StudySession
 from .exclusion import ExclusionRules
 from .metabolite_names import common_names
-from .study import FAILED, KEPT, Outcome, outcomes
+from .study import FAILED, KEPT, RECORD, Outcome, outcomes
 
-__all__ = ["QUANTITIES", "RAW", "Quantity", "SessionResult", "collect", "same_data", "session_table", "tidy_table"]
+__all__ = [
+    "QUANTITIES",
+    "RAW",
+    "Quantity",
+    "SessionResult",
+    "check_by_hand",
+    "collect",
+    "same_data",
+    "session_table",
+    "tidy_table",
+]
 
 RAW = "raw"
 """Name of the amplitudes in units of each session's data, which are not comparable between sessions."""
@@ -72,6 +82,8 @@ class SessionResult:
         quantity and metabolite.
     renamed : dict
         Names that metabolites have in its own tables, where another is that of the study: the study's, by its own.
+    settings : dict
+        Version and options that it was run with, texts by name; empty where they are not known.
     """
 
     session: StudySession
@@ -82,6 +94,7 @@ class SessionResult:
     reasons: tuple[str, ...]
     common: dict[tuple[str, str], float] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def included(self) -> bool:
@@ -128,13 +141,18 @@ def collect(
     ------
     DataError
         If a file of results is damaged.
+    OptionError
+        If there is no session or participant of a name.
     """
     rules = rules or ExclusionRules()
+    check_by_hand(sessions, by_hand)
     results = []
     for session, outcome in zip(sessions, outcomes(folder, sessions)):
         place = folder / "sessions" / session.name
         run, values, common, reasons = {}, None, {}, [outcome.reason] if outcome.reason else []
+        settings: dict[str, str] = {}
         if outcome.state == KEPT:
+            settings = _settings(_run(place / RECORD))
             run, values = _run(place / "run.json"), _values(place / "uncertainty.csv")
             common = _common(_values(place / "concentration_budget.csv"))
             if values is not None and values["Metab"].duplicated().any():
@@ -142,10 +160,24 @@ def collect(
                 reasons.append("has several spectra, and so no single value of a metabolite")
             quality = run.get("quality")
             reasons += rules.reasons(quality if isinstance(quality, dict) else {})
-        if session.name in by_hand or {session.participant, f"sub-{session.participant}"} & set(by_hand):
+        if _called(session) & set(by_hand):
             reasons.append("left out by hand")
-        results.append(SessionResult(session, outcome, place, run, values, tuple(reasons), common))
+        results.append(SessionResult(session, outcome, place, run, values, tuple(reasons), common, {}, settings))
     return _with_common_names(results)
+
+
+def check_by_hand(sessions: Sequence[StudySession], by_hand: Collection[str]) -> None:
+    """Raise OptionError if a session to leave out by hand is none, and no participant either."""
+    known = {name for session in sessions for name in _called(session)}
+    for name in by_hand:
+        if name not in known:
+            raise OptionError("there is no such session or participant", option="exclude", value=name)
+
+
+def _called(session: StudySession) -> set[str]:
+    """Return the names of a session and of its participant, the latter with and without ``sub-``."""
+    label = session.participant.removeprefix("sub-")
+    return {session.name, session.participant, label, f"sub-{label}"}
 
 
 def _with_common_names(results: Sequence[SessionResult]) -> list[SessionResult]:
@@ -162,7 +194,7 @@ def _with_common_names(results: Sequence[SessionResult]) -> list[SessionResult]:
 
 
 def _run(path: Path) -> dict:
-    """Return the content of run.json."""
+    """Return the content of run.json, or of another object."""
     try:
         content = json_content(path.read_bytes())
     except FileNotFoundError:
@@ -170,6 +202,15 @@ def _run(path: Path) -> dict:
     except (OSError, ValueError) as exc:
         raise DataError(f"{path}: is damaged ({exc})", remedy="remove its folder and run the session again") from exc
     return content if isinstance(content, dict) else {}
+
+
+def _settings(record: dict) -> dict[str, str]:
+    """Return version and options of a session's record, by name."""
+    made_from = record.get("made_from")
+    if not isinstance(made_from, dict):
+        return {}
+    lines = (line.partition(": ") for line in str(made_from.get("settings", "")).splitlines())
+    return {"version": str(made_from.get("version")), **{name: value for name, _, value in lines}}
 
 
 def _common(budget: pd.DataFrame | None) -> dict[tuple[str, str], float]:

@@ -138,11 +138,14 @@ def publish(folder: Path, session: StudySession, dataset: BidsDataset) -> list[P
         path = place / f"{name.stem}_desc-{label}_{name.suffix}.nii.gz"
         if not (source / file).is_file():
             continue
-        if not (path.is_file() and path.stat().st_mtime >= (source / file).stat().st_mtime):
+        sidecar = path.with_name(path.name[:-7] + ".json")
+        # The sidecar is written last: a study that was killed in between has none.
+        if not (sidecar.is_file() and path.is_file() and path.stat().st_mtime >= (source / file).stat().st_mtime):
+            sidecar.unlink(missing_ok=True)
             with whole_file(path, suffix=".nii.gz") as temporary:
                 shutil.copyfile(source / file, temporary)
             fields = {"Description": description, **about, **_metadata(path)}
-            write_text(path.with_name(path.name[:-7] + ".json"), json.dumps(fields, indent=1) + "\n")
+            write_text(sidecar, json.dumps(fields, indent=1) + "\n")
         written.append(path)
     if (source / "uncertainty.csv").is_file():
         written.append(

@@ -34,6 +34,8 @@ class StudySession:
         Group of the participant; empty where there is none.
     echo_time_s, repetition_time_s : float, optional
         From the sidecar, for headers without them.
+    water_echo_time_s, water_repetition_time_s : float, optional
+        The same of the water reference.
     notes : tuple of str
         What was assumed, or is wrong with the description of the session, a sentence each.
     error : str
@@ -55,6 +57,8 @@ class StudySession:
     group: str = ""
     echo_time_s: float | None = None
     repetition_time_s: float | None = None
+    water_echo_time_s: float | None = None
+    water_repetition_time_s: float | None = None
     notes: tuple[str, ...] = field(default=())
     error: str = ""
     bids: Path | None = None

@@ -86,6 +86,7 @@ def study_remarks(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity
     return [
         *_same(results),
         *_names(results),
+        *_options(included),
         *_confounded(included),
         *_ungrouped(included),
         *_small(included),
@@ -122,6 +123,25 @@ def _names(results: Sequence[SessionResult]) -> list[str]:
         return []
     parts = [f"{own} of {n} session{'s' * (n > 1)} is {new} here" for (own, new), n in counts.items()]
     return [f"Basis sets of this study have several names of one metabolite: {', '.join(parts)}."]
+
+
+def _options(included: Sequence[SessionResult]) -> list[str]:
+    """Return a remark on sessions that were run with other options than most, as after a change that was not run to its
+    end."""
+    known = [result for result in included if result.settings]
+    counts = Counter(tuple(sorted(result.settings.items())) for result in known)
+    if len(counts) < 2:
+        return []
+    usual = dict(counts.most_common(1)[0][0])
+    others = [result for result in known if result.settings != usual]
+    changed = {
+        name for result in others for name in {*usual, *result.settings} if usual.get(name) != result.settings.get(name)
+    }
+    return [
+        f"{len(others)} of {len(known)} included sessions were run with other options than most"
+        f" ({', '.join(sorted(changed))}): {_listed([result.session.name for result in others])}. Run the participants"
+        " again, so that all are alike."
+    ]
 
 
 def _confounded(included: Sequence[SessionResult]) -> list[str]:

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ..core.errors import FslMrsDlError
+from ..fitting.edited_data import EDIT_DIM
 from ..io import nifti
 from ..io.nifti import MrsData
 from ..io.output import folder_for
@@ -35,30 +38,36 @@ def run_one(session: StudySession, options: RunOptions, folder: Path) -> None:
     """
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        run_session(_as_session(session), options, folder, say=print)
+        run_session(_as_session(session, options.tissue_sd), options, folder, say=print)
     (folder / MESSAGES).write_text(printed.getvalue(), encoding="utf-8")
 
 
-def _as_session(session: StudySession) -> Session:
-    """Return the files of a session of a study, with the times of its sidecar."""
-    times = {"EchoTime": session.echo_time_s, "RepetitionTime": session.repetition_time_s}
+def _as_session(session: StudySession, tissue_sd: float) -> Session:
+    """Return the files of a session of a study, with the times of its sidecars."""
     return Session(
         name=session.name,
         data=session.data,
         water=session.water,
         t1=session.t1,
-        tissue=_tissue(session),
+        tissue=_tissue(session, tissue_sd),
         basis=session.basis,
-        header={key: value for key, value in times.items() if value is not None},
+        header=_times(session.echo_time_s, session.repetition_time_s),
+        water_header=_times(session.water_echo_time_s, session.water_repetition_time_s),
     )
 
 
-def _tissue(session: StudySession):
+def _times(echo_s: float | None, repetition_s: float | None) -> dict[str, float]:
+    """Return the times that are known, by the keys of headers."""
+    times = {"EchoTime": echo_s, "RepetitionTime": repetition_s}
+    return {key: value for key, value in times.items() if value is not None}
+
+
+def _tissue(session: StudySession, sd: float):
     """Return shares of tissue, or segmentations, or None."""
     if session.fractions is not None:
         from ..concentrations.tissue import TissueFractions
 
-        return TissueFractions.from_values(*session.fractions)
+        return TissueFractions.from_values(*session.fractions, sd=sd)
     return list(session.segmentations) or None
 
 
@@ -92,9 +101,12 @@ def with_simulated_basis(
 
 def _simulated(session: StudySession, folder: Path, options: RunOptions, say) -> Path | None:
     """Return the simulated basis set of a session's acquisition; None where its header does not say enough, which its
-    run prints."""
+    run prints, and of edited data, whose run simulates all conditions."""
     try:
         data = nifti.load_header(session.data)
+        if EDIT_DIM in data.dim_tags or options.processing.edit_order:
+            return None
+        data = replace(data, fids=np.zeros((1, 1, 1, data.stored_points), np.complex64))
         path = folder / _name(data, options)
         if not path.is_dir():
             rounded = replace(data, spec_freq_mhz=round(data.spec_freq_mhz / _MHZ) * _MHZ)

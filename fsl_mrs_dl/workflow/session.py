@@ -73,6 +73,8 @@ class Session:
         By default one is simulated for the header's sequence, echo time and field.
     header : dict
         Keys for headers that lack them, such as ``EchoTime`` of a sidecar.
+    water_header : dict
+        The same of the water reference, before those of ``header``.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Session:
     tissue: TissueFractions | Sequence | None = None
     basis: Path | None = None
     header: dict = field(default_factory=dict)
+    water_header: dict = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -279,8 +282,10 @@ def _loaded(
     lacking = [key for key in session.header if key not in data.header]
     if lacking:
         notes.append(f"{data.name}: its header has no {' and no '.join(lacking)}; taken from the sidecar.")
+    of_water = ({**session.header, **session.water_header}, session.header)
     with_keys = [
-        None if one is None else replace(one, header={**session.header, **one.header}) for one in (water, quant)
+        None if one is None else replace(one, header={**keys, **one.header})
+        for one, keys in zip((water, quant), of_water)
     ]
     return replace(data, header={**session.header, **data.header}), with_keys[0], with_keys[1], notes
 

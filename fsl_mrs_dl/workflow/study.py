@@ -218,6 +218,7 @@ def _recipe(study: Study, session: StudySession) -> dict:
         "basis": None if basis is None else content_hash(basis),
         "fractions": session.fractions,
         "times": [session.echo_time_s, session.repetition_time_s],
+        "times of water": [session.water_echo_time_s, session.water_repetition_time_s],
         "settings": study.settings,
     }
 

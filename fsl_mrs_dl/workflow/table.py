@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from pathlib import Path
 
-import pandas as pd
-
-from ..core.errors import DataError
+from ..core.errors import DataError, OptionError
 from .entry import StudySession
 
-__all__ = ["COLUMNS", "sessions_of_table"]
+__all__ = ["COLUMNS", "GROUP_COLUMN", "check_group_column", "read_cells", "sessions_of_table"]
+
+GROUP_COLUMN = "group"
+"""Column with the groups, unless another one is named."""
 
 COLUMNS = (
     "name",
@@ -37,8 +40,58 @@ _SUFFIX = re.compile(r"(\.nii(\.gz)?|\.gz|\.(sdat|spar|dat|rda|ima|dcm|raw|txt))
 """Ends of file names that are no part of a session's name."""
 
 
-def sessions_of_table(path: str | Path, group_column: str = "group") -> list[StudySession]:
-    """Return the sessions of a table, separated by tabs (``.tsv``) or commas.
+def read_cells(path: Path, separator: str | None = None) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the headings of a table, and its lines, each with its number and its cells by heading, as texts.
+
+    Parameters
+    ----------
+    path : path
+    separator : str, optional
+        By default that of the first line: a tab, or a semicolon where there is no comma, as spreadsheets write it in
+        countries with decimal commas, or a comma.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or a line has more cells than there are headings.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        first = text.lstrip("\r\n").partition("\n")[0]
+        if separator is None:
+            separator = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except UnicodeDecodeError as exc:
+        raise DataError(f"{path}: is no text in UTF-8 ({exc})", remedy="save it as UTF-8") from exc
+    except (OSError, csv.Error) as exc:
+        raise DataError(f"{path}: is no table ({exc})") from exc
+    # Spreadsheets leave lines of separators where cells were deleted.
+    rows = [(number, row) for number, row in rows if any(row)]
+    heads = rows[0][1] if rows else []
+    for number, row in rows[1:]:
+        if any(row[len(heads) :]):
+            raise DataError(
+                f"{path}, line {number}: has {len(row)} cells, and the first line {len(heads)}",
+                remedy="quote cells that hold a separator",
+            )
+    # Of two columns with one heading the first counts.
+    return heads, [(number, dict(reversed(list(zip(heads, row))))) for number, row in rows[1:]]
+
+
+def check_group_column(path: Path, heads: list[str], column: str) -> None:
+    """Raise OptionError if a table lacks a column of groups that was asked for."""
+    if column not in heads and column != GROUP_COLUMN:
+        raise OptionError(
+            f"is no column of {path}",
+            option="group_column",
+            value=column,
+            remedy=f"there are {', '.join(heads)}" if heads else "make the file, or leave the option out",
+        )
+
+
+def sessions_of_table(path: str | Path, group_column: str = GROUP_COLUMN) -> list[StudySession]:
+    """Return the sessions of a table, separated by tabs (``.tsv``), commas or semicolons.
 
     Relative paths are relative to the table; several segmentations of a session are separated by semicolons.  Without
     names, sessions are called after their data; without participants, each is one of its own.
@@ -54,17 +107,15 @@ def sessions_of_table(path: str | Path, group_column: str = "group") -> list[Stu
     DataError
         If the table cannot be read, has no column ``data``, or names a session twice.  What is wrong with one line,
         such as a file that is not there, is the error of its session.
+    OptionError
+        If it has no such column of groups.
     """
     path = Path(path)
-    try:
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as exc:
-        raise DataError(f"{path}: is no table ({exc})") from exc
-    frame.columns = [str(column).strip() for column in frame.columns]
-    if "data" not in frame:
+    heads, rows = read_cells(path, "\t" if path.suffix.lower() == ".tsv" else None)
+    if "data" not in heads:
         raise DataError(f"{path}: has no column 'data'", remedy=f"columns that are read: {', '.join(COLUMNS)}")
-    sessions = [_session(path, number, dict(row), group_column) for number, row in enumerate(frame.to_dict("records"))]
+    check_group_column(path, heads, group_column)
+    sessions = [_session(path, number, row, group_column) for number, row in rows]
     if not sessions:
         raise DataError(f"{path}: has no lines")
     names = [session.name for session in sessions]
@@ -76,7 +127,7 @@ def sessions_of_table(path: str | Path, group_column: str = "group") -> list[Stu
 
 def _session(table: Path, number: int, row: dict, group_column: str) -> StudySession:
     """Return the session of one line; what is wrong with the line is its error."""
-    cell = {key: str(value).strip() for key, value in row.items() if str(value).strip().lower() not in _NOTHING}
+    cell = {key: value for key, value in row.items() if value.lower() not in _NOTHING}
     errors = [] if "data" in cell else ["has no data"]
 
     def file(text: str | None) -> Path | None:
@@ -96,7 +147,7 @@ def _session(table: Path, number: int, row: dict, group_column: str) -> StudySes
         fractions = None
         errors.append(str(exc))
     return StudySession(
-        name=re.sub(r"[^\w.+-]+", "-", name) or f"line-{number + 2}",
+        name=re.sub(r"[^\w.+-]+", "-", name) or f"line-{number}",
         data=data,
         water=file(cell.get("water")),
         t1=file(cell.get("t1")),
@@ -107,7 +158,7 @@ def _session(table: Path, number: int, row: dict, group_column: str) -> StudySes
         visit=cell.get("visit", ""),
         series=cell.get("series", ""),
         group=cell.get(group_column, ""),
-        error=f"{table}, line {number + 2}: {'; '.join(errors)}" if errors else "",
+        error=f"{table}, line {number}: {'; '.join(errors)}" if errors else "",
     )
 
 
@@ -125,7 +176,7 @@ def _fractions(cell: dict[str, str]) -> tuple[float, float, float] | None:
     if not all(texts):
         raise ValueError(f"has only some of {', '.join(_FRACTIONS)}")
     try:
-        white, grey, csf = (float(text) for text in texts)
+        white, grey, csf = (float(text.replace(",", ".")) for text in texts)
     except ValueError as exc:
         raise ValueError(f"{', '.join(_FRACTIONS)} are no numbers ({exc})") from exc
     if not (min(white, grey, csf) >= 0 and abs(white + grey + csf - 1) <= _TOLERANCE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from helpers.made_in_vivo_series import made_in_vivo_series
 from helpers.made_series import B_VALUES, EXPONENTIAL, RATES, made_series
 
+from fsl_mrs_dl.cli import dynamic
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.io import nifti
 
@@ -216,3 +218,19 @@ def test_directions_are_told_apart_in_tables_and_pictures(files, tmp_path):
     tidy = pd.read_csv(tmp_path / "out/parameters_tidy.csv")
     assert list(tidy[tidy.parameter == "conc_NAA"]["direction"]) == names
     assert {"Bval", "time"} <= set(tidy.columns)
+
+
+@pytest.mark.parametrize("best, expected", [("a", True), ("b", False)])
+def test_configurations_are_compared_on_the_same_data(best, expected):
+    """Where water makes only one of the fits better, the other is made again."""
+
+    def results(name, correct):
+        criteria = {"log evidence": 1.0 if name == best else 0.0}
+        return SimpleNamespace(
+            name=name, eddy_currents_corrected=correct, fit=SimpleNamespace(information_criteria=lambda: criteria)
+        )
+
+    alike = dynamic._alike({name: results(name, name == "a") for name in "ab"}, results)
+    assert [(name, one.name, one.eddy_currents_corrected) for name, one in alike.items()] == [
+        (name, name, expected) for name in "ab"
+    ]

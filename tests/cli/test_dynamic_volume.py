@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import pytest
 from helpers.made_series import FITTED, RATES, VOLUME, write_volume
 
 from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.core.errors import DataError
 from fsl_mrs_dl.dynamic import volume as volume_module
 from fsl_mrs_dl.io import nifti
 
@@ -108,3 +111,20 @@ def test_report_and_derived_quantities_are_for_one_voxel(files, tmp_path, capsys
     for more in (["--report"], ["--derived", "x = conc_NAA[0]"]):
         assert main([*words(files[0], tmp_path / "out"), *more]) == 2
         assert f"{more[0]}" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_facts_of_the_header_count_for_a_volume_as_for_a_voxel(files, tmp_path, monkeypatch):
+    """The start of the acquisition moves what the basis set has at the first point."""
+    folder, _ = files
+    data, seen = nifti.load(folder / "data.nii.gz"), []
+    header = {**data.header, "AcquisitionStartTime": 0.0013}
+    nifti.save(tmp_path / "late.nii.gz", replace(data, header=header))
+
+    def model_for(basis, axes, options):
+        seen.append(options.start_time_s)
+        raise DataError("enough")
+
+    monkeypatch.setattr(volume_module, "model_for", model_for)
+    line = words(folder, tmp_path / "out")
+    line[line.index("--data") + 1] = str(tmp_path / "late.nii.gz")
+    assert main(line) == 2 and seen == [0.0013]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +16,12 @@ from fsl_mrs_dl.core.errors import DataError
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.workflow import runner
 from fsl_mrs_dl.workflow.entry import StudySession
+from fsl_mrs_dl.workflow.processing import ProcessingOptions
 from fsl_mrs_dl.workflow.session import RunOptions
 from tests.helpers.made_bids import SIDECAR, make
 from tests.helpers.made_study import write_values
+
+REAL_RUN_ONE = runner.run_one
 
 
 @pytest.fixture
@@ -105,12 +109,17 @@ def test_a_table_of_files(dataset, words, tmp_path, capsys):
         (["--basis-of", "press"], "--basis-of press"),
         (["--basis-of", "press=nowhere"], "--basis-of press=nowhere: no such basis set; give a folder"),
         (["--participant-label", "09"], "--participant-label 09"),
+        (["--group-column", "Diagnosis"], "there are participant_id, diagnosis"),
+        (["group", "--exclude", "sub-7"], "--exclude sub-7: there is no such session or participant"),
+        (["--tissue_frac", "seg.nii"], "--tissue_frac seg.nii: of a study are three numbers"),
+        (["--tissue_frac", "0.9", "0.9", "0.1"], "--tissue_frac 0.9 0.9 0.1"),
         (["--n-procs", "0"], "--n-procs 0"),
         (["--parallel", "moon"], "--parallel moon"),
     ],
 )
 def test_wrong_options_are_errors_of_one_line(words, more, expected, capsys):
-    assert main([*words, *more]) == 2
+    level = [more.pop(0)] if more[0] == "group" else []
+    assert main([*words[:4], *level, *words[4:], *more]) == 2
     assert expected in capsys.readouterr().err
 
 
@@ -139,10 +148,11 @@ def test_a_session_is_run_with_its_files_and_its_messages_are_kept(tmp_path, mon
     session = StudySession(
         "a", Path("d.nii"), water=Path("w.nii"), segmentations=(Path("s.nii"),), basis=Path("b"), echo_time_s=0.03
     )
+    session = replace(session, water_repetition_time_s=10.0)
     runner.run_one(session, RunOptions(), tmp_path)
     assert (tmp_path / "messages.txt").read_text(encoding="utf-8") == "printed\nsaid\n"
     assert (seen[0].water, seen[0].tissue, seen[0].basis) == (Path("w.nii"), [Path("s.nii")], Path("b"))
-    assert seen[0].header == {"EchoTime": 0.03}
+    assert seen[0].header == {"EchoTime": 0.03} and seen[0].water_header == {"RepetitionTime": 10.0}
 
 
 def test_sessions_without_a_basis_set_share_a_simulated_one(tmp_path, monkeypatch):
@@ -169,3 +179,78 @@ def test_sessions_without_a_basis_set_share_a_simulated_one(tmp_path, monkeypatc
     assert given[3].basis is None and given[4].basis == tmp_path and len(said) == 2
     runner.with_simulated_basis(sessions, {}, tmp_path / "basis", RunOptions(), said.append)
     assert len(simulated) == 2
+
+
+def test_participants_and_visits_of_a_table_are_chosen_with_and_without_prefix(dataset, words, tmp_path, capsys):
+    table = tmp_path / "study.csv"
+    place = "set/sub-0{0}/mrs/sub-0{0}_acq-press_svs.nii.gz,sub-0{0},ses-{1},n{0}"
+    lines = [place.format(number, number % 2) for number in range(1, 5)]
+    table.write_text("\n".join(["data,participant,visit,name", *lines]), encoding="utf-8")
+    start = ["study", str(table), str(tmp_path / "out"), "participant", *words[4:]]
+    for more, names in ((["--session-label", "ses-1"], {"n1", "n3"}), (["--session-label", "0"], {"n2", "n4"})):
+        dataset.calls.clear()
+        assert main([*start, *more]) == 0 and {name for name, *_ in dataset.calls} == names
+    dataset.calls.clear()
+    assert main([*start, "--participant-label", "01", "9"]) == 2 and not dataset.calls
+    assert "--participant-label 9" in capsys.readouterr().err
+
+
+def test_tissue_fractions_are_those_of_sessions_without_their_own(dataset, words, tmp_path, monkeypatch):
+    """And their SD is the one that was asked for."""
+    seen = {}
+
+    def run_session(session, options, folder, say):
+        seen[session.name] = session.tissue
+        write_values(folder, {"NAA": 10.0, "Cr": 8.0})
+
+    monkeypatch.setattr(runner, "run_session", run_session)
+    monkeypatch.setattr(runner, "run_one", REAL_RUN_ONE)
+    table = tmp_path / "study.csv"
+    lines = [
+        f"set/sub-0{i}/mrs/sub-0{i}_acq-press_svs.nii.gz,n{i},{part}" for i, part in ((1, "0.5,0.4,0.1"), (2, ",,"))
+    ]
+    table.write_text("\n".join(["data,name,white,grey,csf", *lines]), encoding="utf-8")
+    more = ["--tissue_frac", "0.3", "0.6", "0.1", "--tissue_frac_sd", "0.07"]
+    assert main(["study", str(table), str(tmp_path / "out"), "participant", *words[4:], *more]) == 0
+    assert (seen["n1"].white, seen["n2"].white, seen["n2"].grey) == (0.5, 0.3, 0.6)
+    assert seen["n1"].sd == seen["n2"].sd == 0.07
+
+
+def test_the_content_of_a_file_that_an_option_names_counts(words, dataset, tmp_path):
+    times = tmp_path / "t1.json"
+    more = ["--participant-label", "01", "--t1-values", str(times)]
+    for t1, calls in ((1.0, 1), (1.0, 1), (1.1, 2)):
+        times.write_text(json.dumps(dict.fromkeys(("H2O_WM", "H2O_GM", "H2O_CSF", "METAB"), t1)), encoding="utf-8")
+        assert main([*words, *more]) == 0 and len(dataset.calls) == calls
+
+
+def edited_file(path, name, n_points=2048, conditions=2):
+    """Write a file whose header names a sequence, with edit conditions where there are several."""
+    header = {"SpectrometerFrequency": [123.2], "ResonantNucleus": ["1H"], "EchoTime": 0.068, "ProtocolName": name}
+    header |= {"dim_5": "DIM_EDIT"} if conditions > 1 else {}
+    fids = np.ones((1, 1, 1, n_points, conditions)[: 5 if conditions > 1 else 4], np.complex64)
+    tags = ("DIM_EDIT",) if conditions > 1 else ()
+    nifti.save(path, nifti.MrsData(fids, 5e-4, 123.2, "1H", tags, header, np.diag([20.0, 20, 20, 1])))
+    return StudySession(path.name, path)
+
+
+def test_edited_data_get_no_basis_set_of_one_condition(tmp_path):
+    """Vendors name the localisation of edited sequences; the run of the session simulates all conditions."""
+    edited = edited_file(tmp_path / "edited.nii.gz", "PRESS")
+    assert runner.with_simulated_basis([edited], {}, tmp_path / "basis", RunOptions(), print)[0].basis is None
+    plain = edited_file(tmp_path / "plain.nii.gz", "PRESS", conditions=1)
+    by_order = RunOptions(processing=ProcessingOptions(edit_order="ON OFF"))
+    assert runner.with_simulated_basis([plain], {}, tmp_path / "basis", by_order, print)[0].basis is None
+
+
+def test_a_simulated_basis_set_is_as_long_as_the_data(tmp_path, monkeypatch):
+    seen = []
+
+    def basis_of_header(data, **options):
+        seen.append(data.n_points)
+        raise DataError("enough")
+
+    monkeypatch.setattr(runner, "basis_of_header", basis_of_header)
+    long = edited_file(tmp_path / "long.nii.gz", "PRESS", n_points=4096, conditions=1)
+    runner.with_simulated_basis([long], {}, tmp_path / "basis", RunOptions(), print)
+    assert seen == [4096]

@@ -55,6 +55,15 @@ def test_derivative_of_the_mapping_is_exact(tmp_path, case):
     torch.testing.assert_close((slope * move[mapping.active][:, None]).sum(-1), change, rtol=1e-5, atol=1e-12)
 
 
+def test_a_design_matrix_may_have_one_column(tmp_path):
+    """As that of a model without an effect, which others are compared with."""
+    text = "Parameters = {'conc': {'dynamic': 'glm', 'params': ['level']}}"
+    mapping = mapping_of(tmp_path, text, np.full(7, 2.0))
+    x = some_parameters(mapping)
+    torch.testing.assert_close(mapping.mapped(x)[:, :3], 2 * x[:3].expand(7, 3))
+    assert mapping.jacobian(x).isfinite().all()
+
+
 @pytest.mark.parametrize("name", [name for name in READY_MADE if name != "glm"])
 def test_derivatives_of_ready_made_models_are_exact(name):
     model, t = READY_MADE[name], torch.as_tensor(B_VALUES)

@@ -36,6 +36,18 @@ def test_decays_are_recovered_within_their_errors(fit):
     assert np.all(np.abs(rates - RATES) < 4 * np.array(sd)) and np.all(np.array(sd) < 0.03)
 
 
+def test_zero_filled_series_have_the_uncertainty_of_their_acquisition(tmp_path, sim_basis, one_thread):
+    (tmp_path / "config.py").write_text(EXPONENTIAL, encoding="utf-8")
+    configuration, series = read_configuration(tmp_path / "config.py"), made_series(sim_basis)
+    half = series.fids.shape[-1] // 2
+    filled = np.where(np.arange(2 * half) < half, series.fids, 0)
+    sds = []
+    for fids in (series.fids[:, :half], filled):
+        axes = series.axes.with_points(fids.shape[-1])
+        sds.append(fit_series(fids, series.basis, axes, configuration, B_VALUES, OPTIONS).sd)
+    assert np.median(sds[1] / sds[0]) == pytest.approx(1, abs=0.05)
+
+
 @pytest.mark.parametrize("values", ["np.exp(log_amp), -slope", "0, 1e3", "np.nan, 1"])
 def test_end_is_the_same_from_good_and_bad_initial_values(fit, values):
     plain, proposed = fit()[1], fit(EXPONENTIAL + INITIAL.replace("np.exp(log_amp), -slope", values))[1]

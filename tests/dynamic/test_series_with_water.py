@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from helpers.made_series import B_VALUES, EXPONENTIAL, OPTIONS, RATES, made_series
 
+from fsl_mrs_dl.dynamic import data as data_module
 from fsl_mrs_dl.dynamic.configuration import read_configuration
 from fsl_mrs_dl.dynamic.data import fit_dynamic_data
 from fsl_mrs_dl.io import nifti
@@ -51,3 +54,21 @@ def test_eddy_currents_are_corrected_where_that_makes_the_fit_better(files):
     assert unhelped.water_note.startswith("eddy currents are not corrected")
     np.testing.assert_array_equal(unhelped.fit.x, without.fit.x)
     np.testing.assert_array_equal(unhelped.data.fids, data.fids)
+
+
+@pytest.mark.parametrize("gain", [3.0, -3.0])
+def test_correction_can_be_asked_for(files, monkeypatch, gain):
+    """Configurations that are compared need the same data."""
+    folder, series, data, water, _ = files
+    for correct, expected in ((None, gain > 0), (True, True), (False, False)):
+        evidence = [0.0, gain]
+
+        def fitted(rows, *_, evidence=evidence, **__):
+            value = evidence.pop(0)
+            return SimpleNamespace(information_criteria=lambda: {"log evidence": value})
+
+        monkeypatch.setattr(data_module, "fit_series", fitted)
+        how = (series.basis, read_configuration(folder / "config.py"), [folder / "bvals"], OPTIONS)
+        results = fit_dynamic_data(data, *how, water=water, correct=correct)
+        assert results.eddy_currents_corrected == expected == (not np.array_equal(results.data.fids, data.fids))
+        assert f"{'rises' if gain > 0 else 'falls'} by 3.0" in results.water_note

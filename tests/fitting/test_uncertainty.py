@@ -215,6 +215,19 @@ def test_noise_of_a_narrow_spectrum_and_of_another_nucleus(rng):
     assert noise_outside(noise, Axes(noise.shape[-1], 1 / 4000, 116.0, "19F")).mean() == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.parametrize("prior", [None, "normal-brain"])
+def test_zero_filled_spectra_have_the_uncertainty_of_their_acquisition(simulate, sim_basis, prior):
+    """Their SDs read low by the root of the points over those acquired."""
+    fids = simulate(6, snr=60, seed=3, model="lorentzian").fids
+    half = fids.shape[-1] // 2
+    filled = np.where(np.arange(fids.shape[-1]) < half, fids, 0)
+    options = {"model": "lorentzian", "device": "cpu", "prior": prior, **AXES}
+    short, long = (quantify(one, sim_basis, **options) for one in (fids[:, :half], filled))
+    estimate = "ml" if prior is None else "posterior_mean"
+    here, there = (np.diagonal(fit.estimate(estimate)[1], axis1=1, axis2=2) ** 0.5 for fit in (short, long))
+    assert np.median(there / here) == pytest.approx(1, abs=0.05)
+
+
 # -- without bounds, and ratios ------------------------------------------------------------------------------------
 
 

@@ -709,7 +709,7 @@ def test_bad_input_gets_one_line(small, tmp_path, capsys):
         assert error.count("\n") == 1 and all(part in error for part in expected), error
         assert not (tmp_path / "out").exists() and not job_module.scratch_of(tmp_path / "out").exists()
 
-    nib.save(nib.Nifti1Image(np.zeros(GRID, np.uint8), AFFINE), tmp_path / "empty.nii.gz")
+    nib.save(nib.Nifti1Image(np.full(GRID, -1, np.int16), AFFINE), tmp_path / "empty.nii.gz")
     nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), AFFINE), tmp_path / "other.nii.gz")
     only = np.zeros(GRID, np.uint8)
     only.reshape(-1)[7] = 1

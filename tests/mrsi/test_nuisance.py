@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +17,7 @@ from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.fitting.in_vivo.fit import Acquisition, prepare
 from fsl_mrs_dl.fitting.in_vivo.solver import NormalEquations, Problem, likelihood
 from fsl_mrs_dl.io import nifti
-from fsl_mrs_dl.mrsi import plan, scratch
+from fsl_mrs_dl.mrsi import assemble, plan, scratch
 from fsl_mrs_dl.mrsi.job import VolumeOptions, scratch_of
 from fsl_mrs_dl.mrsi.spatial import spatial_estimate
 from fsl_mrs_dl.physics.baseline import Baseline
@@ -212,3 +213,11 @@ def test_neighbours_share_what_they_have_in_common_and_keep_a_lesion():
     low, high = result.interval([1])
     assert np.mean((low <= truth[:, 1])[good] & (truth[:, 1] <= high)[good]) > 0.93
     np.testing.assert_allclose(result.of_sum([1])[0], result.mean[:, 1])
+
+
+def test_voxels_without_a_position_are_neighbours_too(monkeypatch):
+    own, cov = np.ones((4, 1)), np.full((4, 1), 0.01)
+    monkeypatch.setattr(assemble, "gather", lambda job, names: [own, cov])
+    volume = SimpleNamespace(about=SimpleNamespace(affine=None), grid=(2, 2, 1))
+    job = SimpleNamespace(volume=volume, index=np.arange(4), tissue=None)
+    np.testing.assert_allclose(assemble._spatial_maps(job, ["NAA"], ["NAA"])["conc-spatial"], 1, atol=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -90,8 +91,6 @@ def test_rows_are_named_by_their_dimensions(basis):
 def test_voxels_keep_their_places(basis):
     """Spatial data are fitted voxel by voxel; the file of fits has each in its place."""
     simulated = simulate_svs(basis, transients=6, snr=100, seed=1, drift_hz=20, drift_deg=90)
-    from dataclasses import replace
-
     header = {k: v for k, v in simulated.data.header.items() if k != "dim_5"}
     fids = np.moveaxis(simulated.data.fids[0, 0, 0], -1, 0).reshape(3, 2, 1, -1)
     data = replace(simulated.data, fids=fids, dim_tags=(), header=header)
@@ -142,6 +141,31 @@ def test_the_voxel_must_lie_in_the_image(basis, tmp_path):
     nib.Nifti1Image(np.ones((20, 20, 20), np.float32), away).to_filename(tmp_path / "far.nii.gz")
     with pytest.raises(DataError, match="far.nii.gz.*cover"):
         figures.voxel_location(tmp_path / "far.nii.gz", simulated.data, tmp_path / "w.png")
+    with pytest.raises(DataError, match="has no position"):
+        figures.voxel_location(tmp_path / "t1.nii.gz", replace(simulated.data, affine=None), tmp_path / "w.png")
+
+
+@pytest.mark.parametrize(
+    "shape, kind, problem",
+    [
+        ((20, 20, 20, 1), np.float32, None),
+        ((20, 20, 20, 2), np.float32, "20 x 20 x 20 x 2 values"),
+        ((20, 20), np.float32, "20 x 20 values"),
+        ((20, 20, 20), [("R", "u1"), ("G", "u1"), ("B", "u1")], "colours"),
+    ],
+)
+def test_a_structural_image_is_one_volume(basis, tmp_path, shape, kind, problem):
+    """Converters leave a fourth dimension of one element; others are refused before anything is fitted."""
+    import nibabel as nib
+
+    path = tmp_path / "t1.nii.gz"
+    nib.Nifti1Image(np.zeros(shape, kind), np.diag([10, 10, 10, 1.0])).to_filename(path)
+    if problem is None:
+        figures.voxel_location(path, simulate_svs(basis, transients=1).data, tmp_path / "v.png")
+        assert (tmp_path / "v.png").is_file()
+        return
+    with pytest.raises(DataError, match=f"t1.nii.gz: holds {problem}, not one volume"):
+        figures.check_structural_image(path)
 
 
 @pytest.mark.with_fsl_mrs

@@ -134,7 +134,7 @@ def test_participants_visits_and_groups_are_chosen(tmp_path):
     files = {"participants.tsv": "participant_id\tgroup\nsub-01\tpatient\nsub-02\tn/a\n", "svs.json": SIDECAR}
     root = make(tmp_path, files | dict.fromkeys(names))
     groups = read_groups(root, "group")
-    assert groups == {"01": "patient"} and read_groups(root, "none") == {}
+    assert groups == {"01": "patient"}
     assert len(found(root)) == 4
     session = one(root, participants=["sub-01"], visits=["b"], groups=groups)
     assert (session.participant, session.visit, session.group) == ("01", "b", "patient")
@@ -188,3 +188,78 @@ def test_tables_that_are_none(tmp_path, text, message):
     table.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         sessions_of_table(table)
+
+
+def test_groups_are_read_from_ragged_lines_and_cells_with_spaces(tmp_path):
+    """As spreadsheets write them: a tab too many, spaces at the ends, N/A."""
+    people = "participant_id\tgroup\nsub-01\tpatient\t\nsub-02 \tpatient \nsub-03\tN/A\nsub-04\n\n"
+    root = make(tmp_path, {"participants.tsv": people})
+    assert read_groups(root, "group") == {"01": "patient", "02": "patient"}
+    for column in ("Group", "diagnosis"):
+        with pytest.raises(OptionError, match="is no column of .*participants.tsv; there are participant_id, group"):
+            read_groups(root, column)
+    (root / "participants.tsv").unlink()
+    assert read_groups(root, "group") == {}
+    with pytest.raises(OptionError, match="make the file"):
+        read_groups(root, "diagnosis")
+    make(tmp_path, {"participants.tsv": "participant_id\tgroup\nsub-01\tpatient\tmore\n"})
+    with pytest.raises(DataError, match="line 2: has 3 cells, and the first line 2"):
+        read_groups(root, "group")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,data,white,grey,csf\nä,a.nii,0.5,0.3,0.2,\n,,,,\n",
+        "name;data;white;grey;csf\n;;;;\nä;a.nii;0,5;0,3;0,2\n",
+        "name\tdata\twhite\tgrey\tcsf\r\nä\ta.nii\t0,5\t0.3\t0.2\r\n",
+        'name,data,white,grey,csf\n"ä","a.nii","0,5",0.3,0.2\n',
+    ],
+)
+def test_tables_as_spreadsheets_of_several_countries_write_them(tmp_path, text):
+    (tmp_path / "a.nii").touch()
+    (tmp_path / "study.csv").write_text(text, encoding="utf-8")
+    (session,) = sessions_of_table(tmp_path / "study.csv")
+    assert (session.name, session.fractions, session.error) == ("ä", (0.5, 0.3, 0.2), "")
+
+
+def test_a_table_in_another_code_and_a_line_too_long_are_named(tmp_path):
+    table = tmp_path / "study.csv"
+    table.write_bytes("name,data\nMüller,a.nii\n".encode("latin-1"))
+    with pytest.raises(DataError, match="save it as UTF-8"):
+        sessions_of_table(table)
+    table.write_text("name,data\n\nS1,my, file.nii\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 3: has 3 cells, and the first line 2; quote"):
+        sessions_of_table(table)
+    table.write_text("name,data\nS1,a.nii\n", encoding="utf-8")
+    with pytest.raises(OptionError, match="is no column of"):
+        sessions_of_table(table, "diagnosis")
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    """Each of them would replace the results of the other."""
+    place = "sub-01/ses-{}/mrs/sub-01_svs.nii.gz"
+    root = make(tmp_path, {"svs.json": SIDECAR, place.format(1): None, place.format(2): None})
+    with pytest.raises(DataError, match="ses-2.*has the name of .*ses-1.*give each its own entities"):
+        found(root)
+
+
+def test_the_reference_of_other_data_is_not_taken(tmp_path):
+    place = "sub-01/mrs/sub-01_acq-"
+    files = dict.fromkeys(f"{place}{name}.nii.gz" for name in ("press_svs", "steam_svs", "steam_mrsref"))
+    press, steam = found(make(tmp_path, {"svs.json": SIDECAR, **files}))
+    assert press.water is None and steam.water.name == "sub-01_acq-steam_mrsref.nii.gz"
+    make(tmp_path, {"sub-01/mrs/sub-01_acq-conc_mrsref.nii.gz": None})
+    press, steam = found(tmp_path)
+    assert [one.water.name[7:] for one in (press, steam)] == ["acq-conc_mrsref.nii.gz", "acq-steam_mrsref.nii.gz"]
+
+
+def test_a_water_reference_has_the_times_of_its_own_sidecar(tmp_path):
+    files = {
+        "svs.json": {**SIDECAR, "RepetitionTime": 2},
+        "mrsref.json": {**SIDECAR, "RepetitionTime": 10},
+        "sub-01/mrs/sub-01_svs.nii.gz": None,
+        "sub-01/mrs/sub-01_mrsref.nii.gz": None,
+    }
+    session = one(make(tmp_path, files))
+    assert (session.repetition_time_s, session.water_repetition_time_s, session.water_echo_time_s) == (2, 10, 0.03)

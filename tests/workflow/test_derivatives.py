@@ -122,3 +122,12 @@ def test_a_study_of_a_table_has_a_description_too(tmp_path):
     content = load(tmp_path / "dataset_description.json")
     assert "SourceDatasets" not in content and content["Name"].endswith("table")
     check_study_folder(tmp_path, None)
+
+
+def test_a_spectrum_without_its_sidecar_is_written_again(published, dataset):
+    """A study may be killed between the two."""
+    folder, session, written = published
+    sidecar = next(path.with_name(path.name[:-7] + ".json") for path in written if path.suffix == ".gz")
+    sidecar.unlink()
+    publish(folder, session, dataset)
+    assert load(sidecar)["Description"]

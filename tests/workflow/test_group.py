@@ -260,3 +260,34 @@ def test_what_a_session_shares_with_others_follows_its_new_name(tmp_path):
     tidy = group_study(tmp_path, sessions).tidy
     lines = tidy[(tidy["metabolite"] == "sIns") & (tidy["quantity"] == "molarity")]
     assert len(lines) == 3 and (lines["sd_common"] == 0.5 * lines["sd"]).all() and (lines["sd_common"] > 0).all()
+
+
+def test_a_name_that_is_left_out_by_hand_is_one_that_there_is(tmp_path):
+    sessions = [replace(one, participant=f"sub-{one.participant}") for one in made_groups(tmp_path)]
+    for name in ("sub-03", "03", "sub-03_svs"):
+        tables = group_study(tmp_path, sessions, by_hand=[name])
+        assert [one.session.name for one in tables.results if one.reasons] == ["sub-03_svs"], name
+    with pytest.raises(OptionError, match="exclude sub-3: there is no such session or participant"):
+        group_study(tmp_path, sessions, by_hand=["sub-3"])
+
+
+def test_sessions_that_were_run_with_other_options_are_named(tmp_path):
+    """As after a change of options that was not run to its end."""
+    sessions = made_groups(tmp_path)
+
+    def record(session, settings, version="1"):
+        content = json.dumps({"made_from": {"version": version, "settings": settings}})
+        (tmp_path / "sessions" / session.name / "study.json").write_text(content, encoding="utf-8")
+
+    for number, session in enumerate(sessions):
+        record(session, f"ppmlim: {[0.2, 4.2] if number < 2 else None}\nmm: None\n")
+    (remark,) = group_study(tmp_path, sessions).remarks
+    assert remark.startswith("2 of 12 included sessions were run with other options than most (ppmlim): sub-00_svs, ")
+    for session in sessions:
+        record(session, "ppmlim: None\nmm: None\n", version="2" if session is sessions[0] else "1")
+    assert (
+        "1 of 12" in group_study(tmp_path, sessions).remarks[0]
+        and "(version)" in group_study(tmp_path, sessions).remarks[0]
+    )
+    record(sessions[0], "ppmlim: None\nmm: None\n")
+    assert group_study(tmp_path, sessions).remarks == []

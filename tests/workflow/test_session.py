@@ -17,6 +17,7 @@ from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.nifti import MrsData
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
+from fsl_mrs_dl.workflow import session as session_module
 from fsl_mrs_dl.workflow.basis_of_header import acquisition_of, basis_of_header
 from fsl_mrs_dl.workflow.processing import ProcessingOptions, process
 from fsl_mrs_dl.workflow.session import RunOptions, Session, UsualFit, run_session, with_usual_sums
@@ -300,3 +301,28 @@ def test_strong_residual_water_is_not_refused(made, sim_basis):
         check_suppressed(fids, made.axes, "x")
     with pytest.raises(DataError, match="not suppressed"):
         check_suppressed(made.fids[:1] + 30 * residual, made.axes, "x")
+
+
+def test_keys_that_the_water_lacks_are_those_of_its_own_sidecar(tmp_path, monkeypatch):
+    header = {"SpectrometerFrequency": [123.2], "ResonantNucleus": ["1H"]}
+    data = MrsData(np.ones((1, 1, 1, 64), np.complex64), 5e-4, 123.2, "1H", (), header, np.diag([20.0, 20, 20, 1]))
+    for name in ("metab", "water", "quant"):
+        nifti.save(tmp_path / f"{name}.nii.gz", data)
+    seen = []
+
+    def processed(data, water, options, *, quant):
+        seen.extend((data, water, quant))
+        raise DataError("enough")
+
+    monkeypatch.setattr(session_module, "process", processed)
+    monkeypatch.setattr(session_module, "check_suppressed", lambda *_: None)
+    files = [tmp_path / f"{name}.nii.gz" for name in ("metab", "water", "quant")]
+    times, of_water = {"EchoTime": 0.03, "RepetitionTime": 2.0}, {"RepetitionTime": 10.0}
+    session = Session("a", *files, header={**times, "SequenceName": "press"}, water_header=of_water)
+    with pytest.raises(DataError, match="enough"):
+        run_session(session, RunOptions(), tmp_path / "out")
+    assert [(one.header["EchoTime"], one.header["RepetitionTime"]) for one in seen] == [
+        (0.03, 2),
+        (0.03, 10),
+        (0.03, 2),
+    ]

@@ -55,7 +55,12 @@ def test_results_are_kept_until_inputs_or_options_change(study, sessions, monkey
     assert states(study, [one, two]) == {"one": KEPT, "two": KEPT}
     one.data.write_text("other", encoding="utf-8")
     assert states(study, [one, two]) == {"one": DONE, "two": KEPT}
-    for changed in (replace(two, fractions=(0.5, 0.3, 0.2)), replace(two, water=one.data), replace(two, echo_time_s=1)):
+    for changed in (
+        replace(two, fractions=(0.5, 0.3, 0.2)),
+        replace(two, water=one.data),
+        replace(two, echo_time_s=1),
+        replace(two, water_repetition_time_s=1),
+    ):
         assert states(study, [changed]) == {"two": DONE}, changed
     assert states(replace(study, settings="others"), [one]) == {"one": DONE}
     assert states(replace(study, settings="others", basis={"": two.data}), [one]) == {"one": DONE}
