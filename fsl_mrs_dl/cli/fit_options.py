@@ -124,7 +124,11 @@ def _add_options_of_fsl_mrs_model(group) -> None:
     group.add_argument(
         "--free_shift", action="store_true", help="let every metabolite shift on its own (fsl-mrs model)"
     )
-    group.add_argument("--negative", action="store_true", help="let concentrations be negative (fsl-mrs model)")
+    group.add_argument(
+        "--negative",
+        action="store_true",
+        help="let concentrations be negative, about the phase of the data (fsl-mrs model)",
+    )
     group.add_argument(
         "--ind_scale",
         nargs="+",

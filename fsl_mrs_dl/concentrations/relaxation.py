@@ -34,10 +34,10 @@ def field_strength(spec_freq_mhz: float) -> float:
     return spec_freq_mhz / nucleus("1H").gamma_mhz_per_t
 
 
-def signal_factor(t1_s, t2_s, te_s: float, tr_s: float):
+def signal_factor(t1_s, t2_s, te_s, tr_s):
     """Return the share of a signal that an excitation of 90 degrees leaves after T1 and T2 relaxation, FSL-MRS's
     formula for TR much longer than TE; times in seconds, arrays broadcast."""
-    return (1 - np.exp(-tr_s / np.asarray(t1_s, float))) * np.exp(-te_s / np.asarray(t2_s, float))
+    return (1 - np.exp(-np.asarray(tr_s, float) / t1_s)) * np.exp(-np.asarray(te_s, float) / t2_s)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.axes import Axes
 from ..core.errors import OptionError
-from ..fitting.header_facts import seconds_of
+from ..fitting.header_facts import seconds_of, seconds_of_each
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.quantification import Quantification
 from ..fitting.uncertainty import Z95
@@ -47,6 +47,7 @@ IN_VIVO_LOG_SD = 0.08
 macromolecules, and simulated spectra read 5 to 10 % low (benchmarks/absolute_concentrations.md); ratios do not."""
 
 _WATER_PROTONS = 2
+_OF_SPECTRA = ("echo_time_s", "repetition_time_s")
 _POSSIBLE_MM = (0.5, 50.0)  # of the reference metabolite, in tissue or in a phantom
 
 
@@ -74,6 +75,8 @@ class WaterScaling:
     area : str, optional
         How the reference is compared with water, one of :data:`fsl_mrs_dl.concentrations.reference.AREAS`; by default
         FSL-MRS's way of FSL-MRS's model, and 'alike' of the in-vivo model.
+    each : dict of str to tuple of float
+        In place of any of the four times, by its name, that of every spectrum, where they differ.
     """
 
     echo_time_s: float | None = None
@@ -88,6 +91,7 @@ class WaterScaling:
     limits: tuple[float, float] | None = None
     factor: float = 1.0
     area: str | None = None
+    each: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self):
         if not (np.isfinite(self.factor) and self.factor > 0):
@@ -95,18 +99,37 @@ class WaterScaling:
 
     def with_headers(self, data: MrsData, water: MrsData | None = None) -> WaterScaling:
         """Return the scaling with the times of the files' headers where it has none."""
-        echo = self.echo_time_s or seconds_of(data, "EchoTime")
-        repetition = self.repetition_time_s or seconds_of(data, "RepetitionTime")
-        of_water: list[float | None] = [None, None]
-        if water is not None:
-            of_water = [seconds_of(water, "EchoTime"), seconds_of(water, "RepetitionTime")]
-        return replace(
-            self,
-            echo_time_s=echo,
-            repetition_time_s=repetition,
-            water_echo_time_s=self.water_echo_time_s or of_water[0],
-            water_repetition_time_s=self.water_repetition_time_s or of_water[1],
-        )
+        times: dict[str, float | None] = {}
+        each = dict(self.each)
+        n = data.fids[:, :, :, 0].size
+        for name, (file, key) in {
+            "echo_time_s": (data, "EchoTime"),
+            "repetition_time_s": (data, "RepetitionTime"),
+            "water_echo_time_s": (water, "EchoTime"),
+            "water_repetition_time_s": (water, "RepetitionTime"),
+        }.items():
+            times[name] = getattr(self, name)
+            if times[name] or file is None:
+                continue
+            times[name], different = seconds_of(file, key), seconds_of_each(file, key)
+            if different is not None and len(different) == n:
+                each[name] = different
+        return replace(self, each=each, **times)
+
+    def times(self, *, water: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return echo and repetition time of spectra or of the water reference, scalars or ``(n,)``."""
+        prefix, plain = ("water_", self.times_of_water) if water else ("", (self.echo_time_s, self.repetition_time_s))
+        names = (f"{prefix}echo_time_s", f"{prefix}repetition_time_s")
+        echo, repetition = (np.asarray(self.each.get(name, one), float) for name, one in zip(names, plain))
+        return echo, repetition
+
+    def times_in_words(self, *, water: bool = False) -> str:
+        """Return :meth:`times` as 'TE 30 ms and TR 2 s'; of different ones their range."""
+        words = []
+        for label, values, scale, unit in zip(("TE", "TR"), self.times(water=water), (1e3, 1.0), ("ms", "s")):
+            low, high = scale * values.min(), scale * values.max()
+            words.append(f"{label} {low:g} {unit}" if low == high else f"{label} {low:g} to {high:g} {unit}")
+        return " and ".join(words)
 
     @property
     def times_of_water(self) -> tuple[float | None, float | None]:
@@ -162,14 +185,14 @@ class WaterScaling:
         reference = reference_metabolite(names, self.reference, self.protons, self.limits)
         relaxation = Relaxation.at_field(field_strength(axes.spec_freq_mhz), self.t1, self.t2)
         assert reference is not None and relaxation is not None
-        te, tr = self.times_of_water
-        assert self.echo_time_s is not None and self.repetition_time_s is not None and te is not None
+        of_spectra, of_water = (self.times_in_words(water=water) for water in (False, True))
+        own = ", each spectrum its own" if set(self.each) & set(_OF_SPECTRA) else ""
         out = [
-            f"{'+'.join(reference.names)} is compared with water; relaxation of the {relaxation.source}, TE"
-            f" {1e3 * self.echo_time_s:g} ms, TR {self.repetition_time_s:g} s."
+            f"{'+'.join(reference.names)} is compared with water; relaxation of the {relaxation.source},"
+            f" {of_spectra.replace(' and', ',')}{own}."
         ]
-        if (te, tr) != (self.echo_time_s, self.repetition_time_s):
-            out.append(f"The water reference has TE {1e3 * te:g} ms and TR {tr:g} s, and is corrected for these.")
+        if of_water != of_spectra:
+            out.append(f"The water reference has {of_water}, and is corrected for these.")
         if self.tissue is None:
             out.append(
                 "No tissue fractions: pure water is assumed, half of it with the T1 and T2 of grey and half of white"
@@ -303,11 +326,11 @@ def absolute_concentrations(
     of_water = fit_water(water, axes)
     if len(water) == 1 and n != 1:
         of_water = of_water.rows(np.zeros(n, int))
-    name = estimate or ("in-vivo" if isinstance(fit, InVivoFit) else "ml")
-    conc, cov = fit.estimate(name)
+    name = estimate or fit.own_estimate
+    conc = fit.estimate(name)[0]
     area = scaling.area or ("alike" if isinstance(fit, InVivoFit) else "as-fitted")
     signal = reference_signal(fit, of_water, reference, conc, area)
-    concentrations = _Concentrations(fit, conc, cov, list(sums), signal, reference)
+    concentrations = _Concentrations(fit, name, list(sums), signal, reference)
     values, sd, low, high, crlb, budget = {}, {}, {}, {}, {}, {}
     for unit in UNITS:
         log_errors = _log_errors(scaling, relaxation, unit)
@@ -342,7 +365,8 @@ def absolute_concentrations(
 class _Concentrations:
     """Concentrations of the fit and its sums, with the errors that a scaling by the reference leaves."""
 
-    def __init__(self, fit, conc, cov, sums, signal: ReferenceSignal, reference: WaterReferenceMetabolite):
+    def __init__(self, fit, estimate: str, sums, signal: ReferenceSignal, reference: WaterReferenceMetabolite):
+        conc, cov = fit.estimate(estimate)
         self.names = [*fit.names, *sums]
         members = [fit.members(name) for name in self.names]
         self.values = np.stack([conc[:, rows].sum(1) for rows in members], 1)
@@ -362,7 +386,7 @@ class _Concentrations:
             variance = np.einsum("ni,nij,nj->n", gradient, block, gradient)
             self.sd[:, column] = np.sqrt(np.clip(variance, 0, None))
             self.plain_sd[:, column] = np.sqrt(np.clip(plain, 0, None))
-            low[:, column], high[:, column] = fit.interval(rows)
+            low[:, column], high[:, column] = fit.interval_of(estimate, rows)
         self.ends = low, high
         if isinstance(fit, InVivoFit):
             self._leave_out(fit)
@@ -384,11 +408,9 @@ class _Concentrations:
 def water_factor(scaling: WaterScaling, relaxation: Relaxation, unit: str) -> np.ndarray:
     """Return the concentration of visible water, corrected for relaxation of metabolites and CSF, ``(n,)`` or scalar;
     FSL-MRS's formulas."""
-    te, tr = scaling.times_of_water
-    assert te is not None and tr is not None and scaling.echo_time_s is not None
-    assert scaling.repetition_time_s is not None
+    te, tr = scaling.times(water=True)
     t1, t2 = relaxation.t1, relaxation.t2
-    of_metabolites = signal_factor(t1["METAB"], t2["METAB"], scaling.echo_time_s, scaling.repetition_time_s)
+    of_metabolites = signal_factor(t1["METAB"], t2["METAB"], *scaling.times(water=False))
     tissue = scaling.tissue
     if tissue is None:
         t1_s, t2_s = ((times["H2O_WM"] + times["H2O_GM"]) / 2 for times in (t1, t2))

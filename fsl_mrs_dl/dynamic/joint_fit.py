@@ -176,16 +176,19 @@ def _second_order(joint: JointModel, x: torch.Tensor) -> tuple[torch.Tensor, tor
     return (whole if convex else information), pull, diagonal
 
 
-def parameter_covariance(joint: JointModel, solution: JointSolution) -> tuple[torch.Tensor, float]:
+def parameter_covariance(joint: JointModel, solution: JointSolution, filled: float = 1.0) -> tuple[torch.Tensor, float]:
     """Return the Cramer-Rao bound of the free parameters ``(n_free, n_free)`` and the noise SD per real channel.
 
     The noise is that of the residual, with the degrees of freedom subtracted.  Parameters whose bounds are equal have
-    no variance; those that lie at a bound count as free, as in FSL-MRS.
+    no variance; those that lie at a bound count as free, as in FSL-MRS.  Of a series that is ``filled`` with zeros by
+    this factor, only one in so many points is independent.
     """
     information, _, _ = joint.derivatives(solution.x)
     free = (joint.mapping.lower < joint.mapping.upper).nonzero()[:, 0]
-    noise = float(np.sqrt(solution.cost / max(joint.n_data - len(free), 1)))
+    noise = float(np.sqrt(solution.cost / max(joint.n_data - filled * len(free), 1)))
     cov = torch.zeros_like(information)
     block = information[free][:, free][None]
-    cov[free[:, None], free[None, :]] = covariance(block, torch.tensor([noise], dtype=torch.float64))[0]
+    cov[free[:, None], free[None, :]] = covariance(block, torch.tensor([noise * np.sqrt(filled)], dtype=torch.float64))[
+        0
+    ]
     return cov, noise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +70,8 @@ class DynamicFit:
     solution : JointSolution
     fid_scale : float
         The data were multiplied by this before fitting.
+    zero_filling : float
+        All points over those that were acquired.
     """
 
     model: SignalModel
@@ -87,6 +89,7 @@ class DynamicFit:
     noise_sd: float
     solution: JointSolution
     fid_scale: float
+    zero_filling: float = field(default=1.0, kw_only=True)
 
     @property
     def names(self) -> list[str]:
@@ -120,9 +123,9 @@ class DynamicFit:
 
         The noise is Gaussian, independent, of one unknown SD, in both channels.
         """
-        n = 2 * self.spectra.size
+        variance, n = self.solution.cost / (2 * self.spectra.size), 2 * self.spectra.size / self.zero_filling
         k = int((self.mapping.lower < self.mapping.upper).sum()) + 1
-        log_likelihood = -n / 2 * (np.log(2 * np.pi * self.solution.cost / n) + 1)
+        log_likelihood = -n / 2 * (np.log(2 * np.pi * variance) + 1)
         bic = k * np.log(n) - 2 * log_likelihood
         return {
             "log likelihood": log_likelihood,
@@ -314,8 +317,8 @@ def fit_problem(
     joint = JointModel(problem.spectra, problem.model, mapping, penalty_weight)
     own = [start for params in (initial.params, *initial.others) for start in mapping.starts(torch.as_tensor(params))]
     solution = _best(joint, [*(torch.as_tensor(start) for start in starts), *own])
-    cov, noise = parameter_covariance(joint, solution)
-    cov = cov * float(zero_filling(problem.rows).min())
+    filled = float(np.mean(zero_filling(problem.rows)))
+    cov, noise = parameter_covariance(joint, solution, filled)
     return DynamicFit(
         model=problem.model,
         metabolites=list(problem.names),
@@ -332,6 +335,7 @@ def fit_problem(
         noise_sd=noise,
         solution=solution,
         fid_scale=fid_scale,
+        zero_filling=filled,
     )
 
 

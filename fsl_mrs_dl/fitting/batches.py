@@ -13,7 +13,7 @@ from ..physics.signal_model import SignalModel
 from . import out_of_distribution, uncertainty, verdict
 from .free_lines import fit_lines
 from .initialisation import InitialValues
-from .optimise import holds_noise_only
+from .optimise import holds_noise_only, with_signs_of_the_data
 from .quantification import Quantification
 
 __all__ = ["rows_per_batch", "fit_rows", "prepare_network_answers"]
@@ -44,18 +44,21 @@ def fit_rows(
     """
     model = result.model
     first, last = model.window
-    fid = torch.as_tensor(result.fids[index]).to(model.basis)
+    filling = zero_filling(result.fids[index])
+    fid, filled = torch.as_tensor(result.fids[index]).to(model.basis), torch.as_tensor(filling).to(model.time)
     whole = units.fid_to_spec(fid)
     spec = whole[:, first:last]
     solution = fit_lines(spec, model, result.names, initial_values, max_iter, tolerance)
+    if model.shape.negative:
+        solution = with_signs_of_the_data(model, solution)
     theta, conc = solution.theta, solution.conc
     modelled = model.join_metabolites(theta, conc)
     coefficients = model.baseline_coefficients(spec - modelled)
     residual = spec - modelled - coefficients @ model.regressors.mT.to(coefficients)
-    noise = uncertainty.noise_from_residual(model, residual, conc)
+    noise = uncertainty.noise_from_residual(model, residual, conc, filled)
+    independent = noise * filled.sqrt()
     unit = uncertainty.covariance(solution.information, torch.ones_like(noise))
-    spread = noise * torch.as_tensor(zero_filling(result.fids[index])).to(noise).sqrt()
-    cov = unit * spread[:, None, None] ** 2
+    cov = unit * independent[:, None, None] ** 2
     held = torch.cat([(conc == 0) & (not model.shape.negative), theta <= model.theta_bounds[0]], -1)
     free, moved = conc.clone(), torch.zeros_like(theta)
     bound = held.any(-1).nonzero()[:, 0]
@@ -63,7 +66,7 @@ def fit_rows(
         rows = uncertainty.sensitivities(model, theta[bound], conc[bound])
         remainder = model.eliminate_baseline((spec - modelled)[bound])
         free[bound], moved[bound] = uncertainty.without_bounds(
-            rows, remainder, conc[bound], held[bound], unit[bound], spread[bound]
+            rows, remainder, conc[bound], held[bound], unit[bound], independent[bound]
         )
     result.free[index] = torch.cat([free, theta + moved], -1).cpu().numpy()
     result.params[index] = model.pack(theta, conc, coefficients).cpu().numpy()
@@ -76,13 +79,14 @@ def fit_rows(
         result.noise_outside_sd[index],
         ppm_per_point=model.axes.ppm_per_point,
         n_outside=int(quiet_points(model.axes).sum()),
+        filled=filling,
     )
     metabolites = torch.as_tensor([not is_macromolecule(name) for name in result.names]).to(conc)
     signal = modelled if metabolites.all() else model.join_metabolites(theta, conc * metabolites)
-    _write_misfit(result, index, (signal.abs() ** 2).mean(-1).div(2).sqrt().cpu().numpy())
+    _write_misfit(result, index, (signal.abs() ** 2).mean(-1).div(2).sqrt().cpu().numpy(), filling)
     if network is not None:
         _write_network_answers(result, index, network, spec)
-    result.empty[index] = holds_noise_only(model.eliminate_baseline(spec), solution.cost, model).cpu().numpy()
+    result.empty[index] = holds_noise_only(model.eliminate_baseline(spec), solution.cost, model, filled).cpu().numpy()
     result.cost[index] = solution.cost.cpu().numpy()
     result.converged[index] = solution.converged.cpu().numpy()
     result.n_iter[index] = solution.n_iter.cpu().numpy()
@@ -93,9 +97,9 @@ def fit_rows(
     result.fitted[failed] = False
 
 
-def _write_misfit(result: Quantification, index: np.ndarray, signal_rms: np.ndarray) -> None:
-    """Write the misfit of the rows ``index``, whose metabolites have this root mean square, against realistic
-    spectra's."""
+def _write_misfit(result: Quantification, index: np.ndarray, signal_rms: np.ndarray, filling: np.ndarray) -> None:
+    """Write the misfit of the rows ``index``, whose metabolites have this root mean square and which are filled with
+    zeros by these factors, against realistic spectra's."""
     model = result.model
     limits = verdict.limits_for("fsl-mrs", model.baseline.mode)
     n_outside = int(quiet_points(model.axes).sum())
@@ -103,8 +107,8 @@ def _write_misfit(result: Quantification, index: np.ndarray, signal_rms: np.ndar
         result.noise_sd[index],
         result.noise_outside_sd[index],
         signal_rms,
-        n_window=int(np.ptp(model.window)),
-        n_outside=n_outside,
+        n_window=int(np.ptp(model.window)) / filling,
+        n_outside=n_outside / filling,
     )
     result.unexplained[index] = share
     result.misfit_score[index] = verdict.misfit_score(limits, result.misfit[index], share)

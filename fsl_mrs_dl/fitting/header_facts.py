@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
+
 from ..io.basis import Basis
 from ..io.header_keys import start_time_s
 from ..io.nifti import MrsData
@@ -13,7 +15,7 @@ from .options import FitOptions
 
 _LONGEST_S = 1e6  # of an echo or repetition time that can be meant
 
-__all__ = ["aligned_before", "seconds_of", "time_notes", "with_header"]
+__all__ = ["aligned_before", "seconds_of", "seconds_of_each", "time_notes", "with_header"]
 
 
 def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | None = None) -> FitOptions:
@@ -70,6 +72,21 @@ def seconds_of(data: MrsData, key: str) -> float | None:
         values = varying if isinstance(varying, list) else values
     times = [float(value) for value in values if isinstance(value, (int, float)) and 0 < value < _LONGEST_S]
     return sum(times) / len(times) if times else None
+
+
+def seconds_of_each(data: MrsData, key: str) -> tuple[float, ...] | None:
+    """Return a time of every spectrum in seconds where a header has different ones along a dimension, in the order of
+    the rows of a fit; None where it has one time, or none for some spectra."""
+    shape = data.fids.shape[:3] + data.fids.shape[4:]
+    for axis, size in enumerate(shape[3:], 3):
+        values = (data.header.get(f"dim_{axis + 2}_header") or {}).get(key)
+        if not isinstance(values, list) or len(values) != size or len(set(map(str, values))) < 2:
+            continue
+        if not all(isinstance(value, (int, float)) and 0 < value < _LONGEST_S for value in values):
+            return None
+        along = np.asarray(values, float).reshape(-1, *[1] * (len(shape) - axis - 1))
+        return tuple(np.broadcast_to(along, shape).ravel().tolist())
+    return None
 
 
 def aligned_before(header: dict) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -12,7 +13,16 @@ from . import varpro
 from .coarse_model import ReducedModel, reduced
 from .initialisation import InitialValues
 
-__all__ = ["STEPS_IN_NOISE", "TOLERANCE", "fit_spectra", "holds_noise_only", "differ", "solve", "solve_fast"]
+__all__ = [
+    "STEPS_IN_NOISE",
+    "TOLERANCE",
+    "differ",
+    "fit_spectra",
+    "holds_noise_only",
+    "solve",
+    "solve_fast",
+    "with_signs_of_the_data",
+]
 
 TOLERANCE = 1e-3
 """Distance from the minimum, in SDs, at which a fit has converged."""
@@ -82,14 +92,17 @@ STEPS_IN_NOISE = 16
 _MIN_EXPLAINED = 3.0
 
 
-def holds_noise_only(target: torch.Tensor, cost: torch.Tensor, model: SignalModel) -> torch.Tensor:
+def holds_noise_only(
+    target: torch.Tensor, cost: torch.Tensor, model: SignalModel, filled: torch.Tensor | float = 1.0
+) -> torch.Tensor:
     """Tell whether a fit explains no more of spectra ``(batch, n_window)`` than it would of noise, bool ``(batch,)``.
 
     ``cost`` ``(batch,)`` is the residual sum of squares; the baseline is eliminated.  Of noise each parameter explains
-    about the energy of one point, nonlinear ones some more.
+    about the energy of one point, nonlinear ones some more, and ``filled`` ``(batch,)`` times as much where zeros were
+    filled in.
     """
     energy = target.abs().square().sum(-1)
-    noise = cost / (2 * target.shape[-1])
+    noise = filled * cost / (2 * target.shape[-1])
     return (energy - cost) < _MIN_EXPLAINED * (model.n_metabs + sum(model.theta_sizes.values())) * noise
 
 
@@ -137,10 +150,33 @@ def differ(model: SignalModel, one: torch.Tensor, other: torch.Tensor) -> torch.
     the window, bool ``(batch,)``."""
     a, b = model.split_theta(one), model.split_theta(other)
     shift = (a["eps"] - b["eps"])[:, 0] / (2 * torch.pi * model.spec_freq_mhz)
+    turn = _phase_in_the_middle(model, a) - _phase_in_the_middle(model, b)
+    return (shift.abs() > _SAME_SHIFT_PPM) | (units.wrap_radians(turn)).abs().gt(_SAME_PHASE_RAD)
+
+
+def _phase_in_the_middle(model: SignalModel, blocks: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the phase of the first group's lines in the middle of the window, rad ``(batch,)``."""
     middle = sum(model.ppmlim) / 2 if model.ppmlim else units.nucleus(model.nucleus).ppm_reference
     hz = units.ppm_to_hz(middle, model.spec_freq_mhz, model.nucleus)
-    turn = (a["phi0"] - b["phi0"] + (a["phi1"] - b["phi1"]) * hz + (a["eps"] - b["eps"]) * model.dwelltime)[:, 0]
-    return (shift.abs() > _SAME_SHIFT_PPM) | (units.wrap_radians(turn)).abs().gt(_SAME_PHASE_RAD)
+    return (blocks["phi0"] + blocks["phi1"] * hz + blocks["eps"] * model.dwelltime)[:, 0]
+
+
+def with_signs_of_the_data(model: SignalModel, solution: varpro.Solution) -> varpro.Solution:
+    """Return a fit whose concentrations may be negative with the signs that the data have as they are phased.
+
+    All signs reversed and half a turn more give the same spectrum.  Of the two, the one is returned whose phase is the
+    smaller one, as in FSL-MRS, which begins without a phase.
+    """
+    blocks = model.split_theta(solution.theta)
+    half_turns = torch.round(_phase_in_the_middle(model, blocks) / torch.pi)[:, None]
+    sign = torch.ones(solution.information.shape[:2]).to(solution.information)
+    sign[:, : model.n_metabs] = 1 - 2 * (half_turns % 2)
+    return replace(
+        solution,
+        theta=model.join_theta(**blocks | {"phi0": blocks["phi0"] - torch.pi * half_turns}),
+        conc=solution.conc * sign[:, : model.n_metabs],
+        information=solution.information * sign[:, :, None] * sign[:, None],
+    )
 
 
 # The first steps in single precision: how many at most, their tolerance (SDs), and the fewest spectra for which they

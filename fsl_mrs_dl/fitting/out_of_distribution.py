@@ -25,7 +25,9 @@ def joint_score(*scores: np.ndarray) -> np.ndarray:
 _LINE_PPM = 0.02  # assumed width of a line that the model misses
 
 
-def residual_score(residual, noise_sd, noise_outside_sd, *, ppm_per_point: float, n_outside: int) -> np.ndarray:
+def residual_score(
+    residual, noise_sd, noise_outside_sd, *, ppm_per_point: float, n_outside: int, filled: np.ndarray | float = 1.0
+) -> np.ndarray:
     """Return the score of the residual of a fit, ``(n,)``.
 
     Parameters
@@ -38,18 +40,20 @@ def residual_score(residual, noise_sd, noise_outside_sd, *, ppm_per_point: float
         Between neighbouring points.
     n_outside : int
         Points that the latter was estimated from.
+    filled : ndarray ``(n,)``, optional
+        Factors that spectra are filled with zeros by.
     """
     residual = np.asarray(residual)
     n_window = residual.shape[-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         # A median's variance is 2.7 times that of a mean square, and second differences are correlated.
-        spread = np.sqrt(1 / (2 * n_window) * 0.5 + 2.7 / (2 * n_outside))
+        spread = np.sqrt(filled * (1 / (2 * n_window) * 0.5 + 2.7 / (2 * n_outside)))
         energy = np.log(noise_sd / noise_outside_sd) / (2.6 * spread)
         half = max(1, int(round(_LINE_PPM / ppm_per_point)))
         kernel = np.exp(-0.5 * (np.arange(-2 * half, 2 * half + 1) / (0.6 * half)) ** 2)
         kernel /= np.linalg.norm(kernel)
         smooth = _convolved(residual, kernel)
-        highest = np.abs(smooth).max(-1) / noise_outside_sd
+        highest = np.abs(smooth).max(-1) / (noise_outside_sd * np.sqrt(filled))
     independent = max(2.0, n_window / half)
     # The highest of so many Rayleigh-distributed magnitudes stays below this in 99 % of all cases.
     limit = np.sqrt(2 * np.log(independent / (1 - CLEAN_PART))) * (1 + spread)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..core.fids import zero_filling
+
 if TYPE_CHECKING:
     from .quantification import Quantification
 
@@ -45,6 +47,6 @@ def _baseline_sd(fit: Quantification, row: int, share: np.ndarray) -> np.ndarray
     leak = derivatives[0].cpu().numpy() @ solver.T
     cov = np.where(np.isfinite(fit.cov[row]), fit.cov[row], 0.0)
     # The baseline has its own share of the noise, and takes over the errors of the other parameters.
-    noise = share * fit.noise_sd[row] ** 2
+    noise = share * fit.noise_sd[row] ** 2 * zero_filling(fit.fids[row])
     real, imag = (noise + np.einsum("ki,kl,li->i", part, cov, part) for part in (leak.real, leak.imag))
     return model.baseline.order_coefficients(np.sqrt(real) + 1j * np.sqrt(imag))

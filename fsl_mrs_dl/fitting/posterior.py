@@ -14,6 +14,7 @@ import numpy as np
 
 from .out_of_distribution import distance_sd
 from .priors import Prior
+from .uncertainty import normal_interval, sum_sd
 
 __all__ = ["Posterior", "posterior", "upper_limit"]
 
@@ -75,6 +76,13 @@ class Posterior:
     def sd(self) -> np.ndarray:
         """Standard deviations, ``(n, n_metabs)``."""
         return np.sqrt(np.clip(np.diagonal(self.cov, axis1=1, axis2=2), 0, None))
+
+    def interval(self, members: list[int], *, negative: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return the limits of the 95 % interval of a sum of concentrations, ``(n,)`` each; that of a sum is a normal
+        one, cut off at zero unless ``negative`` concentrations are possible."""
+        if len(members) == 1:
+            return self.low[:, members[0]], self.high[:, members[0]]
+        return normal_interval(self.mean[:, members].sum(1), sum_sd(self.cov, members), negative=negative)
 
 
 _SWEEPS, _ROUGH_SWEEPS, _DAMPING = 30, 5, 0.8

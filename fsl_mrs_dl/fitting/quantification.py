@@ -100,6 +100,9 @@ class Quantification:
     misfit_score: np.ndarray = field(repr=False, default_factory=_no_array)
     network_note: str = field(repr=False, default="")
 
+    own_estimate = "ml"
+    """Name of the estimate that :meth:`interval` is of; the model's, not a field."""
+
     def __repr__(self) -> str:
         return (
             f"<Quantification of {len(self.params)} spectra with {len(self.names)} metabolites, {self.converged.sum()}"
@@ -211,16 +214,34 @@ class Quantification:
         estimate = self.conc[:, members].sum(1)
         return np.clip(low, 0, estimate), np.maximum(np.maximum(high, upper_limit(centre, sd)), estimate)
 
+    def interval_of(self, estimate: str, members: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the limits of the 95 % interval of a sum of concentrations by an estimate, ``(n,)`` each: by the data
+        alone that of the maximum of the likelihood, and a normal one where nothing more is known than an SD.
+
+        Raises
+        ------
+        OptionError
+            If there is no such estimate.
+        """
+        conc, cov = self.estimate(estimate)
+        if estimate == self.own_estimate:
+            return self.interval(members)
+        negative = self.model.shape.negative
+        if estimate == "posterior_mean" and self.posterior is not None:
+            return self.posterior.interval(members, negative=negative)
+        return uncertainty.normal_interval(conc[:, members].sum(1), uncertainty.sum_sd(cov, members), negative=negative)
+
     def ratio_interval(self, members: list[int], under: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the limits of the 95 % interval of a ratio of two sums of concentrations by the data alone, ``(n,)``
         each."""
-        low, high = uncertainty.ratio_interval(self.free[:, : len(self.names)], self.cov, members, under)
+        centre, negative = self.free[:, : len(self.names)], self.model.shape.negative
+        low, high = uncertainty.ratio_interval(centre, self.cov, members, under, negative=negative)
         with np.errstate(divide="ignore", invalid="ignore"):
             whole = self.conc[:, under].sum(1)
             ratio = self.conc[:, members].sum(1) / whole
             # As for the concentration itself.
             least = upper_limit(self.free[:, members].sum(1), uncertainty.sum_sd(self.cov, members)) / whole
-        if set(members) != set(under) and not self.model.shape.negative:
+        if set(members) != set(under) and not negative:
             high = np.fmax(high, least)
         return np.fmin(low, ratio), np.fmax(high, ratio)
 

@@ -19,6 +19,7 @@ __all__ = [
     "covariance",
     "without_bounds",
     "noise_from_residual",
+    "normal_interval",
     "sum_sd",
     "ratio_sd",
     "ratio_interval",
@@ -124,15 +125,18 @@ def covariance(information: torch.Tensor, noise_sd: torch.Tensor) -> torch.Tenso
     return torch.where(dead, torch.full_like(inverse, torch.inf), torch.where(both, inverse, torch.zeros_like(inverse)))
 
 
-def noise_from_residual(model: SignalModel, residual: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
+def noise_from_residual(
+    model: SignalModel, residual: torch.Tensor, conc: torch.Tensor, filled: torch.Tensor | float = 1.0
+) -> torch.Tensor:
     """Return the noise SD per real channel of the spectrum from the residual of the fit, ``(batch,)``.
 
     ``residual`` complex ``(batch, n_window)``.  Degrees of freedom of the parameters and the effective dimension of the
-    baseline are subtracted; concentrations held at zero have none.
+    baseline are subtracted; concentrations held at zero have none.  Of spectra filled with zeros by factors ``filled``
+    ``(batch,)`` each takes as much noise as so many points have.
     """
     width = residual.shape[-1]
     used = (conc != 0).sum(-1) + sum(model.theta_sizes.values()) + 2 * model.baseline.used_dimension
-    freedom = (2 * width - used).clamp(min=1)
+    freedom = (2 * width - used * filled).clamp(min=1)
     return (residual.abs().square().sum(-1) / freedom).sqrt()
 
 
@@ -140,6 +144,13 @@ def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:
     """Return the SD of the sum of the concentrations ``members``; ``cov`` ``(..., n, n)`` -> ``(...,)``."""
     block = cov[..., members, :][..., :, members]
     return np.sqrt(np.clip(block.sum((-1, -2)), 0, None))
+
+
+def normal_interval(centre: np.ndarray, sd: np.ndarray, *, negative: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return the limits of the central 95 % of a normal distribution, cut off at zero unless ``negative`` values are
+    possible."""
+    low = centre - Z95 * sd
+    return low if negative else np.maximum(low, 0), centre + Z95 * sd
 
 
 def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int]) -> np.ndarray:
@@ -166,13 +177,13 @@ def ratio_sd(conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int
 
 
 def ratio_interval(
-    conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int], z: float = Z95
+    conc: np.ndarray, cov: np.ndarray, over: list[int], under: list[int], z: float = Z95, *, negative: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the interval of a ratio of two sums of concentrations, ``(...,)`` each.
 
     Fieller's theorem (doi 10.1111/j.2517-6161.1954.tb00159.x), exact for normal errors however uncertain the
     denominator is; unbounded where the denominator may be zero.  Arguments as for :func:`ratio_sd`; negative ratios
-    are cut off.
+    are cut off unless ``negative`` concentrations are possible.
     """
     cov = cov[..., : conc.shape[-1], : conc.shape[-1]]
     a, b = conc[..., over].sum(-1), conc[..., under].sum(-1)
@@ -183,9 +194,11 @@ def ratio_interval(
         )
         one, two, three = b**2 - z**2 * vbb, a * b - z**2 * vab, a**2 - z**2 * vaa
         root = np.sqrt(np.clip(two**2 - one * three, 0, None))
-        bounded = (one > 0) & (b > 0)
-        low, high = np.where(bounded, (two - root) / one, 0.0), np.where(bounded, (two + root) / one, np.inf)
+        bounded = (one > 0) & (negative | (b > 0))
+        low, high = np.where(bounded, (two - root) / one, -np.inf), np.where(bounded, (two + root) / one, np.inf)
     if set(over) == set(under):
         low = high = np.ones_like(a)
+    if not negative:
+        low, high = np.maximum(low, 0), np.maximum(high, 0)
     nothing = ~np.isfinite(a) | ~np.isfinite(b)
-    return np.where(nothing, np.nan, np.maximum(low, 0)), np.where(nothing, np.nan, np.maximum(high, 0))
+    return np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)

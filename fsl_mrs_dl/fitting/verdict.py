@@ -76,7 +76,7 @@ def limits_for(spectral_model: str, baseline: str = "") -> Limits:
     return Limits(**table["models"][kind], negligible=table["negligible"])
 
 
-def unexplained(residual_sd, noise_sd, signal_rms, *, n_window: int, n_outside: int) -> np.ndarray:
+def unexplained(residual_sd, noise_sd, signal_rms, *, n_window, n_outside) -> np.ndarray:
     """Return the residual beyond noise as a share of the metabolites' signal, ``(n,)``.
 
     Parameters
@@ -84,8 +84,8 @@ def unexplained(residual_sd, noise_sd, signal_rms, *, n_window: int, n_outside: 
     residual_sd, noise_sd, signal_rms : ndarray ``(n,)``
         Per real channel: the residual in the window, the noise of the signal-free ends, and the fitted metabolites in
         the window.
-    n_window, n_outside : int
-        Points of the window, and those that the noise was estimated from.
+    n_window, n_outside : int or ndarray ``(n,)``
+        Independent points of the window, and those that the noise was estimated from.
     """
     # A median's variance is 2.7 times that of a mean square, and second differences are correlated.
     spread = np.sqrt(0.5 / (2 * n_window) + 2.7 / (2 * n_outside))

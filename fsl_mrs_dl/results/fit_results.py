@@ -232,7 +232,7 @@ class FitResults:
         reference_sd = uncertainty.sum_sd(self.fit.estimate(self.estimate)[1], self.reference_members)
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = 1 / self.reference[:, None]
-            return conc * scale, np.sqrt(sd**2 + reference_sd[:, None] ** 2) * scale
+            return conc * scale, np.sqrt(sd**2 + reference_sd[:, None] ** 2) * np.abs(scale)
 
     @cached_property
     def widths(self) -> Widths:
@@ -310,5 +310,5 @@ def reported_names(fitted: Sequence[str], internal_ref: Sequence[str], combine: 
 def percent_sd(conc: np.ndarray, sd: np.ndarray) -> np.ndarray:
     """Return SDs in percent of concentrations, at most 999 as in LCModel and FSL-MRS; NaN where the SD is unknown."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        percent = sd / conc * 100
+        percent = sd / np.abs(conc) * 100
     return np.where(np.isnan(percent) & ~np.isnan(conc) & ~np.isnan(sd), 999.0, np.minimum(percent, 999.0))

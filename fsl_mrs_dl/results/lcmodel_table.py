@@ -132,7 +132,12 @@ def _values(results: FitResults) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     conc = np.nan_to_num(results.concentrations[0])
     percent = np.rint(np.nan_to_num(results.percent, nan=999.0)).astype(int)
-    ratio = conc / results.reference[:, None] if results.reference is not None else conc
+    ratio = conc
+    if results.reference is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = conc / results.reference[:, None]
+        # A ratio to a reference of zero has no value.
+        ratio = np.where(np.isfinite(ratio), ratio, 0.0)
     absolute = results.absolute
     if absolute is not None:
         parts = {name: absolute.molarity[:, column] for column, name in enumerate(absolute.names)}
@@ -140,7 +145,7 @@ def _values(results: FitResults) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             parts[name] if name in parts else sum(parts[part] for part in name.split("+")) for name in results.names
         ]
         conc = np.nan_to_num(np.stack(columns, 1))
-    return conc, percent, np.nan_to_num(ratio)
+    return conc, percent, ratio
 
 
 def _number(value: float, digits: int) -> str:

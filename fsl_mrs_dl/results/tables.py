@@ -106,7 +106,8 @@ def metabolite_columns(results: FitResults) -> dict[str, np.ndarray]:
     under = results.reference_members
     _, conc, sd = fit.table(results.sums)
     with np.errstate(divide="ignore", invalid="ignore"):
-        percent = np.where(np.isnan(conc), np.nan, np.minimum(np.nan_to_num(sd / conc * 100, nan=999.0), 999.0))
+        share = np.nan_to_num(sd / np.abs(conc) * 100, nan=999.0)
+        percent = np.where(np.isnan(conc), np.nan, np.minimum(share, 999.0))
     columns = dict(zip(("conc", *fit.sd_columns), (conc, sd, percent)))
     columns |= _limits("ci95", [fit.interval(rows) for rows in members])
     if under is not None:
@@ -200,17 +201,19 @@ def spectrum_columns(fit: Quantification) -> dict[str, np.ndarray]:
 
 def _posterior_columns(results: FitResults, members: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the posterior's columns of uncertainty.csv."""
-    posterior, n = results.fit.posterior, len(results.fit.names)
+    posterior, negative = results.fit.posterior, results.fit.model.shape.negative
     _, mean, sd = results.fit.table(results.sums, "posterior_mean")
-    low = np.concatenate([posterior.low, np.maximum(mean[:, n:] - uncertainty.Z95 * sd[:, n:], 0)], axis=1)
-    high = np.concatenate([posterior.high, mean[:, n:] + uncertainty.Z95 * sd[:, n:]], axis=1)
+    low, high = (np.stack(ends, 1) for ends in zip(*(posterior.interval(rows, negative=negative) for rows in members)))
     columns = {"posterior_mean": mean, "posterior_sd": sd, "posterior_ci95_low": low, "posterior_ci95_high": high}
     under = results.reference_members
     if under is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             columns["posterior_ratio"] = mean / posterior.mean[:, under].sum(1)[:, None]
         columns["posterior_ratio_sd"] = results.posterior_ratio_sd
-        limits = [uncertainty.ratio_interval(posterior.mean, posterior.cov, rows, under) for rows in members]
+        limits = [
+            uncertainty.ratio_interval(posterior.mean, posterior.cov, rows, under, negative=negative)
+            for rows in members
+        ]
         columns |= _limits("posterior_ratio_ci95", limits)
     return columns | {
         "prior_pull": results.prior_pull,

@@ -16,6 +16,7 @@ from fsl_mrs_dl.concentrations.water import fit_water, line_area
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting.data import choose_basis, fit_data, water_fids
+from fsl_mrs_dl.fitting.in_vivo.quantify import quantify_in_vivo
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.fitting.quantify import fit_scaled, quantify
 from fsl_mrs_dl.io import nifti
@@ -179,6 +180,55 @@ def test_water_of_other_times_is_corrected_for_its_own(sim_basis):
         expected.append(sum(signal))
     np.testing.assert_allclose(changed.molarity / absolute.molarity, expected[0] / expected[1], rtol=1e-9)
     assert any("TE 100 ms and TR 10 s" in text for text in changed.assumptions)
+
+
+@pytest.mark.parametrize("key, times", [("EchoTime", (0.03, 0.08, 0.15)), ("RepetitionTime", (1.0, 2.0, 5.0))])
+def test_spectra_of_different_times_are_corrected_each_for_its_own(sim_basis, key, times):
+    fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0, n=3)
+    fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))
+    header = {"EchoTime": 0.035, "RepetitionTime": 2.0, "dim_5": "DIM_USER_0", "dim_5_header": {key: list(times)}}
+    grid = np.moveaxis(fids, 0, -1)[None, None, None]
+    data = nifti.MrsData(grid, AXES.dwelltime, AXES.spec_freq_mhz, "1H", ("DIM_USER_0",), header)
+    of_water = {"EchoTime": 0.035, "RepetitionTime": 2.0}
+    reference = replace(data, fids=water.reshape(1, 1, 1, -1), dim_tags=(), header=of_water)
+    scaling = WaterScaling().with_headers(data, reference)
+    series, _ = absolute_concentrations(fit, water, scaling)
+    option = {"EchoTime": "echo_time_s", "RepetitionTime": "repetition_time_s"}[key]
+    water_times = {"water_echo_time_s": 0.035, "water_repetition_time_s": 2.0}
+    for row, time in enumerate(times):
+        plain = replace(WaterScaling(0.035, 2.0, **water_times), **{option: time})
+        alone, _ = absolute_concentrations(fit, water, plain)
+        for name in ("values", "sd", "low", "high"):
+            np.testing.assert_allclose(getattr(series, name)["molarity"][row], getattr(alone, name)["molarity"][row])
+    assert "each spectrum its own" in series.assumptions[0]
+    words = {"EchoTime": "TE 30 to 150 ms, TR 2 s", "RepetitionTime": "TE 35 ms, TR 1 to 5 s"}[key]
+    assert words in series.assumptions[0] and "TE 35 ms and TR 2 s" in series.assumptions[1]
+    # Water that was acquired with each of them is corrected so, too, and a time that is given is that of all.
+    both = WaterScaling().with_headers(data, data)
+    assert both.each[option] == both.each[f"water_{option}"] == times
+    assert not WaterScaling(0.03, 2.0, 0.03, 2.0).with_headers(data, data).each
+
+
+@pytest.mark.parametrize("spectral_model", ["fsl-mrs", "in-vivo"])
+def test_intervals_are_those_of_the_estimate(sim_basis, spectral_model):
+    fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0, n=2, noise=3e-3)
+    if spectral_model == "in-vivo":
+        fit = quantify_in_vivo(fids, sim_basis, AXES, FitOptions(spectral_model="in-vivo", mm="none"))
+    else:
+        fit = quantify(fids, sim_basis, AXES, FitOptions(init="classical"))
+    own, _ = absolute_concentrations(fit, water, SCALING, sums=["NAA+Glu"])
+    population, _ = absolute_concentrations(fit, water, SCALING, sums=["NAA+Glu"], estimate="posterior_mean")
+    gaba = own.names.index("GABA")
+    for name in ("GABA", "NAA+Glu"):
+        column = own.names.index(name)
+        value, sd, low, high = (
+            getattr(population, part)["molarity"][:, column] for part in ("values", "sd", "low", "high")
+        )
+        np.testing.assert_allclose((high - low) / (2 * 1.96 * sd), 1, atol=0.25)
+        assert (low < value).all() and (high > value).all()
+    # What is expected helps where the data say little, and the interval shows it.
+    width, before = (one.high["molarity"][:, gaba] - one.low["molarity"][:, gaba] for one in (population, own))
+    assert (width < 0.7 * before).all()
 
 
 def test_what_is_missing_is_said_with_its_remedy(sim_basis):

@@ -109,6 +109,28 @@ def test_negative_concentrations(simulate, sim_basis):
     assert (held.cost > fits.cost).all()
 
 
+@pytest.mark.parametrize("init", ["classical", None])
+@pytest.mark.parametrize("inverted", ["all", "NAA"])
+def test_signs_are_those_of_the_data_as_they_are_phased(simulate, sim_basis, inverted, init):
+    """All signs reversed and half a turn are the same spectrum: an inverted one must not become an upright one."""
+    factor = np.array([-1.0 if inverted in ("all", name) else 1.0 for name in sim_basis.names])
+    truth = simulate(16, snr=80, seed=27, model="negativevoigt", conc_factor=factor)
+    fits = quantify(truth.fids, sim_basis, model="negativevoigt", init=init, **AXES)
+    strong = [sim_basis.names.index(name) for name in ("NAA", "Cr", "Glu", "Ins")]
+    np.testing.assert_array_equal(np.sign(fits.conc[:, strong]), np.sign(truth.conc[:, strong]))
+    assert np.abs(fits.block("phi0")).max() < np.pi / 2
+    error = (fits.conc / fits.fid_scale - truth.conc) / (fits.crlb_sd / fits.fid_scale)
+    assert np.abs(error).max() < 5
+    # The covariance belongs to the signs.
+    other = quantify(-truth.fids, sim_basis, model="negativevoigt", init=init, **AXES)
+    m = sim_basis.n_metabs
+    sign = np.where(np.arange(fits.cov.shape[1]) < m, -1.0, 1.0)
+    size = np.sqrt(np.diagonal(fits.cov, axis1=1, axis2=2))
+    size = size[:, :, None] * size[:, None]
+    np.testing.assert_allclose(other.cov / size, fits.cov * np.outer(sign, sign) / size, atol=1e-3)
+    np.testing.assert_allclose(other.conc, -fits.conc, atol=1e-3 * np.abs(fits.conc).max())
+
+
 @pytest.mark.parametrize("seed", [31, 32])
 def test_any_phase_and_large_shifts_reach_the_optimum(simulate, sim_basis, seed):
     truth = simulate(64, snr=30, seed=seed, shift_ppm=0.3, phase_deg=180, spread=0.4)

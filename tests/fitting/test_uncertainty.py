@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,28 @@ def test_noise_from_the_residual_is_unbiased(repeated):
     truth, fits = repeated
     assert np.mean(fits.noise_sd**2) / fits.fid_scale**2 == pytest.approx(truth.noise_sd**2, rel=0.02)
     assert fits.misfit.mean() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("factor", [1.5, 4])
+def test_zeros_at_the_end_add_no_information(repeated, sim_basis, factor):
+    """Neither estimates nor their SDs, misfit and verdict depend on how far FIDs are filled with zeros."""
+    from fsl_mrs_dl.physics.spinsim import simulate_basis
+
+    truth, plain = repeated
+    n_points = int(1024 * factor)
+    sampling = {"spec_freq_mhz": 123.2, "bandwidth_hz": 2000, "n_points": n_points}
+    longer = replace(sim_basis, fids=simulate_basis(sim_basis.names, "press", te_ms=35.0, **sampling)[0])
+    fids = np.pad(truth.fids[:16], ((0, 0), (0, n_points - 1024)))
+    fids[-1] = np.pad(plain.noise_sd[0] * truth.fids[0, -512:], (0, n_points - 512))  # noise alone, and less of it
+    fits = quantify(fids, longer, model="lorentzian", device="cpu", **AXES)
+    expected, sd = plain.conc[:15] / plain.fid_scale, plain.crlb_sd[:15] / plain.fid_scale
+    np.testing.assert_allclose(fits.crlb_sd[:15] / fits.fid_scale / sd, 1, atol=0.12)
+    assert np.abs((fits.conc[:15] / fits.fid_scale - expected) / sd).mean() < 0.3
+    np.testing.assert_allclose(fits.misfit[:15] / plain.misfit[:15], 1, atol=0.05)
+    assert fits.usable[:15].all() and fits.empty[-1]
+    posterior, before = fits.posterior.sd[:15] / fits.fid_scale, plain.posterior.sd[:15] / plain.fid_scale
+    np.testing.assert_allclose(np.median(posterior / before, 0), 1, atol=0.12)
+    assert np.mean(fits.noise_sd[:15] ** 2) / fits.fid_scale**2 * factor == pytest.approx(truth.noise_sd**2, rel=0.06)
 
 
 def test_noise_from_the_residual_counts_the_spline(simulate, sim_basis):
@@ -253,6 +277,43 @@ def test_intervals_of_ratios_hold_the_truth_however_uncertain_the_denominator(un
     # Where the denominator may be zero, all ratios above zero are given in place of some of them, which holds the truth
     # more often.
     assert part > 0.944 and (part < 0.956 or under_sd == 0.3)
+
+
+@pytest.mark.parametrize("over", [-2.0, 0.1])
+@pytest.mark.parametrize("under", [1.0, -1.0])
+def test_intervals_of_ratios_of_concentrations_that_may_be_negative(over, under):
+    random = np.random.default_rng(2)
+    cov = np.array([[0.04, 0.01], [0.01, 0.01]])
+    conc = random.multivariate_normal([over, under], cov, 20000)
+    low, high = uncertainty.ratio_interval(conc, np.broadcast_to(cov, (20000, 2, 2)), [0], [1], negative=True)
+    assert 0.945 < np.mean((low <= over / under) & (high >= over / under)) < 0.955
+    assert np.isfinite(low).all() and np.isfinite(high).all()
+    low, high = uncertainty.ratio_interval(np.array([[1.0, 0.1]]), cov[None], [0], [1], negative=True)
+    assert low[0] == -np.inf and high[0] == np.inf
+
+
+def test_ratios_and_percent_of_inverted_metabolites(simulate, sim_basis):
+    """Intervals were cut off at zero, and SDs in percent of a negative concentration were negative."""
+    from fsl_mrs_dl.results import tables
+    from fsl_mrs_dl.results.fit_results import FitResults
+
+    factor = np.where(np.array(sim_basis.names) == "NAA", -1.0, 1.0)
+    truth = simulate(12, snr=60, seed=29, model="negativevoigt", conc_factor=factor, alike=True, spread=0.05)
+    fits = quantify(truth.fids, sim_basis, model="negativevoigt", device="cpu", **AXES)
+    naa, cr, gln = ([sim_basis.names.index(name)] for name in ("NAA", "Cr", "Gln"))
+    for members in (naa, gln):
+        low, high = fits.ratio_interval(members, cr)
+        expected = truth.conc[0, members[0]] / truth.conc[0, cr[0]]
+        assert np.mean((low <= expected) & (high >= expected)) > 0.6
+        sd = uncertainty.ratio_sd(fits.conc, fits.cov, members, cr)
+        np.testing.assert_allclose(high - low, 2 * uncertainty.Z95 * sd, rtol=0.1)
+    # All of them inverted: also the reference.
+    turned = quantify(-truth.fids, sim_basis, model="negativevoigt", device="cpu", **AXES)
+    for fit in (fits, turned):
+        results = FitResults(fit, None, ("Cr",))
+        summary, table = tables.summary_table(results), tables.uncertainty_table(results)
+        assert (summary[["%CRLB", "/Cr CRLB"]] >= 0).all(axis=None)
+        np.testing.assert_allclose(table["crlb_pct"], np.minimum(100 * table["crlb_sd"] / table["conc"].abs(), 999))
 
 
 def test_a_ratio_to_what_may_be_zero_has_no_end():

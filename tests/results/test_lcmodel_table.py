@@ -134,6 +134,18 @@ def test_concentrations_in_mm_where_there_are_any(results):
     assert mm["NAA"][0] == pytest.approx(8 * plain["NAA"][0], rel=0.01) and mm["NAA"][1:] == plain["NAA"][1:]
 
 
+def test_ratios_to_a_reference_of_zero_have_no_value(results):
+    """Numbers of hundreds of digits would be an overflow to those who read the table."""
+    fit = replace(results.fit, params=results.fit.params.copy())
+    fit.params[1, [fit.names.index(name) for name in ("Cr", "PCr")]] = 0
+    other = replace(results, fit=fit)
+    with np.errstate(divide="raise", invalid="raise"):
+        values = concentrations(sections(lcmodel_table(other, 1))["CONC"])
+        assert "E+308" not in lcmodel_csv(other)
+    assert values["NAA"][0] > 0 and all(ratio == 0 for _, _, ratio in values.values())
+    assert concentrations(sections(lcmodel_table(other, 0))["CONC"])["NAA"][2] > 0
+
+
 def test_a_fit_that_is_not_usable_is_named(results):
     assert sections(lcmodel_table(results))["DIAG"] == []
     failed = replace(results, fit=replace(results.fit, converged=np.zeros(3, bool)))

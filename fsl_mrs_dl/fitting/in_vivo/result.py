@@ -33,7 +33,6 @@ from .whole_spectra import whole_components
 __all__ = ["InVivoFit", "InVivoSignal", "parameter_names", "signal_of", "signals_of"]
 
 _EARLY_S = (0.003, 0.045)  # at 3 T: where eddy currents turn lines, and there is signal
-_LEAST_AMPLITUDE = 1e-12  # of the common scale
 
 
 @dataclass(frozen=True)
@@ -205,6 +204,7 @@ class InVivoFit(Quantification):
     priors_note: str = field(repr=False, kw_only=True, default="")
     nuisance: NuisanceSpace | None = field(repr=False, kw_only=True, default=None)
     nuisance_state: np.ndarray = field(repr=False, kw_only=True)
+    own_estimate = "in-vivo"
 
     # -- estimates -------------------------------------------------------------------------------------------------
 

@@ -342,9 +342,9 @@ def _absolute(analysis: Analysis) -> str:
     """Return the sentences on water scaling, with its constants."""
     absolute = analysis.absolute
     scaling, relaxation = absolute.scaling, absolute.relaxation
-    echo, repetition = scaling.echo_time_s, scaling.repetition_time_s
     dois = [key_of_doi(doi) for doi in relaxation_dois(analysis)]
-    times = f"TE {1e3 * echo:g} ms and TR {repetition:g} s" if echo and repetition else "the echo and repetition time"
+    known = scaling.echo_time_s and scaling.repetition_time_s
+    times = scaling.times_in_words() if known else "the echo and repetition time"
     sentences = [
         f"Absolute concentrations were scaled by unsuppressed water {cite('near2021consensus')} with the conventions of"
         f" FSL-MRS {cite('clarke2021fslmrs')}, corrected for relaxation at {times}.",
