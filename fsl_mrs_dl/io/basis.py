@@ -14,6 +14,7 @@ import numpy as np
 from .. import __version__
 from ..core import units
 from ..core.axes import Axes
+from ..core.basis_reference import reference_offset_ppm
 from ..core.errors import BasisError
 from ..core.metabolites import name_among
 from ..core.resampling import resample
@@ -159,7 +160,7 @@ class Basis:
             echo_time_s=_echo_time(Path(path), chosen),
             empty=tuple(empty),
         )
-        return basis._oriented_as(_usable_like(entries, chosen[0]))
+        return basis._oriented_as(_usable_like(entries, chosen[0]))._with_note_of_offset()
 
     @classmethod
     def from_fsl_mrs(cls, basis, *, conjugate: bool = False) -> Basis:
@@ -205,6 +206,17 @@ class Basis:
     def oriented(self) -> Basis:
         """Return the set with the usual sign of its frequency axis; ``notes`` records a conjugation."""
         return self._oriented_as(self.fids)
+
+    def _with_note_of_offset(self) -> Basis:
+        """Return the set with a note of how far its singlets are from their chemical shifts."""
+        offset = reference_offset_ppm(self.fids, self.names, self.axes)
+        if not offset:
+            return self
+        note = (
+            f"all metabolites lie {abs(offset):.3f} ppm {'above' if offset > 0 else 'below'} their chemical shifts;"
+            " macromolecules and lipids that are added are moved as far"
+        )
+        return replace(self, notes=(*self.notes, note))
 
     def _oriented_as(self, fids: np.ndarray) -> Basis:
         """Conjugate the set if ``fids``, of more metabolites than are chosen, have a frequency axis that runs back."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core import units
 from ..core.axes import Axes
+from ..core.basis_reference import reference_offset_ppm
 from ..core.errors import OptionError
 from ..core.metabolites import is_macromolecule, typical_concentrations
 
@@ -25,6 +26,7 @@ MACROMOLECULE_PRESETS = ("brain", "tumour", "none")
 """Sets of macromolecules and lipids: of healthy brain; with strong lipids and proportions that vary twice as much;
 none."""
 
+_HALVED = 0.7  # of the second point, which is hardly smaller than a whole first one
 _UNKNOWN_CONCENTRATION = 0.5  # mmol/kg, of a metabolite that the table of typical ones does not have
 
 
@@ -38,13 +40,15 @@ def _all_survives(ppm: float) -> complex:
     return 1.0
 
 
-class _Times(NamedTuple):
-    """Echo, repetition and start of the measurement, in seconds, and what editing pulses leave of a line."""
+class _Lines(NamedTuple):
+    """What lines of the table depend on: echo, repetition and start of the measurement, in seconds, what editing pulses
+    leave of a line, and how far the basis set is from its places, in ppm."""
 
     te_s: float
     tr_s: float
     start_s: float
     survival: Callable[[float], complex] = _all_survives
+    offset_ppm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,10 @@ def build_components(
     pattern = np.array([is_macromolecule(name) for name in names])
     if pattern.all():
         raise OptionError("the basis set has no metabolites", option="keep", remedy="name some")
-    times = _Times(te_s, tr_s, start_s, survival)
     of_units = fids if unit_fids is None else unit_fids
-    proton = np.abs(of_units[~pattern][:, 0]).mean() / table["protons"]
+    offset_ppm = reference_offset_ppm(of_units, names, axes)
+    times = _Lines(te_s, tr_s, start_s, survival, offset_ppm)
+    proton = _beginnings(of_units[~pattern]).mean() / table["protons"]
     groups = [_metabolites(fids[~pattern], [n for n, own in zip(names, pattern) if not own], axes.nucleus)]
     if axes.nucleus == "1H" and mm != "none":
         groups.append(_lipids(axes, mm, times, proton))
@@ -167,6 +172,14 @@ def build_components(
     )
 
 
+def _beginnings(fids: np.ndarray) -> np.ndarray:
+    """Return the size of FIDs at their beginning, ``(n,)``; some programs that write LCModel's format halve the first
+    point of all."""
+    first, second = np.abs(fids[:, :2]).T
+    halved = np.median(first / np.maximum(second, np.finfo(float).tiny)) < _HALVED
+    return 2 * first if halved else first
+
+
 def _metabolites(fids: np.ndarray, names: list[str], nucleus: str) -> _Group:
     table, n = priors_table(), len(names)
     typical = typical_concentrations(names) if nucleus == "1H" else None
@@ -180,7 +193,7 @@ def _metabolites(fids: np.ndarray, names: list[str], nucleus: str) -> _Group:
     return _Group("metabolite", names, fids, expected, log_sd, shift, width, np.zeros(n))
 
 
-def _lipids(axes: Axes, preset: str, times: _Times, proton: float) -> _Group:
+def _lipids(axes: Axes, preset: str, times: _Lines, proton: float) -> _Group:
     table = priors_table()
     entries = table["lipids"][preset]
     fids, _ = _gaussian_lines(entries, axes, times)
@@ -196,7 +209,7 @@ def _lipids(axes: Axes, preset: str, times: _Times, proton: float) -> _Group:
     )
 
 
-def _macromolecules(axes: Axes, preset: str, times: _Times, proton: float) -> _Group:
+def _macromolecules(axes: Axes, preset: str, times: _Lines, proton: float) -> _Group:
     table = priors_table()
     about = table["macromolecules"]
     fids, variances = _gaussian_lines(about["lines"], axes, times, damped=False)
@@ -221,7 +234,7 @@ def _measured_pattern(fids: np.ndarray, names: list[str], axes: Axes, unit: floa
 
 
 def _gaussian_lines(
-    entries: list[dict], axes: Axes, times: _Times, damped: bool = True
+    entries: list[dict], axes: Axes, times: _Lines, damped: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return signals of entries, each one or several Gaussian lines, complex ``(n, n_points)``, and their Gaussian
     damping ``(n,)``.
@@ -236,7 +249,7 @@ def _gaussian_lines(
         weight = np.exp(-(times.te_s - at_te_s) / entry["t2_s"]) * (1 - np.exp(-times.tr_s / entry["t1_s"]))
         for line in entry["lines"]:
             variance = (np.pi * line["fwhm_ppm"] * axes.spec_freq_mhz) ** 2 / (4 * np.log(2))
-            turns = np.exp(2j * np.pi * axes.ppm_to_hz(line["ppm"]) * time)
+            turns = np.exp(2j * np.pi * axes.ppm_to_hz(line["ppm"] + times.offset_ppm) * time)
             area = weight * line["area"] * times.survival(line["ppm"])
             fids[row] += area * turns * np.exp(-variance * damped * time**2)
             variances[row] = variances[row] or variance

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core import units
 from ..core.axes import Axes
+from ..core.basis_reference import reference_offset_ppm
 from ..core.errors import BasisError, DataError, OptionError
 from ..core.metabolites import is_macromolecule
 from ..io.basis import Basis
@@ -54,7 +55,7 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
             str(what), spec_freq_mhz=basis.spec_freq_mhz, bandwidth_hz=basis.bandwidth, n_points=basis.n_points
         )
         # Theirs is a unit for each proton; a basis set in another unit has another mean.
-        fids = fids * (np.abs(basis.fids).max(1).mean() / _PROTONS)
+        fids = _shifted(fids * (np.abs(basis.fids).max(1).mean() / _PROTONS), basis)
     elif Path(what).exists():
         fids, names = _from_file(Path(what), basis)
     else:
@@ -122,7 +123,13 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
     missing = int(np.ceil(basis.n_points * basis.dwelltime / data.dwelltime)) + 2 - fids.shape[1]
     fids = np.pad(fids, ((0, 0), (0, max(0, missing))))
     one = Basis(fids / size, ("mm",), data.dwelltime, data.spec_freq_mhz, data.nucleus, source=str(path))
-    return one.resampled(basis.dwelltime, basis.n_points), ("mm",)
+    return _shifted(one.resampled(basis.dwelltime, basis.n_points), basis), ("mm",)
+
+
+def _shifted(fids: np.ndarray, basis: Basis) -> np.ndarray:
+    """Return macromolecules at their chemical shifts, moved to where a basis set has them."""
+    hz = reference_offset_ppm(basis.fids, basis.names, basis.axes) * basis.spec_freq_mhz
+    return fids * np.exp(2j * np.pi * hz * np.arange(basis.n_points) * basis.dwelltime) if hz else fids
 
 
 def _check_not_water(fid: np.ndarray, data, path: Path) -> None:
