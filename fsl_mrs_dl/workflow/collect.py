@@ -103,7 +103,7 @@ class SessionResult:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the files in ``folder`` are its results; of a session that failed they are those of an earlier run."""
+        """Whether the files in ``folder`` are its results; those of a session that failed are of an earlier run."""
         return self.outcome.state == KEPT
 
     @property
