@@ -190,15 +190,15 @@ def run(args) -> None:
         if warning not in table:
             print(warning)
     print(table)
-    print(_quality_line(summary.record["quality"]))
+    print(_quality_line(summary.record["quality"], summary.results.verdict_text))
     print(
         f"Written: {args.output}/ with summary.csv, uncertainty.csv, run.json{', report.html' * args.report} and more"
     )
 
 
-def _quality_line(quality: dict) -> str:
-    """Return verdict, SNR and line width in a line."""
-    parts = [f"Verdict: {quality['verdict']}"]
+def _quality_line(quality: dict, verdict: str) -> str:
+    """Return verdict, SNR and line width in a line; of several spectra how many have each verdict, and medians."""
+    parts = [f"Verdict: {verdict}"]
     if quality["snr"] is not None:
         parts.append(f"SNR {quality['snr']:.0f}")
     if quality["fwhm_hz"] is not None:

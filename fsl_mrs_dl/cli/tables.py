@@ -88,6 +88,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
     """Return notes on the meaning of the columns."""
     import numpy as np
 
+    from ..core.errors import spelled
+    from ..fitting.artefacts import option_spelling
     from ..fitting.in_vivo.result import InVivoFit
     from ..physics.in_vivo_signals import MACROMOLECULES
     from ..results.edited import edited_text
@@ -121,7 +123,7 @@ def _estimate_notes(results: FitResults) -> list[str]:
         )
         notes.append(f"{MACROMOLECULES}: {unit}.")
     if results.absolute is not None:
-        notes += [f"Absolute concentrations: {' '.join(results.absolute.assumptions)}"]
+        notes += [f"Absolute concentrations: {spelled(' '.join(results.absolute.assumptions), option_spelling)}"]
     return notes + [note for note in (getattr(fit, "water_note", ""), fit.network_note) if note]
 
 

@@ -141,18 +141,8 @@ def _quality_text(results: FitResults, note: str) -> str:
     notes += [f"noise SD {np.nanmedian(fit.noise_sd):.3g}", f"residual / noise {np.nanmedian(fit.misfit):.2f}"]
     failed = (~fit.converged[fit.fitted]).sum()
     notes += [f"{failed} not converged"] if failed else []
-    notes.append(f"verdict: {_verdict_text(results)}")
+    notes.append(f"verdict: {results.verdict_text}")
     return f"{fit.model.name} model, baseline {fit.model.baseline}\n" + ", ".join(notes)
-
-
-def _verdict_text(results: FitResults) -> str:
-    """Return the verdict of a spectrum, or how many of several have each, and how many could not be fitted."""
-    fitted = results.fit.fitted
-    counts = np.bincount(results.verdict[fitted], minlength=len(VERDICTS))
-    if len(fitted) == 1 or counts.max() == len(fitted):
-        return VERDICTS[counts.argmax()]
-    words = [f"{count} {word}" for count, word in zip(counts, VERDICTS) if count]
-    return ", ".join(words + [f"{(~fitted).sum()} could not be fitted"] * bool((~fitted).any()))
 
 
 def _draw_concentrations(panel, results: FitResults) -> None:

@@ -19,7 +19,7 @@ from ..fitting.in_vivo.edited_result import EditedFit
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions
 from ..fitting.quantification import Quantification
-from ..fitting.verdict import DOUBTFUL
+from ..fitting.verdict import DOUBTFUL, VERDICTS
 from ..io.header_keys import ElementValues, element_values
 from ..io.nifti import MrsData
 from . import qc
@@ -129,6 +129,16 @@ class FitResults:
         strange = [row for row, artefacts in self.artefacts.items() if artefacts or self.artefacts_before]
         out[strange] = np.maximum(out[strange], DOUBTFUL)
         return out
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict of a spectrum, or how many of several have each, and how many could not be fitted."""
+        fitted = self.fit.fitted
+        counts = np.bincount(self.verdict[fitted], minlength=len(VERDICTS))
+        if len(fitted) == 1 or counts.max() == len(fitted):
+            return VERDICTS[counts.argmax()]
+        words = [f"{count} {word}" for count, word in zip(counts, VERDICTS) if count]
+        return ", ".join(words + [f"{(~fitted).sum()} could not be fitted"] * bool((~fitted).any()))
 
     @property
     def is_series(self) -> bool:

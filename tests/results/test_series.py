@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fsl_mrs_dl
+from fsl_mrs_dl.cli.run_session import _quality_line
 from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.results.fit_results import FitResults
@@ -75,6 +76,13 @@ def test_the_terminal_says_the_range(results):
     directions = with_header(results, Direction=[[0, 0.25, number] for number in range(4)])
     assert "(Direction: 4 different ones)" in text_table(directions)
     assert text_table(with_header(results)).startswith("4 of 4 spectra fitted; medians:\n")
+
+
+def test_verdicts_of_several_spectra_are_counted_in_the_terminal(results):
+    several = with_header(results)
+    vars(several)["verdict"] = np.array([0, 0, 1, 2])
+    quality = {"snr": 20.0, "fwhm_hz": None, "transients": 1}
+    assert _quality_line(quality, several.verdict_text) == "Verdict: 2 good, 1 doubtful, 1 not usable, SNR 20."
 
 
 def test_a_series_is_drawn_against_the_header(results):

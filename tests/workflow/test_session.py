@@ -238,6 +238,7 @@ def test_water_that_is_suppressed_makes_impossible_concentrations_which_are_name
     assert main([str(word) for word in ["run", "--data", files / "metab.nii.gz", *words]]) == 0
     out = capsys.readouterr().out
     assert "Absolute concentrations are impossible" in out and "(--h2o)" in out
+    assert "in no SD (--tissue_frac)" in out and "`" not in out
     lines = [line for line in out.splitlines() if line.endswith(".")]
     assert len(lines) == len(set(lines)), "nothing is said twice"
     assert "24 transients, 0 left out." in out, out[out.index("Verdict") :]
