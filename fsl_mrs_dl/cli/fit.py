@@ -136,12 +136,12 @@ def _fit(args, data):
     from ..fitting.header_facts import time_notes
     from ..io import nifti
     from ..io.edited_basis import EditedBasis
-    from ..results.figures import check_structural_image
+    from ..results.figures import check_voxel_in_image
     from ..results.fit_results import FitResults
 
     nifti.check_fids(data)
     if args.t1:
-        check_structural_image(args.t1)
+        check_voxel_in_image(args.t1, data)
     basis = chosen_basis(args, data)
     options = fit_options(args, basis)
     water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None

@@ -21,7 +21,7 @@ from ..core.units import in_mhz
 from .lcmodel_basis import format_columns, fortran_numbers, namelists, table_numbers
 from .nifti import MrsData
 
-__all__ = ["AxisOptions", "is_lcmodel_raw", "read_lcmodel_raw"]
+__all__ = ["AxisOptions", "control_files", "is_lcmodel_raw", "read_lcmodel_raw"]
 
 _CONTROL_BYTES = 100_000
 _CONTROL_NAMES = re.compile(r"control|cpstart|.*\.(control|ctrl|ctl|plotin)|control\..*", re.IGNORECASE)
@@ -197,17 +197,17 @@ def _fids(path: Path, identity: dict[str, str], table: str, n_points: int) -> np
     return fids if _is_true(identity.get("BRUKER", "")) else fids.conj()
 
 
-def _control(path: Path, *, needed: bool) -> tuple[dict[str, str], Path | None]:
-    """Return the settings of the control file that belongs to a file, and its path.
+def control_files(path: Path) -> list[Path]:
+    """Return the control files of LCModel that bandwidth and frequency of a file may be read from.
 
-    It stands in the same folder or, for files named RAW or h2o as LCModel's interface lays them out, in the one above.
-    One that names the file, or has its name, is preferred; several others must agree on bandwidth and frequency.
-
-    Raises
-    ------
-    DataError
-        If several disagree, and bandwidth or frequency are ``needed`` from them.
+    They stand in the same folder or, for files named RAW or h2o as LCModel's interface lays them out, in the one above;
+    those that name the file, or have its name, go before all others.
     """
+    return [file for _, file in _controls(path)]
+
+
+def _controls(path: Path) -> list[tuple[dict[str, str], Path]]:
+    """Return the settings and paths of :func:`control_files`."""
     folder, generic = path.resolve().parent, path.name.lower() in ("raw", "h2o")
     controls: list[tuple[bool, dict[str, str], Path]] = []
     for place in (folder, folder.parent) if generic else (folder,):
@@ -218,16 +218,30 @@ def _control(path: Path, *, needed: bool) -> tuple[dict[str, str], Path | None]:
                 own = (path.name in named and not generic) or file.stem.lower() == path.stem.lower()
                 controls.append((own, settings, file))
     best = [entry for entry in controls if entry[0]] or controls
-    differ = len({tuple(settings.get(name) for name in ("DELTAT", "HZPPPM", "NUNFIL")) for _, settings, _ in best}) > 1
+    return [(settings, file) for _, settings, file in best]
+
+
+def _control(path: Path, *, needed: bool) -> tuple[dict[str, str], Path | None]:
+    """Return the settings of the control file that belongs to a file, and its path.
+
+    Several must agree on bandwidth and frequency.
+
+    Raises
+    ------
+    DataError
+        If several disagree, and bandwidth or frequency are ``needed`` from them.
+    """
+    best = _controls(path)
+    differ = len({tuple(settings.get(name) for name in ("DELTAT", "HZPPPM", "NUNFIL")) for settings, _ in best}) > 1
     if differ and not needed:
         return {}, None
     if differ:
-        names = ", ".join(file.name for _, _, file in best[:4])
+        names = ", ".join(file.name for _, file in best[:4])
         raise DataError(
             f"{path}: several control files beside it differ ({names})",
             remedy="give `bandwidth` and `frequency`, or keep one of them there",
         )
-    return (best[0][1], best[0][2]) if best else ({}, None)
+    return best[0] if best else ({}, None)
 
 
 def _control_settings(file: Path) -> dict[str, str]:

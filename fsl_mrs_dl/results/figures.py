@@ -26,11 +26,13 @@ __all__ = [
     "sd_labels",
     "verdict_colour",
     "check_structural_image",
+    "check_voxel_in_image",
     "voxel_location",
 ]
 
 BLACK, RED, BLUE, GREY, GREEN, AMBER = "#222222", "#D55E00", "#0072B2", "#888888", "#009E73", "#E69F00"
 
+_SMALLEST_VOXEL = 1e-9  # mm³, of an image with a position
 _GIVE_IMAGE = "give a structural image, such as NIfTI, or leave `t1` out"
 _TITLE_WIDTH = 115  # characters of a line
 
@@ -197,6 +199,29 @@ def check_structural_image(path: str | Path) -> None:
         raise DataError(f"{path}: holds {what}, not one volume", remedy=_GIVE_IMAGE)
 
 
+def check_voxel_in_image(t1: str | Path, data: nifti.MrsData) -> None:
+    """Raise DataError if a structural image is none, or does not hold the centre of the voxel, or if the data have no
+    position; the image's header alone is read, so that it can be told before a fit."""
+    check_structural_image(t1)
+    if data.affine is None:
+        raise DataError(f"{data.name}: has no position, and no place in {t1}", remedy="leave `t1` out")
+    image, centre = _structural_image(Path(t1)), _centre(data)
+    if abs(np.linalg.det(image.affine[:3, :3])) < _SMALLEST_VOXEL:
+        raise DataError(f"{t1}: has no position (its affine is singular)", remedy=_GIVE_IMAGE)
+    place = (np.linalg.inv(image.affine) @ [*centre, 1])[:3]
+    if (place < 0).any() or (place > np.array(image.shape[:3]) - 1).any():
+        at = ", ".join(f"{number:.0f}" for number in centre)
+        raise DataError(
+            f"{t1}: does not cover the voxel of {data.name}, whose centre is at {at} mm",
+            remedy="give the same session's image, or leave `t1` out",
+        )
+
+
+def _centre(data: nifti.MrsData) -> np.ndarray:
+    """Return the centre of the voxel, or of all voxels, in mm."""
+    return (data.affine @ [*(np.array(data.fids.shape[:3]) - 1) / 2, 1])[:3]
+
+
 def _structural_image(path: Path):
     """Open a structural image: NIfTI, or another format of the image library, such as FreeSurfer's .mgz."""
     import nibabel as nib
@@ -221,24 +246,15 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
     from matplotlib.figure import Figure
     from scipy.ndimage import map_coordinates
 
-    check_structural_image(t1)
-    if data.affine is None:
-        raise DataError(f"{data.name}: has no position, and no place in {t1}", remedy="leave out `t1`")
+    check_voxel_in_image(t1, data)
     try:
         image = nib.as_closest_canonical(_structural_image(Path(t1)))
         volume = np.asarray(image.dataobj, float)
         volume = volume.reshape(volume.shape[:3])
     except nifti.image_errors() as exc:
         raise DataError(f"{t1}: cannot be read as an image ({exc})", remedy=_GIVE_IMAGE) from exc
-    size = np.array(data.fids.shape[:3])
-    centre = (data.affine @ [*(size - 1) / 2, 1])[:3]
+    size, centre = np.array(data.fids.shape[:3]), _centre(data)
     middle = (image.affine @ [*(np.array(volume.shape[:3]) - 1) / 2, 1])[:3]
-    in_image = (np.linalg.inv(image.affine) @ [*centre, 1])[:3]
-    if (in_image < 0).any() or (in_image > np.array(volume.shape[:3]) - 1).any():
-        raise DataError(
-            f"{t1}: does not cover the voxel (its centre is at {np.round(centre)} mm)",
-            remedy="give the same session's image",
-        )
     half, step = 110, 1.0
     grid = np.arange(-half, half + step, step)
     u, v = np.meshgrid(grid, grid, indexing="ij")

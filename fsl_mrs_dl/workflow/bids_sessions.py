@@ -101,15 +101,25 @@ def read_groups(root: Path, column: str) -> dict[str, str]:
     Raises
     ------
     DataError
-        If the file cannot be read.
+        If the file cannot be read, or a participant is in two groups.
     OptionError
         If it has no such column.
     """
     path = root / "participants.tsv"
     heads, rows = read_cells(path, "\t") if path.is_file() else ([], [])
     check_group_column(path, heads, column)
-    pairs = [(row.get("participant_id", ""), row.get(column, "")) for _, row in rows]
-    return {label.removeprefix("sub-"): group for label, group in pairs if group.lower() not in _NOTHING}
+    groups: dict[str, str] = {}
+    for _, row in rows:
+        label, group = row.get("participant_id", "").removeprefix("sub-"), row.get(column, "")
+        if group.lower() in _NOTHING:
+            continue
+        if groups.setdefault(label, group) != group:
+            raise DataError(
+                f"{path}: sub-{label} is in two groups ({groups[label]}, {group})",
+                remedy="give each participant one group there, or name another column (`group_column`); for groups that"
+                " are visits, such as before and after, give a table with a session a line in place of the data set",
+            )
+    return groups
 
 
 def _pipelines(root: Path, derivatives: Sequence[Path]) -> list[Path]:

@@ -102,6 +102,11 @@ class SessionResult:
         return not self.reasons
 
     @property
+    def up_to_date(self) -> bool:
+        """Whether the files in ``folder`` are its results; those of a session that failed are of an earlier run."""
+        return self.outcome.state == KEPT
+
+    @property
     def quality(self) -> dict:
         """Figures of quality of ``run.json``."""
         quality = self.run.get("quality")

@@ -184,10 +184,10 @@ def _sessions(tables: GroupTables) -> str:
 
 
 def _link(result: SessionResult) -> str:
-    """Return the name of a session, as a link to its report where there is one, HTML."""
+    """Return the name of a session, as a link to its report where there is one of its last run, HTML."""
     name = html.escape(result.session.name)
     report = result.folder / "report.html"
-    return f"<a href='../sessions/{name}/report.html'>{name}</a>" if report.is_file() else name
+    return f"<a href='../sessions/{name}/report.html'>{name}</a>" if result.up_to_date and report.is_file() else name
 
 
 def _remarks(results: Sequence[SessionResult]) -> str:

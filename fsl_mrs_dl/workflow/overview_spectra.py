@@ -45,11 +45,13 @@ def study_spectra(results: Sequence[SessionResult]) -> StudySpectra | None:
     """Return the spectra of sessions that have one, or None if there are none.
 
     Each is in phase, over the internal reference where it has one; sessions of another nucleus than the first are left
-    out.
+    out, and so are spectra of an earlier run of sessions that failed.
     """
     lines, names, groups, included, scaled, ppm = [], [], [], [], [], None
     nucleus = None
     for result in results:
+        if not result.up_to_date:
+            continue
         try:
             data = nifti.load(result.folder / "processed.nii.gz")
         except FslMrsDlError:

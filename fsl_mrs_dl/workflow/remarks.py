@@ -87,6 +87,7 @@ def study_remarks(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity
         *_same(results),
         *_names(results),
         *_options(included),
+        *_in_both(included),
         *_confounded(included),
         *_ungrouped(included),
         *_small(included),
@@ -142,6 +143,26 @@ def _options(included: Sequence[SessionResult]) -> list[str]:
         f" ({', '.join(sorted(changed))}): {_listed([result.session.name for result in others])}. Run the participants"
         " again, so that all are alike."
     ]
+
+
+def _in_both(included: Sequence[SessionResult]) -> list[str]:
+    """Return a remark for every pair of groups that share participants, as those before and after a treatment do."""
+    people: dict[tuple[str, str], set[str]] = {}
+    for result in included:
+        session = result.session
+        if session.group and session.participant:
+            people.setdefault((session.series, session.group), set()).add(session.participant)
+    out = []
+    for (series, first), (other, second) in itertools.combinations(sorted(people), 2):
+        both = sorted(people[series, first] & people[other, second])
+        if series == other and both:
+            who = "1 participant is" if len(both) == 1 else f"{len(both)} participants are"
+            out.append(
+                f"{who} in both {first} and {second}{_of_series(series)}: {_listed(both)}. The difference between these"
+                " groups is that of independent groups: its SD, interval and p are not those of a paired comparison."
+                " Compare the values within participants (concentrations_tidy.tsv)."
+            )
+    return out
 
 
 def _confounded(included: Sequence[SessionResult]) -> list[str]:

@@ -34,7 +34,7 @@ from ..io.convert import AxisOptions, Conversion, load_with_record
 from ..io.edited_basis import EditedBasis, load_basis
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
-from ..results.figures import check_structural_image
+from ..results.figures import check_voxel_in_image
 from ..results.fit_results import FitResults
 from ..results.layout import IN_VIVO_BASELINE
 from .basis_of_header import acquisition_of, basis_of_header
@@ -222,10 +222,10 @@ def run_session(
     DataError, BasisError, OptionError, OutputError
     """
     began, folder = time.monotonic(), Path(folder)
-    if session.t1 is not None:
-        check_structural_image(session.t1)
     converted = load_with_record(session.data, options.axes)
     data, water, quant, warnings = _loaded(session, converted, options)
+    if session.t1 is not None:
+        check_voxel_in_image(session.t1, data)
     check_suppressed(np.moveaxis(data.fids, 3, -1), data.axes, data.name)
     tissue = _tissue(session, data, options)
     source, step = _basis(session, data, options)

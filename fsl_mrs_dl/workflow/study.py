@@ -19,6 +19,7 @@ from .. import __version__
 from ..core.errors import FslMrsDlError, OptionError, OutputError
 from ..core.parallel import one_thread
 from ..core.workers import map_in_workers
+from ..io.companions import companions
 from ..io.files import fingerprint, json_content
 from ..io.output import folder_for, write_text
 from .entry import StudySession
@@ -181,13 +182,14 @@ def outcomes(study_folder: Path, sessions: Sequence[StudySession]) -> list[Outco
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of a folder's files.
+    """Return the SHA-256 of a file and of those that it is read with, or of the names and contents of a folder's files.
 
-    A file that cannot be read has the hash of its error.
+    Those are the header of a pair, parameters of the scanner or a control file, see
+    :func:`fsl_mrs_dl.io.companions.companions`.  A file that cannot be read has the hash of its error.
     """
     digest = hashlib.sha256()
     try:
-        paths = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        paths = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path, *companions(path)]
         for one in paths:
             if path.is_dir():
                 digest.update(one.relative_to(path).as_posix().encode() + b"\0")

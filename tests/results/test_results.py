@@ -139,6 +139,11 @@ def test_the_voxel_must_lie_in_the_image(basis, tmp_path):
     away = np.diag([1, 1, 1, 1.0])
     away[:3, 3] = 500
     nib.Nifti1Image(np.ones((20, 20, 20), np.float32), away).to_filename(tmp_path / "far.nii.gz")
+    flat = nib.Nifti1Image(np.ones((20, 20, 20), np.float32), np.eye(4))
+    flat.set_sform(np.diag([0, 1, 1, 1.0]), 1)
+    flat.to_filename(tmp_path / "flat.nii.gz")
+    with pytest.raises(DataError, match="flat.nii.gz.*no position"):
+        figures.check_voxel_in_image(tmp_path / "flat.nii.gz", simulated.data)
     with pytest.raises(DataError, match="far.nii.gz.*cover"):
         figures.voxel_location(tmp_path / "far.nii.gz", simulated.data, tmp_path / "w.png")
     with pytest.raises(DataError, match="has no position"):

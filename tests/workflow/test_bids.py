@@ -207,6 +207,16 @@ def test_groups_are_read_from_ragged_lines_and_cells_with_spaces(tmp_path):
         read_groups(root, "group")
 
 
+def test_a_participant_in_two_groups_is_refused(tmp_path):
+    """The last line had counted, so that all were 'post' and nothing was compared."""
+    people = "participant_id\tgroup\nsub-01\tpre\nsub-01\tn/a\n01\tpre\n"
+    root = make(tmp_path, {"participants.tsv": people})
+    assert read_groups(root, "group") == {"01": "pre"}
+    make(tmp_path, {"participants.tsv": people + "sub-01\tpost\n"})
+    with pytest.raises(DataError, match=r"participants.tsv: sub-01 is in two groups \(pre, post\); .*a session a line"):
+        read_groups(root, "group")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -291,3 +291,17 @@ def test_sessions_that_were_run_with_other_options_are_named(tmp_path):
     )
     record(sessions[0], "ppmlim: None\nmm: None\n")
     assert group_study(tmp_path, sessions).remarks == []
+
+
+def test_participants_in_both_groups_are_named(tmp_path):
+    """Before and after a treatment: values are paired, and the difference is that of independent groups."""
+    sessions = made_groups(tmp_path, n=3)
+    assert not any("in both" in text for text in group_study(tmp_path, sessions).remarks)
+    paired = [replace(one, participant=f"{number // 2:02}") for number, one in enumerate(sessions)]
+    (remark,) = (text for text in group_study(tmp_path, paired).remarks if "in both" in text)
+    assert remark.startswith("3 participants are in both control and patient (svs): 00, 01, 02.")
+    assert "independent groups" in remark and "within participants" in remark
+    one_only = [replace(one, participant=f"{max(number, 1):02}") for number, one in enumerate(sessions)]
+    assert any(text.startswith("1 participant is in both") for text in group_study(tmp_path, one_only).remarks)
+    apart = [replace(one, series="svs" if one.group == "control" else "other") for one in paired]
+    assert not any("in both" in text for text in group_study(tmp_path, apart).remarks), "nothing is compared"

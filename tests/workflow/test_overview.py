@@ -120,3 +120,16 @@ def test_groups_that_are_too_small_have_values_and_no_intervals(study):
     assert (
         "<h2>To note</h2>" in text and "tiny (svs) has 2 participants" in text and "nan" not in text.split("<table")[1]
     )
+
+
+def test_results_of_an_earlier_run_of_a_failed_session_are_not_on_the_page(study):
+    """Its folder keeps them, but a link to its report, and its spectrum, would pass as those of this run."""
+    folder, sessions = study
+    name = sessions[0].name
+    assert (folder / "sessions" / name / "report.html").is_file()
+    (folder / "sessions" / name / "study.json").unlink()
+    (folder / "failed" / f"{name}.json").write_text('{"reason": "cut off"}', encoding="utf-8")
+    tables = group_study(folder, sessions)
+    text = overview.write_overview(folder / "o.html", tables, title="A").read_text(encoding="utf-8")
+    assert text.count("report.html") == 3 and f"sessions/{name}/" not in text and "cut off" in text
+    assert name not in study_spectra(tables.results).names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -255,6 +256,19 @@ def test_an_image_that_cannot_be_read_is_refused_before_any_work(files, tmp_path
             captured = capsys.readouterr()
             assert message in captured.err and "leave --t1 out" in captured.err and "fit:" not in captured.out
             assert not (tmp_path / "out").exists()
+
+
+def test_an_image_of_another_place_is_refused_before_any_work(files, tmp_path, capsys):
+    """It was told after the fit, when the picture was drawn."""
+    away = np.diag([1, 1, 1, 1.0])
+    away[:3, 3] = 500
+    nibabel.Nifti1Image(np.ones((20, 20, 20), np.float32), away).to_filename(tmp_path / "far.nii.gz")
+    for command in ("run", "fit"):
+        words = [command, "--data", files / "metab.nii.gz", "--t1", tmp_path / "far.nii.gz", "--basis", files / "basis"]
+        assert main([str(word) for word in [*words, "--output", tmp_path / "out"]]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1 and "far.nii.gz: does not cover the voxel" in captured.err
+        assert "leave --t1 out" in captured.err and not captured.out and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,15 @@ def test_a_folder_that_cannot_be_made_ends_the_study(tmp_path, study, sessions):
     study.folder.write_text("", encoding="utf-8")
     with pytest.raises(DataError.__base__, match="cannot be made"):
         list(run_study(study, sessions))
+
+
+@pytest.mark.parametrize("which", ["data", "water", "t1"])
+def test_results_are_made_again_when_a_file_changes_that_belongs_to_another(study, tmp_path, which):
+    """Of a Philips .SDAT, the header is a file of its own, and a corrected one had kept old results."""
+    first, header = ("t1.img", "t1.hdr") if which == "t1" else ("a.SDAT", "a.SPAR")
+    for name in ("b.nii", first, header):
+        (tmp_path / name).write_text("1", encoding="utf-8")
+    session = replace(StudySession("a", tmp_path / "b.nii"), **{which: tmp_path / first})
+    assert states(study, [session]) == {"a": DONE} and states(study, [session]) == {"a": KEPT}
+    (tmp_path / header).write_text("2", encoding="utf-8")
+    assert states(study, [session]) == {"a": DONE} and states(study, [session]) == {"a": KEPT}
