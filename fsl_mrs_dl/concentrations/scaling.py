@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ class WaterScaling:
 
     def with_headers(self, data: MrsData, water: MrsData | None = None) -> WaterScaling:
         """Return the scaling with the times of the files' headers where it has none."""
-        times: dict[str, float | None] = {}
+        times: dict[str, Any] = {}  # of `replace`, whose arguments have different types
         each = dict(self.each)
         n = data.fids[:, :, :, 0].size
         for name, (file, key) in {
