@@ -201,7 +201,7 @@ def check_structural_image(path: str | Path) -> None:
 
 def check_voxel_in_image(t1: str | Path, data: nifti.MrsData) -> None:
     """Raise DataError if a structural image is none, or does not hold the centre of the voxel, or if the data have no
-    position; the image's header alone is read, so that it can be told before a fit."""
+    position; the image's header alone is read, so that this is known before a fit."""
     check_structural_image(t1)
     if data.affine is None:
         raise DataError(f"{data.name}: has no position, and no place in {t1}", remedy="leave `t1` out")
