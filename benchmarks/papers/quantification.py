@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.papers import quantification_data as sets
 from benchmarks.papers import quantification_measures as measures
-from benchmarks.papers.quantification_trainings import PARTS, SCALES, folder_of, networks_of, train_network
+from benchmarks.papers.quantification_trainings import BATCH_SIZE, PARTS, SCALES, folder_of, networks_of, train_network
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.fitting import uncertainty
 from fsl_mrs_dl.io.basis import Basis
@@ -131,7 +131,7 @@ def write_quant(
         f"Made by `python -m benchmarks quant --scale {scale}"
         + (f" --steps {steps}" if steps != SCALES[scale]["steps"] else "")
         + f"`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}. Main"
-        f" networks are trained with {steps} batches of 128 at most, the others with less; each table says how"
+        f" networks are trained with {steps} batches of {BATCH_SIZE} at most, the others with less; each table says how"
         " many.\n",
         (
             "Data: section 4.1.1 of doi 10.1016/j.compbiomed.2023.106837, simulated again; SNR 67 +- 15, highest"

@@ -17,7 +17,7 @@ from .metabolites import canonical_name
 
 __all__ = ["reference_offset_ppm"]
 
-SINGLETS_PPM = {"NAA": 2.008, "Cr": 3.027, "PCr": 3.029, "GPC": 3.212, "PCh": 3.208, "Scyllo": 3.340, "Gly": 3.548}
+_SINGLETS_PPM = {"NAA": 2.008, "Cr": 3.027, "PCr": 3.029, "GPC": 3.212, "PCh": 3.208, "Scyllo": 3.340, "Gly": 3.548}
 """Highest lines of metabolites: Govindaraju, Young, Maudsley, NMR Biomed 2000;13:129-153,
 doi 10.1002/1099-1492(200005)13:3<129::AID-NBM619>3.0.CO;2-V."""
 
@@ -52,7 +52,7 @@ def reference_offset_ppm(fids: np.ndarray, names: Sequence[str], axes: Axes) -> 
     ppm = axes.with_points(n_points).ppm()
     found = []
     for fid, name in zip(fids, names):
-        place = SINGLETS_PPM.get(canonical_name(name))
+        place = _SINGLETS_PPM.get(canonical_name(name))
         if place is None or not np.any(fid):
             continue
         near = np.flatnonzero(np.abs(ppm - place) < _FARTHEST_PPM)

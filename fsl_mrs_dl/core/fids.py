@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["acquired_points", "usable_fids", "zero_filling"]
+__all__ = ["FEWEST_ACQUIRED", "acquired_points", "usable_fids", "zero_filling"]
 
-_FEWEST = 16  # points that estimates are made from
+FEWEST_ACQUIRED = 16
+"""Points, at least, that estimates are made from."""
 
 
 def acquired_points(fids: np.ndarray) -> int:
@@ -16,7 +17,7 @@ def acquired_points(fids: np.ndarray) -> int:
     if (fids[..., -1] != 0).any():
         return n_points
     used = np.flatnonzero((fids != 0).any(axis=tuple(range(fids.ndim - 1))))
-    return min(n_points, max(int(used[-1]) + 1, _FEWEST)) if len(used) else n_points
+    return min(n_points, max(int(used[-1]) + 1, FEWEST_ACQUIRED)) if len(used) else n_points
 
 
 def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -36,4 +37,4 @@ def zero_filling(fids: np.ndarray) -> np.ndarray:
     """
     n_points = fids.shape[-1]
     acquired = n_points - (fids[..., ::-1] != 0).argmax(-1)
-    return n_points / np.clip(acquired, min(_FEWEST, n_points), None)
+    return n_points / np.clip(acquired, min(FEWEST_ACQUIRED, n_points), None)

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import units
 from .axes import Axes
+from .fids import FEWEST_ACQUIRED
 
 __all__ = ["filtered_noise", "noise_outside", "quiet_points"]
 
@@ -22,7 +23,6 @@ _HIGHEST = 50.0  # strong lines that were cut off fill the window
 _LEAST_SECONDS = 0.35  # of an acquisition at whose middle lines have decayed
 _ROUNDING = 30.0  # of the precision: what a Fourier transform and its inverse leave of zeros, over the largest point
 _FILLED = 0.95  # of the points; where more were acquired, zeros behind them make no difference
-_FEWEST_ACQUIRED = 16
 
 
 def quiet_points(axes: Axes) -> np.ndarray:
@@ -80,7 +80,7 @@ def _acquisitions(spec: np.ndarray, axes: Axes) -> Iterator[tuple[np.ndarray, np
     signal = size > _ROUNDING * np.finfo(size.dtype).eps * size.max(-1, keepdims=True)
     acquired = n_points - signal[..., ::-1].argmax(-1)
     acquired = np.where(signal.any(-1) & (acquired < _FILLED * n_points), acquired, n_points)
-    acquired = np.minimum(np.maximum(acquired, _FEWEST_ACQUIRED), n_points)
+    acquired = np.minimum(np.maximum(acquired, FEWEST_ACQUIRED), n_points)
     for n in np.unique(acquired):
         rows = acquired == n
         if n == n_points:
