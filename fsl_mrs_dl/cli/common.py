@@ -19,6 +19,7 @@ __all__ = [
     "progress_bar",
     "read_basis",
     "read_data",
+    "read_water",
     "str_or_int",
 ]
 
@@ -72,19 +73,29 @@ def read_basis(path):
     return basis
 
 
-def read_data(path, options=None, *, header_only: bool = False, water: bool = False):
-    """Read data or water of any format, or only the header of a NIfTI-MRS file, and print what was converted and
-    repaired."""
+def read_data(path, options=None, *, header_only: bool = False):
+    """Read data of any format, or only the header of a NIfTI-MRS file, and print what was converted and repaired."""
     from ..io import nifti
-    from ..io.convert import load_any, load_water
+    from ..io.convert import load_any
 
-    if header_only:
-        data = nifti.load_header(path)
-    else:
-        data = load_water(path, options) if water else load_any(path, options)
+    data = nifti.load_header(path) if header_only else load_any(path, options)
     for note in data.notes:
         print(f"{path}: {note}.")
     return data
+
+
+def read_water(path, options=None):
+    """Read water for line shape and eddy currents, and that for absolute concentrations, and print what was converted
+    and repaired; both are None where there is no path."""
+    from ..io.convert import load_references
+
+    if not path:
+        return None, None
+    references = load_references(path, options)
+    # Those of one file have the same notes.
+    for note in dict.fromkeys(note for water in references for note in water.notes):
+        print(f"{path}: {note}.")
+    return references
 
 
 def new_file(path: Path, overwrite: bool) -> Path:

@@ -15,6 +15,7 @@ from .common import (
     axis_options,
     progress_bar,
     read_data,
+    read_water,
     say,
     str_or_int,
 )
@@ -213,7 +214,7 @@ def run(args) -> None:
         return
     if args.mask:
         raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
-    water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
+    water, _ = read_water(args.h2o, axis_options(args))
     wanted = _Definitions(args.derived, names)
 
     def fitted(name: str, correct: bool | None = None):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from .common import add_common_arguments, add_format_arguments, axis_options, progress_bar, read_data, say
+from .common import (
+    add_common_arguments,
+    add_format_arguments,
+    axis_options,
+    progress_bar,
+    read_data,
+    read_water,
+    say,
+)
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -144,7 +152,7 @@ def _fit(args, data):
         check_voxel_in_image(args.t1, data)
     basis = chosen_basis(args, data)
     options = fit_options(args, basis)
-    water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
+    water, quant = read_water(args.h2o, axis_options(args))
     scaling = scaling_of(args, data)
     n_spectra = data.fids[..., 0, :].size if data.fids.ndim > 4 else data.fids[..., 0].size
     how = f"{options.model} model, baseline {options.baseline}"
@@ -174,7 +182,7 @@ def _fit(args, data):
             " --no_conj_fid forbids it."
         )
     results = FitResults.of_data(fitted, options, _unaligned(args, data))
-    absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
+    absolute, reasons = absolute_of_file(fitted, quant, scaling, sums=results.sums, estimate=results.estimate)
     print_reasons(args, reasons if absolute is None else absolute.remarks)
     if args.t1 and absolute is not None and scaling.tissue is None:
         print_reasons(args, [NO_SEGMENTATION])

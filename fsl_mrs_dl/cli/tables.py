@@ -113,6 +113,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
             f"Posterior: {fit.posterior.prior.source} and the data{unit}; % prior is the posterior over the prior"
             " variance, * mostly prior, ! data and prior disagree."
         )
+    elif fit.model.name == "negativevoigt":
+        notes.append("Concentrations have no prior: that of a normal brain has no negative ones.")
     elif results.prior_pull is not None:
         notes.append("% prior is the share of the likelihood's variance that priors take away, * mostly prior.")
     if isinstance(fit, InVivoFit) and MACROMOLECULES in fit.names:

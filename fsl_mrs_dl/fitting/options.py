@@ -138,6 +138,13 @@ class FitOptions:
             )
         if self.estimate == "posterior_mean" and (self.prior is None or str(self.prior) == "none"):
             raise OptionError("needs a prior", option="estimate", value=self.estimate, remedy="leave `prior` none out")
+        if self.estimate == "posterior_mean" and self.model == "negativevoigt" and str(self.prior) == "auto":
+            raise OptionError(
+                "needs a prior, and that of a normal brain has no negative concentrations",
+                option="estimate",
+                value=self.estimate,
+                remedy="give one with `prior`",
+            )
         self._check_prior()
         if self.soft_constraints and self.spectral_model != "in-vivo":
             raise OptionError(

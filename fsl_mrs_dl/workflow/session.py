@@ -30,7 +30,7 @@ from ..fitting.options import FitOptions
 from ..fitting.verdict import VERDICTS
 from ..io import nifti
 from ..io.basis import Basis
-from ..io.convert import AxisOptions, Conversion, load_with_record
+from ..io.convert import AxisOptions, Conversion, load_references, load_with_record
 from ..io.edited_basis import EditedBasis, load_basis
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
@@ -274,11 +274,17 @@ def _loaded(
     session: Session, converted: Conversion, options: RunOptions
 ) -> tuple[MrsData, MrsData | None, MrsData | None, list[str]]:
     """Return data, water and water for the size of concentrations with the keys that their headers lack, and notes."""
-    data, water = converted.data, converted.water
+    data, water, quant = converted.data, converted.water, converted.quant
     if session.water is not None:
-        water = load_with_record(session.water, options.axes).data
-    quant = None if session.quant is None else load_with_record(session.quant, options.axes).data
-    notes = [f"{one.name}: {note}." for one in (data, water, quant) if one is not None for note in one.notes]
+        water, quant = load_references(session.water, options.axes)
+        quant = None if quant is water else quant
+    if session.quant is not None:
+        quant = load_references(session.quant, options.axes)[1]
+    read = [one for one in (data, water, quant) if one is not None]
+    # Spectra and water of one file have the same notes.
+    notes = list(dict.fromkeys(f"{one.name}: {note}." for one in read for note in one.notes))
+    if converted.water is not None and session.water is not None:
+        notes.append(f"{data.name}: its own water is not used, since another file is given.")
     lacking = [key for key in session.header if key not in data.header]
     if lacking:
         notes.append(f"{data.name}: its header has no {' and no '.join(lacking)}; taken from the sidecar.")

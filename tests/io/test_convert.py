@@ -294,6 +294,43 @@ def test_spectra_and_water_of_one_file(tmp_path, monkeypatch, files, expected):
     assert water.fids[0, 0, 0, 0] == files.index(expected[1] or expected[0]) + 1
 
 
+def standing_in_for_spec2nii(folder, monkeypatch, names):
+    """Put a program in the place of spec2nii that writes files of these names, each with its place as its signal."""
+    for index, name in enumerate(names):
+        fids = np.full((1, 1, 1, 32), index + 1, np.complex64)
+        nifti.save(folder / f"converted{name}.nii.gz", nifti.MrsData(fids, 5e-4, FREQUENCY, "1H"))
+    script = f'#!/bin/sh\n[ "$1" = --version ] && echo 9.9 && exit\nmkdir -p "$5" && cp {folder}/*.nii.gz "$5"/\n'
+    program = written(folder / "spec2nii", script)
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(convert.shutil, "which", lambda *_, **__: str(program))
+
+
+@pytest.mark.parametrize("names, water, quant", [
+    (["", "_ref_ecc", "_ref_no_ovs"], "_ref_ecc", "_ref_no_ovs"),  # GE PROBE-sL
+    (["", "_ecc", "_quant"], "_ecc", "_quant"),  # GE oslaser
+    (["", "_rf_grads_ovs_off", "_rf_off"], "_rf_off", "_rf_grads_ovs_off"),  # CMRR's semi-LASER
+    (["", "_ref_ecc"], "_ref_ecc", None),
+    (["", "_quant"], "_quant", None),
+    (["", "_vapor_ovs_rfoff"], "_vapor_ovs_rfoff", None),
+    (["", "_empty_data", "_ws_ovs_off"], "_ws_ovs_off", None),
+    (["", "_ref_000", "_ref_001"], "_ref_000", None),
+])  # fmt: skip
+def test_two_water_references_have_a_use_each(tmp_path, monkeypatch, names, water, quant):
+    """The first by name was taken for everything, and some names were no water at all."""
+    standing_in_for_spec2nii(tmp_path / "bin", monkeypatch, names)
+    path = written(tmp_path / "x.7", "")
+    out = convert.load_with_record(path)
+    first = [None if one is None else names[int(one.fids.flat[0].real) - 1] for one in (out.data, out.water, out.quant)]
+    assert first == ["", water, quant]
+    note = out.data.notes[0]
+    if quant:
+        assert f"{water[1:]} for line shape and eddy currents, {quant[1:]} for absolute concentrations" in note
+    assert ("left out: ref_001" in note) == ("_ref_001" in names)
+    shape, size = convert.load_references(path)
+    assert names[int(shape.fids.flat[0].real) - 1] == water
+    assert names[int(size.fids.flat[0].real) - 1] == (quant or water)
+
+
 def test_stem_of():
     names = {"a/act.SDAT": "act", "svs.nii.gz": "svs", "x.NII": "x", "met.RAW": "met", "sub-01.2": "sub-01.2"}
     assert {name: convert.stem_of(name) for name in names} == names

@@ -15,7 +15,7 @@ from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.fitting.data import check_suppressed
 from fsl_mrs_dl.fitting.options import FitOptions
-from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io import convert, nifti
 from fsl_mrs_dl.io.nifti import MrsData
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
 from fsl_mrs_dl.workflow import session as session_module
@@ -341,3 +341,43 @@ def test_keys_that_the_water_lacks_are_those_of_its_own_sidecar(tmp_path, monkey
         (0.03, 10),
         (0.03, 2),
     ]
+
+
+def test_each_water_reference_of_a_scanners_file_is_put_to_its_use(tmp_path, monkeypatch):
+    """The first by name was taken for everything; a file of spectra and water, given as water, gave its spectra."""
+    header = {"SpectrometerFrequency": [123.2], "ResonantNucleus": ["1H"]}
+
+    def of(value, name):
+        fids = np.full((1, 1, 1, 64), value, np.complex64)
+        return MrsData(fids, 5e-4, 123.2, "1H", (), header, np.diag([20.0, 20, 20, 1]), path=tmp_path / name)
+
+    scanners = {
+        "both.7": convert.Conversion(of(1, "both.7"), of(2, "both.7"), of(3, "both.7")),
+        "other.7": convert.Conversion(of(4, "other.7"), of(5, "other.7"), of(6, "other.7")),
+        "plain.7": convert.Conversion(of(7, "plain.7")),
+    }
+    seen = []
+
+    def processed(data, water, options, *, quant):
+        seen.append([None if one is None else int(one.fids.flat[0].real) for one in (data, water, quant)])
+        raise DataError("enough")
+
+    for module in (convert, session_module):
+        monkeypatch.setattr(module, "load_with_record", lambda path, options=None: scanners[path.name])
+    monkeypatch.setattr(session_module, "process", processed)
+    monkeypatch.setattr(session_module, "check_suppressed", lambda *_: None)
+    both, other, plain = (tmp_path / name for name in scanners)
+    for files in (
+        (both,),
+        (both, other),
+        (both, plain),
+        (plain, both, other),
+        (plain, None, both),
+        (both, None, plain),
+    ):
+        session = Session("a", *files, header={"EchoTime": 0.03, "RepetitionTime": 2.0, "SequenceName": "press"})
+        with pytest.raises(DataError, match="enough"):
+            run_session(session, RunOptions(), tmp_path / "out")
+    assert seen == [[1, 2, 3], [1, 5, 6], [1, 7, None], [7, 2, 6], [7, None, 3], [1, 2, 7]]
+    loaded = session_module._loaded(Session("a", both, other), scanners["both.7"], RunOptions())
+    assert f"{both}: its own water is not used, since another file is given." in loaded[3]
