@@ -409,8 +409,8 @@ def _check_preset(args) -> None:
 
 def _check_times(args) -> None:
     """Raise OptionError for echo and repetition times that have the wrong unit."""
-    if args.TE is not None and not 1 <= args.TE <= 1000:
-        raise OptionError("is in ms, 1 to 1000", option="TE", value=f"{args.TE:g}")
+    if args.TE and not 0.3 <= args.TE <= 1000:
+        raise OptionError("is in ms, 0 or 0.3 to 1000", option="TE", value=f"{args.TE:g}")
     if args.TR is not None and not 0.1 <= args.TR <= 60:
         raise OptionError("is in s, 0.1 to 60", option="TR", value=f"{args.TR:g}")
 

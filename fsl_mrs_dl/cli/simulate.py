@@ -416,7 +416,7 @@ def _simulate_mrsi(args) -> None:
         water=args.water,
         fov_mm=args.fov_mm,
         t1_mm=args.t1_mm,
-        te_ms=args.TE or (None if args.basis else phantom.DEFAULT_TE_MS),
+        te_ms=phantom.DEFAULT_TE_MS if args.TE is None and not args.basis else args.TE,
         lipid_height=args.lipid_height,
         k_filter=args.k_filter,
         concentration_sd=args.concentration_sd,
