@@ -9,6 +9,8 @@ from .common import (
     add_common_arguments,
     add_format_arguments,
     axis_options,
+    check_formats,
+    given_files,
     progress_bar,
     read_data,
     read_water,
@@ -84,13 +86,14 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Fit a file and write the folder of results."""
+    check_formats(axis_options(args), args.data, args.h2o)
+    check_fsl_mrs_options(args)
     from ..io import nifti
     from ..io import output as output_module
     from ..preproc import denoise
     from ..results import lcmodel_table, publication, write
 
-    check_fsl_mrs_options(args)
-    inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
+    inputs = (args.data, *given_files(args))  # names may lack an ending
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     data = read_data(args.data, axis_options(args))
     denoise.warn(args, data.header)

@@ -25,6 +25,7 @@ from .nifti import MrsData
 __all__ = [
     "AxisOptions",
     "Conversion",
+    "check_format",
     "load_any",
     "load_references",
     "load_water",
@@ -132,15 +133,33 @@ def load_with_record(path: str | Path, options: AxisOptions | None = None) -> Co
     """
     path, options = Path(path), options or AxisOptions()
     head = _head(path)
-    if head is None or head[:2] == b"\x1f\x8b" or head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
+    if _is_nifti(path, head):
         return Conversion(nifti.load(path))
+    assert head is not None
     if is_lcmodel_raw(head):
         return Conversion(read_lcmodel_raw(path, options))
-    if re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
-        return Conversion(nifti.load(path))
     with tempfile.TemporaryDirectory(prefix="fsl_mrs_dl_") as folder:
         words = _words(path, head, options, Path(folder))
         return _run_spec2nii(path, words, Path(folder))
+
+
+def check_format(path: str | Path, options: AxisOptions | None = None) -> None:
+    """Check that a file is of a known format, and that spec2nii is there where it is needed; only its beginning is
+    read.
+
+    Raises
+    ------
+    DataError
+        As :func:`load_any`.
+    """
+    path, head = Path(path), _head(Path(path))
+    if _is_nifti(path, head) or (head is not None and is_lcmodel_raw(head)):
+        return
+    assert head is not None
+    with tempfile.TemporaryDirectory(prefix="fsl_mrs_dl_") as folder:
+        words = _words(path, head, options or AxisOptions(), Path(folder))
+    if _program() is None:
+        raise _missing(path, words)
 
 
 def stem_of(path: str | Path) -> str:
@@ -168,6 +187,17 @@ def _program() -> str | None:
     """Return the path of spec2nii beside this interpreter, or on the path."""
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     return shutil.which(PROGRAM, path=os.pathsep.join(places))
+
+
+def _is_nifti(path: Path, head: bytes | None) -> bool:
+    """Tell whether a file is read as NIfTI-MRS, by its first bytes or its ending; one that is not there is, too."""
+    if head is None or head[:2] == b"\x1f\x8b" or head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
+        return True
+    return not is_lcmodel_raw(head) and re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE) is not None
+
+
+def _missing(path: Path, words: list[str]) -> DataError:
+    return DataError(f"{path}: the format needs spec2nii ({PROGRAM} {words[0]}), which is not here", remedy=_MISSING)
 
 
 def _head(path: Path) -> bytes | None:
@@ -308,7 +338,7 @@ def _run_spec2nii(path: Path, words: list[str], folder: Path) -> Conversion:
     """
     program, version = _program(), spec2nii_version()
     if program is None or version is None:
-        raise DataError(f"{path}: the format needs spec2nii ({PROGRAM} {words[0]}), which is not here", remedy=_MISSING)
+        raise _missing(path, words)
     out = folder / "out"
     # Its parsers take options before files, and its own messages are no business of a terminal.
     command = [program, words[0], "-f", "converted", "-o", str(out), *words[1:]]

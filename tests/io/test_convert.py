@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -329,6 +332,41 @@ def test_two_water_references_have_a_use_each(tmp_path, monkeypatch, names, wate
     shape, size = convert.load_references(path)
     assert names[int(shape.fids.flat[0].real) - 1] == water
     assert names[int(size.fids.flat[0].real) - 1] == (quant or water)
+
+
+def test_a_missing_spec2nii_is_told_before_pytorch_is_loaded(tmp_path):
+    """Loading it takes seconds, and the line came after."""
+    path, basis = written(tmp_path / "x.7", "\1\2"), tmp_path / "basis"
+    fids = nifti.MrsData(FIDS[0].reshape(1, 1, 1, -1).astype(np.complex64), 5e-4, FREQUENCY, "1H")
+    data = nifti.save(tmp_path / "data.nii.gz", fids)
+    end = ["--output", str(tmp_path / "out")]
+    series = ["--dyn_config", str(data), "--time_variables", str(data)]
+    commands = [
+        ["align", "--file", str(path), *end],
+        ["align", "--file", str(data), "--reference", str(path), *end],
+        ["denoise", "--file", str(path), "--model", str(basis), *end],
+        ["fit", "--data", str(path), "--basis", str(basis), *end],
+        ["fit", "--data", str(data), "--basis", str(basis), "--h2o", str(path), *end],
+        ["run", "--data", str(path), *end],
+        ["run", "--data", str(data), "--quant", str(path), *end],
+        ["run", "--data", str(data), "--mm", str(path), *end],
+        ["dynamic", "--data", str(path), "--basis", str(basis), *series, *end],
+        ["dynamic", "--data", str(data), "--basis", str(basis), "--h2o", str(path), *series, *end],
+    ]
+    program = (
+        "import json, sys\n"
+        "from fsl_mrs_dl.cli.main import main\n"
+        "from fsl_mrs_dl.io import convert\n"
+        "convert._program = lambda: None\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    assert main(words) == 2, words\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    words = [sys.executable, "-c", program, json.dumps(commands)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(commands) and all("x.7: the format needs spec2nii" in line for line in lines), lines
 
 
 def test_stem_of():

@@ -17,7 +17,9 @@ from fsl_mrs_dl.fitting.data import check_suppressed
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import convert, nifti
 from fsl_mrs_dl.io.nifti import MrsData
+from fsl_mrs_dl.physics.macromolecules import line_fids
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
+from fsl_mrs_dl.workflow import runner
 from fsl_mrs_dl.workflow import session as session_module
 from fsl_mrs_dl.workflow.basis_of_header import acquisition_of, basis_of_header
 from fsl_mrs_dl.workflow.processing import ProcessingOptions, process
@@ -282,6 +284,35 @@ def test_an_image_of_another_place_is_refused_before_any_work(files, tmp_path, c
 def test_usual_sums_are_reported_by_the_names_of_the_basis_set(names, sums):
     assert with_usual_sums(FitOptions(), names).combine == sums
     assert with_usual_sums(FitOptions(combine=("Cr+Glu",)), names).combine == ("Cr+Glu",)
+
+
+@pytest.mark.parametrize("command", ["run", "study"])
+def test_macromolecules_that_cannot_be_used_are_refused_before_any_work(files, tmp_path, capsys, monkeypatch, command):
+    """They were refused when a basis set had been simulated, which takes minutes."""
+
+    def simulated(*given, **named):
+        raise AssertionError("a basis set was simulated")
+
+    monkeypatch.setattr(session_module, "basis_of_header", simulated)
+    monkeypatch.setattr(runner, "basis_of_header", simulated)
+    table = tmp_path / "table.csv"
+    table.write_text(f"data\n{files / 'metab.nii.gz'}\n", encoding="utf-8")
+    data = ["--data", files / "metab.nii.gz", "--output"] if command == "run" else [table]
+    levels = ["participant"] if command == "study" else []
+    # Of many coils and transients: no one spectrum.
+    words = [command, *data, tmp_path / "out", *levels, "--mm", files / "metab.nii.gz", "--no-report"]
+    assert main([str(word) for word in words]) == 2
+    assert "holds 96 spectra, one usable one is needed" in capsys.readouterr().err
+
+
+def test_macromolecules_of_another_field_are_refused_before_any_work(files, made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(session_module, "basis_of_header", lambda *_, **__: pytest.fail("it was simulated"))
+    header = HEADER | {"SpectrometerFrequency": [297.2]}
+    line = line_fids([0.9], [30.0], replace(made.axes, spec_freq_mhz=297.2))[None, None].astype(np.complex64)
+    nifti.save(tmp_path / "mm.nii.gz", MrsData(line, made.axes.dwelltime, 297.2, "1H", (), header))
+    words = ["run", "--data", files / "metab.nii.gz", "--mm", tmp_path / "mm.nii.gz", "--output", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 2
+    assert "of 1H at 297.2 MHz" in capsys.readouterr().err
 
 
 def test_edited_data_are_refused_before_any_work(files, made, tmp_path, capsys):
