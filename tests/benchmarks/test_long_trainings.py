@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.papers import alignment, long_measures, long_record, long_trainings, quantification_measures
+from benchmarks.papers import (
+    alignment,
+    long_measures,
+    long_record,
+    long_tables,
+    long_trainings,
+    quantification_measures,
+)
 from benchmarks.papers.loss_minimum import minimise
 from benchmarks.scripts import gpu
 from benchmarks.scripts import long_trainings as queue
@@ -90,6 +97,45 @@ def test_sentences_say_what_is_the_reason():
     text = " ".join(long_measures.sentences(every["dq-nmm"], measured))
     assert "R2 of Cr: not reached, 0.7 against the paper's 0.88; the minimum of the loss has 0.95" in text
     assert "R2 of PCho: reached" in text
+
+
+def test_tables_have_the_short_trainings_of_the_other_records_the_long_ones_and_the_papers(tmp_path):
+    every = {one.name: one for one in long_trainings.long_trainings()}
+    (tmp_path / "align_paper.md").write_text(
+        "# A\n\n## Table 1 of the paper\n\n| | x |\n|---|---|\n"
+        "| dcrr | 1.27 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 0.05 | 11 |\n"
+        "\n## Beyond\n\n| dcrr | 99 |\n| dsr | 98 |\n"
+    )
+    (tmp_path / "quant_paper.md").write_text(
+        "## Accuracy: 2048 spectra\n\n| dq-rpmm, published loss, 6000 batches | "
+        + " | ".join(["0.31"] * 9)
+        + " | 0.4 |\n"
+    )
+    (tmp_path / "supervised.md").write_text("## Wavelet scattering on DSS1 to DSS7\n\n| DSS4 | 1.99 | 1.70 |\n")
+    scores = dict.fromkeys(("Cr", "Glu", "GPC", "Ins", "NAA", "NAAG", "PCho", "PCr", "Tau"), 0.5)
+    ended = [
+        (every["dcrr"], {"core_minutes": 90}, {"cells": [1.116, 1, 2, 5.7, 3, 4, 0.46, 10.1]}),
+        (every["dsr-mean"], {"core_minutes": 60}, {"shift": 1.5, "phase": 10.0}),
+        (every["dq-rpmm"], {"core_minutes": 180}, {"R2, network": scores, "R2, minimum": scores | {"Cr": 0.9}}),
+        (every["wscn_DSS4"], {"core_minutes": 6}, {"SMAPE": 1.98, "least possible": 0.0}),
+    ]
+    lines = long_tables.tables(ended, tmp_path)
+    assert "| dcrr, short | 1.27 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 11 minutes |" in lines
+    assert "| dcrr, long | 1.12 | 1 | 2 | 5.7 | 3 | 4 | 0.46 | 10.1 | 1.50 core-hours |" in lines
+    assert "| dsr-mean, long | 1.5 |  |  | 10.0 |  |  |  |  | 1.00 core-hours |" in lines
+    assert not any(line.startswith("| dsr, short") for line in lines), "a row of another table"
+    assert any(line.startswith("| dcrr, paper | 0.94 |") for line in lines)
+    assert any(line.startswith("| dq-rpmm, short | 0.31 |") for line in lines)
+    assert any(line.startswith("| dq-rpmm, minimum | 0.90 | 0.50 |") for line in lines)
+    assert "| wscn_DSS4 | 1.99 | 1.98 | 1.70 | 0.00 | 0.10 core-hours |" in lines
+    assert long_tables.tables([], tmp_path) == []
+    widths = {line.count("|") for line in lines[lines.index(ended_head(lines, "shift all")) :][:8] if line}
+    assert len(widths) == 1, "rows of one table have different numbers of cells"
+
+
+def ended_head(lines, first):
+    """The head of a table by its first column."""
+    return next(line for line in lines if line.startswith(f"| | {first}"))
 
 
 @pytest.fixture
