@@ -142,14 +142,16 @@ def _rizzo(ended: dict, record: Path) -> list[str]:
     limit = cells_of_row(path, "## Idealised spectra", "limit, ranges known")
     if limit is not None:
         lines.append(_row("limit, ranges known", [*limit[:_RIZZO_COLUMNS], ""]))
-    for name, (one, card, figures) in ended.items():
-        short = cells_of_row(path, "## Idealised spectra", one.method)
+    for method in dict.fromkeys(one.method for one, _, _ in ended.values()):
+        short = cells_of_row(path, "## Idealised spectra", method)
         if short is not None:
-            lines.append(_row(f"{one.method}, short", [*short[:_RIZZO_COLUMNS], f"{short[-3]} minutes"]))
-        cells = []
-        for group in datasets.RIZZO_GROUPS:
-            cells += [f"{figures[f'a R2, {group}']:.2f}", f"{figures[f'sigma, {group}']:.1f}"]
-        lines.append(_row(f"{name}, long", [*cells, _duration(card["core_minutes"] / 60)]))
+            lines.append(_row(f"{method}, short", [*short[:_RIZZO_COLUMNS], f"{short[-3]} minutes"]))
+        for name, (one, card, figures) in ended.items():
+            if one.method == method:
+                cells = []
+                for group in datasets.RIZZO_GROUPS:
+                    cells += [f"{figures[f'a R2, {group}']:.2f}", f"{figures[f'sigma, {group}']:.1f}"]
+                lines.append(_row(f"{name}, long", [*cells, _duration(card["core_minutes"] / 60)]))
     return [*lines, ""]
 
 
