@@ -6,8 +6,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from ..core.errors import OptionError, spelled
-from .common import add_common_arguments, add_format_arguments
+from ..core.errors import OptionError, OutputError, spelled
+from .common import add_common_arguments, add_format_arguments, given_files
 from .fit_options import add_fitting_options, add_hidden_arguments, add_output_options, check_fsl_mrs_options
 from .run_session import add_processing_options, run_options
 from .scaling_options import add_scaling_options
@@ -139,6 +139,7 @@ def run(args) -> None:
 
     dataset, sessions = _sessions(args)
     check_study_folder(args.output, dataset)
+    _check_not_of_groups(args)
     rules = _rules(args)
     if "group" in args.levels:
         check_by_hand(sessions, args.exclude)
@@ -151,6 +152,14 @@ def run(args) -> None:
         _participants(args, dataset, sessions)
     if "group" in args.levels:
         _group(args, dataset, sessions, rules)
+
+
+def _check_not_of_groups(args) -> None:
+    """Raise OutputError for a file that is read and lies where the tables of groups are written."""
+    folder = (args.output / "group").resolve()
+    for path in given_files(args):
+        if folder in path.resolve().parents:
+            raise OutputError(f"{path}: lies where the study writes its tables", remedy="move it to another folder")
 
 
 def _sessions(args):

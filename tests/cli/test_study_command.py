@@ -123,6 +123,17 @@ def test_wrong_options_are_errors_of_one_line(words, more, expected, capsys):
     assert expected in capsys.readouterr().err
 
 
+def test_a_table_among_the_tables_of_groups_stays(words, dataset, tmp_path, capsys):
+    assert main([*words[:4], "group", *words[4:], "--group-column", "diagnosis"]) == 0
+    table = Path(words[2]) / "group" / "sessions.tsv"
+    before = table.read_text(encoding="utf-8")
+    table.write_text(f"data\n{dataset.root}/sub-01/mrs/sub-01_acq-press_svs.nii.gz\n", encoding="utf-8")
+    mine = table.read_text(encoding="utf-8")
+    assert main(["study", str(table), words[2], "group"]) == 2 and mine != before
+    assert f"{table}: lies where the study writes its tables" in capsys.readouterr().err
+    assert table.read_text(encoding="utf-8") == mine
+
+
 def test_wrong_places_are_errors_of_one_line(words, dataset, tmp_path, capsys):
     for place, out, expected in (
         (str(tmp_path / "nowhere"), "x", "neither a folder nor a table"),

@@ -86,6 +86,16 @@ def test_files_of_the_user_in_a_sessions_folder_stay(study, sessions):
     assert outcome.state == FAILED and "notes.docx" in outcome.reason and notes.exists()
 
 
+def test_a_session_whose_data_lie_among_its_results_keeps_them(study, sessions):
+    one = sessions[0]
+    states(study, [one])
+    data = study.folder / "sessions" / "one" / "processed.nii.gz"
+    data.write_text("mine", encoding="utf-8")
+    (outcome,) = run_study(study, [replace(one, data=data)])
+    assert outcome.state == FAILED and "holds the input" in outcome.reason
+    assert data.read_text(encoding="utf-8") == "mine"
+
+
 def test_errors_of_the_description_and_faults_are_reasons(study, sessions):
     one, two, _ = sessions
     two.data.write_text("fault", encoding="utf-8")
