@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .core.errors import DataError, OptionError
-from .core.fids import usable_fids
+from .core.fids import usable_fids, why_unusable
 
 __all__ = ["align", "quantify", "denoise", "load_model"]
 
@@ -310,7 +310,8 @@ def _array(data) -> np.ndarray:
             f"{type(data).__name__}: is neither an object of FSL-MRS nor an array of FIDs; give one of these."
         )
     if not usable_fids(fids).any():
-        raise DataError("every FID is zero or holds NaN; there is nothing to work on.")
+        problem, remedy = why_unusable(fids)
+        raise DataError(problem, remedy=remedy or "there is nothing to work on")
     return fids
 
 

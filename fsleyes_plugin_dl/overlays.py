@@ -7,12 +7,15 @@ from pathlib import Path
 
 import fsleyes.colourmaps as colourmaps
 import numpy as np
+import wx
 
 from . import colours, map_display, titles
 from .colours import EDGE_LABELS, REGION_LABELS
 
 __all__ = [
     "are_ready",
+    "draw_colour_bar",
+    "is_drawn",
     "register_colours",
     "set_up_labels",
     "set_up_map",
@@ -47,6 +50,27 @@ def set_up_scene(ortho, has_map: bool) -> None:
     scene.colourBarLocation = "bottom"
     scene.colourBarLabelSide = "top-left"
     scene.labelSize = 11
+
+
+def draw_colour_bar(ortho, n_tries: int = 60) -> None:
+    """Have FSLeyes draw the colour bar, now or within ``n_tries`` half seconds.
+
+    What FSLeyes draws first on a canvas is lost, and in a view that was opened by hand nothing is drawn after that.
+    """
+    bar = ortho.colourBarCanvas if ortho and not ortho.destroyed else None
+    if bar is None or is_drawn(bar):
+        return
+    bar.Refresh()
+    if n_tries > 0:
+        wx.CallLater(500, draw_colour_bar, ortho, n_tries - 1)
+
+
+def is_drawn(canvas) -> bool:
+    """Return whether FSLeyes has drawn anything on a canvas."""
+    try:
+        return canvas.getBitmap() is not None
+    except TypeError:  # its buffer has no size yet
+        return False
 
 
 def show_title(ortho, image, texts: list[str]) -> None:

@@ -66,7 +66,7 @@ def render(
     """
     results = Results.open(folder)
     t1, out = existing_file(t1, "t1"), Path(out)
-    _check_output(out)
+    _check_output(out, Path(folder))
     look = _look(results, metab, quantity, voxel, max_crlb, fade)
     look = replace(look, opacity=_opacity(opacity, t1), voxel_grid=voxel_grid)
     if mosaic:
@@ -101,12 +101,14 @@ def render(
     return ("drawn by FSLeyes" if by_fsleyes else "drawn by matplotlib") + told + _hidden_text(results, look)
 
 
-def _check_output(out: Path) -> None:
-    """Raise an OptionError, or an OutputError, where no picture can be written there."""
+def _check_output(out: Path, folder: Path) -> None:
+    """Raise an OptionError, or an OutputError, where no picture can be written there, or one of the results is."""
     if out.suffix.lower() != ".png":
         raise OptionError("pictures are PNG files", option="out", value=out, remedy="end the name with .png")
     if not out.resolve().parent.is_dir():
         raise OutputError(f"the folder {out.parent} does not exist", option="out", value=out, remedy="make it first")
+    if out.exists() and folder.resolve() in out.resolve().parents:
+        raise OutputError("is one of the results themselves", option="out", value=out, remedy="give another name")
 
 
 def _opacity(percent: float | None, t1: Path | None) -> float:

@@ -270,6 +270,7 @@ class Scene(SceneTools):
             overlays.set_up_labels(self.frame, context, self.voxels, "voxels", 1)
             overlays.set_up_labels(self.frame, context, self.regions, "regions", 3)
             context.selectOverlay(self.map)
+            overlays.draw_colour_bar(self.ortho)
             self._show_voxels()
             context.getDisplay(self.regions).enabled = self.region is not None
         else:

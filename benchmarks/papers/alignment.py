@@ -370,7 +370,7 @@ def write_align(
         "# Frequency and phase correction beside its limits and other methods\n",
         (
             f"Made by `python -m benchmarks align`, {torch.get_num_threads()} threads of a {platform.machine()} CPU,"
-            f" torch {torch.__version__}.\n"
+            f" torch {torch.__version__}. Trainings at the published length: [long_trainings.md](long_trainings.md).\n"
         ),
         _table_1(signal, every, models, cards, make_set(signal, n_test, seed + 1_000_003), say),
         _beyond(signal, every, max(16, n_test // 4), seed),
@@ -434,9 +434,7 @@ def _table_1(signal: Signal, every: dict, models: dict, cards: dict, data: dict,
         start = time.perf_counter()
         estimates = method(fid)
         milliseconds = 1e3 * (time.perf_counter() - start) / n
-        corrected = apply_shift_phase(fid, *estimates, signal.dwelltime)
-        cells = [*precision(estimates, data), float(similarity_index(corrected[:240], axes))]
-        cells += [classical_alignment.creatine_width(corrected.mean(0), axes), milliseconds]
+        cells = [*cells_of(estimates, data, signal), milliseconds]
         lines.append(_row(name, [*cells, f"{cards[name]['training']['minutes']:.0f}" if name in cards else ""]))
         if name in PAPER:
             lines.append(_row(f"{name}, paper", [*PAPER[name], "", ""]))
@@ -473,6 +471,19 @@ def _beyond(signal: Signal, every: dict, n: int, seed: int) -> str:
 _SHOWN = ("dsr", "dsrf", "dcrr", "SR", "default, known reference", "default")
 # The width is that of the references, so that methods do not fit the noise of the signal itself.
 _TRUE = {"shift_hz": 5.0, "phase_deg": 45.0, "apodise_fwhm_hz": 2.0, "amplitude": 1.0, "nuisance": []}
+
+
+def cells_of(estimates, data: dict, signal: Signal) -> list[float]:
+    """Return a method's figures in Table 1: SDs of shift (Hz) and phase (degrees), each of all transients, of those
+    without and with nuisance peaks; similarity index of the first 240 when corrected, width of creatine (Hz) in the
+    average."""
+    corrected = apply_shift_phase(data["fid"].numpy(), *estimates, signal.dwelltime)
+    index = float(similarity_index(corrected[:240], signal.axes))
+    return [
+        *precision(estimates, data),
+        index,
+        float(classical_alignment.creatine_width(corrected.mean(0), signal.axes)),
+    ]
 
 
 def _constant_set(signal: Signal, n: int, seed: int, snr: float) -> dict:

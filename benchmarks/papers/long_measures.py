@@ -23,6 +23,7 @@ from benchmarks.papers import (
     supervised_trainings,
 )
 from benchmarks.papers.long_trainings import LongTraining
+from benchmarks.papers.supervised_scores import percent_of_mean
 from fsl_mrs_dl.networks import model_cards
 from fsl_mrs_dl.networks.self_supervised_quantification import METHODS
 from fsl_mrs_dl.simulation import random_spectra
@@ -41,9 +42,9 @@ def measure(training: LongTraining, folder: Path) -> dict:
     if training.benchmark == "align":
         signal = alignment.load_signal()
         data = alignment.make_set(signal, _N_ALIGN, _TEST_SEED)
-        shift, _, _, phase, _, _ = alignment.precision(alignment.answers_of(network)(data["fid"]), data)
+        cells = alignment.cells_of(alignment.answers_of(network)(data["fid"]), data, signal)
         few = {key: values[:_N_MINIMISED] for key, values in data.items()}
-        return {"shift": shift, "phase": phase} | alignment.losses(network, few)
+        return {"shift": cells[0], "phase": cells[3], "cells": cells} | alignment.losses(network, few)
     if training.benchmark == "quant":
         basis = quantification_data.load_basis()
         return quantification_measures.losses(network, basis, quantification_data.make_set(basis, _N_QUANT, _TEST_SEED))
@@ -78,6 +79,7 @@ def _supervised(job: supervised_trainings.Job, network, folder: Path) -> dict:
     limit = supervised_scores.limits_of(data)["limit, ranges known"]
     for group in datasets.RIZZO_GROUPS:
         values[f"a R2, {group}"] = supervised_scores.group_mean(scores.concise, group)
+        values[f"sigma, {group}"] = supervised_scores.group_mean(percent_of_mean(scores.sigma), group)
         values[f"a R2 of the best linear estimate, {group}"] = supervised_scores.group_mean(limit.concise, group)
     return values
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.papers import long_measures, quantification
+from benchmarks.papers import long_measures, long_tables, quantification
 from benchmarks.papers.long_trainings import LongTraining
 from fsl_mrs_dl.io.files import json_content
 from fsl_mrs_dl.io.output import whole_file, write_text
@@ -97,15 +97,18 @@ def _draw_curves(path: Path, curves: dict[str, Curve]) -> None:
     pyplot.close(figure)
 
 
+_VERSION = 2  # of what is measured
+
+
 def _measured(training: LongTraining, folder: Path, card: model_cards.Card) -> dict:
     """Return the figures of a finished training; those of the same weights are read where they were measured before."""
     path = folder / "measured.json"
     if path.is_file():
         before = json_content(path.read_bytes())
-        if before.get("sha256") == card["sha256"]:
+        if before.get("sha256") == card["sha256"] and before.get("version") == _VERSION:
             return before["figures"]
     figures = long_measures.measure(training, folder)
-    write_text(path, json.dumps({"sha256": card["sha256"], "figures": figures}, indent=2) + "\n")
+    write_text(path, json.dumps({"sha256": card["sha256"], "version": _VERSION, "figures": figures}, indent=2) + "\n")
     return figures
 
 
@@ -209,7 +212,7 @@ def write_record(trainings: list[LongTraining], output: Path, record: Path) -> P
     """
     place = record / "long_trainings"
     place.mkdir(parents=True, exist_ok=True)
-    rows, methods, curves = [], [], {}
+    rows, methods, curves, all_ended = [], [], {}, []
     for one in trainings:
         folder, ended = output / one.name, _ended(one, output / one.name, place)
         curve = curve_of(folder)
@@ -224,12 +227,14 @@ def write_record(trainings: list[LongTraining], output: Path, record: Path) -> P
             continue
         card, figures = ended
         rows.append(_row_of_ended(one, card))
+        all_ended.append((one, card["training"], figures))
         methods.append(f"- {one.name}: {' '.join(long_measures.sentences(one, figures))}")
     lines = [*_HEAD, *rows, ""]
     if curves:
         _draw_curves(record / "long_trainings.png", curves)
         lines += ["![Learning curves](long_trainings.png)\n"]
     lines += ["## What was reached\n", *(methods or ["No training has ended."]), ""]
+    lines += long_tables.tables(all_ended, record)
     quantifiers = [one for one in trainings if one.benchmark == "quant" and (output / one.name / "card.json").is_file()]
     if quantifiers or any((folder / "minima.json").is_file() for folder in (output, place)):
         lines += _minima(output, place)

@@ -201,25 +201,73 @@ _UNET_DEVIATIONS = (
 )
 
 
-def _supervised(job: supervised_trainings.Job, core_hours: float, core_minutes: float | None = None) -> LongTraining:
+_FEW_HOURS = 1.5
+
+
+def _paced(settings: Settings, seconds: float) -> Settings:
+    """Return settings with a validation, after which an interrupted training goes on, at least every ten minutes.
+
+    Trainings that do not get through ten epochs in their time end with it, and not earlier.
+    """
+    every = max(1, min(settings.validate_every, int(600 / seconds)))
+    patience = settings.patience if seconds < 5 else 0
+    return replace(settings, validate_every=every, validation_batches=max(4, min(32, every // 4)), patience=patience)
+
+
+def _supervised(
+    job: supervised_trainings.Job, core_hours: float, core_minutes: float | None = None, seconds: float | None = None
+) -> LongTraining:
     def run(folder: Path, settings: Settings) -> model_cards.Card:
         return supervised_trainings.train_job(job, folder, settings=settings)
 
     settings = replace(supervised_trainings.settings_of(job), progress=True, max_core_minutes=core_minutes)
+    if seconds is not None:
+        settings = _paced(settings, seconds)
     if not job.held:
         settings = replace(settings, validate_every=200)
     name = supervised_trainings.folder_of(Path(), job.name).name
     published, deviations = _SUPERVISED_PUBLISHED[job.part], _SUPERVISED_DEVIATIONS[job.part]
+    if job.arguments.get("share", 1.0) < 1:
+        deviations = (
+            f"{100 * job.arguments['share']:.3g} % of the kernels, as in supervised.md; AdamW, rate {job.rate:g} along"
+            f" a cosine, batches of {job.batch_size}, {_FEW_HOURS:g} core-hours at most; {_DRAWN}"
+        )
     if job.encoder.startswith("unet"):
         deviations += f"; {_UNET_DEVIATIONS}"
     return LongTraining(name, "supervised", job.encoder, settings, run, published, deviations, core_hours, job)
 
 
-def _supervised_of(parts: tuple[str, ...], networks: tuple[str, ...] = ()) -> dict[str, supervised_trainings.Job]:
-    return {job.name: job for job in supervised_trainings.jobs_of(_SCALE, parts, networks)}
+def _supervised_of(
+    parts: tuple[str, ...], networks: tuple[str, ...] = (), scale: supervised_trainings.Scale = _SCALE
+) -> dict[str, supervised_trainings.Job]:
+    return {job.name: job for job in supervised_trainings.jobs_of(scale, parts, networks)}
 
 
-_SLOW = ("resnet-2d1c", "deepnet-2d1c-wide", "resnet-2d1c-wide", "inceptionnet-2d1c", "unet-1dr")
+def _few_kernels() -> list[LongTraining]:
+    """Return trainings of networks that are too large for six core-hours, with the kernels of the short trainings:
+    these tell whether the length or the size is what is missing."""
+    jobs = _supervised_of(("networks",), tuple(_LARGE), supervised_trainings.SCALES["small"]).values()
+    return [
+        _supervised(
+            replace(job, name=f"{job.name}, few kernels", steps=20000, held=10),
+            _FEW_HOURS,
+            60 * _FEW_HOURS,
+            _LARGE[job.encoder],
+        )
+        for job in jobs
+    ]
+
+
+# Networks that learn nearly nothing in a few minutes: seconds for a batch on one core of the machine of the record.
+_SLOW = {
+    "resnet-2d1c": 8.0,
+    "deepnet-2d1c-wide": 0.55,
+    "resnet-2d1c-wide": 16.0,
+    "inceptionnet-2d1c": 67.0,
+    "unet-1dr": 20.0,
+}
+_SCALOGRAM = {"hatami": 0.5, "scalogram": 10.0}
+_LARGE = {"resnet-2d1c": 0.35, "resnet-2d1c-wide": 0.7, "inceptionnet-2d1c": 0.8, "unet-1dr": 2.1}
 _DSS = ("DSS4", "DSS5", "DSS6", "DSS7")
 SUPERVISED = (
     # Held-back spectra end the second-order part, which is the paper's; the batches before only begin it.
@@ -228,13 +276,14 @@ SUPERVISED = (
         for job in _supervised_of(("dss",)).values()
         if job.data in _DSS
     ),
+    *_few_kernels(),
     *(
-        _supervised(job, 6.0, _CORE_MINUTES)
-        for job in (*_supervised_of(("scalogram",)).values(), *_supervised_of(("networks",), _SLOW).values())
+        _supervised(job, 6.0, _CORE_MINUTES, (_SLOW | _SCALOGRAM)[job.encoder])
+        for job in (*_supervised_of(("scalogram",)).values(), *_supervised_of(("networks",), tuple(_SLOW)).values())
     ),
 )
-"""Wavelet scattering on DSS4 to DSS7, scalogram and Hatami's network at full width, and the networks that learn nearly
-nothing in a few minutes."""
+"""Wavelet scattering on DSS4 to DSS7; the networks that learn nearly nothing in a few minutes, the largest of them with
+few kernels, too; scalogram and Hatami's network at full width."""
 
 
 def long_trainings() -> list[LongTraining]:

@@ -9,6 +9,9 @@ from .common import (
     add_common_arguments,
     add_format_arguments,
     axis_options,
+    check_formats,
+    check_not_given,
+    given_files,
     new_file,
     processed_file,
     read_data,
@@ -44,15 +47,17 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Align a file and write it, its table and its reports."""
+    check_formats(axis_options(args), args.file, args.reference)
     from ..io import nifti
     from ..preproc import align
     from ..results.reports import alignment, alignment_table
 
     data = read_data(args.file, axis_options(args))
-    target = processed_file(args, data)
+    reference = read_data(args.reference, axis_options(args)) if args.reference else None
+    target = processed_file(args, data, reference)
     table = alignment.table_path(args.output, target.name, written=target.exists())
     table = new_file(table, args.overwrite)
-    reference = read_data(args.reference, axis_options(args)) if args.reference else None
+    check_not_given([table], given_files(args))
     say(args, f"Aligning {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     options = AlignOptions.from_arguments(vars(args), device=args.device)
     out = align.align_data(data, options, reference=reference)
@@ -63,6 +68,7 @@ def run(args) -> None:
     )
     for path in reports:
         new_file(path, args.overwrite)
+    check_not_given(reports, given_files(args))
     details = out.details("fsl_mrs_dl align", args.reference)
     nifti.save(target, out.data, method="Frequency and phase correction", details=details)
     write_whole(table, alignment_table.alignment_table(out))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import OptionError, OutputError
@@ -15,10 +16,14 @@ __all__ = [
     "say",
     "new_file",
     "write_whole",
+    "given_files",
+    "check_formats",
+    "check_not_given",
     "processed_file",
     "progress_bar",
     "read_basis",
     "read_data",
+    "read_water",
     "str_or_int",
 ]
 
@@ -72,19 +77,39 @@ def read_basis(path):
     return basis
 
 
-def read_data(path, options=None, *, header_only: bool = False, water: bool = False):
-    """Read data or water of any format, or only the header of a NIfTI-MRS file, and print what was converted and
-    repaired."""
-    from ..io import nifti
-    from ..io.convert import load_any, load_water
+def check_formats(options, *paths) -> None:
+    """Raise DataError for files of an unknown format, or that need spec2nii where it is missing, before libraries are
+    loaded that take seconds; ``options`` are those of formats without axes."""
+    from ..io.convert import check_format
 
-    if header_only:
-        data = nifti.load_header(path)
-    else:
-        data = load_water(path, options) if water else load_any(path, options)
+    for path in paths:
+        if path:
+            check_format(path, options)
+
+
+def read_data(path, options=None, *, header_only: bool = False):
+    """Read data of any format, or only the header of a NIfTI-MRS file, and print what was converted and repaired."""
+    from ..io import nifti
+    from ..io.convert import load_any
+
+    data = nifti.load_header(path) if header_only else load_any(path, options)
     for note in data.notes:
         print(f"{path}: {note}.")
     return data
+
+
+def read_water(path, options=None):
+    """Read water for line shape and eddy currents, and that for absolute concentrations, and print what was converted
+    and repaired; both are None where there is no path."""
+    from ..io.convert import load_references
+
+    if not path:
+        return None, None
+    references = load_references(path, options)
+    # Those of one file have the same notes.
+    for note in dict.fromkeys(note for water in references for note in water.notes):
+        print(f"{path}: {note}.")
+    return references
 
 
 def new_file(path: Path, overwrite: bool) -> Path:
@@ -140,8 +165,39 @@ class progress_bar:
             self.bar.close()
 
 
-def processed_file(args, data) -> Path:
-    """Return the file of a step's result, in a folder that may contain other files; the input is never replaced.
+_NO_INPUTS = ("output", "out", "filename", "work_dir", "words", "job", "main")
+
+
+def given_files(args) -> tuple[Path, ...]:
+    """Return the files and folders that options of a command name and that exist: what is read, by any option."""
+    values: list = [value for name, value in vars(args).items() if name not in _NO_INPUTS]
+    values = [one for value in values for one in (value if isinstance(value, (list, tuple)) else [value])]
+    return tuple(dict.fromkeys(Path(one) for one in values if isinstance(one, (str, Path)) and _is_there(one)))
+
+
+def _is_there(name: str | Path) -> bool:
+    try:
+        return str(name) != "" and Path(name).exists()
+    except (OSError, ValueError):  # texts that are no names of files
+        return False
+
+
+def check_not_given(paths: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+    """Raise OutputError if a file that is to be written is one that is read.
+
+    Raises
+    ------
+    OutputError
+    """
+    read = {Path(one).resolve() for one in inputs if one is not None}
+    for path in paths:
+        if path.resolve() in read:
+            raise OutputError(f"{path}: is an input itself", remedy="choose another `output` or `filename`")
+
+
+def processed_file(args, *given) -> Path:
+    """Return the file of a step's result, in a folder that may contain other files; an input is never replaced, neither
+    data that were ``given`` nor any other file that an option names.
 
     Raises
     ------
@@ -158,8 +214,7 @@ def processed_file(args, data) -> Path:
     else:
         stem = stem_of(args.file)
     target = new_file(args.output / f"{stem}.nii.gz", args.overwrite)
-    if data.path is not None and target.resolve() == data.path.resolve():
-        raise OutputError(f"{target}: is the input file itself", remedy="choose another `output` or `filename`")
+    check_not_given([target], (*given_files(args), *(data.path for data in given if data is not None)))
     if not args.output.exists():
         output_module.new_output_folder(args.output, overwrite=False)
     return target

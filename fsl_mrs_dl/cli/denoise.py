@@ -8,7 +8,16 @@ from pathlib import Path
 import configargparse
 
 from ..preproc.options import add_denoise_arguments
-from .common import add_common_arguments, new_file, processed_file, read_data, say
+from .common import (
+    add_common_arguments,
+    check_formats,
+    check_not_given,
+    given_files,
+    new_file,
+    processed_file,
+    read_data,
+    say,
+)
 
 __all__ = ["add_arguments", "run"]
 
@@ -35,6 +44,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Denoise a file and write it and its report."""
+    check_formats(None, args.file)
     from ..io import nifti
     from ..preproc import denoise
     from ..results.reports import denoising
@@ -42,6 +52,7 @@ def run(args) -> None:
     data = read_data(args.file)
     target = processed_file(args, data)
     report = new_file(args.output / denoising.REPORT, args.overwrite) if args.generateReports else None
+    check_not_given([report] if report else [], given_files(args))
     say(args, f"Denoising {args.file}, shape {data.fids.shape}, dimensions {', '.join(data.dim_tags) or 'none'}")
     if denoise.warning_of(data.header):
         print(

@@ -13,8 +13,11 @@ from .common import (
     add_common_arguments,
     add_format_arguments,
     axis_options,
+    check_formats,
+    given_files,
     progress_bar,
     read_data,
+    read_water,
     say,
     str_or_int,
 )
@@ -179,6 +182,7 @@ def _options(args, basis):
 
 def run(args) -> None:
     """Fit a series, with one configuration or several, and write the folder of results."""
+    check_formats(axis_options(args), args.data, args.h2o)
     from ..dynamic.comparison import compare_fits
     from ..dynamic.configuration import read_configuration
     from ..dynamic.data import fit_dynamic_data
@@ -186,8 +190,7 @@ def run(args) -> None:
     from ..io import output as output_module
     from ..io.basis import Basis
 
-    inputs = (args.data, args.basis, *args.dyn_config, *args.time_variables, args.mask, args.h2o)
-    inputs = tuple(name for name in inputs if name)
+    inputs = (args.data, *given_files(args))
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     names = _names_of(args.dyn_config)
     configurations = [read_configuration(path, execute=args.execute_config) for path in args.dyn_config]
@@ -213,7 +216,7 @@ def run(args) -> None:
         return
     if args.mask:
         raise OptionError("goes with volumes, and the data are one voxel", option="mask", remedy="leave it out")
-    water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
+    water, _ = read_water(args.h2o, axis_options(args))
     wanted = _Definitions(args.derived, names)
 
     def fitted(name: str, correct: bool | None = None):

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from .common import add_common_arguments, add_format_arguments, axis_options, progress_bar, read_data, say
+from .common import (
+    add_common_arguments,
+    add_format_arguments,
+    axis_options,
+    check_formats,
+    given_files,
+    progress_bar,
+    read_data,
+    read_water,
+    say,
+)
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -76,13 +86,14 @@ def add_arguments(parser) -> None:
 
 def run(args) -> None:
     """Fit a file and write the folder of results."""
+    check_formats(axis_options(args), args.data, args.h2o)
+    check_fsl_mrs_options(args)
     from ..io import nifti
     from ..io import output as output_module
     from ..preproc import denoise
     from ..results import lcmodel_table, publication, write
 
-    check_fsl_mrs_options(args)
-    inputs = tuple(name for name in (args.data, args.basis, args.h2o, args.t1, args.config) if name)
+    inputs = (args.data, *given_files(args))  # names may lack an ending
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     data = read_data(args.data, axis_options(args))
     denoise.warn(args, data.header)
@@ -144,7 +155,7 @@ def _fit(args, data):
         check_voxel_in_image(args.t1, data)
     basis = chosen_basis(args, data)
     options = fit_options(args, basis)
-    water = read_data(args.h2o, axis_options(args), water=True) if args.h2o else None
+    water, quant = read_water(args.h2o, axis_options(args))
     scaling = scaling_of(args, data)
     n_spectra = data.fids[..., 0, :].size if data.fids.ndim > 4 else data.fids[..., 0].size
     how = f"{options.model} model, baseline {options.baseline}"
@@ -174,7 +185,7 @@ def _fit(args, data):
             " --no_conj_fid forbids it."
         )
     results = FitResults.of_data(fitted, options, _unaligned(args, data))
-    absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
+    absolute, reasons = absolute_of_file(fitted, quant, scaling, sums=results.sums, estimate=results.estimate)
     print_reasons(args, reasons if absolute is None else absolute.remarks)
     if args.t1 and absolute is not None and scaling.tissue is None:
         print_reasons(args, [NO_SEGMENTATION])

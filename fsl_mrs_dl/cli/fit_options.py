@@ -15,6 +15,7 @@ __all__ = [
     "add_output_options",
     "add_hidden_arguments",
     "check_fsl_mrs_options",
+    "check_macromolecule_file",
     "chosen_basis",
     "fit_options",
     "options_text",
@@ -185,6 +186,23 @@ def check_fsl_mrs_options(args) -> None:
             _refuse(name, "Metropolis Hastings fits", args)
     if args.baseline_order is not None:
         args.baseline = f"poly, {args.baseline_order}"
+    check_macromolecule_file(args)
+
+
+def check_macromolecule_file(args, data=None) -> None:
+    """Raise an error for macromolecules that cannot be added to a basis set, before there is one."""
+    from pathlib import Path
+
+    from ..physics.in_vivo_components import MACROMOLECULE_PRESETS
+    from ..physics.macromolecules import check_macromolecules
+    from ..physics.spinsim import MACROMOLECULE_KINDS
+
+    if args.mm is None or args.mm in MACROMOLECULE_PRESETS:
+        return
+    if args.mm not in MACROMOLECULE_KINDS and not Path(args.mm).exists():
+        there = (*(MACROMOLECULE_PRESETS if args.spectral_model != "fsl-mrs" else ()), *MACROMOLECULE_KINDS)
+        raise OptionError("no such file", option="mm", value=args.mm, remedy=f"give one, or one of {', '.join(there)}")
+    check_macromolecules(args.mm, data)
 
 
 def _refuse(name: str, what: str, args, otherwise: str = "") -> None:
@@ -387,17 +405,10 @@ def _own_macromolecules(args) -> bool:
 
 
 def _check_preset(args) -> None:
-    """Raise OptionError for macromolecules that are neither of the model's nor a file."""
-    from pathlib import Path
-
+    """Raise OptionError for macromolecules of the in-vivo model where another is fitted."""
     from ..physics.in_vivo_components import MACROMOLECULE_PRESETS
     from ..physics.spinsim import MACROMOLECULE_KINDS
 
-    if args.mm is None or args.mm in MACROMOLECULE_KINDS or Path(args.mm).exists():
-        return
-    if args.spectral_model == "in-vivo" and args.mm not in MACROMOLECULE_PRESETS:
-        there = ", ".join((*MACROMOLECULE_PRESETS, *MACROMOLECULE_KINDS))
-        raise OptionError("no such file", option="mm", value=args.mm, remedy=f"give one, or one of {there}")
     if args.spectral_model != "in-vivo" and args.mm in MACROMOLECULE_PRESETS:
         raise OptionError(
             "belongs to the in-vivo model",
@@ -409,8 +420,8 @@ def _check_preset(args) -> None:
 
 def _check_times(args) -> None:
     """Raise OptionError for echo and repetition times that have the wrong unit."""
-    if args.TE is not None and not 1 <= args.TE <= 1000:
-        raise OptionError("is in ms, 1 to 1000", option="TE", value=f"{args.TE:g}")
+    if args.TE and not 0.3 <= args.TE <= 1000:
+        raise OptionError("is in ms, 0 or 0.3 to 1000", option="TE", value=f"{args.TE:g}")
     if args.TR is not None and not 0.1 <= args.TR <= 60:
         raise OptionError("is in s, 0.1 to 60", option="TR", value=f"{args.TR:g}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .common import add_common_arguments, progress_bar, read_data, say
+from .common import add_common_arguments, given_files, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -110,6 +110,7 @@ def _add_volume_options(group) -> None:
 
 def run(args) -> None:
     """Fit a volume and write its maps."""
+    check_fsl_mrs_options(args)
     import time
 
     from ..core.errors import spelled
@@ -122,10 +123,8 @@ def run(args) -> None:
     from ..preproc import denoise
     from .tables import artefact_notes
 
-    check_fsl_mrs_options(args)
     begun = time.perf_counter()
-    given = (args.data, args.basis, args.mask, args.lipid_mask, args.h2o, args.config)
-    inputs = tuple(name for name in given if name)
+    inputs = (args.data, *given_files(args))
     output_module.new_output_folder(args.output, args.overwrite, inputs)
     about = read_data(args.data, header_only=True)
     denoise.warn(args, about.header)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import configargparse
 
-from .common import add_common_arguments, add_format_arguments, axis_options
+from .common import add_common_arguments, add_format_arguments, axis_options, check_formats, given_files
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
     add_output_options,
     check_fsl_mrs_options,
+    check_macromolecule_file,
     chosen_basis,
     fit_options,
     options_text,
@@ -109,6 +110,10 @@ class ArgumentFit:
         values = {name: value for name, value in vars(self.args).items() if name not in of_files}
         return f"ArgumentFit({sorted(values.items())})"
 
+    def check(self, data) -> None:
+        """Raise an error for files that cannot be used with the data, before there is a basis set."""
+        check_macromolecule_file(self.args, data)
+
     def choose(self, source, data):
         """Return the basis set to fit and the options of the fit."""
         from ..io.basis import Basis
@@ -167,11 +172,12 @@ def run_options(args):
 
 def run(args) -> None:
     """Take one session from its files to a folder of results."""
+    check_formats(axis_options(args), args.data, args.h2o, args.quant)
+    check_fsl_mrs_options(args)
     from ..io import output as output_module
     from ..workflow.session import Session, run_session
     from .tables import text_table
 
-    check_fsl_mrs_options(args)
     session = Session(
         name=Path(args.data).name.partition(".")[0],
         data=Path(args.data),
@@ -181,7 +187,7 @@ def run(args) -> None:
         t1=args.t1 and Path(args.t1),
         basis=args.basis and Path(args.basis),
     )
-    inputs = (*session.inputs, *([args.config] if args.config else []))
+    inputs = (*session.inputs, *given_files(args))
     with output_module.folder_for(args.output, args.overwrite, inputs) as folder:
         summary = run_session(session, run_options(args), folder, say=print)
     table = text_table(summary.results)

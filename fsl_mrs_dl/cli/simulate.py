@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .common import add_common_arguments, read_basis
+from .common import add_common_arguments, given_files, read_basis
 
 __all__ = ["add_arguments"]
 
@@ -278,7 +278,7 @@ def _simulate_basis(args) -> None:
     )
     pulses = "ideal pulses" if refocusing in (None, "ideal") else f"{refocusing} refocusing pulses, excitation ideal"
     pulses = pulses if pulse is None else f"editing pulse {pulse}, other pulses ideal"
-    with output_module.folder_for(args.output, args.overwrite) as folder:
+    with output_module.folder_for(args.output, args.overwrite, given_files(args)) as folder:
         basis.save(folder, info=f"{args.sequence}, {'' if te_ms is None else f'TE {te_ms:g} ms, '}{pulses}.")
     print(f"Simulated {basis.n_metabs} basis spectra at {basis.spec_freq_mhz:.2f} MHz.\nWritten: {args.output}")
 
@@ -354,7 +354,7 @@ def _simulate_edited_basis(args) -> None:
         edit_delay_ms=args.edit_delay_ms,
         **_edit_options(args),
     )
-    with output_module.folder_for(args.output, args.overwrite) as folder:
+    with output_module.folder_for(args.output, args.overwrite, given_files(args)) as folder:
         edited.save(folder, info=f"{args.sequence}, TE {1e3 * edited.echo_time_s:g} ms.")
     print(f"Simulated {edited.n_metabs} basis spectra at {edited.spec_freq_mhz:.2f} MHz.")
     for condition, pulses in zip(edited.conditions, edited.pulses):
@@ -377,7 +377,7 @@ def _simulate_svs(args) -> None:
         drift_deg=args.drift[1],
         te_ms=args.TE,
     )
-    with output_module.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
+    with output_module.folder_for(args.output, args.overwrite, given_files(args)) as folder:
         nifti.save(folder / "svs.nii.gz", acquired.data)
         (folder / "truth.json").write_text(json.dumps(acquired.truth, indent=1), encoding="utf-8")
     conditions = acquired.truth.get("conditions", [])
@@ -396,7 +396,7 @@ def _simulate_spectra(args) -> None:
     simulated = recipe_spectra.simulate_spectra(
         read_basis(args.basis), args.recipe, args.spectra, seed=args.seed, te_ms=args.TE
     )
-    with output_module.folder_for(args.output, args.overwrite, (args.basis,)) as folder:
+    with output_module.folder_for(args.output, args.overwrite, given_files(args)) as folder:
         nifti.save(folder / "spectra.nii.gz", simulated.data)
         (folder / "truth.json").write_text(json.dumps(simulated.truth, indent=1), encoding="utf-8")
     print(
@@ -407,12 +407,14 @@ def _simulate_spectra(args) -> None:
 
 def _simulate_mrsi(args) -> None:
     from ..io import output as output_module
-    from ..physics.macromolecules import add_macromolecules
+    from ..physics.macromolecules import add_macromolecules, check_macromolecules
     from ..simulation import phantom
 
-    inputs = tuple(path for path in (args.basis, args.mm) if path and Path(path).exists())
+    inputs = given_files(args)
     # The folder is checked before the work is done.
     output_module.new_output_folder(args.output, args.overwrite, inputs)
+    if args.mm:
+        check_macromolecules(args.mm)
     basis = read_basis(args.basis) if args.basis else None
     if args.mm:
         basis = add_macromolecules(basis or phantom.default_basis(max(64, args.n_points), None), args.mm)
@@ -427,7 +429,7 @@ def _simulate_mrsi(args) -> None:
         water=args.water,
         fov_mm=args.fov_mm,
         t1_mm=args.t1_mm,
-        te_ms=args.TE or (None if args.basis else phantom.DEFAULT_TE_MS),
+        te_ms=phantom.DEFAULT_TE_MS if args.TE is None and not args.basis else args.TE,
         lipid_height=args.lipid_height,
         k_filter=args.k_filter,
         concentration_sd=args.concentration_sd,

@@ -133,10 +133,10 @@ def _add_group(group) -> None:
 
 def run(args) -> None:
     """Run the levels that were asked for."""
+    check_fsl_mrs_options(args)
     from ..workflow.collect import check_by_hand
     from ..workflow.derivatives import check_study_folder, describe, name_problem
 
-    check_fsl_mrs_options(args)
     dataset, sessions = _sessions(args)
     check_study_folder(args.output, dataset)
     rules = _rules(args)

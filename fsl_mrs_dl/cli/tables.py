@@ -113,6 +113,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
             f"Posterior: {fit.posterior.prior.source} and the data{unit}; % prior is the posterior over the prior"
             " variance, * mostly prior, ! data and prior disagree."
         )
+    elif fit.model.name == "negativevoigt":
+        notes.append("Concentrations have no prior: that of a normal brain has no negative ones.")
     elif results.prior_pull is not None:
         notes.append("% prior is the share of the likelihood's variance that priors take away, * mostly prior.")
     if isinstance(fit, InVivoFit) and MACROMOLECULES in fit.names:
@@ -184,21 +186,14 @@ def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str
 
     ``n_fitted`` is the number of spectra that were fitted, where ``results`` are of some of them.
     """
-    from ..fitting.artefacts import option_spelling
+    from ..fitting.artefacts import artefact_lines, option_spelling
 
     lines = [artefact.text(option_spelling) for artefact in results.artefacts_before] + _filter_notes(results)
-    kinds: dict[str, list] = {}
-    for artefacts in results.artefacts.values():
-        for artefact in artefacts:
-            kinds.setdefault(artefact.kind, []).append(artefact)
     n = len(results.artefacts)
     n_fitted = n_fitted or int(results.fit.fitted.sum())
     if 0 < n < n_fitted and results.fit.model.axes.nucleus == "1H":
         lines.append(f"Artefacts were looked for in {n} of {n_fitted} spectra, evenly spread.")
-    for several in kinds.values():
-        of_many = f" ({len(several)} of {n} spectra; figures of the first)" if n > 1 else ""
-        lines.append(several[0].text(option_spelling) + of_many)
-    return lines
+    return lines + artefact_lines(results.artefacts, option_spelling)
 
 
 def _filter_notes(results: FitResults) -> list[str]:

@@ -19,6 +19,7 @@ from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..fitting.header_facts import seconds_of, seconds_of_each
 from ..fitting.in_vivo.result import InVivoFit
+from ..fitting.options import check_time
 from ..fitting.quantification import Quantification
 from ..fitting.uncertainty import Z95
 from ..io.nifti import MrsData
@@ -97,6 +98,9 @@ class WaterScaling:
     def __post_init__(self):
         if not (np.isfinite(self.factor) and self.factor > 0):
             raise OptionError("must be positive", option="h2o_scale", value=self.factor)
+        for name in _OF_SPECTRA:
+            for which in (name, f"water_{name}"):
+                check_time(which, getattr(self, which))
 
     def with_headers(self, data: MrsData, water: MrsData | None = None) -> WaterScaling:
         """Return the scaling with the times of the files' headers where it has none."""
@@ -110,7 +114,7 @@ class WaterScaling:
             "water_repetition_time_s": (water, "RepetitionTime"),
         }.items():
             times[name] = getattr(self, name)
-            if times[name] or file is None:
+            if times[name] is not None or file is None:
                 continue
             times[name], different = seconds_of(file, key), seconds_of_each(file, key)
             if different is not None and len(different) == n:
@@ -135,7 +139,11 @@ class WaterScaling:
     @property
     def times_of_water(self) -> tuple[float | None, float | None]:
         """Echo and repetition time of the water reference."""
-        return self.water_echo_time_s or self.echo_time_s, self.water_repetition_time_s or self.repetition_time_s
+        echo, repetition = self.water_echo_time_s, self.water_repetition_time_s
+        return (
+            self.echo_time_s if echo is None else echo,
+            self.repetition_time_s if repetition is None else repetition,
+        )
 
     @property
     def signature(self) -> str:

@@ -83,7 +83,7 @@ def fit_water(fids: np.ndarray, axes: Axes) -> WaterFit:
     """Fit a Voigt line to the FIDs of unsuppressed water ``(n, n_points)``, by least squares.
 
     Amplitude and area are FSL-MRS's (``fsl_mrs.utils.quantify.WaterRef``), whose minimiser ends at the same line.
-    FIDs that are zero or not finite get NaN.
+    FIDs that are zero, begin with zeros or are not finite get NaN.
     """
     fids = np.asarray(fids)
     usable = usable_fids(fids)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["FEWEST_ACQUIRED", "acquired_points", "usable_fids", "zero_filling"]
+__all__ = ["FEWEST_ACQUIRED", "acquired_points", "usable_fids", "why_unusable", "zero_filling"]
 
 FEWEST_ACQUIRED = 16
 """Points, at least, that estimates are made from."""
+
+# One zero may be chance in data of few bits.  With more the time of the echo is unknown, the signal at it is not there,
+# and water was estimated up to a fifth too small, or not at all.
+_FIRST = 2
 
 
 def acquired_points(fids: np.ndarray) -> int:
@@ -21,11 +25,32 @@ def acquired_points(fids: np.ndarray) -> int:
 
 
 def usable_fids(fids: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Tell which FIDs are usable, ``(..., n_points)`` -> bool ``(...)``: those that are finite and not all zero.
+    """Tell which FIDs are usable, ``(..., n_points)`` -> bool ``(...)``: those that are finite and do not begin with
+    zeros.
 
     ``axis`` is that of time.
     """
-    return np.isfinite(fids).all(axis) & (fids != 0).any(axis)
+    return np.isfinite(fids).all(axis) & (_first(fids, axis) != 0).any(axis)
+
+
+def why_unusable(fids: np.ndarray, axis: int = -1) -> tuple[str, str | None]:
+    """Say why none of some FIDs ``(..., n_points)`` is usable, and the remedy where there is one.
+
+    Filters of some scanners put a delay before the signal, and programs set spoilt points to zero.
+    """
+    late = (_first(fids, axis) == 0).all(axis) & (fids != 0).any(axis) & np.isfinite(fids).all(axis)
+    if not late.any():
+        return "every FID is zero or holds NaN", None
+    first = int((fids != 0).argmax(axis)[late].min())
+    return (
+        f"the FIDs begin with {first} zeros, the delay of a digital filter or points that were set to zero",
+        "cut them off (fsl_mrs_proc truncate) in data and water reference alike; where the echo was earlier than the"
+        " first point that remains, give that point's time after it in s as AcquisitionStartTime in the header",
+    )
+
+
+def _first(fids: np.ndarray, axis: int) -> np.ndarray:
+    return np.take(fids, np.arange(min(_FIRST, fids.shape[axis])), axis)
 
 
 def zero_filling(fids: np.ndarray) -> np.ndarray:

@@ -194,11 +194,13 @@ def scaled_series(fids: np.ndarray, options: FitOptions) -> tuple[np.ndarray, fl
     Raises
     ------
     DataError
-        If one is zero or holds NaN.
+        If one is zero or holds NaN, or begins with zeros.
     """
     rows, usable = rows_to_fit(fids)
     if not usable.all():
-        raise DataError(f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN")
+        raise DataError(
+            f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN, or begins with zeros"
+        )
     scale = float(np.mean(100 / np.linalg.norm(rows, axis=-1))) if options.rescale else 1.0
     return rows.astype(np.complex128) * scale, scale
 

@@ -35,6 +35,7 @@ __all__ = ["DynamicVolume", "fit_dynamic_volume"]
 _AT_ONCE = 512  # spectra
 _REMEDY = "correct them first, by water with the same gradients"
 _MOST_SPECTRA = 200_000
+_UNUSABLE = "an FID is zero or holds NaN, or begins with zeros"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def fit_dynamic_volume(
     inside = np.ones(grid, bool) if mask is None else np.asarray(mask, bool)
     usable = usable_fids(fids).all(-1)
     places = np.argwhere(inside & usable)
-    left_out = {_place(one): "an FID is zero or holds NaN" for one in np.argwhere(inside & ~usable)}
+    left_out = dict.fromkeys(map(_place, np.argwhere(inside & ~usable)), _UNUSABLE)
     _check(data.name, len(places), n_times, options)
     sizes = np.linalg.norm(fids[tuple(places.T)], axis=(1, 2))
     if conjugate is None:
@@ -161,7 +162,10 @@ def _check(name: str, n_voxels: int, n_times: int, options: FitOptions) -> None:
             remedy="leave it out, or take one voxel (mrs_tools split)",
         )
     if not n_voxels:
-        raise DataError(f"{name}: an FID of every voxel is zero or holds NaN", remedy="check `data` and `mask`")
+        raise DataError(
+            f"{name}: an FID of every voxel is zero or holds NaN, or begins with zeros",
+            remedy="check `data` and `mask`",
+        )
     if n_voxels * n_times > _MOST_SPECTRA:
         raise DataError(
             f"{name}: {n_voxels} voxels of {n_times} spectra are too many for a dynamic fit ({_MOST_SPECTRA} spectra)",

@@ -7,7 +7,7 @@ Every detector takes one fitted spectrum and returns what it measured, or None; 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -22,6 +22,7 @@ __all__ = [
     "Artefact",
     "FittedSpectrum",
     "artefacts_before",
+    "artefact_lines",
     "artefacts_of",
     "echo_time_mismatch",
     "field_mismatch",
@@ -73,6 +74,20 @@ class Artefact:
 
         line = f"{self.kind.capitalize()}: {self.seen}. {self.remedy[:1].upper()}{self.remedy[1:]}."
         return re.sub(r"`(\w+)`", lambda match: spelling(match[1]) if spelling else match[1], line)
+
+
+def artefact_lines(found: Mapping[int, Sequence[Artefact]], spelling=None) -> list[str]:
+    """Return a line for each kind of artefact in spectra, by their numbers: the text of the first that has it, and of
+    several spectra how many have it."""
+    kinds: dict[str, list[Artefact]] = {}
+    for artefacts in found.values():
+        for artefact in artefacts:
+            kinds.setdefault(artefact.kind, []).append(artefact)
+    n = len(found)
+    return [
+        several[0].text(spelling) + (f" ({len(several)} of {n} spectra; figures of the first)" if n > 1 else "")
+        for several in kinds.values()
+    ]
 
 
 @dataclass(frozen=True)

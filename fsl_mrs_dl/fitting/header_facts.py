@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TypeGuard
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from ..physics.in_vivo_components import priors_table
 from .options import FitOptions
 
 _LONGEST_S = 1e6  # of an echo or repetition time that can be meant
+_MAY_BE_ZERO = ("EchoTime", "InversionTime", "MixingTime")  # headers of FID-MRSI have an echo time of zero
 
-__all__ = ["aligned_before", "seconds_of", "seconds_of_each", "time_notes", "with_header"]
+__all__ = ["aligned_before", "is_time", "seconds_of", "seconds_of_each", "time_notes", "with_header"]
 
 
 def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | None = None) -> FitOptions:
@@ -24,10 +26,11 @@ def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | N
 
     Without an echo time in either, that of the basis set is taken.
     """
+    echo = _given_or_of(options.echo_time_s, data, "EchoTime")
     return replace(
         options,
-        echo_time_s=options.echo_time_s or seconds_of(data, "EchoTime") or basis_echo_time_s,
-        repetition_time_s=options.repetition_time_s or seconds_of(data, "RepetitionTime"),
+        echo_time_s=basis_echo_time_s if echo is None else echo,
+        repetition_time_s=_given_or_of(options.repetition_time_s, data, "RepetitionTime"),
         start_time_s=start_time_s(data.header) if options.start_time_s is None else options.start_time_s,
         eddy_currents_corrected=options.eddy_currents_corrected or _eddy_currents_corrected(data.header),
     )
@@ -48,7 +51,9 @@ def time_notes(options: FitOptions, data: MrsData, basis: Basis | None = None) -
     if options.spectral_model != "in-vivo":
         return []
     usual, notes = priors_table()["usual"], []
-    echo = options.echo_time_s or seconds_of(data, "EchoTime")
+    echo = _given_or_of(options.echo_time_s, data, "EchoTime")
+    if options.echo_time_s is None and echo == 0:
+        notes.append(f"{data.name}: its EchoTime is 0, and is taken for that (`TE`).")
     of_basis = None if basis is None else basis.echo_time_s
     if echo is None and of_basis is not None:
         notes.append(f"{data.name}: has no EchoTime; that of the basis set, {1e3 * of_basis:g} ms, is assumed (`TE`).")
@@ -70,7 +75,7 @@ def seconds_of(data: MrsData, key: str) -> float | None:
     for number in (5, 6, 7):
         varying = (data.header.get(f"dim_{number}_header") or {}).get(key)
         values = varying if isinstance(varying, list) else values
-    times = [float(value) for value in values if isinstance(value, (int, float)) and 0 < value < _LONGEST_S]
+    times = [float(value) for value in values if is_time(value, key)]
     return sum(times) / len(times) if times else None
 
 
@@ -82,11 +87,23 @@ def seconds_of_each(data: MrsData, key: str) -> tuple[float, ...] | None:
         values = (data.header.get(f"dim_{axis + 2}_header") or {}).get(key)
         if not isinstance(values, list) or len(values) != size or len(set(map(str, values))) < 2:
             continue
-        if not all(isinstance(value, (int, float)) and 0 < value < _LONGEST_S for value in values):
+        if not all(is_time(value, key) for value in values):
             return None
         along = np.asarray(values, float).reshape(-1, *[1] * (len(shape) - axis - 1))
         return tuple(np.broadcast_to(along, shape).ravel().tolist())
     return None
+
+
+def is_time(value: object, key: str) -> TypeGuard[float]:
+    """Tell whether a value of a header is a time in seconds."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 < value < _LONGEST_S or (value == 0 and key in _MAY_BE_ZERO)
+
+
+def _given_or_of(given: float | None, data: MrsData, key: str) -> float | None:
+    """Return a time that was given, or else that of a header in seconds."""
+    return seconds_of(data, key) if given is None else given
 
 
 def aligned_before(header: dict) -> bool:

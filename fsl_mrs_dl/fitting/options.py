@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..core.errors import OptionError
 
-__all__ = ["ESTIMATES", "FitOptions", "SPECTRAL_MODELS"]
+__all__ = ["ESTIMATES", "FitOptions", "SPECTRAL_MODELS", "check_time"]
 
 SPECTRAL_MODELS = ("fsl-mrs", "in-vivo")
 """Spectral models: FSL-MRS's own, and the one with priors for in vivo 1H spectra of the brain."""
@@ -14,6 +15,21 @@ SPECTRAL_MODELS = ("fsl-mrs", "in-vivo")
 ESTIMATES = ("ml", "posterior_mean", "network")
 """The estimates of a concentration: ``ml`` is the maximum of the likelihood, unbiased away from the bound at zero, and
 the default everywhere."""
+
+
+def check_time(name: str, seconds: float | None) -> None:
+    """Raise OptionError for an echo or repetition time that cannot be; an echo time may be zero.
+
+    Raises
+    ------
+    OptionError
+    """
+    may_be_zero = "echo" in name
+    if seconds is None or 0 < seconds < math.inf or (seconds == 0 and may_be_zero):
+        return
+    raise OptionError(
+        "is no time", option=name, value=seconds, remedy=f"give it in seconds{', 0 or more' * may_be_zero}"
+    )
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,8 @@ class FitOptions:
         """Return itself; raise OptionError if a value is invalid."""
         from ..core.device import choose_device
 
+        for name in ("echo_time_s", "repetition_time_s"):
+            check_time(name, getattr(self, name))
         if self.spectral_model not in SPECTRAL_MODELS:
             raise OptionError(
                 "there is no such model",
@@ -138,6 +156,13 @@ class FitOptions:
             )
         if self.estimate == "posterior_mean" and (self.prior is None or str(self.prior) == "none"):
             raise OptionError("needs a prior", option="estimate", value=self.estimate, remedy="leave `prior` none out")
+        if self.estimate == "posterior_mean" and self.model == "negativevoigt" and str(self.prior) == "auto":
+            raise OptionError(
+                "needs a prior, and that of a normal brain has no negative concentrations",
+                option="estimate",
+                value=self.estimate,
+                remedy="give one with `prior`",
+            )
         self._check_prior()
         if self.soft_constraints and self.spectral_model != "in-vivo":
             raise OptionError(

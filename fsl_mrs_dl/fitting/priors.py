@@ -30,7 +30,7 @@ class Prior:
     names : tuple of str
     kinds : tuple of str
         For each: 'uniform' (limits), 'normal' (mean, SD), 'lognormal' (median, SD of the logarithm), or 'any'; none is
-        negative.
+        negative, unless the model of the spectra has negative concentrations.
     numbers : ndarray ``(n_metabs, 2)``
         The two numbers of each kind.
     cov : ndarray ``(n_metabs, n_metabs)``, optional
@@ -63,6 +63,12 @@ class Prior:
     def informative(self) -> np.ndarray:
         """Entries with an expectation, bool ``(n_metabs,)``."""
         return np.array([kind != "any" for kind in self.kinds])
+
+    @property
+    def never_negative(self) -> list[str]:
+        """Names of the entries that have no negative values: lognormal ones, and ranges from zero or more."""
+        entries = zip(self.names, self.kinds, self.numbers)
+        return [name for name, kind, (a, _) in entries if kind == "lognormal" or (kind == "uniform" and a >= 0)]
 
     def extended(self, n: int) -> Prior:
         """Return it with entries of any value appended, ``n`` in all."""

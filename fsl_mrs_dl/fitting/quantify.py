@@ -255,14 +255,28 @@ def _network_and_note(initial_values, model: SignalModel, names: list[str], esti
 
 
 def _prior_of(prior, model: SignalModel, names: list[str]) -> Prior | None:
-    """Return the prior that an option names, in its own unit; None for none."""
-    if isinstance(prior, Prior):
-        return prior
+    """Return the prior that an option names, in its own unit; None for none.
+
+    Raises
+    ------
+    OptionError
+        If it is none of these metabolites, or has no negative concentrations where the model has.
+    """
     if prior is None or str(prior) == "none":
         return None
     if str(prior) != "auto":
-        return priors.load(prior, names)
-    if model.nucleus != "1H" or typical_concentrations(names) is None:
+        given = prior if isinstance(prior, Prior) else priors.load(prior, names)
+        never = given.never_negative
+        if model.shape.negative and never:
+            raise OptionError(
+                f"that of {', '.join(never)} has no negative values, which `negative` allows",
+                option="prior",
+                value=given.source if isinstance(prior, Prior) else prior,
+                remedy="give normal ones in a file, none, or leave `negative` out",
+            )
+        return given
+    # Concentrations of a normal brain are not negative: under that prior inverted ones would have no room.
+    if model.nucleus != "1H" or model.shape.negative or typical_concentrations(names) is None:
         return None
     # Shifts and widths of the recipe are ranges of training data, not expectations of a scanner.
     return replace(priors.load("normal-brain", names), fwhm_hz=None, shift_hz=None)

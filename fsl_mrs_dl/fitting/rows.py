@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core.errors import DataError
-from ..core.fids import usable_fids
+from ..core.fids import usable_fids, why_unusable
 
 __all__ = ["fid_scale_of", "rows_to_fit"]
 
@@ -24,7 +24,8 @@ def rows_to_fit(fids) -> tuple[np.ndarray, np.ndarray]:
     rows = fids.reshape(-1, fids.shape[-1])
     usable = usable_fids(rows)
     if not usable.any():
-        raise DataError("every FID is zero or holds NaN; there is nothing to fit.")
+        problem, remedy = why_unusable(rows)
+        raise DataError(problem, remedy=remedy or "there is nothing to fit")
     return rows, usable
 
 

@@ -61,7 +61,7 @@ def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
     if solution is None or not same_model(solution.options, options):
         ((solution,), fits, _) = _fit_batch([mrs], options.check(), arguments)
         if solution.params is None:
-            raise DataError("the FID is zero or holds NaN; there is nothing to fit.")
+            raise DataError("the FID is zero or holds NaN, or begins with zeros; there is nothing to fit.")
         solution.advice = _advice(fits)
     return _result(mrs, solution)
 
@@ -69,7 +69,7 @@ def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
 def fit_together(spectra: Iterable, arguments: dict, options: FitOptions | None = None) -> list[FitRes]:
     """Fit MRS objects that share basis set and options in batches; their results in their order.
 
-    A spectrum that is zero or holds NaN gets a result of NaN, as FSL-MRS would give it.
+    A spectrum that is zero or holds NaN, or begins with zeros gets a result of NaN, as FSL-MRS would give it.
     """
     voxels = fit_batched(((mrs,) for mrs in spectra), arguments, options or FitOptions(spectral_model="fsl-mrs"))
     return [fit(mrs, arguments, options) for (mrs,) in voxels]

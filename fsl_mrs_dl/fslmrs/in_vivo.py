@@ -132,8 +132,8 @@ def _recipe_of(mrs, options: FitOptions, usual: dict) -> InVivoRecipe:
         )
     recipe = InVivoRecipe(
         names=names,
-        te_s=options.echo_time_s or usual["te_s"],
-        tr_s=options.repetition_time_s or usual["tr_s"],
+        te_s=usual["te_s"] if options.echo_time_s is None else options.echo_time_s,
+        tr_s=usual["tr_s"] if options.repetition_time_s is None else options.repetition_time_s,
         mm=mm if mm in MACROMOLECULE_PRESETS else "brain",
     )
     if mm in MACROMOLECULE_PRESETS:

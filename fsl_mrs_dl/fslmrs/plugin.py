@@ -296,7 +296,8 @@ class DlQuant:
         good = (mask != 0) & usable_fids(fids)
         if not good.any():
             raise DataError(
-                "every FID in the mask is zero or holds NaN", remedy="there is nothing to fit: check `data` and `mask`"
+                "every FID in the mask is zero or holds NaN, or begins with zeros",
+                remedy="there is nothing to fit: check `data` and `mask`",
             )
         return good
 

@@ -41,7 +41,7 @@ class DlFitRes(FitRes):
             If the spectrum could not be fitted.
         """
         if self.dl_row is None:
-            raise DataError("the FID is zero or holds NaN; it has no estimates.")
+            raise DataError("the FID is zero or holds NaN, or begins with zeros; it has no estimates.")
         from ..results.fit_results import FitResults
         from ..results.tables import uncertainty_table
 

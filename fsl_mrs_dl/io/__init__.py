@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = attach(
         "image_of": "nifti",
         "check_fids": "nifti",
         "load_any": "convert",
+        "load_references": "convert",
         "load_water": "convert",
         "load_with_record": "convert",
         "AxisOptions": "convert",

@@ -161,7 +161,7 @@ def _read_json(file: Path) -> BasisEntry:
 def _echo_time(meta) -> float | None:
     """Return the echo time in seconds of what a file says about its simulation; None where there is none."""
     seconds = meta.get("EchoTime") if isinstance(meta, dict) else None
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 10:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 10:
         return None
     return float(seconds)
 

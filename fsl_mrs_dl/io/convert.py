@@ -22,7 +22,17 @@ from . import nifti
 from .lcmodel_raw import AxisOptions, is_lcmodel_raw, read_lcmodel_raw
 from .nifti import MrsData
 
-__all__ = ["AxisOptions", "Conversion", "load_any", "load_water", "load_with_record", "spec2nii_version", "stem_of"]
+__all__ = [
+    "AxisOptions",
+    "Conversion",
+    "check_format",
+    "load_any",
+    "load_references",
+    "load_water",
+    "load_with_record",
+    "spec2nii_version",
+    "stem_of",
+]
 
 PROGRAM = "spec2nii"
 _HEAD_BYTES = 4096
@@ -30,6 +40,15 @@ _LONGEST_S = 1800
 _DICOM_BYTES = 200_000
 _MISSING = "install it into this environment: pip install spec2nii, or this package's extra 'convert'"
 _ENDINGS = r"(\.nii(\.gz)?|\.(sdat|spar|dat|rda|ima|dcm|7|mrui|txt|raw|h2o|data|list|fid))$"
+# Names of spec2nii 0.8.  Noise and corrections of Philips' data with list, and empty scans of CMRR's semi-LASER:
+_NO_SPECTRA = r"_(NOI|PHC|FRC|REJ|NAV)(_\d+)?\.nii\.gz$|_empty_data(_\d+)?\.nii\.gz$"
+# Water that was acquired as the spectra, without outer-volume suppression, and of one kind only (the second mix of
+# Philips' data with list); names of GE's and CMRR's sequences.
+_REFERENCES = {
+    "eddy currents": r"_(ref_ecc|ecc|rf_off)(_\d+)?\.nii\.gz$",
+    "size": r"_(ref_no_ovs|quant|rf_grads_ovs_off)(_\d+)?\.nii\.gz$",
+    "any": r"_(ref|wref|water|h2o)\w*\.nii\.gz$|_(vapor_ovs_rfoff|ws_ovs_off)(_\d+)?\.nii\.gz$|_STD_1\.nii\.gz$",
+}
 _FORMATS = (
     "NIfTI-MRS, LCModel RAW and H2O, jMRUI text and mrui, Philips SDAT with SPAR or data with list, Siemens dat, rda"
     " and DICOM, GE P files, UIH DICOM, Bruker and Varian"
@@ -45,12 +64,16 @@ class Conversion:
     data : MrsData
     water : MrsData, optional
         Unsuppressed water that the same file holds, as GE's P files do.
+    quant : MrsData, optional
+        Other water of the file, for absolute concentrations: acquired without outer-volume suppression, which takes
+        some of the water, where ``water`` has the gradients and offsets of the spectra.
     program, version, command : str
         Program that converted the file, its release, and its words; empty where the file was read directly.
     """
 
     data: MrsData
     water: MrsData | None = None
+    quant: MrsData | None = None
     program: str = ""
     version: str = ""
     command: str = ""
@@ -82,8 +105,22 @@ def load_water(path: str | Path, options: AxisOptions | None = None) -> MrsData:
     DataError
         As :func:`load_any`.
     """
+    return load_references(path, options)[0]
+
+
+def load_references(path: str | Path, options: AxisOptions | None = None) -> tuple[MrsData, MrsData]:
+    """Read unsuppressed water for line shape and eddy currents, and that for absolute concentrations.
+
+    They are the same, unless a scanner's file holds one for each.
+
+    Raises
+    ------
+    DataError
+        As :func:`load_any`.
+    """
     conversion = load_with_record(path, options)
-    return conversion.data if conversion.water is None else conversion.water
+    water = conversion.data if conversion.water is None else conversion.water
+    return water, water if conversion.quant is None else conversion.quant
 
 
 def load_with_record(path: str | Path, options: AxisOptions | None = None) -> Conversion:
@@ -96,15 +133,33 @@ def load_with_record(path: str | Path, options: AxisOptions | None = None) -> Co
     """
     path, options = Path(path), options or AxisOptions()
     head = _head(path)
-    if head is None or head[:2] == b"\x1f\x8b" or head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
+    if _is_nifti(path, head):
         return Conversion(nifti.load(path))
+    assert head is not None
     if is_lcmodel_raw(head):
         return Conversion(read_lcmodel_raw(path, options))
-    if re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
-        return Conversion(nifti.load(path))
     with tempfile.TemporaryDirectory(prefix="fsl_mrs_dl_") as folder:
         words = _words(path, head, options, Path(folder))
         return _run_spec2nii(path, words, Path(folder))
+
+
+def check_format(path: str | Path, options: AxisOptions | None = None) -> None:
+    """Check that a file is of a known format, and that spec2nii is there where it is needed; only its beginning is
+    read.
+
+    Raises
+    ------
+    DataError
+        As :func:`load_any`.
+    """
+    path, head = Path(path), _head(Path(path))
+    if _is_nifti(path, head) or (head is not None and is_lcmodel_raw(head)):
+        return
+    assert head is not None
+    with tempfile.TemporaryDirectory(prefix="fsl_mrs_dl_") as folder:
+        words = _words(path, head, options or AxisOptions(), Path(folder))
+    if _program() is None:
+        raise _missing(path, words)
 
 
 def stem_of(path: str | Path) -> str:
@@ -132,6 +187,17 @@ def _program() -> str | None:
     """Return the path of spec2nii beside this interpreter, or on the path."""
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     return shutil.which(PROGRAM, path=os.pathsep.join(places))
+
+
+def _is_nifti(path: Path, head: bytes | None) -> bool:
+    """Tell whether a file is read as NIfTI-MRS, by its first bytes or its ending; one that is not there is, too."""
+    if head is None or head[:2] == b"\x1f\x8b" or head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
+        return True
+    return not is_lcmodel_raw(head) and re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE) is not None
+
+
+def _missing(path: Path, words: list[str]) -> DataError:
+    return DataError(f"{path}: the format needs spec2nii ({PROGRAM} {words[0]}), which is not here", remedy=_MISSING)
 
 
 def _head(path: Path) -> bytes | None:
@@ -272,7 +338,7 @@ def _run_spec2nii(path: Path, words: list[str], folder: Path) -> Conversion:
     """
     program, version = _program(), spec2nii_version()
     if program is None or version is None:
-        raise DataError(f"{path}: the format needs spec2nii ({PROGRAM} {words[0]}), which is not here", remedy=_MISSING)
+        raise _missing(path, words)
     out = folder / "out"
     # Its parsers take options before files, and its own messages are no business of a terminal.
     command = [program, words[0], "-f", "converted", "-o", str(out), *words[1:]]
@@ -289,41 +355,55 @@ def _run_spec2nii(path: Path, words: list[str], folder: Path) -> Conversion:
             (line for line in reversed(done.stderr.strip().splitlines()) if line.strip()), "no file was written"
         )
         raise DataError(f"{path}: {shown} failed ({last.strip()[:160]})", remedy="convert it by hand to NIfTI-MRS")
-    data, water, other = _metabolites_and_water(path, files)
+    used, other = _uses(path, files)
     note = f"converted by spec2nii {version} ({shown})"
-    if water is not None:
-        note += ", which holds unsuppressed water, too"
+    if "quant" in used:
+        names = [_suffix(used[use]) for use in ("water", "quant")]
+        note += f", which holds unsuppressed water, too: {names[0]} for line shape and eddy currents, {names[1]} for"
+        note += " absolute concentrations"
+    elif "water" in used:
+        note += f", which holds unsuppressed water, too ({_suffix(used['water'])})"
     if other:
         note += f"; left out: {', '.join(other)}"
-    return Conversion(
-        _renamed(data, path, note), water and _renamed(water, path, note), PROGRAM, version, " ".join(command[1:])
-    )
+    read = {use: _renamed(nifti.load(file), path, note) for use, file in used.items()}
+    return Conversion(**read, program=PROGRAM, version=version, command=" ".join(command[1:]))
 
 
-def _metabolites_and_water(path: Path, files: list[Path]) -> tuple[MrsData, MrsData | None, list[str]]:
-    """Return the spectra and the water reference of converted files, and the names of others.
+def _uses(path: Path, files: list[Path]) -> tuple[dict[str, Path], list[str]]:
+    """Return the converted files by their use (``data``, ``water``, ``quant``), and the names of others.
 
     Raises
     ------
     DataError
         If several may be the spectra.
     """
-    # Noise and corrections of Philips' data with list, whose water reference is the second mix.
-    no_spectra = [file for file in files if re.search(r"_(NOI|PHC|FRC|REJ|NAV)(_\d+)?\.nii\.gz$", file.name)]
+    no_spectra = [file for file in files if re.search(_NO_SPECTRA, file.name)]
     files = [file for file in files if file not in no_spectra] or files
-    pattern = r"_(ref|wref|water|h2o)\w*\.nii\.gz$|_STD_1\.nii\.gz$"
-    water = [file for file in files if re.search(pattern, file.name, re.IGNORECASE)]
+    references = {
+        use: [file for file in files if re.search(pattern, file.name, re.IGNORECASE)]
+        for use, pattern in _REFERENCES.items()
+    }
+    shape, size, any_use = references.values()
+    any_use = [file for file in any_use if file not in shape and file not in size]
+    water = [*shape, *any_use, *size]
     spectra = [file for file in files if file not in water] or water
     if len(spectra) > 1:
-        names = ", ".join(file.name.removeprefix("converted_").removesuffix(".nii.gz") for file in spectra)
         raise DataError(
-            f"{path}: holds several data sets ({names})",
+            f"{path}: holds several data sets ({', '.join(_suffix(file) for file in spectra)})",
             remedy="convert it with spec2nii, and give the one to use",
         )
-    chosen = water[0] if water and spectra != water else None
-    left_out = [*water[1:], *(file for file in no_spectra if file not in files)]
-    other = [file.name.removesuffix(".nii.gz").removeprefix("converted_") for file in left_out]
-    return nifti.load(spectra[0]), None if chosen is None else nifti.load(chosen), other
+    used = {"data": spectra[0]}
+    if water and spectra != water:
+        used["water"] = water[0]
+        if size and size[0] != water[0]:
+            used["quant"] = size[0]
+    left_out = [file for file in (*files, *no_spectra) if file not in used.values()]
+    return used, [_suffix(file) for file in dict.fromkeys(left_out)]
+
+
+def _suffix(file: Path) -> str:
+    """Return what spec2nii calls a converted file."""
+    return file.name.removesuffix(".nii.gz").removeprefix("converted_")
 
 
 def _renamed(data: MrsData, path: Path, note: str) -> MrsData:

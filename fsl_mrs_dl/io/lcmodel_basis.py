@@ -116,7 +116,7 @@ def echo_time_of(path: Path) -> float | None:
         echo = values.get("ECHOT")
         if echo:
             seconds = _number(path, "ECHOT", echo) / 1e3
-            return seconds if seconds > 0 else None
+            return seconds if seconds >= 0 else None
     return None
 
 

@@ -106,7 +106,8 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
         "OriginalFile": [path.name],
         **{f"dim_{index}": tag for index, tag in enumerate(tags, start=5)},
     }
-    if echo := number("ECHOT"):
+    echo = number("ECHOT")
+    if echo is not None and echo >= 0:  # programs write -1 for one that they do not know
         header["EchoTime"] = echo / 1e3
     with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond single precision are unusable
         fids = (scale * fids).astype(np.complex64)

@@ -22,7 +22,7 @@ from .. import __version__
 from ..core import units
 from ..core.axes import Axes
 from ..core.errors import DataError, OutputError
-from ..core.fids import usable_fids
+from ..core.fids import usable_fids, why_unusable
 from .files import json_content
 from .header_keys import carrier_ppm, start_time_s, tidy_header
 from .output import whole_file
@@ -427,7 +427,7 @@ def with_record(data: MrsData, method: str, details: str) -> MrsData:
 def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
     """Return which spectra can be used, bool of the shape of ``data.fids`` without the time axis.
 
-    A spectrum with a value that is not finite, or with nothing but zeros, is unusable.
+    A spectrum with a value that is not finite, or with zeros at its beginning or everywhere, is unusable.
 
     Raises
     ------
@@ -436,12 +436,11 @@ def check_fids(data: MrsData, *, need_signal: bool = True) -> np.ndarray:
     """
     if data.n_points < 16:
         raise DataError(f"{data.name}: FIDs have {data.n_points} points", remedy="at least 16 are needed")
-    usable = usable_fids(data.fids, axis=3)
+    fids = data.fids[:, :, :, points_before_echo(data) :]
+    usable = usable_fids(fids, axis=3)
     if need_signal and not usable.any():
-        raise DataError(
-            f"{data.name}: every FID is zero or holds NaN",
-            remedy="there is nothing to work on: check the conversion",
-        )
+        problem, remedy = why_unusable(fids, axis=3)
+        raise DataError(f"{data.name}: {problem}", remedy=remedy or "there is nothing to work on: check the conversion")
     return usable
 
 

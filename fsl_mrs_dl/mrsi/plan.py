@@ -278,7 +278,9 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     usable, energy, contrast = survey(volume, axes, index)
     if not usable.any():
         where = "" if request.mask is None else " in the mask"
-        raise DataError(f"{data}: every FID{where} is zero or holds NaN; there is nothing to fit.")
+        raise DataError(
+            f"{data}: every FID{where} is zero or holds NaN, or begins with zeros; there is nothing to fit."
+        )
     if request.mask is None:
         # Without a mask, a voxel of zeros was not measured; one of NaN is flagged.
         index, usable, energy, contrast = (values[energy != 0] for values in (index, usable, energy, contrast))
@@ -391,7 +393,10 @@ def _with_water(job: Job, path: str | Path) -> Job:
     assert fids is not None
     fids = fids[usable_fids(fids)]
     if not len(fids):
-        raise DataError(f"{path}: is zero or holds NaN where the data have a signal", remedy="give another one")
+        raise DataError(
+            f"{path}: is zero or holds NaN, or begins with zeros where the data have a signal",
+            remedy="give another one",
+        )
     check_water(fids, job.axes, str(path), least=0.5)
     return job
 
@@ -485,7 +490,7 @@ def survey(volume: Volume, axes: Axes, index: np.ndarray) -> tuple[np.ndarray, n
         Power of the spectrum where metabolites are over that where there is noise only, whichever way the frequency
         axis runs.
     """
-    energy, contrast = np.zeros(len(index)), np.zeros(len(index))
+    usable, energy, contrast = np.zeros(len(index), bool), np.zeros(len(index)), np.zeros(len(index))
     quiet = quiet_points(axes)
     first, last = axes.window(axes.usual_window)
     window = np.zeros(axes.n_points, bool)
@@ -494,8 +499,9 @@ def survey(volume: Volume, axes: Axes, index: np.ndarray) -> tuple[np.ndarray, n
     for part in np.array_split(np.arange(len(index)), -(-len(index) // 4096)):
         fids = volume.fids(index[part])
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            usable[part] = usable_fids(fids)
             energy[part] = np.square(fids.real, dtype=float).sum(1) + np.square(fids.imag, dtype=float).sum(1)
             alike = fids / np.sqrt(energy[part])[:, None]  # squares of single precision overflow from 2e19
             power = np.abs(units.fid_to_spec(alike.astype(np.complex64))) ** 2
             contrast[part] = np.nan_to_num(power[:, window].mean(1) / power[:, quiet].mean(1))
-    return np.isfinite(energy) & (energy > 0), energy, contrast
+    return usable & np.isfinite(energy) & (energy > 0), energy, contrast

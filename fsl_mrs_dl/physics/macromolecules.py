@@ -9,6 +9,7 @@ stand in where nothing was measured.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.basis_reference import reference_offset_ppm
 from ..core.errors import BasisError, DataError, OptionError
+from ..core.fids import usable_fids
 from ..core.metabolites import is_macromolecule
-from ..io.basis import Basis
+from ..io.basis import Basis, detect_conjugation
+from ..io.convert import load_any
+from ..io.nifti import MrsData
 from . import spinsim
 
-__all__ = ["add_macromolecules", "in_lines", "fit_lines", "line_fids"]
+__all__ = ["add_macromolecules", "check_macromolecules", "in_lines", "fit_lines", "line_fids"]
 
 _WINDOW_PPM = (0.2, 4.2)
 _WIDTHS_HZ = (8.0, 14.0, 22.0, 34.0, 52.0)  # at 123 MHz
@@ -38,14 +42,15 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
     basis : Basis
     what : str or path
         'parametric' (twelve lines), 'fsl-default' (FSL-MRS's five), 'summed' (the twelve as one pattern), or a file:
-        NIfTI-MRS with one measured spectrum, such as a metabolite-nulled one, which becomes 'mm'; or another basis set,
-        whose macromolecules are taken.
+        NIfTI-MRS or a scanner's file with one measured spectrum, such as a metabolite-nulled one, which becomes 'mm';
+        or another basis set, whose macromolecules are taken.
 
     Raises
     ------
     BasisError, DataError, OptionError
         If the basis set has such entries already, or there is nothing of the kind in the file.
     """
+    read: tuple[str, ...] = ()
     if str(what) in spinsim.MACROMOLECULE_KINDS:
         if basis.nucleus != "1H":
             raise OptionError(
@@ -56,15 +61,8 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
         )
         # Theirs is a unit for each proton; a basis set in another unit has another mean.
         fids = _shifted(fids * (np.abs(basis.fids).max(1).mean() / _PROTONS), basis)
-    elif Path(what).exists():
-        fids, names = _from_file(Path(what), basis)
     else:
-        raise OptionError(
-            "no such file",
-            option="mm",
-            value=what,
-            remedy=f"give one, or one of {', '.join(spinsim.MACROMOLECULE_KINDS)}",
-        )
+        fids, names, read = _from_file(Path(what), basis)
     there = [name for name in names if name in basis.names]
     if there:
         raise OptionError(
@@ -84,14 +82,63 @@ def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
         fids=np.concatenate([basis.fids, fids]),
         names=(*basis.names, *names),
         widths_hz=tuple(basis.widths_hz or (None,) * basis.n_metabs) + (None,) * len(names),
-        notes=(*basis.notes, *twice),
+        notes=(*basis.notes, *read, *twice),
     )
 
 
-def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
+def check_macromolecules(what: str | Path, data: MrsData | None = None) -> None:
+    """Check what can be of macromolecules without a basis set, which may take minutes to simulate.
+
+    Parameters
+    ----------
+    what : str or path
+        As :func:`add_macromolecules` takes it.
+    data : MrsData, optional
+        That they are to be fitted to.
+
+    Raises
+    ------
+    BasisError, DataError, OptionError
+        If there is nothing of the kind in the file, or it is of another nucleus or field than the data.
+    """
+    kind = str(what) in spinsim.MACROMOLECULE_KINDS
+    read = None if kind else _read(Path(what))
+    if data is None:
+        return
+    if read is None and data.nucleus != "1H":
+        raise OptionError(f"is for 1H, {data.name} is {data.nucleus}", option="mm", value=what, remedy="leave it out")
+    if read is not None and not _alike(read, data):
+        raise OptionError(
+            f"is of {read.nucleus} at {read.spec_freq_mhz:.1f} MHz, and {data.name} of {data.nucleus} at"
+            f" {data.spec_freq_mhz:.1f} MHz",
+            option="mm",
+            value=what,
+            remedy="give macromolecules that were measured at the same field",
+        )
+
+
+def _alike(one: Basis | MrsData, other: Basis | MrsData) -> bool:
+    """Tell whether spectra are of one nucleus and field, as :meth:`.Basis.check_match` does."""
+    return one.nucleus == other.nucleus and abs(one.spec_freq_mhz / other.spec_freq_mhz - 1) <= 0.03
+
+
+def _read(path: Path) -> Basis | MrsData:
+    """Return the macromolecules of a file: those of a basis set, or one measured spectrum.
+
+    Raises
+    ------
+    BasisError, DataError, OptionError
+        If there is no such file, or nothing of the kind in it.
+    """
+    if not path.exists():
+        raise OptionError(
+            "no such file",
+            option="mm",
+            value=path,
+            remedy=f"give one, or one of {', '.join(spinsim.MACROMOLECULE_KINDS)}",
+        )
     if path.is_dir() or path.suffix.lower() == ".basis":
         other = Basis.load(path)
-        other.check_match(basis.spec_freq_mhz, basis.nucleus, str(basis.source))
         chosen = [name for name in other.names if is_macromolecule(name)] or (
             list(other.names) if other.n_metabs == 1 else []
         )
@@ -102,28 +149,42 @@ def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...]]:
                 value=path,
                 remedy="name them mm, Mac or MM09",
             )
-        other = other.select(chosen)
-        return other.resampled(basis.dwelltime, basis.n_points), other.names
-    from ..io import nifti
-    from ..io.basis import detect_conjugation
+        return other.select(chosen)
+    about = path.stat()
+    return _read_spectrum(path, about.st_mtime_ns, about.st_size)
 
-    data = nifti.load(path)
-    basis.check_match(data.spec_freq_mhz, data.nucleus, str(path))
+
+@lru_cache(maxsize=2)  # a scanner's file is converted by another program, and is checked before it is used
+def _read_spectrum(path: Path, mtime_ns: int, size: int) -> MrsData:
+    """Return one measured spectrum ``(1, 1, 1, n_points)`` of a file; time and size tell another content."""
+    data = load_any(path)
     fids = np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)
-    if len(fids) != 1 or not np.isfinite(fids).all() or not fids.any():
+    if len(fids) != 1 or not usable_fids(fids).all():
         raise DataError(
             f"holds {len(fids)} spectra, one usable one is needed", option="mm", value=path, remedy="average it first"
         )
     if detect_conjugation(fids[0], data.axes):
         fids = fids.conj()
     _check_not_water(fids[0], data, path)
+    return replace(data, fids=fids[0, None, None, None])
+
+
+def _from_file(path: Path, basis: Basis) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """Return the macromolecules of a file on the grid of a basis set, their names, and notes on how they were read."""
+    read = _read(path)
+    if isinstance(read, Basis):
+        read.check_match(basis.spec_freq_mhz, basis.nucleus, str(basis.source))
+        return read.resampled(basis.dwelltime, basis.n_points), read.names, ()
+    data, fids = read, read.fids[0, 0]
+    basis.check_match(data.spec_freq_mhz, data.nucleus, str(path))
     # About as large as a metabolite set's own pattern, so that its amplitude is a number one can read.
     size = np.abs(fids).max() / np.abs(basis.fids).max(1).mean()
     # Macromolecules have decayed long before a metabolite basis set ends: what was not acquired of them is nothing.
     missing = int(np.ceil(basis.n_points * basis.dwelltime / data.dwelltime)) + 2 - fids.shape[1]
     fids = np.pad(fids, ((0, 0), (0, max(0, missing))))
     one = Basis(fids / size, ("mm",), data.dwelltime, data.spec_freq_mhz, data.nucleus, source=str(path))
-    return _shifted(one.resampled(basis.dwelltime, basis.n_points), basis), ("mm",)
+    notes = tuple(f"macromolecules of {path.name}, {note}" for note in data.notes)
+    return _shifted(one.resampled(basis.dwelltime, basis.n_points), basis), ("mm",), notes
 
 
 def _shifted(fids: np.ndarray, basis: Basis) -> np.ndarray:

@@ -352,20 +352,16 @@ def simulate_basis(
     edit : str, optional
         Edit condition: ``on`` or ``off`` of MEGA, ``A`` to ``D`` of HERMES and HERCULES.
     edit_ppm : float, optional
-        Centre of the editing pulse's only band; by default as in ``EDITING_SCHEMES`` of
-        :mod:`fsl_mrs_dl.core.editing`.
+        Centre of the editing pulse's only band; by default as in :data:`fsl_mrs_dl.core.editing.EDITING_SCHEMES`.
     edit_bandwidth_hz : float, optional
         Full width of a band in which editing pulses invert spins.
     edit_pulse : {'ideal', 'sinc-gaussian'} or EditingPulse, optional
-        Editing pulses without duration (the default) or with a waveform, during which spins evolve; of 15 ms, for
-        HERMES and HERCULES of 20 ms, or as given.
+        Editing pulses without duration (the default) or with a waveform of 15 ms (HERMES, HERCULES: 20), or as given.
     edit_delay_ms : float, optional
-        Time from a 180 of ``mega-press``, ``hermes`` and ``hercules`` to the middle of the editing pulse behind it; by
-        default a quarter of TE - TE1.
+        Time from a 180 of PRESS to the middle of the editing pulse behind it; by default a quarter of TE - TE1.
     refocusing : {'ideal', 'slice-selective'}, optional
-        Refocusing pulses of ``press``: without duration (the default), or as scanners have them, see
-        :mod:`fsl_mrs_dl.physics.refocusing`.  With ideal ones glutamate in vivo is read far too high
-        (benchmarks/basis_validation.md).
+        Of ``press``: without duration (the default, which reads glutamate in vivo far too high), or as scanners have
+        them, see :mod:`fsl_mrs_dl.physics.refocusing`.
 
     Returns
     -------

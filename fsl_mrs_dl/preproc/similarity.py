@@ -27,7 +27,7 @@ def similarity_matrix(fid, axes: Axes, *, ppmlim: tuple[float, float] | None = (
 
     Returns
     -------
-    ndarray, shape (..., n_transients, n_transients); NaN for transients that are zero or not finite
+    ndarray, shape (..., n_transients, n_transients); NaN for transients that cannot be used
 
     Raises
     ------

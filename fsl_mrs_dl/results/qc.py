@@ -1,4 +1,7 @@
-"""Quality figures of fits, by FSL-MRS's definitions: line width and signal-to-noise ratio of each metabolite."""
+"""Quality figures of fits, by FSL-MRS's definitions: line width and signal-to-noise ratio of each metabolite.
+
+Those of FIDs that were filled with zeros are those of the acquired points, where FSL-MRS's change with the filling.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 
 from ..core import units
 from ..core.axes import Axes
+from ..core.fids import zero_filling
 from ..fitting.quantification import Quantification
 
 __all__ = ["fit_qc", "line_widths", "metabolite_qc", "noise_points"]
@@ -218,8 +222,7 @@ def metabolite_qc(
         line shape.
     """
     plain = spectra(np.zeros(len(fids)))
-    candidates = _noise_candidates(units.fid_to_spec(fids), axes.ppm(), axes.nucleus)
-    if candidates is None:
+    if units.nucleus(axes.nucleus).signal_free is None:
         nothing = np.full(plain.shape[:2], np.nan)
         return nothing, nothing.copy()
     height, widest, step = np.abs(plain.real), np.asarray(widest_hz), axes.dwelltime * axes.n_points
@@ -227,14 +230,29 @@ def metabolite_qc(
         every = line_widths(height, np.full(len(height), np.inf)) / step
         narrowest = np.nanmin(np.where(every > 0, every, np.nan), axis=1, initial=np.inf)
         widest = np.fmax(widest, np.where(np.isfinite(narrowest), of_narrowest * narrowest, 0))
-    # FSL-MRS compares a peak's width in points with twice the broadening in Hz.
-    widths = line_widths(height, 2 * widest) / step
+    # FSL-MRS compares a peak's width in points with twice the broadening in Hz.  Here they are points of the spectrum
+    # that was acquired: zeros that are filled in make none of its lines wider.
+    filling = zero_filling(fids)
+    widths = line_widths(height, 2 * widest * filling) / step
     # It takes the narrowest line, in Hz, as the rate of the matched filter.
     decay = widths.min(1)
+    noise = np.empty(len(fids))
+    for factor in np.unique(filling):
+        rows = filling == factor
+        noise[rows] = _filtered_noise(fids[rows, : round(axes.n_points / factor)], axes, decay[rows]) / np.sqrt(factor)
+    return np.abs(spectra(decay).real).max(-1) / noise[:, None], widths
+
+
+def _filtered_noise(fids: np.ndarray, axes: Axes, decay: np.ndarray) -> np.ndarray:
+    """Return the noise of FIDs without zeros ``(n, n_points)`` in their spectra after a filter of rates ``decay``
+    ``(n,)``: the root of two times the SD of the real part."""
+    axes = axes.with_points(fids.shape[1])
+    candidates = _noise_candidates(units.fid_to_spec(fids), axes.ppm(), axes.nucleus)
+    assert candidates is not None
     filtered = units.fid_to_spec(fids * np.exp(-decay[:, None] * axes.time()))
     noise = np.empty(len(fids))
     masks, which = candidates
     for kind in (0, 1):
         part = filtered[which == kind][:, masks[kind]]
         noise[which == kind] = np.sqrt(2) * np.std(_detrended(part, np.arange(part.shape[1])).real, axis=1)
-    return np.abs(spectra(decay).real).max(-1) / noise[:, None], widths
+    return noise

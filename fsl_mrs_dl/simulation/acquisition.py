@@ -174,7 +174,7 @@ def simulated_data(fids: np.ndarray, basis: Basis, dim_tag: str, te_ms: float | 
     basis set, is known."""
     te_s = basis.echo_time_s if te_ms is None else 1e-3 * te_ms
     header = {"SpectrometerFrequency": [basis.spec_freq_mhz], "ResonantNucleus": [basis.nucleus]}
-    header |= {"dim_5": dim_tag, "RepetitionTime": 2.0} | ({"EchoTime": te_s} if te_s else {})
+    header |= {"dim_5": dim_tag, "RepetitionTime": 2.0} | ({} if te_s is None else {"EchoTime": te_s})
     return MrsData(
         fids=fids.T[None, None, None],
         dwelltime=basis.dwelltime,

@@ -107,7 +107,8 @@ def simulate_edited(
         Echo time that macromolecules are weighted for; the basis set's by default.
     effects : EditedEffects
     """
-    te_s = te_s or basis.echo_time_s or 0.068
+    te_s = basis.echo_time_s if te_s is None else te_s
+    te_s = 0.068 if te_s is None else te_s
     names = tuple(basis.names)
     typical = typical_concentrations(list(names))
     assert typical is not None

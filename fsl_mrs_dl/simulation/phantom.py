@@ -217,7 +217,7 @@ def simulate_phantom(basis: Basis | None = None, options: PhantomOptions | None 
     if te_ms is None and basis is not None and basis.echo_time_s is not None:
         te_ms = 1e3 * basis.echo_time_s
     if basis is None:
-        basis, te_ms = default_basis(options.n_points), te_ms or DEFAULT_TE_MS
+        basis, te_ms = default_basis(options.n_points), DEFAULT_TE_MS if te_ms is None else te_ms
     options.check_basis(basis)
     table = tissue_concentrations(basis.names)
     # A stream of its own: all else stays the same.
@@ -283,7 +283,7 @@ def simulate_phantom(basis: Basis | None = None, options: PhantomOptions | None 
 
 def _acquisition(fids: np.ndarray, axes: Axes, affine: np.ndarray, te_ms: float | None) -> MrsData:
     header = {"SpectrometerFrequency": [axes.spec_freq_mhz], "ResonantNucleus": ["1H"], "RepetitionTime": 1.5}
-    header |= {"EchoTime": te_ms / 1e3} if te_ms else {}
+    header |= {} if te_ms is None else {"EchoTime": te_ms / 1e3}
     return MrsData(fids, axes.dwelltime, axes.spec_freq_mhz, "1H", header=header, affine=affine)
 
 

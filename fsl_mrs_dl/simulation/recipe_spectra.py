@@ -48,7 +48,8 @@ def simulate_spectra(
     if "augment" in content.content:
         raise OptionError("varies measured data", option="recipe", value=recipe, remedy="choose one of spectra")
     axes = Axes(basis.n_points, basis.dwelltime, basis.spec_freq_mhz)
-    te_s = 1e-3 * te_ms if te_ms is not None else basis.echo_time_s or _USUAL_TE_S
+    of_basis = _USUAL_TE_S if basis.echo_time_s is None else basis.echo_time_s
+    te_s = of_basis if te_ms is None else 1e-3 * te_ms
     protocol = protocol_of(basis.fids, basis.names, axes, str(basis.source), te_s=te_s)
     drawn = draw(content, n, basis.names, torch.Generator().manual_seed(seed))
     rendered = render(drawn, protocol)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..core.editing import EDITING_SCHEMES
 from ..core.errors import OptionError
 from ..fitting.edited_data import edit_conditions
+from ..fitting.header_facts import is_time
 from ..io.basis import Basis
 from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData
@@ -108,7 +109,7 @@ def basis_of_header(
             " simulated",
             remedy="give `basis`, or `sequence` press, steam, slaser or special",
         )
-    echo = te_ms or (acquired.te_s and 1e3 * acquired.te_s)
+    echo = acquired.te_s and 1e3 * acquired.te_s if te_ms is None else te_ms
     if edited:
         return _edited_basis(data, name, echo, "as given" if sequence else f"from the header's {acquired.named_by}")
     if name in EDITING_SCHEMES:
@@ -118,8 +119,8 @@ def basis_of_header(
         )
     if echo is None and name != "fid":
         raise OptionError(f"{data.name}: the header has no EchoTime", remedy="give `TE` in ms, or `basis`")
-    mixing = tm_ms or (acquired.tm_s and 1e3 * acquired.tm_s)
-    if name == "steam" and not mixing:
+    mixing = acquired.tm_s and 1e3 * acquired.tm_s if tm_ms is None else tm_ms
+    if name == "steam" and mixing is None:
         raise OptionError(
             f"{data.name}: the header has no MixingTime, which STEAM needs", remedy="give `TM` in ms, or `basis`"
         )
@@ -176,4 +177,4 @@ def _sequence(header: dict) -> tuple[str | None, str]:
 def _time(header: dict, key: str) -> float | None:
     """Return a time of a header in seconds, None where there is none or it varies."""
     value = header.get(key)
-    return float(value) if isinstance(value, (int, float)) and value > 0 else None
+    return float(value) if is_time(value, key) else None

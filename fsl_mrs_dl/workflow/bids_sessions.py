@@ -176,9 +176,9 @@ class _Finder:
             visit=self.visit,
             series="_".join([*(f"{key}-{label}" for key, label in series.items()), self.name.suffix]),
             group=group,
-            echo_time_s=_number(fields.get("EchoTime")),
+            echo_time_s=_number(fields.get("EchoTime"), least=0),
             repetition_time_s=_number(fields.get("RepetitionTime")),
-            water_echo_time_s=_number(of_water.get("EchoTime")),
+            water_echo_time_s=_number(of_water.get("EchoTime"), least=0),
             water_repetition_time_s=_number(of_water.get("RepetitionTime")),
             notes=tuple(self.notes),
             bids=self.path.relative_to(self.dataset.root),
@@ -301,7 +301,8 @@ class _Finder:
         return next(((image,) for image in images if image.is_file()), ())
 
 
-def _number(value) -> float | None:
-    """Return a positive number of the metadata, or None."""
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-    return float(value) if usable else None
+def _number(value, *, least: float | None = None) -> float | None:
+    """Return a positive number of the metadata, or one that is not below ``least``; None for another."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value) if value > 0 or (least is not None and value >= least) else None

@@ -161,6 +161,7 @@ def _of_participants(tidy: pd.DataFrame) -> pd.DataFrame:
 def group_table(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return means of groups of participants: a line per series, quantity, metabolite and group.
 
+    ``n`` participants have ``n_sessions``; those of one are averaged first.
     ``sd_of_mean`` and the interval contain ``sd_common``, which all groups share.
     """
     lines = []
@@ -171,7 +172,13 @@ def group_table(tidy: pd.DataFrame) -> pd.DataFrame:
         common = float(np.nan_to_num(part["common"].mean()))
         half = float(np.hypot(mean.interval()[1] - mean.mean, Z95 * common))
         line = dict(zip(("series", "quantity", "unit", "metabolite", "group"), key))
-        line |= {"n": mean.n, "mean": mean.mean, "sd_of_mean": float(np.hypot(mean.sd, common)), "sd_common": common}
+        line |= {
+            "n": mean.n,
+            "n_sessions": int(part["n"].sum()),
+            "mean": mean.mean,
+            "sd_of_mean": float(np.hypot(mean.sd, common)),
+            "sd_common": common,
+        }
         line |= {"ci95_low": mean.mean - half, "ci95_high": mean.mean + half}
         line |= {"between_sd": mean.between_sd, "total_sd": mean.total_sd}
         lines.append(line | {"median_sd_of_value": float(np.nanmedian(part["sd"])) if len(part) else np.nan})

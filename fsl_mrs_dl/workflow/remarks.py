@@ -88,6 +88,7 @@ def study_remarks(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity
         *_names(results),
         *_options(included),
         *_in_both(included),
+        *_visits(included),
         *_confounded(included),
         *_ungrouped(included),
         *_small(included),
@@ -161,6 +162,27 @@ def _in_both(included: Sequence[SessionResult]) -> list[str]:
                 f"{who} in both {first} and {second}{_of_series(series)}: {_listed(both)}. The difference between these"
                 " groups is that of independent groups: its SD, interval and p are not those of a paired comparison."
                 " Compare the values within participants (concentrations_tidy.tsv)."
+            )
+    return out
+
+
+def _visits(included: Sequence[SessionResult]) -> list[str]:
+    """Return a remark for every group with participants of several sessions, which are averaged."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for result in included:
+        session = result.session
+        counts.setdefault((session.series, session.group), Counter())[session.participant or session.name] += 1
+    out = []
+    for (series, group), count in counts.items():
+        several = [f"{who} ({n})" for who, n in count.items() if n > 1]
+        if several:
+            who = "1 participant has" if len(several) == 1 else f"{len(several)} participants have"
+            where = f" in {group}" if group else ""
+            out.append(
+                f"{who} several sessions{where}{_of_series(series)}, whose values are averaged: {_listed(several)}."
+                " A participant is one value of a group, and changes from one visit to the next are in no mean and no"
+                " difference. To compare visits give each visit a group of its own, in a table with a session a line,"
+                " or choose one (`session_label`); values of visits are in concentrations_tidy.tsv."
             )
     return out
 

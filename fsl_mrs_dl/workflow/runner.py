@@ -124,8 +124,8 @@ def _simulated(session: StudySession, folder: Path, options: RunOptions, say) ->
 def _name(data: MrsData, options: RunOptions) -> str:
     """Return the name of a simulated basis set, from what it is simulated for."""
     acquired = acquisition_of(data)
-    te_ms = options.te_ms or (acquired.te_s or 0) * 1e3
-    tm_ms = options.tm_ms or (acquired.tm_s or 0) * 1e3
+    te_ms = (acquired.te_s or 0) * 1e3 if options.te_ms is None else options.te_ms
+    tm_ms = (acquired.tm_s or 0) * 1e3 if options.tm_ms is None else options.tm_ms
     grid = f"{data.spec_freq_mhz:.1f}MHz_{data.bandwidth:.0f}Hz_{data.n_points}"
     text = f"{options.sequence or acquired.sequence}_{te_ms:.2f}ms_{tm_ms:.2f}ms_{grid}"
     return re.sub(r"[^\w.+-]+", "-", text)

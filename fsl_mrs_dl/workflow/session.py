@@ -20,7 +20,7 @@ from ..concentrations.segmentation import NO_SEGMENTATION, tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
 from ..core.errors import OptionError, spelled
-from ..fitting.artefacts import option_spelling
+from ..fitting.artefacts import artefact_lines, option_spelling
 from ..fitting.data import check_suppressed, choose_basis, fit_data
 from ..fitting.edited_data import edit_conditions
 from ..fitting.fitted_data import FittedData, usual_sums
@@ -30,7 +30,7 @@ from ..fitting.options import FitOptions
 from ..fitting.verdict import VERDICTS
 from ..io import nifti
 from ..io.basis import Basis
-from ..io.convert import AxisOptions, Conversion, load_with_record
+from ..io.convert import AxisOptions, Conversion, load_references, load_with_record
 from ..io.edited_basis import EditedBasis, load_basis
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
@@ -97,6 +97,9 @@ class Session:
 class FitChoice(Protocol):
     """Choice of metabolites and options of a fit, when data and basis set are there."""
 
+    def check(self, data: MrsData) -> None:
+        """Raise an error for what cannot be used with the data, before there is a basis set."""
+
     def choose(self, source: Path | AnyBasis, data: MrsData) -> tuple[AnyBasis, FitOptions]:
         """Return the basis set to fit, from a file or from one that was simulated, and the options of the fit."""
 
@@ -118,6 +121,9 @@ class UsualFit:
     options: FitOptions | None = None
     keep: tuple[str, ...] | None = None
     ignore: tuple[str, ...] | None = None
+
+    def check(self, data: MrsData) -> None:
+        """Do nothing: all of it belongs to the basis set."""
 
     def choose(self, source: Path | AnyBasis, data: MrsData) -> tuple[AnyBasis, FitOptions]:
         """Return the basis set to fit and the options of the fit."""
@@ -228,6 +234,7 @@ def run_session(
         check_voxel_in_image(session.t1, data)
     check_suppressed(np.moveaxis(data.fids, 3, -1), data.axes, data.name)
     tissue = _tissue(session, data, options)
+    options.fit.check(data)
     source, step = _basis(session, data, options)
     # Before the work, so that a basis set that does not fit is refused at once.
     basis, fit_options = options.fit.choose(source, data)
@@ -274,11 +281,17 @@ def _loaded(
     session: Session, converted: Conversion, options: RunOptions
 ) -> tuple[MrsData, MrsData | None, MrsData | None, list[str]]:
     """Return data, water and water for the size of concentrations with the keys that their headers lack, and notes."""
-    data, water = converted.data, converted.water
+    data, water, quant = converted.data, converted.water, converted.quant
     if session.water is not None:
-        water = load_with_record(session.water, options.axes).data
-    quant = None if session.quant is None else load_with_record(session.quant, options.axes).data
-    notes = [f"{one.name}: {note}." for one in (data, water, quant) if one is not None for note in one.notes]
+        water, quant = load_references(session.water, options.axes)
+        quant = None if quant is water else quant
+    if session.quant is not None:
+        quant = load_references(session.quant, options.axes)[1]
+    read = [one for one in (data, water, quant) if one is not None]
+    # Spectra and water of one file have the same notes.
+    notes = list(dict.fromkeys(f"{one.name}: {note}." for one in read for note in one.notes))
+    if converted.water is not None and session.water is not None:
+        notes.append(f"{data.name}: its own water is not used, since another file is given.")
     lacking = [key for key in session.header if key not in data.header]
     if lacking:
         notes.append(f"{data.name}: its header has no {' and no '.join(lacking)}; taken from the sidecar.")
@@ -445,8 +458,6 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
     data = fitted.data
     acquired = acquisition_of(data)
     gamma = units.nucleus(data.nucleus).gamma_mhz_per_t
-    artefacts = [one.text(option_spelling) for one in summary.results.artefacts_before]
-    artefacts += [one.text(option_spelling) for found in summary.results.artefacts.values() for one in found]
     inputs = {
         "data": session.data,
         "water": session.water,
@@ -465,7 +476,7 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "quality": quality_of(summary.results, summary.processed),
         "fid_scale": float(summary.results.fit.fid_scale),
         "units": _unit(summary.results),
-        "warnings": [*warnings, *dict.fromkeys(artefacts)],
+        "warnings": [*warnings, *artefact_warnings(summary.results)],
         "field_t": None if gamma != gamma else round(data.spec_freq_mhz / gamma, 3),
         "te_ms": acquired.te_s and 1e3 * acquired.te_s,
         "tr_s": acquired.tr_s,
@@ -474,6 +485,12 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "model": data.header.get("ManufacturersModelName"),
         "versions": summary.versions,
     }
+
+
+def artefact_warnings(results: FitResults) -> list[str]:
+    """Return a line for each kind of artefact, as the terminal has them below the table."""
+    before = [one.text(option_spelling) for one in results.artefacts_before]
+    return list(dict.fromkeys([*before, *artefact_lines(results.artefacts, option_spelling)]))
 
 
 def _unit(results: FitResults) -> str:

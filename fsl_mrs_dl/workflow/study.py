@@ -244,7 +244,9 @@ def _attempt(study: Study, session: StudySession) -> Outcome:
         if session.error:
             raise OptionError(session.error)
         recipe = _recipe(study, session)
-        with folder_for(target, overwrite=True) as folder, one_thread():
+        inputs = (session.data, session.water, session.t1, session.basis, *session.segmentations)
+        given = tuple(one for one in inputs if one is not None)
+        with folder_for(target, overwrite=True, inputs=given) as folder, one_thread():
             study.runner(replace(session, basis=basis_for(session, study.basis)), study.options, folder)
             record = {"name": session.name, "fingerprint": fingerprint(recipe), "made_from": recipe}
             write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")

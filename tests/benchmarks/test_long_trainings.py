@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.papers import alignment, long_measures, long_record, long_trainings, quantification_measures
+from benchmarks.papers import (
+    alignment,
+    datasets,
+    long_measures,
+    long_record,
+    long_tables,
+    long_trainings,
+    quantification_measures,
+)
 from benchmarks.papers.loss_minimum import minimise
 from benchmarks.scripts import gpu
 from benchmarks.scripts import long_trainings as queue
@@ -31,6 +39,18 @@ def test_lengths_are_those_of_the_papers():
         settings = every[name].settings
         assert settings.steps * settings.batch_size == 200 * 86400 and settings.patience == 50
         assert (settings.batch_size, settings.learning_rate, settings.rate_schedule) == (128, 1e-3, "plateau")
+
+
+def test_large_networks_can_go_on_after_ten_minutes_and_are_trained_with_few_kernels_too():
+    every = {one.name: one for one in long_trainings.long_trainings()}
+    large, few = every["inceptionnet-2d1c"], every["inceptionnet-2d1c_few-kernels"]
+    # 67 seconds for a batch.
+    assert large.settings.validate_every == 8 and large.settings.validation_batches == 4
+    assert large.settings.patience == 0 and large.settings.max_core_minutes == 360
+    assert large.job.arguments.get("share", 1.0) == 1.0 and few.job.arguments["share"] == 0.0625
+    assert few.settings.max_core_minutes == 90 and few.settings.patience == 10
+    assert "6.25 % of the kernels" in few.deviations and few.settings.learning_rate == 0.002
+    assert every["wscn_DSS4"].settings.validation_batches == 32
 
 
 def test_a_minimum_is_found_for_every_signal_and_the_least_is_kept():
@@ -90,6 +110,53 @@ def test_sentences_say_what_is_the_reason():
     text = " ".join(long_measures.sentences(every["dq-nmm"], measured))
     assert "R2 of Cr: not reached, 0.7 against the paper's 0.88; the minimum of the loss has 0.95" in text
     assert "R2 of PCho: reached" in text
+
+
+def test_tables_have_the_short_trainings_of_the_other_records_the_long_ones_and_the_papers(tmp_path):
+    every = {one.name: one for one in long_trainings.long_trainings()}
+    (tmp_path / "align_paper.md").write_text(
+        "# A\n\n## Table 1 of the paper\n\n| | x |\n|---|---|\n"
+        "| dcrr | 1.27 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 0.05 | 11 |\n"
+        "\n## Beyond\n\n| dcrr | 99 |\n| dsr | 98 |\n"
+    )
+    (tmp_path / "quant_paper.md").write_text(
+        "## Accuracy: 2048 spectra\n\n| dq-rpmm, published loss, 6000 batches | "
+        + " | ".join(["0.31"] * 9)
+        + " | 0.4 |\n"
+    )
+    (tmp_path / "supervised.md").write_text(
+        "## Idealised spectra\n\n| unet-1dr | 0.14 | 1 | 2 | 3 | 4 | 5 | 6.25 % | 80 | 2.8 | 0.14 | 2.06 |\n"
+        "## Wavelet scattering on DSS1 to DSS7\n\n| DSS4 | 1.99 | 1.70 |\n"
+    )
+    scores = dict.fromkeys(("Cr", "Glu", "GPC", "Ins", "NAA", "NAAG", "PCho", "PCr", "Tau"), 0.5)
+    rizzo = {f"{what}, {group}": 0.5 for what in ("a R2", "sigma") for group in datasets.RIZZO_GROUPS}
+    ended = [
+        (every["dcrr"], {"core_minutes": 90}, {"cells": [1.116, 1, 2, 5.7, 3, 4, 0.46, 10.1]}),
+        (every["dsr-mean"], {"core_minutes": 60}, {"shift": 1.5, "phase": 10.0}),
+        (every["dq-rpmm"], {"core_minutes": 180}, {"R2, network": scores, "R2, minimum": scores | {"Cr": 0.9}}),
+        (every["wscn_DSS4"], {"core_minutes": 6}, {"SMAPE": 1.98, "least possible": 0.0}),
+        (every["unet-1dr"], {"core_minutes": 360}, rizzo),
+        (every["unet-1dr_few-kernels"], {"core_minutes": 90}, rizzo),
+    ]
+    lines = long_tables.tables(ended, tmp_path)
+    assert "| dcrr, short | 1.27 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 11 minutes |" in lines
+    assert "| dcrr, long | 1.12 | 1 | 2 | 5.7 | 3 | 4 | 0.46 | 10.1 | 1.50 core-hours |" in lines
+    assert "| dsr-mean, long | 1.5 |  |  | 10.0 |  |  |  |  | 1.00 core-hours |" in lines
+    assert not any(line.startswith("| dsr, short") for line in lines), "a row of another table"
+    assert any(line.startswith("| dcrr, paper | 0.94 |") for line in lines)
+    assert any(line.startswith("| dq-rpmm, short | 0.31 |") for line in lines)
+    assert any(line.startswith("| dq-rpmm, minimum | 0.90 | 0.50 |") for line in lines)
+    assert "| wscn_DSS4 | 1.99 | 1.98 | 1.70 | 0.00 | 0.10 core-hours |" in lines
+    assert lines.count("| unet-1dr, short | 0.14 | 1 | 2 | 3 | 4 | 5 | 2.8 minutes |") == 1
+    assert "| unet-1dr_few-kernels, long | 0.50 | 0.5 | 0.50 | 0.5 | 0.50 | 0.5 | 1.50 core-hours |" in lines
+    assert long_tables.tables([], tmp_path) == []
+    widths = {line.count("|") for line in lines[lines.index(ended_head(lines, "shift all")) :][:8] if line}
+    assert len(widths) == 1, "rows of one table have different numbers of cells"
+
+
+def ended_head(lines, first):
+    """The head of a table by its first column."""
+    return next(line for line in lines if line.startswith(f"| | {first}"))
 
 
 @pytest.fixture

@@ -87,7 +87,9 @@ def test_spectra_of_model_and_residual_add_to_the_data(files, written):
 
 
 def test_voxels_without_a_fit_are_listed(files, written, tmp_path, capsys, monkeypatch):
-    assert (written / "left_out.txt").read_text(encoding="utf-8") == "1 0 0: an FID is zero or holds NaN\n"
+    assert (written / "left_out.txt").read_text(
+        encoding="utf-8"
+    ) == "1 0 0: an FID is zero or holds NaN, or begins with zeros\n"
     monkeypatch.setattr(volume_module, "_MOST_SPECTRA", 10)
     assert main(words(files[0], tmp_path / "out")) == 2
     assert "2 voxels of 7 spectra are too many for a dynamic fit (10 spectra); give a smaller --mask" in (

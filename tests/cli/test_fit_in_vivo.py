@@ -109,7 +109,7 @@ def test_water_makes_the_residual_smaller(files, tmp_path, capsys):
         (("--estimate", "ml"), "--estimate ml: "),
         (("--mm", "liver"), "--mm liver: no such file"),
         (("--h2o", "nowhere.nii.gz"), "nowhere.nii.gz: no such file"),
-        (("--TE", "0.035"), "--TE 0.035: is in ms, 1 to 1000."),
+        (("--TE", "0.035"), "--TE 0.035: is in ms, 0 or 0.3 to 1000."),
         (("--TR", "2000"), "--TR 2000: is in s, 0.1 to 60."),
     ],
 )

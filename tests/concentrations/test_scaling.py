@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting.data import choose_basis, fit_data, water_fids
 from fsl_mrs_dl.fitting.in_vivo.quantify import quantify_in_vivo
+from fsl_mrs_dl.fitting.in_vivo.water_reference import water_reference
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.fitting.quantify import fit_scaled, quantify
 from fsl_mrs_dl.io import nifti
@@ -49,6 +51,20 @@ def test_water_is_found_with_its_area_and_its_error(rng):
     np.testing.assert_allclose(fit.area[:3], line_area(upright, AXES, (1.65, 7.65)), rtol=2e-3)
     np.testing.assert_allclose(fit.early_amplitude[:3], np.abs(fids[:, 0]), rtol=5e-3)
     assert np.isnan(fit.area[3]) and (fit.log_area_sd[:3] < 1e-3).all()
+
+
+@pytest.mark.parametrize("zeros", [2, 4, 5, 70])
+def test_water_that_begins_with_zeros_has_no_size(zeros):
+    """It was up to a fifth too small, or not a number, and a line shape infinite."""
+    axes = Axes(1024, 5e-4, 123.2, "1H")
+    fids = 100 * np.exp((0.3j - 20) * axes.time())[None]
+    fids[:, :zeros] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        water = fit_water(np.concatenate([fids, 100 * np.exp(-20 * axes.time())[None]]), axes)
+        reference = water_reference(fids, axes)
+    assert np.isnan(water.amplitude[0]) and water.amplitude[1] == pytest.approx(100, rel=1e-3)
+    assert not reference.usable.any() and np.isfinite(reference.log_shape).all()
 
 
 def test_the_error_of_the_area_is_the_scatter_of_repeated_fits(rng):

@@ -51,6 +51,28 @@ def test_a_spectrum_without_artefacts_has_none():
     assert kinds(made()) == []
 
 
+def test_artefacts_of_many_spectra_are_a_line_each_kind():
+    """`run` printed the lipids of every spectrum, and not of which."""
+    from types import SimpleNamespace
+
+    from fsl_mrs_dl.workflow.session import artefact_warnings
+
+    def lipid(height):
+        return artefacts.Artefact("lipid", f"{height} times as high as creatine", "`mm` tumour has strong lipids")
+
+    water = artefacts.Artefact("residual water", "a line at 4.7 ppm", "remove it")
+    found = {0: [], 3: [lipid(2)], 4: [lipid(5), water], 7: [lipid(3)]}
+    before = [artefacts.Artefact("wrong field", "3 T", "give another")]
+    lines = artefact_warnings(SimpleNamespace(artefacts_before=before, artefacts=found))
+    assert lines == [
+        "Wrong field: 3 T. Give another.",
+        "Lipid: 2 times as high as creatine. --mm tumour has strong lipids. (3 of 4 spectra; figures of the first)",
+        "Residual water: a line at 4.7 ppm. Remove it. (1 of 4 spectra; figures of the first)",
+    ]
+    alone = artefact_warnings(SimpleNamespace(artefacts_before=[], artefacts={0: [lipid(2)]}))
+    assert alone == ["Lipid: 2 times as high as creatine. --mm tumour has strong lipids."]
+
+
 @pytest.mark.parametrize(
     "one, kind, remedy",
     [

@@ -264,6 +264,8 @@ def test_errors_in_the_data(sim_basis):
     for value in (0, np.nan):
         with pytest.raises(DataError, match="every FID is zero or holds NaN"):
             quantify(np.full((2, 1024), value, complex), sim_basis, **AXES)
+    with pytest.raises(DataError, match="the FIDs begin with 5 zeros"):
+        quantify(np.repeat([[0, 1 + 1j]], (5, 1019), axis=1), sim_basis, **AXES)
 
 
 def test_a_nucleus_without_usual_window_needs_one(sim_basis):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from fsl_mrs_dl import quantify
 from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.core.noise import noise_outside
 from fsl_mrs_dl.fitting import uncertainty
+from fsl_mrs_dl.fitting.options import FitOptions
 
 AXES = {"dwelltime": 1 / 2000, "spec_freq_mhz": 123.2}
 
@@ -314,6 +317,40 @@ def test_ratios_and_percent_of_inverted_metabolites(simulate, sim_basis):
         summary, table = tables.summary_table(results), tables.uncertainty_table(results)
         assert (summary[["%CRLB", "/Cr CRLB"]] >= 0).all(axis=None)
         np.testing.assert_allclose(table["crlb_pct"], np.minimum(100 * table["crlb_sd"] / table["conc"].abs(), 999))
+
+
+def test_a_prior_without_negative_concentrations_says_nothing_of_inverted_ones(simulate, sim_basis, tmp_path):
+    """The SDs of inverted metabolites were next to zero, since the prior left them next to no room."""
+    from fsl_mrs_dl.cli.tables import text_table
+    from fsl_mrs_dl.results.fit_results import FitResults
+
+    naa = sim_basis.names.index("NAA")
+    factor = np.where(np.array(sim_basis.names) == "NAA", -1.0, 1.0)
+    truth = simulate(24, snr=60, seed=31, model="negativevoigt", conc_factor=factor, alike=True, spread=0.0)
+
+    def fitted(**options):
+        return quantify(truth.fids, sim_basis, model="negativevoigt", device="cpu", **options, **AXES)
+
+    fits = fitted()
+    assert fits.posterior is None and (fits.conc[:, naa] < 0).all()
+    assert "Concentrations have no prior: that of a normal brain has no negative ones." in text_table(
+        FitResults(fits, None, ("Cr",))
+    )
+    # One that has them is used, and its SDs are those of the scatter over realisations of the noise.
+    wide = {"NAA": {"normal": [-12, 12]}, "Cr": {"normal": [6, 6]}, "Glu": {"normal": [9, 9]}}
+    (tmp_path / "wide.json").write_text(json.dumps(wide), encoding="utf-8")
+    for sd, conc in (
+        (fits.crlb_sd[:, naa], fits.conc[:, naa]),
+        (lambda one: (one.sd[:, naa], one.mean[:, naa]))(fitted(prior=tmp_path / "wide.json").posterior),
+    ):
+        assert 0.6 < np.median(sd) / np.std(conc, ddof=1) < 1.6
+    # One that has none is refused where it is asked for, before any work.
+    for content in ({"NAA": {"lognormal": [12, 0.2]}}, {"NAA": {"uniform": [0, 12]}}):
+        (tmp_path / "narrow.json").write_text(json.dumps(wide | content), encoding="utf-8")
+        with pytest.raises(OptionError, match="narrow.json.* of NAA has no negative values, which negative"):
+            fitted(prior=tmp_path / "narrow.json")
+    with pytest.raises(OptionError, match="needs a prior"):
+        FitOptions(model="negativevoigt", estimate="posterior_mean").check()
 
 
 def test_a_ratio_to_what_may_be_zero_has_no_end():

@@ -27,25 +27,17 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def display():
-    """A screen for FSLeyes."""
+def problems(request, made, tmp_path_factory):
+    """What went wrong by test, of the chosen tests that run inside of FSLeyes."""
     lack = fsleyes_desk.lacking()
     if lack:
         pytest.skip(lack)
-    screen = fsleyes_desk.Screen()
-    yield screen.display
-    screen.close()
-
-
-@pytest.fixture(scope="module")
-def problems(request, display, made, tmp_path_factory):
-    """What went wrong by test, of the chosen tests that run inside of FSLeyes."""
     tests = [
         item.originalname
         for item in request.session.items
         if item.module is request.module and hasattr(item.function, "inside")
     ]
-    return fsleyes_desk.run(__name__, tests, made, tmp_path_factory.mktemp("home"), display)
+    return fsleyes_desk.run(__name__, tests, made, tmp_path_factory.mktemp("home"))
 
 
 def inside(function):
@@ -478,6 +470,7 @@ def test_the_table_follows_through_everything(desk):
     from fsleyes.views.orthopanel import OrthoPanel
     from fsleyes_plugin_mrs.views import MRSView
 
+    from fsleyes_plugin_dl import overlays
     from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
     from fsleyes_plugin_dl.scene import subscribe, unsubscribe
 
@@ -528,6 +521,11 @@ def test_the_table_follows_through_everything(desk):
     follows((2, 3, 2))
     new.displayCtx.location.xyz = new.displayCtx.getOpts(scene.map).transformCoords((4, 1, 1), "voxel", "display")
     assert scene.voxel == (4, 1, 1) and "Voxel 4 1 1" in desk.panel(scene.mrs, TablePanel).state.GetLabel()
+    # A view that was opened by hand has no room for the colour bar when the bar is made.
+    desk.clear()
+    scene = desk.load("mrsi", t1=desk.t1)
+    assert scene.ortho is new
+    desk.wait(lambda: overlays.is_drawn(new.colourBarCanvas), "the colour bar is drawn")
 
 
 @inside

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -292,6 +295,78 @@ def test_spectra_and_water_of_one_file(tmp_path, monkeypatch, files, expected):
     assert ("holds unsuppressed water" in out.data.notes[0]) == (expected[1] is not None)
     water = convert.load_water(path)
     assert water.fids[0, 0, 0, 0] == files.index(expected[1] or expected[0]) + 1
+
+
+def standing_in_for_spec2nii(folder, monkeypatch, names):
+    """Put a program in the place of spec2nii that writes files of these names, each with its place as its signal."""
+    for index, name in enumerate(names):
+        fids = np.full((1, 1, 1, 32), index + 1, np.complex64)
+        nifti.save(folder / f"converted{name}.nii.gz", nifti.MrsData(fids, 5e-4, FREQUENCY, "1H"))
+    script = f'#!/bin/sh\n[ "$1" = --version ] && echo 9.9 && exit\nmkdir -p "$5" && cp {folder}/*.nii.gz "$5"/\n'
+    program = written(folder / "spec2nii", script)
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(convert.shutil, "which", lambda *_, **__: str(program))
+
+
+@pytest.mark.parametrize("names, water, quant", [
+    (["", "_ref_ecc", "_ref_no_ovs"], "_ref_ecc", "_ref_no_ovs"),  # GE PROBE-sL
+    (["", "_ecc", "_quant"], "_ecc", "_quant"),  # GE oslaser
+    (["", "_rf_grads_ovs_off", "_rf_off"], "_rf_off", "_rf_grads_ovs_off"),  # CMRR's semi-LASER
+    (["", "_ref_ecc"], "_ref_ecc", None),
+    (["", "_quant"], "_quant", None),
+    (["", "_vapor_ovs_rfoff"], "_vapor_ovs_rfoff", None),
+    (["", "_empty_data", "_ws_ovs_off"], "_ws_ovs_off", None),
+    (["", "_ref_000", "_ref_001"], "_ref_000", None),
+])  # fmt: skip
+def test_two_water_references_have_a_use_each(tmp_path, monkeypatch, names, water, quant):
+    """The first by name was taken for everything, and some names were no water at all."""
+    standing_in_for_spec2nii(tmp_path / "bin", monkeypatch, names)
+    path = written(tmp_path / "x.7", "")
+    out = convert.load_with_record(path)
+    first = [None if one is None else names[int(one.fids.flat[0].real) - 1] for one in (out.data, out.water, out.quant)]
+    assert first == ["", water, quant]
+    note = out.data.notes[0]
+    if quant:
+        assert f"{water[1:]} for line shape and eddy currents, {quant[1:]} for absolute concentrations" in note
+    assert ("left out: ref_001" in note) == ("_ref_001" in names)
+    shape, size = convert.load_references(path)
+    assert names[int(shape.fids.flat[0].real) - 1] == water
+    assert names[int(size.fids.flat[0].real) - 1] == (quant or water)
+
+
+def test_a_missing_spec2nii_is_told_before_pytorch_is_loaded(tmp_path):
+    """Loading it takes seconds, and the line came after."""
+    path, basis = written(tmp_path / "x.7", "\1\2"), tmp_path / "basis"
+    fids = nifti.MrsData(FIDS[0].reshape(1, 1, 1, -1).astype(np.complex64), 5e-4, FREQUENCY, "1H")
+    data = nifti.save(tmp_path / "data.nii.gz", fids)
+    end = ["--output", str(tmp_path / "out")]
+    series = ["--dyn_config", str(data), "--time_variables", str(data)]
+    commands = [
+        ["align", "--file", str(path), *end],
+        ["align", "--file", str(data), "--reference", str(path), *end],
+        ["denoise", "--file", str(path), "--model", str(basis), *end],
+        ["fit", "--data", str(path), "--basis", str(basis), *end],
+        ["fit", "--data", str(data), "--basis", str(basis), "--h2o", str(path), *end],
+        ["run", "--data", str(path), *end],
+        ["run", "--data", str(data), "--quant", str(path), *end],
+        ["run", "--data", str(data), "--mm", str(path), *end],
+        ["dynamic", "--data", str(path), "--basis", str(basis), *series, *end],
+        ["dynamic", "--data", str(data), "--basis", str(basis), "--h2o", str(path), *series, *end],
+    ]
+    program = (
+        "import json, sys\n"
+        "from fsl_mrs_dl.cli.main import main\n"
+        "from fsl_mrs_dl.io import convert\n"
+        "convert._program = lambda: None\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    assert main(words) == 2, words\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    words = [sys.executable, "-c", program, json.dumps(commands)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(commands) and all("x.7: the format needs spec2nii" in line for line in lines), lines
 
 
 def test_stem_of():

@@ -169,6 +169,20 @@ def test_nothing_but_nan_or_zeros(data):
     assert not nifti.check_fids(data, need_signal=False).any()
 
 
+def test_fids_that_begin_with_zeros_are_named(data):
+    """Their water had no size and no line shape, and their spectra a phase that no fit has."""
+    data.fids[0, 0, 0, :2, 1, 2] = 0
+    data.fids[1, 0, 0, :1, 0, 0] = 0  # may be chance
+    usable = nifti.check_fids(data)
+    assert usable.sum() == usable.size - 1 and not usable[0, 0, 0, 1, 2]
+    data.fids[:, :, :, :7] = 0
+    with pytest.raises(DataError, match="begin with 7 zeros, the delay of a digital filter .*; cut them off .*water"):
+        nifti.check_fids(data)
+    # Points before the echo are left out before anything else is done.
+    data.header["AcquisitionStartTime"] = -7 * data.dwelltime
+    assert nifti.check_fids(data).all()
+
+
 def test_too_few_points(rng):
     short = nifti.MrsData(np.ones((1, 1, 1, 8), complex), 1e-3, 123.2, "1H")
     with pytest.raises(DataError, match="8 points; at least 16"):

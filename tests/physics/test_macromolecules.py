@@ -9,6 +9,7 @@ from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.io.convert import spec2nii_version
 from fsl_mrs_dl.physics import macromolecules
 
 
@@ -93,6 +94,20 @@ def test_a_water_reference_given_by_mistake_is_refused(sim_basis, tmp_path, resi
     assert str(tmp_path / "mm.nii.gz") in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_measured_ones_from_a_scanners_file(testdata):
+    """SDAT was refused, after the basis set had been simulated."""
+    if spec2nii_version() is None:
+        pytest.skip("spec2nii is not installed; it converts the scanner's files")
+    folder = testdata / "invivo_3t_press_philips"
+    basis = Basis.load(folder / "3T_PRESS_Philips_35ms_noMM.BASIS")
+    nulled = folder / "PRESS_metabolite-nulled_TI600_raw-act.SDAT"
+    macromolecules.check_macromolecules(nulled)
+    more = macromolecules.add_macromolecules(basis, nulled)
+    assert more.names[-1] == "mm" and any("spec2nii" in note for note in more.notes)
+    spec, ppm = np.abs(units.fid_to_spec(more.fids[-1])), basis.axes.ppm()
+    assert spec[np.abs(ppm - 0.9) < 0.1].max() > 3 * np.median(spec[(ppm > 6) & (ppm < 9)])
+
+
 def test_measured_ones_from_another_basis_set(sim_basis, tmp_path):
     summed = macromolecules.add_macromolecules(sim_basis, "summed")
     summed.save(tmp_path / "other")
@@ -112,6 +127,20 @@ def test_what_cannot_be_added_is_said(sim_basis, tmp_path):
     nifti.save(tmp_path / "two.nii.gz", data)
     with pytest.raises(DataError, match="2 spectra"):
         macromolecules.add_macromolecules(sim_basis, tmp_path / "two.nii.gz")
+    # Without the basis set, whose simulation takes minutes.
+    with pytest.raises(DataError, match="2 spectra"):
+        macromolecules.check_macromolecules(tmp_path / "two.nii.gz")
+    with pytest.raises(OptionError, match="no such file"):
+        macromolecules.check_macromolecules(tmp_path / "nowhere")
+    line = macromolecules.line_fids([0.9], [30.0], sim_basis.axes)
+    one = replace(data, fids=line[None, None], dim_tags=())
+    nifti.save(tmp_path / "one.nii.gz", one)
+    seven = replace(one, spec_freq_mhz=297.2, path=tmp_path / "seven.nii.gz")
+    macromolecules.check_macromolecules(tmp_path / "one.nii.gz", one)
+    with pytest.raises(OptionError, match=r"one.nii.gz: is of 1H at 123.2 MHz, .*seven.nii.gz of 1H at 297.2 MHz"):
+        macromolecules.check_macromolecules(tmp_path / "one.nii.gz", seven)
+    with pytest.raises(OptionError, match="is for 1H"):
+        macromolecules.check_macromolecules("summed", replace(one, nucleus="31P"))
 
 
 def test_a_line_is_named_after_its_place(sim_basis):

@@ -244,7 +244,7 @@ def test_nothing_is_replaced_unasked(file, model, tmp_path, capsys):
     fails(
         ["denoise", "--file", copy, "--model", model, "--output", tmp_path, "--overwrite"],
         capsys,
-        "is the input file itself",
+        "is an input itself",
     )
 
 

@@ -71,6 +71,35 @@ def test_signal_to_noise_falls_as_the_noise_rises(noise):
     assert quiet[0] / loud[0] == pytest.approx(4, rel=0.02)
 
 
+@pytest.mark.parametrize("filling", [2, 3, 8])
+def test_zero_filling_changes_neither_signal_to_noise_nor_width(noise, filling):
+    """The SNR halved at twice the points: the widest line that counts was a number of points."""
+    n = N // 2
+    t, fids = T[:n], np.stack([singlet(2.0, 7.0)[:n], singlet(3.0, 10.0, 2.0)[:n]])
+    data = (fids.sum(0) + 0.05 * noise[:n])[None]
+
+    def figures(n_points):
+        time, axes = np.arange(n_points) * DWELL, Axes(n_points, DWELL, MHZ, "1H")
+        whole = np.stack(
+            [
+                height * np.exp((2j * np.pi * units.ppm_to_hz(ppm, MHZ) - np.pi * fwhm) * time)
+                for ppm, fwhm, height in ((2.0, 7.0, 1.0), (3.0, 10.0, 2.0))
+            ]
+        )
+        first, last = axes.window((0.2, 4.2))
+
+        def spectra(damping):
+            return units.fid_to_spec(whole * np.exp(-damping[:, None, None] * time))[..., first:last]
+
+        filled = np.pad(data, ((0, 0), (0, n_points - n)))
+        return qc.metabolite_qc(filled, spectra, axes=axes, widest_hz=np.array([6.0]))
+
+    (snr, width), (filled_snr, filled_width) = figures(n), figures(filling * n)
+    assert (width > 0).all() and t[-1] > 0.5
+    np.testing.assert_allclose(filled_snr, snr, rtol=0.05)
+    np.testing.assert_allclose(filled_width, width, rtol=0.05)
+
+
 def test_a_nucleus_without_known_quiet_regions(noise):
     snr, widths = run(noise, [singlet(0.1, 5.0)], nucleus="13C", ppmlim=(-1, 1))
     assert np.isnan(snr).all() and np.isnan(widths).all()

@@ -93,6 +93,25 @@ def test_visits_of_a_participant_are_one_value(tmp_path):
     assert groups.loc[("molarity", "NAA", "patient"), "median_sd_of_value"] == pytest.approx(0.3 / 6**0.5)
 
 
+def test_visits_that_are_averaged_are_named(tmp_path):
+    """Several visits of a participant went into one mean, and nothing said so."""
+    sessions = made_groups(tmp_path)
+    assert not any("averaged" in text for text in group_study(tmp_path, sessions).remarks)
+    patients = [session.name for session in sessions if session.group == "patient"]
+    whose = dict(zip(patients, ["one", "one", "one", "two", "two", "three"]))
+    same = [replace(one, participant=whose.get(one.name, one.participant)) for one in sessions]
+    tables = group_study(tmp_path, same)
+    (remark,) = [text for text in tables.remarks if "averaged" in text]
+    assert remark.startswith("2 participants have several sessions in patient (svs), whose values are averaged: ")
+    assert "one (3), two (2)." in remark and "give each visit a group of its own" in remark
+    groups = tables.groups.set_index(["quantity", "metabolite", "group"])
+    line = groups.loc[("molarity", "NAA", "patient")]
+    assert (line["n"], line["n_sessions"]) == (3, 6)
+    # Visits that are groups of their own are not averaged.
+    apart = [replace(one, group=one.name if one.name in patients else one.group) for one in same]
+    assert not any("averaged" in text for text in group_study(tmp_path, apart).remarks)
+
+
 def test_several_spectra_are_no_single_value(tmp_path):
     sessions = further(tmp_path, made_groups(tmp_path))
     path = tmp_path / "sessions" / "sub-99_svs" / "uncertainty.csv"

@@ -15,9 +15,11 @@ from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.fitting.data import check_suppressed
 from fsl_mrs_dl.fitting.options import FitOptions
-from fsl_mrs_dl.io import nifti
+from fsl_mrs_dl.io import convert, nifti
 from fsl_mrs_dl.io.nifti import MrsData
+from fsl_mrs_dl.physics.macromolecules import line_fids
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
+from fsl_mrs_dl.workflow import runner
 from fsl_mrs_dl.workflow import session as session_module
 from fsl_mrs_dl.workflow.basis_of_header import acquisition_of, basis_of_header
 from fsl_mrs_dl.workflow.processing import ProcessingOptions, process
@@ -285,6 +287,35 @@ def test_usual_sums_are_reported_by_the_names_of_the_basis_set(names, sums):
     assert with_usual_sums(FitOptions(combine=("Cr+Glu",)), names).combine == ("Cr+Glu",)
 
 
+@pytest.mark.parametrize("command", ["run", "study"])
+def test_macromolecules_that_cannot_be_used_are_refused_before_any_work(files, tmp_path, capsys, monkeypatch, command):
+    """They were refused when a basis set had been simulated, which takes minutes."""
+
+    def simulated(*given, **named):
+        raise AssertionError("a basis set was simulated")
+
+    monkeypatch.setattr(session_module, "basis_of_header", simulated)
+    monkeypatch.setattr(runner, "basis_of_header", simulated)
+    table = tmp_path / "table.csv"
+    table.write_text(f"data\n{files / 'metab.nii.gz'}\n", encoding="utf-8")
+    data = ["--data", files / "metab.nii.gz", "--output"] if command == "run" else [table]
+    levels = ["participant"] if command == "study" else []
+    # Of many coils and transients: no one spectrum.
+    words = [command, *data, tmp_path / "out", *levels, "--mm", files / "metab.nii.gz", "--no-report"]
+    assert main([str(word) for word in words]) == 2
+    assert "holds 96 spectra, one usable one is needed" in capsys.readouterr().err
+
+
+def test_macromolecules_of_another_field_are_refused_before_any_work(files, made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(session_module, "basis_of_header", lambda *_, **__: pytest.fail("it was simulated"))
+    header = HEADER | {"SpectrometerFrequency": [297.2]}
+    line = line_fids([0.9], [30.0], replace(made.axes, spec_freq_mhz=297.2))[None, None].astype(np.complex64)
+    nifti.save(tmp_path / "mm.nii.gz", MrsData(line, made.axes.dwelltime, 297.2, "1H", (), header))
+    words = ["run", "--data", files / "metab.nii.gz", "--mm", tmp_path / "mm.nii.gz", "--output", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 2
+    assert "of 1H at 297.2 MHz" in capsys.readouterr().err
+
+
 def test_edited_data_are_refused_before_any_work(files, made, tmp_path, capsys):
     data = raw(made.fids[0], made.axes, n=4)
     header = {**data.header, "dim_5": "DIM_EDIT"}
@@ -342,3 +373,43 @@ def test_keys_that_the_water_lacks_are_those_of_its_own_sidecar(tmp_path, monkey
         (0.03, 10),
         (0.03, 2),
     ]
+
+
+def test_each_water_reference_of_a_scanners_file_is_put_to_its_use(tmp_path, monkeypatch):
+    """The first by name was taken for everything; a file of spectra and water, given as water, gave its spectra."""
+    header = {"SpectrometerFrequency": [123.2], "ResonantNucleus": ["1H"]}
+
+    def of(value, name):
+        fids = np.full((1, 1, 1, 64), value, np.complex64)
+        return MrsData(fids, 5e-4, 123.2, "1H", (), header, np.diag([20.0, 20, 20, 1]), path=tmp_path / name)
+
+    scanners = {
+        "both.7": convert.Conversion(of(1, "both.7"), of(2, "both.7"), of(3, "both.7")),
+        "other.7": convert.Conversion(of(4, "other.7"), of(5, "other.7"), of(6, "other.7")),
+        "plain.7": convert.Conversion(of(7, "plain.7")),
+    }
+    seen = []
+
+    def processed(data, water, options, *, quant):
+        seen.append([None if one is None else int(one.fids.flat[0].real) for one in (data, water, quant)])
+        raise DataError("enough")
+
+    for module in (convert, session_module):
+        monkeypatch.setattr(module, "load_with_record", lambda path, options=None: scanners[path.name])
+    monkeypatch.setattr(session_module, "process", processed)
+    monkeypatch.setattr(session_module, "check_suppressed", lambda *_: None)
+    both, other, plain = (tmp_path / name for name in scanners)
+    for files in (
+        (both,),
+        (both, other),
+        (both, plain),
+        (plain, both, other),
+        (plain, None, both),
+        (both, None, plain),
+    ):
+        session = Session("a", *files, header={"EchoTime": 0.03, "RepetitionTime": 2.0, "SequenceName": "press"})
+        with pytest.raises(DataError, match="enough"):
+            run_session(session, RunOptions(), tmp_path / "out")
+    assert seen == [[1, 2, 3], [1, 5, 6], [1, 7, None], [7, 2, 6], [7, None, 3], [1, 2, 7]]
+    loaded = session_module._loaded(Session("a", both, other), scanners["both.7"], RunOptions())
+    assert f"{both}: its own water is not used, since another file is given." in loaded[3]

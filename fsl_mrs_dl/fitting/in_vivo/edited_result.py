@@ -309,7 +309,10 @@ class _Study:
         n, n_points = fids.shape[1:]
         usable = np.asarray(usable_fids(fids.reshape(-1, n_points)).reshape(-1, n).all(1))
         if not usable.any():
-            raise DataError("no set of sub-spectra can be fitted: every one has an FID that is zero or holds NaN.")
+            raise DataError(
+                "no set of sub-spectra can be fitted: every one has an FID that is zero or holds NaN, or begins with"
+                " zeros."
+            )
         pulses = pulses_of(basis)
         places = places_of(pulses)
         reference = min(range(n), key=lambda k: (len(places[k]), -k))

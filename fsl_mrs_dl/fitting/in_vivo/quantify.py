@@ -223,8 +223,8 @@ def acquisition_of(options: FitOptions, ppmlim: tuple[float, float]) -> Acquisit
     """Return the measurement's properties, with the table's typical times where they are unknown."""
     usual = priors_table()["usual"]
     return Acquisition(
-        te_s=options.echo_time_s or usual["te_s"],
-        tr_s=options.repetition_time_s or usual["tr_s"],
+        te_s=usual["te_s"] if options.echo_time_s is None else options.echo_time_s,
+        tr_s=usual["tr_s"] if options.repetition_time_s is None else options.repetition_time_s,
         mm=options.mm or "brain",
         ppmlim=(ppmlim[0], ppmlim[1]),
         init=options.init or "classical",
@@ -257,5 +257,5 @@ def _water_rows(water: np.ndarray | None, n: int, axes: Axes, usable: np.ndarray
     if len(water) not in (1, n):
         raise DataError(f"there are {len(water)} water references for {n} spectra; give one, or one for each.")
     if not usable_fids(water).all():
-        raise DataError("a water reference is zero or holds NaN; give another one.")
+        raise DataError("a water reference is zero or holds NaN, or begins with zeros; give another one.")
     return np.broadcast_to(water, (n, axes.n_points))[usable]

@@ -97,8 +97,8 @@ class Analysis:
     def weighting_times(self) -> tuple[float, float]:
         """Echo and repetition time in seconds that macromolecules are weighted for."""
         usual = priors_table()["usual"]
-        options = self.full_options
-        return options.echo_time_s or usual["te_s"], options.repetition_time_s or usual["tr_s"]
+        echo, repetition = self.full_options.echo_time_s, self.full_options.repetition_time_s
+        return usual["te_s"] if echo is None else echo, usual["tr_s"] if repetition is None else repetition
 
     @property
     def absolute(self):

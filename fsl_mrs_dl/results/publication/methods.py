@@ -343,7 +343,7 @@ def _absolute(analysis: Analysis) -> str:
     absolute = analysis.absolute
     scaling, relaxation = absolute.scaling, absolute.relaxation
     dois = [key_of_doi(doi) for doi in relaxation_dois(analysis)]
-    known = scaling.echo_time_s and scaling.repetition_time_s
+    known = scaling.echo_time_s is not None and scaling.repetition_time_s is not None
     times = scaling.times_in_words() if known else "the echo and repetition time"
     sentences = [
         f"Absolute concentrations were scaled by unsuppressed water {cite('near2021consensus')} with the conventions of"

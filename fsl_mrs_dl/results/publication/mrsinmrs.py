@@ -141,8 +141,8 @@ def _acquisition(analysis: Analysis) -> list[Item]:
     if sides:
         size = f"{' x '.join(f'{side:.3g}' for side in sides)} mm ({sides[0] * sides[1] * sides[2] / 1e3:.3g} ml)"
     te, tr = options.echo_time_s, options.repetition_time_s
-    times = ", ".join(f"{name} {_milliseconds(value)}" for name, value in (("TE", te), ("TR", tr)) if value)
-    lacking = " and ".join(name for name, value in (("EchoTime", te), ("RepetitionTime", tr)) if not value)
+    times = ", ".join(f"{name} {_milliseconds(value)}" for name, value in (("TE", te), ("TR", tr)) if value is not None)
+    lacking = " and ".join(name for name, value in (("EchoTime", te), ("RepetitionTime", tr)) if value is None)
     n = analysis.transients
     spectra = analysis.n_spectra or int(len(analysis.results.fit.params))
     count = f"{n} transients per spectrum" if n else ""

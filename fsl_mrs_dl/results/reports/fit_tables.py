@@ -140,6 +140,8 @@ def concentrations_table(results: FitResults, row: int) -> str:
             f"Posterior: {html.escape(results.fit.posterior.prior.source)} and the data together; % prior is the"
             " posterior over the prior variance. * mostly prior, ! data and prior disagree."
         )
+    elif results.fit.model.name == "negativevoigt":
+        notes.append("Concentrations have no prior: that of a normal brain has no negative ones.")
     lines = []
     for i, name in enumerate(results.names):
         cells = [html.escape(name), f"{value[i]:.3f}", f"{value_sd[i]:.3f}", f"{conc[i]:.4g}", f"{sd[i]:.2g}"]
