@@ -19,8 +19,17 @@ import scipy.io
 from scipy.optimize import least_squares, minimize, nnls
 
 from fsl_mrs_dl.core import units
+from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.fitting.data import choose_basis, fit_data
+from fsl_mrs_dl.fitting.in_vivo.quantify import quantify_in_vivo
+from fsl_mrs_dl.fitting.options import FitOptions
+from fsl_mrs_dl.fitting.uncertainty import ratio_sd
 from fsl_mrs_dl.io.basis import Basis
+from fsl_mrs_dl.io.convert import load_any
 from fsl_mrs_dl.physics import spin_systems, spinsim
+from fsl_mrs_dl.physics.refocusing import REFOCUSING
+from fsl_mrs_dl.simulation.acquisition import simulate_basis
+from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", ROOT.parent / "shared" / "data"))
@@ -46,6 +55,16 @@ SETS = (
         tuple({"sequence": "press", "te_ms": 35.0, "te1_ms": te1} for te1 in np.arange(6, 26, 1.0)),
         5.0,
         "Simulated by others with the scanner's refocusing pulses and localisation.",
+    ),
+    RealSet(
+        "3 T PRESS 35 ms, slice-selective refocusing pulses",
+        "invivo_3t_press_philips/3T_PRESS_Philips_35ms_noMM.BASIS",
+        tuple(
+            {"sequence": "press", "te_ms": 35.0, "te1_ms": te1, "refocusing": "slice-selective"}
+            for te1 in np.arange(10, 19, 2.0)
+        ),
+        5.0,
+        "The same set against pulses that are averaged over their slices, which `simulate basis` and `run` have.",
     ),
     RealSet(
         "7 T FSL-MRS JSON",
@@ -220,8 +239,8 @@ TAIL = """## What lies below 0.95
 - **Ins in the 7 T JSON set**: that set has the whole molecule 0.010 ppm higher than published; moved by as much it
   agrees.
 - **Lac at 3 T**: in part of the real volume the CH proton at 4.10 ppm escapes a refocusing pulse (chemical shift
-  displacement), so the coupling of the CH3 protons does not evolve there. Ideal pulses do not show that; a mixture
-  does.
+  displacement), so the coupling of the CH3 protons does not evolve there. Ideal pulses do not show that; a mixture,
+  and slice-selective pulses, do.
 - **The 7 T STEAM set at its own width**: other shifts than published, see above. Its mixing time is not given; the
   searched one is the best by a small margin only.
 - **PCh** stays at 0.956 at native width because the 14N coupling of its methyl protons (0.57 Hz) is simulated here
@@ -229,9 +248,89 @@ TAIL = """## What lies below 0.95
 """
 
 
+SCANS = {
+    "Philips, PRESS 30 ms": "invivo_3t_press_philips/PRESS_raw-act.SDAT",
+    "Siemens, PRESS 30 ms": "siemens_press30/suspect_rda.nii.gz",
+}
+SHOWN = ("Glu", "Asp", "Gln", "Ins", "NAA")
+
+
+def ratio(fit, name: str) -> tuple[float, float]:
+    """A ratio to Cr+PCr and its SD."""
+    members, under = fit.members(name), fit.members("Cr+PCr")
+    value = fit.conc[0, members].sum() / fit.conc[0, under].sum()
+    return value, ratio_sd(fit.conc, fit.cov, members, under)[0]
+
+
+def in_vivo(n: int = 8) -> str:
+    """The section of scans that are fitted with simulated basis sets of both kinds."""
+    lines = [
+        "## What it does to scans",
+        "",
+        "Ratios to Cr+PCr (SD) of the in-vivo model with twenty simulated metabolites, for the header's echo time.",
+        "Typical proportions (`data/brain_concentrations.json`) are 1.06 of Glu and 0.20 of Asp. The last column is of",
+        f"{n} spectra that are the fit with slice-selective pulses, without baseline, and noise of the scan (seed 0).",
+        "",
+        f"| | refocusing pulses | residual over noise | {' | '.join(SHOWN)} | Glu where the truth is known |",
+        f"|---|---|---|{'---|' * len(SHOWN)}---|",
+    ]
+    options = FitOptions(spectral_model="in-vivo", device="cpu", echo_time_s=0.03, repetition_time_s=2.0)
+    for label, path in SCANS.items():
+        data, made = load_any(DATA / path), None
+        for kind in REFOCUSING[::-1]:
+            grid = {"spec_freq_mhz": data.spec_freq_mhz, "bandwidth_hz": data.bandwidth}
+            basis = simulate_basis(te_ms=30.0, refocusing=kind, n_points=max(2048, data.n_points), **grid)
+            fit = fit_data(data, choose_basis(basis, data), options).fit
+            if made is None:
+                amounts = fit.fitted_amounts[0]
+                truth = amounts[fit.members("Glu")].sum() / amounts[fit.members("Cr+PCr")].sum()
+                noise = np.random.default_rng(0).standard_normal((2, n, data.n_points))
+                made = fit.model_fids("no baseline") + fit.noise_outside_sd[0] * (noise[0] + 1j * noise[1])
+            again = [quantify_in_vivo(fid[None], basis, data.axes, options) for fid in made]
+            found = np.mean([ratio(one, "Glu") for one in again], 0)
+            cells = [f"{fit.misfit[0]:.2f}"]
+            cells += ["{:.2f} ({:.2f})".format(*ratio(fit, name)) for name in SHOWN]
+            cells.append(f"{found[0]:.2f} ({found[1]:.2f}), truth {truth:.2f}")
+            lines.append(f"| {label} | {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def wrong_sets(n: int = 24) -> str:
+    """The section of simulated spectra that are fitted with basis sets that are not those they were made from."""
+    grid = {"spec_freq_mhz": 127.75, "bandwidth_hz": 2000.0, "n_points": 2048}
+    sliced, ideal = REFOCUSING[::-1]
+    kinds = ((30.0, sliced), (30.0, ideal), (25.0, sliced), (35.0, sliced))
+    sets = {f"TE {te:g} ms, {kind}": simulate_basis(te_ms=te, refocusing=kind, **grid) for te, kind in kinds}
+    truth = next(iter(sets))
+    lines = [
+        "## What a wrong basis set costs",
+        "",
+        f"{n} simulated spectra with the metabolites of {truth} pulses, SNR 100 to 150, seed 3: Glu over Cr+PCr.",
+        "",
+        "| fitted with | residual over noise | bias, % | SD of error, % | stated SD, % | intervals with the truth, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    axes = Axes(2048, 1 / 2000.0, 127.75)
+    made = simulate_in_vivo(sets[truth], axes, n, seed=3, te_s=0.03, snr=(100.0, 150.0))
+    names = list(made.names)
+    under = [names.index(name) for name in ("Cr", "PCr")]
+    expected = made.concentrations[:, names.index("Glu")] / made.concentrations[:, under].sum(1)
+    for label, basis in sets.items():
+        options = FitOptions(spectral_model="in-vivo", device="cpu", echo_time_s=0.03, repetition_time_s=2.0)
+        fit = quantify_in_vivo(made.fids, basis, axes, options)
+        members = fit.members("Glu"), fit.members("Cr+PCr")
+        ratio = fit.conc[:, members[0]].sum(1) / fit.conc[:, members[1]].sum(1)
+        error, sd = (ratio - expected) / expected, ratio_sd(fit.conc, fit.cov, *members) / expected
+        shares = [error.mean(), error.std(), sd.mean(), np.mean(np.abs(error) < 1.96 * sd)]
+        cells = " | ".join(f"{100 * share:.0f}" for share in shares)
+        lines.append(f"| {label} | {np.median(fit.misfit):.2f} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def validate() -> None:
     """Print and write the tables."""
-    report = HEAD + "\n".join(markdown(compare(real_set)) for real_set in SETS) + "\n" + TAIL
+    sections = [*(markdown(compare(real_set)) for real_set in SETS), in_vivo(), wrong_sets(), TAIL]
+    report = HEAD + "\n".join(sections)
     print(report)
     (ROOT / "benchmarks" / "basis_validation.md").write_text(report)
 

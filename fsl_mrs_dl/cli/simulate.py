@@ -29,12 +29,18 @@ def _add_basis(kinds) -> None:
         default="press",
         help=(
             "press (default), steam, slaser, special, spin-echo or fid; edited: mega-press, mega-slaser, hermes or"
-            " hercules, with one basis set for each edit condition; pulses are ideal but for editing pulses"
+            " hercules, with one basis set for each edit condition; pulses are ideal but for editing pulses and the"
+            " refocusing pulses of press"
         ),
     )
     basis.add_argument("--TE", type=float, help="echo time in ms (default 30; MEGA 68, HERMES and HERCULES 80)")
     basis.add_argument("--TE1", type=float, help="first echo time of press and its edited kinds in ms")
     basis.add_argument("--TM", type=float, help="mixing time of steam in ms")
+    basis.add_argument(
+        "--refocusing",
+        choices=("slice-selective", "ideal"),
+        help="refocusing pulses of press: as scanners have them, averaged over slices (default), or without duration",
+    )
     basis.add_argument(
         "--edit", metavar="CONDITION", help="one edit condition only, as a plain basis set (on, off; A...)"
     )
@@ -252,6 +258,7 @@ def _simulate_basis(args) -> None:
     usual_ms = usual_echo_time_ms(args.sequence) if edited else None if args.sequence == "fid" else 30.0
     te_ms = usual_ms if args.TE is None else args.TE
     edit, pulse = _one_condition(args) if edited else (None, None)
+    refocusing = args.refocusing or ("slice-selective" if args.sequence == "press" else None)
     basis = acquisition.simulate_basis(
         args.metabs,
         sequence=args.sequence,
@@ -261,6 +268,7 @@ def _simulate_basis(args) -> None:
         edit=edit,
         edit_pulse=pulse,
         edit_delay_ms=args.edit_delay_ms,
+        refocusing=refocusing,
         field_t=args.field,
         spec_freq_mhz=args.frequency,
         bandwidth_hz=args.bandwidth,
@@ -268,7 +276,8 @@ def _simulate_basis(args) -> None:
         fwhm_hz=args.fwhm,
         macromolecules=args.mm,
     )
-    pulses = "ideal pulses" if pulse is None else f"editing pulse {pulse}, other pulses ideal"
+    pulses = "ideal pulses" if refocusing in (None, "ideal") else f"{refocusing} refocusing pulses, excitation ideal"
+    pulses = pulses if pulse is None else f"editing pulse {pulse}, other pulses ideal"
     with output_module.folder_for(args.output, args.overwrite, given_files(args)) as folder:
         basis.save(folder, info=f"{args.sequence}, {'' if te_ms is None else f'TE {te_ms:g} ms, '}{pulses}.")
     print(f"Simulated {basis.n_metabs} basis spectra at {basis.spec_freq_mhz:.2f} MHz.\nWritten: {args.output}")
@@ -292,6 +301,8 @@ def _check_edit_options(args, edited: bool) -> None:
             option="mm",
             remedy="leave it out, or give `edit`",
         )
+    if args.refocusing is not None and args.sequence != "press":
+        raise OptionError(f"means nothing for {args.sequence}", option="refocusing", remedy="leave it out")
     if edited and args.TM is not None:
         raise OptionError("is for steam", option="TM", value=f"{args.TM:g}", remedy="leave it out")
 

@@ -136,7 +136,7 @@ def reference_signal(
             whole = amounts.sum(1)
             each, total, of_water = _alike(fit, water, reference, members, amounts)
         else:
-            whole = fit.conc[:, members].sum(1)
+            whole = fit.fitted_amounts[:, members].sum(1)
             each, total, of_water = _as_fitted(fit, water, reference)
         ratio = total / whole / fit.fid_scale / of_water
         good = fit.fitted & (whole > 0) & (ratio > 0)
@@ -154,7 +154,7 @@ def _as_fitted(fit: Quantification, water: WaterFit, reference: WaterReferenceMe
         fids = [spec_to_fid(fit.spectra(name, part, phased=False)) for name in reference.names]
         total[part] = line_area(np.sum(fids, 0), axes, reference.limits)
         for column, (name, one) in enumerate(zip(reference.names, fids)):
-            amount = fit.conc[part, fit.names.index(name)]
+            amount = fit.fitted_amounts[part, fit.names.index(name)]
             each[part, column] = line_area(one, axes, reference.limits) / amount
     # The signal of a member that is held at zero is taken as that of the others.
     mean = np.nanmean(np.where(np.isfinite(each), each, np.nan), 1, keepdims=True) if len(rows) else each

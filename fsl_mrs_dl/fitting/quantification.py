@@ -134,6 +134,11 @@ class Quantification:
         return self.params[:, : len(self.names)]
 
     @property
+    def fitted_amounts(self) -> np.ndarray:
+        """Concentrations that :meth:`spectra` are of, ``(n, n_metabs)``; estimates need not be at the minimum."""
+        return self.conc
+
+    @property
     def crlb_sd(self) -> np.ndarray:
         """Cramer-Rao standard deviations of the concentrations, ``(n, n_metabs)``."""
         variance = np.diagonal(self.cov, axis1=1, axis2=2)[:, : len(self.names)]

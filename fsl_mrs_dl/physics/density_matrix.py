@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.editing import EditingPulse
 from .editing_pulses import band_centre_hz, n_steps, waveform
+from .refocusing import RefocusingPulse
 
 __all__ = ["DensityMatrix"]
 
@@ -78,16 +79,17 @@ def _kron(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _rotated(left: np.ndarray, right: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return the product of the Kronecker product of two matrices with a matrix."""
-    blocks = matrix.reshape(len(left), len(right), -1)
-    return (left @ (right @ blocks).reshape(len(left), -1)).reshape(matrix.shape)
+    """Return the products of the Kronecker products of two stacks of matrices with a stack of matrices."""
+    blocks = matrix.reshape(len(matrix), left.shape[-1], right.shape[-1], -1)
+    turned = (right[:, None] @ blocks).reshape(len(matrix), left.shape[-1], -1)
+    return (left @ turned).reshape(matrix.shape)
 
 
 def _times_blocks(blocks: list[tuple[np.ndarray, np.ndarray]], matrix: np.ndarray) -> np.ndarray:
-    """Return the product of a matrix in blocks, each with its rows, and a whole matrix."""
+    """Return the product of a matrix in blocks, each with its rows, and whole matrices ``(..., n, n)``."""
     product = np.empty_like(matrix)
     for rows, block in blocks:
-        product[rows] = block @ matrix[rows]
+        product[..., rows, :] = block @ matrix[..., rows, :]
     return product
 
 
@@ -110,7 +112,7 @@ class DensityMatrix:
         self.couplings_hz = couplings_hz
         self.spec_freq_mhz = spec_freq_mhz
         self.n_spins = len(shifts_ppm)
-        self._propagators: dict[tuple[EditingPulse, int | None], np.ndarray] = {}
+        self._propagators: dict = {}
         self.energies, self.states = np.linalg.eigh(_hamiltonian(offsets_hz, couplings_hz))
         self.rho = np.diag(_spin_z(self.n_spins).sum(axis=0)).astype(complex)
 
@@ -140,14 +142,31 @@ class DensityMatrix:
             Time steps of the pulse, by default as :func:`fsl_mrs_dl.physics.editing_pulses.n_steps` says.
         """
         unitary = self._ideal_editing(pulse) if pulse.shape == "ideal" else self._shaped_editing(pulse, steps)
-        if unitary is None:
-            return
+        if unitary is not None:
+            self._apply_between_gradients(unitary[None], same_order=True)
+
+    def refocus(self, pulse: RefocusingPulse) -> None:
+        """Apply a slice-selective refocusing pulse between equal gradients, averaged over the slice; elements whose
+        coherence order is not reversed are lost.  Spins evolve during the pulse."""
+        if pulse not in self._propagators:
+            centre = pulse.centre_hz(self.spec_freq_mhz)
+            apart = self.offsets_hz - centre
+            places, weight = pulse.places(float(np.abs(apart).max()))
+            unitary = self._driven(pulse.waveform().astype(complex), pulse.step_s, apart + places[:, None])
+            frame = np.exp(-2j * np.pi * centre * 1e-3 * pulse.duration_ms * _spin_z(self.n_spins).sum(axis=0))
+            self._propagators[pulse] = frame[:, None] * unitary * np.sqrt(weight)
+        self._apply_between_gradients(self._propagators[pulse], same_order=False)
+
+    def _apply_between_gradients(self, unitaries: np.ndarray, *, same_order: bool) -> None:
+        """Apply propagators ``(n, 2**n_spins, 2**n_spins)`` and add up the results.  Elements are kept whose coherence
+        order has stayed the same, or has been reversed."""
         order = _coherence_order(self.n_spins)
         kept = np.zeros_like(self.rho)
         for p in range(-self.n_spins, self.n_spins + 1):
             before = np.where(order == p, self.rho, 0)
             if before.any():
-                kept += np.where(order == p, unitary @ before @ unitary.conj().T, 0)
+                after = (unitaries @ before @ unitaries.conj().swapaxes(1, 2)).sum(0)
+                kept += np.where(order == (p if same_order else -p), after, 0)
         self.rho = kept
 
     def _ideal_editing(self, pulse: EditingPulse) -> np.ndarray | None:
@@ -159,27 +178,38 @@ class DensityMatrix:
     def _shaped_editing(self, pulse: EditingPulse, steps: int | None) -> np.ndarray:
         """Return the propagator of a pulse with a waveform, couplings and shifts included.
 
-        In each time step the spins turn in the field and their shift, exactly, between two halves of the evolution of
-        the couplings; the error falls with the square of the step.  The frame of the waveform is that of the bands, so
-        the result is turned back by the shift of that frame; where it starts makes no difference between gradients.
+        The frame of the waveform is that of the bands, so the result is turned back by the shift of that frame; where
+        it starts makes no difference between gradients.
         """
         key = (pulse, steps)
         if key not in self._propagators:
             field = waveform(pulse, self.spec_freq_mhz, n_steps(pulse) if steps is None else steps)
             step_s = 1e-3 * pulse.duration_ms / len(field)
             centre = band_centre_hz(pulse, self.spec_freq_mhz)
-            half, whole = self._coupling_blocks(step_s / 2), self._coupling_blocks(step_s)
-            propagator = _times_blocks(half, np.eye(2**self.n_spins, dtype=complex))
-            singles = _single_rotations(self.offsets_hz - centre, field, step_s)
-            nothing = np.ones((len(field), 1, 1))
-            middle = self.n_spins // 2
-            lefts, rights = (functools.reduce(_kron, part, nothing) for part in (singles[:middle], singles[middle:]))
-            for k, (left, right) in enumerate(zip(lefts, rights)):
-                coupling = whole if k + 1 < len(field) else half
-                propagator = _times_blocks(coupling, _rotated(left, right, propagator))
+            propagator = self._driven(field, step_s, self.offsets_hz[None] - centre)[0]
             frame = np.exp(-2j * np.pi * centre * 1e-3 * pulse.duration_ms * _spin_z(self.n_spins).sum(axis=0))
             self._propagators[key] = frame[:, None] * propagator
         return self._propagators[key]
+
+    def _driven(self, field_hz: np.ndarray, step_s: float, offsets_hz: np.ndarray) -> np.ndarray:
+        """Return propagators of a waveform ``(n_steps,)`` in its frame for several offsets of the spins ``(n,
+        n_spins)``, ``(n, 2**n_spins, 2**n_spins)``.
+
+        In each time step the spins turn in the field and their shift, exactly, between two halves of the evolution of
+        the couplings; the error falls with the square of the step.
+        """
+        half, whole = self._coupling_blocks(step_s / 2), self._coupling_blocks(step_s)
+        singles = np.stack([_single_rotations(one, field_hz, step_s) for one in offsets_hz], 2)
+        middle, steps = self.n_spins // 2, len(field_hz)
+        nothing = np.ones((len(offsets_hz), 1, 1))
+        one = np.broadcast_to(np.eye(2**self.n_spins, dtype=complex), (len(offsets_hz), *2 * [2**self.n_spins]))
+        propagator = _times_blocks(half, one)
+        for k in range(steps):
+            left, right = (
+                functools.reduce(_kron, part, nothing) for part in (singles[:middle, k], singles[middle:, k])
+            )
+            propagator = _times_blocks(whole if k + 1 < steps else half, _rotated(left, right, propagator))
+        return propagator
 
     def _coupling_blocks(self, seconds: float) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the evolution of the couplings alone, which keeps the total quantum number: for each value of it the

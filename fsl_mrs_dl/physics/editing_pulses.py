@@ -18,6 +18,7 @@ __all__ = [
     "n_steps",
     "rotation",
     "survival",
+    "turned",
     "waveform",
 ]
 
@@ -79,13 +80,13 @@ def _gaussian(product: float) -> float:
     for _ in range(40):
         decay = (low + high) / 2
         shape = np.sinc(x) * np.exp(-decay * x**2)
-        a, _b = _turned(0.5 * shape / shape.mean(), 1 / 200, np.array([product / 2]))
+        a, _b = turned(0.5 * shape / shape.mean(), 1 / 200, np.array([product / 2]))
         # More of the magnetisation is inverted at the edge of the band the wider it is.
         low, high = (decay, high) if np.abs(a[0]) ** 2 > 0.5 else (low, decay)
     return decay
 
 
-def _turned(field_hz: np.ndarray, step_s: float, offsets_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def turned(field_hz: np.ndarray, step_s: float, offsets_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the Cayley-Klein parameters a and b of a waveform at offsets, complex ``(n_offsets,)`` each."""
     a = np.ones(len(offsets_hz), complex)
     b = np.zeros(len(offsets_hz), complex)
@@ -121,7 +122,7 @@ def rotation(pulse: EditingPulse, ppm, spec_freq_mhz: float, steps: int | None =
 def _rotation(pulse, ppm, spec_freq_mhz, steps):
     offsets = ppm_to_hz(np.array(ppm), spec_freq_mhz) - band_centre_hz(pulse, spec_freq_mhz)
     seconds = 1e-3 * pulse.duration_ms
-    a, b = _turned(waveform(pulse, spec_freq_mhz, steps), seconds / steps, offsets)
+    a, b = turned(waveform(pulse, spec_freq_mhz, steps), seconds / steps, offsets)
     half_turn = np.exp(1j * np.pi * offsets * seconds)
     a, b = a * half_turn, b / half_turn
     a.flags.writeable = b.flags.writeable = False
@@ -168,5 +169,5 @@ def inversion_bandwidth_hz(pulse: EditingPulse) -> float:
         return float(pulse.bandwidth_hz)
     one = EditingPulse(0.0, pulse.shape, pulse.duration_ms, pulse.bandwidth_hz)
     offsets = np.linspace(0, 2, 4001) * pulse.bandwidth_hz
-    _a, b = _turned(waveform(one, 1.0), 1e-3 * pulse.duration_ms / n_steps(pulse), offsets)
+    _a, b = turned(waveform(one, 1.0), 1e-3 * pulse.duration_ms / n_steps(pulse), offsets)
     return float(2 * offsets[np.argmax(np.abs(b) ** 2 < 0.5)])

@@ -2,8 +2,9 @@
 
 Each group of coupled protons is simulated exactly: its full Hamiltonian (shifts and scalar couplings, strong coupling
 included) is diagonalised in the product basis, the density matrix is carried through the pulse sequence, and the FID is
-a sum over the transitions between eigenstates.  Pulses are instantaneous and perfect, but for editing pulses, which may
-have a waveform; slice-selective localisation, chemical shift displacement, relaxation and diffusion are not simulated.
+a sum over the transitions between eigenstates.  Pulses are instantaneous and perfect, but for editing pulses and the
+refocusing pulses of PRESS, which may have a waveform; the latter are averaged over their slices, chemical shift
+displacement included.  Selective excitation, relaxation and diffusion are not simulated.
 Heteronuclei (31P, 14N) couple weakly and are not excited, so their state is a constant of the motion: a group that
 couples to them is the average of plain proton groups, one per state.
 
@@ -23,6 +24,7 @@ from ..core.editing import EDITING_SCHEMES, EditingPulse, editing_pulses
 from ..core.errors import BasisError, OptionError
 from ..core.units import ppm_to_hz
 from .density_matrix import DensityMatrix
+from .refocusing import REFOCUSING, RefocusingPulse, usual_refocusing_pulse
 from .spin_systems import SpinGroup, SpinSystem, constants, metabolite_names, spin_system
 
 __all__ = [
@@ -38,7 +40,8 @@ SEQUENCES = ("fid", "spin-echo", "special", "press", "steam", "slaser", *EDITING
 MACROMOLECULE_KINDS = ("parametric", "fsl-default", "summed")
 
 _DOUBLE_SPIN = {"31P": 1, "14N": 2}
-# Scanners keep the first echo of PRESS short; this value explains a real basis best (benchmarks/basis_validation.md).
+# Scanners keep the first echo of PRESS short; of ideal pulses this value explains a real basis best
+# (benchmarks/basis_validation.md).
 _TE1_MS = 14.0
 # Between two adiabatic refocusing pulses of MEGA-sLASER, which take 3.5 ms.
 _SLASER_GAP_MS = 5.0
@@ -90,6 +93,19 @@ def _echoes(*half_echoes_ms: float) -> list[_Step]:
     for half in half_echoes_ms:
         steps += [_delay(half), _pulse("x", 180), _delay(half)]
     return steps
+
+
+def _refocus(pulse: RefocusingPulse) -> _Step:
+    return lambda spins: spins.refocus(pulse)
+
+
+def _press(te_ms: float, te1_ms: float, refocusing: str) -> list[_Step]:
+    pulse = usual_refocusing_pulse(te_ms, te1_ms) if refocusing == "slice-selective" else None
+    if pulse is None:
+        return _echoes(te1_ms / 2, (te_ms - te1_ms) / 2)
+    whole, half = pulse.duration_ms, pulse.duration_ms / 2
+    steps = [_pulse("y", 90), _delay(te1_ms / 2 - half), _refocus(pulse), _delay(te_ms / 2 - whole)]
+    return [*steps, _refocus(pulse), _delay((te_ms - te1_ms) / 2 - half)]
 
 
 def _steam(te_ms: float, tm_ms: float) -> list[_Step]:
@@ -149,6 +165,7 @@ def _sequence_steps(
     edit_bandwidth_hz: float | None = None,
     edit_pulse: str | EditingPulse | None = None,
     edit_delay_ms: float | None = None,
+    refocusing: str | None = None,
 ) -> list[_Step]:
     """Check the options of a sequence and return its steps."""
     edit_options = {"edit_ppm": edit_ppm, "edit_bandwidth_hz": edit_bandwidth_hz, "edit_pulse": edit_pulse}
@@ -161,12 +178,17 @@ def _sequence_steps(
         ("te1_ms", te1_ms, ("press", *with_press)),
         ("edit_delay_ms", edit_delay_ms, with_press),
         ("tm_ms", tm_ms, ("steam",)),
+        ("refocusing", refocusing, ("press",)),
         ("edit", edit, edited),
         *((name, value, edited) for name, value in edit_options.items()),
     ):
         if value is not None and sequence not in takers:
             uses = f"it is for {', '.join(takers)}"
             raise OptionError(f"{name} = {value} means nothing for {sequence}: leave it out ({uses}).")
+    if refocusing is not None and refocusing not in REFOCUSING:
+        raise OptionError(
+            "is unknown", option="refocusing", value=refocusing, remedy=f"choose {' or '.join(REFOCUSING)}"
+        )
     if sequence == "fid":
         return [_pulse("y", 90)]
     te_ms = _check_time("te_ms", te_ms, sequence)
@@ -181,7 +203,7 @@ def _sequence_steps(
         return _mega_slaser(te_ms, _editing_pulse(sequence, edit, **edit_options))
     te1_ms = min(_TE1_MS, te_ms / 2) if te1_ms is None else _check_time("te1_ms", te1_ms, sequence, high=te_ms)
     if sequence == "press":
-        return _echoes(te1_ms / 2, (te_ms - te1_ms) / 2)
+        return _press(te_ms, te1_ms, refocusing or "ideal")
     if edit_delay_ms is not None:
         _check_time("edit_delay_ms", edit_delay_ms, sequence, high=(te_ms - te1_ms) / 2)
     return _mega_press(te_ms, te1_ms, _editing_pulse(sequence, edit, **edit_options), edit_delay_ms)
@@ -330,16 +352,16 @@ def simulate_basis(
     edit : str, optional
         Edit condition: ``on`` or ``off`` of MEGA, ``A`` to ``D`` of HERMES and HERCULES.
     edit_ppm : float, optional
-        Centre of the editing pulse's only band; by default as in ``EDITING_SCHEMES`` of
-        :mod:`fsl_mrs_dl.core.editing`.
+        Centre of the editing pulse's only band; by default as in :data:`fsl_mrs_dl.core.editing.EDITING_SCHEMES`.
     edit_bandwidth_hz : float, optional
         Full width of a band in which editing pulses invert spins.
     edit_pulse : {'ideal', 'sinc-gaussian'} or EditingPulse, optional
-        Editing pulses without duration (the default) or with a waveform, during which spins evolve; of 15 ms, for
-        HERMES and HERCULES of 20 ms, or as given.
+        Editing pulses without duration (the default) or with a waveform of 15 ms (HERMES, HERCULES: 20), or as given.
     edit_delay_ms : float, optional
-        Time from a 180 of ``mega-press``, ``hermes`` and ``hercules`` to the middle of the editing pulse behind it; by
-        default a quarter of TE - TE1.
+        Time from a 180 of PRESS to the middle of the editing pulse behind it; by default a quarter of TE - TE1.
+    refocusing : {'ideal', 'slice-selective'}, optional
+        Of ``press``: without duration (the default, which reads glutamate in vivo far too high), or as scanners have
+        them, see :mod:`fsl_mrs_dl.physics.refocusing`.
 
     Returns
     -------

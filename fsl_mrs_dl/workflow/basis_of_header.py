@@ -69,7 +69,8 @@ def basis_of_header(
     tm_ms: float | None = None,
     edited: bool = False,
 ) -> tuple[Basis | EditedBasis, str]:
-    """Simulate the usual metabolites with ideal pulses for the acquisition that a header names.
+    """Simulate the usual metabolites for the acquisition that a header names: PRESS with slice-selective refocusing
+    pulses, other sequences with ideal pulses.
 
     Basis sets of edited data have the conditions and the usual editing pulses of their scheme.
 
@@ -127,6 +128,7 @@ def basis_of_header(
         sequence=name,
         te_ms=echo if name != "fid" else None,
         tm_ms=mixing if name == "steam" else None,
+        refocusing="slice-selective" if name == "press" else None,
         spec_freq_mhz=data.spec_freq_mhz,
         bandwidth_hz=data.bandwidth,
         n_points=max(data.n_points, 2048),
@@ -134,7 +136,8 @@ def basis_of_header(
     times = f", TE {echo:g} ms" if name != "fid" else ""
     times += f", TM {mixing:g} ms" if name == "steam" else ""
     source = "as given" if sequence else f"from the header's {acquired.named_by}"
-    return basis, f"{name}{times}, {data.spec_freq_mhz:.2f} MHz, ideal pulses ({source})"
+    pulses = "slice-selective refocusing pulses" if name == "press" else "ideal pulses"
+    return basis, f"{name}{times}, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source})"
 
 
 def _edited_basis(data: MrsData, name: str, echo_ms: float | None, source: str) -> tuple[EditedBasis, str]:

@@ -111,7 +111,7 @@ def test_align_keeps_header_and_adds_provenance(example_run):
 
 
 def test_bundled_example_is_what_simulate_makes(tmp_path):
-    assert main(["simulate", "basis", "--output", str(tmp_path / "basis")]) == 0
+    assert main(["simulate", "basis", "--refocusing", "ideal", "--output", str(tmp_path / "basis")]) == 0
     assert (
         main(["simulate", "svs", "--basis", str(tmp_path / "basis"), "--TE", "30", "--output", str(tmp_path / "svs")])
         == 0
@@ -295,6 +295,26 @@ def test_basis_sets_of_edited_data(tmp_path, capsys):
     fails([*out, "--TM", "10"], capsys, "--TM 10", "steam")
     fails([*out, "--sequence", "press", "--edit-bandwidth", "80"], capsys, "--edit-bandwidth", "press", "--sequence")
     assert not (tmp_path / "out").exists()
+
+
+def test_refocusing_pulses_of_press_are_slice_selective_unless_others_are_asked_for(tmp_path, capsys):
+    words = ["simulate", "basis", "--metabs", "Asp", "Cr", "--points", "512", "--output"]
+    infos = {}
+    for name, more in (("usual", []), ("ideal", ["--refocusing", "ideal"]), ("steam", ["--sequence", "steam"])):
+        more = more + (["--TM", "10"] if name == "steam" else [])
+        assert main([*words, str(tmp_path / name), *more]) == 0
+        infos[name] = json.loads((tmp_path / name / "Asp.json").read_text())["meta"]["SimVersion"]
+    assert "slice-selective refocusing pulses" in infos["usual"] and "ideal pulses" in infos["ideal"]
+    assert "ideal pulses" in infos["steam"]
+    fids = [Basis.load(tmp_path / name).select(["Asp"]).fids for name in ("usual", "ideal")]
+    assert np.abs(fids[0] - fids[1]).max() > 0.1 * np.abs(fids[1]).max()
+    capsys.readouterr()
+    fails(
+        [*words, str(tmp_path / "out"), "--sequence", "slaser", "--refocusing", "ideal"],
+        capsys,
+        "--refocusing",
+        "slaser",
+    )
 
 
 def test_a_pulse_acquire_basis_set_has_no_echo_time(tmp_path, capsys):

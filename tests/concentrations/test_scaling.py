@@ -158,6 +158,18 @@ def test_amplitudes_do_not_depend_on_the_damping(sim_basis):
     np.testing.assert_allclose(read[1], read[0], rtol=0.01)
 
 
+def test_an_estimate_that_is_not_the_minimum_is_scaled_by_the_area_of_the_amplitude_that_was_fitted(sim_basis):
+    """The in-vivo model's estimates are means; their areas were those of the amplitudes of the minimum."""
+    fids, water, _ = spectra_of(sim_basis, 1e-4, 8.0, noise=2e-3)
+    fit = quantify_in_vivo(fids, sim_basis, AXES, FitOptions(spectral_model="in-vivo", mm="none"))
+    scaling = replace(SCALING, area="as-fitted")
+    before, _ = absolute_concentrations(fit, water, scaling)
+    n = len(fit.names)
+    for factor in (0.8, 1.25):
+        moved, _ = absolute_concentrations(replace(fit, params=fit.params * factor), water, scaling)
+        np.testing.assert_allclose(moved.molarity[:, :n] / before.molarity[:, :n], factor, rtol=1e-9)
+
+
 def test_budget_and_intervals(sim_basis):
     fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0, n=2, noise=1e-5)
     fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))

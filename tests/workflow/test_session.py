@@ -169,6 +169,7 @@ def test_the_sequence_is_read_from_names_of_vendors(header, sequence):
 def test_a_basis_set_is_simulated_for_the_header_or_it_is_said_what_is_missing(made):
     data = replace(raw(made.fids[0], made.axes), header=HEADER)
     basis, what = basis_of_header(data)
+    assert "slice-selective refocusing pulses" in what
     assert basis.n_metabs == 20 and "press, TE 35 ms" in what and basis.dwelltime == pytest.approx(data.dwelltime)
     for missing, words in (("SequenceName", "does not name the sequence"), ("EchoTime", "no EchoTime")):
         with pytest.raises(OptionError, match=words):

@@ -282,6 +282,12 @@ class InVivoFit(Quantification):
             "posterior_sd": np.sqrt(np.clip(variance, 0, None)),
         }
 
+    @property
+    def fitted_amounts(self) -> np.ndarray:
+        """Amplitudes that spectra show, ``(n, n_metabs)``; of all macromolecules the estimate."""
+        n_linear = self.fitted_model.n_linear
+        return np.concatenate([np.exp(self.block("log_amp")[:, :n_linear]), self.conc[:, n_linear:]], 1)
+
     # -- parameters ------------------------------------------------------------------------------------------------
 
     def block(self, name: str) -> np.ndarray:
@@ -380,13 +386,11 @@ class InVivoFit(Quantification):
 
     def _components_of(self, name: str) -> list[int]:
         components = self.fitted_model.components
-        out = []
+        out: list[int] = []
         for member in name.split("+"):
             self.members(member)
-            if member == MACROMOLECULES and member not in components.names:
-                out += list(range(components.n_linear, len(components.names)))
-            else:
-                out.append(components.names.index(member))
+            all_lines = member == MACROMOLECULES and member not in components.names
+            out += range(components.n_linear, len(components.names)) if all_lines else [components.names.index(member)]
         return out
 
     def _whole_components(
@@ -418,12 +422,9 @@ class InVivoFit(Quantification):
         fids = self.fids[rows]
         residual = units.fid_to_spec(fids) - components
         residual = np.where(self.fitted[rows][:, None], residual, 0.0)[:, first:last]
-        about = priors_table()["baseline"]
-        baseline = self.whole_baseline
-        if baseline is None:
-            baseline = whole_baseline_of(self.model.axes.ppm()[first:last], "1H")
+        baseline = self.whole_baseline or whole_baseline_of(self.model.axes.ppm()[first:last], "1H")
         # A spectrum of more points has a smaller baseline in each, and the same noise.
-        strengths = np.asarray(about["strengths"]) * np.sqrt(used / self.model.n_points)
+        strengths = np.asarray(priors_table()["baseline"]["strengths"]) * np.sqrt(used / self.model.n_points)
         weights = np.where(self.fitted[rows][:, None], self.baseline_weights[rows], 0.0)
         out = np.zeros((len(rows), self.model.n_points), complex)
         for state in np.unique(self.nuisance_state[rows]):
