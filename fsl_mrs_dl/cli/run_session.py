@@ -76,8 +76,8 @@ def add_processing_options(group) -> None:
         "--basis",
         metavar="PATH",
         help=(
-            "folder of FSL-MRS .json basis files, or LCModel .BASIS file (default: one is simulated with ideal pulses,"
-            " for the sequence, echo time and field of the header)"
+            "folder of FSL-MRS .json basis files, or LCModel .BASIS file (default: one is simulated for the"
+            " sequence, echo time and field of the header)"
         ),
     )
     group.add_argument("--sequence", metavar="NAME", help="sequence of the simulated basis set, not the header's")

@@ -30,7 +30,7 @@ def _add_basis(kinds) -> None:
         help=(
             "press (default), steam, slaser, special, spin-echo or fid; edited: mega-press, mega-slaser, hermes or"
             " hercules, with one basis set for each edit condition; pulses are ideal but for editing pulses and the"
-            " refocusing pulses of press"
+            " refocusing pulses of press, mega-press, hermes and hercules"
         ),
     )
     basis.add_argument("--TE", type=float, help="echo time in ms (default 30; MEGA 68, HERMES and HERCULES 80)")
@@ -39,7 +39,8 @@ def _add_basis(kinds) -> None:
     basis.add_argument(
         "--refocusing",
         choices=("slice-selective", "ideal"),
-        help="refocusing pulses of press: as scanners have them, averaged over slices (default), or without duration",
+        help="refocusing pulses of press and its edited kinds: as scanners have them, averaged over slices (default),"
+        " or without duration",
     )
     basis.add_argument(
         "--edit", metavar="CONDITION", help="one edit condition only, as a plain basis set (on, off; A...)"
@@ -258,7 +259,7 @@ def _simulate_basis(args) -> None:
     usual_ms = usual_echo_time_ms(args.sequence) if edited else None if args.sequence == "fid" else 30.0
     te_ms = usual_ms if args.TE is None else args.TE
     edit, pulse = _one_condition(args) if edited else (None, None)
-    refocusing = args.refocusing or ("slice-selective" if args.sequence == "press" else None)
+    refocusing = _refocusing(args)
     basis = acquisition.simulate_basis(
         args.metabs,
         sequence=args.sequence,
@@ -276,8 +277,12 @@ def _simulate_basis(args) -> None:
         fwhm_hz=args.fwhm,
         macromolecules=args.mm,
     )
-    pulses = "ideal pulses" if refocusing in (None, "ideal") else f"{refocusing} refocusing pulses, excitation ideal"
-    pulses = pulses if pulse is None else f"editing pulse {pulse}, other pulses ideal"
+    ideal = refocusing in (None, "ideal")
+    if pulse is None:
+        pulses = "ideal pulses" if ideal else f"{refocusing} refocusing pulses, excitation ideal"
+    else:
+        others = "other pulses ideal" if ideal else f"{refocusing} refocusing pulses, excitation ideal"
+        pulses = f"editing pulse {pulse}, {others}"
     with output_module.folder_for(args.output, args.overwrite, given_files(args)) as folder:
         basis.save(folder, info=f"{args.sequence}, {'' if te_ms is None else f'TE {te_ms:g} ms, '}{pulses}.")
     print(f"Simulated {basis.n_metabs} basis spectra at {basis.spec_freq_mhz:.2f} MHz.\nWritten: {args.output}")
@@ -285,7 +290,7 @@ def _simulate_basis(args) -> None:
 
 def _check_edit_options(args, edited: bool) -> None:
     """Refuse options of editing for other sequences, and those of one basis set for all conditions."""
-    from ..core.editing import EDITING_SCHEMES
+    from ..core.editing import EDITING_SCHEMES, WITH_PRESS
     from ..core.errors import OptionError
 
     for option in ("edit", "edit_pulse", "edit_duration_ms", "edit_bandwidth_hz", "edit_ppm", "edit_delay_ms"):
@@ -301,10 +306,17 @@ def _check_edit_options(args, edited: bool) -> None:
             option="mm",
             remedy="leave it out, or give `edit`",
         )
-    if args.refocusing is not None and args.sequence != "press":
+    if args.refocusing is not None and args.sequence not in ("press", *WITH_PRESS):
         raise OptionError(f"means nothing for {args.sequence}", option="refocusing", remedy="leave it out")
     if edited and args.TM is not None:
         raise OptionError("is for steam", option="TM", value=f"{args.TM:g}", remedy="leave it out")
+
+
+def _refocusing(args) -> str | None:
+    """Return the kind of refocusing pulses, None for sequences that do not take one."""
+    from ..core.editing import WITH_PRESS
+
+    return args.refocusing or ("slice-selective" if args.sequence in ("press", *WITH_PRESS) else None)
 
 
 def _edit_options(args) -> dict:
@@ -341,6 +353,7 @@ def _simulate_edited_basis(args) -> None:
     from ..io import output as output_module
     from ..simulation.edited_basis import simulate_edited_basis
 
+    refocusing = _refocusing(args)
     edited = simulate_edited_basis(
         args.metabs,
         args.sequence,
@@ -352,10 +365,12 @@ def _simulate_edited_basis(args) -> None:
         n_points=args.points,
         fwhm_hz=args.fwhm,
         edit_delay_ms=args.edit_delay_ms,
+        refocusing=refocusing,
         **_edit_options(args),
     )
+    pulses_info = "" if refocusing is None else f", {refocusing} refocusing pulses"
     with output_module.folder_for(args.output, args.overwrite, given_files(args)) as folder:
-        edited.save(folder, info=f"{args.sequence}, TE {1e3 * edited.echo_time_s:g} ms.")
+        edited.save(folder, info=f"{args.sequence}, TE {1e3 * edited.echo_time_s:g} ms{pulses_info}.")
     print(f"Simulated {edited.n_metabs} basis spectra at {edited.spec_freq_mhz:.2f} MHz.")
     for condition, pulses in zip(edited.conditions, edited.pulses):
         print(f"Condition {condition}: {pulses[0]}.")

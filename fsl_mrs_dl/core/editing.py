@@ -9,7 +9,14 @@ import numpy as np
 
 from .errors import OptionError
 
-__all__ = ["EDITING_SCHEMES", "PULSE_SHAPES", "EditingPulse", "editing_pulses", "usual_echo_time_ms"]
+__all__ = [
+    "EDITING_SCHEMES",
+    "PULSE_SHAPES",
+    "WITH_PRESS",
+    "EditingPulse",
+    "editing_pulses",
+    "usual_echo_time_ms",
+]
 
 PULSE_SHAPES = ("ideal", "sinc-gaussian")
 
@@ -25,6 +32,9 @@ MEGA edits GABA: Mescher M, et al. NMR Biomed 1998;11:266-272.  HERMES edits GAB
 2016;142:576-582, doi 10.1016/j.neuroimage.2016.07.056.  HERCULES: Oeltzschner G, et al. NeuroImage 2019;185:181-190,
 doi 10.1016/j.neuroimage.2018.10.002.
 """
+
+WITH_PRESS = tuple(scheme for scheme in EDITING_SCHEMES if scheme != "mega-slaser")
+"""Schemes whose volume is selected by the two refocusing pulses of PRESS."""
 
 _ECHO_TIME_MS = {"mega-press": 68.0, "mega-slaser": 68.0, "hermes": 80.0, "hercules": 80.0}
 _DURATION_MS = {"mega-press": 15.0, "mega-slaser": 15.0, "hermes": 20.0, "hercules": 20.0}

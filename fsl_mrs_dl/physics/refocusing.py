@@ -83,8 +83,8 @@ class RefocusingPulse:
         return np.abs(turned(self.waveform(), self.step_s, offsets_hz)[1]) ** 2
 
 
-def usual_refocusing_pulse(te_ms: float, te1_ms: float) -> RefocusingPulse | None:
-    """Return the refocusing pulse of PRESS: of 7 ms, or half the shorter of both echo times if that is less; None where
-    there is no time for any."""
-    duration_ms = min(_USUAL_MS, te1_ms / 2, (te_ms - te1_ms) / 2)
+def usual_refocusing_pulse(te_ms: float, te1_ms: float, *, room_ms: float = np.inf) -> RefocusingPulse | None:
+    """Return the refocusing pulse of PRESS: of 7 ms, or half the shorter of both echo times, or the room that editing
+    pulses leave, if that is less; None where there is no time for any."""
+    duration_ms = min(_USUAL_MS, te1_ms / 2, (te_ms - te1_ms) / 2, room_ms)
     return RefocusingPulse(duration_ms) if duration_ms >= _SHORTEST_MS else None

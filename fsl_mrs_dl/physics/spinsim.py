@@ -3,8 +3,8 @@
 Each group of coupled protons is simulated exactly: its full Hamiltonian (shifts and scalar couplings, strong coupling
 included) is diagonalised in the product basis, the density matrix is carried through the pulse sequence, and the FID is
 a sum over the transitions between eigenstates.  Pulses are instantaneous and perfect, but for editing pulses and the
-refocusing pulses of PRESS, which may have a waveform; the latter are averaged over their slices, chemical shift
-displacement included.  Selective excitation, relaxation and diffusion are not simulated.
+refocusing pulses of PRESS, edited or not, which may have a waveform; the latter are averaged over their slices,
+chemical shift displacement included.  Selective excitation, relaxation and diffusion are not simulated.
 Heteronuclei (31P, 14N) couple weakly and are not excited, so their state is a constant of the motion: a group that
 couples to them is the average of plain proton groups, one per state.
 
@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..core.editing import EDITING_SCHEMES, EditingPulse, editing_pulses
+from ..core.editing import EDITING_SCHEMES, WITH_PRESS, EditingPulse, editing_pulses
 from ..core.errors import BasisError, OptionError
 from ..core.units import ppm_to_hz
 from .density_matrix import DensityMatrix
@@ -43,6 +43,8 @@ _DOUBLE_SPIN = {"31P": 1, "14N": 2}
 # Scanners keep the first echo of PRESS short; of ideal pulses this value explains a real basis best
 # (benchmarks/basis_validation.md).
 _TE1_MS = 14.0
+# What sums of times are off by where pulses follow each other at once.
+_ROUNDING_MS = 1e-9
 # Between two adiabatic refocusing pulses of MEGA-sLASER, which take 3.5 ms.
 _SLASER_GAP_MS = 5.0
 
@@ -76,7 +78,7 @@ def _select(order: int) -> _Step:
 def _edit(before_ms: float, pulse: EditingPulse, after_ms: float) -> list[_Step]:
     """Return a delay, an editing pulse and a delay; the delays are counted from the middle of the pulse."""
     half = (pulse.duration_ms or 0.0) / 2
-    if min(before_ms, after_ms) < half:
+    if min(before_ms, after_ms) < half - _ROUNDING_MS:
         raise OptionError(
             f"the sequence has {min(before_ms, after_ms):g} ms before or after the middle of the pulse, which needs"
             f" {half:g} ms",
@@ -114,12 +116,21 @@ def _steam(te_ms: float, tm_ms: float) -> list[_Step]:
     return steps + [_pulse("y", 90), _delay(te_ms / 2)]
 
 
-def _mega_press(te_ms: float, te1_ms: float, pulse: EditingPulse, first_ms: float | None) -> list[_Step]:
+def _mega_press(
+    te_ms: float, te1_ms: float, pulse: EditingPulse, first_ms: float | None, refocusing: str
+) -> list[_Step]:
     # The edited coupling refocuses when the editing pulses are TE/2 apart; if no time is given, the first lies half way
     # in the interval that remains behind the first refocusing pulse, and so does the second behind the second.
     first = (te_ms - te1_ms) / 4 if first_ms is None else first_ms
-    steps = [_pulse("y", 90), _delay(te1_ms / 2), _pulse("x", 180), *_edit(first, pulse, te_ms / 2 - first)]
-    return steps + [_pulse("x", 180), *_edit(first, pulse, (te_ms - te1_ms) / 2 - first)]
+    # Between a refocusing pulse and the editing pulses beside it.
+    room = 2 * min(first, te_ms / 2 - first) - (pulse.duration_ms or 0.0)
+    refocus, half = _pulse("x", 180), 0.0
+    usual = usual_refocusing_pulse(te_ms, te1_ms, room_ms=room) if refocusing == "slice-selective" else None
+    if usual is not None:
+        refocus, half = _refocus(usual), usual.duration_ms / 2
+    steps = [_pulse("y", 90), _delay(te1_ms / 2 - half), refocus]
+    steps += [*_edit(first - half, pulse, te_ms / 2 - first - half), refocus]
+    return steps + _edit(first - half, pulse, (te_ms - te1_ms) / 2 - first)
 
 
 def _mega_slaser(te_ms: float, pulse: EditingPulse) -> list[_Step]:
@@ -172,13 +183,12 @@ def _sequence_steps(
     if sequence not in SEQUENCES:
         raise OptionError(f"'{sequence}' is not a sequence: choose from {', '.join(SEQUENCES)}.")
     edited = tuple(EDITING_SCHEMES)
-    with_press = tuple(name for name in edited if name != "mega-slaser")
     for name, value, takers in (
         ("te_ms", te_ms, SEQUENCES[1:]),
-        ("te1_ms", te1_ms, ("press", *with_press)),
-        ("edit_delay_ms", edit_delay_ms, with_press),
+        ("te1_ms", te1_ms, ("press", *WITH_PRESS)),
+        ("edit_delay_ms", edit_delay_ms, WITH_PRESS),
         ("tm_ms", tm_ms, ("steam",)),
-        ("refocusing", refocusing, ("press",)),
+        ("refocusing", refocusing, ("press", *WITH_PRESS)),
         ("edit", edit, edited),
         *((name, value, edited) for name, value in edit_options.items()),
     ):
@@ -206,7 +216,8 @@ def _sequence_steps(
         return _press(te_ms, te1_ms, refocusing or "ideal")
     if edit_delay_ms is not None:
         _check_time("edit_delay_ms", edit_delay_ms, sequence, high=(te_ms - te1_ms) / 2)
-    return _mega_press(te_ms, te1_ms, _editing_pulse(sequence, edit, **edit_options), edit_delay_ms)
+    pulse = _editing_pulse(sequence, edit, **edit_options)
+    return _mega_press(te_ms, te1_ms, pulse, edit_delay_ms, refocusing or "ideal")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -360,8 +371,8 @@ def simulate_basis(
     edit_delay_ms : float, optional
         Time from a 180 of PRESS to the middle of the editing pulse behind it; by default a quarter of TE - TE1.
     refocusing : {'ideal', 'slice-selective'}, optional
-        Of ``press``: without duration (the default, which reads glutamate in vivo far too high), or as scanners have
-        them, see :mod:`fsl_mrs_dl.physics.refocusing`.
+        Of ``press`` and its edited kinds: without duration (the default, which reads glutamate of ``press`` in vivo far
+        too high), or as scanners have them, see :mod:`fsl_mrs_dl.physics.refocusing`.
 
     Returns
     -------

@@ -32,6 +32,7 @@ def simulate_edited_basis(
     edit_bandwidth_hz: float | None = None,
     edit_ppm: Sequence[float] | None = None,
     edit_delay_ms: float | None = None,
+    refocusing: str | None = None,
 ) -> EditedBasis:
     """Simulate the basis sets of all edit conditions with density matrices.
 
@@ -42,7 +43,7 @@ def simulate_edited_basis(
     scheme : {'mega-press', 'mega-slaser', 'hermes', 'hercules'}
     te_ms : float, optional
         Echo time in ms; by default 68 for MEGA, 80 for HERMES and HERCULES.
-    te1_ms, bandwidth_hz, n_points, fwhm_hz, edit_delay_ms
+    te1_ms, bandwidth_hz, n_points, fwhm_hz, edit_delay_ms, refocusing
         As of :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`.
     field_t, spec_freq_mhz : float
         Field in tesla, or the spectrometer frequency in MHz instead of it.
@@ -71,8 +72,8 @@ def simulate_edited_basis(
     te_ms = usual_echo_time_ms(scheme) if te_ms is None else te_ms
     frequency = spec_freq_mhz or field_t * units.nucleus("1H").gamma_mhz_per_t
     names = names or EXAMPLE_METABOLITES
-    timing = {"te_ms": te_ms, "te1_ms": te1_ms, "edit_delay_ms": edit_delay_ms, "fwhm_hz": fwhm_hz}
-    grid = {"spec_freq_mhz": frequency, "bandwidth_hz": bandwidth_hz, "n_points": n_points}
+    timing = {"te_ms": te_ms, "te1_ms": te1_ms, "edit_delay_ms": edit_delay_ms, "refocusing": refocusing}
+    grid = {"spec_freq_mhz": frequency, "bandwidth_hz": bandwidth_hz, "n_points": n_points, "fwhm_hz": fwhm_hz}
     simulated = [
         spinsim.simulate_basis(names, scheme, edit=condition, edit_pulse=pulse, **timing, **grid)
         for condition, pulse in pulses.items()

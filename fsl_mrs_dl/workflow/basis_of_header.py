@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..core.editing import EDITING_SCHEMES
+from ..core.editing import EDITING_SCHEMES, WITH_PRESS
 from ..core.errors import OptionError
 from ..fitting.edited_data import edit_conditions
 from ..fitting.header_facts import is_time
@@ -69,8 +69,8 @@ def basis_of_header(
     tm_ms: float | None = None,
     edited: bool = False,
 ) -> tuple[Basis | EditedBasis, str]:
-    """Simulate the usual metabolites for the acquisition that a header names: PRESS with slice-selective refocusing
-    pulses, other sequences with ideal pulses.
+    """Simulate the usual metabolites for the acquisition that a header names: PRESS, edited or not, with
+    slice-selective refocusing pulses, other sequences with ideal pulses.
 
     Basis sets of edited data have the conditions and the usual editing pulses of their scheme.
 
@@ -150,17 +150,20 @@ def _edited_basis(data: MrsData, name: str, echo_ms: float | None, source: str) 
                 remedy="give `basis`, or `sequence` hermes or hercules",
             )
         name = "mega-slaser" if name == "slaser" else "mega-press"
+    refocusing = "slice-selective" if name in WITH_PRESS else None
     basis = simulate_edited_basis(
         None,
         name,
         te_ms=echo_ms,
+        refocusing=refocusing,
         spec_freq_mhz=data.spec_freq_mhz,
         bandwidth_hz=data.bandwidth,
         n_points=max(data.n_points, 2048),
     )
     pulses = "; ".join(f"{one} {of_one[0]}" for one, of_one in zip(basis.conditions, basis.pulses))
     echo = basis.echo_time_s or 0.0
-    return basis, f"{name}, TE {1e3 * echo:g} ms, {data.spec_freq_mhz:.2f} MHz, editing pulses {pulses} ({source})"
+    pulses = f"editing pulses {pulses}" + ("" if refocusing is None else f", {refocusing} refocusing pulses")
+    return basis, f"{name}, TE {1e3 * echo:g} ms, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source})"
 
 
 def _sequence(header: dict) -> tuple[str | None, str]:

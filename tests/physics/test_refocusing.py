@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fsl_mrs_dl.core.basis_reference import reference_offset_ppm
+from fsl_mrs_dl.core.editing import EditingPulse, editing_pulses
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.io.basis import Basis
@@ -17,6 +18,7 @@ from fsl_mrs_dl.physics.refocusing import RefocusingPulse, usual_refocusing_puls
 from fsl_mrs_dl.physics.spin_systems import SpinGroup, SpinSystem
 
 DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+REAL = editing_pulses("mega-press")
 AT_3T = {"spec_freq_mhz": 127.7, "bandwidth_hz": 2000.0, "n_points": 1024}
 
 
@@ -108,8 +110,64 @@ def test_basis_sets_of_scanners_look_like_it():
         assert size[0] == pytest.approx(size[1], rel=0.1), name
 
 
+# ---- edited sequences
+
+
+def mega(system, edit, *, refocusing="slice-selective", **options):
+    options = {"te_ms": 68.0, "edit_pulse": REAL[edit], **AT_3T, **options}
+    return spinsim.simulate_metabolite(system, "mega-press", edit=edit, refocusing=refocusing, **options)
+
+
+def difference(system, **options):
+    return mega(system, "on", **options) - mega(system, "off", **options)
+
+
+def test_without_an_effect_of_editing_pulses_it_is_press():
+    for name in ("Glu", "Asp"):
+        off = mega(name, "off", edit_pulse=EditingPulse(40.0, "ideal"))
+        assert off == pytest.approx(press(name, 68.0), abs=1e-9)
+
+
+def test_editing_leaves_uncoupled_protons_as_ideal_refocusing_pulses_do():
+    for edit in REAL:
+        real, ideal = (mega("Cr", edit, refocusing=kind) for kind in ("slice-selective", "ideal"))
+        assert np.abs(real - ideal).max() < 0.01 * np.abs(ideal).max()
+    naa = [mega("NAA", edit)[0].real for edit in ("on", "off")]
+    assert naa[0] < 0.5 < 2.5 < naa[1]
+
+
+def test_short_pulses_edit_like_ideal_ones_in_the_middle_of_their_slices(monkeypatch):
+    ideal = difference("GABA", refocusing="ideal")
+    monkeypatch.setattr(refocusing, "_USUAL_MS", 0.5)
+    monkeypatch.setattr(RefocusingPulse, "places", lambda self, most: (np.zeros(1), 1.0))
+    assert np.linalg.norm(difference("GABA") - ideal) < 0.02 * np.linalg.norm(ideal)
+
+
+def test_partners_whose_slices_lie_elsewhere_evolve_between_editing_pulses_alone():
+    """Refocusing pulses turn one of both spins, editing pulses the other: the coupling evolves for 7 - 13.5 + 20.5 -
+    13.5 + 13.5 ms.  In OFF it does not evolve, and two spins are seen in place of one."""
+    edited = {"on": EditingPulse(23.0, "ideal"), "off": EditingPulse(-40.0, "ideal")}
+    signal = {c: mega(pair(40.0), c, edit_pulse=edited[c], bandwidth_hz=20000.0)[0] for c in edited}
+    assert signal["on"] == pytest.approx(np.cos(np.pi * 7.0 * 14e-3), abs=0.06)
+    assert signal["off"] == pytest.approx(2, abs=0.1)
+
+
+def test_editing_pulses_leave_room_for_shorter_refocusing_pulses(monkeypatch):
+    rooms = []
+    monkeypatch.setattr(spinsim, "usual_refocusing_pulse", lambda *_times, room_ms: rooms.append(room_ms))
+    for duration_ms in (15.0, 20.0, 24.0, 27.0):
+        mega("Cr", "on", edit_pulse=EditingPulse(1.9, duration_ms=duration_ms))
+    assert rooms == pytest.approx([12, 7, 3, 0])
+    monkeypatch.undo()
+    for duration_ms, same in ((24.0, False), (27.0, True)):
+        pulse = EditingPulse(1.9, duration_ms=duration_ms)
+        real, ideal = (mega("Lac", "on", edit_pulse=pulse, refocusing=kind) for kind in refocusing.REFOCUSING[::-1])
+        assert np.allclose(real, ideal) == same
+
+
 def test_wrong_kinds_are_refused():
     with pytest.raises(OptionError, match="slice-selective"):
         press("NAA", refocusing="adiabatic")
-    with pytest.raises(OptionError, match="refocusing"):
-        spinsim.simulate_metabolite("NAA", "slaser", te_ms=35.0, refocusing="slice-selective", **AT_3T)
+    for sequence, more in (("slaser", {}), ("mega-slaser", {"edit": "on"})):
+        with pytest.raises(OptionError, match="refocusing"):
+            spinsim.simulate_metabolite("NAA", sequence, te_ms=68.0, refocusing="slice-selective", **more, **AT_3T)
