@@ -31,6 +31,13 @@ def pair(apart_ppm, coupling_hz=7.0):
     return SpinSystem("AX", (SpinGroup("AX", ppm, ((0, 1, coupling_hz),)),))
 
 
+def in_the_slice(pulse, _most_offset_hz):
+    """The place where spins turn most nearly by half a turn."""
+    offsets = np.linspace(0, pulse.bandwidth_hz / 2, 401)
+    shares = pulse._refocused(offsets)
+    return offsets[[np.argmax(shares)]], 1 / shares.max()
+
+
 def test_uncoupled_protons_are_refocused_whole_and_upright_wherever_their_line_is():
     for te_ms in (20.0, 35.0, 144.0):
         assert press("Cr", te_ms)[0] == pytest.approx(5, abs=0.05)
@@ -71,21 +78,22 @@ def test_a_short_pulse_is_an_ideal_one_in_the_middle_of_its_slice_and_not_at_its
     """Spins at the edges turn by less than half a turn, and their couplings evolve less."""
     times = {"te_ms": 35.0, "te1_ms": 1.0}
     ideal, whole = (press("Glu", **times, refocusing=kind) for kind in refocusing.REFOCUSING)
-    monkeypatch.setattr(RefocusingPulse, "places", lambda self, most: (np.zeros(1), 1.0))
+    monkeypatch.setattr(RefocusingPulse, "places", in_the_slice)
     middle = press("Glu", **times)
     assert np.linalg.norm(middle - ideal) < 0.03 * np.linalg.norm(ideal)
-    assert np.linalg.norm(whole - ideal) > 0.2 * np.linalg.norm(ideal)
+    assert np.linalg.norm(whole - ideal) > 0.1 * np.linalg.norm(ideal)
 
 
 def test_steps_and_places_are_fine_enough(monkeypatch):
     coarse = press("GABA")
-    monkeypatch.setattr(refocusing, "_STEPS", 80)
+    monkeypatch.setattr(refocusing, "_STEPS", 79)
     monkeypatch.setattr(refocusing, "_PLACES_IN_SLICE", 14)
     assert np.linalg.norm(press("GABA") - coarse) < 0.01 * np.linalg.norm(coarse)
 
 
 def test_basis_sets_of_scanners_look_like_it():
-    """Ideal pulses reach 0.982, 0.960, 0.944 and 0.922, and glutamate and aspartate 12 to 15 % too small."""
+    """Ideal pulses reach 0.982, 0.960, 0.944 and 0.922, and glutamate and aspartate 12 to 15 % too small; a sinc, whose
+    slice has soft edges, 0.978 for aspartate and 0.981 for GABA."""
     path = DATA / "invivo_3t_press_philips" / "3T_PRESS_Philips_35ms_noMM.BASIS"
     if not path.exists():
         pytest.skip(f"the test data are not there: set FSL_MRS_DL_TESTDATA (looked in {DATA})")
@@ -103,7 +111,7 @@ def test_basis_sets_of_scanners_look_like_it():
 
     grid = {"spec_freq_mhz": axes.spec_freq_mhz, "bandwidth_hz": 1 / axes.dwelltime, "n_points": 2048}
     sizes = [np.linalg.norm(shown(one)) for one in (press("Cr", **grid), fids[names.index("Cr")])]
-    for name, least in (("Glu", 0.99), ("Gln", 0.98), ("Asp", 0.97), ("GABA", 0.97)):
+    for name, least in (("Glu", 0.995), ("Gln", 0.99), ("Asp", 0.985), ("GABA", 0.99)):
         own, theirs = shown(press(name, **grid)), shown(fids[names.index(name)])
         size = np.linalg.norm(own) / sizes[0], np.linalg.norm(theirs) / sizes[1]
         assert np.vdot(own, theirs).real / np.linalg.norm(own) / np.linalg.norm(theirs) > least, name
@@ -139,7 +147,7 @@ def test_editing_leaves_uncoupled_protons_as_ideal_refocusing_pulses_do():
 def test_short_pulses_edit_like_ideal_ones_in_the_middle_of_their_slices(monkeypatch):
     ideal = difference("GABA", refocusing="ideal")
     monkeypatch.setattr(refocusing, "_USUAL_MS", 0.5)
-    monkeypatch.setattr(RefocusingPulse, "places", lambda self, most: (np.zeros(1), 1.0))
+    monkeypatch.setattr(RefocusingPulse, "places", in_the_slice)
     assert np.linalg.norm(difference("GABA") - ideal) < 0.02 * np.linalg.norm(ideal)
 
 
