@@ -4,8 +4,8 @@ Scanners select a volume with pulses of 4 to 7 ms and 1.0 to 1.4 kHz.  At the ed
 180 degrees, and their couplings evolve less; so they do while a pulse lasts, and where one of two coupled spins is
 turned alone because its slice lies elsewhere (chemical shift displacement).  The waveform is designed by the Shinnar-Le
 Roux transform, and has edges as sharp as those of scanners' pulses; those of a sinc under a window are soft, and
-couplings evolve too little in them.  Bandwidth and duration matter less.  Basis sets that others simulated with pulses of
-vendors are compared in ``benchmarks/basis_validation.md`` and ``benchmarks/edited_basis.md``.
+couplings evolve too little in them.  Bandwidth and duration matter less.  Basis sets that others simulated with pulses
+of vendors are compared in ``benchmarks/basis_validation.md`` and ``benchmarks/edited_basis.md``.
 
 References
 ----------

@@ -287,6 +287,17 @@ def test_basis_sets_of_edited_data(tmp_path, capsys):
     assert both.echo_time_s == one.echo_time_s == 0.068
     assert main([*words, str(tmp_path / "gsh"), "--edit-ppm", "4.56", "--edit-pulse", "ideal", "--TE", "120"]) == 0
     assert [pulse.centre_ppm for (pulse,) in EditedBasis.load(tmp_path / "gsh").pulses] == [4.56, 7.5]
+    assert main([*words, str(tmp_path / "ideal"), "--refocusing", "ideal"]) == 0
+    ideal = EditedBasis.load(tmp_path / "ideal")
+    infos = [json.loads((tmp_path / name / "on" / "GABA.json").read_text())["meta"] for name in ("all", "ideal")]
+    infos += [json.loads((tmp_path / "one" / "GABA.json").read_text())["meta"]]
+    kinds = ("slice-selective", "ideal", "slice-selective")
+    assert all(f"{kind} refocusing pulses" in info["SimVersion"] for kind, info in zip(kinds, infos))
+    gaba, cr = ([one.names.index(name) for one in (both, ideal)] for name in ("GABA", "Cr"))
+    edited = [one.condition("on").fids - one.condition("off").fids for one in (both, ideal)]
+    assert 0.7 < np.divide(*[np.linalg.norm(fids[k]) for fids, k in zip(edited, gaba)]) < 0.95
+    sizes = [np.linalg.norm(one.condition("off").fids[k]) for one, k in zip((both, ideal), cr)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
     capsys.readouterr()
     out = [*words, str(tmp_path / "out")]
     fails([*out, "--edit", "A"], capsys, "--edit A", "choose from on, off")
@@ -315,6 +326,8 @@ def test_refocusing_pulses_of_press_are_slice_selective_unless_others_are_asked_
         "--refocusing",
         "slaser",
     )
+    mega = ["--sequence", "mega-slaser", "--refocusing", "ideal"]
+    fails([*words, str(tmp_path / "out"), *mega], capsys, "--refocusing", "mega-slaser")
 
 
 def test_a_pulse_acquire_basis_set_has_no_echo_time(tmp_path, capsys):
