@@ -370,7 +370,7 @@ def write_align(
         "# Frequency and phase correction beside its limits and other methods\n",
         (
             f"Made by `python -m benchmarks align`, {torch.get_num_threads()} threads of a {platform.machine()} CPU,"
-            f" torch {torch.__version__}. Trainings at the published length: [long_trainings.md](long_trainings.md).\n"
+            f" torch {torch.__version__}. Networks at their published length: [long_trainings.md](long_trainings.md).\n"
         ),
         _table_1(signal, every, models, cards, make_set(signal, n_test, seed + 1_000_003), say),
         _beyond(signal, every, max(16, n_test // 4), seed),

@@ -132,7 +132,7 @@ def write_quant(
         + (f" --steps {steps}" if steps != SCALES[scale]["steps"] else "")
         + f"`, {torch.get_num_threads()} threads of a {platform.machine()} CPU, torch {torch.__version__}. Main"
         f" networks are trained with {steps} batches of {BATCH_SIZE} at most, the others with less; each table says how"
-        " many. Trainings at the published length: [long_trainings.md](long_trainings.md).\n",
+        " many. Networks at their published length: [long_trainings.md](long_trainings.md).\n",
         (
             "Data: section 4.1.1 of doi 10.1016/j.compbiomed.2023.106837, simulated again; SNR 67 +- 15, highest"
             " metabolite peak of the spectrum over the SD of its noise. Fits: Lorentzian model, no baseline, 0.2 to 4.2"

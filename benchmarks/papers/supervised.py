@@ -202,7 +202,7 @@ def _head(about: dict, networks, trained: float, minutes: float) -> list[str]:
             f"Made by `{command} --seed {about['seed']}` in {_counted(minutes, 'minute')} (trainings that were there"
             f" already not counted) on {_counted(torch.get_num_threads(), 'thread')} of a CPU ({platform.machine()});"
             f" {versions}. Trainings take {_counted(trained, 'minute')} of one thread in all."
-            " Trainings at the published length: [long_trainings.md](long_trainings.md).\n"
+            " Networks at their published length: [long_trainings.md](long_trainings.md).\n"
         ),
     ]
 

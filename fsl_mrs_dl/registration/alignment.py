@@ -74,8 +74,8 @@ class Alignment:
         Weight for averaging, 0 to 1: inverse residual variance, 0 for outliers and failed transients.
     flag : ndarray of str, shape (..., n_transients)
         'ok', 'weak' (too little signal to be found alone: searched near its neighbours, or not found), 'outlier'
-        (residual, noise or amplitude far from the others', or shift at the end of the search range), 'failed' (zero or
-        not finite: untouched).
+        (residual, noise or amplitude far from the others', or shift at the end of the search range), 'failed' (zero,
+        not finite, or zero at the beginning where others are not: untouched).
     reason : ndarray of str, shape (..., n_transients)
         Why a transient is an outlier: 'residual', 'noise', 'amplitude', 'range' or 'spikes'; empty for others.
     reference : ndarray, shape (..., n_channels, n_points)

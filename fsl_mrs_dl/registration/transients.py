@@ -87,7 +87,9 @@ class Transients:
     def _measure_noise(self) -> None:
         """Measure the noise of channels and transients and which of them count; keep the band's spectra if they fit."""
         sd, rms = self._sd_and_rms()
-        valid = torch.isfinite(rms) & (rms > 0)
+        # A transient that begins with zeros lacks its beginning, unless all do: points before the echo are left in.
+        late = (self.fid[..., :2] == 0).all(-1)
+        valid = torch.isfinite(rms) & (rms > 0) & (~late | late.all(-1, keepdim=True))
         nan = torch.full_like(sd, torch.nan)
         tiny = torch.finfo(self.real).tiny
         level = torch.where(valid, rms, nan).nanmedian(-1).values.nan_to_num(1.0)

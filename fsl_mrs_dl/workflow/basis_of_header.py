@@ -109,7 +109,7 @@ def basis_of_header(
             " simulated",
             remedy="give `basis`, or `sequence` press, steam, slaser or special",
         )
-    echo = acquired.te_s and 1e3 * acquired.te_s if te_ms is None else te_ms
+    echo = _echo_ms(data, name, acquired.te_s and 1e3 * acquired.te_s if te_ms is None else te_ms)
     if edited:
         return _edited_basis(data, name, echo, "as given" if sequence else f"from the header's {acquired.named_by}")
     if name in EDITING_SCHEMES:
@@ -138,6 +138,15 @@ def basis_of_header(
     source = "as given" if sequence else f"from the header's {acquired.named_by}"
     pulses = "slice-selective refocusing pulses" if name == "press" else "ideal pulses"
     return basis, f"{name}{times}, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source})"
+
+
+def _echo_ms(data: MrsData, name: str, echo_ms: float | None) -> float | None:
+    """Return an echo time; raise OptionError for one of zero where the sequence has echoes."""
+    if echo_ms == 0 and name != "fid":
+        raise OptionError(
+            f"{data.name}: has an echo time of 0, which {name} cannot have", remedy="give `TE` in ms, or `basis`"
+        )
+    return echo_ms
 
 
 def _edited_basis(data: MrsData, name: str, echo_ms: float | None, source: str) -> tuple[EditedBasis, str]:

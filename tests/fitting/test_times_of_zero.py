@@ -84,10 +84,14 @@ def test_of_a_basis_set_and_of_simulated_data(sim_basis, tmp_path):
 def test_of_a_basis_set_that_is_simulated_for_the_header(monkeypatch):
     asked = {}
     monkeypatch.setattr(basis_of_header, "simulate_basis", lambda **given: asked.update(given))
-    _, what = basis_of_header.basis_of_header(data(SequenceName="press"))
-    assert asked["te_ms"] == 0 and "TE 0 ms" in what
-    basis_of_header.basis_of_header(data(EchoTime=0.03), sequence="steam", te_ms=0.0, tm_ms=0.0)
-    assert asked["te_ms"] == 0 and asked["tm_ms"] == 0
+    basis_of_header.basis_of_header(data(SequenceName="fid"))
+    assert asked["te_ms"] is None
+    basis_of_header.basis_of_header(data(EchoTime=0.03, MixingTime=0.01), sequence="steam", tm_ms=0.0)
+    assert asked["te_ms"] == 30 and asked["tm_ms"] == 0
+    # Of a sequence with echoes it is none, and a basis set for it would be wrong in silence.
+    for edited in (False, True):
+        with pytest.raises(OptionError, match="an echo time of 0, which press cannot have; give TE in ms"):
+            basis_of_header.basis_of_header(data(SequenceName="press"), edited=edited)
     assert "_0.00ms_" in _name(data(EchoTime=0.03), RunOptions(sequence="press", te_ms=0.0))
 
 

@@ -180,6 +180,18 @@ def test_failed_transients_are_untouched_and_do_not_spoil_the_rest():
     assert np.abs(centred(found.shift_hz[good], clean.shift_hz)).max() < 0.1 * clean.shift_sd_hz.max()
 
 
+def test_a_transient_that_begins_with_zeros_has_failed():
+    fid, _, _ = simulate(16, 0.02, 3)
+    alone = align_transients(np.delete(fid, 4, axis=0), AXES)
+    fid[4, :5] = 0
+    found = align_transients(fid, AXES)
+    assert found.flag[4] == "failed" and np.isnan(found.shift_sd_hz[4])
+    np.testing.assert_allclose(np.delete(found.shift_hz, 4), alone.shift_hz, atol=1e-3)
+    # Points before the echo are the same in all of them.
+    fid[:, :5] = 0
+    assert not (align_transients(fid, AXES).flag == "failed").any()
+
+
 def test_outliers_are_flagged():
     fid, shift, _ = simulate(32, 0.1, 14)
     rng = np.random.default_rng(0)
