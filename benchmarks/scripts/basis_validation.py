@@ -229,12 +229,6 @@ searched for the highest mean over its metabolites. `|r|` and `Re r` at the real
 a shift of 0.003 ppm already matters; the last column after both were broadened to in-vivo width. Lines with a
 comma repeat a metabolite with other constants.
 
-The sections with slice-selective pulses, and those of scans, were made with a sinc of 7 ms under a Hann window. Pulses
-are now designed by the Shinnar-Le Roux transform (7 ms, 1.04 kHz), whose slices have sharper edges. Real part of the
-correlation at 5 Hz, TE1 14 ms, sinc and present pulse: Philips (the set below) Glu 0.997 and 0.997, Gln 0.994 and
-0.996, Asp 0.978 and 0.991, GABA 0.981 and 0.993; GE 35 ms of Osprey 0.998 and 0.999, 0.997 and 0.998, 0.991 and 0.998,
-0.993 and 0.997; Siemens 35 ms of Osprey 0.982 and 0.987, 0.977 and 0.984, 0.979 and 0.987, 0.973 and 0.979.
-
 """
 
 TAIL = """## What lies below 0.95
