@@ -102,13 +102,15 @@ def render(
 
 
 def _check_output(out: Path, folder: Path) -> None:
-    """Raise an OptionError, or an OutputError, where no picture can be written there, or one of the results is."""
+    """Raise an OptionError, or an OutputError, where no picture can be written, or one may replace a result."""
     if out.suffix.lower() != ".png":
         raise OptionError("pictures are PNG files", option="out", value=out, remedy="end the name with .png")
     if not out.resolve().parent.is_dir():
         raise OutputError(f"the folder {out.parent} does not exist", option="out", value=out, remedy="make it first")
     if out.exists() and folder.resolve() in out.resolve().parents:
-        raise OutputError("is one of the results themselves", option="out", value=out, remedy="give another name")
+        raise OutputError(
+            "is there already, among the results", option="out", value=out, remedy="give another name, or remove it"
+        )
 
 
 def _opacity(percent: float | None, t1: Path | None) -> float:

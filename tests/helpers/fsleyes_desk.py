@@ -212,7 +212,7 @@ def _run_window(module: str, tests: list[str], made: Path, home: Path, display: 
         ending = f"FSLeyes hung for {limit} s; it said:\n{errors[-3000:]}"
     said = dict(part.partition("\n")[::2] for part in errors.split(_HEADING)[1:])
     for line in note.read_text().splitlines() if note.is_file() else ():
-        test, text, _ = json.loads(line)
+        test, text = json.loads(line)
         # Errors in listeners are only logged by FSLeyes.
         logged = said.get(test, "")
         if text:
@@ -228,7 +228,7 @@ def _inside(frame) -> None:
     module, tests = json.loads(os.environ["FSLEYES_DESK_TESTS_TO_RUN"])
     desk = Desk(frame, Path(os.environ["FSLEYES_DESK_MADE"]))
     for test in tests:
-        text, began = "", time.monotonic()
+        text = ""
         print(f"{_HEADING}{test}", file=sys.stderr, flush=True)
         try:
             getattr(importlib.import_module(module), test).inside(desk)
@@ -236,7 +236,7 @@ def _inside(frame) -> None:
         except BaseException:
             text = traceback.format_exc()
         with open(os.environ["FSLEYES_DESK_NOTE"], "a") as note:
-            note.write(json.dumps([test, text, round(time.monotonic() - began, 1)]) + "\n")
+            note.write(json.dumps([test, text]) + "\n")
         if text:
             os._exit(0)  # what is half done may hang while it is closed, or disturb the next test
     frame.Close(askUnsaved=False, askLayout=False)
