@@ -83,7 +83,7 @@ def fit_water(fids: np.ndarray, axes: Axes) -> WaterFit:
     """Fit a Voigt line to the FIDs of unsuppressed water ``(n, n_points)``, by least squares.
 
     Amplitude and area are FSL-MRS's (``fsl_mrs.utils.quantify.WaterRef``), whose minimiser ends at the same line.
-    FIDs that are zero, begin with zeros or are not finite get NaN.
+    FIDs that are not usable get NaN.  A first point of zero was not acquired, and is left out.
     """
     fids = np.asarray(fids)
     usable = usable_fids(fids)
@@ -100,8 +100,10 @@ def _fitted(fids: np.ndarray, axes: Axes) -> np.ndarray:
     t = axes.time()
     size = np.abs(fids[:, :5]).mean(1)
     scaled = fids / size[:, None]
+    acquired = np.ones(fids.shape)
+    acquired[:, 0] = fids[:, 0] != 0
     params = _start(scaled, axes)
-    model, jacobian = _model(params, t)
+    model, jacobian = _model(params, t, acquired)
     residual = scaled - model
     damp, cost = np.full(len(fids), 1e-3), np.square(np.abs(residual)).sum(1)
     active = np.arange(len(fids))
@@ -109,7 +111,7 @@ def _fitted(fids: np.ndarray, axes: Axes) -> np.ndarray:
         step = _step(jacobian[active], residual[active], params[active], damp[active])
         trial = params[active] + step
         trial[:, 2:4] = np.clip(trial[:, 2:4], 0, [_MOST_PER_S, _MOST_PER_S**2])
-        new_model, new_jacobian = _model(trial, t)
+        new_model, new_jacobian = _model(trial, t, acquired[active])
         new_residual = scaled[active] - new_model
         new_cost = np.square(np.abs(new_residual)).sum(1)
         better = new_cost <= cost[active]
@@ -143,10 +145,10 @@ def _start(fids: np.ndarray, axes: Axes) -> np.ndarray:
     return np.stack([amplitude.real, amplitude.imag, gamma, sigma, omega], 1)
 
 
-def _model(params: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lines ``(n, n_points)`` and their derivatives ``(n, 5, n_points)``."""
+def _model(params: np.ndarray, t: np.ndarray, acquired: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lines ``(n, n_points)`` and their derivatives ``(n, 5, n_points)``, zero at what was not acquired."""
     real, imag, gamma, sigma, omega = params.T[..., None]
-    line = np.exp(-t * (gamma + t * sigma) + 1j * omega * t)
+    line = acquired * np.exp(-t * (gamma + t * sigma) + 1j * omega * t)
     model = (real + 1j * imag) * line
     return model, np.stack([line, 1j * line, -t * model, -(t**2) * model, 1j * t * model], 1)
 

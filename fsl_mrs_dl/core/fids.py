@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["FEWEST_ACQUIRED", "acquired_points", "usable_fids", "why_unusable", "zero_filling"]
+__all__ = ["FEWEST_ACQUIRED", "UNUSABLE", "acquired_points", "usable_fids", "why_unusable", "zero_filling"]
 
 FEWEST_ACQUIRED = 16
 """Points, at least, that estimates are made from."""
+
+UNUSABLE = "is zero or holds NaN, or begins with zeros"
+"""What messages say of a FID that is not usable (:func:`usable_fids`)."""
 
 # One zero may be chance in data of few bits.  With more the time of the echo is unknown, the signal at it is not there,
 # and water was estimated up to a fifth too small, or not at all.

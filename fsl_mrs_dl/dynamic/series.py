@@ -11,7 +11,7 @@ import torch
 
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
-from ..core.fids import zero_filling
+from ..core.fids import UNUSABLE, zero_filling
 from ..core.parallel import one_thread
 from ..core.units import fid_to_spec, spec_to_fid
 from ..fitting import optimise
@@ -194,13 +194,11 @@ def scaled_series(fids: np.ndarray, options: FitOptions) -> tuple[np.ndarray, fl
     Raises
     ------
     DataError
-        If one is zero or holds NaN, or begins with zeros.
+        If one is not usable.
     """
     rows, usable = rows_to_fit(fids)
     if not usable.all():
-        raise DataError(
-            f"spectrum {int(np.flatnonzero(~usable)[0])} of the series is zero or holds NaN, or begins with zeros"
-        )
+        raise DataError(f"spectrum {int(np.flatnonzero(~usable)[0])} of the series {UNUSABLE}")
     scale = float(np.mean(100 / np.linalg.norm(rows, axis=-1))) if options.rescale else 1.0
     return rows.astype(np.complex128) * scale, scale
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..core.errors import DataError, FslMrsDlError, OptionError
-from ..core.fids import usable_fids
+from ..core.fids import UNUSABLE, usable_fids
 from ..core.parallel import one_thread, parallel_map
 from ..fitting.header_facts import with_header
 from ..fitting.options import FitOptions
@@ -35,7 +35,7 @@ __all__ = ["DynamicVolume", "fit_dynamic_volume"]
 _AT_ONCE = 512  # spectra
 _REMEDY = "correct them first, by water with the same gradients"
 _MOST_SPECTRA = 200_000
-_UNUSABLE = "an FID is zero or holds NaN, or begins with zeros"
+_UNUSABLE = f"an FID {UNUSABLE}"
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _check(name: str, n_voxels: int, n_times: int, options: FitOptions) -> None:
         )
     if not n_voxels:
         raise DataError(
-            f"{name}: an FID of every voxel is zero or holds NaN, or begins with zeros",
+            f"{name}: an FID of every voxel {UNUSABLE}",
             remedy="check `data` and `mask`",
         )
     if n_voxels * n_times > _MOST_SPECTRA:

@@ -15,7 +15,7 @@ from fsl_mrs.dynamic import dyn_results
 
 from .. import __version__
 from ..core.errors import DataError
-from ..core.fids import usable_fids
+from ..core.fids import UNUSABLE, usable_fids
 from ..core.parallel import one_thread
 from ..fitting.options import FitOptions
 from .fit import options_of, signal_model_of
@@ -88,7 +88,7 @@ def _problem(dyn):
     Raises
     ------
     DataError
-        If a FID is zero or holds NaN, or begins with zeros, or the spectra do not share basis set and axes.
+        If a FID is not usable, or the spectra do not share basis set and axes.
     """
     from ..dynamic.series import SeriesProblem
 
@@ -97,7 +97,7 @@ def _problem(dyn):
     rows = np.stack([mrs.FID for mrs in spectra]).astype(np.complex128)
     bad = np.flatnonzero(~usable_fids(rows))
     if len(bad):
-        raise DataError(f"spectrum {int(bad[0])} of the series is zero or holds NaN, or begins with zeros")
+        raise DataError(f"spectrum {int(bad[0])} of the series {UNUSABLE}")
     options = options_of(spectra[0], dyn._fit_args, FitOptions(spectral_model="fsl-mrs", prior="none")).check()
     return SeriesProblem(rows, signal_model_of(spectra[0], options), list(spectra[0].names), options)
 

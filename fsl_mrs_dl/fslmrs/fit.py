@@ -18,6 +18,7 @@ from fsl_mrs.utils.results import FitRes
 
 from ..core import units
 from ..core.errors import DataError, OptionError
+from ..core.fids import UNUSABLE
 from ..fitting.options import FitOptions
 from ..fitting.serialise import plain_row
 from . import in_vivo
@@ -61,7 +62,7 @@ def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
     if solution is None or not same_model(solution.options, options):
         ((solution,), fits, _) = _fit_batch([mrs], options.check(), arguments)
         if solution.params is None:
-            raise DataError("the FID is zero or holds NaN, or begins with zeros; there is nothing to fit.")
+            raise DataError(f"the FID {UNUSABLE}; there is nothing to fit.")
         solution.advice = _advice(fits)
     return _result(mrs, solution)
 
@@ -69,7 +70,8 @@ def fit(mrs, arguments: dict, options: FitOptions | None = None) -> FitRes:
 def fit_together(spectra: Iterable, arguments: dict, options: FitOptions | None = None) -> list[FitRes]:
     """Fit MRS objects that share basis set and options in batches; their results in their order.
 
-    A spectrum that is zero or holds NaN, or begins with zeros gets a result of NaN, as FSL-MRS would give it.
+    A spectrum that is not usable (:func:`~fsl_mrs_dl.core.fids.usable_fids`) gets a result of NaN, as FSL-MRS would
+    give it.
     """
     voxels = fit_batched(((mrs,) for mrs in spectra), arguments, options or FitOptions(spectral_model="fsl-mrs"))
     return [fit(mrs, arguments, options) for (mrs,) in voxels]

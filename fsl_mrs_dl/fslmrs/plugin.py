@@ -291,12 +291,12 @@ class DlQuant:
             If there are none.
         """
         from ..core.errors import DataError
-        from ..core.fids import usable_fids
+        from ..core.fids import UNUSABLE, usable_fids
 
         good = (mask != 0) & usable_fids(fids)
         if not good.any():
             raise DataError(
-                "every FID in the mask is zero or holds NaN, or begins with zeros",
+                f"every FID in the mask {UNUSABLE}",
                 remedy="there is nothing to fit: check `data` and `mask`",
             )
         return good

@@ -12,6 +12,7 @@ from fsl_mrs.utils.results import FitRes
 
 from .. import __version__
 from ..core.errors import DataError
+from ..core.fids import UNUSABLE
 from ..fitting.serialise import Plain, restored_row
 from ..results.layout import OOD_LIMIT
 
@@ -41,7 +42,7 @@ class DlFitRes(FitRes):
             If the spectrum could not be fitted.
         """
         if self.dl_row is None:
-            raise DataError("the FID is zero or holds NaN, or begins with zeros; it has no estimates.")
+            raise DataError(f"the FID {UNUSABLE}; it has no estimates.")
         from ..results.fit_results import FitResults
         from ..results.tables import uncertainty_table
 

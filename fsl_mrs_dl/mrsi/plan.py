@@ -19,7 +19,7 @@ from ..core import units
 from ..core.axes import Axes
 from ..core.device import choose_device
 from ..core.errors import DataError, OptionError, OutputError
-from ..core.fids import usable_fids
+from ..core.fids import UNUSABLE, usable_fids
 from ..core.noise import quiet_points
 from ..fitting.data import check_dwelltime, check_suppressed, check_water
 from ..fitting.header_facts import with_header
@@ -278,9 +278,7 @@ def _plan(request: _Request, scratch: Path, say: Callable[[str], None]) -> tuple
     usable, energy, contrast = survey(volume, axes, index)
     if not usable.any():
         where = "" if request.mask is None else " in the mask"
-        raise DataError(
-            f"{data}: every FID{where} is zero or holds NaN, or begins with zeros; there is nothing to fit."
-        )
+        raise DataError(f"{data}: every FID{where} {UNUSABLE}; there is nothing to fit.")
     if request.mask is None:
         # Without a mask, a voxel of zeros was not measured; one of NaN is flagged.
         index, usable, energy, contrast = (values[energy != 0] for values in (index, usable, energy, contrast))
@@ -394,7 +392,7 @@ def _with_water(job: Job, path: str | Path) -> Job:
     fids = fids[usable_fids(fids)]
     if not len(fids):
         raise DataError(
-            f"{path}: is zero or holds NaN, or begins with zeros where the data have a signal",
+            f"{path}: {UNUSABLE} where the data have a signal",
             remedy="give another one",
         )
     check_water(fids, job.axes, str(path), least=0.5)

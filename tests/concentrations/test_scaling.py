@@ -67,6 +67,16 @@ def test_water_that_begins_with_zeros_has_no_size(zeros):
     assert not reference.usable.any() and np.isfinite(reference.log_shape).all()
 
 
+def test_a_first_point_of_zero_leaves_the_size_of_water():
+    """It read 6 % low."""
+    fids = np.stack([line(5.0, 12.0, 90.0), line(5.0, 25.0, 0.0)])
+    whole = fit_water(fids, AXES)
+    fids[:, 0] = 0
+    without = fit_water(fids, AXES)
+    np.testing.assert_allclose(without.area, whole.area, rtol=1e-4)
+    np.testing.assert_allclose(without.amplitude, 5, rtol=1e-4)
+
+
 def test_the_error_of_the_area_is_the_scatter_of_repeated_fits(rng):
     noise = 0.02 * (rng.normal(size=(200, 1024)) + 1j * rng.normal(size=(200, 1024)))
     fit = fit_water(line(1.0, 15, 60) + noise, AXES)

@@ -10,7 +10,7 @@ import numpy as np
 from ...core.axes import Axes
 from ...core.device import choose_device
 from ...core.errors import DataError, OptionError
-from ...core.fids import usable_fids
+from ...core.fids import UNUSABLE, usable_fids
 from ...core.metabolites import typical_concentrations
 from ...core.parallel import one_thread
 from ...io.basis import Basis
@@ -257,5 +257,5 @@ def _water_rows(water: np.ndarray | None, n: int, axes: Axes, usable: np.ndarray
     if len(water) not in (1, n):
         raise DataError(f"there are {len(water)} water references for {n} spectra; give one, or one for each.")
     if not usable_fids(water).all():
-        raise DataError("a water reference is zero or holds NaN, or begins with zeros; give another one.")
+        raise DataError(f"a water reference {UNUSABLE}; give another one.")
     return np.broadcast_to(water, (n, axes.n_points))[usable]
