@@ -461,16 +461,8 @@ matrices reach 0.9998 and more for GABA and Glu, so that the rest is that of the
 <!-- MRSCloud -->
 {mrscloud}<!-- end -->
 
-The scan of [mega_in_vivo.md](mega_in_vivo.md), fitted whole with both kinds, ratios to total creatine:
-
-| refocusing pulses | window, ppm | residual over noise | GABA+MM3co | GABA | GSH | Glu+Gln | effect of editing |
-| --- | --- | --- | --- | --- | --- | --- | --- |
-| ideal | 0.2 to 4.2 | 2.00 | 0.497 (0.077) | 0.316 (0.061) | 0.108 (0.036) | 1.226 (0.138) | 0.85 (0.04) |
-| slice-selective | 0.2 to 4.2 | 1.90 | 0.529 (0.091) | 0.335 (0.073) | 0.139 (0.039) | 1.441 (0.171) | 0.75 (0.04) |
-| ideal | 0.2 to 3.55 | 1.57 | 0.387 (0.061) | 0.219 (0.049) | 0.060 (0.029) | 1.189 (0.135) | 0.86 (0.04) |
-| slice-selective | 0.2 to 3.55 | 1.50 | 0.393 (0.074) | 0.194 (0.053) | 0.103 (0.041) | 1.223 (0.147) | 0.74 (0.04) |
-
-The residual is less, GABA+ the same within its SD, and GSH larger. `mega_in_vivo.md` itself has ideal ones.
+A scan fitted with both kinds stands in [mega_in_vivo.md](mega_in_vivo.md): with slice-selective pulses the residual
+is smaller, and GABA+ the same within its SD.
 
 The edited basis sets of Osprey and those in FSL-MRS's tests are stored outside their repositories and were not
 compared.

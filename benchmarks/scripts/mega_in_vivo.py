@@ -35,7 +35,14 @@ DATA = Path(os.environ.get("FSL_MRS_DL_TESTDATA", Path(__file__).parents[2] / ".
 _SHOWN = ("GABA+MM3co", "GABA", "MM3co", "GSH", "Glu+Gln", "NAA", "Ins")
 _WINDOW = (0.2, 4.2)
 _WITHOUT_ECHO = (0.2, 3.55)
-_PULSES = ((12.0, 1.9), (15.0, 1.9), (18.0, 1.9), (22.0, 1.9), (15.0, 1.84), (15.0, 1.95), (20.0, 1.88), (18.0, 1.95))
+_USUAL = {"edit_duration_ms": 15.0, "edit_ppm": (1.9, 7.5), "refocusing": "slice-selective"}
+_OTHER = (
+    {"refocusing": "ideal"},
+    *({"edit_duration_ms": ms} for ms in (12.0, 18.0, 22.0)),
+    *({"edit_ppm": (ppm, 7.5)} for ppm in (1.84, 1.95)),
+    {"edit_duration_ms": 20.0, "edit_ppm": (1.88, 7.5)},
+    {"edit_duration_ms": 18.0, "edit_ppm": (1.95, 7.5)},
+)
 
 
 def main(argv=None) -> None:
@@ -101,7 +108,7 @@ def report(path: Path, n_parts: int) -> str:
 def _basis(data: nifti.MrsData, **pulses) -> EditedBasis:
     """Return a simulated basis set for the scan."""
     axes = {"spec_freq_mhz": data.spec_freq_mhz, "bandwidth_hz": data.bandwidth}
-    return simulate_edited_basis(None, "mega-press", te_ms=68, refocusing="slice-selective", **axes, **pulses)
+    return simulate_edited_basis(None, "mega-press", te_ms=68, **axes, **(_USUAL | pulses))
 
 
 def _with_other_pulses(data: nifti.MrsData, mean: nifti.MrsData) -> list[str]:
@@ -109,20 +116,25 @@ def _with_other_pulses(data: nifti.MrsData, mean: nifti.MrsData) -> list[str]:
     shown = ("GABA+MM3co", "GABA", "GSH", "Glu+Gln")
     lines = [
         "",
-        "## Other editing pulses",
+        "## Other pulses",
         "",
-        "The header holds neither duration nor centre of the pulses of ON. The whole scan, echo left out, fitted with"
-        " others (SDs in brackets).",
+        "The header holds neither the pulses of ON nor those that refocus. The whole scan fitted with others (SDs in"
+        " brackets), the echo left out but in rows that say so.",
         "",
-        f"| duration, ms | centre, ppm | residual over noise | effect | {' | '.join(shown)} |",
-        "|---|---|---|---|" + "---|" * len(shown),
+        f"| refocusing | editing: ms | ppm | residual over noise | effect | {' | '.join(shown)} |",
+        "|---|---|---|---|---|" + "---|" * len(shown),
     ]
-    for duration_ms, centre_ppm in _PULSES:
-        basis = _basis(data, edit_duration_ms=duration_ms, edit_ppm=(centre_ppm, 7.5))
-        fit = _fit(mean, basis, _WITHOUT_ECHO)
-        ratios = " | ".join("{:.3f} ({:.3f})".format(*_ratio(fit, name)) for name in shown)
-        row = f"| {duration_ms:g} | {centre_ppm:g} | {fit.fit.misfit[0]:.2f} | {_effect(fit)} | {ratios} |"
-        lines.append(row)
+    for pulses in ({}, *_OTHER):
+        made = _USUAL | pulses
+        basis = _basis(data, **pulses)
+        for window in (_WITHOUT_ECHO,) if pulses and "refocusing" not in pulses else (_WITHOUT_ECHO, None):
+            fit = _fit(mean, basis, window)
+            label = made["refocusing"] + ("" if window else ", with the echo")
+            ratios = " | ".join("{:.3f} ({:.3f})".format(*_ratio(fit, name)) for name in shown)
+            lines.append(
+                f"| {label} | {made['edit_duration_ms']:g} | {made['edit_ppm'][0]:g} | {fit.fit.misfit[0]:.2f} |"
+                f" {_effect(fit)} | {ratios} |"
+            )
     return lines
 
 

@@ -3,7 +3,6 @@ hold."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from helpers import stand_in_fsl_mrs
+from helpers import launcher_folder, stand_in_fsl_mrs
 
 from fsl_mrs_dl import _hook
 from fsl_mrs_dl.cli import doctor
@@ -22,18 +21,6 @@ from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.fslmrs import launchers, switch
 
 START = resources.files("fsl_mrs_dl").joinpath("data/hook_starter.txt").read_text()
-EXAMPLE = Path(str(resources.files("fsl_mrs_dl").joinpath("data/example")))
-FIT = [
-    "--data",
-    str(EXAMPLE / "svs.nii.gz"),
-    "--basis",
-    str(EXAMPLE / "basis"),
-    "--average",
-    "DIM_DYN",
-    "--baseline",
-    "off",
-]
-
 needs_starter = pytest.mark.skipif(not switch.status()[0], reason="the hook is not on in this environment")
 
 # This environment's own starter is taken away, so that a test says itself when one is there.
@@ -69,27 +56,7 @@ def package(tmp_path):
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
-    """An empty folder of scripts, alone on the path, on a machine without FSL-MRS."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setattr(launchers, "_folder", lambda: folder)
-    monkeypatch.setenv("PATH", str(folder))
-    without_fsl_mrs(monkeypatch)
-    return folder
-
-
-def without_fsl_mrs(monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "fsl_mrs" else find(name, *more)
-    )
-
-
-def foreign(path: Path, mode=0o755) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\necho theirs\n")
-    path.chmod(mode)
-    return path
+    return launcher_folder.prepare(tmp_path / "bin", monkeypatch)
 
 
 # -- the starter file ----------------------------------------------------------------------------------------------
@@ -293,10 +260,10 @@ def test_a_launcher_makes_way_for_fsl_mrs_that_came_later(scripts, package):
 
 
 def test_metropolis_hastings_needs_fsl_mrs(tmp_path, monkeypatch, capsys):
-    without_fsl_mrs(monkeypatch)
+    launcher_folder.without_fsl_mrs(monkeypatch)
     assert (
         without_fsl_mrs_module.fsl_mrs(
-            [*FIT, "--algo", "dlquant", "--mh_samples", "9", "--output", str(tmp_path / "a")]
+            [*launcher_folder.FIT, "--algo", "dlquant", "--mh_samples", "9", "--output", str(tmp_path / "a")]
         )
         == 2
     )
@@ -355,7 +322,7 @@ def test_the_command_ends_with_one_where_fsl_mrs_is_broken(examined, capsys):
 def test_a_foreign_launcher_behind_one_of_ours_is_not_replaced(scripts, tmp_path, monkeypatch):
     launchers.add()
     other = tmp_path / "other/bin"
-    theirs = foreign(other / "fsl_mrs")
+    theirs = launcher_folder.foreign(other / "fsl_mrs")
     monkeypatch.setattr(launchers, "_folder", lambda: other)
     monkeypatch.setenv("PATH", f"{scripts}:{other}")
     with pytest.raises(OptionError):
@@ -364,7 +331,7 @@ def test_a_foreign_launcher_behind_one_of_ours_is_not_replaced(scripts, tmp_path
 
 
 def test_a_file_of_that_name_that_cannot_be_executed_is_not_replaced(scripts):
-    theirs = foreign(scripts / "fsl_mrs", mode=0o644)
+    theirs = launcher_folder.foreign(scripts / "fsl_mrs", mode=0o644)
     with pytest.raises((OptionError, OutputError)):
         launchers.add()
     assert "theirs" in theirs.read_text()
@@ -452,7 +419,7 @@ def test_a_loader_can_be_copied(package):
 
 
 def test_config_before_the_step_may_have_an_equals_sign(tmp_path, monkeypatch, capsys):
-    without_fsl_mrs(monkeypatch)
+    launcher_folder.without_fsl_mrs(monkeypatch)
     (tmp_path / "config").write_text("file = nowhere.nii.gz\n")
     words = [f"--config={tmp_path / 'config'}", "dl-align", "--output", str(tmp_path / "out")]
     assert without_fsl_mrs_module.fsl_mrs_proc(words) == 2
@@ -461,7 +428,7 @@ def test_config_before_the_step_may_have_an_equals_sign(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("line, words", [("algo = dlquant", []), ("baseline_order = 1", ["--algo", "dlquant"])])
 def test_a_configuration_file_may_hold_the_words_of_fsl_mrs(tmp_path, monkeypatch, capsys, line, words):
-    without_fsl_mrs(monkeypatch)
+    launcher_folder.without_fsl_mrs(monkeypatch)
     (tmp_path / "config").write_text(f"{line}\n")
     # A file that is not there ends the fit before anything slow.
     given = [
@@ -483,9 +450,11 @@ def test_a_configuration_file_may_hold_the_words_of_fsl_mrs(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("option", ["--dl-init", "--dl-model"])
 def test_options_are_called_as_they_were_given(tmp_path, monkeypatch, capsys, option):
-    without_fsl_mrs(monkeypatch)
+    launcher_folder.without_fsl_mrs(monkeypatch)
     try:
-        without_fsl_mrs_module.fsl_mrs([*FIT, "--algo", "dlquant", option, "nobody", "--output", str(tmp_path / "a")])
+        without_fsl_mrs_module.fsl_mrs(
+            [*launcher_folder.FIT, "--algo", "dlquant", option, "nobody", "--output", str(tmp_path / "a")]
+        )
     except SystemExit as end:
         assert end.code == 2
     said = capsys.readouterr().err

@@ -6,54 +6,21 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-from importlib import resources
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import launcher_folder
 
 from fsl_mrs_dl.cli import without_fsl_mrs as without_fsl_mrs_module
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 from fsl_mrs_dl.fslmrs import launchers
 
-EXAMPLE = Path(str(resources.files("fsl_mrs_dl").joinpath("data/example")))
-FIT = [
-    "--data",
-    str(EXAMPLE / "svs.nii.gz"),
-    "--basis",
-    str(EXAMPLE / "basis"),
-    "--average",
-    "DIM_DYN",
-    "--baseline",
-    "off",
-]
-
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
-    """An empty folder of scripts, alone on the path, on a machine without FSL-MRS."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setattr(launchers, "_folder", lambda: folder)
-    monkeypatch.setenv("PATH", str(folder))
-    without_fsl_mrs(monkeypatch)
-    return folder
-
-
-def without_fsl_mrs(monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "fsl_mrs" else find(name, *more)
-    )
-
-
-def foreign(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\necho theirs\n")
-    path.chmod(0o755)
-    return path
+    return launcher_folder.prepare(tmp_path / "bin", monkeypatch)
 
 
 def test_added_shown_and_removed(scripts, capsys):
@@ -71,7 +38,7 @@ def test_added_shown_and_removed(scripts, capsys):
 
 @pytest.mark.parametrize("name", launchers.NAMES)
 def test_one_that_is_there_is_not_replaced_nor_removed(scripts, name, capsys):
-    theirs = foreign(scripts / name)
+    theirs = launcher_folder.foreign(scripts / name)
     assert main(["launchers", "add"]) == 2
     assert str(theirs) in capsys.readouterr().err
     assert list(scripts.iterdir()) == [theirs]
@@ -80,7 +47,7 @@ def test_one_that_is_there_is_not_replaced_nor_removed(scripts, name, capsys):
 
 
 def test_one_elsewhere_on_the_path_is_not_hidden(scripts, tmp_path, monkeypatch):
-    theirs = foreign(tmp_path / "fsl/bin/fsl_mrs")
+    theirs = launcher_folder.foreign(tmp_path / "fsl/bin/fsl_mrs")
     monkeypatch.setenv("PATH", f"{scripts}:{theirs.parent}")
     with pytest.raises(OptionError, match="there is a launcher fsl_mrs already"):
         launchers.add()
@@ -118,13 +85,22 @@ def test_written_launchers_run(scripts):
 
 
 def test_align_is_that_of_our_own_command(tmp_path, monkeypatch):
-    without_fsl_mrs(monkeypatch)
+    launcher_folder.without_fsl_mrs(monkeypatch)
     config = tmp_path / "config"
-    config.write_text(f"file = {EXAMPLE / 'svs.nii.gz'}\nppm = [1, 4]\n")
+    config.write_text(f"file = {launcher_folder.EXAMPLE / 'svs.nii.gz'}\nppm = [1, 4]\n")
     assert (
         without_fsl_mrs_module.fsl_mrs_proc(["--config", str(config), "dl-align", "--output", str(tmp_path / "a")]) == 0
     )
-    words = ["align", "--file", str(EXAMPLE / "svs.nii.gz"), "--ppm", "1", "4", "--output", str(tmp_path / "b")]
+    words = [
+        "align",
+        "--file",
+        str(launcher_folder.EXAMPLE / "svs.nii.gz"),
+        "--ppm",
+        "1",
+        "4",
+        "--output",
+        str(tmp_path / "b"),
+    ]
     assert main(words) == 0
     a, b = (np.asarray(nib.load(tmp_path / name / "svs.nii.gz").dataobj) for name in "ab")
     np.testing.assert_array_equal(a, b)
@@ -141,9 +117,9 @@ def test_align_is_that_of_our_own_command(tmp_path, monkeypatch):
     ids=lambda words: " ".join(words) or "same",
 )
 def test_fit_is_that_of_our_own_command(tmp_path, monkeypatch, words, ours):
-    without_fsl_mrs(monkeypatch)
-    assert without_fsl_mrs_module.fsl_mrs([*FIT, *words, "--output", str(tmp_path / "a")]) == 0
-    assert main(["fit", *FIT, *ours, "--output", str(tmp_path / "b")]) == 0
+    launcher_folder.without_fsl_mrs(monkeypatch)
+    assert without_fsl_mrs_module.fsl_mrs([*launcher_folder.FIT, *words, "--output", str(tmp_path / "a")]) == 0
+    assert main(["fit", *launcher_folder.FIT, *ours, "--output", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a/summary.csv").read_bytes() == (tmp_path / "b/summary.csv").read_bytes()
 
 
@@ -156,17 +132,19 @@ def test_fit_is_that_of_our_own_command(tmp_path, monkeypatch, words, ours):
     ids=["default", "in-vivo"],
 )
 def test_the_spectral_model_is_the_one_of_fsl_mrs(tmp_path, monkeypatch, words, ours):
-    without_fsl_mrs(monkeypatch)
-    own = without_fsl_mrs_module.fsl_mrs([*FIT[:-2], "--algo", "dlquant", *words, "--output", str(tmp_path / "a")])
-    assert own == 0 and main(["fit", *FIT[:-2], *ours, "--output", str(tmp_path / "b")]) == 0
+    launcher_folder.without_fsl_mrs(monkeypatch)
+    own = without_fsl_mrs_module.fsl_mrs(
+        [*launcher_folder.FIT[:-2], "--algo", "dlquant", *words, "--output", str(tmp_path / "a")]
+    )
+    assert own == 0 and main(["fit", *launcher_folder.FIT[:-2], *ours, "--output", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a/summary.csv").read_bytes() == (tmp_path / "b/summary.csv").read_bytes()
 
 
 def test_the_older_word_for_a_baseline(tmp_path, monkeypatch):
-    without_fsl_mrs(monkeypatch)
-    words = [*FIT[:-2], "--algo", "dlquant"]
+    launcher_folder.without_fsl_mrs(monkeypatch)
+    words = [*launcher_folder.FIT[:-2], "--algo", "dlquant"]
     assert without_fsl_mrs_module.fsl_mrs([*words, "--baseline_order", "1", "--output", str(tmp_path / "a")]) == 0
-    assert main(["fit", *FIT[:-1], "poly, 1", "--output", str(tmp_path / "b")]) == 0
+    assert main(["fit", *launcher_folder.FIT[:-1], "poly, 1", "--output", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a/summary.csv").read_bytes() == (tmp_path / "b/summary.csv").read_bytes()
 
 
@@ -185,8 +163,8 @@ def test_the_older_word_for_a_baseline(tmp_path, monkeypatch):
     ],
 )
 def test_what_needs_fsl_mrs_or_is_wrong_is_said_in_one_line(tmp_path, monkeypatch, capsys, words, part):
-    without_fsl_mrs(monkeypatch)
-    assert without_fsl_mrs_module.fsl_mrs([*FIT, *words, "--output", str(tmp_path / "a")]) == 2
+    launcher_folder.without_fsl_mrs(monkeypatch)
+    assert without_fsl_mrs_module.fsl_mrs([*launcher_folder.FIT, *words, "--output", str(tmp_path / "a")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("fsl_mrs: error: ") and part in said and said.count("\n") == 1
     assert not (tmp_path / "a").exists()
@@ -194,13 +172,13 @@ def test_what_needs_fsl_mrs_or_is_wrong_is_said_in_one_line(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("command", [without_fsl_mrs_module.fsl_mrs, without_fsl_mrs_module.fsl_mrs_proc])
 def test_help_says_what_it_is(monkeypatch, capsys, command):
-    without_fsl_mrs(monkeypatch)
+    launcher_folder.without_fsl_mrs(monkeypatch)
     assert command(["--help"]) == 0
     assert "stands in for FSL-MRS" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--mh_samples", "--disable_MH_priors"])
 def test_our_own_command_names_fsl_mrs_for_what_only_it_has(tmp_path, capsys, option):
-    assert main(["fit", *FIT, "--output", str(tmp_path / "a"), option, "1"]) == 2
+    assert main(["fit", *launcher_folder.FIT, "--output", str(tmp_path / "a"), option, "1"]) == 2
     said = capsys.readouterr().err
     assert f"{option}: needs FSL-MRS" in said and said.count("\n") == 1
