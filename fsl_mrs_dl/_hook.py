@@ -83,7 +83,8 @@ class Finder:
             spec = other.find_spec(name, path, target)
             if spec is not None:
                 if hasattr(spec.loader, "exec_module"):
-                    spec.loader = Loader(spec.loader)
+                    # Python takes any object with a loader's methods; the stub names the abstract class.
+                    spec.loader = Loader(spec.loader)  # type: ignore[assignment]
                 return spec
         return None
 

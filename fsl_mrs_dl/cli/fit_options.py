@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import configargparse
 
 from ..core.errors import OptionError, spelled
 from ..core.metabolites import name_among
 from .common import str_or_int
+
+if TYPE_CHECKING:
+    from ..io.basis import Basis
+    from ..io.edited_basis import EditedBasis
 
 __all__ = [
     "add_fitting_options",
@@ -244,7 +249,7 @@ def options_text(args, basis, options, warning: str = "") -> str:
     return f"{json.dumps(values, default=str)}\n--------\n{args.format_values()}{note}"
 
 
-def chosen_basis(args, data, simulated=None, *, of_conditions: bool = True):
+def chosen_basis(args, data, simulated: Basis | EditedBasis | None = None, *, of_conditions: bool = True):
     """Return the basis set to fit, that of the arguments or a ``simulated`` one, and print repairs and advice.
 
     Those of edit conditions are refused unless ``of_conditions`` is set.
@@ -363,7 +368,7 @@ def fit_options(args, basis):
         rescale=not args.no_rescale,
         internal_ref=args.internal_ref,
         # 'GPC+PCh' is one sum in one word, the form a configuration file can hold: combine = [GPC+PCh, Glu+Gln]
-        combine=["+".join(names) for names in args.combine or ()],
+        combine=tuple("+".join(names) for names in args.combine or ()),
         init=args.init,
         network=args.network,
         prior=args.prior,
@@ -445,7 +450,7 @@ def _in_vivo_options(args, basis):
         ppmlim=args.ppmlim,
         rescale=not args.no_rescale,
         internal_ref=args.internal_ref,
-        combine=["+".join(names) for names in args.combine or ()],
+        combine=tuple("+".join(names) for names in args.combine or ()),
         init=args.init,
         prior=args.prior,
         soft_constraints=args.soft_constraints,

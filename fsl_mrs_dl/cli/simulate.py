@@ -368,6 +368,7 @@ def _simulate_edited_basis(args) -> None:
         refocusing=refocusing,
         **_edit_options(args),
     )
+    assert edited.echo_time_s is not None  # of a simulated one
     pulses_info = "" if refocusing is None else f", {refocusing} refocusing pulses"
     with output_module.folder_for(args.output, args.overwrite, given_files(args)) as folder:
         edited.save(folder, info=f"{args.sequence}, TE {1e3 * edited.echo_time_s:g} ms{pulses_info}.")

@@ -239,7 +239,8 @@ def _participants(args, dataset, sessions) -> None:
     study = Study(args.output, options, run_one, basis, settings=settings)
     parallel, workers = _workers(args)
     by_name = {session.name: session for session in sessions}
-    counts, reasons = {}, []
+    counts: dict[str, int] = {}
+    reasons = []
     if args.work_dir:
         args.work_dir.mkdir(parents=True, exist_ok=True)
     how = {"parallel": parallel, "workers": workers, "scratch": args.work_dir, "again": args.overwrite}

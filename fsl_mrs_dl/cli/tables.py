@@ -54,7 +54,7 @@ def _concentration_lines(results: FitResults) -> list[str]:
     columns = [("conc", 10, "9.4g", median(results.concentrations[0]))]
     columns.append(("SD", 9, "8.2g", median(results.concentrations[1])))
     columns.append(("%SD", 6, "5.0f", median(results.percent)))
-    if results.reference is not None:
+    if results.ratios is not None:
         columns.append((f"/{results.reference_name}", 12, "11.3f", median(results.ratios[0])))
         columns.append(("SD", 8, "7.3g", median(results.ratios[1])))
     if results.absolute is not None:
@@ -72,7 +72,7 @@ def _concentration_lines(results: FitResults) -> list[str]:
     marks = [""] * len(results.names)
     if results.prior_pull is not None:
         pull = median(results.prior_pull)
-        conflict = np.zeros(len(pull)) if fit.posterior is None else results.prior_conflict[rows].mean(0)
+        conflict = np.zeros(len(pull)) if results.prior_conflict is None else results.prior_conflict[rows].mean(0)
         columns.append(("% prior", 9, "7.0f", 100 * pull))
         mostly_prior = pull > layout.MOSTLY_PRIOR
         marks = [("*" if mostly_prior[i] else "") + ("!" if conflict[i] > 0.5 else "") for i in range(len(marks))]

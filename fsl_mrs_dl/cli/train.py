@@ -306,7 +306,7 @@ def _self_supervised(args, basis):
         raise OptionError(
             "is of measured transients", option="mean_of", remedy="give them with `data`, or leave it out"
         )
-    data = {"dwelltime": 1 / args.bandwidth if args.bandwidth else None}
+    data: dict = {"dwelltime": 1 / args.bandwidth if args.bandwidth else None}
     if args.data:
         fids, axes = measured_fids(args.data, basis, args.mean_of, args.n_means, args.seed)
         data = {"fids": fids, "dwelltime": axes.dwelltime, "source": ", ".join(args.data)}

@@ -42,7 +42,7 @@ def fsl_mrs_proc(argv: list[str] | None = None) -> int:
 
     words = sys.argv[1:] if argv is None else list(argv)
     # FSL-MRS takes --config before the step.
-    before = []
+    before: list[str] = []
     while words and words[0].partition("=")[0] == "--config" and len(words) > 1:
         n = 1 if "=" in words[0] else 2
         before, words = [*before, *words[:n]], words[n:]

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError, OptionError
-from ..io.nifti import MrsData, image_errors
+from ..io.images import image_errors, open_any_image
+from ..io.nifti import MrsData
 from .tissue import DEFAULT_SD, TissueFractions
 
 __all__ = ["NO_SEGMENTATION", "fractions_from_segmentation", "mean_over_voxels", "tissue_fractions"]
@@ -69,15 +70,16 @@ def tissue_fractions(values: Sequence[str | float | Path], data: MrsData, sd: fl
     ------
     DataError, OptionError
     """
-    numbers = [_number(value) for value in values]
-    if all(number is not None for number in numbers):
+    numbers = [number for number in map(_number, values) if number is not None]
+    if len(numbers) == len(values):
         if len(numbers) != 3:
             raise OptionError(
                 "takes three fractions, or files",
                 option="tissue_frac",
                 remedy="give white, grey and CSF, as 0.4 0.5 0.1",
             )
-        return TissueFractions.from_values(*(float(number) for number in numbers if number is not None), sd=sd)
+        white, grey, csf = numbers
+        return TissueFractions.from_values(white, grey, csf, sd=sd)
     paths = [Path(str(value)) for value in values]
     if len(paths) == 1 and paths[0].suffix.lower() in (".json", ".csv"):
         return TissueFractions.read(paths[0], sd=sd)
@@ -117,7 +119,7 @@ def fractions_from_segmentation(paths: Sequence[str | Path], data: MrsData, sd: 
         files = _of_folder(files[0])
     images = [_image(path) for path in files]
     grid, affine = data.fids.shape[:3], np.asarray(data.affine, float)
-    shares, outside = {}, 0.0
+    shares, outside = {}, np.zeros(())
     if len(files) == 1:
         labels = np.rint(images[0][0]).astype(int)
         meaning = _meaning(files[0], labels)
@@ -144,8 +146,8 @@ def fractions_from_segmentation(paths: Sequence[str | Path], data: MrsData, sd: 
             remedy="give a volume of labels, or images of white matter, grey matter and CSF",
         )
     volumes = [shares[tissue] for tissue in TISSUES]
-    tissue = TissueFractions.from_volumes(volumes, sd, f"from {names}", names)
-    return replace(tissue, notes=(*_outside_notes(outside, names), *tissue.notes))
+    fractions = TissueFractions.from_volumes(volumes, sd, f"from {names}", names)
+    return replace(fractions, notes=(*_outside_notes(outside, names), *fractions.notes))
 
 
 def _outside_notes(outside: np.ndarray, names: str) -> tuple[str, ...]:
@@ -164,14 +166,11 @@ def _image(path: Path) -> tuple[np.ndarray, np.ndarray]:
     ------
     DataError
     """
-    import nibabel
-
     if not path.is_file():
         raise DataError(f"{path}: no such file", remedy="give the path of a segmentation (`tissue_frac`)")
     try:
-        image = nibabel.load(path)
-        values = np.asarray(image.dataobj, np.float32)
-        affine = np.asarray(image.affine, float)
+        image = open_any_image(path)
+        values, affine = np.asarray(image.dataobj, np.float32), np.asarray(image.affine, np.float64)
     except image_errors() as exc:
         raise DataError(f"{path}: cannot be read as an image ({str(exc).splitlines()[0]})") from exc
     values = values.reshape(values.shape[:3]) if values.ndim > 3 and np.prod(values.shape[3:]) == 1 else values

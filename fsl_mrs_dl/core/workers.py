@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def map_in_workers(
     doing: str = "Fitting {n} chunks",
     failed: Callable[[Any, Exception], Any] | None = None,
     scratch: Path | None = None,
-) -> Iterator:
+) -> Generator:
     """Map over parts in other processes, in the order in which they are finished.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -39,16 +40,18 @@ __all__ = [
     "with_names",
 ]
 
+SomeBasis = TypeVar("SomeBasis", Basis, EditedBasis)
+
 
 def choose_basis(
-    basis: Basis | EditedBasis,
+    basis: SomeBasis,
     data: MrsData,
     *,
     keep: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
     mm=None,
     conjugate: bool | None = None,
-) -> Basis | EditedBasis:
+) -> SomeBasis:
     """Return the part of a basis set that is fitted to data.
 
     Parameters

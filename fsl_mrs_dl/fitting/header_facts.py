@@ -9,6 +9,7 @@ from typing import TypeGuard
 import numpy as np
 
 from ..io.basis import Basis
+from ..io.edited_basis import EditedBasis
 from ..io.header_keys import start_time_s
 from ..io.nifti import MrsData
 from ..physics.in_vivo_components import priors_table
@@ -36,7 +37,7 @@ def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | N
     )
 
 
-def time_notes(options: FitOptions, data: MrsData, basis: Basis | None = None) -> list[str]:
+def time_notes(options: FitOptions, data: MrsData, basis: Basis | EditedBasis | None = None) -> list[str]:
     """Return a line for each time that the in-vivo model has to assume; options stand in backticks.
 
     Parameters
@@ -45,7 +46,7 @@ def time_notes(options: FitOptions, data: MrsData, basis: Basis | None = None) -
         As they were given.
     data : MrsData
         Whose header is asked.
-    basis : Basis, optional
+    basis : Basis or EditedBasis, optional
         Whose echo time is asked.
     """
     if options.spectral_model != "in-vivo":

@@ -9,12 +9,9 @@ import contextlib
 import datetime
 import io
 import json
-import logging
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +22,7 @@ from ..core.errors import DataError, OutputError
 from ..core.fids import usable_fids, why_unusable
 from .files import json_content
 from .header_keys import carrier_ppm, start_time_s, tidy_header
+from .images import image_errors, open_image
 from .output import whole_file
 
 __all__ = [
@@ -33,8 +31,6 @@ __all__ = [
     "load",
     "load_header",
     "on_grid",
-    "image_errors",
-    "open_image",
     "from_image",
     "as_stored",
     "carrier_turn",
@@ -52,7 +48,6 @@ __all__ = [
 ]
 
 PROGRAM = "FSL-MRS-DL"
-_MOST_PACKED = 1100  # bytes of a byte of gzip's
 _EXTENSION = 44  # code of the standard's header extension
 _LONGEST_DWELLTIME_S = 0.1
 _NO_FIDS = (1, 1, 1, 2)
@@ -208,58 +203,6 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
 def _header_errors() -> tuple[type[Exception], ...]:
     """Return the errors that files raise which are no NIfTI-MRS."""
     return *image_errors(), KeyError, AttributeError, TypeError
-
-
-def image_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that libraries raise for files that are no images, or damaged ones."""
-    import zlib
-
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    damaged = (EOFError, OSError, OverflowError, MemoryError, ValueError, struct.error, zlib.error)
-    return ImageFileError, HeaderDataError, *damaged
-
-
-def open_image(path: Path):
-    """Open a NIfTI file, whatever letters its ending is written in; its array is read on demand.
-
-    The image library itself reads the ending from the name of a link's target, and in small letters only.
-
-    Raises
-    ------
-    Exception
-        One of :func:`image_errors`, if it is no NIfTI file, or holds less than its header says.
-    """
-    import nibabel
-
-    image: Any = nibabel.load(path) if path.name.endswith((".nii", ".nii.gz")) else _opened(path)
-    if min(image.shape, default=0) < 1:
-        raise ValueError(f"its array has the size {image.shape}")
-    # Nothing is allocated for an array that the file cannot hold, however well packed.
-    needed = int(np.prod([int(size) for size in image.shape], dtype=object)) * image.get_data_dtype().itemsize
-    there = path.stat().st_size
-    if needed > there * (_MOST_PACKED if path.name.lower().endswith(".gz") else 1):
-        raise ValueError(f"is cut short, {there} bytes for an array of {needed}")
-    return image
-
-
-def _opened(path: Path):
-    """Open a NIfTI file whose ending is not in small letters."""
-    import nibabel
-    from nibabel.fileholders import FileHolder
-
-    holders = {"header": FileHolder(str(path)), "image": FileHolder(str(path))}
-    # The library logs what it would repair in the header of a file that may be no image.
-    logger = nibabel.imageglobals.logger
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        return nibabel.Nifti2Image.from_file_map(holders)
-    except (nibabel.spatialimages.HeaderDataError, nibabel.filebasedimages.ImageFileError, ValueError):
-        return nibabel.Nifti1Image.from_file_map(holders)
-    finally:
-        logger.setLevel(level)
 
 
 def _tidy(image, name: str) -> tuple[str, ...]:

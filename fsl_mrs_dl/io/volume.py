@@ -8,13 +8,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError, OutputError
 from . import nifti
+from .images import image_errors, open_image
 
 __all__ = ["Volume", "open_volume", "load_mask", "n_voxels", "read_mask", "write_spectra"]
 
@@ -114,7 +114,7 @@ def n_voxels(path: str | Path) -> int:
     DataError
         If it cannot be read.
     """
-    return int(np.prod(nifti.open_image(Path(nifti.load_header(path).path or path).resolve()).shape[:3]))
+    return int(np.prod(open_image(Path(nifti.load_header(path).path or path).resolve()).shape[:3]))
 
 
 def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:
@@ -127,17 +127,20 @@ def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:
     DataError
         If it cannot be read, or has higher dimensions.
     """
+    from nibabel.arrayproxy import ArrayProxy
+
     about = nifti.load_header(path)
     file = Path(about.path or path).resolve()
-    image = cast(Any, nifti.open_image(file))
+    image = open_image(file)
     proxy = image.dataobj
+    assert isinstance(proxy, ArrayProxy)  # as of every file
     if not np.issubdtype(proxy.dtype, np.complexfloating):
         raise DataError(
             f"{path}: holds real numbers ({proxy.dtype})",
             remedy="complex FIDs are needed: convert the raw data again",
         )
-    shape = (*image.shape, *[1] * (4 - len(image.shape)))
-    for tag, size in zip((*about.dim_tags, "dimension 5", "dimension 6", "dimension 7"), shape[4:]):
+    x, y, z, stored_points, *higher = (*image.shape, *[1] * (4 - len(image.shape)))
+    for tag, size in zip((*about.dim_tags, "dimension 5", "dimension 6", "dimension 7"), higher):
         if size > 1:
             remedy = (
                 "combine coils first (fsl_mrs_proc coilcombine)"
@@ -146,23 +149,23 @@ def open_volume(path: str | Path, scratch: Path, name: str = "data") -> Volume:
             )
             raise DataError(f"{path}: {tag} has {size} elements, one spectrum per voxel is needed: {remedy}.")
     # A point of all voxels comes before the next, so that the first points are left out by beginning behind them.
-    n_early, n_voxels, n_stored = nifti.points_before_echo(about), int(np.prod(shape[:3])), int(np.prod(shape))
-    shape = (*shape[:3], shape[3] - n_early)
-    if shape[3] < 16:
-        raise DataError(f"{path}: FIDs have {shape[3]} points", remedy="at least 16 are needed")
+    n_early, point_bytes = nifti.points_before_echo(about), x * y * z * proxy.dtype.itemsize
+    n_points = stored_points - n_early
+    if n_points < 16:
+        raise DataError(f"{path}: FIDs have {n_points} points", remedy="at least 16 are needed")
     if file.name.lower().endswith(".gz"):
         target = scratch / f"{name}.nii"
         if not target.is_file():
             _unpack(file, target, path)
         file = target
-    expected = proxy.offset + n_stored * proxy.dtype.itemsize
+    expected = proxy.offset + stored_points * point_bytes
     if file.stat().st_size < expected:
         raise DataError(
             f"{path}: is cut short ({file.stat().st_size} bytes, {expected} are needed)", remedy="copy it again"
         )
-    offset = int(proxy.offset) + n_early * n_voxels * proxy.dtype.itemsize
+    offset = int(proxy.offset) + n_early * point_bytes
     scaling = float(proxy.slope), float(proxy.inter)
-    return Volume(nifti.from_echo(about), shape, file, offset, proxy.dtype.str, *scaling)
+    return Volume(nifti.from_echo(about), (x, y, z, n_points), file, offset, proxy.dtype.str, *scaling)
 
 
 def _unpack(file: Path, target: Path, path) -> None:
@@ -201,9 +204,9 @@ def read_mask(path: str | Path, grid: tuple[int, ...], about: nifti.MrsData, of:
         If it cannot be read, has another shape, or no voxel.
     """
     try:
-        image = cast(Any, nifti.open_image(Path(path)))
+        image = open_image(Path(path))
         values = np.asanyarray(image.dataobj)
-    except nifti.image_errors() as exc:
+    except image_errors() as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise OptionError(f"cannot be read as an image ({reason})", option=of, value=path) from exc
     shape = values.shape + (1,) * (3 - values.ndim)

@@ -318,7 +318,8 @@ def gather_one_by_one(job: Job, names: Iterable[str]) -> Callable[[str], np.ndar
     """
     first = scratch.load_arrays(job.file(0))
     size = {name: len(job.index) * first[name][0].nbytes for name in names}
-    left, held = list(size), {}
+    left = list(size)
+    held: dict[str, np.ndarray] = {}
 
     def values_of(name: str) -> np.ndarray:
         if name not in held:

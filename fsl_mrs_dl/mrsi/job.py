@@ -169,7 +169,7 @@ class Job:
         return [k for k in range(self.n_chunks) if self.file(k).is_file()]
 
 
-def scratch_of(output: Path) -> Path:
+def scratch_of(output: str | Path) -> Path:
     """Return the scratch folder of a run with this output folder."""
     output = Path(output).resolve()
     return output.with_name(f".{output.name}-unfinished")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 
@@ -65,7 +65,7 @@ def fit_all(
                 break
 
 
-def _in_threads(function: Callable, parts: list, workers: int | None, device: str) -> Iterator:
+def _in_threads(function: Callable, parts: list, workers: int | None, device: str) -> Generator:
     """Map over parts in this process, in the order in which they are finished."""
     if not parts:
         return

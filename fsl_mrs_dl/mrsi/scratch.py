@@ -120,7 +120,7 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if objects:
         raise TypeError(f"{', '.join(objects)}: objects are not stored, arrays of numbers only")
     with _complete_file(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def save_array(path: Path, values: np.ndarray) -> None:

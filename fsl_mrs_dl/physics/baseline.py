@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ SPLINE_STIFFNESS = {"very-stiff": 3.0, "stiff": 10.0, "moderate": 20.0, "flexibl
 """FSL-MRS's names for the effective dimension of the spline baseline."""
 
 _SPLINES_PER_PPM = 15
+
+Values = TypeVar("Values", np.ndarray, torch.Tensor)
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ class Baseline:
             return np.concatenate([coefficients.real, coefficients.imag], axis=-1)
         return np.stack([coefficients.real, coefficients.imag], axis=-1).reshape(*coefficients.shape[:-1], -1)
 
-    def collect_coefficients(self, tail: np.ndarray) -> np.ndarray:
+    def collect_coefficients(self, tail: Values) -> Values:
         """The inverse of :meth:`order_coefficients`."""
         n = self.n_regressors
         if self.mode == "spline":

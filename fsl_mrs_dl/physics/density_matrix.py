@@ -171,6 +171,7 @@ class DensityMatrix:
 
     def _ideal_editing(self, pulse: EditingPulse) -> np.ndarray | None:
         """Return the rotation by an ideal editing pulse; None where no spin is in its band."""
+        assert pulse.bandwidth_hz is not None  # chosen when the pulse was made
         apart_hz = np.abs(self.shifts_ppm[:, None] - np.array(pulse.centres_ppm)) * self.spec_freq_mhz
         hit = (apart_hz <= pulse.bandwidth_hz / 2).any(axis=1)
         return _rotation("y", 180, hit) if hit.any() else None
@@ -183,6 +184,7 @@ class DensityMatrix:
         """
         key = (pulse, steps)
         if key not in self._propagators:
+            assert pulse.duration_ms is not None  # of every pulse with a waveform
             field = waveform(pulse, self.spec_freq_mhz, n_steps(pulse) if steps is None else steps)
             step_s = 1e-3 * pulse.duration_ms / len(field)
             centre = band_centre_hz(pulse, self.spec_freq_mhz)

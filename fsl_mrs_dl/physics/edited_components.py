@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,11 @@ def places_of(pulses: Sequence[Sequence[EditingPulse]]) -> tuple[tuple[float, ..
 
 def survivals_of(pulses: Sequence[Sequence[EditingPulse]], spec_freq_mhz: float) -> list[Callable[[float], complex]]:
     """Return for each condition the function of a line's chemical shift (ppm) of the share that its pulses leave."""
-    return [lambda ppm, of_one=tuple(one): complex(survival(of_one, ppm, spec_freq_mhz)) for one in pulses]
+    return [partial(_share_left, tuple(one), spec_freq_mhz) for one in pulses]
+
+
+def _share_left(pulses: tuple[EditingPulse, ...], spec_freq_mhz: float, ppm: float) -> complex:
+    return complex(survival(pulses, ppm, spec_freq_mhz))
 
 
 def edited_components(

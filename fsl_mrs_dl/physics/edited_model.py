@@ -235,7 +235,7 @@ class EditedModel:
         out = torch.zeros(len(x), self.n_params, dtype=x.dtype, device=x.device)
         for k, (model, own) in enumerate(each):
             part = weighted[:, k]
-            _, pull = model.spectrum_and_pull(own, lambda _, part=part: part)
+            _, pull = model.spectrum_and_pull(own, _always(part))
             out[:, :n] += pull
             for name in ("shift", "phi0", "gamma"):
                 out[:, s[f"own_{name}_of_condition"].start + k] = pull[:, s[name].start]
@@ -390,3 +390,8 @@ def _changed(plain: InVivoModel, places: tuple[float, ...], co_edited_ppm: float
     ppm = axes.hz_to_ppm(hz)
     usable = (components.kinds == "mm") & (np.abs(ppm - co_edited_ppm) > _SAME_LINE_PPM)
     return np.array([usable & (np.abs(ppm - place) < reach_ppm) for place in places], bool).reshape(-1, len(ppm))
+
+
+def _always(weighted: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function that gives ``weighted`` for every spectrum."""
+    return lambda _: weighted

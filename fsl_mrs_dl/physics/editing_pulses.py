@@ -29,6 +29,7 @@ _NARROWEST, _WIDEST = 1.16, 2.9
 
 def n_steps(pulse: EditingPulse) -> int:
     """Return the number of time steps in which a pulse is simulated."""
+    assert pulse.duration_ms is not None  # of every pulse with a waveform
     return max(100, int(np.ceil(pulse.duration_ms / _STEP_MS)))
 
 
@@ -49,6 +50,7 @@ def waveform(pulse: EditingPulse, spec_freq_mhz: float, steps: int | None = None
         If no pulse of this duration has this bandwidth.
     """
     steps = n_steps(pulse) if steps is None else steps
+    assert pulse.duration_ms is not None and pulse.bandwidth_hz is not None  # of every pulse with a waveform
     product = pulse.bandwidth_hz * pulse.duration_ms * 1e-3
     if not _NARROWEST <= product <= _WIDEST:
         low, high = (1e3 * limit / pulse.duration_ms for limit in (_NARROWEST, _WIDEST))
@@ -153,6 +155,7 @@ def survival(pulses: Sequence[EditingPulse], ppm, spec_freq_mhz: float, n_applie
     once = np.ones(len(flat), complex)
     for pulse in pulses:
         if pulse.shape == "ideal":
+            assert pulse.bandwidth_hz is not None  # chosen when the pulse was made
             apart = np.abs(flat[:, None] - np.array(pulse.centres_ppm)) * spec_freq_mhz
             once = np.where((apart <= pulse.bandwidth_hz / 2).any(axis=1), 0, once)
         else:
@@ -165,8 +168,10 @@ def survival(pulses: Sequence[EditingPulse], ppm, spec_freq_mhz: float, n_applie
 
 def inversion_bandwidth_hz(pulse: EditingPulse) -> float:
     """Return the full width in Hz of the band around the first centre in which a pulse inverts to less than zero."""
+    assert pulse.bandwidth_hz is not None  # chosen when the pulse was made
     if pulse.shape == "ideal":
         return float(pulse.bandwidth_hz)
+    assert pulse.duration_ms is not None  # of every pulse with a waveform
     one = EditingPulse(0.0, pulse.shape, pulse.duration_ms, pulse.bandwidth_hz)
     offsets = np.linspace(0, 2, 4001) * pulse.bandwidth_hz
     _a, b = turned(waveform(one, 1.0), 1e-3 * pulse.duration_ms / n_steps(pulse), offsets)

@@ -219,7 +219,7 @@ class InVivoModel:
         stack[:, 2 * n] = total * line * t**2
         if n_q:
             torch.mul(signal[:, n - n_q :], t**2, out=stack[:, 2 * n + 1 : end])
-        if n_shape:
+        if factors is not None:
             torch.mul(total[:, None], factors, out=stack[:, end:])
         spectra = self._spectrum(stack) * self.phase_factor(x, self.hz)[:, None]
         columns, by_time = spectra[:, :n], spectra[:, n : 2 * n]

@@ -298,7 +298,8 @@ def fit_lines(fid, axes: Axes, n_lines: int = 18) -> tuple[np.ndarray, np.ndarra
     # A pattern's first point may be off, which lifts its spectrum as a whole; that is none of its lines.
     flat = np.concatenate([np.ones(inside.sum()), np.zeros(inside.sum())])
     offset = np.stack([flat, -flat])
-    chosen, remainder = [], target
+    chosen: list[int] = []
+    remainder = target
     for _ in range(n_lines):
         gain = dictionary @ remainder / size
         near = (np.abs(ppm[:, None] - ppm[chosen]) < _APART_PPM).any(1)
@@ -311,7 +312,7 @@ def fit_lines(fid, axes: Axes, n_lines: int = 18) -> tuple[np.ndarray, np.ndarra
     lower, upper = widths[0] / 2, widths[-1] * 2
     n = len(chosen)
 
-    def split(x):
+    def split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return x[:n], np.exp(x[n : 2 * n])
 
     def amplitudes(x):

@@ -228,7 +228,7 @@ def _sequence_steps(
 def _heteronuclear_states(group: SpinGroup) -> tuple[np.ndarray, float]:
     """Return the shift in Hz of every proton in every heteronuclear state, ``(n_states, n_spins)``, and a
     state's population."""
-    ladders = [np.zeros((1, len(group.shifts_ppm)))]
+    ladders: list[np.ndarray] = [np.zeros((1, len(group.shifts_ppm)))]
     for hetero in group.heteronuclei:
         double_spin = _DOUBLE_SPIN[hetero.nucleus]
         m = np.arange(-double_spin, double_spin + 1, 2) / 2

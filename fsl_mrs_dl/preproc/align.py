@@ -120,8 +120,9 @@ class AlignedData:
         of its voxel, each ``(n_sets,)``; None where nothing was matched."""
         if self.subspectra is None:
             return None
-        names, sizes = list(self.set_axes), tuple(self.set_axes.values())
-        members = np.moveaxis(np.arange(len(self.fids)).reshape(sizes), names.index(self.options.edit_dim), -1)
+        names, sizes, edit_dim = list(self.set_axes), tuple(self.set_axes.values()), self.options.edit_dim
+        assert edit_dim is not None  # sub-spectra lie along it
+        members = np.moveaxis(np.arange(len(self.fids)).reshape(sizes), names.index(edit_dim), -1)
         out = np.empty((2, len(self.fids)))
         out[:, members.reshape(-1)] = np.stack(self.subspectra[2:]).reshape(2, -1)
         return out[0], out[1]
@@ -287,7 +288,8 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         on_water, options = False, replace(options, ppmlim=units.nucleus(data.nucleus).ppmlim)
         compared["ppmlim"] = options.ppmlim
         alignment, method = _registered(fids, axes, options, target, compared)
-    noise, left_out = measure_noise(fids, axes, options.ppmlim), {}
+    noise = measure_noise(fids, axes, options.ppmlim)
+    left_out: dict[int, tuple[ForeignRegion, ...]] = {}
     # Voxels do differ, and beside water that is not suppressed all lines lie on its tails.
     if options.refine and not of_water and not any(axis < 3 for axis in layout.run):
         alignment, left_out = _without_foreign(fids, noise, alignment, axes, layout, options, target, compared)
@@ -337,6 +339,7 @@ def _registered(fids, axes, options: AlignOptions, target, compared: dict) -> tu
     proposal, method = choose_proposal(options.method, options.model, axes, target)
     if options.refine:
         return align_transients(fids, axes, proposal=proposal, reference=target, **compared), method
+    assert not isinstance(proposal, str)  # the classical search is the refinement, as the options were checked for
     keep_mean = target is not None or getattr(proposal, "absolute", False)
     return unrefined_alignment(fids, proposal, axes, keep_mean=keep_mean, **compared), method
 
@@ -485,17 +488,21 @@ def _moved(alignment: Alignment, shift_hz: np.ndarray, phase_deg: np.ndarray, **
 def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, options: AlignOptions, unchanged, left_out):
     """Move the edit conditions of every voxel towards each other, unless one must stay ``unchanged``; return the
     alignment, and by how much."""
-    means = _means(fids, alignment).reshape(*layout.grid, *fids.shape[1::2])
-    means = np.moveaxis(means, layout.edit, -3)
-    how = {"ppmlim": options.ppmlim, "same_size": options.edit_dim == "DIM_EDIT"}
-    members = np.moveaxis(np.arange(len(fids)).reshape(layout.grid), layout.edit, -1).reshape(-1, means.shape[-3])
+    edit, ppmlim, same_size = layout.edit, options.ppmlim, options.edit_dim == "DIM_EDIT"
+    assert edit is not None  # there are conditions
+    means = np.moveaxis(_means(fids, alignment).reshape(*layout.grid, *fids.shape[1::2]), edit, -3)
+    members = np.moveaxis(np.arange(len(fids)).reshape(layout.grid), edit, -1).reshape(-1, means.shape[-3])
     foreign = [{(one.low, one.high) for k in group for one in left_out.get(int(k), ())} for group in members]
-    voxels = zip(means.reshape(-1, *means.shape[-3:]), foreign)
-    pairs = np.array([match_subspectra(one, axes, exclude=tuple(sorted(out)), **how) for one, out in voxels])
-    stays = np.moveaxis(unchanged.reshape(layout.grid), layout.edit, -1).reshape(len(pairs), -1).any(1)
+    pairs = np.array(
+        [
+            match_subspectra(one, axes, ppmlim=ppmlim, exclude=tuple(sorted(out)), same_size=same_size)
+            for one, out in zip(means.reshape(-1, *means.shape[-3:]), foreign)
+        ]
+    )
+    stays = np.moveaxis(unchanged.reshape(layout.grid), edit, -1).reshape(len(pairs), -1).any(1)
     pairs[stays, :2], pairs[stays, 2:, 1:] = 0, np.nan
     match = SubspectraMatch(*pairs.swapaxes(0, 1))
-    by_set = [np.moveaxis(x.reshape(means.shape[:-2]), -1, layout.edit).reshape(-1) for x in match[:2]]
+    by_set = [np.moveaxis(x.reshape(means.shape[:-2]), -1, edit).reshape(-1) for x in match[:2]]
     return _moved(alignment, *by_set), match
 
 

@@ -289,7 +289,7 @@ def metabolites_fall(fids: np.ndarray, alignment: Alignment, axes: Axes) -> bool
     noise = measure_noise(fids, axes, ppmlim)
     coherence = measure_coherence(fids, noise, alignment, axes, regions)
     known = [one.fallen for one in coherence if one.by_region.keys() - {"rest"}]
-    return bool(known) and np.mean(known) > 0.5
+    return bool(known and np.mean(known) > 0.5)
 
 
 def lost_in_average(fids: np.ndarray, axes: Axes) -> float:

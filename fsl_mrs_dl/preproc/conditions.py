@@ -146,11 +146,11 @@ def find_conditions(
         gram[place] += products
         pairs[place] += 1
         energy += of_mean
-    used = pairs.diagonal() > 0
-    if used.sum() < _FEWEST or not energy > 0:
+    compared = pairs.diagonal() > 0
+    if compared.sum() < _FEWEST or not energy > 0:
         return None
     np.fill_diagonal(gram, 0.0)
-    return _order_of(gram[np.ix_(used, used)], np.flatnonzero(used), n, energy)
+    return _order_of(gram[np.ix_(compared, compared)], np.flatnonzero(compared), n, energy)
 
 
 def _products(fids, noise, weight, inside) -> tuple[np.ndarray, float]:
@@ -196,7 +196,7 @@ def _order_of(gram: np.ndarray, places: np.ndarray, n: int, energy: float) -> Co
     in_turn = [order for order in shares if order != "halves"]
     if len(in_turn) > 1:
         return Conditions("four-step", sum(shares[order] for order in in_turn))
-    best = max(shares, key=shares.get, default=None)
+    best = max(shares, key=lambda order: shares[order], default=None)
     return None if best is None else Conditions(best, shares[best])
 
 
@@ -208,7 +208,7 @@ def _is_one_step(course: np.ndarray, places: np.ndarray, n: int) -> bool:
         return float(((course - design @ np.linalg.lstsq(design, course, rcond=None)[0]) ** 2).sum())
 
     steps = {at: misfit([places >= at]) for at in places[2:-1]}
-    at = min(steps, key=steps.get)
+    at = min(steps, key=lambda place: steps[place])
     middle = misfit([places >= n / 2])
     x = np.linspace(-1, 1, len(course))
     smooth = misfit([x, x**2, x**3])

@@ -63,8 +63,9 @@ class SubspectraMatch(NamedTuple):
     @property
     def largest_sd(self) -> tuple[float, float]:
         """The largest standard deviations of shift (Hz) and phase (degrees); NaN where none is known."""
-        sds = [np.ravel(x)[np.isfinite(np.ravel(x)) & (np.ravel(x) > 0)] for x in self[2:]]
-        return tuple(float(x.max()) if len(x) else float("nan") for x in sds)
+        known = [sds[np.isfinite(sds) & (sds > 0)] for sds in (self.shift_sd_hz, self.phase_sd_deg)]
+        shift_sd, phase_sd = (float(sds.max()) if len(sds) else float("nan") for sds in known)
+        return shift_sd, phase_sd
 
 
 def match_subspectra(

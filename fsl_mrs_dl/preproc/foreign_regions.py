@@ -245,8 +245,9 @@ class _Trials:
 
     def measured(self, where: Regions, alignment: Alignment | None = None) -> Energies:
         """Return the energies of aligned transients, or of those as they are."""
-        moves = (0, 0) if alignment is None else self.moves(alignment)
-        return energies(self.fids, self.noise, *moves, self.axes, where)
+        if alignment is None:
+            return energies(self.fids, self.noise, 0, 0, self.axes, where)
+        return energies(self.fids, self.noise, *self.moves(alignment), self.axes, where)
 
     def again(self, without: tuple[ForeignRegion, ...]) -> Alignment:
         """Return the alignment without regions."""

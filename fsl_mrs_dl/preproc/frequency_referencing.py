@@ -7,6 +7,7 @@ estimated from the aligned mean: the reference lines have one line shape, fixed 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -15,9 +16,22 @@ from ..core.errors import OptionError
 from ..core.units import wrap_degrees
 from ..registration.alignment import align_transients
 
-__all__ = ["Offset", "REFERENCE_LINES", "reference_offset", "check_nucleus"]
+__all__ = ["Lines", "Offset", "REFERENCE_LINES", "reference_offset", "check_nucleus"]
 
-REFERENCE_LINES = {
+
+class Lines(TypedDict):
+    """Reference lines of a nucleus: places, usual heights, and the parts of the spectrum around them that are
+    fitted."""
+
+    names: str
+    ppm: tuple[float, ...]
+    height: tuple[float, ...]
+    search: tuple[float, float]
+    pieces: tuple[tuple[float, float], ...]
+    fwhm_ppm: float
+
+
+REFERENCE_LINES: dict[str, Lines] = {
     "1H": {
         "names": "creatine, choline and NAA",
         # The fourth is NAAG, which would otherwise pass for a phase of NAA.
@@ -36,7 +50,7 @@ REFERENCE_LINES = {
         "fwhm_ppm": 0.25,
     },
 }
-"""Reference lines by nucleus: places, usual heights, and the parts of the spectrum around them that are fitted."""
+"""Reference lines by nucleus."""
 
 _BASELINE_ORDER = 2
 # Lines between and under the reference lines, differing with echo time and field, bias the result by about as much
@@ -188,11 +202,11 @@ class _LineFit:
         inside = np.any(pieces, axis=0)
         if inside.sum() < _LEAST_POINTS or ppm[0] > np.min(limits) or ppm[-1] < np.max(limits):
             return None
-        smooth = []
+        powers = []
         for piece in pieces:
             x = (ppm - ppm[piece].mean()) / np.ptp(ppm[piece])
-            smooth += [np.where(piece, x**order, 0.0)[inside] for order in range(_BASELINE_ORDER + 1)]
-        smooth = np.array(smooth)
+            powers += [np.where(piece, x**order, 0.0)[inside] for order in range(_BASELINE_ORDER + 1)]
+        smooth = np.array(powers)
         baseline = np.concatenate([np.concatenate([smooth, 0 * smooth], 1), np.concatenate([0 * smooth, smooth], 1)])
         turns, time = _turns(axes)
         spec = _spectrum(fid, inside)

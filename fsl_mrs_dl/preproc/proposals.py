@@ -300,11 +300,11 @@ class UniversalProposal:
             self._grids = {n_points: grid}
         grid = self._grids[n_points]
         self.network.to(fid.device)
-        reference = self.reference
-        if reference is not None:
-            reference = torch.as_tensor(reference, device=fid.device)[..., :n_points]
-            reference = reference.expand(len(fid), fid.shape[1], -1)
-        sets = [self._one_set(one, None if reference is None else reference[i], grid) for i, one in enumerate(fid)]
+        if self.reference is None:
+            sets = [self._one_set(one, None, grid) for one in fid]
+        else:
+            reference = torch.as_tensor(self.reference, device=fid.device)[..., :n_points]
+            sets = [self._one_set(*pair, grid) for pair in zip(fid, reference.expand(len(fid), fid.shape[1], -1))]
         shift, phase = (torch.stack(parts) for parts in zip(*sets))
         return shift, phase
 
@@ -343,4 +343,5 @@ class UniversalProposal:
                 one = self.network.propose(part, reference.expand_as(part), freq)
                 # The alignment's phases are those of the transients, the model's those that correct them.
                 proposals.append((one["shift_ppm"] * freq, -torch.rad2deg(one["phi0"])))
-        return tuple(torch.cat(parts) for parts in zip(*proposals))
+        shift, phase = (torch.cat(parts) for parts in zip(*proposals))
+        return shift, phase

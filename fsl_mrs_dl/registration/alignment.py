@@ -117,7 +117,8 @@ class Alignment:
                 value = value.copy()
                 value[sets] = getattr(other, part.name)
                 values[part.name] = value
-        return replace(self, n_iterations=max(self.n_iterations, other.n_iterations), **values)
+        passes = max(self.n_iterations, other.n_iterations)
+        return replace(self, n_iterations=passes, dwelltime=self.dwelltime, **values)
 
     def with_points(self, n_points: int) -> Alignment:
         """Return the alignment of several sets with references that are filled with zeros to ``n_points``."""

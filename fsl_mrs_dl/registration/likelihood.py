@@ -134,8 +134,8 @@ def energy_on_grid(window: Window, spectra: torch.Tensor, reach: int) -> torch.T
         turned = torch.fft.ifft(spectra, norm="ortho").conj().resolve_conj()
         for channel in range(spectra.shape[1]):
             # Coefficients of the vectors in the shifted reference; their conjugates, to be exact.
-            part = [_bins_around(torch.fft.fft(fid * turned[:, channel]), reach) for fid in fids]
-            part = torch.stack(part, -1)
+            parts = [_bins_around(torch.fft.fft(fid * turned[:, channel]), reach) for fid in fids]
+            part = torch.stack(parts, -1)
             out = part.conj() @ removed[:, min(channel, removed.shape[1] - 1)]
             energy = energy - (out * part).sum(-1).real
     return energy

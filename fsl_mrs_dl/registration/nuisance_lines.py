@@ -3,15 +3,27 @@ comparison."""
 
 from __future__ import annotations
 
+from typing import NotRequired, TypedDict
+
 import numpy as np
 import torch
 
 from ..core.axes import Axes
 from ..core.parallel import batched_linalg
 
-__all__ = ["NUISANCE_LINES", "nuisance_subspace", "strength_hypotheses"]
+__all__ = ["NUISANCE_LINES", "Lines", "nuisance_subspace", "strength_hypotheses"]
 
-NUISANCE_LINES = {
+
+class Lines(TypedDict):
+    """Where lines of one kind lie and how wide they are."""
+
+    ppm: tuple[float, float]
+    step: float
+    hz: NotRequired[tuple[float, ...]]
+    in_ppm: NotRequired[tuple[float, ...]]
+
+
+NUISANCE_LINES: dict[str, Lines] = {
     # Ranges in ppm, widths (full, at half maximum) in Hz or, where susceptibility makes them, in ppm.
     "water": {"ppm": (4.3, 5.1), "step": 0.04, "hz": (4.0, 8.0, 16.0, 32.0)},
     "lipids": {"ppm": (0.9, 1.6), "step": 0.05, "in_ppm": (0.08, 0.12, 0.2, 0.3)},

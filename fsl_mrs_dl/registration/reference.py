@@ -48,12 +48,13 @@ class Reference:
     transients : Transients
     grid : ShiftGrid
     external : complex tensor, shape (n_sets, n_channels, n_points), optional
-        By default the reference is built from the transients.
+        By default the reference is built from the transients, and ``fid`` is set when it is.
     """
+
+    fid: torch.Tensor  # (n_sets, n_channels, n_band)
 
     def __init__(self, transients: Transients, grid: ShiftGrid, external: torch.Tensor | None = None):
         self.transients, self.grid, self.external = transients, grid, external is not None
-        self.fid: torch.Tensor | None = None  # (n_sets, n_channels, n_band)
         self.whole: torch.Tensor | None = None  # (n_sets, n_channels, n_points)
         if external is not None:
             self.set_whole(external.to(transients.cplx) / transients.channel_sd[..., None])

@@ -101,12 +101,11 @@ class Solver:
 
     def _iterate(self, lone: bool) -> tuple[State, int]:
         """Make the passes with short FIDs; return the state and how many there were."""
-        state, reference = self._first_state(), self.reference
-        if not reference.external:
-            reference.fid = None if lone else self._first_reference(state)
-        passes = 0
+        state, reference, passes = self._first_state(), self.reference, 0
         if lone:
             return state, passes
+        if not reference.external:
+            reference.fid = self._first_reference(state)
         if self.search.proposal is not None:
             learn_nuisance_lines(state, self.transients, reference)
         elif len(self.transients.window.unstable):
@@ -283,7 +282,7 @@ class Solver:
                 turn = transients.correction(-state.shift[:, part], -state.phase[:, part], share)
                 own = own * (turn * gain(transients.band_time)[:, None].to(turn.real.dtype))
             cross = reference.cross(windowed, own if built else None, template)
-            if search:
+            if on_grid is not None:
                 inside, finer = grid.inside, template.finer
                 energy = template.energy[:, inside.start * finer : inside.stop * finer : finer]
                 likelihood = likelihood_on_grid(cross[..., inside], energy)
@@ -391,11 +390,13 @@ class Solver:
         state.shift = torch.where(valid, state.shift - mean_shift[:, None], torch.zeros_like(state.shift))
         state.phase = torch.where(valid, state.phase - mean_phase[:, None], torch.zeros_like(state.phase))
         turn = transients.correction(-mean_shift[:, None], -mean_phase[:, None], whole=True)
+        assert reference.whole is not None  # since the passes with whole FIDs
         reference.whole = reference.whole * turn
 
     def _results(self, state: State, reason: torch.Tensor, passes: int) -> dict[str, np.ndarray | int]:
         """Return the estimates as arrays by the names of :class:`fsl_mrs_dl.registration.alignment.Alignment`."""
-        failed = ~self.transients.valid
+        failed, whole = ~self.transients.valid, self.reference.whole
+        assert whole is not None  # since the passes with whole FIDs
         flag = np.full(tuple(failed.shape), "ok", dtype="<U7")
         # A shift that could be anywhere in the range was not found, whatever the likelihood's height.
         lost = self._weak(state) | (state.shift_sd > self.search.max_shift_hz / 2)
@@ -417,6 +418,6 @@ class Solver:
             "weight": array(state.weight),
             "flag": flag,
             "reason": np.array(OUTLIER_REASONS, "<U9")[reason.cpu().numpy()],
-            "reference": (self.reference.whole * self.transients.channel_sd[..., None]).cpu().numpy(),
+            "reference": (whole * self.transients.channel_sd[..., None]).cpu().numpy(),
             "n_iterations": passes,
         }

@@ -76,8 +76,7 @@ class Transients:
         self.band_time = torch.where(index < self.n_band - self.n_early, index, index - self.n_band) / self.n_band
         self.time = torch.arange(fid.shape[-1], dtype=self.real, device=fid.device) / fid.shape[-1]
         self.window = replace(window, hypothesis=torch.zeros(fid.shape[:2], dtype=torch.long, device=fid.device))
-        self.precision: torch.dtype | None = None
-        self.set_precision(self.cplx if thorough else torch.complex64)
+        self._take_precision(self.cplx if thorough else torch.complex64)
         self._chunk = max(1, int(max_memory // (fid[:, :, 0].numel() * BYTES_PER_POINT)))
         self._band_spectra: torch.Tensor | None = None  # kept if they fit
         self._measure_noise()
@@ -142,15 +141,19 @@ class Transients:
 
     def set_precision(self, precision: torch.dtype) -> None:
         """Set the complex precision of what belongs to transients."""
-        if precision == self.precision:
-            return
+        if precision != self.precision:
+            self._take_precision(precision)
+
+    def _take_precision(self, precision: torch.dtype) -> None:
         self.precision = precision
         self.working_window = self.window.to(torch.float32 if precision == torch.complex64 else torch.float64)
         angle = -math.pi * self.band_time
         self.half_bin = torch.stack(
             [torch.ones_like(angle).to(precision), torch.polar(torch.ones_like(angle), angle).to(precision)]
         )
-        self._cache = {}
+        # By the first transient of their slice; they are in this precision, and windowed ones under the hypotheses.
+        self._fids: dict[int, torch.Tensor] = {}
+        self._windowed: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def set_hypothesis(self, hypothesis: torch.Tensor) -> None:
         """Remove nuisance lines under these hypotheses, (n_sets, n_channels)."""
@@ -158,7 +161,7 @@ class Transients:
             return
         self.window = replace(self.window, hypothesis=hypothesis)
         self.working_window = replace(self.working_window, hypothesis=hypothesis)
-        self._cache = {key: (fid, None, None) for key, (fid, _, _) in self._cache.items()}
+        self._windowed = {}
 
     # ---- access
 
@@ -189,14 +192,14 @@ class Transients:
     def load(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return short FIDs in units of their channel's noise, the same through the window, and the products of both;
         kept if they fit."""
-        fid, windowed, own = self._cache.get(part.start, (None, None, None))
-        if windowed is None:
-            spec = self._spectra(part).to(self.precision)
-            fid = torch.fft.ifft(spec, norm="ortho") if fid is None else fid
-            windowed = torch.fft.ifft(self.working_window.apply(spec), norm="ortho")
-            own = self.product(windowed, fid)
-            if self._band_spectra is not None:
-                self._cache[part.start] = fid, windowed, own
+        if part.start in self._windowed:
+            return self._fids[part.start], *self._windowed[part.start]
+        spec = self._spectra(part).to(self.precision)
+        fid = self._fids[part.start] if part.start in self._fids else torch.fft.ifft(spec, norm="ortho")
+        windowed = torch.fft.ifft(self.working_window.apply(spec), norm="ortho")
+        own = self.product(windowed, fid)
+        if self._band_spectra is not None:
+            self._fids[part.start], self._windowed[part.start] = fid, (windowed, own)
         return fid, windowed, own
 
     @staticmethod

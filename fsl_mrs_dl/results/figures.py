@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,11 @@ from ..core.errors import DataError
 from ..core.metabolites import is_macromolecule
 from ..fitting.verdict import DOUBTFUL, GOOD, UNUSABLE, VERDICTS
 from ..io import nifti
+from ..io.images import image_errors, open_any_image
 from .fit_results import FitResults
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 __all__ = [
     "AMBER",
@@ -222,14 +227,11 @@ def _centre(data: nifti.MrsData) -> np.ndarray:
     return (data.affine @ [*(np.array(data.fids.shape[:3]) - 1) / 2, 1])[:3]
 
 
-def _structural_image(path: Path):
-    """Open a structural image: NIfTI, or another format of the image library, such as FreeSurfer's .mgz."""
-    import nibabel as nib
-
-    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
+def _structural_image(path: Path) -> SpatialImage:
+    """Open a structural image."""
     try:
-        return nifti.open_image(path) if is_nifti else nib.load(path)
-    except nifti.image_errors() as exc:
+        return open_any_image(path)
+    except image_errors() as exc:
         raise DataError(f"{path}: cannot be read as an image ({exc})", remedy=_GIVE_IMAGE) from exc
 
 
@@ -251,7 +253,7 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
         image = nib.as_closest_canonical(_structural_image(Path(t1)))
         volume = np.asarray(image.dataobj, float)
         volume = volume.reshape(volume.shape[:3])
-    except nifti.image_errors() as exc:
+    except image_errors() as exc:
         raise DataError(f"{t1}: cannot be read as an image ({exc})", remedy=_GIVE_IMAGE) from exc
     size, centre = np.array(data.fids.shape[:3]), _centre(data)
     middle = (image.affine @ [*(np.array(volume.shape[:3]) - 1) / 2, 1])[:3]

@@ -36,14 +36,14 @@ class Grid:
     ----------
     shape : (int, int, int)
         Voxels along x, y, z.
-    affine : ndarray ``(4, 4)``
-        Of the images.
+    affine : ndarray ``(4, 4)``, optional
+        Of the images; None where the data have no position.
     index : int ndarray ``(n,)``
         Voxel of each value, counted with z fastest.
     """
 
     shape: tuple[int, int, int]
-    affine: np.ndarray
+    affine: np.ndarray | None
     index: np.ndarray
 
 

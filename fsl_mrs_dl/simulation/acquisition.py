@@ -57,12 +57,12 @@ def simulate_basis(
         Those of :func:`fsl_mrs_dl.physics.spinsim.simulate_basis`.
     """
     frequency = spec_freq_mhz or field_t * units.nucleus("1H").gamma_mhz_per_t
-    grid = {"spec_freq_mhz": frequency, "bandwidth_hz": bandwidth_hz, "n_points": n_points}
-    fids, names = spinsim.simulate_basis(metabolites or EXAMPLE_METABOLITES, sequence, **grid, **options)
-    width = float(options.get("fwhm_hz", 2.0))
-    widths = [width] * len(names)
+    grid = {"spec_freq_mhz": frequency, "bandwidth_hz": bandwidth_hz}
+    wanted = metabolites or EXAMPLE_METABOLITES
+    fids, names = spinsim.simulate_basis(wanted, sequence, n_points=n_points, **grid, **options)
+    widths: list[float | None] = [float(options.get("fwhm_hz", 2.0))] * len(names)
     if macromolecules:
-        mm_fids, mm_names = spinsim.macromolecules(macromolecules, **grid)
+        mm_fids, mm_names = spinsim.macromolecules(macromolecules, n_points=n_points, **grid)
         fids, names = np.concatenate([fids, mm_fids]), (*names, *mm_names)
         widths += [None] * len(mm_names)
     te_ms = options.get("te_ms")

@@ -73,9 +73,18 @@ def simulate_edited_basis(
     frequency = spec_freq_mhz or field_t * units.nucleus("1H").gamma_mhz_per_t
     names = names or EXAMPLE_METABOLITES
     timing = {"te_ms": te_ms, "te1_ms": te1_ms, "edit_delay_ms": edit_delay_ms, "refocusing": refocusing}
-    grid = {"spec_freq_mhz": frequency, "bandwidth_hz": bandwidth_hz, "n_points": n_points, "fwhm_hz": fwhm_hz}
     simulated = [
-        spinsim.simulate_basis(names, scheme, edit=condition, edit_pulse=pulse, **timing, **grid)
+        spinsim.simulate_basis(
+            names,
+            scheme,
+            spec_freq_mhz=frequency,
+            bandwidth_hz=bandwidth_hz,
+            n_points=n_points,
+            fwhm_hz=fwhm_hz,
+            edit=condition,
+            edit_pulse=pulse,
+            **timing,
+        )
         for condition, pulse in pulses.items()
     ]
     sets = tuple(

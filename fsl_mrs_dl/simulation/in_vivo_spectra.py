@@ -117,10 +117,15 @@ def simulate_in_vivo(
     typical = typical_concentrations(list(names))
     if typical is None:
         raise OptionError("has fewer than three brain metabolites", option="basis", value=str(basis.source))
-    if departure == "echo time" and other_basis is None:
-        raise OptionError("needs another basis set", option="departure", value=departure, remedy="give `other_basis`")
+    rendered = basis
+    if departure == "echo time":
+        if other_basis is None:
+            raise OptionError(
+                "needs another basis set", option="departure", value=departure, remedy="give `other_basis`"
+            )
+        rendered = other_basis
     random = np.random.default_rng(seed)
-    rendered = (other_basis if departure == "echo time" else basis).select(list(names))
+    rendered = rendered.select(list(names))
     fids = rendered.resampled(axes.dwelltime, axes.n_points)
     concentrations = np.where(typical > 0, typical, 0.5) * np.exp(
         _CONCENTRATION_LOG_SD * random.standard_normal((n, len(names)))

@@ -416,7 +416,8 @@ def write_phantom(folder: str | Path, phantom: Phantom) -> None:
     """Write a phantom into an empty folder; ``truth.json`` describes its files."""
     import nibabel
 
-    folder = Path(folder)
+    folder, grid = Path(folder), phantom.data.affine
+    assert grid is not None  # of every phantom
     nifti.save(folder / "mrsi.nii.gz", phantom.data, method="Simulation", details="MRSI phantom")
     phantom.basis.save(folder / "basis", info="Basis set of an MRSI phantom.")
 
@@ -429,10 +430,10 @@ def write_phantom(folder: str | Path, phantom: Phantom) -> None:
 
     image("T1w", phantom.t1, phantom.t1_affine)
     for name in ("gm", "wm", "csf"):
-        image(f"tissue_{name}", phantom.tissue[name], phantom.data.affine)
-    image("lesion", phantom.tissue["lesion"], phantom.data.affine)
-    image("mask", phantom.mask.astype(np.uint8), phantom.data.affine)
+        image(f"tissue_{name}", phantom.tissue[name], grid)
+    image("lesion", phantom.tissue["lesion"], grid)
+    image("mask", phantom.mask.astype(np.uint8), grid)
     (folder / "truth").mkdir()
     for name, values in (phantom.concentrations | phantom.maps).items():
-        image(f"truth/{name}", values, phantom.data.affine)
+        image(f"truth/{name}", values, grid)
     (folder / "truth.json").write_text(json.dumps(phantom.truth, indent=1), encoding="utf-8")

@@ -115,9 +115,15 @@ def random_protocols(ranges: dict, n: int, seed: int, *, span_ppm: float = 9.6, 
         options = {} if sequence == "fid" else {"te_ms": te}
         if sequence == "steam":
             options["tm_ms"] = float(sample({"uniform": [6, 40]}, (1,), random))
-        names = _BRAIN + [name for name in _RARE if float(torch.rand(1, generator=random)) < ranges.get("rare", 0.2)]
+        wanted = _BRAIN + [name for name in _RARE if float(torch.rand(1, generator=random)) < ranges.get("rare", 0.2)]
         fids, names = spinsim.simulate_basis(
-            names, sequence, spec_freq_mhz=freq, bandwidth_hz=span_ppm * freq, n_points=n_points, fwhm_hz=0.0, **options
+            wanted,
+            sequence,
+            spec_freq_mhz=freq,
+            bandwidth_hz=span_ppm * freq,
+            n_points=n_points,
+            fwhm_hz=0.0,
+            **options,
         )
         description = f"{sequence}, {freq:.1f} MHz" + (f", TE {te:.0f} ms" if options else "")
         protocols.append(

@@ -53,8 +53,8 @@ def _concentrations(spec: dict, names, n: int, generator: torch.Generator) -> to
     if unknown:
         raise OptionError(f"concentrations: '{min(unknown)}' is unknown.")
     prior, m = spec.get("prior", "typical"), len(names)
-    typical = typical_concentrations(list(names))
-    typical = torch.as_tensor(np.ones(m) if typical is None else typical, dtype=torch.float32)
+    table = typical_concentrations(list(names))
+    typical = torch.as_tensor(np.ones(m) if table is None else table, dtype=torch.float32)
     mm = torch.tensor([is_macromolecule(name) for name in names])
     # Entries that the table lacks are drawn like a weak metabolite, so that no basis entry remains untrained.
     typical = torch.where((typical == 0) & ~mm, torch.full_like(typical, spec.get("other", 0.5)), typical)
@@ -315,8 +315,8 @@ def render(drawn: dict[str, torch.Tensor], protocol: Protocol, *, noise: bool = 
     if "mm" in drawn:
         nuisance = nuisance + (drawn["mm"].to(device) * height[:, None]).to(nuisance.dtype) @ protocol.mm * decay
     if "measured_macromolecules" in drawn:
-        lines = drawn["measured_macromolecules"].to(device)
-        of_proton = _proton(protocol) * in_vivo_effects.macromolecule_fids(lines, protocol.axes, protocol.te_s)
+        measured = drawn["measured_macromolecules"].to(device)
+        of_proton = _proton(protocol) * in_vivo_effects.macromolecule_fids(measured, protocol.axes, protocol.te_s)
         nuisance = nuisance + of_proton * decay
     if "echoes" in drawn:
         echoes = in_vivo_effects.echo_fids(drawn["echoes"].to(device), protocol.axes)

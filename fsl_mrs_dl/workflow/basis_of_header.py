@@ -58,7 +58,8 @@ def acquisition_of(data: MrsData) -> Acquired:
     """Return sequence and times of a file's header."""
     header = data.header
     sequence, named_by = _sequence(header)
-    return Acquired(sequence, *(_time(header, key) for key in ("EchoTime", "MixingTime", "RepetitionTime")), named_by)
+    te_s, tm_s, tr_s = (_time(header, key) for key in ("EchoTime", "MixingTime", "RepetitionTime"))
+    return Acquired(sequence, te_s, tm_s, tr_s, named_by)
 
 
 def basis_of_header(

@@ -161,7 +161,8 @@ class BidsDataset:
         DataError
             If a sidecar is no object of JSON.
         """
-        name, fields = parse_name(path.name), {}
+        name = parse_name(path.name)
+        fields: dict = {}
         if name is None:
             return fields
         above = [self.root, *reversed([p for p in path.parents if self.root in p.parents])]

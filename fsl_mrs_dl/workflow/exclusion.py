@@ -59,8 +59,9 @@ class ExclusionRules:
             ("ood_score", "out-of-distribution score", self.max_ood, True),
         ):
             value = quality.get(key)
-            known = isinstance(value, (int, float)) and math.isfinite(value)
-            if limit is not None and known and (value > limit if largest else value < limit):
+            if limit is None or not isinstance(value, (int, float)) or not math.isfinite(value):
+                continue
+            if value > limit if largest else value < limit:
                 out.append(f"{name} {value:.4g} {'above' if largest else 'below'} {limit:g}")
         return out
 

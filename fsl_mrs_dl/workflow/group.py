@@ -132,7 +132,7 @@ def wide_table(results: Sequence[SessionResult], tidy: pd.DataFrame, quantity: s
     some = tidy[tidy["quantity"] == quantity]
     names = list(dict.fromkeys(some["metabolite"]))
     frame = session_table(results)
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for column, suffix in (("value", ""), ("sd", "_sd")):
         table = some.pivot(index="session", columns="metabolite", values=column)
         columns |= {f"{name}{suffix}": table[name].reindex(frame["session"]).to_numpy() for name in names}

@@ -31,7 +31,7 @@ def common_names(sessions: Sequence[Sequence[str]]) -> dict[str, str]:
     same: dict[tuple[str, ...], list[str]] = {}
     for name in order:
         same.setdefault(same_metabolites(name), []).append(name)
-    out = {}
+    out: dict[str, str] = {}
     for group in same.values():
         if all(len(set(group) & set(names)) < 2 for names in sessions):
             best = max(group, key=lambda name: counts[name])

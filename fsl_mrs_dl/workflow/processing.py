@@ -276,7 +276,9 @@ def _without_water(data: MrsData, options: ProcessingOptions) -> tuple[MrsData, 
         return data, Step(name, False, "switched off")
     if np.prod(data.fids.shape[:3]) > 1:
         return data, Step(name, False, "volumes keep it, it is part of the model")
-    removal = remove_residual_water(data, options.ppmlim or units.nucleus("1H").ppmlim)
+    ppmlim = options.ppmlim or units.nucleus("1H").ppmlim
+    assert ppmlim is not None  # 1H has a window
+    removal = remove_residual_water(data, ppmlim)
     tail = float(np.nanmax(removal.tail))
     figures = {"tail_over_noise": tail}
     if not removal.removed.any():

@@ -127,11 +127,13 @@ class UsualFit:
 
     def choose(self, source: Path | AnyBasis, data: MrsData) -> tuple[AnyBasis, FitOptions]:
         """Return the basis set to fit and the options of the fit."""
-        given = isinstance(source, (Basis, EditedBasis))
-        stored = source if given else load_basis(source, keep=self.keep, ignore=self.ignore)
-        basis = choose_basis(stored, data, keep=self.keep, ignore=self.ignore)
-        edited = isinstance(stored, EditedBasis)
-        model = "in-vivo" if edited else usual_spectral_model(stored, data.dim_tags).name
+        keep, ignore = self.keep, self.ignore
+        stored = source if isinstance(source, (Basis, EditedBasis)) else load_basis(source, keep=keep, ignore=ignore)
+        if isinstance(stored, EditedBasis):
+            edited = choose_basis(stored, data, keep=keep, ignore=ignore)
+            return edited, self.options or FitOptions(spectral_model="in-vivo")
+        basis = choose_basis(stored, data, keep=keep, ignore=ignore)
+        model = usual_spectral_model(stored, data.dim_tags).name
         return basis, self.options or FitOptions(spectral_model=model)
 
     def text(self, basis: Basis, options: FitOptions, note: str) -> str:
@@ -260,7 +262,7 @@ def run_session(
     versions = publication.program_versions()
     if converted.program:
         versions[converted.program] = converted.version
-    content = hashlib.sha256(np.ascontiguousarray(data.fids)).hexdigest()
+    content = hashlib.sha256(data.fids.tobytes()).hexdigest()
     summary = SessionSummary(session.name, results, fit_options, processed, steps, versions, content)
     warnings = [spelled(text, option_spelling) for text in warnings]
     record = _record(session, summary, fitted, warnings) | {"seconds": round(time.monotonic() - began, 2)}
@@ -317,15 +319,15 @@ def _foreign_signal(processed: Processed) -> list[str]:
 def _check_conditions(data: MrsData, basis: AnyBasis, options: RunOptions) -> None:
     """Raise OptionError where data are edited and the basis set is not, or the other way round, before any work."""
     order = options.processing.edit_order
-    edited, conditions = bool(order) or edit_conditions(data) > 1, isinstance(basis, EditedBasis)
-    if edited and not conditions:
+    edited = bool(order) or edit_conditions(data) > 1
+    if edited and not isinstance(basis, EditedBasis):
         raise OptionError(
             f"{data.name}: is edited; its conditions need a basis set each",
             option="basis",
             value=str(basis.source),
             remedy="give a folder with one for each, as 'fsl_mrs_dl simulate basis' of mega-press or hermes writes it",
         )
-    if conditions and not edited:
+    if not edited and isinstance(basis, EditedBasis):
         raise OptionError(
             f"{data.name}: has no edit conditions (DIM_EDIT), and the basis set has {', '.join(basis.conditions)}",
             remedy="give `edit_order` if they lie among the transients, or a basis set of one condition",
@@ -369,11 +371,11 @@ def _basis(session: Session, data: MrsData, options: RunOptions) -> tuple[Path |
 
 def _fit(processed: Processed, basis: AnyBasis, options: FitOptions) -> tuple[FittedData, list[Step]]:
     """Fit the processed spectra, with the line shape of water where the model takes one."""
-    in_vivo, edited = options.spectral_model == "in-vivo", isinstance(basis, EditedBasis)
-    water = processed.water if in_vivo and not edited else None
+    in_vivo = options.spectral_model == "in-vivo"
+    water = processed.water if in_vivo and isinstance(basis, Basis) else None
     fitted = fit_data(processed.data, basis, options, water=water)
     steps = []
-    if edited:
+    if isinstance(basis, EditedBasis):
         steps += _edited_steps(fitted, basis)
     elif processed.water is not None and not in_vivo:
         fitted, step = without_eddy_currents(fitted, processed.water, basis, options)
@@ -429,7 +431,7 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
     line = publication.quality_line(fit.names)
     if line is None:
         line = int(np.nan_to_num(np.nanmedian(snr, 0), nan=-1).argmax())
-    frequency = results.data.spec_freq_mhz
+    frequency = processed.data.spec_freq_mhz
 
     def middle(values) -> float | None:
         values = np.asarray(values, float)[good]
@@ -520,7 +522,7 @@ def _write(folder: Path, session: Session, summary: SessionSummary, fitted: Fitt
         from ..results.figures import voxel_location
 
         location = folder / "voxel_location.png"
-        voxel_location(session.t1, results.data, location)
+        voxel_location(session.t1, fitted.data, location)
     text = json.dumps(_plain(summary.record), indent=1, allow_nan=False)
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")
     if options.lcmodel_table:

@@ -141,3 +141,11 @@ def test_what_is_refused(tmp_path):
         tissue_fractions([0.5, 0.4, 0.5], voxel((20, 20, 20)))
     with pytest.raises(OptionError, match="one segmentation or three"):
         tissue_fractions([labels, labels], voxel((20, 20, 20)))
+
+
+def test_a_surface_is_no_segmentation(tmp_path):
+    """The image library reads surfaces, too, which hold no voxels."""
+    path = tmp_path / "lh.white.gii"
+    nibabel.save(nibabel.gifti.GiftiImage(), path)
+    with pytest.raises(DataError, match="lh.white.gii: cannot be read as an image"):
+        tissue_fractions([path], voxel((20, 20, 20)))

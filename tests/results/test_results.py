@@ -173,6 +173,15 @@ def test_a_structural_image_is_one_volume(basis, tmp_path, shape, kind, problem)
         figures.check_structural_image(path)
 
 
+def test_a_surface_is_no_structural_image(tmp_path):
+    """The image library reads surfaces, too, which hold no voxels."""
+    import nibabel as nib
+
+    nib.gifti.GiftiImage().to_filename(tmp_path / "lh.white.gii")
+    with pytest.raises(DataError, match="lh.white.gii: cannot be read as an image"):
+        figures.check_structural_image(tmp_path / "lh.white.gii")
+
+
 @pytest.mark.with_fsl_mrs
 def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
     """Same columns, same order of parameters, same figures as FSL-MRS writes for the same minimum."""
