@@ -86,6 +86,9 @@ class Components:
     gauss_variance : ndarray ``(n,)``
         Gaussian damping of a macromolecule's line, ``exp(-gauss_variance t^2)`` with t in s; zero where the signal is
         damped already.
+    place_sd_hz : float
+        SD of a shift that lipids and lines of macromolecules, which are no part of the basis set, have in common; zero
+        where the basis set has the usual chemical shifts.
     """
 
     names: tuple[str, ...]
@@ -96,6 +99,12 @@ class Components:
     shift_sd_hz: np.ndarray
     width_sd: np.ndarray
     gauss_variance: np.ndarray
+    place_sd_hz: float = 0.0
+
+    @property
+    def added(self) -> np.ndarray:
+        """Which are no part of the basis set: lipids and lines of macromolecules, bool ``(n,)``."""
+        return (self.kinds == "lipid") | (self.gauss_variance > 0)
 
     @property
     def n_linear(self) -> int:
@@ -169,6 +178,7 @@ def build_components(
         shift_sd_hz=np.repeat([group.shift_sd_ppm * axes.spec_freq_mhz for group in groups], sizes),
         width_sd=np.repeat([group.width_sd for group in groups], sizes),
         gauss_variance=np.concatenate([group.gauss_variance for group in groups]),
+        place_sd_hz=table["shift_ppm"]["place_share"] * abs(offset_ppm) * axes.spec_freq_mhz,
     )
 
 

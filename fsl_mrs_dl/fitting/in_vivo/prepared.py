@@ -155,6 +155,7 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         arrays |= {f"{prefix}.{name}": value for name, value in values.items() if isinstance(value, np.ndarray)}
     about = {
         "names": list(components.names),
+        "place_sd_hz": float(components.place_sd_hz),
         "slices": {name: [block.start, block.stop] for name, block in model.slices.items()},
         "pivot": model.pivot,
         "least_gamma": model.least_gamma,
@@ -191,7 +192,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
     axes = Axes(**about["axes"])
     window = CoarseWindow(axes=axes.with_points(about["n_used"]), **about["window"], **part("window"))
     model = InVivoModel(
-        components=Components(names=tuple(about["names"]), **part("components")),
+        components=Components(names=tuple(about["names"]), place_sd_hz=about["place_sd_hz"], **part("components")),
         window=window,
         pivot=about["pivot"],
         slices={name: slice(*block) for name, block in about["slices"].items()},
