@@ -14,6 +14,9 @@ from ..results.layout import OOD_LIMIT
 
 __all__ = ["ExclusionRules"]
 
+_NOT_CONVERGED = "the fit did not converge"
+_NOT_USABLE = "the fit is not usable: it has no signal, or a larger residual than realistic spectra"
+
 
 @dataclass(frozen=True)
 class ExclusionRules:
@@ -51,7 +54,7 @@ class ExclusionRules:
         """
         out = []
         if self.usable and quality.get("usable") is False:
-            out.append("the fit is not usable")
+            out.append(_NOT_CONVERGED if quality.get("converged") is False else _NOT_USABLE)
         for key, name, limit, largest in (
             ("snr", "SNR", self.min_snr, False),
             ("fwhm_ppm", "FWHM in ppm", self.max_fwhm_ppm, True),
