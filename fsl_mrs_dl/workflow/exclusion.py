@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from ..fitting.verdict import LEAST_SNR, WIDEST_PPM
 from ..results.layout import OOD_LIMIT
 
 __all__ = ["ExclusionRules"]
@@ -38,8 +39,8 @@ class ExclusionRules:
         Leave out fits whose verdict is 'not usable': not converged, or a residual that realistic spectra do not have.
     """
 
-    min_snr: float | None = 5.0
-    max_fwhm_ppm: float | None = 0.1
+    min_snr: float | None = LEAST_SNR
+    max_fwhm_ppm: float | None = WIDEST_PPM
     max_misfit: float | None = None
     max_ood: float | None = OOD_LIMIT
     usable: bool = True
