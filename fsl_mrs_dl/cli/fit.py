@@ -144,7 +144,7 @@ def _fit(args, data):
     from ..concentrations.segmentation import NO_SEGMENTATION
     from ..core.errors import spelled
     from ..fitting.data import fit_data
-    from ..fitting.header_facts import time_notes
+    from ..fitting.header_facts import contradictions, time_notes
     from ..io import nifti
     from ..io.edited_basis import EditedBasis
     from ..results.figures import check_voxel_in_image
@@ -189,7 +189,8 @@ def _fit(args, data):
     print_reasons(args, reasons if absolute is None else absolute.remarks)
     if args.t1 and absolute is not None and scaling.tissue is None:
         print_reasons(args, [NO_SEGMENTATION])
-    return replace(results, absolute=absolute), fitted.basis, options
+    results = replace(results, absolute=absolute, remarks=contradictions(options, data))
+    return results, fitted.basis, options
 
 
 def _unaligned(args, data):

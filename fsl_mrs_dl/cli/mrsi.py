@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from .common import add_common_arguments, given_files, progress_bar, read_data, say
@@ -114,7 +115,7 @@ def run(args) -> None:
     import time
 
     from ..core.errors import spelled
-    from ..fitting.header_facts import time_notes
+    from ..fitting.header_facts import contradictions, time_notes
     from ..io import output as output_module
     from ..io.nifti import on_grid
     from ..mrsi import assemble, plan
@@ -155,6 +156,8 @@ def run(args) -> None:
         resume=args.resume,
         overwrite=args.overwrite,
     )
+    if pilot is not None:
+        pilot = replace(pilot, remarks=contradictions(options, about))
     for note in job.volume.about.notes[len(about.notes) :]:
         print(f"{args.data}: {note}.")
     if job.conjugated and args.conjfid is None and not args.resume:

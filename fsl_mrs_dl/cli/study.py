@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from ..core.errors import OptionError, OutputError, spelled
+from ..core.errors import DataError, OptionError, OutputError, spelled
 from .common import add_common_arguments, add_format_arguments, given_files
 from .fit_options import add_fitting_options, add_hidden_arguments, add_output_options, check_fsl_mrs_options
 from .run_session import add_processing_options, run_options
@@ -169,7 +170,7 @@ def _sessions(args):
     from ..workflow.table import sessions_of_table
 
     if Path(args.study).is_file():
-        sessions = sessions_of_table(args.study, args.group_column)
+        sessions = sessions_of_table(args.study, args.group_column, say=print)
         for option, attribute, prefix in (
             ("participant_label", "participant", "sub-"),
             ("session_label", "visit", "ses-"),
@@ -230,6 +231,7 @@ def _rules(args):
 def _participants(args, dataset, sessions) -> None:
     """Run every session, and print what became of it."""
     from ..workflow.derivatives import publish, withdraw
+    from ..workflow.progress import came_to, warnings_in_words
     from ..workflow.runner import run_one, with_simulated_basis
     from ..workflow.study import FAILED, KEPT, Study, run_study
 
@@ -240,7 +242,8 @@ def _participants(args, dataset, sessions) -> None:
     parallel, workers = _workers(args)
     by_name = {session.name: session for session in sessions}
     counts: dict[str, int] = {}
-    reasons = []
+    reasons: list[str] = []
+    warnings: Counter[str] = Counter()
     if args.work_dir:
         args.work_dir.mkdir(parents=True, exist_ok=True)
     how = {"parallel": parallel, "workers": workers, "scratch": args.work_dir, "again": args.overwrite}
@@ -253,12 +256,20 @@ def _participants(args, dataset, sessions) -> None:
         if outcome.state == FAILED:
             reasons.append(f"  {outcome.name}: {outcome.reason}")
         if outcome.state != KEPT:
-            what = f"failed: {outcome.reason}" if outcome.state == FAILED else f"{outcome.seconds:.0f} s"
+            words, found = came_to(args.output / "sessions" / outcome.name) if outcome.state != FAILED else ("", [])
+            warnings.update(dict.fromkeys(found, 1))
+            what = ", ".join(filter(None, [f"{outcome.seconds:.0f} s", words]))
+            what = f"failed: {outcome.reason}" if outcome.state == FAILED else what
             print(f"[{sum(counts.values())}/{len(sessions)}] {outcome.name}: {what}", flush=True)
     n_kept, n_failed = counts.get(KEPT, 0), counts.get(FAILED, 0)
     kept = f", {n_kept} of them from before" if n_kept else ""
     print(f"{len(sessions) - n_failed} of {len(sessions)} sessions have results{kept}; {n_failed} failed.")
-    print("\n".join(reasons) + "\n" if reasons else "", end="")
+    print("".join(f"{line}\n" for line in [*reasons, *warnings_in_words(warnings)]), end="")
+    if n_failed == len(sessions):
+        raise DataError(
+            f"{args.study}: none of its sessions could be run",
+            remedy=f"the reasons are above and in {args.output}/failed",
+        )
     group = f"fsl_mrs_dl study {args.study} {args.output} group"
     print(f"Written: {args.output}/sessions ('{group}' makes tables and the overview)")
 
@@ -362,7 +373,8 @@ def _group(args, dataset, sessions, rules) -> None:
 
 
 def _effects(tables) -> str:
-    """Return the differences of groups that an interval excludes zero from, as lines."""
+    """Return the differences of groups whose interval excludes zero, as lines; mostly prior ones are marked."""
+    from ..workflow.collect import MOSTLY_PRIOR_NOTE, marked
     from ..workflow.effect import FEWEST
 
     effects = tables.effects
@@ -375,9 +387,14 @@ def _effects(tables) -> str:
     for line in some.to_dict("records"):
         if line["ci95_low"] > 0 or line["ci95_high"] < 0:
             unit = f" {line['unit']}" if line["unit"] else ""
+            name = marked(line["metabolite"], line["prior_share"])
             lines.append(
-                f"  {line['metabolite']}: {line['group']} - {line['against']} {line['difference']:+.3g} ±"
+                f"  {name}: {line['group']} - {line['against']} {line['difference']:+.3g} ±"
                 f" {line['sd']:.2g}{unit} ({line['ci95_low']:+.3g} to {line['ci95_high']:+.3g}), p adjusted"
                 f" {line['p_adjusted']:.2g}"
             )
-    return "\n".join(lines if len(lines) > 1 else [*lines, "  none"]) + "\n"
+    if len(lines) == 1:
+        lines.append("  none")
+    elif any(line.partition(":")[0].endswith("*") for line in lines[1:]):
+        lines.append(MOSTLY_PRIOR_NOTE)
+    return "\n".join(lines) + "\n"

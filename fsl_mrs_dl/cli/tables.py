@@ -152,7 +152,11 @@ def _quality_notes(results: FitResults) -> list[str]:
             f"{subject} out of distribution (score {np.nanmax(fit.ood[rows]):.1f}, above {layout.OOD_LIMIT:g}; column"
             " ood_score in uncertainty.csv)."
         )
-    unexplained = rows[~fit.usable[rows] & fit.converged[rows]]
+    empty = int(fit.empty[rows].sum())
+    if empty:
+        subject = "The fit is" if len(fit.params) == 1 else f"{empty} of {len(rows)} fits are"
+        notes.append(f"{subject} NOT usable (column usable): there is no signal above the noise.")
+    unexplained = rows[~fit.usable[rows] & fit.converged[rows] & ~fit.empty[rows]]
     if len(unexplained):
         subject = "The fit is" if len(fit.params) == 1 else f"{len(unexplained)} of {len(rows)} fits are"
         notes.append(
@@ -160,11 +164,25 @@ def _quality_notes(results: FitResults) -> list[str]:
             f" ({np.nanmedian(fit.unexplained[unexplained]):.0%} of the signal,"
             f" {np.nanmedian(fit.misfit[unexplained]):.1f} times the noise)."
         )
+    notes += _doubts(results)
     notes += artefact_notes(results)
     named = results.artefacts_before or any(results.artefacts.values())
-    if not named and np.nanmedian(fit.misfit[rows]) > 1.5:
+    if not named and empty < len(rows) and np.nanmedian(fit.misfit[rows]) > 1.5:
         notes.append(_misfit_note(fit))
     return notes
+
+
+def _doubts(results: FitResults) -> list[str]:
+    """Return a line for each kind of doubt by SNR, line width and concentrations."""
+    from ..results.doubts import counted
+
+    n = int(results.fit.fitted.sum())
+    return [
+        f"The verdict is doubtful: {doubt.text}."
+        if len(results.fit.params) == 1
+        else f"The verdict on {count} of {n} spectra is doubtful: {doubt.kind}."
+        for doubt, count in counted(results)
+    ]
 
 
 def dimension_notes(data: MrsData, averaged: Sequence[str] = (), joint: Sequence[str] = ()) -> list[str]:

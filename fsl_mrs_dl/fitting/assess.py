@@ -17,8 +17,6 @@ from .quantification import Quantification
 
 __all__ = ["assess"]
 
-_WIDEST_PPM = 0.1  # doi 10.1002/mrm.27742: wider lines are not usable
-
 
 def assess(result: Quantification, expected: Prior | None, source: str, relative: np.ndarray | float) -> None:
     """Add posterior and out-of-distribution score to fits by the likelihood alone.
@@ -60,7 +58,7 @@ def assess(result: Quantification, expected: Prior | None, source: str, relative
             fwhm_sd=width_sd,
             shift_hz=-result.block("eps")[:, group] / (2 * np.pi),
             shift_sd=sd[:, _offsets(model)["eps"] + group] / (2 * np.pi),
-            widest_hz=_WIDEST_PPM * model.spec_freq_mhz,
+            widest_hz=verdict.WIDEST_PPM * model.spec_freq_mhz,
         )
     result.ood_latent[~result.fitted] = np.nan
     if model.baseline.mode != "off":

@@ -18,7 +18,15 @@ from .options import FitOptions
 _LONGEST_S = 1e6  # of an echo or repetition time that can be meant
 _MAY_BE_ZERO = ("EchoTime", "InversionTime", "MixingTime")  # headers of FID-MRSI have an echo time of zero
 
-__all__ = ["aligned_before", "is_time", "seconds_of", "seconds_of_each", "time_notes", "with_header"]
+__all__ = [
+    "aligned_before",
+    "contradictions",
+    "is_time",
+    "seconds_of",
+    "seconds_of_each",
+    "time_notes",
+    "with_header",
+]
 
 
 def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | None = None) -> FitOptions:
@@ -37,8 +45,38 @@ def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | N
     )
 
 
+_SAME_S = 0.5e-3  # of two times that are the same as people write them
+_SAME = 0.01  # likewise, relative to the longer one
+
+
+def contradictions(options: FitOptions, data: MrsData) -> list[str]:
+    """Return a line for each time of the options that the file's header contradicts; options stand in backticks.
+
+    Parameters
+    ----------
+    options : FitOptions
+        As they were given.
+    data : MrsData
+        Whose header is asked.
+    """
+    lines = []
+    for option, given, key, factor, unit in (
+        ("TE", options.echo_time_s, "EchoTime", 1e3, "ms"),
+        ("TR", options.repetition_time_s, "RepetitionTime", 1.0, "s"),
+    ):
+        of_header = seconds_of(data, key)
+        if given is None or of_header is None or abs(given - of_header) <= max(_SAME_S, _SAME * max(given, of_header)):
+            continue
+        lines.append(
+            f"{data.name}: its header has {key} {factor * of_header:.4g} {unit}, and `{option}` is"
+            f" {factor * given:.4g} {unit}, which is used: leave `{option}` out unless the header is wrong."
+        )
+    return lines
+
+
 def time_notes(options: FitOptions, data: MrsData, basis: Basis | EditedBasis | None = None) -> list[str]:
-    """Return a line for each time that the in-vivo model has to assume; options stand in backticks.
+    """Return a line for each time that the header contradicts, or that the in-vivo model has to assume; options stand
+    in backticks.
 
     Parameters
     ----------
@@ -49,9 +87,10 @@ def time_notes(options: FitOptions, data: MrsData, basis: Basis | EditedBasis | 
     basis : Basis or EditedBasis, optional
         Whose echo time is asked.
     """
+    notes = contradictions(options, data)
     if options.spectral_model != "in-vivo":
-        return []
-    usual, notes = priors_table()["usual"], []
+        return notes
+    usual = priors_table()["usual"]
     echo = _given_or_of(options.echo_time_s, data, "EchoTime")
     if options.echo_time_s is None and echo == 0:
         notes.append(f"{data.name}: its EchoTime is 0, and is taken for that (`TE`).")

@@ -17,9 +17,15 @@ import numpy as np
 __all__ = [
     "DOUBTFUL",
     "GOOD",
+    "LEAST_SNR",
+    "MOST_DETERMINED",
+    "MOST_MM",
+    "MOST_NAA",
     "UNUSABLE",
     "VERDICTS",
+    "WIDEST_PPM",
     "Limits",
+    "exceeds_unexplained",
     "limits_for",
     "misfit_score",
     "unexplained",
@@ -28,8 +34,17 @@ __all__ = [
 
 GOOD, DOUBTFUL, UNUSABLE = range(3)
 VERDICTS = ("good", "doubtful", "not usable")
-"""Words of verdicts: good; more unexplained signal than in a good fit, or out of distribution; not converged, without
-signal, or with more unexplained signal than realistic spectra have."""
+"""Words of verdicts: good; more unexplained signal than in a good fit, out of distribution, an artefact, or a doubt by
+SNR, line width or concentrations (:mod:`fsl_mrs_dl.results.doubts`); not converged, without signal, or with more
+unexplained signal than realistic spectra have."""
+
+LEAST_SNR, WIDEST_PPM = 5.0, 0.1
+"""Of a singlet of a spectrum that is no more than doubtful beyond them: signal-to-noise ratio, and full width.  Lines
+broader than 0.1 ppm are poor by the consensus on clinical spectroscopy (Wilson et al., doi 10.1002/mrm.27742)."""
+
+MOST_NAA, MOST_MM, MOST_DETERMINED = 4.0, 3.0, 0.3
+"""Ratios to total creatine that no brain has: total NAA is 1 to 2.5 times creatine, up to 4 at the longest echo times,
+and macromolecules are 0.3 to 1 times; and the SD, over the ratio, up to which one counts."""
 
 _BY_CHANCE = 2.6  # SDs of the noise's estimates that a misfit may be above one
 
@@ -101,7 +116,12 @@ def misfit_score(limits: Limits, misfit, share) -> np.ndarray:
     return np.maximum(over_noise, share / limits.unexplained)
 
 
-def verdicts(usable, share, ood) -> np.ndarray:
+def exceeds_unexplained(share):
+    """Tell whether an unexplained share, or each of ``(n,)``, is larger than in a good fit."""
+    return np.nan_to_num(share) > _table()["good"]
+
+
+def verdicts(usable, share, ood, doubtful=False) -> np.ndarray:
     """Return :data:`GOOD`, :data:`DOUBTFUL` or :data:`UNUSABLE` of every spectrum, int ``(n,)``.
 
     Parameters
@@ -111,6 +131,8 @@ def verdicts(usable, share, ood) -> np.ndarray:
         Unexplained.
     ood : ndarray ``(n,)``
         Out-of-distribution score.
+    doubtful : bool ndarray ``(n,)``
+        Doubtful at best for another reason.
     """
-    doubtful = (np.nan_to_num(share) > _table()["good"]) | (np.nan_to_num(ood) > 1)
+    doubtful = exceeds_unexplained(share) | (np.nan_to_num(ood) > 1) | doubtful
     return np.where(usable, np.where(doubtful, DOUBTFUL, GOOD), UNUSABLE)

@@ -24,6 +24,7 @@ from .lcmodel_basis import echo_time_of
 __all__ = ["Basis", "detect_conjugation", "runs_backwards"]
 
 _CLEARLY = 1.5
+_BY_CHANCE = 4.0  # SDs by which the sides of noise differ
 _ZERO = 1e-9  # size of a spectrum over the largest one's
 
 
@@ -350,10 +351,17 @@ def detect_conjugation(fids: np.ndarray, axes: Axes) -> bool:
 
     Compares the detrended spectral power in the nucleus' usual window as stored and conjugated, spectrum by spectrum,
     and takes the majority, as FSL-MRS does.  A nucleus without a usual window, or with one that is symmetric, is never
-    turned.
+    turned, nor are spectra whose sides differ no more than those of noise.
     """
     stored, conjugated = _power_as_stored_and_conjugated(np.atleast_2d(fids), axes)
-    return bool(len(stored) and np.mean(stored < conjugated) >= 0.5)
+    if not len(stored) or np.mean(stored < conjugated) < 0.5:
+        return False
+    first, last = axes.window(axes.usual_window)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Of noise each of the two has a sum of squares with an SD of its mean times the root of two over the points.
+        least = np.minimum(stored, conjugated) ** 2 * 2 / np.sqrt(last - first)
+        difference = (conjugated**2 - stored**2) / least
+    return bool(np.nan_to_num(difference).sum() > _BY_CHANCE * np.sqrt(len(stored)))
 
 
 def runs_backwards(fids: np.ndarray, axes: Axes) -> bool:

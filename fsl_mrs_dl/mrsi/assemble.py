@@ -196,7 +196,7 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
         Last line where most spectra are out of distribution.
     """
     failed = values["failed"]
-    good = (failed == 0) & (values["ood-score"] <= layout.OOD_LIMIT) & (values["usable"] > 0)
+    good = (failed == 0) & (values["ood-score"] <= layout.OOD_LIMIT) & (values["usable"] > 0) & (values["doubt"] == 0)
     n_fitted, which = int((failed < 2).sum()), f"; medians of {int(good.sum())} clean ones:"
     if not good.any():
         good = failed == 0
@@ -215,6 +215,12 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
             f"{unusable} of {n_fitted} fits leave too much of the signal unexplained (quality/usable.nii.gz is 0"
             " there, and where a fit did not converge)."
         )
+    for value, reason in layout.DOUBTS.items():
+        n_doubtful = int((values["doubt"] == value).sum())
+        if n_doubtful:
+            lines.append(
+                f"{n_doubtful} of {n_fitted} fits are doubtful: {reason} (quality/doubt.nii.gz is {value} there)."
+            )
     n_outside = int((values["ood-score"][failed < 2] > layout.OOD_LIMIT).sum())
     if n_outside:
         lines.append(

@@ -23,6 +23,7 @@ from ..fitting.verdict import DOUBTFUL, VERDICTS
 from ..io.header_keys import ElementValues, element_values
 from ..io.nifti import MrsData
 from . import qc
+from .doubts import Doubt, doubts_of
 
 __all__ = ["FitResults", "Widths", "percent_sd", "reported_names", "reported_sums"]
 
@@ -63,6 +64,8 @@ class FitResults:
         Of :attr:`names`, where they were scaled by water.
     edited : EditedFit, optional
         The joint fit of all conditions of edited data, of which ``fit`` is one.
+    remarks : sequence of str
+        On the data or options, for the report; options stand in backticks.
     """
 
     fit: Quantification
@@ -74,6 +77,7 @@ class FitResults:
     artefacts_before: Sequence[Artefact] = ()
     absolute: AbsoluteConcentrations | None = None
     edited: EditedFit | None = None
+    remarks: Sequence[str] = ()
 
     @classmethod
     def with_options(
@@ -123,10 +127,17 @@ class FitResults:
         return {int(row): artefacts_of(fitted_spectrum(self.fit, row)) for row in some}
 
     @cached_property
+    def doubts(self) -> dict[int, list[Doubt]]:
+        """Reasons for doubt by SNR, line width and concentrations, of spectra that have any, by their row."""
+        return doubts_of(self)
+
+    @cached_property
     def verdict(self) -> np.ndarray:
-        """Verdict of every spectrum, ``(n,)``: that of the fit, and doubtful at best where there is an artefact."""
+        """Verdict of every spectrum, ``(n,)``: that of the fit, and doubtful at best where there is an artefact, or a
+        doubt by SNR, line width or concentrations."""
         out = self.fit.verdict.copy()
         strange = [row for row, artefacts in self.artefacts.items() if artefacts or self.artefacts_before]
+        strange += list(self.doubts)
         out[strange] = np.maximum(out[strange], DOUBTFUL)
         return out
 

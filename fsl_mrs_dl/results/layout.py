@@ -19,11 +19,15 @@ __all__ = [
     "TREE",
     "COLOURS",
     "MODEL",
+    "DOUBTS",
     "FAILED",
+    "IMPLAUSIBLE",
     "IN_VIVO_BASELINE",
+    "LOW_SNR",
     "NOISE",
     "MOSTLY_PRIOR",
     "OOD_LIMIT",
+    "WIDE",
 ]
 
 IN_VIVO_BASELINE = "in-vivo: a Gaussian process"
@@ -244,6 +248,7 @@ QUANTITIES = (
     Quantity("failed", "quality/failed.nii.gz", "1: not converged, 2: not fitted, 3: only noise", "", "red", None),
     Quantity("fitted", "quality/fitted.nii.gz", "voxels that were fitted", "", "greyscale", "fitted"),
     Quantity("usable", "quality/usable.nii.gz", "fits that can be used", "", "greyscale", "usable"),
+    Quantity("doubt", "quality/doubt.nii.gz", "1: SNR, 2: line width, 3: concentrations are doubtful", "", "red"),
     Quantity("unexplained", "quality/unexplained.nii.gz", "unexplained share of the signal", "", "hot", "unexplained"),
 )
 """Every kind of map, those of FSL-MRS first within each folder; a run writes those that it has values of."""
@@ -256,6 +261,14 @@ FAILED = {
     NOISE: "contains only noise",
 }
 """Meaning of the values of ``quality/failed.nii.gz``."""
+
+LOW_SNR, WIDE, IMPLAUSIBLE = 1, 2, 3
+DOUBTS = {
+    LOW_SNR: "a signal-to-noise ratio that is too low",
+    WIDE: "lines that are too broad",
+    IMPLAUSIBLE: "concentrations that no brain has",
+}
+"""Meaning of the values of ``quality/doubt.nii.gz`` above zero; of several the highest."""
 
 MOSTLY_PRIOR = 0.5
 """Posterior over prior variance above which an answer is marked as mostly prior."""

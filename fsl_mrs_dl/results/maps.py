@@ -73,6 +73,9 @@ def map_values(results: FitResults) -> dict[str, np.ndarray]:
     out["sd"] = np.where(fit.fitted[:, None], results.percent, 999.0)
     out["SNR"], out["FWHM"] = results.quality
     out["failed"] = np.where(fit.fitted, np.where(fit.empty, layout.NOISE, np.where(fit.converged, 0, 1)), 2)
+    out["doubt"] = np.zeros(len(fit.params))
+    for row, doubts in results.doubts.items():
+        out["doubt"][row] = max(doubt.code for doubt in doubts)
     out["nuisance/p0"] = np.rad2deg(fit.block("phi0")[:, 0])
     out["nuisance/p1"] = -fit.block("phi1")[:, 0] / (2 * np.pi)
     parts = {"shift": fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)}
@@ -109,6 +112,7 @@ _IN_SUMMARY = (
     "prior-pull",
     "prior-share",
     "failed",
+    "doubt",
     *_OF_SPECTRUM,
 )
 
@@ -124,7 +128,7 @@ def write_summary(folder: Path, grid: Grid, values: dict[str, np.ndarray]) -> No
     for name in _OF_SPECTRUM:
         frame[name.replace("-", "_")] = values[name]
     frame["usable"] = usable
-    words = np.array(VERDICTS)[verdicts(usable, values["unexplained"], values["ood-score"])]
+    words = np.array(VERDICTS)[verdicts(usable, values["unexplained"], values["ood-score"], values["doubt"] > 0)]
     frame["verdict"] = words
     frame.to_csv(folder / "summary.csv", index=False, float_format="%.4g")
 

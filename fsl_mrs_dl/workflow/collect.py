@@ -10,18 +10,21 @@ import pandas as pd
 
 from ..core.errors import DataError, OptionError, spelled
 from ..io.files import json_content
+from ..results.layout import MOSTLY_PRIOR
 from .entry import StudySession
 from .exclusion import ExclusionRules
 from .metabolite_names import common_names
 from .study import FAILED, KEPT, RECORD, Outcome, outcomes
 
 __all__ = [
+    "MOSTLY_PRIOR_NOTE",
     "QUANTITIES",
     "RAW",
     "Quantity",
     "SessionResult",
     "check_by_hand",
     "collect",
+    "marked",
     "same_data",
     "session_table",
     "tidy_table",
@@ -29,6 +32,13 @@ __all__ = [
 
 RAW = "raw"
 """Name of the amplitudes in units of each session's data, which are not comparable between sessions."""
+
+
+MOSTLY_PRIOR_NOTE = (
+    f"* mostly prior: priors decide more than the spectra do (a share above {MOSTLY_PRIOR:g}, median of a group). Such"
+    " values are near those of a typical brain in every group: do not compare groups by them."
+)
+"""What the mark of :func:`marked` means."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,11 @@ class SessionResult:
                 reason = str(step.get("reason"))
                 texts.append(reason if reason.lower().startswith(f"no {_ABSOLUTE}") else f"no {_ABSOLUTE}: {reason}")
         return [spelled(text, str) for text in texts]
+
+
+def marked(metabolite: str, prior_share: float) -> str:
+    """Return the name of a metabolite, with a star where its values are mostly prior."""
+    return f"{metabolite}*" if prior_share > MOSTLY_PRIOR else metabolite
 
 
 def collect(
@@ -292,7 +307,8 @@ def tidy_table(results: Sequence[SessionResult]) -> pd.DataFrame:
     """Return a line per session, metabolite and quantity: value, SD, 95 % interval, and whether it is included.
 
     ``sd_common`` is the part of the SD that all sessions have in common: it does not get smaller in a mean, and it
-    cancels in a difference.
+    cancels in a difference.  ``prior_share`` is the share of the prior in a value; NaN where it is not known, as of
+    sums.
     Sessions that failed have no lines; a quantity that a session lacks, such as a molarity without water, has none.
     """
     lines: list[tuple] = []
@@ -303,7 +319,7 @@ def tidy_table(results: Sequence[SessionResult]) -> pd.DataFrame:
             if quantity.column in result.values and not result.values[quantity.column].isna().all():
                 lines += _lines(result, result.values, quantity)
     columns = [*_PLACE, "metabolite", "quantity", "unit", "value", "sd", "sd_common", "ci95_low", "ci95_high"]
-    return pd.DataFrame(lines, columns=[*columns, "included", "reason"])
+    return pd.DataFrame(lines, columns=[*columns, "prior_share", "included", "reason"])
 
 
 def _lines(result: SessionResult, values: pd.DataFrame, quantity: Quantity) -> list[tuple]:
@@ -317,5 +333,7 @@ def _lines(result: SessionResult, values: pd.DataFrame, quantity: Quantity) -> l
     low, high = (column(f"{quantity.limits}_{side}") for side in ("low", "high"))
     names, sd = values["Metab"].astype(str), column(*quantity.sd)
     common = [one * result.common.get((quantity.name, name), 0.0) ** 0.5 for name, one in zip(names, sd)]
-    cells = zip(names, column(quantity.column), sd, common, low, high)
+    # Of FSL-MRS's model there are values with and without the prior.
+    share = column("prior_share", *["prior_pull"] * (result.settings.get("estimate") == "posterior_mean"))
+    cells = zip(names, column(quantity.column), sd, common, low, high, share)
     return [(*place, name, quantity.name, quantity.unit, *numbers, *why) for name, *numbers in cells]

@@ -1,9 +1,10 @@
 """Means of groups and their difference, from values that each have a standard deviation.
 
-Every group has a mean, a spread between its participants, and the stated errors of their values.  The spread is
-estimated by the method of Paule and Mandel (J. Res. NBS 87, 377, 1982, doi 10.6028/jres.087.022, recommended by
-Veroniki et al., doi 10.1002/jrsm.1164): it is the variance with which the weighted sum of squares has its expected
-value.  Groups have spreads of their own; with values without errors the interval of a difference is that of Welch's
+The mean of a group has no weights.  SDs of concentrations grow with the values: with weights of one over their squares
+low values would count most, and the mean of a metabolite near its limit of detection would be far below the truth
+(Shuster, doi 10.1002/sim.3607, on weights that depend on what they weigh).  The interval rests on the scatter of the
+values, which contains both the spread between participants and the errors of the values; where stated errors are
+larger than the scatter, on them.  Groups have spreads of their own; the interval of a difference is that of Welch's
 test (Biometrika 34, 28, 1947, doi 10.1093/biomet/34.1-2.28).
 """
 
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from scipy.optimize import brentq
 
 __all__ = ["FEWEST", "Difference", "GroupMean", "adjusted", "difference", "group_mean"]
 
@@ -31,13 +31,12 @@ class GroupMean:
     n : int
         Values.
     mean, sd : float
-        Weighted mean, and its SD, which contains spread and stated errors; the SD is NaN for fewer than two values.
+        Mean without weights, and its SD, which contains spread and stated errors; the SD is NaN for fewer than two
+        values.
     between_sd : float
-        SD between participants, without the stated errors.
+        SD between participants, without the stated errors; zero where these explain the scatter.
     total_sd : float
         SD of the values as they are.
-    average : float
-        Mean without weights.
     """
 
     n: int
@@ -45,7 +44,6 @@ class GroupMean:
     sd: float
     between_sd: float
     total_sd: float
-    average: float
 
     def interval(self) -> tuple[float, float]:
         """Return the 95 % interval of the mean."""
@@ -67,7 +65,7 @@ class Difference:
     p : float
         Of no difference, two-sided.
     g, g_sd : float
-        Difference over the SD of the values within groups, with the correction for small groups of Hedges
+        The same difference over the SD of the values within groups, with the correction for small groups of Hedges
         (doi 10.3102/10769986006002107).
     """
 
@@ -92,35 +90,14 @@ def group_mean(values, sds) -> GroupMean:
     values = np.asarray(values, float)
     variance = np.nan_to_num(np.asarray(sds, float), nan=0.0, posinf=0.0) ** 2
     n = len(values)
+    mean = float(values.mean()) if n else math.nan
     if n < 2:
-        mean = float(values.mean()) if n else math.nan
-        return GroupMean(n, mean, math.nan, math.nan, math.nan, mean)
-    total = float(values.var(ddof=1))
-    between = _between_variance(values, variance, total)
-    both = variance + between
-    if not both.min() > 0:
-        # All values are alike, or some of them are exact and alike.
-        return GroupMean(n, float(values.mean()), math.sqrt(total / n), 0.0, math.sqrt(total), float(values.mean()))
-    weight = 1 / both
-    mean = float(weight @ values / weight.sum())
-    return GroupMean(
-        n, mean, 1 / math.sqrt(weight.sum()), math.sqrt(between), math.sqrt(total), float(values.mean())
-    )  # fmt: skip
-
-
-def _between_variance(values: np.ndarray, variance: np.ndarray, total: float) -> float:
-    """Return the variance between participants by Paule and Mandel; zero where stated errors explain the spread."""
-
-    def excess(between: float) -> float:
-        weight = 1 / (variance + between)
-        mean = weight @ values / weight.sum()
-        return float(weight @ (values - mean) ** 2) - (len(values) - 1)
-
-    smallest = 1e-12 * (total + float(variance.max()))
-    if not smallest > 0 or excess(smallest) <= 0:
-        return 0.0
-    # The weighted sum of squares falls with the variance, and is below its expectation at this end.
-    return float(brentq(excess, smallest, len(values) * total, xtol=1e-9 * total))
+        return GroupMean(n, mean, math.nan, math.nan, math.nan)
+    total, stated = float(values.var(ddof=1)), float(variance.mean())
+    # Posterior means scatter less than their errors, as the prior is in all of them: scatter alone would be too sure.
+    # The median, as stated errors grow with the values and one large value would be most of their mean.
+    sd = math.sqrt(max(total, float(np.median(variance))) / n)
+    return GroupMean(n, mean, sd, math.sqrt(max(total - stated, 0.0)), math.sqrt(total))
 
 
 def difference(first: GroupMean, second: GroupMean) -> Difference:
@@ -136,7 +113,7 @@ def difference(first: GroupMean, second: GroupMean) -> Difference:
         return Difference(delta, sd, *[math.nan] * 6)
     df = sum(parts) ** 2 / (parts[0] ** 2 / (first.n - 1) + parts[1] ** 2 / (second.n - 1))
     half = float(stats.t.ppf(0.975, df)) * sd
-    g = (1 - 3 / (4 * pooled_df - 1)) * (second.average - first.average) / pooled
+    g = (1 - 3 / (4 * pooled_df - 1)) * delta / pooled
     g_sd = math.sqrt(1 / first.n + 1 / second.n + g**2 / (2 * (first.n + second.n)))
     p = 2 * float(stats.t.sf(abs(delta) / sd, df))
     return Difference(delta, sd, delta - half, delta + half, df, p, g, g_sd)

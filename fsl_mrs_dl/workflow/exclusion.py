@@ -10,9 +10,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from ..fitting.verdict import LEAST_SNR, WIDEST_PPM
 from ..results.layout import OOD_LIMIT
 
 __all__ = ["ExclusionRules"]
+
+_NOT_CONVERGED = "the fit did not converge"
+_NOT_USABLE = "the fit is not usable: it has no signal, or a larger residual than realistic spectra"
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class ExclusionRules:
         Leave out fits whose verdict is 'not usable': not converged, or a residual that realistic spectra do not have.
     """
 
-    min_snr: float | None = 5.0
-    max_fwhm_ppm: float | None = 0.1
+    min_snr: float | None = LEAST_SNR
+    max_fwhm_ppm: float | None = WIDEST_PPM
     max_misfit: float | None = None
     max_ood: float | None = OOD_LIMIT
     usable: bool = True
@@ -51,7 +55,7 @@ class ExclusionRules:
         """
         out = []
         if self.usable and quality.get("usable") is False:
-            out.append("the fit is not usable")
+            out.append(_NOT_CONVERGED if quality.get("converged") is False else _NOT_USABLE)
         for key, name, limit, largest in (
             ("snr", "SNR", self.min_snr, False),
             ("fwhm_ppm", "FWHM in ppm", self.max_fwhm_ppm, True),

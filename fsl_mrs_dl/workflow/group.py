@@ -98,7 +98,10 @@ def group_study(
         raise DataError(f"{folder}: no session has results (the first: {reason})", remedy="run the participants first")
     asked, quantity = quantity is not None, quantity or _default_quantity(tidy)
     if quantity not in set(tidy["quantity"]):
-        raise OptionError("no session has it", option="quantity", value=quantity)
+        known = [one.name for one in QUANTITIES if one.name in set(tidy["quantity"])]
+        raise OptionError(
+            "no session has it", option="quantity", value=quantity, remedy=f"there are {', '.join(known)}"
+        )
     return GroupTables(
         results=results,
         rules=rules,
@@ -153,7 +156,11 @@ def _of_participants(tidy: pd.DataFrame) -> pd.DataFrame:
     sd, common = some["sd"].astype(float), some["sd_common"].astype(float)
     frame = some.assign(variance=sd**2 - common**2).groupby(keys, sort=False, as_index=False)
     out = frame.agg(
-        value=("value", "mean"), variance=("variance", "mean"), common=("sd_common", "mean"), n=("sd", "size")
+        value=("value", "mean"),
+        variance=("variance", "mean"),
+        common=("sd_common", "mean"),
+        n=("sd", "size"),
+        prior_share=("prior_share", "median"),
     )
     return out.assign(sd=np.sqrt(out["variance"].clip(lower=0) / out["n"]))
 
@@ -162,7 +169,7 @@ def group_table(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return means of groups of participants: a line per series, quantity, metabolite and group.
 
     ``n`` participants have ``n_sessions``; those of one are averaged first.
-    ``sd_of_mean`` and the interval contain ``sd_common``, which all groups share.
+    ``sd_of_mean`` and the interval contain ``sd_common``, which all groups share.  ``prior_share`` is a median.
     """
     lines = []
     for key, part in _of_participants(tidy).groupby(
@@ -181,7 +188,8 @@ def group_table(tidy: pd.DataFrame) -> pd.DataFrame:
         }
         line |= {"ci95_low": mean.mean - half, "ci95_high": mean.mean + half}
         line |= {"between_sd": mean.between_sd, "total_sd": mean.total_sd}
-        lines.append(line | {"median_sd_of_value": float(np.nanmedian(part["sd"])) if len(part) else np.nan})
+        line |= {"median_sd_of_value": float(np.nanmedian(part["sd"])) if len(part) else np.nan}
+        lines.append(line | {"prior_share": float(part["prior_share"].median())})
     return pd.DataFrame(lines)
 
 
@@ -189,17 +197,16 @@ def effect_table(tidy: pd.DataFrame) -> pd.DataFrame:
     """Return differences between groups of participants, the group that comes later in the alphabet minus the other.
 
     Errors that all sessions have in common cancel there, but for a scale that differences in percent do not have.
-    ``p_adjusted`` is adjusted for the number of metabolites of a series and quantity.
+    ``prior_share`` is the larger of the two groups' medians.  ``p_adjusted`` is adjusted for the number of metabolites
+    of a series and quantity.
     """
     people = _of_participants(tidy)
     groups = sorted(group for group in people["group"].unique() if group)
     lines = []
     for first, second in itertools.combinations(groups, 2):
         for key, part in people.groupby(["series", "quantity", "unit", "metabolite"], sort=False):
-            means = [
-                group_mean(one["value"], one["sd"])
-                for one in (part[part["group"] == first], part[part["group"] == second])
-            ]
+            pair = [part[part["group"] == one] for one in (first, second)]
+            means = [group_mean(one["value"], one["sd"]) for one in pair]
             if min(mean.n for mean in means) == 0:
                 continue
             effect = difference(*means)
@@ -207,7 +214,8 @@ def effect_table(tidy: pd.DataFrame) -> pd.DataFrame:
             line |= {"group": second, "against": first, "n": means[1].n, "n_against": means[0].n}
             line |= {"difference": effect.difference, "sd": effect.sd, "ci95_low": effect.low, "ci95_high": effect.high}
             line |= {"percent": 100 * effect.difference / means[0].mean if means[0].mean else np.nan}
-            lines.append(line | {"df": effect.df, "p": effect.p, "hedges_g": effect.g, "hedges_g_sd": effect.g_sd})
+            line |= {"df": effect.df, "p": effect.p, "hedges_g": effect.g, "hedges_g_sd": effect.g_sd}
+            lines.append(line | {"prior_share": float(np.fmax(*(one["prior_share"].median() for one in pair)))})
     frame = pd.DataFrame(lines)
     if lines:
         by = ["series", "quantity", "group", "against"]

@@ -13,11 +13,12 @@ from .. import __version__
 from ..core.errors import spelled
 from ..fitting.artefacts import option_spelling
 from ..io.output import write_text
+from ..results.layout import MOSTLY_PRIOR
 from ..results.reports.page import STYLE
-from .collect import SessionResult
+from .collect import MOSTLY_PRIOR_NOTE, SessionResult, marked
 from .effect import FEWEST
 from .group import GroupTables, study_publication
-from .overview_figures import concentration_figure, effect_figure, quality_figure, spectra_figure
+from .overview_figures import concentration_figure, effect_figure, prior_shares, quality_figure, spectra_figure
 from .overview_spectra import study_spectra
 
 __all__ = ["write_overview"]
@@ -82,7 +83,8 @@ def _summary(tables: GroupTables) -> str:
     groups = pd.Series([result.session.group for result in results if result.included and result.session.group])
     counts = ", ".join(f"{name} {count}" for name, count in groups.value_counts().sort_index().items())
     text = f"<p>{'; '.join(parts)}.{f' Groups (sessions): {html.escape(counts)}.' if counts else ''}</p>"
-    rules = f"<p class='note'>Left out: {html.escape('; '.join(tables.rules.sentences()) or 'none by rule')}.</p>"
+    by = html.escape("; ".join(tables.rules.sentences()) or "none")
+    rules = f"<p class='note'>Rules by which sessions are left out: {by}.</p>"
     return f"{text}{rules}{_study_remarks(tables)}"
 
 
@@ -107,11 +109,12 @@ def _series(tables: GroupTables, name: str, of: str, drawn) -> list[str]:
     if not groups.empty:
         groups = groups[(groups["series"] == name) & (groups["quantity"] == tables.quantity)]
     if not tidy.empty:
+        note = f" {MOSTLY_PRIOR_NOTE}" if (prior_shares(tidy) > MOSTLY_PRIOR).any() else ""
         out.append(
             f"<h2>Concentrations{of}</h2><p class='note'>{_unit_of(tidy)}; a point is a session with its SD, a bar"
             " the mean of its group with the 95 % interval, which contains the spread between participants and"
             " the SDs of the values. Metabolites whose SD is above half of the value in most sessions are in the tables"
-            f" only.</p>{drawn(concentration_figure(tidy, groups))}"
+            f" only.{note}</p>{drawn(concentration_figure(tidy, groups))}"
         )
     effects = tables.effects
     if not effects.empty:
@@ -131,11 +134,11 @@ def _unit_of(tidy: pd.DataFrame) -> str:
 def _effects(effects: pd.DataFrame) -> str:
     """Return the table of differences, HTML."""
     note = (
-        "Second group minus first, with a random-effects estimate in each group (Paule and Mandel) and Welch's degrees"
-        " of freedom; g is the difference over the SD within groups (Hedges); p is also given adjusted for the number"
-        " of metabolites (Benjamini and Hochberg). The SD contains the spread between participants and the SDs of the"
-        " values without what all sessions have in common (relaxation times of the literature), which cancels."
-        f" Groups of fewer than {FEWEST} participants have no interval here."
+        "Second group minus first: the difference of their means, which have no weights, with Welch's degrees of"
+        " freedom; g is this difference over the SD of the values within groups (Hedges); p is also given adjusted for"
+        " the number of metabolites (Benjamini and Hochberg). The SD contains the spread between participants and the"
+        " SDs of the values without what all sessions have in common (relaxation times of the literature), which"
+        f" cancels. Groups of fewer than {FEWEST} participants have no interval here."
     )
     rows = []
     for line in effects.to_dict("records"):
@@ -148,7 +151,9 @@ def _effects(effects: pd.DataFrame) -> str:
             cells += [f"{line['sd']:.2g}", f"{line['ci95_low']:+.3g} to {line['ci95_high']:+.3g}"]
             cells += [f"{line['percent']:+.1f}", f"{line['hedges_g']:+.2f} ± {line['hedges_g_sd']:.2f}"]
             cells += [f"{line['p']:.3g}", f"{line['p_adjusted']:.3g}"]
-        rows.append([str(line["metabolite"]), *cells])
+        rows.append([marked(str(line["metabolite"]), line["prior_share"]), *cells])
+    if any(row[0].endswith("*") for row in rows):
+        note += f" {MOSTLY_PRIOR_NOTE}"
     heads = ["metabolite", "groups (n)", "difference", "SD", "95 % interval", "%", "g", "p", "p adjusted"]
     return f"<p class='note'>{note}</p>{table(heads, rows)}"
 

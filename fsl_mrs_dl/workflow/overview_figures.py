@@ -10,12 +10,12 @@ import pandas as pd
 from ..core.metabolites import is_macromolecule
 from ..results.figures import AMBER, BLACK, BLUE, GREEN, GREY, RED
 from ..results.reports.page import apply_layout
-from .collect import SessionResult
+from .collect import SessionResult, marked
 from .effect import FEWEST
 from .exclusion import ExclusionRules
 from .overview_spectra import StudySpectra
 
-__all__ = ["colours_of", "concentration_figure", "effect_figure", "quality_figure", "spectra_figure"]
+__all__ = ["colours_of", "concentration_figure", "effect_figure", "prior_shares", "quality_figure", "spectra_figure"]
 
 _COLOURS = (BLUE, RED, GREEN, AMBER, BLACK)
 _MOST_LINES = 150
@@ -81,6 +81,12 @@ def _decided(tidy: pd.DataFrame) -> list[str]:
     return decided or names
 
 
+def prior_shares(tidy: pd.DataFrame) -> pd.Series:
+    """Return the share of the prior in the values of each metabolite: the median of the group where it is largest."""
+    some = tidy[tidy["included"].astype(bool)]
+    return some.groupby(["metabolite", "group"])["prior_share"].median().groupby("metabolite").max()
+
+
 def concentration_figure(tidy: pd.DataFrame, groups: pd.DataFrame):
     """Return a panel per metabolite: sessions with their SDs, and means of groups with 95 % intervals.
 
@@ -91,9 +97,10 @@ def concentration_figure(tidy: pd.DataFrame, groups: pd.DataFrame):
     """
     from plotly.subplots import make_subplots
 
-    names = _decided(tidy)
+    names, shares = _decided(tidy), prior_shares(tidy)
     rows = -(-len(names) // _COLUMNS)
-    figure = make_subplots(rows, _COLUMNS, subplot_titles=names, horizontal_spacing=0.05, vertical_spacing=0.28 / rows)
+    titles = [marked(name, shares.get(name, np.nan)) for name in names]
+    figure = make_subplots(rows, _COLUMNS, subplot_titles=titles, horizontal_spacing=0.05, vertical_spacing=0.28 / rows)
     colours, random = colours_of(tidy["group"].fillna("")), np.random.default_rng(0)
     order = list(colours)
     for k, name in enumerate(names):
@@ -179,7 +186,7 @@ def effect_figure(effects: pd.DataFrame):
         half = half.mask(small)
         part, half, small = (each[~(half >= 100)] for each in (part, half, small))
         figure.add_scatter(
-            x=part["metabolite"],
+            x=[marked(name, share) for name, share in zip(part["metabolite"], part["prior_share"])],
             y=part["percent"],
             error_y={"type": "data", "array": half, "thickness": 1.5},
             mode="markers",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..core.errors import DataError, OptionError
@@ -31,6 +33,9 @@ COLUMNS = (
     "group",
 )
 """Columns that are read; only ``data`` is needed, others may stand beside them."""
+
+_SIMILAR = 0.75
+"""Similarity of a heading to a column that the table lacks, from which it is a slip: 'watr', 'gray', 'Group'."""
 
 _FRACTIONS = ("white", "grey", "csf")
 _NOTHING = ("", "n/a", "nan", "none")
@@ -90,7 +95,30 @@ def check_group_column(path: Path, heads: list[str], column: str) -> None:
         )
 
 
-def sessions_of_table(path: str | Path, group_column: str = GROUP_COLUMN) -> list[StudySession]:
+def _free_columns(path: Path, heads: Sequence[str], group_column: str) -> list[str]:
+    """Return the headings of a table that no input is read from, such as those of covariates.
+
+    Raises
+    ------
+    DataError
+        If one of them is nearly the name of a column that the table lacks.
+    """
+    known = [name for name in COLUMNS if name != GROUP_COLUMN] + [group_column]
+    free = [name for name in dict.fromkeys(heads) if name and name not in known]
+    lacking = [name for name in known if name not in heads]
+    for name in free:
+        near = difflib.get_close_matches(name.lower(), lacking, n=1, cutoff=_SIMILAR)
+        if near:
+            raise DataError(
+                f"{path}: has a column '{name}' and none '{near[0]}'",
+                remedy=f"call it '{near[0]}', or something less like it if it is no input of the study",
+            )
+    return free
+
+
+def sessions_of_table(
+    path: str | Path, group_column: str = GROUP_COLUMN, say: Callable[[str], None] | None = None
+) -> list[StudySession]:
     """Return the sessions of a table, separated by tabs (``.tsv``), commas or semicolons.
 
     Relative paths are relative to the table; several segmentations of a session are separated by semicolons.  Without
@@ -101,20 +129,25 @@ def sessions_of_table(path: str | Path, group_column: str = GROUP_COLUMN) -> lis
     path : path
     group_column : str
         Column with the groups.
+    say : callable, optional
+        Called with a line that names the columns that are not read.
 
     Raises
     ------
     DataError
-        If the table cannot be read, has no column ``data``, or names a session twice.  What is wrong with one line,
-        such as a file that is not there, is the error of its session.
+        If the table cannot be read, has no column ``data`` or one whose name is nearly that of a column, or names a
+        session twice.  What is wrong with one line, such as a file that is not there, is the error of its session.
     OptionError
         If it has no such column of groups.
     """
     path = Path(path)
     heads, rows = read_cells(path, "\t" if path.suffix.lower() == ".tsv" else None)
+    free = _free_columns(path, heads, group_column)
     if "data" not in heads:
         raise DataError(f"{path}: has no column 'data'", remedy=f"columns that are read: {', '.join(COLUMNS)}")
     check_group_column(path, heads, group_column)
+    if free and say is not None:
+        say(f"{path}: not read as inputs are the columns {', '.join(free)}.")
     sessions = [_session(path, number, row, group_column) for number, row in rows]
     if not sessions:
         raise DataError(f"{path}: has no lines")

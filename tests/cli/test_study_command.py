@@ -102,6 +102,32 @@ def test_a_table_of_files(dataset, words, tmp_path, capsys):
     assert wide["NAA"].notna().sum() == 4 and not (tmp_path / "out" / "sub-01").exists()
 
 
+def test_lines_of_sessions_have_their_verdicts_and_warnings(dataset, words, monkeypatch, capsys):
+    """Only the seconds were printed, also of a fit that the tables leave out."""
+
+    def run_one(session, options, folder):
+        number = int(session.data.read_text(encoding="utf-8"))
+        bad = {"converged": False, "usable": False, "verdict": "not usable"} if number == 2 else {}
+        warnings = ["A spurious echo.", f"{session.name}: has no echo time."][: 2 if number == 1 else number % 2]
+        write_values(folder, {"NAA": 10.0, "Cr": 8.0}, quality=bad, warnings=warnings, name=session.name)
+
+    monkeypatch.setattr(runner, "run_one", run_one)
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "[1/6] sub-01_acq-press_svs: 0 s, good, 2 warnings" in lines
+    assert "[2/6] sub-02_acq-press_svs: 0 s, not usable, the fit did not converge" in lines
+    assert "[4/6] sub-04_acq-press_svs: 0 s, good" in lines and "  3 sessions: A spurious echo." in lines
+    assert "  1 session: ...: has no echo time." in lines
+    assert main([*words[:3], "group", "--group-column", "diagnosis"]) == 0
+    assert "sub-02_acq-press_svs: the fit did not converge" in capsys.readouterr().out
+
+
+def test_a_study_of_which_no_session_could_be_run_ends_with_an_error(words, dataset, capsys):
+    assert main([*words, "--participant-label", "06"]) == 2
+    out, err = capsys.readouterr()
+    assert "none of its sessions could be run" in err and "Written" not in out and "sub-06_acq-press_svs: is bad" in out
+
+
 @pytest.mark.parametrize(
     "more, expected",
     [

@@ -103,3 +103,10 @@ def test_of_a_sidecar():
 def test_it_can_be_given(te, refused):
     with pytest.raises(OptionError, match="0 or 0.3 to 1000") if refused else contextlib.nullcontext():
         _check_times(SimpleNamespace(TE=te, TR=None))
+
+
+def test_times_that_the_header_contradicts_are_named():
+    about = data(EchoTime=0.03, RepetitionTime=2.0)
+    wrong = time_notes(FitOptions(echo_time_s=0.144, repetition_time_s=1.5), about)
+    assert len(wrong) == 2 and "EchoTime 30 ms" in wrong[0] and "144 ms" in wrong[0] and "`TR`" in wrong[1]
+    assert time_notes(FitOptions(echo_time_s=0.0302, repetition_time_s=2.01), about) == []

@@ -423,3 +423,10 @@ def test_spectra_of_recipes_are_those_of_protons():
     basis = dataclasses.replace(simulate_basis(["NAA", "Cr", "GPC", "PCr"], n_points=64, te_ms=30), nucleus="31P")
     with pytest.raises(OptionError, match="is for 31P; recipes are 1H"):
         simulate_spectra(basis, n=1)
+
+
+def test_noise_is_not_turned_round(sim_basis):
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((40, 2048)) + 1j * rng.standard_normal((40, 2048))
+    assert not any(detect_conjugation(one, sim_basis.axes.with_points(2048)) for one in noise)
+    assert not detect_conjugation(noise, sim_basis.axes.with_points(2048))

@@ -248,3 +248,35 @@ def test_a_fit_carries_its_model_for_viewers(tmp_path):
     hz, sd = evaluator.band((0, 0, 0))
     assert len(hz) == len(sd) and (sd > 0).all()
     assert main([*words, "--output", str(out), "--device", "cpu", "--overwrite"]) == 0
+
+
+def test_weak_broad_and_implausible_spectra_are_doubtful_and_noise_has_no_signal(basis):
+    from fsl_mrs_dl.cli.tables import text_table
+    from fsl_mrs_dl.results.doubts import reasons_of_doubt, why_unusable
+    from fsl_mrs_dl.results.layout import IMPLAUSIBLE, LOW_SNR, WIDE
+    from fsl_mrs_dl.results.maps import map_values
+
+    rng, axes = np.random.default_rng(1), basis.axes
+    amounts = dict.fromkeys(basis.names, 1.0) | {"NAA": 10.0, "Cr": 4.0, "PCr": 4.0, "Glu": 8.0, "Ins": 6.0}
+    clean = sum(amounts[name] * fid for name, fid in zip(basis.names, basis.fids))
+    time = axes.time()
+    rows = [
+        clean * np.exp(-12 * time),
+        0.07 * clean * np.exp(-12 * time),
+        clean * np.exp(-65 * time),
+        (clean + 60 * basis.fids[basis.names.index("NAA")]) * np.exp(-12 * time),
+    ]
+    noise = 0.02 * np.abs(clean[0])
+    fids = np.stack(rows) + noise * (rng.standard_normal((4, len(time))) + 1j * rng.standard_normal((4, len(time))))
+    about = {"dwelltime": basis.dwelltime, "spec_freq_mhz": basis.spec_freq_mhz}
+    results = FitResults(fsl_mrs_dl.quantify(fids, basis, spectral_model="in-vivo", mm="none", **about), None)
+    results = replace(results, estimate="in-vivo")
+    codes = {row: {doubt.code for doubt in doubts} for row, doubts in results.doubts.items()}
+    assert codes == {1: {LOW_SNR}, 2: {WIDE}, 3: {IMPLAUSIBLE}}
+    assert (results.verdict[1:4] >= 1).all()
+    assert "SNR of NAA below 5" in " ".join(reasons_of_doubt(results, 1))
+    assert map_values(results)["doubt"].tolist() == [0, LOW_SNR, WIDE, IMPLAUSIBLE]
+    of_noise = replace(results, fit=replace(results.fit, empty=np.array([False, True, False, False])))
+    assert why_unusable(of_noise.fit, 1) == "there is no signal above the noise" and 1 not in of_noise.doubts
+    notes = text_table(of_noise)
+    assert "there is no signal above the noise" in notes and "lines broader than 0.1 ppm" in notes

@@ -273,3 +273,33 @@ def test_a_water_reference_has_the_times_of_its_own_sidecar(tmp_path):
     }
     session = one(make(tmp_path, files))
     assert (session.repetition_time_s, session.water_repetition_time_s, session.water_echo_time_s) == (2, 10, 0.03)
+
+
+@pytest.mark.parametrize(
+    "heads, wrong, near",
+    [
+        ("data,group,watr", "watr", "water"),
+        ("data,gray,white,csf", "gray", "grey"),
+        ("data,Group", "Group", "group"),
+        ("Data,group", "Data", "data"),
+        ("data,segmentations", "segmentations", "segmentation"),
+    ],
+)
+def test_a_misspelt_column_of_a_table_is_refused(tmp_path, heads, wrong, near):
+    """It was ignored in silence, and sessions had no water reference."""
+    table = tmp_path / "study.csv"
+    table.write_text(f"{heads}\n{','.join('x' * len(heads.split(',')))}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"has a column '{wrong}' and none '{near}'"):
+        sessions_of_table(table)
+
+
+def test_columns_that_are_no_inputs_are_named(tmp_path):
+    table, said = tmp_path / "study.csv", []
+    table.write_text("data,group,age,sex,date,waters,water,\na.nii,ill,30,f,1,2,,\n", encoding="utf-8")
+    (session,) = sessions_of_table(table, say=said.append)
+    assert said == [f"{table}: not read as inputs are the columns age, sex, date, waters."]
+    assert session.group == "ill" and session.water is None
+    table.write_text("data,diagnosis,groups\na.nii,ill,1\n", encoding="utf-8")
+    assert sessions_of_table(table, "diagnosis", said.append)[0].group == "ill" and "groups." in said[1]
+    table.write_text("data,group\na.nii,ill\n", encoding="utf-8")
+    assert sessions_of_table(table, say=said.append) and len(said) == 2

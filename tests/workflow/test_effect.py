@@ -18,12 +18,43 @@ def test_without_stated_errors_it_is_welchs_test():
     assert (result.low, result.high) == pytest.approx(tuple(expected.confidence_interval()), rel=1e-5)
 
 
-def test_stated_errors_alone_give_the_weighted_mean():
-    values, sds = np.array([1.0, 1.1, 0.9]), np.array([1.0, 2.0, 1.0])
-    mean = group_mean(values, sds)
-    weight = 1 / sds**2
-    assert mean.mean == pytest.approx(weight @ values / weight.sum()) and mean.between_sd == 0
-    assert mean.sd == pytest.approx(weight.sum() ** -0.5)
+def test_the_mean_has_no_weights_and_stated_errors_above_the_scatter_are_its_sd():
+    mean = group_mean([1.0, 1.1, 0.9], [1.0, 2.0, 1.0])
+    assert mean.mean == pytest.approx(1) and mean.between_sd == 0
+    assert mean.sd == pytest.approx(3**-0.5)
+
+
+@pytest.mark.parametrize("relative, n", [(0.1, 12), (0.5, 6), (0.5, 30), (0.8, 12)])
+def test_means_of_values_whose_sd_grows_with_them_are_not_low(relative, n):
+    """Weights of one over the stated variances had put the mean 20 to 60 % below the truth."""
+    random, true = np.random.default_rng(7), (1.0, 1.3)
+    found, differences = [], []
+    for _ in range(1000):
+        groups = []
+        for mean in true:
+            of_person = mean * np.exp(0.15 * random.standard_normal(n) - 0.15**2 / 2)
+            log_sd = relative * np.exp(0.3 * random.standard_normal(n))
+            values = of_person * np.exp(log_sd * random.standard_normal(n) - log_sd**2 / 2)
+            groups.append(group_mean(values, values * np.sqrt(np.expm1(log_sd**2))))
+        found.append(groups[0])
+        differences.append(difference(*groups))
+    means = np.array([one.mean for one in found])
+    assert abs(means.mean() - 1) < 3 * means.std() / np.sqrt(len(means))
+    assert np.sqrt(np.mean([one.sd**2 for one in found])) == pytest.approx(means.std(), rel=0.35)
+    assert 0.9 <= np.mean([one.interval()[0] < 1 < one.interval()[1] for one in found])
+    assert 0.94 <= np.mean([one.low < 0.3 < one.high for one in differences])
+
+
+def test_the_standardised_effect_is_that_of_the_difference():
+    """It was of other means than the difference and its p: of opposite sign in some rows of a table."""
+    random = np.random.default_rng(8)
+    for _ in range(50):
+        first, second = (np.exp(0.6 * random.standard_normal(6)) for _ in range(2))
+        a, b = group_mean(first, 0.4 * first**2), group_mean(second, 0.4 * second**2)
+        result = difference(a, b)
+        assert np.sign(result.g) == np.sign(result.difference)
+        pooled = np.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2)
+        assert result.g == pytest.approx((1 - 3 / 39) * result.difference / pooled)
 
 
 def test_between_sd_and_coverage_with_both_sources_of_error():
@@ -40,7 +71,7 @@ def test_between_sd_and_coverage_with_both_sources_of_error():
         inside.append(result.low < 0.5 < result.high)
         between.append(groups[1].between_sd ** 2)
     assert 0.92 <= np.mean(inside) <= 0.985
-    assert np.mean(between) == pytest.approx(0.36, rel=0.15)
+    assert np.mean(between) == pytest.approx(0.36, rel=0.25)  # cut off at zero, and so a little large
 
 
 def test_standardised_effect():

@@ -40,7 +40,8 @@ def test_the_difference_of_two_groups_has_an_interval(tmp_path):
         ({"snr": 2.0}, "SNR 2 below 5"),
         ({"fwhm_ppm": 0.15}, "FWHM in ppm 0.15 above 0.1"),
         ({"ood_score": 1.5}, "out-of-distribution score 1.5 above 1"),
-        ({"usable": False}, "the fit is not usable"),
+        ({"usable": False}, "the fit is not usable: it has no signal, or a larger residual than realistic spectra"),
+        ({"usable": False, "converged": False}, "the fit did not converge"),
     ],
 )
 def test_sessions_are_left_out_by_rules_with_reasons(tmp_path, quality, reason):
@@ -81,8 +82,8 @@ def test_values_without_water_are_ratios_only(tmp_path):
     n = tables.groups.set_index(["quantity", "metabolite", "group"])["n"]
     assert (n["molarity", "NAA", "patient"], n["ratio", "NAA", "patient"]) == (6, 7)
     assert group_study(tmp_path, sessions, quantity="ratio").wide["NAA"].notna().all()
-    with pytest.raises(OptionError):
-        group_study(tmp_path, sessions, quantity="molality")
+    with pytest.raises(OptionError, match="no session has it; there are molarity, ratio, raw"):
+        group_study(tmp_path, sessions, quantity="mM")
 
 
 def test_visits_of_a_participant_are_one_value(tmp_path):
@@ -324,3 +325,38 @@ def test_participants_in_both_groups_are_named(tmp_path):
     assert any(text.startswith("1 participant is in both") for text in group_study(tmp_path, one_only).remarks)
     apart = [replace(one, series="svs" if one.group == "control" else "other") for one in paired]
     assert not any("in both" in text for text in group_study(tmp_path, apart).remarks), "nothing is compared"
+
+
+def test_values_that_are_mostly_prior_are_marked_wherever_groups_are_compared(tmp_path, capsys):
+    """The documentation forbids to compare groups by them, and no table of a study showed which they are."""
+    from fsl_mrs_dl.cli.study import _effects
+    from fsl_mrs_dl.workflow.overview import write_overview
+
+    tables = group_study(tmp_path, made_groups(tmp_path, prior_share={"Glu": 0.7, "NAA": 0.05}))
+    glu = tables.tidy[tables.tidy["metabolite"] == "Glu"]
+    assert glu["prior_share"].eq(0.7).all()
+    for frame in (tables.groups, tables.effects):
+        shares = frame.groupby("metabolite")["prior_share"].max()
+        assert shares["Glu"] == 0.7 and shares["NAA"] == 0.05 and pd.isna(shares["Cr"])
+    text = _effects(tables)
+    assert "  Glu*: patient - control" in text and text.endswith("do not compare groups by them.\n")
+    page = write_overview(tmp_path / "x.html", tables, title="x").read_text("utf-8")
+    assert "<td class=text>Glu*</td>" in page and "<td class=text>NAA</td>" in page
+    assert page.count("do not compare groups by them") == 2
+    plain = group_study(tmp_path / "b", made_groups(tmp_path / "b"))
+    assert "*" not in _effects(plain)
+    assert "do not compare" not in write_overview(tmp_path / "y.html", plain, title="x").read_text("utf-8")
+
+
+def test_the_share_of_a_prior_is_the_larger_of_two_groups(tmp_path):
+    sessions = []
+    for number in range(6):
+        share = {"NAA": (0.1, 0.6)[number % 2] + 0.01 * number}
+        write_made_results(tmp_path, f"s{number}", {"NAA": 12.0 + 0.1 * number, "Cr": 8.0}, prior_share=share)
+        group = "patient" if number % 2 else "control"
+        sessions.append(StudySession(f"s{number}", tmp_path, participant=f"{number}", series="svs", group=group))
+    tables = group_study(tmp_path, sessions)
+    groups = tables.groups.set_index(["quantity", "metabolite", "group"])["prior_share"]
+    assert groups["molarity", "NAA", "control"] == pytest.approx(0.12)
+    effects = tables.effects.set_index(["quantity", "metabolite"])["prior_share"]
+    assert effects["molarity", "NAA"] == pytest.approx(groups["molarity", "NAA", "patient"]) == pytest.approx(0.63)

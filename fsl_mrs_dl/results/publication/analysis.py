@@ -19,12 +19,12 @@ from ...fitting.options import FitOptions
 from ...io.basis import Basis
 from ...io.nifti import PROGRAM
 from ...physics.in_vivo_components import priors_table
+from ..doubts import quality_line
 from ..fit_results import FitResults
 
 __all__ = ["Analysis", "figure_in_words", "number", "quality_line", "program_versions"]
 
 _WIDEST_VOXEL_MM = 1000.0  # beyond it an affine is a placeholder
-_LINES = ("NAA", "tNAA", "Cr", "tCr", "PCr")  # singlets whose width is reported, the first that was fitted
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,6 @@ class Analysis:
     def quality_line(self) -> int | None:
         """Column of the metabolite whose SNR and line width are reported."""
         return quality_line(self.results.fit.names)
-
-
-def quality_line(names: Sequence[str]) -> int | None:
-    """Return the column of the metabolite whose SNR and line width stand for the spectrum's; None without one."""
-    names = list(names)
-    return next((names.index(name) for name in _LINES if name in names), None)
 
 
 def number(value: float) -> str:

@@ -16,8 +16,8 @@ from ...fitting.header_facts import time_notes
 from ...fitting.in_vivo.edited_result import EditedFit
 from ...fitting.verdict import DOUBTFUL
 from ...physics.in_vivo_components import priors_table
+from ..doubts import reasons_of_doubt, why_unusable
 from ..fit_results import FitResults
-from ..layout import OOD_LIMIT
 from .analysis import Analysis, figure_in_words, program_versions
 from .references import PACKAGE_KEY, cite, key_of_doi
 
@@ -399,11 +399,12 @@ def _quality(analysis: Analysis) -> str:
         )
         sentences += _doubtful_among(analysis)
     elif not good:
-        converged = bool(results.fit.converged[analysis.rows].all())
-        why = "its residual is larger than in realistic spectra" if converged else "it did not converge"
+        why = why_unusable(results.fit, int(analysis.rows[0]))
         sentences.append(f"The fit is marked as not usable: {why}.")
     elif results.verdict[analysis.rows[0]] == DOUBTFUL:
-        sentences.append(f"The verdict on the fit is doubtful: {_listed(_doubts(analysis, int(analysis.rows[0])))}.")
+        sentences.append(
+            f"The verdict on the fit is doubtful: {_listed(reasons_of_doubt(results, int(analysis.rows[0])))}."
+        )
     sentences += [text if text.endswith(".") else f"{text}." for text in analysis.exclusions]
     if not analysis.exclusions:
         sentences.append("No spectrum was excluded.")
@@ -416,18 +417,8 @@ def _doubtful_among(analysis: Analysis) -> list[str]:
     doubtful = [int(row) for row in analysis.rows if analysis.results.verdict[row] == DOUBTFUL]
     if not doubtful:
         return []
-    reasons = Counter(re.sub(r" \(.*", "", doubt) for row in doubtful for doubt in _doubts(analysis, row))
+    reasons = Counter(
+        re.sub(r" \(.*", "", doubt) for row in doubtful for doubt in reasons_of_doubt(analysis.results, row)
+    )
     named = _listed(f"{reason} ({count})" for reason, count in reasons.most_common())
     return [f"The verdict on {len(doubtful)} of them is doubtful: {named}."]
-
-
-def _doubts(analysis: Analysis, row: int) -> list[str]:
-    """Return why the verdict on a spectrum is doubtful, in words."""
-    results = analysis.results
-    found = [*results.artefacts_before, *results.artefacts.get(row, ())]
-    out = [f"{artefact.kind} ({artefact.seen})" for artefact in found]
-    if results.fit.ood[row] > OOD_LIMIT:
-        out.append(f"out of distribution (score {results.fit.ood[row]:.2g})")
-    if not out or results.fit.verdict[row] == DOUBTFUL and results.fit.ood[row] <= OOD_LIMIT:
-        out.append(f"signal beyond the noise that the model does not explain ({results.fit.unexplained[row]:.1%})")
-    return out

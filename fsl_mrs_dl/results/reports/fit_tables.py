@@ -6,11 +6,13 @@ import html
 
 import numpy as np
 
+from ...core.errors import spelled
 from ...fitting.artefacts import option_spelling
 from ...fitting.in_vivo.result import InVivoFit
 from ...fitting.quantification import Quantification
-from ...fitting.verdict import VERDICTS
+from ...fitting.verdict import DOUBTFUL, UNUSABLE, VERDICTS
 from ...preproc.denoise import warning_of
+from ..doubts import reasons_of_doubt, why_unusable
 from ..fit_results import FitResults
 from ..layout import MOSTLY_PRIOR, OOD_LIMIT
 
@@ -31,7 +33,7 @@ def settings_table(results: FitResults, row: int) -> str:
                 f" initial values {fit.init}"
             ),
         ),
-        ("Verdict", VERDICTS[results.verdict[row]]),
+        ("Verdict", _verdict_text(results, row)),
         (
             "Residual over noise",
             (
@@ -72,16 +74,22 @@ def warning_entries(results: FitResults, row: int | None) -> list[tuple[str, str
     """Return the warnings about data and fit, and those about one spectrum unless ``row`` is None."""
     texts = [results.fit.network_note] if results.fit.network_note else []
     artefacts = [*results.artefacts_before, *(() if row is None else results.artefacts.get(row, ()))]
+    texts += [spelled(remark, option_spelling) for remark in results.remarks]
     texts += [artefact.text(option_spelling) for artefact in reversed(artefacts)]
     fit = results.fit
-    if row is not None and fit.converged[row] and not fit.usable[row]:
-        texts.append(
-            f"Not usable: more is unexplained than in realistic spectra ({fit.unexplained[row]:.0%} of the signal,"
-            f" {fit.misfit[row]:.1f} times the noise)."
-        )
+    if row is not None and fit.fitted[row] and not fit.usable[row]:
+        texts.append(f"Not usable: {why_unusable(fit, row)}.")
     denoised = warning_of(results.data.header)
     texts += [f"The data file {denoised}."] if denoised else []
     return [("Warning", text) for text in texts]
+
+
+def _verdict_text(results: FitResults, row: int) -> str:
+    """Return the verdict on a spectrum with its reasons."""
+    verdict = int(results.verdict[row])
+    reasons = [why_unusable(results.fit, row)] if verdict == UNUSABLE else []
+    reasons += reasons_of_doubt(results, row) if verdict == DOUBTFUL else []
+    return VERDICTS[verdict] + (f": {'; '.join(reasons)}" if reasons else "")
 
 
 def entries_table(entries: list[tuple[str, str]]) -> str:

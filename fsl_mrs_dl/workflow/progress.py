@@ -1,0 +1,42 @@
+"""What a session's run came to, in a few words for the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from ..io.files import json_content
+
+__all__ = ["came_to", "warnings_in_words"]
+
+_MOST = 10
+
+
+def came_to(folder: Path) -> tuple[str, list[str]]:
+    """Return the verdict on a session's fit in a few words, and the warnings of its run.
+
+    Parameters
+    ----------
+    folder : path
+        Its results; without a readable ``run.json`` both are empty.
+    """
+    try:
+        content = json_content((folder / "run.json").read_bytes())
+        quality, found = content.get("quality") or {}, content.get("warnings") or []
+        warnings = [str(one).replace(str(content.get("name")), "...") for one in found]
+        words = [str(quality["verdict"])] if quality.get("verdict") else []
+        if quality.get("converged") is False:
+            words.append("the fit did not converge")
+    except (OSError, ValueError, AttributeError, TypeError):
+        return "", []
+    if warnings:
+        words.append("1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings")
+    return ", ".join(words), warnings
+
+
+def warnings_in_words(warnings: Counter[str]) -> list[str]:
+    """Return warnings with the number of sessions that have each, a line each, the most frequent first."""
+    lines = [f"  {n} session{'s' * (n > 1)}: {text}" for text, n in warnings.most_common(_MOST)]
+    if len(warnings) > _MOST:
+        lines.append(f"  and {len(warnings) - _MOST} more, in the sessions' reports")
+    return ["Warnings:", *lines] if lines else []
