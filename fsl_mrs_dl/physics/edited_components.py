@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -136,7 +137,9 @@ def _with_line(components: Components, fid: np.ndarray) -> Components:
         "width_sd": table["width_per_s"]["lipid"],
         "gauss_variance": 0.0,
     }
-    arrays = {name: np.insert(np.asarray(getattr(components, name)), at, value) for name, value in values.items()}
+    arrays: dict[str, Any] = {
+        name: np.insert(np.asarray(getattr(components, name)), at, value) for name, value in values.items()
+    }
     arrays["kinds"] = np.insert(components.kinds.astype("U10"), at, "co-edited")
     names = (*components.names[:at], about["name"], *components.names[at:])
     return replace(components, names=names, fids=np.insert(components.fids, at, fid, axis=0), **arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -486,19 +487,15 @@ def _moved(alignment: Alignment, shift_hz: np.ndarray, phase_deg: np.ndarray, **
 
 
 def _match_conditions(fids, alignment: Alignment, axes, layout: _Layout, options: AlignOptions, unchanged, left_out):
-    """Move the edit conditions of every voxel towards each other, unless one must stay ``unchanged``; return the
-    alignment, and by how much."""
-    edit, ppmlim, same_size = layout.edit, options.ppmlim, options.edit_dim == "DIM_EDIT"
+    """Move the edit conditions of every voxel towards each other, unless one is ``unchanged``; return by how much."""
+    edit = layout.edit
     assert edit is not None  # there are conditions
     means = np.moveaxis(_means(fids, alignment).reshape(*layout.grid, *fids.shape[1::2]), edit, -3)
     members = np.moveaxis(np.arange(len(fids)).reshape(layout.grid), edit, -1).reshape(-1, means.shape[-3])
     foreign = [{(one.low, one.high) for k in group for one in left_out.get(int(k), ())} for group in members]
-    pairs = np.array(
-        [
-            match_subspectra(one, axes, ppmlim=ppmlim, exclude=tuple(sorted(out)), same_size=same_size)
-            for one, out in zip(means.reshape(-1, *means.shape[-3:]), foreign)
-        ]
-    )
+    matched = partial(match_subspectra, ppmlim=options.ppmlim, same_size=options.edit_dim == "DIM_EDIT")
+    voxels = zip(means.reshape(-1, *means.shape[-3:]), foreign)
+    pairs = np.array([matched(one, axes, exclude=tuple(sorted(out))) for one, out in voxels])
     stays = np.moveaxis(unchanged.reshape(layout.grid), edit, -1).reshape(len(pairs), -1).any(1)
     pairs[stays, :2], pairs[stays, 2:, 1:] = 0, np.nan
     match = SubspectraMatch(*pairs.swapaxes(0, 1))
