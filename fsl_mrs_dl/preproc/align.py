@@ -289,8 +289,7 @@ def align_data(data: MrsData, options: AlignOptions = _DEFAULTS, *, reference: M
         on_water, options = False, replace(options, ppmlim=units.nucleus(data.nucleus).ppmlim)
         compared["ppmlim"] = options.ppmlim
         alignment, method = _registered(fids, axes, options, target, compared)
-    noise = measure_noise(fids, axes, options.ppmlim)
-    left_out: dict[int, tuple[ForeignRegion, ...]] = {}
+    noise, left_out = measure_noise(fids, axes, options.ppmlim), dict[int, tuple[ForeignRegion, ...]]()
     # Voxels do differ, and beside water that is not suppressed all lines lie on its tails.
     if options.refine and not of_water and not any(axis < 3 for axis in layout.run):
         alignment, left_out = _without_foreign(fids, noise, alignment, axes, layout, options, target, compared)

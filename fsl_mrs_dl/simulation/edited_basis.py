@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -72,21 +74,17 @@ def simulate_edited_basis(
     te_ms = usual_echo_time_ms(scheme) if te_ms is None else te_ms
     frequency = spec_freq_mhz or field_t * units.nucleus("1H").gamma_mhz_per_t
     names = names or EXAMPLE_METABOLITES
-    timing = {"te_ms": te_ms, "te1_ms": te1_ms, "edit_delay_ms": edit_delay_ms, "refocusing": refocusing}
-    simulated = [
-        spinsim.simulate_basis(
-            names,
-            scheme,
-            spec_freq_mhz=frequency,
-            bandwidth_hz=bandwidth_hz,
-            n_points=n_points,
-            fwhm_hz=fwhm_hz,
-            edit=condition,
-            edit_pulse=pulse,
-            **timing,
-        )
-        for condition, pulse in pulses.items()
-    ]
+    timing: dict[str, Any] = {
+        "te_ms": te_ms,
+        "te1_ms": te1_ms,
+        "edit_delay_ms": edit_delay_ms,
+        "refocusing": refocusing,
+    }
+    grid: dict[str, Any] = {"bandwidth_hz": bandwidth_hz, "n_points": n_points, "fwhm_hz": fwhm_hz}
+    on_grid = partial(
+        spinsim.simulate_basis, names, scheme, spec_freq_mhz=frequency, refocusing=refocusing, **timing, **grid
+    )
+    simulated = [on_grid(edit=condition, edit_pulse=pulse) for condition, pulse in pulses.items()]
     sets = tuple(
         Basis(
             fids,
