@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.axes import Axes
 from ..core.metabolites import is_macromolecule
+from .late_signal import SINGLETS, echo_size, lines_that_return
 
 __all__ = [
     "MIRRORED",
@@ -38,8 +39,6 @@ _HEIGHT_PPM = (1.8, 3.4)  # NAA, creatine and choline: the highest lines of meta
 _CREATINE_CHOLINE_PPM, _LIPID_PPM = (2.95, 3.3), (1.15, 1.45)
 _WATER_PPM = (4.0, 5.4)
 _MHZ_3T = 127.7
-_ECHO_S = 0.04  # before it a misfit of ordinary lines looks like an echo
-_SINGLETS = {"NAA": 2.008, "creatine": 3.027, "choline": 3.2}
 
 
 _SPELLING = {"conjfid": "--conj_fid", "spectral_model": "--spectral-model"}
@@ -257,38 +256,10 @@ def phase_beyond_shift(values: np.ndarray, time: np.ndarray) -> float:
     return float(np.abs(angle - line).max())
 
 
-def echo_size(one: FittedSpectrum) -> tuple[float, float, float]:
-    """Return how strong a signal of the residual begins late, with its time (s) and ppm.
-
-    The residual's energy in cells of time and frequency is compared with that of the same frequencies before and
-    after; the size is the cell's amplitude in SDs of noise.
-    """
-    residual = one.residual
-    n = len(residual)
-    duration = 1 / (one.axes.ppm_per_point * one.axes.spec_freq_mhz)
-    step = duration / n
-    length = max(4, int(round(0.03 / step)))
-    fid = np.fft.ifft(residual, norm="ortho")
-    starts = np.arange(0, min(n, int(0.5 / step)) - length, max(1, length // 2))
-    if len(starts) < 4:
-        return 0.0, np.nan, np.nan
-    taper = np.hanning(length + 2)[1:-1]
-    taper /= np.linalg.norm(taper)
-    cells = np.abs(np.fft.fft(np.stack([fid[s : s + length] for s in starts]) * taper, axis=-1))
-    size = cells / (np.sqrt(2) * one.noise_sd)
-    early = np.minimum.accumulate(size, 0)
-    rises = np.where(size > 2.5 * np.concatenate([size[:1], early[:-1]]), size, 0.0)
-    rises[(starts + length / 2) * step < _ECHO_S] = 0.0
-    block, bin_ = np.unravel_index(rises.argmax(), rises.shape)
-    ppm = one.ppm
-    place = ppm[0] + (bin_ / length) * (ppm[-1] - ppm[0])
-    return float(rises.max()), float((starts[block] + length / 2) * step), float(place)
-
-
 def singlet_phases(one: FittedSpectrum) -> dict[str, float]:
     """Return the phases (degrees) of strong singlets of the data against those of the fit, by name."""
     data, out = one.spectrum[slice(*one.window)] - one.baseline - one.others, {}
-    for name, ppm in _SINGLETS.items():
+    for name, ppm in SINGLETS.items():
         near = np.abs(one.ppm - ppm) < 0.05
         fitted = one.metabolites[near]
         if near.sum() < 3 or np.abs(fitted).max() < 8 * one.noise_sd:
@@ -351,6 +322,15 @@ def _echo(one: FittedSpectrum) -> Artefact | None:
     size, time, ppm = echo_size(one)
     if size < _thresholds()["echo_size" if one.in_vivo else "echo_size_fsl_mrs"]:
         return None
+    returned = lines_that_return(one, time)
+    if "NAA" in returned and len(returned) > 1:
+        # The other two are so near to each other that a single echo is in both.
+        return Artefact(
+            "split lines",
+            f"{' and '.join(returned)} return {1e3 * time:.0f} ms after the beginning, as two lines of nearly the same"
+            " frequency do",
+            "align transients before they are averaged (fsl_mrs_dl align); in the next scan look for movement and shim",
+        )
     return Artefact(
         "spurious echo",
         f"a signal near {ppm:.1f} ppm that begins {1e3 * time:.0f} ms late, {size:.0f} times the noise",
@@ -447,7 +427,8 @@ def _phase(one: FittedSpectrum) -> Artefact | None:
     return Artefact(
         "phase that no spectrum of the basis set has",
         f"{high} has {phases[high] - phases[low]:.0f} degrees more than {low}",
-        "give a basis set (`basis`) of the same sequence and echo time, refocusing pulses included",
+        "give a basis set (`basis`) of the same sequence and echo time, refocusing pulses included, and check for"
+        " points that are missing at the beginning of the FIDs",
     )
 
 

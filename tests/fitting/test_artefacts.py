@@ -19,6 +19,7 @@ from fsl_mrs_dl.simulation.acquisition import simulate_basis
 
 IN_VIVO = FitOptions(spectral_model="in-vivo", device="cpu")
 AXES = Axes(2048, 1 / 2000, 123.2)
+LINES = ((2.01, 1.0), (3.03, 0.8), (3.2, 0.6))
 
 
 def line(ppm, fwhm_hz, height):
@@ -91,6 +92,20 @@ def test_artefacts_of_many_spectra_are_a_line_each_kind():
 def test_an_artefact_is_named_with_its_remedy(one, kind, remedy):
     (artefact,) = artefacts.artefacts_of(one)
     assert artefact.kind == kind and remedy in artefact.remedy and artefact.text().count("`") == 0
+
+
+def test_split_lines_and_a_bad_beginning_are_no_echo():
+    """Two copies 8 Hz apart, lost first points and misfits that are large from the beginning were called echoes."""
+    one, time = made(), AXES.time()
+    fid = sum(size * np.exp((2j * np.pi * AXES.ppm_to_hz(ppm) - 5 * np.pi) * time) for ppm, size in LINES)
+    # To fourth order alike at the beginning, as the best fit of one broad line is.
+    beat, broad = fid_to_spec(fid * np.cos(8 * np.pi * time)), fid_to_spec(fid * np.exp(-0.5 * (8 * np.pi * time) ** 2))
+    noise = one.spectrum - fid_to_spec(fid)
+    double = replace(one, spectrum=beat + noise, metabolites=broad[slice(*one.window)])
+    assert "split lines" in kinds(double) and "spurious echo" not in kinds(double)
+    late = np.where(time > 0.05, 1.0, 0.0) - np.where(time < 0.04, 1.3, 0.0)
+    missed = replace(one, spectrum=one.spectrum + 0.5 * fid_to_spec(fid * late))
+    assert "spurious echo" not in kinds(missed)
 
 
 def test_a_singlet_with_a_phase_of_its_own_is_seen():
