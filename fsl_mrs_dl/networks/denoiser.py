@@ -72,12 +72,13 @@ class Denoiser(nn.Module):
         )
         self.inside(n_points)
         sizes = [2, *(channels * 2**index for index in range(layers // 2))]
-        shape = dict(kernel_size=kernel, padding=kernel)
-        down = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Conv1d(a, b, **shape), nn.ReLU())]
+        down = [
+            layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Conv1d(a, b, kernel, padding=kernel), nn.ReLU())
+        ]
         up = [
             layer
             for a, b in zip(sizes[::-1], sizes[-2::-1])
-            for layer in (nn.ConvTranspose1d(a, b, **shape), nn.ReLU())
+            for layer in (nn.ConvTranspose1d(a, b, kernel, padding=kernel), nn.ReLU())
         ]
         self.layers = nn.Sequential(*down, *up[:-1])
 

@@ -70,6 +70,8 @@ class FrequencyThenPhase(nn.Module):
         Part of the spectrum that the networks take.
     """
 
+    time: torch.Tensor
+
     def __init__(self, method: str, dwelltime: float, spec_freq_mhz: float, n_points: int, ppmlim=(0.2, 4.2)):
         super().__init__()
         if method not in METHODS:

@@ -49,6 +49,11 @@ class Quantifier(nn.Module):
         More arguments of the encoder.
     """
 
+    time: torch.Tensor
+    inside: torch.Tensor
+    basis_ri: torch.Tensor
+    usual: torch.Tensor
+
     def __init__(
         self, names, dwelltime: float, spec_freq_mhz: float, encoder: str, n_points: int, ppmlim, n_out: int, more=None
     ):
@@ -172,6 +177,7 @@ class DQnMM(Quantifier):
         total = self.misfit(x, parameters).mean()
         if target is None:
             return total
+        assert spread is not None  # goes with a target
         known = torch.isfinite(target)
         away = (parameters["conc"] * self.scale(fid)[:, None] - torch.where(known, target, 0.0)) / spread
         taught = torch.where(known, away, 0.0).square().sum() / known.sum().clamp(min=1)
@@ -192,6 +198,7 @@ class DQpMM(DQnMM):
     """As :class:`DQnMM`, with macromolecules as lines: entries of the basis set with an amplitude each."""
 
     method = "dq-pmm"
+    metabolites: torch.Tensor
 
     def __init__(self, names, *args, **kwargs):
         super().__init__(names, *args, **kwargs)
@@ -276,7 +283,11 @@ class Ensemble(nn.Module):
     @property
     def names(self) -> list[str]:
         """Metabolites of the basis set."""
-        return self.members[0].names
+        return self.networks()[0].names
+
+    def networks(self) -> list[Quantifier]:
+        """Return the members in a list of their type."""
+        return [member for member in self.members if isinstance(member, Quantifier)]
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the means of the members' :meth:`DQnMM.forward`."""
@@ -285,7 +296,7 @@ class Ensemble(nn.Module):
 
     def each(self, fid: torch.Tensor) -> torch.Tensor:
         """Return every member's :meth:`DQnMM.concentrations`, ``(n, batch, n_metabs)``."""
-        return torch.stack([member.concentrations(fid) for member in self.members])
+        return torch.stack([member.concentrations(fid) for member in self.networks()])
 
     def concentrations(self, fid: torch.Tensor) -> torch.Tensor:
         """Return the mean of :meth:`each`, ``(batch, n_metabs)``."""

@@ -12,6 +12,8 @@ pi shift_hz t + phase))``.
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import numpy as np
 import torch
 from torch import nn
@@ -21,9 +23,17 @@ from ..core.errors import OptionError
 from ..core.transients import normalised
 from . import encoders
 
-__all__ = ["METHODS", "Registration", "DSR", "DSRF", "DCrR", "DCrRF"]
+__all__ = ["METHODS", "Method", "Registration", "DSR", "DSRF", "DCrR", "DCrRF"]
 
-METHODS = {
+
+class Method(TypedDict):
+    """Whether a method models creatine, and the part of the spectrum that it compares (ppm), or None for all."""
+
+    creatine: bool
+    ppmlim: tuple[float, float] | None
+
+
+METHODS: dict[str, Method] = {
     "dsr": {"creatine": False, "ppmlim": None},
     "dsrf": {"creatine": False, "ppmlim": (2.5, 3.5)},
     "dcrr": {"creatine": True, "ppmlim": None},
@@ -48,6 +58,10 @@ class Registration(nn.Module):
     n_points : int
         Points of the FID that the encoder takes.
     """
+
+    time: torch.Tensor
+    reference_ri: torch.Tensor
+    inside: torch.Tensor
 
     def __init__(
         self, method: str, dwelltime: float, spec_freq_mhz: float, encoder: str = "align-cnn", n_points: int = 512

@@ -21,6 +21,7 @@ from ..core import units
 from ..core.errors import OptionError
 from ..core.transients import normalised
 from .encoders import ENCODERS
+from .encoders.spectrum import UNet1DR
 from .self_supervised_quantification import Ensemble, Quantifier
 
 __all__ = [
@@ -64,6 +65,9 @@ class Supervised(Quantifier):
     """
 
     method = "supervised"
+    line_ri: torch.Tensor
+    low: torch.Tensor
+    span: torch.Tensor
 
     def __init__(
         self,
@@ -103,16 +107,16 @@ class Supervised(Quantifier):
         return self.encoder.keeps_view
 
     @property
-    def _paints(self) -> bool:
-        """Whether the encoder gives spectra, which are then integrated."""
-        return hasattr(self.encoder, "spectra")
+    def _painter(self) -> UNet1DR | None:
+        """The encoder where it gives spectra, which are then integrated."""
+        return self.encoder if isinstance(self.encoder, UNet1DR) else None
 
     def set_range(self, fid: torch.Tensor, conc: torch.Tensor) -> None:
         """Set the range of outputs from simulated FIDs ``(batch, n)`` and concentrations ``(batch, n_metabs)``."""
         x, height = self._network_input(fid)
         truth = self._relative(fid, conc, height)
         # A metabolite's own spectrum is scaled from nothing, as its integral is.
-        low = torch.zeros_like(truth[0]) if self._paints else truth.amin(0)
+        low = truth.amin(0) if self._painter is None else torch.zeros_like(truth[0])
         span = truth.amax(0) - low
         self.low.copy_(low)
         self.span.copy_(torch.where(span > 0, span, torch.ones_like(span)))
@@ -146,12 +150,13 @@ class Supervised(Quantifier):
         return self._numbers_of(self.views(fid))
 
     def _numbers_of(self, views: torch.Tensor) -> torch.Tensor:
-        if not self._paints:
+        painter = self._painter
+        if painter is None:
             # Begins in the middle of the range.
             return (self.encoder.layers(views) if self.keeps_view else self.encoder(views)) + 0.5
         # The integral of every spectrum, taken with the sign it should have: lines of both signs would cancel.
         templates = self._templates()
-        return (self.encoder.spectra(views) * templates.sign()).sum(-1) / templates.abs().sum(-1)
+        return (painter.spectra(views) * templates.sign()).sum(-1) / templates.abs().sum(-1)
 
     def amounts(self, fid: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         """Return concentrations for prepared FIDs ``(batch, n_metabs)`` from the outputs of :meth:`numbers`."""
@@ -183,10 +188,11 @@ class Supervised(Quantifier):
 
     def loss_of_views(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the same as :meth:`loss`, from :meth:`views` and :meth:`targets`."""
-        if not self._paints:
+        painter = self._painter
+        if painter is None:
             return (self._numbers_of(views) - targets).square().mean()
         templates = self._templates()
-        residual = self.encoder.spectra(views) - targets[..., None] * templates
+        residual = painter.spectra(views) - targets[..., None] * templates
         return (residual.square().sum(-1) / templates.square().sum(-1)).mean()
 
     def loss_on(self, views: torch.Tensor, targets: torch.Tensor) -> Callable[[], torch.Tensor]:
@@ -283,13 +289,17 @@ class Stack(nn.Module):
         super().__init__()
         self.settings = {"members": members, "hidden": list(hidden)}
         self.members = nn.ModuleList(Supervised(**member) for member in members)
-        first = self.members[0]
+        networks = self.networks()
         layers: list[nn.Module] = []
-        inside = sum(member.n_out for member in self.members)
+        inside = sum(network.n_out for network in networks)
         for width in hidden:
             layers += [nn.Linear(inside, width), nn.ReLU()]
             inside = width
-        self.layers = nn.Sequential(*layers, nn.Linear(inside, first.n_out))
+        self.layers = nn.Sequential(*layers, nn.Linear(inside, networks[0].n_out))
+
+    def networks(self) -> list[Supervised]:
+        """Return the members in a list of their type."""
+        return [member for member in self.members if isinstance(member, Supervised)]
 
     def train(self, mode: bool = True) -> Stack:
         """Set the mode of the stacking model; its members stay in evaluation mode."""
@@ -305,23 +315,23 @@ class Stack(nn.Module):
     @property
     def names(self) -> list[str]:
         """Metabolites of the basis set."""
-        return self.members[0].names
+        return self.networks()[0].names
 
     @property
     def n_points(self) -> int:
         """Points of the FID that the members take."""
-        return self.members[0].n_points
+        return self.networks()[0].n_points
 
     def scale(self, fid: torch.Tensor) -> torch.Tensor:
         """Return the factors of :meth:`fsl_mrs_dl.networks.self_supervised_quantification.Quantifier.scale`."""
-        return self.members[0].scale(fid)
+        return self.networks()[0].scale(fid)
 
     keeps_view = True
 
     def views(self, fid: torch.Tensor) -> torch.Tensor:
         """Return the outputs of all members for FIDs ``(batch, n)``, in a row."""
         with torch.no_grad():
-            return torch.cat([member.numbers(fid) for member in self.members], 1)
+            return torch.cat([member.numbers(fid) for member in self.networks()], 1)
 
     def loss_of_views(self, views: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the same as :meth:`loss`, from :meth:`views` and :meth:`targets`."""
@@ -338,11 +348,11 @@ class Stack(nn.Module):
 
     def targets(self, fid: torch.Tensor, conc: torch.Tensor) -> torch.Tensor:
         """Return the targets of :meth:`numbers`, ``(batch, n_out)``."""
-        return self.members[0].targets(fid, conc)
+        return self.networks()[0].targets(fid, conc)
 
     def forward(self, fid: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return ``conc`` ``(batch, n_metabs)`` for prepared FIDs, of FIDs ``(batch, n)``."""
-        return {"conc": self.members[0].amounts(fid, self.numbers(fid))}
+        return {"conc": self.networks()[0].amounts(fid, self.numbers(fid))}
 
     def concentrations(self, fid: torch.Tensor) -> torch.Tensor:
         """Return concentrations for FIDs ``(batch, n)`` in the units of FID and basis set, ``(batch, n_metabs)``."""

@@ -82,6 +82,7 @@ class QuantUniversal(nn.Module):
     """
 
     n_shifts, step_ppm, n_knots = 81, 0.01, 16
+    shifts_ppm: torch.Tensor
 
     def __init__(self, encoder: str = "resnet", arguments: dict | None = None):
         super().__init__()
@@ -161,6 +162,7 @@ class AlignUniversal(nn.Module):
     """
 
     n_lags = 53  # to either side: 0.497 ppm
+    lags: torch.Tensor
 
     def __init__(self, width: int = 24, depth: int = 6):
         super().__init__()

@@ -79,10 +79,11 @@ def fixed_set(
         whole["target"], spread["spread"] = teach(whole["fid"])
         whole["fid"] = whole["fid"][:, :n_points].clone()
     n_held = max(1, n_signals // 10)
-    return tuple(
+    used, held = (
         {key: values[rows] for key, values in whole.items()} | spread
         for rows in (slice(n_held, None), slice(0, n_held))
     )
+    return used, held
 
 
 def batches_from(part: dict, batch_size: int) -> Callable:

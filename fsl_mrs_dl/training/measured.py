@@ -53,6 +53,7 @@ def measured_fids(paths, basis=None, mean_of: int | None = None, n_means: int = 
         if mean_of is not None:
             transients = _random_means(transients, data.axes, mean_of, n_means, seed, path)
         fids.append(transients)
+    assert first is not None  # there is a path at least
     n_points = min(part.shape[-1] for part in fids)
     return np.concatenate([part[:, :n_points] for part in fids]), first.axes.with_points(n_points)
 

@@ -12,7 +12,7 @@ from ..core.axes import Axes
 from ..core.errors import OptionError
 from ..networks import encoders, model_cards
 from ..networks.out_of_distribution import clean_statistics
-from ..networks.self_supervised_quantification import METHODS, Ensemble
+from ..networks.self_supervised_quantification import METHODS, DQnMM, Ensemble
 from ..physics.macromolecules import add_macromolecules, in_lines
 from ..simulation import random_spectra, recipes
 from . import teacher as teachers
@@ -241,7 +241,8 @@ class SelfSupervisedTraining(Training):
 
 def _accuracy(network, batches: list[dict], names) -> dict:
     """Return the unexplained part of held-back spectra and, where the truth is known, R2 of the concentrations."""
-    first = network.members[0] if isinstance(network, Ensemble) else network
+    first = network.networks()[0] if isinstance(network, Ensemble) else network
+    assert isinstance(first, DQnMM)
 
     def unexplained(fid) -> float:
         prepared = first.prepared(fid)

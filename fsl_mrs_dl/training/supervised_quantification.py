@@ -103,7 +103,7 @@ class SupervisedTraining(Training):
         self.recipe = recipes.Recipe.load(recipe or "shamaei-table2")
         self.basis = basis if mm is None else add_macromolecules(basis, mm)
         self.axes = Axes(n_points, dwelltime or basis.dwelltime, basis.spec_freq_mhz)
-        self.arguments = {
+        self.arguments: dict = {
             "names": list(self.basis.names),
             "dwelltime": self.axes.dwelltime,
             "spec_freq_mhz": self.axes.spec_freq_mhz,
@@ -217,7 +217,8 @@ class SupervisedTraining(Training):
 
     def _train_rounds(self, encoder: str, job: Job, settings: Settings) -> model_cards.Card:
         """Train one network after its rounds of active learning; finished rounds stay."""
-        hard, rounds = None, []
+        hard = None
+        rounds: list[dict] = []
         for index in range(self.active):
             folder = job.folder / "rounds" / str(index)
             if not (folder / "card.json").is_file():
@@ -257,14 +258,18 @@ class SupervisedTraining(Training):
                 )
         seed_weights(settings.seed + n)  # the same layers, whatever was trained before them
         each = [self.arguments | {"encoder": encoder} for encoder in self.members]
-        joined = networks.Stack(each, self.hidden) if self.stacked else networks.Voting("supervised", n, each[0])
+        joined: networks.Stack | networks.Voting
+        if self.stacked:
+            joined = networks.Stack(each, self.hidden)
+        else:
+            joined = networks.Voting("supervised", n, each[0])
         for member, (network, _) in zip(joined.members, parts):
             member.load_state_dict(network.state_dict())
         members = [
             {"encoder": encoder, "steps": card["training"]["steps"], "minutes": card["training"]["minutes"]}
             for encoder, (_, card) in zip(self.members, parts)
         ]
-        if self.stacked:
+        if isinstance(joined, networks.Stack):
             report(settings, "Stacking model:")
             return self._train_part(joined.fix_members(), job, settings, f"{n} stacked networks", members=members)
         joined.eval().requires_grad_(False)
@@ -285,7 +290,7 @@ class _Part(Training):
         self.rounds, self.members = rounds, members
         self._hard, self._sets, began = hard, None, time.monotonic()
         if whole.n_signals is not None:
-            self._sets = self._fixed_sets(network, hard)
+            self._sets = self._fixed_sets(network, hard, whole.n_signals)
             self._draw, self._draw_held = (batches_from(part, self.settings.batch_size) for part in self._sets)
         self.minutes = round((time.monotonic() - began) / 60, 1)
 
@@ -295,7 +300,7 @@ class _Part(Training):
     def held_back(self, generator) -> dict[str, torch.Tensor]:
         return self._draw_held(generator) if self._sets else self.whole.simulate(generator)
 
-    def _fixed_sets(self, network, hard) -> tuple[dict, dict]:
+    def _fixed_sets(self, network, hard, n_signals: int) -> tuple[dict, dict]:
         """Return the spectra for training and validation, as views and targets, which are the same every time."""
 
         def views(hard, generator) -> dict:
@@ -303,8 +308,7 @@ class _Part(Training):
             with torch.no_grad():
                 return {"view": network.views(batch["fid"]), "target": network.targets(batch["fid"], batch["conc"])}
 
-        whole, settings = self.whole, self.settings
-        sizes = (whole.n_signals, settings.batch_size, settings.seed, whole.axes.n_points)
+        sizes = (n_signals, self.settings.batch_size, self.settings.seed, self.whole.axes.n_points)
         used, held = fixed_set(lambda generator: views(None, generator), *sizes)
         if hard is not None:
             used, _ = fixed_set(lambda generator: views(hard, generator), *sizes)

@@ -28,7 +28,7 @@ from .settings import Settings
 try:
     import lightning
     from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+    from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 except ImportError as exc:
     raise OptionError(
         f"training needs Lightning, which cannot be loaded ({exc})",
@@ -242,7 +242,7 @@ def _lightning_trainer(
         callbacks = [*callbacks, progress]
     # Each part of a training that was interrupted has a log of its own.
     parts = len(list(folder.glob("logs/csv*")))
-    loggers = [
+    loggers: list[Logger] = [
         CSVLogger(folder, name="logs", version=f"csv_{parts + 1}" if parts else "csv", flush_logs_every_n_steps=20)
     ]
     if settings.tensorboard:

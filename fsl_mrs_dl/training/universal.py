@@ -213,7 +213,8 @@ class UniversalTraining(Training):
     def _accuracy(self, network) -> dict:
         """Return the accuracy on held-back protocols: inside the recipe's ranges, at the lowest SNR and at half of it,
         and at twice the shifts."""
-        recipe, cells = self.recipe, {"inside": {}}
+        recipe = self.recipe
+        cells: dict[str, dict] = {"inside": {}}
         if isinstance(recipe.get("snr"), dict):
             low = min(next(iter(recipe.get("snr").values())))
             cells[f"at SNR {low:g}"] = {"snr": low}

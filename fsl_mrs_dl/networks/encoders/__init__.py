@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ...core.errors import OptionError
+from .base import Encoder
 from .conv import AlignCNN, ConvNeXt, QuantCNN, ResNet
 from .conv2d import (
     DeepNet2D1C,
@@ -44,7 +45,7 @@ __all__ = [
     "MLPMixer",
 ]
 
-ENCODERS = {
+ENCODERS: dict[str, type[Encoder]] = {
     "cnn": QuantCNN,
     "fc": MLP,
     "mlp-mixer": MLPMixer,
@@ -75,7 +76,7 @@ OF_POINTS = tuple(name for name, cls in ENCODERS.items() if cls.sees == "points"
 """Encoders that take any signal, FID or not."""
 
 
-def make(name: str, *, n_points: int, n_out: int, in_channels: int = 2, band=None, **arguments) -> nn.Module:
+def make(name: str, *, n_points: int, n_out: int, in_channels: int = 2, band=None, **arguments) -> Encoder:
     """Return an encoder by name.
 
     Parameters
@@ -105,7 +106,7 @@ def make(name: str, *, n_points: int, n_out: int, in_channels: int = 2, band=Non
     except TypeError as exc:
         raise OptionError(str(exc), option="encoder", value=name) from exc
     # Kernels of images in the order of oneDNN: up to twice as quick on a CPU, and the same numbers but for rounding.
-    return encoder.to(memory_format=torch.channels_last)
+    return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ...core.errors import OptionError
+from .views import View
 
 __all__ = ["Encoder"]
 
@@ -29,6 +30,10 @@ class Encoder(nn.Module):
     """First transform of the input: none ('points'), or 'spectrum', 'spectrogram', 'scalogram', 'scattering'."""
     keeps_view = False
     """Whether the first transform takes so much longer than the rest, ``layers``, that it is worth keeping."""
+
+    view: View
+    """The first transform, of encoders that have one."""
+    layers: nn.Sequential
 
     def __init__(self, *, n_points: int, n_out: int, in_channels: int = 2):
         super().__init__()

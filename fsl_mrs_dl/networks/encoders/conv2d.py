@@ -42,10 +42,10 @@ class _OnSpectrogram(Encoder):
         return self.layers(self.view(x))
 
 
-def _block(inside: int, outside: int, kernel, elu: bool = False, stride: int = 1) -> nn.Module:
+def _block(inside: int, outside: int, kernel: int | tuple[int, int], elu: bool = False, stride: int = 1) -> nn.Module:
     """A convolution with ELU, or with batch norm and ReLU."""
     size = (kernel, kernel) if isinstance(kernel, int) else kernel
-    conv = nn.Conv2d(inside, outside, size, stride=stride, padding=tuple(k // 2 for k in size))
+    conv = nn.Conv2d(inside, outside, size, stride=stride, padding=(size[0] // 2, size[1] // 2))
     return nn.Sequential(conv, nn.ELU()) if elu else nn.Sequential(conv, nn.BatchNorm2d(outside), nn.ReLU())
 
 
@@ -208,6 +208,7 @@ class _Reduction(nn.Module):
     def __init__(self, inside: int, width: int, long: bool):
         super().__init__()
         step = _block(width, width, 3, True, 2)
+        first: nn.Module
         if long:
             first = nn.Sequential(_block(inside, width, 1, True), _block(width, width, 3, True, 2))
             rest = [_block(width, width, (1, 7), True), _block(width, width, (7, 1), True)]
@@ -239,11 +240,11 @@ class InceptionNet2D1C(_OnSpectrogram):
         for index, width in enumerate((25, 50, 75)):
             block = _Inception(inside, few(width, share), split=index == 2)
             layers.append(block)
-            if index < 2:
-                block = _Reduction(block.n_out, few(50, share), long=index == 1)
-                layers.append(block)
-                rows, columns = rows // 2, columns // 2
             inside = block.n_out
+            if index < 2:
+                reduction = _Reduction(inside, few(50, share), long=index == 1)
+                layers.append(reduction)
+                inside, rows, columns = reduction.n_out, rows // 2, columns // 2
             if index:
                 layers.append(nn.Dropout2d(0.1 * index))
         layers += [nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.5)]

@@ -209,9 +209,9 @@ class InceptionNet1D(_OnSpectrum):
             layers.append(block)
             inside = block.n_out
             if reduced:
-                block = _Reduction(inside, few(reduced, share))
-                layers.append(block)
-                inside, length = block.n_out, (length - 1) // 2 + 1
+                reduction = _Reduction(inside, few(reduced, share))
+                layers.append(reduction)
+                inside, length = reduction.n_out, (length - 1) // 2 + 1
         layers += [nn.Dropout1d(0.2), nn.AvgPool1d(2, ceil_mode=True)]
         length = -(-length // 2)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.5), nn.Linear(inside * length, n_out))
@@ -252,6 +252,7 @@ class _UNet(nn.Module):
         paint = nn.Conv1d(wide, outside, 3, padding=1)
         # Begins with all but empty spectra: noise all over the band is far worse than nothing where lines fill few
         # points of it.
+        assert paint.bias is not None
         with torch.no_grad():
             paint.weight.mul_(0.01)
             paint.bias.zero_()

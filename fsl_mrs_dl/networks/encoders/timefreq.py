@@ -20,6 +20,9 @@ class _Scaled(nn.Module):
     """
 
     n_batches = 32
+    mean: torch.Tensor
+    square: torch.Tensor
+    seen: torch.Tensor
 
     def __init__(self, *shape: int, power: float = 1.0):
         super().__init__()

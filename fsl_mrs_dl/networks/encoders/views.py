@@ -17,7 +17,7 @@ from torch import nn
 
 from ...core.errors import OptionError
 
-__all__ = ["Spectrum", "Spectrogram", "Scalogram", "Scattering", "WHOLE"]
+__all__ = ["View", "Spectrum", "Spectrogram", "Scalogram", "Scattering", "WHOLE"]
 
 WHOLE = (-0.5, 0.5)
 """The band of everything."""
@@ -25,7 +25,9 @@ WHOLE = (-0.5, 0.5)
 _EXTRA = "install it with: pip install '.[timefreq]' in a copy of the repository"
 
 
-class _View(nn.Module):
+class View(nn.Module):
+    """Base of all views."""
+
     shape: tuple[int, ...]
 
     def __init__(self, n_points: int, in_channels: int = 2):
@@ -48,7 +50,7 @@ def _channels(z: torch.Tensor) -> torch.Tensor:
     return torch.stack([z.real, z.imag], 2).flatten(1, 2)
 
 
-class Spectrum(_View):
+class Spectrum(View):
     """The band of the spectrum, ``(in_channels, n_seen)``; zero-filled to twice the points, so that the real part alone
     holds all there is.
 
@@ -83,7 +85,7 @@ class Spectrum(_View):
         return out.flatten(1)[:, None] if self.joined else out
 
 
-class Spectrogram(_View):
+class Spectrogram(View):
     """Short-time Fourier transform with diagonal downsampling, section 2.1.2 of doi 10.1002/mrm.29561.
 
     32 Hamming windows, each half as long as the FID and 3/256 of it later than the one before (6 ms where the FID lasts
@@ -98,6 +100,8 @@ class Spectrogram(_View):
     """
 
     n_windows, n_rows, _every = 32, 128, 8
+    kernel_re: torch.Tensor
+    kernel_im: torch.Tensor
 
     def __init__(self, n_points: int, in_channels: int = 2, band=WHOLE, *, joined: bool = False):
         super().__init__(n_points, in_channels)
@@ -137,7 +141,7 @@ class Spectrogram(_View):
         return both.flatten(1, 2)
 
 
-class Scalogram(_View):
+class Scalogram(View):
     """Continuous wavelet transform, real and imaginary parts as channels, ``(in_channels, n_rows, n_columns)``.
 
     Wavelets are PyWavelets' complex Morlet of bandwidth 3 and centre 1, which is about as long as MATLAB's default
@@ -152,6 +156,7 @@ class Scalogram(_View):
     """
 
     wavelet = "cmor3.0-1.0"
+    gain_ri: torch.Tensor
 
     def __init__(self, n_points: int, in_channels: int = 2, band=WHOLE, *, n_rows: int = 64, n_columns: int = 128):
         super().__init__(n_points, in_channels)
@@ -200,7 +205,7 @@ def _wavelet_frequencies(band, n_points: int, n_rows: int) -> np.ndarray:
     return np.concatenate([sign * np.geomspace(far, near, n) for (sign, far, near), n in zip(sides, counts)])
 
 
-class Scattering(_View):
+class Scattering(View):
     """Wavelet scattering of real and imaginary parts, ``(in_channels, n_paths, n_windows)``: two filter banks of
     quality 8 and 1.
 
