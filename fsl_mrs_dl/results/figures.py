@@ -96,6 +96,7 @@ def sd_labels(results: FitResults, verdict: str = VERDICTS[GOOD]) -> tuple[str, 
 def _sd_words(results: FitResults) -> tuple[str, str]:
     if results.estimate != "network":
         return "SD below 50 %", "SD above 50 %: not decided by the data"
+    assert results.fit.networks is not None
     if len(results.fit.networks) == 1:
         return "estimate of one network, SD unknown", ""
     return "estimate of the networks, spread below 50 %", "estimate of the networks, spread above 50 %"
@@ -180,12 +181,13 @@ def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, 
     # Macromolecules have a scale of their own, which would hide everything else.
     names = [name for name in names if not is_macromolecule(name)] or names
     order = [results.names.index(name) for name in names]
-    scale, label = 1.0, "concentration (raw)"
-    if results.reference is not None and np.isfinite(results.reference[row]) and results.reference[row] > 0:
+    scale, label = np.ones((len(conc), 1)), "concentration (raw)"
+    ratios, reference = results.ratios, results.reference
+    if ratios is not None and reference is not None and np.isfinite(reference[row]) and reference[row] > 0:
         with np.errstate(divide="ignore", invalid="ignore"):
-            scale = 1 / np.where(results.reference > 0, results.reference, np.nan)[:, None]
+            scale = 1 / np.where(reference > 0, reference, np.nan)[:, None]
         label = f"ratio to {results.reference_name}"
-        sd = results.ratios[1] / scale
+        sd = ratios[1] / scale
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of metabolites without a finite SD
         value, error = np.nanmedian((conc * scale)[:, order], 0), np.nanmedian((sd * scale)[:, order], 0)
@@ -224,6 +226,7 @@ def check_voxel_in_image(t1: str | Path, data: nifti.MrsData) -> None:
 
 def _centre(data: nifti.MrsData) -> np.ndarray:
     """Return the centre of the voxel, or of all voxels, in mm."""
+    assert data.affine is not None
     return (data.affine @ [*(np.array(data.fids.shape[:3]) - 1) / 2, 1])[:3]
 
 
@@ -249,6 +252,7 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
     from scipy.ndimage import map_coordinates
 
     check_voxel_in_image(t1, data)
+    assert data.affine is not None
     try:
         image = nib.as_closest_canonical(_structural_image(Path(t1)))
         volume = np.asarray(image.dataobj, float)

@@ -99,7 +99,7 @@ class FitResults:
         options = with_edited_sums(options, fitted.edited)
         # A combination of sub-spectra has no metabolites that editing leaves alone.
         there = set(fitted.fit.names)
-        options = replace(options, combine=[total for total in options.combine if set(total.split("+")) <= there])
+        options = replace(options, combine=tuple(total for total in options.combine if set(total.split("+")) <= there))
         before = [*artefacts_before, *fitted.artefacts]
         results = cls.with_options(
             fitted.fit, fitted.data, options, conjugated=fitted.conjugated, artefacts_before=before
@@ -108,6 +108,7 @@ class FitResults:
 
     def as_data(self, fids: np.ndarray) -> MrsData:
         """Return scaled FIDs ``(n, n_points)`` in shape, scale and orientation of the data file."""
+        assert self.data is not None
         fids = fids / self.fit.fid_scale
         fids = fids.conj() if self.conjugated else fids
         shape = self.data.fids.shape
@@ -209,7 +210,7 @@ class FitResults:
         return "+".join(self.internal_ref)
 
     @cached_property
-    def reference_members(self) -> np.ndarray | None:
+    def reference_members(self) -> list[int] | None:
         """Numbers of the reference's metabolites; None if one of them was not fitted."""
         return self.fit.members(self.reference_name) if set(self.internal_ref) <= set(self.fit.names) else None
 
@@ -235,14 +236,18 @@ class FitResults:
 
     @cached_property
     def fsl_mrs_ratios(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ratios to the internal reference, and their SDs by FSL-MRS's formula, which adds the variances; of the
-        in-vivo model with all covariances, because errors that all concentrations share are much larger there."""
+        """Ratios to the internal reference, which was fitted, and their SDs by FSL-MRS's formula, which adds the
+        variances; of the in-vivo model with all covariances, because errors that all concentrations share are much
+        larger there."""
         if isinstance(self.fit, InVivoFit):
+            assert self.ratios is not None
             return self.ratios
+        reference, members = self.reference, self.reference_members
+        assert reference is not None and members is not None
         conc, sd = self.concentrations
-        reference_sd = uncertainty.sum_sd(self.fit.estimate(self.estimate)[1], self.reference_members)
+        reference_sd = uncertainty.sum_sd(self.fit.estimate(self.estimate)[1], members)
         with np.errstate(divide="ignore", invalid="ignore"):
-            scale = 1 / self.reference[:, None]
+            scale = 1 / reference[:, None]
             return conc * scale, np.sqrt(sd**2 + reference_sd[:, None] ** 2) * np.abs(scale)
 
     @cached_property
@@ -297,11 +302,15 @@ class FitResults:
     @cached_property
     def posterior_ratio_sd(self) -> np.ndarray:
         """SDs of the posterior's ratios to the internal reference, ``(n, len(names))``."""
-        return self._ratio_sd(self.fit.posterior.mean, self.fit.posterior.cov)
+        posterior = self.fit.posterior
+        assert posterior is not None
+        return self._ratio_sd(posterior.mean, posterior.cov)
 
     def _ratio_sd(self, conc: np.ndarray, cov: np.ndarray) -> np.ndarray:
         """Return the SDs of every ratio to the internal reference, ``(n, len(names))``."""
-        sds = [uncertainty.ratio_sd(conc, cov, self.fit.members(name), self.reference_members) for name in self.names]
+        under = self.reference_members
+        assert under is not None
+        sds = [uncertainty.ratio_sd(conc, cov, self.fit.members(name), under) for name in self.names]
         return np.stack(sds, axis=1)
 
 

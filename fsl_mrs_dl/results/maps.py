@@ -67,7 +67,7 @@ def map_values(results: FitResults) -> dict[str, np.ndarray]:
     if model.name == "in-vivo":
         out = {_IN_VIVO.get(key, key): values for key, values in out.items()} | _in_vivo_values(results, out)
     out["raw-concentrations"] = results.concentrations[0]
-    if results.reference is not None:
+    if results.ratios is not None:
         out["conc-internal"] = results.ratios[0]
     # FSL-MRS writes 999 % where nothing could be fitted.
     out["sd"] = np.where(fit.fitted[:, None], results.percent, 999.0)
@@ -78,7 +78,7 @@ def map_values(results: FitResults) -> dict[str, np.ndarray]:
         out["doubt"][row] = max(doubt.code for doubt in doubts)
     out["nuisance/p0"] = np.rad2deg(fit.block("phi0")[:, 0])
     out["nuisance/p1"] = -fit.block("phi1")[:, 0] / (2 * np.pi)
-    parts = {"shift": fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)}
+    parts: dict[str, np.ndarray | None] = {"shift": fit.block("eps") / (2 * np.pi * model.spec_freq_mhz)}
     parts |= {"gamma": results.widths.lorentz, "sigma": results.widths.gauss, "combined_lw": results.widths.combined}
     for part, values in parts.items():
         if values is not None:

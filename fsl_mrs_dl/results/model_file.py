@@ -184,14 +184,15 @@ class Evaluator:
         DataError
             If the metabolite was not fitted.
         """
-        members = {name: name_among(name, self.names) for name in metab.split("+")}
-        for name, member in members.items():
+        which = []
+        for name in metab.split("+"):
+            member = name_among(name, self.names)
             if member is None:
                 raise DataError(f"metabolite {name}: was not fitted", remedy=f"choose one of {', '.join(self.names)}")
+            which.append(self.names.index(member))
         row = row_at(voxel, self.arrays["place"], self.arrays["params"])
         if row is None:
             return None
-        which = [self.names.index(members[name]) for name in metab.split("+")]
         blocks = self._blocks(row)
         fid = blocks["conc"][which] @ self._fids(blocks, which)
         fid = units.spec_to_fid(units.fid_to_spec(fid) * self._phase(blocks, len(fid))) / self.about["fid_scale"]

@@ -63,7 +63,7 @@ def series_figure(results: FitResults, path: str | Path | None = None):
     height = max(2.6 * n_lines + 0.8, 2.5 + 0.4 * len(drawn))
     figure = Figure(figsize=(14, height), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.3))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.3))[0]
     _draw_spectra(left.subplots(1, 2, sharey=True, width_ratios=(2, 1)), results, series, drawn)
     # Below few panels stays room, for they would be much higher than wide.
     _draw_metabolites(right, results, series, max(n_lines, int(height / 3.5)))

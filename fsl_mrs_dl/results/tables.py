@@ -51,6 +51,7 @@ def summary_table(results: FitResults) -> pd.DataFrame:
     snr, width = results.quality
     columns["SNR"], columns["FWHM"] = np.hstack([snr, pad]), np.hstack([width, pad])
     if results.estimate == "posterior_mean":
+        assert results.prior_pull is not None
         columns["mostly prior"] = results.prior_pull > MOSTLY_PRIOR
     if results.estimate == "network":
         # The columns that FSL-MRS heads CRLB hold the networks' spread.
@@ -199,9 +200,11 @@ def spectrum_columns(fit: Quantification) -> dict[str, np.ndarray]:
     return {name: values for name, values in columns.items() if values is not None}
 
 
-def _posterior_columns(results: FitResults, members: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _posterior_columns(results: FitResults, members: list[list[int]]) -> dict[str, np.ndarray]:
     """Return the posterior's columns of uncertainty.csv."""
     posterior, negative = results.fit.posterior, results.fit.model.shape.negative
+    pull, conflict = results.prior_pull, results.prior_conflict
+    assert posterior is not None and pull is not None and conflict is not None
     _, mean, sd = results.fit.table(results.sums, "posterior_mean")
     low, high = (np.stack(ends, 1) for ends in zip(*(posterior.interval(rows, negative=negative) for rows in members)))
     columns = {"posterior_mean": mean, "posterior_sd": sd, "posterior_ci95_low": low, "posterior_ci95_high": high}
@@ -215,11 +218,7 @@ def _posterior_columns(results: FitResults, members: list[np.ndarray]) -> dict[s
             for rows in members
         ]
         columns |= _limits("posterior_ratio_ci95", limits)
-    return columns | {
-        "prior_pull": results.prior_pull,
-        "mostly_prior": results.prior_pull > MOSTLY_PRIOR,
-        "prior_conflict": results.prior_conflict,
-    }
+    return columns | {"prior_pull": pull, "mostly_prior": pull > MOSTLY_PRIOR, "prior_conflict": conflict}
 
 
 def _limits(name: str, intervals: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -55,6 +55,7 @@ def write_fit(
     fit_summary(results, folder / "fit_summary.png")
     if results.is_series:
         series_figure(results, folder / "series.png")
+    assert results.data is not None
     grid = results.data.fids.shape[:3]
     if len(results.fit.params) == np.prod(grid):
         _write_model(folder, results, grid)
@@ -101,7 +102,9 @@ def write_maps(folder: Path, results: FitResults) -> None:
     import nibabel
 
     folder.mkdir()
-    shape = results.data.fids.shape
+    data = results.data
+    assert data is not None
+    shape = data.fids.shape
     grid = (*shape[:3], *(size for size in shape[4:] if size > 1))
     fitted = results.fit.fitted
 
@@ -109,7 +112,7 @@ def write_maps(folder: Path, results: FitResults) -> None:
         # A spectrum that could not be fitted has no marks either.
         with np.errstate(over="ignore"):  # an interval may end beyond the range of an image
             values = np.where(fitted | everywhere, np.asarray(values, float), np.nan).astype(np.float32)
-        nibabel.save(nibabel.Nifti1Image(values.reshape(grid), results.data.affine), path)
+        nibabel.save(nibabel.Nifti1Image(values.reshape(grid), data.affine), path)
 
     for name, values in tables.metabolite_columns(results).items():
         (folder / name).mkdir()

@@ -17,7 +17,7 @@ from ...fitting.header_facts import with_header
 from ...fitting.in_vivo.result import InVivoFit
 from ...fitting.options import FitOptions
 from ...io.basis import Basis
-from ...io.nifti import PROGRAM
+from ...io.nifti import PROGRAM, MrsData
 from ...physics.in_vivo_components import priors_table
 from ..doubts import quality_line
 from ..fit_results import FitResults
@@ -70,14 +70,21 @@ class Analysis:
     n_spectra: int | None = None
 
     @property
+    def data(self) -> MrsData:
+        """Data that were fitted."""
+        data = self.results.data
+        assert data is not None
+        return data
+
+    @property
     def header(self) -> dict:
         """NIfTI-MRS header extension of the data."""
-        return self.results.data.header
+        return self.data.header
 
     @cached_property
     def full_options(self) -> FitOptions:
         """The options with the facts of the header and of the basis set."""
-        return with_header(self.options, self.results.data, self.basis.echo_time_s)
+        return with_header(self.options, self.data, self.basis.echo_time_s)
 
     @property
     def in_vivo(self) -> bool:
@@ -85,9 +92,16 @@ class Analysis:
         return isinstance(self.results.fit, InVivoFit)
 
     @property
+    def in_vivo_fit(self) -> InVivoFit:
+        """The fit, where it is one of the in-vivo model."""
+        fit = self.results.fit
+        assert isinstance(fit, InVivoFit)
+        return fit
+
+    @property
     def macromolecules(self) -> str:
         """Macromolecules of the in-vivo model: the basis set's 'own', 'table', or 'none'."""
-        fit = self.results.fit
+        fit = self.in_vivo_fit
         if fit.has_own_macromolecules:
             return "own"
         components = fit.fitted_model.components
@@ -108,19 +122,19 @@ class Analysis:
     @property
     def field_t(self) -> float:
         """Field strength in tesla; NaN for a nucleus whose gyromagnetic ratio is not known."""
-        data = self.results.data
+        data = self.data
         return data.spec_freq_mhz / units.nucleus(data.nucleus).gamma_mhz_per_t
 
     @property
     def grid(self) -> tuple[int, int, int]:
         """Number of voxels along each side."""
-        x, y, z = self.volume or self.results.data.fids.shape[:3]
+        x, y, z = self.volume or self.data.fids.shape[:3]
         return x, y, z
 
     @property
     def voxel_mm(self) -> tuple[float, float, float] | None:
         """Sides of a voxel in mm; None without a position."""
-        affine = self.results.data.affine
+        affine = self.data.affine
         if affine is None:
             return None
         x, y, z = (float(side) for side in np.linalg.norm(affine[:3, :3], axis=0))

@@ -167,8 +167,7 @@ def _fsl_mrs_baseline(baseline: str) -> str:
 
 def _in_vivo_model(analysis: Analysis) -> str:
     """Return the sentences on a fit of the in-vivo model, with the numbers of its priors."""
-    table, results = priors_table(), analysis.results
-    fit = results.fit
+    table, results, fit = priors_table(), analysis.results, analysis.in_vivo_fit
     shape_hz = fit.fitted_model.shape_hz
     shape = ""
     if len(shape_hz):
@@ -246,7 +245,7 @@ def _edited(edited: EditedFit) -> str:
 
 
 def _in_vivo_macromolecules(analysis: Analysis) -> str:
-    table, components = priors_table(), analysis.results.fit.fitted_model.components
+    table, components = priors_table(), analysis.in_vivo_fit.fitted_model.components
     if analysis.macromolecules == "own":
         return "Macromolecules were the measured pattern in the basis set, in pieces whose proportions may vary."
     if analysis.macromolecules == "none":
@@ -266,7 +265,7 @@ def _in_vivo_macromolecules(analysis: Analysis) -> str:
 def _in_vivo_baseline(analysis: Analysis) -> str:
     from ...fitting.in_vivo.variants import variants_of
 
-    about, fit = priors_table()["baseline"], analysis.results.fit
+    about, fit = priors_table()["baseline"], analysis.in_vivo_fit
     lengths = " and ".join(f"{length:g}" for length, _ in about["lengths_ppm"])
     others = [variant.name for variant in variants_of(fit.fitted_model)][1:]
     dimension = analysis.spread(fit.baseline_dimension)
@@ -307,7 +306,7 @@ def _basis(analysis: Analysis) -> str:
 
 def _times(analysis: Analysis) -> list[str]:
     """Return sentences on echo and repetition times that had to be assumed, and on an echo time that is wrong."""
-    data, basis = analysis.results.data, analysis.basis
+    data, basis = analysis.data, analysis.basis
     sentences = []
     for note in time_notes(analysis.options, data, basis):
         for name, words in ((data.name, "The data have"), (basis.source, "The basis set has")):

@@ -106,7 +106,7 @@ def _hardware(analysis: Analysis) -> list[Item]:
         )
         if value
     ]
-    nucleus = f"nucleus {', '.join(header.get('ResonantNucleus') or [analysis.results.data.nucleus])}"
+    nucleus = f"nucleus {', '.join(header.get('ResonantNucleus') or [analysis.data.nucleus])}"
     coil = f"{'; '.join(coils)}; {nucleus}" if coils else ""
     return [
         Item("1a", "Field strength", strength, _by_key("SpectrometerFrequency")),
@@ -184,7 +184,7 @@ def _acquisition(analysis: Analysis) -> list[Item]:
 
 def _sequence_parameters(analysis: Analysis) -> str:
     """Return spectral width, points, offset, and the times and angles that the header has."""
-    header, data = analysis.header, analysis.results.data
+    header, data = analysis.header, analysis.data
     parts = [f"spectral width {data.bandwidth:.5g} Hz", f"{data.n_points} points"]
     for key, label, write in (
         ("TxOffset", "transmitter offset", lambda value: f"{float(value):g} ppm"),

@@ -263,13 +263,13 @@ def _line_width(fid, axes, limits) -> float:
     return float((last - first) * (ppm[1] - ppm[0]) * axes.spec_freq_mhz)
 
 
-def _rows(before, after, one: _AlignedSet, axes: Axes, ppmlim, limits) -> list[tuple[str, str, str]]:
+def _rows(before, after, one: _AlignedSet, axes: Axes, ppmlim, limits) -> list[tuple[str, ...]]:
     """Return (label, before, after) for the table."""
     several = len(before) > 1
     correlation = [
         f"{float(mean_pairwise_correlation(x, axes, ppmlim=ppmlim)):.4f}" if several else "-" for x in (before, after)
     ]
-    rows = [("Mean pairwise correlation", *correlation)]
+    rows: list[tuple[str, ...]] = [("Mean pairwise correlation", *correlation)]
     low, high = _full_range(axes)
     if several and axes.nucleus == "1H" and low < 2.5 and high > 3.5:
         index = [f"{float(similarity_index(x, axes)):.4f}" for x in (before, after)]
@@ -288,7 +288,7 @@ def _rows(before, after, one: _AlignedSet, axes: Axes, ppmlim, limits) -> list[t
     ]
 
 
-def _coherence_rows(coherence: Coherence | None) -> list[tuple[str, str, str]]:
+def _coherence_rows(coherence: Coherence | None) -> list[tuple[str, ...]]:
     """Return (label, before, after) of the window and of regions, those with a known coherence."""
     if coherence is None:
         return []
@@ -475,7 +475,7 @@ def _description(
     )
 
 
-def _table(one: _AlignedSet, rows: list[tuple[str, str, str]]) -> str:
+def _table(one: _AlignedSet, rows: list[tuple[str, ...]]) -> str:
     """Return the table, with the flagged transients and the range of shifts and phases below it."""
     flags = {flag: np.flatnonzero(one.flag == flag) + 1 for flag in ("weak", "outlier", "failed")}
     flagged = "; ".join(f"{name}: {list_numbers(numbers)}" for name, numbers in flags.items() if len(numbers)) or "none"

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...preproc.align import AlignedData
 from ...preproc.conditions import Conditions
+from ...preproc.editing import SubspectraMatch
 from ...preproc.frequency_referencing import REFERENCE_LINES
 from .page import list_numbers
 
@@ -19,20 +20,20 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
         axes = {name: size for name, size in aligned.set_axes.items() if size > 1}
         if axes:
             place = np.unravel_index(index, tuple(aligned.set_axes.values()))
-            where = [f"{name} {place[k]}" for k, name in enumerate(aligned.set_axes) if name in axes]
-            sentences.append(f"Shown: {', '.join(where)} (counted from 0).")
+            numbers = [f"{name} {place[k]}" for k, name in enumerate(aligned.set_axes) if name in axes]
+            sentences.append(f"Shown: {', '.join(numbers)} (counted from 0).")
         sentences.append(f"Method: {aligned.method}.")
     if aligned.backwards:
         sentences.append("The frequency axis runs backwards: the complex conjugate was aligned, and written as it was.")
     if aligned.options.edit_order:
-        sentences.append(_declared_note(aligned))
+        sentences.append(_declared_note(aligned, aligned.options.edit_order))
     sentences.extend(_coherence_notes(aligned, index))
     if not aligned.options.refine:
         sentences.append("Estimates of the network, not refined: errors are not known.")
     if aligned.options.moving_window:
         sentences.append(f"Compared with about {aligned.options.moving_window} neighbours in time.")
     if aligned.subspectra is not None:
-        sentences.append(_subspectra_note(aligned))
+        sentences.append(_subspectra_note(aligned.subspectra))
     if aligned.offset is not None:
         offsets = aligned.offset if index is None else [aligned.offset[index]]
         referenced = [offset for offset in offsets if offset.has_lines]
@@ -59,19 +60,19 @@ def notes(aligned: AlignedData, index: int | None = None) -> str:
     return " ".join(sentences)
 
 
-def _declared_note(aligned: AlignedData) -> str:
+def _declared_note(aligned: AlignedData, order: str) -> str:
     """Return the order of conditions that was declared, and the dimensions that it made."""
     options = aligned.options
-    held = Conditions(options.edit_order, share=float("nan"))
+    held = Conditions(order, share=float("nan"))
     lengths = aligned.set_axes | aligned.transient_axes
     now = " and ".join(f"{name} ({lengths[name]})" for name in (options.dim, options.edit_dim or "DIM_EDIT"))
-    return f"{options.dim} held {held}, as declared (--edit-order {options.edit_order}): it is divided into {now}."
+    return f"{options.dim} held {held}, as declared (--edit-order {order}): it is divided into {now}."
 
 
-def _subspectra_note(aligned: AlignedData) -> str:
+def _subspectra_note(match: SubspectraMatch) -> str:
     """Return how sub-spectra were moved towards each other, and the uncertainty of their difference."""
-    shift, phase = (x[np.newaxis] if x.ndim == 1 else x for x in aligned.subspectra[:2])
-    shift_sd, phase_sd = aligned.subspectra.largest_sd
+    shift, phase = (x[np.newaxis] if x.ndim == 1 else x for x in match[:2])
+    shift_sd, phase_sd = match.largest_sd
     if np.isnan(shift_sd):
         return "Sub-spectra could not be matched to each other and were not moved towards each other."
     apart = f"{shift_sd:.2g} Hz and {phase_sd:.2g} degrees"
@@ -92,6 +93,7 @@ def _coherence_notes(aligned: AlignedData, index: int | None) -> list[str]:
     """Return what the signal is, the regions that were left out, the sets that were not changed, and the coherence."""
     sentences = []
     if aligned.on_water:
+        assert aligned.options.ppmlim is not None  # the water's
         low, high = aligned.options.ppmlim
         sentences.append(f"The water is not suppressed and was aligned ({low:.1f} to {high:.1f} ppm).")
     left_out = aligned.all_left_out if index is None else "; ".join(map(str, aligned.left_out.get(index, ())))
@@ -124,7 +126,7 @@ def edit_partner(aligned: AlignedData, index: int) -> int | None:
     if aligned.subspectra is None or aligned.subspectra[0].shape[-1] != 2:
         return None
     edit = next((k for k, name in enumerate(names) if name == aligned.options.edit_dim), None)
-    place = list(np.unravel_index(index, sizes))
+    place = [int(number) for number in np.unravel_index(index, sizes)]
     if edit is None or place[edit] != 0:
         return None
     place[edit] = 1
@@ -141,8 +143,8 @@ def alignment_table(aligned: AlignedData) -> str:
     if aligned.coherence:
         n = aligned.alignment.flag.shape[-1]
         for name in ("before", "after"):
-            values = [round(getattr(one, name), 4) for one in aligned.coherence]
-            columns[f"coherence_{name}"] = np.repeat(values, n).tolist()
+            shares = [round(getattr(one, name), 4) for one in aligned.coherence]
+            columns[f"coherence_{name}"] = np.repeat(shares, n).tolist()
         columns["changed"] = np.repeat(["no" if one.fallen else "yes" for one in aligned.coherence], n).tolist()
     if aligned.subspectra_sd is not None:
         for name, values in zip(("shift_sd_hz", "phase_sd_deg"), aligned.subspectra_sd):

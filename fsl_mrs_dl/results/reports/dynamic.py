@@ -175,8 +175,6 @@ def _number(value) -> str:
     """Return a value in words."""
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
-    return (
-        f"{value:.4g}"
-        if isinstance(value, (float, np.floating)) and abs(value) < 1e4
-        else (f"{value:.1f}" if isinstance(value, (float, np.floating)) else str(value))
-    )
+    if not isinstance(value, (float, np.floating)):
+        return str(value)
+    return f"{value:.4g}" if abs(float(value)) < 1e4 else f"{value:.1f}"

@@ -79,7 +79,7 @@ def warning_entries(results: FitResults, row: int | None) -> list[tuple[str, str
     fit = results.fit
     if row is not None and fit.fitted[row] and not fit.usable[row]:
         texts.append(f"Not usable: {why_unusable(fit, row)}.")
-    denoised = warning_of(results.data.header)
+    denoised = "" if results.data is None else warning_of(results.data.header)
     texts += [f"The data file {denoised}."] if denoised else []
     return [("Warning", text) for text in texts]
 
@@ -117,11 +117,11 @@ def _ood_text(fit: Quantification, row: int) -> str:
 
 def values_of(results: FitResults, row: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Return values and SDs of metabolites and sums, and their name: ratios to the internal reference, if any."""
-    if results.reference is None or not results.reference[row] > 0:
+    ratios, reference = results.ratios, results.reference
+    if ratios is None or reference is None or not reference[row] > 0:
         conc, sd = results.concentrations
         return conc[row], sd[row], "concentration (raw)"
-    ratio, ratio_sd = results.ratios
-    return ratio[row], ratio_sd[row], f"ratio to {results.reference_name}"
+    return ratios[0][row], ratios[1][row], f"ratio to {results.reference_name}"
 
 
 _ESTIMATES = {
@@ -140,9 +140,9 @@ def concentrations_table(results: FitResults, row: int) -> str:
     is_ratio, notes = label.startswith("ratio"), [f"Estimate: {_ESTIMATES[results.estimate]}."]
     heads = ["Metabolite", html.escape(label), "SD", "raw", "raw SD", "%SD"]
     more: list[list[str]] = [[] for _ in results.names]
-    for names, cells in (_posterior_cells(results, row, is_ratio), _network_cells(results, row, is_ratio)):
+    for names, of_each in (_posterior_cells(results, row, is_ratio), _network_cells(results, row, is_ratio)):
         heads += names
-        more = [[*columns, *added] for columns, added in zip(more, cells)] if cells else more
+        more = [[*columns, *added] for columns, added in zip(more, of_each)] if of_each else more
     if results.fit.posterior is not None:
         notes.append(
             f"Posterior: {html.escape(results.fit.posterior.prior.source)} and the data together; % prior is the"
@@ -164,7 +164,8 @@ def concentrations_table(results: FitResults, row: int) -> str:
 
 def _posterior_cells(results: FitResults, row: int, is_ratio: bool) -> tuple[list[str], list[list[str]]]:
     """Return heads and cells of the posterior's columns; both empty without a prior."""
-    if results.fit.posterior is None:
+    pulls, conflicts = results.prior_pull, results.prior_conflict
+    if pulls is None or conflicts is None:
         return [], []
     _, mean, sd = results.fit.table(results.sums, "posterior_mean")
     mean, sd = mean[row], sd[row]
@@ -172,8 +173,8 @@ def _posterior_cells(results: FitResults, row: int, is_ratio: bool) -> tuple[lis
         mean = mean / mean[results.names.index(results.reference_name)]
         sd = results.posterior_ratio_sd[row]
     cells = []
-    for i, pull in enumerate(results.prior_pull[row]):
-        mark = (" *" if pull > MOSTLY_PRIOR else "") + (" !" if results.prior_conflict[row, i] else "")
+    for i, pull in enumerate(pulls[row]):
+        mark = (" *" if pull > MOSTLY_PRIOR else "") + (" !" if conflicts[row, i] else "")
         cells.append([f"{mean[i]:.3f}{mark}", f"{sd[i]:.3f}", f"{100 * pull:.0f}"])
     return ["posterior mean", "SD", "% prior"], cells
 

@@ -249,15 +249,16 @@ def with_slider(figures: list, titles: list[str]):
         {"label": html.escape(title), "method": "animate", "args": [[str(number)], now]}
         for number, title in enumerate(titles)
     ]
+    above = 80 if figure.data[0].type == "heatmap" else 40
     slider = {
         "active": 0,
         "steps": steps,
         "currentvalue": {"font": {"size": 14, "color": "#222"}, "prefix": ""},
         # Titles along the slider would lie upon each other.
         "font": {"color": "rgba(0,0,0,0)", "size": 1},
-        "pad": {"t": 80 if figure.data[0].type == "heatmap" else 40},
+        "pad": {"t": above},
     }
-    figure.update_layout(sliders=[slider], height=figure.layout.height + slider["pad"]["t"] + 50)
+    figure.update_layout(sliders=[slider], height=figure.layout.height + above + 50)
     return figure
 
 
