@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 
+_BELOW_CREATINE_PPM = 3.85
+
+
 def _format_or_dash(value: float, form: str) -> str:
     """Return a number as text, or a dash of the same width where it is not finite."""
     return format(value, form) if math.isfinite(value) else f"{'-':>{int(form.split('.')[0])}}"
@@ -229,8 +232,19 @@ def _filter_notes(results: FitResults) -> list[str]:
     subject = "The spectrum has" if len(rows) == 1 else f"{filtered} of {len(rows)} spectra have"
     return [
         f"{subject} next to no noise where there are no signals, as if part of the band had been filtered: the noise"
-        " was measured between the signals."
+        f" was measured between the signals.{_below_creatine(fit)}"
     ]
+
+
+def _below_creatine(fit) -> str:
+    """Return advice on a window that ends below the CH2 of creatine, for filtered spectra; empty where it does."""
+    window = fit.model.ppmlim
+    if not window or max(window) <= _BELOW_CREATINE_PPM or min(window) >= _BELOW_CREATINE_PPM:
+        return ""
+    return (
+        " Where the filter or water suppression took the CH2 of creatine at 3.9 ppm, too, ratios to creatine are far"
+        f" too high: end the window below it (--ppmlim {min(window):g} {_BELOW_CREATINE_PPM:g}) and compare."
+    )
 
 
 def _misfit_note(fit) -> str:

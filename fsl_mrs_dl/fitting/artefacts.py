@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.axes import Axes
 from ..core.metabolites import is_macromolecule
+from ..core.noise import filtered_noise
 from .late_signal import SINGLETS, echo_size, lines_that_return
 
 __all__ = [
@@ -119,6 +120,8 @@ class FittedSpectrum:
         FSL-MRS's model leaves them free; of metabolites with a signal only.
     groups_free : bool
         These are of whole groups.
+    filtered : bool
+        A filter took a part of the band, and bends the window's ends.
     """
 
     axes: Axes
@@ -138,6 +141,7 @@ class FittedSpectrum:
     own_shift_ppm: dict[str, float] = field(default_factory=dict)
     own_width_ppm: dict[str, float] = field(default_factory=dict)
     groups_free: bool = False
+    filtered: bool = False
 
     @property
     def ppm(self) -> np.ndarray:
@@ -319,6 +323,9 @@ def _lipid(one: FittedSpectrum) -> Artefact | None:
 
 
 def _echo(one: FittedSpectrum) -> Artefact | None:
+    if one.filtered:
+        # Its edge cuts lines, and what remains of them looks like an echo.
+        return None
     size, time, ppm = echo_size(one)
     if size < _thresholds()["echo_size" if one.in_vivo else "echo_size_fsl_mrs"]:
         return None
@@ -547,5 +554,6 @@ def fitted_spectrum(fit, row: int) -> FittedSpectrum:
         in_vivo=fit.model.name == "in-vivo",
         has_macromolecules=bool(broad.any()),
         phi1_deg_per_ppm=float(phi1),
+        filtered=bool(filtered_noise(fid_to_spec(fit.fids[row])[None], axes)[0]),
         **fit.line_details(row),
     )

@@ -108,6 +108,10 @@ def test_split_lines_and_a_bad_beginning_are_no_echo():
     assert "spurious echo" not in kinds(missed)
 
 
+def test_the_edge_of_a_filter_is_no_echo():
+    assert kinds(made(late(3.6, 0.15, 0.03, 0.6), filtered=True)) == []
+
+
 def test_a_singlet_with_a_phase_of_its_own_is_seen():
     one = made()
     window = slice(*one.window)

@@ -26,6 +26,7 @@ __all__ = ["Likelihood", "Population", "population_model"]
 _MOST_MISFIT = 2.0  # times the typical one, of spectra that take part
 _OUTLIER = 8.0  # mean square over the expected one, less one, times the root of the number, of spectra that do not
 _LEAST, _MOST = 0.01, 4.0  # of the squares of spreads over those of the table
+_MOST_MM_WIDTH = 1.0  # likewise: macromolecules with wider priors become as narrow as the metabolites beside them
 _PASSES, _FASTER = 20, 1.7  # of the EM algorithm, and the power of its steps
 
 
@@ -168,6 +169,7 @@ def population_model(model: InVivoModel, sample: Likelihood) -> tuple[InVivoMode
     rows, sd = torch.cat([group.rows for group in groups]), _sd_of_table(model, groups)
     number = torch.cat([torch.full((len(group.rows),), k) for k, group in enumerate(groups)])
     has_mean = torch.tensor([group.has_mean for group in groups])[number]
+    most = torch.tensor([_MOST_MM_WIDTH if group.name == "mm_width" else _MOST for group in groups]).to(sd)[number]
     # Squares of spreads, over those of the table; the rest of a prior's variance is that of the mean.
     base = torch.where(has_mean, about["individual_share"], 1.0).to(sd)
     common = (1 - base) * sd**2
@@ -183,7 +185,7 @@ def population_model(model: InVivoModel, sample: Likelihood) -> tuple[InVivoMode
         known = (weight * information / (1 + information * variance_before)).sum(0)
         remaining = torch.where(has_mean, 1 / (known + 1 / common.clamp(min=1e-300)), common)
         deviation = ((value - mean).square() + variance) / sd**2
-        factor = _spreads(weight, deviation, number, base, factor, about["weight"])
+        factor = _spreads(weight, deviation, number, base, factor, about["weight"]).clamp(max=most)
     after = factor * sd**2 + remaining
     precision = model.prior_precision + rows.mT @ ((1 / after - sd**-2)[:, None] * rows)
     ratio = after / sd**2

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from ...core.axes import Axes
+from ...core.noise import noise_outside
+from ...core.units import fid_to_spec
 from ...physics.nuisance import NuisanceSpace
 from ..artefacts import phase_beyond_shift
 from .fit import Acquisition, learnt, log_evidence, prepare
@@ -22,6 +24,8 @@ _MOST_SPECTRA = 8  # that uses of a water reference are compared on
 _MOST_OF_ONE = 20.0  # of the log evidence that one spectrum, perhaps with an artefact, decides by
 _EARLY_S = 0.06  # time in which eddy currents turn lines
 _NO_PHASE = 0.01  # rad, not worth a correction or a comparison
+_SINGLETS_PPM = (1.9, 2.15), (2.9, 3.35)
+_LOWER, _BY_CHANCE = 0.005, 1.5  # of their height: what singlets may lose, and of the noise that the phase turns
 
 
 def settled(
@@ -101,8 +105,10 @@ def _best_use(
     rows = np.sort(rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_SPECTRA)).round().astype(int))])
     some, water = fids[rows], reference.rows(rows)
     value, misfit = {}, {}
+    without_phase = corrected_before or phase.max() < _NO_PHASE
+    lower = not without_phase and _lowers_lines(some, water, phase[rows])
     for use in WATER_USES:
-        if use.eddy_currents and (corrected_before or phase.max() < _NO_PHASE):
+        if use.eddy_currents and (without_phase or lower):
             continue
         value[use], misfit[use] = log_evidence(some, models[use.line_shape], water.using(use), max_iter)
     nothing = WaterUse(False, False)
@@ -113,7 +119,31 @@ def _best_use(
     # Equal ones are decided by the order of WATER_USES.
     best = max(gain, key=lambda use: gain[use])
     medians = {use: float(np.median(each)) for use, each in misfit.items()}
-    return best, _note(best, gain, medians, corrected_before, "at least " if limited else "")
+    note = _note(best, gain, medians, corrected_before, "at least " if limited else "")
+    if lower:
+        note += (
+            " The phase of water makes the lines of metabolites lower, and eddy currents were not corrected: they may"
+            " have been corrected before, though the header does not say so, or the frequency axis of the reference"
+            " runs the other way."
+        )
+    return best, note
+
+
+def _lowers_lines(fids: np.ndarray, reference: WaterReference, phase: np.ndarray) -> bool:
+    """Tell whether taking out the phases of water, of sizes ``phase`` (rad, ``(n,)``), makes singlets lower than noise
+    does by chance, as that of a conjugated reference does.
+
+    The evidence alone does not tell: lines that are broadened may be nearer to those of the model.
+    """
+    axes = reference.axes
+    ppm = axes.ppm()
+    near = [(ppm > low) & (ppm < high) for low, high in _SINGLETS_PPM]
+    if not all(part.any() for part in near):
+        return False
+    before, after = fid_to_spec(fids), fid_to_spec(reference.corrected(fids))
+    height, turned = (sum(np.abs(spectra[:, part]).max(1) for part in near) for spectra in (before, after))
+    by_chance = np.maximum(_LOWER, _BY_CHANCE * phase * noise_outside(before, axes) / height)
+    return bool(np.median(turned / height + by_chance) < 1)
 
 
 def _phase_sizes(reference: WaterReference) -> np.ndarray:

@@ -16,6 +16,7 @@ from fsl_mrs_dl.fitting.data import choose_basis, fit_data
 from fsl_mrs_dl.fitting.header_facts import time_notes, with_header
 from fsl_mrs_dl.fitting.in_vivo.quantify import quantify_in_vivo
 from fsl_mrs_dl.fitting.in_vivo.study import study_model
+from fsl_mrs_dl.fitting.in_vivo.water_reference import water_reference
 from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.fitting.quantify import quantify
 from fsl_mrs_dl.io import nifti
@@ -188,6 +189,18 @@ def test_water_corrects_eddy_currents(sim_basis):
     column = truth.names.index("NAA")
     assert np.abs(found - true)[:, column].mean() < np.abs(plain - true)[:, column].mean()
     assert named(without) >= 0.6 * 8 and named(with_water) == 0
+
+
+def test_a_conjugated_reference_is_not_taken_for_eddy_currents(sim_basis):
+    """It broadened lines, which the evidence prefers where they are unlike the model's."""
+    from fsl_mrs_dl.fitting.in_vivo.settle import _lowers_lines, _phase_sizes
+
+    truth = simulate_in_vivo(sim_basis, sim_basis.axes, 8, seed=7, departure="eddy currents")
+    right, wrong = (water_reference(water, sim_basis.axes) for water in (truth.water, truth.water.conj()))
+    assert not _lowers_lines(truth.fids, right, _phase_sizes(right))
+    assert _lowers_lines(truth.fids, wrong, _phase_sizes(wrong))
+    fit = quantify_in_vivo(truth.fids[:2], sim_basis, sim_basis.axes, OPTIONS, water=truth.water[:2].conj())
+    assert fit.eddy_phase is None and "makes the lines of metabolites lower" in fit.water_note
 
 
 def test_uneven_fields_are_seldom_taken_for_eddy_currents(fits):
