@@ -54,6 +54,8 @@ class Relaxation:
         Where they come from, in words.
     dois : tuple of str
         Publications that they were taken from.
+    dois_of_csf : tuple of str
+        Those among them that are of the times of CSF alone.
     """
 
     t1: dict[str, float]
@@ -62,6 +64,7 @@ class Relaxation:
     t2_sd: dict[str, float] = field(default_factory=dict)
     source: str = ""
     dois: tuple[str, ...] = ()
+    dois_of_csf: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, option in (("t1", "t1_values"), ("t2", "t2_values")):
@@ -118,7 +121,11 @@ class Relaxation:
             source = f"{' and '.join(own)} as given" + (f", the other of the {source}" if len(own) == 1 else "")
         taken = [table[kind] for kind in ("T1", "T2") if table and kind not in own]
         dois = dict.fromkeys(doi for entries in taken for part in COMPARTMENTS for doi in entries[part]["doi"])
-        return cls(times["T1"], times["T2"], sds["T1"], sds["T2"], source, tuple(dois))
+        others = {
+            doi for entries in taken for part in COMPARTMENTS if part != "H2O_CSF" for doi in entries[part]["doi"]
+        }
+        of_csf = tuple(doi for doi in dois if doi not in others)
+        return cls(times["T1"], times["T2"], sds["T1"], sds["T2"], source, tuple(dois), of_csf)
 
     def with_times(self, kind: str, times: dict[str, float]) -> Relaxation:
         """Return the same with other ``t1`` or ``t2``."""

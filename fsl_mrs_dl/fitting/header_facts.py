@@ -24,9 +24,25 @@ __all__ = [
     "is_time",
     "seconds_of",
     "seconds_of_each",
+    "sequence_of",
     "time_notes",
     "with_header",
 ]
+
+# Names as vendors and spec2nii write them; the first that is in one of the header's texts.
+_SEQUENCES = (
+    ("hercules", r"hercules"),
+    ("hermes", r"hermes"),
+    ("mega-slaser", r"mega.?s-?laser|mega.?semi"),
+    ("slaser", r"s-?laser|semi-?laser|_slaser"),
+    ("mega-press", r"mega|svs_ed|gaba.?edit"),
+    ("special", r"special"),
+    ("steam", r"steam|svs_st\b|svs_st_"),
+    ("press", r"press|probe-p|svs_se\b|svs_se_|probep"),
+    ("spin-echo", r"spin.?echo"),
+    ("fid", r"\bfid\b|fid_?csi|csi_fid"),
+)
+_NAMING_KEYS = ("SequenceName", "PulseSequenceFile", "PulseSequenceType", "ProtocolName", "SequenceTriggered")
 
 
 def with_header(options: FitOptions, data: MrsData, basis_echo_time_s: float | None = None) -> FitOptions:
@@ -160,3 +176,14 @@ def _history(header: dict) -> list[str]:
     """Return method and details of every step in a header's processing history, in small letters."""
     steps = [step for step in header.get("ProcessingApplied") or () if isinstance(step, dict)]
     return [f"{step.get('Method', '')} {step.get('Details', '')}".lower() for step in steps]
+
+
+def sequence_of(header: dict) -> tuple[str | None, str]:
+    """Return the sequence that the texts of a header name, and the key and value that do so."""
+    for key in _NAMING_KEYS:
+        value = header.get(key)
+        text = str(value.get("Value", "") if isinstance(value, dict) else value or "")
+        for name, pattern in _SEQUENCES:
+            if re.search(pattern, text, re.IGNORECASE):
+                return name, f"{key} {text}"
+    return None, ""

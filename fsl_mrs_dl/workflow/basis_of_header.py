@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from ..core.editing import EDITING_SCHEMES, WITH_PRESS
 from ..core.errors import OptionError
 from ..fitting.edited_data import edit_conditions
-from ..fitting.header_facts import is_time
+from ..fitting.header_facts import is_time, sequence_of
 from ..io.basis import Basis
 from ..io.edited_basis import EditedBasis
 from ..io.nifti import MrsData
@@ -16,21 +15,6 @@ from ..simulation.acquisition import simulate_basis
 from ..simulation.edited_basis import simulate_edited_basis
 
 __all__ = ["Acquired", "acquisition_of", "basis_of_header"]
-
-# Names as vendors and spec2nii write them; the first that is in one of the header's texts.
-_SEQUENCES = (
-    ("hercules", r"hercules"),
-    ("hermes", r"hermes"),
-    ("mega-slaser", r"mega.?s-?laser|mega.?semi"),
-    ("slaser", r"s-?laser|semi-?laser|_slaser"),
-    ("mega-press", r"mega|svs_ed|gaba.?edit"),
-    ("special", r"special"),
-    ("steam", r"steam|svs_st\b|svs_st_"),
-    ("press", r"press|probe-p|svs_se\b|svs_se_|probep"),
-    ("spin-echo", r"spin.?echo"),
-    ("fid", r"\bfid\b|fid_?csi|csi_fid"),
-)
-_KEYS = ("SequenceName", "PulseSequenceFile", "PulseSequenceType", "ProtocolName", "SequenceTriggered")
 
 
 @dataclass(frozen=True)
@@ -57,7 +41,7 @@ class Acquired:
 def acquisition_of(data: MrsData) -> Acquired:
     """Return sequence and times of a file's header."""
     header = data.header
-    sequence, named_by = _sequence(header)
+    sequence, named_by = sequence_of(header)
     te_s, tm_s, tr_s = (_time(header, key) for key in ("EchoTime", "MixingTime", "RepetitionTime"))
     return Acquired(sequence, te_s, tm_s, tr_s, named_by)
 
@@ -174,17 +158,6 @@ def _edited_basis(data: MrsData, name: str, echo_ms: float | None, source: str) 
     echo = basis.echo_time_s or 0.0
     pulses = f"editing pulses {pulses}" + ("" if refocusing is None else f", {refocusing} refocusing pulses")
     return basis, f"{name}, TE {1e3 * echo:g} ms, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source})"
-
-
-def _sequence(header: dict) -> tuple[str | None, str]:
-    """Return the sequence that the texts of a header name, and the key and value that do so."""
-    for key in _KEYS:
-        value = header.get(key)
-        text = str(value.get("Value", "") if isinstance(value, dict) else value or "")
-        for name, pattern in _SEQUENCES:
-            if re.search(pattern, text, re.IGNORECASE):
-                return name, f"{key} {text}"
-    return None, ""
 
 
 def _time(header: dict, key: str) -> float | None:

@@ -383,7 +383,8 @@ def _fit(processed: Processed, basis: AnyBasis, options: FitOptions) -> tuple[Fi
     elif processed.water is not None:
         use = getattr(fitted.fit, "water_note", "").removeprefix("Water reference: ")
         corrected = getattr(fitted.fit, "eddy_phase", None) is not None
-        steps.append(Step("eddy currents", corrected, f"within the fit: {use.rstrip('.')}"))
+        use = use.rstrip(".").replace("taken from it", "taken from the water reference", 1)
+        steps.append(Step("eddy currents", corrected, f"within the fit: {use}"))
     name = "in-vivo" if in_vivo else "FSL-MRS's"
     figures = {"misfit": float(np.nanmedian(fitted.fit.misfit))}
     steps.append(Step("fit", True, f"{name} model, {basis.n_metabs} metabolites", figures))

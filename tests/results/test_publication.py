@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from fsl_mrs_dl.concentrations import Relaxation, WaterScaling
+from fsl_mrs_dl.concentrations.tissue import TissueFractions
 from fsl_mrs_dl.fitting.artefacts import Artefact
 from fsl_mrs_dl.fitting.data import fit_data
 from fsl_mrs_dl.fitting.options import FitOptions
@@ -29,6 +30,7 @@ from fsl_mrs_dl.results.publication import (
     publication_html,
     write_publication,
 )
+from fsl_mrs_dl.results.publication.methods import _line_shape
 from fsl_mrs_dl.results.publication.references import cite, key_of_doi, label_of, works
 from fsl_mrs_dl.results.publication.study import common_sentences, merged_table
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
@@ -80,7 +82,7 @@ def test_every_item_is_filled_or_names_what_would_fill_it(plain):
     expected = "1a 1b 1c 1d 1e 2a 2b 2c 2d 2e 2f 2g 2h 2i 3a 3b 3c 3d 4a 4b 4c 4d".split()
     assert [item.number for item in items] == expected
     values = {item.number: item.value for item in items}
-    assert values["1a"] == "3 T" and values["1b"] == "Siemens" and values["1c"] == "Prisma (software XA30)"
+    assert values["1a"].startswith("3 T (") and values["1b"] == "Siemens" and values["1c"] == "Prisma (software XA30)"
     assert values["2a"] == "svs_se" and values["2c"] == "20 x 25 x 30 mm (15 ml)"
     assert values["2d"] == "TE 35 ms, TR 2000 ms" and "1024 points" in values["2f"]
     assert "FSL-MRS-DL" in values["3a"] and "spec2nii v0.8.15" in values["3a"]
@@ -111,7 +113,7 @@ def test_steps_and_history_are_named(in_vivo, plain):
     text = methods_text(in_vivo)
     assert "coil combination (4 coils; SNR gain 1.9)" in text
     assert "eddy-current correction [@klose1990ecc] (a water reference is there)" in text
-    assert "Left out were removal of residual water (none reaches the window)." in text
+    assert "Not needed was removal of residual water (none reaches the window)." in text
     assert "average of 64 transients" in text
     values = {item.number: item.value for item in mrsinmrs_items(in_vivo)}
     assert values["2e"] == "64 transients per spectrum"
@@ -148,7 +150,7 @@ def test_methods_of_the_models(plain, in_vivo):
 def test_wrong_and_assumed_times_and_a_doubtful_verdict_are_named(in_vivo, basis):
     wrong = replace(in_vivo, basis=replace(in_vivo.basis, echo_time_s=0.03))
     text = methods_text(wrong)
-    assert "Its echo time is not that of the data: it is for 30 ms, the data have 35 ms." in text
+    assert "The echo time of the basis set is not that of the data: it is for 30 ms, the data have 35 ms." in text
     assert "echo time" not in methods_text(in_vivo) and "assumed" not in methods_text(in_vivo)
     nothing = replace(in_vivo.results.data, header={})
     text = methods_text(replace(in_vivo, results=replace(in_vivo.results, data=nothing)))
@@ -159,7 +161,7 @@ def test_wrong_and_assumed_times_and_a_doubtful_verdict_are_named(in_vivo, basis
     before = [Artefact("wrong field of the basis set", "it is of 300 MHz", "give another")]
     text = methods_text(replace(in_vivo, results=replace(in_vivo.results, artefacts_before=before)))
     assert "The verdict on the fit is doubtful: wrong field of the basis set (it is of 300 MHz)" in text
-    assert "verdict" not in methods_text(in_vivo) and in_vivo.results.verdict[0] == 0
+    assert "The verdict on the fit is good." in methods_text(in_vivo) and in_vivo.results.verdict[0] == 0
 
 
 def test_removal_of_water_cites_its_method_where_it_was_done(in_vivo):
@@ -194,12 +196,91 @@ def test_absolute_concentrations_name_their_constants(plain):
     assert "T1 of metabolites 1290 ms, T2 of water in grey matter 88 ms" in text and "TE 30 ms and TR 2 s" in text
     assert "Tissue fractions as given. Pure water is assumed." in text
     keys = cited(text)
-    assert "stanisz2005relaxation" in keys and "doi_10.1148/radiology.210.3.r99fe41759" in keys
+    assert "stanisz2005relaxation" in keys and "gelman1999t2" in keys
     assert "doi = {10.1148/radiology.210.3.r99fe41759}" in bibtex(keys, relaxation.dois)
     values = {item.number: item.value for item in mrsinmrs_items(analysis)}
     assert "molarity" in values["3c"] and "T1 METAB 1290 ms" in values["3d"]
     own = Relaxation.at_field(3.0, relaxation.t1, relaxation.t2)
     assert own.dois == () and len(set(relaxation.dois)) == len(relaxation.dois) > 5
+
+
+def test_sentences_of_methods_stand_alone_in_a_study(in_vivo):
+    """Of a study's sentences those that differ are dropped: 'Its strength' was that of the macromolecules then."""
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", methods_text(in_vivo).replace("\n\n", " "))
+    assert not [one for one in sentences if re.match(r"(Its?|They|These|This) ", one)]
+    assert any(one.startswith("The strength of the baseline was not chosen") for one in sentences)
+    assert "The verdict on the fit is" in methods_text(in_vivo)
+
+
+def test_steps_that_were_not_done_are_told_from_those_not_needed(in_vivo):
+    """'Left out were water reference (combined and averaged already)' read as if none was used."""
+    steps = [
+        {"name": "coil combination", "done": False, "reason": "coils are combined already"},
+        {"name": "water reference", "done": False, "reason": "combined and averaged already"},
+        {"name": "residual water", "done": False, "reason": "switched off"},
+        {
+            "name": "eddy currents",
+            "done": False,
+            "reason": "within the fit: nothing was taken. It may have been before",
+        },
+    ]
+    text = methods_text(replace(in_vivo, steps=steps, n_transients=None))
+    words = "Not needed were coil combination (coils are combined already) and combination and averaging of the water"
+    assert f"{words} reference (combined and averaged already)." in text and "may have been" not in text
+    assert "Not done was removal of residual water (switched off)." in text and "Left out" not in text
+
+
+def test_a_fit_that_is_not_usable_and_was_kept_is_named_so(plain):
+    fit = replace(plain.results.fit, converged=np.zeros_like(plain.results.fit.converged))
+    text = methods_text(replace(plain, results=replace(plain.results, fit=fit)))
+    assert "not usable: it did not converge. No spectrum was excluded: it was kept." in text
+
+
+def test_csf_is_named_where_there_is_some(in_vivo):
+    relaxation = Relaxation.at_field(3.0)
+    tissue = TissueFractions.from_values(0.4, 0.5, 0.1)
+    for fractions, some in ((None, False), (TissueFractions.from_values(0.4, 0.6, 0.0), False), (tissue, True)):
+        scaling = WaterScaling(echo_time_s=0.03, repetition_time_s=2.0, tissue=fractions)
+        absolute = SimpleNamespace(scaling=scaling, relaxation=relaxation, assumptions=())
+        analysis = replace(in_vivo, results=replace(in_vivo.results, absolute=absolute))
+        text, items = methods_text(analysis), {item.number: item.value for item in mrsinmrs_items(analysis)}
+        assert ("T1 of water in CSF 4470 ms" in text) == some and ("H2O_CSF" in items["3d"]) == some
+        assert ("spijkerman2018t2" in text) == some and "wright2008t1" in text
+
+
+def test_a_stimulated_echo_needs_its_mixing_time(plain):
+    def item(**more):
+        header = {**plain.results.data.header, "SequenceName": "svs_st", **more}
+        results = replace(plain.results, data=replace(plain.results.data, header=header))
+        return {item.number: item for item in mrsinmrs_items(replace(plain, results=results))}["2f"]
+
+    assert item().value == "" and "missing (header key MixingTime would fill it; spectral width" in item().text
+    assert "TM 10 ms" in item(MixingTime=0.01).value
+
+
+def test_field_and_software_are_tidy(plain):
+    header = {**plain.results.data.header, "SoftwareVersions": "6.0.541 ; .0.541 ;"}
+    data = replace(plain.results.data, header=header, spec_freq_mhz=123.2)
+    analysis = replace(plain, results=replace(plain.results, data=data))
+    values = {item.number: item.value for item in mrsinmrs_items(analysis)}
+    assert values["1a"] == "2.89 T (123.2 MHz; nominal 3 T)" and values["1c"] == "Prisma (software 6.0.541)"
+
+
+def test_relaxation_works_are_articles(in_vivo):
+    """They were entries of a DOI alone."""
+    for field in (3.0, 7.0):
+        entries = bibtex([key_of_doi(doi) for doi in Relaxation.at_field(field).dois])
+        assert entries.count("@misc") <= 1
+    assert "author = {{FSL-MRS-DL contributors}}" in bibtex(["fslmrsdl"])
+
+
+def test_the_prior_of_the_line_shape_is_that_of_the_fit(in_vivo):
+    """With the line shape of water its SD is smaller."""
+    without = methods_text(in_vivo)
+    assert "prior SD is 0.12 near 0 Hz and falls as a Gaussian with an SD of 5 Hz" in without
+    fit = in_vivo.results.fit
+    of_water = SimpleNamespace(fitted_model=fit.fitted_model, water_shape=np.ones((1, 4)))
+    assert "on top of that of water" in _line_shape(of_water) and "prior SD is 0.048 near 0 Hz" in _line_shape(of_water)
 
 
 def test_references_are_exactly_those_that_are_cited(in_vivo, tmp_path):

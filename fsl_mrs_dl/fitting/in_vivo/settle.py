@@ -164,17 +164,16 @@ def _note(
     if best == nothing:
         text = (
             f"Water reference: nothing was taken from it. With its {most.words} the residual would be"
-            f" {misfit[most]:.2f} times the noise, without {misfit[nothing]:.2f}, and the log evidence"
-            f" {least}{-gain[most]:.0f} lower"
+            f" {misfit[most] / misfit[nothing]:.2f} times as large, and the log evidence {least}{-gain[most]:.0f} lower"
         )
     else:
         verb = "were" if best.eddy_currents else "was"
         text = (
-            f"Water reference: {best.words} {verb} taken from it. The residual is {misfit[best]:.2f} times the noise,"
-            f" without it {misfit[nothing]:.2f}; the log evidence is {least}{gain[best]:.0f} higher"
+            f"Water reference: {best.words} {verb} taken from it. Without it the residual would be"
+            f" {misfit[nothing] / misfit[best]:.2f} times as large, and the log evidence {least}{gain[best]:.0f} lower"
         )
         if best != most:
-            text += f", and {gain[best] - gain[most]:.0f} higher than with {most.words}"
+            text += f"; with {most.words} it would be {gain[best] - gain[most]:.0f} lower"
     if corrected_before:
         return f"{text}. Eddy currents were corrected before, as the header says, and not again."
     if not best.eddy_currents and most.eddy_currents:

@@ -37,6 +37,9 @@ _TOLERANCE = 0.05  # SDs of all parameters together
 _SMALL, _SMALL_STEPS, _PROGRESS = 2.0, 4, 0.6
 """Steps that are small (SDs of all parameters together) keep the derivatives, at most so many in a row and as long as
 each is that much smaller than the last."""
+_NEAR, _NO_PROGRESS, _SLOW_STEPS = 0.3, 1e-4, 8
+"""Steps that are shorter than this (SDs of all parameters together) and lower the cost by no more than this: after so
+many in a row a spectrum has converged.  Such steps cross a valley from side to side, where one width replaces another."""
 _CLEARLY_BETTER = 0.3  # log evidence
 
 
@@ -347,9 +350,10 @@ def minimise(
 ) -> Minimum:
     """Minimise the cost from ``x`` ``(b, p)``; the baseline's strength ``(b,)`` follows the evidence now and then.
 
-    A spectrum has converged when the next step would move all parameters together by less than 0.05 SDs.  The
-    first ``held_steps`` leave details of single lines alone.  With ``adapt_noise`` a residual larger than the noise
-    counts as noise.  Small steps keep the derivatives of the last larger one, with the gradient where they are.
+    A spectrum has converged when the next step would move all parameters together by less than 0.05 SDs, or small
+    steps no longer lower the cost.  The first ``held_steps`` leave details of single lines alone.  With ``adapt_noise``
+    a residual larger than the noise counts as noise.  Small steps keep the derivatives of the last larger one, with the
+    gradient where they are.
     ``normal`` are the normal equations at ``x``, if they are there already.
     """
     problem = replace(problem, noise=problem.noise.clone())
@@ -359,6 +363,7 @@ def minimise(
     damping = torch.full((len(x),), 1e-2, dtype=x.dtype, device=x.device)
     # Of small steps in a row: how many, and the size of the last.
     n_small, last = torch.zeros_like(strength), torch.full_like(damping, torch.inf)
+    n_slow = torch.zeros_like(strength)
     for iteration in range(max_iter):
         if iteration % _CHOOSE_EVERY == 0 and iteration <= _CHOICES * _CHOOSE_EVERY:
             if adapt_noise:
@@ -377,7 +382,6 @@ def minimise(
         gain = (step * pull).sum(-1)
         early = iteration <= min(held_steps, _CHOOSE_EVERY)
         done = (gain < _TOLERANCE**2) & (damping[index] < 0.5) & (not early)
-        state.converged[index[done]] = True
         small = done | ((gain < _SMALL**2) & (n_small[index] < _SMALL_STEPS) & (gain < _PROGRESS**2 * last[index]))
         small = small & (iteration >= held_steps)
         trial = _moved(problem.model, here, step, size**2)
@@ -394,6 +398,10 @@ def minimise(
         # After one that failed, the next is not small.
         n_small[index] = torch.where(failed, _SMALL_STEPS, torch.where(small & better, n_small[index] + 1, 0))
         last[index] = torch.where(small & better, gain, torch.full_like(gain, torch.inf))
+        slow = (gain < _NEAR**2) & better & (cost - new_cost < _NO_PROGRESS) & (damping[index] < 0.5) & (not early)
+        n_slow[index] = torch.where(slow, n_slow[index] + 1, 0)
+        done = done | (n_slow[index] >= _SLOW_STEPS)
+        state.converged[index[done]] = True
         state.steps[index] += 1
         state.cost[index] = torch.where(better, new_cost, cost)
         raised = (damping[index] * 8).clamp(min=3e-3)

@@ -120,6 +120,12 @@ class Analysis:
         return self.results.absolute
 
     @property
+    def has_csf(self) -> bool:
+        """Whether absolute concentrations rest on the relaxation of CSF."""
+        tissue = None if self.absolute is None else self.absolute.scaling.tissue
+        return tissue is not None and bool(np.any(tissue.csf > 0))
+
+    @property
     def field_t(self) -> float:
         """Field strength in tesla; NaN for a nucleus whose gyromagnetic ratio is not known."""
         data = self.data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ...core.metabolites import is_macromolecule
 from ...fitting.artefacts import echo_time_mismatch
 from ...fitting.header_facts import time_notes
 from ...fitting.in_vivo.edited_result import EditedFit
+from ...fitting.in_vivo.result import InVivoFit
 from ...fitting.verdict import DOUBTFUL
 from ...physics.in_vivo_components import priors_table
 from ..doubts import reasons_of_doubt, why_unusable
@@ -39,7 +40,8 @@ def relaxation_dois(analysis: Analysis) -> list[str]:
     """Return the DOIs of the relaxation times that absolute concentrations rest on, each once."""
     if analysis.absolute is None:
         return []
-    return list(analysis.absolute.relaxation.dois)
+    relaxation = analysis.absolute.relaxation
+    return [doi for doi in relaxation.dois if analysis.has_csf or doi not in relaxation.dois_of_csf]
 
 
 def _software(analysis: Analysis) -> str:
@@ -48,7 +50,7 @@ def _software(analysis: Analysis) -> str:
     others = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     text = f"Spectra were analysed with FSL-MRS-DL {ours} {cite(PACKAGE_KEY)} ({others})."
     how = analysis.header.get("ConversionMethod")
-    into = f" They were stored as NIfTI-MRS {cite('clarke2022niftimrs')}"
+    into = f" The spectra were stored as NIfTI-MRS {cite('clarke2022niftimrs')}"
     return text + into + (f", converted by {how}." if how else ".")
 
 
@@ -57,11 +59,15 @@ def _software(analysis: Analysis) -> str:
 _HLSVD = ("pijnappel1992hlsvd", "laudadio2002lanczos")
 _CITED_STEPS = {"eddy": ("klose1990ecc",), "residual water": _HLSVD, "nuisance peak": _HLSVD}
 _STEP_WORDS = {
+    "water reference": "combination and averaging of the water reference",
+    "water for quantification": "combination and averaging of the water for quantification",
     "residual water": "removal of residual water",
     "frequency and phase": "referencing of frequency and phase",
     "eddy currents": "correction of eddy currents",
 }
-"""Names of steps that were done, where those of run.json are no noun for it."""
+"""Names of steps, where those of run.json are no noun for it."""
+_NOT_NEEDED = "already|below the noise|none reaches|corrected before|has none|does not make the fit better"
+"""Reasons of steps that data did not need, others were not done."""
 
 
 def _processing(analysis: Analysis) -> str:
@@ -70,13 +76,20 @@ def _processing(analysis: Analysis) -> str:
     if analysis.history:
         entries = [_entry(entry) for entry in analysis.history]
         sentences.append(f"The processing history of the data names {_listed(entries)}.")
-    done = [step for step in analysis.steps if step.get("done")]
-    left_out = [step for step in analysis.steps if not step.get("done")]
+    # What the in-vivo model took from water has a sentence among those on the model.
+    steps = [step for step in analysis.steps if not str(step.get("reason")).startswith("within the fit")]
+    done = [step for step in steps if step.get("done")]
+    left_out = [step for step in steps if not step.get("done")]
+    not_needed = [step for step in left_out if re.search(_NOT_NEEDED, str(step.get("reason") or "already"))]
     if done:
         sentences.append(f"Steps before the fit were {_listed(_step(step) for step in done)}.")
-    if left_out:
-        named = _listed(f"{step['name']} ({step.get('reason') or 'not needed'})" for step in left_out)
-        sentences.append(f"Left out were {named}.")
+    for words, some in (
+        ("Not needed", not_needed),
+        ("Not done", [step for step in left_out if step not in not_needed]),
+    ):
+        if some:
+            verb = "was" if len(some) == 1 else "were"
+            sentences.append(f"{words} {verb} {_listed(_not_done(step) for step in some)}.")
     if analysis.transients:
         sentences.append(f"Each spectrum is the average of {analysis.transients} transients.")
     if analysis.results.conjugated:
@@ -101,6 +114,12 @@ def _step(step) -> str:
     inside = "; ".join(filter(None, [str(step.get("reason") or ""), ", ".join(figures)]))
     name = str(step["name"])
     return _with_citation(_STEP_WORDS.get(name, name)) + (f" ({inside})" if inside else "")
+
+
+def _not_done(step: Mapping) -> str:
+    """Return a step that was not done, with the reason."""
+    name, reason = str(step["name"]), str(step.get("reason") or "")
+    return _STEP_WORDS.get(name, name) + (f" ({reason})" if reason else "")
 
 
 def _with_citation(name: str) -> str:
@@ -168,18 +187,13 @@ def _fsl_mrs_baseline(baseline: str) -> str:
 def _in_vivo_model(analysis: Analysis) -> str:
     """Return the sentences on a fit of the in-vivo model, with the numbers of its priors."""
     table, results, fit = priors_table(), analysis.results, analysis.in_vivo_fit
-    shape_hz = fit.fitted_model.shape_hz
-    shape = ""
-    if len(shape_hz):
-        shape = f", and a line shape common to all lines (amplitudes at {len(shape_hz)} frequencies up to"
-        shape += f" {float(np.abs(shape_hz.cpu().numpy()).max()):.3g} Hz, SD {table['line_shape']['sd']:g})"
     sentences = [
         f"Spectra were fitted {_window(results)} with the in-vivo model of FSL-MRS-DL, a linear combination model after"
         f" LCModel {cite('provencher1993lcmodel', 'provencher2001lcmodel')} whose parameters all have Gaussian priors:"
         f" a shift (SD {table['shift_ppm']['metabolite']:g} ppm) and a damping (SD"
         f" {table['width_per_s']['metabolite']:g} per s) of each metabolite, a common shift, Lorentzian and Gaussian"
         f" width, a zero-order phase, a first-order phase (SD {table['phase']['phi1_sd_deg_per_ppm']:g} degrees per"
-        f" ppm){shape}.",
+        f" ppm){_line_shape(fit)}.",
         _in_vivo_macromolecules(analysis),
         _in_vivo_baseline(analysis),
     ]
@@ -217,6 +231,22 @@ def _in_vivo_model(analysis: Analysis) -> str:
     return " ".join(sentences)
 
 
+def _line_shape(fit: InVivoFit) -> str:
+    """Return the line shape that all lines share, with the SD of its prior; empty without one."""
+    shape_hz = fit.fitted_model.shape_hz
+    if not len(shape_hz):
+        return ""
+    about, least = priors_table()["line_shape"], float(np.abs(shape_hz.cpu().numpy()).min())
+    scale = least / about["step_hz_3t"]  # frequencies grow with the field
+    sd = about["sd"] * (1.0 if fit.water_shape is None else about["water_factor"])
+    of_water = "" if fit.water_shape is None else " on top of that of water"
+    return (
+        f", and a line shape common to all lines{of_water} (amplitudes at {len(shape_hz)} frequencies up to"
+        f" {float(np.abs(shape_hz.cpu().numpy()).max()):.3g} Hz; their prior SD is {sd:.3g} near 0 Hz and falls as a"
+        f" Gaussian with an SD of {about['decay_hz_3t'] * scale:.3g} Hz)"
+    )
+
+
 def _edited(edited: EditedFit) -> str:
     """Return the sentences on a joint fit of sub-spectra."""
     about = priors_table()["edited"]
@@ -246,20 +276,20 @@ def _edited(edited: EditedFit) -> str:
 
 def _in_vivo_macromolecules(analysis: Analysis) -> str:
     table, components = priors_table(), analysis.in_vivo_fit.fitted_model.components
+    lipids = [name for name, kind in zip(components.names, components.kinds) if kind == "lipid"]
+    kind = " as in tumours" if analysis.options.mm == "tumour" else ""
+    more = f"; {len(lipids)} lipid signals{kind} ({', '.join(lipids)}) were fitted as well." if lipids else "."
     if analysis.macromolecules == "own":
-        return "Macromolecules were the measured pattern in the basis set, in pieces whose proportions may vary."
+        return f"Macromolecules were the measured pattern in the basis set, in pieces whose proportions may vary{more}"
     if analysis.macromolecules == "none":
         return "No macromolecules and no lipids were modelled."
     te, tr = analysis.weighting_times
-    n_lipids = int((components.kinds == "lipid").sum())
     lines = int((components.kinds == "mm").sum())
-    text = (
+    return (
         f"Macromolecules were {lines} lines at literature positions {cite('cudalbu2021mm')}"
         f" with measured proportions (SD of the logarithm about {table['macromolecules']['log_sd']:g}) and one free"
-        f" amount, weighted for TE {1e3 * te:g} ms and TR {tr:g} s {cite('muralimanohar2020mm')}"
+        f" amount, weighted for TE {1e3 * te:g} ms and TR {tr:g} s {cite('muralimanohar2020mm')}{more}"
     )
-    kind = " as in tumours" if analysis.options.mm == "tumour" else ""
-    return text + (f"; {n_lipids} lipid signals{kind} were fitted as well." if n_lipids else ".")
 
 
 def _in_vivo_baseline(analysis: Analysis) -> str:
@@ -270,8 +300,8 @@ def _in_vivo_baseline(analysis: Analysis) -> str:
     others = [variant.name for variant in variants_of(fit.fitted_model)][1:]
     dimension = analysis.spread(fit.baseline_dimension)
     text = (
-        f"The baseline was a Gaussian process with lengths of {lengths} ppm (effective dimension {dimension}). Its"
-        f" strength was not chosen: estimates are averages over {len(about['strengths'])} strengths"
+        f"The baseline was a Gaussian process with lengths of {lengths} ppm (effective dimension {dimension}). The"
+        f" strength of the baseline was not chosen: estimates are averages over {len(about['strengths'])} strengths"
     )
     variants = f" and over variants of the model ({_listed(others)})" if others else ""
     return f"{text}{variants}, weighted by their evidence {cite('hoeting1999bma')}."
@@ -283,7 +313,8 @@ def _water(fit) -> str:
     uses += [f"the correction of eddy currents {cite('klose1990ecc')}"] * (fit.eddy_phase is not None)
     if not uses:
         return (
-            "Neither line shape nor eddy currents were taken from the water reference: fits without had more evidence."
+            "The water reference had no part in the model: fits without its line shape and without correction of eddy"
+            " currents by its phase had more evidence."
         )
     return f"The water reference gave {_listed(uses)}, where fits had more evidence so."
 
@@ -314,7 +345,7 @@ def _times(analysis: Analysis) -> list[str]:
         sentences.append(_without_options(note))
     mismatch = echo_time_mismatch(basis.echo_time_s, analysis.full_options.echo_time_s)
     if mismatch is not None:
-        sentences.append(f"Its echo time is not that of the data: {mismatch.seen}.")
+        sentences.append(f"The echo time of the basis set is not that of the data: {mismatch.seen}.")
     return sentences
 
 
@@ -348,7 +379,9 @@ def _absolute(analysis: Analysis) -> str:
         f"Absolute concentrations were scaled by unsuppressed water {cite('near2021consensus')} with the conventions of"
         f" FSL-MRS {cite('clarke2021fslmrs')}, corrected for relaxation at {times}.",
     ]
-    sentences.append(f"Relaxation times were {_constants(relaxation)}{' ' + cite(*dois) if dois else ''}.")
+    sentences.append(
+        f"Relaxation times were {_constants(relaxation, analysis.has_csf)}{' ' + cite(*dois) if dois else ''}."
+    )
     assumed = [_without_options(text).rstrip(".") + "." for text in absolute.assumptions]
     if assumed:
         sentences.append(" ".join(["The scaling assumes the following.", *assumed]))
@@ -367,11 +400,15 @@ _COMPARTMENTS = {
 }
 
 
-def _constants(relaxation: Relaxation) -> str:
-    """Return T1 and T2 of water and metabolites in words."""
+def _constants(relaxation: Relaxation, has_csf: bool) -> str:
+    """Return T1 and T2 of water and metabolites in words, those of CSF where there is some."""
     words = []
     for label, times in (("T1", relaxation.t1), ("T2", relaxation.t2)):
-        words += [f"{label} of {_COMPARTMENTS[part]} {1e3 * time:.4g} ms" for part, time in times.items()]
+        words += [
+            f"{label} of {_COMPARTMENTS[part]} {1e3 * time:.4g} ms"
+            for part, time in times.items()
+            if has_csf or part != "H2O_CSF"
+        ]
     return ", ".join(words)
 
 
@@ -404,9 +441,12 @@ def _quality(analysis: Analysis) -> str:
         sentences.append(
             f"The verdict on the fit is doubtful: {_listed(reasons_of_doubt(results, int(analysis.rows[0])))}."
         )
+    else:
+        sentences.append("The verdict on the fit is good.")
     sentences += [text if text.endswith(".") else f"{text}." for text in analysis.exclusions]
     if not analysis.exclusions:
-        sentences.append("No spectrum was excluded.")
+        kept = "" if good == n else ": it was kept" if n == 1 else f": the other {n - good} were kept"
+        sentences.append(f"No spectrum was excluded{kept}.")
     sentences.append(f"The minimum reporting table {cite('lin2021mrsinmrs')} is given with the results.")
     return " ".join(sentences)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...fitting.header_facts import sequence_of
 from ...fitting.in_vivo.result import InVivoFit
 from .analysis import Analysis, number, program_versions
 
@@ -21,6 +22,9 @@ SECTIONS = ("Hardware", "Acquisition", "Data analysis methods and outputs", "Dat
 """Sections of the table, numbered from one."""
 
 MISSING = "missing"
+
+_NOMINAL_T, _NEAR_NOMINAL = (1.5, 3.0, 4.0, 4.7, 7.0, 9.4, 11.7), 0.05
+"""Nominal fields of scanners, and how far the frequency's may be from them: Siemens's 3 T are 2.89 T."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,25 @@ def _by_key(key: str, more: str = "") -> str:
 _BY_HAND = "no key of NIfTI-MRS holds it; state it by hand"
 
 
+def _software(text: str) -> str:
+    """Return the versions of a header without empty parts and those that only repeat the end of another.
+
+    >>> _software("6.0.541 ; .0.541 ;")
+    '6.0.541'
+    """
+    parts = list(dict.fromkeys(part.strip() for part in text.split(";") if part.strip()))
+    return "; ".join(one for one in parts if not any(other != one and other.endswith(one) for other in parts))
+
+
 def _hardware(analysis: Analysis) -> list[Item]:
     header = analysis.header
     field = analysis.field_t
-    strength = f"{field:.3g} T" if field == field else ""
+    strength = f"{field:.3g} T ({analysis.results.data.spec_freq_mhz:.5g} MHz)" if field == field else ""
+    nominal = next((one for one in _NOMINAL_T if abs(field / one - 1) < _NEAR_NOMINAL), None)
+    if strength and nominal is not None and f"{field:.3g}" != f"{nominal:g}":
+        strength = f"{strength[:-1]}; nominal {nominal:g} T)"
     model = _key(header, "ManufacturersModelName")
-    software = _key(header, "SoftwareVersions")
+    software = _software(_key(header, "SoftwareVersions"))
     coils = [
         f"{label} {value}"
         for label, value in (
@@ -164,7 +181,7 @@ def _acquisition(analysis: Analysis) -> list[Item]:
             f"{count}; {spectra} spectra" if count and spectra > 1 else count,
             "no key of NIfTI-MRS holds it once transients are averaged; fit the transients, or state it by hand",
         ),
-        Item("2f", "Additional sequence parameters", _sequence_parameters(analysis)),
+        _parameters(analysis),
         Item(
             "2g",
             "Water suppression",
@@ -180,6 +197,14 @@ def _acquisition(analysis: Analysis) -> list[Item]:
             _by_key("SequenceTriggered", "; motion correction by hand"),
         ),
     ] + ([] if max(analysis.grid) == 1 else [_imaging(analysis)])
+
+
+def _parameters(analysis: Analysis) -> Item:
+    """Return the item of further parameters, which is missing where a stimulated echo has no mixing time."""
+    name, text = "Additional sequence parameters", _sequence_parameters(analysis)
+    if sequence_of(analysis.header)[0] == "steam" and "TM " not in text:
+        return Item("2f", name, "", _by_key("MixingTime", f"; {text}"))
+    return Item("2f", name, text)
 
 
 def _sequence_parameters(analysis: Analysis) -> str:
@@ -258,6 +283,7 @@ def _reference(analysis: Analysis) -> str:
         f"{label} {part} {number(1e3 * value)} ms"
         for label, values in (("T1", relaxation.t1), ("T2", relaxation.t2))
         for part, value in values.items()
+        if analysis.has_csf or part != "H2O_CSF"
     )
     return f"water reference, {times}"
 

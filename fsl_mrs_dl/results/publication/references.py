@@ -89,7 +89,8 @@ def bibtex(keys: Iterable[str], dois: Iterable[str] = ()) -> str:
 def _entry(key: str, doi: str) -> str:
     if key == PACKAGE_KEY:
         note = "Alignment and quantification of MR spectra: plugins for FSL-MRS and FSLeyes"
-        fields = {"title": "FSL-MRS-DL", "version": __version__, "note": note}
+        # Braces keep the name of a group whole.
+        fields = {"author": "{FSL-MRS-DL contributors}", "title": "FSL-MRS-DL", "version": __version__, "note": note}
         return _block("software", key, fields)
     if key in works():
         work = works()[key]

@@ -19,7 +19,7 @@ from .references import bibtex, cite, cited
 __all__ = ["StudyPublication", "common_sentences", "merged_table"]
 
 _TABLE = "The minimum reporting table"
-_OF_ONE = ("No spectrum was excluded", _TABLE)
+_OF_ONE = ("No spectrum was excluded", "The verdict on the fit is", _TABLE)
 _SHARED = 0.9
 _MOST_VALUES = 3  # of an item, that are listed
 _QUALITY = (
@@ -106,7 +106,7 @@ class StudyPublication:
         if figures:
             out.append(f"Medians of their quality, with the range, are {', '.join(figures)}.")
         verdicts = Counter(str(one["verdict"]) for one in self.quality if one.get("verdict"))
-        if verdicts.total() > verdicts["good"]:
+        if verdicts:
             out.append(
                 "The verdicts on their fits are "
                 + ", ".join(f"{verdict} ({count})" for verdict, count in verdicts.most_common())
