@@ -39,7 +39,7 @@ _SMALL, _SMALL_STEPS, _PROGRESS = 2.0, 4, 0.6
 each is that much smaller than the last."""
 _NEAR, _NO_PROGRESS, _SLOW_STEPS = 0.3, 1e-4, 8
 """Steps that are shorter than this (SDs of all parameters together) and lower the cost by no more than this: after so
-many in a row a spectrum has converged.  Such steps cross a valley from side to side, where one width replaces another."""
+many in a row a spectrum has converged.  They cross a valley from side to side, where one width replaces another."""
 _CLEARLY_BETTER = 0.3  # log evidence
 
 
