@@ -109,7 +109,7 @@ def _software(text: str) -> str:
 def _hardware(analysis: Analysis) -> list[Item]:
     header = analysis.header
     field = analysis.field_t
-    strength = f"{field:.3g} T ({analysis.results.data.spec_freq_mhz:.5g} MHz)" if field == field else ""
+    strength = f"{field:.3g} T ({analysis.data.spec_freq_mhz:.5g} MHz)" if field == field else ""
     nominal = next((one for one in _NOMINAL_T if abs(field / one - 1) < _NEAR_NOMINAL), None)
     if strength and nominal is not None and f"{field:.3g}" != f"{nominal:g}":
         strength = f"{strength[:-1]}; nominal {nominal:g} T)"
