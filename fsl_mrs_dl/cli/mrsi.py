@@ -196,7 +196,7 @@ def _notes_on_model(job) -> list[str]:
     if job.in_vivo is None:
         return []
     learnt = job.in_vivo.population
-    return [line for line in (job.in_vivo.water_note, learnt.note if learnt else "") if line]
+    return [line for line in (job.in_vivo.places_note, job.in_vivo.water_note, learnt.note if learnt else "") if line]
 
 
 def _write_mrsi(args, options, job, pilot, inputs) -> dict:

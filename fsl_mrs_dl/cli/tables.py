@@ -129,7 +129,8 @@ def _estimate_notes(results: FitResults) -> list[str]:
         notes.append(f"{MACROMOLECULES}: {unit}.")
     if results.absolute is not None:
         notes += [f"Absolute concentrations: {spelled(' '.join(results.absolute.assumptions), option_spelling)}"]
-    return notes + [note for note in (getattr(fit, "water_note", ""), fit.network_note) if note]
+    of_model = [getattr(fit, name, "") for name in ("places_note", "water_note")]
+    return notes + [note for note in (*of_model, fit.network_note) if note]
 
 
 def _quality_notes(results: FitResults) -> list[str]:

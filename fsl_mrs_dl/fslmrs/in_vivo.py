@@ -105,6 +105,7 @@ def _study_of(mrs, fids: np.ndarray, water: np.ndarray | None, options: FitOptio
         device=choose_device(options.device),
         max_iter=options.most_steps_in_vivo,
     )
+    recipe = replace(recipe, moved=not prepared.places_note)
     return Study(recipe, replace(prepared.with_whole_baseline(), basis_scale=np.ones(len(names))))
 
 

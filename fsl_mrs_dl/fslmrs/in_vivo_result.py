@@ -51,6 +51,8 @@ class InVivoRecipe:
         Echo and repetition time that macromolecules are weighted for.
     mm : str
         Preset of macromolecules and lipids.
+    moved : bool
+        Macromolecules and lipids are as far off their places as the singlets of the basis set.
     pattern_names : tuple of str
     pattern : complex ndarray ``(n, n_points)``
         Macromolecules that were added to the basis set.
@@ -60,6 +62,7 @@ class InVivoRecipe:
     te_s: float
     tr_s: float
     mm: str
+    moved: bool = True
     pattern_names: tuple[str, ...] = ()
     pattern: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), complex))
 
@@ -80,11 +83,12 @@ class InVivoRecipe:
     def components(self, mrs: MRS) -> Components:
         """Return the components for an MRS object; the last few are kept."""
         axes, (fids, names) = axes_of(mrs), self.basis_of(mrs)
-        key = (names, axes, self.te_s, self.tr_s, self.mm, fids.tobytes())
+        key = (names, axes, self.te_s, self.tr_s, self.mm, self.moved, fids.tobytes())
         if key not in _COMPONENTS:
             while len(_COMPONENTS) >= 4:
                 _COMPONENTS.popitem(last=False)
-            _COMPONENTS[key] = build_components(fids, names, axes, te_s=self.te_s, tr_s=self.tr_s, mm=self.mm)
+            about = {"te_s": self.te_s, "tr_s": self.tr_s, "mm": self.mm, "moved": self.moved}
+            _COMPONENTS[key] = build_components(fids, names, axes, **about)
         return _COMPONENTS[key]
 
 

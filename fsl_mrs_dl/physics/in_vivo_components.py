@@ -86,9 +86,6 @@ class Components:
     gauss_variance : ndarray ``(n,)``
         Gaussian damping of a macromolecule's line, ``exp(-gauss_variance t^2)`` with t in s; zero where the signal is
         damped already.
-    place_sd_hz : float
-        SD of a shift that lipids and lines of macromolecules, which are no part of the basis set, have in common; zero
-        where the basis set has the usual chemical shifts.
     """
 
     names: tuple[str, ...]
@@ -99,12 +96,6 @@ class Components:
     shift_sd_hz: np.ndarray
     width_sd: np.ndarray
     gauss_variance: np.ndarray
-    place_sd_hz: float = 0.0
-
-    @property
-    def added(self) -> np.ndarray:
-        """Which are no part of the basis set: lipids and lines of macromolecules, bool ``(n,)``."""
-        return (self.kinds == "lipid") | (self.gauss_variance > 0)
 
     @property
     def n_linear(self) -> int:
@@ -123,6 +114,7 @@ def build_components(
     start_s: float = 0.0,
     survival: Callable[[float], complex] = _all_survives,
     unit_fids: np.ndarray | None = None,
+    moved: bool = True,
 ) -> Components:
     """Put metabolites, lipids and macromolecules together.
 
@@ -141,6 +133,8 @@ def build_components(
         Factor that editing pulses multiply a line of macromolecules or lipids at a chemical shift (ppm) by.
     unit_fids : complex ndarray ``(n_metabs, n_points)``, optional
         Basis set that the units of macromolecules and lipids are taken from: ``fids`` by default.
+    moved : bool
+        Lines of the table are as far off their places as the singlets of the basis set.
 
     Raises
     ------
@@ -156,7 +150,7 @@ def build_components(
     if pattern.all():
         raise OptionError("the basis set has no metabolites", option="keep", remedy="name some")
     of_units = fids if unit_fids is None else unit_fids
-    offset_ppm = reference_offset_ppm(of_units, names, axes)
+    offset_ppm = reference_offset_ppm(of_units, names, axes) if moved else 0.0
     times = _Lines(te_s, tr_s, start_s, survival, offset_ppm)
     proton = _beginnings(of_units[~pattern]).mean() / table["protons"]
     groups = [_metabolites(fids[~pattern], [n for n, own in zip(names, pattern) if not own], axes.nucleus)]
@@ -178,7 +172,6 @@ def build_components(
         shift_sd_hz=np.repeat([group.shift_sd_ppm * axes.spec_freq_mhz for group in groups], sizes),
         width_sd=np.repeat([group.width_sd for group in groups], sizes),
         gauss_variance=np.concatenate([group.gauss_variance for group in groups]),
-        place_sd_hz=table["shift_ppm"]["place_share"] * abs(offset_ppm) * axes.spec_freq_mhz,
     )
 
 

@@ -70,12 +70,6 @@ class InVivoModel:
         return self.basis.shape[-2]
 
     @property
-    def added_shifts(self) -> torch.Tensor:
-        """Indices of the shifts of lines that are no part of the basis set, which may have a ``place`` in common."""
-        added = np.flatnonzero(self.components.added)
-        return torch.as_tensor(self.slices["own_shift"].start + added, device=self.prior_mean.device)
-
-    @property
     def n_linear(self) -> int:
         """Number of metabolites and lipids, which come first."""
         return self.components.n_linear
@@ -274,7 +268,6 @@ def make_in_vivo_model(
     shape_hz = np.concatenate([-steps[::-1], steps]) * field
     n_q = int((components.gauss_variance > 0).sum())
     sizes = {"log_amp": n, "scale": 1, "mm_scale": 1, "shift": 1, "phi0": 1, "phi1": 1, "gamma": 1, "variance": 1}
-    sizes |= {"place": 1} if components.place_sd_hz and components.added.any() else {}
     sizes |= {"q": n_q} if n_q else {}
     sizes |= {"own_shift": n, "own_width": components.n_linear}
     sizes |= {"shape": len(shape_hz)} if line_shape else {}
@@ -340,12 +333,6 @@ def _prior(components: Components, slices: dict[str, slice], size: int, shape_hz
             rows = np.arange(slices[name].start, slices[name].stop)
             mean[rows] = centre
             precision[rows, rows] += np.broadcast_to(np.asarray(sd, float) ** -2.0, rows.shape)
-    if "place" in slices:
-        place, shifts = slices["place"].start, slices["own_shift"].start
-        precision[place, place] += components.place_sd_hz**-2.0
-        for i in np.flatnonzero(components.added):
-            precision[shifts + i, shifts + i] -= components.shift_sd_hz[i] ** -2.0
-            _relate(precision, shifts + i, place, components.shift_sd_hz[i] ** -2.0)
     return mean, precision
 
 

@@ -78,7 +78,6 @@ def simulate_edited_basis(
         "te_ms": te_ms,
         "te1_ms": te1_ms,
         "edit_delay_ms": edit_delay_ms,
-        "refocusing": refocusing,
     }
     grid: dict[str, Any] = {"bandwidth_hz": bandwidth_hz, "n_points": n_points, "fwhm_hz": fwhm_hz}
     on_grid = partial(

@@ -41,22 +41,6 @@ def voxels(model, n, rng, *, gamma_sd=0.1, gamma_off=1.0, information=400.0, wil
     return Likelihood(x, gram, torch.zeros(n, p, dtype=truth.dtype), strengths, torch.ones(n, dtype=truth.dtype))
 
 
-def test_a_volume_tells_where_lines_are_that_its_basis_set_lacks(sim_basis, rng):
-    """Their own shifts are about that place, and keep their spread."""
-    turns = np.exp(2j * np.pi * 0.03 * sim_basis.spec_freq_mhz * sim_basis.axes.time())
-    made = simulate_in_vivo(sim_basis, sim_basis.axes, 4, seed=1)
-    model = prepare_in_vivo(made.fids, replace(sim_basis, fids=sim_basis.fids * turns), sim_basis.axes, OPTIONS).model
-    added, n, hz = model.added_shifts, 60, 2.5
-    truth = model.prior_mean.repeat(n, 1)
-    truth[:, added] += hz
-    gram = torch.zeros(n, model.n_params, model.n_params, dtype=truth.dtype)
-    gram[:, added, added] = 30.0
-    empty = torch.zeros(n, model.n_params, dtype=truth.dtype)
-    learnt, about = population_model(model, Likelihood(truth, gram, empty, empty[:, :5], empty[:, 0] + 1))
-    np.testing.assert_allclose((learnt.prior_mean - model.prior_mean)[added], hz, atol=0.3)
-    assert about.sd_factor["place"] < 0.7 and torch.linalg.eigvalsh(learnt.prior_precision).min() > 0
-
-
 def prior_of(model, name):
     at = model.slices[name].start
     return float(model.prior_mean[at]), float(torch.linalg.inv(model.prior_precision)[at, at].sqrt())

@@ -73,6 +73,8 @@ class Acquisition:
         Of the estimate.
     start_s : float
         Time of the first point after the echo, in seconds.
+    moved : bool
+        Macromolecules and lipids are as far off their places as the singlets of the basis set.
     """
 
     te_s: float
@@ -85,6 +87,7 @@ class Acquisition:
     init: str = "classical"
     concentrations: ConcentrationPrior = ConcentrationPrior()
     start_s: float = 0.0
+    moved: bool = True
 
 
 @dataclass
@@ -182,6 +185,7 @@ def prepare(
         tr_s=acquisition.tr_s,
         mm=acquisition.mm,
         start_s=acquisition.start_s,
+        moved=acquisition.moved,
     )
     model = make_in_vivo_model(
         components, window, line_shape=acquisition.line_shape, from_water=from_water, device=device

@@ -123,13 +123,7 @@ def _groups(model: InVivoModel) -> list[_Group]:
     for kind in ("metabolite", "mm"):
         index = torch.as_tensor(np.flatnonzero(kinds == kind))
         if len(index):
-            rows = eye[s["own_shift"]][index]
-            if "place" in s:
-                added = torch.as_tensor(model.components.added[index.numpy()]).to(rows)
-                rows = rows - added[:, None] * eye[s["place"]]
-            groups.append(_Group(f"{kind}_shift", rows, False))
-    if "place" in s:
-        groups.append(_Group("place", eye[s["place"]], True))
+            groups.append(_Group(f"{kind}_shift", eye[s["own_shift"]][index], False))
     metabolites = torch.as_tensor(np.flatnonzero(kinds[: model.n_linear] == "metabolite"))
     groups.append(_Group("metabolite_width", eye[s["own_width"]][metabolites], False))
     if "shape" in s:
@@ -143,12 +137,7 @@ def _sd_of_table(model: InVivoModel, groups: list[_Group]) -> torch.Tensor:
     weights = [
         model.prior_precision[at[0], at[0]] if len(at) == 1 else -model.prior_precision[at[0], at[1]] for at in places
     ]
-    sd = torch.stack(weights) ** -0.5
-    if "place" in model.slices:
-        # The precision at the place of lines holds their own shifts, too.
-        number = [at.tolist() for at in places].index([model.slices["place"].start])
-        sd[number] = model.components.place_sd_hz
-    return sd
+    return torch.stack(weights) ** -0.5
 
 
 def population_model(model: InVivoModel, sample: Likelihood) -> tuple[InVivoModel, Population]:
@@ -214,8 +203,6 @@ def _shifts(model: InVivoModel, rows: torch.Tensor, mean: torch.Tensor) -> torch
     change[rows.clamp(min=0).argmax(-1)] = mean
     lines = slice(s["log_amp"].start + model.n_linear, s["log_amp"].stop)
     change[lines] += change[s["mm_scale"]]
-    if "place" in s:
-        change[model.added_shifts] += change[s["place"]]
     return change
 
 

@@ -60,6 +60,8 @@ class PreparedModel:
         Properties that are taken from a water reference; None without one.
     water_note : str
         The same in words, with the reason.
+    places_note : str
+        Why macromolecules and lipids are at their places beside a basis set that is not; empty where they go with it.
     nuisance : NuisanceSpace, optional
         Signals that leak into the spectra, normalised in the window; None for none.
     population : Population, optional
@@ -76,6 +78,7 @@ class PreparedModel:
     concentrations: ConcentrationPrior = ConcentrationPrior()
     water_use: WaterUse | None = None
     water_note: str = ""
+    places_note: str = ""
     nuisance: NuisanceSpace | None = None
     population: Population | None = None
 
@@ -155,7 +158,6 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         arrays |= {f"{prefix}.{name}": value for name, value in values.items() if isinstance(value, np.ndarray)}
     about = {
         "names": list(components.names),
-        "place_sd_hz": float(components.place_sd_hz),
         "slices": {name: [block.start, block.stop] for name, block in model.slices.items()},
         "pivot": model.pivot,
         "least_gamma": model.least_gamma,
@@ -167,6 +169,7 @@ def plain_prepared(prepared: PreparedModel) -> Plain:
         "concentrations": asdict(prepared.concentrations),
         "water_use": prepared.water_use and asdict(prepared.water_use),
         "water_note": prepared.water_note,
+        "places_note": prepared.places_note,
         "population": prepared.population and asdict(prepared.population),
     }
     return Plain(json.dumps(about), arrays)
@@ -192,7 +195,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
     axes = Axes(**about["axes"])
     window = CoarseWindow(axes=axes.with_points(about["n_used"]), **about["window"], **part("window"))
     model = InVivoModel(
-        components=Components(names=tuple(about["names"]), place_sd_hz=about["place_sd_hz"], **part("components")),
+        components=Components(names=tuple(about["names"]), **part("components")),
         window=window,
         pivot=about["pivot"],
         slices={name: slice(*block) for name, block in about["slices"].items()},
@@ -211,6 +214,7 @@ def restored_prepared(plain: Plain) -> PreparedModel:
         concentrations=ConcentrationPrior(**about["concentrations"]),
         water_use=about["water_use"] and WaterUse(**about["water_use"]),
         water_note=about["water_note"],
+        places_note=about["places_note"],
         nuisance=NuisanceSpace(**nuisance) if nuisance else None,
         population=learnt and Population(**learnt | {"strengths": tuple(learnt["strengths"])}),
     )

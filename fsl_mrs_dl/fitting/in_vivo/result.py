@@ -158,8 +158,8 @@ class InVivoFit(Quantification):
     x_sd : ndarray ``(n, n_params)``
     water : WaterReference or None
         With the properties that were taken from it.
-    water_note : str
-        Use of a water reference in words; empty where none was given.
+    water_note, places_note : str
+        As of :class:`.prepared.PreparedModel`.
     priors_note : str
         Priors that were learnt of a volume in words; empty where none were.
     baseline_dimension : ndarray ``(n,)``
@@ -201,6 +201,7 @@ class InVivoFit(Quantification):
     concentrations: ConcentrationPrior = field(repr=False, kw_only=True, default=ConcentrationPrior())
     whole_baseline: SmoothBaseline | None = field(repr=False, kw_only=True, default=None)
     water_note: str = field(repr=False, kw_only=True, default="")
+    places_note: str = field(repr=False, kw_only=True, default="")
     priors_note: str = field(repr=False, kw_only=True, default="")
     nuisance: NuisanceSpace | None = field(repr=False, kw_only=True, default=None)
     nuisance_state: np.ndarray = field(repr=False, kw_only=True)
@@ -291,8 +292,7 @@ class InVivoFit(Quantification):
     # -- parameters ------------------------------------------------------------------------------------------------
 
     def block(self, name: str) -> np.ndarray:
-        """Return a common parameter by FSL-MRS's name (``gamma``, ``sigma``, ``eps``, ``phi0``, ``phi1``), ``(n,
-        1)``."""
+        """Return a parameter ``(n, 1)`` by FSL-MRS's name (``gamma``, ``sigma``, ``eps``, ``phi0``, ``phi1``)."""
         s, x = self.fitted_model.slices, self.x
         if name == "gamma":
             return np.exp(x[:, s["gamma"]]) - self.fitted_model.least_gamma
@@ -300,8 +300,7 @@ class InVivoFit(Quantification):
             return np.exp(0.5 * x[:, s["variance"]])
         if name == "eps":
             return -2 * np.pi * x[:, s["shift"]]
-        if name == "phi0":
-            # About the carrier, as in FSL-MRS; the fit turns about the middle of the window.
+        if name == "phi0":  # about the carrier, as in FSL-MRS; the fit turns about the middle of the window
             return x[:, s["phi0"]] - x[:, s["phi1"]] * self.fitted_model.pivot
         return x[:, s[name]]
 
@@ -537,6 +536,7 @@ class InVivoFit(Quantification):
             x_sd=rows(fits.x_sd),
             water=None if fits.water is None else fits.water.in_rows(usable),
             water_note=prepared.water_note,
+            places_note=prepared.places_note,
             priors_note="" if prepared.population is None else prepared.population.note,
             baseline_dimension=rows(fits.dimension),
             baseline_weights=rows(fits.weights),

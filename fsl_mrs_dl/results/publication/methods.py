@@ -197,6 +197,8 @@ def _in_vivo_model(analysis: Analysis) -> str:
         _in_vivo_macromolecules(analysis),
         _in_vivo_baseline(analysis),
     ]
+    if fit.places_note:
+        sentences.append(fit.places_note)
     if fit.water_note:
         sentences.append(_water(fit))
     if fit.priors_note:

@@ -36,20 +36,6 @@ def drawn(model, n, seed=0):
     return torch.as_tensor(x)
 
 
-def test_lines_added_to_a_basis_set_off_its_places_have_a_shift_in_common(model, sim_basis):
-    assert "place" not in model.slices
-    turns = np.exp(2j * np.pi * 0.03 * sim_basis.spec_freq_mhz * sim_basis.axes.time())
-    components = build_components(sim_basis.fids * turns, sim_basis.names, sim_basis.axes, te_s=0.035, tr_s=2.0)
-    other = make_in_vivo_model(components, make_window(sim_basis.axes, LIMITS))
-    cov = torch.linalg.inv(other.prior_precision).numpy()[other.slices["own_shift"], other.slices["own_shift"]]
-    added = components.added.astype(float)
-    common = (priors_table()["shift_ppm"]["place_share"] * 0.03 * sim_basis.spec_freq_mhz) ** 2
-    expected = np.diag(components.shift_sd_hz**2) + common * np.outer(added, added)
-    np.testing.assert_allclose(cov, expected, rtol=0.05, atol=1e-6)
-    assert set(components.kinds[components.added]) == {"lipid", "mm"}
-    np.testing.assert_array_equal(other.added_shifts, other.slices["own_shift"].start + np.flatnonzero(added))
-
-
 def test_derivatives_are_those_of_the_spectrum(model):
     x = drawn(model, 2)
     _, jacobian = model.jacobian(x)
