@@ -62,6 +62,8 @@ class InVivoDynamicFit(DynamicFit):
         Nuisances and baselines integrated out, at the best parameters of the configuration.
     misfit : float
         Residual over measured noise; one where the model explains everything.
+    single_misfit : float
+        The same of fits of each spectrum alone.
     """
 
     prepared: PreparedModel
@@ -69,6 +71,7 @@ class InVivoDynamicFit(DynamicFit):
     weights: np.ndarray
     log_evidence: float
     misfit: float
+    single_misfit: float
 
     def model_fids(self) -> np.ndarray:
         """Return FIDs of the model, baseline included, in the scale of the data, ``(n_times, n_points)``."""
@@ -167,6 +170,7 @@ def fit_series_in_vivo(
         weights=posterior.weights,
         log_evidence=posterior.log_evidence,
         misfit=noise_sd / float(problem.noise[0]),
+        single_misfit=float(np.sqrt(np.mean(single.misfit**2))),
     )
 
 

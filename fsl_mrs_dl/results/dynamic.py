@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..dynamic.agreement import agreement_of
 from ..dynamic.data import DynamicData
 from ..dynamic.derived import DerivedQuantity, derived_quantities, sum_courses, sum_parameters
 from ..dynamic.elements import series_elements
@@ -96,8 +97,15 @@ def model_information(fit: DynamicFit) -> dict[str, float | int | bool]:
 def fit_quality(fit: DynamicFit) -> dict[str, float | int | bool]:
     """Return log likelihood, AIC, BIC and log evidence of Gaussian noise of one unknown size, see
     :meth:`fsl_mrs_dl.dynamic.series.DynamicFit.information_criteria`; the noise, and whether the fit converged."""
+    agreement = agreement_of(fit)
+    residual = {
+        "residual over noise": agreement.misfit,
+        "residual over noise of fits of each spectrum": agreement.single_misfit,
+    }
     return {
         "number of parameters": len(fit.names),
+        "model over the series holds": agreement.holds,
+        **{key: value for key, value in residual.items() if np.isfinite(value)},
         **{key: float(value) for key, value in fit.information_criteria().items()},
         "noise SD": fit.noise_sd,
         "converged": fit.solution.converged,

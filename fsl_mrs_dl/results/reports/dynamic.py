@@ -16,9 +16,11 @@ import numpy as np
 
 from ... import __version__
 from ...core.errors import spelled
+from ...dynamic.agreement import agreement_of
 from ...dynamic.data import DynamicData
 from ...dynamic.derived import DerivedQuantity
 from ...dynamic.in_vivo_series import InVivoDynamicFit
+from ...fitting.artefacts import option_spelling
 from ..dynamic import derived_table, fit_quality, free_parameter_table
 from ..dynamic_figures import parameter_figure, phased, residual_figure
 from ..figures import BLACK, GREY, RED
@@ -76,10 +78,12 @@ def write_dynamic_report(
     drawn = np.unique(np.linspace(0, len(titles) - 1, min(len(titles), _MOST_DRAWN)).round().astype(int))
     some = f" {len(drawn)} of {len(titles)} are shown." if len(drawn) < len(titles) else ""
     spectra = with_slider([_spectrum(results, number) for number in drawn], [titles[number] for number in drawn])
+    holds = agreement_of(fit).holds
     information = [(name, _number(value)) for name, value in fit_quality(fit).items()]
     notes = "".join(f'<p class="note">{html.escape(spelled(note, str))}.</p>' for note in results.notes)
     if not fit.solution.converged:
         information.insert(0, ("Warning", "The fit has not converged."))
+    information += [("Warning", spelled(line, option_spelling)) for line in agreement_of(fit).lines()[-1:] if not holds]
     when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     sections = {
         "Spectra and fit": f'<p class="note">The slider chooses the spectrum.{some}</p>'
