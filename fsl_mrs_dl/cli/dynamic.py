@@ -369,9 +369,11 @@ def _written(args, comparison) -> str:
 
 def _derived_lines(quantities) -> str:
     """Return derived quantities for the terminal, a line each."""
+    from ..results.dynamic import p_text
+
     width = max((len(one.name) for one in quantities), default=0)
     return "".join(
-        f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {one.p:.2g})\n"
+        f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {p_text(one.p)})\n"
         if np.isfinite(one.sd)
         else f"{one.name:{width}}  {one.value:.4g}, undetermined\n"
         for one in quantities

@@ -37,7 +37,7 @@ from .in_vivo_joint import (
 )
 from .joint_fit import JointSolution
 from .mapping import Mapping
-from .series import DynamicFit, mapped_sd_of, scaled_series, time_tensors
+from .series import DynamicFit, mapped_sd_of, mean_noise, scaled_series, time_tensors
 
 __all__ = ["InVivoDynamicFit", "fit_series_in_vivo"]
 
@@ -165,6 +165,7 @@ def fit_series_in_vivo(
             solution.y[: mapping.n_free], solution.cost, solution.distance, solution.n_iter, limit=DONE
         ),
         fid_scale=fid_scale,
+        noise_outside_sd=mean_noise(rows, axes),
         prepared=prepared,
         fitted_fids=units.spec_to_fid(fitted),
         weights=posterior.weights,
