@@ -168,7 +168,7 @@ def _comparison_lines(fits: dict[str, DynamicFit]) -> list[str]:
         end = "" if row["converged"] else f" (not converged: {fits[str(name)].solution.distance:.2f} SD away)"
         lines.append(
             f"| {name}{end} | {row['free parameters']} | {row['AIC difference']:.1f} | {row['BIC difference']:.1f} |"
-            f" {row['noise SD'] / table['noise SD'].min():.3f} |"
+            f" {row['residual SD'] / table['residual SD'].min():.3f} |"
         )
     return lines
 

@@ -183,6 +183,7 @@ def _options(args, basis):
 def run(args) -> None:
     """Fit a series, with one configuration or several, and write the folder of results."""
     check_formats(axis_options(args), args.data, args.h2o)
+    from ..dynamic.agreement import agreement_of
     from ..dynamic.comparison import compare_fits
     from ..dynamic.configuration import read_configuration
     from ..dynamic.data import fit_dynamic_data
@@ -236,6 +237,8 @@ def run(args) -> None:
         if results.water_note:
             print(f"{args.h2o}: {results.water_note}.")
         print(_derived_lines(derived[name]), end="")
+        for line in agreement_of(results.fit).lines():
+            print(spelled(line, args.spelling))
     if comparison is not None:
         print("".join(wanted.notes()), end="")
         print(f"\n{_compared(comparison)}")
@@ -366,9 +369,11 @@ def _written(args, comparison) -> str:
 
 def _derived_lines(quantities) -> str:
     """Return derived quantities for the terminal, a line each."""
+    from ..results.dynamic import p_text
+
     width = max((len(one.name) for one in quantities), default=0)
     return "".join(
-        f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {one.p:.2g})\n"
+        f"{one.name:{width}}  {one.value:.4g} +- {one.sd:.2g}  (z {one.z:.2f}, p {p_text(one.p)})\n"
         if np.isfinite(one.sd)
         else f"{one.name:{width}}  {one.value:.4g}, undetermined\n"
         for one in quantities

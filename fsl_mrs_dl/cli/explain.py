@@ -25,4 +25,4 @@ def run(args) -> None:
     elif args.topic in every:
         print(every[args.topic])
     else:
-        raise OptionError("is no topic", option="topic", value=args.topic, remedy=f"topics: {', '.join(every)}")
+        raise OptionError(f"{args.topic}: is no topic", remedy=f"topics: {', '.join(every)}")

@@ -26,7 +26,7 @@ from .fit_options import (
     options_text,
 )
 from .scaling_options import add_scaling_options, print_reasons, scaling_of
-from .tables import dimension_notes, text_table
+from .tables import dimension_notes, text_table, verdict_line
 
 __all__ = ["add_arguments", "run"]
 
@@ -125,6 +125,7 @@ def run(args) -> None:
             names = {"data": args.data, "basis": args.basis}
             write_fit_report(folder / "report.html", fitted, location=location, end=end, **names)
     print(text_table(fitted))
+    print(verdict_line(fitted))
     print(f"Written: {args.output}/ with uncertainty.csv, summary.csv{', report.html' if args.report else ''} and more")
 
 
@@ -144,6 +145,7 @@ def _fit(args, data):
     from ..concentrations.segmentation import NO_SEGMENTATION
     from ..core.errors import spelled
     from ..fitting.data import fit_data
+    from ..fitting.fitted_data import usual_sums
     from ..fitting.header_facts import contradictions, time_notes
     from ..io import nifti
     from ..io.edited_basis import EditedBasis
@@ -155,6 +157,8 @@ def _fit(args, data):
         check_voxel_in_image(args.t1, data)
     basis = chosen_basis(args, data)
     options = fit_options(args, basis)
+    # As `run` does: single ones of them are rarely determined at 3 T.
+    options = replace(options, combine=options.combine or usual_sums(basis.names))
     water, quant = read_water(args.h2o, axis_options(args))
     scaling = scaling_of(args, data)
     n_spectra = data.fids[..., 0, :].size if data.fids.ndim > 4 else data.fids[..., 0].size

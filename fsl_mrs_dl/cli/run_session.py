@@ -176,7 +176,7 @@ def run(args) -> None:
     check_fsl_mrs_options(args)
     from ..io import output as output_module
     from ..workflow.session import Session, run_session
-    from .tables import text_table
+    from .tables import text_table, verdict_line
 
     session = Session(
         name=Path(args.data).name.partition(".")[0],
@@ -196,19 +196,7 @@ def run(args) -> None:
         if warning not in table:
             print(warning)
     print(table)
-    print(_quality_line(summary.record["quality"], summary.results.verdict_text))
+    print(verdict_line(summary.results, summary.record["quality"]))
     print(
         f"Written: {args.output}/ with summary.csv, uncertainty.csv, run.json{', report.html' * args.report} and more"
     )
-
-
-def _quality_line(quality: dict, verdict: str) -> str:
-    """Return verdict, SNR and line width in a line; of several spectra how many have each verdict, and medians."""
-    parts = [f"Verdict: {verdict}"]
-    if quality["snr"] is not None:
-        parts.append(f"SNR {quality['snr']:.0f}")
-    if quality["fwhm_hz"] is not None:
-        parts.append(f"line width {quality['fwhm_hz']:.1f} Hz")
-    if quality["transients"] > 1:
-        parts.append(f"{quality['transients']} transients, {quality['rejected']} left out")
-    return ", ".join(parts) + "."

@@ -22,6 +22,7 @@ __all__ = [
     "range_text",
     "short_text",
     "text_table",
+    "verdict_line",
 ]
 
 
@@ -48,9 +49,40 @@ def text_table(results: FitResults) -> str:
     return "\n".join(lines + _estimate_notes(results) + _quality_notes(results))
 
 
+def verdict_line(results: FitResults, quality: dict | None = None) -> str:
+    """Return the verdict with its reasons, SNR and line width in a line; of several spectra how many have each verdict,
+    and medians.
+
+    ``quality`` is that of ``run.json``; by default SNR and line width of the metabolite that stands for the spectrum.
+    """
+    import numpy as np
+
+    from ..results.doubts import quality_line
+
+    if quality is None:
+        column, good = quality_line(results.fit.names), results.fit.fitted
+        values = [np.full(1, np.nan) if column is None else each[good][:, column] for each in results.quality]
+        snr, fwhm = (float(np.median(each[np.isfinite(each)])) if np.isfinite(each).any() else None for each in values)
+        quality = {"snr": snr, "fwhm_hz": fwhm, "transients": 0}
+    single = len(results.fit.params) == 1
+    verdict = results.verdict_words(0) if single else results.verdict_text
+    parts = []
+    if quality["snr"] is not None:
+        parts.append(f"SNR {quality['snr']:.0f}")
+    if quality["fwhm_hz"] is not None:
+        parts.append(f"line width {quality['fwhm_hz']:.1f} Hz")
+    if quality["transients"] > 1:
+        parts.append(f"{quality['transients']} transients, {quality['rejected']} left out")
+    # Reasons stand behind a colon, and end with a full stop.
+    mark = ". " if ":" in verdict else ", "
+    return f"Verdict: {mark.join([verdict, ', '.join(parts)] if parts else [verdict])}."
+
+
 def _concentration_lines(results: FitResults) -> list[str]:
     """Return the heading and a line for each metabolite and sum."""
     import numpy as np
+
+    from ..results.fit_results import hardly_determined
 
     fit, rows = results.fit, np.flatnonzero(results.fit.fitted)
     median = lambda values: np.nanmedian(values[rows], 0)  # noqa: E731
@@ -77,13 +109,15 @@ def _concentration_lines(results: FitResults) -> list[str]:
         pull = median(results.prior_pull)
         conflict = np.zeros(len(pull)) if results.prior_conflict is None else results.prior_conflict[rows].mean(0)
         columns.append(("% prior", 9, "7.0f", 100 * pull))
-        mostly_prior = pull > layout.MOSTLY_PRIOR
-        marks = [("*" if mostly_prior[i] else "") + ("!" if conflict[i] > 0.5 else "") for i in range(len(marks))]
+        beside = (pull > layout.MOSTLY_PRIOR) & (results.share_of_prior is None)
+        marks = [("p" if beside[i] else "") + ("!" if conflict[i] > 0.5 else "") for i in range(len(marks))]
+    share = None if results.share_of_prior is None else median(results.share_of_prior)
+    weak = hardly_determined(median(results.percent), share)
     head = f"{'Metab':<10}" + "".join(f"{title:>{width}}" for title, width, _, _ in columns)
     lines = [head, "-" * len(head)]
     for i, name in enumerate(results.names):
         cells = "".join(" " + _format_or_dash(values[i], form) for _, _, form, values in columns)
-        lines.append(f"{name:<10}{cells}{marks[i]}")
+        lines.append(f"{name:<10}{cells}{' *' if weak[i] else ''}{marks[i]}")
     return lines
 
 
@@ -96,6 +130,7 @@ def _estimate_notes(results: FitResults) -> list[str]:
     from ..fitting.in_vivo.result import InVivoFit
     from ..physics.in_vivo_signals import MACROMOLECULES
     from ..results.edited import edited_text
+    from ..results.figures import sd_labels
 
     fit = results.fit
     several = fit.networks is not None and len(fit.networks) > 1
@@ -105,7 +140,10 @@ def _estimate_notes(results: FitResults) -> list[str]:
         "posterior_mean": "the posterior's",
         "network": "the networks' spread" if several else "not known of a single network",
     }[results.estimate]
-    notes = [] if results.edited is None else edited_text(results, results.edited)
+    notes = []
+    if results.edited is not None:
+        notes += edited_text(results, results.edited)
+        notes.append("Edited spectra take neither line shape nor eddy currents from a water reference (--h2o).")
     notes += [f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {sd}; initial values {fit.init}"]
     if isinstance(fit, InVivoFit):
         notes += ["Concentrations have no prior."] * (fit.concentrations.prior == "none")
@@ -114,12 +152,14 @@ def _estimate_notes(results: FitResults) -> list[str]:
         unit = ", as ratio" if results.reference is not None else ""
         notes.append(
             f"Posterior: {fit.posterior.prior.source} and the data{unit}; % prior is the posterior over the prior"
-            " variance, * mostly prior, ! data and prior disagree."
+            f" variance,{' p mostly prior,' * (results.share_of_prior is None)} ! data and prior disagree."
         )
     elif fit.model.name == "negativevoigt":
         notes.append("Concentrations have no prior: that of a normal brain has no negative ones.")
     elif results.prior_pull is not None:
-        notes.append("% prior is the share of the likelihood's variance that priors take away, * mostly prior.")
+        notes.append("% prior is the share of the likelihood's variance that priors take away.")
+    if sd_labels(results)[1]:
+        notes.append(f"* {sd_labels(results)[1]}.")
     if isinstance(fit, InVivoFit) and MACROMOLECULES in fit.names:
         unit = (
             "own macromolecules, 1 is ten times the signal of an average metabolite of the basis set"
@@ -172,7 +212,7 @@ def _quality_notes(results: FitResults) -> list[str]:
     notes += artefact_notes(results)
     named = results.artefacts_before or any(results.artefacts.values())
     if not named and empty < len(rows) and np.nanmedian(fit.misfit[rows]) > 1.5:
-        notes.append(_misfit_note(fit))
+        notes.append(_misfit_note(results))
     return notes
 
 
@@ -248,12 +288,14 @@ def _below_creatine(fit) -> str:
     )
 
 
-def _misfit_note(fit) -> str:
+def _misfit_note(results: FitResults) -> str:
     """Return what a residual larger than noise means, and what might help."""
     from ..core.metabolites import is_macromolecule, typical_concentrations
 
+    fit = results.fit
     if fit.model.name == "in-vivo":
-        remedies = [] if fit.water_note else ["--h2o with unsuppressed water (line shape, eddy currents)"]
+        with_water = getattr(fit, "water_note", "") or results.edited
+        remedies = [] if with_water else ["--h2o with unsuppressed water (line shape, eddy currents)"]
         remedies += ["a basis set of the same sequence and echo time", "--mm tumour (strong lipids)"]
         return f"The residual is larger than noise, and counts as noise in the SDs: try {' or '.join(remedies)}."
     brain = fit.model.nucleus == "1H" and typical_concentrations(list(fit.names)) is not None

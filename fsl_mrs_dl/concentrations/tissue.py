@@ -64,7 +64,7 @@ class TissueFractions:
         Raises
         ------
         OptionError
-            For another sum, or a negative fraction.
+            For another sum, a negative fraction, or a voxel of CSF alone.
         """
         values = np.array([white, grey, csf], float)
         total = values.sum()
@@ -74,6 +74,13 @@ class TissueFractions:
                 option="tissue_frac",
                 value=" ".join(f"{value:g}" for value in values),
                 remedy="give three fractions such as 0.4 0.5 0.1",
+            )
+        if not white + grey > 0:
+            raise OptionError(
+                "is a voxel of CSF alone, and metabolites are scaled to the tissue in it",
+                option="tissue_frac",
+                value=" ".join(f"{value:g}" for value in values),
+                remedy="give the white, grey and CSF fraction, such as 0.4 0.5 0.1, or leave it out",
             )
         notes: tuple[str, ...] = ()
         if abs(total - 1) > _EXACT:

@@ -33,7 +33,7 @@ class ModelComparison:
     bic: np.ndarray
     log_evidence: np.ndarray
     probability: np.ndarray
-    noise_sd: np.ndarray
+    residual_sd: np.ndarray
     converged: np.ndarray
 
     @property
@@ -53,7 +53,7 @@ class ModelComparison:
             "BIC difference": self.bic,
             "log evidence difference": self.log_evidence,
             "probability": self.probability,
-            "noise SD": self.noise_sd,
+            "residual SD": self.residual_sd,
             "converged": self.converged,
         }
         table = pd.DataFrame(columns, index=pd.Index(self.names, name="configuration"))
@@ -87,6 +87,6 @@ def compare_fits(fits: Mapping[str, DynamicFit]) -> ModelComparison:
         bic=bic,
         log_evidence=evidence,
         probability=probability / probability.sum(),
-        noise_sd=np.array([one.noise_sd for one in all_fits]),
+        residual_sd=np.array([one.noise_sd for one in all_fits]),
         converged=np.array([one.solution.converged for one in all_fits]),
     )

@@ -72,6 +72,8 @@ def header_variable(data: MrsData) -> HeaderVariable:
     values, words = one.values.astype(float), f"{one.key} of the header"
     if _is_b(one) and values.max() > _MOST_MS_PER_UM2:
         return HeaderVariable(one.key, values / 1e3, f"{words}, divided by 1000: in ms/um2")
+    if _is_b(one):
+        return HeaderVariable(one.key, values, f"{words}: in ms/um2")
     return HeaderVariable(one.key, values, f"{words} ({one.unit})" if one.unit else words)
 
 

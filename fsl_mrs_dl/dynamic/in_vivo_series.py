@@ -37,7 +37,7 @@ from .in_vivo_joint import (
 )
 from .joint_fit import JointSolution
 from .mapping import Mapping
-from .series import DynamicFit, mapped_sd_of, scaled_series, time_tensors
+from .series import DynamicFit, mapped_sd_of, mean_noise, scaled_series, time_tensors
 
 __all__ = ["InVivoDynamicFit", "fit_series_in_vivo"]
 
@@ -62,6 +62,8 @@ class InVivoDynamicFit(DynamicFit):
         Nuisances and baselines integrated out, at the best parameters of the configuration.
     misfit : float
         Residual over measured noise; one where the model explains everything.
+    single_misfit : float
+        The same of fits of each spectrum alone.
     """
 
     prepared: PreparedModel
@@ -69,6 +71,7 @@ class InVivoDynamicFit(DynamicFit):
     weights: np.ndarray
     log_evidence: float
     misfit: float
+    single_misfit: float
 
     def model_fids(self) -> np.ndarray:
         """Return FIDs of the model, baseline included, in the scale of the data, ``(n_times, n_points)``."""
@@ -162,11 +165,13 @@ def fit_series_in_vivo(
             solution.y[: mapping.n_free], solution.cost, solution.distance, solution.n_iter, limit=DONE
         ),
         fid_scale=fid_scale,
+        noise_outside_sd=mean_noise(rows, axes),
         prepared=prepared,
         fitted_fids=units.spec_to_fid(fitted),
         weights=posterior.weights,
         log_evidence=posterior.log_evidence,
         misfit=noise_sd / float(problem.noise[0]),
+        single_misfit=float(np.sqrt(np.mean(single.misfit**2))),
     )
 
 

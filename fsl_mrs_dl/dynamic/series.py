@@ -12,6 +12,7 @@ import torch
 from ..core.axes import Axes
 from ..core.errors import DataError, OptionError
 from ..core.fids import UNUSABLE, zero_filling
+from ..core.noise import noise_outside
 from ..core.parallel import one_thread
 from ..core.units import fid_to_spec, spec_to_fid
 from ..fitting import optimise
@@ -33,6 +34,7 @@ __all__ = [
     "initial_fits",
     "mapped_sd_of",
     "mapping_of",
+    "mean_noise",
     "read_time_variables",
     "scaled_series",
     "time_tensors",
@@ -65,8 +67,9 @@ class DynamicFit:
         Free parameters that the mapping gives for them.
     spectra, fitted : complex ndarray ``(n_times, n_window)``
         Data and model in the window, scaled.
-    noise_sd : float
-        Noise per real channel of the scaled spectra.
+    noise_sd, noise_outside_sd : float
+        SDs per real channel of the scaled spectra: of the residual, which counts as noise in the SDs of parameters, and
+        of the noise by itself, from the signal-free ends.
     solution : JointSolution
     fid_scale : float
         The data were multiplied by this before fitting.
@@ -90,6 +93,7 @@ class DynamicFit:
     solution: JointSolution
     fid_scale: float
     zero_filling: float = field(default=1.0, kw_only=True)
+    noise_outside_sd: float = field(default=np.nan, kw_only=True)
 
     @property
     def names(self) -> list[str]:
@@ -336,7 +340,14 @@ def fit_problem(
         solution=solution,
         fid_scale=fid_scale,
         zero_filling=filled,
+        noise_outside_sd=mean_noise(problem.rows, problem.model.axes),
     )
+
+
+def mean_noise(rows: np.ndarray, axes: Axes) -> float:
+    """Return the noise SD per real channel of the spectra of FIDs ``(n_times, n_points)``, the root of the mean
+    square."""
+    return float(np.sqrt(np.mean(noise_outside(fid_to_spec(rows), axes) ** 2)))
 
 
 def _best(joint: JointModel, starts: list[torch.Tensor]) -> JointSolution:

@@ -43,7 +43,9 @@ class Quantification:
         Cramer-Rao bound of concentrations and nonlinear parameters (``sigma**2`` for ``sigma``), baseline accounted
         for.
     noise_sd, noise_outside_sd : ndarray ``(n,)``
-        Noise per real channel of the scaled spectrum: from the residual, and from its signal-free ends.
+        SDs per real channel of the scaled spectrum: of the residual, which counts as noise in the SDs of estimates, and
+        of the noise by itself, from the signal-free ends.  Tables name the first ``residual_sd`` and the second
+        ``noise_sd``.
     cost : ndarray ``(n,)``
         Residual sum of squares in the window, the penalty of the baseline included.
     converged, fitted : bool ndarray ``(n,)``

@@ -31,8 +31,8 @@ class DlDynRes(dyn_results.dynRes_newton):
     """FSL-MRS's result of a dynamic fit by ``dlquant``.
 
     Everything is FSL-MRS's own but the covariance, and with it SDs and correlations.  ``dl`` holds values that FSL-MRS
-    has no place for: ``converged``, ``n_iter``, ``distance`` (to the minimum, in SDs) and ``noise_sd`` (per real
-    channel of the scaled spectra).
+    has no place for: ``converged``, ``n_iter``, ``distance`` (to the minimum, in SDs), ``noise_sd`` and
+    ``residual_sd`` (per real channel of the scaled spectra).
     """
 
     def __init__(self, fit, dyn, init: dict):
@@ -57,7 +57,8 @@ class DlDynRes(dyn_results.dynRes_newton):
             "converged": bool(fit.solution.converged),
             "n_iter": int(fit.solution.n_iter),
             "distance": float(fit.solution.distance),
-            "noise_sd": float(fit.noise_sd),
+            "noise_sd": float(fit.noise_outside_sd),
+            "residual_sd": float(fit.noise_sd),
         }
 
     @property

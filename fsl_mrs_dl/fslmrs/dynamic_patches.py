@@ -5,7 +5,7 @@ Standard library only, as in :mod:`.patches`.
 
 import functools
 
-from .patching import need, note_output, parameters, running, with_parser
+from .patching import note_output, parameters, required, running, with_parser
 from .plugin import DlQuant
 
 __all__ = ["patch_dynmrs", "patch_fsl_dynmrs"]
@@ -15,11 +15,9 @@ _HELP = "dlquant: one likelihood for the series, fitted to its maximum (default:
 
 def patch_dynmrs(module) -> None:
     """Add ``method='dlquant'`` to ``dynMRS.fit``, which ``fsl_dynmrs --algo dlquant`` makes the default for itself."""
-    cls = getattr(module, "dynMRS", None)
-    of_class = vars(cls) if isinstance(cls, type) else {}
-    plain_fit, plain_initialise = of_class.get("fit"), of_class.get("initialise")
-    expected = parameters(plain_fit)[:2] == ["self", "method"] and {"init", "x0"} <= set(parameters(plain_fit))
-    need(expected and callable(plain_initialise), "no class dynMRS with fit(method, init, x0) and initialise()")
+    missing = "no class dynMRS with fit(method, init, x0) and initialise()"
+    cls = required(module, "dynMRS", _is_dynamic, missing)
+    plain_fit, plain_initialise = vars(cls)["fit"], vars(cls)["initialise"]
     import inspect
 
     signature = inspect.signature(plain_fit)
@@ -47,6 +45,12 @@ def patch_dynmrs(module) -> None:
     if plain_fit.__doc__:
         fit.__doc__ = f"{plain_fit.__doc__.rstrip()}\n\n        With FSL-MRS-DL also method='dlquant'.\n        "
     cls.fit, cls.initialise = fit, initialise
+
+
+def _is_dynamic(cls) -> bool:
+    of_class = vars(cls) if isinstance(cls, type) else {}
+    names = parameters(of_class.get("fit"))
+    return names[:2] == ["self", "method"] and {"init", "x0"} <= set(names) and callable(of_class.get("initialise"))
 
 
 def _add_algo(parser, words):

@@ -192,6 +192,7 @@ def signal_model_of(mrs, options: FitOptions):
     from ..physics import signal_model
 
     signal_model.check_model(options.model)
+    assert options.ppmlim is not None  # FSL-MRS always has a window
     _, regressor = fsl_mrs_baseline(mrs, options.ppmlim, options.baseline)
     return signal_model.SignalModel(
         mrs.basis.T,
@@ -245,6 +246,7 @@ def _relative(mrs):
 
 def _n_shape(options: FitOptions, n_metabs: int) -> int:
     """Return the number of parameters between concentrations and baseline."""
+    assert options.metab_groups is not None  # FSL-MRS always has groups
     n_groups = max(options.metab_groups) + 1
     widths = n_groups if "lorentzian" in options.model else 2 * n_groups
     return widths + (n_metabs if "free_shift" in options.model else n_groups) + 2
@@ -256,6 +258,7 @@ def _result(mrs, solution: Solution) -> FitRes:
     options = solution.options
     if solution.in_vivo is not None:
         return InVivoFitRes(mrs, solution)
+    assert options.ppmlim is not None and options.metab_groups is not None  # FSL-MRS always has both
     baseline, regressor = fsl_mrs_baseline(mrs, options.ppmlim, options.baseline)
     params = solution.params
     if params is None:

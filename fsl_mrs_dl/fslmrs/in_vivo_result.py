@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,11 @@ class InVivoSolution:
     eddy_phase: np.ndarray | None = None
 
 
-class EstimatedBaseline(getattr(fsl_baseline, "Baseline", object)):
+# Before 2.4 FSL-MRS has no such class, and the in-vivo model is refused.
+_Baseline: Any = getattr(fsl_baseline, "Baseline", object)
+
+
+class EstimatedBaseline(_Baseline):
     """The in-vivo model's baseline as FSL-MRS describes baselines.
 
     The baseline is a smooth function without parameters: it is its own regressor, of coefficient one.
@@ -372,7 +377,7 @@ class InVivoFitRes(DlFitRes):
         return [self.original_metabs.index(member) for member in whole]
 
     def restored_row(self):
-        """Return the estimates of this package, see :meth:`uncertainties`."""
+        """Return the estimates of this package, see :meth:`uncertainties`, which raises the same errors."""
         from ..fitting.in_vivo.serialise import restored_in_vivo_row
 
-        return restored_in_vivo_row(self.dl_row)
+        return restored_in_vivo_row(self._stored_row())

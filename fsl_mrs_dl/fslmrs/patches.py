@@ -7,7 +7,7 @@ FSL-MRS's own code always runs; these wrap it.  Standard library only: everythin
 import functools
 
 from .dynamic_patches import patch_dynmrs, patch_fsl_dynmrs
-from .patching import UnknownShape, need, note_output, parameters, running, with_parser
+from .patching import UnknownShape, need, note_output, parameters, required, running, with_parser
 from .plugin import STEPS, DlQuant, one_line_errors
 
 __all__ = ["PATCHES", "UnknownShape"]
@@ -36,8 +36,7 @@ _OPTIONS = (
 
 def patch_fitting(module) -> None:
     """Add ``method='dlquant'`` to ``fit_FSLModel``, with its own options as ``dl_device='cpu'`` and so on."""
-    original = getattr(module, "fit_FSLModel", None)
-    need(callable(original), "no function fit_FSLModel")
+    original = required(module, "fit_FSLModel", callable, "no function fit_FSLModel")
     import inspect
 
     signature = inspect.signature(original)
@@ -83,8 +82,8 @@ def patch_fitting(module) -> None:
 
 def patch_report(module) -> None:
     """Describe ``dlquant`` in the methods section of a report, and plot every component of its fits."""
-    original = getattr(module, "svs_methods_summary", None)
-    need(callable(original) and parameters(original) == ["res"], "no function svs_methods_summary(res)")
+    missing = "no function svs_methods_summary(res)"
+    original = required(module, "svs_methods_summary", lambda one: parameters(one) == ["res"], missing)
 
     @functools.wraps(original)
     def svs_methods_summary(res):
@@ -102,7 +101,7 @@ def _plot_components(module, name: str) -> None:
     """Give a plot of single metabolites the components that a fit added to the basis set; a module without the plot
     stays as it is."""
     original = getattr(module, name, None)
-    if not callable(original) or parameters(original)[:2] != ["mrs", "res"]:
+    if original is None or parameters(original)[:2] != ["mrs", "res"]:
         return
 
     @functools.wraps(original)
@@ -153,8 +152,9 @@ def patch_fsl_mrs(module) -> None:
 
 def patch_fsl_mrsi(module) -> None:
     """Add ``--algo dlquant`` to ``fsl_mrsi``; see also :func:`patch_mrsi`."""
-    original = getattr(module, "runvoxel", None)
-    need(parameters(original)[:3] == ["mrs_in", "args", "Fitargs"], "no function runvoxel(mrs_in, args, Fitargs, ...)")
+    missing = "no function runvoxel(mrs_in, args, Fitargs, ...)"
+    first = ["mrs_in", "args", "Fitargs"]
+    original = required(module, "runvoxel", lambda one: parameters(one)[:3] == first, missing)
     with_parser(module, _add_dlquant, _take_options, _write_volume)
 
     @functools.wraps(original)
@@ -176,9 +176,8 @@ def patch_mrsi(module) -> None:
 
     The average that it fits first is taken over the usable voxels; one voxel of NaN would make it NaN.
     """
-    cls = getattr(module, "MRSI", None)
-    is_expected = isinstance(cls, type) and {"__iter__", "mrs_from_average"} <= set(vars(cls))
-    need(is_expected, "no class MRSI with __iter__ and mrs_from_average")
+    missing = "no class MRSI with __iter__ and mrs_from_average"
+    cls = required(module, "MRSI", _is_volume, missing)
     plain_iter, plain_average = cls.__iter__, cls.mrs_from_average
 
     @functools.wraps(plain_iter)
@@ -199,6 +198,10 @@ def patch_mrsi(module) -> None:
             self.mask = mask
 
     cls.__iter__, cls.mrs_from_average = __iter__, mrs_from_average
+
+
+def _is_volume(cls) -> bool:
+    return isinstance(cls, type) and {"__iter__", "mrs_from_average"} <= set(vars(cls))
 
 
 def _with_config(words, library):
@@ -243,7 +246,9 @@ def patch_fsl_mrs_proc(module) -> None:
 
     def add_steps(parser, words):
         steps = getattr(parser, "dl_subparsers", None)
-        new = [] if steps is None else [one for one in STEPS if one.name not in getattr(steps, "choices", {})]
+        if steps is None:
+            return words
+        new = [one for one in STEPS if one.name not in getattr(steps, "choices", {})]
         for one in new:
             step = steps.add_parser(one.name, help=one.help, add_help=False)
             one.add_arguments(step.add_argument_group(f"{one.name} arguments"))
@@ -286,10 +291,7 @@ def patch_fsl_mrs_preproc(module) -> None:
 
 def patch_fsl_mrs_summarise(module) -> None:
     """Let ``fsl_mrs_summarise`` read the spectra of fits with the in-vivo model, which it cannot compute again."""
-    original = getattr(module, "main", None)
-    code = getattr(original, "__code__", None)
-    names = () if code is None else (*code.co_varnames, *code.co_cellvars)
-    need("fp" in names and "res_store" in names, "no function main() with a folder fp and results res_store")
+    original = required(module, "main", _has_results, "no function main() with a folder fp and results res_store")
 
     @functools.wraps(original)
     def main():
@@ -320,6 +322,11 @@ def patch_fsl_mrs_summarise(module) -> None:
             results.FitRes = plain
 
     module.main = main
+
+
+def _has_results(function) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and {"fp", "res_store"} <= {*code.co_varnames, *code.co_cellvars}
 
 
 PATCHES = {

@@ -4,10 +4,11 @@ Standard library only, as in :mod:`.patches`.
 """
 
 import functools
+from typing import Any
 
 from .plugin import one_line_errors
 
-__all__ = ["UnknownShape", "need", "note_output", "parameters", "running", "with_parser"]
+__all__ = ["UnknownShape", "need", "note_output", "parameters", "required", "running", "with_parser"]
 
 # State of the running command, for fits deep inside of it: "options" (FitOptions), "args", then "arguments" of the
 # first fit and "volume", the collector of maps; "folder" is the one that the command makes for its output; "dynamic" is
@@ -25,6 +26,13 @@ def need(condition, missing: str) -> None:
         raise UnknownShape(missing)
 
 
+def required(module, name: str, is_expected, missing: str):
+    """Return a part of a module; raise UnknownShape unless ``is_expected(part)``, of None where there is none."""
+    part = getattr(module, name, None)
+    need(is_expected(part), missing)
+    return part
+
+
 def parameters(function) -> list[str]:
     """Return the names of a plain function's parameters without ``inspect``, which would slow every command's help."""
     code = getattr(function, "__code__", None)
@@ -37,15 +45,12 @@ def with_parser(module, before_parsing, after_parsing=None, afterwards=None) -> 
     ``before_parsing(parser, words)`` adds arguments and returns the words to parse, None for the command line's;
     ``after_parsing(parser, parsed)`` gets the parsed arguments; ``afterwards()`` is called after a run without error.
     """
-    original, library = getattr(module, "main", None), getattr(module, "configargparse", None)
-    need(callable(original) and not parameters(original), "no function main()")
-    base = getattr(library, "ArgParser", None)
-    need(
-        isinstance(base, type) and hasattr(base, "parse_args") and hasattr(base, "add_subparsers"),
-        "no configargparse.ArgParser",
-    )
+    original = required(module, "main", lambda one: callable(one) and not parameters(one), "no function main()")
+    library = getattr(module, "configargparse", None)
+    # A class of the module's own library, whatever that is.
+    base: Any = required(library, "ArgParser", _is_parser, "no configargparse.ArgParser")
 
-    class ArgParser(base):
+    class Parser(base):
         def add_subparsers(self, *args, **kwargs):
             self.dl_subparsers = super().add_subparsers(*args, **kwargs)
             return self.dl_subparsers
@@ -59,10 +64,10 @@ def with_parser(module, before_parsing, after_parsing=None, afterwards=None) -> 
     class Library:
         """The parser library with its parser class exchanged."""
 
+        ArgParser = Parser
+
         def __getattr__(self, name):
             return getattr(library, name)
-
-    Library.ArgParser = ArgParser
 
     @functools.wraps(original)
     def main():
@@ -82,6 +87,10 @@ def with_parser(module, before_parsing, after_parsing=None, afterwards=None) -> 
             running.clear()
 
     module.main = main
+
+
+def _is_parser(cls) -> bool:
+    return isinstance(cls, type) and hasattr(cls, "parse_args") and hasattr(cls, "add_subparsers")
 
 
 def restore() -> None:

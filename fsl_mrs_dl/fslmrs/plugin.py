@@ -366,10 +366,11 @@ class one_line_errors:
             from ..core.errors import spelling_of
             from ..core.topics import hint
 
-            spelling = DlQuant.spelling
-            if self.add_arguments is not None:
+            if self.add_arguments is None:
+                text = exc.text(DlQuant.spelling)
+            else:
                 parser = argparse.ArgumentParser(add_help=False)
                 self.add_arguments(parser)
-                spelling = spelling_of(parser)
-            print(f"{self.command}: error: {exc.text(spelling)} {hint(exc)}", file=sys.stderr)
+                text = exc.text(spelling_of(parser))
+            print(f"{self.command}: error: {text} {hint(exc)}", file=sys.stderr)
             raise SystemExit(2) from exc

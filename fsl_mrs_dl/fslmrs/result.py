@@ -41,20 +41,29 @@ class DlFitRes(FitRes):
         DataError
             If the spectrum could not be fitted.
         """
-        if self.dl_row is None:
-            raise DataError(f"the FID {UNUSABLE}; it has no estimates.")
+        row = self.restored_row()
         from ..results.fit_results import FitResults
         from ..results.tables import uncertainty_table
 
         reference = self.concScalings["internalRef"] if self.concScalings.get("internal") is not None else None
         names = str(reference).split("+") if reference else []
-        row = self.restored_row()
         sums = [name for name in self.metabs if "+" in name and set(name.split("+")) <= set(row.names)]
         return uncertainty_table(FitResults(row, None, names or ["no reference"], sums, estimate=self.dl["estimate"]))
 
     def restored_row(self):
-        """Return the estimates of this package, without data and model."""
-        return restored_row(self.dl_row)
+        """Return the estimates of this package, without data and model.
+
+        Raises
+        ------
+        DataError
+            If the spectrum could not be fitted.
+        """
+        return restored_row(self._stored_row())
+
+    def _stored_row(self) -> Plain:
+        if self.dl_row is None:
+            raise DataError(f"the FID {UNUSABLE}; it has no estimates.")
+        return self.dl_row
 
     def to_file(self, filename, what="concentrations"):
         """Write a table as FSL-MRS does, and with the summary ``uncertainty.csv`` into the same folder."""

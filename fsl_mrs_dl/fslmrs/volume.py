@@ -44,16 +44,16 @@ class VolumeMapCollector:
 
     def write(self, folder: str | Path) -> None:
         """Write the maps that FSL-MRS does not make into its folder of results, and the files of viewers."""
+        from ..io.images import open_image
         from ..results import layout, maps
         from ..results.fit_results import reported_names
 
         folder = Path(folder)
         if not self.parts or not (folder / "concs" / "raw").is_dir():
             return
-        import nibabel
-
-        image = nibabel.load(next((folder / "concs" / "raw").glob("*.nii.gz")))
-        shape = (*image.shape, 1)[:3]
+        image = open_image(next((folder / "concs" / "raw").glob("*.nii.gz")))
+        x, y, z = (*image.shape, 1)[:3]
+        shape = (x, y, z)
         get = lambda name: np.concatenate([part[name] for part in self.parts])  # noqa: E731
         index = np.ravel_multi_index(tuple(get("place").T), shape)
         kinds = set(self.parts[0]) - _OF_MODEL - {"place", "conjugated", *_OF_WATER}

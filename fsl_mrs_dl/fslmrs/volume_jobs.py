@@ -70,8 +70,9 @@ def _run(commands: list[list[str]]) -> list[str]:
 
     def serve() -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-        with subprocess.Popen([sys.executable, "-c", _WORKER], **pipes) as process:
+        worker, pipe = [sys.executable, "-c", _WORKER], subprocess.PIPE
+        with subprocess.Popen(worker, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
+            assert process.stdin is not None and process.stdout is not None  # pipes
             while True:
                 try:
                     command = tasks.get_nowait()

@@ -289,6 +289,8 @@ def _partner(path: Path, ending: str) -> Path:
     """
     partners = [entry for entry in path.parent.iterdir() if entry.stem == path.stem and entry.suffix.lower() == ending]
     if not partners:
+        # Philips writes both endings in capitals.
+        ending = ending.upper() if path.suffix.isupper() else ending
         raise DataError(
             f"{path}: there is no {path.stem}{ending} beside it", remedy="copy it there; both files are needed"
         )

@@ -138,7 +138,7 @@ def _write_model(folder: Path, job: Job, grid: tuple[int, int, int]) -> None:
         )
         in_vivo_model_file.write_in_vivo_model(folder, signals_of(job.in_vivo.model, job.axes), in_vivo)
         return
-    params, cov, noise = gather(job, ["params", "cov", "noise-sd"])
+    params, cov, noise = gather(job, ["params", "cov", "residual-sd"])
     fits = model_file.StoredFits(
         grid=grid,
         rows=job.index,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..dynamic.agreement import agreement_of
 from ..dynamic.data import DynamicData
 from ..dynamic.derived import DerivedQuantity, derived_quantities, sum_courses, sum_parameters
 from ..dynamic.elements import series_elements
@@ -23,6 +24,7 @@ __all__ = [
     "free_parameter_table",
     "mapped_parameter_table",
     "model_information",
+    "p_text",
     "tidy_table",
     "write_dynamic",
     "write_tables",
@@ -70,6 +72,15 @@ def _by_time(names: list[str], values: np.ndarray, sds: np.ndarray, times: np.nd
     return table.sort_index(axis=1, level=0)
 
 
+def p_text(p: float) -> str:
+    """Return a p value in words; smaller ones than numbers can be are below 1e-300.
+
+    >>> p_text(0.0), p_text(0.0312)
+    ('< 1e-300', '0.031')
+    """
+    return "< 1e-300" if p < 1e-300 else f"{p:.2g}"
+
+
 def derived_table(quantities: Sequence[DerivedQuantity]):
     """Return derived quantities as a DataFrame: value, SD, z, p of zero, and how each was computed."""
     import pandas as pd
@@ -95,11 +106,20 @@ def model_information(fit: DynamicFit) -> dict[str, float | int | bool]:
 
 def fit_quality(fit: DynamicFit) -> dict[str, float | int | bool]:
     """Return log likelihood, AIC, BIC and log evidence of Gaussian noise of one unknown size, see
-    :meth:`fsl_mrs_dl.dynamic.series.DynamicFit.information_criteria`; the noise, and whether the fit converged."""
+    :meth:`fsl_mrs_dl.dynamic.series.DynamicFit.information_criteria`; the SDs of noise and residual, and whether the
+    fit converged."""
+    agreement = agreement_of(fit)
+    residual = {
+        "residual over noise": agreement.misfit,
+        "residual over noise of fits of each spectrum": agreement.single_misfit,
+    }
     return {
         "number of parameters": len(fit.names),
+        "model over the series holds": agreement.holds,
+        **{key: value for key, value in residual.items() if np.isfinite(value)},
         **{key: float(value) for key, value in fit.information_criteria().items()},
-        "noise SD": fit.noise_sd,
+        "noise SD": fit.noise_outside_sd,
+        "residual SD": fit.noise_sd,
         "converged": fit.solution.converged,
         "distance to the minimum in SDs": fit.solution.distance,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,8 @@ def _panels(n: int, *, height: float = 2.1, **options):
 def parameter_figure(results: DynamicData, path: str | Path | None = None):
     """Draw each parameter that changes over the series: the joint fit with its 95 % band, and fits of each spectrum.
 
-    Sums such as tNAA come first, then concentrations; of more than 24 the first are drawn.  Spectra with the same time
-    variable and another direction have symbols of their own.
+    Sums such as tNAA come first, then concentrations; of more than 24 the first are drawn, and the others named.
+    Spectra with the same time variable and another direction have symbols of their own.
 
     Returns
     -------
@@ -58,6 +59,7 @@ def parameter_figure(results: DynamicData, path: str | Path | None = None):
     shown = {
         name: columns for name, columns in sums.items() if any(f"conc_{fit.metabolites[k]}" in shown for k in columns)
     } | shown
+    left_out = list(shown)[_MOST_PANELS:]
     shown = dict(list(shown.items())[:_MOST_PANELS])
     figure, panels = _panels(len(shown))
     x = times if times.ndim == 1 else np.arange(len(times))
@@ -85,8 +87,12 @@ def parameter_figure(results: DynamicData, path: str | Path | None = None):
         panel.set_title(f"{name} ({unit})" if (unit := _unit(name)) else name, fontsize=8)
         _limit(panel, single, low, high)
     figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3, fontsize=7, frameon=False)
-    figure.supxlabel(results.time_name if times.ndim == 1 else "number of the spectrum", fontsize=8)
-    figure.supylabel("without a unit: that of the scaled data", fontsize=8)
+    below = results.time_name if times.ndim == 1 else "number of the spectrum"
+    if left_out:
+        text = f"Not drawn, beyond {_MOST_PANELS} panels: {', '.join(left_out)} (mapped_parameters.csv)"
+        below += "\n" + textwrap.fill(text, 40 * min(_COLUMNS, len(shown)))
+    figure.supxlabel(below, fontsize=8)
+    figure.supylabel("arbitrary units, where a title has no unit", fontsize=8)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
@@ -203,7 +209,7 @@ def residual_figure(results: DynamicData, path: str | Path | None = None):
     figure.set_size_inches(7.5, 1.6 + min(0.22 * n_times, 6))
     extent = (ppm[0], ppm[-1], n_times - 0.5, -0.5)
     scale = {"vmin": -5, "vmax": 5, "cmap": "RdBu_r", "aspect": "auto", "interpolation": "nearest"}
-    image = panel.imshow((data - model) / fit.noise_sd, extent=extent, **scale)
+    image = panel.imshow((data - model) / fit.noise_outside_sd, extent=extent, **scale)
     panel.set_xlim(ppm[-1], ppm[0])
     shown = np.unique(np.linspace(0, n_times - 1, min(n_times, 12)).round().astype(int))
     panel.set_yticks(shown, [results.titles[one].removeprefix("at ").removeprefix("number ") for one in shown])

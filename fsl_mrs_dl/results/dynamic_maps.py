@@ -41,7 +41,8 @@ class DynamicMaps:
         criteria = fit.information_criteria()
         values = {f"qc/{path}": criteria[name] for name, path in _CRITERIA.items()}
         values |= {
-            "qc/noise_sd": fit.noise_sd / fit.fid_scale,
+            "qc/noise_sd": fit.noise_outside_sd / fit.fid_scale,
+            "qc/residual_sd": fit.noise_sd / fit.fid_scale,
             "qc/converged": float(fit.solution.converged),
             "qc/distance_sd": fit.solution.distance,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 from ..concentrations.scaling import water_factor
 from ..core.metabolites import canonical_name
 from ..fitting.in_vivo.edited_result import EditedFit, Spectra
+from ..fitting.verdict import VERDICTS
 from ..io import nifti
 from .figures import AMBER, BLACK, BLUE, GREEN, GREY, RED
 from .fit_results import FitResults
@@ -29,6 +31,7 @@ _OF_INTEREST = (
     *("NAA+NAAG", "GPC+PCh", "Ins", "Lac", "Asp"),
 )
 _OSPREY = {"GABA+MM3co": "GABAplus", "Glu+Gln": "Glx", "NAA+NAAG": "tNAA", "GPC+PCh": "tCho"}
+_TITLE_WIDTH = 118  # characters of a line
 _UNUSUAL_EFFECT = 0.15  # of editing pulses, from the simulated one
 
 
@@ -38,7 +41,7 @@ def edited_table(results: FitResults) -> pd.DataFrame:
     ``name`` is Osprey's name, and so are quantities where it has them: ``tCr`` the ratio to total creatine, over water
     ``rawWaterScaled`` (pure water), ``CSFWaterScaled`` (that over the share of tissue), ``TissCorrWaterScaled`` (water
     and its relaxation in each tissue; molality) and ``AlphaCorrWaterScaled`` (that with half as much GABA in white as
-    in grey matter), in mmol/kg, and ``molarity`` in mM.
+    in grey matter), in mmol/kg, and ``molarity`` in mM.  ``usable`` and ``verdict`` are those of the fit of the set.
     """
     numbers = {_usual_name(name): number for number, name in enumerate(results.names)}
     quantities, rows = list(_quantities(results)), []
@@ -50,6 +53,8 @@ def edited_table(results: FitResults) -> pd.DataFrame:
             names = (row, results.names[number], _OSPREY.get(usual, usual))
             rows += [(*names, *about, values[row, number], sds[row, number]) for *about, values, sds in quantities]
     frame = pd.DataFrame(rows, columns=["set", "Metab", "name", "quantity", "unit", "value", "sd"])
+    of_set = frame["set"].to_numpy(int)
+    frame["usable"], frame["verdict"] = results.fit.usable[of_set], np.array(VERDICTS)[results.verdict[of_set]]
     return frame.drop(columns=["set"] if len(results.fit.params) == 1 else [])
 
 
@@ -84,8 +89,8 @@ def _quantities(results: FitResults):
 
 
 def quality_table(results: FitResults, edited: EditedFit) -> pd.DataFrame:
-    """Return edited_quality.csv: efficiency of the pulses, offsets of conditions, width of creatine, and the artefact
-    of subtraction, a line per set."""
+    """Return edited_quality.csv: efficiency of the pulses, offsets of conditions, verdict, width of creatine, and
+    the artefact of subtraction, a line per set."""
     rows = []
     for fitted, row in enumerate(np.flatnonzero(edited.main.fitted)):
         line: dict[str, object] = {"set": int(row)}
@@ -95,6 +100,7 @@ def quality_table(results: FitResults, edited: EditedFit) -> pd.DataFrame:
         for number, name in enumerate(edited.conditions):
             line[f"shift_{name}_hz"] = edited.shift_hz[0][fitted, number]
             line[f"phase_{name}_deg"] = edited.phase_deg[0][fitted, number]
+        line["usable"], line["verdict"] = bool(results.fit.usable[row]), VERDICTS[results.verdict[row]]
         line["Cr_FWHM_hz"] = _creatine_width(results, row)
         spectra = edited.spectra(int(row))
         for name, weights in edited.combinations.items():
@@ -201,7 +207,7 @@ def edited_summary(
     row : int
         Set of sub-spectra.
     title : bool
-        Whether :func:`edited_text` stands above.
+        Whether the verdict and :func:`edited_text` stand above.
 
     Returns
     -------
@@ -223,7 +229,9 @@ def edited_summary(
         panel.spines[["top", "right", "left"]].set_visible(False)
     panels[-1].set_xlabel("chemical shift (ppm)")
     if title:
-        figure.suptitle("\n".join(edited_text(results, edited)), fontsize=9, x=0.02, ha="left")
+        lines = [f"Verdict: {results.verdict_words(row)}.", *edited_text(results, edited)]
+        text = "\n".join(textwrap.fill(line, _TITLE_WIDTH) for line in lines)
+        figure.suptitle(text, fontsize=9, x=0.02, ha="left")
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

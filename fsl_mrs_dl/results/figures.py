@@ -15,7 +15,7 @@ from ..core.metabolites import is_macromolecule
 from ..fitting.verdict import DOUBTFUL, GOOD, UNUSABLE, VERDICTS
 from ..io import nifti
 from ..io.images import image_errors, open_any_image
-from .fit_results import FitResults
+from .fit_results import FitResults, hardly_determined
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -88,14 +88,15 @@ def fit_summary(results: FitResults, path: str | Path | None = None, *, title: s
 
 
 def sd_labels(results: FitResults, verdict: str = VERDICTS[GOOD]) -> tuple[str, str]:
-    """Return the legend's words for estimates whose SD is below and above half of them."""
+    """Return the legend's words for estimates that the spectrum determines, and hardly determines."""
     decided, undecided = _sd_words(results)
     return decided if verdict == VERDICTS[GOOD] else f"{decided}; fit {verdict}", undecided
 
 
 def _sd_words(results: FitResults) -> tuple[str, str]:
     if results.estimate != "network":
-        return "SD below 50 %", "SD above 50 %: not decided by the data"
+        large = "SD" if results.share_of_prior is None else "SD or share of the prior"
+        return f"{large} below 50 %".replace("SD or", "SD and"), f"{large} above 50 %: hardly determined"
     assert results.fit.networks is not None
     if len(results.fit.networks) == 1:
         return "estimate of one network, SD unknown", ""
@@ -144,7 +145,7 @@ def _quality_text(results: FitResults, note: str) -> str:
     """Return the model in a line, and noise, convergence and verdict in another."""
     fit = results.fit
     notes = [note] if note else []
-    notes += [f"noise SD {np.nanmedian(fit.noise_sd):.3g}", f"residual / noise {np.nanmedian(fit.misfit):.2f}"]
+    notes += [f"noise SD {np.nanmedian(fit.noise_outside_sd):.3g}", f"residual / noise {np.nanmedian(fit.misfit):.2f}"]
     failed = (~fit.converged[fit.fitted]).sum()
     notes += [f"{failed} not converged"] if failed else []
     notes.append(f"verdict: {results.verdict_text}")
@@ -153,9 +154,8 @@ def _quality_text(results: FitResults, note: str) -> str:
 
 def _draw_concentrations(panel, results: FitResults) -> None:
     """Draw the concentrations, or ratios where there is a reference, with error bars."""
-    names, value, error, label = _median_concentrations(results)
+    names, value, error, label, undecided = _median_concentrations(results)
     position = np.arange(len(names))
-    undecided = ~(error <= 0.5 * np.abs(value)) & ~np.isnan(error).all()
     colour_of_all, word = verdict_colour(results.verdict[results.fit.fitted])
     for group, colour, text in zip((~undecided, undecided), (colour_of_all, GREY), sd_labels(results, word)):
         if group.any():
@@ -172,8 +172,9 @@ def _draw_concentrations(panel, results: FitResults) -> None:
     panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0, frameon=False, fontsize=8)
 
 
-def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, np.ndarray, str]:
-    """Return names, medians of values and of SDs (NaN where unknown), and the label of the axis."""
+def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, np.ndarray, str, np.ndarray]:
+    """Return names, medians of values and of SDs (NaN where unknown), the label of the axis, and which of the medians
+    are hardly determined."""
     fit = results.fit
     conc, sd = results.concentrations
     row = np.flatnonzero(fit.fitted)[0]
@@ -191,7 +192,10 @@ def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of metabolites without a finite SD
         value, error = np.nanmedian((conc * scale)[:, order], 0), np.nanmedian((sd * scale)[:, order], 0)
-    return names, value, np.where(np.isfinite(error), error, np.nan), label
+        percent = np.nanmedian(results.percent[:, order], 0)
+        share = None if results.share_of_prior is None else np.nanmedian(results.share_of_prior[:, order], 0)
+    weak = hardly_determined(percent, share)
+    return names, value, np.where(np.isfinite(error), error, np.nan), label, weak
 
 
 def check_structural_image(path: str | Path) -> None:
@@ -280,7 +284,8 @@ def voxel_location(t1: str | Path, data: nifti.MrsData, path: str | Path) -> Non
         inside = ((voxel > -0.5) & (voxel < size[:, None] - 0.5)).all(0).reshape(u.shape)
         panel.imshow(plane.T, origin="lower", cmap="gray", vmin=0, vmax=bright, extent=(-half, half, -half, half))
         panel.contour(grid, grid, inside.T.astype(float), levels=[0.5], colors=RED, linewidths=1.2)
-        panel.set_title(name, color="white", fontsize=9)
+        # Within the panel: a title above it was cut at the edge of the figure.
+        panel.text(0.5, 0.98, name, color="white", fontsize=9, ha="center", va="top", transform=panel.transAxes)
         panel.axis("off")
         # World axes run to the right and to the front; radiologists show the right on the left.
         if across == 0:

@@ -19,16 +19,17 @@ from ..fitting.in_vivo.edited_result import EditedFit
 from ..fitting.in_vivo.result import InVivoFit
 from ..fitting.options import FitOptions
 from ..fitting.quantification import Quantification
-from ..fitting.verdict import DOUBTFUL, VERDICTS
+from ..fitting.verdict import DOUBTFUL, UNUSABLE, VERDICTS
 from ..io.header_keys import ElementValues, element_values
 from ..io.nifti import MrsData
-from . import qc
-from .doubts import Doubt, doubts_of
+from . import layout, qc
+from .doubts import Doubt, doubts_of, reasons_of_doubt, why_unusable
 
-__all__ = ["FitResults", "Widths", "percent_sd", "reported_names", "reported_sums"]
+__all__ = ["FitResults", "Widths", "hardly_determined", "percent_sd", "reported_names", "reported_sums"]
 
 
 _ONE_LINE = 1.5  # width over the narrowest line's up to which a peak is one line
+_LARGE_PERCENT = 50.0  # SD of a concentration, above which the spectrum hardly determines it
 _MOST_SPECTRA = 32  # of a file, that artefacts are looked for in
 
 
@@ -151,6 +152,15 @@ class FitResults:
             return VERDICTS[counts.argmax()]
         words = [f"{count} {word}" for count, word in zip(counts, VERDICTS) if count]
         return ", ".join(words + [f"{(~fitted).sum()} could not be fitted"] * bool((~fitted).any()))
+
+    def verdict_words(self, row: int) -> str:
+        """Return the verdict of a spectrum with the reasons for it: 'doubtful: out of distribution (score 1.3)'."""
+        if not self.fit.fitted[row]:
+            return "could not be fitted"
+        verdict = int(self.verdict[row])
+        reasons = [why_unusable(self.fit, row)] if verdict == UNUSABLE else []
+        reasons += reasons_of_doubt(self, row) if verdict == DOUBTFUL else []
+        return f"{VERDICTS[verdict]}: {'; '.join(reasons)}" if reasons else VERDICTS[verdict]
 
     @property
     def is_series(self) -> bool:
@@ -291,6 +301,16 @@ class FitResults:
             sums.append(np.clip(uncertainty.sum_sd(posterior.cov, rows) ** 2 / of_sum, 0, 1)[:, None])
         return np.concatenate([posterior.pull, *sums], axis=1)
 
+    @property
+    def share_of_prior(self) -> np.ndarray | None:
+        """:attr:`prior_pull` where the estimate that is shown has a prior; None otherwise."""
+        return None if self.estimate in ("ml", "network") else self.prior_pull
+
+    @cached_property
+    def undetermined(self) -> np.ndarray:
+        """Which estimates the spectrum hardly determines, bool ``(n, len(names))``: see :func:`hardly_determined`."""
+        return hardly_determined(self.percent, self.share_of_prior)
+
     @cached_property
     def prior_conflict(self) -> np.ndarray | None:
         """Whether data and prior disagree, bool ``(n, len(names))``; never for sums; None without a prior."""
@@ -325,6 +345,17 @@ def reported_sums(fitted: Sequence[str], internal_ref: Sequence[str], combine: S
 def reported_names(fitted: Sequence[str], internal_ref: Sequence[str], combine: Sequence[str]) -> list[str]:
     """Return the metabolites, then the sums that are reported."""
     return [*fitted, *reported_sums(fitted, internal_ref, combine)]
+
+
+def hardly_determined(percent: np.ndarray, share_of_prior: np.ndarray | None) -> np.ndarray:
+    """Return which estimates the spectrum hardly determines, bool of the shape of both: the SD is above 50 % of the
+    concentration, or the share of the prior above one half.
+
+    This is the rule of every mark: ``*`` in the terminal and in reports, grey in pictures.  Where no estimate has a
+    known SD, as those of a single network, none is marked.
+    """
+    above = ~(percent <= _LARGE_PERCENT) & ~np.isnan(percent).all()
+    return above if share_of_prior is None else above | (share_of_prior > layout.MOSTLY_PRIOR)
 
 
 def percent_sd(conc: np.ndarray, sd: np.ndarray) -> np.ndarray:

@@ -244,6 +244,7 @@ QUANTITIES = (
         "ood-network", "quality/ood_network.nii.gz", "out-of-distribution score, network", "", "hot", "ood_network"
     ),
     Quantity("noise-sd", "quality/noise_sd.nii.gz", "noise SD", "a.u.", "hot", "noise_sd"),
+    Quantity("residual-sd", "quality/residual_sd.nii.gz", "residual SD", "a.u.", "hot", "residual_sd"),
     Quantity("n-iter", "quality/n_iter.nii.gz", "steps of the fit", "", "hot", "n_iter"),
     Quantity("failed", "quality/failed.nii.gz", "1: not converged, 2: not fitted, 3: only noise", "", "red", None),
     Quantity("fitted", "quality/fitted.nii.gz", "voxels that were fitted", "", "greyscale", "fitted"),

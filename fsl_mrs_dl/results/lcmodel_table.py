@@ -8,6 +8,7 @@ regularisation and spline knots, which have no counterpart, are left out.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,8 @@ def _values(results: FitResults) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return concentrations, percent SDs as integers, and ratios, ``(n, len(names))`` each.
 
     Concentrations are in mM where they were scaled by water, of sums that were not reported as the sums of their parts.
+    Lipids and macromolecules, of which no number of protons is known, are on the same scale, as in LCModel: theirs is
+    the ratio times the concentration of the reference.
     """
     conc = np.nan_to_num(results.concentrations[0])
     percent = np.rint(np.nan_to_num(results.percent, nan=999.0)).astype(int)
@@ -144,7 +147,13 @@ def _values(results: FitResults) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         columns = [
             parts[name] if name in parts else sum(parts[part] for part in name.split("+")) for name in results.names
         ]
-        conc = np.nan_to_num(np.stack(columns, 1))
+        scaled = np.stack(columns, 1)
+        # One factor of a spectrum makes mM of all that have any.
+        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a spectrum without a scaling
+            factors = np.where(conc > 0, scaled / conc, np.nan)
+            factor = np.nanmedian(np.where(np.isfinite(factors), factors, np.nan), 1)[:, None]
+        conc = np.nan_to_num(np.where(np.isfinite(scaled), scaled, conc * factor))
     return conc, percent, ratio
 
 

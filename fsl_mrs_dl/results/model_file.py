@@ -37,7 +37,7 @@ class StoredFits:
     cov : ndarray ``(n, k (k + 1) / 2)``
         Their covariance as :func:`pack_symmetric` returns it.
     noise_sd : ndarray ``(n,)``
-        Noise per real channel of the scaled spectrum.
+        SD per real channel of the residual of the scaled spectrum, which counts as noise.
     fid_scale : float
         Factor of the data before the fit.
     conjugated : bool

@@ -1,6 +1,9 @@
 """Quality figures of fits, by FSL-MRS's definitions: line width and signal-to-noise ratio of each metabolite.
 
-Those of FIDs that were filled with zeros are those of the acquired points, where FSL-MRS's change with the filling.
+Those of FIDs that were filled with zeros are those of the acquired points, where FSL-MRS's change with the filling.  A
+tail of water in the signal-free regions counts as noise in FSL-MRS, which takes one polynomial out of the regions of
+both sides together; here the noise is that of second differences (:mod:`fsl_mrs_dl.core.noise`), which tails leave
+alone.  Without a tail both are the same but for the errors of the two estimates.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ import numpy as np
 from ..core import units
 from ..core.axes import Axes
 from ..core.fids import zero_filling
+from ..core.noise import noise_outside
 from ..fitting.quantification import Quantification
 
-__all__ = ["fit_qc", "line_widths", "metabolite_qc", "noise_points"]
+__all__ = ["fit_qc", "line_widths", "metabolite_qc"]
 
 _ROWS_AT_ONCE = 128  # spectra whose metabolites are held in memory
 
@@ -35,74 +39,6 @@ def fit_qc(
             fit.fids[part], spectra, axes=fit.model.axes, widest_hz=widest_hz[part], of_narrowest=of_narrowest
         )
     return snr, width
-
-
-def _trend(x: np.ndarray) -> np.ndarray:
-    """Return orthonormal polynomials over the points x, ``(n_points, order + 1)``; order 4, less for few points."""
-    if x.size <= 2:
-        return np.zeros((x.size, 0))
-    order = 1 if x.size <= 20 else 4
-    return np.linalg.qr(np.polynomial.polynomial.polyvander(np.interp(x, (x.min(), x.max()), (-1, 1)), order))[0]
-
-
-def _detrended(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Remove a polynomial from ``(..., n_points)``."""
-    trend = _trend(x)
-    return values - (values @ trend) @ trend.T
-
-
-def _levene(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return p-values ``(n,)`` of Levene's test of equal spread around the mean, of rows ``(n, k)`` and ``(n, l)``."""
-    from scipy.special import fdtrc
-
-    z = [np.abs(part - part.mean(1, keepdims=True)) for part in (one, other)]
-    n = [part.shape[1] for part in z]
-    means = [part.mean(1) for part in z]
-    mean_of_all = (n[0] * means[0] + n[1] * means[1]) / sum(n)
-    between = sum(size * (mean - mean_of_all) ** 2 for size, mean in zip(n, means))
-    within = sum(((part - mean[:, None]) ** 2).sum(1) for part, mean in zip(z, means))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return fdtrc(1, sum(n) - 2, (sum(n) - 2) * between / within)
-
-
-def noise_points(spec: np.ndarray, ppm: np.ndarray, nucleus: str = "1H") -> np.ndarray | None:
-    """Return which points of spectra ``(..., n_points)`` hold noise only, bool of that shape; None for a nucleus
-    without known regions.
-
-    Where the outer quarters of the bandwidth are quieter or louder than the rest (Levene's test at 5 %), they are edges
-    of the filter of an oversampled acquisition and are left out.
-    """
-    candidates = _noise_candidates(spec.reshape(-1, spec.shape[-1]), ppm, nucleus)
-    if candidates is None:
-        return None
-    masks, which = candidates
-    return masks[which].reshape(spec.shape)
-
-
-def _noise_candidates(spec: np.ndarray, ppm: np.ndarray, nucleus: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return two masks for the points of noise, bool ``(2, n_points)``, and the number of that of every spectrum."""
-    quiet = units.nucleus(nucleus).signal_free
-    if quiet is None:
-        return None
-    n = spec.shape[-1]
-    mask, flat = np.zeros(n, bool), np.zeros(spec.shape)
-    for limits in ((ppm.min(), quiet[0]), (quiet[1], ppm.max())):
-        first, last = units.window_indices(ppm, limits)
-        region = slice(first, last + 1)
-        mask[region] = True
-        flat[:, region] = _detrended(spec.real[:, region], ppm[region])
-    outer = np.zeros(n, bool)
-    outer[: n // 4] = outer[n - n // 4 :] = True
-    everywhere = np.zeros(len(spec), int)
-    if mask.sum() < 100:
-        mask[:50] = mask[-50:] = True
-        return np.stack([mask, mask]), everywhere
-    # FSL-MRS takes the exclusive or, so the points of the outer quarters beyond the quiet regions count, too.
-    inner_points, outer_points = mask ^ outer, mask & outer
-    if inner_points.sum() < 2 or outer_points.sum() < 2:
-        return np.stack([mask, mask]), everywhere
-    filtered = _levene(flat[:, outer_points], flat[:, inner_points]) < 0.05
-    return np.stack([mask, inner_points]), filtered.astype(int)
 
 
 def line_widths(height: np.ndarray, widest: np.ndarray) -> np.ndarray:
@@ -202,7 +138,7 @@ def metabolite_qc(
     widest_hz: np.ndarray,
     of_narrowest: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return matched-filter SNR and line width (Hz) of every metabolite, two arrays ``(n, n_metabs)``.
+    """Return matched-filter SNR and line width (Hz) of every metabolite.
 
     Both are NaN for a nucleus whose signal-free regions are not known.
 
@@ -219,7 +155,14 @@ def metabolite_qc(
         The broadening that was fitted.
     of_narrowest : float, optional
         Lines up to this factor of the spectrum's narrowest one count, too: those of a fit whose widths are added to a
-        line shape.
+        line shape.  The matched filter is then that of the narrowest line, whether or not every metabolite has one.
+
+    Returns
+    -------
+    snr : ndarray ``(n, n_metabs)``
+        Height after the filter over the noise after it, which is the root of two times the SD of a real channel.
+    widths : ndarray ``(n, n_metabs)``
+        Zero of metabolites without a line.
     """
     plain = spectra(np.zeros(len(fids)))
     if units.nucleus(axes.nucleus).signal_free is None:
@@ -234,25 +177,20 @@ def metabolite_qc(
     # that was acquired: zeros that are filled in make none of its lines wider.
     filling = zero_filling(fids)
     widths = line_widths(height, 2 * widest * filling) / step
-    # It takes the narrowest line, in Hz, as the rate of the matched filter.
+    # It takes the narrowest line, in Hz, as the rate of the matched filter, and leaves the filter out where a
+    # metabolite has no line.  Lipids of the in-vivo model often have none, and the filter would come and go with them.
     decay = widths.min(1)
-    noise = np.empty(len(fids))
-    for factor in np.unique(filling):
-        rows = filling == factor
-        noise[rows] = _filtered_noise(fids[rows, : round(axes.n_points / factor)], axes, decay[rows]) / np.sqrt(factor)
-    return np.abs(spectra(decay).real).max(-1) / noise[:, None], widths
+    if of_narrowest is not None:
+        decay = np.where(widths > 0, widths, np.inf).min(1)
+        decay = np.where(np.isfinite(decay), decay, 0)
+    noise = np.sqrt(2) * noise_outside(units.fid_to_spec(fids), axes) * _noise_after_filter(decay, filling, axes)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of data without noise
+        return np.abs(spectra(decay).real).max(-1) / noise[:, None], widths
 
 
-def _filtered_noise(fids: np.ndarray, axes: Axes, decay: np.ndarray) -> np.ndarray:
-    """Return the noise of FIDs without zeros ``(n, n_points)`` in their spectra after a filter of rates ``decay``
-    ``(n,)``: the root of two times the SD of the real part."""
-    axes = axes.with_points(fids.shape[1])
-    candidates = _noise_candidates(units.fid_to_spec(fids), axes.ppm(), axes.nucleus)
-    assert candidates is not None
-    filtered = units.fid_to_spec(fids * np.exp(-decay[:, None] * axes.time()))
-    noise = np.empty(len(fids))
-    masks, which = candidates
-    for kind in (0, 1):
-        part = filtered[which == kind][:, masks[kind]]
-        noise[which == kind] = np.sqrt(2) * np.std(_detrended(part, np.arange(part.shape[1])).real, axis=1)
-    return noise
+def _noise_after_filter(decay: np.ndarray, filling: np.ndarray, axes: Axes) -> np.ndarray:
+    """Return what part of white noise remains after filters of rates ``decay`` ``(n,)`` in 1/s, of FIDs that were
+    filled with zeros by factors ``filling`` ``(n,)``."""
+    time = axes.time()
+    acquired = time < (axes.n_points * axes.dwelltime / filling)[:, None] - axes.dwelltime / 2
+    return np.sqrt(np.mean(np.exp(-2 * decay[:, None] * time), axis=1, where=acquired))

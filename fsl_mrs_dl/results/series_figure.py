@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core import units
 from ..fitting.verdict import VERDICTS
-from .figures import BLACK, GREY, RED, verdict_colour
+from .figures import BLACK, GREY, RED, sd_labels, verdict_colour
 from .fit_results import FitResults
 from .series import Series, spread_rows
 
@@ -18,16 +18,16 @@ _MOST_STACKED = 24
 _COLUMNS = 3
 
 
-def verdict_groups(results: FitResults, value: np.ndarray, sd: np.ndarray) -> list[tuple[np.ndarray, str, str]]:
-    """Return which estimates ``(n,)`` of a metabolite share a colour, the colour, and its words: those of each verdict,
-    and those with an SD above half of them."""
-    undecided = sd > 0.5 * np.abs(value)
+def verdict_groups(results: FitResults, name: str, value: np.ndarray) -> list[tuple[np.ndarray, str, str]]:
+    """Return which estimates ``(n,)`` of a metabolite or sum share a colour, the colour, and its words: those of each
+    verdict, and those that the spectra hardly determine."""
+    undecided = results.undetermined[:, results.names.index(name)]
     groups = [
         (np.isfinite(value) & ~undecided & (results.verdict == verdict), *verdict_colour(np.array([verdict])))
         for verdict in range(len(VERDICTS))
     ]
     groups = [(rows, colour, f"fit {word}") for rows, colour, word in groups]
-    return [*groups, (np.isfinite(value) & undecided, GREY, "SD above 50 %")]
+    return [*groups, (np.isfinite(value) & undecided, GREY, sd_labels(results)[1])]
 
 
 def limits_of(value: np.ndarray, sd: np.ndarray) -> tuple[float, float] | None:
@@ -116,7 +116,7 @@ def _draw_metabolites(figure, results: FitResults, series: Series, n_lines: int)
     for panel, name, value, sd in zip(panels, series.names, quantity.values.T, quantity.sd.T):
         if x.dtype == object:
             panel.plot(x, np.full(len(x), np.nan))  # all categories in their order
-        for rows, colour, word in verdict_groups(results, value, sd):
+        for rows, colour, word in verdict_groups(results, name, value):
             if rows.any():
                 bars = np.where(np.isfinite(sd[rows]), sd[rows], 0)
                 words[word] = panel.errorbar(

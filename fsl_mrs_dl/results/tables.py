@@ -27,14 +27,24 @@ __all__ = [
     "uncertainty_table",
 ]
 
+_SD_WORDS = {
+    "ml": "Cramer-Rao bound",
+    "in-vivo": "SD of the in-vivo model",
+    "posterior_mean": "SD of the posterior",
+    "network": "spread of the networks",
+}
+"""What the columns hold that FSL-MRS heads CRLB."""
+
 FSL_MRS_UNITS = {"molality": "mMol/kg", "molarity": "mM"}
 """Heads of FSL-MRS's columns of absolute concentrations."""
 
 
 def summary_table(results: FitResults) -> pd.DataFrame:
-    """Return FSL-MRS's summary.csv, with misfit and verdict of the spectrum after its columns.
+    """Return FSL-MRS's summary.csv, with further columns: SDs of absolute concentrations with every source of error,
+    what its columns of CRLB hold, misfit and verdict of the spectrum.
 
-    SDs of ratios are by its formula (uncertainty.csv has them with covariances).
+    FSL-MRS's columns hold what FSL-MRS defines: SDs of ratios add the variances of the two (uncertainty.csv has them
+    with covariances), and those of absolute concentrations are the fit's alone.
     """
     conc, sd = results.concentrations
     columns = {}
@@ -54,8 +64,11 @@ def summary_table(results: FitResults) -> pd.DataFrame:
         assert results.prior_pull is not None
         columns["mostly prior"] = results.prior_pull > MOSTLY_PRIOR
     if results.estimate == "network":
-        # The columns that FSL-MRS heads CRLB hold the networks' spread.
         columns["estimate"] = np.full(conc.shape, "network")
+    if results.absolute is not None:
+        for unit, name in FSL_MRS_UNITS.items():
+            columns[f"{name} SD"] = results.absolute.sd[unit]
+    columns["CRLB is"] = np.full(conc.shape, _SD_WORDS[results.estimate])
     words = np.array(VERDICTS)[results.verdict]
     of_spectrum = {"misfit": results.fit.misfit, "usable": results.fit.usable, "verdict": words}
     columns |= {name: np.repeat(values, len(results.names)) for name, values in of_spectrum.items()}
@@ -185,7 +198,8 @@ def quantification_info(results: FitResults) -> pd.DataFrame:
 def spectrum_columns(fit: Quantification) -> dict[str, np.ndarray]:
     """Return the columns of uncertainty.csv with a value per spectrum, ``(n,)`` each."""
     columns = {
-        "noise_sd": fit.noise_sd,
+        "noise_sd": fit.noise_outside_sd,
+        "residual_sd": fit.noise_sd,
         "misfit": fit.misfit,
         "ood_score": fit.ood,
         "ood_residual": fit.ood_residual,

@@ -80,9 +80,7 @@ def simulate_edited_basis(
         "edit_delay_ms": edit_delay_ms,
     }
     grid: dict[str, Any] = {"bandwidth_hz": bandwidth_hz, "n_points": n_points, "fwhm_hz": fwhm_hz}
-    on_grid = partial(
-        spinsim.simulate_basis, names, scheme, spec_freq_mhz=frequency, refocusing=refocusing, **timing, **grid
-    )
+    on_grid = partial(spinsim.simulate_basis, names, scheme, spec_freq_mhz=frequency, **timing, **grid)
     simulated = [on_grid(edit=condition, edit_pulse=pulse) for condition, pulse in pulses.items()]
     sets = tuple(
         Basis(

@@ -78,6 +78,8 @@ def test_fit_writes_a_folder_of_the_condition_off_and_what_editing_is_for(edited
     )
     assert np.abs(residual).max() < 0.15 * np.abs(whole).max()
     assert (fitted / "edited_summary.png").stat().st_size > 20_000
+    for each in (table.iloc[0], quality):
+        assert bool(each["usable"]) and each["verdict"] in ("good", "doubtful")
     # A folder of one condition, for programs that know nothing of editing.
     assert nifti.load(fitted / "data.nii.gz").dim_tags == ()
     assert Basis.load(fitted / "basis").names == tuple(NAMES)

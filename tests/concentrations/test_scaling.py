@@ -302,6 +302,8 @@ def test_tables_of_times_and_fractions(tmp_path):
             TissueFractions.read(tmp_path / "bad.json")
         with pytest.raises(OptionError):
             Relaxation.at_field(3.0, t1=read_times(tmp_path / "bad.json", "T1"))
+    with pytest.raises(OptionError, match="0 0 1.*CSF alone"):
+        TissueFractions.from_values(0, 0, 1)  # all columns in mM were empty, and no line said so
     nearly = TissueFractions.from_values(0.4, 0.5, 0.05)
     assert nearly.grey == pytest.approx(0.5 / 0.95) and "normalised" in nearly.notes[0]
 

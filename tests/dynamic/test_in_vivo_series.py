@@ -13,6 +13,7 @@ from helpers.made_series import BY_METABOLITE, EXPONENTIAL
 
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.dynamic import in_vivo_series
+from fsl_mrs_dl.dynamic.agreement import agreement_of
 from fsl_mrs_dl.dynamic.configuration import read_configuration
 from fsl_mrs_dl.dynamic.in_vivo_series import fit_series_in_vivo
 
@@ -92,6 +93,19 @@ def test_decays_are_recovered_within_their_errors(series, solved):
         number = fit.names.index(f"conc_{name}_c_adc")
         assert abs(fit.x[number] - series.rates[name]) < 3.5 * fit.sd[number]
         assert fit.sd[number] < 0.03
+
+
+def test_a_model_that_does_not_hold_is_named(solved):
+    """A fit of diffusion gave NAAG above NAA with tiny SDs, and no word that its curves miss the single fits."""
+    fit, _ = solved
+    good = agreement_of(fit)
+    assert good.holds and len(good.lines()) == 1 and good.misfit < 1.2
+    column = fit.metabolites.index("NAA")
+    mapped = fit.mapped.copy()
+    mapped[:, column] += 10 * fit.initial_sd[:, column]
+    bad = agreement_of(replace(fit, mapped=mapped))
+    assert not bad.holds and bad.missed[0] == "NAA" and "NAA (" in bad.lines()[-1]
+    assert not agreement_of(replace(fit, misfit=2 * fit.single_misfit)).holds
 
 
 def test_the_joint_fit_knows_more_than_single_ones(solved):

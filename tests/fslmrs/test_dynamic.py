@@ -55,7 +55,7 @@ def distance_in_sd(dyn, result):
     bounds = np.array(dyn.vm.Bounds.tolist(), dtype=float)
     lower, upper = np.nan_to_num(bounds[:, 0], nan=-np.inf), np.nan_to_num(bounds[:, 1], nan=np.inf)
     free = (result.x > lower) & (result.x < upper)
-    pull = dyn.dyn_loss_grad(result.x)[free] * len(dyn.data[0]) * dyn.vm.ntimes / result.dl["noise_sd"] ** 2
+    pull = dyn.dyn_loss_grad(result.x)[free] * len(dyn.data[0]) * dyn.vm.ntimes / result.dl["residual_sd"] ** 2
     return float(np.sqrt(pull @ result.cov_free.to_numpy()[np.ix_(free, free)] @ pull))
 
 

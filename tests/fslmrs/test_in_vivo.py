@@ -407,8 +407,9 @@ def test_spectra_that_cannot_be_fitted(basis, made):
     results = quantify(several, spectral_model="in-vivo")
     assert np.isnan(results[3].getConc()).all() and np.isnan(results[3].pred).all()
     assert all(np.isfinite(res.getConc()).all() for res in results[:3])
-    with pytest.raises(DataError, match="no estimates"):
-        results[3].uncertainties()
+    for ask in (results[3].uncertainties, results[3].restored_row):
+        with pytest.raises(DataError, match="no estimates"):
+            ask()
 
 
 # -- commands ------------------------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ def test_philips_pair_by_either_of_its_files(testdata, tmp_path, spec2nii, inviv
     source = testdata / "invivo_3t_press_philips" / "PRESS_raw-act"
     expected = nifti.load(invivo_3t)
     shutil.copyfile(f"{source}.SDAT", tmp_path / "act.SDAT")
-    with pytest.raises(DataError, match=r"act\.SDAT: there is no act\.spar beside it"):
+    with pytest.raises(DataError, match=r"act\.SDAT: there is no act\.SPAR beside it"):
         load_any(tmp_path / "act.SDAT")
     shutil.copyfile(f"{source}.SPAR", tmp_path / "act.spar")
     data = load_any(tmp_path / "act.spar")

@@ -134,6 +134,15 @@ def test_concentrations_in_mm_where_there_are_any(results):
     assert mm["NAA"][0] == pytest.approx(8 * plain["NAA"][0], rel=0.01) and mm["NAA"][1:] == plain["NAA"][1:]
 
 
+def test_what_has_no_mm_is_on_the_scale_of_the_others(results):
+    """Macromolecules and lipids stood as zero beside a ratio."""
+    molarity = 8.0 * results.concentrations[0]
+    molarity[:, results.names.index("Ins")] = np.nan
+    scaled = replace(results, absolute=SimpleNamespace(molarity=molarity, names=results.names))
+    table = concentrations(sections(lcmodel_table(scaled))["CONC"])
+    assert table["Ins"][0] > 0 and table["Ins"][0] == pytest.approx(table["Ins"][2] * table["Cr+PCr"][0], rel=0.01)
+
+
 def test_ratios_to_a_reference_of_zero_have_no_value(results):
     """Numbers of hundreds of digits would be an overflow to those who read the table."""
     fit = replace(results.fit, params=results.fit.params.copy())

@@ -103,38 +103,62 @@ def test_zero_filling_changes_neither_signal_to_noise_nor_width(noise, filling):
 def test_a_nucleus_without_known_quiet_regions(noise):
     snr, widths = run(noise, [singlet(0.1, 5.0)], nucleus="13C", ppmlim=(-1, 1))
     assert np.isnan(snr).all() and np.isnan(widths).all()
-    assert qc.noise_points(units.fid_to_spec(noise), units.ppm_axis(N, DWELL, MHZ, "13C"), "13C") is None
 
 
-def test_filtered_edges_are_not_counted_as_noise(noise):
-    ppm = units.ppm_axis(N, 1 / 4000, MHZ)
-    spec = units.fid_to_spec(noise)
-    everywhere = qc.noise_points(spec, ppm)
-    quiet = (ppm < -2) | (ppm > 10)
-    # Up to one point at each limit.
-    assert np.count_nonzero(everywhere ^ quiet) <= 4
-    spec[:600] *= 0.01
-    spec[-600:] *= 0.01
-    inner = qc.noise_points(spec, ppm)
-    assert not inner[: N // 4].any() and not inner[-(N // 4) :].any()
-    assert 10 < inner.sum() < everywhere.sum()
+def test_a_tail_of_water_is_no_noise(noise):
+    """One polynomial was taken out of the regions of both sides together, which have tails of opposite sign."""
+    fids = [singlet(2.0, 6.0), singlet(3.0, 8.0, 2.0)]
+    snr, _ = run(sum(fids) + 0.05 * noise, fids)
+    for phase in (1, 1j):
+        water = phase * singlet(4.65, 8.0, 1000.0)
+        for shift_hz in (0, 20):
+            turned = (sum(fids) + water + 0.05 * noise) * np.exp(2j * np.pi * shift_hz * T)
+            np.testing.assert_allclose(run(turned, fids)[0], snr, rtol=0.05)
+
+
+def test_signal_to_noise_of_fewer_points_filled_with_zeros(noise):
+    n = 512
+    axes = Axes(n, DWELL, MHZ, "1H")
+    fids = np.stack([singlet(2.0, 7.0), singlet(3.0, 10.0, 2.0)])
+    data = fids.sum(0) + singlet(4.65, 8.0, 300.0) + 0.02 * noise
+
+    def of(n_points):
+        axes = Axes(n_points, DWELL, MHZ, "1H")
+        first, last = axes.window((0.2, 4.2))
+        filled = np.pad(data[:n], (0, n_points - n))[None]
+        whole = fids[:, :n_points]
+
+        def spectra(damping):
+            return units.fid_to_spec(whole * np.exp(-damping[:, None, None] * axes.time()))[..., first:last]
+
+        return qc.metabolite_qc(filled, spectra, axes=axes, widest_hz=np.array([20.0]))[0][0]
+
+    whole, cut = run(data, list(fids))[0], of(n)
+    # Of lines this wide 0.26 s have all but a few percent of the signal, and noise that the filter takes out later.
+    np.testing.assert_allclose(cut, whole, rtol=0.2)
+    np.testing.assert_allclose(of(N), cut, rtol=0.1)
+    assert axes.n_points == n
 
 
 @pytest.mark.with_fsl_mrs
 @pytest.mark.parametrize("name", ["voigt", "lorentzian"])
-def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
+def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch, rng):
     import torch
     from fsl_mrs.utils import mrs_io
     from fsl_mrs.utils import qc as their_qc
     from fsl_mrs.utils.fitting import fit_FSLModel
-    from fsl_mrs.utils.qc import calcQC, idNoiseRegion
+    from fsl_mrs.utils.qc import calcQC
 
+    from fsl_mrs_dl.core.noise import noise_outside
     from fsl_mrs_dl.physics.signal_model import SignalModel
 
     # FSL-MRS writes the limits of the first spectrum of a process into its table of regions, and keeps them for all
     # others.
     monkeypatch.setattr(their_qc, "NOISE_REGION", {"1H": [[None, -2], [10, None]]})
     mrs = mrs_io.read_FID(str(invivo_3t)).mrs(basis=mrs_io.read_basis(str(invivo_basis_path)))
+    # Water has a tail at the ends of this spectrum, which FSL-MRS takes for noise: with more noise it does not matter.
+    sd = 6 * noise_outside(mrs.get_spec(), Axes(mrs.numPoints, 1 / mrs.bandwidth, mrs.centralFrequency / 1e6))
+    mrs.FID = mrs.FID + sd * (rng.normal(size=mrs.numPoints) + 1j * rng.normal(size=mrs.numPoints))
     mrs.processForFitting()
     fit = fit_FSLModel(mrs, method="Newton", model=name, baseline="poly, 2", ppmlim=(0.2, 4.2))
     their_widths, their_snr = calcQC(mrs, fit, ppmlim=(0.2, 4.2))
@@ -154,10 +178,8 @@ def test_figures_are_fsl_mrs_s(invivo_3t, invivo_basis_path, name, monkeypatch):
         widest_hz=np.array([np.max(fit.getLineShapeParams()[0])]),
     )
     snr, widths = snr[0], widths[0]
-    mask = qc.noise_points(mrs.get_spec(), mrs.getAxes())
-    np.testing.assert_array_equal(mask, idNoiseRegion(mrs))
     np.testing.assert_allclose(widths, their_widths[[f"fwhm_{metab}" for metab in mrs.names]].to_numpy()[0], rtol=0.01)
-    np.testing.assert_allclose(snr, their_snr.peaks[[f"SNR_{metab}" for metab in mrs.names]].to_numpy()[0], rtol=0.01)
+    np.testing.assert_allclose(snr, their_snr.peaks[[f"SNR_{metab}" for metab in mrs.names]].to_numpy()[0], rtol=0.1)
     assert snr.max() > 10
 
 
@@ -176,13 +198,3 @@ def test_widths_of_many_spectra_are_scipy_s(rng):
     expected = [[scipy_width(one, most) if one.any() else 0 for one in row] for row, most in zip(height, widest)]
     np.testing.assert_allclose(qc.line_widths(height, widest), expected, rtol=1e-9)
     assert 20 < np.count_nonzero(expected) < 239
-
-
-def test_noise_of_many_spectra_is_that_of_each(rng):
-    ppm = units.ppm_axis(N, 1 / 4000, MHZ)
-    specs = rng.normal(size=(6, N)) + 1j * rng.normal(size=(6, N))
-    specs[::2, :600] *= 0.01
-    together = qc.noise_points(specs, ppm)
-    for row, spec in zip(together, specs):
-        np.testing.assert_array_equal(row, qc.noise_points(spec, ppm))
-    assert together[0].sum() < together[1].sum()

@@ -14,12 +14,14 @@ import torch
 from helpers.fsl_mrs_grid import as_fsl_mrs
 
 import fsl_mrs_dl
+from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.core.errors import DataError, OutputError
 from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.results import figures, tables, write
-from fsl_mrs_dl.results.fit_results import FitResults
+from fsl_mrs_dl.results.fit_results import FitResults, hardly_determined
 from fsl_mrs_dl.results.reports.fit import write_fit_report
+from fsl_mrs_dl.results.reports.fit_tables import concentrations_table, settings_table
 from fsl_mrs_dl.simulation.acquisition import simulate_basis, simulate_svs
 
 
@@ -72,10 +74,65 @@ def test_sums_and_ratios_use_the_covariance(basis):
     assert frame.loc["Cr+PCr", "crlb_sd"] < 0.5 * frame.loc["Cr", "crlb_sd"]
 
 
+def test_the_noise_of_tables_and_pictures_is_the_noise(basis):
+    """It was the SD of the residual, the noise times the misfit."""
+    results = fitted(basis)
+    fit = replace(results.fit, noise_sd=3 * results.fit.noise_outside_sd)
+    results = replace(results, fit=fit)
+    table = tables.uncertainty_table(results)
+    assert np.allclose(table["noise_sd"], fit.noise_outside_sd[0]) and np.allclose(
+        table["residual_sd"], fit.noise_sd[0]
+    )
+    assert np.allclose(table["residual_sd"] / table["noise_sd"], table["misfit"])
+    title = figures.fit_summary(results).get_suptitle()
+    assert f"noise SD {fit.noise_outside_sd[0]:.3g}, residual / noise 3.00" in title
+
+
+def test_one_rule_marks_what_the_spectrum_hardly_determines(basis):
+    """Grey meant the SD in pictures, and `*` the prior in the terminal."""
+    assert hardly_determined(np.array([45.0, 54, 20, 999]), np.array([1.0, 0.1, np.nan, 0])).tolist() == [1, 1, 0, 1]
+    assert hardly_determined(np.array([45.0, 54, np.nan]), None).tolist() == [0, 1, 1]
+    assert not hardly_determined(np.full(3, np.nan), None).any()
+    results = fitted(basis)
+    percent = np.full((1, len(results.names)), 10.0)
+    percent[0, results.names.index("GABA")] = 60.0
+    vars(results)["percent"] = percent
+    lines = {line.split()[0]: line for line in text_table(results).splitlines() if line}
+    assert lines["GABA"].endswith(" *") and not lines["NAA"].endswith("*")
+    assert "* SD above 50 %: hardly determined." in text_table(results)
+    report = concentrations_table(results, 0)
+    assert '<tr class="weak"><td>GABA *</td>' in report and report.count('class="weak"') == 1
+    shown = figures.fit_summary(results).axes[1]
+    grey = [line for line in shown.lines if line.get_color() == figures.GREY and line.get_marker() == "o"]
+    assert len(grey) == 1 and len(grey[0].get_xdata()) == 1
+
+
+def test_a_report_says_where_a_phase_is_that_of(basis):
+    page = settings_table(fitted(basis), 0)
+    assert re.search(r"Phase that turns the data upright</td><td>-?[\d.]+ deg at 4\.65 ppm; -?[\d.]+ deg/ppm", page)
+    assert "Shift of the data to higher ppm" in page
+
+
+def test_the_planes_of_a_voxel_are_named_within_the_picture(basis, tmp_path, monkeypatch):
+    """Titles above the panels were cut at the edge."""
+    from matplotlib.figure import Figure
+
+    data = fitted(basis).data
+    nib.Nifti1Image(np.ones((20, 20, 20), np.float32), np.diag([10, 10, 10, 1.0])).to_filename(tmp_path / "t1.nii.gz")
+    kept = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: kept.append(figure))
+    figures.voxel_location(tmp_path / "t1.nii.gz", data, tmp_path / "location.png")
+    (figure,) = kept
+    figure.draw_without_rendering()
+    for panel, name in zip(figure.axes, ("sagittal", "coronal", "axial")):
+        box = next(text for text in panel.texts if text.get_text() == name).get_window_extent()
+        assert box.y1 < figure.bbox.y1 - 2
+
+
 def test_without_the_internal_reference_raw_figures_are_given(basis):
     results = fitted(basis.select(ignore=["PCr"]))
     assert results.reference is None
-    columns = ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM", "misfit", "usable", "verdict"]
+    columns = ["Metab", "Raw conc", "Raw CRLB", "%CRLB", "SNR", "FWHM", "CRLB is", "misfit", "usable", "verdict"]
     assert list(tables.summary_table(results).columns) == columns
     assert ("mean", "internal") not in tables.concentration_table(results).columns
 
@@ -213,7 +270,7 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
         theirs, ours = (pd.read_csv(tmp_path / f"{prefix}{what}.csv", header=header) for prefix in ("", "ours_"))
         key = theirs.columns[0]
         # Misfit and verdict follow FSL-MRS's columns of the summary.
-        more = ["misfit", "usable", "verdict"] if what == "summary" else []
+        more = ["CRLB is", "misfit", "usable", "verdict"] if what == "summary" else []
         assert list(ours.columns) == [*theirs.columns, *more]
         theirs, ours = theirs.set_index(key), ours.set_index(key)
         assert set(theirs.index) == set(ours.index)
@@ -226,6 +283,8 @@ def test_files_are_those_of_fsl_mrs(invivo_3t, testdata, tmp_path):
             ours.columns, theirs.columns = (["|".join(c) for c in f.columns] for f in (ours, theirs))
             both = theirs.join(ours, lsuffix="_t", rsuffix="_o")
         for column in theirs.columns:
+            if column == "SNR":  # the tail of water in these data counts as noise in FSL-MRS, see test_qc
+                continue
             t, o = both[f"{column}_t"].to_numpy(float), both[f"{column}_o"].to_numpy(float)
             if column == "FWHM":
                 # FSL-MRS writes 0 where no peak has a width, here it is empty.

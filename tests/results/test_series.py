@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import fsl_mrs_dl
-from fsl_mrs_dl.cli.run_session import _quality_line
-from fsl_mrs_dl.cli.tables import text_table
+from fsl_mrs_dl.cli.tables import text_table, verdict_line
 from fsl_mrs_dl.results import tables
 from fsl_mrs_dl.results.fit_results import FitResults
 from fsl_mrs_dl.results.reports import series as series_report
@@ -82,7 +81,14 @@ def test_verdicts_of_several_spectra_are_counted_in_the_terminal(results):
     several = with_header(results)
     vars(several)["verdict"] = np.array([0, 0, 1, 2])
     quality = {"snr": 20.0, "fwhm_hz": None, "transients": 1}
-    assert _quality_line(quality, several.verdict_text) == "Verdict: 2 good, 1 doubtful, 1 not usable, SNR 20."
+    assert verdict_line(several, quality) == "Verdict: 2 good, 1 doubtful, 1 not usable, SNR 20."
+
+
+def test_the_verdict_of_one_spectrum_has_its_reasons(results):
+    fit = replace(results.fit, converged=np.zeros(4, bool), ood_residual=np.full(4, 3.0), fids=results.fit.fids)
+    doubtful = replace(results, fit=fit)
+    assert doubtful.verdict_words(0).startswith("not usable: it did not converge")
+    assert verdict_line(results).startswith("Verdict: ") and "line width" in verdict_line(results)
 
 
 def test_a_series_is_drawn_against_the_header(results):

@@ -14,7 +14,7 @@ from ...fitting.artefacts import option_spelling
 __all__ = ["absolute_section"]
 
 
-def absolute_section(absolute: AbsoluteConcentrations | None, row: int) -> str:
+def absolute_section(absolute: AbsoluteConcentrations | None, row: int, weak: Sequence[str] = ()) -> str:
     """Return the section of one spectrum, HTML; empty where nothing was scaled by water.
 
     Parameters
@@ -22,11 +22,13 @@ def absolute_section(absolute: AbsoluteConcentrations | None, row: int) -> str:
     absolute : AbsoluteConcentrations, optional
     row : int
         Of the spectrum.
+    weak : sequence of str
+        Metabolites and sums that the spectrum hardly determines.
     """
     if absolute is None:
         return ""
     heads = ["Metabolite", "mM", "SD", "95 %", "mmol/kg", "SD", *(f"{source} (%)" for source in SOURCES)]
-    lines = [_line(absolute, row, column) for column in range(len(absolute.names))]
+    lines = [_line(absolute, row, column, weak) for column in range(len(absolute.names))]
     notes = [*absolute.assumptions, "The last columns are the shares of the sources in the variance of the molarity."]
     return (
         f'<h2>Absolute concentrations</h2><p class="note">{html.escape(spelled(" ".join(notes), option_spelling))}</p>'
@@ -34,7 +36,7 @@ def absolute_section(absolute: AbsoluteConcentrations | None, row: int) -> str:
     )
 
 
-def _line(absolute: AbsoluteConcentrations, row: int, column: int) -> str:
+def _line(absolute: AbsoluteConcentrations, row: int, column: int, weak: Sequence[str]) -> str:
     """Return the table's line of one metabolite or sum."""
     values: dict[str, Sequence[float]] = {
         unit: (absolute.values[unit][row, column], absolute.sd[unit][row, column]) for unit in absolute.values
@@ -44,12 +46,12 @@ def _line(absolute: AbsoluteConcentrations, row: int, column: int) -> str:
         return ""
     low, high = absolute.low["molarity"][row, column], absolute.high["molarity"][row, column]
     cells = [
-        html.escape(absolute.names[column]),
+        html.escape(absolute.names[column]) + " *" * (absolute.names[column] in weak),
         f"{value:.3f}",
         f"{sd:.2g}",
         f'<span style="white-space: nowrap">{low:.3g} to {high:.3g}</span>',
     ]
     cells += [f"{values['molality'][0]:.3f}", f"{values['molality'][1]:.2g}"]
     cells += [f"{100 * absolute.share('molarity', source)[row, column]:.0f}" for source in SOURCES]
-    weak = ' class="weak"' if sd > 0.5 * abs(value) else ""
-    return f"<tr{weak}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    grey = ' class="weak"' if absolute.names[column] in weak else ""
+    return f"<tr{grey}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

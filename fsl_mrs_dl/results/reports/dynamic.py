@@ -16,10 +16,12 @@ import numpy as np
 
 from ... import __version__
 from ...core.errors import spelled
+from ...dynamic.agreement import agreement_of
 from ...dynamic.data import DynamicData
 from ...dynamic.derived import DerivedQuantity
 from ...dynamic.in_vivo_series import InVivoDynamicFit
-from ..dynamic import derived_table, fit_quality, free_parameter_table
+from ...fitting.artefacts import option_spelling
+from ..dynamic import derived_table, fit_quality, free_parameter_table, p_text
 from ..dynamic_figures import parameter_figure, phased, residual_figure
 from ..figures import BLACK, GREY, RED
 from .fit_figures import figure_html
@@ -76,19 +78,22 @@ def write_dynamic_report(
     drawn = np.unique(np.linspace(0, len(titles) - 1, min(len(titles), _MOST_DRAWN)).round().astype(int))
     some = f" {len(drawn)} of {len(titles)} are shown." if len(drawn) < len(titles) else ""
     spectra = with_slider([_spectrum(results, number) for number in drawn], [titles[number] for number in drawn])
+    holds = agreement_of(fit).holds
     information = [(name, _number(value)) for name, value in fit_quality(fit).items()]
     notes = "".join(f'<p class="note">{html.escape(spelled(note, str))}.</p>' for note in results.notes)
     if not fit.solution.converged:
         information.insert(0, ("Warning", "The fit has not converged."))
+    information += [("Warning", spelled(line, option_spelling)) for line in agreement_of(fit).lines()[-1:] if not holds]
     when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     sections = {
         "Spectra and fit": f'<p class="note">The slider chooses the spectrum.{some}</p>'
         + figure_html(spectra, with_library=True),
         "Parameters over the series": _picture(parameter_figure(results), "parameters over the series"),
         "Quality of the fit": entries_table(information) + _picture(residual_figure(results), "map of the residuals"),
-        "Derived quantities": _table(derived_table(quantities)) if quantities else "",
+        "Derived quantities": _derived(quantities) if quantities else "",
         "Comparison of configurations": "" if comparison is None else _compared(comparison),
-        "Free parameters": f'<div class="scroll">{_table(free_parameter_table(fit))}</div>',
+        "Free parameters": f'<p class="note">{html.escape(_units(results))}</p><div class="scroll">'
+        + f"{_table(free_parameter_table(fit))}</div>",
         "Correlation of the free parameters": figure_html(_correlations(results)),
         "Methods": _METHODS.format(version=__version__, model=_IN_VIVO if in_vivo else _FSL_MRS),
     }
@@ -163,6 +168,19 @@ def _table(table) -> str:
         for label, row in zip(table.index, table.itertuples(index=False))
     ]
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _derived(quantities: Sequence[DerivedQuantity]) -> str:
+    """Return derived quantities as a table, HTML."""
+    table = derived_table(quantities)
+    return _table(table.assign(p=[p_text(p) for p in table["p"]]))
+
+
+def _units(results: DynamicData) -> str:
+    """Return the units of the free parameters in words."""
+    name = results.time_name
+    of_time = f"; rates and slopes are per unit of {name}" if results.time_variable.ndim == 1 else ""
+    return f"Concentrations are in arbitrary units, those of the scaled data{of_time}."
 
 
 def _compared(comparison) -> str:

@@ -86,6 +86,7 @@ def _spectrum_body(results: FitResults, sections: str, picture: str) -> tuple[st
     that was fitted."""
     row, n = int(np.flatnonzero(results.fit.fitted)[0]), len(results.fit.params)
     about = f" (spectrum {row + 1} of {n}; the other results are in the tables)" if n > 1 else ""
+    weak = [name for name, mark in zip(results.names, results.undetermined[row]) if mark]
     figures = [spectrum_figure(results, row), concentration_figure(results, row), correlation_figure(results, row)]
     parts = [figure_html(figure, with_library=number == 0) for number, figure in enumerate(figures)]
     return (
@@ -96,7 +97,7 @@ def _spectrum_body(results: FitResults, sections: str, picture: str) -> tuple[st
 <h2>Spectrum and fit{of_condition(results)}</h2>
 <p class="note">Click the legend to show or hide a line; every metabolite has one.</p>{parts[0]}
 <h2>Concentrations</h2>{parts[1]}{concentrations_table(results, row)}
-{absolute_section(results.absolute, row)}
+{absolute_section(results.absolute, row, weak)}
 {picture}
 <h2>Correlation of the estimates</h2>
 <p class="note">Near -1: only the sum of the two metabolites is well determined.</p>{parts[2]}""",

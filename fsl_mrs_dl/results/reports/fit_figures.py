@@ -83,7 +83,7 @@ def concentration_figure(results: FitResults, row: int):
     # Macromolecules have a scale of their own, which would hide everything else.
     some = [i for i, name in enumerate(names) if not is_macromolecule(name)] or range(len(names))
     names, value, sd = [names[i] for i in some], value[list(some)], sd[list(some)]
-    decided = (sd <= 0.5 * np.abs(value)) | np.isnan(sd).all()
+    decided = ~results.undetermined[row, list(some)]
     figure = go.Figure()
     colour_of_all, word = verdict_colour(results.verdict[[row]])
     for mask, colour, text in zip((decided, ~decided), (colour_of_all, GREY), sd_labels(results, word)):

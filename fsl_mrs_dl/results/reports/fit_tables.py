@@ -10,9 +10,9 @@ from ...core.errors import spelled
 from ...fitting.artefacts import option_spelling
 from ...fitting.in_vivo.result import InVivoFit
 from ...fitting.quantification import Quantification
-from ...fitting.verdict import DOUBTFUL, UNUSABLE, VERDICTS
 from ...preproc.denoise import warning_of
-from ..doubts import reasons_of_doubt, why_unusable
+from ..doubts import why_unusable
+from ..figures import sd_labels
 from ..fit_results import FitResults
 from ..layout import MOSTLY_PRIOR, OOD_LIMIT
 
@@ -33,7 +33,7 @@ def settings_table(results: FitResults, row: int) -> str:
                 f" initial values {fit.init}"
             ),
         ),
-        ("Verdict", _verdict_text(results, row)),
+        ("Verdict", results.verdict_words(row)),
         (
             "Residual over noise",
             (
@@ -44,19 +44,30 @@ def settings_table(results: FitResults, row: int) -> str:
         *fit.assumptions(row).items(),
         ("Out of distribution", _ood_text(fit, row)),
         (
-            "Shift to higher ppm",
+            "Shift of the data to higher ppm",
             ", ".join(f"{value:.2f}" for value in shift[:6]) + (" ..." if len(shift) > 6 else "") + " Hz",
         ),
-        (
-            "Phase",
-            f"{np.degrees(blocks['phi0'][0]):.1f} deg, {blocks['phi1'][0] / (2 * np.pi) * 1e3:.3f} ms first order",
-        ),
+        ("Phase that turns the data upright", _phase_text(fit, blocks["phi0"][0], blocks["phi1"][0])),
         ("Lorentzian width added", ", ".join(f"{value:.2f}" for value in blocks["gamma"] / np.pi) + " Hz"),
     ]
     if "sigma" in blocks:
         width = 2.355 * blocks["sigma"] * np.sqrt(2) / (2 * np.pi)
         entries.append(("Gaussian width added", ", ".join(f"{value:.2f}" for value in width) + " Hz"))
     return entries_table([*warning_entries(results, row), *entries, *_water_entry(fit)])
+
+
+def _phase_text(fit: Quantification, phi0: float, phi1: float) -> str:
+    """Return a phase (rad) at the carrier, and its slope (rad/Hz), in words; of the in-vivo model that in the middle of
+    the window, too, which its table of parameters has."""
+    axes = fit.model.axes
+    carrier = float(axes.hz_to_ppm(0.0))
+    slope = np.degrees(phi1 * (axes.ppm_to_hz(carrier + 1) - axes.ppm_to_hz(carrier)))
+    text = f"{np.degrees(phi0):.1f} deg at {carrier:.2f} ppm"
+    if isinstance(fit, InVivoFit):
+        pivot = fit.fitted_model.pivot
+        middle = float(axes.hz_to_ppm(pivot))
+        text += f", {np.degrees(phi0 + phi1 * pivot):.1f} deg at {middle:.2f} ppm (phi0_rad of all_parameters.csv)"
+    return f"{text}; {slope:.1f} deg/ppm, {phi1 / (2 * np.pi) * 1e3:.3f} ms"
 
 
 def model_entries(results: FitResults) -> list[tuple[str, str]]:
@@ -82,14 +93,6 @@ def warning_entries(results: FitResults, row: int | None) -> list[tuple[str, str
     denoised = "" if results.data is None else warning_of(results.data.header)
     texts += [f"The data file {denoised}."] if denoised else []
     return [("Warning", text) for text in texts]
-
-
-def _verdict_text(results: FitResults, row: int) -> str:
-    """Return the verdict on a spectrum with its reasons."""
-    verdict = int(results.verdict[row])
-    reasons = [why_unusable(results.fit, row)] if verdict == UNUSABLE else []
-    reasons += reasons_of_doubt(results, row) if verdict == DOUBTFUL else []
-    return VERDICTS[verdict] + (f": {'; '.join(reasons)}" if reasons else "")
 
 
 def entries_table(entries: list[tuple[str, str]]) -> str:
@@ -140,26 +143,45 @@ def concentrations_table(results: FitResults, row: int) -> str:
     is_ratio, notes = label.startswith("ratio"), [f"Estimate: {_ESTIMATES[results.estimate]}."]
     heads = ["Metabolite", html.escape(label), "SD", "raw", "raw SD", "%SD"]
     more: list[list[str]] = [[] for _ in results.names]
-    for names, of_each in (_posterior_cells(results, row, is_ratio), _network_cells(results, row, is_ratio)):
+    others = (_share_cells(results, row), _posterior_cells(results, row, is_ratio))
+    for names, of_each in (*others, _network_cells(results, row, is_ratio)):
         heads += names
         more = [[*columns, *added] for columns, added in zip(more, of_each)] if of_each else more
     if results.fit.posterior is not None:
         notes.append(
             f"Posterior: {html.escape(results.fit.posterior.prior.source)} and the data together; % prior is the"
-            " posterior over the prior variance. * mostly prior, ! data and prior disagree."
+            " posterior over the prior variance. p mostly prior, ! data and prior disagree."
         )
     elif results.fit.model.name == "negativevoigt":
         notes.append("Concentrations have no prior: that of a normal brain has no negative ones.")
+    elif results.share_of_prior is not None:
+        notes.append("% prior is the share of the likelihood's variance that priors take away.")
+    notes += [f"* and grey: {sd_labels(results)[1]}."] if sd_labels(results)[1] else []
     lines = []
     for i, name in enumerate(results.names):
-        cells = [html.escape(name), f"{value[i]:.3f}", f"{value_sd[i]:.3f}", f"{conc[i]:.4g}", f"{sd[i]:.2g}"]
+        weak = bool(results.undetermined[row, i])
+        cells = [
+            html.escape(name) + " *" * weak,
+            f"{value[i]:.3f}",
+            f"{value_sd[i]:.3f}",
+            f"{conc[i]:.4g}",
+            f"{sd[i]:.2g}",
+        ]
         cells += [f"{results.percent[row, i]:.0f}", *more[i]]
         cells += [f"{snr[i]:.1f}", f"{width[i]:.1f}"] if i < len(snr) else ["", ""]
-        weak = ' class="weak"' if value_sd[i] > 0.5 * abs(value[i]) else ""
         line = "".join(f"<td>{'-' if cell == 'nan' else cell}</td>" for cell in cells)
-        lines.append(f"<tr{weak}>{line}</tr>")
+        grey = ' class="weak"' * weak
+        lines.append(f"<tr{grey}>{line}</tr>")
     head = "".join(f"<th>{text}</th>" for text in [*heads, "SNR", "FWHM (Hz)"])
     return f'<p class="note">{" ".join(notes)}</p><table><tr>{head}</tr>{"".join(lines)}</table>'
+
+
+def _share_cells(results: FitResults, row: int) -> tuple[list[str], list[list[str]]]:
+    """Return head and cells of the share of priors in the estimate; both empty where a posterior has columns of its
+    own, or no prior is in it."""
+    if results.fit.posterior is not None or results.share_of_prior is None:
+        return [], []
+    return ["% prior"], [[f"{100 * share:.0f}"] for share in results.share_of_prior[row]]
 
 
 def _posterior_cells(results: FitResults, row: int, is_ratio: bool) -> tuple[list[str], list[list[str]]]:
@@ -174,7 +196,7 @@ def _posterior_cells(results: FitResults, row: int, is_ratio: bool) -> tuple[lis
         sd = results.posterior_ratio_sd[row]
     cells = []
     for i, pull in enumerate(pulls[row]):
-        mark = (" *" if pull > MOSTLY_PRIOR else "") + (" !" if conflicts[row, i] else "")
+        mark = (" p" if pull > MOSTLY_PRIOR else "") + (" !" if conflicts[row, i] else "")
         cells.append([f"{mean[i]:.3f}{mark}", f"{sd[i]:.3f}", f"{100 * pull:.0f}"])
     return ["posterior mean", "SD", "% prior"], cells
 

@@ -135,7 +135,7 @@ def _along(results: FitResults, series: Series):
     n_lines = -(-len(series.names) // _COLUMNS)
     spacing = {"vertical_spacing": 0.25 / n_lines, "horizontal_spacing": 0.07}
     figure = make_subplots(n_lines, _COLUMNS, subplot_titles=[html.escape(name) for name in series.names], **spacing)
-    states = [_state(results, tracked) for tracked in series.tracked]
+    states = [_state(results, series.names, tracked) for tracked in series.tracked]
     first = states[0]
     for place, name in enumerate(series.names):
         figure.add_scatter(
@@ -171,12 +171,12 @@ def _along(results: FitResults, series: Series):
     return figure
 
 
-def _state(results: FitResults, tracked: Tracked) -> dict[str, list]:
+def _state(results: FitResults, names: list[str], tracked: Tracked) -> dict[str, list]:
     """Return what the panels show of a quantity: a list of estimates, SDs and colours for each metabolite."""
     state: dict[str, list] = {"y": [], "error_y.array": [], "marker.color": []}
-    for value, sd in zip(tracked.values.T, tracked.sd.T):
+    for name, value, sd in zip(names, tracked.values.T, tracked.sd.T):
         colours = np.full(len(value), GREY, object)
-        for rows, colour, _ in verdict_groups(results, value, sd):
+        for rows, colour, _ in verdict_groups(results, name, value):
             colours[rows] = colour
         state["y"].append(_finite(value))
         state["error_y.array"].append(_finite(sd))
