@@ -88,8 +88,9 @@ class InVivoRecipe:
         if key not in _COMPONENTS:
             while len(_COMPONENTS) >= 4:
                 _COMPONENTS.popitem(last=False)
-            about = {"te_s": self.te_s, "tr_s": self.tr_s, "mm": self.mm, "moved": self.moved}
-            _COMPONENTS[key] = build_components(fids, names, axes, **about)
+            _COMPONENTS[key] = build_components(
+                fids, names, axes, te_s=self.te_s, tr_s=self.tr_s, mm=self.mm, moved=self.moved
+            )
         return _COMPONENTS[key]
 
 

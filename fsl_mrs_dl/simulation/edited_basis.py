@@ -78,6 +78,7 @@ def simulate_edited_basis(
         "te_ms": te_ms,
         "te1_ms": te1_ms,
         "edit_delay_ms": edit_delay_ms,
+        "refocusing": refocusing,
     }
     grid: dict[str, Any] = {"bandwidth_hz": bandwidth_hz, "n_points": n_points, "fwhm_hz": fwhm_hz}
     on_grid = partial(spinsim.simulate_basis, names, scheme, spec_freq_mhz=frequency, **timing, **grid)
