@@ -27,6 +27,8 @@ _OWN_ARGUMENTS = (
     "repetition_time_s",
 )
 
+_FEWEST_POINTS = 16
+
 
 def align(data, **options):
     """Align transients in frequency and phase.
@@ -223,6 +225,11 @@ def _quantify_arrays(data, basis, options: dict, *, initial_values, water, progr
                 remedy=f"give quantify(fids, basis, {name}=...)",
             )
     fids, fit_options = _array(data), FitOptions(**options)
+    if fids.shape[-1] < _FEWEST_POINTS:
+        raise DataError(
+            f"the last axis of the array has {fids.shape[-1]} points, and time is the last axis",
+            remedy="move time to the end, and combine coils first",
+        )
     axes = Axes(fids.shape[-1], **of_axes)
     if conjugate or (conjugate is None and _runs_backwards(fids, axes)):
         fids, water = fids.conj(), None if water is None else np.conj(_array(water))

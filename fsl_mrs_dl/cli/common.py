@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..core.errors import OptionError, OutputError
+from ..core.errors import DataError, OptionError, OutputError
 
 __all__ = [
     "add_common_arguments",
@@ -19,6 +19,7 @@ __all__ = [
     "given_files",
     "check_formats",
     "check_not_given",
+    "check_output",
     "processed_file",
     "progress_bar",
     "read_basis",
@@ -78,13 +79,26 @@ def read_basis(path):
 
 
 def check_formats(options, *paths) -> None:
-    """Raise DataError for files of an unknown format, or that need spec2nii where it is missing, before libraries are
-    loaded that take seconds; ``options`` are those of formats without axes."""
+    """Raise DataError for files that are not there, of an unknown format, or that need spec2nii where it is missing,
+    before libraries are loaded that take seconds; ``options`` are those of formats without axes."""
     from ..io.convert import check_format
 
     for path in paths:
-        if path:
-            check_format(path, options)
+        if not path:
+            continue
+        if not any(_is_there(f"{path}{ending}") for ending in ("", ".nii.gz", ".nii")):
+            raise DataError(
+                f"{path}: no such file",
+                remedy="give the path of a NIfTI-MRS file (.nii or .nii.gz), or of a scanner's file, such as SDAT",
+            )
+        check_format(path, options)
+
+
+def check_output(args, *inputs) -> None:
+    """Raise OutputError for a folder of results that cannot be made, before libraries are loaded that take seconds."""
+    from ..io.output import new_output_folder
+
+    new_output_folder(args.output, args.overwrite, (*inputs, *given_files(args)))
 
 
 def read_data(path, options=None, *, header_only: bool = False):

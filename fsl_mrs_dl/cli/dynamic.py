@@ -14,6 +14,7 @@ from .common import (
     add_format_arguments,
     axis_options,
     check_formats,
+    check_output,
     given_files,
     progress_bar,
     read_data,
@@ -183,6 +184,7 @@ def _options(args, basis):
 def run(args) -> None:
     """Fit a series, with one configuration or several, and write the folder of results."""
     check_formats(axis_options(args), args.data, args.h2o)
+    check_output(args, args.data)
     from ..dynamic.agreement import agreement_of
     from ..dynamic.comparison import compare_fits
     from ..dynamic.configuration import read_configuration

@@ -10,6 +10,7 @@ from .common import (
     add_format_arguments,
     axis_options,
     check_formats,
+    check_output,
     given_files,
     progress_bar,
     read_data,
@@ -87,6 +88,7 @@ def add_arguments(parser) -> None:
 def run(args) -> None:
     """Fit a file and write the folder of results."""
     check_formats(axis_options(args), args.data, args.h2o)
+    check_output(args, args.data)
     check_fsl_mrs_options(args)
     from ..io import nifti
     from ..io import output as output_module

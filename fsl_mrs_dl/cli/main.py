@@ -12,7 +12,7 @@ from pathlib import Path
 import configargparse
 
 from .. import __version__
-from ..core.errors import FslMrsDlError, spelling_of
+from ..core.errors import FslMrsDlError, nearest, spelling_of
 from ..core.topics import hint
 from . import (
     align,
@@ -65,7 +65,13 @@ def main(
         job.set_defaults(**defaults)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        (parser if prog else _deepest(parser, argv)).error(f"unrecognized arguments: {' '.join(unknown)}")
+        called = jobs[args.job] if prog else _deepest(parser, argv)
+        strings = [one for action in called._actions for one in action.option_strings if one.startswith("--")]
+        options = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+        asked = " ".join(filter(None, (nearest(option, strings).strip() for option in options)))
+        (parser if prog else called).error(
+            f"unrecognized arguments: {' '.join(unknown)}{f'; {asked}' if asked else ''}"
+        )
     args.format_values = jobs[args.job].format_values
     args.words, args.main = argv, main
     args.spelling = spelling or spelling_of(jobs[args.job])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import configargparse
 
-from .common import add_common_arguments, add_format_arguments, axis_options, check_formats, given_files
+from .common import add_common_arguments, add_format_arguments, axis_options, check_formats, check_output, given_files
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -173,6 +173,7 @@ def run_options(args):
 def run(args) -> None:
     """Take one session from its files to a folder of results."""
     check_formats(axis_options(args), args.data, args.h2o, args.quant)
+    check_output(args, args.data)
     check_fsl_mrs_options(args)
     from ..io import output as output_module
     from ..workflow.session import Session, run_session

@@ -9,9 +9,18 @@ anything that is *not* one of these is a fault of this package and shows its tra
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-__all__ = ["FslMrsDlError", "DataError", "BasisError", "OptionError", "OutputError", "spelled", "spelling_of"]
+__all__ = [
+    "FslMrsDlError",
+    "DataError",
+    "BasisError",
+    "OptionError",
+    "OutputError",
+    "nearest",
+    "spelled",
+    "spelling_of",
+]
 
 
 class FslMrsDlError(Exception):
@@ -95,6 +104,19 @@ def spelling_of(parser) -> Callable[[str], str]:
     # Every command that takes a trained network takes it as --model.
     strings.setdefault("network", "--model")
     return lambda name: strings.get(name, f"--{name}")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return a question for the one of ``words`` that a misspelt one is nearest to; empty where none is near.
+
+    >>> nearest("GABBA", ["GABA", "Glu"]), nearest("naa", ["NAA", "NAAG"]), nearest("x", ["NAA"])
+    ('did you mean GABA? ', 'did you mean NAA? ', '')
+    """
+    import difflib
+
+    by_letters = {one.lower(): one for one in words}
+    near = difflib.get_close_matches(word.lower(), by_letters, 1)
+    return f"did you mean {by_letters[near[0]]}? " if near else ""
 
 
 class DataError(FslMrsDlError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..core.errors import OptionError
+from ..core.errors import OptionError, nearest
 from ..core.metabolites import name_among
 from ..io.basis import Basis
 from ..io.nifti import MrsData, check_fids
@@ -80,7 +80,12 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
     reference = [name_among(name, names) for name in options.internal_ref]
     if None in reference and options.internal_ref != default:
         missing = options.internal_ref[reference.index(None)]
-        raise OptionError("is not fitted", option="internal_ref", value=missing, remedy=f"there are {', '.join(names)}")
+        raise OptionError(
+            "is not fitted",
+            option="internal_ref",
+            value=missing,
+            remedy=nearest(missing, names) + f"there are {', '.join(names)}",
+        )
     sums = []
     for total in options.combine:
         members = total.split("+")
@@ -94,7 +99,12 @@ def with_names(options: FitOptions, names: Sequence[str]) -> FitOptions:
         for index, name in enumerate(members):
             member = name_among(name, names)
             if member is None:
-                raise OptionError("is not fitted", option="combine", value=name, remedy=f"there are {', '.join(names)}")
+                raise OptionError(
+                    "is not fitted",
+                    option="combine",
+                    value=name,
+                    remedy=nearest(name, names) + f"there are {', '.join(names)}",
+                )
             members[index] = member
         sums.append("+".join(members))
     known = [name for name in reference if name is not None]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import BasisError
+from ..core.errors import BasisError, nearest
 from ..core.metabolites import name_among
 from ..core.units import in_mhz
 from .files import json_content
@@ -179,7 +179,8 @@ def named_or_refused(option: str, given: Iterable[str] | None, names: Sequence[s
         member = name_among(name, names)
         if member is None:
             raise BasisError(
-                f"{source}: no metabolite {name} (given with `{option}`)", remedy=f"it has {', '.join(names)}"
+                f"{source}: no metabolite {name} (given with `{option}`)",
+                remedy=nearest(name, names) + f"it has {', '.join(names)}",
             )
         members.append(member)
     return members

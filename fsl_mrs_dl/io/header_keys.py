@@ -139,7 +139,9 @@ def _frequencies(header: dict[str, Any], name: str) -> list[float]:
         pass
     raise DataError(
         f"{name}: not a NIfTI-MRS file that can be used (SpectrometerFrequency {value})",
-        remedy="its header needs the frequency in MHz: convert it with spec2nii",
+        remedy=(
+            "its header needs the frequency in MHz, for which `frequency` does not stand in: convert it with spec2nii"
+        ),
     )
 
 

@@ -52,6 +52,7 @@ _EXTENSION = 44  # code of the standard's header extension
 _LONGEST_DWELLTIME_S = 0.1
 _NO_FIDS = (1, 1, 1, 2)
 _CONVERT = "convert the scanner's file with spec2nii"
+_NO_SPECTRA = "convert the scanner's spectra with spec2nii; a structural image is given as `t1`"
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _read(path: str | Path, convert: Callable[..., MrsData]) -> MrsData:
         data = convert(image, path=file, name=str(path))
         return replace(data, notes=(*notes, *data.notes))
     except NotNIFTI_MRS as exc:
-        raise DataError(f"{path}: not a NIfTI-MRS file ({exc})", remedy="convert it with spec2nii") from exc
+        raise DataError(f"{path}: not a NIfTI-MRS file ({exc})", remedy=_NO_SPECTRA) from exc
     except _header_errors() as exc:
         detail = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise DataError(f"{path}: cannot be read as NIfTI-MRS ({detail})", remedy=_CONVERT) from exc

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fsl_mrs_dl import __version__
+from fsl_mrs_dl import __version__, quantify
 from fsl_mrs_dl.cli.main import main
 from fsl_mrs_dl.io import Basis, EditedBasis, nifti
 
@@ -513,3 +513,25 @@ def test_the_package_is_started_by_its_name():
 def test_models_are_listed_without_a_word(capsys):
     assert main(["models"]) == 0
     assert "quant-universal" in capsys.readouterr().out
+
+
+def test_misspelt_words_and_wrong_files_have_the_remedy(sim_basis, tmp_path, capsys):
+    """The nearest name stands in the message, the right order is given, and files are looked for first."""
+    from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
+    from fsl_mrs_dl.fitting.options import FitOptions
+    from fsl_mrs_dl.io.basis_files import named_or_refused
+
+    with pytest.raises(SystemExit):
+        main(["fit", "--data", "x", "--basis", "b", "--output", str(tmp_path / "out"), "--baisline", "off"])
+    assert "did you mean --baseline?" in capsys.readouterr().err
+    with pytest.raises(BasisError, match="did you mean GABA"):
+        named_or_refused("ignore", ["GABBA"], ["GABA", "Glu"], "the set")
+    with pytest.raises(OptionError, match=r"0\.2 4\.2"):
+        FitOptions(ppmlim=(4.2, 0.2)).check()
+    water = tmp_path / "water.SDAT"
+    data = tmp_path / "svs.nii.gz"
+    data.write_bytes(b"")
+    assert main(["fit", "--data", str(data), "--h2o", str(water), "--basis", "b", "--output", str(tmp_path / "o")]) == 2
+    assert "water.SDAT: no such file" in capsys.readouterr().err
+    with pytest.raises(DataError, match="combine coils first"):
+        quantify(np.ones((512, 4), complex), sim_basis, dwelltime=5e-4, spec_freq_mhz=123.2)
