@@ -19,6 +19,7 @@ __all__ = ["parameter_figure", "phased", "residual_figure", "spectra_figure"]
 _MOST_PANELS, _MOST_SPECTRA, _COLUMNS = 24, 12, 4
 _MARKERS, _MOST_GROUPS, _LONG_TITLE = ["o", "^", "v", "D", "s", "P"], 6, 24
 _UNITS = {"gamma": "1/s", "sigma": "1/s", "eps": "rad/s", "Phi_0": "rad", "Phi_1": "rad/Hz"}  # by the start of a name
+_NOISE_SDS = 5.0
 _DATA, _FIT, _SINGLE = "0.35", "#c0392b", "#2c6fbb"
 
 
@@ -208,8 +209,11 @@ def residual_figure(results: DynamicData, path: str | Path | None = None):
     figure, (panel,) = _panels(1)
     figure.set_size_inches(7.5, 1.6 + min(0.22 * n_times, 6))
     extent = (ppm[0], ppm[-1], n_times - 0.5, -0.5)
-    scale = {"vmin": -5, "vmax": 5, "cmap": "RdBu_r", "aspect": "auto", "interpolation": "nearest"}
-    image = panel.imshow((data - model) / fit.noise_outside_sd, extent=extent, **scale)
+    residual = (data - model) / fit.noise_outside_sd
+    # Up to five SDs a residual may be noise; one of a wrong model would fill the picture with the last colours.
+    most = max(_NOISE_SDS, float(np.percentile(np.abs(residual), 98)))
+    scale = {"vmin": -most, "vmax": most, "cmap": "RdBu_r", "aspect": "auto", "interpolation": "nearest"}
+    image = panel.imshow(residual, extent=extent, **scale)
     panel.set_xlim(ppm[-1], ppm[0])
     shown = np.unique(np.linspace(0, n_times - 1, min(n_times, 12)).round().astype(int))
     panel.set_yticks(shown, [results.titles[one].removeprefix("at ").removeprefix("number ") for one in shown])

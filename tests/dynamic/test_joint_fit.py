@@ -159,3 +159,26 @@ def test_rate_of_a_signal_that_is_gone_does_not_stop_the_fit(fit):
     assert end.converged
     rate = float(end.x[result.names.index("conc_NAA_c_adc")])
     assert rate == pytest.approx(RATES[list(series.basis.names).index("NAA")], abs=0.02)
+
+
+@pytest.mark.parametrize("misfit", [1.0, 40.0])
+def test_residuals_are_drawn_over_the_noise(rng, monkeypatch, misfit):
+    """They were divided by their own SD, and a wrong model looked good."""
+    from types import SimpleNamespace
+
+    from fsl_mrs_dl.results import dynamic_figures
+
+    model = SimpleNamespace(window=(20, 180), axes=SimpleNamespace(ppm=lambda: np.linspace(0, 5, 200)))
+    fit = SimpleNamespace(model=model, noise_outside_sd=2.0, noise_sd=2.0 * misfit)
+    residual = 2.0 * misfit * rng.normal(size=(6, 160))
+    monkeypatch.setattr(dynamic_figures, "phased", lambda _: (residual, np.zeros((6, 160))))
+    results = SimpleNamespace(fit=fit, time_variable=np.arange(6.0), titles=list("abcdef"), time_name="t")
+    image = dynamic_figures.residual_figure(results).axes[0].images[0]
+    np.testing.assert_allclose(image.get_array(), residual / 2.0)
+    assert image.get_clim()[1] == pytest.approx(5 if misfit == 1 else 2.33 * misfit, rel=0.15)
+
+
+def test_p_values_that_are_too_small_for_a_number():
+    from fsl_mrs_dl.results.dynamic import p_text
+
+    assert (p_text(0.0), p_text(0.0312)) == ("< 1e-300", "0.031")
