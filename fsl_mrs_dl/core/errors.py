@@ -106,16 +106,19 @@ def spelling_of(parser) -> Callable[[str], str]:
     return lambda name: strings.get(name, f"--{name}")
 
 
+_SIMILAR = 0.7  # two names of three letters that differ in one are not alike
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return a question for the one of ``words`` that a misspelt one is nearest to; empty where none is near.
 
-    >>> nearest("GABBA", ["GABA", "Glu"]), nearest("naa", ["NAA", "NAAG"]), nearest("x", ["NAA"])
+    >>> nearest("GABBA", ["GABA", "Glu"]), nearest("naa", ["NAA", "NAAG"]), nearest("Mac", ["Lac"])
     ('did you mean GABA? ', 'did you mean NAA? ', '')
     """
     import difflib
 
     by_letters = {one.lower(): one for one in words}
-    near = difflib.get_close_matches(word.lower(), by_letters, 1)
+    near = difflib.get_close_matches(word.lower(), by_letters, 1, cutoff=_SIMILAR)
     return f"did you mean {by_letters[near[0]]}? " if near else ""
 
 
