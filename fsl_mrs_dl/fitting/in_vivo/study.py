@@ -42,6 +42,8 @@ def study_model(model: InVivoModel, minimum: Minimum, cov: torch.Tensor, noise: 
     """
     about = priors_table()["learning"]
     index, before = _contrasts(model)
+    if not len(index):  # there are no macromolecules
+        return model
     pick = _rows(model, index)
     value = (minimum.x - model.prior_mean) @ pick.mT
     variance = torch.einsum("kp,bpq,kq->bk", pick, cov, pick)
@@ -70,7 +72,7 @@ def _contrasts(model: InVivoModel) -> tuple[torch.Tensor, torch.Tensor]:
     s = model.slices
     numbers = list(range(s["log_amp"].start + model.n_linear, s["log_amp"].stop))
     numbers += list(range(s["q"].start, s["q"].stop)) if "q" in s else []
-    index = torch.as_tensor(numbers)
+    index = torch.as_tensor(numbers, dtype=torch.long)
     return index, model.prior_precision.diagonal()[index]
 
 

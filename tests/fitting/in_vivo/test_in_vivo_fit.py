@@ -80,6 +80,14 @@ def test_lines_that_were_added_find_their_place(sim_basis, monkeypatch):
     assert np.abs(means[1] / means[0] - 1).max() < 0.045
 
 
+def test_a_study_without_macromolecules_has_nothing_to_learn(truth, sim_basis):
+    together, alone = (
+        quantify_in_vivo(truth.fids[:n], sim_basis, sim_basis.axes, replace(OPTIONS, mm="none")) for n in (8, 1)
+    )
+    assert together.fitted.all()
+    np.testing.assert_allclose(together.conc[0] / together.fid_scale, alone.conc[0] / alone.fid_scale, rtol=0.01)
+
+
 def test_concentrations_and_intervals_where_the_truth_has_other_numbers(fits, truth, sim_basis):
     assert fits.converged.mean() > 0.85 and np.median(fits.misfit) < 1.1
     found, true, inside = ratios(fits, truth)
