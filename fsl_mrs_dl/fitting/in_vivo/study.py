@@ -2,7 +2,7 @@
 
 A prior's variance has two parts: errors of tables, sequence and field, which all spectra of a study share, and the
 differences between spectra.  The mean of the first is estimated from all spectra together (empirical Bayes; Efron,
-Large- Scale Inference, 2010).  A stated share of its variance stays, because a systematic error of the model does not
+Large-Scale Inference, 2010).  A stated share of its variance stays, because a systematic error of the model does not
 average out.  Means of single lines' shifts are not learnt: errors that all spectra share would become part of them, and
 glutamate was a tenth too small where those of macromolecules were.
 """
