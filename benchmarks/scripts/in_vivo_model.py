@@ -20,6 +20,7 @@ import torch
 
 import fsl_mrs_dl
 from fsl_mrs_dl.core.axes import Axes
+from fsl_mrs_dl.core.metabolites import is_macromolecule
 from fsl_mrs_dl.core.units import fid_to_spec
 from fsl_mrs_dl.fitting import quantify as quantify_module
 from fsl_mrs_dl.fitting import uncertainty
@@ -152,6 +153,82 @@ def departures(n: int, seed: int) -> None:
         print(row(departure or "none", results[0], f" {plain[0]:.0f} / {plain[2]:.0f} |"), flush=True)
 
 
+SEQUENCES = {
+    "PRESS 30 ms, 1.5 T": (1.5, {"sequence": "press", "te_ms": 30.0}),
+    "PRESS 30 ms, 3 T": (3.0, {"sequence": "press", "te_ms": 30.0}),
+    "PRESS 68 ms, 3 T": (3.0, {"sequence": "press", "te_ms": 68.0}),
+    "PRESS 144 ms, 3 T": (3.0, {"sequence": "press", "te_ms": 144.0}),
+    "PRESS 288 ms, 3 T": (3.0, {"sequence": "press", "te_ms": 288.0}),
+    "STEAM 20 ms, 3 T": (3.0, {"sequence": "steam", "te_ms": 20.0, "tm_ms": 10.0}),
+    "sLASER 28 ms, 3 T": (3.0, {"sequence": "slaser", "te_ms": 28.0}),
+    "sLASER 28 ms, 7 T": (7.0, {"sequence": "slaser", "te_ms": 28.0}),
+}
+FILES = {
+    "STEAM 11 ms, 7 T, a file": ("invivo_7t_steam_raw/STEAM_7T_11ms.BASIS", 11.0),
+    "SPECIAL 9 ms, 7 T, a file": ("basis_more/basis_siemens_special9.basis", 9.0),
+    "PRESS 30 ms, 3 T, a file": ("siemens_press30/press_30ms_3T.basis", 30.0),
+}
+_BANDWIDTHS_HZ = {1.5: 1250.0, 3.0: 2000.0, 7.0: 4000.0}
+
+
+def sequences(n: int, seed: int) -> None:
+    """Print the table of other sequences, echo times and field strengths."""
+    print(f"\n## {n} simulated spectra of each sequence, SNR 20 to 60, seed {seed}: ratios to Cr+PCr\n")
+    print(f"{HEAD} NAA+NAAG: RMSE / bias / intervals | Glu | Ins |\n|---|---|---|---|---|---|---|---|---|")
+    made = {}
+    for label, (field_t, kind) in SEQUENCES.items():
+        bandwidth_hz = _BANDWIDTHS_HZ[field_t]
+        basis = simulate_basis(
+            field_t=field_t, bandwidth_hz=bandwidth_hz, n_points=2048, macromolecules=None, **_pulses(kind)
+        )
+        made[label] = (basis, kind["te_ms"], bandwidth_hz)
+    for label, (path, te_ms) in FILES.items():
+        basis = Basis.load(DATA / path)
+        basis = basis.select([name for name in basis.names if not is_macromolecule(name)])
+        made[label] = (basis, te_ms, _BANDWIDTHS_HZ[3.0 if basis.spec_freq_mhz < 200 else 7.0])
+    for label, (basis, te_ms, bandwidth_hz) in made.items():
+        axes = Axes(1024 if basis.spec_freq_mhz < 200 else 1600, 1 / bandwidth_hz, basis.spec_freq_mhz)
+        print(_simulated_row(label, basis, basis, axes, te_ms, n, seed), flush=True)
+
+
+def other_basis(n: int, seed: int) -> None:
+    """Print the table of spectra of a file's basis set that are fitted with simulated ones."""
+    print(f"\n## {n} spectra of one basis set fitted with another, 3 T PRESS, seed {seed}: ratios to Cr+PCr\n")
+    print(f"{HEAD} NAA+NAAG: RMSE / bias / intervals | Glu | Ins |\n|---|---|---|---|---|---|---|---|---|")
+    philips = next((DATA / "invivo_3t_press_philips").glob("*.BASIS")).relative_to(DATA)
+    for maker, path, te_ms in (("Siemens", "siemens_press30/press_30ms_3T.basis", 30.0), ("Philips", philips, 35.0)):
+        truth = Basis.load(DATA / path)
+        truth = truth.select([name for name in truth.names if not is_macromolecule(name)])
+        axes = Axes(1024, 1 / 2000, truth.spec_freq_mhz)
+        print(_simulated_row(f"{maker}, its own", truth, truth, axes, te_ms, n, seed), flush=True)
+        for assumed in (30.0, 35.0):
+            fitted = simulate_basis(
+                spec_freq_mhz=truth.spec_freq_mhz,
+                bandwidth_hz=2000.0,
+                n_points=2048,
+                macromolecules=None,
+                **_pulses({"sequence": "press", "te_ms": assumed}),
+            ).select(list(truth.names))
+            label = f"{maker} ({te_ms:g} ms), simulated for {assumed:g} ms"
+            print(_simulated_row(label, truth, fitted, axes, te_ms, n, seed), flush=True)
+
+
+def _pulses(kind: dict) -> dict:
+    """Return a sequence's arguments with the pulses that ``simulate`` gives it."""
+    return kind | ({"refocusing": "slice-selective"} if kind["sequence"] == "press" else {})
+
+
+def _simulated_row(label: str, basis: Basis, fitted: Basis, axes: Axes, te_ms: float, n: int, seed: int) -> str:
+    made = simulate_in_vivo(basis, axes, n, seed=seed, te_s=1e-3 * te_ms)
+    fit = quantify_in_vivo(made.fids, fitted, axes, replace(IN_VIVO, echo_time_s=1e-3 * te_ms))
+    names = list(made.names)
+    order = [fit.names.index(name) for name in names]
+    labels = [*(name for name in names if name not in CREATINE), "NAA+NAAG"]
+    values = ratio_scores(fit.conc[:, order], fit.cov[:, order][:, :, order], made.concentrations, names, labels)
+    shown = [values[labels.index(name)] for name in ("NAA+NAAG", "Glu", "Ins")]
+    return row(label, values, "".join(f" {rmse:.0f} / {bias:.0f} / {cover:.0f} |" for rmse, bias, cover in shown))
+
+
 def real_scans() -> None:
     """Print residuals and ratios of real scans, beside LCModel's where there are any."""
     print("\n## Real scans, one default for all: ratios to Cr+PCr (SD)\n")
@@ -263,6 +340,8 @@ def speed() -> None:
 PARTS = {
     "in-vivo-like": lambda args: in_vivo_like(),
     "departures": lambda args: departures(args.spectra, args.seed),
+    "sequences": lambda args: sequences(args.spectra, args.seed),
+    "other-basis": lambda args: other_basis(args.spectra, args.seed),
     "real": lambda args: real_scans(),
     "challenge": lambda args: challenge(),
     "speed": lambda args: speed(),

@@ -38,8 +38,8 @@ Why earlier comparisons with this set failed, in the order of their effect:
   neither lipids and macromolecules nor lactate and alanine, so it was fitted above 1.8 ppm, too.
 - LCModel's basis had `-CrCH2`, a negative line at 3.9 ppm that takes up the loss of the CH2 of creatine by water
   suppression; the table has 0.9 of it for each Cr. Without that line, one creatine for both of its signals is too low
-  by a third, and all ratios are too high: the medians agree within a fifth (Glu 22 %, choline 40 %) where the window
-  ends below 3.9 ppm.
+  by a third, and all ratios are too high: the medians agree within a fifth (choline 40 %) where the window ends below
+  3.9 ppm.
 - Lines of the table are in the order in which LCModel fits voxels, from the centre outwards; `Col` is the number of
   the voxel. By their order alone nothing correlates.
 - The file's FIDs are the complex conjugate of NIfTI-MRS's; `mrsi` notices, arrays in Python have to be turned.
