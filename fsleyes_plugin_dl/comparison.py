@@ -19,16 +19,17 @@ def at_voxels(results: Results, other: Results, values: np.ndarray) -> np.ndarra
 
 
 def difference(results: Results, other: Results, key: str, name: str) -> map_display.Picture | None:
-    """Return the map minus that of other results, where both were fitted; None where one has no such map."""
+    """Return the map minus that of other results, where both have a value; None where one has no such map."""
     first, second = results.map(key, name), other.map(key, name)
     if first is None or second is None:
         return None
-    moved = at_voxels(results, other, np.where(other.fitted, second, np.nan))
-    shown = results.fitted & np.isfinite(moved)
+    moved = at_voxels(results, other, np.where(other.has_value(key, name), second, np.nan))
+    shown = results.has_value(key, name) & np.isfinite(moved)
     values = np.where(shown, first - np.nan_to_num(moved), 0.0).astype(np.float32)
     # Uncertain differences must not dim the certain ones.
     sd = difference_sd(results, other, key, name)
-    certain = shown if sd is None else shown & (sd <= np.nanmedian(sd[shown]) if shown.any() else shown)
+    known = np.zeros(0) if sd is None else sd[shown & np.isfinite(sd)]
+    certain = shown & (sd <= np.median(known)) if sd is not None and known.size else shown
     high = map_display.robust_range(np.abs(values[certain]))[1]
     unit = quantities.by_key(key).unit
     names = [shortened(one.folder.name) for one in (results, other)]

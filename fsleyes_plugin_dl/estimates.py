@@ -109,8 +109,9 @@ class Estimates:
         its denominator is zero."""
         key = quantities.ESTIMATE_OF.get(key, key)
         expression = self.expression(metab)
+        source: str | None
         if expression is not None and expression.denominator:
-            source = quantities.is_additive(key) and key or next((one for one in PREFERRED if self.has(one)), None)
+            source = key if quantities.is_additive(key) else self._preferred
             below = "+".join(expression.denominator)
         elif quantities.ratio_of_folder(key):
             source, below = _MADE_OF.get(key), self.reference
@@ -119,6 +120,11 @@ class Estimates:
         known = derived.parse(below, self.metabs)
         values = None if source is None or known is None else known.value(lambda name: self.map(source, name))
         return self.fitted if values is None else self.fitted & (values > 0)
+
+    @property
+    def _preferred(self) -> str | None:
+        """Key of the concentrations whose relative SDs the folder has; None without any concentration."""
+        return next((key for key in PREFERRED if self.has(key)), None)
 
     # -- uncertainty ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +143,7 @@ class Estimates:
         percent, values = self.map("sd", metab), self.map(key, metab)
         if percent is None or values is None or not self.is_estimate(key):
             return None
-        return np.where(self.fitted & (values > 0), percent / 100 * values, np.nan)
+        return np.where(self.fitted & (values > 0) & (percent > 0), percent / 100 * values, np.nan)
 
     def _sd_of_ratio_to_reference(self, key: str, expression: derived.Expression) -> np.ndarray | None:
         """Return the SD of a ratio that the folder has maps of, where it has no covariances; None of any other."""
@@ -178,8 +184,10 @@ class Estimates:
         if expression is None or len(expression.members) < 2:
             return False
         key = self.default_quantity if key is None else key
-        key = next(one for one in PREFERRED if self.has(one)) if key == "sd" else quantities.ESTIMATE_OF.get(key, key)
-        if not quantities.is_additive(key) or self._sd_of_ratio_to_reference(key, expression) is not None:
+        estimate = self._preferred if key == "sd" else quantities.ESTIMATE_OF.get(key, key)
+        if estimate is None or not quantities.is_additive(estimate):
+            return False
+        if self._sd_of_ratio_to_reference(estimate, expression) is not None:
             return False
         return self._correlation(*expression.members[:2]) is None
 

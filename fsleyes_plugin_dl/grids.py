@@ -7,21 +7,32 @@ interpolation, it takes colours from up to half a slice away.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-__all__ = ["DrawnGrid", "box_mask", "checkerboard", "is_inside", "padded", "sampled", "to_mm"]
+__all__ = ["DrawnGrid", "Voxel", "as_voxel", "box_mask", "checkerboard", "is_inside", "padded", "sampled", "to_mm"]
 
 
-def to_mm(affine: np.ndarray, index) -> np.ndarray:
+Voxel = tuple[int, int, int]
+"""Index of a voxel along x, y and z, or the number of voxels along each."""
+
+
+def as_voxel(index: Sequence[float] | np.ndarray) -> Voxel:
+    """Return the nearest voxel of an index ``(3,)``, which may have fractions."""
+    x, y, z = (int(one) for one in np.rint(index))
+    return x, y, z
+
+
+def to_mm(affine: np.ndarray, index: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return positions in mm of indices ``(..., 3)`` of voxels, which may be fractions."""
     return np.asarray(index, float) @ affine[:3, :3].T + affine[:3, 3]
 
 
-def is_inside(index, shape) -> bool:
+def is_inside(index: Sequence[int], shape: Sequence[int]) -> bool:
     """Tell whether an index ``(3,)`` is one of a grid's."""
     return all(0 <= one < size for one, size in zip(index, shape))
 
@@ -46,7 +57,7 @@ def padded(values: np.ndarray, affine: np.ndarray, fill: float = 0) -> tuple[np.
     return np.pad(values, 1, constant_values=fill), moved
 
 
-def box_mask(shape, affine: np.ndarray, step: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def box_mask(shape: Sequence[int], affine: np.ndarray, step: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Return which voxels of a fine grid along the axes of the room lie in a grid, uint8 ``(x, y, z)``, and its affine.
 
     The outline of an oblique voxel can be drawn along the axes of the room with it; the fine grid has a margin of one
@@ -62,7 +73,7 @@ def box_mask(shape, affine: np.ndarray, step: float = 1.0) -> tuple[np.ndarray, 
     return sampled(np.ones(shape, np.uint8), affine, mm, 0).astype(np.uint8), fine
 
 
-def checkerboard(shape) -> np.ndarray:
+def checkerboard(shape: Sequence[int]) -> np.ndarray:
     """Return labels 1 to 8 that differ between neighbours, int16 ``(x, y, z)``: their outlines are edges of
     voxels."""
     parity = np.indices(shape) % 2
@@ -81,7 +92,7 @@ class DrawnGrid:
         Of the stored map, from indices to mm, ``(4, 4)``.
     """
 
-    shape: tuple[int, int, int]
+    shape: Voxel
     affine: np.ndarray
 
     @cached_property
@@ -98,22 +109,22 @@ class DrawnGrid:
         return inv_ornt_aff(self._orientation, self.shape)
 
     @property
-    def drawn_shape(self) -> tuple[int, int, int]:
+    def drawn_shape(self) -> Voxel:
         """Voxels of the drawn map along its axes."""
         order = np.argsort(self._orientation[:, 0])
-        return tuple(int(self.shape[axis]) for axis in order)
+        return as_voxel([self.shape[axis] for axis in order])
 
     def drawn(self, values: np.ndarray) -> np.ndarray:
         """Return stored values ``(x, y, z)`` along the axes of the drawn map."""
         return np.ascontiguousarray(apply_orientation(values, self._orientation))
 
-    def voxel(self, drawn_index) -> tuple[int, int, int]:
+    def voxel(self, drawn_index: Sequence[float] | np.ndarray) -> Voxel:
         """Return the stored voxel of an index of the drawn map."""
-        return tuple(int(one) for one in np.rint(to_mm(self._to_stored, drawn_index)))
+        return as_voxel(to_mm(self._to_stored, drawn_index))
 
-    def drawn_index(self, voxel) -> tuple[int, int, int]:
+    def drawn_index(self, voxel: Voxel) -> Voxel:
         """Return the index in the drawn map of a stored voxel."""
-        return tuple(int(one) for one in np.rint(to_mm(np.linalg.inv(self._to_stored), voxel)))
+        return as_voxel(to_mm(np.linalg.inv(self._to_stored), voxel))
 
     @cached_property
     def axes(self) -> np.ndarray:

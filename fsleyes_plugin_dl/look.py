@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nibabel
 import numpy as np
 
 from fsl_mrs_dl.core.errors import DataError
+from fsl_mrs_dl.io.images import image_errors, open_any_image
 
 from . import map_display, titles
-from .grids import DrawnGrid
+from .grids import DrawnGrid, Voxel
 from .results_folder import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "CAPTION_HEIGHT",
     "SIZE",
     "VOXEL_COLOUR",
+    "Colour",
     "Look",
+    "Structural",
     "black_figure",
     "brightness",
     "caption",
@@ -29,6 +36,9 @@ __all__ = [
     "write_caption",
     "write_with_caption",
 ]
+
+Colour = tuple[float, float, float]
+"""Red, green and blue, 0 to 1."""
 
 VOXEL_COLOUR = (1.0, 0.85, 0.0)
 SIZE = (1500, 580)
@@ -48,8 +58,6 @@ class Look:
     metab : str
     quantity : str or None
         Key of the quantity; None for a single voxel.
-    voxel : (int, int, int)
-        Voxel that the slices go through.
     max_crlb : float or None
         CRLB in percent above which voxels are hidden; None hides none.
     fade : bool
@@ -64,7 +72,6 @@ class Look:
 
     metab: str
     quantity: str | None
-    voxel: tuple[int, int, int]
     max_crlb: float | None = None
     fade: bool = True
     sure: float = 10.0
@@ -73,15 +80,33 @@ class Look:
     voxel_grid: bool = False
 
 
+@dataclass(frozen=True)
+class Structural:
+    """A structural image.
+
+    Attributes
+    ----------
+    path : Path
+    values : ndarray
+        ``(x, y, z)``.
+    affine : ndarray
+        From indices of voxels to mm, ``(4, 4)``.
+    """
+
+    path: Path
+    values: np.ndarray
+    affine: np.ndarray
+
+
 def picture_of(results: Results, look: Look) -> map_display.Picture | None:
     """Return the map of a look; None for a single voxel."""
-    if results.kind == "SVS":
+    if results.kind == "SVS" or look.quantity is None:
         return None
     threshold = ("off", 0.0) if look.max_crlb is None else ("percent", look.max_crlb)
     return map_display.picture(results, look.quantity, look.metab, *threshold)
 
 
-def place_text(results: Results, voxel: tuple[int, int, int] | None) -> str:
+def place_text(results: Results, voxel: Voxel | None) -> str:
     """Return the folder, the voxel of the slices, and which side is which, as a text."""
     words = [str(results.folder.resolve().name)]
     if voxel is not None and results.kind == "MRSI":
@@ -94,12 +119,12 @@ def place_text(results: Results, voxel: tuple[int, int, int] | None) -> str:
 
 def caption(
     results: Results, look: Look, picture: map_display.Picture | None, codes: np.ndarray | None = None
-) -> list[tuple[str, tuple[float, float, float]]]:
+) -> list[tuple[str, Colour]]:
     """Return the texts below a picture with their colours.  ``codes`` are the outlined voxels, those of
     :func:`.map_display.marks` where all are."""
     if picture is None:
         return [("the voxel of the spectrum", VOXEL_COLOUR)]
-    texts = []
+    texts: list[tuple[str, Colour]] = []
     if look.fade and picture.fades:
         texts.append((f"opaque up to {look.sure:g} % relative SD, invisible from {look.unsure:g} %", _GREY))
     if look.max_crlb is not None:
@@ -111,7 +136,7 @@ def caption(
     return texts
 
 
-def write_with_caption(picture: Path, out: Path, texts, place: str) -> None:
+def write_with_caption(picture: Path, out: Path, texts: Sequence[tuple[str, Colour]], place: str) -> None:
     """Write a picture with lines of text below it: ``texts`` with their colours, and ``place``."""
     from matplotlib.image import imread
 
@@ -127,7 +152,7 @@ def write_with_caption(picture: Path, out: Path, texts, place: str) -> None:
     figure.savefig(out, dpi=100, facecolor="black")
 
 
-def black_figure(width: int, height: int):
+def black_figure(width: int, height: int) -> Figure:
     """Return a black figure of matplotlib of that size in pixels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -137,12 +162,12 @@ def black_figure(width: int, height: int):
     return figure
 
 
-def caption_height(texts, place: str, width: float) -> int:
+def caption_height(texts: Sequence[tuple[str, Colour]], place: str, width: float) -> int:
     """Return the pixels that the lines of :func:`write_caption` need."""
     return CAPTION_HEIGHT + _LINE * max(len(_lines(texts, place, width)) - 2, 0)
 
 
-def write_caption(figure, texts, place: str) -> None:
+def write_caption(figure: Figure, texts: Sequence[tuple[str, Colour]], place: str) -> None:
     """Write texts with their colours, and the place below them, at the lower edge of a figure, in lines that fit its
     width."""
     width, height = (100 * size for size in figure.get_size_inches())
@@ -151,12 +176,12 @@ def write_caption(figure, texts, place: str) -> None:
             figure.text(x / width, (14 + _LINE * number) / height, text, color=colour, fontsize=_LETTERS)
 
 
-def _lines(texts, place: str, width: float) -> list[list[tuple[float, str, tuple[float, float, float]]]]:
+def _lines(texts: Sequence[tuple[str, Colour]], place: str, width: float) -> list[list[tuple[float, str, Colour]]]:
     """Return left end, text and colour of every piece of a caption by lines, from above to below."""
     pixels = width - 2 * _MARGIN
-    lines: list[list] = []
+    lines: list[list[tuple[float, str, Colour]]] = []
     for part, words in enumerate((list(texts), [(place, _GREY)])):
-        x = np.inf
+        x = float("inf")
         for text, colour in words:
             for number, piece in enumerate(titles.wrapped(text, pixels, _width).split("\n")):
                 if number or x + _width(piece) > width - _MARGIN:
@@ -173,24 +198,29 @@ def _width(text: str) -> float:
     return titles.width(text, _LETTERS, 100)
 
 
-def read_structural(path: Path):
-    """Return the image of a structural file.
+def read_structural(path: Path) -> Structural:
+    """Return the values of a structural file with their place.
 
     Raises
     ------
     DataError
-        If it cannot be read, or is no single volume.
+        If it cannot be read, or is no single volume of numbers with a place.
     """
+    remedy = "give one structural volume, in three dimensions"
     try:
-        image = nibabel.squeeze_image(nibabel.load(path))
-    except (OSError, nibabel.filebasedimages.ImageFileError) as exc:
+        image = open_any_image(path)
+        if image.get_data_dtype().kind in "cV":
+            raise DataError("holds colours or spectra", option="t1", value=path, remedy=remedy)
+        shape = [*image.shape[:3], *(size for size in image.shape[3:] if size > 1)]
+        if len(shape) != 3:
+            raise DataError(f"has {' x '.join(map(str, shape))} voxels", option="t1", value=path, remedy=remedy)
+        values = np.asarray(image.dataobj, np.float32).reshape(shape)
+    except image_errors() as exc:
         raise DataError(f"cannot be read ({' '.join(str(exc).split())})", option="t1", value=path) from exc
-    if image.ndim != 3:
-        size = " x ".join(map(str, image.shape))
-        raise DataError(
-            f"has {size} voxels", option="t1", value=path, remedy="give one structural volume, in three dimensions"
-        )
-    return image
+    affine = np.asarray(image.affine, float)
+    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 0):
+        raise DataError("has no position (its affine is singular)", option="t1", value=path)
+    return Structural(path, values, affine)
 
 
 def brightness(values: np.ndarray) -> tuple[float, float]:

@@ -4,7 +4,6 @@ FSLeyes cannot."""
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from fsl_mrs_dl.core.errors import OptionError, OutputError
 
 from . import map_display, render_fsleyes, render_matplotlib
-from .grids import is_inside
+from .grids import Voxel, as_voxel, is_inside
 from .look import Look, picture_of, read_structural
 from .results_folder import Results
 from .view import existing_file, missing_software
@@ -27,7 +26,7 @@ def render(
     t1: str | Path | None = None,
     metab: str | None = None,
     quantity: str | None = None,
-    voxel: tuple[int, int, int] | None = None,
+    voxel: Voxel | None = None,
     max_crlb: float | None = None,
     fade: bool = True,
     opacity: float | None = None,
@@ -65,34 +64,35 @@ def render(
         If the picture cannot be written.
     """
     results = Results.open(folder)
-    t1, out = existing_file(t1, "t1"), Path(out)
+    path, out = existing_file(t1, "t1"), Path(out)
     _check_output(out, Path(folder))
-    look = _look(results, metab, quantity, voxel, max_crlb, fade)
-    look = replace(look, opacity=_opacity(opacity, t1), voxel_grid=voxel_grid)
+    metab = results.default_metab if metab is None else results.check_metab(metab)
+    quantity, voxel = _quantity(results, metab, quantity), _voxel(results, metab, voxel)
+    look = Look(metab, quantity, _percent(max_crlb), fade, opacity=_opacity(opacity, path), voxel_grid=voxel_grid)
     if mosaic:
         _check_mosaic(results, renderer)
         renderer = "matplotlib"
-    if results.kind == "SVS" and t1 is None:
+    if results.kind == "SVS" and path is None:
         raise OptionError(
             "a single voxel is drawn on a structural image",
             option="t1",
             remedy="give one; the fit itself is drawn in fit_summary.png of its folder",
         )
-    if t1 is not None:
-        read_structural(t1)  # both renderers refuse an image that cannot be drawn
+    structural = None if path is None else read_structural(path)
     reason = missing_software()
     with tempfile.TemporaryDirectory() as scratch:
         drawn = Path(scratch) / "picture.png"
         if renderer != "matplotlib" and reason is None:
-            reason = render_fsleyes.draw(results, look, t1, Path(scratch), drawn)
+            reason = render_fsleyes.draw(results, look, voxel, structural, Path(scratch), drawn)
         if renderer == "fsleyes" and reason:
             raise OptionError(
                 reason, option="renderer", value="fsleyes", remedy="`renderer` matplotlib needs no further software"
             )
         by_fsleyes = renderer != "matplotlib" and reason is None
-        if not by_fsleyes:
-            draw = render_matplotlib.draw_mosaic if mosaic else render_matplotlib.draw
-            draw(results, look, t1, drawn)
+        if mosaic:
+            render_matplotlib.draw_mosaic(results, look, structural, drawn)
+        elif not by_fsleyes:
+            render_matplotlib.draw(results, look, voxel, structural, drawn)
         try:
             out.write_bytes(drawn.read_bytes())
         except OSError as exc:
@@ -142,33 +142,42 @@ def _hidden_text(results: Results, look: Look) -> str:
     return f"; no voxel can be seen{lowest}"
 
 
-def _look(results: Results, metab, quantity, voxel, max_crlb, fade) -> Look:
-    """Return the look with defaults for everything that is None.
+def _quantity(results: Results, metab: str, quantity: str | None) -> str | None:
+    """Return the quantity to draw, by default that of the folder; None for a single voxel.
 
     Raises
     ------
     OptionError
-        If the results do not have it.
+        If the results do not have it, or not of this metabolite.
     """
-    metab = results.default_metab if metab is None else results.check_metab(metab)
     if quantity is not None:
         results.check_quantity(quantity)
     elif results.kind == "MRSI":
         quantity = results.default_quantity
-    if results.kind == "MRSI" and results.map(quantity, metab) is None:
+    if quantity is not None and results.map(quantity, metab) is None:
         names = [name for name in results.metabs if results.path(quantity, name)]
         raise OptionError(
             f"has no map of {quantity}", option="metab", value=metab, remedy=f"choose one of {', '.join(names)}"
         )
+    return quantity
+
+
+def _voxel(results: Results, metab: str, voxel: Voxel | None) -> Voxel:
+    """Return the voxel of the planes, by default a good one; raise an OptionError where it is outside of the grid."""
     if voxel is None:
-        voxel = map_display.good_voxel(results, metab)
-    elif not is_inside(voxel, results.shape):
+        return map_display.good_voxel(results, metab)
+    if not is_inside(voxel, results.shape):
         raise OptionError(
             f"is outside of the grid of {' x '.join(map(str, results.shape))} voxels",
             option="slice",
             value=" ".join(map(str, voxel)),
             remedy="counting starts at 0",
         )
+    return as_voxel(voxel)
+
+
+def _percent(max_crlb: float | None) -> float | None:
+    """Return the CRLB in percent above which voxels are hidden; raise an OptionError where it is none."""
     if max_crlb is not None and max_crlb <= 0:
         raise OptionError("give a percentage above 0", option="max_crlb", value=f"{max_crlb:g}")
-    return Look(metab, quantity, tuple(voxel), max_crlb, fade)
+    return max_crlb

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import nibabel
@@ -12,17 +13,18 @@ import numpy as np
 
 from . import colours, map_display
 from .colours import EDGE_LABELS
-from .grids import DrawnGrid, box_mask, checkerboard, padded, to_mm
+from .grids import DrawnGrid, Voxel, box_mask, checkerboard, padded, to_mm
 from .look import (
     CAPTION_HEIGHT,
     SIZE,
     VOXEL_COLOUR,
+    Colour,
     Look,
+    Structural,
     brightness,
     caption,
     picture_of,
     place_text,
-    read_structural,
     write_with_caption,
 )
 from .results_folder import Results
@@ -30,8 +32,9 @@ from .results_folder import Results
 __all__ = ["draw"]
 
 
-def draw(results: Results, look: Look, t1: Path | None, scratch: Path, out: Path) -> str | None:
-    """Draw with FSLeyes off the screen; return None on success, else the reason of the failure."""
+def draw(results: Results, look: Look, voxel: Voxel, t1: Structural | None, scratch: Path, out: Path) -> str | None:
+    """Draw planes through a voxel with FSLeyes off the screen; return None on success, else the reason of the
+    failure."""
     picture = picture_of(results, look)
     drawn = scratch / "fsleyes.png"
     words = [
@@ -45,7 +48,7 @@ def draw(results: Results, look: Look, t1: Path | None, scratch: Path, out: Path
         str(SIZE[1] - CAPTION_HEIGHT),
     ]
     words += ["--hideCursor", "--layout", "horizontal", "--labelSize", "11", "--performance", "3"]
-    words += ["--worldLoc", *(f"{mm:.3f}" for mm in to_mm(results.affine, look.voxel))]
+    words += ["--worldLoc", *(f"{mm:.3f}" for mm in to_mm(results.affine, voxel))]
     # Along the grid's own axes: drawn obliquely, maps are up to half a slice off.
     if picture is not None:
         layers = _maps(results, look, picture, scratch)
@@ -64,9 +67,9 @@ def draw(results: Results, look: Look, t1: Path | None, scratch: Path, out: Path
             "--colourBarLabelSide",
             "top-left",
         ]
-    if t1:
-        low, high = brightness(np.asarray(read_structural(t1).dataobj))
-        words += [str(t1), "--name", "T1", "--interpolation", "linear", "--displayRange", f"{low:g}", f"{high:g}"]
+    if t1 is not None:
+        low, high = brightness(t1.values)
+        words += [str(t1.path), "--name", "T1", "--interpolation", "linear", "--displayRange", f"{low:g}", f"{high:g}"]
     environment = {
         **os.environ,
         "PYOPENGL_PLATFORM": "osmesa",
@@ -84,7 +87,7 @@ def draw(results: Results, look: Look, t1: Path | None, scratch: Path, out: Path
             "FSLeyes cannot draw without a screen here"
             f" ({lines[-1].strip()[:160] if lines else f'status {done.returncode}'})"
         )
-    write_with_caption(drawn, out, caption(results, look, picture), place_text(results, look.voxel))
+    write_with_caption(drawn, out, caption(results, look, picture), place_text(results, voxel))
     return None
 
 
@@ -118,7 +121,14 @@ def _maps(results: Results, look: Look, picture: map_display.Picture, scratch: P
     return [*words, certainty, "--disabled"]
 
 
-def _labels(scratch: Path, name: str, codes: np.ndarray, affine: np.ndarray, labels: dict, width: int) -> list[str]:
+def _labels(
+    scratch: Path,
+    name: str,
+    codes: np.ndarray,
+    affine: np.ndarray,
+    labels: Mapping[int, tuple[str, Colour]],
+    width: int,
+) -> list[str]:
     """Return the arguments that outline labels, with their meanings and colours by value."""
     table = scratch / f"{name}.lut"
     lines = [f"{key} {r} {g} {b} {text.split(' (')[0]}\n" for key, (text, (r, g, b)) in labels.items()]

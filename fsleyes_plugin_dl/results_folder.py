@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nibabel
 import numpy as np
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.metabolites import name_among
+from fsl_mrs_dl.io.images import image_errors, open_image
 from fsl_mrs_dl.results import layout
 from fsl_mrs_dl.results.in_vivo_model_file import InVivoEvaluator
 from fsl_mrs_dl.results.layout import Quantity
@@ -25,8 +25,11 @@ from fsl_mrs_dl.results.model_file import Evaluator
 
 from . import derived, quantities
 from .estimates import PREFERRED, Estimates
-from .grids import is_inside
+from .grids import Voxel, as_voxel, is_inside
 from .voxel_table import VoxelTable, metabolite_rows, read_tables, with_sd
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 __all__ = ["Results"]
 
@@ -82,17 +85,17 @@ class Results(Estimates):
     note : str
         Remark on omitted spectra.
     problems : list of str
-        Sentences on the maps that :meth:`read_all` could not read.
+        Sentences on the maps that :meth:`read_all` could not read, and on a model that cannot be evaluated.
     """
 
     folder: Path
     kind: str
     metabs: list[str]
-    shape: tuple[int, int, int]
+    shape: Voxel
     affine: np.ndarray
     quantities: list[Quantity] = field(default_factory=list)
     reference: str = "the internal reference"
-    table: dict = field(default_factory=dict)
+    table: dict[str, dict[str, float]] = field(default_factory=dict)
     note: str = ""
     problems: list[str] = field(default_factory=list)
 
@@ -115,6 +118,13 @@ class Results(Estimates):
                 if not folder.exists()
                 else f"{folder}: is a file; name the folder of results."
             )
+        try:
+            return cls._open_existing(folder)
+        except OSError as exc:
+            raise DataError(f"{folder}: cannot be read ({exc}).") from exc
+
+    @classmethod
+    def _open_existing(cls, folder: Path) -> Results:
         for candidate in (folder, *_parents(folder)):
             for where in _MAPS:
                 files = sorted((candidate / where).glob("[!.]*.nii.gz"))
@@ -134,9 +144,8 @@ class Results(Estimates):
     def _open_mrsi(cls, folder: Path, files: list[Path]) -> Results:
         metabs = [path.name.removesuffix(".nii.gz") for path in files]
         image = _first_readable(files)
-        results = cls(
-            folder, "MRSI", metabs, tuple(int(n) for n in image.shape[:3]), image.affine, reference=_reference(folder)
-        )
+        shape, affine = _grid_of(image, files[0])
+        results = cls(folder, "MRSI", metabs, shape, affine, reference=_reference(folder))
         results.quantities = [one for one in quantities.QUANTITIES if results._has_maps(one)]
         return results
 
@@ -150,8 +159,7 @@ class Results(Estimates):
             )
         fit = folder / "fit.nii.gz"
         if fit.is_file():
-            image = _load(fit)
-            shape, affine = tuple(int(n) for n in image.shape[:3]), image.affine
+            shape, affine = _grid_of(_load(fit), fit)
         else:
             shape, affine = (1, 1, 1), np.eye(4)
         return cls(folder, "SVS", list(table), shape, affine, reference=_reference(folder), table=table, note=note)
@@ -166,8 +174,11 @@ class Results(Estimates):
         return paths
 
     def _has_maps(self, quantity: Quantity) -> bool:
-        metabs = self.metabs if quantity.per_metab else [None]
-        return any(path.is_file() for metab in metabs for path in self._candidates(quantity, metab))
+        return any(path.is_file() for metab in self._names(quantity) for path in self._candidates(quantity, metab))
+
+    def _names(self, quantity: Quantity) -> Sequence[str | None]:
+        """Return the names that a quantity has a map for: the metabolites, or None for the whole spectrum."""
+        return self.metabs if quantity.per_metab else [None]
 
     def path(self, key: str, metab: str | None = None) -> Path | None:
         """Return the file of a map; None where there is none."""
@@ -195,7 +206,8 @@ class Results(Estimates):
         return self._cache[key, metab]
 
     def read_all(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Read every map into memory; those that cannot be read are noted in :attr:`problems`, and count as absent.
+        """Read every map into memory, and open the model; what cannot be read is noted in :attr:`problems`, and counts
+        as absent.
 
         ``progress`` is called with the number of maps that were read and of all.
 
@@ -204,7 +216,7 @@ class Results(Estimates):
         DataError
             If no map of a concentration can be read.
         """
-        wanted = [(one.key, metab) for one in self.quantities for metab in (self.metabs if one.per_metab else [None])]
+        wanted = [(one.key, metab) for one in self.quantities for metab in self._names(one)]
         for done, (key, metab) in enumerate(wanted):
             progress(done, len(wanted))
             try:
@@ -216,22 +228,22 @@ class Results(Estimates):
         self.quantities = [
             one
             for one in self.quantities
-            if any(self._cache.get((one.key, metab)) is not None for metab in [*self.metabs, None])
+            if any(self._cache.get((one.key, metab)) is not None for metab in self._names(one))
         ]
         if wanted and not any(self.is_estimate(one.key) for one in self.quantities):
             raise DataError(self.problems[0] if self.problems else f"{self.folder}: has no map of a concentration.")
+        _ = self.evaluator
 
     def _read(self, path: Path) -> np.ndarray:
-        values = _load(path)
-        if values.shape[:3] != self.shape:
-            raise DataError(
-                f"{path}: has {values.shape[:3]} voxels, the other maps {self.shape}; make the results again."
-            )
-        values = _values(values, path).reshape(*self.shape, -1)[..., 0]
+        image = _load(path)
+        shape, _ = _grid_of(image, path)
+        if shape != self.shape:
+            raise DataError(f"{path}: has {shape} voxels, the other maps {self.shape}; make the results again.")
+        values = _values(image, path).reshape(*self.shape, -1)[..., 0]
         return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
     @cached_property
-    def _cache(self) -> dict:
+    def _cache(self) -> dict[tuple[str, str | None], np.ndarray | None]:
         return {}
 
     @cached_property
@@ -239,10 +251,10 @@ class Results(Estimates):
         """Mask of the fitted voxels that hold more than noise, bool ``(x, y, z)``."""
         if self.kind == "SVS":
             return np.ones(self.shape, bool)
-        if self.map("fitted") is not None:
-            return (self.map("fitted") > 0) & (self.failed != layout.NOISE)
-        key = self.default_quantity
-        return np.any([self.map(key, metab) != 0 for metab in self.metabs if self.map(key, metab) is not None], axis=0)
+        if (fitted := self.map("fitted")) is not None:
+            return (fitted > 0) & (self.failed != layout.NOISE)
+        maps = [self.map(self.default_quantity, metab) for metab in self.metabs]
+        return np.any([values != 0 for values in maps if values is not None], axis=0)
 
     @cached_property
     def failed(self) -> np.ndarray:
@@ -310,8 +322,13 @@ class Results(Estimates):
 
     @cached_property
     def evaluator(self) -> Evaluator | InVivoEvaluator | None:
-        """Fitted model, for contributions and bands; None where the folder has none."""
-        return Evaluator.open(self.folder)
+        """Fitted model, for contributions and bands; None where the folder has none, or one that cannot be evaluated,
+        which :attr:`problems` names."""
+        try:
+            return _evaluated(Evaluator.open(self.folder), self)
+        except DataError as exc:
+            self.problems.append(str(exc))
+            return None
 
     def spectrum(self, what: str) -> Path | None:
         """Return the NIfTI-MRS file of "fit", "baseline" or "residual"; None where there is none."""
@@ -333,23 +350,26 @@ class Results(Estimates):
 
     # -- table ---------------------------------------------------------------------------------------------------------
 
-    def _map_values(self, voxel, metab: str) -> dict[str, float]:
-        values = {}
+    def _map_values(self, voxel: Voxel, metab: str) -> dict[str, float]:
+        values: dict[str, float] = {}
         for one in self.quantities:
             column = _FSL_COLUMNS.get(one.key, one.column)
             if column and one.per_metab and (image := self.map(one.key, metab)) is not None:
                 values.setdefault(column, float(image[voxel]))
+        conc = values.get("conc", math.nan)
+        if values.get("crlb_pct") == 0:
+            values["crlb_pct"] = math.nan  # maps hold a zero where nothing is known
         if self.in_vivo:
             values["in_vivo_pct"] = values.pop("crlb_pct", math.nan)
         elif "crlb_pct" not in values and values.get("crlb_sd"):
-            values["crlb_pct"] = 100 * values["crlb_sd"] / values["conc"] if values["conc"] > 0 else math.inf
+            values["crlb_pct"] = math.inf if conc <= 0 else 100 * values["crlb_sd"] / conc
         elif "crlb_sd" not in values and "crlb_pct" in values:
-            values["crlb_sd"] = values["crlb_pct"] / 100 * values.get("conc", math.nan)
+            values["crlb_sd"] = values["crlb_pct"] / 100 * conc
         if not self.has("at-zero") and values.get("conc") == 0:
             values["at_zero"] = 1.0
         return values
 
-    def values(self, voxel: tuple[int, int, int], metab: str) -> dict[str, float]:
+    def values(self, voxel: Voxel, metab: str) -> dict[str, float]:
         """Return every number on a metabolite in a voxel, by the columns of uncertainty.csv (and ``molarity``,
         ``molality``, ``snr``, ``fwhm``)."""
         values = dict(self.table[metab]) if self.kind == "SVS" else self._map_values(voxel, metab)
@@ -358,7 +378,7 @@ class Results(Estimates):
             values["prior_share"] = 100 * share
         return values
 
-    def contribution(self, voxel: tuple[int, int, int], metab: str) -> np.ndarray | None:
+    def contribution(self, voxel: Voxel, metab: str) -> np.ndarray | None:
         """Return the FID of a metabolite or sum in a voxel as the file of the fit has it; None where it is unknown."""
         expression = self.expression(metab)
         name = metab if expression is None else "+".join(expression.numerator)
@@ -368,7 +388,7 @@ class Results(Estimates):
             # A name of the tables that the model has not.
             return None
 
-    def at(self, voxel: tuple[int, int, int] | None, chosen: str | None = None) -> VoxelTable:
+    def at(self, voxel: Voxel | None, chosen: str | None = None) -> VoxelTable:
         """Return the table of a voxel; ``voxel`` is None where the cursor is outside of the grid.
 
         ``chosen`` is a sum or ratio whose value is added to the line on the voxel.
@@ -377,7 +397,7 @@ class Results(Estimates):
             voxel = (0, 0, 0)
         if voxel is None or not is_inside(voxel, self.shape):
             return VoxelTable.empty("The cursor is outside of the spectra's voxels.")
-        voxel = tuple(int(index) for index in voxel)
+        voxel = as_voxel(voxel)
         name = "Voxel" if self.kind == "SVS" else f"Voxel {voxel[0]} {voxel[1]} {voxel[2]}"
         failed = int(self.failed[voxel])
         if not self.fitted[voxel]:
@@ -391,9 +411,9 @@ class Results(Estimates):
             state = f"{text}; {state}"
         return VoxelTable(f"{name}: {state}", *metabolite_rows(values, self.reference), good)
 
-    def _expression_text(self, voxel: tuple[int, int, int], name: str | None) -> str | None:
+    def _expression_text(self, voxel: Voxel, name: str | None) -> str | None:
         """Return the value of a sum or ratio in a voxel as a text; None for names that the table has."""
-        if self.kind == "SVS" or self.expression(name) is None:
+        if self.kind == "SVS" or name is None or self.expression(name) is None:
             return None
         key = self.default_quantity
         value, sd = self.map(key, name), self.sd(key, name)
@@ -421,12 +441,13 @@ class Results(Estimates):
         texts += [self.note] if self.note else []
         return "; ".join(texts) or "fitted", good
 
-    def _quality(self, voxel, first: dict[str, float]) -> dict[str, float]:
+    def _quality(self, voxel: Voxel, first: dict[str, float]) -> dict[str, float]:
         """Return the numbers of the whole spectrum; ``first`` are those of the first metabolite."""
         if self.kind == "SVS":
             return first
         columns = {"misfit": "misfit", "ood-score": "ood_score", "noise-sd": "noise_sd"}
-        return {column: float(self.map(key)[voxel]) for key, column in columns.items() if self.has(key)}
+        maps = {column: self.map(key) for key, column in columns.items()}
+        return {column: float(values[voxel]) for column, values in maps.items() if values is not None}
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -439,7 +460,7 @@ def _parents(folder: Path) -> list[Path]:
     return [Path(*parts[:depth]) for depth in reversed(inside) if depth >= len(parts) - 3]
 
 
-def _first_readable(files: list[Path]):
+def _first_readable(files: list[Path]) -> SpatialImage:
     """Return the first image that can be opened; raise the error of the first file where none can."""
     problem: DataError | None = None
     for path in files:
@@ -450,32 +471,74 @@ def _first_readable(files: list[Path]):
     raise problem or DataError("there are no maps.")
 
 
-def _load(path: Path):
+def _load(path: Path) -> SpatialImage:
     try:
-        return nibabel.load(path)
-    except (OSError, EOFError, zlib.error, nibabel.filebasedimages.ImageFileError) as exc:
+        return open_image(path)
+    except image_errors() as exc:
         raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
 
 
-def _values(image, path: Path) -> np.ndarray:
+def _values(image: SpatialImage, path: Path) -> np.ndarray:
     try:
         return np.asarray(image.dataobj, np.float32)
-    except (OSError, EOFError, ValueError, zlib.error) as exc:
+    except (*image_errors(), TypeError) as exc:  # TypeError: colours are no numbers
         raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
+
+
+def _grid_of(image: SpatialImage, path: Path) -> tuple[Voxel, np.ndarray]:
+    """Return the voxels of an image along x, y and z, of which files may leave out the last, and its affine.
+
+    Raises
+    ------
+    DataError
+        If the affine maps voxels to no volume.
+    """
+    affine = np.asarray(image.affine, float)
+    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 0):
+        raise DataError(f"{path}: the affine in its header is singular; make the results again.")
+    return as_voxel([*image.shape[:3], 1, 1, 1][:3]), affine
+
+
+def _evaluated(evaluator: Evaluator | InVivoEvaluator | None, results: Results) -> Evaluator | InVivoEvaluator | None:
+    """Return a model after its evaluation in the first voxel with a fit.
+
+    Raises
+    ------
+    DataError
+        If it cannot be evaluated, since another version wrote it, or has another grid than the maps.
+    """
+    if evaluator is None:
+        return None
+    folder = results.folder / layout.MODEL
+    try:
+        place = evaluator.arrays["place"]
+        if results.kind == "MRSI" and place.shape != results.shape:
+            raise DataError(
+                f"{folder}: is of {place.shape} voxels, the maps of {results.shape}; make the results again."
+            )
+        for voxel in np.argwhere(place >= 0)[:1]:
+            evaluator.contribution(as_voxel(voxel), evaluator.names[0])
+            evaluator.band(as_voxel(voxel))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        text = f"{type(exc).__name__}: {' '.join(str(exc).split())}"
+        raise DataError(f"{folder}: cannot be evaluated ({text}); make the results again.") from exc
+    return evaluator
 
 
 def _reference(folder: Path) -> str:
     """Return the reference of ratios in options.txt or summary.csv."""
     try:
         reference = (
-            json.JSONDecoder().raw_decode((folder / "options.txt").read_text(encoding="utf-8"))[0].get("internal_ref")
+            json.JSONDecoder()
+            .raw_decode((folder / "options.txt").read_text(encoding="utf-8-sig"))[0]
+            .get("internal_ref")
         )
         if reference:
             return "+".join([reference] if isinstance(reference, str) else reference)
     except (OSError, ValueError, AttributeError):
         pass
     try:
-        head = (folder / "summary.csv").read_text(encoding="utf-8").split("\n", 1)[0].split(",")
+        head = (folder / "summary.csv").read_text(encoding="utf-8-sig").split("\n", 1)[0].split(",")
         return next(word[1:] for word in head if word.startswith("/") and " " not in word)
     except (OSError, StopIteration, UnicodeDecodeError):
         return "the internal reference"

@@ -4,13 +4,20 @@ only."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nibabel
 import numpy as np
 
 from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError
+from fsl_mrs_dl.io.images import image_errors, open_image
+
+from .grids import Voxel, is_inside
+
+if TYPE_CHECKING:
+    from fsl.data.image import Image
 
 __all__ = ["COLOURS", "Z95", "DisplayAxes", "displayed", "read_fid", "vertical_limits"]
 
@@ -41,7 +48,7 @@ class DisplayAxes(Axes):
             If the file is not NIfTI-MRS.
         """
         try:
-            image = nibabel.load(path)
+            image = open_image(Path(path))
             codes = image.header.extensions.get_codes()
             header = json.loads(image.header.extensions[codes.index(44)].content)
             frequency, nucleus = (
@@ -49,7 +56,7 @@ class DisplayAxes(Axes):
                 for value in (header["SpectrometerFrequency"], header["ResonantNucleus"])
             )
             return cls(int(image.shape[3]), float(image.header["pixdim"][4]), float(frequency), str(nucleus))
-        except (OSError, ValueError, KeyError, IndexError, nibabel.filebasedimages.ImageFileError) as exc:
+        except (*image_errors(), AttributeError, LookupError, TypeError) as exc:
             raise DataError(f"{path}: is no NIfTI-MRS file with spectra ({' '.join(str(exc).split())}).") from exc
 
     def hz(self) -> np.ndarray:
@@ -74,23 +81,23 @@ def displayed(fid: np.ndarray) -> np.ndarray:
     return np.fft.fftshift(np.fft.fft(fid, axis=-1), axes=-1)
 
 
-def read_fid(image, voxel: tuple[int, int, int]) -> np.ndarray | None:
+def read_fid(image: Image | np.ndarray, voxel: Voxel) -> np.ndarray | None:
     """Return the FID of a voxel, complex ``(n,)``, averaged over every dimension beyond time; None outside of the
     grid."""
-    if any(not 0 <= index < size for index, size in zip(voxel, image.shape[:3])):
+    if not is_inside(voxel, image.shape[:3]):
         return None
     values = np.asarray(image[voxel])
     return values.reshape(values.shape[0], -1).mean(1)
 
 
-def vertical_limits(axes: DisplayAxes, spectra: list[np.ndarray]) -> tuple[float, float] | None:
+def vertical_limits(axes: DisplayAxes, spectra: Sequence[np.ndarray]) -> tuple[float, float] | None:
     """Return the lowest and highest value of spectra within the metabolites' window, with a margin; None where all are
     zero."""
     ppm = axes.ppm()
     first, last = axes.metabolite_window
     inside = (ppm >= first) & (ppm <= last)
-    values = [spec.real[inside] for spec in spectra if spec is not None and len(spec) == len(ppm)]
-    values = np.concatenate(values) if values else np.zeros(0)
+    parts = [spec.real[inside] for spec in spectra if len(spec) == len(ppm)]
+    values = np.concatenate(parts) if parts else np.zeros(0)
     values = values[np.isfinite(values)]
     if not values.size or not values.any():
         return None

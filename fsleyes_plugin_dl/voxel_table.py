@@ -221,7 +221,7 @@ def _read_summary(folder: Path, table) -> None:
 
 def _read_csv(path: Path) -> list[list[str]]:
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             return [row for row in csv.reader(file) if row]
     except FileNotFoundError:
         return []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -15,7 +17,7 @@ from helpers import made_results
 from fsl_mrs_dl.cli import main
 from fsl_mrs_dl.core.errors import DataError, OptionError, OutputError
 from fsl_mrs_dl.results import layout
-from fsleyes_plugin_dl import colours, map_display, quantities, spectra, view
+from fsleyes_plugin_dl import colours, comparison, map_display, quantities, spectra, view
 from fsleyes_plugin_dl.render import render
 from fsleyes_plugin_dl.results_folder import Results
 
@@ -160,6 +162,161 @@ def test_tables_say_what_is_doubtful(made):
     sure = results.at(made_results.SURE)
     assert sure.good and not any(sure.doubtful)
     assert all(len(row) == len(sure.titles) for row in sure.rows)
+
+
+# -- what is incomplete, damaged or of another version -----------------------------------------------------------------
+
+
+def copy_of(folder, to):
+    """A copy of results that may be changed."""
+    shutil.copytree(folder, to, symlinks=True)
+    return to
+
+
+def change(path, function):
+    """Write the values of an image anew."""
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(function(np.array(image.get_fdata(), np.float32)), image.affine), path)
+
+
+@pytest.mark.parametrize("fault", ["absent", "older", "other grid"])
+def test_a_model_that_cannot_be_evaluated_is_named(made, tmp_path, fault):
+    """Its folder is shown without parts of the fit and bands, with the reason."""
+    folder = copy_of(made / "mrsi", tmp_path / "r")
+    path = folder / layout.MODEL / "model.json"
+    about = json.loads(path.read_text())
+    if fault == "absent":
+        path.unlink()
+    elif fault == "older":
+        del about["gaussian"]
+        path.write_text(json.dumps(about))
+    else:
+        path.write_text(json.dumps(about | {"grid": list(reversed(about["grid"]))}))
+    results = Results.open(folder)
+    results.read_all()
+    assert results.evaluator is None and len(results.problems) == 1 and "dl_model" in results.problems[0]
+    assert results.contribution(made_results.SURE, "NAA") is None and results.at(made_results.SURE).rows
+    assert results.sd("conc-ml", "tCr") is not None and results.sd_is_of_independent("tCr")
+
+
+def test_a_metabolite_without_its_concentration_stands_in_the_table(made, tmp_path):
+    """Its map cannot be read, that of its SD can."""
+    for column, key in (("conc", "conc-ml"), ("crlb_sd", "crlb-sd")):
+        (tmp_path / "maps" / column).mkdir(parents=True)
+        for metab in made_results.METABS:
+            shutil.copy(made / "mrsi" / layout.by_key(key).path(metab), tmp_path / "maps" / column / f"{metab}.nii.gz")
+    (tmp_path / "maps/conc/Cr.nii.gz").write_bytes(b"nothing")
+    results = Results.open(tmp_path)
+    results.read_all()
+    rows = {row[0]: row for row in results.at(made_results.SURE).rows}
+    assert rows["Cr"][1:3] == ["–", "–"] and "±" in rows["NAA"][1]
+
+
+def test_unknown_bounds_are_not_those_of_certain_voxels(made, tmp_path):
+    """FSL-MRS writes NaN where it has no bound."""
+    folder = copy_of(made / "fsl_mrsi", tmp_path / "r")
+
+    def unknown(values):
+        values[made_results.SURE] = np.nan
+        return values
+
+    change(folder / layout.by_key("sd").path("NAA"), unknown)
+    results = Results.open(folder)
+    assert np.isinf(results.percent("raw-concentrations", "NAA")[made_results.SURE])
+    picture = map_display.picture(results, "raw-concentrations", "NAA")
+    assert not map_display.visible(picture, True, 10, 50)[made_results.SURE]
+    row = next(row for row in results.at(made_results.SURE).rows if row[0] == "NAA")
+    assert "±" not in row[1] and row[2] == "–"
+
+
+def test_maps_of_fewer_dimensions_have_one_slice(tmp_path):
+    """Other programs leave out the last dimension of a single slice."""
+    for key in ("raw-concentrations", "sd"):
+        for metab in made_results.METABS:
+            path = tmp_path / "r" / layout.by_key(key).path(metab)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(np.full((4, 5), 3, np.float32), np.diag([10.0, 10, 10, 1])), path)
+    results = Results.open(tmp_path / "r")
+    results.read_all()
+    assert results.shape == (4, 5, 1) and results.fitted.all() and results.at((1, 1, 0)).rows
+    assert map_display.picture(results, "raw-concentrations", "NAA").shown.all()
+
+
+def test_maps_without_a_place_are_refused(made, tmp_path):
+    """A header whose axes do not span a volume."""
+    folder = copy_of(made / "fsl_mrsi", tmp_path / "r")
+    flat = np.diag([10.0, 10, 12, 1])
+    flat[:, 1] = flat[:, 0]
+    for path in (folder / "concs/raw").glob("*.nii.gz"):
+        image = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), flat), path)
+    with pytest.raises(DataError, match="affine in its header is singular"):
+        Results.open(folder)
+
+
+def test_folders_that_may_not_be_read_are_named(tmp_path, monkeypatch):
+    """As lost+found on a disk, beside the results."""
+    (tmp_path / "lost+found").mkdir()
+    exists = Path.exists
+
+    def refused(path):
+        if "lost+found" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    with pytest.raises(DataError, match="cannot be read .*Permission denied"):
+        Results.open(tmp_path)
+
+
+def test_tables_of_spreadsheets_are_read(made, tmp_path):
+    """These begin a file with a mark of its encoding."""
+    folder = copy_of(made / "fit", tmp_path / "r")
+    for path in folder.glob("*.csv"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    found, plain = Results.open(folder), Results.open(made / "fit")
+    assert found.at(None) == plain.at(None) and found.reference == plain.reference == "Cr+PCr"
+
+
+def test_relative_sds_without_a_concentration_count_nothing_as_independent(made):
+    results = Results.open(made / "mrsi")
+    results.quantities = [one for one in results.quantities if one.key in ("conc-internal", "sd")]
+    assert not results.sd_is_of_independent("NAA/Ins", "sd") and results.has_value("sd", "NAA/Ins").any()
+
+
+def test_differences_are_of_voxels_with_a_value(made, tmp_path):
+    """A ratio over zero has none; and colours suit differences whose SD is unknown."""
+    first, second = (copy_of(made / "fsl_mrsi", tmp_path / name) for name in ("a", "b"))
+    voxel = made_results.SURE
+
+    def none(values):
+        values[voxel] = 0
+        return values
+
+    change(second / layout.by_key("raw-concentrations").path("Cr"), none)
+    change(second / layout.by_key("raw-concentrations").path("PCr"), none)
+    a, b = Results.open(first), Results.open(second)
+    found = comparison.difference(a, b, "raw-concentrations", "NAA/tCr")
+    assert not found.shown[voxel] and found.shown.sum() == a.fitted.sum() - 1
+    for folder in (first, second):
+        change(folder / layout.by_key("sd").path("NAA"), lambda values: 0 * values)
+    change(second / layout.by_key("raw-concentrations").path("NAA"), lambda values: 3 * values)
+    found = comparison.difference(Results.open(first), Results.open(second), "raw-concentrations", "NAA")
+    assert found.range[1] > 0.9 * np.abs(found.values).max() > 10
+
+
+@pytest.mark.parametrize(("fault", "text"), [("cut", "cannot be read"), ("colours", "holds colours")])
+def test_structural_images_that_cannot_be_drawn_are_named(made, tmp_path, capsys, fault, text):
+    path = tmp_path / "T1.nii.gz"
+    if fault == "cut":
+        whole = (made / "T1.nii.gz").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    else:
+        pixels = np.zeros((5, 5, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+        nibabel.save(nibabel.Nifti1Image(pixels, np.eye(4)), path)
+    words = ["--out", tmp_path / "a.png", "--t1", path, "--renderer", "matplotlib"]
+    status, said = run("render", made / "mrsi", *words, capsys=capsys)
+    assert status == 2 and "T1.nii.gz" in said and text in said and said.count("\n") == 1
 
 
 # -- maps --------------------------------------------------------------------------------------------------------------
@@ -418,7 +575,6 @@ def test_viewing_needs_neither_torch_nor_fsleyes(made):
 def test_every_entry_point_of_fsleyes_is_there():
     """They are named in pyproject.toml; FSLeyes says nothing of one that it cannot load."""
     import tomllib
-    from pathlib import Path
 
     points = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
     targets = [target for group, named in points.items() if group.startswith("fsleyes_") for target in named.values()]
