@@ -7,6 +7,7 @@ from pathlib import Path
 
 import configargparse
 
+from ..core.errors import OptionError
 from .common import add_common_arguments, add_format_arguments, axis_options, check_formats, check_output, given_files
 from .fit_options import (
     add_fitting_options,
@@ -20,7 +21,7 @@ from .fit_options import (
 )
 from .scaling_options import add_scaling_options, scaling_of
 
-__all__ = ["ArgumentFit", "add_arguments", "add_processing_options", "run", "run_options"]
+__all__ = ["ArgumentFit", "add_arguments", "add_processing_options", "check_basis_options", "run", "run_options"]
 
 _FUNCTIONS = ("func", "format_values", "spelling", "main")
 
@@ -93,6 +94,18 @@ def add_processing_options(group) -> None:
     group.add_argument(
         "--no-reference", dest="reference_lines", action="store_false", help="leave frequency and phase as they are"
     )
+
+
+def check_basis_options(args) -> None:
+    """Raise OptionError for options of a simulated basis set beside one that is given."""
+    for name in ("sequence", "TM"):
+        if args.basis and getattr(args, name) is not None:
+            raise OptionError(
+                "is of a basis set that is simulated, and `basis` is given",
+                option=name,
+                value=getattr(args, name),
+                remedy="leave one of the two out",
+            )
 
 
 class ArgumentFit:
@@ -175,6 +188,7 @@ def run(args) -> None:
     check_formats(axis_options(args), args.data, args.h2o, args.quant)
     check_output(args, args.data)
     check_fsl_mrs_options(args)
+    check_basis_options(args)
     from ..io import output as output_module
     from ..workflow.session import Session, run_session
     from .tables import text_table, verdict_line

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..core.errors import DataError, OptionError, OutputError, spelled
 from .common import add_common_arguments, add_format_arguments, given_files
 from .fit_options import add_fitting_options, add_hidden_arguments, add_output_options, check_fsl_mrs_options
-from .run_session import add_processing_options, run_options
+from .run_session import add_processing_options, check_basis_options, run_options
 from .scaling_options import add_scaling_options
 
 __all__ = ["add_arguments", "run"]
@@ -135,6 +135,7 @@ def _add_group(group) -> None:
 def run(args) -> None:
     """Run the levels that were asked for."""
     check_fsl_mrs_options(args)
+    check_basis_options(args)
     from ..workflow.collect import check_by_hand
     from ..workflow.derivatives import check_study_folder, describe, name_problem
 

@@ -11,6 +11,7 @@ Functions take NumPy arrays or torch tensors and return the same kind; torch is 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from .errors import OptionError
 
 __all__ = [
     "Nucleus",
+    "check_limits",
     "nucleus",
     "time_axis",
     "frequency_axis",
@@ -147,6 +149,21 @@ def window_indices(ppm: np.ndarray, ppmlim: tuple[float, float] | None) -> tuple
         return 0, len(ppm)
     first, last = (int(np.argmin(np.abs(ppm - limit))) for limit in ppmlim)
     return (first, last) if first <= last else (last, first)
+
+
+def check_limits(option: str, limits: Sequence[float]) -> None:
+    """Raise OptionError unless the limits of a window in ppm are two numbers, the lower one first."""
+    low, high = sorted(limits)
+    value = f"{limits[0]:g} {limits[1]:g}"
+    if not (np.isfinite(limits).all() and low < high):
+        raise OptionError("is no window in ppm", option=option, value=value, remedy="give its lower and upper end")
+    if limits[0] > limits[1]:
+        raise OptionError(
+            "begins above its end",
+            option=option,
+            value=value,
+            remedy=f"give the lower end first: `{option}` {low:g} {high:g}",
+        )
 
 
 def fid_to_spec(fid):

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.errors import DataError, OptionError
 from ..fitting.data import check_suppressed, water_fids
 from ..fitting.fitted_data import average
-from ..fitting.header_facts import with_header
+from ..fitting.header_facts import time_notes, with_header
 from ..fitting.in_vivo.water_reference import water_reference
 from ..fitting.options import FitOptions
 from ..io.basis import Basis, detect_conjugation
@@ -23,7 +23,15 @@ from .in_vivo_series import fit_series_in_vivo
 from .mapping import Mapping
 from .series import DynamicFit, fit_series, read_time_variables
 
-__all__ = ["DynamicData", "TimeVariable", "eddy_current_note", "fit_dynamic_data", "series_data", "time_variable_of"]
+__all__ = [
+    "DynamicData",
+    "TimeVariable",
+    "eddy_current_note",
+    "fit_dynamic_data",
+    "header_notes",
+    "series_data",
+    "time_variable_of",
+]
 
 _EDDY_CURRENTS = (
     "Diffusion gradients make eddy currents that grow with b, broaden lines and lower amplitudes at high b; they are"
@@ -48,7 +56,8 @@ class DynamicData:
     time_name : str
         What the time variable is, with its unit where that is known.
     notes : tuple of str
-        Remarks on the time variable, and on eddy currents of diffusion data without a water reference.
+        Remarks on the time variable, on echo and repetition time, and on eddy currents of diffusion data without a
+        water reference.
     eddy_currents_corrected : bool
         The data were corrected with the phase of the water.
     """
@@ -103,6 +112,11 @@ def time_variable_of(data: MrsData, paths: Sequence[str | Path], n_times: int) -
     note = agreement(data, values)
     notes = (f"{data.name}: {note}",) if note else ()
     return TimeVariable(values, ", ".join(Path(path).name for path in paths), notes)
+
+
+def header_notes(options: FitOptions, data: MrsData, basis: Basis) -> tuple[str, ...]:
+    """Return remarks on echo and repetition time as they were given beside those of the header."""
+    return tuple(line.rstrip(".") for line in time_notes(options, data, basis))
 
 
 def eddy_current_note(data: MrsData, options: FitOptions, remedy: str) -> tuple[str, ...]:
@@ -167,7 +181,7 @@ def fit_dynamic_data(
     if conjugate is None:
         conjugate = detect_conjugation(rows.mean(0), data.axes)
     variable = time_variable_of(data, time_variables, len(rows))
-    times, notes = variable.values, variable.notes
+    times, notes = variable.values, variable.notes + header_notes(options, data, basis)
     options = with_header(options, data, basis.echo_time_s)
     fit_of = partial(fit_series_in_vivo if options.spectral_model == "in-vivo" else fit_series, when_mapped=when_mapped)
     rows = rows.conj() if conjugate else rows

@@ -19,7 +19,7 @@ from ..fitting.quantify import model_for
 from ..io.basis import Basis, detect_conjugation
 from ..io.nifti import MrsData
 from .configuration import Configuration
-from .data import eddy_current_note, series_data, time_variable_of
+from .data import eddy_current_note, header_notes, series_data, time_variable_of
 from .mapping import Mapping
 from .series import (
     DynamicFit,
@@ -52,7 +52,7 @@ class DynamicVolume:
     fid_scale : float
         The data were multiplied by this, the same in all voxels.
     notes : tuple of str
-        Remarks on the time variable, and on eddy currents of diffusion data.
+        Remarks on the time variable, on echo and repetition time, and on eddy currents of diffusion data.
     left_out : dict
         Reason by place ``(x, y, z)`` of the voxels of the mask that have no fit.
     """
@@ -112,9 +112,9 @@ def fit_dynamic_volume(
     BasisError, OptionError
     """
     data, fids = series_data(data, average_over)
+    variable, of_header = time_variable_of(data, time_variables, fids.shape[3]), header_notes(options, data, basis)
     grid, n_times, options = fids.shape[:3], fids.shape[3], with_header(options, data, basis.echo_time_s)
-    variable = time_variable_of(data, time_variables, n_times)
-    notes = variable.notes + eddy_current_note(data, options, _REMEDY)
+    notes = variable.notes + of_header + eddy_current_note(data, options, _REMEDY)
     inside = np.ones(grid, bool) if mask is None else np.asarray(mask, bool)
     usable = usable_fids(fids).all(-1)
     places = np.argwhere(inside & usable)

@@ -137,17 +137,12 @@ class FitOptions:
     def check(self) -> FitOptions:
         """Return itself; raise OptionError if a value is invalid."""
         from ..core.device import choose_device
+        from ..core.units import check_limits
 
         for name in ("echo_time_s", "repetition_time_s"):
             check_time(name, getattr(self, name))
-        if self.ppmlim is not None and self.ppmlim[0] >= self.ppmlim[1]:
-            low, high = sorted(self.ppmlim)
-            raise OptionError(
-                "begins above its end",
-                option="ppmlim",
-                value=f"{self.ppmlim[0]:g} {self.ppmlim[1]:g}",
-                remedy=f"give the lower end first: `ppmlim` {low:g} {high:g}",
-            )
+        if self.ppmlim is not None:
+            check_limits("ppmlim", self.ppmlim)
         if self.spectral_model not in SPECTRAL_MODELS:
             raise OptionError(
                 "there is no such model",

@@ -92,7 +92,8 @@ def load_any(path: str | Path, options: AxisOptions | None = None) -> MrsData:
     Raises
     ------
     DataError
-        If the format is unknown or ambiguous, ``spec2nii`` is needed and missing, or the conversion fails.
+        If the format is unknown or ambiguous, ``spec2nii`` is needed and missing, the conversion fails, or the file has
+        another bandwidth, frequency or nucleus than the options.
     """
     return load_with_record(path, options).data
 
@@ -134,13 +135,27 @@ def load_with_record(path: str | Path, options: AxisOptions | None = None) -> Co
     path, options = Path(path), options or AxisOptions()
     head = _head(path)
     if _is_nifti(path, head):
-        return Conversion(nifti.load(path))
+        return _agreeing(Conversion(nifti.load(path)), options)
     assert head is not None
     if is_lcmodel_raw(head):
         return Conversion(read_lcmodel_raw(path, options))
     with tempfile.TemporaryDirectory(prefix="fsl_mrs_dl_") as folder:
         words = _words(path, head, options, Path(folder))
-        return _run_spec2nii(path, words, Path(folder))
+        return _agreeing(_run_spec2nii(path, words, Path(folder)), options)
+
+
+def _agreeing(conversion: Conversion, options: AxisOptions) -> Conversion:
+    """Return data whose file has axes; raise DataError where the options are others."""
+    data = conversion.data
+    for name, given, own in options.contradicted(data.bandwidth, data.spec_freq_mhz, data.nucleus):
+        raise DataError(
+            f"{data.name}: has the {name} {own}, and `{name}` is {given}",
+            remedy=(
+                f"leave `{name}` out, which is for formats that hold none; where the file is wrong, convert the"
+                " scanner's file again"
+            ),
+        )
+    return conversion
 
 
 def check_format(path: str | Path, options: AxisOptions | None = None) -> None:

@@ -27,6 +27,8 @@ _CONTROL_BYTES = 100_000
 _CONTROL_NAMES = re.compile(r"control|cpstart|.*\.(control|ctrl|ctl|plotin)|control\..*", re.IGNORECASE)
 _POSSIBLE_HZ, _POSSIBLE_MHZ = (10.0, 1e6), (1.0, 2000.0)
 _NEEDED = "give `bandwidth` and `frequency`, or put LCModel's control file beside it"
+_DWELLTIME, _FREQUENCY = ("DELTAT", "BADELT", "DWELLTIME"), ("HZPPPM",)
+_SAME = 0.01  # relative, of numbers that are the same as people write them
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,22 @@ class AxisOptions:
     frequency_mhz: float | None = None
     nucleus: str | None = None
 
+    def contradicted(
+        self, bandwidth_hz: float | None, frequency_mhz: float | None, nucleus: str | None = None
+    ) -> list[tuple[str, str, str]]:
+        """Return what a file has otherwise, by more than rounding: the option's name, the value that was given, and the
+        file's, in words; None is what the file does not hold."""
+        out = []
+        for name, given, own, unit in (
+            ("bandwidth", self.bandwidth_hz, bandwidth_hz, "Hz"),
+            ("frequency", self.frequency_mhz, frequency_mhz, "MHz"),
+        ):
+            if given and own and not abs(given / own - 1) <= _SAME:
+                out.append((name, f"{given:.6g} {unit}", f"{own:.6g} {unit}"))
+        if self.nucleus and nucleus and self.nucleus != nucleus:
+            out.append(("nucleus", self.nucleus, nucleus))
+        return out
+
 
 def is_lcmodel_raw(head: bytes) -> bool:
     """Tell from the first bytes of a file whether it is LCModel's ``.RAW`` or ``.H2O``."""
@@ -54,8 +72,8 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
     """Read FIDs in LCModel's ``.RAW`` format.
 
     Bandwidth, frequency and number of points are taken from the options, the file's own namelists, and the control file
-    of LCModel in the same folder or the one above, in that order.  FIDs are multiplied by ``TRAMP``/``VOLUME``, as
-    LCModel does.
+    of LCModel in the same folder or the one above, in that order; a note names what an option took the place of.  FIDs
+    are multiplied by ``TRAMP``/``VOLUME``, as LCModel does.
 
     Returns
     -------
@@ -83,11 +101,15 @@ def read_lcmodel_raw(path: str | Path, options: AxisOptions | None = None) -> Mr
                     return _number(source or path, name, settings[name])
         return None
 
-    dwelltime = 1 / options.bandwidth_hz if options.bandwidth_hz else number("DELTAT", "BADELT", "DWELLTIME")
-    frequency = options.frequency_mhz or number("HZPPPM")
+    dwelltime = 1 / options.bandwidth_hz if options.bandwidth_hz else number(*_DWELLTIME)
+    frequency = options.frequency_mhz or number(*_FREQUENCY)
     dwelltime, frequency = _axes(path, dwelltime, frequency)
     if control_path is not None and not complete:
         notes = [f"read as LCModel's RAW, with bandwidth and frequency of {control_path.name}"]
+    for settings, source in ((own, path), (control, control_path)):
+        stated, mhz = (_possible(settings, *names) for names in (_DWELLTIME, _FREQUENCY))
+        for name, given, value in options.contradicted(stated and 1 / stated, mhz and in_mhz(mhz)):
+            notes.append(f"the {name} that was given, {given}, is used, not {value} of {(source or path).name}")
     fids = _fids(path, identity, table, int(number("NUNFIL") or 0))
     scale = _scale(path, identity)
     if scale != 1:
@@ -158,6 +180,16 @@ def _number(path: Path, name: str, text: str) -> float:
     except (ValueError, IndexError):
         pass
     raise DataError(f"{path}: {name} is {text!r}", remedy="a number is needed there")
+
+
+def _possible(settings: dict[str, str], *names: str) -> float | None:
+    """Return the first of some settings that are there; None where it is no positive number."""
+    text = next((settings[name] for name in names if settings.get(name)), "")
+    try:
+        value = float(fortran_numbers(text.split()[:1])[0])
+    except (ValueError, IndexError):
+        return None
+    return value if 0 < value < math.inf else None
 
 
 def _is_true(text: str) -> bool:

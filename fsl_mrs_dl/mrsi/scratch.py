@@ -15,6 +15,7 @@ from ..core.errors import OutputError
 from ..fitting.in_vivo.prepared import plain_prepared, restored_prepared
 from ..fitting.serialise import Plain, plain_prior, restored_prior
 from ..physics.nuisance import NuisanceSpace
+from ..results.layout import QUANTITIES
 from .job import Job
 from .nuisance import L2Removal
 
@@ -22,7 +23,8 @@ __all__ = ["save_job", "load_plan", "save_arrays", "save_array", "load_arrays", 
 
 JOB, ARRAYS = "job.json", "job.npz"
 PARTS = ("prior", "in_vivo", "nuisance", "removal")
-_FORMAT = 5
+_FORMAT = 6, *(one.key for one in QUANTITIES)
+"""Changes with what is kept of a job, and with the maps that chunks hold values of."""
 
 
 def save_job(job: Job) -> None:
@@ -40,7 +42,7 @@ def save_job(job: Job) -> None:
     for part, plain in parts.items():
         arrays |= {f"{part}.{name}": values for name, values in plain.arrays.items()}
     about = {
-        "format": _FORMAT,
+        "format": list(_FORMAT),
         "signature": json.loads(job.signature),
         "fid_scale": job.fid_scale,
         "conjugated": job.conjugated,
@@ -69,8 +71,8 @@ def load_plan(scratch: Path) -> tuple[dict, dict]:
     """
     about = json.loads((scratch / JOB).read_text(encoding="utf-8"))
     try:
-        if about["format"] != _FORMAT:
-            raise ValueError(f"{JOB} is of another version")
+        if about["format"] != list(_FORMAT):
+            raise ValueError(f"{JOB} is of another version of the program")
         with _arrays(scratch / ARRAYS) as stored:
             arrays = {name: stored[name] for name in stored.files}
         index, pilot = arrays.pop("index"), arrays.pop("pilot")
@@ -154,6 +156,9 @@ def load_arrays(path: Path, names: list[str] | None = None) -> dict[str, np.ndar
     try:
         with _arrays(path) as stored:
             there = {name.replace("|", "/"): name for name in stored.files}
+            missing = [name for name in names or () if name not in there]
+            if missing:
+                raise ValueError(f"has no {', '.join(missing)}")
             return {name: stored[there[name]] for name in (there if names is None else names)}
     except (ValueError, OSError) as exc:
         raise _unreadable(path, exc) from exc

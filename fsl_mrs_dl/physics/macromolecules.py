@@ -32,6 +32,10 @@ _WIDTHS_HZ = (8.0, 14.0, 22.0, 34.0, 52.0)  # at 123 MHz
 _APART_PPM = 0.05
 _MOST_WATER = 30.0  # times the highest macromolecule; a reference has thousands, and its foot reaches far
 _PROTONS = 5.0  # of a metabolite, roughly
+_NO_AXES = (
+    "convert it to NIfTI-MRS, or put {}.control beside LCModel's RAW, with lines such as deltat=5e-4 (s) and"
+    " hzpppm=123.2 (MHz)"
+)
 
 
 def add_macromolecules(basis: Basis, what: str | Path) -> Basis:
@@ -157,7 +161,13 @@ def _read(path: Path) -> Basis | MrsData:
 @lru_cache(maxsize=2)  # a scanner's file is converted by another program, and is checked before it is used
 def _read_spectrum(path: Path, mtime_ns: int, size: int) -> MrsData:
     """Return one measured spectrum ``(1, 1, 1, n_points)`` of a file; time and size tell another content."""
-    data = load_any(path)
+    try:
+        data = load_any(path)
+    except DataError as exc:
+        if "`bandwidth`" not in (exc.remedy or ""):
+            raise
+        # Those options are of the data, and macromolecules may have been acquired with others.
+        raise DataError(exc.problem, option="mm", value=path, remedy=_NO_AXES.format(path.stem)) from exc
     fids = np.moveaxis(data.fids, 3, -1).reshape(-1, data.n_points)
     if len(fids) != 1 or not usable_fids(fids).all():
         raise DataError(

@@ -84,6 +84,10 @@ class AlignOptions:
 
     def check(self, *, reference: bool) -> None:
         """Raise OptionError for options that exclude each other, or an external ``reference`` if there is one."""
+        from ..core.units import check_limits
+
+        if self.ppmlim is not None:
+            check_limits("ppmlim", sorted(self.ppmlim))
         if not self.refine and self.model is None and self.method in (None, "classical"):
             raise OptionError(
                 "the classical search is the refinement",

@@ -16,6 +16,8 @@ from ..simulation.edited_basis import simulate_edited_basis
 
 __all__ = ["Acquired", "acquisition_of", "basis_of_header"]
 
+_SAME_MS = 0.5  # of mixing times that are the same as people write them
+
 
 @dataclass(frozen=True)
 class Acquired:
@@ -95,8 +97,9 @@ def basis_of_header(
             remedy="give `basis`, or `sequence` press, steam, slaser or special",
         )
     echo = _echo_ms(data, name, acquired.te_s and 1e3 * acquired.te_s if te_ms is None else te_ms)
+    source = _source(acquired, sequence, tm_ms if name == "steam" else None)
     if edited:
-        return _edited_basis(data, name, echo, "as given" if sequence else f"from the header's {acquired.named_by}")
+        return _edited_basis(data, name, echo, source)
     if name in EDITING_SCHEMES:
         raise OptionError(
             f"{data.name}: is edited ({acquired.named_by or name}), but has no edit conditions (DIM_EDIT)",
@@ -120,9 +123,18 @@ def basis_of_header(
     )
     times = f", TE {echo:g} ms" if name != "fid" else ""
     times += f", TM {mixing:g} ms" if name == "steam" else ""
-    source = "as given" if sequence else f"from the header's {acquired.named_by}"
     pulses = "slice-selective refocusing pulses" if name == "press" else "ideal pulses"
     return basis, f"{name}{times}, {data.spec_freq_mhz:.2f} MHz, {pulses} ({source})"
+
+
+def _source(acquired: Acquired, sequence: str | None, tm_ms: float | None) -> str:
+    """Return where a sequence was read, and what of the header an option took the place of."""
+    source = "as given" if sequence else f"from the header's {acquired.named_by}"
+    if sequence and acquired.sequence not in (None, sequence):
+        source += f", where the header's {acquired.named_by} names {acquired.sequence}"
+    if tm_ms is not None and acquired.tm_s is not None and abs(tm_ms - 1e3 * acquired.tm_s) > _SAME_MS:
+        source += f"; TM as given, where the header's MixingTime is {1e3 * acquired.tm_s:g} ms"
+    return source
 
 
 def _echo_ms(data: MrsData, name: str, echo_ms: float | None) -> float | None:

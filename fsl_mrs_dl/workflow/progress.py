@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def came_to(folder: Path) -> tuple[str, list[str]]:
     try:
         content = json_content((folder / "run.json").read_bytes())
         quality, found = content.get("quality") or {}, content.get("warnings") or []
-        warnings = [str(one).replace(str(content.get("name")), "...") for one in found]
+        warnings = [_without_names(str(one), content) for one in found]
         words = [str(quality["verdict"])] if quality.get("verdict") else []
         if quality.get("converged") is False:
             words.append("the fit did not converge")
@@ -32,6 +33,18 @@ def came_to(folder: Path) -> tuple[str, list[str]]:
     if warnings:
         words.append("1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings")
     return ", ".join(words), warnings
+
+
+def _without_names(warning: str, content: dict) -> str:
+    """Return a warning without the names of one session and its files, so that those of several can be counted."""
+    inputs = content.get("inputs") or {}
+    files = [str(inputs[key]) for key in ("data", "water", "quant", "t1") if inputs.get(key)]
+    names = sorted({*files, *(Path(file).name for file in files)}, key=len, reverse=True)
+    # A name such as 1, or raw, is a number or a word elsewhere.
+    own = str(content.get("name") or "")
+    for name in [*(one for one in names if re.search(r"[/.]", one)), *([own] if re.search(r"[A-Za-z]", own) else [])]:
+        warning = re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", "...", warning)
+    return warning
 
 
 def warnings_in_words(warnings: Counter[str]) -> list[str]:

@@ -459,7 +459,8 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
 def _record(session: Session, summary: SessionSummary, fitted: FittedData, warnings: list[str]) -> dict:
     """Return the content of run.json."""
     data = fitted.data
-    acquired = acquisition_of(data)
+    acquired, used = acquisition_of(data), summary.options
+    te_s = acquired.te_s if used.echo_time_s is None else used.echo_time_s
     gamma = units.nucleus(data.nucleus).gamma_mhz_per_t
     inputs = {
         "data": session.data,
@@ -481,8 +482,8 @@ def _record(session: Session, summary: SessionSummary, fitted: FittedData, warni
         "units": _unit(summary.results),
         "warnings": [*warnings, *artefact_warnings(summary.results)],
         "field_t": None if gamma != gamma else round(data.spec_freq_mhz / gamma, 3),
-        "te_ms": acquired.te_s and 1e3 * acquired.te_s,
-        "tr_s": acquired.tr_s,
+        "te_ms": te_s and 1e3 * te_s,
+        "tr_s": acquired.tr_s if used.repetition_time_s is None else used.repetition_time_s,
         "sequence": acquired.sequence,
         "vendor": data.header.get("Manufacturer"),
         "model": data.header.get("ManufacturersModelName"),

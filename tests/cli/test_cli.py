@@ -520,6 +520,7 @@ def test_misspelt_words_and_wrong_files_have_the_remedy(sim_basis, tmp_path, cap
     from fsl_mrs_dl.core.errors import BasisError, DataError, OptionError
     from fsl_mrs_dl.fitting.options import FitOptions
     from fsl_mrs_dl.io.basis_files import named_or_refused
+    from fsl_mrs_dl.preproc.options import AlignOptions
 
     with pytest.raises(SystemExit):
         main(["fit", "--data", "x", "--basis", "b", "--output", str(tmp_path / "out"), "--baisline", "off"])
@@ -528,6 +529,12 @@ def test_misspelt_words_and_wrong_files_have_the_remedy(sim_basis, tmp_path, cap
         named_or_refused("ignore", ["GABBA"], ["GABA", "Glu"], "the set")
     with pytest.raises(OptionError, match=r"0\.2 4\.2"):
         FitOptions(ppmlim=(4.2, 0.2)).check()
+    for limits in ((2.0, 2.0), (np.nan, 4.2), (0.2, np.inf)):
+        with pytest.raises(OptionError, match="is no window in ppm; give its lower and upper end"):
+            FitOptions(ppmlim=limits).check()
+        with pytest.raises(OptionError, match="is no window in ppm"):
+            AlignOptions(ppmlim=limits).check(reference=False)
+    AlignOptions(ppmlim=(4.2, 0.2)).check(reference=False)  # FSL-MRS takes either order for an alignment
     water = tmp_path / "water.SDAT"
     data = tmp_path / "svs.nii.gz"
     data.write_bytes(b"")

@@ -209,6 +209,20 @@ def test_b_values_of_the_header_are_used_and_eddy_currents_are_named(files, tmp_
     assert "--time_variables: " in (error := capsys.readouterr().err) and "the header has none" in error
 
 
+def test_an_echo_time_beside_another_one_of_the_header_is_named(files, tmp_path, capsys):
+    """It took its place without a line."""
+    folder, _ = files
+    data = nifti.load(folder / "data.nii.gz")
+    nifti.save(tmp_path / "data.nii.gz", replace(data, header=data.header | {"EchoTime": 0.03, "RepetitionTime": 2.0}))
+    command = words(folder, tmp_path / "out", data=tmp_path / "data.nii.gz")
+    assert main([*command, "--TE", "68", "--TR", "2"]) == 0
+    printed = capsys.readouterr().out
+    line = (
+        "its header has EchoTime 30 ms, and --TE is 68 ms, which is used: leave --TE out unless the header is wrong.\n"
+    )
+    assert line in printed and "--TR" not in printed
+
+
 def test_directions_are_told_apart_in_tables_and_pictures(files, tmp_path):
     folder, _ = files
     names = ["x", "x", "y", "x", "y", "x", "y"]

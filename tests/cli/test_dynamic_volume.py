@@ -130,3 +130,13 @@ def test_facts_of_the_header_count_for_a_volume_as_for_a_voxel(files, tmp_path, 
     line = words(folder, tmp_path / "out")
     line[line.index("--data") + 1] = str(tmp_path / "late.nii.gz")
     assert main(line) == 2 and seen == [0.0013]
+
+
+def test_an_echo_time_beside_another_one_of_the_header_is_named_for_a_volume(files, tmp_path, capsys):
+    folder, _ = files
+    data = nifti.load(folder / "data.nii.gz")
+    nifti.save(tmp_path / "data.nii.gz", replace(data, header=data.header | {"EchoTime": 0.03}))
+    line = words(folder, tmp_path / "out")
+    line[line.index("--data") + 1] = str(tmp_path / "data.nii.gz")
+    assert main([*line, "--TE", "68"]) == 0
+    assert "its header has EchoTime 30 ms, and --TE is 68 ms, which is used" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.workflow import runner
 from fsl_mrs_dl.workflow.entry import StudySession
 from fsl_mrs_dl.workflow.processing import ProcessingOptions
+from fsl_mrs_dl.workflow.progress import came_to
 from fsl_mrs_dl.workflow.session import RunOptions
 from tests.helpers.made_bids import SIDECAR, make
 from tests.helpers.made_study import write_values
@@ -100,6 +102,19 @@ def test_a_table_of_files(dataset, words, tmp_path, capsys):
     assert "4 of 5 sessions have results" in text and "line 6: there is no file" in text
     wide = pd.read_csv(tmp_path / "out" / "group" / "concentrations_wide.tsv", sep="\t")
     assert wide["NAA"].notna().sum() == 4 and not (tmp_path / "out" / "sub-01").exists()
+
+
+def test_warnings_are_counted_without_names_of_files(tmp_path):
+    """A session that was called 1 lost the digits of its warnings, and files of other names were not recognised."""
+    texts = "{file}: has an EchoTime of 130 ms.", "A spurious echo near 1.3 ppm, 41 times the noise."
+    counts = Counter()
+    for name, file in (("1", "/data/one.nii.gz"), ("scan-2", "/data/1.nii.gz")):
+        (tmp_path / name).mkdir()
+        record = {"name": name, "inputs": {"data": file, "water": None, "basis": "noise"}, "quality": {}}
+        record["warnings"] = [text.format(file=file) for text in texts]
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+        counts.update(came_to(tmp_path / name)[1])
+    assert counts == {"...: has an EchoTime of 130 ms.": 2, texts[1]: 2}
 
 
 def test_lines_of_sessions_have_their_verdicts_and_warnings(dataset, words, monkeypatch, capsys):

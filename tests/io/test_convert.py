@@ -61,6 +61,46 @@ def test_nifti_is_read_as_it_is(tmp_path):
         load_any(tmp_path / "missing.RAW")
 
 
+@pytest.mark.parametrize("kind", ["nifti", "spec2nii"])
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (AxisOptions(frequency_mhz=300.0), "has the frequency 127.75 MHz, and `frequency` is 300 MHz"),
+        (AxisOptions(bandwidth_hz=4000.0), "has the bandwidth 2000 Hz, and `bandwidth` is 4000 Hz"),
+        (AxisOptions(nucleus="31P"), "has the nucleus 1H, and `nucleus` is 31P"),
+    ],
+)
+def test_options_that_a_file_with_axes_contradicts_are_refused(tmp_path, monkeypatch, kind, options, line):
+    """They were ignored."""
+    data = nifti.MrsData(FIDS[0].reshape(1, 1, 1, -1).astype(np.complex64), 5e-4, FREQUENCY, "1H")
+    path = nifti.save(tmp_path / "x.nii.gz", data)
+    if kind == "spec2nii":
+        converted, path = convert.Conversion(nifti.load(path)), written(tmp_path / "x.7", "of GE")
+        monkeypatch.setattr(convert, "_run_spec2nii", lambda *_: converted)
+    with pytest.raises(DataError) as caught:
+        load_any(path, options)
+    assert line in caught.value.problem and "leave `" in caught.value.remedy
+    # As people round them.
+    assert load_any(path, AxisOptions(2000.5, 127.7, "1H")).spec_freq_mhz == FREQUENCY
+
+
+@pytest.mark.parametrize("place", ["own", "control"])
+def test_what_is_given_for_an_lcmodel_raw_wins_and_a_note_says_so(tmp_path, place):
+    settings = f"DELTAT=2.5e-4\n HZPPPM={FREQUENCY}"
+    if place == "control":
+        written(tmp_path / "a.control", f" $LCMODL\n {settings}\n $END\n")
+    text = raw(FIDS[0], before=f" $SEQPAR\n {settings}\n $END\n") if place == "own" else raw(FIDS[0])
+    path = written(tmp_path / "a.RAW", text)
+    data = load_any(path, AxisOptions(BANDWIDTH, 300.0))
+    assert (data.dwelltime, data.spec_freq_mhz) == (5e-4, 300.0)
+    name = "a.RAW" if place == "own" else "a.control"
+    assert data.notes[1:] == (
+        f"the bandwidth that was given, 2000 Hz, is used, not 4000 Hz of {name}",
+        f"the frequency that was given, 300 MHz, is used, not 127.75 MHz of {name}",
+    )
+    assert len(load_any(path, AxisOptions(4000.0, 127.7)).notes) == 1
+
+
 @pytest.mark.parametrize("form", ["(2E15.6)", "(8F9.5)"])
 @pytest.mark.parametrize("mark", ["$", "&"])
 def test_lcmodel_raw_with_options(tmp_path, form, mark):

@@ -506,6 +506,30 @@ def test_a_stranger_s_chunk_is_refused_and_never_executed(unfinished, tmp_path, 
     assert "\n" not in text and not target.exists()
 
 
+@pytest.mark.parametrize("key", ["residual-sd", "of another kind"])
+def test_a_run_of_another_version_is_begun_anew(unfinished, key):
+    job, prepare = unfinished
+    path = job.scratch / "job.json"
+    about = json.loads(path.read_text())
+    # What chunks hold is part of the format, so that it cannot change unnoticed.
+    about["format"] = [one for one in about["format"] if one != key] if key == "residual-sd" else 5
+    path.write_text(json.dumps(about))
+    with pytest.raises(OutputError, match=r"out: the unfinished run of it cannot be read \(job.json is of another"):
+        prepare(resume=True)
+    assert prepare(overwrite=True).done() == []
+
+
+def test_a_chunk_that_lacks_a_map_is_fitted_again(unfinished, tmp_path):
+    job, _ = unfinished
+    arrays = scratch.load_arrays(job.file(0))
+    del arrays["residual-sd"]
+    scratch.save_arrays(job.file(0), arrays)
+    with pytest.raises(
+        OutputError, match=r"chunk-00000.npz: cannot be read \(has no residual-sd\); delete chunk-00000"
+    ):
+        chunks.gather(job, ["noise-sd", "residual-sd"])
+
+
 def plant(path: Path, target: Path, how: str) -> None:
     """Put at ``path`` what would write ``target`` if it were unpickled, or random bytes."""
     if how == "pickle":

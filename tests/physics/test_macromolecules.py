@@ -156,3 +156,21 @@ def test_a_basis_that_holds_macromolecules_already_is_named(sim_basis):
     assert "holds macromolecules already (Mac)" in note and "`ignore`, Mac" in note
     lipid = replace(sim_basis, names=("Lip13", *sim_basis.names[1:]))
     assert macromolecules.add_macromolecules(lipid, "summed").notes == ()
+
+
+def test_measured_ones_from_an_lcmodel_raw(sim_basis, tmp_path):
+    """The line named --bandwidth, which is of the data, and which most jobs do not have."""
+    line = macromolecules.line_fids([0.9], [30.0], sim_basis.axes)[0].conj()
+    rows = "\n".join(f"{value.real:15.6E}{value.imag:15.6E}" for value in line)
+    path = tmp_path / "nulled.RAW"
+    path.write_text(f" $NMID ID='x', FMTDAT='(2E15.6)' $END\n{rows}\n")
+    with pytest.raises(DataError) as caught:
+        macromolecules.check_macromolecules(path)
+    assert "no bandwidth and no frequency" in str(caught.value) and "nulled.control beside" in str(caught.value)
+    assert "`bandwidth`" not in caught.value.text(lambda name: f"`{name}`")
+    (tmp_path / "nulled.control").write_text(
+        f"deltat={sim_basis.dwelltime:.9g}\nhzpppm={sim_basis.spec_freq_mhz:.9g}\n"
+    )
+    more = macromolecules.add_macromolecules(sim_basis, path)
+    spec, ppm = np.abs(units.fid_to_spec(more.fids[-1])), sim_basis.axes.ppm()
+    assert more.names[-1] == "mm" and abs(ppm[spec.argmax()] - 0.9) < 0.05

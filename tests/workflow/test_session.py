@@ -180,6 +180,36 @@ def test_a_basis_set_is_simulated_for_the_header_or_it_is_said_what_is_missing(m
         basis_of_header(replace(data, nucleus="31P"))
 
 
+@pytest.mark.parametrize(
+    "given, source",
+    [
+        ({}, "ideal pulses (from the header's SequenceName svs_st)"),
+        ({"tm_ms": 10.2}, "ideal pulses (from the header's SequenceName svs_st)"),
+        ({"sequence": "steam", "tm_ms": 30.0}, "(as given; TM as given, where the header's MixingTime is 10 ms)"),
+        ({"sequence": "press"}, "pulses (as given, where the header's SequenceName svs_st names steam)"),
+    ],
+)
+def test_what_is_given_beside_another_sequence_of_the_header_is_named(made, monkeypatch, given, source):
+    monkeypatch.setattr("fsl_mrs_dl.workflow.basis_of_header.simulate_basis", lambda **_: None)
+    header = HEADER | {"SequenceName": "svs_st", "MixingTime": 0.01}
+    _, what = basis_of_header(replace(raw(made.fids[0], made.axes), header=header), **given)
+    assert what.endswith(source)
+
+
+@pytest.mark.parametrize("job", ["run", "study"])
+@pytest.mark.parametrize("option, value", [("--sequence", "steam"), ("--TM", "10")])
+def test_options_of_a_simulated_basis_set_beside_one_that_is_given_are_refused(
+    files, tmp_path, capsys, job, option, value
+):
+    """They were ignored."""
+    (tmp_path / "study.csv").write_text(f"data\n{files / 'metab.nii.gz'}\n")
+    place = [tmp_path / "study.csv", tmp_path / "out", "participant"]
+    place = ["--data", files / "metab.nii.gz", "--output", tmp_path / "out"] if job == "run" else place
+    assert main([str(word) for word in [job, *place, "--basis", files / "basis", option, value]]) == 2
+    assert f"{option} {value}" in (error := capsys.readouterr().err) and "--basis is given" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_quality_is_that_of_a_metabolite_and_times_may_come_from_a_sidecar(files, made, sim_basis, tmp_path):
     """Lines of 20 Hz are wide, also where macromolecules are the largest signal; a header may lack the echo time."""
     decay = np.exp(-60 * sim_basis.axes.time())
@@ -194,6 +224,11 @@ def test_quality_is_that_of_a_metabolite_and_times_may_come_from_a_sidecar(files
     record = run_session(session, RunOptions(report=False), tmp_path / "out").record
     assert record["quality"]["fwhm_ppm"] > 0.1 and record["te_ms"] == 35
     assert any("no EchoTime" in warning and "sidecar" in warning for warning in record["warnings"])
+    # Times that are used are those that are given.
+    own = UsualFit(options=FitOptions(spectral_model="in-vivo", echo_time_s=0.03, repetition_time_s=1.5))
+    (tmp_path / "other").mkdir()
+    record = run_session(session, RunOptions(fit=own, report=False), tmp_path / "other").record
+    assert record["te_ms"] == 30 and record["tr_s"] == 1.5
 
 
 def test_concentrations_are_absolute_where_the_times_are_known(files, tmp_path, capsys):
