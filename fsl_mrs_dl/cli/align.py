@@ -12,11 +12,9 @@ from .common import (
     check_formats,
     check_not_given,
     given_files,
-    new_file,
     processed_file,
     read_data,
     say,
-    write_whole,
 )
 
 __all__ = ["add_arguments", "run"]
@@ -49,6 +47,7 @@ def run(args) -> None:
     """Align a file and write it, its table and its reports."""
     check_formats(axis_options(args), args.file, args.reference)
     from ..io import nifti
+    from ..io.output import new_file, write_text
     from ..preproc import align
     from ..results.reports import alignment, alignment_table
 
@@ -71,7 +70,7 @@ def run(args) -> None:
     check_not_given(reports, given_files(args))
     details = out.details("fsl_mrs_dl align", args.reference)
     nifti.save(target, out.data, method="Frequency and phase correction", details=details)
-    write_whole(table, alignment_table.alignment_table(out))
+    write_text(table, alignment_table.alignment_table(out))
     if reports:
         alignment.write_reports(args.output, out, args.allreports, Path(args.file).name, table)
     print(alignment_table.summary_line(out))

@@ -14,9 +14,8 @@ __all__ = [
     "add_format_arguments",
     "axis_options",
     "say",
-    "new_file",
-    "write_whole",
     "given_files",
+    "check_filename",
     "check_formats",
     "check_not_given",
     "check_output",
@@ -126,39 +125,12 @@ def read_water(path, options=None):
     return references
 
 
-def new_file(path: Path, overwrite: bool) -> Path:
-    """Return a path that may be written.
-
-    Raises
-    ------
-    OutputError
-        If the file exists and ``overwrite`` is not set; it is called before any work is done.
-    """
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{path}: exists already",
-            remedy="choose another `output` or `filename`, or give `overwrite` to replace it",
-        )
-    return path
-
-
 def str_or_int(text: str) -> str | int:
     """Return a word as a number if it is one."""
     try:
         return int(text)
     except ValueError:
         return text
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as exc:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({exc.strerror})", remedy="choose another `output`") from exc
 
 
 class progress_bar:
@@ -209,6 +181,22 @@ def check_not_given(paths: Iterable[Path], inputs: Iterable[Path | None]) -> Non
             raise OutputError(f"{path}: is an input itself", remedy="choose another `output` or `filename`")
 
 
+def check_filename(args, taken: Iterable[str] = ()) -> None:
+    """Raise OptionError for a ``filename`` that lies in another folder than the output, or is one of those that are
+    taken."""
+    name = args.filename
+    if name is None:
+        return
+    if not name or name in (".", "..") or re.search(r"[/\\\0]", name):
+        raise OptionError(
+            "is no name of a file", option="filename", value=name, remedy="give a name without a folder; `output` is it"
+        )
+    if name in taken:
+        raise OptionError(
+            "is the name of another file of the results", option="filename", value=name, remedy="choose another one"
+        )
+
+
 def processed_file(args, *given) -> Path:
     """Return the file of a step's result, in a folder that may contain other files; an input is never replaced, neither
     data that were ``given`` nor any other file that an option names.
@@ -219,6 +207,7 @@ def processed_file(args, *given) -> Path:
     """
     from ..io import output as output_module
 
+    check_filename(args)
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output}: is a file, not a folder", remedy="choose another `output`")
     from ..io.convert import stem_of
@@ -227,7 +216,7 @@ def processed_file(args, *given) -> Path:
         stem = re.sub(r"(\.nii)?(\.gz)?$", "", args.filename, flags=re.IGNORECASE)
     else:
         stem = stem_of(args.file)
-    target = new_file(args.output / f"{stem}.nii.gz", args.overwrite)
+    target = output_module.new_file(args.output / f"{stem}.nii.gz", args.overwrite)
     check_not_given([target], (*given_files(args), *(data.path for data in given if data is not None)))
     if not args.output.exists():
         output_module.new_output_folder(args.output, overwrite=False)

@@ -13,7 +13,6 @@ from .common import (
     check_formats,
     check_not_given,
     given_files,
-    new_file,
     processed_file,
     read_data,
     say,
@@ -46,6 +45,7 @@ def run(args) -> None:
     """Denoise a file and write it and its report."""
     check_formats(None, args.file)
     from ..io import nifti
+    from ..io.output import new_file
     from ..preproc import denoise
     from ..results.reports import denoising
 

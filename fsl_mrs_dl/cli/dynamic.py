@@ -194,7 +194,6 @@ def run(args) -> None:
     from ..io.basis import Basis
 
     inputs = (args.data, *given_files(args))
-    output_module.new_output_folder(args.output, args.overwrite, inputs)
     names = _names_of(args.dyn_config)
     configurations = [read_configuration(path, execute=args.execute_config) for path in args.dyn_config]
     data = read_data(args.data, axis_options(args))

@@ -9,6 +9,7 @@ from .common import (
     add_common_arguments,
     add_format_arguments,
     axis_options,
+    check_filename,
     check_formats,
     check_output,
     given_files,
@@ -30,6 +31,12 @@ from .scaling_options import add_scaling_options, print_reasons, scaling_of
 from .tables import dimension_notes, text_table, verdict_line
 
 __all__ = ["add_arguments", "run"]
+
+_TABLES = (
+    *("summary", "concentrations", "qc", "all_parameters", "uncertainty", "concentration_budget"),
+    *("quantification_info", "mrsinmrs", "edited", "edited_quality"),
+)
+"""Names of tables of the results, whose ending LCModel's table has, too."""
 
 
 def add_arguments(parser) -> None:
@@ -89,6 +96,7 @@ def run(args) -> None:
     """Fit a file and write the folder of results."""
     check_formats(axis_options(args), args.data, args.h2o)
     check_output(args, args.data)
+    check_filename(args, ["data", *(_TABLES if args.lcmodel_table else ())])
     check_fsl_mrs_options(args)
     from ..io import nifti
     from ..io import output as output_module
@@ -96,7 +104,6 @@ def run(args) -> None:
     from ..results import lcmodel_table, publication, write
 
     inputs = (args.data, *given_files(args))  # names may lack an ending
-    output_module.new_output_folder(args.output, args.overwrite, inputs)
     data = read_data(args.data, axis_options(args))
     denoise.warn(args, data.header)
     fitted, basis, fit_options = _fit(args, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from .common import add_common_arguments, given_files, progress_bar, read_data, say
+from .common import add_common_arguments, check_output, given_files, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -111,12 +111,12 @@ def _add_volume_options(group) -> None:
 
 def run(args) -> None:
     """Fit a volume and write its maps."""
+    check_output(args, args.data)
     check_fsl_mrs_options(args)
     import time
 
     from ..core.errors import spelled
     from ..fitting.header_facts import contradictions, time_notes
-    from ..io import output as output_module
     from ..io.nifti import on_grid
     from ..mrsi import assemble, plan
     from ..mrsi import run as run_module
@@ -126,7 +126,6 @@ def run(args) -> None:
 
     begun = time.perf_counter()
     inputs = (args.data, *given_files(args))
-    output_module.new_output_folder(args.output, args.overwrite, inputs)
     about = read_data(args.data, header_only=True)
     denoise.warn(args, about.header)
     basis = chosen_basis(args, about, of_conditions=False)

@@ -252,7 +252,7 @@ def artefact_notes(results: FitResults, n_fitted: int | None = None) -> list[str
 
     lines = [artefact.text(option_spelling) for artefact in results.artefacts_before] + _filter_notes(results)
     n = len(results.artefacts)
-    n_fitted = n_fitted or int(results.fit.fitted.sum())
+    n_fitted = n_fitted or int((results.fit.fitted & ~results.fit.empty).sum())  # noise has none
     if 0 < n < n_fitted and results.fit.model.axes.nucleus == "1H":
         lines.append(f"Artefacts were looked for in {n} of {n_fitted} spectra, evenly spread.")
     return lines + artefact_lines(results.artefacts, option_spelling)

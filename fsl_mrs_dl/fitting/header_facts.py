@@ -20,6 +20,7 @@ _MAY_BE_ZERO = ("EchoTime", "InversionTime", "MixingTime")  # headers of FID-MRS
 
 __all__ = [
     "aligned_before",
+    "contradicted_times",
     "contradictions",
     "is_time",
     "seconds_of",
@@ -75,19 +76,26 @@ def contradictions(options: FitOptions, data: MrsData) -> list[str]:
     data : MrsData
         Whose header is asked.
     """
-    lines = []
+    return [
+        f"{data.name}: its header has {key} {of_header}, and `{option}` is {given}, which is used: leave `{option}` out"
+        " unless the header is wrong."
+        for option, key, given, of_header in contradicted_times(options, data)
+    ]
+
+
+def contradicted_times(options: FitOptions, data: MrsData) -> list[tuple[str, str, str, str]]:
+    """Return the times of the options that the file's header contradicts: option, key, and the values that were given
+    and that the header has, in words."""
+    out = []
     for option, given, key, factor, unit in (
         ("TE", options.echo_time_s, "EchoTime", 1e3, "ms"),
         ("TR", options.repetition_time_s, "RepetitionTime", 1.0, "s"),
     ):
-        of_header = seconds_of(data, key)
-        if given is None or of_header is None or abs(given - of_header) <= max(_SAME_S, _SAME * max(given, of_header)):
+        own = seconds_of(data, key)
+        if given is None or own is None or abs(given - own) <= max(_SAME_S, _SAME * max(given, own)):
             continue
-        lines.append(
-            f"{data.name}: its header has {key} {factor * of_header:.4g} {unit}, and `{option}` is"
-            f" {factor * given:.4g} {unit}, which is used: leave `{option}` out unless the header is wrong."
-        )
-    return lines
+        out.append((option, key, f"{factor * given:.4g} {unit}", f"{factor * own:.4g} {unit}"))
+    return out
 
 
 def time_notes(options: FitOptions, data: MrsData, basis: Basis | EditedBasis | None = None) -> list[str]:

@@ -17,6 +17,7 @@ __all__ = [
     "sensitivities",
     "fisher_information",
     "covariance",
+    "narrower_share",
     "without_bounds",
     "noise_from_residual",
     "normal_interval",
@@ -144,6 +145,20 @@ def sum_sd(cov: np.ndarray, members: list[int]) -> np.ndarray:
     """Return the SD of the sum of the concentrations ``members``; ``cov`` ``(..., n, n)`` -> ``(...,)``."""
     block = cov[..., members, :][..., :, members]
     return np.sqrt(np.clip(block.sum((-1, -2)), 0, None))
+
+
+def narrower_share(share, sd, narrower_sd):
+    """Return the share of priors in an estimate with a narrower prior, of the variance of the likelihood.
+
+    Parameters
+    ----------
+    share, sd : array_like
+        Share of priors that are in both, and the SD of the estimate that has only these.
+    narrower_sd : array_like
+        SD of the estimate with the narrower prior.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.clip(1 - (1 - np.asarray(share)) * (np.asarray(narrower_sd) / np.asarray(sd)) ** 2, 0, 1)
 
 
 def normal_interval(centre: np.ndarray, sd: np.ndarray, *, negative: bool = False) -> tuple[np.ndarray, np.ndarray]:

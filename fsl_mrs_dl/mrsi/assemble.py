@@ -216,7 +216,7 @@ def summary(job: Job, values: dict[str, np.ndarray], advice: str = "") -> str:
             " there, and where a fit did not converge)."
         )
     for value, reason in layout.DOUBTS.items():
-        n_doubtful = int((values["doubt"] == value).sum())
+        n_doubtful = int(((values["doubt"] == value) & (values["usable"] > 0)).sum())
         if n_doubtful:
             lines.append(
                 f"{n_doubtful} of {n_fitted} fits are doubtful: {reason} (quality/doubt.nii.gz is {value} there)."

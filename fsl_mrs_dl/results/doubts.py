@@ -17,7 +17,7 @@ import numpy as np
 from ..core.metabolites import name_among
 from ..fitting import uncertainty
 from ..fitting.in_vivo.result import InVivoFit
-from ..fitting.verdict import LEAST_SNR, MOST_DETERMINED, MOST_MM, MOST_NAA, WIDEST_PPM, exceeds_unexplained
+from ..fitting.verdict import DOUBTFUL, LEAST_SNR, MOST_DETERMINED, MOST_MM, MOST_NAA, WIDEST_PPM, exceeds_unexplained
 from ..physics.in_vivo_signals import MACROMOLECULES
 from .layout import IMPLAUSIBLE, LOW_SNR, OOD_LIMIT, WIDE
 
@@ -126,9 +126,9 @@ def reasons_of_doubt(results: FitResults, row: int) -> list[str]:
 
 
 def counted(results: FitResults) -> list[tuple[Doubt, int]]:
-    """Return each kind of doubt by SNR, line width or concentrations with the number of spectra that have it, those of
-    most spectra first; its figures are of the first."""
-    every = [doubt for doubts in results.doubts.values() for doubt in doubts]
+    """Return each kind of doubt by SNR, line width or concentrations with the number of spectra whose verdict is
+    doubtful by it, those of most spectra first; its figures are of the first."""
+    every = [doubt for row, doubts in results.doubts.items() if results.verdict[row] == DOUBTFUL for doubt in doubts]
     first = {doubt.kind: doubt for doubt in reversed(every)}
     return [(first[kind], count) for kind, count in Counter(doubt.kind for doubt in every).most_common()]
 

@@ -286,10 +286,16 @@ class FitResults:
 
     @cached_property
     def prior_pull(self) -> np.ndarray | None:
-        """Posterior over prior variance, ``(n, len(names))``; None without a prior."""
+        """Posterior over prior variance, ``(n, len(names))``; of the in-vivo model the share of the likelihood's
+        variance that the priors of the estimate take away, which sums do not have; None without a prior."""
         posterior, share = self.fit.posterior, self.fit.prior_share
+        if share is not None and posterior is None:
+            if self.estimate == "posterior_mean":
+                both = (self.fit.table(estimate=name)[2] for name in (self.fit.own_estimate, self.estimate))
+                share = uncertainty.narrower_share(share, *both)
+            return np.hstack([share, np.full((len(share), len(self.sums)), np.nan)])
         if posterior is None:
-            return None if share is None else np.hstack([share, np.full((len(share), len(self.sums)), np.nan)])
+            return None
         variance = posterior.prior.sd**2
         sums = []
         for name in self.sums:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import DataError, OptionError, spelled
+from ..fitting.uncertainty import narrower_share, normal_interval
 from ..io.files import json_content
 from ..results.layout import MOSTLY_PRIOR
 from .entry import StudySession
@@ -174,6 +175,8 @@ def collect(
         if outcome.state == KEPT:
             settings = _settings(_run(place / RECORD))
             run, values = _run(place / "run.json"), _values(place / "uncertainty.csv")
+            if values is not None:
+                values = _of_estimate(values, place / "concentrations.csv", settings.get("estimate", ""))
             common = _common(_values(place / "concentration_budget.csv"))
             if values is not None and values["Metab"].duplicated().any():
                 values = None
@@ -252,6 +255,33 @@ def _values(path: Path) -> pd.DataFrame | None:
     if "Metab" not in frame:
         raise DataError(f"{path}: is damaged (no column Metab)", remedy="remove its folder and run the session again")
     return frame
+
+
+def _of_estimate(values: pd.DataFrame, path: Path, estimate: str) -> pd.DataFrame:
+    """Return a table of metabolites with the amplitudes and ratios of the estimate that was asked for.
+
+    ``uncertainty.csv`` has the model's own under their names, and absolute concentrations of the estimate beside them;
+    the table of FSL-MRS is of the estimate alone.
+    """
+    if estimate not in ("posterior_mean", "network") or not path.is_file():
+        return values
+    try:
+        table = pd.read_csv(path, header=[0, 1], index_col=0).reindex(values["Metab"])
+    except (OSError, ValueError) as exc:
+        raise DataError(f"{path}: is damaged ({exc})", remedy="remove its folder and run the session again") from exc
+    out, own = values.copy(), next((name for name in ("in_vivo_sd", "crlb_sd") if name in values), None)
+    for kind, column, limits in (("raw", "conc", "ci95"), ("internal", "ratio", "ratio_ci95")):
+        if ("mean", kind) not in table:
+            continue
+        value, sd = (table[(part, kind)].to_numpy(float) for part in ("mean", "std"))
+        out[column], out[own if kind == "raw" and own else f"{column}_sd"] = value, sd
+        ends = normal_interval(value, sd, negative=bool((value < 0).any()))
+        out[f"{limits}_low"], out[f"{limits}_high"] = ends
+    if estimate == "posterior_mean" and {"prior_share", "posterior_sd", "in_vivo_sd"} <= set(values):
+        out["prior_share"] = narrower_share(values["prior_share"], values["in_vivo_sd"], values["posterior_sd"])
+    elif estimate == "network":
+        out = out.drop(columns=["prior_share", "prior_pull"], errors="ignore")
+    return out
 
 
 _ABSOLUTE = "absolute concentrations"  # name of the step

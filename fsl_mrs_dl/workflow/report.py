@@ -62,7 +62,8 @@ def _steps(steps: list[Step], links: list[str]) -> str:
     """Return the table of steps, HTML."""
     rows = []
     for step in steps:
-        state = "done" if step.done else "not needed"
+        left_out = "not needed" if publication.not_needed(step.as_dict()) else "not done"
+        state = "done" if step.done else left_out
         cells = (step.name, state, step.reason, step.figures_text)
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     more = "".join(f'<p><a href="{html.escape(name)}">Report of the alignment</a></p>' for name in links)

@@ -92,3 +92,21 @@ def test_given_files_are_those_that_are_there(tmp_path):
         data=str(tmp_path / "x"), many=[tmp_path, "y", ["x", 3]], output=tmp_path, words=["."], text="a" * 5000
     )
     assert given_files(args) == (tmp_path / "x", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../other", "sub/other", ".."])
+@pytest.mark.parametrize("command", ["fit", "align"])
+def test_no_file_is_written_outside_of_the_output(files, capsys, command, name):
+    """`fit` wrote beside its folder, over what was there."""
+    here, there = files
+    data = ["--data", here / "a.nii.gz", "--basis", here] if command == "fit" else ["--file", here / "a.nii.gz"]
+    error = refused(capsys, there, command, *data, "--output", here / "out", "--filename", name)
+    assert f"--filename {name}: is no name of a file" in error and not (here / "out").exists()
+
+
+@pytest.mark.parametrize("words", [["--filename", "summary", "--lcmodel-table"], ["--filename", "data"]])
+def test_no_file_of_the_results_takes_the_place_of_another(files, capsys, words):
+    """LCModel's table replaced `summary.csv`, and the copy of the data the fit."""
+    here, there = files
+    line = ["fit", "--data", here / "a.nii.gz", "--basis", here, "--output", here / "out", *words]
+    assert "is the name of another file of the results" in refused(capsys, there, *line)

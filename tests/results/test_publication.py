@@ -158,6 +158,13 @@ def test_wrong_and_assumed_times_and_a_doubtful_verdict_are_named(in_vivo, basis
     assert "The data have no RepetitionTime; macromolecules are weighted for 2 s." in text
     bare = replace(in_vivo, basis=replace(in_vivo.basis, echo_time_s=None))
     assert "The basis set has no echo time; it is assumed to be for that of the data, 35 ms." in methods_text(bare)
+    given = replace(in_vivo, options=replace(in_vivo.options, echo_time_s=0.068, repetition_time_s=1.5))
+    text = methods_text(given)
+    assert "An echo time of 68 ms was used in place of 35 ms in the header of the data." in text
+    assert "A repetition time of 1.5 s was used in place of 2 s in the header" in text and "`" not in text
+    zero = replace(in_vivo.results.data, header=in_vivo.header | {"EchoTime": 0.0})
+    text = methods_text(replace(in_vivo, results=replace(in_vivo.results, data=zero)))
+    assert "The EchoTime of the data is 0, and is taken for that." in text
     before = [Artefact("wrong field of the basis set", "it is of 300 MHz", "give another")]
     text = methods_text(replace(in_vivo, results=replace(in_vivo.results, artefacts_before=before)))
     assert "The verdict on the fit is doubtful: wrong field of the basis set (it is of 300 MHz)" in text

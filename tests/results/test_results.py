@@ -16,6 +16,7 @@ from helpers.fsl_mrs_grid import as_fsl_mrs
 import fsl_mrs_dl
 from fsl_mrs_dl.cli.tables import text_table
 from fsl_mrs_dl.core.errors import DataError, OutputError
+from fsl_mrs_dl.fitting.verdict import UNUSABLE
 from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.results import figures, tables, write
@@ -339,3 +340,15 @@ def test_weak_broad_and_implausible_spectra_are_doubtful_and_noise_has_no_signal
     assert why_unusable(of_noise.fit, 1) == "there is no signal above the noise" and 1 not in of_noise.doubts
     notes = text_table(of_noise)
     assert "there is no signal above the noise" in notes and "lines broader than 0.1 ppm" in notes
+    assert "evenly spread" not in notes, "artefacts were looked for in all that have a signal"
+    # What is not usable is not doubtful besides.
+    usable = replace(results.fit, converged=np.array([True, True, False, True]))
+    unusable = replace(results, fit=usable)
+    assert unusable.verdict[2] == UNUSABLE and 2 in unusable.doubts
+    assert "lines broader than" not in text_table(unusable) and "lines broader than" in text_table(results)
+    # A narrower prior takes away more, and decides more of what is marked.
+    narrow, n = replace(results, estimate="posterior_mean"), len(results.fit.names)
+    shares = [one.prior_pull[:, :n] for one in (results, narrow)]
+    sds = [one.fit.table(estimate=one.estimate)[2] for one in (results, narrow)]
+    np.testing.assert_allclose((1 - shares[1]) * sds[0] ** 2, (1 - shares[0]) * sds[1] ** 2, rtol=1e-6, atol=1e-9)
+    assert np.median(shares[1]) > np.median(shares[0])

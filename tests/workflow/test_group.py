@@ -56,6 +56,28 @@ def test_sessions_are_left_out_by_rules_with_reasons(tmp_path, quality, reason):
     assert group_study(tmp_path, sessions, rules=off).sessions["included"].all()
 
 
+@pytest.mark.parametrize("estimate", ["None", "posterior_mean", "network"])
+def test_ratios_are_of_the_estimate_that_was_asked_for(tmp_path, estimate):
+    """They were the model's own beside molarities of a posterior mean, and the mark of the prior was of theirs."""
+    write_made_results(tmp_path, "one", {"Glu": 9.0, "NAA": 12.0, "Cr": 8.0}, prior_share={"Glu": 0.4})
+    folder = tmp_path / "sessions" / "one"
+    (folder / "study.json").write_text(json.dumps({"made_from": {"version": "0", "settings": f"estimate: {estimate}"}}))
+    rows = ["Metabs,mean,mean,std,std", ",raw,internal,raw,internal", "Cr,0.7,1.0,0.01,0.0", "Glu,0.6,0.86,0.02,0.03"]
+    (folder / "concentrations.csv").write_text("\n".join(rows) + "\n")
+    own = pd.read_csv(folder / "uncertainty.csv")
+    own.assign(posterior_sd=own["in_vivo_sd"] / 2).to_csv(folder / "uncertainty.csv", index=False)
+    tables = group_study(tmp_path, [StudySession("one", tmp_path, participant="1")], quantity="ratio")
+    lines = tables.tidy.set_index(["quantity", "metabolite"])
+    glu, raw = lines.loc[("ratio", "Glu")], lines.loc[("raw", "Glu")]
+    other = estimate != "None"
+    assert glu["value"] == (0.86 if other else 1.125) and raw["value"] == pytest.approx(0.6 if other else 0.9)
+    assert raw["sd"] == pytest.approx(0.02 if other else 0.03) and lines.loc[("molarity", "Glu"), "value"] == 9.0
+    if other:
+        assert glu["ci95_low"] == pytest.approx(0.86 - 1.96 * 0.03, abs=1e-4)
+    share = {"None": 0.4, "posterior_mean": 1 - 0.6 / 4}.get(estimate)
+    assert pd.isna(glu["prior_share"]) if share is None else glu["prior_share"] == pytest.approx(share)
+
+
 def test_a_misfit_is_a_rule_where_it_is_asked_for():
     assert ExclusionRules().reasons({"misfit": 9.0, "snr": None, "fwhm_ppm": float("nan")}) == []
     assert ExclusionRules(max_misfit=3).reasons({"misfit": 9.0}) == ["residual over noise 9 above 3"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import nibabel
@@ -23,7 +24,9 @@ from fsl_mrs_dl.workflow import runner
 from fsl_mrs_dl.workflow import session as session_module
 from fsl_mrs_dl.workflow.basis_of_header import acquisition_of, basis_of_header
 from fsl_mrs_dl.workflow.processing import ProcessingOptions, process
+from fsl_mrs_dl.workflow.report import _steps as steps_table
 from fsl_mrs_dl.workflow.session import RunOptions, Session, UsualFit, run_session, with_usual_sums
+from fsl_mrs_dl.workflow.steps import Step
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -137,6 +140,17 @@ def test_a_plain_mean_is_written_where_alignment_is_switched_off(made):
     data.fids[..., 3] = np.nan
     out = process(data, options=ProcessingOptions(align=False, remove_water=False, reference=False))
     assert np.allclose(out.data.fids[0, 0, 0], data.fids[0, 0, 0, :, 0], atol=1e-4 * np.abs(data.fids[..., 0]).max())
+
+
+def test_the_report_tells_steps_that_were_not_done_from_those_not_needed():
+    """A step that was switched off was 'not needed' there, and not done in methods.md."""
+    steps = [
+        Step("alignment", True, "24 transients"),
+        Step("coil combination", False, "coils are combined already"),
+        Step("residual water", False, "switched off"),
+    ]
+    rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td>", steps_table(steps, []))
+    assert rows == [("alignment", "done"), ("coil combination", "not needed"), ("residual water", "not done")]
 
 
 def test_water_whose_size_cannot_be_compared_is_refused(made):

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = attach(
         "mrsinmrs_items": "mrsinmrs",
         "mrsinmrs_table": "mrsinmrs",
         "methods_text": "methods",
+        "not_needed": "methods",
         "publication_html": "files",
         "write_publication": "files",
     },

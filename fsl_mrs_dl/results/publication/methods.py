@@ -12,7 +12,7 @@ from ...concentrations.relaxation import Relaxation
 from ...concentrations.scaling import IN_VIVO_LOG_SD
 from ...core.metabolites import is_macromolecule
 from ...fitting.artefacts import echo_time_mismatch
-from ...fitting.header_facts import time_notes
+from ...fitting.header_facts import contradicted_times, time_notes
 from ...fitting.in_vivo.edited_result import EditedFit
 from ...fitting.in_vivo.result import InVivoFit
 from ...fitting.verdict import DOUBTFUL
@@ -22,7 +22,7 @@ from ..fit_results import FitResults
 from .analysis import Analysis, figure_in_words, program_versions
 from .references import PACKAGE_KEY, cite, key_of_doi
 
-__all__ = ["methods_text", "relaxation_dois"]
+__all__ = ["methods_text", "not_needed", "relaxation_dois"]
 
 
 def methods_text(analysis: Analysis) -> str:
@@ -70,6 +70,11 @@ _NOT_NEEDED = "already|below the noise|none reaches|corrected before|has none|do
 """Reasons of steps that data did not need, others were not done."""
 
 
+def not_needed(step: Mapping) -> bool:
+    """Tell whether data did not need a step that was not done, from its reason."""
+    return re.search(_NOT_NEEDED, str(step.get("reason") or "already")) is not None
+
+
 def _processing(analysis: Analysis) -> str:
     """Return the sentences on the steps before the fit."""
     sentences = []
@@ -80,12 +85,12 @@ def _processing(analysis: Analysis) -> str:
     steps = [step for step in analysis.steps if not str(step.get("reason")).startswith("within the fit")]
     done = [step for step in steps if step.get("done")]
     left_out = [step for step in steps if not step.get("done")]
-    not_needed = [step for step in left_out if re.search(_NOT_NEEDED, str(step.get("reason") or "already"))]
+    needless = [step for step in left_out if not_needed(step)]
     if done:
         sentences.append(f"Steps before the fit were {_listed(_step(step) for step in done)}.")
     for words, some in (
-        ("Not needed", not_needed),
-        ("Not done", [step for step in left_out if step not in not_needed]),
+        ("Not needed", needless),
+        ("Not done", [step for step in left_out if step not in needless]),
     ):
         if some:
             verb = "was" if len(some) == 1 else "were"
@@ -337,13 +342,23 @@ def _basis(analysis: Analysis) -> str:
     return " ".join([text, *_times(analysis)])
 
 
+_TIME_WORDS = {"EchoTime": "An echo time", "RepetitionTime": "A repetition time"}
+
+
 def _times(analysis: Analysis) -> list[str]:
     """Return sentences on echo and repetition times that had to be assumed, and on an echo time that is wrong."""
     data, basis = analysis.data, analysis.basis
-    sentences = []
-    for note in time_notes(analysis.options, data, basis):
-        for name, words in ((data.name, "The data have"), (basis.source, "The basis set has")):
-            note = note.replace(f"{name}: has", words)
+    sentences = [
+        f"{_TIME_WORDS[key]} of {given} was used in place of {of_header} in the header of the data."
+        for _, key, given, of_header in contradicted_times(analysis.options, data)
+    ]
+    for note in time_notes(analysis.options, data, basis)[len(sentences) :]:
+        for name, words in (
+            (f"{data.name}: has", "The data have"),
+            (f"{data.name}: its EchoTime", "The EchoTime of the data"),
+            (f"{basis.source}: has", "The basis set has"),
+        ):
+            note = note.replace(name, words)
         sentences.append(_without_options(note))
     mismatch = echo_time_mismatch(basis.echo_time_s, analysis.full_options.echo_time_s)
     if mismatch is not None:
