@@ -57,11 +57,11 @@ def verdict_line(results: FitResults, quality: dict | None = None) -> str:
     """
     import numpy as np
 
-    from ..results.doubts import quality_line
+    from ..results.doubts import quality_column
 
     if quality is None:
-        column, good = quality_line(results.fit.names), results.fit.fitted
-        values = [np.full(1, np.nan) if column is None else each[good][:, column] for each in results.quality]
+        column, good = quality_column(results), results.fit.fitted
+        values = [each[good][:, column] for each in results.quality]
         snr, fwhm = (float(np.median(each[np.isfinite(each)])) if np.isfinite(each).any() else None for each in values)
         quality = {"snr": snr, "fwhm_hz": fwhm, "transients": 0}
     single = len(results.fit.params) == 1

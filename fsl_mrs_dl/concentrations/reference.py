@@ -157,8 +157,9 @@ def _as_fitted(fit: Quantification, water: WaterFit, reference: WaterReferenceMe
             amount = fit.fitted_amounts[part, fit.names.index(name)]
             each[part, column] = line_area(one, axes, reference.limits) / amount
     # The signal of a member that is held at zero is taken as that of the others.
-    mean = np.nanmean(np.where(np.isfinite(each), each, np.nan), 1, keepdims=True) if len(rows) else each
-    return np.where(np.isfinite(each), each, mean), total, water.area
+    known = np.isfinite(each)
+    mean = np.where(known, each, 0.0).sum(1, keepdims=True) / known.sum(1, keepdims=True)
+    return np.where(known, each, mean), total, water.area
 
 
 def _alike(fit: Quantification, water: WaterFit, reference: WaterReferenceMetabolite, members: list[int], amounts):

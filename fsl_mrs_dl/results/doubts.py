@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..fitting.quantification import Quantification
     from .fit_results import FitResults
 
-__all__ = ["Doubt", "counted", "doubts_of", "quality_line", "reasons_of_doubt", "why_unusable"]
+__all__ = ["Doubt", "counted", "doubts_of", "quality_column", "quality_line", "reasons_of_doubt", "why_unusable"]
 
 _LINES = ("NAA", "tNAA", "Cr", "tCr", "PCr")  # singlets whose SNR and width stand for a spectrum, the first there is
 
@@ -59,6 +59,17 @@ def quality_line(names: Sequence[str]) -> int | None:
     return next((names.index(name) for name in _LINES if name in names), None)
 
 
+def quality_column(results: FitResults) -> int:
+    """Return the column of the metabolite whose SNR and line width stand for the spectra's: that of
+    :func:`quality_line`, otherwise the one of highest SNR, in the median over spectra."""
+    column = quality_line(results.fit.names)
+    if column is None:
+        snr = results.quality[0]
+        typical = np.array([np.median(one[np.isfinite(one)]) if np.isfinite(one).any() else -1.0 for one in snr.T])
+        column = int(typical.argmax())
+    return column
+
+
 def doubts_of(results: FitResults) -> dict[int, list[Doubt]]:
     """Return the reasons that SNR, line width and concentrations give, by the row of each spectrum that has any."""
     out: dict[int, list[Doubt]] = {}
@@ -72,11 +83,7 @@ def doubts_of(results: FitResults) -> dict[int, list[Doubt]]:
 
 def _of_quality(results: FitResults) -> Iterable[tuple[int, Doubt]]:
     """Yield rows whose SNR is too low or whose lines are too broad."""
-    names, (snr, width) = results.fit.names, results.quality
-    column = quality_line(names)
-    if column is None:
-        typical = np.array([np.median(one[np.isfinite(one)]) if np.isfinite(one).any() else -1.0 for one in snr.T])
-        column = int(typical.argmax())
+    names, (snr, width), column = results.fit.names, results.quality, quality_column(results)
     name, mhz = names[column], results.fit.model.spec_freq_mhz
     for row in np.flatnonzero(snr[:, column] < LEAST_SNR):
         yield row, Doubt(LOW_SNR, f"SNR of {name} below {LEAST_SNR:g}", f"{snr[row, column]:.1f}")

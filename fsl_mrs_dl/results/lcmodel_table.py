@@ -18,8 +18,8 @@ import numpy as np
 from .. import __version__
 from ..core import units
 from ..fitting.verdict import UNUSABLE
+from .doubts import quality_line
 from .fit_results import FitResults
-from .publication.analysis import quality_line
 
 __all__ = ["lcmodel_csv", "lcmodel_table", "write_lcmodel_files"]
 

@@ -188,7 +188,7 @@ def group_table(tidy: pd.DataFrame) -> pd.DataFrame:
         }
         line |= {"ci95_low": mean.mean - half, "ci95_high": mean.mean + half}
         line |= {"between_sd": mean.between_sd, "total_sd": mean.total_sd}
-        line |= {"median_sd_of_value": float(np.nanmedian(part["sd"])) if len(part) else np.nan}
+        line |= {"median_sd_of_value": float(part["sd"].median())}
         lines.append(line | {"prior_share": float(part["prior_share"].median())})
     return pd.DataFrame(lines)
 

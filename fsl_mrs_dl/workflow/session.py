@@ -34,6 +34,7 @@ from ..io.convert import AxisOptions, Conversion, load_references, load_with_rec
 from ..io.edited_basis import EditedBasis, load_basis
 from ..io.nifti import MrsData
 from ..results import lcmodel_table, publication, write
+from ..results.doubts import quality_column
 from ..results.figures import check_voxel_in_image
 from ..results.fit_results import FitResults
 from ..results.layout import IN_VIVO_BASELINE
@@ -429,9 +430,7 @@ def quality_of(results: FitResults, processed: Processed) -> dict:
     """
     fit, good = results.fit, results.fit.fitted
     snr, width = results.quality
-    line = publication.quality_line(fit.names)
-    if line is None:
-        line = int(np.nan_to_num(np.nanmedian(snr, 0), nan=-1).argmax())
+    line = quality_column(results)
     frequency = processed.data.spec_freq_mhz
 
     def middle(values) -> float | None:

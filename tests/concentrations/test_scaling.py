@@ -180,6 +180,18 @@ def test_an_estimate_that_is_not_the_minimum_is_scaled_by_the_area_of_the_amplit
         np.testing.assert_allclose(moved.molarity[:, :n] / before.molarity[:, :n], factor, rtol=1e-9)
 
 
+def test_a_spectrum_that_cannot_be_fitted_has_no_concentrations_and_prints_nothing(sim_basis):
+    """A warning of NumPy stood above the table."""
+    fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0, n=2, noise=1e-5)
+    fids = np.concatenate([fids[:1], np.full_like(fids[1:], np.nan)])
+    fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        absolute, _ = absolute_concentrations(fit, water, replace(SCALING, area="as-fitted"))
+    naa = absolute.names.index("NAA")
+    assert np.isfinite(absolute.molarity[0, naa]) and np.isnan(absolute.molarity[1, naa])
+
+
 def test_budget_and_intervals(sim_basis):
     fids, water, _ = spectra_of(sim_basis, 1e-4, 10.0, n=2, noise=1e-5)
     fit = quantify(fids, sim_basis, AXES, FitOptions(baseline="off", init="classical"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,7 @@ from fsl_mrs_dl.fitting.verdict import UNUSABLE
 from fsl_mrs_dl.io import nifti, output
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.results import figures, tables, write
+from fsl_mrs_dl.results.doubts import quality_column
 from fsl_mrs_dl.results.fit_results import FitResults, hardly_determined
 from fsl_mrs_dl.results.reports.fit import write_fit_report
 from fsl_mrs_dl.results.reports.fit_tables import concentrations_table, settings_table
@@ -308,6 +310,16 @@ def test_a_fit_carries_its_model_for_viewers(tmp_path):
     hz, sd = evaluator.band((0, 0, 0))
     assert len(hz) == len(sd) and (sd > 0).all()
     assert main([*words, "--output", str(out), "--device", "cpu", "--overwrite"]) == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("names, column", [(["Ala", "NAA", "Glu"], 1), (["Ala", "Glc", "Glu"], 2)])
+def test_the_line_whose_quality_is_stated_is_the_same_everywhere(names, column):
+    """`fit` stated none of a basis set without NAA and creatine; `run` printed a warning of NumPy for 13C."""
+    snr = np.array([[np.nan, 3.0, 9.0], [np.nan, 5.0, np.nan]])
+    results = SimpleNamespace(fit=SimpleNamespace(names=names), quality=(snr, snr))
+    assert quality_column(results) == column
+    assert quality_column(SimpleNamespace(fit=SimpleNamespace(names=["Glc"]), quality=(np.full((2, 1), np.nan),))) == 0
 
 
 def test_weak_broad_and_implausible_spectra_are_doubtful_and_noise_has_no_signal(basis):

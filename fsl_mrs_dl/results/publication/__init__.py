@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = attach(
         "bibtex": "references",
         "cited": "references",
         "program_versions": "analysis",
-        "quality_line": "analysis",
         "mrsinmrs_items": "mrsinmrs",
         "mrsinmrs_table": "mrsinmrs",
         "methods_text": "methods",

@@ -22,7 +22,7 @@ from ...physics.in_vivo_components import priors_table
 from ..doubts import quality_line
 from ..fit_results import FitResults
 
-__all__ = ["Analysis", "figure_in_words", "number", "quality_line", "program_versions"]
+__all__ = ["Analysis", "figure_in_words", "number", "program_versions"]
 
 _WIDEST_VOXEL_MM = 1000.0  # beyond it an affine is a placeholder
 
