@@ -2,4 +2,4 @@
 
 from .view import start
 
-start(frame)  # noqa: F821
+start(globals()["frame"])

@@ -6,9 +6,14 @@ whenever the cursor moves.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from fsleyes.plotting.powerspectrumseries import phaseCorrection
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.collections import PolyCollection
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
@@ -17,6 +22,9 @@ from matplotlib.text import Text
 
 from .spectra import COLOURS, Z95, displayed
 
+if TYPE_CHECKING:
+    from .scene import Scene
+
 __all__ = ["Band", "Contribution", "SpectrumLegend"]
 
 
@@ -24,19 +32,19 @@ class _FollowsFit:
     """Mixin of artists that are drawn relative to the line of the fit.  ``scene`` holds the series of the fit and the
     voxel at the cursor."""
 
-    def follow(self, scene) -> None:
+    def follow(self, scene: Scene) -> None:
         """Draw the fit of this scene."""
         self.scene = scene
-        self._latest: dict = {}
+        self._latest: dict[Hashable, Any] = {}
 
-    def cached(self, key, compute):
+    def cached(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return ``compute()``, from memory where ``key`` is the latest one: the plot is drawn far more often than the
         cursor moves."""
         if key not in self._latest:
             self._latest = {key: compute()}
         return self._latest[key]
 
-    def fit_line(self):
+    def fit_line(self) -> tuple[Any, np.ndarray, np.ndarray] | None:
         """Return the series of the fit with the x and y values of its line; None where it is not drawn."""
         scene = self.scene
         if not scene.alive or scene.mrs.destroyed or not scene.mrs.plotReal:
@@ -48,7 +56,7 @@ class _FollowsFit:
             return None
         return series, np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
 
-    def frequencies(self, series, x: np.ndarray) -> np.ndarray | None:
+    def frequencies(self, series: Any, x: np.ndarray) -> np.ndarray | None:
         """Return the offsets in Hz of the drawn points; None where they are unknown."""
         hz = np.asarray(series.axes.frequencyAxis, float)
         return hz if len(hz) == len(x) else None
@@ -57,14 +65,15 @@ class _FollowsFit:
 class Band(PolyCollection, _FollowsFit):
     """The 95 % band: the fit and 1.96 SDs of it on either side."""
 
-    def __init__(self, scene):
+    def __init__(self, scene: Scene):
         super().__init__([], facecolors=[(*COLOURS["band"], 0.28)], edgecolors="none", zorder=1.5)
         self.follow(scene)
 
     def vertices(self) -> np.ndarray | None:
         """Return the outline of the band in the coordinates of the plot, ``(2 n, 2)``; None where there is none."""
         scene = self.scene
-        if not scene.alive or not scene.settings.band or scene.results.evaluator is None or scene.voxel is None:
+        evaluator, voxel = scene.results.evaluator, scene.voxel
+        if not scene.alive or not scene.settings.band or evaluator is None or voxel is None:
             return None
         fit = self.fit_line()
         # The band applies to the real spectrum as it was fitted.
@@ -74,7 +83,7 @@ class Band(PolyCollection, _FollowsFit):
             return None
         series, x, y = fit
         hz = self.frequencies(series, x)
-        band = self.cached(scene.voxel, lambda: scene.results.evaluator.band(scene.voxel))
+        band = self.cached(voxel, lambda: evaluator.band(voxel))
         if hz is None or band is None:
             return None
         band_hz, sd = band
@@ -84,7 +93,7 @@ class Band(PolyCollection, _FollowsFit):
         x, y = x[order][inside], y[order][inside]
         return np.concatenate([np.c_[x, y - spread], np.c_[x, y + spread][::-1]]) if len(x) else None
 
-    def draw(self, renderer):
+    def draw(self, renderer: RendererBase) -> None:
         """Draw the band where there is one."""
         vertices = self.vertices()
         self.set_verts([] if vertices is None else [vertices])
@@ -95,7 +104,7 @@ class Band(PolyCollection, _FollowsFit):
 class Contribution(Line2D, _FollowsFit):
     """The contribution of one metabolite to the fit."""
 
-    def __init__(self, scene):
+    def __init__(self, scene: Scene):
         super().__init__([], [], color=COLOURS["contribution"], linewidth=1.8, zorder=2.5)
         self.follow(scene)
 
@@ -117,29 +126,33 @@ class Contribution(Line2D, _FollowsFit):
             spec = phaseCorrection(spec, hz, series.zeroOrderPhaseCorrection, series.firstOrderPhaseCorrection / 1000)
         return x, spec.real * scene.mrs.canvas.yScale + scene.mrs.canvas.yOffset
 
-    def draw(self, renderer):
+    def draw(self, renderer: RendererBase) -> None:
         """Draw the curve where there is one."""
         points = self.points()
-        self.set_data(*([], []) if points is None else points)
-        if points is not None:
+        if points is None:
+            self.set_data([], [])
+        else:
+            self.set_data(*points)
             super().draw(renderer)
 
 
 class SpectrumLegend(Artist):
     """A legend of the curves that are drawn, and a title."""
 
-    def __init__(self, scene, band: Band, contribution: Contribution):
+    def __init__(self, scene: Scene, band: Band, contribution: Contribution):
         super().__init__()
         self.scene, self.band, self.contribution = scene, band, contribution
         self.set_zorder(5)
 
-    def entries(self) -> list[tuple[object, str]]:
+    def entries(self) -> list[tuple[Artist, str]]:
         """Return handles and their texts."""
         scene = self.scene
         if not scene.alive:
             return []
         drawn = dict(scene.drawn_lines())
-        entries = [(drawn[series], name) for name, series in scene.all_series() if series in drawn]
+        entries: list[tuple[Artist, str]] = [
+            (drawn[series], name) for name, series in scene.all_series() if series in drawn
+        ]
         if self.contribution.points() is not None:
             handle = Line2D([], [], color=COLOURS["contribution"], linewidth=1.8)
             entries.append((handle, f"{scene.settings.top} in the fit"))
@@ -155,16 +168,16 @@ class SpectrumLegend(Artist):
             voxel += " " + " ".join(str(index) for index in self.scene.voxel or ())
         return f"{voxel}: real part (a.u.), {unit}"
 
-    def draw(self, renderer):
+    def draw(self, renderer: RendererBase) -> None:
         """Draw legend and title where there are curves."""
-        entries = self.entries()
-        if not entries or not self.get_visible():
+        entries, axes = self.entries(), self.axes
+        if not entries or not isinstance(axes, Axes) or not self.get_visible():
             return
         handles, texts = zip(*entries)
-        legend = Legend(self.axes, handles, texts, loc="upper right", fontsize=8)
+        legend = Legend(axes, handles, texts, loc="upper right", fontsize=8)
         legend.get_frame().set_alpha(0.8)
         legend.draw(renderer)
-        title = Text(0.01, 0.99, self.title(), transform=self.axes.transAxes, fontsize=8, va="top")
-        title.set_figure(self.axes.figure)
+        title = Text(0.01, 0.99, self.title(), transform=axes.transAxes, fontsize=8, va="top")
+        title.set_figure(axes.figure)
         title.set_bbox({"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2})
         title.draw(renderer)

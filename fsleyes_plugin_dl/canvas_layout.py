@@ -6,7 +6,8 @@ FSLeyes arranges its canvases at every change of size or contents; they are plac
 from __future__ import annotations
 
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 __all__ = ["LargePlane", "large_plane_of", "places"]
 
@@ -43,11 +44,12 @@ class LargePlane:
         Called without arguments after the canvases were arranged.
     """
 
-    def __init__(self, ortho, large: str):
+    def __init__(self, ortho: Any, large: str):
         import wx  # not above: :func:`places` needs none
 
         self._call_after = wx.CallAfter
-        self.ortho, self.large = ortho, large
+        # A reference of its own would keep a closed view, the key of this arrangement, in memory.
+        self._ortho, self.large = ref(ortho), large
         self.arranged: Callable[[], None] | None = None
         self._waiting = False
         name = f"mrs_dl_large_plane_{id(self)}"
@@ -59,15 +61,17 @@ class LargePlane:
     def choose(self, large: str) -> None:
         """Make another plane the large one."""
         self.large = large
-        # FSLeyes arranges its canvases when this changes.
-        self.ortho.sceneOpts.layout = "horizontal" if large != "all" else "grid"
-        self.arrange_soon()
+        ortho = self._ortho()
+        if ortho is not None and not ortho.destroyed:
+            # FSLeyes arranges its canvases when this changes.
+            ortho.sceneOpts.layout = "horizontal" if large != "all" else "grid"
+            self.arrange_soon()
 
-    def _resized(self, event) -> None:
+    def _resized(self, event: Any) -> None:
         event.Skip()
         self.arrange_soon()
 
-    def arrange_soon(self, *_) -> None:
+    def arrange_soon(self, *_: object) -> None:
         """Arrange the canvases once FSLeyes has done so."""
         if not self._waiting:
             self._waiting = True
@@ -76,12 +80,13 @@ class LargePlane:
     def arrange(self) -> None:
         """Arrange the canvases."""
         self._waiting = False
-        ortho = self.ortho
+        ortho = self._ortho()
         if not ortho or ortho.destroyed:
             return
         if self.arranged is not None:
             self.arranged()
-        where = places(*ortho.contentPanel.GetClientSize().Get(), self.large)
+        width, height = ortho.contentPanel.GetClientSize().Get()
+        where = places(width, height, self.large)
         canvases = {
             "sagittal": ortho.getXCanvas(),
             "coronal": ortho.getYCanvas(),
@@ -89,17 +94,17 @@ class LargePlane:
         }
         if where is None or not all(canvas.IsShown() for canvas in canvases.values()):
             return
-        for plane, (left, top, width, height) in where.items():
+        for plane, rectangle in where.items():
             canvas = canvases[plane]
             canvas.SetMinSize((1, 1))
             canvas.SetMaxSize((-1, -1))
-            canvas.SetSize(left, top, width, height)
+            canvas.SetSize(*rectangle)
 
 
-_planes: WeakKeyDictionary = WeakKeyDictionary()
+_planes: WeakKeyDictionary[Any, LargePlane] = WeakKeyDictionary()
 
 
-def large_plane_of(ortho) -> LargePlane:
+def large_plane_of(ortho: Any) -> LargePlane:
     """Return the arrangement of a view's planes, one for each view."""
     if ortho not in _planes:
         _planes[ortho] = LargePlane(ortho, "all")

@@ -6,8 +6,12 @@ Quantities name the colour maps of FSLeyes that other viewers use; here each sta
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
 
 __all__ = [
     "ABOVE",
@@ -82,7 +86,7 @@ def colour_table(name: str) -> np.ndarray:
     return table
 
 
-def listed(name: str):
+def listed(name: str) -> Colormap:
     """Return the map as one of matplotlib's."""
     from matplotlib.colors import ListedColormap
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import wx
 from fsleyes.views.orthopanel import OrthoPanel
 
 from . import comparison, map_display, overlays, titles
 from .canvas_layout import LargePlane
-from .grids import DrawnGrid
+from .grids import DrawnGrid, Voxel
 from .images import MemoryImage
 from .results_folder import Results
 from .voxel_table import with_sd
+
+if TYPE_CHECKING:
+    from .scene_tools import SceneTools
 
 __all__ = ["Comparison"]
 
@@ -25,16 +30,17 @@ class Comparison:
     ----------
     other : Results
     view : OrthoPanel
-    image : Image
+    image : Image or None
         Map in that view.
-    shown : Picture
+    shown : Picture or None
     """
 
-    def __init__(self, scene, other: Results):
+    def __init__(self, scene: SceneTools, other: Results):
         self.scene, self.other = scene, other
-        other.read_all()
-        self.image = self.shown = None
-        self.view = scene.frame.addViewPanel(OrthoPanel, defaultLayout=False, location=wx.LEFT, size=0.22)
+        self.image: MemoryImage | None = None
+        self.shown: map_display.Picture | None = None
+        self._grid, self._other_grid = scene.grid, DrawnGrid(other.shape, other.affine)
+        self.view: Any = scene.frame.addViewPanel(OrthoPanel, defaultLayout=False, location=wx.LEFT, size=0.22)
         context = self.view.displayCtx
         # The views show different overlays.
         context.syncOverlayDisplay = False
@@ -46,45 +52,35 @@ class Comparison:
 
     @property
     def alive(self) -> bool:
-        """Whether its view is open."""
-        return not self.view.destroyed
+        """Whether its view is open, and its map in the list of overlays."""
+        return not self.view.destroyed and (self.image is None or self.image in self.scene.frame.overlayList)
 
     def update(self) -> None:
         """Show the chosen map of the other results, or the difference."""
         if not self.alive:
             return
         settings, scene = self.scene.settings, self.scene
+        key, name = settings.quantity, settings.name
         if settings.second == "difference":
-            grid, picture = (
-                scene.grid,
-                comparison.difference(scene.results, self.other, settings.quantity, settings.name),
-            )
+            self._show(scene.grid, comparison.difference(scene.results, self.other, key, name))
         else:
-            grid = DrawnGrid(self.other.shape, self.other.affine)
-            picture = map_display.picture(self.other, settings.quantity, settings.name)
-        self._show(grid, picture)
+            exists = self.other.map(key, name) is not None
+            self._show(self._other_grid, map_display.picture(self.other, key, name) if exists else None)
 
     def _show(self, grid: DrawnGrid, picture: map_display.Picture | None) -> None:
         """Show a map; nothing where there is none."""
         frame, context = self.scene.frame, self.view.displayCtx
         is_empty = picture is None or not picture.shown.any()
-        drawn = grid.drawn(np.zeros(grid.shape, np.float32) if is_empty else picture.drawn)
-        if self.image is None or self.image.shape != drawn.shape or self._grid is not grid:
-            old, self._grid = self.image, grid
-            # Zeros at first: FSLeyes fails at images that hold nothing but NaN.
-            self.image = MemoryImage(np.zeros(drawn.shape, np.float32), name="comparison", xform=grid.drawn_affine)
-            frame.overlayList.append(self.image)
-            if old is not None and old in frame.overlayList:
-                frame.overlayList.remove(old)
-            self.scene.hide(self.image)
-            overlays.register_colours(frame, context)
-        self.image[:] = drawn
+        # FSLeyes fails at images that hold nothing but NaN.
+        values = np.zeros(grid.shape, np.float32) if picture is None or is_empty else picture.drawn
+        image = self._image_on(grid)
+        image[:] = grid.drawn(values)
         for overlay in frame.overlayList:
-            context.getDisplay(overlay).enabled = overlay in (None if is_empty else self.image, self.scene.t1)
-        context.displaySpace = self.image
-        context.selectOverlay(self.image)
+            context.getDisplay(overlay).enabled = overlay in (None if is_empty else image, self.scene.t1)
+        context.displaySpace = image
+        context.selectOverlay(image)
         self.shown = picture
-        opts, display = context.getOpts(self.image), context.getDisplay(self.image)
+        opts, display = context.getOpts(image), context.getDisplay(image)
         opts.interpolation = "none"
         opts.linkLowRanges = False
         display.alpha = self.scene.settings.opacity
@@ -93,9 +89,25 @@ class Comparison:
         if picture is None:
             return
         opts.cmap = picture.cmap
-        same = self.scene.settings.second == "other" and self.scene.shown is not None
+        # The first view may be closed.
+        same = self.scene.settings.second == "other" and not self.scene.ortho.destroyed
         opts.displayRange = list(self.scene.map_opts.displayRange if same else picture.range)
         opts.clippingRange = list(picture.whole_range)
+
+    def _image_on(self, grid: DrawnGrid) -> MemoryImage:
+        """Return the overlay of the view, a new one where the grid is another."""
+        old = self.image
+        if old is not None and self._grid is grid:
+            return old
+        frame = self.scene.frame
+        self._grid = grid
+        self.image = MemoryImage(np.zeros(grid.drawn_shape, np.float32), name="comparison", xform=grid.drawn_affine)
+        frame.overlayList.append(self.image)
+        if old is not None and old in frame.overlayList:
+            frame.overlayList.remove(old)
+        self.scene.hide(self.image)
+        overlays.register_colours(frame, self.view.displayCtx)
+        return self.image
 
     def _show_title(self) -> None:
         """Name the map on its colour bar, in a text and letters that fit the width of the view."""
@@ -123,7 +135,7 @@ class Comparison:
             return f"{here.name} minus {there.name} ({there})"
         return str(there)
 
-    def text(self, voxel) -> str:
+    def text(self, voxel: Voxel | None) -> str:
         """Return the difference in a voxel of the scene with its SD; empty outside of both grids."""
         scene = self.scene
         if (
@@ -143,5 +155,5 @@ class Comparison:
         overlays = self.scene.frame.overlayList
         if self.image is not None and self.image in overlays:
             overlays.remove(self.image)
-        if self.alive:
+        if not self.view.destroyed:
             self.scene.frame.removeViewPanel(self.view)

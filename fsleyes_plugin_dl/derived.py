@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
 from fsl_mrs_dl.core.metabolites import name_among
-from fsl_mrs_dl.results.model_file import unpack_symmetric
+from fsl_mrs_dl.results.in_vivo_model_file import InVivoEvaluator
+from fsl_mrs_dl.results.model_file import Evaluator, unpack_symmetric
 
 __all__ = ["USUAL_SUMS", "Expression", "correlations", "parse"]
 
@@ -48,13 +51,13 @@ class Expression:
 
         ``read`` returns the map of a name, or None.
         """
-        maps = [read(name) for name in self.members]
-        if any(one is None for one in maps):
+        maps = _all_of(read(name) for name in self.members)
+        if maps is None:
             return None
-        top = sum(maps[: len(self.numerator)])
+        top = _total(maps[: len(self.numerator)])
         if not self.denominator:
             return top
-        bottom = sum(maps[len(self.numerator) :])
+        bottom = _total(maps[len(self.numerator) :])
         return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
 
     def sd(
@@ -68,32 +71,40 @@ class Expression:
         ``read_sd`` returns the SD map of a name, ``correlation`` the map of the correlation between two names; without
         one they count as independent.
         """
-        maps, sds = [read(name) for name in self.members], [read_sd(name) for name in self.members]
-        if any(one is None for one in (*maps, *sds)):
+        maps, sds = _all_of(read(name) for name in self.members), _all_of(read_sd(name) for name in self.members)
+        if maps is None or sds is None:
             return None
         # A concentration held at zero has no SD of its own, and adds none.
         sds = [np.where((sd > 0) & np.isfinite(sd), sd, np.where(one == 0, 0, np.nan)) for sd, one in zip(sds, maps)]
         n = len(self.numerator)
         slopes = [np.ones_like(maps[0])] * n
         if self.denominator:
-            bottom = sum(maps[n:])
+            bottom = _total(maps[n:])
             inverse = np.divide(1.0, bottom, out=np.full_like(bottom, np.nan), where=bottom > 0)
-            slopes = [inverse] * n + [-sum(maps[:n]) * inverse**2] * len(self.denominator)
+            slopes = [inverse] * n + [-_total(maps[:n]) * inverse**2] * len(self.denominator)
         variance = np.zeros_like(maps[0])
         for i, first in enumerate(self.members):
             for j, second in enumerate(self.members):
-                if first == second:
-                    shared = 1.0
-                else:
-                    shared = correlation(first, second)
-                    shared = 0.0 if shared is None else shared
-                variance = variance + slopes[i] * slopes[j] * sds[i] * sds[j] * shared
+                known = correlation(first, second) if first != second else 1.0
+                variance = variance + slopes[i] * slopes[j] * sds[i] * sds[j] * (0.0 if known is None else known)
         # The difference of equal terms, as of a metabolite over itself, is zero but for rounding.
-        scale = sum((slope * sd) ** 2 for slope, sd in zip(slopes, sds))
+        scale = _total([(slope * sd) ** 2 for slope, sd in zip(slopes, sds)])
         return np.sqrt(np.where(variance > 1e-9 * scale, variance, 0.0) + 0.0 * scale)
 
 
-def parse(text: str, names: list[str]) -> Expression | None:
+def _all_of(maps: Iterable[np.ndarray | None]) -> list[np.ndarray] | None:
+    """Return maps; None where one of them is missing."""
+    maps = list(maps)
+    there = [one for one in maps if one is not None]
+    return there if len(there) == len(maps) else None
+
+
+def _total(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the sum of maps."""
+    return reduce(operator.add, maps)
+
+
+def parse(text: str, names: Sequence[str]) -> Expression | None:
     """Return the expression of a text such as ``NAA+NAAG/Cr+PCr``, ``tCho`` or ``Glx/NAA``; None where it is none.
 
     ``names`` are those of the maps; a sum that has a map of its own is one name.
@@ -106,50 +117,53 @@ def parse(text: str, names: list[str]) -> Expression | None:
     return Expression(numerator, denominator)
 
 
-def _sum(text: str, names: list[str]) -> tuple[str, ...] | None:
+def _sum(text: str, names: Sequence[str]) -> tuple[str, ...] | None:
     """Return the names of a sum; None where one of them has no map."""
     whole = name_among(text, names)
     if whole is not None:
         return (whole,)
     members = [member for part in text.split("+") for member in USUAL_SUMS.get(part, (part,))]
-    found = tuple(name_among(member, names) for member in members)
-    if None in found or len(set(found)) < len(found):
+    known = (name_among(member, names) for member in members)
+    found = tuple(name for name in known if name is not None)
+    if len(set(found)) < len(members):
         return None
     together = name_among("+".join(found), names)
     return (together,) if together is not None else found
 
 
-def correlations(evaluator, shape) -> Callable[[str, str], np.ndarray | None]:
+def correlations(
+    evaluator: Evaluator | InVivoEvaluator | None, shape: tuple[int, ...]
+) -> Callable[[str, str], np.ndarray | None]:
     """Return a function that gives the correlation between two concentrations as a map of that shape, 0 where nothing
     was fitted, or None where the folder does not have it."""
-    cache: dict = {}
+    cache: dict[tuple[tuple[int, ...], ...], np.ndarray] = {}
 
     def correlation(first: str, second: str) -> np.ndarray | None:
         # Folders of the in-vivo model have covariances, too, but for those of early versions.
         if evaluator is None or "cov" not in evaluator.arrays:
             return None
         names = list(evaluator.names)
-        groups = [[names.index(one) for one in name.split("+") if one in names] for name in (first, second)]
-        if any(len(group) != len(name.split("+")) for group, name in zip(groups, (first, second))):
+        one, two = (tuple(names.index(part) for part in name.split("+") if part in names) for name in (first, second))
+        if len(one) != len(first.split("+")) or len(two) != len(second.split("+")):
             return None
-        key = tuple(map(tuple, groups))
-        if key not in cache:
-            cache[key] = _correlation(evaluator, groups, shape)
-        return cache[key]
+        if (one, two) not in cache:
+            cache[one, two] = _correlation(evaluator, one, two, shape)
+        return cache[one, two]
 
     return correlation
 
 
-def _correlation(evaluator, groups, shape) -> np.ndarray:
+def _correlation(
+    evaluator: Evaluator | InVivoEvaluator, first: Sequence[int], second: Sequence[int], shape: tuple[int, ...]
+) -> np.ndarray:
     """Return the correlation of the sums of two groups of concentrations, from their packed covariances."""
     packed = np.asarray(evaluator.arrays["cov"], float)
     k = int(np.sqrt(2 * packed.shape[1]))  # of k (k + 1) / 2
     place = unpack_symmetric(np.arange(k * (k + 1) // 2), k).astype(int)
 
-    def covariance(one, two) -> np.ndarray:
-        return sum(packed[:, place[i, j]] for i in one for j in two)
+    def covariance(one: Sequence[int], two: Sequence[int]) -> np.ndarray:
+        return _total([packed[:, place[i, j]] for i in one for j in two])
 
-    first, second = groups
     with np.errstate(divide="ignore", invalid="ignore"):
         values = covariance(first, second) / np.sqrt(covariance(first, first) * covariance(second, second))
     out = np.zeros(int(np.prod(shape)))

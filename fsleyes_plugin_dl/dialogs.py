@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import wx
 
@@ -11,7 +12,7 @@ from . import starts
 __all__ = ["ask_for_file", "ask_for_folder", "ask_where_to_save"]
 
 
-def ask_for_file(parent, title: str, wildcard: str, purpose: str, folders: list[Path]) -> str | None:
+def ask_for_file(parent: Any, title: str, wildcard: str, purpose: str, folders: list[Path]) -> str | None:
     """Return the file that a user chose; None where the dialog was cancelled.
 
     Parameters
@@ -31,7 +32,7 @@ def ask_for_file(parent, title: str, wildcard: str, purpose: str, folders: list[
         return starts.chosen(purpose, dialog.GetPath())
 
 
-def ask_for_folder(parent, title: str, purpose: str, folders: list[Path]) -> str | None:
+def ask_for_folder(parent: Any, title: str, purpose: str, folders: list[Path]) -> str | None:
     """Return the folder that a user chose, as :func:`ask_for_file` does; the next dialog begins beside it."""
     start = starts.folder_for(purpose, folders)
     with wx.DirDialog(parent, title, start, wx.DD_DIR_MUST_EXIST) as dialog:
@@ -40,7 +41,7 @@ def ask_for_folder(parent, title: str, purpose: str, folders: list[Path]) -> str
         return starts.chosen(purpose, dialog.GetPath())
 
 
-def ask_where_to_save(parent, title: str, wildcard: str, proposal: str, folders: list[Path]) -> str | None:
+def ask_where_to_save(parent: Any, title: str, wildcard: str, proposal: str, folders: list[Path]) -> str | None:
     """Return the file to write, with the ending of the proposed name; None where the dialog was cancelled, or an
     existing file is to be kept."""
     start = starts.folder_for("save", folders)

@@ -3,13 +3,18 @@ only."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 
 from fsl_mrs_dl.core.metabolites import name_among
+from fsl_mrs_dl.results.in_vivo_model_file import InVivoEvaluator
+from fsl_mrs_dl.results.model_file import Evaluator
 
 from . import derived, quantities
+from .grids import Voxel
 
 __all__ = ["PREFERRED", "Estimates"]
 
@@ -26,9 +31,35 @@ _MADE_OF = {
 _RATIO_OF = {made_of: ratio for ratio, made_of in _MADE_OF.items()}
 
 
-class Estimates:
-    """Mixin of :class:`.results_folder.Results`, which has ``map``, ``has``, ``metabs``, ``reference``, ``fitted``,
-    ``evaluator`` and ``shape``."""
+class Estimates(ABC):
+    """Mixin of :class:`.results_folder.Results`, which describes the attributes, and has the abstract methods."""
+
+    metabs: list[str]
+    shape: Voxel
+    reference: str
+
+    @abstractmethod
+    def has(self, key: str) -> bool:
+        """Return whether the folder has such a map, for any metabolite."""
+
+    @abstractmethod
+    def map(self, key: str, metab: str | None = None) -> np.ndarray | None:
+        """Return a map on the grid; None where there is none."""
+
+    @property
+    @abstractmethod
+    def fitted(self) -> np.ndarray:
+        """Mask of the fitted voxels."""
+
+    @property
+    @abstractmethod
+    def default_quantity(self) -> str:
+        """Key of the map to begin with."""
+
+    @property
+    @abstractmethod
+    def evaluator(self) -> Evaluator | InVivoEvaluator | None:
+        """Fitted model."""
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -158,7 +189,7 @@ class Estimates:
         return self.sd(ratio, expression.numerator[0])
 
     @cached_property
-    def _correlation(self):
+    def _correlation(self) -> Callable[[str, str], np.ndarray | None]:
         return derived.correlations(self.evaluator, self.shape)
 
     def _is_one(self, key: str, metab: str) -> bool:

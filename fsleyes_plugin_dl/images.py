@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import nibabel
@@ -10,17 +9,15 @@ import numpy as np
 from fsl.data.image import Image
 from fsleyes_plugin_mrs.utils import is_nifti_mrs
 
-from fsl_mrs_dl.core.errors import DataError, FslMrsDlError
+from fsl_mrs_dl.core.errors import DataError
+from fsl_mrs_dl.io.images import image_errors
 
 from .results_folder import Results
 
-__all__ = ["CURVES", "READING_ERRORS", "MemoryImage", "open_image", "read_curves", "write"]
+__all__ = ["CURVES", "MemoryImage", "first_volume", "open_image", "open_structural", "read_curves", "write"]
 
 CURVES = ("data", "fit", "baseline", "residual")
 """Names of the spectra of a fit, in the order of their drawing."""
-
-READING_ERRORS = (OSError, EOFError, ValueError, zlib.error)
-"""Exceptions of readers of images, of truncated files among others."""
 
 _KEPT_BYTES = 400e6  # size of spectra up to which they are read into memory, so that the folder may vanish
 
@@ -29,7 +26,7 @@ class MemoryImage(Image):
     """An image computed from results.  It never counts as unsaved, since closing it loses nothing."""
 
     @property
-    def saveState(self):  # noqa: N802, FSLeyes's name
+    def saveState(self) -> bool:  # noqa: N802, FSLeyes's name
         """Whether it is saved: always."""
         return True
 
@@ -50,10 +47,28 @@ def open_image(path: str | Path, content: str) -> Image:
         if np.prod(image.shape) * image.dtype.itemsize <= _KEPT_BYTES:
             return _in_memory(image, path)
         return image
-    except FslMrsDlError:
-        raise
     except Exception as exc:  # the readers of FSLeyes raise many kinds
         raise DataError(f"{path}: cannot be read as {content} ({' '.join(str(exc).split())}).") from exc
+
+
+def open_structural(path: str | Path) -> Image:
+    """Open a structural image.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it cannot be read, or it has no grey values.
+    """
+    image = open_image(path, "T1")
+    if np.dtype(image.dtype).kind in "cV":
+        raise DataError(f"{path}: holds colours or spectra; give a structural image.")
+    return image
+
+
+def first_volume(image: Image) -> np.ndarray:
+    """Return the values of an image ``(x, y, z)``, the first ones along every dimension beyond."""
+    values = np.asarray(image[:])
+    return values.reshape(*image.shape[:3], -1)[..., 0]
 
 
 def _in_memory(image: Image, path: Path) -> Image:
@@ -71,7 +86,7 @@ def read_curves(results: Results, data: str | Path | None) -> dict[str, Image]:
     DataError
         If ``data`` cannot be read, or have another shape than the fit.
     """
-    images = {}
+    images: dict[str, Image] = {}
     for name in ("fit", "baseline", "residual"):
         path = results.spectrum(name)
         if path is not None:
@@ -96,11 +111,20 @@ def read_curves(results: Results, data: str | Path | None) -> dict[str, Image]:
             results.problems.append(str(exc))
         if measured is not None:
             images["data"] = measured
-    elif fit is not None and "residual" in images and images["residual"].shape == fit.shape:
-        images["data"] = _like(fit, np.asarray(fit[:]) + np.asarray(images["residual"][:]), "data")
-    if "residual" not in images and fit is not None and "data" in images and images["data"].shape == fit.shape:
-        images["residual"] = _like(fit, np.asarray(images["data"][:]) - np.asarray(fit[:]), "residual")
+    _add_missing(images, results)
     return {name: images[name] for name in CURVES if name in images}
+
+
+def _add_missing(images: dict[str, Image], results: Results) -> None:
+    """Compute data, or residual, from the other and the fit where they have no file."""
+    fit, data, residual = (images.get(name) for name in ("fit", "data", "residual"))
+    try:
+        if fit is not None and data is None and residual is not None and residual.shape == fit.shape:
+            images["data"] = _like(fit, np.asarray(fit[:]) + np.asarray(residual[:]), "data")
+        if fit is not None and data is not None and residual is None and data.shape == fit.shape:
+            images["residual"] = _like(fit, np.asarray(data[:]) - np.asarray(fit[:]), "residual")
+    except image_errors() as exc:  # of spectra that are too large to be read at once
+        results.problems.append(f"{results.folder}: spectra cannot be read ({' '.join(str(exc).split())}).")
 
 
 def _measured(source: str | Path, fit: Image | None, required: bool) -> Image | None:
@@ -119,7 +143,10 @@ def _measured(source: str | Path, fit: Image | None, required: bool) -> Image | 
             " fitted."
         )
     if measured.ndim > fit.ndim:
-        return _like(fit, np.asarray(measured[:]).reshape(*fit.shape[:4], -1).mean(-1), "data")
+        try:
+            return _like(fit, np.asarray(measured[:]).reshape(*fit.shape[:4], -1).mean(-1), "data")
+        except image_errors() as exc:
+            raise DataError(f"{source}: cannot be read as data ({' '.join(str(exc).split())}).") from exc
     return measured
 
 

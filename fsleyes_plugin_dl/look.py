@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAPTION_HEIGHT",
+    "LIGHT_GREY",
     "SIZE",
     "VOXEL_COLOUR",
     "Colour",
@@ -45,7 +46,8 @@ SIZE = (1500, 580)
 """Width and height of a picture in pixels."""
 CAPTION_HEIGHT = 60
 """Pixels below a picture for two lines of text; see :func:`caption_height`."""
-_GREY = (0.85, 0.85, 0.85)
+LIGHT_GREY = (0.85, 0.85, 0.85)
+"""Colour of texts below a picture."""
 _LETTERS, _LINE, _MARGIN, _GAP = 9.5, 22, 14, 24  # size in points; pixels
 
 
@@ -126,9 +128,9 @@ def caption(
         return [("the voxel of the spectrum", VOXEL_COLOUR)]
     texts: list[tuple[str, Colour]] = []
     if look.fade and picture.fades:
-        texts.append((f"opaque up to {look.sure:g} % relative SD, invisible from {look.unsure:g} %", _GREY))
+        texts.append((f"opaque up to {look.sure:g} % relative SD, invisible from {look.unsure:g} %", LIGHT_GREY))
     if look.max_crlb is not None:
-        texts.append((f"hidden above {look.max_crlb:g} % {'SD' if results.in_vivo else 'CRLB'}", _GREY))
+        texts.append((f"hidden above {look.max_crlb:g} % {'SD' if results.in_vivo else 'CRLB'}", LIGHT_GREY))
     codes = map_display.marks(results) if codes is None else codes
     for key, (meaning, colour) in map_display.MARKS.items():
         if (codes == key).any():
@@ -145,7 +147,7 @@ def write_with_caption(picture: Path, out: Path, texts: Sequence[tuple[str, Colo
     below = caption_height(texts, place, width)
     figure = black_figure(width, height + below)
     share = below / (height + below)
-    axes = figure.add_axes([0, share, 1, 1 - share])
+    axes = figure.add_axes((0, share, 1, 1 - share))
     axes.imshow(pixels, interpolation="none", aspect="auto")
     axes.axis("off")
     write_caption(figure, texts, place)
@@ -180,7 +182,7 @@ def _lines(texts: Sequence[tuple[str, Colour]], place: str, width: float) -> lis
     """Return left end, text and colour of every piece of a caption by lines, from above to below."""
     pixels = width - 2 * _MARGIN
     lines: list[list[tuple[float, str, Colour]]] = []
-    for part, words in enumerate((list(texts), [(place, _GREY)])):
+    for part, words in enumerate((list(texts), [(place, LIGHT_GREY)])):
         x = float("inf")
         for text, colour in words:
             for number, piece in enumerate(titles.wrapped(text, pixels, _width).split("\n")):

@@ -9,6 +9,7 @@ import numpy as np
 from fsl_mrs_dl.results import layout
 
 from . import quantities
+from .grids import Voxel, as_voxel
 from .results_folder import Results
 
 __all__ = [
@@ -178,7 +179,9 @@ def picture(results: Results, key: str, metab: str, criterion: str = "off", thre
     )
 
 
-def _colour_range(results: Results, key: str, values, fitted, percent, fades: bool) -> tuple[float, float]:
+def _colour_range(
+    results: Results, key: str, values: np.ndarray, fitted: np.ndarray, percent: np.ndarray, fades: bool
+) -> tuple[float, float]:
     """Return the values of the first and last colour from those of the reliable voxels."""
     reliable = values[_reliable(results, values, fitted, percent, fades)]
     if quantities.colour_map(key) == "mrsdl_signed":
@@ -205,7 +208,7 @@ def changed_threshold(
     return float(f"{np.percentile(sd, 90):.2g}") if sd.size else 0.0
 
 
-def _reliable(results: Results, values, fitted, percent, fades: bool) -> np.ndarray:
+def _reliable(results: Results, values: np.ndarray, fitted: np.ndarray, percent: np.ndarray, fades: bool) -> np.ndarray:
     """Return the mask of the voxels that determine the range of the colours."""
     known = fitted & np.isfinite(values) & (values != 0)
     # Uncertain values must not dim the certain ones.
@@ -255,11 +258,11 @@ def marks(results: Results, failed: bool = True, out_of_distribution: bool = Tru
     return codes
 
 
-def good_voxel(results: Results, metab: str | None = None) -> tuple[int, int, int]:
+def good_voxel(results: Results, metab: str | None = None) -> Voxel:
     """Return a voxel to begin with: unmarked, with a low bound on the metabolite, near the middle."""
     metab = metab or results.default_metab
     if results.kind == "SVS" or not results.fitted.any():
-        return tuple(size // 2 for size in results.shape)
+        return as_voxel([size // 2 for size in results.shape])
     candidates = results.fitted & (marks(results) == 0)
     if not candidates.any():
         candidates = results.fitted
@@ -272,4 +275,4 @@ def good_voxel(results: Results, metab: str | None = None) -> tuple[int, int, in
     # Distances in mm: slices are often thicker than voxels are wide.
     size = np.linalg.norm(results.affine[:3, :3], axis=0)
     nearest = places[np.argmin((((places - middle) * size) ** 2).sum(1))]
-    return tuple(int(index) for index in nearest)
+    return as_voxel(nearest)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import fsleyes.colourmaps as colourmaps
-import numpy as np
 import wx
+from fsl.data.image import Image
 
 from . import colours, map_display, titles
 from .colours import EDGE_LABELS, REGION_LABELS
+from .images import first_volume
 
 __all__ = [
+    "all_drawn",
     "are_ready",
     "draw_colour_bar",
     "is_drawn",
@@ -26,7 +30,7 @@ __all__ = [
 ]
 
 
-def are_ready(ortho, images) -> bool:
+def are_ready(ortho: Any, images: Sequence[Image]) -> bool:
     """Return whether FSLeyes has made what it draws of some images, on every canvas of a view."""
     if ortho.destroyed:
         return True
@@ -34,7 +38,7 @@ def are_ready(ortho, images) -> bool:
     return all(one is not None and one.ready() for one in drawn)
 
 
-def register_colours(frame, context) -> None:
+def register_colours(frame: Any, context: Any) -> None:
     """Offer the viewer's colour maps in FSLeyes."""
     with tempfile.TemporaryDirectory() as scratch:
         for name in colours.COLOUR_MAPS:
@@ -43,7 +47,7 @@ def register_colours(frame, context) -> None:
                 colourmaps.registerColourMap(str(file), frame.overlayList, context, name, colours.LABELS[name])
 
 
-def set_up_scene(ortho, has_map: bool) -> None:
+def set_up_scene(ortho: Any, has_map: bool) -> None:
     """Set up colour bar and letters of an ortho view."""
     scene = ortho.sceneOpts
     scene.showColourBar = has_map
@@ -52,7 +56,7 @@ def set_up_scene(ortho, has_map: bool) -> None:
     scene.labelSize = 11
 
 
-def draw_colour_bar(ortho, n_tries: int = 60) -> None:
+def draw_colour_bar(ortho: Any, n_tries: int = 60) -> None:
     """Have FSLeyes draw the colour bar, now or within ``n_tries`` half seconds.
 
     What FSLeyes draws first on a canvas is lost, and in a view that was opened by hand nothing is drawn after that.
@@ -65,7 +69,13 @@ def draw_colour_bar(ortho, n_tries: int = 60) -> None:
         wx.CallLater(500, draw_colour_bar, ortho, n_tries - 1)
 
 
-def is_drawn(canvas) -> bool:
+def all_drawn(ortho: Any) -> bool:
+    """Return whether FSLeyes has drawn every canvas of a view that is shown."""
+    canvases = [*ortho.getGLCanvases(), ortho.colourBarCanvas]
+    return all(is_drawn(canvas) for canvas in canvases if canvas is not None and canvas.IsShown())
+
+
+def is_drawn(canvas: Any) -> bool:
     """Return whether FSLeyes has drawn anything on a canvas."""
     try:
         return canvas.getBitmap() is not None
@@ -73,7 +83,7 @@ def is_drawn(canvas) -> bool:
         return False
 
 
-def show_title(ortho, image, texts: list[str]) -> None:
+def show_title(ortho: Any, image: Image, texts: list[str]) -> None:
     """Name an image, and with it the colour bar, by the first of some texts that fits the width of the view."""
     pixels = ortho.contentPanel.GetClientSize()[0] - 12
     if pixels < 50:
@@ -86,16 +96,16 @@ def show_title(ortho, image, texts: list[str]) -> None:
         ortho.sceneOpts.labelSize = size
 
 
-def set_up_t1(context, t1) -> None:
+def set_up_t1(context: Any, t1: Image) -> None:
     """Display the structural image in grey."""
     display, opts = context.getDisplay(t1), context.getOpts(t1)
     display.name = "T1"
     opts.cmap, opts.interpolation = "greyscale", "linear"
-    low, high = map_display.robust_range(np.asarray(t1[:]).ravel()[::7], 0.0)
+    low, high = map_display.robust_range(first_volume(t1).ravel()[::7], 0.0)
     opts.displayRange = [low, 1.1 * high]
 
 
-def set_up_map(frame, context, image, certainty) -> None:
+def set_up_map(frame: Any, context: Any, image: Image, certainty: Image) -> None:
     """Display the map without interpolation, faded by ``certainty``."""
     register_colours(frame, context)
     context.getDisplay(certainty).enabled = False
@@ -105,7 +115,7 @@ def set_up_map(frame, context, image, certainty) -> None:
     opts.modulateImage = certainty
 
 
-def set_up_labels(frame, context, image, kind: str, width: int) -> None:
+def set_up_labels(frame: Any, context: Any, image: Image, kind: str, width: int) -> None:
     """Display the outlines of labels: of "marks", of "voxels" or of "regions"."""
     key = f"mrs_dl_{kind}"
     if not colourmaps.isLookupTableRegistered(key):
@@ -120,7 +130,7 @@ def set_up_labels(frame, context, image, kind: str, width: int) -> None:
     opts.outline, opts.outlineWidth = True, width
 
 
-def set_up_outline(context, image) -> None:
+def set_up_outline(context: Any, image: Image) -> None:
     """Display the outline of a single voxel."""
     display = context.getDisplay(image)
     display.overlayType = "mask"

@@ -3,6 +3,9 @@ FSLeyes looks for both."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import fsleyes_props as props
 import wx
 from fsleyes.controls.controlpanel import SettingsPanel
@@ -10,14 +13,16 @@ from fsleyes.views.orthopanel import OrthoPanel
 
 from . import map_display, panel_groups, quantities, titles
 from .images import CURVES
-from .scene import scene_of, subscribe, unsubscribe
+from .scene import Scene, scene_of
 from .settings import PLANES
+from .subscribers import subscribe, unsubscribe
 from .table_panel import BAD_COLOUR, DOUBTFUL_COLOUR, NOTHING_LOADED, TablePanel
 
 __all__ = ["ResultsPanel", "TablePanel"]
 
 _WIDEST = 145  # of a widget in pixels
 _MARGINS = 42  # in pixels between a panel's edges and the texts of its groups
+_VIEW_CLOSED = "The view of the maps was closed; open an ortho view."
 _CURVE_LABELS = {
     "data": "Data",
     "fit": "Fit",
@@ -33,50 +38,60 @@ class ResultsPanel(SettingsPanel):
     """Settings: map, colours, thresholds, marks, and the curves of the spectrum."""
 
     @staticmethod
-    def title():
+    def title() -> str:
         """Return the name in menus."""
         return "DL-MRS results"
 
     @staticmethod
-    def supportedViews():
+    def supportedViews() -> list[type]:
         """Return the views that it belongs to: ortho views."""
         return [OrthoPanel]
 
     @staticmethod
-    def defaultLayout():
+    def defaultLayout() -> dict[str, Any]:
         """Return the place where it opens."""
         return {"location": wx.LEFT}
 
-    def __init__(self, parent, overlayList, displayCtx, viewPanel):
+    def __init__(self, parent: Any, overlayList: Any, displayCtx: Any, viewPanel: Any):
         super().__init__(parent, overlayList, displayCtx, viewPanel)
         self.texts: dict[str, wx.StaticText] = {}
-        self.ticks: dict = {}
+        self.ticks: dict[str, Any] = {}
+        self._groups: dict[str, list[str]] = {}  # keys of the quantities by their kind
+        self._cmap_names: list[str] = []
         self._wide: dict[str, str] = {}  # texts over the whole width, before they are wrapped
         self._latest: dict[str, str] = {}  # key of the quantity by its kind
         self._wrapped = 0
-        self.scene = None
+        self.scene: Scene | None = None
         # A panel that can be moved to the side hides the ends of its rows.
         self.getWidgetList().SetupScrolling(scroll_x=False, scrollToTop=False)
         self.getWidgetList().Bind(wx.EVT_SIZE, self._resized)
         subscribe(self.frame, self)
         self.sceneChanged()
 
-    def destroy(self):
+    def destroy(self) -> None:
         """Stop following the scene; FSLeyes calls this when the panel is closed."""
         unsubscribe(self.frame, self)
         self.scene = None
         super().destroy()
 
+    @property
+    def current(self) -> Scene:
+        """The scene that the widgets are of; there are none that need it without one."""
+        assert self.scene is not None
+        return self.scene
+
     # -- building ------------------------------------------------------------------------------------------------------
 
     def sceneChanged(self) -> None:
         """Build the widgets that the results of the new scene need."""
-        self.scene = scene_of(self.frame)
+        scene = scene_of(self.frame)
+        is_closed = scene is not None and scene.ortho.destroyed
+        self.scene = None if is_closed else scene
         self.getWidgetList().Clear()
         self.texts, self.ticks, self._wide = {}, {}, {}
         if self.scene is None:
             self.group("none", "DL-MRS results")
-            self.wide_text("none", "state", NOTHING_LOADED)
+            self.wide_text("none", "state", _VIEW_CLOSED if is_closed else NOTHING_LOADED)
         elif self.scene.results.kind == "MRSI":
             self._add_map()
             self._add_uncertainty()
@@ -105,7 +120,7 @@ class ResultsPanel(SettingsPanel):
         """Add the line, in red, on what cannot be shown."""
         self.wide_text(group, "problem").SetForegroundColour(BAD_COLOUR)
 
-    def button(self, group: str, label: str, action, tip: str) -> None:
+    def button(self, group: str, label: str, action: Callable[[], object], tip: str) -> None:
         """Add a button that calls ``action``."""
         widget = wx.Button(self.getWidgetList(), label=label)
         widget.Bind(wx.EVT_BUTTON, lambda _: action())
@@ -115,7 +130,7 @@ class ResultsPanel(SettingsPanel):
         """Add a group with a title that folds it."""
         self.getWidgetList().AddGroup(key, title)
 
-    def _add(self, group: str, title: str, widget, tip: str = "") -> None:
+    def _add(self, group: str, title: str, widget: Any, tip: str = "") -> None:
         self.getWidgetList().AddWidget(widget, displayName=title, tooltip=tip or None, groupName=group)
         if widget.GetBestSize()[0] > _WIDEST:
             # The longest label must not push the others out of sight; the opened list shows all of it.
@@ -147,7 +162,7 @@ class ResultsPanel(SettingsPanel):
         widget.SetMinSize(widget.GetBestSize())
         widget.GetParent().Show(bool(text))
 
-    def _resized(self, event) -> None:
+    def _resized(self, event: Any) -> None:
         """Wrap the texts again."""
         event.Skip()
         width = self.getWidgetList().GetClientSize()[0]
@@ -164,26 +179,26 @@ class ResultsPanel(SettingsPanel):
             widgets.FitInside()
             widgets.Layout()
 
-    def choice(self, group: str, title: str, name: str, tip: str, labels=None) -> None:
+    def choice(self, group: str, title: str, name: str, tip: str, labels: Mapping[str, str] | None = None) -> None:
         """Add a list of the choices of a setting."""
-        widget = props.makeWidget(self.getWidgetList(), self.scene.settings, name, labels=labels)
+        widget = props.makeWidget(self.getWidgetList(), self.current.settings, name, labels=labels)
         self._add(group, title, widget, tip)
 
     def number(self, group: str, title: str, name: str, tip: str) -> None:
         """Add the field of a number of the settings."""
         widget = props.makeWidget(
-            self.getWidgetList(), self.scene.settings, name, slider=False, spin=True, showLimits=False
+            self.getWidgetList(), self.current.settings, name, slider=False, spin=True, showLimits=False
         )
         self._add(group, title, widget, tip)
 
-    def tick(self, group: str, title: str, name: str, tip: str = ""):
+    def tick(self, group: str, title: str, name: str, tip: str = "") -> Any:
         """Add a box to tick, and return it."""
-        widget = props.makeWidget(self.getWidgetList(), self.scene.settings, name)
+        widget = props.makeWidget(self.getWidgetList(), self.current.settings, name)
         self._add(group, title, widget, tip)
         return widget
 
     def _add_map(self) -> None:
-        scene = self.scene
+        scene = self.current
         self.group("map", f"Map: {scene.results.folder.name}")
         self._problem_line("map")
         self.wide_text("map", "note").SetForegroundColour(DOUBTFUL_COLOUR)
@@ -207,7 +222,7 @@ class ResultsPanel(SettingsPanel):
 
     def _add_quantity(self) -> None:
         """Add two lists: kinds of quantities, and those of the chosen kind."""
-        scene, parent = self.scene, self.getWidgetList()
+        scene, parent = self.current, self.getWidgetList()
         groups = quantities.grouped([one.key for one in scene.results.quantities])
         self.kinds, self.keys = wx.Choice(parent, choices=list(groups)), wx.Choice(parent)
         self._groups = groups
@@ -219,25 +234,25 @@ class ResultsPanel(SettingsPanel):
 
     def _show_quantity(self) -> None:
         """Show the chosen quantity in the two lists."""
-        key = self.scene.settings.quantity
+        key = self.current.settings.quantity
         group = quantities.group_of(key)
         self._latest[group] = key
         self.kinds.SetStringSelection(group)
-        self.keys.Set([self.scene.results.label(one) for one in self._groups[group]])
+        self.keys.Set([self.current.results.label(one) for one in self._groups[group]])
         self.keys.SetSelection(self._groups[group].index(key))
 
     def _choose_kind(self) -> None:
         kind = self.kinds.GetStringSelection()
-        self.scene.settings.quantity = quantities.key_of_kind(kind, self._groups, self._latest)
+        self.current.settings.quantity = quantities.key_of_kind(kind, self._groups, self._latest)
 
     def _choose_quantity(self) -> None:
-        self.scene.settings.quantity = self._groups[self.kinds.GetStringSelection()][self.keys.GetSelection()]
+        self.current.settings.quantity = self._groups[self.kinds.GetStringSelection()][self.keys.GetSelection()]
 
     def _add_colours(self) -> None:
         """Add the list of colour maps."""
         import fsleyes.colourmaps as colourmaps
 
-        opts = self.scene.map_opts
+        opts = self.current.map_opts
         names = sorted(colourmaps.getColourMaps(), key=lambda name: not name.startswith("mrsdl"))
         self.cmaps = wx.Choice(self.getWidgetList(), choices=[colourmaps.getColourMapLabel(name) for name in names])
         self._cmap_names = names
@@ -254,22 +269,23 @@ class ResultsPanel(SettingsPanel):
         )
         self.number("sure", "Opaque up to (%)", "sure", "Relative SD up to which a voxel is opaque")
         self.number("sure", "Invisible from (%)", "unsure", "Relative SD from which on a voxel is invisible")
-        criteria = map_display.CRITERIA | ({"percent": "SD (%)"} if self.scene.results.in_vivo else {})
+        criteria = map_display.CRITERIA | ({"percent": "SD (%)"} if self.current.results.in_vivo else {})
         self.choice("sure", "Hide above", "criterion", "Criterion that hides voxels", labels=criteria)
         self.number("sure", "Threshold", "threshold", "In percent, or in the unit of the map")
         self.number("sure", "Opacity (%)", "opacity", "Of the whole map: the T1 shows through below 100")
         self.wide_text("sure", "shown", tip="Voxels that are neither hidden nor faded away")
 
     def _add_display(self) -> None:
-        scene = self.scene
+        scene = self.current
         self.group("display", "Planes and voxels")
         self.choice("display", "Large plane", "planes", "Plane that is drawn larger than the others", labels=PLANES)
-        self.tick("display", "Edges of voxels", "voxelGrid", "Draw the edges of all voxels")
+        if scene.voxels is not None:
+            self.tick("display", "Edges of voxels", "voxelGrid", "Draw the edges of all voxels")
         oblique = "oblique to the room" if scene.grid.is_oblique else "along the axes of the room"
         self.wide_text("display", "convention", f"Patient's right is on the left. Planes of the spectra: {oblique}.")
 
     def _add_marks(self) -> None:
-        scene = self.scene
+        scene = self.current
         codes = map_display.marks(scene.results)
         self.group("marks", "Outlined voxels")
         kinds = (
@@ -281,7 +297,7 @@ class ResultsPanel(SettingsPanel):
                 continue
             counts = {key: int((codes == key).sum()) for key in keys}
             # A tick that draws nothing cannot be set.
-            self.tick("marks", title, name).Enable(any(counts.values()))
+            self.tick("marks", title, name).Enable(any(counts.values()) and scene.marks is not None)
             for key, count in counts.items():
                 meaning, colour = map_display.MARKS[key]
                 text = self.wide_text("marks", f"mark{key}", f"■ {count} {meaning.split(' (')[0]}", meaning)
@@ -290,7 +306,7 @@ class ResultsPanel(SettingsPanel):
             self.wide_text("marks", "marks", "Not recorded in the folder.")
 
     def _add_spectrum(self) -> None:
-        scene = self.scene
+        scene = self.current
         self.group("spectrum", "Spectrum at the cursor")
         names = [name for name in CURVES if name in scene.curves]
         if scene.results.evaluator is not None:
@@ -308,13 +324,15 @@ class ResultsPanel(SettingsPanel):
     def mapChanged(self) -> None:
         """Show the new map's choices, what cannot be shown, and how many voxels can be seen."""
         scene = self.scene
-        if scene is None or scene is not scene_of(self.frame) or "problem" not in self.texts:
+        if scene is None or scene is not scene_of(self.frame) or "problem" not in self.texts or scene.ortho.destroyed:
             return
         problems = scene.problems()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         self.texts["problem"].SetToolTip("\n".join(problems))
         texts = {"problem": problems[0] + more if problems else ""}
-        self._enable_contribution()
+        if "contribution" in self.ticks:
+            # A part that the model does not have cannot be drawn.
+            self.ticks["contribution"].Enable(scene.results.has_contribution(scene.settings.top))
         if scene.shown is None:
             self.say(texts)
             return
@@ -329,18 +347,11 @@ class ResultsPanel(SettingsPanel):
         texts["compare"] = "Nothing is compared." if scene.comparison is None else scene.comparison.title
         self.say(texts)
 
-    def _enable_contribution(self) -> None:
-        """Disable the tick of the metabolite's part of the fit where the model has no such part."""
-        scene = self.scene
-        if "contribution" in self.ticks:
-            known = scene.voxel is None or scene.contribution() is not None
-            self.ticks["contribution"].Enable(known)
-
     def voxelChanged(self) -> None:
         """Do nothing: no setting depends on the voxel."""
 
 
-def _range(parent, opts, name: str):
+def _range(parent: Any, opts: Any, name: str) -> Any:
     return props.makeWidget(
         parent, opts, name, showLimits=False, slider=False, spin=True, spinWidth=7, labels=["from", "to"]
     )

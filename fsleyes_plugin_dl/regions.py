@@ -69,7 +69,7 @@ def mask_region(values: np.ndarray, affine: np.ndarray) -> Region:
     return lambda mm: sampled(values, affine, mm, 0.0)
 
 
-def ball(centre, radius: float) -> Region:
+def ball(centre: Sequence[float] | np.ndarray, radius: float) -> Region:
     """Return the region of points within a radius of a centre, both in mm."""
     return lambda mm: (((mm - np.asarray(centre)) ** 2).sum(-1) <= radius**2).astype(float)
 
@@ -91,7 +91,7 @@ def midline(values: np.ndarray, affine: np.ndarray) -> float:
     return float(np.percentile(x, (1, 99)).mean())
 
 
-def fractions(region: Region, shape, affine: np.ndarray, step: float = 2.0) -> np.ndarray:
+def fractions(region: Region, shape: Sequence[int], affine: np.ndarray, step: float = 2.0) -> np.ndarray:
     """Return the part of every voxel ``(x, y, z)`` that lies in a region, from points ``step`` mm apart, at most 8
     along an axis."""
     size = np.linalg.norm(affine[:3, :3], axis=0)
@@ -100,7 +100,10 @@ def fractions(region: Region, shape, affine: np.ndarray, step: float = 2.0) -> n
     offsets = np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n - 0.5 for n in counts), indexing="ij"), axis=-1).reshape(
         -1, 3
     )
-    return sum(region(to_mm(affine, index + offset)) for offset in offsets) / len(offsets)
+    total = np.zeros(tuple(shape))
+    for offset in offsets:
+        total += region(to_mm(affine, index + offset))
+    return total / len(offsets)
 
 
 def mean_over(

@@ -388,6 +388,17 @@ class Results(Estimates):
             # A name of the tables that the model has not.
             return None
 
+    def has_contribution(self, metab: str) -> bool:
+        """Return whether the model has a metabolite or sum, in whichever voxel."""
+        expression = self.expression(metab)
+        name = metab if expression is None else "+".join(expression.numerator)
+        try:
+            if self.evaluator is not None:
+                self.evaluator.contribution((0, 0, 0), name)
+        except DataError:
+            return False
+        return self.evaluator is not None
+
     def at(self, voxel: Voxel | None, chosen: str | None = None) -> VoxelTable:
         """Return the table of a voxel; ``voxel`` is None where the cursor is outside of the grid.
 
@@ -479,9 +490,11 @@ def _load(path: Path) -> SpatialImage:
 
 
 def _values(image: SpatialImage, path: Path) -> np.ndarray:
+    if image.get_data_dtype().kind in "cV":
+        raise DataError(f"{path}: holds colours or spectra, not a map; make the results again.")
     try:
         return np.asarray(image.dataobj, np.float32)
-    except (*image_errors(), TypeError) as exc:  # TypeError: colours are no numbers
+    except image_errors() as exc:
         raise DataError(f"{path}: cannot be read ({' '.join(str(exc).split())}).") from exc
 
 

@@ -4,16 +4,15 @@ display.
 The images that change with a choice stay the same overlays while their values change, so that settings in FSLeyes's own
 panels persist.  They lie along the axes of the spectra's grid (:class:`.grids.DrawnGrid`), and so does the display.
 
-Panels :func:`subscribe` to the scene of their window; this module imports none of them.
+Panels follow the scene of their window as :mod:`.subscribers`; this module imports none of them.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import fsleyes.plugins as plugins
@@ -22,68 +21,38 @@ import wx
 from fsl.data.image import Image
 from fsleyes.views.orthopanel import OrthoPanel
 from fsleyes_plugin_mrs.views import MRSView
+from matplotlib.artist import Artist
+from matplotlib.lines import Line2D
+
+from fsl_mrs_dl.io.images import image_errors
 
 from . import map_display, overlays, spectra
 from .artists import Band, Contribution, SpectrumLegend
-from .canvas_layout import large_plane_of
-from .grids import DrawnGrid, box_mask, checkerboard, is_inside, padded, to_mm
-from .images import CURVES, READING_ERRORS, MemoryImage, open_image, read_curves, write
+from .canvas_layout import LargePlane, large_plane_of
+from .grids import DrawnGrid, Voxel, as_voxel, box_mask, checkerboard, is_inside, padded, to_mm
+from .images import CURVES, MemoryImage, open_structural, read_curves, write
 from .results_folder import Results
 from .scene_tools import SceneTools
 from .settings import Kept, Settings
+from .subscribers import notify
 from .voxel_table import VoxelTable
 
-__all__ = ["Scene", "Subscriber", "notify", "scene_of", "show", "subscribe", "unsubscribe"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Scene", "scene_of", "show"]
 
 _LOOK_EVERY = 500  # ms between looks for closed views
 
-# By window of FSLeyes: its scene, and the subscribers to it in the order of their subscription.
-_scenes: WeakKeyDictionary = WeakKeyDictionary()
-_subscribers: WeakKeyDictionary = WeakKeyDictionary()
+# By window of FSLeyes.
+_scenes: WeakKeyDictionary[Any, Scene] = WeakKeyDictionary()
 
 
-class Subscriber(Protocol):
-    """A panel that follows the scene of its window."""
-
-    def sceneChanged(self) -> None:
-        """Show the scene of other results, or none."""
-
-    def mapChanged(self) -> None:
-        """Show another map, metabolite or threshold."""
-
-    def voxelChanged(self) -> None:
-        """Show another voxel."""
-
-
-def subscribe(frame, subscriber: Subscriber) -> None:
-    """Notify a subscriber of every change of the scene in a window, until :func:`unsubscribe`."""
-    _subscribers.setdefault(frame, WeakKeyDictionary())[subscriber] = True
-
-
-def unsubscribe(frame, subscriber: Subscriber) -> None:
-    """Notify a subscriber no longer."""
-    _subscribers.get(frame, {}).pop(subscriber, None)
-
-
-def notify(frame, change: str) -> None:
-    """Call the method of that name of every subscriber.  One that fails does not keep the others from being called."""
-    for subscriber in list(_subscribers.get(frame, ())):
-        try:
-            getattr(subscriber, change)()
-        except Exception:
-            _log.exception("A panel did not follow the results.")
-
-
-def scene_of(frame) -> Scene | None:
+def scene_of(frame: Any) -> Scene | None:
     """Return the scene in a window of FSLeyes; None without results."""
     scene = _scenes.get(frame)
     return scene if scene is not None and scene.alive else None
 
 
 def show(
-    frame,
+    frame: Any,
     results: Results,
     t1: str | Path | None = None,
     data: str | Path | None = None,
@@ -103,9 +72,7 @@ def show(
     plugins.showThirdPartyPlugin(__package__)
     old = scene_of(frame)
     kept = None if old is None else old.kept()
-    if t1 is None and old is not None:
-        t1 = old.t1
-    scene = Scene(frame, results, t1, data, progress)
+    scene = Scene(frame, results, old.t1 if t1 is None and old is not None else t1, data, progress)
     if old is not None:
         old.close(keep=scene.t1)
     _scenes[frame] = scene
@@ -132,32 +99,50 @@ class Scene(SceneTools):
         Images of the spectra by name.
     voxel : (int, int, int) or None
         Voxel at the cursor; None outside of the grid.
+    ortho, mrs : OrthoPanel, MRSView
+        Views; either may have been closed.
     shown : Picture or None
         The map on the screen.
     map, certainty, marks, voxels, regions, outline : Image or None
-        Overlays of maps; ``outline`` is that of a single voxel instead.
+        Overlays of maps; ``outline`` is that of a single voxel instead.  None, too, is what a user removed of marks,
+        voxels and regions.
     followers : list of callable
         Called with the scene when its views were opened again.
     """
 
-    def __init__(self, frame, results: Results, t1=None, data=None, progress=lambda done, total: None):
+    def __init__(
+        self,
+        frame: Any,
+        results: Results,
+        t1: Image | str | Path | None = None,
+        data: str | Path | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ):
         self.frame, self.results = frame, results
         self.settings = Settings()
         self.name = f"mrs_dl_scene_{id(self)}"
         self.alive = True
         self.grid = DrawnGrid(results.shape, results.affine)
         results.read_all(progress)
-        self.t1 = t1 if t1 is None or isinstance(t1, Image) else open_image(t1, "T1")
+        self.t1 = t1 if t1 is None or isinstance(t1, Image) else open_structural(t1)
         self.curves: dict[str, Image] = read_curves(results, data)
         results.at(map_display.good_voxel(results))
-        self.voxel: tuple[int, int, int] | None = None
+        self.voxel: Voxel | None = None
         self.shown: map_display.Picture | None = None
-        self.map = self.certainty = self.marks = self.voxels = self.regions = self.outline = None
-        self.ortho = self.mrs = None
-        self.artists: list = []
+        self.map: MemoryImage | None = None
+        self.certainty: MemoryImage | None = None
+        self.marks: MemoryImage | None = None
+        self.voxels: MemoryImage | None = None
+        self.regions: MemoryImage | None = None
+        self.outline: MemoryImage | None = None
+        self.ortho: Any = None
+        self.mrs: Any = None
+        self.overlays: list[Image] = []
+        self.artists: list[Artist] = []
         self.followers: list[Callable[[Scene], None]] = []
         self._colours, self._percent = map_display.ChosenColours(), 20.0
         self._quiet = self._hidden_empty = self._is_set_up = False
+        self._planes: LargePlane | None = None
         self._timer: wx.Timer | None = None
 
     # -- overlays ------------------------------------------------------------------------------------------------------
@@ -171,11 +156,10 @@ class Scene(SceneTools):
         self.ortho = _view(frame, OrthoPanel)
         self.mrs = _view(frame, MRSView)
         if results.kind == "MRSI":
-            self._make_maps()
+            layers = self._make_maps()
             # Before they are drawn: FSLeyes may miss the first display of an image that changes meanwhile.
-            self._fill_maps()
+            picture, _ = self._fill_maps()
             self.update_marks()
-            layers = [self.certainty, self.map, self.voxels, self.regions, self.marks]
         else:
             mask, affine = box_mask(results.shape, results.affine)
             self.outline = MemoryImage(mask, name="voxel", xform=affine)
@@ -187,7 +171,7 @@ class Scene(SceneTools):
         self._listen()
         if results.kind == "MRSI":
             self.update_map()
-            if kept is not None and kept.colours is not None and kept.colours[0] == self.shown.title:
+            if kept is not None and kept.colours is not None and kept.colours[0] == picture.title:
                 self.map_opts.displayRange = list(kept.colours[1])
         self.go_to(self._kept_voxel(kept) or map_display.good_voxel(results))
         # FSLeyes keeps the section of earlier overlays, which may be empty.
@@ -205,11 +189,11 @@ class Scene(SceneTools):
                 colours = (self.shown.title, chosen)
         return Kept.of(self.settings, mm, colours)
 
-    def _kept_voxel(self, kept: Kept | None) -> tuple[int, int, int] | None:
+    def _kept_voxel(self, kept: Kept | None) -> Voxel | None:
         """Return the voxel at the earlier cursor; None where nothing was fitted there."""
         if kept is None or kept.mm is None:
             return None
-        voxel = tuple(int(one) for one in np.rint(to_mm(np.linalg.inv(self.results.affine), kept.mm)))
+        voxel = as_voxel(to_mm(np.linalg.inv(self.results.affine), kept.mm))
         return voxel if is_inside(voxel, self.results.shape) and self.results.fitted[voxel] else None
 
     def _reset(self) -> None:
@@ -222,8 +206,13 @@ class Scene(SceneTools):
             return
         self.end_comparison()
         self.alive = False
+        if _scenes.get(self.frame) is self:
+            del _scenes[self.frame]
         if self._timer is not None:
             self._timer.Stop()
+            self._timer = None
+        if self._planes is not None and self._planes.arranged == self.show_title:
+            self._planes.arranged = None
         overlays = self.frame.overlayList
         overlays.removeListener("overlays", self.name)
         if not self.ortho.destroyed:
@@ -231,12 +220,16 @@ class Scene(SceneTools):
         if not self.mrs.destroyed:
             canvas = self.mrs.canvas
             canvas.artists = [artist for artist in canvas.artists if artist not in self.artists]
+            for artist in self.artists:
+                if artist.axes is not None:  # until the plot is drawn again
+                    artist.remove()
         # The map first: it must not be drawn without the image that fades it.
         for overlay in sorted(self.overlays, key=lambda image: image is not self.map):
             if overlay in overlays and overlay is not keep:
                 overlays.remove(overlay)
 
-    def _make_maps(self) -> None:
+    def _make_maps(self) -> list[MemoryImage]:
+        """Make the overlays of a map, and return them from below to above."""
         empty, affine = np.zeros(self.grid.drawn_shape, np.float32), self.grid.drawn_affine
         grid, moved = padded(empty, affine)
         self.certainty = MemoryImage(grid, name="opacity of the map", xform=moved)
@@ -244,6 +237,7 @@ class Scene(SceneTools):
         self.voxels = MemoryImage(checkerboard(empty.shape), name="voxel grid", xform=affine)
         self.regions = MemoryImage(empty.astype(np.int16), name="region", xform=affine)
         self.marks = MemoryImage(empty.astype(np.int16), name="marked voxels", xform=affine)
+        return [self.certainty, self.map, self.voxels, self.regions, self.marks]
 
     def _set_up_ortho(self) -> None:
         """Set up the display in the ortho view; at first, and in one that was opened later."""
@@ -254,9 +248,8 @@ class Scene(SceneTools):
         # Along the grid's own axes: FSLeyes draws maps that are oblique to the display up to half a slice off.  A
         # single voxel's outline lies on a fine grid along the axes of the room.  FSLeyes goes back to its default at
         # any change of the list of overlays.
-        space = "ref" if self.map is not None else "world"
-        for one in (self.frame.displayCtx, context, self.mrs.displayCtx):
-            one.defaultDisplaySpace = space
+        for one in (self.frame.displayCtx, context, *([] if self.mrs.destroyed else [self.mrs.displayCtx])):
+            self._set_default_space(one)
         context.displaySpace = self.map if self.map is not None else "world"
         overlays.set_up_scene(self.ortho, self.map is not None)
         self._planes = large_plane_of(self.ortho)
@@ -266,21 +259,31 @@ class Scene(SceneTools):
             overlays.set_up_t1(context, self.t1)
         if self.map is not None:
             overlays.set_up_map(self.frame, context, self.map, self.certainty)
-            overlays.set_up_labels(self.frame, context, self.marks, "marks", 2)
-            overlays.set_up_labels(self.frame, context, self.voxels, "voxels", 1)
-            overlays.set_up_labels(self.frame, context, self.regions, "regions", 3)
+            for image, kind, width in (
+                (self.marks, "marks", 2),
+                (self.voxels, "voxels", 1),
+                (self.regions, "regions", 3),
+            ):
+                if image is not None:
+                    overlays.set_up_labels(self.frame, context, image, kind, width)
             context.selectOverlay(self.map)
             overlays.draw_colour_bar(self.ortho)
             self._show_voxels()
-            context.getDisplay(self.regions).enabled = self.region is not None
+            if self.regions is not None:
+                context.getDisplay(self.regions).enabled = self.region is not None
         else:
             overlays.set_up_outline(context, self.outline)
             context.selectOverlay(self.outline)
+
+    def _set_default_space(self, context: Any) -> None:
+        """Set the space of a display that FSLeyes goes back to."""
+        context.defaultDisplaySpace = "ref" if self.map is not None else "world"
 
     def _set_up_mrs(self) -> None:
         """Set up the plot in the MRS view; at first, and in one that was opened later."""
         view, context = self.mrs, self.mrs.displayCtx
         context.autoDisplay = False
+        self._set_default_space(context)
         for overlay in self.overlays:
             if overlay in self.frame.overlayList:
                 context.getDisplay(overlay).enabled = overlay in self.curves.values()
@@ -303,21 +306,16 @@ class Scene(SceneTools):
 
     # -- state --------------------------------------------------------------------------------------------------------
 
-    @property
-    def map_opts(self):
-        """FSLeyes's display options of the map: colour map, ranges, fading."""
-        return self.ortho.displayCtx.getOpts(self.map)
-
-    def series(self, name: str):
+    def series(self, name: str) -> Any:
         """Return the series of a curve in the MRS view; None where there is none."""
         overlay = self.curves.get(name)
         return None if overlay is None or self.mrs.destroyed else self.mrs.getDataSeries(overlay)
 
-    def all_series(self) -> list[tuple[str, object]]:
+    def all_series(self) -> list[tuple[str, Any]]:
         """Return names and series of all curves."""
         return [(name, self.series(name)) for name in self.curves]
 
-    def drawn_lines(self) -> list[tuple[object, object]]:
+    def drawn_lines(self) -> list[tuple[Any, Line2D]]:
         """Return the drawn series and their lines."""
         canvas = self.mrs.canvas
         return [(series, canvas.getArtist(series)) for series, _, _ in canvas.getDrawnDataSeries()]
@@ -346,7 +344,7 @@ class Scene(SceneTools):
             texts.insert(0, f"There is no map of {settings.name} of this quantity ({what}).")
         return texts
 
-    def voxel_at(self, place) -> tuple[int, int, int] | None:
+    def voxel_at(self, place: Any) -> Voxel | None:
         """Return the voxel at a place in the coordinates of the display; None outside of the grid."""
         opts = self.ortho.displayCtx.getOpts(self._anchor)
         if self.map is not None:
@@ -354,10 +352,10 @@ class Scene(SceneTools):
             voxel = self.grid.voxel(np.rint(index))
         else:
             mm = opts.transformCoords(place, "display", "world")
-            voxel = tuple(int(one) for one in np.rint(to_mm(np.linalg.inv(self.results.affine), mm)))
+            voxel = as_voxel(to_mm(np.linalg.inv(self.results.affine), mm))
         return voxel if is_inside(voxel, self.results.shape) else None
 
-    def go_to(self, voxel: tuple[int, int, int]) -> None:
+    def go_to(self, voxel: Voxel) -> None:
         """Move the cursor to a voxel."""
         if self.map is not None:
             index = self.grid.drawn_index(voxel)
@@ -393,16 +391,16 @@ class Scene(SceneTools):
         for name in ("contribution", "band"):
             settings.addListener(name, self.name, self.redraw)
         settings.addListener("autoScale", self.name, self._rescale)
-        self._timer = wx.Timer(self.frame)
-        self.frame.Bind(wx.EVT_TIMER, self._look_for_views, self._timer)
+        # A timer of the frame would end in a handler that the frame, and with it the scene, is never rid of.
+        self._timer = wx.PyTimer(self._look_for_views)
         self._timer.Start(_LOOK_EVERY)
 
     @property
-    def _anchor(self) -> Image:
+    def _anchor(self) -> MemoryImage | None:
         """Image that every scene has: the map, or the outline."""
         return self.map if self.map is not None else self.outline
 
-    def _check_overlays(self, *_) -> None:
+    def _check_overlays(self, *_: object) -> None:
         """Close the scene once a user removed the map, or the outline; go on without another image."""
         overlays = self.frame.overlayList
         if not self.alive:
@@ -412,35 +410,43 @@ class Scene(SceneTools):
         if any(image not in overlays for image in (self._anchor, self.certainty) if image is not None):
             self.close()
             notify(self.frame, "sceneChanged")
+            return
+        labels = self.marks, self.voxels, self.regions
+        self.marks, self.voxels, self.regions = (one if one in overlays else None for one in labels)
+        curves = {name: image for name, image in self.curves.items() if image in overlays}
+        if labels != (self.marks, self.voxels, self.regions) or len(curves) < len(self.curves):
+            self.curves = curves
+            notify(self.frame, "sceneChanged")
 
-    def _look_for_views(self, *_) -> None:
+    def _look_for_views(self) -> None:
         """Follow views that were opened in place of closed ones."""
         if not self.alive or not self.frame:
             return
-        opened = False
         if self.comparison is not None and not self.comparison.alive:
             self.end_comparison()
         second = None if self.comparison is None else self.comparison.view
         views = [view for view in self.frame.getView(OrthoPanel) if view is not second]
-        if self.ortho.destroyed and views:
-            self.ortho, opened = views[0], True
-            if not self.mrs.destroyed:
-                self._set_up_ortho()
+        plots = self.frame.getView(MRSView)
+        has_new_ortho, has_new_plot = self.ortho.destroyed and bool(views), self.mrs.destroyed and bool(plots)
+        # Both first: a layout of FSLeyes replaces them together.
+        self.ortho = views[0] if has_new_ortho else self.ortho
+        self.mrs = plots[0] if has_new_plot else self.mrs
+        if has_new_ortho:
+            self._set_up_ortho()
             self.ortho.displayCtx.addListener("location", self.name, self._follow_cursor, overwrite=True)
             if self.map is not None:
                 self._is_set_up = False
                 self.update_map()
-        if self.mrs.destroyed and self.frame.getView(MRSView):
-            self.mrs, opened = self.frame.getView(MRSView)[0], True
+        if has_new_plot:
             self._set_up_mrs()
             self._follow_curves()
-        if opened:
+        if has_new_ortho or has_new_plot:
             for follower in self.followers:
                 follower(self)
             self._follow_cursor()
             notify(self.frame, "sceneChanged")
 
-    def _follow_cursor(self, *_) -> None:
+    def _follow_cursor(self, *_: object) -> None:
         overlay = self._anchor
         if not self.alive or overlay not in self.frame.overlayList or self.ortho.destroyed:
             return
@@ -451,31 +457,32 @@ class Scene(SceneTools):
         self._rescale()
         notify(self.frame, "voxelChanged")
 
-    def _rescale(self, *_) -> None:
+    def _rescale(self, *_: object) -> None:
         """Set the vertical range of the plot from the shown curves within the metabolites' window."""
         if not self.settings.autoScale or self.voxel is None or not self.curves or self.mrs.destroyed:
             return
         shown = [image for name, image in self.curves.items() if getattr(self.settings, name)]
         try:
-            fids = [spectra.read_fid(image, self.voxel) for image in shown]
-        except READING_ERRORS:
+            found = [spectra.read_fid(image, self.voxel) for image in shown]
+        except image_errors():
             return  # the file vanished; what was read stays
+        fids = [fid for fid in found if fid is not None]
         if not fids:
             return
         header = next(iter(self.curves.values())).nifti_mrs.axes
         axes = spectra.DisplayAxes(len(fids[0]), header.dwelltime, header.SpectrometerFrequency, header.ResonantNucleus)
-        limits = spectra.vertical_limits(axes, [spectra.displayed(fid) for fid in fids if fid is not None])
+        limits = spectra.vertical_limits(axes, [spectra.displayed(fid) for fid in fids])
         if limits is not None:
             self.mrs.canvas.limits.y = limits
             self.mrs.canvas.asyncDraw()
 
-    def _follow_settings(self, *_) -> None:
+    def _follow_settings(self, *_: object) -> None:
         if not self._quiet:
             if self.settings.criterion == "percent":
                 self._percent = self.settings.threshold
             self.update_when_drawn()
 
-    def _follow_map(self, *_) -> None:
+    def _follow_map(self, *_: object) -> None:
         """Show another map; a threshold in the unit of the earlier one would mean nothing."""
         if self._quiet:
             return
@@ -493,7 +500,7 @@ class Scene(SceneTools):
         self._quiet = False
         self.update_when_drawn()
 
-    def _follow_criterion(self, *_) -> None:
+    def _follow_criterion(self, *_: object) -> None:
         """Begin with a sensible threshold, since every criterion has another scale."""
         self._begin_threshold()
         self.update_when_drawn()
@@ -506,24 +513,24 @@ class Scene(SceneTools):
         )
         self._quiet = False
 
-    def _follow_curves(self, *_) -> None:
+    def _follow_curves(self, *_: object) -> None:
         for name, overlay in self.curves.items():
             if not self.mrs.destroyed:
                 self.mrs.displayCtx.getDisplay(overlay).enabled = getattr(self.settings, name)
         self._rescale()
         self.redraw()
 
-    def _show_planes(self, *_) -> None:
+    def _show_planes(self, *_: object) -> None:
         """Draw the chosen plane larger than the others."""
-        if not self.ortho.destroyed:
+        if self._planes is not None and not self.ortho.destroyed:
             self._planes.choose(self.settings.planes)
 
-    def _show_voxels(self, *_) -> None:
+    def _show_voxels(self, *_: object) -> None:
         """Show or hide the edges of all voxels."""
         if self.voxels is not None and not self.ortho.destroyed:
             self.ortho.displayCtx.getDisplay(self.voxels).enabled = self.settings.voxelGrid
 
-    def redraw(self, *_) -> None:
+    def redraw(self, *_: object) -> None:
         """Draw the plot again."""
         if self.alive and not self.mrs.destroyed:
             self.mrs.canvas.asyncDraw()
@@ -535,11 +542,11 @@ class Scene(SceneTools):
             notify(self.frame, "mapChanged")
             return
         old = self.shown
-        if self._is_set_up and not self.ortho.destroyed:
+        if old is not None and self._is_set_up and not self.ortho.destroyed:
             self._colours.keep(old, self.map_opts.cmap.name, tuple(self.map_opts.displayRange))
-        modulation = self._fill_maps()
-        picture, is_empty = self.shown, not self.shown.shown.any()
-        is_other = picture.title != old.title or not self._is_set_up
+        picture, modulation = self._fill_maps()
+        is_empty = not picture.shown.any()
+        is_other = old is None or picture.title != old.title or not self._is_set_up
         self._is_set_up = True
         if not self.ortho.destroyed:
             opts, display = self.map_opts, self.ortho.displayCtx.getDisplay(self.map)
@@ -559,37 +566,35 @@ class Scene(SceneTools):
             self.comparison.update()
         notify(self.frame, "mapChanged")
 
-    def _fill_maps(self) -> tuple[float, float]:
-        """Compute the chosen map and its opacity; return the range of the opacity."""
+    def _fill_maps(self) -> tuple[map_display.Picture, tuple[float, float]]:
+        """Compute the chosen map and its opacity; return the map and the range of the opacity."""
         settings, results = self.settings, self.results
         picture = map_display.picture(results, settings.quantity, settings.name, settings.criterion, settings.threshold)
         self.shown = picture
         opacity, modulation = map_display.fading(
             picture, settings.fade, settings.sure, settings.unsure, settings.opacity / 100
         )
-        write(self.certainty, padded(self.grid.drawn(opacity), self.grid.drawn_affine, modulation[0])[0])
         # FSLeyes fails at images that hold nothing but NaN.
-        is_empty = not picture.shown.any()
-        write(self.map, self.grid.drawn(np.zeros(results.shape, np.float32) if is_empty else picture.drawn))
-        return modulation
+        drawn = picture.drawn if picture.shown.any() else np.zeros(results.shape, np.float32)
+        if self.certainty is not None and self.map is not None:
+            write(self.certainty, padded(self.grid.drawn(opacity), self.grid.drawn_affine, modulation[0])[0])
+            write(self.map, self.grid.drawn(drawn))
+        return picture, modulation
 
-    def changed(self, what: str) -> None:
-        """Notify the subscribers of a change, by the name of their method."""
-        notify(self.frame, what)
-
-    def update_marks(self, *_) -> None:
+    def update_marks(self, *_: object) -> None:
         """Outline the marked voxels."""
-        settings = self.settings
-        codes = map_display.marks(self.results, settings.markFailed, settings.markOutOfDistribution)
-        write(self.marks, self.grid.drawn(codes))
+        if self.marks is not None:
+            settings = self.settings
+            codes = map_display.marks(self.results, settings.markFailed, settings.markOutOfDistribution)
+            write(self.marks, self.grid.drawn(codes))
 
     def reset_range(self) -> None:
         """Set the colours to the robust range of the map again."""
-        if self.shown is not None:
+        if self.shown is not None and not self.ortho.destroyed:
             self.map_opts.displayRange = list(self.shown.range)
 
 
-def _view(frame, kind):
+def _view(frame: Any, kind: Any) -> Any:
     """Return a view of that kind; add one where there is none."""
     views = frame.getView(kind)
     return views[0] if views else frame.addViewPanel(kind)

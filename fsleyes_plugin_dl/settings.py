@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import fsleyes_props as props
+import numpy as np
 
 from . import map_display
 from .results_folder import Results
@@ -114,16 +116,16 @@ class Kept:
     mm : ndarray or None
         Place of the cursor.
     colours : tuple or None
-        Title and unit of the map, its own range, and the range that was set.
+        Title of the map, and the range that was set.
     """
 
-    values: dict = field(default_factory=dict)
-    choices: dict = field(default_factory=dict)
-    mm: object = None
-    colours: tuple | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str | None] = field(default_factory=dict)
+    mm: np.ndarray | None = None
+    colours: tuple[str, tuple[float, ...]] | None = None
 
     @classmethod
-    def of(cls, settings: Settings, mm, colours) -> Kept:
+    def of(cls, settings: Settings, mm: np.ndarray | None, colours: tuple[str, tuple[float, ...]] | None) -> Kept:
         """Return what persists of these settings."""
         values = {name: getattr(settings, name) for name in _KEPT}
         choices = {name: getattr(settings, name) for name in ("metab", "plus", "over", "quantity")}

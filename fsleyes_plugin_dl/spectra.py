@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nibabel
 import numpy as np
 
 from fsl_mrs_dl.core.axes import Axes
@@ -47,8 +48,11 @@ class DisplayAxes(Axes):
         DataError
             If the file is not NIfTI-MRS.
         """
+        faults: tuple[type[Exception], ...] = (*image_errors(), LookupError, TypeError)
         try:
             image = open_image(Path(path))
+            if not isinstance(image, nibabel.Nifti1Image):  # and those of version 2, which are of this class, too
+                raise ValueError("it is of another format")
             codes = image.header.extensions.get_codes()
             header = json.loads(image.header.extensions[codes.index(44)].content)
             frequency, nucleus = (
@@ -56,7 +60,7 @@ class DisplayAxes(Axes):
                 for value in (header["SpectrometerFrequency"], header["ResonantNucleus"])
             )
             return cls(int(image.shape[3]), float(image.header["pixdim"][4]), float(frequency), str(nucleus))
-        except (*image_errors(), AttributeError, LookupError, TypeError) as exc:
+        except faults as exc:
             raise DataError(f"{path}: is no NIfTI-MRS file with spectra ({' '.join(str(exc).split())}).") from exc
 
     def hz(self) -> np.ndarray:

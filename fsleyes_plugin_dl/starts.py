@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .grids import Voxel
 from .results_folder import Results
 
 __all__ = ["chosen", "folder_for", "picture_name", "table_name"]
@@ -30,7 +31,7 @@ def picture_name(results: Results, name: str) -> str:
     return f"{results.folder.resolve().name}_{name.replace('/', '_over_')}.png"
 
 
-def table_name(results: Results, voxel: tuple[int, int, int] | None) -> str:
+def table_name(results: Results, voxel: Voxel | None) -> str:
     """Return a name for the table of a voxel."""
     place = "" if voxel is None or results.kind == "SVS" else "_" + "_".join(map(str, voxel))
     return f"{results.folder.resolve().name}_voxel{place}.tsv"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import wx
 from fsleyes.controls.controlpanel import ControlPanel
 from fsleyes_plugin_mrs.views import MRSView
 
 from . import dialogs, starts, titles
 from .panel_groups import copy_text
-from .scene import scene_of, subscribe, unsubscribe
+from .scene import Scene, scene_of
+from .subscribers import subscribe, unsubscribe
 from .voxel_table import VoxelTable, as_text
 
 __all__ = ["BAD_COLOUR", "DOUBTFUL_COLOUR", "NOTHING_LOADED", "TablePanel"]
@@ -21,21 +25,21 @@ class TablePanel(ControlPanel):
     """Concentrations of the voxel at the cursor, with uncertainties and remarks."""
 
     @staticmethod
-    def title():
+    def title() -> str:
         """Return the name in menus."""
         return "DL-MRS table"
 
     @staticmethod
-    def supportedViews():
+    def supportedViews() -> list[type]:
         """Return the views that it belongs to: MRS views."""
         return [MRSView]
 
     @staticmethod
-    def defaultLayout():
+    def defaultLayout() -> dict[str, Any]:
         """Return the place where it opens."""
         return {"location": wx.BOTTOM}
 
-    def __init__(self, parent, overlayList, displayCtx, viewPanel):
+    def __init__(self, parent: Any, overlayList: Any, displayCtx: Any, viewPanel: Any):
         super().__init__(parent, overlayList, displayCtx, viewPanel)
         # It keeps the size that its row gives it, whatever is written in it.
         self.state = wx.StaticText(self, style=wx.ST_NO_AUTORESIZE)
@@ -61,11 +65,11 @@ class TablePanel(ControlPanel):
         self.list.Bind(wx.EVT_LIST_ITEM_ACTIVATED, self._activated)
         self.list.SetToolTip("A double click shows the metabolite's map and its part of the fit")
         self.Bind(wx.EVT_SIZE, self._resized)
-        self.scene = None
+        self.scene: Scene | None = None
         subscribe(self.frame, self)
         self.sceneChanged()
 
-    def destroy(self):
+    def destroy(self) -> None:
         """Stop following the scene; FSLeyes calls this when the panel is closed."""
         unsubscribe(self.frame, self)
         self.scene = None
@@ -92,6 +96,14 @@ class TablePanel(ControlPanel):
         self.state.SetForegroundColour(wx.NullColour if table.good else BAD_COLOUR)
         self._say(table.state)
         self.list.Freeze()
+        try:
+            self._fill(table)
+        finally:
+            self.list.Thaw()
+        self._emphasise()
+
+    def _fill(self, table: VoxelTable) -> None:
+        """Write the rows of a table into the list."""
         self.list.DeleteAllItems()
         if table.titles and table.titles != self.titles:
             self.list.DeleteAllColumns()
@@ -106,8 +118,6 @@ class TablePanel(ControlPanel):
             if doubtful:
                 self.list.SetItemTextColour(row, DOUBTFUL_COLOUR)
         self._set_widths(table)
-        self.list.Thaw()
-        self._emphasise()
 
     def _say(self, text: str) -> None:
         """Write the line on the voxel, in as many lines as its row needs."""
@@ -120,7 +130,7 @@ class TablePanel(ControlPanel):
         self.state.SetMinSize((-1, lines * self.GetCharHeight()))
         self.Layout()
 
-    def _resized(self, event) -> None:
+    def _resized(self, event: Any) -> None:
         event.Skip()
         if self.GetClientSize()[0] != self._width:
             self._width = self.GetClientSize()[0]
@@ -147,7 +157,7 @@ class TablePanel(ControlPanel):
             if chosen:
                 self.list.EnsureVisible(row)
 
-    def _activated(self, event) -> None:
+    def _activated(self, event: Any) -> None:
         if self.scene is not None:
             self.scene.settings.metab = self.list.GetItemText(event.GetIndex())
 
@@ -158,9 +168,9 @@ class TablePanel(ControlPanel):
 
     def copy(self) -> None:
         """Copy the table to the clipboard."""
-        copy_text(self.text())
+        copy_text(self, self.text())
 
-    def save(self, path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the table into a file; show an error in a window."""
         try:
             with open(path, "w", encoding="utf-8") as file:

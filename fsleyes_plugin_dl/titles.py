@@ -50,7 +50,7 @@ def wrapped(text: str, pixels: float, width_of: Callable[[str], float]) -> str:
 
     ``width_of`` returns the width of a text in pixels.
     """
-    lines = []
+    lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
         for word in paragraph.split(" "):

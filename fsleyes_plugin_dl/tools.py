@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsl.utils.settings as fslsettings
 import wx
 from fsleyes.actions import Action
 
-from fsl_mrs_dl.core.errors import FslMrsDlError
-
 from . import dialogs
-from .panel_groups import IMAGES
+from .panel_groups import IMAGES, show_error
 from .panels import ResultsPanel, TablePanel
 from .results_folder import Results
 from .scene import Scene, scene_of, show
@@ -22,7 +22,7 @@ from .scene import Scene, scene_of, show
 __all__ = ["LoadResults", "load"]
 
 
-def load(frame, folder: str | Path, t1: str | Path | None = None, data: str | Path | None = None) -> Scene:
+def load(frame: Any, folder: str | Path, t1: str | Path | None = None, data: str | Path | None = None) -> Scene:
     """Show a folder of results in a window of FSLeyes, with the panels of this package open.
 
     Raises
@@ -45,8 +45,8 @@ def _open_panels(scene: Scene) -> None:
 
 
 @contextmanager
-def _progress(frame):
-    """Show in the status bar how much was read, a few times a second, until everything was."""
+def _progress(frame: Any) -> Iterator[Callable[[int, int], None]]:
+    """Show in the status bar how much was read, a few times a second, until everything was, or failed."""
     bar, latest = frame.GetStatusBar(), 0.0
 
     def progress(done: int, total: int) -> None:
@@ -56,20 +56,24 @@ def _progress(frame):
             bar.SetStatusText(f"Reading maps: {done} of {total}")
             bar.Update()
 
-    with wx.BusyCursor():
-        yield progress
-    if bar is not None:
-        bar.SetStatusText("")
+    try:
+        with wx.BusyCursor():
+            yield progress
+    finally:
+        if bar is not None:
+            bar.SetStatusText("")
 
 
 class LoadResults(Action):
     """The entry of the menu: ask for a folder of results and show it."""
 
-    def __init__(self, overlayList, displayCtx, frame):
+    def __init__(self, overlayList: Any, displayCtx: Any, frame: Any):
         super().__init__(overlayList, displayCtx, self.loadResults)
         self.frame = frame
 
-    def loadResults(self, folder=None, t1=None, data=None) -> Scene | None:
+    def loadResults(
+        self, folder: str | Path | None = None, t1: str | Path | None = None, data: str | Path | None = None
+    ) -> Scene | None:
         """Show a folder, or ask for one.  Errors are shown in a window, but raised for a given folder."""
         if folder is not None:
             return load(self.frame, folder, t1, data)
@@ -77,16 +81,16 @@ class LoadResults(Action):
         beside = [] if scene is None else [scene.results.folder.absolute().parent]
         places = [*beside, Path(fslsettings.read("loadSaveOverlayDir", os.getcwd()))]
         title = "Folder of results (fsl_mrs_dl mrsi or fit, fsl_mrsi, fsl_mrs)"
-        folder = dialogs.ask_for_folder(self.frame, title, "results", places)
-        if folder is None:
+        chosen = dialogs.ask_for_folder(self.frame, title, "results", places)
+        if chosen is None:
             return None
-        t1 = self._ask_for_t1(folder)
+        t1 = self._ask_for_t1(chosen)
         try:
-            scene = load(self.frame, folder, t1)
-        except FslMrsDlError as exc:
-            wx.MessageBox(str(exc), "Load DL-MRS results", wx.OK | wx.ICON_ERROR, self.frame)
+            scene = load(self.frame, chosen, t1)
+        except Exception as exc:  # FSLeyes would only log it
+            show_error(exc, "Load DL-MRS results", self.frame)
             return None
-        fslsettings.write("loadSaveOverlayDir", str(Path(folder).parent))
+        fslsettings.write("loadSaveOverlayDir", str(Path(chosen).parent))
         return scene
 
     def _ask_for_t1(self, folder: str) -> str | None:

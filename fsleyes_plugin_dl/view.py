@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from fsl_mrs_dl.core.errors import DataError, FslMrsDlError, OptionError
+from fsl_mrs_dl.core.errors import DataError, OptionError
 
 from .results_folder import Results
 
@@ -84,19 +85,19 @@ def view(folder: str | Path, t1: str | Path | None = None, data: str | Path | No
     return subprocess.run(words, env={**os.environ, **variables}).returncode
 
 
-def start(frame) -> None:
+def start(frame: Any) -> None:
     """Load the results named in the environment into FSLeyes, once its window stands; show errors in a window."""
     import wx
 
     files = json.loads(os.environ[VARIABLE])
 
     def load() -> None:
+        from .panel_groups import show_error
         from .tools import load
 
         try:
             load(frame, files["folder"], files["t1"], files["data"])
         except Exception as exc:  # FSLeyes would hang behind a box of its own
-            kind = "" if isinstance(exc, FslMrsDlError) else f"{type(exc).__name__}: "
-            wx.MessageBox(f"{kind}{exc}", "DL-MRS results", wx.OK | wx.ICON_ERROR, frame)
+            show_error(exc, "DL-MRS results", frame)
 
     wx.CallAfter(load)

@@ -110,7 +110,7 @@ def _cell(values: dict[str, float], column: str, sd: str | None) -> str:
         return f"{value:.0f}" if value < 999 else "> 999"
     if column in ("snr", "fwhm"):
         return f"{value:.1f}"
-    spread = values.get(sd, math.nan)
+    spread = math.nan if sd is None else values.get(sd, math.nan)
     if sd == "crlb_sd":
         spread = values.get("in_vivo_sd", spread)
     return with_sd(value, spread)
@@ -181,7 +181,7 @@ def _of_first_spectrum(head: list[str], rows: list[list[str]], label: str) -> tu
     return head[at:], [first[name] for name in names]
 
 
-def _read_uncertainty(folder: Path, table) -> str:
+def _read_uncertainty(folder: Path, table: dict[str, dict[str, float]]) -> str:
     head, *rows = _read_csv(folder / "uncertainty.csv") or [[]]
     if "Metab" not in head:
         return ""
@@ -193,7 +193,7 @@ def _read_uncertainty(folder: Path, table) -> str:
     return f"the first of {n_rows // len(rows)} spectra" if n_rows > len(rows) else ""
 
 
-def _read_concentrations(folder: Path, table) -> None:
+def _read_concentrations(folder: Path, table: dict[str, dict[str, float]]) -> None:
     # Two lines of headings: mean or std, and the scaling.
     lines = _read_csv(folder / "concentrations.csv")
     if len(lines) < 3:
@@ -207,7 +207,7 @@ def _read_concentrations(folder: Path, table) -> None:
             _add(table, row[0], {"conc_sd": "crlb_sd"}.get(name + ending, name + ending), text)
 
 
-def _read_summary(folder: Path, table) -> None:
+def _read_summary(folder: Path, table: dict[str, dict[str, float]]) -> None:
     head, *rows = _read_csv(folder / "summary.csv") or [[]]
     head, rows = _of_first_spectrum(head, rows, "Metab")
     for row in rows:

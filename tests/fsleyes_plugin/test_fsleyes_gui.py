@@ -472,7 +472,7 @@ def test_the_table_follows_through_everything(desk):
 
     from fsleyes_plugin_dl import overlays
     from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
-    from fsleyes_plugin_dl.scene import subscribe, unsubscribe
+    from fsleyes_plugin_dl.subscribers import subscribe, unsubscribe
 
     folder = desk.home / "vanishing"
     shutil.copytree(desk.folder / "mrsi", folder, symlinks=True)
@@ -499,9 +499,9 @@ def test_the_table_follows_through_everything(desk):
     subscribe(desk.frame, failing)
     import logging
 
-    logging.getLogger("fsleyes_plugin_dl.scene").disabled = True
+    logging.getLogger("fsleyes_plugin_dl.subscribers").disabled = True
     follows((1, 0, 0))
-    logging.getLogger("fsleyes_plugin_dl.scene").disabled = False
+    logging.getLogger("fsleyes_plugin_dl.subscribers").disabled = False
     unsubscribe(desk.frame, failing)
     shutil.rmtree(folder)
     follows((3, 1, 1))
@@ -866,6 +866,147 @@ def test_the_tool_asks_for_a_t1_once(desk):
         assert len(opened) == 2 and "Structural" in opened[1][1] and scene.t1 is not None
         scene = tools["Load DL-MRS results"]()
         assert len(opened) == 3 and scene.t1 is not None
+
+
+@inside
+def test_results_that_were_replaced_leave_no_trace(desk):
+    """Neither other results nor a removed map keep the earlier ones in memory."""
+    import gc
+    import weakref
+
+    def is_gone(scene):
+        gc.collect()
+        return scene() is None
+
+    first = weakref.ref(desk.load("mrsi", t1=desk.t1))
+    second = desk.load("fsl_mrsi")
+    desk.wait(lambda: is_gone(first), "the first results are gone", 20)
+    desk.frame.overlayList.remove(second.map)
+    second = weakref.ref(second)
+    desk.wait(lambda: is_gone(second), "the results of a removed map are gone", 20)
+
+
+@inside
+def test_overlays_that_a_user_removes_are_not_missed(desk):
+    """A curve, marks, edges and outlines of a region: everything else goes on."""
+    from fsleyes_plugin_dl.panels import ResultsPanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    overlays = desk.frame.overlayList
+    for overlay in (scene.curves["baseline"], scene.voxels, scene.regions, scene.marks):
+        overlays.remove(overlay)
+        desk.pump(0.2)
+    panel = desk.panel(scene.ortho, ResultsPanel)
+    assert "baseline" not in panel.ticks and "residual" in panel.ticks
+    scene.settings.residual = scene.settings.markFailed = False
+    scene.settings.voxelGrid = True
+    desk.wait(lambda: desk.drawn(scene, "residual") is None, "the residual is gone")
+    scene.set_ball()
+    assert "Inside: " in panel.texts["region"].GetLabelText()
+    scene.settings.metab = "Ins"
+    assert scene.shown.title.startswith("Ins") and scene.map in overlays
+
+
+@inside
+def test_a_layout_may_be_loaded_again(desk):
+    """It replaces both views at once; the new ones are set up as the first were."""
+    from fsleyes import layouts
+
+    from fsleyes_plugin_dl.panels import ResultsPanel, TablePanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    old = scene.ortho
+    layouts.loadLayout(desk.frame, "mrs-dl")
+    desk.wait(lambda: scene.ortho is not old and not scene.mrs.destroyed, "the new views are followed")
+    panel = desk.panel(scene.ortho, ResultsPanel)
+    desk.wait(lambda: "shown" in panel.texts, "the settings are shown")
+    context = scene.ortho.displayCtx
+    assert context.displaySpace is scene.map and context.getOpts(scene.marks).outline
+    shown = [overlay.name for overlay in scene.overlays if context.getDisplay(overlay).enabled]
+    assert shown == ["T1", "map", "marked voxels"], shown
+    sagittal, coronal, axial = scene.ortho.getGLCanvases()
+    desk.wait(lambda: axial.GetSize()[0] > 1.5 * coronal.GetSize()[0], "the axial plane is large")
+    scene.go_to((1, 0, 0))
+    assert "Voxel 1 0 0" in desk.panel(scene.mrs, TablePanel).state.GetLabel()
+
+
+@inside
+def test_unusual_structural_images(desk):
+    """Of a series the first volume counts; colours are refused, and the earlier results stay."""
+    import nibabel
+
+    from fsl_mrs_dl.core.errors import DataError
+    from fsleyes_plugin_dl.scene import scene_of
+
+    image = nibabel.load(desk.t1)
+    series = np.stack([np.asarray(image.dataobj)] * 2, -1)
+    nibabel.save(nibabel.Nifti1Image(series, image.affine), desk.home / "series.nii.gz")
+    scene = desk.load("mrsi", t1=desk.home / "series.nii.gz")
+    scene.settings.mirror = True
+    scene.set_ball()
+    assert any(line.startswith("Other side") for line in scene.region_report())
+    pixels = np.zeros((8, 8, 8), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(pixels, image.affine), desk.home / "colours.nii.gz")
+    try:
+        desk.load("fsl_mrsi", t1=desk.home / "colours.nii.gz")
+    except DataError as exc:
+        assert "holds colours" in str(exc)
+    else:
+        raise AssertionError("an image of colours was taken for a structural one")
+    assert scene_of(desk.frame) is scene and scene.map in desk.frame.overlayList
+
+
+@inside
+def test_the_second_view_keeps_its_image(desk):
+    """While settings change; once a user removes it, the comparison ends and everything else goes on."""
+    from fsleyes_plugin_dl.panels import ResultsPanel
+    from fsleyes_plugin_dl.results_folder import Results
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    scene.compare(Results.open(desk.folder / "slices"))
+    scene.settings.second = "other"
+    image, view = scene.comparison.image, scene.comparison.view
+    scene.settings.opacity = 70
+    assert scene.comparison.image is image, "the image was made anew"
+    desk.frame.overlayList.remove(image)
+    scene.settings.metab = "Ins"
+    assert "Ins" in scene.shown.title and "shown" in desk.panel(scene.ortho, ResultsPanel).texts
+    desk.wait(lambda: scene.comparison is None and view.destroyed, "the comparison ends with its map")
+
+
+@inside
+def test_the_tick_of_a_part_of_the_fit_depends_on_the_model_alone(desk):
+    """Not on the voxel at the cursor when the metabolite was chosen."""
+    from fsleyes_plugin_dl.panels import ResultsPanel
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    panel = desk.panel(scene.ortho, ResultsPanel)
+    scene.go_to(made_results.FAILED)
+    scene.settings.metab = "Ins"
+    assert scene.contribution() is None and panel.ticks["contribution"].IsEnabled()
+
+
+@inside
+def test_the_second_view_without_the_first(desk):
+    """Other metabolites are shown in it, and its panel of settings has a line on the closed view."""
+    from fsleyes.views.orthopanel import OrthoPanel
+
+    from fsleyes_plugin_dl.panels import ResultsPanel
+    from fsleyes_plugin_dl.results_folder import Results
+
+    scene = desk.load("mrsi", t1=desk.t1)
+    scene.compare(Results.open(desk.folder / "slices"))
+    scene.settings.second = "other"
+    view = scene.comparison.view
+    desk.frame.removeViewPanel(scene.ortho)
+    desk.pump(0.3)
+    scene.settings.metab = "Ins"
+    assert "Ins" in scene.shown.title and "Ins" in scene.comparison.shown.title
+    view.togglePanel(ResultsPanel, **ResultsPanel.defaultLayout())
+    assert "closed" in view.getPanel(ResultsPanel).texts["state"].GetLabelText()
+    scene.end_comparison()
+    new = desk.frame.addViewPanel(OrthoPanel)
+    desk.wait(lambda: scene.ortho is new and new.isPanelOpen(ResultsPanel), "the new view is followed")
 
 
 def test_fsl_mrs_own_tool_reads_our_tree(made):

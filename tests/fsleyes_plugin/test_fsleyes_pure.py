@@ -404,6 +404,38 @@ def test_one_plane_is_large():
     assert canvas_layout.places(600, 600, "all") is None
 
 
+def test_the_large_plane_of_a_closed_view_is_forgotten(monkeypatch):
+    """A view that its arrangement kept in memory would keep everything that was ever shown in it."""
+    import gc
+    import sys
+    import types
+    import weakref
+
+    monkeypatch.setitem(sys.modules, "wx", types.SimpleNamespace(CallAfter=lambda action: None, EVT_SIZE=0))
+
+    class View:
+        """What the arrangement uses of a view."""
+
+        def __init__(self):
+            self.destroyed, self.listeners = False, []
+            self.displayCtx = self.sceneOpts = self.contentPanel = types.SimpleNamespace(
+                addListener=lambda *words: None, Bind=lambda kind, handler: self.listeners.append(handler), layout=""
+            )
+
+    view = View()
+    plane = canvas_layout.large_plane_of(view)
+    assert canvas_layout.large_plane_of(view) is plane and view.listeners
+    plane.choose("axial")
+    assert view.sceneOpts.layout == "horizontal"
+    view.destroyed = True
+    plane.choose("all")
+    assert view.sceneOpts.layout == "horizontal", "a closed view was changed"
+    gone = weakref.ref(view)
+    del view, plane
+    gc.collect()
+    assert gone() is None
+
+
 def test_a_folder_without_any_readable_concentration_is_refused(made, tmp_path):
     folder = tmp_path / "mrsi"
     shutil.copytree(made / "mrsi", folder, symlinks=True)

@@ -400,6 +400,14 @@ def test_a_metabolite_without_that_map_shows_nothing(made, tmp_path):
 # -- spectra -----------------------------------------------------------------------------------------------------------
 
 
+def test_parts_of_the_fit_are_those_of_the_model(made):
+    """Whether one can be drawn does not depend on the voxel."""
+    results = Results.open(made / "mrsi")
+    assert results.contribution(made_results.FAILED, "NAA") is None and results.has_contribution("NAA")
+    assert results.has_contribution("tCr") and results.has_contribution("NAA/Cr")
+    assert not results.has_contribution("Foo") and not Results.open(made / "fsl_mrsi").has_contribution("NAA")
+
+
 def test_spectra_lie_where_they_belong(made):
     results = Results.open(made / "mrsi")
     axis = spectra.DisplayAxes.of(results.spectrum("fit"))
