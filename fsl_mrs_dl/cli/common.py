@@ -19,6 +19,7 @@ __all__ = [
     "check_formats",
     "check_not_given",
     "check_output",
+    "check_there",
     "processed_file",
     "progress_bar",
     "read_basis",
@@ -82,15 +83,20 @@ def check_formats(options, *paths) -> None:
     before libraries are loaded that take seconds; ``options`` are those of formats without axes."""
     from ..io.convert import check_format
 
+    check_there(*paths, others=", or of a scanner's file, such as SDAT")
     for path in paths:
-        if not path:
-            continue
-        if not any(_is_there(f"{path}{ending}") for ending in ("", ".nii.gz", ".nii")):
+        if path:
+            check_format(path, options)
+
+
+def check_there(*paths, others: str = "") -> None:
+    """Raise DataError for a file that is not there, with or without its ending; ``others`` are formats besides
+    NIfTI-MRS."""
+    for path in paths:
+        if path and not any(_is_there(f"{path}{ending}") for ending in ("", ".nii.gz", ".nii")):
             raise DataError(
-                f"{path}: no such file",
-                remedy="give the path of a NIfTI-MRS file (.nii or .nii.gz), or of a scanner's file, such as SDAT",
+                f"{path}: no such file", remedy=f"give the path of a NIfTI-MRS file (.nii or .nii.gz){others}"
             )
-        check_format(path, options)
 
 
 def check_output(args, *inputs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from .common import add_common_arguments, check_output, given_files, progress_bar, read_data, say
+from .common import add_common_arguments, check_output, check_there, given_files, progress_bar, read_data, say
 from .fit_options import (
     add_fitting_options,
     add_hidden_arguments,
@@ -111,6 +111,7 @@ def _add_volume_options(group) -> None:
 
 def run(args) -> None:
     """Fit a volume and write its maps."""
+    check_there(args.data, args.h2o)
     check_output(args, args.data)
     check_fsl_mrs_options(args)
     import time

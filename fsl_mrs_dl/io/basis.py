@@ -215,7 +215,7 @@ class Basis:
             return self
         note = (
             f"all metabolites lie {abs(offset):.3f} ppm {'above' if offset > 0 else 'below'} their chemical shifts;"
-            " macromolecules and lipids that are added are moved as far, unless the spectra say otherwise"
+            " macromolecules and lipids that are added are moved as far, unless the fits have more evidence without"
         )
         return replace(self, notes=(*self.notes, note))
 

@@ -871,3 +871,10 @@ def test_fsl_mrsi_writes_the_same_maps_beside_its_own(small, run, tmp_path):
     parts = sum(found.contribution(voxel, name) for name in found.names)
     np.testing.assert_allclose(parts + baseline, stored, atol=1e-3 * np.abs(stored).max())
     assert (out / layout.TREE).read_text() == (run / layout.TREE).read_text()
+
+
+def test_files_that_are_not_there_are_named_before_libraries_are_loaded(tmp_path):
+    code = "import sys; from fsl_mrs_dl.cli.main import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    words = ["mrsi", "--data", tmp_path / "x.nii.gz", "--basis", tmp_path, "--output", tmp_path / "out"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert done.stdout == "2 False\n" and "x.nii.gz: no such file; give the path of a NIfTI-MRS file" in done.stderr

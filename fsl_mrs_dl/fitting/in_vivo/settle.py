@@ -3,6 +3,7 @@ lacks, the use of its water reference, its window and its priors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -72,7 +73,14 @@ def settled(
     OptionError
     """
 
-    places_note = _places(fids, basis, names, axes, acquisition, nuisance, device, max_iter)
+    some = fids[np.unique(np.linspace(0, len(fids) - 1, min(len(fids), _MOST_SPECTRA)).round().astype(int))]
+
+    def evidence(moved: bool) -> np.ndarray:
+        choice = replace(acquisition, moved=moved)
+        model = prepare(some, basis, names, axes, choice, nuisance=nuisance, device=device)
+        return log_evidence(some, model, None, max_iter)[0]
+
+    places_note = "" if acquisition.mm == "none" else _places(reference_offset_ppm(basis, names, axes), evidence)
     acquisition = replace(acquisition, moved=not places_note)
 
     def prepared_for(spectra: np.ndarray, use: WaterUse | None) -> PreparedModel:
@@ -93,32 +101,24 @@ def settled(
     return learnt(prepared, corrected, acquisition, reference, max_iter)
 
 
-def _places(
-    fids: np.ndarray,
-    basis: np.ndarray,
-    names: tuple[str, ...],
-    axes: Axes,
-    acquisition: Acquisition,
-    nuisance: NuisanceSpace | None,
-    device: str | torch.device,
-    max_iter: int,
-) -> str:
+def _places(offset_ppm: float, evidence: Callable[[bool], np.ndarray]) -> str:
     """Return why macromolecules and lipids are at their places though the singlets of the basis set are not; nothing
     where they are as far off.
 
-    They are as far off where all of a basis set is, so that they stay only where the evidence of some spectra says so:
-    data exist, simulated ones above all, whose macromolecules stand at their places beside metabolites that do not.
+    They are as far off where all of a basis set is, so that they stay only where the evidence of some spectra is
+    higher so: data exist, simulated ones above all, whose macromolecules stand at their places beside metabolites that
+    do not.
+
+    Parameters
+    ----------
+    offset_ppm : float
+        How far off the singlets are.
+    evidence : callable
+        Whether the others are moved as far -> log evidence of some spectra.
     """
-    offset_ppm = reference_offset_ppm(basis, names, axes)
-    if acquisition.mm == "none" or not offset_ppm:
+    if not offset_ppm:
         return ""
-    some = fids[np.unique(np.linspace(0, len(fids) - 1, min(len(fids), _MOST_SPECTRA)).round().astype(int))]
-    value = {}
-    for moved in (True, False):
-        choice = replace(acquisition, moved=moved)
-        model = prepare(some, basis, names, axes, choice, nuisance=nuisance, device=device)
-        value[moved], _ = log_evidence(some, model, None, max_iter)
-    gain = np.clip(value[False] - value[True], -_MOST_OF_ONE, _MOST_OF_ONE).sum()
+    gain = np.clip(evidence(False) - evidence(True), -_MOST_OF_ONE, _MOST_OF_ONE).sum()
     if not gain > _DECISIVE:
         return ""
     return (
