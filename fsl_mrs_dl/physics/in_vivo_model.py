@@ -215,12 +215,12 @@ class InVivoModel:
         end = 2 * n + 1 + n_q
         stack = torch.empty(len(x), end + n_shape, len(t), dtype=signal.dtype, device=x.device)
         stack[:, :n] = signal
-        torch.mul(signal, t, out=stack[:, n : 2 * n])
+        stack[:, n : 2 * n] = signal * t
         stack[:, 2 * n] = total * line * t**2
         if n_q:
-            torch.mul(signal[:, n - n_q :], t**2, out=stack[:, 2 * n + 1 : end])
+            stack[:, 2 * n + 1 : end] = signal[:, n - n_q :] * t**2
         if factors is not None:
-            torch.mul(total[:, None], factors, out=stack[:, end:])
+            stack[:, end:] = total[:, None] * factors
         spectra = self._spectrum(stack) * self.phase_factor(x, self.hz)[:, None]
         columns, by_time = spectra[:, :n], spectra[:, n : 2 * n]
         out = torch.zeros(len(x), self.n_params, spectra.shape[-1], dtype=spectra.dtype, device=x.device)

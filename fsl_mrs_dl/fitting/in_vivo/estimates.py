@@ -1,8 +1,8 @@
 """Amplitudes with every other parameter integrated out, averaged over models.
 
-The likelihood of linear amplitudes is Gaussian about the minimum once shifts, widths, line shape, phases,
-macromolecules and baseline are integrated out with their priors; amplitudes are not negative and have a prior of their
-own.
+The likelihood of linear amplitudes is Gaussian near the minimum once shifts, widths, line shape, phases,
+macromolecules and baseline are integrated out with their priors; its centre is moved by the volume that these have.
+Amplitudes are not negative and have a prior of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .amplitudes import AmplitudePosterior, AmplitudePrior, amplitude_posterior,
 from .ratios import ConcentrationPrior, ratio_constraints, with_ratios
 from .solver import Minimum, Problem, likelihood, systems
 from .variants import Average, Variant, without
+from .volume import log_volume_slope
 
 __all__ = ["Estimate", "Likelihoods", "parameter_covariance"]
 
@@ -94,13 +95,16 @@ class Likelihoods:
         model, x = problem.model, minimum.x
         positive = _positive(model)
         values = torch.exp(torch.maximum(x[:, positive], x[:, model.slices["scale"]] - _SMALLEST))
+        # One slope serves all models: they differ by little in it, and it is small beside the likelihood's width.
+        fixed = [*positive, *(model.slices[name].start for name in ("scale", "mm_scale"))]
+        volume = log_volume_slope(problem, x, problem.shares[average.strength], fixed)
         parts, weights = [], []
         for variant, strength, weight in average.members():
             # Spectra in which a model takes no part need none of it.
             some = torch.nonzero(weight > 0)[:, 0]
             own = (problem.rows(some), minimum.rows(some)) if len(some) < len(x) else (problem, minimum)
-            share = problem.shares[strength[some]]
-            parts.append((some, *_likelihood(*own, values[some], share, variant)))
+            at = _Place(values[some], problem.shares[strength[some]], volume[some])
+            parts.append((some, *_likelihood(*own, at, variant)))
             weights.append(weight)
         weight = torch.stack(weights, -1)
         return cls(problem, x, parts, weight / weight.sum(-1, keepdim=True))
@@ -161,16 +165,36 @@ def _priors(problem: Problem, scale: torch.Tensor, prior: str) -> AmplitudePrior
     return AmplitudePrior(median, torch.as_tensor(log_sd).to(scale).expand_as(median))
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where the likelihood of amplitudes is taken.
+
+    Attributes
+    ----------
+    values : Tensor ``(b, k)``
+        Exponentials of the parameters of :func:`_positive`.
+    share : Tensor ``(b, rank)``
+        Of the baseline.
+    volume : Tensor ``(b, n_params)``
+        See :func:`.volume.log_volume_slope`.
+    """
+
+    values: torch.Tensor
+    share: torch.Tensor
+    volume: torch.Tensor
+
+
 def _likelihood(
-    problem: Problem, minimum: Minimum, values: torch.Tensor, share: torch.Tensor, variant: Variant
+    problem: Problem, minimum: Minimum, place: _Place, variant: Variant
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return precision ``(b, k, k)`` and linear term ``(b, k)`` of the Gaussian likelihood of the parameters of
-    :func:`_positive`, whose exponentials ``(b, k)`` are given.
+    :func:`_positive`.
 
     Macromolecules are one amplitude, in which spectra are linear, and logarithms of their lines relative to it.
     """
-    model, x = problem.model, minimum.x
-    gram, pull, _ = likelihood(problem, minimum.normal, share)
+    model, x, values = problem.model, minimum.x, place.values
+    gram, pull, _ = likelihood(problem, minimum.normal, place.share)
+    pull = pull + place.volume
     lines = slice(model.slices["log_amp"].start + model.n_linear, model.slices["log_amp"].stop)
     mm_scale, positive = model.slices["mm_scale"].start, _positive(model)
     precision, distance = variant.prior_precision(model), x - model.prior_mean

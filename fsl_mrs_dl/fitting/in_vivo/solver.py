@@ -22,6 +22,7 @@ __all__ = [
     "Minimum",
     "NormalEquations",
     "Problem",
+    "chunks",
     "cost_of",
     "evidence",
     "laplace",
@@ -194,7 +195,7 @@ class NormalEquations:
         parts = []
         # Taking the baseline out twice is the same as once, whitening twice is not.
         data = problem.target if problem.whitening is None else problem.spectra
-        for some in _chunks(x):
+        for some in chunks(x):
             water = None if problem.water is None else problem.water[some]
             model, jacobian = problem.model.jacobian(x[some], water)
             both = problem.without_free(torch.cat([jacobian, (data[some] - model)[:, None]], 1))
@@ -211,7 +212,7 @@ class NormalEquations:
         factor = problem.model.growth(before, x)
         gram = self.gram * (factor[:, :, None] * factor[:, None])
         near = NormalEquations(gram, self.pull, self.by_baseline * factor[..., None], self.residual, self.energy)
-        parts = [near._slopes(problem, x, share, rows) for rows in _chunks(x)]
+        parts = [near._slopes(problem, x, share, rows) for rows in chunks(x)]
         pull, residual, energy = (torch.cat(part) for part in zip(*parts))
         return replace(near, pull=pull, residual=residual, energy=energy)
 
@@ -271,7 +272,7 @@ class Minimum:
         return Minimum(normal=self.normal.rows(index), **{name: part[index] for name, part in parts.items()})
 
 
-def _chunks(x: torch.Tensor) -> Iterator[slice]:
+def chunks(x: torch.Tensor) -> Iterator[slice]:
     """Yield slices of rows whose derivatives are held at once."""
     size = _CHUNK if x.device.type == "cpu" else _CHUNK_ON_GPU
     for start in range(0, len(x), size):

@@ -133,12 +133,15 @@ def _phase_and_log_shape(water: np.ndarray, axes: Axes) -> tuple[np.ndarray, np.
     spectrum = np.fft.fft(water, n=4 * n, axis=-1)
     peak = np.fft.fftfreq(4 * n, axes.dwelltime)[np.abs(spectrum).argmax(-1)]
     turned = water * np.exp(-2j * np.pi * peak[:, None] * t)
+    # Smoothed over a constant in front of its beginning, a decaying FID would begin too low.
+    before = _extrapolated(turned, t, -t[width:0:-1], max(width, 4))
     padded = np.pad(turned, ((0, 0), (width, width)), mode="edge")
+    padded[:, :width], padded[:, width] = before, _extrapolated(turned, t, t[:1], max(width, 4))[:, 0]
     smooth = np.zeros(water.shape, complex)
     for row, values in enumerate(padded):
         smooth[row] = np.convolve(values, kernel, "valid")
     magnitude = np.abs(smooth)
-    start = np.abs(water[:, 1:4]).mean(-1, keepdims=True)
+    start = magnitude[:, :1]
     noise = np.abs(water[:, -n // 10 :]).mean(-1, keepdims=True)
     enough = magnitude > np.maximum(_NOISE_FACTOR * noise, _LEAST_SHARE * start)
     enough = np.cumprod(enough, axis=-1).astype(bool)
@@ -152,3 +155,13 @@ def _phase_and_log_shape(water: np.ndarray, axes: Axes) -> tuple[np.ndarray, np.
         phase[row, last + 1 :] = phase[row, last]
         log_shape[row] = log
     return phase, log_shape
+
+
+def _extrapolated(fids: np.ndarray, t: np.ndarray, times: np.ndarray, n: int) -> np.ndarray:
+    """Return FIDs without a carrier's offset at other times, from the decay and the turn of points 1 to ``n``; the
+    first point of a scanner's FID may be off."""
+    early = slice(1, n + 1)
+    logs = np.log(np.maximum(np.abs(fids[:, early]), 1e-300)) + 1j * np.unwrap(np.angle(fids[:, early]), axis=-1)
+    centre = t[early].mean()
+    slope = ((logs - logs.mean(-1, keepdims=True)) * (t[early] - centre)).sum(-1) / ((t[early] - centre) ** 2).sum()
+    return np.exp(logs.mean(-1)[:, None] + slope[:, None] * (times - centre))

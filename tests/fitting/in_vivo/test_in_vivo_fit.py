@@ -22,7 +22,7 @@ from fsl_mrs_dl.fitting.quantify import quantify
 from fsl_mrs_dl.io import nifti
 from fsl_mrs_dl.io.basis import Basis
 from fsl_mrs_dl.physics import in_vivo_components
-from fsl_mrs_dl.simulation.in_vivo_spectra import DEPARTURES, simulate_in_vivo
+from fsl_mrs_dl.simulation.in_vivo_spectra import DEPARTURES, line_shapes, simulate_in_vivo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = FitOptions(spectral_model="in-vivo", device="cpu")
@@ -77,7 +77,7 @@ def test_lines_that_were_added_find_their_place(sim_basis, monkeypatch):
         found, true, inside = ratios(fit, truth)
         assert inside.mean() > 0.93
         means.append(np.mean(found / true, 0)[[truth.names.index(name) for name in ("NAA", "Glu", "Ins", "GPC")]])
-    assert np.abs(means[1] / means[0] - 1).max() < 0.045
+    assert np.abs(means[1] / means[0] - 1).max() < 0.06
 
 
 def test_a_study_without_macromolecules_has_nothing_to_learn(truth, sim_basis):
@@ -208,6 +208,21 @@ def test_a_conjugated_reference_is_not_taken_for_eddy_currents(sim_basis):
     assert _lowers_lines(truth.fids, wrong, _phase_sizes(wrong))
     fit = quantify_in_vivo(truth.fids[:2], sim_basis, sim_basis.axes, OPTIONS, water=truth.water[:2].conj())
     assert fit.eddy_phase is None and "makes the lines of metabolites lower" in fit.water_note
+
+
+def test_water_leaves_the_size_of_metabolites_as_it_is(sim_basis):
+    """Lines of water's shape, at a noise where an amplitude is known to one in a hundred."""
+    random, axes = np.random.default_rng(3), sim_basis.axes
+    conc = np.exp(0.2 * random.standard_normal((6, sim_basis.n_metabs))) * 5
+    shape = line_shapes(random, axes, 6)
+    fids = (conc @ sim_basis.fids) * shape
+    noise = 0.003 * np.abs(units.fid_to_spec(fids)).max(1, keepdims=True)
+    fids = fids + noise * (random.standard_normal(fids.shape) + 1j * random.standard_normal(fids.shape))
+    water = 1e4 * shape * np.exp(-8 * axes.time())
+    fit = quantify_in_vivo(fids, sim_basis, axes, replace(OPTIONS, rescale=False, mm="none"), water=water)
+    columns = [fit.names.index(name) for name in sim_basis.names]
+    size = fit.conc[:, columns].sum(1) / conc.sum(1)
+    assert abs(size.mean() - 1) < 0.015, size
 
 
 def test_uneven_fields_are_seldom_taken_for_eddy_currents(fits):

@@ -11,6 +11,8 @@ from fsl_mrs_dl.core import units
 from fsl_mrs_dl.core.errors import OptionError
 from fsl_mrs_dl.fitting.in_vivo.amplitudes import AmplitudePrior, amplitude_posterior, mixture_interval
 from fsl_mrs_dl.fitting.in_vivo.prepared import smooth_baseline_of
+from fsl_mrs_dl.fitting.in_vivo.solver import NormalEquations, Problem, systems
+from fsl_mrs_dl.fitting.in_vivo.volume import log_volume_slope
 from fsl_mrs_dl.fitting.in_vivo.water_reference import water_reference
 from fsl_mrs_dl.physics.coarse_window import make_window, points_with_signal
 from fsl_mrs_dl.physics.in_vivo_components import build_components, priors_table
@@ -216,3 +218,34 @@ def test_priors_say_nothing_of_the_unit_that_all_amplitudes_share():
     ratio = found.mean.numpy().sum(1) / truth.sum(1)
     assert abs(ratio.mean() - 1) < 0.02
     assert ratio.std() == pytest.approx(common, rel=0.2)
+
+
+def test_slope_of_the_volume_is_that_of_the_normal_matrix(model):
+    x, baseline = drawn(model, 2), smooth_baseline_of(model.window.ppm, "1H")
+    spectra = model.spectrum(x).numpy()
+    noise = np.abs(spectra).max(1) / 40
+    problem = Problem.make(model, spectra, noise, baseline, [1.0, 3.0])
+    share, fixed = problem.shares[[0, 1]], [*range(model.n_linear), model.slices["scale"].start]
+    others = np.setdiff1d(np.arange(model.n_params), fixed)
+
+    def log_volume(at):
+        matrix = systems(problem, NormalEquations.at(problem, at), at, share)[0]
+        return -0.5 * torch.linalg.slogdet(matrix[:, others][:, :, others])[1]
+
+    slope = log_volume_slope(problem, x, share, fixed)
+    for parameter in {where.start for where in model.slices.values()} | set(range(0, model.n_params, 11)):
+        step = torch.zeros(model.n_params, dtype=x.dtype)
+        step[parameter] = 1e-4
+        expected = (log_volume(x + step) - log_volume(x - step)) / 2e-4
+        torch.testing.assert_close(slope[:, parameter], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("first_point", [1.0, 0.0, 1.3])
+def test_the_line_shape_of_water_is_one_at_the_beginning(sim_basis, first_point):
+    axes = sim_basis.axes
+    after = axes.time() - axes.dwelltime
+    water = 50 * np.exp((-18 + 2j * np.pi * 7 - 300 * after) * after)[None]
+    water[:, 0] *= first_point
+    time = np.linspace(0, 0.05, 40)
+    shape = water_reference(water, axes).shape(time)[0]
+    np.testing.assert_allclose(shape, np.exp((-18 - 300 * time) * time), rtol=4e-3)
