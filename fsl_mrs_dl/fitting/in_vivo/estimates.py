@@ -22,6 +22,10 @@ from .volume import log_volume_slope
 
 __all__ = ["Estimate", "Likelihoods", "parameter_covariance"]
 
+_SHARE_OF_MM = 0.5
+"""Share of the volume's slope by the amount of macromolecules that counts: the slope at the minimum is not that of
+smaller amounts, and the whole of it leaves macromolecules of spectra that are drawn from the priors as much too small as
+none of it leaves them too large."""
 _SMALLEST = 27.6  # logarithm of the common scale over an amplitude that counts as zero
 
 
@@ -194,7 +198,7 @@ def _likelihood(
     """
     model, x, values = problem.model, minimum.x, place.values
     gram, pull, _ = likelihood(problem, minimum.normal, place.share)
-    pull = pull + place.volume
+    volume = place.volume.clone()
     lines = slice(model.slices["log_amp"].start + model.n_linear, model.slices["log_amp"].stop)
     mm_scale, positive = model.slices["mm_scale"].start, _positive(model)
     precision, distance = variant.prior_precision(model), x - model.prior_mean
@@ -202,11 +206,12 @@ def _likelihood(
     kept = variant.kept(model)
     if len(kept) < model.n_params:
         gram, pull, _ = without(model, gram, pull, x)
-        precision, distance = precision[kept][:, kept], distance[:, kept]
+        precision, distance, volume = precision[kept][:, kept], distance[:, kept], volume[:, kept]
     # All lines together, where the minimisation has a scale that only the priors see.
     gram[:, mm_scale] = gram[:, lines].sum(1)
     gram[:, :, mm_scale] = gram[:, :, lines].sum(-1)
-    pull[:, mm_scale] = pull[:, lines].sum(1)
+    for each in (pull, volume):
+        each[:, mm_scale] = each[:, lines].sum(1)
     scales = [model.slices[name].start for name in ("scale", "mm_scale")]
     others = torch.as_tensor(np.setdiff1d(np.arange(len(kept)), [*positive, *scales]))
     prior = precision[others][:, others]
@@ -215,10 +220,13 @@ def _likelihood(
     cross = gram[:, positive][:, :, others]
     size = block.diagonal(dim1=-2, dim2=-1).sqrt()
     factor = torch.linalg.cholesky(block / (size[:, :, None] * size[:, None]))
-    right = torch.cat([cross.mT, gradient[..., None]], -1) / size[..., None]
+    right = torch.cat([cross.mT, gradient[..., None], volume[:, others, None]], -1) / size[..., None]
     solved = torch.cholesky_solve(right, factor) / size[..., None]
-    marginal = gram[:, positive][:, :, positive] - cross @ solved[..., :-1]
-    slope = pull[:, positive] - (cross @ solved[..., -1:])[..., 0]
+    along = cross @ solved
+    marginal = gram[:, positive][:, :, positive] - along[..., :-2]
+    slope, of_volume = pull[:, positive] - along[..., -2], volume[:, positive] - along[..., -1]
+    of_volume[:, model.n_linear :] *= _SHARE_OF_MM
+    slope = slope + of_volume
     # From logarithms to their exponentials.
     marginal = marginal / (values[:, :, None] * values[:, None])
     marginal = 0.5 * (marginal + marginal.mT)

@@ -106,13 +106,13 @@ def test_a_factor_of_the_sd_of_macromolecules_is_one_of_their_proportions_only(m
 
 def test_macromolecules_of_any_amount_are_estimated_without_bias(sim_basis, model, size):
     """At the minimum the logarithm of their scale is one SD above the truth and NAA half an SD below: the volume of
-    widths and line shape is not seen there.  Its slope, taken at the minimum, leaves macromolecules a little low."""
+    widths and line shape is not seen there."""
     amounts = priors_table()["macromolecules"]["scale_log_sd"] * np.random.default_rng(4).standard_normal((32, 1))
     x = drawn(model, 32, shape=0.5, mm_scale=amounts)
     problem, minimum = minimum_of(model, x, size / 40)
     estimate = Likelihoods.of(problem, minimum, average_of(problem, minimum)).estimate(ConcentrationPrior())
     sd, naa = np.sqrt(np.diagonal(estimate.cov, axis1=1, axis2=2)), sim_basis.names.index("NAA")
-    for column, truth, most in ((model.n_linear, np.exp(amounts[:, 0]), 0.7), (naa, np.exp(x[:, naa].numpy()), 0.4)):
+    for column, truth, most in ((model.n_linear, np.exp(amounts[:, 0]), 0.4), (naa, np.exp(x[:, naa].numpy()), 0.4)):
         z = (estimate.mean[:, column] - truth) / sd[:, column]
         assert abs(np.mean(z)) < most, z
         assert np.mean((estimate.low[:, column] <= truth) & (truth <= estimate.high[:, column])) > 0.8
