@@ -270,6 +270,7 @@ def test_scanners_formats_choose_the_subcommand(tmp_path, monkeypatch, head, nam
     (tmp_path / name).write_bytes(head)
     calls = []
     monkeypatch.setattr(convert, "_run_spec2nii", lambda path, words, folder: calls.append(words))
+    monkeypatch.setattr(convert, "_agreeing", lambda conversion, options: conversion)  # nothing was read
     convert.load_with_record(tmp_path / name)
     assert calls[0][:-1] == words and calls[0][-1] == str(tmp_path / name)
 
