@@ -23,8 +23,8 @@ from .volume import log_volume_slope
 __all__ = ["Estimate", "Likelihoods", "parameter_covariance"]
 
 _SHARE_OF_MM = 0.5
-"""Share of the volume's slope by the amount of macromolecules that counts: the slope at the minimum is not that of
-smaller amounts, and the whole of it leaves macromolecules of spectra that are drawn from the priors as much too small as
+"""Share of the volume's slope by the amount of macromolecules that counts.  The slope at the minimum is not that of
+smaller amounts: in spectra that are drawn from the priors the whole of it leaves macromolecules as much too small as
 none of it leaves them too large."""
 _SMALLEST = 27.6  # logarithm of the common scale over an amplitude that counts as zero
 
