@@ -248,20 +248,25 @@ def _participants(args, dataset, sessions) -> None:
     if args.work_dir:
         args.work_dir.mkdir(parents=True, exist_ok=True)
     how = {"parallel": parallel, "workers": workers, "scratch": args.work_dir, "again": args.overwrite}
-    for outcome in run_study(study, sessions, **how):
-        counts[outcome.state] = counts.get(outcome.state, 0) + 1
-        if dataset is not None and outcome.state == FAILED:
-            withdraw(args.output, by_name[outcome.name])
-        elif dataset is not None:
-            publish(args.output, by_name[outcome.name], dataset)
-        if outcome.state == FAILED:
-            reasons.append(f"  {outcome.name}: {outcome.reason}")
-        if outcome.state != KEPT:
-            words, found = came_to(args.output / "sessions" / outcome.name) if outcome.state != FAILED else ("", [])
-            warnings.update(dict.fromkeys(found, 1))
-            what = ", ".join(filter(None, [f"{outcome.seconds:.0f} s", words]))
-            what = f"failed: {outcome.reason}" if outcome.state == FAILED else what
-            print(f"[{sum(counts.values())}/{len(sessions)}] {outcome.name}: {what}", flush=True)
+    try:
+        for outcome in run_study(study, sessions, **how):
+            counts[outcome.state] = counts.get(outcome.state, 0) + 1
+            if dataset is not None and outcome.state == FAILED:
+                withdraw(args.output, by_name[outcome.name])
+            elif dataset is not None:
+                publish(args.output, by_name[outcome.name], dataset)
+            if outcome.state == FAILED:
+                reasons.append(f"  {outcome.name}: {outcome.reason}")
+            if outcome.state != KEPT:
+                words, found = came_to(args.output / "sessions" / outcome.name) if outcome.state != FAILED else ("", [])
+                warnings.update(dict.fromkeys(found, 1))
+                what = ", ".join(filter(None, [f"{outcome.seconds:.0f} s", words]))
+                what = f"failed: {outcome.reason}" if outcome.state == FAILED else what
+                print(f"[{sum(counts.values())}/{len(sessions)}] {outcome.name}: {what}", flush=True)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; {sum(counts.values())} of {len(sessions)} sessions are done: the same command goes on."
+        ) from None
     n_kept, n_failed = counts.get(KEPT, 0), counts.get(FAILED, 0)
     kept = f", {n_kept} of them from before" if n_kept else ""
     print(f"{len(sessions) - n_failed} of {len(sessions)} sessions have results{kept}; {n_failed} failed.")

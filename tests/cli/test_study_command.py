@@ -69,6 +69,22 @@ def test_both_levels_at_once(words, dataset, tmp_path, capsys):
     assert dataset.calls[0][2] == tmp_path / "basis"
 
 
+def test_an_interrupted_study_says_what_is_done_and_goes_on(words, dataset, monkeypatch, capsys):
+    whole = runner.run_one
+
+    def interrupted(session, options, folder):
+        if len(dataset.calls) == 2:
+            raise KeyboardInterrupt
+        whole(session, options, folder)
+
+    monkeypatch.setattr(runner, "run_one", interrupted)
+    assert main(words) == 130
+    assert "interrupted; 2 of 6 sessions are done: the same command goes on." in capsys.readouterr().err
+    monkeypatch.setattr(runner, "run_one", whole)
+    main(words)
+    assert "2 of them from before" in capsys.readouterr().out and len(dataset.calls) == 6
+
+
 def test_a_study_goes_on_and_runs_again_what_options_change(words, dataset, capsys):
     main(words)
     main([*words, "--min-snr", "7", "--verbose"])
