@@ -166,9 +166,10 @@ def _table(whole: FitResults, parts: list[FitResults]) -> list[str]:
 def _quality(whole: FitResults) -> str:
     assert whole.edited is not None
     quality = quality_table(whole, whole.edited).iloc[0]
+    end = "" if whole.fit.converged[0] else " The fit of the whole scan has not converged, its verdict is 'not usable'."
     return (
         f"Effect of the editing pulses {_effect(whole)} of the simulated one; residual over noise"
-        f" {whole.fit.misfit[0]:.2f}; width of creatine {quality['Cr_FWHM_hz']:.1f} Hz."
+        f" {whole.fit.misfit[0]:.2f}; width of creatine {quality['Cr_FWHM_hz']:.1f} Hz.{end}"
     )
 
 
