@@ -279,7 +279,8 @@ def test_a_scanners_files_become_a_table(invivo_3t, invivo_basis_path, testdata,
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["quality"]["converged"] and record["versions"]["spec2nii"]
     table = pd.read_csv(tmp_path / "out" / "uncertainty.csv").set_index("Metab")
-    assert 6 < table["molarity"]["Cr+PCr"] < 10 and 8 < table["molarity"]["NAA"] < 13
+    # As in a voxel of water alone, which makes them a quarter larger than in one of tissue.
+    assert 7 < table["molarity"]["Cr+PCr"] < 12 and 8 < table["molarity"]["NAA"] < 14
     assert "$$CONC" in (tmp_path / "out" / "fit.table").read_text() and invivo_3t.exists()
 
 
