@@ -16,6 +16,7 @@ from benchmarks.papers import (
     long_tables,
     long_trainings,
     quantification_measures,
+    quantification_trainings,
 )
 from benchmarks.papers.loss_minimum import minimise
 from benchmarks.scripts import gpu
@@ -27,7 +28,7 @@ from fsl_mrs_dl.networks.self_supervised_quantification import METHODS
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
 
 
-def test_lengths_are_those_of_the_papers():
+def test_lengths_are_those_of_the_papers_or_ten_times_the_short_ones():
     every = {one.name: one for one in long_trainings.long_trainings()}
     assert len(every) == len(long_trainings.long_trainings())
     for name in ("dsr-k-means", "dsr-mean", "dsrf-k-means", "dsrf-mean", "dcrr", "dcrrf"):
@@ -35,10 +36,14 @@ def test_lengths_are_those_of_the_papers():
         assert settings.steps * settings.batch_size == 150 * 21600 and settings.validate_every == 1350
         assert (settings.batch_size, settings.learning_rate, settings.rate_schedule) == (16, 4e-5, "constant")
         assert settings.patience == 10 and settings.weight_decay == 0
+    short = {network.name: 10000 * network.share for network in quantification_trainings.networks_of(["accuracy"])}
     for name in ("dq-nmm", "dq-pmm", "dq-rpmm"):
         settings = every[name].settings
-        assert settings.steps * settings.batch_size == 200 * 86400 and settings.patience == 50
-        assert (settings.batch_size, settings.learning_rate, settings.rate_schedule) == (128, 1e-3, "plateau")
+        assert settings.steps >= 10 * short[name] and settings.steps % 675 == 0 and settings.validate_every == 675
+        assert (settings.batch_size, settings.learning_rate, settings.rate_schedule) == (128, 1e-3, "cosine")
+        assert f"{settings.steps // 675} epochs" in every[name].deviations
+    for name in ("dq-rpmm-cnn-15", "dq-rpmm-fc-100"):
+        assert (every[name].settings.learning_rate, every[name].settings.rate_schedule) == (1e-4, "plateau")
 
 
 def test_large_networks_can_go_on_after_ten_minutes_and_are_trained_with_few_kernels_too():
