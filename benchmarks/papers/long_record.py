@@ -149,8 +149,9 @@ _HEAD = (
     "# Networks at their published length\n",
     "Made by `nice -n 19 python -m benchmarks.scripts.long_trainings --output FOLDER`, one training at a time; the same"
     " command goes on after an interruption. Batch: the last one of the training, of the published number, or of that"
-    " which the last part of this record gives. Core-hours are those of the processor, which at low priority are fewer than the clock's. Models are kept outside of the"
-    " repository; their cards and learning curves are in the folder `long_trainings`.\n",
+    " which the last part of this record gives. Core-hours are those of the processor, which at low priority are fewer"
+    " than the clock's. Models are kept outside of the repository; their cards and learning curves are in the folder"
+    " `long_trainings`.\n",
     "| training | state | batch | of | core-hours | loss of held-back data | seed | device | torch |",
     "|---|---|---|---|---|---|---|---|---|",
 )
