@@ -46,7 +46,7 @@ SOURCES = ("fit", "model", "water fit", "tissue fractions", "water relaxation", 
 
 IN_VIVO_LOG_SD = 0.08
 """SD of the logarithm of the in-vivo model's common amplitude: where lines are broad it shares signal with baseline and
-macromolecules, and simulated spectra of others read 4 to 6 % low (benchmarks/absolute_concentrations.md); ratios do not."""
+macromolecules, and those of others read 4 to 6 % low (benchmarks/absolute_concentrations.md); ratios do not."""
 
 _WATER_PROTONS = 2
 _OF_SPECTRA = ("echo_time_s", "repetition_time_s")
