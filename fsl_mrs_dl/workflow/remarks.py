@@ -282,7 +282,15 @@ def _without(included: Sequence[SessionResult], without: Sequence[str], quantity
 
 
 def _doubtful(included: Sequence[SessionResult]) -> list[str]:
-    names = [result.session.name for result in included if result.quality.get("verdict") == "doubtful"]
-    if not names:
-        return []
-    return [f"{len(names)} of {len(included)} included sessions have the verdict 'doubtful': {_listed(names)}."]
+    """Return a remark on included sessions that are not usable, and one on doubtful ones."""
+    out = []
+    for verdict, meaning in (
+        ("not usable", " Their values are no estimates, and p values of differences mean nothing with them: leave out"
+         " `keep_unusable`."),
+        ("doubtful", ""),
+    ):  # fmt: skip
+        names = [result.session.name for result in included if result.quality.get("verdict") == verdict]
+        if names:
+            which = f"{len(names)} of {len(included)} included sessions have the verdict '{verdict}'"
+            out.append(f"{which}: {_listed(names)}.{meaning}")
+    return out

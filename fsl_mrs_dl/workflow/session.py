@@ -388,8 +388,17 @@ def _fit(processed: Processed, basis: AnyBasis, options: FitOptions) -> tuple[Fi
         steps.append(Step("eddy currents", corrected, f"within the fit: {use}"))
     name = "in-vivo" if in_vivo else "FSL-MRS's"
     figures = {"misfit": float(np.nanmedian(fitted.fit.misfit))}
-    steps.append(Step("fit", True, f"{name} model, {basis.n_metabs} metabolites", figures))
+    what = f"{name} model, {basis.n_metabs} metabolites{_not_converged(fitted)}"
+    steps.append(Step("fit", True, what, figures))
     return fitted, steps
+
+
+def _not_converged(fitted: FittedData) -> str:
+    """Return how many fits did not converge, as the end of a sentence; empty where all did."""
+    n, n_not = int(fitted.fit.fitted.sum()), int((fitted.fit.fitted & ~fitted.fit.converged).sum())
+    if not n_not:
+        return ""
+    return "; it did NOT converge" if n == 1 else f"; {n_not} of {n} fits did NOT converge"
 
 
 def _edited_steps(fitted: FittedData, basis: EditedBasis) -> list[Step]:

@@ -382,3 +382,14 @@ def test_the_share_of_a_prior_is_the_larger_of_two_groups(tmp_path):
     assert groups["molarity", "NAA", "control"] == pytest.approx(0.12)
     effects = tables.effects.set_index(["quantity", "metabolite"])["prior_share"]
     assert effects["molarity", "NAA"] == pytest.approx(groups["molarity", "NAA", "patient"]) == pytest.approx(0.63)
+
+
+def test_sessions_that_are_kept_though_they_are_not_usable_are_named(tmp_path):
+    """With `keep_unusable` the p values of a comparison were theirs, too, and no remark said so."""
+    quality = {"verdict": "not usable", "usable": False, "converged": False}
+    sessions = further(tmp_path, made_groups(tmp_path), "sub-98_svs", quality=quality)
+    kept = group_study(tmp_path, sessions, rules=ExclusionRules(usable=False)).remarks
+    assert any(
+        "1 of 13 included sessions have the verdict 'not usable': sub-98_svs. Their values" in one for one in kept
+    )
+    assert not any("not usable" in one for one in group_study(tmp_path, sessions).remarks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -151,6 +152,15 @@ def test_the_report_tells_steps_that_were_not_done_from_those_not_needed():
     ]
     rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td>", steps_table(steps, []))
     assert rows == [("alignment", "done"), ("coil combination", "not needed"), ("residual water", "not done")]
+
+
+def test_the_step_of_a_fit_says_that_it_did_not_converge():
+    def fitted(*converged):
+        return SimpleNamespace(fit=SimpleNamespace(fitted=np.ones(len(converged), bool), converged=np.array(converged)))
+
+    assert session_module._not_converged(fitted(True)) == ""
+    assert session_module._not_converged(fitted(False)) == "; it did NOT converge"
+    assert session_module._not_converged(fitted(True, False, False)) == "; 2 of 3 fits did NOT converge"
 
 
 def test_water_whose_size_cannot_be_compared_is_refused(made):
