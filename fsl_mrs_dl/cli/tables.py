@@ -184,7 +184,7 @@ def _quality_notes(results: FitResults) -> list[str]:
         groups = "give fewer --metab_groups, or " if fit.model.n_groups > 1 else ""
         remedy = f"{groups}leave out metabolites that are not detectable"
         if fit.model.name == "in-vivo":
-            remedy = "check the basis set, and the spectra for artefacts"
+            remedy = _leave_out(results) or "check the basis set, and the spectra for artefacts"
         notes.append(
             f"{int((~fit.converged[rows]).sum())} of {len(rows)} fits did NOT converge and should not be used as they"
             f" are (column converged in uncertainty.csv): {remedy}."
@@ -202,18 +202,33 @@ def _quality_notes(results: FitResults) -> list[str]:
         notes.append(f"{subject} NOT usable (column usable): there is no signal above the noise.")
     unexplained = rows[~fit.usable[rows] & fit.converged[rows] & ~fit.empty[rows]]
     if len(unexplained):
+        remedy = _leave_out(results)
         subject = "The fit is" if len(fit.params) == 1 else f"{len(unexplained)} of {len(rows)} fits are"
         notes.append(
             f"{subject} NOT usable (column usable): more is unexplained than in realistic spectra"
             f" ({np.nanmedian(fit.unexplained[unexplained]):.0%} of the signal,"
-            f" {np.nanmedian(fit.misfit[unexplained]):.1f} times the noise)."
+            f" {np.nanmedian(fit.misfit[unexplained]):.1f} times the noise){f': {remedy}' if remedy else ''}."
         )
     notes += _doubts(results)
     notes += artefact_notes(results)
     named = results.artefacts_before or any(results.artefacts.values())
+    named = named or (results.left_out_by is not None and not fit.usable[rows].all())
     if not named and empty < len(rows) and np.nanmedian(fit.misfit[rows]) > 1.5:
         notes.append(_misfit_note(results))
     return notes
+
+
+def _leave_out(results: FitResults) -> str:
+    """Return which window leaves an artefact out; empty where none does."""
+    from ..core.errors import spelled
+    from ..fitting.artefacts import option_spelling
+    from ..fitting.window_advice import window_in_words
+
+    found = results.left_out_by
+    if found is None:
+        return ""
+    artefact, window = found
+    return spelled(f"leave the {artefact.kind} out of the window ({window_in_words(window)})", option_spelling)
 
 
 def _doubts(results: FitResults) -> list[str]:
@@ -294,11 +309,20 @@ def _misfit_note(results: FitResults) -> str:
 
     fit = results.fit
     if fit.model.name == "in-vivo":
+        first = _leave_out(results)
         with_water = getattr(fit, "water_note", "") or results.edited
         remedies = [] if with_water else ["--h2o with unsuppressed water (line shape, eddy currents)"]
-        remedies += ["a basis set of the same sequence and echo time", "--mm tumour (strong lipids)"]
+        remedies += (
+            ["a basis set of the same sequence, echo time and editing pulses"]
+            if results.is_edited
+            else ["a basis set of the same sequence and echo time", "--mm tumour (strong lipids)"]
+        )
+        if first:
+            return f"The residual is larger than noise, and counts as noise in the SDs: {first} and compare."
         return f"The residual is larger than noise, and counts as noise in the SDs: try {' or '.join(remedies)}."
     brain = fit.model.nucleus == "1H" and typical_concentrations(list(fit.names)) is not None
+    if results.is_edited:
+        return "The residual is larger than noise, so the SDs are too small: try the joint fit (--edit-mode joint)."
     remedies = ["--spectral-model in-vivo"] if brain else []
     remedies += [] if fit.model.baseline.mode == "spline" else ["--baseline 'spline, moderate'"]
     remedies += [] if any(is_macromolecule(name) for name in fit.names) else ["macromolecules (--mm)"]

@@ -20,7 +20,7 @@ from ..concentrations.segmentation import NO_SEGMENTATION, tissue_fractions
 from ..concentrations.tissue import DEFAULT_SD, TissueFractions
 from ..core import units
 from ..core.errors import OptionError, spelled
-from ..fitting.artefacts import artefact_lines, option_spelling
+from ..fitting.artefacts import Artefact, artefact_lines, option_spelling
 from ..fitting.data import check_suppressed, choose_basis, fit_data
 from ..fitting.edited_data import edit_conditions
 from ..fitting.fitted_data import FittedData, usual_sums
@@ -28,6 +28,7 @@ from ..fitting.header_facts import time_notes
 from ..fitting.model_choice import usual_spectral_model
 from ..fitting.options import FitOptions
 from ..fitting.verdict import VERDICTS
+from ..fitting.window_advice import Window, common_window, window_in_words, window_without
 from ..io import nifti
 from ..io.basis import Basis
 from ..io.convert import AxisOptions, Conversion, load_references, load_with_record
@@ -249,12 +250,14 @@ def run_session(
     for one in processed.steps:
         say(str(one))
     warnings += time_notes(fit_options, processed.data, basis)
-    warnings += _foreign_signal(processed)
     fitted, of_fit = _fit(processed, basis, fit_options)
+    foreign, notes = _foreign_signal(processed, fitted.fit.model.ppmlim)
+    warnings += notes
     steps += of_fit
     for one in of_fit:
         say(str(one))
     results, step, notes = _quantified(fitted, processed, replace(options.scaling, tissue=tissue), fit_options)
+    results = replace(results, foreign=foreign)
     if session.t1 is not None and tissue is None and results.absolute is not None:
         notes.append(NO_SEGMENTATION)
     steps.append(step)
@@ -306,14 +309,28 @@ def _loaded(
     return replace(data, header={**session.header, **data.header}), with_keys[0], with_keys[1], notes
 
 
-def _foreign_signal(processed: Processed) -> list[str]:
-    """Return a line on signal of no metabolite that the alignment left out, which the fit has in its window."""
-    left_out = "" if processed.aligned is None else processed.aligned.all_left_out
-    if not left_out:
-        return []
-    return [
-        f"Aligned without {left_out}, which is not of metabolites: it remains in the averaged spectrum. Leave it out of"
-        " the fitted window (`ppmlim`) and compare."
+def _foreign_signal(processed: Processed, window: Window | None) -> tuple[list[Artefact], list[str]]:
+    """Return echoes that the alignment left out and the fit has in its window, and a line on all such signal of no
+    metabolite."""
+    left_out = {} if processed.aligned is None else processed.aligned.left_out
+    limits = window or (-np.inf, np.inf)
+    regions = dict.fromkeys(region for several in left_out.values() for region in several)
+    inside = [one for one in regions if one.low < max(limits) and one.high > min(limits)]
+    if not inside:
+        return [], []
+    windows = [window_without(window, one.low, one.high) if window else None for one in inside]
+    common = common_window([one for one in windows if one]) if all(windows) else None
+    remedy = "It lies among the lines of metabolites, and no window (`ppmlim`) leaves it out."
+    if common is not None:
+        remedy = f"Leave it out of the fitted window ({window_in_words(common)}) and compare."
+    echoes = [
+        Artefact("spurious echo", str(one), remedy, of_one)
+        for one, of_one in zip(inside, windows)
+        if one.echo_s is not None
+    ]
+    return echoes, [
+        f"Aligned without {'; '.join(map(str, inside))}, which is not of metabolites: it remains in the averaged"
+        f" spectrum. {remedy}"
     ]
 
 

@@ -20,6 +20,7 @@ from fsl_mrs_dl.fitting.options import FitOptions
 from fsl_mrs_dl.io import convert, nifti
 from fsl_mrs_dl.io.nifti import MrsData
 from fsl_mrs_dl.physics.macromolecules import line_fids
+from fsl_mrs_dl.preproc.foreign_regions import ForeignRegion
 from fsl_mrs_dl.simulation.in_vivo_spectra import simulate_in_vivo
 from fsl_mrs_dl.workflow import runner
 from fsl_mrs_dl.workflow import session as session_module
@@ -161,6 +162,25 @@ def test_the_step_of_a_fit_says_that_it_did_not_converge():
     assert session_module._not_converged(fitted(True)) == ""
     assert session_module._not_converged(fitted(False)) == "; it did NOT converge"
     assert session_module._not_converged(fitted(True, False, False)) == "; 2 of 3 fits did NOT converge"
+
+
+@pytest.mark.parametrize(
+    "low, high, window, expected",
+    [
+        (3.52, 3.9, (0.2, 4.2), "(`ppmlim` 0.2 3.5)"),
+        (2.4, 2.8, (0.2, 4.2), "no window (`ppmlim`) leaves it out"),
+        (3.52, 3.9, (0.2, 3.5), None),
+    ],
+)
+def test_the_window_that_leaves_out_what_the_alignment_did_is_named(low, high, window, expected):
+    """The remedy was `ppmlim` without limits, also where none helps, and where the window was narrow already."""
+    aligned = SimpleNamespace(left_out={0: (ForeignRegion(low, high, 0.24),), 1: (ForeignRegion(low, high, 0.24),)})
+    echoes, notes = session_module._foreign_signal(SimpleNamespace(aligned=aligned), window)
+    if expected is None:
+        assert echoes == notes == []
+    else:
+        assert len(echoes) == len(notes) == 1 and expected in notes[0]
+        assert (echoes[0].window is None) == ("no window" in expected)
 
 
 def test_water_whose_size_cannot_be_compared_is_refused(made):
