@@ -35,14 +35,16 @@ def _format_or_dash(value: float, form: str) -> str:
 
 
 def text_table(results: FitResults) -> str:
-    """Return concentrations for the terminal: those of the spectrum, or medians over several, with notes."""
+    """Return concentrations for the terminal: those of the spectrum, or medians over the usable ones of several, with
+    notes."""
     import numpy as np
 
     from ..results.series import range_of_values
 
     n, n_fitted = len(results.fit.params), int(np.count_nonzero(results.fit.fitted))
     values = range_of_values(results)
-    lines = [f"{n_fitted} of {n} spectra fitted{f' ({values})' if values else ''}; medians:"] if n > 1 else []
+    about = f"{n_fitted} of {n} spectra fitted{f' ({values})' if values else ''}; {results.median_words}:"
+    lines = [about] if n > 1 else []
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of medians without a finite value
         lines += _concentration_lines(results)
@@ -51,7 +53,7 @@ def text_table(results: FitResults) -> str:
 
 def verdict_line(results: FitResults, quality: dict | None = None) -> str:
     """Return the verdict with its reasons, SNR and line width in a line; of several spectra how many have each verdict,
-    and medians.
+    and medians over the usable ones.
 
     ``quality`` is that of ``run.json``; by default SNR and line width of the metabolite that stands for the spectrum.
     """
@@ -60,7 +62,7 @@ def verdict_line(results: FitResults, quality: dict | None = None) -> str:
     from ..results.doubts import quality_column
 
     if quality is None:
-        column, good = quality_column(results), results.fit.fitted
+        column, good = quality_column(results), results.median_rows
         values = [each[good][:, column] for each in results.quality]
         snr, fwhm = (float(np.median(each[np.isfinite(each)])) if np.isfinite(each).any() else None for each in values)
         quality = {"snr": snr, "fwhm_hz": fwhm, "transients": 0}
@@ -84,7 +86,7 @@ def _concentration_lines(results: FitResults) -> list[str]:
 
     from ..results.fit_results import hardly_determined
 
-    fit, rows = results.fit, np.flatnonzero(results.fit.fitted)
+    fit, rows = results.fit, results.median_rows
     median = lambda values: np.nanmedian(values[rows], 0)  # noqa: E731
     columns = [("conc", 10, "9.4g", median(results.concentrations[0]))]
     columns.append(("SD", 9, "8.2g", median(results.concentrations[1])))
@@ -144,7 +146,9 @@ def _estimate_notes(results: FitResults) -> list[str]:
     if results.edited is not None:
         notes += edited_text(results, results.edited)
         notes.append("Edited spectra take neither line shape nor eddy currents from a water reference (--h2o).")
-    notes += [f"residual / noise {np.nanmedian(fit.misfit):.2f}; SD is {sd}; initial values {fit.init}"]
+    notes += [
+        f"residual / noise {np.nanmedian(fit.misfit[results.median_rows]):.2f}; SD is {sd}; initial values {fit.init}"
+    ]
     if isinstance(fit, InVivoFit):
         notes += ["Concentrations have no prior."] * (fit.concentrations.prior == "none")
         notes += [f"Soft constraints: {'; '.join(fit.constraints)}."] * bool(fit.constraints)

@@ -40,7 +40,6 @@ MIRRORED = "mirrored data"
 _HEIGHT_PPM = (1.8, 3.4)  # NAA, creatine and choline: the highest lines of metabolites
 _CREATINE_CHOLINE_PPM, _LIPID_PPM = (2.95, 3.3), (1.15, 1.45)
 _WATER_PPM = (4.0, 5.4)
-_LIPID_END_PPM = 1.8  # of the lines at 0.9 and 1.3 ppm, broad as they are
 _ECHO_PPM, _ECHO_HZ = 0.15, 25.0  # half of an echo's width, at least
 _MHZ_3T = 127.7
 
@@ -333,9 +332,8 @@ def _lipid(one: FittedSpectrum) -> Artefact | None:
     height = np.abs(one.part(one.spectrum[slice(*one.window)], _LIPID_PPM)).max() / _highest(one, _CREATINE_CHOLINE_PPM)
     seen = f"a line at {ppm:.2f} ppm, {height:.1f} times as high as creatine and choline, of the scalp or a tumour"
     if one.edited:
-        window = window_without(one.limits, 0.0, _LIPID_END_PPM)
-        remedy = "" if window is None else f"leave it out of the window ({window_in_words(window)}); "
-        return Artefact("lipid", seen, f"{remedy}lipid of the scalp needs suppression in the scanner", window)
+        # A window without it makes total NAA no better: lipids have lines near 2 ppm, too.
+        return Artefact("lipid", seen, "lipid of the scalp needs suppression in the scanner")
     has = "`mm` tumour has strong lipids"
     remedy = has if one.in_vivo else f"`spectral_model` in-vivo with {has}"
     return Artefact("lipid", seen, f"{remedy}; lipid of the scalp needs suppression in the scanner, or a smaller mask")

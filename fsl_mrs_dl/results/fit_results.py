@@ -183,6 +183,20 @@ class FitResults:
         reasons += reasons_of_doubt(self, row) if verdict == DOUBTFUL else []
         return f"{VERDICTS[verdict]}: {'; '.join(reasons)}" if reasons else VERDICTS[verdict]
 
+    @cached_property
+    def median_rows(self) -> np.ndarray:
+        """Rows of the spectra that medians are of: those whose fit is usable, or all that were fitted where none is."""
+        usable = np.flatnonzero(self.fit.usable)
+        return usable if len(usable) else np.flatnonzero(self.fit.fitted)
+
+    @property
+    def median_words(self) -> str:
+        """Which spectra medians are of, and of how many."""
+        n_usable, n_fitted = int(self.fit.usable.sum()), int(self.fit.fitted.sum())
+        if not n_usable:
+            return f"none is usable, medians over all {n_fitted}"
+        return f"medians over {n_usable} usable ones of {n_fitted}"
+
     @property
     def is_series(self) -> bool:
         """Whether these are several spectra of one voxel."""

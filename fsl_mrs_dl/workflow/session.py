@@ -450,11 +450,11 @@ def analysis_of(session: Session, summary: SessionSummary, basis: Basis) -> publ
 
 
 def quality_of(results: FitResults, processed: Processed) -> dict:
-    """Return the quality of a session as ``run.json`` holds it; medians over several spectra.
+    """Return the quality of a session as ``run.json`` holds it; of several spectra medians over the usable ones.
 
     SNR and width are those of NAA or creatine, as the reporting table has them; otherwise of the highest SNR.
     """
-    fit, good = results.fit, results.fit.fitted
+    fit, good = results.fit, results.median_rows
     snr, width = results.quality
     line = quality_column(results)
     frequency = processed.data.spec_freq_mhz
