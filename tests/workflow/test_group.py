@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from fsl_mrs_dl.core.errors import DataError, OptionError
+from fsl_mrs_dl.workflow.collect import left_out_words
 from fsl_mrs_dl.workflow.entry import StudySession
 from fsl_mrs_dl.workflow.exclusion import ExclusionRules
 from fsl_mrs_dl.workflow.group import group_study, write_tables
+from fsl_mrs_dl.workflow.overview import write_overview
 from tests.helpers.made_study import made_groups, write_made_results
 
 
@@ -92,6 +94,18 @@ def test_failed_sessions_and_those_left_out_by_hand_have_reasons(tmp_path):
     tables = group_study(tmp_path, sessions, by_hand=["sub-03"])
     reasons = {result.session.name: result.reasons for result in tables.results if result.reasons}
     assert reasons == {"sub-03_svs": ("left out by hand",), "bad": ("truncated",), "late": ("was not run",)}
+
+
+def test_sessions_left_out_by_hand_are_counted_apart(tmp_path):
+    """The page counted them among those that rules leave out."""
+    sessions = further(tmp_path, made_groups(tmp_path), "poor", quality={"snr": 1.0})
+    sessions = further(tmp_path, sessions, "both", quality={"snr": 1.0})
+    tables = group_study(tmp_path, sessions, by_hand=["sub-03", "sub-04", "both"])
+    words = left_out_words(tables.results)
+    assert words == ["2 were left out by rules", "2 were left out by hand (`exclude`)"]
+    page = write_overview(tmp_path / "overview.html", tables, title="Study").read_text(encoding="utf-8")
+    assert "10 of 14 sessions are in the tables of groups; 2 were left out by rules; 2 were left out by hand" in page
+    assert "(--exclude)" in page
 
 
 def test_values_without_water_are_ratios_only(tmp_path):
