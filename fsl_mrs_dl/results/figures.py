@@ -195,7 +195,7 @@ def _median_concentrations(results: FitResults) -> tuple[list[str], np.ndarray, 
         sd = ratios[1] / scale
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of metabolites without a finite SD
-        of_rows = np.ix_(results.median_rows, order)
+        of_rows = np.ix_(results.median_rows, np.array(order, int))
         value, error = np.nanmedian((conc * scale)[of_rows], 0), np.nanmedian((sd * scale)[of_rows], 0)
         percent = np.nanmedian(results.percent[of_rows], 0)
         share = None if results.share_of_prior is None else np.nanmedian(results.share_of_prior[of_rows], 0)

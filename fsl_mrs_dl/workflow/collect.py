@@ -15,6 +15,7 @@ from ..results.layout import MOSTLY_PRIOR
 from .entry import StudySession
 from .exclusion import ExclusionRules
 from .metabolite_names import common_names
+from .steps import ABSOLUTE, why_not_absolute
 from .study import FAILED, KEPT, NOT_RUN, RECORD, Outcome, outcomes
 
 __all__ = [
@@ -129,12 +130,13 @@ class SessionResult:
         """Notes of the study's description, warnings of the run, and why concentrations are not absolute."""
         warnings = self.run.get("warnings")
         texts = [*self.session.notes, *(map(str, warnings) if isinstance(warnings, list) else [])]
-        steps = self.run.get("steps")
-        for step in steps if isinstance(steps, list) else []:
-            if step.get("name") == _ABSOLUTE and not step.get("done"):
-                reason = str(step.get("reason"))
-                texts.append(reason if reason.lower().startswith(f"no {_ABSOLUTE}") else f"no {_ABSOLUTE}: {reason}")
+        texts += [f"no {ABSOLUTE}: {self.not_absolute}"] * bool(self.not_absolute)
         return [spelled(text, str) for text in texts]
+
+    @property
+    def not_absolute(self) -> str:
+        """Why concentrations are not absolute, and the remedy; empty where they are, or where it is not known."""
+        return why_not_absolute(self.run)
 
 
 def marked(metabolite: str, prior_share: float) -> str:
@@ -305,7 +307,6 @@ def _of_estimate(values: pd.DataFrame, path: Path, estimate: str) -> pd.DataFram
     return out
 
 
-_ABSOLUTE = "absolute concentrations"  # name of the step
 _BY_HAND, _SEVERAL = "left out by hand", "has several spectra, and so no single value of a metabolite"
 _COMMON = ("water_relaxation_share", "metabolite_relaxation_share")
 _PLACE = ("session", "participant", "visit", "series", "group")

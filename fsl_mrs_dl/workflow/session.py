@@ -43,12 +43,12 @@ from .basis_of_header import acquisition_of, basis_of_header
 from .eddy_currents import without_eddy_currents
 from .processing import Processed, ProcessingOptions, process
 from .report import write_session_report
-from .steps import Step
+from .steps import ABSOLUTE, Step
 
 AnyBasis = Basis | EditedBasis
 """Basis set of a fit: one, or those of all conditions of edited data."""
 
-_NOT_BEFORE = ("basis set", "edited spectra", "fit", "absolute concentrations")  # steps that are none of the processing
+_NOT_BEFORE = ("basis set", "edited spectra", "fit", ABSOLUTE)  # steps that are none of the processing
 
 __all__ = ["FitChoice", "RunOptions", "Session", "SessionSummary", "UsualFit", "run_session", "with_usual_sums"]
 
@@ -366,12 +366,12 @@ def _quantified(
     results = FitResults.of_data(fitted, options)
     water = processed.water if processed.quant is None else processed.quant
     absolute, reasons = absolute_of_file(fitted, water, scaling, sums=results.sums, estimate=results.estimate)
-    name = "absolute concentrations"
+    name = ABSOLUTE
     if absolute is None:
         why = [
             spelled(one, option_spelling).removeprefix("No absolute concentrations: ").rstrip(".") for one in reasons
         ]
-        return results, Step(name, False, "none, " + (why[0] if why else "there is no water reference")), reasons[1:]
+        return results, Step(name, False, f"none, {'; '.join(why) or 'there is no water reference'}"), []
     fractions = "tissue fractions given" if scaling.tissue is not None else "no tissue fractions, pure water is assumed"
     return replace(results, absolute=absolute), Step(name, True, f"scaled by water; {fractions}"), absolute.remarks
 

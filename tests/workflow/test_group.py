@@ -108,6 +108,21 @@ def test_sessions_left_out_by_hand_are_counted_apart(tmp_path):
     assert "(--exclude)" in page
 
 
+def test_a_study_says_why_it_has_no_molarity_and_what_to_do(tmp_path):
+    """ "No molarity" stood there without a reason, and without the options that give it."""
+    why = "the echo time and repetition time are in no header; give --TE in ms and --TR in s"
+    step = {"name": "absolute concentrations", "done": False, "reason": f"none, {why}"}
+    sessions = []
+    for number in range(6):
+        sessions = further(tmp_path, sessions, f"sub-0{number}_svs", absolute=False, steps=[step])
+    tables = group_study(tmp_path, sessions)
+    assert tables.remarks[-1] == f"Shown is the ratio: 6 of 6 included sessions have no molarity: {why}."
+    assert tables.results[0].remarks == [f"no absolute concentrations: {why}"]
+    with_times = further(tmp_path, sessions, "sub-07_svs")
+    of_all = group_study(tmp_path, with_times, quantity="molarity").remarks
+    assert any("6 included sessions have no molarity" in one and f" Why: {why}." in one for one in of_all)
+
+
 def test_values_without_water_are_ratios_only(tmp_path):
     step = {"name": "absolute concentrations", "done": False, "reason": "there is no water reference"}
     values = {"NAA": 12.0, "Glu": 9.0, "Cr": 8.0}

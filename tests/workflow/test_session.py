@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 
 from fsl_mrs_dl.cli.main import main
+from fsl_mrs_dl.concentrations.scaling import WaterScaling
+from fsl_mrs_dl.core.axes import Axes
 from fsl_mrs_dl.core.errors import DataError, OptionError
 from fsl_mrs_dl.core.transients import apply_shift_phase
 from fsl_mrs_dl.fitting.data import check_suppressed
@@ -181,6 +183,18 @@ def test_the_window_that_leaves_out_what_the_alignment_did_is_named(low, high, w
     else:
         assert len(echoes) == len(notes) == 1 and expected in notes[0]
         assert (echoes[0].window is None) == ("no window" in expected)
+
+
+def test_all_that_absolute_concentrations_lack_is_one_line(monkeypatch):
+    """`run` named the remedy for TE in one line, and that for TR in another one."""
+    lacking = WaterScaling().missing(["Cr", "PCr"], Axes(512, 5e-4, 123.2))
+    remedy = "the echo time and repetition time are in no header, and relaxation cannot be corrected; give"
+    assert lacking == [f"No absolute concentrations: {remedy} `TE` in ms and `TR` in s."]
+    results = SimpleNamespace(sums=(), estimate="in-vivo")
+    monkeypatch.setattr(session_module.FitResults, "of_data", lambda *_: results)
+    monkeypatch.setattr(session_module, "absolute_of_file", lambda *_, **__: (None, lacking))
+    _, step, notes = session_module._quantified(None, SimpleNamespace(water=1, quant=None), WaterScaling(), None)
+    assert str(step) == f"absolute concentrations: none, {remedy} --TE in ms and --TR in s" and notes == []
 
 
 def test_water_whose_size_cannot_be_compared_is_refused(made):
